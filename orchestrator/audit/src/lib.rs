@@ -1,0 +1,1 @@
+//! Proves the invariants over the ledgers of all services

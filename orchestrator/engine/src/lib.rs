@@ -1,0 +1,1 @@
+//! The pure saga engine: no I/O, no clock, no randomness

@@ -1,0 +1,1 @@
+//! The one saga: its steps, side by side with what undoes them

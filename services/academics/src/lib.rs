@@ -1,0 +1,1 @@
+//! Academic records and the rules of registration

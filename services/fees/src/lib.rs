@@ -1,0 +1,1 @@
+//! Fees: charges, voids and refunds

@@ -1,0 +1,1 @@
+//! Notifications: one message a finished registration

@@ -1,0 +1,1 @@
+//! Seats: capacity, holds and the feed of changes
