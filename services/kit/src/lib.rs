@@ -1,1 +1,25 @@
-//! What every service is made of, and nothing of any domain
+//! What every service of Matricula is made of, and nothing of any domain.
+//!
+//! | module | one job |
+//! |---|---|
+//! | [`database`] | SQLite and PostgreSQL behind one set of statements |
+//! | [`participant`] | the write path: batch, barrier, domain, one commit |
+//! | [`answer`] | the words in which participants answer the orchestrator |
+//! | [`id`], [`time`] | ids and moments as types |
+//! | [`rpc`], [`status`] | batches on the wire, and errors as `tonic::Status` |
+//! | [`serve`] | gRPC and HTTP servers with health, reflection, metrics and graceful shutdown |
+//! | [`telemetry`] | logs, spans and W3C trace context |
+//! | `testing` | throw-away databases for tests |
+
+pub mod answer;
+mod answer_wire;
+pub mod database;
+pub mod id;
+pub mod participant;
+pub mod rpc;
+pub mod serve;
+pub mod status;
+pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod time;

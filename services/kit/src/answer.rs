@@ -1,0 +1,231 @@
+//! The words in which every participant answers the orchestrator: done, refused with reasons, or not decidable yet.
+//!
+//! An answer is what the barrier records and repeats, so it is serializable, and its fields are never renamed.
+
+use matricula_proto::common::v1 as wire;
+use serde::{Deserialize, Serialize};
+
+use crate::id::{CourseId, OverrideId, SagaId, SectionId, TermId};
+use crate::time::UnixMs;
+
+/// How an operation ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// The effect is committed.
+    Done(Done),
+    /// The rules say no and nothing was changed. Never empty.
+    Refused(Vec<Refusal>),
+    /// It can't be decided yet; nothing was changed and nothing is recorded. Send it again.
+    NotYet(NotYet),
+}
+
+/// What later steps need to know of an effect. Most effects fill nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Done {
+    /// What went on the academic record.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub added: Vec<ReservedCourse>,
+    /// What was marked to be dropped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<DroppedCourse>,
+    /// The sum of what was posted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub amount: Option<Money>,
+}
+
+/// A section that a registration adds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReservedCourse {
+    /// The section.
+    pub section: SectionId,
+    /// Its course.
+    pub course: CourseId,
+    /// "configuration/subpart", or empty.
+    pub component: String,
+    /// Credits in hundredths. Of the parts of a course only one carries them.
+    pub credits_hundredths: i32,
+    /// Its term.
+    pub term: TermId,
+    /// The override that lets the student into it when it is full.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_section_override: Option<OverrideId>,
+}
+
+/// A section that a registration drops.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedCourse {
+    /// The section.
+    pub section: SectionId,
+    /// Its course.
+    pub course: CourseId,
+    /// The registration that had added it, and whose seat and fee are given back.
+    pub registration: SagaId,
+}
+
+/// Money in the currency's minor unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Money {
+    /// ISO 4217.
+    pub currency: String,
+    /// 12345 is 123.45 in a currency with two decimals.
+    pub minor_units: i64,
+}
+
+/// One reason of a refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The reason, in the field's words.
+    pub reason: Reason,
+    /// The section that was refused; `None` when it is about the student or the whole change set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub section: Option<SectionId>,
+    /// What it clashed with; empty when nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub conflicts_with: String,
+    /// A sentence for the student.
+    pub message: String,
+    /// What the student can do next.
+    pub next_step: String,
+    /// `CLOSED_SECTION`: the section's version at the decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub section_version: Option<i64>,
+    /// `CLOSED_SECTION`: when the last seat went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_at: Option<UnixMs>,
+}
+
+/// Why an operation can't be decided yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotYet {
+    /// Machine-readable cause in capitals.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// When to send it again.
+    pub retry_after_ms: i64,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $wire:ident, $name:literal, $overridable:literal;)*) => {
+        /// Why a registration is refused; the names are those of Banner and PeopleSoft.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+        pub enum Reason {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Reason {
+            /// All reasons, in the order of the contract.
+            pub const ALL: &[Reason] = &[$(Reason::$variant,)*];
+
+            /// The public name.
+            pub fn name(self) -> &'static str {
+                match self { $(Reason::$variant => $name,)* }
+            }
+
+            /// Whether staff can grant an override of it.
+            pub fn overridable(self) -> bool {
+                match self { $(Reason::$variant => $overridable,)* }
+            }
+
+            /// The reason on the wire.
+            pub fn to_wire(self) -> wire::Reason {
+                match self { $(Reason::$variant => wire::Reason::$wire,)* }
+            }
+
+            /// The reason from the wire; `None` when it is unspecified or unknown.
+            pub fn from_wire(number: i32) -> Option<Self> {
+                match wire::Reason::try_from(number).ok()? {
+                    wire::Reason::Unspecified => None,
+                    $(wire::Reason::$wire => Some(Reason::$variant),)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Outside the student's enrollment appointment.
+    OutsideAppointment = OutsideAppointment, "OUTSIDE_APPOINTMENT", true;
+    /// A hold on the record forbids registration.
+    Hold = Hold, "HOLD", true;
+    /// There is no such section.
+    SectionNotFound = SectionNotFound, "SECTION_NOT_FOUND", false;
+    /// The section is cancelled.
+    SectionCancelled = SectionCancelled, "SECTION_CANCELLED", false;
+    /// No seat is free.
+    ClosedSection = ClosedSection, "CLOSED_SECTION", true;
+    /// A prerequisite is missing.
+    PrerequisiteNotMet = PrerequisiteNotMet, "PREREQUISITE_NOT_MET", true;
+    /// A corequisite is neither on record nor in the change set.
+    CorequisiteRequired = CorequisiteRequired, "COREQUISITE_REQUIRED", true;
+    /// A linked component is missing, or there is one too many.
+    LinkRequired = LinkRequired, "LINK_REQUIRED", true;
+    /// It meets while another section meets.
+    TimeConflict = TimeConflict, "TIME_CONFLICT", true;
+    /// Too many credits in the term.
+    MaxCreditsExceeded = MaxCreditsExceeded, "MAX_CREDITS_EXCEEDED", true;
+    /// Another section of the course is on the record or in the change set.
+    DuplicateCourse = DuplicateCourse, "DUPLICATE_COURSE", true;
+    /// The student is in this section.
+    AlreadyEnrolled = AlreadyEnrolled, "ALREADY_ENROLLED", false;
+    /// The student is not in this section.
+    NotEnrolled = NotEnrolled, "NOT_ENROLLED", false;
+    /// Staff must permit it.
+    PermissionRequired = PermissionRequired, "PERMISSION_REQUIRED", true;
+    /// Too late to add.
+    AddDeadlinePassed = AddDeadlinePassed, "ADD_DEADLINE_PASSED", true;
+    /// Too late to drop.
+    DropDeadlinePassed = DropDeadlinePassed, "DROP_DEADLINE_PASSED", true;
+    /// The student is not on record.
+    StudentNotFound = StudentNotFound, "STUDENT_NOT_FOUND", false;
+    /// Not through before its deadline.
+    RegistrationTimedOut = RegistrationTimedOut, "REGISTRATION_TIMED_OUT", false;
+    /// Cancelled, or undone before it arrived.
+    RegistrationCancelled = RegistrationCancelled, "REGISTRATION_CANCELLED", false;
+}
+
+impl Answer {
+    /// Done, with nothing to tell.
+    pub fn done() -> Self {
+        Self::Done(Done::default())
+    }
+
+    /// Whether nothing more can change this answer, so that the barrier records it.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::NotYet(_))
+    }
+}
+
+impl Refusal {
+    /// A refusal of one section.
+    pub fn section(
+        reason: Reason,
+        section: &SectionId,
+        message: impl Into<String>,
+        next_step: impl Into<String>,
+    ) -> Self {
+        Self { section: Some(section.clone()), ..Self::whole(reason, message, next_step) }
+    }
+
+    /// A refusal that is about the student or the whole change set.
+    pub fn whole(reason: Reason, message: impl Into<String>, next_step: impl Into<String>) -> Self {
+        Self {
+            reason,
+            section: None,
+            conflicts_with: String::new(),
+            message: message.into(),
+            next_step: next_step.into(),
+            section_version: None,
+            closed_at: None,
+        }
+    }
+
+    /// The same refusal with what it clashed with.
+    pub fn against(mut self, conflicts_with: impl Into<String>) -> Self {
+        self.conflicts_with = conflicts_with.into();
+        self
+    }
+}

@@ -1,0 +1,88 @@
+//! What a database can answer instead of rows.
+
+/// Why a statement or a commit failed. The effect of a failed commit is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// Another writer came first (unique key, serialization, deadlock): the whole transaction can be run again.
+    #[error("another writer came first")]
+    Conflict(#[source] sqlx::Error),
+    /// The database can't be reached or is busy; later it may work.
+    #[error("the database is not available")]
+    Unavailable(#[source] sqlx::Error),
+    /// The database refused the statement: a fault of this program or of the data.
+    #[error("the database refused a statement")]
+    Refused(#[source] sqlx::Error),
+    /// What is stored can't be read.
+    #[error("stored data can't be read: {0}")]
+    Corrupt(String),
+    /// The URL or the file can't be used.
+    #[error("{0}")]
+    Setup(String),
+    /// The schema could not be brought up to date.
+    #[error("the migration failed")]
+    Migration(#[source] sqlx::migrate::MigrateError),
+}
+
+/// SQLSTATEs after which the same transaction may succeed: serialization failure, deadlock, unique violation.
+const CONFLICTS: [&str; 3] = ["40001", "40P01", "23505"];
+/// SQLite's result codes for a unique or primary key that is taken.
+const SQLITE_CONFLICTS: [&str; 2] = ["1555", "2067"];
+/// SQLite: busy, locked, I/O error, disk full, cannot open. The low byte is the primary code.
+const SQLITE_UNAVAILABLE: [i64; 5] = [5, 6, 10, 13, 14];
+/// PostgreSQL: classes of connection, resource, operator and system errors, and of a read-only primary.
+const POSTGRES_UNAVAILABLE: [&str; 5] = ["08", "53", "57", "58", "25"];
+
+impl DbError {
+    /// Stored data that breaks its own rules.
+    pub fn corrupt(what: impl std::fmt::Display) -> Self {
+        Self::Corrupt(what.to_string())
+    }
+
+    pub(super) fn encode(error: serde_json::Error) -> Self {
+        Self::Corrupt(format!("a value can't be encoded: {error}"))
+    }
+
+    /// Whether the same work, done again by itself, may succeed at once.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Conflict(_))
+    }
+
+    /// Whether the fault lies with the statement or the data, so that repeating it is of no use.
+    pub fn is_permanent(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Corrupt(_) | Self::Setup(_) | Self::Migration(_))
+    }
+}
+
+impl From<sqlx::Error> for DbError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(database) => {
+                let code = database.code().unwrap_or_default();
+                let sqlite = database.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some();
+                match (sqlite, code.as_ref()) {
+                    (true, code) if SQLITE_CONFLICTS.contains(&code) => Self::Conflict(error),
+                    (true, code) => match code.parse::<i64>() {
+                        Ok(number) if SQLITE_UNAVAILABLE.contains(&(number & 0xff)) => Self::Unavailable(error),
+                        _ => Self::Refused(error),
+                    },
+                    (false, code) if CONFLICTS.contains(&code) => Self::Conflict(error),
+                    (false, code) if POSTGRES_UNAVAILABLE.iter().any(|class| code.starts_with(class)) => {
+                        Self::Unavailable(error)
+                    }
+                    (false, _) => Self::Refused(error),
+                }
+            }
+            sqlx::Error::ColumnNotFound(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+                Self::Corrupt(error.to_string())
+            }
+            sqlx::Error::Configuration(_) => Self::Setup(error.to_string()),
+            _ => Self::Unavailable(error),
+        }
+    }
+}
+
+impl From<crate::id::InvalidId> for DbError {
+    fn from(error: crate::id::InvalidId) -> Self {
+        Self::Corrupt(error.to_string())
+    }
+}

@@ -1,0 +1,116 @@
+//! Expands the marks of a statement for the database at hand, and binds its arguments.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::{LazyLock, RwLock};
+
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteArguments;
+
+use super::args::{Args, Column, Rows, Scalar};
+use super::error::DbError;
+
+/// Which SQL a statement becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Dialect {
+    Sqlite,
+    Postgres,
+}
+
+pub(super) fn postgres(sql: &'static str, args: Args) -> Query<'static, sqlx::Postgres, PgArguments> {
+    let mut query = sqlx::query(expanded(Dialect::Postgres, sql, &args));
+    for scalar in args.scalars {
+        query = match scalar {
+            Scalar::Text(value) => query.bind(value),
+            Scalar::Int(value) => query.bind(value),
+        };
+    }
+    for (_, column) in args.rows.into_iter().flat_map(|rows| rows.columns) {
+        query = match column {
+            Column::Text(values) => query.bind(values),
+            Column::Int(values) => query.bind(values),
+        };
+    }
+    query
+}
+
+pub(super) fn sqlite(sql: &'static str, args: Args) -> Result<Query<'static, sqlx::Sqlite, SqliteArguments>, DbError> {
+    let mut query = sqlx::query(expanded(Dialect::Sqlite, sql, &args));
+    for scalar in args.scalars {
+        query = match scalar {
+            Scalar::Text(value) => query.bind(value),
+            Scalar::Int(value) => query.bind(value),
+        };
+    }
+    if let Some(rows) = args.rows {
+        query = query.bind(json(&rows)?);
+    }
+    Ok(query)
+}
+
+/// The statement as this database understands it. Each is expanded once and kept for the life of the process: there are
+/// as many as the sources have.
+fn expanded(dialect: Dialect, sql: &'static str, args: &Args) -> &'static str {
+    type Key = (Dialect, &'static str);
+    static EXPANDED: LazyLock<RwLock<HashMap<Key, &'static str>>> = LazyLock::new(Default::default);
+
+    if let Some(known) = EXPANDED.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&(dialect, sql)) {
+        return known;
+    }
+    let first = args.scalars.len() + 1;
+    let rows = args.rows.as_ref().map(|rows| rows_source(dialect, rows, first)).unwrap_or_default();
+    let (for_update, for_share) = match dialect {
+        Dialect::Sqlite => ("", ""),
+        Dialect::Postgres => ("FOR UPDATE", "FOR SHARE"),
+    };
+    let text = sql.replace("{rows}", &rows).replace("{for_update}", for_update).replace("{for_share}", for_share);
+    let text: &'static str = Box::leak(text.into_boxed_str());
+    EXPANDED.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert((dialect, sql), text);
+    text
+}
+
+fn rows_source(dialect: Dialect, rows: &Rows, first: usize) -> String {
+    let mut source = String::new();
+    let names = rows.columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    // Writing to a string does not fail.
+    match dialect {
+        Dialect::Postgres => {
+            let arrays = rows.columns.iter().enumerate().map(|(index, (_, column))| match column {
+                Column::Text(_) => format!("${}::text[]", first + index),
+                Column::Int(_) => format!("${}::bigint[]", first + index),
+            });
+            let _ = write!(source, "unnest({}) AS r({names})", arrays.collect::<Vec<_>>().join(", "));
+        }
+        Dialect::Sqlite => {
+            let fields = rows.columns.iter().enumerate();
+            let fields = fields.map(|(index, (name, _))| format!("json_extract(value, '$[{index}]') AS {name}"));
+            let fields = fields.collect::<Vec<_>>().join(", ");
+            let _ = write!(source, "(SELECT {fields} FROM json_each(${first})) AS r");
+        }
+    }
+    source
+}
+
+/// The rows as a JSON array of arrays.
+fn json(rows: &Rows) -> Result<String, DbError> {
+    let mut text = String::from("[");
+    for row in 0..rows.len() {
+        text.push_str(if row == 0 { "[" } else { ",[" });
+        for (index, (_, column)) in rows.columns.iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            match column {
+                Column::Text(values) => text.push_str(&serde_json::to_string(&values[row]).map_err(DbError::encode)?),
+                Column::Int(values) => match values[row] {
+                    Some(value) => text.push_str(&value.to_string()),
+                    None => text.push_str("null"),
+                },
+            }
+        }
+        text.push(']');
+    }
+    text.push(']');
+    Ok(text)
+}

@@ -1,0 +1,170 @@
+//! The barrier: for every (saga, step) at most one effect, whatever is repeated, late or out of order.
+//!
+//! | comes in | recorded: nothing | recorded: answered | answered, undone | tombstone |
+//! |---|---|---|---|---|
+//! | action | decide, record the answer | the recorded answer | the recorded answer | refused |
+//! | undo | record a tombstone, done | undo if it was done, record | done | done |
+
+use std::collections::HashMap;
+
+use crate::answer::{Answer, Reason, Refusal};
+use crate::database::{Args, DbError, Rows, Tx};
+use crate::participant::{Key, Leg, Operation};
+use crate::time::UnixMs;
+
+/// What is on record for one (saga, step).
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Record {
+    /// `None`: the action never came.
+    answer: Option<Answer>,
+    undone: bool,
+}
+
+/// The barrier rows that a batch touches.
+#[derive(Default)]
+pub(super) struct Barrier {
+    records: HashMap<Key, Record>,
+    /// Keys whose row is new, and keys whose row has changed, in order of their first change.
+    inserted: Vec<Key>,
+    updated: Vec<Key>,
+}
+
+/// What the barrier says of an operation.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Nothing stands against it: the domain decides.
+    Pass,
+    /// The answer, without asking the domain.
+    Answered(Answer),
+}
+
+const LOAD: &str = "SELECT b.saga_id, b.step, b.answer, b.undone FROM {rows} \
+                    JOIN barrier b ON b.saga_id = r.saga_id AND b.step = r.step";
+const INSERT: &str = "INSERT INTO barrier (saga_id, step, answer, undone, recorded_at) \
+                      SELECT saga_id, step, answer, undone, $1 FROM {rows}";
+const UPDATE: &str = "UPDATE barrier SET undone = 1 FROM {rows} \
+                      WHERE barrier.saga_id = r.saga_id AND barrier.step = r.step";
+
+impl Barrier {
+    /// Loads the rows of the operations that have a key.
+    pub(super) async fn load<C>(tx: &mut Tx, operations: &[Operation<C>]) -> Result<Self, DbError> {
+        let mut keys: Vec<&Key> = operations.iter().filter_map(|operation| operation.key.as_ref()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let rows = Rows::new()
+            .text("saga_id", keys.iter().map(|key| key.saga.as_str()))
+            .text("step", keys.iter().map(|key| key.step.as_str()));
+        let mut barrier = Self::default();
+        for row in tx.fetch(LOAD, rows.into()).await? {
+            let key = Key {
+                saga: crate::id::SagaId::stored(row.text("saga_id")?),
+                step: crate::id::StepName::stored(row.text("step")?),
+            };
+            let answer = match row.opt_text("answer")? {
+                Some(text) => Some(serde_json::from_str(&text).map_err(|error| {
+                    DbError::corrupt(format!("barrier row of saga {}, step {}: {error}", key.saga, key.step))
+                })?),
+                None => None,
+            };
+            barrier.records.insert(key, Record { answer, undone: row.int("undone")? == 1 });
+        }
+        Ok(barrier)
+    }
+
+    /// What is on record against an operation; what passes must be followed by [`Barrier::record`].
+    pub(super) fn verdict(&mut self, key: &Key, leg: Leg) -> Verdict {
+        match (leg, self.records.get(key)) {
+            (Leg::Action, None) => Verdict::Pass,
+            (Leg::Action, Some(Record { answer: Some(answer), .. })) => Verdict::Answered(answer.clone()),
+            (Leg::Action, Some(Record { answer: None, .. })) => Verdict::Answered(refused_by_tombstone()),
+            (Leg::Undo, Some(Record { answer: Some(Answer::Done(_)), undone: false })) => Verdict::Pass,
+            (Leg::Undo, _) => {
+                self.mark_undone(key);
+                Verdict::Answered(Answer::done())
+            }
+        }
+    }
+
+    /// Whether the domain will be asked about an operation, as far as the stored rows tell. More is loaded for those
+    /// that pass; which one passes in the end is told by [`Barrier::verdict`].
+    pub(super) fn may_pass(&self, operation_index: usize, operations: &[impl AsKey]) -> bool {
+        let Some((key, leg)) = operations[operation_index].as_key() else { return true };
+        match (leg, self.records.get(key)) {
+            (Leg::Action, None) => true,
+            (Leg::Undo, Some(Record { answer: Some(Answer::Done(_)), undone: false })) => true,
+            // The action may come before it in the same batch.
+            (Leg::Undo, None) => {
+                operations[..operation_index].iter().any(|earlier| earlier.as_key() == Some((key, Leg::Action)))
+            }
+            _ => false,
+        }
+    }
+
+    /// Records what the domain answered to an operation that passed.
+    pub(super) fn record(&mut self, key: &Key, leg: Leg, answer: &Answer) {
+        match leg {
+            Leg::Action if answer.is_final() => {
+                self.records.insert(key.clone(), Record { answer: Some(answer.clone()), undone: false });
+                self.inserted.push(key.clone());
+            }
+            Leg::Action => {}
+            Leg::Undo => self.mark_undone(key),
+        }
+    }
+
+    /// Writes what is new or changed.
+    pub(super) async fn write(&self, tx: &mut Tx, now: UnixMs) -> Result<(), DbError> {
+        let inserted: Vec<(&Key, &Record)> = self.inserted.iter().map(|key| (key, &self.records[key])).collect();
+        let mut answers = Vec::with_capacity(inserted.len());
+        for (key, record) in &inserted {
+            let text = record.answer.as_ref().map(serde_json::to_string).transpose();
+            answers.push(text.map_err(|error| DbError::corrupt(format!("answer of saga {}: {error}", key.saga)))?);
+        }
+        let rows = Rows::new()
+            .text("saga_id", inserted.iter().map(|(key, _)| key.saga.as_str()))
+            .text("step", inserted.iter().map(|(key, _)| key.step.as_str()))
+            .opt_text("answer", answers)
+            .int("undone", inserted.iter().map(|(_, record)| i64::from(record.undone)));
+        tx.execute(INSERT, Args::new().int(now.0).rows(rows)).await?;
+        let rows = Rows::new()
+            .text("saga_id", self.updated.iter().map(|key| key.saga.as_str()))
+            .text("step", self.updated.iter().map(|key| key.step.as_str()));
+        tx.execute(UPDATE, rows.into()).await?;
+        Ok(())
+    }
+
+    fn mark_undone(&mut self, key: &Key) {
+        match self.records.get_mut(key) {
+            None => {
+                self.records.insert(key.clone(), Record { answer: None, undone: true });
+                self.inserted.push(key.clone());
+            }
+            Some(record) if !record.undone => {
+                record.undone = true;
+                if !self.inserted.contains(key) {
+                    self.updated.push(key.clone());
+                }
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// An operation as the barrier sees it.
+pub(super) trait AsKey {
+    fn as_key(&self) -> Option<(&Key, Leg)>;
+}
+
+impl<C> AsKey for Operation<C> {
+    fn as_key(&self) -> Option<(&Key, Leg)> {
+        self.key.as_ref().map(|key| (key, self.leg))
+    }
+}
+
+fn refused_by_tombstone() -> Answer {
+    Answer::Refused(vec![Refusal::whole(
+        Reason::RegistrationCancelled,
+        "The registration was cancelled before this step was done.",
+        "Register again.",
+    )])
+}

@@ -1,0 +1,92 @@
+//! The write path that all participants share: what waits becomes one batch, one transaction, one commit.
+//!
+//! ```text
+//! gRPC request --operations--> queue --+                      one transaction
+//! gRPC request --operations--> queue --+--> batch --> barrier rows, load and lock --> decide each in order of arrival
+//! gRPC request --operations--> queue --+             --> write set-wise, barrier rows --> commit --> answers
+//! ```
+//!
+//! There are no timers: a batch is what gathered while the last one was committing. An idle service answers at once,
+//! and a flooded one commits a thousand operations at a time. A service brings a [`Participant`]: what to load, how to
+//! decide, what to write. The barrier is not its business, so no service can forget it.
+
+mod barrier;
+mod transaction;
+mod writer;
+
+use async_trait::async_trait;
+
+use crate::answer::Answer;
+use crate::database::{DbError, Tx};
+use crate::id::{SagaId, StepName};
+use crate::telemetry::TraceContext;
+use crate::time::UnixMs;
+
+pub use writer::{WriteError, Writer, WriterLimits};
+
+/// Names the step of a saga that an operation belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The saga.
+    pub saga: SagaId,
+    /// The step; of an undo, the step that it undoes.
+    pub step: StepName,
+}
+
+/// Which way an operation goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leg {
+    /// It does the step.
+    Action,
+    /// It undoes the step.
+    Undo,
+}
+
+/// One operation, as it waits to be written.
+#[derive(Debug, Clone)]
+pub struct Operation<C> {
+    /// The saga's step; `None` for a staff operation, which has no barrier.
+    pub key: Option<Key>,
+    /// Which way it goes.
+    pub leg: Leg,
+    /// The trace that it belongs to.
+    pub trace: TraceContext,
+    /// What to do, in the words of the service.
+    pub command: C,
+}
+
+impl<C> Operation<C> {
+    /// A staff operation: no saga, no barrier.
+    pub fn staff(command: C) -> Self {
+        Self { key: None, leg: Leg::Action, trace: TraceContext::default(), command }
+    }
+}
+
+/// A service's part in the write path.
+#[async_trait]
+pub trait Participant: Send + Sync + 'static {
+    /// What an operation asks for.
+    type Command: Send + Sync + 'static;
+    /// What a batch has loaded, and what its operations change.
+    type World: Send;
+
+    /// Name of the service, for metrics and logs.
+    const NAME: &'static str;
+
+    /// Loads and locks, in one order, every row that the operations may touch. Those that the barrier answers are not
+    /// among them. An undo is loaded by its saga and step.
+    async fn load(&self, tx: &mut Tx, operations: &[&Operation<Self::Command>]) -> Result<Self::World, DbError>;
+
+    /// Decides one operation and changes the world accordingly. Pure; called in order of arrival. An answer that is
+    /// not `Done` must leave the world as it was. An undo is called only when its action was done, and must answer
+    /// `Done`.
+    fn decide(&self, world: &mut Self::World, operation: &Operation<Self::Command>, now: UnixMs) -> Answer;
+
+    /// Writes what has changed, set-wise.
+    async fn write(&self, tx: &mut Tx, world: &Self::World, now: UnixMs) -> Result<(), DbError>;
+
+    /// Called once after the commit, in the order of commits, to publish what has changed.
+    fn committed(&self, world: Self::World, now: UnixMs) {
+        let _ = (world, now);
+    }
+}

@@ -1,0 +1,81 @@
+//! Throw-away databases for tests: real SQLite files and real PostgreSQL databases, each test its own.
+
+use std::path::Path;
+
+use crate::database::{Args, Database, DbError, Migrator};
+
+/// Environment variable with the URL of a PostgreSQL server on which tests may create databases, without a database
+/// name: `postgres://user@127.0.0.1:5433`. `cargo xtask test` starts one and sets it.
+pub const POSTGRES_URL: &str = "MATRICULA_TEST_POSTGRES_URL";
+
+/// Which database a test runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// A file in a temporary folder.
+    Sqlite,
+    /// A database of its own on the test server.
+    Postgres,
+}
+
+/// Both, in the order in which tests should run: the quick one first.
+pub const BACKENDS: [Backend; 2] = [Backend::Sqlite, Backend::Postgres];
+
+/// A database that goes away with this value.
+pub struct TestDatabase {
+    /// The open database.
+    pub database: Database,
+    /// Its URL, for a process that opens it too (PostgreSQL) or after it is closed (SQLite).
+    pub url: String,
+    _folder: tempfile::TempDir,
+}
+
+/// A new, migrated database.
+///
+/// # Panics
+/// When it can't be made, saying how to.
+pub async fn database(backend: Backend, migrations: &Migrator) -> TestDatabase {
+    let test = empty_database(backend).await;
+    test.database.migrate(migrations).await.expect("the migrations run on an empty database");
+    test
+}
+
+/// A new database without any table.
+///
+/// # Panics
+/// When it can't be made, saying how to.
+pub async fn empty_database(backend: Backend) -> TestDatabase {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let url = match backend {
+        Backend::Sqlite => sqlite_url(folder.path()),
+        Backend::Postgres => create_postgres().await,
+    };
+    let database = Database::open(&url).await.expect("an empty database opens");
+    TestDatabase { database, url, _folder: folder }
+}
+
+/// The URL of a new, empty database on the PostgreSQL test server.
+///
+/// # Panics
+/// When there is no test server, saying how to start one.
+pub async fn create_postgres() -> String {
+    let server = std::env::var(POSTGRES_URL).unwrap_or_else(|_| {
+        panic!("{POSTGRES_URL} is not set: run the tests with `cargo xtask test`, which starts a PostgreSQL server")
+    });
+    let server = server.trim_end_matches('/');
+    let name = format!("test_{}", uuid::Uuid::now_v7().simple());
+    create(server, &name).await.unwrap_or_else(|error| panic!("{server}: can't create a database: {error:?}"));
+    format!("{server}/{name}")
+}
+
+async fn create(server: &str, name: &str) -> Result<(), DbError> {
+    let admin = Database::open(&format!("{server}/postgres")).await?;
+    // Statements are static for good reason; this one name is made here of letters and digits.
+    let sql: &'static str = Box::leak(format!("CREATE DATABASE {name}").into_boxed_str());
+    admin.fetch(sql, Args::new()).await?;
+    admin.close().await;
+    Ok(())
+}
+
+fn sqlite_url(folder: &Path) -> String {
+    format!("sqlite:{}", folder.join("test.db").display())
+}
