@@ -1,1 +1,31 @@
-//! The pure saga engine: no I/O, no clock, no randomness
+//! The pure saga engine: no I/O, no clock, no randomness.
+//!
+//! A saga is a [`Definition`] (the table of its steps) and a log of [`Recorded`] events. Its [`SagaState`] is only the
+//! fold of that log, and [`decide`] is the only place where something new is decided:
+//!
+//! ```text
+//!            Input (answer, wake, cancel, resume), now, jitter
+//!                               |
+//!   log --replay--> SagaState --decide--> events --(made durable by the runtime)--> log
+//!                                   \---> effects --(then acted on by the runtime)--> calls, timers
+//! ```
+//!
+//! Promises: the same arguments give the same decision; every event that [`decide`] returns folds; a saga turns round
+//! only for a refusal, a cancel or its deadline, and only before its pivot may have been called; whatever may have been
+//! called is undone then; after the pivot nothing is.
+
+mod decide;
+mod definition;
+mod event;
+mod recovery;
+mod render;
+mod retry;
+mod state;
+
+pub use decide::{CallAnswer, DecideError, Decision, Effect, Input, decide};
+pub use definition::{Definition, DefinitionError, Kind, Step, StepIndex};
+pub use event::{Attempt, Cause, Event, Leg, Recorded};
+pub use recovery::{LeaveReason, Plan, Row, plan};
+pub use render::{describe, explain};
+pub use retry::{CallError, Code, Jitter, RetryPolicy, RetryPolicyError, Verdict, delay_ms, verdict};
+pub use state::{FoldError, LegState, LegStatus, Outcome, Phase, SagaState, StepState};

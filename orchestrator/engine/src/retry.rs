@@ -1,0 +1,254 @@
+//! When a call that failed is made again: the verdict on each gRPC code, and the durable schedule of a leg.
+//!
+//! Promises: no code turns a saga round; a delay is never shorter than what the called service asked for (up to
+//! [`RETRY_AFTER_MAX_MS`]), never longer than [`RetryPolicy::delay_longest_ms`], and spread by the caller's jitter.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A service that asks for more than a minute is not believed: no overload that it can foresee lasts longer, and an
+/// absurd value must not park a student's registration.
+const RETRY_AFTER_MAX_MS: i64 = 60_000;
+
+/// Longest delay that a policy may name: a day, so that sums of times stay far from overflow.
+const DELAY_LIMIT_MS: i64 = 86_400_000;
+
+/// Longest message that is kept of an error: a saga that is retried for days records one an attempt.
+const MESSAGE_BYTES_MAX: usize = 500;
+
+/// The 17 codes of gRPC, by the numbers of the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the names are gRPC's, and documented there")]
+pub enum Code {
+    Ok = 0,
+    Cancelled = 1,
+    Unknown = 2,
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    NotFound = 5,
+    AlreadyExists = 6,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    FailedPrecondition = 9,
+    Aborted = 10,
+    OutOfRange = 11,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+    DataLoss = 15,
+    Unauthenticated = 16,
+}
+
+impl Code {
+    /// All of them, each at the index of its number.
+    pub const ALL: [Self; 17] = [
+        Self::Ok,
+        Self::Cancelled,
+        Self::Unknown,
+        Self::InvalidArgument,
+        Self::DeadlineExceeded,
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::PermissionDenied,
+        Self::ResourceExhausted,
+        Self::FailedPrecondition,
+        Self::Aborted,
+        Self::OutOfRange,
+        Self::Unimplemented,
+        Self::Internal,
+        Self::Unavailable,
+        Self::DataLoss,
+        Self::Unauthenticated,
+    ];
+
+    /// The code of a number on the wire; `Unknown` for a number that is none, as gRPC itself reads it.
+    pub fn from_number(number: i32) -> Self {
+        usize::try_from(number).ok().and_then(|index| Self::ALL.get(index).copied()).unwrap_or(Self::Unknown)
+    }
+
+    /// As it is persisted and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Cancelled => "cancelled",
+            Self::Unknown => "unknown",
+            Self::InvalidArgument => "invalid_argument",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::PermissionDenied => "permission_denied",
+            Self::ResourceExhausted => "resource_exhausted",
+            Self::FailedPrecondition => "failed_precondition",
+            Self::Aborted => "aborted",
+            Self::OutOfRange => "out_of_range",
+            Self::Unimplemented => "unimplemented",
+            Self::Internal => "internal",
+            Self::Unavailable => "unavailable",
+            Self::DataLoss => "data_loss",
+            Self::Unauthenticated => "unauthenticated",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What came instead of an answer. It says nothing about what the call did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallError {
+    /// gRPC's code.
+    pub code: Code,
+    /// gRPC's message, shortened.
+    pub message: String,
+    /// How long the service asked to be left alone (`RetryInfo`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<i64>,
+}
+
+impl CallError {
+    /// Keeps at most 500 bytes of the message.
+    pub fn new(code: Code, message: impl Into<String>, retry_after_ms: Option<i64>) -> Self {
+        let mut message = message.into();
+        message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
+        Self { code, message, retry_after_ms }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.message.is_empty() { write!(f, "{}", self.code) } else { write!(f, "{}: {}", self.code, self.message) }
+    }
+}
+
+/// What is done about a code. There is no verdict that rolls back: every error means "unknown".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// With backoff.
+    Retry,
+    /// No retry is likely to mend it: a person must look at once, and until then it is retried slowly.
+    SlowRetry,
+}
+
+/// The verdict table.
+pub fn verdict(code: Code) -> Verdict {
+    match code {
+        Code::InvalidArgument | Code::Unimplemented | Code::Unauthenticated | Code::PermissionDenied => {
+            Verdict::SlowRetry
+        }
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::OutOfRange
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => Verdict::Retry,
+    }
+}
+
+/// A fraction in [0, 1), in steps of 2^-32, drawn by the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Jitter(pub u32);
+
+impl Jitter {
+    fn of(self, span_ms: i64) -> i64 {
+        // At most 2^27 * 2^32: `DELAY_LIMIT_MS` bounds the span.
+        (span_ms * i64::from(self.0)) >> 32
+    }
+}
+
+/// How a leg is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    delay_first_ms: i64,
+    delay_max_ms: i64,
+    delay_slow_ms: i64,
+    attention_after_attempts: u32,
+}
+
+impl RetryPolicy {
+    /// Delays double from `delay_first_ms` to `delay_max_ms`. After `attention_after_attempts` failed attempts the leg
+    /// needs attention, and is tried every `delay_slow_ms` from then on.
+    pub fn try_new(
+        delay_first_ms: i64,
+        delay_max_ms: i64,
+        delay_slow_ms: i64,
+        attention_after_attempts: u32,
+    ) -> Result<Self, RetryPolicyError> {
+        let ordered = 0 < delay_first_ms && delay_first_ms <= delay_max_ms && delay_max_ms <= delay_slow_ms;
+        if !ordered || delay_slow_ms > DELAY_LIMIT_MS {
+            return Err(RetryPolicyError::Delays { delay_first_ms, delay_max_ms, delay_slow_ms });
+        }
+        if attention_after_attempts == 0 {
+            return Err(RetryPolicyError::NoAttempts);
+        }
+        Ok(Self { delay_first_ms, delay_max_ms, delay_slow_ms, attention_after_attempts })
+    }
+
+    /// Whether a leg that has failed this often needs attention.
+    pub fn is_exhausted(&self, attempts_failed: u32) -> bool {
+        attempts_failed >= self.attention_after_attempts
+    }
+
+    /// No delay of this policy is longer. A retry that lies further ahead was scheduled by another clock.
+    pub fn delay_longest_ms(&self) -> i64 {
+        spread(self.delay_slow_ms, RETRY_AFTER_MAX_MS, Jitter(u32::MAX))
+    }
+}
+
+/// Why numbers are not a retry policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RetryPolicyError {
+    /// The delays are out of order or out of bounds.
+    #[error(
+        "delays must satisfy 0 < first ({delay_first_ms}) <= max ({delay_max_ms}) <= slow ({delay_slow_ms}) <= a day"
+    )]
+    Delays {
+        /// First delay.
+        delay_first_ms: i64,
+        /// Longest delay of the backoff.
+        delay_max_ms: i64,
+        /// Delay once attention is needed.
+        delay_slow_ms: i64,
+    },
+    /// Attention is needed after at least one attempt.
+    #[error("attention after 0 attempts: it must be at least 1")]
+    NoAttempts,
+}
+
+/// Time until the next attempt, after attempt number `attempt` (from 1) has failed: between the half and the whole of
+/// the backoff, and never before the service wants to be called again.
+pub fn delay_ms(
+    policy: &RetryPolicy,
+    attempt: u32,
+    verdict: Verdict,
+    retry_after_ms: Option<i64>,
+    jitter: Jitter,
+) -> i64 {
+    let whole_ms = match verdict {
+        Verdict::SlowRetry => policy.delay_slow_ms,
+        Verdict::Retry => {
+            // A day in milliseconds has 27 bits: further doublings change nothing.
+            let doublings = attempt.saturating_sub(1).min(27);
+            (policy.delay_first_ms << doublings).min(policy.delay_max_ms)
+        }
+    };
+    spread(whole_ms, retry_after_ms.unwrap_or(0).clamp(0, RETRY_AFTER_MAX_MS), jitter)
+}
+
+/// Jitter is added on top of the floor too, or all that were told "in a second" would come back in the same one.
+fn spread(whole_ms: i64, floor_ms: i64, jitter: Jitter) -> i64 {
+    let half_ms = whole_ms / 2;
+    let rest_ms = whole_ms - half_ms;
+    half_ms.max(floor_ms) + jitter.of(rest_ms + 1)
+}

@@ -1,0 +1,302 @@
+//! What is known of a saga: the fold of its log, and nothing else.
+//!
+//! Promises: the same log gives the same state; an event that can't follow is a typed error and leaves the state as it
+//! was. Which calls may have left is part of the fold: a leg is [`LegStatus::Trying`] from the event that made it due.
+//!
+//! ```text
+//! Running --pivot succeeded--> Completing --finished--> Completed
+//!    \------turned round-----> Compensating --finished--> Compensated
+//! ```
+
+use crate::definition::{Definition, Kind, Step, StepIndex};
+use crate::event::{Cause, Leg};
+use crate::retry::CallError;
+
+mod fold;
+
+pub use fold::FoldError;
+
+/// Where a saga stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Before its pivot has succeeded.
+    Running,
+    /// Turned round: steps are being undone, or all are and its closing steps are left.
+    Compensating,
+    /// Past its pivot: its tail is retried until it is done.
+    Completing,
+    /// Finished, and committed.
+    Completed,
+    /// Finished, and everything that may have been done is undone.
+    Compensated,
+}
+
+impl Phase {
+    /// Whether nothing is left to do.
+    pub fn is_finished(self) -> bool {
+        matches!(self, Self::Completed | Self::Compensated)
+    }
+
+    /// For people and for the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Compensating => "compensating",
+            Self::Completing => "completing",
+            Self::Completed => "completed",
+            Self::Compensated => "compensated",
+        }
+    }
+}
+
+/// What came of a saga, for the one who asked for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Not decided: on its way, or still being undone.
+    Pending,
+    /// The pivot has succeeded; nothing takes that back.
+    Committed,
+    /// A step refused, and everything is undone.
+    Refused,
+    /// It was cancelled, and everything is undone.
+    Cancelled,
+    /// Its deadline passed, and everything is undone.
+    TimedOut,
+}
+
+impl Outcome {
+    /// For people and for the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Committed => "committed",
+            Self::Refused => "refused",
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed_out",
+        }
+    }
+}
+
+/// Where one direction of a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LegStatus {
+    /// Not reached: it was never called.
+    NotStarted,
+    /// It may have been called, and no answer is recorded. An action stays so when its saga turns round before the
+    /// answer: its undo is what settles it.
+    Trying,
+    /// It succeeded.
+    Done,
+    /// It refused.
+    Refused,
+}
+
+/// One direction of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LegState {
+    /// Where it stands.
+    pub status: LegStatus,
+    /// Attempts whose end is recorded.
+    pub attempts: u32,
+    /// How the last failed attempt ended.
+    pub last_error: Option<CallError>,
+    /// When it is tried again after a failure.
+    pub next_attempt_at_ms: Option<i64>,
+    /// When its first failure was recorded.
+    pub first_failed_at_ms: Option<i64>,
+    /// Whether a person must look.
+    pub needs_attention: bool,
+}
+
+impl LegState {
+    const NEW: Self = Self {
+        status: LegStatus::NotStarted,
+        attempts: 0,
+        last_error: None,
+        next_attempt_at_ms: None,
+        first_failed_at_ms: None,
+        needs_attention: false,
+    };
+}
+
+/// One step of a saga.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepState {
+    /// As in the definition.
+    pub name: &'static str,
+    /// Whether it has anything to do in this saga.
+    pub applies: bool,
+    /// Its action.
+    pub action: LegState,
+    /// What takes it back; never started where the definition has none.
+    pub undo: LegState,
+    /// What its action answered.
+    pub output: Option<String>,
+    /// Why its action refused.
+    pub refusal: Option<String>,
+}
+
+impl StepState {
+    /// One direction.
+    pub fn leg(&self, leg: Leg) -> &LegState {
+        match leg {
+            Leg::Action => &self.action,
+            Leg::Undo => &self.undo,
+        }
+    }
+
+    fn leg_mut(&mut self, leg: Leg) -> &mut LegState {
+        match leg {
+            Leg::Action => &mut self.action,
+            Leg::Undo => &mut self.undo,
+        }
+    }
+
+    /// Whether a saga that turned round still has to undo this step: whatever may have been called, answered or not.
+    fn owes_undo(&self, kind: Kind) -> bool {
+        kind == Kind::Compensatable
+            && self.action.status != LegStatus::NotStarted
+            && self.undo.status != LegStatus::Done
+    }
+}
+
+/// The fold of a saga's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SagaState {
+    definition: &'static str,
+    version: u32,
+    phase: Phase,
+    sequence: u64,
+    admitted_at_ms: i64,
+    updated_at_ms: i64,
+    deadline_at_ms: i64,
+    decided_at_ms: Option<i64>,
+    cause: Option<Cause>,
+    steps: Vec<StepState>,
+}
+
+impl SagaState {
+    /// Name of its definition.
+    pub fn definition(&self) -> &'static str {
+        self.definition
+    }
+
+    /// Version of its definition.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Sequence of the last event of its log.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// When it was admitted.
+    pub fn admitted_at_ms(&self) -> i64 {
+        self.admitted_at_ms
+    }
+
+    /// When its last event was recorded.
+    pub fn updated_at_ms(&self) -> i64 {
+        self.updated_at_ms
+    }
+
+    /// It turns round by itself unless it has reached its pivot by then.
+    pub fn deadline_at_ms(&self) -> i64 {
+        self.deadline_at_ms
+    }
+
+    /// When its outcome was decided; none while it is pending.
+    pub fn decided_at_ms(&self) -> Option<i64> {
+        self.decided_at_ms
+    }
+
+    /// Why it turned round.
+    pub fn cause(&self) -> Option<&Cause> {
+        self.cause.as_ref()
+    }
+
+    /// What came of it. One who is told that nothing was changed holds nothing any more: a saga that turned round is
+    /// pending until all is undone.
+    pub fn outcome(&self) -> Outcome {
+        match (self.decided_at_ms, &self.cause) {
+            (None, _) => Outcome::Pending,
+            (Some(_), None) => Outcome::Committed,
+            (Some(_), Some(Cause::Refused)) => Outcome::Refused,
+            (Some(_), Some(Cause::Cancelled { .. })) => Outcome::Cancelled,
+            (Some(_), Some(Cause::DeadlinePassed)) => Outcome::TimedOut,
+        }
+    }
+
+    /// Its steps, as in the definition.
+    pub fn steps(&self) -> &[StepState] {
+        &self.steps
+    }
+
+    /// What the action of a step answered.
+    pub fn output(&self, step: &str) -> Option<&str> {
+        self.steps.iter().find(|state| state.name == step)?.output.as_deref()
+    }
+
+    /// Every refusal, in order of steps: (name, why).
+    pub fn refusals(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.steps.iter().filter_map(|state| Some((state.name, state.refusal.as_deref()?)))
+    }
+
+    /// Whether a person must look at any leg that is being tried.
+    pub fn needs_attention(&self) -> bool {
+        self.steps.iter().any(|step| step.action.needs_attention || step.undo.needs_attention)
+    }
+
+    /// Whether it can still be cancelled or run out of time: the call of its pivot can't have left.
+    pub fn may_turn(&self, def: &Definition) -> bool {
+        self.phase == Phase::Running
+            && self
+                .with(def)
+                .all(|(_, step, state)| step.kind != Kind::Pivot || state.action.status == LegStatus::NotStarted)
+    }
+
+    /// The legs that ought to be under way or waiting for their next attempt.
+    pub fn trying<'a>(&'a self, def: &'a Definition) -> impl Iterator<Item = (StepIndex, Leg, &'a LegState)> {
+        let phase = self.phase;
+        // Once a step has refused, only first answers are waited for: they may be refusals too.
+        let refused = phase == Phase::Running && self.refusals().next().is_some();
+        let legs = self.with(def).flat_map(|(index, step, state)| {
+            [(index, step.kind, Leg::Action, &state.action), (index, step.kind, Leg::Undo, &state.undo)]
+        });
+        legs.filter(move |(_, kind, leg, state)| {
+            let live = match phase {
+                Phase::Running | Phase::Completing => true,
+                Phase::Compensating => *leg == Leg::Undo || *kind == Kind::Closing,
+                Phase::Completed | Phase::Compensated => false,
+            };
+            live && state.status == LegStatus::Trying && !(refused && state.attempts > 0)
+        })
+        .map(|(index, _, leg, state)| (index, leg, state))
+    }
+
+    /// Whether all that the saga does in its phase is done. Never true before its outcome is decided.
+    pub(crate) fn is_settled(&self, def: &Definition) -> bool {
+        let done = |step: &Step, state: &StepState| match self.phase {
+            Phase::Running => false,
+            Phase::Completing => state.action.status == LegStatus::Done,
+            Phase::Compensating => step.kind != Kind::Closing || state.action.status == LegStatus::Done,
+            Phase::Completed | Phase::Compensated => true,
+        };
+        self.decided_at_ms.is_some() && self.with(def).all(|(_, step, state)| !state.applies || done(step, state))
+    }
+
+    /// Whether a refusal has come and every step of its stage has answered or failed once, so that no reason is lost.
+    pub(crate) fn is_refused(&self, def: &Definition) -> bool {
+        self.phase == Phase::Running && self.refusals().next().is_some() && self.trying(def).next().is_none()
+    }
+
+    fn with<'a>(&'a self, def: &'a Definition) -> impl Iterator<Item = (StepIndex, &'a Step, &'a StepState)> {
+        def.indexed().zip(&self.steps).map(|((index, step), state)| (index, step, state))
+    }
+}

@@ -1,0 +1,276 @@
+//! The one table of what may follow what.
+//!
+//! Promises: every pair of (phase, event) that the table does not list is [`FoldError::Illegal`]; an error changes
+//! nothing.
+
+use super::{LegState, LegStatus, Phase, SagaState, StepState};
+use crate::definition::{Definition, Kind, Step, StepIndex};
+use crate::event::{Cause, Event, Leg, Recorded};
+
+/// Why a log is not one of the definition.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FoldError {
+    /// There is no event.
+    #[error("the log is empty")]
+    Empty,
+    /// A log begins with the admission.
+    #[error("the log begins with {event}, not with the admission")]
+    NotAdmitted {
+        /// Its first event.
+        event: &'static str,
+    },
+    /// The log was written under another definition.
+    #[error("the log is of {definition} v{version}")]
+    OtherDefinition {
+        /// Name in the log.
+        definition: String,
+        /// Version in the log.
+        version: u32,
+    },
+    /// An event is missing, or there twice.
+    #[error("event {found} stands where {expected} should")]
+    Sequence {
+        /// What should come.
+        expected: u64,
+        /// What came.
+        found: u64,
+    },
+    /// The definition has no such step.
+    #[error("there is no step {step:?}")]
+    UnknownStep {
+        /// Name in the log.
+        step: String,
+    },
+    /// A saga without its pivot could not end.
+    #[error("the pivot does not apply")]
+    PivotSkipped,
+    /// The table has no such pair.
+    #[error("{event} can't happen while {}", phase.as_str())]
+    Illegal {
+        /// Where the saga stands.
+        phase: Phase,
+        /// What came.
+        event: &'static str,
+    },
+    /// The leg is not being tried: not reached, already decided, or given over to the undo.
+    #[error("the {leg} of {step} is not being tried")]
+    NotTrying {
+        /// Name of the step.
+        step: String,
+        /// Which direction.
+        leg: Leg,
+    },
+    /// The attempt is not the next of its leg.
+    #[error("attempt {found} of the {leg} of {step}, where {expected} is due")]
+    Attempt {
+        /// Name of the step.
+        step: String,
+        /// Which direction.
+        leg: Leg,
+        /// Which is due.
+        expected: u32,
+        /// Which came.
+        found: u32,
+    },
+}
+
+impl SagaState {
+    /// The state after a whole log.
+    pub fn replay<'a>(def: &Definition, log: impl IntoIterator<Item = &'a Recorded>) -> Result<Self, FoldError> {
+        let mut log = log.into_iter();
+        let mut state = Self::admitted(def, log.next().ok_or(FoldError::Empty)?)?;
+        for recorded in log {
+            state.apply(def, recorded)?;
+        }
+        Ok(state)
+    }
+
+    /// The state after the first event.
+    fn admitted(def: &Definition, first: &Recorded) -> Result<Self, FoldError> {
+        let Event::Admitted { definition, version, applies, deadline_at_ms } = &first.event else {
+            return Err(FoldError::NotAdmitted { event: first.event.name() });
+        };
+        if definition != def.name() || *version != def.version() {
+            return Err(FoldError::OtherDefinition { definition: definition.clone(), version: *version });
+        }
+        if first.sequence != 1 {
+            return Err(FoldError::Sequence { expected: 1, found: first.sequence });
+        }
+        if let Some(step) = applies.iter().find(|name| def.index(name).is_none()) {
+            return Err(FoldError::UnknownStep { step: step.clone() });
+        }
+        let steps: Vec<_> = def
+            .steps()
+            .iter()
+            .map(|step| StepState {
+                name: step.name,
+                applies: applies.iter().any(|name| name == step.name),
+                action: LegState::NEW,
+                undo: LegState::NEW,
+                output: None,
+                refusal: None,
+            })
+            .collect();
+        if def.steps().iter().zip(&steps).any(|(step, state)| step.kind == Kind::Pivot && !state.applies) {
+            return Err(FoldError::PivotSkipped);
+        }
+        let mut state = Self {
+            definition: def.name(),
+            version: def.version(),
+            phase: Phase::Running,
+            sequence: 1,
+            admitted_at_ms: first.at_ms,
+            updated_at_ms: first.at_ms,
+            deadline_at_ms: *deadline_at_ms,
+            decided_at_ms: None,
+            cause: None,
+            steps,
+        };
+        state.advance(def, first.at_ms);
+        Ok(state)
+    }
+
+    /// Folds the next event of the log.
+    pub fn apply(&mut self, def: &Definition, recorded: &Recorded) -> Result<(), FoldError> {
+        self.check(def)?;
+        let expected = self.sequence + 1;
+        if recorded.sequence != expected {
+            return Err(FoldError::Sequence { expected, found: recorded.sequence });
+        }
+        let at_ms = recorded.at_ms;
+        let illegal = FoldError::Illegal { phase: self.phase, event: recorded.event.name() };
+        match (self.phase, &recorded.event) {
+            (
+                Phase::Running | Phase::Compensating | Phase::Completing,
+                Event::Succeeded { step, leg, attempt, output, .. },
+            ) => {
+                let index = self.attempted(def, step, *leg, *attempt)?;
+                let state = &mut self.steps[index.get()];
+                state.leg_mut(*leg).end(LegStatus::Done);
+                if *leg == Leg::Action {
+                    state.output = Some(output.clone());
+                }
+            }
+            (Phase::Running, Event::Refused { step, attempt, refusal, .. }) => {
+                let index = self.attempted(def, step, Leg::Action, *attempt)?;
+                let state = &mut self.steps[index.get()];
+                state.action.end(LegStatus::Refused);
+                state.refusal = Some(refusal.clone());
+            }
+            (
+                Phase::Running | Phase::Compensating | Phase::Completing,
+                Event::Failed { step, leg, attempt, error, next_attempt_at_ms, needs_attention, .. },
+            ) => {
+                let index = self.attempted(def, step, *leg, *attempt)?;
+                let leg = self.steps[index.get()].leg_mut(*leg);
+                leg.attempts += 1;
+                leg.last_error = Some(error.clone());
+                leg.next_attempt_at_ms = Some(*next_attempt_at_ms);
+                leg.first_failed_at_ms.get_or_insert(at_ms);
+                leg.needs_attention = *needs_attention;
+            }
+            (Phase::Running, Event::Turned { cause }) => {
+                let may_turn = match cause {
+                    Cause::Refused => self.refusals().next().is_some(),
+                    Cause::Cancelled { .. } | Cause::DeadlinePassed => self.may_turn(def),
+                };
+                if !may_turn {
+                    return Err(illegal);
+                }
+                self.turn(cause.clone());
+            }
+            (Phase::Completing, Event::Finished) if self.is_settled(def) => self.phase = Phase::Completed,
+            (Phase::Compensating, Event::Finished) if self.is_settled(def) => self.phase = Phase::Compensated,
+            _ => return Err(illegal),
+        }
+        self.sequence = recorded.sequence;
+        self.updated_at_ms = at_ms;
+        self.advance(def, at_ms);
+        Ok(())
+    }
+
+    /// Whether this is the definition that the state was folded with.
+    pub(crate) fn check(&self, def: &Definition) -> Result<(), FoldError> {
+        if self.definition != def.name() || self.version != def.version() || self.steps.len() != def.steps().len() {
+            return Err(FoldError::OtherDefinition { definition: self.definition.to_owned(), version: self.version });
+        }
+        Ok(())
+    }
+
+    /// The place of the step whose leg the attempt belongs to, if that is the attempt that is due.
+    pub(crate) fn attempted(
+        &self,
+        def: &Definition,
+        step: &str,
+        leg: Leg,
+        attempt: u32,
+    ) -> Result<StepIndex, FoldError> {
+        let index = def.index(step).ok_or_else(|| FoldError::UnknownStep { step: step.to_owned() })?;
+        let given_over =
+            self.phase == Phase::Compensating && leg == Leg::Action && def.step(index).kind != Kind::Closing;
+        let state = self.steps[index.get()].leg(leg);
+        if state.status != LegStatus::Trying || given_over || self.phase.is_finished() {
+            return Err(FoldError::NotTrying { step: step.to_owned(), leg });
+        }
+        let expected = state.attempts + 1;
+        if attempt != expected {
+            return Err(FoldError::Attempt { step: step.to_owned(), leg, expected, found: attempt });
+        }
+        Ok(index)
+    }
+
+    fn turn(&mut self, cause: Cause) {
+        self.phase = Phase::Compensating;
+        self.cause = Some(cause);
+        for step in &mut self.steps {
+            step.action.next_attempt_at_ms = None;
+            step.action.needs_attention = false;
+        }
+    }
+
+    /// Starts what the event has made due.
+    fn advance(&mut self, def: &Definition, at_ms: i64) {
+        match self.phase {
+            Phase::Running | Phase::Completing => {
+                if self.phase == Phase::Running && self.is_past_pivot(def) {
+                    self.phase = Phase::Completing;
+                    self.decided_at_ms = Some(at_ms);
+                }
+                let left = |state: &StepState| state.applies && state.action.status != LegStatus::Done;
+                let stage = self.with(def).filter(|(_, _, state)| left(state)).map(|(_, step, _)| step.stage).min();
+                self.start(def, Leg::Action, |step, state| state.applies && Some(step.stage) == stage);
+            }
+            Phase::Compensating => {
+                let owing = self.with(def).filter(|(_, step, state)| state.owes_undo(step.kind));
+                if let Some(stage) = owing.map(|(_, step, _)| step.stage).max() {
+                    self.start(def, Leg::Undo, |step, state| step.stage == stage && state.owes_undo(step.kind));
+                } else {
+                    self.decided_at_ms.get_or_insert(at_ms);
+                    self.start(def, Leg::Action, |step, state| state.applies && step.kind == Kind::Closing);
+                }
+            }
+            Phase::Completed | Phase::Compensated => {}
+        }
+    }
+
+    fn is_past_pivot(&self, def: &Definition) -> bool {
+        self.with(def).any(|(_, step, state)| step.kind == Kind::Pivot && state.action.status == LegStatus::Done)
+    }
+
+    fn start(&mut self, def: &Definition, leg: Leg, due: impl Fn(&Step, &StepState) -> bool) {
+        for (step, state) in def.steps().iter().zip(&mut self.steps) {
+            if due(step, state) && state.leg(leg).status == LegStatus::NotStarted {
+                state.leg_mut(leg).status = LegStatus::Trying;
+            }
+        }
+    }
+}
+
+impl LegState {
+    fn end(&mut self, status: LegStatus) {
+        self.status = status;
+        self.attempts += 1;
+        self.next_attempt_at_ms = None;
+        self.needs_attention = false;
+    }
+}
