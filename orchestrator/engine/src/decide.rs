@@ -60,8 +60,8 @@ pub enum CallAnswer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// This call ought to be under way: start it unless a call of the same (saga, step, leg) already is. It is emitted
-    /// when it becomes due, and again by each resume and wake until its end is recorded, because the engine does not
-    /// know what is in flight.
+    /// when it becomes due, and may be again by any later decision until its end is recorded (by each resume and wake
+    /// it is), because the engine does not know what is in flight.
     Call {
         /// Which step.
         step: StepIndex,
@@ -70,8 +70,8 @@ pub enum Effect {
         /// Counted from 1 in its leg.
         attempt: u32,
     },
-    /// Send [`Input::Wake`] then. It is the only timer of the saga and replaces the one before; none is needed when a
-    /// decision has no such effect.
+    /// Send [`Input::Wake`] then. It is the only timer of the saga: each decision replaces the one before, or takes it
+    /// away by having none.
     WakeAt {
         /// When.
         at_ms: i64,

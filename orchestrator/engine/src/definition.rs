@@ -193,15 +193,12 @@ impl Definition {
         for step in &self.steps {
             let stage = if stage_before == Some(step.stage) { String::from("|") } else { format!("{}", step.stage) };
             stage_before = Some(step.stage);
+            let undo = step.undo.map(|undo| format!("<- {undo}")).unwrap_or_default();
             let line = format!(
-                "{stage:>3}  {:<22} {:<14} {:<18} <- {:<18} {}",
-                step.name,
-                step.destination,
-                step.action,
-                step.undo.unwrap_or("-"),
-                step.kind
+                "{stage:>3}  {:<22} {:<14} {:<18} {undo:<21} {}",
+                step.name, step.destination, step.action, step.kind
             );
-            text.push_str(line.trim_end());
+            text.push_str(&line);
             text.push('\n');
         }
         text

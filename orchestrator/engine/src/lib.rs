@@ -22,6 +22,9 @@ mod render;
 mod retry;
 mod state;
 
+#[cfg(test)]
+mod tests;
+
 pub use decide::{CallAnswer, DecideError, Decision, Effect, Input, decide};
 pub use definition::{Definition, DefinitionError, Kind, Step, StepIndex};
 pub use event::{Attempt, Cause, Event, Leg, Recorded};

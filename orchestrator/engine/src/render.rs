@@ -74,12 +74,12 @@ fn leg_in_words(leg: &LegState, now_ms: i64) -> String {
         (LegStatus::NotStarted, _) => String::from("not started"),
         (LegStatus::Trying, None) => String::from("called, not answered"),
         (LegStatus::Trying, Some(error)) => {
-            let mut text = format!("failed {} times, last: {error}", leg.attempts);
+            let mut text = format!("attempt {} failed: {error}", leg.attempts);
             match leg.next_attempt_at_ms {
                 Some(at_ms) if at_ms > now_ms => {
-                    let _ = write!(text, "; next attempt in {}", distance(at_ms.saturating_sub(now_ms)));
+                    let _ = write!(text, "; next in {}", distance(at_ms.saturating_sub(now_ms)));
                 }
-                Some(_) => text.push_str("; next attempt due"),
+                Some(_) => text.push_str("; next is due"),
                 None => {}
             }
             text

@@ -236,9 +236,7 @@ impl SagaState {
                     self.phase = Phase::Completing;
                     self.decided_at_ms = Some(at_ms);
                 }
-                let left = |state: &StepState| state.applies && state.action.status != LegStatus::Done;
-                let stage = self.with(def).filter(|(_, _, state)| left(state)).map(|(_, step, _)| step.stage).min();
-                self.start(def, Leg::Action, |step, state| state.applies && Some(step.stage) == stage);
+                self.start_stage(def, |_| true);
             }
             Phase::Compensating => {
                 let owing = self.with(def).filter(|(_, step, state)| state.owes_undo(step.kind));
@@ -246,10 +244,20 @@ impl SagaState {
                     self.start(def, Leg::Undo, |step, state| step.stage == stage && state.owes_undo(step.kind));
                 } else {
                     self.decided_at_ms.get_or_insert(at_ms);
-                    self.start(def, Leg::Action, |step, state| state.applies && step.kind == Kind::Closing);
+                    self.start_stage(def, |step| step.kind == Kind::Closing);
                 }
             }
             Phase::Completed | Phase::Compensated => {}
+        }
+    }
+
+    /// Starts the actions of the first stage, among these steps, that is not done.
+    fn start_stage(&mut self, def: &Definition, among: impl Fn(&Step) -> bool) {
+        let left =
+            |step: &Step, state: &StepState| among(step) && state.applies && state.action.status != LegStatus::Done;
+        let stages = self.with(def).filter(|(_, step, state)| left(step, state)).map(|(_, step, _)| step.stage);
+        if let Some(stage) = stages.min() {
+            self.start(def, Leg::Action, |step, state| step.stage == stage && left(step, state));
         }
     }
 

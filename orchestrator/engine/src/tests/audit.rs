@@ -1,0 +1,71 @@
+//! What must hold of every run that has ended, whatever happened in it.
+
+use super::world::World;
+use crate::*;
+
+/// Panics with the history when the run broke a promise.
+#[track_caller]
+pub(super) fn audit(world: &World<'_>) {
+    let broken = |promise: &str| panic!("{promise}:\n{}", world.history());
+    let (def, state) = (world.def, &world.state);
+    if SagaState::replay(def, &world.log).as_ref() != Ok(state) {
+        broken("the log does not fold to the state");
+    }
+    if !state.phase().is_finished() || state.decided_at_ms().is_none() || world.finished == 0 {
+        broken("it has not ended");
+    }
+    if world.decided.last() != Some(&state.outcome()) {
+        broken("the outcome was not told");
+    }
+    if state.needs_attention() {
+        broken("an ended saga needs attention");
+    }
+    let committed = state.phase() == Phase::Completed;
+    if committed != (state.outcome() == Outcome::Committed) {
+        broken("phase and outcome disagree");
+    }
+    for ((index, step), progress) in def.indexed().zip(state.steps()) {
+        let called = |leg| world.called.contains(&(index, leg));
+        let (action, undo) = (progress.action.status, progress.undo.status);
+        if called(Leg::Action) && (!progress.applies || action == LegStatus::NotStarted) {
+            broken("a call left that the state does not know of");
+        }
+        if committed && (called(Leg::Undo) || progress.applies != (action == LegStatus::Done)) {
+            broken("committed, and something undone or left out");
+        }
+        let undone = step.kind == Kind::Compensatable && action != LegStatus::NotStarted;
+        if !committed && undone != (undo == LegStatus::Done) {
+            broken("undone is not what was attempted");
+        }
+        if !committed && step.kind == Kind::Pivot && action == LegStatus::Done {
+            broken("undone after the pivot");
+        }
+        if !committed && step.kind == Kind::Retriable && called(Leg::Action) {
+            broken("a tail step ran in a saga that turned round");
+        }
+        let successes = world.log.iter().filter(|recorded| {
+            matches!(&recorded.event, Event::Succeeded { step: name, leg: Leg::Action, .. } if name == step.name)
+        });
+        if step.kind == Kind::Closing && successes.count() != usize::from(progress.applies) {
+            broken("a closing step is done exactly once");
+        }
+    }
+    audit_order(world);
+}
+
+/// Actions succeed in order of stages, undos in reverse.
+fn audit_order(world: &World<'_>) {
+    for leg in [Leg::Action, Leg::Undo] {
+        let stages = world.log.iter().filter_map(|recorded| match &recorded.event {
+            Event::Succeeded { step, leg: of, .. } if *of == leg => {
+                Some(world.def.step(world.def.index(step).unwrap()).stage)
+            }
+            _ => None,
+        });
+        let mut stages: Vec<_> = stages.collect();
+        if leg == Leg::Undo {
+            stages.reverse();
+        }
+        assert!(stages.is_sorted(), "out of order of stages:\n{}", world.history());
+    }
+}

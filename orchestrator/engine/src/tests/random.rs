@@ -1,0 +1,171 @@
+//! Random sagas, answers, orders, cancels, crashes and clocks: whatever happens, once it stops every saga ends well.
+
+use proptest::prelude::*;
+
+use super::audit::audit;
+use super::retry;
+use super::world::{Script, World};
+use crate::*;
+
+const NAMES: [&str; 16] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"];
+
+/// Sizes of the stages before the pivot, and of those after it with which of their steps close.
+fn definitions() -> impl Strategy<Value = Definition> {
+    let before = prop::collection::vec(1_usize..=3, 0..=3);
+    let after = prop::collection::vec(prop::collection::vec(any::<bool>(), 1..=3), 0..=2);
+    (before, after).prop_map(|(before, after)| {
+        let mut names = NAMES.into_iter();
+        let mut stages = Vec::new();
+        for size in before {
+            stages.push(vec![Kind::Compensatable; size]);
+        }
+        stages.push(vec![Kind::Pivot]);
+        for closing in after {
+            stages.push(closing.into_iter().map(|it| if it { Kind::Closing } else { Kind::Retriable }).collect());
+        }
+        let steps = (1..).zip(stages).flat_map(|(stage, kinds)| kinds.into_iter().map(move |kind| (stage, kind)));
+        let steps = steps.map(|(stage, kind)| Step {
+            name: names.next().expect("at most 16 steps"),
+            stage,
+            destination: "there",
+            action: "Do",
+            undo: (kind == Kind::Compensatable).then_some("Undo"),
+            kind,
+            retry: retry(),
+        });
+        Definition::try_new("random", 1, 5_000, steps.collect()).expect("sound by construction")
+    })
+}
+
+/// One thing that happens to the saga.
+#[derive(Debug, Clone)]
+enum Happening {
+    Done(usize),
+    Refused(usize),
+    Unknown(usize, i32),
+    /// The answer comes twice.
+    DoneTwice(usize),
+    Wake,
+    /// To the next timer, and by how much the clock misses it.
+    Time(i64),
+    Cancel,
+    /// The process dies; the log survives, up to this many events of the last decision.
+    Crash(usize),
+}
+
+fn happenings() -> impl Strategy<Value = Vec<Happening>> {
+    let one = prop_oneof![
+        6 => (0_usize..4).prop_map(Happening::Done),
+        1 => (0_usize..4).prop_map(Happening::Refused),
+        3 => (0_usize..4, 0..17).prop_map(|(place, code)| Happening::Unknown(place, code)),
+        1 => (0_usize..4).prop_map(Happening::DoneTwice),
+        1 => Just(Happening::Wake),
+        2 => (-500_i64..500).prop_map(Happening::Time),
+        1 => Just(Happening::Cancel),
+        1 => (0_usize..2).prop_map(Happening::Crash),
+    ];
+    prop::collection::vec(one, 0..60)
+}
+
+fn happen(world: &mut World<'_>, happening: &Happening) {
+    let answer = |world: &mut World<'_>, place: usize, answer: CallAnswer| {
+        if !world.in_flight.is_empty() {
+            let place = place % world.in_flight.len();
+            world.answer(place, answer);
+        }
+    };
+    match happening {
+        Happening::Done(place) => answer(world, *place, CallAnswer::Done(String::new())),
+        Happening::Refused(place) => answer(world, *place, CallAnswer::Refused("no".to_owned())),
+        Happening::Unknown(place, code) => {
+            let error = CallError::new(Code::from_number(*code), "lost", Some(i64::from(*code)));
+            answer(world, *place, CallAnswer::Unknown(error));
+        }
+        Happening::DoneTwice(place) => {
+            if let Some(&call) = world.in_flight.get(*place) {
+                answer(world, *place, CallAnswer::Done(String::new()));
+                let length = world.log.len();
+                world.in_flight.insert(0, call);
+                world.answer(0, CallAnswer::Refused("no".to_owned()));
+                assert_eq!(world.log.len(), length, "the second answer was recorded");
+            }
+        }
+        Happening::Wake => world.input(Input::Wake).unwrap(),
+        Happening::Time(miss_ms) => {
+            let at_ms = world.wake_at_ms.unwrap_or(world.now_ms);
+            world.now_ms = at_ms + miss_ms;
+            world.input(Input::Wake).unwrap();
+        }
+        Happening::Cancel => {
+            let cancel = Input::Cancel { by: "ada".to_owned(), reason: String::new() };
+            match world.input(cancel) {
+                Ok(()) => assert!(matches!(world.state.cause(), Some(Cause::Cancelled { .. }))),
+                Err(DecideError::TooLateToCancel { .. } | DecideError::AlreadyTurned { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+        Happening::Crash(lost) => crash(world, *lost),
+    }
+}
+
+/// Everything in memory is gone. Events that were not yet durable may be gone too; calls that have left are not, and
+/// effects follow only durable events, so losing events that no effect was acted on for is what can happen: here, the
+/// end of a saga.
+fn crash(world: &mut World<'_>, lost: usize) {
+    let mut log = std::mem::take(&mut world.log);
+    if lost > 0 && log.last().is_some_and(|last| last.event == Event::Finished) {
+        log.pop();
+    }
+    let mut revived = World::replay(world.def, log);
+    revived.now_ms = world.now_ms;
+    revived.called = std::mem::take(&mut world.called);
+    revived.input(Input::Resume).unwrap();
+    *world = revived;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_saga_ends_well(
+        def in definitions(),
+        mask in prop::collection::vec(any::<bool>(), 16),
+        happenings in happenings(),
+        jitter in any::<u32>(),
+    ) {
+        let applies = def.steps().iter().zip(mask).filter(|(step, it)| *it || step.kind == Kind::Pivot);
+        let mut world = World::admit(&def, applies.map(|(step, _)| step.name).collect::<Vec<_>>());
+        world.jitter = Jitter(jitter);
+        let mut decided = Outcome::Pending;
+        for happening in &happenings {
+            happen(&mut world, happening);
+            prop_assert!(decided == Outcome::Pending || world.state.outcome() == decided, "an outcome changed");
+            decided = world.state.outcome();
+            prop_assert_eq!(&SagaState::replay(&def, &world.log).unwrap(), &world.state);
+        }
+        // Faults are off: all answers come, and they are good ones.
+        audit(&world.run(&Script::default()));
+    }
+
+    /// Whatever stands in a log, reading it never panics.
+    #[test]
+    fn shuffled_logs_are_refused_or_read(
+        def in definitions(),
+        happenings in happenings(),
+        swaps in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 1..4),
+    ) {
+        let mut world = World::admit(&def, def.steps().iter().map(|step| step.name));
+        for happening in &happenings {
+            happen(&mut world, happening);
+        }
+        let mut log = world.log;
+        for (one, other) in swaps {
+            let (one, other) = (one.index(log.len()), other.index(log.len()));
+            log.swap(one, other);
+        }
+        for (sequence, recorded) in (1..).zip(&mut log) {
+            recorded.sequence = sequence;
+        }
+        let _ = SagaState::replay(&def, &log);
+    }
+}

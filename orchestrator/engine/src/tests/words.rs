@@ -1,0 +1,121 @@
+//! What people and the store read: the table, the log as JSON, the log and the state in words.
+
+use super::sample;
+use super::world::{Script, World, run};
+use crate::*;
+
+#[test]
+fn the_table() {
+    insta::assert_snapshot!(sample().render(), @r#"
+    registration v1, to its pivot within 10000 ms
+      1  reserve_courses        academics      ReserveCourses     <- RemoveCourses      compensatable
+      2  hold_seats             seats          HoldSeats          <- ReleaseSeats       compensatable
+      3  create_enrollments     enrollments    CreateEnrollments  <- CancelEnrollments  compensatable
+      |  assess_fees            fees           AssessFees         <- VoidFees           compensatable
+      4  commit_enrollments     enrollments    CommitEnrollments                        pivot
+      5  settle_courses         academics      SettleCourses                            retriable
+      |  release_dropped_seats  seats          ReleaseSeats                             retriable
+      |  refund_fees            fees           RefundFees                               retriable
+      |  notify                 notifications  SendNotification                         closing
+    "#);
+}
+
+fn varied_log() -> Vec<Recorded> {
+    let def = sample();
+    let script = "skip:assess_fees reserve_courses=unavailable create_enrollments=no undo:hold_seats=permission_denied";
+    run(&def, script).log
+}
+
+#[test]
+fn the_log_for_people() {
+    let lines: Vec<_> = varied_log().iter().map(describe).collect();
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    admitted as registration v1, to its pivot within 10 s; steps: reserve_courses, hold_seats, create_enrollments, commit_enrollments, settle_courses, release_dropped_seats, refund_fees, notify
+    reserve_courses failed: unavailable: lost; next attempt in 100 ms
+    reserve_courses succeeded at attempt 2
+    hold_seats succeeded
+    create_enrollments refused: create_enrollments says no
+    turned round: refused
+    undo of create_enrollments succeeded
+    undo of hold_seats failed: permission_denied: lost; next attempt in 1000 ms; needs attention
+    undo of hold_seats succeeded at attempt 2
+    undo of reserve_courses succeeded
+    notify succeeded
+    finished
+    "#);
+}
+
+/// The persisted form: what is written here must be readable for ever.
+#[test]
+fn the_log_in_the_store() {
+    let log = varied_log();
+    let mut causes = vec![
+        Recorded { sequence: 1, at_ms: 0, event: Event::Turned { cause: Cause::DeadlinePassed } },
+        Recorded {
+            sequence: 1,
+            at_ms: 0,
+            event: Event::Turned { cause: Cause::Cancelled { by: "ada".to_owned(), reason: "no time".to_owned() } },
+        },
+    ];
+    let mut log = [log[..4].to_vec(), log[6..9].to_vec(), log[log.len() - 1..].to_vec()].concat();
+    log.append(&mut causes);
+    let lines: Vec<_> = log.iter().map(|recorded| serde_json::to_string(recorded).unwrap()).collect();
+    for (recorded, line) in log.iter().zip(&lines) {
+        assert_eq!(&serde_json::from_str::<Recorded>(line).unwrap(), recorded);
+        assert!(line.contains(&format!("\"event\":\"{}\"", recorded.event.name())));
+    }
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    {"sequence":1,"at_ms":0,"event":{"event":"admitted","definition":"registration","version":1,"applies":["reserve_courses","hold_seats","create_enrollments","commit_enrollments","settle_courses","release_dropped_seats","refund_fees","notify"],"deadline_at_ms":10000}}
+    {"sequence":2,"at_ms":0,"event":{"event":"step_failed","step":"reserve_courses","leg":"action","attempt":1,"started_at_ms":0,"error":{"code":"unavailable","message":"lost"},"next_attempt_at_ms":100,"needs_attention":false}}
+    {"sequence":3,"at_ms":100,"event":{"event":"step_succeeded","step":"reserve_courses","leg":"action","attempt":2,"started_at_ms":100,"output":"reserve_courses done"}}
+    {"sequence":4,"at_ms":100,"event":{"event":"step_succeeded","step":"hold_seats","leg":"action","attempt":1,"started_at_ms":100,"output":"hold_seats done"}}
+    {"sequence":7,"at_ms":100,"event":{"event":"step_succeeded","step":"create_enrollments","leg":"undo","attempt":1,"started_at_ms":100,"output":"create_enrollments done"}}
+    {"sequence":8,"at_ms":100,"event":{"event":"step_failed","step":"hold_seats","leg":"undo","attempt":1,"started_at_ms":100,"error":{"code":"permission_denied","message":"lost"},"next_attempt_at_ms":1100,"needs_attention":true}}
+    {"sequence":9,"at_ms":1100,"event":{"event":"step_succeeded","step":"hold_seats","leg":"undo","attempt":2,"started_at_ms":1100,"output":"hold_seats done"}}
+    {"sequence":12,"at_ms":1100,"event":{"event":"finished"}}
+    {"sequence":1,"at_ms":0,"event":{"event":"turned","cause":{"kind":"deadline_passed"}}}
+    {"sequence":1,"at_ms":0,"event":{"event":"turned","cause":{"kind":"cancelled","by":"ada","reason":"no time"}}}
+    "#);
+}
+
+#[test]
+fn a_saga_explained() {
+    let def = sample();
+    let script = Script::parse("skip:assess_fees create_enrollments=no undo:hold_seats=permission_denied,never");
+    let world = World::admit(&def, script.applies(&def)).run(&script);
+    insta::assert_snapshot!(explain(&def, &world.state, world.now_ms - 400), @r#"
+    compensating: being undone (refused); needs attention
+      reserve_courses        done
+      hold_seats             done; undo attempt 1 failed: permission_denied: lost; next in 400 ms
+      create_enrollments     refused: create_enrollments says no; undo done
+      commit_enrollments     not started
+      settle_courses         not started
+      release_dropped_seats  not started
+      refund_fees            not started
+      notify                 not started
+    "#);
+    let world = run(&def, "skip:hold_seats commit_enrollments=unavailable,never");
+    insta::assert_snapshot!(explain(&def, &world.state, world.now_ms), @r#"
+    running: its pivot may have been called, can't be cancelled any more
+      reserve_courses        done
+      create_enrollments     done
+      assess_fees            done
+      commit_enrollments     attempt 1 failed: unavailable: lost; next is due
+      settle_courses         not started
+      release_dropped_seats  not started
+      refund_fees            not started
+      notify                 not started
+    "#);
+    let world = run(&def, "skip:hold_seats notify=never");
+    insta::assert_snapshot!(explain(&def, &world.state, world.now_ms), @r#"
+    completing: committed, its tail is being finished
+      reserve_courses        done
+      create_enrollments     done
+      assess_fees            done
+      commit_enrollments     done
+      settle_courses         done
+      release_dropped_seats  done
+      refund_fees            done
+      notify                 called, not answered
+    "#);
+}
