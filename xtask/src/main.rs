@@ -1,2 +1,46 @@
-//! Chores of the project.
-fn main() {}
+//! Chores of the project. `cargo xtask test` runs the whole suite on a machine that has nothing but a Rust toolchain.
+
+mod packages;
+mod postgres;
+mod suite;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Chores of the project.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Runs all tests, with a throw-away PostgreSQL server beside them.
+    ///
+    /// Installs the server's binaries through the system's package manager where they are missing. A server that
+    /// MATRICULA_TEST_POSTGRES_URL names is used instead, and then none is started.
+    Test {
+        /// What `cargo test` gets too: `cargo xtask test -- -p matricula-seats hold -- --nocapture`.
+        #[arg(last = true)]
+        cargo_args: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let Chore::Test { cargo_args } = Cli::parse().chore;
+    match suite::run(&cargo_args) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Talk goes to stderr; stdout belongs to the tests.
+fn say(sentence: &str) {
+    eprintln!("xtask: {sentence}");
+}

@@ -1,0 +1,140 @@
+//! Runs `cargo test` beside a PostgreSQL server.
+//!
+//! Promises that the server and its folder are gone afterwards: when the tests fail, when one of them panics, and when
+//! the run is interrupted by a signal.
+
+use std::process::ExitStatus;
+
+use anyhow::Context;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::postgres::{self, Cluster};
+use crate::say;
+
+/// Where the tests look for their server: the same name as in `matricula_kit::testing`.
+const POSTGRES_URL: &str = "MATRICULA_TEST_POSTGRES_URL";
+
+/// How much of the server's log is shown when the tests fail: enough for a crash and what led to it.
+const LOG_LINES_SHOWN: usize = 30;
+
+/// Runs the suite and returns the exit code of the tests.
+pub fn run(cargo_args: &[String]) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        // Installed before the server starts, so that no moment is left in which a signal would leave it behind.
+        let mut signals = Signals::install()?;
+        if let Some(url) = std::env::var(POSTGRES_URL).ok().filter(|url| !url.is_empty()) {
+            say(&format!("using the PostgreSQL server that {POSTGRES_URL} names."));
+            return test(cargo_args, &url, &mut signals).await;
+        }
+        let binaries = postgres::find_or_install()?;
+        let cluster = Cluster::start(&binaries)?;
+        say(&format!("PostgreSQL from {} listens on {}.", binaries.display(), cluster.url()));
+        let code = test(cargo_args, cluster.url(), &mut signals).await;
+        if !matches!(code, Ok(0)) {
+            say(&format!("the end of the PostgreSQL server's log:\n{}", cluster.log_tail(LOG_LINES_SHOWN)));
+        }
+        drop(cluster);
+        say("the PostgreSQL server is stopped and removed.");
+        code
+    })
+}
+
+async fn test(cargo_args: &[String], postgres_url: &str, signals: &mut Signals) -> anyhow::Result<u8> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut child = Command::new(cargo)
+        .args(test_args(cargo_args))
+        .env(POSTGRES_URL, postgres_url)
+        // A group of its own: a signal can be passed on to cargo and to the test it runs at once.
+        .process_group(0)
+        .spawn()
+        .context("can't start cargo test")?;
+    tokio::select! {
+        status = child.wait() => Ok(exit_code(status?)),
+        signal = signals.next() => {
+            say("interrupted: stopping the tests.");
+            stop(&mut child, signals).await?;
+            Ok(128 + signal)
+        }
+    }
+}
+
+fn test_args(cargo_args: &[String]) -> Vec<String> {
+    let names_package = cargo_args
+        .iter()
+        .take_while(|arg| *arg != "--")
+        .any(|arg| arg == "-p" || arg == "--package" || arg.starts_with("--package="));
+    let mut args = vec!["test".to_owned()];
+    // Cargo would ignore the package beside --workspace.
+    if !names_package {
+        args.push("--workspace".to_owned());
+    }
+    args.extend_from_slice(cargo_args);
+    args
+}
+
+/// Ends cargo and the tests it runs; a second signal ends them without a chance to clean up.
+async fn stop(child: &mut Child, signals: &mut Signals) -> anyhow::Result<()> {
+    let Some(group) = child.id() else { return Ok(()) };
+    kill("-TERM", group).await?;
+    tokio::select! {
+        _ = child.wait() => return Ok(()),
+        _ = signals.next() => kill("-KILL", group).await?,
+    }
+    child.wait().await?;
+    Ok(())
+}
+
+async fn kill(signal: &str, group: u32) -> anyhow::Result<()> {
+    Command::new("kill").args([signal, "--", &format!("-{group}")]).status().await.context("can't run kill")?;
+    Ok(())
+}
+
+fn exit_code(status: ExitStatus) -> u8 {
+    status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+/// The signals that end a run, by their numbers in POSIX.
+struct Signals {
+    hang_up: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn install() -> std::io::Result<Self> {
+        Ok(Self {
+            hang_up: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.hang_up.recv() => 1,
+            _ = self.interrupt.recv() => 2,
+            _ = self.terminate.recv() => 15,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::test_args;
+
+    #[track_caller]
+    fn check(given: &[&str], expected: &[&str]) {
+        let given: Vec<String> = given.iter().map(ToString::to_string).collect();
+        assert_eq!(test_args(&given), expected);
+    }
+
+    #[test]
+    fn the_whole_workspace_is_tested_unless_a_package_is_named() {
+        check(&[], &["test", "--workspace"]);
+        check(&["hold", "--", "-p"], &["test", "--workspace", "hold", "--", "-p"]);
+        check(&["-p", "matricula-seats"], &["test", "-p", "matricula-seats"]);
+        check(&["--package=matricula-seats"], &["test", "--package=matricula-seats"]);
+    }
+}
