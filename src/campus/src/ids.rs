@@ -1,0 +1,81 @@
+//! Names of things: validated when made, so that whoever holds one need not check it again.
+
+use std::{borrow::Cow, fmt};
+
+/// The wire's bound of an id.
+const ID_BYTES_MAX: usize = 64;
+/// The wire's bound of an idempotency key.
+const KEY_BYTES_MAX: usize = 128;
+
+/// Why a text is not a value of the wanted form, and what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(Cow<'static, str>);
+
+impl Invalid {
+    pub(crate) fn new(what: impl Into<Cow<'static, str>>) -> Self {
+        Self(what.into())
+    }
+}
+
+macro_rules! text_newtypes {
+    ($($(#[$doc:meta])* $name:ident: $check:ident;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks the text and takes it.
+            pub fn try_new(text: &str) -> Result<Self, Invalid> {
+                $check(text)?;
+                Ok(Self(text.to_owned()))
+            }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// The text, owned.
+            pub fn into_string(self) -> String {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )*};
+}
+
+text_newtypes! {
+    /// Names a term: `academicSessions.csv`, `sourcedId`.
+    TermId: check_id;
+    /// Names a course: `courses.csv`, `sourcedId`.
+    CourseId: check_id;
+    /// Names a section: `classes.csv`, `sourcedId`.
+    SectionId: check_id;
+    /// Names a student: `users.csv`, `sourcedId`.
+    StudentId: check_id;
+    /// Names a hold of a student: `holds.csv`, `holdId`.
+    HoldId: check_id;
+    /// Names one registration of a student, however often it is sent.
+    IdempotencyKey: check_key;
+}
+
+pub(crate) fn check_id(text: &str) -> Result<(), Invalid> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
+    if text.is_empty() || text.len() > ID_BYTES_MAX || !text.bytes().all(allowed) {
+        return Err(Invalid::new("not an id; use 1 to 64 letters, digits and . _ : -"));
+    }
+    Ok(())
+}
+
+fn check_key(text: &str) -> Result<(), Invalid> {
+    if text.is_empty() || text.len() > KEY_BYTES_MAX || !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Err(Invalid::new("not an idempotency key; use 1 to 128 printable ASCII characters"));
+    }
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! When a section meets: `MTR 08:00-08:50;F 10:00-10:50`.
+
+use crate::ids::Invalid;
+
+/// Days in the order of the week, R being Thursday and U Sunday.
+const DAY_LETTERS: &str = "MTWRFSU";
+
+/// A day of the week by its letter: M T W R F S U.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Day(char);
+
+/// One line of a timetable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meeting {
+    /// At least one, none twice.
+    pub days: Vec<Day>,
+    /// Minutes after midnight.
+    pub start_minute: u16,
+    /// Minutes after midnight, after the start.
+    pub end_minute: u16,
+}
+
+impl Day {
+    /// Its letter.
+    pub fn letter(self) -> char {
+        self.0
+    }
+}
+
+impl Meeting {
+    /// Whether both want the student at the same minute.
+    pub fn clashes_with(&self, other: &Self) -> bool {
+        self.start_minute < other.end_minute
+            && other.start_minute < self.end_minute
+            && self.days.iter().any(|day| other.days.contains(day))
+    }
+}
+
+/// Reads a list of meetings; empty text is no set time.
+pub fn parse_meetings(text: &str) -> Result<Vec<Meeting>, Invalid> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    text.split(';').map(parse_meeting).collect()
+}
+
+fn parse_meeting(text: &str) -> Result<Meeting, Invalid> {
+    let Some((days, times)) = text.trim().split_once(' ') else {
+        return Err(Invalid::new(
+            "not a meeting; write days and times as in `MTR 08:00-08:50`, several separated by `;`",
+        ));
+    };
+    let mut meeting = Meeting { days: Vec::new(), start_minute: 0, end_minute: 0 };
+    for letter in days.chars() {
+        if !DAY_LETTERS.contains(letter) {
+            return Err(Invalid::new(format!("unknown day {letter}; use M T W R F S U")));
+        }
+        if meeting.days.contains(&Day(letter)) {
+            return Err(Invalid::new(format!("day {letter} is there twice; name each day once")));
+        }
+        meeting.days.push(Day(letter));
+    }
+    let Some((start, end)) = times.trim().split_once('-') else {
+        return Err(Invalid::new("no end; write start and end as in `08:00-08:50`"));
+    };
+    (meeting.start_minute, meeting.end_minute) = (parse_minute(start)?, parse_minute(end)?);
+    if meeting.start_minute >= meeting.end_minute {
+        return Err(Invalid::new("ends before it starts; split what goes past midnight"));
+    }
+    Ok(meeting)
+}
+
+fn parse_minute(text: &str) -> Result<u16, Invalid> {
+    let two_digits = |text: &str| match text.as_bytes() {
+        [tens @ b'0'..=b'9', units @ b'0'..=b'9'] => Some((tens - b'0') * 10 + (units - b'0')),
+        _ => None,
+    };
+    match text.split_once(':').map(|(hour, minute)| (two_digits(hour), two_digits(minute))) {
+        Some((Some(hour @ 0..=23), Some(minute @ 0..=59))) => Ok(u16::from(hour) * 60 + u16::from(minute)),
+        _ => Err(Invalid::new(format!("{text:?} is no time of day; write it as `08:00`, up to `23:59`"))),
+    }
+}

@@ -1,0 +1,203 @@
+//! What a bundle says, as plain values. Everything refers to what exists: [`crate::read`] and [`crate::generate`] see
+//! to it.
+
+use std::fmt;
+
+use jiff::{Timestamp, civil::Date};
+
+use crate::ids::{CourseId, HoldId, IdempotencyKey, Invalid, SectionId, StudentId, TermId};
+
+/// A whole campus. Each list is in the order of its file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Bundle {
+    /// `academicSessions.csv`.
+    pub terms: Vec<Term>,
+    /// `courses.csv`.
+    pub courses: Vec<Course>,
+    /// `classes.csv`; what is to be deleted there is a cancelled section here.
+    pub sections: Vec<Section>,
+    /// Users with the role of a student, with their holds and completed courses.
+    pub students: Vec<Student>,
+    /// The morning, in order of arrival; empty when there is no `registrations.csv`.
+    pub registrations: Vec<Registration>,
+}
+
+/// A term with its deadlines and rates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Term {
+    /// `sourcedId`.
+    pub id: TermId,
+    /// For people.
+    pub title: String,
+    /// First day.
+    pub starts_on: Date,
+    /// Last day.
+    pub ends_on: Date,
+    /// No adds from this moment on; none: no deadline.
+    pub add_deadline: Option<Timestamp>,
+    /// No drops from this moment on; none: no deadline.
+    pub drop_deadline: Option<Timestamp>,
+    /// Credits that a student may take, in hundredths and above 0; none: no limit.
+    pub max_credits_hundredths: Option<i32>,
+    /// None: the term charges nothing.
+    pub rates: Option<Rates>,
+}
+
+/// What a term charges.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rates {
+    /// Charge for one credit; its currency holds for the whole term.
+    pub per_credit: Money,
+    /// Ordered by `until`; after the last step nothing is given back.
+    pub refund_ladder: Vec<RefundStep>,
+}
+
+/// An amount of money, never below 0 here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Money {
+    /// What it is counted in.
+    pub currency: Currency,
+    /// 12345 is USD 123.45.
+    pub minor_units: i64,
+}
+
+/// ISO 4217 code: three capital letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Currency([u8; 3]);
+
+/// Part of a charge that a drop gives back before a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefundStep {
+    /// The step holds before this moment.
+    pub until: Timestamp,
+    /// 0 to 100.
+    pub percent: u8,
+}
+
+/// A course of the catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Course {
+    /// `sourcedId`.
+    pub id: CourseId,
+    /// How prerequisites name it; the id where the file has no code.
+    pub code: String,
+    /// For people.
+    pub title: String,
+    /// 3 credits are 300.
+    pub credits_hundredths: i32,
+    /// `C101 and (C102:B or C103)`; empty: none. The form is checked, and every code is a course's.
+    pub prerequisites: String,
+    /// What must be taken before or at the same time, in the same form.
+    pub corequisites: String,
+    /// A fee besides the credits, in minor units of the term's currency.
+    pub fee_minor: i64,
+}
+
+/// A section (in OneRoster's words: a class).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// `sourcedId`.
+    pub id: SectionId,
+    /// Its course.
+    pub course_id: CourseId,
+    /// Its term.
+    pub term_id: TermId,
+    /// For people.
+    pub title: String,
+    /// Seats: 0 is not open, none is without a limit.
+    pub capacity: Option<i32>,
+    /// `configuration/subpart`; empty when the course has one part.
+    pub component: String,
+    /// `MTR 08:00-08:50`, several separated by `;`; empty: no set time. See [`crate::parse_meetings`].
+    pub meetings: String,
+    /// Staff must permit each student.
+    pub permission_required: bool,
+    /// The row is marked `tobedeleted`.
+    pub cancelled: bool,
+}
+
+/// A student.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Student {
+    /// `sourcedId`.
+    pub id: StudentId,
+    /// May be empty.
+    pub given_name: String,
+    /// May be empty.
+    pub family_name: String,
+    /// Where notifications go; may be empty.
+    pub email: String,
+    /// Registers from this moment on; none: from the beginning.
+    pub appointment_start: Option<Timestamp>,
+    /// Registers before this moment; none: no end.
+    pub appointment_end: Option<Timestamp>,
+    /// The student's own limit, in hundredths and above 0; none: the term's.
+    pub max_credits_hundredths: Option<i32>,
+    /// From `holds.csv`.
+    pub holds: Vec<Hold>,
+    /// From `completed.csv`.
+    pub completed: Vec<CompletedCourse>,
+}
+
+/// What keeps a student from registering.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Unique for the student.
+    pub id: HoldId,
+    /// For the student: why, and what to do.
+    pub description: String,
+}
+
+/// A course that the student has completed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompletedCourse {
+    /// Which.
+    pub course_id: CourseId,
+    /// `A+` to `F`, `P` or `NP`.
+    pub grade: String,
+}
+
+/// One click of the morning: a change set that happens whole or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registration {
+    /// When it comes, after opening.
+    pub arrival_ms: u64,
+    /// A double click has the same key twice.
+    pub key: IdempotencyKey,
+    /// Who clicks.
+    pub student_id: StudentId,
+    /// Sections to add.
+    pub adds: Vec<SectionId>,
+    /// Sections to drop.
+    pub drops: Vec<SectionId>,
+}
+
+impl Student {
+    /// Given and family name; the id when both are empty.
+    pub fn name(&self) -> String {
+        let name = format!("{} {}", self.given_name, self.family_name);
+        let name = name.trim();
+        if name.is_empty() { self.id.to_string() } else { name.to_owned() }
+    }
+}
+
+impl Currency {
+    /// Checks the code and takes it.
+    pub fn try_new(code: &str) -> Result<Self, Invalid> {
+        match <[u8; 3]>::try_from(code.as_bytes()) {
+            Ok(letters) if letters.iter().all(u8::is_ascii_uppercase) => Ok(Self(letters)),
+            _ => Err(Invalid::new("not a currency; use the three letters of ISO 4217, such as USD")),
+        }
+    }
+
+    /// The code.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

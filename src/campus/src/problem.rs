@@ -1,0 +1,121 @@
+//! What is wrong with a bundle, said so that it can be mended: where, what, and what to do.
+
+use std::fmt;
+
+/// More would not be read by anybody, and a file of garbage has millions.
+const PROBLEMS_KEPT_MAX: usize = 1_000;
+/// A screen of problems; the rest is counted.
+const PROBLEMS_SHOWN_MAX: usize = 50;
+/// Enough of a bad value to find it again.
+const VALUE_CHARS_MAX: usize = 60;
+
+/// One thing to mend: `classes.csv:17: metadata.meetings: "MX 08:00": unknown day X; use M T W R F S U`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Name of the file; the directory itself for what concerns all of it.
+    pub file: String,
+    /// Line where the row begins, the header being line 1; none for the whole file.
+    pub line: Option<u64>,
+    /// Column by its header.
+    pub column: Option<String>,
+    /// The value, shortened.
+    pub value: Option<String>,
+    /// What is wrong, and what to do.
+    pub what: String,
+}
+
+/// Why a bundle is not used: everything that was found, not only the first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleErrors {
+    problems: Vec<Problem>,
+    total: usize,
+}
+
+/// Gathers problems while a bundle is read.
+#[derive(Debug, Default)]
+pub(crate) struct Problems {
+    kept: Vec<Problem>,
+    total: usize,
+}
+
+impl Problem {
+    pub(crate) fn of_file(file: &str, what: impl Into<String>) -> Self {
+        Self { file: file.to_owned(), line: None, column: None, value: None, what: what.into() }
+    }
+
+    pub(crate) fn of_line(file: &str, line: u64, what: impl Into<String>) -> Self {
+        Self { line: Some(line), ..Self::of_file(file, what) }
+    }
+
+    pub(crate) fn of_value(file: &str, line: u64, column: &str, value: &str, what: impl Into<String>) -> Self {
+        let mut shortened: String = value.chars().take(VALUE_CHARS_MAX).collect();
+        if shortened.len() < value.len() {
+            shortened.push('…');
+        }
+        Self { column: Some(column.to_owned()), value: Some(shortened), ..Self::of_line(file, line, what) }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if let Some(column) = &self.column {
+            write!(f, ": {column}")?;
+        }
+        if let Some(value) = &self.value {
+            write!(f, ": {value:?}")?;
+        }
+        write!(f, ": {}", self.what)
+    }
+}
+
+impl BundleErrors {
+    /// The first thousand, by file and line.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// How many there are.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+}
+
+impl fmt::Display for BundleErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in self.problems.iter().take(PROBLEMS_SHOWN_MAX) {
+            writeln!(f, "{problem}")?;
+        }
+        let hidden = self.total.saturating_sub(PROBLEMS_SHOWN_MAX);
+        if hidden > 0 {
+            writeln!(f, "and {hidden} more")?;
+        }
+        let noun = if self.total == 1 { "problem" } else { "problems" };
+        write!(f, "{} {noun}; nothing of the bundle is used", self.total)
+    }
+}
+
+impl std::error::Error for BundleErrors {}
+
+impl Problems {
+    pub(crate) fn push(&mut self, problem: Problem) {
+        self.total += 1;
+        if self.kept.len() < PROBLEMS_KEPT_MAX {
+            self.kept.push(problem);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
+    /// What was gathered, by file and line; `rank` orders the files.
+    pub(crate) fn into_errors(self, rank: impl Fn(&str) -> usize) -> BundleErrors {
+        let Self { kept: mut problems, total } = self;
+        problems.sort_by_key(|problem| (rank(&problem.file), problem.line));
+        BundleErrors { problems, total }
+    }
+}

@@ -1,0 +1,98 @@
+//! The morning, one click after the other, for whoever plays it and has no use for the rest of the bundle.
+
+use std::path::Path;
+
+use crate::{
+    ids::{IdempotencyKey, Invalid, SectionId, StudentId},
+    model::Registration,
+    problem::{BundleErrors, Problem, Problems},
+    read::{REGISTRATIONS, into_errors},
+    table::{Opened, Row, Table},
+};
+
+pub(crate) const COLUMNS: [&str; 5] =
+    ["arrivalMs", "idempotencyKey", "studentSourcedId", "addClassSourcedIds", "dropClassSourcedIds"];
+/// The wire's bound of a registration.
+const SECTIONS_MAX: usize = 20;
+
+/// Reads `registrations.csv` of a bundle row by row. Each row is checked on its own; whether what it names exists is
+/// for [`crate::read`].
+pub fn registrations(dir: &Path) -> Result<Registrations, BundleErrors> {
+    let mut problems = Problems::default();
+    match Table::open(dir, REGISTRATIONS, &COLUMNS, &mut problems) {
+        Opened::Ready(table) => return Ok(Registrations { table, last_arrival_ms: 0 }),
+        Opened::Broken => {}
+        Opened::Absent => {
+            let what = format!("is missing in {}; generate a campus or name a bundle that has it", dir.display());
+            problems.push(Problem::of_file(REGISTRATIONS, what));
+        }
+    }
+    Err(into_errors(problems))
+}
+
+/// The clicks of a morning in order of arrival; see [`registrations`].
+pub struct Registrations {
+    table: Box<Table>,
+    last_arrival_ms: u64,
+}
+
+impl Iterator for Registrations {
+    type Item = Result<Registration, BundleErrors>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut problems = Problems::default();
+        let row = self.table.next_row(&mut problems);
+        let registration = row.and_then(|row| parse(row, &mut self.last_arrival_ms, &mut problems));
+        if problems.is_empty() { registration.map(Ok) } else { Some(Err(into_errors(problems))) }
+    }
+}
+
+/// One click. None has a problem.
+pub(crate) fn parse(row: Row<'_>, last_arrival_ms: &mut u64, problems: &mut Problems) -> Option<Registration> {
+    let arrival_ms = row.required("arrivalMs", parse_arrival_ms, problems);
+    if let Some(arrival_ms) = arrival_ms {
+        if arrival_ms < *last_arrival_ms {
+            let what = "is before the row above; sort the rows by arrivalMs";
+            row.refuse("arrivalMs", &arrival_ms.to_string(), what, problems);
+        }
+        *last_arrival_ms = arrival_ms;
+    }
+    let key = row.required("idempotencyKey", IdempotencyKey::try_new, problems);
+    let student_id = row.required("studentSourcedId", StudentId::try_new, problems);
+    let adds = parse_sections(row, "addClassSourcedIds", problems);
+    let drops = parse_sections(row, "dropClassSourcedIds", problems);
+    let (arrival_ms, key, student_id, adds, drops) = (arrival_ms?, key?, student_id?, adds?, drops?);
+
+    let sections: Vec<_> = adds.iter().chain(&drops).collect();
+    let twice = sections.iter().enumerate().find(|(at, section)| sections[..*at].contains(section));
+    let what = if let Some((_, section)) = twice {
+        format!("names section {section} twice; name it once")
+    } else if sections.is_empty() {
+        "adds nothing and drops nothing; fill in one of them".to_owned()
+    } else if sections.len() > SECTIONS_MAX {
+        format!("names {} sections, the limit is {SECTIONS_MAX}; split it", sections.len())
+    } else {
+        return Some(Registration { arrival_ms, key, student_id, adds, drops });
+    };
+    problems.push(Problem::of_line(row.file, row.line, what));
+    None
+}
+
+fn parse_arrival_ms(text: &str) -> Result<u64, Invalid> {
+    text.parse().map_err(|_| Invalid::new("not a time; use whole milliseconds after opening"))
+}
+
+fn parse_sections(row: Row<'_>, column: &str, problems: &mut Problems) -> Option<Vec<SectionId>> {
+    let text = row.text(column, problems)?;
+    let mut sections = Vec::new();
+    for id in text.split('|').filter(|_| !text.is_empty()) {
+        match SectionId::try_new(id.trim()) {
+            Ok(id) => sections.push(id),
+            Err(invalid) => {
+                row.refuse(column, id, format!("{invalid}, several separated by |"), problems);
+                return None;
+            }
+        }
+    }
+    Some(sections)
+}

@@ -1,0 +1,284 @@
+//! Each kind of problem of a row: where it is, what it is, what to do.
+
+use super::{campus, check, problems_of};
+
+/// A value of one column of one row.
+#[track_caller]
+fn check_value(file: &str, column: &str, value: &str, expected: &str) {
+    let (columns, row) = match file {
+        "academicSessions.csv" => ("sourcedId,title,startDate,endDate", "T1,Fall,2026-08-24,2026-12-18"),
+        "courses.csv" => ("title,courseCode,sourcedId", "One,C101,C1\nTwo,C102,C2"),
+        "classes.csv" => ("sourcedId,title,courseSourcedId,termSourcedIds", "C1-L1,One,C1,T1"),
+        "users.csv" => ("sourcedId,givenName,familyName", "S2,B,B\nP1,P,P\nS1,A,A"),
+        _ => unreachable!("no such file in these tests"),
+    };
+    let (rows, last) = row.rsplit_once('\n').map_or((String::new(), row), |(rows, last)| {
+        (rows.lines().fold(String::new(), |text, row| text + row + ",\n"), last)
+    });
+    let line = 2 + rows.lines().count();
+    let text = format!("{columns},{column}\n{rows}{last},\"{value}\"\n");
+    let expected: Vec<String> =
+        expected.lines().map(|what| format!("{file}:{line}: {column}: {value:?}: {what}")).collect();
+    let dir = campus(&[(file, Some(&text))]);
+    assert_eq!(problems_of(dir.path()), expected);
+}
+
+#[test]
+fn a_small_campus_has_none() {
+    assert_eq!(problems_of(campus(&[]).path()), [""; 0]);
+}
+
+#[test]
+fn ids_and_references() {
+    check(
+        "courses.csv",
+        "sourcedId,title\nC1,One\nC2,Two\nC1,Again\n,None\nC 3,Space\n",
+        &[
+            r#"courses.csv:4: sourcedId: "C1": is in line 2, too; keep one of them"#,
+            r#"courses.csv:5: sourcedId: "": is empty; fill it in"#,
+            r#"courses.csv:6: sourcedId: "C 3": not an id; use 1 to 64 letters, digits and . _ : -"#,
+        ],
+    );
+    check(
+        "courses.csv",
+        "sourcedId,status,title,orgSourcedId\nC1,tobedeleted,One,O9\n",
+        &[
+            r#"classes.csv:2: courseSourcedId: "C1": is marked tobedeleted in courses.csv; keep it there or remove this row"#,
+            r#"classes.csv:3: courseSourcedId: "C2": is not in courses.csv; add it there or correct it here"#,
+        ],
+    );
+    check(
+        "courses.csv",
+        "sourcedId,title,orgSourcedId\nC1,One,O9\nC2,Two,\n",
+        &[r#"courses.csv:2: orgSourcedId: "O9": is not in orgs.csv; add it there or correct it here"#],
+    );
+    check(
+        "classes.csv",
+        "sourcedId,title,courseSourcedId,termSourcedIds\nA,A,C1,T9\nB,B,C1,\"T1,T2\"\n",
+        &[
+            r#"classes.csv:2: termSourcedIds: "T9": is not in academicSessions.csv; add it there or correct it here"#,
+            r#"classes.csv:3: termSourcedIds: "T1,T2": names several terms; a section belongs to one: make a class for each"#,
+        ],
+    );
+    check(
+        "roles.csv",
+        "sourcedId,userSourcedId,role\nR1,S1,student\nR1,S9,student\n",
+        &[
+            r#"roles.csv:3: sourcedId: "R1": is in line 2, too; keep one of them"#,
+            r#"roles.csv:3: userSourcedId: "S9": is not in users.csv; add it there or correct it here"#,
+        ],
+    );
+}
+
+#[test]
+fn text() {
+    check(
+        "users.csv",
+        "sourcedId,givenName,familyName\nS1,A,A\0\nS2,B,B\n",
+        &[r#"users.csv:2: familyName: "A\0": has a NUL character, which databases refuse; remove it"#],
+    );
+    let long = "x".repeat(5_000);
+    let shown = "x".repeat(60);
+    check(
+        "users.csv",
+        &format!("sourcedId,givenName,familyName\nS1,{long},A\nS2,B,B\n"),
+        &[&format!(r#"users.csv:2: givenName: "{shown}…": is longer than 4,096 bytes; shorten it"#)],
+    );
+    let dir = campus(&[]);
+    std::fs::write(dir.path().join("users.csv"), b"sourcedId,givenName,familyName\nS1,Ren\xe9,A\nS2,B,B\n").unwrap();
+    assert_eq!(
+        problems_of(dir.path()),
+        ["users.csv:2: givenName: \"Ren\u{fffd}\": is not UTF-8; save the file as UTF-8"]
+    );
+}
+
+#[test]
+fn terms() {
+    let check =
+        |column: &str, value: &str, expected: &str| check_value("academicSessions.csv", column, value, expected);
+    let moment = "not a moment; write it with its time zone, as in `2026-09-01T08:00:00Z`";
+    check("status", "inactive", "unknown status; use active or tobedeleted");
+    check("metadata.addDeadline", "2026-09-01", moment);
+    check("metadata.dropDeadline", "2026-09-01T08:00:00", moment);
+    check("metadata.maxCredits", "0", "forbids everything; leave it empty for no limit, or use a hold");
+    check("metadata.currency", "usd", "not a currency; use the three letters of ISO 4217, such as USD");
+    check(
+        "metadata.refundLadder",
+        "2026-09-01",
+        "not a refund ladder; write `2026-09-01T00:00:00Z:100;2026-09-08T00:00:00Z:50`",
+    );
+    check("metadata.refundLadder", "2026-09-01T00:00:00Z", moment);
+    check(
+        "metadata.refundLadder",
+        "2026-09-01T00:00:00Z:101",
+        "a percentage is not 0 to 100; write it after the last `:`",
+    );
+    check(
+        "metadata.refundLadder",
+        "2026-09-08T00:00:00Z:50;2026-09-01T00:00:00Z:100",
+        "the steps are not in order of time; put the earliest first",
+    );
+}
+
+#[test]
+fn terms_across_columns() {
+    check(
+        "academicSessions.csv",
+        "sourcedId,title,startDate,endDate\nT1,Fall,2026-08-24,2026-08-23\n",
+        &[r#"academicSessions.csv:2: endDate: "2026-08-23": is before startDate; correct one of them"#],
+    );
+    check(
+        "academicSessions.csv",
+        "sourcedId,title,startDate,endDate\nT1,Fall,24.8.2026,2026-12-18\n",
+        &[r#"academicSessions.csv:2: startDate: "24.8.2026": not a date; write it as in `2026-08-24`"#],
+    );
+    check(
+        "academicSessions.csv",
+        "sourcedId,title,startDate,endDate,metadata.perCreditMinor\nT1,Fall,2026-08-24,2026-12-18,100\n",
+        &[
+            r#"academicSessions.csv:2: metadata.currency: "": is empty beside metadata.perCreditMinor or metadata.refundLadder; name the currency, such as USD"#,
+        ],
+    );
+}
+
+#[test]
+fn courses() {
+    let check = |column: &str, value: &str, expected: &str| check_value("courses.csv", column, value, expected);
+    let credits = "not a number of credits; use 0 to 1000 with at most two decimals, such as 1.5";
+    for value in ["three", "-1", "1.505", "1.", ".5", "1000.01", "99999999999", "1e2", "+3"] {
+        check("metadata.credits", value, credits);
+    }
+    let amount = "not an amount; use a whole number of minor units, such as 45000 for USD 450.00";
+    for value in ["-1", "1.5", "1000000000001"] {
+        check("metadata.feeMinor", value, amount);
+    }
+    let column = "metadata.prerequisites";
+    check(column, "C101 C102", "expected `and` or `or` before \"C102\"");
+    check(column, "C101 and", "ends too early; a course code must follow");
+    check(column, "(C101 or C102", "a `(` without its `)`; add it");
+    check(column, "(C101 C102)", "expected `and`, `or` or `)` before \"C102\"");
+    check(column, "C101)", "a `)` without its `(`; remove it or add the other");
+    check(column, "and C101", "expected a course code before \"and\"");
+    check(column, "()", "expected a course code before \")\"");
+    check(column, ":B", "\":B\" names no course; write the code before the `:`");
+    check(column, "C101:E", "unknown grade \"E\"; use one of A+ A A- B+ B B- C+ C C- D+ D D- F P NP");
+    check("metadata.corequisites", "C101 or", "ends too early; a course code must follow");
+}
+
+#[test]
+fn rules_name_known_courses() {
+    check(
+        "courses.csv",
+        "sourcedId,title,courseCode,metadata.prerequisites,metadata.corequisites\nC1,One,C101,C102:B and C9,\nC2,Two,C102,,X\n",
+        &[
+            r#"courses.csv:2: metadata.prerequisites: "C9": is no course's courseCode; add the course or correct the code"#,
+            r#"courses.csv:3: metadata.corequisites: "X": is no course's courseCode; add the course or correct the code"#,
+        ],
+    );
+}
+
+#[test]
+fn rules_nest_to_a_depth() {
+    let nested = |depth: usize| format!("{}C101{}", "(".repeat(depth), ")".repeat(depth));
+    let text =
+        |rule: &str| format!("sourcedId,title,courseCode,metadata.prerequisites\nC1,One,C101,\nC2,Two,C102,{rule}\n");
+    check("courses.csv", &text(&nested(32)), &[]);
+    let dir = campus(&[("courses.csv", Some(&text(&nested(2_000))))]);
+    let problems = problems_of(dir.path());
+    assert_eq!(problems.len(), 1);
+    assert!(problems[0].ends_with(": nested deeper than 32 parentheses; write it flatter"), "{problems:?}");
+}
+
+#[test]
+fn sections() {
+    let check = |column: &str, value: &str, expected: &str| check_value("classes.csv", column, value, expected);
+    let seats =
+        "not a number of seats; use a whole number, 0 for a section that is not open, or leave it empty for no limit";
+    for value in ["-1", "many", "2147483648"] {
+        check("metadata.maxNumberStudents", value, seats);
+    }
+    for value in ["1", "1/", "/2", "1/2/3", "a b/1"] {
+        check("metadata.component", value, "not a component; write `configuration/subpart`, such as `1/2`");
+    }
+    check("metadata.permissionRequired", "yes", "neither true nor false; use one of them");
+    let column = "metadata.meetings";
+    check(column, "MX 08:00", "unknown day X; use M T W R F S U");
+    check(column, "MWM 08:00-08:50", "day M is there twice; name each day once");
+    check(column, "MWF 08:00", "no end; write start and end as in `08:00-08:50`");
+    check(column, "MWF 8:00-08:50", "\"8:00\" is no time of day; write it as `08:00`, up to `23:59`");
+    check(column, "MWF 08:00-24:00", "\"24:00\" is no time of day; write it as `08:00`, up to `23:59`");
+    check(column, "MWF 08:00-+9:00", "\"+9:00\" is no time of day; write it as `08:00`, up to `23:59`");
+    check(column, "MWF 08:50-08:50", "ends before it starts; split what goes past midnight");
+    let form = "not a meeting; write days and times as in `MTR 08:00-08:50`, several separated by `;`";
+    check(column, "08:00-08:50", form);
+    check(column, "M 08:00-08:50;", form);
+}
+
+#[test]
+fn students() {
+    let check_user = |column: &str, value: &str, expected: &str| check_value("users.csv", column, value, expected);
+    let moment = "not a moment; write it with its time zone, as in `2026-09-01T08:00:00Z`";
+    check_user("metadata.appointmentStart", "tomorrow", moment);
+    check_user("metadata.maxCredits", "0.00", "forbids everything; leave it empty for no limit, or use a hold");
+    check(
+        "users.csv",
+        "sourcedId,givenName,familyName,metadata.appointmentStart,metadata.appointmentEnd\n\
+         S1,A,A,2026-08-01T08:00:00Z,2026-08-01T08:00:00Z\nS2,B,B,,\nP1,P,P,,\n",
+        &[
+            r#"users.csv:2: metadata.appointmentEnd: "2026-08-01T08:00:00Z": is not after metadata.appointmentStart; correct one of them"#,
+        ],
+    );
+    check(
+        "holds.csv",
+        "holdId,studentSourcedId,description\nH1,S1,Fine\nH1,S2,Fine\nH1,S1,Fine\nH2,P1,Fine\nH3,S9,Fine\n",
+        &[
+            r#"holds.csv:4: holdId: "H1": the student has it in line 2, too; keep one of them"#,
+            r#"holds.csv:5: studentSourcedId: "P1": has no role of a student in roles.csv; add it there or correct it here"#,
+            r#"holds.csv:6: studentSourcedId: "S9": is not in users.csv; add it there or correct it here"#,
+        ],
+    );
+    check(
+        "completed.csv",
+        "studentSourcedId,courseSourcedId,grade\nS1,C1,B+\nS1,C1,A\nS1,C9,E\nS1,C9,F\n",
+        &[
+            r#"completed.csv:3: courseSourcedId: "C1": the student completed it in line 2, too; keep the grade that counts"#,
+            r#"completed.csv:4: grade: "E": unknown grade "E"; use one of A+ A A- B+ B B- C+ C C- D+ D D- F P NP"#,
+            r#"completed.csv:5: courseSourcedId: "C9": is not in courses.csv; add it there or correct it here"#,
+        ],
+    );
+}
+
+#[test]
+fn clicks() {
+    let check = |rows: &str, expected: &[&str]| {
+        let header = "arrivalMs,idempotencyKey,studentSourcedId,addClassSourcedIds,dropClassSourcedIds";
+        check("registrations.csv", &format!("{header}\n{rows}\n"), expected);
+    };
+    check("1,k,S1,C1-L1|C2-L1,\n1,k,S1,C1-L1,C2-L1", &[]);
+    check(
+        "9,k,S1,C1-L1,\n8,k,S1,C1-L1,\nsoon,k,S1,C1-L1,",
+        &[
+            r#"registrations.csv:3: arrivalMs: "8": is before the row above; sort the rows by arrivalMs"#,
+            r#"registrations.csv:4: arrivalMs: "soon": not a time; use whole milliseconds after opening"#,
+        ],
+    );
+    check(
+        "1,é,S1,C1-L1,\n1,k,P1,C1-L1,\n1,k,S1,C9-L1,C8-L1",
+        &[
+            r#"registrations.csv:2: idempotencyKey: "é": not an idempotency key; use 1 to 128 printable ASCII characters"#,
+            r#"registrations.csv:3: studentSourcedId: "P1": has no role of a student in roles.csv; add it there or correct it here"#,
+            r#"registrations.csv:4: addClassSourcedIds: "C9-L1": is not in classes.csv; add it there or correct it here"#,
+            r#"registrations.csv:4: dropClassSourcedIds: "C8-L1": is not in classes.csv; add it there or correct it here"#,
+        ],
+    );
+    let many = (0..21).map(|at| format!("X{at}")).collect::<Vec<_>>().join("|");
+    check(
+        &format!("1,k,S1,,\n1,k,S1,C1-L1,C1-L1\n1,k,S1,C1-L1||C2-L1,\n1,k,S1,{many},"),
+        &[
+            "registrations.csv:2: adds nothing and drops nothing; fill in one of them",
+            "registrations.csv:3: names section C1-L1 twice; name it once",
+            r#"registrations.csv:4: addClassSourcedIds: "": not an id; use 1 to 64 letters, digits and . _ : -, several separated by |"#,
+            "registrations.csv:5: names 21 sections, the limit is 20; split it",
+        ],
+    );
+}
