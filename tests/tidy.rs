@@ -1,0 +1,171 @@
+//! Holds what the code's order promises and no compiler checks: where SQL may be, what stays out of the pure parts, that
+//! every file says what it is for, and that none grows too long.
+
+use std::path::{Path, PathBuf};
+
+/// Longer than this, a file has more than one job.
+const LINES_MAX: usize = 400;
+
+/// What gives SQL away.
+const SQL: [&str; 4] = ["INSERT INTO", "SELECT ", "DELETE FROM", "ON CONFLICT"];
+
+/// Where SQL may be besides a `store`.
+const SQL_PLACES: [&str; 3] =
+    ["services/kit/src/database/", "services/kit/src/participant/barrier.rs", "services/kit/src/testing.rs"];
+
+/// What a `domain` may not name: it knows neither wire nor database.
+const NOT_IN_DOMAIN: [&str; 3] = ["matricula_proto", "tonic", "sqlx"];
+
+/// Parts that are functions of their arguments.
+const PURE_PLACES: [&str; 2] = ["orchestrator/engine/src/", "orchestrator/audit/src/"];
+
+/// What a pure part may not name: it waits for nothing, and reads no clock, file or network.
+const NOT_IN_PURE: [&str; 9] = [
+    "async fn",
+    "tokio",
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "std::process",
+    "SystemTime",
+    "Instant",
+    "matricula_kit::time::now",
+];
+
+fn violations(path: &str, source: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    if !source.starts_with("//!") {
+        found.push(format!("{path}: does not begin with `//!`: say the module's one job"));
+    }
+    if is_test(path) {
+        return found;
+    }
+    let lines = source.lines().count();
+    if lines > LINES_MAX {
+        found.push(format!("{path}: has {lines} lines, more than {LINES_MAX}: split it"));
+    }
+    let is_domain = has_module(path, "domain");
+    let is_pure = is_domain || PURE_PLACES.iter().any(|place| path.starts_with(place));
+    let rules: [(bool, &[&str], &str); 3] = [
+        (!may_have_sql(path), &SQL, "SQL belongs to the store"),
+        (is_domain, &NOT_IN_DOMAIN, "a domain knows neither wire nor database"),
+        (is_pure, &NOT_IN_PURE, "this part is pure"),
+    ];
+    for (applies, words, reason) in rules {
+        let named = words.iter().filter(|word| applies && code(source).any(|line| names(line, word)));
+        found.extend(named.map(|word| format!("{path}: has `{}`: {reason}", word.trim_end())));
+    }
+    found
+}
+
+/// Tests of a module in its own file, or of a crate.
+fn is_test(path: &str) -> bool {
+    path.split('/').any(|part| part == "tests" || part == "tests.rs")
+}
+
+fn has_module(path: &str, module: &str) -> bool {
+    path.split('/').any(|part| part == module || part.strip_suffix(".rs") == Some(module))
+}
+
+fn may_have_sql(path: &str) -> bool {
+    has_module(path, "store") || SQL_PLACES.iter().any(|place| path.starts_with(place))
+}
+
+/// The lines of a file that are neither comments nor tests.
+fn code(source: &str) -> impl Iterator<Item = &str> {
+    let lines = source.lines().take_while(|line| *line != "#[cfg(test)]");
+    lines.filter(|line| !line.trim_start().starts_with("//"))
+}
+
+/// Whether a line has the word, not as a part of a longer one.
+fn names(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + word.len()..].chars().next();
+        let in_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
+        !in_word(before) && (word.ends_with(' ') || !in_word(after))
+    })
+}
+
+/// Every Rust file of ours, as a path from the root with `/`, in order.
+fn sources(root: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut open: Vec<PathBuf> = vec![root.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in folder.read_dir().expect("a folder of the project").flatten() {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            if path.is_dir() {
+                if !name.starts_with('.') && name != "target" {
+                    open.push(path);
+                }
+            } else if name.ends_with(".rs") {
+                let source = std::fs::read_to_string(&path).expect("a source file");
+                let relative = path.strip_prefix(root).expect("below the root").to_string_lossy().replace('\\', "/");
+                found.push((relative, source));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn every_file_is_in_order() {
+    let sources = sources(Path::new(env!("CARGO_MANIFEST_DIR")));
+    assert!(sources.len() > 50, "only {} files were found", sources.len());
+    let found: Vec<String> = sources.iter().flat_map(|(path, source)| violations(path, source)).collect();
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+#[track_caller]
+fn check(path: &str, source: &str, expected: &[&str]) {
+    assert_eq!(violations(path, source), expected);
+}
+
+#[test]
+fn sql_outside_a_store_is_found() {
+    let sql = "//! Doc.\nconst A: &str = \"SELECT 1\";\n";
+    check("services/seats/src/grpc.rs", sql, &["services/seats/src/grpc.rs: has `SELECT`: SQL belongs to the store"]);
+    check("services/seats/src/store.rs", sql, &[]);
+    check("services/seats/src/store/holds.rs", sql, &[]);
+    check("services/kit/src/database/mod.rs", sql, &[]);
+    check("services/seats/src/grpc/tests.rs", sql, &[]);
+    check("services/seats/src/grpc.rs", "//! Doc.\n// No SELECT here.\n", &[]);
+    check("services/seats/src/grpc.rs", "//! Doc.\n#[cfg(test)]\nmod tests { const A: &str = \"SELECT 1\"; }\n", &[]);
+}
+
+#[test]
+fn wire_and_database_in_a_domain_are_found() {
+    let path = "services/fees/src/domain/ladder.rs";
+    let reason = "a domain knows neither wire nor database";
+    for word in ["matricula_proto", "tonic", "sqlx"] {
+        check(path, &format!("//! Doc.\nuse {word}::X;\n"), &[&format!("{path}: has `{word}`: {reason}")]);
+    }
+    check(path, "//! Doc.\nuse matricula_kit::answer::Tonics;\nconst A: u32 = tonical;\n", &[]);
+    check("services/fees/src/grpc.rs", "//! Doc.\nuse tonic::X;\n", &[]);
+}
+
+#[test]
+fn clocks_and_waiting_in_a_pure_part_are_found() {
+    let path = "orchestrator/engine/src/retry.rs";
+    check(path, "//! Doc.\nlet a = Instant::now();\n", &[&format!("{path}: has `Instant`: this part is pure")]);
+    check(path, "//! Doc.\npub async fn a() {}\n", &[&format!("{path}: has `async fn`: this part is pure")]);
+    check(
+        "services/fees/src/domain.rs",
+        "//! Doc.\nstd::fs::read(p);\n",
+        &["services/fees/src/domain.rs: has `std::fs`: this part is pure"],
+    );
+    check("orchestrator/runtime/src/lib.rs", "//! Doc.\nlet a = Instant::now();\n", &[]);
+}
+
+#[test]
+fn a_file_without_its_job_is_found() {
+    check("src/main.rs", "fn main() {}\n", &["src/main.rs: does not begin with `//!`: say the module's one job"]);
+}
+
+#[test]
+fn a_file_too_long_is_found() {
+    let long = format!("//! Doc.\n{}", "\n".repeat(400));
+    check("src/main.rs", &long, &["src/main.rs: has 401 lines, more than 400: split it"]);
+    check("src/tests.rs", &long, &[]);
+}
