@@ -1,1 +1,40 @@
-//! Fees: charges, voids and refunds
+//! Fees: what a student is charged for a registration, and what is given back.
+//!
+//! ```text
+//! grpc    wire <-> domain, no rules
+//! domain  the rules, pure: prices, rounding, the refund ladder, what is posted
+//! store   the only SQL: postings, balances, rates
+//! ```
+//!
+//! Promises: postings are only ever added; an account's balance is the sum of its postings at every commit; a charge is
+//! given back at most once, and never more than was charged.
+
+use std::sync::Arc;
+
+use matricula_kit::database::{Database, DbError, Migrator};
+use matricula_kit::participant::{Writer, WriterLimits};
+use matricula_kit::serve::Role;
+use matricula_proto::fees::v1::fee_service_server::{FeeServiceServer, SERVICE_NAME};
+
+mod domain;
+mod grpc;
+mod store;
+
+/// Name of the role.
+pub const NAME: &str = "fees";
+/// Largest message in either direction: a thousand operations with twenty sections each fit several times.
+const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// Brings the schema up to date and makes the role ready to be served.
+pub async fn start(database: Database) -> Result<Role, DbError> {
+    database.migrate(&MIGRATIONS).await?;
+    let (writer, task) = Writer::start(Arc::new(store::Fees), database.clone(), WriterLimits::default());
+    let server = FeeServiceServer::new(grpc::FeeGrpc::new(writer, database.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let mut routes = tonic::service::RoutesBuilder::default();
+    routes.add_service(server);
+    Ok(Role { name: NAME, routes, service_names: vec![SERVICE_NAME], database, tasks: vec![task], grpc_web: false })
+}

@@ -1,0 +1,254 @@
+//! The rules of fees, pure: what a registration is charged, and what is given back of it.
+//!
+//! - Each added section is charged its credits at the term's rate, and its course's fee once a registration. The fee
+//!   goes to the part that carries the course's credits, or to the only part of a course; so a student who changes the
+//!   lab of a course alone pays no second fee. Of several such parts the first by section id has it. A course of several
+//!   parts without any credits has no part that could carry a fee.
+//! - A term without rates charges zero, and the zero is posted: it shows that the section was assessed.
+//! - A void gives back all of what the registration was charged. A refund gives back a part of what the dropped section
+//!   was charged, fee included, by the refund ladder of the charge's term; zero percent is posted too. A charge that was
+//!   given back before is left alone, whichever way it was.
+
+pub mod price;
+pub mod rates;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use matricula_kit::answer::{Answer, Done, DroppedCourse, Money};
+use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId, TermId};
+use matricula_kit::time::UnixMs;
+
+use price::{Charge, Credits};
+use rates::Prices;
+
+/// What an operation asks for.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Charge what a registration adds.
+    Assess {
+        /// The registration.
+        registration: SagaId,
+        /// Who pays.
+        student: StudentId,
+        /// What it adds, no section twice.
+        adds: Vec<Add>,
+    },
+    /// Give back all that a registration was charged.
+    Void {
+        /// The registration.
+        registration: SagaId,
+    },
+    /// Give back a part of what dropped sections were charged.
+    Refund {
+        /// The registration that drops.
+        registration: SagaId,
+        /// Who drops.
+        student: StudentId,
+        /// What it drops, no section twice.
+        drops: Vec<DroppedCourse>,
+        /// When the student asked to drop.
+        effective_at: UnixMs,
+    },
+}
+
+/// A section to be charged.
+#[derive(Debug, Clone)]
+pub struct Add {
+    /// The section.
+    pub section: SectionId,
+    /// Its course.
+    pub course: CourseId,
+    /// Its term.
+    pub term: TermId,
+    /// The credits that it carries.
+    pub credits: Credits,
+    /// Whether the course has no other part.
+    pub is_only_part: bool,
+}
+
+/// Kind of a posting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PostingKind {
+    /// Added to the balance.
+    Charge,
+    /// All of a charge taken back.
+    Void,
+    /// A part of a charge given back.
+    Refund,
+}
+
+/// How much of a charge is given back.
+#[derive(Debug, Clone, Copy)]
+enum GiveBack {
+    All,
+    ByLadder { dropped_at: UnixMs },
+}
+
+/// One line of an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posting {
+    /// Whose account.
+    pub student: StudentId,
+    /// The registration that was charged.
+    pub registration: SagaId,
+    /// The section that was charged.
+    pub section: SectionId,
+    /// What it is.
+    pub kind: PostingKind,
+    /// The term of the section.
+    pub term: TermId,
+    /// Positive for a charge, negative for what is given back.
+    pub minor_units: i64,
+    /// The registration that caused it.
+    pub caused_by: SagaId,
+    /// When.
+    pub posted_at: UnixMs,
+}
+
+/// A charge on record.
+#[derive(Debug, Clone)]
+pub struct Charged {
+    /// Who was charged.
+    pub student: StudentId,
+    /// The term whose ladder holds.
+    pub term: TermId,
+    /// How much.
+    pub amount: Charge,
+    /// Whether it was voided or refunded.
+    pub given_back: bool,
+}
+
+/// What a batch has loaded, and what its operations post.
+#[derive(Debug, Default)]
+pub struct World {
+    /// Prices of what is charged, and ladders of what may be refunded.
+    pub prices: Prices,
+    /// What registrations were charged.
+    pub charges: HashMap<SagaId, BTreeMap<SectionId, Charged>>,
+    /// New postings, in order.
+    pub postings: Vec<Posting>,
+}
+
+/// Decides one operation. It is never refused.
+pub fn decide(world: &mut World, command: &Command, now: UnixMs) -> Answer {
+    match command {
+        Command::Assess { registration, student, adds } => assess(world, registration, student, adds, now),
+        Command::Void { registration } => {
+            let charged = world.charges.get(registration);
+            let sections: Vec<SectionId> = charged.into_iter().flat_map(BTreeMap::keys).cloned().collect();
+            for section in &sections {
+                world.give_back(registration, section, GiveBack::All, registration, now);
+            }
+            Answer::done()
+        }
+        Command::Refund { registration, student, drops, effective_at } => {
+            let how = GiveBack::ByLadder { dropped_at: *effective_at };
+            let mut sum = 0;
+            for drop in drops {
+                if world.is_charged_to(student, &drop.registration, &drop.section) {
+                    sum += world.give_back(&drop.registration, &drop.section, how, registration, now);
+                }
+            }
+            world.done(sum)
+        }
+    }
+}
+
+fn assess(world: &mut World, registration: &SagaId, student: &StudentId, adds: &[Add], now: UnixMs) -> Answer {
+    let with_fee = sections_with_course_fee(adds);
+    let mut sum = 0;
+    for add in adds {
+        // The barrier keeps a step from being done twice; this keeps a section from being charged by two steps.
+        if world.charges.get(registration).is_some_and(|sections| sections.contains_key(&add.section)) {
+            continue;
+        }
+        let amount = world.prices.charge(add, with_fee.contains(&add.section));
+        sum += amount.minor_units();
+        world.postings.push(Posting {
+            student: student.clone(),
+            registration: registration.clone(),
+            section: add.section.clone(),
+            kind: PostingKind::Charge,
+            term: add.term.clone(),
+            minor_units: amount.minor_units(),
+            caused_by: registration.clone(),
+            posted_at: now,
+        });
+        let charged = Charged { student: student.clone(), term: add.term.clone(), amount, given_back: false };
+        world.charges.entry(registration.clone()).or_default().insert(add.section.clone(), charged);
+    }
+    world.done(sum)
+}
+
+/// The sections that carry their course's fee: one a course.
+fn sections_with_course_fee(adds: &[Add]) -> HashSet<SectionId> {
+    let mut first: BTreeMap<&CourseId, &SectionId> = BTreeMap::new();
+    for add in adds.iter().filter(|add| add.is_only_part || !add.credits.is_zero()) {
+        let section = first.entry(&add.course).or_insert(&add.section);
+        *section = (*section).min(&add.section);
+    }
+    first.into_values().cloned().collect()
+}
+
+impl GiveBack {
+    fn kind(self) -> PostingKind {
+        match self {
+            Self::All => PostingKind::Void,
+            Self::ByLadder { .. } => PostingKind::Refund,
+        }
+    }
+}
+
+impl PostingKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Charge, Self::Void, Self::Refund];
+
+    /// The kind's name on record.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Charge => "CHARGE",
+            Self::Void => "VOID",
+            Self::Refund => "REFUND",
+        }
+    }
+}
+
+impl World {
+    fn is_charged_to(&self, student: &StudentId, registration: &SagaId, section: &SectionId) -> bool {
+        let charged = self.charges.get(registration).and_then(|sections| sections.get(section));
+        charged.is_some_and(|charged| charged.student == *student)
+    }
+
+    /// Posts what is given back of a charge, unless that was done before. Returns what was posted: zero or negative.
+    fn give_back(
+        &mut self,
+        registration: &SagaId,
+        section: &SectionId,
+        how: GiveBack,
+        caused_by: &SagaId,
+        now: UnixMs,
+    ) -> i64 {
+        let charged = self.charges.get_mut(registration).and_then(|sections| sections.get_mut(section));
+        let Some(charged) = charged.filter(|charged| !charged.given_back) else { return 0 };
+        charged.given_back = true;
+        let minor_units = -self.prices.given_back(charged.amount, &charged.term, how).minor_units();
+        self.postings.push(Posting {
+            student: charged.student.clone(),
+            registration: registration.clone(),
+            section: section.clone(),
+            kind: how.kind(),
+            term: charged.term.clone(),
+            minor_units,
+            caused_by: caused_by.clone(),
+            posted_at: now,
+        });
+        minor_units
+    }
+
+    fn done(&self, minor_units: i64) -> Answer {
+        let amount = Money { currency: self.prices.currency.to_string(), minor_units };
+        Answer::Done(Done { amount: Some(amount), ..Done::default() })
+    }
+}

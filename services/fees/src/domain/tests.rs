@@ -1,0 +1,223 @@
+//! What registrations are charged, as tables; and that no series of operations gives back more than was charged.
+
+use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId, TermId};
+use proptest::prelude::*;
+
+use super::price::{Percent, Price};
+use super::rates::{RefundLadder, TermRates};
+use super::*;
+
+const NOW: UnixMs = UnixMs(1_000);
+
+/// Term `T` costs 100.00 a credit with a ladder of 100 % before 10 and 50 % before 20; course `LAB` has a fee of 25.00.
+fn world() -> World {
+    let price = |units| Price::try_new(units).expect("a price");
+    let percent = |percent| Percent::try_new(percent).expect("a percentage");
+    let ladder = RefundLadder::try_new(vec![(UnixMs(10), percent(100)), (UnixMs(20), percent(50))]).expect("a ladder");
+    let mut world = World::default();
+    world.prices.terms.insert(id_term("T"), TermRates { per_credit: price(10_000), ladder });
+    world.prices.course_fees.insert(id_course("LAB"), price(2_500));
+    world
+}
+
+fn id_term(text: &str) -> TermId {
+    TermId::try_new(text).expect("an id")
+}
+
+fn id_course(text: &str) -> CourseId {
+    CourseId::try_new(text).expect("an id")
+}
+
+fn saga(text: &str) -> SagaId {
+    SagaId::try_new(text).expect("an id")
+}
+
+fn student(text: &str) -> StudentId {
+    StudentId::try_new(text).expect("an id")
+}
+
+fn section(text: &str) -> SectionId {
+    SectionId::try_new(text).expect("an id")
+}
+
+/// `section course component credits term`, with `-` for no component.
+fn add(text: &str) -> Add {
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    Add {
+        section: section(fields[0]),
+        course: id_course(fields[1]),
+        is_only_part: fields[2] == "-",
+        credits: Credits::try_new(fields[3].parse().expect("credits")).expect("credits"),
+        term: id_term(fields[4]),
+    }
+}
+
+fn assess(registration: &str, adds: &[&str]) -> Command {
+    Command::Assess {
+        registration: saga(registration),
+        student: student("s1"),
+        adds: adds.iter().map(|text| add(text)).collect(),
+    }
+}
+
+fn void(registration: &str) -> Command {
+    Command::Void { registration: saga(registration) }
+}
+
+/// `drops` as (section, the registration that added it).
+fn refund(registration: &str, by: &str, drops: &[(&str, &str)], at: i64) -> Command {
+    let drop = |(section_id, added_by): &(&str, &str)| DroppedCourse {
+        section: section(section_id),
+        course: id_course("C"),
+        registration: saga(added_by),
+    };
+    let drops = drops.iter().map(drop).collect();
+    Command::Refund { registration: saga(registration), student: student(by), drops, effective_at: UnixMs(at) }
+}
+
+fn shown(postings: &[Posting]) -> Vec<String> {
+    let line = |p: &Posting| {
+        format!("{} {} {} {} by {}", p.kind.name(), p.registration, p.section, p.minor_units, p.caused_by)
+    };
+    postings.iter().map(line).collect()
+}
+
+#[track_caller]
+fn check(commands: &[Command], amount: Option<i64>, expect: &[&str]) {
+    let mut world = world();
+    let mut last = Answer::done();
+    for command in commands {
+        last = decide(&mut world, command, NOW);
+    }
+    let Answer::Done(done) = last else { panic!("fees are never refused: {last:?}") };
+    assert_eq!(done.amount.map(|money| money.minor_units), amount);
+    assert_eq!(shown(&world.postings), expect);
+}
+
+#[test]
+fn credits_and_fees_are_charged() {
+    check(&[assess("r1", &["A1 A - 300 T"])], Some(30_000), &["CHARGE r1 A1 30000 by r1"]);
+    check(&[assess("r1", &["X1 LAB - 300 T"])], Some(32_500), &["CHARGE r1 X1 32500 by r1"]);
+    check(
+        &[assess("r1", &["A1 A - 300 OTHER", "X1 LAB - 300 OTHER"])],
+        Some(0),
+        &["CHARGE r1 A1 0 by r1", "CHARGE r1 X1 0 by r1"],
+    );
+    check(&[assess("r1", &[])], Some(0), &[]);
+}
+
+#[test]
+fn a_course_fee_goes_to_the_part_with_the_credits_once() {
+    check(
+        &[assess("r1", &["B1 LAB 1/2 0 T", "L1 LAB 1/1 400 T"])],
+        Some(42_500),
+        &["CHARGE r1 B1 0 by r1", "CHARGE r1 L1 42500 by r1"],
+    );
+    check(
+        &[assess("r1", &["X2 LAB 1/1 100 T", "X1 LAB 1/1 100 T"])],
+        Some(22_500),
+        &["CHARGE r1 X2 10000 by r1", "CHARGE r1 X1 12500 by r1"],
+    );
+    // A change of the lab alone.
+    check(&[assess("r1", &["B2 LAB 1/2 0 T"])], Some(0), &["CHARGE r1 B2 0 by r1"]);
+    check(&[assess("r1", &["Z1 LAB - 0 T"])], Some(2_500), &["CHARGE r1 Z1 2500 by r1"]);
+}
+
+#[test]
+fn a_section_is_charged_once_a_registration() {
+    let charged = assess("r1", &["A1 A - 300 T"]);
+    check(&[charged.clone(), charged], Some(0), &["CHARGE r1 A1 30000 by r1"]);
+}
+
+#[test]
+fn a_void_gives_back_everything_once() {
+    let expect = ["CHARGE r1 A1 30000 by r1", "VOID r1 A1 -30000 by r1"];
+    check(&[assess("r1", &["A1 A - 300 T"]), void("r1")], None, &expect);
+    check(&[assess("r1", &["A1 A - 300 T"]), void("r1"), void("r1")], None, &expect);
+    check(&[assess("r1", &["A1 A - 300 OTHER"]), void("r1")], None, &["CHARGE r1 A1 0 by r1", "VOID r1 A1 0 by r1"]);
+    check(&[void("r1")], None, &[]);
+}
+
+#[test]
+fn a_refund_follows_the_ladder() {
+    for (at, back) in [(0, -32_500), (9, -32_500), (10, -16_250), (19, -16_250), (20, 0), (99, 0)] {
+        let line = format!("REFUND r1 X1 {back} by r2");
+        let commands = [assess("r1", &["X1 LAB - 300 T"]), refund("r2", "s1", &[("X1", "r1")], at)];
+        check(&commands, Some(back), &["CHARGE r1 X1 32500 by r1", &line]);
+    }
+}
+
+#[test]
+fn what_was_given_back_or_is_not_there_is_left_alone() {
+    let charge = assess("r1", &["A1 A - 300 T"]);
+    let drop = |by, of| refund("r2", by, &[("A1", of)], 0);
+    check(
+        &[charge.clone(), void("r1"), drop("s1", "r1")],
+        Some(0),
+        &["CHARGE r1 A1 30000 by r1", "VOID r1 A1 -30000 by r1"],
+    );
+    check(
+        &[charge.clone(), drop("s1", "r1"), void("r1")],
+        None,
+        &["CHARGE r1 A1 30000 by r1", "REFUND r1 A1 -30000 by r2"],
+    );
+    check(&[charge.clone(), drop("s2", "r1")], Some(0), &["CHARGE r1 A1 30000 by r1"]);
+    check(&[charge, drop("s1", "r9")], Some(0), &["CHARGE r1 A1 30000 by r1"]);
+}
+
+fn any_command() -> impl Strategy<Value = Command> {
+    let registration = 0..4_u8;
+    let sections = proptest::collection::btree_map(0..5_u8, (0..=10_000_i32, any::<bool>()), 0..4);
+    let assessed = (registration.clone(), sections).prop_map(|(registration, sections)| {
+        let adds: Vec<String> = sections
+            .into_iter()
+            .map(|(section, (credits, lab))| {
+                format!("S{section} {} - {credits} {}", if lab { "LAB" } else { "C" }, if lab { "T" } else { "OTHER" })
+            })
+            .collect();
+        assess(&format!("r{registration}"), &adds.iter().map(String::as_str).collect::<Vec<_>>())
+    });
+    let voided = registration.clone().prop_map(|registration| void(&format!("r{registration}")));
+    let refunded = (0..5_u8, registration, 0..30_i64).prop_map(|(section, registration, at)| {
+        refund("r9", "s1", &[(&format!("S{section}"), &format!("r{registration}"))], at)
+    });
+    prop_oneof![assessed, voided, refunded]
+}
+
+proptest! {
+    #[test]
+    fn no_series_gives_back_more_than_was_charged(commands in proptest::collection::vec(any_command(), 0..40)) {
+        let mut world = world();
+        for command in &commands {
+            let before = world.postings.len();
+            let answer = decide(&mut world, command, NOW);
+            let Answer::Done(done) = answer else { panic!("fees are never refused") };
+            if let Some(amount) = done.amount {
+                let posted: i64 = world.postings[before..].iter().map(|posting| posting.minor_units).sum();
+                prop_assert_eq!(amount.minor_units, posted);
+            }
+        }
+        let mut lines: BTreeMap<(SagaId, SectionId), Vec<&Posting>> = BTreeMap::new();
+        for posting in &world.postings {
+            lines.entry((posting.registration.clone(), posting.section.clone())).or_default().push(posting);
+        }
+        for lines in lines.values() {
+            prop_assert_eq!(lines[0].kind, PostingKind::Charge);
+            prop_assert!(lines.len() <= 2, "given back twice");
+            if let Some(back) = lines.get(1) {
+                prop_assert!(back.minor_units <= 0 && -back.minor_units <= lines[0].minor_units);
+                prop_assert!(back.kind != PostingKind::Void || -back.minor_units == lines[0].minor_units);
+            }
+        }
+    }
+
+    #[test]
+    fn a_void_after_an_assessment_nets_to_zero(adds in proptest::collection::btree_map(0..9_u8, 0..=10_000_i32, 0..9)) {
+        let adds: Vec<String> = adds.iter().map(|(section, credits)| format!("S{section} LAB - {credits} T")).collect();
+        let mut world = world();
+        decide(&mut world, &assess("r1", &adds.iter().map(String::as_str).collect::<Vec<_>>()), NOW);
+        decide(&mut world, &void("r1"), NOW);
+        prop_assert_eq!(world.postings.len(), adds.len() * 2);
+        prop_assert_eq!(world.postings.iter().map(|posting| posting.minor_units).sum::<i64>(), 0);
+    }
+}

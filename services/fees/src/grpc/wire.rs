@@ -1,0 +1,179 @@
+//! Wire to domain and back.
+
+use matricula_kit::answer::{DroppedCourse, Money, ReservedCourse};
+use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId, TermId};
+use matricula_kit::participant::{Leg, Operation};
+use matricula_kit::rpc::{FieldError, required_id, saga_operation};
+use matricula_kit::time::UnixMs;
+use matricula_proto::common::v1 as common;
+use matricula_proto::fees::v1 as proto;
+
+use crate::domain::price::{Credits, Currency, OutOfBounds, Percent, Price};
+use crate::domain::rates::{RateTable, RefundLadder, TermRates};
+use crate::domain::{Add, Command, Posting, PostingKind};
+use crate::store::Balance;
+
+/// Most sections that one registration adds, or drops; the contract's bound.
+const SECTIONS_MAX: usize = 20;
+/// Most terms, and most courses, in one import: far more than a school has, and well within one message.
+const IMPORT_MAX: usize = 50_000;
+
+/// An operation of `AssessFees`.
+pub fn assess(wire: proto::AssessFeesOperation) -> Result<Operation<Command>, FieldError> {
+    let student = required_id("student_id", wire.student_id, StudentId::try_new)?;
+    let adds = distinct_sections("adds", wire.adds, add, |add| &add.section)?;
+    saga(wire.operation, Leg::Action, |registration| Command::Assess { registration, student, adds })
+}
+
+/// An operation of `VoidFees`.
+pub fn void(wire: proto::VoidFeesOperation) -> Result<Operation<Command>, FieldError> {
+    // The charges know whose they are; an id out of bounds is a caller's mistake all the same.
+    required_id("student_id", wire.student_id, StudentId::try_new)?;
+    saga(wire.operation, Leg::Undo, |registration| Command::Void { registration })
+}
+
+/// An operation of `RefundFees`.
+pub fn refund(wire: proto::RefundFeesOperation) -> Result<Operation<Command>, FieldError> {
+    let student = required_id("student_id", wire.student_id, StudentId::try_new)?;
+    let drops = distinct_sections("drops", wire.drops, TryInto::try_into, |drop: &DroppedCourse| &drop.section)?;
+    let effective_at = moment("effective_at", wire.effective_at)?;
+    let command = |registration| Command::Refund { registration, student, drops, effective_at };
+    saga(wire.operation, Leg::Action, command)
+}
+
+/// The rates of an import.
+pub fn rate_table(wire: proto::ImportRatesRequest) -> Result<RateTable, FieldError> {
+    let mut table = RateTable::default();
+    bounded("terms", wire.terms.len(), IMPORT_MAX)?;
+    for (index, term) in wire.terms.into_iter().enumerate() {
+        let outer = format!("terms[{index}]");
+        let (currency, id, rates) = term_rates(term).map_err(|problem| problem.within(&outer))?;
+        if let Some(first) = table.currency.replace(currency.clone())
+            && first != currency
+        {
+            let problem = format!("must be {first} as in terms[0]: an installation has one currency");
+            return Err(FieldError::new(format!("{outer}.per_credit.currency"), problem));
+        }
+        table.terms.push((id, rates));
+    }
+    bounded("course_fees", wire.course_fees.len(), IMPORT_MAX)?;
+    for (index, fee) in wire.course_fees.into_iter().enumerate() {
+        let outer = format!("course_fees[{index}]");
+        let id =
+            required_id("course_id", fee.course_id, CourseId::try_new).map_err(|problem| problem.within(&outer))?;
+        let price = Price::try_new(fee.minor_units).map_err(|problem| field("minor_units", problem).within(&outer))?;
+        table.course_fees.push((id, price));
+    }
+    none_twice("terms", "term_id", table.terms.iter().map(|(term, _)| term.as_str()))?;
+    none_twice("course_fees", "course_id", table.course_fees.iter().map(|(course, _)| course.as_str()))?;
+    Ok(table)
+}
+
+/// An amount.
+pub fn money(currency: &Currency, minor_units: i64) -> common::Money {
+    Money { currency: currency.to_string(), minor_units }.into()
+}
+
+/// A posting.
+pub fn posting(currency: &Currency, posting: Posting) -> proto::Posting {
+    let kind = match posting.kind {
+        PostingKind::Charge => proto::PostingKind::Charge,
+        PostingKind::Void => proto::PostingKind::Void,
+        PostingKind::Refund => proto::PostingKind::Refund,
+    };
+    proto::Posting {
+        student_id: posting.student.into(),
+        registration_id: posting.registration.into(),
+        section_id: posting.section.into(),
+        kind: kind as i32,
+        amount: Some(money(currency, posting.minor_units)),
+        caused_by_registration_id: posting.caused_by.into(),
+        posted_at: Some(posting.posted_at.to_wire()),
+    }
+}
+
+/// A stored balance.
+pub fn account_balance(currency: &Currency, balance: Balance) -> proto::AccountBalance {
+    proto::AccountBalance { student_id: balance.student.into(), balance: Some(money(currency, balance.minor_units)) }
+}
+
+fn saga(
+    wire: Option<common::Operation>,
+    leg: Leg,
+    command: impl FnOnce(SagaId) -> Command,
+) -> Result<Operation<Command>, FieldError> {
+    let registration = wire.as_ref().map(|operation| operation.saga_id.clone()).unwrap_or_default();
+    let registration = required_id("operation.saga_id", registration, SagaId::try_new)?;
+    saga_operation(wire, leg, command(registration))
+}
+
+fn add(wire: common::ReservedCourse) -> Result<Add, FieldError> {
+    let course: ReservedCourse = wire.try_into()?;
+    let credits = Credits::try_new(course.credits_hundredths);
+    Ok(Add {
+        section: course.section,
+        course: course.course,
+        term: course.term,
+        credits: credits.map_err(|problem| field("credits_hundredths", problem))?,
+        is_only_part: course.component.is_empty(),
+    })
+}
+
+fn term_rates(wire: proto::TermRates) -> Result<(Currency, TermId, TermRates), FieldError> {
+    let term = required_id("term_id", wire.term_id, TermId::try_new)?;
+    let money = wire.per_credit.ok_or_else(|| FieldError::new("per_credit", "is required"))?;
+    let currency = Currency::try_new(money.currency).map_err(|problem| field("per_credit.currency", problem))?;
+    let per_credit = Price::try_new(money.minor_units).map_err(|problem| field("per_credit.minor_units", problem))?;
+    let mut steps = Vec::with_capacity(wire.refund_ladder.len());
+    for (index, step) in wire.refund_ladder.into_iter().enumerate() {
+        let outer = format!("refund_ladder[{index}]");
+        let until = moment("until", step.until).map_err(|problem| problem.within(&outer))?;
+        let percent = Percent::try_new(step.percent).map_err(|problem| field("percent", problem).within(&outer))?;
+        steps.push((until, percent));
+    }
+    let ladder = RefundLadder::try_new(steps)
+        .map_err(|bad| FieldError::new(format!("refund_ladder[{}].until", bad.index), bad.problem))?;
+    Ok((currency, term, TermRates { per_credit, ladder }))
+}
+
+fn distinct_sections<W, T>(
+    name: &str,
+    wire: Vec<W>,
+    convert: impl Fn(W) -> Result<T, FieldError>,
+    section: impl Fn(&T) -> &SectionId,
+) -> Result<Vec<T>, FieldError> {
+    bounded(name, wire.len(), SECTIONS_MAX)?;
+    let items = wire
+        .into_iter()
+        .enumerate()
+        .map(|(index, item)| convert(item).map_err(|problem| problem.within(&format!("{name}[{index}]"))));
+    let items: Vec<T> = items.collect::<Result<_, _>>()?;
+    none_twice(name, "section_id", items.iter().map(|item| section(item).as_str()))?;
+    Ok(items)
+}
+
+fn none_twice<'a>(name: &str, id: &str, ids: impl Iterator<Item = &'a str>) -> Result<(), FieldError> {
+    let mut seen = std::collections::HashSet::new();
+    for (index, text) in ids.enumerate() {
+        if !seen.insert(text) {
+            return Err(FieldError::new(format!("{name}[{index}].{id}"), format!("{text} is named twice")));
+        }
+    }
+    Ok(())
+}
+
+fn bounded(name: &str, count: usize, max: usize) -> Result<(), FieldError> {
+    if count > max {
+        return Err(FieldError::new(name, format!("at most {max}, got {count}")));
+    }
+    Ok(())
+}
+
+fn moment(name: &str, wire: Option<prost_types::Timestamp>) -> Result<UnixMs, FieldError> {
+    let wire = wire.ok_or_else(|| FieldError::new(name, "is required"))?;
+    UnixMs::from_wire(&wire).ok_or_else(|| FieldError::new(name, "must be a moment of the years 1 to 9999"))
+}
+
+fn field(name: &str, problem: OutOfBounds) -> FieldError {
+    FieldError::new(name, problem.to_string())
+}

@@ -1,0 +1,135 @@
+//! The only SQL of fees. This module is the write path; [`rates`] holds prices, [`read`] accounts and the ledger.
+//!
+//! Nothing is locked: a charge that two replicas give back at once meets a unique index, and the second batch is run
+//! again with what the first one wrote. Balances are changed by what was posted, in order of students, so that batches
+//! of two replicas wait for one another and never in a circle.
+
+mod rates;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use async_trait::async_trait;
+use matricula_kit::answer::Answer;
+use matricula_kit::database::{DbError, Row, Rows, Tx};
+use matricula_kit::id::{SagaId, SectionId, StudentId, TermId};
+use matricula_kit::participant::{Operation, Participant};
+use matricula_kit::time::UnixMs;
+
+use crate::domain::price::Charge;
+use crate::domain::{self, Charged, Command, Posting, PostingKind, World};
+
+pub use rates::{ImportError, import};
+pub use read::{Balance, PostingKey, account, balances_page, currency, postings_page};
+
+/// The service's part in the write path.
+pub struct Fees;
+
+const CHARGES: &str = "SELECT c.registration_id, c.section_id, c.student_id, c.term_id, c.minor_units, b.kind AS back \
+                       FROM {rows} \
+                       JOIN postings c ON c.registration_id = r.registration_id AND c.kind = 'CHARGE' \
+                       LEFT JOIN postings b ON b.registration_id = c.registration_id \
+                       AND b.section_id = c.section_id AND b.kind <> 'CHARGE'";
+const POST: &str = "INSERT INTO postings (registration_id, section_id, kind, student_id, term_id, minor_units, \
+                    caused_by_registration_id, posted_at) \
+                    SELECT registration_id, section_id, kind, student_id, term_id, minor_units, \
+                    caused_by_registration_id, posted_at FROM {rows}";
+const CHANGE_BALANCES: &str = "INSERT INTO accounts (student_id, balance) SELECT student_id, change FROM {rows} \
+                               WHERE true ON CONFLICT (student_id) DO UPDATE \
+                               SET balance = accounts.balance + excluded.balance";
+
+#[async_trait]
+impl Participant for Fees {
+    type Command = Command;
+    type World = World;
+
+    const NAME: &'static str = crate::NAME;
+
+    async fn load(&self, tx: &mut Tx, operations: &[&Operation<Command>]) -> Result<World, DbError> {
+        let charges = load_charges(tx, operations).await?;
+        let mut courses = BTreeSet::new();
+        let mut terms: BTreeSet<&TermId> = charges.values().flat_map(BTreeMap::values).map(|c| &c.term).collect();
+        for operation in operations {
+            if let Command::Assess { adds, .. } = &operation.command {
+                courses.extend(adds.iter().map(|add| &add.course));
+                terms.extend(adds.iter().map(|add| &add.term));
+            }
+        }
+        let prices = rates::prices(tx, &terms, &courses).await?;
+        Ok(World { prices, charges, postings: Vec::new() })
+    }
+
+    fn decide(&self, world: &mut World, operation: &Operation<Command>, now: UnixMs) -> Answer {
+        domain::decide(world, &operation.command, now)
+    }
+
+    async fn write(&self, tx: &mut Tx, world: &World, _now: UnixMs) -> Result<(), DbError> {
+        let postings = &world.postings;
+        let rows = Rows::new()
+            .text("registration_id", postings.iter().map(|posting| posting.registration.as_str()))
+            .text("section_id", postings.iter().map(|posting| posting.section.as_str()))
+            .text("kind", postings.iter().map(|posting| posting.kind.name()))
+            .text("student_id", postings.iter().map(|posting| posting.student.as_str()))
+            .text("term_id", postings.iter().map(|posting| posting.term.as_str()))
+            .int("minor_units", postings.iter().map(|posting| posting.minor_units))
+            .text("caused_by_registration_id", postings.iter().map(|posting| posting.caused_by.as_str()))
+            .int("posted_at", postings.iter().map(|posting| posting.posted_at.0));
+        tx.execute(POST, rows.into()).await?;
+
+        let mut changes: BTreeMap<&StudentId, i64> = BTreeMap::new();
+        for posting in postings {
+            *changes.entry(&posting.student).or_default() += posting.minor_units;
+        }
+        let rows = Rows::new()
+            .text("student_id", changes.keys().map(|student| student.as_str()))
+            .int("change", changes.values().copied());
+        tx.execute(CHANGE_BALANCES, rows.into()).await?;
+        Ok(())
+    }
+}
+
+/// What every registration was charged that the operations name.
+async fn load_charges(
+    tx: &mut Tx,
+    operations: &[&Operation<Command>],
+) -> Result<HashMap<SagaId, BTreeMap<SectionId, Charged>>, DbError> {
+    let mut registrations: BTreeSet<&SagaId> = BTreeSet::new();
+    for operation in operations {
+        match &operation.command {
+            Command::Assess { registration, .. } | Command::Void { registration } => {
+                registrations.insert(registration);
+            }
+            Command::Refund { drops, .. } => registrations.extend(drops.iter().map(|drop| &drop.registration)),
+        }
+    }
+    let rows = Rows::new().text("registration_id", registrations.into_iter().map(SagaId::as_str));
+    let mut charges: HashMap<SagaId, BTreeMap<SectionId, Charged>> = HashMap::new();
+    for row in tx.fetch(CHARGES, rows.into()).await? {
+        let charged = Charged {
+            student: StudentId::stored(row.text("student_id")?),
+            term: TermId::stored(row.text("term_id")?),
+            amount: Charge::stored(row.int("minor_units")?).map_err(DbError::corrupt)?,
+            given_back: row.opt_text("back")?.is_some(),
+        };
+        let registration = SagaId::stored(row.text("registration_id")?);
+        charges.entry(registration).or_default().insert(SectionId::stored(row.text("section_id")?), charged);
+    }
+    Ok(charges)
+}
+
+fn posting(row: &Row) -> Result<Posting, DbError> {
+    let kind = row.text("kind")?;
+    let kind = PostingKind::ALL.into_iter().find(|known| known.name() == kind);
+    Ok(Posting {
+        student: StudentId::stored(row.text("student_id")?),
+        registration: SagaId::stored(row.text("registration_id")?),
+        section: SectionId::stored(row.text("section_id")?),
+        kind: kind.ok_or_else(|| DbError::corrupt("a posting of an unknown kind"))?,
+        term: TermId::stored(row.text("term_id")?),
+        minor_units: row.int("minor_units")?,
+        caused_by: SagaId::stored(row.text("caused_by_registration_id")?),
+        posted_at: UnixMs(row.int("posted_at")?),
+    })
+}

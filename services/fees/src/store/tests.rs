@@ -1,0 +1,249 @@
+//! The write path on both databases, through the real writer: repeats, tombstones, swapped orders, one batch or many.
+
+use std::sync::Arc;
+
+use matricula_kit::answer::{Answer, DroppedCourse, Reason};
+use matricula_kit::database::{Args, Database};
+use matricula_kit::id::{CourseId, SagaId, SectionId, StepName, StudentId, TermId};
+use matricula_kit::participant::{Key, Leg, Operation, Writer, WriterLimits};
+use matricula_kit::telemetry::TraceContext;
+use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
+use matricula_kit::time::UnixMs;
+
+use super::{Fees, ImportError, account, import};
+use crate::domain::price::{Credits, Currency, Percent, Price};
+use crate::domain::rates::{RateTable, RefundLadder, TermRates};
+use crate::domain::{Add, Command};
+
+const TERM: &str = "2026-fall";
+
+struct World {
+    test: TestDatabase,
+    writer: Writer<Fees>,
+}
+
+impl World {
+    /// A term with 100.00 a credit, 100 % back before 1,000 and 50 % before 2,000; a fee of 25.00 for course `LAB`.
+    async fn new(backend: Backend) -> Self {
+        let test = testing::database(backend, &crate::MIGRATIONS).await;
+        import(&test.database, rates("USD", 10_000)).await.expect("rates are imported");
+        let writer = start(&test.database);
+        Self { test, writer }
+    }
+
+    async fn write(&self, operations: &[&Operation<Command>]) -> Vec<Answer> {
+        self.writer.write(operations.iter().map(|operation| (*operation).clone()).collect()).await.expect("committed")
+    }
+
+    /// The lines of a student's account, oldest first, after a check that they add up to its balance, and all accounts
+    /// to all postings.
+    async fn lines(&self, student: &str) -> Vec<String> {
+        let database = &self.test.database;
+        let account = account(database, &id(student, StudentId::try_new)).await.expect("an account");
+        assert_eq!(account.balance, account.postings.iter().map(|posting| posting.minor_units).sum::<i64>());
+        let sql = "SELECT CAST(COALESCE((SELECT SUM(minor_units) FROM postings), 0) AS BIGINT) AS posted, \
+                   CAST(COALESCE((SELECT SUM(balance) FROM accounts), 0) AS BIGINT) AS balances";
+        let sums = &database.fetch(sql, Args::new()).await.expect("sums")[0];
+        assert_eq!(sums.int("posted").expect("a sum"), sums.int("balances").expect("a sum"));
+        let line = |p: &crate::domain::Posting| {
+            format!("{} {} {} {} by {}", p.kind.name(), p.registration, p.section, p.minor_units, p.caused_by)
+        };
+        let mut lines: Vec<String> = account.postings.iter().map(line).collect();
+        lines.sort_unstable();
+        lines
+    }
+}
+
+fn start(database: &Database) -> Writer<Fees> {
+    Writer::start(Arc::new(Fees), database.clone(), WriterLimits::default()).0
+}
+
+fn rates(currency: &str, per_credit: i64) -> RateTable {
+    let percent = |percent| Percent::try_new(percent).expect("a percentage");
+    let ladder = vec![(UnixMs(1_000), percent(100)), (UnixMs(2_000), percent(50))];
+    let ladder = RefundLadder::try_new(ladder).expect("a ladder");
+    let price = |units| Price::try_new(units).expect("a price");
+    RateTable {
+        currency: Some(Currency::try_new(currency.to_owned()).expect("a currency")),
+        terms: vec![(id(TERM, TermId::try_new), TermRates { per_credit: price(per_credit), ladder })],
+        course_fees: vec![(id("LAB", CourseId::try_new), price(2_500))],
+    }
+}
+
+fn id<T, E: std::fmt::Debug>(text: &str, try_new: impl FnOnce(String) -> Result<T, E>) -> T {
+    try_new(text.to_owned()).expect("an id")
+}
+
+fn operation(saga: &str, step: &str, leg: Leg, command: impl FnOnce(SagaId) -> Command) -> Operation<Command> {
+    let saga = id(saga, SagaId::try_new);
+    let key = Some(Key { saga: saga.clone(), step: id(step, StepName::try_new) });
+    Operation { key, leg, trace: TraceContext::default(), command: command(saga) }
+}
+
+/// Sections of 3 credits, each of a course of its own.
+fn assess(saga: &str, student: &str, sections: &[&str]) -> Operation<Command> {
+    let add = |section: &&str| Add {
+        section: id(section, SectionId::try_new),
+        course: id(&format!("course-of-{section}"), CourseId::try_new),
+        term: id(TERM, TermId::try_new),
+        credits: Credits::try_new(300).expect("credits"),
+        is_only_part: true,
+    };
+    let adds = sections.iter().map(add).collect();
+    let student = id(student, StudentId::try_new);
+    operation(saga, "assess_fees", Leg::Action, |registration| Command::Assess { registration, student, adds })
+}
+
+fn void(saga: &str) -> Operation<Command> {
+    operation(saga, "assess_fees", Leg::Undo, |registration| Command::Void { registration })
+}
+
+fn refund(saga: &str, student: &str, added_by: &str, section: &str, at: i64) -> Operation<Command> {
+    let drops = vec![DroppedCourse {
+        section: id(section, SectionId::try_new),
+        course: id("c", CourseId::try_new),
+        registration: id(added_by, SagaId::try_new),
+    }];
+    let student = id(student, StudentId::try_new);
+    let effective_at = UnixMs(at);
+    let command = |registration| Command::Refund { registration, student, drops, effective_at };
+    operation(saga, "refund_fees", Leg::Action, command)
+}
+
+#[track_caller]
+fn amount(answer: &Answer) -> Option<i64> {
+    match answer {
+        Answer::Done(done) => done.amount.as_ref().map(|money| money.minor_units),
+        other => panic!("not done: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn is_refused_as_cancelled(answer: &Answer) {
+    let Answer::Refused(reasons) = answer else { panic!("not refused: {answer:?}") };
+    assert_eq!(reasons[0].reason, Reason::RegistrationCancelled);
+}
+
+#[tokio::test]
+async fn repeats_get_the_recorded_answer_and_post_nothing() {
+    for backend in BACKENDS {
+        let world = World::new(backend).await;
+        let (first, drop) = (assess("r1", "s1", &["A", "B"]), refund("r2", "s1", "r1", "A", 1_500));
+        for _ in 0..2 {
+            assert_eq!(amount(&world.write(&[&first]).await[0]), Some(60_000));
+        }
+        for _ in 0..2 {
+            assert_eq!(amount(&world.write(&[&drop]).await[0]), Some(-15_000));
+        }
+        // Prices that change later change nothing of what was answered.
+        import(&world.test.database, rates("USD", 99)).await.expect("imported");
+        assert_eq!(amount(&world.write(&[&first]).await[0]), Some(60_000));
+        let lines = ["CHARGE r1 A 30000 by r1", "CHARGE r1 B 30000 by r1", "REFUND r1 A -15000 by r2"];
+        assert_eq!(world.lines("s1").await, lines, "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_undo_repeated_and_late_actions_change_nothing() {
+    for backend in BACKENDS {
+        let world = World::new(backend).await;
+        let (action, undo) = (assess("r1", "s1", &["A"]), void("r1"));
+        world.write(&[&action]).await;
+        world.write(&[&undo]).await;
+        world.write(&[&undo]).await;
+        assert_eq!(amount(&world.write(&[&action]).await[0]), Some(30_000));
+        let lines = ["CHARGE r1 A 30000 by r1", "VOID r1 A -30000 by r1"];
+        assert_eq!(world.lines("s1").await, lines, "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tombstone_refuses_the_action_that_comes_late() {
+    for backend in BACKENDS {
+        let world = World::new(backend).await;
+        let (action, undo) = (assess("r1", "s1", &["A"]), void("r1"));
+        assert_eq!(world.write(&[&undo]).await[0], Answer::done());
+        is_refused_as_cancelled(&world.write(&[&action]).await[0]);
+        is_refused_as_cancelled(&world.write(&[&action, &undo]).await[0]);
+        assert!(world.lines("s1").await.is_empty(), "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_batch_is_decided_in_its_order() {
+    for backend in BACKENDS {
+        let world = World::new(backend).await;
+        let (action, undo) = (assess("r1", "s1", &["A"]), void("r1"));
+        let answers = world.write(&[&action, &undo, &action, &undo]).await;
+        assert_eq!((amount(&answers[0]), amount(&answers[2])), (Some(30_000), Some(30_000)));
+        assert_eq!(world.lines("s1").await, ["CHARGE r1 A 30000 by r1", "VOID r1 A -30000 by r1"], "{backend:?}");
+
+        let (action, undo) = (assess("r2", "s2", &["A"]), void("r2"));
+        let answers = world.write(&[&undo, &action]).await;
+        is_refused_as_cancelled(&answers[1]);
+        assert!(world.lines("s2").await.is_empty(), "{backend:?}");
+
+        // Charged and dropped in one batch, and many students at once.
+        let charges: Vec<_> = (0..300).map(|n| assess(&format!("m{n}"), &format!("t{}", n % 7), &["A", "B"])).collect();
+        world.write(&charges.iter().collect::<Vec<_>>()).await;
+        let (action, drop) = (assess("r3", "s3", &["A"]), refund("r4", "s3", "r3", "A", 0));
+        let answers = world.write(&[&action, &drop]).await;
+        assert_eq!(amount(&answers[1]), Some(-30_000));
+        assert_eq!(world.lines("s3").await, ["CHARGE r3 A 30000 by r3", "REFUND r3 A -30000 by r4"], "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn two_steps_never_charge_or_give_back_a_section_twice() {
+    for backend in BACKENDS {
+        let world = World::new(backend).await;
+        let again = Operation {
+            key: Some(Key { saga: id("r1", SagaId::try_new), step: id("another_step", StepName::try_new) }),
+            ..assess("r1", "s1", &["A", "B"])
+        };
+        world.write(&[&assess("r1", "s1", &["A"])]).await;
+        assert_eq!(amount(&world.write(&[&again]).await[0]), Some(30_000));
+        world.write(&[&refund("r2", "s1", "r1", "A", 0)]).await;
+        assert_eq!(amount(&world.write(&[&refund("r3", "s1", "r1", "A", 0)]).await[0]), Some(0));
+        let lines = ["CHARGE r1 A 30000 by r1", "CHARGE r1 B 30000 by r1", "REFUND r1 A -30000 by r2"];
+        assert_eq!(world.lines("s1").await, lines, "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn replicas_at_once_post_once() {
+    let world = World::new(Backend::Postgres).await;
+    let other = Database::open(&world.test.url).await.expect("a second replica's database");
+    let replicas = [world.writer.clone(), start(&other)];
+    let operations: Vec<_> = (0..40).map(|n| assess(&format!("r{n}"), &format!("s{}", n % 5), &["A", "B"])).collect();
+    let undos: Vec<_> = (0..40).map(|n| void(&format!("r{n}"))).collect();
+    for wanted in [operations, undos] {
+        let forward = replicas[0].write(wanted.clone());
+        let backward = replicas[1].write(wanted.into_iter().rev().collect());
+        let (forward, backward) = tokio::join!(forward, backward);
+        let mut backward = backward.expect("committed");
+        backward.reverse();
+        assert_eq!(forward.expect("committed"), backward);
+    }
+    for student in 0..5 {
+        let lines = world.lines(&format!("s{student}")).await;
+        assert_eq!(lines.len(), 8 * 2 * 2, "a charge and a void of each section: {lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_installation_has_one_currency() {
+    for backend in BACKENDS {
+        let test = testing::database(backend, &crate::MIGRATIONS).await;
+        let student = id("s1", StudentId::try_new);
+        let empty = account(&test.database, &student).await.expect("an empty account");
+        assert_eq!((empty.currency.to_string(), empty.balance, empty.postings.len()), ("USD".to_owned(), 0, 0));
+
+        import(&test.database, rates("JPY", 5_000)).await.expect("imported");
+        let refused = import(&test.database, rates("USD", 1)).await.expect_err("another currency");
+        assert!(matches!(refused, ImportError::OtherCurrency { stored } if stored.to_string() == "JPY"));
+        let answers = start(&test.database).write(vec![assess("r1", "s1", &["A"])]).await.expect("committed");
+        assert_eq!(amount(&answers[0]), Some(15_000), "the refused import changed nothing");
+        assert_eq!(account(&test.database, &student).await.expect("an account").currency.to_string(), "JPY");
+    }
+}
