@@ -1,1 +1,83 @@
-//! The I/O around the saga engine: store, executor, lease, recovery, flow control
+//! The I/O around the pure saga engine: store, group commit, executor, calls, lease, recovery.
+//!
+//! ```text
+//! portal --submit--> log writer --admitted--> executor --decide (engine)--> events --> log writer --durable--+
+//!                        ^                     ^    ^                                                        |
+//!                        |                     |    +---------------- effects may be acted on ---------------+
+//!                     database                 |
+//!                                   answers    |   calls
+//!                                              +--------- destinations (queue, limit, breaker) --> participants
+//! ```
+//!
+//! Promises: an admission is answered when it is durable; an effect leaves only after the events that decided it are
+//! durable; at most one call of a (saga, step, leg) is in flight from here; whatever a crash cuts off is called again
+//! by whoever adopts the saga, which is why participants answer repeats. It knows no domain: a [`Workload`] brings the
+//! definition and the calls.
+
+mod breaker;
+mod config;
+mod destination;
+mod executor;
+mod lease;
+mod runtime;
+mod store;
+mod watch;
+mod writer;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use matricula_engine::{CallAnswer, CallError, Definition, Leg, SagaState, StepIndex};
+use matricula_kit::id::SagaId;
+use matricula_kit::telemetry::TraceContext;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use config::RuntimeConfig;
+pub use destination::DestinationStatus;
+pub use runtime::{CancelError, Runtime, Submission, SubmitError, Submitted};
+pub use store::{InstanceId, SagaFilter, SagaRow, SagaStore, StoreError};
+pub use watch::{Progress, Watcher};
+
+/// What the sagas of an orchestrator do.
+#[async_trait]
+pub trait Workload: Send + Sync + 'static {
+    /// What a saga works from; stored as JSON with it.
+    type Request: Serialize + DeserializeOwned + Send + Sync + 'static;
+
+    /// The table of steps.
+    fn definition(&self) -> &Definition;
+
+    /// Names of the steps that have something to do for a request.
+    fn applies(&self, request: &Self::Request) -> Vec<&'static str>;
+
+    /// Makes one RPC for a batch of calls to one destination, and returns an answer a call, in their order. An error
+    /// means "unknown" for all of them.
+    async fn call(
+        &self,
+        destination: &'static str,
+        rpc: &'static str,
+        calls: &[Call<Self::Request>],
+    ) -> Result<Vec<CallAnswer>, CallError>;
+}
+
+/// One call of one leg of one saga.
+#[derive(Debug)]
+pub struct Call<R> {
+    /// The saga.
+    pub saga: SagaId,
+    /// The step.
+    pub step: StepIndex,
+    /// Its name; of an undo, the name of the step that it undoes.
+    pub step_name: &'static str,
+    /// Which direction.
+    pub leg: Leg,
+    /// Counted from 1 in its leg.
+    pub attempt: u32,
+    /// The request.
+    pub request: Arc<R>,
+    /// The saga as it stood when the call became due: the outputs of earlier steps are in it.
+    pub state: Arc<SagaState>,
+    /// The trace of this attempt.
+    pub trace: TraceContext,
+}

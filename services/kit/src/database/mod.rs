@@ -1,12 +1,14 @@
 //! SQLite and PostgreSQL behind one set of statements. The only place that knows which of them it is.
 //!
-//! A statement is written once, in the SQL that both understand, with three marks that differ:
+//! A statement is written once, in the SQL that both understand, with a few marks that differ:
 //!
 //! | mark | PostgreSQL | SQLite |
 //! |---|---|---|
 //! | `{rows}` | `unnest($1::text[], ...) AS r(a, ...)` | a subselect over `json_each($1)`, named `r` |
 //! | `{for_update}` | `FOR UPDATE` | nothing: the one writer holds the database's lock |
 //! | `{for_share}` | `FOR SHARE` | nothing |
+//! | `{for_update_skip_locked}` | `FOR UPDATE SKIP LOCKED` | nothing |
+//! | `{now_ms}` | the server's clock, as Unix milliseconds | the same, of this machine |
 //!
 //! `{rows}` carries any number of rows in one prepared statement: that is how every write of a batch is one round trip.
 //! In an upsert, SQLite wants `WHERE true` between the rows and `ON CONFLICT`.
@@ -23,7 +25,6 @@ pub use args::{Args, Rows};
 pub use error::DbError;
 pub use row::Row;
 pub use sqlx::migrate::Migrator;
-use statement::Dialect;
 
 /// A service's database.
 #[derive(Clone)]
@@ -135,19 +136,6 @@ impl Tx {
         }
     }
 
-    /// The database's clock; it is this process's own where the database has none.
-    pub async fn now(&mut self) -> Result<crate::time::UnixMs, DbError> {
-        match self.dialect() {
-            Dialect::Sqlite => Ok(crate::time::now()),
-            Dialect::Postgres => {
-                let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now";
-                let rows = self.fetch(sql, Args::new()).await?;
-                let row = rows.first().ok_or_else(|| DbError::corrupt("the clock returned no row"))?;
-                Ok(crate::time::UnixMs(row.int("now")?))
-            }
-        }
-    }
-
     /// Commits. An error here means that it is not known whether the transaction took effect.
     pub async fn commit(self) -> Result<(), DbError> {
         match self {
@@ -155,12 +143,5 @@ impl Tx {
             Self::Postgres(tx) => tx.commit().await?,
         }
         Ok(())
-    }
-
-    fn dialect(&self) -> Dialect {
-        match self {
-            Self::Sqlite(_) => Dialect::Sqlite,
-            Self::Postgres(_) => Dialect::Postgres,
-        }
     }
 }

@@ -18,6 +18,20 @@ pub(super) enum Dialect {
     Postgres,
 }
 
+const SQLITE_MARKS: [(&str, &str); 4] = [
+    ("{for_update}", ""),
+    ("{for_share}", ""),
+    ("{for_update_skip_locked}", ""),
+    ("{now_ms}", "CAST(unixepoch('subsec') * 1000 AS INTEGER)"),
+];
+
+const POSTGRES_MARKS: [(&str, &str); 4] = [
+    ("{for_update}", "FOR UPDATE"),
+    ("{for_share}", "FOR SHARE"),
+    ("{for_update_skip_locked}", "FOR UPDATE SKIP LOCKED"),
+    ("{now_ms}", "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"),
+];
+
 pub(super) fn postgres(sql: &'static str, args: Args) -> Query<'static, sqlx::Postgres, PgArguments> {
     let mut query = sqlx::query(expanded(Dialect::Postgres, sql, &args));
     for scalar in args.scalars {
@@ -60,11 +74,11 @@ fn expanded(dialect: Dialect, sql: &'static str, args: &Args) -> &'static str {
     }
     let first = args.scalars.len() + 1;
     let rows = args.rows.as_ref().map(|rows| rows_source(dialect, rows, first)).unwrap_or_default();
-    let (for_update, for_share) = match dialect {
-        Dialect::Sqlite => ("", ""),
-        Dialect::Postgres => ("FOR UPDATE", "FOR SHARE"),
+    let marks = match dialect {
+        Dialect::Sqlite => SQLITE_MARKS,
+        Dialect::Postgres => POSTGRES_MARKS,
     };
-    let text = sql.replace("{rows}", &rows).replace("{for_update}", for_update).replace("{for_share}", for_share);
+    let text = marks.iter().fold(sql.replace("{rows}", &rows), |text, (mark, means)| text.replace(mark, means));
     let text: &'static str = Box::leak(text.into_boxed_str());
     EXPANDED.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert((dialect, sql), text);
     text

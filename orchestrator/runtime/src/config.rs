@@ -1,0 +1,76 @@
+//! Bounds of the runtime, each with the reason for its number.
+
+use serde::{Deserialize, Serialize};
+
+/// Bounds of an orchestrator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RuntimeConfig {
+    /// Accepted registrations whose outcome is open. Beyond it submissions are told to come back. 20,000 are some
+    /// seconds of work: a longer queue would keep students waiting instead of telling them.
+    pub admission_queue_max: usize,
+    /// Sagas at work at the same time; others wait in order of arrival. More than about a thousand only makes each
+    /// slower: the batches are full by then.
+    pub in_flight_max: usize,
+    /// Calls that one RPC carries at most; the participants' bound is 1,000.
+    pub call_batch_max: usize,
+    /// RPCs to one destination at the same time. Few, so that what waits meanwhile goes in one batch.
+    pub destination_in_flight_max: usize,
+    /// Time after which a call is given up and its end is unknown, in milliseconds.
+    pub call_timeout_ms: u64,
+    /// RPCs in a row that must fail before a destination's breaker opens.
+    pub breaker_failures: u32,
+    /// Time until an open breaker lets a probe through, in milliseconds; doubles up to `breaker_open_max_ms`.
+    pub breaker_open_ms: u64,
+    /// Longest time between probes, in milliseconds.
+    pub breaker_open_max_ms: u64,
+    /// How long an instance counts as living after its last sign, in milliseconds; a third of it is the heartbeat.
+    /// Another adopts its sagas after that, well within the 10 s that a takeover may take.
+    pub lease_ttl_ms: i64,
+    /// Sagas adopted in one transaction.
+    pub adoption_chunk: usize,
+}
+
+impl Default for RuntimeConfig {
+    fn default() -> Self {
+        Self {
+            admission_queue_max: 20_000,
+            in_flight_max: 1_024,
+            call_batch_max: 500,
+            destination_in_flight_max: 3,
+            call_timeout_ms: 5_000,
+            breaker_failures: 5,
+            breaker_open_ms: 250,
+            breaker_open_max_ms: 5_000,
+            lease_ttl_ms: 6_000,
+            adoption_chunk: 500,
+        }
+    }
+}
+
+impl RuntimeConfig {
+    /// What is out of bounds, as (setting, problem).
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        let mut check = |good: bool, setting, bound: &str| {
+            if !good {
+                problems.push((setting, format!("must be {bound}")));
+            }
+        };
+        check((1..=1_000_000).contains(&self.admission_queue_max), "admission_queue_max", "1 to 1000000");
+        check((1..=100_000).contains(&self.in_flight_max), "in_flight_max", "1 to 100000");
+        check((1..=1_000).contains(&self.call_batch_max), "call_batch_max", "1 to 1000");
+        check((1..=1_000).contains(&self.destination_in_flight_max), "destination_in_flight_max", "1 to 1000");
+        check((10..=60_000).contains(&self.call_timeout_ms), "call_timeout_ms", "10 to 60000");
+        check((1..=1_000).contains(&self.breaker_failures), "breaker_failures", "1 to 1000");
+        check((1..=60_000).contains(&self.breaker_open_ms), "breaker_open_ms", "1 to 60000");
+        check(
+            self.breaker_open_max_ms >= self.breaker_open_ms && self.breaker_open_max_ms <= 600_000,
+            "breaker_open_max_ms",
+            "breaker_open_ms to 600000",
+        );
+        check((500..=60_000).contains(&self.lease_ttl_ms), "lease_ttl_ms", "500 to 60000");
+        check((1..=10_000).contains(&self.adoption_chunk), "adoption_chunk", "1 to 10000");
+        problems
+    }
+}

@@ -1,0 +1,250 @@
+//! One service as the executor sees it: what waits for it, what is in flight, whether it answers.
+//!
+//! Calls that wait for the same RPC leave together when a place is free; there is no timer, so an idle destination is
+//! called at once and a busy one gets large batches.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use matricula_engine::{CallAnswer, CallError, Code, Leg, StepIndex};
+use matricula_kit::id::SagaId;
+use matricula_kit::{telemetry::TraceContext, time};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::Span;
+
+use crate::breaker::{Breaker, Permit};
+use crate::{Call, RuntimeConfig, Workload};
+
+/// A call that waits: the RPC and what it is about.
+pub(crate) struct Waiting<R> {
+    pub rpc: &'static str,
+    pub call: Call<R>,
+}
+
+/// How a call ended.
+pub(crate) struct Answered {
+    pub saga: SagaId,
+    pub step: StepIndex,
+    pub leg: Leg,
+    pub attempt: u32,
+    pub started_at_ms: i64,
+    pub answer: CallAnswer,
+}
+
+/// What stands between the orchestrator and a service, for operators.
+#[derive(Debug, Clone, Default)]
+pub struct DestinationStatus {
+    /// The service.
+    pub name: &'static str,
+    /// Calls that wait.
+    pub waiting: usize,
+    /// RPCs in flight, and the most that may be.
+    pub in_flight: usize,
+    /// The most RPCs at a time.
+    pub in_flight_max: usize,
+    /// "closed", "open" or "probing".
+    pub breaker: &'static str,
+    /// How the last RPC failed; empty when it did not.
+    pub last_error: String,
+}
+
+pub(crate) struct Destination<W: Workload> {
+    name: &'static str,
+    workload: Arc<W>,
+    config: RuntimeConfig,
+    /// A queue an RPC, in order of arrival.
+    queues: Vec<(&'static str, VecDeque<Call<W::Request>>)>,
+    in_flight: JoinSet<(Vec<Answered>, Option<CallError>)>,
+    breaker: Breaker,
+    answers: mpsc::UnboundedSender<Vec<Answered>>,
+    status: Arc<Mutex<DestinationStatus>>,
+    last_error: String,
+}
+
+impl<W: Workload> Destination<W> {
+    pub(crate) fn new(
+        name: &'static str,
+        workload: Arc<W>,
+        config: RuntimeConfig,
+        answers: mpsc::UnboundedSender<Vec<Answered>>,
+        status: Arc<Mutex<DestinationStatus>>,
+    ) -> Self {
+        let breaker = Breaker::new(
+            config.breaker_failures,
+            Duration::from_millis(config.breaker_open_ms),
+            Duration::from_millis(config.breaker_open_max_ms),
+        );
+        let in_flight = JoinSet::new();
+        Self { name, workload, config, queues: Vec::new(), in_flight, breaker, answers, status, last_error: String::new() }
+    }
+
+    /// Runs until every sender of calls is gone; what is in flight then is dropped, and called again after a restart.
+    pub(crate) async fn run(mut self, mut calls: mpsc::UnboundedReceiver<Waiting<W::Request>>) {
+        loop {
+            let wake = self.send();
+            self.publish();
+            tokio::select! {
+                call = calls.recv() => {
+                    let Some(call) = call else { return };
+                    self.enqueue(call);
+                    while let Ok(call) = calls.try_recv() {
+                        self.enqueue(call);
+                    }
+                }
+                Some(ended) = self.in_flight.join_next() => self.ended(ended),
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    fn enqueue(&mut self, Waiting { rpc, call }: Waiting<W::Request>) {
+        match self.queues.iter_mut().find(|(name, _)| *name == rpc) {
+            Some((_, queue)) => queue.push_back(call),
+            None => self.queues.push((rpc, VecDeque::from([call]))),
+        }
+    }
+
+    /// Sends what may be sent now; returns when to look again, if a timer is needed.
+    fn send(&mut self) -> Option<Instant> {
+        while self.in_flight.len() < self.config.destination_in_flight_max && self.waiting() > 0 {
+            let size = match self.breaker.permit(Instant::now()) {
+                Permit::All => self.config.call_batch_max,
+                Permit::Probe => {
+                    self.breaker.probing();
+                    1
+                }
+                Permit::NotBefore(moment) => return Some(moment),
+                Permit::AfterProbe => return None,
+            };
+            self.send_one(size);
+        }
+        None
+    }
+
+    /// Sends one RPC with what waits for it: the RPC that most calls wait for, so that none is passed over for long.
+    fn send_one(&mut self, size: usize) {
+        let Some((rpc, queue)) = self.queues.iter_mut().max_by_key(|(_, queue)| queue.len()) else { return };
+        let rpc = *rpc;
+        let mut calls: Vec<Call<W::Request>> = queue.drain(..size.min(queue.len())).collect();
+        let spans: Vec<Span> = calls.iter_mut().map(|call| attempt_span(rpc, call)).collect();
+        let workload = self.workload.clone();
+        let name = self.name;
+        let timeout = Duration::from_millis(self.config.call_timeout_ms);
+        self.in_flight.spawn(async move {
+            let started_at_ms = time::now().0;
+            let started = Instant::now();
+            let outcome = tokio::time::timeout(timeout, workload.call(name, rpc, &calls)).await;
+            let outcome = outcome.unwrap_or_else(|_| {
+                let message = format!("no answer from {name} within {} ms", timeout.as_millis());
+                Err(CallError::new(Code::DeadlineExceeded, message, None))
+            });
+            metrics::histogram!("matricula_call_seconds", "destination" => name, "rpc" => rpc).record(started.elapsed());
+            metrics::histogram!("matricula_call_operations", "destination" => name, "rpc" => rpc)
+                .record(calls.len() as f64);
+            let (answers, error) = answers_of(name, calls.len(), outcome);
+            drop(spans);
+            let answered = calls.into_iter().zip(answers).map(|(call, answer)| Answered {
+                saga: call.saga,
+                step: call.step,
+                leg: call.leg,
+                attempt: call.attempt,
+                started_at_ms,
+                answer,
+            });
+            (answered.collect(), error)
+        });
+    }
+
+    fn ended(&mut self, ended: Result<(Vec<Answered>, Option<CallError>), tokio::task::JoinError>) {
+        let (answered, error) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                // Its sagas have no answer, and would wait for ever: end the process, and let recovery resume them.
+                tracing::error!(destination = self.name, %error, "a call panicked");
+                std::process::abort();
+            }
+        };
+        match error {
+            None => {
+                if self.breaker.name() != "closed" {
+                    tracing::info!(destination = self.name, "the destination answers again");
+                }
+                self.breaker.succeeded();
+                self.last_error.clear();
+            }
+            Some(error) => {
+                let before = self.breaker.name();
+                self.breaker.failed(Instant::now());
+                metrics::counter!("matricula_call_failures_total", "destination" => self.name).increment(1);
+                self.last_error = error.to_string();
+                if before == "closed" && self.breaker.name() == "open" {
+                    tracing::warn!(destination = self.name, error = self.last_error, "the destination's breaker opened");
+                }
+            }
+        }
+        let _ = self.answers.send(answered);
+    }
+
+    fn waiting(&self) -> usize {
+        self.queues.iter().map(|(_, queue)| queue.len()).sum()
+    }
+
+    fn publish(&self) {
+        metrics::gauge!("matricula_calls_waiting", "destination" => self.name).set(self.waiting() as f64);
+        metrics::gauge!("matricula_calls_in_flight", "destination" => self.name).set(self.in_flight.len() as f64);
+        let mut status = self.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        status.name = self.name;
+        status.waiting = self.waiting();
+        status.in_flight = self.in_flight.len();
+        status.in_flight_max = self.config.destination_in_flight_max;
+        status.breaker = self.breaker.name();
+        if status.last_error != self.last_error {
+            status.last_error.clone_from(&self.last_error);
+        }
+    }
+}
+
+/// An answer a call; a destination that returns another number of them has answered nothing.
+fn answers_of(
+    name: &str,
+    count: usize,
+    outcome: Result<Vec<CallAnswer>, CallError>,
+) -> (Vec<CallAnswer>, Option<CallError>) {
+    let error = match outcome {
+        Ok(answers) if answers.len() == count => return (answers, None),
+        Ok(answers) => {
+            let message = format!("{name} gave {} answers to {count} operations", answers.len());
+            CallError::new(Code::Internal, message, None)
+        }
+        Err(error) => error,
+    };
+    (vec![CallAnswer::Unknown(error.clone()); count], Some(error))
+}
+
+/// The span of one attempt, when its trace is sampled; the call carries its context on.
+fn attempt_span<R>(rpc: &'static str, call: &mut Call<R>) -> Span {
+    if !call.trace.is_sampled() {
+        return Span::none();
+    }
+    let span = tracing::info_span!(
+        "attempt",
+        otel.name = rpc,
+        saga_id = call.saga.as_str(),
+        step = call.step_name,
+        leg = %call.leg,
+        attempt = call.attempt,
+        trace_id = call.trace.trace_id(),
+    );
+    call.trace.adopt(&span);
+    call.trace = TraceContext::of_span(&span, &call.trace);
+    span
+}
+
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,80 @@
+//! The saga log in a database: the only SQL of the orchestrator.
+//!
+//! Promises: what `write` has answered is durable; a write by an instance that has been marked dead is refused whole
+//! (`Fenced`); an append whose expected sequence is not the stored one is refused by itself (`Conflict`).
+
+mod lease;
+mod read;
+mod write;
+
+use matricula_engine::Recorded;
+use matricula_kit::database::{Database, DbError, Migrator};
+use matricula_kit::id::SagaId;
+use matricula_kit::telemetry::TraceContext;
+
+pub use read::{SagaFilter, SagaRow};
+pub use write::{Admission, Append, AppendOutcome, Summary};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// A process start of an orchestrator.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceId(String);
+
+impl InstanceId {
+    /// A new one.
+    pub fn generate() -> Self {
+        Self(uuid::Uuid::now_v7().to_string())
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A saga as it is admitted.
+#[derive(Debug, Clone)]
+pub struct NewSaga {
+    /// Its id, larger than those before it.
+    pub id: SagaId,
+    /// Whom it is about: idempotency keys are unique for each.
+    pub subject: String,
+    /// The caller's key.
+    pub idempotency_key: String,
+    /// What the caller asked for, in one canonical form: the same key with another one is refused.
+    pub fingerprint: String,
+    /// The request that the steps work from, as JSON.
+    pub request: String,
+    /// The trace that it belongs to.
+    pub trace: TraceContext,
+    /// Its first event.
+    pub admitted: Recorded,
+    /// Name and version of its definition.
+    pub definition: (&'static str, u32),
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// This instance has been marked dead: its sagas belong to others, and it must stop.
+    #[error("this instance's lease has lapsed, and its sagas were given to another")]
+    Fenced,
+    /// The database.
+    #[error("the saga store")]
+    Database(#[from] DbError),
+}
+
+/// The saga log of one database.
+#[derive(Clone)]
+pub struct SagaStore {
+    database: Database,
+}
+
+impl SagaStore {
+    /// Opens the log and brings its schema up to date.
+    pub async fn open(database: Database) -> Result<Self, DbError> {
+        database.migrate_plain(&MIGRATIONS).await?;
+        Ok(Self { database })
+    }
+}

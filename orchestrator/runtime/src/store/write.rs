@@ -1,0 +1,226 @@
+//! Group commit: admissions and appends of many sagas in one transaction, fenced by the instance's lease.
+
+use std::collections::{HashMap, HashSet};
+
+use matricula_engine::{Recorded, SagaState};
+use matricula_kit::database::{Args, DbError, Rows, Tx};
+use matricula_kit::id::SagaId;
+
+use super::{InstanceId, NewSaga, SagaStore, StoreError};
+
+/// How an admission ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// It is accepted, durably.
+    Admitted,
+    /// Its subject has used the key before.
+    Existing {
+        /// The saga of that time.
+        id: SagaId,
+        /// Whether it asked for the same.
+        same_request: bool,
+    },
+}
+
+/// Events to be appended to one saga.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// The saga.
+    pub saga: SagaId,
+    /// In order, without gaps, after what is stored. Never empty.
+    pub events: Vec<Recorded>,
+    /// The state after them, as lists show it.
+    pub summary: Summary,
+}
+
+/// What lists show of a saga.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// `Phase::as_str`.
+    pub phase: &'static str,
+    /// `Outcome::as_str`.
+    pub outcome: &'static str,
+    /// Whether a person must look.
+    pub needs_attention: bool,
+    /// Whether nothing is left to do.
+    pub finished: bool,
+}
+
+impl Summary {
+    /// Of a state.
+    pub fn of(state: &SagaState) -> Self {
+        Self {
+            phase: state.phase().as_str(),
+            outcome: state.outcome().as_str(),
+            needs_attention: state.needs_attention(),
+            finished: state.phase().is_finished(),
+        }
+    }
+}
+
+/// How an append ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendOutcome {
+    /// The events are durable.
+    Appended,
+    /// The saga has another sequence or another owner: nothing was written for it.
+    Conflict,
+}
+
+const GUARD: &str = "SELECT instance_id FROM instances \
+                     WHERE instance_id = $1 AND dead = 0 AND lease_until > {now_ms} {for_share}";
+
+const ADMIT: &str = "INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \
+     traceparent, tracestate, created_at, owner, sequence, phase, outcome, needs_attention, finished, updated_at) \
+     SELECT r.saga_id, r.definition, r.version, r.subject, r.idempotency_key, r.fingerprint, r.request, \
+     r.traceparent, r.tracestate, r.at, $1, 1, 'running', 'pending', 0, 0, r.at FROM {rows} WHERE true \
+     ON CONFLICT DO NOTHING RETURNING saga_id";
+
+const EXISTING: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.fingerprint FROM {rows} \
+     JOIN sagas s ON s.subject = r.subject AND s.idempotency_key = r.idempotency_key";
+
+const ADVANCE: &str = "UPDATE sagas SET sequence = r.sequence, phase = r.phase, outcome = r.outcome, \
+     needs_attention = r.needs_attention, finished = r.finished, updated_at = r.at FROM {rows} \
+     WHERE sagas.saga_id = r.saga_id AND sagas.sequence = r.expected AND sagas.owner = $1 RETURNING sagas.saga_id";
+
+const STANDING: &str = "SELECT s.saga_id FROM {rows} \
+     JOIN sagas s ON s.saga_id = r.saga_id AND s.sequence = r.sequence WHERE s.owner = $1";
+
+const LOG: &str = "INSERT INTO saga_events (saga_id, sequence, at, event) SELECT saga_id, sequence, at, event FROM {rows}";
+
+impl SagaStore {
+    /// Admits sagas and appends events in one commit; answers come in the order given. After an error it is not known
+    /// whether the commit took effect: the same call again is answered rightly either way.
+    pub async fn write(
+        &self,
+        instance: &InstanceId,
+        admissions: &[NewSaga],
+        appends: &[Append],
+    ) -> Result<(Vec<Admission>, Vec<AppendOutcome>), StoreError> {
+        let mut tx = self.database.begin().await?;
+        if tx.fetch(GUARD, Args::new().text(instance.as_str())).await?.is_empty() {
+            return Err(StoreError::Fenced);
+        }
+        let (admitted, first_events) = admit(&mut tx, instance, admissions).await?;
+        let (appended, later_events) = append(&mut tx, instance, appends).await?;
+        log(&mut tx, first_events.into_iter().chain(later_events)).await?;
+        tx.commit().await?;
+        Ok((admitted, appended))
+    }
+}
+
+type LogLine<'a> = (&'a SagaId, &'a Recorded);
+
+async fn admit<'a>(
+    tx: &mut Tx,
+    instance: &InstanceId,
+    sagas: &'a [NewSaga],
+) -> Result<(Vec<Admission>, Vec<LogLine<'a>>), DbError> {
+    if sagas.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let rows = Rows::new()
+        .text("saga_id", sagas.iter().map(|saga| saga.id.as_str()))
+        .text("definition", sagas.iter().map(|saga| saga.definition.0))
+        .int("version", sagas.iter().map(|saga| i64::from(saga.definition.1)))
+        .text("subject", sagas.iter().map(|saga| saga.subject.as_str()))
+        .text("idempotency_key", sagas.iter().map(|saga| saga.idempotency_key.as_str()))
+        .text("fingerprint", sagas.iter().map(|saga| saga.fingerprint.as_str()))
+        .text("request", sagas.iter().map(|saga| saga.request.as_str()))
+        .text("traceparent", sagas.iter().map(|saga| saga.trace.traceparent.as_str()))
+        .text("tracestate", sagas.iter().map(|saga| saga.trace.tracestate.as_str()))
+        .int("at", sagas.iter().map(|saga| saga.admitted.at_ms));
+    let inserted = tx.fetch(ADMIT, Args::new().text(instance.as_str()).rows(rows)).await?;
+    let inserted: HashSet<String> = inserted.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?;
+    let existing = existing(tx, sagas, &inserted).await?;
+    let mut admissions = Vec::with_capacity(sagas.len());
+    let mut events = Vec::with_capacity(inserted.len());
+    for saga in sagas {
+        if inserted.contains(saga.id.as_str()) {
+            events.push((&saga.id, &saga.admitted));
+            admissions.push(Admission::Admitted);
+            continue;
+        }
+        let key = (saga.subject.clone(), saga.idempotency_key.clone());
+        let (id, fingerprint) = existing.get(&key).ok_or_else(|| {
+            DbError::corrupt(format!("saga {} was neither inserted nor found by its key", saga.id))
+        })?;
+        admissions.push(if *id == saga.id {
+            // An earlier try of this very write was committed though it reported an error.
+            Admission::Admitted
+        } else {
+            Admission::Existing { id: id.clone(), same_request: *fingerprint == saga.fingerprint }
+        });
+    }
+    Ok((admissions, events))
+}
+
+type Existing = HashMap<(String, String), (SagaId, String)>;
+
+async fn existing(tx: &mut Tx, sagas: &[NewSaga], inserted: &HashSet<String>) -> Result<Existing, DbError> {
+    let others: Vec<&NewSaga> = sagas.iter().filter(|saga| !inserted.contains(saga.id.as_str())).collect();
+    let rows = Rows::new()
+        .text("subject", others.iter().map(|saga| saga.subject.as_str()))
+        .text("idempotency_key", others.iter().map(|saga| saga.idempotency_key.as_str()));
+    let mut existing = HashMap::new();
+    for row in tx.fetch(EXISTING, rows.into()).await? {
+        let key = (row.text("subject")?, row.text("idempotency_key")?);
+        existing.insert(key, (SagaId::stored(row.text("saga_id")?), row.text("fingerprint")?));
+    }
+    Ok(existing)
+}
+
+async fn append<'a>(
+    tx: &mut Tx,
+    instance: &InstanceId,
+    appends: &'a [Append],
+) -> Result<(Vec<AppendOutcome>, Vec<LogLine<'a>>), DbError> {
+    let first = |append: &Append| append.events.first().map_or(0, |event| event.sequence as i64);
+    let last = |append: &Append| append.events.last().map_or(0, |event| event.sequence as i64);
+    let rows = Rows::new()
+        .text("saga_id", appends.iter().map(|append| append.saga.as_str()))
+        .int("expected", appends.iter().map(|append| first(append) - 1))
+        .int("sequence", appends.iter().map(last))
+        .text("phase", appends.iter().map(|append| append.summary.phase))
+        .text("outcome", appends.iter().map(|append| append.summary.outcome))
+        .int("needs_attention", appends.iter().map(|append| i64::from(append.summary.needs_attention)))
+        .int("finished", appends.iter().map(|append| i64::from(append.summary.finished)))
+        .int("at", appends.iter().map(|append| append.events.last().map_or(0, |event| event.at_ms)));
+    let advanced = tx.fetch(ADVANCE, Args::new().text(instance.as_str()).rows(rows)).await?;
+    let advanced: HashSet<String> = advanced.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?;
+    // What stands at its new sequence already was written by an earlier try of this write: only the owner appends.
+    let others: Vec<&Append> = appends.iter().filter(|append| !advanced.contains(append.saga.as_str())).collect();
+    let rows = Rows::new()
+        .text("saga_id", others.iter().map(|append| append.saga.as_str()))
+        .int("sequence", others.iter().map(|append| last(append)));
+    let standing = tx.fetch(STANDING, Args::new().text(instance.as_str()).rows(rows)).await?;
+    let standing: HashSet<String> = standing.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?;
+
+    let mut outcomes = Vec::with_capacity(appends.len());
+    let mut events = Vec::new();
+    for append in appends {
+        let saga = append.saga.as_str();
+        if advanced.contains(saga) {
+            events.extend(append.events.iter().map(|event| (&append.saga, event)));
+        }
+        let durable = advanced.contains(saga) || standing.contains(saga);
+        outcomes.push(if durable { AppendOutcome::Appended } else { AppendOutcome::Conflict });
+    }
+    Ok((outcomes, events))
+}
+
+async fn log<'a>(tx: &mut Tx, lines: impl Iterator<Item = LogLine<'a>>) -> Result<(), DbError> {
+    let lines: Vec<LogLine<'_>> = lines.collect();
+    let mut events = Vec::with_capacity(lines.len());
+    for (saga, line) in &lines {
+        let text = serde_json::to_string(&line.event);
+        events.push(text.map_err(|error| DbError::corrupt(format!("event of saga {saga}: {error}")))?);
+    }
+    let rows = Rows::new()
+        .text("saga_id", lines.iter().map(|(saga, _)| saga.as_str()))
+        .int("sequence", lines.iter().map(|(_, line)| line.sequence as i64))
+        .int("at", lines.iter().map(|(_, line)| line.at_ms))
+        .text("event", events);
+    tx.execute(LOG, rows.into()).await?;
+    Ok(())
+}
