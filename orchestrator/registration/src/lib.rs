@@ -1,1 +1,19 @@
-//! The one saga: its steps, side by side with what undoes them
+//! The one saga of Matricula: a registration, as a table of steps and the calls behind them.
+//!
+//! | module | one job |
+//! |---|---|
+//! | [`saga`] | the table: step, service, action, what undoes it, kind |
+//! | [`request`] | what a registration asks for, validated |
+//! | `calls` | each leg of each step as an operation on the wire |
+//! | [`participants`] | the five services, and how their answers become the engine's |
+//! | [`view`] | a registration as its student sees it |
+
+mod calls;
+pub mod participants;
+pub mod request;
+pub mod saga;
+pub mod view;
+
+pub use participants::{Channels, Registrations};
+pub use request::{RegistrationRequest, SeenVersion};
+pub use view::RegistrationView;

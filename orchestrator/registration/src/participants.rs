@@ -1,0 +1,254 @@
+//! The five services, and how their answers become the engine's.
+
+use std::future::Future;
+
+use async_trait::async_trait;
+use matricula_engine::{CallAnswer, CallError, Code, Definition, DefinitionError};
+use matricula_kit::answer::{Done, Refusal};
+use matricula_kit::rpc::FieldError;
+use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
+use matricula_proto::common::v1::{OperationResult, operation_result};
+use matricula_proto::enrollments::v1::enrollment_service_client::EnrollmentServiceClient;
+use matricula_proto::fees::v1::fee_service_client::FeeServiceClient;
+use matricula_proto::notifications::v1::notification_service_client::NotificationServiceClient;
+use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
+use matricula_proto::{academics, enrollments, fees, notifications, seats};
+use matricula_runtime::{Call, Workload};
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+use tonic_types::StatusExt as _;
+
+use crate::calls;
+use crate::request::RegistrationRequest;
+use crate::saga::{self, rpc};
+
+/// Largest message that is sent or taken: a thousand operations of twenty sections.
+const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Where the services are.
+#[derive(Clone)]
+pub struct Channels {
+    /// Seats.
+    pub seats: Channel,
+    /// Enrollments.
+    pub enrollments: Channel,
+    /// Academics.
+    pub academics: Channel,
+    /// Fees.
+    pub fees: Channel,
+    /// Notifications.
+    pub notifications: Channel,
+}
+
+/// The workload: registrations over five services.
+pub struct Registrations {
+    definition: Definition,
+    channels: Channels,
+}
+
+type Calls<'a> = &'a [Call<RegistrationRequest>];
+type Answers = Result<Vec<CallAnswer>, CallError>;
+
+impl Registrations {
+    /// Registrations over these services.
+    pub fn try_new(channels: Channels) -> Result<Self, DefinitionError> {
+        Ok(Self { definition: saga::definition()?, channels })
+    }
+
+    /// The services, for those who only read.
+    pub fn channels(&self) -> &Channels {
+        &self.channels
+    }
+}
+
+/// One RPC with a batch: makes the operations, sends those that could be made, and puts each answer in its place.
+macro_rules! send {
+    ($channels:expr, $calls:expr, $make:path, $client:ident.$rpc:ident($area:ident::$request:ident)) => {
+        send($calls, $make, |operations| async move {
+            let mut client = $client::new($channels.$area.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX);
+            client
+                .$rpc(Request::new($area::v1::$request { operations }))
+                .await
+                .map(|answer| Response::into_inner(answer).results)
+        })
+        .await
+    };
+}
+
+#[async_trait]
+impl Workload for Registrations {
+    type Request = RegistrationRequest;
+
+    fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    fn applies(&self, request: &RegistrationRequest) -> Vec<&'static str> {
+        saga::applies(request)
+    }
+
+    async fn call(&self, destination: &'static str, rpc: &'static str, calls: Calls<'_>) -> Answers {
+        let channels = &self.channels;
+        match rpc {
+            rpc::RESERVE_COURSES => {
+                send!(
+                    channels,
+                    calls,
+                    calls::reserve_courses,
+                    AcademicServiceClient.reserve_courses(academics::ReserveCoursesRequest)
+                )
+            }
+            rpc::REMOVE_COURSES => {
+                send!(
+                    channels,
+                    calls,
+                    calls::remove_courses,
+                    AcademicServiceClient.remove_courses(academics::RemoveCoursesRequest)
+                )
+            }
+            rpc::SETTLE_COURSES => {
+                send!(
+                    channels,
+                    calls,
+                    calls::settle_courses,
+                    AcademicServiceClient.settle_courses(academics::SettleCoursesRequest)
+                )
+            }
+            rpc::HOLD_SEATS => {
+                send!(channels, calls, calls::hold_seats, SeatServiceClient.hold_seats(seats::HoldSeatsRequest))
+            }
+            rpc::RELEASE_SEATS => {
+                send!(
+                    channels,
+                    calls,
+                    calls::release_seats,
+                    SeatServiceClient.release_seats(seats::ReleaseSeatsRequest)
+                )
+            }
+            rpc::CREATE_ENROLLMENTS => {
+                send!(
+                    channels,
+                    calls,
+                    calls::create_enrollments,
+                    EnrollmentServiceClient.create_enrollments(enrollments::CreateEnrollmentsRequest)
+                )
+            }
+            rpc::CANCEL_ENROLLMENTS => {
+                send!(
+                    channels,
+                    calls,
+                    calls::cancel_enrollments,
+                    EnrollmentServiceClient.cancel_enrollments(enrollments::CancelEnrollmentsRequest)
+                )
+            }
+            rpc::COMMIT_ENROLLMENTS => {
+                send!(
+                    channels,
+                    calls,
+                    calls::commit_enrollments,
+                    EnrollmentServiceClient.commit_enrollments(enrollments::CommitEnrollmentsRequest)
+                )
+            }
+            rpc::ASSESS_FEES => {
+                send!(channels, calls, calls::assess_fees, FeeServiceClient.assess_fees(fees::AssessFeesRequest))
+            }
+            rpc::VOID_FEES => {
+                send!(channels, calls, calls::void_fees, FeeServiceClient.void_fees(fees::VoidFeesRequest))
+            }
+            rpc::REFUND_FEES => {
+                send!(channels, calls, calls::refund_fees, FeeServiceClient.refund_fees(fees::RefundFeesRequest))
+            }
+            rpc::SEND_NOTIFICATION => {
+                send!(
+                    channels,
+                    calls,
+                    calls::send_notification,
+                    NotificationServiceClient.send_notification(notifications::SendNotificationRequest)
+                )
+            }
+            other => {
+                let message = format!("the table names {destination}.{other}, which nothing here calls");
+                Err(CallError::new(Code::Unimplemented, message, None))
+            }
+        }
+    }
+}
+
+async fn send<O, F>(
+    calls: Calls<'_>,
+    make: impl Fn(&Call<RegistrationRequest>) -> Result<O, CallError>,
+    rpc: impl FnOnce(Vec<O>) -> F,
+) -> Answers
+where
+    F: Future<Output = Result<Vec<OperationResult>, Status>>,
+{
+    let mut operations = Vec::with_capacity(calls.len());
+    // An operation that can't be made is its own saga's problem, and no other's.
+    let faults: Vec<Option<CallError>> = calls
+        .iter()
+        .map(|call| match make(call) {
+            Ok(operation) => {
+                operations.push(operation);
+                None
+            }
+            Err(error) => Some(error),
+        })
+        .collect();
+    let sent = operations.len();
+    let results = match sent {
+        0 => Vec::new(),
+        _ => rpc(operations).await.map_err(|status| call_error(&status))?,
+    };
+    if results.len() != sent {
+        let message = format!("{} results for {sent} operations", results.len());
+        return Err(CallError::new(Code::Internal, message, None));
+    }
+    let mut results = results.into_iter();
+    let answers = faults.into_iter().map(|fault| match (fault, &mut results) {
+        (Some(error), _) => CallAnswer::Unknown(error),
+        (None, results) => results.next().map_or_else(unanswered, answer),
+    });
+    Ok(answers.collect())
+}
+
+fn unanswered() -> CallAnswer {
+    CallAnswer::Unknown(CallError::new(Code::Internal, "a result is missing", None))
+}
+
+/// The engine's answer to one operation. What can't be understood is unknown, never a refusal.
+fn answer(result: OperationResult) -> CallAnswer {
+    let understood = match result.outcome {
+        Some(operation_result::Outcome::Done(done)) => Done::try_from(done)
+            .map_err(unreadable)
+            .and_then(|done| serde_json::to_string(&done).map_err(unreadable))
+            .map(CallAnswer::Done),
+        Some(operation_result::Outcome::Refused(refused)) => refused
+            .reasons
+            .into_iter()
+            .map(Refusal::try_from)
+            .collect::<Result<Vec<_>, FieldError>>()
+            .map_err(unreadable)
+            .and_then(|reasons| serde_json::to_string(&reasons).map_err(unreadable))
+            .map(CallAnswer::Refused),
+        Some(operation_result::Outcome::Error(error)) => {
+            let retry_after_ms = (error.retry_after_ms > 0).then_some(error.retry_after_ms);
+            let message = format!("{}: {}", error.reason, error.message);
+            Err(CallError::new(Code::from_number(error.code), message, retry_after_ms))
+        }
+        None => Err(CallError::new(Code::Internal, "the result is empty", None)),
+    };
+    understood.unwrap_or_else(CallAnswer::Unknown)
+}
+
+fn unreadable(error: impl std::fmt::Display) -> CallError {
+    CallError::new(Code::Internal, format!("the answer can't be read: {error}"), None)
+}
+
+/// A gRPC error as the engine knows it, with the time after which the service wants to be called again.
+fn call_error(status: &Status) -> CallError {
+    let retry_after = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
+    let retry_after_ms = retry_after.map(|delay| i64::try_from(delay.as_millis()).unwrap_or(i64::MAX));
+    CallError::new(Code::from_number(status.code() as i32), status.message(), retry_after_ms)
+}

@@ -1,0 +1,110 @@
+//! What a registration asks for: a change set of adds and drops.
+
+use matricula_kit::id::{SectionId, StudentId};
+use matricula_kit::rpc::{FieldError, distinct_ids, required_id};
+use matricula_kit::time::UnixMs;
+use serde::{Deserialize, Serialize};
+
+/// Sections in one registration, adds and drops together.
+pub const SECTIONS_MAX: usize = 20;
+
+/// A change set of one student, as the saga's steps work from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegistrationRequest {
+    /// The student.
+    pub student: StudentId,
+    /// Sections to add.
+    pub adds: Vec<SectionId>,
+    /// Sections to drop.
+    pub drops: Vec<SectionId>,
+    /// What the student saw.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seen: Vec<SeenVersion>,
+    /// When it was accepted: appointments, deadlines and refunds are judged by it.
+    pub submitted_at: UnixMs,
+}
+
+/// A section as the student saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenVersion {
+    /// The section.
+    pub section: SectionId,
+    /// Its version then.
+    pub version: i64,
+}
+
+impl RegistrationRequest {
+    /// Checks the bounds: 1 to 20 sections, none twice, also not once to add and once to drop.
+    pub fn try_new(
+        student_id: String,
+        adds: Vec<String>,
+        drops: Vec<String>,
+        seen: Vec<(String, i64)>,
+        submitted_at: UnixMs,
+    ) -> Result<Self, FieldError> {
+        let student = required_id("student_id", student_id, StudentId::try_new)?;
+        let adds = distinct_ids("adds", adds, SECTIONS_MAX, SectionId::try_new)?;
+        let drops = distinct_ids("drops", drops, SECTIONS_MAX, SectionId::try_new)?;
+        if adds.is_empty() && drops.is_empty() {
+            return Err(FieldError::new("adds", "name at least one section to add or to drop"));
+        }
+        if adds.len() + drops.len() > SECTIONS_MAX {
+            let problem = format!("at most {SECTIONS_MAX} sections in all, got {}", adds.len() + drops.len());
+            return Err(FieldError::new("drops", problem));
+        }
+        if let Some(both) = drops.iter().find(|drop| adds.contains(drop)) {
+            return Err(FieldError::new("drops", format!("{both} is also among the adds")));
+        }
+        if seen.len() > SECTIONS_MAX {
+            return Err(FieldError::new("seen_versions", format!("at most {SECTIONS_MAX}, got {}", seen.len())));
+        }
+        let seen = seen
+            .into_iter()
+            .enumerate()
+            .map(|(index, (section, version))| {
+                let field = format!("seen_versions[{index}].section_id");
+                Ok(SeenVersion { section: required_id(&field, section, SectionId::try_new)?, version })
+            })
+            .collect::<Result<_, FieldError>>()?;
+        Ok(Self { student, adds, drops, seen, submitted_at })
+    }
+
+    /// The change set in one canonical form: what must be equal for two requests to be the same. The order of sections,
+    /// what was seen and when it came in make no difference.
+    pub fn fingerprint(&self) -> String {
+        let sorted = |ids: &[SectionId]| {
+            let mut ids: Vec<&str> = ids.iter().map(SectionId::as_str).collect();
+            ids.sort_unstable();
+            ids.join(" ")
+        };
+        format!("+{} -{}", sorted(&self.adds), sorted(&self.drops))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(adds: &[&str], drops: &[&str], expect: Result<&str, &str>) {
+        let own = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
+        let request = RegistrationRequest::try_new("s1".into(), own(adds), own(drops), Vec::new(), UnixMs(0));
+        let got = request.map(|request| request.fingerprint()).map_err(|problem| problem.to_string());
+        assert_eq!(got.as_deref().map_err(String::as_str), expect);
+    }
+
+    #[test]
+    fn bounds_and_canonical_form() {
+        check(&["B", "A"], &[], Ok("+A B -"));
+        check(&["A"], &["C", "B"], Ok("+A -B C"));
+        check(&[], &[], Err("adds: name at least one section to add or to drop"));
+        check(&["A", "A"], &[], Err("adds[1]: A is named twice"));
+        check(&["A"], &["A"], Err("drops: A is also among the adds"));
+        check(&[""], &[], Err("adds[0]: must be 1-64 bytes of [A-Za-z0-9._:-], got an empty value"));
+        let ids: Vec<String> = (0..11).map(|id| id.to_string()).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let others: Vec<String> = (20..31).map(|id| id.to_string()).collect();
+        let others: Vec<&str> = others.iter().map(String::as_str).collect();
+        check(&ids, &others, Err("drops: at most 20 sections in all, got 22"));
+    }
+}

@@ -1,0 +1,113 @@
+//! The table of a registration's steps.
+
+use matricula_engine::{Definition, DefinitionError, Kind, RetryPolicy, Step};
+
+use crate::request::RegistrationRequest;
+
+/// Name and version that its sagas carry. A change of steps, stages or kinds needs a new version.
+const NAME: &str = "registration";
+const VERSION: u32 = 1;
+
+/// How long a registration may take to its pivot. A service that is down for longer than this costs students their
+/// place in line, so it is far above any restart and below the patience of somebody who watches.
+const DEADLINE_MS: i64 = 15 * 60 * 1_000;
+
+/// Backoff of every step: quick at first, for a service that is restarting, then every two seconds; after 30 failed
+/// attempts (about a minute) a person is asked to look, and it goes on every 10 s.
+const DELAY_FIRST_MS: i64 = 50;
+const DELAY_MAX_MS: i64 = 2_000;
+const DELAY_SLOW_MS: i64 = 10_000;
+const ATTENTION_AFTER_ATTEMPTS: u32 = 30;
+
+/// Names of the steps, as the log, the barriers and the operators know them.
+pub mod step {
+    /// Decides all rules and reserves the change set on the academic record.
+    pub const RESERVE_COURSES: &str = "reserve_courses";
+    /// Takes a seat in each added section.
+    pub const HOLD_SEATS: &str = "hold_seats";
+    /// Creates pending enrollments, marks drops.
+    pub const CREATE_ENROLLMENTS: &str = "create_enrollments";
+    /// Charges the added sections.
+    pub const ASSESS_FEES: &str = "assess_fees";
+    /// The pivot.
+    pub const COMMIT_ENROLLMENTS: &str = "commit_enrollments";
+    /// Settles the academic record.
+    pub const SETTLE_COURSES: &str = "settle_courses";
+    /// Gives back the seats of dropped sections.
+    pub const RELEASE_DROPPED_SEATS: &str = "release_dropped_seats";
+    /// Gives back the fees of dropped sections.
+    pub const REFUND_FEES: &str = "refund_fees";
+    /// Tells the student, whichever way it went.
+    pub const NOTIFY: &str = "notify";
+}
+
+/// RPCs, as the table names them.
+pub(crate) mod rpc {
+    pub(crate) const RESERVE_COURSES: &str = "ReserveCourses";
+    pub(crate) const REMOVE_COURSES: &str = "RemoveCourses";
+    pub(crate) const HOLD_SEATS: &str = "HoldSeats";
+    pub(crate) const RELEASE_SEATS: &str = "ReleaseSeats";
+    pub(crate) const CREATE_ENROLLMENTS: &str = "CreateEnrollments";
+    pub(crate) const CANCEL_ENROLLMENTS: &str = "CancelEnrollments";
+    pub(crate) const ASSESS_FEES: &str = "AssessFees";
+    pub(crate) const VOID_FEES: &str = "VoidFees";
+    pub(crate) const COMMIT_ENROLLMENTS: &str = "CommitEnrollments";
+    pub(crate) const SETTLE_COURSES: &str = "SettleCourses";
+    pub(crate) const REFUND_FEES: &str = "RefundFees";
+    pub(crate) const SEND_NOTIFICATION: &str = "SendNotification";
+}
+
+/// The saga. An error is a fault of this table, and shows in the first test.
+pub fn definition() -> Result<Definition, DefinitionError> {
+    use Kind::{Closing, Compensatable, Pivot, Retriable};
+
+    #[rustfmt::skip]
+    let steps = vec![
+        //   stage  step                         service          action                    what undoes it                 kind
+        line(1, step::RESERVE_COURSES,       "academics",     rpc::RESERVE_COURSES,     Some(rpc::REMOVE_COURSES),     Compensatable),
+        line(2, step::HOLD_SEATS,            "seats",         rpc::HOLD_SEATS,          Some(rpc::RELEASE_SEATS),      Compensatable),
+        line(3, step::CREATE_ENROLLMENTS,    "enrollments",   rpc::CREATE_ENROLLMENTS,  Some(rpc::CANCEL_ENROLLMENTS), Compensatable),
+        line(3, step::ASSESS_FEES,           "fees",          rpc::ASSESS_FEES,         Some(rpc::VOID_FEES),          Compensatable),
+        line(4, step::COMMIT_ENROLLMENTS,    "enrollments",   rpc::COMMIT_ENROLLMENTS,  None,                          Pivot),
+        line(5, step::SETTLE_COURSES,        "academics",     rpc::SETTLE_COURSES,      None,                          Retriable),
+        line(5, step::RELEASE_DROPPED_SEATS, "seats",         rpc::RELEASE_SEATS,       None,                          Retriable),
+        line(5, step::REFUND_FEES,           "fees",          rpc::REFUND_FEES,         None,                          Retriable),
+        line(5, step::NOTIFY,                "notifications", rpc::SEND_NOTIFICATION,   None,                          Closing),
+    ];
+    Definition::try_new(NAME, VERSION, DEADLINE_MS, steps)
+}
+
+/// The steps that have something to do: seats and fees only where something is added, or dropped.
+pub fn applies(request: &RegistrationRequest) -> Vec<&'static str> {
+    let mut steps = vec![step::RESERVE_COURSES, step::CREATE_ENROLLMENTS, step::COMMIT_ENROLLMENTS];
+    steps.extend([step::SETTLE_COURSES, step::NOTIFY]);
+    if !request.adds.is_empty() {
+        steps.extend([step::HOLD_SEATS, step::ASSESS_FEES]);
+    }
+    if !request.drops.is_empty() {
+        steps.extend([step::RELEASE_DROPPED_SEATS, step::REFUND_FEES]);
+    }
+    steps
+}
+
+fn line(
+    stage: u8,
+    name: &'static str,
+    destination: &'static str,
+    action: &'static str,
+    undo: Option<&'static str>,
+    kind: Kind,
+) -> Step {
+    let retry = RetryPolicy::try_new(DELAY_FIRST_MS, DELAY_MAX_MS, DELAY_SLOW_MS, ATTENTION_AFTER_ATTEMPTS)
+        .expect("the constants above are a policy");
+    Step { name, stage, destination, action, undo, kind, retry }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_table_is_a_saga() {
+        let definition = super::definition().expect("a sound table");
+        insta::assert_snapshot!(definition.render(), @"");
+    }
+}

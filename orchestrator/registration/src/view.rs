@@ -1,0 +1,87 @@
+//! A registration as its student sees it: derived from the saga's state and request, never stored.
+
+use matricula_engine::{Cause, Outcome, SagaState};
+use matricula_kit::answer::{Money, Reason, Refusal};
+use matricula_kit::id::{SagaId, SectionId};
+use matricula_kit::time::UnixMs;
+use matricula_proto::registration::v1 as wire;
+
+use crate::calls::output;
+use crate::request::RegistrationRequest;
+use crate::saga::step;
+
+/// What identifies a registration, beside its state.
+#[derive(Debug, Clone, Copy)]
+pub struct RegistrationView<'a> {
+    /// Its id, which is also its saga's.
+    pub id: &'a SagaId,
+    /// The caller's key.
+    pub idempotency_key: &'a str,
+    /// What was asked for.
+    pub request: &'a RegistrationRequest,
+    /// Where the saga stands.
+    pub state: &'a SagaState,
+}
+
+impl RegistrationView<'_> {
+    /// The registration on the wire.
+    pub fn to_wire(self) -> wire::Registration {
+        let Self { id, idempotency_key, request, state } = self;
+        let ids = |sections: &[SectionId]| sections.iter().map(|section| section.as_str().to_owned()).collect();
+        wire::Registration {
+            registration_id: id.as_str().to_owned(),
+            idempotency_key: idempotency_key.to_owned(),
+            student_id: request.student.as_str().to_owned(),
+            adds: ids(&request.adds),
+            drops: ids(&request.drops),
+            outcome: outcome(state.outcome()).into(),
+            reasons: reasons(state).into_iter().map(Into::into).collect(),
+            charged: charged(state).map(Into::into),
+            submitted_at: Some(request.submitted_at.to_wire()),
+            decided_at: state.decided_at_ms().map(|ms| UnixMs(ms).to_wire()),
+            needs_attention: state.needs_attention(),
+        }
+    }
+}
+
+/// The outcome on the wire. A registration that ran out of time counts as cancelled; its reason says so.
+pub fn outcome(outcome: Outcome) -> wire::Outcome {
+    match outcome {
+        Outcome::Pending => wire::Outcome::Pending,
+        Outcome::Committed => wire::Outcome::Enrolled,
+        Outcome::Refused => wire::Outcome::Refused,
+        Outcome::Cancelled | Outcome::TimedOut => wire::Outcome::Cancelled,
+    }
+}
+
+/// Every reason why it turned round; none while it has not.
+pub fn reasons(state: &SagaState) -> Vec<Refusal> {
+    match state.cause() {
+        None => Vec::new(),
+        Some(Cause::Refused) => {
+            // What can't be read here was written by another version; it is in the log, and `saga show` has it.
+            let lists = state.refusals().filter_map(|(_, text)| serde_json::from_str::<Vec<Refusal>>(text).ok());
+            lists.flatten().collect()
+        }
+        Some(Cause::Cancelled { reason, .. }) => {
+            let message = match reason.as_str() {
+                "" => "The registration was cancelled.".to_owned(),
+                reason => format!("The registration was cancelled: {reason}"),
+            };
+            vec![Refusal::whole(Reason::RegistrationCancelled, message, "Register again if you still want to.")]
+        }
+        Some(Cause::DeadlinePassed) => vec![Refusal::whole(
+            Reason::RegistrationTimedOut,
+            "The registration could not be completed in time, and nothing was changed.",
+            "Register again.",
+        )],
+    }
+}
+
+/// What was charged, when something was and it stands.
+pub fn charged(state: &SagaState) -> Option<Money> {
+    if state.cause().is_some() {
+        return None;
+    }
+    output(state, step::ASSESS_FEES).ok()?.amount
+}
