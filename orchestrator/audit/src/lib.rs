@@ -1,1 +1,32 @@
-//! Proves the invariants over the ledgers of all services
+//! Proves the seven invariants over the ledgers of all services.
+//!
+//! Pure: it gets what the services exported, and says for each invariant how much it looked at and what broke it.
+//!
+//! The ledgers are read one after the other while registrations go on, so they never show one moment. What makes the
+//! proof exact all the same is the order of reading:
+//!
+//! ```text
+//! registrations (before) -> ledgers of the five services -> registrations (after)
+//! ```
+//!
+//! A registration that was finished before anything else was read changes no more: for it the rules are exact. One that
+//! was not, or that came later, is *in motion*: its own traces, and the sections that it adds or drops for its student,
+//! may be half done. Whatever a service has a trace of is known afterwards: an unknown registration is a violation.
+
+mod invariants;
+mod ledgers;
+mod report;
+mod world;
+
+pub use ledgers::Ledgers;
+pub use report::{Report, VIOLATIONS_SHOWN_MAX, Verdict};
+
+/// Proves every invariant.
+#[must_use]
+pub fn audit(ledgers: &Ledgers) -> Report {
+    let world = world::World::of(ledgers);
+    Report { invariants: invariants::ALL.iter().map(|prove| prove(&world)).collect() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,23 @@
+//! The invariants, one a file.
+
+mod all_or_nothing;
+mod no_seat_without_right;
+mod nobody_twice;
+mod nobody_untold;
+mod nothing_forgotten;
+mod nothing_left_behind;
+mod one_truth;
+
+use crate::report::Verdict;
+use crate::world::World;
+
+/// How to prove each, in order of their numbers.
+pub const ALL: [fn(&World<'_>) -> Verdict; 7] = [
+    no_seat_without_right::prove,
+    one_truth::prove,
+    all_or_nothing::prove,
+    nobody_twice::prove,
+    nothing_left_behind::prove,
+    nobody_untold::prove,
+    nothing_forgotten::prove,
+];

@@ -1,0 +1,51 @@
+//! 6: every finished registration has exactly one notification, which tells its outcome to its student; nobody is told
+//! what is not decided.
+
+use std::collections::HashMap;
+
+use matricula_proto::notifications::v1::NotifiedOutcome;
+use matricula_proto::registration::v1::Outcome;
+
+use crate::report::Verdict;
+use crate::world::World;
+
+pub fn prove(world: &World<'_>) -> Verdict {
+    let mut verdict = Verdict::new(6, "nobody untold");
+    let mut told: HashMap<&str, u32> = HashMap::with_capacity(world.ledgers.notifications.len());
+    for notification in &world.ledgers.notifications {
+        let id = notification.registration_id.as_str();
+        *told.entry(id).or_default() += 1;
+        let Some(registration) = world.registration(id) else {
+            verdict.require(false, || format!("registration {id}: told, but nobody knows it"));
+            continue;
+        };
+        verdict.require(registration.student_id == notification.student_id, || {
+            format!(
+                "registration {id} is of student {}, but {} was told",
+                registration.student_id, notification.student_id
+            )
+        });
+        verdict.require(says(registration.outcome(), notification.outcome()), || {
+            let (is, said) = (registration.outcome().as_str_name(), notification.outcome().as_str_name());
+            format!("registration {id}: the student was told {said}, but the outcome is {is}")
+        });
+    }
+    for registration in world.all_settled() {
+        let id = registration.registration_id.as_str();
+        let count = told.get(id).copied().unwrap_or_default();
+        verdict.require(count > 0, || format!("registration {id}: the student was not told"));
+    }
+    for (id, count) in told {
+        verdict.require(count == 1, || format!("registration {id}: the student was told {count} times"));
+    }
+    verdict
+}
+
+fn says(outcome: Outcome, told: NotifiedOutcome) -> bool {
+    matches!(
+        (outcome, told),
+        (Outcome::Enrolled, NotifiedOutcome::Enrolled)
+            | (Outcome::Refused, NotifiedOutcome::Refused)
+            | (Outcome::Cancelled, NotifiedOutcome::Cancelled)
+    )
+}

@@ -1,0 +1,48 @@
+//! 7: every accepted registration is finished, in progress with an owner that lives, or waits for a human. What was
+//! finished stays so, and what was accepted stays known.
+
+use matricula_proto::ops::v1::{ExportLedgerResponse, SagaPhase};
+use matricula_proto::registration::v1::{Outcome, Registration};
+
+use crate::report::Verdict;
+use crate::world::{World, entries, is_finished};
+
+pub fn prove(world: &World<'_>) -> Verdict {
+    let mut verdict = Verdict::new(7, "nothing forgotten");
+    for (registration, entry) in entries(&world.ledgers.registrations_after) {
+        let id = registration.registration_id.as_str();
+        verdict.require(is_cared_for(registration, entry), || {
+            format!("registration {id}: unfinished, its owner is gone, and nobody is asked to look at it")
+        });
+        let (phase, outcome) = (entry.phase(), registration.outcome());
+        verdict.require(agree(phase, outcome), || {
+            format!("registration {id}: is {} and {}", phase.as_str_name(), outcome.as_str_name())
+        });
+    }
+    for (before, entry) in entries(&world.ledgers.registrations_before) {
+        let id = before.registration_id.as_str();
+        let after = world.registration(id);
+        verdict.require(after.is_some(), || format!("registration {id}: was accepted, and is gone"));
+        if let (Some(after), true) = (after, is_finished(entry)) {
+            let (was, is) = (before.outcome(), after.outcome());
+            verdict.require(was == is, || {
+                format!("registration {id}: was finished as {}, and is {}", was.as_str_name(), is.as_str_name())
+            });
+        }
+    }
+    verdict
+}
+
+fn is_cared_for(registration: &Registration, entry: &ExportLedgerResponse) -> bool {
+    is_finished(entry) || entry.owner_alive || registration.needs_attention
+}
+
+fn agree(phase: SagaPhase, outcome: Outcome) -> bool {
+    match phase {
+        SagaPhase::Completing | SagaPhase::Completed => outcome == Outcome::Enrolled,
+        SagaPhase::Compensated => matches!(outcome, Outcome::Refused | Outcome::Cancelled),
+        SagaPhase::Running => outcome == Outcome::Pending,
+        SagaPhase::Compensating => outcome != Outcome::Enrolled,
+        SagaPhase::Unreadable | SagaPhase::Unspecified => true,
+    }
+}

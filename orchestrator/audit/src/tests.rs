@@ -1,0 +1,242 @@
+//! A clean world passes; every single mutation of it is caught by exactly the invariants that it breaks.
+
+mod campus;
+
+use matricula_proto::common::v1::{EnrollmentStatus, Reason};
+use matricula_proto::fees::v1::PostingKind;
+use matricula_proto::notifications::v1::NotifiedOutcome;
+use matricula_proto::ops::v1::SagaPhase;
+use matricula_proto::registration::v1::Outcome;
+
+use crate::tests::campus::{moment, money, world};
+use crate::{Ledgers, VIOLATIONS_SHOWN_MAX, audit};
+
+/// Changes one thing of the clean world, and says which invariants that breaks.
+#[track_caller]
+fn check(mutate: impl FnOnce(&mut Ledgers), broken: &[u8]) {
+    let mut ledgers = world();
+    mutate(&mut ledgers);
+    let report = audit(&ledgers);
+    let found: Vec<_> = report.invariants.iter().filter(|verdict| !verdict.holds()).collect();
+    let numbers: Vec<u8> = found.iter().map(|verdict| verdict.number).collect();
+    assert_eq!(numbers, broken, "{found:#?}");
+    assert_eq!(report.holds(), broken.is_empty());
+}
+
+/// The only element that a condition picks.
+#[track_caller]
+fn one<T>(all: &mut [T], is_it: impl Fn(&T) -> bool) -> &mut T {
+    let mut picked = all.iter_mut().filter(|item| is_it(item));
+    let first = picked.next().expect("one is there");
+    assert!(picked.next().is_none(), "more than one is there");
+    first
+}
+
+/// The hold, enrollment, course or posting of a registration in a section.
+macro_rules! of {
+    ($all:expr, $registration:literal, $section:literal) => {
+        one(&mut $all, |it| it.registration_id == $registration && it.section_id == $section)
+    };
+}
+
+/// The entry of a registration in the last export.
+macro_rules! after {
+    ($ledgers:expr, $registration:literal) => {
+        one(&mut $ledgers.registrations_after, |it| it.registration.as_ref().unwrap().registration_id == $registration)
+    };
+}
+
+#[test]
+fn a_clean_world_passes() {
+    check(|_| {}, &[]);
+    let report = audit(&world());
+    let numbers: Vec<u8> = report.invariants.iter().map(|verdict| verdict.number).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7]);
+    for verdict in report.invariants {
+        assert!(verdict.checked > 0, "{} looked at nothing", verdict.title);
+    }
+}
+
+#[test]
+fn an_empty_world_passes() {
+    check(|w| *w = Ledgers::default(), &[]);
+}
+
+#[test]
+fn no_seat_without_right() {
+    check(|w| one(&mut w.sections, |s| s.section_id == "LEC").taken += 1, &[1]);
+    check(|w| w.sections.retain(|s| s.section_id != "LEC"), &[1]);
+    // An override that is none, that nobody granted, or that is for something else.
+    check(|w| of!(w.holds, "over", "LEC").override_id.clear(), &[1]);
+    check(|w| of!(w.holds, "over", "LEC").override_id = "o9".to_owned(), &[1]);
+    check(|w| w.overrides.clear(), &[1]);
+    check(|w| w.overrides[0].set_reason(Reason::TimeConflict), &[1]);
+    check(|w| w.overrides[0].student_id = "eve".to_owned(), &[1]);
+    check(|w| w.overrides[0].section_id = "LAB".to_owned(), &[1]);
+    check(|w| of!(w.holds, "first", "LEC").taken_after = 4, &[1]);
+    check(|w| w.overrides[0].section_id.clear(), &[]);
+}
+
+#[test]
+fn a_seat_more_or_less() {
+    // A seat that no enrollment explains; an enrollment without its seat.
+    check(|w| of!(w.holds, "refused", "LEC").released_at = None, &[1, 2, 5]);
+    check(|w| of!(w.holds, "first", "LAB").released_at = None, &[1, 2]);
+    check(|w| of!(w.holds, "first", "LEC").released_at = Some(moment()), &[1, 2]);
+    // The same with a count that agrees with the holds.
+    let steal = |w: &mut Ledgers| {
+        of!(w.holds, "refused", "LEC").released_at = None;
+        one(&mut w.sections, |s| s.section_id == "LEC").taken += 1;
+    };
+    check(steal, &[1, 2, 5]);
+    // One seat of two students.
+    check(|w| of!(w.holds, "first", "LEC").student_id = "eve".to_owned(), &[2]);
+    check(|w| of!(w.holds, "first", "LEC").registration_id = "nobody".to_owned(), &[2, 5]);
+}
+
+#[test]
+fn one_truth() {
+    check(|w| w.courses.retain(|c| c.registration_id != "over"), &[2]);
+    check(|w| w.postings.retain(|p| p.registration_id != "over"), &[2]);
+    check(|w| of!(w.courses, "first", "LEC").student_id = "eve".to_owned(), &[2]);
+    // A drop that was not given back.
+    check(|w| w.postings.retain(|p| p.kind() != PostingKind::Refund), &[2]);
+}
+
+#[test]
+fn a_balance_is_the_sum_of_its_postings() {
+    check(|w| w.accounts[0].balance.as_mut().unwrap().minor_units += 1, &[2]);
+    check(|w| w.accounts.retain(|a| a.student_id != "ann"), &[2]);
+    check(|w| of!(w.postings, "over", "LEC").amount = money(1), &[2]);
+    check(|w| w.accounts[0].balance.as_mut().unwrap().currency = "EUR".to_owned(), &[2]);
+}
+
+#[test]
+fn all_or_nothing() {
+    check(|w| w.enrollments.retain(|e| e.registration_id != "first" || e.section_id != "LEC"), &[1, 2, 3, 5]);
+    check(|w| of!(w.enrollments, "first", "LEC").set_status(EnrollmentStatus::Cancelled), &[1, 2, 3, 5]);
+    // Half a swap: added, and not dropped.
+    let undrop = |w: &mut Ledgers| {
+        let dropped = of!(w.enrollments, "first", "LAB");
+        dropped.set_status(EnrollmentStatus::Enrolled);
+        dropped.dropped_by_registration_id.clear();
+    };
+    check(undrop, &[1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn nobody_twice() {
+    let again = |w: &mut Ledgers| {
+        let copy = of!(w.enrollments, "first", "LEC").clone();
+        w.enrollments.push(copy);
+    };
+    check(again, &[1, 2, 4]);
+    check(|w| of!(w.enrollments, "swap", "LAB2").component = "1/1".to_owned(), &[4]);
+    check(|w| after!(w, "swap").registration.as_mut().unwrap().idempotency_key = "key-first".to_owned(), &[4]);
+    // A student has keys of its own.
+    check(|w| after!(w, "over").registration.as_mut().unwrap().idempotency_key = "key-first".to_owned(), &[]);
+}
+
+#[test]
+fn nothing_left_behind() {
+    check(|w| of!(w.enrollments, "refused", "LEC").set_status(EnrollmentStatus::Pending), &[5]);
+    check(|w| of!(w.courses, "refused", "LEC").set_status(EnrollmentStatus::Pending), &[5]);
+    check(|w| of!(w.courses, "refused", "LEC").set_status(EnrollmentStatus::Enrolled), &[2, 5]);
+    check(|w| of!(w.courses, "first", "LEC").set_status(EnrollmentStatus::Pending), &[2, 5]);
+    check(|w| w.postings.retain(|p| p.kind() != PostingKind::Void), &[2, 5]);
+    // A mark of a drop that was refused, and one that was never carried out.
+    check(|w| of!(w.enrollments, "first", "LEC").dropped_by_registration_id = "refused".to_owned(), &[5]);
+    check(|w| of!(w.courses, "first", "LAB").set_status(EnrollmentStatus::Enrolled), &[2, 5]);
+    check(|w| of!(w.courses, "first", "LAB").dropped_by_registration_id.clear(), &[5]);
+    check(
+        |w| one(&mut w.postings, |p| p.kind() == PostingKind::Refund).caused_by_registration_id = "refused".to_owned(),
+        &[5],
+    );
+}
+
+#[test]
+fn nothing_of_nobody() {
+    check(|w| of!(w.holds, "refused", "LEC").registration_id = "nobody".to_owned(), &[5]);
+    check(|w| of!(w.enrollments, "refused", "LEC").registration_id = "nobody".to_owned(), &[5]);
+    check(|w| of!(w.courses, "refused", "LEC").registration_id = "nobody".to_owned(), &[5]);
+    check(|w| of!(w.enrollments, "first", "LAB").dropped_by_registration_id = "nobody".to_owned(), &[3, 5]);
+    check(
+        |w| one(&mut w.postings, |p| p.kind() == PostingKind::Refund).caused_by_registration_id = "nobody".to_owned(),
+        &[5],
+    );
+}
+
+#[test]
+fn nobody_untold() {
+    let of_swap = |w: &mut Ledgers| one(&mut w.notifications, |n| n.registration_id == "swap").clone();
+    check(|w| w.notifications.retain(|n| n.registration_id != "swap"), &[6]);
+    check(
+        |w| {
+            let copy = of_swap(w);
+            w.notifications.push(copy);
+        },
+        &[6],
+    );
+    check(|w| one(&mut w.notifications, |n| n.registration_id == "swap").set_outcome(NotifiedOutcome::Refused), &[6]);
+    check(|w| one(&mut w.notifications, |n| n.registration_id == "swap").student_id = "eve".to_owned(), &[6]);
+    for unheard in ["nobody", "running"] {
+        check(
+            |w| {
+                let mut copy = of_swap(w);
+                copy.registration_id = unheard.to_owned();
+                w.notifications.push(copy);
+            },
+            &[6],
+        );
+    }
+}
+
+#[test]
+fn nothing_forgotten() {
+    check(|w| after!(w, "running").owner_alive = false, &[7]);
+    check(|w| after!(w, "stuck").registration.as_mut().unwrap().needs_attention = false, &[7]);
+    check(|w| after!(w, "cancelled").set_phase(SagaPhase::Completed), &[7]);
+    check(|w| after!(w, "running").set_phase(SagaPhase::Completing), &[7]);
+    // Accepted, and gone: before anything of it was anywhere, and after.
+    check(|w| w.registrations_after.retain(|r| r.registration.as_ref().unwrap().registration_id != "stuck"), &[7]);
+    check(
+        |w| w.registrations_after.retain(|r| r.registration.as_ref().unwrap().registration_id != "cancelled"),
+        &[6, 7],
+    );
+    let other = |w: &mut Ledgers| {
+        let entry = after!(w, "cancelled");
+        entry.registration.as_mut().unwrap().set_outcome(Outcome::Refused);
+    };
+    check(other, &[6, 7]);
+}
+
+#[test]
+fn what_is_in_motion_may_be_half_done() {
+    // Before anything of it, after its hold, and with everything released again.
+    check(|w| w.courses.retain(|c| c.registration_id != "running"), &[]);
+    check(|w| of!(w.enrollments, "running", "LEC").set_status(EnrollmentStatus::Cancelled), &[]);
+    check(|w| w.notifications.retain(|n| n.registration_id != "late"), &[]);
+    // A drop in motion: done in enrollments, not yet elsewhere; then seats has it, too.
+    let release = |w: &mut Ledgers| {
+        of!(w.holds, "fourth", "LAB2").released_at = Some(moment());
+        one(&mut w.sections, |s| s.section_id == "LAB2").taken -= 1;
+    };
+    check(release, &[]);
+    let unpivot = |w: &mut Ledgers| of!(w.enrollments, "fourth", "LAB2").set_status(EnrollmentStatus::Enrolled);
+    check(unpivot, &[]);
+    // But a count that does not agree with the holds is wrong at any moment.
+    check(|w| of!(w.holds, "running", "LEC").released_at = Some(moment()), &[1]);
+}
+
+#[test]
+fn many_violations_are_counted_and_some_are_shown() {
+    let mut ledgers = world();
+    let copy = ledgers.notifications[0].clone();
+    for number in 0..100 {
+        let mut copy = copy.clone();
+        copy.registration_id = format!("nobody-{number}");
+        ledgers.notifications.push(copy);
+    }
+    let verdict = &audit(&ledgers).invariants[5];
+    assert_eq!((verdict.violations_count, verdict.violations.len()), (100, VIOLATIONS_SHOWN_MAX));
+}

@@ -1,0 +1,111 @@
+//! The ledgers with the look-ups that several invariants need.
+
+use std::collections::{HashMap, HashSet};
+
+use matricula_proto::common::v1::EnrollmentStatus;
+use matricula_proto::ops::v1::{ExportLedgerResponse, SagaPhase};
+use matricula_proto::registration::v1::Registration;
+
+use crate::ledgers::Ledgers;
+
+/// A student and a section.
+pub type Place<'a> = (&'a str, &'a str);
+
+/// The ledgers, indexed.
+pub struct World<'a> {
+    /// What was exported.
+    pub ledgers: &'a Ledgers,
+    registrations: HashMap<&'a str, Known<'a>>,
+    in_motion: HashSet<Place<'a>>,
+    added: HashMap<(&'a str, &'a str), EnrollmentStatus>,
+    dropped: HashSet<(&'a str, &'a str)>,
+}
+
+struct Known<'a> {
+    registration: &'a Registration,
+    is_settled: bool,
+}
+
+impl<'a> World<'a> {
+    /// Indexes the ledgers.
+    pub fn of(ledgers: &'a Ledgers) -> Self {
+        let before = entries(&ledgers.registrations_before);
+        let settled: HashSet<&str> =
+            before.filter(|(_, entry)| is_finished(entry)).map(|(r, _)| r.registration_id.as_str()).collect();
+        let registrations: HashMap<&str, Known<'_>> = entries(&ledgers.registrations_after)
+            .map(|(registration, _)| {
+                let id = registration.registration_id.as_str();
+                (id, Known { registration, is_settled: settled.contains(id) })
+            })
+            .collect();
+        let in_motion = registrations
+            .values()
+            .filter(|known| !known.is_settled)
+            .flat_map(|Known { registration, .. }| {
+                let sections = registration.adds.iter().chain(&registration.drops);
+                sections.map(|section| (registration.student_id.as_str(), section.as_str()))
+            })
+            .collect();
+        let enrollments = &ledgers.enrollments;
+        let added =
+            enrollments.iter().map(|e| ((e.registration_id.as_str(), e.section_id.as_str()), e.status())).collect();
+        let dropped = enrollments
+            .iter()
+            .filter(|e| has_left(e.status()))
+            .map(|e| (e.dropped_by_registration_id.as_str(), e.section_id.as_str()))
+            .collect();
+        Self { ledgers, registrations, in_motion, added, dropped }
+    }
+
+    /// Whether a registration was ever accepted.
+    pub fn is_known(&self, registration_id: &str) -> bool {
+        self.registrations.contains_key(registration_id)
+    }
+
+    /// A registration as it was after everything else was read.
+    pub fn registration(&self, registration_id: &str) -> Option<&'a Registration> {
+        self.registrations.get(registration_id).map(|known| known.registration)
+    }
+
+    /// A registration that was finished before anything else was read.
+    pub fn settled(&self, registration_id: &str) -> Option<&'a Registration> {
+        self.registrations.get(registration_id).filter(|known| known.is_settled).map(|known| known.registration)
+    }
+
+    /// All registrations that were finished before anything else was read.
+    pub fn all_settled(&self) -> impl Iterator<Item = &'a Registration> {
+        self.registrations.values().filter(|known| known.is_settled).map(|known| known.registration)
+    }
+
+    /// Whether a registration in motion adds or drops the section for the student: what services say of it may be half
+    /// done.
+    pub fn is_in_motion(&self, place: Place<'_>) -> bool {
+        self.in_motion.contains(&place)
+    }
+
+    /// Whether the registration's add of the section was committed, be it dropped since.
+    pub fn has_added(&self, registration_id: &str, section_id: &str) -> bool {
+        let status = self.added.get(&(registration_id, section_id));
+        status.is_some_and(|status| *status == EnrollmentStatus::Enrolled || has_left(*status))
+    }
+
+    /// Whether the registration's drop of the section was committed.
+    pub fn has_dropped(&self, registration_id: &str, section_id: &str) -> bool {
+        self.dropped.contains(&(registration_id, section_id))
+    }
+}
+
+/// Whether an enrollment was in force once and is no more.
+pub fn has_left(status: EnrollmentStatus) -> bool {
+    matches!(status, EnrollmentStatus::Dropped | EnrollmentStatus::Withdrawn)
+}
+
+/// Whether a saga has nothing left to do.
+pub fn is_finished(entry: &ExportLedgerResponse) -> bool {
+    matches!(entry.phase(), SagaPhase::Completed | SagaPhase::Compensated)
+}
+
+/// The entries of a ledger that name a registration, as all do.
+pub fn entries(ledger: &[ExportLedgerResponse]) -> impl Iterator<Item = (&Registration, &ExportLedgerResponse)> {
+    ledger.iter().filter_map(|entry| Some((entry.registration.as_ref()?, entry)))
+}
