@@ -1,1 +1,3 @@
-//! Academic records and the rules of registration
+//! Academics: what students may take, and what is on their record.
+
+pub mod domain;

@@ -1,0 +1,229 @@
+//! The catalogue: terms, courses and sections, parsed and linked once, then only read.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use matricula_kit::id::{CourseId, SectionId, TermId};
+use matricula_kit::time::UnixMs;
+
+use super::component::Component;
+use super::meetings::Meetings;
+use super::requirement::Requirement;
+
+mod merge;
+#[cfg(test)]
+mod tests;
+
+pub use merge::CatalogChanges;
+
+/// A term.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Term {
+    /// Its id.
+    pub id: TermId,
+    /// For people.
+    pub title: String,
+    /// The last moment to add; `None`: no deadline.
+    pub add_deadline: Option<UnixMs>,
+    /// The last moment to drop; `None`: no deadline.
+    pub drop_deadline: Option<UnixMs>,
+    /// Most credits a student may take in it; 0: no limit.
+    pub max_credits_hundredths: i32,
+}
+
+/// A course.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Course {
+    /// Its id.
+    pub id: CourseId,
+    /// What people and prerequisites call it.
+    pub code: String,
+    /// For people.
+    pub title: String,
+    /// Credits in hundredths.
+    pub credits_hundredths: i32,
+    /// What must have been taken before.
+    pub prerequisites: Option<Requirement>,
+    /// What must have been taken before or is taken with it.
+    pub corequisites: Option<Requirement>,
+}
+
+/// A section as it is imported and stored: its course and term by id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SectionEntry {
+    /// Its id.
+    pub id: SectionId,
+    /// The course that it is a class of.
+    pub course: CourseId,
+    /// When it takes place.
+    pub term: TermId,
+    /// For people.
+    pub title: String,
+    /// Which part of the course it is; `None`: the course has one part.
+    pub component: Option<Component>,
+    /// When it meets.
+    pub meetings: Meetings,
+    /// It does not take place.
+    pub cancelled: bool,
+    /// Staff must permit each student.
+    pub permission_required: bool,
+}
+
+/// A section with its course and term at hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// Its id.
+    pub id: SectionId,
+    /// The course that it is a class of.
+    pub course: Arc<Course>,
+    /// When it takes place.
+    pub term: Arc<Term>,
+    /// For people.
+    pub title: String,
+    /// Which part of the course it is; `None`: the course has one part.
+    pub component: Option<Component>,
+    /// When it meets.
+    pub meetings: Meetings,
+    /// It does not take place.
+    pub cancelled: bool,
+    /// Staff must permit each student.
+    pub permission_required: bool,
+}
+
+/// The parts in which a course is offered in one term, with the sections of each that take place.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Offering {
+    parts: BTreeMap<Component, Vec<SectionId>>,
+}
+
+/// The whole catalogue in one version.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    version: i64,
+    terms: HashMap<TermId, Arc<Term>>,
+    courses: HashMap<CourseId, Arc<Course>>,
+    sections: BTreeMap<SectionId, Section>,
+    offerings: HashMap<CourseId, HashMap<TermId, Offering>>,
+}
+
+/// A section names a course or a term that is not there.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("section {section}: there is no {what}")]
+pub struct DanglingSection {
+    section: SectionId,
+    what: String,
+}
+
+impl Catalog {
+    /// Links the parts of a catalogue.
+    pub fn build(
+        version: i64,
+        terms: Vec<Term>,
+        courses: Vec<Course>,
+        sections: Vec<SectionEntry>,
+    ) -> Result<Self, DanglingSection> {
+        let mut catalog = Self { version, ..Self::default() };
+        catalog.terms = terms.into_iter().map(|term| (term.id.clone(), Arc::new(term))).collect();
+        catalog.courses = courses.into_iter().map(|course| (course.id.clone(), Arc::new(course))).collect();
+        for entry in sections {
+            let section = catalog.resolve(entry)?;
+            if let (Some(component), false) = (&section.component, section.cancelled) {
+                let offerings = catalog.offerings.entry(section.course.id.clone()).or_default();
+                let offering = offerings.entry(section.term.id.clone()).or_default();
+                offering.parts.entry(component.clone()).or_default().push(section.id.clone());
+            }
+            catalog.sections.insert(section.id.clone(), section);
+        }
+        for offering in catalog.offerings.values_mut().flat_map(HashMap::values_mut) {
+            offering.parts.values_mut().for_each(|sections| sections.sort_unstable());
+        }
+        Ok(catalog)
+    }
+
+    /// Which version it is; every import makes the next one.
+    pub fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// A section by its id.
+    pub fn section(&self, id: &SectionId) -> Option<&Section> {
+        self.sections.get(id)
+    }
+
+    /// The sections whose id is greater than `after`, by id.
+    pub fn sections_after(&self, after: Option<&SectionId>) -> impl Iterator<Item = &Section> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = after.map_or(Unbounded, Excluded);
+        self.sections.range::<SectionId, _>((from, Unbounded)).map(|(_, section)| section)
+    }
+
+    /// A term by its id.
+    pub fn term(&self, id: &TermId) -> Option<&Term> {
+        self.terms.get(id).map(AsRef::as_ref)
+    }
+
+    /// A course by its id.
+    pub fn course(&self, id: &CourseId) -> Option<&Course> {
+        self.courses.get(id).map(AsRef::as_ref)
+    }
+
+    /// What requirements call a course. One that has left the catalogue, or that another school taught, goes by its id.
+    pub fn code<'a>(&'a self, id: &'a CourseId) -> &'a str {
+        self.courses.get(id).map_or(id.as_str(), |course| &course.code)
+    }
+
+    /// In which parts a section's course is offered in the section's term.
+    pub fn offering(&self, section: &Section) -> Option<&Offering> {
+        self.offerings.get(&section.course.id)?.get(&section.term.id)
+    }
+
+    fn resolve(&self, entry: SectionEntry) -> Result<Section, DanglingSection> {
+        let dangling = |what: String| DanglingSection { section: entry.id.clone(), what };
+        let course = self.courses.get(&entry.course).ok_or_else(|| dangling(format!("course {}", entry.course)))?;
+        let term = self.terms.get(&entry.term).ok_or_else(|| dangling(format!("term {}", entry.term)))?;
+        Ok(Section {
+            id: entry.id,
+            course: course.clone(),
+            term: term.clone(),
+            title: entry.title,
+            component: entry.component,
+            meetings: entry.meetings,
+            cancelled: entry.cancelled,
+            permission_required: entry.permission_required,
+        })
+    }
+}
+
+impl Section {
+    /// The section as it is stored.
+    pub fn entry(&self) -> SectionEntry {
+        SectionEntry {
+            id: self.id.clone(),
+            course: self.course.id.clone(),
+            term: self.term.id.clone(),
+            title: self.title.clone(),
+            component: self.component.clone(),
+            meetings: self.meetings.clone(),
+            cancelled: self.cancelled,
+            permission_required: self.permission_required,
+        }
+    }
+
+    /// Whether both are classes of one course in one term.
+    pub fn is_of_same_offering(&self, other: &Self) -> bool {
+        self.course.id == other.course.id && self.term.id == other.term.id
+    }
+}
+
+impl Offering {
+    /// Whether one class is the whole course.
+    pub fn is_single(&self) -> bool {
+        self.parts.len() <= 1
+    }
+
+    /// The parts of one configuration, with the sections of each by id.
+    pub fn parts_of<'a>(&'a self, configuration: &'a str) -> impl Iterator<Item = (&'a Component, &'a [SectionId])> {
+        let parts = self.parts.iter().filter(move |(component, _)| component.configuration == configuration);
+        parts.map(|(component, sections)| (component, sections.as_slice()))
+    }
+}

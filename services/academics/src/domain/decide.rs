@@ -1,0 +1,155 @@
+//! The three commands: reserve a change set, take it back, settle it.
+//!
+//! | record of the registration | reserve | remove | settle |
+//! |---|---|---|---|
+//! | add | becomes `PENDING` | `CANCELLED` | `ENROLLED` |
+//! | drop, `ENROLLED` by an earlier one | marked | mark off | `DROPPED` |
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use matricula_kit::answer::{Answer, Done, DroppedCourse, NotYet, Reason, ReservedCourse};
+use matricula_kit::id::{SagaId, StudentId};
+
+use super::case::{Case, ChangeSet, named_record, standing};
+use super::catalog::{Catalog, Section};
+use super::rules;
+use super::student::{RecordStatus, RecordedCourse, Student, Unsaved};
+
+#[cfg(test)]
+mod tests;
+
+/// When to send an operation again that waits for an earlier registration: a saga takes some tens of milliseconds.
+const RETRY_AFTER_MS: i64 = 100;
+
+/// What an operation asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Decide a change set, and reserve it.
+    Reserve {
+        /// Who asks.
+        student: StudentId,
+        /// For what.
+        change: ChangeSet,
+    },
+    /// Take back what a registration reserved.
+    Remove {
+        /// Whose it is.
+        student: StudentId,
+    },
+    /// Make final what a registration reserved.
+    Settle {
+        /// Whose it is.
+        student: StudentId,
+    },
+}
+
+/// What a batch has loaded: the catalogue, and its students under lock. A student who is not here is not on record.
+#[derive(Debug)]
+pub struct World {
+    /// The catalogue.
+    pub catalog: Arc<Catalog>,
+    /// The students.
+    pub students: HashMap<StudentId, Student>,
+}
+
+impl Command {
+    /// The student whom it concerns.
+    pub fn student(&self) -> &StudentId {
+        match self {
+            Self::Reserve { student, .. } | Self::Remove { student } | Self::Settle { student } => student,
+        }
+    }
+}
+
+impl World {
+    /// Decides the command of a registration and changes the world accordingly, unless the answer is not `Done`.
+    pub fn decide(&mut self, registration: &SagaId, command: &Command) -> Answer {
+        let Some(student) = self.students.get_mut(command.student()) else {
+            return match command {
+                Command::Reserve { student, .. } => Answer::Refused(vec![rules::student_not_found(student)]),
+                Command::Remove { .. } | Command::Settle { .. } => Answer::done(),
+            };
+        };
+        match command {
+            Command::Reserve { change, .. } => reserve(&self.catalog, student, registration, change),
+            Command::Remove { .. } => {
+                end(student, registration, RecordStatus::Cancelled, RecordStatus::Enrolled);
+                Answer::done()
+            }
+            Command::Settle { .. } => {
+                end(student, registration, RecordStatus::Enrolled, RecordStatus::Dropped);
+                Answer::done()
+            }
+        }
+    }
+}
+
+fn reserve(catalog: &Catalog, student: &mut Student, registration: &SagaId, change: &ChangeSet) -> Answer {
+    let case = Case::new(catalog, student, change);
+    if let Some(course) = case.unsettled() {
+        return Answer::NotYet(NotYet {
+            reason: "EARLIER_REGISTRATION_PENDING".to_owned(),
+            message: format!("{} is {}.", named_record(catalog, course), standing(course)),
+            retry_after_ms: RETRY_AFTER_MS,
+        });
+    }
+    let reasons = rules::check(&case);
+    if !reasons.is_empty() {
+        return Answer::Refused(reasons);
+    }
+    let done = effect(&case);
+    for added in &done.added {
+        student.courses.push(RecordedCourse {
+            student: student.profile.id.clone(),
+            registration: registration.clone(),
+            section: added.section.clone(),
+            course: added.course.clone(),
+            term: added.term.clone(),
+            credits_hundredths: added.credits_hundredths,
+            status: RecordStatus::Pending,
+            dropped_by: None,
+            unsaved: Unsaved::New,
+        });
+    }
+    for course in student.courses.iter_mut().filter(|course| course.status == RecordStatus::Enrolled) {
+        if change.drops.contains(&course.section) {
+            course.change(RecordStatus::Enrolled, Some(registration.clone()));
+        }
+    }
+    Answer::Done(done)
+}
+
+/// What an allowed change set does.
+fn effect(case: &Case<'_>) -> Done {
+    let added = case.adds.iter().map(|section| reserved(case, section)).collect();
+    let dropped = case.drops.iter().map(|course| DroppedCourse {
+        section: course.section.clone(),
+        course: course.course.clone(),
+        registration: course.registration.clone(),
+    });
+    Done { added, dropped: dropped.collect(), amount: None }
+}
+
+fn reserved(case: &Case<'_>, section: &Section) -> ReservedCourse {
+    ReservedCourse {
+        section: section.id.clone(),
+        course: section.course.id.clone(),
+        component: section.component.as_ref().map(ToString::to_string).unwrap_or_default(),
+        credits_hundredths: case.carried_credits_hundredths(section),
+        term: section.term.id.clone(),
+        closed_section_override: case.permit(Reason::ClosedSection, &section.id).map(|permit| permit.id.clone()),
+    }
+}
+
+/// Ends the reservation of a registration: its pending adds and its marked drops get these statuses.
+fn end(student: &mut Student, registration: &SagaId, adds: RecordStatus, drops: RecordStatus) {
+    for course in &mut student.courses {
+        if course.status == RecordStatus::Pending && course.registration == *registration {
+            course.change(adds, None);
+        } else if course.status == RecordStatus::Enrolled && course.dropped_by.as_ref() == Some(registration) {
+            let mark = (drops == RecordStatus::Dropped).then(|| registration.clone());
+            course.change(drops, mark);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! A small campus and its students, for tests.
+//!
+//! | course | credits | asks for | sections |
+//! |---|---|---|---|
+//! | MATH | 3 | | MATH-1 M 08-09, MATH-2 T 08-09, MATH-S in spring |
+//! | PHYS | 4 | before: MATH | PHYS-1 M 08:30-09:30, PHYS-2 W 08-09 |
+//! | CHEM | 4 | | lectures CHEM-A, CHEM-B and labs CHEM-LA, CHEM-LB; or the seminar with its field trip CHEM-S, CHEM-T |
+//! | BIO | 3 | with: CHEM | BIO-1 F 08-09 |
+//! | ART | 2 | | ART-1 by permission, ART-X cancelled |
+//! | OPUS | 9 | before: MATH:B and (PHYS or CHEM:C) | OPUS-1 |
+//! | LATIN | 2 | | LATIN-1, LATIN-2 in a term whose deadlines have passed |
+
+use matricula_kit::answer::Reason;
+use matricula_kit::id::{CourseId, OverrideId, SagaId, SectionId, StudentId, TermId};
+use matricula_kit::time::UnixMs;
+
+use super::case::ChangeSet;
+use super::catalog::{Catalog, CatalogChanges, Course, SectionEntry, Term};
+use super::component::Component;
+use super::meetings::Meetings;
+use super::requirement::Requirement;
+use super::student::{Completed, Hold, HoldId, Override, Profile, RecordStatus, RecordedCourse, Student, Unsaved};
+
+/// When change sets are submitted: 2026-08-17 08:00 UTC.
+pub(crate) const NOW: UnixMs = UnixMs(1_786_953_600_000);
+/// A minute before and after.
+pub(crate) const BEFORE: UnixMs = UnixMs(NOW.0 - 60_000);
+pub(crate) const AFTER: UnixMs = UnixMs(NOW.0 + 60_000);
+
+pub(crate) fn section_id(text: &str) -> SectionId {
+    SectionId::try_new(text).expect("a section id")
+}
+
+pub(crate) fn course_id(text: &str) -> CourseId {
+    CourseId::try_new(text).expect("a course id")
+}
+
+pub(crate) fn saga(text: &str) -> SagaId {
+    SagaId::try_new(text).expect("a saga id")
+}
+
+pub(crate) fn student_id(text: &str) -> StudentId {
+    StudentId::try_new(text).expect("a student id")
+}
+
+/// Section ids separated by spaces.
+pub(crate) fn change(adds: &str, drops: &str) -> ChangeSet {
+    let ids = |text: &str| text.split_whitespace().map(section_id).collect();
+    ChangeSet { adds: ids(adds), drops: ids(drops), submitted_at: NOW }
+}
+
+pub(crate) fn term(id: &str, deadline: Option<UnixMs>, max_credits_hundredths: i32) -> Term {
+    let id_typed = TermId::try_new(id).expect("a term id");
+    let title = format!("Term {id}");
+    Term { id: id_typed, title, add_deadline: deadline, drop_deadline: deadline, max_credits_hundredths }
+}
+
+pub(crate) fn course(code: &str, credits: i32, prerequisites: &str, corequisites: &str) -> Course {
+    Course {
+        id: course_id(&format!("c-{code}")),
+        code: code.to_owned(),
+        title: format!("Introduction to {code}"),
+        credits_hundredths: credits * 100,
+        prerequisites: Requirement::parse(prerequisites).expect("prerequisites"),
+        corequisites: Requirement::parse(corequisites).expect("corequisites"),
+    }
+}
+
+/// A section of the course whose code its id begins with.
+pub(crate) fn section(id: &str, term: &str, component: &str, meetings: &str) -> SectionEntry {
+    let code = id.split('-').next().expect("a code");
+    SectionEntry {
+        id: section_id(id),
+        course: course_id(&format!("c-{code}")),
+        term: TermId::try_new(term).expect("a term id"),
+        title: format!("Class {id}"),
+        component: Component::parse(component).expect("a component"),
+        meetings: Meetings::parse(meetings).expect("meetings"),
+        cancelled: id.ends_with('X'),
+        permission_required: code == "ART",
+    }
+}
+
+pub(crate) fn changes() -> CatalogChanges {
+    CatalogChanges {
+        terms: vec![term("fall", None, 1_200), term("spring", None, 0), term("past", Some(BEFORE), 0)],
+        courses: vec![
+            course("MATH", 3, "", ""),
+            course("PHYS", 4, "MATH", ""),
+            course("CHEM", 4, "", ""),
+            course("BIO", 3, "", "CHEM"),
+            course("ART", 2, "", ""),
+            course("OPUS", 9, "MATH:B and (PHYS or CHEM:C)", ""),
+            course("LATIN", 2, "", ""),
+        ],
+        sections: vec![
+            section("MATH-1", "fall", "", "M 08:00-09:00"),
+            section("MATH-2", "fall", "", "T 08:00-09:00"),
+            section("MATH-S", "spring", "", "M 08:00-09:00"),
+            section("PHYS-1", "fall", "", "M 08:30-09:30"),
+            section("PHYS-2", "fall", "", "W 08:00-09:00"),
+            section("CHEM-A", "fall", "1/lecture", "R 08:00-09:00"),
+            section("CHEM-B", "fall", "1/lecture", "R 10:00-11:00"),
+            section("CHEM-LA", "fall", "1/lab", "R 12:00-13:00"),
+            section("CHEM-LB", "fall", "1/lab", "R 14:00-15:00"),
+            section("CHEM-S", "fall", "2/seminar", "R 16:00-17:00"),
+            section("CHEM-T", "fall", "2/trip", ""),
+            section("BIO-1", "fall", "", "F 08:00-09:00"),
+            section("ART-1", "fall", "", ""),
+            section("ART-X", "fall", "", ""),
+            section("OPUS-1", "fall", "", ""),
+            section("LATIN-1", "past", "", ""),
+            section("LATIN-2", "past", "", ""),
+        ],
+    }
+}
+
+pub(crate) fn catalog() -> Catalog {
+    Catalog::default().merged(&changes()).expect("a sound catalogue")
+}
+
+/// A student without anything on record.
+pub(crate) fn student() -> Student {
+    let profile = Profile {
+        id: student_id("ada"),
+        name: "Ada".to_owned(),
+        appointment_start: None,
+        appointment_end: None,
+        max_credits_hundredths: 0,
+        completed: Vec::new(),
+        holds: Vec::new(),
+    };
+    Student { profile, overrides: Vec::new(), courses: Vec::new() }
+}
+
+impl Student {
+    pub(crate) fn appointment(mut self, start: UnixMs, end: UnixMs) -> Self {
+        (self.profile.appointment_start, self.profile.appointment_end) = (Some(start), Some(end));
+        self
+    }
+
+    pub(crate) fn max_credits(mut self, credits: i32) -> Self {
+        self.profile.max_credits_hundredths = credits * 100;
+        self
+    }
+
+    pub(crate) fn completed(mut self, code: &str, grade: &str) -> Self {
+        let grade = grade.parse().expect("a grade");
+        self.profile.completed.push(Completed { course: course_id(&format!("c-{code}")), grade });
+        self
+    }
+
+    pub(crate) fn hold(mut self, id: &str) -> Self {
+        let id = HoldId::try_new(id).expect("a hold id");
+        self.profile.holds.push(Hold { id, description: "Library fine: pay at the desk.".to_owned() });
+        self
+    }
+
+    /// An override that is valid until a minute after; for every section when `section` is empty.
+    pub(crate) fn permit(self, reason: Reason, section: &str) -> Self {
+        self.permit_until(reason, section, AFTER)
+    }
+
+    pub(crate) fn permit_until(mut self, reason: Reason, section: &str, valid_until: UnixMs) -> Self {
+        self.overrides.push(Override {
+            id: OverrideId::stored(format!("o{}", self.overrides.len())),
+            student: self.profile.id.clone(),
+            section: (!section.is_empty()).then(|| section_id(section)),
+            reason,
+            granted_by: "dean".to_owned(),
+            justification: "a good reason".to_owned(),
+            granted_at: BEFORE,
+            valid_until: Some(valid_until),
+        });
+        self
+    }
+
+    /// Sections in progress, each added by the registration `old`.
+    pub(crate) fn enrolled(self, sections: &str) -> Self {
+        self.record(sections, RecordStatus::Enrolled, None)
+    }
+
+    /// Sections that the registration `other` has reserved.
+    pub(crate) fn pending(self, sections: &str) -> Self {
+        self.record(sections, RecordStatus::Pending, None)
+    }
+
+    /// Sections in progress that the registration `other` is about to drop.
+    pub(crate) fn leaving(self, sections: &str) -> Self {
+        self.record(sections, RecordStatus::Enrolled, Some("other"))
+    }
+
+    fn record(mut self, sections: &str, status: RecordStatus, dropped_by: Option<&str>) -> Self {
+        let catalog = catalog();
+        for id in sections.split_whitespace().map(section_id) {
+            let section = catalog.section(&id).expect("a section of the campus");
+            let carried = self.in_force().any(|other| other.course == section.course.id);
+            self.courses.push(RecordedCourse {
+                student: self.profile.id.clone(),
+                registration: saga(if status == RecordStatus::Pending { "other" } else { "old" }),
+                section: id,
+                course: section.course.id.clone(),
+                term: section.term.id.clone(),
+                credits_hundredths: if carried { 0 } else { section.course.credits_hundredths },
+                status,
+                dropped_by: dropped_by.map(saga),
+                unsaved: Unsaved::Nothing,
+            });
+        }
+        self
+    }
+}

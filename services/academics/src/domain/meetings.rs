@@ -1,0 +1,210 @@
+//! When a section meets: parsed once into minutes of the week, so that a clash is a comparison of numbers.
+
+use std::fmt;
+
+/// Letters of the days, Monday first.
+const DAYS: &str = "MTWRFSU";
+const DAY_NAMES: [&str; 7] = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
+const MINUTES_OF_DAY: u32 = 24 * 60;
+/// Longest text of meetings in bytes: a section that meets at seven different times takes 100.
+const MEETINGS_BYTES_MAX: usize = 500;
+
+/// The times at which a section meets every week. Empty: no set time.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Meetings {
+    text: String,
+    /// Ordered by start.
+    spans: Vec<Span>,
+}
+
+/// A stretch of the week in minutes since Monday 00:00; the end is not part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span {
+    start: u32,
+    end: u32,
+}
+
+/// Why a text is no list of meetings.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidMeetings {
+    /// It is too long to be one.
+    #[error("must have at most {MEETINGS_BYTES_MAX} bytes, got {0}")]
+    TooLong(usize),
+    /// One meeting has another form.
+    #[error("{meeting:?}: must have the form `MTR 08:00-08:50`")]
+    Form {
+        /// The meeting.
+        meeting: String,
+    },
+    /// A letter stands for no day.
+    #[error("{meeting:?}: {letter:?} is no day; the days are M T W R F S U")]
+    Day {
+        /// The meeting.
+        meeting: String,
+        /// The letter.
+        letter: char,
+    },
+    /// A day is named twice in one meeting.
+    #[error("{meeting:?}: the day {letter} is named twice")]
+    DayTwice {
+        /// The meeting.
+        meeting: String,
+        /// The letter.
+        letter: char,
+    },
+    /// A time is not one of the day.
+    #[error("{meeting:?}: {time:?} is no time; times are 00:00 to 24:00")]
+    Time {
+        /// The meeting.
+        meeting: String,
+        /// The time.
+        time: String,
+    },
+    /// It ends before it begins.
+    #[error("{meeting:?}: it must end after it begins")]
+    Order {
+        /// The meeting.
+        meeting: String,
+    },
+}
+
+impl Meetings {
+    /// Takes meetings from their text, such as `MTR 08:00-08:50;F 10:00-11:40`.
+    pub fn parse(text: &str) -> Result<Self, InvalidMeetings> {
+        if text.len() > MEETINGS_BYTES_MAX {
+            return Err(InvalidMeetings::TooLong(text.len()));
+        }
+        let mut spans = Vec::new();
+        if !text.trim().is_empty() {
+            for meeting in text.split(';') {
+                parse_one(meeting.trim(), &mut spans)?;
+            }
+        }
+        spans.sort_unstable();
+        Ok(Self { text: text.trim().to_owned(), spans })
+    }
+
+    /// The text that they were made of.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The first stretch of the week in which both meet.
+    pub fn clash(&self, other: &Self) -> Option<Span> {
+        let (mut ours, mut theirs) = (self.spans.iter().peekable(), other.spans.iter().peekable());
+        while let (Some(our), Some(their)) = (ours.peek(), theirs.peek()) {
+            let both = Span { start: our.start.max(their.start), end: our.end.min(their.end) };
+            if both.start < both.end {
+                return Some(both);
+            }
+            if our.end <= their.end {
+                ours.next()
+            } else {
+                theirs.next()
+            };
+        }
+        None
+    }
+}
+
+impl fmt::Display for Meetings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let day = self.start / MINUTES_OF_DAY;
+        let (start, end) = (self.start - day * MINUTES_OF_DAY, self.end - day * MINUTES_OF_DAY);
+        let name = DAY_NAMES.get(day as usize).copied().unwrap_or_default();
+        write!(f, "{name} {:02}:{:02}-{:02}:{:02}", start / 60, start % 60, end / 60, end % 60)
+    }
+}
+
+fn parse_one(meeting: &str, spans: &mut Vec<Span>) -> Result<(), InvalidMeetings> {
+    let form = || InvalidMeetings::Form { meeting: meeting.to_owned() };
+    let (days, times) = meeting.split_once(char::is_whitespace).ok_or_else(form)?;
+    let (start, end) = times.trim().split_once('-').ok_or_else(form)?;
+    let (start, end) = (minutes(meeting, start)?, minutes(meeting, end)?);
+    if start >= end {
+        return Err(InvalidMeetings::Order { meeting: meeting.to_owned() });
+    }
+    for (index, letter) in days.char_indices() {
+        let day = DAYS.find(letter).ok_or_else(|| InvalidMeetings::Day { meeting: meeting.to_owned(), letter })?;
+        if days[..index].contains(letter) {
+            return Err(InvalidMeetings::DayTwice { meeting: meeting.to_owned(), letter });
+        }
+        // `DAYS` has seven letters of one byte.
+        let midnight = day as u32 * MINUTES_OF_DAY;
+        spans.push(Span { start: midnight + start, end: midnight + end });
+    }
+    Ok(())
+}
+
+fn minutes(meeting: &str, time: &str) -> Result<u32, InvalidMeetings> {
+    let two_digits = |text: &str| match text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => text.parse::<u32>().ok(),
+        false => None,
+    };
+    let parsed = time.split_once(':').and_then(|(hour, minute)| Some((two_digits(hour)?, two_digits(minute)?)));
+    match parsed {
+        Some((hour, minute)) if minute < 60 && hour * 60 + minute <= MINUTES_OF_DAY => Ok(hour * 60 + minute),
+        _ => Err(InvalidMeetings::Time { meeting: meeting.to_owned(), time: time.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(ours: &str, theirs: &str, expect: &str) {
+        let (ours, theirs) = (Meetings::parse(ours).expect("meetings"), Meetings::parse(theirs).expect("meetings"));
+        let clash = |a: &Meetings, b: &Meetings| a.clash(b).map(|span| span.to_string()).unwrap_or_default();
+        assert_eq!(clash(&ours, &theirs), expect);
+        assert_eq!(clash(&theirs, &ours), expect, "the other way round");
+    }
+
+    #[track_caller]
+    fn check_error(text: &str, expect: &str) {
+        assert_eq!(Meetings::parse(text).expect_err("not meetings").to_string(), expect);
+    }
+
+    #[test]
+    fn clashes_are_found() {
+        check("MTR 08:00-08:50", "R 08:49-10:00", "Thursday 08:49-08:50");
+        check("MTR 08:00-08:50", "R 08:50-10:00", "");
+        check("MTR 08:00-08:50;F 10:00-11:40", "F 09:00-10:10", "Friday 10:00-10:10");
+        check("M 08:00-20:00", "M 09:00-09:10;W 08:00-09:00", "Monday 09:00-09:10");
+        check("F 10:00-12:00;M 08:00-09:00", "M 10:00-11:00;F 11:00-13:00", "Friday 11:00-12:00");
+        check("U 23:00-24:00", "M 00:00-01:00", "");
+        check("S 08:00-09:00", "U 08:00-09:00", "");
+        check("", "M 08:00-09:00", "");
+        check(" M  08:00-09:00 ; T 08:00-09:00 ", "T 08:30-08:40", "Tuesday 08:30-08:40");
+    }
+
+    #[test]
+    fn errors_say_what_is_wrong() {
+        check_error("08:00-08:50", "\"08:00-08:50\": must have the form `MTR 08:00-08:50`");
+        check_error("M 08:00-09:00;", "\"\": must have the form `MTR 08:00-08:50`");
+        check_error("MX 08:00-08:50", "\"MX 08:00-08:50\": 'X' is no day; the days are M T W R F S U");
+        check_error("MTM 08:00-08:50", "\"MTM 08:00-08:50\": the day M is named twice");
+        check_error("M 8:00-08:50", "\"M 8:00-08:50\": \"8:00\" is no time; times are 00:00 to 24:00");
+        check_error("M 08:00-24:01", "\"M 08:00-24:01\": \"24:01\" is no time; times are 00:00 to 24:00");
+        check_error("M 09:00-09:00", "\"M 09:00-09:00\": it must end after it begins");
+        check_error(&"M 08:00-09:00;".repeat(50), "must have at most 500 bytes, got 700");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC{0,40}|[MTWRFSU]{1,3} [0-9:-]{0,12}(;[MTWRFSU0-9: -]{0,16}){0,3}") {
+            if let Ok(meetings) = Meetings::parse(&text) {
+                let again = Meetings::parse(meetings.as_str());
+                prop_assert_eq!(again.as_ref(), Ok(&meetings));
+            }
+        }
+    }
+}

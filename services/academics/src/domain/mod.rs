@@ -1,0 +1,18 @@
+//! What is allowed and what follows from it. Pure: values in, values out; no SQL, no wire, no clock.
+//!
+//! ```text
+//! Catalog + Student + ChangeSet --case--> rules --reasons--> Refused
+//!                                               --none-----> Done: adds PENDING, drops marked
+//! ```
+
+pub mod case;
+pub mod catalog;
+pub mod component;
+pub mod decide;
+#[cfg(test)]
+pub(crate) mod fixture;
+pub mod grade;
+pub mod meetings;
+pub mod requirement;
+pub mod rules;
+pub mod student;

@@ -1,0 +1,77 @@
+//! Prerequisites and corequisites: course codes joined by `and` and `or`, each with an optional minimum grade.
+
+use std::fmt;
+
+use super::grade::Letter;
+
+mod parse;
+#[cfg(test)]
+mod tests;
+
+pub use parse::InvalidRequirement;
+
+/// What must have been taken. `and` and `or` have at least two branches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Requirement {
+    /// One course.
+    Course {
+        /// Its code.
+        code: String,
+        /// The least grade that counts; `None`: any pass.
+        minimum: Option<Letter>,
+    },
+    /// All of these.
+    All(Vec<Requirement>),
+    /// One of these.
+    Any(Vec<Requirement>),
+}
+
+impl Requirement {
+    /// Takes a requirement from its text, such as `C101 and (C102:B or C103)`; an empty one asks for nothing.
+    pub fn parse(text: &str) -> Result<Option<Self>, InvalidRequirement> {
+        parse::parse(text)
+    }
+
+    /// Whether it is met by one who has what `has` says.
+    pub fn is_met(&self, has: &impl Fn(&str, Option<Letter>) -> bool) -> bool {
+        match self {
+            Self::Course { code, minimum } => has(code, *minimum),
+            Self::All(branches) => branches.iter().all(|branch| branch.is_met(has)),
+            Self::Any(branches) => branches.iter().any(|branch| branch.is_met(has)),
+        }
+    }
+
+    /// Every code in it, in order.
+    pub fn codes(&self) -> Vec<&str> {
+        match self {
+            Self::Course { code, .. } => vec![code],
+            Self::All(branches) | Self::Any(branches) => branches.iter().flat_map(Self::codes).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Course { code, minimum: None } => f.write_str(code),
+            Self::Course { code, minimum: Some(minimum) } => write!(f, "{code}:{minimum}"),
+            Self::All(branches) => join(f, branches, " and ", |branch| !matches!(branch, Self::Course { .. })),
+            Self::Any(branches) => join(f, branches, " or ", |branch| matches!(branch, Self::Any(_))),
+        }
+    }
+}
+
+fn join(
+    f: &mut fmt::Formatter<'_>,
+    branches: &[Requirement],
+    word: &str,
+    in_parentheses: impl Fn(&Requirement) -> bool,
+) -> fmt::Result {
+    for (index, branch) in branches.iter().enumerate() {
+        if index > 0 {
+            f.write_str(word)?;
+        }
+        if in_parentheses(branch) { write!(f, "({branch})")? } else { write!(f, "{branch}")? }
+    }
+    Ok(())
+}

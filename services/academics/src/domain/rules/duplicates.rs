@@ -1,0 +1,30 @@
+//! `DUPLICATE_COURSE`: nobody takes a course twice at a time. Two classes of a course that comes in parts are the
+//! business of `LINK_REQUIRED`, unless they are in different terms.
+
+use matricula_kit::answer::{Reason, Refusal};
+
+use crate::domain::case::{Case, Named};
+use crate::domain::catalog::{Catalog, Section};
+
+pub(super) fn duplicate_course(case: &Case<'_>) -> Vec<Refusal> {
+    let refusals = case.adds.iter().enumerate().filter_map(|(index, add)| {
+        let others = case.staying_sections().chain(case.adds[..index].iter().copied());
+        let other = others.into_iter().find(|other| {
+            is_duplicate(case.catalog, add, other)
+                && !case.permits(Reason::DuplicateCourse, &add.id)
+                && !case.permits(Reason::DuplicateCourse, &other.id)
+        })?;
+        let message = format!("{} is the same course as {}, which you have or add.", Named(add), Named(other));
+        let next_step = format!("Take one of them; to change sections, drop {} in the same registration.", other.id);
+        Some(Refusal::section(Reason::DuplicateCourse, &add.id, message, next_step).against(other.id.as_str()))
+    });
+    refusals.collect()
+}
+
+fn is_duplicate(catalog: &Catalog, add: &Section, other: &Section) -> bool {
+    if add.course.id != other.course.id {
+        return false;
+    }
+    let is_single = catalog.offering(add).is_none_or(|offering| offering.is_single());
+    add.term.id != other.term.id || (is_single && add.component == other.component)
+}

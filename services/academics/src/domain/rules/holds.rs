@@ -1,0 +1,16 @@
+//! `HOLD`: a hold on the record forbids registration; one reason a hold.
+
+use matricula_kit::answer::{Reason, Refusal};
+
+use crate::domain::case::Case;
+
+pub(super) fn hold(case: &Case<'_>) -> Vec<Refusal> {
+    if case.student.profile.holds.is_empty() || case.permits_whole(Reason::Hold) {
+        return Vec::new();
+    }
+    let holds = case.student.profile.holds.iter().map(|hold| {
+        let message = format!("A hold on your record forbids registration: {}", hold.description);
+        Refusal::whole(Reason::Hold, message, "Clear the hold, then register again.").against(hold.id.as_str())
+    });
+    holds.collect()
+}

@@ -1,0 +1,65 @@
+//! The rules of registration, one a file. Every rule is asked, and every reason that applies is told.
+
+use matricula_kit::answer::Refusal;
+use matricula_kit::time::UnixMs;
+
+use super::case::Case;
+
+mod appointment;
+mod corequisites;
+mod credits;
+mod deadlines;
+mod duplicates;
+mod holds;
+mod links;
+mod permission;
+mod prerequisites;
+mod record;
+mod sections;
+#[cfg(test)]
+mod tests;
+mod times;
+
+pub use record::student_not_found;
+
+/// A rule: the reasons that it has against a change set.
+type Rule = fn(&Case<'_>) -> Vec<Refusal>;
+
+/// All rules, in the order in which their reasons are told: what concerns the student, the sections, the record, what
+/// sections ask for, and what they do to one another.
+const RULES: [Rule; 15] = [
+    appointment::outside_appointment,
+    holds::hold,
+    sections::not_found,
+    sections::cancelled,
+    permission::permission_required,
+    deadlines::add_deadline_passed,
+    deadlines::drop_deadline_passed,
+    record::already_enrolled,
+    record::not_enrolled,
+    duplicates::duplicate_course,
+    links::link_required,
+    prerequisites::prerequisite_not_met,
+    corequisites::corequisite_required,
+    times::time_conflict,
+    credits::max_credits_exceeded,
+];
+
+/// Every reason against a change set, in a stable order; none: it is allowed.
+pub fn check(case: &Case<'_>) -> Vec<Refusal> {
+    RULES.iter().flat_map(|rule| rule(case)).collect()
+}
+
+/// A moment as students read it.
+fn moment(at: UnixMs) -> String {
+    match jiff::Timestamp::from_millisecond(at.0) {
+        Ok(moment) => moment.strftime("%Y-%m-%d %H:%M UTC").to_string(),
+        Err(_) => at.to_string(),
+    }
+}
+
+/// Credits as students read them: `3`, `1.5`.
+fn shown_credits(hundredths: i64) -> String {
+    let text = format!("{}.{:02}", hundredths / 100, hundredths % 100);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}

@@ -1,0 +1,206 @@
+//! A student as the rules see one: profile, holds, completed courses, overrides, and what is on the record.
+
+use std::fmt;
+
+use matricula_kit::answer::Reason;
+use matricula_kit::id::{CourseId, InvalidId, OverrideId, SagaId, SectionId, StudentId, TermId, check_id};
+use matricula_kit::time::UnixMs;
+
+use super::grade::Grade;
+
+/// What staff import of a student.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// The student.
+    pub id: StudentId,
+    /// For people.
+    pub name: String,
+    /// When the enrollment appointment begins; `None`: it always has.
+    pub appointment_start: Option<UnixMs>,
+    /// When it ends; `None`: never.
+    pub appointment_end: Option<UnixMs>,
+    /// The student's own limit of credits a term; 0: the term's.
+    pub max_credits_hundredths: i32,
+    /// Courses that ended with a grade.
+    pub completed: Vec<Completed>,
+    /// What forbids registration.
+    pub holds: Vec<Hold>,
+}
+
+/// A course that ended with a grade.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Completed {
+    /// The course, which need not be in the catalogue any more.
+    pub course: CourseId,
+    /// The grade.
+    pub grade: Grade,
+}
+
+/// A hold's id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HoldId(String);
+
+/// What forbids registration until it is lifted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Its id, one of the student's.
+    pub id: HoldId,
+    /// For the student: what it is and what to do.
+    pub description: String,
+}
+
+/// What staff let a student past.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Override {
+    /// Its id, in the order of granting.
+    pub id: OverrideId,
+    /// Who is let past.
+    pub student: StudentId,
+    /// For which section; `None`: for every one.
+    pub section: Option<SectionId>,
+    /// Past which reason.
+    pub reason: Reason,
+    /// Who granted it.
+    pub granted_by: String,
+    /// And why.
+    pub justification: String,
+    /// And when.
+    pub granted_at: UnixMs,
+    /// The last moment at which a registration may use it; `None`: no end.
+    pub valid_until: Option<UnixMs>,
+}
+
+/// Where a course of a registration stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordStatus {
+    /// Reserved by a registration that is not settled.
+    Pending,
+    /// In progress.
+    Enrolled,
+    /// Reserved, then taken back.
+    Cancelled,
+    /// Was in progress, then dropped.
+    Dropped,
+}
+
+/// A course of a registration on the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedCourse {
+    /// The student.
+    pub student: StudentId,
+    /// The registration that added it.
+    pub registration: SagaId,
+    /// The section.
+    pub section: SectionId,
+    /// Its course.
+    pub course: CourseId,
+    /// Its term.
+    pub term: TermId,
+    /// The credits that it carries: those of its course, or 0 when another part of the course carries them.
+    pub credits_hundredths: i32,
+    /// Where it stands.
+    pub status: RecordStatus,
+    /// The registration that dropped it, or is about to.
+    pub dropped_by: Option<SagaId>,
+    /// Whether the store has yet to be told.
+    pub unsaved: Unsaved,
+}
+
+/// What the store does not know of a recorded course.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unsaved {
+    /// Nothing: it is as it was loaded.
+    Nothing,
+    /// That it exists.
+    New,
+    /// Its status or its mark.
+    Changed,
+}
+
+/// A student with everything that the rules ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Student {
+    /// What staff imported.
+    pub profile: Profile,
+    /// What staff granted.
+    pub overrides: Vec<Override>,
+    /// What registrations put on the record; at least everything that is in force.
+    pub courses: Vec<RecordedCourse>,
+}
+
+impl Student {
+    /// What takes the student's time and counts as taken: in progress, reserved, or about to be dropped by a
+    /// registration that may yet be undone.
+    pub fn in_force(&self) -> impl Iterator<Item = &RecordedCourse> {
+        self.courses.iter().filter(|course| course.status.is_in_force())
+    }
+}
+
+impl RecordedCourse {
+    /// Whether a registration that is not settled yet has its hand on it.
+    pub fn is_unsettled(&self) -> bool {
+        match self.status {
+            RecordStatus::Pending => true,
+            RecordStatus::Enrolled => self.dropped_by.is_some(),
+            RecordStatus::Cancelled | RecordStatus::Dropped => false,
+        }
+    }
+
+    /// Changes where it stands, and remembers that the store does not know.
+    pub fn change(&mut self, status: RecordStatus, dropped_by: Option<SagaId>) {
+        self.status = status;
+        self.dropped_by = dropped_by;
+        if self.unsaved == Unsaved::Nothing {
+            self.unsaved = Unsaved::Changed;
+        }
+    }
+}
+
+impl RecordStatus {
+    const NAMES: [(Self, &'static str); 4] = [
+        (Self::Pending, "PENDING"),
+        (Self::Enrolled, "ENROLLED"),
+        (Self::Cancelled, "CANCELLED"),
+        (Self::Dropped, "DROPPED"),
+    ];
+
+    /// The name under which it is stored.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(status, _)| *status == self).map_or("", |(_, name)| name)
+    }
+
+    /// The status of a stored name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(_, known)| *known == name).map(|(status, _)| *status)
+    }
+
+    /// Whether the student is in the course, or may be.
+    pub fn is_in_force(self) -> bool {
+        matches!(self, Self::Pending | Self::Enrolled)
+    }
+}
+
+impl HoldId {
+    /// Takes an id within the bounds of all ids.
+    pub fn try_new(text: impl Into<String>) -> Result<Self, InvalidId> {
+        let text = text.into();
+        check_id(&text)?;
+        Ok(Self(text))
+    }
+
+    /// Takes an id that was checked before it was stored.
+    pub fn stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for HoldId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
