@@ -1,0 +1,239 @@
+//! Takes recorded messages to the sink: woken by commits, at start for what an earlier process left, and when a failed
+//! delivery is due again.
+//!
+//! ```text
+//! wait until due --> claim a batch --> sink, a few at a time --> report as they end --> again
+//! ```
+//!
+//! At least once: a process that dies between a delivery and its report lets the message be delivered again when its
+//! claim lapses. The registration's id goes with every message, so that the other side can tell.
+
+mod file;
+mod sink;
+mod smtp;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use backoff::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder, Retryable as _};
+use futures::{StreamExt as _, stream};
+use matricula_kit::database::{Database, DbError};
+use matricula_kit::telemetry::chain;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+pub use file::FileSink;
+pub use sink::{LogSink, Sink, SinkError};
+pub use smtp::SmtpSink;
+
+use crate::domain::retry::{Delays, Failure, Next};
+use crate::store::{self, Claimed, Report};
+
+/// Messages that are claimed at once: enough for few commits when the sink is quick.
+const BATCH_MAX: i64 = 256;
+/// Deliveries at the same time: as many connections as a mail server commonly grants one client.
+pub const DELIVERIES_MAX: usize = 16;
+/// A sink that has not answered by then has failed. A shutdown waits for it, so it is less than the grace period.
+const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a claim holds: longer than a whole batch of deliveries that all time out.
+const CLAIM_MS: i64 = 240_000;
+const _: () = assert!(BATCH_MAX / DELIVERIES_MAX as i64 * DELIVERY_TIMEOUT.as_millis() as i64 + 60_000 <= CLAIM_MS);
+/// Longest wait without looking: another replica may have died with claims.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+/// Wait when all that is due is just being claimed by another replica.
+const CONTENDED: Duration = Duration::from_millis(100);
+/// How often the length of the queue is measured.
+const MEASURED_EVERY: Duration = Duration::from_secs(10);
+/// How often a report is tried: with its pauses some seconds. After that the messages are delivered again.
+const REPORT_TRIES_MAX: usize = 6;
+
+/// Wakes the dispatcher. When the last one is dropped, the dispatcher finishes what is under way and ends.
+#[derive(Clone)]
+pub struct Waker(mpsc::Sender<()>);
+
+/// The dispatcher's end of a [`Waker`].
+pub struct Woken(mpsc::Receiver<()>);
+
+/// The task that delivers.
+pub struct Dispatcher {
+    database: Database,
+    sink: Arc<dyn Sink>,
+    delays: Delays,
+    woken: Woken,
+    measured_at: Option<Instant>,
+}
+
+/// What one round did.
+#[derive(Debug, PartialEq, Eq)]
+enum Round {
+    /// Nothing was due; the next may be after this long.
+    Idle(Duration),
+    /// Every delivery failed on the way: the sink is down.
+    SinkDown,
+    /// Some or all were delivered.
+    Delivered,
+}
+
+impl Waker {
+    /// A waker and its other end.
+    pub fn new() -> (Self, Woken) {
+        // One waiting signal says it all.
+        let (sender, receiver) = mpsc::channel(1);
+        (Self(sender), Woken(receiver))
+    }
+
+    /// There is something to deliver.
+    pub fn wake(&self) {
+        // Full: the dispatcher will look anyway. Closed: it has ended.
+        let _ = self.0.try_send(());
+    }
+}
+
+impl Woken {
+    fn is_over(&self) -> bool {
+        self.0.is_closed()
+    }
+
+    /// Waits until woken, or for the time given.
+    async fn wait(&mut self, time: Duration) {
+        let _ = tokio::time::timeout(time, self.0.recv()).await;
+    }
+
+    /// Waits for the time given, whatever is recorded meanwhile; not longer than until the end.
+    async fn pause(&mut self, time: Duration) {
+        let until = tokio::time::Instant::now() + time;
+        while let Ok(Some(())) = tokio::time::timeout_at(until, self.0.recv()).await {}
+    }
+}
+
+impl Dispatcher {
+    /// Starts delivering.
+    pub fn spawn(database: Database, sink: Arc<dyn Sink>, delays: Delays, woken: Woken) -> JoinHandle<()> {
+        let dispatcher = Self { database, sink, delays, woken, measured_at: None };
+        tokio::spawn(dispatcher.run())
+    }
+
+    async fn run(mut self) {
+        let mut pauses = pauses();
+        while !self.woken.is_over() {
+            match self.run_once().await {
+                Ok(Round::Idle(time)) => self.woken.wait(time).await,
+                Ok(Round::Delivered) => pauses = self::pauses(),
+                Ok(Round::SinkDown) => self.woken.pause(pauses.next().unwrap_or(IDLE_MAX)).await,
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "messages can't be claimed or reported");
+                    self.woken.pause(pauses.next().unwrap_or(IDLE_MAX)).await;
+                }
+            }
+        }
+    }
+
+    async fn run_once(&mut self) -> Result<Round, DbError> {
+        self.measure().await?;
+        match store::due_in_ms(&self.database).await? {
+            Some(ms) if ms <= 0 => {}
+            // Never negative here.
+            Some(ms) => return Ok(Round::Idle(Duration::from_millis(ms.unsigned_abs()).min(IDLE_MAX))),
+            None => return Ok(Round::Idle(IDLE_MAX)),
+        }
+        let claimed = store::claim(&self.database, BATCH_MAX, CLAIM_MS).await?;
+        if claimed.is_empty() {
+            return Ok(Round::Idle(CONTENDED));
+        }
+        self.deliver_all(claimed).await
+    }
+
+    async fn deliver_all(&self, claimed: Vec<Claimed>) -> Result<Round, DbError> {
+        let deliveries = stream::iter(claimed).map(|claimed| self.deliver(claimed)).buffer_unordered(DELIVERIES_MAX);
+        // What has ended while the last report was written is reported together.
+        let mut ended = deliveries.ready_chunks(BATCH_MAX as usize);
+        let (mut delivered, mut unavailable, mut last_error) = (0, 0, None);
+        while let Some(attempts) = ended.next().await {
+            let mut reports = Vec::with_capacity(attempts.len());
+            for (report, error) in attempts {
+                match &error {
+                    None => delivered += 1,
+                    Some(SinkError::Unavailable(_)) => unavailable += 1,
+                    Some(_) => {}
+                }
+                last_error = error.or(last_error);
+                reports.push(report);
+            }
+            self.report(&reports).await?;
+        }
+        if let Some(error) = last_error {
+            tracing::warn!(sink = self.sink.name(), error = chain(&error), "deliveries failed; the last one's cause");
+        }
+        Ok(if delivered == 0 && unavailable > 0 { Round::SinkDown } else { Round::Delivered })
+    }
+
+    async fn deliver(&self, claimed: Claimed) -> (Report, Option<SinkError>) {
+        let registration = claimed.message.registration.clone();
+        if self.woken.is_over() {
+            // Given back to whoever comes next.
+            let next = Some(Next::RetryAfterMs(0));
+            return (Report { registration, failures: claimed.failures, next }, None);
+        }
+        let outcome = tokio::time::timeout(DELIVERY_TIMEOUT, self.sink.deliver(&claimed)).await;
+        let outcome = outcome.unwrap_or_else(|elapsed| Err(SinkError::Unavailable(Box::new(elapsed))));
+        match outcome {
+            Ok(()) => (Report { registration, failures: claimed.failures, next: None }, None),
+            Err(error) => {
+                let failures = claimed.failures + 1;
+                let next = self.delays.after(Failure::from(&error), failures);
+                (Report { registration, failures, next: Some(next) }, Some(error))
+            }
+        }
+    }
+
+    async fn report(&self, reports: &[Report]) -> Result<(), DbError> {
+        for report in reports {
+            let outcome = match report.next {
+                None => "delivered",
+                Some(Next::RetryAfterMs(0)) => "given_back",
+                Some(Next::RetryAfterMs(_)) => "failed",
+                Some(Next::Undeliverable(_)) => "undeliverable",
+            };
+            metrics::counter!("matricula_notification_deliveries_total", "sink" => self.sink.name(), "outcome" => outcome)
+                .increment(1);
+        }
+        let tries = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(100))
+            .with_max_times(REPORT_TRIES_MAX - 1)
+            .with_jitter();
+        let report = || store::report(&self.database, reports);
+        report.retry(tries).when(|error: &DbError| !error.is_permanent()).await
+    }
+
+    async fn measure(&mut self) -> Result<(), DbError> {
+        if self.measured_at.is_some_and(|at| at.elapsed() < MEASURED_EVERY) {
+            return Ok(());
+        }
+        self.measured_at = Some(Instant::now());
+        let waiting = store::waiting(&self.database).await?;
+        metrics::gauge!("matricula_notifications_waiting").set(waiting as f64);
+        Ok(())
+    }
+}
+
+impl From<&SinkError> for Failure {
+    fn from(error: &SinkError) -> Self {
+        match error {
+            SinkError::NoContact => Self::NoContact,
+            SinkError::Rejected(_) => Self::Rejected,
+            SinkError::Unavailable(_) => Self::Unavailable,
+        }
+    }
+}
+
+/// Pauses while sink or database are down: one batch probes, and no more.
+fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(IDLE_MAX)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}

@@ -1,0 +1,107 @@
+//! The rules of notifications, pure: one message a registration, what it says, and when its delivery is tried again.
+
+pub mod compose;
+pub mod money;
+pub mod retry;
+
+use std::collections::HashSet;
+
+use matricula_kit::answer::{Answer, Money, Refusal};
+use matricula_kit::id::{SagaId, SectionId, StudentId};
+use matricula_kit::time::UnixMs;
+
+/// What is known of a registration that has ended.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The registration.
+    pub registration: SagaId,
+    /// Whose it is.
+    pub student: StudentId,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it added, or was to add.
+    pub added: Vec<SectionId>,
+    /// What it dropped, or was to drop.
+    pub dropped: Vec<SectionId>,
+    /// Why it was refused.
+    pub reasons: Vec<Refusal>,
+    /// What was charged.
+    pub charged: Option<Money>,
+}
+
+/// How a registration ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All of it is done.
+    Enrolled,
+    /// None of it was allowed.
+    Refused,
+    /// None of it was done.
+    Cancelled,
+}
+
+/// A message as it is recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The registration that it tells of, which is also the message's id.
+    pub registration: SagaId,
+    /// Whom it is for.
+    pub student: StudentId,
+    /// How the registration ended.
+    pub outcome: Outcome,
+    /// One line.
+    pub subject: String,
+    /// Lines of plain text.
+    pub body: String,
+    /// When.
+    pub recorded_at: UnixMs,
+}
+
+/// Where a student is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Contact {
+    /// Whose.
+    pub student: StudentId,
+    /// An address that was checked when it came in.
+    pub email: String,
+    /// As the student is called; may be empty.
+    pub name: String,
+}
+
+/// What a batch has loaded, and what its operations record.
+#[derive(Debug, Default)]
+pub struct World {
+    /// Registrations that have their message.
+    pub told: HashSet<SagaId>,
+    /// New messages, in order.
+    pub messages: Vec<Message>,
+}
+
+impl Outcome {
+    /// All outcomes.
+    pub const ALL: [Self; 3] = [Self::Enrolled, Self::Refused, Self::Cancelled];
+
+    /// The outcome's name on record.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enrolled => "ENROLLED",
+            Self::Refused => "REFUSED",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
+}
+
+/// Records the message of a registration, unless it has one. It is never refused.
+pub fn decide(world: &mut World, facts: &Facts, now: UnixMs) -> Answer {
+    if world.told.insert(facts.registration.clone()) {
+        world.messages.push(Message {
+            registration: facts.registration.clone(),
+            student: facts.student.clone(),
+            outcome: facts.outcome,
+            subject: compose::subject(facts),
+            body: compose::body(facts),
+            recorded_at: now,
+        });
+    }
+    Answer::done()
+}

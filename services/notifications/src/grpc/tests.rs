@@ -1,0 +1,106 @@
+//! The contract's edges: which field is named when something is out of bounds, how lists are paged.
+
+use std::sync::Arc;
+
+use matricula_kit::participant::WriterLimits;
+use matricula_kit::rpc::FieldError;
+use matricula_kit::testing::{self, BACKENDS};
+use matricula_proto::common::v1 as common;
+use tokio_stream::StreamExt as _;
+
+use super::*;
+
+fn send(saga: &str) -> proto::SendNotificationOperation {
+    proto::SendNotificationOperation {
+        operation: Some(common::Operation {
+            saga_id: saga.to_owned(),
+            step: "notify".to_owned(),
+            ..Default::default()
+        }),
+        student_id: "s1".to_owned(),
+        outcome: proto::NotifiedOutcome::Enrolled as i32,
+        added_section_ids: vec!["A".to_owned()],
+        ..Default::default()
+    }
+}
+
+#[track_caller]
+fn check(change: impl FnOnce(&mut proto::SendNotificationOperation), field: &str) {
+    let mut operation = send("r1");
+    change(&mut operation);
+    assert_eq!(wire::send(operation).expect_err(field).field, field);
+}
+
+#[test]
+fn what_is_out_of_bounds_is_named() {
+    assert!(wire::send(send("r1")).is_ok());
+    check(|send| send.operation = None, "operation.saga_id");
+    check(|send| send.student_id = "é".to_owned(), "student_id");
+    check(|send| send.outcome = 0, "outcome");
+    check(|send| send.outcome = 99, "outcome");
+    check(|send| send.added_section_ids = vec!["A".to_owned(), "A".to_owned()], "added_section_ids[1]");
+    check(|send| send.dropped_section_ids = (0..21).map(|n| format!("S{n}")).collect(), "dropped_section_ids");
+    check(|send| send.reasons = vec![common::Refusal::default()], "reasons[0].reason");
+    check(|send| send.charged = Some(common::Money::default()), "charged.currency");
+}
+
+#[track_caller]
+fn check_contacts(contacts: &[(&str, &str, &str)], expect: Result<(), &str>) {
+    let contact = |(student, email, name): &(&str, &str, &str)| proto::Contact {
+        student_id: (*student).to_owned(),
+        email: (*email).to_owned(),
+        name: (*name).to_owned(),
+    };
+    let outcome = wire::contacts(contacts.iter().map(contact).collect());
+    assert_eq!(outcome.map(drop).map_err(|problem: FieldError| problem.field), expect.map_err(str::to_owned));
+}
+
+#[test]
+fn contacts_are_checked() {
+    check_contacts(&[("s1", "ada@example.edu", "Ada Lovelace"), ("s2", "x@example.edu", "")], Ok(()));
+    check_contacts(&[("", "ada@example.edu", "")], Err("contacts[0].student_id"));
+    check_contacts(&[("s1", "ada@example.edu", ""), ("s1", "b@example.edu", "")], Err("contacts[1].student_id"));
+    for bad in ["", "ada", "a b@example.edu", "a@example.edu\r\nBcc: b@example.edu"] {
+        check_contacts(&[("s1", bad, "")], Err("contacts[0].email"));
+    }
+    check_contacts(&[("s1", "ada@example.edu", "Ada\r\nBcc: b@example.edu")], Err("contacts[0].name"));
+    check_contacts(&[("s1", "ada@example.edu", &"x".repeat(201))], Err("contacts[0].name"));
+}
+
+#[tokio::test]
+async fn messages_are_listed_and_exported() {
+    for backend in BACKENDS {
+        let test = testing::database(backend, &crate::MIGRATIONS).await;
+        let (waker, _woken) = Waker::new();
+        let participant = Arc::new(Notifications::new(waker.clone()));
+        let (writer, _) = Writer::start(participant, test.database.clone(), WriterLimits::default());
+        let service = NotificationGrpc::new(writer, test.database.clone(), waker);
+        let operations = (0..25).map(|n| send(&format!("r{n:02}"))).collect();
+        let request = Request::new(proto::SendNotificationRequest { operations });
+        service.send_notification(request).await.expect("recorded");
+
+        let (mut token, mut seen) = (String::new(), Vec::new());
+        loop {
+            let request =
+                proto::ListNotificationsRequest { student_id: "s1".to_owned(), page_size: 10, page_token: token };
+            let page = service.list_notifications(Request::new(request)).await.expect("a page").into_inner();
+            seen.extend(page.notifications.into_iter().map(|notification| notification.registration_id));
+            token = page.next_page_token;
+            if token.is_empty() {
+                break;
+            }
+        }
+        let expect: Vec<String> = (0..25).rev().map(|n| format!("r{n:02}")).collect();
+        assert_eq!(seen, expect, "{backend:?}");
+        for bad in ["x", "1", "1 é"] {
+            assert!(wire::page_key(bad).is_err(), "{bad}");
+        }
+
+        let request = Request::new(proto::ExportLedgerRequest {});
+        let ledger = service.export_ledger(request).await.expect("a ledger").into_inner();
+        let entries: Vec<_> = ledger.collect().await;
+        let first = entries[0].as_ref().expect("an entry").notification.as_ref().expect("a message");
+        assert_eq!((entries.len(), first.outcome()), (25, proto::NotifiedOutcome::Enrolled));
+        assert!(first.delivered_at.is_none() && first.recorded_at.is_some());
+    }
+}

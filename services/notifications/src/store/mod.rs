@@ -1,0 +1,91 @@
+//! The only SQL of notifications. This module is the write path; [`queue`] is what is to be delivered, [`read`] lists,
+//! the ledger and contacts.
+
+mod queue;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use async_trait::async_trait;
+use matricula_kit::answer::Answer;
+use matricula_kit::database::{DbError, Row, Rows, Tx};
+use matricula_kit::id::{SagaId, StudentId};
+use matricula_kit::participant::{Operation, Participant};
+use matricula_kit::time::UnixMs;
+
+use crate::delivery::Waker;
+use crate::domain::{self, Facts, Message, Outcome, World};
+
+pub use queue::{Claimed, Report, claim, due_in_ms, report, waiting};
+pub use read::{ListKey, Told, import_contacts, ledger_page, list};
+
+/// The service's part in the write path.
+pub struct Notifications {
+    waker: Waker,
+}
+
+const TOLD: &str = "SELECT m.registration_id FROM {rows} JOIN messages m ON m.registration_id = r.registration_id";
+const RECORD: &str = "INSERT INTO messages (registration_id, student_id, outcome, subject, body, recorded_at, \
+                      delivery_failures, next_delivery_at) \
+                      SELECT registration_id, student_id, outcome, subject, body, recorded_at, 0, 0 FROM {rows}";
+
+impl Notifications {
+    /// Wakes the dispatcher after each commit that recorded something.
+    pub fn new(waker: Waker) -> Self {
+        Self { waker }
+    }
+}
+
+#[async_trait]
+impl Participant for Notifications {
+    type Command = Facts;
+    type World = World;
+
+    const NAME: &'static str = crate::NAME;
+
+    async fn load(&self, tx: &mut Tx, operations: &[&Operation<Facts>]) -> Result<World, DbError> {
+        let registrations = operations.iter().map(|operation| operation.command.registration.as_str());
+        let rows = Rows::new().text("registration_id", registrations);
+        let mut world = World::default();
+        for row in tx.fetch(TOLD, rows.into()).await? {
+            world.told.insert(SagaId::stored(row.text("registration_id")?));
+        }
+        Ok(world)
+    }
+
+    fn decide(&self, world: &mut World, operation: &Operation<Facts>, now: UnixMs) -> Answer {
+        domain::decide(world, &operation.command, now)
+    }
+
+    async fn write(&self, tx: &mut Tx, world: &World, _now: UnixMs) -> Result<(), DbError> {
+        let messages = &world.messages;
+        let rows = Rows::new()
+            .text("registration_id", messages.iter().map(|message| message.registration.as_str()))
+            .text("student_id", messages.iter().map(|message| message.student.as_str()))
+            .text("outcome", messages.iter().map(|message| message.outcome.name()))
+            .text("subject", messages.iter().map(|message| message.subject.as_str()))
+            .text("body", messages.iter().map(|message| message.body.as_str()))
+            .int("recorded_at", messages.iter().map(|message| message.recorded_at.0));
+        tx.execute(RECORD, rows.into()).await?;
+        Ok(())
+    }
+
+    fn committed(&self, world: World, _now: UnixMs) {
+        if !world.messages.is_empty() {
+            self.waker.wake();
+        }
+    }
+}
+
+fn message(row: &Row) -> Result<Message, DbError> {
+    let outcome = row.text("outcome")?;
+    let outcome = Outcome::ALL.into_iter().find(|known| known.name() == outcome);
+    Ok(Message {
+        registration: SagaId::stored(row.text("registration_id")?),
+        student: StudentId::stored(row.text("student_id")?),
+        outcome: outcome.ok_or_else(|| DbError::corrupt("a message with an unknown outcome"))?,
+        subject: row.text("subject")?,
+        body: row.text("body")?,
+        recorded_at: UnixMs(row.int("recorded_at")?),
+    })
+}

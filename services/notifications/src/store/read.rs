@@ -1,0 +1,87 @@
+//! Lists, the ledger and contacts.
+
+use matricula_kit::database::{Args, Database, DbError, Row, Rows, Tx};
+use matricula_kit::id::{SagaId, StudentId};
+use matricula_kit::time::UnixMs;
+
+use super::message;
+use crate::domain::{Contact, Message};
+
+/// A message with what became of it.
+#[derive(Debug)]
+pub struct Told {
+    /// The message.
+    pub message: Message,
+    /// When a sink took it.
+    pub delivered_at: Option<UnixMs>,
+    /// Deliveries that failed so far.
+    pub failures: i64,
+}
+
+/// Where a page of a student's messages begins: after this one, going back in time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListKey {
+    /// When it was recorded.
+    pub recorded_at: UnixMs,
+    /// The registration that it tells of.
+    pub registration: Option<SagaId>,
+}
+
+/// Rows of the ledger that are read at once.
+const LEDGER_PAGE: i64 = 1_000;
+
+const LIST: &str = "SELECT * FROM messages WHERE student_id = $1 AND (recorded_at, registration_id) < ($2, $3) \
+                    ORDER BY recorded_at DESC, registration_id DESC LIMIT $4";
+const LEDGER: &str = "SELECT * FROM messages WHERE registration_id > $1 ORDER BY registration_id LIMIT $2";
+const SET_CONTACTS: &str = "INSERT INTO contacts (student_id, email, name) \
+                            SELECT student_id, email, name FROM {rows} WHERE true \
+                            ON CONFLICT (student_id) DO UPDATE SET email = excluded.email, name = excluded.name";
+const DELIVER_AGAIN: &str = "UPDATE messages SET undeliverable = NULL, next_delivery_at = 0 FROM {rows} \
+                             WHERE messages.student_id = r.student_id AND messages.undeliverable IS NOT NULL";
+
+impl ListKey {
+    /// Before the newest.
+    pub fn newest() -> Self {
+        Self { recorded_at: UnixMs(i64::MAX), registration: None }
+    }
+}
+
+/// Messages of a student after a key, newest first, at most `count_max`.
+pub async fn list(
+    database: &Database,
+    student: &StudentId,
+    after: ListKey,
+    count_max: i64,
+) -> Result<Vec<Told>, DbError> {
+    let registration = after.registration.map(String::from).unwrap_or_default();
+    let args = Args::new().text(student.as_str()).int(after.recorded_at.0).text(registration).int(count_max);
+    database.fetch(LIST, args).await?.iter().map(told).collect()
+}
+
+/// The next messages of the ledger, in the order of registrations.
+pub async fn ledger_page(tx: &mut Tx, after: &str) -> Result<Vec<Told>, DbError> {
+    tx.fetch(LEDGER, Args::new().text(after).int(LEDGER_PAGE)).await?.iter().map(told).collect()
+}
+
+/// Sets contacts, all or none. What could not be delivered to these students before is to be delivered now.
+pub async fn import_contacts(database: &Database, mut contacts: Vec<Contact>) -> Result<(), DbError> {
+    // Two imports at once lock their rows in one order.
+    contacts.sort_by(|a, b| a.student.cmp(&b.student));
+    let students = || contacts.iter().map(|contact| contact.student.as_str());
+    let rows = Rows::new()
+        .text("student_id", students())
+        .text("email", contacts.iter().map(|contact| contact.email.as_str()))
+        .text("name", contacts.iter().map(|contact| contact.name.as_str()));
+    let mut tx = database.begin().await?;
+    tx.execute(SET_CONTACTS, rows.into()).await?;
+    tx.execute(DELIVER_AGAIN, Rows::new().text("student_id", students()).into()).await?;
+    tx.commit().await
+}
+
+fn told(row: &Row) -> Result<Told, DbError> {
+    Ok(Told {
+        message: message(row)?,
+        delivered_at: row.opt_int("delivered_at")?.map(UnixMs),
+        failures: row.int("delivery_failures")?,
+    })
+}

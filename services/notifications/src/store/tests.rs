@@ -1,0 +1,201 @@
+//! The write path and the queue on both databases: one message a registration, whatever is repeated.
+
+use std::sync::Arc;
+
+use matricula_kit::answer::{Answer, Reason};
+use matricula_kit::database::Database;
+use matricula_kit::id::{SectionId, StepName};
+use matricula_kit::participant::{Key, Leg, Writer, WriterLimits};
+use matricula_kit::telemetry::TraceContext;
+use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
+
+use super::*;
+use crate::domain::Contact;
+use crate::domain::retry::{Next, Undeliverable};
+
+const LEASE_MS: i64 = 600_000;
+
+fn start(database: &Database) -> Writer<Notifications> {
+    let (waker, _) = Waker::new();
+    Writer::start(Arc::new(Notifications::new(waker)), database.clone(), WriterLimits::default()).0
+}
+
+async fn new(backend: Backend) -> (TestDatabase, Writer<Notifications>) {
+    let test = testing::database(backend, &crate::MIGRATIONS).await;
+    let writer = start(&test.database);
+    (test, writer)
+}
+
+fn send(saga: &str, step: &str, leg: Leg, student: &str) -> Operation<Facts> {
+    let registration = SagaId::try_new(saga).expect("an id");
+    Operation {
+        key: Some(Key { saga: registration.clone(), step: StepName::try_new(step).expect("an id") }),
+        leg,
+        trace: TraceContext::default(),
+        command: Facts {
+            registration,
+            student: StudentId::try_new(student).expect("an id"),
+            outcome: Outcome::Enrolled,
+            added: vec![SectionId::try_new("A").expect("an id")],
+            dropped: vec![],
+            reasons: vec![],
+            charged: None,
+        },
+    }
+}
+
+fn notify(saga: &str, student: &str) -> Operation<Facts> {
+    send(saga, "notify", Leg::Action, student)
+}
+
+async fn messages(database: &Database) -> Vec<String> {
+    let mut tx = database.snapshot().await.expect("a snapshot");
+    let page = ledger_page(&mut tx, "").await.expect("a page");
+    page.into_iter().map(|told| format!("{} {}", told.message.registration, told.message.subject)).collect()
+}
+
+fn names(claimed: &[Claimed]) -> Vec<&str> {
+    claimed.iter().map(|claimed| claimed.message.registration.as_str()).collect()
+}
+
+fn reported(registration: &str, failures: i64, next: Option<Next>) -> Report {
+    Report { registration: SagaId::try_new(registration).expect("an id"), failures, next }
+}
+
+#[tokio::test]
+async fn a_registration_has_one_message() {
+    for backend in BACKENDS {
+        let (test, writer) = new(backend).await;
+        let first = notify("r1", "s1");
+        for _ in 0..2 {
+            assert_eq!(writer.write(vec![first.clone()]).await.expect("committed"), [Answer::done()]);
+        }
+        let again = send("r1", "another_step", Leg::Action, "s1");
+        let batch = vec![first.clone(), again.clone(), notify("r2", "s1"), send("r2", "x", Leg::Action, "s1"), again];
+        let answers = writer.write(batch).await.expect("committed");
+        assert!(answers.iter().all(|answer| *answer == Answer::done()));
+        let expect = ["r1 You are enrolled in A", "r2 You are enrolled in A"];
+        assert_eq!(messages(&test.database).await, expect, "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tombstone_keeps_a_late_message_out() {
+    for backend in BACKENDS {
+        let (test, writer) = new(backend).await;
+        for batch in [
+            vec![send("r1", "notify", Leg::Undo, "s1")],
+            vec![notify("r1", "s1")],
+            vec![send("r2", "notify", Leg::Undo, "s1"), notify("r2", "s1")],
+        ] {
+            let answers = writer.write(batch).await.expect("committed");
+            if let Some(Answer::Refused(reasons)) = answers.last() {
+                assert_eq!(reasons[0].reason, Reason::RegistrationCancelled);
+            }
+        }
+        assert!(messages(&test.database).await.is_empty(), "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn replicas_at_once_record_once() {
+    let (test, writer) = new(Backend::Postgres).await;
+    let other = Database::open(&test.url).await.expect("a second replica's database");
+    let operations: Vec<_> = (0..40).map(|n| notify(&format!("r{n:02}"), "s1")).collect();
+    let backward: Vec<_> = operations.iter().rev().cloned().collect();
+    let writers = (writer, start(&other));
+    let (a, b) = tokio::join!(writers.0.write(operations), writers.1.write(backward));
+    assert_eq!(a.expect("committed"), b.expect("committed"));
+    assert_eq!(messages(&test.database).await.len(), 40);
+}
+
+#[tokio::test]
+async fn a_claim_keeps_others_away_and_a_report_ends_it() {
+    for backend in BACKENDS {
+        let (test, writer) = new(backend).await;
+        let database = &test.database;
+        assert_eq!(due_in_ms(database).await.expect("a wait"), None);
+        writer.write((1..=4).map(|n| notify(&format!("r{n}"), "s1")).collect()).await.expect("committed");
+        assert!(due_in_ms(database).await.expect("a wait").expect("some wait") <= 0);
+
+        let claimed = claim(database, 3, LEASE_MS).await.expect("claimed");
+        assert_eq!(names(&claimed), ["r1", "r2", "r3"], "oldest first");
+        assert_eq!(names(&claim(database, 3, LEASE_MS).await.expect("claimed")), ["r4"]);
+        assert!(claim(database, 3, LEASE_MS).await.expect("claimed").is_empty());
+        assert!(due_in_ms(database).await.expect("a wait").expect("some wait") > LEASE_MS / 2);
+
+        let reports = [
+            reported("r1", 0, None),
+            reported("r2", 1, Some(Next::RetryAfterMs(0))),
+            reported("r3", 1, Some(Next::Undeliverable(Undeliverable::NoContact))),
+            reported("r4", 0, Some(Next::RetryAfterMs(LEASE_MS))),
+        ];
+        report(database, &reports).await.expect("reported");
+        let again = claim(database, 9, LEASE_MS).await.expect("claimed");
+        assert_eq!((names(&again), again[0].failures), (vec!["r2"], 1), "{backend:?}");
+        assert_eq!(waiting(database).await.expect("a count"), 2);
+
+        // A late report of somebody whose claim had lapsed changes nothing of what is delivered.
+        report(database, &[reported("r1", 7, Some(Next::RetryAfterMs(0)))]).await.expect("reported");
+        assert!(claim(database, 9, LEASE_MS).await.expect("claimed").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_lapsed_claim_is_taken_over() {
+    for backend in BACKENDS {
+        let (test, writer) = new(backend).await;
+        writer.write(vec![notify("r1", "s1")]).await.expect("committed");
+        claim(&test.database, 9, 0).await.expect("claimed by somebody who dies");
+        assert_eq!(names(&claim(&test.database, 9, LEASE_MS).await.expect("claimed")), ["r1"], "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_contact_has_old_messages_delivered() {
+    for backend in BACKENDS {
+        let (test, writer) = new(backend).await;
+        let database = &test.database;
+        writer.write(vec![notify("r1", "s1"), notify("r2", "s2")]).await.expect("committed");
+        let claimed = claim(database, 9, LEASE_MS).await.expect("claimed");
+        assert!(claimed.iter().all(|claimed| claimed.contact.is_none()));
+        let no_contact = || Some(Next::Undeliverable(Undeliverable::NoContact));
+        report(database, &[reported("r1", 1, no_contact()), reported("r2", 1, no_contact())]).await.expect("reported");
+
+        let contact = |email: &str| Contact {
+            student: StudentId::try_new("s2").expect("an id"),
+            email: email.to_owned(),
+            name: "Ada".to_owned(),
+        };
+        import_contacts(database, vec![contact("old@example.edu")]).await.expect("imported");
+        import_contacts(database, vec![contact("ada@example.edu")]).await.expect("imported");
+        let claimed = claim(database, 9, LEASE_MS).await.expect("claimed");
+        assert_eq!(names(&claimed), ["r2"], "{backend:?}");
+        assert_eq!(claimed[0].contact, Some(contact("ada@example.edu")));
+    }
+}
+
+#[tokio::test]
+async fn lists_are_paged_newest_first() {
+    for backend in BACKENDS {
+        let (test, writer) = new(backend).await;
+        for n in 1..=5 {
+            writer
+                .write(vec![notify(&format!("r{n}"), "s1"), notify(&format!("x{n}"), "s2")])
+                .await
+                .expect("committed");
+        }
+        let student = StudentId::try_new("s1").expect("an id");
+        let (mut after, mut seen) = (ListKey::newest(), Vec::new());
+        loop {
+            let page = list(&test.database, &student, after, 2).await.expect("a page");
+            let Some(last) = page.last() else { break };
+            after = ListKey {
+                recorded_at: last.message.recorded_at,
+                registration: Some(last.message.registration.clone()),
+            };
+            seen.extend(page.into_iter().map(|told| told.message.registration.to_string()));
+        }
+        assert_eq!(seen, ["r5", "r4", "r3", "r2", "r1"], "{backend:?}");
+    }
+}
