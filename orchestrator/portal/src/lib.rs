@@ -1,1 +1,76 @@
-//! The gRPC API for portals
+//! The gRPC API for portals: registrations and the catalogue.
+//!
+//! ```text
+//! RegistrationService --submit, cancel--> runtime --durable changes--> follow --outcome--> client
+//! CatalogService <--- availability (in memory) <--- feed <--- WatchSeats (seat service)
+//!       \------------- ListSections (academic service), for what a section is
+//! ```
+//!
+//! Promises: a registration that runs is answered from memory, not from the database; availability never touches the
+//! write path, and says how old it is and whether it can be trusted; every stream ends when the process shuts down.
+
+mod availability;
+mod catalog;
+mod registration;
+
+use std::sync::Arc;
+
+use matricula_proto::catalog::v1::catalog_service_server::{self, CatalogServiceServer};
+use matricula_proto::registration::v1::registration_service_server::{self, RegistrationServiceServer};
+use matricula_registration::Registrations;
+use matricula_runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::service::RoutesBuilder;
+
+use crate::availability::{Board, feed};
+use crate::catalog::CatalogGrpc;
+use crate::registration::RegistrationGrpc;
+
+/// Full names of the gRPC services, for health.
+pub const SERVICE_NAMES: [&str; 2] = [registration_service_server::SERVICE_NAME, catalog_service_server::SERVICE_NAME];
+
+/// Largest request that is taken: a cart of 20 times 20 sections is far below it.
+const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Largest answer: a page of 1,000 registrations with all their reasons.
+const RESPONSE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// The orchestrator behind the portal.
+pub(crate) type Orchestrator = Runtime<Registrations>;
+
+/// Adds the two services to the routes, and follows the seat service until `shutdown`; the task returned ends then.
+pub fn add_to(
+    routes: &mut RoutesBuilder,
+    runtime: Arc<Runtime<Registrations>>,
+    shutdown: CancellationToken,
+) -> JoinHandle<()> {
+    let channels = runtime.workload().channels().clone();
+    let board = Arc::new(Board::default());
+    let following = tokio::spawn(feed::run(board.clone(), channels.seats, shutdown.clone()));
+    let catalog = CatalogGrpc::new(board, channels.academics, shutdown.clone());
+    let registration = RegistrationGrpc::new(runtime, shutdown);
+    routes
+        .add_service(
+            RegistrationServiceServer::new(registration)
+                .max_decoding_message_size(REQUEST_BYTES_MAX)
+                .max_encoding_message_size(RESPONSE_BYTES_MAX),
+        )
+        .add_service(
+            CatalogServiceServer::new(catalog)
+                .max_decoding_message_size(REQUEST_BYTES_MAX)
+                .max_encoding_message_size(RESPONSE_BYTES_MAX),
+        );
+    following
+}
+
+/// How a stream ends when the process shuts down: not as if there were nothing more to come.
+pub(crate) fn shutting_down() -> Status {
+    use matricula_kit::status;
+    status::retry(
+        tonic::Code::Unavailable,
+        "SHUTTING_DOWN",
+        "the orchestrator is shutting down; ask again",
+        registration::RETRY_UNAVAILABLE,
+    )
+}

@@ -7,13 +7,16 @@
 //! | `calls` | each leg of each step as an operation on the wire |
 //! | [`participants`] | the five services, and how their answers become the engine's |
 //! | [`view`] | a registration as its student sees it |
+//! | [`stored`] | a registration as it is read back from the log |
 
 mod calls;
 pub mod participants;
 pub mod request;
 pub mod saga;
+pub mod stored;
 pub mod view;
 
 pub use participants::{Channels, Registrations};
 pub use request::{RegistrationRequest, SeenVersion};
+pub use stored::StoredRegistration;
 pub use view::RegistrationView;

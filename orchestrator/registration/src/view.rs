@@ -19,8 +19,8 @@ pub struct RegistrationView<'a> {
     pub idempotency_key: &'a str,
     /// What was asked for.
     pub request: &'a RegistrationRequest,
-    /// Where the saga stands.
-    pub state: &'a SagaState,
+    /// Where the saga stands; none when it was accepted and nothing has happened since.
+    pub state: Option<&'a SagaState>,
 }
 
 impl RegistrationView<'_> {
@@ -34,12 +34,12 @@ impl RegistrationView<'_> {
             student_id: request.student.as_str().to_owned(),
             adds: ids(&request.adds),
             drops: ids(&request.drops),
-            outcome: outcome(state.outcome()).into(),
-            reasons: reasons(state).into_iter().map(Into::into).collect(),
-            charged: charged(state).map(Into::into),
+            outcome: outcome(state.map_or(Outcome::Pending, SagaState::outcome)).into(),
+            reasons: state.map(reasons).unwrap_or_default().into_iter().map(Into::into).collect(),
+            charged: state.and_then(charged).map(Into::into),
             submitted_at: Some(request.submitted_at.to_wire()),
-            decided_at: state.decided_at_ms().map(|ms| UnixMs(ms).to_wire()),
-            needs_attention: state.needs_attention(),
+            decided_at: state.and_then(SagaState::decided_at_ms).map(|ms| UnixMs(ms).to_wire()),
+            needs_attention: state.is_some_and(SagaState::needs_attention),
         }
     }
 }

@@ -1,0 +1,123 @@
+//! Follows the seat service and keeps the board up to date.
+//!
+//! ```text
+//! connect --> snapshot, built aside --> board.replace --> changes, heartbeats --> board.apply
+//!    ^                                                          |
+//!    +------ backoff <------ board.lose <------ error, end or silence
+//! ```
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backoff::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use matricula_kit::id::SectionId;
+use matricula_kit::telemetry;
+use matricula_kit::time::UnixMs;
+use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
+use matricula_proto::seats::v1::{WatchSeatsRequest, WatchSeatsResponse};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::transport::Channel;
+
+use super::{Board, SILENCE_MAX, Seats};
+
+/// Largest message of the feed; the seat service sends thousands of sections in one.
+const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// First and longest delay before the feed is asked for again: at once after a restart, and never a burden.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// How a feed was lost.
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("it failed")]
+    Failed(#[source] Box<Status>),
+    #[error("it ended")]
+    Ended,
+    #[error("it was silent for {} s", SILENCE_MAX.as_secs())]
+    Silent,
+}
+
+/// Follows the feed until `shutdown`.
+pub(crate) async fn run(board: Arc<Board>, seats: Channel, shutdown: CancellationToken) {
+    let following = async {
+        let mut delays = delays();
+        loop {
+            let lost = match open(&board, seats.clone()).await {
+                Ok(stream) => {
+                    tracing::info!("the feed of seats is live");
+                    metrics::gauge!("matricula_availability_live").set(1.0);
+                    delays = self::delays();
+                    follow(&board, stream).await
+                }
+                Err(lost) => lost,
+            };
+            board.lose();
+            metrics::gauge!("matricula_availability_live").set(0.0);
+            tracing::warn!(error = telemetry::chain(&lost), "the feed of seats is lost; availability is not live");
+            tokio::time::sleep(delays.next().unwrap_or(RETRY_MAX)).await;
+        }
+    };
+    shutdown.run_until_cancelled(following).await;
+}
+
+fn delays() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(RETRY_FIRST)
+        .with_max_delay(RETRY_MAX)
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
+
+/// Asks for the feed and takes its snapshot.
+async fn open(board: &Board, seats: Channel) -> Result<tonic::Streaming<WatchSeatsResponse>, Lost> {
+    let mut client = SeatServiceClient::new(seats).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let opened = heard(client.watch_seats(WatchSeatsRequest {})).await?;
+    let mut stream = opened.into_inner();
+    let mut snapshot: HashMap<SectionId, Seats> = HashMap::new();
+    let mut as_of = None;
+    loop {
+        let message = next(&mut stream).await?;
+        // What was committed while the snapshot was sent comes after it: it is as old as its first part.
+        as_of = as_of.or(sent_at(&message));
+        for (id, seats) in message.sections.into_iter().map(Seats::from_wire) {
+            if snapshot.get(&id).is_none_or(|known| known.version() < seats.version()) {
+                snapshot.insert(id, seats);
+            }
+        }
+        if message.snapshot_complete {
+            board.replace(snapshot, as_of);
+            return Ok(stream);
+        }
+    }
+}
+
+/// Takes changes until the feed is lost.
+async fn follow(board: &Board, mut stream: tonic::Streaming<WatchSeatsResponse>) -> Lost {
+    loop {
+        match next(&mut stream).await {
+            Ok(message) => {
+                let sent_at = sent_at(&message);
+                board.apply(message.sections.into_iter().map(Seats::from_wire).collect(), sent_at);
+            }
+            Err(lost) => return lost,
+        }
+    }
+}
+
+async fn next(stream: &mut tonic::Streaming<WatchSeatsResponse>) -> Result<WatchSeatsResponse, Lost> {
+    heard(stream.message()).await?.ok_or(Lost::Ended)
+}
+
+/// Waits for the service, but not longer than it may be silent.
+async fn heard<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Lost> {
+    let answer = tokio::time::timeout(SILENCE_MAX, answer).await.map_err(|_| Lost::Silent)?;
+    answer.map_err(|status| Lost::Failed(Box::new(status)))
+}
+
+fn sent_at(message: &WatchSeatsResponse) -> Option<UnixMs> {
+    message.sent_at.as_ref().and_then(UnixMs::from_wire)
+}

@@ -1,0 +1,181 @@
+//! Follows one registration, wherever it is driven.
+//!
+//! Promises: of a registration that this process drives, every change comes from memory and none is asked of the
+//! database; one that another replica drives is read again at intervals.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use matricula_engine::SagaState;
+use matricula_kit::database::DbError;
+use matricula_kit::id::SagaId;
+use matricula_kit::telemetry;
+use matricula_proto::registration::v1 as wire;
+use matricula_registration::{RegistrationRequest, RegistrationView, StoredRegistration};
+use matricula_runtime::{Watcher, Workload as _};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::Orchestrator;
+
+/// How often a registration that another replica drives is read: soon enough for somebody who waits, and rare, because
+/// only clients that have changed replica need it.
+const READ_INTERVAL: Duration = Duration::from_millis(250);
+
+/// One registration as last known here.
+pub(crate) struct Follower {
+    runtime: Arc<Orchestrator>,
+    watcher: Watcher,
+    id: SagaId,
+    driven_here: bool,
+    known: Known,
+}
+
+enum Known {
+    Readable {
+        key: String,
+        request: Box<RegistrationRequest>,
+        /// None while nothing has happened since it was accepted.
+        state: Option<Arc<SagaState>>,
+    },
+    /// This replica can't read it, and will not be able to.
+    Unreadable(Box<wire::Registration>),
+}
+
+impl Follower {
+    /// Follows a registration that was just accepted here, with a watch that began before.
+    pub(crate) fn accepted(
+        runtime: Arc<Orchestrator>,
+        watcher: Watcher,
+        id: SagaId,
+        key: String,
+        request: RegistrationRequest,
+    ) -> Self {
+        let known = Known::Readable { key, request: Box::new(request), state: None };
+        Self { runtime, watcher, id, driven_here: true, known }
+    }
+
+    /// Follows a registration of the log; none when there is none.
+    pub(crate) async fn open(runtime: Arc<Orchestrator>, id: &SagaId) -> Result<Option<Self>, DbError> {
+        // The watch begins first, so that no change falls between the two.
+        let watcher = runtime.watch(id);
+        let Some((known, driven_here)) = read(&runtime, id).await? else { return Ok(None) };
+        Ok(Some(Self { runtime, watcher, id: id.clone(), driven_here, known }))
+    }
+
+    /// Waits for the next change; for ever when there can be none. May be dropped at any time.
+    pub(crate) async fn changed(&mut self) {
+        if matches!(self.known, Known::Unreadable(_)) {
+            return std::future::pending().await;
+        }
+        loop {
+            let driven_here = self.driven_here;
+            let read_again = async {
+                match driven_here {
+                    true => std::future::pending().await,
+                    false => tokio::time::sleep(READ_INTERVAL).await,
+                }
+            };
+            tokio::select! {
+                newer = self.watcher.changed() => {
+                    self.driven_here = true;
+                    if self.take(newer) {
+                        return;
+                    }
+                }
+                () = read_again => match read(&self.runtime, &self.id).await {
+                    Ok(Some((Known::Readable { state: Some(newer), .. }, driven_here))) => {
+                        self.driven_here = driven_here;
+                        if self.take(newer) {
+                            return;
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(
+                        registration_id = self.id.as_str(),
+                        error = telemetry::chain(&error),
+                        "a registration that is waited for could not be read"
+                    ),
+                },
+            }
+        }
+    }
+
+    /// Waits until the state is as wanted or will not change any more, `until` has come, or the process shuts down.
+    pub(crate) async fn wait(
+        &mut self,
+        until: Instant,
+        shutdown: &CancellationToken,
+        is_wanted: impl Fn(&SagaState) -> bool,
+    ) {
+        let waiting = async {
+            while !self.is_finished() && !self.state().is_some_and(&is_wanted) {
+                self.changed().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = waiting => {}
+            () = tokio::time::sleep_until(until) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+
+    /// Where it stands; none when that can't be read, or when it was accepted and nothing has happened since.
+    pub(crate) fn state(&self) -> Option<&SagaState> {
+        match &self.known {
+            Known::Readable { state, .. } => state.as_deref(),
+            Known::Unreadable(_) => None,
+        }
+    }
+
+    /// Whether this process drives it, as far as is known.
+    pub(crate) fn is_driven_here(&self) -> bool {
+        self.driven_here
+    }
+
+    /// Whether no change will come any more.
+    pub(crate) fn is_finished(&self) -> bool {
+        match &self.known {
+            Known::Readable { state, .. } => state.as_ref().is_some_and(|state| state.phase().is_finished()),
+            Known::Unreadable(_) => true,
+        }
+    }
+
+    /// The registration on the wire.
+    pub(crate) fn to_wire(&self) -> wire::Registration {
+        match &self.known {
+            Known::Readable { key, request, state } => {
+                let view = RegistrationView { id: &self.id, idempotency_key: key, request, state: state.as_deref() };
+                view.to_wire()
+            }
+            Known::Unreadable(registration) => registration.as_ref().clone(),
+        }
+    }
+
+    /// Takes a state, unless it is not newer than what is known.
+    fn take(&mut self, newer: Arc<SagaState>) -> bool {
+        let Known::Readable { state, .. } = &mut self.known else { return false };
+        if state.as_ref().is_some_and(|known| known.sequence() >= newer.sequence()) {
+            return false;
+        }
+        *state = Some(newer);
+        true
+    }
+}
+
+/// The registration as stored, and whether this process drives it.
+async fn read(runtime: &Orchestrator, id: &SagaId) -> Result<Option<(Known, bool)>, DbError> {
+    let Some(row) = runtime.store().get(id).await? else { return Ok(None) };
+    let driven_here = row.owner == runtime.instance().as_str();
+    let stored = StoredRegistration::read(runtime.workload().definition(), row);
+    let unreadable = Box::new(stored.to_wire());
+    let known = match stored.read {
+        Ok((request, state)) => {
+            let state = Some(Arc::new(state));
+            Known::Readable { key: stored.row.idempotency_key, request: Box::new(request), state }
+        }
+        Err(_) => Known::Unreadable(unreadable),
+    };
+    Ok(Some((known, driven_here)))
+}

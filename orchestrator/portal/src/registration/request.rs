@@ -1,0 +1,100 @@
+//! The bounds of what portals send, each refused with the name of its field.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use matricula_kit::id::SagaId;
+use matricula_kit::rpc::{FieldError, required_id};
+use matricula_kit::time::UnixMs;
+use matricula_proto::registration::v1 as wire;
+use matricula_registration::RegistrationRequest;
+
+/// Longest idempotency key: a UUID fits three times.
+const KEY_BYTES_MAX: usize = 128;
+/// Longest wait for an outcome: below the minute after which proxies give up on a call.
+const WAIT_MS_MAX: i32 = 30_000;
+/// Registrations in one cart.
+const CART_ITEMS_MAX: usize = 20;
+/// Longest reason of a cancel: some sentences, recorded and shown.
+const REASON_BYTES_MAX: usize = 500;
+
+/// One registration to submit.
+#[derive(Debug)]
+pub(crate) struct Item {
+    /// Unique for the student.
+    pub key: String,
+    /// What is asked for.
+    pub request: RegistrationRequest,
+}
+
+/// A registration from the wire.
+pub(crate) fn item(wire: wire::SubmitRegistrationRequest, now: UnixMs) -> Result<Item, FieldError> {
+    let key = idempotency_key(wire.idempotency_key)?;
+    let request = RegistrationRequest::try_new(wire.student_id, wire.adds, wire.drops, seen(wire.seen_versions), now)?;
+    Ok(Item { key, request })
+}
+
+/// All registrations of a cart from the wire, or the first that is out of bounds.
+pub(crate) fn cart(wire: wire::SubmitCartRequest, now: UnixMs) -> Result<Vec<Item>, FieldError> {
+    let count = wire.items.len();
+    if count == 0 || count > CART_ITEMS_MAX {
+        return Err(FieldError::new("items", format!("must be 1 to {CART_ITEMS_MAX}, got {count}")));
+    }
+    let mut keys = HashSet::new();
+    let mut items = Vec::with_capacity(count);
+    for (index, cart_item) in wire.items.into_iter().enumerate() {
+        let at = format!("items[{index}]");
+        let wire::CartItem { idempotency_key, adds, drops, seen_versions } = cart_item;
+        let student_id = wire.student_id.clone();
+        let one =
+            wire::SubmitRegistrationRequest { idempotency_key, student_id, adds, drops, seen_versions, wait_ms: 0 };
+        let item = item(one, now).map_err(|problem| match problem.field.as_str() {
+            "student_id" => problem,
+            _ => problem.within(&at),
+        })?;
+        if !keys.insert(item.key.clone()) {
+            return Err(FieldError::new("idempotency_key", "is used by an earlier item of the cart").within(&at));
+        }
+        items.push(item);
+    }
+    Ok(items)
+}
+
+/// How long to wait for an outcome.
+pub(crate) fn wait(wait_ms: i32) -> Result<Duration, FieldError> {
+    match u64::try_from(wait_ms) {
+        Ok(ms) if wait_ms <= WAIT_MS_MAX => Ok(Duration::from_millis(ms)),
+        _ => Err(FieldError::new("wait_ms", format!("must be 0 to {WAIT_MS_MAX}, got {wait_ms}"))),
+    }
+}
+
+/// The id of a registration.
+pub(crate) fn registration_id(text: String) -> Result<SagaId, FieldError> {
+    required_id("registration_id", text, SagaId::try_new)
+}
+
+/// Checks why somebody cancels.
+pub(crate) fn cancel_reason(text: &str) -> Result<(), FieldError> {
+    match text.len() {
+        0..=REASON_BYTES_MAX => Ok(()),
+        bytes => Err(FieldError::new("reason", format!("must be at most {REASON_BYTES_MAX} bytes, got {bytes}"))),
+    }
+}
+
+fn idempotency_key(text: String) -> Result<String, FieldError> {
+    let shown = match text.len() {
+        0 => "an empty value".to_owned(),
+        1..=KEY_BYTES_MAX if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) => return Ok(text),
+        1..=KEY_BYTES_MAX => format!("{text:?}"),
+        bytes => format!("{bytes} bytes"),
+    };
+    let problem = format!("must be 1-{KEY_BYTES_MAX} bytes of printable ASCII, got {shown}");
+    Err(FieldError::new("idempotency_key", problem))
+}
+
+fn seen(wire: Vec<wire::SeenVersion>) -> Vec<(String, i64)> {
+    wire.into_iter().map(|seen| (seen.section_id, seen.version)).collect()
+}
+
+#[cfg(test)]
+mod tests;

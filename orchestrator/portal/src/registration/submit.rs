@@ -1,0 +1,85 @@
+//! Submits one registration and waits for its outcome.
+
+use std::sync::Arc;
+
+use matricula_kit::id::SagaId;
+use matricula_kit::status;
+use matricula_kit::telemetry::TraceContext;
+use matricula_proto::registration::v1 as wire;
+use matricula_runtime::{Submission, SubmitError, Submitted};
+use tokio::time::Instant;
+use tonic::{Code, Status};
+use tracing::{Instrument as _, Span, field};
+
+use super::follow::Follower;
+use super::request::Item;
+use super::{RETRY_UNAVAILABLE, RegistrationGrpc};
+
+impl RegistrationGrpc {
+    /// Accepts a registration, in a span of its own that its saga belongs to, and waits for its outcome.
+    pub(super) async fn submit_and_wait(
+        &self,
+        item: Item,
+        client: &TraceContext,
+        until: Instant,
+    ) -> Result<wire::Registration, Status> {
+        let span = span(client);
+        let trace = TraceContext::of_span(&span, client);
+        let submitting = async {
+            let mut follower = self.submit(item, trace).await?;
+            self.wait_for_outcome(&mut follower, until).await;
+            Ok(follower.to_wire())
+        };
+        submitting.instrument(span).await
+    }
+
+    async fn submit(&self, item: Item, trace: TraceContext) -> Result<Follower, Status> {
+        let Item { key, request } = item;
+        let id = SagaId::generate();
+        let watcher = self.runtime.watch(&id);
+        let submission = Submission {
+            id: id.clone(),
+            subject: request.student.as_str().to_owned(),
+            idempotency_key: key.clone(),
+            fingerprint: request.fingerprint(),
+            request: request.clone(),
+            trace,
+        };
+        match self.runtime.submit(submission).await.map_err(not_accepted)? {
+            Submitted::Accepted => {
+                Span::current().record("registration_id", id.as_str());
+                Ok(Follower::accepted(Arc::clone(&self.runtime), watcher, id, key, request))
+            }
+            Submitted::Existing(id) => {
+                Span::current().record("registration_id", id.as_str());
+                self.follow(&id).await
+            }
+        }
+    }
+}
+
+/// The span of a submission: part of the client's trace, or the first of a new one. Where the client has decided that
+/// nothing is recorded, there is none.
+fn span(client: &TraceContext) -> Span {
+    if client.trace_id().is_some() && !client.is_sampled() {
+        return Span::none();
+    }
+    let span = tracing::info_span!("SubmitRegistration", otel.kind = "server", registration_id = field::Empty);
+    client.adopt(&span);
+    span
+}
+
+fn not_accepted(error: SubmitError) -> Status {
+    let message = error.to_string();
+    match error {
+        SubmitError::QueueFull { retry_after } => {
+            status::retry(Code::ResourceExhausted, "ADMISSION_QUEUE_FULL", message, retry_after)
+        }
+        SubmitError::KeyReused { .. } => status::error(Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED", message),
+        SubmitError::ShuttingDown => status::retry(Code::Unavailable, "SHUTTING_DOWN", message, RETRY_UNAVAILABLE),
+        SubmitError::Unstorable(_) => {
+            tracing::error!(%error, "a registration could not be stored");
+            status::error(Code::Internal, "REQUEST_UNSTORABLE", message)
+        }
+    }
+}
