@@ -5,11 +5,13 @@ CREATE TABLE currency (
     code TEXT   NOT NULL
 );
 
--- refund_ladder: JSON array of [until in Unix milliseconds, percent], ordered by until.
+-- refund_ladder: JSON array of [until in Unix milliseconds, percent], ordered by until. balance_limit: NULL when the
+-- term has none.
 CREATE TABLE terms (
     term_id       TEXT   NOT NULL PRIMARY KEY,
     per_credit    BIGINT NOT NULL CHECK (per_credit BETWEEN 0 AND 1000000000),
-    refund_ladder TEXT   NOT NULL
+    refund_ladder TEXT   NOT NULL,
+    balance_limit BIGINT CHECK (balance_limit BETWEEN 1 AND 1000000000000)
 );
 
 CREATE TABLE course_fees (

@@ -185,6 +185,8 @@ reasons! {
     RegistrationTimedOut = RegistrationTimedOut, "REGISTRATION_TIMED_OUT", false;
     /// Cancelled, or undone before it arrived.
     RegistrationCancelled = RegistrationCancelled, "REGISTRATION_CANCELLED", false;
+    /// The student would owe more than the term allows.
+    BalanceLimitExceeded = BalanceLimitExceeded, "BALANCE_LIMIT_EXCEEDED", false;
 }
 
 impl Answer {

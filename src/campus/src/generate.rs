@@ -104,6 +104,6 @@ fn fall_term() -> Result<Term, Invalid> {
         add_deadline: None,
         drop_deadline: None,
         max_credits_hundredths: Some(TERM_MAX_CREDITS_HUNDREDTHS),
-        rates: Some(Rates { per_credit, refund_ladder: refund_ladder.collect() }),
+        rates: Some(Rates { per_credit, refund_ladder: refund_ladder.collect(), balance_limit_minor: None }),
     })
 }

@@ -50,6 +50,8 @@ pub struct Rates {
     pub per_credit: Money,
     /// Ordered by `until`; after the last step nothing is given back.
     pub refund_ladder: Vec<RefundStep>,
+    /// The most that a student may owe after a charge, in minor units and above 0; none: no limit.
+    pub balance_limit_minor: Option<i64>,
 }
 
 /// An amount of money, never below 0 here.

@@ -79,7 +79,7 @@ fn terms(bundle: &Bundle, sink: &mut Sink) -> csv::Result<()> {
     sink.write_record([
         "sourcedId", "status", "dateLastModified", "title", "type", "startDate", "endDate", "parentSourcedId",
         "schoolYear", "metadata.addDeadline", "metadata.dropDeadline", "metadata.maxCredits", "metadata.currency",
-        "metadata.perCreditMinor", "metadata.refundLadder",
+        "metadata.perCreditMinor", "metadata.refundLadder", "metadata.balanceLimitMinor",
     ])?;
     for term in &bundle.terms {
         let rates = term.rates.as_ref();
@@ -93,6 +93,7 @@ fn terms(bundle: &Bundle, sink: &mut Sink) -> csv::Result<()> {
             rates.map_or("", |rates| rates.per_credit.currency.as_str()),
             &rates.map_or(String::new(), |rates| rates.per_credit.minor_units.to_string()),
             &ladder.join(";"),
+            &rates.and_then(|rates| rates.balance_limit_minor).map_or(String::new(), |minor| minor.to_string()),
         ])?;
     }
     Ok(())

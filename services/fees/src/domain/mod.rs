@@ -5,6 +5,8 @@
 //!   lab of a course alone pays no second fee. Of several such parts the first by section id has it. A course of several
 //!   parts without any credits has no part that could carry a fee.
 //! - A term without rates charges zero, and the zero is posted: it shows that the section was assessed.
+//! - A registration that costs something is refused as a whole when the student would then owe more than the lowest
+//!   balance limit of its terms. What it drops is refunded later, and makes no room yet.
 //! - A void gives back all of what the registration was charged. A refund gives back a part of what the dropped section
 //!   was charged, fee included, by the refund ladder of the charge's term; zero percent is posted too. A charge that was
 //!   given back before is left alone, whichever way it was.
@@ -16,7 +18,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use matricula_kit::answer::{Answer, Done, DroppedCourse, Money};
+use matricula_kit::answer::{Answer, Done, DroppedCourse, Money, Reason, Refusal};
 use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId, TermId};
 use matricula_kit::time::UnixMs;
 
@@ -120,18 +122,24 @@ pub struct Charged {
     pub given_back: bool,
 }
 
+/// What registrations were charged, by section.
+pub type Charges = HashMap<SagaId, BTreeMap<SectionId, Charged>>;
+
 /// What a batch has loaded, and what its operations post.
 #[derive(Debug, Default)]
 pub struct World {
     /// Prices of what is charged, and ladders of what may be refunded.
     pub prices: Prices,
     /// What registrations were charged.
-    pub charges: HashMap<SagaId, BTreeMap<SectionId, Charged>>,
+    pub charges: Charges,
+    /// Balances of the students concerned, as the operations change them. Loaded only when a term of what is assessed
+    /// has a balance limit; a student who is missing has no balance.
+    pub balances: HashMap<StudentId, i64>,
     /// New postings, in order.
     pub postings: Vec<Posting>,
 }
 
-/// Decides one operation. It is never refused.
+/// Decides one operation. Only an assessment can be refused, and only for the balance limit.
 pub fn decide(world: &mut World, command: &Command, now: UnixMs) -> Answer {
     match command {
         Command::Assess { registration, student, adds } => assess(world, registration, student, adds, now),
@@ -158,15 +166,17 @@ pub fn decide(world: &mut World, command: &Command, now: UnixMs) -> Answer {
 
 fn assess(world: &mut World, registration: &SagaId, student: &StudentId, adds: &[Add], now: UnixMs) -> Answer {
     let with_fee = sections_with_course_fee(adds);
-    let mut sum = 0;
-    for add in adds {
-        // The barrier keeps a step from being done twice; this keeps a section from being charged by two steps.
-        if world.charges.get(registration).is_some_and(|sections| sections.contains_key(&add.section)) {
-            continue;
-        }
-        let amount = world.prices.charge(add, with_fee.contains(&add.section));
-        sum += amount.minor_units();
-        world.postings.push(Posting {
+    // The barrier keeps a step from being done twice; this keeps a section from being charged by two steps.
+    let before = world.charges.get(registration);
+    let open = adds.iter().filter(|add| before.is_none_or(|sections| !sections.contains_key(&add.section)));
+    let amounts = open.map(|add| (add, world.prices.charge(add, with_fee.contains(&add.section))));
+    let amounts: Vec<(&Add, Charge)> = amounts.collect();
+    let sum = amounts.iter().map(|(_, amount)| amount.minor_units()).sum();
+    if let Some(refusal) = world.above_limit(student, adds, sum) {
+        return Answer::Refused(vec![refusal]);
+    }
+    for (add, amount) in amounts {
+        world.post(Posting {
             student: student.clone(),
             registration: registration.clone(),
             section: add.section.clone(),
@@ -234,7 +244,7 @@ impl World {
         let Some(charged) = charged.filter(|charged| !charged.given_back) else { return 0 };
         charged.given_back = true;
         let minor_units = -self.prices.given_back(charged.amount, &charged.term, how).minor_units();
-        self.postings.push(Posting {
+        let posting = Posting {
             student: charged.student.clone(),
             registration: registration.clone(),
             section: section.clone(),
@@ -243,8 +253,33 @@ impl World {
             minor_units,
             caused_by: caused_by.clone(),
             posted_at: now,
-        });
+        };
+        self.post(posting);
         minor_units
+    }
+
+    fn post(&mut self, posting: Posting) {
+        if let Some(balance) = self.balances.get_mut(&posting.student) {
+            *balance += posting.minor_units;
+        }
+        self.postings.push(posting);
+    }
+
+    /// Why a student can't be charged this sum for what is added.
+    fn above_limit(&self, student: &StudentId, adds: &[Add], sum: i64) -> Option<Refusal> {
+        let (limit, term) = self.prices.balance_limit(adds)?;
+        let balance = self.balances.get(student).copied().unwrap_or_default();
+        if sum == 0 || balance + sum <= limit.minor_units() {
+            return None;
+        }
+        let amount = |minor_units| self.prices.currency.amount(minor_units);
+        let message = format!(
+            "This registration costs {}. Your balance is {}, and term {term} allows no more than {}.",
+            amount(sum),
+            amount(balance),
+            amount(limit.minor_units())
+        );
+        Some(Refusal::whole(Reason::BalanceLimitExceeded, message, "Pay your balance down and register again."))
     }
 
     fn done(&self, minor_units: i64) -> Answer {

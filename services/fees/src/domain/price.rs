@@ -9,6 +9,8 @@ use std::fmt;
 pub const PRICE_MAX: i64 = 1_000_000_000;
 /// Most credits of one section, in hundredths: 100 credits are more than any degree's year.
 pub const CREDITS_HUNDREDTHS_MAX: i32 = 10_000;
+/// Highest balance limit, in minor units: more than any account comes to.
+pub const BALANCE_LIMIT_MAX: i64 = 1_000_000_000_000;
 /// Most that one posting can come to.
 const CHARGE_MAX: i64 = PRICE_MAX * CREDITS_HUNDREDTHS_MAX as i64 / 100 + PRICE_MAX;
 
@@ -36,6 +38,10 @@ pub struct Percent(i32);
 /// What a section was charged: not negative, and at most [`CHARGE_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Charge(i64);
+
+/// The most that a student may owe: at least 1, since less would forbid every charge, and at most [`BALANCE_LIMIT_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BalanceLimit(i64);
 
 /// An ISO 4217 code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +117,25 @@ impl Charge {
     }
 }
 
+impl BalanceLimit {
+    /// Takes a limit within its bounds.
+    pub fn try_new(minor_units: i64) -> Result<Self, OutOfBounds> {
+        if (1..=BALANCE_LIMIT_MAX).contains(&minor_units) {
+            return Ok(Self(minor_units));
+        }
+        Err(OutOfBounds(format!("must be 1 to {BALANCE_LIMIT_MAX} minor units, got {minor_units}")))
+    }
+
+    /// In minor units.
+    pub fn minor_units(self) -> i64 {
+        self.0
+    }
+}
+
+/// The currencies of ISO 4217 whose minor unit is not a hundredth, with their decimals.
+const DECIMALS: [(&str, u32); 2] =
+    [("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF", 0), ("BHD IQD JOD KWD LYD OMR TND", 3)];
+
 impl Currency {
     /// Takes a code of three capital letters.
     pub fn try_new(code: String) -> Result<Self, OutOfBounds> {
@@ -118,6 +143,18 @@ impl Currency {
             return Ok(Self(code));
         }
         Err(OutOfBounds("must be an ISO 4217 code of three capital letters".to_owned()))
+    }
+
+    /// An amount for people: 12345 is "USD 123.45".
+    pub fn amount(&self, minor_units: i64) -> String {
+        let known = DECIMALS.iter().find(|(codes, _)| codes.split(' ').any(|code| code == self.0));
+        let decimals = known.map_or(2, |(_, decimals)| *decimals);
+        let sign = if minor_units < 0 { "-" } else { "" };
+        let (units, unit) = (minor_units.unsigned_abs(), 10_u64.pow(decimals));
+        match decimals {
+            0 => format!("{self} {sign}{units}"),
+            _ => format!("{self} {sign}{}.{:02$}", units / unit, units % unit, decimals as usize),
+        }
     }
 }
 
@@ -177,12 +214,29 @@ mod tests {
         check_part(CHARGE_MAX, 100, CHARGE_MAX);
     }
 
+    #[track_caller]
+    fn check_amount(currency: &str, minor_units: i64, expect: &str) {
+        let currency = Currency::try_new(currency.to_owned()).expect("a currency");
+        assert_eq!(currency.amount(minor_units), expect);
+    }
+
+    #[test]
+    fn amounts_have_the_decimals_of_their_currency() {
+        check_amount("USD", 12_345, "USD 123.45");
+        check_amount("USD", 5, "USD 0.05");
+        check_amount("EUR", -1_005, "EUR -10.05");
+        check_amount("EUR", -5, "EUR -0.05");
+        check_amount("JPY", 5_000, "JPY 5000");
+        check_amount("KWD", 12_045, "KWD 12.045");
+    }
+
     #[test]
     fn bounds_hold() {
         assert!(Price::try_new(-1).is_err() && Price::try_new(PRICE_MAX + 1).is_err() && Price::try_new(0).is_ok());
         assert!(Credits::try_new(-1).is_err() && Credits::try_new(CREDITS_HUNDREDTHS_MAX + 1).is_err());
         assert!(Percent::try_new(-1).is_err() && Percent::try_new(101).is_err() && Percent::try_new(100).is_ok());
         assert!(Charge::stored(-1).is_err() && Charge::stored(CHARGE_MAX + 1).is_err());
+        assert!(BalanceLimit::try_new(0).is_err() && BalanceLimit::try_new(BALANCE_LIMIT_MAX + 1).is_err());
         for bad in ["", "usd", "US", "USDX", "ÄÖ"] {
             assert!(Currency::try_new(bad.to_owned()).is_err(), "{bad}");
         }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use matricula_kit::id::{CourseId, TermId};
 use matricula_kit::time::UnixMs;
 
-use super::price::{Charge, Currency, OutOfBounds, Percent, Price};
+use super::price::{BalanceLimit, Charge, Currency, OutOfBounds, Percent, Price};
 use super::{Add, GiveBack};
 
 /// Most steps of a refund ladder: a step a day of a long term.
@@ -18,6 +18,8 @@ pub struct TermRates {
     pub per_credit: Price,
     /// What is given back, by the moment of the drop.
     pub ladder: RefundLadder,
+    /// The most that a student may owe after a charge; `None`: no limit.
+    pub balance_limit: Option<BalanceLimit>,
 }
 
 /// Steps in order of time; each holds before its moment, and after the last one nothing is given back.
@@ -95,6 +97,11 @@ impl Prices {
         let Some(rates) = self.terms.get(&add.term) else { return Charge::default() };
         let fee = self.course_fees.get(&add.course).copied().filter(|_| with_course_fee).unwrap_or_default();
         Charge::new(add.credits, rates.per_credit, fee)
+    }
+
+    /// The lowest balance limit of the terms of what is added, with its term.
+    pub fn balance_limit<'a>(&self, adds: &'a [Add]) -> Option<(BalanceLimit, &'a TermId)> {
+        adds.iter().filter_map(|add| Some((self.terms.get(&add.term)?.balance_limit?, &add.term))).min()
     }
 
     /// The part of a charge that is given back.

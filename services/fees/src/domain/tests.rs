@@ -3,19 +3,24 @@
 use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId, TermId};
 use proptest::prelude::*;
 
-use super::price::{Percent, Price};
+use super::price::{BalanceLimit, Percent, Price};
 use super::rates::{RefundLadder, TermRates};
 use super::*;
 
 const NOW: UnixMs = UnixMs(1_000);
 
 /// Term `T` costs 100.00 a credit with a ladder of 100 % before 10 and 50 % before 20; course `LAB` has a fee of 25.00.
+/// Terms `L5` and `L9` cost the same, and allow to owe 500.00 and 900.00.
 fn world() -> World {
     let price = |units| Price::try_new(units).expect("a price");
     let percent = |percent| Percent::try_new(percent).expect("a percentage");
     let ladder = RefundLadder::try_new(vec![(UnixMs(10), percent(100)), (UnixMs(20), percent(50))]).expect("a ladder");
     let mut world = World::default();
-    world.prices.terms.insert(id_term("T"), TermRates { per_credit: price(10_000), ladder });
+    for (term, limit) in [("T", None), ("L5", Some(50_000)), ("L9", Some(90_000))] {
+        let balance_limit = limit.map(|limit| BalanceLimit::try_new(limit).expect("a limit"));
+        let rates = TermRates { per_credit: price(10_000), ladder: ladder.clone(), balance_limit };
+        world.prices.terms.insert(id_term(term), rates);
+    }
     world.prices.course_fees.insert(id_course("LAB"), price(2_500));
     world
 }
@@ -89,7 +94,7 @@ fn check(commands: &[Command], amount: Option<i64>, expect: &[&str]) {
     for command in commands {
         last = decide(&mut world, command, NOW);
     }
-    let Answer::Done(done) = last else { panic!("fees are never refused: {last:?}") };
+    let Answer::Done(done) = last else { panic!("refused: {last:?}") };
     assert_eq!(done.amount.map(|money| money.minor_units), amount);
     assert_eq!(shown(&world.postings), expect);
 }
@@ -165,6 +170,61 @@ fn what_was_given_back_or_is_not_there_is_left_alone() {
     check(&[charge, drop("s1", "r9")], Some(0), &["CHARGE r1 A1 30000 by r1"]);
 }
 
+/// What student s1 owes after the commands, from a balance before them, and which of them were refused.
+#[track_caller]
+fn check_limit(before: i64, commands: &[Command], after: i64, refused: &[usize]) {
+    let mut world = world();
+    world.balances.insert(student("s1"), before);
+    let mut seen = Vec::new();
+    for (index, command) in commands.iter().enumerate() {
+        let (postings, balances) = (world.postings.len(), world.balances.clone());
+        if let Answer::Refused(reasons) = decide(&mut world, command, NOW) {
+            assert_eq!(reasons[0].reason, Reason::BalanceLimitExceeded);
+            assert_eq!((world.postings.len(), &world.balances), (postings, &balances), "a refusal changes nothing");
+            seen.push(index);
+        }
+    }
+    assert_eq!(seen, refused);
+    assert_eq!(world.balances[&student("s1")], after);
+    assert_eq!(after - before, world.postings.iter().map(|posting| posting.minor_units).sum::<i64>());
+}
+
+#[test]
+fn nobody_is_charged_above_the_limit() {
+    let a = || assess("r1", &["A1 A - 300 L5"]);
+    let b = || assess("r2", &["B1 B - 300 L5"]);
+    // Up to the limit itself; all or nothing; what is owed from before counts, and so does what was paid ahead.
+    check_limit(20_000, &[a()], 50_000, &[]);
+    check_limit(20_001, &[a()], 20_001, &[0]);
+    check_limit(0, &[assess("r1", &["A1 A - 300 L5", "B1 B - 201 L5"])], 0, &[0]);
+    check_limit(-10_000, &[a(), b()], 50_000, &[]);
+    // Each counts for the next; what is given back makes room again.
+    check_limit(0, &[a(), b()], 30_000, &[1]);
+    check_limit(0, &[a(), b(), assess("r3", &["C1 C - 200 L5"])], 50_000, &[1]);
+    check_limit(0, &[a(), void("r1"), b()], 30_000, &[]);
+    check_limit(0, &[a(), refund("r9", "s1", &[("A1", "r1")], 0), b()], 30_000, &[]);
+    check_limit(20_000, &[a(), refund("r9", "s1", &[("A1", "r1")], 15), b()], 35_000, &[2]);
+    // The lowest limit of the terms holds, and a term without one does not ask.
+    check_limit(0, &[assess("r1", &["A1 A - 300 L9", "B1 B - 300 L5"])], 0, &[0]);
+    check_limit(0, &[assess("r1", &["A1 A - 300 L9", "B1 B - 300 T"])], 60_000, &[]);
+    check_limit(80_000, &[assess("r1", &["A1 A - 300 T"])], 110_000, &[]);
+    // What costs nothing is never refused.
+    check_limit(80_000, &[assess("r1", &["A1 A - 0 L5"]), assess("r2", &[])], 80_000, &[]);
+}
+
+#[test]
+fn a_refusal_names_charge_balance_and_limit() {
+    let mut world = world();
+    world.balances.insert(student("s1"), 20_001);
+    let answer = decide(&mut world, &assess("r1", &["A1 A - 300 L5"]), NOW);
+    let expect = Refusal::whole(
+        Reason::BalanceLimitExceeded,
+        "This registration costs USD 300.00. Your balance is USD 200.01, and term L5 allows no more than USD 500.00.",
+        "Pay your balance down and register again.",
+    );
+    assert_eq!(answer, Answer::Refused(vec![expect]));
+}
+
 fn any_command() -> impl Strategy<Value = Command> {
     let registration = 0..4_u8;
     let sections = proptest::collection::btree_map(0..5_u8, (0..=10_000_i32, any::<bool>()), 0..4);
@@ -191,7 +251,7 @@ proptest! {
         for command in &commands {
             let before = world.postings.len();
             let answer = decide(&mut world, command, NOW);
-            let Answer::Done(done) = answer else { panic!("fees are never refused") };
+            let Answer::Done(done) = answer else { panic!("refused without a limit") };
             if let Some(amount) = done.amount {
                 let posted: i64 = world.postings[before..].iter().map(|posting| posting.minor_units).sum();
                 prop_assert_eq!(amount.minor_units, posted);

@@ -44,6 +44,7 @@ fn term(id: &str, currency: &str, minor_units: i64, ladder: &[(i64, i32)]) -> pr
         term_id: id.to_owned(),
         per_credit: Some(common::Money { currency: currency.to_owned(), minor_units }),
         refund_ladder: ladder.iter().map(step).collect(),
+        balance_limit_minor_units: 0,
     }
 }
 
@@ -87,6 +88,9 @@ fn rates_out_of_bounds_are_named() {
     bad(vec![term("T", "USD", i64::MAX, &[])], &[], "terms[0].per_credit.minor_units");
     bad(vec![term("T", "USD", 1, &[]), term("U", "EUR", 1, &[])], &[], "terms[1].per_credit.currency");
     bad(vec![term("T", "USD", 1, &[]), term("T", "USD", 1, &[])], &[], "terms[1].term_id");
+    let limited = |limit| proto::TermRates { balance_limit_minor_units: limit, ..term("T", "USD", 1, &[]) };
+    bad(vec![limited(-1)], &[], "terms[0].balance_limit_minor_units");
+    bad(vec![limited(i64::MAX)], &[], "terms[0].balance_limit_minor_units");
     bad(vec![term("T", "USD", 1, &[(5, 101)])], &[], "terms[0].refund_ladder[0].percent");
     bad(vec![term("T", "USD", 1, &[(5, 50), (5, 40)])], &[], "terms[0].refund_ladder[1].until");
     bad(vec![], &[("C", 1), ("C", 2)], "course_fees[1].course_id");

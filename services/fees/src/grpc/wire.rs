@@ -8,7 +8,7 @@ use matricula_kit::time::UnixMs;
 use matricula_proto::common::v1 as common;
 use matricula_proto::fees::v1 as proto;
 
-use crate::domain::price::{Credits, Currency, OutOfBounds, Percent, Price};
+use crate::domain::price::{BalanceLimit, Credits, Currency, OutOfBounds, Percent, Price};
 use crate::domain::rates::{RateTable, RefundLadder, TermRates};
 use crate::domain::{Add, Command, Posting, PostingKind};
 use crate::store::Balance;
@@ -124,6 +124,10 @@ fn term_rates(wire: proto::TermRates) -> Result<(Currency, TermId, TermRates), F
     let money = wire.per_credit.ok_or_else(|| FieldError::new("per_credit", "is required"))?;
     let currency = Currency::try_new(money.currency).map_err(|problem| field("per_credit.currency", problem))?;
     let per_credit = Price::try_new(money.minor_units).map_err(|problem| field("per_credit.minor_units", problem))?;
+    let balance_limit = match wire.balance_limit_minor_units {
+        0 => None,
+        limit => Some(BalanceLimit::try_new(limit).map_err(|problem| field("balance_limit_minor_units", problem))?),
+    };
     let mut steps = Vec::with_capacity(wire.refund_ladder.len());
     for (index, step) in wire.refund_ladder.into_iter().enumerate() {
         let outer = format!("refund_ladder[{index}]");
@@ -133,7 +137,7 @@ fn term_rates(wire: proto::TermRates) -> Result<(Currency, TermId, TermRates), F
     }
     let ladder = RefundLadder::try_new(steps)
         .map_err(|bad| FieldError::new(format!("refund_ladder[{}].until", bad.index), bad.problem))?;
-    Ok((currency, term, TermRates { per_credit, ladder }))
+    Ok((currency, term, TermRates { per_credit, ladder, balance_limit }))
 }
 
 fn distinct_sections<W, T>(

@@ -1,8 +1,9 @@
 //! The only SQL of fees. This module is the write path; [`rates`] holds prices, [`read`] accounts and the ledger.
 //!
-//! Nothing is locked: a charge that two replicas give back at once meets a unique index, and the second batch is run
+//! Charges are not locked: one that two replicas give back at once meets a unique index, and the second batch is run
 //! again with what the first one wrote. Balances are changed by what was posted, in order of students, so that batches
-//! of two replicas wait for one another and never in a circle.
+//! of two replicas wait for one another and never in a circle. Only where a balance limit must hold, all accounts that
+//! the batch may change are locked before it is decided, in the same order.
 
 mod rates;
 mod read;
@@ -19,7 +20,8 @@ use matricula_kit::participant::{Operation, Participant};
 use matricula_kit::time::UnixMs;
 
 use crate::domain::price::Charge;
-use crate::domain::{self, Charged, Command, Posting, PostingKind, World};
+use crate::domain::rates::Prices;
+use crate::domain::{self, Charged, Charges, Command, Posting, PostingKind, World};
 
 pub use rates::{ImportError, import};
 pub use read::{Balance, PostingKey, account, balances_page, currency, postings_page};
@@ -36,6 +38,10 @@ const POST: &str = "INSERT INTO postings (registration_id, section_id, kind, stu
                     caused_by_registration_id, posted_at) \
                     SELECT registration_id, section_id, kind, student_id, term_id, minor_units, \
                     caused_by_registration_id, posted_at FROM {rows}";
+// The change of nothing makes the missing accounts and locks all of them, in one order with every other change.
+const LOCK_BALANCES: &str = "INSERT INTO accounts (student_id, balance) SELECT student_id, 0 FROM {rows} \
+                             WHERE true ON CONFLICT (student_id) DO UPDATE \
+                             SET balance = accounts.balance RETURNING student_id, balance";
 const CHANGE_BALANCES: &str = "INSERT INTO accounts (student_id, balance) SELECT student_id, change FROM {rows} \
                                WHERE true ON CONFLICT (student_id) DO UPDATE \
                                SET balance = accounts.balance + excluded.balance";
@@ -58,7 +64,8 @@ impl Participant for Fees {
             }
         }
         let prices = rates::prices(tx, &terms, &courses).await?;
-        Ok(World { prices, charges, postings: Vec::new() })
+        let balances = lock_balances(tx, operations, &prices, &charges).await?;
+        Ok(World { prices, charges, balances, postings: Vec::new() })
     }
 
     fn decide(&self, world: &mut World, operation: &Operation<Command>, now: UnixMs) -> Answer {
@@ -90,11 +97,31 @@ impl Participant for Fees {
     }
 }
 
-/// What every registration was charged that the operations name.
-async fn load_charges(
+/// The balances of all students whom the operations may post to; none when no balance limit concerns them.
+async fn lock_balances(
     tx: &mut Tx,
     operations: &[&Operation<Command>],
-) -> Result<HashMap<SagaId, BTreeMap<SectionId, Charged>>, DbError> {
+    prices: &Prices,
+    charges: &Charges,
+) -> Result<HashMap<StudentId, i64>, DbError> {
+    let assessed = || {
+        operations.iter().filter_map(|operation| match &operation.command {
+            Command::Assess { student, adds, .. } => Some((student, adds)),
+            Command::Void { .. } | Command::Refund { .. } => None,
+        })
+    };
+    if !assessed().any(|(_, adds)| prices.balance_limit(adds).is_some()) {
+        return Ok(HashMap::new());
+    }
+    let charged = charges.values().flat_map(BTreeMap::values).map(|charged| &charged.student);
+    let students: BTreeSet<&StudentId> = assessed().map(|(student, _)| student).chain(charged).collect();
+    let rows = Rows::new().text("student_id", students.iter().map(|student| student.as_str()));
+    let rows = tx.fetch(LOCK_BALANCES, rows.into()).await?;
+    rows.iter().map(|row| Ok((StudentId::stored(row.text("student_id")?), row.int("balance")?))).collect()
+}
+
+/// What every registration was charged that the operations name.
+async fn load_charges(tx: &mut Tx, operations: &[&Operation<Command>]) -> Result<Charges, DbError> {
     let mut registrations: BTreeSet<&SagaId> = BTreeSet::new();
     for operation in operations {
         match &operation.command {
@@ -105,7 +132,7 @@ async fn load_charges(
         }
     }
     let rows = Rows::new().text("registration_id", registrations.into_iter().map(SagaId::as_str));
-    let mut charges: HashMap<SagaId, BTreeMap<SectionId, Charged>> = HashMap::new();
+    let mut charges = Charges::new();
     for row in tx.fetch(CHARGES, rows.into()).await? {
         let charged = Charged {
             student: StudentId::stored(row.text("student_id")?),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use matricula_kit::database::{Args, Database, DbError, Rows, Tx};
 use matricula_kit::id::{CourseId, TermId};
 
-use crate::domain::price::{Currency, Price};
+use crate::domain::price::{BalanceLimit, Currency, Price};
 use crate::domain::rates::{Prices, RateTable, RefundLadder, TermRates};
 
 /// Why rates were not imported.
@@ -24,14 +24,16 @@ pub enum ImportError {
 
 const CURRENCY: &str = "SELECT code FROM currency WHERE id = 1";
 const SET_CURRENCY: &str = "INSERT INTO currency (id, code) VALUES (1, $1) ON CONFLICT (id) DO NOTHING";
-const SET_TERMS: &str = "INSERT INTO terms (term_id, per_credit, refund_ladder) \
-                         SELECT term_id, per_credit, refund_ladder FROM {rows} WHERE true \
+const SET_TERMS: &str = "INSERT INTO terms (term_id, per_credit, refund_ladder, balance_limit) \
+                         SELECT term_id, per_credit, refund_ladder, balance_limit FROM {rows} WHERE true \
                          ON CONFLICT (term_id) DO UPDATE \
-                         SET per_credit = excluded.per_credit, refund_ladder = excluded.refund_ladder";
+                         SET per_credit = excluded.per_credit, refund_ladder = excluded.refund_ladder, \
+                         balance_limit = excluded.balance_limit";
 const SET_COURSE_FEES: &str = "INSERT INTO course_fees (course_id, minor_units) \
                                SELECT course_id, minor_units FROM {rows} WHERE true \
                                ON CONFLICT (course_id) DO UPDATE SET minor_units = excluded.minor_units";
-const TERMS: &str = "SELECT t.term_id, t.per_credit, t.refund_ladder FROM {rows} JOIN terms t ON t.term_id = r.term_id";
+const TERMS: &str = "SELECT t.term_id, t.per_credit, t.refund_ladder, t.balance_limit \
+                     FROM {rows} JOIN terms t ON t.term_id = r.term_id";
 const COURSE_FEES: &str =
     "SELECT c.course_id, c.minor_units FROM {rows} JOIN course_fees c ON c.course_id = r.course_id";
 
@@ -56,7 +58,11 @@ pub async fn import(database: &Database, mut table: RateTable) -> Result<(), Imp
     let rows = Rows::new()
         .text("term_id", table.terms.iter().map(|(term, _)| term.as_str()))
         .int("per_credit", table.terms.iter().map(|(_, rates)| rates.per_credit.minor_units()))
-        .text("refund_ladder", ladders);
+        .text("refund_ladder", ladders)
+        .opt_int(
+            "balance_limit",
+            table.terms.iter().map(|(_, rates)| rates.balance_limit.map(BalanceLimit::minor_units)),
+        );
     tx.execute(SET_TERMS, rows.into()).await?;
     let rows = Rows::new()
         .text("course_id", table.course_fees.iter().map(|(course, _)| course.as_str()))
@@ -88,7 +94,9 @@ pub(super) async fn prices(
         let steps = steps.map_err(|error| DbError::corrupt(format!("refund ladder of term {term}: {error}")))?;
         let ladder = RefundLadder::from_stored(steps).map_err(DbError::corrupt)?;
         let per_credit = Price::try_new(row.int("per_credit")?).map_err(DbError::corrupt)?;
-        prices.terms.insert(term, TermRates { per_credit, ladder });
+        let balance_limit = row.opt_int("balance_limit")?.map(BalanceLimit::try_new).transpose();
+        let balance_limit = balance_limit.map_err(DbError::corrupt)?;
+        prices.terms.insert(term, TermRates { per_credit, ladder, balance_limit });
     }
     let rows = Rows::new().text("course_id", courses.iter().map(|course| course.as_str()));
     for row in tx.fetch(COURSE_FEES, rows.into()).await? {

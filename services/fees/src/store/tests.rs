@@ -11,7 +11,7 @@ use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
 use matricula_kit::time::UnixMs;
 
 use super::{Fees, ImportError, account, import};
-use crate::domain::price::{Credits, Currency, Percent, Price};
+use crate::domain::price::{BalanceLimit, Credits, Currency, Percent, Price};
 use crate::domain::rates::{RateTable, RefundLadder, TermRates};
 use crate::domain::{Add, Command};
 
@@ -65,9 +65,19 @@ fn rates(currency: &str, per_credit: i64) -> RateTable {
     let price = |units| Price::try_new(units).expect("a price");
     RateTable {
         currency: Some(Currency::try_new(currency.to_owned()).expect("a currency")),
-        terms: vec![(id(TERM, TermId::try_new), TermRates { per_credit: price(per_credit), ladder })],
+        terms: vec![(
+            id(TERM, TermId::try_new),
+            TermRates { per_credit: price(per_credit), ladder, balance_limit: None },
+        )],
         course_fees: vec![(id("LAB", CourseId::try_new), price(2_500))],
     }
+}
+
+/// The same rates with a limit of what a student may owe.
+fn limited(minor_units: i64) -> RateTable {
+    let mut table = rates("USD", 10_000);
+    table.terms[0].1.balance_limit = Some(BalanceLimit::try_new(minor_units).expect("a limit"));
+    table
 }
 
 fn id<T, E: std::fmt::Debug>(text: &str, try_new: impl FnOnce(String) -> Result<T, E>) -> T {
@@ -120,8 +130,13 @@ fn amount(answer: &Answer) -> Option<i64> {
 
 #[track_caller]
 fn is_refused_as_cancelled(answer: &Answer) {
+    is_refused(answer, Reason::RegistrationCancelled);
+}
+
+#[track_caller]
+fn is_refused(answer: &Answer, reason: Reason) {
     let Answer::Refused(reasons) = answer else { panic!("not refused: {answer:?}") };
-    assert_eq!(reasons[0].reason, Reason::RegistrationCancelled);
+    assert_eq!(reasons[0].reason, reason);
 }
 
 #[tokio::test]
@@ -228,6 +243,71 @@ async fn replicas_at_once_post_once() {
     for student in 0..5 {
         let lines = world.lines(&format!("s{student}")).await;
         assert_eq!(lines.len(), 8 * 2 * 2, "a charge and a void of each section: {lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_owes_more_than_the_limit() {
+    for backend in BACKENDS {
+        let world = World::new(backend).await;
+        world.write(&[&assess("r0", "s1", &["Z"])]).await;
+        import(&world.test.database, limited(70_000)).await.expect("imported");
+        // 300.00 of the 700.00 are owed from before, and in one batch each operation counts for the next.
+        let (fits, above, other) = (assess("r1", "s1", &["A"]), assess("r2", "s1", &["B"]), assess("r3", "s2", &["A"]));
+        let answers = world.write(&[&fits, &above, &other]).await;
+        assert_eq!((amount(&answers[0]), amount(&answers[2])), (Some(30_000), Some(30_000)));
+        is_refused(&answers[1], Reason::BalanceLimitExceeded);
+        is_refused(&world.write(&[&assess("r4", "s3", &["A", "B", "C"])]).await[0], Reason::BalanceLimitExceeded);
+        assert!(world.lines("s3").await.is_empty(), "all or nothing");
+
+        // What was refused stays refused, and is undone without a trace; a void or a refund makes room for the next.
+        let answers = world.write(&[&void("r1"), &above, &void("r2"), &assess("r5", "s1", &["C"])]).await;
+        is_refused(&answers[1], Reason::BalanceLimitExceeded);
+        assert_eq!((&answers[2], amount(&answers[3])), (&Answer::done(), Some(30_000)));
+        let answers = world.write(&[&refund("r6", "s1", "r0", "Z", 0), &assess("r7", "s1", &["D"])]).await;
+        assert_eq!((amount(&answers[0]), amount(&answers[1])), (Some(-30_000), Some(30_000)));
+        assert_eq!(world.lines("s1").await.len(), 6, "{backend:?}");
+
+        // An import without a limit takes it away.
+        import(&world.test.database, rates("USD", 10_000)).await.expect("imported");
+        assert_eq!(amount(&world.write(&[&assess("r8", "s1", &["E"])]).await[0]), Some(30_000));
+    }
+}
+
+#[tokio::test]
+async fn replicas_at_once_keep_the_limit() {
+    const STUDENTS: usize = 6;
+    let world = World::new(Backend::Postgres).await;
+    import(&world.test.database, limited(100_000)).await.expect("imported");
+    let other = Database::open(&world.test.url).await.expect("a second replica's database");
+    let replicas = [world.writer.clone(), start(&other)];
+    // Of 300.00 each, three fit. The replicas meet the students in opposite orders, some of them with an account.
+    let existing: Vec<_> = (0..STUDENTS / 2).map(|n| assess(&format!("first{n}"), &format!("s{n}"), &["Z"])).collect();
+    world.write(&existing.iter().collect::<Vec<_>>()).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for round in 0..8 {
+        for (replica, writer) in replicas.iter().enumerate() {
+            let mut operations: Vec<_> = (0..STUDENTS)
+                .flat_map(|n| {
+                    let charge = assess(&format!("r{replica}-{round}-{n}"), &format!("s{n}"), &["A"]);
+                    // An operation of a registration that was undone before makes room for none.
+                    let undone = format!("u{replica}-{round}-{n}");
+                    [charge, assess(&undone, &format!("s{n}"), &["B"]), void(&undone)]
+                })
+                .collect();
+            if replica == 1 {
+                operations.reverse();
+            }
+            let writer = writer.clone();
+            tasks.spawn(async move { writer.write(operations).await.expect("committed") });
+        }
+    }
+    tasks.join_all().await;
+    for student in 0..STUDENTS {
+        let student = format!("s{student}");
+        let account = account(&world.test.database, &id(&student, StudentId::try_new)).await.expect("an account");
+        assert_eq!(account.balance, 90_000, "{student}: the limit is used, and kept");
+        world.lines(&student).await;
     }
 }
 

@@ -124,12 +124,21 @@ fn parse_rates(row: Row<'_>, problems: &mut Problems) -> Option<Rates> {
     let currency = row.optional("metadata.currency", Currency::try_new, problems);
     let minor_units = row.optional("metadata.perCreditMinor", parse_minor_units, problems);
     let refund_ladder = row.optional("metadata.refundLadder", parse_refund_ladder, problems);
-    if currency_text.is_empty() && (minor_units.is_some() || refund_ladder.is_some()) {
-        let what = "is empty beside metadata.perCreditMinor or metadata.refundLadder; name the currency, such as USD";
+    let balance_limit_minor = row.optional("metadata.balanceLimitMinor", parse_balance_limit, problems);
+    if currency_text.is_empty() && (minor_units.is_some() || refund_ladder.is_some() || balance_limit_minor.is_some()) {
+        let what = "is empty beside metadata.perCreditMinor, metadata.refundLadder or metadata.balanceLimitMinor; \
+                    name the currency, such as USD";
         row.refuse("metadata.currency", "", what, problems);
     }
     let per_credit = Money { currency: currency?, minor_units: minor_units.unwrap_or(0) };
-    Some(Rates { per_credit, refund_ladder: refund_ladder.unwrap_or_default() })
+    Some(Rates { per_credit, refund_ladder: refund_ladder.unwrap_or_default(), balance_limit_minor })
+}
+
+fn parse_balance_limit(text: &str) -> Result<i64, Invalid> {
+    match parse_minor_units(text)? {
+        0 => Err(Invalid::new("forbids every charge; leave it empty for no limit")),
+        minor => Ok(minor),
+    }
 }
 
 fn parse_refund_ladder(text: &str) -> Result<Vec<RefundStep>, Invalid> {

@@ -108,6 +108,9 @@ fn terms() {
         "not a refund ladder; write `2026-09-01T00:00:00Z:100;2026-09-08T00:00:00Z:50`",
     );
     check("metadata.refundLadder", "2026-09-01T00:00:00Z", moment);
+    check("metadata.balanceLimitMinor", "0", "forbids every charge; leave it empty for no limit");
+    let amount = "not an amount; use a whole number of minor units, such as 45000 for USD 450.00";
+    check("metadata.balanceLimitMinor", "-1", amount);
     check(
         "metadata.refundLadder",
         "2026-09-01T00:00:00Z:101",
@@ -132,13 +135,15 @@ fn terms_across_columns() {
         "sourcedId,title,startDate,endDate\nT1,Fall,24.8.2026,2026-12-18\n",
         &[r#"academicSessions.csv:2: startDate: "24.8.2026": not a date; write it as in `2026-08-24`"#],
     );
-    check(
-        "academicSessions.csv",
-        "sourcedId,title,startDate,endDate,metadata.perCreditMinor\nT1,Fall,2026-08-24,2026-12-18,100\n",
-        &[
-            r#"academicSessions.csv:2: metadata.currency: "": is empty beside metadata.perCreditMinor or metadata.refundLadder; name the currency, such as USD"#,
-        ],
-    );
+    for column in ["metadata.perCreditMinor", "metadata.balanceLimitMinor"] {
+        check(
+            "academicSessions.csv",
+            &format!("sourcedId,title,startDate,endDate,{column}\nT1,Fall,2026-08-24,2026-12-18,100\n"),
+            &[
+                r#"academicSessions.csv:2: metadata.currency: "": is empty beside metadata.perCreditMinor, metadata.refundLadder or metadata.balanceLimitMinor; name the currency, such as USD"#,
+            ],
+        );
+    }
 }
 
 #[test]

@@ -34,9 +34,9 @@ fn campus_with_every_rule() -> Bundle {
             "academicSessions.csv",
             Some(
                 "sourcedId,title,startDate,endDate,metadata.addDeadline,metadata.dropDeadline,metadata.maxCredits,\
-                 metadata.currency,metadata.perCreditMinor,metadata.refundLadder\n\
+                 metadata.currency,metadata.perCreditMinor,metadata.refundLadder,metadata.balanceLimitMinor\n\
                  T1,Fall,2026-08-24,2026-12-18,2026-09-01T00:00:00Z,2026-10-01T02:00:00+02:00,17.25,EUR,0,\
-                 2026-09-01T00:00:00.5Z:100;2026-09-08T00:00:00Z:0\nT2,Spring,2027-01-11,2027-05-14,,,,,,\n",
+                 2026-09-01T00:00:00.5Z:100;2026-09-08T00:00:00Z:0,500000\nT2,Spring,2027-01-11,2027-05-14,,,,,,,\n",
             ),
         ),
         (
@@ -82,6 +82,7 @@ fn every_rule() {
     assert_eq!((fall.max_credits_hundredths, spring.max_credits_hundredths), (Some(1_725), None));
     assert_eq!(fall.drop_deadline.unwrap().to_string(), "2026-10-01T00:00:00Z");
     assert_eq!(fall.rates.as_ref().unwrap().refund_ladder.len(), 2);
+    assert_eq!(fall.rates.as_ref().unwrap().balance_limit_minor, Some(500_000));
     assert_eq!(spring.rates, None);
     let credits: Vec<i32> = bundle.courses.iter().map(|course| course.credits_hundredths).collect();
     assert_eq!(credits, [150, 5]);
