@@ -1,1 +1,36 @@
-//! The API for operators
+//! The API for operators: what every saga does and why it is stuck, read from the saga log.
+//!
+//! | module | one job |
+//! |---|---|
+//! | `grpc` | `SagaService`: bounds, pages, streams |
+//! | `wire` | a saga, its steps and its events on the wire |
+//!
+//! Promises: reads only; a saga that can't be read is shown as such, with what is known of it, and hides no other.
+
+mod grpc;
+mod wire;
+
+use std::sync::Arc;
+
+use matricula_proto::ops::v1::saga_service_server::{SERVICE_NAME, SagaServiceServer};
+use matricula_registration::Registrations;
+use matricula_runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+use tonic::service::RoutesBuilder;
+
+use crate::grpc::SagaGrpc;
+
+/// Full names of the gRPC services, for health.
+pub const SERVICE_NAMES: [&str; 1] = [SERVICE_NAME];
+
+/// Largest answer: a saga that has been retried for days has thousands of events.
+const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// The orchestrator that is shown.
+pub(crate) type Orchestrator = Runtime<Registrations>;
+
+/// Adds the service to the routes; its streams end with `shutdown`.
+pub fn add_to(routes: &mut RoutesBuilder, runtime: Arc<Runtime<Registrations>>, shutdown: CancellationToken) {
+    let server = SagaServiceServer::new(SagaGrpc::new(runtime, shutdown));
+    routes.add_service(server.max_encoding_message_size(RESPONSE_BYTES_MAX));
+}

@@ -1,0 +1,176 @@
+//! `SagaService`: bounds, pages and streams over the saga log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt as _;
+use futures::stream::{self, BoxStream};
+use matricula_kit::id::{SagaId, StudentId};
+use matricula_kit::rpc::{FieldError, page_size, required_id};
+use matricula_kit::status;
+use matricula_proto::ops::v1 as ops;
+use matricula_proto::ops::v1::saga_service_server::SagaService;
+use matricula_registration::StoredRegistration;
+use matricula_runtime::{SagaFilter, Workload as _};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status};
+
+use crate::{Orchestrator, wire};
+
+/// Sagas that one list looks at when it is restricted to phases: a page may be short, but never slow.
+const LOOKED_AT_MAX: usize = 10_000;
+/// Sagas that an export reads at once: with their logs they are a few megabytes.
+const EXPORT_PAGE: i64 = 500;
+/// When an export that the shutdown has cut off may be asked for again.
+const RETRY_UNAVAILABLE: Duration = Duration::from_millis(500);
+
+/// The service.
+pub(crate) struct SagaGrpc {
+    runtime: Arc<Orchestrator>,
+    shutdown: CancellationToken,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl SagaGrpc {
+    pub(crate) fn new(runtime: Arc<Orchestrator>, shutdown: CancellationToken) -> Self {
+        Self { runtime, shutdown }
+    }
+}
+
+#[tonic::async_trait]
+impl SagaService for SagaGrpc {
+    type ExportLedgerStream = BoxStream<'static, Result<ops::ExportLedgerResponse, Status>>;
+
+    async fn list_sagas(&self, request: Request<ops::ListSagasRequest>) -> Answer<ops::ListSagasResponse> {
+        let (filter, wanted) = filter(request.into_inner())?;
+        let (sagas, next) = page(&self.runtime, filter, &wanted).await?;
+        let next_page_token = next.map(String::from).unwrap_or_default();
+        Ok(Response::new(ops::ListSagasResponse { sagas, next_page_token }))
+    }
+
+    async fn get_saga(&self, request: Request<ops::GetSagaRequest>) -> Answer<ops::GetSagaResponse> {
+        let id = required_id("saga_id", request.into_inner().saga_id, SagaId::try_new)?;
+        let row = self.runtime.store().get(&id).await?;
+        let row = row.ok_or_else(|| status::not_found("saga", id.as_str()))?;
+        let definition = self.runtime.workload().definition();
+        let stored = StoredRegistration::read(definition, row);
+        Ok(Response::new(wire::saga(definition, &stored)))
+    }
+
+    async fn list_destinations(
+        &self,
+        _: Request<ops::ListDestinationsRequest>,
+    ) -> Answer<ops::ListDestinationsResponse> {
+        let destinations = self.runtime.destinations().into_iter().map(wire::destination).collect();
+        Ok(Response::new(ops::ListDestinationsResponse { destinations }))
+    }
+
+    async fn export_ledger(&self, _: Request<ops::ExportLedgerRequest>) -> Answer<Self::ExportLedgerStream> {
+        let (runtime, shutdown) = (self.runtime.clone(), self.shutdown.clone());
+        let start = SagaFilter { limit: EXPORT_PAGE, ..Default::default() };
+        let pages = stream::try_unfold(Some(start), move |filter| {
+            let (runtime, shutdown) = (runtime.clone(), shutdown.clone());
+            async move {
+                let Some(filter) = filter else { return Ok(None) };
+                let read = shutdown.run_until_cancelled(export_page(&runtime, filter)).await;
+                read.ok_or_else(shutting_down)?.map(Some)
+            }
+        });
+        let entries = pages.map_ok(|entries| stream::iter(entries.into_iter().map(Ok))).try_flatten();
+        Ok(Response::new(Box::pin(entries)))
+    }
+}
+
+/// What a list is restricted to as sagas are shown, beyond what the store can tell: one that can't be read has a phase
+/// in the store, too.
+struct Wanted {
+    phases: Vec<ops::SagaPhase>,
+    needs_attention: bool,
+}
+
+impl Wanted {
+    fn has(&self, saga: &ops::SagaSummary) -> bool {
+        (self.phases.is_empty() || self.phases.contains(&saga.phase()))
+            && (!self.needs_attention || saga.needs_attention)
+    }
+}
+
+fn filter(request: ops::ListSagasRequest) -> Result<(SagaFilter, Wanted), FieldError> {
+    let ops::ListSagasRequest { page_size: size, page_token, phases, student_id, needs_attention, unfinished } =
+        request;
+    let limit = page_size(size)?;
+    let before = match page_token {
+        token if token.is_empty() => None,
+        token => Some(required_id("page_token", token, SagaId::try_new)?),
+    };
+    let subject = match student_id {
+        id if id.is_empty() => None,
+        id => Some(required_id("student_id", id, StudentId::try_new)?.into()),
+    };
+    let phases = phases
+        .into_iter()
+        .enumerate()
+        .map(|(index, number)| match ops::SagaPhase::try_from(number) {
+            Ok(ops::SagaPhase::Unspecified) | Err(_) => {
+                Err(FieldError::new(format!("phases[{index}]"), format!("must be a phase, got {number}")))
+            }
+            Ok(phase) => Ok(phase),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let is_unreadable_wanted = phases.contains(&ops::SagaPhase::Unreadable);
+    let stored = if is_unreadable_wanted { &[] } else { phases.as_slice() };
+    let stored = stored.iter().filter_map(|phase| wire::stored_phase(*phase)).collect();
+    let wanted = Wanted { phases, needs_attention };
+    // What can't be read always needs attention, whatever the store says.
+    let needs_attention = needs_attention && !is_unreadable_wanted;
+    Ok((SagaFilter { subject, phases: stored, needs_attention, unfinished, before, limit }, wanted))
+}
+
+/// A page of the sagas that are wanted, and where the next one begins.
+async fn page(
+    runtime: &Orchestrator,
+    mut filter: SagaFilter,
+    wanted: &Wanted,
+) -> Result<(Vec<ops::SagaSummary>, Option<SagaId>), Status> {
+    let definition = runtime.workload().definition();
+    let size = usize::try_from(filter.limit).unwrap_or(usize::MAX);
+    // One more than asked for tells whether there is a next page.
+    filter.limit += 1;
+    let mut sagas = Vec::new();
+    let mut looked_at = 0;
+    loop {
+        let rows = runtime.store().list(filter.clone()).await?;
+        let is_last = rows.len() <= size;
+        for row in rows {
+            if sagas.len() == size || looked_at == LOOKED_AT_MAX {
+                return Ok((sagas, filter.before));
+            }
+            looked_at += 1;
+            filter.before = Some(row.id.clone());
+            let summary = wire::summary(&StoredRegistration::read(definition, row));
+            if wanted.has(&summary) {
+                sagas.push(summary);
+            }
+        }
+        if is_last {
+            return Ok((sagas, None));
+        }
+    }
+}
+
+/// A part of the export, and where the next one begins.
+async fn export_page(
+    runtime: &Orchestrator,
+    filter: SagaFilter,
+) -> Result<(Vec<ops::ExportLedgerResponse>, Option<SagaFilter>), Status> {
+    let definition = runtime.workload().definition();
+    let rows = runtime.store().list(filter.clone()).await?;
+    let next = rows.last().map(|row| SagaFilter { before: Some(row.id.clone()), ..filter });
+    let entries = rows.into_iter().map(|row| wire::ledger_entry(&StoredRegistration::read(definition, row))).collect();
+    Ok((entries, next))
+}
+
+fn shutting_down() -> Status {
+    status::retry(Code::Unavailable, "SHUTTING_DOWN", "the orchestrator is shutting down", RETRY_UNAVAILABLE)
+}

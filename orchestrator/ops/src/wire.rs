@@ -1,0 +1,157 @@
+//! A saga, its steps and its events on the wire.
+
+use matricula_engine::{
+    Cause, Definition, Leg, LegState, LegStatus, Phase, Recorded, SagaState, Step, StepState, describe,
+};
+use matricula_kit::time::UnixMs;
+use matricula_proto::ops::v1 as ops;
+use matricula_proto::registration::v1 as registration;
+use matricula_registration::{StoredRegistration, view};
+use matricula_runtime::DestinationStatus;
+
+/// The phase as the store has it; none for one that only a reader sees.
+pub(crate) fn stored_phase(phase: ops::SagaPhase) -> Option<&'static str> {
+    let phase = match phase {
+        ops::SagaPhase::Running => Phase::Running,
+        ops::SagaPhase::Compensating => Phase::Compensating,
+        ops::SagaPhase::Completing => Phase::Completing,
+        ops::SagaPhase::Completed => Phase::Completed,
+        ops::SagaPhase::Compensated => Phase::Compensated,
+        ops::SagaPhase::Unspecified | ops::SagaPhase::Unreadable => return None,
+    };
+    Some(phase.as_str())
+}
+
+/// A line of a list.
+pub(crate) fn summary(stored: &StoredRegistration) -> ops::SagaSummary {
+    let row = &stored.row;
+    let is_driven = row.owner_alive && !is_finished(stored);
+    ops::SagaSummary {
+        saga_id: row.id.as_str().to_owned(),
+        student_id: row.subject.clone(),
+        phase: phase(stored).into(),
+        outcome: match &stored.read {
+            Ok((_, state)) => view::outcome(state.outcome()).into(),
+            Err(_) => registration::Outcome::Unspecified.into(),
+        },
+        needs_attention: row.needs_attention || stored.read.is_err(),
+        created_at: Some(row.created_at.to_wire()),
+        updated_at: Some(row.updated_at.to_wire()),
+        owner: if is_driven { row.owner.clone() } else { String::new() },
+        definition: row.definition.clone(),
+        definition_version: i32::try_from(row.version).unwrap_or(i32::MAX),
+    }
+}
+
+/// All that is known of a saga.
+pub(crate) fn saga(definition: &Definition, stored: &StoredRegistration) -> ops::GetSagaResponse {
+    let state = stored.read.as_ref().ok().map(|(_, state)| state);
+    let steps = state.map(|state| definition.steps().iter().zip(state.steps()).map(step).collect());
+    let events = stored.row.log.as_ref().map(|log| log.iter().map(event).collect());
+    ops::GetSagaResponse {
+        summary: Some(summary(stored)),
+        registration: Some(stored.to_wire()),
+        steps: steps.unwrap_or_default(),
+        events: events.unwrap_or_default(),
+        traceparent: stored.row.trace.traceparent.clone(),
+        turned_because: state.map(turned_because).unwrap_or_default(),
+        unreadable_because: stored.read.as_ref().err().cloned().unwrap_or_default(),
+    }
+}
+
+/// A registration for the audit.
+pub(crate) fn ledger_entry(stored: &StoredRegistration) -> ops::ExportLedgerResponse {
+    ops::ExportLedgerResponse {
+        registration: Some(stored.to_wire()),
+        phase: phase(stored).into(),
+        owner_alive: stored.row.owner_alive && !is_finished(stored),
+    }
+}
+
+/// What stands between the orchestrator and a service.
+pub(crate) fn destination(status: DestinationStatus) -> ops::Destination {
+    ops::Destination {
+        name: status.name.to_owned(),
+        waiting: count(status.waiting),
+        in_flight: count(status.in_flight),
+        in_flight_max: count(status.in_flight_max),
+        breaker: status.breaker.to_owned(),
+        last_error: status.last_error,
+    }
+}
+
+fn phase(stored: &StoredRegistration) -> ops::SagaPhase {
+    match stored.read.as_ref().map(|(_, state)| state.phase()) {
+        Ok(Phase::Running) => ops::SagaPhase::Running,
+        Ok(Phase::Compensating) => ops::SagaPhase::Compensating,
+        Ok(Phase::Completing) => ops::SagaPhase::Completing,
+        Ok(Phase::Completed) => ops::SagaPhase::Completed,
+        Ok(Phase::Compensated) => ops::SagaPhase::Compensated,
+        Err(_) => ops::SagaPhase::Unreadable,
+    }
+}
+
+/// By the store, because a saga that can't be read here may be finished.
+fn is_finished(stored: &StoredRegistration) -> bool {
+    [Phase::Completed, Phase::Compensated].iter().any(|phase| phase.as_str() == stored.row.phase)
+}
+
+fn turned_because(state: &SagaState) -> String {
+    match state.cause() {
+        None => String::new(),
+        Some(Cause::Refused) => {
+            let by: Vec<&str> = state.refusals().map(|(step, _)| step).collect();
+            let reasons: Vec<String> = view::reasons(state).into_iter().map(|refusal| refusal.message).collect();
+            format!("refused by {}: {}", by.join(", "), reasons.join(" ")).trim_end_matches(": ").to_owned()
+        }
+        Some(cause) => cause.to_string(),
+    }
+}
+
+fn step((step, state): (&Step, &StepState)) -> ops::Step {
+    ops::Step {
+        name: step.name.to_owned(),
+        stage: i32::from(step.stage),
+        service: step.destination.to_owned(),
+        kind: step.kind.as_str().to_owned(),
+        applies: state.applies,
+        action: Some(leg(&state.action)),
+        undo: step.undo.map(|_| leg(&state.undo)),
+        undo_name: step.undo.unwrap_or_default().to_owned(),
+    }
+}
+
+fn leg(leg: &LegState) -> ops::Leg {
+    let status = match leg.status {
+        LegStatus::NotStarted => ops::LegStatus::NotStarted,
+        LegStatus::Trying => ops::LegStatus::Trying,
+        LegStatus::Done => ops::LegStatus::Done,
+        LegStatus::Refused => ops::LegStatus::Refused,
+    };
+    ops::Leg {
+        status: status.into(),
+        attempts: i32::try_from(leg.attempts).unwrap_or(i32::MAX),
+        last_error: leg.last_error.as_ref().map(ToString::to_string).unwrap_or_default(),
+        next_attempt_at: leg.next_attempt_at_ms.map(|ms| UnixMs(ms).to_wire()),
+        needs_attention: leg.needs_attention,
+    }
+}
+
+fn event(recorded: &Recorded) -> ops::Event {
+    let attempt = recorded.event.attempt();
+    ops::Event {
+        sequence: i64::try_from(recorded.sequence).unwrap_or(i64::MAX),
+        at: Some(UnixMs(recorded.at_ms).to_wire()),
+        name: recorded.event.name().to_owned(),
+        description: describe(recorded),
+        step: attempt.map(|attempt| attempt.step.to_owned()).unwrap_or_default(),
+        undo: attempt.is_some_and(|attempt| attempt.leg == Leg::Undo),
+        attempt: attempt.map_or(0, |attempt| i32::try_from(attempt.number).unwrap_or(i32::MAX)),
+        // The clock may have been set back between the two.
+        duration_ms: attempt.map_or(0, |attempt| recorded.at_ms.saturating_sub(attempt.started_at_ms).max(0)),
+    }
+}
+
+fn count(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
