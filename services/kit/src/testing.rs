@@ -1,8 +1,13 @@
-//! Throw-away databases for tests: real SQLite files and real PostgreSQL databases, each test its own.
+//! Throw-away databases for tests: real SQLite files and real PostgreSQL databases, each test its own; and the suite that
+//! every participant runs on them.
+
+mod conformance;
 
 use std::path::Path;
 
 use crate::database::{Args, Database, DbError, Migrator};
+
+pub use conformance::barrier_holds;
 
 /// Environment variable with the URL of a PostgreSQL server on which tests may create databases, without a database
 /// name: `postgres://user@127.0.0.1:5433`. `cargo xtask test` starts one and sets it.

@@ -1,1 +1,58 @@
-//! Seats: capacity, holds and the feed of changes
+//! Seats: who holds a seat in which section.
+//!
+//! ```text
+//! grpc (wire to domain) --operations--> kit's writer --> participant: store loads and locks, domain decides, store writes
+//!   ^                                                         |
+//!   +---- WatchSeats <---- feed <---- every committed change -+
+//! ```
+//!
+//! No seat is granted unless one is free at commit or an override is recorded with the grant. A hold belongs to its
+//! saga, has no clock of its own and ends only by a release, so none leaks and none expires under a live saga.
+
+mod domain;
+mod feed;
+mod grpc;
+mod participant;
+mod store;
+
+use std::sync::Arc;
+
+use matricula_kit::database::{Database, DbError, Migrator};
+use matricula_kit::participant::{Writer, WriterLimits};
+use matricula_kit::serve::Role;
+use matricula_proto::seats::v1::seat_service_server::{SERVICE_NAME, SeatServiceServer};
+use tokio_util::sync::CancellationToken;
+use tonic::service::RoutesBuilder;
+
+use crate::feed::Feed;
+use crate::grpc::SeatsGrpc;
+use crate::participant::Seats;
+
+/// The schema of the service, after the kit's own.
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// Largest message: a thousand operations of twenty sections are well below it.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// Brings the database up to date and starts the service. `shutdown` ends the feed, so that its endless streams don't
+/// hold up the end of the server; the other calls finish on their own.
+pub async fn start(database: Database, shutdown: CancellationToken) -> Result<Role, DbError> {
+    database.migrate(&MIGRATIONS).await?;
+    let feed = Arc::new(Feed::default());
+    let follower = feed::follow(feed.clone(), &database, shutdown).await?;
+    let seats = Arc::new(Seats::new(feed.clone(), &database));
+    let (writer, writing) = Writer::start(seats, database.clone(), WriterLimits::default());
+    let server = SeatServiceServer::new(SeatsGrpc::new(writer, database.clone(), feed))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let mut routes = RoutesBuilder::default();
+    routes.add_service(server);
+    Ok(Role {
+        name: "seats",
+        routes,
+        service_names: vec![SERVICE_NAME],
+        database,
+        tasks: vec![writing, follower],
+        grpc_web: false,
+    })
+}

@@ -16,6 +16,7 @@
 mod args;
 mod connect;
 mod error;
+mod notify;
 mod row;
 mod statement;
 
@@ -23,6 +24,7 @@ use sqlx::{PgPool, SqlitePool};
 
 pub use args::{Args, Rows};
 pub use error::DbError;
+pub use notify::Notifications;
 pub use row::Row;
 pub use sqlx::migrate::Migrator;
 

@@ -1,0 +1,92 @@
+//! One section's seats.
+
+use matricula_kit::answer::{Reason, Refusal};
+use matricula_kit::id::{OverrideId, SectionId};
+use matricula_kit::time::UnixMs;
+use serde::{Deserialize, Serialize};
+
+/// The seats of a section, as one version of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Section {
+    /// The section.
+    pub id: SectionId,
+    /// Seats that may be taken; 0 is a frozen section.
+    pub capacity: i32,
+    /// Seats that are taken; more than the capacity after it was lowered, or by overrides.
+    pub taken: i32,
+    /// Grows by one with every operation that changes the section.
+    pub version: i64,
+    /// When `version` was made.
+    pub changed_at: UnixMs,
+    /// When the last free seat went; `None` while seats are free.
+    pub closed_at: Option<UnixMs>,
+}
+
+impl Section {
+    /// A new section without any seat taken.
+    pub fn new(id: SectionId, capacity: i32, now: UnixMs) -> Self {
+        let mut section = Self { id, capacity, taken: 0, version: 0, changed_at: now, closed_at: None };
+        section.touch(now);
+        section
+    }
+
+    /// Seats that are free.
+    pub fn free(&self) -> i32 {
+        (self.capacity - self.taken).max(0)
+    }
+
+    /// Whether one more student gets in, and by which override if no seat is free. `None`: the section is closed.
+    pub fn admits<'a>(&self, override_id: Option<&'a OverrideId>) -> Option<Option<&'a OverrideId>> {
+        if self.free() > 0 { Some(None) } else { override_id.map(Some) }
+    }
+
+    /// Takes a seat.
+    pub fn take(&mut self, now: UnixMs) {
+        self.taken += 1;
+        self.touch(now);
+    }
+
+    /// Gives a seat back.
+    pub fn give_back(&mut self, now: UnixMs) {
+        self.taken -= 1;
+        self.touch(now);
+    }
+
+    /// Sets the capacity; whether that changed anything.
+    pub fn set_capacity(&mut self, capacity: i32, now: UnixMs) -> bool {
+        let changes = self.capacity != capacity;
+        if changes {
+            self.capacity = capacity;
+            self.touch(now);
+        }
+        changes
+    }
+
+    /// Why nobody gets in without an override.
+    pub fn closed(&self) -> Refusal {
+        let Self { id, capacity, taken, .. } = self;
+        let full = match self.capacity {
+            0 => format!("Section {id} gives out no seats at present."),
+            1 if *taken == 1 => format!("Section {id} is full: its one seat is taken."),
+            _ if taken == capacity => format!("Section {id} is full: all {capacity} seats are taken."),
+            _ => format!("Section {id} is full: {taken} seats are taken, of {capacity}."),
+        };
+        let message = match self.closed_at {
+            Some(moment) if self.capacity > 0 => format!("{full} The last seat went at {moment}."),
+            _ => full,
+        };
+        let next_step = "Choose another section of the course, or try again when a seat is free.";
+        Refusal {
+            section_version: Some(self.version),
+            closed_at: self.closed_at,
+            ..Refusal::section(Reason::ClosedSection, id, message, next_step)
+        }
+    }
+
+    /// A new version, with `closed_at` as the seats now say.
+    fn touch(&mut self, now: UnixMs) {
+        self.version += 1;
+        self.changed_at = now;
+        self.closed_at = if self.free() > 0 { None } else { self.closed_at.or(Some(now)) };
+    }
+}

@@ -1,0 +1,235 @@
+//! The rules as a table, and random sequences that keep the invariants.
+
+use std::sync::Arc;
+
+use matricula_kit::answer::{Answer, Reason};
+use matricula_kit::id::{OverrideId, SagaId, SectionId, StepName, StudentId};
+use matricula_kit::participant::Key;
+use matricula_kit::time::UnixMs;
+use proptest::prelude::*;
+
+use super::*;
+
+const NOW: UnixMs = UnixMs(1_000_000);
+
+fn section_id(name: &str) -> SectionId {
+    SectionId::try_new(name).expect("a valid id")
+}
+
+fn saga(name: &str) -> SagaId {
+    SagaId::try_new(name).expect("a valid id")
+}
+
+fn key(name: &str) -> Key {
+    Key { saga: saga(name), step: StepName::stored("hold_seats".to_owned()) }
+}
+
+/// "S1 S2!" asks for two sections, the second with an override.
+fn hold(by: &str, sections: &str) -> Command {
+    let wanted = sections.split_whitespace().map(|name| Wanted {
+        section: section_id(name.trim_end_matches('!')),
+        override_id: name.ends_with('!').then(|| OverrideId::stored("O1".to_owned())),
+    });
+    Command::Hold { holder: key(by), student: StudentId::stored(format!("student-{by}")), wanted: wanted.collect() }
+}
+
+fn undo(by: &str) -> Command {
+    Command::ReleaseStep(key(by))
+}
+
+fn drop_of(by: &str, earlier: &str, section: &str) -> Command {
+    Command::ReleaseDropped { by: saga(by), seats: vec![(saga(earlier), section_id(section))] }
+}
+
+fn set(section: &str, capacity: i32) -> Command {
+    Command::SetCapacity { section: section_id(section), capacity }
+}
+
+/// Sections A with 2 seats, B with 1, Z frozen.
+fn campus() -> World {
+    let sections = [("A", 2), ("B", 1), ("Z", 0)];
+    World::new(sections.map(|(name, capacity)| Section::new(section_id(name), capacity, NOW)).into(), Vec::new())
+}
+
+fn shown(answer: &Answer) -> String {
+    match answer {
+        Answer::Done(_) => "done".to_owned(),
+        Answer::NotYet(_) => "not yet".to_owned(),
+        Answer::Refused(reasons) => {
+            let reasons = reasons.iter();
+            let section = |section: &Option<SectionId>| section.as_ref().map(ToString::to_string).unwrap_or_default();
+            let reasons = reasons.map(|refusal| format!("{} {}", refusal.reason.name(), section(&refusal.section)));
+            reasons.collect::<Vec<_>>().join(", ")
+        }
+    }
+}
+
+/// Runs commands one after the other; expects the answer to the last, and "A taken/capacity vVersion" of sections.
+#[track_caller]
+fn check(commands: &[Command], answer: &str, sections: &str) {
+    let mut world = campus();
+    let mut last = Answer::done();
+    for (index, command) in commands.iter().enumerate() {
+        last = world.decide(command, NOW.plus_ms(index as i64 + 1));
+        assert_invariants(&world);
+    }
+    let state = world.sections().filter(|(section, _)| section.version > 1);
+    let state =
+        state.map(|(section, _)| format!("{} {}/{} v{}", section.id, section.taken, section.capacity, section.version));
+    assert_eq!((shown(&last).as_str(), state.collect::<Vec<_>>().join(", ").as_str()), (answer, sections));
+}
+
+#[track_caller]
+fn assert_invariants(world: &World) {
+    for (section, _) in world.sections() {
+        let live = world.holds().filter(|(hold, _)| hold.key.1 == section.id && hold.released.is_none()).count();
+        assert_eq!(section.taken as usize, live, "taken = live holds: {section:?}");
+        assert_eq!(section.closed_at.is_some(), section.free() == 0, "closed exactly while none is free: {section:?}");
+    }
+    for (hold, _) in world.holds() {
+        assert!(hold.taken_after <= hold.capacity_at_grant || hold.override_id.is_some(), "no right to: {hold:?}");
+    }
+}
+
+#[test]
+fn seats_are_granted_while_they_are_free() {
+    check(&[hold("r1", "A")], "done", "A 1/2 v2");
+    check(&[hold("r1", "A B")], "done", "A 1/2 v2, B 1/1 v2");
+    check(&[hold("r1", "A"), hold("r2", "A")], "done", "A 2/2 v3");
+    check(&[hold("r1", "B"), hold("r2", "B")], "CLOSED_SECTION B", "B 1/1 v2");
+    check(&[hold("r1", "Z")], "CLOSED_SECTION Z", "");
+    check(&[hold("r1", "X")], "SECTION_NOT_FOUND X", "");
+}
+
+#[test]
+fn all_or_none_with_every_reason() {
+    check(&[hold("r1", "B"), hold("r2", "A B")], "CLOSED_SECTION B", "B 1/1 v2");
+    check(
+        &[hold("r1", "B"), hold("r2", "A B Z X")],
+        "CLOSED_SECTION B, CLOSED_SECTION Z, SECTION_NOT_FOUND X",
+        "B 1/1 v2",
+    );
+    check(&[hold("r1", "A"), hold("r1", "A B")], "ALREADY_ENROLLED A", "A 1/2 v2");
+}
+
+#[test]
+fn an_override_lets_in_beyond_the_capacity_and_is_recorded_only_when_used() {
+    check(&[hold("r1", "B"), hold("r2", "B!")], "done", "B 2/1 v3");
+    check(&[hold("r1", "Z!")], "done", "Z 1/0 v2");
+    check(&[hold("r1", "B"), hold("r2", "B!"), hold("r3", "B")], "CLOSED_SECTION B", "B 2/1 v3");
+    check(&[hold("r1", "B"), hold("r2", "B!"), undo("r1"), hold("r3", "B")], "CLOSED_SECTION B", "B 1/1 v4");
+
+    let mut world = campus();
+    world.decide(&hold("r1", "B!"), NOW);
+    world.decide(&hold("r2", "B!"), NOW);
+    let recorded: Vec<bool> = world.holds().map(|(hold, _)| hold.override_id.is_some()).collect();
+    assert_eq!(recorded, [false, true]);
+}
+
+#[test]
+fn releases_give_back_once() {
+    check(&[hold("r1", "A B"), undo("r1")], "done", "A 0/2 v3, B 0/1 v3");
+    check(&[hold("r1", "A"), undo("r1"), undo("r1")], "done", "A 0/2 v3");
+    check(&[hold("r1", "A"), drop_of("r2", "r1", "A")], "done", "A 0/2 v3");
+    check(&[hold("r1", "A"), drop_of("r2", "r1", "A"), drop_of("r3", "r1", "A")], "done", "A 0/2 v3");
+    check(&[hold("r1", "A"), hold("r10", "A"), undo("r1")], "done", "A 1/2 v4");
+    check(&[drop_of("r2", "r1", "A")], "done", "");
+    check(&[drop_of("r2", "r1", "X")], "done", "");
+    check(&[hold("r1", "B"), undo("r1"), hold("r2", "B")], "done", "B 1/1 v4");
+}
+
+#[test]
+fn capacity_changes_evict_nobody_and_grant_nothing() {
+    check(&[set("A", 2)], "done", "");
+    check(&[set("X", 2)], "SECTION_NOT_FOUND X", "");
+    check(&[hold("r1", "A"), hold("r2", "A"), set("A", 1), hold("r3", "A")], "CLOSED_SECTION A", "A 2/1 v4");
+    check(
+        &[hold("r1", "A"), hold("r2", "A"), set("A", 1), undo("r1"), hold("r3", "A")],
+        "CLOSED_SECTION A",
+        "A 1/1 v5",
+    );
+    check(&[hold("r1", "A"), set("A", 0), hold("r2", "A")], "CLOSED_SECTION A", "A 1/0 v3");
+    check(&[hold("r1", "B"), set("B", 2), hold("r2", "B")], "done", "B 2/2 v4");
+}
+
+#[test]
+fn an_import_creates_and_sets_and_tells_the_count() {
+    let receipt = ImportReceipt::default();
+    let capacities = vec![(section_id("A"), 5), (section_id("B"), 1), (section_id("C"), 3)];
+    let import = Command::Import { capacities, receipt: receipt.clone() };
+    check(&[hold("r1", "A"), import.clone()], "done", "A 1/5 v3");
+
+    let mut world = campus();
+    world.decide(&import, NOW);
+    assert_eq!(receipt.get(), None, "nothing is told before the commit");
+    let changed: Vec<String> = world.into_changes().into_iter().map(|section| section.id.into()).collect();
+    assert_eq!(
+        (receipt.get(), changed),
+        (Some(&ImportCount { created: 1, changed: 1 }), vec!["A".to_owned(), "C".to_owned()])
+    );
+}
+
+#[test]
+fn a_refusal_says_how_full_it_is_and_since_when() {
+    let message = |commands: &[Command]| {
+        let mut world = campus();
+        for command in commands {
+            world.decide(command, NOW);
+        }
+        let (section, _) = world
+            .sections()
+            .find(|(section, _)| section.closed_at.is_some() && section.version > 1)
+            .expect("one is closed");
+        let refusal = section.closed();
+        assert_eq!((refusal.reason, refusal.section_version), (Reason::ClosedSection, Some(section.version)));
+        assert_eq!(refusal.closed_at, Some(NOW));
+        refusal.message
+    };
+    let full = "Section A is full: all 2 seats are taken. The last seat went at 1970-01-01T00:16:40.000Z.";
+    assert_eq!(message(&[hold("r1", "A"), hold("r2", "A")]), full);
+    let lowered = "Section A is full: 2 seats are taken, of 1. The last seat went at 1970-01-01T00:16:40.000Z.";
+    assert_eq!(message(&[hold("r1", "A"), hold("r2", "A"), set("A", 1)]), lowered);
+    assert_eq!(message(&[set("A", 0)]), "Section A gives out no seats at present.");
+    let one = "Section B is full: its one seat is taken. The last seat went at 1970-01-01T00:16:40.000Z.";
+    assert_eq!(message(&[hold("r1", "B")]), one);
+}
+
+/// Registrations, sections and capacities are few, so that sequences meet each other.
+fn any_command() -> impl Strategy<Value = Command> {
+    let by = || (0..12u8).prop_map(|number| format!("r{number}"));
+    let one = || prop::sample::select(vec!["A", "B", "Z", "X"]);
+    let some = prop::sample::subsequence(vec!["A", "B", "Z", "A!", "B!", "Z!", "X"], 1..4).prop_map(|mut names| {
+        names.dedup_by_key(|name| name.as_bytes()[0]);
+        let mut seen = std::collections::BTreeSet::new();
+        names.retain(|name| seen.insert(name.as_bytes()[0]));
+        names.join(" ")
+    });
+    prop_oneof![
+        6 => (by(), some).prop_map(|(by, sections)| hold(&by, &sections)),
+        2 => by().prop_map(|by| undo(&by)),
+        2 => (by(), by(), one()).prop_map(|(by, earlier, section)| drop_of(&by, &earlier, section)),
+        1 => (one(), 0..4i32).prop_map(|(section, capacity)| set(section, capacity)),
+        1 => (one(), 0..4i32).prop_map(|(section, capacity)| Command::Import {
+            capacities: vec![(section_id(section), capacity)],
+            receipt: Arc::default(),
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn random_sequences_keep_the_invariants(commands in prop::collection::vec(any_command(), 1..60)) {
+        let mut world = campus();
+        for (index, command) in commands.iter().enumerate() {
+            let before: Vec<Section> = world.sections().map(|(section, _)| section.clone()).collect();
+            let answer = world.decide(command, NOW.plus_ms(index as i64));
+            assert_invariants(&world);
+            for old in before {
+                let (new, _) = world.sections().find(|(section, _)| section.id == old.id).expect("sections stay");
+                let grew = new.version - old.version;
+                prop_assert!(if *new == old { grew == 0 } else { grew == 1 }, "{old:?} {new:?}");
+                prop_assert!(matches!(answer, Answer::Done(_)) || *new == old, "a refusal changes nothing");
+            }
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The service as a client sees it, over the in-memory channel: bounds, answers, the feed, the ledger.
+
+use std::net::SocketAddr;
+
+use matricula_kit::id::SagaId;
+use matricula_kit::serve::{self, Listen, Serving};
+use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
+use matricula_proto::common::v1 as common;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+use tonic::transport::Channel;
+use tonic_types::StatusExt as _;
+use wire::export_ledger_response::Entry;
+use wire::release_seats_operation::Target;
+use wire::seat_service_client::SeatServiceClient;
+
+use super::*;
+
+struct Replica {
+    client: SeatServiceClient<Channel>,
+    serving: Serving,
+    shutdown: CancellationToken,
+}
+
+async fn replica(database: &Database) -> Replica {
+    let shutdown = CancellationToken::new();
+    let role = crate::start(database.clone(), shutdown.clone()).await.expect("it starts");
+    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+    let listen = Listen { grpc: any_port, http: None };
+    let serving = serve::serve(role, listen, shutdown.clone()).await.expect("it is served");
+    Replica { client: SeatServiceClient::new(serving.in_memory.clone()), serving, shutdown }
+}
+
+async fn started(backend: Backend, capacities: &[(&str, i32)]) -> (Replica, TestDatabase) {
+    let test = testing::empty_database(backend).await;
+    let mut replica = replica(&test.database).await;
+    import(&mut replica, capacities).await;
+    (replica, test)
+}
+
+async fn import(replica: &mut Replica, capacities: &[(&str, i32)]) -> (i32, i32) {
+    let sections = capacities.iter();
+    let sections =
+        sections.map(|(id, capacity)| wire::SectionCapacity { section_id: (*id).into(), capacity: *capacity });
+    let request = wire::ImportSectionsRequest { sections: sections.collect() };
+    let response = replica.client.import_sections(request).await.expect("imported").into_inner();
+    (response.created, response.changed)
+}
+
+fn operation(saga: &str, step: &str) -> Option<common::Operation> {
+    Some(common::Operation { saga_id: saga.into(), step: step.into(), ..Default::default() })
+}
+
+fn hold(saga: &str, sections: &[&str]) -> wire::HoldSeatsOperation {
+    let course = |id: &&str| common::ReservedCourse {
+        section_id: (*id).into(),
+        course_id: "C1".into(),
+        term_id: "T1".into(),
+        ..Default::default()
+    };
+    wire::HoldSeatsOperation {
+        operation: operation(saga, "hold_seats"),
+        student_id: "S1".into(),
+        sections: sections.iter().map(course).collect(),
+    }
+}
+
+async fn held(replica: &mut Replica, saga: &str, sections: &[&str]) -> Vec<common::Refusal> {
+    let request = wire::HoldSeatsRequest { operations: vec![hold(saga, sections)] };
+    let mut results = replica.client.hold_seats(request).await.expect("answered").into_inner().results;
+    match results.pop().and_then(|result| result.outcome).expect("an outcome") {
+        common::operation_result::Outcome::Done(_) => Vec::new(),
+        common::operation_result::Outcome::Refused(refused) => refused.reasons,
+        common::operation_result::Outcome::Error(error) => panic!("{error:?}"),
+    }
+}
+
+async fn released(replica: &mut Replica, saga: &str, step: &str, target: Target) {
+    let operation =
+        wire::ReleaseSeatsOperation { operation: operation(saga, step), student_id: "S1".into(), target: Some(target) };
+    let request = wire::ReleaseSeatsRequest { operations: vec![operation] };
+    let results = replica.client.release_seats(request).await.expect("answered").into_inner().results;
+    assert!(matches!(results[0].outcome, Some(common::operation_result::Outcome::Done(_))));
+}
+
+async fn next(watch: &mut Streaming<wire::WatchSeatsResponse>) -> wire::WatchSeatsResponse {
+    let message = watch.message().await.expect("the watch goes on").expect("a message");
+    assert!(message.sent_at.is_some());
+    message
+}
+
+/// Reads on until `section` has `version`.
+async fn until(watch: &mut Streaming<wire::WatchSeatsResponse>, section: &str, version: i64) -> wire::SectionSeats {
+    loop {
+        let sections = next(watch).await.sections;
+        if let Some(found) = sections.into_iter().find(|seats| seats.section_id == section && seats.version >= version)
+        {
+            assert_eq!(found.version, version);
+            return found;
+        }
+    }
+}
+
+#[tokio::test]
+async fn seats_are_held_refused_and_released() {
+    for backend in BACKENDS {
+        let (mut replica, _test) = started(backend, &[("A", 1), ("B", 5)]).await;
+        let [first, second, third] = [(); 3].map(|()| String::from(SagaId::generate()));
+        assert!(held(&mut replica, &first, &["A", "B"]).await.is_empty());
+        let refused = held(&mut replica, &second, &["A", "B", "X"]).await;
+        let reasons: Vec<_> = refused.iter().map(|refusal| (refusal.reason(), refusal.section_id.as_str())).collect();
+        assert_eq!(reasons, [(common::Reason::ClosedSection, "A"), (common::Reason::SectionNotFound, "X")]);
+        assert_eq!(
+            (refused[0].section_version, refused[0].closed_at.is_some(), refused[0].overridable),
+            (2, true, true)
+        );
+
+        released(&mut replica, &first, "hold_seats", Target::HeldByStep(wire::HeldByStep {})).await;
+        assert!(
+            !held(&mut replica, &second, &["A"]).await.is_empty(),
+            "a refusal is repeated, whatever has happened since"
+        );
+        assert!(held(&mut replica, &third, &["A"]).await.is_empty());
+        let dropped =
+            common::DroppedCourse { section_id: "A".into(), course_id: "C1".into(), registration_id: third.clone() };
+        let dropped = Target::Dropped(wire::DroppedSections { sections: vec![dropped] });
+        released(&mut replica, &String::from(SagaId::generate()), "release_dropped_seats", dropped).await;
+
+        let request = wire::GetSectionsRequest { section_ids: vec!["A".into(), "X".into()] };
+        let sections = replica.client.get_sections(request).await.expect("read").into_inner().sections;
+        let seen: Vec<_> =
+            sections.iter().map(|seats| (seats.section_id.as_str(), seats.taken, seats.version)).collect();
+        assert_eq!(seen, [("A", 0, 5)]);
+
+        let mut ledger = replica.client.export_ledger(wire::ExportLedgerRequest {}).await.expect("read").into_inner();
+        let (mut sections, mut live, mut released) = (0, 0, 0);
+        while let Some(entry) = ledger.message().await.expect("read") {
+            match entry.entry.expect("an entry") {
+                Entry::Section(_) => sections += 1,
+                Entry::Hold(hold) if hold.released_at.is_some() => released += 1,
+                Entry::Hold(_) => live += 1,
+            }
+        }
+        assert_eq!((sections, live, released), (2, 0, 3));
+    }
+}
+
+#[tokio::test]
+async fn capacities_are_set_and_imported() {
+    for backend in BACKENDS {
+        let (mut replica, _test) = started(backend, &[("A", 1), ("B", 2)]).await;
+        assert_eq!(import(&mut replica, &[("A", 1), ("B", 3), ("C", 0)]).await, (1, 1));
+        assert_eq!(import(&mut replica, &[("A", 1), ("B", 3), ("C", 0)]).await, (0, 0));
+        let request = wire::SetCapacityRequest { section_id: "A".into(), capacity: 7 };
+        let section =
+            replica.client.set_capacity(request.clone()).await.expect("set").into_inner().section.expect("it");
+        assert_eq!((section.capacity, section.version), (7, 2));
+        let again = replica.client.set_capacity(request).await.expect("set").into_inner().section.expect("it");
+        assert_eq!(again, section);
+        let request = wire::SetCapacityRequest { section_id: "X".into(), capacity: 7 };
+        assert_eq!(replica.client.set_capacity(request).await.expect_err("unknown").code(), Code::NotFound);
+    }
+}
+
+#[tokio::test]
+async fn what_is_out_of_bounds_is_named() {
+    let (replica, _test) = started(Backend::Sqlite, &[("A", 1)]).await;
+    let client = &replica.client;
+    let check = async |operation: wire::HoldSeatsOperation, field: &str| {
+        let request = wire::HoldSeatsRequest { operations: vec![hold("r0", &["A"]), operation] };
+        let status = client.clone().hold_seats(request).await.expect_err(field);
+        let fields = status.get_error_details().bad_request().expect("a bad request").field_violations.clone();
+        assert_eq!((status.code(), fields[0].field.as_str()), (Code::InvalidArgument, field));
+    };
+    check(wire::HoldSeatsOperation { operation: None, ..hold("r1", &["A"]) }, "operations[1].operation").await;
+    check(hold("", &["A"]), "operations[1].operation.saga_id").await;
+    check(wire::HoldSeatsOperation { student_id: "é".into(), ..hold("r1", &["A"]) }, "operations[1].student_id").await;
+    check(hold("r1", &[]), "operations[1].sections").await;
+    check(hold("r1", &["A", "A"]), "operations[1].sections[1].section_id").await;
+    check(hold("r1", &["A", "B'--"]), "operations[1].sections[1].section_id").await;
+    let many: Vec<String> = (0..21).map(|number| format!("A{number}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    check(hold("r1", &many), "operations[1].sections").await;
+
+    for capacity in [-1, 1_000_001] {
+        let request = wire::SetCapacityRequest { section_id: "A".into(), capacity };
+        assert_eq!(client.clone().set_capacity(request).await.expect_err("bounds").code(), Code::InvalidArgument);
+    }
+    let release =
+        wire::ReleaseSeatsOperation { operation: operation("r1", "s"), student_id: "S1".into(), target: None };
+    let request = wire::ReleaseSeatsRequest { operations: vec![release] };
+    assert_eq!(client.clone().release_seats(request).await.expect_err("no target").code(), Code::InvalidArgument);
+    let request = wire::HoldSeatsRequest { operations: vec![hold("r1", &["A"]); 1_001] };
+    assert_eq!(client.clone().hold_seats(request).await.expect_err("too many").code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn the_feed_begins_with_the_state_and_goes_on_with_changes_and_heartbeats() {
+    for backend in BACKENDS {
+        let test = testing::empty_database(backend).await;
+        let mut replica = replica(&test.database).await;
+        let mut watch = replica.client.watch_seats(wire::WatchSeatsRequest {}).await.expect("watched").into_inner();
+        let first = next(&mut watch).await;
+        assert_eq!((first.sections.len(), first.snapshot_complete), (0, true), "an empty state is a state");
+        let silent = next(&mut watch).await;
+        assert_eq!((silent.sections.len(), silent.snapshot_complete), (0, false), "a heartbeat");
+
+        import(&mut replica, &[("A", 1)]).await;
+        until(&mut watch, "A", 1).await;
+        held(&mut replica, &String::from(SagaId::generate()), &["A"]).await;
+        let closed = until(&mut watch, "A", 2).await;
+        assert_eq!((closed.taken, closed.closed_at.is_some()), (1, true));
+
+        // More sections than a page has: the state comes in parts, of which the last is marked.
+        let ids: Vec<String> = (0..2_000).map(|number| format!("M{number:04}")).collect();
+        let many: Vec<(&str, i32)> = ids.iter().map(|id| (id.as_str(), 1)).collect();
+        import(&mut replica, &many).await;
+        let mut late = replica.client.watch_seats(wire::WatchSeatsRequest {}).await.expect("watched").into_inner();
+        let mut parts = Vec::new();
+        loop {
+            let part = next(&mut late).await;
+            parts.push(part.sections.len());
+            if part.snapshot_complete {
+                break;
+            }
+        }
+        assert_eq!(parts, [1_000, 1_000, 1]);
+        until(&mut watch, "M1999", 1).await;
+
+        // A shutdown ends the endless streams at once, so that it does not wait for them.
+        replica.shutdown.cancel();
+        let ended = loop {
+            match late.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => panic!("ended without a status"),
+                Err(status) => break status,
+            }
+        };
+        assert_eq!(ended.code(), Code::Unavailable);
+        replica.serving.ended().await;
+    }
+}
+
+#[tokio::test]
+async fn the_feed_of_one_replica_has_the_changes_of_another() {
+    let (mut one, test) = started(Backend::Postgres, &[("A", 9)]).await;
+    let second = Database::open(&test.url).await.expect("opens");
+    let mut two = replica(&second).await;
+    let mut watch = one.client.watch_seats(wire::WatchSeatsRequest {}).await.expect("watched").into_inner();
+    assert_eq!(next(&mut watch).await.sections.len(), 1);
+    for version in [2, 4, 6] {
+        held(&mut two, &String::from(SagaId::generate()), &["A"]).await;
+        until(&mut watch, "A", version).await;
+        held(&mut one, &String::from(SagaId::generate()), &["A"]).await;
+        until(&mut watch, "A", version + 1).await;
+    }
+}
+
+#[tokio::test]
+async fn who_watches_too_slowly_is_told_so() {
+    let (mut replica, test) = started(Backend::Sqlite, &[("A", 100)]).await;
+    let feed = Arc::new(Feed::default());
+    let shutdown = CancellationToken::new();
+    let following = crate::feed::follow(feed.clone(), &test.database, shutdown.clone()).await.expect("follows");
+    let mut watch = feed.watch(test.database.clone()).expect("open");
+    assert!(watch.next().await.expect("a state").expect("read").snapshot_complete);
+    held(&mut replica, "r1", &["A"]).await;
+    let ids = convert::section_ids(vec!["A".into()]).expect("valid");
+    let sections = store::sections(&test.database, &ids).await.expect("read");
+    for _ in 0..5_000 {
+        feed.publish(sections.clone());
+    }
+    let error = watch.next().await.expect("an end").expect_err("too slow");
+    assert_eq!(feed_status(error).code(), Code::DataLoss);
+    assert!(watch.next().await.is_none());
+    shutdown.cancel();
+    following.await.expect("ends");
+    assert!(matches!(feed.watch(test.database.clone()).err(), Some(FeedError::NotConnected)));
+}

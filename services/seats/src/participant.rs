@@ -1,0 +1,62 @@
+//! Seats in the write path: what the store loads, the domain decides and the store writes, and the feed hears of it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use matricula_kit::answer::Answer;
+use matricula_kit::database::{Database, DbError, Tx};
+use matricula_kit::participant::{Operation, Participant};
+use matricula_kit::time::UnixMs;
+
+use crate::domain::{Command, World};
+use crate::feed::{self, Feed};
+use crate::store;
+
+#[cfg(test)]
+mod tests;
+
+/// The seat service as a participant.
+pub struct Seats {
+    feed: Arc<Feed>,
+    /// Whether other processes write to the same database: then every process hears of changes from the database, its
+    /// own too, so that all hear them in the order of commits.
+    shared: bool,
+}
+
+impl Seats {
+    /// Publishes what it commits to the database to the feed.
+    pub fn new(feed: Arc<Feed>, database: &Database) -> Self {
+        Self { feed, shared: database.is_shared() }
+    }
+}
+
+#[async_trait]
+impl Participant for Seats {
+    type Command = Command;
+    type World = World;
+
+    const NAME: &'static str = "seats";
+
+    async fn load(&self, tx: &mut Tx, operations: &[&Operation<Command>]) -> Result<World, DbError> {
+        store::load(tx, operations.iter().map(|operation| &operation.command)).await
+    }
+
+    fn decide(&self, world: &mut World, operation: &Operation<Command>, now: UnixMs) -> Answer {
+        world.decide(&operation.command, now)
+    }
+
+    async fn write(&self, tx: &mut Tx, world: &World, _: UnixMs) -> Result<(), DbError> {
+        store::write(tx, world).await?;
+        if self.shared {
+            feed::announce(tx, world).await?;
+        }
+        Ok(())
+    }
+
+    fn committed(&self, world: World, _: UnixMs) {
+        let changes = world.into_changes();
+        if !self.shared {
+            self.feed.publish(changes);
+        }
+    }
+}

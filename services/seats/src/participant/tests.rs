@@ -1,0 +1,222 @@
+//! Seats through the real writer on both databases: every order of every operation, the rush for the last seats, two
+//! replicas on one database.
+
+use futures::future::join_all;
+use matricula_kit::answer::Answer;
+use matricula_kit::id::{OverrideId, SagaId, SectionId, StepName, StudentId};
+use matricula_kit::participant::{Key, Leg, Writer, WriterLimits};
+use matricula_kit::telemetry::TraceContext;
+use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
+
+use super::*;
+use crate::MIGRATIONS;
+use crate::domain::{Hold, HoldKey, Section, Wanted};
+
+struct Service {
+    writer: Writer<Seats>,
+    test: TestDatabase,
+}
+
+impl Service {
+    async fn new(backend: Backend, capacities: &[(&str, i32)]) -> Self {
+        let test = testing::database(backend, &MIGRATIONS).await;
+        let service = Self { writer: writer(&test.database), test };
+        let capacities = capacities.iter().map(|(id, capacity)| (section(id), *capacity)).collect();
+        let answers =
+            service.writer.write(vec![Operation::staff(Command::Import { capacities, receipt: Arc::default() })]);
+        assert_eq!(answers.await.expect("committed"), [Answer::done()]);
+        service
+    }
+
+    async fn is_done(&self, operation: Operation<Command>) -> bool {
+        is_done(&self.writer, operation).await
+    }
+
+    async fn sections(&self) -> Vec<Section> {
+        let mut snapshot = self.test.database.snapshot().await.expect("a snapshot");
+        store::page_of_sections(&mut snapshot, "").await.expect("a page")
+    }
+
+    async fn holds(&self) -> Vec<Hold> {
+        let mut snapshot = self.test.database.snapshot().await.expect("a snapshot");
+        let mut holds: Vec<Hold> = Vec::new();
+        loop {
+            let after = holds.last().map(|hold| hold.key.clone());
+            let after = after.as_ref().map_or(("", ""), |(saga, section)| (saga.as_str(), section.as_str()));
+            let page = store::page_of_holds(&mut snapshot, after).await.expect("a page");
+            if page.is_empty() {
+                return holds;
+            }
+            holds.extend(page);
+        }
+    }
+
+    /// Taken seats of every section; proves on the way that the ledger says the same and that every grant had a right.
+    async fn state(&self) -> String {
+        let holds = self.holds().await;
+        let mut shown = String::new();
+        for section in self.sections().await {
+            let live = holds.iter().filter(|hold| hold.key.1 == section.id && hold.released.is_none()).count();
+            assert_eq!(section.taken as usize, live, "{section:?}");
+            shown.push_str(&format!("{} {} ", section.id, section.taken));
+        }
+        for hold in &holds {
+            assert!(hold.taken_after <= hold.capacity_at_grant || hold.override_id.is_some(), "{hold:?}");
+        }
+        shown
+    }
+}
+
+fn writer(database: &Database) -> Writer<Seats> {
+    let seats = Arc::new(Seats::new(Arc::default(), database));
+    Writer::start(seats, database.clone(), WriterLimits::default()).0
+}
+
+async fn is_done(writer: &Writer<Seats>, operation: Operation<Command>) -> bool {
+    let answers = writer.write(vec![operation]).await.expect("committed");
+    matches!(answers[..], [Answer::Done(_)])
+}
+
+fn section(id: &str) -> SectionId {
+    SectionId::try_new(id).expect("a valid id")
+}
+
+fn operation(saga: &SagaId, step: &str, leg: Leg, command: impl FnOnce(Key) -> Command) -> Operation<Command> {
+    let key = Key { saga: saga.clone(), step: StepName::try_new(step).expect("a valid name") };
+    Operation { key: Some(key.clone()), leg, trace: TraceContext::default(), command: command(key) }
+}
+
+fn hold(saga: &SagaId, sections: &[&str]) -> Operation<Command> {
+    let wanted = sections.iter().map(|id| Wanted { section: section(id), override_id: None }).collect();
+    let student = StudentId::stored(format!("of-{saga}"));
+    operation(saga, "hold_seats", Leg::Action, |holder| Command::Hold { holder, student, wanted })
+}
+
+fn undo(saga: &SagaId) -> Operation<Command> {
+    operation(saga, "hold_seats", Leg::Undo, Command::ReleaseStep)
+}
+
+fn drop_of(saga: &SagaId, seats: &[HoldKey]) -> Operation<Command> {
+    let seats = seats.to_vec();
+    operation(saga, "release_dropped_seats", Leg::Action, |key| Command::ReleaseDropped { by: key.saga, seats })
+}
+
+#[tokio::test]
+async fn a_hold_and_its_undo_in_every_order() {
+    for backend in BACKENDS {
+        let service = Service::new(backend, &[("A", 3), ("B", 1)]).await;
+        testing::barrier_holds(
+            &service.writer,
+            |saga| (hold(&saga, &["A", "B"]), undo(&saga)),
+            async || service.state().await,
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_seat_is_given_back_once_and_never_a_later_one() {
+    for backend in BACKENDS {
+        let service = Service::new(backend, &[("A", 3)]).await;
+        let (first, dropping, again) = (SagaId::generate(), SagaId::generate(), SagaId::generate());
+        assert!(service.is_done(hold(&first, &["A"])).await);
+        let seat = (first.clone(), section("A"));
+        assert!(service.is_done(drop_of(&dropping, std::slice::from_ref(&seat))).await);
+        assert_eq!(service.state().await, "A 0 ");
+        assert!(service.is_done(hold(&again, &["A"])).await);
+        // The same operation late, and another drop of the same seat: neither reaches the seat that was taken since.
+        assert!(service.is_done(drop_of(&dropping, std::slice::from_ref(&seat))).await);
+        assert!(service.is_done(drop_of(&SagaId::generate(), &[seat.clone(), (first, section("X"))])).await);
+        assert_eq!(service.state().await, "A 1 ");
+        let holds = service.holds().await;
+        let released: Vec<Option<SagaId>> = holds.into_iter().map(|hold| hold.released.map(|(_, by)| by)).collect();
+        assert_eq!(released, [Some(dropping), None]);
+    }
+}
+
+#[tokio::test]
+async fn the_rush_for_the_last_seats() {
+    for backend in BACKENDS {
+        let service = Service::new(backend, &[("A", 10), ("B", 1_000)]).await;
+        let students: Vec<SagaId> = (0..500).map(|_| SagaId::generate()).collect();
+        let outcomes = join_all(students.iter().map(|saga| service.is_done(hold(saga, &["A", "B"])))).await;
+        assert_eq!(outcomes.iter().filter(|done| **done).count(), 10, "{backend:?}");
+        assert_eq!(service.state().await, "A 10 B 10 ");
+        let sections = service.sections().await;
+        assert_eq!((sections[0].version, sections[0].closed_at.is_some()), (11, true));
+        assert_eq!((sections[1].version, sections[1].closed_at), (11, None));
+        let mut order: Vec<i32> = service
+            .holds()
+            .await
+            .iter()
+            .filter(|hold| hold.key.1 == section("A"))
+            .map(|hold| hold.taken_after)
+            .collect();
+        order.sort_unstable();
+        assert_eq!(order, (1..=10).collect::<Vec<_>>(), "every grant has its own number");
+    }
+}
+
+#[tokio::test]
+async fn two_replicas_sell_exactly_the_capacity() {
+    let sections = ["A", "B", "C", "D"];
+    let service = Service::new(Backend::Postgres, &sections.map(|id| (id, 25))).await;
+    let other = writer(&Database::open(&service.test.url).await.expect("a second replica"));
+    let students: Vec<(usize, SagaId)> = (0..400).map(|index| (index, SagaId::generate())).collect();
+    let outcomes = join_all(students.iter().map(|(index, saga)| {
+        // Two sections each, named in changing order: nobody waits in a circle.
+        let (one, two) = (sections[index % 4], sections[(index / 4 + index + 1) % 4]);
+        let wanted = if one == two { vec![one] } else { vec![one, two] };
+        let replica = if index % 2 == 0 { &service.writer } else { &other };
+        is_done(replica, hold(saga, &wanted))
+    }))
+    .await;
+    assert!(outcomes.contains(&false), "more wanted than there is");
+    assert_eq!(service.state().await, "A 25 B 25 C 25 D 25 ");
+
+    // The same undo at both replicas at once, for all of them.
+    let undos = students.iter().flat_map(|(_, saga)| [(&service.writer, saga), (&other, saga)]);
+    let undone = join_all(undos.map(|(replica, saga)| is_done(replica, undo(saga)))).await;
+    assert!(undone.iter().all(|done| *done));
+    assert_eq!(service.state().await, "A 0 B 0 C 0 D 0 ");
+}
+
+#[tokio::test]
+async fn a_capacity_can_move_while_seats_are_taken() {
+    for backend in BACKENDS {
+        let service = Service::new(backend, &[("A", 2)]).await;
+        let set = |id: &str, capacity| Operation::staff(Command::SetCapacity { section: section(id), capacity });
+        let (one, two) = (SagaId::generate(), SagaId::generate());
+        assert!(service.is_done(hold(&one, &["A"])).await && service.is_done(hold(&two, &["A"])).await);
+        assert!(service.is_done(set("A", 1)).await);
+        assert!(!service.is_done(hold(&SagaId::generate(), &["A"])).await);
+        assert!(service.is_done(undo(&one)).await);
+        assert!(!service.is_done(hold(&SagaId::generate(), &["A"])).await);
+        assert!(service.is_done(set("A", 2)).await);
+        assert!(service.is_done(hold(&SagaId::generate(), &["A"])).await);
+        assert!(service.is_done(set("A", 0)).await);
+        assert!(!service.is_done(hold(&SagaId::generate(), &["A"])).await);
+        assert!(!service.is_done(set("X", 1)).await);
+        assert_eq!(service.state().await, "A 2 ");
+    }
+}
+
+#[tokio::test]
+async fn an_override_beyond_the_capacity_is_on_the_ledger() {
+    for backend in BACKENDS {
+        let service = Service::new(backend, &[("A", 1)]).await;
+        assert!(service.is_done(hold(&SagaId::generate(), &["A"])).await);
+        let wanted = vec![Wanted { section: section("A"), override_id: Some(OverrideId::stored("O-7".to_owned())) }];
+        let student = StudentId::stored("S2".to_owned());
+        let command = |holder| Command::Hold { holder, student, wanted };
+        assert!(service.is_done(operation(&SagaId::generate(), "hold_seats", Leg::Action, command)).await);
+        assert_eq!(service.state().await, "A 2 ");
+        let grants: Vec<(i32, Option<String>)> = service
+            .holds()
+            .await
+            .into_iter()
+            .map(|hold| (hold.taken_after, hold.override_id.map(Into::into)))
+            .collect();
+        assert_eq!(grants, [(1, None), (2, Some("O-7".to_owned()))]);
+    }
+}

@@ -1,0 +1,195 @@
+//! The only SQL of seats.
+//!
+//! A section's row is the lock of its seats: sections are locked first, in the order of their ids, and every hold is read
+//! and changed under the lock of its section. So replicas on one database never wait for each other in a circle here.
+
+use std::collections::BTreeSet;
+
+use matricula_kit::database::{Args, Database, DbError, Row, Rows, Tx};
+use matricula_kit::id::{OverrideId, SagaId, SectionId, StepName, StudentId};
+use matricula_kit::participant::Key;
+use matricula_kit::time::UnixMs;
+
+use crate::domain::{Command, Fate, Hold, HoldKey, Section, World};
+
+/// Rows of one page of a snapshot or of the ledger: large enough to be cheap, small enough for one message.
+pub const PAGE_ROWS: i64 = 1_000;
+
+const HELD_BY_STEP: &str = "SELECT h.registration_id, h.section_id FROM {rows} \
+     JOIN holds h ON h.registration_id = r.registration_id AND h.step = r.step WHERE h.released_at IS NULL";
+const LOCK_SECTIONS: &str = "SELECT s.section_id, s.capacity, s.taken, s.version, s.changed_at, s.closed_at FROM {rows} \
+     JOIN sections s ON s.section_id = r.section_id ORDER BY s.section_id {for_update}";
+const READ_SECTIONS: &str = "SELECT s.section_id, s.capacity, s.taken, s.version, s.changed_at, s.closed_at FROM {rows} \
+     JOIN sections s ON s.section_id = r.section_id ORDER BY s.section_id";
+const PAGE_OF_SECTIONS: &str = "SELECT section_id, capacity, taken, version, changed_at, closed_at FROM sections \
+     WHERE section_id > $1 ORDER BY section_id LIMIT $2";
+const READ_HOLDS: &str = "SELECT h.registration_id, h.section_id, h.step, h.student_id, h.granted_at, h.released_at, \
+     h.released_by, h.taken_after, h.capacity_at_grant, h.override_id FROM {rows} \
+     JOIN holds h ON h.registration_id = r.registration_id AND h.section_id = r.section_id";
+const PAGE_OF_HOLDS: &str = "SELECT registration_id, section_id, step, student_id, granted_at, released_at, released_by, \
+     taken_after, capacity_at_grant, override_id FROM holds \
+     WHERE (registration_id, section_id) > ($1, $2) ORDER BY registration_id, section_id LIMIT $3";
+const INSERT_SECTIONS: &str = "INSERT INTO sections (section_id, capacity, taken, version, changed_at, closed_at) \
+     SELECT section_id, capacity, taken, version, changed_at, closed_at FROM {rows}";
+const UPDATE_SECTIONS: &str = "UPDATE sections SET capacity = r.capacity, taken = r.taken, version = r.version, \
+     changed_at = r.changed_at, closed_at = r.closed_at FROM {rows} WHERE sections.section_id = r.section_id";
+const INSERT_HOLDS: &str = "INSERT INTO holds (registration_id, section_id, step, student_id, granted_at, released_at, \
+     released_by, taken_after, capacity_at_grant, override_id) SELECT registration_id, section_id, step, student_id, \
+     granted_at, released_at, released_by, taken_after, capacity_at_grant, override_id FROM {rows}";
+const RELEASE_HOLDS: &str = "UPDATE holds SET released_at = r.released_at, released_by = r.released_by FROM {rows} \
+     WHERE holds.registration_id = r.registration_id AND holds.section_id = r.section_id AND holds.released_at IS NULL";
+
+/// Loads and locks what the commands may touch.
+pub async fn load(tx: &mut Tx, commands: impl Iterator<Item = &Command>) -> Result<World, DbError> {
+    let mut sections = BTreeSet::new();
+    let mut seats = BTreeSet::new();
+    let mut steps = BTreeSet::new();
+    for command in commands {
+        match command {
+            Command::Hold { holder, wanted, .. } => {
+                sections.extend(wanted.iter().map(|wanted| wanted.section.clone()));
+                seats.extend(wanted.iter().map(|wanted| (holder.saga.clone(), wanted.section.clone())));
+            }
+            Command::ReleaseStep(holder) => {
+                steps.insert(holder);
+            }
+            Command::ReleaseDropped { seats: dropped, .. } => {
+                sections.extend(dropped.iter().map(|(_, section)| section.clone()));
+                seats.extend(dropped.iter().cloned());
+            }
+            Command::SetCapacity { section, .. } => {
+                sections.insert(section.clone());
+            }
+            Command::Import { capacities, .. } => {
+                sections.extend(capacities.iter().map(|(section, _)| section.clone()));
+            }
+        }
+    }
+    // Read without a lock, to learn which sections to lock. A step that has held its seats takes no more, so nothing
+    // can be missed; what another replica releases meanwhile is seen below.
+    for held in held_by_steps(tx, &steps).await? {
+        sections.insert(held.1.clone());
+        seats.insert(held);
+    }
+    let locked = tx.fetch(LOCK_SECTIONS, section_rows(&sections).into()).await?;
+    let locked = locked.iter().map(section).collect::<Result<_, _>>()?;
+    let held = tx.fetch(READ_HOLDS, seat_rows(&seats).into()).await?;
+    let held = held.iter().map(hold).collect::<Result<_, _>>()?;
+    Ok(World::new(locked, held))
+}
+
+/// Writes what has changed, each table set-wise.
+pub async fn write(tx: &mut Tx, world: &World) -> Result<(), DbError> {
+    for (sql, fate) in [(INSERT_SECTIONS, Fate::New), (UPDATE_SECTIONS, Fate::Changed)] {
+        let rows: Vec<&Section> =
+            world.sections().filter(|(_, its)| *its == fate).map(|(section, _)| section).collect();
+        tx.execute(sql, sections_as_rows(&rows).into()).await?;
+    }
+    let granted: Vec<&Hold> = world.holds().filter(|(_, fate)| *fate == Fate::New).map(|(hold, _)| hold).collect();
+    tx.execute(INSERT_HOLDS, holds_as_rows(&granted).into()).await?;
+    let released: Vec<&Hold> = world.holds().filter(|(_, fate)| *fate == Fate::Changed).map(|(hold, _)| hold).collect();
+    let rows = released_columns(seat_rows(released.iter().map(|hold| &hold.key)), &released);
+    tx.execute(RELEASE_HOLDS, rows.into()).await?;
+    Ok(())
+}
+
+/// Reads sections as committed; unknown ones are left out.
+pub async fn sections(database: &Database, ids: &[SectionId]) -> Result<Vec<Section>, DbError> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = database.fetch(READ_SECTIONS, section_rows(ids).into()).await?;
+    rows.iter().map(section).collect()
+}
+
+/// Reads the page of sections that follows an id; the empty text is before all.
+pub async fn page_of_sections(tx: &mut Tx, after: &str) -> Result<Vec<Section>, DbError> {
+    let rows = tx.fetch(PAGE_OF_SECTIONS, Args::new().text(after).int(PAGE_ROWS)).await?;
+    rows.iter().map(section).collect()
+}
+
+/// Reads the page of holds that follows a key; empty texts are before all.
+pub async fn page_of_holds(tx: &mut Tx, after: (&str, &str)) -> Result<Vec<Hold>, DbError> {
+    let rows = tx.fetch(PAGE_OF_HOLDS, Args::new().text(after.0).text(after.1).int(PAGE_ROWS)).await?;
+    rows.iter().map(hold).collect()
+}
+
+async fn held_by_steps(tx: &mut Tx, steps: &BTreeSet<&Key>) -> Result<Vec<HoldKey>, DbError> {
+    let rows = Rows::new()
+        .text("registration_id", steps.iter().map(|key| key.saga.as_str()))
+        .text("step", steps.iter().map(|key| key.step.as_str()));
+    let rows = tx.fetch(HELD_BY_STEP, rows.into()).await?;
+    rows.iter().map(hold_key).collect()
+}
+
+fn section_rows<'a>(ids: impl IntoIterator<Item = &'a SectionId>) -> Rows {
+    Rows::new().text("section_id", ids.into_iter().map(SectionId::as_str))
+}
+
+fn seat_rows<'a>(seats: impl IntoIterator<Item = &'a HoldKey> + Clone) -> Rows {
+    Rows::new()
+        .text("registration_id", seats.clone().into_iter().map(|(registration, _)| registration.as_str()))
+        .text("section_id", seats.into_iter().map(|(_, section)| section.as_str()))
+}
+
+fn sections_as_rows(sections: &[&Section]) -> Rows {
+    section_rows(sections.iter().map(|section| &section.id))
+        .int("capacity", sections.iter().map(|section| i64::from(section.capacity)))
+        .int("taken", sections.iter().map(|section| i64::from(section.taken)))
+        .int("version", sections.iter().map(|section| section.version))
+        .int("changed_at", sections.iter().map(|section| section.changed_at.0))
+        .opt_int("closed_at", sections.iter().map(|section| section.closed_at.map(|moment| moment.0)))
+}
+
+fn holds_as_rows(holds: &[&Hold]) -> Rows {
+    let rows = seat_rows(holds.iter().map(|hold| &hold.key))
+        .text("step", holds.iter().map(|hold| hold.step.as_str()))
+        .text("student_id", holds.iter().map(|hold| hold.student.as_str()))
+        .int("granted_at", holds.iter().map(|hold| hold.granted_at.0))
+        .int("taken_after", holds.iter().map(|hold| i64::from(hold.taken_after)))
+        .int("capacity_at_grant", holds.iter().map(|hold| i64::from(hold.capacity_at_grant)))
+        .opt_text("override_id", holds.iter().map(|hold| hold.override_id.as_ref().map(OverrideId::as_str)));
+    released_columns(rows, holds)
+}
+
+fn released_columns(rows: Rows, holds: &[&Hold]) -> Rows {
+    rows.opt_int("released_at", holds.iter().map(|hold| hold.released.as_ref().map(|(moment, _)| moment.0)))
+        .opt_text("released_by", holds.iter().map(|hold| hold.released.as_ref().map(|(_, by)| by.as_str())))
+}
+
+fn section(row: &Row) -> Result<Section, DbError> {
+    Ok(Section {
+        id: SectionId::stored(row.text("section_id")?),
+        capacity: seats(row, "capacity")?,
+        taken: seats(row, "taken")?,
+        version: row.int("version")?,
+        changed_at: UnixMs(row.int("changed_at")?),
+        closed_at: row.opt_int("closed_at")?.map(UnixMs),
+    })
+}
+
+fn hold(row: &Row) -> Result<Hold, DbError> {
+    let released = match (row.opt_int("released_at")?, row.opt_text("released_by")?) {
+        (Some(moment), Some(by)) => Some((UnixMs(moment), SagaId::stored(by))),
+        _ => None,
+    };
+    Ok(Hold {
+        key: hold_key(row)?,
+        step: StepName::stored(row.text("step")?),
+        student: StudentId::stored(row.text("student_id")?),
+        granted_at: UnixMs(row.int("granted_at")?),
+        released,
+        taken_after: seats(row, "taken_after")?,
+        capacity_at_grant: seats(row, "capacity_at_grant")?,
+        override_id: row.opt_text("override_id")?.map(OverrideId::stored),
+    })
+}
+
+fn hold_key(row: &Row) -> Result<HoldKey, DbError> {
+    Ok((SagaId::stored(row.text("registration_id")?), SectionId::stored(row.text("section_id")?)))
+}
+
+fn seats(row: &Row, column: &str) -> Result<i32, DbError> {
+    let stored = row.int(column)?;
+    i32::try_from(stored).map_err(|_| DbError::corrupt(format!("{column} is {stored}")))
+}
