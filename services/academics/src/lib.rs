@@ -1,3 +1,45 @@
 //! Academics: what students may take, and what is on their record.
+//!
+//! | module | one job |
+//! |---|---|
+//! | [`grpc`] | wire to domain and back; no rules |
+//! | [`domain`] | the rules, pure |
+//! | [`store`] | the only SQL |
+
+use std::sync::Arc;
+
+use matricula_kit::database::{Database, DbError, Migrator};
+use matricula_kit::participant::{Participant as _, Writer, WriterLimits};
+use matricula_kit::serve::Role;
+use matricula_proto::academics::v1::academic_service_server::{AcademicServiceServer, SERVICE_NAME};
+use tonic::service::RoutesBuilder;
 
 pub mod domain;
+pub mod grpc;
+pub mod store;
+
+/// The tables of the service.
+pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// Largest message: an import of 10,000 students with their courses, or a batch of 1,000 operations, many times over.
+const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Brings the schema up to date and starts the writer. The role is then ready to be served.
+pub async fn start(database: Database) -> Result<Role, DbError> {
+    database.migrate(&MIGRATIONS).await?;
+    let academics = Arc::new(store::Academics::new(database.clone()));
+    let (writer, task) = Writer::start(academics.clone(), database.clone(), WriterLimits::default());
+    let service = AcademicServiceServer::new(grpc::AcademicGrpc::new(academics, writer))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let mut routes = RoutesBuilder::default();
+    routes.add_service(service);
+    Ok(Role {
+        name: store::Academics::NAME,
+        routes,
+        service_names: vec![SERVICE_NAME],
+        database,
+        tasks: vec![task],
+        grpc_web: false,
+    })
+}

@@ -24,24 +24,24 @@ const RETRY_AFTER_MS: i64 = 100;
 
 /// What an operation asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// Decide a change set, and reserve it.
-    Reserve {
-        /// Who asks.
-        student: StudentId,
-        /// For what.
-        change: ChangeSet,
-    },
-    /// Take back what a registration reserved.
-    Remove {
-        /// Whose it is.
-        student: StudentId,
-    },
-    /// Make final what a registration reserved.
-    Settle {
-        /// Whose it is.
-        student: StudentId,
-    },
+pub struct Command {
+    /// The registration.
+    pub registration: SagaId,
+    /// Whose it is.
+    pub student: StudentId,
+    /// What to do with it.
+    pub action: Action,
+}
+
+/// What to do with a registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Decide its change set, and reserve it.
+    Reserve(ChangeSet),
+    /// Take back what it reserved.
+    Remove,
+    /// Make final what it reserved.
+    Settle,
 }
 
 /// What a batch has loaded: the catalogue, and its students under lock. A student who is not here is not on record.
@@ -53,32 +53,24 @@ pub struct World {
     pub students: HashMap<StudentId, Student>,
 }
 
-impl Command {
-    /// The student whom it concerns.
-    pub fn student(&self) -> &StudentId {
-        match self {
-            Self::Reserve { student, .. } | Self::Remove { student } | Self::Settle { student } => student,
-        }
-    }
-}
-
 impl World {
-    /// Decides the command of a registration and changes the world accordingly, unless the answer is not `Done`.
-    pub fn decide(&mut self, registration: &SagaId, command: &Command) -> Answer {
-        let Some(student) = self.students.get_mut(command.student()) else {
-            return match command {
-                Command::Reserve { student, .. } => Answer::Refused(vec![rules::student_not_found(student)]),
-                Command::Remove { .. } | Command::Settle { .. } => Answer::done(),
+    /// Decides a command and changes the world accordingly, unless the answer is not `Done`.
+    pub fn decide(&mut self, command: &Command) -> Answer {
+        let Command { registration, student, action } = command;
+        let Some(file) = self.students.get_mut(student) else {
+            return match action {
+                Action::Reserve(_) => Answer::Refused(vec![rules::student_not_found(student)]),
+                Action::Remove | Action::Settle => Answer::done(),
             };
         };
-        match command {
-            Command::Reserve { change, .. } => reserve(&self.catalog, student, registration, change),
-            Command::Remove { .. } => {
-                end(student, registration, RecordStatus::Cancelled, RecordStatus::Enrolled);
+        match action {
+            Action::Reserve(change) => reserve(&self.catalog, file, registration, change),
+            Action::Remove => {
+                end(file, registration, RecordStatus::Cancelled, RecordStatus::Enrolled);
                 Answer::done()
             }
-            Command::Settle { .. } => {
-                end(student, registration, RecordStatus::Enrolled, RecordStatus::Dropped);
+            Action::Settle => {
+                end(file, registration, RecordStatus::Enrolled, RecordStatus::Dropped);
                 Answer::done()
             }
         }

@@ -12,16 +12,15 @@ fn world(student: Student) -> World {
     World { catalog: Arc::new(catalog()), students: HashMap::from([(student.profile.id.clone(), student)]) }
 }
 
-fn reserve_command(adds: &str, drops: &str) -> Command {
-    Command::Reserve { student: student().profile.id, change: change(adds, drops) }
+fn reserve(adds: &str, drops: &str) -> Action {
+    Action::Reserve(change(adds, drops))
 }
 
-fn remove_command() -> Command {
-    Command::Remove { student: student().profile.id }
-}
-
-fn settle_command() -> Command {
-    Command::Settle { student: student().profile.id }
+impl World {
+    fn act(&mut self, registration: &SagaId, action: &Action) -> Answer {
+        let (registration, action) = (registration.clone(), action.clone());
+        self.decide(&Command { registration, student: student().profile.id, action })
+    }
 }
 
 /// What is on the record: `section registration STATUS credits dropped_by`.
@@ -35,13 +34,13 @@ fn record(world: &World) -> Vec<String> {
     shown.collect()
 }
 
-/// Runs a script of (registration, command) and compares the answers, in a word each, and the record after it.
+/// Runs a script of (registration, action) and compares the answers, in a word each, and the record after it.
 #[track_caller]
-fn check(student: Student, script: &[(&str, Command)], answers: &str, expect: &[&str]) {
+fn check(student: Student, script: &[(&str, Action)], answers: &str, expect: &[&str]) {
     let mut world = world(student);
     let answered: Vec<String> = script
         .iter()
-        .map(|(registration, command)| match world.decide(&saga(registration), command) {
+        .map(|(registration, action)| match world.act(&saga(registration), action) {
             Answer::Done(_) => "done".to_owned(),
             Answer::Refused(reasons) => reasons[0].reason.name().to_owned(),
             Answer::NotYet(not_yet) => not_yet.reason,
@@ -53,27 +52,27 @@ fn check(student: Student, script: &[(&str, Command)], answers: &str, expect: &[
 
 #[test]
 fn reserve_remove_settle() {
-    check(student(), &[("r1", reserve_command("MATH-1", ""))], "done", &["MATH-1 r1 PENDING 300 -"]);
-    let removed = [("r1", reserve_command("MATH-1", "")), ("r1", remove_command())];
+    check(student(), &[("r1", reserve("MATH-1", ""))], "done", &["MATH-1 r1 PENDING 300 -"]);
+    let removed = [("r1", reserve("MATH-1", "")), ("r1", Action::Remove)];
     check(student(), &removed, "done done", &["MATH-1 r1 CANCELLED 300 -"]);
-    let settled = [("r1", reserve_command("MATH-1", "")), ("r1", settle_command())];
+    let settled = [("r1", reserve("MATH-1", "")), ("r1", Action::Settle)];
     check(student(), &settled, "done done", &["MATH-1 r1 ENROLLED 300 -"]);
 }
 
 #[test]
 fn a_swap_keeps_the_old_seat_until_it_is_settled() {
-    let swap = ("r1", reserve_command("MATH-2", "MATH-1"));
+    let swap = ("r1", reserve("MATH-2", "MATH-1"));
     let start = || student().enrolled("MATH-1");
     check(start(), std::slice::from_ref(&swap), "done", &["MATH-1 old ENROLLED 300 r1", "MATH-2 r1 PENDING 300 -"]);
     check(
         start(),
-        &[swap.clone(), ("r1", remove_command())],
+        &[swap.clone(), ("r1", Action::Remove)],
         "done done",
         &["MATH-1 old ENROLLED 300 -", "MATH-2 r1 CANCELLED 300 -"],
     );
     check(
         start(),
-        &[swap, ("r1", settle_command())],
+        &[swap, ("r1", Action::Settle)],
         "done done",
         &["MATH-1 old DROPPED 300 r1", "MATH-2 r1 ENROLLED 300 -"],
     );
@@ -81,7 +80,7 @@ fn a_swap_keeps_the_old_seat_until_it_is_settled() {
 
 #[test]
 fn a_refusal_changes_nothing() {
-    let script = [("r1", reserve_command("MATH-2", "")), ("r1", reserve_command("BIO-1", "MATH-1"))];
+    let script = [("r1", reserve("MATH-2", "")), ("r1", reserve("BIO-1", "MATH-1"))];
     let answers = "DUPLICATE_COURSE COREQUISITE_REQUIRED";
     check(student().enrolled("MATH-1"), &script, answers, &["MATH-1 old ENROLLED 300 -"]);
 }
@@ -90,14 +89,14 @@ fn a_refusal_changes_nothing() {
 fn what_an_earlier_registration_holds_waits_for_it() {
     let waits = "EARLIER_REGISTRATION_PENDING";
     let pending = "MATH-1 other PENDING 300 -";
-    check(student().pending("MATH-1"), &[("r1", reserve_command("", "MATH-1"))], waits, &[pending]);
-    check(student().pending("MATH-1"), &[("r1", reserve_command("MATH-1", ""))], waits, &[pending]);
+    check(student().pending("MATH-1"), &[("r1", reserve("", "MATH-1"))], waits, &[pending]);
+    check(student().pending("MATH-1"), &[("r1", reserve("MATH-1", ""))], waits, &[pending]);
     let leaves = || student().leaving("MATH-1");
-    check(leaves(), &[("r1", reserve_command("MATH-1", ""))], waits, &["MATH-1 old ENROLLED 300 other"]);
-    check(leaves(), &[("r1", reserve_command("MATH-2", "MATH-1"))], waits, &["MATH-1 old ENROLLED 300 other"]);
-    let after = [("other", settle_command()), ("r1", reserve_command("", "MATH-1"))];
+    check(leaves(), &[("r1", reserve("MATH-1", ""))], waits, &["MATH-1 old ENROLLED 300 other"]);
+    check(leaves(), &[("r1", reserve("MATH-2", "MATH-1"))], waits, &["MATH-1 old ENROLLED 300 other"]);
+    let after = [("other", Action::Settle), ("r1", reserve("", "MATH-1"))];
     check(student().pending("MATH-1"), &after, "done done", &["MATH-1 other ENROLLED 300 r1"]);
-    let undone = [("other", remove_command()), ("r1", reserve_command("MATH-1", ""))];
+    let undone = [("other", Action::Remove), ("r1", reserve("MATH-1", ""))];
     let expect = ["MATH-1 other CANCELLED 300 -", "MATH-1 r1 PENDING 300 -"];
     check(student().pending("MATH-1"), &undone, "done done", &expect);
 }
@@ -105,10 +104,10 @@ fn what_an_earlier_registration_holds_waits_for_it() {
 #[test]
 fn operations_of_one_batch_see_each_other() {
     let script = [
-        ("r1", reserve_command("MATH-1", "")),
-        ("r2", reserve_command("MATH-2", "")),
-        ("r1", remove_command()),
-        ("r2", reserve_command("MATH-2", "")),
+        ("r1", reserve("MATH-1", "")),
+        ("r2", reserve("MATH-2", "")),
+        ("r1", Action::Remove),
+        ("r2", reserve("MATH-2", "")),
     ];
     let expect = ["MATH-1 r1 CANCELLED 300 -", "MATH-2 r2 PENDING 300 -"];
     check(student(), &script, "done DUPLICATE_COURSE done done", &expect);
@@ -117,11 +116,11 @@ fn operations_of_one_batch_see_each_other() {
 #[test]
 fn one_part_carries_the_credits() {
     let script = [
-        ("r1", reserve_command("CHEM-LA CHEM-A", "")),
-        ("r1", settle_command()),
-        ("r2", reserve_command("CHEM-LB", "CHEM-LA")),
-        ("r2", settle_command()),
-        ("r3", reserve_command("CHEM-B", "CHEM-A")),
+        ("r1", reserve("CHEM-LA CHEM-A", "")),
+        ("r1", Action::Settle),
+        ("r2", reserve("CHEM-LB", "CHEM-LA")),
+        ("r2", Action::Settle),
+        ("r3", reserve("CHEM-B", "CHEM-A")),
     ];
     let expect =
         ["CHEM-LA r1 DROPPED 0 r2", "CHEM-A r1 ENROLLED 400 r3", "CHEM-LB r2 ENROLLED 0 -", "CHEM-B r3 PENDING 400 -"];
@@ -132,7 +131,7 @@ fn one_part_carries_the_credits() {
 fn done_tells_what_later_steps_need() {
     let student =
         student().enrolled("MATH-1").permit(Reason::ClosedSection, "").permit(Reason::ClosedSection, "CHEM-A");
-    let answer = world(student).decide(&saga("r1"), &reserve_command("CHEM-LA CHEM-A", "MATH-1"));
+    let answer = world(student).act(&saga("r1"), &reserve("CHEM-LA CHEM-A", "MATH-1"));
     let Answer::Done(done) = answer else { panic!("{answer:?}") };
     let added = done.added.iter().map(|added| {
         let permit = added.closed_section_override.as_ref().map_or("-", |id| id.as_str());
@@ -149,11 +148,11 @@ fn done_tells_what_later_steps_need() {
 #[test]
 fn a_student_who_is_not_on_record() {
     let mut world = World { catalog: Arc::new(catalog()), students: HashMap::new() };
-    let refused = world.decide(&saga("r1"), &reserve_command("MATH-1", ""));
+    let refused = world.act(&saga("r1"), &reserve("MATH-1", ""));
     let Answer::Refused(reasons) = refused else { panic!("{refused:?}") };
     assert_eq!(reasons[0].reason, Reason::StudentNotFound);
-    assert_eq!(world.decide(&saga("r1"), &settle_command()), Answer::done());
-    assert_eq!(world.decide(&saga("r1"), &remove_command()), Answer::done());
+    assert_eq!(world.act(&saga("r1"), &Action::Settle), Answer::done());
+    assert_eq!(world.act(&saga("r1"), &Action::Remove), Answer::done());
 }
 
 const SECTIONS: [(&str, &str); 12] = [
@@ -243,12 +242,12 @@ fn any_request() -> impl Strategy<Value = Request> {
 }
 
 impl Request {
-    fn command(&self, student: &Student) -> Command {
+    fn action(&self, student: &Student) -> Action {
         let drops = student.in_force().enumerate().filter(|(index, _)| self.drops >> index & 1 == 1);
         let drops: Vec<&str> = drops.map(|(_, course)| course.section.as_str()).collect();
         let adds: BTreeSet<&str> = self.bundles.iter().flat_map(|bundle| bundle.split(' ')).collect();
         let adds: Vec<&str> = adds.into_iter().filter(|add| !drops.contains(add)).collect();
-        reserve_command(&adds.join(" "), &drops.join(" "))
+        reserve(&adds.join(" "), &drops.join(" "))
     }
 }
 
@@ -268,19 +267,19 @@ proptest! {
         let mut open: Vec<(SagaId, bool)> = Vec::new();
         for (number, request) in requests.iter().enumerate() {
             let registration = saga(&format!("r{number}"));
-            let command = request.command(&world.students[&id]);
-            if let Answer::Done(_) = world.decide(&registration, &command) {
+            let action = request.action(&world.students[&id]);
+            if let Answer::Done(_) = world.act(&registration, &action) {
                 open.push((registration, request.settles));
             }
             while open.len() > request.open_max {
                 let (registration, settles) = open.swap_remove(number % open.len());
-                let end = if settles { settle_command() } else { remove_command() };
-                prop_assert_eq!(world.decide(&registration, &end), Answer::done());
+                let end = if settles { Action::Settle } else { Action::Remove };
+                prop_assert_eq!(world.act(&registration, &end), Answer::done());
             }
         }
         for (registration, settles) in open {
-            let end = if settles { settle_command() } else { remove_command() };
-            prop_assert_eq!(world.decide(&registration, &end), Answer::done());
+            let end = if settles { Action::Settle } else { Action::Remove };
+            prop_assert_eq!(world.act(&registration, &end), Answer::done());
         }
         let student = &world.students[&id];
         prop_assert!(student.in_force().all(|course| !course.is_unsettled()));

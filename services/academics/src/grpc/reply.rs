@@ -1,0 +1,102 @@
+//! Domain values as the wire shows them.
+
+use matricula_kit::time::UnixMs;
+use matricula_proto::academics::v1 as wire;
+use matricula_proto::common::v1::EnrollmentStatus;
+
+use crate::domain::catalog::{Course, Section};
+use crate::domain::requirement::Requirement;
+use crate::domain::student::{Override, Profile, RecordStatus, RecordedCourse, Student};
+use crate::store::LedgerEntry;
+
+pub(super) fn academic_record(student: Student) -> wire::GetAcademicRecordResponse {
+    wire::GetAcademicRecordResponse {
+        student: Some(profile(student.profile)),
+        courses: student.courses.into_iter().map(recorded_course).collect(),
+        overrides: student.overrides.into_iter().map(granted).collect(),
+    }
+}
+
+pub(super) fn ledger_entry(entry: LedgerEntry) -> wire::ExportLedgerResponse {
+    use wire::export_ledger_response::Entry;
+    let entry = match entry {
+        LedgerEntry::Course(course) => Entry::Course(recorded_course(course)),
+        LedgerEntry::Override(it) => Entry::Override(granted(it)),
+    };
+    wire::ExportLedgerResponse { entry: Some(entry) }
+}
+
+pub(super) fn granted(granted: Override) -> wire::Override {
+    wire::Override {
+        override_id: granted.id.into(),
+        student_id: granted.student.into(),
+        section_id: granted.section.map(String::from).unwrap_or_default(),
+        reason: granted.reason.to_wire() as i32,
+        granted_by: granted.granted_by,
+        justification: granted.justification,
+        granted_at: Some(granted.granted_at.to_wire()),
+        valid_until: granted.valid_until.map(UnixMs::to_wire),
+    }
+}
+
+pub(super) fn section(section: &Section) -> wire::CatalogSection {
+    wire::CatalogSection {
+        section: Some(wire::Section {
+            section_id: section.id.to_string(),
+            course_id: section.course.id.to_string(),
+            term_id: section.term.id.to_string(),
+            title: section.title.clone(),
+            component: section.component.as_ref().map(ToString::to_string).unwrap_or_default(),
+            meetings: section.meetings.to_string(),
+            cancelled: section.cancelled,
+            permission_required: section.permission_required,
+        }),
+        course: Some(course(&section.course)),
+    }
+}
+
+fn course(course: &Course) -> wire::Course {
+    let shown = |requirement: &Option<Requirement>| requirement.as_ref().map(ToString::to_string).unwrap_or_default();
+    wire::Course {
+        course_id: course.id.to_string(),
+        code: course.code.clone(),
+        title: course.title.clone(),
+        credits_hundredths: course.credits_hundredths,
+        prerequisites: shown(&course.prerequisites),
+        corequisites: shown(&course.corequisites),
+    }
+}
+
+fn profile(profile: Profile) -> wire::Student {
+    let completed = profile.completed.into_iter();
+    let holds = profile.holds.into_iter();
+    wire::Student {
+        student_id: profile.id.into(),
+        name: profile.name,
+        appointment_start: profile.appointment_start.map(UnixMs::to_wire),
+        appointment_end: profile.appointment_end.map(UnixMs::to_wire),
+        max_credits_hundredths: profile.max_credits_hundredths,
+        completed: completed
+            .map(|done| wire::CompletedCourse { course_id: done.course.into(), grade: done.grade.to_string() })
+            .collect(),
+        holds: holds.map(|hold| wire::Hold { hold_id: hold.id.to_string(), description: hold.description }).collect(),
+    }
+}
+
+fn recorded_course(course: RecordedCourse) -> wire::RecordedCourse {
+    let status = match course.status {
+        RecordStatus::Pending => EnrollmentStatus::Pending,
+        RecordStatus::Enrolled => EnrollmentStatus::Enrolled,
+        RecordStatus::Cancelled => EnrollmentStatus::Cancelled,
+        RecordStatus::Dropped => EnrollmentStatus::Dropped,
+    };
+    wire::RecordedCourse {
+        student_id: course.student.into(),
+        section_id: course.section.into(),
+        course_id: course.course.into(),
+        registration_id: course.registration.into(),
+        status: status as i32,
+        dropped_by_registration_id: course.dropped_by.map(String::from).unwrap_or_default(),
+        credits_hundredths: course.credits_hundredths,
+    }
+}

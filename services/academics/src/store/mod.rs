@@ -1,0 +1,144 @@
+//! The only SQL of the service. A batch of registrations is loaded with a handful of statements whatever its size, and
+//! decided under the locks of its students' rows.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use matricula_kit::answer::{Answer, Refusal};
+use matricula_kit::database::{Database, DbError, Row, Tx};
+use matricula_kit::id::StudentId;
+use matricula_kit::participant::{Operation, Participant};
+use matricula_kit::time::UnixMs;
+
+use crate::domain::case::{Case, ChangeSet};
+use crate::domain::catalog::{Catalog, CatalogChanges};
+use crate::domain::decide::{Action, Command, World};
+use crate::domain::rules;
+use crate::domain::student::{Hold, HoldId, Override, Profile, Student};
+
+mod catalog;
+mod ledger;
+mod records;
+mod students;
+#[cfg(test)]
+mod tests;
+
+pub use catalog::ImportError;
+pub use ledger::{Ledger, LedgerEntry};
+use students::Access;
+pub use students::StaffError;
+
+/// The service's part in the write path, and its reads.
+pub struct Academics {
+    database: Database,
+    shelf: catalog::Shelf,
+}
+
+impl Academics {
+    /// On a migrated database.
+    pub fn new(database: Database) -> Self {
+        Self { database, shelf: catalog::Shelf::default() }
+    }
+
+    /// The catalogue in force.
+    pub async fn catalog(&self) -> Result<Arc<Catalog>, DbError> {
+        self.shelf.current(&self.database).await
+    }
+
+    /// Every reason that speaks against a change set now. Advice: nothing is locked.
+    pub async fn advise(&self, student: &StudentId, change: &ChangeSet) -> Result<Vec<Refusal>, DbError> {
+        let mut tx = self.database.snapshot().await?;
+        let catalog = self.shelf.in_snapshot(&mut tx).await?;
+        let mut found = students::load(&mut tx, Access::Read, &[student]).await?;
+        students::load_details(&mut tx, &[student], &mut found).await?;
+        records::load_in_force(&mut tx, &[student], &mut found).await?;
+        Ok(match found.get(student) {
+            Some(student) => rules::check(&Case::new(&catalog, student, change)),
+            None => vec![rules::student_not_found(student)],
+        })
+    }
+
+    /// A student with everything that was ever on the record, newest registration first; `None`: not on record.
+    pub async fn record(&self, student: &StudentId) -> Result<Option<Student>, DbError> {
+        let mut tx = self.database.snapshot().await?;
+        let mut found = students::load(&mut tx, Access::Read, &[student]).await?;
+        students::load_details(&mut tx, &[student], &mut found).await?;
+        let Some(mut student) = found.remove(student) else { return Ok(None) };
+        student.courses = records::of_student(&mut tx, &student.profile.id).await?;
+        Ok(Some(student))
+    }
+
+    /// Creates or replaces terms, courses and sections, all or none.
+    pub async fn import_catalog(&self, changes: &CatalogChanges) -> Result<(), ImportError> {
+        self.shelf.import(&self.database, changes).await
+    }
+
+    /// Creates or replaces students, all or none.
+    pub async fn import_students(&self, profiles: &[Profile]) -> Result<(), DbError> {
+        students::import(&self.database, profiles).await
+    }
+
+    /// Sets a hold, or replaces its description.
+    pub async fn set_hold(&self, student: &StudentId, hold: &Hold) -> Result<(), StaffError> {
+        students::set_hold(&self.database, student, hold).await
+    }
+
+    /// Takes a hold away, if it is there.
+    pub async fn lift_hold(&self, student: &StudentId, hold: &HoldId) -> Result<(), StaffError> {
+        students::lift_hold(&self.database, student, hold).await
+    }
+
+    /// Records an override of a student and a section that exist.
+    pub async fn grant(&self, granted: &Override) -> Result<(), StaffError> {
+        if let Some(section) = &granted.section
+            && self.catalog().await?.section(section).is_none()
+        {
+            return Err(StaffError::NotFound { what: "section", id: section.to_string() });
+        }
+        students::grant(&self.database, granted).await
+    }
+
+    /// Begins an export of the ledger.
+    pub async fn ledger(&self) -> Result<Ledger, DbError> {
+        Ledger::begin(&self.database).await
+    }
+}
+
+#[async_trait]
+impl Participant for Academics {
+    type Command = Command;
+    type World = World;
+
+    const NAME: &'static str = "academics";
+
+    async fn load(&self, tx: &mut Tx, operations: &[&Operation<Command>]) -> Result<World, DbError> {
+        let commands = || operations.iter().map(|operation| &operation.command);
+        let reserving = commands().filter(|command| matches!(command.action, Action::Reserve(_)));
+        let all = distinct(commands().map(|command| &command.student));
+        let reserving = distinct(reserving.map(|command| &command.student));
+        let mut students = students::load(tx, Access::Lock, &all).await?;
+        records::load_in_force(tx, &all, &mut students).await?;
+        students::load_details(tx, &reserving, &mut students).await?;
+        Ok(World { catalog: self.shelf.in_write(tx).await?, students })
+    }
+
+    fn decide(&self, world: &mut World, operation: &Operation<Command>, _now: UnixMs) -> Answer {
+        world.decide(&operation.command)
+    }
+
+    async fn write(&self, tx: &mut Tx, world: &World, now: UnixMs) -> Result<(), DbError> {
+        records::write(tx, &world.students, now).await
+    }
+}
+
+fn distinct<'a>(students: impl Iterator<Item = &'a StudentId>) -> Vec<&'a StudentId> {
+    let mut students: Vec<&StudentId> = students.collect();
+    students.sort_unstable();
+    students.dedup();
+    students
+}
+
+/// A column that holds a 32-bit number.
+fn int32(row: &Row, column: &str) -> Result<i32, DbError> {
+    i32::try_from(row.int(column)?).map_err(|_| DbError::corrupt(format!("{column} is too large")))
+}

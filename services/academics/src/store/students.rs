@@ -1,0 +1,216 @@
+//! Students with their completed courses, holds and overrides: loaded under lock for a batch, and kept by staff.
+
+use std::collections::HashMap;
+
+use matricula_kit::answer::Reason;
+use matricula_kit::database::{Args, Database, DbError, Row, Rows, Tx};
+use matricula_kit::id::{CourseId, OverrideId, SectionId, StudentId};
+use matricula_kit::time::UnixMs;
+
+use super::int32;
+use crate::domain::student::{Completed, Hold, HoldId, Override, Profile, Student};
+
+/// How the rows of students are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// As they are.
+    Read,
+    /// Locked until the transaction ends, in the order of ids, so that no two batches wait for each other.
+    Lock,
+}
+
+/// Why staff could not change a student.
+#[derive(Debug, thiserror::Error)]
+pub enum StaffError {
+    /// There is no such student or section.
+    #[error("there is no {what} {id}")]
+    NotFound {
+        /// What was looked for.
+        what: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// The database failed.
+    #[error("the change could not be stored")]
+    Database(#[from] DbError),
+}
+
+// `CROSS JOIN` with a condition keeps SQLite from reading the whole table: it takes the rows one after the other.
+const STUDENTS: &str = "SELECT s.student_id, s.name, s.appointment_start, s.appointment_end, s.max_credits_hundredths \
+     FROM {rows} CROSS JOIN student s WHERE s.student_id = r.student_id";
+const STUDENTS_LOCKED: &str = "SELECT s.student_id, s.name, s.appointment_start, s.appointment_end, \
+     s.max_credits_hundredths \
+     FROM {rows} CROSS JOIN student s WHERE s.student_id = r.student_id ORDER BY s.student_id {for_update}";
+const COMPLETED: &str = "SELECT c.student_id, c.course_id, c.grade FROM {rows} CROSS JOIN completed_course c \
+     WHERE c.student_id = r.student_id ORDER BY c.course_id, c.grade";
+const HOLDS: &str = "SELECT h.student_id, h.hold_id, h.description FROM {rows} CROSS JOIN hold h \
+     WHERE h.student_id = r.student_id ORDER BY h.hold_id";
+const OVERRIDES: &str = "SELECT o.override_id, o.student_id, o.section_id, o.reason, o.granted_by, o.justification, \
+     o.granted_at, o.valid_until FROM {rows} CROSS JOIN override_grant o \
+     WHERE o.student_id = r.student_id ORDER BY o.override_id";
+
+const PUT_STUDENTS: &str = "INSERT INTO student (student_id, name, appointment_start, appointment_end, \
+     max_credits_hundredths) \
+     SELECT student_id, name, appointment_start, appointment_end, max_credits_hundredths FROM {rows} WHERE true \
+     ON CONFLICT (student_id) DO UPDATE SET name = excluded.name, appointment_start = excluded.appointment_start, \
+     appointment_end = excluded.appointment_end, max_credits_hundredths = excluded.max_credits_hundredths";
+const CLEAR_HOLDS: &str = "DELETE FROM hold WHERE student_id IN (SELECT student_id FROM {rows})";
+const CLEAR_COMPLETED: &str = "DELETE FROM completed_course WHERE student_id IN (SELECT student_id FROM {rows})";
+const PUT_HOLDS: &str = "INSERT INTO hold (student_id, hold_id, description) \
+     SELECT student_id, hold_id, description FROM {rows} WHERE true \
+     ON CONFLICT (student_id, hold_id) DO UPDATE SET description = excluded.description";
+const PUT_COMPLETED: &str = "INSERT INTO completed_course (student_id, course_id, grade) \
+     SELECT student_id, course_id, grade FROM {rows} WHERE true ON CONFLICT DO NOTHING";
+const LIFT_HOLD: &str = "DELETE FROM hold WHERE student_id = $1 AND hold_id = $2";
+const PUT_OVERRIDE: &str = "INSERT INTO override_grant (override_id, student_id, section_id, reason, granted_by, \
+     justification, granted_at, valid_until) \
+     SELECT override_id, student_id, section_id, reason, granted_by, justification, granted_at, valid_until FROM {rows}";
+
+/// Loads students without their courses of registrations.
+pub(super) async fn load(
+    tx: &mut Tx,
+    access: Access,
+    students: &[&StudentId],
+) -> Result<HashMap<StudentId, Student>, DbError> {
+    let sql = if access == Access::Lock { STUDENTS_LOCKED } else { STUDENTS };
+    let mut found = HashMap::with_capacity(students.len());
+    for row in tx.fetch(sql, ids(students)).await? {
+        let profile = profile(&row)?;
+        let student = Student { overrides: Vec::new(), courses: Vec::new(), profile };
+        found.insert(student.profile.id.clone(), student);
+    }
+    Ok(found)
+}
+
+/// Loads what the rules ask of these students: completed courses, holds and overrides.
+pub(super) async fn load_details(
+    tx: &mut Tx,
+    students: &[&StudentId],
+    into: &mut HashMap<StudentId, Student>,
+) -> Result<(), DbError> {
+    for row in tx.fetch(COMPLETED, ids(students)).await? {
+        let grade = row.text("grade")?.parse().map_err(DbError::corrupt)?;
+        let completed = Completed { course: CourseId::stored(row.text("course_id")?), grade };
+        if let Some(student) = into.get_mut(row.text("student_id")?.as_str()) {
+            student.profile.completed.push(completed);
+        }
+    }
+    for row in tx.fetch(HOLDS, ids(students)).await? {
+        let hold = Hold { id: HoldId::stored(row.text("hold_id")?), description: row.text("description")? };
+        if let Some(student) = into.get_mut(row.text("student_id")?.as_str()) {
+            student.profile.holds.push(hold);
+        }
+    }
+    for row in tx.fetch(OVERRIDES, ids(students)).await? {
+        let granted = override_of(&row)?;
+        if let Some(student) = into.get_mut(&granted.student) {
+            student.overrides.push(granted);
+        }
+    }
+    Ok(())
+}
+
+/// The override of a row.
+pub(super) fn override_of(row: &Row) -> Result<Override, DbError> {
+    let reason = row.text("reason")?;
+    let known = Reason::ALL.iter().copied().find(|known| known.name() == reason);
+    Ok(Override {
+        id: OverrideId::stored(row.text("override_id")?),
+        student: StudentId::stored(row.text("student_id")?),
+        section: row.opt_text("section_id")?.map(SectionId::stored),
+        reason: known.ok_or_else(|| DbError::corrupt(format!("unknown reason {reason}")))?,
+        granted_by: row.text("granted_by")?,
+        justification: row.text("justification")?,
+        granted_at: UnixMs(row.int("granted_at")?),
+        valid_until: row.opt_int("valid_until")?.map(UnixMs),
+    })
+}
+
+/// Creates or replaces students, all or none.
+pub(super) async fn import(database: &Database, profiles: &[Profile]) -> Result<(), DbError> {
+    let mut tx = database.begin().await?;
+    let students: Vec<&StudentId> = profiles.iter().map(|profile| &profile.id).collect();
+    tx.fetch(STUDENTS_LOCKED, ids(&students)).await?;
+    let rows = Rows::new()
+        .text("student_id", students.iter().map(|id| id.as_str()))
+        .text("name", profiles.iter().map(|profile| profile.name.as_str()))
+        .opt_int("appointment_start", profiles.iter().map(|profile| profile.appointment_start.map(|at| at.0)))
+        .opt_int("appointment_end", profiles.iter().map(|profile| profile.appointment_end.map(|at| at.0)))
+        .int("max_credits_hundredths", profiles.iter().map(|profile| profile.max_credits_hundredths.into()));
+    tx.execute(PUT_STUDENTS, rows.into()).await?;
+    tx.execute(CLEAR_HOLDS, ids(&students)).await?;
+    tx.execute(CLEAR_COMPLETED, ids(&students)).await?;
+    let holds = profiles.iter().flat_map(|profile| profile.holds.iter().map(|hold| (&profile.id, hold)));
+    tx.execute(PUT_HOLDS, hold_rows(&holds.collect::<Vec<_>>())).await?;
+    let completed = profiles.iter().flat_map(|profile| profile.completed.iter().map(|done| (&profile.id, done)));
+    let completed: Vec<(&StudentId, &Completed)> = completed.collect();
+    let rows = Rows::new()
+        .text("student_id", completed.iter().map(|(student, _)| student.as_str()))
+        .text("course_id", completed.iter().map(|(_, done)| done.course.as_str()))
+        .text("grade", completed.iter().map(|(_, done)| done.grade.to_string()));
+    tx.execute(PUT_COMPLETED, rows.into()).await?;
+    tx.commit().await
+}
+
+/// Sets a hold, or replaces its description.
+pub(super) async fn set_hold(database: &Database, student: &StudentId, hold: &Hold) -> Result<(), StaffError> {
+    let mut tx = lock_one(database, student).await?;
+    tx.execute(PUT_HOLDS, hold_rows(&[(student, hold)])).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Takes a hold away, if it is there.
+pub(super) async fn lift_hold(database: &Database, student: &StudentId, hold: &HoldId) -> Result<(), StaffError> {
+    let mut tx = lock_one(database, student).await?;
+    tx.execute(LIFT_HOLD, Args::new().text(student.as_str()).text(hold.as_str())).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Records an override.
+pub(super) async fn grant(database: &Database, granted: &Override) -> Result<(), StaffError> {
+    let mut tx = lock_one(database, &granted.student).await?;
+    let row = Rows::new()
+        .text("override_id", [granted.id.as_str()])
+        .text("student_id", [granted.student.as_str()])
+        .opt_text("section_id", [granted.section.as_ref().map(SectionId::as_str)])
+        .text("reason", [granted.reason.name()])
+        .text("granted_by", [granted.granted_by.as_str()])
+        .text("justification", [granted.justification.as_str()])
+        .int("granted_at", [granted.granted_at.0])
+        .opt_int("valid_until", [granted.valid_until.map(|until| until.0)]);
+    tx.execute(PUT_OVERRIDE, row.into()).await?;
+    Ok(tx.commit().await?)
+}
+
+async fn lock_one(database: &Database, student: &StudentId) -> Result<Tx, StaffError> {
+    let mut tx = database.begin().await?;
+    match tx.fetch(STUDENTS_LOCKED, ids(&[student])).await?.is_empty() {
+        false => Ok(tx),
+        true => Err(StaffError::NotFound { what: "student", id: student.to_string() }),
+    }
+}
+
+/// The ids as the rows of a statement.
+pub(super) fn ids(students: &[&StudentId]) -> Args {
+    Rows::new().text("student_id", students.iter().map(|id| id.as_str())).into()
+}
+
+fn hold_rows(holds: &[(&StudentId, &Hold)]) -> Args {
+    let rows = Rows::new()
+        .text("student_id", holds.iter().map(|(student, _)| student.as_str()))
+        .text("hold_id", holds.iter().map(|(_, hold)| hold.id.as_str()))
+        .text("description", holds.iter().map(|(_, hold)| hold.description.as_str()));
+    rows.into()
+}
+
+fn profile(row: &Row) -> Result<Profile, DbError> {
+    Ok(Profile {
+        id: StudentId::stored(row.text("student_id")?),
+        name: row.text("name")?,
+        appointment_start: row.opt_int("appointment_start")?.map(UnixMs),
+        appointment_end: row.opt_int("appointment_end")?.map(UnixMs),
+        max_credits_hundredths: int32(row, "max_credits_hundredths")?,
+        completed: Vec::new(),
+        holds: Vec::new(),
+    })
+}
