@@ -1,1 +1,130 @@
 //! What the board promises.
+
+use super::*;
+
+fn seats(capacity: i32, taken: i32, version: i64) -> Seats {
+    Seats { capacity, taken, version, changed_at: Some(UnixMs(version)) }
+}
+
+fn section(id: &str, capacity: i32, taken: i32, version: i64) -> (SectionId, Seats) {
+    (SectionId::stored(id.to_owned()), seats(capacity, taken, version))
+}
+
+fn board(sections: &[(&str, i32, i32, i64)]) -> Board {
+    let board = Board::default();
+    let snapshot = sections.iter().map(|(id, capacity, taken, version)| section(id, *capacity, *taken, *version));
+    board.replace(snapshot.collect(), Some(UnixMs(1_000)));
+    board
+}
+
+/// `id:free@version` of each, in order of ids.
+fn shown(mut sections: Vec<wire::Availability>) -> String {
+    sections.sort_by(|a, b| a.section_id.cmp(&b.section_id));
+    let shown = sections.iter().map(|seats| format!("{}:{}@{}", seats.section_id, seats.free, seats.version));
+    shown.collect::<Vec<_>>().join(" ")
+}
+
+#[track_caller]
+fn check(board: &Board, expect: &str) {
+    assert_eq!(shown(board.since(0, None).sections), expect);
+}
+
+#[tokio::test]
+async fn the_highest_version_of_a_section_holds() {
+    let board = board(&[("A", 10, 3, 5), ("B", 2, 2, 1)]);
+    check(&board, "A:7@5 B:0@1");
+    board.apply(vec![section("A", 10, 9, 4), section("B", 2, 1, 2)], Some(UnixMs(2_000)));
+    check(&board, "A:7@5 B:1@2");
+    board.apply(vec![section("C", 1, 0, 1)], None);
+    check(&board, "A:7@5 B:1@2 C:1@1");
+}
+
+#[tokio::test]
+async fn free_seats_are_never_below_zero() {
+    check(&board(&[("A", 3, 5, 1), ("B", 0, 0, 1)]), "A:0@1 B:0@1");
+}
+
+#[tokio::test]
+async fn a_snapshot_takes_the_place_of_all_that_was_known() {
+    let board = board(&[("A", 10, 3, 5), ("B", 2, 2, 1)]);
+    board.replace(HashMap::from([section("A", 10, 4, 2), section("C", 1, 0, 1)]), Some(UnixMs(2_000)));
+    check(&board, "A:6@2 C:1@1");
+}
+
+#[tokio::test]
+async fn unknown_sections_are_listed_apart() {
+    let board = board(&[("A", 10, 3, 5)]);
+    let (found, unknown, freshness) = board.get(vec!["X".into(), "A".into()]);
+    assert_eq!((shown(found), unknown), ("A:7@5".to_owned(), vec!["X".to_owned()]));
+    assert_eq!(freshness, Freshness { as_of: Some(UnixMs(1_000)), live: true });
+}
+
+#[tokio::test]
+async fn changes_are_those_since_a_revision() {
+    let board = board(&[("A", 10, 3, 5), ("B", 2, 2, 1), ("C", 1, 0, 1)]);
+    let start = board.since(0, None);
+    assert_eq!((start.sections.len(), start.has_more), (3, false));
+    board.apply(vec![section("A", 10, 4, 6), section("B", 2, 1, 2)], None);
+    board.apply(vec![section("A", 10, 5, 7)], None);
+    let next = board.since(start.revision, None);
+    assert_eq!(shown(next.sections), "A:5@7 B:1@2");
+    assert_eq!(shown(board.since(next.revision, None).sections), "");
+    let only_b = [SectionId::stored("B".to_owned()), SectionId::stored("X".to_owned())];
+    assert_eq!(shown(board.since(start.revision, Some(&only_b)).sections), "B:1@2");
+    // A snapshot that says nothing new is no change.
+    let again = [("A", 10, 5, 7), ("B", 2, 1, 2), ("C", 1, 0, 1)];
+    let again = again.iter().map(|(id, capacity, taken, version)| section(id, *capacity, *taken, *version));
+    board.replace(again.collect(), None);
+    assert_eq!(shown(board.since(next.revision, None).sections), "");
+}
+
+#[tokio::test]
+async fn many_changes_come_in_parts() {
+    let board = Board::default();
+    let count = CHANGES_MAX * 2 + 1;
+    board.replace((0..count).map(|n| section(&format!("S{n}"), 1, 0, 1)).collect(), None);
+    let (mut revision, mut sizes, mut ids) = (0, Vec::new(), std::collections::BTreeSet::new());
+    loop {
+        let changes = board.since(revision, None);
+        revision = changes.revision;
+        sizes.push(changes.sections.len());
+        ids.extend(changes.sections.into_iter().map(|seats| seats.section_id));
+        if !changes.has_more {
+            break;
+        }
+    }
+    assert_eq!((sizes, ids.len()), (vec![CHANGES_MAX, CHANGES_MAX, 1], count));
+}
+
+#[tokio::test]
+async fn changing_for_ever_costs_no_memory() {
+    let board = board(&[("A", 10, 3, 0), ("B", 2, 2, 0)]);
+    for version in 1..=1_000 {
+        board.apply(vec![section("A", 10, 3, version)], None);
+    }
+    let state = board.read();
+    assert_eq!((state.sections.len(), state.by_revision.len()), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_or_lost_feed_is_not_live() {
+    let live = |board: &Board| board.get(Vec::new()).2.live;
+    let fresh = Board::default();
+    assert_eq!(fresh.get(Vec::new()).2, Freshness { as_of: None, live: false });
+
+    let board = board(&[("A", 10, 3, 5)]);
+    assert!(live(&board));
+    tokio::time::advance(SILENCE_MAX - Duration::from_millis(1)).await;
+    assert!(live(&board));
+    board.apply(Vec::new(), Some(UnixMs(3_000)));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(live(&board));
+    tokio::time::advance(SILENCE_MAX).await;
+    assert!(!live(&board));
+    board.apply(Vec::new(), Some(UnixMs(9_000)));
+    assert!(live(&board));
+    board.lose();
+    // What was known stays, and so does how old it is.
+    assert_eq!(board.get(Vec::new()).2, Freshness { as_of: Some(UnixMs(9_000)), live: false });
+    check(&board, "A:7@5");
+}

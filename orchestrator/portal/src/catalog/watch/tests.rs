@@ -1,1 +1,92 @@
-//! What the board promises.
+//! What a client that watches is told.
+
+use std::collections::HashMap;
+
+use matricula_kit::time::UnixMs;
+use matricula_proto::seats::v1::SectionSeats;
+use tonic::Code;
+
+use super::*;
+use crate::availability::Seats;
+
+fn section(id: &str, capacity: i32, taken: i32, version: i64) -> (SectionId, Seats) {
+    Seats::from_wire(SectionSeats { section_id: id.to_owned(), capacity, taken, version, ..Default::default() })
+}
+
+fn board() -> Arc<Board> {
+    let board = Arc::new(Board::default());
+    board.replace(HashMap::from([section("A", 9, 0, 1), section("B", 9, 0, 1)]), Some(UnixMs(1)));
+    board
+}
+
+fn watch(board: &Arc<Board>, of: &[&str]) -> Watch {
+    let ids = of.iter().map(|id| SectionId::stored((*id).to_owned())).collect();
+    Watch::new(board.clone(), (!of.is_empty()).then_some(ids), CancellationToken::new())
+}
+
+/// `live: id:free@version ...` of the next message, in order of ids.
+async fn next(watch: &mut Watch) -> String {
+    let mut response = watch.next().await.expect("a message");
+    response.sections.sort_by(|a, b| a.section_id.cmp(&b.section_id));
+    let live = response.freshness.expect("a freshness").live;
+    let seats = response.sections.iter().map(|s| format!(" {}:{}@{}", s.section_id, s.free, s.version));
+    format!("{live}:{}", seats.collect::<String>())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_state_comes_first_and_then_the_changes() {
+    let board = board();
+    let (mut all, mut one) = (watch(&board, &[]), watch(&board, &["B", "X"]));
+    assert_eq!(next(&mut all).await, "true: A:9@1 B:9@1");
+    assert_eq!(next(&mut one).await, "true: B:9@1");
+    board.apply(vec![section("A", 9, 1, 2)], None);
+    assert_eq!(next(&mut all).await, "true: A:8@2");
+    board.apply(vec![section("B", 9, 2, 2)], None);
+    assert_eq!(next(&mut all).await, "true: B:7@2");
+    // The change of A was none of its.
+    assert_eq!(next(&mut one).await, "true: B:7@2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_client_gets_the_latest_version_alone() {
+    let board = board();
+    let mut slow = watch(&board, &[]);
+    next(&mut slow).await;
+    for version in 2..=9 {
+        board.apply(vec![section("A", 9, i32::try_from(version).expect("small"), version)], None);
+    }
+    assert_eq!(next(&mut slow).await, "true: A:0@9");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_feed_lost_and_back_is_told() {
+    let board = board();
+    let mut all = watch(&board, &["A"]);
+    next(&mut all).await;
+    board.lose();
+    assert_eq!(next(&mut all).await, "false:");
+    board.replace(HashMap::from([section("A", 9, 4, 5)]), Some(UnixMs(2)));
+    assert_eq!(next(&mut all).await, "true: A:5@5");
+    board.lose();
+    assert_eq!(next(&mut all).await, "false:");
+    board.replace(HashMap::from([section("A", 9, 4, 5)]), Some(UnixMs(3)));
+    assert_eq!(next(&mut all).await, "true:");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_who_is_early_is_told_so() {
+    let board = Arc::new(Board::default());
+    let mut early = watch(&board, &[]);
+    assert_eq!(next(&mut early).await, "false:");
+    board.replace(HashMap::from([section("A", 1, 0, 1)]), Some(UnixMs(1)));
+    assert_eq!(next(&mut early).await, "true: A:1@1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_shutdown_ends_it() {
+    let (board, shutdown) = (board(), CancellationToken::new());
+    let mut watch = Watch::new(board.clone(), None, shutdown.clone());
+    watch.next().await.expect("the state");
+    shutdown.cancel();
+    assert_eq!(watch.next().await.expect_err("the end").code(), Code::Unavailable);
+}
