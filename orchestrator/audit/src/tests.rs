@@ -224,6 +224,15 @@ fn what_is_in_motion_may_be_half_done() {
     check(release, &[]);
     let unpivot = |w: &mut Ledgers| of!(w.enrollments, "fourth", "LAB2").set_status(EnrollmentStatus::Enrolled);
     check(unpivot, &[]);
+    // A record that the asked replica can't read.
+    let unreadable = |w: &mut Ledgers| {
+        let entry = after!(w, "late");
+        entry.set_phase(SagaPhase::Unreadable);
+        let registration = entry.registration.as_mut().unwrap();
+        registration.set_outcome(Outcome::Unspecified);
+        registration.needs_attention = true;
+    };
+    check(unreadable, &[]);
     // But a count that does not agree with the holds is wrong at any moment.
     check(|w| of!(w.holds, "running", "LEC").released_at = Some(moment()), &[1]);
 }
