@@ -28,6 +28,10 @@ pub use notify::Notifications;
 pub use row::Row;
 pub use sqlx::migrate::Migrator;
 
+/// A process that was stopped in the middle of a transaction keeps its locks: what waits for them would wait until it
+/// is continued. No writer is idle between two statements for this long, and a lease lapses later.
+const POSTGRES_BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 4000";
+
 /// A service's database.
 #[derive(Clone)]
 pub enum Database {
@@ -55,11 +59,12 @@ pub enum Tx {
 }
 
 impl Database {
-    /// Begins a transaction that writes. On SQLite it takes the write lock at once.
+    /// Begins a transaction that writes. On SQLite it takes the write lock at once; on PostgreSQL it is ended by the
+    /// server when nothing comes of it for 4 s.
     pub async fn begin(&self) -> Result<Tx, DbError> {
         Ok(match self {
             Self::Sqlite(sqlite) => Tx::Sqlite(sqlite.writer.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Self::Postgres(pool) => Tx::Postgres(pool.begin_with(POSTGRES_BEGIN).await?),
         })
     }
 
