@@ -13,7 +13,14 @@ pub type Progress = Option<Arc<SagaState>>;
 /// All watches of a process.
 #[derive(Clone, Default)]
 pub(crate) struct Watchers {
-    sagas: Arc<Mutex<HashMap<SagaId, watch::Sender<Progress>>>>,
+    sagas: Arc<Mutex<HashMap<SagaId, Watched>>>,
+}
+
+struct Watched {
+    progress: watch::Sender<Progress>,
+    /// Counted here, under the lock: the receivers of two watches that end at the same moment would each count the
+    /// other, and neither would clear up.
+    watchers: usize,
 }
 
 /// One watch of one saga.
@@ -24,8 +31,8 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Waits for the next change and returns the state after it. Never returns when this process does not drive the
-    /// saga, so callers bound the wait.
+    /// Waits for the next change and returns the state after it; changes that follow each other closely may come as
+    /// one. Never returns when this process does not drive the saga, so callers bound the wait.
     pub async fn changed(&mut self) -> Arc<SagaState> {
         loop {
             if self.progress.changed().await.is_err() {
@@ -42,8 +49,9 @@ impl Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         let mut sagas = self.watchers.lock();
-        // This receiver is still counted.
-        if sagas.get(&self.saga).is_some_and(|sender| sender.receiver_count() <= 1) {
+        let Some(watched) = sagas.get_mut(&self.saga) else { return };
+        watched.watchers -= 1;
+        if watched.watchers == 0 {
             sagas.remove(&self.saga);
         }
     }
@@ -53,18 +61,35 @@ impl Watchers {
     /// Begins a watch; changes from now on are seen.
     pub(crate) fn watch(&self, saga: &SagaId) -> Watcher {
         let mut sagas = self.lock();
-        let sender = sagas.entry(saga.clone()).or_insert_with(|| watch::Sender::new(None));
-        Watcher { saga: saga.clone(), progress: sender.subscribe(), watchers: self.clone() }
+        let unwatched = || Watched { progress: watch::Sender::new(None), watchers: 0 };
+        let watched = sagas.entry(saga.clone()).or_insert_with(unwatched);
+        watched.watchers += 1;
+        Watcher { saga: saga.clone(), progress: watched.progress.subscribe(), watchers: self.clone() }
     }
 
     /// Tells those who watch a saga where it stands.
     pub(crate) fn tell(&self, saga: &SagaId, state: &Arc<SagaState>) {
-        if let Some(sender) = self.lock().get(saga) {
-            sender.send_replace(Some(state.clone()));
+        if let Some(watched) = self.lock().get(saga) {
+            watched.progress.send_replace(Some(state.clone()));
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<SagaId, watch::Sender<Progress>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SagaId, Watched>> {
         self.sagas.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn watches_leave_nothing_behind() {
+        let watchers = Watchers::default();
+        let saga = SagaId::generate();
+        let (one, two) = (watchers.watch(&saga), watchers.watch(&saga));
+        let ended = [std::thread::spawn(move || drop(one)), std::thread::spawn(move || drop(two))];
+        ended.into_iter().for_each(|thread| thread.join().expect("a drop does not panic"));
+        assert!(watchers.lock().is_empty());
     }
 }
