@@ -10,7 +10,7 @@ CREATE TABLE instances (
 CREATE TABLE sagas (
     saga_id         TEXT   NOT NULL PRIMARY KEY,
     definition      TEXT   NOT NULL,
-    version         BIGINT NOT NULL,
+    version         BIGINT NOT NULL CHECK (version BETWEEN 0 AND 4294967295),
     subject         TEXT   NOT NULL,
     idempotency_key TEXT   NOT NULL,
     fingerprint     TEXT   NOT NULL,
@@ -29,7 +29,8 @@ CREATE TABLE sagas (
     CHECK ((finished = 1) = (phase IN ('completed', 'compensated')))
 );
 
-CREATE INDEX sagas_unfinished ON sagas (saga_id) WHERE finished = 0;
+-- What an instance that ended has left: the heartbeat of every other asks for it.
+CREATE INDEX sagas_unfinished ON sagas (owner, saga_id) WHERE finished = 0;
 CREATE INDEX sagas_by_subject ON sagas (subject, saga_id);
 
 -- Append-only.

@@ -9,6 +9,9 @@ pub struct RuntimeConfig {
     /// Accepted registrations whose outcome is open. Beyond it submissions are told to come back. 20,000 are some
     /// seconds of work: a longer queue would keep students waiting instead of telling them.
     pub admission_queue_max: usize,
+    /// Sagas that are not finished, those whose outcome is decided too. A service that only the tail needs may be away
+    /// for hours; beyond this bound submissions are told to come back, before memory runs out: 200,000 are about 1 GB.
+    pub sagas_in_memory_max: usize,
     /// Sagas at work at the same time; others wait in order of arrival. More than about a thousand only makes each
     /// slower: the batches are full by then.
     pub in_flight_max: usize,
@@ -35,6 +38,7 @@ impl Default for RuntimeConfig {
     fn default() -> Self {
         Self {
             admission_queue_max: 20_000,
+            sagas_in_memory_max: 200_000,
             in_flight_max: 1_024,
             call_batch_max: 500,
             destination_in_flight_max: 3,
@@ -58,6 +62,7 @@ impl RuntimeConfig {
             }
         };
         check((1..=1_000_000).contains(&self.admission_queue_max), "admission_queue_max", "1 to 1000000");
+        check((1..=10_000_000).contains(&self.sagas_in_memory_max), "sagas_in_memory_max", "1 to 10000000");
         check((1..=100_000).contains(&self.in_flight_max), "in_flight_max", "1 to 100000");
         check((1..=1_000).contains(&self.call_batch_max), "call_batch_max", "1 to 1000");
         check((1..=1_000).contains(&self.destination_in_flight_max), "destination_in_flight_max", "1 to 1000");

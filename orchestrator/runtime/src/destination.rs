@@ -1,12 +1,14 @@
 //! One service as the executor sees it: what waits for it, what is in flight, whether it answers.
 //!
 //! Calls that wait for the same RPC leave together when a place is free; there is no timer, so an idle destination is
-//! called at once and a busy one gets large batches.
+//! called at once and a busy one gets large batches. The RPC whose first call has waited longest goes next.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use matricula_engine::{CallAnswer, CallError, Code, Leg, StepIndex};
 use matricula_kit::id::SagaId;
 use matricula_kit::{telemetry::TraceContext, time};
@@ -50,12 +52,17 @@ pub struct DestinationStatus {
     pub last_error: String,
 }
 
+struct Queued<R> {
+    since: Instant,
+    call: Call<R>,
+}
+
 pub(crate) struct Destination<W: Workload> {
     name: &'static str,
     workload: Arc<W>,
     config: RuntimeConfig,
     /// A queue an RPC, in order of arrival.
-    queues: Vec<(&'static str, VecDeque<Call<W::Request>>)>,
+    queues: Vec<(&'static str, VecDeque<Queued<W::Request>>)>,
     in_flight: JoinSet<(Vec<Answered>, Option<CallError>)>,
     breaker: Breaker,
     answers: mpsc::UnboundedSender<Vec<Answered>>,
@@ -77,17 +84,28 @@ impl<W: Workload> Destination<W> {
             Duration::from_millis(config.breaker_open_max_ms),
         );
         let in_flight = JoinSet::new();
-        Self { name, workload, config, queues: Vec::new(), in_flight, breaker, answers, status, last_error: String::new() }
+        Self {
+            name,
+            workload,
+            config,
+            queues: Vec::new(),
+            in_flight,
+            breaker,
+            answers,
+            status,
+            last_error: String::new(),
+        }
     }
 
-    /// Runs until every sender of calls is gone; what is in flight then is dropped, and called again after a restart.
+    /// Runs until every sender of calls is gone. What waits then is dropped, to be called again by whoever resumes its
+    /// saga; what is in flight may still end.
     pub(crate) async fn run(mut self, mut calls: mpsc::UnboundedReceiver<Waiting<W::Request>>) {
         loop {
             let wake = self.send();
             self.publish();
             tokio::select! {
                 call = calls.recv() => {
-                    let Some(call) = call else { return };
+                    let Some(call) = call else { break };
                     self.enqueue(call);
                     while let Ok(call) = calls.try_recv() {
                         self.enqueue(call);
@@ -97,12 +115,16 @@ impl<W: Workload> Destination<W> {
                 () = sleep_until(wake) => {}
             }
         }
+        while let Some(ended) = self.in_flight.join_next().await {
+            self.ended(ended);
+        }
     }
 
     fn enqueue(&mut self, Waiting { rpc, call }: Waiting<W::Request>) {
+        let queued = Queued { since: Instant::now(), call };
         match self.queues.iter_mut().find(|(name, _)| *name == rpc) {
-            Some((_, queue)) => queue.push_back(call),
-            None => self.queues.push((rpc, VecDeque::from([call]))),
+            Some((_, queue)) => queue.push_back(queued),
+            None => self.queues.push((rpc, VecDeque::from([queued]))),
         }
     }
 
@@ -123,11 +145,16 @@ impl<W: Workload> Destination<W> {
         None
     }
 
-    /// Sends one RPC with what waits for it: the RPC that most calls wait for, so that none is passed over for long.
+    /// Sends one RPC with what waits for it: the one whose first call has waited longest, so that a single undo is not
+    /// passed over while a flood of other calls goes on.
     fn send_one(&mut self, size: usize) {
-        let Some((rpc, queue)) = self.queues.iter_mut().max_by_key(|(_, queue)| queue.len()) else { return };
+        let oldest = self.queues.iter_mut().filter(|(_, queue)| !queue.is_empty());
+        let Some((rpc, queue)) = oldest.min_by_key(|(_, queue)| queue.front().map(|queued| queued.since)) else {
+            return;
+        };
         let rpc = *rpc;
-        let mut calls: Vec<Call<W::Request>> = queue.drain(..size.min(queue.len())).collect();
+        let batch = queue.drain(..size.min(queue.len()));
+        let mut calls: Vec<Call<W::Request>> = batch.map(|queued| queued.call).collect();
         let spans: Vec<Span> = calls.iter_mut().map(|call| attempt_span(rpc, call)).collect();
         let workload = self.workload.clone();
         let name = self.name;
@@ -135,12 +162,21 @@ impl<W: Workload> Destination<W> {
         self.in_flight.spawn(async move {
             let started_at_ms = time::now().0;
             let started = Instant::now();
-            let outcome = tokio::time::timeout(timeout, workload.call(name, rpc, &calls)).await;
-            let outcome = outcome.unwrap_or_else(|_| {
-                let message = format!("no answer from {name} within {} ms", timeout.as_millis());
-                Err(CallError::new(Code::DeadlineExceeded, message, None))
-            });
-            metrics::histogram!("matricula_call_seconds", "destination" => name, "rpc" => rpc).record(started.elapsed());
+            // A panic is an error like others: its calls are unknown, and tried again.
+            let calling = AssertUnwindSafe(workload.call(name, rpc, &calls)).catch_unwind();
+            let outcome = match tokio::time::timeout(timeout, calling).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(_)) => {
+                    tracing::error!(destination = name, rpc, "a call panicked");
+                    Err(CallError::new(Code::Internal, format!("the call of {rpc} panicked"), None))
+                }
+                Err(_) => {
+                    let message = format!("no answer from {name} within {} ms", timeout.as_millis());
+                    Err(CallError::new(Code::DeadlineExceeded, message, None))
+                }
+            };
+            metrics::histogram!("matricula_call_seconds", "destination" => name, "rpc" => rpc)
+                .record(started.elapsed());
             metrics::histogram!("matricula_call_operations", "destination" => name, "rpc" => rpc)
                 .record(calls.len() as f64);
             let (answers, error) = answers_of(name, calls.len(), outcome);
@@ -160,11 +196,8 @@ impl<W: Workload> Destination<W> {
     fn ended(&mut self, ended: Result<(Vec<Answered>, Option<CallError>), tokio::task::JoinError>) {
         let (answered, error) = match ended {
             Ok(ended) => ended,
-            Err(error) => {
-                // Its sagas have no answer, and would wait for ever: end the process, and let recovery resume them.
-                tracing::error!(destination = self.name, %error, "a call panicked");
-                std::process::abort();
-            }
+            // Not of the call, whose panics are answers: the orchestrator can't go on.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         match error {
             None => {
@@ -180,7 +213,11 @@ impl<W: Workload> Destination<W> {
                 metrics::counter!("matricula_call_failures_total", "destination" => self.name).increment(1);
                 self.last_error = error.to_string();
                 if before == "closed" && self.breaker.name() == "open" {
-                    tracing::warn!(destination = self.name, error = self.last_error, "the destination's breaker opened");
+                    tracing::warn!(
+                        destination = self.name,
+                        error = self.last_error,
+                        "the destination's breaker opened"
+                    );
                 }
             }
         }
@@ -192,6 +229,9 @@ impl<W: Workload> Destination<W> {
     }
 
     fn publish(&self) {
+        let oldest = self.queues.iter().filter_map(|(_, queue)| queue.front()).map(|queued| queued.since).min();
+        let oldest_seconds = oldest.map_or(0.0, |since| since.elapsed().as_secs_f64());
+        metrics::gauge!("matricula_calls_oldest_seconds", "destination" => self.name).set(oldest_seconds);
         metrics::gauge!("matricula_calls_waiting", "destination" => self.name).set(self.waiting() as f64);
         metrics::gauge!("matricula_calls_in_flight", "destination" => self.name).set(self.in_flight.len() as f64);
         let mut status = self.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -3,10 +3,11 @@
 //!
 //! Inputs of a saga that has an append under way wait for it, so a saga is decided one input after the other, and the
 //! log's order is the order of decisions.
+//!
+//! On shutdown it starts nothing more, and ends when what is in flight has been answered and appended.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -15,13 +16,15 @@ use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::time;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::time::{DelayQueue, delay_queue};
 
 use crate::destination::{Answered, Waiting};
-use crate::store::{Append, AppendOutcome, Summary};
+use crate::gate::Gate;
+use crate::store::{Append, AppendOutcome, StoreError, Summary};
 use crate::watch::Watchers;
 use crate::writer::{Write, Written};
-use crate::{Call, Workload};
+use crate::{Call, RuntimeConfig, Workload};
 
 /// Longest sleep of a saga's timer. A wake too many does no harm, and the wheel of timers has a bound of its own.
 const SLEEP_MAX: Duration = Duration::from_secs(3_600);
@@ -39,26 +42,38 @@ pub(crate) struct Cancel {
     pub saga: SagaId,
     pub by: String,
     pub reason: String,
-    /// `None`: this instance does not drive the saga.
-    pub reply: oneshot::Sender<Option<Result<(), DecideError>>>,
+    pub reply: CancelReply,
 }
 
+/// Told when the turn is durable, or why there is none. `None`: this instance does not drive the saga.
+type CancelReply = oneshot::Sender<Option<Result<(), DecideError>>>;
+
 pub(crate) struct Inbox<R> {
-    pub written: mpsc::UnboundedReceiver<Written<Arc<R>>>,
+    pub written: mpsc::UnboundedReceiver<Written<Entrant<R>>>,
     pub answers: mpsc::UnboundedReceiver<Vec<Answered>>,
     pub adopted: mpsc::Receiver<Vec<Entrant<R>>>,
     pub cancels: mpsc::Receiver<Cancel>,
+}
+
+/// Where the executor's decisions go.
+pub(crate) struct Outbox<R> {
+    pub writes: mpsc::UnboundedSender<Write<Entrant<R>>>,
+    pub destinations: HashMap<&'static str, mpsc::UnboundedSender<Waiting<R>>>,
+    pub watchers: Watchers,
+    pub gate: Arc<Gate>,
+    /// Tells those who end after the executor that it has ended, whichever way.
+    pub _ended: DropGuard,
 }
 
 struct Saga<R> {
     request: Arc<R>,
     trace: TraceContext,
     state: Arc<SagaState>,
-    /// Legs that have a call under way.
+    /// Legs that have a call under way, or an answer that waits to be decided.
     calling: Vec<(StepIndex, Leg)>,
     timer: Option<delay_queue::Key>,
     /// While an append is under way: what it leads to, and what came in meanwhile.
-    appending: Option<Vec<Effect>>,
+    appending: Option<Appending>,
     waiting: VecDeque<Pending>,
     place: Place,
 }
@@ -74,97 +89,104 @@ enum Place {
 
 struct Pending {
     input: Input,
-    reply: Option<oneshot::Sender<Option<Result<(), DecideError>>>>,
+    reply: Option<CancelReply>,
+}
+
+struct Appending {
+    effects: Vec<Effect>,
+    reply: Option<CancelReply>,
 }
 
 pub(crate) struct Executor<W: Workload> {
     workload: Arc<W>,
+    outbox: Outbox<W::Request>,
     sagas: HashMap<SagaId, Saga<W::Request>>,
-    /// Sagas that wait for a place, in order of arrival.
+    /// Sagas that wait for a place, in order of arrival. Adopted ones are older, and go first.
     queued: VecDeque<SagaId>,
+    queued_adopted: VecDeque<SagaId>,
     at_work: usize,
     at_work_max: usize,
+    in_memory_max: usize,
+    appends_under_way: usize,
     timers: DelayQueue<SagaId>,
-    writes: mpsc::UnboundedSender<Write<Arc<W::Request>>>,
-    destinations: HashMap<&'static str, mpsc::UnboundedSender<Waiting<W::Request>>>,
-    watchers: Watchers,
-    /// Sagas whose outcome is open, shared with admission.
-    open: Arc<AtomicUsize>,
 }
 
 impl<W: Workload> Executor<W> {
-    pub(crate) fn new(
-        workload: Arc<W>,
-        at_work_max: usize,
-        writes: mpsc::UnboundedSender<Write<Arc<W::Request>>>,
-        destinations: HashMap<&'static str, mpsc::UnboundedSender<Waiting<W::Request>>>,
-        watchers: Watchers,
-        open: Arc<AtomicUsize>,
-    ) -> Self {
+    pub(crate) fn new(workload: Arc<W>, config: &RuntimeConfig, outbox: Outbox<W::Request>) -> Self {
         Self {
             workload,
+            outbox,
             sagas: HashMap::new(),
             queued: VecDeque::new(),
+            queued_adopted: VecDeque::new(),
             at_work: 0,
-            at_work_max,
+            at_work_max: config.in_flight_max,
+            in_memory_max: config.sagas_in_memory_max,
+            appends_under_way: 0,
             timers: DelayQueue::new(),
-            writes,
-            destinations,
-            watchers,
-            open,
         }
     }
 
-    /// Runs until the log writer has ended.
-    pub(crate) async fn run(mut self, mut inbox: Inbox<W::Request>) {
-        loop {
+    /// Runs until the log writer has ended, or the shutdown and all that is in flight then.
+    pub(crate) async fn run(
+        mut self,
+        mut inbox: Inbox<W::Request>,
+        shutdown: CancellationToken,
+    ) -> Result<(), StoreError> {
+        let (mut stopping, mut answered) = (false, false);
+        while !(answered && self.appends_under_way == 0) {
+            // No more is adopted than will soon have a place: the rest is left to other instances, and out of memory.
+            let may_adopt = self.queued_adopted.len() < self.at_work_max && self.sagas.len() < self.in_memory_max;
             tokio::select! {
                 written = inbox.written.recv() => {
-                    let Some(written) = written else { return };
+                    let Some(written) = written else { break };
                     self.written(written);
                 }
-                Some(answers) = inbox.answers.recv() => {
-                    for answer in answers {
-                        self.answered(answer);
+                answers = inbox.answers.recv(), if !answered => match answers {
+                    Some(answers) => answers.into_iter().for_each(|answer| self.answered(answer)),
+                    // The destinations have ended: nothing is in flight any more.
+                    None => answered = true,
+                },
+                Some(entrants) = inbox.adopted.recv(), if may_adopt && !stopping => self.adopted(entrants),
+                Some(cancel) = inbox.cancels.recv() => {
+                    // The caller may have heard of its saga while the message about it was still on its way here.
+                    while let Ok(written) = inbox.written.try_recv() {
+                        self.written(written);
                     }
+                    self.cancel(cancel);
                 }
-                Some(entrants) = inbox.adopted.recv() => {
-                    for entrant in entrants {
-                        self.open.fetch_add(1, Ordering::Relaxed);
-                        self.enter(entrant);
-                    }
-                }
-                Some(cancel) = inbox.cancels.recv() => self.cancel(cancel),
-                Some(expired) = self.timers.next() => {
-                    let id = expired.into_inner();
-                    if let Some(saga) = self.sagas.get_mut(&id) {
-                        saga.timer = None;
-                    }
-                    self.input(&id, Pending { input: Input::Wake, reply: None });
+                Some(expired) = self.timers.next(), if !stopping => self.expired(&expired.into_inner()),
+                () = shutdown.cancelled(), if !stopping => {
+                    stopping = true;
+                    self.outbox.destinations.clear();
                 }
             }
-            self.fill_places();
+            if !stopping {
+                self.fill_places();
+            }
+            self.outbox.gate.set_in_memory(self.sagas.len());
             metrics::gauge!("matricula_sagas_in_memory").set(self.sagas.len() as f64);
-            metrics::gauge!("matricula_sagas_queued").set(self.queued.len() as f64);
+            metrics::gauge!("matricula_sagas_queued").set((self.queued.len() + self.queued_adopted.len()) as f64);
+        }
+        Ok(())
+    }
+
+    fn written(&mut self, written: Written<Entrant<W::Request>>) {
+        self.outbox.gate.leave(written.not_admitted);
+        for entrant in written.admitted {
+            self.queued.push_back(entrant.id.clone());
+            self.enter(entrant);
+        }
+        for (append, outcome) in written.appended {
+            self.appended(append, outcome);
         }
     }
 
-    fn written(&mut self, written: Written<Arc<W::Request>>) {
-        let definition = self.workload.definition();
-        let mut entrants = Vec::with_capacity(written.admitted.len());
-        for (saga, request) in written.admitted {
-            match SagaState::replay(definition, [&saga.admitted]) {
-                Ok(state) => entrants.push(Entrant { id: saga.id, request, trace: saga.trace, state }),
-                // Unreachable by construction: the event was made by this definition.
-                Err(error) => tracing::error!(saga_id = saga.id.as_str(), %error, "an admitted saga does not fold"),
-            }
-        }
+    fn adopted(&mut self, entrants: Vec<Entrant<W::Request>>) {
+        self.outbox.gate.adopted(entrants.len());
         for entrant in entrants {
+            self.queued_adopted.push_back(entrant.id.clone());
             self.enter(entrant);
-        }
-        self.open.fetch_sub(written.existing, Ordering::Relaxed);
-        for (append, outcome) in written.appended {
-            self.appended(append, outcome);
         }
     }
 
@@ -180,29 +202,35 @@ impl<W: Workload> Executor<W> {
             waiting: VecDeque::new(),
             place: Place::Queued,
         };
-        self.queued.push_back(id.clone());
+        self.outbox.watchers.tell(&id, &saga.state);
         self.sagas.insert(id, saga);
+    }
+
+    fn expired(&mut self, id: &SagaId) {
+        let Some(saga) = self.sagas.get_mut(id) else { return };
+        saga.timer = None;
+        self.input(id, Pending { input: Input::Wake, reply: None });
     }
 
     fn fill_places(&mut self) {
         while self.at_work < self.at_work_max {
-            let Some(id) = self.queued.pop_front() else { return };
-            self.start(&id);
+            let Some(id) = self.queued_adopted.pop_front().or_else(|| self.queued.pop_front()) else { return };
+            if self.take_place(&id) {
+                self.input(&id, Pending { input: Input::Resume, reply: None });
+            }
         }
     }
 
-    /// Gives a queued saga its place and sets it going.
-    fn start(&mut self, id: &SagaId) {
-        let Some(saga) = self.sagas.get_mut(id).filter(|saga| saga.place == Place::Queued) else { return };
+    /// Gives a queued saga its place; false for one that has it already.
+    fn take_place(&mut self, id: &SagaId) -> bool {
+        let Some(saga) = self.sagas.get_mut(id).filter(|saga| saga.place == Place::Queued) else { return false };
         saga.place = Place::Taken;
         self.at_work += 1;
-        self.input(id, Pending { input: Input::Resume, reply: None });
+        true
     }
 
     fn answered(&mut self, answered: Answered) {
         let Answered { saga: id, step, leg, attempt, started_at_ms, answer } = answered;
-        let Some(saga) = self.sagas.get_mut(&id) else { return };
-        saga.calling.retain(|calling| *calling != (step, leg));
         let input = Input::Answered { step, leg, attempt, started_at_ms, answer };
         self.input(&id, Pending { input, reply: None });
     }
@@ -213,8 +241,13 @@ impl<W: Workload> Executor<W> {
             let _ = reply.send(None);
             return;
         }
-        self.start(&saga);
+        // A queued one is turned round before anything of it is called. It does not wait for a place: there are more of
+        // them for a moment, which costs less than the steps that are now not taken.
+        let was_queued = self.take_place(&saga);
         self.input(&saga, Pending { input: Input::Cancel { by, reason }, reply: Some(reply) });
+        if was_queued {
+            self.input(&saga, Pending { input: Input::Resume, reply: None });
+        }
     }
 
     fn input(&mut self, id: &SagaId, pending: Pending) {
@@ -222,6 +255,11 @@ impl<W: Workload> Executor<W> {
         if saga.appending.is_some() {
             saga.waiting.push_back(pending);
             return;
+        }
+        if let Input::Answered { step, leg, .. } = pending.input {
+            // Not before: a wake that is decided between would make the same call again, and the next attempt of the
+            // leg would then find a call in its way.
+            saga.calling.retain(|calling| *calling != (step, leg));
         }
         let jitter = Jitter(rand::random());
         let now_ms = time::now().0;
@@ -236,23 +274,23 @@ impl<W: Workload> Executor<W> {
                 return;
             }
         };
-        if let Some(reply) = pending.reply {
-            // The turn is answered when it is decided; the caller watches for the outcome, which is durable first.
-            let _ = reply.send(Some(Ok(())));
-        }
         if decision.events.is_empty() {
+            confirm(pending.reply);
             self.act(id, decision.effects);
             return;
         }
         let summary = Summary::of(&decision.state);
         saga.state = Arc::new(decision.state);
-        saga.appending = Some(decision.effects);
+        saga.appending = Some(Appending { effects: decision.effects, reply: pending.reply });
         let append = Append { saga: id.clone(), events: decision.events, summary };
         // The writer is gone only when the process ends or was fenced; then nothing may be done any more.
-        let _ = self.writes.send(Write::Append(append));
+        if self.outbox.writes.send(Write::Append(append)).is_ok() {
+            self.appends_under_way += 1;
+        }
     }
 
     fn appended(&mut self, append: Append, outcome: AppendOutcome) {
+        self.appends_under_way -= 1;
         let id = append.saga;
         let Some(saga) = self.sagas.get_mut(&id) else { return };
         if outcome == AppendOutcome::Conflict {
@@ -260,9 +298,12 @@ impl<W: Workload> Executor<W> {
             self.forget(&id);
             return;
         }
-        let effects = saga.appending.take().unwrap_or_default();
-        self.watchers.tell(&id, &saga.state);
-        self.act(&id, effects);
+        let appending = saga.appending.take();
+        self.outbox.watchers.tell(&id, &saga.state);
+        if let Some(Appending { effects, reply }) = appending {
+            confirm(reply);
+            self.act(&id, effects);
+        }
         while let Some(saga) = self.sagas.get_mut(&id).filter(|saga| saga.appending.is_none()) {
             let Some(pending) = saga.waiting.pop_front() else { break };
             self.input(&id, pending);
@@ -291,7 +332,9 @@ impl<W: Workload> Executor<W> {
             return;
         }
         let line = self.workload.definition().step(step);
-        let (Some(rpc), Some(destination)) = (line.rpc(leg), self.destinations.get(line.destination)) else { return };
+        let (Some(rpc), Some(destination)) = (line.rpc(leg), self.outbox.destinations.get(line.destination)) else {
+            return;
+        };
         saga.calling.push((step, leg));
         let call = Call {
             saga: id.clone(),
@@ -309,11 +352,10 @@ impl<W: Workload> Executor<W> {
     fn decided(&mut self, id: &SagaId, outcome: Outcome) {
         let Some(saga) = self.sagas.get_mut(id) else { return };
         metrics::counter!("matricula_sagas_decided_total", "outcome" => outcome.as_str()).increment(1);
-        self.watchers.tell(id, &saga.state);
         if saga.place == Place::Taken {
             saga.place = Place::GivenBack;
             self.at_work -= 1;
-            self.open.fetch_sub(1, Ordering::Relaxed);
+            self.outbox.gate.leave(1);
         }
     }
 
@@ -341,13 +383,17 @@ impl<W: Workload> Executor<W> {
         if let Some(timer) = saga.timer {
             self.timers.try_remove(&timer);
         }
-        match saga.place {
-            Place::Taken => {
-                self.at_work -= 1;
-                self.open.fetch_sub(1, Ordering::Relaxed);
-            }
-            Place::Queued => drop(self.open.fetch_sub(1, Ordering::Relaxed)),
-            Place::GivenBack => {}
+        if saga.place == Place::Taken {
+            self.at_work -= 1;
         }
+        if saga.place != Place::GivenBack {
+            self.outbox.gate.leave(1);
+        }
+    }
+}
+
+fn confirm(reply: Option<CancelReply>) {
+    if let Some(reply) = reply {
+        let _ = reply.send(Some(Ok(())));
     }
 }

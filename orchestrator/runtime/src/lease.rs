@@ -1,93 +1,140 @@
 //! Keeps this instance alive in the database, and takes over the sagas of instances that are not.
+//!
+//! The two are tasks of their own: a takeover of many sagas must not use up the time of the next renewal.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_engine::{Row, plan};
-use matricula_kit::database::DbError;
 use matricula_kit::telemetry;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::executor::Entrant;
-use crate::store::{InstanceId, SagaStore, StoreError};
+use crate::store::{InstanceId, SagaRow, SagaStore, StoreError};
 use crate::{RuntimeConfig, Workload};
 
-/// Renews the lease three times in its time, and adopts what has no living owner, until the shutdown. Returns
-/// `Fenced` when this instance was given up by the others.
-pub(crate) async fn run<W: Workload>(
+fn heartbeat(config: &RuntimeConfig) -> Duration {
+    Duration::from_millis(config.lease_ttl_ms.unsigned_abs() / 3)
+}
+
+/// Renews the lease three times in its time until `end`. Fails with `Fenced` when the others have given this instance
+/// up. An instance that can't renew goes on: until it is marked dead its commits are good, and after that it has none.
+pub(crate) async fn keep(
     store: SagaStore,
     instance: InstanceId,
-    workload: Arc<W>,
     config: RuntimeConfig,
-    adopted: mpsc::Sender<Vec<Entrant<W::Request>>>,
-    shutdown: CancellationToken,
+    end: CancellationToken,
 ) -> Result<(), StoreError> {
-    let heartbeat = Duration::from_millis(config.lease_ttl_ms.unsigned_abs() / 3);
+    let heartbeat = heartbeat(&config);
     loop {
-        match adopt(&store, &instance, workload.as_ref(), config.adoption_chunk, &adopted).await {
-            Ok(()) => {}
-            Err(error) => tracing::warn!(error = telemetry::chain(&error), "sagas could not be adopted; trying again"),
-        }
         tokio::select! {
             () = tokio::time::sleep(heartbeat) => {}
-            () = shutdown.cancelled() => return Ok(()),
+            () = end.cancelled() => return Ok(()),
         }
-        match store.renew(&instance, config.lease_ttl_ms).await {
-            Ok(()) => {}
-            Err(StoreError::Fenced) => return Err(StoreError::Fenced),
-            Err(error) => tracing::warn!(error = telemetry::chain(&error), "the lease could not be renewed"),
-        }
-    }
-}
-
-/// Adopts in chunks until nothing is left. A chunk is handed over before the next is taken, so that memory grows with
-/// the executor and not ahead of it.
-async fn adopt<W: Workload>(
-    store: &SagaStore,
-    instance: &InstanceId,
-    workload: &W,
-    chunk: usize,
-    adopted: &mpsc::Sender<Vec<Entrant<W::Request>>>,
-) -> Result<(), DbError> {
-    loop {
-        let ids = store.adopt(instance, chunk).await?;
-        if ids.is_empty() {
-            return Ok(());
-        }
-        tracing::info!(sagas = ids.len(), "adopted sagas of an instance that has ended");
-        let entrants = load(store, workload, ids).await?;
-        if adopted.send(entrants).await.is_err() {
-            return Ok(());
-        }
-    }
-}
-
-async fn load<W: Workload>(
-    store: &SagaStore,
-    workload: &W,
-    ids: Vec<String>,
-) -> Result<Vec<Entrant<W::Request>>, DbError> {
-    let rows = store.get_many(ids).await?;
-    let mut facts = Vec::with_capacity(rows.len());
-    let mut plan_rows = Vec::with_capacity(rows.len());
-    for row in rows {
-        let request = serde_json::from_str::<W::Request>(&row.request);
-        let log = match &request {
-            Ok(_) => row.log,
-            Err(error) => Err(format!("request: {error}")),
+        // A renewal that hangs must not use up the time of the next.
+        let renewing = store.renew(&instance, config.lease_ttl_ms);
+        let problem = match tokio::time::timeout(heartbeat, renewing).await {
+            Ok(Ok(())) => continue,
+            Ok(Err(StoreError::Fenced)) => return Err(StoreError::Fenced),
+            Ok(Err(error)) => telemetry::chain(&error),
+            Err(_) => format!("no answer within {} ms", heartbeat.as_millis()),
         };
-        plan_rows.push(Row { id: facts.len(), definition: row.definition, version: row.version, log });
-        facts.push((row.id, request.ok().map(Arc::new), row.trace));
+        tracing::warn!(problem, "the lease could not be renewed; trying again");
     }
-    let plan = plan(plan_rows, [workload.definition()]);
-    for (index, reason) in plan.leave {
-        // It is shown in lists, and all others run.
-        tracing::error!(saga_id = facts[index].0.as_str(), %reason, "a saga is left alone");
+}
+
+/// Takes over the sagas of instances that have ended, for one instance and one kind of saga.
+pub(crate) struct Adoption<W: Workload> {
+    pub store: SagaStore,
+    pub instance: InstanceId,
+    pub workload: Arc<W>,
+    pub config: RuntimeConfig,
+    pub adopted: mpsc::Sender<Vec<Entrant<W::Request>>>,
+}
+
+impl<W: Workload> Adoption<W> {
+    /// Looks as often as the lease is renewed, until the shutdown.
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let adopting = async {
+            let mut chosen = Vec::new();
+            loop {
+                match self.run_once(&mut chosen).await {
+                    Ok(()) => {}
+                    Err(StoreError::Fenced) => return Err(StoreError::Fenced),
+                    Err(error) => {
+                        tracing::warn!(error = telemetry::chain(&error), "sagas could not be adopted; trying again");
+                    }
+                }
+                tokio::time::sleep(heartbeat(&self.config)).await;
+            }
+        };
+        tokio::select! {
+            ended = adopting => ended,
+            () = shutdown.cancelled() => Ok(()),
+        }
     }
-    let entrants = plan.resume.into_iter().filter_map(|(index, state)| {
-        let (id, request, trace) = &facts[index];
-        Some(Entrant { id: id.clone(), request: request.clone()?, trace: trace.clone(), state })
-    });
-    Ok(entrants.collect())
+
+    /// Adopts in chunks until nothing is left. A chunk is handed over before the next is taken, so that memory grows
+    /// with the executor and not ahead of it.
+    ///
+    /// `chosen` is what was chosen and not handed over yet. It outlives an error: what the database may have given to
+    /// this instance is asked for again, because nobody else would.
+    async fn run_once(&self, chosen: &mut Vec<String>) -> Result<(), StoreError> {
+        let definition = (self.workload.definition().name(), self.workload.definition().version());
+        self.store.mark_lapsed(&self.instance).await?;
+        let unknown = self.store.flag_unknown(definition).await?;
+        if unknown > 0 {
+            tracing::error!(
+                sagas = unknown,
+                "sagas whose definition is not known here have no instance that drives them"
+            );
+        }
+        loop {
+            if chosen.is_empty() {
+                *chosen = self.store.adoptable(definition, self.config.adoption_chunk).await?;
+            }
+            if chosen.is_empty() {
+                return Ok(());
+            }
+            let rows = self.store.adopt(&self.instance, chosen).await?;
+            let (entrants, left) = self.sort(rows);
+            self.store.flag(&self.instance, &left).await?;
+            chosen.clear();
+            if entrants.is_empty() {
+                continue;
+            }
+            tracing::info!(sagas = entrants.len(), "adopted sagas of an instance that has ended");
+            if self.adopted.send(entrants).await.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Those that can be driven on, and the ids of those that must be left alone.
+    fn sort(&self, rows: Vec<SagaRow>) -> (Vec<Entrant<W::Request>>, Vec<String>) {
+        let mut facts = Vec::with_capacity(rows.len());
+        let mut plan_rows = Vec::with_capacity(rows.len());
+        for row in rows {
+            let request = serde_json::from_str::<W::Request>(&row.request);
+            let log = match &request {
+                Ok(_) => row.log,
+                Err(error) => Err(format!("request: {error}")),
+            };
+            plan_rows.push(Row { id: facts.len(), definition: row.definition, version: row.version, log });
+            facts.push((row.id, request.ok().map(Arc::new), row.trace));
+        }
+        let plan = plan(plan_rows, [self.workload.definition()]);
+        let mut left = Vec::with_capacity(plan.leave.len());
+        for (index, reason) in plan.leave {
+            // It is flagged and shown in lists, and all others run.
+            tracing::error!(saga_id = facts[index].0.as_str(), %reason, "a saga is left alone");
+            left.push(facts[index].0.as_str().to_owned());
+        }
+        let entrants = plan.resume.into_iter().filter_map(|(index, state)| {
+            let (id, request, trace) = &facts[index];
+            Some(Entrant { id: id.clone(), request: request.clone()?, trace: trace.clone(), state })
+        });
+        (entrants.collect(), left)
+    }
 }

@@ -18,6 +18,7 @@ mod breaker;
 mod config;
 mod destination;
 mod executor;
+mod gate;
 mod lease;
 mod runtime;
 mod store;

@@ -3,7 +3,6 @@
 //! When the database does not answer, the writer keeps what it holds and tries again until it is written: an admission
 //! that may have been committed is never forgotten, and an append is never out of order.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backoff::{BackoffBuilder, ExponentialBuilder};
@@ -19,10 +18,16 @@ const BATCH_MAX: usize = 1_000;
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
+/// A commit that takes longer is given up and tried again: a half-open connection would be waited for for ever.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What became of an admission, or why the database can't store it.
+pub(crate) type Admitted = Result<Admission, String>;
+
 /// What is to be written.
 pub(crate) enum Write<T> {
-    /// A new saga, and what to tell when it is durable.
-    Admit { saga: Box<NewSaga>, context: T, reply: oneshot::Sender<Admission> },
+    /// A new saga, what enters the executor with it, and whom to tell when it is durable.
+    Admit { saga: Box<NewSaga>, entrant: T, reply: oneshot::Sender<Admitted> },
     /// Events of a running one.
     Append(Append),
 }
@@ -30,48 +35,55 @@ pub(crate) enum Write<T> {
 /// What has become durable, in the order of the writes. One message a commit.
 pub(crate) struct Written<T> {
     /// Sagas that were admitted.
-    pub admitted: Vec<(Box<NewSaga>, T)>,
-    /// How many admissions turned out to exist already.
-    pub existing: usize,
+    pub admitted: Vec<T>,
+    /// How many admissions came to nothing: they exist already, or can't be stored.
+    pub not_admitted: usize,
     /// Appends, with their outcome.
     pub appended: Vec<(Append, AppendOutcome)>,
 }
 
-/// Runs until every sender is gone or the instance is fenced; returns whether it was fenced.
+/// Writes until every sender is gone, or until `closing` and all that was sent before; ends with an error when the
+/// instance is fenced.
 ///
 /// The queues on both sides are unbounded channels with a bound by construction: a saga has at most one append under
-/// way, and there are at most as many sagas as the admission limit allows.
+/// way, and there are at most as many sagas as the admission limits allow.
 pub(crate) async fn run<T: Send>(
-    store: SagaStore,
-    instance: InstanceId,
+    log: Log,
     mut writes: mpsc::UnboundedReceiver<Write<T>>,
     written: mpsc::UnboundedSender<Written<T>>,
-    shutdown: CancellationToken,
+    closing: CancellationToken,
 ) -> Result<(), StoreError> {
     let mut batch = Vec::with_capacity(BATCH_MAX);
-    while writes.recv_many(&mut batch, BATCH_MAX).await > 0 {
+    loop {
+        let received = tokio::select! {
+            received = writes.recv_many(&mut batch, BATCH_MAX) => received,
+            () = closing.cancelled(), if !writes.is_closed() => {
+                writes.close();
+                continue;
+            }
+        };
+        if received == 0 {
+            return Ok(());
+        }
         metrics::gauge!("matricula_log_writes_waiting").set(writes.len() as f64);
-        let mut admissions = Vec::new();
-        let mut replies = Vec::new();
-        let mut appends = Vec::new();
+        let (mut admissions, mut waiting, mut appends) = (Vec::new(), Vec::new(), Vec::new());
         for write in batch.drain(..) {
             match write {
-                Write::Admit { saga, context, reply } => {
+                Write::Admit { saga, entrant, reply } => {
                     admissions.push(*saga);
-                    replies.push((context, reply));
+                    waiting.push((entrant, reply));
                 }
                 Write::Append(append) => appends.push(append),
             }
         }
-        let outcome = commit(&store, &instance, &admissions, &appends, &shutdown).await?;
-        let Some((admitted, appended)) = outcome else { return Ok(()) };
-        let mut result = Written { admitted: Vec::new(), existing: 0, appended: appends.into_iter().zip(appended).collect() };
-        let mut answers = Vec::with_capacity(replies.len());
-        for ((saga, (context, reply)), admission) in admissions.into_iter().zip(replies).zip(admitted) {
-            if admission == Admission::Admitted {
-                result.admitted.push((Box::new(saga), context));
-            } else {
-                result.existing += 1;
+        let Some((admitted, appended)) = log.write(&admissions, &appends).await? else { return Ok(()) };
+        let appended = appends.into_iter().zip(appended).collect();
+        let mut result = Written { admitted: Vec::new(), not_admitted: 0, appended };
+        let mut answers = Vec::with_capacity(waiting.len());
+        for ((entrant, reply), admission) in waiting.into_iter().zip(admitted) {
+            match admission {
+                Ok(Admission::Admitted) => result.admitted.push(entrant),
+                Ok(Admission::Existing { .. }) | Err(_) => result.not_admitted += 1,
             }
             answers.push((reply, admission));
         }
@@ -81,39 +93,85 @@ pub(crate) async fn run<T: Send>(
             let _ = reply.send(admission);
         }
     }
-    Ok(())
 }
 
-type Outcome = (Vec<Admission>, Vec<AppendOutcome>);
+/// The saga log as one instance writes it.
+pub(crate) struct Log {
+    pub store: SagaStore,
+    pub instance: InstanceId,
+    pub shutdown: CancellationToken,
+}
 
-/// Writes a batch, however often it takes; `None` when the process ends first.
-async fn commit(
-    store: &SagaStore,
-    instance: &InstanceId,
-    admissions: &[NewSaga],
-    appends: &[Append],
-    shutdown: &CancellationToken,
-) -> Result<Option<Outcome>, StoreError> {
-    let schedule = ExponentialBuilder::new().with_min_delay(RETRY_FIRST).with_max_delay(RETRY_MAX).with_jitter();
-    let mut delays = schedule.without_max_times().build();
-    loop {
-        let started = Instant::now();
-        let error = match store.write(instance, admissions, appends).await {
-            Ok(outcome) => {
-                metrics::histogram!("matricula_log_commit_seconds").record(started.elapsed());
-                metrics::histogram!("matricula_log_commit_operations").record((admissions.len() + appends.len()) as f64);
-                return Ok(Some(outcome));
+enum Commit {
+    Written(Vec<Admission>, Vec<AppendOutcome>),
+    /// Tries of the same will never succeed.
+    Refused(String),
+}
+
+impl Log {
+    /// Writes a batch, however often it takes; `None` when the process ends first. An admission that the database
+    /// refuses for good is answered so by itself, and holds up no other.
+    async fn write(
+        &self,
+        admissions: &[NewSaga],
+        appends: &[Append],
+    ) -> Result<Option<(Vec<Admitted>, Vec<AppendOutcome>)>, StoreError> {
+        match self.commit(admissions, appends).await? {
+            Some(Commit::Written(admitted, appended)) => {
+                return Ok(Some((admitted.into_iter().map(Ok).collect(), appended)));
             }
-            Err(StoreError::Fenced) => return Err(StoreError::Fenced),
-            Err(error) => Arc::new(error),
-        };
-        metrics::counter!("matricula_log_commit_failures_total").increment(1);
-        tracing::warn!(error = telemetry::chain(&error), "the saga log could not be written; trying again");
-        let delay = delays.next().unwrap_or(RETRY_MAX);
-        tokio::select! {
-            () = tokio::time::sleep(delay) => {}
-            // What is not written is not lost: clients ask again, and whoever adopts the sagas resumes them.
-            () = shutdown.cancelled() => return Ok(None),
+            Some(Commit::Refused(_)) => {}
+            None => return Ok(None),
+        }
+        let mut appended = Vec::new();
+        if !appends.is_empty() {
+            let Some(Commit::Written(_, outcomes)) = self.commit(&[], appends).await? else { return Ok(None) };
+            appended = outcomes;
+        }
+        let mut admitted = Vec::with_capacity(admissions.len());
+        for saga in admissions {
+            match self.commit(std::slice::from_ref(saga), &[]).await? {
+                Some(Commit::Written(outcomes, _)) => admitted.extend(outcomes.into_iter().map(Ok)),
+                Some(Commit::Refused(problem)) => {
+                    tracing::error!(saga_id = saga.id.as_str(), problem, "a submission can't be stored");
+                    admitted.push(Err(problem));
+                }
+                None => return Ok(None),
+            }
+        }
+        Ok(Some((admitted, appended)))
+    }
+
+    async fn commit(&self, admissions: &[NewSaga], appends: &[Append]) -> Result<Option<Commit>, StoreError> {
+        let schedule = ExponentialBuilder::new().with_min_delay(RETRY_FIRST).with_max_delay(RETRY_MAX).with_jitter();
+        let mut delays = schedule.without_max_times().build();
+        loop {
+            let started = Instant::now();
+            let writing = self.store.write(&self.instance, admissions, appends);
+            let problem = match tokio::time::timeout(COMMIT_TIMEOUT, writing).await {
+                Ok(Ok((admitted, appended))) => {
+                    let operations = (admissions.len() + appends.len()) as f64;
+                    metrics::histogram!("matricula_log_commit_seconds").record(started.elapsed());
+                    metrics::histogram!("matricula_log_commit_operations").record(operations);
+                    return Ok(Some(Commit::Written(admitted, appended)));
+                }
+                Ok(Err(StoreError::Fenced)) => return Err(StoreError::Fenced),
+                Ok(Err(StoreError::Database(error))) => {
+                    if error.is_permanent() && !admissions.is_empty() {
+                        return Ok(Some(Commit::Refused(telemetry::chain(&error))));
+                    }
+                    telemetry::chain(&error)
+                }
+                Err(_) => format!("no answer within {} s", COMMIT_TIMEOUT.as_secs()),
+            };
+            metrics::counter!("matricula_log_commit_failures_total").increment(1);
+            tracing::warn!(problem, "the saga log could not be written; trying again");
+            let delay = delays.next().unwrap_or(RETRY_MAX);
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                // What is not written is not lost: clients ask again, and whoever adopts the sagas resumes them.
+                () = self.shutdown.cancelled() => return Ok(None),
+            }
         }
     }
 }

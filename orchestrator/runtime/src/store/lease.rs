@@ -2,22 +2,47 @@
 //!
 //! A lease that has lapsed is not yet an end: the end is the mark `dead`, set in a transaction of its own by whoever
 //! sees the lapse. Every commit of an instance reads its own row with a lock that the mark has to wait for, so after the
-//! mark nothing of it can be committed any more, and its sagas can be given away.
+//! mark nothing of it can be committed any more, and its sagas can be given away. An instance that comes back before
+//! anybody has marked it goes on: a database that was away, or a machine that slept, ends nobody.
 
-use matricula_kit::database::{Args, DbError};
+use matricula_kit::database::{Args, DbError, Rows};
 
-use super::{InstanceId, SagaStore, StoreError};
+use super::{GUARD, InstanceId, SagaRow, SagaStore, StoreError};
 
 const REGISTER: &str =
     "INSERT INTO instances (instance_id, started_at, lease_until, dead) VALUES ($1, {now_ms}, {now_ms} + $2, 0)";
 const RENEW: &str = "UPDATE instances SET lease_until = {now_ms} + $2 WHERE instance_id = $1 AND dead = 0";
 const RELEASE: &str = "UPDATE instances SET dead = 1 WHERE instance_id = $1";
-const MARK_LAPSED: &str = "UPDATE instances SET dead = 1 WHERE dead = 0 AND lease_until < {now_ms}";
+const MARK_LAPSED: &str =
+    "UPDATE instances SET dead = 1 WHERE dead = 0 AND lease_until < {now_ms} AND instance_id <> $1";
 const MARK_OTHERS: &str = "UPDATE instances SET dead = 1 WHERE dead = 0 AND instance_id <> $1";
-const ADOPT: &str = "UPDATE sagas SET owner = $1 WHERE saga_id IN ( \
-     SELECT s.saga_id FROM sagas s JOIN instances i ON i.instance_id = s.owner \
-     WHERE s.finished = 0 AND i.dead = 1 ORDER BY s.saga_id LIMIT $2 {for_update_skip_locked}) \
-     RETURNING saga_id";
+
+macro_rules! ownerless {
+    () => {
+        "s.finished = 0 AND s.owner IN (SELECT instance_id FROM instances WHERE dead = 1)"
+    };
+}
+
+const ADOPTABLE: &str = concat!(
+    "SELECT s.saga_id FROM sagas s WHERE s.definition = $1 AND s.version = $2 AND ",
+    ownerless!(),
+    " ORDER BY s.saga_id LIMIT $3"
+);
+/// In the order of ids: two instances that adopt the same sagas wait for each other, and never in a circle.
+const ADOPT: &str = concat!(
+    "UPDATE sagas SET owner = $1 WHERE saga_id IN (SELECT s.saga_id FROM {rows} \
+     JOIN sagas s ON s.saga_id = r.saga_id WHERE ",
+    ownerless!(),
+    " ORDER BY s.saga_id {for_update})"
+);
+const FLAG: &str = "UPDATE sagas SET needs_attention = 1 \
+                    WHERE owner = $1 AND finished = 0 AND saga_id IN (SELECT r.saga_id FROM {rows})";
+const FLAG_UNKNOWN: &str = concat!(
+    "UPDATE sagas SET needs_attention = 1 WHERE saga_id IN (SELECT s.saga_id FROM sagas s \
+     WHERE NOT (s.definition = $1 AND s.version = $2) AND s.needs_attention = 0 AND ",
+    ownerless!(),
+    ")"
+);
 
 impl SagaStore {
     /// Enters a new instance.
@@ -31,18 +56,21 @@ impl SagaStore {
         tx.commit().await
     }
 
-    /// Prolongs the lease from now on, and marks other instances whose lease has lapsed.
+    /// Prolongs the lease from now on.
     pub async fn renew(&self, instance: &InstanceId, lease_ttl_ms: i64) -> Result<(), StoreError> {
         let mut tx = self.database.begin().await?;
         let renewed = tx.execute(RENEW, Args::new().text(instance.as_str()).int(lease_ttl_ms)).await?;
         if renewed == 0 {
             return Err(StoreError::Fenced);
         }
-        tx.commit().await?;
-        // By itself, so that a lock on a lapsed instance's row never holds up our own renewal.
-        let mut tx = self.database.begin().await?;
-        tx.execute(MARK_LAPSED, Args::new()).await?;
         Ok(tx.commit().await?)
+    }
+
+    /// Marks the other instances whose lease has lapsed. May wait for one that is in the middle of a commit.
+    pub async fn mark_lapsed(&self, instance: &InstanceId) -> Result<(), DbError> {
+        let mut tx = self.database.begin().await?;
+        tx.execute(MARK_LAPSED, Args::new().text(instance.as_str())).await?;
+        tx.commit().await
     }
 
     /// Ends the instance of its own accord, so that others need not wait for its lease.
@@ -52,13 +80,42 @@ impl SagaStore {
         tx.commit().await
     }
 
-    /// Takes over at most `limit` unfinished sagas of dead instances, the oldest first, and returns their ids.
-    pub async fn adopt(&self, instance: &InstanceId, limit: usize) -> Result<Vec<String>, DbError> {
+    /// At most `limit` unfinished sagas of a definition whose instance is dead, the oldest first.
+    pub async fn adoptable(&self, definition: (&str, u32), limit: usize) -> Result<Vec<String>, DbError> {
+        let args = Args::new().text(definition.0).int(i64::from(definition.1)).int(limit as i64);
+        let rows = self.database.fetch(ADOPTABLE, args).await?;
+        rows.iter().map(|row| row.text("saga_id")).collect()
+    }
+
+    /// Takes over those of these sagas whose instance is dead, and returns them. What another instance took in between
+    /// is left out. After an error, the same call again returns what the first one took.
+    pub async fn adopt(&self, instance: &InstanceId, ids: &[String]) -> Result<Vec<SagaRow>, StoreError> {
         let mut tx = self.database.begin().await?;
-        let rows = tx.fetch(ADOPT, Args::new().text(instance.as_str()).int(limit as i64)).await?;
-        let mut ids = rows.iter().map(|row| row.text("saga_id")).collect::<Result<Vec<_>, _>>()?;
+        if tx.fetch(GUARD, Args::new().text(instance.as_str())).await?.is_empty() {
+            return Err(StoreError::Fenced);
+        }
+        let rows = Rows::new().text("saga_id", ids);
+        tx.execute(ADOPT, Args::new().text(instance.as_str()).rows(rows)).await?;
         tx.commit().await?;
-        ids.sort_unstable();
-        Ok(ids)
+        let mut sagas = self.get_many(ids.to_vec()).await?;
+        sagas.retain(|saga| saga.owner == instance.as_str());
+        Ok(sagas)
+    }
+
+    /// Marks sagas of this instance that it can't drive: a person must look.
+    pub async fn flag(&self, instance: &InstanceId, ids: &[String]) -> Result<(), DbError> {
+        let mut tx = self.database.begin().await?;
+        let rows = Rows::new().text("saga_id", ids);
+        tx.execute(FLAG, Args::new().text(instance.as_str()).rows(rows)).await?;
+        tx.commit().await
+    }
+
+    /// Marks the unfinished sagas of dead instances that are not of this definition, and returns how many there are
+    /// that were not marked before. Whoever knows their definition adopts them, and its next event takes the mark away.
+    pub async fn flag_unknown(&self, definition: (&str, u32)) -> Result<u64, DbError> {
+        let mut tx = self.database.begin().await?;
+        let flagged = tx.execute(FLAG_UNKNOWN, Args::new().text(definition.0).int(i64::from(definition.1))).await?;
+        tx.commit().await?;
+        Ok(flagged)
     }
 }

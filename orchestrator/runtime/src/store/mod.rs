@@ -7,6 +7,9 @@ mod lease;
 mod read;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use matricula_engine::Recorded;
 use matricula_kit::database::{Database, DbError, Migrator};
 use matricula_kit::id::SagaId;
@@ -14,6 +17,10 @@ use matricula_kit::telemetry::TraceContext;
 
 pub use read::{SagaFilter, SagaRow};
 pub use write::{Admission, Append, AppendOutcome, Summary};
+
+/// The fence of every commit of an instance: no row when it has been marked dead. The lock keeps the mark from being set
+/// before the commit has ended.
+const GUARD: &str = "SELECT instance_id FROM instances WHERE instance_id = $1 AND dead = 0 {for_share}";
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 

@@ -6,7 +6,7 @@ use matricula_engine::{Recorded, SagaState};
 use matricula_kit::database::{Args, DbError, Rows, Tx};
 use matricula_kit::id::SagaId;
 
-use super::{InstanceId, NewSaga, SagaStore, StoreError};
+use super::{GUARD, InstanceId, NewSaga, SagaStore, StoreError};
 
 /// How an admission ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,9 +67,6 @@ pub enum AppendOutcome {
     Conflict,
 }
 
-const GUARD: &str = "SELECT instance_id FROM instances \
-                     WHERE instance_id = $1 AND dead = 0 AND lease_until > {now_ms} {for_share}";
-
 const ADMIT: &str = "INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \
      traceparent, tracestate, created_at, owner, sequence, phase, outcome, needs_attention, finished, updated_at) \
      SELECT r.saga_id, r.definition, r.version, r.subject, r.idempotency_key, r.fingerprint, r.request, \
@@ -86,7 +83,8 @@ const ADVANCE: &str = "UPDATE sagas SET sequence = r.sequence, phase = r.phase, 
 const STANDING: &str = "SELECT s.saga_id FROM {rows} \
      JOIN sagas s ON s.saga_id = r.saga_id AND s.sequence = r.sequence WHERE s.owner = $1";
 
-const LOG: &str = "INSERT INTO saga_events (saga_id, sequence, at, event) SELECT saga_id, sequence, at, event FROM {rows}";
+const LOG: &str =
+    "INSERT INTO saga_events (saga_id, sequence, at, event) SELECT saga_id, sequence, at, event FROM {rows}";
 
 impl SagaStore {
     /// Admits sagas and appends events in one commit; answers come in the order given. After an error it is not known
@@ -142,9 +140,9 @@ async fn admit<'a>(
             continue;
         }
         let key = (saga.subject.clone(), saga.idempotency_key.clone());
-        let (id, fingerprint) = existing.get(&key).ok_or_else(|| {
-            DbError::corrupt(format!("saga {} was neither inserted nor found by its key", saga.id))
-        })?;
+        let (id, fingerprint) = existing
+            .get(&key)
+            .ok_or_else(|| DbError::corrupt(format!("saga {} was neither inserted nor found by its key", saga.id)))?;
         admissions.push(if *id == saga.id {
             // An earlier try of this very write was committed though it reported an error.
             Admission::Admitted

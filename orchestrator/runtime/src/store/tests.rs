@@ -1,0 +1,105 @@
+//! What every store promises, on both databases.
+
+mod adopt;
+mod fence;
+mod list;
+mod write;
+
+use matricula_engine::{Definition, Event, Kind, Leg, Recorded, RetryPolicy, Step};
+use matricula_kit::testing::{Backend, TestDatabase, empty_database};
+
+use super::*;
+
+/// A lease that does not lapse while a test runs, and one that has when it is given.
+const LONG_MS: i64 = 3_600_000;
+const LAPSED_MS: i64 = -1;
+
+/// An open store with one living instance.
+struct Fixture {
+    test: TestDatabase,
+    store: SagaStore,
+    instance: InstanceId,
+}
+
+impl Fixture {
+    async fn new(backend: Backend) -> Self {
+        let test = empty_database(backend).await;
+        let store = SagaStore::open(test.database.clone()).await.unwrap();
+        let instance = InstanceId::generate();
+        store.register(&instance, LONG_MS).await.unwrap();
+        Self { test, store, instance }
+    }
+
+    /// Admits sagas and returns their ids.
+    async fn admit(&self, keys: &[&str]) -> Vec<SagaId> {
+        let sagas: Vec<NewSaga> = keys.iter().map(|key| saga("ada", key, "same")).collect();
+        let (admitted, _) = self.store.write(&self.instance, &sagas, &[]).await.unwrap();
+        assert!(admitted.iter().all(|admission| *admission == Admission::Admitted), "{admitted:?}");
+        sagas.into_iter().map(|saga| saga.id).collect()
+    }
+
+    async fn append(&self, append: Append) -> AppendOutcome {
+        self.store.write(&self.instance, &[], &[append]).await.unwrap().1[0]
+    }
+
+    /// The sequences of the stored log.
+    async fn log(&self, id: &SagaId) -> Vec<u64> {
+        let row = self.store.get(id).await.unwrap().unwrap();
+        row.log.unwrap().iter().map(|event| event.sequence).collect()
+    }
+
+    /// Runs a statement that no code of ours would.
+    async fn sabotage(&self, sql: &'static str) {
+        let mut tx = self.test.database.begin().await.unwrap();
+        assert!(tx.execute(sql, matricula_kit::database::Args::new()).await.unwrap() > 0, "{sql}");
+        tx.commit().await.unwrap();
+    }
+}
+
+fn definition() -> Definition {
+    let retry = RetryPolicy::try_new(1, 1, 1, 1).unwrap();
+    let (destination, action, kind) = ("there", "Do", Kind::Pivot);
+    Definition::try_new(
+        "one",
+        1,
+        1_000,
+        vec![Step { name: "do", stage: 1, destination, action, undo: None, kind, retry }],
+    )
+    .unwrap()
+}
+
+fn saga(subject: &str, key: &str, fingerprint: &str) -> NewSaga {
+    NewSaga {
+        id: SagaId::generate(),
+        subject: subject.to_owned(),
+        idempotency_key: key.to_owned(),
+        fingerprint: fingerprint.to_owned(),
+        request: "{}".to_owned(),
+        trace: TraceContext::default(),
+        admitted: Recorded::first(1, definition().admit(["do"], 1)),
+        definition: ("one", 1),
+    }
+}
+
+/// Events `first` to `last` of a saga. Their words don't matter to the store.
+fn events(id: &SagaId, first: u64, last: u64) -> Append {
+    let event = |sequence| Recorded {
+        sequence,
+        at_ms: 10 * sequence as i64,
+        event: Event::Succeeded {
+            step: "do".to_owned(),
+            leg: Leg::Action,
+            attempt: 1,
+            started_at_ms: 1,
+            output: format!("output {sequence}"),
+        },
+    };
+    Append { saga: id.clone(), events: (first..=last).map(event).collect(), summary: RUNNING }
+}
+
+const RUNNING: Summary = Summary { phase: "running", outcome: "pending", needs_attention: false, finished: false };
+const DONE: Summary = Summary { phase: "completed", outcome: "committed", needs_attention: false, finished: true };
+
+fn finished(id: &SagaId, sequence: u64) -> Append {
+    Append { summary: DONE, ..events(id, sequence, sequence) }
+}

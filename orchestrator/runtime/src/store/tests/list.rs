@@ -1,0 +1,97 @@
+//! Reads: one, many, lists; and what can't be read hides nothing else.
+
+use matricula_kit::testing::BACKENDS;
+
+use super::*;
+
+async fn list(store: &SagaStore, filter: SagaFilter) -> Vec<SagaId> {
+    store.list(filter).await.unwrap().into_iter().map(|row| row.id).collect()
+}
+
+fn all() -> SagaFilter {
+    SagaFilter { limit: 100, ..SagaFilter::default() }
+}
+
+#[tokio::test]
+async fn gets_return_what_is_there() {
+    for backend in BACKENDS {
+        let fixture = Fixture::new(backend).await;
+        let ids = fixture.admit(&["a", "b"]).await;
+        let texts = |ids: &[&SagaId]| ids.iter().map(|id| id.as_str().to_owned()).collect::<Vec<_>>();
+        let unknown = SagaId::generate();
+        assert!(fixture.store.get(&unknown).await.unwrap().is_none(), "{backend:?}");
+        assert!(fixture.store.get_many(Vec::new()).await.unwrap().is_empty(), "{backend:?}");
+        let rows = fixture.store.get_many(texts(&[&ids[1], &unknown, &ids[0]])).await.unwrap();
+        assert_eq!(rows.into_iter().map(|row| row.id).collect::<Vec<_>>(), ids, "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn lists_filter() {
+    for backend in BACKENDS {
+        let fixture = Fixture::new(backend).await;
+        let mut ids = fixture.admit(&["a", "b", "c"]).await;
+        let bobs = saga("bob", "a", "same");
+        fixture.store.write(&fixture.instance, std::slice::from_ref(&bobs), &[]).await.unwrap();
+        ids.push(bobs.id);
+        fixture.append(finished(&ids[0], 2)).await;
+        let attention = Summary { phase: "compensating", needs_attention: true, ..RUNNING };
+        fixture.append(Append { summary: attention, ..events(&ids[1], 2, 2) }).await;
+
+        let check = async |filter: SagaFilter, expected: &[usize]| {
+            let expected: Vec<SagaId> = expected.iter().map(|index| ids[*index].clone()).collect();
+            let found = list(&fixture.store, filter.clone()).await;
+            assert_eq!(found, expected, "{backend:?} {filter:?}");
+        };
+        let (ada, nobody) = (Some("ada".to_owned()), Some("nobody".to_owned()));
+        check(all(), &[3, 2, 1, 0]).await;
+        check(SagaFilter { subject: ada.clone(), ..all() }, &[2, 1, 0]).await;
+        check(SagaFilter { subject: nobody, ..all() }, &[]).await;
+        check(SagaFilter { phases: vec!["completed"], ..all() }, &[0]).await;
+        check(SagaFilter { phases: vec!["running", "completed"], ..all() }, &[3, 2, 0]).await;
+        check(SagaFilter { needs_attention: true, ..all() }, &[1]).await;
+        check(SagaFilter { unfinished: true, ..all() }, &[3, 2, 1]).await;
+        check(SagaFilter { subject: ada.clone(), unfinished: true, phases: vec!["running"], ..all() }, &[2]).await;
+        check(SagaFilter { limit: 0, ..all() }, &[]).await;
+        // A subject that is a pattern of SQL is a subject like others.
+        check(SagaFilter { subject: Some("%".to_owned()), ..all() }, &[]).await;
+
+        for subject in [None, ada] {
+            let newest_first = list(&fixture.store, SagaFilter { subject: subject.clone(), ..all() }).await;
+            let (mut paged, mut before) = (Vec::new(), None);
+            loop {
+                let filter = SagaFilter { subject: subject.clone(), before: before.clone(), limit: 2, ..all() };
+                let page = list(&fixture.store, filter).await;
+                let Some(last) = page.last() else { break };
+                before = Some(last.clone());
+                paged.extend(page);
+            }
+            assert_eq!(paged, newest_first, "{backend:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unreadable_event_spoils_its_own_log_only() {
+    for backend in BACKENDS {
+        let fixture = Fixture::new(backend).await;
+        let ids = fixture.admit(&["poisoned", "good", "lost"]).await;
+        fixture.append(events(&ids[0], 2, 3)).await;
+        fixture
+            .sabotage(
+                "UPDATE saga_events SET event = '{\"type\":\"from the future\"}' WHERE sequence = 2 AND saga_id IN \
+             (SELECT saga_id FROM sagas WHERE idempotency_key = 'poisoned')",
+            )
+            .await;
+        fixture
+            .sabotage(
+                "DELETE FROM saga_events WHERE saga_id IN (SELECT saga_id FROM sagas WHERE idempotency_key = 'lost')",
+            )
+            .await;
+        let rows = fixture.store.list(all()).await.unwrap();
+        let logs: Vec<_> = rows.into_iter().rev().map(|row| row.log).collect();
+        assert!(matches!(&logs[0], Err(problem) if problem.contains("event 2")), "{backend:?}: {:?}", logs[0]);
+        assert_eq!(logs[1].as_ref().map(Vec::len), Ok(1), "{backend:?}");
+        assert!(matches!(&logs[2], Err(problem) if problem.contains("no events")), "{backend:?}: {:?}", logs[2]);
+    }
+}
