@@ -1,1 +1,44 @@
-//! Enrollment records
+//! Enrollments: the official record of who is enrolled in which section.
+//!
+//! ```text
+//! grpc    wire <-> domain, no rules
+//! domain  the rules, pure: what may be created, what a cancel and a commit mean
+//! store   the only SQL, and the participant that joins the two
+//! ```
+//!
+//! Committing is the pivot of a registration: its adds become `ENROLLED` and its drops `DROPPED` in one transaction, or it
+//! is refused because they had been cancelled. Nobody is in force twice in a section, or in a part of a course.
+
+mod domain;
+mod grpc;
+mod store;
+
+use std::sync::Arc;
+
+use matricula_kit::database::{Database, DbError, Migrator};
+use matricula_kit::participant::{Writer, WriterLimits};
+use matricula_kit::serve::Role;
+use matricula_proto::enrollments::v1::enrollment_service_server::{EnrollmentServiceServer, SERVICE_NAME};
+use tonic::service::RoutesBuilder;
+
+use crate::grpc::EnrollmentsGrpc;
+use crate::store::Enrollments;
+
+/// Name of the role.
+pub const NAME: &str = "enrollments";
+/// The schema of the service, after the kit's own.
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+/// Largest message: a thousand operations of twenty sections are well below it.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+
+/// Brings the database up to date and makes the role ready to be served.
+pub async fn start(database: Database) -> Result<Role, DbError> {
+    database.migrate(&MIGRATIONS).await?;
+    let (writer, writing) = Writer::start(Arc::new(Enrollments), database.clone(), WriterLimits::default());
+    let server = EnrollmentServiceServer::new(EnrollmentsGrpc::new(writer, database.clone()))
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let mut routes = RoutesBuilder::default();
+    routes.add_service(server);
+    Ok(Role { name: NAME, routes, service_names: vec![SERVICE_NAME], database, tasks: vec![writing], grpc_web: false })
+}

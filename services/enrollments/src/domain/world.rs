@@ -1,0 +1,271 @@
+//! The enrollments of a batch, and how one operation after the other changes them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use matricula_kit::answer::{Answer, Reason, Refusal};
+use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId};
+use matricula_kit::time::UnixMs;
+
+use crate::domain::{Enrollment, EnrollmentKey, EnrollmentStatus};
+
+/// What an operation asks for.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Pending enrollments for the adds, marks on the drops, all or none.
+    Create {
+        /// The registration.
+        registration: SagaId,
+        /// Whose.
+        student: StudentId,
+        /// What it adds; no section twice.
+        adds: Vec<Add>,
+        /// What it drops, each by the registration that had added it.
+        drops: Vec<EnrollmentKey>,
+    },
+    /// The undo of a create.
+    Cancel {
+        /// The registration.
+        registration: SagaId,
+        /// Whose.
+        student: StudentId,
+    },
+    /// The pivot.
+    Commit {
+        /// The registration.
+        registration: SagaId,
+        /// Whose.
+        student: StudentId,
+    },
+}
+
+/// A section that a registration adds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Add {
+    /// The section.
+    pub section: SectionId,
+    /// Its course.
+    pub course: CourseId,
+    /// The part of the course that it is.
+    pub component: String,
+}
+
+/// What has to be written of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// Nothing: it is as it was loaded.
+    Kept,
+    /// It was loaded and has changed.
+    Changed,
+    /// It was not there.
+    New,
+}
+
+/// What a batch has loaded and locked, and what its operations made of it.
+#[derive(Debug, Default)]
+pub struct World {
+    rows: BTreeMap<EnrollmentKey, (Enrollment, Fate)>,
+    of_student: HashMap<StudentId, Vec<EnrollmentKey>>,
+}
+
+impl Command {
+    /// The registration that it belongs to.
+    pub fn registration(&self) -> &SagaId {
+        match self {
+            Self::Create { registration, .. }
+            | Self::Cancel { registration, .. }
+            | Self::Commit { registration, .. } => registration,
+        }
+    }
+
+    /// Whose enrollments it is about.
+    pub fn student(&self) -> &StudentId {
+        match self {
+            Self::Create { student, .. } | Self::Cancel { student, .. } | Self::Commit { student, .. } => student,
+        }
+    }
+}
+
+impl World {
+    /// What was loaded: what is in force of every student that the commands name, and all of their registrations.
+    pub fn new(loaded: impl IntoIterator<Item = Enrollment>) -> Self {
+        let mut world = Self::default();
+        for enrollment in loaded {
+            world.insert(enrollment, Fate::Kept);
+        }
+        world
+    }
+
+    /// Decides one command and changes the world accordingly. What is refused changes nothing.
+    pub fn decide(&mut self, command: &Command, now: UnixMs) -> Answer {
+        match command {
+            Command::Create { registration, student, adds, drops } => {
+                self.create(registration, student, adds, drops, now)
+            }
+            Command::Cancel { registration, student } => self.cancel(registration, student, now),
+            Command::Commit { registration, student } => self.commit(registration, student, now),
+        }
+    }
+
+    /// The enrollments, each with what has to be written of it, in the order of their registrations.
+    pub fn rows(&self) -> impl Iterator<Item = &(Enrollment, Fate)> {
+        self.rows.values()
+    }
+
+    fn create(
+        &mut self,
+        registration: &SagaId,
+        student: &StudentId,
+        adds: &[Add],
+        drops: &[EnrollmentKey],
+        now: UnixMs,
+    ) -> Answer {
+        let refused_adds = adds.iter().enumerate().filter_map(|(index, add)| {
+            let earlier = adds[..index].iter().find(|earlier| earlier.is_same_part(&add.course, &add.component));
+            self.refuse_add(registration, student, add, drops).or_else(|| earlier.map(|earlier| add.twice(earlier)))
+        });
+        let refused_drops = drops.iter().filter_map(|key| self.refuse_drop(registration, student, key));
+        let refusals: Vec<Refusal> = refused_adds.chain(refused_drops).collect();
+        if !refusals.is_empty() {
+            return Answer::Refused(refusals);
+        }
+        for key in drops {
+            self.change(key, now, |row| row.dropped_by = Some(registration.clone()));
+        }
+        for Add { section, course, component } in adds {
+            let enrollment = Enrollment {
+                key: (registration.clone(), section.clone()),
+                student: student.clone(),
+                course: course.clone(),
+                component: component.clone(),
+                status: EnrollmentStatus::Pending,
+                dropped_by: None,
+                created_at: now,
+                changed_at: now,
+            };
+            self.insert(enrollment, Fate::New);
+        }
+        Answer::done()
+    }
+
+    /// What is in force against an add. What another registration has marked is still in force: that one may be cancelled.
+    fn refuse_add(
+        &self,
+        registration: &SagaId,
+        student: &StudentId,
+        add: &Add,
+        drops: &[EnrollmentKey],
+    ) -> Option<Refusal> {
+        if self.rows.contains_key(&(registration.clone(), add.section.clone())) {
+            return Some(add.already_enrolled());
+        }
+        let mut duplicate = None;
+        for other in self.in_force(student).filter(|other| !drops.contains(&other.key)) {
+            if other.key.1 == add.section {
+                return Some(add.already_enrolled());
+            }
+            if add.is_same_part(&other.course, &other.component) {
+                duplicate = Some(&other.key.1);
+            }
+        }
+        duplicate.map(|other| add.duplicate_of(other))
+    }
+
+    fn refuse_drop(&self, registration: &SagaId, student: &StudentId, key: &EnrollmentKey) -> Option<Refusal> {
+        let enrolled = self.rows.get(key).is_some_and(|(row, _)| {
+            let is_free = row.dropped_by.as_ref().is_none_or(|by| by == registration);
+            row.status == EnrollmentStatus::Enrolled && row.student == *student && is_free
+        });
+        let message = || format!("You are not enrolled in section {}, or you are dropping it already.", key.1);
+        let next_step = "Look at your enrollments and choose again.";
+        (!enrolled).then(|| Refusal::section(Reason::NotEnrolled, &key.1, message(), next_step))
+    }
+
+    fn cancel(&mut self, registration: &SagaId, student: &StudentId, now: UnixMs) -> Answer {
+        for key in self.adds_of(registration, |row| row.status == EnrollmentStatus::Pending) {
+            self.change(&key, now, |row| row.status = EnrollmentStatus::Cancelled);
+        }
+        for key in self.marked_by(registration, student) {
+            self.change(&key, now, |row| row.dropped_by = None);
+        }
+        Answer::done()
+    }
+
+    fn commit(&mut self, registration: &SagaId, student: &StudentId, now: UnixMs) -> Answer {
+        let marked = self.marked_by(registration, student);
+        let adds = self.adds_of(registration, |_| true);
+        let cancelled = self.adds_of(registration, |row| row.status == EnrollmentStatus::Cancelled);
+        if !cancelled.is_empty() || (adds.is_empty() && marked.is_empty()) {
+            let message = "The registration was cancelled before it was committed.";
+            return Answer::Refused(vec![Refusal::whole(Reason::RegistrationCancelled, message, "Register again.")]);
+        }
+        for key in self.adds_of(registration, |row| row.status == EnrollmentStatus::Pending) {
+            self.change(&key, now, |row| row.status = EnrollmentStatus::Enrolled);
+        }
+        for key in marked {
+            self.change(&key, now, |row| row.status = EnrollmentStatus::Dropped);
+        }
+        Answer::done()
+    }
+
+    fn in_force(&self, student: &StudentId) -> impl Iterator<Item = &Enrollment> {
+        let keys = self.of_student.get(student).into_iter().flatten();
+        keys.filter_map(|key| self.rows.get(key)).map(|(row, _)| row).filter(|row| row.is_in_force())
+    }
+
+    /// What a registration has added.
+    fn adds_of(&self, registration: &SagaId, which: impl Fn(&Enrollment) -> bool) -> Vec<EnrollmentKey> {
+        // The empty section is before all others.
+        let first = (registration.clone(), SectionId::stored(String::new()));
+        let rows = self.rows.range(first..).take_while(|((of, _), _)| of == registration);
+        rows.filter(|(_, (row, _))| which(row)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// What a registration has marked to be dropped and not dropped yet.
+    fn marked_by(&self, registration: &SagaId, student: &StudentId) -> Vec<EnrollmentKey> {
+        let marked = self.in_force(student).filter(|row| row.dropped_by.as_ref() == Some(registration));
+        marked.map(|row| row.key.clone()).collect()
+    }
+
+    fn change(&mut self, key: &EnrollmentKey, now: UnixMs, how: impl FnOnce(&mut Enrollment)) {
+        let Some((row, fate)) = self.rows.get_mut(key) else { return };
+        how(row);
+        row.changed_at = now;
+        if *fate == Fate::Kept {
+            *fate = Fate::Changed;
+        }
+    }
+
+    fn insert(&mut self, enrollment: Enrollment, fate: Fate) {
+        let key = enrollment.key.clone();
+        let student = enrollment.student.clone();
+        // A row can be loaded twice: as one of its student's and as one of its registration's.
+        if self.rows.insert(key.clone(), (enrollment, fate)).is_none() {
+            self.of_student.entry(student).or_default().push(key);
+        }
+    }
+}
+
+impl Add {
+    fn is_same_part(&self, course: &CourseId, component: &str) -> bool {
+        self.course == *course && self.component == component
+    }
+
+    fn already_enrolled(&self) -> Refusal {
+        let message = format!("Section {} is already among your enrollments.", self.section);
+        let next_step = "Nothing is left to do for this section; register the others without it.";
+        Refusal::section(Reason::AlreadyEnrolled, &self.section, message, next_step)
+    }
+
+    fn duplicate_of(&self, other: &SectionId) -> Refusal {
+        let message = format!("You are already in section {other} of course {}.", self.course);
+        let next_step = format!("To swap, drop section {other} in the same registration.");
+        Refusal::section(Reason::DuplicateCourse, &self.section, message, next_step).against(other.as_str())
+    }
+
+    fn twice(&self, other: &Self) -> Refusal {
+        let message =
+            format!("Sections {} and {} are the same part of course {}.", other.section, self.section, self.course);
+        let next_step = "Choose one of the two.";
+        Refusal::section(Reason::DuplicateCourse, &self.section, message, next_step).against(other.section.as_str())
+    }
+}

@@ -1,0 +1,176 @@
+//! The only SQL of enrollments, and the participant that joins it with the rules.
+//!
+//! The rows in force of a student are the lock of that student's enrollments, taken in one order. Where a student has none
+//! yet, the unique indexes decide between two replicas, and who comes second is decided again on what the first wrote.
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use matricula_kit::answer::Answer;
+use matricula_kit::database::{Args, Database, DbError, Row, Rows, Tx};
+use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId};
+use matricula_kit::participant::{Operation, Participant};
+use matricula_kit::time::UnixMs;
+
+use crate::domain::{Command, Enrollment, EnrollmentKey, Fate, World};
+
+#[cfg(test)]
+mod tests;
+
+/// Rows of one page of the ledger.
+const LEDGER_PAGE_ROWS: i64 = 1_000;
+
+macro_rules! columns {
+    ($table:literal) => {
+        concat!(
+            "SELECT ",
+            $table,
+            "registration_id, ",
+            $table,
+            "section_id, ",
+            $table,
+            "student_id, ",
+            $table,
+            "course_id, ",
+            $table,
+            "component, ",
+            $table,
+            "status, ",
+            $table,
+            "dropped_by_registration_id, ",
+            $table,
+            "created_at, ",
+            $table,
+            "changed_at "
+        )
+    };
+}
+
+const LOCK_IN_FORCE: &str = concat!(
+    columns!("e."),
+    "FROM {rows} JOIN enrollments e ON e.student_id = r.student_id WHERE e.status IN ('PENDING', 'ENROLLED') \
+     ORDER BY e.student_id, e.registration_id, e.section_id {for_update}"
+);
+const LOCK_REGISTRATIONS: &str = concat!(
+    columns!("e."),
+    "FROM {rows} JOIN enrollments e ON e.registration_id = r.registration_id \
+     ORDER BY e.student_id, e.registration_id, e.section_id {for_update}"
+);
+const OF_STUDENT: &str = concat!(
+    columns!(""),
+    "FROM enrollments WHERE student_id = $1 AND (created_at, registration_id, section_id) < ($2, $3, $4) \
+     ORDER BY created_at DESC, registration_id DESC, section_id DESC LIMIT $5"
+);
+const LEDGER: &str = concat!(
+    columns!(""),
+    "FROM enrollments WHERE (registration_id, section_id) > ($1, $2) ORDER BY registration_id, section_id LIMIT $3"
+);
+const INSERT: &str = "INSERT INTO enrollments (registration_id, section_id, student_id, course_id, component, status, \
+     dropped_by_registration_id, created_at, changed_at) SELECT registration_id, section_id, student_id, course_id, \
+     component, status, dropped_by, created_at, changed_at FROM {rows}";
+const UPDATE: &str = "UPDATE enrollments SET status = r.status, dropped_by_registration_id = r.dropped_by, \
+     changed_at = r.changed_at FROM {rows} \
+     WHERE enrollments.registration_id = r.registration_id AND enrollments.section_id = r.section_id";
+
+/// The enrollment service as a participant.
+pub struct Enrollments;
+
+/// Where a page of a student's enrollments ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    /// Of the last enrollment.
+    pub created_at: UnixMs,
+    /// Its key; the texts are compared, not looked up.
+    pub key: (String, String),
+}
+
+#[async_trait]
+impl Participant for Enrollments {
+    type Command = Command;
+    type World = World;
+
+    const NAME: &'static str = crate::NAME;
+
+    async fn load(&self, tx: &mut Tx, operations: &[&Operation<Command>]) -> Result<World, DbError> {
+        let commands = operations.iter().map(|operation| &operation.command);
+        let students: BTreeSet<&StudentId> = commands.clone().map(Command::student).collect();
+        let registrations: BTreeSet<&SagaId> = commands.map(Command::registration).collect();
+        let rows = Rows::new().text("student_id", students.iter().map(|student| student.as_str()));
+        let mut loaded = tx.fetch(LOCK_IN_FORCE, rows.into()).await?;
+        let rows = Rows::new().text("registration_id", registrations.iter().map(|registration| registration.as_str()));
+        loaded.extend(tx.fetch(LOCK_REGISTRATIONS, rows.into()).await?);
+        Ok(World::new(loaded.iter().map(enrollment).collect::<Result<Vec<_>, _>>()?))
+    }
+
+    fn decide(&self, world: &mut World, operation: &Operation<Command>, now: UnixMs) -> Answer {
+        world.decide(&operation.command, now)
+    }
+
+    /// Rows that leave their place under the unique indexes are written first, then those that stay or come back, then
+    /// the new ones: so the indexes hold after every statement and not only at the end.
+    async fn write(&self, tx: &mut Tx, world: &World, _: UnixMs) -> Result<(), DbError> {
+        for takes_place in [false, true] {
+            let changed = rows(world, |row, fate| fate == Fate::Changed && row.takes_place() == takes_place);
+            tx.execute(UPDATE, changing_columns(key_columns(&changed), &changed).into()).await?;
+        }
+        let new = rows(world, |_, fate| fate == Fate::New);
+        let columns = key_columns(&new)
+            .text("student_id", new.iter().map(|row| row.student.as_str()))
+            .text("course_id", new.iter().map(|row| row.course.as_str()))
+            .text("component", new.iter().map(|row| row.component.as_str()))
+            .int("created_at", new.iter().map(|row| row.created_at.0));
+        tx.execute(INSERT, changing_columns(columns, &new).into()).await?;
+        Ok(())
+    }
+}
+
+/// Reads a page of a student's enrollments, newest first.
+pub async fn of_student(
+    database: &Database,
+    student: &StudentId,
+    after: Option<Position>,
+    rows_max: i64,
+) -> Result<Vec<Enrollment>, DbError> {
+    let newest = || Position { created_at: UnixMs(i64::MAX), key: Default::default() };
+    let Position { created_at, key: (registration, section) } = after.unwrap_or_else(newest);
+    let args = Args::new().text(student.as_str()).int(created_at.0).text(registration).text(section).int(rows_max);
+    database.fetch(OF_STUDENT, args).await?.iter().map(enrollment).collect()
+}
+
+/// Reads the page of the ledger that follows a key; `None` begins it.
+pub async fn page_of_ledger(tx: &mut Tx, after: Option<&EnrollmentKey>) -> Result<Vec<Enrollment>, DbError> {
+    let (registration, section) = after.map_or(("", ""), |(saga, section)| (saga.as_str(), section.as_str()));
+    let args = Args::new().text(registration).text(section).int(LEDGER_PAGE_ROWS);
+    tx.fetch(LEDGER, args).await?.iter().map(enrollment).collect()
+}
+
+fn rows(world: &World, which: impl Fn(&Enrollment, Fate) -> bool) -> Vec<&Enrollment> {
+    world.rows().filter(|(row, fate)| which(row, *fate)).map(|(row, _)| row).collect()
+}
+
+fn key_columns(rows: &[&Enrollment]) -> Rows {
+    Rows::new()
+        .text("registration_id", rows.iter().map(|row| row.key.0.as_str()))
+        .text("section_id", rows.iter().map(|row| row.key.1.as_str()))
+}
+
+fn changing_columns(columns: Rows, rows: &[&Enrollment]) -> Rows {
+    columns
+        .text("status", rows.iter().map(|row| row.status.name()))
+        .opt_text("dropped_by", rows.iter().map(|row| row.dropped_by.as_ref().map(SagaId::as_str)))
+        .int("changed_at", rows.iter().map(|row| row.changed_at.0))
+}
+
+fn enrollment(row: &Row) -> Result<Enrollment, DbError> {
+    let registration = SagaId::stored(row.text("registration_id")?);
+    Ok(Enrollment {
+        key: (registration, SectionId::stored(row.text("section_id")?)),
+        student: StudentId::stored(row.text("student_id")?),
+        course: CourseId::stored(row.text("course_id")?),
+        component: row.text("component")?,
+        status: row.text("status")?.parse().map_err(DbError::corrupt)?,
+        dropped_by: row.opt_text("dropped_by_registration_id")?.map(SagaId::stored),
+        created_at: UnixMs(row.int("created_at")?),
+        changed_at: UnixMs(row.int("changed_at")?),
+    })
+}

@@ -1,0 +1,206 @@
+//! Enrollments through the real writer on both databases: every order of every operation, random batches against the
+//! rules alone, two replicas on one database.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::future::join_all;
+use matricula_kit::id::StepName;
+use matricula_kit::participant::{Key, Leg, Writer, WriterLimits};
+use matricula_kit::telemetry::TraceContext;
+use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::*;
+use crate::MIGRATIONS;
+use crate::domain::tests::{any_script, command, commands, shown};
+
+struct Service {
+    writer: Writer<Enrollments>,
+    test: TestDatabase,
+}
+
+impl Service {
+    async fn new(backend: Backend) -> Self {
+        let test = testing::database(backend, &MIGRATIONS).await;
+        Self { writer: writer(&test.database), test }
+    }
+
+    /// Writes the lines of a script together; tells which are done.
+    async fn write(&self, script: &str) -> Vec<bool> {
+        write(&self.writer, script.split(';').map(|line| operation(command(line))).collect()).await
+    }
+
+    async fn ledger(&self) -> Vec<Enrollment> {
+        let mut snapshot = self.test.database.snapshot().await.expect("a snapshot");
+        let mut ledger: Vec<Enrollment> = Vec::new();
+        loop {
+            let after = ledger.last().map(|row| row.key.clone());
+            let page = page_of_ledger(&mut snapshot, after.as_ref()).await.expect("a page");
+            if page.is_empty() {
+                return ledger;
+            }
+            ledger.extend(page);
+        }
+    }
+
+    async fn state(&self) -> String {
+        self.ledger().await.iter().map(shown).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What is in force, without the registrations' ids.
+    async fn in_force(&self) -> String {
+        let ledger = self.ledger().await;
+        let rows = ledger.iter().filter(|row| row.is_in_force());
+        let rows = rows.map(|row| format!("{} {} {}", row.key.1, row.status.name(), row.dropped_by.is_some()));
+        rows.collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn writer(database: &Database) -> Writer<Enrollments> {
+    Writer::start(Arc::new(Enrollments), database.clone(), WriterLimits::default()).0
+}
+
+async fn write(writer: &Writer<Enrollments>, operations: Vec<Operation<Command>>) -> Vec<bool> {
+    let answers = writer.write(operations).await.expect("committed");
+    answers.iter().map(|answer| matches!(answer, Answer::Done(_))).collect()
+}
+
+fn operation(command: Command) -> Operation<Command> {
+    let (step, leg) = match &command {
+        Command::Create { .. } => ("create_enrollments", Leg::Action),
+        Command::Cancel { .. } => ("create_enrollments", Leg::Undo),
+        Command::Commit { .. } => ("commit_enrollments", Leg::Action),
+    };
+    let key = Key { saga: command.registration().clone(), step: StepName::stored(step.to_owned()) };
+    Operation { key: Some(key), leg, trace: TraceContext::default(), command }
+}
+
+#[tokio::test]
+async fn a_create_and_its_cancel_in_every_order() {
+    for backend in BACKENDS {
+        let service = Service::new(backend).await;
+        assert_eq!(service.write("r0 +P1; r0 commit").await, [true, true]);
+        testing::barrier_holds(
+            &service.writer,
+            // A swap: the cancel has something to give back, and something to take away.
+            |saga| {
+                let create = command(&format!("{saga} +P2 +M1 -r0/P1"));
+                (operation(create), operation(command(&format!("{saga} cancel"))))
+            },
+            async || service.in_force().await,
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn the_pivot_is_once_and_for_all() {
+    for backend in BACKENDS {
+        let service = Service::new(backend).await;
+        assert_eq!(service.write("r0 +P1; r0 commit").await, [true, true]);
+        assert_eq!(service.write("r1 +P2 -r0/P1").await, [true]);
+        assert_eq!(service.write("r1 commit; r1 commit").await, [true, true]);
+        assert_eq!(service.write("r1 commit").await, [true]);
+        assert_eq!(service.write("r1 cancel").await, [true], "an undo that comes after all is answered");
+        assert_eq!(service.state().await, "r0/P1 DROPPED<r1, r1/P2 ENROLLED", "and changes nothing");
+
+        assert_eq!(service.write("r2 commit").await, [false], "nothing was created");
+        assert_eq!(service.write("r3 cancel").await, [true]);
+        assert_eq!(service.write("r3 +M1; r3 commit").await, [false, false], "the create came after its tombstone");
+        assert_eq!(service.write("r4 +M1; r4 cancel; r4 commit").await, [true, true, false]);
+        assert_eq!(service.write("r4 commit").await, [false]);
+        assert_eq!(service.state().await, "r0/P1 DROPPED<r1, r1/P2 ENROLLED, r4/M1 CANCELLED");
+    }
+}
+
+#[tokio::test]
+async fn operations_of_one_batch_see_each_other() {
+    for backend in BACKENDS {
+        let service = Service::new(backend).await;
+        let outcome =
+            service.write("r1 +M1; r2 +M2; r3 +ML1; r1 commit; r4 +M2 -r1/M1; r4 commit; r5 -r4/M2; r6 +M1").await;
+        assert_eq!(outcome, [true, false, true, true, true, true, true, false]);
+        let state = "r1/M1 DROPPED<r4, r3/ML1 PENDING, r4/M2 ENROLLED<r5";
+        assert_eq!(service.state().await, state);
+        // A place is given up and taken again in one batch, in both directions.
+        assert_eq!(service.write("r5 cancel; r7 +M1 -r4/M2; r7 commit; r8 +M2 -r7/M1").await, [true; 4]);
+        assert_eq!(service.write("r8 cancel; r9 +M2 -r7/M1; r9 cancel").await, [true; 3]);
+        assert!(service.state().await.contains("r7/M1 ENROLLED, r8/M2 CANCELLED, r9/M2 CANCELLED"));
+    }
+}
+
+#[test]
+fn random_batches_do_what_the_rules_do_and_never_meet_the_indexes() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for backend in BACKENDS {
+        let service = runtime.block_on(Service::new(backend));
+        let mut runner = TestRunner::new(Config { cases: 60, ..Config::default() });
+        let run = |(script, batch): (Vec<_>, usize)| {
+            // Registrations and students of this case only: the database is shared by all cases.
+            let case = SagaId::generate();
+            let commands = commands(&script, |index| format!("{case}:{index:03}"));
+            let mut commands: Vec<Command> = commands.into_iter().map(|command| of_case(command, &case)).collect();
+            // A commit that is repeated is answered by the barrier, which the rules alone know nothing of.
+            let mut committed = HashSet::new();
+            commands.retain(|command| {
+                !matches!(command, Command::Commit { .. }) || committed.insert(command.registration().clone())
+            });
+            let mut alone = World::default();
+            let expected: Vec<bool> =
+                commands.iter().map(|command| matches!(alone.decide(command, UnixMs(0)), Answer::Done(_))).collect();
+            let mut outcome = Vec::new();
+            for batch in commands.chunks(batch) {
+                let operations = batch.iter().cloned().map(operation).collect();
+                outcome.extend(runtime.block_on(write(&service.writer, operations)));
+            }
+            prop_assert_eq!(outcome, expected);
+            let ledger = runtime.block_on(service.ledger());
+            let ledger: Vec<String> =
+                ledger.iter().filter(|row| row.key.0.as_str().starts_with(case.as_str())).map(shown).collect();
+            let alone: Vec<String> = alone.rows().map(|(row, _)| shown(row)).collect();
+            prop_assert_eq!(ledger, alone);
+            Ok(())
+        };
+        runner.run(&(any_script(30), 1..12usize), run).unwrap_or_else(|error| panic!("{backend:?}: {error}"));
+    }
+}
+
+fn of_case(mut command: Command, case: &SagaId) -> Command {
+    let (Command::Create { student, .. } | Command::Cancel { student, .. } | Command::Commit { student, .. }) =
+        &mut command;
+    *student = StudentId::stored(format!("{case}:{student}"));
+    command
+}
+
+#[tokio::test]
+async fn two_replicas_enroll_nobody_twice() {
+    let service = Service::new(Backend::Postgres).await;
+    let other = writer(&Database::open(&service.test.url).await.expect("a second replica"));
+    // Two tabs of every student: different sections of one course, at both replicas at once.
+    let tabs = (0..150).flat_map(|student| [(student, 1), (student, 2)]);
+    let tabs: Vec<String> =
+        tabs.map(|(student, section)| format!("r{student:03}-{section}@S{student} +M{section}")).collect();
+    let outcomes = join_all(tabs.iter().enumerate().map(|(index, line)| {
+        let replica = if index % 2 == 0 { &service.writer } else { &other };
+        write(replica, vec![operation(command(line))])
+    }))
+    .await;
+    for (student, tabs) in outcomes.chunks(2).enumerate() {
+        assert_eq!(tabs.concat().iter().filter(|done| **done).count(), 1, "student {student}");
+    }
+    assert_eq!(service.ledger().await.len(), 150);
+
+    // A commit and a cancel of every registration at once: one of them wins, and both say so.
+    let won: Vec<String> = service.ledger().await.iter().map(|row| format!("{}@{}", row.key.0, row.student)).collect();
+    let races = won.iter().map(|whose| {
+        let commit = write(&service.writer, vec![operation(command(&format!("{whose} commit")))]);
+        let cancel = write(&other, vec![operation(command(&format!("{whose} cancel")))]);
+        async { futures::join!(commit, cancel) }
+    });
+    let committed: Vec<bool> = join_all(races).await.into_iter().map(|(commit, _)| commit[0]).collect();
+    for (row, committed) in service.ledger().await.iter().zip(committed) {
+        assert_eq!(row.status.name(), if committed { "ENROLLED" } else { "CANCELLED" }, "{row:?}");
+    }
+}
