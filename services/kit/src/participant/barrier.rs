@@ -38,8 +38,11 @@ pub(super) enum Verdict {
     Answered(Answer),
 }
 
+/// Rows that are there are locked, so that of two replicas with the same undo the second sees what the first has done.
+/// Of two that are both new one meets the primary key, and is decided again.
 const LOAD: &str = "SELECT b.saga_id, b.step, b.answer, b.undone FROM {rows} \
-                    JOIN barrier b ON b.saga_id = r.saga_id AND b.step = r.step";
+                    JOIN barrier b ON b.saga_id = r.saga_id AND b.step = r.step \
+                    ORDER BY b.saga_id, b.step {for_update}";
 const INSERT: &str = "INSERT INTO barrier (saga_id, step, answer, undone, recorded_at) \
                       SELECT saga_id, step, answer, undone, $1 FROM {rows}";
 const UPDATE: &str = "UPDATE barrier SET undone = 1 FROM {rows} \
@@ -114,7 +117,9 @@ impl Barrier {
 
     /// Writes what is new or changed.
     pub(super) async fn write(&self, tx: &mut Tx, now: UnixMs) -> Result<(), DbError> {
-        let inserted: Vec<(&Key, &Record)> = self.inserted.iter().map(|key| (key, &self.records[key])).collect();
+        let mut inserted: Vec<(&Key, &Record)> = self.inserted.iter().map(|key| (key, &self.records[key])).collect();
+        // In one order, so that two replicas with the same keys don't wait for each other.
+        inserted.sort_unstable_by_key(|(key, _)| *key);
         let mut answers = Vec::with_capacity(inserted.len());
         for (key, record) in &inserted {
             let text = record.answer.as_ref().map(serde_json::to_string).transpose();

@@ -11,6 +11,8 @@
 //! decide, what to write. The barrier is not its business, so no service can forget it.
 
 mod barrier;
+#[cfg(test)]
+mod tests;
 mod transaction;
 mod writer;
 

@@ -106,8 +106,8 @@ async fn run<P: Participant>(
     }
 }
 
-/// Commits a batch. If the database refuses it for good, each request is tried by itself, so that one bad row can't
-/// keep the others out.
+/// Commits a batch. If the database refuses it for good, or as often as a conflict can be tried again, each request is
+/// tried by itself, so that one bad row can't keep the others out.
 async fn commit<P: Participant>(participant: &Arc<P>, database: &Database, batch: Vec<Request<P::Command>>) {
     if batch.is_empty() {
         return;
@@ -126,7 +126,7 @@ async fn commit<P: Participant>(participant: &Arc<P>, database: &Database, batch
                 let _ = reply.send(Ok(std::mem::replace(&mut answers, rest)));
             }
         }
-        Err(error) if error.is_permanent() && callers.len() > 1 => {
+        Err(error) if (error.is_permanent() || error.is_conflict()) && callers.len() > 1 => {
             tracing::error!(error = telemetry::chain(&error), "a batch was refused; trying its requests one by one");
             let mut rest = operations;
             for (count, reply) in callers {
