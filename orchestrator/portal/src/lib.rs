@@ -15,14 +15,15 @@ mod registration;
 
 use std::sync::Arc;
 
+use matricula_kit::status;
 use matricula_proto::catalog::v1::catalog_service_server::{self, CatalogServiceServer};
 use matricula_proto::registration::v1::registration_service_server::{self, RegistrationServiceServer};
 use matricula_registration::Registrations;
 use matricula_runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 use tonic::service::RoutesBuilder;
+use tonic::{Code, Status};
 
 use crate::availability::{Board, feed};
 use crate::catalog::CatalogGrpc;
@@ -66,9 +67,8 @@ pub fn add_to(
 
 /// How a stream ends when the process shuts down: not as if there were nothing more to come.
 pub(crate) fn shutting_down() -> Status {
-    use matricula_kit::status;
     status::retry(
-        tonic::Code::Unavailable,
+        Code::Unavailable,
         "SHUTTING_DOWN",
         "the orchestrator is shutting down; ask again",
         registration::RETRY_UNAVAILABLE,

@@ -1,0 +1,9 @@
+//! The portal over the whole orchestrator: real services, real databases, real gRPC.
+
+#![allow(missing_docs, reason = "tests")]
+
+mod availability;
+mod registration;
+mod replicas;
+mod sagas;
+mod world;

@@ -1,0 +1,324 @@
+//! A whole Matricula in one process: five services and the orchestrator, each on its own database and port.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use matricula_kit::database::Database;
+use matricula_kit::serve::{Listen, Role, Serving, serve};
+use matricula_proto::academics::v1 as academics;
+use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
+use matricula_proto::catalog::v1::catalog_service_client::CatalogServiceClient;
+use matricula_proto::common::v1::Money;
+use matricula_proto::fees::v1 as fees;
+use matricula_proto::fees::v1::fee_service_client::FeeServiceClient;
+use matricula_proto::ops::v1::saga_service_client::SagaServiceClient;
+use matricula_proto::registration::v1 as wire;
+use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
+use matricula_proto::seats::v1 as seats;
+use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
+use matricula_registration::{Channels, Registrations};
+use matricula_runtime::{Runtime, RuntimeConfig, SagaStore};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_secs(30);
+pub const WAIT_MS: i32 = 20_000;
+
+/// A service that can be stopped, and started again on the same database and port.
+pub struct Service {
+    start: fn(Database, CancellationToken) -> BoxedRole,
+    url: String,
+    address: SocketAddr,
+    pub channel: Channel,
+    running: Option<(Serving, CancellationToken)>,
+}
+
+type BoxedRole = futures::future::BoxFuture<'static, Role>;
+
+pub struct World {
+    pub seats: Service,
+    _others: Vec<Service>,
+    pub portal: RegistrationServiceClient<Channel>,
+    pub catalog: CatalogServiceClient<Channel>,
+    pub sagas: SagaServiceClient<Channel>,
+    pub shutdown: CancellationToken,
+    channels: Channels,
+    pub database: Database,
+    _folder: tempfile::TempDir,
+}
+
+impl Service {
+    async fn start(folder: &tempfile::TempDir, start: fn(Database, CancellationToken) -> BoxedRole) -> Self {
+        let name = next_name(folder);
+        let url = format!("sqlite:{}", folder.path().join(format!("{name}.db")).display());
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut service = Self {
+            start,
+            url,
+            address,
+            channel: Endpoint::from_static("http://127.0.0.1:1").connect_lazy(),
+            running: None,
+        };
+        service.resume().await;
+        service.channel = channel(service.address);
+        service
+    }
+
+    pub async fn stop(&mut self) {
+        let (serving, shutdown) = self.running.take().expect("it runs");
+        shutdown.cancel();
+        serving.ended().await;
+    }
+
+    pub async fn resume(&mut self) {
+        let shutdown = CancellationToken::new();
+        let database = Database::open(&self.url).await.expect("the database opens");
+        let role = (self.start)(database, shutdown.clone()).await;
+        let serving =
+            serve(role, Listen { grpc: self.address, http: None }, shutdown.clone()).await.expect("it is served");
+        self.address = serving.grpc;
+        self.running = Some((serving, shutdown));
+    }
+}
+
+/// A name that no other service of this folder has.
+fn next_name(folder: &tempfile::TempDir) -> usize {
+    std::fs::read_dir(folder.path()).expect("the folder").count()
+}
+
+fn channel(address: SocketAddr) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+    endpoint.connect_timeout(Duration::from_secs(1)).connect_lazy()
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::start_with(RuntimeConfig::default()).await
+    }
+
+    pub async fn start_with(config: RuntimeConfig) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = format!("sqlite:{}", folder.path().join("orchestrator.db").display());
+        Self::start_on(&url, folder, config).await
+    }
+
+    /// With a saga log that several orchestrators can share.
+    pub async fn start_shared() -> Self {
+        let url = matricula_kit::testing::create_postgres().await;
+        Self::start_on(&url, tempfile::tempdir().expect("a folder"), RuntimeConfig::default()).await
+    }
+
+    async fn start_on(url: &str, folder: tempfile::TempDir, config: RuntimeConfig) -> Self {
+        let seats = Service::start(&folder, |database, shutdown| {
+            Box::pin(async { matricula_seats::start(database, shutdown).await.expect("seats") })
+        })
+        .await;
+        let enrollments = Service::start(&folder, |database, _| {
+            Box::pin(async { matricula_enrollments::start(database).await.expect("enrollments") })
+        })
+        .await;
+        let academics = Service::start(&folder, |database, _| {
+            Box::pin(async { matricula_academics::start(database).await.expect("academics") })
+        })
+        .await;
+        let fees = Service::start(&folder, |database, _| {
+            Box::pin(async { matricula_fees::start(database).await.expect("fees") })
+        })
+        .await;
+        let notifications = Service::start(&folder, |database, _| {
+            Box::pin(async {
+                matricula_notifications::start(database, &Default::default()).await.expect("notifications")
+            })
+        })
+        .await;
+        let channels = Channels {
+            seats: seats.channel.clone(),
+            enrollments: enrollments.channel.clone(),
+            academics: academics.channel.clone(),
+            fees: fees.channel.clone(),
+            notifications: notifications.channel.clone(),
+        };
+        import(&channels).await;
+        let database = Database::open(url).await.expect("the database opens");
+        let shutdown = CancellationToken::new();
+        let orchestrator = orchestrate(database.clone(), channels.clone(), config, shutdown.clone()).await;
+        let world = Self {
+            seats,
+            _others: vec![enrollments, academics, fees, notifications],
+            portal: RegistrationServiceClient::new(orchestrator.clone()),
+            catalog: CatalogServiceClient::new(orchestrator.clone()),
+            sagas: SagaServiceClient::new(orchestrator),
+            shutdown,
+            channels,
+            database,
+            _folder: folder,
+        };
+        until("the feed is live", async || world.is_live().await).await;
+        world
+    }
+
+    /// Submits and waits for the outcome.
+    pub async fn submit(
+        &self,
+        student: &str,
+        key: &str,
+        adds: &[&str],
+        drops: &[&str],
+    ) -> Result<wire::Registration, Status> {
+        self.submit_for(student, key, adds, drops, WAIT_MS).await
+    }
+
+    pub async fn submit_for(
+        &self,
+        student: &str,
+        key: &str,
+        adds: &[&str],
+        drops: &[&str],
+        wait_ms: i32,
+    ) -> Result<wire::Registration, Status> {
+        let request = wire::SubmitRegistrationRequest {
+            idempotency_key: key.to_owned(),
+            student_id: student.to_owned(),
+            adds: own(adds),
+            drops: own(drops),
+            seen_versions: Vec::new(),
+            wait_ms,
+        };
+        let answer = self.portal.clone().submit_registration(request).await?;
+        Ok(answer.into_inner().registration.expect("a registration"))
+    }
+
+    pub async fn get(&self, id: &str) -> wire::Registration {
+        let request = wire::GetRegistrationRequest { registration_id: id.to_owned() };
+        let answer = self.portal.clone().get_registration(request).await.expect("the registration");
+        answer.into_inner().registration.expect("a registration")
+    }
+
+    pub async fn cancel(&self, id: &str) -> Result<wire::Registration, Status> {
+        let request =
+            wire::CancelRegistrationRequest { registration_id: id.to_owned(), reason: "changed my mind".into() };
+        let answer = self.portal.clone().cancel_registration(request).await?;
+        Ok(answer.into_inner().registration.expect("a registration"))
+    }
+
+    /// `id:free` of each, and whether the feed is live.
+    pub async fn availability(&self, sections: &[&str]) -> Result<(String, bool), Status> {
+        let request = matricula_proto::catalog::v1::GetAvailabilityRequest { section_ids: own(sections) };
+        let answer = self.catalog.clone().get_availability(request).await?.into_inner();
+        let seats = answer.sections.iter().map(|seats| format!("{}:{}", seats.section_id, seats.free));
+        Ok((seats.collect::<Vec<_>>().join(" "), answer.freshness.expect("a freshness").live))
+    }
+
+    /// Another orchestrator over the same log, which is a shared one.
+    pub async fn replica(&self) -> RegistrationServiceClient<Channel> {
+        let (database, channels) = (self.database.clone(), self.channels.clone());
+        let channel = orchestrate(database, channels, RuntimeConfig::default(), self.shutdown.clone()).await;
+        RegistrationServiceClient::new(channel)
+    }
+
+    async fn is_live(&self) -> bool {
+        self.availability(&["A"]).await.is_ok_and(|(_, live)| live)
+    }
+
+    pub async fn set_capacity(&self, section: &str, capacity: i32) {
+        let request = seats::SetCapacityRequest { section_id: section.to_owned(), capacity };
+        SeatServiceClient::new(self.seats.channel.clone()).set_capacity(request).await.expect("the capacity is set");
+    }
+}
+
+async fn orchestrate(
+    database: Database,
+    channels: Channels,
+    config: RuntimeConfig,
+    shutdown: CancellationToken,
+) -> Channel {
+    let store = SagaStore::open(database.clone()).await.expect("the log opens");
+    let workload = Arc::new(Registrations::try_new(channels).expect("a sound table"));
+    let (runtime, running) = Runtime::start(workload, store, config, shutdown.clone()).await.expect("it starts");
+    let mut routes = tonic::service::RoutesBuilder::default();
+    let following = matricula_portal::add_to(&mut routes, runtime.clone(), shutdown.clone());
+    matricula_ops::add_to(&mut routes, runtime, shutdown.clone());
+    let running = tokio::spawn(async move { running.await.expect("no panic").expect("it is not fenced") });
+    let role = Role {
+        name: "orchestrator",
+        routes,
+        service_names: [&matricula_portal::SERVICE_NAMES[..], &matricula_ops::SERVICE_NAMES].concat(),
+        database,
+        tasks: vec![following, running],
+        grpc_web: true,
+    };
+    let listen = Listen { grpc: SocketAddr::from(([127, 0, 0, 1], 0)), http: None };
+    channel(serve(role, listen, shutdown).await.expect("it is served").grpc)
+}
+
+/// Six courses of one section each (A to E, LAST with one seat), 3 credits at USD 100 a credit, students s1 to s9.
+async fn import(channels: &Channels) {
+    const SECTIONS: [(&str, i32); 6] = [("A", 10), ("B", 10), ("C", 10), ("D", 10), ("E", 10), ("LAST", 1)];
+    let course = |id: &str| academics::Course {
+        course_id: format!("C-{id}"),
+        code: format!("X {id}"),
+        title: format!("Course {id}"),
+        credits_hundredths: 300,
+        ..Default::default()
+    };
+    let section = |id: &str| academics::Section {
+        section_id: id.to_owned(),
+        course_id: format!("C-{id}"),
+        term_id: "T".into(),
+        title: format!("Section {id}"),
+        ..Default::default()
+    };
+    let catalog = academics::ImportCatalogRequest {
+        terms: vec![academics::Term { term_id: "T".into(), title: "Term".into(), ..Default::default() }],
+        courses: SECTIONS.iter().map(|(id, _)| course(id)).collect(),
+        sections: SECTIONS.iter().map(|(id, _)| section(id)).collect(),
+    };
+    let student =
+        |n: i32| academics::Student { student_id: format!("s{n}"), name: format!("Student {n}"), ..Default::default() };
+    let students = academics::ImportStudentsRequest { students: (1..=9).map(student).collect() };
+    let mut client = AcademicServiceClient::new(channels.academics.clone());
+    client.import_catalog(catalog).await.expect("the catalogue");
+    client.import_students(students).await.expect("the students");
+    let capacity =
+        |(id, capacity): &(&str, i32)| seats::SectionCapacity { section_id: (*id).to_owned(), capacity: *capacity };
+    let sections = seats::ImportSectionsRequest { sections: SECTIONS.iter().map(capacity).collect() };
+    SeatServiceClient::new(channels.seats.clone()).import_sections(sections).await.expect("the sections");
+    let per_credit = Some(Money { currency: "USD".into(), minor_units: 10_000 });
+    let terms = vec![fees::TermRates { term_id: "T".into(), per_credit, ..Default::default() }];
+    let rates = fees::ImportRatesRequest { terms, course_fees: Vec::new() };
+    FeeServiceClient::new(channels.fees.clone()).import_rates(rates).await.expect("the rates");
+}
+
+pub fn own(ids: &[&str]) -> Vec<String> {
+    ids.iter().map(|id| (*id).to_owned()).collect()
+}
+
+/// Waits for a fact.
+pub async fn until(what: &str, fact: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !fact().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    within(what, waiting).await;
+}
+
+/// Waits for what must come.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("in vain: {what}"))
+}
+
+/// Checks code and reason of an error.
+#[track_caller]
+pub fn check_error<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code, reason: &str) -> Status {
+    let status = answer.expect_err("an error");
+    let details = status.get_error_details();
+    let got = details.error_info().map(|info| info.reason.clone()).unwrap_or_default();
+    assert_eq!((status.code(), got.as_str()), (code, reason), "{status:?}");
+    status
+}
