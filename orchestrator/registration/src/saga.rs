@@ -108,6 +108,17 @@ mod tests {
     #[test]
     fn the_table_is_a_saga() {
         let definition = super::definition().expect("a sound table");
-        insta::assert_snapshot!(definition.render(), @"");
+        insta::assert_snapshot!(definition.render(), @r"
+        registration v1, to its pivot within 900000 ms
+          1  reserve_courses        academics      ReserveCourses     <- RemoveCourses      compensatable
+          2  hold_seats             seats          HoldSeats          <- ReleaseSeats       compensatable
+          3  create_enrollments     enrollments    CreateEnrollments  <- CancelEnrollments  compensatable
+          |  assess_fees            fees           AssessFees         <- VoidFees           compensatable
+          4  commit_enrollments     enrollments    CommitEnrollments                        pivot
+          5  settle_courses         academics      SettleCourses                            retriable
+          |  release_dropped_seats  seats          ReleaseSeats                             retriable
+          |  refund_fees            fees           RefundFees                               retriable
+          |  notify                 notifications  SendNotification                         closing
+        ");
     }
 }
