@@ -1,0 +1,305 @@
+//! The command line as types: commands, flags, help with examples.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Course registration that does not fall over on the one morning when everybody comes at once.
+#[derive(Debug, Parser)]
+#[command(
+    name = "matricula",
+    version,
+    max_term_width = 110,
+    after_help = "Examples:\n  \
+        matricula up                                      everything in one process, on SQLite\n  \
+        matricula register S000001 --add C001-L1          one registration, and its outcome\n  \
+        matricula rush campus --speed 60x                 a whole morning, 60 times as fast\n  \
+        matricula audit                                   prove that nothing was lost or sold twice"
+)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Configuration file [default: matricula.toml where it is there].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Sets one setting, such as `--set orchestrator.listen=127.0.0.1:0`; goes before file and environment.
+    #[arg(long = "set", global = true, value_name = "SETTING=VALUE")]
+    pub settings: Vec<String>,
+    /// Form of what is listed or shown.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+    /// Where the orchestrator is [default: http://127.0.0.1:50050].
+    #[arg(long, global = true, value_name = "URL")]
+    pub orchestrator: Option<String>,
+}
+
+impl Arguments {
+    /// The settings that flags set, as (name, value).
+    pub fn overrides(&self) -> Vec<(String, String)> {
+        let mut overrides: Vec<(String, String)> = self
+            .settings
+            .iter()
+            .map(|setting| match setting.split_once('=') {
+                Some((name, value)) => (name.to_owned(), value.to_owned()),
+                None => (setting.clone(), String::new()),
+            })
+            .collect();
+        if let Some(url) = &self.orchestrator {
+            overrides.push(("client.orchestrator_url".to_owned(), url.clone()));
+        }
+        overrides
+    }
+}
+
+/// Form of what is listed or shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// For programs: one JSON document.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve everything in one process.
+    Up(Up),
+    /// Serve one role as its own process.
+    Serve {
+        /// The role.
+        role: Role,
+    },
+    /// Import a OneRoster 1.2 CSV bundle.
+    Import(Import),
+    /// Make up a campus.
+    Campus {
+        /// What to do.
+        #[command(subcommand)]
+        command: Campus,
+    },
+    /// Register a student, and show the outcome with its reasons.
+    Register(Register),
+    /// Show registrations.
+    Registration {
+        /// What to do.
+        #[command(subcommand)]
+        command: Registration,
+    },
+    /// Show, watch and change sections.
+    Sections {
+        /// What to do.
+        #[command(subcommand)]
+        command: Sections,
+    },
+    /// Play a registration morning against a running system.
+    Rush(Rush),
+    /// Prove the invariants over the ledgers of all services.
+    Audit,
+    /// Show what sagas do and why they are stuck.
+    Saga {
+        /// What to do.
+        #[command(subcommand)]
+        command: Saga,
+    },
+    /// Print the configuration in force, secrets masked.
+    Config,
+}
+
+/// A part of the system that can be a process of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Seats.
+    Seats,
+    /// Enrollments.
+    Enrollments,
+    /// Academic records and rules.
+    Academics,
+    /// Fees.
+    Fees,
+    /// Notifications.
+    Notifications,
+    /// The saga orchestrator with the APIs for portals and operators.
+    Orchestrator,
+}
+
+impl Role {
+    /// Its name in settings, logs and file names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Seats => "seats",
+            Self::Enrollments => "enrollments",
+            Self::Academics => "academics",
+            Self::Fees => "fees",
+            Self::Notifications => "notifications",
+            Self::Orchestrator => "orchestrator",
+        }
+    }
+}
+
+/// Arguments of `up`.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Students of the campus that is made up when the data is empty; 0 makes none.
+    #[arg(long, default_value_t = 1_000)]
+    pub students: u32,
+    /// Sections of that campus.
+    #[arg(long, default_value_t = 200)]
+    pub sections: u32,
+    /// Seed of that campus.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// Arguments of `import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// Folder of the bundle.
+    pub dir: PathBuf,
+}
+
+/// Verbs of `campus`.
+#[derive(Debug, Subcommand)]
+pub enum Campus {
+    /// Write a bundle with `registrations.csv`, shaped like a real registration day.
+    #[command(after_help = "Example:\n  matricula campus generate campus --students 3000 --sections 500 --seed 7")]
+    Generate {
+        /// Folder to write to.
+        dir: PathBuf,
+        /// How many students.
+        #[arg(long, default_value_t = 1_000)]
+        students: u32,
+        /// How many sections.
+        #[arg(long, default_value_t = 200)]
+        sections: u32,
+        /// The same seed makes the same campus.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+}
+
+/// Arguments of `register`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    matricula register S000001 --add C001-L1 C001-B1\n  \
+    matricula register S000001 --add C002-L1 --drop C001-L1 C001-B1     a swap: both happen or neither")]
+pub struct Register {
+    /// The student.
+    pub student: String,
+    /// Sections to add.
+    #[arg(long, num_args = 1.., value_name = "SECTION")]
+    pub add: Vec<String>,
+    /// Sections to drop.
+    #[arg(long, num_args = 1.., value_name = "SECTION")]
+    pub drop: Vec<String>,
+    /// Idempotency key [default: a new one].
+    #[arg(long)]
+    pub key: Option<String>,
+    /// How long to wait for the outcome: at most 30s.
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    pub wait: Duration,
+}
+
+/// Verbs of `registration`.
+#[derive(Debug, Subcommand)]
+pub enum Registration {
+    /// Show one registration.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// List the registrations of a student, newest first.
+    List {
+        /// The student.
+        student: String,
+        /// At most this many.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
+}
+
+/// Verbs of `sections`.
+#[derive(Debug, Subcommand)]
+pub enum Sections {
+    /// Show sections with their free seats; without ids, the first hundred.
+    Show {
+        /// Their ids.
+        ids: Vec<String>,
+    },
+    /// Watch free seats change, until interrupted.
+    Watch {
+        /// Their ids; none: all sections.
+        ids: Vec<String>,
+    },
+    /// Set a section's capacity. Below what is taken nobody is evicted; 0 freezes it.
+    SetCapacity {
+        /// The section.
+        id: String,
+        /// Seats.
+        capacity: i32,
+    },
+}
+
+/// Arguments of `rush`.
+#[derive(Debug, Args)]
+pub struct Rush {
+    /// Folder of a bundle with `registrations.csv`; it must have been imported.
+    pub dir: PathBuf,
+    /// How much faster than in the file: `60x`.
+    #[arg(long, default_value = "1x", value_parser = speed)]
+    pub speed: f64,
+    /// Connections to the orchestrator.
+    #[arg(long, default_value_t = 8)]
+    pub connections: usize,
+    /// Write the report to this file, too, as JSON.
+    #[arg(long, value_name = "FILE.json")]
+    pub report: Option<PathBuf>,
+}
+
+/// Verbs of `saga`.
+#[derive(Debug, Subcommand)]
+pub enum Saga {
+    /// List sagas, newest first.
+    List {
+        /// Only those of this student.
+        #[arg(long)]
+        student: Option<String>,
+        /// Only those that need attention.
+        #[arg(long)]
+        needs_attention: bool,
+        /// Only those that are not finished.
+        #[arg(long)]
+        unfinished: bool,
+        /// At most this many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Show a saga: steps, attempts, times, errors and compensations, as a tree.
+    Show {
+        /// Its id.
+        id: String,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit_ms) = if let Some(number) = text.strip_suffix("ms") {
+        (number, 1)
+    } else if let Some(number) = text.strip_suffix('s') {
+        (number, 1_000)
+    } else {
+        return Err("name a unit: 500ms or 10s".to_owned());
+    };
+    let number: u64 = number.parse().map_err(|_| "not a whole number; such as 500ms or 10s".to_owned())?;
+    let wait = Duration::from_millis(number.saturating_mul(unit_ms));
+    if wait > Duration::from_secs(30) { Err("at most 30s".to_owned()) } else { Ok(wait) }
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('x').unwrap_or(text);
+    match number.parse::<f64>() {
+        Ok(speed) if speed > 0.0 && speed.is_finite() => Ok(speed),
+        _ => Err("must be above 0, such as 60x".to_owned()),
+    }
+}

@@ -1,0 +1,192 @@
+//! `matricula audit`: asks every service for its ledger and proves the invariants.
+//!
+//! The order is what makes the proof exact while registrations go on: the registrations are read first, then what the
+//! services have, then the registrations again.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use matricula_audit::{Ledgers, Report};
+use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
+use matricula_proto::enrollments::v1::enrollment_service_client::EnrollmentServiceClient;
+use matricula_proto::fees::v1::fee_service_client::FeeServiceClient;
+use matricula_proto::notifications::v1::notification_service_client::NotificationServiceClient;
+use matricula_proto::ops::v1::saga_service_client::SagaServiceClient;
+use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
+use matricula_proto::{academics, enrollments, fees, notifications, ops, seats};
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+use tonic::{Response, Status, Streaming};
+
+use crate::arguments::Format;
+use crate::clients::{connect, explained, persistently};
+use crate::config::Config;
+use crate::output::{self, Progress, grouped};
+
+/// How long a service that is restarting or busy is waited for; its ledger is then read from the beginning.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Proves the invariants of a running system.
+pub async fn run(config: &Config, format: Format) -> anyhow::Result<ExitCode> {
+    let progress = Progress::on_terminal();
+    let report = prove(config, &progress).await?;
+    drop(progress);
+    match format {
+        Format::Table => print!("{}", shown(&report)),
+        Format::Json => output::json(&to_json(&report))?,
+    }
+    Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Reads all ledgers and proves every invariant over them.
+pub async fn prove(config: &Config, progress: &Progress) -> anyhow::Result<Report> {
+    let urls = &config.orchestrator;
+    let orchestrator = connect(&config.client.orchestrator_url).await?;
+    let (seats, enrollments) = (connect(&urls.seats_url).await?, connect(&urls.enrollments_url).await?);
+    let (academics, fees) = (connect(&urls.academics_url).await?, connect(&urls.fees_url).await?);
+    let notifications = connect(&urls.notifications_url).await?;
+
+    progress.now("registrations");
+    let registrations_before = registrations(&orchestrator, progress).await?;
+    let mut ledgers = Ledgers { registrations_before, ..Ledgers::default() };
+    progress.now("ledgers of the services");
+    let (seats, enrollments, academics, fees, notifications) = tokio::try_join!(
+        ledger("seats", progress, async || {
+            SeatServiceClient::new(seats.clone()).export_ledger(seats::v1::ExportLedgerRequest {}).await
+        }),
+        ledger("enrollments", progress, async || {
+            let request = enrollments::v1::ExportLedgerRequest {};
+            EnrollmentServiceClient::new(enrollments.clone()).export_ledger(request).await
+        }),
+        ledger("academics", progress, async || {
+            AcademicServiceClient::new(academics.clone()).export_ledger(academics::v1::ExportLedgerRequest {}).await
+        }),
+        ledger("fees", progress, async || {
+            FeeServiceClient::new(fees.clone()).export_ledger(fees::v1::ExportLedgerRequest {}).await
+        }),
+        ledger("notifications", progress, async || {
+            let request = notifications::v1::ExportLedgerRequest {};
+            NotificationServiceClient::new(notifications.clone()).export_ledger(request).await
+        }),
+    )?;
+    progress.now("registrations again");
+    ledgers.registrations_after = registrations(&orchestrator, progress).await?;
+    progress.now("proving");
+    // Hashing a million holds takes a second: not on a thread that other tasks wait for.
+    let proof = tokio::task::spawn_blocking(move || {
+        seats.into_iter().for_each(|entry| ledgers.add_seats(entry));
+        enrollments.into_iter().for_each(|entry| ledgers.add_enrollments(entry));
+        academics.into_iter().for_each(|entry| ledgers.add_academics(entry));
+        fees.into_iter().for_each(|entry| ledgers.add_fees(entry));
+        notifications.into_iter().for_each(|entry| ledgers.add_notifications(entry));
+        matricula_audit::audit(&ledgers)
+    });
+    Ok(proof.await?)
+}
+
+async fn registrations(
+    orchestrator: &Channel,
+    progress: &Progress,
+) -> anyhow::Result<Vec<ops::v1::ExportLedgerResponse>> {
+    ledger("orchestrator", progress, async || {
+        SagaServiceClient::new(orchestrator.clone()).export_ledger(ops::v1::ExportLedgerRequest {}).await
+    })
+    .await
+}
+
+/// A whole ledger; read again from the beginning when its stream breaks, because half a ledger proves nothing.
+async fn ledger<T>(
+    service: &str,
+    progress: &Progress,
+    mut open: impl AsyncFnMut() -> Result<Response<Streaming<T>>, Status>,
+) -> anyhow::Result<Vec<T>> {
+    let read = async || {
+        let mut stream = open().await?.into_inner();
+        let mut entries = Vec::new();
+        while let Some(entry) = stream.message().await? {
+            entries.push(entry);
+            progress.advance(1);
+        }
+        Ok(entries)
+    };
+    let entries = persistently(PATIENCE, |_| (), read).await;
+    entries.map_err(|status| explained(&status)).with_context(|| format!("the ledger of {service} can't be read"))
+}
+
+/// The verdicts for people.
+pub fn shown(report: &Report) -> String {
+    let mut table = output::table(["", "invariant", "facts checked", "violations", "verdict"]);
+    for verdict in &report.invariants {
+        table.add_row([
+            verdict.number.to_string(),
+            verdict.title.to_owned(),
+            grouped(verdict.checked),
+            grouped(verdict.violations_count),
+            if verdict.holds() { "holds" } else { "BROKEN" }.to_owned(),
+        ]);
+    }
+    let mut text = table.trim_fmt();
+    text.push('\n');
+    for verdict in report.invariants.iter().filter(|verdict| !verdict.holds()) {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "\n{}. {}: {} violations", verdict.number, verdict.title, verdict.violations_count);
+        for violation in &verdict.violations {
+            let _ = writeln!(text, "   {violation}");
+        }
+        let hidden = verdict.violations_count.saturating_sub(verdict.violations.len() as u64);
+        if hidden > 0 {
+            let _ = writeln!(text, "   and {} more", grouped(hidden));
+        }
+    }
+    text.push_str(if report.holds() { "\nEvery invariant holds.\n" } else { "\nNOT every invariant holds.\n" });
+    text
+}
+
+/// The verdicts for programs.
+pub fn to_json(report: &Report) -> Value {
+    let invariants = report.invariants.iter().map(|verdict| {
+        json!({
+            "number": verdict.number,
+            "title": verdict.title,
+            "holds": verdict.holds(),
+            "checked": verdict.checked,
+            "violations_count": verdict.violations_count,
+            "violations": verdict.violations,
+        })
+    });
+    json!({ "holds": report.holds(), "invariants": invariants.collect::<Vec<_>>() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use matricula_audit::Verdict;
+
+    #[test]
+    fn a_broken_invariant_stands_out() {
+        let holding = matricula_audit::audit(&Ledgers::default());
+        assert_eq!(holding.invariants.len(), 7);
+        let broken = Verdict {
+            number: 3,
+            title: "All or nothing",
+            checked: 1_234_567,
+            violations: vec!["registration r-1: C001-L1 is enrolled, C001-B1 is not".to_owned()],
+            violations_count: 21,
+        };
+        let report = Report { invariants: vec![holding.invariants[0].clone(), broken] };
+        insta::assert_snapshot!(shown(&report), @"
+             invariant               facts checked   violations   verdict
+        ──────────────────────────────────────────────────────────────────
+         1   no seat without right   0               0            holds
+         3   All or nothing          1,234,567       21           BROKEN
+
+        3. All or nothing: 21 violations
+           registration r-1: C001-L1 is enrolled, C001-B1 is not
+           and 20 more
+
+        NOT every invariant holds.
+        ");
+    }
+}

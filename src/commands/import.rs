@@ -1,0 +1,226 @@
+//! `matricula import`: a bundle, read and checked as a whole, goes to the services that own its parts.
+//!
+//! ```text
+//! Bundle ─┬─ capacities ─> seats           in this order: a section is on offer (academics) only when its seats,
+//!         ├─ rates ──────> fees            fees and addresses are there; every call is idempotent, so that an
+//!         ├─ addresses ──> notifications   import that was cut off is simply made again
+//!         └─ catalogue, then students ──> academics
+//! ```
+
+mod wire;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use matricula_campus::{Bundle, BundleErrors};
+use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
+use matricula_proto::academics::v1::{ImportCatalogRequest, ImportStudentsRequest};
+use matricula_proto::fees::v1::fee_service_client::FeeServiceClient;
+use matricula_proto::notifications::v1::ImportContactsRequest;
+use matricula_proto::notifications::v1::notification_service_client::NotificationServiceClient;
+use matricula_proto::seats::v1::ImportSectionsRequest;
+use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
+use tonic::Status;
+
+use crate::arguments::Import;
+use crate::clients::{Services, explained, persistently};
+use crate::config::Config;
+use crate::output::{Progress, grouped, table};
+
+/// Rows in a call: large enough that calls do not matter, small enough that a call takes well under a second.
+const ROWS_PER_CALL: usize = 1_000;
+/// Courses in a call: the most that the service takes, because a prerequisite names courses of the same call.
+const COURSES_PER_CALL: usize = 10_000;
+/// How long a service that is restarting or busy is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What was imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Summary {
+    /// Terms.
+    pub terms: usize,
+    /// Courses.
+    pub courses: usize,
+    /// Sections.
+    pub sections: usize,
+    /// Students.
+    pub students: usize,
+    /// Sections that were new to the seat service.
+    pub sections_created: usize,
+    /// Sections whose capacity was another one before.
+    pub sections_changed: usize,
+}
+
+/// Reads, checks and imports a bundle.
+pub async fn run(config: &Config, import: Import) -> anyhow::Result<ExitCode> {
+    let progress = Progress::on_terminal();
+    progress.now("reading");
+    let dir = import.dir.clone();
+    let bundle: Result<Bundle, BundleErrors> =
+        tokio::task::spawn_blocking(move || matricula_campus::read(&dir)).await?;
+    let bundle = match bundle {
+        Ok(bundle) => bundle,
+        Err(problems) => {
+            drop(progress);
+            eprintln!("{problems}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let services = Services::connect(&config.orchestrator).await?;
+    let summary = import_bundle(&bundle, &services, &progress).await?;
+    drop(progress);
+    println!("{}", shown(&summary));
+    if !bundle.registrations.is_empty() {
+        let (clicks, dir) = (grouped(bundle.registrations.len() as u64), import.dir.display());
+        eprintln!("The bundle has a morning of {clicks} clicks: play it with `matricula rush {dir} --speed 60x`");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sends a bundle to the services that own its parts. When it fails half-way, importing the same again completes it.
+pub async fn import_bundle(bundle: &Bundle, services: &Services, progress: &Progress) -> anyhow::Result<Summary> {
+    progress.expect(2 * bundle.sections.len() + bundle.courses.len() + 2 * bundle.students.len());
+    let mut summary = Summary {
+        terms: bundle.terms.len(),
+        courses: bundle.courses.len(),
+        sections: bundle.sections.len(),
+        students: bundle.students.len(),
+        ..Summary::default()
+    };
+    progress.now("seats");
+    import_capacities(bundle, services, progress, &mut summary).await.context("the seat service")?;
+    progress.now("fees");
+    import_rates(bundle, services).await.context("the fee service")?;
+    progress.now("addresses");
+    import_contacts(bundle, services, progress).await.context("the notification service")?;
+    progress.now("catalogue");
+    import_catalog(bundle, services, progress).await.context("the academic service")?;
+    progress.now("students");
+    import_students(bundle, services, progress).await.context("the academic service")?;
+    Ok(summary)
+}
+
+async fn import_capacities(
+    bundle: &Bundle,
+    services: &Services,
+    progress: &Progress,
+    summary: &mut Summary,
+) -> anyhow::Result<()> {
+    let seats = SeatServiceClient::new(services.seats.clone());
+    for sections in bundle.sections.chunks(ROWS_PER_CALL) {
+        let request = ImportSectionsRequest { sections: sections.iter().map(wire::capacity).collect() };
+        let answer = send(async || seats.clone().import_sections(request.clone()).await).await?.into_inner();
+        summary.sections_created += usize::try_from(answer.created).unwrap_or_default();
+        summary.sections_changed += usize::try_from(answer.changed).unwrap_or_default();
+        progress.advance(sections.len());
+    }
+    Ok(())
+}
+
+async fn import_rates(bundle: &Bundle, services: &Services) -> anyhow::Result<()> {
+    let fees = FeeServiceClient::new(services.fees.clone());
+    for request in wire::rates(bundle, ROWS_PER_CALL) {
+        send(async || fees.clone().import_rates(request.clone()).await).await?;
+    }
+    Ok(())
+}
+
+async fn import_contacts(bundle: &Bundle, services: &Services, progress: &Progress) -> anyhow::Result<()> {
+    let notifications = NotificationServiceClient::new(services.notifications.clone());
+    for students in bundle.students.chunks(ROWS_PER_CALL) {
+        let contacts: Vec<_> = students.iter().filter_map(wire::contact).collect();
+        if !contacts.is_empty() {
+            let request = ImportContactsRequest { contacts };
+            send(async || notifications.clone().import_contacts(request.clone()).await).await?;
+        }
+        progress.advance(students.len());
+    }
+    Ok(())
+}
+
+async fn import_catalog(bundle: &Bundle, services: &Services, progress: &Progress) -> anyhow::Result<()> {
+    let academics = AcademicServiceClient::new(services.academics.clone());
+    let import = async |request: ImportCatalogRequest| {
+        send(async || academics.clone().import_catalog(request.clone()).await).await
+    };
+    let terms = bundle.terms.iter().map(wire::term).collect();
+    import(ImportCatalogRequest { terms, ..ImportCatalogRequest::default() }).await?;
+
+    if bundle.courses.len() > COURSES_PER_CALL {
+        // A prerequisite may name a course of a later call, so first every course is made known without any.
+        for courses in bundle.courses.chunks(COURSES_PER_CALL) {
+            let courses = courses.iter().map(wire::course_without_requisites).collect();
+            import(ImportCatalogRequest { courses, ..ImportCatalogRequest::default() }).await?;
+        }
+    }
+    for courses in bundle.courses.chunks(COURSES_PER_CALL) {
+        let request = courses.iter().map(wire::course).collect();
+        import(ImportCatalogRequest { courses: request, ..ImportCatalogRequest::default() }).await?;
+        progress.advance(courses.len());
+    }
+    for sections in bundle.sections.chunks(ROWS_PER_CALL) {
+        let request = sections.iter().map(wire::section).collect();
+        import(ImportCatalogRequest { sections: request, ..ImportCatalogRequest::default() }).await?;
+        progress.advance(sections.len());
+    }
+    Ok(())
+}
+
+async fn import_students(bundle: &Bundle, services: &Services, progress: &Progress) -> anyhow::Result<()> {
+    let academics = AcademicServiceClient::new(services.academics.clone());
+    for students in bundle.students.chunks(ROWS_PER_CALL) {
+        let request = ImportStudentsRequest { students: students.iter().map(wire::student).collect() };
+        send(async || academics.clone().import_students(request.clone()).await).await?;
+        progress.advance(students.len());
+    }
+    Ok(())
+}
+
+async fn send<T>(call: impl AsyncFnMut() -> Result<T, Status>) -> anyhow::Result<T> {
+    persistently(PATIENCE, |_| (), call).await.map_err(|status| {
+        explained(&status).context("nothing more was imported; mend what it says, and import the same again")
+    })
+}
+
+fn shown(summary: &Summary) -> String {
+    let mut table = table(["imported", "count"]);
+    for (what, count) in [
+        ("terms", summary.terms),
+        ("courses", summary.courses),
+        ("sections", summary.sections),
+        ("  new to the seat service", summary.sections_created),
+        ("  with another capacity than before", summary.sections_changed),
+        ("students", summary.students),
+    ] {
+        table.add_row([what.to_owned(), grouped(count as u64)]);
+    }
+    table.trim_fmt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_imported_is_shown() {
+        let summary = Summary {
+            terms: 1,
+            courses: 80,
+            sections: 200,
+            students: 12_000,
+            sections_created: 200,
+            ..Summary::default()
+        };
+        insta::assert_snapshot!(shown(&summary), @"
+         imported                              count
+        ──────────────────────────────────────────────
+         terms                                 1
+         courses                               80
+         sections                              200
+           new to the seat service             200
+           with another capacity than before   0
+         students                              12,000
+        ");
+    }
+}

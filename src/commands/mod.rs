@@ -1,0 +1,11 @@
+//! The commands that talk to a running system, one a file.
+
+pub mod audit;
+pub mod campus;
+pub mod config;
+pub mod import;
+pub mod register;
+pub mod registration;
+pub mod rush;
+pub mod saga;
+pub mod sections;

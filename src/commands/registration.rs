@@ -1,0 +1,296 @@
+//! `matricula registration`: what became of registrations, for people and as JSON.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use matricula_kit::answer::Reason;
+use matricula_proto::common::v1::{Money, Refusal};
+use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
+use matricula_proto::registration::v1::{
+    GetRegistrationRequest, ListRegistrationsRequest, Outcome, Registration as Wire,
+};
+use serde_json::{Value, json};
+
+use crate::arguments::{Format, Registration};
+use crate::clients::{MESSAGE_BYTES_MAX, connect, explained};
+use crate::config::Config;
+use crate::output::{self, NONE, moment, moment_or_none};
+
+/// Registrations in a page; the service's bound.
+const PAGE_SIZE_MAX: u32 = 1_000;
+
+/// Runs a verb of `registration`.
+pub async fn run(config: &Config, command: Registration, format: Format) -> anyhow::Result<ExitCode> {
+    let channel = connect(&config.client.orchestrator_url).await?;
+    let client = RegistrationServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    match command {
+        Registration::Show { id } => show(client, id, format).await?,
+        Registration::List { student, limit } => list(client, student, limit, format).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+type Client = RegistrationServiceClient<tonic::transport::Channel>;
+
+async fn show(mut client: Client, registration_id: String, format: Format) -> anyhow::Result<()> {
+    let answer = client.get_registration(GetRegistrationRequest { registration_id }).await;
+    let registration = answer.map_err(|status| explained(&status))?.into_inner().registration.unwrap_or_default();
+    match format {
+        Format::Table => print!("{}", shown(&registration)),
+        Format::Json => output::json(&to_json(&registration))?,
+    }
+    Ok(())
+}
+
+async fn list(mut client: Client, student: String, limit: u32, format: Format) -> anyhow::Result<()> {
+    let mut registrations: Vec<Wire> = Vec::new();
+    let mut page_token = String::new();
+    loop {
+        let left = limit - registrations.len() as u32;
+        if left == 0 {
+            break;
+        }
+        let page_size = left.min(PAGE_SIZE_MAX) as i32;
+        let request = ListRegistrationsRequest { student_id: student.clone(), page_size, page_token };
+        let page = client.list_registrations(request).await.map_err(|status| explained(&status))?.into_inner();
+        registrations.extend(page.registrations);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    if format == Format::Json {
+        return output::json(&Value::Array(registrations.iter().map(to_json).collect()));
+    }
+    let mut table = output::table(["registration", "outcome", "adds", "drops", "submitted", "reasons"]);
+    for registration in &registrations {
+        table.add_row([
+            registration.registration_id.clone(),
+            outcome_name(registration.outcome).to_owned(),
+            sections(&registration.adds),
+            sections(&registration.drops),
+            moment_or_none(registration.submitted_at.as_ref()),
+            registration.reasons.iter().map(|refusal| reason_name(refusal.reason)).collect::<Vec<_>>().join(" "),
+        ]);
+    }
+    println!("{}", table.trim_fmt());
+    if !page_token.is_empty() {
+        eprintln!("There are more; raise --limit.");
+    }
+    Ok(())
+}
+
+/// The outcome in the words of the contract.
+pub fn outcome_name(outcome: i32) -> &'static str {
+    match Outcome::try_from(outcome) {
+        Ok(Outcome::Pending) => "PENDING",
+        Ok(Outcome::Enrolled) => "ENROLLED",
+        Ok(Outcome::Refused) => "REFUSED",
+        Ok(Outcome::Cancelled) => "CANCELLED",
+        Ok(Outcome::Unspecified) | Err(_) => "UNKNOWN",
+    }
+}
+
+/// The reason in the words of the contract.
+pub fn reason_name(reason: i32) -> &'static str {
+    Reason::from_wire(reason).map_or("UNKNOWN_REASON", Reason::name)
+}
+
+/// An amount with its currency: USD 1234.50.
+pub fn amount(money: &Money) -> String {
+    let sign = if money.minor_units < 0 { "-" } else { "" };
+    let minor = money.minor_units.unsigned_abs();
+    format!("{} {sign}{}.{:02}", money.currency, minor / 100, minor % 100)
+}
+
+/// A registration for people.
+pub fn shown(registration: &Wire) -> String {
+    let mut text = String::new();
+    let outcome = outcome_name(registration.outcome);
+    let mut line = |name: &str, value: String| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  {name:<13} {value}");
+    };
+    line("student", registration.student_id.clone());
+    if !registration.adds.is_empty() {
+        line("adds", sections(&registration.adds));
+    }
+    if !registration.drops.is_empty() {
+        line("drops", sections(&registration.drops));
+    }
+    if let Some(charged) = &registration.charged {
+        line("charged", amount(charged));
+    }
+    line("submitted", moment_or_none(registration.submitted_at.as_ref()));
+    line("decided", moment_or_none(registration.decided_at.as_ref()));
+    line("key", registration.idempotency_key.clone());
+    for refusal in &registration.reasons {
+        text.push_str(&refusal_shown(refusal));
+    }
+    let mut head = format!("{outcome}  {}\n", registration.registration_id);
+    if registration.needs_attention {
+        let id = &registration.registration_id;
+        let _ = writeln!(head, "  needs attention: staff can see why with `matricula saga show {id}`");
+    }
+    head + &text
+}
+
+fn refusal_shown(refusal: &Refusal) -> String {
+    let about = if refusal.section_id.is_empty() { String::new() } else { format!(" {}", refusal.section_id) };
+    let mut text = format!("  {}{about}: {}\n", reason_name(refusal.reason), refusal.message);
+    if !refusal.next_step.is_empty() {
+        let _ = writeln!(text, "    next: {}", refusal.next_step);
+    }
+    if refusal.overridable {
+        text.push_str("    staff can grant an override\n");
+    }
+    text
+}
+
+/// A registration for programs.
+pub fn to_json(registration: &Wire) -> Value {
+    json!({
+        "registration_id": registration.registration_id,
+        "idempotency_key": registration.idempotency_key,
+        "student_id": registration.student_id,
+        "adds": registration.adds,
+        "drops": registration.drops,
+        "outcome": outcome_name(registration.outcome),
+        "reasons": registration.reasons.iter().map(refusal_to_json).collect::<Vec<_>>(),
+        "charged": registration.charged.as_ref().map(|charged| json!({
+            "currency": charged.currency, "minor_units": charged.minor_units,
+        })),
+        "submitted_at": moment(registration.submitted_at.as_ref()),
+        "decided_at": moment(registration.decided_at.as_ref()),
+        "needs_attention": registration.needs_attention,
+    })
+}
+
+fn refusal_to_json(refusal: &Refusal) -> Value {
+    let text = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
+    let closed_at = moment(refusal.closed_at.as_ref());
+    json!({
+        "reason": reason_name(refusal.reason),
+        "section_id": text(&refusal.section_id),
+        "conflicts_with": text(&refusal.conflicts_with),
+        "message": refusal.message,
+        "next_step": text(&refusal.next_step),
+        "overridable": refusal.overridable,
+        "section_version": (refusal.section_version > 0).then_some(refusal.section_version),
+        "closed_at": closed_at,
+    })
+}
+
+fn sections(ids: &[String]) -> String {
+    if ids.is_empty() { NONE.to_owned() } else { ids.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use matricula_kit::time::UnixMs;
+
+    fn refused() -> Wire {
+        Wire {
+            registration_id: "0198c5d0-0000-7000-8000-000000000001".to_owned(),
+            idempotency_key: "k-1".to_owned(),
+            student_id: "S000001".to_owned(),
+            adds: vec!["C001-L1".to_owned(), "C001-B1".to_owned()],
+            drops: vec!["C002-L1".to_owned()],
+            outcome: Outcome::Refused.into(),
+            reasons: vec![
+                Refusal {
+                    reason: Reason::ClosedSection.to_wire().into(),
+                    section_id: "C001-L1".to_owned(),
+                    message: "The last seat went at 09:00:04.".to_owned(),
+                    next_step: "Choose C001-L2, which has free seats.".to_owned(),
+                    overridable: true,
+                    section_version: 17,
+                    closed_at: Some(UnixMs(1_787_000_000_000).to_wire()),
+                    ..Refusal::default()
+                },
+                Refusal {
+                    reason: Reason::Hold.to_wire().into(),
+                    conflicts_with: "library".to_owned(),
+                    message: "Unpaid library fine.".to_owned(),
+                    ..Refusal::default()
+                },
+            ],
+            charged: None,
+            submitted_at: Some(UnixMs(1_787_000_000_123).to_wire()),
+            decided_at: Some(UnixMs(1_787_000_000_150).to_wire()),
+            needs_attention: true,
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_shown_with_every_reason_and_what_to_do() {
+        insta::assert_snapshot!(shown(&refused()), @"
+        REFUSED  0198c5d0-0000-7000-8000-000000000001
+          needs attention: staff can see why with `matricula saga show 0198c5d0-0000-7000-8000-000000000001`
+          student       S000001
+          adds          C001-L1 C001-B1
+          drops         C002-L1
+          submitted     2026-08-17T20:53:20.123Z
+          decided       2026-08-17T20:53:20.150Z
+          key           k-1
+          CLOSED_SECTION C001-L1: The last seat went at 09:00:04.
+            next: Choose C001-L2, which has free seats.
+            staff can grant an override
+          HOLD: Unpaid library fine.
+        ");
+    }
+
+    #[test]
+    fn programs_get_every_field() {
+        insta::assert_snapshot!(serde_json::to_string_pretty(&to_json(&refused())).expect("JSON"), @r#"
+        {
+          "adds": [
+            "C001-L1",
+            "C001-B1"
+          ],
+          "charged": null,
+          "decided_at": "2026-08-17T20:53:20.150Z",
+          "drops": [
+            "C002-L1"
+          ],
+          "idempotency_key": "k-1",
+          "needs_attention": true,
+          "outcome": "REFUSED",
+          "reasons": [
+            {
+              "closed_at": "2026-08-17T20:53:20.000Z",
+              "conflicts_with": null,
+              "message": "The last seat went at 09:00:04.",
+              "next_step": "Choose C001-L2, which has free seats.",
+              "overridable": true,
+              "reason": "CLOSED_SECTION",
+              "section_id": "C001-L1",
+              "section_version": 17
+            },
+            {
+              "closed_at": null,
+              "conflicts_with": "library",
+              "message": "Unpaid library fine.",
+              "next_step": null,
+              "overridable": false,
+              "reason": "HOLD",
+              "section_id": null,
+              "section_version": null
+            }
+          ],
+          "registration_id": "0198c5d0-0000-7000-8000-000000000001",
+          "student_id": "S000001",
+          "submitted_at": "2026-08-17T20:53:20.123Z"
+        }
+        "#);
+    }
+
+    #[test]
+    fn amounts_have_their_currency() {
+        let money = |minor_units| Money { currency: "USD".to_owned(), minor_units };
+        for (minor_units, text) in [(135_000, "USD 1350.00"), (5, "USD 0.05"), (-1_050, "USD -10.50")] {
+            assert_eq!(amount(&money(minor_units)), text);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! `matricula rush`: plays a registration morning against a running system, and says what became of every click.
+//!
+//! ```text
+//! registrations.csv ─> play: one task a click, at its moment ─> follow: until it is decided ─> tally ─> report
+//!                      (whatever the earlier clicks do)          (retries, lost answers)         └─> audit
+//! ```
+//!
+//! The load is open-loop: a click is sent when it is due, whether or not earlier ones are answered, and its latency
+//! counts from when it was due. A slow system can't make the load lighter.
+
+mod follow;
+mod live;
+mod play;
+mod report;
+mod tally;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use matricula_campus::BundleErrors;
+use matricula_proto::ops::v1::ListSagasRequest;
+use matricula_proto::ops::v1::saga_service_client::SagaServiceClient;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+
+use crate::arguments::{Format, Rush};
+use crate::clients::{connect, endpoint, explained, persistently};
+use crate::commands::audit;
+use crate::config::Config;
+use crate::output::{self, Progress};
+use report::{Report, Setting};
+
+/// Connections that one client may open: more would only measure the client's own machine.
+const CONNECTIONS_MAX: usize = 1_000;
+/// How long the audit waits for the tails of sagas whose outcome is known, and for an orchestrator that restarts.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at what is unfinished.
+const SETTLE_PAUSE: Duration = Duration::from_millis(200);
+
+/// Plays the morning, then proves the invariants.
+pub async fn run(config: &Config, rush: Rush, format: Format) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(
+        (1..=CONNECTIONS_MAX).contains(&rush.connections),
+        "--connections: must be 1 to {CONNECTIONS_MAX}, got {}",
+        rush.connections
+    );
+    let dir = rush.dir.clone();
+    let morning = match tokio::task::spawn_blocking(move || Morning::survey(&dir)).await? {
+        Ok(morning) => morning,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let channels = connections(&config.client.orchestrator_url, rush.connections).await?;
+    let setting = Setting { dir: rush.dir.clone(), speed: rush.speed, connections: rush.connections };
+    eprintln!("{} of {}", morning.announced(rush.speed), rush.dir.display());
+
+    let tally = play::play(&rush.dir, &morning, rush.speed, channels).await?;
+    let unfinished = settle(&config.client.orchestrator_url).await?;
+    let progress = Progress::on_terminal();
+    let proof = audit::prove(config, &progress).await.context("the clicks are played; the audit could not be made")?;
+    drop(progress);
+
+    let report = Report::new(setting, &tally, unfinished, &proof);
+    if let Some(file) = &rush.report {
+        write(&report, file)?;
+    }
+    match format {
+        Format::Table => println!("{report}\nAudit\n{}\n{}", audit::shown(&proof), report.verdict()),
+        Format::Json => output::json(&serde_json::to_value(&report)?)?,
+    }
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is known of a morning before it is played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Morning {
+    clicks: u64,
+    last_arrival_ms: u64,
+}
+
+impl Morning {
+    /// Reads it once through, so that a bad row is told before the first click and not in the middle.
+    fn survey(dir: &Path) -> Result<Self, BundleErrors> {
+        let mut morning = Self::default();
+        for click in matricula_campus::registrations(dir)? {
+            morning = Self { clicks: morning.clicks + 1, last_arrival_ms: click?.arrival_ms };
+        }
+        Ok(morning)
+    }
+
+    fn announced(&self, speed: f64) -> String {
+        let clicks = output::grouped(self.clicks);
+        format!("Playing {clicks} clicks in {:.1} s, {speed} times as fast as the morning", {
+            play::due(self.last_arrival_ms, speed).as_secs_f64()
+        })
+    }
+}
+
+/// The first is made at once, so that a wrong address is told at once; all find back by themselves after a restart.
+async fn connections(url: &str, count: usize) -> anyhow::Result<Vec<Channel>> {
+    let first = connect(url).await?;
+    let endpoint = endpoint(url)?;
+    let others = (1..count).map(|_| endpoint.connect_lazy());
+    Ok(std::iter::once(first).chain(others).collect())
+}
+
+/// Waits until no saga is unfinished; whether any was left when patience ended.
+async fn settle(url: &str) -> anyhow::Result<bool> {
+    let client = SagaServiceClient::new(endpoint(url)?.connect_lazy());
+    let request = ListSagasRequest { page_size: 1, unfinished: true, ..ListSagasRequest::default() };
+    let give_up_at = Instant::now() + SETTLE_PATIENCE;
+    loop {
+        let list = async || client.clone().list_sagas(request.clone()).await;
+        let page = persistently(SETTLE_PATIENCE, |_| (), list).await.map_err(|status| explained(&status));
+        let page = page.context("the clicks are played; the orchestrator does not say what is unfinished")?;
+        if page.into_inner().sagas.is_empty() {
+            return Ok(false);
+        }
+        if Instant::now() >= give_up_at {
+            return Ok(true);
+        }
+        tokio::time::sleep(SETTLE_PAUSE).await;
+    }
+}
+
+fn write(report: &Report, file: &PathBuf) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(report)?;
+    std::fs::write(file, text + "\n").with_context(|| format!("{}: the report can't be written", file.display()))
+}

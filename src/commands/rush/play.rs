@@ -1,0 +1,161 @@
+//! Sends each click at its moment, whatever the earlier ones do, and gathers what became of them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use matricula_campus::{BundleErrors, Registration as Click};
+use matricula_proto::registration::v1::SubmitRegistrationRequest;
+use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tonic::Request;
+use tonic::transport::Channel;
+
+use super::Morning;
+use super::follow::follow;
+use super::live::Live;
+use super::tally::{Answered, Sent, Tally};
+
+/// Clicks outstanding at once, about 10 kB each; beyond it the next one is late, and the report says so.
+pub const OUTSTANDING_MAX: usize = 50_000;
+/// Rows read ahead, so that the disk is never what a click waits for.
+const READ_AHEAD: usize = 10_000;
+/// Answers taken in one turn.
+const ANSWERS_PER_TURN: usize = 1_000;
+/// How long one call waits for the outcome: the contract's longest.
+const WAIT: Duration = Duration::from_secs(30);
+/// How long past the wait an answer may take; the contract's deadline.
+const ANSWER_MARGIN: Duration = Duration::from_secs(5);
+
+/// When a click is due, counted from the first moment of the run.
+pub fn due(arrival_ms: u64, speed: f64) -> Duration {
+    Duration::from_secs_f64(arrival_ms as f64 / 1_000.0 / speed)
+}
+
+/// Plays the whole morning and waits until every click has ended.
+pub async fn play(dir: &Path, morning: &Morning, speed: f64, channels: Vec<Channel>) -> anyhow::Result<Tally> {
+    let (clicks, reader) = read(dir);
+    let (answers, mut answered) = mpsc::channel(OUTSTANDING_MAX);
+    let sent = Arc::new(Sent::default());
+    let player = tokio::spawn(Player { speed, channels, answers, sent: Arc::clone(&sent) }.run(clicks));
+
+    let mut tally = Tally::default();
+    let mut live = Live::new(morning.clicks);
+    let mut batch = Vec::with_capacity(ANSWERS_PER_TURN);
+    loop {
+        tokio::select! {
+            taken = answered.recv_many(&mut batch, ANSWERS_PER_TURN) => {
+                if taken == 0 {
+                    break;
+                }
+                for answer in batch.drain(..) {
+                    live.add(&answer);
+                    tally.add(answer);
+                }
+            }
+            () = live.due() => live.show(&tally, &sent),
+        }
+    }
+    drop(live);
+    player.await?;
+    reader.await??;
+    tally.close(&sent);
+    Ok(tally)
+}
+
+/// Reads the morning row by row on a thread of its own.
+fn read(dir: &Path) -> (mpsc::Receiver<Click>, JoinHandle<Result<(), BundleErrors>>) {
+    let (sender, clicks) = mpsc::channel(READ_AHEAD);
+    let dir = dir.to_owned();
+    let reader = tokio::task::spawn_blocking(move || {
+        for click in matricula_campus::registrations(&dir)? {
+            if sender.blocking_send(click?).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    });
+    (clicks, reader)
+}
+
+struct Player {
+    speed: f64,
+    channels: Vec<Channel>,
+    answers: mpsc::Sender<Answered>,
+    sent: Arc<Sent>,
+}
+
+impl Player {
+    /// Returns when the last click is sent; the answers end when the last click has ended.
+    async fn run(self, mut clicks: mpsc::Receiver<Click>) {
+        let places = Arc::new(Semaphore::new(OUTSTANDING_MAX));
+        let started = Instant::now();
+        let mut channels = self.channels.iter().cycle();
+        while let Some(click) = clicks.recv().await {
+            let due = due(click.arrival_ms, self.speed);
+            if started.elapsed() < due {
+                tokio::time::sleep_until(started + due).await;
+            }
+            let place = match Arc::clone(&places).try_acquire_owned() {
+                Ok(place) => place,
+                Err(_) => {
+                    self.sent.held_back();
+                    // Nobody closes the semaphore.
+                    let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+                    place
+                }
+            };
+            let Some(channel) = channels.next().cloned() else { return };
+            let (answers, sent) = (self.answers.clone(), Arc::clone(&self.sent));
+            tokio::spawn(async move {
+                sent.begin();
+                let answer = send(click, due, started, channel).await;
+                sent.end();
+                // The receiver outlives every click.
+                let _ = answers.send(answer).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+async fn send(click: Click, due: Duration, started: Instant, channel: Channel) -> Answered {
+    let request = SubmitRegistrationRequest {
+        idempotency_key: click.key.into_string(),
+        student_id: click.student_id.into_string(),
+        adds: click.adds.into_iter().map(|section| section.into_string()).collect(),
+        drops: click.drops.into_iter().map(|section| section.into_string()).collect(),
+        seen_versions: Vec::new(),
+        // 30 s fit.
+        wait_ms: WAIT.as_millis() as i32,
+    };
+    let client = RegistrationServiceClient::new(channel);
+    let sent = started.elapsed();
+    let followed = follow(|| {
+        let (mut client, mut attempt) = (client.clone(), Request::new(request.clone()));
+        attempt.set_timeout(WAIT + ANSWER_MARGIN);
+        async move {
+            let answer = client.submit_registration(attempt).await?;
+            Ok(answer.into_inner().registration.unwrap_or_default())
+        }
+    })
+    .await;
+    let ended = started.elapsed();
+    Answered { student_id: request.student_id, key: request.idempotency_key, followed, due, sent, ended }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clicks_come_faster_in_the_same_order() {
+        for (arrival_ms, speed, due_ms) in
+            [(0, 1.0, 0.0), (60_000, 1.0, 60_000.0), (60_000, 60.0, 1_000.0), (1, 0.5, 2.0), (1, 8.0, 0.125)]
+        {
+            assert_eq!(due(arrival_ms, speed), Duration::from_secs_f64(due_ms / 1_000.0), "{arrival_ms} at {speed}");
+        }
+    }
+}

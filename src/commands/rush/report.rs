@@ -1,0 +1,330 @@
+//! What a rush says at its end, for a registrar and for programs. Every number has its unit.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::play::OUTSTANDING_MAX;
+use super::tally::{Latency, Tally, Troubled};
+use crate::commands::audit;
+use crate::output::grouped;
+
+/// Calls that a server takes at once on one connection; beyond it they wait inside the client.
+const CALLS_PER_CONNECTION: u64 = 1_024;
+
+/// How the rush was played.
+#[derive(Debug, Clone, Serialize)]
+pub struct Setting {
+    /// The bundle.
+    pub dir: PathBuf,
+    /// How many times as fast as in the file.
+    pub speed: f64,
+    /// Connections to the orchestrator.
+    pub connections: usize,
+}
+
+/// The whole result.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    #[serde(flatten)]
+    setting: Setting,
+    clicks: u64,
+    clicks_without_outcome: u64,
+    errors: BTreeMap<String, u64>,
+    registrations: u64,
+    outcomes: BTreeMap<&'static str, u64>,
+    refusals: BTreeMap<&'static str, u64>,
+    repeated_keys: Repeats,
+    turned_away: Troubled,
+    answers_lost: Troubled,
+    latency_since_due_ms: Percentiles,
+    latency_since_sent_ms: Percentiles,
+    active_s: f64,
+    registrations_per_s: f64,
+    registrations_in_busiest_s: u64,
+    generator_lateness_ms: Percentiles,
+    clicks_held_back: u64,
+    clicks_outstanding_max: u64,
+    sagas_unfinished_at_audit: bool,
+    audit_holds: bool,
+    audit: serde_json::Value,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Repeats {
+    same: u64,
+    different: u64,
+    differences: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Percentiles {
+    p50: f64,
+    p90: f64,
+    p99: f64,
+    p99_9: f64,
+    max: f64,
+}
+
+impl From<&Latency> for Percentiles {
+    fn from(latency: &Latency) -> Self {
+        Self {
+            p50: latency.percentile_ms(50.0),
+            p90: latency.percentile_ms(90.0),
+            p99: latency.percentile_ms(99.0),
+            p99_9: latency.percentile_ms(99.9),
+            max: latency.max_ms(),
+        }
+    }
+}
+
+impl Report {
+    /// Puts together what was counted and what was proved.
+    pub fn new(setting: Setting, tally: &Tally, unfinished: bool, proof: &matricula_audit::Report) -> Self {
+        let active_s = tally.active.map_or(0.0, |(first, last)| last.saturating_sub(first).as_secs_f64());
+        let registrations = tally.registrations();
+        Self {
+            setting,
+            clicks: tally.clicks,
+            clicks_without_outcome: tally.without_outcome(),
+            errors: tally.errors.clone(),
+            registrations,
+            outcomes: tally.outcomes.clone(),
+            refusals: tally.refusals.clone(),
+            repeated_keys: Repeats {
+                same: tally.repeats_same,
+                different: tally.repeats_different,
+                differences: tally.differences.clone(),
+            },
+            turned_away: tally.turned_away,
+            answers_lost: tally.lost,
+            latency_since_due_ms: (&tally.since_due).into(),
+            latency_since_sent_ms: (&tally.since_sent).into(),
+            active_s,
+            registrations_per_s: if active_s > 0.0 { registrations as f64 / active_s } else { 0.0 },
+            registrations_in_busiest_s: tally.decided_per_s.iter().copied().max().unwrap_or_default(),
+            generator_lateness_ms: (&tally.lateness).into(),
+            clicks_held_back: tally.held_back,
+            clicks_outstanding_max: tally.outstanding_max,
+            sagas_unfinished_at_audit: unfinished,
+            audit_holds: proof.holds(),
+            audit: audit::to_json(proof),
+        }
+    }
+
+    /// Whether every click has its outcome, every repeated key its one answer, and every invariant holds.
+    pub fn is_clean(&self) -> bool {
+        self.clicks_without_outcome == 0 && self.repeated_keys.different == 0 && self.audit_holds
+    }
+
+    /// The result in a sentence.
+    pub fn verdict(&self) -> &'static str {
+        if self.is_clean() {
+            "Clean: every click has its outcome, every repeated key its one answer, and every invariant holds."
+        } else {
+            "NOT clean: a click has no outcome, a repeated key got another answer, or an invariant is broken; see above."
+        }
+    }
+
+    fn fmt_outcomes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\nOutcomes of {} registrations", grouped(self.registrations))?;
+        for (outcome, count) in &self.outcomes {
+            writeln!(f, "  {outcome:<28} {:>10}  {:>5.1} %", grouped(*count), percent(*count, self.registrations))?;
+        }
+        if !self.refusals.is_empty() {
+            writeln!(f, "\nRefused registrations by reason (one may have several)")?;
+        }
+        for (reason, count) in by_count(&self.refusals) {
+            writeln!(f, "  {reason:<28} {:>10}  {:>5.1} %", grouped(count), percent(count, self.registrations))?;
+        }
+        Ok(())
+    }
+
+    fn fmt_clicks(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\nClicks")?;
+        let mut line = |what: &str, count: u64, more: String| writeln!(f, "  {what:<28} {:>10}{more}", grouped(count));
+        let times = |troubled: &Troubled| match troubled.clicks {
+            0 => String::new(),
+            _ => format!("  {} times; {} got an outcome", grouped(troubled.calls), grouped(troubled.decided)),
+        };
+        line("sent", self.clicks, String::new())?;
+        line("without an outcome", self.clicks_without_outcome, String::new())?;
+        line("repeated, same answer", self.repeated_keys.same, String::new())?;
+        line("repeated, other answer", self.repeated_keys.different, String::new())?;
+        line("turned away, came back", self.turned_away.clicks, times(&self.turned_away))?;
+        line("answer lost, asked again", self.answers_lost.clicks, times(&self.answers_lost))?;
+        for (error, count) in by_count(&self.errors) {
+            writeln!(f, "  ! {} without an outcome: {error}", grouped(count))?;
+        }
+        for difference in &self.repeated_keys.differences {
+            writeln!(f, "  ! {difference}")?;
+        }
+        Ok(())
+    }
+
+    fn fmt_speed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n{:<30} {:>9} {:>9} {:>9} {:>9} {:>9}", "Milliseconds", "p50", "p90", "p99", "p99.9", "max")?;
+        for (what, at) in [
+            ("  click to outcome, since due", &self.latency_since_due_ms),
+            ("  click to outcome, since sent", &self.latency_since_sent_ms),
+            ("  sent later than due", &self.generator_lateness_ms),
+        ] {
+            let Percentiles { p50, p90, p99, p99_9, max } = at;
+            writeln!(f, "{what:<30} {p50:>9.1} {p90:>9.1} {p99:>9.1} {p99_9:>9.1} {max:>9.1}")?;
+        }
+        writeln!(
+            f,
+            "\n{:.0} registrations/s decided over {:.1} s, {} in the busiest second; at most {} clicks outstanding",
+            self.registrations_per_s,
+            self.active_s,
+            grouped(self.registrations_in_busiest_s),
+            grouped(self.clicks_outstanding_max),
+        )
+    }
+
+    /// What makes the numbers say less than they seem to.
+    fn fmt_caveats(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.clicks_held_back > 0 {
+            let (held_back, cap) = (grouped(self.clicks_held_back), grouped(OUTSTANDING_MAX as u64));
+            writeln!(
+                f,
+                "! {held_back} clicks were sent late because {cap} were outstanding: the load was not fully open"
+            )?;
+        }
+        let places = self.setting.connections as u64 * CALLS_PER_CONNECTION;
+        if self.clicks_outstanding_max > places {
+            let places = grouped(places);
+            writeln!(f, "! more than {places} clicks outstanding: calls waited in the client; raise --connections")?;
+        }
+        if self.sagas_unfinished_at_audit {
+            writeln!(f, "! some sagas were unfinished at the audit: see `matricula saga list --unfinished`")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Setting { dir, speed, connections } = &self.setting;
+        let dir = dir.display();
+        writeln!(f, "Rush of {dir}, {speed} times as fast as the morning, {connections} connections")?;
+        self.fmt_outcomes(f)?;
+        self.fmt_clicks(f)?;
+        self.fmt_speed(f)?;
+        self.fmt_caveats(f)
+    }
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
+}
+
+/// The most frequent first.
+fn by_count<K: Ord + Clone>(counts: &BTreeMap<K, u64>) -> Vec<(K, u64)> {
+    let mut sorted: Vec<(K, u64)> = counts.iter().map(|(name, count)| (name.clone(), *count)).collect();
+    sorted.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::rush::tally::tests::{answered, decided, lost, sent};
+    use matricula_proto::registration::v1::Outcome;
+
+    fn report(tally: &Tally, connections: usize) -> Report {
+        let setting = Setting { dir: PathBuf::from("campus"), speed: 60.0, connections };
+        let proof = matricula_audit::audit(&matricula_audit::Ledgers::default());
+        Report::new(setting, tally, false, &proof)
+    }
+
+    #[test]
+    fn a_clean_rush_is_shown() {
+        let mut tally = Tally::default();
+        for click in 0..1_000_u64 {
+            let outcome = if click % 4 == 0 { Outcome::Refused } else { Outcome::Enrolled };
+            tally.add(answered(&format!("k{click}"), click, decided(&format!("r{click}"), outcome)));
+        }
+        tally.add(answered("k1", 1_001, decided("r1", Outcome::Enrolled)));
+        tally.close(&sent(1_001));
+        let report = report(&tally, 8);
+        assert!(report.is_clean());
+        insta::assert_snapshot!(report, @"
+        Rush of campus, 60 times as fast as the morning, 8 connections
+
+        Outcomes of 1,000 registrations
+          ENROLLED                            750   75.0 %
+          REFUSED                             250   25.0 %
+
+        Refused registrations by reason (one may have several)
+          CLOSED_SECTION                      250   25.0 %
+          HOLD                                250   25.0 %
+
+        Clicks
+          sent                              1,001
+          without an outcome                    0
+          repeated, same answer                 1
+          repeated, other answer                0
+          turned away, came back                0
+          answer lost, asked again              0
+
+        Milliseconds                         p50       p90       p99     p99.9       max
+          click to outcome, since due       11.0      11.0      11.0      11.0      11.0
+          click to outcome, since sent      10.0      10.0      10.0      10.0      10.0
+          sent later than due                1.0       1.0       1.0       1.0       1.0
+
+        989 registrations/s decided over 1.0 s, 989 in the busiest second; at most 1 clicks outstanding
+        ");
+    }
+
+    #[test]
+    fn what_went_wrong_is_told() {
+        let mut tally = Tally::default();
+        tally.add(answered("k1", 0, decided("r1", Outcome::Enrolled)));
+        tally.add(answered("k1", 10, decided("r2", Outcome::Enrolled)));
+        tally.add(answered("k2", 20, lost("given up after 300 s: Unavailable: connection refused")));
+        let sent = sent(4);
+        sent.held_back();
+        tally.close(&sent);
+        tally.outstanding_max = 2_000;
+        let report = report(&tally, 1);
+        assert!(!report.is_clean());
+        insta::assert_snapshot!(report, @"
+        Rush of campus, 60 times as fast as the morning, 1 connections
+
+        Outcomes of 1 registrations
+          ENROLLED                              1  100.0 %
+
+        Clicks
+          sent                                  4
+          without an outcome                    2
+          repeated, same answer                 0
+          repeated, other answer                1
+          turned away, came back                1  2 times; 0 got an outcome
+          answer lost, asked again              1  1 times; 0 got an outcome
+          ! 1 without an outcome: given up after 300 s: Unavailable: connection refused
+          ! student S1, key k1: first r1 ENROLLED, then r2 ENROLLED
+
+        Milliseconds                         p50       p90       p99     p99.9       max
+          click to outcome, since due       11.0      11.0      11.0      11.0      11.0
+          click to outcome, since sent      10.0      10.0      10.0      10.0      10.0
+          sent later than due                1.0       1.0       1.0       1.0       1.0
+
+        33 registrations/s decided over 0.0 s, 1 in the busiest second; at most 2,000 clicks outstanding
+        ! 1 clicks were sent late because 50,000 were outstanding: the load was not fully open
+        ! more than 1,024 clicks outstanding: calls waited in the client; raise --connections
+        ");
+    }
+
+    #[test]
+    fn programs_get_units_in_the_names() {
+        let mut tally = Tally::default();
+        tally.add(answered("k1", 0, decided("r1", Outcome::Enrolled)));
+        tally.close(&sent(1));
+        let json = serde_json::to_value(report(&tally, 1)).expect("JSON");
+        let names: Vec<&String> = json.as_object().expect("an object").keys().collect();
+        insta::assert_snapshot!(format!("{names:?}"), @r#"["active_s", "answers_lost", "audit", "audit_holds", "clicks", "clicks_held_back", "clicks_outstanding_max", "clicks_without_outcome", "connections", "dir", "errors", "generator_lateness_ms", "latency_since_due_ms", "latency_since_sent_ms", "outcomes", "refusals", "registrations", "registrations_in_busiest_s", "registrations_per_s", "repeated_keys", "sagas_unfinished_at_audit", "speed", "turned_away"]"#);
+    }
+}

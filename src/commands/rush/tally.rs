@@ -1,0 +1,249 @@
+//! Counts what became of the clicks, and compares the answers to repeated keys.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use matricula_proto::registration::v1::{Outcome, Registration};
+
+use super::follow::Followed;
+use crate::commands::registration::{outcome_name, reason_name};
+
+/// Differences and errors that are spelled out; all are counted.
+const SHOWN_MAX: usize = 20;
+/// Latencies are told to three digits, up to an hour; a click is given up long before.
+const LATENCY_US_MAX: u64 = 3_600_000_000;
+const LATENCY_DIGITS: u8 = 3;
+
+/// What the player says while it plays.
+#[derive(Debug, Default)]
+pub struct Sent {
+    clicks: AtomicU64,
+    outstanding: AtomicU64,
+    outstanding_max: AtomicU64,
+    held_back: AtomicU64,
+}
+
+/// A click that has ended. Moments count from the start of the run.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// Who clicked.
+    pub student_id: String,
+    /// The idempotency key.
+    pub key: String,
+    /// How it ended.
+    pub followed: Followed,
+    /// When it should have been sent.
+    pub due: Duration,
+    /// When it was sent first.
+    pub sent: Duration,
+    /// When it ended.
+    pub ended: Duration,
+}
+
+/// Everything counted.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Clicks that were sent.
+    pub clicks: u64,
+    /// Clicks that ended, decided or not.
+    pub ended: u64,
+    /// Clicks whose registration was decided.
+    pub decided: u64,
+    /// Registrations by outcome.
+    pub outcomes: BTreeMap<&'static str, u64>,
+    /// Refused registrations by reason; one with several reasons counts for each.
+    pub refusals: BTreeMap<&'static str, u64>,
+    /// Why clicks have no outcome.
+    pub errors: BTreeMap<String, u64>,
+    /// Clicks with a key that was answered before: with the same registration and outcome, or not.
+    pub repeats_same: u64,
+    /// The other ones: there must be none.
+    pub repeats_different: u64,
+    /// The first of them.
+    pub differences: Vec<String>,
+    /// Clicks that were turned away, how often in all, and how many of them got an outcome nevertheless.
+    pub turned_away: Troubled,
+    /// Clicks with a call whose answer was lost, likewise.
+    pub lost: Troubled,
+    /// From when the click was due to its outcome.
+    pub since_due: Latency,
+    /// From when the click was first sent to its outcome.
+    pub since_sent: Latency,
+    /// From when the click was due to when it was sent.
+    pub lateness: Latency,
+    /// Registrations decided in each second of the run.
+    pub decided_per_s: Vec<u64>,
+    /// First click sent and last registration decided.
+    pub active: Option<(Duration, Duration)>,
+    /// Clicks that waited because too many were outstanding.
+    pub held_back: u64,
+    /// Most clicks outstanding at once.
+    pub outstanding_max: u64,
+    keys: HashMap<(String, String), (String, i32)>,
+}
+
+/// Clicks that met an obstacle.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Troubled {
+    /// How many.
+    pub clicks: u64,
+    /// Times, all together.
+    pub calls: u64,
+    /// How many got their outcome nevertheless.
+    pub decided: u64,
+}
+
+/// Latencies in microseconds.
+#[derive(Debug)]
+pub struct Latency(Histogram<u64>);
+
+impl Sent {
+    /// A click is sent.
+    pub fn begin(&self) {
+        self.clicks.fetch_add(1, Ordering::Relaxed);
+        let outstanding = self.outstanding.fetch_add(1, Ordering::Relaxed) + 1;
+        self.outstanding_max.fetch_max(outstanding, Ordering::Relaxed);
+    }
+
+    /// A click has ended.
+    pub fn end(&self) {
+        self.outstanding.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A click has to wait for a place.
+    pub fn held_back(&self) {
+        self.held_back.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Clicks sent so far.
+    pub fn clicks(&self) -> u64 {
+        self.clicks.load(Ordering::Relaxed)
+    }
+
+    /// Clicks sent and not ended.
+    pub fn outstanding(&self) -> u64 {
+        self.outstanding.load(Ordering::Relaxed)
+    }
+}
+
+impl Tally {
+    /// Registrations that were decided: distinct keys.
+    pub fn registrations(&self) -> u64 {
+        self.keys.len() as u64
+    }
+
+    /// Clicks that no outcome is known of.
+    pub fn without_outcome(&self) -> u64 {
+        self.clicks.saturating_sub(self.decided)
+    }
+
+    /// Counts a click.
+    pub fn add(&mut self, answered: Answered) {
+        self.ended += 1;
+        self.lateness.record(answered.sent.saturating_sub(answered.due));
+        let is_decided = answered.followed.end.is_ok();
+        self.turned_away.add(answered.followed.turned_away, is_decided);
+        self.lost.add(answered.followed.lost, is_decided);
+        let first_sent = self.active.map_or(answered.sent, |(first, _)| first.min(answered.sent));
+        let last_ended = self.active.map_or(answered.ended, |(_, last)| last.max(answered.ended));
+        self.active = Some((first_sent, last_ended));
+        match answered.followed.end {
+            Ok(registration) => {
+                self.decided += 1;
+                self.since_due.record(answered.ended.saturating_sub(answered.due));
+                self.since_sent.record(answered.ended.saturating_sub(answered.sent));
+                self.add_decided((answered.student_id, answered.key), &registration, answered.ended);
+            }
+            // The kinds of errors are few; a server that makes up a new one for every click must not fill the memory.
+            Err(error) if self.errors.len() < SHOWN_MAX => *self.errors.entry(error).or_default() += 1,
+            Err(_) => *self.errors.entry("others".to_owned()).or_default() += 1,
+        }
+    }
+
+    fn add_decided(&mut self, key: (String, String), registration: &Registration, ended: Duration) {
+        if let Some((id, outcome)) = self.keys.get(&key) {
+            if (id, *outcome) == (&registration.registration_id, registration.outcome) {
+                self.repeats_same += 1;
+                return;
+            }
+            self.repeats_different += 1;
+            if self.differences.len() < SHOWN_MAX {
+                let (student, key) = key;
+                self.differences.push(format!(
+                    "student {student}, key {key}: first {id} {}, then {} {}",
+                    outcome_name(*outcome),
+                    registration.registration_id,
+                    outcome_name(registration.outcome)
+                ));
+            }
+            return;
+        }
+        self.keys.insert(key, (registration.registration_id.clone(), registration.outcome));
+        *self.outcomes.entry(outcome_name(registration.outcome)).or_default() += 1;
+        if registration.outcome() == Outcome::Refused {
+            let mut reasons: Vec<&str> =
+                registration.reasons.iter().map(|refusal| reason_name(refusal.reason)).collect();
+            reasons.sort_unstable();
+            reasons.dedup();
+            for reason in reasons {
+                *self.refusals.entry(reason).or_default() += 1;
+            }
+        }
+        let second = ended.as_secs() as usize;
+        if self.decided_per_s.len() <= second {
+            self.decided_per_s.resize(second + 1, 0);
+        }
+        self.decided_per_s[second] += 1;
+    }
+
+    /// Takes over what the player knows at the end.
+    pub fn close(&mut self, sent: &Sent) {
+        self.clicks = sent.clicks();
+        self.held_back = sent.held_back.load(Ordering::Relaxed);
+        self.outstanding_max = sent.outstanding_max.load(Ordering::Relaxed);
+    }
+}
+
+impl Troubled {
+    fn add(&mut self, calls: u32, is_decided: bool) {
+        if calls > 0 {
+            self.clicks += 1;
+            self.calls += u64::from(calls);
+            self.decided += u64::from(is_decided);
+        }
+    }
+}
+
+impl Default for Latency {
+    fn default() -> Self {
+        let histogram = Histogram::new_with_bounds(1, LATENCY_US_MAX, LATENCY_DIGITS);
+        Self(histogram.expect("the bounds are constants that every test makes"))
+    }
+}
+
+impl Latency {
+    /// Counts one.
+    pub fn record(&mut self, latency: Duration) {
+        self.0.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(LATENCY_US_MAX));
+    }
+
+    /// The latency that so many percent are within, in milliseconds.
+    pub fn percentile_ms(&self, percent: f64) -> f64 {
+        self.0.value_at_percentile(percent) as f64 / 1_000.0
+    }
+
+    /// The longest, in milliseconds.
+    pub fn max_ms(&self) -> f64 {
+        self.0.max() as f64 / 1_000.0
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+pub mod tests;

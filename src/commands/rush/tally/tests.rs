@@ -1,0 +1,102 @@
+//! Clicks by hand, and what is counted of them.
+
+use matricula_proto::common::v1::{Reason, Refusal};
+
+use super::*;
+
+/// A click due at `due_ms`, sent 1 ms later and ended 10 ms after that.
+pub fn answered(key: &str, due_ms: u64, followed: Followed) -> Answered {
+    Answered {
+        student_id: "S1".to_owned(),
+        key: key.to_owned(),
+        followed,
+        due: Duration::from_millis(due_ms),
+        sent: Duration::from_millis(due_ms + 1),
+        ended: Duration::from_millis(due_ms + 11),
+    }
+}
+
+/// A decided registration; a refused one has two sections closed and a hold.
+pub fn decided(id: &str, outcome: Outcome) -> Followed {
+    let refusal = |reason: Reason| Refusal { reason: reason.into(), ..Refusal::default() };
+    let reasons = match outcome {
+        Outcome::Refused => [Reason::ClosedSection, Reason::Hold, Reason::ClosedSection].map(refusal).to_vec(),
+        _ => Vec::new(),
+    };
+    let registration =
+        Registration { registration_id: id.to_owned(), outcome: outcome.into(), reasons, ..Registration::default() };
+    Followed { end: Ok(registration), turned_away: 0, lost: 0 }
+}
+
+/// A click that was turned away twice, lost once and given up.
+pub fn lost(error: &str) -> Followed {
+    Followed { end: Err(error.to_owned()), turned_away: 2, lost: 1 }
+}
+
+/// What a player says that has sent so many clicks.
+pub fn sent(clicks: u64) -> Sent {
+    let sent = Sent::default();
+    for _ in 0..clicks {
+        sent.begin();
+        sent.end();
+    }
+    sent
+}
+
+/// Adds answers to one key, and compares (registrations, repeated alike, repeated otherwise).
+#[track_caller]
+fn check(answers: &[(&str, Outcome)], expected: (u64, u64, u64)) {
+    let mut tally = Tally::default();
+    for (id, outcome) in answers {
+        tally.add(answered("k", 0, decided(id, *outcome)));
+    }
+    assert_eq!((tally.registrations(), tally.repeats_same, tally.repeats_different), expected);
+}
+
+#[test]
+fn a_repeated_key_has_one_answer() {
+    use Outcome::{Cancelled, Enrolled, Refused};
+    check(&[("r1", Enrolled)], (1, 0, 0));
+    check(&[("r1", Enrolled), ("r1", Enrolled)], (1, 1, 0));
+    check(&[("r1", Refused), ("r1", Refused), ("r1", Refused)], (1, 2, 0));
+    check(&[("r1", Enrolled), ("r2", Enrolled)], (1, 0, 1));
+    check(&[("r1", Enrolled), ("r1", Cancelled)], (1, 0, 1));
+}
+
+#[test]
+fn the_same_key_of_another_student_is_another_one() {
+    let mut tally = Tally::default();
+    tally.add(answered("k", 0, decided("r1", Outcome::Enrolled)));
+    tally.add(Answered { student_id: "S2".to_owned(), ..answered("k", 0, decided("r2", Outcome::Refused)) });
+    assert_eq!((tally.registrations(), tally.repeats_different), (2, 0));
+}
+
+#[test]
+fn a_reason_counts_once_a_registration() {
+    let mut tally = Tally::default();
+    tally.add(answered("k1", 0, decided("r1", Outcome::Refused)));
+    tally.add(answered("k2", 0, decided("r2", Outcome::Refused)));
+    tally.add(answered("k2", 5, decided("r2", Outcome::Refused)));
+    assert_eq!(tally.refusals, BTreeMap::from([("CLOSED_SECTION", 2), ("HOLD", 2)]));
+    assert_eq!(tally.outcomes, BTreeMap::from([("REFUSED", 2)]));
+}
+
+#[test]
+fn clicks_that_never_ended_are_missed() {
+    let mut tally = Tally::default();
+    tally.add(answered("k1", 0, decided("r1", Outcome::Enrolled)));
+    tally.add(answered("k2", 0, lost("gone")));
+    tally.close(&sent(3));
+    assert_eq!((tally.clicks, tally.decided, tally.without_outcome()), (3, 1, 2));
+    assert_eq!(tally.turned_away, Troubled { clicks: 1, calls: 2, decided: 0 });
+    assert_eq!(tally.errors, BTreeMap::from([("gone".to_owned(), 1)]));
+}
+
+#[test]
+fn latency_counts_from_when_the_click_was_due() {
+    let mut tally = Tally::default();
+    tally.add(answered("k1", 500, decided("r1", Outcome::Enrolled)));
+    let ms = |latency: &Latency| latency.max_ms().round();
+    assert_eq!((ms(&tally.since_due), ms(&tally.since_sent), ms(&tally.lateness)), (11.0, 10.0, 1.0));
+    assert_eq!(tally.active, Some((Duration::from_millis(501), Duration::from_millis(511))));
+}

@@ -1,0 +1,172 @@
+//! `matricula saga`: what sagas do and why they are stuck, for operators.
+
+mod tree;
+
+use std::process::ExitCode;
+
+use matricula_proto::ops::v1::saga_service_client::SagaServiceClient;
+use matricula_proto::ops::v1::{
+    GetSagaRequest, GetSagaResponse, Leg, LegStatus, ListSagasRequest, SagaPhase, SagaSummary,
+};
+use serde_json::{Value, json};
+
+use crate::arguments::{Format, Saga};
+use crate::clients::{MESSAGE_BYTES_MAX, connect, explained};
+use crate::commands::registration;
+use crate::config::Config;
+use crate::output::{self, NONE, moment, moment_or_none};
+
+/// Sagas in a page; the service's bound.
+const PAGE_SIZE_MAX: usize = 1_000;
+
+/// Runs a verb of `saga`.
+pub async fn run(config: &Config, command: Saga, format: Format) -> anyhow::Result<ExitCode> {
+    let channel = connect(&config.client.orchestrator_url).await?;
+    let client = SagaServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    match command {
+        Saga::List { student, needs_attention, unfinished, limit } => {
+            let student_id = student.unwrap_or_default();
+            let asked = ListSagasRequest { student_id, needs_attention, unfinished, ..ListSagasRequest::default() };
+            list(client, asked, limit as usize, format).await?;
+        }
+        Saga::Show { id } => show(client, id, format).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+type Client = SagaServiceClient<tonic::transport::Channel>;
+
+async fn list(mut client: Client, asked: ListSagasRequest, limit: usize, format: Format) -> anyhow::Result<()> {
+    let mut sagas: Vec<SagaSummary> = Vec::new();
+    let mut page_token = String::new();
+    while sagas.len() < limit {
+        let page_size = (limit - sagas.len()).min(PAGE_SIZE_MAX) as i32;
+        let request = ListSagasRequest { page_size, page_token, ..asked.clone() };
+        let page = client.list_sagas(request).await.map_err(|status| explained(&status))?.into_inner();
+        sagas.extend(page.sagas);
+        page_token = page.next_page_token;
+        if page_token.is_empty() {
+            break;
+        }
+    }
+    match format {
+        Format::Table => println!("{}", sagas_shown(&sagas)),
+        Format::Json => output::json(&Value::Array(sagas.iter().map(summary_to_json).collect()))?,
+    }
+    if !page_token.is_empty() {
+        eprintln!("There are more; raise --limit.");
+    }
+    Ok(())
+}
+
+async fn show(mut client: Client, saga_id: String, format: Format) -> anyhow::Result<()> {
+    let answer = client.get_saga(GetSagaRequest { saga_id }).await.map_err(|status| explained(&status))?;
+    let saga = answer.into_inner();
+    match format {
+        Format::Table => print!("{}", tree::shown(&saga)),
+        Format::Json => output::json(&saga_to_json(&saga))?,
+    }
+    Ok(())
+}
+
+fn sagas_shown(sagas: &[SagaSummary]) -> String {
+    let mut table =
+        output::table(["saga", "student", "phase", "outcome", "attention", "created", "last recorded", "driven by"]);
+    for saga in sagas {
+        table.add_row([
+            saga.saga_id.clone(),
+            saga.student_id.clone(),
+            phase_name(saga.phase).to_owned(),
+            registration::outcome_name(saga.outcome).to_owned(),
+            if saga.needs_attention { "needed" } else { NONE }.to_owned(),
+            moment_or_none(saga.created_at.as_ref()),
+            moment_or_none(saga.updated_at.as_ref()),
+            if saga.owner.is_empty() { NONE.to_owned() } else { saga.owner.clone() },
+        ]);
+    }
+    table.trim_fmt()
+}
+
+fn phase_name(phase: i32) -> &'static str {
+    match SagaPhase::try_from(phase) {
+        Ok(SagaPhase::Running) => "running",
+        Ok(SagaPhase::Compensating) => "compensating",
+        Ok(SagaPhase::Completing) => "completing",
+        Ok(SagaPhase::Completed) => "completed",
+        Ok(SagaPhase::Compensated) => "compensated",
+        Ok(SagaPhase::Unreadable) => "unreadable",
+        Ok(SagaPhase::Unspecified) | Err(_) => "unknown",
+    }
+}
+
+fn leg_name(status: i32) -> &'static str {
+    match LegStatus::try_from(status) {
+        Ok(LegStatus::NotStarted) => "not started",
+        Ok(LegStatus::Trying) => "trying",
+        Ok(LegStatus::Done) => "done",
+        Ok(LegStatus::Refused) => "refused",
+        Ok(LegStatus::Unspecified) | Err(_) => "unknown",
+    }
+}
+
+fn summary_to_json(saga: &SagaSummary) -> Value {
+    json!({
+        "saga_id": saga.saga_id,
+        "student_id": saga.student_id,
+        "phase": phase_name(saga.phase),
+        "outcome": registration::outcome_name(saga.outcome),
+        "needs_attention": saga.needs_attention,
+        "created_at": moment(saga.created_at.as_ref()),
+        "updated_at": moment(saga.updated_at.as_ref()),
+        "owner": (!saga.owner.is_empty()).then_some(&saga.owner),
+        "definition": saga.definition,
+        "definition_version": saga.definition_version,
+    })
+}
+
+fn saga_to_json(saga: &GetSagaResponse) -> Value {
+    let text = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
+    let steps = saga.steps.iter().map(|step| {
+        json!({
+            "name": step.name,
+            "stage": step.stage,
+            "service": step.service,
+            "kind": step.kind,
+            "applies": step.applies,
+            "action": step.action.as_ref().map(leg_to_json),
+            "undo_name": text(&step.undo_name),
+            "undo": step.undo.as_ref().map(leg_to_json),
+        })
+    });
+    let events = saga.events.iter().map(|event| {
+        json!({
+            "sequence": event.sequence,
+            "at": moment(event.at.as_ref()),
+            "name": event.name,
+            "description": event.description,
+            "step": text(&event.step),
+            "undo": event.undo,
+            "attempt": event.attempt,
+            "duration_ms": event.duration_ms,
+        })
+    });
+    json!({
+        "summary": saga.summary.as_ref().map(summary_to_json),
+        "registration": saga.registration.as_ref().map(registration::to_json),
+        "turned_because": text(&saga.turned_because),
+        "unreadable_because": text(&saga.unreadable_because),
+        "traceparent": text(&saga.traceparent),
+        "steps": steps.collect::<Vec<_>>(),
+        "events": events.collect::<Vec<_>>(),
+    })
+}
+
+fn leg_to_json(leg: &Leg) -> Value {
+    json!({
+        "status": leg_name(leg.status).replace(' ', "_"),
+        "attempts": leg.attempts,
+        "last_error": (!leg.last_error.is_empty()).then_some(&leg.last_error),
+        "next_attempt_at": moment(leg.next_attempt_at.as_ref()),
+        "needs_attention": leg.needs_attention,
+    })
+}

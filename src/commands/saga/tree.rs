@@ -1,0 +1,146 @@
+//! A saga as a tree for people: its stages, in each its steps with what was tried and what undid it; then its log.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use matricula_proto::ops::v1::{Event, GetSagaResponse, Leg, LegStatus, SagaSummary, Step};
+
+use super::{leg_name, phase_name};
+use crate::commands::registration;
+use crate::output::{self, NONE, moment_or_none};
+
+/// The whole saga.
+pub fn shown(saga: &GetSagaResponse) -> String {
+    let mut text = head(saga);
+    let times = CallTimes::of(&saga.events);
+    let mut stages: BTreeMap<i32, Vec<&Step>> = BTreeMap::new();
+    for step in &saga.steps {
+        stages.entry(step.stage).or_default().push(step);
+    }
+    for (stage, steps) in stages {
+        let together = if steps.len() > 1 { ", at the same time" } else { "" };
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "\nstage {stage}{together}");
+        for (index, step) in steps.iter().enumerate() {
+            let is_last = index + 1 == steps.len();
+            write_step(&mut text, step, is_last, &times);
+        }
+    }
+    text.push('\n');
+    text.push_str(&log(&saga.events));
+    text.push('\n');
+    text
+}
+
+fn head(saga: &GetSagaResponse) -> String {
+    let unknown = SagaSummary::default();
+    let summary = saga.summary.as_ref().unwrap_or(&unknown);
+    let (phase, outcome) = (phase_name(summary.phase), registration::outcome_name(summary.outcome));
+    let mut text = format!("{}  {phase}, {outcome}\n", summary.saga_id);
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "  {name:<13} {}", if value.is_empty() { NONE } else { value });
+    };
+    if summary.needs_attention {
+        line("attention", "needed: a step below has failed for longer than its policy allows; it is still retried");
+    }
+    line("student", &summary.student_id);
+    if let Some(asked) = &saga.registration {
+        line("adds", &asked.adds.join(" "));
+        line("drops", &asked.drops.join(" "));
+    }
+    if !saga.turned_because.is_empty() {
+        line("turned round", &saga.turned_because);
+    }
+    if !saga.unreadable_because.is_empty() {
+        line("unreadable", &saga.unreadable_because);
+    }
+    line("created", &moment_or_none(summary.created_at.as_ref()));
+    line("last recorded", &moment_or_none(summary.updated_at.as_ref()));
+    line("driven by", &summary.owner);
+    line("definition", &format!("{} version {}", summary.definition, summary.definition_version));
+    line("trace", &saga.traceparent);
+    text
+}
+
+fn write_step(text: &mut String, step: &Step, is_last: bool, times: &CallTimes) {
+    let (branch, below) = if is_last { ("└─", "  ") } else { ("├─", "│ ") };
+    let Step { name, service, kind, .. } = step;
+    let action = match &step.action {
+        _ if !step.applies => "nothing to do".to_owned(),
+        Some(leg) => leg_shown(leg, times.of_leg(name, false)),
+        None => NONE.to_owned(),
+    };
+    let _ = writeln!(text, "{branch} {name} ({service}, {kind}): {action}");
+    if let Some(leg) = &step.action {
+        write_trouble(text, leg, below);
+    }
+    // An undo that was never called for is no news.
+    let called_for = |leg: &&Leg| leg.status() != LegStatus::NotStarted && leg.status() != LegStatus::Unspecified;
+    if let Some(undo) = step.undo.as_ref().filter(called_for) {
+        let _ = writeln!(text, "{below}   undo {}: {}", step.undo_name, leg_shown(undo, times.of_leg(name, true)));
+        write_trouble(text, undo, below);
+    }
+}
+
+fn leg_shown(leg: &Leg, time_ms: Option<i64>) -> String {
+    let status = leg_name(leg.status);
+    let attempts = match leg.attempts {
+        0 => return status.to_owned(),
+        1 => "1 attempt".to_owned(),
+        attempts => format!("{attempts} attempts"),
+    };
+    match time_ms {
+        Some(time_ms) => format!("{status}, {attempts}, {time_ms} ms in calls"),
+        None => format!("{status}, {attempts}"),
+    }
+}
+
+fn write_trouble(text: &mut String, leg: &Leg, below: &str) {
+    if leg.needs_attention {
+        let _ = writeln!(text, "{below}   ! needs attention");
+    }
+    if !leg.last_error.is_empty() {
+        let _ = writeln!(text, "{below}   last error: {}", leg.last_error);
+    }
+    if leg.next_attempt_at.is_some() {
+        let _ = writeln!(text, "{below}   next attempt: {}", moment_or_none(leg.next_attempt_at.as_ref()));
+    }
+}
+
+fn log(events: &[Event]) -> String {
+    let mut table = output::table(["#", "at", "event", "step", "attempt", "ms", "what"]);
+    for event in events {
+        let number = |number: i64| if number > 0 { number.to_string() } else { String::new() };
+        let undo = if event.undo { "undo of " } else { "" };
+        table.add_row([
+            event.sequence.to_string(),
+            moment_or_none(event.at.as_ref()),
+            event.name.clone(),
+            format!("{undo}{}", event.step),
+            number(i64::from(event.attempt)),
+            number(event.duration_ms),
+            event.description.clone(),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// How long the recorded calls of each leg took, together.
+struct CallTimes<'a>(BTreeMap<(&'a str, bool), i64>);
+
+impl<'a> CallTimes<'a> {
+    fn of(events: &'a [Event]) -> Self {
+        let mut times = BTreeMap::new();
+        for event in events.iter().filter(|event| event.duration_ms > 0) {
+            *times.entry((event.step.as_str(), event.undo)).or_insert(0) += event.duration_ms;
+        }
+        Self(times)
+    }
+
+    fn of_leg(&self, step: &str, undo: bool) -> Option<i64> {
+        self.0.get(&(step, undo)).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,283 @@
+//! `matricula sections`: the catalogue with its free seats, and the capacity of a section.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use matricula_proto::catalog::v1::catalog_service_client::CatalogServiceClient;
+use matricula_proto::catalog::v1::{
+    Availability, Freshness, ListSectionsRequest, Section, WatchAvailabilityRequest, WatchAvailabilityResponse,
+};
+use matricula_proto::seats::v1::SetCapacityRequest;
+use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
+use serde_json::{Value, json};
+use tonic::Status;
+
+use crate::arguments::{Format, Sections};
+use crate::clients::{MESSAGE_BYTES_MAX, Pauses, connect, explained, is_permanent};
+use crate::config::Config;
+use crate::output::{self, NONE, moment, moment_or_none};
+
+/// Sections that are shown when none is named.
+const SHOWN_DEFAULT: i32 = 100;
+/// Ids in a request; the service's bound.
+const IDS_MAX: usize = 1_000;
+
+/// Runs a verb of `sections`.
+pub async fn run(config: &Config, command: Sections, format: Format) -> anyhow::Result<ExitCode> {
+    match command {
+        Sections::Show { ids } => show(config, ids, format).await,
+        Sections::Watch { ids } => watch(config, ids, format).await,
+        Sections::SetCapacity { id, capacity } => set_capacity(config, id, capacity, format).await,
+    }
+}
+
+type Client = CatalogServiceClient<tonic::transport::Channel>;
+
+async fn catalog(config: &Config) -> anyhow::Result<Client> {
+    let channel = connect(&config.client.orchestrator_url).await?;
+    Ok(CatalogServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
+}
+
+async fn show(config: &Config, ids: Vec<String>, format: Format) -> anyhow::Result<ExitCode> {
+    let mut client = catalog(config).await?;
+    let mut sections: Vec<Section> = Vec::new();
+    let mut freshness = Freshness::default();
+    let mut more = false;
+    let chunks: Vec<Vec<String>> =
+        if ids.is_empty() { vec![Vec::new()] } else { ids.chunks(IDS_MAX).map(<[_]>::to_vec).collect() };
+    for section_ids in chunks {
+        let page_size = if section_ids.is_empty() { SHOWN_DEFAULT } else { section_ids.len() as i32 };
+        let request = ListSectionsRequest { page_size, section_ids, ..ListSectionsRequest::default() };
+        let page = client.list_sections(request).await.map_err(|status| explained(&status))?.into_inner();
+        sections.extend(page.sections);
+        // All that is shown is as old as the last answer at most.
+        freshness = page.freshness.unwrap_or_default();
+        more = !page.next_page_token.is_empty();
+    }
+    match format {
+        Format::Table => println!("{}\n{}", sections_shown(&sections), freshness_shown(&freshness)),
+        Format::Json => output::json(&json!({
+            "sections": sections.iter().map(section_to_json).collect::<Vec<_>>(),
+            "freshness": freshness_to_json(&freshness),
+        }))?,
+    }
+    if ids.is_empty() && more {
+        eprintln!("There are more; name those that you want.");
+    }
+    let known: BTreeSet<&str> = sections.iter().map(|section| section.section_id.as_str()).collect();
+    let unknown: Vec<&str> = ids.iter().map(String::as_str).filter(|id| !known.contains(id)).collect();
+    if unknown.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("There is no section {}", unknown.join(", "));
+    Ok(ExitCode::FAILURE)
+}
+
+/// Prints every change until it is interrupted, and connects again when the connection is lost.
+async fn watch(config: &Config, section_ids: Vec<String>, format: Format) -> anyhow::Result<ExitCode> {
+    let mut client = catalog(config).await?;
+    let mut pauses = Pauses::new();
+    loop {
+        let request = WatchAvailabilityRequest { section_ids: section_ids.clone() };
+        let ended = tokio::select! {
+            ended = follow(&mut client, request, format, &mut pauses) => ended,
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                return Ok(ExitCode::SUCCESS);
+            }
+        };
+        if is_permanent(ended.code()) {
+            return Err(explained(&ended));
+        }
+        let pause = pauses.after(&ended);
+        eprintln!("Lost: {:#}; what is above may be out of date. Again in {} ms", explained(&ended), pause.as_millis());
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn follow(client: &mut Client, request: WatchAvailabilityRequest, format: Format, pauses: &mut Pauses) -> Status {
+    let mut stream = match client.watch_availability(request).await {
+        Ok(stream) => stream.into_inner(),
+        Err(status) => return status,
+    };
+    let mut was_live = None;
+    loop {
+        match stream.message().await {
+            Ok(Some(message)) => {
+                *pauses = Pauses::new();
+                print_change(&message, format, &mut was_live);
+            }
+            Ok(None) => return Status::unavailable("the stream ended"),
+            Err(status) => return status,
+        }
+    }
+}
+
+fn print_change(message: &WatchAvailabilityResponse, format: Format, was_live: &mut Option<bool>) {
+    let freshness = message.freshness.unwrap_or_default();
+    if format == Format::Json {
+        // One document a line: the stream has no end.
+        let sections: Vec<Value> = message.sections.iter().map(availability_to_json).collect();
+        println!("{}", json!({ "sections": sections, "freshness": freshness_to_json(&freshness) }));
+        return;
+    }
+    for section in &message.sections {
+        println!(
+            "{}  {:<16} {:>5} of {} free, version {}",
+            moment_or_none(section.changed_at.as_ref()),
+            section.section_id,
+            section.free,
+            section.capacity,
+            section.version
+        );
+    }
+    if was_live.replace(freshness.live) != Some(freshness.live) {
+        eprintln!("{}", freshness_shown(&freshness));
+    }
+}
+
+async fn set_capacity(config: &Config, id: String, capacity: i32, format: Format) -> anyhow::Result<ExitCode> {
+    let channel = connect(&config.orchestrator.seats_url).await?;
+    let request = SetCapacityRequest { section_id: id, capacity };
+    let answer = SeatServiceClient::new(channel).set_capacity(request).await.map_err(|status| explained(&status))?;
+    let section = answer.into_inner().section.unwrap_or_default();
+    match format {
+        Format::Table => {
+            println!("{}: {} of {} seats taken", section.section_id, section.taken, section.capacity);
+            if section.taken > section.capacity {
+                eprintln!("Nobody is evicted; nothing more is granted until {} seats are given back.", {
+                    section.taken - section.capacity + 1
+                });
+            }
+        }
+        Format::Json => output::json(&json!({
+            "section_id": section.section_id,
+            "capacity": section.capacity,
+            "taken": section.taken,
+            "version": section.version,
+            "changed_at": moment(section.changed_at.as_ref()),
+        }))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sections_shown(sections: &[Section]) -> String {
+    let mut table =
+        output::table(["section", "course", "title", "credits", "part", "meets", "free", "seats", "changed"]);
+    for section in sections {
+        let number = |of: fn(&Availability) -> i32| match &section.availability {
+            _ if section.cancelled => "cancelled".to_owned(),
+            Some(availability) => of(availability).to_string(),
+            None => "unknown".to_owned(),
+        };
+        let or_none = |text: &str| if text.is_empty() { NONE.to_owned() } else { text.to_owned() };
+        let credits = section.credits_hundredths;
+        table.add_row([
+            section.section_id.clone(),
+            section.course_code.clone(),
+            or_none(if section.title.is_empty() { &section.course_title } else { &section.title }),
+            format!("{}.{:02}", credits / 100, credits % 100),
+            or_none(&section.component),
+            or_none(&section.meetings),
+            number(|availability| availability.free),
+            number(|availability| availability.capacity),
+            moment_or_none(section.availability.as_ref().and_then(|seen| seen.changed_at.as_ref())),
+        ]);
+    }
+    table.trim_fmt()
+}
+
+/// How far what is shown can be trusted.
+fn freshness_shown(freshness: &Freshness) -> String {
+    match (moment(freshness.as_of.as_ref()), freshness.live) {
+        (Some(as_of), true) => format!("Every change before {as_of} is in it; the feed of seats is live."),
+        (Some(as_of), false) => {
+            format!(
+                "The feed of seats is NOT live: seats may have gone since {as_of}. Registering still decides rightly."
+            )
+        }
+        (None, _) => "The feed of seats has not been heard of yet: free seats are not known.".to_owned(),
+    }
+}
+
+fn freshness_to_json(freshness: &Freshness) -> Value {
+    json!({ "as_of": moment(freshness.as_of.as_ref()), "live": freshness.live })
+}
+
+fn section_to_json(section: &Section) -> Value {
+    json!({
+        "section_id": section.section_id,
+        "course_id": section.course_id,
+        "course_code": section.course_code,
+        "course_title": section.course_title,
+        "title": section.title,
+        "credits_hundredths": section.credits_hundredths,
+        "component": section.component,
+        "meetings": section.meetings,
+        "cancelled": section.cancelled,
+        "availability": section.availability.as_ref().map(availability_to_json),
+    })
+}
+
+fn availability_to_json(availability: &Availability) -> Value {
+    json!({
+        "section_id": availability.section_id,
+        "capacity": availability.capacity,
+        "free": availability.free,
+        "version": availability.version,
+        "changed_at": moment(availability.changed_at.as_ref()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use matricula_kit::time::UnixMs;
+
+    fn section(id: &str, free: Option<i32>) -> Section {
+        Section {
+            section_id: id.to_owned(),
+            course_id: "c1".to_owned(),
+            course_code: "CS101".to_owned(),
+            course_title: "Programming".to_owned(),
+            credits_hundredths: 350,
+            component: "1/L".to_owned(),
+            meetings: "MW 08:00-08:50".to_owned(),
+            availability: free.map(|free| Availability {
+                section_id: id.to_owned(),
+                capacity: 30,
+                free,
+                version: 9,
+                changed_at: Some(UnixMs(1_787_000_000_000).to_wire()),
+            }),
+            ..Section::default()
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_guessed() {
+        let sections = [
+            section("C001-L1", Some(3)),
+            section("C001-L2", None),
+            Section { cancelled: true, ..section("C001-L3", Some(30)) },
+        ];
+        insta::assert_snapshot!(sections_shown(&sections), @"
+         section   course   title         credits   part   meets            free        seats       changed
+        ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+         C001-L1   CS101    Programming   3.50      1/L    MW 08:00-08:50   3           30          2026-08-17T20:53:20.000Z
+         C001-L2   CS101    Programming   3.50      1/L    MW 08:00-08:50   unknown     unknown     -
+         C001-L3   CS101    Programming   3.50      1/L    MW 08:00-08:50   cancelled   cancelled   2026-08-17T20:53:20.000Z
+        ");
+    }
+
+    #[test]
+    fn freshness_is_honest() {
+        let as_of = Some(UnixMs(1_787_000_000_000).to_wire());
+        let shown = |as_of, live| freshness_shown(&Freshness { as_of, live });
+        insta::assert_snapshot!([shown(as_of, true), shown(as_of, false), shown(None, false)].join("\n"), @"
+        Every change before 2026-08-17T20:53:20.000Z is in it; the feed of seats is live.
+        The feed of seats is NOT live: seats may have gone since 2026-08-17T20:53:20.000Z. Registering still decides rightly.
+        The feed of seats has not been heard of yet: free seats are not known.
+        ");
+    }
+}

@@ -1,0 +1,322 @@
+//! Settings: defaults < `matricula.toml` < environment < flags; read as a whole, every problem told at once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format as _, Serialized, Toml};
+use matricula_kit::telemetry::TelemetryConfig;
+use matricula_notifications::{NotificationConfig, SinkConfig};
+use matricula_runtime::RuntimeConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::arguments::Role;
+
+/// Prefix of the environment's settings; levels are parted by two underscores.
+const ENV_PREFIX: &str = "MATRICULA_";
+/// The file that is read where it is there and none is named.
+const FILE: &str = "matricula.toml";
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Folder of the SQLite files of roles whose `database_url` is empty.
+    pub data_dir: PathBuf,
+    /// Logs and traces.
+    pub telemetry: TelemetryConfig,
+    /// The seat service.
+    pub seats: ServiceConfig,
+    /// The enrollment service.
+    pub enrollments: ServiceConfig,
+    /// The academic service.
+    pub academics: ServiceConfig,
+    /// The fee service.
+    pub fees: ServiceConfig,
+    /// The notification service.
+    pub notifications: NotificationServiceConfig,
+    /// The orchestrator.
+    pub orchestrator: OrchestratorConfig,
+    /// What the commands talk to.
+    pub client: ClientConfig,
+}
+
+/// Settings of a service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// Where gRPC is served. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub http_listen: SocketAddr,
+    /// `sqlite:path` or `postgres://...`; empty: a SQLite file in `data_dir`.
+    #[serde(default)]
+    pub database_url: String,
+}
+
+/// Settings of the notification service.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotificationServiceConfig {
+    /// Where gRPC is served. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub http_listen: SocketAddr,
+    /// `sqlite:path` or `postgres://...`; empty: a SQLite file in `data_dir`.
+    #[serde(default)]
+    pub database_url: String,
+    /// How messages are delivered: `kind` is `log`, `file` (with `path`) or `smtp` (with `url` and `from`).
+    #[serde(default)]
+    pub sink: SinkConfig,
+}
+
+/// Settings of the orchestrator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrchestratorConfig {
+    /// Where gRPC is served, for portals and operators. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub http_listen: SocketAddr,
+    /// `sqlite:path` or `postgres://...`; empty: a SQLite file in `data_dir`.
+    #[serde(default)]
+    pub database_url: String,
+    /// Where the seat service is.
+    pub seats_url: String,
+    /// Where the enrollment service is.
+    pub enrollments_url: String,
+    /// Where the academic service is.
+    pub academics_url: String,
+    /// Where the fee service is.
+    pub fees_url: String,
+    /// Where the notification service is.
+    pub notifications_url: String,
+    /// Bounds of queues, calls and leases.
+    #[serde(default)]
+    pub runtime: RuntimeConfig,
+}
+
+/// Settings of the commands.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientConfig {
+    /// Where the orchestrator is.
+    pub orchestrator_url: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        // The contract: each separate service serves HTTP on its gRPC port + 1000.
+        let service = |port: u16| ServiceConfig {
+            listen: local(port),
+            http_listen: local(port + 1_000),
+            database_url: String::new(),
+        };
+        let url = |port: u16| format!("http://127.0.0.1:{port}");
+        Self {
+            data_dir: PathBuf::from("matricula-data"),
+            telemetry: TelemetryConfig::default(),
+            seats: service(50_051),
+            enrollments: service(50_052),
+            academics: service(50_053),
+            fees: service(50_054),
+            notifications: NotificationServiceConfig {
+                listen: local(50_055),
+                http_listen: local(51_055),
+                database_url: String::new(),
+                sink: SinkConfig::default(),
+            },
+            orchestrator: OrchestratorConfig {
+                listen: local(50_050),
+                http_listen: local(8_080),
+                database_url: String::new(),
+                seats_url: url(50_051),
+                enrollments_url: url(50_052),
+                academics_url: url(50_053),
+                fees_url: url(50_054),
+                notifications_url: url(50_055),
+                runtime: RuntimeConfig::default(),
+            },
+            client: ClientConfig { orchestrator_url: url(50_050) },
+        }
+    }
+}
+
+/// Everything that is wrong with the configuration.
+#[derive(Debug)]
+pub struct Problems(Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: the configuration can't be used")?;
+        for problem in &self.0 {
+            write!(f, "\n  {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// Reads and checks the configuration as a whole.
+    pub fn load(file: Option<&Path>, flags: &[(String, String)]) -> Result<Self, Problems> {
+        if let Some(file) = file.filter(|file| !file.is_file()) {
+            return Err(Problems(vec![format!("{}: there is no such file", file.display())]));
+        }
+        let mut figment = Figment::from(Serialized::defaults(Self::default()))
+            .merge(Toml::file(file.unwrap_or(Path::new(FILE))))
+            // Settings of the test suite, not of the program.
+            .merge(Env::prefixed(ENV_PREFIX).ignore(&["test_postgres_url"]).split("__"));
+        for (name, value) in flags {
+            let value: figment::value::Value = value.parse().unwrap_or_else(|never| match never {});
+            figment = figment.merge((name.as_str(), value));
+        }
+        let config: Self = figment.extract().map_err(|errors| {
+            Problems(errors.into_iter().map(|error| error.to_string()).collect())
+        })?;
+        let problems = config.problems();
+        if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (setting, url) in self.databases() {
+            let known = ["", "sqlite:", "postgres://", "postgresql://"];
+            if !url.is_empty() && !known[1..].iter().any(|scheme| url.starts_with(scheme)) {
+                problems.push(format!("{setting}: must begin with sqlite: or postgres://"));
+            }
+        }
+        for (setting, url) in self.urls() {
+            if url.parse::<tonic::transport::Uri>().map_or(true, |url| url.scheme().is_none() || url.host().is_none()) {
+                problems.push(format!("{setting}: {url:?} is no URL such as http://127.0.0.1:50051"));
+            }
+        }
+        for (setting, problem) in self.orchestrator.runtime.problems() {
+            problems.push(format!("orchestrator.runtime.{setting}: {problem}"));
+        }
+        if let Err(problem) = self.delivery().try_validate() {
+            problems.push(format!("{}: {}", problem.field, problem.problem));
+        }
+        if !(0.0..=1.0).contains(&self.telemetry.trace_sample_ratio) {
+            problems.push("telemetry.trace_sample_ratio: must be 0 to 1".to_owned());
+        }
+        problems
+    }
+
+    fn databases(&self) -> [(&'static str, &str); 6] {
+        [
+            ("seats.database_url", &self.seats.database_url),
+            ("enrollments.database_url", &self.enrollments.database_url),
+            ("academics.database_url", &self.academics.database_url),
+            ("fees.database_url", &self.fees.database_url),
+            ("notifications.database_url", &self.notifications.database_url),
+            ("orchestrator.database_url", &self.orchestrator.database_url),
+        ]
+    }
+
+    fn urls(&self) -> [(&'static str, &str); 6] {
+        [
+            ("orchestrator.seats_url", &self.orchestrator.seats_url),
+            ("orchestrator.enrollments_url", &self.orchestrator.enrollments_url),
+            ("orchestrator.academics_url", &self.orchestrator.academics_url),
+            ("orchestrator.fees_url", &self.orchestrator.fees_url),
+            ("orchestrator.notifications_url", &self.orchestrator.notifications_url),
+            ("client.orchestrator_url", &self.client.orchestrator_url),
+        ]
+    }
+
+    /// The database of a role: as set, or a SQLite file in the data folder.
+    pub fn database_url(&self, role: Role) -> String {
+        let url = match role {
+            Role::Seats => &self.seats.database_url,
+            Role::Enrollments => &self.enrollments.database_url,
+            Role::Academics => &self.academics.database_url,
+            Role::Fees => &self.fees.database_url,
+            Role::Notifications => &self.notifications.database_url,
+            Role::Orchestrator => &self.orchestrator.database_url,
+        };
+        match url.as_str() {
+            "" => format!("sqlite:{}", self.data_dir.join(format!("{}.db", role.name())).display()),
+            url => url.to_owned(),
+        }
+    }
+
+    /// Where a role serves gRPC and HTTP.
+    pub fn listen(&self, role: Role) -> (SocketAddr, SocketAddr) {
+        match role {
+            Role::Seats => (self.seats.listen, self.seats.http_listen),
+            Role::Enrollments => (self.enrollments.listen, self.enrollments.http_listen),
+            Role::Academics => (self.academics.listen, self.academics.http_listen),
+            Role::Fees => (self.fees.listen, self.fees.http_listen),
+            Role::Notifications => (self.notifications.listen, self.notifications.http_listen),
+            Role::Orchestrator => (self.orchestrator.listen, self.orchestrator.http_listen),
+        }
+    }
+
+    /// How the notification service delivers.
+    pub fn delivery(&self) -> NotificationConfig {
+        NotificationConfig { sink: self.notifications.sink.clone() }
+    }
+
+    /// The settings as (name, value), passwords masked.
+    pub fn shown(&self) -> BTreeMap<String, String> {
+        let mut shown = BTreeMap::new();
+        if let Ok(value) = serde_json::to_value(self) {
+            flatten("", &value, &mut shown);
+        }
+        shown
+    }
+}
+
+fn flatten(prefix: &str, value: &serde_json::Value, shown: &mut BTreeMap<String, String>) {
+    let name = |key: &str| if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
+    match value {
+        serde_json::Value::Object(fields) => fields.iter().for_each(|(key, value)| flatten(&name(key), value, shown)),
+        serde_json::Value::String(text) => drop(shown.insert(prefix.to_owned(), masked(text))),
+        other => drop(shown.insert(prefix.to_owned(), other.to_string())),
+    }
+}
+
+/// A URL with its password replaced.
+fn masked(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    match rest.rsplit_once('@') {
+        Some((login, place)) => match login.split_once(':') {
+            Some((user, _)) => format!("{scheme}://{user}:********@{place}"),
+            None => text.to_owned(),
+        },
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_masked() {
+        assert_eq!(masked("postgres://me:s3cret@db/seats"), "postgres://me:********@db/seats");
+        assert_eq!(masked("postgres://me@db/seats"), "postgres://me@db/seats");
+        assert_eq!(masked("sqlite:a.db"), "sqlite:a.db");
+    }
+
+    #[test]
+    fn every_problem_is_told() {
+        let flag = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let flags = [
+            flag("seats.database_url", "mysql://x"),
+            flag("orchestrator.fees_url", "nowhere"),
+            flag("orchestrator.runtime.lease_ttl_ms", "1"),
+        ];
+        let problems = Config::load(None, &flags).expect_err("three settings are wrong").to_string();
+        assert_eq!(
+            problems,
+            "error: the configuration can't be used\n  \
+             seats.database_url: must begin with sqlite: or postgres://\n  \
+             orchestrator.fees_url: \"nowhere\" is no URL such as http://127.0.0.1:50051\n  \
+             orchestrator.runtime.lease_ttl_ms: must be 500 to 60000"
+        );
+    }
+}

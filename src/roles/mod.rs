@@ -1,0 +1,42 @@
+//! Serving: one role as a process, or all of them in one.
+
+mod start;
+mod stop;
+mod up;
+
+use std::process::ExitCode;
+
+use matricula_kit::serve::{self, Serving};
+use matricula_kit::telemetry;
+
+use crate::arguments::Role;
+use crate::config::Config;
+use stop::Stop;
+
+pub use up::up;
+
+/// Serves one role until it is told to stop.
+pub async fn serve_one(config: Config, role: Role) -> anyhow::Result<ExitCode> {
+    let telemetry = telemetry::init(role.name(), &config.telemetry)?;
+    serve::install_metrics();
+    let stop = Stop::listen();
+    let serving = match role {
+        Role::Orchestrator => {
+            let channels = start::channels_over_tcp(&config.orchestrator)?;
+            start::orchestrator(&config, channels, &stop).await?
+        }
+        service => start::service(&config, service, true, stop.token()).await?,
+    };
+    announce(&serving);
+    stop.asked().await;
+    serving.ended().await;
+    telemetry.flush();
+    Ok(stop.exit_code())
+}
+
+fn announce(serving: &Serving) {
+    eprintln!("{:<14} gRPC {}", serving.name, serving.grpc);
+    if let Some(http) = serving.http {
+        eprintln!("{:<14} http://{http}/metrics, /healthz, /readyz", "");
+    }
+}
