@@ -1,0 +1,9 @@
+//! The whole system through the real binary: real processes, real sockets, real databases.
+
+mod campus;
+mod harness;
+mod kills;
+mod registrations;
+mod rush;
+mod seats;
+mod traces;
