@@ -173,9 +173,9 @@ impl Config {
             let value: figment::value::Value = value.parse().unwrap_or_else(|never| match never {});
             figment = figment.merge((name.as_str(), value));
         }
-        let config: Self = figment.extract().map_err(|errors| {
-            Problems(errors.into_iter().map(|error| error.to_string()).collect())
-        })?;
+        let config: Self = figment
+            .extract()
+            .map_err(|errors| Problems(errors.into_iter().map(|error| error.to_string()).collect()))?;
         let problems = config.problems();
         if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
     }

@@ -33,9 +33,7 @@ pub async fn service(
         Role::Enrollments => matricula_enrollments::start(open(config, role).await?).await?,
         Role::Academics => matricula_academics::start(open(config, role).await?).await?,
         Role::Fees => matricula_fees::start(open(config, role).await?).await?,
-        Role::Notifications => {
-            matricula_notifications::start(open(config, role).await?, &config.delivery()).await?
-        }
+        Role::Notifications => matricula_notifications::start(open(config, role).await?, &config.delivery()).await?,
         Role::Orchestrator => anyhow::bail!("the orchestrator calls the services and is none of them"),
     };
     let (grpc, http) = config.listen(role);

@@ -154,11 +154,6 @@ impl System {
         process.child.wait().expect("it has ended").code()
     }
 
-    /// What a process has written to stderr.
-    pub fn log(&self, name: &str) -> Vec<String> {
-        self.processes[name].log.lock().expect("no panic holds it").clone()
-    }
-
     /// Runs a command of the binary against the system.
     pub fn run(&self, arguments: &[&str]) -> Output {
         self.command().args(arguments).stdin(Stdio::null()).output().expect("the binary runs")
