@@ -1,0 +1,160 @@
+//! Bounds: what is let in, what is at work, what is in flight, what goes together.
+
+use matricula_engine::Outcome;
+use matricula_kit::testing::{BACKENDS, Backend};
+use matricula_runtime::{RuntimeConfig, Submitted};
+
+use crate::system::{System, config, decided, eventually, finished, is_full, new, order};
+use crate::world::Order;
+
+#[tokio::test]
+async fn only_so_many_sagas_are_at_work() {
+    let bounds = RuntimeConfig { in_flight_max: 5, ..config() };
+    let (_test, system) = new(Backend::Sqlite, bounds).await;
+    system.world.hold("Reserve");
+    let sagas = system.submit_all("k", 40).await;
+    eventually("five were begun", async || {
+        let waiting = system.destination("alpha").1;
+        system.world.now().at_work.len() + waiting == 5
+    })
+    .await;
+    system.world.release("Reserve");
+    system.all_finished(sagas, Outcome::Committed).await;
+    let most = system.world.now().at_work_most;
+    assert!((2..=5).contains(&most), "{most} at a time");
+}
+
+#[tokio::test]
+async fn only_so_many_rpcs_are_in_flight() {
+    let bounds = RuntimeConfig { destination_in_flight_max: 2, call_batch_max: 1, ..config() };
+    let (_test, system) = new(Backend::Sqlite, bounds).await;
+    system.world.hold("Hold");
+    let sagas = system.submit_all("k", 40).await;
+    system.world.until(|world| world.in_flight.get("beta") == Some(&2)).await;
+    eventually("the others wait", async || system.destination("beta").1 == 38).await;
+    system.world.release("Hold");
+    system.all_finished(sagas, Outcome::Committed).await;
+    let most = system.world.now().in_flight_most.clone();
+    assert!(most.values().all(|most| *most <= 2), "{most:?}");
+    assert_eq!(most["beta"], 2);
+}
+
+#[tokio::test]
+async fn what_waits_goes_together() {
+    let bounds = RuntimeConfig { destination_in_flight_max: 1, call_batch_max: 20, ..config() };
+    let (_test, system) = new(Backend::Sqlite, bounds).await;
+    system.world.hold("Reserve");
+    let mut sagas = system.submit_all("first", 1).await;
+    system.world.until(|world| world.in_flight.get("alpha") == Some(&1)).await;
+    sagas.extend(system.submit_all("k", 50).await);
+    eventually("fifty wait", async || system.destination("alpha").1 == 50).await;
+    system.world.release("Reserve");
+    system.all_finished(sagas, Outcome::Committed).await;
+    let sizes = system.world.rpcs("Reserve");
+    assert!(sizes[0] == 1 && sizes[1] == 20 && sizes.iter().sum::<usize>() == 51, "{sizes:?}");
+}
+
+/// A flood of one RPC does not keep out another of the same service: each goes when its oldest call is the oldest.
+#[tokio::test]
+async fn a_single_call_is_not_passed_over() {
+    let bounds = RuntimeConfig { destination_in_flight_max: 1, call_batch_max: 1, ..config() };
+    let (_test, system) = new(Backend::Sqlite, bounds).await;
+    system.world.hold("Reserve");
+    system.world.hold("Hold");
+    let (cancelled, watcher) = system.submit("cancelled", Order::default()).await;
+    system.world.until(|world| world.in_flight.get("alpha") == Some(&1)).await;
+    let mut sagas = system.submit_all("before", 5).await;
+    eventually("five wait", async || system.destination("alpha").1 == 5).await;
+    system.runtime.cancel(&cancelled, "ada", "").await.unwrap();
+    eventually("its undo waits", async || system.destination("alpha").1 == 6).await;
+    sagas.extend(system.submit_all("after", 20).await);
+    eventually("twenty more wait", async || system.destination("alpha").1 == 26).await;
+    system.world.release("Reserve");
+    assert_eq!(finished(watcher).await.outcome(), Outcome::Cancelled);
+    let rpcs: Vec<_> =
+        system.world.now().rpcs.iter().map(|(rpc, _)| *rpc).filter(|rpc| rpc.ends_with("eserve")).collect();
+    assert_eq!(rpcs.iter().position(|rpc| *rpc == "Unreserve"), Some(6), "{rpcs:?}");
+    system.world.release("Hold");
+    system.all_finished(sagas, Outcome::Committed).await;
+}
+
+/// Fills the queue of three, and checks that it is full then.
+async fn fill(system: &System, prefix: &str) -> Vec<(matricula_kit::id::SagaId, matricula_runtime::Watcher)> {
+    let sagas = system.submit_all(prefix, 3).await;
+    let more = system.runtime.submit(order(&format!("{prefix} more"), Order::default())).await;
+    assert!(is_full(&more), "{prefix}: {more:?}");
+    sagas
+}
+
+#[tokio::test]
+async fn beyond_the_limit_submissions_are_turned_away_and_every_place_comes_back() {
+    for backend in BACKENDS {
+        let (_test, system) = new(backend, RuntimeConfig { admission_queue_max: 3, ..config() }).await;
+        system.world.hold("Commit");
+        let sagas = fill(&system, "first").await;
+        system.world.release("Commit");
+        system.all_finished(sagas, Outcome::Committed).await;
+
+        // Of what exists already.
+        for _ in 0..5 {
+            let again = system.runtime.submit(order("first0", Order::default())).await;
+            assert!(matches!(again, Ok(Submitted::Existing(_))), "{again:?}");
+        }
+        // Of a caller that has gone, whose saga is admitted all the same.
+        let submission = order("gone", Order::default());
+        let watcher = system.runtime.watch(&submission.id);
+        {
+            let submitting = system.runtime.submit(submission);
+            tokio::pin!(submitting);
+            assert!(futures::poll!(&mut submitting).is_pending());
+        }
+        assert_eq!(finished(watcher).await.outcome(), Outcome::Committed);
+        // Of refused and cancelled ones.
+        let refuse = vec!["hold".to_owned()];
+        system.run("refused", Order { refuse, ..Order::default() }).await;
+        system.world.hold("Hold");
+        let (id, watcher) = system.submit("cancelled", Order::default()).await;
+        system.runtime.cancel(&id, "ada", "").await.unwrap();
+        assert_eq!(finished(watcher).await.outcome(), Outcome::Cancelled);
+
+        let sagas = fill(&system, "second").await;
+        system.world.release("Hold");
+        system.all_finished(sagas, Outcome::Committed).await;
+    }
+}
+
+/// A service that only the tail needs is away: students are served, until there is too much to remember.
+#[tokio::test]
+async fn a_waiting_tail_takes_no_place_but_memory() {
+    let bounds = RuntimeConfig { in_flight_max: 1, admission_queue_max: 1, sagas_in_memory_max: 3, ..config() };
+    let (_test, system) = new(Backend::Sqlite, bounds).await;
+    system.world.down("delta");
+    let mut sagas = Vec::new();
+    for key in ["a", "b", "c"] {
+        let (id, mut watcher) = system.submit(key, Order::default()).await;
+        assert_eq!(decided(&mut watcher).await, Outcome::Committed, "{key}");
+        sagas.push((id, watcher));
+    }
+    let more = system.runtime.submit(order("d", Order::default())).await;
+    assert!(is_full(&more), "{more:?}");
+    system.world.up("delta");
+    system.all_finished(sagas, Outcome::Committed).await;
+    let mut accepted = None;
+    eventually("there is room", async || {
+        accepted = Some(system.runtime.submit(order("d", Order::default())).await);
+        accepted == Some(Ok(Submitted::Accepted))
+    })
+    .await;
+    assert_eq!(system.all_settled().await, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_thousand_at_once_finish() {
+    for backend in BACKENDS {
+        let (_test, system) = new(backend, config()).await;
+        let sagas = system.submit_all("k", 5_000).await;
+        system.all_finished(sagas, Outcome::Committed).await;
+        let rpcs = system.world.now().rpcs.len();
+        assert!(rpcs < 40_000 / 10, "{backend:?}: {rpcs} RPCs for 40,000 calls: they do not go together");
+    }
+}

@@ -1,0 +1,9 @@
+//! The runtime against simulated participants: flow, faults, crashes, replicas, on both databases.
+
+mod crash;
+mod faults;
+mod flow;
+mod replicas;
+mod run;
+mod system;
+mod world;

@@ -1,0 +1,285 @@
+//! Participants in one process, as the barrier contract wants them: the same call again gets the recorded answer, an undo
+//! leaves a tombstone, an effect happens once. What they did is counted, and their faults are scripted.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use matricula_engine::{CallAnswer, CallError, Code, Definition, Kind, Leg, Outcome, RetryPolicy, Step};
+use matricula_kit::id::SagaId;
+use matricula_runtime::{Call, Workload};
+use rand::rngs::SmallRng;
+use rand::{Rng as _, SeedableRng as _};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// No fact that a test waits for takes longer, on a machine that does anything else meanwhile too.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a saga of these tests works from.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Order {
+    /// Steps whose action says no.
+    pub refuse: Vec<String>,
+    /// Steps that have nothing to do.
+    pub skip: Vec<String>,
+}
+
+/// What goes wrong with one RPC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// An error, and nothing was done.
+    Before(Code),
+    /// All was done, and the answer is lost.
+    After(Code),
+    /// All was done, and an answer is missing.
+    OneShort,
+    /// A fault of the client's own code.
+    Panic,
+    /// Nothing ever comes.
+    Hang,
+}
+
+/// All participants.
+pub struct World {
+    definition: Definition,
+    inner: Mutex<Inner>,
+    changes: watch::Sender<()>,
+}
+
+#[derive(Default)]
+pub struct Inner {
+    answers: HashMap<(SagaId, &'static str, Leg), CallAnswer>,
+    /// What each saga had done for it, in order: the name of the step, with a `-` when it was undone.
+    done: HashMap<SagaId, Vec<String>>,
+    /// Each RPC that came: its name, and how many operations it carried.
+    pub rpcs: Vec<(&'static str, usize)>,
+    pub in_flight: BTreeMap<&'static str, usize>,
+    pub in_flight_most: BTreeMap<&'static str, usize>,
+    /// Sagas whose first step was called and whose pivot was not answered, and the most of them at a time.
+    pub at_work: HashSet<SagaId>,
+    pub at_work_most: usize,
+    held: HashSet<&'static str>,
+    down: HashSet<&'static str>,
+    scripted: HashMap<&'static str, VecDeque<Fault>>,
+    storm: Option<(SmallRng, f64)>,
+}
+
+pub fn definition() -> Definition {
+    let retry = RetryPolicy::try_new(1, 20, 50, 5).unwrap();
+    use Kind::{Closing, Compensatable, Pivot, Retriable};
+    let line =
+        |stage, name, destination, action, undo, kind| Step { name, stage, destination, action, undo, kind, retry };
+    let steps = vec![
+        line(1, "reserve", "alpha", "Reserve", Some("Unreserve"), Compensatable),
+        line(2, "hold", "beta", "Hold", Some("Release"), Compensatable),
+        line(3, "enroll", "alpha", "Enroll", Some("Unenroll"), Compensatable),
+        line(3, "charge", "gamma", "Charge", Some("Void"), Compensatable),
+        line(4, "commit", "alpha", "Commit", None, Pivot),
+        line(5, "settle", "beta", "Settle", None, Retriable),
+        line(5, "bill", "gamma", "Bill", None, Retriable),
+        line(5, "notify", "delta", "Notify", None, Closing),
+    ];
+    Definition::try_new("order", 1, 600_000, steps).unwrap()
+}
+
+impl World {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { definition: definition(), inner: Mutex::default(), changes: watch::Sender::new(()) })
+    }
+
+    pub fn now(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Lets calls of an RPC wait until it is released.
+    pub fn hold(&self, rpc: &'static str) {
+        self.now().held.insert(rpc);
+    }
+
+    pub fn release(&self, rpc: &'static str) {
+        self.change(|inner| inner.held.remove(rpc));
+    }
+
+    /// Lets every RPC of a service fail until it is up again.
+    pub fn down(&self, destination: &'static str) {
+        self.now().down.insert(destination);
+    }
+
+    pub fn up(&self, destination: &'static str) {
+        self.change(|inner| inner.down.remove(destination));
+    }
+
+    /// The next RPCs of this name fail like this.
+    pub fn script(&self, rpc: &'static str, faults: impl IntoIterator<Item = Fault>) {
+        self.now().scripted.entry(rpc).or_default().extend(faults);
+    }
+
+    /// Every RPC fails with this probability, somehow.
+    pub fn storm(&self, seed: u64, probability: f64) {
+        self.now().storm = Some((SmallRng::seed_from_u64(seed), probability));
+    }
+
+    pub fn calm(&self) {
+        self.now().storm = None;
+    }
+
+    /// Waits until something is so.
+    #[track_caller]
+    pub fn until(&self, fact: impl Fn(&Inner) -> bool) -> impl Future<Output = ()> {
+        let mut changes = self.changes.subscribe();
+        let place = std::panic::Location::caller();
+        async move {
+            let waiting = async {
+                while !fact(&self.now()) {
+                    changes.changed().await.expect("the world is there");
+                }
+            };
+            assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "never so: {place}");
+        }
+    }
+
+    /// What a saga had done for it.
+    pub fn done(&self, saga: &SagaId) -> Vec<String> {
+        self.now().done.get(saga).cloned().unwrap_or_default()
+    }
+
+    /// RPCs of a service that are in flight.
+    pub fn in_flight(&self, destination: &str) -> usize {
+        self.now().in_flight.get(destination).copied().unwrap_or(0)
+    }
+
+    /// How many RPCs of a name came.
+    pub fn rpcs(&self, name: &str) -> Vec<usize> {
+        self.now().rpcs.iter().filter(|(rpc, _)| *rpc == name).map(|(_, operations)| *operations).collect()
+    }
+
+    /// What was done for a finished saga is what its outcome says, each thing once.
+    #[track_caller]
+    pub fn audit(&self, saga: &SagaId, outcome: Outcome) {
+        let done = self.done(saga);
+        for step in self.definition.steps() {
+            let count = |name: &str| done.iter().filter(|effect| *effect == name).count();
+            let (effects, undone) = (count(step.name), count(&format!("-{}", step.name)));
+            let committed = outcome == Outcome::Committed;
+            let right = match step.kind {
+                Kind::Compensatable if committed => effects == 1 && undone == 0,
+                Kind::Compensatable => effects == undone && effects <= 1,
+                Kind::Pivot | Kind::Retriable => effects == usize::from(committed),
+                Kind::Closing => effects == 1,
+            };
+            assert!(right, "{saga} {outcome:?}, {}: {done:?}", step.name);
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Inner) -> T) -> T {
+        let outcome = change(&mut self.now());
+        self.changes.send_replace(());
+        outcome
+    }
+
+    fn answer(inner: &mut Inner, call: &Call<Order>) -> CallAnswer {
+        let key = (call.saga.clone(), call.step_name, call.leg);
+        if let Some(answer) = inner.answers.get(&key) {
+            return answer.clone();
+        }
+        let of = |leg| inner.answers.get(&(call.saga.clone(), call.step_name, leg)).cloned();
+        let answer = match call.leg {
+            Leg::Action if of(Leg::Undo).is_some() => CallAnswer::Refused("undone before it came".to_owned()),
+            Leg::Action if call.request.refuse.iter().any(|step| step == call.step_name) => {
+                CallAnswer::Refused(format!("{} says no", call.step_name))
+            }
+            leg => {
+                let effect = match (leg, of(Leg::Action)) {
+                    (Leg::Action, _) => Some(call.step_name.to_owned()),
+                    (Leg::Undo, Some(CallAnswer::Done(_))) => Some(format!("-{}", call.step_name)),
+                    (Leg::Undo, _) => None,
+                };
+                inner.done.entry(call.saga.clone()).or_default().extend(effect);
+                CallAnswer::Done(format!("{} done", call.step_name))
+            }
+        };
+        inner.answers.insert(key, answer.clone());
+        if call.step_name == "commit" {
+            inner.at_work.remove(&call.saga);
+        }
+        answer
+    }
+}
+
+impl Inner {
+    fn arrive(&mut self, destination: &'static str, rpc: &'static str, calls: &[Call<Order>]) -> Option<Fault> {
+        self.rpcs.push((rpc, calls.len()));
+        let in_flight = self.in_flight.entry(destination).or_default();
+        *in_flight += 1;
+        let most = self.in_flight_most.entry(destination).or_default();
+        *most = (*most).max(*in_flight);
+        if rpc == "Reserve" {
+            self.at_work.extend(calls.iter().map(|call| call.saga.clone()));
+            self.at_work_most = self.at_work_most.max(self.at_work.len());
+        }
+        if self.down.contains(destination) {
+            return Some(Fault::Before(Code::Unavailable));
+        }
+        if let Some(fault) = self.scripted.get_mut(rpc).and_then(VecDeque::pop_front) {
+            return Some(fault);
+        }
+        let (random, probability) = self.storm.as_mut()?;
+        let faults = [Fault::Before(Code::Unavailable), Fault::After(Code::DeadlineExceeded), Fault::OneShort];
+        random.random_bool(*probability).then(|| faults[random.random_range(0..faults.len())])
+    }
+}
+
+/// An RPC that is in flight, until its end or until its client gives up.
+struct InFlight<'a> {
+    world: &'a World,
+    destination: &'static str,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.world.change(|inner| *inner.in_flight.entry(self.destination).or_default() -= 1);
+    }
+}
+
+#[async_trait]
+impl Workload for World {
+    type Request = Order;
+
+    fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    fn applies(&self, order: &Order) -> Vec<&'static str> {
+        let steps = self.definition.steps().iter().map(|step| step.name);
+        steps.filter(|name| !order.skip.iter().any(|skip| skip == name)).collect()
+    }
+
+    async fn call(
+        &self,
+        destination: &'static str,
+        rpc: &'static str,
+        calls: &[Call<Order>],
+    ) -> Result<Vec<CallAnswer>, CallError> {
+        let fault = self.change(|inner| inner.arrive(destination, rpc, calls));
+        let _in_flight = InFlight { world: self, destination };
+        self.until(|inner| !inner.held.contains(rpc)).await;
+        match fault {
+            Some(Fault::Before(code)) => return Err(CallError::new(code, "scripted", None)),
+            Some(Fault::Panic) => panic!("scripted"),
+            Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::After(_) | Fault::OneShort) | None => {}
+        }
+        let mut answers: Vec<CallAnswer> =
+            self.change(|inner| calls.iter().map(|call| Self::answer(inner, call)).collect());
+        match fault {
+            Some(Fault::After(code)) => Err(CallError::new(code, "scripted", None)),
+            Some(Fault::OneShort) => {
+                answers.pop();
+                Ok(answers)
+            }
+            _ => Ok(answers),
+        }
+    }
+}
