@@ -97,6 +97,8 @@ pub enum Command {
     /// Play a registration morning against a running system.
     Rush(Rush),
     /// Prove the invariants over the ledgers of all services.
+    #[command(after_help = "May run while registrations go on: what is in motion is told apart. Exit code 1: an \
+        invariant is broken.")]
     Audit,
     /// Show what sagas do and why they are stuck.
     Saga {
@@ -155,6 +157,11 @@ pub struct Up {
 
 /// Arguments of `import`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "The whole bundle is checked first; every problem is named by file, line and column, and nothing \
+    of a bad bundle is imported.\nImporting again replaces what the bundle names, and leaves the rest alone.\n\n\
+    Example:\n  matricula import campus"
+)]
 pub struct Import {
     /// Folder of the bundle.
     pub dir: PathBuf,
@@ -244,6 +251,14 @@ pub enum Sections {
 
 /// Arguments of `rush`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Every click is sent when it is due, whatever became of the earlier ones, and followed until it is \
+    decided: turned away it comes back, after a lost answer it asks again with the same key. At the end the invariants \
+    are proved as by `matricula audit`.\nExit code 1: a click has no outcome, a repeated key got another answer, or an \
+    invariant is broken.\n\nExamples:\n  \
+    matricula rush campus --speed 60x                          an hour in a minute\n  \
+    matricula rush campus --speed 600x --connections 32 --report rush.json"
+)]
 pub struct Rush {
     /// Folder of a bundle with `registrations.csv`; it must have been imported.
     pub dir: PathBuf,

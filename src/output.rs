@@ -1,12 +1,17 @@
 //! How things look: tables for people, JSON for programs, progress only on a terminal.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 use indicatif::{ProgressBar, ProgressStyle};
 use matricula_kit::time::UnixMs;
 use prost_types::Timestamp;
+
+/// Exit code when nobody reads stdout any more.
+const EXIT_NOT_READ: i32 = 1;
 
 /// What stands for nothing in a table.
 pub const NONE: &str = "-";
@@ -25,9 +30,17 @@ pub fn table<const N: usize>(columns: [&str; N]) -> Table {
     table
 }
 
+/// Prints to stdout, ending with one line break. Whoever reads may stop reading (`| head`): then nothing is left to do.
+pub fn print(text: impl fmt::Display) {
+    let text = text.to_string();
+    if writeln!(io::stdout(), "{}", text.trim_end_matches('\n')).is_err() {
+        std::process::exit(EXIT_NOT_READ);
+    }
+}
+
 /// Prints a JSON document to stdout.
 pub fn json(value: &serde_json::Value) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
+    print(serde_json::to_string_pretty(value)?);
     Ok(())
 }
 

@@ -34,7 +34,7 @@ pub async fn run(config: &Config, format: Format) -> anyhow::Result<ExitCode> {
     let report = prove(config, &progress).await?;
     drop(progress);
     match format {
-        Format::Table => print!("{}", shown(&report)),
+        Format::Table => output::print(shown(&report)),
         Format::Json => output::json(&to_json(&report))?,
     }
     Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

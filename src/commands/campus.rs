@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use matricula_campus::{Bundle, Spec};
 
 use crate::arguments::Campus;
-use crate::output::{Progress, grouped, table};
+use crate::output::{self, Progress, grouped, table};
 
 /// Runs a verb of `campus`.
 pub async fn run(command: Campus) -> anyhow::Result<ExitCode> {
@@ -23,7 +23,7 @@ pub async fn run(command: Campus) -> anyhow::Result<ExitCode> {
     .await?;
     let bundle = written?;
     drop(progress);
-    println!("{}", shown(&bundle));
+    output::print(shown(&bundle));
     let dir = dir.display();
     eprintln!("Written to {dir}. Next: `matricula import {dir}`, then `matricula rush {dir} --speed 60x`");
     Ok(ExitCode::SUCCESS)

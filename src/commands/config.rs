@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use crate::config::Config;
+use crate::output;
 
 /// Prints every setting, secrets masked.
 pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
     for (name, value) in config.shown() {
-        println!("{name} = {value}");
+        output::print(format_args!("{name} = {value}"));
     }
     Ok(ExitCode::SUCCESS)
 }

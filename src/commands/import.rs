@@ -26,12 +26,13 @@ use tonic::Status;
 use crate::arguments::Import;
 use crate::clients::{Services, explained, persistently};
 use crate::config::Config;
-use crate::output::{Progress, grouped, table};
+use crate::output::{self, Progress, grouped, table};
 
 /// Rows in a call: large enough that calls do not matter, small enough that a call takes well under a second.
 const ROWS_PER_CALL: usize = 1_000;
-/// Courses in a call: the most that the service takes, because a prerequisite names courses of the same call.
-const COURSES_PER_CALL: usize = 10_000;
+/// Courses, and sections, in a call of the catalogue: the most that the service takes, because a prerequisite names
+/// courses of the same call, and the parts of a course must agree.
+const CATALOG_ROWS_PER_CALL: usize = 10_000;
 /// How long a service that is restarting or busy is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -70,7 +71,7 @@ pub async fn run(config: &Config, import: Import) -> anyhow::Result<ExitCode> {
     let services = Services::connect(&config.orchestrator).await?;
     let summary = import_bundle(&bundle, &services, &progress).await?;
     drop(progress);
-    println!("{}", shown(&summary));
+    output::print(shown(&summary));
     if !bundle.registrations.is_empty() {
         let (clicks, dir) = (grouped(bundle.registrations.len() as u64), import.dir.display());
         eprintln!("The bundle has a morning of {clicks} clicks: play it with `matricula rush {dir} --speed 60x`");
@@ -147,19 +148,19 @@ async fn import_catalog(bundle: &Bundle, services: &Services, progress: &Progres
     let terms = bundle.terms.iter().map(wire::term).collect();
     import(ImportCatalogRequest { terms, ..ImportCatalogRequest::default() }).await?;
 
-    if bundle.courses.len() > COURSES_PER_CALL {
+    if bundle.courses.len() > CATALOG_ROWS_PER_CALL {
         // A prerequisite may name a course of a later call, so first every course is made known without any.
-        for courses in bundle.courses.chunks(COURSES_PER_CALL) {
+        for courses in bundle.courses.chunks(CATALOG_ROWS_PER_CALL) {
             let courses = courses.iter().map(wire::course_without_requisites).collect();
             import(ImportCatalogRequest { courses, ..ImportCatalogRequest::default() }).await?;
         }
     }
-    for courses in bundle.courses.chunks(COURSES_PER_CALL) {
+    for courses in bundle.courses.chunks(CATALOG_ROWS_PER_CALL) {
         let request = courses.iter().map(wire::course).collect();
         import(ImportCatalogRequest { courses: request, ..ImportCatalogRequest::default() }).await?;
         progress.advance(courses.len());
     }
-    for sections in bundle.sections.chunks(ROWS_PER_CALL) {
+    for sections in bundle.sections.chunks(CATALOG_ROWS_PER_CALL) {
         let request = sections.iter().map(wire::section).collect();
         import(ImportCatalogRequest { sections: request, ..ImportCatalogRequest::default() }).await?;
         progress.advance(sections.len());

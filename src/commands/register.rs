@@ -44,7 +44,7 @@ pub async fn run(config: &Config, register: Register, format: Format) -> anyhow:
         Err(status) => return Err(not_answered(&status, &key)),
     };
     match format {
-        Format::Table => print!("{}", registration::shown(&registration)),
+        Format::Table => output::print(registration::shown(&registration)),
         Format::Json => output::json(&registration::to_json(&registration))?,
     }
     if registration.outcome() == Outcome::Pending {

@@ -36,7 +36,7 @@ async fn show(mut client: Client, registration_id: String, format: Format) -> an
     let answer = client.get_registration(GetRegistrationRequest { registration_id }).await;
     let registration = answer.map_err(|status| explained(&status))?.into_inner().registration.unwrap_or_default();
     match format {
-        Format::Table => print!("{}", shown(&registration)),
+        Format::Table => output::print(shown(&registration)),
         Format::Json => output::json(&to_json(&registration))?,
     }
     Ok(())
@@ -73,7 +73,7 @@ async fn list(mut client: Client, student: String, limit: u32, format: Format) -
             registration.reasons.iter().map(|refusal| reason_name(refusal.reason)).collect::<Vec<_>>().join(" "),
         ]);
     }
-    println!("{}", table.trim_fmt());
+    output::print(table.trim_fmt());
     if !page_token.is_empty() {
         eprintln!("There are more; raise --limit.");
     }

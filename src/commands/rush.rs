@@ -69,7 +69,9 @@ pub async fn run(config: &Config, rush: Rush, format: Format) -> anyhow::Result<
         write(&report, file)?;
     }
     match format {
-        Format::Table => println!("{report}\nAudit\n{}\n{}", audit::shown(&proof), report.verdict()),
+        Format::Table => {
+            output::print(format_args!("{report}\nAudit\n{}\n{}", audit::shown(&proof), report.verdict()));
+        }
         Format::Json => output::json(&serde_json::to_value(&report)?)?,
     }
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -50,7 +50,7 @@ async fn list(mut client: Client, asked: ListSagasRequest, limit: usize, format:
         }
     }
     match format {
-        Format::Table => println!("{}", sagas_shown(&sagas)),
+        Format::Table => output::print(sagas_shown(&sagas)),
         Format::Json => output::json(&Value::Array(sagas.iter().map(summary_to_json).collect()))?,
     }
     if !page_token.is_empty() {
@@ -63,7 +63,7 @@ async fn show(mut client: Client, saga_id: String, format: Format) -> anyhow::Re
     let answer = client.get_saga(GetSagaRequest { saga_id }).await.map_err(|status| explained(&status))?;
     let saga = answer.into_inner();
     match format {
-        Format::Table => print!("{}", tree::shown(&saga)),
+        Format::Table => output::print(tree::shown(&saga)),
         Format::Json => output::json(&saga_to_json(&saga))?,
     }
     Ok(())

@@ -55,7 +55,9 @@ async fn show(config: &Config, ids: Vec<String>, format: Format) -> anyhow::Resu
         more = !page.next_page_token.is_empty();
     }
     match format {
-        Format::Table => println!("{}\n{}", sections_shown(&sections), freshness_shown(&freshness)),
+        Format::Table => {
+            output::print(format_args!("{}\n\n{}", sections_shown(&sections), freshness_shown(&freshness)));
+        }
         Format::Json => output::json(&json!({
             "sections": sections.iter().map(section_to_json).collect::<Vec<_>>(),
             "freshness": freshness_to_json(&freshness),
@@ -73,21 +75,23 @@ async fn show(config: &Config, ids: Vec<String>, format: Format) -> anyhow::Resu
     Ok(ExitCode::FAILURE)
 }
 
-/// Prints every change until it is interrupted, and connects again when the connection is lost.
+/// Prints every change until it is interrupted.
 async fn watch(config: &Config, section_ids: Vec<String>, format: Format) -> anyhow::Result<ExitCode> {
-    let mut client = catalog(config).await?;
+    let client = catalog(config).await?;
+    tokio::select! {
+        problem = watch_forever(client, section_ids, format) => Err(problem),
+        interrupted = tokio::signal::ctrl_c() => Ok(interrupted.map(|()| ExitCode::SUCCESS)?),
+    }
+}
+
+/// Connects again when the connection is lost; returns only what no retry can mend.
+async fn watch_forever(mut client: Client, section_ids: Vec<String>, format: Format) -> anyhow::Error {
     let mut pauses = Pauses::new();
     loop {
         let request = WatchAvailabilityRequest { section_ids: section_ids.clone() };
-        let ended = tokio::select! {
-            ended = follow(&mut client, request, format, &mut pauses) => ended,
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted?;
-                return Ok(ExitCode::SUCCESS);
-            }
-        };
+        let ended = follow(&mut client, request, format, &mut pauses).await;
         if is_permanent(ended.code()) {
-            return Err(explained(&ended));
+            return explained(&ended);
         }
         let pause = pauses.after(&ended);
         eprintln!("Lost: {:#}; what is above may be out of date. Again in {} ms", explained(&ended), pause.as_millis());
@@ -118,18 +122,18 @@ fn print_change(message: &WatchAvailabilityResponse, format: Format, was_live: &
     if format == Format::Json {
         // One document a line: the stream has no end.
         let sections: Vec<Value> = message.sections.iter().map(availability_to_json).collect();
-        println!("{}", json!({ "sections": sections, "freshness": freshness_to_json(&freshness) }));
+        output::print(json!({ "sections": sections, "freshness": freshness_to_json(&freshness) }));
         return;
     }
     for section in &message.sections {
-        println!(
+        output::print(format_args!(
             "{}  {:<16} {:>5} of {} free, version {}",
             moment_or_none(section.changed_at.as_ref()),
             section.section_id,
             section.free,
             section.capacity,
             section.version
-        );
+        ));
     }
     if was_live.replace(freshness.live) != Some(freshness.live) {
         eprintln!("{}", freshness_shown(&freshness));
@@ -143,11 +147,11 @@ async fn set_capacity(config: &Config, id: String, capacity: i32, format: Format
     let section = answer.into_inner().section.unwrap_or_default();
     match format {
         Format::Table => {
-            println!("{}: {} of {} seats taken", section.section_id, section.taken, section.capacity);
-            if section.taken > section.capacity {
-                eprintln!("Nobody is evicted; nothing more is granted until {} seats are given back.", {
-                    section.taken - section.capacity + 1
-                });
+            let (id, taken, capacity) = (&section.section_id, section.taken, section.capacity);
+            output::print(format_args!("{id}: {taken} of {capacity} seats taken"));
+            if taken > capacity {
+                let excess = taken - capacity + 1;
+                eprintln!("Nobody is evicted; nothing more is granted until {excess} seats are given back.");
             }
         }
         Format::Json => output::json(&json!({

@@ -196,7 +196,10 @@ impl Report {
         let places = self.setting.connections as u64 * CALLS_PER_CONNECTION;
         if self.clicks_outstanding_max > places {
             let places = grouped(places);
-            writeln!(f, "! more than {places} clicks outstanding: calls waited in the client; raise --connections")?;
+            writeln!(
+                f,
+                "! more than {places} clicks outstanding: calls may have waited in the client; raise --connections"
+            )?;
         }
         if self.sagas_unfinished_at_audit {
             writeln!(f, "! some sagas were unfinished at the audit: see `matricula saga list --unfinished`")?;
@@ -314,7 +317,7 @@ mod tests {
 
         33 registrations/s decided over 0.0 s, 1 in the busiest second; at most 2,000 clicks outstanding
         ! 1 clicks were sent late because 50,000 were outstanding: the load was not fully open
-        ! more than 1,024 clicks outstanding: calls waited in the client; raise --connections
+        ! more than 1,024 clicks outstanding: calls may have waited in the client; raise --connections
         ");
     }
 
