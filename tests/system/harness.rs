@@ -196,9 +196,14 @@ impl System {
         self.done(&["audit"]);
     }
 
+    /// Where a role serves gRPC.
+    pub fn address(&self, role: &str) -> &str {
+        &self.addresses[role]
+    }
+
     /// A new connection to a role.
     pub async fn channel(&self, role: &str) -> Channel {
-        let url = format!("http://{}", self.addresses[role]);
+        let url = format!("http://{}", self.address(role));
         Endpoint::from_shared(url).expect("a URL").connect().await.expect("the role answers")
     }
 }

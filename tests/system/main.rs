@@ -3,6 +3,7 @@
 mod campus;
 mod harness;
 mod kills;
+mod python;
 mod registrations;
 mod rush;
 mod seats;
