@@ -4,12 +4,10 @@
 //! called at once and a busy one gets large batches. The RPC whose first call has waited longest goes next.
 
 use std::collections::VecDeque;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use futures::FutureExt as _;
-use matricula_engine::{CallAnswer, CallError, Code, Leg, StepIndex};
+use matricula_engine::{CallAnswer, CallError, Leg, StepIndex};
 use matricula_kit::id::SagaId;
 use matricula_kit::{telemetry::TraceContext, time};
 use tokio::sync::mpsc;
@@ -17,6 +15,7 @@ use tokio::task::JoinSet;
 use tracing::Span;
 
 use crate::breaker::{Breaker, Permit};
+use crate::rpc::Rpc;
 use crate::{Call, RuntimeConfig, Workload};
 
 /// A call that waits: the RPC and what it is about.
@@ -157,29 +156,11 @@ impl<W: Workload> Destination<W> {
         let mut calls: Vec<Call<W::Request>> = batch.map(|queued| queued.call).collect();
         let spans: Vec<Span> = calls.iter_mut().map(|call| attempt_span(rpc, call)).collect();
         let workload = self.workload.clone();
-        let name = self.name;
         let timeout = Duration::from_millis(self.config.call_timeout_ms);
+        let rpc = Rpc { destination: self.name, name: rpc, timeout };
         self.in_flight.spawn(async move {
             let started_at_ms = time::now().0;
-            let started = Instant::now();
-            // A panic is an error like others: its calls are unknown, and tried again.
-            let calling = AssertUnwindSafe(workload.call(name, rpc, &calls)).catch_unwind();
-            let outcome = match tokio::time::timeout(timeout, calling).await {
-                Ok(Ok(outcome)) => outcome,
-                Ok(Err(_)) => {
-                    tracing::error!(destination = name, rpc, "a call panicked");
-                    Err(CallError::new(Code::Internal, format!("the call of {rpc} panicked"), None))
-                }
-                Err(_) => {
-                    let message = format!("no answer from {name} within {} ms", timeout.as_millis());
-                    Err(CallError::new(Code::DeadlineExceeded, message, None))
-                }
-            };
-            metrics::histogram!("matricula_call_seconds", "destination" => name, "rpc" => rpc)
-                .record(started.elapsed());
-            metrics::histogram!("matricula_call_operations", "destination" => name, "rpc" => rpc)
-                .record(calls.len() as f64);
-            let (answers, error) = answers_of(name, calls.len(), outcome);
+            let (answers, error) = rpc.call(workload.as_ref(), &calls).await;
             drop(spans);
             let answered = calls.into_iter().zip(answers).map(|(call, answer)| Answered {
                 saga: call.saga,
@@ -244,23 +225,6 @@ impl<W: Workload> Destination<W> {
             status.last_error.clone_from(&self.last_error);
         }
     }
-}
-
-/// An answer a call; a destination that returns another number of them has answered nothing.
-fn answers_of(
-    name: &str,
-    count: usize,
-    outcome: Result<Vec<CallAnswer>, CallError>,
-) -> (Vec<CallAnswer>, Option<CallError>) {
-    let error = match outcome {
-        Ok(answers) if answers.len() == count => return (answers, None),
-        Ok(answers) => {
-            let message = format!("{name} gave {} answers to {count} operations", answers.len());
-            CallError::new(Code::Internal, message, None)
-        }
-        Err(error) => error,
-    };
-    (vec![CallAnswer::Unknown(error.clone()); count], Some(error))
 }
 
 /// The span of one attempt, when its trace is sampled; the call carries its context on.

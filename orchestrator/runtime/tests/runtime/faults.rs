@@ -90,6 +90,28 @@ async fn an_error_of_a_batch_is_unknown_for_all_of_it() {
 }
 
 #[tokio::test]
+async fn an_invalid_operation_spoils_no_other_of_its_batch() {
+    let (_place, system) = new(Backend::Sqlite, RuntimeConfig { destination_in_flight_max: 1, ..config() }).await;
+    system.world.hold("Reserve");
+    let first = system.submit_all("first", 1).await;
+    system.world.until(|world| world.in_flight.get("alpha") == Some(&1)).await;
+    let mut sagas = system.submit_all("k", 30).await;
+    eventually("thirty wait", async || system.destination("alpha").1 == 30).await;
+    let (bad, mut watcher) = sagas.remove(17);
+    system.world.now().invalid.insert(bad.clone());
+    system.world.release("Reserve");
+    while !within(watcher.changed()).await.needs_attention() {}
+    for (id, watcher) in sagas.into_iter().chain(first) {
+        let state = finished(watcher).await;
+        assert_eq!(state.steps()[0].leg(Leg::Action).attempts, 1, "{id}");
+        system.world.audit(&id, Outcome::Committed);
+    }
+    system.world.now().invalid.clear();
+    assert_eq!(finished(watcher).await.outcome(), Outcome::Committed);
+    system.world.audit(&bad, Outcome::Committed);
+}
+
+#[tokio::test]
 async fn an_open_breaker_parks_calls_without_spending_attempts() {
     let slow_probes = RuntimeConfig { breaker_failures: 2, breaker_open_ms: 300, breaker_open_max_ms: 300, ..config() };
     let (_test, system) = new(Backend::Sqlite, slow_probes).await;

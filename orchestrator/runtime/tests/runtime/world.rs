@@ -62,6 +62,8 @@ pub struct Inner {
     pub at_work_most: usize,
     held: HashSet<&'static str>,
     down: HashSet<&'static str>,
+    /// Sagas whose operations are found invalid, and with them every batch that carries one.
+    pub invalid: HashSet<SagaId>,
     scripted: HashMap<&'static str, VecDeque<Fault>>,
     storm: Option<(SmallRng, f64)>,
 }
@@ -221,6 +223,9 @@ impl Inner {
         }
         if self.down.contains(destination) {
             return Some(Fault::Before(Code::Unavailable));
+        }
+        if calls.iter().any(|call| self.invalid.contains(&call.saga)) {
+            return Some(Fault::Before(Code::InvalidArgument));
         }
         if let Some(fault) = self.scripted.get_mut(rpc).and_then(VecDeque::pop_front) {
             return Some(fault);
