@@ -1,8 +1,9 @@
 //! A saga, its steps and its events on the wire.
 
 use matricula_engine::{
-    Cause, Definition, Leg, LegState, LegStatus, Phase, Recorded, SagaState, Step, StepState, describe,
+    Cause, Definition, Event, Leg, LegState, LegStatus, Phase, Recorded, SagaState, Step, StepState, describe,
 };
+use matricula_kit::answer::Refusal;
 use matricula_kit::time::UnixMs;
 use matricula_proto::ops::v1 as ops;
 use matricula_proto::registration::v1 as registration;
@@ -143,7 +144,7 @@ fn event(recorded: &Recorded) -> ops::Event {
         sequence: i64::try_from(recorded.sequence).unwrap_or(i64::MAX),
         at: Some(UnixMs(recorded.at_ms).to_wire()),
         name: recorded.event.name().to_owned(),
-        description: describe(recorded),
+        description: description(recorded),
         step: attempt.map(|attempt| attempt.step.to_owned()).unwrap_or_default(),
         undo: attempt.is_some_and(|attempt| attempt.leg == Leg::Undo),
         attempt: attempt.map_or(0, |attempt| i32::try_from(attempt.number).unwrap_or(i32::MAX)),
@@ -154,4 +155,15 @@ fn event(recorded: &Recorded) -> ops::Event {
 
 fn count(count: usize) -> i32 {
     i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// A line about an event. The engine does not know what a refusal says; here its reasons are named.
+fn description(recorded: &Recorded) -> String {
+    let Event::Refused { step, refusal, .. } = &recorded.event else { return describe(recorded) };
+    let Ok(reasons) = serde_json::from_str::<Vec<Refusal>>(refusal) else { return describe(recorded) };
+    let reasons = reasons.iter().map(|refusal| match &refusal.section {
+        Some(section) => format!("{} {section}", refusal.reason.name()),
+        None => refusal.reason.name().to_owned(),
+    });
+    format!("{step} refused: {}", reasons.collect::<Vec<_>>().join(", "))
 }
