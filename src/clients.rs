@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use backoff::BackoffBuilder as _;
 use tokio::time::Instant;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -13,10 +13,6 @@ use crate::config::OrchestratorConfig;
 
 /// Largest message that a command takes.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// How long a connection may take: enough across a continent, and short enough for somebody who waits.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A peer that is silent for so long is asked whether it lives, so that a dead machine is noticed while a call waits.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// First and longest pause between attempts: a restart takes a second, and a thousand clients must not come at once.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(100);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(5);
@@ -48,18 +44,14 @@ impl Services {
 
 /// Connects at once, so that a wrong address is told at once. A connection lost later is made again by the next call.
 pub async fn connect(url: &str) -> anyhow::Result<Channel> {
-    endpoint(url)?.connect().await.with_context(|| {
+    matricula_kit::connect::now(url).await.with_context(|| {
         format!("can't reach {url}: is it running? Start everything with `matricula up`, or name the place")
     })
 }
 
-/// How a place is talked to.
-pub fn endpoint(url: &str) -> anyhow::Result<Endpoint> {
-    let endpoint = Endpoint::from_shared(url.to_owned()).with_context(|| format!("{url}: no URL"))?;
-    Ok(endpoint
-        .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
-        .keep_alive_while_idle(true))
+/// Connects when it is first used.
+pub fn connect_lazily(url: &str) -> anyhow::Result<Channel> {
+    matricula_kit::connect::lazily(url).with_context(|| format!("{url}: no URL"))
 }
 
 /// An error for people: what the service says, with the code and the machine's word for it.

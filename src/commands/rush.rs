@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::arguments::{Format, Rush};
-use crate::clients::{connect, endpoint, explained, persistently};
+use crate::clients::{connect, connect_lazily, explained, persistently};
 use crate::commands::audit;
 use crate::config::Config;
 use crate::output::{self, Progress};
@@ -105,14 +105,13 @@ impl Morning {
 /// The first is made at once, so that a wrong address is told at once; all find back by themselves after a restart.
 async fn connections(url: &str, count: usize) -> anyhow::Result<Vec<Channel>> {
     let first = connect(url).await?;
-    let endpoint = endpoint(url)?;
-    let others = (1..count).map(|_| endpoint.connect_lazy());
-    Ok(std::iter::once(first).chain(others).collect())
+    let others = (1..count).map(|_| connect_lazily(url));
+    std::iter::once(Ok(first)).chain(others).collect()
 }
 
 /// Waits until no saga is unfinished; whether any was left when patience ended.
 async fn settle(url: &str) -> anyhow::Result<bool> {
-    let client = SagaServiceClient::new(endpoint(url)?.connect_lazy());
+    let client = SagaServiceClient::new(connect_lazily(url)?);
     let request = ListSagasRequest { page_size: 1, unfinished: true, ..ListSagasRequest::default() };
     let give_up_at = Instant::now() + SETTLE_PATIENCE;
     loop {

@@ -1,25 +1,19 @@
 //! Opens the database of a role, starts it, and serves it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
+use matricula_kit::connect;
 use matricula_kit::database::Database;
 use matricula_kit::serve::{self, Listen, Serving};
 use matricula_registration::{Channels, Registrations};
 use matricula_runtime::{Runtime, SagaStore};
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
-use tonic::transport::{Channel, Endpoint};
 
 use crate::arguments::Role;
 use crate::config::{Config, OrchestratorConfig};
 use crate::roles::stop::Stop;
-
-/// How long a connection to a service may take; the call that waits for it has a deadline of its own.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A service that does not answer a ping for this long is taken for gone, and the connection is made anew.
-const KEEPALIVE: Duration = Duration::from_secs(5);
 
 /// Starts and serves a service until `shutdown`. In `up`, the orchestrator serves HTTP for all.
 pub async fn service(
@@ -81,16 +75,7 @@ async fn open(config: &Config, role: Role) -> anyhow::Result<Database> {
 
 /// Channels that connect when they are first used, and again whenever the connection is lost.
 pub fn channels_over_tcp(config: &OrchestratorConfig) -> anyhow::Result<Channels> {
-    let channel = |url: &str| -> anyhow::Result<Channel> {
-        let endpoint = Endpoint::from_shared(url.to_owned()).with_context(|| format!("{url}: no URL"))?;
-        Ok(endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE)
-            .keep_alive_while_idle(true)
-            .connect_lazy())
-    };
+    let channel = |url: &str| connect::lazily(url).with_context(|| format!("{url}: no URL"));
     Ok(Channels {
         seats: channel(&config.seats_url)?,
         enrollments: channel(&config.enrollments_url)?,

@@ -2,6 +2,7 @@
 //!
 //! | module | one job |
 //! |---|---|
+//! | [`connect`] | channels to other processes |
 //! | [`database`] | SQLite and PostgreSQL behind one set of statements |
 //! | [`participant`] | the write path: batch, barrier, domain, one commit |
 //! | [`answer`] | the words in which participants answer the orchestrator |
@@ -13,6 +14,7 @@
 
 pub mod answer;
 mod answer_wire;
+pub mod connect;
 pub mod database;
 pub mod id;
 pub mod participant;

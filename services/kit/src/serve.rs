@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use backoff::{ConstantBuilder, Retryable as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -20,6 +21,9 @@ pub use http::install_metrics;
 
 /// How long calls in flight may take to finish after a shutdown began. Kubernetes kills after 30 s.
 pub const GRACE: Duration = Duration::from_secs(20);
+/// How often, and how far apart, an address that is in use is tried again: three seconds in all.
+const BIND_ATTEMPTS_MAX: usize = 30;
+const BIND_PAUSE: Duration = Duration::from_millis(100);
 /// Concurrent requests on one connection; beyond it HTTP/2 holds the client back.
 const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
 /// A connection that does not answer a ping within this time is gone, so that its streams are ended.
@@ -100,15 +104,9 @@ impl Serving {
 /// Binds the addresses and serves the role until `shutdown`.
 pub async fn serve(role: Role, listen: Listen, shutdown: CancellationToken) -> Result<Serving, ServeError> {
     let name = role.name;
-    let bind = |address: SocketAddr| async move {
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|source| ServeError::Bind { role: name, address, source })?;
-        let bound = listener.local_addr().map_err(|source| ServeError::Bind { role: name, address, source })?;
-        Ok::<_, ServeError>((listener, bound))
-    };
-    let (grpc_listener, grpc) = bind(listen.grpc).await?;
+    let (grpc_listener, grpc) = bind(name, listen.grpc).await?;
     let http = match listen.http {
-        Some(address) => Some(bind(address).await?),
+        Some(address) => Some(bind(name, address).await?),
         None => None,
     };
 
@@ -147,6 +145,18 @@ pub async fn serve(role: Role, listen: Listen, shutdown: CancellationToken) -> R
         }
     });
     Ok(Serving { name, grpc, http: http_address, in_memory, task })
+}
+
+/// Binds an address. One that is in use is tried again for a while: after a crash, connections that were being made to the
+/// port can hold it for a moment.
+async fn bind(role: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let attempts = ConstantBuilder::default().with_delay(BIND_PAUSE).with_max_times(BIND_ATTEMPTS_MAX);
+    let bound = (|| TcpListener::bind(address))
+        .retry(attempts)
+        .when(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+        .await
+        .and_then(|listener| listener.local_addr().map(|bound| (listener, bound)));
+    bound.map_err(|source| ServeError::Bind { role, address, source })
 }
 
 /// Waits for a task, but not longer than the grace period.

@@ -10,16 +10,24 @@ use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
-use super::{Database, DbError, SqliteDatabase};
+use super::{Database, DbError, PostgresDatabase, SqliteDatabase};
 
 /// The barrier's table, which every participant has. Services number their own migrations from 100.
 static KIT_MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// Readers of one SQLite file: reads are ledgers, lists and lookups, never the hot path.
 const SQLITE_READERS_MAX: u32 = 4;
-/// Connections to PostgreSQL a process: one writer, one that is just coming, and reads. 64 per process would cost the
+/// Connections to PostgreSQL that write: the writer of the process, its lease, staff operations. More would cost the
 /// server more than they bring: throughput peaks at a few writers that batch.
-const POSTGRES_CONNECTIONS_MAX: u32 = 8;
+const POSTGRES_WRITERS_MAX: u32 = 4;
+/// Connections that read. They are apart, so that no crowd of readers keeps the writer waiting.
+const POSTGRES_READERS_MAX: u32 = 6;
+/// Settings of every connection to PostgreSQL.
+///
+/// A plan is made for each batch: a plan that was kept from when a table was empty reads the whole table for every batch
+/// until the server's statistics catch up, on just the morning when it fills. Compiling such plans costs more than
+/// running them.
+const POSTGRES_SETTINGS: [(&str, &str); 2] = [("plan_cache_mode", "force_custom_plan"), ("jit", "off")];
 /// How long a caller waits for a connection before it hears "not available".
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -31,9 +39,11 @@ impl Database {
             return open_sqlite(Path::new(path)).await;
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let options = PgConnectOptions::from_str(url)?;
-            let pool = PgPoolOptions::new().max_connections(POSTGRES_CONNECTIONS_MAX).acquire_timeout(ACQUIRE_TIMEOUT);
-            return Ok(Self::Postgres(pool.connect_with(options).await?));
+            let options = PgConnectOptions::from_str(url)?.options(POSTGRES_SETTINGS);
+            let pool = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
+            let writers = pool.clone().max_connections(POSTGRES_WRITERS_MAX).connect_with(options.clone()).await?;
+            let readers = pool.max_connections(POSTGRES_READERS_MAX).connect_lazy_with(options);
+            return Ok(Self::Postgres(PostgresDatabase { writers, readers }));
         }
         Err(DbError::Setup("a database URL must begin with sqlite: or postgres://".to_owned()))
     }
@@ -55,7 +65,7 @@ impl Database {
         migrations.set_ignore_missing(true);
         let outcome = match self {
             Self::Sqlite(sqlite) => migrations.run(&sqlite.writer).await,
-            Self::Postgres(pool) => migrations.run(pool).await,
+            Self::Postgres(postgres) => migrations.run(&postgres.writers).await,
         };
         outcome.map_err(DbError::Migration)
     }

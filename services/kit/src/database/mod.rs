@@ -38,7 +38,7 @@ pub enum Database {
     /// One file in WAL mode, every commit synced to disk.
     Sqlite(SqliteDatabase),
     /// A PostgreSQL database, shared by the replicas of the service.
-    Postgres(PgPool),
+    Postgres(PostgresDatabase),
 }
 
 /// One connection writes, so that writers queue in this process and never meet `SQLITE_BUSY`; several read.
@@ -48,6 +48,13 @@ pub struct SqliteDatabase {
     readers: SqlitePool,
     /// Held as long as the database is open: a second process is refused instead of corrupting the order of writes.
     _lock: std::sync::Arc<std::fs::File>,
+}
+
+/// A few connections write and others read, so that no crowd of readers keeps the writer waiting.
+#[derive(Clone)]
+pub struct PostgresDatabase {
+    writers: PgPool,
+    readers: PgPool,
 }
 
 /// A transaction. Dropped without [`Tx::commit`], it is rolled back.
@@ -64,7 +71,7 @@ impl Database {
     pub async fn begin(&self) -> Result<Tx, DbError> {
         Ok(match self {
             Self::Sqlite(sqlite) => Tx::Sqlite(sqlite.writer.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(pool) => Tx::Postgres(pool.begin_with(POSTGRES_BEGIN).await?),
+            Self::Postgres(postgres) => Tx::Postgres(postgres.writers.begin_with(POSTGRES_BEGIN).await?),
         })
     }
 
@@ -72,8 +79,8 @@ impl Database {
     pub async fn snapshot(&self) -> Result<Tx, DbError> {
         Ok(match self {
             Self::Sqlite(sqlite) => Tx::Sqlite(sqlite.readers.begin().await?),
-            Self::Postgres(pool) => {
-                Tx::Postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?)
+            Self::Postgres(postgres) => {
+                Tx::Postgres(postgres.readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?)
             }
         })
     }
@@ -85,9 +92,9 @@ impl Database {
                 let query = statement::sqlite(sql, args)?;
                 Ok(query.fetch_all(&sqlite.readers).await?.into_iter().map(Row::Sqlite).collect())
             }
-            Self::Postgres(pool) => {
+            Self::Postgres(postgres) => {
                 let query = statement::postgres(sql, args);
-                Ok(query.fetch_all(pool).await?.into_iter().map(Row::Postgres).collect())
+                Ok(query.fetch_all(&postgres.readers).await?.into_iter().map(Row::Postgres).collect())
             }
         }
     }
@@ -109,7 +116,10 @@ impl Database {
                 sqlite.readers.close().await;
                 sqlite.writer.close().await;
             }
-            Self::Postgres(pool) => pool.close().await,
+            Self::Postgres(postgres) => {
+                postgres.readers.close().await;
+                postgres.writers.close().await;
+            }
         }
     }
 }

@@ -13,11 +13,11 @@ pub struct Notifications {
 }
 
 impl Database {
-    /// Begins to listen to a channel, or `None` where no other process can write. It keeps one connection of the pool
+    /// Begins to listen to a channel, or `None` where no other process can write. It keeps one reading connection
     /// until it is dropped.
     pub async fn listen(&self, channel: &'static str) -> Result<Option<Notifications>, DbError> {
-        let Self::Postgres(pool) = self else { return Ok(None) };
-        let mut listener = PgListener::connect_with(pool).await?;
+        let Self::Postgres(postgres) = self else { return Ok(None) };
+        let mut listener = PgListener::connect_with(&postgres.readers).await?;
         listener.eager_reconnect(false);
         listener.listen(channel).await?;
         Ok(Some(Notifications { listener }))
