@@ -93,11 +93,13 @@ fn hint(orchestrator: &Serving, campus: Option<PathBuf>) {
     eprintln!();
     eprintln!("ready: portals and operators call {address} (gRPC, gRPC-Web, reflection)");
     eprintln!();
+    // As it was called, so that the lines can be copied.
+    let matricula = std::env::args().next().unwrap_or_else(|| "matricula".to_owned());
     eprintln!("try, in another terminal:");
-    eprintln!("  matricula sections show");
-    eprintln!("  matricula register S000001 --add <SECTION> [<SECTION> ...]");
+    eprintln!("  {matricula} sections show");
+    eprintln!("  {matricula} register STUDENT --add SECTION");
     if let Some(campus) = campus {
-        eprintln!("  matricula rush {} --speed 60x", campus.display());
+        eprintln!("  {matricula} rush {} --speed 60x", campus.display());
     }
-    eprintln!("  matricula audit");
+    eprintln!("  {matricula} audit");
 }
