@@ -45,7 +45,7 @@ impl RegistrationGrpc {
     }
 
     async fn follow(&self, id: &SagaId) -> Result<Follower, Status> {
-        let follower = Follower::open(self.runtime.clone(), id).await?;
+        let follower = Follower::open(&self.runtime, id).await?;
         follower.ok_or_else(|| status::not_found("registration", id.as_str()))
     }
 

@@ -20,6 +20,7 @@ mod destination;
 mod executor;
 mod gate;
 mod lease;
+mod others;
 mod rpc;
 mod runtime;
 mod store;

@@ -18,6 +18,7 @@ use crate::destination::{Answered, Destination, DestinationStatus, Waiting};
 use crate::executor::{Cancel, Entrant, Executor, Inbox, Outbox};
 use crate::gate::Gate;
 use crate::lease::{self, Adoption};
+use crate::others;
 use crate::store::{Admission, InstanceId, NewSaga, SagaStore, StoreError};
 use crate::watch::{Watcher, Watchers};
 use crate::writer::{self, Log, Write};
@@ -149,6 +150,7 @@ impl<W: Workload> Runtime<W> {
             adopted: adopted_out,
         };
         tasks.spawn(adoption.run(stopping.clone()));
+        tasks.spawn(others::follow(store.clone(), workload.clone(), watchers.clone(), stopping.clone()));
         let grace = Duration::from_millis(config.call_timeout_ms) + LAST_COMMITS;
         let task = tokio::spawn(end(tasks, store.clone(), instance.clone(), stopping.clone(), grace));
         let destinations = statuses;

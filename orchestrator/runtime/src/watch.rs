@@ -7,7 +7,7 @@ use matricula_engine::SagaState;
 use matricula_kit::id::SagaId;
 use tokio::sync::watch;
 
-/// The last durable state of a saga that this process drives; `None` before the first one since the watch began.
+/// The last durable state of a saga; `None` before the first one since the watch began.
 pub type Progress = Option<Arc<SagaState>>;
 
 /// All watches of a process.
@@ -18,6 +18,8 @@ pub(crate) struct Watchers {
 
 struct Watched {
     progress: watch::Sender<Progress>,
+    /// Whether this process has told of it as its driver: then nobody has to ask the database.
+    driven_here: bool,
     /// Counted here, under the lock: the receivers of two watches that end at the same moment would each count the
     /// other, and neither would clear up.
     watchers: usize,
@@ -32,7 +34,7 @@ pub struct Watcher {
 
 impl Watcher {
     /// Waits for the next change and returns the state after it; changes that follow each other closely may come as
-    /// one. Never returns when this process does not drive the saga, so callers bound the wait.
+    /// one. Never returns when nothing changes any more, so callers bound the wait.
     pub async fn changed(&mut self) -> Arc<SagaState> {
         loop {
             if self.progress.changed().await.is_err() {
@@ -61,17 +63,36 @@ impl Watchers {
     /// Begins a watch; changes from now on are seen.
     pub(crate) fn watch(&self, saga: &SagaId) -> Watcher {
         let mut sagas = self.lock();
-        let unwatched = || Watched { progress: watch::Sender::new(None), watchers: 0 };
+        let unwatched = || Watched { progress: watch::Sender::new(None), driven_here: false, watchers: 0 };
         let watched = sagas.entry(saga.clone()).or_insert_with(unwatched);
         watched.watchers += 1;
         Watcher { saga: saga.clone(), progress: watched.progress.subscribe(), watchers: self.clone() }
     }
 
-    /// Tells those who watch a saga where it stands.
+    /// Tells those who watch a saga that this process drives where it stands.
     pub(crate) fn tell(&self, saga: &SagaId, state: &Arc<SagaState>) {
-        if let Some(watched) = self.lock().get(saga) {
+        if let Some(watched) = self.lock().get_mut(saga) {
+            watched.driven_here = true;
             watched.progress.send_replace(Some(state.clone()));
         }
+    }
+
+    /// Tells them what was read of a saga that another instance drives.
+    pub(crate) fn tell_of_other(&self, saga: &SagaId, state: &Arc<SagaState>) {
+        if let Some(watched) = self.lock().get(saga) {
+            let is_newer = |known: &SagaState| known.sequence() < state.sequence();
+            if !watched.driven_here && watched.progress.borrow().as_deref().is_none_or(is_newer) {
+                watched.progress.send_replace(Some(state.clone()));
+            }
+        }
+    }
+
+    /// The sagas that are watched here and not driven here, with the sequence that is known of each; 0 for none.
+    pub(crate) fn of_others(&self) -> Vec<(SagaId, u64)> {
+        let sagas = self.lock();
+        let others = sagas.iter().filter(|(_, watched)| !watched.driven_here);
+        let known = |watched: &Watched| watched.progress.borrow().as_ref().map_or(0, |state| state.sequence());
+        others.map(|(saga, watched)| (saga.clone(), known(watched))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SagaId, Watched>> {

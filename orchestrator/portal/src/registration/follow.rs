@@ -1,15 +1,13 @@
 //! Follows one registration, wherever it is driven.
 //!
-//! Promises: of a registration that this process drives, every change comes from memory and none is asked of the
-//! database; one that another replica drives is read again at intervals.
+//! Promises: it asks the database once at most, when it begins; every change comes from the runtime, which knows what
+//! this process drives and looks after what others drive.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use matricula_engine::SagaState;
 use matricula_kit::database::DbError;
 use matricula_kit::id::SagaId;
-use matricula_kit::telemetry;
 use matricula_proto::registration::v1 as wire;
 use matricula_registration::{RegistrationRequest, RegistrationView, StoredRegistration};
 use matricula_runtime::{Watcher, Workload as _};
@@ -18,13 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Orchestrator;
 
-/// How often a registration that another replica drives is read: soon enough for somebody who waits, and rare, because
-/// only clients that have changed replica need it.
-const READ_INTERVAL: Duration = Duration::from_millis(250);
-
 /// One registration as last known here.
 pub(crate) struct Follower {
-    runtime: Arc<Orchestrator>,
     watcher: Watcher,
     id: SagaId,
     driven_here: bool,
@@ -44,23 +37,17 @@ enum Known {
 
 impl Follower {
     /// Follows a registration that was just accepted here, with a watch that began before.
-    pub(crate) fn accepted(
-        runtime: Arc<Orchestrator>,
-        watcher: Watcher,
-        id: SagaId,
-        key: String,
-        request: RegistrationRequest,
-    ) -> Self {
+    pub(crate) fn accepted(watcher: Watcher, id: SagaId, key: String, request: RegistrationRequest) -> Self {
         let known = Known::Readable { key, request: Box::new(request), state: None };
-        Self { runtime, watcher, id, driven_here: true, known }
+        Self { watcher, id, driven_here: true, known }
     }
 
     /// Follows a registration of the log; none when there is none.
-    pub(crate) async fn open(runtime: Arc<Orchestrator>, id: &SagaId) -> Result<Option<Self>, DbError> {
+    pub(crate) async fn open(runtime: &Orchestrator, id: &SagaId) -> Result<Option<Self>, DbError> {
         // The watch begins first, so that no change falls between the two.
         let watcher = runtime.watch(id);
-        let Some((known, driven_here)) = read(&runtime, id).await? else { return Ok(None) };
-        Ok(Some(Self { runtime, watcher, id: id.clone(), driven_here, known }))
+        let Some((known, driven_here)) = read(runtime, id).await? else { return Ok(None) };
+        Ok(Some(Self { watcher, id: id.clone(), driven_here, known }))
     }
 
     /// Waits for the next change; for ever when there can be none. May be dropped at any time.
@@ -69,34 +56,9 @@ impl Follower {
             return std::future::pending().await;
         }
         loop {
-            let driven_here = self.driven_here;
-            let read_again = async {
-                match driven_here {
-                    true => std::future::pending().await,
-                    false => tokio::time::sleep(READ_INTERVAL).await,
-                }
-            };
-            tokio::select! {
-                newer = self.watcher.changed() => {
-                    self.driven_here = true;
-                    if self.take(newer) {
-                        return;
-                    }
-                }
-                () = read_again => match read(&self.runtime, &self.id).await {
-                    Ok(Some((Known::Readable { state: Some(newer), .. }, driven_here))) => {
-                        self.driven_here = driven_here;
-                        if self.take(newer) {
-                            return;
-                        }
-                    }
-                    Ok(_) => {}
-                    Err(error) => tracing::warn!(
-                        registration_id = self.id.as_str(),
-                        error = telemetry::chain(&error),
-                        "a registration that is waited for could not be read"
-                    ),
-                },
+            let newer = self.watcher.changed().await;
+            if self.take(newer) {
+                return;
             }
         }
     }

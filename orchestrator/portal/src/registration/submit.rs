@@ -1,7 +1,5 @@
 //! Submits one registration and waits for its outcome.
 
-use std::sync::Arc;
-
 use matricula_kit::id::SagaId;
 use matricula_kit::status;
 use matricula_kit::telemetry::TraceContext;
@@ -48,7 +46,7 @@ impl RegistrationGrpc {
         match self.runtime.submit(submission).await.map_err(not_accepted)? {
             Submitted::Accepted => {
                 Span::current().record("registration_id", id.as_str());
-                Ok(Follower::accepted(Arc::clone(&self.runtime), watcher, id, key, request))
+                Ok(Follower::accepted(watcher, id, key, request))
             }
             Submitted::Existing(id) => {
                 Span::current().record("registration_id", id.as_str());

@@ -70,6 +70,8 @@ macro_rules! columns {
 }
 
 const BY_ID: &str = concat!(columns!(), "FROM {rows} JOIN sagas s ON s.saga_id = r.saga_id ORDER BY s.saga_id");
+const MOVED: &str = "SELECT s.saga_id FROM {rows} \
+                     JOIN sagas s ON s.saga_id = r.saga_id AND s.sequence > r.sequence";
 const EVENTS: &str = "SELECT e.saga_id, e.sequence, e.at, e.event FROM {rows} \
                       JOIN saga_events e ON e.saga_id = r.saga_id ORDER BY e.saga_id, e.sequence";
 const LIST: &str = concat!(
@@ -99,6 +101,15 @@ impl SagaStore {
         }
         let rows = self.database.fetch(BY_ID, Rows::new().text("saga_id", ids).into()).await?;
         self.with_logs(rows).await
+    }
+
+    /// Those of these sagas, each with a known sequence, that have more events than that.
+    pub(crate) async fn moved(&self, known: &[(SagaId, u64)]) -> Result<Vec<SagaRow>, DbError> {
+        let rows = Rows::new()
+            .text("saga_id", known.iter().map(|(saga, _)| saga.as_str()))
+            .int("sequence", known.iter().map(|(_, sequence)| *sequence as i64));
+        let moved = self.database.fetch(MOVED, rows.into()).await?;
+        self.get_many(moved.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?).await
     }
 
     /// Sagas, newest first, with their logs.
