@@ -173,9 +173,8 @@ impl Config {
             let value: figment::value::Value = value.parse().unwrap_or_else(|never| match never {});
             figment = figment.merge((name.as_str(), value));
         }
-        let config: Self = figment
-            .extract()
-            .map_err(|errors| Problems(errors.into_iter().map(|error| error.to_string()).collect()))?;
+        let config: Self =
+            figment.extract().map_err(|errors| Problems(errors.into_iter().map(|error| problem(&error)).collect()))?;
         let problems = config.problems();
         if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
     }
@@ -270,6 +269,23 @@ impl Config {
     }
 }
 
+/// A setting that can't be read: which one, why, and where it was set.
+fn problem(error: &figment::Error) -> String {
+    let set_by = match error.metadata.as_ref().map(|metadata| metadata.name.as_ref()) {
+        Some(name) if name.contains("environment") => " (set in the environment)".to_owned(),
+        Some(name) if name.contains("TOML") => {
+            match error.metadata.as_ref().and_then(|metadata| metadata.source.as_ref()) {
+                Some(file) => format!(" (set in {file})"),
+                None => String::new(),
+            }
+        }
+        Some(_) => " (set by a flag)".to_owned(),
+        None => String::new(),
+    };
+    let setting = error.path.join(".");
+    if setting.is_empty() { format!("{}{set_by}", error.kind) } else { format!("{setting}: {}{set_by}", error.kind) }
+}
+
 fn flatten(prefix: &str, value: &serde_json::Value, shown: &mut BTreeMap<String, String>) {
     let name = |key: &str| if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
     match value {
@@ -300,6 +316,16 @@ mod tests {
         assert_eq!(masked("postgres://me:s3cret@db/seats"), "postgres://me:********@db/seats");
         assert_eq!(masked("postgres://me@db/seats"), "postgres://me@db/seats");
         assert_eq!(masked("sqlite:a.db"), "sqlite:a.db");
+    }
+
+    #[test]
+    fn a_setting_that_cannot_be_read_is_named() {
+        let flag = |name: &str, value: &str| [(name.to_owned(), value.to_owned())];
+        let told = |flags: &[(String, String)]| Config::load(None, flags).expect_err("it is wrong").to_string();
+        let listen = told(&flag("seats.listen", "nowhere"));
+        assert!(listen.ends_with("\n  seats.listen: invalid socket address syntax (set by a flag)"), "{listen}");
+        let unknown = told(&flag("seats.lissten", "127.0.0.1:1"));
+        assert!(unknown.contains("lissten"), "{unknown}");
     }
 
     #[test]
