@@ -295,6 +295,7 @@ impl<W: Workload> Executor<W> {
         let Some(saga) = self.sagas.get_mut(&id) else { return };
         if outcome == AppendOutcome::Conflict {
             tracing::warn!(saga_id = id.as_str(), "the saga has another owner now; leaving it");
+            self.outbox.watchers.given_away(&id);
             self.forget(&id);
             return;
         }

@@ -77,6 +77,14 @@ impl Watchers {
         }
     }
 
+    /// Another instance drives the saga from now on: those who watch it are told what is read of it, or they would wait
+    /// for ever.
+    pub(crate) fn given_away(&self, saga: &SagaId) {
+        if let Some(watched) = self.lock().get_mut(saga) {
+            watched.driven_here = false;
+        }
+    }
+
     /// Tells them what was read of a saga that another instance drives.
     pub(crate) fn tell_of_other(&self, saga: &SagaId, state: &Arc<SagaState>) {
         if let Some(watched) = self.lock().get(saga) {
