@@ -9,7 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What each crate of ours may depend on among ours, directly. What isn't allowed directly isn't there indirectly.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: &[(&str, &[&str])] = &[
     ("matricula-proto", &[]),
     ("matricula-kit", &["matricula-proto"]),
     ("matricula-seats", &["matricula-kit", "matricula-proto"]),
@@ -49,6 +49,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "matricula-seats",
         ],
     ),
+    ("matricula-harness", &["matricula-campus", "matricula-kit", "matricula-proto"]),
     ("xtask", &[]),
 ];
 
@@ -120,7 +121,7 @@ fn text(value: &Value) -> &str {
 }
 
 fn violations(graph: &Graph) -> Vec<String> {
-    let allowed: BTreeMap<&str, &[&str]> = ARROWS.into_iter().collect();
+    let allowed: BTreeMap<&str, &[&str]> = ARROWS.iter().copied().collect();
     let mut found = Vec::new();
     for package in &graph.ours {
         let Some(allowed) = allowed.get(package.as_str()) else {
@@ -148,8 +149,7 @@ fn the_arrows_point_one_way() {
 #[test]
 fn every_crate_with_arrows_exists() {
     let graph = Graph::of_cargo();
-    let missing: Vec<&str> =
-        ARROWS.map(|(name, _)| name).into_iter().filter(|name| !graph.ours.contains(*name)).collect();
+    let missing: Vec<&str> = ARROWS.iter().map(|(name, _)| *name).filter(|name| !graph.ours.contains(*name)).collect();
     assert_eq!(missing, Vec::<&str>::new());
 }
 

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 
 use matricula_kit::testing::BACKENDS;
 
-use crate::harness::{ROLES, System};
+use matricula_harness::{ROLES, System};
 
 /// Rushes while the processes named are killed one after the other. The kills come at whatever the processes are doing:
 /// what has to hold does not depend on it.

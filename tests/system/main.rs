@@ -1,7 +1,6 @@
 //! The whole system through the real binary: real processes, real sockets, real databases.
 
 mod campus;
-mod harness;
 mod kills;
 mod python;
 mod registrations;

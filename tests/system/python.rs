@@ -5,7 +5,7 @@
 
 use std::process::Command;
 
-use crate::harness::System;
+use matricula_harness::System;
 
 #[test]
 fn a_portal_in_python_registers_a_student() {

@@ -10,7 +10,7 @@ use matricula_proto::registration::v1::registration_service_client::Registration
 use matricula_proto::seats::v1 as seats;
 
 use crate::campus::bundle;
-use crate::harness::{System, submission, submit};
+use matricula_harness::{System, submission, submit};
 
 fn reasons(registration: &matricula_proto::registration::v1::Registration) -> Vec<(Reason, &str)> {
     registration.reasons.iter().map(|reason| (reason.reason(), reason.conflicts_with.as_str())).collect()

@@ -2,7 +2,7 @@
 
 use matricula_kit::testing::Backend;
 
-use crate::harness::System;
+use matricula_harness::System;
 
 #[track_caller]
 fn check(system: &System) {

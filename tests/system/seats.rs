@@ -4,7 +4,7 @@ use matricula_proto::catalog::v1::catalog_service_client::CatalogServiceClient;
 use matricula_proto::catalog::v1::{Availability, WatchAvailabilityRequest};
 
 use crate::campus::bundle;
-use crate::harness::{PATIENCE, System, submission, submit};
+use matricula_harness::{PATIENCE, System, submission, submit};
 
 #[tokio::test]
 async fn a_watching_portal_sees_every_last_state() {

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
 use crate::campus::bundle;
-use crate::harness::{PATIENCE, System, submission};
+use matricula_harness::{PATIENCE, System, submission};
 
 /// A collector that hands on what it is sent.
 struct Collector {

@@ -1,10 +1,12 @@
 //! Starts the real binary in a folder of its own on free ports, and ends it whatever happens to the test.
+//!
+//! A process is named by its role; further orchestrators on the same database have names of their own.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::Duration;
 
 use matricula_kit::testing::{Backend, create_postgres};
@@ -12,8 +14,13 @@ use matricula_proto::registration::v1::registration_service_client::Registration
 use matricula_proto::registration::v1::{Registration, SubmitRegistrationRequest, SubmitRegistrationResponse};
 use tonic::transport::{Channel, Endpoint};
 
-/// The binary under test.
-const BINARY: &str = env!("CARGO_BIN_EXE_matricula");
+/// The binary under test: what cargo has built beside the test that runs.
+static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
+    let test = std::env::current_exe().expect("a running program has a path");
+    let name = format!("matricula{}", std::env::consts::EXE_SUFFIX);
+    let beside = test.ancestors().skip(1).take(2).map(|folder| folder.join(&name)).find(|path| path.is_file());
+    beside.unwrap_or_else(|| panic!("there is no {name} beside {}: build the package matricula", test.display()))
+});
 /// Longest wait for something that must happen: a bound for a broken build, not a time that a test depends on.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -25,7 +32,7 @@ pub struct System {
     folder: tempfile::TempDir,
     /// Processes by what they serve; "up" serves everything.
     processes: HashMap<&'static str, Process>,
-    /// Addresses by role, the same after a restart.
+    /// Addresses by process, the same after a restart.
     addresses: HashMap<&'static str, String>,
     settings: Vec<(String, String)>,
 }
@@ -33,6 +40,8 @@ pub struct System {
 struct Process {
     child: Child,
     arguments: Vec<String>,
+    /// What it is started with beside the settings of all.
+    own_settings: Vec<(String, String)>,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -50,7 +59,7 @@ impl System {
         }
         system.set("orchestrator.http_listen", "127.0.0.1:0");
         let arguments = ["up"].iter().chain(arguments).map(|text| (*text).to_owned()).collect();
-        system.start("up", arguments);
+        system.start("up", arguments, Vec::new());
         system
     }
 
@@ -64,9 +73,16 @@ impl System {
             }
             system.set(&format!("{role}.listen"), "127.0.0.1:0");
             system.set(&format!("{role}.http_listen"), "127.0.0.1:0");
-            system.start(role, vec!["serve".to_owned(), role.to_owned()]);
+            system.start(role, vec!["serve".to_owned(), role.to_owned()], Vec::new());
         }
         system
+    }
+
+    /// Starts one more orchestrator on the database of the first; the commands go on talking to the first.
+    pub fn add_orchestrator(&mut self, name: &'static str) {
+        let ports = [("orchestrator.listen", "127.0.0.1:0"), ("orchestrator.http_listen", "127.0.0.1:0")];
+        let own = ports.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        self.start(name, vec!["serve".to_owned(), "orchestrator".to_owned()], own);
     }
 
     fn new(settings: &[(&str, &str)]) -> Self {
@@ -86,19 +102,18 @@ impl System {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(BINARY);
+        let mut command = Command::new(BINARY.as_path());
         command.current_dir(self.folder.path());
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MATRICULA_")) {
             command.env_remove(name);
         }
-        for (name, value) in &self.settings {
-            command.env(format!("MATRICULA_{}", name.to_uppercase().replace('.', "__")), value);
-        }
+        command.envs(self.settings.iter().map(variable));
         command
     }
 
-    fn start(&mut self, name: &'static str, arguments: Vec<String>) {
+    fn start(&mut self, name: &'static str, arguments: Vec<String>, own_settings: Vec<(String, String)>) {
         let mut command = self.command();
+        command.envs(own_settings.iter().map(variable));
         command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -111,15 +126,22 @@ impl System {
                 let _ = lines.send(line);
             }
         });
-        self.processes.insert(name, Process { child, arguments, log: log.clone() });
+        self.processes.insert(name, Process { child, arguments, own_settings, log: log.clone() });
+        let is_first = name == "up" || ROLES.contains(&name);
         // The last address that is printed: of the orchestrator in `up`, of the role itself else.
-        let awaited = if name == "up" { "orchestrator" } else { name };
+        let awaited = ROLES.into_iter().find(|role| *role == name).unwrap_or("orchestrator");
         loop {
             let line = said.recv_timeout(PATIENCE).unwrap_or_else(|_| {
                 panic!("{name} did not start:\n{}", log.lock().expect("no panic holds it").join("\n"))
             });
             let Some((role, address)) = line.split_once(" gRPC ") else { continue };
             let Some(role) = ROLES.into_iter().find(|known| *known == role.trim()) else { continue };
+            if !is_first {
+                let process = self.processes.get_mut(name).expect("it was started");
+                process.own_settings[0].1 = address.to_owned();
+                self.addresses.insert(name, address.to_owned());
+                return;
+            }
             self.addresses.insert(role, address.to_owned());
             self.set(&format!("{role}.listen"), address);
             let url = format!("http://{address}");
@@ -143,15 +165,39 @@ impl System {
     /// Starts a killed process again, at the same addresses.
     pub fn restart(&mut self, name: &'static str) {
         let process = self.processes.remove(name).expect("it was started");
-        self.start(name, process.arguments.clone());
+        self.start(name, process.arguments.clone(), process.own_settings.clone());
+    }
+
+    /// Stops a process with SIGSTOP: it lives, holds its connections, and does nothing.
+    pub fn pause(&self, name: &'static str) {
+        self.signal(name, "-STOP");
+    }
+
+    /// Lets a paused process go on.
+    pub fn resume(&self, name: &'static str) {
+        self.signal(name, "-CONT");
+    }
+
+    fn signal(&self, name: &'static str, signal: &str) {
+        let process = self.processes.get(name).expect("it was started");
+        let sent = Command::new("kill").arg(signal).arg(process.child.id().to_string()).status();
+        assert!(sent.expect("kill runs").success(), "{name} does not run any more");
+    }
+
+    /// What a process has written to stderr since it was last started.
+    pub fn log(&self, name: &'static str) -> Vec<String> {
+        self.processes[name].log.lock().expect("no panic holds it").clone()
+    }
+
+    /// The exit code of a process that ends by itself; waits for it.
+    pub fn ended(&mut self, name: &'static str) -> Option<i32> {
+        self.processes.get_mut(name).expect("it was started").child.wait().expect("it ends").code()
     }
 
     /// Asks a process to end with SIGTERM, and returns its exit code.
     pub fn terminate(&mut self, name: &'static str) -> Option<i32> {
-        let process = self.processes.get_mut(name).expect("it was started");
-        let killed = Command::new("kill").arg("-TERM").arg(process.child.id().to_string()).status();
-        assert!(killed.expect("kill runs").success());
-        process.child.wait().expect("it has ended").code()
+        self.signal(name, "-TERM");
+        self.ended(name)
     }
 
     /// Runs a command of the binary against the system.
@@ -196,14 +242,14 @@ impl System {
         self.done(&["audit"]);
     }
 
-    /// Where a role serves gRPC.
-    pub fn address(&self, role: &str) -> &str {
-        &self.addresses[role]
+    /// Where a process serves gRPC.
+    pub fn address(&self, name: &str) -> &str {
+        &self.addresses[name]
     }
 
-    /// A new connection to a role.
-    pub async fn channel(&self, role: &str) -> Channel {
-        let url = format!("http://{}", self.address(role));
+    /// A new connection to a process.
+    pub async fn channel(&self, name: &str) -> Channel {
+        let url = format!("http://{}", self.address(name));
         Endpoint::from_shared(url).expect("a URL").connect().await.expect("the role answers")
     }
 }
@@ -222,6 +268,11 @@ impl Drop for System {
             }
         }
     }
+}
+
+/// A setting as a variable of the environment.
+fn variable((name, value): &(String, String)) -> (String, String) {
+    (format!("MATRICULA_{}", name.to_uppercase().replace('.', "__")), value.clone())
 }
 
 /// A submission that waits for its outcome.
