@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use matricula_kit::testing::{Backend, create_postgres};
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
@@ -42,6 +42,8 @@ struct Process {
     arguments: Vec<String>,
     /// What it is started with beside the settings of all.
     own_settings: Vec<(String, String)>,
+    /// Variables of its environment that are no settings.
+    environment: Vec<(String, String)>,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -59,7 +61,7 @@ impl System {
         }
         system.set("orchestrator.http_listen", "127.0.0.1:0");
         let arguments = ["up"].iter().chain(arguments).map(|text| (*text).to_owned()).collect();
-        system.start("up", arguments, Vec::new());
+        system.start("up", arguments, Vec::new(), Vec::new());
         system
     }
 
@@ -73,22 +75,26 @@ impl System {
             }
             system.set(&format!("{role}.listen"), "127.0.0.1:0");
             system.set(&format!("{role}.http_listen"), "127.0.0.1:0");
-            system.start(role, vec!["serve".to_owned(), role.to_owned()], Vec::new());
+            system.start(role, vec!["serve".to_owned(), role.to_owned()], Vec::new(), Vec::new());
         }
         system
     }
 
     /// Starts one more orchestrator on the database of the first; the commands go on talking to the first.
     pub fn add_orchestrator(&mut self, name: &'static str) {
+        self.add_orchestrator_in(name, &[]);
+    }
+
+    /// The same, with variables in its environment that are no settings.
+    pub fn add_orchestrator_in(&mut self, name: &'static str, environment: &[(&str, &str)]) {
         let ports = [("orchestrator.listen", "127.0.0.1:0"), ("orchestrator.http_listen", "127.0.0.1:0")];
-        let own = ports.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
-        self.start(name, vec!["serve".to_owned(), "orchestrator".to_owned()], own);
+        let arguments = vec!["serve".to_owned(), "orchestrator".to_owned()];
+        self.start(name, arguments, own(&ports), own(environment));
     }
 
     fn new(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        Self { folder, processes: HashMap::new(), addresses: HashMap::new(), settings }
+        Self { folder, processes: HashMap::new(), addresses: HashMap::new(), settings: own(settings) }
     }
 
     /// The system's folder.
@@ -111,9 +117,15 @@ impl System {
         command
     }
 
-    fn start(&mut self, name: &'static str, arguments: Vec<String>, own_settings: Vec<(String, String)>) {
+    fn start(
+        &mut self,
+        name: &'static str,
+        arguments: Vec<String>,
+        own_settings: Vec<(String, String)>,
+        environment: Vec<(String, String)>,
+    ) {
         let mut command = self.command();
-        command.envs(own_settings.iter().map(variable));
+        command.envs(own_settings.iter().map(variable)).envs(environment.iter().cloned());
         command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary starts");
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -126,7 +138,7 @@ impl System {
                 let _ = lines.send(line);
             }
         });
-        self.processes.insert(name, Process { child, arguments, own_settings, log: log.clone() });
+        self.processes.insert(name, Process { child, arguments, own_settings, environment, log: log.clone() });
         let is_first = name == "up" || ROLES.contains(&name);
         // The last address that is printed: of the orchestrator in `up`, of the role itself else.
         let awaited = ROLES.into_iter().find(|role| *role == name).unwrap_or("orchestrator");
@@ -165,7 +177,7 @@ impl System {
     /// Starts a killed process again, at the same addresses.
     pub fn restart(&mut self, name: &'static str) {
         let process = self.processes.remove(name).expect("it was started");
-        self.start(name, process.arguments.clone(), process.own_settings.clone());
+        self.start(name, process.arguments, process.own_settings, process.environment);
     }
 
     /// Stops a process with SIGSTOP: it lives, holds its connections, and does nothing.
@@ -187,6 +199,25 @@ impl System {
     /// What a process has written to stderr since it was last started.
     pub fn log(&self, name: &'static str) -> Vec<String> {
         self.processes[name].log.lock().expect("no panic holds it").clone()
+    }
+
+    /// The operating system's number of a process.
+    pub fn pid(&self, name: &'static str) -> u32 {
+        self.processes[name].child.id()
+    }
+
+    /// Where a process serves `/metrics`, which is told just after its gRPC address.
+    pub fn http_address(&self, name: &'static str) -> String {
+        let give_up_at = Instant::now() + PATIENCE;
+        loop {
+            let log = self.log(name);
+            let told = log.iter().find_map(|line| line.trim().strip_prefix("http://")?.split_once("/metrics"));
+            if let Some((address, _)) = told {
+                return address.to_owned();
+            }
+            assert!(Instant::now() < give_up_at, "{name} serves no HTTP:\n{}", log.join("\n"));
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// The exit code of a process that ends by itself; waits for it.
@@ -268,6 +299,11 @@ impl Drop for System {
             }
         }
     }
+}
+
+/// Pairs that outlive the caller's.
+fn own(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 /// A setting as a variable of the environment.
