@@ -49,8 +49,9 @@ const ARROWS: &[(&str, &[&str])] = &[
             "matricula-seats",
         ],
     ),
-    ("matricula-harness", &["matricula-campus", "matricula-kit", "matricula-proto"]),
-    ("xtask", &[]),
+    ("matricula-postgres", &[]),
+    ("matricula-harness", &["matricula-campus", "matricula-kit", "matricula-postgres", "matricula-proto"]),
+    ("xtask", &["matricula-postgres"]),
 ];
 
 /// Crates that do no I/O, and what must not be anywhere below them: runtimes, clocks, randomness, databases, networks.

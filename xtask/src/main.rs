@@ -1,7 +1,6 @@
 //! Chores of the project. `cargo xtask test` runs the whole suite on a machine that has nothing but a Rust toolchain.
 
 mod packages;
-mod postgres;
 mod suite;
 
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
-//! Installs PostgreSQL's server binaries through whichever package manager the system has, after saying so.
+//! Finds PostgreSQL's server binaries. Where they are missing, it installs them through whichever package manager the
+//! system has, after saying so.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
@@ -42,8 +43,18 @@ const MANAGERS: [Manager; 5] = [
     Manager { program: "brew", commands: &[&["brew", "install", "postgresql@17"]], as_root: false },
 ];
 
+/// The folder with `initdb`, `pg_ctl` and `postgres`; installs them where they are missing.
+pub fn find_or_install_postgres() -> anyhow::Result<PathBuf> {
+    if let Some(folder) = matricula_postgres::find_binaries() {
+        return Ok(folder);
+    }
+    install_postgres(matricula_postgres::is_root()?)?;
+    matricula_postgres::find_binaries()
+        .context("PostgreSQL was installed, but its server binaries are nowhere that I look")
+}
+
 /// Installs a PostgreSQL server.
-pub fn install_postgres(is_root: bool) -> anyhow::Result<()> {
+fn install_postgres(is_root: bool) -> anyhow::Result<()> {
     let Some(manager) = MANAGERS.iter().find(|manager| on_path(manager.program)) else {
         bail!(
             "no PostgreSQL server binaries (initdb, pg_ctl, postgres) are here, and no package manager that I know: \

@@ -6,11 +6,11 @@
 use std::process::ExitStatus;
 
 use anyhow::Context;
+use matricula_postgres::Cluster;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::postgres::{self, Cluster};
-use crate::say;
+use crate::{packages, say};
 
 /// Where the tests look for their server: the same name as in `matricula_kit::testing`.
 const POSTGRES_URL: &str = "MATRICULA_TEST_POSTGRES_URL";
@@ -28,7 +28,7 @@ pub fn run(cargo_args: &[String]) -> anyhow::Result<u8> {
             say(&format!("using the PostgreSQL server that {POSTGRES_URL} names."));
             return test(cargo_args, &url, &mut signals).await;
         }
-        let binaries = postgres::find_or_install()?;
+        let binaries = packages::find_or_install_postgres()?;
         let cluster = Cluster::start(&binaries)?;
         say(&format!("PostgreSQL from {} listens on {}.", binaries.display(), cluster.url()));
         let code = test(cargo_args, cluster.url(), &mut signals).await;

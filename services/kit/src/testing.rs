@@ -66,7 +66,14 @@ pub async fn create_postgres() -> String {
     let server = std::env::var(POSTGRES_URL).unwrap_or_else(|_| {
         panic!("{POSTGRES_URL} is not set: run the tests with `cargo xtask test`, which starts a PostgreSQL server")
     });
-    let server = server.trim_end_matches('/');
+    create_postgres_on(server.trim_end_matches('/')).await
+}
+
+/// The URL of a new, empty database on a PostgreSQL server, whose URL has no database.
+///
+/// # Panics
+/// When it can't be created.
+pub async fn create_postgres_on(server: &str) -> String {
     let name = format!("test_{}", uuid::Uuid::now_v7().simple());
     create(server, &name).await.unwrap_or_else(|error| panic!("{server}: can't create a database: {error:?}"));
     format!("{server}/{name}")

@@ -2,6 +2,8 @@
 //!
 //! A process is named by its role; further orchestrators on the same database have names of their own.
 
+mod cluster;
+
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,9 @@ use matricula_kit::testing::{Backend, create_postgres};
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
 use matricula_proto::registration::v1::{Registration, SubmitRegistrationRequest, SubmitRegistrationResponse};
 use tonic::transport::{Channel, Endpoint};
+
+pub use cluster::Cluster;
+pub use matricula_postgres::Mode;
 
 /// The binary under test: what cargo has built beside the test that runs.
 static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -68,16 +73,33 @@ impl System {
     /// Six processes, each with a database of its own.
     pub async fn separate(backend: Backend, settings: &[(&str, &str)]) -> Self {
         let mut system = Self::new(settings);
-        for role in ROLES {
-            if backend == Backend::Postgres {
+        if backend == Backend::Postgres {
+            for role in ROLES {
                 let url = create_postgres().await;
                 system.set(&format!("{role}.database_url"), &url);
             }
-            system.set(&format!("{role}.listen"), "127.0.0.1:0");
-            system.set(&format!("{role}.http_listen"), "127.0.0.1:0");
-            system.start(role, vec!["serve".to_owned(), role.to_owned()], Vec::new(), Vec::new());
         }
+        system.start_roles();
         system
+    }
+
+    /// The same, on a PostgreSQL server of the test's own, which it may break.
+    pub async fn on_cluster(cluster: &Cluster, settings: &[(&str, &str)]) -> Self {
+        let mut system = Self::new(settings);
+        for role in ROLES {
+            let url = cluster.create_database().await;
+            system.set(&format!("{role}.database_url"), &url);
+        }
+        system.start_roles();
+        system
+    }
+
+    fn start_roles(&mut self) {
+        for role in ROLES {
+            self.set(&format!("{role}.listen"), "127.0.0.1:0");
+            self.set(&format!("{role}.http_listen"), "127.0.0.1:0");
+            self.start(role, vec!["serve".to_owned(), role.to_owned()], Vec::new(), Vec::new());
+        }
     }
 
     /// Starts one more orchestrator on the database of the first; the commands go on talking to the first.
