@@ -5,7 +5,8 @@
 mod cluster;
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader};
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
@@ -124,6 +125,17 @@ impl System {
         self.folder.path()
     }
 
+    /// Keeps the folder when the system ends; else it is removed.
+    pub fn keep_folder(&mut self, keep: bool) {
+        self.folder.disable_cleanup(keep);
+    }
+
+    /// A setting of one process alone, from its next start on.
+    pub fn set_own(&mut self, process: &'static str, name: &str, value: &str) {
+        let own = &mut self.processes.get_mut(process).expect("it was started").own_settings;
+        own.push((name.to_owned(), value.to_owned()));
+    }
+
     fn set(&mut self, name: &str, value: &str) {
         self.settings.retain(|(known, _)| known != name);
         self.settings.push((name.to_owned(), value.to_owned()));
@@ -146,21 +158,8 @@ impl System {
         own_settings: Vec<(String, String)>,
         environment: Vec<(String, String)>,
     ) {
-        let mut command = self.command();
-        command.envs(own_settings.iter().map(variable)).envs(environment.iter().cloned());
-        command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary starts");
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let (lines, said) = mpsc::channel();
-        let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
-        let kept = log.clone();
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                kept.lock().expect("no panic holds it").push(line.clone());
-                let _ = lines.send(line);
-            }
-        });
-        self.processes.insert(name, Process { child, arguments, own_settings, environment, log: log.clone() });
+        let said = self.launch(name, arguments, own_settings, environment);
+        let log = self.processes[name].log.clone();
         let is_first = name == "up" || ROLES.contains(&name);
         // The last address that is printed: of the orchestrator in `up`, of the role itself else.
         let awaited = ROLES.into_iter().find(|role| *role == name).unwrap_or("orchestrator");
@@ -189,6 +188,47 @@ impl System {
         }
     }
 
+    /// Starts a process; what it says to stderr comes line by line.
+    fn launch(
+        &mut self,
+        name: &'static str,
+        arguments: Vec<String>,
+        own_settings: Vec<(String, String)>,
+        environment: Vec<(String, String)>,
+    ) -> mpsc::Receiver<String> {
+        let mut command = self.command();
+        command.envs(own_settings.iter().map(variable)).envs(environment.iter().cloned());
+        command.args(&arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary starts");
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (lines, said) = mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        let kept = log.clone();
+        let mut file = self.log_file(name);
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                // The lines are in memory; the file is for people, after the end.
+                let _ = writeln!(file, "{line}");
+                kept.lock().expect("no panic holds it").push(line.clone());
+                let _ = lines.send(line);
+            }
+        });
+        self.processes.insert(name, Process { child, arguments, own_settings, environment, log });
+        said
+    }
+
+    fn log_file(&self, name: &str) -> File {
+        let folder = self.logs();
+        std::fs::create_dir_all(&folder).expect("the folder is ours");
+        let file = File::options().create(true).append(true).open(folder.join(format!("{name}.log")));
+        file.expect("the folder is ours")
+    }
+
+    /// Where each process has a file of all that it has said, over all its starts.
+    pub fn logs(&self) -> PathBuf {
+        self.folder.path().join("logs")
+    }
+
     /// Ends a process with SIGKILL, in the middle of whatever it does.
     pub fn kill(&mut self, name: &'static str) {
         let process = self.processes.get_mut(name).expect("it was started");
@@ -200,6 +240,18 @@ impl System {
     pub fn restart(&mut self, name: &'static str) {
         let process = self.processes.remove(name).expect("it was started");
         self.start(name, process.arguments, process.own_settings, process.environment);
+    }
+
+    /// The same, without waiting until it serves: it may end at once, because what it needs is away.
+    pub fn relaunch(&mut self, name: &'static str) {
+        let process = self.processes.remove(name).expect("it was started");
+        self.launch(name, process.arguments, process.own_settings, process.environment);
+    }
+
+    /// Whether a process has ended, killed or by itself.
+    pub fn has_ended(&mut self, name: &'static str) -> bool {
+        let child = &mut self.processes.get_mut(name).expect("it was started").child;
+        child.try_wait().expect("it is our child").is_some()
     }
 
     /// Stops a process with SIGSTOP: it lives, holds its connections, and does nothing.
