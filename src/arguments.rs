@@ -30,9 +30,9 @@ pub struct Arguments {
     /// Form of what is listed or shown.
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
-    /// Where the orchestrator is [default: http://127.0.0.1:50050].
+    /// Where the orchestrator is [default: http://127.0.0.1:50050]; once for each replica.
     #[arg(long, global = true, value_name = "URL")]
-    pub orchestrator: Option<String>,
+    pub orchestrator: Vec<String>,
 }
 
 impl Arguments {
@@ -46,8 +46,8 @@ impl Arguments {
                 None => (setting.clone(), String::new()),
             })
             .collect();
-        if let Some(url) = &self.orchestrator {
-            overrides.push(("client.orchestrator_url".to_owned(), url.clone()));
+        if !self.orchestrator.is_empty() {
+            overrides.push(("client.orchestrator_url".to_owned(), self.orchestrator.join(",")));
         }
         overrides
     }
@@ -253,9 +253,10 @@ pub enum Sections {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Every click is sent when it is due, whatever became of the earlier ones, and followed until it is \
-    decided: turned away it comes back, after a lost answer it asks again with the same key. At the end the invariants \
-    are proved as by `matricula audit`.\nExit code 1: a click has no outcome, a repeated key got another answer, or an \
-    invariant is broken.\n\nExamples:\n  \
+    decided: turned away it comes back, after a lost answer it asks again with the same key, and the next replica where \
+    there are several. At the end the invariants are proved as by `matricula audit`. Ctrl-C ends the clicks; those that \
+    were sent are followed, and the report says so.\nExit code 1: a click has no outcome, a repeated key got another \
+    answer, or an invariant is broken.\n\nExamples:\n  \
     matricula rush campus --speed 60x                          an hour in a minute\n  \
     matricula rush campus --speed 600x --connections 32 --report rush.json"
 )]
@@ -265,7 +266,7 @@ pub struct Rush {
     /// How much faster than in the file: `60x`.
     #[arg(long, default_value = "1x", value_parser = speed)]
     pub speed: f64,
-    /// Connections to the orchestrator.
+    /// Connections to the orchestrators, spread over them.
     #[arg(long, default_value_t = 8)]
     pub connections: usize,
     /// Write the report to this file, too, as JSON.

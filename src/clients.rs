@@ -43,9 +43,17 @@ impl Services {
 }
 
 /// Connects at once, so that a wrong address is told at once. A connection lost later is made again by the next call.
-pub async fn connect(url: &str) -> anyhow::Result<Channel> {
-    matricula_kit::connect::now(url).await.with_context(|| {
-        format!("can't reach {url}: is it running? Start everything with `matricula up`, or name the place")
+/// Of several URLs, separated by commas, the first that answers is taken.
+pub async fn connect(urls: &str) -> anyhow::Result<Channel> {
+    let mut failed = None;
+    for url in urls.split(',').map(str::trim) {
+        match matricula_kit::connect::now(url).await {
+            Ok(channel) => return Ok(channel),
+            Err(error) => failed = Some(error),
+        }
+    }
+    Err(anyhow::Error::from(failed.expect("there is at least one part"))).with_context(|| {
+        format!("can't reach {urls}: is it running? Start everything with `matricula up`, or name the place")
     })
 }
 
@@ -64,7 +72,8 @@ pub fn explained(status: &Status) -> anyhow::Error {
     anyhow::anyhow!("{message} ({:?}{reason})", status.code())
 }
 
-/// Whether the same call can't succeed however often it is made. All other errors mean "unknown" or "not now".
+/// Whether the same call can't succeed however often it is made. All other errors mean "unknown" or "not now";
+/// `OUT_OF_RANGE` too: no service answers it, only a transport that has lost its place in the stream.
 pub fn is_permanent(code: Code) -> bool {
     matches!(
         code,
@@ -73,7 +82,6 @@ pub fn is_permanent(code: Code) -> bool {
             | Code::AlreadyExists
             | Code::PermissionDenied
             | Code::FailedPrecondition
-            | Code::OutOfRange
             | Code::Unimplemented
             | Code::Unauthenticated
     )

@@ -102,8 +102,15 @@ pub struct OrchestratorConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientConfig {
-    /// Where the orchestrator is.
+    /// Where the orchestrator is; several replicas are separated by commas.
     pub orchestrator_url: String,
+}
+
+impl ClientConfig {
+    /// The URL of each replica.
+    pub fn orchestrator_urls(&self) -> impl Iterator<Item = &str> {
+        self.orchestrator_url.split(',').map(str::trim)
+    }
 }
 
 impl Default for Config {
@@ -215,15 +222,16 @@ impl Config {
         ]
     }
 
-    fn urls(&self) -> [(&'static str, &str); 6] {
-        [
-            ("orchestrator.seats_url", &self.orchestrator.seats_url),
+    fn urls(&self) -> Vec<(&'static str, &str)> {
+        let mut urls = vec![
+            ("orchestrator.seats_url", self.orchestrator.seats_url.as_str()),
             ("orchestrator.enrollments_url", &self.orchestrator.enrollments_url),
             ("orchestrator.academics_url", &self.orchestrator.academics_url),
             ("orchestrator.fees_url", &self.orchestrator.fees_url),
             ("orchestrator.notifications_url", &self.orchestrator.notifications_url),
-            ("client.orchestrator_url", &self.client.orchestrator_url),
-        ]
+        ];
+        urls.extend(self.client.orchestrator_urls().map(|url| ("client.orchestrator_url", url)));
+        urls
     }
 
     /// The database of a role: as set, or a SQLite file in the data folder.
@@ -334,14 +342,16 @@ mod tests {
         let flags = [
             flag("seats.database_url", "mysql://x"),
             flag("orchestrator.fees_url", "nowhere"),
+            flag("client.orchestrator_url", "http://a:50050, http://b:50050, c"),
             flag("orchestrator.runtime.lease_ttl_ms", "1"),
         ];
-        let problems = Config::load(None, &flags).expect_err("three settings are wrong").to_string();
+        let problems = Config::load(None, &flags).expect_err("four settings are wrong").to_string();
         assert_eq!(
             problems,
             "error: the configuration can't be used\n  \
              seats.database_url: must begin with sqlite: or postgres://\n  \
              orchestrator.fees_url: \"nowhere\" is no URL such as http://127.0.0.1:50051\n  \
+             client.orchestrator_url: \"c\" is no URL such as http://127.0.0.1:50051\n  \
              orchestrator.runtime.lease_ttl_ms: must be 500 to 60000"
         );
     }

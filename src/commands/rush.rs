@@ -28,8 +28,9 @@ use tonic::transport::Channel;
 use crate::arguments::{Format, Rush};
 use crate::clients::{connect, connect_lazily, explained, persistently};
 use crate::commands::audit;
-use crate::config::Config;
+use crate::config::{ClientConfig, Config};
 use crate::output::{self, Progress};
+use crate::roles::stop::Stop;
 use report::{Report, Setting};
 
 /// Connections that one client may open: more would only measure the client's own machine.
@@ -54,12 +55,13 @@ pub async fn run(config: &Config, rush: Rush, format: Format) -> anyhow::Result<
             return Ok(ExitCode::FAILURE);
         }
     };
-    let channels = connections(&config.client.orchestrator_url, rush.connections).await?;
-    let setting = Setting { dir: rush.dir.clone(), speed: rush.speed, connections: rush.connections };
+    let channels = connections(&config.client, rush.connections).await?;
+    let setting = Setting { dir: rush.dir.clone(), speed: rush.speed, connections: channels.len() };
     eprintln!("{} of {}", morning.announced(rush.speed), rush.dir.display());
 
-    let tally = play::play(&rush.dir, &morning, rush.speed, channels).await?;
-    let unfinished = settle(&config.client.orchestrator_url).await?;
+    let stop = Stop::listen();
+    let tally = play::play(&rush.dir, &morning, rush.speed, channels, stop.token()).await?;
+    let unfinished = settle(&config.client).await?;
     let progress = Progress::on_terminal();
     let proof = audit::prove(config, &progress).await.context("the clicks are played; the audit could not be made")?;
     drop(progress);
@@ -102,20 +104,26 @@ impl Morning {
     }
 }
 
-/// The first is made at once, so that a wrong address is told at once; all find back by themselves after a restart.
-async fn connections(url: &str, count: usize) -> anyhow::Result<Vec<Channel>> {
-    let first = connect(url).await?;
-    let others = (1..count).map(|_| connect_lazily(url));
-    std::iter::once(Ok(first)).chain(others).collect()
+/// At least one for each replica, in turn. One is made at once, so that a wrong address is told at once; all find back
+/// by themselves after a restart.
+async fn connections(client: &ClientConfig, count: usize) -> anyhow::Result<Vec<Channel>> {
+    drop(connect(&client.orchestrator_url).await?);
+    let urls: Vec<&str> = client.orchestrator_urls().collect();
+    urls.iter().cycle().take(count.max(urls.len())).map(|url| connect_lazily(url)).collect()
 }
 
 /// Waits until no saga is unfinished; whether any was left when patience ended.
-async fn settle(url: &str) -> anyhow::Result<bool> {
-    let client = SagaServiceClient::new(connect_lazily(url)?);
+async fn settle(client: &ClientConfig) -> anyhow::Result<bool> {
+    let replicas: anyhow::Result<Vec<Channel>> = client.orchestrator_urls().map(connect_lazily).collect();
+    let replicas = replicas?;
+    let mut next = replicas.iter().cycle();
     let request = ListSagasRequest { page_size: 1, unfinished: true, ..ListSagasRequest::default() };
     let give_up_at = Instant::now() + SETTLE_PATIENCE;
     loop {
-        let list = async || client.clone().list_sagas(request.clone()).await;
+        let list = async || {
+            let replica = next.next().cloned().unwrap_or_else(|| replicas[0].clone());
+            SagaServiceClient::new(replica).list_sagas(request.clone()).await
+        };
         let page = persistently(SETTLE_PATIENCE, |_| (), list).await.map_err(|status| explained(&status));
         let page = page.context("the clicks are played; the orchestrator does not say what is unfinished")?;
         if page.into_inner().sagas.is_empty() {

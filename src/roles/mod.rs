@@ -1,7 +1,7 @@
 //! Serving: one role as a process, or all of them in one.
 
 mod start;
-mod stop;
+pub mod stop;
 mod up;
 
 use std::process::ExitCode;

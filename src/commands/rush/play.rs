@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use matricula_campus::{BundleErrors, Registration as Click};
@@ -10,6 +11,7 @@ use matricula_proto::registration::v1::registration_service_client::Registration
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::transport::Channel;
 
@@ -34,14 +36,21 @@ pub fn due(arrival_ms: u64, speed: f64) -> Duration {
     Duration::from_secs_f64(arrival_ms as f64 / 1_000.0 / speed)
 }
 
-/// Plays the whole morning and waits until every click has ended.
-pub async fn play(dir: &Path, morning: &Morning, speed: f64, channels: Vec<Channel>) -> anyhow::Result<Tally> {
+/// Plays the whole morning, or until `stop`, and waits until every click that was sent has ended.
+pub async fn play(
+    dir: &Path,
+    morning: &Morning,
+    speed: f64,
+    channels: Vec<Channel>,
+    stop: CancellationToken,
+) -> anyhow::Result<Tally> {
     let (clicks, reader) = read(dir);
     let (answers, mut answered) = mpsc::channel(OUTSTANDING_MAX);
     let sent = Arc::new(Sent::default());
-    let player = tokio::spawn(Player { speed, channels, answers, sent: Arc::clone(&sent) }.run(clicks));
+    let player = Player { speed, channels: channels.into(), answers, sent: Arc::clone(&sent), stop };
+    let player = tokio::spawn(player.run(clicks));
 
-    let mut tally = Tally::default();
+    let mut tally = Tally::of(morning.clicks);
     let mut live = Live::new(morning.clicks);
     let mut batch = Vec::with_capacity(ANSWERS_PER_TURN);
     loop {
@@ -82,9 +91,10 @@ fn read(dir: &Path) -> (mpsc::Receiver<Click>, JoinHandle<Result<(), BundleError
 
 struct Player {
     speed: f64,
-    channels: Vec<Channel>,
+    channels: Arc<[Channel]>,
     answers: mpsc::Sender<Answered>,
     sent: Arc<Sent>,
+    stop: CancellationToken,
 }
 
 impl Player {
@@ -92,11 +102,14 @@ impl Player {
     async fn run(self, mut clicks: mpsc::Receiver<Click>) {
         let places = Arc::new(Semaphore::new(OUTSTANDING_MAX));
         let started = Instant::now();
-        let mut channels = self.channels.iter().cycle();
-        while let Some(click) = clicks.recv().await {
+        let mut first = 0;
+        while let Some(Some(click)) = self.stop.run_until_cancelled(clicks.recv()).await {
             let due = due(click.arrival_ms, self.speed);
             if started.elapsed() < due {
-                tokio::time::sleep_until(started + due).await;
+                let moment = tokio::time::sleep_until(started + due);
+                if self.stop.run_until_cancelled(moment).await.is_none() {
+                    return;
+                }
             }
             let place = match Arc::clone(&places).try_acquire_owned() {
                 Ok(place) => place,
@@ -107,12 +120,13 @@ impl Player {
                     place
                 }
             };
-            let Some(channel) = channels.next().cloned() else { return };
+            first = (first + 1) % self.channels.len();
+            let ways = Ways { channels: Arc::clone(&self.channels), next: AtomicUsize::new(first) };
             let (answers, sent) = (self.answers.clone(), Arc::clone(&self.sent));
             tokio::spawn(async move {
-                sent.begin();
-                let answer = send(click, due, started, channel).await;
-                sent.end();
+                sent.begin(started.elapsed());
+                let answer = send(click, due, started, ways).await;
+                sent.end(answer.ended, answer.followed.end.is_ok());
                 // The receiver outlives every click.
                 let _ = answers.send(answer).await;
                 drop(place);
@@ -121,7 +135,23 @@ impl Player {
     }
 }
 
-async fn send(click: Click, due: Duration, started: Instant, channel: Channel) -> Answered {
+/// The connections as one click takes them: another one, and with it another replica, after each call that failed.
+struct Ways {
+    channels: Arc<[Channel]>,
+    next: AtomicUsize,
+}
+
+impl Ways {
+    fn now(&self) -> Channel {
+        self.channels[self.next.load(Ordering::Relaxed) % self.channels.len()].clone()
+    }
+
+    fn failed(&self) {
+        self.next.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+async fn send(click: Click, due: Duration, started: Instant, ways: Ways) -> Answered {
     let request = SubmitRegistrationRequest {
         idempotency_key: click.key.into_string(),
         student_id: click.student_id.into_string(),
@@ -131,13 +161,14 @@ async fn send(click: Click, due: Duration, started: Instant, channel: Channel) -
         // 30 s fit.
         wait_ms: WAIT.as_millis() as i32,
     };
-    let client = RegistrationServiceClient::new(channel);
     let sent = started.elapsed();
     let followed = follow(|| {
-        let (mut client, mut attempt) = (client.clone(), Request::new(request.clone()));
+        let mut attempt = Request::new(request.clone());
         attempt.set_timeout(WAIT + ANSWER_MARGIN);
+        let ways = &ways;
         async move {
-            let answer = client.submit_registration(attempt).await?;
+            let answer = RegistrationServiceClient::new(ways.now()).submit_registration(attempt).await;
+            let answer = answer.inspect_err(|_| ways.failed())?;
             Ok(answer.into_inner().registration.unwrap_or_default())
         }
     })

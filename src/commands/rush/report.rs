@@ -30,6 +30,7 @@ pub struct Setting {
 pub struct Report {
     #[serde(flatten)]
     setting: Setting,
+    clicks_planned: u64,
     clicks: u64,
     clicks_without_outcome: u64,
     errors: BTreeMap<String, u64>,
@@ -44,6 +45,7 @@ pub struct Report {
     active_s: f64,
     registrations_per_s: f64,
     registrations_in_busiest_s: u64,
+    stall_longest_ms: f64,
     generator_lateness_ms: Percentiles,
     clicks_held_back: u64,
     clicks_outstanding_max: u64,
@@ -87,6 +89,7 @@ impl Report {
         let registrations = tally.registrations();
         Self {
             setting,
+            clicks_planned: tally.planned,
             clicks: tally.clicks,
             clicks_without_outcome: tally.without_outcome(),
             errors: tally.errors.clone(),
@@ -105,6 +108,7 @@ impl Report {
             active_s,
             registrations_per_s: if active_s > 0.0 { registrations as f64 / active_s } else { 0.0 },
             registrations_in_busiest_s: tally.decided_per_s.iter().copied().max().unwrap_or_default(),
+            stall_longest_ms: tally.stall_longest.as_secs_f64() * 1_000.0,
             generator_lateness_ms: (&tally.lateness).into(),
             clicks_held_back: tally.held_back,
             clicks_outstanding_max: tally.outstanding_max,
@@ -176,16 +180,22 @@ impl Report {
         }
         writeln!(
             f,
-            "\n{:.0} registrations/s decided over {:.1} s, {} in the busiest second; at most {} clicks outstanding",
+            "\n{:.0} registrations/s decided over {:.1} s, {} in the busiest second; at most {} clicks outstanding;\n\
+             longest time in which somebody waited and nobody got an outcome: {:.1} s",
             self.registrations_per_s,
             self.active_s,
             grouped(self.registrations_in_busiest_s),
             grouped(self.clicks_outstanding_max),
+            self.stall_longest_ms / 1_000.0,
         )
     }
 
     /// What makes the numbers say less than they seem to.
     fn fmt_caveats(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.clicks < self.clicks_planned {
+            let (sent, planned) = (grouped(self.clicks), grouped(self.clicks_planned));
+            writeln!(f, "! interrupted: {sent} of {planned} clicks were sent")?;
+        }
         if self.clicks_held_back > 0 {
             let (held_back, cap) = (grouped(self.clicks_held_back), grouped(OUTSTANDING_MAX as u64));
             writeln!(
@@ -278,7 +288,8 @@ mod tests {
           click to outcome, since sent      10.0      10.0      10.0      10.0      10.0
           sent later than due                1.0       1.0       1.0       1.0       1.0
 
-        989 registrations/s decided over 1.0 s, 989 in the busiest second; at most 1 clicks outstanding
+        989 registrations/s decided over 1.0 s, 989 in the busiest second; at most 1 clicks outstanding;
+        longest time in which somebody waited and nobody got an outcome: 0.0 s
         ");
     }
 
@@ -292,6 +303,8 @@ mod tests {
         sent.held_back();
         tally.close(&sent);
         tally.outstanding_max = 2_000;
+        tally.stall_longest = std::time::Duration::from_millis(7_300);
+        tally.planned = 5;
         let report = report(&tally, 1);
         assert!(!report.is_clean());
         insta::assert_snapshot!(report, @"
@@ -315,7 +328,9 @@ mod tests {
           click to outcome, since sent      10.0      10.0      10.0      10.0      10.0
           sent later than due                1.0       1.0       1.0       1.0       1.0
 
-        33 registrations/s decided over 0.0 s, 1 in the busiest second; at most 2,000 clicks outstanding
+        33 registrations/s decided over 0.0 s, 1 in the busiest second; at most 2,000 clicks outstanding;
+        longest time in which somebody waited and nobody got an outcome: 7.3 s
+        ! interrupted: 4 of 5 clicks were sent
         ! 1 clicks were sent late because 50,000 were outstanding: the load was not fully open
         ! more than 1,024 clicks outstanding: calls may have waited in the client; raise --connections
         ");
@@ -328,6 +343,6 @@ mod tests {
         tally.close(&sent(1));
         let json = serde_json::to_value(report(&tally, 1)).expect("JSON");
         let names: Vec<&String> = json.as_object().expect("an object").keys().collect();
-        insta::assert_snapshot!(format!("{names:?}"), @r#"["active_s", "answers_lost", "audit", "audit_holds", "clicks", "clicks_held_back", "clicks_outstanding_max", "clicks_without_outcome", "connections", "dir", "errors", "generator_lateness_ms", "latency_since_due_ms", "latency_since_sent_ms", "outcomes", "refusals", "registrations", "registrations_in_busiest_s", "registrations_per_s", "repeated_keys", "sagas_unfinished_at_audit", "speed", "turned_away"]"#);
+        insta::assert_snapshot!(format!("{names:?}"), @r#"["active_s", "answers_lost", "audit", "audit_holds", "clicks", "clicks_held_back", "clicks_outstanding_max", "clicks_planned", "clicks_without_outcome", "connections", "dir", "errors", "generator_lateness_ms", "latency_since_due_ms", "latency_since_sent_ms", "outcomes", "refusals", "registrations", "registrations_in_busiest_s", "registrations_per_s", "repeated_keys", "sagas_unfinished_at_audit", "speed", "stall_longest_ms", "turned_away"]"#);
     }
 }

@@ -1,7 +1,7 @@
 //! Counts what became of the clicks, and compares the answers to repeated keys.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -18,11 +18,18 @@ const LATENCY_DIGITS: u8 = 3;
 
 /// What the player says while it plays.
 #[derive(Debug, Default)]
-pub struct Sent {
-    clicks: AtomicU64,
-    outstanding: AtomicU64,
-    outstanding_max: AtomicU64,
-    held_back: AtomicU64,
+pub struct Sent(Mutex<Flow>);
+
+/// Clicks on their way. Moments count from the start of the run.
+#[derive(Debug, Default)]
+struct Flow {
+    clicks: u64,
+    outstanding: u64,
+    outstanding_max: u64,
+    held_back: u64,
+    /// The last outcome, or the first click sent after a time in which none was outstanding.
+    quiet_since: Duration,
+    stall_longest: Duration,
 }
 
 /// A click that has ended. Moments count from the start of the run.
@@ -45,6 +52,8 @@ pub struct Answered {
 /// Everything counted.
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// Clicks that were to be sent.
+    pub planned: u64,
     /// Clicks that were sent.
     pub clicks: u64,
     /// Clicks that ended, decided or not.
@@ -81,6 +90,8 @@ pub struct Tally {
     pub held_back: u64,
     /// Most clicks outstanding at once.
     pub outstanding_max: u64,
+    /// Longest time in which clicks were outstanding and none got its outcome.
+    pub stall_longest: Duration,
     keys: HashMap<(String, String), (String, i32)>,
 }
 
@@ -100,35 +111,53 @@ pub struct Troubled {
 pub struct Latency(Histogram<u64>);
 
 impl Sent {
-    /// A click is sent.
-    pub fn begin(&self) {
-        self.clicks.fetch_add(1, Ordering::Relaxed);
-        let outstanding = self.outstanding.fetch_add(1, Ordering::Relaxed) + 1;
-        self.outstanding_max.fetch_max(outstanding, Ordering::Relaxed);
+    /// A click is sent at this moment.
+    pub fn begin(&self, now: Duration) {
+        let mut flow = self.flow();
+        if flow.outstanding == 0 {
+            flow.quiet_since = now;
+        }
+        flow.clicks += 1;
+        flow.outstanding += 1;
+        flow.outstanding_max = flow.outstanding_max.max(flow.outstanding);
     }
 
-    /// A click has ended.
-    pub fn end(&self) {
-        self.outstanding.fetch_sub(1, Ordering::Relaxed);
+    /// A click has ended at this moment, with an outcome or without.
+    pub fn end(&self, now: Duration, is_decided: bool) {
+        let mut flow = self.flow();
+        flow.outstanding -= 1;
+        if is_decided || flow.outstanding == 0 {
+            flow.stall_longest = flow.stall_longest.max(now.saturating_sub(flow.quiet_since));
+            flow.quiet_since = flow.quiet_since.max(now);
+        }
     }
 
     /// A click has to wait for a place.
     pub fn held_back(&self) {
-        self.held_back.fetch_add(1, Ordering::Relaxed);
+        self.flow().held_back += 1;
     }
 
     /// Clicks sent so far.
     pub fn clicks(&self) -> u64 {
-        self.clicks.load(Ordering::Relaxed)
+        self.flow().clicks
     }
 
     /// Clicks sent and not ended.
     pub fn outstanding(&self) -> u64 {
-        self.outstanding.load(Ordering::Relaxed)
+        self.flow().outstanding
+    }
+
+    fn flow(&self) -> MutexGuard<'_, Flow> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Tally {
+    /// Of so many clicks that are to be sent.
+    pub fn of(planned: u64) -> Self {
+        Self { planned, ..Self::default() }
+    }
+
     /// Registrations that were decided: distinct keys.
     pub fn registrations(&self) -> u64 {
         self.keys.len() as u64
@@ -200,9 +229,11 @@ impl Tally {
 
     /// Takes over what the player knows at the end.
     pub fn close(&mut self, sent: &Sent) {
-        self.clicks = sent.clicks();
-        self.held_back = sent.held_back.load(Ordering::Relaxed);
-        self.outstanding_max = sent.outstanding_max.load(Ordering::Relaxed);
+        let flow = sent.flow();
+        self.clicks = flow.clicks;
+        self.held_back = flow.held_back;
+        self.outstanding_max = flow.outstanding_max;
+        self.stall_longest = flow.stall_longest;
     }
 }
 

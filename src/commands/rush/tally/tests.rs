@@ -37,10 +37,27 @@ pub fn lost(error: &str) -> Followed {
 pub fn sent(clicks: u64) -> Sent {
     let sent = Sent::default();
     for _ in 0..clicks {
-        sent.begin();
-        sent.end();
+        sent.begin(Duration::ZERO);
+        sent.end(Duration::ZERO, true);
     }
     sent
+}
+
+#[test]
+fn a_stall_is_time_without_outcomes_while_somebody_waits() {
+    let ms = Duration::from_millis;
+    let sent = Sent::default();
+    // Alone, and answered after 20 ms.
+    sent.begin(ms(1_000));
+    sent.end(ms(1_020), true);
+    // Nobody waits for a minute: that is no stall. Then two do; one is given up, which is no outcome.
+    sent.begin(ms(61_000));
+    sent.begin(ms(61_010));
+    sent.end(ms(61_050), false);
+    sent.end(ms(61_090), true);
+    let mut tally = Tally::default();
+    tally.close(&sent);
+    assert_eq!((tally.stall_longest, tally.clicks, tally.outstanding_max), (ms(90), 3, 2));
 }
 
 /// Adds answers to one key, and compares (registrations, repeated alike, repeated otherwise).
