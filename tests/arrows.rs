@@ -19,6 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("matricula-notifications", &["matricula-kit", "matricula-proto"]),
     ("matricula-engine", &[]),
     ("matricula-audit", &["matricula-proto"]),
+    ("matricula-testkit", &["matricula-engine"]),
     ("matricula-runtime", &["matricula-engine", "matricula-kit"]),
     ("matricula-registration", &["matricula-engine", "matricula-kit", "matricula-proto", "matricula-runtime"]),
     (

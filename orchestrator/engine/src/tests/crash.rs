@@ -1,4 +1,5 @@
-//! A crash at every boundary of the log: what is resumed from a prefix ends as what was not interrupted.
+//! A crash at every boundary of the log: what is resumed from a prefix ends as what was not interrupted. With all faults
+//! and with participants: `orchestrator/testkit`.
 
 use std::collections::BTreeMap;
 
@@ -45,32 +46,6 @@ fn every_prefix_resumes_to_the_same_end() {
     check("cancel@assess_fees undo:create_enrollments=unavailable notify=unavailable");
     check("hold_seats=never");
     check("reserve_courses=unavailable,unavailable,unavailable,never");
-}
-
-/// Each step failing, each refusing, each pair of the same stage doing either: cut everywhere.
-#[test]
-fn the_fault_matrix() {
-    let def = sample();
-    let answers = |step: &Step| -> &'static [&'static str] {
-        if step.kind.may_refuse() {
-            &["no", "unavailable", "unavailable,no", "permission_denied"]
-        } else {
-            &["no", "unavailable"]
-        }
-    };
-    for (position, first) in def.steps().iter().enumerate() {
-        for answer in answers(first) {
-            check(&format!("{}={answer}", first.name));
-            for second in &def.steps()[position + 1..] {
-                for other in answers(second) {
-                    check(&format!("{}={answer} {}={other}", first.name, second.name));
-                }
-            }
-            for undone in def.steps().iter().filter(|step| step.undo.is_some()) {
-                check(&format!("{}={answer} undo:{}=unavailable,no", first.name, undone.name));
-            }
-        }
-    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Delays, the verdict on each code, and who must look when.
+//! Delays, codes, and who must look when. The verdict on each code, on each leg of each step: `orchestrator/testkit`.
 
 use super::world::{Script, World, run};
 use super::{retry, sample};
@@ -71,36 +71,6 @@ fn policies_that_make_no_sense_are_refused() {
     delays(1, 2, 1);
     delays(1, 1, i64::MAX);
     assert_eq!(RetryPolicy::try_new(1, 1, 1, 0), Err(RetryPolicyError::NoAttempts));
-}
-
-/// Each of the 17 codes, once on an action and once on an undo: never a turn, slow and with attention for four.
-#[test]
-fn all_codes_on_both_legs() {
-    let def = sample();
-    for code in Code::ALL {
-        let slow = matches!(
-            code,
-            Code::InvalidArgument | Code::Unimplemented | Code::Unauthenticated | Code::PermissionDenied
-        );
-        for (leg, script, outcome) in [
-            (Leg::Action, format!("hold_seats={code}"), Outcome::Committed),
-            (Leg::Undo, format!("assess_fees=no undo:hold_seats={code}"), Outcome::Refused),
-        ] {
-            let world = run(&def, &script);
-            let failures: Vec<_> = world
-                .log
-                .iter()
-                .filter_map(|recorded| match &recorded.event {
-                    Event::Failed { leg, error, next_attempt_at_ms, needs_attention, .. } => {
-                        Some((*leg, error.code, next_attempt_at_ms - recorded.at_ms, *needs_attention))
-                    }
-                    _ => None,
-                })
-                .collect();
-            assert_eq!(failures, [(leg, code, if slow { 1_000 } else { 100 }, slow)], "{script}");
-            assert_eq!(world.state.outcome(), outcome, "{script}");
-        }
-    }
 }
 
 #[test]

@@ -1,0 +1,198 @@
+//! A case: what goes wrong in one saga, in words and for the driver, and the outcome that it must have.
+
+use std::fmt;
+
+use matricula_engine::{Code, Leg, Outcome, StepIndex};
+
+use crate::shape::Shape;
+
+/// Name of the case without any fault.
+const CALM: &str = "nothing goes wrong";
+
+/// What goes wrong with the calls of one leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The participant says no.
+    Refused,
+    /// The caller hears of a refusal from a call that may not refuse; nothing has arrived.
+    Misread,
+    /// Nothing arrives, and the caller hears this code.
+    Failing {
+        /// What it hears.
+        code: Code,
+        /// How many attempts fail; the next one goes well.
+        attempts: u32,
+    },
+    /// The call takes effect, and the caller hears an error.
+    AnswerLost {
+        /// How many attempts end so.
+        attempts: u32,
+    },
+    /// The network delivers the call so often.
+    Repeated {
+        /// Deliveries of each attempt.
+        times: u32,
+    },
+    /// The first attempt is under way for so long that the caller hears `DEADLINE_EXCEEDED`; it arrives when the saga has
+    /// ended.
+    Late,
+}
+
+impl Fault {
+    /// Whether an attempt meets it.
+    fn hits(self, attempt: u32) -> bool {
+        match self {
+            Self::Refused | Self::Repeated { .. } => true,
+            Self::Failing { attempts, .. } | Self::AnswerLost { attempts } => attempt <= attempts,
+            Self::Misread | Self::Late => attempt == 1,
+        }
+    }
+
+    fn is_for_ever(self) -> bool {
+        matches!(self, Self::Failing { attempts: u32::MAX, .. } | Self::AnswerLost { attempts: u32::MAX })
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused => f.write_str("refused"),
+            Self::Misread => f.write_str("heard as refused, which it may not be"),
+            Self::Failing { code, attempts: 1 } => write!(f, "failing with {code}"),
+            Self::Failing { code, attempts: u32::MAX } => write!(f, "failing with {code} for ever"),
+            Self::Failing { code, attempts } => write!(f, "failing with {code} {attempts} times"),
+            Self::AnswerLost { attempts: 1 } => f.write_str("done, its answer lost"),
+            Self::AnswerLost { attempts: u32::MAX } => f.write_str("done, its answer lost for ever"),
+            Self::AnswerLost { attempts } => write!(f, "done, its answer lost {attempts} times"),
+            Self::Repeated { times } => write!(f, "delivered {times} times"),
+            Self::Late => f.write_str("delivered after the end"),
+        }
+    }
+}
+
+/// A crash of the process that drives the saga, or what it takes for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crash {
+    /// So many events are stored. A decision of several events is cut where it must be.
+    pub after_event: usize,
+    /// What has happened of what follows from them.
+    pub moment: Moment,
+}
+
+/// How much happens after the last stored event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// Nothing: the calls that follow have not left.
+    BeforeCalls,
+    /// All calls that are due have taken effect, and none is answered.
+    BeforeAnswers,
+    /// The first of the calls that are due was answered, and the answer is not stored.
+    BeforeAppend,
+    /// No crash: the commit of the event reported an error though it had succeeded. The log is read again, while calls
+    /// from before are still under way.
+    AppendReported,
+}
+
+impl Moment {
+    /// Every one, as they come in a saga's life.
+    pub const ALL: [Self; 4] = [Self::BeforeCalls, Self::BeforeAnswers, Self::BeforeAppend, Self::AppendReported];
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::BeforeCalls => "before the calls that follow",
+            Self::BeforeAnswers => "after the effects that follow, before their answers",
+            Self::BeforeAppend => "after the next answer, before it is stored",
+            Self::AppendReported => "stored, but reported as failed",
+        })
+    }
+}
+
+/// The network delivers once more all that ever arrived, when the saga has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// In the order of the first time.
+    InOrder,
+    /// The last first: undos before actions.
+    Reversed,
+}
+
+/// What goes wrong in one saga.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    /// What goes wrong, in words; unique in a matrix.
+    pub name: String,
+    pub(crate) faults: Vec<(StepIndex, Leg, Fault)>,
+    pub(crate) cancelled_at: Option<StepIndex>,
+    pub(crate) crash: Option<Crash>,
+    pub(crate) again: Option<Again>,
+}
+
+impl Case {
+    /// Nothing goes wrong.
+    pub fn calm() -> Self {
+        Self { name: CALM.to_owned(), faults: Vec::new(), cancelled_at: None, crash: None, again: None }
+    }
+
+    /// With a fault of a leg.
+    #[must_use]
+    pub fn with(mut self, shape: &Shape, step: StepIndex, leg: Leg, fault: Fault) -> Self {
+        self.faults.push((step, leg, fault));
+        self.and(&format!("{} {fault}", shape.title(step, leg)))
+    }
+
+    /// Somebody cancels when the first attempt of this step's action has ended, before its answer is known.
+    #[must_use]
+    pub fn cancelled_at(mut self, shape: &Shape, step: StepIndex) -> Self {
+        self.cancelled_at = Some(step);
+        self.and(&format!("cancelled at {}", shape.title(step, Leg::Action)))
+    }
+
+    /// With a crash; `event` says in words after which.
+    #[must_use]
+    pub fn with_crash(mut self, crash: Crash, event: &str) -> Self {
+        self.crash = Some(crash);
+        self.and(&format!("crash after event {} ({event}), {}", crash.after_event, crash.moment))
+    }
+
+    /// With all that arrived arriving once more at the end.
+    #[must_use]
+    pub fn with_again(mut self, again: Again) -> Self {
+        self.again = Some(again);
+        self.and(match again {
+            Again::InOrder => "everything once more after the end",
+            Again::Reversed => "everything once more after the end, the last first",
+        })
+    }
+
+    /// The steps that must refuse.
+    pub fn refuses(&self) -> impl Iterator<Item = StepIndex> {
+        self.faults.iter().filter(|(.., fault)| *fault == Fault::Refused).map(|(step, ..)| *step)
+    }
+
+    /// What must come of it. Only three things turn a saga round: a refusal, a cancel, its deadline.
+    pub fn outcome(&self) -> Outcome {
+        let for_ever = self.faults.iter().any(|(_, leg, fault)| *leg == Leg::Action && fault.is_for_ever());
+        if self.cancelled_at.is_some() {
+            Outcome::Cancelled
+        } else if self.refuses().next().is_some() {
+            Outcome::Refused
+        } else if for_ever {
+            Outcome::TimedOut
+        } else {
+            Outcome::Committed
+        }
+    }
+
+    /// What an attempt meets.
+    pub(crate) fn fault(&self, step: StepIndex, leg: Leg, attempt: u32) -> Option<Fault> {
+        let of_leg = self.faults.iter().filter(|(of, on, _)| (*of, *on) == (step, leg));
+        of_leg.map(|(.., fault)| *fault).find(|fault| fault.hits(attempt))
+    }
+
+    fn and(mut self, what: &str) -> Self {
+        self.name = if self.name == CALM { what.to_owned() } else { format!("{}; {what}", self.name) };
+        self
+    }
+}

@@ -1,0 +1,184 @@
+//! Makes the cases of a shape: the faults that every saga must survive, one by one, in pairs, and with a crash at every
+//! boundary of the log.
+
+use futures::FutureExt as _;
+use matricula_engine::{Code, Event, Leg, Outcome, Recorded, StepIndex};
+
+use crate::case::{Again, Case, Crash, Fault, Moment};
+use crate::driver::run;
+use crate::shape::Shape;
+use crate::simulated::Simulated;
+use crate::world::World as _;
+
+const LOST: Fault = Fault::AnswerLost { attempts: 1 };
+const FAILING: Fault = Fault::Failing { code: Code::Unavailable, attempts: 1 };
+const FAILING_FOR_EVER: Fault = Fault::Failing { code: Code::Unavailable, attempts: u32::MAX };
+
+/// Every case but those with a crash.
+pub fn without_crash(shape: &Shape) -> Vec<Case> {
+    let families = [basic, failures, lost_answers, repeats, late, pairs, everything_again, codes];
+    families.into_iter().flat_map(|family| family(shape)).collect()
+}
+
+/// Nothing, each refusal, a cancel at each step that can be undone, and each refusal heard where none may be.
+pub fn basic(shape: &Shape) -> Vec<Case> {
+    let refused = actions(shape).filter(|step| may_refuse(shape, *step));
+    let refused = refused.map(|step| Case::calm().with(shape, step, Leg::Action, Fault::Refused));
+    let cancelled = shape.compensatable().map(|step| Case::calm().cancelled_at(shape, step));
+    let misread = actions(shape).filter(|step| !may_refuse(shape, *step));
+    let misread = misread.map(|step| Case::calm().with(shape, step, Leg::Action, Fault::Misread));
+    [Case::calm()]
+        .into_iter()
+        .chain(refused)
+        .chain(cancelled)
+        .chain(misread)
+        .chain(of_undos(shape, Fault::Misread))
+        .collect()
+}
+
+/// Each leg failing until a person must look, then well; each action that can be undone failing for ever.
+pub fn failures(shape: &Shape) -> Vec<Case> {
+    let until_attention = |step: StepIndex| {
+        let policy = shape.definition().step(step).retry;
+        let attempts = (1..).find(|attempts| policy.is_exhausted(*attempts)).unwrap_or(1);
+        Fault::Failing { code: Code::Unavailable, attempts }
+    };
+    let legs = legs(shape).map(|(step, leg)| turned_for(shape, leg).with(shape, step, leg, until_attention(step)));
+    legs.chain(of_compensatable(shape, FAILING_FOR_EVER)).collect()
+}
+
+/// Each leg takes effect while its caller hears an error, once; each action that can be undone, for ever.
+pub fn lost_answers(shape: &Shape) -> Vec<Case> {
+    let legs = legs(shape).map(|(step, leg)| turned_for(shape, leg).with(shape, step, leg, LOST));
+    legs.chain(of_compensatable(shape, Fault::AnswerLost { attempts: u32::MAX })).collect()
+}
+
+/// Each leg delivered three times.
+pub fn repeats(shape: &Shape) -> Vec<Case> {
+    let thrice = Fault::Repeated { times: 3 };
+    legs(shape).map(|(step, leg)| turned_for(shape, leg).with(shape, step, leg, thrice)).collect()
+}
+
+/// The first attempt of each leg arriving when all is over: after a second attempt, and, of an action that was cancelled
+/// meanwhile, after its undo.
+pub fn late(shape: &Shape) -> Vec<Case> {
+    let legs = legs(shape).map(|(step, leg)| turned_for(shape, leg).with(shape, step, leg, Fault::Late));
+    legs.chain(cancelled_while_late(shape)).collect()
+}
+
+/// Each pair of steps of one stage, each of the two refused, failing or with its answer lost; their undos likewise.
+pub fn pairs(shape: &Shape) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for leg in [Leg::Action, Leg::Undo] {
+        let of_leg: Vec<StepIndex> = legs(shape).filter(|(_, of)| *of == leg).map(|(step, _)| step).collect();
+        for (place, &first) in of_leg.iter().enumerate() {
+            let stage = |step: StepIndex| shape.definition().step(step).stage;
+            for &second in of_leg[place + 1..].iter().filter(|step| stage(**step) == stage(first)) {
+                for (one, other) in
+                    faults(shape, first, leg).flat_map(|one| faults(shape, second, leg).map(move |other| (one, other)))
+                {
+                    cases.push(turned_for(shape, leg).with(shape, first, leg, one).with(shape, second, leg, other));
+                }
+            }
+        }
+    }
+    cases
+}
+
+/// Everything that arrived arriving once more after the end, in order and reversed.
+pub fn everything_again(shape: &Shape) -> Vec<Case> {
+    let bases = basic(shape).into_iter().chain(cancelled_while_late(shape));
+    bases.flat_map(|base| [Again::InOrder, Again::Reversed].map(|again| base.clone().with_again(again))).collect()
+}
+
+/// Each of gRPC's codes, once on each leg.
+pub fn codes(shape: &Shape) -> Vec<Case> {
+    let failing = |code| Fault::Failing { code, attempts: 1 };
+    legs(shape)
+        .flat_map(|(step, leg)| Code::ALL.map(|code| turned_for(shape, leg).with(shape, step, leg, failing(code))))
+        .collect()
+}
+
+/// What is worth a crash everywhere: every case but those that repeat an ending or wait for a deadline, whose logs are
+/// those of another case, only longer.
+pub fn for_crashes(shape: &Shape) -> Vec<Case> {
+    let families = [basic, lost_answers, late, pairs];
+    let cases = families.into_iter().flat_map(|family| family(shape));
+    cases.filter(|case| case.outcome() != Outcome::TimedOut).collect()
+}
+
+/// Each of these cases with a crash after each event of its log, at each moment.
+pub fn crashes(shape: &Shape, of: impl IntoIterator<Item = Case>) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for base in of {
+        for (place, recorded) in simulate(shape, &base).iter().enumerate() {
+            let title = title(&recorded.event);
+            let crash = |moment| base.clone().with_crash(Crash { after_event: place + 1, moment }, &title);
+            cases.extend(Moment::ALL.map(crash));
+        }
+    }
+    cases
+}
+
+/// The log of a case that simulated participants are part of.
+fn simulate(shape: &Shape, case: &Case) -> Vec<Recorded> {
+    let world = Simulated::new(shape.clone());
+    let running = async {
+        let subject = world.prepare(std::slice::from_ref(case)).await.remove(0);
+        run(&world, case.clone(), subject).await.log
+    };
+    running.now_or_never().expect("simulated participants answer at once")
+}
+
+fn actions(shape: &Shape) -> impl Iterator<Item = StepIndex> {
+    shape.steps().map(|(index, _)| index)
+}
+
+fn legs(shape: &Shape) -> impl Iterator<Item = (StepIndex, Leg)> {
+    let undos = shape.compensatable().map(|step| (step, Leg::Undo));
+    actions(shape).map(|step| (step, Leg::Action)).chain(undos)
+}
+
+fn may_refuse(shape: &Shape, step: StepIndex) -> bool {
+    shape.definition().step(step).kind.may_refuse()
+}
+
+/// Where a fault of this leg can show: an undo runs in a saga that was cancelled as late as it could be.
+fn turned_for(shape: &Shape, leg: Leg) -> Case {
+    match (leg, shape.compensatable().last()) {
+        (Leg::Undo, Some(last)) => Case::calm().cancelled_at(shape, last),
+        _ => Case::calm(),
+    }
+}
+
+fn of_undos(shape: &Shape, fault: Fault) -> impl Iterator<Item = Case> {
+    shape.compensatable().map(move |step| turned_for(shape, Leg::Undo).with(shape, step, Leg::Undo, fault))
+}
+
+fn of_compensatable(shape: &Shape, fault: Fault) -> impl Iterator<Item = Case> {
+    shape.compensatable().map(move |step| Case::calm().with(shape, step, Leg::Action, fault))
+}
+
+fn cancelled_while_late(shape: &Shape) -> impl Iterator<Item = Case> {
+    of_compensatable(shape, Fault::Late).zip(shape.compensatable()).map(|(case, step)| case.cancelled_at(shape, step))
+}
+
+/// What goes wrong with one of a pair.
+fn faults(shape: &Shape, step: StepIndex, leg: Leg) -> impl Iterator<Item = Fault> {
+    let refused = (leg == Leg::Action && may_refuse(shape, step)).then_some(Fault::Refused);
+    [FAILING, LOST].into_iter().chain(refused)
+}
+
+/// An event in a word or two.
+fn title(event: &Event) -> String {
+    let title = |step: &str, leg: Leg, end: &str| match leg {
+        Leg::Action => format!("{step} {end}"),
+        Leg::Undo => format!("undo of {step} {end}"),
+    };
+    match event {
+        Event::Succeeded { step, leg, .. } => title(step, *leg, "done"),
+        Event::Failed { step, leg, .. } => title(step, *leg, "failed"),
+        Event::Refused { step, .. } => title(step, Leg::Action, "refused"),
+        other => other.name().to_owned(),
+    }
+}

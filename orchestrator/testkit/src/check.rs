@@ -1,0 +1,172 @@
+//! Runs a matrix and says what broke: outcome, reasons, order, verdicts on errors, and the exact count of every effect.
+
+use std::fmt::Write as _;
+
+use futures::StreamExt as _;
+use matricula_engine::{Code, Event, Kind, Leg, Recorded, SagaState, Verdict, delay_ms, describe};
+
+use crate::case::{Case, Fault};
+use crate::driver::{JITTER, Run, run};
+use crate::shape::Shape;
+use crate::world::{Effects, World};
+
+/// Environment variable that picks cases: those whose name contains its value are run, and no others.
+pub const CASE: &str = "MATRICULA_CASE";
+
+/// As many broken cases are shown whole: a guard that is missing breaks hundreds in the same way.
+const SHOWN_MAX: usize = 5;
+
+/// The design's verdict table, written down a second time: these codes no retry can mend.
+const SLOW_CODES: [Code; 4] =
+    [Code::InvalidArgument, Code::Unimplemented, Code::Unauthenticated, Code::PermissionDenied];
+
+/// What a case broke.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// The case.
+    pub case: String,
+    /// Each promise that was broken.
+    pub promises: Vec<String>,
+    /// The saga's log, a line an event.
+    pub history: String,
+}
+
+/// What came of a matrix.
+#[derive(Debug)]
+pub struct Report<S> {
+    /// Every run, in the order of the cases.
+    pub runs: Vec<Run<S>>,
+    /// The cases that broke a promise.
+    pub broken: Vec<Broken>,
+}
+
+/// Runs every case that [`CASE`] does not leave out, so many at a time, and checks each.
+///
+/// # Panics
+/// When [`CASE`] leaves out all.
+pub async fn run_matrix<W: World>(world: &W, cases: Vec<Case>, at_a_time: usize) -> Report<W::Subject> {
+    let cases = picked(cases);
+    let subjects = world.prepare(&cases).await;
+    let mut runs = Vec::with_capacity(cases.len());
+    let running: Vec<_> = cases.into_iter().zip(subjects).map(|(case, subject)| run(world, case, subject)).collect();
+    let mut running = futures::stream::iter(running).buffered(at_a_time);
+    while let Some(run) = running.next().await {
+        runs.push(run);
+    }
+    drop(running);
+    let subjects: Vec<&W::Subject> = runs.iter().map(|run| &run.subject).collect();
+    let effects = world.effects(&subjects).await;
+    let broken = runs.iter().zip(&effects).filter_map(|(run, effects)| broken(world.shape(), run, effects));
+    let broken = broken.collect();
+    Report { runs, broken }
+}
+
+fn picked(cases: Vec<Case>) -> Vec<Case> {
+    let Ok(wanted) = std::env::var(CASE) else { return cases };
+    let picked: Vec<Case> = cases.into_iter().filter(|case| case.name.contains(&wanted)).collect();
+    assert!(!picked.is_empty(), "{CASE}: no case has {wanted:?} in its name");
+    picked
+}
+
+impl<S> Report<S> {
+    /// The broken cases in words, with how to run one alone; none when nothing broke. `command` runs the test.
+    pub fn complaint(&self, command: &str) -> Option<String> {
+        let first = self.broken.first()?;
+        let mut text = format!("{} of {} cases broke a promise:\n", self.broken.len(), self.runs.len());
+        for Broken { case, promises, history } in self.broken.iter().take(SHOWN_MAX) {
+            let _ = writeln!(text, "\n{case}\n  - {}\n{history}", promises.join("\n  - "));
+        }
+        if self.broken.len() > SHOWN_MAX {
+            let _ = writeln!(text, "and {} more", self.broken.len() - SHOWN_MAX);
+        }
+        let _ = write!(text, "\nOne alone: {CASE}='{}' {command}", first.case);
+        Some(text)
+    }
+
+    /// Panics with [`Report::complaint`] when a case broke a promise.
+    ///
+    /// # Panics
+    /// As said.
+    #[track_caller]
+    pub fn assert_holds(&self, command: &str) {
+        if let Some(complaint) = self.complaint(command) {
+            panic!("{complaint}");
+        }
+    }
+
+    /// Whether a case broke a promise whose words contain these.
+    pub fn has_broken(&self, case: &str, promise: &str) -> bool {
+        let of_case = self.broken.iter().filter(|broken| broken.case == case);
+        of_case.flat_map(|broken| &broken.promises).any(|broken| broken.contains(promise))
+    }
+}
+
+fn broken<S>(shape: &Shape, run: &Run<S>, effects: &Effects) -> Option<Broken> {
+    let mut promises = run.broken.clone();
+    let mut require = |holds: bool, promise: &dyn Fn() -> String| {
+        if !holds {
+            promises.push(promise());
+        }
+    };
+    let Run { case, log, state, .. } = run;
+    let def = shape.definition();
+    require(SagaState::replay(def, log).as_ref() == Ok(state), &|| "the log does not fold to the state".to_owned());
+    require(state.phase().is_finished(), &|| format!("it has not ended, it is {}", state.phase().as_str()));
+    require(!state.needs_attention(), &|| "it has ended and needs attention".to_owned());
+    let (expected, outcome) = (case.outcome(), state.outcome());
+    require(outcome == expected, &|| format!("its outcome is {}, not {}", outcome.as_str(), expected.as_str()));
+    let mut refusing: Vec<_> = case.refuses().map(|step| def.step(step).name).collect();
+    refusing.sort_unstable_by_key(|name| def.index(name));
+    let reasons: Vec<_> = state.refusals().map(|(step, _)| step).collect();
+    require(reasons == refusing, &|| format!("it has the reasons of {reasons:?}, not of {refusing:?}"));
+    for leg in [Leg::Action, Leg::Undo] {
+        require(in_order(shape, log, leg), &|| format!("a stage began before the one before it was done ({leg})"));
+    }
+    for failure in log.iter().filter_map(|recorded| wrong_verdict(shape, case, recorded)) {
+        require(false, &|| failure.clone());
+    }
+    for (index, step) in def.indexed() {
+        let due = match step.kind {
+            _ if !shape.has(index) => 0,
+            Kind::Closing => 1,
+            Kind::Compensatable | Kind::Pivot | Kind::Retriable => i64::from(state.cause().is_none()),
+        };
+        let found = effects.get(step.name).copied().unwrap_or_default();
+        require(found == due, &|| format!("{}: its effect stands {found} times, not {due}", step.name));
+    }
+    let history: Vec<_> =
+        log.iter().map(|recorded| format!("  {:>3} {}", recorded.sequence, describe(recorded))).collect();
+    (!promises.is_empty()).then(|| Broken { case: case.name.clone(), promises, history: history.join("\n") })
+}
+
+/// Whether actions succeeded in order of stages, and undos in reverse.
+fn in_order(shape: &Shape, log: &[Recorded], leg: Leg) -> bool {
+    let def = shape.definition();
+    let stages = log.iter().filter_map(|recorded| match &recorded.event {
+        Event::Succeeded { step, leg: of, .. } if *of == leg => Some(def.step(def.index(step)?).stage),
+        _ => None,
+    });
+    let mut stages: Vec<u8> = stages.collect();
+    if leg == Leg::Undo {
+        stages.reverse();
+    }
+    stages.is_sorted()
+}
+
+/// What is wrong with how a failure was taken, by the design's table.
+fn wrong_verdict(shape: &Shape, case: &Case, recorded: &Recorded) -> Option<String> {
+    let Event::Failed { step, leg, attempt, error, next_attempt_at_ms, needs_attention, .. } = &recorded.event else {
+        return None;
+    };
+    let index = shape.definition().index(step)?;
+    let policy = shape.definition().step(index).retry;
+    let is_misread = case.fault(index, *leg, *attempt) == Some(Fault::Misread);
+    let is_slow = is_misread || SLOW_CODES.contains(&error.code) || policy.is_exhausted(*attempt);
+    let pace = if is_slow { Verdict::SlowRetry } else { Verdict::Retry };
+    let expected = (is_slow, delay_ms(&policy, *attempt, pace, error.retry_after_ms, JITTER));
+    let found = (*needs_attention, next_attempt_at_ms - recorded.at_ms);
+    (found != expected).then(|| {
+        let title = shape.title(index, *leg);
+        format!("{title} failed with {}: (attention, delay in ms) is {found:?}, not {expected:?}", error.code)
+    })
+}

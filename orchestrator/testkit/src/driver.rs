@@ -1,0 +1,276 @@
+//! Runs one saga by one case: the engine's `decide` over a log in memory, with the case between it and the participants.
+//!
+//! What a runtime does with threads and timers happens here one after the other: calls are answered in the order in which
+//! they became due, and when none is under way the clock jumps to the next timer.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use matricula_engine::{
+    CallAnswer, CallError, Code, DecideError, Decision, Effect, Input, Jitter, Leg, Recorded, SagaState, StepIndex,
+    decide,
+};
+
+use crate::case::{Again, Case, Crash, Fault, Moment};
+use crate::shape::Shape;
+use crate::world::{Call, World};
+
+/// No case needs more inputs: one that does is stuck in a loop. Steps that fail until the deadline need the most.
+const INPUTS_MAX: usize = 2_000;
+/// Every delay is the longest of its policy.
+pub(crate) const JITTER: Jitter = Jitter(u32::MAX);
+
+/// A saga that was run by a case.
+#[derive(Debug)]
+pub struct Run<S> {
+    /// The case.
+    pub case: Case,
+    /// What belonged to it in the world.
+    pub subject: S,
+    /// What was stored.
+    pub log: Vec<Recorded>,
+    /// What was known of it at last.
+    pub state: SagaState,
+    /// Promises of the participants that were broken on the way.
+    pub broken: Vec<String>,
+}
+
+/// Runs one saga to its end.
+pub async fn run<W: World>(world: &W, case: Case, subject: W::Subject) -> Run<W::Subject> {
+    let shape = world.shape();
+    let def = shape.definition();
+    let first = Recorded::first(0, def.admit(shape.applies(), 0));
+    let state = SagaState::replay(def, [&first]).expect("a shape is a saga that can be admitted");
+    let mut driver = Driver {
+        world,
+        shape,
+        case: &case,
+        subject: &subject,
+        log: Vec::new(),
+        state: Arc::new(state.clone()),
+        now_ms: 0,
+        wake_at_ms: None,
+        in_flight: VecDeque::new(),
+        crash: case.crash,
+        late: Vec::new(),
+        arrived: Vec::new(),
+        answers: HashMap::new(),
+        broken: Vec::new(),
+    };
+    driver.append(Decision { events: vec![first], effects: Vec::new(), state }).await;
+    driver.input(Input::Resume).await;
+    driver.run().await;
+    driver.deliver_the_rest().await;
+    let Driver { log, state, broken, .. } = driver;
+    let state = Arc::unwrap_or_clone(state);
+    Run { case, subject, log, state, broken }
+}
+
+struct Driver<'a, W: World> {
+    world: &'a W,
+    shape: &'a Shape,
+    case: &'a Case,
+    subject: &'a W::Subject,
+    /// What is stored.
+    log: Vec<Recorded>,
+    /// What the process has in memory.
+    state: Arc<SagaState>,
+    now_ms: i64,
+    wake_at_ms: Option<i64>,
+    in_flight: VecDeque<Call>,
+    /// The crash that is still to come.
+    crash: Option<Crash>,
+    /// Calls that the network holds back.
+    late: Vec<Call>,
+    /// All calls that reached the world, in order.
+    arrived: Vec<Call>,
+    /// What is on record for each step: the first answer of its action, and whether its undo came.
+    answers: HashMap<StepIndex, (Option<CallAnswer>, bool)>,
+    broken: Vec<String>,
+}
+
+/// Whether the process still has what it had in memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Process {
+    GoesOn,
+    Crashed,
+}
+
+impl<W: World> Driver<'_, W> {
+    async fn run(&mut self) {
+        for _ in 0..INPUTS_MAX {
+            if let Some(call) = self.in_flight.pop_front() {
+                self.answer(call).await;
+            } else if let Some(at_ms) = self.wake_at_ms {
+                self.now_ms = self.now_ms.max(at_ms);
+                self.input(Input::Wake).await;
+            } else {
+                return;
+            }
+        }
+        self.broken.push(format!("still not ended after {INPUTS_MAX} inputs"));
+    }
+
+    async fn answer(&mut self, call: Call) {
+        let started_at_ms = self.now_ms;
+        let answer = self.deliver(&call).await;
+        let is_cancelled = self.case.cancelled_at == Some(call.step) && call.leg == Leg::Action;
+        if is_cancelled && self.state.cause().is_none() {
+            let cancel = Input::Cancel { by: "ada".to_owned(), reason: "changed my mind".to_owned() };
+            if self.input(cancel).await == Process::Crashed {
+                return;
+            }
+        }
+        let Call { step, leg, attempt, .. } = call;
+        self.input(Input::Answered { step, leg, attempt, started_at_ms, answer }).await;
+    }
+
+    /// Decides, appends, acts.
+    async fn input(&mut self, input: Input) -> Process {
+        match decide(self.shape.definition(), &self.state, input, self.now_ms, JITTER) {
+            Ok(decision) => self.append(decision).await,
+            // A second answer of a call that was made twice.
+            Err(DecideError::Stale { .. }) => Process::GoesOn,
+            Err(error) => {
+                self.broken.push(format!("the engine refused: {error}"));
+                Process::GoesOn
+            }
+        }
+    }
+
+    async fn append(&mut self, decision: Decision) -> Process {
+        let Decision { events, effects, state } = decision;
+        let stored = self.log.len() + events.len();
+        match self.crash.filter(|crash| (self.log.len() + 1..=stored).contains(&crash.after_event)) {
+            None => {
+                self.log.extend(events);
+                self.state = Arc::new(state);
+                self.act(effects);
+                Process::GoesOn
+            }
+            Some(crash) => {
+                self.crash = None;
+                let is_whole = crash.after_event == stored;
+                self.log.extend(events.into_iter().take(crash.after_event - self.log.len()));
+                // Effects follow only events that are stored, all of them.
+                if is_whole && crash.moment != Moment::AppendReported {
+                    self.state = Arc::new(state);
+                    self.act(effects);
+                }
+                self.crash_at(crash.moment).await;
+                Process::Crashed
+            }
+        }
+    }
+
+    fn act(&mut self, effects: Vec<Effect>) {
+        self.wake_at_ms = None;
+        for effect in effects {
+            match effect {
+                Effect::Call { step, leg, attempt } => {
+                    if !self.in_flight.iter().any(|call| (call.step, call.leg) == (step, leg)) {
+                        let name = self.shape.definition().step(step).name;
+                        self.in_flight.push_back(Call { step, name, leg, attempt, state: self.state.clone() });
+                    }
+                }
+                Effect::WakeAt { at_ms } => self.wake_at_ms = Some(at_ms),
+                // A saga of an admission that was just stored is resumed too: it may be told twice.
+                Effect::Decided(_) | Effect::Finished => {}
+            }
+        }
+    }
+
+    /// Everything in memory is gone. What is stored is read back, and the saga is resumed.
+    async fn crash_at(&mut self, moment: Moment) {
+        let in_flight = std::mem::take(&mut self.in_flight);
+        let take_effect = match moment {
+            Moment::BeforeCalls | Moment::AppendReported => 0,
+            Moment::BeforeAppend => 1,
+            Moment::BeforeAnswers => in_flight.len(),
+        };
+        for call in in_flight.iter().take(take_effect) {
+            self.deliver(call).await;
+        }
+        self.wake_at_ms = None;
+        match SagaState::replay(self.shape.definition(), &self.log) {
+            Ok(state) => self.state = Arc::new(state),
+            Err(error) => return self.broken.push(format!("the stored log does not fold: {error}")),
+        }
+        Box::pin(self.input(Input::Resume)).await;
+        if moment == Moment::AppendReported {
+            // Beside the calls of the resumed saga, whose answers come second.
+            self.in_flight = in_flight.into_iter().chain(std::mem::take(&mut self.in_flight)).collect();
+        }
+    }
+
+    /// Sends a call through the network of the case; what the caller hears.
+    async fn deliver(&mut self, call: &Call) -> CallAnswer {
+        let unknown = |code| CallAnswer::Unknown(CallError::new(code, "made up by the case", None));
+        match self.case.fault(call.step, call.leg, call.attempt) {
+            Some(Fault::Failing { code, .. }) => unknown(code),
+            Some(Fault::Misread) => CallAnswer::Refused("made up by the case".to_owned()),
+            Some(Fault::Late) => {
+                self.late.push(call.clone());
+                unknown(Code::DeadlineExceeded)
+            }
+            Some(Fault::AnswerLost { .. }) => {
+                self.arrive(call).await;
+                unknown(Code::Unavailable)
+            }
+            Some(Fault::Repeated { times }) => {
+                for _ in 1..times {
+                    self.arrive(call).await;
+                }
+                self.arrive(call).await
+            }
+            Some(Fault::Refused) | None => self.arrive(call).await,
+        }
+    }
+
+    async fn arrive(&mut self, call: &Call) -> CallAnswer {
+        let answer = self.world.call(self.subject, call).await;
+        self.arrived.push(call.clone());
+        if let Some(broken) = self.note(call, &answer) {
+            self.broken.push(format!("{}: {broken}", self.shape.title(call.step, call.leg)));
+        }
+        answer
+    }
+
+    /// Puts an answer on record, and says how it breaks what a participant promises.
+    fn note(&mut self, call: &Call, answer: &CallAnswer) -> Option<String> {
+        let (first, undone) = self.answers.entry(call.step).or_default();
+        match (call.leg, answer, first) {
+            (_, CallAnswer::Unknown(error), _) => Some(format!("arrived and was not answered: {error}")),
+            (Leg::Undo, CallAnswer::Refused(why), _) => Some(format!("an undo was refused: {why}")),
+            (Leg::Undo, CallAnswer::Done(_), _) => {
+                *undone = true;
+                None
+            }
+            (Leg::Action, answer, Some(first)) if answer != first => {
+                Some(format!("answered {first:?} at first, and {answer:?} later"))
+            }
+            (Leg::Action, _, Some(_)) => None,
+            (Leg::Action, CallAnswer::Done(_), None) if *undone => Some("came after its undo, and was done".to_owned()),
+            (Leg::Action, answer, first @ None) => {
+                *first = Some(answer.clone());
+                None
+            }
+        }
+    }
+
+    /// What the network still holds, and what it delivers once more.
+    async fn deliver_the_rest(&mut self) {
+        for call in std::mem::take(&mut self.late) {
+            self.arrive(&call).await;
+        }
+        let mut again = self.arrived.clone();
+        match self.case.again {
+            None => return,
+            Some(Again::InOrder) => {}
+            Some(Again::Reversed) => again.reverse(),
+        }
+        for call in again {
+            self.arrive(&call).await;
+        }
+    }
+}

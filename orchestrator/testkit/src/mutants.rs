@@ -1,0 +1,38 @@
+//! Worlds in which a guard of the orchestrator is missing, made from outside: a matrix over one of them must fail, or it
+//! proves nothing.
+
+use async_trait::async_trait;
+use matricula_engine::{CallAnswer, Leg, LegStatus};
+
+use crate::case::Case;
+use crate::shape::Shape;
+use crate::world::{Call, Effects, World};
+
+/// An orchestrator that undoes only what has answered: the undo of a step without a recorded answer never arrives, and is
+/// taken for done.
+pub struct UndoesOnlyAnswered<W>(pub W);
+
+#[async_trait]
+impl<W: World> World for UndoesOnlyAnswered<W> {
+    type Subject = W::Subject;
+
+    fn shape(&self) -> &Shape {
+        self.0.shape()
+    }
+
+    async fn prepare(&self, cases: &[Case]) -> Vec<W::Subject> {
+        self.0.prepare(cases).await
+    }
+
+    async fn call(&self, subject: &W::Subject, call: &Call) -> CallAnswer {
+        let is_unanswered = call.state.steps()[call.step.get()].action.status == LegStatus::Trying;
+        if call.leg == Leg::Undo && is_unanswered {
+            return CallAnswer::Done(String::new());
+        }
+        self.0.call(subject, call).await
+    }
+
+    async fn effects(&self, subjects: &[&W::Subject]) -> Vec<Effects> {
+        self.0.effects(subjects).await
+    }
+}

@@ -1,0 +1,62 @@
+//! What the cases are made from: a definition, and which of its steps have something to do.
+
+use matricula_engine::{Definition, Kind, Leg, Step, StepIndex};
+
+/// A definition with the steps that apply in the sagas of a matrix.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    definition: Definition,
+    applies: Vec<StepIndex>,
+}
+
+impl Shape {
+    /// Takes the names of the steps that have something to do.
+    ///
+    /// # Panics
+    /// When the definition has no step of a name: a fault of the test.
+    pub fn new<'a>(definition: Definition, applies: impl IntoIterator<Item = &'a str>) -> Self {
+        let index = |name: &str| definition.index(name).unwrap_or_else(|| panic!("there is no step {name}"));
+        let mut applies: Vec<StepIndex> = applies.into_iter().map(index).collect();
+        applies.sort_unstable();
+        Self { definition, applies }
+    }
+
+    /// Every step applies.
+    pub fn whole(definition: Definition) -> Self {
+        let applies = definition.indexed().map(|(index, _)| index).collect();
+        Self { definition, applies }
+    }
+
+    /// The table of steps.
+    pub fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    /// Names of the steps that apply.
+    pub fn applies(&self) -> impl Iterator<Item = &'static str> {
+        self.steps().map(|(_, step)| step.name)
+    }
+
+    /// The steps that apply, in order of stages.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = (StepIndex, &Step)> {
+        self.applies.iter().map(|index| (*index, self.definition.step(*index)))
+    }
+
+    pub(crate) fn has(&self, index: StepIndex) -> bool {
+        self.applies.contains(&index)
+    }
+
+    /// The steps that something undoes.
+    pub(crate) fn compensatable(&self) -> impl Iterator<Item = StepIndex> {
+        self.steps().filter(|(_, step)| step.kind == Kind::Compensatable).map(|(index, _)| index)
+    }
+
+    /// A leg in words.
+    pub(crate) fn title(&self, step: StepIndex, leg: Leg) -> String {
+        let name = self.definition.step(step).name;
+        match leg {
+            Leg::Action => name.to_owned(),
+            Leg::Undo => format!("undo of {name}"),
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! The whole matrix of each shape.
+
+use std::collections::HashSet;
+
+use futures::FutureExt as _;
+use matricula_testkit::simulated::Simulated;
+use matricula_testkit::{Shape, World, cases, run_matrix};
+
+use crate::shapes;
+
+const COMMAND: &str = "cargo test -p matricula-testkit --test testkit";
+
+#[test]
+fn every_case_of_every_shape_holds() {
+    for (name, shape) in shapes::all() {
+        let world = Simulated::new(shape);
+        let mut all = cases::without_crash(world.shape());
+        all.extend(cases::crashes(world.shape(), cases::for_crashes(world.shape())));
+        let names: HashSet<_> = all.iter().map(|case| &case.name).collect();
+        assert_eq!(names.len(), all.len(), "{name}: a case is there twice");
+        let report = run_matrix(&world, all, 1).now_or_never().expect("nothing waits");
+        println!("{name}: {} cases", report.runs.len());
+        report.assert_holds(COMMAND);
+    }
+}
+
+#[test]
+fn names_say_what_goes_wrong() {
+    let shape = Shape::whole(shapes::registration());
+    let all = cases::without_crash(&shape);
+    let crashes = cases::crashes(&shape, cases::basic(&shape));
+    for name in [
+        "nothing goes wrong",
+        "hold refused",
+        "settle heard as refused, which it may not be",
+        "cancelled at assess; undo of hold failing with unavailable 3 times",
+        "create refused; assess done, its answer lost",
+        "hold delivered after the end; cancelled at hold",
+        "commit done, its answer lost",
+        "cancelled at assess; undo of assess failing with permission_denied",
+        "create refused; everything once more after the end, the last first",
+        "hold refused; crash after event 4 (turned), before the calls that follow",
+        "crash after event 6 (commit done), after the effects that follow, before their answers",
+    ] {
+        assert!(all.iter().chain(&crashes).any(|case| case.name == name), "no case is named {name:?}");
+    }
+}

@@ -1,0 +1,61 @@
+//! Sagas of several shapes.
+
+use matricula_engine::{Definition, Kind, RetryPolicy, Step};
+use matricula_testkit::Shape;
+
+use Kind::{Closing, Compensatable, Pivot, Retriable};
+
+/// 100, 200, 400, 400... ms; attention after 3 failures, then every second; 10 s to the pivot.
+pub fn definition(table: &[(u8, &'static str, Kind)]) -> Definition {
+    let retry = RetryPolicy::try_new(100, 400, 1_000, 3).expect("a policy");
+    let step = |&(stage, name, kind): &(u8, &'static str, Kind)| Step {
+        name,
+        stage,
+        destination: "there",
+        action: "Do",
+        undo: (kind == Compensatable).then_some("Undo"),
+        kind,
+        retry,
+    };
+    Definition::try_new("sample", 1, 10_000, table.iter().map(step).collect()).expect("a sound table")
+}
+
+/// Shaped like a registration.
+pub fn registration() -> Definition {
+    definition(&[
+        (1, "reserve", Compensatable),
+        (2, "hold", Compensatable),
+        (3, "create", Compensatable),
+        (3, "assess", Compensatable),
+        (4, "commit", Pivot),
+        (5, "settle", Retriable),
+        (5, "release", Retriable),
+        (5, "refund", Retriable),
+        (5, "notify", Closing),
+    ])
+}
+
+/// Each shape with a name.
+pub fn all() -> Vec<(&'static str, Shape)> {
+    vec![
+        ("all steps of a registration", Shape::whole(registration())),
+        ("half of its steps", Shape::new(registration(), ["reserve", "create", "commit", "settle", "notify"])),
+        ("a pivot alone", Shape::new(registration(), ["commit"])),
+        (
+            "nothing to undo",
+            Shape::whole(definition(&[(1, "commit", Pivot), (2, "a", Retriable), (2, "b", Retriable)])),
+        ),
+        (
+            "three at a time, closing by itself",
+            Shape::whole(definition(&[
+                (1, "a", Compensatable),
+                (1, "b", Compensatable),
+                (1, "c", Compensatable),
+                (2, "commit", Pivot),
+                (3, "tell", Closing),
+                (3, "note", Closing),
+                (4, "sweep", Retriable),
+            ])),
+        ),
+    ]
+}
