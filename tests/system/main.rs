@@ -1,9 +1,11 @@
 //! The whole system through the real binary: real processes, real sockets, real databases.
 
-mod campus;
 mod kills;
 mod python;
 mod registrations;
+mod replicas;
 mod rush;
 mod seats;
 mod traces;
+
+use matricula_harness::campus;

@@ -2,6 +2,9 @@
 //!
 //! A process is named by its role; further orchestrators on the same database have names of their own.
 
+pub mod campus;
+mod client;
+mod clock;
 mod cluster;
 
 use std::collections::HashMap;
@@ -13,10 +16,10 @@ use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use matricula_kit::testing::{Backend, create_postgres};
-use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
-use matricula_proto::registration::v1::{Registration, SubmitRegistrationRequest, SubmitRegistrationResponse};
 use tonic::transport::{Channel, Endpoint};
 
+pub use client::{Followed, Portals, is_of_connection, is_retryable, retry_delay, submission, submit};
+pub use clock::wrong_clock;
 pub use cluster::Cluster;
 pub use matricula_postgres::Mode;
 
@@ -29,6 +32,9 @@ static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 /// Longest wait for something that must happen: a bound for a broken build, not a time that a test depends on.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How often a fact is looked for that nobody tells.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The six roles, in the order in which they are started.
 pub const ROLES: [&str; 6] = ["seats", "enrollments", "academics", "fees", "notifications", "orchestrator"];
@@ -290,13 +296,26 @@ impl System {
                 return address.to_owned();
             }
             assert!(Instant::now() < give_up_at, "{name} serves no HTTP:\n{}", log.join("\n"));
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(LOOK);
         }
     }
 
     /// The exit code of a process that ends by itself; waits for it.
     pub fn ended(&mut self, name: &'static str) -> Option<i32> {
-        self.processes.get_mut(name).expect("it was started").child.wait().expect("it ends").code()
+        let give_up_at = Instant::now() + PATIENCE;
+        let child = &mut self.processes.get_mut(name).expect("it was started").child;
+        loop {
+            if let Some(status) = child.try_wait().expect("it can be waited for") {
+                return status.code();
+            }
+            assert!(Instant::now() < give_up_at, "{name} does not end");
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// The commands talk to this orchestrator from now on.
+    pub fn ask(&mut self, name: &'static str) {
+        self.set("client.orchestrator_url", &format!("http://{}", self.addresses[name]));
     }
 
     /// Asks a process to end with SIGTERM, and returns its exit code.
@@ -383,25 +402,4 @@ fn own(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 /// A setting as a variable of the environment.
 fn variable((name, value): &(String, String)) -> (String, String) {
     (format!("MATRICULA_{}", name.to_uppercase().replace('.', "__")), value.clone())
-}
-
-/// A submission that waits for its outcome.
-pub fn submission(student: &str, key: &str, adds: &[&str], drops: &[&str]) -> SubmitRegistrationRequest {
-    let own = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
-    SubmitRegistrationRequest {
-        idempotency_key: key.to_owned(),
-        student_id: student.to_owned(),
-        adds: own(adds),
-        drops: own(drops),
-        seen_versions: Vec::new(),
-        wait_ms: 30_000,
-    }
-}
-
-/// Submits and waits for the outcome.
-pub async fn submit(channel: &Channel, request: SubmitRegistrationRequest) -> Registration {
-    let mut client = RegistrationServiceClient::new(channel.clone());
-    let answer = client.submit_registration(request).await.expect("the submission is accepted");
-    let SubmitRegistrationResponse { registration } = answer.into_inner();
-    registration.expect("an answer has a registration")
 }

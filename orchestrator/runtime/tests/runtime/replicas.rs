@@ -71,6 +71,32 @@ async fn one_that_was_given_up_stops_while_the_other_goes_on() {
     assert_eq!(second.all_settled().await, 100);
 }
 
+/// A saga can leave a live instance: a person has given it away in the database. Whoever waits for it at the instance that
+/// had it gets the outcome that another reaches.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waits_where_a_saga_was_driven_hears_of_its_end_elsewhere() {
+    // The first looks for sagas of others once at its start, and not again: it does not take its own back.
+    let long = RuntimeConfig { lease_ttl_ms: 60_000, ..config() };
+    let (place, first) = new(Backend::Postgres, long).await;
+    first.world.hold("Hold");
+    let sagas = first.submit_all("k", 20).await;
+    first.world.until(|world| world.in_flight.get("beta").is_some_and(|rpcs| *rpcs > 0)).await;
+    let second = beside(&place, &first, short_lease()).await;
+    let gone = "INSERT INTO instances (instance_id, started_at, lease_until, dead) VALUES ('gone', 0, 0, 1)";
+    first.sql(gone, Args::new()).await;
+    first.sql("UPDATE sagas SET owner = 'gone'", Args::new()).await;
+    eventually("the second has adopted them", async || {
+        let filter = SagaFilter { limit: 100, ..SagaFilter::default() };
+        second.list(filter).await.iter().all(|row| row.owner == second.runtime.instance().as_str())
+    })
+    .await;
+    first.world.release("Hold");
+    // The watches are of the first, which finds at its next append that it drives them no more.
+    first.all_finished(sagas, Outcome::Committed).await;
+    assert_eq!(second.all_settled().await, 20);
+    assert!(!first.task.is_finished(), "an instance that lives goes on");
+}
+
 /// A lease that has lapsed while the database was away ends nobody who is alone.
 #[tokio::test]
 async fn a_lapse_that_nobody_saw_is_survived() {

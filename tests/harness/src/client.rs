@@ -1,0 +1,135 @@
+//! Clicks of students: one that waits for its outcome, and a client that knows several orchestrators, as portals do: it asks the next one when one is away, comes back when it is
+//! told to, and keeps what it was told on the way.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
+use matricula_proto::registration::v1::{Outcome, Registration, SubmitRegistrationRequest, SubmitRegistrationResponse};
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
+
+use crate::PATIENCE;
+
+/// Pause after an answer that asks for none: a connection that was refused.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long past its wait an answer may take before the client asks another: the contract's deadline.
+const ANSWER_MARGIN: Duration = Duration::from_secs(5);
+
+/// The orchestrators that a client knows.
+pub struct Portals {
+    channels: Vec<Channel>,
+    next: AtomicUsize,
+}
+
+/// How a click ended, and what it was told on the way.
+#[derive(Debug)]
+pub struct Followed {
+    /// The decided registration, or the error that no other attempt would mend.
+    pub end: Result<Registration, Status>,
+    /// Errors after which it was sent again, with the time that each took to come.
+    pub setbacks: Vec<(Status, Duration)>,
+    /// From the first attempt to the end.
+    pub took: Duration,
+    /// What the last attempt took.
+    pub last_took: Duration,
+}
+
+impl Followed {
+    /// The outcome; a click that ended in an error fails the test.
+    #[track_caller]
+    pub fn outcome(&self) -> Outcome {
+        self.end.as_ref().expect("the click is decided").outcome()
+    }
+}
+
+impl Portals {
+    /// Knows these addresses, and connects when it first asks.
+    pub fn at<'a>(addresses: impl IntoIterator<Item = &'a str>) -> Self {
+        let channel = |address: &str| matricula_kit::connect::lazily(&format!("http://{address}")).expect("a URL");
+        Self { channels: addresses.into_iter().map(channel).collect(), next: AtomicUsize::new(0) }
+    }
+
+    /// The next one, in turns.
+    pub fn turn(&self) -> usize {
+        self.next.fetch_add(1, Ordering::Relaxed) % self.channels.len()
+    }
+
+    /// A connection to one of them.
+    pub fn channel(&self, portal: usize) -> Channel {
+        self.channels[portal % self.channels.len()].clone()
+    }
+
+    /// Sends the click, first to this one, until it is decided, an error is no retryable one, or patience has run out.
+    pub async fn follow(&self, first: usize, request: SubmitRegistrationRequest) -> Followed {
+        let started = Instant::now();
+        let mut setbacks = Vec::new();
+        let mut portal = first;
+        loop {
+            let sent = Instant::now();
+            let answer = self.send(portal, request.clone()).await;
+            let last_took = sent.elapsed();
+            let ended = |end, setbacks| Followed { end, setbacks, took: started.elapsed(), last_took };
+            match answer {
+                Ok(registration) if registration.outcome() == Outcome::Pending => {}
+                Ok(registration) => return ended(Ok(registration), setbacks),
+                Err(status) if !is_retryable(&status) || started.elapsed() > PATIENCE => {
+                    return ended(Err(status), setbacks);
+                }
+                Err(status) => {
+                    // One that is full takes it later; one that is away leaves it to another.
+                    portal += usize::from(status.code() != Code::ResourceExhausted);
+                    tokio::time::sleep(retry_delay(&status).unwrap_or(PAUSE)).await;
+                    setbacks.push((status, last_took));
+                }
+            }
+        }
+    }
+
+    async fn send(&self, portal: usize, request: SubmitRegistrationRequest) -> Result<Registration, Status> {
+        let wait = Duration::from_millis(request.wait_ms.unsigned_abs().into());
+        let mut client = RegistrationServiceClient::new(self.channel(portal));
+        let mut request = Request::new(request);
+        request.set_timeout(wait + ANSWER_MARGIN);
+        let answer = client.submit_registration(request).await?;
+        Ok(answer.into_inner().registration.expect("an answer has a registration"))
+    }
+}
+
+/// Whether the contract tells a client to send the same again. A connection that was lost is UNAVAILABLE for gRPC; this
+/// client library says CANCELLED for a call that was still waiting to be sent when the server closed it.
+pub fn is_retryable(status: &Status) -> bool {
+    is_of_connection(status) || matches!(status.code(), Code::Unavailable | Code::ResourceExhausted)
+}
+
+/// Whether the client made the error itself, because it has no connection: no server has said anything.
+pub fn is_of_connection(status: &Status) -> bool {
+    std::error::Error::source(status).is_some_and(|source| source.is::<tonic::transport::Error>())
+}
+
+/// When the server asks the client to come back, if it does.
+pub fn retry_delay(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info()?.retry_delay
+}
+
+/// A submission that waits for its outcome.
+pub fn submission(student: &str, key: &str, adds: &[&str], drops: &[&str]) -> SubmitRegistrationRequest {
+    let own = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
+    SubmitRegistrationRequest {
+        idempotency_key: key.to_owned(),
+        student_id: student.to_owned(),
+        adds: own(adds),
+        drops: own(drops),
+        seen_versions: Vec::new(),
+        wait_ms: 30_000,
+    }
+}
+
+/// Submits and waits for the outcome.
+pub async fn submit(channel: &Channel, request: SubmitRegistrationRequest) -> Registration {
+    let mut client = RegistrationServiceClient::new(channel.clone());
+    let answer = client.submit_registration(request).await.expect("the submission is accepted");
+    let SubmitRegistrationResponse { registration } = answer.into_inner();
+    registration.expect("an answer has a registration")
+}

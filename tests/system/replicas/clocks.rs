@@ -1,0 +1,112 @@
+//! Orchestrators whose clocks are an hour ahead and an hour behind: leases go by the database's clock, so none is thought
+//! dead for it; and what they leave behind is driven on by one whose clock is another.
+
+use matricula_harness::{PATIENCE, System, submission, wrong_clock};
+use matricula_kit::testing::Backend;
+use matricula_proto::registration::v1::{Outcome, Registration};
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+
+use super::{FIRST, accept, block_in_place, eventually, saga, unfinished, watched};
+use crate::campus::bundle;
+
+const AHEAD: &str = "ahead";
+const BEHIND: &str = "behind";
+const HOUR_S: i64 = 3_600;
+
+fn add(system: &mut System, name: &'static str, environment: &[(&'static str, String)]) {
+    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    block_in_place(|| system.add_orchestrator_in(name, &environment));
+}
+
+/// Ten registrations at each of these, all of which try again and again to reach a service that is away.
+async fn begin(system: &mut System, round: u32, at: &[&'static str]) -> Vec<Registration> {
+    block_in_place(|| system.kill("seats"));
+    let mut accepted = Vec::new();
+    for (place, name) in at.iter().enumerate() {
+        let portal = system.channel(name).await;
+        for number in 1..=10 {
+            let student = format!("S{}", round * 30 + place as u32 * 10 + number);
+            accepted.push(accept(&portal, submission(&student, "k", &["A"], &[])).await);
+        }
+    }
+    let portal = system.channel(at[0]).await;
+    eventually("a saga of each has failed and has a time for the next attempt", async || {
+        let mut waiting = 0;
+        for sagas in accepted.chunks(10) {
+            waiting += usize::from(tries_again(&portal, &sagas[0].registration_id).await);
+        }
+        waiting == at.len()
+    })
+    .await;
+    accepted
+}
+
+async fn tries_again(portal: &Channel, saga_id: &str) -> bool {
+    saga(portal, saga_id).await.steps.iter().any(|step| {
+        let action = step.action.as_ref().expect("a step has an action");
+        action.attempts > 0 && action.next_attempt_at.is_some()
+    })
+}
+
+/// Brings the service back, and waits until all have an outcome.
+async fn outcomes(system: &mut System, accepted: Vec<Registration>) -> Vec<Outcome> {
+    block_in_place(|| system.restart("seats"));
+    let portal = system.channel(FIRST).await;
+    let mut watching = JoinSet::new();
+    for registration in accepted {
+        watching.spawn(watched(portal.clone(), registration.registration_id));
+    }
+    let ends = tokio::time::timeout(PATIENCE, watching.join_all()).await.expect("no timer is lost");
+    eventually("all are finished", async || unfinished(&portal).await.is_empty()).await;
+    for end in &ends {
+        // A deadline is judged by the clock of whoever drives the saga, so one that is adopted across an hour may be over.
+        assert!(matches!(end.outcome(), Outcome::Enrolled | Outcome::Cancelled), "{end:?}");
+    }
+    ends.iter().map(Registration::outcome).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_hour_ahead_and_an_hour_behind_lose_no_timer_and_run_nothing_twice() {
+    let (Some(ahead), Some(behind)) = (wrong_clock(HOUR_S), wrong_clock(-HOUR_S)) else {
+        eprintln!("SKIPPED: libfaketime is not installed (`cargo xtask test` installs it)");
+        return;
+    };
+    let mut system = System::separate(Backend::Postgres, &[("orchestrator.runtime.lease_ttl_ms", "1500")]).await;
+    add(&mut system, AHEAD, &ahead);
+    add(&mut system, BEHIND, &behind);
+    block_in_place(|| system.import(&bundle(&[("A", 100, "")], 100)));
+
+    // Their clocks are wrong, and they live on.
+    let accepted = begin(&mut system, 0, &[FIRST, AHEAD, BEHIND]).await;
+    let outcomes_of_all = outcomes(&mut system, accepted).await;
+    assert!(outcomes_of_all.iter().all(|outcome| *outcome == Outcome::Enrolled), "{outcomes_of_all:?}");
+
+    // The next attempts of the one ahead are an hour away for whoever adopts its sagas.
+    let accepted = begin(&mut system, 1, &[FIRST, AHEAD, BEHIND]).await;
+    block_in_place(|| system.kill(AHEAD));
+    let after_ahead = outcomes(&mut system, accepted).await;
+    eprintln!("after the one ahead was killed: {}", told(&after_ahead));
+
+    // The other way round: what the right one and the one behind leave is adopted by the one ahead.
+    block_in_place(|| system.restart(AHEAD));
+    let accepted = begin(&mut system, 2, &[AHEAD, FIRST, BEHIND]).await;
+    block_in_place(|| system.kill(FIRST));
+    block_in_place(|| system.kill(BEHIND));
+    let portal = system.channel(AHEAD).await;
+    eventually("the one ahead has adopted all", async || {
+        let owners: std::collections::HashSet<String> =
+            unfinished(&portal).await.into_iter().map(|saga| saga.owner).collect();
+        owners.len() <= 1
+    })
+    .await;
+    block_in_place(|| system.restart(FIRST));
+    let after_others = outcomes(&mut system, accepted).await;
+    eprintln!("after the others were killed: {}", told(&after_others));
+    block_in_place(|| system.audit());
+}
+
+fn told(outcomes: &[Outcome]) -> String {
+    let enrolled = outcomes.iter().filter(|outcome| **outcome == Outcome::Enrolled).count();
+    format!("{enrolled} enrolled, {} out of time", outcomes.len() - enrolled)
+}
