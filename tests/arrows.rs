@@ -52,6 +52,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("matricula-postgres", &[]),
     ("matricula-harness", &["matricula-campus", "matricula-kit", "matricula-postgres", "matricula-proto"]),
+    ("matricula-chaos", &["matricula-campus", "matricula-harness", "matricula-kit", "matricula-postgres"]),
     ("xtask", &["matricula-postgres"]),
 ];
 

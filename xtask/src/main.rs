@@ -1,5 +1,7 @@
 //! Chores of the project. `cargo xtask test` runs the whole suite on a machine that has nothing but a Rust toolchain.
 
+mod chaos;
+mod child;
 mod packages;
 mod suite;
 
@@ -26,11 +28,19 @@ enum Chore {
         #[arg(last = true)]
         cargo_args: Vec<String>,
     },
+    /// Breaks the released binary from a seed, heals it, and proves that nothing was lost.
+    ///
+    /// Kills, pauses and restarts processes, breaks their connections and their PostgreSQL server, all on this machine
+    /// and all its own. Exit code 1: something does not hold; the logs are kept then.
+    Chaos(chaos::Chaos),
 }
 
 fn main() -> ExitCode {
-    let Chore::Test { cargo_args } = Cli::parse().chore;
-    match suite::run(&cargo_args) {
+    let outcome = match Cli::parse().chore {
+        Chore::Test { cargo_args } => suite::run(&cargo_args),
+        Chore::Chaos(chaos) => chaos::run(&chaos),
+    };
+    match outcome {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             say(&format!("{error:#}"));

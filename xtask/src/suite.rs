@@ -3,13 +3,10 @@
 //! Promises that the server and its folder are gone afterwards: when the tests fail, when one of them panics, and when
 //! the run is interrupted by a signal.
 
-use std::process::ExitStatus;
-
-use anyhow::Context;
 use matricula_postgres::Cluster;
-use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::process::Command;
 
+use crate::child::{self, Signals};
 use crate::{packages, say};
 
 /// Where the tests look for their server: the same name as in `matricula_kit::testing`.
@@ -43,21 +40,9 @@ pub fn run(cargo_args: &[String]) -> anyhow::Result<u8> {
 
 async fn test(cargo_args: &[String], postgres_url: &str, signals: &mut Signals) -> anyhow::Result<u8> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut child = Command::new(cargo)
-        .args(test_args(cargo_args))
-        .env(POSTGRES_URL, postgres_url)
-        // A group of its own: a signal can be passed on to cargo and to the test it runs at once.
-        .process_group(0)
-        .spawn()
-        .context("can't start cargo test")?;
-    tokio::select! {
-        status = child.wait() => Ok(exit_code(status?)),
-        signal = signals.next() => {
-            say("interrupted: stopping the tests.");
-            stop(&mut child, signals).await?;
-            Ok(128 + signal)
-        }
-    }
+    let mut command = Command::new(cargo);
+    command.args(test_args(cargo_args)).env(POSTGRES_URL, postgres_url);
+    child::until_ended(command, signals).await
 }
 
 fn test_args(cargo_args: &[String]) -> Vec<String> {
@@ -72,52 +57,6 @@ fn test_args(cargo_args: &[String]) -> Vec<String> {
     }
     args.extend_from_slice(cargo_args);
     args
-}
-
-/// Ends cargo and the tests it runs; a second signal ends them without a chance to clean up.
-async fn stop(child: &mut Child, signals: &mut Signals) -> anyhow::Result<()> {
-    let Some(group) = child.id() else { return Ok(()) };
-    kill("-TERM", group).await?;
-    tokio::select! {
-        _ = child.wait() => return Ok(()),
-        _ = signals.next() => kill("-KILL", group).await?,
-    }
-    child.wait().await?;
-    Ok(())
-}
-
-async fn kill(signal: &str, group: u32) -> anyhow::Result<()> {
-    Command::new("kill").args([signal, "--", &format!("-{group}")]).status().await.context("can't run kill")?;
-    Ok(())
-}
-
-fn exit_code(status: ExitStatus) -> u8 {
-    status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
-}
-
-/// The signals that end a run, by their numbers in POSIX.
-struct Signals {
-    hang_up: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    fn install() -> std::io::Result<Self> {
-        Ok(Self {
-            hang_up: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) -> u8 {
-        tokio::select! {
-            _ = self.hang_up.recv() => 1,
-            _ = self.interrupt.recv() => 2,
-            _ = self.terminate.recv() => 15,
-        }
-    }
 }
 
 #[cfg(test)]

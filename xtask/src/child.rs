@@ -1,0 +1,79 @@
+//! Runs a program to its end, and hands on to it, and to what it has started, the signals that end a run.
+
+use std::process::ExitStatus;
+
+use anyhow::Context;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::say;
+
+/// Runs a program and returns its exit code.
+pub fn run(command: Command) -> anyhow::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async { until_ended(command, &mut Signals::install()?).await })
+}
+
+/// Runs a program and returns its exit code; a signal that comes meanwhile ends it.
+pub async fn until_ended(mut command: Command, signals: &mut Signals) -> anyhow::Result<u8> {
+    // A group of its own: a signal can be passed on to the program and to what it runs at once.
+    command.process_group(0);
+    let program = command.as_std().get_program().to_string_lossy().into_owned();
+    let mut child = command.spawn().with_context(|| format!("can't start {program}"))?;
+    tokio::select! {
+        status = child.wait() => Ok(exit_code(status?)),
+        signal = signals.next() => {
+            say("interrupted: stopping what runs.");
+            stop(&mut child, signals).await?;
+            Ok(128 + signal)
+        }
+    }
+}
+
+/// Ends a program and what it runs; a second signal ends them without a chance to clean up.
+async fn stop(child: &mut Child, signals: &mut Signals) -> anyhow::Result<()> {
+    let Some(group) = child.id() else { return Ok(()) };
+    kill("-TERM", group).await?;
+    tokio::select! {
+        _ = child.wait() => return Ok(()),
+        _ = signals.next() => kill("-KILL", group).await?,
+    }
+    child.wait().await?;
+    Ok(())
+}
+
+async fn kill(signal: &str, group: u32) -> anyhow::Result<()> {
+    Command::new("kill").args([signal, "--", &format!("-{group}")]).status().await.context("can't run kill")?;
+    Ok(())
+}
+
+fn exit_code(status: ExitStatus) -> u8 {
+    status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+/// The signals that end a run, by their numbers in POSIX.
+pub struct Signals {
+    hang_up: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Begins to listen for them.
+    pub fn install() -> std::io::Result<Self> {
+        Ok(Self {
+            hang_up: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// The number of the next one.
+    pub async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.hang_up.recv() => 1,
+            _ = self.interrupt.recv() => 2,
+            _ = self.terminate.recv() => 15,
+        }
+    }
+}
