@@ -103,6 +103,8 @@ impl<S> Report<S> {
 
 fn broken<S>(shape: &Shape, run: &Run<S>, effects: &Effects) -> Option<Broken> {
     let mut promises = run.broken.clone();
+    // A call that is retried for ever breaks the same promise a thousand times.
+    promises.dedup();
     let mut require = |holds: bool, promise: &dyn Fn() -> String| {
         if !holds {
             promises.push(promise());

@@ -1,0 +1,143 @@
+//! What the services say at the end: their ledgers, the effects of each saga in them, and the audit.
+
+use std::collections::HashMap;
+
+use matricula_audit::{Ledgers, Report, audit};
+use matricula_engine::{Phase, SagaState};
+use matricula_kit::id::SagaId;
+use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
+use matricula_proto::common::v1::EnrollmentStatus;
+use matricula_proto::enrollments::v1::enrollment_service_client::EnrollmentServiceClient;
+use matricula_proto::fees::v1::PostingKind;
+use matricula_proto::fees::v1::fee_service_client::FeeServiceClient;
+use matricula_proto::notifications::v1::notification_service_client::NotificationServiceClient;
+use matricula_proto::ops::v1::{ExportLedgerResponse, SagaPhase};
+use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
+use matricula_proto::{academics, enrollments, fees, notifications, seats};
+use matricula_registration::saga::step;
+use matricula_registration::{Channels, RegistrationRequest, RegistrationView};
+use matricula_testkit::Effects;
+use tonic::{Response, Status, Streaming};
+
+/// Reads the ledgers of the services; that of the registrations is not theirs.
+pub async fn read(channels: &Channels) -> Ledgers {
+    let mut ledgers = Ledgers::default();
+    let opened = SeatServiceClient::new(channels.seats.clone()).export_ledger(seats::v1::ExportLedgerRequest {}).await;
+    each(opened, |entry| ledgers.add_seats(entry)).await;
+    let opened = EnrollmentServiceClient::new(channels.enrollments.clone())
+        .export_ledger(enrollments::v1::ExportLedgerRequest {})
+        .await;
+    each(opened, |entry| ledgers.add_enrollments(entry)).await;
+    let opened = AcademicServiceClient::new(channels.academics.clone())
+        .export_ledger(academics::v1::ExportLedgerRequest {})
+        .await;
+    each(opened, |entry| ledgers.add_academics(entry)).await;
+    let opened = FeeServiceClient::new(channels.fees.clone()).export_ledger(fees::v1::ExportLedgerRequest {}).await;
+    each(opened, |entry| ledgers.add_fees(entry)).await;
+    let opened = NotificationServiceClient::new(channels.notifications.clone())
+        .export_ledger(notifications::v1::ExportLedgerRequest {})
+        .await;
+    each(opened, |entry| ledgers.add_notifications(entry)).await;
+    ledgers
+}
+
+async fn each<T>(opened: Result<Response<Streaming<T>>, Status>, mut take: impl FnMut(T)) {
+    let mut stream = opened.expect("a ledger").into_inner();
+    while let Some(entry) = stream.message().await.expect("an entry") {
+        take(entry);
+    }
+}
+
+/// The ledgers by registration.
+pub struct Traces<'a>(HashMap<&'a str, Trace<'a>>);
+
+/// What the ledgers have of one registration: what it added, and what it dropped of others.
+#[derive(Default)]
+struct Trace<'a> {
+    courses: Vec<&'a academics::v1::RecordedCourse>,
+    dropped_courses: Vec<&'a academics::v1::RecordedCourse>,
+    holds: Vec<&'a seats::v1::SeatHold>,
+    enrollments: Vec<&'a enrollments::v1::Enrollment>,
+    dropped_enrollments: Vec<&'a enrollments::v1::Enrollment>,
+    postings: Vec<&'a fees::v1::Posting>,
+    refunds: usize,
+    notifications: usize,
+}
+
+impl<'a> Traces<'a> {
+    pub fn of(ledgers: &'a Ledgers) -> Self {
+        let mut traces: HashMap<&str, Trace<'_>> = HashMap::new();
+        for course in &ledgers.courses {
+            traces.entry(&course.registration_id).or_default().courses.push(course);
+            traces.entry(&course.dropped_by_registration_id).or_default().dropped_courses.push(course);
+        }
+        for hold in &ledgers.holds {
+            traces.entry(&hold.registration_id).or_default().holds.push(hold);
+        }
+        for enrollment in &ledgers.enrollments {
+            traces.entry(&enrollment.registration_id).or_default().enrollments.push(enrollment);
+            traces.entry(&enrollment.dropped_by_registration_id).or_default().dropped_enrollments.push(enrollment);
+        }
+        for posting in &ledgers.postings {
+            match posting.kind() {
+                PostingKind::Refund => traces.entry(&posting.caused_by_registration_id).or_default().refunds += 1,
+                _ => traces.entry(&posting.registration_id).or_default().postings.push(posting),
+            }
+        }
+        for notification in &ledgers.notifications {
+            traces.entry(&notification.registration_id).or_default().notifications += 1;
+        }
+        Self(traces)
+    }
+
+    /// How often the effect of each step stands, for a registration of one section to add, or one to drop that an earlier
+    /// registration had added, or both.
+    pub fn effects(&self, saga: &SagaId, earlier: Option<&SagaId>, adds: bool) -> Effects {
+        use EnrollmentStatus::{Dropped, Enrolled, Pending};
+        let none = Trace::default();
+        let own = self.0.get(saga.as_str()).unwrap_or(&none);
+        let earlier = earlier.and_then(|saga| self.0.get(saga.as_str())).unwrap_or(&none);
+        let courses = |of: &[EnrollmentStatus]| match adds {
+            true => own.courses.iter().filter(|course| of.contains(&course.status())).count(),
+            false => own.dropped_courses.iter().filter(|course| of.contains(&course.status())).count(),
+        };
+        let enrollments = |of: &[EnrollmentStatus]| match adds {
+            true => own.enrollments.iter().filter(|enrollment| of.contains(&enrollment.status())).count(),
+            false => own.dropped_enrollments.iter().filter(|enrollment| of.contains(&enrollment.status())).count(),
+        };
+        let last = if adds { Enrolled } else { Dropped };
+        let charges = |kind| own.postings.iter().filter(|posting| posting.kind() == kind).count();
+        let counts = [
+            (step::RESERVE_COURSES, courses(&[Pending, Enrolled, Dropped])),
+            (step::HOLD_SEATS, own.holds.iter().filter(|hold| hold.released_at.is_none()).count()),
+            (step::CREATE_ENROLLMENTS, enrollments(&[Pending, Enrolled, Dropped])),
+            (step::ASSESS_FEES, charges(PostingKind::Charge).abs_diff(charges(PostingKind::Void))),
+            (step::COMMIT_ENROLLMENTS, enrollments(&[last])),
+            (step::SETTLE_COURSES, courses(&[last])),
+            (step::RELEASE_DROPPED_SEATS, earlier.holds.iter().filter(|hold| hold.released_at.is_some()).count()),
+            (step::REFUND_FEES, own.refunds),
+            (step::NOTIFY, own.notifications),
+        ];
+        counts.into_iter().map(|(step, count)| (step, i64::try_from(count).expect("a small number"))).collect()
+    }
+}
+
+/// A registration for the audit, as the orchestrator would export it.
+pub fn registration(id: &SagaId, request: &RegistrationRequest, state: &SagaState) -> ExportLedgerResponse {
+    let phase = match state.phase() {
+        Phase::Running => SagaPhase::Running,
+        Phase::Compensating => SagaPhase::Compensating,
+        Phase::Completing => SagaPhase::Completing,
+        Phase::Completed => SagaPhase::Completed,
+        Phase::Compensated => SagaPhase::Compensated,
+    };
+    let view = RegistrationView { id, idempotency_key: id.as_str(), request, state: Some(state) };
+    ExportLedgerResponse { registration: Some(view.to_wire()), phase: phase.into(), owner_alive: false }
+}
+
+/// Proves the invariants when nothing is under way.
+pub fn prove(mut ledgers: Ledgers, registrations: Vec<ExportLedgerResponse>) -> Report {
+    ledgers.registrations_before.clone_from(&registrations);
+    ledgers.registrations_after = registrations;
+    audit(&ledgers)
+}

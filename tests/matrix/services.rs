@@ -1,0 +1,58 @@
+//! The five services in this process, each on a database of its own, served as in production and called over gRPC in memory.
+
+use std::net::SocketAddr;
+
+use matricula_kit::database::Args;
+use matricula_kit::serve::{Listen, Role, serve};
+use matricula_kit::testing::{Backend, TestDatabase, empty_database};
+use matricula_registration::Channels;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::transport::Channel;
+
+/// The services; they end with this.
+pub struct Services {
+    pub channels: Channels,
+    databases: Vec<(&'static str, TestDatabase)>,
+    _shutdown: DropGuard,
+}
+
+impl Services {
+    pub async fn start(backend: Backend) -> Self {
+        let shutdown = CancellationToken::new();
+        let mut databases = Vec::new();
+        let mut database = async |name| {
+            let test = empty_database(backend).await;
+            let database = test.database.clone();
+            databases.push((name, test));
+            database
+        };
+        let seats = matricula_seats::start(database("seats").await, shutdown.clone()).await.expect("seats");
+        let enrollments = matricula_enrollments::start(database("enrollments").await).await.expect("enrollments");
+        let academics = matricula_academics::start(database("academics").await).await.expect("academics");
+        let fees = matricula_fees::start(database("fees").await).await.expect("fees");
+        let notifications = database("notifications").await;
+        let notifications =
+            matricula_notifications::start(notifications, &Default::default()).await.expect("notifications");
+        let channels = Channels {
+            seats: channel(seats, &shutdown).await,
+            enrollments: channel(enrollments, &shutdown).await,
+            academics: channel(academics, &shutdown).await,
+            fees: channel(fees, &shutdown).await,
+            notifications: channel(notifications, &shutdown).await,
+        };
+        Self { channels, databases, _shutdown: shutdown.drop_guard() }
+    }
+
+    /// Deletes what the barrier of a service has on record of a saga, behind the service's back.
+    pub async fn forget(&self, service: &str, saga: &str) {
+        let (_, test) = self.databases.iter().find(|(name, _)| *name == service).expect("one of the five");
+        let mut tx = test.database.begin().await.expect("a transaction");
+        tx.execute("DELETE FROM barrier WHERE saga_id = $1", Args::new().text(saga)).await.expect("they are deleted");
+        tx.commit().await.expect("a commit");
+    }
+}
+
+async fn channel(role: Role, shutdown: &CancellationToken) -> Channel {
+    let listen = Listen { grpc: SocketAddr::from(([127, 0, 0, 1], 0)), http: None };
+    serve(role, listen, shutdown.clone()).await.expect("it is served").in_memory
+}
