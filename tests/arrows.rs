@@ -53,6 +53,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("matricula-postgres", &[]),
     ("matricula-harness", &["matricula-campus", "matricula-kit", "matricula-postgres", "matricula-proto"]),
     ("matricula-chaos", &["matricula-campus", "matricula-harness", "matricula-kit", "matricula-postgres"]),
+    ("matricula-load", &["matricula-harness", "matricula-kit", "matricula-proto"]),
     ("xtask", &["matricula-postgres"]),
 ];
 

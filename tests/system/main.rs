@@ -2,6 +2,7 @@
 
 mod chaos;
 mod kills;
+mod load;
 mod python;
 mod registrations;
 mod replicas;

@@ -1,0 +1,24 @@
+//! Where a load test runs: which database its processes have.
+
+use matricula_harness::{Cluster, System};
+use matricula_kit::testing::Backend;
+
+/// The database of every process.
+#[derive(Clone, Copy)]
+pub enum Place<'a> {
+    /// SQLite files, or databases on the server that the suite has.
+    Of(Backend),
+    /// Databases on a PostgreSQL server of the test's own.
+    On(&'a Cluster),
+}
+
+impl Place<'_> {
+    /// Starts six processes.
+    pub(crate) async fn start(self, settings: &[(&str, String)]) -> System {
+        let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        match self {
+            Self::Of(backend) => System::separate(backend, &settings).await,
+            Self::On(cluster) => System::on_cluster(cluster, &settings).await,
+        }
+    }
+}

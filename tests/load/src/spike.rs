@@ -1,0 +1,285 @@
+//! Ten times the load that the system can take: what is accepted keeps its latency, the rest is turned away at once and
+//! told when to come back, nothing is lost, nothing is oversold; and when it is over, everything is admitted again.
+//!
+//! ```text
+//! warm-up: closed loop ── the rate that it takes
+//! spike:   open loop at ten times that rate, whatever is answered; every tenth that is turned away comes back
+//! after:   a queue filled to its last place, so that a place that was lost in the spike would be missed
+//! ```
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use matricula_harness::campus::bundle;
+use matricula_harness::{PATIENCE, Portals, System, is_retryable, retry_delay, submission};
+use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
+use matricula_proto::registration::v1::{Outcome, Registration, SubmitRegistrationRequest};
+use tokio::task::{JoinSet, block_in_place};
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use crate::Place;
+use crate::ledger;
+use crate::table::{Table, percentile};
+
+const ORCHESTRATOR: &str = "orchestrator";
+/// Connections of the clients.
+const CONNECTIONS: usize = 8;
+/// Sections that the students go through, one registration each; every fourth has seats for half of the students.
+const SECTIONS: u32 = 40;
+/// The load of the spike, as a multiple of what the system takes.
+const FACTOR: f64 = 10.0;
+/// On a slow machine the spike lasts until it has this many clicks: enough to tell whether hints are spread.
+const CLICKS_MIN: f64 = 500.0;
+/// One of so many that were turned away comes back when it is told to.
+const COMES_BACK: u32 = 10;
+/// Hints must fall into each of these parts of their range.
+const PARTS: u32 = 4;
+/// The range of the hints, as the orchestrator spreads them.
+const HINTS: std::ops::Range<Duration> = Duration::from_millis(500)..Duration::from_millis(2_500);
+/// Between two looks whether all is finished.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How large a spike, and the bounds that it meets.
+#[derive(Debug, Clone, Copy)]
+pub struct Spec {
+    /// `in_flight_max`: sagas at work at a time.
+    pub in_flight_max: u32,
+    /// `admission_queue_max`: sagas without an outcome.
+    pub queue_max: u32,
+    /// How long the rate is measured.
+    pub warm_up: Duration,
+    /// How long the spike lasts.
+    pub spike: Duration,
+    /// Students; each clicks once a section.
+    pub students: u32,
+}
+
+/// What became of a click of the spike.
+enum End {
+    /// Accepted at once, and how long its outcome took.
+    Accepted(Registration, Duration),
+    /// Turned away: how long that took, when it should come back, and what became of it if it did.
+    TurnedAway { took: Duration, hint: Option<Duration>, came_back: Option<Registration> },
+}
+
+/// Plays the spike, checks what must hold, and tells what was seen.
+///
+/// # Panics
+/// When something does not hold.
+pub async fn run(place: Place<'_>, spec: Spec) -> Table {
+    let settings = [
+        ("orchestrator.runtime.in_flight_max", spec.in_flight_max.to_string()),
+        ("orchestrator.runtime.admission_queue_max", spec.queue_max.to_string()),
+    ];
+    let system = place.start(&settings).await;
+    block_in_place(|| import(&system, spec.students));
+    let portals = Arc::new(Portals::at((0..CONNECTIONS).map(|_| system.address(ORCHESTRATOR))));
+    let clicks = Arc::new(Clicks { students: spec.students, next: AtomicU32::new(0) });
+
+    let (warm, rate) = warm_up(&portals, &clicks, spec).await;
+    let before = clicks.sent();
+    let spike_began = Instant::now();
+    let lasts = spec.spike.max(Duration::from_secs_f64(CLICKS_MIN / (rate * FACTOR)));
+    let (ends, spiked) = spike(&portals, &clicks, rate * FACTOR, lasts).await;
+    let all_ended = spike_began.elapsed();
+    let offered = f64::from(clicks.sent() - before) / spiked.as_secs_f64();
+
+    let mut known: BTreeSet<String> =
+        warm.iter().map(|(registration, _)| registration.registration_id.clone()).collect();
+    let (mut accepted, mut turned_away, mut hints, mut came_back) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    for end in ends {
+        match end {
+            End::Accepted(registration, took) => {
+                accepted.push(took);
+                known.insert(registration.registration_id);
+            }
+            End::TurnedAway { took, hint, came_back: later } => {
+                turned_away.push(took);
+                hints.push(hint.expect("who is turned away is told when to come back"));
+                came_back += usize::from(later.is_some());
+                known.extend(later.map(|registration| registration.registration_id));
+            }
+        }
+    }
+    check_hints(&hints);
+    let total = accepted.len() + turned_away.len();
+    assert!(turned_away.len() > total / 2, "{} of {total} were turned away: that was no spike", turned_away.len());
+    assert!(
+        percentile(&turned_away, 50) < percentile(&accepted, 50),
+        "who is turned away hears of it before others have their outcome"
+    );
+    settled(&system).await;
+    let filled = fill_the_queue(&system, &clicks, spec.queue_max).await;
+    known.extend(filled);
+    check_ledger(&system, &known, spec.students).await;
+    block_in_place(|| system.audit());
+
+    let mut table = Table::default();
+    let latencies: Vec<Duration> = warm.iter().map(|(_, took)| *took).collect();
+    table.line("registrations a second that it takes", format!("{rate:.0}"));
+    table.percentiles("their latency, p50 / p99", &latencies);
+    table.line("clicks a second in the spike", format!("{offered:.0}"));
+    table.line("clicks in the spike", total);
+    table.line("accepted at once", accepted.len());
+    table.percentiles("their latency, p50 / p99", &accepted);
+    let in_spike = accepted.len() as f64 / spiked.as_secs_f64();
+    table.line("accepted a second in the spike", format!("{in_spike:.0}"));
+    table.line("turned away", turned_away.len());
+    table.percentiles("after, p50 / p99", &turned_away);
+    table.line("of them came back and have an outcome", came_back);
+    table.line("the last of all after", crate::table::seconds(all_ended));
+    table.percentiles("hints when to come back, p50 / p99", &hints);
+    table.line("admitted again after the spike", spec.queue_max);
+    table.line("registrations in the ledger", known.len());
+    table.line("audit", "clean");
+    table
+}
+
+fn import(system: &System, students: u32) {
+    let names: Vec<(String, i32)> = (0..SECTIONS)
+        .map(|number| (format!("C{number}"), if number % 4 == 0 { students / 2 } else { 1_000_000 } as i32))
+        .collect();
+    let sections: Vec<(&str, i32, &str)> = names.iter().map(|(name, seats)| (name.as_str(), *seats, "")).collect();
+    system.import(&bundle(&sections, students));
+}
+
+/// Clicks that nobody has made before: all students for one section, then for the next.
+struct Clicks {
+    students: u32,
+    next: AtomicU32,
+}
+
+impl Clicks {
+    fn next(&self) -> SubmitRegistrationRequest {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (section, student) = (number / self.students, number % self.students + 1);
+        assert!(section < SECTIONS, "every student has clicked on every section: more students are needed");
+        submission(&format!("S{student}"), &format!("k{section}"), &[&format!("C{section}")], &[])
+    }
+
+    fn sent(&self) -> u32 {
+        self.next.load(Ordering::Relaxed)
+    }
+}
+
+/// As many at a time as may be at work: the rate that the system takes, and what each one took.
+async fn warm_up(portals: &Arc<Portals>, clicks: &Arc<Clicks>, spec: Spec) -> (Vec<(Registration, Duration)>, f64) {
+    let began = Instant::now();
+    let mut working = JoinSet::new();
+    for _ in 0..spec.in_flight_max.min(spec.queue_max) {
+        let (portals, clicks) = (portals.clone(), clicks.clone());
+        working.spawn(async move {
+            let mut ends = Vec::new();
+            while began.elapsed() < spec.warm_up {
+                let followed = portals.follow(portals.turn(), clicks.next()).await;
+                ends.push((followed.end.expect("a click is decided"), followed.took));
+            }
+            ends
+        });
+    }
+    let ends: Vec<(Registration, Duration)> = working.join_all().await.into_iter().flatten().collect();
+    let rate = ends.len() as f64 / began.elapsed().as_secs_f64();
+    (ends, rate)
+}
+
+/// Sends clicks at their moments, whatever becomes of the earlier ones, and waits for the end of each. Also how long it
+/// took to send them.
+async fn spike(portals: &Arc<Portals>, clicks: &Arc<Clicks>, rate: f64, lasts: Duration) -> (Vec<End>, Duration) {
+    let began = Instant::now();
+    let mut sent = JoinSet::new();
+    let count = (rate * lasts.as_secs_f64()) as u32;
+    for number in 0..count {
+        let due = began + lasts.mul_f64(f64::from(number) / f64::from(count));
+        if due > Instant::now() {
+            tokio::time::sleep_until(due).await;
+        }
+        let (portals, click) = (portals.clone(), clicks.next());
+        sent.spawn(async move { one(&portals, click, number % COMES_BACK == 0).await });
+    }
+    let sending = began.elapsed();
+    (sent.join_all().await, sending)
+}
+
+async fn one(portals: &Portals, click: SubmitRegistrationRequest, comes_back: bool) -> End {
+    let began = Instant::now();
+    match submit(&portals.channel(portals.turn()), click.clone()).await {
+        Ok(registration) => End::Accepted(registration, began.elapsed()),
+        Err(status) if status.code() == Code::ResourceExhausted => {
+            let (took, hint) = (began.elapsed(), retry_delay(&status));
+            let mut came_back = None;
+            if comes_back {
+                tokio::time::sleep(hint.unwrap_or_default()).await;
+                let followed = portals.follow(portals.turn(), click).await;
+                came_back = Some(followed.end.expect("who comes back gets an outcome"));
+            }
+            End::TurnedAway { took, hint, came_back }
+        }
+        Err(status) => panic!("neither accepted nor turned away (retryable: {}): {status:?}", is_retryable(&status)),
+    }
+}
+
+async fn submit(portal: &Channel, request: SubmitRegistrationRequest) -> Result<Registration, Status> {
+    let answer = RegistrationServiceClient::new(portal.clone()).submit_registration(request).await?;
+    Ok(answer.into_inner().registration.expect("an answer has a registration"))
+}
+
+/// Those who were turned away at one moment do not come back at one moment.
+fn check_hints(hints: &[Duration]) {
+    let width = (HINTS.end - HINTS.start) / PARTS;
+    for part in 0..PARTS {
+        let range = HINTS.start + width * part..HINTS.start + width * (part + 1);
+        let inside = hints.iter().filter(|hint| range.contains(hint)).count();
+        let expected = hints.len() / PARTS as usize;
+        assert!(inside > expected / 3, "{inside} of {} hints are in {range:?}: they are not spread", hints.len());
+    }
+}
+
+async fn settled(system: &System) {
+    let portal = system.channel(ORCHESTRATOR).await;
+    let settling = async {
+        while !ledger::is_settled(&portal).await {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, settling).await.expect("everything finishes when the spike is over");
+}
+
+/// While a service hangs nothing is decided: as many as the queue has places are admitted, and not one more. Returns
+/// their ids.
+async fn fill_the_queue(system: &System, clicks: &Clicks, places: u32) -> Vec<String> {
+    system.pause("academics");
+    let portal = system.channel(ORCHESTRATOR).await;
+    let without_waiting = || SubmitRegistrationRequest { wait_ms: 0, ..clicks.next() };
+    let mut sending = JoinSet::new();
+    for _ in 0..places {
+        let (portal, click) = (portal.clone(), without_waiting());
+        sending.spawn(async move { submit(&portal, click).await });
+    }
+    let admitted = sending.join_all().await.into_iter();
+    let ids: Vec<String> =
+        admitted.map(|admitted| admitted.expect("every place of the queue has come back").registration_id).collect();
+    let one_more = submit(&portal, without_waiting()).await.expect_err("the queue is full");
+    assert_eq!(one_more.code(), Code::ResourceExhausted, "{one_more:?}");
+    system.resume("academics");
+    settled(system).await;
+    ids
+}
+
+/// What clients were told is accepted is there, nothing else is, and no section has given more seats than it has.
+async fn check_ledger(system: &System, known: &BTreeSet<String>, students: u32) {
+    let ledger = ledger::export(&system.channel(ORCHESTRATOR).await).await;
+    let ids: BTreeSet<String> = ledger.iter().map(|registration| registration.registration_id.clone()).collect();
+    let lost = known.difference(&ids).count();
+    let unknown = ids.difference(known).count();
+    assert_eq!((lost, unknown), (0, 0), "accepted and not in the ledger, in the ledger and not accepted");
+    for number in (0..SECTIONS).step_by(4) {
+        let section = format!("C{number}");
+        let of_section = ledger.iter().filter(|registration| registration.adds == [section.as_str()]);
+        let enrolled = of_section.filter(|registration| registration.outcome() == Outcome::Enrolled).count();
+        assert!(enrolled <= students as usize / 2, "{section} has given {enrolled} seats");
+    }
+}

@@ -1,0 +1,22 @@
+//! The load tests of flow control in a size for every day; `cargo xtask load` runs the large ones.
+
+use std::time::Duration;
+
+use matricula_kit::testing::{BACKENDS, Backend};
+use matricula_load::{Place, spike, unfinished};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_at_the_start_is_worked_off_oldest_first_and_within_the_bounds() {
+    for backend in BACKENDS {
+        let (in_flight_max, in_memory_max, adoption_chunk, lease_ttl_ms) = (50, 200, 50, 1_000);
+        let spec = unfinished::Spec { sagas: 800, in_flight_max, in_memory_max, adoption_chunk, lease_ttl_ms };
+        eprintln!("{backend:?}\n{}", unfinished::run(Place::Of(backend), spec).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_times_the_load_turns_most_away_and_harms_nobody() {
+    let (warm_up, spike) = (Duration::from_secs(1), Duration::from_secs(1));
+    let spec = spike::Spec { in_flight_max: 16, queue_max: 60, warm_up, spike, students: 1_000 };
+    eprintln!("{}", spike::run(Place::Of(Backend::Postgres), spec).await);
+}
