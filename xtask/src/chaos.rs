@@ -2,14 +2,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
-use tokio::process::Command;
 
-use crate::{child, packages, say};
+use crate::{packages, release};
 
-/// What is built, both with optimisations: what is broken is what people run.
-const PACKAGES: [&str; 2] = ["matricula", "matricula-chaos"];
+/// The package with the tormentor.
+const PACKAGE: &str = "matricula-chaos";
 
 /// Flags of the chore; the tormentor checks them.
 #[derive(Debug, Args)]
@@ -36,26 +34,7 @@ pub fn run(chaos: &Chaos) -> anyhow::Result<u8> {
     if chaos.database.as_deref() != Some("sqlite") {
         packages::find_or_install_postgres()?;
     }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(&cargo);
-    build.args(["build", "--release"]);
-    build.args(PACKAGES.iter().flat_map(|package| ["--package", package]));
-    say("building the released binary and what breaks it.");
-    match child::run(build)? {
-        0 => {}
-        code => return Ok(code),
-    }
-    let program = target()?.join("release").join("matricula-chaos");
-    let mut command = Command::new(program);
-    command.args(arguments(chaos));
-    child::run(command)
-}
-
-/// Where cargo builds: this program is in a folder of it.
-fn target() -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().context("this program does not know where it is")?;
-    let target = own.parent().and_then(|folder| folder.parent()).context("this program is in no folder of cargo's")?;
-    Ok(target.to_owned())
+    release::run(PACKAGE, arguments(chaos))
 }
 
 fn arguments(chaos: &Chaos) -> Vec<String> {

@@ -2,7 +2,9 @@
 
 mod chaos;
 mod child;
+mod load;
 mod packages;
+mod release;
 mod suite;
 
 use std::process::ExitCode;
@@ -33,12 +35,17 @@ enum Chore {
     /// Kills, pauses and restarts processes, breaks their connections and their PostgreSQL server, all on this machine
     /// and all its own. Exit code 1: something does not hold; the logs are kept then.
     Chaos(chaos::Chaos),
+    /// Puts the released binary under load: a start with a large backlog, or ten times what it can take.
+    ///
+    /// Prints a table. Exit code not 0: something does not hold.
+    Load(load::Load),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Test { cargo_args } => suite::run(&cargo_args),
         Chore::Chaos(chaos) => chaos::run(&chaos),
+        Chore::Load(load) => load::run(load),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

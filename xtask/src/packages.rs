@@ -1,5 +1,5 @@
-//! Finds PostgreSQL's server binaries. Where they are missing, it installs them through whichever package manager the
-//! system has, after saying so.
+//! Finds what the tests need of the system: PostgreSQL's server binaries, and libfaketime for a wrong clock. What is
+//! missing is installed through whichever package manager the system has, after saying so.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,10 +8,15 @@ use anyhow::{Context, bail};
 
 use crate::say;
 
-/// A package manager: the program that shows it is there, and its commands for a PostgreSQL server.
+/// A package manager: the program that shows it is there, its commands, and what it calls the packages.
 struct Manager {
     program: &'static str,
-    commands: &'static [&'static [&'static str]],
+    /// What goes before an installation.
+    update: Option<&'static [&'static str]>,
+    /// An installation, without the package.
+    install: &'static [&'static str],
+    postgres: &'static str,
+    faketime: &'static str,
     /// Whether its commands want the rights of root. Homebrew refuses to run with them.
     as_root: bool,
 }
@@ -19,28 +24,44 @@ struct Manager {
 const MANAGERS: [Manager; 5] = [
     Manager {
         program: "apt-get",
-        commands: &[
-            &["apt-get", "update", "--quiet"],
-            &[
-                "env",
-                "DEBIAN_FRONTEND=noninteractive",
-                "apt-get",
-                "install",
-                "--yes",
-                "--no-install-recommends",
-                "postgresql",
-            ],
-        ],
+        update: Some(&["apt-get", "update", "--quiet"]),
+        install: &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--no-install-recommends"],
+        postgres: "postgresql",
+        faketime: "faketime",
         as_root: true,
     },
-    Manager { program: "dnf", commands: &[&["dnf", "install", "--assumeyes", "postgresql-server"]], as_root: true },
-    Manager { program: "apk", commands: &[&["apk", "add", "postgresql"]], as_root: true },
+    Manager {
+        program: "dnf",
+        update: None,
+        install: &["dnf", "install", "--assumeyes"],
+        postgres: "postgresql-server",
+        faketime: "libfaketime",
+        as_root: true,
+    },
+    Manager {
+        program: "apk",
+        update: None,
+        install: &["apk", "add"],
+        postgres: "postgresql",
+        faketime: "libfaketime",
+        as_root: true,
+    },
     Manager {
         program: "pacman",
-        commands: &[&["pacman", "--sync", "--refresh", "--needed", "--noconfirm", "postgresql"]],
+        update: None,
+        install: &["pacman", "--sync", "--refresh", "--needed", "--noconfirm"],
+        postgres: "postgresql",
+        faketime: "libfaketime",
         as_root: true,
     },
-    Manager { program: "brew", commands: &[&["brew", "install", "postgresql@17"]], as_root: false },
+    Manager {
+        program: "brew",
+        update: None,
+        install: &["brew", "install"],
+        postgres: "postgresql@17",
+        faketime: "libfaketime",
+        as_root: false,
+    },
 ];
 
 /// The folder with `initdb`, `pg_ctl` and `postgres`; installs them where they are missing.
@@ -48,21 +69,29 @@ pub fn find_or_install_postgres() -> anyhow::Result<PathBuf> {
     if let Some(folder) = matricula_postgres::find_binaries() {
         return Ok(folder);
     }
-    install_postgres(matricula_postgres::is_root()?)?;
+    install("PostgreSQL's server binaries (initdb, pg_ctl, postgres)", |manager| manager.postgres)?;
     matricula_postgres::find_binaries()
         .context("PostgreSQL was installed, but its server binaries are nowhere that I look")
 }
 
-/// Installs a PostgreSQL server.
-fn install_postgres(is_root: bool) -> anyhow::Result<()> {
+/// Installs libfaketime where it is missing. One test needs it and says so when it is not there; the others go on.
+pub fn install_faketime_if_missing() {
+    // The program comes with the library.
+    if on_path("faketime") {
+        return;
+    }
+    if let Err(error) = install("libfaketime", |manager| manager.faketime) {
+        say(&format!("{error:#}. The test with wrong clocks will be skipped."));
+    }
+}
+
+fn install(what: &str, package: impl Fn(&Manager) -> &'static str) -> anyhow::Result<()> {
     let Some(manager) = MANAGERS.iter().find(|manager| on_path(manager.program)) else {
-        bail!(
-            "no PostgreSQL server binaries (initdb, pg_ctl, postgres) are here, and no package manager that I know: \
-             install PostgreSQL, then run the tests again"
-        );
+        bail!("{what}: not here, and there is no package manager that I know: install it, then run the tests again");
     };
-    let commands = commands(manager, is_root, on_path("sudo"))?;
-    say("PostgreSQL's server binaries are missing: installing them.");
+    let commands = commands(manager, package(manager), matricula_postgres::is_root()?, on_path("sudo"))
+        .with_context(|| format!("{what}: not here"))?;
+    say(&format!("{what}: not here, installing it."));
     for command in commands {
         let line = command.join(" ");
         say(&format!("running: {line}"));
@@ -73,24 +102,27 @@ fn install_postgres(is_root: bool) -> anyhow::Result<()> {
             .status()
             .with_context(|| format!("can't run: {line}"))?;
         if !status.success() {
-            bail!("`{line}` failed ({status}): install PostgreSQL by hand, then run the tests again");
+            bail!("`{line}` failed ({status}): install {what} by hand, then run the tests again");
         }
     }
     Ok(())
 }
 
-fn commands(manager: &Manager, is_root: bool, has_sudo: bool) -> anyhow::Result<Vec<Vec<&'static str>>> {
+fn commands(
+    manager: &Manager,
+    package: &'static str,
+    is_root: bool,
+    has_sudo: bool,
+) -> anyhow::Result<Vec<Vec<&'static str>>> {
+    let install = [manager.install, &[package]].concat();
+    let wanted: Vec<Vec<&str>> = manager.update.map(<[_]>::to_vec).into_iter().chain([install]).collect();
     let needs_sudo = manager.as_root && !is_root;
     if needs_sudo && !has_sudo {
-        let wanted: Vec<String> = manager.commands.iter().map(|command| command.join(" ")).collect();
-        bail!(
-            "PostgreSQL's server binaries are missing, and installing them takes root: run `{}` as root, then the \
-             tests again",
-            wanted.join(" && ")
-        );
+        let lines: Vec<String> = wanted.iter().map(|command| command.join(" ")).collect();
+        bail!("installing it takes root: run `{}` as root, then the tests again", lines.join(" && "));
     }
     let prefix: &[&str] = if needs_sudo { &["sudo"] } else { &[] };
-    Ok(manager.commands.iter().map(|command| [prefix, command].concat()).collect())
+    Ok(wanted.into_iter().map(|command| [prefix, &command].concat()).collect())
 }
 
 fn on_path(program: &str) -> bool {
@@ -102,19 +134,26 @@ fn on_path(program: &str) -> bool {
 mod tests {
     use super::{MANAGERS, commands};
 
+    fn own(lines: &[&str]) -> Vec<String> {
+        lines.iter().map(ToString::to_string).collect()
+    }
+
     #[track_caller]
-    fn check(program: &str, is_root: bool, has_sudo: bool, expected: Option<&str>) {
+    fn check(program: &str, is_root: bool, has_sudo: bool, expected: Option<&[&str]>) {
         let manager = MANAGERS.iter().find(|manager| manager.program == program).unwrap();
-        let first = commands(manager, is_root, has_sudo).ok().map(|commands| commands[0].join(" "));
-        assert_eq!(first.as_deref(), expected);
+        let found = commands(manager, manager.postgres, is_root, has_sudo).ok();
+        let found: Option<Vec<String>> =
+            found.map(|commands| commands.into_iter().map(|command| command.join(" ")).collect());
+        assert_eq!(found.as_deref(), expected.map(own).as_deref());
     }
 
     #[test]
     fn sudo_is_used_where_root_is_needed_and_missing() {
-        check("apt-get", true, false, Some("apt-get update --quiet"));
-        check("apt-get", false, true, Some("sudo apt-get update --quiet"));
-        check("dnf", false, true, Some("sudo dnf install --assumeyes postgresql-server"));
-        check("brew", false, true, Some("brew install postgresql@17"));
+        let install = "env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends postgresql";
+        check("apt-get", true, false, Some(&["apt-get update --quiet", install]));
+        check("apt-get", false, true, Some(&["sudo apt-get update --quiet", &format!("sudo {install}")]));
+        check("dnf", false, true, Some(&["sudo dnf install --assumeyes postgresql-server"]));
+        check("brew", false, true, Some(&["brew install postgresql@17"]));
     }
 
     #[test]

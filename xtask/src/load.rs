@@ -1,0 +1,24 @@
+//! Puts the released binary under load: builds it with the load tests and starts those.
+
+use clap::Args;
+
+use crate::{packages, release};
+
+/// The package with the load tests.
+const PACKAGE: &str = "matricula-load";
+
+/// Which load; the program that plays it checks the words.
+#[derive(Debug, Args)]
+pub struct Load {
+    /// `unfinished [--sagas 50000]` or `spike [--seconds 10] [--queue 1000]`; `--database sqlite|postgres` for each.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    words: Vec<String>,
+}
+
+/// Runs it and returns its exit code: not 0 when something does not hold.
+pub fn run(load: Load) -> anyhow::Result<u8> {
+    if !load.words.iter().any(|word| word.ends_with("sqlite")) {
+        packages::find_or_install_postgres()?;
+    }
+    release::run(PACKAGE, load.words)
+}

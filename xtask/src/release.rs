@@ -1,0 +1,31 @@
+//! Builds the released binary together with a program that puts it to the test, and runs that program beside it.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use tokio::process::Command;
+
+use crate::{child, say};
+
+/// Builds both with optimisations, because what is tested is what people run, and runs the program of this package.
+/// Returns its exit code, or that of a build that failed.
+pub fn run(package: &str, arguments: Vec<String>) -> anyhow::Result<u8> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args(["build", "--release", "--package", "matricula", "--package", package]);
+    say(&format!("building the released binary and {package}."));
+    match child::run(build)? {
+        0 => {}
+        code => return Ok(code),
+    }
+    let mut command = Command::new(target()?.join("release").join(package));
+    command.args(arguments);
+    child::run(command)
+}
+
+/// Where cargo builds: this program is in a folder of it.
+fn target() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("this program does not know where it is")?;
+    let target = own.parent().and_then(|folder| folder.parent()).context("this program is in no folder of cargo's")?;
+    Ok(target.to_owned())
+}
