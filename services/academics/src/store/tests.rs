@@ -59,6 +59,18 @@ impl Bed {
         });
         shown.collect()
     }
+
+    /// What is in force on a student's record, and whether it is being dropped, without the registrations' ids.
+    async fn in_force(&self, student: &str) -> String {
+        let student = self.academics.record(&student_id(student)).await.expect("the database answers");
+        let courses = student.expect("the student is on record").courses;
+        let courses = courses.iter().filter(|course| course.status.name() != "CANCELLED");
+        let mut shown: Vec<String> = courses
+            .map(|course| format!("{} {} {}", course.section, course.status.name(), course.dropped_by.is_some()))
+            .collect();
+        shown.sort_unstable();
+        shown.join(", ")
+    }
 }
 
 fn profile(id: &str) -> Profile {
@@ -131,6 +143,22 @@ async fn a_repeated_action_gets_its_first_answer() {
     let script = [reserve("r1", "BIO-1", ""), reserve("r2", "CHEM-A CHEM-LA", ""), reserve("r1", "BIO-1", "")];
     let record = ["CHEM-A r2 PENDING 400 -", "CHEM-LA r2 PENDING 0 -"];
     check(&script, "COREQUISITE_REQUIRED done COREQUISITE_REQUIRED", &record).await;
+}
+
+#[tokio::test]
+async fn a_reservation_and_its_removal_in_every_order() {
+    for backend in BACKENDS {
+        let bed = Bed::new(backend).await;
+        assert_eq!(word(&bed.write(reserve("r0", "MATH-1", "")).await), "done");
+        assert_eq!(word(&bed.write(settle("r0")).await), "done");
+        testing::barrier_holds(
+            &bed.writer,
+            // A swap: the removal has something to give back, and something to take away.
+            |saga| (reserve(saga.as_str(), "MATH-2", "MATH-1"), remove(saga.as_str())),
+            async || bed.in_force("ada").await,
+        )
+        .await;
+    }
 }
 
 #[tokio::test]

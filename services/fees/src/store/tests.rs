@@ -52,6 +52,14 @@ impl World {
         lines.sort_unstable();
         lines
     }
+
+    /// The charges of a student that were not given back, and the balance.
+    async fn in_force(&self, student: &str) -> String {
+        let lines = self.lines(student).await;
+        let count = |kind| lines.iter().filter(|line| line.starts_with(kind)).count();
+        let account = account(&self.test.database, &id(student, StudentId::try_new)).await.expect("an account");
+        format!("{} charges, balance {}", count("CHARGE") - count("VOID"), account.balance)
+    }
 }
 
 fn start(database: &Database) -> Writer<Fees> {
@@ -137,6 +145,19 @@ fn is_refused_as_cancelled(answer: &Answer) {
 fn is_refused(answer: &Answer, reason: Reason) {
     let Answer::Refused(reasons) = answer else { panic!("not refused: {answer:?}") };
     assert_eq!(reasons[0].reason, reason);
+}
+
+#[tokio::test]
+async fn an_assessment_and_its_void_in_every_order() {
+    for backend in BACKENDS {
+        let world = World::new(backend).await;
+        testing::barrier_holds(
+            &world.writer,
+            |saga| (assess(saga.as_str(), "s1", &["A", "B"]), void(saga.as_str())),
+            async || world.in_force("s1").await,
+        )
+        .await;
+    }
 }
 
 #[tokio::test]
