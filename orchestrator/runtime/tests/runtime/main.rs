@@ -3,6 +3,7 @@
 mod crash;
 mod faults;
 mod flow;
+mod mutants;
 mod replicas;
 mod run;
 mod system;
