@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use matricula_audit::{Ledgers, Report, audit};
-use matricula_engine::{Phase, SagaState};
+use matricula_engine::SagaState;
 use matricula_kit::id::SagaId;
 use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
 use matricula_proto::common::v1::EnrollmentStatus;
@@ -124,13 +124,8 @@ impl<'a> Traces<'a> {
 
 /// A registration for the audit, as the orchestrator would export it.
 pub fn registration(id: &SagaId, request: &RegistrationRequest, state: &SagaState) -> ExportLedgerResponse {
-    let phase = match state.phase() {
-        Phase::Running => SagaPhase::Running,
-        Phase::Compensating => SagaPhase::Compensating,
-        Phase::Completing => SagaPhase::Completing,
-        Phase::Completed => SagaPhase::Completed,
-        Phase::Compensated => SagaPhase::Compensated,
-    };
+    let name = format!("SAGA_PHASE_{}", state.phase().as_str().to_uppercase());
+    let phase = SagaPhase::from_str_name(&name).expect("every phase has its name on the wire");
     let view = RegistrationView { id, idempotency_key: id.as_str(), request, state: Some(state) };
     ExportLedgerResponse { registration: Some(view.to_wire()), phase: phase.into(), owner_alive: false }
 }
