@@ -140,6 +140,13 @@ pub fn shown(report: &Report) -> String {
             let _ = writeln!(text, "   and {} more", grouped(hidden));
         }
     }
+    if report.needing_attention > 0 {
+        let (count, verb) = match report.needing_attention {
+            1 => ("1 registration".to_owned(), "needs"),
+            count => (format!("{} registrations", grouped(count)), "need"),
+        };
+        let _ = writeln!(text, "\n{count} {verb} attention: `matricula saga list --needs-attention` shows which.");
+    }
     text.push_str(if report.holds() { "\nEvery invariant holds.\n" } else { "\nNOT every invariant holds.\n" });
     text
 }
@@ -156,7 +163,7 @@ pub fn to_json(report: &Report) -> Value {
             "violations": verdict.violations,
         })
     });
-    json!({ "holds": report.holds(), "invariants": invariants.collect::<Vec<_>>() })
+    json!({ "holds": report.holds(), "needing_attention": report.needing_attention, "invariants": invariants.collect::<Vec<_>>() })
 }
 
 #[cfg(test)]
@@ -175,7 +182,7 @@ mod tests {
             violations: vec!["registration r-1: C001-L1 is enrolled, C001-B1 is not".to_owned()],
             violations_count: 21,
         };
-        let report = Report { invariants: vec![holding.invariants[0].clone(), broken] };
+        let report = Report { invariants: vec![holding.invariants[0].clone(), broken], needing_attention: 2 };
         insta::assert_snapshot!(shown(&report), @"
              invariant               facts checked   violations   verdict
         ──────────────────────────────────────────────────────────────────
@@ -185,6 +192,8 @@ mod tests {
         3. All or nothing: 21 violations
            registration r-1: C001-L1 is enrolled, C001-B1 is not
            and 20 more
+
+        2 registrations need attention: `matricula saga list --needs-attention` shows which.
 
         NOT every invariant holds.
         ");

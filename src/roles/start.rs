@@ -1,10 +1,14 @@
 //! Opens the database of a role, starts it, and serves it.
+//!
+//! A database that does not answer yet is waited for, with a bound: machines that start together start in any order.
+//! One that answers and refuses (no such database, a wrong password, a locked file) is an error at once.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use matricula_kit::connect;
-use matricula_kit::database::Database;
+use matricula_kit::database::{Database, DbError};
 use matricula_kit::serve::{self, Listen, Serving};
 use matricula_registration::{Channels, Registrations};
 use matricula_runtime::{Runtime, SagaStore};
@@ -15,6 +19,11 @@ use crate::arguments::Role;
 use crate::config::{Config, OrchestratorConfig};
 use crate::roles::stop::Stop;
 
+/// How long a role waits at its start for a database that does not answer, and how long between two tries. Then the
+/// process ends with the cause: whoever watches it starts it again, or looks.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
+const DATABASE_PAUSE: Duration = Duration::from_millis(500);
+
 /// Starts and serves a service until `shutdown`. In `up`, the orchestrator serves HTTP for all.
 pub async fn service(
     config: &Config,
@@ -22,14 +31,18 @@ pub async fn service(
     own_http: bool,
     shutdown: CancellationToken,
 ) -> anyhow::Result<Serving> {
-    let started = match role {
-        Role::Seats => matricula_seats::start(open(config, role).await?, shutdown.clone()).await?,
-        Role::Enrollments => matricula_enrollments::start(open(config, role).await?).await?,
-        Role::Academics => matricula_academics::start(open(config, role).await?).await?,
-        Role::Fees => matricula_fees::start(open(config, role).await?).await?,
-        Role::Notifications => matricula_notifications::start(open(config, role).await?, &config.delivery()).await?,
-        Role::Orchestrator => anyhow::bail!("the orchestrator calls the services and is none of them"),
-    };
+    let started = patiently(role, &shutdown, async || {
+        let database = open(config, role).await?;
+        Ok(match role {
+            Role::Seats => matricula_seats::start(database, shutdown.clone()).await?,
+            Role::Enrollments => matricula_enrollments::start(database).await?,
+            Role::Academics => matricula_academics::start(database).await?,
+            Role::Fees => matricula_fees::start(database).await?,
+            Role::Notifications => matricula_notifications::start(database, &config.delivery()).await?,
+            Role::Orchestrator => anyhow::bail!("the orchestrator calls the services and is none of them"),
+        })
+    });
+    let started = started.await?;
     let (grpc, http) = config.listen(role);
     Ok(serve::serve(started, Listen { grpc, http: own_http.then_some(http) }, shutdown).await?)
 }
@@ -38,12 +51,16 @@ pub async fn service(
 pub async fn orchestrator(config: &Config, channels: Channels, stop: &Stop) -> anyhow::Result<Serving> {
     let own = &config.orchestrator;
     let shutdown = stop.token();
-    let database = open(config, Role::Orchestrator).await?;
-    let store = SagaStore::open(database.clone()).await.context("orchestrator: the saga log can't be opened")?;
     let workload = Arc::new(Registrations::try_new(channels.clone())?);
-    let (runtime, task) = Runtime::start(workload, store, own.runtime.clone(), shutdown.clone())
-        .await
-        .context("orchestrator: the instance can't be registered")?;
+    let started = patiently(Role::Orchestrator, &shutdown, async || {
+        let database = open(config, Role::Orchestrator).await?;
+        let store = SagaStore::open(database.clone()).await.context("orchestrator: the saga log can't be opened")?;
+        let (runtime, task) = Runtime::start(workload.clone(), store, own.runtime.clone(), shutdown.clone())
+            .await
+            .context("orchestrator: the instance can't be registered")?;
+        Ok((database, runtime, task))
+    });
+    let (database, runtime, task) = started.await?;
 
     let mut routes = RoutesBuilder::default();
     let following = matricula_portal::add_to(&mut routes, runtime.clone(), shutdown.clone());
@@ -66,6 +83,28 @@ pub async fn orchestrator(config: &Config, channels: Channels, stop: &Stop) -> a
     };
     let (grpc, http) = config.listen(Role::Orchestrator);
     Ok(serve::serve(role, Listen { grpc, http: Some(http) }, shutdown).await?)
+}
+
+/// Starts a role, again and again while its database does not answer.
+async fn patiently<T>(
+    role: Role,
+    shutdown: &CancellationToken,
+    start: impl AsyncFn() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let is_passing = |error: &anyhow::Error| {
+        error.chain().any(|cause| cause.downcast_ref::<DbError>().is_some_and(DbError::is_passing))
+    };
+    let give_up_at = Instant::now() + DATABASE_PATIENCE;
+    loop {
+        match start().await {
+            Err(error) if is_passing(&error) && Instant::now() < give_up_at && !shutdown.is_cancelled() => {
+                let problem = format!("{error:#}");
+                tracing::warn!(role = role.name(), problem, "the database does not answer yet; trying again");
+                shutdown.run_until_cancelled(tokio::time::sleep(DATABASE_PAUSE)).await;
+            }
+            ended => return ended,
+        }
+    }
 }
 
 async fn open(config: &Config, role: Role) -> anyhow::Result<Database> {

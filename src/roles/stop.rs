@@ -10,6 +10,9 @@ use tokio_util::sync::CancellationToken;
 /// Exit code of a process that a second signal ended, as shells report an interrupt.
 const EXIT_INTERRUPTED: i32 = 130;
 
+/// The signal of a write beyond the limit of a file's size, on Linux and macOS alike.
+const SIGXFSZ: i32 = 25;
+
 /// The end of the process, in order: first the orchestrator, then the services that it calls.
 #[derive(Clone)]
 pub struct Stop {
@@ -18,10 +21,14 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Begins to listen for SIGINT and SIGTERM.
+    /// Begins to listen for SIGINT and SIGTERM. A file that may not grow further is an error of the write then, as on a
+    /// full disk, and no end of the process.
     pub fn listen() -> Self {
         let stop = Self { asked: CancellationToken::new(), failed: Arc::new(AtomicBool::new(false)) };
         let asked = stop.asked.clone();
+        if let Ok(mut file_too_large) = signal(SignalKind::from_raw(SIGXFSZ)) {
+            tokio::spawn(async move { while file_too_large.recv().await.is_some() {} });
+        }
         tokio::spawn(async move {
             let (Ok(mut interrupt), Ok(mut terminate)) =
                 (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))

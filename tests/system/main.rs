@@ -1,8 +1,10 @@
 //! The whole system through the real binary: real processes, real sockets, real databases.
 
 mod chaos;
+mod databases;
 mod kills;
 mod load;
+mod poisoned;
 mod python;
 mod registrations;
 mod replicas;

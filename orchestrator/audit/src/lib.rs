@@ -18,6 +18,8 @@ mod ledgers;
 mod report;
 mod world;
 
+use matricula_proto::ops::v1::ExportLedgerResponse;
+
 pub use ledgers::Ledgers;
 pub use report::{Report, VIOLATIONS_SHOWN_MAX, Verdict};
 
@@ -25,7 +27,9 @@ pub use report::{Report, VIOLATIONS_SHOWN_MAX, Verdict};
 #[must_use]
 pub fn audit(ledgers: &Ledgers) -> Report {
     let world = world::World::of(ledgers);
-    Report { invariants: invariants::ALL.iter().map(|prove| prove(&world)).collect() }
+    let flagged = |entry: &&ExportLedgerResponse| entry.registration.as_ref().is_some_and(|one| one.needs_attention);
+    let needing_attention = ledgers.registrations_after.iter().filter(flagged).count() as u64;
+    Report { invariants: invariants::ALL.iter().map(|prove| prove(&world)).collect(), needing_attention }
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ pub const VIOLATIONS_SHOWN_MAX: usize = 20;
 pub struct Report {
     /// One an invariant.
     pub invariants: Vec<Verdict>,
+    /// Registrations that a person must look at. They break no invariant, and are not done.
+    pub needing_attention: u64,
 }
 
 impl Report {

@@ -25,6 +25,8 @@ impl StoredRegistration {
     pub fn read(definition: &Definition, row: SagaRow) -> Self {
         let request = || request(&row).map_err(|error| format!("the request: {error}"));
         let log = row.log.as_ref().map_err(|problem| format!("the log: {problem}"));
+        let known = (row.definition.as_str(), row.version) == (definition.name(), definition.version());
+        let log = if known { log } else { Err(format!("{} v{} is not known here", row.definition, row.version)) };
         let state = log.and_then(|log| SagaState::replay(definition, log).map_err(|error| error.to_string()));
         let read = state.and_then(|state| Ok((request()?, state)));
         Self { row, read }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use backoff::{ConstantBuilder, Retryable as _};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +15,7 @@ use tonic::transport::{Channel, Server};
 
 use crate::database::Database;
 
+mod health;
 mod http;
 mod memory;
 
@@ -37,7 +39,7 @@ pub struct Role {
     pub routes: RoutesBuilder,
     /// Full names of its gRPC services, for health.
     pub service_names: Vec<&'static str>,
-    /// Its database: asked by `/readyz`, closed at the end.
+    /// Its database: health and `/readyz` tell whether it answers; closed at the end.
     pub database: Database,
     /// Tasks that end by themselves when the last handle to them is gone, such as the writer; awaited at the end.
     pub tasks: Vec<JoinHandle<()>>,
@@ -126,10 +128,14 @@ pub async fn serve(role: Role, listen: Listen, shutdown: CancellationToken) -> R
     let (in_memory, incoming) = memory::connect();
     let over_memory = tokio::spawn(serve_memory(routes.clone(), incoming, shutdown.clone()));
     let over_tcp = tokio::spawn(serve_tcp(name, routes, role.grpc_web, grpc_listener, shutdown.clone()));
+    let (ready, is_ready) = watch::channel(true);
     let http_address = http.as_ref().map(|(_, address)| *address);
-    let probes = http.map(|(listener, _)| tokio::spawn(http::serve(listener, role.database.clone(), shutdown.clone())));
+    let probes = http.map(|(listener, _)| tokio::spawn(http::serve(listener, is_ready, shutdown.clone())));
+    let looking = health::follow(name, role.service_names.clone(), role.database.clone(), reporter.clone(), ready);
+    let looking = tokio::spawn(looking);
     let task = tokio::spawn(async move {
         shutdown.cancelled().await;
+        looking.abort();
         for service in &role.service_names {
             reporter.set_service_status(*service, tonic_health::ServingStatus::NotServing).await;
         }

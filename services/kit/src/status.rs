@@ -18,6 +18,8 @@ pub const DOMAIN: &str = "matricula";
 const RETRY_QUEUE_FULL: Duration = Duration::from_millis(200);
 /// When a caller that met a database failure should come back.
 const RETRY_UNAVAILABLE: Duration = Duration::from_millis(500);
+/// When a caller that met a full disk should come back: somebody has to make space first.
+const RETRY_FULL: Duration = Duration::from_secs(2);
 
 /// A status with `ErrorInfo`.
 pub fn error(code: Code, reason: &str, message: impl Into<String>) -> Status {
@@ -36,6 +38,10 @@ pub fn not_found(what: &str, id: &str) -> Status {
     error(Code::NotFound, "NOT_FOUND", format!("there is no {what} {id}"))
 }
 
+fn no_space() -> Status {
+    retry(Code::ResourceExhausted, "DATABASE_FULL", "the database has no space left", RETRY_FULL)
+}
+
 fn info(reason: &str) -> ErrorDetails {
     ErrorDetails::with_error_info(reason, DOMAIN, std::collections::HashMap::<String, String>::new())
 }
@@ -50,6 +56,10 @@ impl From<FieldError> for Status {
 
 impl From<DbError> for Status {
     fn from(problem: DbError) -> Self {
+        if matches!(problem, DbError::Full(_)) {
+            tracing::error!(error = telemetry::chain(&problem), "the database has no space left");
+            return no_space();
+        }
         if problem.is_permanent() {
             tracing::error!(error = telemetry::chain(&problem), "the database refused a request");
             return error(Code::Internal, "DATABASE_REFUSED", "the request could not be served; the log has the cause");
@@ -68,6 +78,8 @@ impl From<WriteError> for Status {
             WriteError::ShuttingDown => {
                 retry(Code::Unavailable, "SHUTTING_DOWN", problem.to_string(), RETRY_UNAVAILABLE)
             }
+            WriteError::NotCommitted(cause) if matches!(**cause, DbError::Full(_)) => no_space(),
+            WriteError::Panicked => error(Code::Internal, "OPERATION_FAILED", problem.to_string()),
             // The writer has logged the cause. UNKNOWN is what it is: the commit may have taken effect.
             WriteError::NotCommitted(_) => {
                 retry(Code::Unavailable, "NOT_COMMITTED", problem.to_string(), RETRY_UNAVAILABLE)

@@ -2,12 +2,14 @@
 //! every participant runs on them.
 
 mod conformance;
+mod proxy;
 
 use std::path::Path;
 
 use crate::database::{Args, Database, DbError, Migrator};
 
 pub use conformance::barrier_holds;
+pub use proxy::Proxy;
 
 /// Environment variable with the URL of a PostgreSQL server on which tests may create databases, without a database
 /// name: `postgres://user@127.0.0.1:5433`. `cargo xtask test` starts one and sets it.

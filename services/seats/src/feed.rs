@@ -39,8 +39,18 @@ const SECTIONS_IN_NOTIFICATION: usize = 32;
 /// Where changes are published and watched.
 #[derive(Default)]
 pub struct Feed {
-    /// `None` while changes could be missed: at the beginning, while the database is gone, and at the end.
-    sender: Mutex<Option<broadcast::Sender<Changes>>>,
+    state: Mutex<State>,
+}
+
+/// Whether the feed can be watched.
+#[derive(Default)]
+enum State {
+    /// Changes could be missed: at the beginning, and while the database is gone.
+    #[default]
+    Closed,
+    Open(broadcast::Sender<Changes>),
+    /// The service ends; it is never open again.
+    Ended,
 }
 
 type Changes = Arc<[Section]>;
@@ -74,15 +84,17 @@ pub type Watch = Pin<Box<dyn Stream<Item = Result<Update, FeedError>> + Send>>;
 impl Feed {
     /// Tells all watchers. Whoever watches from now on reads a state that has these changes.
     pub fn publish(&self, changes: Vec<Section>) {
-        if let Some(sender) = self.sender().as_ref().filter(|_| !changes.is_empty()) {
+        match &*self.state() {
             // Without a watcher there is nobody to tell.
-            let _ = sender.send(changes.into());
+            State::Open(sender) if !changes.is_empty() => drop(sender.send(changes.into())),
+            _ => {}
         }
     }
 
     /// The state of every section in parts, then every committed change, and a heartbeat in every silent second.
     pub fn watch(&self, database: Database) -> Result<Watch, FeedError> {
-        let changes = self.sender().as_ref().map(broadcast::Sender::subscribe).ok_or(FeedError::NotConnected)?;
+        let State::Open(sender) = &*self.state() else { return Err(FeedError::NotConnected) };
+        let changes = sender.subscribe();
         Ok(Box::pin(stream::unfold(Watching::Begun { changes, database }, |watching| async move {
             match watching.step().await {
                 Ok(None) => None,
@@ -92,18 +104,30 @@ impl Feed {
         })))
     }
 
-    fn open(&self) {
-        *self.sender() = Some(broadcast::Sender::new(CHANGES_BEHIND_MAX));
+    /// Lets it be watched. Whoever watches from now on misses nothing.
+    pub fn open(&self) {
+        let mut state = self.state();
+        if !matches!(*state, State::Ended) {
+            *state = State::Open(broadcast::Sender::new(CHANGES_BEHIND_MAX));
+        }
     }
 
-    /// Ends every watch.
-    fn close(&self) {
-        *self.sender() = None;
+    /// Ends every watch, until it is open again.
+    pub fn close(&self) {
+        let mut state = self.state();
+        if !matches!(*state, State::Ended) {
+            *state = State::Closed;
+        }
     }
 
-    fn sender(&self) -> MutexGuard<'_, Option<broadcast::Sender<Changes>>> {
+    /// Ends every watch for good.
+    fn end(&self) {
+        *self.state() = State::Ended;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
         // What the lock holds is never half changed.
-        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -177,7 +201,7 @@ pub async fn follow(
             }
         };
         shutdown.run_until_cancelled(followed).await;
-        feed.close();
+        feed.end();
     }))
 }
 

@@ -59,4 +59,17 @@ impl Participant for Seats {
             self.feed.publish(changes);
         }
     }
+
+    /// What may have been committed would be missing in the feed: it ends, and watchers begin anew when it is decided.
+    fn in_doubt(&self) {
+        if !self.shared {
+            self.feed.close();
+        }
+    }
+
+    fn settled(&self) {
+        if !self.shared {
+            self.feed.open();
+        }
+    }
 }

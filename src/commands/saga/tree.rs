@@ -40,7 +40,9 @@ fn head(saga: &GetSagaResponse) -> String {
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "  {name:<13} {}", if value.is_empty() { NONE } else { value });
     };
-    if summary.needs_attention {
+    if !saga.unreadable_because.is_empty() {
+        line("attention", "needed: it can't be read here, and is left alone");
+    } else if summary.needs_attention {
         line("attention", "needed: a step below has failed for longer than its policy allows; it is still retried");
     }
     line("student", &summary.student_id);

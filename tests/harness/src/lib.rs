@@ -6,6 +6,7 @@ pub mod campus;
 mod client;
 mod clock;
 mod cluster;
+mod sql;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -22,6 +23,7 @@ pub use client::{Followed, Portals, is_of_connection, is_retryable, retry_delay,
 pub use clock::wrong_clock;
 pub use cluster::Cluster;
 pub use matricula_postgres::Mode;
+pub use sql::Sql;
 
 /// The binary under test: what cargo has built beside the test that runs.
 static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -364,6 +366,13 @@ impl System {
     #[track_caller]
     pub fn audit(&self) {
         self.done(&["audit"]);
+    }
+
+    /// The URL of a role's database.
+    pub fn database_url(&self, role: &str) -> String {
+        let name = format!("{role}.database_url");
+        let set = self.settings.iter().find(|(known, _)| *known == name).map(|(_, url)| url.clone());
+        set.unwrap_or_else(|| format!("sqlite:{}/matricula-data/{role}.db", self.folder.path().display()))
     }
 
     /// Where a process serves gRPC.

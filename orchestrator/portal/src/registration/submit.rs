@@ -1,5 +1,7 @@
 //! Submits one registration and waits for its outcome.
 
+use std::time::Duration;
+
 use matricula_kit::id::SagaId;
 use matricula_kit::status;
 use matricula_kit::telemetry::TraceContext;
@@ -12,6 +14,10 @@ use tracing::{Instrument as _, Span, field};
 use super::follow::Follower;
 use super::request::Item;
 use super::{RETRY_UNAVAILABLE, RegistrationGrpc};
+
+/// How long a submission waits to become durable: milliseconds, unless the database is away, read-only or full. Then the
+/// client is told, before its own patience ends.
+const DURABLE_PATIENCE: Duration = Duration::from_secs(5);
 
 impl RegistrationGrpc {
     /// Accepts a registration, in a span of its own that its saga belongs to, and waits for its outcome.
@@ -43,7 +49,8 @@ impl RegistrationGrpc {
             request: request.clone(),
             trace,
         };
-        match self.runtime.submit(submission).await.map_err(not_accepted)? {
+        let submitting = tokio::time::timeout(DURABLE_PATIENCE, self.runtime.submit(submission));
+        match submitting.await.map_err(|_| not_known())?.map_err(not_accepted)? {
             Submitted::Accepted => {
                 Span::current().record("registration_id", id.as_str());
                 Ok(Follower::accepted(watcher, id, key, request))
@@ -65,6 +72,13 @@ fn span(client: &TraceContext) -> Span {
     let span = tracing::info_span!("SubmitRegistration", otel.kind = "server", registration_id = field::Empty);
     client.adopt(&span);
     span
+}
+
+/// It may still become durable. The client knows its key, so the same again is answered rightly either way.
+fn not_known() -> Status {
+    let message = "the registration could not be written down in time, and it is not known whether it will be; \
+                   send the same again, with the same key";
+    status::retry(Code::Unavailable, "LOG_UNAVAILABLE", message, RETRY_UNAVAILABLE)
 }
 
 fn not_accepted(error: SubmitError) -> Status {

@@ -6,8 +6,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
 use super::{Database, DbError, PostgresDatabase, SqliteDatabase};
@@ -40,6 +41,7 @@ impl Database {
         }
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             let options = PgConnectOptions::from_str(url)?.options(POSTGRES_SETTINGS);
+            say_why_not(&options).await?;
             let pool = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
             let writers = pool.clone().max_connections(POSTGRES_WRITERS_MAX).connect_with(options.clone()).await?;
             let readers = pool.max_connections(POSTGRES_READERS_MAX).connect_lazy_with(options);
@@ -67,8 +69,15 @@ impl Database {
             Self::Sqlite(sqlite) => migrations.run(&sqlite.writer).await,
             Self::Postgres(postgres) => migrations.run(&postgres.writers).await,
         };
-        outcome.map_err(DbError::Migration)
+        Ok(outcome?)
     }
+}
+
+/// One connection, for the reason why there can be none: the pool would only say that its time is up.
+async fn say_why_not(options: &PgConnectOptions) -> Result<(), DbError> {
+    let connected = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(options)).await;
+    let connection = connected.map_err(|_| DbError::no_answer_within(ACQUIRE_TIMEOUT))??;
+    Ok(connection.close().await?)
 }
 
 async fn open_sqlite(path: &Path) -> Result<Database, DbError> {
@@ -85,9 +94,14 @@ async fn open_sqlite(path: &Path) -> Result<Database, DbError> {
         .foreign_keys(true)
         .statement_cache_capacity(200)
         // Only a checkpoint of a reader's can be in the way of the one writer, and that is short.
-        .busy_timeout(Duration::from_secs(5));
+        // Somebody else's lock is told before a caller's patience ends.
+        .busy_timeout(Duration::from_secs(2));
     let writer = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
-    let writer = writer.idle_timeout(None).max_lifetime(None).connect_with(options.clone()).await?;
+    let writer = writer.idle_timeout(None).max_lifetime(None);
+    // A full disk or an I/O error can make SQLite roll back by itself. The driver then believes the transaction to be
+    // open for ever, and refuses every other: that connection is given up for a new one.
+    let writer = writer.before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
+    let writer = writer.connect_with(options.clone()).await?;
     let readers = SqlitePoolOptions::new().max_connections(SQLITE_READERS_MAX).acquire_timeout(ACQUIRE_TIMEOUT);
     let readers = readers.connect_lazy_with(options.read_only(true));
     Ok(Database::Sqlite(SqliteDatabase { writer, readers, _lock: Arc::new(lock) }))

@@ -9,6 +9,9 @@ pub enum DbError {
     /// The database can't be reached or is busy; later it may work.
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
+    /// The disk is full; when there is space again it works.
+    #[error("the database has no space left")]
+    Full(#[source] sqlx::Error),
     /// The database refused the statement: a fault of this program or of the data.
     #[error("the database refused a statement")]
     Refused(#[source] sqlx::Error),
@@ -27,10 +30,15 @@ pub enum DbError {
 const CONFLICTS: [&str; 3] = ["40001", "40P01", "23505"];
 /// SQLite's result codes for a unique or primary key that is taken.
 const SQLITE_CONFLICTS: [&str; 2] = ["1555", "2067"];
-/// SQLite: busy, locked, I/O error, disk full, cannot open. The low byte is the primary code.
-const SQLITE_UNAVAILABLE: [i64; 5] = [5, 6, 10, 13, 14];
+/// SQLite: busy, locked, out of memory, read-only, I/O error, cannot open, lock protocol. The low byte is the primary
+/// code.
+const SQLITE_UNAVAILABLE: [i64; 7] = [5, 6, 7, 8, 10, 14, 15];
+/// SQLite: disk full.
+const SQLITE_FULL: i64 = 13;
 /// PostgreSQL: classes of connection, resource, operator and system errors, and of a read-only primary.
 const POSTGRES_UNAVAILABLE: [&str; 5] = ["08", "53", "57", "58", "25"];
+/// PostgreSQL: disk full.
+const POSTGRES_FULL: &str = "53100";
 
 impl DbError {
     /// Stored data that breaks its own rules.
@@ -45,6 +53,17 @@ impl DbError {
     /// Whether the same work, done again by itself, may succeed at once.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict(_))
+    }
+
+    /// Whether the database is away, busy or full: later, the same may succeed.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Full(_))
+    }
+
+    /// The same as when the database does not answer: nothing came within a time that is enough for it.
+    pub(crate) fn no_answer_within(time: std::time::Duration) -> Self {
+        let problem = format!("no answer within {} s", time.as_secs());
+        Self::Unavailable(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, problem)))
     }
 
     /// Whether the fault lies with the statement or the data, so that repeating it is of no use.
@@ -62,10 +81,12 @@ impl From<sqlx::Error> for DbError {
                 match (sqlite, code.as_ref()) {
                     (true, code) if SQLITE_CONFLICTS.contains(&code) => Self::Conflict(error),
                     (true, code) => match code.parse::<i64>() {
+                        Ok(number) if number & 0xff == SQLITE_FULL => Self::Full(error),
                         Ok(number) if SQLITE_UNAVAILABLE.contains(&(number & 0xff)) => Self::Unavailable(error),
                         _ => Self::Refused(error),
                     },
                     (false, code) if CONFLICTS.contains(&code) => Self::Conflict(error),
+                    (false, POSTGRES_FULL) => Self::Full(error),
                     (false, code) if POSTGRES_UNAVAILABLE.iter().any(|class| code.starts_with(class)) => {
                         Self::Unavailable(error)
                     }
@@ -77,6 +98,19 @@ impl From<sqlx::Error> for DbError {
             }
             sqlx::Error::Configuration(_) => Self::Setup(error.to_string()),
             _ => Self::Unavailable(error),
+        }
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for DbError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        match error {
+            // Of the database, not of the migration: what is not there now may be there later.
+            sqlx::migrate::MigrateError::Execute(error) => match Self::from(error) {
+                Self::Refused(error) => Self::Migration(sqlx::migrate::MigrateError::Execute(error)),
+                passing => passing,
+            },
+            error => Self::Migration(error),
         }
     }
 }

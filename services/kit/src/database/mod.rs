@@ -32,6 +32,8 @@ pub use sqlx::migrate::Migrator;
 /// is continued. No writer is idle between two statements for this long, and a lease lapses later.
 const POSTGRES_BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 4000";
 
+const PING: &str = "SELECT 1 AS one";
+
 /// A service's database.
 #[derive(Clone)]
 pub enum Database {
@@ -104,9 +106,12 @@ impl Database {
         matches!(self, Self::Postgres(_))
     }
 
-    /// Whether it answers.
+    /// Whether it answers. On PostgreSQL by the way of the writers, which no crowd of readers can block.
     pub async fn ping(&self) -> Result<(), DbError> {
-        self.fetch("SELECT 1 AS one", Args::new()).await.map(drop)
+        match self {
+            Self::Sqlite(_) => self.fetch(PING, Args::new()).await.map(drop),
+            Self::Postgres(postgres) => Ok(sqlx::query(PING).execute(&postgres.writers).await.map(|_| ())?),
+        }
     }
 
     /// Closes every connection; what is in flight ends first.

@@ -91,4 +91,10 @@ pub trait Participant: Send + Sync + 'static {
     fn committed(&self, world: Self::World, now: UnixMs) {
         let _ = (world, now);
     }
+
+    /// Called when a commit has ended without an answer: it may have taken effect, and nobody has published it.
+    fn in_doubt(&self) {}
+
+    /// Called when what was in doubt is decided: whoever reads the database from now on reads the truth.
+    fn settled(&self) {}
 }

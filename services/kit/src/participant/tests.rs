@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures::future::join_all;
 
@@ -27,6 +28,12 @@ enum What {
     Break,
     /// What is written of it is always there before.
     Collide,
+    /// Deciding it panics.
+    Panic,
+    /// The database refuses it at the commit, and not before.
+    Dangle,
+    /// It needs more space than there may be.
+    Fill,
 }
 
 #[derive(Default)]
@@ -34,18 +41,21 @@ struct Counters {
     commits: AtomicUsize,
     decisions: AtomicUsize,
     committed: Mutex<Vec<i64>>,
+    /// What the writer has told beside commits.
+    told: Mutex<Vec<&'static str>>,
 }
 
 #[derive(Default)]
 struct World {
     values: BTreeMap<String, i64>,
-    breaks: bool,
-    collides: bool,
+    also: Vec<&'static str>,
 }
 
 const LOCK: &str = "SELECT c.name, c.value FROM {rows} JOIN counters c ON c.name = r.name ORDER BY c.name {for_update}";
 const WRITE: &str = "UPDATE counters SET value = r.value FROM {rows} WHERE counters.name = r.name";
 const BREAK: &str = "UPDATE counters SET value = -1 WHERE name = 'a'";
+const DANGLE: &str = "INSERT INTO leaves (branch) VALUES ('none')";
+const FILL: &str = "INSERT INTO leaves (ballast) VALUES (zeroblob(1000000))";
 const COLLIDE: &str = "INSERT INTO counters (name, value) VALUES ('a', 0)";
 
 #[async_trait]
@@ -75,8 +85,11 @@ impl Participant for Counters {
                 let (reason, message) = ("BUSY".to_owned(), "later".to_owned());
                 return Answer::NotYet(NotYet { reason, message, retry_after_ms: 1 });
             }
-            (What::Break, _) => world.breaks = true,
-            (What::Collide, _) => world.collides = true,
+            (What::Break, _) => world.also.push(BREAK),
+            (What::Collide, _) => world.also.push(COLLIDE),
+            (What::Dangle, _) => world.also.push(DANGLE),
+            (What::Fill, _) => world.also.push(FILL),
+            (What::Panic, _) => panic!("an operation that can't be decided"),
             (What::Count, Leg::Action) => *value += 1,
             (What::Count, Leg::Undo) => *value -= 1,
         }
@@ -84,11 +97,8 @@ impl Participant for Counters {
     }
 
     async fn write(&self, tx: &mut Tx, world: &World, _: UnixMs) -> Result<(), DbError> {
-        if world.breaks {
-            tx.execute(BREAK, Args::new()).await?;
-        }
-        if world.collides {
-            tx.execute(COLLIDE, Args::new()).await?;
+        for statement in &world.also {
+            tx.execute(statement, Args::new()).await?;
         }
         let rows = Rows::new().text("name", world.values.keys()).int("value", world.values.values().copied());
         tx.execute(WRITE, rows.into()).await.map(drop)
@@ -96,6 +106,14 @@ impl Participant for Counters {
 
     fn committed(&self, world: World, _: UnixMs) {
         self.committed.lock().expect("not poisoned").extend(world.values.get("a"));
+    }
+
+    fn in_doubt(&self) {
+        self.told.lock().expect("not poisoned").push("in doubt");
+    }
+
+    fn settled(&self) {
+        self.told.lock().expect("not poisoned").push("settled");
     }
 }
 
@@ -115,6 +133,11 @@ impl Service {
         let table = "CREATE TABLE counters (name TEXT PRIMARY KEY, value BIGINT NOT NULL CHECK (value >= 0))";
         let mut tx = test.database.begin().await.expect("begins");
         tx.execute(table, Args::new()).await.expect("created");
+        let ballast = if backend == Backend::Sqlite { "BLOB" } else { "BYTEA" };
+        let table = format!(
+            "CREATE TABLE leaves (branch TEXT REFERENCES counters DEFERRABLE INITIALLY DEFERRED, ballast {ballast})"
+        );
+        tx.execute(table.leak(), Args::new()).await.expect("created");
         let names = Rows::new().text("name", ["a", "b", "c"]);
         tx.execute("INSERT INTO counters SELECT name, 0 FROM {rows}", names.into()).await.expect("inserted");
         tx.commit().await.expect("committed");
@@ -166,6 +189,7 @@ async fn written(writer: &Writer<Counters>, operation: Operation<Command>) -> &'
         Err(WriteError::QueueFull) => "queue full",
         Err(WriteError::ShuttingDown) => "shutting down",
         Err(WriteError::NotCommitted(_)) => "not known",
+        Err(WriteError::Panicked) => "panicked",
     }
 }
 
@@ -277,6 +301,123 @@ async fn one_bad_request_keeps_nobody_out() {
             assert_eq!(published, Some(3), "what is not committed is not published");
         }
     }
+}
+
+/// The same within one request: those beside it are done and have their answers, and it is to be sent again.
+#[tokio::test]
+async fn one_bad_operation_keeps_no_other_of_its_request_out() {
+    for backend in BACKENDS {
+        for bad in [What::Break, What::Collide, What::Dangle, What::Panic] {
+            let service = Service::new(backend).await;
+            let sagas: Vec<SagaId> = (0..50).map(|_| SagaId::generate()).collect();
+            let what = |index: usize| if index == 33 { bad } else { What::Count };
+            let operations = sagas.iter().enumerate();
+            let operations: Vec<_> =
+                operations.map(|(index, saga)| operation(saga, Leg::Action, what(index))).collect();
+            for _ in 0..2 {
+                let answers = service.writer.write(operations.clone()).await.expect("answered");
+                let seen: Vec<&str> = answers.iter().map(shown).collect();
+                let expected = (0..50).map(|index| if index == 33 { "not yet" } else { "done" });
+                assert_eq!(seen, expected.collect::<Vec<_>>(), "{backend:?} {bad:?}");
+            }
+            assert_eq!(service.value("a").await, 49, "{backend:?} {bad:?}");
+            assert_eq!(service.record(&sagas[33]).await, "none");
+            // Alone it is an error, and the writer goes on.
+            let alone = written(&service.writer, operations[33].clone()).await;
+            assert!(["not known", "panicked"].contains(&alone), "{alone}");
+            assert_eq!(written(&service.writer, operation(&sagas[33], Leg::Action, What::Count)).await, "done");
+        }
+    }
+}
+
+/// When everything fails, the fault is not an operation's: the callers hear an error, and the search has a bound.
+#[tokio::test]
+async fn a_database_that_refuses_everything_is_not_asked_for_each_operation() {
+    let service = Service::new(Backend::Sqlite).await;
+    let operations = (0..1_000).map(|_| operation(&SagaId::generate(), Leg::Action, What::Break)).collect();
+    assert!(matches!(service.writer.write(operations).await, Err(WriteError::NotCommitted(_))));
+    let commits = service.counters.commits.load(Ordering::SeqCst);
+    assert!(commits < 300, "{commits}");
+}
+
+/// What may have been committed and is not published is told, and told again when it is decided, though nothing else is
+/// written.
+#[tokio::test]
+async fn a_commit_in_doubt_is_told_and_settled() {
+    for backend in BACKENDS {
+        let service = Service::new(backend).await;
+        let told = || service.counters.told.lock().expect("not poisoned").clone();
+        let failed = written(&service.writer, operation(&SagaId::generate(), Leg::Action, What::Break)).await;
+        assert_eq!((failed, told()), ("not known", vec![]), "{backend:?}: it failed before the commit");
+        let failed = written(&service.writer, operation(&SagaId::generate(), Leg::Action, What::Dangle)).await;
+        assert_eq!(failed, "not known", "{backend:?}");
+        let settled = async {
+            while told() != ["in doubt", "settled"] {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), settled)
+            .await
+            .unwrap_or_else(|_| panic!("{backend:?}: {:?}", told()));
+    }
+}
+
+/// The answer to a commit is lost, twice in a row: the caller hears "not known", asks again, and it was done once.
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_has_one_effect() {
+    let service = Service::new(Backend::Postgres).await;
+    let proxy = testing::Proxy::before(&service.test.url).await;
+    let database = Database::open(proxy.url()).await.expect("a way through the proxy");
+    let counters = Arc::new(Counters::default());
+    let writer = Writer::start(counters.clone(), database, WriterLimits::default()).0;
+    let saga = SagaId::generate();
+    proxy.lose_answers_of_commits(2);
+    let mut answers = Vec::new();
+    while answers.last() != Some(&"done") {
+        answers.push(written(&writer, operation(&saga, Leg::Action, What::Count)).await);
+        // What another caller reads meanwhile is the truth already.
+        assert_eq!((service.value("a").await, service.record(&saga).await), (1, "answered"), "{answers:?}");
+    }
+    assert_eq!(answers, ["not known", "not known", "done"]);
+    let told = counters.told.lock().expect("not poisoned").clone();
+    assert_eq!((told.iter().filter(|word| **word == "in doubt").count(), told.last()), (2, Some(&"settled")));
+}
+
+/// The way to the database is gone and nobody says so: what hangs is given up, and the next batch takes another way.
+#[tokio::test]
+async fn a_connection_that_hangs_is_given_up() {
+    let service = Service::new(Backend::Postgres).await;
+    let proxy = testing::Proxy::before(&service.test.url).await;
+    let database = Database::open(proxy.url()).await.expect("a way through the proxy");
+    let limits = WriterLimits { answer_timeout: Duration::from_secs(1), ..WriterLimits::default() };
+    let writer = Writer::start(Arc::new(Counters::default()), database, limits).0;
+    let saga = SagaId::generate();
+    assert_eq!(written(&writer, operation(&saga, Leg::Action, What::Count)).await, "done");
+    proxy.hang();
+    let next = SagaId::generate();
+    let answered = async { while written(&writer, operation(&next, Leg::Action, What::Count)).await != "done" {} };
+    tokio::time::timeout(Duration::from_secs(30), answered).await.expect("it finds another way");
+    assert_eq!(service.value("a").await, 2);
+}
+
+/// SQLite rolls back by itself when the disk is full. It is said so, and the writer works on when there is space.
+#[tokio::test]
+async fn a_full_disk_is_told_and_left_behind() {
+    let service = Service::new(Backend::Sqlite).await;
+    let mut tx = service.test.database.begin().await.expect("begins");
+    tx.fetch("PRAGMA max_page_count = 40", Args::new()).await.expect("a bound of the size");
+    tx.commit().await.expect("committed");
+    let full = service.writer.write(vec![operation(&SagaId::generate(), Leg::Action, What::Fill)]).await;
+    let full = full.expect_err("there is no space");
+    assert!(matches!(&full, WriteError::NotCommitted(error) if matches!(**error, DbError::Full(_))), "{full:?}");
+    let status = tonic::Status::from(full);
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted);
+    // What needs no more space is done, at once; and what did, when there is some.
+    assert_eq!(written(&service.writer, operation(&SagaId::generate(), Leg::Action, What::Count)).await, "done");
+    let mut tx = service.test.database.begin().await.expect("begins");
+    tx.fetch("PRAGMA max_page_count = 40000", Args::new()).await.expect("a bound of the size");
+    tx.commit().await.expect("committed");
+    assert_eq!(written(&service.writer, operation(&SagaId::generate(), Leg::Action, What::Fill)).await, "done");
 }
 
 #[tokio::test]

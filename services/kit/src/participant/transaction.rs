@@ -1,7 +1,9 @@
 //! One batch in one transaction: barrier, load, decide in order, write, commit.
 
+use std::time::Duration;
+
 use crate::answer::Answer;
-use crate::database::{Database, DbError};
+use crate::database::{Database, DbError, Tx};
 use crate::participant::barrier::{Barrier, Verdict};
 use crate::participant::{Operation, Participant};
 use crate::time::{self, UnixMs};
@@ -9,23 +11,34 @@ use crate::time::{self, UnixMs};
 /// How often a batch that met another writer is run again before its callers hear "not known".
 const CONFLICT_RETRIES_MAX: u32 = 5;
 
-/// Decides and commits a batch. The answers are in the order of the operations. An error means that it is not known
-/// whether the batch took effect; the same operations again are answered rightly either way.
+/// Why a batch has no answers. The same operations again are answered rightly in every case.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// Nothing of it took effect.
+    #[error("the batch was not committed")]
+    NotDone(#[source] DbError),
+    /// Its commit was sent, and it is not known whether it took effect.
+    #[error("it is not known whether the batch was committed")]
+    InDoubt(#[source] DbError),
+}
+
+/// Decides and commits a batch. The answers are in the order of the operations.
 pub(super) async fn run<P: Participant>(
     participant: &P,
     database: &Database,
     operations: &[Operation<P::Command>],
-) -> Result<Vec<Answer>, DbError> {
+    answer_timeout: Duration,
+) -> Result<Vec<Answer>, Failure> {
     let mut attempt = 0;
     loop {
-        match run_once(participant, database, operations).await {
+        match run_once(participant, database, operations, answer_timeout).await {
             // Another replica wrote the same key first; its rows are there now and will be loaded.
-            Err(error) if error.is_conflict() && attempt < CONFLICT_RETRIES_MAX => attempt += 1,
+            Err(Failure::NotDone(error)) if error.is_conflict() && attempt < CONFLICT_RETRIES_MAX => attempt += 1,
             Ok((answers, world, now)) => {
                 participant.committed(world, now);
                 return Ok(answers);
             }
-            Err(error) => return Err(error),
+            Err(failure) => return Err(failure),
         }
     }
 }
@@ -34,7 +47,24 @@ async fn run_once<P: Participant>(
     participant: &P,
     database: &Database,
     operations: &[Operation<P::Command>],
-) -> Result<(Vec<Answer>, P::World, UnixMs), DbError> {
+    answer_timeout: Duration,
+) -> Result<(Vec<Answer>, P::World, UnixMs), Failure> {
+    let prepared = in_time(answer_timeout, prepare(participant, database, operations)).await;
+    let (tx, answers, world, now) = prepared.map_err(Failure::NotDone)?;
+    in_time(answer_timeout, tx.commit()).await.map_err(Failure::InDoubt)?;
+    Ok((answers, world, now))
+}
+
+async fn in_time<T>(time: Duration, work: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
+    tokio::time::timeout(time, work).await.unwrap_or_else(|_| Err(DbError::no_answer_within(time)))
+}
+
+/// Everything but the commit.
+async fn prepare<P: Participant>(
+    participant: &P,
+    database: &Database,
+    operations: &[Operation<P::Command>],
+) -> Result<(Tx, Vec<Answer>, P::World, UnixMs), DbError> {
     let mut tx = database.begin().await?;
     let mut barrier = Barrier::load(&mut tx, operations).await?;
     let open: Vec<&Operation<P::Command>> = (0..operations.len())
@@ -50,8 +80,7 @@ async fn run_once<P: Participant>(
     }
     participant.write(&mut tx, &world, now).await?;
     barrier.write(&mut tx, now).await?;
-    tx.commit().await?;
-    Ok((answers, world, now))
+    Ok((tx, answers, world, now))
 }
 
 fn decide<P: Participant>(

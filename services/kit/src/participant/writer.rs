@@ -1,16 +1,30 @@
 //! The one writer of a service: gathers what waits, commits it, answers each caller.
+//!
+//! Promises: an operation that the database refuses, or that panics, keeps no other out, whatever it is batched with;
+//! the writer itself never ends before its last handle.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, NotYet};
 use crate::database::{Database, DbError};
-use crate::participant::{Operation, Participant, transaction};
+use crate::participant::transaction::{self, Failure};
+use crate::participant::{Operation, Participant};
 use crate::telemetry;
+
+/// When an operation that could not be done should be sent again: no sooner than somebody can have mended it.
+const RETRY_FAILED_MS: i64 = 2_000;
+/// Operations of one batch that may fail by themselves. When there are more, the fault is not theirs, and looking for
+/// each would only keep the database busy.
+const FAILED_MAX: usize = 20;
+/// Time between two looks whether a commit in doubt is decided.
+const SETTLE_AGAIN: Duration = Duration::from_millis(100);
 
 /// Bounds of the queue and of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -21,11 +35,14 @@ pub struct WriterLimits {
     /// Operations in one commit, unless a single request has more. Beyond some hundred rows a commit gains nothing
     /// more from being larger, and those who wait for it lose.
     pub operations_in_batch_max: usize,
+    /// A batch, or its commit, that takes longer is given up: a half-open connection would be waited for for ever, and
+    /// by then no caller waits any more. The largest import is far below it.
+    pub answer_timeout: Duration,
 }
 
 impl Default for WriterLimits {
     fn default() -> Self {
-        Self { requests_waiting_max: 1_024, operations_in_batch_max: 1_000 }
+        Self { requests_waiting_max: 1_024, operations_in_batch_max: 1_000, answer_timeout: Duration::from_secs(15) }
     }
 }
 
@@ -41,6 +58,9 @@ pub enum WriteError {
     /// It is not known whether it was done.
     #[error("the batch could not be committed")]
     NotCommitted(#[source] Arc<DbError>),
+    /// It was not done, by a fault of this service.
+    #[error("the operation could not be decided: a fault of the service, whose log has the cause")]
+    Panicked,
 }
 
 type Answers = Result<Vec<Answer>, WriteError>;
@@ -91,7 +111,16 @@ async fn run<P: Participant>(
     limits: WriterLimits,
     mut requests: mpsc::Receiver<Request<P::Command>>,
 ) {
-    while let Some(first) = requests.recv().await {
+    let mut committer = Committer { participant, database, answer_timeout: limits.answer_timeout, in_doubt: false };
+    loop {
+        let first = tokio::select! {
+            first = requests.recv() => first,
+            () = decided(&committer.database), if committer.in_doubt => {
+                committer.settled();
+                continue;
+            }
+        };
+        let Some(first) = first else { return };
         let mut batch = vec![first];
         let mut operations = batch[0].operations.len();
         while operations < limits.operations_in_batch_max {
@@ -102,62 +131,141 @@ async fn run<P: Participant>(
         // A caller whose deadline has passed hears no answer; the operation's next attempt will be a request of its own.
         batch.retain(|request| !request.reply.is_closed());
         metrics::gauge!("matricula_writer_requests_waiting", "service" => P::NAME).set(requests.len() as f64);
-        commit(&participant, &database, batch).await;
-    }
-}
-
-/// Commits a batch. If the database refuses it for good, or as often as a conflict can be tried again, each request is
-/// tried by itself, so that one bad row can't keep the others out.
-async fn commit<P: Participant>(participant: &Arc<P>, database: &Database, batch: Vec<Request<P::Command>>) {
-    if batch.is_empty() {
-        return;
-    }
-    let mut operations = Vec::new();
-    let mut callers = Vec::with_capacity(batch.len());
-    for request in batch {
-        metrics::histogram!("matricula_writer_wait_seconds", "service" => P::NAME).record(request.queued_at.elapsed());
-        callers.push((request.operations.len(), request.reply));
-        operations.extend(request.operations);
-    }
-    match commit_once(participant, database, &operations).await {
-        Ok(mut answers) => {
-            for (count, reply) in callers {
-                let rest = answers.split_off(count);
-                let _ = reply.send(Ok(std::mem::replace(&mut answers, rest)));
-            }
-        }
-        Err(error) if (error.is_permanent() || error.is_conflict()) && callers.len() > 1 => {
-            tracing::error!(error = telemetry::chain(&error), "a batch was refused; trying its requests one by one");
-            let mut rest = operations;
-            for (count, reply) in callers {
-                let next = rest.split_off(count);
-                let own = std::mem::replace(&mut rest, next);
-                let answers = commit_once(participant, database, &own).await;
-                let _ = reply.send(answers.map_err(|error| WriteError::NotCommitted(Arc::new(error))));
-            }
-        }
-        Err(error) => {
-            let error = Arc::new(error);
-            for (_, reply) in callers {
-                let _ = reply.send(Err(WriteError::NotCommitted(error.clone())));
-            }
+        if !batch.is_empty() {
+            committer.commit(batch).await;
         }
     }
 }
 
-async fn commit_once<P: Participant>(
-    participant: &Arc<P>,
-    database: &Database,
-    operations: &[Operation<P::Command>],
-) -> Result<Vec<Answer>, DbError> {
-    let started = Instant::now();
-    let span = telemetry::commit_span(P::NAME, operations.iter().map(|operation| &operation.trace));
-    let outcome = transaction::run(participant.as_ref(), database, operations).instrument(span).await;
-    metrics::histogram!("matricula_commit_seconds", "service" => P::NAME).record(started.elapsed());
-    metrics::histogram!("matricula_commit_operations", "service" => P::NAME).record(operations.len() as f64);
-    if let Err(error) = &outcome {
+/// Waits until the database takes a transaction: then the one before it has ended, one way or the other.
+async fn decided(database: &Database) {
+    while database.begin().await.is_err() {
+        tokio::time::sleep(SETTLE_AGAIN).await;
+    }
+}
+
+struct Committer<P: Participant> {
+    participant: Arc<P>,
+    database: Database,
+    answer_timeout: Duration,
+    /// Whether a commit has ended without an answer, and nothing was committed since.
+    in_doubt: bool,
+}
+
+impl<P: Participant> Committer<P> {
+    /// Commits a batch and answers each caller. If it fails by what is in it, its operations are taken apart.
+    async fn commit(&mut self, batch: Vec<Request<P::Command>>) {
+        let mut operations = Vec::new();
+        let mut callers = Vec::with_capacity(batch.len());
+        for request in batch {
+            metrics::histogram!("matricula_writer_wait_seconds", "service" => P::NAME)
+                .record(request.queued_at.elapsed());
+            callers.push((request.operations.len(), request.reply));
+            operations.extend(request.operations);
+        }
+        let mut answers = self.commit_apart(&operations).await;
+        for (count, reply) in callers {
+            let rest = answers.split_off(count);
+            let _ = reply.send(of_request(std::mem::replace(&mut answers, rest)));
+        }
+    }
+
+    /// Commits operations together if possible, else in halves, down to the ones that fail by themselves.
+    async fn commit_apart(&mut self, operations: &[Operation<P::Command>]) -> Vec<Result<Answer, WriteError>> {
+        let mut answers = Vec::with_capacity(operations.len());
+        let mut failed = 0;
+        // The first part is at the end, so that answers come in order.
+        let mut parts = vec![operations];
+        while let Some(part) = parts.pop() {
+            match self.commit_once(part).await {
+                Ok(of_part) => answers.extend(of_part.into_iter().map(Ok)),
+                Err(error) if error.is_of_operation() && part.len() > 1 && failed < FAILED_MAX => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+                Err(error) => {
+                    failed += usize::from(error.is_of_operation());
+                    answers.extend(part.iter().map(|_| Err(error.clone())));
+                }
+            }
+        }
+        if failed > 0 {
+            tracing::error!(failed, of = operations.len(), "operations could not be done; the others were");
+        }
+        answers
+    }
+
+    async fn commit_once(&mut self, operations: &[Operation<P::Command>]) -> Result<Vec<Answer>, WriteError> {
+        let started = Instant::now();
+        let span = telemetry::commit_span(P::NAME, operations.iter().map(|operation| &operation.trace));
+        let committing = transaction::run(self.participant.as_ref(), &self.database, operations, self.answer_timeout);
+        let outcome = AssertUnwindSafe(committing.instrument(span)).catch_unwind().await;
+        metrics::histogram!("matricula_commit_seconds", "service" => P::NAME).record(started.elapsed());
+        metrics::histogram!("matricula_commit_operations", "service" => P::NAME).record(operations.len() as f64);
+        let (error, in_doubt) = match outcome {
+            Ok(Ok(answers)) => {
+                if self.in_doubt {
+                    self.settled();
+                }
+                return Ok(answers);
+            }
+            Ok(Err(failure)) => {
+                tracing::warn!(error = telemetry::chain(&failure), operations = operations.len(), "a commit failed");
+                let (error, in_doubt) = match failure {
+                    Failure::NotDone(error) => (error, false),
+                    Failure::InDoubt(error) => (error, true),
+                };
+                (WriteError::NotCommitted(Arc::new(error)), in_doubt)
+            }
+            Err(_) => {
+                tracing::error!(operations = operations.len(), "a commit panicked");
+                (WriteError::Panicked, true)
+            }
+        };
         metrics::counter!("matricula_commit_failures_total", "service" => P::NAME).increment(1);
-        tracing::warn!(error = telemetry::chain(error), operations = operations.len(), "a commit failed");
+        if in_doubt {
+            self.in_doubt = true;
+            self.participant.in_doubt();
+        }
+        Err(error)
     }
-    outcome
+
+    fn settled(&mut self) {
+        self.in_doubt = false;
+        self.participant.settled();
+    }
+}
+
+impl WriteError {
+    /// Whether the operation is the cause, and not the state of the database.
+    fn is_of_operation(&self) -> bool {
+        match self {
+            Self::NotCommitted(error) => error.is_permanent() || error.is_conflict(),
+            Self::Panicked => true,
+            Self::QueueFull | Self::ShuttingDown => false,
+        }
+    }
+}
+
+/// The answers of one caller. When some of its operations failed by themselves, each of them is answered so, and the
+/// others have their answers; else an error is one for all.
+fn of_request(answers: Vec<Result<Answer, WriteError>>) -> Answers {
+    let is_apart = answers.iter().all(|answer| answer.as_ref().map_or_else(WriteError::is_of_operation, |_| true));
+    if answers.len() == 1 || !is_apart {
+        return answers.into_iter().collect();
+    }
+    if let Some(Err(error)) =
+        answers.iter().find(|answer| answer.is_err()).filter(|_| answers.iter().all(Result::is_err))
+    {
+        return Err(error.clone());
+    }
+    Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|_| failed())).collect())
+}
+
+fn failed() -> Answer {
+    Answer::NotYet(NotYet {
+        reason: "OPERATION_FAILED".to_owned(),
+        message: "the service could not do this operation; its log has the cause".to_owned(),
+        retry_after_ms: RETRY_FAILED_MS,
+    })
 }

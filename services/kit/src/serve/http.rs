@@ -8,9 +8,8 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-
-use crate::database::Database;
 
 /// The recorder of this process; a process has one.
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -36,12 +35,12 @@ pub fn install_metrics() {
     });
 }
 
-pub(super) async fn serve(listener: TcpListener, database: Database, shutdown: CancellationToken) {
+pub(super) async fn serve(listener: TcpListener, ready: watch::Receiver<bool>, shutdown: CancellationToken) {
     let router = Router::new()
         .route("/metrics", get(metrics_text))
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .with_state(database);
+        .route("/readyz", get(readiness))
+        .with_state(ready);
     let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned()).await;
     if let Err(error) = served {
         tracing::error!(%error, "the HTTP server ended");
@@ -52,12 +51,10 @@ async fn metrics_text() -> String {
     METRICS.get().map(PrometheusHandle::render).unwrap_or_default()
 }
 
-async fn ready(State(database): State<Database>) -> (StatusCode, &'static str) {
-    match database.ping().await {
-        Ok(()) => (StatusCode::OK, "ready\n"),
-        Err(error) => {
-            tracing::warn!(error = crate::telemetry::chain(&error), "not ready: the database does not answer");
-            (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n")
-        }
+async fn readiness(State(ready): State<watch::Receiver<bool>>) -> (StatusCode, &'static str) {
+    if *ready.borrow() {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n")
     }
 }

@@ -1,6 +1,7 @@
 //! Seats through the real writer on both databases: every order of every operation, the rush for the last seats, two
 //! replicas on one database.
 
+use futures::StreamExt as _;
 use futures::future::join_all;
 use matricula_kit::answer::Answer;
 use matricula_kit::id::{OverrideId, SagaId, SectionId, StepName, StudentId};
@@ -155,6 +156,36 @@ async fn the_rush_for_the_last_seats() {
         order.sort_unstable();
         assert_eq!(order, (1..=10).collect::<Vec<_>>(), "every grant has its own number");
     }
+}
+
+/// A commit whose end is not known may have changed what watchers see: they begin anew when it is decided, without
+/// waiting for a next change.
+#[tokio::test]
+async fn a_commit_in_doubt_ends_the_feed_until_it_is_decided() {
+    let service = Service::new(Backend::Sqlite, &[("A", 3)]).await;
+    let feed = Arc::new(Feed::default());
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let follower = feed::follow(feed.clone(), &service.test.database, shutdown.clone()).await.expect("it follows");
+    // It hears nothing of the service's commits, as if each of their answers was lost.
+    let seats = Seats::new(feed.clone(), &service.test.database);
+    let watch = || feed.watch(service.test.database.clone());
+    let mut watching = watch().expect("the feed is open");
+    let taken = |update: Option<Result<feed::Update, feed::FeedError>>| match update {
+        Some(Ok(update)) => update.sections.first().map(|section| section.taken),
+        _ => None,
+    };
+    assert_eq!(taken(watching.next().await), Some(0));
+    assert!(service.is_done(hold(&SagaId::generate(), &["A"])).await);
+    seats.in_doubt();
+    assert!(matches!(watching.next().await, Some(Err(feed::FeedError::NotConnected))), "it does not go on");
+    assert!(watch().is_err(), "nobody is told an old state meanwhile");
+    seats.settled();
+    assert_eq!(taken(watch().expect("the feed is open again").next().await), Some(1));
+    // What the service has ended stays ended.
+    shutdown.cancel();
+    follower.await.expect("it ends");
+    seats.settled();
+    assert!(watch().is_err());
 }
 
 #[tokio::test]

@@ -1,0 +1,124 @@
+//! A connection to PostgreSQL that fails where a real one does: the answer to a commit is lost, or nothing comes any more.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// Largest part of a message that is passed on at once.
+const PART_BYTES: usize = 64 * 1024;
+
+/// Passes connections on to a database, as long as it is told to.
+pub struct Proxy {
+    url: String,
+    faults: Arc<Faults>,
+    _tasks: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct Faults {
+    /// Commits whose answers are still to be lost.
+    commits_to_cut: AtomicUsize,
+    /// Connections made before this number are dead: nothing passes, and nobody says so.
+    dead_below: AtomicUsize,
+    connections: AtomicUsize,
+    refusing: AtomicBool,
+}
+
+impl Proxy {
+    /// Before the database of a URL such as `postgres://user@127.0.0.1:5432/name`.
+    ///
+    /// # Panics
+    /// When the URL has no address, or no port is free.
+    pub async fn before(url: &str) -> Self {
+        let (login, place) = url.split_once('@').expect("a URL with a user");
+        let (address, name) = place.split_once('/').expect("a URL with a database");
+        let server: SocketAddr = address.parse().expect("an address with a port");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("{login}@{}/{name}?sslmode=disable", listener.local_addr().expect("it is bound"));
+        let faults = Arc::new(Faults::default());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(listener, server, faults.clone()));
+        Self { url, faults, _tasks: tasks }
+    }
+
+    /// The URL of the same database, through the proxy.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Lets the next commits take effect and loses their answers with their connections.
+    pub fn lose_answers_of_commits(&self, commits: usize) {
+        self.faults.commits_to_cut.store(commits, Ordering::SeqCst);
+    }
+
+    /// Lets nothing pass any more on the connections that there are, as when the way to the server is gone. New ones pass.
+    pub fn hang(&self) {
+        self.faults.dead_below.store(self.faults.connections.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    /// Closes new connections at once, or takes them again.
+    pub fn refuse(&self, refusing: bool) {
+        self.faults.refusing.store(refusing, Ordering::SeqCst);
+    }
+}
+
+async fn accept(listener: TcpListener, server: SocketAddr, faults: Arc<Faults>) {
+    let mut connections = JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        if faults.refusing.load(Ordering::SeqCst) {
+            continue;
+        }
+        let number = faults.connections.fetch_add(1, Ordering::SeqCst);
+        connections.spawn(pass(client, server, number, faults.clone()));
+    }
+}
+
+async fn pass(client: TcpStream, server: SocketAddr, number: usize, faults: Arc<Faults>) {
+    let Ok(server) = TcpStream::connect(server).await else { return };
+    let (client, server) = (client.into_split(), server.into_split());
+    // Set by the way there, seen by the way back: the next answer is that of a commit.
+    let cut = AtomicBool::new(false);
+    let fate = |may_pass: bool| match number < faults.dead_below.load(Ordering::SeqCst) {
+        true => Fate::Hang,
+        false if may_pass => Fate::Pass,
+        false => Fate::Cut,
+    };
+    let there = copy(client.0, server.1, |part| {
+        let is_commit = part.windows(6).any(|word| word == b"COMMIT");
+        if is_commit && faults.commits_to_cut.load(Ordering::SeqCst) > 0 {
+            faults.commits_to_cut.fetch_sub(1, Ordering::SeqCst);
+            cut.store(true, Ordering::SeqCst);
+        }
+        fate(true)
+    });
+    let back = copy(server.0, client.1, |_| fate(!cut.load(Ordering::SeqCst)));
+    // Either end ends both.
+    tokio::select! {
+        () = there => {}
+        () = back => {}
+    }
+}
+
+/// What becomes of a part of a message.
+enum Fate {
+    Pass,
+    Cut,
+    Hang,
+}
+
+/// Passes parts on until an end, or until one may not pass.
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fate: impl Fn(&[u8]) -> Fate) {
+    let mut part = vec![0; PART_BYTES];
+    while let Ok(read @ 1..) = from.read(&mut part).await {
+        match fate(&part[..read]) {
+            Fate::Pass if to.write_all(&part[..read]).await.is_ok() => {}
+            Fate::Pass | Fate::Cut => return,
+            Fate::Hang => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! A hand in a process's database, beside the process: to look, to lock, to corrupt.
+
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, SqliteConnection};
+
+/// A connection to a database of either kind.
+pub enum Sql {
+    /// To a SQLite file.
+    Sqlite(SqliteConnection),
+    /// To a PostgreSQL database.
+    Postgres(PgConnection),
+}
+
+impl Sql {
+    /// Connects, or says why not.
+    pub async fn try_open(url: &str) -> Result<Self, sqlx::Error> {
+        Ok(if url.starts_with("sqlite:") {
+            Self::Sqlite(SqliteConnection::connect(url).await?)
+        } else {
+            Self::Postgres(PgConnection::connect(url).await?)
+        })
+    }
+
+    /// Connects.
+    ///
+    /// # Panics
+    /// When the database does not answer.
+    pub async fn open(url: &str) -> Self {
+        Self::try_open(url).await.unwrap_or_else(|error| panic!("{url}: {error}"))
+    }
+
+    /// Runs statements and returns how many rows they changed.
+    ///
+    /// # Panics
+    /// When the database refuses.
+    pub async fn run(&mut self, statements: &str) -> u64 {
+        let query = sqlx::raw_sql(AssertSqlSafe(statements.to_owned()));
+        let done = match self {
+            Self::Sqlite(connection) => query.execute(connection).await.map(|done| done.rows_affected()),
+            Self::Postgres(connection) => query.execute(connection).await.map(|done| done.rows_affected()),
+        };
+        done.unwrap_or_else(|error| panic!("{statements}: {error}"))
+    }
+
+    /// The number that a query answers.
+    ///
+    /// # Panics
+    /// When it does not answer one.
+    pub async fn number(&mut self, query: &str) -> i64 {
+        let asked = sqlx::raw_sql(AssertSqlSafe(query.to_owned()));
+        let answer = match self {
+            Self::Sqlite(connection) => asked.fetch_one(connection).await.and_then(|row| row.try_get(0)),
+            Self::Postgres(connection) => asked.fetch_one(connection).await.and_then(|row| row.try_get(0)),
+        };
+        answer.unwrap_or_else(|error| panic!("{query}: {error}"))
+    }
+}

@@ -1,0 +1,91 @@
+//! Sagas whose rows were corrupted behind the system's back: every other one runs, these are flagged and say why.
+
+use std::time::{Duration, Instant};
+
+use matricula_harness::campus::bundle;
+use matricula_harness::{PATIENCE, Sql, System, submission, submit};
+use matricula_kit::testing::{BACKENDS, Backend};
+use matricula_proto::registration::v1::Outcome;
+
+/// How often a fact is looked for that nobody tells.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A corruption: its name, what it does to the saga `$`, and what `saga show` says of it then.
+type Poison = (&'static str, &'static str, &'static str);
+
+const POISONS: [Poison; 5] = [
+    ("an event that is no JSON", "UPDATE saga_events SET event = 'none' WHERE sequence = 2 AND saga_id = $", "event 2"),
+    (
+        "a gap",
+        "UPDATE saga_events SET sequence = 7 WHERE sequence = 2 AND saga_id = $",
+        "event 7 stands where 2 should",
+    ),
+    ("a request that is none", "UPDATE sagas SET request = '[1]' WHERE saga_id = $", "request"),
+    ("an unknown version", "UPDATE sagas SET version = 99 WHERE saga_id = $", "v99 is not known"),
+    (
+        "an operation that no service takes",
+        "UPDATE sagas SET request = REPLACE(request, '\"A\"', '\"no id!\"') WHERE saga_id = $",
+        "invalid_argument",
+    ),
+];
+
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let give_up_at = Instant::now() + PATIENCE;
+    while !is_so().await {
+        assert!(Instant::now() < give_up_at, "never: {what}");
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+#[tokio::test]
+async fn poisoned_sagas_are_shown_and_hold_up_no_other() {
+    for backend in BACKENDS {
+        let settings = [("orchestrator.runtime.lease_ttl_ms", "1500")];
+        check(System::separate(backend, &settings).await, backend).await;
+    }
+}
+
+async fn check(mut system: System, backend: Backend) {
+    let count = POISONS.len() as u32 + 3;
+    system.import(&bundle(&[("A", 100, "")], count));
+    // All wait for their seats when the orchestrator dies.
+    system.pause("seats");
+    let portal = system.channel("orchestrator").await;
+    let mut ids = Vec::new();
+    for student in 1..=count {
+        let mut click = submission(&format!("S{student}"), "k", &["A"], &[]);
+        click.wait_ms = 0;
+        ids.push(submit(&portal, click).await.registration_id);
+    }
+    drop(portal);
+    let mut log = Sql::open(&system.database_url("orchestrator")).await;
+    until("all are reserved", async || {
+        log.number("SELECT COUNT(*) FROM sagas WHERE sequence = 2").await == i64::from(count)
+    })
+    .await;
+    system.kill("orchestrator");
+    for ((name, corrupt, _), id) in POISONS.iter().zip(&ids) {
+        assert_eq!(log.run(&corrupt.replace('$', &format!("'{id}'"))).await, 1, "{name}");
+    }
+    system.restart("orchestrator");
+    system.resume("seats");
+
+    let portal = system.channel("orchestrator").await;
+    for student in POISONS.len() as u32 + 1..=count {
+        let outcome = submit(&portal, submission(&format!("S{student}"), "k", &["A"], &[])).await;
+        assert_eq!(outcome.outcome(), Outcome::Enrolled, "{backend:?}: {outcome:?}");
+    }
+    let poisoned = &ids[..POISONS.len()];
+    until("all that is poisoned is flagged", async || {
+        let listed = system.done(&["saga", "list", "--needs-attention"]);
+        poisoned.iter().all(|id| listed.contains(id)) && !ids[POISONS.len()..].iter().any(|id| listed.contains(id))
+    })
+    .await;
+    for ((name, _, reason), id) in POISONS.iter().zip(poisoned) {
+        let shown = system.done(&["saga", "show", id]).to_lowercase();
+        assert!(shown.contains(&reason.to_lowercase()), "{backend:?}: {name}: {reason:?} is not told:\n{shown}");
+    }
+    // What needs attention breaks no invariant, and the audit says how much of it there is.
+    let audit = system.done(&["audit"]);
+    assert!(audit.contains("5 registrations need attention"), "{audit}");
+}
