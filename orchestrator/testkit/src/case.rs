@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use matricula_engine::{Code, Leg, Outcome, StepIndex};
+use matricula_engine::{Code, Kind, Leg, Outcome, StepIndex};
 
 use crate::shape::Shape;
 
@@ -109,6 +109,14 @@ impl fmt::Display for Moment {
     }
 }
 
+/// Somebody cancels at a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cancel {
+    pub step: StepIndex,
+    /// The pivot may have been called: the answer must be that it is too late.
+    pub is_late: bool,
+}
+
 /// The network delivers once more all that ever arrived, when the saga has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
@@ -124,7 +132,7 @@ pub struct Case {
     /// What goes wrong, in words; unique in a matrix.
     pub name: String,
     pub(crate) faults: Vec<(StepIndex, Leg, Fault)>,
-    pub(crate) cancelled_at: Option<StepIndex>,
+    pub(crate) cancelled_at: Option<Cancel>,
     pub(crate) crash: Option<Crash>,
     pub(crate) again: Option<Again>,
 }
@@ -142,11 +150,14 @@ impl Case {
         self.and(&format!("{} {fault}", shape.title(step, leg)))
     }
 
-    /// Somebody cancels when the first attempt of this step's action has ended, before its answer is known.
+    /// Somebody cancels when the first attempt of this step's action has ended, before its answer is known. From the pivot
+    /// on that is too late.
     #[must_use]
     pub fn cancelled_at(mut self, shape: &Shape, step: StepIndex) -> Self {
-        self.cancelled_at = Some(step);
-        self.and(&format!("cancelled at {}", shape.title(step, Leg::Action)))
+        let is_late = shape.definition().step(step).kind != Kind::Compensatable;
+        self.cancelled_at = Some(Cancel { step, is_late });
+        let title = shape.title(step, Leg::Action);
+        self.and(&if is_late { format!("cancelled too late, at {title}") } else { format!("cancelled at {title}") })
     }
 
     /// With a crash; `event` says in words after which.
@@ -174,7 +185,7 @@ impl Case {
     /// What must come of it. Only three things turn a saga round: a refusal, a cancel, its deadline.
     pub fn outcome(&self) -> Outcome {
         let for_ever = self.faults.iter().any(|(_, leg, fault)| *leg == Leg::Action && fault.is_for_ever());
-        if self.cancelled_at.is_some() {
+        if self.cancelled_at.is_some_and(|cancel| !cancel.is_late) {
             Outcome::Cancelled
         } else if self.refuses().next().is_some() {
             Outcome::Refused

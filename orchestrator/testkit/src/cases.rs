@@ -2,10 +2,10 @@
 //! boundary of the log.
 
 use futures::FutureExt as _;
-use matricula_engine::{Code, Event, Leg, Outcome, Recorded, StepIndex};
+use matricula_engine::{Code, Event, Kind, Leg, Outcome, Recorded, StepIndex, Verdict, delay_ms};
 
 use crate::case::{Again, Case, Crash, Fault, Moment};
-use crate::driver::run;
+use crate::driver::{JITTER, run};
 use crate::shape::Shape;
 use crate::simulated::Simulated;
 use crate::world::World as _;
@@ -20,11 +20,11 @@ pub fn without_crash(shape: &Shape) -> Vec<Case> {
     families.into_iter().flat_map(|family| family(shape)).collect()
 }
 
-/// Nothing, each refusal, a cancel at each step that can be undone, and each refusal heard where none may be.
+/// Nothing, each refusal, a cancel at each step, and each refusal heard where none may be.
 pub fn basic(shape: &Shape) -> Vec<Case> {
     let refused = actions(shape).filter(|step| may_refuse(shape, *step));
     let refused = refused.map(|step| Case::calm().with(shape, step, Leg::Action, Fault::Refused));
-    let cancelled = shape.compensatable().map(|step| Case::calm().cancelled_at(shape, step));
+    let cancelled = actions(shape).map(|step| Case::calm().cancelled_at(shape, step));
     let misread = actions(shape).filter(|step| !may_refuse(shape, *step));
     let misread = misread.map(|step| Case::calm().with(shape, step, Leg::Action, Fault::Misread));
     [Case::calm()]
@@ -36,7 +36,8 @@ pub fn basic(shape: &Shape) -> Vec<Case> {
         .collect()
 }
 
-/// Each leg failing until a person must look, then well; each action that can be undone failing for ever.
+/// Each leg failing until a person must look, then well; each action that can be undone failing for ever; the pivot failing,
+/// or done and its answer lost, until long after the deadline, which no longer turns the saga round.
 pub fn failures(shape: &Shape) -> Vec<Case> {
     let until_attention = |step: StepIndex| {
         let policy = shape.definition().step(step).retry;
@@ -44,7 +45,13 @@ pub fn failures(shape: &Shape) -> Vec<Case> {
         Fault::Failing { code: Code::Unavailable, attempts }
     };
     let legs = legs(shape).map(|(step, leg)| turned_for(shape, leg).with(shape, step, leg, until_attention(step)));
-    legs.chain(of_compensatable(shape, FAILING_FOR_EVER)).collect()
+    let pivot = actions(shape).filter(|step| shape.definition().step(*step).kind == Kind::Pivot);
+    let late_pivot = pivot.flat_map(|step| {
+        let attempts = attempts_past_deadline(shape, step);
+        let faults = [Fault::Failing { code: Code::Unavailable, attempts }, Fault::AnswerLost { attempts }];
+        faults.map(|fault| Case::calm().with(shape, step, Leg::Action, fault))
+    });
+    legs.chain(of_compensatable(shape, FAILING_FOR_EVER)).chain(late_pivot).collect()
 }
 
 /// Each leg takes effect while its caller hears an error, once; each action that can be undone, for ever.
@@ -137,6 +144,18 @@ fn actions(shape: &Shape) -> impl Iterator<Item = StepIndex> {
 fn legs(shape: &Shape) -> impl Iterator<Item = (StepIndex, Leg)> {
     let undos = shape.compensatable().map(|step| (step, Leg::Undo));
     actions(shape).map(|step| (step, Leg::Action)).chain(undos)
+}
+
+/// How many attempts of a step can fail until the deadline of its saga has passed.
+fn attempts_past_deadline(shape: &Shape, step: StepIndex) -> u32 {
+    let policy = shape.definition().step(step).retry;
+    let (mut attempts, mut waited_ms) = (0, 0);
+    while waited_ms <= shape.definition().deadline_ms() {
+        attempts += 1;
+        let pace = if policy.is_exhausted(attempts) { Verdict::SlowRetry } else { Verdict::Retry };
+        waited_ms += delay_ms(&policy, attempts, pace, None, JITTER);
+    }
+    attempts
 }
 
 fn may_refuse(shape: &Shape, step: StepIndex) -> bool {

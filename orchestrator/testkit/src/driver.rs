@@ -114,8 +114,8 @@ impl<W: World> Driver<'_, W> {
     async fn answer(&mut self, call: Call) {
         let started_at_ms = self.now_ms;
         let answer = self.deliver(&call).await;
-        let is_cancelled = self.case.cancelled_at == Some(call.step) && call.leg == Leg::Action;
-        if is_cancelled && self.state.cause().is_none() {
+        let is_cancelled = self.case.cancelled_at.is_some_and(|cancel| cancel.step == call.step);
+        if is_cancelled && call.leg == Leg::Action && self.state.cause().is_none() {
             let cancel = Input::Cancel { by: "ada".to_owned(), reason: "changed my mind".to_owned() };
             if self.input(cancel).await == Process::Crashed {
                 return;
@@ -131,6 +131,9 @@ impl<W: World> Driver<'_, W> {
             Ok(decision) => self.append(decision).await,
             // A second answer of a call that was made twice.
             Err(DecideError::Stale { .. }) => Process::GoesOn,
+            Err(DecideError::TooLateToCancel { .. }) if self.case.cancelled_at.is_some_and(|cancel| cancel.is_late) => {
+                Process::GoesOn
+            }
             Err(error) => {
                 self.broken.push(format!("the engine refused: {error}"));
                 Process::GoesOn

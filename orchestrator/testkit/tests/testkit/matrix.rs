@@ -37,6 +37,8 @@ fn names_say_what_goes_wrong() {
         "create refused; assess done, its answer lost",
         "hold delivered after the end; cancelled at hold",
         "commit done, its answer lost",
+        "commit done, its answer lost 12 times",
+        "cancelled too late, at commit",
         "cancelled at assess; undo of assess failing with permission_denied",
         "create refused; everything once more after the end, the last first",
         "hold refused; crash after event 4 (turned), before the calls that follow",
