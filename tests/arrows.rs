@@ -30,6 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "matricula-ops",
         &["matricula-engine", "matricula-kit", "matricula-proto", "matricula-registration", "matricula-runtime"],
     ),
+    ("matricula-simulation", &["matricula-engine"]),
     ("matricula-campus", &[]),
     (
         "matricula",

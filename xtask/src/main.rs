@@ -5,6 +5,7 @@ mod child;
 mod load;
 mod packages;
 mod release;
+mod simulate;
 mod suite;
 
 use std::process::ExitCode;
@@ -39,6 +40,15 @@ enum Chore {
     ///
     /// Prints a table. Exit code not 0: something does not hold.
     Load(load::Load),
+    /// Runs simulated histories of sagas under faults, and checks every invariant after every event.
+    ///
+    /// `--minutes 10` goes on for so long; `--seed 42` replays one history with its whole log; `--help` has the rest.
+    #[command(disable_help_flag = true)]
+    Simulate {
+        /// What the simulation gets.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -46,6 +56,7 @@ fn main() -> ExitCode {
         Chore::Test { cargo_args } => suite::run(&cargo_args),
         Chore::Chaos(chaos) => chaos::run(&chaos),
         Chore::Load(load) => load::run(load),
+        Chore::Simulate { args } => simulate::run(&args),
     };
     match outcome {
         Ok(code) => ExitCode::from(code),

@@ -121,4 +121,12 @@ mod tests {
           |  notify                 notifications  SendNotification                         closing
         ");
     }
+
+    #[test]
+    fn the_simulation_has_the_same_table() {
+        assert_eq!(
+            matricula_simulation::shapes::registration().definition,
+            super::definition().expect("a sound table")
+        );
+    }
 }

@@ -1,0 +1,72 @@
+//! The guards that can be taken out of a world, to show that the invariants find what each of them is for.
+
+/// A guard that is missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Broken {
+    /// The store commits what an instance writes that has been marked dead.
+    StoreForgetsTheFence,
+    /// The store appends whatever the sequence and the owner of the saga are.
+    StoreForgetsTheSequence,
+    /// The store answers before what it answers is durable.
+    StoreAnswersEarly,
+    /// The store admits the same key twice.
+    StoreForgetsTheKey,
+    /// The barrier does not know what it has answered.
+    BarrierForgetsAnswers,
+    /// An undo that comes before its action leaves nothing behind.
+    BarrierForgetsTombstones,
+    /// An answer "not yet" is recorded as if it were final.
+    BarrierRecordsNotYet,
+    /// A seat is given whether one is free or not.
+    SeatsAreNotCounted,
+    /// The pivot makes one section official, and leaves the others pending.
+    PivotDoesAPart,
+    /// Effects are acted on before the events that decided them are durable.
+    OwnerActsBeforeDurable,
+    /// Outcomes are told before they are durable.
+    OwnerTellsBeforeDurable,
+    /// A step that was attempted and not answered is not undone.
+    OwnerLeavesUnansweredSteps,
+    /// An error counts as a refusal.
+    OwnerTurnsOnErrors,
+    /// A leg is called though a call of it is under way.
+    OwnerCallsTwice,
+    /// No timer is ever set.
+    OwnerForgetsTimers,
+    /// Adopted sagas are not driven on.
+    OwnerForgetsAdopted,
+    /// What an adoption that reported an error has taken is not asked for again.
+    OwnerForgetsWhatItChose,
+    /// A commit that reported an error is not tried again.
+    OwnerGivesUpWrites,
+    /// After the pivot a cancel is still obeyed, by calling the undos.
+    OwnerUndoesAfterThePivot,
+    /// The notification service has no barrier.
+    NotificationsHaveNoBarrier,
+}
+
+impl Broken {
+    /// All of them.
+    pub const ALL: [Self; 20] = [
+        Self::StoreForgetsTheFence,
+        Self::StoreForgetsTheSequence,
+        Self::StoreAnswersEarly,
+        Self::StoreForgetsTheKey,
+        Self::BarrierForgetsAnswers,
+        Self::BarrierForgetsTombstones,
+        Self::BarrierRecordsNotYet,
+        Self::SeatsAreNotCounted,
+        Self::PivotDoesAPart,
+        Self::OwnerActsBeforeDurable,
+        Self::OwnerTellsBeforeDurable,
+        Self::OwnerLeavesUnansweredSteps,
+        Self::OwnerTurnsOnErrors,
+        Self::OwnerCallsTwice,
+        Self::OwnerForgetsTimers,
+        Self::OwnerForgetsAdopted,
+        Self::OwnerForgetsWhatItChose,
+        Self::OwnerGivesUpWrites,
+        Self::OwnerUndoesAfterThePivot,
+        Self::NotificationsHaveNoBarrier,
+    ];
+}

@@ -1,0 +1,186 @@
+//! Those who register: each asks with one key until it is answered, often more than once and at several owners; some
+//! change their minds.
+
+use std::rc::Rc;
+
+use crate::env::{Env, Event};
+use crate::fact::Fact;
+use crate::names::{ClientNo, ProcessNo, SagaNo, SectionNo, StudentNo};
+use crate::owner::ProcessEvent;
+
+/// How often somebody tries to cancel: an owner that does not drive the saga says so.
+const CANCELS_MAX: u32 = 6;
+
+/// What a saga works from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// Who.
+    pub student: StudentNo,
+    /// Unique for each registration of the student.
+    pub key: u8,
+    /// Sections to add.
+    pub adds: Vec<SectionNo>,
+    /// Sections to drop.
+    pub drops: Vec<SectionNo>,
+    /// Which plain steps have something to do, a bit a step.
+    pub plain: u32,
+}
+
+impl Request {
+    /// Whether both want the same, whoever they are.
+    pub fn asks_the_same(&self, other: &Self) -> bool {
+        (&self.adds, &self.drops, self.plain) == (&other.adds, &other.drops, other.plain)
+    }
+}
+
+/// What a client asks of an owner. A verb of an operator is another line here, and an answer in [`Reply`].
+#[derive(Debug, Clone)]
+pub(crate) enum Ask {
+    Submit { client: ClientNo, request: Rc<Request> },
+    Cancel { client: ClientNo, saga: SagaNo },
+}
+
+impl Ask {
+    pub(crate) fn client(&self) -> ClientNo {
+        match self {
+            Self::Submit { client, .. } | Self::Cancel { client, .. } => *client,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Reply {
+    /// Accepted durably, now or before.
+    Accepted { saga: SagaNo },
+    /// It turns round, durably.
+    Cancelled { saga: SagaNo },
+    /// Too late.
+    CancelRefused,
+    /// Another owner drives it, or nobody does.
+    NotHere,
+    /// Come back later.
+    Unavailable,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum ClientEvent {
+    /// Time to ask, for the first time or again.
+    Submit,
+    /// No answer has come to this try.
+    Waited {
+        tries: u32,
+    },
+    Cancel,
+    Replied(Reply),
+}
+
+struct Client {
+    request: Rc<Request>,
+    answered: Option<SagaNo>,
+    tries: u32,
+    cancels: u32,
+    cancel_answered: bool,
+}
+
+pub(crate) struct Clients {
+    clients: Vec<Client>,
+    processes: u32,
+    unanswered: usize,
+}
+
+impl Clients {
+    pub(crate) fn new(processes: u32) -> Self {
+        Self { clients: Vec::new(), processes, unanswered: 0 }
+    }
+
+    /// One more client, who asks at a moment and may cancel at another.
+    pub(crate) fn add(&mut self, env: &mut Env, request: Request, at_ms: i64, cancel_at_ms: Option<i64>) {
+        let client = ClientNo(self.clients.len() as u8);
+        let request = Rc::new(request);
+        env.say(|| format!("{client} will ask for {request:?}"));
+        self.clients.push(Client { request, answered: None, tries: 0, cancels: 0, cancel_answered: false });
+        self.unanswered += 1;
+        env.schedule(at_ms, Event::Client { client, event: ClientEvent::Submit });
+        if let Some(cancel_at_ms) = cancel_at_ms {
+            env.schedule(cancel_at_ms, Event::Client { client, event: ClientEvent::Cancel });
+        }
+    }
+
+    /// How many do not know yet which saga is theirs.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.unanswered
+    }
+
+    /// What each asked for, and the saga that it was told.
+    pub(crate) fn answers(&self) -> impl Iterator<Item = (&Request, Option<SagaNo>)> {
+        self.clients.iter().map(|client| (&*client.request, client.answered))
+    }
+
+    pub(crate) fn handle(&mut self, env: &mut Env, client: ClientNo, event: ClientEvent) {
+        match event {
+            ClientEvent::Submit => self.submit(env, client),
+            ClientEvent::Waited { tries } => {
+                let this = &self.clients[client.get()];
+                if this.answered.is_none() && this.tries == tries {
+                    self.submit(env, client);
+                }
+            }
+            ClientEvent::Cancel => self.cancel(env, client),
+            ClientEvent::Replied(reply) => self.replied(env, client, &reply),
+        }
+    }
+
+    fn somebody(&self, env: &mut Env) -> ProcessNo {
+        ProcessNo(env.below(self.processes) as u8)
+    }
+
+    fn submit(&mut self, env: &mut Env, client: ClientNo) {
+        let process = self.somebody(env);
+        let this = &mut self.clients[client.get()];
+        this.tries += 1;
+        let (tries, request) = (this.tries, this.request.clone());
+        let event = ProcessEvent::Ask(Ask::Submit { client, request });
+        env.send(Event::Process { process, event });
+        let wait_ms = 500 + i64::from(env.below(2_500));
+        env.schedule(wait_ms, Event::Client { client, event: ClientEvent::Waited { tries } });
+    }
+
+    fn cancel(&mut self, env: &mut Env, client: ClientNo) {
+        let process = self.somebody(env);
+        let this = &mut self.clients[client.get()];
+        if this.cancel_answered || this.cancels >= CANCELS_MAX {
+            return;
+        }
+        this.cancels += 1;
+        if let Some(saga) = this.answered {
+            env.send(Event::Process { process, event: ProcessEvent::Ask(Ask::Cancel { client, saga }) });
+        }
+        let wait_ms = i64::from(env.below(500));
+        env.schedule(wait_ms, Event::Client { client, event: ClientEvent::Cancel });
+    }
+
+    fn replied(&mut self, env: &mut Env, client: ClientNo, reply: &Reply) {
+        let this = &mut self.clients[client.get()];
+        match *reply {
+            Reply::Accepted { saga } => {
+                env.say(|| format!("{client} is told that {saga} is accepted"));
+                env.facts.push(Fact::Acknowledged { client, saga });
+                if this.answered.replace(saga).is_none() {
+                    self.unanswered -= 1;
+                }
+                if env.chance(env.weather.asked_again) {
+                    let in_ms = i64::from(env.below(2_000));
+                    env.schedule(in_ms, Event::Client { client, event: ClientEvent::Submit });
+                }
+            }
+            Reply::Cancelled { saga } => {
+                env.say(|| format!("{client} is told that {saga} is cancelled"));
+                this.cancel_answered = true;
+                env.facts.push(Fact::CancelConfirmed { saga });
+            }
+            Reply::CancelRefused => this.cancel_answered = true,
+            // Both are asked again, when it is time.
+            Reply::NotHere | Reply::Unavailable => {}
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What is drawn for a history before it begins: who wants what, and which large faults come when.
+
+use crate::clients::{Clients, Request};
+use crate::env::{Env, Event};
+use crate::names::{ProcessNo, SagaNo, SectionNo, StudentNo};
+use crate::owner::ProcessEvent;
+use crate::participants::Ledgers;
+use crate::shapes::Does;
+use crate::store::LEASE_TTL_MS;
+
+/// The clock of an owner is wrong by an hour at most, either way.
+const SKEW_MAX_MS: u32 = 3_600_000;
+/// Faults end after this long at most.
+const TROUBLE_MAX_MS: u32 = 20_000;
+/// Those who register; each has one saga in the end.
+pub(crate) const CLIENTS_MAX: u32 = 6;
+const DISASTERS_MAX: u32 = 10;
+
+/// A clock that is right, or ahead or behind by up to an hour.
+pub(crate) fn skew_ms(env: &mut Env) -> i64 {
+    match env.below(3) {
+        0 => 0,
+        1 => i64::from(env.below(SKEW_MAX_MS)),
+        _ => -i64::from(env.below(SKEW_MAX_MS)),
+    }
+}
+
+/// Few seats, and what the students have before the history begins.
+pub(crate) fn campus(env: &mut Env) -> Ledgers {
+    let mut ledgers = Ledgers::default();
+    let sections = 1 + env.below(4);
+    for section in 0..sections {
+        let seats = env.below(4) as usize;
+        ledgers.capacity.push(seats);
+        let section = SectionNo(section as u8);
+        // Who has a seat can drop it or swap it, if the shape has drops at all.
+        for student in 0..seats.min(2) {
+            if env.shape.may_drop() && env.chance(400) {
+                let student = StudentNo(student as u8);
+                ledgers.record.add(student, &[section], SagaNo::BEFORE, false);
+                ledgers.seats.add(student, &[section], SagaNo::BEFORE, false);
+                ledgers.enrollments.add(student, &[section], SagaNo::BEFORE, false);
+                ledgers.fees.add(student, &[section], SagaNo::BEFORE, false);
+            }
+        }
+    }
+    ledgers
+}
+
+/// Clients, with what they want and when.
+pub(crate) fn clients(env: &mut Env, processes: u32, sections: usize, trouble_ms: u32) -> Clients {
+    let mut clients = Clients::new(processes);
+    let students = 1 + env.below(4);
+    // Without rules nothing keeps a student from the same section twice: then everybody comes once.
+    let has_rules = env.shape.step_that(Does::Reserve).is_some();
+    for client in 0..1 + env.below(CLIENTS_MAX) {
+        let student = StudentNo(if has_rules { env.below(students) as u8 } else { client as u8 });
+        let (mut adds, mut drops) = (Vec::new(), Vec::new());
+        for section in (0..sections).map(|section| SectionNo(section as u8)) {
+            match env.below(6) {
+                0..3 => adds.push(section),
+                3 if env.shape.may_drop() => drops.push(section),
+                _ => {}
+            }
+        }
+        if adds.is_empty() && drops.is_empty() {
+            adds.push(SectionNo(0));
+        }
+        let plain = env.below(u32::MAX);
+        let request = Request { student, key: client as u8, adds, drops, plain };
+        let at_ms = i64::from(env.below(1 + trouble_ms / 2));
+        let cancel_at_ms = env.chance(300).then(|| at_ms + i64::from(env.below(3_000)));
+        clients.add(env, request, at_ms, cancel_at_ms);
+    }
+    clients
+}
+
+/// How long the trouble lasts.
+pub(crate) fn trouble_ms(env: &mut Env) -> u32 {
+    1_000 + env.below(TROUBLE_MAX_MS)
+}
+
+/// Crashes, stops, outages and jumps of clocks, and the moment when all faults end.
+pub(crate) fn schedule(env: &mut Env, processes: u32, sections: usize, trouble_ms: u32) {
+    // One that never comes back leaves its sagas to others, who must be there.
+    let mut may_go = processes > 1;
+    for _ in 0..env.below(DISASTERS_MAX) {
+        let at_ms = i64::from(env.below(trouble_ms));
+        let process = ProcessNo(env.below(processes) as u8);
+        let event = match env.below(16) {
+            0..4 => {
+                let goes = may_go && env.chance(200);
+                may_go &= !goes;
+                let starts_after_ms = (!goes).then(|| i64::from(env.below(10_000)));
+                to_process(process, ProcessEvent::Crash { starts_after_ms })
+            }
+            4..8 => to_process(process, ProcessEvent::Pause { for_ms: i64::from(env.below(4 * LEASE_TTL_MS as u32)) }),
+            8 => to_process(process, ProcessEvent::Stop),
+            9 => to_process(process, ProcessEvent::ClockJump { by_ms: skew_ms(env) }),
+            10..13 => Event::StoreCrash {
+                loses_tail: env.chance(512),
+                away_ms: i64::from(env.below(8_000)),
+                clock_jump_ms: if env.chance(300) { i64::from(env.below(20_000)) - 10_000 } else { 0 },
+            },
+            13..15 => {
+                let destination = env.below(env.shape.destinations.len() as u32) as u8;
+                Event::Away { destination, for_ms: i64::from(env.below(10_000)) }
+            }
+            _ => {
+                let section = SectionNo(env.below(sections as u32) as u8);
+                Event::Capacity { section, seats: env.below(4) as usize }
+            }
+        };
+        env.schedule(at_ms, event);
+    }
+    env.schedule(i64::from(trouble_ms), Event::Heal);
+}
+
+fn to_process(process: ProcessNo, event: ProcessEvent) -> Event {
+    Event::Process { process, event }
+}

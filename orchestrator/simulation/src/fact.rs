@@ -1,0 +1,44 @@
+//! What happens in a history, as the invariants see it: each fact once, in the order of its happening.
+//!
+//! What a commit did is a fact when it is durable, not before.
+
+use std::rc::Rc;
+
+use matricula_engine::{Outcome, Recorded};
+
+use crate::names::{ClientNo, InstanceNo, LegOf, ProcessNo, SagaNo, SectionNo};
+
+/// One of them.
+#[derive(Debug, Clone)]
+pub(crate) enum Fact {
+    /// A process runs as a new instance.
+    Started { process: ProcessNo },
+    /// An instance has ended, whichever way.
+    Ended { instance: InstanceNo },
+    /// Durable: an instance is marked dead.
+    Marked { instance: InstanceNo },
+    /// Durable: a saga is admitted.
+    Admitted { saga: SagaNo, instance: InstanceNo, first: Rc<Vec<Recorded>> },
+    /// Durable: its log has grown.
+    Appended { saga: SagaNo, instance: InstanceNo, events: Rc<Vec<Recorded>> },
+    /// Durable: it has another owner.
+    Adopted { saga: SagaNo, instance: InstanceNo },
+    /// An owner has handed a call to its way out; the call leaves when there is room.
+    CallMade { instance: InstanceNo, of: LegOf, attempt: u32 },
+    /// An owner does not wait for a call any more.
+    CallEnded { instance: InstanceNo, of: LegOf },
+    /// A service has done an action.
+    Done { of: LegOf },
+    /// A service has undone an action.
+    Undone { of: LegOf },
+    /// A seat was given when so many were taken, of so many.
+    SeatGiven { saga: SagaNo, section: SectionNo, taken_before: usize, capacity: usize },
+    /// The notification service has told the student.
+    Notified { saga: SagaNo, outcome: Outcome },
+    /// A client was told that this is its saga.
+    Acknowledged { client: ClientNo, saga: SagaNo },
+    /// Whoever asks an owner is told this outcome.
+    Told { saga: SagaNo, outcome: Outcome },
+    /// A client was told that the saga is being undone.
+    CancelConfirmed { saga: SagaNo },
+}

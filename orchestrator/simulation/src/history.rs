@@ -1,0 +1,304 @@
+//! One history: everything that happens from one seed, with every invariant checked after every event.
+//!
+//! ```text
+//! trouble (faults of all kinds) ──► heal (none any more): everything must finish ──► late messages ──► at rest
+//! ```
+
+use std::rc::Rc;
+
+use matricula_engine::{Outcome, Phase};
+
+use crate::broken::Broken;
+use crate::clients::Clients;
+use crate::disasters;
+use crate::env::{Env, Event};
+use crate::fact::Fact;
+use crate::invariants::{self, Invariant, NOTHING_FORGOTTEN, View};
+use crate::names::ProcessNo;
+use crate::owner::{Process, ProcessEvent};
+use crate::participants::Participants;
+use crate::shapes::Shape;
+use crate::store::Store;
+use crate::tally::Tally;
+use crate::weather::Weather;
+use crate::witness::Witness;
+
+/// Within so much simulated time after the last fault everything must have finished. The longest wait that a policy
+/// allows is 70 s (a slow retry after a service's wish to be left alone), and a lease of a dead instance is 6 s.
+const FINISH_WITHIN_MS: i64 = 600_000;
+/// No history needs more: one that does is stuck in a loop that takes no time.
+const EVENTS_MAX: u64 = 200_000;
+
+/// What must hold and did not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// The invariant.
+    pub invariant: &'static str,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// What became of a history.
+#[derive(Debug)]
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// Name of the sagas' definition.
+    pub shape: &'static str,
+    /// What was counted in it.
+    pub tally: Tally,
+    /// The first violation; the history ends with it.
+    pub violation: Option<Violation>,
+    /// Every line of its log, if one was wanted.
+    pub log: Vec<String>,
+}
+
+/// What is simulated.
+pub struct Simulation {
+    shapes: Vec<Rc<Shape>>,
+    broken: Option<Broken>,
+    only: Option<&'static str>,
+}
+
+impl Default for Simulation {
+    fn default() -> Self {
+        Self { shapes: Shape::all().into_iter().map(Rc::new).collect(), broken: None, only: None }
+    }
+}
+
+impl Simulation {
+    /// A world from which a guard is taken out.
+    pub fn without(guard: Broken) -> Self {
+        Self { broken: Some(guard), ..Self::default() }
+    }
+
+    /// Looks at one invariant only, so that no other can be the first to see what is wrong.
+    pub fn watching(self, invariant: &'static str) -> Self {
+        assert!(invariants::all().iter().any(|known| known.name() == invariant), "no invariant {invariant:?}");
+        Self { only: Some(invariant), ..self }
+    }
+
+    /// The names of all invariants.
+    pub fn invariants() -> Vec<&'static str> {
+        invariants::all().iter().map(|invariant| invariant.name()).collect()
+    }
+
+    /// Runs the history of a seed.
+    pub fn run(&self, seed: u64) -> Report {
+        History::new(seed, self, false).run()
+    }
+
+    /// Runs the history of a seed, and writes down all that happens in it.
+    pub fn run_with_log(&self, seed: u64) -> Report {
+        History::new(seed, self, true).run()
+    }
+}
+
+struct History {
+    seed: u64,
+    env: Env,
+    store: Store,
+    processes: Vec<Process>,
+    participants: Participants,
+    clients: Clients,
+    witness: Witness,
+    invariants: Vec<Box<dyn Invariant>>,
+    tally: Tally,
+    facts: Vec<Fact>,
+}
+
+impl History {
+    fn new(seed: u64, simulation: &Simulation, logs: bool) -> Self {
+        let mut env = Env::new(seed, &simulation.shapes, simulation.broken, logs);
+        env.say(|| format!("seed {seed}"));
+        let shape = env.shape.clone();
+        env.say(|| shape.definition.render());
+        let trouble_ms = disasters::trouble_ms(&mut env);
+        let ledgers = disasters::campus(&mut env);
+        let sections = ledgers.capacity.len();
+        let store = Store::new(&mut env);
+        let mut processes = Vec::new();
+        for no in 0..2 + env.below(2) {
+            let process = ProcessNo(no as u8);
+            processes.push(Process::new(process, disasters::skew_ms(&mut env)));
+            env.schedule(0, Event::Process { process, event: ProcessEvent::Start });
+        }
+        let clients = disasters::clients(&mut env, processes.len() as u32, sections, trouble_ms);
+        disasters::schedule(&mut env, processes.len() as u32, sections, trouble_ms);
+        let mut invariants = invariants::all();
+        invariants.retain(|invariant| simulation.only.is_none_or(|only| only == invariant.name()));
+        Self {
+            seed,
+            participants: Participants::new(&env, ledgers),
+            witness: Witness::new(&shape),
+            env,
+            store,
+            processes,
+            clients,
+            invariants,
+            tally: Tally::default(),
+            facts: Vec::new(),
+        }
+    }
+
+    fn run(mut self) -> Report {
+        let violation = self.live().err();
+        if let Some(Violation { invariant, what }) = &violation {
+            self.env.say(|| format!("VIOLATION of {invariant:?}: {what}"));
+        }
+        self.count_outcomes();
+        let shape = self.env.shape.definition.name();
+        let log = self.env.take_log();
+        Report { seed: self.seed, shape, tally: self.tally, violation, log }
+    }
+
+    fn live(&mut self) -> Result<(), Violation> {
+        let mut finish_by_ms = i64::MAX;
+        while let Some(event) = self.env.next() {
+            if matches!(event, Event::Heal) {
+                finish_by_ms = self.env.now_ms + FINISH_WITHIN_MS;
+            }
+            self.happen(event)?;
+            if self.tally.events > EVENTS_MAX || self.env.now_ms > finish_by_ms {
+                if self.invariants.iter().all(|invariant| invariant.name() != NOTHING_FORGOTTEN) {
+                    return Ok(());
+                }
+                let what = invariants::overdue(&self.view());
+                return Err(Violation { invariant: NOTHING_FORGOTTEN, what });
+            }
+            if self.env.healed && self.witness.unfinished() == 0 && self.clients.unanswered() == 0 {
+                break;
+            }
+        }
+        self.env.say(|| "all is finished; late calls arrive".to_owned());
+        while let Some(event) = self.env.next() {
+            if matches!(event, Event::Rpc { .. }) {
+                self.happen(event)?;
+            }
+        }
+        self.check_end()
+    }
+
+    fn happen(&mut self, event: Event) -> Result<(), Violation> {
+        self.tally.events += 1;
+        self.dispatch(event);
+        self.check()
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        let Self { env, store, processes, participants, clients, tally, .. } = self;
+        match event {
+            Event::Owner { process, instance, input } => processes[process.get()].input(env, instance, input),
+            Event::Process { process, event } => {
+                tally.disaster(&event, env.healed);
+                if env.healed && is_disaster(&event) {
+                    return;
+                }
+                processes[process.get()].handle(env, event);
+            }
+            Event::Store { process, instance, request } => {
+                // What a process sent before it ended may still arrive, or not.
+                if processes[process.get()].instance() == Some(instance) || env.chance(512) {
+                    store.request(env, process, instance, request);
+                }
+            }
+            Event::Flush { epoch } => store.flush(env, epoch),
+            Event::StoreCrash { loses_tail, away_ms, clock_jump_ms } => {
+                tally.store_crashes += 1;
+                env.say(|| format!("the store crashes for {away_ms} ms, loses its tail: {loses_tail}"));
+                store.crash(env, loses_tail, away_ms, clock_jump_ms);
+            }
+            Event::Rpc { rpc } => {
+                tally.calls += 1;
+                participants.call(env, &rpc);
+            }
+            Event::Away { destination, for_ms } => {
+                let name = env.shape.destinations[usize::from(destination)];
+                env.say(|| format!("{name} is away for {for_ms} ms"));
+                participants.away(env, destination, for_ms);
+            }
+            Event::Client { client, event } => clients.handle(env, client, event),
+            Event::Capacity { section, seats } => {
+                env.say(|| format!("{section} has {seats} seats now"));
+                participants.ledgers.capacity[section.get()] = seats;
+            }
+            Event::Heal => self.heal(),
+        }
+    }
+
+    /// All faults end.
+    fn heal(&mut self) {
+        let env = &mut self.env;
+        env.say(|| "all faults end".to_owned());
+        env.healed = true;
+        env.weather = Weather::calm();
+        self.store.heal();
+        self.participants.heal();
+        self.processes.iter_mut().for_each(|process| process.heal(env));
+    }
+
+    fn view(&self) -> View<'_> {
+        View {
+            shape: &self.env.shape,
+            witness: &self.witness,
+            participants: &self.participants,
+            requests: &self.env.requests,
+            clients: &self.clients,
+        }
+    }
+
+    /// Shows every invariant what is new.
+    fn check(&mut self) -> Result<(), Violation> {
+        std::mem::swap(&mut self.facts, &mut self.env.facts);
+        for fact in &self.facts {
+            self.tally.fact(fact);
+            self.witness.learn(&self.env.shape, fact);
+            let view = View {
+                shape: &self.env.shape,
+                witness: &self.witness,
+                participants: &self.participants,
+                requests: &self.env.requests,
+                clients: &self.clients,
+            };
+            for invariant in &mut self.invariants {
+                let seen = invariant.see(fact, &view);
+                seen.map_err(|what| Violation { invariant: invariant.name(), what })?;
+            }
+        }
+        self.facts.clear();
+        Ok(())
+    }
+
+    /// Shows every invariant the world at rest.
+    fn check_end(&mut self) -> Result<(), Violation> {
+        let mut invariants = std::mem::take(&mut self.invariants);
+        let view = self.view();
+        for invariant in &mut invariants {
+            invariant.end(&view).map_err(|what| Violation { invariant: invariant.name(), what })?;
+        }
+        Ok(())
+    }
+
+    fn count_outcomes(&mut self) {
+        for (_, seen) in self.witness.sagas() {
+            self.tally.sagas += 1;
+            match (seen.state.outcome(), seen.state.phase()) {
+                (Outcome::Committed, Phase::Completed) => self.tally.committed += 1,
+                (Outcome::Refused, _) => self.tally.refused += 1,
+                (Outcome::Cancelled, _) => self.tally.cancelled += 1,
+                (Outcome::TimedOut, _) => self.tally.timed_out += 1,
+                _ => self.tally.open += 1,
+            }
+        }
+    }
+}
+
+fn is_disaster(event: &ProcessEvent) -> bool {
+    match event {
+        ProcessEvent::Crash { .. }
+        | ProcessEvent::Stop
+        | ProcessEvent::Pause { .. }
+        | ProcessEvent::ClockJump { .. } => true,
+        ProcessEvent::Start | ProcessEvent::GoOn | ProcessEvent::Ask(_) => false,
+    }
+}

@@ -1,0 +1,96 @@
+//! What must hold after every event, one invariant a file. The first seven are those that `audit` proves of a real
+//! system; the others are the promises of the engine, the runtime and the barrier.
+//!
+//! Each looks at the facts of the event and at what they touch, not at the whole world, so that a history of hundreds of
+//! events costs little more with them than without. What can only be said of a world at rest is said at the end.
+
+use std::rc::Rc;
+
+use crate::clients::{Clients, Request};
+use crate::fact::Fact;
+use crate::names::SagaNo;
+use crate::participants::Participants;
+use crate::shapes::Shape;
+use crate::witness::Witness;
+
+mod all_or_nothing;
+mod answers_are_true;
+mod durable_first;
+mod effects_once;
+mod fenced_is_silent;
+mod log_folds;
+mod no_seat_without_right;
+mod no_way_back;
+mod nobody_twice;
+mod nobody_untold;
+mod nothing_forgotten;
+mod nothing_left_behind;
+mod one_call_a_leg;
+mod one_outcome;
+mod one_truth;
+
+pub(crate) use nothing_forgotten::{NOTHING_FORGOTTEN, overdue};
+
+/// What an invariant may look at.
+pub(crate) struct View<'a> {
+    pub shape: &'a Shape,
+    pub witness: &'a Witness,
+    pub participants: &'a Participants,
+    pub requests: &'a [Rc<Request>],
+    pub clients: &'a Clients,
+}
+
+impl View<'_> {
+    fn request(&self, saga: SagaNo) -> &Request {
+        &self.requests[saga.get()]
+    }
+
+    /// Whether a saga that is not finished drops sections of a student: then ledgers may differ about them.
+    fn is_being_dropped(&self, of: &Request, section: crate::names::SectionNo) -> bool {
+        self.witness.sagas().any(|(saga, seen)| {
+            let request = self.request(saga);
+            !seen.state.phase().is_finished() && request.student == of.student && request.drops.contains(&section)
+        })
+    }
+}
+
+type Held = Result<(), String>;
+
+pub(crate) trait Invariant {
+    /// As a violation names it.
+    fn name(&self) -> &'static str;
+
+    /// Looks at one fact. The witness has learnt it.
+    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held;
+
+    /// Looks at the world at rest: everything is finished, and no message is on its way.
+    fn end(&mut self, _world: &View<'_>) -> Held {
+        Ok(())
+    }
+}
+
+/// All of them.
+pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
+    vec![
+        Box::new(no_seat_without_right::NoSeatWithoutRight),
+        Box::new(one_truth::OneTruth),
+        Box::new(all_or_nothing::AllOrNothing),
+        Box::new(nobody_twice::NobodyTwice),
+        Box::new(nothing_left_behind::NothingLeftBehind),
+        Box::new(nobody_untold::NobodyUntold::default()),
+        Box::new(nothing_forgotten::NothingForgotten),
+        Box::new(log_folds::LogFolds),
+        Box::new(fenced_is_silent::FencedIsSilent),
+        Box::new(durable_first::DurableFirst),
+        Box::new(answers_are_true::AnswersAreTrue),
+        Box::new(effects_once::EffectsOnce),
+        Box::new(no_way_back::NoWayBack),
+        Box::new(one_outcome::OneOutcome::default()),
+        Box::new(one_call_a_leg::OneCallALeg::default()),
+    ]
+}
+
+/// An error unless something holds.
+fn hold(holds: bool, else_: impl FnOnce() -> String) -> Held {
+    if holds { Ok(()) } else { Err(else_()) }
+}

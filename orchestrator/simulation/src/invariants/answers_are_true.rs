@@ -1,0 +1,46 @@
+//! A log says only what the services did: a success was done, a refusal was one, what is undone is undone. No error ever
+//! counts as an answer.
+
+use matricula_engine::{CallAnswer, Event, Leg};
+
+use super::{Held, Invariant, View, hold};
+use crate::fact::Fact;
+use crate::names::SagaNo;
+
+pub(super) struct AnswersAreTrue;
+
+impl Invariant for AnswersAreTrue {
+    fn name(&self) -> &'static str {
+        "answers are true"
+    }
+
+    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
+        let Fact::Appended { saga, events, .. } = fact else { return Ok(()) };
+        events.iter().try_for_each(|recorded| is_true(*saga, &recorded.event, world))
+    }
+}
+
+fn is_true(saga: SagaNo, event: &Event, world: &View<'_>) -> Held {
+    let (step, holds) = match event {
+        Event::Succeeded { step, leg, .. } => {
+            let Some(index) = world.shape.definition.index(step) else { return Err(format!("no step {step}")) };
+            let effects = world.witness.effects(saga, index);
+            let undone = world.participants.record(saga, index).is_some_and(|record| record.undone);
+            (
+                step,
+                match leg {
+                    Leg::Action => effects.done > effects.undone,
+                    Leg::Undo => effects.done == effects.undone && undone,
+                },
+            )
+        }
+        Event::Refused { step, .. } => {
+            let Some(index) = world.shape.definition.index(step) else { return Err(format!("no step {step}")) };
+            let record = world.participants.record(saga, index);
+            let refused = |answer: &Option<CallAnswer>| matches!(answer, Some(CallAnswer::Refused(_)));
+            (step, record.is_some_and(|record| record.undone || refused(&record.answer)))
+        }
+        _ => return Ok(()),
+    };
+    hold(holds, || format!("{saga}: the log says {} of {step}, and the service does not", event.name()))
+}

@@ -1,0 +1,20 @@
+//! Effects happen exactly once: no step is done twice or undone twice, and none undone that was not done.
+
+use super::{Held, Invariant, View, hold};
+use crate::fact::Fact;
+
+pub(super) struct EffectsOnce;
+
+impl Invariant for EffectsOnce {
+    fn name(&self) -> &'static str {
+        "effects once"
+    }
+
+    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
+        let (Fact::Done { of } | Fact::Undone { of }) = fact else { return Ok(()) };
+        let effects = world.witness.effects(of.saga, of.step);
+        hold(effects.done <= 1 && effects.undone <= effects.done, || {
+            format!("{of}: done {} times, undone {} times", effects.done, effects.undone)
+        })
+    }
+}

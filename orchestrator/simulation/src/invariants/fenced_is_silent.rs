@@ -1,0 +1,25 @@
+//! Nothing of an instance becomes durable after its mark, and only the owner of a saga appends to it.
+
+use super::{Held, Invariant, View, hold};
+use crate::fact::Fact;
+
+pub(super) struct FencedIsSilent;
+
+impl Invariant for FencedIsSilent {
+    fn name(&self) -> &'static str {
+        "a fenced instance is silent"
+    }
+
+    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
+        let (saga, instance) = match fact {
+            Fact::Admitted { saga, instance, .. } | Fact::Adopted { saga, instance } => (saga, instance),
+            Fact::Appended { saga, instance, .. } => {
+                let owner = world.witness.saga(*saga).map(|seen| seen.owner);
+                hold(owner == Some(*instance), || format!("{instance} appends to {saga} of {owner:?}"))?;
+                (saga, instance)
+            }
+            _ => return Ok(()),
+        };
+        hold(!world.witness.is_marked(*instance), || format!("{instance} is dead and writes {saga}"))
+    }
+}

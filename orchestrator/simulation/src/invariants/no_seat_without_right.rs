@@ -1,0 +1,39 @@
+//! No seat without right: a seat is given only when one is free, and in the end the seats taken are those of the
+//! enrollments in force.
+
+use super::{Held, Invariant, View, hold};
+use crate::fact::Fact;
+use crate::shapes::Does;
+
+pub(super) struct NoSeatWithoutRight;
+
+impl Invariant for NoSeatWithoutRight {
+    fn name(&self) -> &'static str {
+        "no seat without right"
+    }
+
+    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
+        let Fact::SeatGiven { saga, section, taken_before, capacity } = fact else { return Ok(()) };
+        hold(taken_before < capacity, || format!("{saga} gets seat {} of {capacity} in {section}", taken_before + 1))?;
+        // Who is given a seat after the saga has ended would keep it for ever.
+        let seen = world.witness.saga(*saga);
+        hold(seen.is_some_and(|seen| !seen.state.phase().is_finished()), || {
+            format!("{saga} gets a seat in {section} when nobody drives it")
+        })
+    }
+
+    fn end(&mut self, world: &View<'_>) -> Held {
+        if world.shape.step_that(Does::Hold).is_none() || world.shape.step_that(Does::Commit).is_none() {
+            return Ok(());
+        }
+        let ledgers = &world.participants.ledgers;
+        for seat in &ledgers.seats.entries {
+            let mut of_saga = ledgers.enrollments.of_saga(seat.saga);
+            let enrolled = of_saga.any(|entry| (entry.student, entry.section) == (seat.student, seat.section));
+            hold(enrolled, || format!("{} has a seat in {} and no enrollment", seat.student, seat.section))?;
+        }
+        hold(ledgers.seats.entries.len() == ledgers.enrollments.entries.len(), || {
+            "there are enrollments without a seat".to_owned()
+        })
+    }
+}

@@ -1,0 +1,40 @@
+//! No way back: nothing is undone once the pivot is done, the pivot is not done once the saga has turned round, and
+//! nothing that comes after the pivot is done before it.
+
+use matricula_engine::{Kind, Outcome, StepIndex};
+
+use super::{Held, Invariant, View, hold};
+use crate::fact::Fact;
+
+pub(super) struct NoWayBack;
+
+impl Invariant for NoWayBack {
+    fn name(&self) -> &'static str {
+        "no way back"
+    }
+
+    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
+        let (Fact::Done { of } | Fact::Undone { of }) = fact else { return Ok(()) };
+        let committed = || pivot(world).is_some_and(|pivot| world.witness.effects(of.saga, pivot).done > 0);
+        let state = world.witness.saga(of.saga).map(|seen| &seen.state);
+        if matches!(fact, Fact::Undone { .. }) {
+            return hold(!committed(), || format!("{of} is done, and the pivot is done too"));
+        }
+        match world.shape.definition.step(of.step).kind {
+            Kind::Compensatable => Ok(()),
+            Kind::Pivot => {
+                let turned = state.is_none_or(|state| state.cause().is_some());
+                hold(!turned, || format!("{of}, the pivot, is done, and the saga has turned round"))
+            }
+            Kind::Retriable => hold(committed(), || format!("{of} is done before the pivot")),
+            Kind::Closing => {
+                let decided = state.is_some_and(|state| state.outcome() != Outcome::Pending);
+                hold(decided, || format!("{of} is done before the outcome stands"))
+            }
+        }
+    }
+}
+
+fn pivot(world: &View<'_>) -> Option<StepIndex> {
+    world.shape.definition.indexed().find(|(_, step)| step.kind == Kind::Pivot).map(|(index, _)| index)
+}

@@ -1,0 +1,43 @@
+//! Nobody twice: one registration an idempotency key, one enrollment in force a student and section.
+
+use super::{Held, Invariant, View, hold};
+use crate::fact::Fact;
+use crate::shapes::Does;
+
+pub(super) struct NobodyTwice;
+
+impl Invariant for NobodyTwice {
+    fn name(&self) -> &'static str {
+        "nobody twice"
+    }
+
+    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
+        match fact {
+            Fact::Admitted { saga, .. } => {
+                let key = |saga| (world.request(saga).student, world.request(saga).key);
+                let mut others = world.witness.sagas().filter(|(other, _)| other != saga);
+                let twin = others.find(|(other, _)| key(*other) == key(*saga));
+                hold(twin.is_none(), || format!("{saga} has the key of another saga"))
+            }
+            Fact::Acknowledged { client, saga } => {
+                let mut answers = world.clients.answers().skip(client.get());
+                let Some((request, answered)) = answers.next() else { return Ok(()) };
+                let same = answered.is_none_or(|answered| answered == *saga);
+                hold(same && world.request(*saga) == request, || {
+                    format!("{client} is told {saga}, which is not its own ({answered:?})")
+                })
+            }
+            Fact::Done { of } if world.shape.does[of.step.get()] == Does::Commit => {
+                let student = world.request(of.saga).student;
+                let entries = &world.participants.ledgers.enrollments.entries;
+                let of_student = |section| {
+                    let official = entries.iter().filter(|entry| entry.student == student && !entry.pending);
+                    official.filter(|entry| entry.section == section).count()
+                };
+                let twice = world.request(of.saga).adds.iter().find(|section| of_student(**section) > 1);
+                hold(twice.is_none(), || format!("{student} is enrolled twice in {twice:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

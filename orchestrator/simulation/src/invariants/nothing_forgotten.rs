@@ -1,0 +1,48 @@
+//! Nothing forgotten: what a client was told is accepted is durable, and when the faults have ended everything finishes.
+
+use super::{Held, Invariant, View, hold};
+use crate::fact::Fact;
+
+/// Its name: that something does not finish in time is seen by whoever drives the history.
+pub(crate) const NOTHING_FORGOTTEN: &str = "nothing forgotten";
+
+pub(super) struct NothingForgotten;
+
+impl Invariant for NothingForgotten {
+    fn name(&self) -> &'static str {
+        NOTHING_FORGOTTEN
+    }
+
+    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
+        let Fact::Acknowledged { client, saga } = fact else { return Ok(()) };
+        hold(world.witness.saga(*saga).is_some(), || format!("{client} is told {saga}, which is not durable"))
+    }
+
+    fn end(&mut self, world: &View<'_>) -> Held {
+        for (request, answered) in world.clients.answers() {
+            let seen = answered.and_then(|saga| world.witness.saga(saga));
+            let finished = seen.is_some_and(|seen| seen.state.phase().is_finished());
+            hold(finished, || format!("a registration of {} was accepted and did not finish", request.student))?;
+        }
+        Ok(())
+    }
+}
+
+/// What is not finished when it should be.
+pub(crate) fn overdue(world: &View<'_>) -> String {
+    let unfinished = world.witness.sagas().filter(|(_, seen)| !seen.state.phase().is_finished());
+    let mut lines: Vec<String> = unfinished
+        .map(|(saga, seen)| {
+            let owner = world.witness.lives.get(seen.owner.get());
+            let owner = match owner {
+                Some(life) if life.runs && !life.marked => format!("{} on {}", seen.owner, life.process),
+                Some(life) if life.marked => format!("{}, which is dead", seen.owner),
+                _ => format!("{}, which has ended", seen.owner),
+            };
+            format!("{saga} is {} and belongs to {owner}", seen.state.phase().as_str())
+        })
+        .collect();
+    let unanswered = world.clients.answers().filter(|(_, answered)| answered.is_none());
+    lines.extend(unanswered.map(|(request, _)| format!("a registration of {} has no answer", request.student)));
+    lines.join("; ")
+}

@@ -1,0 +1,52 @@
+//! Nothing left behind: what a finished saga has done is what its outcome explains, and nothing of it is done after.
+
+use matricula_engine::{Kind, Phase};
+
+use super::{Held, Invariant, View, hold};
+use crate::fact::Fact;
+use crate::names::SagaNo;
+
+pub(super) struct NothingLeftBehind;
+
+impl Invariant for NothingLeftBehind {
+    fn name(&self) -> &'static str {
+        "nothing left behind"
+    }
+
+    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
+        match fact {
+            Fact::Appended { saga, .. } => {
+                let finished = world.witness.saga(*saga).is_some_and(|seen| seen.state.phase().is_finished());
+                if finished { explained(*saga, world) } else { Ok(()) }
+            }
+            Fact::Done { of } | Fact::Undone { of } => {
+                let seen = world.witness.saga(of.saga);
+                hold(seen.is_some_and(|seen| !seen.state.phase().is_finished()), || format!("{of} is done too late"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn end(&mut self, world: &View<'_>) -> Held {
+        world.witness.sagas().try_for_each(|(saga, _)| explained(saga, world))
+    }
+}
+
+fn explained(saga: SagaNo, world: &View<'_>) -> Held {
+    let Some(seen) = world.witness.saga(saga) else { return Ok(()) };
+    let committed = seen.state.phase() == Phase::Completed;
+    for ((index, step), state) in world.shape.definition.indexed().zip(seen.state.steps()) {
+        let effects = world.witness.effects(saga, index);
+        let wanted = match step.kind {
+            _ if !state.applies => 0,
+            Kind::Closing => 1,
+            _ => u32::from(committed),
+        };
+        let stands = effects.done.saturating_sub(effects.undone);
+        hold(stands == wanted, || {
+            let outcome = seen.state.outcome().as_str();
+            format!("{saga} is {outcome}: {} stands {stands} times, not {wanted}", step.name)
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! At most one outcome: once it is durable it never changes, and nobody is ever told another.
+
+use matricula_engine::Outcome;
+
+use super::{Held, Invariant, View, hold};
+use crate::fact::Fact;
+use crate::names::SagaNo;
+
+#[derive(Default)]
+pub(super) struct OneOutcome {
+    decided: Vec<(SagaNo, Outcome)>,
+}
+
+impl Invariant for OneOutcome {
+    fn name(&self) -> &'static str {
+        "one outcome"
+    }
+
+    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
+        match fact {
+            Fact::Appended { saga, .. } => {
+                let outcome = world.witness.saga(*saga).map_or(Outcome::Pending, |seen| seen.state.outcome());
+                match self.decided.iter().find(|(decided, _)| decided == saga) {
+                    Some((_, before)) => hold(*before == outcome, || format!("{saga} was {before:?}, is {outcome:?}")),
+                    None => {
+                        if outcome != Outcome::Pending {
+                            self.decided.push((*saga, outcome));
+                        }
+                        Ok(())
+                    }
+                }
+            }
+            Fact::Told { saga, outcome } => {
+                let durable = world.witness.saga(*saga).map(|seen| seen.state.outcome());
+                hold(durable == Some(*outcome), || format!("{saga} is told {outcome:?}, durable is {durable:?}"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Drives the sagas of an instance as the real executor does: one input of a saga at a time, effects only when the
+//! events that decided them are durable, at most one call of a leg under way.
+
+use std::rc::Rc;
+
+use matricula_engine::{CallAnswer, Effect, Input, Leg, LegStatus, Outcome, Recorded, SagaState, StepIndex, decide};
+
+use super::{Driven, Owner, OwnerInput, reply};
+use crate::broken::Broken;
+use crate::clients::{Ask, Reply, Request};
+use crate::env::Env;
+use crate::fact::Fact;
+use crate::names::{ClientNo, LegOf, SagaNo};
+use crate::participants::Operation;
+use crate::shapes::{Does, Shape};
+use crate::store::Append;
+
+/// Longest sleep of a saga's timer: a clock that is set back while an append is under way costs no more than this.
+const SLEEP_MAX_MS: i64 = 60_000;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Queued,
+    Taken,
+    GivenBack,
+}
+
+pub(super) struct Pending {
+    input: Input,
+    reply: Option<ClientNo>,
+}
+
+pub(super) struct Appending {
+    effects: Vec<Effect>,
+    reply: Option<ClientNo>,
+}
+
+/// A saga that enters an instance.
+pub(super) struct Entrant {
+    pub saga: SagaNo,
+    pub state: SagaState,
+}
+
+impl Owner {
+    /// A client asks. An operator's verb is decided like a cancel: as one more input of its saga.
+    pub(super) fn asked(&mut self, env: &mut Env, ask: Ask) {
+        match ask {
+            Ask::Submit { client, request } => {
+                let saga = env.new_saga(request.clone());
+                env.say(|| format!("{} asks {} for {saga}", client, self.instance));
+                let definition = &env.shape.definition;
+                let now_ms = self.clock_ms(env);
+                let first = Recorded::first(now_ms, definition.admit(applies(&env.shape, &request), now_ms));
+                let state = SagaState::replay(definition, [&first]).expect("an admission folds");
+                self.write_admission(env, client, request, Rc::new(vec![first]), Entrant { saga, state });
+            }
+            Ask::Cancel { client, saga } => self.cancel(env, client, saga),
+        }
+        if !self.is_stopping {
+            self.fill_places(env);
+        }
+    }
+
+    fn cancel(&mut self, env: &mut Env, client: ClientNo, saga: SagaNo) {
+        if self.driven(saga).is_none() {
+            return reply(env, client, Reply::NotHere);
+        }
+        let was_queued = self.take_place(saga);
+        let input = Input::Cancel { by: client.to_string(), reason: String::new() };
+        self.input(env, saga, Pending { input, reply: Some(client) });
+        if was_queued {
+            self.input(env, saga, Pending { input: Input::Resume, reply: None });
+        }
+    }
+
+    pub(super) fn admitted(&mut self, env: &mut Env, entrant: Entrant) {
+        self.queued.push_back(entrant.saga);
+        self.enter(env, entrant);
+    }
+
+    pub(super) fn adopted(&mut self, env: &mut Env, entrants: Vec<Entrant>) {
+        for entrant in entrants {
+            self.queued_adopted.push_back(entrant.saga);
+            self.enter(env, entrant);
+        }
+    }
+
+    pub(super) fn may_adopt(&self) -> bool {
+        self.queued_adopted.len() < self.at_work_max
+    }
+
+    fn enter(&mut self, env: &mut Env, Entrant { saga, state }: Entrant) {
+        tell(env, saga, &state);
+        self.sagas.retain(|driven| driven.saga != saga);
+        self.sagas.push(Driven {
+            saga,
+            state,
+            calling: Vec::new(),
+            timer: None,
+            appending: None,
+            waiting: Default::default(),
+            place: Place::Queued,
+        });
+    }
+
+    fn driven(&mut self, saga: SagaNo) -> Option<&mut Driven> {
+        self.sagas.iter_mut().find(|driven| driven.saga == saga)
+    }
+
+    pub(super) fn expired(&mut self, env: &mut Env, saga: SagaNo, number: u32) {
+        if self.is_stopping {
+            return;
+        }
+        let Some(driven) = self.driven(saga).filter(|driven| driven.timer == Some(number)) else { return };
+        driven.timer = None;
+        self.input(env, saga, Pending { input: Input::Wake, reply: None });
+    }
+
+    pub(super) fn fill_places(&mut self, env: &mut Env) {
+        while self.at_work < self.at_work_max {
+            let Some(saga) = self.queued_adopted.pop_front().or_else(|| self.queued.pop_front()) else { return };
+            if self.take_place(saga) {
+                self.input(env, saga, Pending { input: Input::Resume, reply: None });
+            }
+        }
+    }
+
+    fn take_place(&mut self, saga: SagaNo) -> bool {
+        let Some(driven) = self.driven(saga).filter(|driven| driven.place == Place::Queued) else { return false };
+        driven.place = Place::Taken;
+        self.at_work += 1;
+        true
+    }
+
+    pub(super) fn answered(&mut self, env: &mut Env, of: LegOf, attempt: u32, answer: CallAnswer) {
+        let answer = match answer {
+            CallAnswer::Unknown(error) if env.is_broken(Broken::OwnerTurnsOnErrors) && of.leg == Leg::Action => {
+                CallAnswer::Refused(error.to_string())
+            }
+            answer => answer,
+        };
+        let started_at_ms = self.clock_ms(env);
+        let input = Input::Answered { step: of.step, leg: of.leg, attempt, started_at_ms, answer };
+        self.input(env, of.saga, Pending { input, reply: None });
+    }
+
+    fn input(&mut self, env: &mut Env, saga: SagaNo, pending: Pending) {
+        let (now_ms, instance) = (self.clock_ms(env), self.instance);
+        let Some(driven) = self.driven(saga) else { return };
+        if driven.appending.is_some() {
+            driven.waiting.push_back(pending);
+            return;
+        }
+        if let Input::Answered { step, leg, .. } = pending.input {
+            driven.calling.retain(|of| (of.step, of.leg) != (step, leg));
+            env.facts.push(Fact::CallEnded { instance, of: LegOf { saga, step, leg } });
+        }
+        let jitter = env.jitter();
+        let decision = match decide(&env.shape.definition, &driven.state, pending.input, now_ms, jitter) {
+            Ok(decision) => decision,
+            Err(error) => {
+                env.say(|| format!("{instance}, {saga}: {error}"));
+                if let Some(client) = pending.reply {
+                    reply(env, client, Reply::CancelRefused);
+                    self.break_the_pivot(env, saga);
+                }
+                return;
+            }
+        };
+        if decision.events.is_empty() {
+            self.confirm(env, saga, pending.reply);
+            return self.act(env, saga, decision.effects);
+        }
+        env.say(|| {
+            let events: Vec<String> = decision.events.iter().map(|event| format!("{:?}", event.event)).collect();
+            format!("{instance} decides on {saga}: {}", events.join("; "))
+        });
+        let finished = decision.state.phase().is_finished();
+        driven.state = decision.state;
+        if env.is_broken(Broken::OwnerTellsBeforeDurable) {
+            tell(env, saga, &driven.state);
+        }
+        let early = env.is_broken(Broken::OwnerActsBeforeDurable);
+        let (now, later) = if early { (decision.effects, Vec::new()) } else { (Vec::new(), decision.effects) };
+        driven.appending = Some(Appending { effects: later, reply: pending.reply });
+        self.write_append(env, Append { saga, events: Rc::new(decision.events), finished });
+        if early {
+            self.act(env, saga, now);
+        }
+    }
+
+    /// The append of a saga has ended.
+    pub(super) fn appended(&mut self, env: &mut Env, saga: SagaNo, stands: bool) {
+        let Some(driven) = self.driven(saga) else { return };
+        if !stands {
+            env.say(|| format!("{saga} has another owner now"));
+            return self.forget(saga);
+        }
+        let appending = driven.appending.take();
+        tell(env, saga, &driven.state);
+        if let Some(Appending { effects, reply }) = appending {
+            self.confirm(env, saga, reply);
+            self.act(env, saga, effects);
+        }
+        while let Some(driven) = self.driven(saga).filter(|driven| driven.appending.is_none()) {
+            let Some(pending) = driven.waiting.pop_front() else { break };
+            self.input(env, saga, pending);
+        }
+    }
+
+    fn confirm(&self, env: &mut Env, saga: SagaNo, client: Option<ClientNo>) {
+        if let Some(client) = client {
+            reply(env, client, Reply::Cancelled { saga });
+        }
+    }
+
+    fn act(&mut self, env: &mut Env, saga: SagaNo, effects: Vec<Effect>) {
+        let mut wake_at_ms = None;
+        for effect in effects {
+            match effect {
+                Effect::Call { step, leg, attempt } => self.call(env, LegOf { saga, step, leg }, attempt),
+                Effect::WakeAt { at_ms } => wake_at_ms = Some(at_ms),
+                Effect::Decided(_) => {
+                    let Some(driven) = self.driven(saga).filter(|driven| driven.place == Place::Taken) else {
+                        continue;
+                    };
+                    driven.place = Place::GivenBack;
+                    self.at_work -= 1;
+                }
+                Effect::Finished => self.forget(saga),
+            }
+        }
+        self.set_timer(env, saga, wake_at_ms);
+    }
+
+    fn call(&mut self, env: &mut Env, of: LegOf, attempt: u32) {
+        if self.is_stopping {
+            return;
+        }
+        let calls_twice = env.is_broken(Broken::OwnerCallsTwice);
+        let Some(driven) = self.driven(of.saga) else { return };
+        if driven.calling.contains(&of) && !calls_twice {
+            return;
+        }
+        driven.calling.push(of);
+        let action = driven.state.steps()[of.step.get()].action.status;
+        let operation =
+            Operation { of, attempt, outcome: driven.state.outcome(), origins: origins(&env.shape, &driven.state) };
+        env.facts.push(Fact::CallMade { instance: self.instance, of, attempt });
+        let unanswered = of.leg == Leg::Undo && action == LegStatus::Trying;
+        if unanswered && env.is_broken(Broken::OwnerLeavesUnansweredSteps) {
+            return self.wake_me(env, 1, OwnerInput::Pretended { of, attempt });
+        }
+        self.enqueue(env, operation);
+    }
+
+    /// A broken owner undoes the first step of a saga that can't be cancelled any more.
+    fn break_the_pivot(&mut self, env: &mut Env, saga: SagaNo) {
+        if env.is_broken(Broken::OwnerUndoesAfterThePivot) {
+            let of = LegOf { saga, step: StepIndex(0), leg: Leg::Undo };
+            self.enqueue(env, Operation { of, attempt: 1, outcome: Outcome::Pending, origins: Vec::new() });
+        }
+    }
+
+    fn set_timer(&mut self, env: &mut Env, saga: SagaNo, wake_at_ms: Option<i64>) {
+        self.timers += 1;
+        let (number, now_ms) = (self.timers, self.clock_ms(env));
+        let Some(driven) = self.driven(saga) else { return };
+        driven.timer = wake_at_ms.map(|_| number);
+        if let Some(at_ms) = wake_at_ms.filter(|_| !env.is_broken(Broken::OwnerForgetsTimers)) {
+            let wait_ms = at_ms.saturating_sub(now_ms).clamp(0, SLEEP_MAX_MS);
+            self.wake_me(env, wait_ms, OwnerInput::Timer { saga, number });
+        }
+    }
+
+    pub(super) fn forget(&mut self, saga: SagaNo) {
+        let Some(at) = self.sagas.iter().position(|driven| driven.saga == saga) else { return };
+        if self.sagas.swap_remove(at).place == Place::Taken {
+            self.at_work -= 1;
+        }
+    }
+}
+
+/// Whoever watches the saga hears of it.
+fn tell(env: &mut Env, saga: SagaNo, state: &SagaState) {
+    let outcome = state.outcome();
+    if outcome != Outcome::Pending {
+        env.facts.push(Fact::Told { saga, outcome });
+    }
+}
+
+/// Names of the steps that have something to do.
+pub(crate) fn applies<'a>(shape: &'a Shape, request: &'a Request) -> impl Iterator<Item = &'a str> {
+    let steps = shape.definition.indexed().zip(&shape.does);
+    let applying = steps.filter(move |((index, step), does)| match does {
+        Does::Hold | Does::Assess => !request.adds.is_empty(),
+        Does::ReleaseDropped | Does::Refund => !request.drops.is_empty(),
+        Does::Plain => step.kind == matricula_engine::Kind::Pivot || request.plain >> index.0 & 1 == 1,
+        Does::Reserve | Does::Create | Does::Commit | Does::Settle | Does::Notify => true,
+    });
+    applying.map(|((_, step), _)| step.name)
+}
+
+/// What the first step has answered: where the dropped sections came from.
+fn origins(shape: &Shape, state: &SagaState) -> Vec<SagaNo> {
+    let Some(reserve) = shape.step_that(Does::Reserve) else { return Vec::new() };
+    let output = state.steps()[reserve.get()].output.as_deref().unwrap_or_default();
+    output.split_whitespace().filter_map(|origin| origin.parse().ok().map(SagaNo)).collect()
+}

@@ -1,0 +1,189 @@
+//! The simulated services: each operation passes the barrier, changes a ledger, and is answered over a bad network.
+//!
+//! | comes in | recorded: nothing | recorded: answered | answered, undone | tombstone |
+//! |---|---|---|---|---|
+//! | action | decide, record the answer | the recorded answer | the recorded answer | refused |
+//! | undo | record a tombstone, done | undo if it was done, record | done | done |
+//!
+//! A service's own crash needs no case here: its commits are atomic, so a crash is a lost answer or a lost call.
+
+use std::rc::Rc;
+
+use matricula_engine::{CallAnswer, CallError, Code, Leg, Outcome, StepIndex};
+
+use crate::broken::Broken;
+use crate::env::{Env, Event};
+use crate::fact::Fact;
+use crate::names::{InstanceNo, LegOf, ProcessNo, SagaNo};
+use crate::owner::OwnerInput;
+use crate::shapes::Does;
+
+mod domain;
+mod ledger;
+
+pub(crate) use ledger::{Entry, Ledger, Ledgers};
+
+/// One call to one service, for the operations of several sagas.
+#[derive(Debug)]
+pub(crate) struct Rpc {
+    pub number: u32,
+    pub process: ProcessNo,
+    pub instance: InstanceNo,
+    pub destination: u8,
+    pub operations: Vec<Operation>,
+}
+
+/// What a step of a saga asks of a service.
+#[derive(Debug, Clone)]
+pub(crate) struct Operation {
+    pub of: LegOf,
+    pub attempt: u32,
+    /// For the notification: what came of the saga.
+    pub outcome: Outcome,
+    /// For each drop: the saga whose add it ends, as the first step has answered.
+    pub origins: Vec<SagaNo>,
+}
+
+/// An answer an operation, or an error for all.
+pub(crate) type RpcAnswer = Rc<Result<Vec<CallAnswer>, CallError>>;
+
+/// What is on record for one (saga, step).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Record {
+    /// None: the action never came, or could not be decided yet.
+    pub answer: Option<CallAnswer>,
+    pub undone: bool,
+}
+
+pub(crate) struct Participants {
+    pub ledgers: Ledgers,
+    steps: usize,
+    barrier: Vec<Record>,
+    away_until_ms: Vec<i64>,
+}
+
+impl Participants {
+    pub(crate) fn new(env: &Env, ledgers: Ledgers) -> Self {
+        let away_until_ms = vec![0; env.shape.destinations.len()];
+        Self { ledgers, steps: env.shape.does.len(), barrier: Vec::new(), away_until_ms }
+    }
+
+    /// What is on record for a step of a saga.
+    pub(crate) fn record(&self, saga: SagaNo, step: StepIndex) -> Option<&Record> {
+        self.barrier.get(saga.get() * self.steps + step.get())
+    }
+
+    pub(crate) fn away(&mut self, env: &Env, destination: u8, for_ms: i64) {
+        self.away_until_ms[usize::from(destination)] = env.now_ms + for_ms;
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.away_until_ms.fill(0);
+    }
+
+    /// A call arrives.
+    pub(crate) fn call(&mut self, env: &mut Env, rpc: &Rpc) {
+        if env.now_ms < self.away_until_ms[usize::from(rpc.destination)] {
+            // Refused at once, or never answered.
+            if env.chance(512) {
+                answer(env, rpc, Err(CallError::new(Code::Unavailable, "", None)));
+            }
+            return;
+        }
+        if env.chance(env.weather.error_before) {
+            let error = any_error(env);
+            env.say(|| format!("  {} of {}: {error}, nothing done", named(rpc), rpc.instance));
+            return answer(env, rpc, Err(error));
+        }
+        let answers = rpc.operations.iter().map(|operation| self.operate(env, operation)).collect();
+        if env.chance(env.weather.error_after) {
+            let error = any_error(env);
+            env.say(|| format!("  {} of {}: done, and answered with {error}", named(rpc), rpc.instance));
+            return answer(env, rpc, Err(error));
+        }
+        answer(env, rpc, Ok(answers));
+    }
+
+    fn operate(&mut self, env: &mut Env, operation: &Operation) -> CallAnswer {
+        let LegOf { saga, step, leg } = operation.of;
+        let place = saga.get() * self.steps + step.get();
+        if self.barrier.len() <= place {
+            self.barrier.resize(place + 1, Record::default());
+        }
+        let answer = match leg {
+            Leg::Action => self.act(env, operation, place),
+            Leg::Undo => self.undo(env, operation.of, place),
+        };
+        env.say(|| format!("  {}, attempt {}: {answer:?}", operation.of, operation.attempt));
+        answer
+    }
+
+    fn act(&mut self, env: &mut Env, operation: &Operation, place: usize) -> CallAnswer {
+        let LegOf { saga, step, .. } = operation.of;
+        let does = env.shape.does[step.get()];
+        let forgets = env.is_broken(Broken::BarrierForgetsAnswers)
+            || env.is_broken(Broken::NotificationsHaveNoBarrier) && does == Does::Notify;
+        let record = &self.barrier[place];
+        match &record.answer {
+            Some(answer) if !forgets => return answer.clone(),
+            None if record.undone => return CallAnswer::Refused("undone before it came".to_owned()),
+            _ => {}
+        }
+        let may_refuse = env.shape.definition.step(step).kind.may_refuse();
+        let decided = if env.chance(env.weather.not_yet) {
+            None
+        } else if may_refuse && env.chance(env.weather.refused) {
+            Some(CallAnswer::Refused("by the rules".to_owned()))
+        } else {
+            domain::decide(&mut self.ledgers, env, operation, does)
+        };
+        let Some(answer) = decided else {
+            let answer = CallAnswer::Unknown(CallError::new(Code::Aborted, "not yet", Some(100)));
+            if env.is_broken(Broken::BarrierRecordsNotYet) {
+                self.barrier[place].answer = Some(answer.clone());
+            }
+            return answer;
+        };
+        if matches!(answer, CallAnswer::Done(_)) {
+            env.facts.push(Fact::Done { of: operation.of });
+            if does == Does::Notify {
+                env.facts.push(Fact::Notified { saga, outcome: operation.outcome });
+            }
+        }
+        self.barrier[place].answer = Some(answer.clone());
+        answer
+    }
+
+    fn undo(&mut self, env: &mut Env, of: LegOf, place: usize) -> CallAnswer {
+        let record = &mut self.barrier[place];
+        let was_done = matches!(record.answer, Some(CallAnswer::Done(_))) && !record.undone;
+        if was_done {
+            domain::undo(&mut self.ledgers, of.saga, env.shape.does[of.step.get()]);
+            env.facts.push(Fact::Undone { of });
+        }
+        if record.answer.is_some() || !env.is_broken(Broken::BarrierForgetsTombstones) {
+            record.undone = true;
+        }
+        CallAnswer::Done(String::new())
+    }
+}
+
+fn answer(env: &mut Env, rpc: &Rpc, answer: Result<Vec<CallAnswer>, CallError>) {
+    let input = OwnerInput::RpcEnded { rpc: rpc.number, answer: Rc::new(answer) };
+    env.send(Event::Owner { process: rpc.process, instance: rpc.instance, input });
+}
+
+/// Any of gRPC's codes; a few with a wish to be left alone.
+fn any_error(env: &mut Env) -> CallError {
+    let code = Code::ALL[env.below(Code::ALL.len() as u32) as usize];
+    let retry_after_ms = match env.below(32) {
+        0 => Some(i64::from(env.below(90_000))),
+        1..4 => Some(i64::from(env.below(1_000))),
+        _ => None,
+    };
+    CallError::new(code, "", retry_after_ms)
+}
+
+fn named(rpc: &Rpc) -> String {
+    rpc.operations.iter().map(|operation| operation.of.to_string()).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,384 @@
+//! The saga store in memory, with the contract of the real one: leases by its own clock, the mark `dead` as the fence of
+//! every commit, appends with an expected sequence, group commit.
+//!
+//! ```text
+//! transaction --executed, in one order--> pending --flush--> durable --> answer (or an error, though it is durable)
+//!                                            |
+//!                                            +--crash, tail lost--> taken back, and answered with an error
+//! ```
+
+use std::rc::Rc;
+
+use matricula_engine::Recorded;
+
+use crate::broken::Broken;
+use crate::clients::Request;
+use crate::env::{Env, Event};
+use crate::fact::Fact;
+use crate::names::{InstanceNo, ProcessNo, SagaNo};
+use crate::owner::OwnerInput;
+
+/// How long an instance counts as living after its last sign.
+pub(crate) const LEASE_TTL_MS: i64 = 6_000;
+/// How long an owner waits for an answer of the store at most.
+const GIVEN_UP_AFTER_MS: i64 = 10_000;
+/// Sagas adopted in one transaction: few, so that there is often more than one chunk.
+const ADOPTION_CHUNK: usize = 2;
+
+/// What one instance writes in one transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub admissions: Vec<Admission>,
+    pub appends: Vec<Append>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Admission {
+    pub saga: SagaNo,
+    pub request: Rc<Request>,
+    pub first: Rc<Vec<Recorded>>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Append {
+    pub saga: SagaNo,
+    pub events: Rc<Vec<Recorded>>,
+    pub finished: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum StoreRequest {
+    Register,
+    Renew,
+    MarkLapsed,
+    Choose,
+    Adopt(Vec<SagaNo>),
+    Write(Rc<Batch>),
+    Release,
+}
+
+/// How an admission ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Admitted {
+    New,
+    Existing { saga: SagaNo, same_request: bool },
+}
+
+/// A saga as it is read back.
+#[derive(Debug, Clone)]
+pub(crate) struct Stored {
+    pub saga: SagaNo,
+    pub log: Vec<Rc<Vec<Recorded>>>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum StoreAnswer {
+    Done,
+    Fenced,
+    /// Whether it was done is not known.
+    Failed,
+    Chosen(Vec<SagaNo>),
+    Adopted(Vec<Stored>),
+    /// Admissions, and for each append whether it stands.
+    Written(Vec<Admitted>, Vec<bool>),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Lease {
+    until_ms: i64,
+    dead: bool,
+}
+
+#[derive(Debug)]
+struct Row {
+    owner: InstanceNo,
+    sequence: u64,
+    finished: bool,
+    log: Vec<Rc<Vec<Recorded>>>,
+}
+
+enum Undo {
+    Lease(InstanceNo, Option<Lease>),
+    NewRow(SagaNo),
+    Owner(SagaNo, InstanceNo),
+    Append(SagaNo),
+}
+
+/// Executed and not durable yet.
+struct Pending {
+    process: ProcessNo,
+    instance: InstanceNo,
+    asked: StoreRequest,
+    answer: StoreAnswer,
+}
+
+#[derive(Default)]
+pub(crate) struct Store {
+    leases: Vec<Option<Lease>>,
+    rows: Vec<Option<Row>>,
+    clock_ahead_ms: i64,
+    away_until_ms: i64,
+    pending: Vec<Pending>,
+    pending_facts: Vec<Fact>,
+    undo: Vec<Undo>,
+    flushing: bool,
+    epoch: u32,
+}
+
+impl Store {
+    pub(crate) fn new(env: &mut Env) -> Self {
+        let clock_ahead_ms = i64::from(env.below(7_200_000)) - 3_600_000;
+        Self { clock_ahead_ms, ..Self::default() }
+    }
+
+    /// A transaction arrives.
+    pub(crate) fn request(&mut self, env: &mut Env, process: ProcessNo, instance: InstanceNo, asked: StoreRequest) {
+        if env.now_ms < self.away_until_ms || env.chance(env.weather.store_error_before) {
+            return fail(env, process, instance, asked);
+        }
+        let answer = self.execute(env, instance, &asked);
+        self.pending.push(Pending { process, instance, asked, answer });
+        if env.is_broken(Broken::StoreAnswersEarly) {
+            let pending = self.pending.pop().expect("just pushed");
+            answer_to(env, pending);
+        }
+        if !self.flushing {
+            self.flushing = true;
+            let in_ms = i64::from(env.below(env.weather.store_ms));
+            env.schedule(in_ms, Event::Flush { epoch: self.epoch });
+        }
+    }
+
+    /// What was executed becomes durable, and is answered.
+    pub(crate) fn flush(&mut self, env: &mut Env, epoch: u32) {
+        if epoch != self.epoch {
+            return;
+        }
+        self.flushing = false;
+        self.undo.clear();
+        env.facts.append(&mut self.pending_facts);
+        for pending in std::mem::take(&mut self.pending) {
+            if env.chance(env.weather.store_error_after) {
+                env.say(|| {
+                    format!(
+                        "the store has committed {:?} of {} and reports an error",
+                        kind(&pending.asked),
+                        pending.instance
+                    )
+                });
+                fail(env, pending.process, pending.instance, pending.asked);
+            } else {
+                answer_to(env, pending);
+            }
+        }
+    }
+
+    /// Restarts. What was executed and not durable is kept or lost; nobody is told which.
+    pub(crate) fn crash(&mut self, env: &mut Env, loses_tail: bool, away_ms: i64, clock_jump_ms: i64) {
+        if loses_tail {
+            for undo in std::mem::take(&mut self.undo).into_iter().rev() {
+                self.take_back(undo);
+            }
+            self.pending_facts.clear();
+        }
+        self.undo.clear();
+        env.facts.append(&mut self.pending_facts);
+        self.flushing = false;
+        self.epoch += 1;
+        self.away_until_ms = env.now_ms + away_ms;
+        self.clock_ahead_ms += clock_jump_ms;
+        for pending in std::mem::take(&mut self.pending) {
+            fail(env, pending.process, pending.instance, pending.asked);
+        }
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.away_until_ms = 0;
+    }
+
+    /// The owner of a saga, as it stands.
+    pub(crate) fn owner(&self, saga: SagaNo) -> Option<InstanceNo> {
+        self.rows.get(saga.get())?.as_ref().map(|row| row.owner)
+    }
+
+    fn take_back(&mut self, undo: Undo) {
+        match undo {
+            Undo::Lease(instance, lease) => self.leases[instance.get()] = lease,
+            Undo::NewRow(saga) => self.rows[saga.get()] = None,
+            Undo::Owner(saga, owner) => self.row(saga).owner = owner,
+            Undo::Append(saga) => {
+                let row = self.row(saga);
+                row.log.pop();
+                row.finished = false;
+                row.sequence = row.log.last().and_then(|events| events.last()).map_or(0, |event| event.sequence);
+            }
+        }
+    }
+
+    fn row(&mut self, saga: SagaNo) -> &mut Row {
+        self.rows[saga.get()].as_mut().expect("a saga that is stored")
+    }
+
+    fn execute(&mut self, env: &Env, instance: InstanceNo, asked: &StoreRequest) -> StoreAnswer {
+        let now_ms = env.now_ms + self.clock_ahead_ms;
+        match asked {
+            StoreRequest::Register => {
+                self.set_lease(instance, Some(Lease { until_ms: now_ms + LEASE_TTL_MS, dead: false }));
+                StoreAnswer::Done
+            }
+            StoreRequest::Renew => {
+                if self.is_dead(instance) {
+                    return StoreAnswer::Fenced;
+                }
+                self.set_lease(instance, Some(Lease { until_ms: now_ms + LEASE_TTL_MS, dead: false }));
+                StoreAnswer::Done
+            }
+            StoreRequest::MarkLapsed => {
+                for other in 0..self.leases.len() {
+                    let other = InstanceNo(other as u16);
+                    if other != instance && self.leases[other.get()].is_some_and(|lease| lease.until_ms < now_ms) {
+                        self.mark(other);
+                    }
+                }
+                StoreAnswer::Done
+            }
+            StoreRequest::Release => {
+                self.mark(instance);
+                StoreAnswer::Done
+            }
+            StoreRequest::Choose => {
+                let sagas = (0..self.rows.len()).map(|saga| SagaNo(saga as u16));
+                StoreAnswer::Chosen(sagas.filter(|saga| self.is_ownerless(*saga)).take(ADOPTION_CHUNK).collect())
+            }
+            StoreRequest::Adopt(sagas) => self.adopt(instance, sagas),
+            StoreRequest::Write(batch) => self.write(env, instance, batch),
+        }
+    }
+
+    fn adopt(&mut self, instance: InstanceNo, sagas: &[SagaNo]) -> StoreAnswer {
+        if self.is_dead(instance) {
+            return StoreAnswer::Fenced;
+        }
+        for &saga in sagas {
+            if self.is_ownerless(saga) {
+                let before = std::mem::replace(&mut self.row(saga).owner, instance);
+                self.undo.push(Undo::Owner(saga, before));
+                self.pending_facts.push(Fact::Adopted { saga, instance });
+            }
+        }
+        let of_mine = sagas.iter().filter(|saga| self.owner(**saga) == Some(instance));
+        let stored = of_mine.map(|&saga| Stored {
+            saga,
+            log: self.rows[saga.get()].as_ref().map(|row| row.log.clone()).unwrap_or_default(),
+        });
+        StoreAnswer::Adopted(stored.collect())
+    }
+
+    fn write(&mut self, env: &Env, instance: InstanceNo, batch: &Batch) -> StoreAnswer {
+        if self.is_dead(instance) && !env.is_broken(Broken::StoreForgetsTheFence) {
+            return StoreAnswer::Fenced;
+        }
+        let admitted = batch.admissions.iter().map(|admission| self.admit(env, instance, admission)).collect();
+        let appended = batch.appends.iter().map(|append| self.append(env, instance, append)).collect();
+        StoreAnswer::Written(admitted, appended)
+    }
+
+    fn admit(&mut self, env: &Env, instance: InstanceNo, admission: &Admission) -> Admitted {
+        let Admission { saga, request, first } = admission;
+        let by_key = |other: &SagaNo| {
+            let requested = &env.requests[other.get()];
+            self.owner(*other).is_some()
+                && (*other == *saga
+                    || !env.is_broken(Broken::StoreForgetsTheKey)
+                        && (requested.student, requested.key) == (request.student, request.key))
+        };
+        let existing = (0..self.rows.len()).map(|saga| SagaNo(saga as u16)).find(by_key);
+        match existing {
+            // An earlier try of this very write was committed though it reported an error.
+            Some(existing) if existing == *saga => Admitted::New,
+            Some(existing) => {
+                let same_request = env.requests[existing.get()].asks_the_same(request);
+                Admitted::Existing { saga: existing, same_request }
+            }
+            None => {
+                if self.rows.len() <= saga.get() {
+                    self.rows.resize_with(saga.get() + 1, || None);
+                }
+                self.rows[saga.get()] =
+                    Some(Row { owner: instance, sequence: 1, finished: false, log: vec![first.clone()] });
+                self.undo.push(Undo::NewRow(*saga));
+                self.pending_facts.push(Fact::Admitted { saga: *saga, instance, first: first.clone() });
+                Admitted::New
+            }
+        }
+    }
+
+    /// Whether the events stand in the log now.
+    fn append(&mut self, env: &Env, instance: InstanceNo, append: &Append) -> bool {
+        let Append { saga, events, finished } = append;
+        let (Some(first), Some(last)) = (events.first(), events.last()) else { return false };
+        let Some(row) = self.rows.get_mut(saga.get()).and_then(Option::as_mut) else { return false };
+        let as_expected = row.sequence + 1 == first.sequence && row.owner == instance;
+        if as_expected || env.is_broken(Broken::StoreForgetsTheSequence) {
+            row.sequence = last.sequence;
+            row.finished = *finished;
+            row.log.push(events.clone());
+            self.undo.push(Undo::Append(*saga));
+            self.pending_facts.push(Fact::Appended { saga: *saga, instance, events: events.clone() });
+            return true;
+        }
+        // What stands at its new sequence already was written by an earlier try of this write: only the owner appends.
+        row.sequence == last.sequence && row.owner == instance
+    }
+
+    fn mark(&mut self, instance: InstanceNo) {
+        let lease = self.leases.get(instance.get()).copied().flatten();
+        if let Some(lease) = lease.filter(|lease| !lease.dead) {
+            self.set_lease(instance, Some(Lease { dead: true, ..lease }));
+            self.pending_facts.push(Fact::Marked { instance });
+        }
+    }
+
+    fn set_lease(&mut self, instance: InstanceNo, lease: Option<Lease>) {
+        if self.leases.len() <= instance.get() {
+            self.leases.resize(instance.get() + 1, None);
+        }
+        let before = std::mem::replace(&mut self.leases[instance.get()], lease);
+        self.undo.push(Undo::Lease(instance, before));
+    }
+
+    fn is_dead(&self, instance: InstanceNo) -> bool {
+        self.leases.get(instance.get()).copied().flatten().is_none_or(|lease| lease.dead)
+    }
+
+    fn is_ownerless(&self, saga: SagaNo) -> bool {
+        let row = self.rows.get(saga.get()).and_then(Option::as_ref);
+        row.is_some_and(|row| !row.finished && self.is_dead(row.owner))
+    }
+}
+
+fn kind(asked: &StoreRequest) -> &'static str {
+    match asked {
+        StoreRequest::Register => "the start",
+        StoreRequest::Renew => "the renewal",
+        StoreRequest::MarkLapsed => "the marking",
+        StoreRequest::Choose => "the choice",
+        StoreRequest::Adopt(_) => "the adoption",
+        StoreRequest::Write(_) => "the write",
+        StoreRequest::Release => "the release",
+    }
+}
+
+fn answer_to(env: &mut Env, pending: Pending) {
+    let Pending { process, instance, asked, answer } = pending;
+    let in_ms = i64::from(env.below(env.weather.store_ms));
+    env.schedule(in_ms, Event::Owner { process, instance, input: OwnerInput::Stored { asked, answer } });
+}
+
+fn fail(env: &mut Env, process: ProcessNo, instance: InstanceNo, asked: StoreRequest) {
+    let in_ms = if env.chance(env.weather.store_hangs) { GIVEN_UP_AFTER_MS } else { i64::from(env.below(20)) };
+    env.schedule(
+        in_ms,
+        Event::Owner { process, instance, input: OwnerInput::Stored { asked, answer: StoreAnswer::Failed } },
+    );
+}

@@ -1,0 +1,93 @@
+//! What is counted over histories: a simulation in which nothing happens would find nothing, and look the same.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+use crate::fact::Fact;
+use crate::owner::ProcessEvent;
+
+macro_rules! tally {
+    ($($(#[$doc:meta])* $field:ident),* $(,)?) => {
+        /// Counts of one history, or of many.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct Tally {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        impl AddAssign for Tally {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$field += other.$field;)*
+            }
+        }
+
+        impl Tally {
+            /// Each count with its name.
+            pub fn named(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($field), self.$field)),*].into_iter()
+            }
+        }
+    };
+}
+
+tally! {
+    /// Events of the queue.
+    events,
+    /// Sagas that became durable.
+    sagas,
+    /// Sagas whose pivot succeeded.
+    committed,
+    /// Sagas that were refused.
+    refused,
+    /// Sagas that were cancelled.
+    cancelled,
+    /// Sagas whose deadline passed.
+    timed_out,
+    /// Sagas that did not finish.
+    open,
+    /// Calls that reached a service.
+    calls,
+    /// Effects that were done.
+    done,
+    /// Effects that were undone.
+    undone,
+    /// Sagas taken over from an instance that had ended.
+    adopted,
+    /// Instances that were marked dead.
+    marked,
+    /// Owners that crashed.
+    crashes,
+    /// Owners that were stopped for a while.
+    pauses,
+    /// Owners that ended in order.
+    stops,
+    /// Times the store went away.
+    store_crashes,
+}
+
+impl Tally {
+    pub(crate) fn fact(&mut self, fact: &Fact) {
+        match fact {
+            Fact::Done { .. } => self.done += 1,
+            Fact::Undone { .. } => self.undone += 1,
+            Fact::Adopted { .. } => self.adopted += 1,
+            Fact::Marked { .. } => self.marked += 1,
+            _ => {}
+        }
+    }
+
+    pub(crate) fn disaster(&mut self, event: &ProcessEvent, healed: bool) {
+        match event {
+            ProcessEvent::Crash { .. } if !healed => self.crashes += 1,
+            ProcessEvent::Pause { .. } if !healed => self.pauses += 1,
+            ProcessEvent::Stop if !healed => self.stops += 1,
+            _ => {}
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts: Vec<String> = self.named().map(|(name, count)| format!("{name} {count}")).collect();
+        f.write_str(&counts.join(", "))
+    }
+}

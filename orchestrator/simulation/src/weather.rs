@@ -1,0 +1,85 @@
+//! How bad things are: the chance of each small fault, and how long messages take.
+//!
+//! Each history draws its own weather, and leaves about half of the faults out of it: a history with every fault at
+//! once hardly gets anywhere, and what breaks under one kind would be hidden behind another.
+
+use rand_chacha::rand_core::RngCore;
+
+/// Chances are in 1,024ths.
+#[derive(Debug, Clone)]
+pub(crate) struct Weather {
+    /// A message between two parties is lost.
+    pub lost: u32,
+    /// It comes twice.
+    pub twice: u32,
+    /// It is late.
+    pub late: u32,
+    /// How late at most, in milliseconds.
+    pub late_ms: u32,
+    /// How long it takes otherwise, at most, in milliseconds.
+    pub usual_ms: u32,
+    /// A call is answered with an error and not done.
+    pub error_before: u32,
+    /// A call is done and answered with an error.
+    pub error_after: u32,
+    /// An action that may refuse does.
+    pub refused: u32,
+    /// An action can't be decided yet.
+    pub not_yet: u32,
+    /// A transaction is not executed.
+    pub store_error_before: u32,
+    /// A transaction is committed and reported as failed.
+    pub store_error_after: u32,
+    /// A failure of the store shows only when the owner gives up waiting.
+    pub store_hangs: u32,
+    /// How long the store takes at most, in milliseconds.
+    pub store_ms: u32,
+    /// An owner crashes at one of the places where it matters: after a call has left, an answer or a commit has come.
+    pub crash_at_point: u32,
+    /// A client asks again though it has its answer.
+    pub asked_again: u32,
+}
+
+impl Weather {
+    /// Nothing goes wrong.
+    pub(crate) fn calm() -> Self {
+        Self {
+            lost: 0,
+            twice: 0,
+            late: 0,
+            late_ms: 1,
+            usual_ms: 4,
+            error_before: 0,
+            error_after: 0,
+            refused: 0,
+            not_yet: 0,
+            store_error_before: 0,
+            store_error_after: 0,
+            store_hangs: 0,
+            store_ms: 3,
+            crash_at_point: 0,
+            asked_again: 0,
+        }
+    }
+
+    pub(crate) fn draw(rng: &mut impl RngCore) -> Self {
+        let mut some = |of_1024: u32| if rng.next_u32() & 1 == 0 { 0 } else { rng.next_u32() % of_1024 };
+        Self {
+            lost: some(250),
+            twice: some(250),
+            late: some(300),
+            late_ms: 1 + some(30_000),
+            usual_ms: 1 + some(60),
+            error_before: some(250),
+            error_after: some(250),
+            refused: some(120),
+            not_yet: some(150),
+            store_error_before: some(150),
+            store_error_after: some(150),
+            store_hangs: some(512),
+            store_ms: 1 + some(40),
+            crash_at_point: some(24),
+            asked_again: some(300),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What is durable and what was done, by an account of its own: the fold of the facts. The invariants compare with it,
+//! and never with what an owner believes.
+
+use matricula_engine::{Leg, SagaState, StepIndex};
+
+use crate::fact::Fact;
+use crate::names::{InstanceNo, ProcessNo, SagaNo};
+use crate::shapes::Shape;
+
+/// A saga as its durable log has it.
+pub(crate) struct Seen {
+    pub state: SagaState,
+    pub owner: InstanceNo,
+}
+
+/// An instance.
+pub(crate) struct Life {
+    pub process: ProcessNo,
+    pub runs: bool,
+    pub marked: bool,
+}
+
+/// How often the services did a step and undid it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Effects {
+    pub done: u32,
+    pub undone: u32,
+}
+
+#[derive(Default)]
+pub(crate) struct Witness {
+    pub lives: Vec<Life>,
+    /// The first log that did not fold, and why.
+    pub unfoldable: Option<String>,
+    sagas: Vec<Option<Seen>>,
+    effects: Vec<Effects>,
+    steps: usize,
+    unfinished: usize,
+}
+
+impl Witness {
+    pub(crate) fn new(shape: &Shape) -> Self {
+        Self { steps: shape.does.len(), ..Self::default() }
+    }
+
+    /// The durable state of a saga.
+    pub(crate) fn saga(&self, saga: SagaNo) -> Option<&Seen> {
+        self.sagas.get(saga.get())?.as_ref()
+    }
+
+    /// All that are durable.
+    pub(crate) fn sagas(&self) -> impl Iterator<Item = (SagaNo, &Seen)> {
+        let numbered = (0..).map(SagaNo).zip(&self.sagas);
+        numbered.filter_map(|(saga, seen)| Some((saga, seen.as_ref()?)))
+    }
+
+    pub(crate) fn effects(&self, saga: SagaNo, step: StepIndex) -> Effects {
+        self.effects.get(saga.get() * self.steps + step.get()).copied().unwrap_or_default()
+    }
+
+    /// Durable sagas that are not finished.
+    pub(crate) fn unfinished(&self) -> usize {
+        self.unfinished
+    }
+
+    pub(crate) fn is_marked(&self, instance: InstanceNo) -> bool {
+        self.lives.get(instance.get()).is_some_and(|life| life.marked)
+    }
+
+    pub(crate) fn learn(&mut self, shape: &Shape, fact: &Fact) {
+        match fact {
+            Fact::Started { process } => self.lives.push(Life { process: *process, runs: true, marked: false }),
+            Fact::Ended { instance } => self.lives[instance.get()].runs = false,
+            Fact::Marked { instance } => self.lives[instance.get()].marked = true,
+            Fact::Admitted { saga, instance, first } => match SagaState::replay(&shape.definition, &**first) {
+                Ok(state) => {
+                    if self.sagas.len() <= saga.get() {
+                        self.sagas.resize_with(saga.get() + 1, || None);
+                    }
+                    self.unfinished += 1;
+                    self.sagas[saga.get()] = Some(Seen { state, owner: *instance });
+                }
+                Err(error) => self.unfoldable = Some(format!("{saga}: {error}")),
+            },
+            Fact::Appended { saga, events, .. } => {
+                let Some(Some(seen)) = self.sagas.get_mut(saga.get()) else {
+                    self.unfoldable = Some(format!("{saga} grows before it is admitted"));
+                    return;
+                };
+                for event in &**events {
+                    if let Err(error) = seen.state.apply(&shape.definition, event) {
+                        self.unfoldable = Some(format!("{saga}: {error}"));
+                        return;
+                    }
+                }
+                if seen.state.phase().is_finished() {
+                    self.unfinished -= 1;
+                }
+            }
+            Fact::Adopted { saga, instance } => {
+                if let Some(Some(seen)) = self.sagas.get_mut(saga.get()) {
+                    seen.owner = *instance;
+                }
+            }
+            Fact::Done { of } | Fact::Undone { of } => {
+                let place = of.saga.get() * self.steps + of.step.get();
+                if self.effects.len() <= place {
+                    self.effects.resize(place + 1, Effects::default());
+                }
+                match of.leg {
+                    Leg::Action => self.effects[place].done += 1,
+                    Leg::Undo => self.effects[place].undone += 1,
+                }
+            }
+            Fact::CallMade { .. }
+            | Fact::CallEnded { .. }
+            | Fact::SeatGiven { .. }
+            | Fact::Notified { .. }
+            | Fact::Acknowledged { .. }
+            | Fact::Told { .. }
+            | Fact::CancelConfirmed { .. } => {}
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Each guard taken out once: the simulation has to find it, or it would find no fault of that kind. And each invariant on
+//! its own: each has a guard without which it fails, so none is there for show.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use matricula_simulation::Broken::{self, *};
+use matricula_simulation::{Budget, Simulation, campaign};
+
+/// The rarest need some hundred histories.
+const HISTORIES: u64 = 10_000;
+/// For a machine that is very slow; hardly any needs a second.
+const TIME: Duration = Duration::from_secs(60);
+
+/// A guard, and the invariants that see by themselves that it is missing.
+const SEEN_BY: [(Broken, &[&str]); 20] = [
+    (StoreForgetsTheFence, &["a fenced instance is silent"]),
+    (StoreForgetsTheSequence, &["the log folds"]),
+    (StoreAnswersEarly, &["durable first", "nothing forgotten", "one outcome"]),
+    (StoreForgetsTheKey, &["nobody twice"]),
+    (BarrierForgetsAnswers, &["effects once", "nobody untold", "one truth", "nothing left behind"]),
+    (BarrierForgetsTombstones, &["nothing left behind", "no seat without right", "one truth"]),
+    (BarrierRecordsNotYet, &["nothing forgotten"]),
+    (SeatsAreNotCounted, &["no seat without right"]),
+    (PivotDoesAPart, &["all or nothing", "one truth"]),
+    (OwnerActsBeforeDurable, &["durable first", "no way back", "nobody untold"]),
+    (OwnerTellsBeforeDurable, &["one outcome"]),
+    (OwnerLeavesUnansweredSteps, &["nothing left behind", "all or nothing", "one truth", "no seat without right"]),
+    (OwnerTurnsOnErrors, &["no way back", "answers are true"]),
+    (OwnerCallsTwice, &["one call a leg"]),
+    (OwnerForgetsTimers, &["nothing forgotten"]),
+    (OwnerForgetsAdopted, &["nothing forgotten"]),
+    (OwnerForgetsWhatItChose, &["nothing forgotten"]),
+    (OwnerGivesUpWrites, &["nothing forgotten"]),
+    (OwnerUndoesAfterThePivot, &["no way back", "one truth"]),
+    (NotificationsHaveNoBarrier, &["effects once", "nobody untold"]),
+];
+
+/// Runs a world without the guard until the simulation finds it, and says which invariant did.
+#[track_caller]
+fn find(what: &str, simulation: &Simulation) -> &'static str {
+    let budget = Budget { first_seed: 1, histories: HISTORIES, time: TIME };
+    let campaign = campaign::run(simulation, budget, |_| {});
+    let Some(violation) = campaign.failed.and_then(|report| report.violation) else {
+        panic!("{what} is not found in {} histories", campaign.histories);
+    };
+    println!("{what}: after {} histories: {}: {}", campaign.histories, violation.invariant, violation.what);
+    violation.invariant
+}
+
+#[test]
+fn every_guard_is_missed() {
+    for guard in Broken::ALL {
+        find(&format!("{guard:?}"), &Simulation::without(guard));
+    }
+}
+
+#[test]
+fn every_invariant_misses_a_guard() {
+    assert_eq!(SEEN_BY.map(|(guard, _)| guard), Broken::ALL, "each guard once");
+    for (guard, invariants) in SEEN_BY {
+        for invariant in invariants {
+            find(&format!("{guard:?}"), &Simulation::without(guard).watching(invariant));
+        }
+    }
+    let seen: BTreeSet<&str> = SEEN_BY.iter().flat_map(|(_, invariants)| invariants.iter().copied()).collect();
+    assert_eq!(seen, Simulation::invariants().into_iter().collect(), "each invariant has a guard that it misses");
+}

@@ -1,0 +1,43 @@
+//! Histories as the suite runs them, and the promises that make a failing one useful.
+
+use std::time::Duration;
+
+use matricula_simulation::{Budget, Simulation, campaign};
+
+/// What the suite runs at most. Each run begins at the next thousand, so that many runs see many histories.
+const HISTORIES: u64 = 20_000;
+const TIME: Duration = Duration::from_secs(12);
+
+fn first_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id()) % 1_000_000_000_000
+}
+
+#[test]
+fn no_history_violates_an_invariant() {
+    let first_seed = first_seed();
+    println!("histories from seed {first_seed} on");
+    let budget = Budget { first_seed, histories: HISTORIES, time: TIME };
+    let campaign = campaign::run(&Simulation::default(), budget, |_| {});
+    println!("{} histories, {:.0} a second: {}", campaign.histories, campaign.rate(), campaign.tally);
+    assert!(campaign.failed.is_none(), "{}", campaign.failure().unwrap_or_default());
+    // A simulation in which nothing happens finds nothing. On a busy machine it may not get far.
+    if campaign.histories >= 500 {
+        let missing: Vec<&str> =
+            campaign.tally.named().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect();
+        assert_eq!(missing, ["open"], "of these there were none in {} histories", campaign.histories);
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_history_twice() {
+    let simulation = Simulation::default();
+    for seed in 0..50 {
+        let (one, two) = (simulation.run_with_log(seed), simulation.run_with_log(seed));
+        assert!(one.log.len() > 3, "seed {seed} has a log");
+        assert_eq!(one.log, two.log, "seed {seed}");
+        // Writing it down changes nothing.
+        assert_eq!(simulation.run(seed).tally, one.tally, "seed {seed}");
+    }
+    assert_ne!(simulation.run_with_log(0).log, simulation.run_with_log(1).log);
+}
