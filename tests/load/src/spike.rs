@@ -105,9 +105,9 @@ pub async fn run(place: Place<'_>, spec: Spec) -> Table {
             }
         }
     }
-    check_hints(&hints);
     let total = accepted.len() + turned_away.len();
-    assert!(turned_away.len() > total / 2, "{} of {total} were turned away: that was no spike", turned_away.len());
+    assert!(turned_away.len() > total / 2, "only {} of {total} were turned away", turned_away.len());
+    check_hints(&hints);
     assert!(
         percentile(&turned_away, 50) < percentile(&accepted, 50),
         "who is turned away hears of it before others have their outcome"

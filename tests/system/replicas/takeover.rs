@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use matricula_harness::{submission, submit};
+use matricula_harness::{PATIENCE, System, submission, submit};
 use matricula_proto::registration::v1::{Outcome, Registration};
 use tokio::task::JoinSet;
 
@@ -20,7 +20,7 @@ const TAKEOVER_MAX: Duration = Duration::from_secs(10);
 const LEASE_MS: u64 = 1_500;
 
 /// The outcomes of sagas that nobody drives here, asked for in every way that there is at another replica.
-async fn outcomes(system: &matricula_harness::System, accepted: Vec<Registration>) -> Vec<(String, Registration)> {
+async fn outcomes(system: &System, accepted: Vec<Registration>) -> Vec<(String, Registration)> {
     let (second, third) = (system.channel(SECOND).await, system.channel(THIRD).await);
     let mut asking = JoinSet::new();
     for (number, known) in accepted.into_iter().enumerate() {
@@ -37,7 +37,7 @@ async fn outcomes(system: &matricula_harness::System, accepted: Vec<Registration
             (id, end)
         });
     }
-    asking.join_all().await
+    tokio::time::timeout(PATIENCE, asking.join_all()).await.expect("every one who asks another replica has an outcome")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
