@@ -33,6 +33,8 @@ pub enum Broken {
     OwnerCallsTwice,
     /// No timer is ever set.
     OwnerForgetsTimers,
+    /// A timer sleeps for an hour, if the clock was set back by so much while its event was being appended.
+    OwnerSleepsLong,
     /// Adopted sagas are not driven on.
     OwnerForgetsAdopted,
     /// What an adoption that reported an error has taken is not asked for again.
@@ -47,7 +49,7 @@ pub enum Broken {
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::StoreForgetsTheFence,
         Self::StoreForgetsTheSequence,
         Self::StoreAnswersEarly,
@@ -63,6 +65,7 @@ impl Broken {
         Self::OwnerTurnsOnErrors,
         Self::OwnerCallsTwice,
         Self::OwnerForgetsTimers,
+        Self::OwnerSleepsLong,
         Self::OwnerForgetsAdopted,
         Self::OwnerForgetsWhatItChose,
         Self::OwnerGivesUpWrites,

@@ -268,7 +268,8 @@ impl Owner {
         let Some(driven) = self.driven(saga) else { return };
         driven.timer = wake_at_ms.map(|_| number);
         if let Some(at_ms) = wake_at_ms.filter(|_| !env.is_broken(Broken::OwnerForgetsTimers)) {
-            let wait_ms = at_ms.saturating_sub(now_ms).clamp(0, SLEEP_MAX_MS);
+            let sleep_max_ms = if env.is_broken(Broken::OwnerSleepsLong) { i64::MAX } else { SLEEP_MAX_MS };
+            let wait_ms = at_ms.saturating_sub(now_ms).clamp(0, sleep_max_ms);
             self.wake_me(env, wait_ms, OwnerInput::Timer { saga, number });
         }
     }

@@ -13,7 +13,7 @@ const HISTORIES: u64 = 10_000;
 const TIME: Duration = Duration::from_secs(60);
 
 /// A guard, and the invariants that see by themselves that it is missing.
-const SEEN_BY: [(Broken, &[&str]); 20] = [
+const SEEN_BY: [(Broken, &[&str]); 21] = [
     (StoreForgetsTheFence, &["a fenced instance is silent"]),
     (StoreForgetsTheSequence, &["the log folds"]),
     (StoreAnswersEarly, &["durable first", "nothing forgotten", "one outcome"]),
@@ -29,6 +29,7 @@ const SEEN_BY: [(Broken, &[&str]); 20] = [
     (OwnerTurnsOnErrors, &["no way back", "answers are true"]),
     (OwnerCallsTwice, &["one call a leg"]),
     (OwnerForgetsTimers, &["nothing forgotten"]),
+    (OwnerSleepsLong, &["nothing forgotten"]),
     (OwnerForgetsAdopted, &["nothing forgotten"]),
     (OwnerForgetsWhatItChose, &["nothing forgotten"]),
     (OwnerGivesUpWrites, &["nothing forgotten"]),
