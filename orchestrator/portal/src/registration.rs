@@ -2,6 +2,7 @@
 
 mod cancel;
 mod follow;
+mod lookup;
 mod request;
 mod submit;
 
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use self::follow::Follower;
+use self::lookup::Lookup;
 use crate::{Orchestrator, shutting_down};
 
 /// When a caller should come back to a replica that is starting, ending or handing over.
@@ -34,6 +36,7 @@ pub(crate) const RETRY_UNAVAILABLE: Duration = Duration::from_millis(500);
 /// The service.
 pub(crate) struct RegistrationGrpc {
     runtime: Arc<Orchestrator>,
+    lookup: Lookup,
     shutdown: CancellationToken,
 }
 
@@ -41,11 +44,16 @@ type Answer<T> = Result<Response<T>, Status>;
 
 impl RegistrationGrpc {
     pub(crate) fn new(runtime: Arc<Orchestrator>, shutdown: CancellationToken) -> Self {
-        Self { runtime, shutdown }
+        let store = runtime.store().clone();
+        let lookup = Lookup::start(move |ids| {
+            let store = store.clone();
+            async move { store.get_many(ids).await }
+        });
+        Self { runtime, lookup, shutdown }
     }
 
     async fn follow(&self, id: &SagaId) -> Result<Follower, Status> {
-        let follower = Follower::open(&self.runtime, id).await?;
+        let follower = Follower::open(&self.runtime, &self.lookup, id).await?;
         follower.ok_or_else(|| status::not_found("registration", id.as_str()))
     }
 
@@ -87,7 +95,7 @@ impl RegistrationService for RegistrationGrpc {
         request: Request<wire::GetRegistrationRequest>,
     ) -> Answer<wire::GetRegistrationResponse> {
         let id = request::registration_id(request.into_inner().registration_id)?;
-        let row = self.runtime.store().get(&id).await?;
+        let row = self.lookup.get(&id).await?;
         let row = row.ok_or_else(|| status::not_found("registration", id.as_str()))?;
         let registration = StoredRegistration::read(self.runtime.workload().definition(), row).to_wire();
         Ok(Response::new(wire::GetRegistrationResponse { registration: Some(registration) }))

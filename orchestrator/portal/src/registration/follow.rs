@@ -6,14 +6,15 @@
 use std::sync::Arc;
 
 use matricula_engine::SagaState;
-use matricula_kit::database::DbError;
 use matricula_kit::id::SagaId;
 use matricula_proto::registration::v1 as wire;
 use matricula_registration::{RegistrationRequest, RegistrationView, StoredRegistration};
 use matricula_runtime::{Watcher, Workload as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
+use super::lookup::Lookup;
 use crate::Orchestrator;
 
 /// One registration as last known here.
@@ -43,10 +44,10 @@ impl Follower {
     }
 
     /// Follows a registration of the log; none when there is none.
-    pub(crate) async fn open(runtime: &Orchestrator, id: &SagaId) -> Result<Option<Self>, DbError> {
+    pub(super) async fn open(runtime: &Orchestrator, lookup: &Lookup, id: &SagaId) -> Result<Option<Self>, Status> {
         // The watch begins first, so that no change falls between the two.
         let watcher = runtime.watch(id);
-        let Some((known, driven_here)) = read(runtime, id).await? else { return Ok(None) };
+        let Some((known, driven_here)) = read(runtime, lookup, id).await? else { return Ok(None) };
         Ok(Some(Self { watcher, id: id.clone(), driven_here, known }))
     }
 
@@ -127,8 +128,8 @@ impl Follower {
 }
 
 /// The registration as stored, and whether this process drives it.
-async fn read(runtime: &Orchestrator, id: &SagaId) -> Result<Option<(Known, bool)>, DbError> {
-    let Some(row) = runtime.store().get(id).await? else { return Ok(None) };
+async fn read(runtime: &Orchestrator, lookup: &Lookup, id: &SagaId) -> Result<Option<(Known, bool)>, Status> {
+    let Some(row) = lookup.get(id).await? else { return Ok(None) };
     let driven_here = row.owner == runtime.instance().as_str();
     let stored = StoredRegistration::read(runtime.workload().definition(), row);
     let unreadable = Box::new(stored.to_wire());
