@@ -383,7 +383,8 @@ async fn a_commit_whose_answer_is_lost_has_one_effect() {
     assert_eq!((told.iter().filter(|word| **word == "in doubt").count(), told.last()), (2, Some(&"settled")));
 }
 
-/// The way to the database is gone and nobody says so: what hangs is given up, and the next batch takes another way.
+/// The way to the database is gone and nobody says so, in the middle of a commit or before a batch: what hangs is given
+/// up, and the next batch takes another way.
 #[tokio::test]
 async fn a_connection_that_hangs_is_given_up() {
     let service = Service::new(Backend::Postgres).await;
@@ -391,13 +392,18 @@ async fn a_connection_that_hangs_is_given_up() {
     let database = Database::open(proxy.url()).await.expect("a way through the proxy");
     let limits = WriterLimits { answer_timeout: Duration::from_secs(1), ..WriterLimits::default() };
     let writer = Writer::start(Arc::new(Counters::default()), database, limits).0;
-    let saga = SagaId::generate();
-    assert_eq!(written(&writer, operation(&saga, Leg::Action, What::Count)).await, "done");
-    proxy.hang();
-    let next = SagaId::generate();
-    let answered = async { while written(&writer, operation(&next, Leg::Action, What::Count)).await != "done" {} };
-    tokio::time::timeout(Duration::from_secs(30), answered).await.expect("it finds another way");
-    assert_eq!(service.value("a").await, 2);
+    let hanging = async {
+        proxy.hang_at_commit();
+        let [cut, next, last] = [(); 3].map(|()| SagaId::generate());
+        assert_eq!(written(&writer, operation(&cut, Leg::Action, What::Count)).await, "not known");
+        while written(&writer, on("b", &next, Leg::Action, What::Count)).await != "done" {}
+        proxy.hang();
+        while written(&writer, on("b", &last, Leg::Action, What::Count)).await != "done" {}
+        // What never reached the server was not done; it is when it comes again.
+        while written(&writer, operation(&cut, Leg::Action, What::Count)).await != "done" {}
+    };
+    tokio::time::timeout(Duration::from_secs(40), hanging).await.expect("it finds another way");
+    assert_eq!((service.value("a").await, service.value("b").await), (1, 2));
 }
 
 /// SQLite rolls back by itself when the disk is full. It is said so, and the writer works on when there is space.

@@ -23,6 +23,8 @@ pub struct Proxy {
 struct Faults {
     /// Commits whose answers are still to be lost.
     commits_to_cut: AtomicUsize,
+    /// Whether the next commit hangs on its way, and with it its connection.
+    hang_at_commit: AtomicBool,
     /// Connections made before this number are dead: nothing passes, and nobody says so.
     dead_below: AtomicUsize,
     connections: AtomicUsize,
@@ -56,14 +58,25 @@ impl Proxy {
         self.faults.commits_to_cut.store(commits, Ordering::SeqCst);
     }
 
+    /// Lets nothing pass any more on the connections that there are when the next commit comes, and not that commit.
+    pub fn hang_at_commit(&self) {
+        self.faults.hang_at_commit.store(true, Ordering::SeqCst);
+    }
+
     /// Lets nothing pass any more on the connections that there are, as when the way to the server is gone. New ones pass.
     pub fn hang(&self) {
-        self.faults.dead_below.store(self.faults.connections.load(Ordering::SeqCst), Ordering::SeqCst);
+        self.faults.hang();
     }
 
     /// Closes new connections at once, or takes them again.
     pub fn refuse(&self, refusing: bool) {
         self.faults.refusing.store(refusing, Ordering::SeqCst);
+    }
+}
+
+impl Faults {
+    fn hang(&self) {
+        self.dead_below.store(self.connections.load(Ordering::SeqCst), Ordering::SeqCst);
     }
 }
 
@@ -93,6 +106,9 @@ async fn pass(client: TcpStream, server: SocketAddr, number: usize, faults: Arc<
         if is_commit && faults.commits_to_cut.load(Ordering::SeqCst) > 0 {
             faults.commits_to_cut.fetch_sub(1, Ordering::SeqCst);
             cut.store(true, Ordering::SeqCst);
+        }
+        if is_commit && faults.hang_at_commit.swap(false, Ordering::SeqCst) {
+            faults.hang();
         }
         fate(true)
     });
