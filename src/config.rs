@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
+use matricula_kit::serve::LimitsConfig;
 use matricula_kit::telemetry::TelemetryConfig;
 use matricula_notifications::{NotificationConfig, SinkConfig};
 use matricula_runtime::RuntimeConfig;
@@ -39,6 +40,8 @@ pub struct Config {
     pub notifications: NotificationServiceConfig,
     /// The orchestrator.
     pub orchestrator: OrchestratorConfig,
+    /// What outsiders can take of the ports.
+    pub limits: LimitsConfig,
     /// What the commands talk to.
     pub client: ClientConfig,
 }
@@ -147,6 +150,7 @@ impl Default for Config {
                 notifications_url: url(50_055),
                 runtime: RuntimeConfig::default(),
             },
+            limits: LimitsConfig::default(),
             client: ClientConfig { orchestrator_url: url(50_050) },
         }
     }
@@ -180,10 +184,35 @@ impl Config {
             let value: figment::value::Value = value.parse().unwrap_or_else(|never| match never {});
             figment = figment.merge((name.as_str(), value));
         }
-        let config: Self =
-            figment.extract().map_err(|errors| Problems(errors.into_iter().map(|error| problem(&error)).collect()))?;
-        let problems = config.problems();
-        if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) }
+        Self::extracted(figment)
+    }
+
+    /// The settings, or everything that is wrong with them. One that can't be read is noted and its default taken in its
+    /// place, so that what is wrong behind it is found, too.
+    fn extracted(mut figment: Figment) -> Result<Self, Problems> {
+        let defaults = Figment::from(Serialized::defaults(Self::default()));
+        let mut problems = Vec::new();
+        loop {
+            let errors = match figment.extract::<Self>() {
+                Ok(config) => {
+                    problems.extend(config.problems());
+                    return if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) };
+                }
+                Err(errors) => errors,
+            };
+            for error in errors {
+                let told = problem(&error);
+                // A setting that nobody knows has no default: what comes behind it is told when it is mended.
+                let default = defaults.find_value(&error.path.join("."));
+                let known = default.ok().filter(|_| !problems.contains(&told));
+                problems.push(told);
+                let Some(default) = known else {
+                    problems.dedup();
+                    return Err(Problems(problems));
+                };
+                figment = figment.merge((error.path.join("."), default));
+            }
+        }
     }
 
     fn problems(&self) -> Vec<String> {
@@ -201,6 +230,9 @@ impl Config {
         }
         for (setting, problem) in self.orchestrator.runtime.problems() {
             problems.push(format!("orchestrator.runtime.{setting}: {problem}"));
+        }
+        for (setting, problem) in self.limits.problems() {
+            problems.push(format!("limits.{setting}: {problem}"));
         }
         if let Err(problem) = self.delivery().try_validate() {
             problems.push(format!("{}: {}", problem.field, problem.problem));
@@ -316,43 +348,4 @@ fn masked(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn passwords_are_masked() {
-        assert_eq!(masked("postgres://me:s3cret@db/seats"), "postgres://me:********@db/seats");
-        assert_eq!(masked("postgres://me@db/seats"), "postgres://me@db/seats");
-        assert_eq!(masked("sqlite:a.db"), "sqlite:a.db");
-    }
-
-    #[test]
-    fn a_setting_that_cannot_be_read_is_named() {
-        let flag = |name: &str, value: &str| [(name.to_owned(), value.to_owned())];
-        let told = |flags: &[(String, String)]| Config::load(None, flags).expect_err("it is wrong").to_string();
-        let listen = told(&flag("seats.listen", "nowhere"));
-        assert!(listen.ends_with("\n  seats.listen: invalid socket address syntax (set by a flag)"), "{listen}");
-        let unknown = told(&flag("seats.lissten", "127.0.0.1:1"));
-        assert!(unknown.contains("lissten"), "{unknown}");
-    }
-
-    #[test]
-    fn every_problem_is_told() {
-        let flag = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let flags = [
-            flag("seats.database_url", "mysql://x"),
-            flag("orchestrator.fees_url", "nowhere"),
-            flag("client.orchestrator_url", "http://a:50050, http://b:50050, c"),
-            flag("orchestrator.runtime.lease_ttl_ms", "1"),
-        ];
-        let problems = Config::load(None, &flags).expect_err("four settings are wrong").to_string();
-        assert_eq!(
-            problems,
-            "error: the configuration can't be used\n  \
-             seats.database_url: must begin with sqlite: or postgres://\n  \
-             orchestrator.fees_url: \"nowhere\" is no URL such as http://127.0.0.1:50051\n  \
-             client.orchestrator_url: \"c\" is no URL such as http://127.0.0.1:50051\n  \
-             orchestrator.runtime.lease_ttl_ms: must be 500 to 60000"
-        );
-    }
-}
+mod tests;

@@ -1,12 +1,16 @@
 //! `matricula import`: a bundle, read and checked as a whole, goes to the services that own its parts.
 //!
 //! ```text
-//! Bundle ─┬─ capacities ─> seats           in this order: a section is on offer (academics) only when its seats,
-//!         ├─ rates ──────> fees            fees and addresses are there; every call is idempotent, so that an
-//!         ├─ addresses ──> notifications   import that was cut off is simply made again
+//! Bundle ─┬─ rates ──────> fees            in this order: what can still be refused comes first, and a section is on
+//!         ├─ capacities ─> seats           offer (academics) only when its seats, fees and addresses are there; every
+//!         ├─ addresses ──> notifications   call is idempotent, so that an import that was cut off is simply made again
 //!         └─ catalogue, then students ──> academics
 //! ```
+//!
+//! Reading holds a bundle to the bounds of the services: none of them refuses a part of what was read.
 
+#[cfg(test)]
+mod hostile;
 mod wire;
 
 use std::process::ExitCode;
@@ -33,6 +37,8 @@ const ROWS_PER_CALL: usize = 1_000;
 /// Courses, and sections, in a call of the catalogue: the most that the service takes, because a prerequisite names
 /// courses of the same call, and the parts of a course must agree.
 const CATALOG_ROWS_PER_CALL: usize = 10_000;
+/// Bytes in a call: half of what a service takes, however long the texts are.
+const BYTES_PER_CALL: usize = 8 << 20;
 /// How long a service that is restarting or busy is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -89,10 +95,10 @@ pub async fn import_bundle(bundle: &Bundle, services: &Services, progress: &Prog
         students: bundle.students.len(),
         ..Summary::default()
     };
-    progress.now("seats");
-    import_capacities(bundle, services, progress, &mut summary).await.context("the seat service")?;
     progress.now("fees");
     import_rates(bundle, services).await.context("the fee service")?;
+    progress.now("seats");
+    import_capacities(bundle, services, progress, &mut summary).await.context("the seat service")?;
     progress.now("addresses");
     import_contacts(bundle, services, progress).await.context("the notification service")?;
     progress.now("catalogue");
@@ -148,34 +154,56 @@ async fn import_catalog(bundle: &Bundle, services: &Services, progress: &Progres
     let terms = bundle.terms.iter().map(wire::term).collect();
     import(ImportCatalogRequest { terms, ..ImportCatalogRequest::default() }).await?;
 
-    if bundle.courses.len() > CATALOG_ROWS_PER_CALL {
+    let calls = calls(bundle.courses.iter().map(wire::course), CATALOG_ROWS_PER_CALL);
+    if calls.len() > 1 {
         // A prerequisite may name a course of a later call, so first every course is made known without any.
-        for courses in bundle.courses.chunks(CATALOG_ROWS_PER_CALL) {
-            let courses = courses.iter().map(wire::course_without_requisites).collect();
+        for courses in &calls {
+            let courses = courses.iter().cloned().map(wire::without_requisites).collect();
             import(ImportCatalogRequest { courses, ..ImportCatalogRequest::default() }).await?;
         }
     }
-    for courses in bundle.courses.chunks(CATALOG_ROWS_PER_CALL) {
-        let request = courses.iter().map(wire::course).collect();
-        import(ImportCatalogRequest { courses: request, ..ImportCatalogRequest::default() }).await?;
-        progress.advance(courses.len());
+    for courses in calls {
+        let count = courses.len();
+        import(ImportCatalogRequest { courses, ..ImportCatalogRequest::default() }).await?;
+        progress.advance(count);
     }
-    for sections in bundle.sections.chunks(CATALOG_ROWS_PER_CALL) {
-        let request = sections.iter().map(wire::section).collect();
-        import(ImportCatalogRequest { sections: request, ..ImportCatalogRequest::default() }).await?;
-        progress.advance(sections.len());
+    for sections in self::calls(bundle.sections.iter().map(wire::section), CATALOG_ROWS_PER_CALL) {
+        let count = sections.len();
+        import(ImportCatalogRequest { sections, ..ImportCatalogRequest::default() }).await?;
+        progress.advance(count);
     }
     Ok(())
 }
 
 async fn import_students(bundle: &Bundle, services: &Services, progress: &Progress) -> anyhow::Result<()> {
     let academics = AcademicServiceClient::new(services.academics.clone());
-    for students in bundle.students.chunks(ROWS_PER_CALL) {
-        let request = ImportStudentsRequest { students: students.iter().map(wire::student).collect() };
+    for students in calls(bundle.students.iter().map(wire::student), ROWS_PER_CALL) {
+        let count = students.len();
+        let request = ImportStudentsRequest { students };
         send(async || academics.clone().import_students(request.clone()).await).await?;
-        progress.advance(students.len());
+        progress.advance(count);
     }
     Ok(())
+}
+
+/// Rows in as many calls as they need.
+fn calls<T: prost::Message>(rows: impl Iterator<Item = T>, rows_max: usize) -> Vec<Vec<T>> {
+    let mut calls: Vec<Vec<T>> = Vec::new();
+    let mut bytes = 0;
+    for row in rows {
+        let length = row.encoded_len();
+        match calls.last_mut().filter(|call| call.len() < rows_max && bytes + length <= BYTES_PER_CALL) {
+            Some(call) => {
+                call.push(row);
+                bytes += length;
+            }
+            None => {
+                calls.push(vec![row]);
+                bytes = length;
+            }
+        }
+    }
+    calls
 }
 
 async fn send<T>(call: impl AsyncFnMut() -> Result<T, Status>) -> anyhow::Result<T> {
@@ -202,6 +230,15 @@ fn shown(summary: &Summary) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_fit_calls() {
+        let row = |bytes: usize| "x".repeat(bytes);
+        let sizes = |rows: Vec<String>, max| calls(rows.into_iter(), max).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(Vec::new(), 2), [0; 0]);
+        assert_eq!(sizes(vec![row(1); 5], 2), [2, 2, 1]);
+        assert_eq!(sizes(vec![row(3 << 20); 5], 1_000), [2, 2, 1]);
+    }
 
     #[test]
     fn what_was_imported_is_shown() {

@@ -20,12 +20,13 @@ pub async fn serve_one(config: Config, role: Role) -> anyhow::Result<ExitCode> {
     let telemetry = telemetry::init(role.name(), &config.telemetry)?;
     serve::install_metrics();
     let stop = Stop::listen();
+    let limits = config.limits.in_process(1);
     let serving = match role {
         Role::Orchestrator => {
             let channels = start::channels_over_tcp(&config.orchestrator)?;
-            start::orchestrator(&config, channels, &stop).await?
+            start::orchestrator(&config, channels, limits, &stop).await?
         }
-        service => start::service(&config, service, true, stop.token()).await?,
+        service => start::service(&config, service, true, limits, stop.token()).await?,
     };
     announce(&serving);
     stop.asked().await;

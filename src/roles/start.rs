@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use matricula_kit::connect;
 use matricula_kit::database::{Database, DbError};
-use matricula_kit::serve::{self, Listen, Serving};
+use matricula_kit::serve::{self, Limits, Listen, Serving};
 use matricula_registration::{Channels, Registrations};
 use matricula_runtime::{Runtime, SagaStore};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ pub async fn service(
     config: &Config,
     role: Role,
     own_http: bool,
+    limits: Limits,
     shutdown: CancellationToken,
 ) -> anyhow::Result<Serving> {
     let started = patiently(role, &shutdown, async || {
@@ -44,11 +45,11 @@ pub async fn service(
     });
     let started = started.await?;
     let (grpc, http) = config.listen(role);
-    Ok(serve::serve(started, Listen { grpc, http: own_http.then_some(http) }, shutdown).await?)
+    Ok(serve::serve(started, Listen { grpc, http: own_http.then_some(http), limits }, shutdown).await?)
 }
 
 /// Starts and serves the orchestrator until the process is to end; if it loses its lease, the process ends.
-pub async fn orchestrator(config: &Config, channels: Channels, stop: &Stop) -> anyhow::Result<Serving> {
+pub async fn orchestrator(config: &Config, channels: Channels, limits: Limits, stop: &Stop) -> anyhow::Result<Serving> {
     let own = &config.orchestrator;
     let shutdown = stop.token();
     let workload = Arc::new(Registrations::try_new(channels.clone())?);
@@ -82,7 +83,7 @@ pub async fn orchestrator(config: &Config, channels: Channels, stop: &Stop) -> a
         grpc_web: true,
     };
     let (grpc, http) = config.listen(Role::Orchestrator);
-    Ok(serve::serve(role, Listen { grpc, http: Some(http) }, shutdown).await?)
+    Ok(serve::serve(role, Listen { grpc, http: Some(http), limits }, shutdown).await?)
 }
 
 /// Starts a role, again and again while its database does not answer.

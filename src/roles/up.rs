@@ -19,6 +19,9 @@ use crate::output::Progress;
 use crate::roles::stop::Stop;
 use crate::roles::{announce, start};
 
+/// What the orchestrator calls, in the order in which it is started.
+const SERVICES: [Role; 5] = [Role::Seats, Role::Enrollments, Role::Academics, Role::Fees, Role::Notifications];
+
 /// Serves everything until it is told to stop.
 pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
     let telemetry = telemetry::init("up", &config.telemetry)?;
@@ -26,9 +29,10 @@ pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
     let stop = Stop::listen();
     // The services end after the orchestrator, so that it never calls into nothing.
     let services_end = CancellationToken::new();
+    let limits = config.limits.in_process(1 + SERVICES.len());
     let mut services = Vec::new();
-    for role in [Role::Seats, Role::Enrollments, Role::Academics, Role::Fees, Role::Notifications] {
-        services.push(start::service(&config, role, false, services_end.clone()).await?);
+    for role in SERVICES {
+        services.push(start::service(&config, role, false, limits, services_end.clone()).await?);
     }
     let [seats, enrollments, academics, fees, notifications] = &services[..] else {
         unreachable!("five services were started")
@@ -41,7 +45,7 @@ pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
         notifications: notifications.in_memory.clone(),
     };
     let campus = campus_if_empty(&config, &channels, &arguments).await?;
-    let orchestrator = start::orchestrator(&config, channels, &stop).await?;
+    let orchestrator = start::orchestrator(&config, channels, limits, &stop).await?;
     for service in &services {
         announce(service);
     }

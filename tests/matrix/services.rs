@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use matricula_kit::database::Args;
-use matricula_kit::serve::{Listen, Role, serve};
+use matricula_kit::serve::{Limits, Listen, Role, serve};
 use matricula_kit::testing::{Backend, TestDatabase, empty_database};
 use matricula_registration::Channels;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -53,6 +53,6 @@ impl Services {
 }
 
 async fn channel(role: Role, shutdown: &CancellationToken) -> Channel {
-    let listen = Listen { grpc: SocketAddr::from(([127, 0, 0, 1], 0)), http: None };
+    let listen = Listen { grpc: SocketAddr::from(([127, 0, 0, 1], 0)), http: None, limits: Limits::default() };
     serve(role, listen, shutdown.clone()).await.expect("it is served").in_memory
 }

@@ -3,6 +3,7 @@
 mod broken_network;
 mod chaos;
 mod databases;
+mod hostile;
 mod kills;
 mod load;
 mod poisoned;

@@ -146,8 +146,8 @@ impl RegistrationService for RegistrationGrpc {
     ) -> Answer<wire::CancelRegistrationResponse> {
         let request = request.into_inner();
         let id = request::registration_id(request.registration_id)?;
-        request::cancel_reason(&request.reason)?;
-        let registration = self.cancel(&id, &request.reason).await?;
+        let reason = request::cancel_reason(request.reason)?;
+        let registration = self.cancel(&id, &reason).await?;
         Ok(Response::new(wire::CancelRegistrationResponse { registration: Some(registration) }))
     }
 }

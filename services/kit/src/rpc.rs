@@ -9,6 +9,10 @@ use crate::telemetry::TraceContext;
 /// Most operations in one request; the contract's bound for every mutating RPC.
 pub const OPERATIONS_MAX: usize = 1_000;
 
+/// Longest path of a field and longest problem that are told, in characters: an answer that repeated a huge value would
+/// be larger than what a client takes as the end of a call, and the caller would hear nothing at all.
+const TOLD_CHARS_MAX: usize = 500;
+
 /// A field of a request that is out of its bounds.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
@@ -22,13 +26,33 @@ pub struct FieldError {
 impl FieldError {
     /// A problem with one field.
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { field: field.into(), problem: problem.into() }
+        Self { field: shortened(field.into()), problem: shortened(problem.into()) }
     }
 
     /// The same problem, seen from the message that holds the field.
     pub fn within(mut self, outer: &str) -> Self {
         self.field = format!("{outer}.{}", self.field);
         self
+    }
+}
+
+/// Enough of a text to find it again.
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(TOLD_CHARS_MAX) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+/// Takes a text for people from the wire: at most so many bytes, and of controls only what ends lines and parts words.
+pub fn free_text(field: &str, text: String, bytes_max: usize) -> Result<String, FieldError> {
+    if text.len() > bytes_max {
+        return Err(FieldError::new(field, format!("must be at most {bytes_max} bytes, got {}", text.len())));
+    }
+    // A NUL can't be stored by PostgreSQL, and no sentence has one.
+    match text.chars().find(|char| char.is_control() && !char.is_whitespace()) {
+        Some(control) => Err(FieldError::new(field, format!("must have no control characters, got {control:?}"))),
+        None => Ok(text),
     }
 }
 
@@ -90,11 +114,32 @@ pub fn saga_operation<C>(wire: Option<wire::Operation>, leg: Leg, command: C) ->
     let wire = wire.ok_or_else(|| FieldError::new("operation", "is required"))?;
     let saga = required_id("operation.saga_id", wire.saga_id, SagaId::try_new)?;
     let step = required_id("operation.step", wire.step, StepName::try_new)?;
-    let trace = TraceContext { traceparent: wire.traceparent, tracestate: wire.tracestate };
+    let trace = TraceContext::from_wire(wire.traceparent, wire.tracestate);
     Ok(Operation { key: Some(Key { saga, step }), leg, trace, command })
 }
 
 /// The answers of a request on the wire, in its order.
 pub fn results(answers: Vec<crate::answer::Answer>) -> Vec<wire::OperationResult> {
     answers.into_iter().map(Into::into).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_is_short() {
+        let told = FieldError::new("f".repeat(10_000), "é".repeat(10_000)).within("operations[0]");
+        assert!(told.to_string().chars().count() < 1_100, "{} bytes", told.to_string().len());
+        assert!(told.problem.ends_with("é..."));
+        assert_eq!(FieldError::new("field", "is required").to_string(), "field: is required");
+    }
+
+    #[test]
+    fn texts_for_people_have_bounds() {
+        assert!(free_text("reason", "two lines,\n\tand more".to_owned(), 100).is_ok());
+        for bad in ["a\0", "\u{7f}", &"x".repeat(101)] {
+            assert_eq!(free_text("reason", bad.to_owned(), 100).expect_err("out of bounds").field, "reason");
+        }
+    }
 }

@@ -8,18 +8,25 @@ use backoff::{ConstantBuilder, Retryable as _};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::{Channel, Server};
 
 use crate::database::Database;
 
+mod accept;
+mod connection;
 mod health;
 mod http;
+mod limits;
 mod memory;
+mod patience;
+#[cfg(test)]
+mod tests;
 
 pub use http::install_metrics;
+pub use limits::{Limits, LimitsConfig};
+use patience::Patience;
 
 /// How long calls in flight may take to finish after a shutdown began. Kubernetes kills after 30 s.
 pub const GRACE: Duration = Duration::from_secs(20);
@@ -30,6 +37,12 @@ const BIND_PAUSE: Duration = Duration::from_millis(100);
 const STREAMS_PER_CONNECTION_MAX: u32 = 1_024;
 /// A connection that does not answer a ping within this time is gone, so that its streams are ended.
 const KEEPALIVE: Duration = Duration::from_secs(20);
+/// Largest sum of a request's headers: trace context, credentials for the proxy before, and room.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// Streams that a client may open and reset before they were looked at, and resets that its faults may cause: beyond it
+/// the connection is closed, so that nobody can make the server work for calls that are given up at once.
+const RESETS_WAITING_MAX: usize = 20;
+const RESETS_BY_FAULT_MAX: usize = 256;
 
 /// A role of the system, ready to be served: what every service's `start` returns.
 pub struct Role {
@@ -54,6 +67,8 @@ pub struct Listen {
     pub grpc: SocketAddr,
     /// HTTP: metrics and probes; `None` when another role of the process serves them.
     pub http: Option<SocketAddr>,
+    /// What outsiders can take of each port.
+    pub limits: Limits,
 }
 
 /// A role being served.
@@ -127,10 +142,11 @@ pub async fn serve(role: Role, listen: Listen, shutdown: CancellationToken) -> R
 
     let (in_memory, incoming) = memory::connect();
     let over_memory = tokio::spawn(serve_memory(routes.clone(), incoming, shutdown.clone()));
-    let over_tcp = tokio::spawn(serve_tcp(name, routes, role.grpc_web, grpc_listener, shutdown.clone()));
+    let over_tcp = tokio::spawn(serve_tcp(name, routes, role.grpc_web, grpc_listener, listen.limits, shutdown.clone()));
     let (ready, is_ready) = watch::channel(true);
     let http_address = http.as_ref().map(|(_, address)| *address);
-    let probes = http.map(|(listener, _)| tokio::spawn(http::serve(listener, is_ready, shutdown.clone())));
+    let probes =
+        http.map(|(listener, _)| tokio::spawn(http::serve(name, listener, is_ready, listen.limits, shutdown.clone())));
     let looking = health::follow(name, role.service_names.clone(), role.database.clone(), reporter.clone(), ready);
     let looking = tokio::spawn(looking);
     let task = tokio::spawn(async move {
@@ -178,7 +194,9 @@ fn server() -> Server {
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
-        .tcp_nodelay(true)
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_WAITING_MAX))
+        .http2_max_local_error_reset_streams(Some(RESETS_BY_FAULT_MAX))
 }
 
 async fn serve_tcp(
@@ -186,15 +204,18 @@ async fn serve_tcp(
     routes: Routes,
     grpc_web: bool,
     listener: TcpListener,
+    limits: Limits,
     shutdown: CancellationToken,
 ) {
-    let incoming = TcpListenerStream::new(listener);
+    let incoming = accept::connections(listener, role, "grpc", limits);
+    let patience = Patience::new(&limits);
     let stopped = shutdown.cancelled_owned();
     let outcome = if grpc_web {
-        let mut server = server().accept_http1(true).layer(tonic_web::GrpcWebLayer::new());
-        server.add_routes(routes).serve_with_incoming_shutdown(incoming, stopped).await
+        // Patience inside, so that its words are translated, too.
+        let server = server().accept_http1(true).layer(tonic_web::GrpcWebLayer::new());
+        server.layer(patience).add_routes(routes).serve_with_incoming_shutdown(incoming, stopped).await
     } else {
-        server().add_routes(routes).serve_with_incoming_shutdown(incoming, stopped).await
+        server().layer(patience).add_routes(routes).serve_with_incoming_shutdown(incoming, stopped).await
     };
     if let Err(error) = outcome {
         tracing::error!(role, error = crate::telemetry::chain(&error), "the gRPC server ended");

@@ -43,11 +43,17 @@ impl TraceContext {
             let value: Option<&str> = metadata.get(name).and_then(|value| value.to_str().ok());
             value.filter(|value| value.len() <= max).unwrap_or_default().to_owned()
         };
-        let context = Self {
-            traceparent: text(TRACEPARENT, TRACEPARENT_BYTES_MAX),
-            tracestate: text(TRACESTATE, TRACESTATE_BYTES_MAX),
-        };
-        if context.trace_id().is_some() { context } else { Self::default() }
+        Self::from_wire(text(TRACEPARENT, TRACEPARENT_BYTES_MAX), text(TRACESTATE, TRACESTATE_BYTES_MAX))
+    }
+
+    /// The context that came with an operation. A malformed or overlong one counts as none: it is no reason to refuse.
+    pub fn from_wire(traceparent: String, mut tracestate: String) -> Self {
+        if tracestate.len() > TRACESTATE_BYTES_MAX {
+            tracestate.clear();
+        }
+        let context = Self { traceparent, tracestate };
+        let is_valid = context.traceparent.len() <= TRACEPARENT_BYTES_MAX && context.trace_id().is_some();
+        if is_valid { context } else { Self::default() }
     }
 
     /// The context of a span, or `fallback` when the span is not traced.

@@ -73,6 +73,23 @@ pub(crate) fn check_id(text: &str) -> Result<(), Invalid> {
     Ok(())
 }
 
+/// Checks an address for mail: a name, `@`, and a domain with at least one letter or digit between its dots.
+pub(crate) fn check_email(text: &str) -> Result<(), Invalid> {
+    let in_name = |char: char| char.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(char);
+    let in_domain = |char: char| char.is_ascii_alphanumeric() || char == '-';
+    let is_atom = |atom: &str| !atom.is_empty() && atom.chars().all(in_name);
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.chars().all(in_domain)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let is_address = text.rsplit_once('@').is_some_and(|(name, domain)| {
+        name.len() <= 64 && name.split('.').all(is_atom) && domain.len() <= 253 && domain.split('.').all(is_label)
+    });
+    if is_address { Ok(()) } else { Err(Invalid::new("not an address for mail; write it as in `name@example.edu`")) }
+}
+
 fn check_key(text: &str) -> Result<(), Invalid> {
     if text.is_empty() || text.len() > KEY_BYTES_MAX || !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return Err(Invalid::new("not an idempotency key; use 1 to 128 printable ASCII characters"));

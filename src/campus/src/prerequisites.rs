@@ -3,8 +3,10 @@
 
 use crate::ids::Invalid;
 
-/// No catalogue nests deeper, and the reader's stack has an end.
-const DEPTH_MAX: usize = 32;
+/// No catalogue nests deeper, and the stack of whoever reads it has an end.
+const DEPTH_MAX: usize = 20;
+/// Grades that can be had and are no minimum of anything.
+const NO_MINIMUM: [&str; 2] = ["P", "NP"];
 /// Best first.
 const GRADES: [&str; 15] = ["A+", "A", "A-", "B+", "B", "B-", "C+", "C", "C-", "D+", "D", "D-", "F", "P", "NP"];
 
@@ -47,7 +49,7 @@ impl<'a> Parser<'a> {
     /// Operands joined by `and` or `or`: how tightly each binds does not matter to the form.
     fn expression(&mut self, depth: usize) -> Result<(), Invalid> {
         self.operand(depth)?;
-        while let Some("and" | "or") = self.tokens.get(self.next).copied() {
+        while self.tokens.get(self.next).is_some_and(|token| is_join(token)) {
             self.next += 1;
             self.operand(depth)?;
         }
@@ -67,7 +69,9 @@ impl<'a> Parser<'a> {
                     None => Err(Invalid::new("a `(` without its `)`; add it")),
                 }
             }
-            Some(token @ (")" | "and" | "or")) => Err(Invalid::new(format!("expected a course code before {token:?}"))),
+            Some(token) if token == ")" || is_join(token) => {
+                Err(Invalid::new(format!("expected a course code before {token:?}")))
+            }
             Some(token) => self.course(token),
             None => Err(Invalid::new("ends too early; a course code must follow")),
         }
@@ -77,6 +81,9 @@ impl<'a> Parser<'a> {
         let code = match token.split_once(':') {
             Some((code, grade)) => {
                 check_grade(grade)?;
+                if NO_MINIMUM.contains(&grade) {
+                    return Err(Invalid::new(format!("{grade} is no minimum; use a letter, or name the course alone")));
+                }
                 code
             }
             None => token,
@@ -87,6 +94,11 @@ impl<'a> Parser<'a> {
         self.codes.push(code);
         Ok(())
     }
+}
+
+/// The words that join courses are no codes of any, however they are written.
+fn is_join(token: &str) -> bool {
+    token.eq_ignore_ascii_case("and") || token.eq_ignore_ascii_case("or")
 }
 
 fn tokens(text: &str) -> Vec<&str> {

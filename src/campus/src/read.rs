@@ -32,10 +32,13 @@ const FILES: [&str; 10] = [MANIFEST, TERMS, ORGS, COURSES, SECTIONS, USERS, ROLE
 /// What the manifest must announce.
 const ANNOUNCED: [(&str, &str); 4] =
     [("file.academicSessions", TERMS), ("file.courses", COURSES), ("file.classes", SECTIONS), ("file.users", USERS)];
-/// A thousand credits are more than anybody takes, and far from where sums overflow.
-const CREDITS_HUNDREDTHS_MAX: i32 = 100_000;
-/// Ten billions of a currency with two decimals: more than any fee, and far from where products with credits overflow.
-const MINOR_UNITS_MAX: i64 = 1_000_000_000_000;
+// The bounds below are those of the services: what is read is also imported, or nothing is.
+/// A hundred credits are more than anybody takes.
+const CREDITS_HUNDREDTHS_MAX: i32 = 10_000;
+/// Ten millions of a currency with two decimals: more than any price, and far from where products with credits overflow.
+const MINOR_UNITS_MAX: i64 = 1_000_000_000;
+/// A thousand times that: more than any account comes to.
+const BALANCE_LIMIT_MAX: i64 = 1_000_000_000_000;
 
 /// Reads the bundle in a directory, whole and consistent, or says everything that is wrong with it.
 pub fn read(dir: &Path) -> Result<Bundle, BundleErrors> {
@@ -204,7 +207,7 @@ fn parse_timestamp(text: &str) -> Result<Timestamp, Invalid> {
 
 /// Up to two decimals, as hundredths.
 fn parse_credits(text: &str) -> Result<i32, Invalid> {
-    let invalid = || Invalid::new("not a number of credits; use 0 to 1000 with at most two decimals, such as 1.5");
+    let invalid = || Invalid::new("not a number of credits; use 0 to 100 with at most two decimals, such as 1.5");
     let (whole, decimals) = text.split_once('.').unwrap_or((text, "0"));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(whole) || !digits(decimals) || decimals.is_empty() || decimals.trim_end_matches('0').len() > 2 {
@@ -224,9 +227,15 @@ fn parse_credit_limit(text: &str) -> Result<i32, Invalid> {
 }
 
 fn parse_minor_units(text: &str) -> Result<i64, Invalid> {
+    parse_amount(text, MINOR_UNITS_MAX)
+}
+
+fn parse_amount(text: &str, max: i64) -> Result<i64, Invalid> {
     match text.parse() {
-        Ok(minor @ 0..=MINOR_UNITS_MAX) => Ok(minor),
-        _ => Err(Invalid::new("not an amount; use a whole number of minor units, such as 45000 for USD 450.00")),
+        Ok(minor) if (0..=max).contains(&minor) => Ok(minor),
+        _ => Err(Invalid::new(format!(
+            "not an amount; use a whole number of minor units up to {max}, such as 45000 for USD 450.00"
+        ))),
     }
 }
 

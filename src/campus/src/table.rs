@@ -19,6 +19,8 @@ use crate::{
 const FILE_BYTES_MAX: u64 = 256 << 20;
 /// Keeps a few hundred rows within one gRPC message.
 const TEXT_BYTES_MAX: usize = 4_096;
+/// Longest text for people, in characters: a title or some sentences. The services take no longer one.
+pub(crate) const PEOPLE_CHARS_MAX: usize = 500;
 /// Appended to every file: the first ends a last line that has no end, and the second is left over unless a quote
 /// was never closed.
 const END: &[u8] = b"\n\n";
@@ -198,6 +200,30 @@ impl<'a> Row<'a> {
             return None;
         }
         self.optional(column, parse, problems)
+    }
+
+    /// A text for people, which may be empty: as long, and of such characters, as the services take.
+    pub(crate) fn for_people(&self, column: &str, problems: &mut Problems) -> Option<&'a str> {
+        let text = self.text(column, problems)?;
+        let what = if text.chars().count() > PEOPLE_CHARS_MAX {
+            format!("is longer than {PEOPLE_CHARS_MAX} characters; shorten it")
+        } else if let Some(control) = text.chars().find(|char| char.is_control()) {
+            format!("has the control character {control:?}; remove it")
+        } else {
+            return Some(text);
+        };
+        self.refuse(column, text, what, problems);
+        None
+    }
+
+    /// A text for people that must be there.
+    pub(crate) fn required_for_people(&self, column: &str, problems: &mut Problems) -> Option<&'a str> {
+        let text = self.for_people(column, problems)?;
+        if text.is_empty() {
+            self.refuse(column, text, "is empty; fill it in", problems);
+            return None;
+        }
+        Some(text)
     }
 
     /// Whether the row is marked `tobedeleted`.

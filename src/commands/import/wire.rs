@@ -68,21 +68,18 @@ pub fn term(term: &Term) -> academics::Term {
 
 pub fn course(course: &Course) -> academics::Course {
     academics::Course {
-        prerequisites: course.prerequisites.clone(),
-        corequisites: course.corequisites.clone(),
-        ..course_without_requisites(course)
-    }
-}
-
-pub fn course_without_requisites(course: &Course) -> academics::Course {
-    academics::Course {
         course_id: course.id.to_string(),
         code: course.code.clone(),
         title: course.title.clone(),
         credits_hundredths: course.credits_hundredths,
-        prerequisites: String::new(),
-        corequisites: String::new(),
+        prerequisites: course.prerequisites.clone(),
+        corequisites: course.corequisites.clone(),
     }
+}
+
+/// The course, asking for nothing.
+pub fn without_requisites(course: academics::Course) -> academics::Course {
+    academics::Course { prerequisites: String::new(), corequisites: String::new(), ..course }
 }
 
 pub fn section(section: &Section) -> academics::Section {

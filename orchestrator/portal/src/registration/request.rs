@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use matricula_kit::id::SagaId;
-use matricula_kit::rpc::{FieldError, required_id};
+use matricula_kit::rpc::{FieldError, free_text, required_id};
 use matricula_kit::time::UnixMs;
 use matricula_proto::registration::v1 as wire;
 use matricula_registration::RegistrationRequest;
@@ -73,12 +73,9 @@ pub(crate) fn registration_id(text: String) -> Result<SagaId, FieldError> {
     required_id("registration_id", text, SagaId::try_new)
 }
 
-/// Checks why somebody cancels.
-pub(crate) fn cancel_reason(text: &str) -> Result<(), FieldError> {
-    match text.len() {
-        0..=REASON_BYTES_MAX => Ok(()),
-        bytes => Err(FieldError::new("reason", format!("must be at most {REASON_BYTES_MAX} bytes, got {bytes}"))),
-    }
+/// Why somebody cancels.
+pub(crate) fn cancel_reason(text: String) -> Result<String, FieldError> {
+    free_text("reason", text, REASON_BYTES_MAX)
 }
 
 fn idempotency_key(text: String) -> Result<String, FieldError> {

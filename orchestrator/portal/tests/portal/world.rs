@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_kit::database::Database;
-use matricula_kit::serve::{Listen, Role, Serving, serve};
+use matricula_kit::serve::{Limits, Listen, Role, Serving, serve};
 use matricula_proto::academics::v1 as academics;
 use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
 use matricula_proto::catalog::v1::catalog_service_client::CatalogServiceClient;
@@ -80,7 +80,9 @@ impl Service {
         let database = Database::open(&self.url).await.expect("the database opens");
         let role = (self.start)(database, shutdown.clone()).await;
         let serving =
-            serve(role, Listen { grpc: self.address, http: None }, shutdown.clone()).await.expect("it is served");
+            serve(role, Listen { grpc: self.address, http: None, limits: Limits::default() }, shutdown.clone())
+                .await
+                .expect("it is served");
         self.address = serving.grpc;
         self.running = Some((serving, shutdown));
     }
@@ -252,7 +254,7 @@ async fn orchestrate(
         tasks: vec![following, running],
         grpc_web: true,
     };
-    let listen = Listen { grpc: SocketAddr::from(([127, 0, 0, 1], 0)), http: None };
+    let listen = Listen { grpc: SocketAddr::from(([127, 0, 0, 1], 0)), http: None, limits: Limits::default() };
     channel(serve(role, listen, shutdown).await.expect("it is served").grpc)
 }
 

@@ -1,6 +1,6 @@
 //! The service over gRPC: bounds by field, pages, advice, and one registration from end to end.
 
-use matricula_kit::serve::{self, Listen};
+use matricula_kit::serve::{self, Limits, Listen};
 use matricula_kit::testing::{self, Backend};
 use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
 use matricula_proto::common::v1::operation_result::Outcome;
@@ -19,7 +19,7 @@ async fn served() -> (Client, impl Drop) {
     let test = testing::empty_database(Backend::Sqlite).await;
     let role = crate::start(test.database.clone()).await.expect("the service starts");
     let shutdown = CancellationToken::new();
-    let listen = Listen { grpc: ([127, 0, 0, 1], 0).into(), http: None };
+    let listen = Listen { grpc: ([127, 0, 0, 1], 0).into(), http: None, limits: Limits::default() };
     let serving = serve::serve(role, listen, shutdown.clone()).await.expect("the service is served");
     (Client::new(serving.in_memory.clone()), Kept { _test: test, shutdown })
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use common::operation_result::Outcome;
 use matricula_kit::id::SagaId;
-use matricula_kit::serve::{self, Listen};
+use matricula_kit::serve::{self, Limits, Listen};
 use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
 use matricula_proto::common::v1 as common;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ type Client = EnrollmentServiceClient<Channel>;
 async fn started(backend: Backend) -> (Client, TestDatabase) {
     let test = testing::empty_database(backend).await;
     let role = crate::start(test.database.clone()).await.expect("it starts");
-    let listen = Listen { grpc: SocketAddr::from(([127, 0, 0, 1], 0)), http: None };
+    let listen = Listen { grpc: SocketAddr::from(([127, 0, 0, 1], 0)), http: None, limits: Limits::default() };
     let serving = serve::serve(role, listen, CancellationToken::new()).await.expect("it is served");
     (Client::new(serving.in_memory), test)
 }

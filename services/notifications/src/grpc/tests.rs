@@ -64,7 +64,7 @@ fn contacts_are_checked() {
         check_contacts(&[("s1", bad, "")], Err("contacts[0].email"));
     }
     check_contacts(&[("s1", "ada@example.edu", "Ada\r\nBcc: b@example.edu")], Err("contacts[0].name"));
-    check_contacts(&[("s1", "ada@example.edu", &"x".repeat(201))], Err("contacts[0].name"));
+    check_contacts(&[("s1", "ada@example.edu", &"x".repeat(501))], Err("contacts[0].name"));
 }
 
 #[tokio::test]

@@ -19,8 +19,8 @@ const SECTIONS_MAX: usize = 20;
 const REASONS_MAX: usize = 1_000;
 /// Most contacts in one import; the contract's bound.
 const CONTACTS_MAX: usize = 10_000;
-/// Longest name of a student, in bytes.
-const NAME_BYTES_MAX: usize = 200;
+/// Longest name of a student: as long as on the academic record.
+const NAME_CHARS_MAX: usize = 500;
 
 /// An operation of `SendNotification`.
 pub fn send(wire: proto::SendNotificationOperation) -> Result<Operation<Facts>, FieldError> {
@@ -124,8 +124,8 @@ fn contact(wire: proto::Contact) -> Result<Contact, FieldError> {
     let student = required_id("student_id", wire.student_id, StudentId::try_new)?;
     let address: Result<Address, _> = wire.email.parse();
     address.map_err(|problem| FieldError::new("email", problem.to_string()))?;
-    if wire.name.len() > NAME_BYTES_MAX || wire.name.chars().any(char::is_control) {
-        let problem = format!("must be at most {NAME_BYTES_MAX} bytes without control characters");
+    if wire.name.chars().count() > NAME_CHARS_MAX || wire.name.chars().any(char::is_control) {
+        let problem = format!("must be at most {NAME_CHARS_MAX} characters without control characters");
         return Err(FieldError::new("name", problem));
     }
     Ok(Contact { student, email: wire.email, name: wire.name })

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use matricula_kit::id::SagaId;
-use matricula_kit::serve::{self, Listen, Serving};
+use matricula_kit::serve::{self, Limits, Listen, Serving};
 use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
 use matricula_proto::common::v1 as common;
 use tokio_util::sync::CancellationToken;
@@ -26,7 +26,7 @@ async fn replica(database: &Database) -> Replica {
     let shutdown = CancellationToken::new();
     let role = crate::start(database.clone(), shutdown.clone()).await.expect("it starts");
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
-    let listen = Listen { grpc: any_port, http: None };
+    let listen = Listen { grpc: any_port, http: None, limits: Limits::default() };
     let serving = serve::serve(role, listen, shutdown.clone()).await.expect("it is served");
     Replica { client: SeatServiceClient::new(serving.in_memory.clone()), serving, shutdown }
 }

@@ -1,12 +1,15 @@
 //! Terms, courses and sections.
 
-use std::{collections::HashSet, str::FromStr};
+use std::{
+    collections::{HashMap, HashSet},
+    str::FromStr,
+};
 
 use jiff::{Timestamp, civil::Date};
 
 use super::{
-    COURSES, Reading, SECTIONS, TERMS, parse_bool, parse_credit_limit, parse_credits, parse_minor_units,
-    parse_timestamp,
+    BALANCE_LIMIT_MAX, COURSES, Reading, SECTIONS, TERMS, parse_amount, parse_bool, parse_credit_limit, parse_credits,
+    parse_minor_units, parse_timestamp,
 };
 use crate::{
     ids::{CourseId, Invalid, SectionId, TermId, check_id},
@@ -16,6 +19,13 @@ use crate::{
     problem::{Problem, Problems},
     table::Row,
 };
+
+/// Most seats of a section: what the seat service takes.
+const CAPACITY_MAX: i32 = 1_000_000;
+/// Longest meetings in bytes: a section that meets at seven different times takes 100.
+const MEETINGS_BYTES_MAX: usize = 500;
+/// Longest rule in bytes: some hundred courses.
+const RULE_BYTES_MAX: usize = 2_000;
 
 /// A course code that a rule names, to be looked up when all courses are known.
 struct NamedCode {
@@ -27,6 +37,7 @@ struct NamedCode {
 impl Reading<'_> {
     pub(super) fn terms(&mut self) {
         let Some(mut table) = self.required(TERMS, &["sourcedId", "title", "startDate", "endDate"]) else { return };
+        let mut currency = None;
         while let Some(row) = table.next_row(&mut self.problems) {
             let problems = &mut self.problems;
             let deleted = row.deleted(problems);
@@ -34,9 +45,15 @@ impl Reading<'_> {
             if let Some(id) = &id {
                 self.terms.insert(row, "sourcedId", id.as_str(), deleted, problems);
             }
-            if let Some(term) = id.and_then(|id| parse_term(row, id, problems)).filter(|_| !deleted) {
-                self.bundle.terms.push(term);
+            let Some(term) = id.and_then(|id| parse_term(row, id, problems)).filter(|_| !deleted) else { continue };
+            if let Some(rates) = &term.rates {
+                let (code, first) = currency.get_or_insert((rates.per_credit.currency, row.line));
+                if *code != rates.per_credit.currency {
+                    let what = format!("is not {code} as in line {first}; an installation has one currency");
+                    row.refuse("metadata.currency", rates.per_credit.currency.as_str(), what, problems);
+                }
             }
+            self.bundle.terms.push(term);
         }
         self.terms.complete = table.complete;
     }
@@ -80,6 +97,8 @@ impl Reading<'_> {
     pub(super) fn sections(&mut self) {
         let columns = ["sourcedId", "title", "courseSourcedId", "termSourcedIds"];
         let Some(mut table) = self.required(SECTIONS, &columns) else { return };
+        // The first section of each course and term: its line, and whether it is a part of the course.
+        let mut firsts: HashMap<(CourseId, TermId), (u64, bool)> = HashMap::new();
         while let Some(row) = table.next_row(&mut self.problems) {
             let problems = &mut self.problems;
             let cancelled = row.deleted(problems);
@@ -94,6 +113,15 @@ impl Reading<'_> {
             }
             let exists = self.courses.check(row, "courseSourcedId", section.course_id.as_str(), problems)
                 & self.terms.check(row, "termSourcedIds", section.term_id.as_str(), problems);
+            let is_part = !section.component.is_empty();
+            let of = (section.course_id.clone(), section.term_id.clone());
+            let (line, first_is_part) = *firsts.entry(of).or_insert((row.line, is_part));
+            if is_part != first_is_part {
+                let has = if first_is_part { "has a component" } else { "has none" };
+                let what =
+                    format!("the section of the same course and term in line {line} {has}; give all one, or none");
+                row.refuse("metadata.component", &section.component, what, problems);
+            }
             if exists {
                 self.bundle.sections.push(section);
             }
@@ -103,7 +131,7 @@ impl Reading<'_> {
 }
 
 fn parse_term(row: Row<'_>, id: TermId, problems: &mut Problems) -> Option<Term> {
-    let title = row.text("title", problems);
+    let title = row.required_for_people("title", problems);
     let starts_on = row.required("startDate", parse_date, problems);
     let ends_on = row.required("endDate", parse_date, problems);
     if let (Some(starts_on), Some(ends_on)) = (starts_on, ends_on)
@@ -135,7 +163,7 @@ fn parse_rates(row: Row<'_>, problems: &mut Problems) -> Option<Rates> {
 }
 
 fn parse_balance_limit(text: &str) -> Result<i64, Invalid> {
-    match parse_minor_units(text)? {
+    match parse_amount(text, BALANCE_LIMIT_MAX)? {
         0 => Err(Invalid::new("forbids every charge; leave it empty for no limit")),
         minor => Ok(minor),
     }
@@ -150,7 +178,8 @@ fn parse_refund_ladder(text: &str) -> Result<Vec<RefundStep>, Invalid> {
         let until: Timestamp = parse_timestamp(until.trim())?;
         let percent = percent.trim().parse().ok().filter(|percent| *percent <= 100);
         let percent = percent.ok_or(Invalid::new("a percentage is not 0 to 100; write it after the last `:`"))?;
-        if ladder.last().is_some_and(|last| last.until >= until) {
+        // To the millisecond, as the fee service counts.
+        if ladder.last().is_some_and(|last| last.until.as_millisecond() >= until.as_millisecond()) {
             return Err(Invalid::new("the steps are not in order of time; put the earliest first"));
         }
         ladder.push(RefundStep { until, percent });
@@ -159,9 +188,12 @@ fn parse_refund_ladder(text: &str) -> Result<Vec<RefundStep>, Invalid> {
 }
 
 fn parse_course(row: Row<'_>, id: CourseId, problems: &mut Problems) -> Option<Course> {
-    let rule = |text: &str| course_codes(text).map(|_| text.to_owned());
-    let title = row.text("title", problems);
-    let code = row.text("courseCode", problems);
+    let rule = |text: &str| match text.len() > RULE_BYTES_MAX {
+        true => Err(Invalid::new(format!("is longer than {RULE_BYTES_MAX} bytes; shorten it"))),
+        false => course_codes(text).map(|_| text.to_owned()),
+    };
+    let title = row.required_for_people("title", problems);
+    let code = row.for_people("courseCode", problems);
     let credits_hundredths = row.optional("metadata.credits", parse_credits, problems).unwrap_or(0);
     let prerequisites = row.optional("metadata.prerequisites", rule, problems).unwrap_or_default();
     let corequisites = row.optional("metadata.corequisites", rule, problems).unwrap_or_default();
@@ -174,8 +206,11 @@ fn parse_course(row: Row<'_>, id: CourseId, problems: &mut Problems) -> Option<C
 }
 
 fn parse_section(row: Row<'_>, id: SectionId, cancelled: bool, problems: &mut Problems) -> Option<Section> {
-    let meetings = |text: &str| parse_meetings(text).map(|_| text.to_owned());
-    let title = row.text("title", problems);
+    let meetings = |text: &str| match text.len() > MEETINGS_BYTES_MAX {
+        true => Err(Invalid::new(format!("is longer than {MEETINGS_BYTES_MAX} bytes; shorten it"))),
+        false => parse_meetings(text).map(|_| text.to_owned()),
+    };
+    let title = row.for_people("title", problems);
     let course_id = row.required("courseSourcedId", CourseId::try_new, problems);
     let term_id = row.required("termSourcedIds", parse_only_term, problems);
     let capacity = row.optional("metadata.maxNumberStudents", parse_capacity, problems);
@@ -198,9 +233,13 @@ fn parse_only_term(text: &str) -> Result<TermId, Invalid> {
 }
 
 fn parse_capacity(text: &str) -> Result<i32, Invalid> {
-    text.parse().ok().filter(|seats| *seats >= 0).ok_or(Invalid::new(
-        "not a number of seats; use a whole number, 0 for a section that is not open, or leave it empty for no limit",
-    ))
+    let seats = text.parse().ok().filter(|seats| (0..=CAPACITY_MAX).contains(seats));
+    seats.ok_or_else(|| {
+        Invalid::new(format!(
+            "not a number of seats; use a whole number up to {CAPACITY_MAX}, 0 for a section that is not open, or leave it \
+             empty for no limit"
+        ))
+    })
 }
 
 fn parse_component(text: &str) -> Result<String, Invalid> {

@@ -4,12 +4,15 @@ use std::collections::{HashMap, HashSet};
 
 use super::{COMPLETED, HOLDS, ROLES, Reading, USERS, parse_credit_limit, parse_timestamp};
 use crate::{
-    ids::{CourseId, HoldId, StudentId},
+    ids::{CourseId, HoldId, StudentId, check_email},
     model::{CompletedCourse, Hold, Student},
     prerequisites::check_grade,
     problem::Problems,
-    table::{Index, Row},
+    table::{Index, PEOPLE_CHARS_MAX, Row},
 };
+
+/// Most holds, and most completed courses, of a student: more than a life of study brings.
+const OF_STUDENT_MAX: usize = 500;
 
 impl Reading<'_> {
     /// Takes every user; [`Self::roles`] keeps the students.
@@ -57,7 +60,7 @@ impl Reading<'_> {
         while let Some(row) = table.next_row(&mut self.problems) {
             let id = row.required("holdId", HoldId::try_new, &mut self.problems);
             let student_id = row.required("studentSourcedId", StudentId::try_new, &mut self.problems);
-            let description = row.text("description", &mut self.problems);
+            let description = row.required_for_people("description", &mut self.problems);
             let (Some(id), Some(student_id), Some(description)) = (id, student_id, description) else { continue };
             if !self.is_student(row, student_id.as_str()) {
                 continue;
@@ -66,7 +69,13 @@ impl Reading<'_> {
                 let what = format!("the student has it in line {line}, too; keep one of them");
                 row.refuse("holdId", id.as_str(), what, &mut self.problems);
             } else if let Some(place) = places.get(&student_id) {
-                self.bundle.students[*place].holds.push(Hold { id, description: description.to_owned() });
+                let holds = &mut self.bundle.students[*place].holds;
+                if holds.len() == OF_STUDENT_MAX {
+                    let what = format!("the student has {OF_STUDENT_MAX} above, which is the limit; remove some");
+                    row.refuse("holdId", id.as_str(), what, &mut self.problems);
+                    continue;
+                }
+                holds.push(Hold { id, description: description.to_owned() });
             }
         }
     }
@@ -90,7 +99,13 @@ impl Reading<'_> {
                 let what = format!("the student completed it in line {line}, too; keep the grade that counts");
                 row.refuse("courseSourcedId", course_id.as_str(), what, &mut self.problems);
             } else if let Some(place) = places.get(&student_id) {
-                self.bundle.students[*place].completed.push(CompletedCourse { course_id, grade });
+                let completed = &mut self.bundle.students[*place].completed;
+                if completed.len() == OF_STUDENT_MAX {
+                    let what = format!("the student has {OF_STUDENT_MAX} above, which is the limit; remove some");
+                    row.refuse("courseSourcedId", course_id.as_str(), what, &mut self.problems);
+                    continue;
+                }
+                completed.push(CompletedCourse { course_id, grade });
             }
         }
     }
@@ -101,9 +116,16 @@ impl Reading<'_> {
 }
 
 fn parse_student(row: Row<'_>, id: StudentId, problems: &mut Problems) -> Option<Student> {
-    let given_name = row.text("givenName", problems);
-    let family_name = row.text("familyName", problems);
-    let email = row.text("email", problems);
+    let given_name = row.for_people("givenName", problems);
+    let family_name = row.for_people("familyName", problems);
+    if let (Some(given), Some(family)) = (given_name, family_name)
+        && given.chars().count() + 1 + family.chars().count() > PEOPLE_CHARS_MAX
+    {
+        let what = format!("is longer than {PEOPLE_CHARS_MAX} characters with givenName; shorten one of them");
+        row.refuse("familyName", family, what, problems);
+    }
+    let checked_email = |text| check_email(text).map(|()| text);
+    let email = row.optional("email", checked_email, problems).unwrap_or_default();
     let appointment_start = row.optional("metadata.appointmentStart", parse_timestamp, problems);
     let appointment_end = row.optional("metadata.appointmentEnd", parse_timestamp, problems);
     if let (Some(start), Some(end)) = (appointment_start, appointment_end)
@@ -117,7 +139,7 @@ fn parse_student(row: Row<'_>, id: StudentId, problems: &mut Problems) -> Option
         id,
         given_name: given_name?.to_owned(),
         family_name: family_name?.to_owned(),
-        email: email?.to_owned(),
+        email: email.to_owned(),
         appointment_start,
         appointment_end,
         max_credits_hundredths,

@@ -77,7 +77,8 @@ fn an_unusable_file_does_not_make_every_reference_to_it_wrong() {
 #[test]
 fn lines_are_counted_as_an_editor_counts_them() {
     let bad = [r#"users.csv:6: sourcedId: "!": not an id; use 1 to 64 letters, digits and . _ : -"#];
-    let text = "sourcedId,givenName,familyName\n\nS1,\"A\n\"\"B\"\"\",C\n\n!,B,B\nS2,B,B\nP1,P,P";
+    // The break is in a column that nobody reads: in a name it would be refused.
+    let text = "sourcedId,note,givenName,familyName\n\nS1,\"A\n\"\"B\"\"\",A,C\n\n!,,B,B\nS2,,B,B\nP1,,P,P";
     let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
     for text in [text, &format!("{text}\n\n"), &windows] {
         check("users.csv", text, &bad);

@@ -93,6 +93,64 @@ fn text() {
 }
 
 #[test]
+fn text_for_people() {
+    let dir = campus(&[("users.csv", Some("sourcedId,givenName,familyName\nS1,\"A\nB\",A\nS2,B,B\nP1,P,P\n"))]);
+    let broken = r#"users.csv:2: givenName: "A\nB": has the control character '\n'; remove it"#;
+    assert_eq!(problems_of(dir.path()), [broken]);
+    let (long, too_long, shown) = ("é".repeat(250), "é".repeat(501), "é".repeat(60));
+    check(
+        "users.csv",
+        &format!("sourcedId,givenName,familyName\nS1,{long},{long}\nS2,{too_long},B\nP1,P,P\n"),
+        &[
+            &format!(
+                r#"users.csv:2: familyName: "{shown}…": is longer than 500 characters with givenName; shorten one of them"#
+            ),
+            &format!(r#"users.csv:3: givenName: "{shown}…": is longer than 500 characters; shorten it"#),
+        ],
+    );
+    check(
+        "holds.csv",
+        "holdId,studentSourcedId,description\nH1,S1,\n",
+        &[r#"holds.csv:2: description: "": is empty; fill it in"#],
+    );
+}
+
+#[test]
+fn addresses() {
+    for good in ["a@b.edu", "first.last+tag@mail.example.edu", "jörg@example.edu", "o'hara@example.edu"] {
+        let text = format!("sourcedId,givenName,familyName,email\nS1,A,A,{good}\nS2,B,B,\nP1,P,P,\n");
+        check("users.csv", &text, &[]);
+    }
+    for bad in ["a", "@b.edu", "a@", "a b@c.edu", "a..b@c.edu", "a@b..edu", "a@-b.edu", "a@b.edu."] {
+        let text = format!("sourcedId,givenName,familyName,email\nS1,A,A,{bad}\nS2,B,B,\nP1,P,P,\n");
+        let what = "not an address for mail; write it as in `name@example.edu`";
+        check("users.csv", &text, &[&format!("users.csv:2: email: {bad:?}: {what}")]);
+    }
+}
+
+#[test]
+fn all_sections_of_a_course_have_parts_or_none() {
+    check(
+        "classes.csv",
+        "sourcedId,title,courseSourcedId,termSourcedIds,metadata.component\nC1-L1,A,C1,T1,1/1\nC2-L1,B,C2,T1,\nX,C,C1,T1,\n",
+        &[
+            r#"classes.csv:4: metadata.component: "": the section of the same course and term in line 2 has a component; give all one, or none"#,
+        ],
+    );
+}
+
+#[test]
+fn an_installation_has_one_currency() {
+    check(
+        "academicSessions.csv",
+        "sourcedId,title,startDate,endDate,metadata.currency\nT1,Fall,2026-08-24,2026-12-18,USD\nT2,Spring,2027-01-11,2027-05-14,EUR\n",
+        &[
+            r#"academicSessions.csv:3: metadata.currency: "EUR": is not USD as in line 2; an installation has one currency"#,
+        ],
+    );
+}
+
+#[test]
 fn terms() {
     let check =
         |column: &str, value: &str, expected: &str| check_value("academicSessions.csv", column, value, expected);
@@ -109,8 +167,9 @@ fn terms() {
     );
     check("metadata.refundLadder", "2026-09-01T00:00:00Z", moment);
     check("metadata.balanceLimitMinor", "0", "forbids every charge; leave it empty for no limit");
-    let amount = "not an amount; use a whole number of minor units, such as 45000 for USD 450.00";
+    let amount = "not an amount; use a whole number of minor units up to 1000000000000, such as 45000 for USD 450.00";
     check("metadata.balanceLimitMinor", "-1", amount);
+    check("metadata.balanceLimitMinor", "1000000000001", amount);
     check(
         "metadata.refundLadder",
         "2026-09-01T00:00:00Z:101",
@@ -149,12 +208,12 @@ fn terms_across_columns() {
 #[test]
 fn courses() {
     let check = |column: &str, value: &str, expected: &str| check_value("courses.csv", column, value, expected);
-    let credits = "not a number of credits; use 0 to 1000 with at most two decimals, such as 1.5";
-    for value in ["three", "-1", "1.505", "1.", ".5", "1000.01", "99999999999", "1e2", "+3"] {
+    let credits = "not a number of credits; use 0 to 100 with at most two decimals, such as 1.5";
+    for value in ["three", "-1", "1.505", "1.", ".5", "100.01", "99999999999", "1e2", "+3"] {
         check("metadata.credits", value, credits);
     }
-    let amount = "not an amount; use a whole number of minor units, such as 45000 for USD 450.00";
-    for value in ["-1", "1.5", "1000000000001"] {
+    let amount = "not an amount; use a whole number of minor units up to 1000000000, such as 45000 for USD 450.00";
+    for value in ["-1", "1.5", "1000000001"] {
         check("metadata.feeMinor", value, amount);
     }
     let column = "metadata.prerequisites";
@@ -166,6 +225,8 @@ fn courses() {
     check(column, "and C101", "expected a course code before \"and\"");
     check(column, "()", "expected a course code before \")\"");
     check(column, ":B", "\":B\" names no course; write the code before the `:`");
+    check(column, "C101:P", "P is no minimum; use a letter, or name the course alone");
+    check(column, "C101 AND or", "expected a course code before \"or\"");
     check(column, "C101:E", "unknown grade \"E\"; use one of A+ A A- B+ B B- C+ C C- D+ D D- F P NP");
     check("metadata.corequisites", "C101 or", "ends too early; a course code must follow");
 }
@@ -187,19 +248,18 @@ fn rules_nest_to_a_depth() {
     let nested = |depth: usize| format!("{}C101{}", "(".repeat(depth), ")".repeat(depth));
     let text =
         |rule: &str| format!("sourcedId,title,courseCode,metadata.prerequisites\nC1,One,C101,\nC2,Two,C102,{rule}\n");
-    check("courses.csv", &text(&nested(32)), &[]);
-    let dir = campus(&[("courses.csv", Some(&text(&nested(2_000))))]);
+    check("courses.csv", &text(&nested(20)), &[]);
+    let dir = campus(&[("courses.csv", Some(&text(&nested(900))))]);
     let problems = problems_of(dir.path());
     assert_eq!(problems.len(), 1);
-    assert!(problems[0].ends_with(": nested deeper than 32 parentheses; write it flatter"), "{problems:?}");
+    assert!(problems[0].ends_with(": nested deeper than 20 parentheses; write it flatter"), "{problems:?}");
 }
 
 #[test]
 fn sections() {
     let check = |column: &str, value: &str, expected: &str| check_value("classes.csv", column, value, expected);
-    let seats =
-        "not a number of seats; use a whole number, 0 for a section that is not open, or leave it empty for no limit";
-    for value in ["-1", "many", "2147483648"] {
+    let seats = "not a number of seats; use a whole number up to 1000000, 0 for a section that is not open, or leave it empty for no limit";
+    for value in ["-1", "many", "1000001", "2147483648"] {
         check("metadata.maxNumberStudents", value, seats);
     }
     for value in ["1", "1/", "/2", "1/2/3", "a b/1"] {

@@ -73,8 +73,11 @@ fn bounds_of_a_cart() {
 
 #[test]
 fn bounds_of_a_cancel() {
-    assert!(cancel_reason("").is_ok());
-    assert!(cancel_reason(&"x".repeat(500)).is_ok());
-    assert!(cancel_reason(&"x".repeat(501)).is_err());
+    for good in ["", "two lines,\nthe second", &"x".repeat(500)] {
+        assert_eq!(cancel_reason(good.to_owned()).as_deref(), Ok(good));
+    }
+    for bad in ["a\0b", &"x".repeat(501)] {
+        assert_eq!(cancel_reason(bad.to_owned()).expect_err("out of bounds").field, "reason");
+    }
     assert!(registration_id(String::new()).is_err());
 }

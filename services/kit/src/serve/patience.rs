@@ -1,0 +1,337 @@
+//! What a role does for slow clients, and how long: a request must go on arriving, all that are arriving fit a budget,
+//! and a stream whose reader takes nothing is ended, so that what it holds (a snapshot of the database) is given back.
+//!
+//! ```text
+//! request body  --> Arriving: counts bytes, times the next one --> handler
+//! client <-- Leaving: one frame ahead, times its reader <-- pump task <-- stream of the handler
+//! ```
+
+use std::collections::HashSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Either, Ready};
+use http_body::{Body as _, Frame};
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Sleep;
+use tonic::body::Body;
+use tonic::codegen::{Bytes, http};
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use super::limits::Limits;
+use crate::status;
+
+/// When to come back while too much is arriving, or while others export.
+const RETRY_BUSY: Duration = Duration::from_secs(1);
+/// Ledgers that a port exports at once. Each holds a snapshot: a connection of the few that read, and on SQLite what was
+/// written since can't be folded into the file. An audit reads one.
+const EXPORTS_MAX: usize = 2;
+/// Every service has its ledger under this name.
+const EXPORT: &str = "/ExportLedger";
+
+/// The patience of one port, around all its services.
+#[derive(Clone)]
+pub(super) struct Patience {
+    arriving: Arc<Budget>,
+    exports: Arc<Semaphore>,
+    stall: Duration,
+    /// Paths of the RPCs that answer by a stream.
+    streams: Arc<HashSet<String>>,
+}
+
+/// Memory for what is arriving.
+struct Budget {
+    bytes: AtomicUsize,
+    bytes_max: usize,
+}
+
+/// The services of a port within its patience.
+#[derive(Clone)]
+pub(super) struct Patient<S> {
+    inner: S,
+    patience: Patience,
+}
+
+impl Patience {
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            arriving: Arc::new(Budget { bytes: AtomicUsize::new(0), bytes_max: limits.arriving_bytes_max }),
+            exports: Arc::new(Semaphore::new(EXPORTS_MAX)),
+            stall: limits.stall,
+            streams: Arc::new(streams()),
+        }
+    }
+
+    /// The request, watched as it arrives.
+    fn with_request(&self, request: http::Request<Body>) -> http::Request<Body> {
+        request.map(|body| {
+            let budget = self.arriving.clone();
+            Body::new(Arriving { body, budget, bytes: 0, stall: self.stall, waiting: None })
+        })
+    }
+
+    /// A stream, watched as it is read.
+    fn with_stream(self, response: http::Response<Body>, export: Option<OwnedSemaphorePermit>) -> http::Response<Body> {
+        response.map(|body| {
+            let (frames, waiting) = mpsc::channel(1);
+            let stalled = Arc::new(AtomicBool::new(false));
+            let pumping = pump(body, frames, self.stall, stalled.clone());
+            tokio::spawn(pumping.map(|()| drop(export)));
+            Body::new(Leaving { waiting, stalled })
+        })
+    }
+}
+
+impl<S> Layer<S> for Patience {
+    type Service = Patient<S>;
+
+    fn layer(&self, inner: S) -> Patient<S> {
+        Patient { inner, patience: self.clone() }
+    }
+}
+
+impl<S> Service<http::Request<Body>> for Patient<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Either<
+        S::Future,
+        Either<BoxFuture<'static, Result<S::Response, S::Error>>, Ready<Result<S::Response, S::Error>>>,
+    >;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let path = request.uri().path();
+        if !self.patience.streams.contains(path) {
+            return Either::Left(self.inner.call(self.patience.with_request(request)));
+        }
+        let export = path.ends_with(EXPORT).then(|| self.patience.exports.clone().try_acquire_owned());
+        let Ok(export) = export.transpose() else {
+            let message = format!("{EXPORTS_MAX} ledgers are being exported");
+            let refused = status::retry(Code::ResourceExhausted, "TOO_MANY_EXPORTS", message, RETRY_BUSY);
+            return Either::Right(Either::Right(futures::future::ready(Ok(refused.into_http()))));
+        };
+        let patience = self.patience.clone();
+        let answering = self.inner.call(self.patience.with_request(request));
+        let answering = answering.map(|answer| answer.map(|response| patience.with_stream(response, export)));
+        Either::Right(Either::Left(answering.boxed()))
+    }
+}
+
+/// The RPCs of all services that answer by a stream.
+fn streams() -> HashSet<String> {
+    let descriptors = FileDescriptorSet::decode(matricula_proto::DESCRIPTOR_SET).unwrap_or_default();
+    let mut streams = HashSet::new();
+    for file in descriptors.file {
+        let package = file.package().to_owned();
+        for service in file.service {
+            let streaming = service.method.iter().filter(|method| method.server_streaming());
+            streams.extend(streaming.map(|method| format!("/{package}.{}/{}", service.name(), method.name())));
+        }
+    }
+    streams
+}
+
+/// The body of a request.
+struct Arriving {
+    body: Body,
+    budget: Arc<Budget>,
+    /// What it has taken of the budget.
+    bytes: usize,
+    stall: Duration,
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl http_body::Body for Arriving {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                let stall = self.stall;
+                let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
+                ready!(waiting.as_mut().poll(cx));
+                let message = format!("nothing more of the request came for {} ms", stall.as_millis());
+                return Poll::Ready(Some(Err(status::error(Code::DeadlineExceeded, "REQUEST_STALLED", message))));
+            }
+        };
+        self.waiting = None;
+        let count = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+        self.bytes += count;
+        if self.budget.bytes.fetch_add(count, Ordering::Relaxed) + count > self.budget.bytes_max {
+            let message = "more requests are arriving than there is memory for";
+            let refused = status::retry(Code::ResourceExhausted, "TOO_MUCH_ARRIVING", message, RETRY_BUSY);
+            return Poll::Ready(Some(Err(refused)));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.budget.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Takes frames from the handler's stream to its reader, until either ends or the reader stalls.
+async fn pump(
+    mut body: Body,
+    frames: mpsc::Sender<Result<Frame<Bytes>, Status>>,
+    stall: Duration,
+    stalled: Arc<AtomicBool>,
+) {
+    loop {
+        let next = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
+        let frame = tokio::select! {
+            frame = next => frame,
+            () = frames.closed() => return,
+        };
+        let Some(frame) = frame else { return };
+        match tokio::time::timeout(stall, frames.send(frame)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return,
+            Err(_) => {
+                metrics::counter!("matricula_readers_stalled_total").increment(1);
+                stalled.store(true, Ordering::Relaxed);
+                return;
+            }
+        }
+    }
+}
+
+/// The body of a streamed answer.
+struct Leaving {
+    waiting: mpsc::Receiver<Result<Frame<Bytes>, Status>>,
+    /// Set before the pump ends because of the reader.
+    stalled: Arc<AtomicBool>,
+}
+
+impl http_body::Body for Leaving {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(frame) = ready!(self.waiting.poll_recv(cx)) {
+            return Poll::Ready(Some(frame));
+        }
+        if !self.stalled.swap(false, Ordering::Relaxed) {
+            return Poll::Ready(None);
+        }
+        let message = "the stream was ended because its reader took nothing for too long; begin again";
+        let status = status::error(Code::DeadlineExceeded, "READER_STALLED", message);
+        let mut trailers = http::HeaderMap::new();
+        Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::codegen::http::{Request, Response};
+    use tower::service_fn;
+
+    use super::*;
+
+    const STALL: Duration = Duration::from_secs(30);
+
+    /// A stream without end, and a sign whether it lives.
+    struct Endless {
+        _alive: Arc<()>,
+    }
+
+    impl http_body::Body for Endless {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"more")))))
+        }
+    }
+
+    /// Asks for a stream; it holds `alive` as long as it lives.
+    async fn ask(patience: &Patience, path: &str, alive: &Arc<()>) -> Response<Body> {
+        let alive = alive.clone();
+        let inner = service_fn(move |_: Request<Body>| {
+            let body = Body::new(Endless { _alive: alive.clone() });
+            async move { Ok::<_, Status>(Response::new(body)) }
+        });
+        let request = Request::post(path).body(Body::empty()).expect("a request");
+        let mut service = patience.layer(inner);
+        service.call(request).await.expect("an answer")
+    }
+
+    fn patience() -> Patience {
+        Patience::new(&Limits { stall: STALL, ..Limits::default() })
+    }
+
+    const LEDGER: &str = "/matricula.seats.v1.SeatService/ExportLedger";
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_nothing_gives_back_what_it_holds() {
+        let (patience, alive) = (patience(), Arc::new(()));
+        let mut body = ask(&patience, LEDGER, &alive).await.into_body();
+        // A slow reader is no stalled one.
+        for _ in 0..5 {
+            tokio::time::sleep(STALL / 2).await;
+            let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
+            assert!(frame.expect("more").expect("a frame").is_data());
+        }
+        assert!(Arc::strong_count(&alive) > 1, "the stream lives");
+        tokio::time::sleep(STALL * 2).await;
+        assert_eq!(Arc::strong_count(&alive), 1, "the stream is given up");
+        // When it reads again, it hears why there is no more.
+        let mut told = None;
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            told = frame.expect("a frame").into_trailers().ok();
+        }
+        let status = Status::from_header_map(&told.expect("trailers")).expect("a status");
+        assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_leaves_ends_the_stream() {
+        let (patience, alive) = (patience(), Arc::new(()));
+        drop(ask(&patience, LEDGER, &alive).await);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(Arc::strong_count(&alive), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_ledgers_are_exported_at_once() {
+        let (patience, alive) = (patience(), Arc::new(()));
+        let kept = [ask(&patience, LEDGER, &alive).await, ask(&patience, LEDGER, &alive).await];
+        let third = ask(&patience, LEDGER, &alive).await;
+        let status = Status::from_header_map(third.headers()).expect("a status");
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        // Other streams are no ledgers.
+        let watch = ask(&patience, "/matricula.seats.v1.SeatService/WatchSeats", &alive).await;
+        assert!(Status::from_header_map(watch.headers()).is_none());
+        drop(kept);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let fourth = ask(&patience, LEDGER, &alive).await;
+        assert!(Status::from_header_map(fourth.headers()).is_none());
+    }
+}

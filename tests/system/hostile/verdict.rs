@@ -1,0 +1,122 @@
+//! What an answer to a hostile message may be: done, or one of the documented errors with what it promises; never an
+//! internal error, an unknown one, or silence.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost_reflect::{DynamicMessage, ReflectMessage as _, Value};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use super::rpcs::Rpc;
+
+/// Longest time for an answer: a bound for a broken build on a busy machine.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
+/// Codes that the contract has for what a caller did wrong, or for one that should come later.
+const DOCUMENTED: [Code; 6] = [
+    Code::InvalidArgument,
+    Code::NotFound,
+    Code::AlreadyExists,
+    Code::FailedPrecondition,
+    Code::ResourceExhausted,
+    Code::OutOfRange,
+];
+/// Reasons for which a well-formed call may have to come again.
+const COME_AGAIN: [&str; 2] = ["NOT_CANCELLED_YET", "AVAILABILITY_NOT_READY"];
+
+/// What is wrong with the answer to a message, if anything is.
+pub fn complaint(
+    rpc: &Rpc,
+    sent: Option<&DynamicMessage>,
+    answer: &Result<Vec<Bytes>, Status>,
+    took: Duration,
+) -> Option<String> {
+    if took > ANSWERED_WITHIN {
+        return Some(format!("answered after {took:?}"));
+    }
+    match answer {
+        Ok(messages) => messages.iter().find_map(|message| {
+            let message = DynamicMessage::decode(rpc.output.clone(), message.clone());
+            message.map_or_else(|error| Some(format!("the answer can't be read: {error}")), |it| error_within(&it))
+        }),
+        Err(status) => wrong_status(sent, status),
+    }
+}
+
+/// An operation that was answered by an error that is none of the caller's making.
+fn error_within(message: &DynamicMessage) -> Option<String> {
+    if message.descriptor().name() == "OperationError" {
+        let code = message.get_field_by_name("code").and_then(|code| code.as_i32()).unwrap_or_default();
+        return (Code::from(code) != Code::Aborted).then(|| format!("an operation has {message}"));
+    }
+    message.fields().find_map(|(_, value)| match value {
+        Value::Message(inner) => error_within(inner),
+        Value::List(elements) => elements.iter().filter_map(Value::as_message).find_map(error_within),
+        _ => None,
+    })
+}
+
+fn wrong_status(sent: Option<&DynamicMessage>, status: &Status) -> Option<String> {
+    let info = status.get_details_error_info();
+    let reason = info.as_ref().map(|info| info.reason.as_str()).unwrap_or_default();
+    // What can't be decoded is answered by the library, and has no details.
+    let undecodable = sent.is_none() && matches!(status.code(), Code::Internal | Code::Unimplemented);
+    if undecodable || status.code() == Code::Unavailable && COME_AGAIN.contains(&reason) {
+        return None;
+    }
+    if !DOCUMENTED.contains(&status.code()) {
+        return Some(format!("{status:?}"));
+    }
+    if status.code() == Code::OutOfRange {
+        return None;
+    }
+    if info.as_ref().is_none_or(|info| info.domain != "matricula" || info.reason.is_empty()) {
+        return Some(format!("no ErrorInfo of ours: {status:?}"));
+    }
+    if status.code() != Code::InvalidArgument {
+        return None;
+    }
+    let fields = named_fields(status);
+    let wrong = |field: &String| sent.is_some_and(|sent| !exists(sent, field));
+    if fields.is_empty() || fields.iter().any(wrong) {
+        return Some(format!("names no field of the message: {fields:?}: {}", status.message()));
+    }
+    None
+}
+
+/// The fields that a refusal names.
+pub fn named_fields(status: &Status) -> Vec<String> {
+    let details = status.get_details_bad_request();
+    details.into_iter().flat_map(|bad| bad.field_violations).map(|violation| violation.field).collect()
+}
+
+/// Whether a path such as `operations[3].student_id` is one of this message, the list being so long.
+fn exists(message: &DynamicMessage, path: &str) -> bool {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
+    let (name, index) = match first.strip_suffix(']').and_then(|first| first.split_once('[')) {
+        Some((name, index)) => match index.parse::<usize>() {
+            Ok(index) => (name, Some(index)),
+            Err(_) => return false,
+        },
+        None => (first, None),
+    };
+    // A choice that was not made is named as such.
+    if message.descriptor().oneofs().any(|choice| choice.name() == name) {
+        return index.is_none() && rest.is_none();
+    }
+    let Some(value) = message.get_field_by_name(name) else { return false };
+    let value = match (value.as_ref(), index) {
+        (Value::List(elements), Some(index)) => match elements.get(index) {
+            Some(element) => element,
+            None => return false,
+        },
+        (Value::List(_), None) => return rest.is_none(),
+        (_, Some(_)) => return false,
+        (value, None) => value,
+    };
+    match (value, rest) {
+        (_, None) => true,
+        (Value::Message(inner), Some(rest)) => exists(inner, rest),
+        (_, Some(_)) => false,
+    }
+}
