@@ -6,6 +6,7 @@
 //! | an error | its record with the time of the next attempt; never a turn |
 //! | a wake, a resume | the turn, when the deadline has passed; all calls that are due |
 //! | a cancel | the turn, before the pivot is reached |
+//! | an operator's verb | its record, where it is safe (see `operator`) |
 //!
 //! Promises: effects are those of the state after the events, so they may be acted on once the events are durable and
 //! not before; a decision never depends on what is in flight. A saga that is left alone after a resume has everything
@@ -13,6 +14,7 @@
 
 use crate::definition::{Definition, StepIndex};
 use crate::event::{Cause, Event, Leg, Recorded};
+use crate::operator::{Verb, VerbError, steer};
 use crate::retry::{CallError, Code, Jitter, Verdict, delay_ms, verdict};
 use crate::state::{FoldError, LegState, LegStatus, Outcome, Phase, SagaState};
 
@@ -38,6 +40,15 @@ pub enum Input {
     Wake,
     /// Somebody wants it undone.
     Cancel {
+        /// Who.
+        by: String,
+        /// Why, in their words.
+        reason: String,
+    },
+    /// An operator steers it.
+    Steer {
+        /// What they want.
+        verb: Verb,
         /// Who.
         by: String,
         /// Why, in their words.
@@ -125,6 +136,9 @@ pub enum DecideError {
         /// Why it turned round.
         cause: Cause,
     },
+    /// The operator's verb is not safe, or has nothing to do.
+    #[error(transparent)]
+    Verb(#[from] VerbError),
     /// The state is of another definition.
     #[error("the decision does not fold")]
     Fold(#[from] FoldError),
@@ -153,6 +167,12 @@ pub fn decide(
                 draft.push(Event::Turned { cause: Cause::Cancelled { by, reason } })?;
             }
             Repeat::Nothing
+        }
+        Input::Steer { verb, by, reason } => {
+            if let Some(intervention) = steer(def, state, verb, (&by, &reason))? {
+                draft.push(Event::Intervened { by, reason, intervention })?;
+            }
+            Repeat::Calls
         }
     };
     draft.settle()?;

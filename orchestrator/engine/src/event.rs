@@ -56,6 +56,49 @@ impl fmt::Display for Cause {
     }
 }
 
+/// What an operator decided about a saga, as its log keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case")]
+pub enum Intervention {
+    /// What waits for its next attempt is called at once.
+    Retry {
+        /// Only this step; none: all that wait.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<String>,
+    },
+    /// One leg counts as over, though it was not done.
+    Skip {
+        /// Name of the step.
+        step: String,
+        /// Which direction.
+        leg: Leg,
+    },
+    /// One leg counts as answered: a person has seen to it.
+    Resolve {
+        /// Name of the step.
+        step: String,
+        /// Which direction.
+        leg: Leg,
+        /// How it ended.
+        answer: Resolution,
+    },
+    /// Nothing more is done.
+    Abandon,
+}
+
+/// How a person found, or made, a call to have ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Resolution {
+    /// What it is for is done.
+    Done,
+    /// It has not happened and never will.
+    Refused {
+        /// Why, in the words of the domain.
+        refusal: String,
+    },
+}
+
 /// What happened to a saga.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -120,6 +163,15 @@ pub enum Event {
         /// Why.
         cause: Cause,
     },
+    /// An operator steered it.
+    Intervened {
+        /// Who.
+        by: String,
+        /// Why, in their words.
+        reason: String,
+        /// What they decided.
+        intervention: Intervention,
+    },
     /// Nothing is left to do.
     Finished,
 }
@@ -133,6 +185,7 @@ impl Event {
             Self::Refused { .. } => "step_refused",
             Self::Failed { .. } => "step_failed",
             Self::Turned { .. } => "turned",
+            Self::Intervened { .. } => "intervened",
             Self::Finished => "finished",
         }
     }
@@ -147,7 +200,7 @@ impl Event {
             Self::Refused { step, attempt, started_at_ms, .. } => {
                 Some(Attempt { step, leg: Leg::Action, number: *attempt, started_at_ms: *started_at_ms })
             }
-            Self::Admitted { .. } | Self::Turned { .. } | Self::Finished => None,
+            Self::Admitted { .. } | Self::Turned { .. } | Self::Intervened { .. } | Self::Finished => None,
         }
     }
 }

@@ -17,6 +17,7 @@
 mod decide;
 mod definition;
 mod event;
+mod operator;
 mod recovery;
 mod render;
 mod retry;
@@ -27,7 +28,8 @@ mod tests;
 
 pub use decide::{CallAnswer, DecideError, Decision, Effect, Input, decide};
 pub use definition::{Definition, DefinitionError, Kind, Step, StepIndex};
-pub use event::{Attempt, Cause, Event, Leg, Recorded};
+pub use event::{Attempt, Cause, Event, Intervention, Leg, Recorded, Resolution};
+pub use operator::{Advice, Verb, VerbError, advice};
 pub use recovery::{LeaveReason, Plan, Row, plan};
 pub use render::{describe, explain};
 pub use retry::{CallError, Code, Jitter, RetryPolicy, RetryPolicyError, Verdict, delay_ms, verdict};

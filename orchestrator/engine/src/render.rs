@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 
 use crate::definition::{Definition, Kind};
-use crate::event::{Event, Leg, Recorded};
+use crate::event::{Event, Intervention, Leg, Recorded, Resolution};
 use crate::state::{LegState, LegStatus, Phase, SagaState};
 
 /// One line about an event.
@@ -31,6 +31,9 @@ pub fn describe(recorded: &Recorded) -> String {
             if *needs_attention { "; needs attention" } else { "" }
         ),
         Event::Turned { cause } => format!("turned round: {cause}"),
+        Event::Intervened { by, reason, intervention } => {
+            format!("{by} {}: {reason}", intervention_in_words(intervention))
+        }
         Event::Finished => String::from("finished"),
     }
 }
@@ -45,6 +48,7 @@ pub fn explain(def: &Definition, state: &SagaState, now_ms: i64) -> String {
         Phase::Completing => "completing: committed, its tail is being finished",
         Phase::Completed => "completed",
         Phase::Compensated => "compensated: all that may have been done is undone",
+        Phase::Abandoned => "abandoned: finished by an operator's decision, with something left undone",
     });
     if let Some(cause) = state.cause() {
         let _ = write!(text, " ({cause})");
@@ -86,6 +90,20 @@ fn leg_in_words(leg: &LegState, now_ms: i64) -> String {
         }
         (LegStatus::Done, _) => format!("done{}", nth(leg.attempts)),
         (LegStatus::Refused, _) => format!("refused{}", nth(leg.attempts)),
+        (LegStatus::Skipped, _) => String::from("skipped by an operator: not done"),
+    }
+}
+
+fn intervention_in_words(intervention: &Intervention) -> String {
+    match intervention {
+        Intervention::Retry { step: None } => String::from("had what waits tried again"),
+        Intervention::Retry { step: Some(step) } => format!("had {step} tried again"),
+        Intervention::Skip { step, leg } => format!("skipped the {leg} of {step}"),
+        Intervention::Resolve { step, leg, answer: Resolution::Done } => format!("found the {leg} of {step} done"),
+        Intervention::Resolve { step, leg, answer: Resolution::Refused { .. } } => {
+            format!("found that the {leg} of {step} never happens")
+        }
+        Intervention::Abandon => String::from("abandoned it"),
     }
 }
 

@@ -6,10 +6,11 @@
 //! ```text
 //! Running --pivot succeeded--> Completing --finished--> Completed
 //!    \------turned round-----> Compensating --finished--> Compensated
+//!                               either one --an operator skipped something of it, or gave it up--> Abandoned
 //! ```
 
 use crate::definition::{Definition, Kind, Step, StepIndex};
-use crate::event::{Cause, Leg};
+use crate::event::{Cause, Intervention, Leg};
 use crate::retry::CallError;
 
 mod fold;
@@ -29,12 +30,14 @@ pub enum Phase {
     Completed,
     /// Finished, and everything that may have been done is undone.
     Compensated,
+    /// Finished by an operator's decision, with something left undone.
+    Abandoned,
 }
 
 impl Phase {
     /// Whether nothing is left to do.
     pub fn is_finished(self) -> bool {
-        matches!(self, Self::Completed | Self::Compensated)
+        matches!(self, Self::Completed | Self::Compensated | Self::Abandoned)
     }
 
     /// For people and for the store.
@@ -45,6 +48,7 @@ impl Phase {
             Self::Completing => "completing",
             Self::Completed => "completed",
             Self::Compensated => "compensated",
+            Self::Abandoned => "abandoned",
         }
     }
 }
@@ -89,6 +93,15 @@ pub enum LegStatus {
     Done,
     /// It refused.
     Refused,
+    /// It was not done, and by an operator's decision it won't be.
+    Skipped,
+}
+
+impl LegStatus {
+    /// Whether nothing more is to be done about it.
+    pub(crate) fn is_over(self) -> bool {
+        matches!(self, Self::Done | Self::Skipped)
+    }
 }
 
 /// One direction of a step.
@@ -154,9 +167,7 @@ impl StepState {
 
     /// Whether a saga that turned round still has to undo this step: whatever may have been called, answered or not.
     fn owes_undo(&self, kind: Kind) -> bool {
-        kind == Kind::Compensatable
-            && self.action.status != LegStatus::NotStarted
-            && self.undo.status != LegStatus::Done
+        kind == Kind::Compensatable && self.action.status != LegStatus::NotStarted && !self.undo.status.is_over()
     }
 }
 
@@ -172,7 +183,16 @@ pub struct SagaState {
     deadline_at_ms: i64,
     decided_at_ms: Option<i64>,
     cause: Option<Cause>,
+    last_intervention: Option<Intervened>,
     steps: Vec<StepState>,
+}
+
+/// Who decided what about a saga.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Intervened {
+    pub by: String,
+    pub reason: String,
+    pub intervention: Intervention,
 }
 
 impl SagaState {
@@ -248,6 +268,11 @@ impl SagaState {
         self.steps.iter().filter_map(|state| Some((state.name, state.refusal.as_deref()?)))
     }
 
+    /// What an operator decided last.
+    pub(crate) fn last_intervention(&self) -> Option<&Intervened> {
+        self.last_intervention.as_ref()
+    }
+
     /// Whether a person must look at any leg that is being tried.
     pub fn needs_attention(&self) -> bool {
         self.steps.iter().any(|step| step.action.needs_attention || step.undo.needs_attention)
@@ -273,7 +298,7 @@ impl SagaState {
             let live = match phase {
                 Phase::Running | Phase::Completing => true,
                 Phase::Compensating => *leg == Leg::Undo || *kind == Kind::Closing,
-                Phase::Completed | Phase::Compensated => false,
+                Phase::Completed | Phase::Compensated | Phase::Abandoned => false,
             };
             live && state.status == LegStatus::Trying && !(refused && state.attempts > 0)
         })
@@ -284,9 +309,9 @@ impl SagaState {
     pub(crate) fn is_settled(&self, def: &Definition) -> bool {
         let done = |step: &Step, state: &StepState| match self.phase {
             Phase::Running => false,
-            Phase::Completing => state.action.status == LegStatus::Done,
-            Phase::Compensating => step.kind != Kind::Closing || state.action.status == LegStatus::Done,
-            Phase::Completed | Phase::Compensated => true,
+            Phase::Completing => state.action.status.is_over(),
+            Phase::Compensating => step.kind != Kind::Closing || state.action.status.is_over(),
+            Phase::Completed | Phase::Compensated | Phase::Abandoned => true,
         };
         self.decided_at_ms.is_some() && self.with(def).all(|(_, step, state)| !state.applies || done(step, state))
     }

@@ -4,6 +4,7 @@
 mod audit;
 mod crash;
 mod fold;
+mod operator;
 mod random;
 mod recovery;
 mod retries;

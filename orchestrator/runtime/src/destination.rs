@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use matricula_engine::{CallAnswer, CallError, Leg, StepIndex};
 use matricula_kit::id::SagaId;
 use matricula_kit::{telemetry::TraceContext, time};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::Span;
 
@@ -63,6 +63,8 @@ pub(crate) struct Destination<W: Workload> {
     /// A queue an RPC, in order of arrival.
     queues: Vec<(&'static str, VecDeque<Queued<W::Request>>)>,
     in_flight: JoinSet<(Vec<Answered>, Option<CallError>)>,
+    /// The most RPCs at a time; operators change it.
+    in_flight_max: watch::Receiver<usize>,
     breaker: Breaker,
     answers: mpsc::UnboundedSender<Vec<Answered>>,
     status: Arc<Mutex<DestinationStatus>>,
@@ -74,6 +76,7 @@ impl<W: Workload> Destination<W> {
         name: &'static str,
         workload: Arc<W>,
         config: RuntimeConfig,
+        in_flight_max: watch::Receiver<usize>,
         answers: mpsc::UnboundedSender<Vec<Answered>>,
         status: Arc<Mutex<DestinationStatus>>,
     ) -> Self {
@@ -89,6 +92,7 @@ impl<W: Workload> Destination<W> {
             config,
             queues: Vec::new(),
             in_flight,
+            in_flight_max,
             breaker,
             answers,
             status,
@@ -112,6 +116,7 @@ impl<W: Workload> Destination<W> {
                 }
                 Some(ended) = self.in_flight.join_next() => self.ended(ended),
                 () = sleep_until(wake) => {}
+                Ok(()) = self.in_flight_max.changed() => {}
             }
         }
         while let Some(ended) = self.in_flight.join_next().await {
@@ -129,7 +134,7 @@ impl<W: Workload> Destination<W> {
 
     /// Sends what may be sent now; returns when to look again, if a timer is needed.
     fn send(&mut self) -> Option<Instant> {
-        while self.in_flight.len() < self.config.destination_in_flight_max && self.waiting() > 0 {
+        while self.in_flight.len() < *self.in_flight_max.borrow() && self.waiting() > 0 {
             let size = match self.breaker.permit(Instant::now()) {
                 Permit::All => self.config.call_batch_max,
                 Permit::Probe => {
@@ -219,7 +224,7 @@ impl<W: Workload> Destination<W> {
         status.name = self.name;
         status.waiting = self.waiting();
         status.in_flight = self.in_flight.len();
-        status.in_flight_max = self.config.destination_in_flight_max;
+        status.in_flight_max = *self.in_flight_max.borrow();
         status.breaker = self.breaker.name();
         if status.last_error != self.last_error {
             status.last_error.clone_from(&self.last_error);

@@ -3,6 +3,7 @@
 //! The two are tasks of their own: a takeover of many sagas must not use up the time of the next renewal.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use matricula_engine::{Row, plan};
@@ -10,9 +11,14 @@ use matricula_kit::telemetry;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::executor::Entrant;
+use crate::requests;
 use crate::store::{InstanceId, SagaRow, SagaStore, StoreError};
 use crate::{RuntimeConfig, Workload};
+
+/// Time between two looks for instances that have ended, in heartbeats.
+const LOOK_JITTER: std::ops::Range<f64> = 0.75..1.25;
 
 fn heartbeat(config: &RuntimeConfig) -> Duration {
     Duration::from_millis(config.lease_ttl_ms.unsigned_abs() / 3)
@@ -24,6 +30,7 @@ pub(crate) async fn keep(
     store: SagaStore,
     instance: InstanceId,
     config: RuntimeConfig,
+    clock: Clock,
     end: CancellationToken,
 ) -> Result<(), StoreError> {
     let heartbeat = heartbeat(&config);
@@ -35,7 +42,10 @@ pub(crate) async fn keep(
         // A renewal that hangs must not use up the time of the next.
         let renewing = store.renew(&instance, config.lease_ttl_ms);
         let problem = match tokio::time::timeout(heartbeat, renewing).await {
-            Ok(Ok(())) => continue,
+            Ok(Ok(now_ms)) => {
+                clock.set(now_ms);
+                continue;
+            }
             Ok(Err(StoreError::Fenced)) => return Err(StoreError::Fenced),
             Ok(Err(error)) => telemetry::chain(&error),
             Err(_) => format!("no answer within {} ms", heartbeat.as_millis()),
@@ -51,6 +61,7 @@ pub(crate) struct Adoption<W: Workload> {
     pub workload: Arc<W>,
     pub config: RuntimeConfig,
     pub adopted: mpsc::Sender<Vec<Entrant<W::Request>>>,
+    pub has_others: Arc<AtomicBool>,
 }
 
 impl<W: Workload> Adoption<W> {
@@ -66,7 +77,8 @@ impl<W: Workload> Adoption<W> {
                         tracing::warn!(error = telemetry::chain(&error), "sagas could not be adopted; trying again");
                     }
                 }
-                tokio::time::sleep(heartbeat(&self.config)).await;
+                // With jitter: replicas that were started together should not all look at the same moment.
+                tokio::time::sleep(heartbeat(&self.config).mul_f64(rand::random_range(LOOK_JITTER))).await;
             }
         };
         tokio::select! {
@@ -82,7 +94,9 @@ impl<W: Workload> Adoption<W> {
     /// this instance is asked for again, because nobody else would.
     async fn run_once(&self, chosen: &mut Vec<String>) -> Result<(), StoreError> {
         let definition = (self.workload.definition().name(), self.workload.definition().version());
-        self.store.mark_lapsed(&self.instance).await?;
+        let has_others = self.store.mark_lapsed(&self.instance).await?;
+        self.has_others.store(has_others, Ordering::Relaxed);
+        requests::sweep(&self.store).await?;
         let unknown = self.store.flag_unknown(definition).await?;
         if unknown > 0 {
             tracing::error!(

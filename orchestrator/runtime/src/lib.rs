@@ -15,16 +15,20 @@
 //! definition and the calls.
 
 mod breaker;
+mod clock;
+mod command;
 mod config;
 mod destination;
 mod executor;
 mod gate;
 mod lease;
 mod others;
+mod requests;
 mod rpc;
 mod runtime;
 mod store;
 mod watch;
+mod word;
 mod writer;
 
 use std::sync::Arc;
@@ -36,9 +40,10 @@ use matricula_kit::telemetry::TraceContext;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use command::{CommandError, Order, OrderVerb};
 pub use config::RuntimeConfig;
 pub use destination::DestinationStatus;
-pub use runtime::{CancelError, Runtime, Submission, SubmitError, Submitted};
+pub use runtime::{Runtime, Submission, SubmitError, Submitted};
 pub use store::{InstanceId, SagaFilter, SagaRow, SagaStore, StoreError};
 pub use watch::{Progress, Watcher};
 

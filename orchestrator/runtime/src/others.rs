@@ -4,6 +4,7 @@
 //! One task asks for all of them at once which have moved, and reads those alone. A reader for each who waits would
 //! take from the database just what the takeover needs.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,14 +12,19 @@ use matricula_engine::SagaState;
 use matricula_kit::database::DbError;
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Workload;
 use crate::store::{SagaStore, StoreError};
 use crate::watch::Watchers;
+use crate::word::Moved;
 
-/// Time between two looks: soon enough for somebody who waits for another replica's answer.
-const PAUSE: Duration = Duration::from_millis(250);
+/// Time between two looks at all of them. Other instances tell what they have moved; this is for what was missed, and
+/// for sagas that nobody drives yet.
+const PAUSE: Duration = Duration::from_secs(1);
 /// Sagas that one statement asks for.
 const CHUNK: usize = 1_000;
 
@@ -27,17 +33,56 @@ pub(crate) async fn follow<W: Workload>(
     store: SagaStore,
     workload: Arc<W>,
     watchers: Watchers,
+    mut moved: broadcast::Receiver<Moved>,
     shutdown: CancellationToken,
 ) -> Result<(), StoreError> {
-    while shutdown.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_some() {
-        for chunk in watchers.of_others().chunks(CHUNK) {
-            if let Err(error) = tell(&store, workload.as_ref(), &watchers, chunk).await {
-                tracing::warn!(error = telemetry::chain(&error), "sagas that are waited for could not be read");
-                break;
-            }
+    let following = async {
+        let mut look_at = Instant::now() + PAUSE;
+        loop {
+            let word = tokio::time::timeout_at(look_at, next(&mut moved)).await;
+            let Ok(named) = word.map(|word| gather(word, &mut moved)) else {
+                look(&store, workload.as_ref(), &watchers, watchers.of_others()).await;
+                look_at = Instant::now() + PAUSE;
+                continue;
+            };
+            let mut watched = watchers.of_others();
+            watched.retain(|(saga, _)| named.as_ref().is_none_or(|named| named.contains(saga)));
+            look(&store, workload.as_ref(), &watchers, watched).await;
+        }
+    };
+    shutdown.run_until_cancelled(following).await;
+    Ok(())
+}
+
+/// The next saga that moved; none: any may have.
+async fn next(moved: &mut broadcast::Receiver<Moved>) -> Moved {
+    match moved.recv().await {
+        Ok(saga) => saga,
+        Err(RecvError::Lagged(_)) => None,
+        // The sender is held by the runtime, which this task does not outlive.
+        Err(RecvError::Closed) => std::future::pending().await,
+    }
+}
+
+/// All sagas that have been named by now; none: any may have moved.
+fn gather(first: Moved, moved: &mut broadcast::Receiver<Moved>) -> Option<HashSet<SagaId>> {
+    let mut named = first.map(|saga| HashSet::from([saga]));
+    loop {
+        match moved.try_recv() {
+            Ok(Some(saga)) => drop(named.as_mut().map(|named| named.insert(saga))),
+            Ok(None) | Err(TryRecvError::Lagged(_)) => named = None,
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return named,
         }
     }
-    Ok(())
+}
+
+async fn look<W: Workload>(store: &SagaStore, workload: &W, watchers: &Watchers, watched: Vec<(SagaId, u64)>) {
+    for chunk in watched.chunks(CHUNK) {
+        if let Err(error) = tell(store, workload, watchers, chunk).await {
+            tracing::warn!(error = telemetry::chain(&error), "sagas that are waited for could not be read");
+            break;
+        }
+    }
 }
 
 async fn tell<W: Workload>(

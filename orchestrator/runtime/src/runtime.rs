@@ -5,28 +5,30 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use matricula_engine::{DecideError, Recorded, SagaState};
+use matricula_engine::{Recorded, SagaState};
 use matricula_kit::database::DbError;
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::{self, TraceContext};
-use matricula_kit::time;
-use tokio::sync::{mpsc, oneshot};
+use matricula_kit::time::UnixMs;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::destination::{Answered, Destination, DestinationStatus, Waiting};
-use crate::executor::{Cancel, Entrant, Executor, Inbox, Outbox};
+use crate::executor::{Command, Entrant, Executor, Inbox, Outbox};
 use crate::gate::Gate;
 use crate::lease::{self, Adoption};
 use crate::others;
 use crate::store::{Admission, InstanceId, NewSaga, SagaStore, StoreError};
 use crate::watch::{Watcher, Watchers};
+use crate::word::{self, Moved, Wakes};
 use crate::writer::{self, Log, Write};
 use crate::{RuntimeConfig, Workload};
 
-/// Chunks of adopted sagas and cancels that may wait for the executor.
+/// Chunks of adopted sagas and commands that may wait for the executor.
 const HANDED_OVER_MAX: usize = 4;
-const CANCELS_WAITING_MAX: usize = 1_024;
+const COMMANDS_WAITING_MAX: usize = 1_024;
 /// Retry hints are spread between these, so that those who were turned away don't all come back at once.
 const RETRY_HINT_MS: std::ops::Range<u64> = 500..2_500;
 /// What shutdown waits for on top of the timeout of a call: commits of the last answers.
@@ -81,27 +83,18 @@ pub enum SubmitError {
     Unstorable(String),
 }
 
-/// Why a saga was not cancelled.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CancelError {
-    /// This instance does not drive it: it is finished, unknown, or another's.
-    #[error("this orchestrator does not drive the saga")]
-    NotHere,
-    /// The engine refused.
-    #[error(transparent)]
-    Refused(DecideError),
-}
-
 /// A running orchestrator.
 pub struct Runtime<W: Workload> {
     workload: Arc<W>,
     store: SagaStore,
     instance: InstanceId,
     writes: mpsc::UnboundedSender<Write<Entrant<W::Request>>>,
-    cancels: mpsc::Sender<Cancel>,
+    commands: mpsc::Sender<Command>,
     watchers: Watchers,
+    wakes: Wakes,
+    clock: Clock,
     gate: Arc<Gate>,
-    destinations: Vec<Arc<Mutex<DestinationStatus>>>,
+    destinations: Vec<DestinationHandle>,
     stopping: CancellationToken,
 }
 
@@ -115,47 +108,67 @@ impl<W: Workload> Runtime<W> {
         shutdown: CancellationToken,
     ) -> Result<(Arc<Self>, JoinHandle<Result<(), StoreError>>), DbError> {
         let instance = InstanceId::generate();
-        store.register(&instance, config.lease_ttl_ms).await?;
+        let clock = Clock::default();
+        clock.set(store.register(&instance, config.lease_ttl_ms).await?);
         tracing::info!(instance = instance.as_str(), "the orchestrator's instance is registered");
 
         let (writes, write_queue) = mpsc::unbounded_channel();
         let (written_out, written) = mpsc::unbounded_channel();
         let (answers_out, answers) = mpsc::unbounded_channel();
         let (adopted_out, adopted) = mpsc::channel(HANDED_OVER_MAX);
-        let (cancels, cancel_queue) = mpsc::channel(CANCELS_WAITING_MAX);
+        let (commands, command_queue) = mpsc::channel(COMMANDS_WAITING_MAX);
+        let wakes = Wakes::new();
         let watchers = Watchers::default();
         let gate = Arc::new(Gate::new(&config));
         let stopping = shutdown.child_token();
         let closing = CancellationToken::new();
 
         let mut tasks = JoinSet::new();
-        let (destinations, statuses) = start_destinations(&workload, &config, answers_out, &mut tasks);
+        let (queues, destinations) = start_destinations(&workload, &config, answers_out, &mut tasks);
         let outbox = Outbox {
             writes: writes.clone(),
-            destinations,
+            destinations: queues,
             watchers: watchers.clone(),
+            moved: wakes.here.clone(),
+            clock: clock.clone(),
             gate: gate.clone(),
             _ended: closing.clone().drop_guard(),
         };
-        let inbox = Inbox { written, answers, adopted, cancels: cancel_queue };
+        let inbox = Inbox { written, answers, adopted, commands: command_queue };
         tasks.spawn(Executor::new(workload.clone(), &config, outbox).run(inbox, stopping.clone()));
         let log = Log { store: store.clone(), instance: instance.clone(), shutdown: stopping.clone() };
         tasks.spawn(writer::run(log, write_queue, written_out, closing.clone()));
-        tasks.spawn(lease::keep(store.clone(), instance.clone(), config.clone(), closing));
+        tasks.spawn(lease::keep(store.clone(), instance.clone(), config.clone(), clock.clone(), closing));
         let adoption = Adoption {
             store: store.clone(),
             instance: instance.clone(),
             workload: workload.clone(),
             config: config.clone(),
             adopted: adopted_out,
+            has_others: wakes.has_others.clone(),
         };
         tasks.spawn(adoption.run(stopping.clone()));
-        tasks.spawn(others::follow(store.clone(), workload.clone(), watchers.clone(), stopping.clone()));
+        let moved = wakes.anywhere.subscribe();
+        tasks.spawn(others::follow(store.clone(), workload.clone(), watchers.clone(), moved, stopping.clone()));
+        tasks.spawn(word::announce(store.clone(), instance.clone(), wakes.clone(), stopping.clone()));
+        tasks.spawn(word::listen(store.clone(), instance.clone(), wakes.clone(), stopping.clone()));
         let grace = Duration::from_millis(config.call_timeout_ms) + LAST_COMMITS;
-        let task = tokio::spawn(end(tasks, store.clone(), instance.clone(), stopping.clone(), grace));
-        let destinations = statuses;
-        let runtime = Self { workload, store, instance, writes, cancels, watchers, gate, destinations, stopping };
-        Ok((Arc::new(runtime), task))
+        let runtime = Arc::new(Self {
+            workload,
+            store: store.clone(),
+            instance: instance.clone(),
+            writes,
+            commands,
+            watchers,
+            wakes,
+            clock,
+            gate,
+            destinations,
+            stopping: stopping.clone(),
+        });
+        tasks.spawn(runtime.clone().answer_requests(stopping.clone()));
+        let task = tokio::spawn(end(tasks, store, instance, stopping, grace));
+        Ok((runtime, task))
     }
 
     /// Accepts a submission durably, or says why not. Watch the id first to miss nothing.
@@ -184,7 +197,7 @@ impl<W: Workload> Runtime<W> {
     fn new_saga(&self, submission: Submission<W::Request>) -> Result<(NewSaga, Entrant<W::Request>), SubmitError> {
         let Submission { id, subject, idempotency_key, fingerprint, request, trace } = submission;
         let definition = self.workload.definition();
-        let now_ms = time::now().0;
+        let now_ms = self.clock.now().0;
         let admitted = Recorded::first(now_ms, definition.admit(self.workload.applies(&request), now_ms));
         // What does not fold must not become durable: nobody could ever drive it.
         let state = SagaState::replay(definition, [&admitted]);
@@ -196,16 +209,15 @@ impl<W: Workload> Runtime<W> {
         Ok((saga, entrant))
     }
 
-    /// Turns a saga round, if that is still possible.
-    pub async fn cancel(&self, saga: &SagaId, by: &str, reason: &str) -> Result<(), CancelError> {
-        let (reply, answer) = oneshot::channel();
-        let cancel = Cancel { saga: saga.clone(), by: by.to_owned(), reason: reason.to_owned(), reply };
-        self.cancels.send(cancel).await.map_err(|_| CancelError::NotHere)?;
-        match answer.await {
-            Ok(Some(Ok(()))) => Ok(()),
-            Ok(Some(Err(error))) => Err(CancelError::Refused(error)),
-            Ok(None) | Err(_) => Err(CancelError::NotHere),
-        }
+    /// The time that all replicas of the database agree on.
+    pub fn now(&self) -> UnixMs {
+        self.clock.now()
+    }
+
+    /// Tells of every saga whose phase, outcome or need of attention changes, whichever instance drives it; none: any
+    /// may have changed. Who is slow misses some, and is told so.
+    pub fn moved(&self) -> broadcast::Receiver<Moved> {
+        self.wakes.anywhere.subscribe()
     }
 
     /// Begins to watch a saga.
@@ -230,15 +242,42 @@ impl<W: Workload> Runtime<W> {
 
     /// How each destination stands.
     pub fn destinations(&self) -> Vec<DestinationStatus> {
-        let status = |status: &Arc<Mutex<DestinationStatus>>| {
-            status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
-        };
-        self.destinations.iter().map(status).collect()
+        self.destinations.iter().map(DestinationHandle::status).collect()
+    }
+
+    /// Changes how many RPCs to a destination may be in flight from here, 0 to park its calls; false when there is no
+    /// such destination. The bound of the settings comes back with a restart.
+    pub fn set_destination_limit(&self, name: &str, in_flight_max: usize) -> bool {
+        let named = self.destinations.iter().find(|destination| destination.name == name);
+        named.is_some_and(|destination| destination.in_flight_max.send(in_flight_max).is_ok())
+    }
+
+    pub(crate) fn commands(&self) -> &mpsc::Sender<Command> {
+        &self.commands
+    }
+
+    pub(crate) fn wakes(&self) -> &Wakes {
+        &self.wakes
     }
 }
 
 type CallQueues<R> = HashMap<&'static str, mpsc::UnboundedSender<Waiting<R>>>;
-type Statuses = Vec<Arc<Mutex<DestinationStatus>>>;
+
+/// What the runtime keeps of a destination's task.
+struct DestinationHandle {
+    name: &'static str,
+    status: Arc<Mutex<DestinationStatus>>,
+    in_flight_max: watch::Sender<usize>,
+}
+
+impl DestinationHandle {
+    fn status(&self) -> DestinationStatus {
+        let mut status = self.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        // What was set a moment ago counts, though the task has not told of it yet.
+        status.in_flight_max = *self.in_flight_max.borrow();
+        status
+    }
+}
 
 /// Starts a task for each service that the steps call.
 fn start_destinations<W: Workload>(
@@ -246,9 +285,9 @@ fn start_destinations<W: Workload>(
     config: &RuntimeConfig,
     answers: mpsc::UnboundedSender<Vec<Answered>>,
     tasks: &mut JoinSet<Result<(), StoreError>>,
-) -> (CallQueues<W::Request>, Statuses) {
+) -> (CallQueues<W::Request>, Vec<DestinationHandle>) {
     let mut queues = HashMap::new();
-    let mut statuses = Vec::new();
+    let mut handles = Vec::new();
     for step in workload.definition().steps() {
         let name = step.destination;
         if queues.contains_key(name) {
@@ -256,15 +295,17 @@ fn start_destinations<W: Workload>(
         }
         let status = Arc::new(Mutex::new(DestinationStatus { name, ..Default::default() }));
         let (queue, calls) = mpsc::unbounded_channel();
-        let destination = Destination::new(name, workload.clone(), config.clone(), answers.clone(), status.clone());
+        let (in_flight_max, limit) = watch::channel(config.destination_in_flight_max);
+        let destination =
+            Destination::new(name, workload.clone(), config.clone(), limit, answers.clone(), status.clone());
         tasks.spawn(async move {
             destination.run(calls).await;
             Ok(())
         });
         queues.insert(name, queue);
-        statuses.push(status);
+        handles.push(DestinationHandle { name, status, in_flight_max });
     }
-    (queues, statuses)
+    (queues, handles)
 }
 
 /// Waits until all tasks have ended after the shutdown, and gives the sagas that are left to others. Fails as soon as

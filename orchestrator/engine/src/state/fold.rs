@@ -3,9 +3,9 @@
 //! Promises: every pair of (phase, event) that the table does not list is [`FoldError::Illegal`]; an error changes
 //! nothing.
 
-use super::{LegState, LegStatus, Phase, SagaState, StepState};
+use super::{Intervened, LegState, LegStatus, Phase, SagaState, StepState};
 use crate::definition::{Definition, Kind, Step, StepIndex};
-use crate::event::{Cause, Event, Leg, Recorded};
+use crate::event::{Cause, Event, Intervention, Leg, Recorded, Resolution};
 
 /// Why a log is not one of the definition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +55,14 @@ pub enum FoldError {
     /// The leg is not being tried: not reached, already decided, or given over to the undo.
     #[error("the {leg} of {step} is not being tried")]
     NotTrying {
+        /// Name of the step.
+        step: String,
+        /// Which direction.
+        leg: Leg,
+    },
+    /// An operator can't decide this leg: it has not failed, or something else must be decided instead.
+    #[error("the {leg} of {step} is not to be decided by hand")]
+    NotByHand {
         /// Name of the step.
         step: String,
         /// Which direction.
@@ -124,6 +132,7 @@ impl SagaState {
             deadline_at_ms: *deadline_at_ms,
             decided_at_ms: None,
             cause: None,
+            last_intervention: None,
             steps,
         };
         state.advance(def, first.at_ms);
@@ -179,8 +188,15 @@ impl SagaState {
                 }
                 self.turn(cause.clone());
             }
-            (Phase::Completing, Event::Finished) if self.is_settled(def) => self.phase = Phase::Completed,
-            (Phase::Compensating, Event::Finished) if self.is_settled(def) => self.phase = Phase::Compensated,
+            (
+                Phase::Running | Phase::Compensating | Phase::Completing,
+                Event::Intervened { by, reason, intervention },
+            ) => {
+                self.intervene(def, intervention, at_ms)?;
+                let (by, reason, intervention) = (by.clone(), reason.clone(), intervention.clone());
+                self.last_intervention = Some(Intervened { by, reason, intervention });
+            }
+            (Phase::Completing | Phase::Compensating, Event::Finished) if self.is_settled(def) => self.finish(),
             _ => return Err(illegal),
         }
         self.sequence = recorded.sequence;
@@ -219,12 +235,80 @@ impl SagaState {
         Ok(index)
     }
 
+    /// Takes in what an operator decided. A leg must have failed: what is only slow is not decided by hand.
+    fn intervene(&mut self, def: &Definition, intervention: &Intervention, at_ms: i64) -> Result<(), FoldError> {
+        match intervention {
+            Intervention::Retry { step } => {
+                let steps = self.steps.iter_mut().filter(|state| step.as_ref().is_none_or(|name| state.name == name));
+                for state in steps {
+                    state.action.next_attempt_at_ms = None;
+                    state.undo.next_attempt_at_ms = None;
+                }
+            }
+            Intervention::Skip { step, leg } => {
+                let (index, kind) = self.failing(def, step, *leg)?;
+                if *leg == Leg::Action && kind.may_refuse() {
+                    return Err(FoldError::NotByHand { step: step.clone(), leg: *leg });
+                }
+                self.steps[index.get()].leg_mut(*leg).settle(LegStatus::Skipped);
+            }
+            Intervention::Resolve { step, leg, answer } => {
+                let (index, kind) = self.failing(def, step, *leg)?;
+                let state = &mut self.steps[index.get()];
+                match answer {
+                    Resolution::Done if *leg == Leg::Undo || kind != Kind::Compensatable => {
+                        state.leg_mut(*leg).settle(LegStatus::Done);
+                    }
+                    Resolution::Refused { refusal } if kind == Kind::Pivot => {
+                        state.action.settle(LegStatus::Refused);
+                        state.refusal = Some(refusal.clone());
+                    }
+                    Resolution::Done | Resolution::Refused { .. } => {
+                        return Err(FoldError::NotByHand { step: step.clone(), leg: *leg });
+                    }
+                }
+            }
+            Intervention::Abandon => {
+                if self.phase == Phase::Running {
+                    return Err(FoldError::Illegal { phase: self.phase, event: "abandon" });
+                }
+                self.decided_at_ms.get_or_insert(at_ms);
+                self.phase = Phase::Abandoned;
+                for state in &mut self.steps {
+                    state.action.stop();
+                    state.undo.stop();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The place and kind of the step whose leg is being tried and has failed.
+    fn failing(&self, def: &Definition, step: &str, leg: Leg) -> Result<(StepIndex, Kind), FoldError> {
+        let index = def.index(step).ok_or_else(|| FoldError::UnknownStep { step: step.to_owned() })?;
+        let attempts = self.steps[index.get()].leg(leg).attempts;
+        self.attempted(def, step, leg, attempts + 1)?;
+        if attempts == 0 {
+            return Err(FoldError::NotByHand { step: step.to_owned(), leg });
+        }
+        Ok((index, def.step(index).kind))
+    }
+
+    fn finish(&mut self) {
+        let skipped =
+            |state: &StepState| [&state.action, &state.undo].map(|leg| leg.status).contains(&LegStatus::Skipped);
+        self.phase = match self.phase {
+            _ if self.steps.iter().any(skipped) => Phase::Abandoned,
+            Phase::Completing => Phase::Completed,
+            _ => Phase::Compensated,
+        };
+    }
+
     fn turn(&mut self, cause: Cause) {
         self.phase = Phase::Compensating;
         self.cause = Some(cause);
         for step in &mut self.steps {
-            step.action.next_attempt_at_ms = None;
-            step.action.needs_attention = false;
+            step.action.stop();
         }
     }
 
@@ -247,14 +331,13 @@ impl SagaState {
                     self.start_stage(def, |step| step.kind == Kind::Closing);
                 }
             }
-            Phase::Completed | Phase::Compensated => {}
+            Phase::Completed | Phase::Compensated | Phase::Abandoned => {}
         }
     }
 
     /// Starts the actions of the first stage, among these steps, that is not done.
     fn start_stage(&mut self, def: &Definition, among: impl Fn(&Step) -> bool) {
-        let left =
-            |step: &Step, state: &StepState| among(step) && state.applies && state.action.status != LegStatus::Done;
+        let left = |step: &Step, state: &StepState| among(step) && state.applies && !state.action.status.is_over();
         let stages = self.with(def).filter(|(_, step, state)| left(step, state)).map(|(_, step, _)| step.stage);
         if let Some(stage) = stages.min() {
             self.start(def, Leg::Action, |step, state| step.stage == stage && left(step, state));
@@ -275,9 +358,19 @@ impl SagaState {
 }
 
 impl LegState {
+    /// A call of it ended with an answer.
     fn end(&mut self, status: LegStatus) {
-        self.status = status;
         self.attempts += 1;
+        self.settle(status);
+    }
+
+    /// It is decided, by an answer or by a person.
+    fn settle(&mut self, status: LegStatus) {
+        self.status = status;
+        self.stop();
+    }
+
+    fn stop(&mut self) {
         self.next_attempt_at_ms = None;
         self.needs_attention = false;
     }

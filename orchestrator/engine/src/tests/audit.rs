@@ -20,6 +20,10 @@ pub(super) fn audit(world: &World<'_>) {
     if state.needs_attention() {
         broken("an ended saga needs attention");
     }
+    if state.phase() == Phase::Abandoned {
+        // What an operator gave up is left as it is; that it is told from the others is what matters.
+        return;
+    }
     let committed = state.phase() == Phase::Completed;
     if committed != (state.outcome() == Outcome::Committed) {
         broken("phase and outcome disagree");
@@ -43,8 +47,10 @@ pub(super) fn audit(world: &World<'_>) {
         if !committed && step.kind == Kind::Retriable && called(Leg::Action) {
             broken("a tail step ran in a saga that turned round");
         }
-        let successes = world.log.iter().filter(|recorded| {
-            matches!(&recorded.event, Event::Succeeded { step: name, leg: Leg::Action, .. } if name == step.name)
+        let successes = world.log.iter().filter(|recorded| match &recorded.event {
+            Event::Succeeded { step: name, leg: Leg::Action, .. } => name == step.name,
+            Event::Intervened { intervention: Intervention::Resolve { step: name, .. }, .. } => name == step.name,
+            _ => false,
         });
         if step.kind == Kind::Closing && successes.count() != usize::from(progress.applies) {
             broken("a closing step is done exactly once");

@@ -49,6 +49,8 @@ enum Happening {
     /// To the next timer, and by how much the clock misses it.
     Time(i64),
     Cancel,
+    /// An operator: which verb, about which step.
+    Steer(usize, usize),
     /// The process dies; the log survives, up to this many events of the last decision.
     Crash(usize),
 }
@@ -62,6 +64,7 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         1 => Just(Happening::Wake),
         2 => (-500_i64..500).prop_map(Happening::Time),
         1 => Just(Happening::Cancel),
+        2 => (0_usize..5, 0_usize..16).prop_map(|(verb, step)| Happening::Steer(verb, step)),
         1 => (0_usize..2).prop_map(Happening::Crash),
     ];
     prop::collection::vec(one, 0..60)
@@ -104,7 +107,33 @@ fn happen(world: &mut World<'_>, happening: &Happening) {
                 Err(error) => panic!("{error}"),
             }
         }
+        Happening::Steer(verb, step) => steer(world, *verb, *step),
         Happening::Crash(lost) => crash(world, *lost),
+    }
+}
+
+/// An operator tries a verb. What is advised is taken; what is taken is safe.
+fn steer(world: &mut World<'_>, verb: usize, step: usize) {
+    let line = &world.def.steps()[step % world.def.steps().len()];
+    let (step, kind) = (line.name.to_owned(), line.kind);
+    let verb = match verb {
+        0 => Verb::Retry { step: None },
+        1 => Verb::Skip { step },
+        2 => Verb::Resolve { step, answer: Resolution::Done },
+        3 => Verb::Resolve { step, answer: Resolution::Refused { refusal: "never".to_owned() } },
+        _ => Verb::Abandon,
+    };
+    let (undoing, events) = (world.state.phase() == Phase::Compensating, world.log.len());
+    match world.steer(verb.clone()) {
+        Ok(()) if world.log.len() == events => {}
+        Ok(()) => match verb {
+            Verb::Skip { .. } => assert!(undoing || !kind.may_refuse(), "skipped {kind}"),
+            Verb::Resolve { .. } => assert!(undoing || kind != Kind::Compensatable, "decided {kind} by hand"),
+            Verb::Abandon => assert_eq!(world.state.phase(), Phase::Abandoned),
+            Verb::Retry { .. } => {}
+        },
+        Err(DecideError::Verb(_)) => {}
+        Err(error) => panic!("{error}"),
     }
 }
 

@@ -1,8 +1,9 @@
 //! A runtime in miniature: it drives a saga by a script, in order, on a clock that jumps from timer to timer.
 //!
 //! A script is words: `step=answer,answer` answers the attempts of a step's action (`undo:step=` those of its undo), all
-//! others are answered with `done`. Answers are `done`, `no`, `never` or the name of a gRPC code. `skip:step` leaves a step
-//! out; `cancel@step` cancels while that step's action is in flight.
+//! others are answered with `done`. Answers are `done`, `no`, `never` or the name of a gRPC code; or what an operator does
+//! while the call hangs: `retried`, `skipped`, `found-done`, `found-refused`, `abandoned`. `skip:step` leaves a step out;
+//! `cancel@step` cancels while that step's action is in flight.
 
 use std::collections::BTreeSet;
 
@@ -85,6 +86,11 @@ impl<'a> World<'a> {
         }
     }
 
+    /// An operator decides something.
+    pub(super) fn steer(&mut self, verb: Verb) -> Result<(), DecideError> {
+        self.input(Input::Steer { verb, by: "ada".to_owned(), reason: "seen to it".to_owned() })
+    }
+
     /// Runs by the script until nothing can happen any more.
     pub(super) fn run(mut self, script: &Script) -> Self {
         for _ in 0..INPUTS_MAX {
@@ -94,6 +100,12 @@ impl<'a> World<'a> {
                     let cancel = Input::Cancel { by: "ada".to_owned(), reason: "changed my mind".to_owned() };
                     // Too late is an answer too; the saga goes on.
                     let _ = self.input(cancel);
+                }
+                if let Some(verb) = script.verb(name, leg, attempt) {
+                    let call = self.in_flight.remove(0);
+                    self.hung.push(call);
+                    self.steer(verb).unwrap();
+                    continue;
                 }
                 match script.answer(name, leg, attempt) {
                     None => {
@@ -130,6 +142,13 @@ fn in_short(event: &Event) -> String {
             format!("{} {}{}", title(step, leg), error.code, if *needs_attention { "!" } else { "" })
         }
         Event::Turned { cause } => format!("turned: {cause}"),
+        Event::Intervened { intervention, .. } => match intervention {
+            Intervention::Retry { step } => format!("retry {}", step.as_deref().unwrap_or("all")),
+            Intervention::Skip { step, leg } => format!("{} skipped", title(step, leg)),
+            Intervention::Resolve { step, leg, answer: Resolution::Done } => format!("{} found done", title(step, leg)),
+            Intervention::Resolve { step, leg, .. } => format!("{} found refused", title(step, leg)),
+            Intervention::Abandon => String::from("abandoned"),
+        },
         Event::Finished => String::from("finished"),
     }
 }
@@ -165,10 +184,28 @@ impl Script {
         def.steps().iter().map(|step| step.name).filter(|name| !self.skips.iter().any(|skip| skip == name))
     }
 
+    fn word(&self, step: &str, leg: Leg, attempt: u32) -> &str {
+        let of_leg = self.answers.iter().find(|(name, of, _)| name == step && *of == leg);
+        of_leg.and_then(|(_, _, answers)| answers.get(attempt as usize - 1)).map_or("done", String::as_str)
+    }
+
+    fn verb(&self, step: &str, leg: Leg, attempt: u32) -> Option<Verb> {
+        let name = step.to_owned();
+        Some(match self.word(step, leg, attempt) {
+            "retried" => Verb::Retry { step: None },
+            "skipped" => Verb::Skip { step: name },
+            "found-done" => Verb::Resolve { step: name, answer: Resolution::Done },
+            "found-refused" => {
+                Verb::Resolve { step: name, answer: Resolution::Refused { refusal: "found so".to_owned() } }
+            }
+            "abandoned" => Verb::Abandon,
+            _ => return None,
+        })
+    }
+
     /// None: it never comes.
     fn answer(&self, step: &str, leg: Leg, attempt: u32) -> Option<CallAnswer> {
-        let of_leg = self.answers.iter().find(|(name, of, _)| name == step && *of == leg);
-        match of_leg.and_then(|(_, _, answers)| answers.get(attempt as usize - 1)).map_or("done", String::as_str) {
+        match self.word(step, leg, attempt) {
             "done" => Some(CallAnswer::Done(format!("{step} done"))),
             "no" => Some(CallAnswer::Refused(format!("{step} says no"))),
             "never" => None,

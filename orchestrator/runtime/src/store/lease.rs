@@ -9,12 +9,14 @@ use matricula_kit::database::{Args, DbError, Rows};
 
 use super::{GUARD, InstanceId, SagaRow, SagaStore, StoreError};
 
-const REGISTER: &str =
-    "INSERT INTO instances (instance_id, started_at, lease_until, dead) VALUES ($1, {now_ms}, {now_ms} + $2, 0)";
-const RENEW: &str = "UPDATE instances SET lease_until = {now_ms} + $2 WHERE instance_id = $1 AND dead = 0";
+const REGISTER: &str = "INSERT INTO instances (instance_id, started_at, lease_until, dead) VALUES ($1, {now_ms}, {now_ms} + $2, 0) \
+     RETURNING started_at AS now_ms";
+const RENEW: &str = "UPDATE instances SET lease_until = {now_ms} + $2 WHERE instance_id = $1 AND dead = 0 \
+     RETURNING lease_until - $2 AS now_ms";
 const RELEASE: &str = "UPDATE instances SET dead = 1 WHERE instance_id = $1";
 const MARK_LAPSED: &str =
     "UPDATE instances SET dead = 1 WHERE dead = 0 AND lease_until < {now_ms} AND instance_id <> $1";
+const LIVING_OTHERS: &str = "SELECT instance_id FROM instances WHERE dead = 0 AND instance_id <> $1 LIMIT 1";
 const MARK_OTHERS: &str = "UPDATE instances SET dead = 1 WHERE dead = 0 AND instance_id <> $1";
 
 macro_rules! ownerless {
@@ -45,32 +47,36 @@ const FLAG_UNKNOWN: &str = concat!(
 );
 
 impl SagaStore {
-    /// Enters a new instance.
-    pub async fn register(&self, instance: &InstanceId, lease_ttl_ms: i64) -> Result<(), DbError> {
+    /// Enters a new instance; returns the time by the database's clock.
+    pub async fn register(&self, instance: &InstanceId, lease_ttl_ms: i64) -> Result<i64, DbError> {
         let mut tx = self.database.begin().await?;
-        tx.execute(REGISTER, Args::new().text(instance.as_str()).int(lease_ttl_ms)).await?;
+        let rows = tx.fetch(REGISTER, Args::new().text(instance.as_str()).int(lease_ttl_ms)).await?;
+        let now_ms = rows.first().ok_or_else(|| DbError::corrupt("no instance was entered"))?.int("now_ms")?;
         if !self.database.is_shared() {
             // This process holds the file's lock, so whoever had it before is gone.
             tx.execute(MARK_OTHERS, Args::new().text(instance.as_str())).await?;
         }
-        tx.commit().await
+        tx.commit().await?;
+        Ok(now_ms)
     }
 
-    /// Prolongs the lease from now on.
-    pub async fn renew(&self, instance: &InstanceId, lease_ttl_ms: i64) -> Result<(), StoreError> {
+    /// Prolongs the lease from now on; returns the time by the database's clock.
+    pub async fn renew(&self, instance: &InstanceId, lease_ttl_ms: i64) -> Result<i64, StoreError> {
         let mut tx = self.database.begin().await?;
-        let renewed = tx.execute(RENEW, Args::new().text(instance.as_str()).int(lease_ttl_ms)).await?;
-        if renewed == 0 {
-            return Err(StoreError::Fenced);
-        }
-        Ok(tx.commit().await?)
+        let rows = tx.fetch(RENEW, Args::new().text(instance.as_str()).int(lease_ttl_ms)).await?;
+        let now_ms = rows.first().ok_or(StoreError::Fenced)?.int("now_ms")?;
+        tx.commit().await?;
+        Ok(now_ms)
     }
 
-    /// Marks the other instances whose lease has lapsed. May wait for one that is in the middle of a commit.
-    pub async fn mark_lapsed(&self, instance: &InstanceId) -> Result<(), DbError> {
+    /// Marks the other instances whose lease has lapsed, and returns whether any other is left. May wait for one that
+    /// is in the middle of a commit.
+    pub async fn mark_lapsed(&self, instance: &InstanceId) -> Result<bool, DbError> {
         let mut tx = self.database.begin().await?;
         tx.execute(MARK_LAPSED, Args::new().text(instance.as_str())).await?;
-        tx.commit().await
+        let others = tx.fetch(LIVING_OTHERS, Args::new().text(instance.as_str())).await?;
+        tx.commit().await?;
+        Ok(!others.is_empty())
     }
 
     /// Ends the instance of its own accord, so that others need not wait for its lease.

@@ -5,17 +5,19 @@
 
 mod lease;
 mod read;
+mod request;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
 use matricula_engine::Recorded;
-use matricula_kit::database::{Database, DbError, Migrator};
+use matricula_kit::database::{Database, DbError, Migrator, Notifications};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
 
 pub use read::{SagaFilter, SagaRow};
+pub(crate) use request::StoredRequest;
 pub use write::{Admission, Append, AppendOutcome, Summary};
 
 /// The fence of every commit of an instance: no row when it has been marked dead. The lock keeps the mark from being set
@@ -83,5 +85,10 @@ impl SagaStore {
     pub async fn open(database: Database) -> Result<Self, DbError> {
         database.migrate_plain(&MIGRATIONS).await?;
         Ok(Self { database })
+    }
+
+    /// Begins to listen to what other instances tell; none where there can't be any.
+    pub(crate) async fn listen(&self, channel: &'static str) -> Result<Option<Notifications>, DbError> {
+        self.database.listen(channel).await
     }
 }

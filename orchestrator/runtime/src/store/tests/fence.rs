@@ -106,7 +106,7 @@ async fn the_mark_waits_for_a_commit_under_way() {
 }
 
 /// Polls `blocked` until the server says that a backend waits for a lock.
-async fn wait_for_a_lock(database: &Database, blocked: &mut (impl Future<Output = Result<(), DbError>> + Unpin)) {
+async fn wait_for_a_lock(database: &Database, blocked: &mut (impl Future<Output = Result<bool, DbError>> + Unpin)) {
     const WAITING: &str = "SELECT pid FROM pg_stat_activity \
                            WHERE datname = current_database() AND wait_event_type = 'Lock'";
     while database.fetch(WAITING, Args::new()).await.unwrap().is_empty() {

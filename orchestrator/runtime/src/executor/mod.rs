@@ -5,29 +5,32 @@
 //! log's order is the order of decisions.
 //!
 //! On shutdown it starts nothing more, and ends when what is in flight has been answered and appended.
+//!
+//! | module | one job |
+//! |---|---|
+//! | here | takes inputs, asks the engine, hands events to the log writer |
+//! | `effects` | acts on what is durable: calls, timers, places given back |
+
+mod effects;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt as _;
-use matricula_engine::{DecideError, Effect, Input, Jitter, Leg, Outcome, SagaState, StepIndex, decide};
+use matricula_engine::{DecideError, Effect, Input, Jitter, Leg, SagaState, StepIndex, decide};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
-use matricula_kit::time;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::time::{DelayQueue, delay_queue};
 
+use crate::clock::Clock;
 use crate::destination::{Answered, Waiting};
 use crate::gate::Gate;
 use crate::store::{Append, AppendOutcome, StoreError, Summary};
 use crate::watch::Watchers;
 use crate::writer::{Write, Written};
-use crate::{Call, RuntimeConfig, Workload};
-
-/// Longest sleep of a saga's timer. A wake too many does no harm, and the wheel of timers has a bound of its own.
-const SLEEP_MAX: Duration = Duration::from_secs(3_600);
+use crate::{RuntimeConfig, Workload};
 
 /// A saga that enters this executor: just admitted, or adopted.
 pub(crate) struct Entrant<R> {
@@ -37,22 +40,21 @@ pub(crate) struct Entrant<R> {
     pub state: SagaState,
 }
 
-/// Somebody wants a saga undone.
-pub(crate) struct Cancel {
+/// Somebody steers a saga: a cancel, or an operator's verb.
+pub(crate) struct Command {
     pub saga: SagaId,
-    pub by: String,
-    pub reason: String,
-    pub reply: CancelReply,
+    pub input: Input,
+    pub reply: Reply,
 }
 
-/// Told when the turn is durable, or why there is none. `None`: this instance does not drive the saga.
-type CancelReply = oneshot::Sender<Option<Result<(), DecideError>>>;
+/// Told when what was asked for is durable, or why it is not done. `None`: this instance does not drive the saga.
+pub(crate) type Reply = oneshot::Sender<Option<Result<(), DecideError>>>;
 
 pub(crate) struct Inbox<R> {
     pub written: mpsc::UnboundedReceiver<Written<Entrant<R>>>,
     pub answers: mpsc::UnboundedReceiver<Vec<Answered>>,
     pub adopted: mpsc::Receiver<Vec<Entrant<R>>>,
-    pub cancels: mpsc::Receiver<Cancel>,
+    pub commands: mpsc::Receiver<Command>,
 }
 
 /// Where the executor's decisions go.
@@ -60,6 +62,9 @@ pub(crate) struct Outbox<R> {
     pub writes: mpsc::UnboundedSender<Write<Entrant<R>>>,
     pub destinations: HashMap<&'static str, mpsc::UnboundedSender<Waiting<R>>>,
     pub watchers: Watchers,
+    /// Told of sagas whose summary has changed.
+    pub moved: broadcast::Sender<SagaId>,
+    pub clock: Clock,
     pub gate: Arc<Gate>,
     /// Tells those who end after the executor that it has ended, whichever way.
     pub _ended: DropGuard,
@@ -89,12 +94,14 @@ enum Place {
 
 struct Pending {
     input: Input,
-    reply: Option<CancelReply>,
+    reply: Option<Reply>,
 }
 
 struct Appending {
+    /// How lists showed the saga before.
+    before: Summary,
     effects: Vec<Effect>,
-    reply: Option<CancelReply>,
+    reply: Option<Reply>,
 }
 
 pub(crate) struct Executor<W: Workload> {
@@ -148,12 +155,12 @@ impl<W: Workload> Executor<W> {
                     None => answered = true,
                 },
                 Some(entrants) = inbox.adopted.recv(), if may_adopt && !stopping => self.adopted(entrants),
-                Some(cancel) = inbox.cancels.recv() => {
+                Some(command) = inbox.commands.recv() => {
                     // The caller may have heard of its saga while the message about it was still on its way here.
                     while let Ok(written) = inbox.written.try_recv() {
                         self.written(written);
                     }
-                    self.cancel(cancel);
+                    self.command(command);
                 }
                 Some(expired) = self.timers.next(), if !stopping => self.expired(&expired.into_inner()),
                 () = shutdown.cancelled(), if !stopping => {
@@ -235,16 +242,16 @@ impl<W: Workload> Executor<W> {
         self.input(&id, Pending { input, reply: None });
     }
 
-    fn cancel(&mut self, cancel: Cancel) {
-        let Cancel { saga, by, reason, reply } = cancel;
+    fn command(&mut self, command: Command) {
+        let Command { saga, input, reply } = command;
         if !self.sagas.contains_key(&saga) {
             let _ = reply.send(None);
             return;
         }
-        // A queued one is turned round before anything of it is called. It does not wait for a place: there are more of
-        // them for a moment, which costs less than the steps that are now not taken.
-        let was_queued = self.take_place(&saga);
-        self.input(&saga, Pending { input: Input::Cancel { by, reason }, reply: Some(reply) });
+        // A queued one that is cancelled is turned round before anything of it is called. It does not wait for a place:
+        // there are more of them for a moment, which costs less than the steps that are now not taken.
+        let was_queued = matches!(input, Input::Cancel { .. }) && self.take_place(&saga);
+        self.input(&saga, Pending { input, reply: Some(reply) });
         if was_queued {
             self.input(&saga, Pending { input: Input::Resume, reply: None });
         }
@@ -262,7 +269,7 @@ impl<W: Workload> Executor<W> {
             saga.calling.retain(|calling| *calling != (step, leg));
         }
         let jitter = Jitter(rand::random());
-        let now_ms = time::now().0;
+        let now_ms = self.outbox.clock.now().0;
         let decided = decide(self.workload.definition(), &saga.state, pending.input, now_ms, jitter);
         let decision = match decided {
             Ok(decision) => decision,
@@ -279,9 +286,9 @@ impl<W: Workload> Executor<W> {
             self.act(id, decision.effects);
             return;
         }
-        let summary = Summary::of(&decision.state);
+        let (before, summary) = (Summary::of(&saga.state), Summary::of(&decision.state));
         saga.state = Arc::new(decision.state);
-        saga.appending = Some(Appending { effects: decision.effects, reply: pending.reply });
+        saga.appending = Some(Appending { before, effects: decision.effects, reply: pending.reply });
         let append = Append { saga: id.clone(), events: decision.events, summary };
         // The writer is gone only when the process ends or was fenced; then nothing may be done any more.
         if self.outbox.writes.send(Write::Append(append)).is_ok() {
@@ -301,7 +308,8 @@ impl<W: Workload> Executor<W> {
         }
         let appending = saga.appending.take();
         self.outbox.watchers.tell(&id, &saga.state);
-        if let Some(Appending { effects, reply }) = appending {
+        if let Some(Appending { before, effects, reply }) = appending {
+            self.tell_of_change(&id, before, append.summary);
             confirm(reply);
             self.act(&id, effects);
         }
@@ -310,90 +318,9 @@ impl<W: Workload> Executor<W> {
             self.input(&id, pending);
         }
     }
-
-    fn act(&mut self, id: &SagaId, effects: Vec<Effect>) {
-        let mut wake_at_ms = None;
-        for effect in effects {
-            match effect {
-                Effect::Call { step, leg, attempt } => self.call(id, step, leg, attempt),
-                Effect::WakeAt { at_ms } => wake_at_ms = Some(at_ms),
-                Effect::Decided(outcome) => self.decided(id, outcome),
-                Effect::Finished => {
-                    metrics::counter!("matricula_sagas_finished_total").increment(1);
-                    self.forget(id);
-                }
-            }
-        }
-        self.set_timer(id, wake_at_ms);
-    }
-
-    fn call(&mut self, id: &SagaId, step: StepIndex, leg: Leg, attempt: u32) {
-        let Some(saga) = self.sagas.get_mut(id) else { return };
-        if saga.calling.contains(&(step, leg)) {
-            return;
-        }
-        let line = self.workload.definition().step(step);
-        let (Some(rpc), Some(destination)) = (line.rpc(leg), self.outbox.destinations.get(line.destination)) else {
-            return;
-        };
-        saga.calling.push((step, leg));
-        let call = Call {
-            saga: id.clone(),
-            step,
-            step_name: line.name,
-            leg,
-            attempt,
-            request: saga.request.clone(),
-            state: saga.state.clone(),
-            trace: saga.trace.clone(),
-        };
-        let _ = destination.send(Waiting { rpc, call });
-    }
-
-    fn decided(&mut self, id: &SagaId, outcome: Outcome) {
-        let Some(saga) = self.sagas.get_mut(id) else { return };
-        metrics::counter!("matricula_sagas_decided_total", "outcome" => outcome.as_str()).increment(1);
-        if saga.place == Place::Taken {
-            saga.place = Place::GivenBack;
-            self.at_work -= 1;
-            self.outbox.gate.leave(1);
-        }
-    }
-
-    fn set_timer(&mut self, id: &SagaId, wake_at_ms: Option<i64>) {
-        let Some(saga) = self.sagas.get_mut(id) else { return };
-        match (wake_at_ms, saga.timer.take()) {
-            (None, None) => {}
-            (None, Some(timer)) => drop(self.timers.try_remove(&timer)),
-            (Some(at_ms), timer) => {
-                let wait_ms = u64::try_from(at_ms.saturating_sub(time::now().0)).unwrap_or(0);
-                let wait = Duration::from_millis(wait_ms).min(SLEEP_MAX);
-                saga.timer = Some(match timer {
-                    Some(timer) => {
-                        self.timers.reset(&timer, wait);
-                        timer
-                    }
-                    None => self.timers.insert(id.clone(), wait),
-                });
-            }
-        }
-    }
-
-    fn forget(&mut self, id: &SagaId) {
-        let Some(saga) = self.sagas.remove(id) else { return };
-        if let Some(timer) = saga.timer {
-            self.timers.try_remove(&timer);
-        }
-        if saga.place == Place::Taken {
-            self.at_work -= 1;
-        }
-        if saga.place != Place::GivenBack {
-            self.outbox.gate.leave(1);
-        }
-    }
 }
 
-fn confirm(reply: Option<CancelReply>) {
+fn confirm(reply: Option<Reply>) {
     if let Some(reply) = reply {
         let _ = reply.send(Some(Ok(())));
     }

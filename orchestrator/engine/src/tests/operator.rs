@@ -1,0 +1,173 @@
+//! What operators may decide, what comes of it, and what they are told instead.
+
+use super::audit::audit;
+use super::sample;
+use super::world::{Script, World, run};
+use crate::*;
+
+/// `script` says what the operator does, and at which attempt.
+#[track_caller]
+fn check(script: &str, expect: &str) {
+    let def = sample();
+    let world = run(&def, script);
+    let history = world.history();
+    let end = history.split_once("create_enrollments; ").map_or(history.as_str(), |(_, end)| end);
+    assert_eq!(end.replace("; ", "\n"), expect.replace("; ", "\n"), "script {script:?}");
+    audit(&world);
+}
+
+#[test]
+fn a_retry_calls_at_once_what_waits() {
+    let def = sample();
+    let mut world = World::admit(&def, ["reserve_courses", "commit_enrollments"]);
+    world.answer(0, unavailable());
+    assert!(world.in_flight.is_empty(), "it waits for its next attempt");
+    world.steer(Verb::Retry { step: Some("reserve_courses".to_owned()) }).unwrap();
+    assert_eq!(world.in_flight, [(StepIndex(0), Leg::Action, 2)]);
+    assert_eq!(world.now_ms, 0, "no time has passed");
+    assert_eq!(refused(&mut world, Verb::Retry { step: None }), VerbError::NothingWaits);
+    audit(&world.run(&Script::default()));
+}
+
+#[test]
+fn an_undo_that_is_skipped_leaves_the_saga_abandoned() {
+    check(
+        "assess_fees=no undo:hold_seats=unavailable,skipped",
+        "assess_fees no; turned: refused; undo create_enrollments; undo assess_fees; undo hold_seats unavailable; \
+         undo hold_seats skipped; undo reserve_courses; notify; finished => abandoned, refused",
+    );
+}
+
+#[test]
+fn an_undo_that_was_done_by_hand_counts() {
+    check(
+        "assess_fees=no undo:hold_seats=unavailable,found-done",
+        "assess_fees no; turned: refused; undo create_enrollments; undo assess_fees; undo hold_seats unavailable; \
+         undo hold_seats found done; undo reserve_courses; notify; finished => compensated, refused",
+    );
+}
+
+#[test]
+fn a_pivot_is_resolved_either_way() {
+    check(
+        "commit_enrollments=unavailable,found-done",
+        "assess_fees; commit_enrollments unavailable; commit_enrollments found done; settle_courses; \
+         release_dropped_seats; refund_fees; notify; finished => completed, committed",
+    );
+    check(
+        "commit_enrollments=unavailable,found-refused",
+        "assess_fees; commit_enrollments unavailable; commit_enrollments found refused; turned: refused; \
+         undo create_enrollments; undo assess_fees; undo hold_seats; undo reserve_courses; notify; finished \
+         => compensated, refused",
+    );
+}
+
+#[test]
+fn the_tail_may_be_skipped_or_given_up() {
+    check(
+        "notify=unavailable,skipped",
+        "assess_fees; commit_enrollments; settle_courses; release_dropped_seats; refund_fees; notify unavailable; \
+         notify skipped; finished => abandoned, committed",
+    );
+    check(
+        "settle_courses=permission_denied,abandoned",
+        "assess_fees; commit_enrollments; settle_courses permission_denied!; release_dropped_seats; refund_fees; notify; \
+         abandoned => abandoned, committed",
+    );
+    check(
+        "assess_fees=no undo:hold_seats=permission_denied,abandoned",
+        "assess_fees no; turned: refused; undo create_enrollments; undo assess_fees; \
+         undo hold_seats permission_denied!; abandoned => abandoned, refused",
+    );
+}
+
+fn unavailable() -> CallAnswer {
+    CallAnswer::Unknown(CallError::new(Code::Unavailable, "lost", None))
+}
+
+#[track_caller]
+fn refused(world: &mut World<'_>, verb: Verb) -> VerbError {
+    let events = world.log.len();
+    match world.steer(verb) {
+        Err(DecideError::Verb(error)) => {
+            assert_eq!(world.log.len(), events, "a refused verb changes nothing");
+            error
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn skip(step: &str) -> Verb {
+    Verb::Skip { step: step.to_owned() }
+}
+
+fn resolve(step: &str, answer: Resolution) -> Verb {
+    Verb::Resolve { step: step.to_owned(), answer }
+}
+
+fn never() -> Resolution {
+    Resolution::Refused { refusal: String::new() }
+}
+
+#[test]
+fn before_the_pivot_a_cancel_is_the_safe_way() {
+    let def = sample();
+    let mut world = World::admit(&def, ["reserve_courses", "commit_enrollments"]);
+    assert!(advice(&def, &world.state).is_empty(), "all is well");
+    let not_failed = VerbError::NotFailed { step: "reserve_courses", leg: Leg::Action };
+    assert_eq!(refused(&mut world, skip("reserve_courses")), not_failed);
+    world.answer(0, unavailable());
+    let before = VerbError::BeforePivot { step: "reserve_courses" };
+    assert_eq!(refused(&mut world, skip("reserve_courses")), before);
+    assert_eq!(refused(&mut world, resolve("reserve_courses", Resolution::Done)), before);
+    assert_eq!(refused(&mut world, Verb::Abandon), VerbError::OutcomeOpen);
+    assert_eq!(refused(&mut world, skip("commit_enrollments")), VerbError::NotTried { step: "commit_enrollments" });
+    assert_eq!(refused(&mut world, skip("none")), VerbError::UnknownStep { step: "none".to_owned() });
+    let verbs: Vec<_> = advice(&def, &world.state).iter().map(|advice| (advice.verb, advice.step)).collect();
+    assert_eq!(verbs, [("retry", Some("reserve_courses")), ("cancel", None)]);
+}
+
+#[test]
+fn what_came_of_the_pivot_is_found_out_and_not_skipped() {
+    let def = sample();
+    let mut world = World::admit(&def, ["commit_enrollments", "notify"]);
+    world.answer(0, unavailable());
+    assert_eq!(refused(&mut world, skip("commit_enrollments")), VerbError::PivotSkipped { step: "commit_enrollments" });
+    assert_eq!(refused(&mut world, Verb::Abandon), VerbError::OutcomeOpen);
+    world.steer(resolve("commit_enrollments", Resolution::Done)).unwrap();
+    world.answer(0, unavailable());
+    let settled = VerbError::NotRefusable { step: "notify", leg: Leg::Action };
+    assert_eq!(refused(&mut world, resolve("notify", never())), settled);
+    assert_eq!(refused(&mut world, Verb::Abandon), VerbError::NoAttention);
+    world.steer(skip("notify")).unwrap();
+    assert_eq!(refused(&mut world, skip("other")), VerbError::Finished { phase: Phase::Abandoned });
+}
+
+#[test]
+fn a_verb_that_comes_again_changes_nothing_and_is_no_error() {
+    let def = sample();
+    let mut world = World::admit(&def, ["commit_enrollments", "notify"]);
+    world.answer(0, CallAnswer::Done(String::new()));
+    world.answer(0, unavailable());
+    world.steer(skip("notify")).unwrap();
+    let log = world.log.clone();
+    world.steer(skip("notify")).unwrap();
+    assert_eq!(world.log, log);
+}
+
+#[test]
+fn an_answer_that_comes_after_the_decision_changes_nothing() {
+    let def = sample();
+    let mut world = World::admit(&def, ["commit_enrollments", "notify", "settle_courses"]);
+    world.answer(0, CallAnswer::Done(String::new()));
+    world.answer(0, unavailable());
+    world
+        .input(Input::Steer { verb: Verb::Retry { step: None }, by: "ada".to_owned(), reason: "now".to_owned() })
+        .unwrap();
+    let late = world.in_flight.iter().position(|(step, _, _)| def.step(*step).name == "settle_courses").unwrap();
+    world.steer(skip("settle_courses")).unwrap();
+    let events = world.log.len();
+    world.answer(late, CallAnswer::Done(String::new()));
+    assert_eq!(world.log.len(), events, "a late answer was recorded");
+    audit(&world.run(&Script::default()));
+}

@@ -1,0 +1,107 @@
+//! Acts on the effects of decisions that are durable: calls, timers, places given back, sagas that leave memory.
+
+use std::time::Duration;
+
+use matricula_engine::{Effect, Leg, StepIndex};
+use matricula_kit::id::SagaId;
+
+use super::{Executor, Place};
+use crate::destination::Waiting;
+use crate::store::Summary;
+use crate::{Call, Workload};
+
+/// Longest sleep of a saga's timer. A wake too many does no harm, and the wheel of timers has a bound of its own.
+const SLEEP_MAX: Duration = Duration::from_secs(3_600);
+
+impl<W: Workload> Executor<W> {
+    pub(super) fn act(&mut self, id: &SagaId, effects: Vec<Effect>) {
+        let mut wake_at_ms = None;
+        for effect in effects {
+            match effect {
+                Effect::Call { step, leg, attempt } => self.call(id, step, leg, attempt),
+                Effect::WakeAt { at_ms } => wake_at_ms = Some(at_ms),
+                Effect::Decided(_) => self.decided(id),
+                Effect::Finished => {
+                    metrics::counter!("matricula_sagas_finished_total").increment(1);
+                    self.forget(id);
+                }
+            }
+        }
+        self.set_timer(id, wake_at_ms);
+    }
+
+    fn call(&mut self, id: &SagaId, step: StepIndex, leg: Leg, attempt: u32) {
+        let Some(saga) = self.sagas.get_mut(id) else { return };
+        if saga.calling.contains(&(step, leg)) {
+            return;
+        }
+        let line = self.workload.definition().step(step);
+        let (Some(rpc), Some(destination)) = (line.rpc(leg), self.outbox.destinations.get(line.destination)) else {
+            return;
+        };
+        saga.calling.push((step, leg));
+        let call = Call {
+            saga: id.clone(),
+            step,
+            step_name: line.name,
+            leg,
+            attempt,
+            request: saga.request.clone(),
+            state: saga.state.clone(),
+            trace: saga.trace.clone(),
+        };
+        let _ = destination.send(Waiting { rpc, call });
+    }
+
+    /// Tells operators and other instances of what lists show otherwise now.
+    pub(super) fn tell_of_change(&self, id: &SagaId, before: Summary, after: Summary) {
+        if before.outcome != after.outcome {
+            metrics::counter!("matricula_sagas_decided_total", "outcome" => after.outcome).increment(1);
+        }
+        if before != after {
+            // Nobody may be listening.
+            let _ = self.outbox.moved.send(id.clone());
+        }
+    }
+
+    fn decided(&mut self, id: &SagaId) {
+        let Some(saga) = self.sagas.get_mut(id) else { return };
+        if saga.place == Place::Taken {
+            saga.place = Place::GivenBack;
+            self.at_work -= 1;
+            self.outbox.gate.leave(1);
+        }
+    }
+
+    fn set_timer(&mut self, id: &SagaId, wake_at_ms: Option<i64>) {
+        let Some(saga) = self.sagas.get_mut(id) else { return };
+        match (wake_at_ms, saga.timer.take()) {
+            (None, None) => {}
+            (None, Some(timer)) => drop(self.timers.try_remove(&timer)),
+            (Some(at_ms), timer) => {
+                let wait_ms = u64::try_from(at_ms.saturating_sub(self.outbox.clock.now().0)).unwrap_or(0);
+                let wait = Duration::from_millis(wait_ms).min(SLEEP_MAX);
+                saga.timer = Some(match timer {
+                    Some(timer) => {
+                        self.timers.reset(&timer, wait);
+                        timer
+                    }
+                    None => self.timers.insert(id.clone(), wait),
+                });
+            }
+        }
+    }
+
+    pub(super) fn forget(&mut self, id: &SagaId) {
+        let Some(saga) = self.sagas.remove(id) else { return };
+        if let Some(timer) = saga.timer {
+            self.timers.try_remove(&timer);
+        }
+        if saga.place == Place::Taken {
+            self.at_work -= 1;
+        }
+        if saga.place != Place::GivenBack {
+            self.outbox.gate.leave(1);
+        }
+    }
+}

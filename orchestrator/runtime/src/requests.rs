@@ -1,0 +1,126 @@
+//! Commands between instances: asks the owner of a saga, and answers as the owner, through rows of the database.
+//!
+//! What happens in the middle: a request that was carried out and not answered, because its owner crashed, is carried
+//! out again by the adopter, which answers alike (see the engine's `operator`). One whose asker has gone is swept.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use matricula_kit::id::SagaId;
+use matricula_kit::telemetry;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::Workload;
+use crate::command::{CommandError, Order};
+use crate::runtime::Runtime;
+use crate::store::{StoreError, StoredRequest};
+
+/// Requests that one look takes.
+const BATCH_MAX: i64 = 100;
+/// A look though nobody was woken: the word may have been missed, or the saga is still being adopted.
+const LOOK: Duration = Duration::from_secs(1);
+/// Requests older than this have nobody any more who waits for them.
+const SWEEP_AFTER_MS: i64 = 60_000;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Done,
+    Refused(String),
+}
+
+impl<W: Workload> Runtime<W> {
+    /// Asks the owner of a saga and waits for its answer.
+    pub(crate) async fn ask_owner(&self, saga: &SagaId, order: &Order, until: Instant) -> Result<(), CommandError> {
+        let request = uuid::Uuid::now_v7().to_string();
+        let wanted = serde_json::to_string(order).map_err(|error| CommandError::Refused(error.to_string()))?;
+        self.store().ask(&request, saga, &wanted).await?;
+        let answer = self.answer_of(&request, until).await;
+        if !matches!(answer, Ok(Some(_))) {
+            // Nobody waits for it any more. When this fails too, it is swept.
+            let _ = self.store().withdraw(&request).await;
+        }
+        match answer?.ok_or(CommandError::Unanswered)? {
+            Answer::Done => Ok(()),
+            Answer::Refused(message) => Err(CommandError::Refused(message)),
+        }
+    }
+
+    async fn answer_of(&self, request: &str, until: Instant) -> Result<Option<Answer>, CommandError> {
+        loop {
+            // Before the look, so that an answer between the two wakes it.
+            let mut answered = pin!(self.wakes().answered.notified());
+            answered.as_mut().enable();
+            if let Some(text) = self.store().take_answer(request).await? {
+                let answer = serde_json::from_str(&text);
+                return answer.map(Some).map_err(|error| CommandError::Refused(format!("the owner's answer: {error}")));
+            }
+            if Instant::now() >= until {
+                return Ok(None);
+            }
+            tokio::select! {
+                () = answered => {}
+                () = tokio::time::sleep_until(until.min(Instant::now() + LOOK)) => {}
+            }
+        }
+    }
+
+    /// Carries out what others ask of the sagas of this instance, until the shutdown.
+    pub(crate) async fn answer_requests(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), StoreError> {
+        if !self.store().is_shared() {
+            return Ok(());
+        }
+        let answering = async {
+            loop {
+                if let Err(error) = self.answer_waiting().await {
+                    tracing::warn!(
+                        error = telemetry::chain(&error),
+                        "requests of other instances could not be answered"
+                    );
+                }
+                tokio::select! {
+                    () = self.wakes().asked.notified() => {}
+                    () = tokio::time::sleep(LOOK) => {}
+                }
+            }
+        };
+        shutdown.run_until_cancelled(answering).await;
+        Ok(())
+    }
+
+    async fn answer_waiting(&self) -> Result<(), StoreError> {
+        let requests = self.store().unanswered(self.instance(), BATCH_MAX).await?;
+        let answers = join_all(requests.into_iter().map(|request| self.answer_one(request))).await;
+        let answers: Vec<(String, String)> = answers.into_iter().flatten().collect();
+        if !answers.is_empty() {
+            self.store().answer(&answers).await?;
+        }
+        Ok(())
+    }
+
+    /// None for a saga that is not in memory yet, or not any more: the next look finds out.
+    async fn answer_one(&self, request: StoredRequest) -> Option<(String, String)> {
+        let answer = match serde_json::from_str::<Order>(&request.wanted) {
+            Err(error) => Answer::Refused(format!("this request is of another version: {error}")),
+            Ok(order) => match self.command_here(&request.saga, order.clone()).await {
+                Some(Ok(())) => Answer::Done,
+                Some(Err(error)) => Answer::Refused(error.to_string()),
+                None => match self.command_to_finished(&request.saga, order).await? {
+                    Ok(()) => Answer::Done,
+                    Err(error) => Answer::Refused(error.to_string()),
+                },
+            },
+        };
+        let text = serde_json::to_string(&answer).ok()?;
+        Some((request.id, text))
+    }
+}
+
+/// Takes away what askers that crashed have left.
+pub(crate) async fn sweep(store: &crate::store::SagaStore) -> Result<(), StoreError> {
+    Ok(store.sweep_requests(SWEEP_AFTER_MS).await?)
+}
