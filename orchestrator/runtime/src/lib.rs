@@ -44,7 +44,7 @@ pub use command::{CommandError, Order, OrderVerb};
 pub use config::RuntimeConfig;
 pub use destination::DestinationStatus;
 pub use runtime::{Runtime, Submission, SubmitError, Submitted};
-pub use store::{InstanceId, SagaFilter, SagaRow, SagaStore, StoreError};
+pub use store::{InstanceId, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};
 pub use watch::{Progress, Watcher};
 
 /// What the sagas of an orchestrator do.

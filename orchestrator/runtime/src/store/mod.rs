@@ -17,7 +17,7 @@ use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
 
 pub use read::{SagaFilter, SagaRow};
-pub(crate) use request::StoredRequest;
+pub use request::StoredRequest;
 pub use write::{Admission, Append, AppendOutcome, Summary};
 
 /// The fence of every commit of an instance: no row when it has been marked dead. The lock keeps the mark from being set

@@ -4,6 +4,7 @@ mod crash;
 mod faults;
 mod flow;
 mod mutants;
+mod operators;
 mod replicas;
 mod run;
 mod system;

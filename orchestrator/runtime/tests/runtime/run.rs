@@ -1,9 +1,9 @@
 //! One saga at a time: forward, back, cancelled, watched.
 
-use matricula_engine::{Cause, DecideError, Event, Outcome, Phase};
+use matricula_engine::{Cause, Event, Outcome, Phase};
 use matricula_kit::id::SagaId;
 use matricula_kit::testing::{BACKENDS, Backend};
-use matricula_runtime::{CancelError, RuntimeConfig, SubmitError, Submitted};
+use matricula_runtime::{CommandError, RuntimeConfig, SubmitError, Submitted};
 
 use crate::system::{config, decided, finished, new, order, within};
 use crate::world::Order;
@@ -114,7 +114,7 @@ async fn a_queued_saga_is_cancelled_before_anything_is_called() {
     system.world.hold("Reserve");
     let (_, first) = system.submit("first", Order::default()).await;
     let (queued, mut watcher) = system.submit("queued", Order::default()).await;
-    system.runtime.cancel(&queued, "ada", "").await.unwrap();
+    system.cancel(&queued, "ada", "").await.unwrap();
     assert_eq!(decided(&mut watcher).await, Outcome::Cancelled);
     assert_eq!(finished(watcher).await.outcome(), Outcome::Cancelled);
     assert_eq!(system.world.done(&queued), ["notify"]);
@@ -130,13 +130,13 @@ async fn a_cancel_is_answered_when_it_is_durable() {
         system.world.hold("Hold");
         let (id, watcher) = system.submit("k", Order::default()).await;
         system.world.until(|world| world.in_flight.get("beta") == Some(&1)).await;
-        system.runtime.cancel(&id, "ada", "changed my mind").await.unwrap();
+        system.cancel(&id, "ada", "changed my mind").await.unwrap();
         let log = system.runtime.store().get(&id).await.unwrap().unwrap().log.unwrap();
         let by_ada =
             |event: &Event| matches!(event, Event::Turned { cause: Cause::Cancelled { by, .. } } if by == "ada");
         assert!(log.iter().any(|recorded| by_ada(&recorded.event)), "{backend:?}: {log:?}");
         // Twice is once; the call that is still under way comes after its undo.
-        system.runtime.cancel(&id, "bob", "").await.unwrap_or_else(|error| assert_eq!(error, CancelError::NotHere));
+        system.cancel(&id, "bob", "").await.unwrap();
         let state = finished(watcher).await;
         system.world.release("Hold");
         system.world.until(|world| world.in_flight.get("beta") == Some(&0)).await;
@@ -151,12 +151,14 @@ async fn a_cancel_may_come_too_late() {
     system.world.hold("Commit");
     let (id, watcher) = system.submit("k", Order::default()).await;
     system.world.until(|world| world.rpcs.iter().any(|(rpc, _)| *rpc == "Commit")).await;
-    let refused = system.runtime.cancel(&id, "ada", "").await;
-    assert!(matches!(refused, Err(CancelError::Refused(DecideError::TooLateToCancel { .. }))), "{refused:?}");
+    let refused = system.cancel(&id, "ada", "").await;
+    assert!(matches!(&refused, Err(CommandError::Refused(why)) if why.contains("too late")), "{refused:?}");
     system.world.release("Commit");
     assert_eq!(finished(watcher).await.outcome(), Outcome::Committed);
-    assert_eq!(system.runtime.cancel(&id, "ada", "").await, Err(CancelError::NotHere));
-    assert_eq!(system.runtime.cancel(&SagaId::generate(), "ada", "").await, Err(CancelError::NotHere));
+    let refused = system.cancel(&id, "ada", "").await;
+    assert!(matches!(&refused, Err(CommandError::Refused(why)) if why.contains("completed")), "{refused:?}");
+    let unknown = system.cancel(&SagaId::generate(), "ada", "").await;
+    assert!(matches!(unknown, Err(CommandError::NotFound)), "{unknown:?}");
 }
 
 /// Whoever was told that a saga is accepted can cancel it, however fast.
@@ -167,13 +169,13 @@ async fn a_cancel_does_not_come_too_early() {
         // Not before the cancel has come: one that has finished is not here any more.
         system.world.hold("Notify");
         let (id, watcher) = system.submit(&format!("k{round}"), Order::default()).await;
-        let cancelled = system.runtime.cancel(&id, "ada", "").await;
+        let cancelled = system.cancel(&id, "ada", "").await;
         system.world.release("Notify");
         let outcome = finished(watcher).await.outcome();
         match cancelled {
             Ok(()) => assert_eq!(outcome, Outcome::Cancelled),
-            Err(CancelError::Refused(_)) => assert_eq!(outcome, Outcome::Committed),
-            Err(CancelError::NotHere) => panic!("it was not here, in round {round}"),
+            Err(CommandError::Refused(_)) => assert_eq!(outcome, Outcome::Committed),
+            Err(error) => panic!("in round {round}: {error}"),
         }
         system.world.audit(&id, outcome);
     }

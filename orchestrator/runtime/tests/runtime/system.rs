@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use matricula_engine::{Outcome, SagaState};
+use matricula_engine::{Outcome, SagaState, Verb};
 use matricula_kit::database::{Args, Database};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing::{Backend, create_postgres};
 use matricula_runtime::{
-    Runtime, RuntimeConfig, SagaFilter, SagaRow, SagaStore, StoreError, Submission, SubmitError, Submitted, Watcher,
+    CommandError, OrderVerb, Runtime, RuntimeConfig, SagaFilter, SagaRow, SagaStore, StoreError, Submission,
+    SubmitError, Submitted, Watcher,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -132,6 +133,19 @@ impl System {
     }
 
     /// Reads, also while the database comes and goes.
+    pub async fn cancel(&self, saga: &SagaId, by: &str, reason: &str) -> Result<(), CommandError> {
+        self.command(saga, OrderVerb::Cancel, by, reason).await
+    }
+
+    pub async fn steer(&self, saga: &SagaId, verb: Verb) -> Result<(), CommandError> {
+        self.command(saga, OrderVerb::Steer(verb), "ada", "seen to it").await
+    }
+
+    async fn command(&self, saga: &SagaId, verb: OrderVerb, by: &str, reason: &str) -> Result<(), CommandError> {
+        let order = matricula_runtime::Order { verb, by: by.to_owned(), reason: reason.to_owned() };
+        within(self.runtime.command(saga, order)).await
+    }
+
     pub async fn list(&self, filter: SagaFilter) -> Vec<SagaRow> {
         loop {
             match self.runtime.store().list(filter.clone()).await {

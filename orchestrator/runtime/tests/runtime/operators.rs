@@ -1,0 +1,192 @@
+//! Operators steer sagas from any replica: what they decide is durable, in one order with all else, and by the owner.
+
+use matricula_engine::{Code, Event, Intervention, Outcome, Phase, Resolution, Verb};
+use matricula_kit::id::SagaId;
+use matricula_kit::testing::{BACKENDS, Backend};
+use matricula_runtime::{CommandError, RuntimeConfig, Watcher};
+
+use crate::system::{Place, System, config, decided, eventually, finished, new, within};
+use crate::world::{Fault, Order};
+
+/// Far more failures than any of these tests lets happen.
+const FOREVER: usize = 100_000;
+
+fn skip(step: &str) -> Verb {
+    Verb::Skip { step: step.to_owned() }
+}
+
+/// A saga that turned round and whose undo of `charge` is not permitted, so that it needs attention.
+async fn stuck(system: &System, key: &str) -> (SagaId, Watcher) {
+    system.world.script("Void", vec![Fault::Before(Code::PermissionDenied); FOREVER]);
+    let refused = Order { refuse: vec!["commit".to_owned()], ..Order::default() };
+    let (id, mut watcher) = system.submit(key, refused).await;
+    within(async { while !watcher.changed().await.needs_attention() {} }).await;
+    (id, watcher)
+}
+
+async fn interventions(system: &System, saga: &SagaId) -> Vec<Intervention> {
+    let log = system.runtime.store().get(saga).await.unwrap().unwrap().log.unwrap();
+    let of = |event| match event {
+        Event::Intervened { intervention, .. } => Some(intervention),
+        _ => None,
+    };
+    log.into_iter().filter_map(|recorded| of(recorded.event)).collect()
+}
+
+async fn beside(place: &Place, system: &System, config: RuntimeConfig) -> System {
+    System::start(place.open().await, system.world.clone(), config).await
+}
+
+#[tokio::test]
+async fn what_is_skipped_lets_the_rest_go_on_and_is_never_called_compensated() {
+    for backend in BACKENDS {
+        let (_place, system) = new(backend, config()).await;
+        let (id, watcher) = stuck(&system, "k").await;
+        let early = system.steer(&id, skip("hold")).await;
+        assert!(matches!(&early, Err(CommandError::Refused(why)) if why.contains("not being tried")), "{early:?}");
+        system.steer(&id, skip("charge")).await.unwrap();
+        assert_eq!(interventions(&system, &id).await.len(), 1, "it is durable when it is answered");
+        let state = finished(watcher).await;
+        assert_eq!((state.phase(), state.outcome()), (Phase::Abandoned, Outcome::Refused), "{backend:?}");
+        assert_eq!(system.world.done(&id).last().map(String::as_str), Some("notify"), "{backend:?}");
+        // Once more, as a client does that has not heard the answer; and something else, which comes too late.
+        system.steer(&id, skip("charge")).await.unwrap();
+        let late = system.steer(&id, Verb::Abandon).await;
+        assert!(matches!(&late, Err(CommandError::Refused(why)) if why.contains("abandoned")), "{late:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_retry_calls_what_waits() {
+    let (_place, system) = new(Backend::Sqlite, config()).await;
+    let (id, watcher) = stuck(&system, "k").await;
+    // Between two attempts it waits; while a call is under way there is nothing to retry.
+    eventually("a retry is taken", async || system.steer(&id, Verb::Retry { step: None }).await.is_ok()).await;
+    let attempts = system.world.rpcs("Void").len();
+    system.world.until(|world| world.rpcs.iter().filter(|(rpc, _)| *rpc == "Void").count() > attempts).await;
+    system.steer(&id, skip("charge")).await.unwrap();
+    assert_eq!(finished(watcher).await.phase(), Phase::Abandoned);
+    assert!(matches!(
+        interventions(&system, &id).await[..],
+        [Intervention::Retry { step: None }, Intervention::Skip { .. }]
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_replica_takes_a_verb_and_the_owner_carries_it_out() {
+    let (place, first) = new(Backend::Postgres, config()).await;
+    let second = beside(&place, &first, config()).await;
+    let (id, watcher) = stuck(&first, "k").await;
+    let refused = second.steer(&id, skip("settle")).await;
+    assert!(matches!(&refused, Err(CommandError::Refused(why)) if why.contains("not being tried")), "{refused:?}");
+    let resolve = Verb::Resolve { step: "charge".to_owned(), answer: Resolution::Done };
+    second.steer(&id, resolve).await.unwrap();
+    assert_eq!(interventions(&second, &id).await.len(), 1, "it is durable when it is answered");
+    assert_eq!(finished(watcher).await.phase(), Phase::Compensated);
+    let row = second.runtime.store().get(&id).await.unwrap().unwrap();
+    assert_eq!(row.owner, first.runtime.instance().as_str());
+    eventually("no request is left behind", async || {
+        second.runtime.store().unanswered(first.runtime.instance(), 10).await.unwrap().is_empty()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_works_at_any_replica() {
+    let (place, first) = new(Backend::Postgres, config()).await;
+    let second = beside(&place, &first, config()).await;
+    first.world.hold("Hold");
+    let (id, mut watcher) = first.submit("k", Order::default()).await;
+    second.cancel(&id, "ada", "changed my mind").await.unwrap();
+    assert_eq!(decided(&mut watcher).await, Outcome::Cancelled);
+    first.world.release("Hold");
+}
+
+/// Verbs at both replicas at once, and the saga's own retries meanwhile: each is taken or refused, and the log has one
+/// order. The sequence that the store checks would not let two writers through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn verbs_at_the_same_time_are_taken_one_after_the_other() {
+    let (place, first) = new(Backend::Postgres, config()).await;
+    let second = beside(&place, &first, config()).await;
+    for round in 0..10 {
+        let (id, watcher) = stuck(&first, &format!("k{round}")).await;
+        let (a, b, c) = tokio::join!(
+            first.steer(&id, skip("charge")),
+            second.steer(&id, Verb::Abandon),
+            second.steer(&id, Verb::Resolve { step: "charge".to_owned(), answer: Resolution::Done }),
+        );
+        let taken = [&a, &b, &c].into_iter().filter(|outcome| outcome.is_ok()).count();
+        let logged = interventions(&first, &id).await;
+        assert_eq!(logged.len(), taken, "{a:?} {b:?} {c:?} {logged:?}");
+        assert!(taken >= 1, "{a:?} {b:?} {c:?}");
+        let skipped = |it: &Intervention| matches!(it, Intervention::Skip { .. } | Intervention::Abandon);
+        let abandoned = logged.iter().any(skipped);
+        assert_eq!(finished(watcher).await.phase() == Phase::Abandoned, abandoned, "{logged:?}");
+    }
+}
+
+/// The owner dies with the request unanswered: whoever adopts the saga answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_outlives_the_owner() {
+    let short = RuntimeConfig { lease_ttl_ms: 600, ..config() };
+    let (place, first) = new(Backend::Postgres, short.clone()).await;
+    let (id, _) = stuck(&first, "k").await;
+    let second = beside(&place, &first, short.clone()).await;
+    let third = beside(&place, &first, short).await;
+    first.crash().await;
+    second.steer(&id, skip("charge")).await.unwrap();
+    let watcher = third.runtime.watch(&id);
+    eventually("it ends as abandoned", async || {
+        let row = third.runtime.store().get(&id).await.unwrap().unwrap();
+        row.phase == Phase::Abandoned.as_str()
+    })
+    .await;
+    drop(watcher);
+}
+
+/// Whoever waits at another replica is woken: the word of the owner comes before any look.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_replica_moves_is_told_to_the_other() {
+    let short = RuntimeConfig { lease_ttl_ms: 600, ..config() };
+    let (place, first) = new(Backend::Postgres, short.clone()).await;
+    let second = beside(&place, &first, short).await;
+    first.world.hold("Notify");
+    let mut told = second.runtime.moved();
+    // The first learns that there is a second with its next heartbeat; from then on it tells.
+    for round in 0.. {
+        let (id, mut watcher) = first.submit(&format!("k{round}"), Order::default()).await;
+        decided(&mut watcher).await;
+        let heard = async {
+            loop {
+                if told.recv().await.unwrap() == Some(id.clone()) {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(std::time::Duration::from_millis(200), heard).await.is_ok() {
+            break;
+        }
+        assert!(round < 100, "the word never came");
+    }
+    let (id, _) = first.submit("last", Order::default()).await;
+    let mut there = second.runtime.watch(&id);
+    assert_eq!(decided(&mut there).await, Outcome::Committed);
+    first.world.release("Notify");
+}
+
+#[tokio::test]
+async fn a_limit_of_zero_parks_a_destination() {
+    let (_place, system) = new(Backend::Sqlite, config()).await;
+    assert!(!system.runtime.set_destination_limit("omega", 1), "there is no such destination");
+    assert!(system.runtime.set_destination_limit("beta", 0));
+    let (_, watcher) = system.submit("k", Order::default()).await;
+    system.world.until(|world| world.rpcs.iter().any(|(rpc, _)| *rpc == "Reserve")).await;
+    eventually("its call waits", async || {
+        let beta = system.runtime.destinations().into_iter().find(|destination| destination.name == "beta").unwrap();
+        (beta.waiting, beta.in_flight, beta.in_flight_max) == (1, 0, 0)
+    })
+    .await;
+    assert!(system.world.rpcs("Hold").is_empty());
+    assert!(system.runtime.set_destination_limit("beta", 1));
+    assert_eq!(finished(watcher).await.outcome(), Outcome::Committed);
+}
