@@ -3,8 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use matricula_kit::time::{self, UnixMs};
+
+/// What a word of the database may take to be believed: it was true at some moment of that time.
+const ROUND_TRIP_MAX: Duration = Duration::from_millis(500);
+/// A clock that is off by more than this is worth a warning.
+const OFF_MS: i64 = 5_000;
 
 /// This machine's clock, and by how much the database's is ahead of it.
 #[derive(Debug, Clone, Default)]
@@ -18,8 +24,19 @@ impl Clock {
         UnixMs(time::now().0.saturating_add(self.ahead_ms.load(Ordering::Relaxed)))
     }
 
-    /// Takes in what the database has just said.
-    pub(crate) fn set(&self, database_now_ms: i64) {
-        self.ahead_ms.store(database_now_ms.saturating_sub(time::now().0), Ordering::Relaxed);
+    /// Takes in what the database has just said. A process that was stopped in the middle of a question has an answer
+    /// of long ago, which is no news.
+    pub(crate) fn set(&self, database_now_ms: i64, round_trip: Duration) {
+        if round_trip > ROUND_TRIP_MAX {
+            return;
+        }
+        let ahead_ms = database_now_ms.saturating_sub(time::now().0);
+        let before_ms = self.ahead_ms.swap(ahead_ms, Ordering::Relaxed);
+        if ahead_ms.abs() > OFF_MS && before_ms.abs() <= OFF_MS {
+            tracing::warn!(
+                ahead_ms,
+                "the database's clock is ahead of this machine's by so much; sagas go by the database's"
+            );
+        }
     }
 }

@@ -3,8 +3,9 @@
 //! The two are tasks of their own: a takeover of many sagas must not use up the time of the next renewal.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use matricula_engine::{Row, plan};
 use matricula_kit::telemetry;
@@ -15,6 +16,7 @@ use crate::clock::Clock;
 use crate::executor::Entrant;
 use crate::requests;
 use crate::store::{InstanceId, SagaRow, SagaStore, StoreError};
+use crate::word::Wakes;
 use crate::{RuntimeConfig, Workload};
 
 /// Time between two looks for instances that have ended, in heartbeats.
@@ -31,6 +33,7 @@ pub(crate) async fn keep(
     instance: InstanceId,
     config: RuntimeConfig,
     clock: Clock,
+    vigil: Vigil,
     end: CancellationToken,
 ) -> Result<(), StoreError> {
     let heartbeat = heartbeat(&config);
@@ -39,11 +42,13 @@ pub(crate) async fn keep(
             () = tokio::time::sleep(heartbeat) => {}
             () = end.cancelled() => return Ok(()),
         }
+        let asked = Instant::now();
         // A renewal that hangs must not use up the time of the next.
         let renewing = store.renew(&instance, config.lease_ttl_ms);
         let problem = match tokio::time::timeout(heartbeat, renewing).await {
             Ok(Ok(now_ms)) => {
-                clock.set(now_ms);
+                clock.set(now_ms, asked.elapsed());
+                vigil.renewed();
                 continue;
             }
             Ok(Err(StoreError::Fenced)) => return Err(StoreError::Fenced),
@@ -54,6 +59,42 @@ pub(crate) async fn keep(
     }
 }
 
+/// Whether this instance has renewed its lease without a gap. After one, it can't tell who has ended from who could not
+/// renew either, because the database was away: then everybody gets the time of a lease to show that they live.
+#[derive(Clone)]
+pub(crate) struct Vigil {
+    lease_ttl: Duration,
+    moments: Arc<Mutex<Moments>>,
+}
+
+struct Moments {
+    renewed: Instant,
+    /// When the renewal came that ended the last gap.
+    back: Option<Instant>,
+}
+
+impl Vigil {
+    pub(crate) fn new(config: &RuntimeConfig) -> Self {
+        let moments = Moments { renewed: Instant::now(), back: None };
+        let lease_ttl = Duration::from_millis(config.lease_ttl_ms.unsigned_abs());
+        Self { lease_ttl, moments: Arc::new(Mutex::new(moments)) }
+    }
+
+    fn renewed(&self) {
+        let mut moments = self.moments.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let now = Instant::now();
+        if now - moments.renewed > self.lease_ttl {
+            moments.back = Some(now);
+        }
+        moments.renewed = now;
+    }
+
+    fn is_unbroken(&self) -> bool {
+        let moments = self.moments.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        moments.renewed.elapsed() <= self.lease_ttl && moments.back.is_none_or(|back| back.elapsed() > self.lease_ttl)
+    }
+}
+
 /// Takes over the sagas of instances that have ended, for one instance and one kind of saga.
 pub(crate) struct Adoption<W: Workload> {
     pub store: SagaStore,
@@ -61,7 +102,8 @@ pub(crate) struct Adoption<W: Workload> {
     pub workload: Arc<W>,
     pub config: RuntimeConfig,
     pub adopted: mpsc::Sender<Vec<Entrant<W::Request>>>,
-    pub has_others: Arc<AtomicBool>,
+    pub wakes: Wakes,
+    pub vigil: Vigil,
 }
 
 impl<W: Workload> Adoption<W> {
@@ -78,7 +120,11 @@ impl<W: Workload> Adoption<W> {
                     }
                 }
                 // With jitter: replicas that were started together should not all look at the same moment.
-                tokio::time::sleep(heartbeat(&self.config).mul_f64(rand::random_range(LOOK_JITTER))).await;
+                let pause = heartbeat(&self.config).mul_f64(rand::random_range(LOOK_JITTER));
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = self.wakes.left.notified() => {}
+                }
             }
         };
         tokio::select! {
@@ -94,8 +140,10 @@ impl<W: Workload> Adoption<W> {
     /// this instance is asked for again, because nobody else would.
     async fn run_once(&self, chosen: &mut Vec<String>) -> Result<(), StoreError> {
         let definition = (self.workload.definition().name(), self.workload.definition().version());
-        let has_others = self.store.mark_lapsed(&self.instance).await?;
-        self.has_others.store(has_others, Ordering::Relaxed);
+        if self.vigil.is_unbroken() {
+            let has_others = self.store.mark_lapsed(&self.instance).await?;
+            self.wakes.has_others.store(has_others, Ordering::Relaxed);
+        }
         requests::sweep(&self.store).await?;
         let unknown = self.store.flag_unknown(definition).await?;
         if unknown > 0 {
@@ -150,5 +198,33 @@ impl<W: Workload> Adoption<W> {
             Some(Entrant { id: id.clone(), request: request.clone()?, trace: trace.clone(), state })
         });
         (entrants.collect(), left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moved_back(vigil: &Vigil, by: Duration) {
+        let mut moments = vigil.moments.lock().expect("no panic holds it");
+        moments.renewed -= by;
+        moments.back = moments.back.map(|back| back - by);
+    }
+
+    /// After an outage of the database every instance is late. The first that is back must not end the others.
+    #[test]
+    fn after_a_gap_others_get_a_lease_to_show_that_they_live() {
+        let vigil = Vigil::new(&RuntimeConfig { lease_ttl_ms: 10_000, ..RuntimeConfig::default() });
+        assert!(vigil.is_unbroken(), "one that has just started marks whom it finds lapsed");
+        moved_back(&vigil, Duration::from_secs(11));
+        assert!(!vigil.is_unbroken(), "it has a gap itself");
+        vigil.renewed();
+        assert!(!vigil.is_unbroken(), "it is back, and the others may be about to be");
+        moved_back(&vigil, Duration::from_secs(5));
+        vigil.renewed();
+        assert!(!vigil.is_unbroken());
+        moved_back(&vigil, Duration::from_secs(6));
+        vigil.renewed();
+        assert!(vigil.is_unbroken());
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use matricula_engine::{Recorded, SagaState};
 use matricula_kit::database::DbError;
@@ -18,11 +18,11 @@ use crate::clock::Clock;
 use crate::destination::{Answered, Destination, DestinationStatus, Waiting};
 use crate::executor::{Command, Entrant, Executor, Inbox, Outbox};
 use crate::gate::Gate;
-use crate::lease::{self, Adoption};
+use crate::lease::{self, Adoption, Vigil};
 use crate::others;
 use crate::store::{Admission, InstanceId, NewSaga, SagaStore, StoreError};
 use crate::watch::{Watcher, Watchers};
-use crate::word::{self, Moved, Wakes};
+use crate::word::{self, Moved, Wakes, Word};
 use crate::writer::{self, Log, Write};
 use crate::{RuntimeConfig, Workload};
 
@@ -109,7 +109,9 @@ impl<W: Workload> Runtime<W> {
     ) -> Result<(Arc<Self>, JoinHandle<Result<(), StoreError>>), DbError> {
         let instance = InstanceId::generate();
         let clock = Clock::default();
-        clock.set(store.register(&instance, config.lease_ttl_ms).await?);
+        let asked = Instant::now();
+        clock.set(store.register(&instance, config.lease_ttl_ms).await?, asked.elapsed());
+        let vigil = Vigil::new(&config);
         tracing::info!(instance = instance.as_str(), "the orchestrator's instance is registered");
 
         let (writes, write_queue) = mpsc::unbounded_channel();
@@ -138,14 +140,22 @@ impl<W: Workload> Runtime<W> {
         tasks.spawn(Executor::new(workload.clone(), &config, outbox).run(inbox, stopping.clone()));
         let log = Log { store: store.clone(), instance: instance.clone(), shutdown: stopping.clone() };
         tasks.spawn(writer::run(log, write_queue, written_out, closing.clone()));
-        tasks.spawn(lease::keep(store.clone(), instance.clone(), config.clone(), clock.clone(), closing));
+        tasks.spawn(lease::keep(
+            store.clone(),
+            instance.clone(),
+            config.clone(),
+            clock.clone(),
+            vigil.clone(),
+            closing,
+        ));
         let adoption = Adoption {
             store: store.clone(),
             instance: instance.clone(),
             workload: workload.clone(),
             config: config.clone(),
             adopted: adopted_out,
-            has_others: wakes.has_others.clone(),
+            wakes: wakes.clone(),
+            vigil,
         };
         tasks.spawn(adoption.run(stopping.clone()));
         let moved = wakes.anywhere.subscribe();
@@ -341,8 +351,12 @@ async fn end(
     }
     // Nothing is lost by stopping here: what is decided is in the log, and the rest is called again by whoever adopts it.
     tasks.shutdown().await;
-    if let Err(error) = store.release(&instance).await {
-        tracing::warn!(error = telemetry::chain(&error), "the lease could not be given back; it will lapse");
+    match store.release(&instance).await {
+        // Others take over now, and not when they look next.
+        Ok(()) => drop(store.tell(&[Word::Left]).await),
+        Err(error) => {
+            tracing::warn!(error = telemetry::chain(&error), "the lease could not be given back; it will lapse");
+        }
     }
     Ok(())
 }

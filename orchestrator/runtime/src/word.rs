@@ -1,10 +1,11 @@
-//! The word that goes round between the instances of one PostgreSQL: which sagas have moved, and that somebody asks or
-//! has answered. It wakes; nothing is true only because of it, and what is missed is found by a slower look.
+//! The word that goes round between the instances of one PostgreSQL: which sagas have moved, that somebody asks, has
+//! answered, or has ended. It wakes; nothing is true only because of it, and what is missed is found by a slower look.
 //!
 //! ```text
 //! executor ──► announce ──NOTIFY──► listen ──┬─ moved ────► `others`, WatchSagas
 //!                                            ├─ asked ────► `requests` of the saga's owner
-//!                                            └─ answered ─► whoever has asked
+//!                                            ├─ answered ─► whoever has asked
+//!                                            └─ left ─────► adoption
 //! ```
 
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub(crate) enum Word {
     Asked,
     /// A request has been answered.
     Answered,
+    /// An instance has ended in order: what it drove is to be adopted.
+    Left,
 }
 
 impl Word {
@@ -44,6 +47,7 @@ impl Word {
         match self {
             Self::Asked => "asked".to_owned(),
             Self::Answered => "answered".to_owned(),
+            Self::Left => "left".to_owned(),
             Self::Moved { instance, sagas } => {
                 let ids: Vec<&str> = sagas.iter().map(SagaId::as_str).collect();
                 format!("moved {instance} {}", ids.join(" ")).trim_end().to_owned()
@@ -57,6 +61,7 @@ impl Word {
         match words.next()? {
             "asked" => Some(Self::Asked),
             "answered" => Some(Self::Answered),
+            "left" => Some(Self::Left),
             "moved" => {
                 let instance = words.next()?.to_owned();
                 let sagas = words.map(SagaId::try_new).collect::<Result<_, _>>().ok()?;
@@ -81,6 +86,8 @@ pub(crate) struct Wakes {
     pub asked: Arc<Notify>,
     /// A request may have been answered.
     pub answered: Arc<Notify>,
+    /// An instance has ended.
+    pub left: Arc<Notify>,
     /// Whether other instances live: if not, nobody has to be told.
     pub has_others: Arc<AtomicBool>,
 }
@@ -92,6 +99,7 @@ impl Wakes {
             anywhere: broadcast::Sender::new(NEWS_WAITING_MAX),
             asked: Arc::default(),
             answered: Arc::default(),
+            left: Arc::default(),
             has_others: Arc::default(),
         }
     }
@@ -179,6 +187,7 @@ fn hear(wakes: &Wakes, instance: &InstanceId, payload: &str) {
     match Word::parse(payload) {
         Some(Word::Asked) => wakes.asked.notify_one(),
         Some(Word::Answered) => wakes.answered.notify_waiters(),
+        Some(Word::Left) => wakes.left.notify_one(),
         Some(Word::Moved { instance: of, .. }) if of == instance.as_str() => {}
         Some(Word::Moved { sagas, .. }) if !sagas.is_empty() => {
             for saga in sagas {
@@ -205,6 +214,7 @@ mod tests {
         let instance = InstanceId::generate().as_str().to_owned();
         check(Word::Asked);
         check(Word::Answered);
+        check(Word::Left);
         check(Word::Moved { instance: instance.clone(), sagas: Vec::new() });
         check(Word::Moved { instance, sagas: (0..MOVED_MAX).map(|_| SagaId::generate()).collect() });
         assert_eq!(Word::parse("sung by the next version"), None);

@@ -1,7 +1,8 @@
 //! The one writer of an instance: what waits, admissions and appends together, becomes one commit.
 //!
 //! When the database does not answer, the writer keeps what it holds and tries again until it is written: an admission
-//! that may have been committed is never forgotten, and an append is never out of order.
+//! that may have been committed is never forgotten, and an append is never out of order. What the database refuses for
+//! good is found in the batch by halves, so that one poisoned saga holds up no other.
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,10 @@ const BATCH_MAX: usize = 1_000;
 /// First and longest delay between tries of a commit that failed.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Conflicts in a row after which a commit counts as refused: others are long done by then, and what is left is a row
+/// that should not be there.
+const CONFLICTS_MAX: u32 = 20;
 
 /// A commit that takes longer is given up and tried again: a half-open connection would be waited for for ever.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -123,11 +128,7 @@ impl Log {
             Some(Commit::Refused(_)) => {}
             None => return Ok(None),
         }
-        let mut appended = Vec::new();
-        if !appends.is_empty() {
-            let Some(Commit::Written(_, outcomes)) = self.commit(&[], appends).await? else { return Ok(None) };
-            appended = outcomes;
-        }
+        let Some(appended) = self.append_in_parts(appends).await? else { return Ok(None) };
         let mut admitted = Vec::with_capacity(admissions.len());
         for saga in admissions {
             match self.commit(std::slice::from_ref(saga), &[]).await? {
@@ -142,7 +143,36 @@ impl Log {
         Ok(Some((admitted, appended)))
     }
 
+    async fn append_in_parts(&self, appends: &[Append]) -> Result<Option<Vec<AppendOutcome>>, StoreError> {
+        let mut outcomes = Vec::with_capacity(appends.len());
+        // The first part is at the end, so that outcomes come in order.
+        let mut parts = vec![appends];
+        while let Some(part) = parts.pop() {
+            match self.commit(&[], part).await? {
+                Some(Commit::Written(_, of_part)) => outcomes.extend(of_part),
+                Some(Commit::Refused(problem)) => match part {
+                    [append] => {
+                        tracing::error!(saga_id = append.saga.as_str(), problem, "the log of a saga can't be written");
+                        // The flag is for people; without it, the log line above still is.
+                        let _ = self.store.flag(&self.instance, &[append.saga.as_str().to_owned()]).await;
+                        outcomes.push(AppendOutcome::Refused);
+                    }
+                    _ => {
+                        let (first, second) = part.split_at(part.len() / 2);
+                        parts.extend([second, first]);
+                    }
+                },
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(outcomes))
+    }
+
     async fn commit(&self, admissions: &[NewSaga], appends: &[Append]) -> Result<Option<Commit>, StoreError> {
+        if admissions.is_empty() && appends.is_empty() {
+            return Ok(Some(Commit::Written(Vec::new(), Vec::new())));
+        }
+        let mut conflicts = 0;
         let schedule = ExponentialBuilder::new().with_min_delay(RETRY_FIRST).with_max_delay(RETRY_MAX).with_jitter();
         let mut delays = schedule.without_max_times().build();
         loop {
@@ -157,7 +187,8 @@ impl Log {
                 }
                 Ok(Err(StoreError::Fenced)) => return Err(StoreError::Fenced),
                 Ok(Err(StoreError::Database(error))) => {
-                    if error.is_permanent() && !admissions.is_empty() {
+                    conflicts += u32::from(error.is_conflict());
+                    if error.is_permanent() || conflicts > CONFLICTS_MAX {
                         return Ok(Some(Commit::Refused(telemetry::chain(&error))));
                     }
                     telemetry::chain(&error)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use matricula_engine::{Event, Recorded};
 use matricula_kit::database::{Args, DbError, Row, Rows};
 use matricula_kit::id::SagaId;
-use matricula_kit::telemetry::TraceContext;
+use matricula_kit::telemetry::{self, TraceContext};
 use matricula_kit::time::UnixMs;
 
 use super::SagaStore;
@@ -39,6 +39,8 @@ pub struct SagaRow {
     pub phase: String,
     /// Whether a person must look.
     pub needs_attention: bool,
+    /// Sequence of its last event.
+    pub sequence: i64,
     /// Its log, or why that can't be read.
     pub log: Result<Vec<Recorded>, String>,
 }
@@ -63,7 +65,7 @@ pub struct SagaFilter {
 macro_rules! columns {
     () => {
         "SELECT s.saga_id, s.subject, s.idempotency_key, s.definition, s.version, s.request, s.traceparent, \
-         s.tracestate, s.created_at, s.updated_at, s.owner, s.phase, s.needs_attention, \
+         s.tracestate, s.created_at, s.updated_at, s.owner, s.phase, s.needs_attention, s.sequence, \
          COALESCE((SELECT CAST(1 AS BIGINT) FROM instances i \
          WHERE i.instance_id = s.owner AND i.dead = 0 AND i.lease_until > {now_ms}), CAST(0 AS BIGINT)) AS owner_alive "
     };
@@ -74,19 +76,22 @@ const MOVED: &str = "SELECT s.saga_id FROM {rows} \
                      JOIN sagas s ON s.saga_id = r.saga_id AND s.sequence > r.sequence";
 const EVENTS: &str = "SELECT e.saga_id, e.sequence, e.at, e.event FROM {rows} \
                       JOIN saga_events e ON e.saga_id = r.saga_id ORDER BY e.saga_id, e.sequence";
-const LIST: &str = concat!(
-    columns!(),
-    "FROM sagas s WHERE ($1 = '' OR s.subject = $1) AND ($2 = '' OR $2 LIKE '%,' || s.phase || ',%') \
-     AND ($3 = 0 OR s.needs_attention = 1) AND ($4 = 0 OR s.finished = 0) AND ($5 = '' OR s.saga_id < $5) \
-     ORDER BY s.saga_id DESC LIMIT $6"
-);
-/// A list of one student goes by its own index; the general statement would not.
-const LIST_OF_SUBJECT: &str = concat!(
-    columns!(),
-    "FROM sagas s WHERE s.subject = $1 AND ($2 = '' OR $2 LIKE '%,' || s.phase || ',%') \
-     AND ($3 = 0 OR s.needs_attention = 1) AND ($4 = 0 OR s.finished = 0) AND ($5 = '' OR s.saga_id < $5) \
-     ORDER BY s.saga_id DESC LIMIT $6"
-);
+macro_rules! list {
+    ($first:literal) => {
+        concat!(
+            columns!(),
+            "FROM sagas s WHERE ",
+            $first,
+            " AND ($2 = '' OR $2 LIKE '%,' || s.phase || ',%') AND ($3 = 0 OR s.needs_attention = 1) \
+             AND ($4 = 0 OR s.finished = 0) AND ($5 = '' OR s.saga_id < $5) ORDER BY s.saga_id DESC LIMIT $6"
+        )
+    };
+}
+
+const LIST: &str = list!("($1 = '' OR s.subject = $1)");
+/// These two go by indexes of their own; the general statement would not.
+const LIST_OF_SUBJECT: &str = list!("s.subject = $1");
+const LIST_NEEDING_ATTENTION: &str = list!("s.needs_attention = 1 AND ($1 = '' OR s.subject = $1)");
 
 impl SagaStore {
     /// One saga with its log.
@@ -118,7 +123,11 @@ impl SagaStore {
             [] => String::new(),
             phases => format!(",{},", phases.join(",")),
         };
-        let sql = if filter.subject.is_some() { LIST_OF_SUBJECT } else { LIST };
+        let sql = match (&filter.subject, filter.needs_attention) {
+            (Some(_), _) => LIST_OF_SUBJECT,
+            (None, true) => LIST_NEEDING_ATTENTION,
+            (None, false) => LIST,
+        };
         let args = Args::new()
             .text(filter.subject.unwrap_or_default())
             .text(phases)
@@ -146,29 +155,56 @@ impl SagaStore {
                 (_, Err(_)) => {}
             }
         }
-        for saga in &mut sagas {
-            saga.log = logs.remove(saga.id.as_str()).unwrap_or_else(|| Err("it has no events".to_owned()));
+        for saga in sagas.iter_mut().filter(|saga| saga.log.is_ok()) {
+            let log = logs.remove(saga.id.as_str()).unwrap_or_else(|| Err("it has no events".to_owned()));
+            saga.log = log.and_then(|log| whole(log, saga.sequence));
         }
         Ok(sagas)
     }
 }
 
+/// A log that ends before its row says has lost what others have acted on. One that goes on has just been appended to.
+fn whole(log: Vec<Recorded>, sequence: i64) -> Result<Vec<Recorded>, String> {
+    match log.last().map_or(0, |last| last.sequence as i64) {
+        last if last < sequence => Err(format!("it ends with event {last}, and its row says {sequence}")),
+        _ => Ok(log),
+    }
+}
+
+/// A row whose id can be read is told of, whatever else can't be: one bad saga must not hide the others.
 fn saga_row(row: &Row) -> Result<SagaRow, DbError> {
+    let id = SagaId::stored(row.text("saga_id")?);
+    let mut problem = None;
+    let mut keep = |error: DbError| {
+        problem.get_or_insert_with(|| telemetry::chain(&error));
+    };
+    let mut text = |column| row.text(column).map_err(&mut keep).unwrap_or_default();
+    let (subject, idempotency_key, definition) = (text("subject"), text("idempotency_key"), text("definition"));
+    let (request, owner, phase) = (text("request"), text("owner"), text("phase"));
+    let trace = TraceContext { traceparent: text("traceparent"), tracestate: text("tracestate") };
+    let mut int = |column| row.int(column).map_err(&mut keep).unwrap_or_default();
+    let (version, sequence) = (int("version"), int("sequence"));
+    let (created_at, updated_at) = (UnixMs(int("created_at")), UnixMs(int("updated_at")));
+    let (owner_alive, needs_attention) = (int("owner_alive") == 1, int("needs_attention") == 1);
+    // The schema keeps the version within bounds.
+    let version = u32::try_from(version).unwrap_or_default();
+    let log = problem.map_or(Ok(Vec::new()), Err);
     Ok(SagaRow {
-        id: SagaId::stored(row.text("saga_id")?),
-        subject: row.text("subject")?,
-        idempotency_key: row.text("idempotency_key")?,
-        definition: row.text("definition")?,
-        version: row.int("version")?.try_into().map_err(DbError::corrupt)?,
-        request: row.text("request")?,
-        trace: TraceContext { traceparent: row.text("traceparent")?, tracestate: row.text("tracestate")? },
-        created_at: UnixMs(row.int("created_at")?),
-        updated_at: UnixMs(row.int("updated_at")?),
-        owner: row.text("owner")?,
-        owner_alive: row.int("owner_alive")? == 1,
-        phase: row.text("phase")?,
-        needs_attention: row.int("needs_attention")? == 1,
-        log: Ok(Vec::new()),
+        id,
+        subject,
+        idempotency_key,
+        definition,
+        version,
+        request,
+        trace,
+        created_at,
+        updated_at,
+        owner,
+        owner_alive,
+        phase,
+        needs_attention,
+        sequence,
+        log,
     })
 }
 

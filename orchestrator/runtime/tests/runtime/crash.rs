@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use matricula_engine::{Event, Outcome};
 use matricula_kit::database::{Args, Database};
+use matricula_kit::id::SagaId;
 use matricula_kit::testing::{BACKENDS, Backend, empty_database};
 use matricula_runtime::{RuntimeConfig, SagaFilter, StoreError, SubmitError};
 
@@ -109,7 +110,7 @@ async fn what_can_not_be_read_or_is_not_known_is_left_alone_and_flagged() {
         let (place, system) = new(backend, short_lease()).await;
         system.world.hold("Hold");
         let mut ids = Vec::new();
-        for key in ["poisoned", "unfoldable", "request", "version", "good"] {
+        for key in ["poisoned", "unfoldable", "request", "version", "cut short", "good"] {
             ids.push(system.submit(key, Order::default()).await.0);
         }
         eventually("all are reserved", async || {
@@ -122,6 +123,7 @@ async fn what_can_not_be_read_or_is_not_known_is_left_alone_and_flagged() {
         system.sql("UPDATE saga_events SET sequence = 7 WHERE sequence = 2 AND saga_id = $1", of(1)).await;
         system.sql("UPDATE sagas SET request = '[1]' WHERE saga_id = $1", of(2)).await;
         system.sql("UPDATE sagas SET version = 2 WHERE saga_id = $1", of(3)).await;
+        system.sql("DELETE FROM saga_events WHERE sequence = 2 AND saga_id = $1", of(4)).await;
         let system = restart(&place, system, short_lease()).await;
         system.world.release("Hold");
         eventually("the good one is finished, the others are flagged", async || {
@@ -130,15 +132,72 @@ async fn what_can_not_be_read_or_is_not_known_is_left_alone_and_flagged() {
                 let row = rows.iter().find(|row| row.id == ids[index]).unwrap();
                 row.phase == phase && row.needs_attention == flagged
             };
-            is(4, "completed", false) && (0..4).all(|index| is(index, "running", true))
+            is(5, "completed", false) && (0..5).all(|index| is(index, "running", true))
         })
         .await;
         let unknown = system.runtime.store().get(&ids[3]).await.unwrap().unwrap();
         assert!(!unknown.owner_alive, "{backend:?}: it waits for an instance that knows its version");
-        system.world.audit(&ids[4], Outcome::Committed);
+        system.world.audit(&ids[5], Outcome::Committed);
         // And the instance works on.
         system.run("new", Order::default()).await;
     }
+}
+
+/// SQLite lets anything stand in a column. What can't be read there hides no other saga.
+#[tokio::test]
+async fn a_row_that_can_not_be_read_hides_no_other() {
+    let (place, system) = new(Backend::Sqlite, short_lease()).await;
+    system.world.hold("Hold");
+    let (bad, _) = system.submit("bad", Order::default()).await;
+    let (good, _) = system.submit("good", Order::default()).await;
+    system.sql("UPDATE sagas SET created_at = 'noon' WHERE saga_id = $1", Args::new().text(bad.as_str())).await;
+    let system = restart(&place, system, short_lease()).await;
+    system.world.release("Hold");
+    eventually("the good one is finished, the bad one is flagged", async || {
+        let rows = system.list(SagaFilter { limit: 10, ..SagaFilter::default() }).await;
+        let of = |id: &SagaId| rows.iter().find(|row| row.id == *id).unwrap();
+        of(&good).phase == "completed" && of(&bad).needs_attention && of(&bad).log.is_err()
+    })
+    .await;
+}
+
+/// The database refuses each event of one saga: the others of its commits are written, and it is flagged.
+#[tokio::test]
+async fn a_saga_whose_log_is_refused_holds_up_no_other() {
+    for backend in BACKENDS {
+        let (_place, system) = new(backend, config()).await;
+        system.world.hold("Reserve");
+        let sagas = system.submit_all("k", 50).await;
+        let bad = sagas[20].0.clone();
+        refuse_events_of(&system.database, &bad).await;
+        system.world.release("Reserve");
+        for (id, watcher) in sagas.into_iter().filter(|(id, _)| *id != bad) {
+            finished(watcher).await;
+            system.world.audit(&id, Outcome::Committed);
+        }
+        eventually("it is flagged", async || system.runtime.store().get(&bad).await.unwrap().unwrap().needs_attention)
+            .await;
+    }
+}
+
+async fn refuse_events_of(database: &Database, saga: &SagaId) {
+    let guard = format!("CHECK (saga_id <> '{saga}' OR sequence = 1)");
+    let statements = if database.is_shared() {
+        vec![format!("ALTER TABLE saga_events ADD CONSTRAINT poisoned {guard}")]
+    } else {
+        let columns = "saga_id TEXT NOT NULL, sequence BIGINT NOT NULL, at BIGINT NOT NULL, event TEXT NOT NULL";
+        vec![
+            "ALTER TABLE saga_events RENAME TO before".to_owned(),
+            format!("CREATE TABLE saga_events ({columns}, PRIMARY KEY (saga_id, sequence), {guard})"),
+            "INSERT INTO saga_events SELECT * FROM before".to_owned(),
+            "DROP TABLE before".to_owned(),
+        ]
+    };
+    let mut tx = database.begin().await.unwrap();
+    for statement in statements {
+        tx.execute(statement.leak(), Args::new()).await.unwrap();
+    }
+    tx.commit().await.unwrap();
 }
 
 /// More than can be worked off within a lease: it goes on being renewed, and no more is taken than there are places for.
