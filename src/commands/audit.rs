@@ -147,6 +147,20 @@ pub fn shown(report: &Report) -> String {
         };
         let _ = writeln!(text, "\n{count} {verb} attention: `matricula saga list --needs-attention` shows which.");
     }
+    let left = &report.abandoned;
+    if left.count > 0 {
+        let _ = write!(
+            text,
+            "\nLeft to people: an operator ended {} registrations with something undone. What they left is not judged above;\n\
+             `matricula saga show ID` tells who decided what, and why:\n   {}\n",
+            grouped(left.count),
+            left.registration_ids.join("\n   "),
+        );
+        let hidden = left.count.saturating_sub(left.registration_ids.len() as u64);
+        if hidden > 0 {
+            let _ = writeln!(text, "   and {} more", grouped(hidden));
+        }
+    }
     text.push_str(if report.holds() { "\nEvery invariant holds.\n" } else { "\nNOT every invariant holds.\n" });
     text
 }
@@ -163,13 +177,18 @@ pub fn to_json(report: &Report) -> Value {
             "violations": verdict.violations,
         })
     });
-    json!({ "holds": report.holds(), "needing_attention": report.needing_attention, "invariants": invariants.collect::<Vec<_>>() })
+    json!({
+        "holds": report.holds(),
+        "invariants": invariants.collect::<Vec<_>>(),
+        "needing_attention": report.needing_attention,
+        "abandoned": { "count": report.abandoned.count, "registration_ids": report.abandoned.registration_ids },
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use matricula_audit::Verdict;
+    use matricula_audit::{Abandoned, Verdict};
 
     #[test]
     fn a_broken_invariant_stands_out() {
@@ -182,7 +201,9 @@ mod tests {
             violations: vec!["registration r-1: C001-L1 is enrolled, C001-B1 is not".to_owned()],
             violations_count: 21,
         };
-        let report = Report { invariants: vec![holding.invariants[0].clone(), broken], needing_attention: 2 };
+        let abandoned = Abandoned { registration_ids: vec!["r-2".to_owned(), "r-3".to_owned()], count: 3 };
+        let invariants = vec![holding.invariants[0].clone(), broken];
+        let report = Report { invariants, needing_attention: 2, abandoned };
         insta::assert_snapshot!(shown(&report), @"
              invariant               facts checked   violations   verdict
         ──────────────────────────────────────────────────────────────────
@@ -194,6 +215,12 @@ mod tests {
            and 20 more
 
         2 registrations need attention: `matricula saga list --needs-attention` shows which.
+
+        Left to people: an operator ended 3 registrations with something undone. What they left is not judged above;
+        `matricula saga show ID` tells who decided what, and why:
+           r-2
+           r-3
+           and 1 more
 
         NOT every invariant holds.
         ");

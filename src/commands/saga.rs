@@ -94,6 +94,7 @@ fn phase_name(phase: i32) -> &'static str {
         Ok(SagaPhase::Completing) => "completing",
         Ok(SagaPhase::Completed) => "completed",
         Ok(SagaPhase::Compensated) => "compensated",
+        Ok(SagaPhase::Abandoned) => "abandoned",
         Ok(SagaPhase::Unreadable) => "unreadable",
         Ok(SagaPhase::Unspecified) | Err(_) => "unknown",
     }
@@ -105,6 +106,7 @@ fn leg_name(status: i32) -> &'static str {
         Ok(LegStatus::Trying) => "trying",
         Ok(LegStatus::Done) => "done",
         Ok(LegStatus::Refused) => "refused",
+        Ok(LegStatus::Skipped) => "skipped",
         Ok(LegStatus::Unspecified) | Err(_) => "unknown",
     }
 }

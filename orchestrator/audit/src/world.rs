@@ -17,6 +17,7 @@ pub struct World<'a> {
     pub ledgers: &'a Ledgers,
     registrations: HashMap<&'a str, Known<'a>>,
     in_motion: HashSet<Place<'a>>,
+    abandoned: Vec<&'a str>,
     added: HashMap<(&'a str, &'a str), EnrollmentStatus>,
     dropped: HashSet<(&'a str, &'a str)>,
 }
@@ -30,8 +31,13 @@ impl<'a> World<'a> {
     /// Indexes the ledgers.
     pub fn of(ledgers: &'a Ledgers) -> Self {
         let before = entries(&ledgers.registrations_before);
-        let settled: HashSet<&str> =
-            before.filter(|(_, entry)| is_finished(entry)).map(|(r, _)| r.registration_id.as_str()).collect();
+        let settled: HashSet<&str> = before
+            .filter(|(_, entry)| is_finished(entry) && !is_abandoned(entry))
+            .map(|(r, _)| r.registration_id.as_str())
+            .collect();
+        let after = entries(&ledgers.registrations_after);
+        let abandoned =
+            after.filter(|(_, entry)| is_abandoned(entry)).map(|(r, _)| r.registration_id.as_str()).collect();
         let registrations: HashMap<&str, Known<'_>> = entries(&ledgers.registrations_after)
             .map(|(registration, _)| {
                 let id = registration.registration_id.as_str();
@@ -54,7 +60,7 @@ impl<'a> World<'a> {
             .filter(|e| has_left(e.status()))
             .map(|e| (e.dropped_by_registration_id.as_str(), e.section_id.as_str()))
             .collect();
-        Self { ledgers, registrations, in_motion, added, dropped }
+        Self { ledgers, registrations, in_motion, abandoned, added, dropped }
     }
 
     /// Whether a registration was ever accepted.
@@ -67,18 +73,23 @@ impl<'a> World<'a> {
         self.registrations.get(registration_id).map(|known| known.registration)
     }
 
-    /// A registration that was finished before anything else was read.
+    /// The registrations that an operator ended with something left undone.
+    pub fn abandoned(&self) -> &[&'a str] {
+        &self.abandoned
+    }
+
+    /// A registration that was finished before anything else was read, and left nothing to people.
     pub fn settled(&self, registration_id: &str) -> Option<&'a Registration> {
         self.registrations.get(registration_id).filter(|known| known.is_settled).map(|known| known.registration)
     }
 
-    /// All registrations that were finished before anything else was read.
+    /// All registrations that were finished before anything else was read, and left nothing to people.
     pub fn all_settled(&self) -> impl Iterator<Item = &'a Registration> {
         self.registrations.values().filter(|known| known.is_settled).map(|known| known.registration)
     }
 
     /// Whether a registration in motion adds or drops the section for the student: what services say of it may be half
-    /// done.
+    /// done. One that was abandoned is in motion for good.
     pub fn is_in_motion(&self, place: Place<'_>) -> bool {
         self.in_motion.contains(&place)
     }
@@ -102,7 +113,12 @@ pub fn has_left(status: EnrollmentStatus) -> bool {
 
 /// Whether a saga has nothing left to do.
 pub fn is_finished(entry: &ExportLedgerResponse) -> bool {
-    matches!(entry.phase(), SagaPhase::Completed | SagaPhase::Compensated)
+    matches!(entry.phase(), SagaPhase::Completed | SagaPhase::Compensated | SagaPhase::Abandoned)
+}
+
+/// Whether an operator ended a saga with something left undone.
+fn is_abandoned(entry: &ExportLedgerResponse) -> bool {
+    entry.phase() == SagaPhase::Abandoned
 }
 
 /// The entries of a ledger that name a registration, as all do.

@@ -1,12 +1,15 @@
-//! The API for operators: what every saga does and why it is stuck, read from the saga log.
+//! The API for operators: what every saga does and why it is stuck, and what can be done about it.
 //!
 //! | module | one job |
 //! |---|---|
-//! | `grpc` | `SagaService`: bounds, pages, streams |
+//! | `grpc` | `SagaService`: bounds, pages, streams, verbs |
+//! | `explain` | why a saga is where it is, in words |
 //! | `wire` | a saga, its steps and its events on the wire |
 //!
-//! Promises: reads only; a saga that can't be read is shown as such, with what is known of it, and hides no other.
+//! Promises: shows what the saga log has; a saga that can't be read is shown as such, with what is known of it, and hides
+//! no other; writes nothing: a verb goes to the instance that drives the saga, and is answered when it is durable there.
 
+mod explain;
 mod grpc;
 mod wire;
 

@@ -18,6 +18,7 @@ pub(crate) fn stored_phase(phase: ops::SagaPhase) -> Option<&'static str> {
         ops::SagaPhase::Completing => Phase::Completing,
         ops::SagaPhase::Completed => Phase::Completed,
         ops::SagaPhase::Compensated => Phase::Compensated,
+        ops::SagaPhase::Abandoned => Phase::Abandoned,
         ops::SagaPhase::Unspecified | ops::SagaPhase::Unreadable => return None,
     };
     Some(phase.as_str())
@@ -88,13 +89,14 @@ fn phase(stored: &StoredRegistration) -> ops::SagaPhase {
         Ok(Phase::Completing) => ops::SagaPhase::Completing,
         Ok(Phase::Completed) => ops::SagaPhase::Completed,
         Ok(Phase::Compensated) => ops::SagaPhase::Compensated,
+        Ok(Phase::Abandoned) => ops::SagaPhase::Abandoned,
         Err(_) => ops::SagaPhase::Unreadable,
     }
 }
 
 /// By the store, because a saga that can't be read here may be finished.
-fn is_finished(stored: &StoredRegistration) -> bool {
-    [Phase::Completed, Phase::Compensated].iter().any(|phase| phase.as_str() == stored.row.phase)
+pub(crate) fn is_finished(stored: &StoredRegistration) -> bool {
+    [Phase::Completed, Phase::Compensated, Phase::Abandoned].iter().any(|phase| phase.as_str() == stored.row.phase)
 }
 
 fn turned_because(state: &SagaState) -> String {
@@ -128,6 +130,7 @@ fn leg(leg: &LegState) -> ops::Leg {
         LegStatus::Trying => ops::LegStatus::Trying,
         LegStatus::Done => ops::LegStatus::Done,
         LegStatus::Refused => ops::LegStatus::Refused,
+        LegStatus::Skipped => ops::LegStatus::Skipped,
     };
     ops::Leg {
         status: status.into(),

@@ -17,7 +17,6 @@ use matricula_kit::id::{SagaId, StudentId};
 use matricula_kit::rpc::{page_size, required_id};
 use matricula_kit::status;
 use matricula_kit::telemetry::TraceContext;
-use matricula_kit::time;
 use matricula_proto::registration::v1 as wire;
 use matricula_proto::registration::v1::registration_service_server::RegistrationService;
 use matricula_registration::StoredRegistration;
@@ -74,7 +73,7 @@ impl RegistrationService for RegistrationGrpc {
         let trace = TraceContext::from_metadata(request.metadata());
         let request = request.into_inner();
         let wait = request::wait(request.wait_ms)?;
-        let item = request::item(request, time::now())?;
+        let item = request::item(request, self.runtime.now())?;
         let registration = self.submit_and_wait(item, &trace, Instant::now() + wait).await?;
         Ok(Response::new(wire::SubmitRegistrationResponse { registration: Some(registration) }))
     }
@@ -83,7 +82,7 @@ impl RegistrationService for RegistrationGrpc {
         let trace = TraceContext::from_metadata(request.metadata());
         let request = request.into_inner();
         let wait = request::wait(request.wait_ms)?;
-        let items = request::cart(request, time::now())?;
+        let items = request::cart(request, self.runtime.now())?;
         let until = Instant::now() + wait;
         let submitted = items.into_iter().map(|item| self.submit_and_wait(item, &trace, until));
         let registrations = try_join_all(submitted).await?;
@@ -147,7 +146,7 @@ impl RegistrationService for RegistrationGrpc {
         let request = request.into_inner();
         let id = request::registration_id(request.registration_id)?;
         let reason = request::cancel_reason(request.reason)?;
-        let registration = self.cancel(&id, &reason).await?;
+        let registration = self.cancel(&id, reason).await?;
         Ok(Response::new(wire::CancelRegistrationResponse { registration: Some(registration) }))
     }
 }

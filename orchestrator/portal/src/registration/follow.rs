@@ -21,7 +21,6 @@ use crate::Orchestrator;
 pub(crate) struct Follower {
     watcher: Watcher,
     id: SagaId,
-    driven_here: bool,
     known: Known,
 }
 
@@ -40,15 +39,15 @@ impl Follower {
     /// Follows a registration that was just accepted here, with a watch that began before.
     pub(crate) fn accepted(watcher: Watcher, id: SagaId, key: String, request: RegistrationRequest) -> Self {
         let known = Known::Readable { key, request: Box::new(request), state: None };
-        Self { watcher, id, driven_here: true, known }
+        Self { watcher, id, known }
     }
 
     /// Follows a registration of the log; none when there is none.
     pub(super) async fn open(runtime: &Orchestrator, lookup: &Lookup, id: &SagaId) -> Result<Option<Self>, Status> {
         // The watch begins first, so that no change falls between the two.
         let watcher = runtime.watch(id);
-        let Some((known, driven_here)) = read(runtime, lookup, id).await? else { return Ok(None) };
-        Ok(Some(Self { watcher, id: id.clone(), driven_here, known }))
+        let Some(known) = read(runtime, lookup, id).await? else { return Ok(None) };
+        Ok(Some(Self { watcher, id: id.clone(), known }))
     }
 
     /// Waits for the next change; for ever when there can be none. May be dropped at any time.
@@ -92,11 +91,6 @@ impl Follower {
         }
     }
 
-    /// Whether this process drives it, as far as is known.
-    pub(crate) fn is_driven_here(&self) -> bool {
-        self.driven_here
-    }
-
     /// Whether no change will come any more.
     pub(crate) fn is_finished(&self) -> bool {
         match &self.known {
@@ -127,10 +121,9 @@ impl Follower {
     }
 }
 
-/// The registration as stored, and whether this process drives it.
-async fn read(runtime: &Orchestrator, lookup: &Lookup, id: &SagaId) -> Result<Option<(Known, bool)>, Status> {
+/// The registration as stored.
+async fn read(runtime: &Orchestrator, lookup: &Lookup, id: &SagaId) -> Result<Option<Known>, Status> {
     let Some(row) = lookup.get(id).await? else { return Ok(None) };
-    let driven_here = row.owner == runtime.instance().as_str();
     let stored = StoredRegistration::read(runtime.workload().definition(), row);
     let unreadable = Box::new(stored.to_wire());
     let known = match stored.read {
@@ -140,5 +133,5 @@ async fn read(runtime: &Orchestrator, lookup: &Lookup, id: &SagaId) -> Result<Op
         }
         Err(_) => Known::Unreadable(unreadable),
     };
-    Ok(Some((known, driven_here)))
+    Ok(Some(known))
 }

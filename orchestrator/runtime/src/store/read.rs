@@ -92,6 +92,8 @@ const LIST: &str = list!("($1 = '' OR s.subject = $1)");
 /// These two go by indexes of their own; the general statement would not.
 const LIST_OF_SUBJECT: &str = list!("s.subject = $1");
 const LIST_NEEDING_ATTENTION: &str = list!("s.needs_attention = 1 AND ($1 = '' OR s.subject = $1)");
+const UNFINISHED: &str =
+    concat!(columns!(), "FROM sagas s WHERE s.finished = 0 AND s.saga_id > $1 ORDER BY s.saga_id LIMIT $2");
 
 impl SagaStore {
     /// One saga with its log.
@@ -136,6 +138,13 @@ impl SagaStore {
             .text(filter.before.map(String::from).unwrap_or_default())
             .int(filter.limit);
         let rows = self.database.fetch(sql, args).await?;
+        self.with_logs(rows).await
+    }
+
+    /// Sagas that are not finished, oldest first, with their logs; only those after this one, the end of the page before.
+    pub async fn unfinished(&self, after: Option<&SagaId>, limit: i64) -> Result<Vec<SagaRow>, DbError> {
+        let args = Args::new().text(after.map_or("", SagaId::as_str).to_owned()).int(limit);
+        let rows = self.database.fetch(UNFINISHED, args).await?;
         self.with_logs(rows).await
     }
 

@@ -1,85 +1,50 @@
-//! `SagaService`: bounds, pages and streams over the saga log.
+//! Lists of sagas, page by page, and the export of all of them for the audit.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use futures::stream::{self, BoxStream};
+use futures::stream::{self, Stream};
 use matricula_kit::id::{SagaId, StudentId};
 use matricula_kit::rpc::{FieldError, page_size, required_id};
-use matricula_kit::status;
 use matricula_proto::ops::v1 as ops;
-use matricula_proto::ops::v1::saga_service_server::SagaService;
 use matricula_registration::StoredRegistration;
 use matricula_runtime::{SagaFilter, Workload as _};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Request, Response, Status};
+use tonic::Status;
 
+use super::shutting_down;
 use crate::{Orchestrator, wire};
 
 /// Sagas that one list looks at when it is restricted to phases: a page may be short, but never slow.
 const LOOKED_AT_MAX: usize = 10_000;
 /// Sagas that an export reads at once: with their logs they are a few megabytes.
 const EXPORT_PAGE: i64 = 500;
-/// When an export that the shutdown has cut off may be asked for again.
-const RETRY_UNAVAILABLE: Duration = Duration::from_millis(500);
 
-/// The service.
-pub(crate) struct SagaGrpc {
+/// A page.
+pub(super) async fn list(
+    runtime: &Orchestrator,
+    request: ops::ListSagasRequest,
+) -> Result<ops::ListSagasResponse, Status> {
+    let (filter, wanted) = filter(request)?;
+    let (sagas, next) = page(runtime, filter, &wanted).await?;
+    Ok(ops::ListSagasResponse { sagas, next_page_token: next.map(String::from).unwrap_or_default() })
+}
+
+/// Every registration, newest first, until the shutdown.
+pub(super) fn export(
     runtime: Arc<Orchestrator>,
     shutdown: CancellationToken,
-}
-
-type Answer<T> = Result<Response<T>, Status>;
-
-impl SagaGrpc {
-    pub(crate) fn new(runtime: Arc<Orchestrator>, shutdown: CancellationToken) -> Self {
-        Self { runtime, shutdown }
-    }
-}
-
-#[tonic::async_trait]
-impl SagaService for SagaGrpc {
-    type ExportLedgerStream = BoxStream<'static, Result<ops::ExportLedgerResponse, Status>>;
-
-    async fn list_sagas(&self, request: Request<ops::ListSagasRequest>) -> Answer<ops::ListSagasResponse> {
-        let (filter, wanted) = filter(request.into_inner())?;
-        let (sagas, next) = page(&self.runtime, filter, &wanted).await?;
-        let next_page_token = next.map(String::from).unwrap_or_default();
-        Ok(Response::new(ops::ListSagasResponse { sagas, next_page_token }))
-    }
-
-    async fn get_saga(&self, request: Request<ops::GetSagaRequest>) -> Answer<ops::GetSagaResponse> {
-        let id = required_id("saga_id", request.into_inner().saga_id, SagaId::try_new)?;
-        let row = self.runtime.store().get(&id).await?;
-        let row = row.ok_or_else(|| status::not_found("saga", id.as_str()))?;
-        let definition = self.runtime.workload().definition();
-        let stored = StoredRegistration::read(definition, row);
-        Ok(Response::new(wire::saga(definition, &stored)))
-    }
-
-    async fn list_destinations(
-        &self,
-        _: Request<ops::ListDestinationsRequest>,
-    ) -> Answer<ops::ListDestinationsResponse> {
-        let destinations = self.runtime.destinations().into_iter().map(wire::destination).collect();
-        Ok(Response::new(ops::ListDestinationsResponse { destinations }))
-    }
-
-    async fn export_ledger(&self, _: Request<ops::ExportLedgerRequest>) -> Answer<Self::ExportLedgerStream> {
-        let (runtime, shutdown) = (self.runtime.clone(), self.shutdown.clone());
-        let start = SagaFilter { limit: EXPORT_PAGE, ..Default::default() };
-        let pages = stream::try_unfold(Some(start), move |filter| {
-            let (runtime, shutdown) = (runtime.clone(), shutdown.clone());
-            async move {
-                let Some(filter) = filter else { return Ok(None) };
-                let read = shutdown.run_until_cancelled(export_page(&runtime, filter)).await;
-                read.ok_or_else(shutting_down)?.map(Some)
-            }
-        });
-        let entries = pages.map_ok(|entries| stream::iter(entries.into_iter().map(Ok))).try_flatten();
-        Ok(Response::new(Box::pin(entries)))
-    }
+) -> impl Stream<Item = Result<ops::ExportLedgerResponse, Status>> {
+    let start = SagaFilter { limit: EXPORT_PAGE, ..Default::default() };
+    let pages = stream::try_unfold(Some(start), move |filter| {
+        let (runtime, shutdown) = (runtime.clone(), shutdown.clone());
+        async move {
+            let Some(filter) = filter else { return Ok(None) };
+            let read = shutdown.run_until_cancelled(export_page(&runtime, filter)).await;
+            read.ok_or_else(shutting_down)?.map(Some)
+        }
+    });
+    pages.map_ok(|entries| stream::iter(entries.into_iter().map(Ok))).try_flatten()
 }
 
 /// What a list is restricted to as sagas are shown, beyond what the store can tell: one that can't be read has a phase
@@ -169,8 +134,4 @@ async fn export_page(
     let next = rows.last().map(|row| SagaFilter { before: Some(row.id.clone()), ..filter });
     let entries = rows.into_iter().map(|row| wire::ledger_entry(&StoredRegistration::read(definition, row))).collect();
     Ok((entries, next))
-}
-
-fn shutting_down() -> Status {
-    status::retry(Code::Unavailable, "SHUTTING_DOWN", "the orchestrator is shutting down", RETRY_UNAVAILABLE)
 }

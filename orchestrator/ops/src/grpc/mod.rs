@@ -1,0 +1,154 @@
+//! `SagaService`: what operators ask, from the wire to the runtime and back.
+//!
+//! | module | one job |
+//! |---|---|
+//! | `list` | pages, and the export for the audit |
+//! | `verbs` | what an operator decides, carried out by whoever drives the saga |
+//! | `watch` | sagas as they change |
+
+mod list;
+mod verbs;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use matricula_engine::Verb;
+use matricula_kit::id::SagaId;
+use matricula_kit::rpc::{FieldError, required_id};
+use matricula_kit::status;
+use matricula_proto::ops::v1 as ops;
+use matricula_proto::ops::v1::saga_service_server::SagaService;
+use matricula_registration::StoredRegistration;
+use matricula_runtime::{OrderVerb, Workload as _};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status};
+
+use crate::{Orchestrator, explain, wire};
+
+/// Most RPCs that may be allowed in flight to one service: what a connection carries.
+const IN_FLIGHT_MAX: i32 = 1_000;
+/// When a stream that the shutdown has cut off may be asked for again.
+const RETRY_UNAVAILABLE: Duration = Duration::from_millis(500);
+
+/// The service.
+pub(crate) struct SagaGrpc {
+    runtime: Arc<Orchestrator>,
+    shutdown: CancellationToken,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl SagaGrpc {
+    pub(crate) fn new(runtime: Arc<Orchestrator>, shutdown: CancellationToken) -> Self {
+        Self { runtime, shutdown }
+    }
+
+    async fn stored(&self, id: &SagaId) -> Result<StoredRegistration, Status> {
+        let row = self.runtime.store().get(id).await?;
+        let row = row.ok_or_else(|| status::not_found("saga", id.as_str()))?;
+        Ok(StoredRegistration::read(self.runtime.workload().definition(), row))
+    }
+}
+
+#[tonic::async_trait]
+impl SagaService for SagaGrpc {
+    type WatchSagasStream = BoxStream<'static, Result<ops::WatchSagasResponse, Status>>;
+    type ExportLedgerStream = BoxStream<'static, Result<ops::ExportLedgerResponse, Status>>;
+
+    async fn list_sagas(&self, request: Request<ops::ListSagasRequest>) -> Answer<ops::ListSagasResponse> {
+        Ok(Response::new(list::list(&self.runtime, request.into_inner()).await?))
+    }
+
+    async fn get_saga(&self, request: Request<ops::GetSagaRequest>) -> Answer<ops::GetSagaResponse> {
+        let stored = self.stored(&saga_id(request.into_inner().saga_id)?).await?;
+        Ok(Response::new(wire::saga(self.runtime.workload().definition(), &stored)))
+    }
+
+    async fn explain_saga(&self, request: Request<ops::ExplainSagaRequest>) -> Answer<ops::ExplainSagaResponse> {
+        let stored = self.stored(&saga_id(request.into_inner().saga_id)?).await?;
+        let definition = self.runtime.workload().definition();
+        Ok(Response::new(explain::explained(definition, &stored, self.runtime.now())))
+    }
+
+    async fn retry_saga(&self, request: Request<ops::RetrySagaRequest>) -> Answer<ops::RetrySagaResponse> {
+        let ops::RetrySagaRequest { saga_id, step, by, reason } = request.into_inner();
+        let step = if step.is_empty() { None } else { Some(self.step(step)?) };
+        let summary = self.carry_out(saga_id, OrderVerb::Steer(Verb::Retry { step }), by, reason).await?;
+        Ok(Response::new(ops::RetrySagaResponse { summary }))
+    }
+
+    async fn skip_step(&self, request: Request<ops::SkipStepRequest>) -> Answer<ops::SkipStepResponse> {
+        let ops::SkipStepRequest { saga_id, step, by, reason } = request.into_inner();
+        let verb = Verb::Skip { step: self.step(step)? };
+        let summary = self.carry_out(saga_id, OrderVerb::Steer(verb), by, reason).await?;
+        Ok(Response::new(ops::SkipStepResponse { summary }))
+    }
+
+    async fn resolve_step(&self, request: Request<ops::ResolveStepRequest>) -> Answer<ops::ResolveStepResponse> {
+        let ops::ResolveStepRequest { saga_id, step, by, reason, answer } = request.into_inner();
+        let verb = Verb::Resolve { step: self.step(step)?, answer: verbs::resolution(answer, &reason)? };
+        let summary = self.carry_out(saga_id, OrderVerb::Steer(verb), by, reason).await?;
+        Ok(Response::new(ops::ResolveStepResponse { summary }))
+    }
+
+    async fn abandon_saga(&self, request: Request<ops::AbandonSagaRequest>) -> Answer<ops::AbandonSagaResponse> {
+        let ops::AbandonSagaRequest { saga_id, by, reason } = request.into_inner();
+        let summary = self.carry_out(saga_id, OrderVerb::Steer(Verb::Abandon), by, reason).await?;
+        Ok(Response::new(ops::AbandonSagaResponse { summary }))
+    }
+
+    async fn cancel_saga(&self, request: Request<ops::CancelSagaRequest>) -> Answer<ops::CancelSagaResponse> {
+        let ops::CancelSagaRequest { saga_id, by, reason } = request.into_inner();
+        let summary = self.carry_out(saga_id, OrderVerb::Cancel, by, reason).await?;
+        Ok(Response::new(ops::CancelSagaResponse { summary }))
+    }
+
+    async fn watch_sagas(&self, request: Request<ops::WatchSagasRequest>) -> Answer<Self::WatchSagasStream> {
+        let ops::WatchSagasRequest { needs_attention } = request.into_inner();
+        let sagas = watch::sagas(self.runtime.clone(), needs_attention, self.shutdown.clone());
+        Ok(Response::new(Box::pin(sagas)))
+    }
+
+    async fn list_destinations(
+        &self,
+        _: Request<ops::ListDestinationsRequest>,
+    ) -> Answer<ops::ListDestinationsResponse> {
+        let destinations = self.runtime.destinations().into_iter().map(wire::destination).collect();
+        Ok(Response::new(ops::ListDestinationsResponse { destinations }))
+    }
+
+    async fn set_destination_limit(
+        &self,
+        request: Request<ops::SetDestinationLimitRequest>,
+    ) -> Answer<ops::SetDestinationLimitResponse> {
+        let ops::SetDestinationLimitRequest { name, in_flight_max } = request.into_inner();
+        let limit = usize::try_from(in_flight_max).ok().filter(|_| in_flight_max <= IN_FLIGHT_MAX);
+        let limit = limit.ok_or_else(|| {
+            FieldError::new("in_flight_max", format!("must be 0 to {IN_FLIGHT_MAX}, got {in_flight_max}"))
+        })?;
+        let is_set = self.runtime.set_destination_limit(&name, limit);
+        let destination = self.runtime.destinations().into_iter().find(|one| is_set && one.name == name);
+        let destination = destination.ok_or_else(no_destination)?;
+        tracing::info!(destination = name, in_flight_max, "an operator has changed how many calls may be in flight");
+        Ok(Response::new(ops::SetDestinationLimitResponse { destination: Some(wire::destination(destination)) }))
+    }
+
+    async fn export_ledger(&self, _: Request<ops::ExportLedgerRequest>) -> Answer<Self::ExportLedgerStream> {
+        Ok(Response::new(Box::pin(list::export(self.runtime.clone(), self.shutdown.clone()))))
+    }
+}
+
+fn saga_id(text: String) -> Result<SagaId, FieldError> {
+    required_id("saga_id", text, SagaId::try_new)
+}
+
+/// Which names there are is known by `ListDestinations`; the caller's, which may be of any length, is not repeated.
+fn no_destination() -> Status {
+    status::error(Code::NotFound, "NOT_FOUND", "there is no destination of this name")
+}
+
+fn shutting_down() -> Status {
+    status::retry(Code::Unavailable, "SHUTTING_DOWN", "the orchestrator is shutting down", RETRY_UNAVAILABLE)
+}

@@ -1,0 +1,148 @@
+//! What an operator decides about a saga: its bounds, its way to whoever drives the saga, and what the answer is called.
+
+use std::time::Duration;
+
+use matricula_engine::Resolution;
+use matricula_kit::answer::{Reason, Refusal};
+use matricula_kit::id::SagaId;
+use matricula_kit::rpc::FieldError;
+use matricula_kit::status;
+use matricula_proto::ops::v1 as ops;
+use matricula_proto::ops::v1::resolve_step_request as wire_resolution;
+use matricula_runtime::{CommandError, Order, OrderVerb, Workload as _};
+use tonic::{Code, Status};
+
+use super::{SagaGrpc, saga_id};
+use crate::wire;
+
+/// Longest name of an operator: an address of mail fits.
+const BY_BYTES_MAX: usize = 64;
+/// Longest reason: some sentences, kept in the log for good.
+const REASON_BYTES_MAX: usize = 500;
+/// When an unanswered verb may be sent again: a takeover by another instance is under way.
+const RETRY_UNANSWERED: Duration = Duration::from_secs(1);
+
+impl SagaGrpc {
+    /// Has a verb carried out by whoever drives the saga, and reads what has become of the saga.
+    pub(super) async fn carry_out(
+        &self,
+        id: String,
+        verb: OrderVerb,
+        by: String,
+        reason: String,
+    ) -> Result<Option<ops::SagaSummary>, Status> {
+        let id = saga_id(id)?;
+        let order = Order { verb, by: by_of(by)?, reason: reason_of(reason)? };
+        let refused_as = refused_as(&order.verb);
+        self.runtime.command(&id, order).await.map_err(|error| not_done(&id, refused_as, error))?;
+        Ok(Some(wire::summary(&self.stored(&id).await?)))
+    }
+
+    /// The name of a step of the saga's definition.
+    pub(super) fn step(&self, name: String) -> Result<String, FieldError> {
+        let definition = self.runtime.workload().definition();
+        if definition.index(&name).is_some() {
+            return Ok(name);
+        }
+        let names: Vec<&str> = definition.steps().iter().map(|step| step.name).collect();
+        Err(FieldError::new("step", format!("must be one of {}", names.join(", "))))
+    }
+}
+
+/// How a person found a step to have ended, as its saga is told. The refusal of a pivot reaches the student, in words of
+/// its domain.
+pub(super) fn resolution(answer: Option<wire_resolution::Answer>, reason: &str) -> Result<Resolution, FieldError> {
+    match answer {
+        None => Err(FieldError::new("answer", "is required: done or refused")),
+        Some(wire_resolution::Answer::Done(_)) => Ok(Resolution::Done),
+        Some(wire_resolution::Answer::Refused(_)) => {
+            let refusal = Refusal::whole(
+                Reason::RegistrationCancelled,
+                format!("The registration could not be completed: {reason}"),
+                "Register again if you still want to.",
+            );
+            let refusal = serde_json::to_string(&[refusal]);
+            let refusal = refusal.map_err(|error| FieldError::new("reason", error.to_string()))?;
+            Ok(Resolution::Refused { refusal })
+        }
+    }
+}
+
+fn by_of(by: String) -> Result<String, FieldError> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:@-".contains(&byte);
+    match by.len() {
+        1..=BY_BYTES_MAX if by.bytes().all(is_allowed) => Ok(by),
+        bytes => {
+            let bounds = format!("must be 1-{BY_BYTES_MAX} bytes of [A-Za-z0-9._:@-], got {bytes} bytes");
+            Err(FieldError::new("by", bounds))
+        }
+    }
+}
+
+fn reason_of(reason: String) -> Result<String, FieldError> {
+    match reason.len() {
+        1..=REASON_BYTES_MAX if !reason.chars().any(char::is_control) => Ok(reason),
+        bytes => {
+            let bounds = format!("must be 1-{REASON_BYTES_MAX} bytes without control characters, got {bytes} bytes");
+            Err(FieldError::new("reason", bounds))
+        }
+    }
+}
+
+fn refused_as(verb: &OrderVerb) -> &'static str {
+    match verb {
+        OrderVerb::Cancel => "TOO_LATE_TO_CANCEL",
+        OrderVerb::Steer(_) => "VERB_REFUSED",
+    }
+}
+
+fn not_done(id: &SagaId, refused_as: &str, error: CommandError) -> Status {
+    let message = error.to_string();
+    match error {
+        CommandError::NotFound => status::not_found("saga", id.as_str()),
+        CommandError::Refused(_) => status::error(Code::FailedPrecondition, refused_as, message),
+        CommandError::LeftAlone(_) => status::error(Code::FailedPrecondition, "SAGA_UNREADABLE", message),
+        CommandError::Unanswered => status::retry(Code::Unavailable, "OWNER_DID_NOT_ANSWER", message, RETRY_UNANSWERED),
+        CommandError::Database(error) => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check<T: std::fmt::Debug>(checked: Result<T, FieldError>, field: Option<&str>) {
+        assert_eq!(checked.err().map(|problem| problem.field).as_deref(), field);
+    }
+
+    #[test]
+    fn operators_say_who_they_are_and_why() {
+        for by in ["ada", "ada.lovelace@campus.example", "cron:night-1", &"a".repeat(64)] {
+            check(by_of(by.to_owned()), None);
+        }
+        for by in ["", "ada lovelace", "ad\u{e4}", "a/b", "a\n", &"a".repeat(65)] {
+            check(by_of(by.to_owned()), Some("by"));
+        }
+        for reason in ["x", "Die Geb\u{fc}hr ist bezahlt; see ticket #7", &"r".repeat(500)] {
+            check(reason_of(reason.to_owned()), None);
+        }
+        for reason in ["", "two\nlines", "\u{1b}[31mred", "c1\u{9b}", &"r".repeat(501)] {
+            check(reason_of(reason.to_owned()), Some("reason"));
+        }
+    }
+
+    #[test]
+    fn a_refused_pivot_has_a_reason_for_its_student() {
+        use wire_resolution::Answer;
+        check(resolution(None, "why"), Some("answer"));
+        let done = ops::resolve_step_request::Done {};
+        assert_eq!(resolution(Some(Answer::Done(done)), "why"), Ok(Resolution::Done));
+        let refused = ops::resolve_step_request::Refused {};
+        let Ok(Resolution::Refused { refusal }) = resolution(Some(Answer::Refused(refused)), "the term is over") else {
+            panic!("it is a refusal");
+        };
+        let refusals: Vec<Refusal> = serde_json::from_str(&refusal).expect("in the words of registration");
+        assert_eq!(refusals[0].message, "The registration could not be completed: the term is over");
+    }
+}

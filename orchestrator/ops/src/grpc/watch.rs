@@ -1,0 +1,177 @@
+//! Sagas as they change: first all that are unfinished, then each that moves.
+//!
+//! ```text
+//! unfinished, page by page ──► client          again, when word of a move may have been missed
+//! moved ──ids──► pending ──read set-wise──► client
+//! ```
+//!
+//! Promises: asks the database only for what has moved; keeps a bounded number of ids, however slow the client is, and
+//! lists all that are unfinished again where it may have missed one; an end that was missed is told then, too.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use futures::stream::{self, Stream};
+use matricula_kit::database::DbError;
+use matricula_kit::id::SagaId;
+use matricula_proto::ops::v1 as ops;
+use matricula_registration::StoredRegistration;
+use matricula_runtime::{SagaRow, Workload as _};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::shutting_down;
+use crate::{Orchestrator, wire};
+
+/// Sagas that are read at once: with their logs they are some hundred kilobytes.
+const READ_MAX: usize = 200;
+/// Ids of sagas that the client was told of and that are not over. Beyond it, the end of the oldest of them is told only
+/// when word of it comes, not when that was missed.
+const OPEN_MAX: usize = 10_000;
+/// Ids of sagas that have moved and wait to be read. Beyond it all that are unfinished are listed again. Twice the other
+/// bound, so that reading again what is open leaves room for what moves meanwhile.
+const PENDING_MAX: usize = 2 * OPEN_MAX;
+
+/// The stream, until the shutdown.
+pub(super) fn sagas(
+    runtime: Arc<Orchestrator>,
+    needs_attention: bool,
+    shutdown: CancellationToken,
+) -> impl Stream<Item = Result<ops::WatchSagasResponse, Status>> {
+    // The watch begins before the list, so that no change falls between the two.
+    let moved = runtime.moved();
+    let watch = Watch {
+        runtime,
+        moved,
+        needs_attention,
+        list: List::After(None),
+        has_missed: false,
+        pending: BTreeSet::new(),
+        open: BTreeSet::new(),
+        told: VecDeque::new(),
+    };
+    stream::try_unfold(watch, move |mut watch| {
+        let shutdown = shutdown.clone();
+        async move {
+            let next = shutdown.run_until_cancelled(watch.next()).await.ok_or_else(shutting_down)??;
+            Ok(Some((ops::WatchSagasResponse { summary: Some(next) }, watch)))
+        }
+    })
+}
+
+struct Watch {
+    runtime: Arc<Orchestrator>,
+    moved: Receiver<Option<SagaId>>,
+    /// Whether the client wants only those that need attention, or did when it was last told of them.
+    needs_attention: bool,
+    list: List,
+    /// Whether word of a move may have been missed since that list began.
+    has_missed: bool,
+    /// Moved, and not read since.
+    pending: BTreeSet<SagaId>,
+    /// The client knows them as unfinished, or as needing attention where it wants only these.
+    open: BTreeSet<SagaId>,
+    /// Read, and not sent yet.
+    told: VecDeque<ops::SagaSummary>,
+}
+
+/// How far the list of the unfinished has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum List {
+    After(Option<SagaId>),
+    Complete,
+}
+
+impl Watch {
+    /// The next saga to tell of.
+    async fn next(&mut self) -> Result<ops::SagaSummary, DbError> {
+        loop {
+            if let Some(saga) = self.told.pop_front() {
+                return Ok(saga);
+            }
+            self.gather();
+            if let List::After(after) = self.list.clone() {
+                self.list_on(after).await?;
+            } else if self.has_missed {
+                self.list_again();
+            } else if self.pending.is_empty() {
+                match self.moved.recv().await {
+                    Ok(moved) => self.note(moved),
+                    Err(RecvError::Lagged(_)) => self.note(None),
+                    // The sender is held by the runtime, which this watch holds.
+                    Err(RecvError::Closed) => std::future::pending().await,
+                }
+            } else {
+                self.read_pending().await?;
+            }
+        }
+    }
+
+    /// Takes in all that has been told by now.
+    fn gather(&mut self) {
+        loop {
+            match self.moved.try_recv() {
+                Ok(moved) => self.note(moved),
+                Err(TryRecvError::Lagged(_)) => self.note(None),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Takes in that a saga has moved; none: any may have.
+    fn note(&mut self, moved: Option<SagaId>) {
+        match moved {
+            Some(saga) if self.pending.len() < PENDING_MAX => drop(self.pending.insert(saga)),
+            _ => self.has_missed = true,
+        }
+    }
+
+    /// Begins the list anew. What the client takes for unfinished may have ended, so that it is not in the list.
+    fn list_again(&mut self) {
+        self.has_missed = false;
+        self.list = List::After(None);
+        self.pending.extend(self.open.iter().cloned());
+    }
+
+    async fn list_on(&mut self, after: Option<SagaId>) -> Result<(), DbError> {
+        let rows = self.runtime.store().unfinished(after.as_ref(), READ_MAX as i64).await?;
+        self.list = match rows.last() {
+            Some(last) if rows.len() == READ_MAX => List::After(Some(last.id.clone())),
+            _ => List::Complete,
+        };
+        for row in rows {
+            self.pending.remove(&row.id);
+            self.take(row);
+        }
+        Ok(())
+    }
+
+    async fn read_pending(&mut self) -> Result<(), DbError> {
+        let ids: Vec<String> =
+            std::iter::from_fn(|| self.pending.pop_first()).take(READ_MAX).map(String::from).collect();
+        for row in self.runtime.store().get_many(ids).await? {
+            self.take(row);
+        }
+        Ok(())
+    }
+
+    /// Has a saga told, if the client wants it.
+    fn take(&mut self, row: SagaRow) {
+        let id = row.id.clone();
+        let stored = StoredRegistration::read(self.runtime.workload().definition(), row);
+        let summary = wire::summary(&stored);
+        let is_open = if self.needs_attention { summary.needs_attention } else { !wire::is_finished(&stored) };
+        let was_open = self.open.remove(&id);
+        if is_open {
+            self.open.insert(id);
+            if self.open.len() > OPEN_MAX {
+                self.open.pop_first();
+            }
+        }
+        if is_open || was_open || !self.needs_attention {
+            self.told.push_back(summary);
+        }
+    }
+}
