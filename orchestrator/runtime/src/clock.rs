@@ -1,27 +1,42 @@
-//! The time of sagas: the database's clock, kept in step by the heartbeat, so that all replicas of a database agree
-//! however wrong the clock of one of their machines is.
+//! The time of sagas: the database's clock, asked for with every heartbeat and carried on from there by a clock that
+//! nobody sets. So all replicas of a database agree, however wrong the clock of one of their machines is, or becomes.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use matricula_kit::time::{self, UnixMs};
 
 /// What a word of the database may take to be believed: it was true at some moment of that time.
 const ROUND_TRIP_MAX: Duration = Duration::from_millis(500);
-/// A clock that is off by more than this is worth a warning.
+/// A machine whose clock is off by more than this is worth a warning.
 const OFF_MS: i64 = 5_000;
 
-/// This machine's clock, and by how much the database's is ahead of it.
-#[derive(Debug, Clone, Default)]
+/// The database's clock, as of its last word.
+#[derive(Debug, Clone)]
 pub(crate) struct Clock {
-    ahead_ms: Arc<AtomicI64>,
+    word: Arc<Mutex<Word>>,
+}
+
+#[derive(Debug)]
+struct Word {
+    now_ms: i64,
+    heard: Instant,
+    is_machine_off: bool,
 }
 
 impl Clock {
-    /// The time by the database's clock, as of its last word.
+    /// Begins with what the database has just said.
+    pub(crate) fn new(database_now_ms: i64) -> Self {
+        let word = Word { now_ms: database_now_ms, heard: Instant::now(), is_machine_off: false };
+        let clock = Self { word: Arc::new(Mutex::new(word)) };
+        clock.set(database_now_ms, Duration::ZERO);
+        clock
+    }
+
+    /// The time by the database's clock.
     pub(crate) fn now(&self) -> UnixMs {
-        UnixMs(time::now().0.saturating_add(self.ahead_ms.load(Ordering::Relaxed)))
+        let word = self.word();
+        UnixMs(word.now_ms.saturating_add(i64::try_from(word.heard.elapsed().as_millis()).unwrap_or(i64::MAX)))
     }
 
     /// Takes in what the database has just said. A process that was stopped in the middle of a question has an answer
@@ -30,13 +45,33 @@ impl Clock {
         if round_trip > ROUND_TRIP_MAX {
             return;
         }
-        let ahead_ms = database_now_ms.saturating_sub(time::now().0);
-        let before_ms = self.ahead_ms.swap(ahead_ms, Ordering::Relaxed);
-        if ahead_ms.abs() > OFF_MS && before_ms.abs() <= OFF_MS {
-            tracing::warn!(
-                ahead_ms,
-                "the database's clock is ahead of this machine's by so much; sagas go by the database's"
-            );
+        let ahead_ms = time::now().0.saturating_sub(database_now_ms);
+        let mut word = self.word();
+        let is_machine_off = ahead_ms.abs() > OFF_MS;
+        if is_machine_off && !word.is_machine_off {
+            tracing::warn!(ahead_ms, "this machine's clock is not the database's; sagas go by the database's");
         }
+        *word = Word { now_ms: database_now_ms, heard: Instant::now(), is_machine_off };
+    }
+
+    fn word(&self) -> MutexGuard<'_, Word> {
+        self.word.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn goes_by_the_database_and_not_by_the_machine() {
+        let hour_ms = 3_600_000;
+        let clock = Clock::new(time::now().0 - hour_ms);
+        let now_ms = clock.now().0;
+        assert!((time::now().0 - now_ms - hour_ms).abs() < 60_000, "it is an hour behind this machine");
+        clock.set(now_ms + hour_ms, Duration::from_secs(5));
+        assert!(clock.now().0 < now_ms + hour_ms, "an answer of long ago is no news");
+        clock.set(now_ms + hour_ms, Duration::from_millis(1));
+        assert!(clock.now().0 >= now_ms + hour_ms);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use matricula_engine::{Recorded, SagaState};
 use matricula_kit::database::DbError;
@@ -108,9 +108,7 @@ impl<W: Workload> Runtime<W> {
         shutdown: CancellationToken,
     ) -> Result<(Arc<Self>, JoinHandle<Result<(), StoreError>>), DbError> {
         let instance = InstanceId::generate();
-        let clock = Clock::default();
-        let asked = Instant::now();
-        clock.set(store.register(&instance, config.lease_ttl_ms).await?, asked.elapsed());
+        let clock = Clock::new(store.register(&instance, config.lease_ttl_ms).await?);
         let vigil = Vigil::new(&config);
         tracing::info!(instance = instance.as_str(), "the orchestrator's instance is registered");
 

@@ -114,6 +114,7 @@ mod tests {
             owner_alive: true,
             phase: String::new(),
             needs_attention: false,
+            sequence: 0,
             log: Ok(Vec::new()),
         }
     }

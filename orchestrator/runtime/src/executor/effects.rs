@@ -10,8 +10,9 @@ use crate::destination::Waiting;
 use crate::store::Summary;
 use crate::{Call, Workload};
 
-/// Longest sleep of a saga's timer. A wake too many does no harm, and the wheel of timers has a bound of its own.
-const SLEEP_MAX: Duration = Duration::from_secs(3_600);
+/// Longest sleep of a saga's timer: a clock that is set back while it sleeps costs no more than this. A wake too many does
+/// no harm.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 impl<W: Workload> Executor<W> {
     pub(super) fn act(&mut self, id: &SagaId, effects: Vec<Effect>) {

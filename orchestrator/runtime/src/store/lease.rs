@@ -30,10 +30,12 @@ const ADOPTABLE: &str = concat!(
     ownerless!(),
     " ORDER BY s.saga_id LIMIT $3"
 );
-/// In the order of ids: two instances that adopt the same sagas wait for each other, and never in a circle.
+/// In the order of ids: two instances that adopt the same sagas wait for each other, and never in a circle. A cross join,
+/// because SQLite keeps its order: it would else go through all that the dead instance has left, for each chunk, and
+/// read the list of the chunk anew for every one.
 const ADOPT: &str = concat!(
     "UPDATE sagas SET owner = $1 WHERE saga_id IN (SELECT s.saga_id FROM {rows} \
-     JOIN sagas s ON s.saga_id = r.saga_id WHERE ",
+     CROSS JOIN sagas s WHERE s.saga_id = r.saga_id AND ",
     ownerless!(),
     " ORDER BY s.saga_id {for_update})"
 );
