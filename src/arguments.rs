@@ -1,9 +1,13 @@
 //! The command line as types: commands, flags, help with examples.
 
+mod saga;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use saga::{Decision, Saga};
 
 /// Course registration that does not fall over on the one morning when everybody comes at once.
 #[derive(Debug, Parser)]
@@ -100,7 +104,7 @@ pub enum Command {
     #[command(after_help = "May run while registrations go on: what is in motion is told apart. Exit code 1: an \
         invariant is broken.")]
     Audit,
-    /// Show what sagas do and why they are stuck.
+    /// Show what sagas do and why they are stuck, and steer them.
     Saga {
         /// What to do.
         #[command(subcommand)]
@@ -272,31 +276,6 @@ pub struct Rush {
     /// Write the report to this file, too, as JSON.
     #[arg(long, value_name = "FILE.json")]
     pub report: Option<PathBuf>,
-}
-
-/// Verbs of `saga`.
-#[derive(Debug, Subcommand)]
-pub enum Saga {
-    /// List sagas, newest first.
-    List {
-        /// Only those of this student.
-        #[arg(long)]
-        student: Option<String>,
-        /// Only those that need attention.
-        #[arg(long)]
-        needs_attention: bool,
-        /// Only those that are not finished.
-        #[arg(long)]
-        unfinished: bool,
-        /// At most this many.
-        #[arg(long, default_value_t = 50)]
-        limit: u32,
-    },
-    /// Show a saga: steps, attempts, times, errors and compensations, as a tree.
-    Show {
-        /// Its id.
-        id: String,
-    },
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

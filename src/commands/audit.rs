@@ -147,16 +147,16 @@ pub fn shown(report: &Report) -> String {
         };
         let _ = writeln!(text, "\n{count} {verb} attention: `matricula saga list --needs-attention` shows which.");
     }
-    let left = &report.abandoned;
-    if left.count > 0 {
+    let by_hand = &report.by_hand;
+    if by_hand.count > 0 {
         let _ = write!(
             text,
-            "\nLeft to people: an operator ended {} registrations with something undone. What they left is not judged above;\n\
-             `matricula saga show ID` tells who decided what, and why:\n   {}\n",
-            grouped(left.count),
-            left.registration_ids.join("\n   "),
+            "\nDecided by hand: operators skipped, resolved or abandoned something of {} registrations. What these left in\n\
+             the services is not judged above; `matricula saga show ID` tells who decided what, and why:\n   {}\n",
+            grouped(by_hand.count),
+            by_hand.registration_ids.join("\n   "),
         );
-        let hidden = left.count.saturating_sub(left.registration_ids.len() as u64);
+        let hidden = by_hand.count.saturating_sub(by_hand.registration_ids.len() as u64);
         if hidden > 0 {
             let _ = writeln!(text, "   and {} more", grouped(hidden));
         }
@@ -179,16 +179,16 @@ pub fn to_json(report: &Report) -> Value {
     });
     json!({
         "holds": report.holds(),
-        "invariants": invariants.collect::<Vec<_>>(),
         "needing_attention": report.needing_attention,
-        "abandoned": { "count": report.abandoned.count, "registration_ids": report.abandoned.registration_ids },
+        "invariants": invariants.collect::<Vec<_>>(),
+        "decided_by_hand": { "count": report.by_hand.count, "registration_ids": report.by_hand.registration_ids },
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use matricula_audit::{Abandoned, Verdict};
+    use matricula_audit::{ByHand, Verdict};
 
     #[test]
     fn a_broken_invariant_stands_out() {
@@ -201,9 +201,8 @@ mod tests {
             violations: vec!["registration r-1: C001-L1 is enrolled, C001-B1 is not".to_owned()],
             violations_count: 21,
         };
-        let abandoned = Abandoned { registration_ids: vec!["r-2".to_owned(), "r-3".to_owned()], count: 3 };
-        let invariants = vec![holding.invariants[0].clone(), broken];
-        let report = Report { invariants, needing_attention: 2, abandoned };
+        let by_hand = ByHand { registration_ids: vec!["r-2".to_owned(), "r-3".to_owned()], count: 3 };
+        let report = Report { invariants: vec![holding.invariants[0].clone(), broken], needing_attention: 2, by_hand };
         insta::assert_snapshot!(shown(&report), @"
              invariant               facts checked   violations   verdict
         ──────────────────────────────────────────────────────────────────
@@ -216,8 +215,8 @@ mod tests {
 
         2 registrations need attention: `matricula saga list --needs-attention` shows which.
 
-        Left to people: an operator ended 3 registrations with something undone. What they left is not judged above;
-        `matricula saga show ID` tells who decided what, and why:
+        Decided by hand: operators skipped, resolved or abandoned something of 3 registrations. What these left in
+        the services is not judged above; `matricula saga show ID` tells who decided what, and why:
            r-2
            r-3
            and 1 more

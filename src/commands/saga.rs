@@ -1,6 +1,18 @@
-//! `matricula saga`: what sagas do and why they are stuck, for operators.
+//! `matricula saga`: what sagas do, why they are stuck, and what operators do about it.
+//!
+//! | module | one job |
+//! |---|---|
+//! | `tree` | a saga as a tree |
+//! | `explain` | why it is stuck, and what can be done |
+//! | `verbs` | what an operator decides |
+//! | `watch` | sagas as they change |
+//! | `destinations` | what stands before each service |
 
+mod destinations;
+mod explain;
 mod tree;
+mod verbs;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -16,6 +28,8 @@ use crate::commands::registration;
 use crate::config::Config;
 use crate::output::{self, NONE, moment, moment_or_none};
 
+use self::verbs::{Order, Verb};
+
 /// Sagas in a page; the service's bound.
 const PAGE_SIZE_MAX: usize = 1_000;
 
@@ -30,6 +44,26 @@ pub async fn run(config: &Config, command: Saga, format: Format) -> anyhow::Resu
             list(client, asked, limit as usize, format).await?;
         }
         Saga::Show { id } => show(client, id, format).await?,
+        Saga::Explain { id } => explain::run(client, id, format).await?,
+        Saga::Watch { needs_attention } => watch::run(client, needs_attention, format).await?,
+        Saga::Destinations => destinations::list(client, format).await?,
+        Saga::Limit { name, in_flight_max } => destinations::limit(client, name, in_flight_max, format).await?,
+        Saga::Retry { id, step, decision } => {
+            return verbs::run(client, Order { id, verb: Verb::Retry { step }, decision, is_sure: true }, format).await;
+        }
+        Saga::Skip { id, step, yes, decision } => {
+            return verbs::run(client, Order { id, verb: Verb::Skip { step }, decision, is_sure: yes }, format).await;
+        }
+        Saga::Resolve { id, step, done, refused: _, yes, decision } => {
+            let verb = Verb::Resolve { step, done };
+            return verbs::run(client, Order { id, verb, decision, is_sure: yes }, format).await;
+        }
+        Saga::Abandon { id, yes, decision } => {
+            return verbs::run(client, Order { id, verb: Verb::Abandon, decision, is_sure: yes }, format).await;
+        }
+        Saga::Cancel { id, decision } => {
+            return verbs::run(client, Order { id, verb: Verb::Cancel, decision, is_sure: true }, format).await;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

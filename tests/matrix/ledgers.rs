@@ -127,7 +127,7 @@ pub fn registration(id: &SagaId, request: &RegistrationRequest, state: &SagaStat
     let name = format!("SAGA_PHASE_{}", state.phase().as_str().to_uppercase());
     let phase = SagaPhase::from_str_name(&name).expect("every phase has its name on the wire");
     let view = RegistrationView { id, idempotency_key: id.as_str(), request, state: Some(state) };
-    ExportLedgerResponse { registration: Some(view.to_wire()), phase: phase.into(), owner_alive: false }
+    ExportLedgerResponse { registration: Some(view.to_wire()), phase: phase.into(), ..Default::default() }
 }
 
 /// Proves the invariants when nothing is under way.

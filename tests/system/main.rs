@@ -6,6 +6,7 @@ mod databases;
 mod hostile;
 mod kills;
 mod load;
+mod operators;
 mod poisoned;
 mod python;
 mod registrations;

@@ -17,7 +17,7 @@ pub struct World<'a> {
     pub ledgers: &'a Ledgers,
     registrations: HashMap<&'a str, Known<'a>>,
     in_motion: HashSet<Place<'a>>,
-    abandoned: Vec<&'a str>,
+    by_hand: Vec<&'a str>,
     added: HashMap<(&'a str, &'a str), EnrollmentStatus>,
     dropped: HashSet<(&'a str, &'a str)>,
 }
@@ -32,12 +32,11 @@ impl<'a> World<'a> {
     pub fn of(ledgers: &'a Ledgers) -> Self {
         let before = entries(&ledgers.registrations_before);
         let settled: HashSet<&str> = before
-            .filter(|(_, entry)| is_finished(entry) && !is_abandoned(entry))
+            .filter(|(_, entry)| is_finished(entry) && !is_by_hand(entry))
             .map(|(r, _)| r.registration_id.as_str())
             .collect();
         let after = entries(&ledgers.registrations_after);
-        let abandoned =
-            after.filter(|(_, entry)| is_abandoned(entry)).map(|(r, _)| r.registration_id.as_str()).collect();
+        let by_hand = after.filter(|(_, entry)| is_by_hand(entry)).map(|(r, _)| r.registration_id.as_str()).collect();
         let registrations: HashMap<&str, Known<'_>> = entries(&ledgers.registrations_after)
             .map(|(registration, _)| {
                 let id = registration.registration_id.as_str();
@@ -60,7 +59,7 @@ impl<'a> World<'a> {
             .filter(|e| has_left(e.status()))
             .map(|e| (e.dropped_by_registration_id.as_str(), e.section_id.as_str()))
             .collect();
-        Self { ledgers, registrations, in_motion, abandoned, added, dropped }
+        Self { ledgers, registrations, in_motion, by_hand, added, dropped }
     }
 
     /// Whether a registration was ever accepted.
@@ -73,23 +72,23 @@ impl<'a> World<'a> {
         self.registrations.get(registration_id).map(|known| known.registration)
     }
 
-    /// The registrations that an operator ended with something left undone.
-    pub fn abandoned(&self) -> &[&'a str] {
-        &self.abandoned
+    /// The registrations of which an operator decided something by hand.
+    pub fn by_hand(&self) -> &[&'a str] {
+        &self.by_hand
     }
 
-    /// A registration that was finished before anything else was read, and left nothing to people.
+    /// A registration that was finished before anything else was read, and by itself.
     pub fn settled(&self, registration_id: &str) -> Option<&'a Registration> {
         self.registrations.get(registration_id).filter(|known| known.is_settled).map(|known| known.registration)
     }
 
-    /// All registrations that were finished before anything else was read, and left nothing to people.
+    /// All registrations that were finished before anything else was read, and by itself.
     pub fn all_settled(&self) -> impl Iterator<Item = &'a Registration> {
         self.registrations.values().filter(|known| known.is_settled).map(|known| known.registration)
     }
 
     /// Whether a registration in motion adds or drops the section for the student: what services say of it may be half
-    /// done. One that was abandoned is in motion for good.
+    /// done. One that was decided by hand is in motion for good.
     pub fn is_in_motion(&self, place: Place<'_>) -> bool {
         self.in_motion.contains(&place)
     }
@@ -116,9 +115,9 @@ pub fn is_finished(entry: &ExportLedgerResponse) -> bool {
     matches!(entry.phase(), SagaPhase::Completed | SagaPhase::Compensated | SagaPhase::Abandoned)
 }
 
-/// Whether an operator ended a saga with something left undone.
-fn is_abandoned(entry: &ExportLedgerResponse) -> bool {
-    entry.phase() == SagaPhase::Abandoned
+/// Whether an operator skipped, resolved or abandoned something of a saga.
+fn is_by_hand(entry: &ExportLedgerResponse) -> bool {
+    entry.decided_by_hand || entry.phase() == SagaPhase::Abandoned
 }
 
 /// The entries of a ledger that name a registration, as all do.

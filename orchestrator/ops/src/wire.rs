@@ -1,7 +1,8 @@
 //! A saga, its steps and its events on the wire.
 
 use matricula_engine::{
-    Cause, Definition, Event, Leg, LegState, LegStatus, Phase, Recorded, SagaState, Step, StepState, describe,
+    Cause, Definition, Event, Intervention, Leg, LegState, LegStatus, Phase, Recorded, SagaState, Step, StepState,
+    describe,
 };
 use matricula_kit::answer::Refusal;
 use matricula_kit::time::UnixMs;
@@ -67,6 +68,7 @@ pub(crate) fn ledger_entry(stored: &StoredRegistration) -> ops::ExportLedgerResp
         registration: Some(stored.to_wire()),
         phase: phase(stored).into(),
         owner_alive: stored.row.owner_alive && !is_finished(stored),
+        decided_by_hand: stored.row.log.iter().flatten().any(is_by_hand),
     }
 }
 
@@ -97,6 +99,17 @@ fn phase(stored: &StoredRegistration) -> ops::SagaPhase {
 /// By the store, because a saga that can't be read here may be finished.
 pub(crate) fn is_finished(stored: &StoredRegistration) -> bool {
     [Phase::Completed, Phase::Compensated, Phase::Abandoned].iter().any(|phase| phase.as_str() == stored.row.phase)
+}
+
+/// Whether a person said what came of a call, or that nothing will.
+fn is_by_hand(recorded: &Recorded) -> bool {
+    match &recorded.event {
+        Event::Intervened { intervention, .. } => match intervention {
+            Intervention::Skip { .. } | Intervention::Resolve { .. } | Intervention::Abandon => true,
+            Intervention::Retry { .. } => false,
+        },
+        _ => false,
+    }
 }
 
 fn turned_because(state: &SagaState) -> String {

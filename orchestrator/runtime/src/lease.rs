@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::executor::Entrant;
 use crate::requests;
 use crate::store::{InstanceId, SagaRow, SagaStore, StoreError};
-use crate::word::Wakes;
+use crate::word::{Wakes, Word};
 use crate::{RuntimeConfig, Workload};
 
 /// Time between two looks for instances that have ended, in heartbeats.
@@ -133,6 +133,17 @@ impl<W: Workload> Adoption<W> {
         }
     }
 
+    /// Tells others that are new here that any saga of this instance may have moved: since they came they were told of
+    /// none.
+    async fn greet(&self) -> Result<(), StoreError> {
+        let any = Word::Moved { instance: self.instance.as_str().to_owned(), sagas: Vec::new() };
+        let told = self.store.tell(&[any]).await;
+        if told.is_err() {
+            self.wakes.has_others.store(false, Ordering::Relaxed);
+        }
+        Ok(told?)
+    }
+
     /// Adopts in chunks until nothing is left. A chunk is handed over before the next is taken, so that memory grows
     /// with the executor and not ahead of it.
     ///
@@ -142,7 +153,10 @@ impl<W: Workload> Adoption<W> {
         let definition = (self.workload.definition().name(), self.workload.definition().version());
         if self.vigil.is_unbroken() {
             let has_others = self.store.mark_lapsed(&self.instance).await?;
-            self.wakes.has_others.store(has_others, Ordering::Relaxed);
+            let had_others = self.wakes.has_others.swap(has_others, Ordering::Relaxed);
+            if has_others && !had_others {
+                self.greet().await?;
+            }
         }
         requests::sweep(&self.store).await?;
         let unknown = self.store.flag_unknown(definition).await?;

@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod availability;
+mod operators;
 mod registration;
 mod replicas;
 mod sagas;

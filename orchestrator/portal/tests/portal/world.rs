@@ -42,6 +42,8 @@ type BoxedRole = futures::future::BoxFuture<'static, Role>;
 
 pub struct World {
     pub seats: Service,
+    pub enrollments: Service,
+    pub fees: Service,
     _others: Vec<Service>,
     pub portal: RegistrationServiceClient<Channel>,
     pub catalog: CatalogServiceClient<Channel>,
@@ -106,16 +108,28 @@ impl World {
     pub async fn start_with(config: RuntimeConfig) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let url = format!("sqlite:{}", folder.path().join("orchestrator.db").display());
-        Self::start_on(&url, folder, config).await
+        Self::start_on(&url, folder, config, |_| {}).await
     }
 
     /// With a saga log that several orchestrators can share.
     pub async fn start_shared() -> Self {
         let url = matricula_kit::testing::create_postgres().await;
-        Self::start_on(&url, tempfile::tempdir().expect("a folder"), RuntimeConfig::default()).await
+        Self::start_on(&url, tempfile::tempdir().expect("a folder"), RuntimeConfig::default(), |_| {}).await
     }
 
-    async fn start_on(url: &str, folder: tempfile::TempDir, config: RuntimeConfig) -> Self {
+    /// The same, with orchestrators that look for services in the wrong places: what answers there is no such service,
+    /// so that its steps need attention at once.
+    pub async fn start_misled(mislead: impl FnOnce(&mut Channels)) -> Self {
+        let url = matricula_kit::testing::create_postgres().await;
+        Self::start_on(&url, tempfile::tempdir().expect("a folder"), RuntimeConfig::default(), mislead).await
+    }
+
+    async fn start_on(
+        url: &str,
+        folder: tempfile::TempDir,
+        config: RuntimeConfig,
+        mislead: impl FnOnce(&mut Channels),
+    ) -> Self {
         let seats = Service::start(&folder, |database, shutdown| {
             Box::pin(async { matricula_seats::start(database, shutdown).await.expect("seats") })
         })
@@ -138,7 +152,7 @@ impl World {
             })
         })
         .await;
-        let channels = Channels {
+        let mut channels = Channels {
             seats: seats.channel.clone(),
             enrollments: enrollments.channel.clone(),
             academics: academics.channel.clone(),
@@ -146,12 +160,15 @@ impl World {
             notifications: notifications.channel.clone(),
         };
         import(&channels).await;
+        mislead(&mut channels);
         let database = Database::open(url).await.expect("the database opens");
         let shutdown = CancellationToken::new();
         let orchestrator = orchestrate(database.clone(), channels.clone(), config, shutdown.clone()).await;
         let world = Self {
             seats,
-            _others: vec![enrollments, academics, fees, notifications],
+            enrollments,
+            fees,
+            _others: vec![academics, notifications],
             portal: RegistrationServiceClient::new(orchestrator.clone()),
             catalog: CatalogServiceClient::new(orchestrator.clone()),
             sagas: SagaServiceClient::new(orchestrator),
@@ -217,10 +234,9 @@ impl World {
     }
 
     /// Another orchestrator over the same log, which is a shared one.
-    pub async fn replica(&self) -> RegistrationServiceClient<Channel> {
+    pub async fn replica(&self) -> Channel {
         let (database, channels) = (self.database.clone(), self.channels.clone());
-        let channel = orchestrate(database, channels, RuntimeConfig::default(), self.shutdown.clone()).await;
-        RegistrationServiceClient::new(channel)
+        orchestrate(database, channels, RuntimeConfig::default(), self.shutdown.clone()).await
     }
 
     async fn is_live(&self) -> bool {

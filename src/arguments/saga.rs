@@ -1,0 +1,152 @@
+//! The verbs of `saga`.
+
+use clap::{ArgGroup, Args, Subcommand};
+
+/// Name of whoever decides when neither `--by` nor the environment tells.
+const BY_DEFAULT: &str = "operator";
+
+/// Verbs of `saga`.
+#[derive(Debug, Subcommand)]
+pub enum Saga {
+    /// List sagas, newest first.
+    List {
+        /// Only those of this student.
+        #[arg(long)]
+        student: Option<String>,
+        /// Only those that need attention.
+        #[arg(long)]
+        needs_attention: bool,
+        /// Only those that are not finished.
+        #[arg(long)]
+        unfinished: bool,
+        /// At most this many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Show a saga: steps, attempts, times, errors and compensations, as a tree.
+    Show {
+        /// Its id.
+        id: String,
+    },
+    /// Say why a saga is where it is, and what can be done about it now.
+    Explain {
+        /// Its id.
+        id: String,
+    },
+    /// Call at once what waits for its next attempt.
+    #[command(after_help = "Examples:\n  \
+        matricula saga retry ID --reason \"fees is back\"                  all that waits\n  \
+        matricula saga retry ID assess_fees --reason \"fees is back\"      one step")]
+    Retry {
+        /// Its id.
+        id: String,
+        /// Only this step.
+        step: Option<String>,
+        /// Who and why.
+        #[command(flatten)]
+        decision: Decision,
+    },
+    /// Leave a failing undo, or a failing step after the pivot, undone for good; the saga ends as abandoned.
+    #[command(
+        after_help = "Refused before the pivot (cancel the saga instead), for the pivot itself, and for what has \
+        not failed.\n\nExample:\n  \
+        matricula saga skip ID notify --reason \"told by telephone\" --yes"
+    )]
+    Skip {
+        /// Its id.
+        id: String,
+        /// The step.
+        step: String,
+        /// Really do it; without it, what it would do is told.
+        #[arg(long)]
+        yes: bool,
+        /// Who and why.
+        #[command(flatten)]
+        decision: Decision,
+    },
+    /// Count a failing undo, a failing pivot or a failing step after it as answered.
+    #[command(
+        group = ArgGroup::new("answer").required(true),
+        after_help = "Examples:\n  \
+            matricula saga resolve ID refund_fees --done --reason \"paid out by hand\" --yes\n  \
+            matricula saga resolve ID commit_enrollments --refused --reason \"nothing is enrolled\" --yes"
+    )]
+    Resolve {
+        /// Its id.
+        id: String,
+        /// The step.
+        step: String,
+        /// What it is for is done.
+        #[arg(long, group = "answer")]
+        done: bool,
+        /// Only of the pivot: it has not happened and never will; the saga turns round.
+        #[arg(long, group = "answer")]
+        refused: bool,
+        /// Really do it; without it, what it would do is told.
+        #[arg(long)]
+        yes: bool,
+        /// Who and why.
+        #[command(flatten)]
+        decision: Decision,
+    },
+    /// End a saga that needs attention, with what is left undone.
+    #[command(after_help = "Refused while its outcome is open.\n\nExample:\n  \
+        matricula saga abandon ID --reason \"seats of last term are gone\" --yes")]
+    Abandon {
+        /// Its id.
+        id: String,
+        /// Really do it; without it, what it would do is told.
+        #[arg(long)]
+        yes: bool,
+        /// Who and why.
+        #[command(flatten)]
+        decision: Decision,
+    },
+    /// Turn a saga round: all that may have been done is undone.
+    #[command(after_help = "Refused once its pivot may have been called.\n\nExample:\n  \
+        matricula saga cancel ID --reason \"the student asked for it\"")]
+    Cancel {
+        /// Its id.
+        id: String,
+        /// Who and why.
+        #[command(flatten)]
+        decision: Decision,
+    },
+    /// Watch sagas change, until interrupted: first all that are unfinished, oldest first.
+    Watch {
+        /// Only those that need attention, and what becomes of them.
+        #[arg(long)]
+        needs_attention: bool,
+    },
+    /// Show what stands between the asked replica and each service.
+    Destinations,
+    /// Change how many calls to a service may be in flight from the asked replica, until it restarts.
+    #[command(after_help = "Examples:\n  \
+        matricula saga limit fees 0       park all calls of fees\n  \
+        matricula saga limit fees 8")]
+    Limit {
+        /// The service, as `saga destinations` names it.
+        name: String,
+        /// Calls, 0 to 1000; 0 parks them.
+        in_flight_max: i32,
+    },
+}
+
+/// Who decides something, and why: both are kept in the saga's log.
+#[derive(Debug, Args)]
+pub struct Decision {
+    /// Why: some words for whoever reads the saga's log.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// Who decides [default: $USER].
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+}
+
+impl Decision {
+    /// Who decides.
+    pub fn by(&self) -> String {
+        let user = || std::env::var("USER").ok().filter(|user| !user.is_empty());
+        self.by.clone().or_else(user).unwrap_or_else(|| BY_DEFAULT.to_owned())
+    }
+}

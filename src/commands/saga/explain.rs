@@ -1,0 +1,136 @@
+//! Why a saga is where it is, and what an operator can do about it.
+
+use matricula_proto::ops::v1::{Advice, ExplainSagaRequest, ExplainSagaResponse};
+use serde_json::{Value, json};
+
+use super::{Client, summary_to_json};
+use crate::arguments::Format;
+use crate::clients::explained;
+use crate::output::{self, NONE};
+
+/// Asks, and prints the answer.
+pub async fn run(mut client: Client, saga_id: String, format: Format) -> anyhow::Result<()> {
+    let answer = client.explain_saga(ExplainSagaRequest { saga_id }).await.map_err(|status| explained(&status))?;
+    let answer = answer.into_inner();
+    match format {
+        Format::Table => output::print(shown(&answer)),
+        Format::Json => output::json(&to_json(&answer))?,
+    }
+    Ok(())
+}
+
+fn shown(answer: &ExplainSagaResponse) -> String {
+    let id = answer.summary.as_ref().map(|summary| summary.saga_id.as_str()).unwrap_or_default();
+    let mut text = format!("{id}  {}", answer.explanation);
+    if answer.advice.is_empty() {
+        text.push_str("\nNothing is to be decided about it.\n");
+        return text;
+    }
+    let mut table = output::table(["what can be done now", "what it would do"]);
+    for advice in &answer.advice {
+        table.add_row([command(id, advice), advice.effect.clone()]);
+    }
+    text.push('\n');
+    text.push_str(&table.trim_fmt());
+    text.push_str("\n\nEach is `matricula saga ...` and takes a --reason.\n");
+    text
+}
+
+fn command(id: &str, advice: &Advice) -> String {
+    let answer = match (advice.verb.as_str(), advice.effect.contains("refused")) {
+        ("resolve", true) => " --done|--refused",
+        ("resolve", false) => " --done",
+        _ => "",
+    };
+    format!("{} {id} {}{answer}", advice.verb, advice.step).trim_end().to_owned()
+}
+
+fn to_json(answer: &ExplainSagaResponse) -> Value {
+    let advice = answer.advice.iter().map(|advice| {
+        json!({
+            "verb": advice.verb,
+            "step": (!advice.step.is_empty()).then_some(&advice.step),
+            "effect": advice.effect,
+        })
+    });
+    json!({
+        "summary": answer.summary.as_ref().map(summary_to_json),
+        "explanation": answer.explanation,
+        "advice": advice.collect::<Vec<_>>(),
+    })
+}
+
+/// What a verb would do to a saga, for somebody who has not confirmed it.
+pub fn preview(answer: &ExplainSagaResponse, verb: &str, step: &str) -> String {
+    let found = answer.advice.iter().find(|advice| advice.verb == verb && advice.step == step);
+    let what = if step.is_empty() { verb.to_owned() } else { format!("{verb} {step}") };
+    match found {
+        Some(advice) => format!("`{what}` {}.\nNothing was done: confirm it with --yes.", advice.effect),
+        None => format!(
+            "`{what}` would be refused now, as the saga stands:\n{}\nNothing was done.",
+            if answer.explanation.is_empty() { NONE } else { answer.explanation.trim_end() }
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use matricula_proto::ops::v1::SagaSummary;
+
+    fn advice(verb: &str, step: &str, effect: &str) -> Advice {
+        Advice { verb: verb.to_owned(), step: step.to_owned(), effect: effect.to_owned() }
+    }
+
+    fn stuck() -> ExplainSagaResponse {
+        ExplainSagaResponse {
+            summary: Some(SagaSummary { saga_id: "r-1".to_owned(), ..SagaSummary::default() }),
+            explanation: "completing: committed; needs attention\n  notify   attempt 3 failed: unimplemented\n"
+                .to_owned(),
+            advice: vec![
+                advice("retry", "notify", "calls it at once"),
+                advice("resolve", "commit_enrollments", "counts it as done or as refused"),
+                advice("skip", "notify", "leaves it undone for good"),
+                advice("abandon", "", "ends the saga as it stands"),
+            ],
+        }
+    }
+
+    #[test]
+    fn what_can_be_done_is_shown() {
+        insta::assert_snapshot!(shown(&stuck()), @"
+        r-1  completing: committed; needs attention
+          notify   attempt 3 failed: unimplemented
+
+         what can be done now                              what it would do
+        ───────────────────────────────────────────────────────────────────────────────────
+         retry r-1 notify                                  calls it at once
+         resolve r-1 commit_enrollments --done|--refused   counts it as done or as refused
+         skip r-1 notify                                   leaves it undone for good
+         abandon r-1                                       ends the saga as it stands
+
+        Each is `matricula saga ...` and takes a --reason.
+        ");
+        let answer = ExplainSagaResponse { advice: Vec::new(), ..stuck() };
+        insta::assert_snapshot!(shown(&answer), @"
+        r-1  completing: committed; needs attention
+          notify   attempt 3 failed: unimplemented
+
+        Nothing is to be decided about it.
+        ");
+    }
+
+    #[test]
+    fn what_is_not_confirmed_is_told() {
+        insta::assert_snapshot!(preview(&stuck(), "skip", "notify"), @"
+        `skip notify` leaves it undone for good.
+        Nothing was done: confirm it with --yes.
+        ");
+        insta::assert_snapshot!(preview(&stuck(), "skip", "settle_courses"), @"
+        `skip settle_courses` would be refused now, as the saga stands:
+        completing: committed; needs attention
+          notify   attempt 3 failed: unimplemented
+        Nothing was done.
+        ");
+    }
+}

@@ -1,0 +1,132 @@
+//! What an operator decides about a saga: told first where it can't be taken back, sent until it is answered.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use matricula_proto::ops::v1::resolve_step_request::{Answer, Done, Refused};
+use matricula_proto::ops::v1::{
+    AbandonSagaRequest, CancelSagaRequest, ExplainSagaRequest, ResolveStepRequest, RetrySagaRequest, SagaSummary,
+    SkipStepRequest,
+};
+use tonic::{Request, Status};
+
+use super::{Client, explain, sagas_shown, summary_to_json};
+use crate::arguments::{Decision, Format};
+use crate::clients::{explained, persistently};
+use crate::output;
+
+/// Exit code for a verb that was not confirmed: as for a flag that is missing.
+const EXIT_NOT_CONFIRMED: u8 = 2;
+/// How long an owner that does not answer is waited for: twice what a takeover takes.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest time of one call: the service itself gives up after 12 s.
+const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A decision about a saga.
+pub struct Order {
+    /// The saga.
+    pub id: String,
+    /// What is wanted.
+    pub verb: Verb,
+    /// Who and why.
+    pub decision: Decision,
+    /// Whether it needs no further confirmation.
+    pub is_sure: bool,
+}
+
+/// What is wanted.
+pub enum Verb {
+    /// Call at once what waits.
+    Retry {
+        /// Only this step.
+        step: Option<String>,
+    },
+    /// Leave it undone.
+    Skip {
+        /// The step.
+        step: String,
+    },
+    /// Count it as answered.
+    Resolve {
+        /// The step.
+        step: String,
+        /// Done; or else refused.
+        done: bool,
+    },
+    /// End the saga.
+    Abandon,
+    /// Turn the saga round.
+    Cancel,
+}
+
+impl Verb {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Retry { .. } => "retry",
+            Self::Skip { .. } => "skip",
+            Self::Resolve { .. } => "resolve",
+            Self::Abandon => "abandon",
+            Self::Cancel => "cancel",
+        }
+    }
+
+    fn step(&self) -> &str {
+        match self {
+            Self::Retry { step } => step.as_deref().unwrap_or_default(),
+            Self::Skip { step } | Self::Resolve { step, .. } => step,
+            Self::Abandon | Self::Cancel => "",
+        }
+    }
+}
+
+/// Carries out a decision and prints the saga after it.
+pub async fn run(mut client: Client, order: Order, format: Format) -> anyhow::Result<ExitCode> {
+    if !order.is_sure {
+        let request = ExplainSagaRequest { saga_id: order.id };
+        let answer = client.explain_saga(request).await.map_err(|status| explained(&status))?.into_inner();
+        eprintln!("{}", explain::preview(&answer, order.verb.name(), order.verb.step()));
+        return Ok(ExitCode::from(EXIT_NOT_CONFIRMED));
+    }
+    let failed = |status: &Status| eprintln!("Not now: {:#}; trying again", explained(status));
+    // What took effect and was not answered is answered alike when it is sent again.
+    let answer = persistently(PATIENCE, failed, async || send(client.clone(), &order).await).await;
+    let summary = answer.map_err(|status| explained(&status))?.unwrap_or_default();
+    match format {
+        Format::Table => output::print(sagas_shown(&[summary])),
+        Format::Json => output::json(&summary_to_json(&summary))?,
+    }
+    eprintln!("Recorded in the saga's log: {} by {}", order.verb.name(), order.decision.by());
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn send(mut client: Client, order: &Order) -> Result<Option<SagaSummary>, Status> {
+    let (saga_id, by, reason) = (order.id.clone(), order.decision.by(), order.decision.reason.clone());
+    Ok(match &order.verb {
+        Verb::Retry { step } => {
+            let step = step.clone().unwrap_or_default();
+            let request = RetrySagaRequest { saga_id, step, by, reason };
+            client.retry_saga(within(request)).await?.into_inner().summary
+        }
+        Verb::Skip { step } => {
+            let request = SkipStepRequest { saga_id, step: step.clone(), by, reason };
+            client.skip_step(within(request)).await?.into_inner().summary
+        }
+        Verb::Resolve { step, done } => {
+            let answer = Some(if *done { Answer::Done(Done {}) } else { Answer::Refused(Refused {}) });
+            let request = ResolveStepRequest { saga_id, step: step.clone(), by, reason, answer };
+            client.resolve_step(within(request)).await?.into_inner().summary
+        }
+        Verb::Abandon => {
+            client.abandon_saga(within(AbandonSagaRequest { saga_id, by, reason })).await?.into_inner().summary
+        }
+        Verb::Cancel => {
+            client.cancel_saga(within(CancelSagaRequest { saga_id, by, reason })).await?.into_inner().summary
+        }
+    })
+}
+
+fn within<T>(request: T) -> Request<T> {
+    let mut request = Request::new(request);
+    request.set_timeout(CALL_TIMEOUT);
+    request
+}

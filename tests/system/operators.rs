@@ -1,0 +1,152 @@
+//! Operators and their verbs, with the real commands against real processes: sent to another orchestrator than the one
+//! that drives the saga.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Output;
+use std::sync::mpsc;
+
+use matricula_harness::{PATIENCE, System, submission, submit};
+use matricula_kit::testing::Backend;
+use matricula_proto::registration::v1::Outcome;
+use serde_json::Value;
+
+use crate::campus::bundle;
+
+const OWNER: &str = "orchestrator";
+const OTHER: &str = "second";
+/// What every verb needs.
+const DECISION: [&str; 4] = ["--by", "ada", "--reason", "ticket 7"];
+
+/// Five services, and two orchestrators. The first looks for the notifications where there are none.
+async fn system() -> System {
+    let mut system = System::separate(Backend::Postgres, &[]).await;
+    let elsewhere = format!("http://{}", system.address("seats"));
+    system.set_own(OWNER, "orchestrator.notifications_url", &elsewhere);
+    system.kill(OWNER);
+    system.restart(OWNER);
+    system.add_orchestrator(OTHER);
+    system
+}
+
+/// Runs a command at the other orchestrator.
+fn run(system: &System, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let url = format!("http://{}", system.address(OTHER));
+    let Output { status, stdout, stderr } = system.run(&[arguments, &["--orchestrator", &url]].concat());
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (status.code(), text(stdout), text(stderr))
+}
+
+#[track_caller]
+fn done(system: &System, arguments: &[&str]) -> String {
+    let (code, stdout, stderr) = run(system, arguments);
+    assert_eq!(code, Some(0), "{arguments:?}\n{stdout}\n{stderr}");
+    stdout
+}
+
+#[track_caller]
+fn check_refused(system: &System, arguments: &[&str], code: i32, says: &str) {
+    let (found, stdout, stderr) = run(system, &[arguments, &DECISION].concat());
+    assert_eq!(found, Some(code), "{arguments:?}\n{stdout}\n{stderr}");
+    assert!(stderr.contains(says), "{arguments:?}: {stderr}");
+}
+
+fn json(system: &System, arguments: &[&str]) -> Value {
+    serde_json::from_str(&done(system, &[arguments, &["--output", "json"]].concat())).expect("JSON")
+}
+
+/// Waits for a fact that nobody tells.
+fn until(what: &str, fact: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !fact() {
+        assert!(start.elapsed() < PATIENCE, "in vain: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+/// The audit holds, and names what was decided by hand.
+#[track_caller]
+fn check_audit(system: &System, by_hand: [&String; 3]) {
+    let report = json(system, &["audit"]);
+    assert_eq!(report["holds"], true, "{report:#}");
+    let mut expect = by_hand.map(String::as_str);
+    expect.sort_unstable();
+    assert_eq!(report["decided_by_hand"], serde_json::json!({ "count": 3, "registration_ids": expect }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stuck_saga_is_explained_and_decided_at_another_replica() {
+    let mut system = system().await;
+    system.import(&bundle(&[("A", 9, "")], 4));
+    let portal = system.channel(OWNER).await;
+    let mut ids = Vec::new();
+    for student in ["S1", "S2", "S3", "S4"] {
+        let enrolled = submit(&portal, submission(student, "k1", &["A"], &[])).await;
+        assert_eq!(enrolled.outcome(), Outcome::Enrolled);
+        ids.push(enrolled.registration_id);
+    }
+    let [skipped, resolved, abandoned, left] = &ids[..] else { panic!("four") };
+    let stuck = || json(&system, &["saga", "list", "--needs-attention"]);
+    until("all need attention", || stuck().as_array().is_some_and(|sagas| sagas.len() == 4));
+
+    let mut watch = system.spawn(&[
+        "saga",
+        "watch",
+        "--needs-attention",
+        "--orchestrator",
+        &format!("http://{}", system.address(OTHER)),
+    ]);
+    let (lines, watched) = mpsc::channel();
+    let stdout = BufReader::new(watch.stdout.take().expect("stdout is piped"));
+    std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+    let next = || watched.recv_timeout(PATIENCE).expect("the watch tells of it");
+    for id in &ids {
+        let line = next();
+        assert!(line.contains(id.as_str()) && line.contains("ATTENTION"), "oldest first: {line}");
+    }
+
+    let explained = done(&system, &["saga", "explain", skipped]);
+    for part in ["needs attention", "unimplemented", "skip ", "retry ", "abandon "] {
+        assert!(explained.contains(part), "{explained}");
+    }
+    check_refused(&system, &["saga", "cancel", skipped], 1, "too late to cancel");
+    check_refused(&system, &["saga", "skip", skipped, "commit_enrollments", "--yes"], 1, "VERB_REFUSED");
+    check_refused(&system, &["saga", "skip", skipped, "bribe", "--yes"], 1, "step: must be one of");
+    check_refused(&system, &["saga", "skip", "nobody", "notify", "--yes"], 1, "there is no saga nobody");
+    check_refused(&system, &["saga", "skip", skipped, "notify"], 2, "leaves it undone for good");
+    check_refused(&system, &["saga", "skip", skipped, "settle_courses"], 2, "would be refused now");
+    check_refused(&system, &["saga", "abandon", skipped], 2, "confirm it with --yes");
+    check_refused(&system, &["saga", "resolve", skipped, "notify", "--yes"], 2, "--done|--refused");
+    let (code, _, _) = run(&system, &["saga", "retry", skipped]);
+    assert_eq!(code, Some(2), "nothing is decided without a reason");
+    assert_eq!(stuck().as_array().map(Vec::len), Some(4), "nothing was done");
+
+    let retried = done(&system, &[&["saga", "retry", skipped, "notify"], &DECISION[..]].concat());
+    assert!(retried.contains("completing"), "{retried}");
+    until("it has failed again", || stuck().as_array().is_some_and(|sagas| sagas.len() == 4));
+    let one = done(&system, &[&["saga", "skip", skipped, "notify", "--yes"], &DECISION[..]].concat());
+    assert!(one.contains("abandoned"), "{one}");
+    let one = done(&system, &[&["saga", "resolve", resolved, "notify", "--done", "--yes"], &DECISION[..]].concat());
+    assert!(one.contains("completed"), "{one}");
+    let one = done(&system, &[&["saga", "abandon", abandoned, "--yes"], &DECISION[..]].concat());
+    assert!(one.contains("abandoned"), "{one}");
+    let shown = done(&system, &["saga", "show", skipped]);
+    assert!(shown.contains("abandoned, ENROLLED"), "{shown}");
+    assert!(shown.contains("notify (notifications, closing): skipped"), "{shown}");
+    assert!(shown.contains("ada skipped the action of notify: ticket 7"), "{shown}");
+    for id in [skipped, abandoned] {
+        let mut line = next();
+        while !(line.contains(id.as_str()) && line.contains("abandoned")) {
+            line = next();
+        }
+    }
+    check_audit(&system, [skipped, resolved, abandoned]);
+
+    // Its owner is gone: the verb waits for whoever takes it over, who knows where the notifications are.
+    system.kill(OWNER);
+    let (code, _, stderr) = run(&system, &[&["saga", "retry", left], &DECISION[..]].concat());
+    assert!(code == Some(0) || stderr.contains("nothing"), "it goes on by itself, or by the verb: {stderr}");
+    until("it is finished", || json(&system, &["saga", "show", left])["summary"]["phase"] == "completed");
+    check_audit(&system, [skipped, resolved, abandoned]);
+    watch.kill().expect("it runs");
+    watch.wait().expect("it ends");
+}
