@@ -109,6 +109,33 @@ impl fmt::Display for Moment {
     }
 }
 
+/// What an operator decides about a leg that needs attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steering {
+    /// It is called at once.
+    Retried,
+    /// It counts as over.
+    Skipped,
+    /// It counts as done.
+    ResolvedAsDone,
+    /// It counts as refused: for a pivot.
+    ResolvedAsRefused,
+    /// Nothing more of the saga is done.
+    Abandoned,
+}
+
+impl fmt::Display for Steering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Retried => "retried by an operator",
+            Self::Skipped => "skipped by an operator",
+            Self::ResolvedAsDone => "resolved by an operator as done",
+            Self::ResolvedAsRefused => "resolved by an operator as refused",
+            Self::Abandoned => "abandoned by an operator",
+        })
+    }
+}
+
 /// Somebody cancels at a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cancel {
@@ -135,12 +162,13 @@ pub struct Case {
     pub(crate) cancelled_at: Option<Cancel>,
     pub(crate) crash: Option<Crash>,
     pub(crate) again: Option<Again>,
+    pub(crate) steered: Option<(StepIndex, Leg, Steering)>,
 }
 
 impl Case {
     /// Nothing goes wrong.
     pub fn calm() -> Self {
-        Self { name: CALM.to_owned(), faults: Vec::new(), cancelled_at: None, crash: None, again: None }
+        Self { name: CALM.to_owned(), faults: Vec::new(), cancelled_at: None, crash: None, again: None, steered: None }
     }
 
     /// With a fault of a leg.
@@ -158,6 +186,13 @@ impl Case {
         self.cancelled_at = Some(Cancel { step, is_late });
         let title = shape.title(step, Leg::Action);
         self.and(&if is_late { format!("cancelled too late, at {title}") } else { format!("cancelled at {title}") })
+    }
+
+    /// With an operator who decides about a leg once it needs attention.
+    #[must_use]
+    pub fn steered(mut self, step: StepIndex, leg: Leg, steering: Steering) -> Self {
+        self.steered = Some((step, leg, steering));
+        self.and(&steering.to_string())
     }
 
     /// With a crash; `event` says in words after which.
@@ -182,14 +217,21 @@ impl Case {
         self.faults.iter().filter(|(.., fault)| *fault == Fault::Refused).map(|(step, ..)| *step)
     }
 
-    /// What must come of it. Only three things turn a saga round: a refusal, a cancel, its deadline.
+    /// What an operator decides in it.
+    pub(crate) fn steering(&self) -> Option<Steering> {
+        self.steered.map(|(.., steering)| steering)
+    }
+
+    /// What must come of it. Only three things turn a saga round: a refusal, which an operator may find out, a cancel, its
+    /// deadline.
     pub fn outcome(&self) -> Outcome {
+        let is_left_alone = self.steered.is_none();
         let for_ever = self.faults.iter().any(|(_, leg, fault)| *leg == Leg::Action && fault.is_for_ever());
         if self.cancelled_at.is_some_and(|cancel| !cancel.is_late) {
             Outcome::Cancelled
-        } else if self.refuses().next().is_some() {
+        } else if self.refuses().next().is_some() || self.steering() == Some(Steering::ResolvedAsRefused) {
             Outcome::Refused
-        } else if for_ever {
+        } else if for_ever && is_left_alone {
             Outcome::TimedOut
         } else {
             Outcome::Committed

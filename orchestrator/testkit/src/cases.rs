@@ -4,7 +4,7 @@
 use futures::FutureExt as _;
 use matricula_engine::{Code, Event, Kind, Leg, Outcome, Recorded, StepIndex, Verdict, delay_ms};
 
-use crate::case::{Again, Case, Crash, Fault, Moment};
+use crate::case::{Again, Case, Crash, Fault, Moment, Steering};
 use crate::driver::{JITTER, run};
 use crate::shape::Shape;
 use crate::simulated::Simulated;
@@ -12,11 +12,12 @@ use crate::world::World as _;
 
 const LOST: Fault = Fault::AnswerLost { attempts: 1 };
 const FAILING: Fault = Fault::Failing { code: Code::Unavailable, attempts: 1 };
+const LOST_FOR_EVER: Fault = Fault::AnswerLost { attempts: u32::MAX };
 const FAILING_FOR_EVER: Fault = Fault::Failing { code: Code::Unavailable, attempts: u32::MAX };
 
 /// Every case but those with a crash.
 pub fn without_crash(shape: &Shape) -> Vec<Case> {
-    let families = [basic, failures, lost_answers, repeats, late, pairs, everything_again, codes];
+    let families = [basic, failures, lost_answers, repeats, late, pairs, everything_again, codes, steered];
     families.into_iter().flat_map(|family| family(shape)).collect()
 }
 
@@ -39,12 +40,8 @@ pub fn basic(shape: &Shape) -> Vec<Case> {
 /// Each leg failing until a person must look, then well; each action that can be undone failing for ever; the pivot failing,
 /// or done and its answer lost, until long after the deadline, which no longer turns the saga round.
 pub fn failures(shape: &Shape) -> Vec<Case> {
-    let until_attention = |step: StepIndex| {
-        let policy = shape.definition().step(step).retry;
-        let attempts = (1..).find(|attempts| policy.is_exhausted(*attempts)).unwrap_or(1);
-        Fault::Failing { code: Code::Unavailable, attempts }
-    };
-    let legs = legs(shape).map(|(step, leg)| turned_for(shape, leg).with(shape, step, leg, until_attention(step)));
+    let legs = legs(shape);
+    let legs = legs.map(|(step, leg)| turned_for(shape, leg).with(shape, step, leg, until_attention(shape, step)));
     let pivot = actions(shape).filter(|step| shape.definition().step(*step).kind == Kind::Pivot);
     let late_pivot = pivot.flat_map(|step| {
         let attempts = attempts_past_deadline(shape, step);
@@ -57,7 +54,7 @@ pub fn failures(shape: &Shape) -> Vec<Case> {
 /// Each leg takes effect while its caller hears an error, once; each action that can be undone, for ever.
 pub fn lost_answers(shape: &Shape) -> Vec<Case> {
     let legs = legs(shape).map(|(step, leg)| turned_for(shape, leg).with(shape, step, leg, LOST));
-    legs.chain(of_compensatable(shape, Fault::AnswerLost { attempts: u32::MAX })).collect()
+    legs.chain(of_compensatable(shape, LOST_FOR_EVER)).collect()
 }
 
 /// Each leg delivered three times.
@@ -106,6 +103,37 @@ pub fn codes(shape: &Shape) -> Vec<Case> {
         .collect()
 }
 
+/// An operator's verbs about each leg that needs attention, where they are allowed: after the pivot and on undos all, about
+/// the pivot only to find out what came of it.
+pub fn steered(shape: &Shape) -> Vec<Case> {
+    use Steering::{Abandoned, ResolvedAsDone, ResolvedAsRefused, Retried, Skipped};
+    let mut cases = Vec::new();
+    for (step, leg) in legs(shape) {
+        let failing = until_attention(shape, step);
+        let decided: &[(Fault, Steering)] = match (leg, shape.definition().step(step).kind) {
+            (Leg::Action, Kind::Compensatable) => &[(failing, Retried)],
+            (Leg::Action, Kind::Pivot) => {
+                &[(failing, Retried), (FAILING_FOR_EVER, ResolvedAsRefused), (LOST_FOR_EVER, ResolvedAsDone)]
+            }
+            _ => &[
+                (failing, Retried),
+                (FAILING_FOR_EVER, Skipped),
+                (LOST_FOR_EVER, Skipped),
+                (FAILING_FOR_EVER, ResolvedAsDone),
+                (LOST_FOR_EVER, ResolvedAsDone),
+                (FAILING_FOR_EVER, Abandoned),
+                (LOST_FOR_EVER, Abandoned),
+            ],
+        };
+        let base = turned_for(shape, leg);
+        let case = |(fault, steering): &(Fault, Steering)| {
+            base.clone().with(shape, step, leg, *fault).steered(step, leg, *steering)
+        };
+        cases.extend(decided.iter().map(case));
+    }
+    cases
+}
+
 /// What is worth a crash everywhere: every case but those that repeat an ending or wait for a deadline, whose logs are
 /// those of another case, only longer.
 pub fn for_crashes(shape: &Shape) -> Vec<Case> {
@@ -144,6 +172,13 @@ fn actions(shape: &Shape) -> impl Iterator<Item = StepIndex> {
 fn legs(shape: &Shape) -> impl Iterator<Item = (StepIndex, Leg)> {
     let undos = shape.compensatable().map(|step| (step, Leg::Undo));
     actions(shape).map(|step| (step, Leg::Action)).chain(undos)
+}
+
+/// Failing until a person must look.
+fn until_attention(shape: &Shape, step: StepIndex) -> Fault {
+    let policy = shape.definition().step(step).retry;
+    let attempts = (1..).find(|attempts| policy.is_exhausted(*attempts)).unwrap_or(1);
+    Fault::Failing { code: Code::Unavailable, attempts }
 }
 
 /// How many attempts of a step can fail until the deadline of its saga has passed.

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use futures::StreamExt as _;
-use matricula_engine::{Code, Event, Kind, Leg, Recorded, SagaState, Verdict, delay_ms, describe};
+use matricula_engine::{Code, Event, Kind, Leg, Phase, Recorded, SagaState, StepIndex, Verdict, delay_ms, describe};
 
-use crate::case::{Case, Fault};
+use crate::case::{Case, Fault, Steering};
 use crate::driver::{JITTER, Run, run};
 use crate::shape::Shape;
 use crate::world::{Effects, World};
@@ -117,7 +117,15 @@ fn broken<S>(shape: &Shape, run: &Run<S>, effects: &Effects) -> Option<Broken> {
     require(!state.needs_attention(), &|| "it has ended and needs attention".to_owned());
     let (expected, outcome) = (case.outcome(), state.outcome());
     require(outcome == expected, &|| format!("its outcome is {}, not {}", outcome.as_str(), expected.as_str()));
-    let mut refusing: Vec<_> = case.refuses().map(|step| def.step(step).name).collect();
+    let ended_as = match (case.steering(), state.cause()) {
+        (Some(Steering::Skipped | Steering::Abandoned), _) => Phase::Abandoned,
+        (_, None) => Phase::Completed,
+        (_, Some(_)) => Phase::Compensated,
+    };
+    require(state.phase() == ended_as, &|| format!("it reads {}, not {}", state.phase().as_str(), ended_as.as_str()));
+    let found_out =
+        case.steered.filter(|(.., steering)| *steering == Steering::ResolvedAsRefused).map(|(step, ..)| step);
+    let mut refusing: Vec<_> = case.refuses().chain(found_out).map(|step| def.step(step).name).collect();
     refusing.sort_unstable_by_key(|name| def.index(name));
     let reasons: Vec<_> = state.refusals().map(|(step, _)| step).collect();
     require(reasons == refusing, &|| format!("it has the reasons of {reasons:?}, not of {refusing:?}"));
@@ -130,6 +138,7 @@ fn broken<S>(shape: &Shape, run: &Run<S>, effects: &Effects) -> Option<Broken> {
     for (index, step) in def.indexed() {
         let due = match step.kind {
             _ if !shape.has(index) => 0,
+            _ if case.steered.is_some() => i64::from(stands(case, log, index, step.name)),
             Kind::Closing => 1,
             Kind::Compensatable | Kind::Pivot | Kind::Retriable => i64::from(state.cause().is_none()),
         };
@@ -139,6 +148,19 @@ fn broken<S>(shape: &Shape, run: &Run<S>, effects: &Effects) -> Option<Broken> {
     let history: Vec<_> =
         log.iter().map(|recorded| format!("  {:>3} {}", recorded.sequence, describe(recorded))).collect();
     (!promises.is_empty()).then(|| Broken { case: case.name.clone(), promises, history: history.join("\n") })
+}
+
+/// Whether a step's effect stands in a saga that an operator steered, who may end it anywhere: what the log has as done, and
+/// what the case let happen without an answer.
+fn stands(case: &Case, log: &[Recorded], index: StepIndex, name: &str) -> bool {
+    let is_done = |leg: Leg| {
+        let answered = log.iter().any(
+            |recorded| matches!(&recorded.event, Event::Succeeded { step, leg: of, .. } if step == name && *of == leg),
+        );
+        answered || matches!(case.fault(index, leg, 1), Some(Fault::AnswerLost { .. }))
+    };
+    let is_cancelled = case.cancelled_at.is_some_and(|cancel| cancel.step == index);
+    (is_done(Leg::Action) || is_cancelled) && !is_done(Leg::Undo)
 }
 
 /// Whether actions succeeded in order of stages, and undos in reverse.

@@ -7,11 +7,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use matricula_engine::{
-    CallAnswer, CallError, Code, DecideError, Decision, Effect, Input, Jitter, Leg, Recorded, SagaState, StepIndex,
-    decide,
+    CallAnswer, CallError, Code, DecideError, Decision, Effect, Input, Jitter, Leg, Recorded, Resolution, SagaState,
+    StepIndex, Verb, decide,
 };
 
-use crate::case::{Again, Case, Crash, Fault, Moment};
+use crate::case::{Again, Case, Crash, Fault, Moment, Steering};
 use crate::shape::Shape;
 use crate::world::{Call, World};
 
@@ -101,6 +101,9 @@ impl<W: World> Driver<'_, W> {
         for _ in 0..INPUTS_MAX {
             if let Some(call) = self.in_flight.pop_front() {
                 self.answer(call).await;
+            } else if let Some(verb) = self.verb() {
+                let (by, reason) = ("grace".to_owned(), "looked at it".to_owned());
+                self.input(Input::Steer { verb, by, reason }).await;
             } else if let Some(at_ms) = self.wake_at_ms {
                 self.now_ms = self.now_ms.max(at_ms);
                 self.input(Input::Wake).await;
@@ -123,6 +126,24 @@ impl<W: World> Driver<'_, W> {
         }
         let Call { step, leg, attempt, .. } = call;
         self.input(Input::Answered { step, leg, attempt, started_at_ms, answer }).await;
+    }
+
+    /// What the operator of the case wants now.
+    fn verb(&self) -> Option<Verb> {
+        let (step, leg, steering) = self.case.steered?;
+        if !self.state.steps()[step.get()].leg(leg).needs_attention {
+            return None;
+        }
+        let step = self.shape.definition().step(step).name.to_owned();
+        Some(match steering {
+            Steering::Retried => Verb::Retry { step: Some(step) },
+            Steering::Skipped => Verb::Skip { step },
+            Steering::ResolvedAsDone => Verb::Resolve { step, answer: Resolution::Done },
+            Steering::ResolvedAsRefused => {
+                Verb::Resolve { step, answer: Resolution::Refused { refusal: "it had not happened".to_owned() } }
+            }
+            Steering::Abandoned => Verb::Abandon,
+        })
     }
 
     /// Decides, appends, acts.
