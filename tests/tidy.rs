@@ -169,3 +169,19 @@ fn a_file_too_long_is_found() {
     check("src/main.rs", &long, &["src/main.rs: has 401 lines, more than 400: split it"]);
     check("src/tests.rs", &long, &[]);
 }
+
+/// The table of faults names tests as `file::function`; a test that is renamed or gone must not stay in it.
+#[test]
+fn every_test_that_the_table_of_faults_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = std::fs::read_to_string(root.join("tests/README.md")).expect("tests/README.md is there");
+    let named: Vec<(&str, &str)> = table.split('`').filter_map(|code| code.split_once(".rs::")).collect();
+    assert!(named.len() > 20, "the table names tests");
+    for (file, function) in named {
+        let source = std::fs::read_to_string(root.join(format!("{file}.rs"))).unwrap_or_default();
+        assert!(
+            source.contains(&format!("fn {function}(")),
+            "tests/README.md names {file}.rs::{function}: it is not there"
+        );
+    }
+}

@@ -156,7 +156,7 @@ impl<W: Workload> Runtime<W> {
             vigil,
         };
         tasks.spawn(adoption.run(stopping.clone()));
-        let moved = wakes.anywhere.subscribe();
+        let moved = wakes.elsewhere.subscribe();
         tasks.spawn(others::follow(store.clone(), workload.clone(), watchers.clone(), moved, stopping.clone()));
         tasks.spawn(word::announce(store.clone(), instance.clone(), wakes.clone(), stopping.clone()));
         tasks.spawn(word::listen(store.clone(), instance.clone(), wakes.clone(), stopping.clone()));

@@ -80,6 +80,8 @@ pub(crate) type Moved = Option<SagaId>;
 pub(crate) struct Wakes {
     /// Sagas that this instance has moved.
     pub here: broadcast::Sender<SagaId>,
+    /// Sagas that other instances have moved.
+    pub elsewhere: broadcast::Sender<Moved>,
     /// Sagas that any instance has moved.
     pub anywhere: broadcast::Sender<Moved>,
     /// A request may wait for this instance.
@@ -96,6 +98,7 @@ impl Wakes {
     pub(crate) fn new() -> Self {
         Self {
             here: broadcast::Sender::new(NEWS_WAITING_MAX),
+            elsewhere: broadcast::Sender::new(NEWS_WAITING_MAX),
             anywhere: broadcast::Sender::new(NEWS_WAITING_MAX),
             asked: Arc::default(),
             answered: Arc::default(),
@@ -104,8 +107,14 @@ impl Wakes {
         }
     }
 
+    /// Tells of what another instance has moved. Nobody may be listening.
+    fn moved_elsewhere(&self, saga: Moved) {
+        let _ = self.elsewhere.send(saga.clone());
+        let _ = self.anywhere.send(saga);
+    }
+
     fn all_may_have_moved(&self) {
-        let _ = self.anywhere.send(None);
+        self.moved_elsewhere(None);
         self.asked.notify_one();
         self.answered.notify_waiters();
     }
@@ -191,7 +200,7 @@ fn hear(wakes: &Wakes, instance: &InstanceId, payload: &str) {
         Some(Word::Moved { instance: of, .. }) if of == instance.as_str() => {}
         Some(Word::Moved { sagas, .. }) if !sagas.is_empty() => {
             for saga in sagas {
-                let _ = wakes.anywhere.send(Some(saga));
+                wakes.moved_elsewhere(Some(saga));
             }
         }
         Some(Word::Moved { .. }) | None => wakes.all_may_have_moved(),

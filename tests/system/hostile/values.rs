@@ -171,6 +171,7 @@ impl Maker {
             "email" => "s2@example.edu",
             "currency" => "USD",
             "grade" => "A",
+            "name" if field.parent_message().name() == "SetDestinationLimitRequest" => "fees",
             _ => "good",
         };
         fixed.to_owned()

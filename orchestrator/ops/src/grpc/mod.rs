@@ -129,8 +129,11 @@ impl SagaService for SagaGrpc {
             FieldError::new("in_flight_max", format!("must be 0 to {IN_FLIGHT_MAX}, got {in_flight_max}"))
         })?;
         let is_set = self.runtime.set_destination_limit(&name, limit);
-        let destination = self.runtime.destinations().into_iter().find(|one| is_set && one.name == name);
-        let destination = destination.ok_or_else(no_destination)?;
+        let destinations = self.runtime.destinations();
+        let names: Vec<&str> = destinations.iter().map(|one| one.name).collect();
+        let names = names.join(", ");
+        let destination = destinations.into_iter().find(|one| is_set && one.name == name);
+        let destination = destination.ok_or_else(|| FieldError::new("name", format!("must be one of {names}")))?;
         tracing::info!(destination = name, in_flight_max, "an operator has changed how many calls may be in flight");
         Ok(Response::new(ops::SetDestinationLimitResponse { destination: Some(wire::destination(destination)) }))
     }
@@ -142,11 +145,6 @@ impl SagaService for SagaGrpc {
 
 fn saga_id(text: String) -> Result<SagaId, FieldError> {
     required_id("saga_id", text, SagaId::try_new)
-}
-
-/// Which names there are is known by `ListDestinations`; the caller's, which may be of any length, is not repeated.
-fn no_destination() -> Status {
-    status::error(Code::NotFound, "NOT_FOUND", "there is no destination of this name")
 }
 
 fn shutting_down() -> Status {
