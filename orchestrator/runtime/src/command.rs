@@ -25,8 +25,10 @@ use crate::store::SagaRow;
 
 /// How long an answer may take: a takeover by another instance is within it.
 const ANSWER_WAIT: Duration = Duration::from_secs(12);
-/// Between two tries while a saga enters the executor: it was just accepted or adopted.
+/// Between two tries while a saga enters the executor: first, because it was just accepted; and longest, because it waits
+/// with many others that were adopted.
 const ENTERING: Duration = Duration::from_millis(20);
+const ENTERING_MAX: Duration = Duration::from_millis(500);
 
 /// What somebody wants of a saga.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +85,7 @@ impl<W: Workload> Runtime<W> {
     /// Has an order carried out by whoever drives the saga, and returns when that is durable.
     pub async fn command(&self, saga: &SagaId, order: Order) -> Result<(), CommandError> {
         let until = Instant::now() + ANSWER_WAIT;
+        let mut pause = ENTERING;
         loop {
             match self.command_here(saga, order.clone()).await {
                 Some(Ok(())) => return Ok(()),
@@ -100,7 +103,8 @@ impl<W: Workload> Runtime<W> {
             if Instant::now() >= until {
                 return Err(CommandError::Unanswered);
             }
-            tokio::time::sleep(ENTERING).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(ENTERING_MAX);
         }
     }
 

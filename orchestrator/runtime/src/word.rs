@@ -129,9 +129,10 @@ pub(crate) async fn announce(
     shutdown: CancellationToken,
 ) -> Result<(), StoreError> {
     let mut news = wakes.here.subscribe();
+    let mut untold = false;
     loop {
         let mut sagas = Vec::new();
-        let mut missed = false;
+        let mut missed = std::mem::take(&mut untold);
         match shutdown.run_until_cancelled(news.recv()).await {
             Some(Ok(saga)) => sagas.push(saga),
             Some(Err(RecvError::Lagged(_))) => missed = true,
@@ -157,6 +158,8 @@ pub(crate) async fn announce(
         let moved = |sagas: &[SagaId]| Word::Moved { instance: instance.as_str().to_owned(), sagas: sagas.to_vec() };
         let words: Vec<Word> = if missed { vec![moved(&[])] } else { sagas.chunks(MOVED_MAX).map(moved).collect() };
         if let Err(error) = store.tell(&words).await {
+            // The next word says that any may have moved.
+            untold = true;
             tracing::debug!(error = telemetry::chain(&error), "other instances could not be told what moved");
         }
     }

@@ -1,8 +1,9 @@
 //! The one writer of an instance: what waits, admissions and appends together, becomes one commit.
 //!
 //! When the database does not answer, the writer keeps what it holds and tries again until it is written: an admission
-//! that may have been committed is never forgotten, and an append is never out of order. What the database refuses for
-//! good is found in the batch by halves, so that one poisoned saga holds up no other.
+//! that may have been committed is never forgotten, and an append is never out of order. An append that the database
+//! refuses is found in the batch by halves, so that one poisoned saga holds up no other; it is flagged, and tried again by
+//! itself, because what refuses it may be mended.
 
 use std::time::{Duration, Instant};
 
@@ -23,11 +24,17 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// that should not be there.
 const CONFLICTS_MAX: u32 = 20;
 
+/// Time until a refused append is tried again.
+const TRY_REFUSED: Duration = Duration::from_secs(5);
+
 /// A commit that takes longer is given up and tried again: a half-open connection would be waited for for ever.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What became of an admission, or why the database can't store it.
 pub(crate) type Admitted = Result<Admission, String>;
+
+/// What became of an append; none when the database refuses it.
+type Appended = Option<AppendOutcome>;
 
 /// What is to be written.
 pub(crate) enum Write<T> {
@@ -59,9 +66,23 @@ pub(crate) async fn run<T: Send>(
     closing: CancellationToken,
 ) -> Result<(), StoreError> {
     let mut batch = Vec::with_capacity(BATCH_MAX);
+    let mut refused = Vec::new();
+    let mut try_at = Instant::now();
     loop {
         let received = tokio::select! {
             received = writes.recv_many(&mut batch, BATCH_MAX) => received,
+            () = tokio::time::sleep_until(try_at.into()), if !refused.is_empty() => {
+                let Some(appended) = log.try_refused(&mut refused).await? else { return Ok(()) };
+                let _ = written.send(Written { admitted: Vec::new(), not_admitted: 0, appended });
+                try_at = Instant::now() + TRY_REFUSED;
+                continue;
+            }
+            // Nobody waits for them at the end: whoever adopts their sagas makes the same calls again.
+            () = log.shutdown.cancelled(), if !refused.is_empty() => {
+                let left = refused.drain(..).map(|append| (append, AppendOutcome::Conflict)).collect();
+                let _ = written.send(Written { admitted: Vec::new(), not_admitted: 0, appended: left });
+                continue;
+            }
             () = closing.cancelled(), if !writes.is_closed() => {
                 writes.close();
                 continue;
@@ -82,8 +103,18 @@ pub(crate) async fn run<T: Send>(
             }
         }
         let Some((admitted, appended)) = log.write(&admissions, &appends).await? else { return Ok(()) };
-        let appended = appends.into_iter().zip(appended).collect();
-        let mut result = Written { admitted: Vec::new(), not_admitted: 0, appended };
+        let mut result = Written { admitted: Vec::new(), not_admitted: 0, appended: Vec::with_capacity(appends.len()) };
+        for (append, outcome) in appends.into_iter().zip(appended) {
+            match outcome {
+                Some(outcome) => result.appended.push((append, outcome)),
+                None => {
+                    if refused.is_empty() {
+                        try_at = Instant::now() + TRY_REFUSED;
+                    }
+                    refused.push(append);
+                }
+            }
+        }
         let mut answers = Vec::with_capacity(waiting.len());
         for ((entrant, reply), admission) in waiting.into_iter().zip(admitted) {
             match admission {
@@ -120,9 +151,10 @@ impl Log {
         &self,
         admissions: &[NewSaga],
         appends: &[Append],
-    ) -> Result<Option<(Vec<Admitted>, Vec<AppendOutcome>)>, StoreError> {
+    ) -> Result<Option<(Vec<Admitted>, Vec<Appended>)>, StoreError> {
         match self.commit(admissions, appends).await? {
             Some(Commit::Written(admitted, appended)) => {
+                let appended = appended.into_iter().map(Some).collect();
                 return Ok(Some((admitted.into_iter().map(Ok).collect(), appended)));
             }
             Some(Commit::Refused(_)) => {}
@@ -143,19 +175,19 @@ impl Log {
         Ok(Some((admitted, appended)))
     }
 
-    async fn append_in_parts(&self, appends: &[Append]) -> Result<Option<Vec<AppendOutcome>>, StoreError> {
+    async fn append_in_parts(&self, appends: &[Append]) -> Result<Option<Vec<Appended>>, StoreError> {
         let mut outcomes = Vec::with_capacity(appends.len());
         // The first part is at the end, so that outcomes come in order.
         let mut parts = vec![appends];
         while let Some(part) = parts.pop() {
             match self.commit(&[], part).await? {
-                Some(Commit::Written(_, of_part)) => outcomes.extend(of_part),
+                Some(Commit::Written(_, of_part)) => outcomes.extend(of_part.into_iter().map(Some)),
                 Some(Commit::Refused(problem)) => match part {
                     [append] => {
                         tracing::error!(saga_id = append.saga.as_str(), problem, "the log of a saga can't be written");
                         // The flag is for people; without it, the log line above still is.
                         let _ = self.store.flag(&self.instance, &[append.saga.as_str().to_owned()]).await;
-                        outcomes.push(AppendOutcome::Refused);
+                        outcomes.push(None);
                     }
                     _ => {
                         let (first, second) = part.split_at(part.len() / 2);
@@ -166,6 +198,21 @@ impl Log {
             }
         }
         Ok(Some(outcomes))
+    }
+
+    /// Tries each refused append again, and returns those that have an outcome now; `None` when the process ends first.
+    async fn try_refused(&self, refused: &mut Vec<Append>) -> Result<Option<Vec<(Append, AppendOutcome)>>, StoreError> {
+        let mut appended = Vec::new();
+        for append in std::mem::take(refused) {
+            match self.commit(&[], std::slice::from_ref(&append)).await? {
+                Some(Commit::Written(_, outcomes)) => {
+                    appended.extend(outcomes.into_iter().map(|outcome| (append.clone(), outcome)));
+                }
+                Some(Commit::Refused(_)) => refused.push(append),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(appended))
     }
 
     async fn commit(&self, admissions: &[NewSaga], appends: &[Append]) -> Result<Option<Commit>, StoreError> {

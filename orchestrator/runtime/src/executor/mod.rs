@@ -300,10 +300,8 @@ impl<W: Workload> Executor<W> {
         self.appends_under_way -= 1;
         let id = append.saga;
         let Some(saga) = self.sagas.get_mut(&id) else { return };
-        if outcome != AppendOutcome::Appended {
-            if outcome == AppendOutcome::Conflict {
-                tracing::warn!(saga_id = id.as_str(), "the saga has another owner now; leaving it");
-            }
+        if outcome == AppendOutcome::Conflict {
+            tracing::warn!(saga_id = id.as_str(), "the saga has another owner now; leaving it");
             self.outbox.watchers.given_away(&id);
             self.forget(&id);
             return;

@@ -65,8 +65,6 @@ pub enum AppendOutcome {
     Appended,
     /// The saga has another sequence or another owner: nothing was written for it.
     Conflict,
-    /// The database refuses just this one for good: nothing was written for it.
-    Refused,
 }
 
 const ADMIT: &str = "INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \
