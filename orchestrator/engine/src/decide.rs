@@ -11,8 +11,14 @@
 //! Promises: effects are those of the state after the events, so they may be acted on once the events are durable and
 //! not before; a decision never depends on what is in flight. A saga that is left alone after a resume has everything
 //! under way that it needs to end.
+//!
+//! What may go ahead of the log: calls of actions that can be undone, while nothing is decided. If the process dies before
+//! the log tells of them, whoever adopts the saga makes the same calls again, and participants answer repeats with the
+//! answer they have on record; or it turns the saga round, and then undoes every such action, called or not, because
+//! [`Event::Adopted`] says that the log may be behind. Everything else waits for the log: an adopter that did not know
+//! of the pivot, of the turn or of the outcome could decide otherwise.
 
-use crate::definition::{Definition, StepIndex};
+use crate::definition::{Definition, Kind, StepIndex};
 use crate::event::{Cause, Event, Leg, Recorded};
 use crate::operator::{Verb, VerbError, steer};
 use crate::retry::{CallError, Code, Jitter, Verdict, delay_ms, verdict};
@@ -21,8 +27,13 @@ use crate::state::{FoldError, LegState, LegStatus, Outcome, Phase, SagaState};
 /// What the runtime tells a saga.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// Nothing is under way: just admitted, or read back after a restart.
+    /// Nothing is under way: just admitted, or read back by who has driven it all along.
     Resume,
+    /// Nothing is under way here: read back from the log of another process, which may have called more than it tells.
+    Adopt {
+        /// The instance that drives it now.
+        by: String,
+    },
     /// A call has ended.
     Answered {
         /// As in the [`Effect::Call`].
@@ -36,7 +47,7 @@ pub enum Input {
         /// How it ended.
         answer: CallAnswer,
     },
-    /// The time of an [`Effect::WakeAt`] has come, or somebody wants to see whether anything is due.
+    /// The time of [`Decision::wake_at_ms`] has come, or somebody wants to see whether anything is due.
     Wake,
     /// Somebody wants it undone.
     Cancel {
@@ -67,7 +78,7 @@ pub enum CallAnswer {
     Unknown(CallError),
 }
 
-/// What the runtime does once the events are durable.
+/// What the runtime does because of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// This call ought to be under way: start it unless a call of the same (saga, step, leg) already is. It is emitted
@@ -81,12 +92,6 @@ pub enum Effect {
         /// Counted from 1 in its leg.
         attempt: u32,
     },
-    /// Send [`Input::Wake`] then. It is the only timer of the saga: each decision replaces the one before, or takes it
-    /// away by having none.
-    WakeAt {
-        /// When.
-        at_ms: i64,
-    },
     /// The outcome stands. Emitted when it is decided, and again by a resume.
     Decided(Outcome),
     /// Nothing is left to do: the saga may leave memory. Emitted at the end, and again by a resume.
@@ -96,10 +101,15 @@ pub enum Effect {
 /// What follows from an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// To be appended, in this order, before anything else; often none.
+    /// To be appended, in this order; often none.
     pub events: Vec<Recorded>,
-    /// To be acted on when the events are durable.
+    /// May be acted on at once, before the events are durable: calls that whoever reads the log would make again or undo.
+    pub ahead: Vec<Effect>,
+    /// To be acted on when these events, and all before them, are durable.
     pub effects: Vec<Effect>,
+    /// When to send [`Input::Wake`]: the only timer of the saga, in place of the one before; none takes it away. A wake
+    /// may come before the events are durable.
+    pub wake_at_ms: Option<i64>,
     /// The state after the events, so that they need not be folded again.
     pub state: SagaState,
 }
@@ -156,6 +166,13 @@ pub fn decide(
     let mut draft = Draft { def, state: state.clone(), now_ms, events: Vec::new() };
     let repeat = match input {
         Input::Resume => Repeat::Everything,
+        Input::Adopt { by } => {
+            // Later the log is complete: what is called from the pivot on, and what turns round, waits for it.
+            if draft.state.may_turn(def) {
+                draft.push(Event::Adopted { by })?;
+            }
+            Repeat::Everything
+        }
         Input::Wake => Repeat::Calls,
         Input::Answered { step, leg, attempt, started_at_ms, answer } => {
             let event = draft.answered((step, leg, attempt), started_at_ms, answer, jitter)?;
@@ -176,8 +193,9 @@ pub fn decide(
         }
     };
     draft.settle()?;
-    let effects = draft.effects(state, repeat);
-    Ok(Decision { events: draft.events, effects, state: draft.state })
+    let (effects, wake_at_ms) = draft.effects(state, repeat);
+    let (ahead, effects) = effects.into_iter().partition(|effect| draft.may_go_ahead(effect));
+    Ok(Decision { events: draft.events, ahead, effects, wake_at_ms, state: draft.state })
 }
 
 /// Which effects are repeated though an earlier decision had them.
@@ -272,7 +290,13 @@ impl Draft<'_> {
         Ok(())
     }
 
-    fn effects(&self, before: &SagaState, repeat: Repeat) -> Vec<Effect> {
+    fn may_go_ahead(&self, effect: &Effect) -> bool {
+        let Effect::Call { step, leg: Leg::Action, .. } = effect else { return false };
+        self.state.phase() == Phase::Running && self.def.step(*step).kind == Kind::Compensatable
+    }
+
+    /// What is to be done, and when to wake the saga.
+    fn effects(&self, before: &SagaState, repeat: Repeat) -> (Vec<Effect>, Option<i64>) {
         let mut effects = Vec::new();
         let outcome = self.state.outcome();
         if outcome != Outcome::Pending && (repeat == Repeat::Everything || before.outcome() == Outcome::Pending) {
@@ -291,11 +315,10 @@ impl Draft<'_> {
                 }
             }
         }
-        effects.extend(wake_at_ms.map(|at_ms| Effect::WakeAt { at_ms }));
         if self.state.phase().is_finished() && (repeat == Repeat::Everything || !before.phase().is_finished()) {
             effects.push(Effect::Finished);
         }
-        effects
+        (effects, wake_at_ms)
     }
 
     /// When a leg is tried again, if not now. A time further ahead than any delay of its policy was written by a

@@ -1,7 +1,8 @@
 //! The persisted log of a saga: what happened, in the words that stay readable for as long as the data lives.
 //!
 //! Promises: tags and field names never change; steps are written by name, so a log can be read without the definition.
-//! A call is not logged before it leaves, only when it ended: what may have been called follows from the stage.
+//! A call is not logged before it leaves, only when it ended: what may have been called follows from the stage, and,
+//! where somebody took the saga over, from that.
 
 use std::fmt;
 
@@ -114,6 +115,12 @@ pub enum Event {
         /// It turns round by itself unless it has reached its pivot by then.
         deadline_at_ms: i64,
     },
+    /// Another process drives it from here on. What the one before had learned last, and what it called then, may be
+    /// missing from the log.
+    Adopted {
+        /// The instance that drives it now.
+        by: String,
+    },
     /// A call did what it is for.
     #[serde(rename = "step_succeeded")]
     Succeeded {
@@ -181,6 +188,7 @@ impl Event {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Admitted { .. } => "admitted",
+            Self::Adopted { .. } => "adopted",
             Self::Succeeded { .. } => "step_succeeded",
             Self::Refused { .. } => "step_refused",
             Self::Failed { .. } => "step_failed",
@@ -200,7 +208,11 @@ impl Event {
             Self::Refused { step, attempt, started_at_ms, .. } => {
                 Some(Attempt { step, leg: Leg::Action, number: *attempt, started_at_ms: *started_at_ms })
             }
-            Self::Admitted { .. } | Self::Turned { .. } | Self::Intervened { .. } | Self::Finished => None,
+            Self::Admitted { .. }
+            | Self::Adopted { .. }
+            | Self::Turned { .. }
+            | Self::Intervened { .. }
+            | Self::Finished => None,
         }
     }
 }

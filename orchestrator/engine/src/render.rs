@@ -17,6 +17,7 @@ pub fn describe(recorded: &Recorded) -> String {
             distance(deadline_at_ms.saturating_sub(recorded.at_ms)),
             applies.join(", ")
         ),
+        Event::Adopted { by } => format!("taken over by instance {by}"),
         Event::Succeeded { step, leg, attempt, .. } => {
             format!("{} succeeded{}", title(step, *leg), nth(*attempt))
         }

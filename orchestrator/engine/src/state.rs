@@ -1,7 +1,8 @@
 //! What is known of a saga: the fold of its log, and nothing else.
 //!
 //! Promises: the same log gives the same state; an event that can't follow is a typed error and leaves the state as it
-//! was. Which calls may have left is part of the fold: a leg is [`LegStatus::Trying`] from the event that made it due.
+//! was. Which calls may have left is part of the fold: a leg is [`LegStatus::Trying`] from the event that made it due. After
+//! a takeover the log may end before them: then every action that can be undone may have been called.
 //!
 //! ```text
 //! Running --pivot succeeded--> Completing --finished--> Completed
@@ -165,9 +166,11 @@ impl StepState {
         }
     }
 
-    /// Whether a saga that turned round still has to undo this step: whatever may have been called, answered or not.
-    fn owes_undo(&self, kind: Kind) -> bool {
-        kind == Kind::Compensatable && self.action.status != LegStatus::NotStarted && !self.undo.status.is_over()
+    /// Whether a saga that turned round still has to undo this step: whatever may have been called, answered or not. In
+    /// one that was adopted, that is every step.
+    fn owes_undo(&self, kind: Kind, is_adopted: bool) -> bool {
+        let may_be_called = self.action.status != LegStatus::NotStarted || (is_adopted && self.applies);
+        kind == Kind::Compensatable && may_be_called && !self.undo.status.is_over()
     }
 }
 
@@ -182,6 +185,8 @@ pub struct SagaState {
     updated_at_ms: i64,
     deadline_at_ms: i64,
     decided_at_ms: Option<i64>,
+    /// Whether calls may have left that its log does not tell of.
+    is_adopted: bool,
     cause: Option<Cause>,
     last_intervention: Option<Intervened>,
     steps: Vec<StepState>,

@@ -135,7 +135,7 @@ impl<W: Workload> Runtime<W> {
             _ended: closing.clone().drop_guard(),
         };
         let inbox = Inbox { written, answers, adopted, commands: command_queue };
-        tasks.spawn(Executor::new(workload.clone(), &config, outbox).run(inbox, stopping.clone()));
+        tasks.spawn(Executor::new(workload.clone(), instance.clone(), &config, outbox).run(inbox, stopping.clone()));
         let log = Log { store: store.clone(), instance: instance.clone(), shutdown: stopping.clone() };
         tasks.spawn(writer::run(log, write_queue, written_out, closing.clone()));
         tasks.spawn(lease::keep(

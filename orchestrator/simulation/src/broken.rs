@@ -33,8 +33,8 @@ pub enum Broken {
     OwnerCallsTwice,
     /// No timer is ever set.
     OwnerForgetsTimers,
-    /// A timer sleeps for an hour, if the clock was set back by so much while its event was being appended.
-    OwnerSleepsLong,
+    /// What an adopted saga's last owner may have called beyond its log is not undone.
+    OwnerAdoptsSilently,
     /// Adopted sagas are not driven on.
     OwnerForgetsAdopted,
     /// What an adoption that reported an error has taken is not asked for again.
@@ -65,7 +65,7 @@ impl Broken {
         Self::OwnerTurnsOnErrors,
         Self::OwnerCallsTwice,
         Self::OwnerForgetsTimers,
-        Self::OwnerSleepsLong,
+        Self::OwnerAdoptsSilently,
         Self::OwnerForgetsAdopted,
         Self::OwnerForgetsWhatItChose,
         Self::OwnerGivesUpWrites,

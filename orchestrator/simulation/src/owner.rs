@@ -16,6 +16,7 @@ use crate::participants::RpcAnswer;
 use crate::shapes::Does;
 use crate::store::{StoreAnswer, StoreRequest};
 
+mod behind;
 mod destination;
 mod executor;
 mod lease;
@@ -43,6 +44,10 @@ pub(crate) enum OwnerInput {
     Timer {
         saga: SagaNo,
         number: u32,
+    },
+    /// Time to write what nothing waits for.
+    Unwritten {
+        saga: SagaNo,
     },
     Heartbeat,
     Look,
@@ -239,14 +244,14 @@ struct Owner {
 struct Driven {
     saga: SagaNo,
     state: SagaState,
-    /// Legs that have a call under way, or an answer that waits to be decided.
+    /// Legs that have a call under way.
     calling: Vec<LegOf>,
     /// The timer that counts.
     timer: Option<u32>,
-    /// While an append is under way: what it leads to, and what came in meanwhile.
-    appending: Option<executor::Appending>,
-    waiting: VecDeque<executor::Pending>,
+    behind: behind::Behind,
     place: executor::Place,
+    /// It comes from another instance, and nothing was decided about it here.
+    is_to_be_adopted: bool,
 }
 
 impl Owner {
@@ -319,6 +324,7 @@ impl Owner {
             }
             OwnerInput::RpcTimeout { rpc } => self.rpc_ended(env, rpc, None),
             OwnerInput::Timer { saga, number } => self.expired(env, saga, number),
+            OwnerInput::Unwritten { saga } => self.write(env, saga),
             OwnerInput::Heartbeat => self.renew(env),
             OwnerInput::Look => self.look(env),
             OwnerInput::WriteAgain => self.write_again(env),

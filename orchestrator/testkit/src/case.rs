@@ -88,6 +88,8 @@ pub enum Moment {
     BeforeAnswers,
     /// The first of the calls that are due was answered, and the answer is not stored.
     BeforeAppend,
+    /// All calls that are due have taken effect, and what the saga knew without anything waiting for it was never stored.
+    LogBehind,
     /// No crash: the commit of the event reported an error though it had succeeded. The log is read again, while calls
     /// from before are still under way.
     AppendReported,
@@ -95,7 +97,8 @@ pub enum Moment {
 
 impl Moment {
     /// Every one, as they come in a saga's life.
-    pub const ALL: [Self; 4] = [Self::BeforeCalls, Self::BeforeAnswers, Self::BeforeAppend, Self::AppendReported];
+    pub const ALL: [Self; 5] =
+        [Self::BeforeCalls, Self::BeforeAnswers, Self::BeforeAppend, Self::LogBehind, Self::AppendReported];
 }
 
 impl fmt::Display for Moment {
@@ -104,6 +107,7 @@ impl fmt::Display for Moment {
             Self::BeforeCalls => "before the calls that follow",
             Self::BeforeAnswers => "after the effects that follow, before their answers",
             Self::BeforeAppend => "after the next answer, before it is stored",
+            Self::LogBehind => "after the effects that follow, what nothing waited for not stored",
             Self::AppendReported => "stored, but reported as failed",
         })
     }

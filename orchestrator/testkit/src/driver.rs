@@ -47,6 +47,7 @@ pub async fn run<W: World>(world: &W, case: Case, subject: W::Subject) -> Run<W:
         case: &case,
         subject: &subject,
         log: Vec::new(),
+        durable: 1,
         state: Arc::new(state.clone()),
         now_ms: 0,
         wake_at_ms: None,
@@ -57,7 +58,8 @@ pub async fn run<W: World>(world: &W, case: Case, subject: W::Subject) -> Run<W:
         answers: HashMap::new(),
         broken: Vec::new(),
     };
-    driver.append(Decision { events: vec![first], effects: Vec::new(), state }).await;
+    let admitted = Decision { events: vec![first], ahead: Vec::new(), effects: Vec::new(), wake_at_ms: None, state };
+    driver.append(admitted).await;
     driver.input(Input::Resume).await;
     driver.run().await;
     driver.deliver_the_rest().await;
@@ -73,6 +75,8 @@ struct Driver<'a, W: World> {
     subject: &'a W::Subject,
     /// What is stored.
     log: Vec<Recorded>,
+    /// How much of it something has waited for.
+    durable: usize,
     /// What the process has in memory.
     state: Arc<SagaState>,
     now_ms: i64,
@@ -163,13 +167,18 @@ impl<W: World> Driver<'_, W> {
     }
 
     async fn append(&mut self, decision: Decision) -> Process {
-        let Decision { events, effects, state } = decision;
+        let Decision { events, mut ahead, mut effects, wake_at_ms, state } = decision;
+        let is_waited_for = !effects.is_empty();
+        ahead.append(&mut effects);
         let stored = self.log.len() + events.len();
         match self.crash.filter(|crash| (self.log.len() + 1..=stored).contains(&crash.after_event)) {
             None => {
                 self.log.extend(events);
+                if is_waited_for {
+                    self.durable = self.log.len();
+                }
                 self.state = Arc::new(state);
-                self.act(effects);
+                self.act(ahead, wake_at_ms);
                 Process::GoesOn
             }
             Some(crash) => {
@@ -179,7 +188,10 @@ impl<W: World> Driver<'_, W> {
                 // Effects follow only events that are stored, all of them.
                 if is_whole && crash.moment != Moment::AppendReported {
                     self.state = Arc::new(state);
-                    self.act(effects);
+                    self.act(ahead, wake_at_ms);
+                    if is_waited_for {
+                        self.durable = self.log.len();
+                    }
                 }
                 self.crash_at(crash.moment).await;
                 Process::Crashed
@@ -187,8 +199,8 @@ impl<W: World> Driver<'_, W> {
         }
     }
 
-    fn act(&mut self, effects: Vec<Effect>) {
-        self.wake_at_ms = None;
+    fn act(&mut self, effects: Vec<Effect>, wake_at_ms: Option<i64>) {
+        self.wake_at_ms = wake_at_ms;
         for effect in effects {
             match effect {
                 Effect::Call { step, leg, attempt } => {
@@ -197,7 +209,6 @@ impl<W: World> Driver<'_, W> {
                         self.in_flight.push_back(Call { step, name, leg, attempt, state: self.state.clone() });
                     }
                 }
-                Effect::WakeAt { at_ms } => self.wake_at_ms = Some(at_ms),
                 // A saga of an admission that was just stored is resumed too: it may be told twice.
                 Effect::Decided(_) | Effect::Finished => {}
             }
@@ -210,17 +221,20 @@ impl<W: World> Driver<'_, W> {
         let take_effect = match moment {
             Moment::BeforeCalls | Moment::AppendReported => 0,
             Moment::BeforeAppend => 1,
-            Moment::BeforeAnswers => in_flight.len(),
+            Moment::BeforeAnswers | Moment::LogBehind => in_flight.len(),
         };
         for call in in_flight.iter().take(take_effect) {
             self.deliver(call).await;
         }
         self.wake_at_ms = None;
+        if moment == Moment::LogBehind {
+            self.log.truncate(self.durable);
+        }
         match SagaState::replay(self.shape.definition(), &self.log) {
             Ok(state) => self.state = Arc::new(state),
             Err(error) => return self.broken.push(format!("the stored log does not fold: {error}")),
         }
-        Box::pin(self.input(Input::Resume)).await;
+        Box::pin(self.input(Input::Adopt { by: "another".to_owned() })).await;
         if moment == Moment::AppendReported {
             // Beside the calls of the resumed saga, whose answers come second.
             self.in_flight = in_flight.into_iter().chain(std::mem::take(&mut self.in_flight)).collect();

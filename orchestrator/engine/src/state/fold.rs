@@ -131,6 +131,7 @@ impl SagaState {
             updated_at_ms: first.at_ms,
             deadline_at_ms: *deadline_at_ms,
             decided_at_ms: None,
+            is_adopted: false,
             cause: None,
             last_intervention: None,
             steps,
@@ -149,6 +150,7 @@ impl SagaState {
         let at_ms = recorded.at_ms;
         let illegal = FoldError::Illegal { phase: self.phase, event: recorded.event.name() };
         match (self.phase, &recorded.event) {
+            (Phase::Running, Event::Adopted { .. }) => self.is_adopted = true,
             (
                 Phase::Running | Phase::Compensating | Phase::Completing,
                 Event::Succeeded { step, leg, attempt, output, .. },
@@ -323,9 +325,12 @@ impl SagaState {
                 self.start_stage(def, |_| true);
             }
             Phase::Compensating => {
-                let owing = self.with(def).filter(|(_, step, state)| state.owes_undo(step.kind));
+                let owing = self.with(def).filter(|(_, step, state)| state.owes_undo(step.kind, self.is_adopted));
                 if let Some(stage) = owing.map(|(_, step, _)| step.stage).max() {
-                    self.start(def, Leg::Undo, |step, state| step.stage == stage && state.owes_undo(step.kind));
+                    let is_adopted = self.is_adopted;
+                    let due =
+                        |step: &Step, state: &StepState| step.stage == stage && state.owes_undo(step.kind, is_adopted);
+                    self.start(def, Leg::Undo, due);
                 } else {
                     self.decided_at_ms.get_or_insert(at_ms);
                     self.start_stage(def, |step| step.kind == Kind::Closing);

@@ -28,16 +28,19 @@ pub(super) fn audit(world: &World<'_>) {
     if committed != (state.outcome() == Outcome::Committed) {
         broken("phase and outcome disagree");
     }
+    let adopted = world.log.iter().any(|recorded| matches!(recorded.event, Event::Adopted { .. }));
     for ((index, step), progress) in def.indexed().zip(state.steps()) {
         let called = |leg| world.called.contains(&(index, leg));
         let (action, undo) = (progress.action.status, progress.undo.status);
-        if called(Leg::Action) && (!progress.applies || action == LegStatus::NotStarted) {
+        let unknown = action == LegStatus::NotStarted && undo != LegStatus::Done;
+        if called(Leg::Action) && (!progress.applies || unknown) {
             broken("a call left that the state does not know of");
         }
         if committed && (called(Leg::Undo) || progress.applies != (action == LegStatus::Done)) {
             broken("committed, and something undone or left out");
         }
-        let undone = step.kind == Kind::Compensatable && action != LegStatus::NotStarted;
+        let may_be_called = action != LegStatus::NotStarted || (adopted && progress.applies);
+        let undone = step.kind == Kind::Compensatable && may_be_called;
         if !committed && undone != (undo == LegStatus::Done) {
             broken("undone is not what was attempted");
         }

@@ -24,10 +24,16 @@ fn check(script: &str) {
     let script = Script::parse(script);
     for cut in 1..=whole.log.len() {
         let mut resumed = World::replay(&def, whole.log[..cut].to_vec());
-        resumed.input(Input::Resume).unwrap();
+        resumed.adopt();
         let resumed = resumed.run(&script);
         audit(&resumed);
-        assert_eq!(attempts(&resumed.log), attempts(&whole.log), "cut after {cut}");
+        let mut made = attempts(&resumed.log);
+        // What the one before may have called beyond its log is undone, too.
+        let expected = attempts(&whole.log);
+        made.retain(|attempt, end| {
+            expected.contains_key(attempt) || (attempt.1, *end) != (Leg::Undo, "step_succeeded")
+        });
+        assert_eq!(made, expected, "cut after {cut}");
         assert_eq!(resumed.state.outcome(), whole.state.outcome(), "cut after {cut}");
     }
 }
@@ -55,6 +61,9 @@ fn an_ended_saga_resumes_to_its_end() {
         let ended = run(&def, script);
         let decision = decide(&def, &ended.state, Input::Resume, ended.now_ms, Jitter(0)).unwrap();
         assert_eq!((decision.events, decision.effects), (vec![], vec![Effect::Decided(outcome), Effect::Finished]));
+        let adopt = Input::Adopt { by: "another".to_owned() };
+        let decision = decide(&def, &ended.state, adopt, ended.now_ms, Jitter(0)).unwrap();
+        assert_eq!((decision.events, decision.effects), (vec![], vec![Effect::Decided(outcome), Effect::Finished]));
         let decision = decide(&def, &ended.state, Input::Wake, ended.now_ms, Jitter(0)).unwrap();
         assert_eq!((decision.events, decision.effects), (vec![], vec![]));
     }
@@ -71,13 +80,63 @@ fn calls_are_repeated_by_resume_and_wake_only() {
     world.answer(0, done());
     let create = Effect::Call { step: StepIndex(2), leg: Leg::Action, attempt: 1 };
     let assess = Effect::Call { step: StepIndex(3), leg: Leg::Action, attempt: 1 };
-    let deadline = Effect::WakeAt { at_ms: 10_000 };
     for input in [Input::Resume, Input::Wake] {
         let decision = decide(&def, &world.state, input, 0, Jitter(0)).unwrap();
-        assert_eq!(decision.effects, [create, assess, deadline]);
+        assert_eq!((decision.ahead, decision.effects), (vec![create, assess], vec![]));
+        assert_eq!(decision.wake_at_ms, Some(10_000), "its deadline");
     }
     let (step, leg, attempt) = (StepIndex(2), Leg::Action, 1);
     let answered = Input::Answered { step, leg, attempt, started_at_ms: 0, answer: done() };
     let decision = decide(&def, &world.state, answered, 0, Jitter(0)).unwrap();
-    assert_eq!(decision.effects, [deadline]);
+    assert_eq!((decision.ahead, decision.effects, decision.wake_at_ms), (vec![], vec![], Some(10_000)));
+}
+
+/// Calls of actions that can be undone go ahead of the log; the pivot, undos and the tail wait for it.
+#[test]
+fn only_what_can_be_undone_goes_ahead() {
+    #[track_caller]
+    fn check(script: &str, ahead: &[&str], waiting: &[&str]) {
+        let def = sample();
+        let world = run(&def, script);
+        let decision = decide(&def, &world.state, Input::Wake, world.now_ms, Jitter(0)).unwrap();
+        let names = |effects: Vec<Effect>| {
+            let calls = effects.into_iter().filter_map(|effect| match effect {
+                Effect::Call { step, leg, .. } => Some(format!("{leg} {}", def.step(step).name)),
+                Effect::Decided(_) | Effect::Finished => None,
+            });
+            calls.collect::<Vec<_>>()
+        };
+        assert_eq!((names(decision.ahead), names(decision.effects)), (owned(ahead), owned(waiting)), "{script}");
+    }
+    fn owned(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+    // What never answers runs into its deadline, except from the pivot on.
+    check("commit_enrollments=never", &[], &["action commit_enrollments"]);
+    check("notify=never", &[], &["action notify"]);
+    check("hold_seats=no undo:hold_seats=never", &[], &["undo hold_seats"]);
+    let def = sample();
+    let mut world = World::admit(&def, def.steps().iter().map(|step| step.name));
+    assert_eq!((world.durable, world.in_flight.len()), (1, 1), "the first call left");
+    for _ in 0..4 {
+        assert_eq!(world.durable, 1, "none of these calls waits for more than the admission");
+        world.answer(0, CallAnswer::Done(String::new()));
+    }
+    assert_eq!((world.durable, world.log.len()), (5, 5), "the pivot's does");
+}
+
+/// A process dies whose calls went ahead of its log; who adopts the saga and turns it round undoes them all.
+#[test]
+fn what_may_have_gone_ahead_is_undone() {
+    let def = sample();
+    let names = ["reserve_courses", "hold_seats", "create_enrollments", "commit_enrollments", "notify"];
+    let mut adopted = World::replay(&def, vec![Recorded::first(0, def.admit(names, 0))]);
+    adopted.adopt();
+    adopted.input(Input::Cancel { by: "ada".to_owned(), reason: String::new() }).unwrap();
+    let adopted = adopted.run(&Script::default());
+    assert_eq!(
+        adopted.history(),
+        "adopted; turned: cancelled by ada; undo create_enrollments; undo hold_seats; undo reserve_courses; notify; \
+         finished => compensated, cancelled"
+    );
 }

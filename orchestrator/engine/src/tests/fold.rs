@@ -34,6 +34,7 @@ fn events(step: &str) -> Vec<(&'static str, Event)> {
     let cancelled = Cause::Cancelled { by: String::new(), reason: String::new() };
     vec![
         ("admitted", sample().admit(["commit_enrollments"], 0)),
+        ("adopted", Event::Adopted { by: String::new() }),
         ("action succeeded", succeeded(Leg::Action)),
         ("action refused", Event::Refused { step: step(), attempt, started_at_ms, refusal: String::new() }),
         ("action failed", failed(Leg::Action)),
@@ -77,6 +78,7 @@ fn every_pair_of_moment_and_event() {
     insta::assert_snapshot!(matrix("hold_seats"), @r#"
     hold_seats          running     refused     at pivot    undoing     undone      past pivot  all done    completed   compensated
     admitted            -           -           -           -           -           -           -           -           -
+    adopted             ok          ok          ok          -           -           -           -           -           -
     action succeeded    ok          x           x           x           x           x           x           -           -
     action refused      ok          x           x           -           -           -           -           -           -
     action failed       ok          x           x           x           x           x           x           -           -
@@ -90,6 +92,7 @@ fn every_pair_of_moment_and_event() {
     insta::assert_snapshot!(matrix("commit_enrollments"), @r#"
     commit_enrollments  running     refused     at pivot    undoing     undone      past pivot  all done    completed   compensated
     admitted            -           -           -           -           -           -           -           -           -
+    adopted             ok          ok          ok          -           -           -           -           -           -
     action succeeded    x           x           ok          x           x           x           x           -           -
     action refused      x           x           ok          -           -           -           -           -           -
     action failed       x           x           ok          x           x           x           x           -           -
@@ -103,6 +106,7 @@ fn every_pair_of_moment_and_event() {
     insta::assert_snapshot!(matrix("notify"), @r#"
     notify              running     refused     at pivot    undoing     undone      past pivot  all done    completed   compensated
     admitted            -           -           -           -           -           -           -           -           -
+    adopted             ok          ok          ok          -           -           -           -           -           -
     action succeeded    x           x           x           x           ok          ok          x           -           -
     action refused      x           x           x           -           -           -           -           -           -
     action failed       x           x           x           x           ok          ok          x           -           -

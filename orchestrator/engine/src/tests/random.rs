@@ -51,7 +51,7 @@ enum Happening {
     Cancel,
     /// An operator: which verb, about which step.
     Steer(usize, usize),
-    /// The process dies; the log survives, up to this many events of the last decision.
+    /// The process dies; the log survives, but for this many events that nothing waited for.
     Crash(usize),
 }
 
@@ -65,7 +65,7 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         2 => (-500_i64..500).prop_map(Happening::Time),
         1 => Just(Happening::Cancel),
         2 => (0_usize..5, 0_usize..16).prop_map(|(verb, step)| Happening::Steer(verb, step)),
-        1 => (0_usize..2).prop_map(Happening::Crash),
+        1 => (0_usize..6).prop_map(Happening::Crash),
     ];
     prop::collection::vec(one, 0..60)
 }
@@ -137,18 +137,19 @@ fn steer(world: &mut World<'_>, verb: usize, step: usize) {
     }
 }
 
-/// Everything in memory is gone. Events that were not yet durable may be gone too; calls that have left are not, and
-/// effects follow only durable events, so losing events that no effect was acted on for is what can happen: here, the
-/// end of a saga.
+/// Everything in memory is gone, and of the log what nothing waited for; calls that have left are not. Somebody else
+/// adopts the saga.
 fn crash(world: &mut World<'_>, lost: usize) {
     let mut log = std::mem::take(&mut world.log);
+    log.truncate(log.len().saturating_sub(lost).max(world.durable));
+    // That a saga has ended makes only its process forget it.
     if lost > 0 && log.last().is_some_and(|last| last.event == Event::Finished) {
         log.pop();
     }
     let mut revived = World::replay(world.def, log);
     revived.now_ms = world.now_ms;
     revived.called = std::mem::take(&mut world.called);
-    revived.input(Input::Resume).unwrap();
+    revived.adopt();
     *world = revived;
 }
 

@@ -122,7 +122,7 @@ fn a_retry_of_a_clock_that_ran_ahead_is_due() {
     world.answer(0, CallAnswer::Unknown(CallError::new(Code::Unavailable, "lost", None)));
     let mut adopted = World::replay(&def, world.log);
     adopted.now_ms = 0;
-    adopted.input(Input::Resume).unwrap();
+    adopted.adopt();
     assert_eq!(adopted.in_flight, [(StepIndex(4), Leg::Action, 2)]);
 }
 

@@ -16,6 +16,8 @@ pub(super) struct World<'a> {
     pub(super) def: &'a Definition,
     pub(super) state: SagaState,
     pub(super) log: Vec<Recorded>,
+    /// How many events must be durable: something was done that waits for them.
+    pub(super) durable: usize,
     pub(super) now_ms: i64,
     pub(super) wake_at_ms: Option<i64>,
     pub(super) in_flight: Vec<(StepIndex, Leg, u32)>,
@@ -43,6 +45,7 @@ impl<'a> World<'a> {
             def,
             now_ms: state.updated_at_ms(),
             state,
+            durable: log.len(),
             log,
             wake_at_ms: None,
             in_flight: Vec::new(),
@@ -59,8 +62,11 @@ impl<'a> World<'a> {
         let decision = decide(self.def, &self.state, input, self.now_ms, self.jitter)?;
         self.log.extend(decision.events);
         self.state = decision.state;
-        self.wake_at_ms = None;
-        for effect in decision.effects {
+        self.wake_at_ms = decision.wake_at_ms;
+        if !decision.effects.is_empty() {
+            self.durable = self.log.len();
+        }
+        for effect in decision.ahead.into_iter().chain(decision.effects) {
             match effect {
                 Effect::Call { step, leg, attempt } => {
                     let mut under_way = self.in_flight.iter().chain(&self.hung);
@@ -69,7 +75,6 @@ impl<'a> World<'a> {
                         self.in_flight.push((step, leg, attempt));
                     }
                 }
-                Effect::WakeAt { at_ms } => self.wake_at_ms = Some(at_ms),
                 Effect::Decided(outcome) => self.decided.push(outcome),
                 Effect::Finished => self.finished += 1,
             }
@@ -84,6 +89,11 @@ impl<'a> World<'a> {
             Ok(()) | Err(DecideError::Stale { .. }) => {}
             Err(error) => panic!("{error}"),
         }
+    }
+
+    /// Somebody else drives it on.
+    pub(super) fn adopt(&mut self) {
+        self.input(Input::Adopt { by: "another".to_owned() }).unwrap();
     }
 
     /// An operator decides something.
@@ -136,6 +146,7 @@ fn in_short(event: &Event) -> String {
     let title = |step: &str, leg: &Leg| if *leg == Leg::Undo { format!("undo {step}") } else { step.to_owned() };
     match event {
         Event::Admitted { .. } => String::from("admitted"),
+        Event::Adopted { .. } => String::from("adopted"),
         Event::Succeeded { step, leg, .. } => title(step, leg),
         Event::Refused { step, .. } => format!("{step} no"),
         Event::Failed { step, leg, error, needs_attention, .. } => {

@@ -1,8 +1,8 @@
-//! Acts on the effects of decisions that are durable: calls, timers, places given back, sagas that leave memory.
+//! Acts on the effects of decisions: calls, timers, places given back, sagas that leave memory.
 
 use std::time::Duration;
 
-use matricula_engine::{Effect, Leg, StepIndex};
+use matricula_engine::{Effect, Leg, LegStatus, StepIndex};
 use matricula_kit::id::SagaId;
 
 use super::{Executor, Place};
@@ -10,17 +10,15 @@ use crate::destination::Waiting;
 use crate::store::Summary;
 use crate::{Call, Workload};
 
-/// Longest sleep of a saga's timer: a clock that is set back while it sleeps costs no more than this. A wake too many does
-/// no harm.
+/// Longest sleep of a saga's timer: a deadline that a clock which was set back makes look far costs no more than this. A
+/// wake too many does no harm.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 impl<W: Workload> Executor<W> {
     pub(super) fn act(&mut self, id: &SagaId, effects: Vec<Effect>) {
-        let mut wake_at_ms = None;
         for effect in effects {
             match effect {
                 Effect::Call { step, leg, attempt } => self.call(id, step, leg, attempt),
-                Effect::WakeAt { at_ms } => wake_at_ms = Some(at_ms),
                 Effect::Decided(_) => self.decided(id),
                 Effect::Finished => {
                     metrics::counter!("matricula_sagas_finished_total").increment(1);
@@ -28,12 +26,14 @@ impl<W: Workload> Executor<W> {
                 }
             }
         }
-        self.set_timer(id, wake_at_ms);
     }
 
     fn call(&mut self, id: &SagaId, step: StepIndex, leg: Leg, attempt: u32) {
         let Some(saga) = self.sagas.get_mut(id) else { return };
-        if saga.calling.contains(&(step, leg)) {
+        // A call that waited for the log may have been made by a later decision, and be over by now.
+        let progress = saga.state.steps()[step.get()].leg(leg);
+        let is_due = progress.status == LegStatus::Trying && progress.attempts + 1 == attempt;
+        if !is_due || saga.calling.contains(&(step, leg)) {
             return;
         }
         let line = self.workload.definition().step(step);
@@ -74,7 +74,7 @@ impl<W: Workload> Executor<W> {
         }
     }
 
-    fn set_timer(&mut self, id: &SagaId, wake_at_ms: Option<i64>) {
+    pub(super) fn set_timer(&mut self, id: &SagaId, wake_at_ms: Option<i64>) {
         let Some(saga) = self.sagas.get_mut(id) else { return };
         match (wake_at_ms, saga.timer.take()) {
             (None, None) => {}

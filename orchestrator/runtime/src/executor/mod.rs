@@ -1,33 +1,36 @@
 //! Drives the sagas of this instance: one task that owns their states, asks the engine what follows from each input,
-//! and acts on it when the log is durable.
+//! and acts on it: at once where the engine says that it may go ahead of the log, else when the log is durable.
 //!
-//! Inputs of a saga that has an append under way wait for it, so a saga is decided one input after the other, and the
-//! log's order is the order of decisions.
+//! A saga is decided one input after the other, and the log's order is the order of decisions. It has at most one append
+//! under way; what is decided meanwhile goes into the next.
 //!
 //! On shutdown it starts nothing more, and ends when what is in flight has been answered and appended.
 //!
 //! | module | one job |
 //! |---|---|
 //! | here | takes inputs, asks the engine, hands events to the log writer |
-//! | `effects` | acts on what is durable: calls, timers, places given back |
+//! | `behind` | what of a saga's log is not durable yet, and what waits for it |
+//! | `effects` | acts: calls, timers, places given back |
 
+mod behind;
 mod effects;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use matricula_engine::{DecideError, Effect, Input, Jitter, Leg, SagaState, StepIndex, decide};
+use matricula_engine::{DecideError, Input, Jitter, Leg, SagaState, StepIndex, decide};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::time::{DelayQueue, delay_queue};
 
+use self::behind::{Behind, Overdue};
 use crate::clock::Clock;
 use crate::destination::{Answered, Waiting};
 use crate::gate::Gate;
-use crate::store::{Append, AppendOutcome, StoreError, Summary};
+use crate::store::{Append, AppendOutcome, InstanceId, StoreError};
 use crate::watch::Watchers;
 use crate::writer::{Write, Written};
 use crate::{RuntimeConfig, Workload};
@@ -74,13 +77,13 @@ struct Saga<R> {
     request: Arc<R>,
     trace: TraceContext,
     state: Arc<SagaState>,
-    /// Legs that have a call under way, or an answer that waits to be decided.
+    /// Legs that have a call under way.
     calling: Vec<(StepIndex, Leg)>,
     timer: Option<delay_queue::Key>,
-    /// While an append is under way: what it leads to, and what came in meanwhile.
-    appending: Option<Appending>,
-    waiting: VecDeque<Pending>,
+    behind: Behind,
     place: Place,
+    /// It comes from another instance, and nothing was decided about it here.
+    is_to_be_adopted: bool,
 }
 
 /// Whether a saga takes one of the places for sagas at work. From its decision on it takes none: a tail that waits for
@@ -97,15 +100,9 @@ struct Pending {
     reply: Option<Reply>,
 }
 
-struct Appending {
-    /// How lists showed the saga before.
-    before: Summary,
-    effects: Vec<Effect>,
-    reply: Option<Reply>,
-}
-
 pub(crate) struct Executor<W: Workload> {
     workload: Arc<W>,
+    instance: InstanceId,
     outbox: Outbox<W::Request>,
     sagas: HashMap<SagaId, Saga<W::Request>>,
     /// Sagas that wait for a place, in order of arrival. Adopted ones are older, and go first.
@@ -115,13 +112,22 @@ pub(crate) struct Executor<W: Workload> {
     at_work_max: usize,
     in_memory_max: usize,
     appends_under_way: usize,
+    /// Sagas with events that nothing waits for.
+    overdue: Overdue,
+    is_stopping: bool,
     timers: DelayQueue<SagaId>,
 }
 
 impl<W: Workload> Executor<W> {
-    pub(crate) fn new(workload: Arc<W>, config: &RuntimeConfig, outbox: Outbox<W::Request>) -> Self {
+    pub(crate) fn new(
+        workload: Arc<W>,
+        instance: InstanceId,
+        config: &RuntimeConfig,
+        outbox: Outbox<W::Request>,
+    ) -> Self {
         Self {
             workload,
+            instance,
             outbox,
             sagas: HashMap::new(),
             queued: VecDeque::new(),
@@ -130,6 +136,8 @@ impl<W: Workload> Executor<W> {
             at_work_max: config.in_flight_max,
             in_memory_max: config.sagas_in_memory_max,
             appends_under_way: 0,
+            overdue: Overdue::default(),
+            is_stopping: false,
             timers: DelayQueue::new(),
         }
     }
@@ -140,7 +148,7 @@ impl<W: Workload> Executor<W> {
         mut inbox: Inbox<W::Request>,
         shutdown: CancellationToken,
     ) -> Result<(), StoreError> {
-        let (mut stopping, mut answered) = (false, false);
+        let mut answered = false;
         while !(answered && self.appends_under_way == 0) {
             // No more is adopted than will soon have a place: the rest is left to other instances, and out of memory.
             let may_adopt = self.queued_adopted.len() < self.at_work_max && self.sagas.len() < self.in_memory_max;
@@ -154,7 +162,7 @@ impl<W: Workload> Executor<W> {
                     // The destinations have ended: nothing is in flight any more.
                     None => answered = true,
                 },
-                Some(entrants) = inbox.adopted.recv(), if may_adopt && !stopping => self.adopted(entrants),
+                Some(entrants) = inbox.adopted.recv(), if may_adopt && !self.is_stopping => self.adopted(entrants),
                 Some(command) = inbox.commands.recv() => {
                     // The caller may have heard of its saga while the message about it was still on its way here.
                     while let Ok(written) = inbox.written.try_recv() {
@@ -162,13 +170,17 @@ impl<W: Workload> Executor<W> {
                     }
                     self.command(command);
                 }
-                Some(expired) = self.timers.next(), if !stopping => self.expired(&expired.into_inner()),
-                () = shutdown.cancelled(), if !stopping => {
-                    stopping = true;
+                Some(expired) = self.timers.next(), if !self.is_stopping => self.expired(&expired.into_inner()),
+                id = self.overdue.next() => self.write(&id),
+                () = shutdown.cancelled(), if !self.is_stopping => {
+                    self.is_stopping = true;
                     self.outbox.destinations.clear();
+                    for id in self.overdue.take_all() {
+                        self.write(&id);
+                    }
                 }
             }
-            if !stopping {
+            if !self.is_stopping {
                 self.fill_places();
             }
             self.outbox.gate.set_in_memory(self.sagas.len());
@@ -182,7 +194,7 @@ impl<W: Workload> Executor<W> {
         self.outbox.gate.leave(written.not_admitted);
         for entrant in written.admitted {
             self.queued.push_back(entrant.id.clone());
-            self.enter(entrant);
+            self.enter(entrant, false);
         }
         for (append, outcome) in written.appended {
             self.appended(append, outcome);
@@ -193,21 +205,21 @@ impl<W: Workload> Executor<W> {
         self.outbox.gate.adopted(entrants.len());
         for entrant in entrants {
             self.queued_adopted.push_back(entrant.id.clone());
-            self.enter(entrant);
+            self.enter(entrant, true);
         }
     }
 
-    fn enter(&mut self, entrant: Entrant<W::Request>) {
+    fn enter(&mut self, entrant: Entrant<W::Request>, is_to_be_adopted: bool) {
         let Entrant { id, request, trace, state } = entrant;
         let saga = Saga {
             request,
             trace,
-            state: Arc::new(state),
             calling: Vec::new(),
             timer: None,
-            appending: None,
-            waiting: VecDeque::new(),
+            behind: Behind::new(&state),
             place: Place::Queued,
+            is_to_be_adopted,
+            state: Arc::new(state),
         };
         self.outbox.watchers.tell(&id, &saga.state);
         self.sagas.insert(id, saga);
@@ -259,13 +271,13 @@ impl<W: Workload> Executor<W> {
 
     fn input(&mut self, id: &SagaId, pending: Pending) {
         let Some(saga) = self.sagas.get_mut(id) else { return };
-        if saga.appending.is_some() {
-            saga.waiting.push_back(pending);
-            return;
+        if std::mem::take(&mut saga.is_to_be_adopted) {
+            // Before anything else is decided: what its last owner did may be missing from its log.
+            let input = Input::Adopt { by: self.instance.as_str().to_owned() };
+            self.input(id, Pending { input, reply: None });
         }
+        let Some(saga) = self.sagas.get_mut(id) else { return };
         if let Input::Answered { step, leg, .. } = pending.input {
-            // Not before: a wake that is decided between would make the same call again, and the next attempt of the
-            // leg would then find a call in its way.
             saga.calling.retain(|calling| *calling != (step, leg));
         }
         let jitter = Jitter(rand::random());
@@ -281,15 +293,29 @@ impl<W: Workload> Executor<W> {
                 return;
             }
         };
-        if decision.events.is_empty() {
-            confirm(pending.reply);
-            self.act(id, decision.effects);
-            return;
-        }
-        let (before, summary) = (Summary::of(&saga.state), Summary::of(&decision.state));
         saga.state = Arc::new(decision.state);
-        saga.appending = Some(Appending { before, effects: decision.effects, reply: pending.reply });
-        let append = Append { saga: id.clone(), events: decision.events, summary };
+        let due = saga.behind.decided(decision.events, decision.effects, pending.reply, &saga.state);
+        self.set_timer(id, decision.wake_at_ms);
+        self.act(id, decision.ahead);
+        self.follow(id, due);
+    }
+
+    /// Does what is due of a saga's log after a decision.
+    fn follow(&mut self, id: &SagaId, due: behind::Due) {
+        match due {
+            behind::Due::Now(waiting) => self.done_waiting(id, waiting),
+            behind::Due::Write => self.write(id),
+            behind::Due::Later if self.is_stopping => self.write(id),
+            behind::Due::Later => self.overdue.push(id.clone()),
+            behind::Due::Nothing => {}
+        }
+    }
+
+    /// Hands what a saga has decided to the log writer, unless an append of it is under way.
+    fn write(&mut self, id: &SagaId) {
+        let Some(saga) = self.sagas.get_mut(id) else { return };
+        let Some((events, summary)) = saga.behind.send(&saga.state) else { return };
+        let append = Append { saga: id.clone(), events, summary };
         // The writer is gone only when the process ends or was fenced; then nothing may be done any more.
         if self.outbox.writes.send(Write::Append(append)).is_ok() {
             self.appends_under_way += 1;
@@ -306,22 +332,17 @@ impl<W: Workload> Executor<W> {
             self.forget(&id);
             return;
         }
-        let appending = saga.appending.take();
-        self.outbox.watchers.tell(&id, &saga.state);
-        if let Some(Appending { before, effects, reply }) = appending {
-            self.tell_of_change(&id, before, append.summary);
-            confirm(reply);
-            self.act(&id, effects);
-        }
-        while let Some(saga) = self.sagas.get_mut(&id).filter(|saga| saga.appending.is_none()) {
-            let Some(pending) = saga.waiting.pop_front() else { break };
-            self.input(&id, pending);
-        }
+        let Some((durable, due)) = saga.behind.appended(&saga.state) else { return };
+        self.outbox.watchers.tell(&id, &durable.state);
+        self.tell_of_change(&id, durable.before, append.summary);
+        self.done_waiting(&id, durable.waiting);
+        self.follow(&id, due);
     }
-}
 
-fn confirm(reply: Option<Reply>) {
-    if let Some(reply) = reply {
-        let _ = reply.send(Some(Ok(())));
+    fn done_waiting(&mut self, id: &SagaId, waiting: behind::Waiting) {
+        for reply in waiting.replies {
+            let _ = reply.send(Some(Ok(())));
+        }
+        self.act(id, waiting.effects);
     }
 }

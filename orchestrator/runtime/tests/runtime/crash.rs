@@ -11,7 +11,7 @@ use matricula_runtime::{RuntimeConfig, SagaFilter, StoreError, SubmitError};
 use crate::system::{Place, System, config, eventually, finished, new, order, within};
 use crate::world::{Order, World};
 
-fn short_lease() -> RuntimeConfig {
+pub fn short_lease() -> RuntimeConfig {
     RuntimeConfig { lease_ttl_ms: 500, ..config() }
 }
 
@@ -184,7 +184,7 @@ async fn a_saga_whose_log_is_refused_holds_up_no_other() {
     }
 }
 
-async fn refuse_events_of(database: &Database, saga: &SagaId) {
+pub async fn refuse_events_of(database: &Database, saga: &SagaId) {
     let guard = format!("CHECK (saga_id <> '{saga}' OR sequence = 1)");
     if database.is_shared() {
         run(database, &[&format!("ALTER TABLE saga_events ADD CONSTRAINT poisoned {guard}")]).await;
@@ -193,7 +193,7 @@ async fn refuse_events_of(database: &Database, saga: &SagaId) {
     }
 }
 
-async fn take_all_events(database: &Database) {
+pub async fn take_all_events(database: &Database) {
     if database.is_shared() {
         run(database, &["ALTER TABLE saga_events DROP CONSTRAINT poisoned"]).await;
     } else {

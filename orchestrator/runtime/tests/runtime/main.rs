@@ -1,5 +1,6 @@
 //! The runtime against simulated participants: flow, faults, crashes, replicas, on both databases.
 
+mod behind;
 mod crash;
 mod faults;
 mod flow;

@@ -1,10 +1,11 @@
 //! Drives the sagas of an instance as the real executor does: one input of a saga at a time, effects only when the
-//! events that decided them are durable, at most one call of a leg under way.
+//! events that decided them are durable, but for those that may go ahead, and at most one call of a leg under way.
 
 use std::rc::Rc;
 
 use matricula_engine::{CallAnswer, Effect, Input, Leg, LegStatus, Outcome, Recorded, SagaState, StepIndex, decide};
 
+use super::behind::{Behind, Waiting};
 use super::{Driven, Owner, OwnerInput, reply};
 use crate::broken::Broken;
 use crate::clients::{Ask, Reply, Request};
@@ -15,7 +16,9 @@ use crate::participants::Operation;
 use crate::shapes::{Does, Shape};
 use crate::store::Append;
 
-/// Longest sleep of a saga's timer: a clock that is set back while an append is under way costs no more than this.
+/// How long events that nothing waits for stay unwritten.
+const UNWRITTEN_MAX_MS: u32 = 200;
+/// Longest sleep of a saga's timer: a deadline that a clock which was set back makes look far costs no more than this.
 const SLEEP_MAX_MS: i64 = 60_000;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,11 +30,6 @@ pub(super) enum Place {
 
 pub(super) struct Pending {
     input: Input,
-    reply: Option<ClientNo>,
-}
-
-pub(super) struct Appending {
-    effects: Vec<Effect>,
     reply: Option<ClientNo>,
 }
 
@@ -75,13 +73,13 @@ impl Owner {
 
     pub(super) fn admitted(&mut self, env: &mut Env, entrant: Entrant) {
         self.queued.push_back(entrant.saga);
-        self.enter(env, entrant);
+        self.enter(env, entrant, false);
     }
 
     pub(super) fn adopted(&mut self, env: &mut Env, entrants: Vec<Entrant>) {
         for entrant in entrants {
             self.queued_adopted.push_back(entrant.saga);
-            self.enter(env, entrant);
+            self.enter(env, entrant, !env.is_broken(Broken::OwnerAdoptsSilently));
         }
     }
 
@@ -89,7 +87,7 @@ impl Owner {
         self.queued_adopted.len() < self.at_work_max
     }
 
-    fn enter(&mut self, env: &mut Env, Entrant { saga, state }: Entrant) {
+    fn enter(&mut self, env: &mut Env, Entrant { saga, state }: Entrant, is_to_be_adopted: bool) {
         tell(env, saga, &state);
         self.sagas.retain(|driven| driven.saga != saga);
         self.sagas.push(Driven {
@@ -97,9 +95,9 @@ impl Owner {
             state,
             calling: Vec::new(),
             timer: None,
-            appending: None,
-            waiting: Default::default(),
+            behind: Behind::default(),
             place: Place::Queued,
+            is_to_be_adopted,
         });
     }
 
@@ -146,11 +144,11 @@ impl Owner {
 
     fn input(&mut self, env: &mut Env, saga: SagaNo, pending: Pending) {
         let (now_ms, instance) = (self.clock_ms(env), self.instance);
-        let Some(driven) = self.driven(saga) else { return };
-        if driven.appending.is_some() {
-            driven.waiting.push_back(pending);
-            return;
+        if self.driven(saga).is_some_and(|driven| std::mem::take(&mut driven.is_to_be_adopted)) {
+            let input = Input::Adopt { by: instance.to_string() };
+            self.input(env, saga, Pending { input, reply: None });
         }
+        let Some(driven) = self.driven(saga) else { return };
         if let Input::Answered { step, leg, .. } = pending.input {
             driven.calling.retain(|of| (of.step, of.leg) != (step, leg));
             env.facts.push(Fact::CallEnded { instance, of: LegOf { saga, step, leg } });
@@ -167,26 +165,49 @@ impl Owner {
                 return;
             }
         };
-        if decision.events.is_empty() {
-            self.confirm(env, saga, pending.reply);
-            return self.act(env, saga, decision.effects);
+        if !decision.events.is_empty() {
+            env.say(|| {
+                let events: Vec<String> = decision.events.iter().map(|event| format!("{:?}", event.event)).collect();
+                format!("{instance} decides on {saga}: {}", events.join("; "))
+            });
         }
-        env.say(|| {
-            let events: Vec<String> = decision.events.iter().map(|event| format!("{:?}", event.event)).collect();
-            format!("{instance} decides on {saga}: {}", events.join("; "))
-        });
-        let finished = decision.state.phase().is_finished();
         driven.state = decision.state;
         if env.is_broken(Broken::OwnerTellsBeforeDurable) {
             tell(env, saga, &driven.state);
         }
-        let early = env.is_broken(Broken::OwnerActsBeforeDurable);
-        let (now, later) = if early { (decision.effects, Vec::new()) } else { (Vec::new(), decision.effects) };
-        driven.appending = Some(Appending { effects: later, reply: pending.reply });
-        self.write_append(env, Append { saga, events: Rc::new(decision.events), finished });
-        if early {
-            self.act(env, saga, now);
+        let (mut ahead, mut effects) = (decision.ahead, decision.effects);
+        if env.is_broken(Broken::OwnerActsBeforeDurable) {
+            ahead.append(&mut effects);
         }
+        let nothing_waits = effects.is_empty() && pending.reply.is_none();
+        let now = driven.behind.decided(decision.events, effects, pending.reply);
+        self.set_timer(env, saga, decision.wake_at_ms);
+        self.act(env, saga, ahead);
+        if let Some(waiting) = now {
+            self.done_waiting(env, saga, waiting);
+        } else if nothing_waits && !self.is_stopping {
+            // Soon, or with what is decided until then.
+            let in_ms = i64::from(env.below(UNWRITTEN_MAX_MS));
+            self.wake_me(env, in_ms, OwnerInput::Unwritten { saga });
+        } else {
+            self.write(env, saga);
+        }
+    }
+
+    /// Hands what a saga has decided to the log writer, unless an append of it is under way.
+    pub(super) fn write(&mut self, env: &mut Env, saga: SagaNo) {
+        let Some(driven) = self.driven(saga) else { return };
+        let finished = driven.state.phase().is_finished();
+        if let Some(events) = driven.behind.send(&driven.state) {
+            self.write_append(env, Append { saga, events: Rc::new(events), finished });
+        }
+    }
+
+    fn done_waiting(&mut self, env: &mut Env, saga: SagaNo, waiting: Waiting) {
+        for client in waiting.replies {
+            reply(env, client, Reply::Cancelled { saga });
+        }
+        self.act(env, saga, waiting.effects);
     }
 
     /// The append of a saga has ended.
@@ -196,30 +217,16 @@ impl Owner {
             env.say(|| format!("{saga} has another owner now"));
             return self.forget(saga);
         }
-        let appending = driven.appending.take();
-        tell(env, saga, &driven.state);
-        if let Some(Appending { effects, reply }) = appending {
-            self.confirm(env, saga, reply);
-            self.act(env, saga, effects);
-        }
-        while let Some(driven) = self.driven(saga).filter(|driven| driven.appending.is_none()) {
-            let Some(pending) = driven.waiting.pop_front() else { break };
-            self.input(env, saga, pending);
-        }
-    }
-
-    fn confirm(&self, env: &mut Env, saga: SagaNo, client: Option<ClientNo>) {
-        if let Some(client) = client {
-            reply(env, client, Reply::Cancelled { saga });
-        }
+        let Some((state, waiting)) = driven.behind.appended() else { return };
+        tell(env, saga, &state);
+        self.done_waiting(env, saga, waiting);
+        self.write(env, saga);
     }
 
     fn act(&mut self, env: &mut Env, saga: SagaNo, effects: Vec<Effect>) {
-        let mut wake_at_ms = None;
         for effect in effects {
             match effect {
                 Effect::Call { step, leg, attempt } => self.call(env, LegOf { saga, step, leg }, attempt),
-                Effect::WakeAt { at_ms } => wake_at_ms = Some(at_ms),
                 Effect::Decided(_) => {
                     let Some(driven) = self.driven(saga).filter(|driven| driven.place == Place::Taken) else {
                         continue;
@@ -230,7 +237,6 @@ impl Owner {
                 Effect::Finished => self.forget(saga),
             }
         }
-        self.set_timer(env, saga, wake_at_ms);
     }
 
     fn call(&mut self, env: &mut Env, of: LegOf, attempt: u32) {
@@ -239,7 +245,9 @@ impl Owner {
         }
         let calls_twice = env.is_broken(Broken::OwnerCallsTwice);
         let Some(driven) = self.driven(of.saga) else { return };
-        if driven.calling.contains(&of) && !calls_twice {
+        let progress = driven.state.steps()[of.step.get()].leg(of.leg);
+        let is_due = progress.status == LegStatus::Trying && progress.attempts + 1 == attempt;
+        if !is_due || driven.calling.contains(&of) && !calls_twice {
             return;
         }
         driven.calling.push(of);
@@ -268,8 +276,7 @@ impl Owner {
         let Some(driven) = self.driven(saga) else { return };
         driven.timer = wake_at_ms.map(|_| number);
         if let Some(at_ms) = wake_at_ms.filter(|_| !env.is_broken(Broken::OwnerForgetsTimers)) {
-            let sleep_max_ms = if env.is_broken(Broken::OwnerSleepsLong) { i64::MAX } else { SLEEP_MAX_MS };
-            let wait_ms = at_ms.saturating_sub(now_ms).clamp(0, sleep_max_ms);
+            let wait_ms = at_ms.saturating_sub(now_ms).clamp(0, SLEEP_MAX_MS);
             self.wake_me(env, wait_ms, OwnerInput::Timer { saga, number });
         }
     }

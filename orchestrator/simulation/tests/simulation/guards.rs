@@ -29,7 +29,7 @@ const SEEN_BY: [(Broken, &[&str]); 21] = [
     (OwnerTurnsOnErrors, &["no way back", "answers are true"]),
     (OwnerCallsTwice, &["one call a leg"]),
     (OwnerForgetsTimers, &["nothing forgotten"]),
-    (OwnerSleepsLong, &["nothing forgotten"]),
+    (OwnerAdoptsSilently, &["nothing left behind", "one truth", "no seat without right"]),
     (OwnerForgetsAdopted, &["nothing forgotten"]),
     (OwnerForgetsWhatItChose, &["nothing forgotten"]),
     (OwnerGivesUpWrites, &["nothing forgotten"]),

@@ -1,0 +1,78 @@
+//! What goes ahead of the log, what waits for it, and what becomes of it when the process ends between the two.
+
+use matricula_engine::{Event, Outcome};
+use matricula_kit::database::Database;
+use matricula_kit::id::SagaId;
+use matricula_kit::testing::BACKENDS;
+
+use crate::crash::{refuse_events_of, short_lease, take_all_events};
+use crate::system::{Place, System, eventually, finished, new};
+use crate::world::Order;
+
+const AHEAD: [&str; 4] = ["charge", "enroll", "hold", "reserve"];
+
+/// A saga whose log the database refuses from its second event on, and which has done all that it may.
+async fn ahead_of_its_log(system: &System) -> SagaId {
+    system.world.hold("Reserve");
+    let (id, _) = system.submit("k", Order::default()).await;
+    refuse_events_of(&system.database, &id).await;
+    system.world.release("Reserve");
+    let world = &system.world;
+    eventually("all that can be undone is done", async || {
+        let mut done = world.done(&id);
+        done.sort();
+        done == AHEAD
+    })
+    .await;
+    let store = system.runtime.store();
+    eventually("its log is refused", async || store.get(&id).await.unwrap().unwrap().needs_attention).await;
+    id
+}
+
+#[tokio::test]
+async fn the_pivot_waits_for_the_log_and_what_can_be_undone_does_not() {
+    for backend in BACKENDS {
+        let (_place, system) = new(backend, short_lease()).await;
+        let id = ahead_of_its_log(&system).await;
+        assert_eq!(system.world.rpcs("Commit").len(), 0, "{backend:?}");
+        let watcher = system.runtime.watch(&id);
+        take_all_events(&system.database).await;
+        assert_eq!(finished(watcher).await.outcome(), Outcome::Committed, "{backend:?}");
+        system.world.audit(&id, Outcome::Committed);
+    }
+}
+
+#[tokio::test]
+async fn what_went_ahead_of_a_lost_log_is_undone_by_whoever_turns_the_saga() {
+    for backend in BACKENDS {
+        let (place, system) = new(backend, short_lease()).await;
+        let id = ahead_of_its_log(&system).await;
+        let system = crash_and_mend(&place, system).await;
+        eventually("it is taken over", async || system.cancel(&id, "ada", "changed my mind").await.is_ok()).await;
+        assert_eq!(finished(system.runtime.watch(&id)).await.outcome(), Outcome::Cancelled, "{backend:?}");
+        system.world.audit(&id, Outcome::Cancelled);
+        let log = system.runtime.store().get(&id).await.unwrap().unwrap().log.unwrap();
+        assert!(matches!(log[1].event, Event::Adopted { .. }), "{backend:?}: {log:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_went_ahead_of_a_lost_log_is_asked_for_again_by_whoever_goes_on() {
+    for backend in BACKENDS {
+        let (place, system) = new(backend, short_lease()).await;
+        let id = ahead_of_its_log(&system).await;
+        let system = crash_and_mend(&place, system).await;
+        system.world.release("Reserve");
+        assert_eq!(finished(system.runtime.watch(&id)).await.outcome(), Outcome::Committed, "{backend:?}");
+        system.world.audit(&id, Outcome::Committed);
+    }
+}
+
+/// The process ends, the log takes events again, and another adopts what is left: it hangs in its first call.
+async fn crash_and_mend(place: &Place, system: System) -> System {
+    let world = system.crash().await;
+    let database: Database = place.open().await;
+    take_all_events(&database).await;
+    world.hold("Reserve");
+    System::start(database, world, short_lease()).await
+}
