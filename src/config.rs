@@ -20,12 +20,18 @@ const ENV_PREFIX: &str = "MATRICULA_";
 /// The file that is read where it is there and none is named.
 const FILE: &str = "matricula.toml";
 
+/// More threads than any machine has cores: a slip of the pen.
+const WORKER_THREADS_MAX: usize = 1_024;
+
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Folder of the SQLite files of roles whose `database_url` is empty.
     pub data_dir: PathBuf,
+    /// Threads on which the process works, 1 to 1024; 0: as many as there are cores, but one for a `serve` on up to
+    /// four cores, which six processes share.
+    pub worker_threads: usize,
     /// Logs and traces.
     pub telemetry: TelemetryConfig,
     /// The seat service.
@@ -128,6 +134,7 @@ impl Default for Config {
         let url = |port: u16| format!("http://127.0.0.1:{port}");
         Self {
             data_dir: PathBuf::from("matricula-data"),
+            worker_threads: 0,
             telemetry: TelemetryConfig::default(),
             seats: service(50_051),
             enrollments: service(50_052),
@@ -236,6 +243,9 @@ impl Config {
         }
         if let Err(problem) = self.delivery().try_validate() {
             problems.push(format!("{}: {}", problem.field, problem.problem));
+        }
+        if self.worker_threads > WORKER_THREADS_MAX {
+            problems.push(format!("worker_threads: must be 0 to {WORKER_THREADS_MAX}"));
         }
         if !(0.0..=1.0).contains(&self.telemetry.trace_sample_ratio) {
             problems.push("telemetry.trace_sample_ratio: must be 0 to 1".to_owned());

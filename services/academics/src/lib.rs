@@ -27,6 +27,7 @@ const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Brings the schema up to date and starts the writer. The role is then ready to be served.
 pub async fn start(database: Database) -> Result<Role, DbError> {
     database.migrate(&MIGRATIONS).await?;
+    database.leave_room(&["course_record"]).await?;
     let academics = Arc::new(store::Academics::new(database.clone()));
     let (writer, task) = Writer::start(academics.clone(), database.clone(), WriterLimits::default());
     let service = AcademicServiceServer::new(grpc::AcademicGrpc::new(academics, writer))

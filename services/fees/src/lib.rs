@@ -30,6 +30,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 /// Brings the schema up to date and makes the role ready to be served.
 pub async fn start(database: Database) -> Result<Role, DbError> {
     database.migrate(&MIGRATIONS).await?;
+    database.leave_room(&["accounts"]).await?;
     let (writer, task) = Writer::start(Arc::new(store::Fees), database.clone(), WriterLimits::default());
     let server = FeeServiceServer::new(grpc::FeeGrpc::new(writer, database.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)

@@ -4,14 +4,15 @@ use std::fs::OpenOptions;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use sqlx::Connection as _;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
-use super::{Database, DbError, PostgresDatabase, SqliteDatabase};
+use super::{Args, Database, DbError, PostgresDatabase, Rows, SqliteDatabase, Tx};
 
 /// The barrier's table, which every participant has. Services number their own migrations from 100.
 static KIT_MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -25,10 +26,38 @@ const POSTGRES_WRITERS_MAX: u32 = 4;
 const POSTGRES_READERS_MAX: u32 = 6;
 /// Settings of every connection to PostgreSQL.
 ///
-/// A plan is made for each batch: a plan that was kept from when a table was empty reads the whole table for every batch
-/// until the server's statistics catch up, on just the morning when it fills. Compiling such plans costs more than
-/// running them.
-const POSTGRES_SETTINGS: [(&str, &str); 2] = [("plan_cache_mode", "force_custom_plan"), ("jit", "off")];
+/// All statements look up rows by key, some hundred a batch, or go through a table in the order of its key. What reads
+/// whole tables at once is ruled out, and pages cost nothing, because those of a registration morning are in memory: so a
+/// look-up by index is chosen as soon as a table has more than some ten rows, whatever the server's statistics say of a
+/// table that fills in minutes. Compiling plans would cost more than running them.
+const POSTGRES_SETTINGS: [(&str, &str); 7] = [
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("enable_material", "off"),
+    ("random_page_cost", "0"),
+    ("seq_page_cost", "0"),
+    ("jit", "off"),
+];
+/// Settings of the connections that read: their statements are few, so each is planned when it is run.
+const POSTGRES_READER_SETTINGS: [(&str, &str); 1] = [("plan_cache_mode", "force_custom_plan")];
+/// Settings of the connections that write: their plans are kept, because planning a statement for each batch takes longer
+/// than running it.
+///
+/// A process that was stopped in the middle of a transaction keeps its locks: what waits for them would wait until it is
+/// continued. No writer is idle between two statements for as long as that timeout, and a lease lapses later.
+const POSTGRES_WRITER_SETTINGS: [(&str, &str); 2] =
+    [("plan_cache_mode", "force_generic_plan"), ("idle_in_transaction_session_timeout", "4s")];
+/// A plan that was made while a table was all but empty reads the whole table, and the server keeps it until its
+/// statistics catch up, on just the morning when the table fills. So plans are made anew after 1, 2, 4, 8, ... uses of the
+/// pool, and then at each multiple of this: seldom enough to cost nothing, and soon enough that no table has grown by more
+/// than some thousand rows. It is a prime, so that connections which take turns are all met.
+const PLANNED_ANEW_EVERY: u32 = 61;
+/// How full the pages of such a table are when rows are added, in percent: room for each row once more.
+const FILL_PERCENT: u8 = 50;
+const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(hashtext('matricula leave room'))";
+const WITHOUT_ROOM: &str = "SELECT r.name FROM {rows} WHERE NOT EXISTS (SELECT 1 FROM pg_class c \
+                            WHERE c.oid = to_regclass(r.name) AND array_to_string(c.reloptions, ' ') LIKE '%fillfactor%')";
 /// How long a caller waits for a connection before it hears "not available".
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -43,8 +72,11 @@ impl Database {
             let options = PgConnectOptions::from_str(url)?.options(POSTGRES_SETTINGS);
             say_why_not(&options).await?;
             let pool = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
-            let writers = pool.clone().max_connections(POSTGRES_WRITERS_MAX).connect_with(options.clone()).await?;
-            let readers = pool.max_connections(POSTGRES_READERS_MAX).connect_lazy_with(options);
+            let to_write = options.clone().options(POSTGRES_WRITER_SETTINGS);
+            let writers = planned_anew(pool.clone().max_connections(POSTGRES_WRITERS_MAX));
+            let writers = writers.connect_with(to_write).await?;
+            let to_read = options.options(POSTGRES_READER_SETTINGS);
+            let readers = pool.max_connections(POSTGRES_READERS_MAX).connect_lazy_with(to_read);
             return Ok(Self::Postgres(PostgresDatabase { writers, readers }));
         }
         Err(DbError::Setup("a database URL must begin with sqlite: or postgres://".to_owned()))
@@ -61,6 +93,23 @@ impl Database {
         self.run(migrations).await
     }
 
+    /// Has PostgreSQL leave room in the pages of these tables, whose rows change soon after they were written: such a change
+    /// then stays on its page, and no index has to be told. SQLite changes rows in place.
+    pub async fn leave_room(&self, tables: &[&'static str]) -> Result<(), DbError> {
+        let Self::Postgres(_) = self else { return Ok(()) };
+        let mut tx = self.begin().await?;
+        // Replicas that start together come here one after the other.
+        tx.fetch(ONE_AT_A_TIME, Args::new()).await?;
+        let rows = Rows::new().text("name", tables.iter().copied());
+        for table in tx.fetch(WITHOUT_ROOM, rows.into()).await? {
+            let statement = format!("ALTER TABLE {} SET (fillfactor = {FILL_PERCENT})", table.text("name")?);
+            if let Tx::Postgres(tx) = &mut tx {
+                tx.execute(AssertSqlSafe(statement)).await?;
+            }
+        }
+        tx.commit().await
+    }
+
     async fn run(&self, migrations: &Migrator) -> Result<(), DbError> {
         let mut migrations = Migrator { migrations: migrations.migrations.clone(), ..Migrator::DEFAULT };
         // The kit's and the service's migrations share one table of what was applied.
@@ -71,6 +120,20 @@ impl Database {
         };
         Ok(outcome?)
     }
+}
+
+/// Has the plans of a connection made anew when it is time.
+fn planned_anew(pool: PgPoolOptions) -> PgPoolOptions {
+    let uses = Arc::new(AtomicU32::new(0));
+    pool.before_acquire(move |connection, _| {
+        let uses = uses.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        Box::pin(async move {
+            if uses.is_power_of_two() || uses.is_multiple_of(PLANNED_ANEW_EVERY) {
+                connection.execute("DISCARD PLANS").await?;
+            }
+            Ok(true)
+        })
+    })
 }
 
 /// One connection, for the reason why there can be none: the pool would only say that its time is up.

@@ -28,10 +28,6 @@ pub use notify::Notifications;
 pub use row::Row;
 pub use sqlx::migrate::Migrator;
 
-/// A process that was stopped in the middle of a transaction keeps its locks: what waits for them would wait until it
-/// is continued. No writer is idle between two statements for this long, and a lease lapses later.
-const POSTGRES_BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 4000";
-
 const PING: &str = "SELECT 1 AS one";
 
 /// A service's database.
@@ -73,7 +69,7 @@ impl Database {
     pub async fn begin(&self) -> Result<Tx, DbError> {
         Ok(match self {
             Self::Sqlite(sqlite) => Tx::Sqlite(sqlite.writer.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(postgres) => Tx::Postgres(postgres.writers.begin_with(POSTGRES_BEGIN).await?),
+            Self::Postgres(postgres) => Tx::Postgres(postgres.writers.begin().await?),
         })
     }
 

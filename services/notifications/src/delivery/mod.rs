@@ -2,7 +2,7 @@
 //! delivery is due again.
 //!
 //! ```text
-//! wait until due --> claim a batch --> sink, a few at a time --> report as they end --> again
+//! wait until due --> claim a batch --> sink, a few at a time --> report as they end --> gather --> again
 //! ```
 //!
 //! At least once: a process that dies between a delivery and its report lets the message be delivered again when its
@@ -40,6 +40,9 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a claim holds: longer than a whole batch of deliveries that all time out.
 const CLAIM_MS: i64 = 240_000;
 const _: () = assert!(BATCH_MAX / DELIVERIES_MAX as i64 * DELIVERY_TIMEOUT.as_millis() as i64 + 60_000 <= CLAIM_MS);
+/// How long messages gather after a batch that was not full: on the morning when everybody registers, a claim
+/// and a report a handful would cost as much as recording them, and nobody reads a message sooner than this.
+const GATHERED_FOR: Duration = Duration::from_millis(100);
 /// Longest wait without looking: another replica may have died with claims.
 const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Wait when all that is due is just being claimed by another replica.
@@ -72,8 +75,10 @@ enum Round {
     Idle(Duration),
     /// Every delivery failed on the way: the sink is down.
     SinkDown,
-    /// Some or all were delivered.
+    /// Some or all were delivered, and all that was due was claimed.
     Delivered,
+    /// The same, and more may be due: the batch was full.
+    More,
 }
 
 impl Waker {
@@ -120,7 +125,11 @@ impl Dispatcher {
         while !self.woken.is_over() {
             match self.run_once().await {
                 Ok(Round::Idle(time)) => self.woken.wait(time).await,
-                Ok(Round::Delivered) => pauses = self::pauses(),
+                Ok(Round::Delivered) => {
+                    pauses = self::pauses();
+                    self.woken.pause(GATHERED_FOR).await;
+                }
+                Ok(Round::More) => pauses = self::pauses(),
                 Ok(Round::SinkDown) => self.woken.pause(pauses.next().unwrap_or(IDLE_MAX)).await,
                 Err(error) => {
                     tracing::warn!(error = chain(&error), "messages can't be claimed or reported");
@@ -146,6 +155,7 @@ impl Dispatcher {
     }
 
     async fn deliver_all(&self, claimed: Vec<Claimed>) -> Result<Round, DbError> {
+        let is_full = claimed.len() >= BATCH_MAX as usize;
         let deliveries = stream::iter(claimed).map(|claimed| self.deliver(claimed)).buffer_unordered(DELIVERIES_MAX);
         // What has ended while the last report was written is reported together.
         let mut ended = deliveries.ready_chunks(BATCH_MAX as usize);
@@ -166,7 +176,11 @@ impl Dispatcher {
         if let Some(error) = last_error {
             tracing::warn!(sink = self.sink.name(), error = chain(&error), "deliveries failed; the last one's cause");
         }
-        Ok(if delivered == 0 && unavailable > 0 { Round::SinkDown } else { Round::Delivered })
+        Ok(match (delivered, unavailable) {
+            (0, 1..) => Round::SinkDown,
+            _ if is_full => Round::More,
+            _ => Round::Delivered,
+        })
     }
 
     async fn deliver(&self, claimed: Claimed) -> (Report, Option<SinkError>) {
