@@ -54,6 +54,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("matricula-postgres", &[]),
     ("matricula-harness", &["matricula-campus", "matricula-kit", "matricula-postgres", "matricula-proto"]),
     ("matricula-chaos", &["matricula-campus", "matricula-harness", "matricula-kit", "matricula-postgres"]),
+    (
+        "matricula-bench",
+        &["matricula-campus", "matricula-chaos", "matricula-harness", "matricula-kit", "matricula-proto"],
+    ),
     ("matricula-load", &["matricula-harness", "matricula-kit", "matricula-proto"]),
     ("xtask", &["matricula-postgres"]),
 ];

@@ -1,5 +1,6 @@
 //! The whole system through the real binary: real processes, real sockets, real databases.
 
+mod bench;
 mod broken_network;
 mod chaos;
 mod databases;

@@ -1,5 +1,6 @@
 //! Chores of the project. `cargo xtask test` runs the whole suite on a machine that has nothing but a Rust toolchain.
 
+mod bench;
 mod chaos;
 mod child;
 mod load;
@@ -31,6 +32,10 @@ enum Chore {
         #[arg(last = true)]
         cargo_args: Vec<String>,
     },
+    /// Measures the released binary: registrations a second, latency, CPU, memory, batches, and the floor under them.
+    ///
+    /// Starts what it needs, all of it on this machine, and prints tables. Exit code not 0: something does not hold.
+    Bench(bench::Bench),
     /// Breaks the released binary from a seed, heals it, and proves that nothing was lost.
     ///
     /// Kills, pauses and restarts processes, breaks their connections and their PostgreSQL server, all on this machine
@@ -54,6 +59,7 @@ enum Chore {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().chore {
         Chore::Test { cargo_args } => suite::run(&cargo_args),
+        Chore::Bench(bench) => bench::run(bench),
         Chore::Chaos(chaos) => chaos::run(&chaos),
         Chore::Load(load) => load::run(load),
         Chore::Simulate { args } => simulate::run(&args),

@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use matricula_proto::ops::v1::ListSagasRequest;
+use matricula_proto::ops::v1::saga_service_client::SagaServiceClient;
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
 use matricula_proto::registration::v1::{Outcome, Registration, SubmitRegistrationRequest, SubmitRegistrationResponse};
 use tonic::transport::Channel;
@@ -132,4 +134,11 @@ pub async fn submit(channel: &Channel, request: SubmitRegistrationRequest) -> Re
     let answer = client.submit_registration(request).await.expect("the submission is accepted");
     let SubmitRegistrationResponse { registration } = answer.into_inner();
     registration.expect("an answer has a registration")
+}
+
+/// Whether no saga is unfinished.
+pub async fn is_settled(portal: &Channel) -> bool {
+    let request = ListSagasRequest { page_size: 1, unfinished: true, ..ListSagasRequest::default() };
+    let sagas = SagaServiceClient::new(portal.clone()).list_sagas(request).await.expect("a list").into_inner();
+    sagas.sagas.is_empty()
 }

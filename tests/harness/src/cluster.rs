@@ -26,19 +26,33 @@ impl Cluster {
     /// # Panics
     /// When the server's binaries are not here, or when it does not start.
     pub fn start() -> Self {
+        let started = Self::durable();
+        // The server is killed, the machine is not: what was written is there without a sync. A start after a kill would
+        // sync every file of every database first.
+        started.set("fsync", "off");
+        started.cluster.reload().expect("the server reads its settings");
+        started
+    }
+
+    /// The same, with a server that syncs what it commits: for measurements, and for what they are compared with.
+    ///
+    /// # Panics
+    /// When the server's binaries are not here, or when it does not start.
+    pub fn durable() -> Self {
         let binaries = matricula_postgres::find_binaries();
         let binaries = binaries.expect("PostgreSQL's server binaries are here: `cargo xtask test` installs them");
         let cluster = matricula_postgres::Cluster::start(&binaries).expect("the server starts");
-        // The server is killed, the machine is not: what was written is there without a sync. A start after a kill would
-        // sync every file of every database first.
-        cluster.set("fsync", "off").expect("the settings can be written");
-        cluster.reload().expect("the server reads its settings");
         Self { cluster }
     }
 
     /// The server's URL, without a database.
     pub fn url(&self) -> &str {
         self.cluster.url()
+    }
+
+    /// The operating system's number of the server; its children serve the connections.
+    pub fn pid(&self) -> u32 {
+        self.cluster.pid().expect("a running server tells its number")
     }
 
     /// The URL of a new, empty database.

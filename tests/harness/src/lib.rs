@@ -6,6 +6,8 @@ pub mod campus;
 mod client;
 mod clock;
 mod cluster;
+mod metrics;
+mod process;
 mod sql;
 
 use std::collections::HashMap;
@@ -19,10 +21,12 @@ use std::time::{Duration, Instant};
 use matricula_kit::testing::{Backend, create_postgres};
 use tonic::transport::{Channel, Endpoint};
 
-pub use client::{Followed, Portals, is_of_connection, is_retryable, retry_delay, submission, submit};
+pub use client::{Followed, Portals, is_of_connection, is_retryable, is_settled, retry_delay, submission, submit};
 pub use clock::wrong_clock;
 pub use cluster::Cluster;
 pub use matricula_postgres::Mode;
+pub use metrics::Metrics;
+pub use process::{cpu, cpu_of_server, memory_mib, peak_memory_mib};
 pub use sql::Sql;
 
 /// The binary under test: what cargo has built beside the test that runs.

@@ -1,5 +1,6 @@
 //! A hand in a process's database, beside the process: to look, to lock, to corrupt.
 
+use matricula_kit::database::Row;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, SqliteConnection};
 
 /// A connection to a database of either kind.
@@ -39,6 +40,24 @@ impl Sql {
             Self::Postgres(connection) => query.execute(connection).await.map(|done| done.rows_affected()),
         };
         done.unwrap_or_else(|error| panic!("{statements}: {error}"))
+    }
+
+    /// The rows that a query answers.
+    ///
+    /// # Panics
+    /// When the database refuses.
+    pub async fn rows(&mut self, query: &str) -> Vec<Row> {
+        let answer = match self {
+            Self::Sqlite(connection) => {
+                let asked = sqlx::query(AssertSqlSafe(query.to_owned()));
+                asked.fetch_all(connection).await.map(|rows| rows.into_iter().map(Row::Sqlite).collect())
+            }
+            Self::Postgres(connection) => {
+                let asked = sqlx::query(AssertSqlSafe(query.to_owned()));
+                asked.fetch_all(connection).await.map(|rows| rows.into_iter().map(Row::Postgres).collect())
+            }
+        };
+        answer.unwrap_or_else(|error| panic!("{query}: {error}"))
     }
 
     /// The number that a query answers.

@@ -1,7 +1,7 @@
 //! Every registration that was accepted, as the orchestrator's ledger has it, and in which order they were decided.
 
+use matricula_proto::ops::v1::ExportLedgerRequest;
 use matricula_proto::ops::v1::saga_service_client::SagaServiceClient;
-use matricula_proto::ops::v1::{ExportLedgerRequest, ListSagasRequest};
 use matricula_proto::registration::v1::Registration;
 use tonic::transport::Channel;
 
@@ -15,13 +15,6 @@ pub(crate) async fn export(portal: &Channel) -> Vec<Registration> {
     }
     registrations.sort_by(|a, b| a.registration_id.cmp(&b.registration_id));
     registrations
-}
-
-/// Whether no saga is unfinished.
-pub(crate) async fn is_settled(portal: &Channel) -> bool {
-    let request = ListSagasRequest { page_size: 1, unfinished: true, ..ListSagasRequest::default() };
-    let sagas = SagaServiceClient::new(portal.clone()).list_sagas(request).await.expect("a list").into_inner();
-    sagas.sagas.is_empty()
 }
 
 /// When a registration was decided, in milliseconds since the epoch.

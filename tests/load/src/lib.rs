@@ -5,7 +5,6 @@
 //! asserted and panics; times are told and not judged, because they belong to the machine.
 
 mod ledger;
-mod metrics;
 mod place;
 pub mod spike;
 mod table;

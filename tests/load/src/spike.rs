@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use matricula_harness::campus::bundle;
-use matricula_harness::{PATIENCE, Portals, System, is_retryable, retry_delay, submission};
+use matricula_harness::{PATIENCE, Portals, System, is_retryable, is_settled, retry_delay, submission};
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
 use matricula_proto::registration::v1::{Outcome, Registration, SubmitRegistrationRequest};
 use tokio::task::{JoinSet, block_in_place};
@@ -241,7 +241,7 @@ fn check_hints(hints: &[Duration]) {
 async fn settled(system: &System) {
     let portal = system.channel(ORCHESTRATOR).await;
     let settling = async {
-        while !ledger::is_settled(&portal).await {
+        while !is_settled(&portal).await {
             tokio::time::sleep(LOOK).await;
         }
     };

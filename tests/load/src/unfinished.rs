@@ -10,14 +10,13 @@
 use std::time::{Duration, Instant};
 
 use matricula_harness::campus::bundle;
-use matricula_harness::{PATIENCE, System, submission, submit};
+use matricula_harness::{Metrics, PATIENCE, System, is_settled, peak_memory_mib, submission, submit};
 use matricula_proto::registration::v1::{Outcome, Registration};
 use tokio::task::{JoinSet, block_in_place};
 use tonic::transport::Channel;
 
 use crate::Place;
 use crate::ledger::{self, decided_at_ms, most_overtaken};
-use crate::metrics::{Metrics, peak_memory_mib};
 use crate::table::{Table, seconds};
 
 const ORCHESTRATOR: &str = "orchestrator";
@@ -86,7 +85,7 @@ pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     let memory_mib = peak_memory_mib(system.pid(ORCHESTRATOR));
 
     let portal = system.channel(ORCHESTRATOR).await;
-    assert!(ledger::is_settled(&portal).await, "every saga has finished, and one is unfinished");
+    assert!(is_settled(&portal).await, "every saga has finished, and one is unfinished");
     let ledger = ledger::export(&portal).await;
     check_outcomes(&ledger, sagas);
     // The first half was decided before; the order of the others is that of this start.

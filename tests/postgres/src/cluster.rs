@@ -103,6 +103,12 @@ impl Cluster {
         &self.url
     }
 
+    /// The operating system's number of the running server.
+    pub fn pid(&self) -> anyhow::Result<u32> {
+        let file = std::fs::read_to_string(self.data().join("postmaster.pid")).context("the server does not run")?;
+        file.lines().next().unwrap_or_default().trim().parse().context("postmaster.pid begins with no number")
+    }
+
     /// The last lines of the server's log.
     pub fn log_tail(&self, lines: usize) -> String {
         let log = std::fs::read_to_string(self.log()).unwrap_or_default();
@@ -213,6 +219,7 @@ fn free_port() -> anyhow::Result<u16> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
+    use std::path::Path;
 
     use super::{Cluster, Mode};
     use crate::binaries;
@@ -228,6 +235,7 @@ mod tests {
         let path = cluster.folder.path().to_owned();
         assert!(TcpStream::connect(&address).is_ok());
         assert!(cluster.log_tail(100).contains("database system is ready"));
+        assert!(Path::new(&format!("/proc/{}", cluster.pid().unwrap())).exists() || cfg!(not(target_os = "linux")));
 
         cluster.restart(Mode::Immediate).unwrap();
         assert!(TcpStream::connect(&address).is_ok());

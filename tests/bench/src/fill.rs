@@ -1,0 +1,51 @@
+//! A database that has had a hundred mornings: finished registrations, written straight into it.
+//!
+//! ```text
+//! one morning, played ──► its rows, again and again, under other ids and older ones ──► statistics brought up to date
+//! ```
+//!
+//! Every copy is a morning of students of its own, in the sections of the one that was played, which have the seats for
+//! them: the audit holds of it all.
+
+mod store;
+
+use tokio::task::JoinSet;
+
+use crate::campus::Morning;
+use crate::load;
+use crate::plan::Plan;
+use crate::stage::Stage;
+use matricula_harness::ROLES;
+
+/// Students of the morning that is copied: about 10,000 registrations.
+const STUDENTS: u32 = 2_000;
+/// Registrations a student, by copies: a few of these, also where little is wanted.
+const COPIES_MIN: u64 = 20;
+/// The seed of its campus.
+const SEED: u64 = 999;
+/// What its names begin with; nothing else does.
+const PREFIX: &str = "FILL";
+
+/// Fills the databases up to about so many finished registrations, and returns how many they are.
+///
+/// # Panics
+/// When more are asked for than there are older ids.
+pub(crate) async fn fill(stage: &Stage, finished: u64, plan: Plan) -> u64 {
+    let students = STUDENTS.min((finished / COPIES_MIN) as u32).max(plan.students_min);
+    let morning = Morning::generate(PREFIX, students, SEED);
+    let registrations = morning.registrations() as u64;
+    stage.import(&morning.bundle);
+    load::play(&stage.portals(), morning.clicks, plan.in_flight, plan.length * 100).await;
+    stage.settled().await;
+    store::delivered(&stage.system.database_url("notifications")).await;
+
+    let copies = finished.saturating_sub(registrations).div_ceil(registrations) as u32;
+    let sagas = store::Sagas::all(&stage.system.database_url("orchestrator")).await;
+    let mut filling = JoinSet::new();
+    for role in ROLES {
+        let (url, sagas) = (stage.system.database_url(role), sagas.clone());
+        filling.spawn(async move { store::copy(&url, &sagas, PREFIX, copies).await });
+    }
+    filling.join_all().await;
+    registrations * u64::from(copies + 1)
+}

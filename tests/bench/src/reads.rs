@@ -1,0 +1,247 @@
+//! Reads beside writes: what a fixed rate of reads does to a full write load and the other way round, how late watching
+//! clients hear of a change, and what many of them cost.
+
+use std::fmt;
+
+use hdrhistogram::Histogram;
+use matricula_harness::{memory_mib, peak_memory_mib};
+use serde::Serialize;
+
+use crate::campus::Morning;
+use crate::figures::median;
+use crate::load;
+use crate::plan::Plan;
+use crate::readers::{Readers, Seen};
+use crate::scenario::{Kind, sized, warm_up};
+use crate::stage::Stage;
+
+/// Clients that watch beside the reads; each has 50 sections on its page.
+const WATCHES: usize = 20;
+const SECTIONS_OF_WATCH: usize = 50;
+/// The seed of the first morning.
+const SEED: u64 = 100;
+
+/// How many look.
+#[derive(Debug, Clone, Copy)]
+pub struct Looking {
+    /// Reads a second.
+    pub reads_per_s: u32,
+    /// Streams that are opened at the end, each of one section.
+    pub streams: usize,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct Reads {
+    /// How the system ran.
+    pub layout: String,
+    /// Students who wait for an outcome at a time.
+    pub in_flight: usize,
+    /// Registrations a second with nobody who reads; each repeat.
+    pub alone_per_s: Vec<f64>,
+    /// Registrations a second beside the reads; each repeat.
+    pub beside_per_s: Vec<f64>,
+    /// Median beside reads by median alone.
+    pub writes_ratio: f64,
+    /// Reads a second that were to be sent.
+    pub reads_per_s: u32,
+    /// Of one repeat: reads, and what the watching clients saw; the median of each figure.
+    pub looks: Looks,
+    /// Many streams.
+    pub streams: Streams,
+    /// What `matricula audit` said at the end.
+    pub audit: &'static str,
+}
+
+/// What readers and watching clients have seen in one repeat.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Looks {
+    /// Reads with an answer, a second.
+    pub answered_per_s: f64,
+    /// From the moment at which a read was due to its answer.
+    pub p50_ms: f64,
+    /// The same.
+    pub p99_ms: f64,
+    /// The same.
+    pub p999_ms: f64,
+    /// From an answer's `as_of` to its arrival.
+    pub age_p99_ms: f64,
+    /// From the commit of a change to its arrival at a watching client.
+    pub stale_p50_ms: f64,
+    /// The same.
+    pub stale_p99_ms: f64,
+    /// Answers that said that the feed is not live.
+    pub not_live: f64,
+    /// Reads that failed.
+    pub failed: f64,
+    /// Reads that were not sent, because too many had no answer yet.
+    pub not_sent: f64,
+}
+
+/// What many open streams cost the orchestrator.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Streams {
+    /// Open at once.
+    pub open: usize,
+    /// Memory before the first.
+    pub before_mib: u64,
+    /// Memory with all open and nothing to tell.
+    pub open_mib: u64,
+    /// The most memory, under the write load.
+    pub peak_mib: u64,
+    /// Registrations a second meanwhile.
+    pub registrations_per_s: f64,
+    /// Messages a second to all.
+    pub messages_per_s: f64,
+    /// From the commit of a change to its arrival.
+    pub stale_p50_ms: f64,
+    /// The same.
+    pub stale_p99_ms: f64,
+}
+
+/// Measures it.
+///
+/// # Panics
+/// When something does not hold.
+pub async fn reads(plan: Plan, looking: Looking) -> Reads {
+    let stage = Stage::start(plan.layout, &[]).await;
+    let rate = warm_up(&stage, Kind::Campus, plan).await;
+    let students = sized(Kind::Campus, plan, rate);
+    let mut mornings: Vec<Morning> = Vec::new();
+    for number in 0..2 * plan.repeats as u64 + 1 {
+        let morning = Morning::generate(&format!("L{number}"), students, SEED + number);
+        stage.import(&morning.bundle);
+        mornings.push(morning);
+    }
+    let streamed = mornings.pop().expect("one for the streams");
+
+    let readers = Readers { reads_per_s: looking.reads_per_s, watches: WATCHES, sections_of_watch: SECTIONS_OF_WATCH };
+    let (mut alone_per_s, mut beside_per_s, mut looks) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, morning) in mornings.into_iter().enumerate() {
+        // In the order ABBA, so that neither has the warmer system.
+        if number % 4 == 0 || number % 4 == 3 {
+            alone_per_s.push(play(&stage, plan, morning).await);
+        } else {
+            let reading = readers.start(stage.orchestrators(), section_ids(&morning));
+            let began = std::time::Instant::now();
+            beside_per_s.push(play(&stage, plan, morning).await);
+            let seconds = began.elapsed().as_secs_f64();
+            looks.push(Looks::of(&reading.stop(), seconds));
+        }
+    }
+    let streams = streams(&stage, plan, looking.streams, streamed).await;
+    stage.settled().await;
+    stage.system.audit();
+    Reads {
+        layout: plan.layout.to_string(),
+        in_flight: plan.in_flight,
+        writes_ratio: median(beside_per_s.clone()) / median(alone_per_s.clone()),
+        alone_per_s,
+        beside_per_s,
+        reads_per_s: looking.reads_per_s,
+        looks: Looks::median(&looks),
+        streams,
+        audit: "clean",
+    }
+}
+
+/// Registrations a second over a morning.
+async fn play(stage: &Stage, plan: Plan, morning: Morning) -> f64 {
+    let played = load::play(&stage.portals(), morning.clicks, plan.in_flight, plan.length_max()).await;
+    stage.settled().await;
+    played.registrations as f64 / played.took.as_secs_f64()
+}
+
+async fn streams(stage: &Stage, plan: Plan, open: usize, morning: Morning) -> Streams {
+    let orchestrator = stage.system.pid(stage.orchestrator_process());
+    let before_mib = memory_mib(orchestrator);
+    let readers = Readers { reads_per_s: 0, watches: open, sections_of_watch: 1 };
+    let address = stage.orchestrators().swap_remove(0);
+    let reading = readers.start(vec![address], section_ids(&morning));
+    let open_mib = memory_mib(orchestrator);
+    let began = std::time::Instant::now();
+    let registrations_per_s = play(stage, plan, morning).await;
+    let seconds = began.elapsed().as_secs_f64();
+    let peak_mib = peak_memory_mib(orchestrator);
+    let seen = reading.stop();
+    Streams {
+        open,
+        before_mib,
+        open_mib,
+        peak_mib,
+        registrations_per_s,
+        messages_per_s: seen.messages as f64 / seconds,
+        stale_p50_ms: at(&seen.staleness_ms, 0.5),
+        stale_p99_ms: at(&seen.staleness_ms, 0.99),
+    }
+}
+
+fn section_ids(morning: &Morning) -> Vec<String> {
+    morning.bundle.sections.iter().map(|section| section.id.to_string()).collect()
+}
+
+fn at(histogram: &Histogram<u64>, quantile: f64) -> f64 {
+    histogram.value_at_quantile(quantile) as f64
+}
+
+impl Looks {
+    fn of(seen: &Seen, seconds: f64) -> Self {
+        Self {
+            answered_per_s: seen.latency_us.len() as f64 / seconds,
+            p50_ms: at(&seen.latency_us, 0.5) / 1_000.0,
+            p99_ms: at(&seen.latency_us, 0.99) / 1_000.0,
+            p999_ms: at(&seen.latency_us, 0.999) / 1_000.0,
+            age_p99_ms: at(&seen.age_ms, 0.99),
+            stale_p50_ms: at(&seen.staleness_ms, 0.5),
+            stale_p99_ms: at(&seen.staleness_ms, 0.99),
+            not_live: seen.not_live as f64,
+            failed: seen.failed as f64,
+            not_sent: seen.not_sent as f64,
+        }
+    }
+
+    fn median(all: &[Self]) -> Self {
+        let number = |field: fn(&Self) -> f64| median(all.iter().map(field).collect());
+        Self {
+            answered_per_s: number(|looks| looks.answered_per_s),
+            p50_ms: number(|looks| looks.p50_ms),
+            p99_ms: number(|looks| looks.p99_ms),
+            p999_ms: number(|looks| looks.p999_ms),
+            age_p99_ms: number(|looks| looks.age_p99_ms),
+            stale_p50_ms: number(|looks| looks.stale_p50_ms),
+            stale_p99_ms: number(|looks| looks.stale_p99_ms),
+            not_live: number(|looks| looks.not_live),
+            failed: number(|looks| looks.failed),
+            not_sent: number(|looks| looks.not_sent),
+        }
+    }
+}
+
+impl fmt::Display for Reads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { layout, in_flight, looks, streams, reads_per_s, .. } = self;
+        writeln!(f, "reads beside writes: {layout}, {in_flight} in flight, {reads_per_s} reads/s\n")?;
+        let listed = |values: &[f64]| values.iter().map(|value| format!("{value:.0}")).collect::<Vec<_>>().join(", ");
+        writeln!(f, "registrations/s alone          {}", listed(&self.alone_per_s))?;
+        writeln!(f, "registrations/s beside reads   {}", listed(&self.beside_per_s))?;
+        writeln!(f, "ratio of medians               {:.2}", self.writes_ratio)?;
+        writeln!(f, "reads answered/s               {:.0}", looks.answered_per_s)?;
+        let Looks { p50_ms, p99_ms, p999_ms, .. } = looks;
+        writeln!(f, "read p50 / p99 / p99.9 ms      {p50_ms:.1} / {p99_ms:.1} / {p999_ms:.1}")?;
+        writeln!(f, "age of an answer, p99 ms       {:.0}", looks.age_p99_ms)?;
+        let Looks { not_live, failed, not_sent, .. } = looks;
+        writeln!(f, "not live / failed / not sent   {not_live:.0} / {failed:.0} / {not_sent:.0}")?;
+        writeln!(f, "commit to watcher, p50/p99 ms  {:.0} / {:.0}", looks.stale_p50_ms, looks.stale_p99_ms)?;
+        let Streams { open, before_mib, open_mib, peak_mib, .. } = streams;
+        writeln!(
+            f,
+            "streams                        {open}, orchestrator {before_mib} MiB before, {open_mib} MiB open, {peak_mib} MiB peak"
+        )?;
+        let Streams { registrations_per_s, messages_per_s, stale_p50_ms, stale_p99_ms, .. } = streams;
+        writeln!(
+            f,
+            "beside them                    {registrations_per_s:.0} registrations/s, {messages_per_s:.0} messages/s, commit to watcher p50/p99 {stale_p50_ms:.0} / {stale_p99_ms:.0} ms"
+        )?;
+        writeln!(f, "audit                          {}", self.audit)
+    }
+}

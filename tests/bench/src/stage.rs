@@ -1,0 +1,102 @@
+//! The running system: its processes, its databases, and the ways to it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use matricula_campus::Bundle;
+use matricula_harness::{Cluster, PATIENCE, Portals, ROLES, System, is_settled};
+
+use crate::plan::Layout;
+use crate::slow::SlowWay;
+
+/// The process that serves everything.
+const UP: &str = "up";
+/// Replicas of the orchestrator.
+const ORCHESTRATORS: [&str; 3] = ["orchestrator", "orchestrator-2", "orchestrator-3"];
+/// Connections of the students to each orchestrator: a few, as a portal has.
+const CONNECTIONS: usize = 4;
+/// Between two looks whether all is finished.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// A system that runs until this is dropped.
+pub(crate) struct Stage {
+    pub(crate) system: System,
+    pub(crate) cluster: Option<Cluster>,
+    /// What runs, by name.
+    pub(crate) processes: Vec<&'static str>,
+    orchestrators: &'static [&'static str],
+    /// Ways that were made slow, as long as the system runs.
+    slow: Vec<SlowWay>,
+}
+
+impl Stage {
+    /// Starts everything, with no campus.
+    pub(crate) async fn start(layout: Layout, settings: &[(&str, &str)]) -> Self {
+        match layout {
+            Layout::OneProcess => Self {
+                system: System::up_with(&["--students", "0"], settings),
+                cluster: None,
+                slow: Vec::new(),
+                processes: vec![UP],
+                orchestrators: &ORCHESTRATORS[..1],
+            },
+            Layout::Separate { orchestrators } => {
+                let cluster = Cluster::durable();
+                let mut system = System::on_cluster(&cluster, settings).await;
+                let orchestrators = &ORCHESTRATORS[..orchestrators];
+                for name in &orchestrators[1..] {
+                    system.add_orchestrator(name);
+                }
+                let processes = ROLES.iter().chain(&orchestrators[1..]).copied().collect();
+                Self { system, cluster: Some(cluster), processes, orchestrators, slow: Vec::new() }
+            }
+        }
+    }
+
+    /// Imports a campus.
+    pub(crate) fn import(&self, bundle: &Bundle) {
+        self.system.import(bundle);
+    }
+
+    /// Makes a service slow for the orchestrators by this much a call, or up to twice as much. Not for one process.
+    pub(crate) fn slow_down(&mut self, service: &str, by: Duration) {
+        let way = SlowWay::to(self.system.address(service), by);
+        for orchestrator in self.orchestrators {
+            self.system.set_own(orchestrator, &format!("orchestrator.{service}_url"), way.url());
+            self.system.terminate(orchestrator);
+            self.system.restart(orchestrator);
+        }
+        self.slow.push(way);
+    }
+
+    /// Where the orchestrators are.
+    pub(crate) fn orchestrators(&self) -> Vec<String> {
+        self.orchestrators.iter().map(|name| self.system.address(name).to_owned()).collect()
+    }
+
+    /// The process of the first orchestrator.
+    pub(crate) fn orchestrator_process(&self) -> &'static str {
+        if self.cluster.is_some() { ORCHESTRATORS[0] } else { UP }
+    }
+
+    /// The students' ways to the orchestrators.
+    pub(crate) fn portals(&self) -> Arc<Portals> {
+        let addresses = self.orchestrators.iter().map(|name| self.system.address(name));
+        let number = self.orchestrators.len() * CONNECTIONS;
+        Arc::new(Portals::at(addresses.cycle().take(number)))
+    }
+
+    /// Waits until no saga is unfinished.
+    ///
+    /// # Panics
+    /// When that never comes.
+    pub(crate) async fn settled(&self) {
+        let portal = self.system.channel(ORCHESTRATORS[0]).await;
+        let settling = async {
+            while !is_settled(&portal).await {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, settling).await.expect("every saga finishes");
+    }
+}

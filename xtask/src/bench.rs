@@ -1,0 +1,25 @@
+//! Measures the released binary: builds it with the benchmark and starts that.
+
+use clap::Args;
+
+use crate::{packages, release};
+
+/// The package with the benchmark.
+const PACKAGE: &str = "matricula-bench";
+
+/// What is measured; the program that measures checks the words.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// A scenario with its flags, such as `campus --database postgres --in-flight 64,256 --seconds 10 --repeats 5`;
+    /// `help` lists all.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    words: Vec<String>,
+}
+
+/// Runs it and returns its exit code: not 0 when something does not hold.
+pub fn run(bench: Bench) -> anyhow::Result<u8> {
+    if !bench.words.iter().any(|word| word.ends_with("sqlite") || word == "help") {
+        packages::find_or_install_postgres()?;
+    }
+    release::run(PACKAGE, bench.words)
+}
