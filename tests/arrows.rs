@@ -55,6 +55,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("matricula-harness", &["matricula-campus", "matricula-kit", "matricula-postgres", "matricula-proto"]),
     ("matricula-chaos", &["matricula-campus", "matricula-harness", "matricula-kit", "matricula-postgres"]),
     ("matricula-load", &["matricula-harness", "matricula-kit", "matricula-proto"]),
+    ("matricula-last-seat", &["matricula-kit", "matricula-postgres", "matricula-proto", "matricula-seats"]),
     ("xtask", &["matricula-postgres"]),
 ];
 
