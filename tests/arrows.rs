@@ -59,6 +59,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &["matricula-campus", "matricula-chaos", "matricula-harness", "matricula-kit", "matricula-proto"],
     ),
     ("matricula-load", &["matricula-harness", "matricula-kit", "matricula-proto"]),
+    ("matricula-last-seat", &["matricula-kit", "matricula-postgres", "matricula-proto", "matricula-seats"]),
     ("xtask", &["matricula-postgres"]),
 ];
 

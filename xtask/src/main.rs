@@ -3,6 +3,7 @@
 mod bench;
 mod chaos;
 mod child;
+mod last_seat;
 mod load;
 mod packages;
 mod release;
@@ -45,6 +46,12 @@ enum Chore {
     ///
     /// Prints a table. Exit code not 0: something does not hold.
     Load(load::Load),
+    /// Measures the four ways to the last seat side by side: row lock, optimistic version, lock in Redis, one writer a batch.
+    ///
+    /// Prints a table. Starts PostgreSQL and Redis servers of its own, and installs them where they are missing. Exit code
+    /// not 0: a seat was sold twice.
+    #[command(disable_help_flag = true)]
+    LastSeat(last_seat::LastSeat),
     /// Runs simulated histories of sagas under faults, and checks every invariant after every event.
     ///
     /// `--minutes 10` goes on for so long; `--seed 42` replays one history with its whole log; `--help` has the rest.
@@ -62,6 +69,7 @@ fn main() -> ExitCode {
         Chore::Bench(bench) => bench::run(bench),
         Chore::Chaos(chaos) => chaos::run(&chaos),
         Chore::Load(load) => load::run(load),
+        Chore::LastSeat(last_seat) => last_seat::run(last_seat),
         Chore::Simulate { args } => simulate::run(&args),
     };
     match outcome {

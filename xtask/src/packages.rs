@@ -1,5 +1,5 @@
-//! Finds what the tests need of the system: PostgreSQL's server binaries, and libfaketime for a wrong clock. What is
-//! missing is installed through whichever package manager the system has, after saying so.
+//! Finds what the tests need of the system: PostgreSQL's server binaries, libfaketime for a wrong clock, and a Redis server
+//! to measure against. What is missing is installed through whichever package manager the system has, after saying so.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,6 +17,7 @@ struct Manager {
     install: &'static [&'static str],
     postgres: &'static str,
     faketime: &'static str,
+    redis: &'static str,
     /// Whether its commands want the rights of root. Homebrew refuses to run with them.
     as_root: bool,
 }
@@ -28,6 +29,7 @@ const MANAGERS: [Manager; 5] = [
         install: &["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--no-install-recommends"],
         postgres: "postgresql",
         faketime: "faketime",
+        redis: "redis-server",
         as_root: true,
     },
     Manager {
@@ -36,6 +38,7 @@ const MANAGERS: [Manager; 5] = [
         install: &["dnf", "install", "--assumeyes"],
         postgres: "postgresql-server",
         faketime: "libfaketime",
+        redis: "redis",
         as_root: true,
     },
     Manager {
@@ -44,6 +47,7 @@ const MANAGERS: [Manager; 5] = [
         install: &["apk", "add"],
         postgres: "postgresql",
         faketime: "libfaketime",
+        redis: "redis",
         as_root: true,
     },
     Manager {
@@ -52,6 +56,7 @@ const MANAGERS: [Manager; 5] = [
         install: &["pacman", "--sync", "--refresh", "--needed", "--noconfirm"],
         postgres: "postgresql",
         faketime: "libfaketime",
+        redis: "valkey",
         as_root: true,
     },
     Manager {
@@ -60,6 +65,7 @@ const MANAGERS: [Manager; 5] = [
         install: &["brew", "install"],
         postgres: "postgresql@17",
         faketime: "libfaketime",
+        redis: "redis",
         as_root: false,
     },
 ];
@@ -82,6 +88,16 @@ pub fn install_faketime_if_missing() {
     }
     if let Err(error) = install("libfaketime", |manager| manager.faketime) {
         say(&format!("{error:#}. The test with wrong clocks will be skipped."));
+    }
+}
+
+/// Installs a Redis server where it is missing. One way to the last seat needs it; the others go on without.
+pub fn install_redis_if_missing() {
+    if on_path("redis-server") {
+        return;
+    }
+    if let Err(error) = install("redis-server", |manager| manager.redis) {
+        say(&format!("{error:#}. The lock in Redis will not be measured."));
     }
 }
 

@@ -1,4 +1,5 @@
-//! Builds the released binary together with a program that puts it to the test, and runs that program beside it.
+//! Builds the released binary together with a program that puts it to the test, and runs that program beside it; or a
+//! program that needs no other.
 
 use std::path::PathBuf;
 
@@ -10,10 +11,19 @@ use crate::{child, say};
 /// Builds both with optimisations, because what is tested is what people run, and runs the program of this package.
 /// Returns its exit code, or that of a build that failed.
 pub fn run(package: &str, arguments: Vec<String>) -> anyhow::Result<u8> {
+    build_and_run(&["matricula", package], package, arguments)
+}
+
+/// The same without the binary.
+pub fn run_alone(package: &str, arguments: Vec<String>) -> anyhow::Result<u8> {
+    build_and_run(&[package], package, arguments)
+}
+
+fn build_and_run(packages: &[&str], package: &str, arguments: Vec<String>) -> anyhow::Result<u8> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args(["build", "--release", "--package", "matricula", "--package", package]);
-    say(&format!("building the released binary and {package}."));
+    build.args(["build", "--release"]).args(packages.iter().flat_map(|package| ["--package", package]));
+    say(&format!("building with optimisations: {}.", packages.join(", ")));
     match child::run(build)? {
         0 => {}
         code => return Ok(code),

@@ -34,6 +34,7 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// Brings the database up to date and makes the role ready to be served.
 pub async fn start(database: Database) -> Result<Role, DbError> {
     database.migrate(&MIGRATIONS).await?;
+    database.leave_room(&["enrollments"]).await?;
     let (writer, writing) = Writer::start(Arc::new(Enrollments), database.clone(), WriterLimits::default());
     let server = EnrollmentServiceServer::new(EnrollmentsGrpc::new(writer, database.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)

@@ -51,9 +51,11 @@ const LOCK_IN_FORCE: &str = concat!(
     "FROM {rows} JOIN enrollments e ON e.student_id = r.student_id WHERE e.status IN ('PENDING', 'ENROLLED') \
      ORDER BY e.student_id, e.registration_id, e.section_id {for_update}"
 );
+/// What a registration has added, and what it has marked.
 const LOCK_REGISTRATIONS: &str = concat!(
     columns!("e."),
-    "FROM {rows} JOIN enrollments e ON e.registration_id = r.registration_id \
+    "FROM {rows} JOIN enrollments e ON e.student_id = r.student_id \
+     WHERE e.registration_id = r.registration_id OR e.dropped_by_registration_id = r.registration_id \
      ORDER BY e.student_id, e.registration_id, e.section_id {for_update}"
 );
 const OF_STUDENT: &str = concat!(
@@ -93,11 +95,16 @@ impl Participant for Enrollments {
 
     async fn load(&self, tx: &mut Tx, operations: &[&Operation<Command>]) -> Result<World, DbError> {
         let commands = operations.iter().map(|operation| &operation.command);
-        let students: BTreeSet<&StudentId> = commands.clone().map(Command::student).collect();
-        let registrations: BTreeSet<&SagaId> = commands.map(Command::registration).collect();
+        // Only what is added has to agree with what is in force.
+        let creating = commands.clone().filter(|command| matches!(command, Command::Create { .. }));
+        let students: BTreeSet<&StudentId> = creating.map(Command::student).collect();
+        let registrations: BTreeSet<(&StudentId, &SagaId)> =
+            commands.map(|command| (command.student(), command.registration())).collect();
         let rows = Rows::new().text("student_id", students.iter().map(|student| student.as_str()));
         let mut loaded = tx.fetch(LOCK_IN_FORCE, rows.into()).await?;
-        let rows = Rows::new().text("registration_id", registrations.iter().map(|registration| registration.as_str()));
+        let rows = Rows::new()
+            .text("student_id", registrations.iter().map(|(student, _)| student.as_str()))
+            .text("registration_id", registrations.iter().map(|(_, registration)| registration.as_str()));
         loaded.extend(tx.fetch(LOCK_REGISTRATIONS, rows.into()).await?);
         Ok(World::new(loaded.iter().map(enrollment).collect::<Result<Vec<_>, _>>()?))
     }

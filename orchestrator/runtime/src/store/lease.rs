@@ -25,10 +25,12 @@ macro_rules! ownerless {
     };
 }
 
+/// Found first and ordered then: a server that wants the first few in order would else go through all sagas that there
+/// ever were, oldest first, to find none.
 const ADOPTABLE: &str = concat!(
-    "SELECT s.saga_id FROM sagas s WHERE s.definition = $1 AND s.version = $2 AND ",
+    "WITH ownerless AS MATERIALIZED (SELECT s.saga_id FROM sagas s WHERE s.definition = $1 AND s.version = $2 AND ",
     ownerless!(),
-    " ORDER BY s.saga_id LIMIT $3"
+    ") SELECT saga_id FROM ownerless ORDER BY saga_id LIMIT $3"
 );
 /// In the order of ids: two instances that adopt the same sagas wait for each other, and never in a circle. A cross join,
 /// because SQLite keeps its order: it would else go through all that the dead instance has left, for each chunk, and

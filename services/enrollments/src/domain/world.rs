@@ -86,7 +86,8 @@ impl Command {
 }
 
 impl World {
-    /// What was loaded: what is in force of every student that the commands name, and all of their registrations.
+    /// What was loaded: what is in force of every student for whom something is created, and of every registration that
+    /// the commands name what it has added and what it has marked.
     pub fn new(loaded: impl IntoIterator<Item = Enrollment>) -> Self {
         let mut world = Self::default();
         for enrollment in loaded {

@@ -1,0 +1,100 @@
+//! The whole table: every way, under every load, on as many sections; then what a lapsed lock does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use matricula_kit::id::SectionId;
+use matricula_kit::testing;
+
+use crate::cell::{self, Load, Seen};
+use crate::cpu::{self, Meters};
+use crate::lapse;
+use crate::redis_server::RedisServer;
+use crate::report::{Cell, Report};
+use crate::store;
+use crate::ways::{self, Kind, Place};
+
+/// Before each window: connections are opened, statements prepared, pages in memory. A tenth of it.
+const WARM_UP_PART: u32 = 10;
+
+/// What is measured.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// Sections that the clients ask for, a table each.
+    pub sections: Vec<usize>,
+    /// Clients at once, a block of the table each.
+    pub clients: Vec<usize>,
+    /// Seats in each section.
+    pub capacity: i32,
+    /// Connections to PostgreSQL of a way that has one a request.
+    pub connections: u32,
+    /// How long each cell is measured.
+    pub window: Duration,
+    /// What each client asks at least.
+    pub asks_min: usize,
+    /// How often each case of a lapsed lock is played; 0: not at all.
+    pub lapses: usize,
+}
+
+/// The servers that it runs on.
+pub struct Bench {
+    /// URL of the PostgreSQL server, without a database.
+    pub postgres: String,
+    /// Whether that server is ours alone, so that it may be told to write down what it has.
+    pub postgres_is_ours: bool,
+    /// The Redis server; without it one way is left out.
+    pub redis: Option<RedisServer>,
+}
+
+impl Bench {
+    /// Measures. Talks to stderr, a line a cell.
+    pub async fn run(&self, spec: &Spec) -> anyhow::Result<Report> {
+        let url = testing::create_postgres_on(&self.postgres).await;
+        let pool = ways::pool(&url, 1).await?;
+        let settings = store::settings(&pool).await?;
+        let postmaster = cpu::postmaster_of(store::backend_pid(&pool).await?);
+        let meters = Meters { postmaster, redis: self.redis.as_ref().map(RedisServer::pid) };
+        let mut report = Report::new(spec, settings, self.redis.as_ref().map(|redis| redis.version().to_owned()));
+        for &sections in &spec.sections {
+            for &clients in &spec.clients {
+                for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::RedisLock || self.redis.is_some()) {
+                    if self.postgres_is_ours {
+                        store::checkpoint(&pool).await?;
+                    }
+                    let cell = self.cell(spec, kind, sections, clients, &meters).await?;
+                    eprintln!("{cell}");
+                    report.add(cell);
+                }
+            }
+        }
+        if let Some(redis) = self.redis.as_ref().filter(|_| spec.lapses > 0) {
+            let url = testing::create_postgres_on(&self.postgres).await;
+            report.lapses = lapse::run(&url, redis, spec.lapses).await?;
+        }
+        pool.close().await;
+        Ok(report)
+    }
+
+    async fn cell(
+        &self,
+        spec: &Spec,
+        kind: Kind,
+        sections: usize,
+        clients: usize,
+        meters: &Meters,
+    ) -> anyhow::Result<Cell> {
+        let url = testing::create_postgres_on(&self.postgres).await;
+        let ids = (0..sections).map(|number| SectionId::try_new(format!("C{number:03}-L1")));
+        let ids: Arc<[SectionId]> = ids.collect::<Result<Vec<_>, _>>()?.into();
+        let (capacity, connections) = (spec.capacity, spec.connections);
+        let place = Place { url: &url, sections: &ids, capacity, connections, redis: self.redis.as_ref() };
+        let way = kind.open(&place).await?;
+        let load = Load { clients, warm_up: spec.window / WARM_UP_PART, window: spec.window, asks_min: spec.asks_min };
+        let seen: Seen = cell::run(&way, &ids, load, meters).await?;
+        way.close().await;
+        let pool = ways::pool(&url, 1).await?;
+        let tally = store::tally(&pool).await?;
+        pool.close().await;
+        Ok(Cell::new(kind, sections, clients, spec.window, &seen, tally))
+    }
+}

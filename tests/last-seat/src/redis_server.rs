@@ -1,0 +1,115 @@
+//! A throw-away Redis server in a temporary folder, on a free loopback port.
+//!
+//! Promises: it is killed and its folder removed when it is dropped, and also when this process ends in any other way, by
+//! SIGKILL too. It writes nothing to disk: neither snapshots nor its log of commands (`appendonly no`). That is the
+//! fastest that it can be, and the form in which a restart forgets every lock.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use backoff::{ConstantBuilder, Retryable as _};
+use tempfile::TempDir;
+
+/// The server's program, as every distribution calls it.
+const PROGRAM: &str = "redis-server";
+/// A free port can be taken by somebody else between finding it and using it: another one is tried this often.
+const START_ATTEMPTS_MAX: u32 = 3;
+/// It starts in some milliseconds; 5 s in all.
+const PING_PAUSE: Duration = Duration::from_millis(20);
+const PINGS_MAX: usize = 250;
+
+/// Starts the server, says its process id, waits until nobody holds the other end of its input any more, kills the server
+/// and removes the folder. Signals that end a run don't end it: it is what cleans up after them.
+const WATCHDOG: &str = r#"trap '' HUP INT TERM
+redis-server --bind 127.0.0.1 --port "$1" --dir "$2" --save '' --appendonly no </dev/null >/dev/null 2>&1 &
+echo $!; read -r _
+kill -9 $!; wait $!; rm -rf "$2""#;
+
+/// A running server.
+pub struct RedisServer {
+    url: String,
+    pid: u32,
+    version: String,
+    folder: TempDir,
+    watchdog: Child,
+}
+
+impl RedisServer {
+    /// Starts one; `None` when its program is not on the PATH.
+    pub async fn start_if_installed() -> anyhow::Result<Option<Self>> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        if !std::env::split_paths(&path).any(|folder| Path::new(&folder).join(PROGRAM).is_file()) {
+            return Ok(None);
+        }
+        for _ in 1..START_ATTEMPTS_MAX {
+            match Self::start().await {
+                Ok(server) => return Ok(Some(server)),
+                Err(error) => eprintln!("{error:#}: trying another port."),
+            }
+        }
+        Self::start().await.map(Some)
+    }
+
+    async fn start() -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("matricula-redis-").tempdir()?;
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let mut watchdog = Command::new("sh");
+        watchdog.args(["-c", WATCHDOG, "sh", &port.to_string()]).arg(folder.path()).process_group(0);
+        watchdog.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut watchdog = watchdog.spawn().context("can't run sh")?;
+        let mut line = String::new();
+        let said = watchdog.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut line));
+        // From here on dropping it cleans up.
+        let mut server =
+            Self { url: format!("redis://127.0.0.1:{port}"), pid: 0, version: String::new(), folder, watchdog };
+        said.context("sh has no output")??;
+        server.pid = line.trim().parse().context("sh did not say what it has started")?;
+        let pause = ConstantBuilder::new().with_delay(PING_PAUSE).with_max_times(PINGS_MAX);
+        let info = (|| info(&server.url)).retry(pause).await.with_context(|| format!("{}: no answer", server.url))?;
+        // On a port that was taken meanwhile somebody else answers.
+        if field(&info, "process_id") != Some(&server.pid.to_string()) {
+            bail!("{}: another server answers", server.url);
+        }
+        server.version = field(&info, "redis_version").unwrap_or("unknown").to_owned();
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Its version.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        // The watchdog hears that we are done, and cleans up.
+        drop(self.watchdog.stdin.take());
+        if self.watchdog.wait().is_err() || self.folder.path().exists() {
+            eprintln!("can't remove the Redis server of {}: stop it by hand.", self.folder.path().display());
+        }
+    }
+}
+
+async fn info(url: &str) -> redis::RedisResult<String> {
+    let mut connection = redis::Client::open(url)?.get_multiplexed_async_connection().await?;
+    redis::cmd("INFO").arg("server").query_async(&mut connection).await
+}
+
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    info.lines().filter_map(|line| line.split_once(':')).find(|(key, _)| *key == name).map(|(_, value)| value.trim())
+}

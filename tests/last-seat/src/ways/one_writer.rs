@@ -1,0 +1,97 @@
+//! One writer a batch: the kit's writer over the tables of the other ways. What waits is decided one after the other in
+//! memory and committed at once; the row is locked once a batch.
+//!
+//! Without a barrier and a feed, which the other ways do not have either: the seat service has both.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use matricula_kit::answer::{Answer, Reason, Refusal};
+use matricula_kit::database::{Database, DbError, Tx};
+use matricula_kit::id::SectionId;
+use matricula_kit::participant::{Operation, Participant, Writer, WriterLimits};
+use matricula_kit::time::UnixMs;
+
+use super::{Ask, Asked, Decision, Way};
+use crate::store::{Section, batch};
+
+/// The handle of the one writer.
+pub struct OneWriter {
+    writer: Writer<Sections>,
+    database: Database,
+}
+
+/// The least that a participant can be.
+struct Sections;
+
+/// The sections that a batch has locked, and what it grants.
+struct World {
+    sections: BTreeMap<SectionId, Section>,
+    granted: Vec<Ask>,
+}
+
+impl OneWriter {
+    /// Starts it over tables that are there.
+    pub async fn open(url: &str) -> anyhow::Result<Self> {
+        let database = Database::open(url).await?;
+        // The task ends with the last handle.
+        let (writer, _) = Writer::start(Arc::new(Sections), database.clone(), WriterLimits::default());
+        Ok(Self { writer, database })
+    }
+}
+
+#[async_trait]
+impl Way for OneWriter {
+    async fn ask(&self, ask: &Ask) -> anyhow::Result<Asked> {
+        let answers = self.writer.write(vec![Operation::staff(ask.clone())]).await?;
+        decision(answers.into_iter().next().context("no answer")?)
+    }
+
+    async fn close(&self) {
+        self.database.close().await;
+    }
+}
+
+fn decision(answer: Answer) -> anyhow::Result<Asked> {
+    let decision = match answer {
+        Answer::Done(_) => Decision::Granted,
+        Answer::Refused(_) => Decision::Refused,
+        Answer::NotYet(why) => anyhow::bail!("not decided: {}", why.message),
+    };
+    Ok(Asked { decision, retries: 0 })
+}
+
+#[async_trait]
+impl Participant for Sections {
+    type Command = Ask;
+    type World = World;
+
+    const NAME: &'static str = "last_seat";
+
+    async fn load(&self, tx: &mut Tx, operations: &[&Operation<Ask>]) -> Result<World, DbError> {
+        let sections = batch::lock(tx, operations.iter().map(|operation| &operation.command.section)).await?;
+        Ok(World { sections, granted: Vec::new() })
+    }
+
+    fn decide(&self, world: &mut World, operation: &Operation<Ask>, _: UnixMs) -> Answer {
+        let ask = &operation.command;
+        match world.sections.get_mut(&ask.section) {
+            Some(section) if section.taken < section.capacity => {
+                section.taken += 1;
+                world.granted.push(ask.clone());
+                Answer::done()
+            }
+            _ => Answer::Refused(vec![Refusal::section(Reason::ClosedSection, &ask.section, "It is full.", "")]),
+        }
+    }
+
+    async fn write(&self, tx: &mut Tx, world: &World, _: UnixMs) -> Result<(), DbError> {
+        if world.granted.is_empty() {
+            return Ok(());
+        }
+        batch::insert_holds(tx, &world.granted).await?;
+        batch::update(tx, &world.sections).await
+    }
+}

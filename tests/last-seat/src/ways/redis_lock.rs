@@ -1,0 +1,60 @@
+//! A lock in Redis: whoever has it reads and writes the section, and no row is locked before the write.
+//!
+//! A lock that lapses is no lock: its owner may be paused, and goes on as if it had it. So the write is guarded, see
+//! [`Guard::TokenAndState`], and a seat is sold once even then.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::PgPool;
+
+use super::retry::{Missed, until_decided};
+use super::{Ask, Asked, Decision, Way};
+use crate::lock::{Held, Locks};
+use crate::redis_server::RedisServer;
+use crate::store::{self, Guard};
+
+/// Long enough for a slow commit; whoever dies with the lock keeps a section closed for so long.
+const LOCK_TTL: Duration = Duration::from_secs(2);
+
+/// The lock of a section is a key in Redis.
+pub struct RedisLock {
+    pool: PgPool,
+    locks: Locks,
+}
+
+impl RedisLock {
+    /// Connects to Redis.
+    pub async fn open(pool: PgPool, redis: &RedisServer) -> anyhow::Result<Self> {
+        Ok(Self { pool, locks: Locks::open(redis, LOCK_TTL).await? })
+    }
+
+    async fn attempt(&self, ask: &Ask) -> Result<Decision, Missed> {
+        let Some(held) = self.locks.acquire(&ask.section).await? else { return Err(Missed::Race) };
+        let decided = self.decide(ask, &held).await;
+        self.locks.release(&held).await?;
+        decided
+    }
+
+    async fn decide(&self, ask: &Ask, held: &Held) -> Result<Decision, Missed> {
+        let seats = store::read(&self.pool, &ask.section).await?;
+        if !seats.is_free() {
+            return Ok(Decision::Refused);
+        }
+        match store::take_under_lock(&self.pool, ask, Guard::TokenAndState, &seats, held.fence).await? {
+            true => Ok(Decision::Granted),
+            false => Err(Missed::Race),
+        }
+    }
+}
+
+#[async_trait]
+impl Way for RedisLock {
+    async fn ask(&self, ask: &Ask) -> anyhow::Result<Asked> {
+        until_decided(|| self.attempt(ask)).await
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}

@@ -1,0 +1,75 @@
+//! One writer a batch as it is in production: the seat service, through its contract, called in memory without a socket.
+//!
+//! It does more than the other ways: a barrier row a request, so that a repeat gets its old answer; the ledger's columns;
+//! each change announced to those who watch. A request is one operation, so nothing is batched before the writer.
+
+use anyhow::{Context as _, bail};
+use async_trait::async_trait;
+use matricula_kit::database::Database;
+use matricula_proto::common::v1::operation_result::Outcome;
+use matricula_proto::common::v1::{Operation, ReservedCourse};
+use matricula_proto::seats::v1 as wire;
+use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use super::{Ask, Asked, Decision, Place, Way};
+
+/// The step of a registration that holds seats.
+const STEP: &str = "hold_seats";
+
+/// The service and its client.
+pub struct SeatService {
+    client: SeatServiceClient<Routes>,
+    database: Database,
+    /// Ends the feed.
+    shutdown: CancellationToken,
+}
+
+impl SeatService {
+    /// Starts the service on an empty database and imports the sections.
+    pub async fn open(place: &Place<'_>) -> anyhow::Result<Self> {
+        let database = Database::open(place.url).await?;
+        let shutdown = CancellationToken::new();
+        let role = matricula_seats::start(database.clone(), shutdown.clone()).await?;
+        // Its tasks end by themselves: the writer with the client, the feed when it is told to.
+        let mut client = SeatServiceClient::new(role.routes.routes().prepare());
+        let sections = place.sections.iter().map(|section| section.as_str().to_owned());
+        let sections = sections.map(|section_id| wire::SectionCapacity { section_id, capacity: place.capacity });
+        client.import_sections(wire::ImportSectionsRequest { sections: sections.collect() }).await?;
+        Ok(Self { client, database, shutdown })
+    }
+}
+
+#[async_trait]
+impl Way for SeatService {
+    async fn ask(&self, ask: &Ask) -> anyhow::Result<Asked> {
+        let operation =
+            Operation { saga_id: ask.registration.to_string(), step: STEP.to_owned(), ..Operation::default() };
+        let section = ReservedCourse {
+            section_id: ask.section.to_string(),
+            course_id: "C1".to_owned(),
+            term_id: "T1".to_owned(),
+            ..ReservedCourse::default()
+        };
+        let operation = wire::HoldSeatsOperation {
+            operation: Some(operation),
+            student_id: ask.student.to_string(),
+            sections: vec![section],
+        };
+        let request = wire::HoldSeatsRequest { operations: vec![operation] };
+        let response = self.client.clone().hold_seats(request).await?.into_inner();
+        let result = response.results.into_iter().next().and_then(|result| result.outcome).context("no answer")?;
+        let decision = match result {
+            Outcome::Done(_) => Decision::Granted,
+            Outcome::Refused(_) => Decision::Refused,
+            Outcome::Error(why) => bail!("not decided: {why:?}"),
+        };
+        Ok(Asked { decision, retries: 0 })
+    }
+
+    async fn close(&self) {
+        self.shutdown.cancel();
+        self.database.close().await;
+    }
+}
