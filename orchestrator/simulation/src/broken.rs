@@ -45,11 +45,13 @@ pub enum Broken {
     OwnerUndoesAfterThePivot,
     /// The notification service has no barrier.
     NotificationsHaveNoBarrier,
+    /// What an operator skips is written down as done, so that a saga with an undo left out reads compensated.
+    OwnerHidesSkips,
 }
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::StoreForgetsTheFence,
         Self::StoreForgetsTheSequence,
         Self::StoreAnswersEarly,
@@ -71,5 +73,6 @@ impl Broken {
         Self::OwnerGivesUpWrites,
         Self::OwnerUndoesAfterThePivot,
         Self::NotificationsHaveNoBarrier,
+        Self::OwnerHidesSkips,
     ];
 }

@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use crate::env::{Env, Event};
 use crate::fact::Fact;
-use crate::names::{ClientNo, ProcessNo, SagaNo, SectionNo, StudentNo};
+use crate::names::{ClientNo, OrderNo, ProcessNo, SagaNo, SectionNo, StudentNo};
+use crate::operators::Order;
 use crate::owner::ProcessEvent;
 
 /// How often somebody tries to cancel: an owner that does not drive the saga says so.
@@ -33,17 +34,26 @@ impl Request {
     }
 }
 
-/// What a client asks of an owner. A verb of an operator is another line here, and an answer in [`Reply`].
+/// What somebody asks of an owner.
 #[derive(Debug, Clone)]
 pub(crate) enum Ask {
     Submit { client: ClientNo, request: Rc<Request> },
     Cancel { client: ClientNo, saga: SagaNo },
+    Order(Rc<Order>),
+}
+
+/// Who asks, and is answered.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Asker {
+    Client(ClientNo),
+    Operator(OrderNo),
 }
 
 impl Ask {
-    pub(crate) fn client(&self) -> ClientNo {
+    pub(crate) fn asker(&self) -> Asker {
         match self {
-            Self::Submit { client, .. } | Self::Cancel { client, .. } => *client,
+            Self::Submit { client, .. } | Self::Cancel { client, .. } => Asker::Client(*client),
+            Self::Order(order) => Asker::Operator(order.number),
         }
     }
 }
@@ -52,10 +62,10 @@ impl Ask {
 pub(crate) enum Reply {
     /// Accepted durably, now or before.
     Accepted { saga: SagaNo },
-    /// It turns round, durably.
-    Cancelled { saga: SagaNo },
-    /// Too late.
-    CancelRefused,
+    /// A cancel or a verb has taken effect, durably.
+    Obeyed { saga: SagaNo },
+    /// It is too late, or not safe, or there is nothing to do.
+    Refused,
     /// Another owner drives it, or nobody does.
     NotHere,
     /// Come back later.
@@ -173,12 +183,12 @@ impl Clients {
                     env.schedule(in_ms, Event::Client { client, event: ClientEvent::Submit });
                 }
             }
-            Reply::Cancelled { saga } => {
+            Reply::Obeyed { saga } => {
                 env.say(|| format!("{client} is told that {saga} is cancelled"));
                 this.cancel_answered = true;
                 env.facts.push(Fact::CancelConfirmed { saga });
             }
-            Reply::CancelRefused => this.cancel_answered = true,
+            Reply::Refused => this.cancel_answered = true,
             // Both are asked again, when it is time.
             Reply::NotHere | Reply::Unavailable => {}
         }

@@ -1,8 +1,9 @@
-//! What is drawn for a history before it begins: who wants what, and which large faults come when.
+//! What is drawn for a history before it begins: who wants what, when operators look, and which large faults come when.
 
 use crate::clients::{Clients, Request};
 use crate::env::{Env, Event};
 use crate::names::{ProcessNo, SagaNo, SectionNo, StudentNo};
+use crate::operators::{OperatorEvent, Operators};
 use crate::owner::ProcessEvent;
 use crate::participants::Ledgers;
 use crate::shapes::Does;
@@ -15,6 +16,9 @@ const TROUBLE_MAX_MS: u32 = 20_000;
 /// Those who register; each has one saga in the end.
 pub(crate) const CLIENTS_MAX: u32 = 6;
 const DISASTERS_MAX: u32 = 10;
+/// Looks of operators, and for how long after the faults there are some.
+const LOOKS_MAX: u32 = 12;
+const LOOKS_AFTER_MS: u32 = 5_000;
 
 /// A clock that is right, or ahead or behind by up to an hour.
 pub(crate) fn skew_ms(env: &mut Env) -> i64 {
@@ -73,6 +77,16 @@ pub(crate) fn clients(env: &mut Env, processes: u32, sections: usize, trouble_ms
         clients.add(env, request, at_ms, cancel_at_ms);
     }
     clients
+}
+
+/// Operators of one history in four, who look now and then, also when the faults have just ended.
+pub(crate) fn operators(env: &mut Env, processes: u32, trouble_ms: u32) -> Operators {
+    let looks = if env.chance(256) { 1 + env.below(LOOKS_MAX) } else { 0 };
+    for _ in 0..looks {
+        let at_ms = i64::from(env.below(trouble_ms + LOOKS_AFTER_MS));
+        env.schedule(at_ms, Event::Operator(OperatorEvent::Look));
+    }
+    Operators::new(processes)
 }
 
 /// How long the trouble lasts.

@@ -13,6 +13,7 @@ use crate::broken::Broken;
 use crate::clients::{ClientEvent, Request};
 use crate::fact::Fact;
 use crate::names::{ClientNo, InstanceNo, ProcessNo, SagaNo, SectionNo};
+use crate::operators::OperatorEvent;
 use crate::owner::{OwnerInput, ProcessEvent};
 use crate::participants::Rpc;
 use crate::shapes::Shape;
@@ -38,6 +39,10 @@ pub(crate) enum Event {
     Away { destination: u8, for_ms: i64 },
     /// Something for a client.
     Client { client: ClientNo, event: ClientEvent },
+    /// Something for the operators.
+    Operator(OperatorEvent),
+    /// A person takes care of what a saga has left that was decided by hand.
+    Mend { saga: SagaNo },
     /// A section gets another number of seats.
     Capacity { section: SectionNo, seats: usize },
     /// All faults end.

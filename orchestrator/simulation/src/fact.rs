@@ -7,6 +7,7 @@ use std::rc::Rc;
 use matricula_engine::{Outcome, Recorded};
 
 use crate::names::{ClientNo, InstanceNo, LegOf, ProcessNo, SagaNo, SectionNo};
+use crate::operators::Order;
 
 /// One of them.
 #[derive(Debug, Clone)]
@@ -39,6 +40,8 @@ pub(crate) enum Fact {
     Acknowledged { client: ClientNo, saga: SagaNo },
     /// Whoever asks an owner is told this outcome.
     Told { saga: SagaNo, outcome: Outcome },
-    /// A client was told that the saga is being undone.
+    /// Somebody was told that the saga is being undone.
     CancelConfirmed { saga: SagaNo },
+    /// An operator was told that a verb has taken effect.
+    Obeyed { order: Rc<Order> },
 }

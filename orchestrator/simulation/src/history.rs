@@ -15,6 +15,7 @@ use crate::env::{Env, Event};
 use crate::fact::Fact;
 use crate::invariants::{self, Invariant, NOTHING_FORGOTTEN, View};
 use crate::names::ProcessNo;
+use crate::operators::Operators;
 use crate::owner::{Process, ProcessEvent};
 use crate::participants::Participants;
 use crate::shapes::Shape;
@@ -26,6 +27,9 @@ use crate::witness::Witness;
 /// Within so much simulated time after the last fault everything must have finished. The longest wait that a policy
 /// allows is 70 s (a slow retry after a service's wish to be left alone), and a lease of a dead instance is 6 s.
 const FINISH_WITHIN_MS: i64 = 600_000;
+/// When a saga that was decided by hand has ended, somebody takes care of what it left. Else others of the student would
+/// wait for it until their deadline.
+const MENDED_AFTER_MS: i64 = 1_000;
 /// No history needs more: one that does is stuck in a loop that takes no time.
 const EVENTS_MAX: u64 = 200_000;
 
@@ -101,6 +105,7 @@ struct History {
     processes: Vec<Process>,
     participants: Participants,
     clients: Clients,
+    operators: Operators,
     witness: Witness,
     invariants: Vec<Box<dyn Invariant>>,
     tally: Tally,
@@ -124,6 +129,7 @@ impl History {
             env.schedule(0, Event::Process { process, event: ProcessEvent::Start });
         }
         let clients = disasters::clients(&mut env, processes.len() as u32, sections, trouble_ms);
+        let operators = disasters::operators(&mut env, processes.len() as u32, trouble_ms);
         disasters::schedule(&mut env, processes.len() as u32, sections, trouble_ms);
         let mut invariants = invariants::all();
         invariants.retain(|invariant| simulation.only.is_none_or(|only| only == invariant.name()));
@@ -135,6 +141,7 @@ impl History {
             store,
             processes,
             clients,
+            operators,
             invariants,
             tally: Tally::default(),
             facts: Vec::new(),
@@ -186,7 +193,7 @@ impl History {
     }
 
     fn dispatch(&mut self, event: Event) {
-        let Self { env, store, processes, participants, clients, tally, .. } = self;
+        let Self { env, store, processes, participants, clients, operators, witness, tally, .. } = self;
         match event {
             Event::Owner { process, instance, input } => processes[process.get()].input(env, instance, input),
             Event::Process { process, event } => {
@@ -218,6 +225,12 @@ impl History {
                 participants.away(env, destination, for_ms);
             }
             Event::Client { client, event } => clients.handle(env, client, event),
+            Event::Operator(event) => operators.handle(env, witness, event),
+            Event::Mend { saga } => {
+                env.say(|| format!("somebody mends what {saga} has left"));
+                let committed = witness.saga(saga).is_some_and(|seen| seen.state.outcome() == Outcome::Committed);
+                participants.mend(saga, committed);
+            }
             Event::Capacity { section, seats } => {
                 env.say(|| format!("{section} has {seats} seats now"));
                 participants.ledgers.capacity[section.get()] = seats;
@@ -264,6 +277,11 @@ impl History {
                 let seen = invariant.see(fact, &view);
                 seen.map_err(|what| Violation { invariant: invariant.name(), what })?;
             }
+            if let Fact::Appended { saga, .. } = fact
+                && self.witness.saga(*saga).is_some_and(|seen| seen.is_by_hand() && seen.state.phase().is_finished())
+            {
+                self.env.schedule(MENDED_AFTER_MS, Event::Mend { saga: *saga });
+            }
         }
         self.facts.clear();
         Ok(())
@@ -283,6 +301,7 @@ impl History {
         for (_, seen) in self.witness.sagas() {
             self.tally.sagas += 1;
             match (seen.state.outcome(), seen.state.phase()) {
+                (_, Phase::Abandoned) => self.tally.abandoned += 1,
                 (Outcome::Committed, Phase::Completed) => self.tally.committed += 1,
                 (Outcome::Refused, _) => self.tally.refused += 1,
                 (Outcome::Cancelled, _) => self.tally.cancelled += 1,

@@ -2,19 +2,21 @@
 //! system; the others are the promises of the engine, the runtime and the barrier.
 //!
 //! Each looks at the facts of the event and at what they touch, not at the whole world, so that a history of hundreds of
-//! events costs little more with them than without. What can only be said of a world at rest is said at the end.
+//! events costs little more with them than without. What can only be said of a world at rest is said at the end. A saga
+//! of which an operator decided something is judged apart: see `by_hand_is_told`.
 
 use std::rc::Rc;
 
 use crate::clients::{Clients, Request};
 use crate::fact::Fact;
-use crate::names::SagaNo;
+use crate::names::{SagaNo, SectionNo, StudentNo};
 use crate::participants::Participants;
 use crate::shapes::Shape;
-use crate::witness::Witness;
+use crate::witness::{Seen, Witness};
 
 mod all_or_nothing;
 mod answers_are_true;
+mod by_hand_is_told;
 mod durable_first;
 mod effects_once;
 mod fenced_is_silent;
@@ -45,11 +47,28 @@ impl View<'_> {
         &self.requests[saga.get()]
     }
 
-    /// Whether a saga that is not finished drops sections of a student: then ledgers may differ about them.
-    fn is_being_dropped(&self, of: &Request, section: crate::names::SectionNo) -> bool {
+    /// Whether an operator decided something of a saga by hand. It is judged apart: a person answers for what it leaves,
+    /// and what holds for every other need not hold for it.
+    fn is_by_hand(&self, saga: SagaNo) -> bool {
+        self.witness.saga(saga).is_some_and(Seen::is_by_hand)
+    }
+
+    /// Whether a saga that was decided by hand adds or drops a section of a student: then ledgers may differ about it for
+    /// good.
+    fn is_left_by_hand(&self, student: StudentNo, section: SectionNo) -> bool {
+        self.witness.sagas().filter(|(_, seen)| seen.is_by_hand()).any(|(saga, _)| {
+            let request = self.request(saga);
+            request.student == student && request.adds.iter().chain(&request.drops).any(|other| *other == section)
+        })
+    }
+
+    /// Whether a saga that is not finished, or was decided by hand, drops a section of a student: then ledgers may
+    /// differ about it.
+    fn is_being_dropped(&self, of: &Request, section: SectionNo) -> bool {
         self.witness.sagas().any(|(saga, seen)| {
             let request = self.request(saga);
-            !seen.state.phase().is_finished() && request.student == of.student && request.drops.contains(&section)
+            let is_in_motion = !seen.state.phase().is_finished() || seen.is_by_hand();
+            is_in_motion && request.student == of.student && request.drops.contains(&section)
         })
     }
 }
@@ -87,6 +106,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(no_way_back::NoWayBack),
         Box::new(one_outcome::OneOutcome::default()),
         Box::new(one_call_a_leg::OneCallALeg::default()),
+        Box::new(by_hand_is_told::ByHandIsTold),
     ]
 }
 

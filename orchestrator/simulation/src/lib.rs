@@ -22,6 +22,7 @@
 //! | `store` | leases, the mark `dead`, appends with a sequence, group commit, lost tails |
 //! | `participants` | the barrier, and ledgers with few seats |
 //! | `clients` | keys asked for again and again, cancels |
+//! | `operators` | retry, skip, resolve, abandon, cancel, at the owner or at one that was |
 //! | `fact`, `witness`, `invariants` | what happened, what is durable, what must hold: one invariant a file |
 //! | [`history`], [`campaign`] | one history, many |
 //! | [`broken`] | guards that can be taken out, to see that the invariants find it |
@@ -41,6 +42,7 @@ mod fact;
 pub mod history;
 mod invariants;
 mod names;
+mod operators;
 mod owner;
 mod participants;
 pub mod shapes;

@@ -41,6 +41,10 @@ number!(
     /// Somebody who wants one registration.
     ClientNo(u8), "client "
 );
+number!(
+    /// An order of an operator.
+    OrderNo(u16), "order "
+);
 /// A student.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StudentNo(pub u8);

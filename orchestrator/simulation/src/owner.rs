@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 
 use matricula_engine::{CallAnswer, SagaState};
 
-use crate::clients::{Ask, ClientEvent, Reply};
+use crate::clients::{Ask, Asker, ClientEvent, Reply};
 use crate::disasters::CLIENTS_MAX;
 use crate::env::{Env, Event};
 use crate::fact::Fact;
-use crate::names::{ClientNo, InstanceNo, LegOf, ProcessNo, SagaNo};
+use crate::names::{InstanceNo, LegOf, ProcessNo, SagaNo};
+use crate::operators::OperatorEvent;
 use crate::participants::RpcAnswer;
 use crate::shapes::Does;
 use crate::store::{StoreAnswer, StoreRequest};
@@ -148,7 +149,7 @@ impl Process {
                 } else if let Some(owner) = self.owner.as_mut().filter(|owner| owner.is_open()) {
                     owner.asked(env, ask);
                 } else {
-                    reply(env, ask.client(), Reply::Unavailable);
+                    reply(env, ask.asker(), Reply::Unavailable);
                 }
             }
         }
@@ -366,6 +367,9 @@ impl Owner {
     }
 }
 
-fn reply(env: &mut Env, client: ClientNo, reply: Reply) {
-    env.send(Event::Client { client, event: ClientEvent::Replied(reply) });
+fn reply(env: &mut Env, asker: Asker, reply: Reply) {
+    env.send(match asker {
+        Asker::Client(client) => Event::Client { client, event: ClientEvent::Replied(reply) },
+        Asker::Operator(order) => Event::Operator(OperatorEvent::Replied { order, reply }),
+    });
 }

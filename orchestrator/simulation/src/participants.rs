@@ -81,6 +81,20 @@ impl Participants {
         self.away_until_ms.fill(0);
     }
 
+    /// A person makes of what a saga has left what its outcome says, and has the services refuse whatever of it is still
+    /// on its way.
+    pub(crate) fn mend(&mut self, saga: SagaNo, committed: bool) {
+        let place = saga.get() * self.steps;
+        if self.barrier.len() < place + self.steps {
+            self.barrier.resize(place + self.steps, Record::default());
+        }
+        self.barrier[place..place + self.steps].iter_mut().for_each(|record| record.undone = true);
+        let Ledgers { record, seats, enrollments, fees, .. } = &mut self.ledgers;
+        for ledger in [record, seats, enrollments, fees] {
+            if committed { ledger.settle(saga, usize::MAX) } else { ledger.undo(saga) }
+        }
+    }
+
     /// A call arrives.
     pub(crate) fn call(&mut self, env: &mut Env, rpc: &Rpc) {
         if env.now_ms < self.away_until_ms[usize::from(rpc.destination)] {

@@ -42,6 +42,8 @@ tally! {
     cancelled,
     /// Sagas whose deadline passed.
     timed_out,
+    /// Sagas of which something was left undone for good.
+    abandoned,
     /// Sagas that did not finish.
     open,
     /// Calls that reached a service.
@@ -62,6 +64,8 @@ tally! {
     stops,
     /// Times the store went away.
     store_crashes,
+    /// Verbs of operators that took effect, but for cancels.
+    obeyed,
 }
 
 impl Tally {
@@ -71,6 +75,7 @@ impl Tally {
             Fact::Undone { .. } => self.undone += 1,
             Fact::Adopted { .. } => self.adopted += 1,
             Fact::Marked { .. } => self.marked += 1,
+            Fact::Obeyed { .. } => self.obeyed += 1,
             _ => {}
         }
     }

@@ -1,7 +1,7 @@
 //! What is durable and what was done, by an account of its own: the fold of the facts. The invariants compare with it,
 //! and never with what an owner believes.
 
-use matricula_engine::{Leg, SagaState, StepIndex};
+use matricula_engine::{Event, Intervention, Leg, SagaState, StepIndex};
 
 use crate::fact::Fact;
 use crate::names::{InstanceNo, ProcessNo, SagaNo};
@@ -11,6 +11,15 @@ use crate::shapes::Shape;
 pub(crate) struct Seen {
     pub state: SagaState,
     pub owner: InstanceNo,
+    /// What operators decided, in order.
+    pub interventions: Vec<Intervention>,
+}
+
+impl Seen {
+    /// Whether anything of it was decided by hand, so that a person answers for what it leaves. A retry decides nothing.
+    pub(crate) fn is_by_hand(&self) -> bool {
+        self.interventions.iter().any(|intervention| !matches!(intervention, Intervention::Retry { .. }))
+    }
 }
 
 /// An instance.
@@ -78,7 +87,7 @@ impl Witness {
                         self.sagas.resize_with(saga.get() + 1, || None);
                     }
                     self.unfinished += 1;
-                    self.sagas[saga.get()] = Some(Seen { state, owner: *instance });
+                    self.sagas[saga.get()] = Some(Seen { state, owner: *instance, interventions: Vec::new() });
                 }
                 Err(error) => self.unfoldable = Some(format!("{saga}: {error}")),
             },
@@ -91,6 +100,9 @@ impl Witness {
                     if let Err(error) = seen.state.apply(&shape.definition, event) {
                         self.unfoldable = Some(format!("{saga}: {error}"));
                         return;
+                    }
+                    if let Event::Intervened { intervention, .. } = &event.event {
+                        seen.interventions.push(intervention.clone());
                     }
                 }
                 if seen.state.phase().is_finished() {
@@ -118,7 +130,8 @@ impl Witness {
             | Fact::Notified { .. }
             | Fact::Acknowledged { .. }
             | Fact::Told { .. }
-            | Fact::CancelConfirmed { .. } => {}
+            | Fact::CancelConfirmed { .. }
+            | Fact::Obeyed { .. } => {}
         }
     }
 }

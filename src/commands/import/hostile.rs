@@ -1,5 +1,7 @@
 //! Bundles that somebody damaged: reading says where and what, or every service takes all of what was read. Nothing lies
-//! between the two, so nothing of a bad bundle is ever imported.
+//! between the two, so nothing of a bad bundle is ever imported. Damage is random here, and of each column in `sweep`.
+
+mod sweep;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -21,7 +23,8 @@ const BUNDLES: usize = 300;
 /// Accepted ones that are sent to real services, each to new ones.
 const IMPORTS_MAX: usize = 10;
 
-/// Values that a reader might take and a service might not.
+/// Values that a reader might take and a service might not: of each bound the first beyond it. `C001` is a course of
+/// every generated campus.
 fn values() -> Vec<String> {
     let fixed = [
         "",
@@ -32,28 +35,37 @@ fn values() -> Vec<String> {
         "100.01",
         "150",
         "1000001",
-        "2000000000",
+        "1000000001",
+        "1000000000001",
         "1e3",
         "9999999999999",
         "\u{1}",
         "é",
         "a\tb",
+        "a\nb",
+        "NUL\0",
         "true",
         "tobedeleted",
         "EUR",
         "USD",
+        "usd",
         "P",
-        "C101:P",
+        "C001:P",
+        "C001:B",
         "Or",
         "and",
-        "C101 or C101",
+        "C001 or C001",
+        "C999",
         "2026-09-01T08:00:00Z",
         "-009999-01-02T01:59:59Z",
         "9999-12-30T22:00:00.999999999Z",
+        "2026-13-01",
+        "2026-09-01T00:00:00Z:101",
         "2026-09-01T00:00:00.0001Z:100;2026-09-01T00:00:00.0002Z:50",
         "M 08:00-09:00",
         "U 23:00-23:59;M 00:00-00:01",
         "M 08:00-24:00",
+        "M 09:00-08:00",
         "1/2",
         "a@b",
         "a@b.c",
@@ -67,13 +79,15 @@ fn values() -> Vec<String> {
         "a@b..c",
         "'; DROP TABLE terms; --",
     ];
-    let long = [64, 65, 200, 500, 501, 2_001, 4_096, 4_097].map(|length| "x".repeat(length));
+    let long = [64, 65, 128, 129, 200, 500, 501, 2_001, 4_096, 4_097].map(|length| "x".repeat(length));
     let mails = [64, 65].map(|length| format!("{}@example.edu", "x".repeat(length)));
     let meetings = ["M 08:00-09:00"; 36].join(";");
-    let nested = [20, 21, 32, 33].map(|depth| format!("{}C101{}", "(".repeat(depth), ")".repeat(depth)));
+    let nested = [20, 21, 32, 33].map(|depth| format!("{}C001{}", "(".repeat(depth), ")".repeat(depth)));
+    let rules = [250, 251].map(|courses| vec!["C001"; courses].join(" or "));
+    let domains = [250, 254].map(|length| format!("a@{}e", "d.".repeat(length / 2)));
     let wide = ["é".repeat(250), "é".repeat(499), "学".repeat(500), "学".repeat(501)];
     let fixed = fixed.map(str::to_owned).into_iter();
-    fixed.chain(long).chain(mails).chain([meetings]).chain(nested).chain(wide).collect()
+    fixed.chain(long).chain(mails).chain(domains).chain([meetings]).chain(rules).chain(nested).chain(wide).collect()
 }
 
 /// Damages one file of the bundle.

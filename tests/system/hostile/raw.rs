@@ -16,6 +16,9 @@ const OUT_OF_RANGE: i32 = 11;
 /// Memory that the process may have taken more, in MiB, while 100 MB are sent to it again and again.
 const MIB_MORE_MAX: u64 = 64;
 
+/// A message that nobody takes.
+const TOO_LONG: &str = "the longest length";
+
 /// Every way to say something wrong around a message.
 fn wrong_bodies() -> Vec<(&'static str, Vec<u8>)> {
     let with_flag = |flag: u8| {
@@ -32,10 +35,11 @@ fn wrong_bodies() -> Vec<(&'static str, Vec<u8>)> {
         ("an empty frame and more", [frame(b""), frame(b"")].concat()),
         ("compressed, it says", with_flag(1)),
         ("a flag that nobody knows", with_flag(7)),
-        ("the longest length", with_length(u32::MAX)),
+        (TOO_LONG, with_length(u32::MAX)),
         ("a field that never ends", frame(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f])),
         ("a number that never ends", frame(&[0x30, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01])),
         ("no UTF-8", frame(b"\x12\x02\xff\xfe")),
+        ("a first part with nothing in it", frame(&[0x0a, 0])),
         ("field number 0", frame(&[0x00, 0x01])),
         ("a group that nobody closes", frame(&[0x0b; 200])),
     ]
@@ -53,6 +57,9 @@ async fn bytes_that_are_no_call() {
             let ending = call(&client, &rpc.path, &GRPC, body).await;
             // Not every message has a field that is wrong then; what counts is that there is an answer.
             assert!(ending.is_answer(), "{}: {what}: {ending:?}", rpc.path);
+            // By its length alone: nobody waits for the rest of it, or makes room.
+            let by_length = matches!(ending, Ending::Answered(200, Some(OUT_OF_RANGE)));
+            assert_eq!(by_length, what == TOO_LONG, "{}: {what}: {ending:?}", rpc.path);
         }
         for _ in 0..rounds {
             let body: Vec<u8> = (0..rng.random_range(0..200)).map(|_| rng.random()).collect();

@@ -3,6 +3,7 @@
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
+use crate::participants::{Entry, Ledger};
 use crate::shapes::Does;
 
 pub(super) struct NoSeatWithoutRight;
@@ -17,7 +18,7 @@ impl Invariant for NoSeatWithoutRight {
         hold(taken_before < capacity, || format!("{saga} gets seat {} of {capacity} in {section}", taken_before + 1))?;
         // Who is given a seat after the saga has ended would keep it for ever.
         let seen = world.witness.saga(*saga);
-        hold(seen.is_some_and(|seen| !seen.state.phase().is_finished()), || {
+        hold(seen.is_some_and(|seen| !seen.state.phase().is_finished() || seen.is_by_hand()), || {
             format!("{saga} gets a seat in {section} when nobody drives it")
         })
     }
@@ -27,13 +28,13 @@ impl Invariant for NoSeatWithoutRight {
             return Ok(());
         }
         let ledgers = &world.participants.ledgers;
-        for seat in &ledgers.seats.entries {
+        let is_judged = |entry: &&Entry| !world.is_left_by_hand(entry.student, entry.section);
+        for seat in ledgers.seats.entries.iter().filter(is_judged) {
             let mut of_saga = ledgers.enrollments.of_saga(seat.saga);
             let enrolled = of_saga.any(|entry| (entry.student, entry.section) == (seat.student, seat.section));
             hold(enrolled, || format!("{} has a seat in {} and no enrollment", seat.student, seat.section))?;
         }
-        hold(ledgers.seats.entries.len() == ledgers.enrollments.entries.len(), || {
-            "there are enrollments without a seat".to_owned()
-        })
+        let count = |ledger: &Ledger| ledger.entries.iter().filter(is_judged).count();
+        hold(count(&ledgers.seats) == count(&ledgers.enrollments), || "there are enrollments without a seat".to_owned())
     }
 }

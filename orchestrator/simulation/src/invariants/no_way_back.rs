@@ -15,6 +15,9 @@ impl Invariant for NoWayBack {
 
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         let (Fact::Done { of } | Fact::Undone { of }) = fact else { return Ok(()) };
+        if world.is_by_hand(of.saga) {
+            return Ok(());
+        }
         let committed = || pivot(world).is_some_and(|pivot| world.witness.effects(of.saga, pivot).done > 0);
         let state = world.witness.saga(of.saga).map(|seen| &seen.state);
         if matches!(fact, Fact::Undone { .. }) {

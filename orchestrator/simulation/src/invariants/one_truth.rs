@@ -21,19 +21,20 @@ impl Invariant for OneTruth {
     }
 
     fn end(&mut self, world: &View<'_>) -> Held {
+        let is_judged = |entry: &&Entry| !world.is_left_by_hand(entry.student, entry.section);
+        let enrollments = &world.participants.ledgers.enrollments;
         for (name, ledger) in kept(world) {
-            let official = |entry: &&Entry| entry.pending || entry.dropping.is_some();
-            if let Some(entry) = ledger.entries.iter().find(official) {
+            let unsettled = |entry: &&Entry| entry.pending || entry.dropping.is_some();
+            if let Some(entry) = ledger.entries.iter().filter(is_judged).find(unsettled) {
                 return Err(format!("{name}: an entry of {} in {} is not settled", entry.student, entry.section));
             }
-            for entry in &world.participants.ledgers.enrollments.entries {
+            for entry in enrollments.entries.iter().filter(is_judged) {
                 hold(has(ledger, entry), || {
                     format!("{} is enrolled in {} and not in the {name}", entry.student, entry.section)
                 })?;
             }
-            hold(ledger.entries.len() == world.participants.ledgers.enrollments.entries.len(), || {
-                format!("the {name} has what is not enrolled")
-            })?;
+            let count = |ledger: &Ledger| ledger.entries.iter().filter(is_judged).count();
+            hold(count(ledger) == count(enrollments), || format!("the {name} has what is not enrolled"))?;
         }
         Ok(())
     }
@@ -42,7 +43,7 @@ impl Invariant for OneTruth {
 /// The adds of a saga that has just finished are in all ledgers alike, its drops in none.
 fn of_finished(saga: SagaNo, world: &View<'_>) -> Held {
     let Some(seen) = world.witness.saga(saga) else { return Ok(()) };
-    if seen.state.phase() != matricula_engine::Phase::Completed {
+    if seen.state.phase() != matricula_engine::Phase::Completed || seen.is_by_hand() {
         return Ok(());
     }
     let request = world.request(saga);

@@ -2,13 +2,13 @@
 
 use matricula_engine::{Effect, Recorded, SagaState};
 
-use crate::names::ClientNo;
+use crate::clients::Asker;
 
 /// What is to be done when something is durable.
 #[derive(Default)]
 pub(super) struct Waiting {
     pub effects: Vec<Effect>,
-    pub replies: Vec<ClientNo>,
+    pub replies: Vec<Asker>,
 }
 
 #[derive(Default)]
@@ -24,7 +24,7 @@ impl Behind {
         &mut self,
         events: Vec<Recorded>,
         effects: Vec<Effect>,
-        reply: Option<ClientNo>,
+        reply: Option<Asker>,
     ) -> Option<Waiting> {
         let follows_sent = events.is_empty() && self.next.is_empty();
         let waiting = match &mut self.sent {

@@ -3,15 +3,18 @@
 
 use std::rc::Rc;
 
-use matricula_engine::{CallAnswer, Effect, Input, Leg, LegStatus, Outcome, Recorded, SagaState, StepIndex, decide};
+use matricula_engine::{
+    CallAnswer, Effect, Input, Leg, LegStatus, Outcome, Recorded, Resolution, SagaState, StepIndex, Verb, decide,
+};
 
 use super::behind::{Behind, Waiting};
 use super::{Driven, Owner, OwnerInput, reply};
 use crate::broken::Broken;
-use crate::clients::{Ask, Reply, Request};
+use crate::clients::{Ask, Asker, Reply, Request};
 use crate::env::Env;
 use crate::fact::Fact;
-use crate::names::{ClientNo, LegOf, SagaNo};
+use crate::names::{LegOf, SagaNo};
+use crate::operators::Order;
 use crate::participants::Operation;
 use crate::shapes::{Does, Shape};
 use crate::store::Append;
@@ -30,7 +33,7 @@ pub(super) enum Place {
 
 pub(super) struct Pending {
     input: Input,
-    reply: Option<ClientNo>,
+    reply: Option<Asker>,
 }
 
 /// A saga that enters an instance.
@@ -40,7 +43,7 @@ pub(super) struct Entrant {
 }
 
 impl Owner {
-    /// A client asks. An operator's verb is decided like a cancel: as one more input of its saga.
+    /// Somebody asks.
     pub(super) fn asked(&mut self, env: &mut Env, ask: Ask) {
         match ask {
             Ask::Submit { client, request } => {
@@ -52,20 +55,27 @@ impl Owner {
                 let state = SagaState::replay(definition, [&first]).expect("an admission folds");
                 self.write_admission(env, client, request, Rc::new(vec![first]), Entrant { saga, state });
             }
-            Ask::Cancel { client, saga } => self.cancel(env, client, saga),
+            Ask::Cancel { client, saga } => {
+                let input = Input::Cancel { by: client.to_string(), reason: String::new() };
+                self.command(env, Asker::Client(client), saga, input);
+            }
+            Ask::Order(order) => {
+                let input = ordered(env, &order);
+                self.command(env, Asker::Operator(order.number), order.saga, input);
+            }
         }
         if !self.is_stopping {
             self.fill_places(env);
         }
     }
 
-    fn cancel(&mut self, env: &mut Env, client: ClientNo, saga: SagaNo) {
+    /// A cancel or a verb is decided as one more input of its saga.
+    fn command(&mut self, env: &mut Env, asker: Asker, saga: SagaNo, input: Input) {
         if self.driven(saga).is_none() {
-            return reply(env, client, Reply::NotHere);
+            return reply(env, asker, Reply::NotHere);
         }
-        let was_queued = self.take_place(saga);
-        let input = Input::Cancel { by: client.to_string(), reason: String::new() };
-        self.input(env, saga, Pending { input, reply: Some(client) });
+        let was_queued = matches!(input, Input::Cancel { .. }) && self.take_place(saga);
+        self.input(env, saga, Pending { input, reply: Some(asker) });
         if was_queued {
             self.input(env, saga, Pending { input: Input::Resume, reply: None });
         }
@@ -158,8 +168,8 @@ impl Owner {
             Ok(decision) => decision,
             Err(error) => {
                 env.say(|| format!("{instance}, {saga}: {error}"));
-                if let Some(client) = pending.reply {
-                    reply(env, client, Reply::CancelRefused);
+                if let Some(asker) = pending.reply {
+                    reply(env, asker, Reply::Refused);
                     self.break_the_pivot(env, saga);
                 }
                 return;
@@ -204,8 +214,8 @@ impl Owner {
     }
 
     fn done_waiting(&mut self, env: &mut Env, saga: SagaNo, waiting: Waiting) {
-        for client in waiting.replies {
-            reply(env, client, Reply::Cancelled { saga });
+        for asker in waiting.replies {
+            reply(env, asker, Reply::Obeyed { saga });
         }
         self.act(env, saga, waiting.effects);
     }
@@ -286,6 +296,16 @@ impl Owner {
         if self.sagas.swap_remove(at).place == Place::Taken {
             self.at_work -= 1;
         }
+    }
+}
+
+/// What the engine gets of an order. A broken owner writes a skip down as done.
+fn ordered(env: &Env, order: &Order) -> Input {
+    match order.input() {
+        Input::Steer { verb: Verb::Skip { step }, by, reason } if env.is_broken(Broken::OwnerHidesSkips) => {
+            Input::Steer { verb: Verb::Resolve { step, answer: Resolution::Done }, by, reason }
+        }
+        input => input,
     }
 }
 

@@ -7,7 +7,7 @@ use matricula_engine::Recorded;
 use super::executor::Entrant;
 use super::{Owner, OwnerInput, reply};
 use crate::broken::Broken;
-use crate::clients::{Reply, Request};
+use crate::clients::{Asker, Reply, Request};
 use crate::env::Env;
 use crate::names::ClientNo;
 use crate::store::{Admission, Admitted, Append, Batch, StoreAnswer, StoreRequest};
@@ -87,10 +87,10 @@ impl Owner {
         for ((client, entrant), admitted) in under_way.entering.into_iter().zip(admitted) {
             match *admitted {
                 Admitted::New => {
-                    reply(env, client, Reply::Accepted { saga: entrant.saga });
+                    reply(env, Asker::Client(client), Reply::Accepted { saga: entrant.saga });
                     self.admitted(env, entrant);
                 }
-                Admitted::Existing { saga, .. } => reply(env, client, Reply::Accepted { saga }),
+                Admitted::Existing { saga, .. } => reply(env, Asker::Client(client), Reply::Accepted { saga }),
             }
         }
         for (append, stands) in batch.appends.iter().zip(appended) {

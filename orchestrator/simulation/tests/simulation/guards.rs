@@ -13,7 +13,7 @@ const HISTORIES: u64 = 10_000;
 const TIME: Duration = Duration::from_secs(60);
 
 /// A guard, and the invariants that see by themselves that it is missing.
-const SEEN_BY: [(Broken, &[&str]); 21] = [
+const SEEN_BY: [(Broken, &[&str]); 22] = [
     (StoreForgetsTheFence, &["a fenced instance is silent"]),
     (StoreForgetsTheSequence, &["the log folds"]),
     (StoreAnswersEarly, &["durable first", "nothing forgotten", "one outcome"]),
@@ -35,6 +35,7 @@ const SEEN_BY: [(Broken, &[&str]); 21] = [
     (OwnerGivesUpWrites, &["nothing forgotten"]),
     (OwnerUndoesAfterThePivot, &["no way back", "one truth"]),
     (NotificationsHaveNoBarrier, &["effects once", "nobody untold"]),
+    (OwnerHidesSkips, &["by hand is told"]),
 ];
 
 /// Runs a world without the guard until the simulation finds it, and says which invariant did.

@@ -1,0 +1,53 @@
+//! By hand is told: what an operator hears of is in the log as it was ordered, and a saga ends as abandoned if something of
+//! it was skipped or given up, and only then. Of such a saga, and of one with something resolved, a person answers for what
+//! it leaves in the services; its log, its outcome and its calls are held to all that others are held to.
+
+use matricula_engine::{Intervention, Phase, Verb};
+
+use super::{Held, Invariant, View, hold};
+use crate::fact::Fact;
+use crate::operators::Wanted;
+
+pub(super) struct ByHandIsTold;
+
+impl Invariant for ByHandIsTold {
+    fn name(&self) -> &'static str {
+        "by hand is told"
+    }
+
+    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
+        match fact {
+            Fact::Obeyed { order } => {
+                let log = world.witness.saga(order.saga).map(|seen| seen.interventions.as_slice()).unwrap_or_default();
+                let Wanted::Steer(verb) = &order.wanted else { return Ok(()) };
+                let stands = log.iter().any(|intervention| is_what(verb, intervention));
+                hold(stands, || format!("{verb:?} of {} is told to be done, and its log has {log:?}", order.saga))
+            }
+            Fact::Appended { saga, .. } => {
+                let Some(seen) = world.witness.saga(*saga).filter(|seen| seen.state.phase().is_finished()) else {
+                    return Ok(());
+                };
+                let leaves = |intervention: &Intervention| {
+                    matches!(intervention, Intervention::Skip { .. } | Intervention::Abandon)
+                };
+                let (left, phase) = (seen.interventions.iter().any(leaves), seen.state.phase());
+                hold(left == (phase == Phase::Abandoned), || {
+                    format!("{saga} ends as {}, after {:?}", phase.as_str(), seen.interventions)
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_what(verb: &Verb, intervention: &Intervention) -> bool {
+    match (verb, intervention) {
+        (Verb::Retry { step: wanted }, Intervention::Retry { step }) => step == wanted,
+        (Verb::Skip { step: wanted }, Intervention::Skip { step, .. }) => step == wanted,
+        (Verb::Resolve { step: wanted, answer: found }, Intervention::Resolve { step, answer, .. }) => {
+            (step, answer) == (wanted, found)
+        }
+        (Verb::Abandon, Intervention::Abandon) => true,
+        _ => false,
+    }
+}
