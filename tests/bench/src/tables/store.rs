@@ -5,7 +5,7 @@ use matricula_harness::Sql;
 const POSTGRES: &str = "SELECT c.relname::text AS tab, a.attname::text AS col, format_type(a.atttypid, NULL) AS kind \
      FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
      WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition \
-     AND a.attnum > 0 AND NOT a.attisdropped ORDER BY c.relname, a.attnum";
+     AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' ORDER BY c.relname, a.attnum";
 const SQLITE: &str = "SELECT m.name AS tab, c.name AS col, c.type AS kind \
      FROM sqlite_master m JOIN pragma_table_info(m.name) c \
      WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' ORDER BY m.name, c.cid";
