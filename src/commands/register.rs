@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
-use matricula_proto::registration::v1::{Outcome, Registration, SubmitRegistrationRequest};
+use matricula_proto::registration::v1::{Outcome, Registration, SeenVersion, SubmitRegistrationRequest};
 use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 
@@ -22,6 +22,9 @@ pub async fn run(config: &Config, register: Register, format: Format) -> anyhow:
     let key = register.key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     let channel = connect(&config.client.orchestrator_url).await?;
     let client = RegistrationServiceClient::new(channel);
+    let seen = register.seen.iter().map(|(section, version)| (section.clone(), *version));
+    let seen_versions: Vec<SeenVersion> =
+        seen.map(|(section_id, version)| SeenVersion { section_id, version }).collect();
     let wait_until = Instant::now() + register.wait;
     let submit = async || {
         let wait = wait_until.saturating_duration_since(Instant::now());
@@ -30,7 +33,7 @@ pub async fn run(config: &Config, register: Register, format: Format) -> anyhow:
             student_id: register.student.clone(),
             adds: register.add.clone(),
             drops: register.drop.clone(),
-            seen_versions: Vec::new(),
+            seen_versions: seen_versions.clone(),
             // The contract and the flag allow at most 30 s.
             wait_ms: wait.as_millis() as i32,
         });

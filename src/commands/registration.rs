@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use matricula_kit::answer::Reason;
-use matricula_proto::common::v1::{Money, Refusal};
+use matricula_proto::common::v1::{Money, Refusal, SeenSection};
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
 use matricula_proto::registration::v1::{
     GetRegistrationRequest, ListRegistrationsRequest, Outcome, Registration as Wire,
@@ -178,6 +178,18 @@ fn refusal_to_json(refusal: &Refusal) -> Value {
         "overridable": refusal.overridable,
         "section_version": (refusal.section_version > 0).then_some(refusal.section_version),
         "closed_at": closed_at,
+        "capacity": refusal.capacity,
+        "capacity_set_at": moment(refusal.capacity_set_at.as_ref()),
+        "seen": refusal.seen.as_ref().map(seen_to_json),
+    })
+}
+
+fn seen_to_json(seen: &SeenSection) -> Value {
+    json!({
+        "version": seen.version,
+        "free": seen.free,
+        "capacity": seen.capacity,
+        "changed_at": moment(seen.changed_at.as_ref()),
     })
 }
 
@@ -207,6 +219,14 @@ mod tests {
                     overridable: true,
                     section_version: 17,
                     closed_at: Some(UnixMs(1_787_000_000_000).to_wire()),
+                    capacity: Some(30),
+                    capacity_set_at: Some(UnixMs(1_786_000_000_000).to_wire()),
+                    seen: Some(SeenSection {
+                        version: 16,
+                        free: Some(1),
+                        capacity: Some(30),
+                        changed_at: Some(UnixMs(1_786_999_999_000).to_wire()),
+                    }),
                     ..Refusal::default()
                 },
                 Refusal {
@@ -259,6 +279,8 @@ mod tests {
           "outcome": "REFUSED",
           "reasons": [
             {
+              "capacity": 30,
+              "capacity_set_at": "2026-08-06T07:06:40.000Z",
               "closed_at": "2026-08-17T20:53:20.000Z",
               "conflicts_with": null,
               "message": "The last seat went at 09:00:04.",
@@ -266,9 +288,17 @@ mod tests {
               "overridable": true,
               "reason": "CLOSED_SECTION",
               "section_id": "C001-L1",
-              "section_version": 17
+              "section_version": 17,
+              "seen": {
+                "capacity": 30,
+                "changed_at": "2026-08-17T20:53:19.000Z",
+                "free": 1,
+                "version": 16
+              }
             },
             {
+              "capacity": null,
+              "capacity_set_at": null,
               "closed_at": null,
               "conflicts_with": "library",
               "message": "Unpaid library fine.",
@@ -276,7 +306,8 @@ mod tests {
               "overridable": false,
               "reason": "HOLD",
               "section_id": null,
-              "section_version": null
+              "section_version": null,
+              "seen": null
             }
           ],
           "registration_id": "0198c5d0-0000-7000-8000-000000000001",

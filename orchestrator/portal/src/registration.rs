@@ -27,6 +27,7 @@ use tonic::{Request, Response, Status};
 
 use self::follow::Follower;
 use self::lookup::Lookup;
+use crate::availability::Board;
 use crate::{Orchestrator, shutting_down};
 
 /// When a caller should come back to a replica that is starting, ending or handing over.
@@ -36,19 +37,21 @@ pub(crate) const RETRY_UNAVAILABLE: Duration = Duration::from_millis(500);
 pub(crate) struct RegistrationGrpc {
     runtime: Arc<Orchestrator>,
     lookup: Lookup,
+    /// Knows what students saw.
+    board: Arc<Board>,
     shutdown: CancellationToken,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl RegistrationGrpc {
-    pub(crate) fn new(runtime: Arc<Orchestrator>, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(runtime: Arc<Orchestrator>, board: Arc<Board>, shutdown: CancellationToken) -> Self {
         let store = runtime.store().clone();
         let lookup = Lookup::start(move |ids| {
             let store = store.clone();
             async move { store.get_many(ids).await }
         });
-        Self { runtime, lookup, shutdown }
+        Self { runtime, lookup, board, shutdown }
     }
 
     async fn follow(&self, id: &SagaId) -> Result<Follower, Status> {
