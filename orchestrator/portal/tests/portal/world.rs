@@ -116,8 +116,12 @@ impl World {
 
     /// With a saga log that several orchestrators can share.
     pub async fn start_shared() -> Self {
+        Self::start_shared_with(RuntimeConfig::default()).await
+    }
+
+    pub async fn start_shared_with(config: RuntimeConfig) -> Self {
         let url = matricula_kit::testing::create_postgres().await;
-        Self::start_on(&url, tempfile::tempdir().expect("a folder"), RuntimeConfig::default(), |_| {}).await
+        Self::start_on(&url, tempfile::tempdir().expect("a folder"), config, |_| {}).await
     }
 
     /// The same, with orchestrators that look for services in the wrong places: what answers there is no such service,

@@ -3,6 +3,7 @@
 mod crash;
 mod faults;
 mod flow;
+mod line;
 mod mutants;
 mod operators;
 mod replicas;
