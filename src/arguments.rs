@@ -195,7 +195,8 @@ pub enum Campus {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     matricula register S000001 --add C001-L1 C001-B1\n  \
-    matricula register S000001 --add C002-L1 --drop C001-L1 C001-B1     a swap: both happen or neither")]
+    matricula register S000001 --add C002-L1 --drop C001-L1 C001-B1     a swap: both happen or neither\n  \
+    matricula register S000001 --add C002-L1 --seen C002-L1=17          a refusal tells what has happened since")]
 pub struct Register {
     /// The student.
     pub student: String,
@@ -205,6 +206,9 @@ pub struct Register {
     /// Sections to drop.
     #[arg(long, num_args = 1.., value_name = "SECTION")]
     pub drop: Vec<String>,
+    /// Versions of sections that the student saw, as `sections show` prints them.
+    #[arg(long, num_args = 1.., value_name = "SECTION=VERSION", value_parser = seen)]
+    pub seen: Vec<(String, i64)>,
     /// Idempotency key [default: a new one].
     #[arg(long)]
     pub key: Option<String>,
@@ -276,6 +280,11 @@ pub struct Rush {
     /// Write the report to this file, too, as JSON.
     #[arg(long, value_name = "FILE.json")]
     pub report: Option<PathBuf>,
+}
+
+fn seen(text: &str) -> Result<(String, i64), String> {
+    let parts = text.split_once('=').and_then(|(section, version)| Some((section.to_owned(), version.parse().ok()?)));
+    parts.ok_or_else(|| "name section and version: C001-L1=17".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -82,6 +82,13 @@ impl Progress {
         Self(bar)
     }
 
+    /// A line that changes, of what nobody knows the end of.
+    pub fn line_on_terminal() -> Self {
+        let spinner = ProgressBar::new_spinner();
+        spinner.enable_steady_tick(Duration::from_millis(200));
+        Self(spinner)
+    }
+
     /// Nothing to see.
     pub fn hidden() -> Self {
         Self(ProgressBar::hidden())

@@ -1,10 +1,13 @@
 //! `matricula register`: one registration and its outcome.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
-use matricula_proto::registration::v1::{Outcome, Registration, SubmitRegistrationRequest};
+use matricula_proto::registration::v1::{
+    Outcome, Registration, SeenVersion, SubmitRegistrationRequest, WatchRegistrationRequest,
+};
 use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 
@@ -12,37 +15,49 @@ use crate::arguments::{Format, Register};
 use crate::clients::{connect, explained, persistently};
 use crate::commands::registration;
 use crate::config::Config;
-use crate::output;
+use crate::output::{self, Progress};
 
 /// How long past the wait an answer may take; the contract's deadline.
 const ANSWER_MARGIN: Duration = Duration::from_secs(5);
+/// On a terminal the line is shown to those who are not served by then.
+const LINE_AFTER: Duration = Duration::from_millis(500);
+
+type Client = RegistrationServiceClient<tonic::transport::Channel>;
 
 /// Submits the registration and prints what became of it.
 pub async fn run(config: &Config, register: Register, format: Format) -> anyhow::Result<ExitCode> {
     let key = register.key.clone().unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
     let channel = connect(&config.client.orchestrator_url).await?;
     let client = RegistrationServiceClient::new(channel);
+    let seen = register.seen.iter().map(|(section, version)| (section.clone(), *version));
+    let seen_versions: Vec<SeenVersion> =
+        seen.map(|(section_id, version)| SeenVersion { section_id, version }).collect();
     let wait_until = Instant::now() + register.wait;
-    let submit = async || {
-        let wait = wait_until.saturating_duration_since(Instant::now());
+    let left = || wait_until.saturating_duration_since(Instant::now());
+    let submit = async |wait: Duration| {
         let mut request = Request::new(SubmitRegistrationRequest {
             idempotency_key: key.clone(),
             student_id: register.student.clone(),
             adds: register.add.clone(),
             drops: register.drop.clone(),
-            seen_versions: Vec::new(),
+            seen_versions: seen_versions.clone(),
             // The contract and the flag allow at most 30 s.
             wait_ms: wait.as_millis() as i32,
         });
         request.set_timeout(wait + ANSWER_MARGIN);
-        client.clone().submit_registration(request).await
+        let answer = client.clone().submit_registration(request).await?;
+        Ok::<_, Status>(answer.into_inner().registration.unwrap_or_default())
     };
     // Nothing is lost and nothing happens twice: every attempt has the same key.
-    let answer = persistently(register.wait, told_of_retry, submit).await;
-    let registration = match answer {
-        Ok(answer) => answer.into_inner().registration.unwrap_or_default(),
-        Err(status) => return Err(not_answered(&status, &key)),
-    };
+    let shows_line = std::io::stderr().is_terminal();
+    let first_wait = if shows_line { LINE_AFTER } else { register.wait };
+    let first = persistently(register.wait, told_of_retry, async || submit(left().min(first_wait)).await).await;
+    let mut registration = first.map_err(|status| not_answered(&status, &key))?;
+    if shows_line && registration.outcome() == Outcome::Pending {
+        watch_line(client.clone(), &registration, wait_until).await;
+        let last = persistently(left(), told_of_retry, async || submit(left()).await).await;
+        registration = last.map_err(|status| not_answered(&status, &key))?;
+    }
     match format {
         Format::Table => output::print(registration::shown(&registration)),
         Format::Json => output::json(&registration::to_json(&registration))?,
@@ -54,6 +69,25 @@ pub async fn run(config: &Config, register: Register, format: Format) -> anyhow:
         );
     }
     Ok(exit_code(&registration))
+}
+
+/// Shows how the line moves until there is an outcome or the wait is over. It is only to be looked at: whatever ends it,
+/// the same submission again has the answer.
+async fn watch_line(mut client: Client, registration: &Registration, until: Instant) {
+    let progress = Progress::line_on_terminal();
+    let watching = async {
+        let request = WatchRegistrationRequest { registration_id: registration.registration_id.clone() };
+        let mut changes = client.watch_registration(request).await?.into_inner();
+        while let Some(change) = changes.message().await? {
+            let now = change.registration.unwrap_or_default();
+            if now.outcome() != Outcome::Pending {
+                break;
+            }
+            progress.now(registration::in_line(&now).unwrap_or_else(|| "accepted, not decided yet".to_owned()));
+        }
+        Ok::<_, Status>(())
+    };
+    let _ = tokio::time::timeout_at(until, watching).await;
 }
 
 /// What is refused or cancelled did not happen; what is pending may yet.
@@ -71,7 +105,7 @@ fn told_of_retry(status: &Status) {
 fn not_answered(status: &Status, key: &str) -> anyhow::Error {
     let hint = match status.code() {
         Code::ResourceExhausted => {
-            format!("the system is full and accepted nothing; try again later with `--key {key}`")
+            format!("nothing was accepted; try again later with `--key {key}`")
         }
         code if crate::clients::is_permanent(code) => "the registration was not accepted".to_owned(),
         _ => format!("it is not known whether the registration was accepted; ask again with `--key {key}`"),

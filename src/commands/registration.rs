@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use matricula_kit::answer::Reason;
-use matricula_proto::common::v1::{Money, Refusal};
+use matricula_proto::common::v1::{Money, Refusal, SeenSection};
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
 use matricula_proto::registration::v1::{
     GetRegistrationRequest, ListRegistrationsRequest, Outcome, Registration as Wire,
@@ -124,6 +125,9 @@ pub fn shown(registration: &Wire) -> String {
     line("submitted", moment_or_none(registration.submitted_at.as_ref()));
     line("decided", moment_or_none(registration.decided_at.as_ref()));
     line("key", registration.idempotency_key.clone());
+    if let Some(in_line) = in_line(registration) {
+        line("in line", in_line);
+    }
     for refusal in &registration.reasons {
         text.push_str(&refusal_shown(refusal));
     }
@@ -133,6 +137,21 @@ pub fn shown(registration: &Wire) -> String {
         let _ = writeln!(head, "  needs attention: staff can see why with `matricula saga show {id}`");
     }
     head + &text
+}
+
+/// Where it stands in line and how long it will take; none where that is not known.
+pub fn in_line(registration: &Wire) -> Option<String> {
+    let expected = registration.expected_wait.and_then(|wait| Duration::try_from(wait).ok());
+    let place = match registration.place_in_line {
+        None if expected.is_none() => return None,
+        None => "its turn has come".to_owned(),
+        Some(0) => "it is the next".to_owned(),
+        Some(ahead) => format!("{ahead} before it"),
+    };
+    Some(match expected {
+        Some(expected) => format!("{place}; its outcome in about {:.1} s", expected.as_secs_f64()),
+        None => place,
+    })
 }
 
 fn refusal_shown(refusal: &Refusal) -> String {
@@ -149,6 +168,7 @@ fn refusal_shown(refusal: &Refusal) -> String {
 
 /// A registration for programs.
 pub fn to_json(registration: &Wire) -> Value {
+    let expected_wait = registration.expected_wait.and_then(|wait| Duration::try_from(wait).ok());
     json!({
         "registration_id": registration.registration_id,
         "idempotency_key": registration.idempotency_key,
@@ -163,6 +183,8 @@ pub fn to_json(registration: &Wire) -> Value {
         "submitted_at": moment(registration.submitted_at.as_ref()),
         "decided_at": moment(registration.decided_at.as_ref()),
         "needs_attention": registration.needs_attention,
+        "place_in_line": registration.place_in_line,
+        "expected_wait_ms": expected_wait.map(|wait| wait.as_millis() as u64),
     })
 }
 
@@ -178,6 +200,18 @@ fn refusal_to_json(refusal: &Refusal) -> Value {
         "overridable": refusal.overridable,
         "section_version": (refusal.section_version > 0).then_some(refusal.section_version),
         "closed_at": closed_at,
+        "capacity": refusal.capacity,
+        "capacity_set_at": moment(refusal.capacity_set_at.as_ref()),
+        "seen": refusal.seen.as_ref().map(seen_to_json),
+    })
+}
+
+fn seen_to_json(seen: &SeenSection) -> Value {
+    json!({
+        "version": seen.version,
+        "free": seen.free,
+        "capacity": seen.capacity,
+        "changed_at": moment(seen.changed_at.as_ref()),
     })
 }
 
@@ -207,6 +241,14 @@ mod tests {
                     overridable: true,
                     section_version: 17,
                     closed_at: Some(UnixMs(1_787_000_000_000).to_wire()),
+                    capacity: Some(30),
+                    capacity_set_at: Some(UnixMs(1_786_000_000_000).to_wire()),
+                    seen: Some(SeenSection {
+                        version: 16,
+                        free: Some(1),
+                        capacity: Some(30),
+                        changed_at: Some(UnixMs(1_786_999_999_000).to_wire()),
+                    }),
                     ..Refusal::default()
                 },
                 Refusal {
@@ -220,6 +262,8 @@ mod tests {
             submitted_at: Some(UnixMs(1_787_000_000_123).to_wire()),
             decided_at: Some(UnixMs(1_787_000_000_150).to_wire()),
             needs_attention: true,
+            place_in_line: None,
+            expected_wait: None,
         }
     }
 
@@ -254,11 +298,15 @@ mod tests {
           "drops": [
             "C002-L1"
           ],
+          "expected_wait_ms": null,
           "idempotency_key": "k-1",
           "needs_attention": true,
           "outcome": "REFUSED",
+          "place_in_line": null,
           "reasons": [
             {
+              "capacity": 30,
+              "capacity_set_at": "2026-08-06T07:06:40.000Z",
               "closed_at": "2026-08-17T20:53:20.000Z",
               "conflicts_with": null,
               "message": "The last seat went at 09:00:04.",
@@ -266,9 +314,17 @@ mod tests {
               "overridable": true,
               "reason": "CLOSED_SECTION",
               "section_id": "C001-L1",
-              "section_version": 17
+              "section_version": 17,
+              "seen": {
+                "capacity": 30,
+                "changed_at": "2026-08-17T20:53:19.000Z",
+                "free": 1,
+                "version": 16
+              }
             },
             {
+              "capacity": null,
+              "capacity_set_at": null,
               "closed_at": null,
               "conflicts_with": "library",
               "message": "Unpaid library fine.",
@@ -276,7 +332,8 @@ mod tests {
               "overridable": false,
               "reason": "HOLD",
               "section_id": null,
-              "section_version": null
+              "section_version": null,
+              "seen": null
             }
           ],
           "registration_id": "0198c5d0-0000-7000-8000-000000000001",
@@ -284,6 +341,19 @@ mod tests {
           "submitted_at": "2026-08-17T20:53:20.123Z"
         }
         "#);
+    }
+
+    #[test]
+    fn a_place_in_line_is_told_as_far_as_it_is_known() {
+        let shown = |place_in_line, expected_ms: Option<i32>| {
+            let wait =
+                |ms: i32| prost_types::Duration { seconds: i64::from(ms / 1_000), nanos: ms % 1_000 * 1_000_000 };
+            in_line(&Wire { place_in_line, expected_wait: expected_ms.map(wait), ..Wire::default() })
+        };
+        assert_eq!(shown(Some(41), Some(1_250)).as_deref(), Some("41 before it; its outcome in about 1.2 s"));
+        assert_eq!(shown(Some(0), None).as_deref(), Some("it is the next"));
+        assert_eq!(shown(None, Some(60)).as_deref(), Some("its turn has come; its outcome in about 0.1 s"));
+        assert_eq!(shown(None, None), None);
     }
 
     #[test]

@@ -166,16 +166,18 @@ async fn set_capacity(config: &Config, id: String, capacity: i32, format: Format
 }
 
 fn sections_shown(sections: &[Section]) -> String {
-    let mut table =
-        output::table(["section", "course", "title", "credits", "part", "meets", "free", "seats", "changed"]);
+    let mut table = output::table([
+        "section", "course", "title", "credits", "part", "meets", "free", "seats", "version", "changed",
+    ]);
     for section in sections {
-        let number = |of: fn(&Availability) -> i32| match &section.availability {
+        let number = |of: fn(&Availability) -> i64| match &section.availability {
             _ if section.cancelled => "cancelled".to_owned(),
             Some(availability) => of(availability).to_string(),
             None => "unknown".to_owned(),
         };
         let or_none = |text: &str| if text.is_empty() { NONE.to_owned() } else { text.to_owned() };
         let credits = section.credits_hundredths;
+        let version = section.availability.as_ref().map_or(NONE.to_owned(), |seen| seen.version.to_string());
         table.add_row([
             section.section_id.clone(),
             section.course_code.clone(),
@@ -183,8 +185,9 @@ fn sections_shown(sections: &[Section]) -> String {
             format!("{}.{:02}", credits / 100, credits % 100),
             or_none(&section.component),
             or_none(&section.meetings),
-            number(|availability| availability.free),
-            number(|availability| availability.capacity),
+            number(|availability| availability.free.into()),
+            number(|availability| availability.capacity.into()),
+            version,
             moment_or_none(section.availability.as_ref().and_then(|seen| seen.changed_at.as_ref())),
         ]);
     }
@@ -266,11 +269,11 @@ mod tests {
             Section { cancelled: true, ..section("C001-L3", Some(30)) },
         ];
         insta::assert_snapshot!(sections_shown(&sections), @"
-         section   course   title         credits   part   meets            free        seats       changed
-        ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-         C001-L1   CS101    Programming   3.50      1/L    MW 08:00-08:50   3           30          2026-08-17T20:53:20.000Z
-         C001-L2   CS101    Programming   3.50      1/L    MW 08:00-08:50   unknown     unknown     -
-         C001-L3   CS101    Programming   3.50      1/L    MW 08:00-08:50   cancelled   cancelled   2026-08-17T20:53:20.000Z
+         section   course   title         credits   part   meets            free        seats       version   changed
+        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+         C001-L1   CS101    Programming   3.50      1/L    MW 08:00-08:50   3           30          9         2026-08-17T20:53:20.000Z
+         C001-L2   CS101    Programming   3.50      1/L    MW 08:00-08:50   unknown     unknown     -         -
+         C001-L3   CS101    Programming   3.50      1/L    MW 08:00-08:50   cancelled   cancelled   9         2026-08-17T20:53:20.000Z
         ");
     }
 

@@ -45,16 +45,21 @@ class Portal:
         self.registrations = services.RegistrationServiceStub(channel)
         self.catalog = catalogs.CatalogServiceStub(channel)
         self.student = student
+        common = importlib.import_module("matricula.common.v1.common_pb2")
+        self.closed_section = common.REASON_CLOSED_SECTION
 
-    def open_sections(self) -> list[str]:
+    def open_sections(self) -> dict[str, int]:
+        """The sections with free seats, each with the version that was seen."""
         request = self.catalog_messages.ListSectionsRequest(page_size=1000)
         sections = self.catalog.ListSections(request, timeout=DEADLINE_S).sections
-        return [s.section_id for s in sections if s.availability.free > 0 and not s.cancelled]
+        return {s.section_id: s.availability.version for s in sections if s.availability.free > 0 and not s.cancelled}
 
-    def submit(self, key: str, section: str):
+    def submit(self, key: str, section: str, seen: dict[str, int] = {}):
         request = self.messages.SubmitRegistrationRequest(
             idempotency_key=key, student_id=self.student, adds=[section], wait_ms=WAIT_MS
         )
+        for section_id, version in seen.items():
+            request.seen_versions.add(section_id=section_id, version=version)
         return self.registrations.SubmitRegistration(request, timeout=DEADLINE_S).registration
 
     def watch(self, registration_id: str) -> list:
@@ -78,9 +83,9 @@ def enroll(portal: Portal) -> tuple[str, str, object]:
     """Tries sections until the rules let the student into one."""
     sections = portal.open_sections()
     expect(bool(sections), "the catalogue has open sections")
-    for section in sections[:SECTIONS_TRIED_MAX]:
+    for section, version in list(sections.items())[:SECTIONS_TRIED_MAX]:
         key = f"python-{uuid.uuid4()}"
-        registration = portal.submit(key, section)
+        registration = portal.submit(key, section, {section: version})
         outcome = portal.outcome(registration)
         print(f"submitted {section}: {outcome}")
         if outcome == "ENROLLED":
@@ -88,6 +93,8 @@ def enroll(portal: Portal) -> tuple[str, str, object]:
         expect(outcome == "REFUSED", "a registration ends within the wait")
         expect(all(reason.message for reason in registration.reasons), "every reason has a sentence for the student")
         expect(len(registration.reasons) > 0, "a refusal has its reasons")
+        closed = [reason for reason in registration.reasons if reason.reason == portal.closed_section]
+        expect(all(reason.seen.version == version for reason in closed), "who saw it open is told what has happened since")
     raise SystemExit("no section let the student in")
 
 

@@ -14,6 +14,7 @@ mod registrations;
 mod replicas;
 mod rush;
 mod seats;
+mod seen;
 mod traces;
 
 use matricula_harness::campus;

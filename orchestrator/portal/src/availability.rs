@@ -2,12 +2,14 @@
 //!
 //! Promises: of each section the highest version that was told; an answer is one moment of the feed, never half of a
 //! snapshot; `live` only while the feed is connected and was heard within [`SILENCE_MAX`]. The memory is bounded by the
-//! number of sections: whoever is slow finds the latest version of what has changed, not a queue.
+//! number of sections and what is kept of each: whoever is slow finds the latest version of what has changed, not a queue.
+//! It also knows what it has shown, because nobody else can tell what a student saw: see [`Board::seen`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use matricula_kit::answer::SeenSeats;
 use matricula_kit::id::SectionId;
 use matricula_kit::time::UnixMs;
 use matricula_proto::catalog::v1 as wire;
@@ -15,7 +17,10 @@ use matricula_proto::seats::v1::SectionSeats;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::shown::Shown;
+
 pub(crate) mod feed;
+mod shown;
 
 /// Longest silence of a feed that counts as live. Its heartbeat comes every second: two may be late.
 pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(3);
@@ -71,6 +76,8 @@ struct State {
 struct Entry {
     seats: Seats,
     revision: u64,
+    /// What was shown before.
+    shown: Shown,
 }
 
 impl Board {
@@ -152,6 +159,15 @@ impl Board {
         Changes { sections, revision: if has_more { last } else { state.revision }, has_more, freshness }
     }
 
+    /// What a version of a section held that was shown here; `None` for one that was not, or too long ago.
+    pub(crate) fn seen(&self, section: &SectionId, version: i64) -> Option<SeenSeats> {
+        let state = self.read();
+        let entry = state.sections.get(section)?;
+        let is_shown_now = entry.seats.version == version;
+        let seats = if is_shown_now { entry.seats } else { entry.shown.find(version)? };
+        Some(SeenSeats { free: seats.free(), capacity: seats.capacity, changed_at: seats.changed_at? })
+    }
+
     /// Tells of every change from now on, also of a feed that is lost or back.
     pub(crate) fn subscribe(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
@@ -180,12 +196,16 @@ impl Seats {
         self.version
     }
 
+    fn free(&self) -> i32 {
+        // A capacity may be set below what is taken.
+        self.capacity.saturating_sub(self.taken).max(0)
+    }
+
     fn to_wire(self, section_id: String) -> wire::Availability {
         wire::Availability {
             section_id,
             capacity: self.capacity,
-            // A capacity may be set below what is taken.
-            free: self.capacity.saturating_sub(self.taken).max(0),
+            free: self.free(),
             version: self.version,
             changed_at: self.changed_at.map(UnixMs::to_wire),
         }
@@ -202,8 +222,13 @@ impl State {
     fn put(&mut self, id: SectionId, seats: Seats) {
         self.revision += 1;
         let revision = self.revision;
-        if let Some(before) = self.sections.insert(id.clone(), Entry { seats, revision }) {
-            self.by_revision.remove(&before.revision);
+        match self.sections.get_mut(&id) {
+            Some(entry) => {
+                self.by_revision.remove(&entry.revision);
+                entry.shown.succeed(entry.seats, seats);
+                (entry.seats, entry.revision) = (seats, revision);
+            }
+            None => drop(self.sections.insert(id.clone(), Entry { seats, revision, shown: Shown::default() })),
         }
         self.by_revision.insert(revision, id);
     }

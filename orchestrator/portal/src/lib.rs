@@ -49,8 +49,8 @@ pub fn add_to(
     let channels = runtime.workload().channels().clone();
     let board = Arc::new(Board::default());
     let following = tokio::spawn(feed::run(board.clone(), channels.seats, shutdown.clone()));
-    let catalog = CatalogGrpc::new(board, channels.academics, shutdown.clone());
-    let registration = RegistrationGrpc::new(runtime, shutdown);
+    let catalog = CatalogGrpc::new(board.clone(), channels.academics, shutdown.clone());
+    let registration = RegistrationGrpc::new(runtime, board, shutdown);
     routes
         .add_service(
             RegistrationServiceServer::new(registration)

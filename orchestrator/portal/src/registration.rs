@@ -2,6 +2,7 @@
 
 mod cancel;
 mod follow;
+mod line;
 mod lookup;
 mod request;
 mod submit;
@@ -27,28 +28,33 @@ use tonic::{Request, Response, Status};
 
 use self::follow::Follower;
 use self::lookup::Lookup;
+use crate::availability::Board;
 use crate::{Orchestrator, shutting_down};
 
 /// When a caller should come back to a replica that is starting, ending or handing over.
 pub(crate) const RETRY_UNAVAILABLE: Duration = Duration::from_millis(500);
+/// How often a watch looks at the place in line: a person reads no faster, and thousands may watch.
+const LINE_LOOK: Duration = Duration::from_secs(1);
 
 /// The service.
 pub(crate) struct RegistrationGrpc {
     runtime: Arc<Orchestrator>,
     lookup: Lookup,
+    /// Knows what students saw.
+    board: Arc<Board>,
     shutdown: CancellationToken,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl RegistrationGrpc {
-    pub(crate) fn new(runtime: Arc<Orchestrator>, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(runtime: Arc<Orchestrator>, board: Arc<Board>, shutdown: CancellationToken) -> Self {
         let store = runtime.store().clone();
         let lookup = Lookup::start(move |ids| {
             let store = store.clone();
             async move { store.get_many(ids).await }
         });
-        Self { runtime, lookup, shutdown }
+        Self { runtime, lookup, board, shutdown }
     }
 
     async fn follow(&self, id: &SagaId) -> Result<Follower, Status> {
@@ -97,6 +103,7 @@ impl RegistrationService for RegistrationGrpc {
         let row = self.lookup.get(&id).await?;
         let row = row.ok_or_else(|| status::not_found("registration", id.as_str()))?;
         let registration = StoredRegistration::read(self.runtime.workload().definition(), row).to_wire();
+        let registration = line::placed(&self.runtime, registration);
         Ok(Response::new(wire::GetRegistrationResponse { registration: Some(registration) }))
     }
 
@@ -120,7 +127,8 @@ impl RegistrationService for RegistrationGrpc {
         }
         let next = rows.last().filter(|_| has_more).map(|row| row.id.as_str().to_owned());
         let definition = self.runtime.workload().definition();
-        let registrations = rows.into_iter().map(|row| StoredRegistration::read(definition, row).to_wire()).collect();
+        let registrations = rows.into_iter().map(|row| StoredRegistration::read(definition, row).to_wire());
+        let registrations = registrations.map(|one| line::placed(&self.runtime, one)).collect();
         let next_page_token = next.unwrap_or_default();
         Ok(Response::new(wire::ListRegistrationsResponse { registrations, next_page_token }))
     }
@@ -130,7 +138,8 @@ impl RegistrationService for RegistrationGrpc {
         request: Request<wire::WatchRegistrationRequest>,
     ) -> Answer<Self::WatchRegistrationStream> {
         let id = request::registration_id(request.into_inner().registration_id)?;
-        let watch = Watch { follower: self.follow(&id).await?, told: None, shutdown: self.shutdown.clone() };
+        let (runtime, shutdown) = (self.runtime.clone(), self.shutdown.clone());
+        let watch = Watch { runtime, follower: self.follow(&id).await?, told: None, shutdown };
         let changes = stream::try_unfold(watch, |mut watch| async move {
             Ok::<_, Status>(watch.next().await?.map(|registration| (registration, watch)))
         });
@@ -153,6 +162,7 @@ impl RegistrationService for RegistrationGrpc {
 
 /// One watch of one registration.
 struct Watch {
+    runtime: Arc<Orchestrator>,
     follower: Follower,
     told: Option<wire::Registration>,
     shutdown: CancellationToken,
@@ -162,16 +172,27 @@ impl Watch {
     /// The registration now, and then each time it looks different; `None` when it is finished.
     async fn next(&mut self) -> Result<Option<wire::Registration>, Status> {
         loop {
-            let now = self.follower.to_wire();
-            if self.told.as_ref() != Some(&now) {
+            let now = line::placed(&self.runtime, self.follower.to_wire());
+            let is_in_line = now.place_in_line.is_some();
+            if self.told.as_ref().is_none_or(|told| !line::is_same(told, &now)) {
                 self.told = Some(now.clone());
                 return Ok(Some(now));
             }
             if self.follower.is_finished() {
                 return Ok(None);
             }
-            let changed = self.shutdown.run_until_cancelled(self.follower.changed()).await;
-            changed.ok_or_else(shutting_down)?;
+            // Nobody is woken by a line that moves on.
+            let look = async {
+                match is_in_line {
+                    true => tokio::time::sleep(LINE_LOOK).await,
+                    false => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.shutdown.cancelled() => return Err(shutting_down()),
+                () = self.follower.changed() => {}
+                () = look => {}
+            }
         }
     }
 }

@@ -135,7 +135,7 @@ pub(crate) fn send_notification(call: &RegistrationCall) -> Made<notifications::
         outcome: outcome.into(),
         added_section_ids: ids(&call.request.adds),
         dropped_section_ids: ids(&call.request.drops),
-        reasons: view::reasons(&call.state).into_iter().map(Refusal::into).collect(),
+        reasons: view::told(&call.state, &call.request).into_iter().map(Refusal::into).collect(),
         charged: view::charged(&call.state).map(Into::into),
     })
 }

@@ -6,6 +6,7 @@
 //! | [`request`] | what a registration asks for, validated |
 //! | `calls` | each leg of each step as an operation on the wire |
 //! | [`participants`] | the five services, and how their answers become the engine's |
+//! | [`seen`] | what has become of a section since the student saw it |
 //! | [`view`] | a registration as its student sees it |
 //! | [`stored`] | a registration as it is read back from the log |
 
@@ -13,10 +14,12 @@ mod calls;
 pub mod participants;
 pub mod request;
 pub mod saga;
+pub mod seen;
 pub mod stored;
 pub mod view;
 
 pub use participants::{Channels, Registrations};
-pub use request::{RegistrationRequest, SeenVersion};
+pub use request::RegistrationRequest;
+pub use seen::SeenVersion;
 pub use stored::StoredRegistration;
 pub use view::RegistrationView;

@@ -1,9 +1,12 @@
 //! What a registration asks for: a change set of adds and drops.
 
+use matricula_kit::answer::SeenSeats;
 use matricula_kit::id::{SectionId, StudentId};
 use matricula_kit::rpc::{FieldError, distinct_ids, required_id};
 use matricula_kit::time::UnixMs;
 use serde::{Deserialize, Serialize};
+
+use crate::seen::SeenVersion;
 
 /// Sections in one registration, adds and drops together.
 pub const SECTIONS_MAX: usize = 20;
@@ -22,15 +25,6 @@ pub struct RegistrationRequest {
     pub seen: Vec<SeenVersion>,
     /// When it was accepted: appointments, deadlines and refunds are judged by it.
     pub submitted_at: UnixMs,
-}
-
-/// A section as the student saw it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SeenVersion {
-    /// The section.
-    pub section: SectionId,
-    /// Its version then.
-    pub version: i64,
 }
 
 impl RegistrationRequest {
@@ -63,10 +57,19 @@ impl RegistrationRequest {
             .enumerate()
             .map(|(index, (section, version))| {
                 let field = format!("seen_versions[{index}].section_id");
-                Ok(SeenVersion { section: required_id(&field, section, SectionId::try_new)?, version })
+                Ok(SeenVersion { section: required_id(&field, section, SectionId::try_new)?, version, seats: None })
             })
             .collect::<Result<_, FieldError>>()?;
         Ok(Self { student, adds, drops, seen, submitted_at })
+    }
+
+    /// The same request with what each version held that was seen, by somebody who has shown it; `None` from one who does
+    /// not know.
+    pub fn confirmed(mut self, held: impl Fn(&SectionId, i64) -> Option<SeenSeats>) -> Self {
+        for seen in &mut self.seen {
+            seen.seats = held(&seen.section, seen.version);
+        }
+        self
     }
 
     /// The change set in one canonical form: what must be equal for two requests to be the same. The order of sections,

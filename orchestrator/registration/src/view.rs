@@ -9,6 +9,7 @@ use matricula_proto::registration::v1 as wire;
 use crate::calls::output;
 use crate::request::RegistrationRequest;
 use crate::saga::step;
+use crate::seen;
 
 /// What identifies a registration, beside its state.
 #[derive(Debug, Clone, Copy)]
@@ -35,11 +36,14 @@ impl RegistrationView<'_> {
             adds: ids(&request.adds),
             drops: ids(&request.drops),
             outcome: outcome(state.map_or(Outcome::Pending, SagaState::outcome)).into(),
-            reasons: state.map(reasons).unwrap_or_default().into_iter().map(Into::into).collect(),
+            reasons: state.map(|state| told(state, request)).unwrap_or_default().into_iter().map(Into::into).collect(),
             charged: state.and_then(charged).map(Into::into),
             submitted_at: Some(request.submitted_at.to_wire()),
             decided_at: state.and_then(SagaState::decided_at_ms).map(|ms| UnixMs(ms).to_wire()),
             needs_attention: state.is_some_and(SagaState::needs_attention),
+            // Whoever drives it knows these.
+            place_in_line: None,
+            expected_wait: None,
         }
     }
 }
@@ -54,7 +58,12 @@ pub fn outcome(outcome: Outcome) -> wire::Outcome {
     }
 }
 
-/// Every reason why it turned round; none while it has not.
+/// Every reason why it turned round, as the student is told: with what has become of what was seen.
+pub fn told(state: &SagaState, request: &RegistrationRequest) -> Vec<Refusal> {
+    reasons(state).into_iter().map(|refusal| seen::told(refusal, &request.seen)).collect()
+}
+
+/// Every reason why it turned round, as the services have said it; none while it has not.
 pub fn reasons(state: &SagaState) -> Vec<Refusal> {
     match state.cause() {
         None => Vec::new(),

@@ -9,6 +9,18 @@ pub struct RuntimeConfig {
     /// Accepted registrations whose outcome is open. Beyond it submissions are told to come back. 20,000 are some
     /// seconds of work: a longer queue would keep students waiting instead of telling them.
     pub admission_queue_max: usize,
+    /// Longest time that an accepted registration should take to its outcome, in milliseconds: no more are accepted than
+    /// are decided in it at the measured rate, though always as many as may be at work. 1.5 s leave some of the 2 s that a
+    /// student may wait to what can't be foreseen.
+    pub admission_wait_max_ms: u64,
+    /// Registrations without an outcome that one student may have here at a time. A cart has 20 at most; five of them, and
+    /// one student still has no more than one place in 200.
+    pub subject_open_max: usize,
+    /// Submissions a second of one student that are looked at, and how many may come at once after a quiet time. Nobody
+    /// clicks 20 times a second, and a burst is five full carts; a program that does more gets no further by it.
+    pub subject_per_second_max: u32,
+    /// The same, at once.
+    pub subject_burst_max: u32,
     /// Sagas that are not finished, those whose outcome is decided too. A service that only the tail needs may be away
     /// for hours; beyond this bound submissions are told to come back, before memory runs out: 200,000 are about 1 GB.
     pub sagas_in_memory_max: usize,
@@ -38,6 +50,10 @@ impl Default for RuntimeConfig {
     fn default() -> Self {
         Self {
             admission_queue_max: 20_000,
+            admission_wait_max_ms: 1_500,
+            subject_open_max: 100,
+            subject_per_second_max: 20,
+            subject_burst_max: 100,
             sagas_in_memory_max: 200_000,
             in_flight_max: 1_024,
             call_batch_max: 500,
@@ -62,6 +78,10 @@ impl RuntimeConfig {
             }
         };
         check((1..=1_000_000).contains(&self.admission_queue_max), "admission_queue_max", "1 to 1000000");
+        check((10..=3_600_000).contains(&self.admission_wait_max_ms), "admission_wait_max_ms", "10 to 3600000");
+        check((1..=1_000_000).contains(&self.subject_open_max), "subject_open_max", "1 to 1000000");
+        check((1..=1_000_000).contains(&self.subject_per_second_max), "subject_per_second_max", "1 to 1000000");
+        check((1..=1_000_000).contains(&self.subject_burst_max), "subject_burst_max", "1 to 1000000");
         check((1..=10_000_000).contains(&self.sagas_in_memory_max), "sagas_in_memory_max", "1 to 10000000");
         check((1..=100_000).contains(&self.in_flight_max), "in_flight_max", "1 to 100000");
         check((1..=1_000).contains(&self.call_batch_max), "call_batch_max", "1 to 1000");

@@ -1,53 +1,250 @@
-//! The gate of admission: how much is accepted and not yet done, against its two bounds.
+//! The gate of admission: who is let in, against the bounds of the queue, of time, of memory and of each student; and
+//! where everybody stands who was.
 //!
-//! Promises: whoever is let in is counted until the executor counts it off, whatever becomes of the caller.
+//! | module | one job |
+//! |---|---|
+//! | here | the bounds, and what the executor and the log writer tell of those who were let in |
+//! | `line` | how many wait before each, and how long it will take |
+//! | `meter` | how many are decided a second |
+//! | `quota` | what one student may take |
+//! | `hint` | when those who are turned away should come back |
+//!
+//! Promises: whoever is let in is counted until the executor counts it off, whatever becomes of the caller; those who are
+//! turned away cost no wait and no database.
+
+mod hint;
+mod line;
+mod meter;
+mod quota;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
+use matricula_kit::id::SagaId;
+
+use self::hint::{HINT_MAX, HINT_MIN, Hints};
+pub use self::line::InLine;
+use self::line::Line;
+use self::quota::{OverQuota, Quota};
 use crate::RuntimeConfig;
 
-#[derive(Debug)]
+/// Decisions a second that a start reckons with until it has measured them: what a modest machine does. A rush that comes
+/// before the first measurement fills the queue by this.
+const RATE_ASSUMED: f64 = 2_000.0;
+
+/// Why one is not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TurnedAway {
+    /// There are too many. Come back after this time.
+    Full(Duration),
+    /// The student has too many. Come back after this time.
+    OverQuota(Duration),
+}
+
 pub(crate) struct Gate {
     /// Sagas whose outcome is open: let in, or adopted.
     open: AtomicUsize,
-    open_max: usize,
+    /// As many as may be open now: what can be decided in the time that one may wait.
+    limit: AtomicUsize,
     /// Sagas that the executor holds, those with a decided outcome too.
     in_memory: AtomicUsize,
     in_memory_max: usize,
+    bounds: Bounds,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    open_max: usize,
+    at_work_max: usize,
+    wait_max: Duration,
+}
+
+struct Inner {
+    line: Line,
+    quota: Quota,
+    hints: Hints,
 }
 
 impl Gate {
     pub(crate) fn new(config: &RuntimeConfig) -> Self {
+        let bounds = Bounds {
+            open_max: config.admission_queue_max,
+            at_work_max: config.in_flight_max,
+            wait_max: Duration::from_millis(config.admission_wait_max_ms),
+        };
+        let inner = Inner { line: Line::default(), quota: Quota::new(config), hints: Hints::default() };
         Self {
             open: AtomicUsize::new(0),
-            open_max: config.admission_queue_max,
+            limit: AtomicUsize::new(bounds.limit(RATE_ASSUMED)),
             in_memory: AtomicUsize::new(0),
             in_memory_max: config.sagas_in_memory_max,
+            bounds,
+            inner: Mutex::new(inner),
         }
     }
 
     /// Lets one in and counts it, unless a bound is reached.
-    pub(crate) fn enter(&self) -> bool {
-        if self.in_memory.load(Ordering::Relaxed) >= self.in_memory_max {
-            return false;
+    pub(crate) fn enter(&self, id: &SagaId, subject: &str) -> Result<(), TurnedAway> {
+        let mut inner = self.lock();
+        if let Err(over) = inner.quota.enter(id, subject) {
+            return Err(TurnedAway::OverQuota(self.quota_hint(&mut inner, over)));
         }
-        let counted = self
-            .open
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < self.open_max).then_some(open + 1));
-        counted.is_ok()
+        let has_memory = self.in_memory.load(Ordering::Relaxed) < self.in_memory_max;
+        let limit = self.limit.load(Ordering::Relaxed);
+        let count = |open| (has_memory && open < limit).then_some(open + 1);
+        let Err(open) = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count) else { return Ok(()) };
+        inner.quota.leave(id);
+        let now = Instant::now();
+        // Nothing is known of when there is memory again: it is a service that is away.
+        let rate = inner.line.meter.rate(now).filter(|_| has_memory);
+        Err(TurnedAway::Full(inner.hints.next(now, open, rate, rand::random())))
+    }
+
+    /// Takes what the log says to those who were let in: accepted ones wait in line, in this order; the others are not
+    /// new, and [`Gate::leave`] counts them off.
+    pub(crate) fn answered<'a>(&self, answers: impl Iterator<Item = (&'a SagaId, bool)>) {
+        let (mut inner, now) = (self.lock(), Instant::now());
+        for (id, is_accepted) in answers {
+            if is_accepted {
+                inner.line.join(id.clone(), false, now);
+            } else {
+                inner.quota.leave(id);
+            }
+        }
     }
 
     /// Counts sagas that come from another instance: they were let in there, so no bound holds them.
-    pub(crate) fn adopted(&self, sagas: usize) {
-        self.open.fetch_add(sagas, Ordering::Relaxed);
+    pub(crate) fn adopted<'a>(&self, sagas: impl ExactSizeIterator<Item = &'a SagaId>) {
+        self.open.fetch_add(sagas.len(), Ordering::Relaxed);
+        let (mut inner, now) = (self.lock(), Instant::now());
+        sagas.for_each(|id| inner.line.join(id.clone(), true, now));
     }
 
-    /// Counts off what is decided, given up, or was never new.
+    /// The executor has taken it from the front of its queue.
+    pub(crate) fn turn_of(&self, id: &SagaId) {
+        self.lock().line.turn_of(id, Instant::now());
+    }
+
+    /// It has its outcome: counts it off.
+    pub(crate) fn decided(&self, id: &SagaId) {
+        let mut inner = self.lock();
+        inner.line.decided(id, Instant::now());
+        inner.quota.leave(id);
+        self.limit.store(self.bounds.limit(inner.line.meter.capacity().unwrap_or(RATE_ASSUMED)), Ordering::Relaxed);
+        self.leave(1);
+    }
+
+    /// It is given up before its outcome: counts it off.
+    pub(crate) fn forgot(&self, id: &SagaId) {
+        let mut inner = self.lock();
+        inner.line.forgot(id);
+        inner.quota.leave(id);
+        self.leave(1);
+    }
+
+    /// Counts off what was never new.
     pub(crate) fn leave(&self, sagas: usize) {
         self.open.fetch_sub(sagas, Ordering::Relaxed);
     }
 
     pub(crate) fn set_in_memory(&self, sagas: usize) {
         self.in_memory.store(sagas, Ordering::Relaxed);
+    }
+
+    /// Where a saga stands in line; `None` when it is not open here.
+    pub(crate) fn place(&self, id: &SagaId) -> Option<InLine> {
+        self.lock().line.place(id, Instant::now())
+    }
+
+    /// Counts off one that was let in and never handed to the log.
+    pub(crate) fn withdraw(&self, id: &SagaId) {
+        self.lock().quota.leave(id);
+        self.leave(1);
+    }
+
+    /// When one of the student's own is decided, or comes no faster than it may.
+    fn quota_hint(&self, inner: &mut Inner, over: OverQuota) -> Duration {
+        match over {
+            OverQuota::Rate(wait) => wait.clamp(HINT_MIN, HINT_MAX),
+            OverQuota::Open => {
+                let (now, open) = (Instant::now(), self.open.load(Ordering::Relaxed));
+                let rate = inner.line.meter.rate(now);
+                hint::all_decided(open, rate)
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // What the lock holds is whole after each statement: a panic of one caller must not end all others.
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Bounds {
+    /// As many as may be open, when so many are decided a second: what the time allows, but as many as may be at work, and
+    /// never more than the fixed bound.
+    fn limit(&self, rate: f64) -> usize {
+        let in_time = (rate * self.wait_max.as_secs_f64()) as usize;
+        in_time.max(self.at_work_max).min(self.open_max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(change: impl FnOnce(&mut RuntimeConfig)) -> Gate {
+        let mut config = RuntimeConfig::default();
+        change(&mut config);
+        Gate::new(&config)
+    }
+
+    /// Lets one more of its own student in; its id.
+    fn enter(gate: &Gate) -> Result<SagaId, TurnedAway> {
+        let id = SagaId::generate();
+        gate.enter(&id, id.as_str()).map(|()| id)
+    }
+
+    #[test]
+    fn the_limit_is_what_can_be_decided_in_time() {
+        let bounds = |open_max, at_work_max, wait_max_ms| Bounds {
+            open_max,
+            at_work_max,
+            wait_max: Duration::from_millis(wait_max_ms),
+        };
+        assert_eq!(bounds(20_000, 1_024, 1_500).limit(3_000.0), 4_500);
+        assert_eq!(bounds(4_000, 1_024, 1_500).limit(3_000.0), 4_000, "never more than the fixed bound");
+        assert_eq!(bounds(20_000, 1_024, 1_500).limit(10.0), 1_024, "as many as are at work at a time");
+        assert_eq!(bounds(16, 1_024, 1_500).limit(10.0), 16);
+    }
+
+    #[test]
+    fn who_is_turned_away_takes_nothing() {
+        let gate = gate(|config| (config.admission_queue_max, config.subject_open_max) = (2, 1));
+        let first = enter(&gate).expect("there is room");
+        assert!(matches!(gate.enter(&SagaId::generate(), first.as_str()), Err(TurnedAway::OverQuota(_))));
+        let second = enter(&gate).expect("the quota of another takes no place");
+        let turned_away = SagaId::generate();
+        assert!(matches!(gate.enter(&turned_away, "late"), Err(TurnedAway::Full(_))));
+        gate.answered([(&first, true), (&second, false)].into_iter());
+        gate.leave(1);
+        gate.enter(&turned_away, "late").expect("its quota was given back, and a place too");
+        assert_eq!(gate.place(&first).map(|place| place.ahead), Some(Some(0)));
+        gate.turn_of(&first);
+        gate.decided(&first);
+        gate.withdraw(&turned_away);
+        assert_eq!(gate.open.load(Ordering::Relaxed), 0);
+        assert_eq!(gate.place(&first), None);
+    }
+
+    #[test]
+    fn memory_is_a_bound_of_its_own() {
+        let gate = gate(|config| config.sagas_in_memory_max = 5);
+        gate.set_in_memory(5);
+        assert!(matches!(enter(&gate), Err(TurnedAway::Full(_))));
+        gate.set_in_memory(4);
+        assert!(enter(&gate).is_ok());
     }
 }

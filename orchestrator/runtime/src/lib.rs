@@ -44,6 +44,7 @@ use serde::de::DeserializeOwned;
 pub use command::{CommandError, Order, OrderVerb};
 pub use config::RuntimeConfig;
 pub use destination::DestinationStatus;
+pub use gate::InLine;
 pub use runtime::{Runtime, Submission, SubmitError, Submitted};
 pub use store::{InstanceId, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};
 pub use watch::{Progress, Watcher};

@@ -1,26 +1,28 @@
 //! The handle of an orchestrator: starts its tasks, takes submissions and cancels, and ends in order.
 
+mod submit;
+
 use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use matricula_engine::{Recorded, SagaState};
 use matricula_kit::database::DbError;
 use matricula_kit::id::SagaId;
-use matricula_kit::telemetry::{self, TraceContext};
+use matricula_kit::telemetry;
 use matricula_kit::time::UnixMs;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub use self::submit::{Submission, SubmitError, Submitted};
 use crate::clock::Clock;
 use crate::destination::{Answered, Destination, DestinationStatus, Waiting};
 use crate::executor::{Command, Entrant, Executor, Inbox, Outbox};
-use crate::gate::Gate;
+use crate::gate::{Gate, InLine};
 use crate::lease::{self, Adoption, Vigil};
 use crate::others;
-use crate::store::{Admission, InstanceId, NewSaga, SagaStore, StoreError};
+use crate::store::{InstanceId, SagaStore, StoreError};
 use crate::watch::{Watcher, Watchers};
 use crate::word::{self, Moved, Wakes, Word};
 use crate::writer::{self, Log, Write};
@@ -29,59 +31,8 @@ use crate::{RuntimeConfig, Workload};
 /// Chunks of adopted sagas and commands that may wait for the executor.
 const HANDED_OVER_MAX: usize = 4;
 const COMMANDS_WAITING_MAX: usize = 1_024;
-/// Retry hints are spread between these, so that those who were turned away don't all come back at once.
-const RETRY_HINT_MS: std::ops::Range<u64> = 500..2_500;
 /// What shutdown waits for on top of the timeout of a call: commits of the last answers.
 const LAST_COMMITS: Duration = Duration::from_secs(1);
-
-/// What is submitted.
-#[derive(Debug, Clone)]
-pub struct Submission<R> {
-    /// A new id.
-    pub id: SagaId,
-    /// Whom it is about.
-    pub subject: String,
-    /// Unique for each subject.
-    pub idempotency_key: String,
-    /// The request in one canonical form.
-    pub fingerprint: String,
-    /// What the saga works from.
-    pub request: R,
-    /// The trace that it belongs to.
-    pub trace: TraceContext,
-}
-
-/// What became of a submission.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Submitted {
-    /// It is accepted, durably.
-    Accepted,
-    /// The same was submitted before: this is its saga.
-    Existing(SagaId),
-}
-
-/// Why a submission was not accepted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// Too many are waiting. Nothing was accepted.
-    #[error("too many registrations are waiting")]
-    QueueFull {
-        /// When to come back.
-        retry_after: Duration,
-    },
-    /// The key was used for another request.
-    #[error("the idempotency key was used before, for another request (registration {existing})")]
-    KeyReused {
-        /// The registration of that time.
-        existing: SagaId,
-    },
-    /// It is not known whether it was accepted: the orchestrator is shutting down.
-    #[error("the orchestrator is shutting down")]
-    ShuttingDown,
-    /// The request can't be stored, or is none of this saga's. Nothing was accepted.
-    #[error("the request can't be stored: {0}")]
-    Unstorable(String),
-}
 
 /// A running orchestrator.
 pub struct Runtime<W: Workload> {
@@ -94,6 +45,8 @@ pub struct Runtime<W: Workload> {
     wakes: Wakes,
     clock: Clock,
     gate: Arc<Gate>,
+    /// Looks for repeats of subjects that are over their quota.
+    repeats: Semaphore,
     destinations: Vec<DestinationHandle>,
     stopping: CancellationToken,
 }
@@ -136,7 +89,8 @@ impl<W: Workload> Runtime<W> {
         };
         let inbox = Inbox { written, answers, adopted, commands: command_queue };
         tasks.spawn(Executor::new(workload.clone(), instance.clone(), &config, outbox).run(inbox, stopping.clone()));
-        let log = Log { store: store.clone(), instance: instance.clone(), shutdown: stopping.clone() };
+        let log =
+            Log { store: store.clone(), instance: instance.clone(), gate: gate.clone(), shutdown: stopping.clone() };
         tasks.spawn(writer::run(log, write_queue, written_out, closing.clone()));
         tasks.spawn(lease::keep(
             store.clone(),
@@ -171,50 +125,13 @@ impl<W: Workload> Runtime<W> {
             wakes,
             clock,
             gate,
+            repeats: Semaphore::new(submit::REPEATS_MAX),
             destinations,
             stopping: stopping.clone(),
         });
         tasks.spawn(runtime.clone().answer_requests(stopping.clone()));
         let task = tokio::spawn(end(tasks, store, instance, stopping, grace));
         Ok((runtime, task))
-    }
-
-    /// Accepts a submission durably, or says why not. Watch the id first to miss nothing.
-    pub async fn submit(&self, submission: Submission<W::Request>) -> Result<Submitted, SubmitError> {
-        if self.stopping.is_cancelled() {
-            return Err(SubmitError::ShuttingDown);
-        }
-        let (saga, entrant) = self.new_saga(submission)?;
-        if !self.gate.enter() {
-            metrics::counter!("matricula_submissions_turned_away_total").increment(1);
-            let retry_after = Duration::from_millis(rand::random_range(RETRY_HINT_MS));
-            return Err(SubmitError::QueueFull { retry_after });
-        }
-        // From here on the executor counts it off: when it is decided, or turns out to exist.
-        let (reply, admission) = oneshot::channel();
-        let write = Write::Admit { saga: Box::new(saga), entrant, reply };
-        self.writes.send(write).map_err(|_| SubmitError::ShuttingDown)?;
-        match admission.await.map_err(|_| SubmitError::ShuttingDown)? {
-            Ok(Admission::Admitted) => Ok(Submitted::Accepted),
-            Ok(Admission::Existing { id, same_request: true }) => Ok(Submitted::Existing(id)),
-            Ok(Admission::Existing { id, same_request: false }) => Err(SubmitError::KeyReused { existing: id }),
-            Err(problem) => Err(SubmitError::Unstorable(problem)),
-        }
-    }
-
-    fn new_saga(&self, submission: Submission<W::Request>) -> Result<(NewSaga, Entrant<W::Request>), SubmitError> {
-        let Submission { id, subject, idempotency_key, fingerprint, request, trace } = submission;
-        let definition = self.workload.definition();
-        let now_ms = self.clock.now().0;
-        let admitted = Recorded::first(now_ms, definition.admit(self.workload.applies(&request), now_ms));
-        // What does not fold must not become durable: nobody could ever drive it.
-        let state = SagaState::replay(definition, [&admitted]);
-        let state = state.map_err(|error| SubmitError::Unstorable(error.to_string()))?;
-        let text = serde_json::to_string(&request).map_err(|error| SubmitError::Unstorable(error.to_string()))?;
-        let entrant = Entrant { id: id.clone(), request: Arc::new(request), trace: trace.clone(), state };
-        let definition = (definition.name(), definition.version());
-        let saga = NewSaga { id, subject, idempotency_key, fingerprint, request: text, trace, admitted, definition };
-        Ok((saga, entrant))
     }
 
     /// The time that all replicas of the database agree on.
@@ -226,6 +143,11 @@ impl<W: Workload> Runtime<W> {
     /// may have changed. Who is slow misses some, and is told so.
     pub fn moved(&self) -> broadcast::Receiver<Moved> {
         self.wakes.anywhere.subscribe()
+    }
+
+    /// Where a saga stands in line; `None` when it has an outcome, or another instance drives it.
+    pub fn line(&self, saga: &SagaId) -> Option<InLine> {
+        self.gate.place(saga)
     }
 
     /// Begins to watch a saga.

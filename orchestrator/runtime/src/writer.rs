@@ -5,6 +5,7 @@
 //! refuses is found in the batch by halves, so that one poisoned saga holds up no other; it is flagged, and tried again by
 //! itself, because what refuses it may be mended.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backoff::{BackoffBuilder, ExponentialBuilder};
@@ -12,6 +13,7 @@ use matricula_kit::telemetry;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use crate::gate::Gate;
 use crate::store::{Admission, Append, AppendOutcome, InstanceId, NewSaga, SagaStore, StoreError};
 
 /// Admissions and appends in one commit. Beyond some hundred, commits gain nothing from being larger.
@@ -103,6 +105,8 @@ pub(crate) async fn run<T: Send>(
             }
         }
         let Some((admitted, appended)) = log.write(&admissions, &appends).await? else { return Ok(()) };
+        let answers = admissions.iter().zip(&admitted);
+        log.gate.answered(answers.map(|(saga, answer)| (&saga.id, matches!(answer, Ok(Admission::Admitted)))));
         let mut result = Written { admitted: Vec::new(), not_admitted: 0, appended: Vec::with_capacity(appends.len()) };
         for (append, outcome) in appends.into_iter().zip(appended) {
             match outcome {
@@ -135,6 +139,8 @@ pub(crate) async fn run<T: Send>(
 pub(crate) struct Log {
     pub store: SagaStore,
     pub instance: InstanceId,
+    /// Told of every admission before anybody else.
+    pub gate: Arc<Gate>,
     pub shutdown: CancellationToken,
 }
 

@@ -94,6 +94,36 @@ pub struct Refusal {
     /// `CLOSED_SECTION`: when the last seat went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<UnixMs>,
+    /// `CLOSED_SECTION`: seats that may be taken at the decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<i32>,
+    /// `CLOSED_SECTION`: when the capacity was set to that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_set_at: Option<UnixMs>,
+    /// What the student had seen of the section.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Seen>,
+}
+
+/// A version of a section that a student names as seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The version.
+    pub version: i64,
+    /// What it held; `None` when that could not be confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seats: Option<SeenSeats>,
+}
+
+/// What a version of a section held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenSeats {
+    /// Seats that were free.
+    pub free: i32,
+    /// Seats that could be taken.
+    pub capacity: i32,
+    /// When that version was committed.
+    pub changed_at: UnixMs,
 }
 
 /// Why an operation can't be decided yet.
@@ -222,6 +252,9 @@ impl Refusal {
             next_step: next_step.into(),
             section_version: None,
             closed_at: None,
+            capacity: None,
+            capacity_set_at: None,
+            seen: None,
         }
     }
 

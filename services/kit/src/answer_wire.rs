@@ -2,7 +2,7 @@
 
 use matricula_proto::common::v1 as wire;
 
-use crate::answer::{Answer, Done, DroppedCourse, Money, NotYet, Reason, Refusal, ReservedCourse};
+use crate::answer::{Answer, Done, DroppedCourse, Money, NotYet, Reason, Refusal, ReservedCourse, Seen, SeenSeats};
 use crate::id::{CourseId, OverrideId, SagaId, SectionId, TermId};
 use crate::rpc::{FieldError, required_id};
 use crate::time::UnixMs;
@@ -125,7 +125,30 @@ impl From<Refusal> for wire::Refusal {
             overridable: refusal.reason.overridable(),
             section_version: refusal.section_version.unwrap_or_default(),
             closed_at: refusal.closed_at.map(UnixMs::to_wire),
+            capacity: refusal.capacity,
+            capacity_set_at: refusal.capacity_set_at.map(UnixMs::to_wire),
+            seen: refusal.seen.map(Into::into),
         }
+    }
+}
+
+impl From<Seen> for wire::SeenSection {
+    fn from(seen: Seen) -> Self {
+        Self {
+            version: seen.version,
+            free: seen.seats.map(|seats| seats.free),
+            capacity: seen.seats.map(|seats| seats.capacity),
+            changed_at: seen.seats.map(|seats| seats.changed_at.to_wire()),
+        }
+    }
+}
+
+impl From<wire::SeenSection> for Seen {
+    fn from(seen: wire::SeenSection) -> Self {
+        let changed_at = seen.changed_at.as_ref().and_then(UnixMs::from_wire);
+        let seats = seen.free.zip(seen.capacity).zip(changed_at);
+        let seats = seats.map(|((free, capacity), changed_at)| SeenSeats { free, capacity, changed_at });
+        Self { version: seen.version, seats }
     }
 }
 
@@ -147,6 +170,9 @@ impl TryFrom<wire::Refusal> for Refusal {
             next_step: refusal.next_step,
             section_version: (refusal.section_version != 0).then_some(refusal.section_version),
             closed_at: refusal.closed_at.as_ref().and_then(UnixMs::from_wire),
+            capacity: refusal.capacity,
+            capacity_set_at: refusal.capacity_set_at.as_ref().and_then(UnixMs::from_wire),
+            seen: refusal.seen.map(Into::into),
         })
     }
 }

@@ -33,7 +33,7 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const LISTEN_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// The channel on which replicas tell each other of changes.
 const CHANNEL: &str = "matricula_seats";
-/// Sections in one notification: each is at most 220 bytes, and a payload less than 8,000.
+/// Sections in one notification: each is at most 230 bytes, and a payload less than 8,000.
 const SECTIONS_IN_NOTIFICATION: usize = 32;
 
 /// Where changes are published and watched.

@@ -17,11 +17,14 @@ pub const PAGE_ROWS: i64 = 1_000;
 
 const HELD_BY_STEP: &str = "SELECT h.registration_id, h.section_id FROM {rows} \
      JOIN holds h ON h.registration_id = r.registration_id AND h.step = r.step WHERE h.released_at IS NULL";
-const LOCK_SECTIONS: &str = "SELECT s.section_id, s.capacity, s.taken, s.version, s.changed_at, s.closed_at FROM {rows} \
+const LOCK_SECTIONS: &str = "SELECT s.section_id, s.capacity, s.taken, s.version, s.changed_at, s.closed_at, \
+     s.capacity_set_at FROM {rows} \
      JOIN sections s ON s.section_id = r.section_id ORDER BY s.section_id {for_update}";
-const READ_SECTIONS: &str = "SELECT s.section_id, s.capacity, s.taken, s.version, s.changed_at, s.closed_at FROM {rows} \
+const READ_SECTIONS: &str = "SELECT s.section_id, s.capacity, s.taken, s.version, s.changed_at, s.closed_at, \
+     s.capacity_set_at FROM {rows} \
      JOIN sections s ON s.section_id = r.section_id ORDER BY s.section_id";
-const PAGE_OF_SECTIONS: &str = "SELECT section_id, capacity, taken, version, changed_at, closed_at FROM sections \
+const PAGE_OF_SECTIONS: &str = "SELECT section_id, capacity, taken, version, changed_at, closed_at, \
+     capacity_set_at FROM sections \
      WHERE section_id > $1 ORDER BY section_id LIMIT $2";
 const READ_HOLDS: &str = "SELECT h.registration_id, h.section_id, h.step, h.student_id, h.granted_at, h.released_at, \
      h.released_by, h.taken_after, h.capacity_at_grant, h.override_id FROM {rows} \
@@ -29,10 +32,11 @@ const READ_HOLDS: &str = "SELECT h.registration_id, h.section_id, h.step, h.stud
 const PAGE_OF_HOLDS: &str = "SELECT registration_id, section_id, step, student_id, granted_at, released_at, released_by, \
      taken_after, capacity_at_grant, override_id FROM holds \
      WHERE (registration_id, section_id) > ($1, $2) ORDER BY registration_id, section_id LIMIT $3";
-const INSERT_SECTIONS: &str = "INSERT INTO sections (section_id, capacity, taken, version, changed_at, closed_at) \
-     SELECT section_id, capacity, taken, version, changed_at, closed_at FROM {rows}";
+const INSERT_SECTIONS: &str = "INSERT INTO sections (section_id, capacity, taken, version, changed_at, closed_at, \
+     capacity_set_at) SELECT section_id, capacity, taken, version, changed_at, closed_at, capacity_set_at FROM {rows}";
 const UPDATE_SECTIONS: &str = "UPDATE sections SET capacity = r.capacity, taken = r.taken, version = r.version, \
-     changed_at = r.changed_at, closed_at = r.closed_at FROM {rows} WHERE sections.section_id = r.section_id";
+     changed_at = r.changed_at, closed_at = r.closed_at, capacity_set_at = r.capacity_set_at \
+     FROM {rows} WHERE sections.section_id = r.section_id";
 const INSERT_HOLDS: &str = "INSERT INTO holds (registration_id, section_id, step, student_id, granted_at, released_at, \
      released_by, taken_after, capacity_at_grant, override_id) SELECT registration_id, section_id, step, student_id, \
      granted_at, released_at, released_by, taken_after, capacity_at_grant, override_id FROM {rows}";
@@ -139,6 +143,7 @@ fn sections_as_rows(sections: &[&Section]) -> Rows {
         .int("version", sections.iter().map(|section| section.version))
         .int("changed_at", sections.iter().map(|section| section.changed_at.0))
         .opt_int("closed_at", sections.iter().map(|section| section.closed_at.map(|moment| moment.0)))
+        .opt_int("capacity_set_at", sections.iter().map(|section| section.capacity_set_at.map(|moment| moment.0)))
 }
 
 fn holds_as_rows(holds: &[&Hold]) -> Rows {
@@ -165,6 +170,7 @@ fn section(row: &Row) -> Result<Section, DbError> {
         version: row.int("version")?,
         changed_at: UnixMs(row.int("changed_at")?),
         closed_at: row.opt_int("closed_at")?.map(UnixMs),
+        capacity_set_at: row.opt_int("capacity_set_at")?.map(UnixMs),
     })
 }
 

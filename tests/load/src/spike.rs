@@ -36,10 +36,10 @@ const FACTOR: f64 = 10.0;
 const CLICKS_MIN: f64 = 500.0;
 /// One of so many that were turned away comes back when it is told to.
 const COMES_BACK: u32 = 10;
-/// Hints must fall into each of these parts of their range.
+/// One click of so many asks for its place in line instead of waiting, and follows its registration then.
+const ASKS_FOR_PLACE: u32 = 20;
+/// Those who are turned away must be told to come back in each of these parts of the time in which they come.
 const PARTS: u32 = 4;
-/// The range of the hints, as the orchestrator spreads them.
-const HINTS: std::ops::Range<Duration> = Duration::from_millis(500)..Duration::from_millis(2_500);
 /// Between two looks whether all is finished.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -60,10 +60,18 @@ pub struct Spec {
 
 /// What became of a click of the spike.
 enum End {
-    /// Accepted at once, and how long its outcome took.
-    Accepted(Registration, Duration),
-    /// Turned away: how long that took, when it should come back, and what became of it if it did.
-    TurnedAway { took: Duration, hint: Option<Duration>, came_back: Option<Registration> },
+    /// Accepted at once, and how long its outcome took; of those who asked, what was expected over what it took.
+    Accepted(Registration, Duration, Option<f64>),
+    /// Turned away: after how long, and when it should come back, both since the spike began, and what became of it if it
+    /// did.
+    TurnedAway { took: Duration, told_to_come: Option<Duration>, hint: Option<Duration>, came_back: Option<CameBack> },
+}
+
+/// One that was turned away and came back when it was told to.
+struct CameBack {
+    registration: Registration,
+    /// Whether it was let in the first time.
+    at_once: bool,
 }
 
 /// Plays the spike, checks what must hold, and tells what was seen.
@@ -90,31 +98,38 @@ pub async fn run(place: Place<'_>, spec: Spec) -> Table {
 
     let mut known: BTreeSet<String> =
         warm.iter().map(|(registration, _)| registration.registration_id.clone()).collect();
-    let (mut accepted, mut turned_away, mut hints, mut came_back) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    let (mut accepted, mut turned_away, mut hints, mut comings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut expected, mut came_back, mut let_in_at_once) = (Vec::new(), 0, 0);
     for end in ends {
         match end {
-            End::Accepted(registration, took) => {
+            End::Accepted(registration, took, expectation) => {
                 accepted.push(took);
+                expected.extend(expectation);
                 known.insert(registration.registration_id);
             }
-            End::TurnedAway { took, hint, came_back: later } => {
+            End::TurnedAway { took, told_to_come, hint, came_back: later } => {
                 turned_away.push(took);
                 hints.push(hint.expect("who is turned away is told when to come back"));
+                comings.extend(told_to_come);
                 came_back += usize::from(later.is_some());
-                known.extend(later.map(|registration| registration.registration_id));
+                let_in_at_once += usize::from(later.as_ref().is_some_and(|later| later.at_once));
+                known.extend(later.map(|later| later.registration.registration_id));
             }
         }
     }
     let total = accepted.len() + turned_away.len();
     assert!(turned_away.len() > total / 2, "only {} of {total} were turned away", turned_away.len());
-    check_hints(&hints);
+    check_comings(&comings);
     assert!(
         percentile(&turned_away, 50) < percentile(&accepted, 50),
         "who is turned away hears of it before others have their outcome"
     );
     settled(&system).await;
-    let filled = fill_the_queue(&system, &clicks, spec.queue_max).await;
-    known.extend(filled);
+    // A queue of more than a second's work may be bounded by time instead: then nobody can say how many places it has.
+    let is_bounded_by_count = f64::from(spec.queue_max) < rate;
+    if is_bounded_by_count {
+        known.extend(fill_the_queue(&system, &clicks, spec.queue_max).await);
+    }
     check_ledger(&system, &known, spec.students).await;
     block_in_place(|| system.audit());
 
@@ -131,9 +146,16 @@ pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     table.line("turned away", turned_away.len());
     table.percentiles("after, p50 / p99", &turned_away);
     table.line("of them came back and have an outcome", came_back);
+    table.line("let in when they came back first", let_in_at_once);
+    expected.sort_by(f64::total_cmp);
+    let ratio = |percent: usize| expected.get(expected.len() * percent / 100).copied().unwrap_or(f64::NAN);
+    let ratios = format!("{:.2} / {:.2} / {:.2}", ratio(10), ratio(50), ratio(90));
+    table.line("expected wait over the real one, p10 / p50 / p90", ratios);
+    table.line("waits that were asked for", expected.len());
     table.line("the last of all after", crate::table::seconds(all_ended));
     table.percentiles("hints when to come back, p50 / p99", &hints);
-    table.line("admitted again after the spike", spec.queue_max);
+    let again = if is_bounded_by_count { spec.queue_max.to_string() } else { "not tried".to_owned() };
+    table.line("admitted again after the spike", again);
     table.line("registrations in the ledger", known.len());
     table.line("audit", "clean");
     table
@@ -198,25 +220,41 @@ async fn spike(portals: &Arc<Portals>, clicks: &Arc<Clicks>, rate: f64, lasts: D
             tokio::time::sleep_until(due).await;
         }
         let (portals, click) = (portals.clone(), clicks.next());
-        sent.spawn(async move { one(&portals, click, number % COMES_BACK == 0).await });
+        sent.spawn(async move { one(&portals, click, number, began).await });
     }
     let sending = began.elapsed();
     (sent.join_all().await, sending)
 }
 
-async fn one(portals: &Portals, click: SubmitRegistrationRequest, comes_back: bool) -> End {
+async fn one(portals: &Portals, mut click: SubmitRegistrationRequest, number: u32, spike_began: Instant) -> End {
     let began = Instant::now();
-    match submit(&portals.channel(portals.turn()), click.clone()).await {
-        Ok(registration) => End::Accepted(registration, began.elapsed()),
+    let wait_ms = click.wait_ms;
+    if number.is_multiple_of(ASKS_FOR_PLACE) {
+        click.wait_ms = 0;
+    }
+    let answer = submit(&portals.channel(portals.turn()), click.clone()).await;
+    click.wait_ms = wait_ms;
+    match answer {
+        Ok(registration) if registration.outcome() == Outcome::Pending => {
+            let told = Instant::now();
+            let expected = registration.expected_wait.and_then(|wait| Duration::try_from(wait).ok());
+            let followed = portals.follow(portals.turn(), click).await;
+            let ratio = expected.map(|expected| expected.as_secs_f64() / told.elapsed().as_secs_f64());
+            End::Accepted(followed.end.expect("what is accepted gets an outcome"), began.elapsed(), ratio)
+        }
+        Ok(registration) => End::Accepted(registration, began.elapsed(), None),
         Err(status) if status.code() == Code::ResourceExhausted => {
             let (took, hint) = (began.elapsed(), retry_delay(&status));
+            let told_to_come = hint.map(|hint| spike_began.elapsed() + hint);
             let mut came_back = None;
-            if comes_back {
+            if number.is_multiple_of(COMES_BACK) {
                 tokio::time::sleep(hint.unwrap_or_default()).await;
                 let followed = portals.follow(portals.turn(), click).await;
-                came_back = Some(followed.end.expect("who comes back gets an outcome"));
+                let at_once = followed.setbacks.is_empty();
+                let registration = followed.end.expect("who comes back gets an outcome");
+                came_back = Some(CameBack { registration, at_once });
             }
-            End::TurnedAway { took, hint, came_back }
+            End::TurnedAway { took, told_to_come, hint, came_back }
         }
         Err(status) => panic!("neither accepted nor turned away (retryable: {}): {status:?}", is_retryable(&status)),
     }
@@ -227,14 +265,16 @@ async fn submit(portal: &Channel, request: SubmitRegistrationRequest) -> Result<
     Ok(answer.into_inner().registration.expect("an answer has a registration"))
 }
 
-/// Those who were turned away at one moment do not come back at one moment.
-fn check_hints(hints: &[Duration]) {
-    let width = (HINTS.end - HINTS.start) / PARTS;
+/// Those who were turned away do not come back at one moment, but one after the other.
+fn check_comings(comings: &[Duration]) {
+    let first = comings.iter().min().copied().unwrap_or_default();
+    let last = comings.iter().max().copied().unwrap_or_default();
+    let width = (last - first) / PARTS;
     for part in 0..PARTS {
-        let range = HINTS.start + width * part..HINTS.start + width * (part + 1);
-        let inside = hints.iter().filter(|hint| range.contains(hint)).count();
-        let expected = hints.len() / PARTS as usize;
-        assert!(inside > expected / 3, "{inside} of {} hints are in {range:?}: they are not spread", hints.len());
+        let range = first + width * part..=first + width * (part + 1);
+        let inside = comings.iter().filter(|coming| range.contains(coming)).count();
+        let expected = comings.len() / PARTS as usize;
+        assert!(inside > expected / 4, "{inside} of {} come back in {range:?}: they are not spread", comings.len());
     }
 }
 

@@ -68,6 +68,8 @@ pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     let Spec { sagas, in_flight_max, in_memory_max, adoption_chunk, lease_ttl_ms } = spec;
     let settings = [
         ("orchestrator.runtime.admission_queue_max", "1000000".to_owned()),
+        // However long it takes: it is to be a backlog.
+        ("orchestrator.runtime.admission_wait_max_ms", "3600000".to_owned()),
         ("orchestrator.runtime.sagas_in_memory_max", "1000000".to_owned()),
         ("orchestrator.runtime.in_flight_max", in_flight_max.to_string()),
         ("orchestrator.runtime.adoption_chunk", adoption_chunk.to_string()),

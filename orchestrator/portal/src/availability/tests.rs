@@ -106,6 +106,39 @@ async fn changing_for_ever_costs_no_memory() {
     assert_eq!((state.sections.len(), state.by_revision.len()), (2, 2));
 }
 
+#[tokio::test]
+async fn what_was_shown_is_known_and_nothing_else() {
+    let board = board(&[("A", 10, 3, 5), ("B", 2, 2, 1)]);
+    board.apply(vec![section("A", 10, 5, 7)], None);
+    board.apply(vec![section("A", 4, 5, 8)], None);
+    let free = |version| board.seen(&SectionId::stored("A".to_owned()), version).map(|seen| seen.free);
+    assert_eq!([5, 7, 8].map(free), [Some(7), Some(5), Some(0)]);
+    let seen = board.seen(&SectionId::stored("A".to_owned()), 7);
+    assert_eq!(seen, Some(SeenSeats { free: 5, capacity: 10, changed_at: UnixMs(7) }));
+    // Version 6 was committed together with 7 and never shown; what is to come is not known; nor is another section.
+    assert_eq!([i64::MIN, 0, 4, 6, 9, i64::MAX].map(free), [None; 6]);
+    assert_eq!(board.seen(&SectionId::stored("C".to_owned()), 5), None);
+    // A feed that comes back has missed versions, and forgets none.
+    board.lose();
+    board.replace(HashMap::from([section("A", 10, 6, 20)]), None);
+    assert_eq!([5, 8, 12, 20].map(free), [Some(7), Some(0), None, Some(4)]);
+    // A database that was restored counts anew: version 7 may be another one now.
+    board.replace(HashMap::from([section("A", 10, 1, 6)]), None);
+    assert_eq!([5, 6, 7, 20].map(free), [None, Some(9), None, None]);
+}
+
+#[tokio::test]
+async fn only_the_latest_versions_are_kept() {
+    let board = board(&[("A", 1_000, 0, 0)]);
+    let last = shown::VERSIONS_MAX as i64 * 3;
+    for version in 1..=last {
+        board.apply(vec![section("A", 1_000, version as i32, version)], None);
+    }
+    let is_known = |version| board.seen(&SectionId::stored("A".to_owned()), version).is_some();
+    let known: Vec<i64> = (0..=last).filter(|version| is_known(*version)).collect();
+    assert_eq!(known, (last - shown::VERSIONS_MAX as i64..=last).collect::<Vec<_>>());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_silent_or_lost_feed_is_not_live() {
     let live = |board: &Board| board.get(Vec::new()).2.live;

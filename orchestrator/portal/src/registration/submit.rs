@@ -13,7 +13,7 @@ use tracing::{Instrument as _, Span, field};
 
 use super::follow::Follower;
 use super::request::Item;
-use super::{RETRY_UNAVAILABLE, RegistrationGrpc};
+use super::{RETRY_UNAVAILABLE, RegistrationGrpc, line};
 
 /// How long a submission waits to become durable: milliseconds, unless the database is away, read-only or full. Then the
 /// client is told, before its own patience ends.
@@ -32,13 +32,15 @@ impl RegistrationGrpc {
         let submitting = async {
             let mut follower = self.submit(item, trace).await?;
             self.wait_for_outcome(&mut follower, until).await;
-            Ok(follower.to_wire())
+            Ok(line::placed(&self.runtime, follower.to_wire()))
         };
         submitting.instrument(span).await
     }
 
     async fn submit(&self, item: Item, trace: TraceContext) -> Result<Follower, Status> {
         let Item { key, request } = item;
+        // What was seen is stored as it was shown: any replica can tell later what has become of it.
+        let request = request.confirmed(|section, version| self.board.seen(section, version));
         let id = SagaId::generate();
         let watcher = self.runtime.watch(&id);
         let submission = Submission {
@@ -86,6 +88,9 @@ fn not_accepted(error: SubmitError) -> Status {
     match error {
         SubmitError::QueueFull { retry_after } => {
             status::retry(Code::ResourceExhausted, "ADMISSION_QUEUE_FULL", message, retry_after)
+        }
+        SubmitError::OverQuota { retry_after } => {
+            status::retry(Code::ResourceExhausted, "STUDENT_QUOTA_EXCEEDED", message, retry_after)
         }
         SubmitError::KeyReused { .. } => status::error(Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED", message),
         SubmitError::ShuttingDown => status::retry(Code::Unavailable, "SHUTTING_DOWN", message, RETRY_UNAVAILABLE),

@@ -7,4 +7,5 @@ mod operators;
 mod registration;
 mod replicas;
 mod sagas;
+mod seen;
 mod world;

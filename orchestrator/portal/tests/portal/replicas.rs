@@ -54,13 +54,62 @@ async fn a_cancel_reaches_whoever_drives_the_registration() {
     check_error(cancel("nobody").await, Code::NotFound, "NOT_FOUND");
 
     world.seats.stop().await;
-    let stuck = world.submit_for("s1", "k2", &["B"], &[], 0).await.expect("accepted").registration_id;
+    // Long enough that the seats are asked for: what was not asked for is cancelled at once.
+    let stuck = world.submit_for("s1", "k2", &["B"], &[], 200).await.expect("accepted").registration_id;
     let turned = cancel(&stuck).await.expect("the cancel is recorded").into_inner().registration;
     assert_eq!(turned.map(|one| (one.outcome(), one.reasons.len())), Some((Outcome::Pending, 1)));
     world.seats.resume().await;
     until("the cancel is complete", async || world.get(&stuck).await.outcome() == Outcome::Cancelled).await;
     let again = cancel(&stuck).await.expect("a cancel is idempotent").into_inner().registration;
     assert_eq!(again.map(|one| one.outcome()), Some(Outcome::Cancelled));
+}
+
+/// One is at work and can't go on: those behind it know their place, here and not elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_place_in_line_is_told_where_the_registration_is_driven() {
+    let config = RuntimeConfig { in_flight_max: 1, ..Default::default() };
+    let mut world = World::start_shared_with(config).await;
+    let other = RegistrationServiceClient::new(world.replica().await);
+    world.seats.stop().await;
+    let mut pending = Vec::new();
+    for (student, place) in [("s1", None), ("s2", Some(0)), ("s3", Some(1)), ("s4", Some(2))] {
+        let accepted = world.submit_for(student, "k1", &["A"], &[], 0).await.expect("accepted");
+        // The first one's turn may not have come yet.
+        assert!(accepted.place_in_line == place || place.is_none(), "{student}: {accepted:?}");
+        until("its turn has come", async || world.get(&accepted.registration_id).await.place_in_line == place).await;
+        pending.push(accepted.registration_id);
+    }
+    let request = wire::GetRegistrationRequest { registration_id: pending[3].clone() };
+    let elsewhere = other.clone().get_registration(request).await.expect("it is known").into_inner();
+    assert_eq!(elsewhere.registration.expect("a registration").place_in_line, None);
+    let watch = wire::WatchRegistrationRequest { registration_id: pending[3].clone() };
+    let mut changes = world.portal.clone().watch_registration(watch).await.expect("a watch").into_inner();
+    world.cancel(&pending[2]).await.expect("the cancel is recorded");
+    world.seats.resume().await;
+    let mut places = Vec::new();
+    while let Some(change) = within("the end of the watch", changes.message()).await.expect("a change") {
+        places.push(change.registration.expect("a registration").place_in_line);
+    }
+    assert_eq!((places.first(), places.last()), (Some(&Some(2)), Some(&None)), "{places:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_student_with_too_many_is_told_so_and_others_are_served() {
+    let config = RuntimeConfig { subject_open_max: 2, ..Default::default() };
+    let mut world = World::start_with(config).await;
+    world.seats.stop().await;
+    let first = world.submit_for("s1", "k1", &["A"], &[], 0).await.expect("accepted");
+    world.submit_for("s1", "k2", &["B"], &[], 0).await.expect("accepted");
+    let refused = world.submit_for("s1", "k3", &["C"], &[], 0).await;
+    let status = check_error(refused, Code::ResourceExhausted, "STUDENT_QUOTA_EXCEEDED");
+    let delay = status.get_error_details().retry_info().and_then(|info| info.retry_delay);
+    assert!(delay.is_some_and(|delay| delay.as_millis() >= 100), "{delay:?}");
+    let again = world.submit_for("s1", "k1", &["A"], &[], 0).await.expect("what was accepted is answered");
+    assert_eq!(again.registration_id, first.registration_id);
+    check_error(world.submit_for("s1", "k1", &["C"], &[], 0).await, Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED");
+    world.submit_for("s2", "k1", &["A"], &[], 0).await.expect("another student is served");
+    world.seats.resume().await;
+    until("there is room again", async || world.submit_for("s1", "k3", &["C"], &[], 0).await.is_ok()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,7 @@ use matricula_kit::database::Database;
 use matricula_kit::serve::{Limits, Listen, Role, Serving, serve};
 use matricula_proto::academics::v1 as academics;
 use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
+use matricula_proto::catalog::v1::Availability;
 use matricula_proto::catalog::v1::catalog_service_client::CatalogServiceClient;
 use matricula_proto::common::v1::Money;
 use matricula_proto::fees::v1 as fees;
@@ -47,6 +48,8 @@ pub struct World {
     _others: Vec<Service>,
     pub portal: RegistrationServiceClient<Channel>,
     pub catalog: CatalogServiceClient<Channel>,
+    /// The first orchestrator.
+    pub orchestrator: Channel,
     pub sagas: SagaServiceClient<Channel>,
     pub shutdown: CancellationToken,
     channels: Channels,
@@ -113,8 +116,12 @@ impl World {
 
     /// With a saga log that several orchestrators can share.
     pub async fn start_shared() -> Self {
+        Self::start_shared_with(RuntimeConfig::default()).await
+    }
+
+    pub async fn start_shared_with(config: RuntimeConfig) -> Self {
         let url = matricula_kit::testing::create_postgres().await;
-        Self::start_on(&url, tempfile::tempdir().expect("a folder"), RuntimeConfig::default(), |_| {}).await
+        Self::start_on(&url, tempfile::tempdir().expect("a folder"), config, |_| {}).await
     }
 
     /// The same, with orchestrators that look for services in the wrong places: what answers there is no such service,
@@ -171,7 +178,8 @@ impl World {
             _others: vec![academics, notifications],
             portal: RegistrationServiceClient::new(orchestrator.clone()),
             catalog: CatalogServiceClient::new(orchestrator.clone()),
-            sagas: SagaServiceClient::new(orchestrator),
+            sagas: SagaServiceClient::new(orchestrator.clone()),
+            orchestrator,
             shutdown,
             channels,
             database,
@@ -200,16 +208,25 @@ impl World {
         drops: &[&str],
         wait_ms: i32,
     ) -> Result<wire::Registration, Status> {
-        let request = wire::SubmitRegistrationRequest {
-            idempotency_key: key.to_owned(),
-            student_id: student.to_owned(),
-            adds: own(adds),
-            drops: own(drops),
-            seen_versions: Vec::new(),
-            wait_ms,
-        };
+        let request = submission(student, key, adds, drops);
+        let request = wire::SubmitRegistrationRequest { wait_ms, ..request };
         let answer = self.portal.clone().submit_registration(request).await?;
         Ok(answer.into_inner().registration.expect("a registration"))
+    }
+
+    /// Submits with the version of the section that was seen, at this portal, and waits for the outcome.
+    pub async fn submit_seen(
+        &self,
+        portal: &Channel,
+        (student, key): (&str, &str),
+        section: &str,
+        version: i64,
+    ) -> wire::Registration {
+        let seen_versions = vec![wire::SeenVersion { section_id: section.to_owned(), version }];
+        let request = submission(student, key, &[section], &[]);
+        let request = wire::SubmitRegistrationRequest { seen_versions, ..request };
+        let answer = RegistrationServiceClient::new(portal.clone()).submit_registration(request).await;
+        answer.expect("an outcome").into_inner().registration.expect("a registration")
     }
 
     pub async fn get(&self, id: &str) -> wire::Registration {
@@ -223,6 +240,24 @@ impl World {
             wire::CancelRegistrationRequest { registration_id: id.to_owned(), reason: "changed my mind".into() };
         let answer = self.portal.clone().cancel_registration(request).await?;
         Ok(answer.into_inner().registration.expect("a registration"))
+    }
+
+    /// A section as this portal shows it now.
+    pub async fn seen(&self, portal: &Channel, section: &str) -> Availability {
+        let request = matricula_proto::catalog::v1::GetAvailabilityRequest { section_ids: own(&[section]) };
+        let answer = CatalogServiceClient::new(portal.clone()).get_availability(request).await.expect("seats");
+        answer.into_inner().sections.remove(0)
+    }
+
+    /// Whether this portal has heard of a section.
+    pub async fn shows(&self, portal: &Channel, section: &str) -> bool {
+        let request = matricula_proto::catalog::v1::GetAvailabilityRequest { section_ids: own(&[section]) };
+        let answer = CatalogServiceClient::new(portal.clone()).get_availability(request).await;
+        answer.is_ok_and(|answer| !answer.into_inner().sections.is_empty())
+    }
+
+    pub fn notifications(&self) -> Channel {
+        self.channels.notifications.clone()
     }
 
     /// `id:free` of each, and whether the feed is live.
@@ -241,6 +276,14 @@ impl World {
 
     async fn is_live(&self) -> bool {
         self.availability(&["A"]).await.is_ok_and(|(_, live)| live)
+    }
+
+    /// Imports the section again, as one that is cancelled.
+    pub async fn cancel_section(&self, id: &str) {
+        let sections = vec![academics::Section { cancelled: true, ..section(id) }];
+        let catalog = academics::ImportCatalogRequest { sections, ..Default::default() };
+        let mut client = AcademicServiceClient::new(self.channels.academics.clone());
+        client.import_catalog(catalog).await.expect("the catalogue");
     }
 
     pub async fn set_capacity(&self, section: &str, capacity: i32) {
@@ -284,13 +327,6 @@ async fn import(channels: &Channels) {
         credits_hundredths: 300,
         ..Default::default()
     };
-    let section = |id: &str| academics::Section {
-        section_id: id.to_owned(),
-        course_id: format!("C-{id}"),
-        term_id: "T".into(),
-        title: format!("Section {id}"),
-        ..Default::default()
-    };
     let catalog = academics::ImportCatalogRequest {
         terms: vec![academics::Term { term_id: "T".into(), title: "Term".into(), ..Default::default() }],
         courses: SECTIONS.iter().map(|(id, _)| course(id)).collect(),
@@ -310,6 +346,28 @@ async fn import(channels: &Channels) {
     let terms = vec![fees::TermRates { term_id: "T".into(), per_credit, ..Default::default() }];
     let rates = fees::ImportRatesRequest { terms, course_fees: Vec::new() };
     FeeServiceClient::new(channels.fees.clone()).import_rates(rates).await.expect("the rates");
+}
+
+fn section(id: &str) -> academics::Section {
+    academics::Section {
+        section_id: id.to_owned(),
+        course_id: format!("C-{id}"),
+        term_id: "T".into(),
+        title: format!("Section {id}"),
+        ..Default::default()
+    }
+}
+
+/// A submission that waits for its outcome.
+fn submission(student: &str, key: &str, adds: &[&str], drops: &[&str]) -> wire::SubmitRegistrationRequest {
+    wire::SubmitRegistrationRequest {
+        idempotency_key: key.to_owned(),
+        student_id: student.to_owned(),
+        adds: own(adds),
+        drops: own(drops),
+        seen_versions: Vec::new(),
+        wait_ms: WAIT_MS,
+    }
 }
 
 pub fn own(ids: &[&str]) -> Vec<String> {

@@ -70,7 +70,7 @@ impl<W: Workload> Executor<W> {
         if saga.place == Place::Taken {
             saga.place = Place::GivenBack;
             self.at_work -= 1;
-            self.outbox.gate.leave(1);
+            self.outbox.gate.decided(id);
         }
     }
 
@@ -102,7 +102,7 @@ impl<W: Workload> Executor<W> {
             self.at_work -= 1;
         }
         if saga.place != Place::GivenBack {
-            self.outbox.gate.leave(1);
+            self.outbox.gate.forgot(id);
         }
     }
 }

@@ -202,7 +202,7 @@ impl<W: Workload> Executor<W> {
     }
 
     fn adopted(&mut self, entrants: Vec<Entrant<W::Request>>) {
-        self.outbox.gate.adopted(entrants.len());
+        self.outbox.gate.adopted(entrants.iter().map(|entrant| &entrant.id));
         for entrant in entrants {
             self.queued_adopted.push_back(entrant.id.clone());
             self.enter(entrant, true);
@@ -234,6 +234,7 @@ impl<W: Workload> Executor<W> {
     fn fill_places(&mut self) {
         while self.at_work < self.at_work_max {
             let Some(id) = self.queued_adopted.pop_front().or_else(|| self.queued.pop_front()) else { return };
+            self.outbox.gate.turn_of(&id);
             if self.take_place(&id) {
                 self.input(&id, Pending { input: Input::Resume, reply: None });
             }

@@ -3,6 +3,7 @@
 //! Promises: what `write` has answered is durable; a write by an instance that has been marked dead is refused whole
 //! (`Fenced`); an append whose expected sequence is not the stored one is refused by itself (`Conflict`).
 
+mod key;
 mod lease;
 mod read;
 mod request;

@@ -4,6 +4,7 @@ mod behind;
 mod crash;
 mod faults;
 mod flow;
+mod line;
 mod mutants;
 mod operators;
 mod replicas;

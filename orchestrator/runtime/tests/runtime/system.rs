@@ -58,7 +58,17 @@ impl Place {
 
 /// Short waits, so that tests wait little.
 pub fn config() -> RuntimeConfig {
-    RuntimeConfig { call_timeout_ms: 10_000, breaker_open_ms: 5, breaker_open_max_ms: 20, ..RuntimeConfig::default() }
+    RuntimeConfig {
+        call_timeout_ms: 10_000,
+        breaker_open_ms: 5,
+        breaker_open_max_ms: 20,
+        // All of them are of one subject, and as many as a test likes.
+        admission_wait_max_ms: 60_000,
+        subject_open_max: 1_000_000,
+        subject_per_second_max: 1_000_000,
+        subject_burst_max: 1_000_000,
+        ..RuntimeConfig::default()
+    }
 }
 
 /// A new world over a new database.
@@ -211,7 +221,7 @@ pub async fn decided(watcher: &mut Watcher) -> Outcome {
 }
 
 pub fn is_full(outcome: &Result<Submitted, SubmitError>) -> bool {
-    matches!(outcome, Err(SubmitError::QueueFull { retry_after }) if *retry_after >= Duration::from_millis(500))
+    matches!(outcome, Err(SubmitError::QueueFull { retry_after }) if *retry_after >= Duration::from_millis(100))
 }
 
 #[track_caller]

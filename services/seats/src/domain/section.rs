@@ -20,12 +20,17 @@ pub struct Section {
     pub changed_at: UnixMs,
     /// When the last free seat went; `None` while seats are free.
     pub closed_at: Option<UnixMs>,
+    /// When the capacity was set to what it is; `None` when an earlier version of this service has set it.
+    #[serde(default)]
+    pub capacity_set_at: Option<UnixMs>,
 }
 
 impl Section {
     /// A new section without any seat taken.
     pub fn new(id: SectionId, capacity: i32, now: UnixMs) -> Self {
-        let mut section = Self { id, capacity, taken: 0, version: 0, changed_at: now, closed_at: None };
+        let capacity_set_at = Some(now);
+        let mut section =
+            Self { id, capacity, taken: 0, version: 0, changed_at: now, closed_at: None, capacity_set_at };
         section.touch(now);
         section
     }
@@ -57,6 +62,7 @@ impl Section {
         let changes = self.capacity != capacity;
         if changes {
             self.capacity = capacity;
+            self.capacity_set_at = Some(now);
             self.touch(now);
         }
         changes
@@ -71,14 +77,19 @@ impl Section {
             _ if taken == capacity => format!("Section {id} is full: all {capacity} seats are taken."),
             _ => format!("Section {id} is full: {taken} seats are taken, of {capacity}."),
         };
-        let message = match self.closed_at {
-            Some(moment) if self.capacity > 0 => format!("{full} The last seat went at {moment}."),
+        let message = match (self.closed_at, self.capacity_set_at) {
+            (Some(closed), set) if *capacity > 0 && set != Some(closed) => {
+                format!("{full} The last seat went at {closed}.")
+            }
+            (_, Some(set)) => format!("{full} Its capacity was set to {capacity} at {set}."),
             _ => full,
         };
         let next_step = "Choose another section of the course, or try again when a seat is free.";
         Refusal {
             section_version: Some(self.version),
             closed_at: self.closed_at,
+            capacity: Some(self.capacity),
+            capacity_set_at: self.capacity_set_at,
             ..Refusal::section(Reason::ClosedSection, id, message, next_step)
         }
     }

@@ -171,27 +171,36 @@ fn an_import_creates_and_sets_and_tells_the_count() {
 
 #[test]
 fn a_refusal_says_how_full_it_is_and_since_when() {
-    let message = |commands: &[Command]| {
+    // Each command comes a second after the one before; the first an hour after the sections were made.
+    let at = |index: usize| NOW.plus_ms(3_600_000 + index as i64 * 1_000);
+    let check = |commands: &[Command], closed_by: usize, capacity_set_by: Option<usize>, expect: &str| {
         let mut world = campus();
-        for command in commands {
-            world.decide(command, NOW);
+        for (index, command) in commands.iter().enumerate() {
+            world.decide(command, at(index));
         }
-        let (section, _) = world
-            .sections()
-            .find(|(section, _)| section.closed_at.is_some() && section.version > 1)
-            .expect("one is closed");
-        let refusal = section.closed();
-        assert_eq!((refusal.reason, refusal.section_version), (Reason::ClosedSection, Some(section.version)));
-        assert_eq!(refusal.closed_at, Some(NOW));
-        refusal.message
+        let mut sections = world.sections().map(|(section, _)| section);
+        let closed = sections.find(|section| section.closed_at.is_some() && section.version > 1);
+        let closed = closed.expect("one is closed");
+        let refusal = closed.closed();
+        assert_eq!((refusal.reason, refusal.section_version), (Reason::ClosedSection, Some(closed.version)));
+        assert_eq!((refusal.closed_at, refusal.capacity), (Some(at(closed_by)), Some(closed.capacity)));
+        assert_eq!(refusal.capacity_set_at, Some(capacity_set_by.map_or(NOW, at)));
+        assert_eq!(refusal.message, expect);
     };
-    let full = "Section A is full: all 2 seats are taken. The last seat went at 1970-01-01T00:16:40.000Z.";
-    assert_eq!(message(&[hold("r1", "A"), hold("r2", "A")]), full);
-    let lowered = "Section A is full: 2 seats are taken, of 1. The last seat went at 1970-01-01T00:16:40.000Z.";
-    assert_eq!(message(&[hold("r1", "A"), hold("r2", "A"), set("A", 1)]), lowered);
-    assert_eq!(message(&[set("A", 0)]), "Section A gives out no seats at present.");
-    let one = "Section B is full: its one seat is taken. The last seat went at 1970-01-01T00:16:40.000Z.";
-    assert_eq!(message(&[hold("r1", "B")]), one);
+    let full = "Section A is full: all 2 seats are taken. The last seat went at 1970-01-01T01:16:41.000Z.";
+    check(&[hold("r1", "A"), hold("r2", "A")], 1, None, full);
+    let one = "Section B is full: its one seat is taken. The last seat went at 1970-01-01T01:16:40.000Z.";
+    check(&[hold("r1", "B")], 0, None, one);
+    let later = "Section A is full: 2 seats are taken, of 1. The last seat went at 1970-01-01T01:16:41.000Z.";
+    check(&[hold("r1", "A"), hold("r2", "A"), set("A", 1)], 1, Some(2), later);
+    // A section that was closed by its capacity says so, and not that a seat went.
+    let frozen = "Section A gives out no seats at present. Its capacity was set to 0 at 1970-01-01T01:16:40.000Z.";
+    check(&[set("A", 0)], 0, Some(0), frozen);
+    let lowered = "Section A is full: its one seat is taken. Its capacity was set to 1 at 1970-01-01T01:16:41.000Z.";
+    check(&[hold("r1", "A"), set("A", 1)], 1, Some(1), lowered);
+    let full_then_frozen =
+        "Section B gives out no seats at present. Its capacity was set to 0 at 1970-01-01T01:16:41.000Z.";
+    check(&[hold("r1", "B"), set("B", 0)], 0, Some(1), full_then_frozen);
 }
 
 /// Registrations, sections and capacities are few, so that sequences meet each other.

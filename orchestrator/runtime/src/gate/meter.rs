@@ -1,0 +1,171 @@
+//! How many registrations are decided a second, measured while some of them wait for their turn: only then it is what
+//! the system can do, and not what it is asked for.
+//!
+//! Promises: time in which nobody waits is not counted; the memory is some hundred bytes; every call costs the same.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// One slot of the measurement, and how many of them count: five seconds, so that batches even out and a change of the
+/// load is seen soon.
+const SLOT: Duration = Duration::from_millis(100);
+const SLOTS: usize = 50;
+/// Below this much time and this many decisions nothing is known: one batch more or less would make all the difference.
+const TIME_MIN: Duration = Duration::from_millis(500);
+const DECIDED_MIN: u32 = 20;
+
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    /// Decisions in each full slot, the oldest first.
+    slots: VecDeque<u32>,
+    /// Decisions in the slot that is being filled, and how far it is.
+    current: u32,
+    filled: Duration,
+    clock: Clock,
+    /// The last rate at which something was decided: it outlives the rush, and a standstill.
+    capacity: Option<f64>,
+}
+
+#[derive(Debug, Default)]
+enum Clock {
+    /// Nobody waits.
+    #[default]
+    Stopped,
+    /// Somebody waits, and nothing was decided since. The clock starts with a decision: those that are at work then began
+    /// before anybody waited.
+    Ready,
+    Runs {
+        /// Up to when time is counted.
+        until: Instant,
+    },
+}
+
+impl Meter {
+    /// Tells whether somebody waits from now on.
+    pub(super) fn set_waiting(&mut self, now: Instant, is_waiting: bool) {
+        self.advance(now);
+        match (is_waiting, &self.clock) {
+            (false, _) => self.clock = Clock::Stopped,
+            (true, Clock::Stopped) => self.clock = Clock::Ready,
+            (true, Clock::Ready | Clock::Runs { .. }) => {}
+        }
+    }
+
+    /// Counts one that is decided.
+    pub(super) fn decided(&mut self, now: Instant) {
+        self.advance(now);
+        match self.clock {
+            Clock::Stopped => {}
+            Clock::Ready => self.clock = Clock::Runs { until: now },
+            Clock::Runs { .. } => self.current += 1,
+        }
+    }
+
+    /// Decisions a second in the last seconds in which somebody waited; `None` while that is not known, and when nothing
+    /// is decided any more.
+    pub(super) fn rate(&mut self, now: Instant) -> Option<f64> {
+        self.advance(now);
+        self.measured(self.filled)
+    }
+
+    /// The same, as it was when something was last decided: what the system can do when nothing is in its way.
+    pub(super) fn capacity(&self) -> Option<f64> {
+        self.capacity
+    }
+
+    /// Over the full slots, and the one that is filled so far.
+    fn measured(&self, filled: Duration) -> Option<f64> {
+        let decided = self.slots.iter().sum::<u32>() + self.current;
+        let time = SLOT * self.slots.len() as u32 + filled;
+        (decided >= DECIDED_MIN && time >= TIME_MIN).then(|| f64::from(decided) / time.as_secs_f64())
+    }
+
+    fn advance(&mut self, now: Instant) {
+        let Clock::Runs { until } = &mut self.clock else { return };
+        self.filled += now.saturating_duration_since(*until);
+        *until = now.max(*until);
+        // Slots beyond those that count push each other out: a long standstill costs no more than a short one.
+        self.filled = self.filled.min(SLOT * (SLOTS as u32 + 1));
+        while self.filled >= SLOT {
+            self.filled -= SLOT;
+            self.slots.push_back(self.current);
+            if self.slots.len() > SLOTS {
+                self.slots.pop_front();
+            }
+            let has_decided = std::mem::take(&mut self.current) > 0;
+            if has_decided {
+                self.capacity = self.measured(Duration::ZERO).or(self.capacity);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// `batch` decisions at a time, every so often, for so long.
+    fn run(meter: &mut Meter, from: Instant, batch: u32, every: Duration, lasts: Duration) -> Instant {
+        let mut now = from;
+        while now < from + lasts {
+            now += every;
+            (0..batch).for_each(|_| meter.decided(now));
+        }
+        now
+    }
+
+    #[track_caller]
+    fn assert_near(rate: Option<f64>, expected: f64) {
+        let rate = rate.expect("it is known");
+        assert!((rate / expected - 1.0).abs() < 0.1, "{rate} is not {expected}");
+    }
+
+    #[test]
+    fn it_measures_what_is_decided_while_somebody_waits() {
+        let (mut meter, start) = (Meter::default(), Instant::now());
+        // Nobody waits: what is decided is what was asked for.
+        let now = run(&mut meter, start, 1, ms(10), ms(5_000));
+        assert_eq!((meter.rate(now), meter.capacity()), (None, None));
+        meter.set_waiting(now, true);
+        // What was begun before takes a while, and is no measure.
+        let now = run(&mut meter, now + ms(400), 100, ms(50), ms(300));
+        assert_eq!(meter.rate(now), None, "too short to be told");
+        let now = run(&mut meter, now, 100, ms(50), ms(2_000));
+        assert_near(meter.rate(now), 2_000.0);
+        // An hour in which nobody waits changes nothing.
+        meter.set_waiting(now, false);
+        let now = now + ms(3_600_000);
+        meter.decided(now);
+        assert_near(meter.rate(now), 2_000.0);
+        meter.set_waiting(now, true);
+        let now = run(&mut meter, now, 100, ms(50), ms(1_000));
+        assert_near(meter.rate(now), 2_000.0);
+    }
+
+    #[test]
+    fn it_follows_a_change_within_seconds() {
+        let (mut meter, start) = (Meter::default(), Instant::now());
+        meter.set_waiting(start, true);
+        let now = run(&mut meter, start, 10, ms(10), ms(6_000));
+        assert_near(meter.rate(now), 1_000.0);
+        let now = run(&mut meter, now, 10, ms(40), ms(5_500));
+        assert_near(meter.rate(now), 250.0);
+        assert_near(meter.capacity(), 250.0);
+    }
+
+    #[test]
+    fn a_standstill_has_no_rate_and_keeps_the_capacity() {
+        let (mut meter, start) = (Meter::default(), Instant::now());
+        meter.set_waiting(start, true);
+        let now = run(&mut meter, start, 10, ms(10), ms(6_000));
+        // Half of the time that counts is a standstill.
+        assert_near(meter.rate(now + ms(2_500)), 500.0);
+        assert_eq!(meter.rate(now + ms(3_600_000)), None);
+        assert_near(meter.capacity(), 1_000.0);
+        assert!(meter.slots.len() <= SLOTS && meter.filled < SLOT);
+    }
+}

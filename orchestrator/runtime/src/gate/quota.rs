@@ -1,0 +1,175 @@
+//! What one student may take: so many registrations without an outcome at a time, and so many submissions a second. A
+//! program that clicks for somebody must not take the places of all others.
+//!
+//! Promises: a place that a student has taken comes back when the registration is decided or forgotten, whatever becomes
+//! of the caller; the memory is bounded by the places there are, and by [`KEYS_MAX`].
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::clock::{Clock, MonotonicClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota as Allowance, RateLimiter};
+use matricula_kit::id::SagaId;
+
+use crate::RuntimeConfig;
+
+/// Students whose last submissions are remembered at most, about 10 MB. One is remembered until the allowance is whole
+/// again, which takes seconds: only made-up names come to so many. Beyond it, those who are not remembered are let in,
+/// and the queue's own bounds hold them.
+const KEYS_MAX: usize = 100_000;
+/// Below this many it is not worth looking for those whose allowance is whole again.
+const KEYS_KEPT: usize = 1_000;
+
+type Limiter<C> = RateLimiter<Arc<str>, HashMapStateStore<Arc<str>>, C, NoOpMiddleware<<C as Clock>::Instant>>;
+
+/// Why one more is too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OverQuota {
+    /// As many are without an outcome as one may have.
+    Open,
+    /// They come too fast; the next may come after this time.
+    Rate(Duration),
+}
+
+pub(super) struct Quota<C: Clock = MonotonicClock> {
+    open_max: usize,
+    /// How many each subject has open, and whose each is.
+    open: HashMap<Arc<str>, usize>,
+    subjects: HashMap<SagaId, Arc<str>>,
+    limiter: Limiter<C>,
+    clock: C,
+    /// As many keys as are looked through again.
+    sweep_at: usize,
+}
+
+impl Quota {
+    pub(super) fn new(config: &RuntimeConfig) -> Self {
+        Self::with_clock(config, MonotonicClock)
+    }
+}
+
+impl<C: Clock + Clone> Quota<C> {
+    fn with_clock(config: &RuntimeConfig, clock: C) -> Self {
+        let at_least_one = |number: u32| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+        let allowance = Allowance::per_second(at_least_one(config.subject_per_second_max));
+        let allowance = allowance.allow_burst(at_least_one(config.subject_burst_max));
+        Self {
+            open_max: config.subject_open_max,
+            open: HashMap::new(),
+            subjects: HashMap::new(),
+            limiter: RateLimiter::hashmap_with_clock(allowance, clock.clone()),
+            clock,
+            sweep_at: KEYS_KEPT,
+        }
+    }
+
+    /// Counts one that a subject submits, until it leaves; or says why it is too many.
+    pub(super) fn enter(&mut self, id: &SagaId, subject: &str) -> Result<(), OverQuota> {
+        // One name for all that is kept of a subject.
+        let known = self.open.get_key_value(subject).map(|(name, open)| (name.clone(), *open));
+        let (name, open) = known.unwrap_or_else(|| (Arc::from(subject), 0));
+        self.check_rate(&name)?;
+        if open >= self.open_max {
+            return Err(OverQuota::Open);
+        }
+        self.open.insert(name.clone(), open + 1);
+        self.subjects.insert(id.clone(), name);
+        Ok(())
+    }
+
+    /// It is decided, forgotten, or was never new. Once is enough, and more does no harm.
+    pub(super) fn leave(&mut self, id: &SagaId) {
+        let Some(name) = self.subjects.remove(id) else { return };
+        if let Some(open) = self.open.get_mut(&name) {
+            *open -= 1;
+            if *open == 0 {
+                self.open.remove(&name);
+            }
+        }
+    }
+
+    fn check_rate(&mut self, name: &Arc<str>) -> Result<(), OverQuota> {
+        if self.limiter.len() >= self.sweep_at {
+            self.limiter.retain_recent();
+            let kept = self.limiter.len();
+            if kept >= KEYS_MAX {
+                return Ok(());
+            }
+            // Each look is paid for by as many new keys as it has looked through.
+            self.sweep_at = (kept * 2).clamp(KEYS_KEPT, KEYS_MAX);
+        }
+        let now = self.clock.now();
+        self.limiter.check_key(name).map_err(|not_until| OverQuota::Rate(not_until.wait_time_from(now)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use governor::clock::FakeRelativeClock;
+
+    use super::*;
+
+    fn quota(open: usize, per_second: u32, burst: u32) -> (Quota<FakeRelativeClock>, FakeRelativeClock) {
+        let clock = FakeRelativeClock::default();
+        let config = RuntimeConfig {
+            subject_open_max: open,
+            subject_per_second_max: per_second,
+            subject_burst_max: burst,
+            ..RuntimeConfig::default()
+        };
+        (Quota::with_clock(&config, clock.clone()), clock)
+    }
+
+    fn id(number: usize) -> SagaId {
+        SagaId::stored(number.to_string())
+    }
+
+    #[test]
+    fn so_many_may_be_open_and_each_comes_back_once() {
+        let (mut quota, _clock) = quota(2, 1_000, 1_000);
+        assert_eq!([0, 1, 2].map(|number| quota.enter(&id(number), "ada")), [Ok(()), Ok(()), Err(OverQuota::Open)]);
+        assert_eq!(quota.enter(&id(9), "bob"), Ok(()), "another one is not held up");
+        quota.leave(&id(0));
+        quota.leave(&id(0));
+        quota.leave(&id(2));
+        assert_eq!([3, 4].map(|number| quota.enter(&id(number), "ada")), [Ok(()), Err(OverQuota::Open)]);
+        [1, 3, 9].iter().for_each(|number| quota.leave(&id(*number)));
+        assert!(quota.open.is_empty() && quota.subjects.is_empty(), "nothing is left behind");
+    }
+
+    #[test]
+    fn so_many_a_second_after_a_burst() {
+        let (mut quota, clock) = quota(1_000, 10, 30);
+        let mut tries = |count: usize| {
+            let results = (0..count).map(|number| quota.enter(&id(number), "bot"));
+            results.filter(Result::is_ok).count()
+        };
+        assert_eq!(tries(100), 30);
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(tries(100), 10);
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(tries(100), 30, "the burst is whole again");
+        let Err(OverQuota::Rate(wait)) = quota.enter(&id(0), "bot") else { panic!("it is over its quota") };
+        assert!(wait > Duration::ZERO && wait <= Duration::from_millis(100), "{wait:?}");
+        clock.advance(wait);
+        assert_eq!(quota.enter(&id(0), "bot"), Ok(()), "the hint is true");
+    }
+
+    #[test]
+    fn made_up_names_cost_no_memory() {
+        let (mut quota, clock) = quota(10, 10, 30);
+        for number in 0..200_000 {
+            quota.enter(&id(number), &format!("nobody-{number}")).expect("a new one is let in");
+            quota.leave(&id(number));
+            clock.advance(Duration::from_micros(100));
+        }
+        let kept = quota.limiter.len();
+        // A thousand are not whole again yet, and as many more may come before the next look.
+        assert!(kept <= 3 * KEYS_KEPT, "{kept} are remembered");
+        assert!(quota.open.is_empty() && quota.subjects.is_empty());
+    }
+}

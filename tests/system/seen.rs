@@ -1,0 +1,102 @@
+//! No false hope: a student sees a seat, another one takes it, and the refusal tells what happened.
+
+use std::process::Output;
+use std::time::Instant;
+
+use matricula_kit::testing::{BACKENDS, Backend};
+use matricula_proto::registration::v1::Outcome;
+use serde_json::{Value, json};
+
+use crate::campus::bundle;
+use matricula_harness::{PATIENCE, System, submission, submit};
+
+fn parsed(stdout: &[u8]) -> Value {
+    serde_json::from_slice(stdout).expect("JSON on stdout")
+}
+
+/// The section as a portal shows it; the feed tells the portal of an import a moment after it.
+fn shown(system: &System, section: &str) -> Value {
+    let give_up_at = Instant::now() + PATIENCE;
+    loop {
+        let mut shown = parsed(system.done(&["sections", "show", section, "--output", "json"]).as_bytes());
+        let seats = shown["sections"][0]["availability"].take();
+        if !seats.is_null() {
+            return seats;
+        }
+        assert!(Instant::now() < give_up_at, "the portal never heard of {section}");
+    }
+}
+
+fn register(system: &System, student: &str, section: &str, seen: &Value, output: &str) -> Output {
+    let seen = format!("{section}={}", seen["version"]);
+    system.run(&["register", student, "--add", section, "--seen", &seen, "--output", output])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seat_that_went_between_seeing_and_clicking_is_told() {
+    for backend in BACKENDS {
+        let system = match backend {
+            Backend::Sqlite => System::up(),
+            Backend::Postgres => System::separate(backend, &[]).await,
+        };
+        system.import(&bundle(&[("A", 1, ""), ("B", 5, "")], 3));
+        let portal = system.channel("orchestrator").await;
+        let (saw_a, saw_b) = (shown(&system, "A"), shown(&system, "B"));
+        assert_eq!((&saw_a["free"], &saw_b["free"]), (&json!(1), &json!(5)));
+
+        let first = submit(&portal, submission("S1", "k", &["A"], &[])).await;
+        assert_eq!(first.outcome(), Outcome::Enrolled);
+        let refused = register(&system, "S2", "A", &saw_a, "json");
+        assert_eq!(refused.status.code(), Some(1), "{backend:?}");
+        let refused = parsed(&refused.stdout);
+        let reason = &refused["reasons"][0];
+        assert_eq!(reason["reason"], "CLOSED_SECTION", "{refused}");
+        let seen = json!({ "version": 1, "free": 1, "capacity": 1, "changed_at": saw_a["changed_at"] });
+        assert_eq!((&reason["seen"], &reason["section_version"]), (&seen, &json!(2)));
+        // The seat was taken while the first one was at work, by the same clock.
+        let (submitted, decided) = (first.submitted_at.expect("a moment"), first.decided_at.expect("a moment"));
+        let between = |moment: &Value| {
+            let moment: jiff::Timestamp = moment.as_str().expect("a moment").parse().expect("RFC 3339");
+            let moment = (moment.as_second(), moment.subsec_nanosecond());
+            (submitted.seconds, submitted.nanos) <= moment && moment <= (decided.seconds, decided.nanos)
+        };
+        assert!(between(&reason["closed_at"]), "{refused}");
+        let message = format!(
+            "Section A had 1 free seat when you saw it (version 1, of {}); the last one went at {}, and it was at version \
+             2 when you were refused.",
+            saw_a["changed_at"].as_str().expect("a moment"),
+            reason["closed_at"].as_str().expect("a moment"),
+        );
+        assert_eq!(reason["message"], message);
+
+        system.done(&["sections", "set-capacity", "B", "0"]);
+        let refused = register(&system, "S2", "B", &saw_b, "table");
+        assert_eq!(refused.status.code(), Some(1), "{backend:?}");
+        let told = String::from_utf8_lossy(&refused.stdout);
+        assert!(told.contains("Section B had 5 free seats when you saw it (version 1, of "), "{told}");
+        assert!(told.contains("; its capacity was set to 0 at "), "{told}");
+        system.audit();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_less_is_said() {
+    let mut system = System::up();
+    system.import(&bundle(&[("A", 1, "")], 3));
+    let seen = shown(&system, "A");
+    let portal = system.channel("orchestrator").await;
+    submit(&portal, submission("S1", "k", &["A"], &[])).await;
+    let told = parsed(&register(&system, "S2", "A", &seen, "json").stdout);
+    drop(portal);
+    system.kill("up");
+    system.restart("up");
+    // What was confirmed before is in the log; what was seen before and not told is not known any more.
+    let id = told["registration_id"].as_str().expect("an id");
+    let again = parsed(system.done(&["registration", "show", id, "--output", "json"]).as_bytes());
+    assert_eq!(again, told);
+    let later = parsed(&register(&system, "S3", "A", &seen, "json").stdout);
+    let version = json!({ "version": 1, "free": null, "capacity": null, "changed_at": null });
+    assert_eq!(later["reasons"][0]["seen"], version, "{later}");
+    let message = later["reasons"][0]["message"].as_str().expect("a sentence");
+    assert!(message.starts_with("Section A is full: its one seat is taken. The last seat went at "), "{message}");
+}
