@@ -9,9 +9,12 @@ use matricula_campus::{CompletedCourse, Hold, HoldId, Problem};
 
 use super::*;
 
+/// Two words that name something.
+type Named = (&'static str, &'static str);
+
 /// What a column is missed by: a value that is sound by itself may be wrong only where another place names it, or beside
 /// its neighbour. It is told there.
-const MISSED_BY: [((&str, &str), (&str, &str)); 18] = [
+const MISSED_BY: [(Named, Named); 18] = [
     (("orgs.csv", "sourcedId"), ("courses.csv", "orgSourcedId")),
     (("orgs.csv", "status"), ("courses.csv", "orgSourcedId")),
     (("academicSessions.csv", "sourcedId"), ("classes.csv", "termSourcedIds")),

@@ -8,6 +8,10 @@ use sqlx::{AssertSqlSafe, Connection as _, Postgres, Sqlite, SqliteConnection};
 
 use crate::tables::{ColumnOf, Described, describe};
 
+/// Rows of one statement on SQLite: few lengths, so that most statements are prepared already.
+const SQLITE_ROWS: usize = 100;
+/// Prepared statements that a connection to SQLite keeps: each table has one for every length.
+const SQLITE_STATEMENTS: usize = 1_000;
 /// Tables before their indexes.
 const SQLITE_DEFINITIONS: &str = "SELECT tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type DESC";
 
@@ -114,6 +118,7 @@ impl Copy {
                 }
                 let path = format!("{}.floor-{number}", url.trim_start_matches("sqlite:"));
                 let options = SqliteConnectOptions::new().filename(path).create_if_missing(true);
+                let options = options.statement_cache_capacity(SQLITE_STATEMENTS);
                 let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(SqliteSynchronous::Full);
                 let copy = SqliteConnection::connect_with(&options).await.expect("a file can be made there");
                 let mut connection = Sql::Sqlite(copy);
@@ -175,19 +180,22 @@ async fn commit_to_postgres(
 async fn commit_to_sqlite(connection: &mut SqliteConnection, parts: Vec<(&Table, Range)>) -> sqlx::Result<()> {
     let mut tx = connection.begin_with("BEGIN IMMEDIATE").await?;
     for (table, range) in parts {
-        let row = format!("({})", vec!["?"; table.columns.len()].join(","));
-        let rows = vec![row; range.len()].join(",");
-        let sql = format!("INSERT INTO {} ({}) VALUES {rows}", table.name, table.names());
-        let mut query: Query<'_, Sqlite, SqliteArguments> = sqlx::query(AssertSqlSafe(sql));
-        for at in range {
-            for (_, column) in &table.columns {
-                query = match column {
-                    Column::Text(values) => query.bind(values[at].clone()),
-                    Column::Int(values) => query.bind(values[at]),
-                };
+        let rows: Vec<usize> = range.collect();
+        for rows in rows.chunks(SQLITE_ROWS) {
+            let row = format!("({})", vec!["?"; table.columns.len()].join(","));
+            let values = vec![row; rows.len()].join(",");
+            let sql = format!("INSERT INTO {} ({}) VALUES {values}", table.name, table.names());
+            let mut query: Query<'_, Sqlite, SqliteArguments> = sqlx::query(AssertSqlSafe(sql));
+            for at in rows {
+                for (_, column) in &table.columns {
+                    query = match column {
+                        Column::Text(values) => query.bind(values[*at].as_deref()),
+                        Column::Int(values) => query.bind(values[*at]),
+                    };
+                }
             }
+            query.execute(&mut *tx).await?;
         }
-        query.execute(&mut *tx).await?;
     }
     tx.commit().await
 }
