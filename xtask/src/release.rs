@@ -8,10 +8,14 @@ use tokio::process::Command;
 
 use crate::{child, say};
 
-/// Builds both with optimisations, because what is tested is what people run, and runs the program of this package.
+/// The released binary and what puts it to the test. All are built together, whichever is run: what they share is built
+/// with the features that any of them needs, and would be built anew for each other set.
+const TOGETHER: [&str; 4] = ["matricula", "matricula-bench", "matricula-chaos", "matricula-load"];
+
+/// Builds them with optimisations, because what is tested is what people run, and runs the program of this package.
 /// Returns its exit code, or that of a build that failed.
 pub fn run(package: &str, arguments: Vec<String>) -> anyhow::Result<u8> {
-    build_and_run(&["matricula", package], package, arguments)
+    build_and_run(&TOGETHER, package, arguments)
 }
 
 /// The same without the binary.
