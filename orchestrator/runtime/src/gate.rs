@@ -74,7 +74,7 @@ impl Gate {
             at_work_max: config.in_flight_max,
             wait_max: Duration::from_millis(config.admission_wait_max_ms),
         };
-        let inner = Inner { line: Line::default(), quota: Quota::new(config), hints: Hints::default() };
+        let inner = Inner { line: Line::new(config.in_flight_max), quota: Quota::new(config), hints: Hints::default() };
         Self {
             open: AtomicUsize::new(0),
             limit: AtomicUsize::new(bounds.limit(RATE_ASSUMED)),

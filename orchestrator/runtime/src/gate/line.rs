@@ -30,7 +30,7 @@ pub struct InLine {
     pub expected_wait: Option<Duration>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Line {
     open: HashMap<SagaId, Stage>,
     admitted: Lane,
@@ -70,6 +70,12 @@ impl Lane {
 }
 
 impl Line {
+    /// Where so many may be at work at a time.
+    pub(super) fn new(at_work_max: usize) -> Self {
+        let (admitted, adopted) = (Lane::default(), Lane::default());
+        Self { open: HashMap::new(), admitted, adopted, meter: Meter::new(at_work_max), work_s: None }
+    }
+
     /// It waits for its turn from now on, behind all others of its lane.
     pub(super) fn join(&mut self, id: SagaId, is_adopted: bool, now: Instant) {
         let lane = self.lane(is_adopted);
@@ -184,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_place_is_how_many_go_first() {
-        let (mut line, now) = (Line::default(), Instant::now());
+        let (mut line, now) = (Line::new(1), Instant::now());
         (0..5).for_each(|number| line.join(id(number), false, now));
         assert_eq!([0, 3, 9].map(|number| ahead(&mut line, number)), [Some(Some(0)), Some(Some(3)), None]);
         line.turn_of(&id(0), now);
@@ -200,7 +206,7 @@ mod tests {
 
     #[test]
     fn one_that_goes_before_its_turn_leaves_nothing_behind() {
-        let (mut line, now) = (Line::default(), Instant::now());
+        let (mut line, now) = (Line::new(1), Instant::now());
         (0..3).for_each(|number| line.join(id(number), false, now));
         line.decided(&id(2), now);
         line.forgot(&id(1));
@@ -215,7 +221,7 @@ mod tests {
     /// A queue that is worked off by so many places, each taking so long: every promise that was made turns out true.
     #[test]
     fn the_expected_wait_turns_out_true_within_a_fifth() {
-        let (mut line, start) = (Line::default(), Instant::now());
+        let (mut line, start) = (Line::new(50), Instant::now());
         let (places, arrivals_s, ms) = (50, 400, Duration::from_millis);
         // 250 a second are decided, 400 a second arrive: the line grows all the time.
         let takes = |number: usize| ms(150 + 100 * (number as u64 % 2));

@@ -14,8 +14,11 @@ const SLOTS: usize = 50;
 const TIME_MIN: Duration = Duration::from_millis(500);
 const DECIDED_MIN: u32 = 20;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Meter {
+    /// As many decisions tell the rate before all slots are full: those that begin together go through their steps
+    /// together, and the first of them say nothing of how fast the rest come.
+    decided_soon: u32,
     /// Decisions in each full slot, the oldest first.
     slots: VecDeque<u32>,
     /// Decisions in the slot that is being filled, and how far it is.
@@ -41,6 +44,13 @@ enum Clock {
 }
 
 impl Meter {
+    /// Where so many may be at work at a time.
+    pub(super) fn new(at_work_max: usize) -> Self {
+        let decided_soon = u32::try_from(at_work_max).unwrap_or(u32::MAX).max(DECIDED_MIN);
+        let (current, filled, clock) = (0, Duration::ZERO, Clock::default());
+        Self { decided_soon, slots: VecDeque::new(), current, filled, clock, capacity: None }
+    }
+
     /// Tells whether somebody waits from now on.
     pub(super) fn set_waiting(&mut self, now: Instant, is_waiting: bool) {
         self.advance(now);
@@ -77,7 +87,9 @@ impl Meter {
     fn measured(&self, filled: Duration) -> Option<f64> {
         let decided = self.slots.iter().sum::<u32>() + self.current;
         let time = SLOT * self.slots.len() as u32 + filled;
-        (decided >= DECIDED_MIN && time >= TIME_MIN).then(|| f64::from(decided) / time.as_secs_f64())
+        let is_full = self.slots.len() >= SLOTS && decided >= DECIDED_MIN;
+        let is_known = is_full || (decided >= self.decided_soon && time >= TIME_MIN);
+        is_known.then(|| f64::from(decided) / time.as_secs_f64())
     }
 
     fn advance(&mut self, now: Instant) {
@@ -126,7 +138,7 @@ mod tests {
 
     #[test]
     fn it_measures_what_is_decided_while_somebody_waits() {
-        let (mut meter, start) = (Meter::default(), Instant::now());
+        let (mut meter, start) = (Meter::new(1), Instant::now());
         // Nobody waits: what is decided is what was asked for.
         let now = run(&mut meter, start, 1, ms(10), ms(5_000));
         assert_eq!((meter.rate(now), meter.capacity()), (None, None));
@@ -146,9 +158,25 @@ mod tests {
         assert_near(meter.rate(now), 2_000.0);
     }
 
+    /// A thousand that began together take their steps together, and few of them are decided before the rest.
+    #[test]
+    fn the_first_of_those_that_began_together_are_no_measure() {
+        let (mut meter, start) = (Meter::new(1_000), Instant::now());
+        meter.set_waiting(start, true);
+        let now = run(&mut meter, start, 5, ms(50), ms(2_000));
+        assert_eq!(meter.rate(now), None);
+        let now = run(&mut meter, now, 50, ms(50), ms(1_000));
+        assert_near(meter.rate(now), 1_200.0 / 3.0);
+        // What is slow all the time is known when all slots are full.
+        let (mut meter, start) = (Meter::new(1_000), Instant::now());
+        meter.set_waiting(start, true);
+        let now = run(&mut meter, start, 1, ms(50), ms(5_200));
+        assert_near(meter.rate(now), 20.0);
+    }
+
     #[test]
     fn it_follows_a_change_within_seconds() {
-        let (mut meter, start) = (Meter::default(), Instant::now());
+        let (mut meter, start) = (Meter::new(1), Instant::now());
         meter.set_waiting(start, true);
         let now = run(&mut meter, start, 10, ms(10), ms(6_000));
         assert_near(meter.rate(now), 1_000.0);
@@ -159,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_standstill_has_no_rate_and_keeps_the_capacity() {
-        let (mut meter, start) = (Meter::default(), Instant::now());
+        let (mut meter, start) = (Meter::new(1), Instant::now());
         meter.set_waiting(start, true);
         let now = run(&mut meter, start, 10, ms(10), ms(6_000));
         // Half of the time that counts is a standstill.
