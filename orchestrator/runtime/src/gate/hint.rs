@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 const UNKNOWN: Range<Duration> = Duration::from_millis(500)..Duration::from_millis(2_500);
 /// Shortest hint: nobody comes back faster over a network.
 pub(super) const HINT_MIN: Duration = Duration::from_millis(100);
-/// Longest hint. Many who are told to come back in a minute do not: the system would wait for those who have gone.
-pub(super) const HINT_MAX: Duration = Duration::from_secs(30);
+/// Longest hint. A rate that was taken for lower than it is must keep nobody away for long, and many who are told to come
+/// back in a minute do not: the system would wait for those who have gone.
+pub(super) const HINT_MAX: Duration = Duration::from_secs(10);
 /// Part of a hint by which it is longer or shorter, so that clients with coarse clocks do not fall into step.
 const JITTER: f64 = 0.05;
 
@@ -68,9 +69,9 @@ mod tests {
 
     #[test]
     fn they_come_back_when_there_is_room_at_the_rate_that_the_system_takes() {
-        let hints = hints(10_000, 1_500, Some(1_000.0));
+        let hints = hints(6_000, 1_500, Some(1_000.0));
         assert_eq!(within(&hints, 0.0, 1.4), 0, "nobody before those who wait now are decided");
-        for second in 3..10 {
+        for second in 3..7 {
             let come = within(&hints, f64::from(second), f64::from(second) + 1.0);
             assert!((900..=1_100).contains(&come), "{come} come in second {second}");
         }
@@ -78,11 +79,11 @@ mod tests {
 
     #[test]
     fn more_than_can_come_in_time_are_spread() {
-        let hints = hints(100_000, 1_500, Some(1_000.0));
+        let hints = hints(30_000, 1_500, Some(1_000.0));
         assert_eq!(within(&hints, 0.0, HINT_MAX.as_secs_f64() * (1.0 + JITTER)), hints.len());
-        for second in (3..28).step_by(5) {
-            let come = within(&hints, f64::from(second), f64::from(second) + 5.0);
-            assert!((12_000..=20_000).contains(&come), "{come} come from second {second} on");
+        for second in (2..9).step_by(2) {
+            let come = within(&hints, f64::from(second), f64::from(second) + 2.0);
+            assert!((6_000..=8_000).contains(&come), "{come} come from second {second} on");
         }
     }
 
