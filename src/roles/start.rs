@@ -81,6 +81,7 @@ pub async fn orchestrator(config: &Config, channels: Channels, limits: Limits, s
         database,
         tasks: vec![watched, following],
         grpc_web: true,
+        is_participant: false,
     };
     let (grpc, http) = config.listen(Role::Orchestrator);
     Ok(serve::serve(role, Listen { grpc, http: Some(http), limits }, shutdown).await?)

@@ -37,6 +37,7 @@ use async_trait::async_trait;
 use matricula_engine::{CallAnswer, CallError, Definition, Leg, SagaState, StepIndex};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
+use matricula_kit::time::UnixMs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -88,4 +89,7 @@ pub struct Call<R> {
     pub state: Arc<SagaState>,
     /// The trace of this attempt.
     pub trace: TraceContext,
+    /// When this instance last knew that it drives the saga, by the database's clock: before the saga's end, however long
+    /// the call waits to be sent, and whatever has become of the instance since.
+    pub owner_alive_at: UnixMs,
 }
