@@ -10,7 +10,7 @@ use figment::providers::{Env, Format as _, Serialized, Toml};
 use matricula_kit::serve::LimitsConfig;
 use matricula_kit::telemetry::TelemetryConfig;
 use matricula_notifications::{NotificationConfig, SinkConfig};
-use matricula_runtime::RuntimeConfig;
+use matricula_runtime::{RetentionConfig, RuntimeConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::arguments::Role;
@@ -19,6 +19,8 @@ use crate::arguments::Role;
 const ENV_PREFIX: &str = "MATRICULA_";
 /// The file that is read where it is there and none is named.
 const FILE: &str = "matricula.toml";
+/// Folder of the archive in the data folder, where no other is set.
+const ARCHIVE: &str = "archive";
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,6 +101,9 @@ pub struct OrchestratorConfig {
     /// Bounds of queues, calls and leases.
     #[serde(default)]
     pub runtime: RuntimeConfig,
+    /// How long finished sagas stay, and where they go then.
+    #[serde(default)]
+    pub retention: RetentionConfig,
 }
 
 /// Settings of the commands.
@@ -149,6 +154,7 @@ impl Default for Config {
                 fees_url: url(50_054),
                 notifications_url: url(50_055),
                 runtime: RuntimeConfig::default(),
+                retention: RetentionConfig::default(),
             },
             limits: LimitsConfig::default(),
             client: ClientConfig { orchestrator_url: url(50_050) },
@@ -231,6 +237,9 @@ impl Config {
         for (setting, problem) in self.orchestrator.runtime.problems() {
             problems.push(format!("orchestrator.runtime.{setting}: {problem}"));
         }
+        for (setting, problem) in self.orchestrator.retention.problems() {
+            problems.push(format!("orchestrator.retention.{setting}: {problem}"));
+        }
         for (setting, problem) in self.limits.problems() {
             problems.push(format!("limits.{setting}: {problem}"));
         }
@@ -280,6 +289,12 @@ impl Config {
             "" => format!("sqlite:{}", self.data_dir.join(format!("{}.db", role.name())).display()),
             url => url.to_owned(),
         }
+    }
+
+    /// Where the orchestrator keeps the archive of finished sagas: as set, or a folder in the data folder.
+    pub fn archive_dir(&self) -> PathBuf {
+        let dir = &self.orchestrator.retention.archive_dir;
+        if dir.as_os_str().is_empty() { self.data_dir.join(ARCHIVE) } else { dir.clone() }
     }
 
     /// Where a role serves gRPC and HTTP.

@@ -11,7 +11,7 @@ use matricula_kit::connect;
 use matricula_kit::database::{Database, DbError};
 use matricula_kit::serve::{self, Limits, Listen, Serving};
 use matricula_registration::{Channels, Registrations};
-use matricula_runtime::{Runtime, SagaStore};
+use matricula_runtime::{Retention, Runtime, SagaStore};
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 
@@ -63,6 +63,8 @@ pub async fn orchestrator(config: &Config, channels: Channels, limits: Limits, s
     });
     let (database, runtime, task) = started.await?;
 
+    let retention = Retention::new(runtime.clone(), own.retention.clone(), config.archive_dir());
+    let retaining = tokio::spawn(retention.run(shutdown.clone()));
     let mut routes = RoutesBuilder::default();
     let following = matricula_portal::add_to(&mut routes, runtime.clone(), shutdown.clone());
     matricula_ops::add_to(&mut routes, runtime, shutdown.clone());
@@ -79,7 +81,7 @@ pub async fn orchestrator(config: &Config, channels: Channels, limits: Limits, s
         routes,
         service_names,
         database,
-        tasks: vec![watched, following],
+        tasks: vec![watched, following, retaining],
         grpc_web: true,
         is_participant: false,
     };

@@ -8,15 +8,18 @@
 //! | [`participants`] | the five services, and how their answers become the engine's |
 //! | [`view`] | a registration as its student sees it |
 //! | [`stored`] | a registration as it is read back from the log |
+//! | [`receipt`] | what stays of it when its log is in the archive |
 
 mod calls;
 pub mod participants;
+pub mod receipt;
 pub mod request;
 pub mod saga;
 pub mod stored;
 pub mod view;
 
 pub use participants::{Channels, Registrations};
+pub use receipt::Receipt;
 pub use request::{RegistrationRequest, SeenVersion};
 pub use stored::StoredRegistration;
 pub use view::RegistrationView;

@@ -14,6 +14,7 @@
 //! by whoever adopts the saga, which is why participants answer repeats. It knows no domain: a [`Workload`] brings the
 //! definition and the calls.
 
+pub mod archive;
 mod breaker;
 mod clock;
 mod command;
@@ -24,6 +25,7 @@ mod gate;
 mod lease;
 mod others;
 mod requests;
+mod retention;
 mod rpc;
 mod runtime;
 mod store;
@@ -34,7 +36,7 @@ mod writer;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use matricula_engine::{CallAnswer, CallError, Definition, Leg, SagaState, StepIndex};
+use matricula_engine::{CallAnswer, CallError, Definition, Leg, Recorded, SagaState, StepIndex};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::time::UnixMs;
@@ -44,8 +46,9 @@ use serde::de::DeserializeOwned;
 pub use command::{CommandError, Order, OrderVerb};
 pub use config::RuntimeConfig;
 pub use destination::DestinationStatus;
+pub use retention::{Retention, RetentionConfig};
 pub use runtime::{Runtime, Submission, SubmitError, Submitted};
-pub use store::{InstanceId, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};
+pub use store::{Archived, InstanceId, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};
 pub use watch::{Progress, Watcher};
 
 /// What the sagas of an orchestrator do.
@@ -68,6 +71,14 @@ pub trait Workload: Send + Sync + 'static {
         rpc: &'static str,
         calls: &[Call<Self::Request>],
     ) -> Result<Vec<CallAnswer>, CallError>;
+
+    /// Has a destination take away what it keeps against repeats of these sagas, at most 1,000, which ended so long ago
+    /// that no call of them can come any more. May be asked again.
+    async fn forget(&self, destination: &'static str, sagas: &[SagaId]) -> Result<(), CallError>;
+
+    /// What is kept for ever of a finished saga when its log goes to the archive, as JSON: its answer, in the words of
+    /// the domain, and what an audit needs to know of it.
+    fn receipt(&self, request: &Self::Request, state: &SagaState, log: &[Recorded]) -> Result<String, String>;
 }
 
 /// One call of one leg of one saga.

@@ -3,8 +3,10 @@
 //! Promises: what `write` has answered is durable; a write by an instance that has been marked dead is refused whole
 //! (`Fenced`); an append whose expected sequence is not the stored one is refused by itself (`Conflict`).
 
+mod archive;
 mod lease;
 mod read;
+mod receipt;
 mod request;
 mod write;
 
@@ -17,6 +19,7 @@ use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
 
 pub use read::{SagaFilter, SagaRow};
+pub use receipt::Archived;
 pub use request::StoredRequest;
 pub use write::{Admission, Append, AppendOutcome, Summary};
 

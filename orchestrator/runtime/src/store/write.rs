@@ -67,14 +67,19 @@ pub enum AppendOutcome {
     Conflict,
 }
 
+/// A key of the archive is taken, too. A subquery and not a join: PostgreSQL would go through all receipts for a large
+/// batch.
 const ADMIT: &str = "INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \
      traceparent, tracestate, created_at, owner, sequence, phase, outcome, needs_attention, finished, updated_at) \
      SELECT r.saga_id, r.definition, r.version, r.subject, r.idempotency_key, r.fingerprint, r.request, \
-     r.traceparent, r.tracestate, r.at, $1, 1, 'running', 'pending', 0, 0, r.at FROM {rows} WHERE true \
-     ON CONFLICT DO NOTHING RETURNING saga_id";
+     r.traceparent, r.tracestate, r.at, $1, 1, 'running', 'pending', 0, 0, r.at FROM {rows} \
+     WHERE (SELECT a.saga_id FROM receipts a WHERE a.subject = r.subject AND a.idempotency_key = r.idempotency_key) \
+     IS NULL ON CONFLICT DO NOTHING RETURNING saga_id";
 
 const EXISTING: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.fingerprint FROM {rows} \
-     JOIN sagas s ON s.subject = r.subject AND s.idempotency_key = r.idempotency_key";
+     JOIN sagas s ON s.subject = r.subject AND s.idempotency_key = r.idempotency_key UNION ALL \
+     SELECT a.saga_id, a.subject, a.idempotency_key, a.fingerprint FROM {rows} \
+     JOIN receipts a ON a.subject = r.subject AND a.idempotency_key = r.idempotency_key";
 
 const ADVANCE: &str = "UPDATE sagas SET sequence = r.sequence, phase = r.phase, outcome = r.outcome, \
      needs_attention = r.needs_attention, finished = r.finished, updated_at = r.at FROM {rows} \

@@ -27,6 +27,8 @@ pub use error::DbError;
 pub use notify::Notifications;
 pub use row::Row;
 pub use sqlx::migrate::Migrator;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use statement::run_on_sqlite;
 
 /// A process that was stopped in the middle of a transaction keeps its locks: what waits for them would wait until it
 /// is continued. No writer is idle between two statements for this long, and a lease lapses later.
