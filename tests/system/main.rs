@@ -3,6 +3,7 @@
 mod broken_network;
 mod chaos;
 mod databases;
+mod growth;
 mod hostile;
 mod kills;
 mod load;
