@@ -4,8 +4,18 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const AREAS: [&str; 9] =
-    ["academics", "catalog", "common", "enrollments", "fees", "notifications", "ops", "registration", "seats"];
+const AREAS: [&str; 10] = [
+    "academics",
+    "catalog",
+    "common",
+    "enrollments",
+    "fees",
+    "notifications",
+    "ops",
+    "participant",
+    "registration",
+    "seats",
+];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files: Vec<String> = AREAS.iter().map(|area| format!("matricula/{area}/v1/{area}.proto")).collect();

@@ -1,5 +1,6 @@
 //! The command line as types: commands, flags, help with examples.
 
+mod archive;
 mod saga;
 
 use std::path::PathBuf;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use archive::{Archive, Place};
 pub use saga::{Decision, Saga};
 
 /// Course registration that does not fall over on the one morning when everybody comes at once.
@@ -109,6 +111,12 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         command: Saga,
+    },
+    /// Read the archive of finished sagas: files alone, no running system.
+    Archive {
+        /// What to do.
+        #[command(subcommand)]
+        command: Archive,
     },
     /// Print the configuration in force, secrets masked.
     Config,

@@ -10,7 +10,7 @@ use figment::providers::{Env, Format as _, Serialized, Toml};
 use matricula_kit::serve::LimitsConfig;
 use matricula_kit::telemetry::TelemetryConfig;
 use matricula_notifications::{NotificationConfig, SinkConfig};
-use matricula_runtime::RuntimeConfig;
+use matricula_runtime::{RetentionConfig, RuntimeConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::arguments::Role;
@@ -19,6 +19,8 @@ use crate::arguments::Role;
 const ENV_PREFIX: &str = "MATRICULA_";
 /// The file that is read where it is there and none is named.
 const FILE: &str = "matricula.toml";
+/// Folder of the archive in the data folder, where no other is set.
+const ARCHIVE: &str = "archive";
 
 /// More threads than any machine has cores: a slip of the pen.
 const WORKER_THREADS_MAX: usize = 1_024;
@@ -92,6 +94,10 @@ pub struct OrchestratorConfig {
     /// `sqlite:path` or `postgres://...`; empty: a SQLite file in `data_dir`.
     #[serde(default)]
     pub database_url: String,
+    /// `postgres://...` of a replica that follows that database, for lists; empty: they are read from the database itself. A
+    /// list is then as old as the replica is behind.
+    #[serde(default)]
+    pub read_database_url: String,
     /// Where the seat service is.
     pub seats_url: String,
     /// Where the enrollment service is.
@@ -105,6 +111,9 @@ pub struct OrchestratorConfig {
     /// Bounds of queues, calls and leases.
     #[serde(default)]
     pub runtime: RuntimeConfig,
+    /// How long finished sagas stay, and where they go then.
+    #[serde(default)]
+    pub retention: RetentionConfig,
 }
 
 /// Settings of the commands.
@@ -150,12 +159,14 @@ impl Default for Config {
                 listen: local(50_050),
                 http_listen: local(8_080),
                 database_url: String::new(),
+                read_database_url: String::new(),
                 seats_url: url(50_051),
                 enrollments_url: url(50_052),
                 academics_url: url(50_053),
                 fees_url: url(50_054),
                 notifications_url: url(50_055),
                 runtime: RuntimeConfig::default(),
+                retention: RetentionConfig::default(),
             },
             limits: LimitsConfig::default(),
             client: ClientConfig { orchestrator_url: url(50_050) },
@@ -238,11 +249,18 @@ impl Config {
         for (setting, problem) in self.orchestrator.runtime.problems() {
             problems.push(format!("orchestrator.runtime.{setting}: {problem}"));
         }
+        for (setting, problem) in self.orchestrator.retention.problems() {
+            problems.push(format!("orchestrator.retention.{setting}: {problem}"));
+        }
         for (setting, problem) in self.limits.problems() {
             problems.push(format!("limits.{setting}: {problem}"));
         }
         if let Err(problem) = self.delivery().try_validate() {
             problems.push(format!("{}: {}", problem.field, problem.problem));
+        }
+        let replica = &self.orchestrator.read_database_url;
+        if !replica.is_empty() && !replica.starts_with("postgres://") && !replica.starts_with("postgresql://") {
+            problems.push("orchestrator.read_database_url: must begin with postgres://".to_owned());
         }
         if self.worker_threads > WORKER_THREADS_MAX {
             problems.push(format!("worker_threads: must be 0 to {WORKER_THREADS_MAX}"));
@@ -290,6 +308,12 @@ impl Config {
             "" => format!("sqlite:{}", self.data_dir.join(format!("{}.db", role.name())).display()),
             url => url.to_owned(),
         }
+    }
+
+    /// Where the orchestrator keeps the archive of finished sagas: as set, or a folder in the data folder.
+    pub fn archive_dir(&self) -> PathBuf {
+        let dir = &self.orchestrator.retention.archive_dir;
+        if dir.as_os_str().is_empty() { self.data_dir.join(ARCHIVE) } else { dir.clone() }
     }
 
     /// Where a role serves gRPC and HTTP.

@@ -86,6 +86,7 @@ async fn run(arguments: Arguments, config: Config) -> anyhow::Result<ExitCode> {
         Command::Sections { command } => commands::sections::run(&config, command, format).await,
         Command::Rush(rush) => commands::rush::run(&config, rush, format).await,
         Command::Audit => commands::audit::run(&config, format).await,
+        Command::Archive { command } => commands::archive::run(&config, command, format),
         Command::Saga { command } => commands::saga::run(&config, command, format).await,
     }
 }

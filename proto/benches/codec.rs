@@ -30,6 +30,7 @@ fn request() -> HoldSeatsRequest {
             step: "hold_seats".to_owned(),
             traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
             tracestate: String::new(),
+            owner_alive_at: Some(prost_types::Timestamp { seconds: 1_795_651_200, nanos: 123_000_000 }),
         }),
         student_id: format!("S{number:06}"),
         sections: vec![course(number)],

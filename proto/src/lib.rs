@@ -26,5 +26,6 @@ area!(enrollments, "matricula.enrollments.v1");
 area!(fees, "matricula.fees.v1");
 area!(notifications, "matricula.notifications.v1");
 area!(ops, "matricula.ops.v1");
+area!(participant, "matricula.participant.v1");
 area!(registration, "matricula.registration.v1");
 area!(seats, "matricula.seats.v1");

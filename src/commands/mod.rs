@@ -1,5 +1,6 @@
 //! The commands that talk to a running system, one a file.
 
+pub mod archive;
 pub mod audit;
 pub mod campus;
 pub mod config;

@@ -95,15 +95,20 @@ async fn list(mut client: Client, asked: ListSagasRequest, limit: usize, format:
 
 async fn show(mut client: Client, saga_id: String, format: Format) -> anyhow::Result<()> {
     let answer = client.get_saga(GetSagaRequest { saga_id }).await.map_err(|status| explained(&status))?;
-    let saga = answer.into_inner();
+    print(&answer.into_inner(), format)
+}
+
+/// Prints all that is known of a saga.
+pub fn print(saga: &GetSagaResponse, format: Format) -> anyhow::Result<()> {
     match format {
-        Format::Table => output::print(tree::shown(&saga)),
-        Format::Json => output::json(&saga_to_json(&saga))?,
+        Format::Table => output::print(tree::shown(saga)),
+        Format::Json => output::json(&saga_to_json(saga))?,
     }
     Ok(())
 }
 
-fn sagas_shown(sagas: &[SagaSummary]) -> String {
+/// A list of sagas for people.
+pub fn sagas_shown(sagas: &[SagaSummary]) -> String {
     let mut table =
         output::table(["saga", "student", "phase", "outcome", "attention", "created", "last recorded", "driven by"]);
     for saga in sagas {
@@ -145,7 +150,8 @@ fn leg_name(status: i32) -> &'static str {
     }
 }
 
-fn summary_to_json(saga: &SagaSummary) -> Value {
+/// A saga of a list for programs.
+pub fn summary_to_json(saga: &SagaSummary) -> Value {
     json!({
         "saga_id": saga.saga_id,
         "student_id": saga.student_id,
@@ -191,6 +197,7 @@ fn saga_to_json(saga: &GetSagaResponse) -> Value {
         "registration": saga.registration.as_ref().map(registration::to_json),
         "turned_because": text(&saga.turned_because),
         "unreadable_because": text(&saga.unreadable_because),
+        "archived_in": text(&saga.archived_in),
         "traceparent": text(&saga.traceparent),
         "steps": steps.collect::<Vec<_>>(),
         "events": events.collect::<Vec<_>>(),

@@ -47,14 +47,16 @@ fn every_problem_is_told() {
         flag("orchestrator.fees_url", "nowhere"),
         flag("client.orchestrator_url", "http://a:50050, http://b:50050, c"),
         flag("orchestrator.runtime.lease_ttl_ms", "1"),
+        flag("orchestrator.read_database_url", "sqlite:x"),
     ];
-    let problems = Config::load(None, &flags).expect_err("four settings are wrong").to_string();
+    let problems = Config::load(None, &flags).expect_err("five settings are wrong").to_string();
     assert_eq!(
         problems,
         "error: the configuration can't be used\n  \
          seats.database_url: must begin with sqlite: or postgres://\n  \
          orchestrator.fees_url: \"nowhere\" is no URL such as http://127.0.0.1:50051\n  \
          client.orchestrator_url: \"c\" is no URL such as http://127.0.0.1:50051\n  \
-         orchestrator.runtime.lease_ttl_ms: must be 500 to 60000"
+         orchestrator.runtime.lease_ttl_ms: must be 500 to 60000\n  \
+         orchestrator.read_database_url: must begin with postgres://"
     );
 }

@@ -11,7 +11,7 @@ use matricula_kit::connect;
 use matricula_kit::database::{Database, DbError};
 use matricula_kit::serve::{self, Limits, Listen, Serving};
 use matricula_registration::{Channels, Registrations};
-use matricula_runtime::{Runtime, SagaStore};
+use matricula_runtime::{Retention, Runtime, SagaStore};
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
 
@@ -55,7 +55,11 @@ pub async fn orchestrator(config: &Config, channels: Channels, limits: Limits, s
     let workload = Arc::new(Registrations::try_new(channels.clone())?);
     let started = patiently(Role::Orchestrator, &shutdown, async || {
         let database = open(config, Role::Orchestrator).await?;
-        let store = SagaStore::open(database.clone()).await.context("orchestrator: the saga log can't be opened")?;
+        let mut store =
+            SagaStore::open(database.clone()).await.context("orchestrator: the saga log can't be opened")?;
+        if !own.read_database_url.is_empty() {
+            store = store.with_lists_from(Database::replica(&own.read_database_url)?);
+        }
         let (runtime, task) = Runtime::start(workload.clone(), store, own.runtime.clone(), shutdown.clone())
             .await
             .context("orchestrator: the instance can't be registered")?;
@@ -63,6 +67,8 @@ pub async fn orchestrator(config: &Config, channels: Channels, limits: Limits, s
     });
     let (database, runtime, task) = started.await?;
 
+    let retention = Retention::new(runtime.clone(), own.retention.clone(), config.archive_dir());
+    let retaining = tokio::spawn(retention.run(shutdown.clone()));
     let mut routes = RoutesBuilder::default();
     let following = matricula_portal::add_to(&mut routes, runtime.clone(), shutdown.clone());
     matricula_ops::add_to(&mut routes, runtime, shutdown.clone());
@@ -79,8 +85,9 @@ pub async fn orchestrator(config: &Config, channels: Channels, limits: Limits, s
         routes,
         service_names,
         database,
-        tasks: vec![watched, following],
+        tasks: vec![watched, following, retaining],
         grpc_web: true,
+        is_participant: false,
     };
     let (grpc, http) = config.listen(Role::Orchestrator);
     Ok(serve::serve(role, Listen { grpc, http: Some(http), limits }, shutdown).await?)

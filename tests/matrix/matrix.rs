@@ -45,3 +45,24 @@ async fn enrollments_and_drops_hold() {
         }
     }
 }
+
+/// What grows with every registration, by service, with the names by which statements call it.
+const GROWING: [(&str, &[&str]); 5] = [
+    ("seats", &["barrier", "b", "holds", "h"]),
+    ("enrollments", &["barrier", "b", "enrollments", "e"]),
+    ("academics", &["barrier", "b", "course_record", "c"]),
+    ("fees", &["barrier", "b", "postings", "c", "accounts", "a"]),
+    ("notifications", &["barrier", "b", "messages", "m"]),
+];
+
+/// A registration costs the same with a million others behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_service_goes_through_earlier_registrations() {
+    let campus = Campus::new(Change::Swap, Arc::new(Services::start(Backend::Sqlite).await));
+    let report = run_matrix(&campus, cases::basic(campus.shape()), AT_A_TIME).await;
+    report.assert_holds(COMMAND);
+    for (service, tables) in GROWING {
+        let scans = campus.services().scans(service, tables).await;
+        assert!(scans.is_empty(), "{service} reads whole tables: {scans:#?}");
+    }
+}

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use matricula_kit::database::Args;
 use matricula_kit::serve::{Limits, Listen, Role, serve};
-use matricula_kit::testing::{Backend, TestDatabase, empty_database};
+use matricula_kit::testing::{Backend, TestDatabase, empty_database, scans_of_sqlite};
 use matricula_registration::Channels;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
@@ -41,6 +41,16 @@ impl Services {
             notifications: channel(notifications, &shutdown).await,
         };
         Self { channels, databases, _shutdown: shutdown.drop_guard() }
+    }
+
+    /// The statements of a service that read from end to end what grows with every registration: with their plans. Only on
+    /// SQLite, which tells its plans whatever there is in the tables.
+    pub async fn scans(&self, service: &str, tables: &[&str]) -> Vec<(&'static str, String)> {
+        let (_, test) = self.databases.iter().find(|(name, _)| *name == service).expect("one of the five");
+        let mut scans = scans_of_sqlite(&test.database, tables, &["messages_to_deliver"]).await;
+        // An audit reads all there is, page by page.
+        scans.retain(|(statement, _)| !statement.contains(" LIMIT "));
+        scans
     }
 
     /// Deletes what the barrier of a service has on record of a saga, behind the service's back.

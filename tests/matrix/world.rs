@@ -116,8 +116,9 @@ impl Campus {
     async fn send(&self, subject: &Subject, call: &Call) -> CallAnswer {
         let Call { step, name, leg, attempt, state } = call.clone();
         let (saga, request) = (subject.saga.clone(), subject.request.clone());
-        let trace = TraceContext::default();
-        self.batches.call(WireCall { saga, step, step_name: name, leg, attempt, request, state, trace }).await
+        let (trace, owner_alive_at) = (TraceContext::default(), time::now());
+        let call = WireCall { saga, step, step_name: name, leg, attempt, request, state, trace, owner_alive_at };
+        self.batches.call(call).await
     }
 
     /// Undoes the creation of enrollments that never comes, or that came: what comes after it is refused.

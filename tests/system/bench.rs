@@ -69,7 +69,7 @@ async fn filled_databases_hold_up_to_the_audit() {
 
 #[tokio::test]
 async fn reads_and_streams_are_measured() {
-    let looking = Looking { reads_per_s: 1_000, streams: 200 };
+    let looking = Looking { reads_per_s: 1_000, sections_of_read: 5, streams: 200 };
     let seen = reads(small(Layout::OneProcess, false), looking).await;
     assert!(seen.looks.answered_per_s > 0.0 && seen.streams.messages_per_s > 0.0, "{seen:?}");
     check(Entry::Reads(Box::new(seen)), &["ratio of medians", "commit to watcher", "streams", "clean"]);

@@ -4,6 +4,7 @@ mod bench;
 mod broken_network;
 mod chaos;
 mod databases;
+mod growth;
 mod hostile;
 mod kills;
 mod load;

@@ -13,6 +13,10 @@ use crate::wire;
 pub(crate) fn explained(definition: &Definition, stored: &StoredRegistration, now: UnixMs) -> ops::ExplainSagaResponse {
     let (mut explanation, advice) = match &stored.read {
         Ok((_, state)) => (explain(definition, state, now.0), advice(definition, state)),
+        Err(_) if !stored.is_unreadable() => {
+            let file = stored.archived_in().unwrap_or_default();
+            (format!("finished; its log is in the archive, in {file}\n"), Vec::new())
+        }
         // No verb can be carried out: none of them would know what it does.
         Err(problem) => (format!("can't be read here, and is left alone: {problem}\n"), Vec::new()),
     };

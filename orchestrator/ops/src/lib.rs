@@ -15,8 +15,10 @@ mod wire;
 
 use std::sync::Arc;
 
+use matricula_engine::Definition;
+use matricula_proto::ops::v1 as ops;
 use matricula_proto::ops::v1::saga_service_server::{SERVICE_NAME, SagaServiceServer};
-use matricula_registration::Registrations;
+use matricula_registration::{Registrations, StoredRegistration};
 use matricula_runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tonic::service::RoutesBuilder;
@@ -31,6 +33,16 @@ const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The orchestrator that is shown.
 pub(crate) type Orchestrator = Runtime<Registrations>;
+
+/// A saga as `ListSagas` has it, wherever it was read from.
+pub fn summary(stored: &StoredRegistration) -> ops::SagaSummary {
+    wire::summary(stored)
+}
+
+/// A saga as `GetSaga` has it, wherever it was read from.
+pub fn shown(definition: &Definition, stored: &StoredRegistration) -> ops::GetSagaResponse {
+    wire::saga(definition, stored)
+}
 
 /// Adds the service to the routes; its streams end with `shutdown`.
 pub fn add_to(routes: &mut RoutesBuilder, runtime: Arc<Runtime<Registrations>>, shutdown: CancellationToken) {

@@ -1,15 +1,16 @@
 //! A saga, its steps and its events on the wire.
 
 use matricula_engine::{
-    Cause, Definition, Event, Intervention, Leg, LegState, LegStatus, Phase, Recorded, SagaState, Step, StepState,
-    describe,
+    Cause, Definition, Event, Leg, LegState, LegStatus, Phase, Recorded, SagaState, Step, StepState, describe,
 };
 use matricula_kit::answer::Refusal;
 use matricula_kit::time::UnixMs;
 use matricula_proto::ops::v1 as ops;
-use matricula_proto::registration::v1 as registration;
 use matricula_registration::{StoredRegistration, view};
 use matricula_runtime::DestinationStatus;
+
+/// Phases in which nothing is left to do.
+const FINISHED: [Phase; 3] = [Phase::Completed, Phase::Compensated, Phase::Abandoned];
 
 /// The phase as the store has it; none for one that only a reader sees.
 pub(crate) fn stored_phase(phase: ops::SagaPhase) -> Option<&'static str> {
@@ -33,11 +34,8 @@ pub(crate) fn summary(stored: &StoredRegistration) -> ops::SagaSummary {
         saga_id: row.id.as_str().to_owned(),
         student_id: row.subject.clone(),
         phase: phase(stored).into(),
-        outcome: match &stored.read {
-            Ok((_, state)) => view::outcome(state.outcome()).into(),
-            Err(_) => registration::Outcome::Unspecified.into(),
-        },
-        needs_attention: row.needs_attention || stored.read.is_err(),
+        outcome: stored.outcome().into(),
+        needs_attention: row.needs_attention || stored.is_unreadable(),
         created_at: Some(row.created_at.to_wire()),
         updated_at: Some(row.updated_at.to_wire()),
         owner: if is_driven { row.owner.clone() } else { String::new() },
@@ -58,7 +56,8 @@ pub(crate) fn saga(definition: &Definition, stored: &StoredRegistration) -> ops:
         events: events.unwrap_or_default(),
         traceparent: stored.row.trace.traceparent.clone(),
         turned_because: state.map(turned_because).unwrap_or_default(),
-        unreadable_because: stored.read.as_ref().err().cloned().unwrap_or_default(),
+        unreadable_because: stored.read.as_ref().err().filter(|_| stored.is_unreadable()).cloned().unwrap_or_default(),
+        archived_in: stored.archived_in().unwrap_or_default().to_owned(),
     }
 }
 
@@ -68,7 +67,7 @@ pub(crate) fn ledger_entry(stored: &StoredRegistration) -> ops::ExportLedgerResp
         registration: Some(stored.to_wire()),
         phase: phase(stored).into(),
         owner_alive: stored.row.owner_alive && !is_finished(stored),
-        decided_by_hand: stored.row.log.iter().flatten().any(is_by_hand),
+        decided_by_hand: stored.is_decided_by_hand(),
     }
 }
 
@@ -85,31 +84,26 @@ pub(crate) fn destination(status: DestinationStatus) -> ops::Destination {
 }
 
 fn phase(stored: &StoredRegistration) -> ops::SagaPhase {
-    match stored.read.as_ref().map(|(_, state)| state.phase()) {
-        Ok(Phase::Running) => ops::SagaPhase::Running,
-        Ok(Phase::Compensating) => ops::SagaPhase::Compensating,
-        Ok(Phase::Completing) => ops::SagaPhase::Completing,
-        Ok(Phase::Completed) => ops::SagaPhase::Completed,
-        Ok(Phase::Compensated) => ops::SagaPhase::Compensated,
-        Ok(Phase::Abandoned) => ops::SagaPhase::Abandoned,
-        Err(_) => ops::SagaPhase::Unreadable,
+    let phase = match &stored.read {
+        Ok((_, state)) => state.phase(),
+        Err(_) => match FINISHED.into_iter().find(|phase| phase.as_str() == stored.row.phase) {
+            Some(phase) if !stored.is_unreadable() => phase,
+            _ => return ops::SagaPhase::Unreadable,
+        },
+    };
+    match phase {
+        Phase::Running => ops::SagaPhase::Running,
+        Phase::Compensating => ops::SagaPhase::Compensating,
+        Phase::Completing => ops::SagaPhase::Completing,
+        Phase::Completed => ops::SagaPhase::Completed,
+        Phase::Compensated => ops::SagaPhase::Compensated,
+        Phase::Abandoned => ops::SagaPhase::Abandoned,
     }
 }
 
 /// By the store, because a saga that can't be read here may be finished.
 pub(crate) fn is_finished(stored: &StoredRegistration) -> bool {
-    [Phase::Completed, Phase::Compensated, Phase::Abandoned].iter().any(|phase| phase.as_str() == stored.row.phase)
-}
-
-/// Whether a person said what came of a call, or that nothing will.
-fn is_by_hand(recorded: &Recorded) -> bool {
-    match &recorded.event {
-        Event::Intervened { intervention, .. } => match intervention {
-            Intervention::Skip { .. } | Intervention::Resolve { .. } | Intervention::Abandon => true,
-            Intervention::Retry { .. } => false,
-        },
-        _ => false,
-    }
+    FINISHED.iter().any(|phase| phase.as_str() == stored.row.phase)
 }
 
 fn turned_because(state: &SagaState) -> String {

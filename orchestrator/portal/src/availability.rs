@@ -22,8 +22,9 @@ use self::shown::Shown;
 pub(crate) mod feed;
 mod shown;
 
-/// Longest silence of a feed that counts as live. Its heartbeat comes every second: two may be late.
-pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(3);
+/// Longest silence of a feed that counts as live: whoever watches is told within a second that it is not. Its heartbeat
+/// comes every 250 ms: two may be late.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_millis(900);
 /// Sections in one message of a watch: well below the bounds of a message, and quick to collect.
 const CHANGES_MAX: usize = 1_000;
 

@@ -119,7 +119,8 @@ impl RegistrationService for RegistrationGrpc {
             token => Some(required_id("page_token", token, SagaId::try_new)?),
         };
         // One more than asked for tells whether there is a next page.
-        let filter = SagaFilter { subject: Some(student.into()), before, limit: size + 1, ..Default::default() };
+        let subject = Some(student.into());
+        let filter = SagaFilter { subject, archived: true, before, limit: size + 1, ..Default::default() };
         let mut rows = self.runtime.store().list(filter).await?;
         let has_more = rows.len() > usize::try_from(size).unwrap_or(usize::MAX);
         if has_more {

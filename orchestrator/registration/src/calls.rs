@@ -20,6 +20,7 @@ fn operation(call: &RegistrationCall) -> Option<common::v1::Operation> {
         step: call.step_name.to_owned(),
         traceparent: call.trace.traceparent.clone(),
         tracestate: call.trace.tracestate.clone(),
+        owner_alive_at: Some(call.owner_alive_at.to_wire()),
     })
 }
 

@@ -9,9 +9,11 @@
 //! | [`seen`] | what has become of a section since the student saw it |
 //! | [`view`] | a registration as its student sees it |
 //! | [`stored`] | a registration as it is read back from the log |
+//! | [`receipt`] | what stays of it when its log is in the archive |
 
 mod calls;
 pub mod participants;
+pub mod receipt;
 pub mod request;
 pub mod saga;
 pub mod seen;
@@ -19,6 +21,7 @@ pub mod stored;
 pub mod view;
 
 pub use participants::{Channels, Registrations};
+pub use receipt::Receipt;
 pub use request::RegistrationRequest;
 pub use seen::SeenVersion;
 pub use stored::StoredRegistration;

@@ -3,14 +3,17 @@
 use std::future::Future;
 
 use async_trait::async_trait;
-use matricula_engine::{CallAnswer, CallError, Code, Definition, DefinitionError};
+use matricula_engine::{CallAnswer, CallError, Code, Definition, DefinitionError, Recorded, SagaState};
 use matricula_kit::answer::{Done, Refusal};
+use matricula_kit::id::SagaId;
 use matricula_kit::rpc::FieldError;
 use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
 use matricula_proto::common::v1::{OperationResult, operation_result};
 use matricula_proto::enrollments::v1::enrollment_service_client::EnrollmentServiceClient;
 use matricula_proto::fees::v1::fee_service_client::FeeServiceClient;
 use matricula_proto::notifications::v1::notification_service_client::NotificationServiceClient;
+use matricula_proto::participant::v1::ForgetSagasRequest;
+use matricula_proto::participant::v1::participant_service_client::ParticipantServiceClient;
 use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
 use matricula_proto::{academics, enrollments, fees, notifications, seats};
 use matricula_runtime::{Call, Workload};
@@ -19,6 +22,7 @@ use tonic::{Request, Response, Status};
 use tonic_types::StatusExt as _;
 
 use crate::calls;
+use crate::receipt::Receipt;
 use crate::request::RegistrationRequest;
 use crate::saga::{self, rpc};
 
@@ -173,6 +177,29 @@ impl Workload for Registrations {
                 Err(CallError::new(Code::Unimplemented, message, None))
             }
         }
+    }
+
+    async fn forget(&self, destination: &'static str, sagas: &[SagaId]) -> Result<(), CallError> {
+        let channels = &self.channels;
+        let channel = match destination {
+            "seats" => &channels.seats,
+            "enrollments" => &channels.enrollments,
+            "academics" => &channels.academics,
+            "fees" => &channels.fees,
+            "notifications" => &channels.notifications,
+            other => {
+                let message = format!("the table names {other}, which nothing here knows");
+                return Err(CallError::new(Code::Unimplemented, message, None));
+            }
+        };
+        let saga_ids = sagas.iter().map(|saga| saga.as_str().to_owned()).collect();
+        let mut client = ParticipantServiceClient::new(channel.clone());
+        let forgotten = client.forget_sagas(Request::new(ForgetSagasRequest { saga_ids })).await;
+        forgotten.map(|_| ()).map_err(|status| call_error(&status))
+    }
+
+    fn receipt(&self, _: &RegistrationRequest, state: &SagaState, log: &[Recorded]) -> Result<String, String> {
+        serde_json::to_string(&Receipt::new(state, log)).map_err(|error| error.to_string())
     }
 }
 

@@ -1,4 +1,4 @@
-//! A registration as it is read back from the saga log.
+//! A registration as it is read back from the saga log, or from its receipt when its log is in the archive.
 //!
 //! Promises: what can't be read (a version that this replica does not know, a log that does not fold) is shown with what
 //! is known of it, so that one bad record hides no other.
@@ -6,40 +6,50 @@
 use matricula_engine::{Definition, SagaState};
 use matricula_kit::id::SectionId;
 use matricula_proto::registration::v1 as wire;
-use matricula_runtime::SagaRow;
+use matricula_runtime::{Archived, SagaRow};
 
+use crate::receipt::{Receipt, is_decided_by_hand};
 use crate::request::RegistrationRequest;
-use crate::view::RegistrationView;
+use crate::view::{self, RegistrationView};
 
 /// A row of the saga log, read as far as it can be.
 #[derive(Debug, Clone)]
 pub struct StoredRegistration {
     /// The row.
     pub row: SagaRow,
-    /// What was asked for, and where the saga stands, or why these can't be read.
+    /// What was asked for, and where the saga stands, or why these can't be read: of one whose log is in the archive,
+    /// only what its receipt says is known.
     pub read: Result<(RegistrationRequest, SagaState), String>,
+    receipt: Option<(RegistrationRequest, Receipt)>,
 }
 
 impl StoredRegistration {
     /// Reads a row.
     pub fn read(definition: &Definition, row: SagaRow) -> Self {
+        if let Some(archived) = &row.archived {
+            let receipt = receipt(&row, archived).map_err(|error| format!("the receipt: {error}"));
+            let why = receipt.as_ref().err().cloned();
+            let read = Err(why.unwrap_or_else(|| format!("its log is in the archive, in {}", archived.file)));
+            return Self { row, read, receipt: receipt.ok() };
+        }
         let request = || request(&row).map_err(|error| format!("the request: {error}"));
         let log = row.log.as_ref().map_err(|problem| format!("the log: {problem}"));
         let known = (row.definition.as_str(), row.version) == (definition.name(), definition.version());
         let log = if known { log } else { Err(format!("{} v{} is not known here", row.definition, row.version)) };
         let state = log.and_then(|log| SagaState::replay(definition, log).map_err(|error| error.to_string()));
         let read = state.and_then(|state| Ok((request()?, state)));
-        Self { row, read }
+        Self { row, read, receipt: None }
     }
 
     /// The registration on the wire. One that can't be read has no outcome, and needs attention.
     pub fn to_wire(&self) -> wire::Registration {
-        match &self.read {
-            Ok((request, state)) => {
-                let (id, idempotency_key) = (&self.row.id, self.row.idempotency_key.as_str());
+        let (id, idempotency_key) = (&self.row.id, self.row.idempotency_key.as_str());
+        match (&self.read, &self.receipt) {
+            (Ok((request, state)), _) => {
                 RegistrationView { id, idempotency_key, request, state: Some(state) }.to_wire()
             }
-            Err(_) => {
+            (Err(_), Some((request, receipt))) => receipt.to_wire(id, idempotency_key, request),
+            (Err(_), None) => {
                 let ids = |sections: Vec<SectionId>| sections.into_iter().map(String::from).collect();
                 let (adds, drops) = request(&self.row).map(|request| (request.adds, request.drops)).unwrap_or_default();
                 wire::Registration {
@@ -55,8 +65,39 @@ impl StoredRegistration {
             }
         }
     }
+
+    /// The outcome on the wire; unspecified when it can't be read.
+    pub fn outcome(&self) -> wire::Outcome {
+        match (&self.read, &self.receipt) {
+            (Ok((_, state)), _) => view::outcome(state.outcome()),
+            (Err(_), Some((_, receipt))) => receipt.outcome(),
+            (Err(_), None) => wire::Outcome::Unspecified,
+        }
+    }
+
+    /// The file of the archive that has its log, when that is where it is.
+    pub fn archived_in(&self) -> Option<&str> {
+        self.row.archived.as_ref().filter(|_| self.receipt.is_some()).map(|archived| archived.file.as_str())
+    }
+
+    /// Whether it is neither read nor known by its receipt: then a person must look.
+    pub fn is_unreadable(&self) -> bool {
+        self.read.is_err() && self.receipt.is_none()
+    }
+
+    /// Whether an operator decided something of it by hand, as far as that can be read.
+    pub fn is_decided_by_hand(&self) -> bool {
+        match &self.receipt {
+            Some((_, receipt)) => receipt.is_decided_by_hand(),
+            None => self.row.log.as_ref().is_ok_and(|log| is_decided_by_hand(log)),
+        }
+    }
 }
 
 fn request(row: &SagaRow) -> Result<RegistrationRequest, serde_json::Error> {
     serde_json::from_str(&row.request)
+}
+
+fn receipt(row: &SagaRow, archived: &Archived) -> Result<(RegistrationRequest, Receipt), serde_json::Error> {
+    Ok((request(row)?, serde_json::from_str(&archived.receipt)?))
 }

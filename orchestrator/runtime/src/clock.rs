@@ -21,13 +21,20 @@ pub(crate) struct Clock {
 struct Word {
     now_ms: i64,
     heard: Instant,
+    /// The time of its last word, also of one that came too late to be believed.
+    alive_at_ms: i64,
     is_machine_off: bool,
 }
 
 impl Clock {
     /// Begins with what the database has just said.
     pub(crate) fn new(database_now_ms: i64) -> Self {
-        let word = Word { now_ms: database_now_ms, heard: Instant::now(), is_machine_off: false };
+        let word = Word {
+            now_ms: database_now_ms,
+            heard: Instant::now(),
+            alive_at_ms: database_now_ms,
+            is_machine_off: false,
+        };
         let clock = Self { word: Arc::new(Mutex::new(word)) };
         clock.set(database_now_ms, Duration::ZERO);
         clock
@@ -39,19 +46,27 @@ impl Clock {
         UnixMs(word.now_ms.saturating_add(i64::try_from(word.heard.elapsed().as_millis()).unwrap_or(i64::MAX)))
     }
 
+    /// When the database last said that this instance lives. It says so to none that is marked dead, so for one that was
+    /// given up this stays before the mark, whatever its own clocks do.
+    pub(crate) fn alive_at(&self) -> UnixMs {
+        UnixMs(self.word().alive_at_ms)
+    }
+
     /// Takes in what the database has just said. A process that was stopped in the middle of a question has an answer
     /// of long ago, which is no news.
     pub(crate) fn set(&self, database_now_ms: i64, round_trip: Duration) {
+        let mut word = self.word();
+        word.alive_at_ms = database_now_ms;
         if round_trip > ROUND_TRIP_MAX {
             return;
         }
         let ahead_ms = time::now().0.saturating_sub(database_now_ms);
-        let mut word = self.word();
         let is_machine_off = ahead_ms.abs() > OFF_MS;
         if is_machine_off && !word.is_machine_off {
             tracing::warn!(ahead_ms, "this machine's clock is not the database's; sagas go by the database's");
         }
-        *word = Word { now_ms: database_now_ms, heard: Instant::now(), is_machine_off };
+        let alive_at_ms = word.alive_at_ms;
+        *word = Word { now_ms: database_now_ms, heard: Instant::now(), alive_at_ms, is_machine_off };
     }
 
     fn word(&self) -> MutexGuard<'_, Word> {
@@ -71,6 +86,7 @@ mod tests {
         assert!((time::now().0 - now_ms - hour_ms).abs() < 60_000, "it is an hour behind this machine");
         clock.set(now_ms + hour_ms, Duration::from_secs(5));
         assert!(clock.now().0 < now_ms + hour_ms, "an answer of long ago is no news");
+        assert_eq!(clock.alive_at().0, now_ms + hour_ms, "but it says that the instance lived then");
         clock.set(now_ms + hour_ms, Duration::from_millis(1));
         assert!(clock.now().0 >= now_ms + hour_ms);
     }

@@ -93,6 +93,10 @@ impl<W: Workload> Runtime<W> {
                 None => {}
             }
             let row = self.store().get(saga).await?.ok_or(CommandError::NotFound)?;
+            if row.archived.is_some() {
+                let message = "nothing is left to do: the saga is finished, and its log is in the archive";
+                return Err(CommandError::Refused(message.to_owned()));
+            }
             let state = self.read(&row).map_err(CommandError::LeftAlone)?;
             if state.phase().is_finished() {
                 return self.of_finished(&state, order).map_err(|error| CommandError::Refused(error.to_string()));

@@ -6,7 +6,7 @@
 //! | here | the bounds, and what the executor and the log writer tell of those who were let in |
 //! | `line` | how many wait before each, and how long it will take |
 //! | `meter` | how many are decided a second |
-//! | `quota` | what one student may take |
+//! | `quota` | what one student may take, and has taken |
 //! | `hint` | when those who are turned away should come back |
 //!
 //! Promises: whoever is let in is counted until the executor counts it off, whatever becomes of the caller; those who are
@@ -26,12 +26,34 @@ use matricula_kit::id::SagaId;
 use self::hint::{HINT_MAX, HINT_MIN, Hints};
 pub use self::line::InLine;
 use self::line::Line;
+pub(crate) use self::quota::Entry;
 use self::quota::{OverQuota, Quota};
 use crate::RuntimeConfig;
 
 /// Decisions a second that a start reckons with until it has measured them: what a modest machine does. A rush that comes
 /// before the first measurement fills the queue by this.
 const RATE_ASSUMED: f64 = 2_000.0;
+
+/// How one is let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Entered {
+    /// It has a place from now on.
+    New,
+    /// It was let in before, durably, and is still open.
+    Known {
+        /// What it has become.
+        id: SagaId,
+        /// Whether it asked for the same.
+        same_request: bool,
+    },
+}
+
+/// In this time what is at work should be decided. When fewer are decided a second than that takes, fewer are put to work:
+/// the rest would only make each slower, and what was accepted must keep its time.
+const WORK_TIME: Duration = Duration::from_secs(1);
+/// The least part of `in_flight_max` that is put to work, however slow it goes: where one service takes long to answer, and
+/// takes many at a time, fewer would be decided by it and none sooner.
+const AT_WORK_LEAST_PART: usize = 4;
 
 /// Why one is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +69,8 @@ pub(crate) struct Gate {
     open: AtomicUsize,
     /// As many as may be open now: what can be decided in the time that one may wait.
     limit: AtomicUsize,
+    /// As many as may be at work now.
+    at_work: AtomicUsize,
     /// Sagas that the executor holds, those with a decided outcome too.
     in_memory: AtomicUsize,
     in_memory_max: usize,
@@ -78,6 +102,7 @@ impl Gate {
         Self {
             open: AtomicUsize::new(0),
             limit: AtomicUsize::new(bounds.limit(RATE_ASSUMED)),
+            at_work: AtomicUsize::new(bounds.at_work(RATE_ASSUMED)),
             in_memory: AtomicUsize::new(0),
             in_memory_max: config.sagas_in_memory_max,
             bounds,
@@ -86,20 +111,25 @@ impl Gate {
     }
 
     /// Lets one in and counts it, unless a bound is reached.
-    pub(crate) fn enter(&self, id: &SagaId, subject: &str) -> Result<(), TurnedAway> {
+    pub(crate) fn enter(&self, entry: Entry<'_>) -> Result<Entered, TurnedAway> {
         let mut inner = self.lock();
-        if let Err(over) = inner.quota.enter(id, subject) {
+        if let Some((id, same_request)) = inner.quota.known(entry) {
+            return Ok(Entered::Known { id, same_request });
+        }
+        if let Err(over) = inner.quota.enter(entry) {
             return Err(TurnedAway::OverQuota(self.quota_hint(&mut inner, over)));
         }
         let has_memory = self.in_memory.load(Ordering::Relaxed) < self.in_memory_max;
         let limit = self.limit.load(Ordering::Relaxed);
         let count = |open| (has_memory && open < limit).then_some(open + 1);
-        let Err(open) = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count) else { return Ok(()) };
-        inner.quota.leave(id);
-        let now = Instant::now();
-        // Nothing is known of when there is memory again: it is a service that is away.
-        let rate = inner.line.meter.rate(now).filter(|_| has_memory);
-        Err(TurnedAway::Full(inner.hints.next(now, open, rate, rand::random())))
+        if let Err(open) = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count) {
+            inner.quota.leave(entry.id);
+            let now = Instant::now();
+            // Nothing is known of when there is memory again: it is a service that is away.
+            let rate = inner.line.meter.rate(now).filter(|_| has_memory);
+            return Err(TurnedAway::Full(inner.hints.next(now, open, rate, rand::random())));
+        }
+        Ok(Entered::New)
     }
 
     /// Takes what the log says to those who were let in: accepted ones wait in line, in this order; the others are not
@@ -108,6 +138,7 @@ impl Gate {
         let (mut inner, now) = (self.lock(), Instant::now());
         for (id, is_accepted) in answers {
             if is_accepted {
+                inner.quota.accepted(id);
                 inner.line.join(id.clone(), false, now);
             } else {
                 inner.quota.leave(id);
@@ -127,12 +158,19 @@ impl Gate {
         self.lock().line.turn_of(id, Instant::now());
     }
 
+    /// How many the executor may have at work now.
+    pub(crate) fn at_work_limit(&self) -> usize {
+        self.at_work.load(Ordering::Relaxed)
+    }
+
     /// It has its outcome: counts it off.
     pub(crate) fn decided(&self, id: &SagaId) {
         let mut inner = self.lock();
         inner.line.decided(id, Instant::now());
         inner.quota.leave(id);
-        self.limit.store(self.bounds.limit(inner.line.meter.capacity().unwrap_or(RATE_ASSUMED)), Ordering::Relaxed);
+        let rate = inner.line.meter.capacity().unwrap_or(RATE_ASSUMED);
+        self.limit.store(self.bounds.limit(rate), Ordering::Relaxed);
+        self.at_work.store(self.bounds.at_work(rate), Ordering::Relaxed);
         self.leave(1);
     }
 
@@ -187,7 +225,13 @@ impl Bounds {
     /// never more than the fixed bound.
     fn limit(&self, rate: f64) -> usize {
         let in_time = (rate * self.wait_max.as_secs_f64()) as usize;
-        in_time.max(self.at_work_max).min(self.open_max)
+        in_time.max(self.at_work(rate)).min(self.open_max)
+    }
+
+    /// As many as may be at work, when so many are decided a second.
+    fn at_work(&self, rate: f64) -> usize {
+        let in_time = (rate * WORK_TIME.as_secs_f64()) as usize;
+        in_time.clamp(self.at_work_max.div_ceil(AT_WORK_LEAST_PART), self.at_work_max)
     }
 }
 
@@ -204,7 +248,11 @@ mod tests {
     /// Lets one more of its own student in; its id.
     fn enter(gate: &Gate) -> Result<SagaId, TurnedAway> {
         let id = SagaId::generate();
-        gate.enter(&id, id.as_str()).map(|()| id)
+        enter_as(gate, &id, id.as_str()).map(|_| id)
+    }
+
+    fn enter_as(gate: &Gate, id: &SagaId, subject: &str) -> Result<Entered, TurnedAway> {
+        gate.enter(Entry { id, subject, key: id.as_str(), fingerprint: "" })
     }
 
     #[test]
@@ -216,7 +264,9 @@ mod tests {
         };
         assert_eq!(bounds(20_000, 1_024, 1_500).limit(3_000.0), 4_500);
         assert_eq!(bounds(4_000, 1_024, 1_500).limit(3_000.0), 4_000, "never more than the fixed bound");
-        assert_eq!(bounds(20_000, 1_024, 1_500).limit(10.0), 1_024, "as many as are at work at a time");
+        assert_eq!(bounds(20_000, 1_024, 1_500).limit(10.0), 256, "as many as are at work at a time");
+        assert_eq!([10.0, 500.0, 9_000.0].map(|rate| bounds(20_000, 1_024, 1_500).at_work(rate)), [256, 500, 1_024]);
+        assert_eq!(bounds(20_000, 1, 1_500).at_work(10.0), 1);
         assert_eq!(bounds(16, 1_024, 1_500).limit(10.0), 16);
     }
 
@@ -224,13 +274,16 @@ mod tests {
     fn who_is_turned_away_takes_nothing() {
         let gate = gate(|config| (config.admission_queue_max, config.subject_open_max) = (2, 1));
         let first = enter(&gate).expect("there is room");
-        assert!(matches!(gate.enter(&SagaId::generate(), first.as_str()), Err(TurnedAway::OverQuota(_))));
+        assert!(matches!(enter_as(&gate, &SagaId::generate(), first.as_str()), Err(TurnedAway::OverQuota(_))));
         let second = enter(&gate).expect("the quota of another takes no place");
         let turned_away = SagaId::generate();
-        assert!(matches!(gate.enter(&turned_away, "late"), Err(TurnedAway::Full(_))));
+        assert!(matches!(enter_as(&gate, &turned_away, "late"), Err(TurnedAway::Full(_))));
         gate.answered([(&first, true), (&second, false)].into_iter());
         gate.leave(1);
-        gate.enter(&turned_away, "late").expect("its quota was given back, and a place too");
+        enter_as(&gate, &turned_away, "late").expect("its quota was given back, and a place too");
+        let again = Entry { id: &turned_away, subject: first.as_str(), key: first.as_str(), fingerprint: "" };
+        let known = Entered::Known { id: first.clone(), same_request: true };
+        assert_eq!(gate.enter(again), Ok(known), "whoever clicks again needs no place");
         assert_eq!(gate.place(&first).map(|place| place.ahead), Some(Some(0)));
         gate.turn_of(&first);
         gate.decided(&first);

@@ -15,6 +15,7 @@
 //! adopts the saga, which is why participants answer repeats. It knows no domain: a [`Workload`] brings the
 //! definition and the calls.
 
+pub mod archive;
 mod breaker;
 mod clock;
 mod command;
@@ -25,6 +26,7 @@ mod gate;
 mod lease;
 mod others;
 mod requests;
+mod retention;
 mod rpc;
 mod runtime;
 mod store;
@@ -35,9 +37,10 @@ mod writer;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use matricula_engine::{CallAnswer, CallError, Definition, Leg, SagaState, StepIndex};
+use matricula_engine::{CallAnswer, CallError, Definition, Leg, Recorded, SagaState, StepIndex};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
+use matricula_kit::time::UnixMs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -45,8 +48,9 @@ pub use command::{CommandError, Order, OrderVerb};
 pub use config::RuntimeConfig;
 pub use destination::DestinationStatus;
 pub use gate::InLine;
+pub use retention::{Retention, RetentionConfig};
 pub use runtime::{Runtime, Submission, SubmitError, Submitted};
-pub use store::{InstanceId, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};
+pub use store::{Archived, InstanceId, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};
 pub use watch::{Progress, Watcher};
 
 /// What the sagas of an orchestrator do.
@@ -69,6 +73,14 @@ pub trait Workload: Send + Sync + 'static {
         rpc: &'static str,
         calls: &[Call<Self::Request>],
     ) -> Result<Vec<CallAnswer>, CallError>;
+
+    /// Has a destination take away what it keeps against repeats of these sagas, at most 1,000, which ended so long ago
+    /// that no call of them can come any more. May be asked again.
+    async fn forget(&self, destination: &'static str, sagas: &[SagaId]) -> Result<(), CallError>;
+
+    /// What is kept for ever of a finished saga when its log goes to the archive, as JSON: its answer, in the words of
+    /// the domain, and what an audit needs to know of it.
+    fn receipt(&self, request: &Self::Request, state: &SagaState, log: &[Recorded]) -> Result<String, String>;
 }
 
 /// One call of one leg of one saga.
@@ -90,4 +102,7 @@ pub struct Call<R> {
     pub state: Arc<SagaState>,
     /// The trace of this attempt.
     pub trace: TraceContext,
+    /// When this instance last knew that it drives the saga, by the database's clock: before the saga's end, however long
+    /// the call waits to be sent, and whatever has become of the instance since.
+    pub owner_alive_at: UnixMs,
 }

@@ -42,5 +42,6 @@ pub async fn start(database: Database) -> Result<Role, DbError> {
         database,
         tasks: vec![task],
         grpc_web: false,
+        is_participant: true,
     })
 }

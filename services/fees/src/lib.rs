@@ -37,5 +37,13 @@ pub async fn start(database: Database) -> Result<Role, DbError> {
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let mut routes = tonic::service::RoutesBuilder::default();
     routes.add_service(server);
-    Ok(Role { name: NAME, routes, service_names: vec![SERVICE_NAME], database, tasks: vec![task], grpc_web: false })
+    Ok(Role {
+        name: NAME,
+        routes,
+        service_names: vec![SERVICE_NAME],
+        database,
+        tasks: vec![task],
+        grpc_web: false,
+        is_participant: true,
+    })
 }

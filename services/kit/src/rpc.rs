@@ -5,6 +5,7 @@ use matricula_proto::common::v1 as wire;
 use crate::id::{InvalidId, SagaId, StepName};
 use crate::participant::{Key, Leg, Operation};
 use crate::telemetry::TraceContext;
+use crate::time::UnixMs;
 
 /// Most operations in one request; the contract's bound for every mutating RPC.
 pub const OPERATIONS_MAX: usize = 1_000;
@@ -115,7 +116,16 @@ pub fn saga_operation<C>(wire: Option<wire::Operation>, leg: Leg, command: C) ->
     let saga = required_id("operation.saga_id", wire.saga_id, SagaId::try_new)?;
     let step = required_id("operation.step", wire.step, StepName::try_new)?;
     let trace = TraceContext::from_wire(wire.traceparent, wire.tracestate);
-    Ok(Operation { key: Some(Key { saga, step }), leg, trace, command })
+    let owner_alive_at = match wire.owner_alive_at {
+        None => None,
+        Some(moment) => Some(UnixMs::from_wire(&moment).ok_or_else(|| {
+            FieldError::new(
+                "operation.owner_alive_at",
+                format!("must be in the years 1 to 9999, got {} s", moment.seconds),
+            )
+        })?),
+    };
+    Ok(Operation { key: Some(Key { saga, step }), leg, trace, owner_alive_at, command })
 }
 
 /// The answers of a request on the wire, in its order.

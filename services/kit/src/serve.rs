@@ -13,6 +13,7 @@ use tonic::service::{Routes, RoutesBuilder};
 use tonic::transport::{Channel, Server};
 
 use crate::database::Database;
+use crate::participant;
 
 mod accept;
 mod connection;
@@ -58,6 +59,8 @@ pub struct Role {
     pub tasks: Vec<JoinHandle<()>>,
     /// Whether browsers may call it (gRPC-Web).
     pub grpc_web: bool,
+    /// Whether it takes part in sagas: then it serves what all participants do alike.
+    pub is_participant: bool,
 }
 
 /// Where a role listens. Port 0 takes a free one.
@@ -119,8 +122,12 @@ impl Serving {
 }
 
 /// Binds the addresses and serves the role until `shutdown`.
-pub async fn serve(role: Role, listen: Listen, shutdown: CancellationToken) -> Result<Serving, ServeError> {
+pub async fn serve(mut role: Role, listen: Listen, shutdown: CancellationToken) -> Result<Serving, ServeError> {
     let name = role.name;
+    if role.is_participant {
+        role.routes.add_service(participant::server(role.database.clone()));
+        role.service_names.push(participant::SERVICE_NAME);
+    }
     let (grpc_listener, grpc) = bind(name, listen.grpc).await?;
     let http = match listen.http {
         Some(address) => Some(bind(name, address).await?),

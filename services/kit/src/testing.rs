@@ -2,6 +2,7 @@
 //! every participant runs on them.
 
 mod conformance;
+mod plans;
 mod proxy;
 
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::path::Path;
 use crate::database::{Args, Database, DbError, Migrator};
 
 pub use conformance::barrier_holds;
+pub use plans::{RowsRead, scans_of_sqlite};
 pub use proxy::Proxy;
 
 /// Environment variable with the URL of a PostgreSQL server on which tests may create databases, without a database

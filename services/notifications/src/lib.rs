@@ -76,5 +76,6 @@ fn role(database: Database, sink: Arc<dyn Sink>, delays: Delays) -> Role {
         database,
         tasks: vec![writing, delivering],
         grpc_web: false,
+        is_participant: true,
     }
 }

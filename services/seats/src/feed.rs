@@ -28,7 +28,7 @@ use crate::store::{self, PAGE_ROWS};
 /// Batches of changes that a watcher may be behind before it has to begin anew: some seconds of full load.
 const CHANGES_BEHIND_MAX: usize = 4_096;
 /// How long the feed is silent at most. The portal calls it lost after some of these.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+const HEARTBEAT: Duration = Duration::from_millis(250);
 /// How long to wait before listening again after the database was gone.
 const LISTEN_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// The channel on which replicas tell each other of changes.
@@ -91,7 +91,7 @@ impl Feed {
         }
     }
 
-    /// The state of every section in parts, then every committed change, and a heartbeat in every silent second.
+    /// The state of every section in parts, then every committed change, and a heartbeat whenever it would be silent for longer.
     pub fn watch(&self, database: Database) -> Result<Watch, FeedError> {
         let State::Open(sender) = &*self.state() else { return Err(FeedError::NotConnected) };
         let changes = sender.subscribe();

@@ -54,5 +54,6 @@ pub async fn start(database: Database, shutdown: CancellationToken) -> Result<Ro
         database,
         tasks: vec![writing, follower],
         grpc_web: false,
+        is_participant: true,
     })
 }

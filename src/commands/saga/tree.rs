@@ -26,9 +26,11 @@ pub fn shown(saga: &GetSagaResponse) -> String {
             write_step(&mut text, step, is_last, &times);
         }
     }
-    text.push('\n');
-    text.push_str(&log(&saga.events));
-    text.push('\n');
+    if !saga.events.is_empty() {
+        text.push('\n');
+        text.push_str(&log(&saga.events));
+        text.push('\n');
+    }
     text
 }
 
@@ -55,6 +57,9 @@ fn head(saga: &GetSagaResponse) -> String {
     }
     if !saga.unreadable_because.is_empty() {
         line("unreadable", &saga.unreadable_because);
+    }
+    if !saga.archived_in.is_empty() {
+        line("log", &format!("in the archive, in {}: `matricula archive show ID` reads it", saga.archived_in));
     }
     line("created", &moment_or_none(summary.created_at.as_ref()));
     line("last recorded", &moment_or_none(summary.updated_at.as_ref()));

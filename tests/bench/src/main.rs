@@ -50,9 +50,12 @@ struct Flags {
     /// Finished registrations of `prefilled`.
     #[arg(long, global = true, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(10_000..=4_000_000))]
     finished: u64,
-    /// Reads a second of `reads`, in thousands.
-    #[arg(long, global = true, default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=200))]
+    /// Sections whose seats `reads` reads a second, in thousands.
+    #[arg(long, global = true, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
     reads_k: u32,
+    /// Sections that one call of `reads` asks for: what a student has on the page.
+    #[arg(long, global = true, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    sections_of_read: u32,
     /// Watching streams of `reads`.
     #[arg(long, global = true, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     streams: u32,
@@ -109,7 +112,8 @@ impl Flags {
     }
 
     fn looking(&self) -> Looking {
-        Looking { reads_per_s: self.reads_k * 1_000, streams: self.streams as usize }
+        let sections_of_read = self.sections_of_read as usize;
+        Looking { reads_per_s: self.reads_k * 1_000, sections_of_read, streams: self.streams as usize }
     }
 
     /// The same, on another system and with others in flight.

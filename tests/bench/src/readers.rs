@@ -22,8 +22,6 @@ const TICK: Duration = Duration::from_millis(1);
 const OUTSTANDING_MAX: usize = 20_000;
 /// The longest that is told apart, in microseconds or milliseconds.
 const LONGEST: u64 = 600_000_000;
-/// Sections of one read: what a student has on the page.
-const SECTIONS_OF_READ: usize = 5;
 /// Watches on one connection.
 const WATCHES_PER_CONNECTION: usize = 100;
 /// Connections of the reads.
@@ -32,8 +30,10 @@ const CONNECTIONS: usize = 8;
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Readers {
-    /// Reads a second; a whole number a millisecond, or none.
-    pub(crate) reads_per_s: u32,
+    /// Calls a second, each for so many sections.
+    pub(crate) calls_per_s: u32,
+    /// The sections of a call.
+    pub(crate) sections_of_read: usize,
     /// Streams, open at once.
     pub(crate) watches: usize,
     /// Sections that each of them watches.
@@ -127,12 +127,40 @@ impl Readers {
             self::watch(channel, ids, seen.clone()).await;
         }
         let _ = told.send(());
-        let reading = read(connections(CONNECTIONS), self.reads_per_s, sections, seen.clone());
+        let reading = self.read(connections(CONNECTIONS), sections, seen.clone());
         tokio::select! {
             () = reading => {}
             _ = stopped => {}
         }
         std::mem::replace(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner), Seen::new())
+    }
+
+    /// Sends reads at their moments, for ever.
+    async fn read(self, channels: Vec<Channel>, sections: Arc<[String]>, seen: Arc<Mutex<Seen>>) {
+        let outstanding = Arc::new(AtomicUsize::new(0));
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let (mut tick, mut number) = (0_u64, 0_usize);
+        loop {
+            let due = ticks.tick().await;
+            tick += 1;
+            let due_by_now = tick * u64::from(self.calls_per_s) * TICK.as_millis() as u64 / 1_000;
+            while (number as u64) < due_by_now {
+                number += 1;
+                if outstanding.load(Ordering::Relaxed) >= OUTSTANDING_MAX {
+                    seen.lock().unwrap_or_else(PoisonError::into_inner).not_sent += 1;
+                    continue;
+                }
+                outstanding.fetch_add(1, Ordering::Relaxed);
+                let request = GetAvailabilityRequest { section_ids: some(&sections, number, self.sections_of_read) };
+                let (channel, seen, outstanding) =
+                    (channels[number % channels.len()].clone(), seen.clone(), outstanding.clone());
+                tokio::spawn(async move {
+                    one(channel, request, due, &seen).await;
+                    outstanding.fetch_sub(1, Ordering::Relaxed);
+                });
+            }
+        }
     }
 }
 
@@ -158,33 +186,6 @@ async fn watch(channel: Channel, section_ids: Vec<String>, seen: Arc<Mutex<Seen>
             seen.lock().unwrap_or_else(PoisonError::into_inner).changed(&message.sections);
         }
     });
-}
-
-/// Sends reads at their moments, for ever.
-async fn read(channels: Vec<Channel>, per_s: u32, sections: Arc<[String]>, seen: Arc<Mutex<Seen>>) {
-    let per_tick = per_s as usize * TICK.as_millis() as usize / 1_000;
-    let outstanding = Arc::new(AtomicUsize::new(0));
-    let mut ticks = interval(TICK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let mut number = 0;
-    loop {
-        let due = ticks.tick().await;
-        for _ in 0..per_tick {
-            number += 1;
-            if outstanding.load(Ordering::Relaxed) >= OUTSTANDING_MAX {
-                seen.lock().unwrap_or_else(PoisonError::into_inner).not_sent += 1;
-                continue;
-            }
-            outstanding.fetch_add(1, Ordering::Relaxed);
-            let request = GetAvailabilityRequest { section_ids: some(&sections, number, SECTIONS_OF_READ) };
-            let (channel, seen, outstanding) =
-                (channels[number % channels.len()].clone(), seen.clone(), outstanding.clone());
-            tokio::spawn(async move {
-                one(channel, request, due, &seen).await;
-                outstanding.fetch_sub(1, Ordering::Relaxed);
-            });
-        }
-    }
 }
 
 async fn one(channel: Channel, request: GetAvailabilityRequest, due: Instant, seen: &Mutex<Seen>) {

@@ -24,8 +24,10 @@ const SEED: u64 = 100;
 /// How many look.
 #[derive(Debug, Clone, Copy)]
 pub struct Looking {
-    /// Reads a second.
+    /// Sections whose seats are read a second.
     pub reads_per_s: u32,
+    /// Sections that one call asks for.
+    pub sections_of_read: usize,
     /// Streams that are opened at the end, each of one section.
     pub streams: usize,
 }
@@ -43,8 +45,10 @@ pub struct Reads {
     pub beside_per_s: Vec<f64>,
     /// Median beside reads by median alone.
     pub writes_ratio: f64,
-    /// Reads a second that were to be sent.
+    /// Sections whose seats were to be read a second.
     pub reads_per_s: u32,
+    /// Sections of a call.
+    pub sections_of_read: usize,
     /// Of one repeat: reads, and what the watching clients saw; the median of each figure.
     pub looks: Looks,
     /// Many streams.
@@ -56,7 +60,7 @@ pub struct Reads {
 /// What readers and watching clients have seen in one repeat.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Looks {
-    /// Reads with an answer, a second.
+    /// Calls with an answer, a second.
     pub answered_per_s: f64,
     /// From the moment at which a read was due to its answer.
     pub p50_ms: f64,
@@ -115,7 +119,12 @@ pub async fn reads(plan: Plan, looking: Looking) -> Reads {
     }
     let streamed = mornings.pop().expect("one for the streams");
 
-    let readers = Readers { reads_per_s: looking.reads_per_s, watches: WATCHES, sections_of_watch: SECTIONS_OF_WATCH };
+    let readers = Readers {
+        calls_per_s: looking.reads_per_s / looking.sections_of_read.max(1) as u32,
+        sections_of_read: looking.sections_of_read,
+        watches: WATCHES,
+        sections_of_watch: SECTIONS_OF_WATCH,
+    };
     let (mut alone_per_s, mut beside_per_s, mut looks) = (Vec::new(), Vec::new(), Vec::new());
     for (number, morning) in mornings.into_iter().enumerate() {
         // In the order ABBA, so that neither has the warmer system.
@@ -139,6 +148,7 @@ pub async fn reads(plan: Plan, looking: Looking) -> Reads {
         alone_per_s,
         beside_per_s,
         reads_per_s: looking.reads_per_s,
+        sections_of_read: looking.sections_of_read,
         looks: Looks::median(&looks),
         streams,
         audit: "clean",
@@ -155,7 +165,7 @@ async fn play(stage: &Stage, plan: Plan, morning: Morning) -> f64 {
 async fn streams(stage: &Stage, plan: Plan, open: usize, morning: Morning) -> Streams {
     let orchestrator = stage.system.pid(stage.orchestrator_process());
     let before_mib = memory_mib(orchestrator);
-    let readers = Readers { reads_per_s: 0, watches: open, sections_of_watch: 1 };
+    let readers = Readers { calls_per_s: 0, sections_of_read: 1, watches: open, sections_of_watch: 1 };
     let address = stage.orchestrators().swap_remove(0);
     let reading = readers.start(vec![address], section_ids(&morning));
     let open_mib = memory_mib(orchestrator);
@@ -219,13 +229,16 @@ impl Looks {
 
 impl fmt::Display for Reads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { layout, in_flight, looks, streams, reads_per_s, .. } = self;
-        writeln!(f, "reads beside writes: {layout}, {in_flight} in flight, {reads_per_s} reads/s\n")?;
+        let Self { layout, in_flight, looks, streams, reads_per_s, sections_of_read, .. } = self;
+        writeln!(
+            f,
+            "reads beside writes: {layout}, {in_flight} in flight, the seats of {reads_per_s} sections/s in calls for {sections_of_read}\n"
+        )?;
         let listed = |values: &[f64]| values.iter().map(|value| format!("{value:.0}")).collect::<Vec<_>>().join(", ");
         writeln!(f, "registrations/s alone          {}", listed(&self.alone_per_s))?;
         writeln!(f, "registrations/s beside reads   {}", listed(&self.beside_per_s))?;
         writeln!(f, "ratio of medians               {:.2}", self.writes_ratio)?;
-        writeln!(f, "reads answered/s               {:.0}", looks.answered_per_s)?;
+        writeln!(f, "calls answered/s               {:.0}", looks.answered_per_s)?;
         let Looks { p50_ms, p99_ms, p999_ms, .. } = looks;
         writeln!(f, "read p50 / p99 / p99.9 ms      {p50_ms:.1} / {p99_ms:.1} / {p999_ms:.1}")?;
         writeln!(f, "age of an answer, p99 ms       {:.0}", looks.age_p99_ms)?;

@@ -37,7 +37,8 @@ pub(crate) fn of(entries: &[Entry]) -> Vec<Target> {
                 targets.push(at_most(what, 1.15, prefilled.time_ratio));
             }
             Entry::Reads(reads) => {
-                let what = format!("{} reads/s beside full writes", reads.reads_per_s);
+                let what =
+                    format!("{} reads/s, {} a call, beside full writes", reads.reads_per_s, reads.sections_of_read);
                 targets.push(at_least(format!("{what}: writes beside by writes alone"), 0.9, reads.writes_ratio));
                 targets.push(at_most(format!("{what}: read p99 ms"), 10.0, reads.looks.p99_ms));
                 targets.push(at_most(format!("{what}: commit to watcher p99 ms"), 250.0, reads.looks.stale_p99_ms));

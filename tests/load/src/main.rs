@@ -39,7 +39,7 @@ enum Load {
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60))]
         seconds: u64,
         /// Registrations without an outcome that are accepted at a time.
-        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=20_000))]
+        #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(10..=20_000))]
         queue: u32,
     },
 }
@@ -75,7 +75,7 @@ async fn run(load: Load, place: Place<'_>) -> Table {
         }
         Load::Spike { seconds, queue } => {
             let (warm_up, spike) = (Duration::from_secs(5), Duration::from_secs(seconds));
-            let spec = spike::Spec { in_flight_max: 256, queue_max: queue, warm_up, spike, students: 20_000 };
+            let spec = spike::Spec { in_flight_max: 1_024, queue_max: queue, warm_up, spike, students: 20_000 };
             spike::run(place, spec).await
         }
     }

@@ -15,13 +15,14 @@ use std::time::Duration;
 use matricula_harness::campus::bundle;
 use matricula_harness::{PATIENCE, Portals, System, is_retryable, is_settled, retry_delay, submission};
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
-use matricula_proto::registration::v1::{Outcome, Registration, SubmitRegistrationRequest};
+use matricula_proto::registration::v1::{Outcome, Registration, SubmitRegistrationRequest, WatchRegistrationRequest};
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::Place;
+use crate::generator::Generator;
 use crate::ledger;
 use crate::table::{Table, percentile};
 
@@ -85,14 +86,17 @@ pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     ];
     let system = place.start(&settings).await;
     block_in_place(|| import(&system, spec.students));
-    let portals = Arc::new(Portals::at((0..CONNECTIONS).map(|_| system.address(ORCHESTRATOR))));
+    let generator = Generator::start();
+    let addresses: Vec<String> = (0..CONNECTIONS).map(|_| system.address(ORCHESTRATOR).to_owned()).collect();
+    // A connection is driven by the threads of where it was made.
+    let portals = generator.run(async move { Arc::new(Portals::at(addresses.iter().map(String::as_str))) }).await;
     let clicks = Arc::new(Clicks { students: spec.students, next: AtomicU32::new(0) });
 
-    let (warm, rate) = warm_up(&portals, &clicks, spec).await;
+    let (warm, rate) = generator.run(warm_up(portals.clone(), clicks.clone(), spec)).await;
     let before = clicks.sent();
     let spike_began = Instant::now();
     let lasts = spec.spike.max(Duration::from_secs_f64(CLICKS_MIN / (rate * FACTOR)));
-    let (ends, spiked) = spike(&portals, &clicks, rate * FACTOR, lasts).await;
+    let (ends, spiked) = generator.run(spike(portals, clicks.clone(), rate * FACTOR, lasts)).await;
     let all_ended = spike_began.elapsed();
     let offered = f64::from(clicks.sent() - before) / spiked.as_secs_f64();
 
@@ -189,7 +193,7 @@ impl Clicks {
 }
 
 /// As many at a time as may be at work: the rate that the system takes, and what each one took.
-async fn warm_up(portals: &Arc<Portals>, clicks: &Arc<Clicks>, spec: Spec) -> (Vec<(Registration, Duration)>, f64) {
+async fn warm_up(portals: Arc<Portals>, clicks: Arc<Clicks>, spec: Spec) -> (Vec<(Registration, Duration)>, f64) {
     let began = Instant::now();
     let mut working = JoinSet::new();
     for _ in 0..spec.in_flight_max.min(spec.queue_max) {
@@ -210,7 +214,7 @@ async fn warm_up(portals: &Arc<Portals>, clicks: &Arc<Clicks>, spec: Spec) -> (V
 
 /// Sends clicks at their moments, whatever becomes of the earlier ones, and waits for the end of each. Also how long it
 /// took to send them.
-async fn spike(portals: &Arc<Portals>, clicks: &Arc<Clicks>, rate: f64, lasts: Duration) -> (Vec<End>, Duration) {
+async fn spike(portals: Arc<Portals>, clicks: Arc<Clicks>, rate: f64, lasts: Duration) -> (Vec<End>, Duration) {
     let began = Instant::now();
     let mut sent = JoinSet::new();
     let count = (rate * lasts.as_secs_f64()) as u32;
@@ -238,9 +242,9 @@ async fn one(portals: &Portals, mut click: SubmitRegistrationRequest, number: u3
         Ok(registration) if registration.outcome() == Outcome::Pending => {
             let told = Instant::now();
             let expected = registration.expected_wait.and_then(|wait| Duration::try_from(wait).ok());
-            let followed = portals.follow(portals.turn(), click).await;
+            let registration = watched(&portals.channel(portals.turn()), registration).await;
             let ratio = expected.map(|expected| expected.as_secs_f64() / told.elapsed().as_secs_f64());
-            End::Accepted(followed.end.expect("what is accepted gets an outcome"), began.elapsed(), ratio)
+            End::Accepted(registration, began.elapsed(), ratio)
         }
         Ok(registration) => End::Accepted(registration, began.elapsed(), None),
         Err(status) if status.code() == Code::ResourceExhausted => {
@@ -263,6 +267,20 @@ async fn one(portals: &Portals, mut click: SubmitRegistrationRequest, number: u3
 async fn submit(portal: &Channel, request: SubmitRegistrationRequest) -> Result<Registration, Status> {
     let answer = RegistrationServiceClient::new(portal.clone()).submit_registration(request).await?;
     Ok(answer.into_inner().registration.expect("an answer has a registration"))
+}
+
+/// Watches an accepted registration until its outcome stands.
+async fn watched(portal: &Channel, registration: Registration) -> Registration {
+    let request = WatchRegistrationRequest { registration_id: registration.registration_id };
+    let watching = RegistrationServiceClient::new(portal.clone()).watch_registration(request).await;
+    let mut changes = watching.expect("what is accepted can be watched").into_inner();
+    loop {
+        let change = changes.message().await.expect("the watch goes on").expect("to the outcome");
+        let registration = change.registration.expect("a change has the registration");
+        if registration.outcome() != Outcome::Pending {
+            return registration;
+        }
+    }
 }
 
 /// Those who were turned away do not come back at one moment, but one after the other.

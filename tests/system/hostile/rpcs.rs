@@ -53,7 +53,8 @@ pub fn all() -> Vec<Rpc> {
 fn role(service: &str) -> &'static str {
     match service.split('.').nth(1).expect("matricula.<area>.v1.<Service>") {
         "registration" | "catalog" | "ops" => "orchestrator",
-        "seats" => "seats",
+        // All five serve `participant`; one is enough here.
+        "seats" | "participant" => "seats",
         "enrollments" => "enrollments",
         "academics" => "academics",
         "fees" => "fees",

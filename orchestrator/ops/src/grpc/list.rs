@@ -35,7 +35,7 @@ pub(super) fn export(
     runtime: Arc<Orchestrator>,
     shutdown: CancellationToken,
 ) -> impl Stream<Item = Result<ops::ExportLedgerResponse, Status>> {
-    let start = SagaFilter { limit: EXPORT_PAGE, ..Default::default() };
+    let start = SagaFilter { limit: EXPORT_PAGE, archived: true, ..Default::default() };
     let pages = stream::try_unfold(Some(start), move |filter| {
         let (runtime, shutdown) = (runtime.clone(), shutdown.clone());
         async move {
@@ -89,7 +89,8 @@ fn filter(request: ops::ListSagasRequest) -> Result<(SagaFilter, Wanted), FieldE
     let wanted = Wanted { phases, needs_attention };
     // What can't be read always needs attention, whatever the store says.
     let needs_attention = needs_attention && !is_unreadable_wanted;
-    Ok((SagaFilter { subject, phases: stored, needs_attention, unfinished, before, limit }, wanted))
+    let archived = false;
+    Ok((SagaFilter { subject, phases: stored, needs_attention, unfinished, archived, before, limit }, wanted))
 }
 
 /// A page of the sagas that are wanted, and where the next one begins.

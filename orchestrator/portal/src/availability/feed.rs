@@ -25,6 +25,8 @@ use super::{Board, SILENCE_MAX, Seats};
 
 /// Largest message of the feed; the seat service sends thousands of sections in one.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long the snapshot may keep still: nothing is called live meanwhile, and a service that has just started is busy.
+const OPENING_MAX: Duration = Duration::from_secs(3);
 /// First and longest delay before the feed is asked for again: at once after a restart, and never a burden.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -36,8 +38,8 @@ enum Lost {
     Failed(#[source] Box<Status>),
     #[error("it ended")]
     Ended,
-    #[error("it was silent for {} s", SILENCE_MAX.as_secs())]
-    Silent,
+    #[error("it was silent for {} ms", .0.as_millis())]
+    Silent(Duration),
 }
 
 /// Follows the feed until `shutdown`.
@@ -75,12 +77,12 @@ fn delays() -> ExponentialBackoff {
 /// Asks for the feed and takes its snapshot.
 async fn open(board: &Board, seats: Channel) -> Result<tonic::Streaming<WatchSeatsResponse>, Lost> {
     let mut client = SeatServiceClient::new(seats).max_decoding_message_size(MESSAGE_BYTES_MAX);
-    let opened = heard(client.watch_seats(WatchSeatsRequest {})).await?;
+    let opened = heard(client.watch_seats(WatchSeatsRequest {}), OPENING_MAX).await?;
     let mut stream = opened.into_inner();
     let mut snapshot: HashMap<SectionId, Seats> = HashMap::new();
     let mut as_of = None;
     loop {
-        let message = next(&mut stream).await?;
+        let message = next(&mut stream, OPENING_MAX).await?;
         // What was committed while the snapshot was sent comes after it: it is as old as its first part.
         as_of = as_of.or(sent_at(&message));
         for (id, seats) in message.sections.into_iter().map(Seats::from_wire) {
@@ -98,7 +100,7 @@ async fn open(board: &Board, seats: Channel) -> Result<tonic::Streaming<WatchSea
 /// Takes changes until the feed is lost.
 async fn follow(board: &Board, mut stream: tonic::Streaming<WatchSeatsResponse>) -> Lost {
     loop {
-        match next(&mut stream).await {
+        match next(&mut stream, SILENCE_MAX).await {
             Ok(message) => {
                 let sent_at = sent_at(&message);
                 board.apply(message.sections.into_iter().map(Seats::from_wire).collect(), sent_at);
@@ -108,13 +110,16 @@ async fn follow(board: &Board, mut stream: tonic::Streaming<WatchSeatsResponse>)
     }
 }
 
-async fn next(stream: &mut tonic::Streaming<WatchSeatsResponse>) -> Result<WatchSeatsResponse, Lost> {
-    heard(stream.message()).await?.ok_or(Lost::Ended)
+async fn next(
+    stream: &mut tonic::Streaming<WatchSeatsResponse>,
+    patience: Duration,
+) -> Result<WatchSeatsResponse, Lost> {
+    heard(stream.message(), patience).await?.ok_or(Lost::Ended)
 }
 
 /// Waits for the service, but not longer than it may be silent.
-async fn heard<T>(answer: impl Future<Output = Result<T, Status>>) -> Result<T, Lost> {
-    let answer = tokio::time::timeout(SILENCE_MAX, answer).await.map_err(|_| Lost::Silent)?;
+async fn heard<T>(answer: impl Future<Output = Result<T, Status>>, patience: Duration) -> Result<T, Lost> {
+    let answer = tokio::time::timeout(patience, answer).await.map_err(|_| Lost::Silent(patience))?;
     answer.map_err(|status| Lost::Failed(Box::new(status)))
 }
 

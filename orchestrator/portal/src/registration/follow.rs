@@ -31,8 +31,8 @@ enum Known {
         /// None while nothing has happened since it was accepted.
         state: Option<Arc<SagaState>>,
     },
-    /// This replica can't read it, and will not be able to.
-    Unreadable(Box<wire::Registration>),
+    /// Nothing of it will change here: its log is in the archive, or this replica can't read it.
+    Fixed(Box<wire::Registration>),
 }
 
 impl Follower {
@@ -52,7 +52,7 @@ impl Follower {
 
     /// Waits for the next change; for ever when there can be none. May be dropped at any time.
     pub(crate) async fn changed(&mut self) {
-        if matches!(self.known, Known::Unreadable(_)) {
+        if matches!(self.known, Known::Fixed(_)) {
             return std::future::pending().await;
         }
         loop {
@@ -87,7 +87,7 @@ impl Follower {
     pub(crate) fn state(&self) -> Option<&SagaState> {
         match &self.known {
             Known::Readable { state, .. } => state.as_deref(),
-            Known::Unreadable(_) => None,
+            Known::Fixed(_) => None,
         }
     }
 
@@ -95,7 +95,7 @@ impl Follower {
     pub(crate) fn is_finished(&self) -> bool {
         match &self.known {
             Known::Readable { state, .. } => state.as_ref().is_some_and(|state| state.phase().is_finished()),
-            Known::Unreadable(_) => true,
+            Known::Fixed(_) => true,
         }
     }
 
@@ -106,7 +106,7 @@ impl Follower {
                 let view = RegistrationView { id: &self.id, idempotency_key: key, request, state: state.as_deref() };
                 view.to_wire()
             }
-            Known::Unreadable(registration) => registration.as_ref().clone(),
+            Known::Fixed(registration) => registration.as_ref().clone(),
         }
     }
 
@@ -125,13 +125,13 @@ impl Follower {
 async fn read(runtime: &Orchestrator, lookup: &Lookup, id: &SagaId) -> Result<Option<Known>, Status> {
     let Some(row) = lookup.get(id).await? else { return Ok(None) };
     let stored = StoredRegistration::read(runtime.workload().definition(), row);
-    let unreadable = Box::new(stored.to_wire());
+    let fixed = Box::new(stored.to_wire());
     let known = match stored.read {
         Ok((request, state)) => {
             let state = Some(Arc::new(state));
             Known::Readable { key: stored.row.idempotency_key, request: Box::new(request), state }
         }
-        Err(_) => Known::Unreadable(unreadable),
+        Err(_) => Known::Fixed(fixed),
     };
     Ok(Some(known))
 }

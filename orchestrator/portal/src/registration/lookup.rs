@@ -116,6 +116,7 @@ mod tests {
             needs_attention: false,
             sequence: 0,
             log: Ok(Vec::new()),
+            archived: None,
         }
     }
 

@@ -312,6 +312,7 @@ async fn orchestrate(
         database,
         tasks: vec![following, running],
         grpc_web: true,
+        is_participant: false,
     };
     let listen = Listen { grpc: SocketAddr::from(([127, 0, 0, 1], 0)), http: None, limits: Limits::default() };
     channel(serve(role, listen, shutdown).await.expect("it is served").grpc)

@@ -50,6 +50,7 @@ impl<W: Workload> Executor<W> {
             request: saga.request.clone(),
             state: saga.state.clone(),
             trace: saga.trace.clone(),
+            owner_alive_at: self.outbox.clock.alive_at(),
         };
         let _ = destination.send(Waiting { rpc, call });
     }

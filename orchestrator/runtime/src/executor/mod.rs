@@ -232,7 +232,7 @@ impl<W: Workload> Executor<W> {
     }
 
     fn fill_places(&mut self) {
-        while self.at_work < self.at_work_max {
+        while self.at_work < self.outbox.gate.at_work_limit() {
             let Some(id) = self.queued_adopted.pop_front().or_else(|| self.queued.pop_front()) else { return };
             self.outbox.gate.turn_of(&id);
             if self.take_place(&id) {

@@ -1,7 +1,8 @@
 //! What one student may take: so many registrations without an outcome at a time, and so many submissions a second. A
-//! program that clicks for somebody must not take the places of all others.
+//! program that clicks for somebody must not take the places of all others. And what a student has taken: who clicks twice
+//! is answered from memory, and takes nothing more, however long the queue is.
 //!
-//! Promises: a place that a student has taken comes back when the registration is decided or forgotten, whatever becomes
+//! Promises: nobody is told of a registration before it is durable; a place that a student has taken comes back when the registration is decided or forgotten, whatever becomes
 //! of the caller; the memory is bounded by the places there are, and by [`KEYS_MAX`].
 
 use std::collections::HashMap;
@@ -16,6 +17,28 @@ use governor::{Quota as Allowance, RateLimiter};
 use matricula_kit::id::SagaId;
 
 use crate::RuntimeConfig;
+
+/// What asks to be let in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Entry<'a> {
+    /// The saga that it would become.
+    pub id: &'a SagaId,
+    /// The student.
+    pub subject: &'a str,
+    /// The student's own name for it.
+    pub key: &'a str,
+    /// The request in one canonical form.
+    pub fingerprint: &'a str,
+}
+
+/// One that was let in and has no outcome yet.
+#[derive(Debug)]
+struct Open {
+    id: SagaId,
+    key: String,
+    fingerprint: String,
+    is_durable: bool,
+}
 
 /// Students whose last submissions are remembered at most, about 10 MB. One is remembered until the allowance is whole
 /// again, which takes seconds: only made-up names come to so many. Beyond it, those who are not remembered are let in,
@@ -37,8 +60,8 @@ pub(super) enum OverQuota {
 
 pub(super) struct Quota<C: Clock = MonotonicClock> {
     open_max: usize,
-    /// How many each subject has open, and whose each is.
-    open: HashMap<Arc<str>, usize>,
+    /// What each subject has open, a few at most, and whose each is.
+    open: HashMap<Arc<str>, Vec<Open>>,
     subjects: HashMap<SagaId, Arc<str>>,
     limiter: Limiter<C>,
     clock: C,
@@ -67,26 +90,42 @@ impl<C: Clock + Clone> Quota<C> {
         }
     }
 
+    /// The registration that the same key of the same student has become, while it is open, and whether it asked for the
+    /// same.
+    pub(super) fn known(&self, entry: Entry<'_>) -> Option<(SagaId, bool)> {
+        let open = self.open.get(entry.subject)?.iter().find(|open| open.is_durable && open.key == entry.key)?;
+        Some((open.id.clone(), open.fingerprint == entry.fingerprint))
+    }
+
     /// Counts one that a subject submits, until it leaves; or says why it is too many.
-    pub(super) fn enter(&mut self, id: &SagaId, subject: &str) -> Result<(), OverQuota> {
+    pub(super) fn enter(&mut self, entry: Entry<'_>) -> Result<(), OverQuota> {
         // One name for all that is kept of a subject.
-        let known = self.open.get_key_value(subject).map(|(name, open)| (name.clone(), *open));
-        let (name, open) = known.unwrap_or_else(|| (Arc::from(subject), 0));
+        let known = self.open.get_key_value(entry.subject).map(|(name, open)| (name.clone(), open.len()));
+        let (name, open) = known.unwrap_or_else(|| (Arc::from(entry.subject), 0));
         self.check_rate(&name)?;
         if open >= self.open_max {
             return Err(OverQuota::Open);
         }
-        self.open.insert(name.clone(), open + 1);
-        self.subjects.insert(id.clone(), name);
+        let (id, key, fingerprint) = (entry.id.clone(), entry.key.to_owned(), entry.fingerprint.to_owned());
+        self.open.entry(name.clone()).or_default().push(Open { id, key, fingerprint, is_durable: false });
+        self.subjects.insert(entry.id.clone(), name);
         Ok(())
+    }
+
+    /// It is accepted, durably: from now on its student may hear of it.
+    pub(super) fn accepted(&mut self, id: &SagaId) {
+        let open = self.subjects.get(id).and_then(|name| self.open.get_mut(name));
+        if let Some(open) = open.and_then(|open| open.iter_mut().find(|open| open.id == *id)) {
+            open.is_durable = true;
+        }
     }
 
     /// It is decided, forgotten, or was never new. Once is enough, and more does no harm.
     pub(super) fn leave(&mut self, id: &SagaId) {
         let Some(name) = self.subjects.remove(id) else { return };
         if let Some(open) = self.open.get_mut(&name) {
-            *open -= 1;
-            if *open == 0 {
+            open.retain(|open| open.id != *id);
+            if open.is_empty() {
                 self.open.remove(&name);
             }
         }
@@ -128,15 +167,40 @@ mod tests {
         SagaId::stored(number.to_string())
     }
 
+    /// A subject submits what has no key like any other.
+    fn enter(quota: &mut Quota<FakeRelativeClock>, number: usize, subject: &str) -> Result<(), OverQuota> {
+        let (id, key) = (id(number), format!("key {number}"));
+        quota.enter(Entry { id: &id, subject, key: &key, fingerprint: "" })
+    }
+
+    #[test]
+    fn a_second_click_is_known_from_when_the_first_is_durable_until_it_is_decided() {
+        let (mut quota, _clock) = quota(10, 1_000, 1_000);
+        let (first, second) = (id(1), id(2));
+        let entry = Entry { id: &first, subject: "ada", key: "k", fingerprint: "A" };
+        quota.enter(entry).expect("there is room");
+        let again = Entry { id: &second, ..entry };
+        assert_eq!(quota.known(again), None, "it may never become durable");
+        quota.accepted(&first);
+        assert_eq!(quota.known(again), Some((first.clone(), true)));
+        assert_eq!(quota.known(Entry { fingerprint: "B", ..again }), Some((first.clone(), false)));
+        assert_eq!(quota.known(Entry { key: "l", ..again }), None);
+        assert_eq!(quota.known(Entry { subject: "bob", ..again }), None, "a key is of its student");
+        quota.leave(&first);
+        assert_eq!(quota.known(again), None);
+        quota.accepted(&first);
+        assert!(quota.open.is_empty() && quota.subjects.is_empty());
+    }
+
     #[test]
     fn so_many_may_be_open_and_each_comes_back_once() {
         let (mut quota, _clock) = quota(2, 1_000, 1_000);
-        assert_eq!([0, 1, 2].map(|number| quota.enter(&id(number), "ada")), [Ok(()), Ok(()), Err(OverQuota::Open)]);
-        assert_eq!(quota.enter(&id(9), "bob"), Ok(()), "another one is not held up");
+        assert_eq!([0, 1, 2].map(|number| enter(&mut quota, number, "ada")), [Ok(()), Ok(()), Err(OverQuota::Open)]);
+        assert_eq!(enter(&mut quota, 9, "bob"), Ok(()), "another one is not held up");
         quota.leave(&id(0));
         quota.leave(&id(0));
         quota.leave(&id(2));
-        assert_eq!([3, 4].map(|number| quota.enter(&id(number), "ada")), [Ok(()), Err(OverQuota::Open)]);
+        assert_eq!([3, 4].map(|number| enter(&mut quota, number, "ada")), [Ok(()), Err(OverQuota::Open)]);
         [1, 3, 9].iter().for_each(|number| quota.leave(&id(*number)));
         assert!(quota.open.is_empty() && quota.subjects.is_empty(), "nothing is left behind");
     }
@@ -145,7 +209,7 @@ mod tests {
     fn so_many_a_second_after_a_burst() {
         let (mut quota, clock) = quota(1_000, 10, 30);
         let mut tries = |count: usize| {
-            let results = (0..count).map(|number| quota.enter(&id(number), "bot"));
+            let results = (0..count).map(|number| enter(&mut quota, number, "bot"));
             results.filter(Result::is_ok).count()
         };
         assert_eq!(tries(100), 30);
@@ -153,17 +217,17 @@ mod tests {
         assert_eq!(tries(100), 10);
         clock.advance(Duration::from_secs(60));
         assert_eq!(tries(100), 30, "the burst is whole again");
-        let Err(OverQuota::Rate(wait)) = quota.enter(&id(0), "bot") else { panic!("it is over its quota") };
+        let Err(OverQuota::Rate(wait)) = enter(&mut quota, 0, "bot") else { panic!("it is over its quota") };
         assert!(wait > Duration::ZERO && wait <= Duration::from_millis(100), "{wait:?}");
         clock.advance(wait);
-        assert_eq!(quota.enter(&id(0), "bot"), Ok(()), "the hint is true");
+        assert_eq!(enter(&mut quota, 0, "bot"), Ok(()), "the hint is true");
     }
 
     #[test]
     fn made_up_names_cost_no_memory() {
         let (mut quota, clock) = quota(10, 10, 30);
         for number in 0..200_000 {
-            quota.enter(&id(number), &format!("nobody-{number}")).expect("a new one is let in");
+            enter(&mut quota, number, &format!("nobody-{number}")).expect("a new one is let in");
             quota.leave(&id(number));
             clock.advance(Duration::from_micros(100));
         }

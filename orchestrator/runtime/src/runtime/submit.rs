@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::Runtime;
 use crate::Workload;
 use crate::executor::Entrant;
-use crate::gate::TurnedAway;
+use crate::gate::{Entered, Entry, TurnedAway};
 use crate::store::{Admission, NewSaga};
 use crate::writer::Write;
 
@@ -81,9 +81,12 @@ impl<W: Workload> Runtime<W> {
         if self.stopping.is_cancelled() {
             return Err(SubmitError::ShuttingDown);
         }
-        // First of all: whoever is turned away costs next to nothing.
-        if let Err(why) = self.gate.enter(&submission.id, &submission.subject) {
-            return self.turned_away(why, &submission).await;
+        // First of all: whoever is turned away, or clicks again, costs next to nothing.
+        let Submission { id, subject, idempotency_key: key, fingerprint, .. } = &submission;
+        match self.gate.enter(Entry { id, subject, key, fingerprint }) {
+            Ok(Entered::New) => {}
+            Ok(Entered::Known { id, same_request }) => return existing(id, same_request),
+            Err(why) => return self.turned_away(why, &submission).await,
         }
         let id = submission.id.clone();
         let (reply, admission) = oneshot::channel();

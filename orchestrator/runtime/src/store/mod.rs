@@ -3,14 +3,19 @@
 //! Promises: what `write` has answered is durable; a write by an instance that has been marked dead is refused whole
 //! (`Fenced`); an append whose expected sequence is not the stored one is refused by itself (`Conflict`).
 
+mod archive;
 mod key;
 mod lease;
+mod line;
 mod read;
+mod receipt;
 mod request;
 mod write;
 
 #[cfg(test)]
 mod tests;
+
+use std::sync::Arc;
 
 use matricula_engine::Recorded;
 use matricula_kit::database::{Database, DbError, Migrator, Notifications};
@@ -18,6 +23,7 @@ use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
 
 pub use read::{SagaFilter, SagaRow};
+pub use receipt::Archived;
 pub use request::StoredRequest;
 pub use write::{Admission, Append, AppendOutcome, Summary};
 
@@ -79,6 +85,8 @@ pub enum StoreError {
 #[derive(Clone)]
 pub struct SagaStore {
     database: Database,
+    /// Where lists are read, when it is not here.
+    replica: Option<Arc<SagaStore>>,
 }
 
 impl SagaStore {
@@ -86,7 +94,12 @@ impl SagaStore {
     pub async fn open(database: Database) -> Result<Self, DbError> {
         database.migrate_plain(&MIGRATIONS).await?;
         database.leave_room(&["sagas"]).await?;
-        Ok(Self { database })
+        Ok(Self { database, replica: None })
+    }
+
+    /// Has lists read from a replica of the database as long as it answers. They are as old as it is behind.
+    pub fn with_lists_from(self, replica: Database) -> Self {
+        Self { replica: Some(Arc::new(Self { database: replica, replica: None })), ..self }
     }
 
     /// Begins to listen to what other instances tell; none where there can't be any.

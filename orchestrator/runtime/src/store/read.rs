@@ -1,14 +1,17 @@
 //! Reads of the saga log: one saga, many, lists. None of them is on the way of a registration that runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
-use matricula_engine::{Event, Recorded};
+use matricula_engine::{Phase, Recorded};
 use matricula_kit::database::{Args, DbError, Row, Rows};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::{self, TraceContext};
 use matricula_kit::time::UnixMs;
 
 use super::SagaStore;
+use super::line;
+use super::receipt::{self, Archived};
 
 /// A saga as stored.
 #[derive(Debug, Clone)]
@@ -43,6 +46,8 @@ pub struct SagaRow {
     pub sequence: i64,
     /// Its log, or why that can't be read.
     pub log: Result<Vec<Recorded>, String>,
+    /// What is kept of it when its log is in the archive.
+    pub archived: Option<Archived>,
 }
 
 /// Which sagas a list holds.
@@ -56,6 +61,8 @@ pub struct SagaFilter {
     pub needs_attention: bool,
     /// Only those that are not finished.
     pub unfinished: bool,
+    /// Also those whose log is in the archive; only together with `subject`, `before` and `limit`.
+    pub archived: bool,
     /// Only those older than this one: the end of the page before.
     pub before: Option<SagaId>,
     /// How many.
@@ -78,22 +85,38 @@ const EVENTS: &str = "SELECT e.saga_id, e.sequence, e.at, e.event FROM {rows} \
                       JOIN saga_events e ON e.saga_id = r.saga_id ORDER BY e.saga_id, e.sequence";
 macro_rules! list {
     ($first:literal) => {
+        list!($first, "s.saga_id")
+    };
+    ($first:literal, $id:literal) => {
         concat!(
             columns!(),
             "FROM sagas s WHERE ",
             $first,
             " AND ($2 = '' OR $2 LIKE '%,' || s.phase || ',%') AND ($3 = 0 OR s.needs_attention = 1) \
-             AND ($4 = 0 OR s.finished = 0) AND ($5 = '' OR s.saga_id < $5) ORDER BY s.saga_id DESC LIMIT $6"
+             AND ($4 = 0 OR s.finished = 0) AND ",
+            $id,
+            " < $5 ORDER BY ",
+            $id,
+            " DESC LIMIT $6"
         )
     };
 }
 
 const LIST: &str = list!("($1 = '' OR s.subject = $1)");
-/// These two go by indexes of their own; the general statement would not.
+/// These go by indexes of their own; the general statement would not.
 const LIST_OF_SUBJECT: &str = list!("s.subject = $1");
 const LIST_NEEDING_ATTENTION: &str = list!("s.needs_attention = 1 AND ($1 = '' OR s.subject = $1)");
+/// The id as an expression: else SQLite goes along the primary key, through all that is finished.
+const LIST_UNFINISHED: &str = list!("s.finished = 0 AND ($1 = '' OR s.subject = $1)", "s.saga_id || ''");
 const UNFINISHED: &str =
-    concat!(columns!(), "FROM sagas s WHERE s.finished = 0 AND s.saga_id > $1 ORDER BY s.saga_id LIMIT $2");
+    concat!(columns!(), "FROM sagas s WHERE s.finished = 0 AND s.saga_id || '' > $1 ORDER BY s.saga_id || '' LIMIT $2");
+
+/// How long a replica may take for a list, before the database itself is asked: a page takes milliseconds.
+const REPLICA_PATIENCE: Duration = Duration::from_secs(1);
+/// Beyond every id: where the first page begins. Ids are UUIDs, in hexadecimal digits.
+const BEYOND_ALL: &str = "zzzz";
+/// Phases of sagas that are not finished.
+const UNFINISHED_PHASES: [Phase; 3] = [Phase::Running, Phase::Compensating, Phase::Completing];
 
 impl SagaStore {
     /// One saga with its log.
@@ -101,13 +124,22 @@ impl SagaStore {
         Ok(self.get_many(vec![id.as_str().to_owned()]).await?.pop())
     }
 
-    /// The sagas of these ids that exist, by id, with their logs.
+    /// The sagas of these ids that exist, by id, with their logs, or with what is kept of them.
     pub async fn get_many(&self, ids: Vec<String>) -> Result<Vec<SagaRow>, DbError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = self.database.fetch(BY_ID, Rows::new().text("saga_id", ids).into()).await?;
-        self.with_logs(rows).await
+        let rows = self.database.fetch(BY_ID, Rows::new().text("saga_id", ids.clone()).into()).await?;
+        let mut sagas = self.with_logs(rows).await?;
+        // Asked for after the others: what is taken to the archive meanwhile is in one of the two answers.
+        let found: HashSet<&str> = sagas.iter().map(|saga| saga.id.as_str()).collect();
+        let missing: Vec<String> = ids.into_iter().filter(|id| !found.contains(id.as_str())).collect();
+        let archived = self.receipts(missing).await?;
+        if !archived.is_empty() {
+            sagas.extend(archived);
+            sagas.sort_by(|a, b| a.id.cmp(&b.id));
+        }
+        Ok(sagas)
     }
 
     /// Those of these sagas, each with a known sequence, that have more events than that.
@@ -119,26 +151,48 @@ impl SagaStore {
         self.get_many(moved.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?).await
     }
 
-    /// Sagas, newest first, with their logs.
+    /// Sagas, newest first, with their logs; from the replica, if there is one that answers.
     pub async fn list(&self, filter: SagaFilter) -> Result<Vec<SagaRow>, DbError> {
+        if let Some(replica) = &self.replica {
+            match tokio::time::timeout(REPLICA_PATIENCE, replica.list_here(filter.clone())).await {
+                Ok(Ok(sagas)) => return Ok(sagas),
+                Ok(Err(error)) => tracing::warn!(error = telemetry::chain(&error), "the replica can't be read"),
+                Err(_) => tracing::warn!("the replica did not answer within {REPLICA_PATIENCE:?}"),
+            }
+            metrics::counter!("matricula_replica_failures_total").increment(1);
+        }
+        self.list_here(filter).await
+    }
+
+    async fn list_here(&self, filter: SagaFilter) -> Result<Vec<SagaRow>, DbError> {
         let phases = match filter.phases.as_slice() {
             [] => String::new(),
             phases => format!(",{},", phases.join(",")),
         };
-        let sql = match (&filter.subject, filter.needs_attention) {
-            (Some(_), _) => LIST_OF_SUBJECT,
-            (None, true) => LIST_NEEDING_ATTENTION,
-            (None, false) => LIST,
+        let is_unfinished = |phase: &&str| UNFINISHED_PHASES.iter().any(|unfinished| unfinished.as_str() == *phase);
+        let are_unfinished = !filter.phases.is_empty() && filter.phases.iter().all(is_unfinished);
+        let unfinished = filter.unfinished || are_unfinished;
+        let sql = match &filter.subject {
+            Some(_) => LIST_OF_SUBJECT,
+            None if filter.needs_attention => LIST_NEEDING_ATTENTION,
+            None if unfinished => LIST_UNFINISHED,
+            None => LIST,
         };
+        let before = filter.before.map_or_else(|| BEYOND_ALL.to_owned(), String::from);
         let args = Args::new()
-            .text(filter.subject.unwrap_or_default())
+            .text(filter.subject.clone().unwrap_or_default())
             .text(phases)
             .int(i64::from(filter.needs_attention))
-            .int(i64::from(filter.unfinished))
-            .text(filter.before.map(String::from).unwrap_or_default())
+            .int(i64::from(unfinished))
+            .text(before.as_str())
             .int(filter.limit);
         let rows = self.database.fetch(sql, args).await?;
-        self.with_logs(rows).await
+        let sagas = self.with_logs(rows).await?;
+        if !filter.archived {
+            return Ok(sagas);
+        }
+        let receipts = self.receipts_before(&before, filter.subject.as_deref(), filter.limit).await?;
+        Ok(receipt::merged(sagas, receipts, filter.limit))
     }
 
     /// Sagas that are not finished, oldest first, with their logs; only those after this one, the end of the page before.
@@ -146,6 +200,18 @@ impl SagaStore {
         let args = Args::new().text(after.map_or("", SagaId::as_str).to_owned()).int(limit);
         let rows = self.database.fetch(UNFINISHED, args).await?;
         self.with_logs(rows).await
+    }
+
+    /// A log that went to the archive between its row and its events is no damage.
+    async fn with_receipts(&self, sagas: &mut [SagaRow]) -> Result<(), DbError> {
+        let without: Vec<String> =
+            sagas.iter().filter(|saga| saga.log.is_err()).map(|saga| saga.id.as_str().to_owned()).collect();
+        for receipt in self.receipts(without).await? {
+            if let Some(saga) = sagas.iter_mut().find(|saga| saga.id == receipt.id && saga.log.is_err()) {
+                *saga = receipt;
+            }
+        }
+        Ok(())
     }
 
     async fn with_logs(&self, rows: Vec<Row>) -> Result<Vec<SagaRow>, DbError> {
@@ -157,8 +223,8 @@ impl SagaStore {
         let mut logs: HashMap<String, Result<Vec<Recorded>, String>> = HashMap::with_capacity(sagas.len());
         for row in self.database.fetch(EVENTS, ids.into()).await? {
             let log = logs.entry(row.text("saga_id")?).or_insert_with(|| Ok(Vec::new()));
-            match (recorded(&row), log) {
-                (Ok(event), Ok(log)) => log.push(event),
+            match (line::read(&row), log) {
+                (Ok(events), Ok(log)) => log.extend(events),
                 (Err(problem), log @ Ok(_)) => *log = Err(problem),
                 // The first problem is the one to report.
                 (_, Err(_)) => {}
@@ -168,6 +234,7 @@ impl SagaStore {
             let log = logs.remove(saga.id.as_str()).unwrap_or_else(|| Err("it has no events".to_owned()));
             saga.log = log.and_then(|log| whole(log, saga.sequence));
         }
+        self.with_receipts(&mut sagas).await?;
         Ok(sagas)
     }
 }
@@ -214,14 +281,6 @@ fn saga_row(row: &Row) -> Result<SagaRow, DbError> {
         needs_attention,
         sequence,
         log,
+        archived: None,
     })
-}
-
-/// A line of the log; what can't be read is told, not thrown: one bad saga must not hide the others.
-fn recorded(row: &Row) -> Result<Recorded, String> {
-    let sequence = row.int("sequence").map_err(|error| error.to_string())?;
-    let text = row.text("event").map_err(|error| error.to_string())?;
-    let event: Event = serde_json::from_str(&text).map_err(|error| format!("event {sequence}: {error}"))?;
-    let at_ms = row.int("at").map_err(|error| error.to_string())?;
-    Ok(Recorded { sequence: sequence.try_into().map_err(|_| format!("event {sequence}"))?, at_ms, event })
 }

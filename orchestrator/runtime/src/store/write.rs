@@ -6,7 +6,7 @@ use matricula_engine::{Recorded, SagaState};
 use matricula_kit::database::{Args, DbError, Rows, Tx};
 use matricula_kit::id::SagaId;
 
-use super::{GUARD, InstanceId, NewSaga, SagaStore, StoreError};
+use super::{GUARD, InstanceId, NewSaga, SagaStore, StoreError, line};
 
 /// How an admission ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,14 +67,19 @@ pub enum AppendOutcome {
     Conflict,
 }
 
+/// A key of the archive is taken, too. A subquery and not a join: PostgreSQL would go through all receipts for a large
+/// batch.
 const ADMIT: &str = "INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \
      traceparent, tracestate, created_at, owner, sequence, phase, outcome, needs_attention, finished, updated_at) \
      SELECT r.saga_id, r.definition, r.version, r.subject, r.idempotency_key, r.fingerprint, r.request, \
-     r.traceparent, r.tracestate, r.at, $1, 1, 'running', 'pending', 0, 0, r.at FROM {rows} WHERE true \
-     ON CONFLICT DO NOTHING RETURNING saga_id";
+     r.traceparent, r.tracestate, r.at, $1, 1, 'running', 'pending', 0, 0, r.at FROM {rows} \
+     WHERE (SELECT a.saga_id FROM receipts a WHERE a.subject = r.subject AND a.idempotency_key = r.idempotency_key) \
+     IS NULL ON CONFLICT DO NOTHING RETURNING saga_id";
 
 const EXISTING: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.fingerprint FROM {rows} \
-     JOIN sagas s ON s.subject = r.subject AND s.idempotency_key = r.idempotency_key";
+     JOIN sagas s ON s.subject = r.subject AND s.idempotency_key = r.idempotency_key UNION ALL \
+     SELECT a.saga_id, a.subject, a.idempotency_key, a.fingerprint FROM {rows} \
+     JOIN receipts a ON a.subject = r.subject AND a.idempotency_key = r.idempotency_key";
 
 const ADVANCE: &str = "UPDATE sagas SET sequence = r.sequence, phase = r.phase, outcome = r.outcome, \
      needs_attention = r.needs_attention, finished = r.finished, updated_at = r.at FROM {rows} \
@@ -107,7 +112,8 @@ impl SagaStore {
     }
 }
 
-type LogLine<'a> = (&'a SagaId, &'a Recorded);
+/// What is appended to a saga's log at a time.
+type LogLine<'a> = (&'a SagaId, &'a [Recorded]);
 
 async fn admit<'a>(
     tx: &mut Tx,
@@ -135,7 +141,7 @@ async fn admit<'a>(
     let mut events = Vec::with_capacity(inserted.len());
     for saga in sagas {
         if inserted.contains(saga.id.as_str()) {
-            events.push((&saga.id, &saga.admitted));
+            events.push((&saga.id, std::slice::from_ref(&saga.admitted)));
             admissions.push(Admission::Admitted);
             continue;
         }
@@ -199,7 +205,7 @@ async fn append<'a>(
     for append in appends {
         let saga = append.saga.as_str();
         if advanced.contains(saga) {
-            events.extend(append.events.iter().map(|event| (&append.saga, event)));
+            events.push((&append.saga, append.events.as_slice()));
         }
         let durable = advanced.contains(saga) || standing.contains(saga);
         outcomes.push(if durable { AppendOutcome::Appended } else { AppendOutcome::Conflict });
@@ -208,17 +214,15 @@ async fn append<'a>(
 }
 
 async fn log<'a>(tx: &mut Tx, lines: impl Iterator<Item = LogLine<'a>>) -> Result<(), DbError> {
-    let lines: Vec<LogLine<'_>> = lines.collect();
-    let mut events = Vec::with_capacity(lines.len());
-    for (saga, line) in &lines {
-        let text = serde_json::to_string(&line.event);
-        events.push(text.map_err(|error| DbError::corrupt(format!("event of saga {saga}: {error}")))?);
+    let (mut sagas, mut sequences, mut times, mut texts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (saga, events) in lines {
+        let Some(first) = events.first() else { continue };
+        sagas.push(saga.as_str());
+        sequences.push(first.sequence as i64);
+        times.push(first.at_ms);
+        texts.push(line::written(saga, events)?);
     }
-    let rows = Rows::new()
-        .text("saga_id", lines.iter().map(|(saga, _)| saga.as_str()))
-        .int("sequence", lines.iter().map(|(_, line)| line.sequence as i64))
-        .int("at", lines.iter().map(|(_, line)| line.at_ms))
-        .text("event", events);
+    let rows = Rows::new().text("saga_id", sagas).int("sequence", sequences).int("at", times).text("event", texts);
     tx.execute(LOG, rows.into()).await?;
     Ok(())
 }

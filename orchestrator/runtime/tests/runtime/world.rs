@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use matricula_engine::{CallAnswer, CallError, Code, Definition, Kind, Leg, Outcome, RetryPolicy, Step};
+use matricula_engine::{
+    CallAnswer, CallError, Code, Definition, Kind, Leg, Outcome, Recorded, RetryPolicy, SagaState, Step,
+};
 use matricula_kit::id::SagaId;
 use matricula_runtime::{Call, Workload};
 use rand::rngs::SmallRng;
@@ -286,5 +288,13 @@ impl Workload for World {
             }
             _ => Ok(answers),
         }
+    }
+
+    async fn forget(&self, _: &'static str, _: &[SagaId]) -> Result<(), CallError> {
+        Ok(())
+    }
+
+    fn receipt(&self, _: &Order, state: &SagaState, _: &[Recorded]) -> Result<String, String> {
+        Ok(format!("\"{}\"", state.outcome().as_str()))
     }
 }

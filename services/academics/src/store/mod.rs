@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use matricula_kit::answer::{Answer, Refusal};
 use matricula_kit::database::{Database, DbError, Row, Tx};
-use matricula_kit::id::StudentId;
+use matricula_kit::id::{SagaId, StudentId};
 use matricula_kit::participant::{Operation, Participant};
 use matricula_kit::time::UnixMs;
 
@@ -113,11 +113,16 @@ impl Participant for Academics {
 
     async fn load(&self, tx: &mut Tx, operations: &[&Operation<Command>]) -> Result<World, DbError> {
         let commands = || operations.iter().map(|operation| &operation.command);
-        let reserving = commands().filter(|command| matches!(command.action, Action::Reserve(_)));
+        let is_reserving = |command: &&Command| matches!(command.action, Action::Reserve(_));
         let all = distinct(commands().map(|command| &command.student));
-        let reserving = distinct(reserving.map(|command| &command.student));
+        let reserving = distinct(commands().filter(is_reserving).map(|command| &command.student));
+        // Rules look at all courses of a student; an end looks at its own.
+        let ending = commands().filter(|command| reserving.binary_search(&&command.student).is_err());
+        let ending: Vec<(&StudentId, &SagaId)> =
+            ending.map(|command| (&command.student, &command.registration)).collect();
         let mut students = students::load(tx, Access::Lock, &all).await?;
-        records::load_in_force(tx, &all, &mut students).await?;
+        records::load_in_force(tx, &reserving, &mut students).await?;
+        records::load_of_registrations(tx, &ending, &mut students).await?;
         students::load_details(tx, &reserving, &mut students).await?;
         Ok(World { catalog: self.shelf.in_write(tx).await?, students })
     }

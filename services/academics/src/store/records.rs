@@ -15,6 +15,13 @@ const IN_FORCE: &str = "SELECT c.registration_id, c.section_id, c.student_id, c.
      c.credits_hundredths, c.status, c.dropped_by_registration_id \
      FROM {rows} CROSS JOIN course_record c WHERE c.student_id = r.student_id \
      AND c.status IN ('PENDING', 'ENROLLED') ORDER BY c.registration_id, c.section_id";
+/// What the end of a registration may change: its own courses, and those that it drops.
+const OF_REGISTRATIONS: &str = "SELECT c.registration_id, c.section_id, c.student_id, c.course_id, c.term_id, \
+     c.credits_hundredths, c.status, c.dropped_by_registration_id \
+     FROM {rows} CROSS JOIN course_record c WHERE c.student_id = r.student_id \
+     AND c.status IN ('PENDING', 'ENROLLED') \
+     AND (c.registration_id = r.registration_id OR c.dropped_by_registration_id = r.registration_id) \
+     ORDER BY c.registration_id, c.section_id";
 const OF_STUDENT: &str = "SELECT registration_id, section_id, student_id, course_id, term_id, credits_hundredths, \
      status, dropped_by_registration_id FROM course_record WHERE student_id = $1 \
      ORDER BY registration_id DESC, section_id";
@@ -36,6 +43,28 @@ pub(super) async fn load_in_force(
     for row in tx.fetch(IN_FORCE, ids(students)).await? {
         let course = recorded_course(&row)?;
         if let Some(student) = into.get_mut(&course.student) {
+            student.courses.push(course);
+        }
+    }
+    Ok(())
+}
+
+/// Loads the courses in force that these registrations of students have added or drop.
+pub(super) async fn load_of_registrations(
+    tx: &mut Tx,
+    registrations: &[(&StudentId, &SagaId)],
+    into: &mut HashMap<StudentId, Student>,
+) -> Result<(), DbError> {
+    let rows = Rows::new()
+        .text("student_id", registrations.iter().map(|(student, _)| student.as_str()))
+        .text("registration_id", registrations.iter().map(|(_, registration)| registration.as_str()));
+    for row in tx.fetch(OF_REGISTRATIONS, rows.into()).await? {
+        let course = recorded_course(&row)?;
+        let Some(student) = into.get_mut(&course.student) else { continue };
+        // Added by one of these registrations and dropped by another, it comes twice.
+        let is_known =
+            |known: &RecordedCourse| (&known.registration, &known.section) == (&course.registration, &course.section);
+        if !student.courses.iter().any(is_known) {
             student.courses.push(course);
         }
     }

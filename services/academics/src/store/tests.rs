@@ -82,7 +82,7 @@ fn operation(registration: &str, step: &str, leg: Leg, student: &str, action: Ac
     let registration = saga(registration);
     let key = Some(Key { saga: registration.clone(), step: StepName::try_new(step).expect("a step") });
     let command = Command { registration, student: student_id(student), action };
-    Operation { key, leg, trace: TraceContext::default(), command }
+    Operation { key, leg, trace: TraceContext::default(), owner_alive_at: None, command }
 }
 
 fn reserve(registration: &str, adds: &str, drops: &str) -> Operation<Command> {

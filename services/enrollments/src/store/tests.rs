@@ -74,7 +74,7 @@ fn operation(command: Command) -> Operation<Command> {
         Command::Commit { .. } => ("commit_enrollments", Leg::Action),
     };
     let key = Key { saga: command.registration().clone(), step: StepName::stored(step.to_owned()) };
-    Operation { key: Some(key), leg, trace: TraceContext::default(), command }
+    Operation { key: Some(key), leg, trace: TraceContext::default(), owner_alive_at: None, command }
 }
 
 #[tokio::test]

@@ -95,7 +95,7 @@ fn id<T, E: std::fmt::Debug>(text: &str, try_new: impl FnOnce(String) -> Result<
 fn operation(saga: &str, step: &str, leg: Leg, command: impl FnOnce(SagaId) -> Command) -> Operation<Command> {
     let saga = id(saga, SagaId::try_new);
     let key = Some(Key { saga: saga.clone(), step: id(step, StepName::try_new) });
-    Operation { key, leg, trace: TraceContext::default(), command: command(saga) }
+    Operation { key, leg, trace: TraceContext::default(), owner_alive_at: None, command: command(saga) }
 }
 
 /// Sections of 3 credits, each of a course of its own.

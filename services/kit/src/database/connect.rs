@@ -53,6 +53,9 @@ const POSTGRES_WRITER_SETTINGS: [(&str, &str); 2] =
 /// pool, and then at each multiple of this: seldom enough to cost nothing, and soon enough that no table has grown by more
 /// than some thousand rows. It is a prime, so that connections which take turns are all met.
 const PLANNED_ANEW_EVERY: u32 = 61;
+/// A connection that was used so short a time ago is taken to be there. When it is not, the batch fails that uses it, and is
+/// sent again.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// How full the pages of such a table are when rows are added, in percent: room for each row once more.
 const FILL_PERCENT: u8 = 50;
 const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(hashtext('matricula leave room'))";
@@ -80,6 +83,18 @@ impl Database {
             return Ok(Self::Postgres(PostgresDatabase { writers, readers }));
         }
         Err(DbError::Setup("a database URL must begin with sqlite: or postgres://".to_owned()))
+    }
+
+    /// A replica that follows a PostgreSQL database, for reads that may be as old as it is behind. It is connected to when it
+    /// is first read from, so that nothing else has to wait for it, or ends with it.
+    pub fn replica(url: &str) -> Result<Self, DbError> {
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err(DbError::Setup("the URL of a replica must begin with postgres://".to_owned()));
+        }
+        let options = PgConnectOptions::from_str(url)?.options(POSTGRES_SETTINGS).options(POSTGRES_READER_SETTINGS);
+        let pool = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).max_connections(POSTGRES_READERS_MAX);
+        let readers = pool.connect_lazy_with(options);
+        Ok(Self::Postgres(PostgresDatabase { writers: readers.clone(), readers }))
     }
 
     /// Brings the schema up to date: the barrier's table, then the service's own migrations.
@@ -122,12 +137,16 @@ impl Database {
     }
 }
 
-/// Has the plans of a connection made anew when it is time.
+/// Has a connection tested after a while without use, and not before each batch; and its plans made anew when it is time.
 fn planned_anew(pool: PgPoolOptions) -> PgPoolOptions {
     let uses = Arc::new(AtomicU32::new(0));
-    pool.before_acquire(move |connection, _| {
+    pool.test_before_acquire(false).before_acquire(move |connection, about| {
         let uses = uses.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let is_tested = about.idle_for < TRUSTED_FOR;
         Box::pin(async move {
+            if !is_tested && connection.ping().await.is_err() {
+                return Ok(false);
+            }
             if uses.is_power_of_two() || uses.is_multiple_of(PLANNED_ANEW_EVERY) {
                 connection.execute("DISCARD PLANS").await?;
             }
@@ -160,12 +179,14 @@ async fn open_sqlite(path: &Path) -> Result<Database, DbError> {
         // Somebody else's lock is told before a caller's patience ends.
         .busy_timeout(Duration::from_secs(2));
     let writer = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
-    let writer = writer.idle_timeout(None).max_lifetime(None);
+    // There is nothing between this process and its file that could break a connection.
+    let writer = writer.idle_timeout(None).max_lifetime(None).test_before_acquire(false);
     // A full disk or an I/O error can make SQLite roll back by itself. The driver then believes the transaction to be
     // open for ever, and refuses every other: that connection is given up for a new one.
     let writer = writer.before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
     let writer = writer.connect_with(options.clone()).await?;
     let readers = SqlitePoolOptions::new().max_connections(SQLITE_READERS_MAX).acquire_timeout(ACQUIRE_TIMEOUT);
+    let readers = readers.test_before_acquire(false);
     let readers = readers.connect_lazy_with(options.read_only(true));
     Ok(Database::Sqlite(SqliteDatabase { writer, readers, _lock: Arc::new(lock) }))
 }

@@ -27,6 +27,8 @@ pub use error::DbError;
 pub use notify::Notifications;
 pub use row::Row;
 pub use sqlx::migrate::Migrator;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use statement::run_on_sqlite;
 
 const PING: &str = "SELECT 1 AS one";
 

@@ -63,12 +63,19 @@ pub(super) fn sqlite(sql: &'static str, args: Args) -> Result<Query<'static, sql
     Ok(query)
 }
 
+type Expanded = RwLock<HashMap<(Dialect, &'static str), &'static str>>;
+static EXPANDED: LazyLock<Expanded> = LazyLock::new(Default::default);
+
+/// Every statement that was run on SQLite by now, as SQLite has it: for tests that ask for their plans.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn run_on_sqlite() -> Vec<&'static str> {
+    let expanded = EXPANDED.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+    expanded.iter().filter(|((dialect, _), _)| *dialect == Dialect::Sqlite).map(|(_, text)| *text).collect()
+}
+
 /// The statement as this database understands it. Each is expanded once and kept for the life of the process: there are
 /// as many as the sources have.
 fn expanded(dialect: Dialect, sql: &'static str, args: &Args) -> &'static str {
-    type Key = (Dialect, &'static str);
-    static EXPANDED: LazyLock<RwLock<HashMap<Key, &'static str>>> = LazyLock::new(Default::default);
-
     if let Some(known) = EXPANDED.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&(dialect, sql)) {
         return known;
     }

@@ -4,11 +4,15 @@
 //! |---|---|---|---|---|
 //! | action | decide, record the answer | the recorded answer | the recorded answer | refused |
 //! | undo | record a tombstone, done | undo if it was done, record | done | done |
+//!
+//! Rows are taken away when the orchestrator says that their saga has ended long ago. What comes after that is
+//! not decided at all: see `forget`.
 
 use std::collections::HashMap;
 
 use crate::answer::{Answer, Reason, Refusal};
 use crate::database::{Args, DbError, Rows, Tx};
+use crate::id::SagaId;
 use crate::participant::{Key, Leg, Operation};
 use crate::time::UnixMs;
 
@@ -45,6 +49,7 @@ const LOAD: &str = "SELECT b.saga_id, b.step, b.answer, b.undone FROM {rows} \
                     ORDER BY b.saga_id, b.step {for_update}";
 const INSERT: &str = "INSERT INTO barrier (saga_id, step, answer, undone, recorded_at) \
                       SELECT saga_id, step, answer, undone, $1 FROM {rows}";
+const FORGET: &str = "DELETE FROM barrier WHERE saga_id IN (SELECT r.saga_id FROM {rows})";
 const UPDATE: &str = "UPDATE barrier SET undone = 1 FROM {rows} \
                       WHERE barrier.saga_id = r.saga_id AND barrier.step = r.step";
 
@@ -60,7 +65,7 @@ impl Barrier {
         let mut barrier = Self::default();
         for row in tx.fetch(LOAD, rows.into()).await? {
             let key = Key {
-                saga: crate::id::SagaId::stored(row.text("saga_id")?),
+                saga: SagaId::stored(row.text("saga_id")?),
                 step: crate::id::StepName::stored(row.text("step")?),
             };
             let answer = match row.opt_text("answer")? {
@@ -72,6 +77,11 @@ impl Barrier {
             barrier.records.insert(key, Record { answer, undone: row.int("undone")? == 1 });
         }
         Ok(barrier)
+    }
+
+    /// Whether anything is on record for a step.
+    pub(super) fn knows(&self, key: &Key) -> bool {
+        self.records.contains_key(key)
     }
 
     /// What is on record against an operation; what passes must be followed by [`Barrier::record`].
@@ -153,6 +163,11 @@ impl Barrier {
             Some(_) => {}
         }
     }
+}
+
+/// Takes away all rows of these sagas, and returns how many there were.
+pub(super) async fn forget(tx: &mut Tx, sagas: &[SagaId]) -> Result<u64, DbError> {
+    tx.execute(FORGET, Rows::new().text("saga_id", sagas.iter().map(SagaId::as_str)).into()).await
 }
 
 /// An operation as the barrier sees it.

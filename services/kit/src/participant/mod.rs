@@ -11,6 +11,7 @@
 //! decide, what to write. The barrier is not its business, so no service can forget it.
 
 mod barrier;
+mod forget;
 #[cfg(test)]
 mod tests;
 mod transaction;
@@ -24,6 +25,8 @@ use crate::id::{SagaId, StepName};
 use crate::telemetry::TraceContext;
 use crate::time::UnixMs;
 
+pub use forget::STALE_AFTER_MS;
+pub(crate) use forget::{SERVICE_NAME, server};
 pub use writer::{WriteError, Writer, WriterLimits};
 
 /// Names the step of a saga that an operation belongs to.
@@ -53,6 +56,8 @@ pub struct Operation<C> {
     pub leg: Leg,
     /// The trace that it belongs to.
     pub trace: TraceContext,
+    /// When its caller last knew that it drives the saga; `None` when that is not told.
+    pub owner_alive_at: Option<UnixMs>,
     /// What to do, in the words of the service.
     pub command: C,
 }
@@ -60,7 +65,7 @@ pub struct Operation<C> {
 impl<C> Operation<C> {
     /// A staff operation: no saga, no barrier.
     pub fn staff(command: C) -> Self {
-        Self { key: None, leg: Leg::Action, trace: TraceContext::default(), command }
+        Self { key: None, leg: Leg::Action, trace: TraceContext::default(), owner_alive_at: None, command }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The write path and its barrier, with the smallest participant there is: counters that go up and, undone, down again.
 
+mod forget;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -172,7 +174,13 @@ fn operation(saga: &SagaId, leg: Leg, what: What) -> Operation<Command> {
 
 fn on(counter: &'static str, saga: &SagaId, leg: Leg, what: What) -> Operation<Command> {
     let key = Key { saga: saga.clone(), step: StepName::try_new("count").expect("a valid name") };
-    Operation { key: Some(key), leg, trace: TraceContext::default(), command: Command { counter, what } }
+    Operation {
+        key: Some(key),
+        leg,
+        trace: TraceContext::default(),
+        owner_alive_at: None,
+        command: Command { counter, what },
+    }
 }
 
 fn shown(answer: &Answer) -> &'static str {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::answer::Answer;
 use crate::database::{Database, DbError, Tx};
 use crate::participant::barrier::{Barrier, Verdict};
-use crate::participant::{Operation, Participant};
+use crate::participant::{Operation, Participant, forget};
 use crate::time::{self, UnixMs};
 
 /// How often a batch that met another writer is run again before its callers hear "not known".
@@ -93,6 +93,9 @@ fn decide<P: Participant>(
     let Some(key) = &operation.key else {
         return participant.decide(world, operation, now);
     };
+    if !barrier.knows(key) && forget::is_stale(operation.owner_alive_at, now) {
+        return forget::stale();
+    }
     match barrier.verdict(key, operation.leg) {
         Verdict::Answered(answer) => answer,
         Verdict::Pass => {

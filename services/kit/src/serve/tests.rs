@@ -37,6 +37,7 @@ impl Served {
             database: database.database.clone(),
             tasks: Vec::new(),
             grpc_web: true,
+            is_participant: false,
         };
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let shutdown = CancellationToken::new();

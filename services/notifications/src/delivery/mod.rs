@@ -1,8 +1,8 @@
-//! Takes recorded messages to the sink: woken by commits, at start for what an earlier process left, and when a failed
-//! delivery is due again.
+//! Takes recorded messages to the sink: what this process has recorded is handed over by its writer; for what an earlier
+//! process left, what is due again, and what there was no room for, it looks in the database.
 //!
 //! ```text
-//! wait until due --> claim a batch --> sink, a few at a time --> report as they end --> gather --> again
+//! wait until handed over or due --> claim what is due --> sink, a few at a time --> report as they end --> gather --> again
 //! ```
 //!
 //! At least once: a process that dies between a delivery and its report lets the message be delivered again when its
@@ -28,6 +28,7 @@ pub use file::FileSink;
 pub use sink::{LogSink, Sink, SinkError};
 pub use smtp::SmtpSink;
 
+use crate::domain::Message;
 use crate::domain::retry::{Delays, Failure, Next};
 use crate::store::{self, Claimed, Report};
 
@@ -40,6 +41,19 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a claim holds: longer than a whole batch of deliveries that all time out.
 const CLAIM_MS: i64 = 240_000;
 const _: () = assert!(BATCH_MAX / DELIVERIES_MAX as i64 * DELIVERY_TIMEOUT.as_millis() as i64 + 60_000 <= CLAIM_MS);
+/// How long the claim holds of a message that was handed over, and how long it may wait here for its turn: the delivery and
+/// its report must fit between. One that waited for longer is left to whoever claims it next.
+pub const CLAIM_FROM_BIRTH_MS: i64 = 30_000;
+const HANDED_OVER_FOR: Duration = Duration::from_secs(10);
+const _: () = assert!(
+    (HANDED_OVER_FOR.as_millis() + DELIVERY_TIMEOUT.as_millis()) as i64 + REPORT_TIME_MS <= CLAIM_FROM_BIRTH_MS
+);
+/// For the tries of a report with their pauses.
+const REPORT_TIME_MS: i64 = 8_000;
+/// Messages that may wait here: what a second of a registration morning brings. What is beyond waits in the database.
+const HANDED_OVER_MAX: usize = 4_096;
+/// While messages are handed over all the time, how often the database is looked at for others.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long messages gather after a batch that was not full: on the morning when everybody registers, a claim
 /// and a report a handful would cost as much as recording them, and nobody reads a message sooner than this.
 const GATHERED_FOR: Duration = Duration::from_millis(100);
@@ -52,12 +66,25 @@ const MEASURED_EVERY: Duration = Duration::from_secs(10);
 /// How often a report is tried: with its pauses some seconds. After that the messages are delivered again.
 const REPORT_TRIES_MAX: usize = 6;
 
-/// Wakes the dispatcher. When the last one is dropped, the dispatcher finishes what is under way and ends.
+/// Wakes the dispatcher, and hands new messages to it. When the last one is dropped, the dispatcher finishes what is under
+/// way and ends.
 #[derive(Clone)]
-pub struct Waker(mpsc::Sender<()>);
+pub struct Waker {
+    signal: mpsc::Sender<()>,
+    messages: mpsc::Sender<HandedOver>,
+}
 
 /// The dispatcher's end of a [`Waker`].
-pub struct Woken(mpsc::Receiver<()>);
+pub struct Woken {
+    signal: mpsc::Receiver<()>,
+    messages: mpsc::Receiver<HandedOver>,
+}
+
+/// A message that was claimed when it was recorded.
+struct HandedOver {
+    message: Message,
+    since: Instant,
+}
 
 /// The task that delivers.
 pub struct Dispatcher {
@@ -66,6 +93,7 @@ pub struct Dispatcher {
     delays: Delays,
     woken: Woken,
     measured_at: Option<Instant>,
+    looked_at: Option<Instant>,
 }
 
 /// What one round did.
@@ -85,38 +113,62 @@ impl Waker {
     /// A waker and its other end.
     pub fn new() -> (Self, Woken) {
         // One waiting signal says it all.
-        let (sender, receiver) = mpsc::channel(1);
-        (Self(sender), Woken(receiver))
+        let (signal, signalled) = mpsc::channel(1);
+        let (messages, handed_over) = mpsc::channel(HANDED_OVER_MAX);
+        (Self { signal, messages }, Woken { signal: signalled, messages: handed_over })
     }
 
     /// There is something to deliver.
     pub fn wake(&self) {
         // Full: the dispatcher will look anyway. Closed: it has ended.
-        let _ = self.0.try_send(());
+        let _ = self.signal.try_send(());
+    }
+
+    /// Whether so many messages can be handed over.
+    pub fn has_room_for(&self, messages: usize) -> bool {
+        !self.messages.is_closed() && self.messages.capacity() >= messages
+    }
+
+    /// Hands over messages that were claimed when they were recorded. What finds no room is delivered when its claim lapses.
+    pub fn hand_over(&self, messages: Vec<Message>) {
+        let since = Instant::now();
+        for message in messages {
+            let _ = self.messages.try_send(HandedOver { message, since });
+        }
     }
 }
 
 impl Woken {
     fn is_over(&self) -> bool {
-        self.0.is_closed()
+        self.signal.is_closed()
     }
 
-    /// Waits until woken, or for the time given.
+    /// Waits until woken, or for the time given; not at all as long as something that was handed over is left.
     async fn wait(&mut self, time: Duration) {
-        let _ = tokio::time::timeout(time, self.0.recv()).await;
+        if !self.messages.is_empty() {
+            return;
+        }
+        let _ = tokio::time::timeout(time, self.signal.recv()).await;
     }
 
     /// Waits for the time given, whatever is recorded meanwhile; not longer than until the end.
     async fn pause(&mut self, time: Duration) {
         let until = tokio::time::Instant::now() + time;
-        while let Ok(Some(())) = tokio::time::timeout_at(until, self.0.recv()).await {}
+        while let Ok(Some(())) = tokio::time::timeout_at(until, self.signal.recv()).await {}
+    }
+
+    /// What was handed over, at most so many; without those whose claim may lapse before their delivery is reported.
+    fn handed_over(&mut self, count_max: usize) -> Vec<Message> {
+        let handed_over = std::iter::from_fn(|| self.messages.try_recv().ok()).take(count_max);
+        let in_time = handed_over.filter(|handed_over| handed_over.since.elapsed() <= HANDED_OVER_FOR);
+        in_time.map(|handed_over| handed_over.message).collect()
     }
 }
 
 impl Dispatcher {
     /// Starts delivering.
     pub fn spawn(database: Database, sink: Arc<dyn Sink>, delays: Delays, woken: Woken) -> JoinHandle<()> {
-        let dispatcher = Self { database, sink, delays, woken, measured_at: None };
+        let dispatcher = Self { database, sink, delays, woken, measured_at: None, looked_at: None };
         tokio::spawn(dispatcher.run())
     }
 
@@ -137,10 +189,35 @@ impl Dispatcher {
                 }
             }
         }
+        if let Err(error) = self.give_back().await {
+            tracing::warn!(error = chain(&error), "messages are delivered when their claim lapses");
+        }
+    }
+
+    /// Gives what was handed over and had no turn to whoever looks next.
+    async fn give_back(&mut self) -> Result<(), DbError> {
+        let next = Some(Next::RetryAfterMs(0));
+        let back = |message: Message| Report { registration: message.registration, failures: 0, next };
+        let reports: Vec<Report> = self.woken.handed_over(HANDED_OVER_MAX).into_iter().map(back).collect();
+        if reports.is_empty() { Ok(()) } else { self.report(&reports).await }
     }
 
     async fn run_once(&mut self) -> Result<Round, DbError> {
         self.measure().await?;
+        let handed_over = self.woken.handed_over(BATCH_MAX as usize);
+        if !handed_over.is_empty() {
+            let claimed = store::claimed_from_birth(&self.database, handed_over).await?;
+            let round = self.deliver_all(claimed).await?;
+            if round == Round::SinkDown || self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+                return Ok(round);
+            }
+        }
+        self.look().await
+    }
+
+    /// Delivers what is due by the database.
+    async fn look(&mut self) -> Result<Round, DbError> {
+        self.looked_at = Some(Instant::now());
         match store::due_in_ms(&self.database).await? {
             Some(ms) if ms <= 0 => {}
             // Never negative here.

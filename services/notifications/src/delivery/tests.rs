@@ -51,6 +51,7 @@ fn notify(saga: &str, student: &str) -> Operation<Facts> {
         key: Some(Key { saga: registration.clone(), step: StepName::try_new("notify").expect("an id") }),
         leg: Leg::Action,
         trace: TraceContext::default(),
+        owner_alive_at: None,
         command: Facts {
             registration,
             student: StudentId::try_new(student).expect("an id"),

@@ -6,33 +6,39 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use async_trait::async_trait;
 use matricula_kit::answer::Answer;
-use matricula_kit::database::{DbError, Row, Rows, Tx};
+use matricula_kit::database::{Args, DbError, Row, Rows, Tx};
 use matricula_kit::id::{SagaId, StudentId};
 use matricula_kit::participant::{Operation, Participant};
 use matricula_kit::time::UnixMs;
 
-use crate::delivery::Waker;
+use crate::delivery::{CLAIM_FROM_BIRTH_MS, Waker};
 use crate::domain::{self, Facts, Message, Outcome, World};
 
-pub use queue::{Claimed, Report, claim, due_in_ms, report, waiting};
+pub use queue::{Claimed, Report, claim, claimed_from_birth, due_in_ms, report, waiting};
 pub use read::{ListKey, Told, import_contacts, ledger_page, list};
 
 /// The service's part in the write path.
 pub struct Notifications {
     waker: Waker,
+    /// Whether the messages of the batch that is being written are claimed by this process.
+    are_claimed: AtomicBool,
 }
 
 const TOLD: &str = "SELECT m.registration_id FROM {rows} JOIN messages m ON m.registration_id = r.registration_id";
+/// Claimed for so many milliseconds by this process, or, with none, to be claimed by any.
 const RECORD: &str = "INSERT INTO messages (registration_id, student_id, outcome, subject, body, recorded_at, \
                       delivery_failures, next_delivery_at) \
-                      SELECT registration_id, student_id, outcome, subject, body, recorded_at, 0, 0 FROM {rows}";
+                      SELECT registration_id, student_id, outcome, subject, body, recorded_at, 0, \
+                      CASE WHEN $1 = 0 THEN 0 ELSE {now_ms} + $1 END FROM {rows}";
 
 impl Notifications {
-    /// Wakes the dispatcher after each commit that recorded something.
+    /// Hands what each commit has recorded to the dispatcher, as long as that has room for it.
     pub fn new(waker: Waker) -> Self {
-        Self { waker }
+        Self { waker, are_claimed: AtomicBool::new(false) }
     }
 }
 
@@ -59,6 +65,9 @@ impl Participant for Notifications {
 
     async fn write(&self, tx: &mut Tx, world: &World, _now: UnixMs) -> Result<(), DbError> {
         let messages = &world.messages;
+        // Only this writer hands over, one batch after the other, so that room can't become less before the commit.
+        let are_claimed = self.waker.has_room_for(messages.len());
+        self.are_claimed.store(are_claimed, Ordering::Relaxed);
         let rows = Rows::new()
             .text("registration_id", messages.iter().map(|message| message.registration.as_str()))
             .text("student_id", messages.iter().map(|message| message.student.as_str()))
@@ -66,14 +75,19 @@ impl Participant for Notifications {
             .text("subject", messages.iter().map(|message| message.subject.as_str()))
             .text("body", messages.iter().map(|message| message.body.as_str()))
             .int("recorded_at", messages.iter().map(|message| message.recorded_at.0));
-        tx.execute(RECORD, rows.into()).await?;
+        let claim_ms = if are_claimed { CLAIM_FROM_BIRTH_MS } else { 0 };
+        tx.execute(RECORD, Args::new().int(claim_ms).rows(rows)).await?;
         Ok(())
     }
 
     fn committed(&self, world: World, _now: UnixMs) {
-        if !world.messages.is_empty() {
-            self.waker.wake();
+        if world.messages.is_empty() {
+            return;
         }
+        if self.are_claimed.load(Ordering::Relaxed) {
+            self.waker.hand_over(world.messages);
+        }
+        self.waker.wake();
     }
 }
 

@@ -32,6 +32,7 @@ fn send(saga: &str, step: &str, leg: Leg, student: &str) -> Operation<Facts> {
         key: Some(Key { saga: registration.clone(), step: StepName::try_new(step).expect("an id") }),
         leg,
         trace: TraceContext::default(),
+        owner_alive_at: None,
         command: Facts {
             registration,
             student: StudentId::try_new(student).expect("an id"),

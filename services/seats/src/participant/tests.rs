@@ -84,7 +84,13 @@ fn section(id: &str) -> SectionId {
 
 fn operation(saga: &SagaId, step: &str, leg: Leg, command: impl FnOnce(Key) -> Command) -> Operation<Command> {
     let key = Key { saga: saga.clone(), step: StepName::try_new(step).expect("a valid name") };
-    Operation { key: Some(key.clone()), leg, trace: TraceContext::default(), command: command(key) }
+    Operation {
+        key: Some(key.clone()),
+        leg,
+        trace: TraceContext::default(),
+        owner_alive_at: None,
+        command: command(key),
+    }
 }
 
 fn hold(saga: &SagaId, sections: &[&str]) -> Operation<Command> {

@@ -86,6 +86,7 @@ fn a_saga_that_turned_round_is_shown() {
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
         turned_because: "hold_seats was refused: CLOSED_SECTION C001-L1".to_owned(),
         unreadable_because: String::new(),
+        archived_in: String::new(),
     };
     insta::assert_snapshot!(super::shown(&saga), @"
     0198c5d0-0000-7000-8000-000000000001  compensating, PENDING

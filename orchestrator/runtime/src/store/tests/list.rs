@@ -1,6 +1,7 @@
 //! Reads: one, many, lists; and what can't be read hides nothing else.
 
-use matricula_kit::testing::BACKENDS;
+use matricula_kit::database::Database;
+use matricula_kit::testing::{BACKENDS, Backend};
 
 use super::*;
 
@@ -24,6 +25,27 @@ async fn gets_return_what_is_there() {
         let rows = fixture.store.get_many(texts(&[&ids[1], &unknown, &ids[0]])).await.unwrap();
         assert_eq!(rows.into_iter().map(|row| row.id).collect::<Vec<_>>(), ids, "{backend:?}");
     }
+}
+
+/// A copy of the database that follows it no more stands for a replica that is behind.
+#[tokio::test]
+async fn lists_come_from_the_replica_as_long_as_it_answers() {
+    let fixture = Fixture::new(Backend::Postgres).await;
+    let here = fixture.admit(&["a", "b"]).await;
+    let behind = Fixture::new(Backend::Postgres).await;
+    let there = behind.admit(&["a"]).await;
+    let store = fixture.store.clone().with_lists_from(Database::replica(&behind.test.url).unwrap());
+    assert_eq!(list(&store, all()).await, there);
+    let one = store.get(&here[1]).await.unwrap().expect("what is asked for by its id is true");
+    assert_eq!(one.id, here[1]);
+
+    let (server, _) = behind.test.url.rsplit_once('/').expect("a URL with a database");
+    let nowhere = Database::replica(&format!("{server}/no_such_database")).unwrap();
+    let store = fixture.store.clone().with_lists_from(nowhere);
+    let mut newest_first = here.clone();
+    newest_first.reverse();
+    assert_eq!(list(&store, all()).await, newest_first, "a replica that is away holds nobody up");
+    assert!(Database::replica("sqlite:x").is_err());
 }
 
 #[tokio::test]

@@ -1,0 +1,241 @@
+//! Takes sagas that ended long ago out of the hot tables, beside the work and never in its way.
+//!
+//! ```text
+//! eldest instance, a chunk at a time, the oldest first:
+//!   what ended long ago ─► services forget its barrier rows ─► file: written, synced, named
+//!       ─► receipts: committed ─► every write under way has passed ─► rows and logs: removed
+//! ```
+//!
+//! Promises: a crash between any two of these can archive a saga twice, and never lose one; services forget a saga only
+//! when no call of it can be decided any more; a saga that can't be read stays where it is and holds up no other; no
+//! more than a fifth of the time is worked. Why it is right is in ADR 0010.
+
+mod config;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use matricula_engine::{CallError, Code, Recorded, SagaState};
+use matricula_kit::database::DbError;
+use matricula_kit::id::SagaId;
+use matricula_kit::telemetry;
+use matricula_kit::time::UnixMs;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::{self, Line};
+use crate::runtime::Runtime;
+use crate::store::{SagaRow, StoreError};
+use crate::{RuntimeConfig, Workload};
+
+pub use config::RetentionConfig;
+
+/// Sagas whose rows go in one transaction: some milliseconds, for which a writer on SQLite waits.
+const REMOVED_IN_COMMIT_MAX: usize = 200;
+/// Time to rest after a chunk, for each second of work: so at most a fifth of the time is worked.
+const REST_FACTOR: u32 = 4;
+/// Shortest rest, so that others get a turn however quick a chunk is.
+const REST_MIN: Duration = Duration::from_millis(20);
+/// Time between two counts of the hot rows: a count reads a whole index.
+const COUNT_EVERY: Duration = Duration::from_secs(600);
+
+/// Takes finished sagas to the archive, for one instance.
+pub struct Retention<W: Workload> {
+    runtime: Arc<Runtime<W>>,
+    config: RetentionConfig,
+    dir: PathBuf,
+    forget_timeout: Duration,
+}
+
+/// What one look came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Swept {
+    /// Sagas that left the hot tables.
+    archived: u64,
+    /// Old enough, but they can't be read here: they stay.
+    left: u64,
+}
+
+/// Why a look ended early. The next one begins again.
+#[derive(Debug, thiserror::Error)]
+enum RetentionError {
+    #[error("{destination} does not forget the sagas: {error}")]
+    NotForgotten { destination: &'static str, error: CallError },
+    #[error("the archive can't be written")]
+    File(#[source] io::Error),
+    #[error("the writing of the archive has ended badly")]
+    Ended(#[from] tokio::task::JoinError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<DbError> for RetentionError {
+    fn from(error: DbError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// A chunk as it was read: what can leave, and how many must stay.
+#[derive(Default)]
+struct Chunk {
+    lines: Vec<Line>,
+    receipts: Vec<(SagaId, String)>,
+    left: u64,
+}
+
+impl<W: Workload> Retention<W> {
+    /// Of a running orchestrator; `config` is checked, and `dir` is where files go.
+    pub fn new(runtime: Arc<Runtime<W>>, config: RetentionConfig, dir: PathBuf) -> Self {
+        // A purge is quicker than a step's call, and nobody waits for it.
+        let forget_timeout = Duration::from_millis(RuntimeConfig::default().call_timeout_ms);
+        Self { runtime, config, dir, forget_timeout }
+    }
+
+    /// Looks again and again until the shutdown. Where it is cut off nothing is lost.
+    pub async fn run(self, shutdown: CancellationToken) {
+        if !self.config.enabled {
+            tracing::info!("finished sagas stay in the database: the retention is switched off");
+            return;
+        }
+        let looking = async {
+            let mut counted: Option<Instant> = None;
+            loop {
+                tokio::time::sleep(Duration::from_millis(self.config.look_ms)).await;
+                match self.run_once(self.runtime.now()).await {
+                    Ok(None) => continue,
+                    Ok(Some(swept)) => metrics::gauge!("matricula_retention_unreadable").set(swept.left as f64),
+                    Err(RetentionError::Store(StoreError::Fenced)) => return,
+                    Err(error) => {
+                        metrics::counter!("matricula_retention_failures_total").increment(1);
+                        tracing::warn!(
+                            error = telemetry::chain(&error),
+                            "finished sagas could not leave; trying again"
+                        );
+                    }
+                }
+                let is_count_due = counted.is_none_or(|counted| counted.elapsed() > COUNT_EVERY);
+                if let Err(error) = self.measure(is_count_due).await {
+                    tracing::warn!(error = telemetry::chain(&error), "the saga log could not be measured");
+                } else if is_count_due {
+                    counted = Some(Instant::now());
+                }
+            }
+        };
+        shutdown.run_until_cancelled(looking).await;
+    }
+
+    /// Takes out all that ended long enough before `now`; `None` where another instance does it.
+    async fn run_once(&self, now: UnixMs) -> Result<Option<Swept>, RetentionError> {
+        let (store, instance) = (self.runtime.store(), self.runtime.instance());
+        if !store.is_eldest(instance).await? {
+            return Ok(None);
+        }
+        let ended_by = now.plus_ms(-self.config.keep_ms());
+        store.sweep_instances(ended_by).await?;
+        let mut swept = Swept::default();
+        let mut after = String::new();
+        loop {
+            let started = Instant::now();
+            let ids = store.due(&after, ended_by, self.config.chunk as i64).await?;
+            let Some(last) = ids.last() else { break };
+            after = last.clone();
+            let chunk = self.read(store.get_many(ids).await?);
+            swept.left += chunk.left;
+            swept.archived += self.take_out(chunk, now).await?;
+            metrics::histogram!("matricula_retention_chunk_seconds").record(started.elapsed());
+            tokio::time::sleep((started.elapsed() * REST_FACTOR).max(REST_MIN)).await;
+        }
+        if swept.archived > 0 {
+            tracing::info!(sagas = swept.archived, "finished sagas have gone to the archive");
+        }
+        if swept.left > 0 {
+            tracing::warn!(sagas = swept.left, "finished sagas can't be read here, and stay in the database");
+        }
+        Ok(Some(swept))
+    }
+
+    fn read(&self, rows: Vec<SagaRow>) -> Chunk {
+        let mut chunk = Chunk::default();
+        for row in rows {
+            match self.read_one(&row) {
+                Ok((line, receipt)) => {
+                    chunk.lines.push(line);
+                    chunk.receipts.push((row.id, receipt));
+                }
+                Err(problem) => {
+                    tracing::debug!(saga_id = row.id.as_str(), problem, "a finished saga can't be archived");
+                    chunk.left += 1;
+                }
+            }
+        }
+        chunk
+    }
+
+    fn read_one(&self, row: &SagaRow) -> Result<(Line, String), String> {
+        let definition = self.runtime.workload().definition();
+        if (row.definition.as_str(), row.version) != (definition.name(), definition.version()) {
+            return Err(format!("{} v{} is not known here", row.definition, row.version));
+        }
+        let log: &[Recorded] = row.log.as_ref().map_err(Clone::clone)?;
+        let state = SagaState::replay(definition, log).map_err(|error| error.to_string())?;
+        if !state.phase().is_finished() {
+            return Err("its row says that it is finished, and its log does not".to_owned());
+        }
+        let request: W::Request = serde_json::from_str(&row.request).map_err(|error| error.to_string())?;
+        let receipt = self.runtime.workload().receipt(&request, &state, log)?;
+        let line = Line::new(row, log, &state).map_err(|error| error.to_string())?;
+        Ok((line, receipt))
+    }
+
+    /// Takes a chunk out, step by step; returns how many sagas have left.
+    async fn take_out(&self, chunk: Chunk, now: UnixMs) -> Result<u64, RetentionError> {
+        let Chunk { lines, receipts, .. } = chunk;
+        if lines.is_empty() {
+            return Ok(0);
+        }
+        let sagas: Vec<SagaId> = receipts.iter().map(|(saga, _)| saga.clone()).collect();
+        self.forget(&sagas).await?;
+        let dir = self.dir.clone();
+        let written = tokio::task::spawn_blocking(move || archive::write(&dir, now, &lines));
+        let file = written.await?.map_err(RetentionError::File)?;
+        let (store, instance) = (self.runtime.store(), self.runtime.instance());
+        store.keep_receipts(instance, &file, &receipts).await?;
+        store.pass_writes().await?;
+        let mut removed = 0;
+        for sagas in sagas.chunks(REMOVED_IN_COMMIT_MAX) {
+            removed += store.remove(instance, sagas).await?;
+            metrics::counter!("matricula_sagas_archived_total").increment(sagas.len() as u64);
+        }
+        Ok(removed)
+    }
+
+    /// Has every service forget sagas. One that is away keeps them in the database until it is back.
+    async fn forget(&self, sagas: &[SagaId]) -> Result<(), RetentionError> {
+        let steps = self.runtime.workload().definition().steps();
+        let mut destinations: Vec<&'static str> = steps.iter().map(|step| step.destination).collect();
+        destinations.sort_unstable();
+        destinations.dedup();
+        for destination in destinations {
+            let forgetting = self.runtime.workload().forget(destination, sagas);
+            let forgotten = tokio::time::timeout(self.forget_timeout, forgetting).await;
+            let forgotten =
+                forgotten.unwrap_or_else(|_| Err(CallError::new(Code::DeadlineExceeded, "no answer", None)));
+            forgotten.map_err(|error| RetentionError::NotForgotten { destination, error })?;
+        }
+        Ok(())
+    }
+
+    async fn measure(&self, count: bool) -> Result<(), DbError> {
+        let store = self.runtime.store();
+        let oldest = store.oldest_end().await?;
+        let oldest_ms = oldest.map_or(0, |ended| self.runtime.now().0.saturating_sub(ended.0).max(0));
+        metrics::gauge!("matricula_retention_oldest_seconds").set(oldest_ms as f64 / 1_000.0);
+        if count {
+            metrics::gauge!("matricula_log_sagas").set(store.count().await? as f64);
+        }
+        Ok(())
+    }
+}

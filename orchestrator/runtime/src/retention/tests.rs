@@ -1,0 +1,444 @@
+//! The way of sagas to the archive, on both databases: where it is cut off, where two do it, where something is away.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use matricula_engine::{CallAnswer, Definition, Kind, RetryPolicy, Step};
+use matricula_kit::database::{Args, Database};
+use matricula_kit::telemetry::TraceContext;
+use matricula_kit::testing::{BACKENDS, Backend, TestDatabase, empty_database};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::archive::Archive;
+use crate::{Call, SagaFilter, SagaStore, Submission, SubmitError, Submitted};
+
+/// No fact that a test waits for takes longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+const DAY_MS: i64 = 86_400_000;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Order {
+    what: String,
+}
+
+/// Two services that do what they are asked, unless they are held up.
+struct Services {
+    definition: Definition,
+    is_held: watch::Sender<bool>,
+    /// The sagas that each was asked to forget.
+    forgotten: Mutex<HashMap<&'static str, Vec<SagaId>>>,
+    away: Mutex<Option<&'static str>>,
+}
+
+impl Services {
+    fn new() -> Arc<Self> {
+        let retry = RetryPolicy::try_new(1, 1, 1, 1).unwrap();
+        let line =
+            |stage, name, destination, action, kind| Step { name, stage, destination, action, undo: None, kind, retry };
+        let steps = vec![line(1, "do", "alpha", "Do", Kind::Pivot), line(2, "tell", "beta", "Tell", Kind::Closing)];
+        Arc::new(Self {
+            definition: Definition::try_new("deed", 1, 600_000, steps).unwrap(),
+            is_held: watch::Sender::new(false),
+            forgotten: Mutex::default(),
+            away: Mutex::default(),
+        })
+    }
+
+    fn forgotten(&self, destination: &str) -> Vec<SagaId> {
+        self.forgotten.lock().unwrap().get(destination).cloned().unwrap_or_default()
+    }
+}
+
+#[async_trait]
+impl Workload for Services {
+    type Request = Order;
+
+    fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    fn applies(&self, _: &Order) -> Vec<&'static str> {
+        vec!["do", "tell"]
+    }
+
+    async fn call(
+        &self,
+        _: &'static str,
+        _: &'static str,
+        calls: &[Call<Order>],
+    ) -> Result<Vec<CallAnswer>, CallError> {
+        let _ = self.is_held.subscribe().wait_for(|held| !held).await;
+        Ok(calls.iter().map(|call| CallAnswer::Done(call.request.what.clone())).collect())
+    }
+
+    async fn forget(&self, destination: &'static str, sagas: &[SagaId]) -> Result<(), CallError> {
+        if *self.away.lock().unwrap() == Some(destination) {
+            return Err(CallError::new(Code::Unavailable, "away", None));
+        }
+        self.forgotten.lock().unwrap().entry(destination).or_default().extend(sagas.iter().cloned());
+        Ok(())
+    }
+
+    fn receipt(&self, request: &Order, state: &SagaState, log: &[Recorded]) -> Result<String, String> {
+        match request.what.as_str() {
+            "no receipt" => Err("scripted".to_owned()),
+            what => Ok(format!("[\"{what}\",\"{}\",{}]", state.outcome().as_str(), log.len())),
+        }
+    }
+}
+
+struct System {
+    services: Arc<Services>,
+    runtime: Arc<Runtime<Services>>,
+    task: JoinHandle<Result<(), StoreError>>,
+    retention: Retention<Services>,
+    dir: tempfile::TempDir,
+    database: Database,
+    test: Option<TestDatabase>,
+}
+
+impl System {
+    async fn new(backend: Backend) -> Self {
+        let test = empty_database(backend).await;
+        let mut system = Self::on(test.database.clone(), Services::new(), tempfile::tempdir().unwrap()).await;
+        system.test = Some(test);
+        system
+    }
+
+    async fn on(database: Database, services: Arc<Services>, dir: tempfile::TempDir) -> Self {
+        let store = SagaStore::open(database.clone()).await.unwrap();
+        // One student does all of it.
+        let (subject_open_max, subject_per_second_max, subject_burst_max) = (1_000_000, 1_000_000, 1_000_000);
+        let config =
+            RuntimeConfig { subject_open_max, subject_per_second_max, subject_burst_max, ..RuntimeConfig::default() };
+        let starting = Runtime::start(services.clone(), store, config, CancellationToken::new());
+        let (runtime, task) = starting.await.unwrap();
+        let config = RetentionConfig { chunk: 7, ..RetentionConfig::default() };
+        let retention = Retention::new(runtime.clone(), config, dir.path().to_owned());
+        Self { services, runtime, task, retention, dir, database, test: None }
+    }
+
+    async fn submit(&self, key: &str, what: &str) -> Result<(SagaId, Submitted), SubmitError> {
+        let id = SagaId::generate();
+        let submission = Submission {
+            id: id.clone(),
+            subject: "ada".to_owned(),
+            idempotency_key: key.to_owned(),
+            fingerprint: what.to_owned(),
+            request: Order { what: what.to_owned() },
+            trace: TraceContext::default(),
+        };
+        Ok((id, self.runtime.submit(submission).await?))
+    }
+
+    async fn finish_all(&self, keys: std::ops::Range<usize>) -> Vec<SagaId> {
+        let keys: Vec<String> = keys.map(|key| format!("k{key}")).collect();
+        let submitted = join_all(keys.iter().map(|key| self.submit(key, "deed"))).await;
+        let ids = submitted.into_iter().map(|outcome| outcome.unwrap().0).collect();
+        self.until_finished(0).await;
+        ids
+    }
+
+    /// Waits until no more than so many sagas are unfinished.
+    async fn until_finished(&self, but: i64) {
+        let start = tokio::time::Instant::now();
+        while self.number("SELECT COUNT(*) AS n FROM sagas WHERE finished = 0").await > but {
+            assert!(start.elapsed() < PATIENCE, "they don't finish");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn number(&self, sql: &'static str) -> i64 {
+        self.database.fetch(sql, Args::new()).await.unwrap()[0].int("n").unwrap()
+    }
+
+    /// (sagas, logs, receipts) in the database.
+    async fn rows(&self) -> (i64, i64, i64) {
+        (
+            self.number("SELECT COUNT(*) AS n FROM sagas").await,
+            self.number("SELECT COUNT(DISTINCT saga_id) AS n FROM saga_events").await,
+            self.number("SELECT COUNT(*) AS n FROM receipts").await,
+        )
+    }
+
+    async fn sweep_in(&self, days: i64) -> Result<Option<Swept>, RetentionError> {
+        self.retention.run_once(self.runtime.now().plus_ms(days * DAY_MS)).await
+    }
+
+    async fn run(&self, sql: &'static str) {
+        let mut tx = self.database.begin().await.unwrap();
+        assert!(tx.execute(sql, Args::new()).await.unwrap() > 0, "{sql}");
+        tx.commit().await.unwrap();
+    }
+
+    async fn crash(self) -> (Arc<Services>, tempfile::TempDir) {
+        self.task.abort();
+        let _ = self.task.await;
+        (self.services, self.dir)
+    }
+}
+
+fn archived(dir: &Path) -> Vec<SagaRow> {
+    let archive = Archive::open(&[dir.to_owned()]).unwrap();
+    let mut sagas: Vec<SagaRow> = archive.map(|read| read.unwrap().saga).collect();
+    sagas.sort_by(|a, b| a.id.cmp(&b.id));
+    sagas
+}
+
+fn swept(archived: u64, left: u64) -> Option<Swept> {
+    Some(Swept { archived, left })
+}
+
+#[tokio::test]
+async fn what_ended_long_ago_leaves_and_its_key_stays_taken() {
+    for backend in BACKENDS {
+        let system = System::new(backend).await;
+        let mut ids = system.finish_all(0..30).await;
+        ids.sort();
+        let before = system.runtime.store().get(&ids[3]).await.unwrap().unwrap();
+        assert_eq!(system.sweep_in(29).await.unwrap(), swept(0, 0), "{backend:?}: too early");
+        assert!(system.services.forgotten("alpha").is_empty(), "{backend:?}: rows are needed until the margin is over");
+        system.services.is_held.send_replace(true);
+        let (running, _) = system.submit("running", "deed").await.unwrap();
+
+        assert_eq!(system.sweep_in(31).await.unwrap(), swept(30, 0), "{backend:?}");
+        assert_eq!(system.rows().await, (1, 1, 30), "{backend:?}: what is not finished stays");
+        for service in ["alpha", "beta"] {
+            let mut forgotten = system.services.forgotten(service);
+            forgotten.sort();
+            assert_eq!(forgotten, ids, "{backend:?}: {service}");
+        }
+        let files = archived(system.dir.path());
+        assert_eq!(files.iter().map(|saga| saga.id.clone()).collect::<Vec<_>>(), ids, "{backend:?}");
+        assert_eq!(files[3].log, before.log, "{backend:?}: with its whole log");
+        assert_eq!(system.sweep_in(31).await.unwrap(), swept(0, 0), "{backend:?}: once");
+
+        let kept = system.runtime.store().get(&ids[3]).await.unwrap().unwrap();
+        assert_eq!(kept.archived.as_ref().unwrap().receipt, "[\"deed\",\"committed\",4]", "{backend:?}");
+        assert!(kept.log.is_err_and(|why| why.contains(".jsonl")), "{backend:?}: it says where");
+        assert_eq!((kept.updated_at, kept.phase), (before.updated_at, before.phase), "{backend:?}");
+
+        let key = &before.idempotency_key;
+        let again = system.submit(key, "deed").await.unwrap().1;
+        assert_eq!(again, Submitted::Existing(ids[3].clone()), "{backend:?}: the same key is the same saga");
+        let other = system.submit(key, "another").await;
+        assert_eq!(other, Err(SubmitError::KeyReused { existing: ids[3].clone() }), "{backend:?}");
+
+        // A page of both, newest first; each page goes on where the one before has ended.
+        let mut listed = Vec::new();
+        let mut filter = SagaFilter { archived: true, limit: 4, ..SagaFilter::default() };
+        loop {
+            let page = system.runtime.store().list(filter.clone()).await.unwrap();
+            let Some(last) = page.last() else { break };
+            filter.before = Some(last.id.clone());
+            listed.extend(page.into_iter().map(|row| row.id));
+        }
+        let expect: Vec<SagaId> = [&running].into_iter().chain(ids.iter().rev()).cloned().collect();
+        assert_eq!(listed, expect, "{backend:?}");
+        let in_the_log = SagaFilter { limit: 100, ..hot() };
+        assert_eq!(system.runtime.store().list(in_the_log).await.unwrap().len(), 1, "{backend:?}");
+        let of = |subject: &str| SagaFilter { subject: Some(subject.to_owned()), archived: true, limit: 9, ..hot() };
+        assert_eq!(system.runtime.store().list(of("ada")).await.unwrap().len(), 9, "{backend:?}");
+        assert!(system.runtime.store().list(of("bob")).await.unwrap().is_empty(), "{backend:?}");
+        system.services.is_held.send_replace(false);
+        system.until_finished(0).await;
+    }
+}
+
+fn hot() -> SagaFilter {
+    SagaFilter::default()
+}
+
+/// Cut off after the file, and after the receipts: what comes next is done again, and nothing is lost or doubled.
+#[tokio::test]
+async fn where_it_is_cut_off_it_goes_on() {
+    for backend in BACKENDS {
+        let system = System::new(backend).await;
+        let mut ids = system.finish_all(0..10).await;
+        ids.sort();
+        let store = system.runtime.store();
+        let now = system.runtime.now();
+        let chunk = async || {
+            let rows = store.get_many(ids[..6].iter().map(|id| id.as_str().to_owned()).collect()).await.unwrap();
+            system.retention.read(rows)
+        };
+        let after_file = chunk().await;
+        archive::write(system.dir.path(), now, &after_file.lines).unwrap();
+        assert_eq!(system.rows().await, (10, 10, 0), "{backend:?}");
+        let after_receipts = chunk().await;
+        let file = archive::write(system.dir.path(), now, &after_receipts.lines).unwrap();
+        store.keep_receipts(system.runtime.instance(), &file, &after_receipts.receipts).await.unwrap();
+        store.keep_receipts(system.runtime.instance(), "another", &after_receipts.receipts).await.unwrap();
+        assert_eq!(system.rows().await, (10, 10, 6), "{backend:?}");
+        // In both places: shown once, with its log; its key is taken once.
+        let listed = store.list(SagaFilter { archived: true, limit: 100, ..hot() }).await.unwrap();
+        assert_eq!(listed.len(), 10, "{backend:?}");
+        assert!(listed.iter().all(|row| row.log.is_ok()), "{backend:?}");
+        assert_eq!(system.submit("k2", "deed").await.unwrap().1.existing(), id_of(&listed, "k2"), "{backend:?}");
+        // Without a receipt nothing is removed.
+        assert_eq!(store.remove(system.runtime.instance(), &ids[6..]).await.unwrap(), 0, "{backend:?}");
+
+        assert_eq!(system.sweep_in(31).await.unwrap(), swept(10, 0), "{backend:?}");
+        assert_eq!(system.rows().await, (0, 0, 10), "{backend:?}");
+        let files = archived(system.dir.path());
+        assert_eq!(files.into_iter().map(|saga| saga.id).collect::<Vec<_>>(), ids, "{backend:?}: each once");
+    }
+}
+
+fn id_of(rows: &[SagaRow], key: &str) -> Option<SagaId> {
+    rows.iter().find(|row| row.idempotency_key == key).map(|row| row.id.clone())
+}
+
+impl Submitted {
+    fn existing(self) -> Option<SagaId> {
+        match self {
+            Self::Existing(id) => Some(id),
+            Self::Accepted => None,
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_leaves_while_a_service_or_the_disk_is_away() {
+    for backend in BACKENDS {
+        let system = System::new(backend).await;
+        system.finish_all(0..10).await;
+        *system.services.away.lock().unwrap() = Some("beta");
+        let error = system.sweep_in(31).await.unwrap_err();
+        assert!(matches!(error, RetentionError::NotForgotten { destination: "beta", .. }), "{backend:?}: {error:?}");
+        assert_eq!(system.rows().await, (10, 10, 0), "{backend:?}");
+        assert!(archived(system.dir.path()).is_empty(), "{backend:?}: nothing is written again and again");
+
+        *system.services.away.lock().unwrap() = None;
+        let in_the_way = system.dir.path().join("file");
+        std::fs::write(&in_the_way, "").unwrap();
+        let elsewhere = Retention::new(system.runtime.clone(), RetentionConfig::default(), in_the_way);
+        let error = elsewhere.run_once(system.runtime.now().plus_ms(31 * DAY_MS)).await.unwrap_err();
+        assert!(matches!(error, RetentionError::File(_)), "{backend:?}: {error:?}");
+        assert_eq!(system.rows().await, (10, 10, 0), "{backend:?}");
+        assert_eq!(system.sweep_in(31).await.unwrap(), swept(10, 0), "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_can_not_be_read_stays_and_holds_up_no_other() {
+    for backend in BACKENDS {
+        let system = System::new(backend).await;
+        system.finish_all(0..9).await;
+        system.submit("k9", "no receipt").await.unwrap();
+        system.until_finished(0).await;
+        system.run("UPDATE saga_events SET event = 'none' WHERE sequence = 2 AND saga_id = (SELECT MIN(saga_id) FROM sagas)").await;
+        system.run("UPDATE sagas SET version = 9 WHERE idempotency_key = 'k5'").await;
+        for _ in 0..2 {
+            let outcome = system.sweep_in(31).await.unwrap().unwrap();
+            assert_eq!(outcome.left, 3, "{backend:?}");
+            assert_eq!(system.number("SELECT COUNT(*) AS n FROM sagas").await, 3, "{backend:?}");
+        }
+        assert_eq!(archived(system.dir.path()).len(), 7, "{backend:?}");
+    }
+}
+
+/// The eldest does it; when it has died, the next.
+#[tokio::test]
+async fn one_of_two_replicas_does_it() {
+    let first = System::new(Backend::Postgres).await;
+    let url = first.test.as_ref().unwrap().url.clone();
+    let database = Database::open(&url).await.unwrap();
+    let second = System::on(database, first.services.clone(), tempfile::tempdir().unwrap()).await;
+    first.finish_all(0..8).await;
+    assert_eq!(second.sweep_in(31).await.unwrap(), None, "an elder one lives");
+    assert_eq!(first.sweep_in(31).await.unwrap(), swept(8, 0));
+    second.finish_all(8..20).await;
+    first.run("UPDATE instances SET dead = 1 WHERE instance_id = (SELECT MIN(instance_id) FROM instances)").await;
+    assert_eq!(second.sweep_in(31).await.unwrap(), swept(12, 0));
+    assert_eq!(archived(second.dir.path()).len(), 12);
+    let fenced = first.runtime.store().remove(first.runtime.instance(), &[]).await;
+    assert!(matches!(fenced, Err(StoreError::Fenced)), "one that was given up removes nothing: {fenced:?}");
+    // Two do it at the same time when each believes itself the eldest.
+    let third =
+        System::on(Database::open(&url).await.unwrap(), first.services.clone(), tempfile::tempdir().unwrap()).await;
+    let ids = second.finish_all(20..40).await;
+    let read = async |system: &System| {
+        let ids = ids.iter().map(|id| id.as_str().to_owned()).collect();
+        system.retention.read(system.runtime.store().get_many(ids).await.unwrap())
+    };
+    let (chunk, same) = (read(&second).await, read(&third).await);
+    let now = second.runtime.now();
+    let (a, b) = tokio::join!(second.retention.take_out(chunk, now), third.retention.take_out(same, now));
+    assert_eq!(a.unwrap() + b.unwrap(), 20, "each leaves once");
+    assert_eq!(second.rows().await, (0, 0, 40));
+    drop(first.crash().await);
+}
+
+/// A key that comes back at the very moment at which its saga leaves is the same saga, at every replica.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_comes_back_while_its_saga_leaves_has_one_saga() {
+    for backend in BACKENDS {
+        let system = System::new(backend).await;
+        let ids = system.finish_all(0..200).await;
+        let is_over = CancellationToken::new();
+        let clicking = async {
+            let mut clicks = 0;
+            while !is_over.is_cancelled() {
+                let keys: Vec<(usize, String)> = (0..200).map(|key| (key, format!("k{key}"))).collect();
+                let answers = join_all(keys.iter().map(|(_, key)| system.submit(key, "deed"))).await;
+                for ((key, _), answer) in keys.iter().zip(answers) {
+                    assert_eq!(answer.unwrap().1.existing().as_ref(), Some(&ids[*key]), "{backend:?}: k{key}");
+                    clicks += 1;
+                }
+            }
+            clicks
+        };
+        let sweeping = async {
+            let outcome = system.sweep_in(31).await.unwrap();
+            is_over.cancel();
+            outcome
+        };
+        let (clicks, outcome) = tokio::join!(clicking, sweeping);
+        assert_eq!(outcome, swept(200, 0), "{backend:?}");
+        assert!(clicks >= 200, "{backend:?}");
+        assert_eq!(system.rows().await, (0, 0, 200), "{backend:?}");
+    }
+}
+
+/// Receipts are seen by whoever writes after them: a write that began before is waited for.
+#[tokio::test]
+async fn a_write_under_way_is_waited_for_before_rows_go() {
+    const WAITING: &str = "SELECT COUNT(*) AS n FROM pg_stat_activity WHERE datname = current_database() \
+                           AND wait_event_type = 'Lock'";
+    let system = System::new(Backend::Postgres).await;
+    let mut write = system.database.begin().await.unwrap();
+    let guard = "SELECT instance_id FROM instances WHERE dead = 0 FOR SHARE";
+    assert_eq!(write.fetch(guard, Args::new()).await.unwrap().len(), 1);
+    let store = system.runtime.store().clone();
+    let passing = tokio::spawn(async move { store.pass_writes().await });
+    let start = tokio::time::Instant::now();
+    while system.number(WAITING).await == 0 {
+        assert!(!passing.is_finished(), "it does not wait");
+        assert!(start.elapsed() < PATIENCE, "it does not ask");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    write.commit().await.unwrap();
+    passing.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn instances_that_nothing_refers_to_are_taken_away() {
+    for backend in BACKENDS {
+        let system = System::new(backend).await;
+        system.run("INSERT INTO instances (instance_id, started_at, lease_until, dead) VALUES ('0', 0, 5, 1), ('1', 0, 5, 1), ('2', 0, 50, 1)").await;
+        system.services.is_held.send_replace(true);
+        system.submit("k", "deed").await.unwrap();
+        // Nobody knows how to drive it, so nobody takes it over.
+        system.run("UPDATE sagas SET owner = '1', version = 9").await;
+        assert_eq!(system.runtime.store().sweep_instances(UnixMs(10)).await.unwrap(), 1, "{backend:?}");
+        assert_eq!(system.number("SELECT COUNT(*) AS n FROM instances").await, 3, "{backend:?}");
+        system.services.is_held.send_replace(false);
+    }
+}

@@ -1,0 +1,138 @@
+//! The way of finished sagas out of the hot tables: which are old enough, their receipts, their removal.
+//!
+//! A saga's receipt is committed before its row is removed, and between the two every write passes that had begun
+//! before: so an admission always sees the key in one of the two places, and a key never has a second saga. See ADR 0010.
+
+use matricula_kit::database::{Args, DbError, Rows};
+use matricula_kit::id::SagaId;
+use matricula_kit::time::UnixMs;
+
+use super::{GUARD, InstanceId, SagaStore, StoreError};
+
+/// By id, so that it goes along the primary key from its old end, where nothing else is left: a saga that has ended long
+/// ago was made long ago, and its id begins with the time at which it was made.
+const DUE: &str = "SELECT s.saga_id FROM sagas s WHERE s.saga_id > $1 AND s.saga_id < $2 AND s.finished = 1 \
+     AND s.updated_at <= $3 ORDER BY s.saga_id LIMIT $4";
+const KEEP: &str = "INSERT INTO receipts (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \
+     created_at, finished_at, phase, outcome, receipt, archived_in) \
+     SELECT s.saga_id, s.definition, s.version, s.subject, s.idempotency_key, s.fingerprint, s.request, s.created_at, \
+     s.updated_at, s.phase, s.outcome, r.receipt, $1 FROM {rows} JOIN sagas s ON s.saga_id = r.saga_id \
+     WHERE s.finished = 1 ON CONFLICT (saga_id) DO NOTHING";
+const REMOVE_EVENTS: &str = "DELETE FROM saga_events WHERE saga_id IN \
+     (SELECT a.saga_id FROM {rows} JOIN receipts a ON a.saga_id = r.saga_id)";
+const REMOVE: &str = "DELETE FROM sagas WHERE finished = 1 AND saga_id IN \
+     (SELECT a.saga_id FROM {rows} JOIN receipts a ON a.saga_id = r.saga_id)";
+
+const LIVING: &str = "SELECT instance_id FROM instances WHERE dead = 0 ORDER BY instance_id";
+const ELDEST: &str =
+    "SELECT instance_id FROM instances WHERE dead = 0 AND lease_until > {now_ms} ORDER BY instance_id LIMIT 1";
+const PASS: &str = "SELECT instance_id FROM instances WHERE instance_id = $1 {for_update}";
+/// Of dead instances, those that no saga waits to be taken over from.
+const SWEEP_INSTANCES: &str = "DELETE FROM instances WHERE dead = 1 AND lease_until < $1 AND NOT EXISTS \
+     (SELECT 1 FROM sagas s WHERE s.finished = 0 AND s.owner = instances.instance_id)";
+
+const OLDEST: &str =
+    "SELECT s.updated_at FROM sagas s WHERE s.saga_id > '' AND s.finished = 1 ORDER BY s.saga_id LIMIT 1";
+const COUNT: &str = "SELECT count(*) AS sagas FROM sagas";
+
+impl SagaStore {
+    /// Whether this is the longest-living instance of those that live: it does what one does for all. Two may think so
+    /// for a moment; what they do is right then, too, and only done twice.
+    pub(crate) async fn is_eldest(&self, instance: &InstanceId) -> Result<bool, DbError> {
+        let rows = self.database.fetch(ELDEST, Args::new()).await?;
+        Ok(rows.first().map(|row| row.text("instance_id")).transpose()?.is_some_and(|id| id == instance.as_str()))
+    }
+
+    /// At most `limit` sagas that had ended by `ended_by`, oldest first; only those after this one.
+    pub(crate) async fn due(&self, after: &str, ended_by: UnixMs, limit: i64) -> Result<Vec<String>, DbError> {
+        let args = Args::new().text(after).text(first_id_after(ended_by)).int(ended_by.0).int(limit);
+        self.database.fetch(DUE, args).await?.iter().map(|row| row.text("saga_id")).collect()
+    }
+
+    /// Commits the receipts, (saga, receipt), of finished sagas whose logs are durable in a file.
+    pub(crate) async fn keep_receipts(
+        &self,
+        instance: &InstanceId,
+        file: &str,
+        receipts: &[(SagaId, String)],
+    ) -> Result<(), StoreError> {
+        let rows = Rows::new()
+            .text("saga_id", receipts.iter().map(|(saga, _)| saga.as_str()))
+            .text("receipt", receipts.iter().map(|(_, receipt)| receipt.as_str()));
+        let mut tx = self.database.begin().await?;
+        if tx.fetch(GUARD, Args::new().text(instance.as_str())).await?.is_empty() {
+            return Err(StoreError::Fenced);
+        }
+        tx.execute(KEEP, Args::new().text(file).rows(rows)).await?;
+        Ok(tx.commit().await?)
+    }
+
+    /// Waits until every write of a living instance that is under way now has ended. Each is waited for by itself, so
+    /// that none is held up by another. Where one process has the file, writes come one after the other anyway.
+    pub(crate) async fn pass_writes(&self) -> Result<(), DbError> {
+        if !self.database.is_shared() {
+            return Ok(());
+        }
+        for row in self.database.fetch(LIVING, Args::new()).await? {
+            let mut tx = self.database.begin().await?;
+            tx.fetch(PASS, Args::new().text(row.text("instance_id")?)).await?;
+            tx.commit().await?;
+        }
+        Ok(())
+    }
+
+    /// Removes finished sagas that have a receipt, with their logs; returns how many. Call [`SagaStore::pass_writes`]
+    /// between the receipts and this.
+    pub(crate) async fn remove(&self, instance: &InstanceId, sagas: &[SagaId]) -> Result<u64, StoreError> {
+        let ids = || Rows::new().text("saga_id", sagas.iter().map(SagaId::as_str));
+        let mut tx = self.database.begin().await?;
+        if tx.fetch(GUARD, Args::new().text(instance.as_str())).await?.is_empty() {
+            return Err(StoreError::Fenced);
+        }
+        tx.execute(REMOVE_EVENTS, ids().into()).await?;
+        let removed = tx.execute(REMOVE, ids().into()).await?;
+        tx.commit().await?;
+        Ok(removed)
+    }
+
+    /// Takes away instances that ended before this moment and that nothing refers to; returns how many.
+    pub(crate) async fn sweep_instances(&self, ended_by: UnixMs) -> Result<u64, DbError> {
+        let mut tx = self.database.begin().await?;
+        let swept = tx.execute(SWEEP_INSTANCES, Args::new().int(ended_by.0)).await?;
+        tx.commit().await?;
+        Ok(swept)
+    }
+
+    /// When the oldest finished saga of the hot tables ended.
+    pub(crate) async fn oldest_end(&self) -> Result<Option<UnixMs>, DbError> {
+        let rows = self.database.fetch(OLDEST, Args::new()).await?;
+        Ok(rows.first().map(|row| row.int("updated_at")).transpose()?.map(UnixMs))
+    }
+
+    /// Sagas in the hot tables. Reads one index from end to end: not often.
+    pub(crate) async fn count(&self) -> Result<i64, DbError> {
+        let rows = self.database.fetch(COUNT, Args::new()).await?;
+        rows.first().map_or(Ok(0), |row| row.int("sagas"))
+    }
+}
+
+/// The lowest id that a saga made after this moment can have: UUIDv7 begin with their time.
+fn first_id_after(moment: UnixMs) -> String {
+    let ms = u64::try_from(moment.0.saturating_add(1)).unwrap_or_default() & 0xffff_ffff_ffff;
+    format!("{:08x}-{:04x}-0000-0000-000000000000", ms >> 16, ms & 0xffff)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_told_apart_by_their_time() {
+        let before = matricula_kit::time::now();
+        let saga = SagaId::generate();
+        let after = matricula_kit::time::now();
+        assert!(saga.as_str() < first_id_after(after).as_str());
+        assert!(saga.as_str() >= first_id_after(before.plus_ms(-1)).as_str());
+        assert_eq!(first_id_after(UnixMs(-5)), "00000000-0000-0000-0000-000000000000");
+    }
+}

@@ -1,0 +1,190 @@
+//! A database with many finished sagas: nothing reads them again, nothing gets slower by them, and they leave while others
+//! come and go.
+
+#[path = "../runtime/system.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod system;
+#[path = "../runtime/world.rs"]
+#[allow(dead_code, reason = "other tests use the rest")]
+mod world;
+
+mod fill;
+
+use std::time::{Duration, Instant};
+
+use matricula_engine::Outcome;
+use matricula_kit::testing::{BACKENDS, Backend, RowsRead, scans_of_sqlite};
+use matricula_runtime::{Retention, RetentionConfig, RuntimeConfig, SagaFilter, Submitted};
+use tokio_util::sync::CancellationToken;
+
+use crate::system::{Place, System, config, eventually, order};
+use crate::world::{Order, World};
+
+/// What must not be read from end to end, with the names by which statements call them.
+const TABLES: [&str; 3] = ["sagas", "saga_events", "receipts"];
+const ALIASES: [&str; 6] = ["sagas", "s", "saga_events", "e", "receipts", "a"];
+/// Indexes of what is unfinished or needs attention alone.
+const PARTIAL: [&str; 2] = ["sagas_unfinished", "sagas_needing_attention"];
+
+fn settings() -> RuntimeConfig {
+    RuntimeConfig { lease_ttl_ms: 600, ..config() }
+}
+
+/// Everything that an orchestrator does with its database, but for the count of its rows.
+async fn work(place: &Place, batch: usize) {
+    let first = System::start(place.open().await, World::new(), settings()).await;
+    let store = first.runtime.store().clone();
+    let sagas = first.submit_all("new", batch).await;
+    let ids: Vec<_> = sagas.iter().map(|(id, _)| id.clone()).collect();
+    first.all_finished(sagas, Outcome::Committed).await;
+    for (key, existing) in [("new0", ids[0].as_str().to_owned()), ("hot7", fill::hot(7)), ("old7", fill::old(7))] {
+        let submission = if key == "new0" { order(key, Order::default()) } else { fill::again(key) };
+        match first.runtime.submit(submission).await {
+            Ok(Submitted::Existing(id)) => assert_eq!(id.as_str(), existing, "{key}"),
+            other => panic!("{key}: {other:?}"),
+        }
+    }
+    let lists = [
+        SagaFilter { limit: 10, ..SagaFilter::default() },
+        SagaFilter { limit: 10, archived: true, ..SagaFilter::default() },
+        SagaFilter { limit: 10, unfinished: true, ..SagaFilter::default() },
+        SagaFilter { limit: 10, phases: vec!["running", "compensating"], ..SagaFilter::default() },
+        SagaFilter { limit: 10, needs_attention: true, ..SagaFilter::default() },
+        SagaFilter { limit: 10, subject: Some("s7".to_owned()), archived: true, ..SagaFilter::default() },
+    ];
+    for filter in lists {
+        store.list(filter.clone()).await.unwrap();
+        store.list(SagaFilter { before: Some(ids[0].clone()), ..filter }).await.unwrap();
+    }
+    store.unfinished(None, 10).await.unwrap();
+    store.unfinished(Some(&ids[0]), 10).await.unwrap();
+    let many = vec![ids[0].as_str().to_owned(), fill::hot(3), fill::old(3), "none".to_owned()];
+    assert_eq!(store.get_many(many).await.unwrap().len(), 3);
+    // Its file is another's then.
+    drop(store);
+    // Left in the middle, taken over by another.
+    first.world.hold("Hold");
+    let left = first.submit_all("left", batch).await;
+    first.world.until(|world| world.in_flight.get("beta").is_some_and(|rpcs| *rpcs > 0)).await;
+    let world = first.crash().await;
+    drop(left);
+    world.release("Hold");
+    let second = System::start(place.open().await, world, settings()).await;
+    let unfinished = SagaFilter { limit: 1, unfinished: true, ..SagaFilter::default() };
+    eventually("all are finished", async || second.list(unfinished.clone()).await.is_empty()).await;
+    let database = second.database.clone();
+    second.stop().await.unwrap();
+    database.close().await;
+}
+
+/// Has the retention look again and again until all that the database was filled with has left.
+async fn retain(system: &System, folder: &std::path::Path) {
+    let config = RetentionConfig { margin_s: 0, keep_finished_s: 0, look_ms: 100, ..RetentionConfig::default() };
+    assert_eq!(config.problems(), []);
+    let shutdown = CancellationToken::new();
+    let retention = Retention::new(system.runtime.clone(), config, folder.to_owned());
+    let retaining = tokio::spawn(retention.run(shutdown.clone()));
+    eventually("they leave", async || fill::count(&system.database, "filled").await == 0).await;
+    shutdown.cancel();
+    retaining.await.unwrap();
+}
+
+async fn check_plans(backend: Backend, rows: i64, batch: usize) -> Place {
+    let place = Place::new(backend).await;
+    fill::fill(&place, backend, rows).await;
+    let counted = match backend {
+        Backend::Sqlite => None,
+        Backend::Postgres => Some(RowsRead::count_from_now(&place.url, &TABLES).await),
+    };
+    work(&place, batch).await;
+    match counted {
+        Some(counted) => {
+            let read = counted.until_now().await;
+            println!("{backend:?}: {} sagas among {rows} finished ones have read {read} rows", 2 * batch);
+            assert!(read < rows, "PostgreSQL has read {read} rows: it goes through what is finished");
+        }
+        None => {
+            let database = place.open().await;
+            let mut scans = scans_of_sqlite(&database, &ALIASES, &PARTIAL).await;
+            // Not of the runtime: what counts here, and what has filled the database.
+            let is_ours = |statement: &str| {
+                statement.to_lowercase().contains("count(*)") || statement.contains("FROM sagas s CROSS JOIN")
+            };
+            scans.retain(|(statement, _)| !is_ours(statement));
+            assert!(scans.is_empty(), "SQLite reads whole tables: {scans:#?}");
+            database.close().await;
+        }
+    }
+    place
+}
+
+/// The short form of [`a_million_finished_sagas_cost_nothing`]: by the plans of all statements, and by what was read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn finished_sagas_are_read_by_nobody_and_leave_while_others_come() {
+    const ROWS: i64 = 10_000;
+    for backend in BACKENDS {
+        let place = check_plans(backend, ROWS, 100).await;
+        let folder = tempfile::tempdir().unwrap();
+        let system = System::start(place.open().await, World::new(), config()).await;
+        let is_over = CancellationToken::new();
+        let coming = async {
+            let mut rounds = 0;
+            while !is_over.is_cancelled() {
+                let sagas = system.submit_all(&format!("round{rounds}-"), 50).await;
+                system.all_finished(sagas, Outcome::Committed).await;
+                rounds += 1;
+            }
+            rounds
+        };
+        let leaving = async {
+            retain(&system, folder.path()).await;
+            is_over.cancel();
+        };
+        let (rounds, ()) = tokio::join!(coming, leaving);
+        assert!(rounds > 0, "{backend:?}");
+        let archive = matricula_runtime::archive::Archive::open(&[folder.path().to_owned()]).unwrap();
+        let archived = archive.map(|read| read.unwrap().saga).filter(|saga| saga.subject.starts_with('s')).count();
+        assert_eq!(archived as i64, ROWS, "{backend:?}");
+        assert!(fill::count(&system.database, "receipts").await >= 2 * ROWS, "{backend:?}");
+        system.stop().await.unwrap();
+    }
+}
+
+/// Minutes long, and with a figure: run it by name, with `--ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "minutes long; the short form runs in the suite"]
+async fn a_million_finished_sagas_cost_nothing() {
+    const ROWS: i64 = 1_000_000;
+    for backend in BACKENDS {
+        let full = check_plans(backend, ROWS, 250).await;
+        let empty = Place::new(backend).await;
+        let empty = System::start(empty.open().await, World::new(), config()).await;
+        let full = System::start(full.open().await, World::new(), config()).await;
+        let (mut of_empty, mut of_full) = (Vec::new(), Vec::new());
+        // In turns, so that whatever else the machine does is shared by both.
+        for round in 0..60 {
+            of_empty.push(time_of(&empty, round).await);
+            of_full.push(time_of(&full, round).await);
+        }
+        let (of_empty, of_full) = (median(of_empty), median(of_full));
+        println!(
+            "{backend:?}: 250 sagas take {of_empty:?} in an empty database, {of_full:?} beside {ROWS} finished ones and as \
+             many receipts (medians of 60): ratio {:.3}",
+            of_full.as_secs_f64() / of_empty.as_secs_f64()
+        );
+    }
+}
+
+async fn time_of(system: &System, round: usize) -> Duration {
+    let started = Instant::now();
+    let sagas = system.submit_all(&format!("{round}-"), 250).await;
+    for (_, watcher) in sagas {
+        system::finished(watcher).await;
+    }
+    started.elapsed()
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
