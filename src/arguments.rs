@@ -285,6 +285,10 @@ pub struct Rush {
     /// Connections to the orchestrators, spread over them.
     #[arg(long, default_value_t = 8)]
     pub connections: usize,
+    /// Ask for the acknowledgement first and for the outcome then, and tell how long the first answer takes; outcomes are
+    /// told up to 100 ms late.
+    #[arg(long)]
+    pub acknowledge: bool,
     /// Write the report to this file, too, as JSON.
     #[arg(long, value_name = "FILE.json")]
     pub report: Option<PathBuf>,

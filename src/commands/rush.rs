@@ -60,7 +60,8 @@ pub async fn run(config: &Config, rush: Rush, format: Format) -> anyhow::Result<
     eprintln!("{} of {}", morning.announced(rush.speed), rush.dir.display());
 
     let stop = Stop::listen();
-    let tally = play::play(&rush.dir, &morning, rush.speed, channels, stop.token()).await?;
+    let pace = play::Pace { speed: rush.speed, acknowledge: rush.acknowledge };
+    let tally = play::play(&rush.dir, &morning, pace, channels, stop.token()).await?;
     let unfinished = settle(&config.client).await?;
     let progress = Progress::on_terminal();
     let proof = audit::prove(config, &progress).await.context("the clicks are played; the audit could not be made")?;

@@ -1,8 +1,8 @@
 //! Sends each click at its moment, whatever the earlier ones do, and gathers what became of them.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use matricula_campus::{BundleErrors, Registration as Click};
@@ -36,18 +36,27 @@ pub fn due(arrival_ms: u64, speed: f64) -> Duration {
     Duration::from_secs_f64(arrival_ms as f64 / 1_000.0 / speed)
 }
 
+/// How clicks are sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// How much faster than in the file.
+    pub speed: f64,
+    /// Whether the first call of a click waits for no outcome.
+    pub acknowledge: bool,
+}
+
 /// Plays the whole morning, or until `stop`, and waits until every click that was sent has ended.
 pub async fn play(
     dir: &Path,
     morning: &Morning,
-    speed: f64,
+    pace: Pace,
     channels: Vec<Channel>,
     stop: CancellationToken,
 ) -> anyhow::Result<Tally> {
     let (clicks, reader) = read(dir);
     let (answers, mut answered) = mpsc::channel(OUTSTANDING_MAX);
     let sent = Arc::new(Sent::default());
-    let player = Player { speed, channels: channels.into(), answers, sent: Arc::clone(&sent), stop };
+    let player = Player { pace, channels: channels.into(), answers, sent: Arc::clone(&sent), stop };
     let player = tokio::spawn(player.run(clicks));
 
     let mut tally = Tally::of(morning.clicks);
@@ -90,7 +99,7 @@ fn read(dir: &Path) -> (mpsc::Receiver<Click>, JoinHandle<Result<(), BundleError
 }
 
 struct Player {
-    speed: f64,
+    pace: Pace,
     channels: Arc<[Channel]>,
     answers: mpsc::Sender<Answered>,
     sent: Arc<Sent>,
@@ -104,7 +113,7 @@ impl Player {
         let started = Instant::now();
         let mut first = 0;
         while let Some(Some(click)) = self.stop.run_until_cancelled(clicks.recv()).await {
-            let due = due(click.arrival_ms, self.speed);
+            let due = due(click.arrival_ms, self.pace.speed);
             if started.elapsed() < due {
                 let moment = tokio::time::sleep_until(started + due);
                 if self.stop.run_until_cancelled(moment).await.is_none() {
@@ -122,10 +131,10 @@ impl Player {
             };
             first = (first + 1) % self.channels.len();
             let ways = Ways { channels: Arc::clone(&self.channels), next: AtomicUsize::new(first) };
-            let (answers, sent) = (self.answers.clone(), Arc::clone(&self.sent));
+            let (answers, sent, acknowledge) = (self.answers.clone(), Arc::clone(&self.sent), self.pace.acknowledge);
             tokio::spawn(async move {
                 sent.begin(started.elapsed());
-                let answer = send(click, due, started, ways).await;
+                let answer = send(click, due, started, ways, acknowledge).await;
                 sent.end(answer.ended, answer.followed.end.is_ok());
                 // The receiver outlives every click.
                 let _ = answers.send(answer).await;
@@ -151,30 +160,37 @@ impl Ways {
     }
 }
 
-async fn send(click: Click, due: Duration, started: Instant, ways: Ways) -> Answered {
+async fn send(click: Click, due: Duration, started: Instant, ways: Ways, acknowledge: bool) -> Answered {
     let request = SubmitRegistrationRequest {
         idempotency_key: click.key.into_string(),
         student_id: click.student_id.into_string(),
         adds: click.adds.into_iter().map(|section| section.into_string()).collect(),
         drops: click.drops.into_iter().map(|section| section.into_string()).collect(),
         seen_versions: Vec::new(),
-        // 30 s fit.
-        wait_ms: WAIT.as_millis() as i32,
+        wait_ms: 0,
     };
     let sent = started.elapsed();
+    let first_answer = OnceLock::new();
+    let mut is_first = true;
     let followed = follow(|| {
-        let mut attempt = Request::new(request.clone());
-        attempt.set_timeout(WAIT + ANSWER_MARGIN);
-        let ways = &ways;
+        let wait = if std::mem::take(&mut is_first) && acknowledge { Duration::ZERO } else { WAIT };
+        // 30 s fit.
+        let wait_ms = wait.as_millis() as i32;
+        let mut attempt = Request::new(SubmitRegistrationRequest { wait_ms, ..request.clone() });
+        attempt.set_timeout(wait + ANSWER_MARGIN);
+        let (ways, first_answer) = (&ways, &first_answer);
         async move {
             let answer = RegistrationServiceClient::new(ways.now()).submit_registration(attempt).await;
+            first_answer.get_or_init(|| started.elapsed());
             let answer = answer.inspect_err(|_| ways.failed())?;
             Ok(answer.into_inner().registration.unwrap_or_default())
         }
     })
     .await;
     let ended = started.elapsed();
-    Answered { student_id: request.student_id, key: request.idempotency_key, followed, due, sent, ended }
+    let first_answer = acknowledge.then(|| first_answer.into_inner()).flatten();
+    let SubmitRegistrationRequest { student_id, idempotency_key: key, .. } = request;
+    Answered { student_id, key, followed, due, sent, first_answer, ended }
 }
 
 #[cfg(test)]

@@ -42,6 +42,8 @@ pub struct Report {
     answers_lost: Troubled,
     latency_since_due_ms: Percentiles,
     latency_since_sent_ms: Percentiles,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_answer_ms: Option<Percentiles>,
     active_s: f64,
     registrations_per_s: f64,
     registrations_in_busiest_s: u64,
@@ -105,6 +107,7 @@ impl Report {
             answers_lost: tally.lost,
             latency_since_due_ms: (&tally.since_due).into(),
             latency_since_sent_ms: (&tally.since_sent).into(),
+            first_answer_ms: tally.to_first_answer.as_ref().map(Into::into),
             active_s,
             registrations_per_s: if active_s > 0.0 { registrations as f64 / active_s } else { 0.0 },
             registrations_in_busiest_s: tally.decided_per_s.iter().copied().max().unwrap_or_default(),
@@ -170,11 +173,13 @@ impl Report {
 
     fn fmt_speed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n{:<30} {:>9} {:>9} {:>9} {:>9} {:>9}", "Milliseconds", "p50", "p90", "p99", "p99.9", "max")?;
-        for (what, at) in [
+        let first_answer = self.first_answer_ms.as_ref().map(|at| ("  click to first answer", at));
+        let latencies = [
             ("  click to outcome, since due", &self.latency_since_due_ms),
             ("  click to outcome, since sent", &self.latency_since_sent_ms),
             ("  sent later than due", &self.generator_lateness_ms),
-        ] {
+        ];
+        for (what, at) in latencies.into_iter().chain(first_answer) {
             let Percentiles { p50, p90, p99, p99_9, max } = at;
             writeln!(f, "{what:<30} {p50:>9.1} {p90:>9.1} {p99:>9.1} {p99_9:>9.1} {max:>9.1}")?;
         }

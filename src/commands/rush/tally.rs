@@ -45,6 +45,8 @@ pub struct Answered {
     pub due: Duration,
     /// When it was sent first.
     pub sent: Duration,
+    /// When it was first answered, accepted or turned away, where that is asked for.
+    pub first_answer: Option<Duration>,
     /// When it ended.
     pub ended: Duration,
 }
@@ -80,6 +82,8 @@ pub struct Tally {
     pub since_due: Latency,
     /// From when the click was first sent to its outcome.
     pub since_sent: Latency,
+    /// From when the click was first sent to its first answer, where that is asked for.
+    pub to_first_answer: Option<Latency>,
     /// From when the click was due to when it was sent.
     pub lateness: Latency,
     /// Registrations decided in each second of the run.
@@ -172,6 +176,10 @@ impl Tally {
     pub fn add(&mut self, answered: Answered) {
         self.ended += 1;
         self.lateness.record(answered.sent.saturating_sub(answered.due));
+        if let Some(first_answer) = answered.first_answer {
+            let took = first_answer.saturating_sub(answered.sent);
+            self.to_first_answer.get_or_insert_default().record(took);
+        }
         let is_decided = answered.followed.end.is_ok();
         self.turned_away.add(answered.followed.turned_away, is_decided);
         self.lost.add(answered.followed.lost, is_decided);

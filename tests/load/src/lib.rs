@@ -4,7 +4,6 @@
 //! Each is a function of its size: the suite runs a short form, `cargo xtask load` the long one. What must hold is
 //! asserted and panics; times are told and not judged, because they belong to the machine.
 
-mod generator;
 mod ledger;
 mod place;
 pub mod spike;

@@ -41,6 +41,10 @@ enum Load {
         /// Registrations without an outcome that are accepted at a time.
         #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(10..=20_000))]
         queue: u32,
+        /// Registrations that are at work at a time. Few, so that ten times what they come to can be sent from the same
+        /// machine and leaves processors to the system.
+        #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+        in_flight: u32,
     },
 }
 
@@ -73,9 +77,9 @@ async fn run(load: Load, place: Place<'_>) -> Table {
             let spec = unfinished::Spec { sagas, in_flight_max, in_memory_max, adoption_chunk, lease_ttl_ms };
             unfinished::run(place, spec).await
         }
-        Load::Spike { seconds, queue } => {
+        Load::Spike { seconds, queue, in_flight } => {
             let (warm_up, spike) = (Duration::from_secs(5), Duration::from_secs(seconds));
-            let spec = spike::Spec { in_flight_max: 1_024, queue_max: queue, warm_up, spike, students: 20_000 };
+            let spec = spike::Spec { in_flight_max: in_flight, queue_max: queue, warm_up, spike, students: 20_000 };
             spike::run(place, spec).await
         }
     }

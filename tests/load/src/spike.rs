@@ -22,7 +22,6 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use crate::Place;
-use crate::generator::Generator;
 use crate::ledger;
 use crate::table::{Table, percentile};
 
@@ -61,11 +60,19 @@ pub struct Spec {
 
 /// What became of a click of the spike.
 enum End {
-    /// Accepted at once, and how long its outcome took; of those who asked, what was expected over what it took.
-    Accepted(Registration, Duration, Option<f64>),
+    /// Accepted at once, and how long its outcome took; of those who asked for their place, what they were told.
+    Accepted(Registration, Duration, Option<Told>),
     /// Turned away: after how long, and when it should come back, both since the spike began, and what became of it if it
     /// did.
     TurnedAway { took: Duration, told_to_come: Option<Duration>, hint: Option<Duration>, came_back: Option<CameBack> },
+}
+
+/// What one was told who did not wait for the outcome.
+struct Told {
+    /// How long the acknowledgement took.
+    after: Duration,
+    /// The wait that was expected, over what it took; none while the rate was not known.
+    ratio: Option<f64>,
 }
 
 /// One that was turned away and came back when it was told to.
@@ -86,29 +93,27 @@ pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     ];
     let system = place.start(&settings).await;
     block_in_place(|| import(&system, spec.students));
-    let generator = Generator::start();
-    let addresses: Vec<String> = (0..CONNECTIONS).map(|_| system.address(ORCHESTRATOR).to_owned()).collect();
-    // A connection is driven by the threads of where it was made.
-    let portals = generator.run(async move { Arc::new(Portals::at(addresses.iter().map(String::as_str))) }).await;
+    let portals = Arc::new(Portals::at((0..CONNECTIONS).map(|_| system.address(ORCHESTRATOR))));
     let clicks = Arc::new(Clicks { students: spec.students, next: AtomicU32::new(0) });
 
-    let (warm, rate) = generator.run(warm_up(portals.clone(), clicks.clone(), spec)).await;
+    let (warm, rate) = warm_up(portals.clone(), clicks.clone(), spec).await;
     let before = clicks.sent();
     let spike_began = Instant::now();
     let lasts = spec.spike.max(Duration::from_secs_f64(CLICKS_MIN / (rate * FACTOR)));
-    let (ends, spiked) = generator.run(spike(portals, clicks.clone(), rate * FACTOR, lasts)).await;
+    let (ends, spiked) = spike(portals, clicks.clone(), rate * FACTOR, lasts).await;
     let all_ended = spike_began.elapsed();
     let offered = f64::from(clicks.sent() - before) / spiked.as_secs_f64();
 
     let mut known: BTreeSet<String> =
         warm.iter().map(|(registration, _)| registration.registration_id.clone()).collect();
     let (mut accepted, mut turned_away, mut hints, mut comings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut expected, mut came_back, mut let_in_at_once) = (Vec::new(), 0, 0);
+    let (mut acknowledged, mut expected, mut came_back, mut let_in_at_once) = (Vec::new(), Vec::new(), 0, 0);
     for end in ends {
         match end {
-            End::Accepted(registration, took, expectation) => {
+            End::Accepted(registration, took, told) => {
                 accepted.push(took);
-                expected.extend(expectation);
+                acknowledged.extend(told.iter().map(|told| told.after));
+                expected.extend(told.and_then(|told| told.ratio));
                 known.insert(registration.registration_id);
             }
             End::TurnedAway { took, told_to_come, hint, came_back: later } => {
@@ -145,6 +150,7 @@ pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     table.line("clicks in the spike", total);
     table.line("accepted at once", accepted.len());
     table.percentiles("their latency, p50 / p99", &accepted);
+    table.percentiles("acknowledged after, p50 / p99", &acknowledged);
     let in_spike = accepted.len() as f64 / spiked.as_secs_f64();
     table.line("accepted a second in the spike", format!("{in_spike:.0}"));
     table.line("turned away", turned_away.len());
@@ -240,11 +246,11 @@ async fn one(portals: &Portals, mut click: SubmitRegistrationRequest, number: u3
     click.wait_ms = wait_ms;
     match answer {
         Ok(registration) if registration.outcome() == Outcome::Pending => {
-            let told = Instant::now();
+            let (told, after) = (Instant::now(), began.elapsed());
             let expected = registration.expected_wait.and_then(|wait| Duration::try_from(wait).ok());
             let registration = watched(&portals.channel(portals.turn()), registration).await;
             let ratio = expected.map(|expected| expected.as_secs_f64() / told.elapsed().as_secs_f64());
-            End::Accepted(registration, began.elapsed(), ratio)
+            End::Accepted(registration, began.elapsed(), Some(Told { after, ratio }))
         }
         Ok(registration) => End::Accepted(registration, began.elapsed(), None),
         Err(status) if status.code() == Code::ResourceExhausted => {
@@ -285,8 +291,8 @@ async fn watched(portal: &Channel, registration: Registration) -> Registration {
 
 /// Those who were turned away do not come back at one moment, but one after the other.
 fn check_comings(comings: &[Duration]) {
-    let first = comings.iter().min().copied().unwrap_or_default();
-    let last = comings.iter().max().copied().unwrap_or_default();
+    // A straggler makes no crowd, and leaves no gap.
+    let (first, last) = (percentile(comings, 1), percentile(comings, 99));
     let width = (last - first) / PARTS;
     for part in 0..PARTS {
         let range = first + width * part..=first + width * (part + 1);

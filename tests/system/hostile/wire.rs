@@ -12,6 +12,8 @@ use tonic::codegen::http::{HeaderMap, Request};
 
 /// A stream that is silent for so long will go on: some never end.
 const SILENCE_MAX: Duration = Duration::from_millis(300);
+/// One that has still something to tell after so long will go on, too: a feed tells that it lives.
+const STREAMING_AFTER: Duration = Duration::from_secs(1);
 /// What a client says about itself with every call.
 pub const GRPC: [(&str, &str); 2] = [("content-type", "application/grpc"), ("te", "trailers")];
 
@@ -77,10 +79,12 @@ pub async fn call(client: &SendRequest<Bytes>, path: &str, headers: &[(&str, &st
 pub async fn ending(answer: ResponseFuture) -> Ending {
     let ended = async {
         let (parts, mut body) = answer.await?.into_parts();
-        // An answer that is no stream has its end right behind its head; a watch may have nothing to tell.
+        // An answer that is no stream has its end right behind its head; a watch may have nothing to tell, or goes on.
+        let began = tokio::time::Instant::now();
         let trailers = loop {
             match tokio::time::timeout(SILENCE_MAX, body.data()).await {
                 Err(_) => return Ok(Ending::Streaming),
+                Ok(Some(Ok(_))) if began.elapsed() > STREAMING_AFTER => return Ok(Ending::Streaming),
                 Ok(Some(data)) => drop(body.flow_control().release_capacity(data?.len())),
                 Ok(None) => break body.trailers().await?.unwrap_or_default(),
             }

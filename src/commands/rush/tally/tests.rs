@@ -12,6 +12,7 @@ pub fn answered(key: &str, due_ms: u64, followed: Followed) -> Answered {
         followed,
         due: Duration::from_millis(due_ms),
         sent: Duration::from_millis(due_ms + 1),
+        first_answer: None,
         ended: Duration::from_millis(due_ms + 11),
     }
 }
