@@ -10,7 +10,7 @@ pub struct RuntimeConfig {
     /// seconds of work: a longer queue would keep students waiting instead of telling them.
     pub admission_queue_max: usize,
     /// Longest time that an accepted registration should take to its outcome, in milliseconds: no more are accepted than
-    /// are decided in it at the measured rate, though always as many as may be at work. 1.5 s leave some of the 2 s that a
+    /// are decided in it at the measured rate, though always as many as may be at work. 1.2 s leave some of the 2 s that a
     /// student may wait to what can't be foreseen.
     pub admission_wait_max_ms: u64,
     /// Registrations without an outcome that one student may have here at a time. A cart has 20 at most; five of them, and
@@ -50,7 +50,7 @@ impl Default for RuntimeConfig {
     fn default() -> Self {
         Self {
             admission_queue_max: 20_000,
-            admission_wait_max_ms: 1_500,
+            admission_wait_max_ms: 1_200,
             subject_open_max: 100,
             subject_per_second_max: 20,
             subject_burst_max: 100,
