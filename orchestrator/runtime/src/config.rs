@@ -25,7 +25,7 @@ pub struct RuntimeConfig {
     /// for hours; beyond this bound submissions are told to come back, before memory runs out: 200,000 are about 1 GB.
     pub sagas_in_memory_max: usize,
     /// Sagas at work at the same time; others wait in order of arrival. More than about a thousand only makes each
-    /// slower: the batches are full by then.
+    /// slower: the batches are full by then. While fewer are decided a second, fewer are at work, down to a quarter.
     pub in_flight_max: usize,
     /// Calls that one RPC carries at most; the participants' bound is 1,000.
     pub call_batch_max: usize,

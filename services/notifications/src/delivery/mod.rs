@@ -41,8 +41,8 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a claim holds: longer than a whole batch of deliveries that all time out.
 const CLAIM_MS: i64 = 240_000;
 const _: () = assert!(BATCH_MAX / DELIVERIES_MAX as i64 * DELIVERY_TIMEOUT.as_millis() as i64 + 60_000 <= CLAIM_MS);
-/// How long the claim holds of a message that was handed over, and how long it may wait here for its turn: the delivery and
-/// its report must fit between. One that waited for longer is left to whoever claims it next.
+/// How long the claim holds of a message that was handed over, and how long after it was recorded its delivery may begin: the
+/// delivery and its report must fit between. One that comes later is left to whoever claims it next.
 pub const CLAIM_FROM_BIRTH_MS: i64 = 30_000;
 const HANDED_OVER_FOR: Duration = Duration::from_secs(10);
 const _: () = assert!(
@@ -157,11 +157,14 @@ impl Woken {
         while let Ok(Some(())) = tokio::time::timeout_at(until, self.signal.recv()).await {}
     }
 
-    /// What was handed over, at most so many; without those whose claim may lapse before their delivery is reported.
-    fn handed_over(&mut self, count_max: usize) -> Vec<Message> {
+    /// What was handed over, at most so many, and until when their deliveries may begin; without what is too late already.
+    fn handed_over(&mut self, count_max: usize) -> (Vec<Message>, Option<Instant>) {
         let handed_over = std::iter::from_fn(|| self.messages.try_recv().ok()).take(count_max);
         let in_time = handed_over.filter(|handed_over| handed_over.since.elapsed() <= HANDED_OVER_FOR);
-        in_time.map(|handed_over| handed_over.message).collect()
+        let in_time: Vec<HandedOver> = in_time.collect();
+        // In the order in which they were recorded: the first is the oldest.
+        let begin_by = in_time.first().map(|oldest| oldest.since + HANDED_OVER_FOR);
+        (in_time.into_iter().map(|handed_over| handed_over.message).collect(), begin_by)
     }
 }
 
@@ -198,16 +201,17 @@ impl Dispatcher {
     async fn give_back(&mut self) -> Result<(), DbError> {
         let next = Some(Next::RetryAfterMs(0));
         let back = |message: Message| Report { registration: message.registration, failures: 0, next };
-        let reports: Vec<Report> = self.woken.handed_over(HANDED_OVER_MAX).into_iter().map(back).collect();
+        let (left, _) = self.woken.handed_over(HANDED_OVER_MAX);
+        let reports: Vec<Report> = left.into_iter().map(back).collect();
         if reports.is_empty() { Ok(()) } else { self.report(&reports).await }
     }
 
     async fn run_once(&mut self) -> Result<Round, DbError> {
         self.measure().await?;
-        let handed_over = self.woken.handed_over(BATCH_MAX as usize);
+        let (handed_over, begin_by) = self.woken.handed_over(BATCH_MAX as usize);
         if !handed_over.is_empty() {
             let claimed = store::claimed_from_birth(&self.database, handed_over).await?;
-            let round = self.deliver_all(claimed).await?;
+            let round = self.deliver_all(claimed, begin_by).await?;
             if round == Round::SinkDown || self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
                 return Ok(round);
             }
@@ -228,12 +232,16 @@ impl Dispatcher {
         if claimed.is_empty() {
             return Ok(Round::Idle(CONTENDED));
         }
-        self.deliver_all(claimed).await
+        self.deliver_all(claimed, None).await
     }
 
-    async fn deliver_all(&self, claimed: Vec<Claimed>) -> Result<Round, DbError> {
+    /// Delivers what is claimed; what has not begun by then is left to whoever claims it when the claim has lapsed.
+    async fn deliver_all(&self, claimed: Vec<Claimed>, begin_by: Option<Instant>) -> Result<Round, DbError> {
         let is_full = claimed.len() >= BATCH_MAX as usize;
-        let deliveries = stream::iter(claimed).map(|claimed| self.deliver(claimed)).buffer_unordered(DELIVERIES_MAX);
+        let in_time = move |_: &Claimed| std::future::ready(begin_by.is_none_or(|moment| Instant::now() <= moment));
+        // Looked at when its turn comes, and not before.
+        let claimed = stream::iter(claimed).filter(in_time);
+        let deliveries = claimed.map(|claimed| self.deliver(claimed)).buffer_unordered(DELIVERIES_MAX);
         // What has ended while the last report was written is reported together.
         let mut ended = deliveries.ready_chunks(BATCH_MAX as usize);
         let (mut delivered, mut unavailable, mut last_error) = (0, 0, None);

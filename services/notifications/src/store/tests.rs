@@ -143,6 +143,23 @@ async fn a_claim_keeps_others_away_and_a_report_ends_it() {
 }
 
 #[tokio::test]
+async fn a_new_message_is_claimed_by_who_has_recorded_it_and_will_deliver_it() {
+    for backend in BACKENDS {
+        let (test, _) = new(backend).await;
+        let database = &test.database;
+        let (waker, woken) = Waker::new();
+        let writer = Writer::start(Arc::new(Notifications::new(waker)), database.clone(), WriterLimits::default()).0;
+        writer.write(vec![notify("r1", "s1")]).await.expect("committed");
+        assert!(claim(database, 9, LEASE_MS).await.expect("claimed").is_empty(), "{backend:?}: no other takes it");
+        let due_in_ms = due_in_ms(database).await.expect("a wait").expect("some wait");
+        assert!((1..=CLAIM_FROM_BIRTH_MS).contains(&due_in_ms), "{backend:?}: {due_in_ms}: not for ever");
+        drop(woken);
+        writer.write(vec![notify("r2", "s1")]).await.expect("committed");
+        assert_eq!(names(&claim(database, 9, LEASE_MS).await.expect("claimed")), ["r2"], "{backend:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_lapsed_claim_is_taken_over() {
     for backend in BACKENDS {
         let (test, writer) = new(backend).await;
