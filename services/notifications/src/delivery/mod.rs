@@ -83,6 +83,7 @@ pub struct Woken {
 /// A message that was claimed when it was recorded.
 struct HandedOver {
     message: Message,
+    /// When it was claimed, which is before its commit.
     since: Instant,
 }
 
@@ -129,9 +130,8 @@ impl Waker {
         !self.messages.is_closed() && self.messages.capacity() >= messages
     }
 
-    /// Hands over messages that were claimed when they were recorded. What finds no room is delivered when its claim lapses.
-    pub fn hand_over(&self, messages: Vec<Message>) {
-        let since = Instant::now();
+    /// Hands over messages that are claimed since then. What finds no room is delivered when its claim lapses.
+    pub fn hand_over(&self, messages: Vec<Message>, since: Instant) {
         for message in messages {
             let _ = self.messages.try_send(HandedOver { message, since });
         }

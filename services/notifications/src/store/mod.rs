@@ -6,7 +6,8 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use matricula_kit::answer::Answer;
@@ -24,8 +25,9 @@ pub use read::{ListKey, Told, import_contacts, ledger_page, list};
 /// The service's part in the write path.
 pub struct Notifications {
     waker: Waker,
-    /// Whether the messages of the batch that is being written are claimed by this process.
-    are_claimed: AtomicBool,
+    /// Since when the messages of the batch that is being written are claimed by this process, if they are. The claim runs
+    /// from there, however long the commit takes.
+    claimed_since: Mutex<Option<Instant>>,
 }
 
 const TOLD: &str = "SELECT m.registration_id FROM {rows} JOIN messages m ON m.registration_id = r.registration_id";
@@ -38,7 +40,11 @@ const RECORD: &str = "INSERT INTO messages (registration_id, student_id, outcome
 impl Notifications {
     /// Hands what each commit has recorded to the dispatcher, as long as that has room for it.
     pub fn new(waker: Waker) -> Self {
-        Self { waker, are_claimed: AtomicBool::new(false) }
+        Self { waker, claimed_since: Mutex::new(None) }
+    }
+
+    fn claimed_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.claimed_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -66,8 +72,8 @@ impl Participant for Notifications {
     async fn write(&self, tx: &mut Tx, world: &World, _now: UnixMs) -> Result<(), DbError> {
         let messages = &world.messages;
         // Only this writer hands over, one batch after the other, so that room can't become less before the commit.
-        let are_claimed = self.waker.has_room_for(messages.len());
-        self.are_claimed.store(are_claimed, Ordering::Relaxed);
+        let claimed_since = self.waker.has_room_for(messages.len()).then(Instant::now);
+        *self.claimed_since() = claimed_since;
         let rows = Rows::new()
             .text("registration_id", messages.iter().map(|message| message.registration.as_str()))
             .text("student_id", messages.iter().map(|message| message.student.as_str()))
@@ -75,7 +81,7 @@ impl Participant for Notifications {
             .text("subject", messages.iter().map(|message| message.subject.as_str()))
             .text("body", messages.iter().map(|message| message.body.as_str()))
             .int("recorded_at", messages.iter().map(|message| message.recorded_at.0));
-        let claim_ms = if are_claimed { CLAIM_FROM_BIRTH_MS } else { 0 };
+        let claim_ms = if claimed_since.is_some() { CLAIM_FROM_BIRTH_MS } else { 0 };
         tx.execute(RECORD, Args::new().int(claim_ms).rows(rows)).await?;
         Ok(())
     }
@@ -84,8 +90,8 @@ impl Participant for Notifications {
         if world.messages.is_empty() {
             return;
         }
-        if self.are_claimed.load(Ordering::Relaxed) {
-            self.waker.hand_over(world.messages);
+        if let Some(since) = self.claimed_since().take() {
+            self.waker.hand_over(world.messages, since);
         }
         self.waker.wake();
     }
