@@ -94,8 +94,8 @@ pub struct OrchestratorConfig {
     /// `sqlite:path` or `postgres://...`; empty: a SQLite file in `data_dir`.
     #[serde(default)]
     pub database_url: String,
-    /// `postgres://...` of a replica that follows that database, for lists; empty: they are read from the database itself. A
-    /// list is then as old as the replica is behind.
+    /// `postgres://...` of a replica that follows that database, for the list of a student's registrations, which is then as
+    /// old as the replica is behind; empty: it is read from the database itself.
     #[serde(default)]
     pub read_database_url: String,
     /// Where the seat service is.

@@ -2,8 +2,9 @@
 //! program that clicks for somebody must not take the places of all others. And what a student has taken: who clicks twice
 //! is answered from memory, and takes nothing more, however long the queue is.
 //!
-//! Promises: nobody is told of a registration before it is durable; a place that a student has taken comes back when the registration is decided or forgotten, whatever becomes
-//! of the caller; the memory is bounded by the places there are, and by [`KEYS_MAX`].
+//! Promises: nobody is told of a registration before it is durable; a place that a student has taken comes back when the
+//! registration is decided or forgotten, whatever becomes of the caller; the memory is bounded by the places there are, and
+//! by [`KEYS_MAX`].
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;

@@ -85,7 +85,7 @@ pub enum StoreError {
 #[derive(Clone)]
 pub struct SagaStore {
     database: Database,
-    /// Where lists are read, when it is not here.
+    /// Where [`SagaStore::list_somewhat_old`] reads first.
     replica: Option<Arc<SagaStore>>,
 }
 
@@ -97,7 +97,7 @@ impl SagaStore {
         Ok(Self { database, replica: None })
     }
 
-    /// Has lists read from a replica of the database as long as it answers. They are as old as it is behind.
+    /// Has the lists that may be somewhat old read from a replica of the database, as long as it answers.
     pub fn with_lists_from(self, replica: Database) -> Self {
         Self { replica: Some(Arc::new(Self { database: replica, replica: None })), ..self }
     }

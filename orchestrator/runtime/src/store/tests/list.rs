@@ -9,6 +9,10 @@ async fn list(store: &SagaStore, filter: SagaFilter) -> Vec<SagaId> {
     store.list(filter).await.unwrap().into_iter().map(|row| row.id).collect()
 }
 
+async fn somewhat_old(store: &SagaStore) -> Vec<SagaId> {
+    store.list_somewhat_old(all()).await.unwrap().into_iter().map(|row| row.id).collect()
+}
+
 fn all() -> SagaFilter {
     SagaFilter { limit: 100, ..SagaFilter::default() }
 }
@@ -29,13 +33,14 @@ async fn gets_return_what_is_there() {
 
 /// A copy of the database that follows it no more stands for a replica that is behind.
 #[tokio::test]
-async fn lists_come_from_the_replica_as_long_as_it_answers() {
+async fn a_list_that_may_be_old_comes_from_the_replica_as_long_as_it_answers() {
     let fixture = Fixture::new(Backend::Postgres).await;
     let here = fixture.admit(&["a", "b"]).await;
     let behind = Fixture::new(Backend::Postgres).await;
     let there = behind.admit(&["a"]).await;
     let store = fixture.store.clone().with_lists_from(Database::replica(&behind.test.url).unwrap());
-    assert_eq!(list(&store, all()).await, there);
+    assert_eq!(somewhat_old(&store).await, there);
+    assert_eq!(list(&store, all()).await.len(), 2, "an audit reads what is true now");
     let one = store.get(&here[1]).await.unwrap().expect("what is asked for by its id is true");
     assert_eq!(one.id, here[1]);
 
@@ -44,7 +49,7 @@ async fn lists_come_from_the_replica_as_long_as_it_answers() {
     let store = fixture.store.clone().with_lists_from(nowhere);
     let mut newest_first = here.clone();
     newest_first.reverse();
-    assert_eq!(list(&store, all()).await, newest_first, "a replica that is away holds nobody up");
+    assert_eq!(somewhat_old(&store).await, newest_first, "a replica that is away holds nobody up");
     assert!(Database::replica("sqlite:x").is_err());
 }
 
