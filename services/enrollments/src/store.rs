@@ -93,7 +93,7 @@ impl Participant for Enrollments {
 
     const NAME: &'static str = crate::NAME;
 
-    async fn load(&self, tx: &mut Tx, operations: &[&Operation<Command>]) -> Result<World, DbError> {
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>]) -> Result<World, DbError> {
         let commands = operations.iter().map(|operation| &operation.command);
         // Only what is added has to agree with what is in force.
         let creating = commands.clone().filter(|command| matches!(command, Command::Create { .. }));
@@ -101,11 +101,13 @@ impl Participant for Enrollments {
         let registrations: BTreeSet<(&StudentId, &SagaId)> =
             commands.map(|command| (command.student(), command.registration())).collect();
         let rows = Rows::new().text("student_id", students.iter().map(|student| student.as_str()));
-        let mut loaded = tx.fetch(LOCK_IN_FORCE, rows.into()).await?;
+        let in_force = tx.ask(LOCK_IN_FORCE, rows.into());
         let rows = Rows::new()
             .text("student_id", registrations.iter().map(|(student, _)| student.as_str()))
             .text("registration_id", registrations.iter().map(|(_, registration)| registration.as_str()));
-        loaded.extend(tx.fetch(LOCK_REGISTRATIONS, rows.into()).await?);
+        let of_registrations = tx.ask(LOCK_REGISTRATIONS, rows.into());
+        let mut loaded = tx.rows(in_force).await?;
+        loaded.extend(tx.rows(of_registrations).await?);
         Ok(World::new(loaded.iter().map(enrollment).collect::<Result<Vec<_>, _>>()?))
     }
 
@@ -115,10 +117,10 @@ impl Participant for Enrollments {
 
     /// Rows that leave their place under the unique indexes are written first, then those that stay or come back, then
     /// the new ones: so the indexes hold after every statement and not only at the end.
-    async fn write(&self, tx: &mut Tx, world: &World, _: UnixMs) -> Result<(), DbError> {
+    fn write(&self, tx: &mut Tx, world: &World, _: UnixMs) -> Result<(), DbError> {
         for takes_place in [false, true] {
             let changed = rows(world, |row, fate| fate == Fate::Changed && row.takes_place() == takes_place);
-            tx.execute(UPDATE, changing_columns(key_columns(&changed), &changed).into()).await?;
+            tx.post(UPDATE, changing_columns(key_columns(&changed), &changed).into());
         }
         let new = rows(world, |_, fate| fate == Fate::New);
         let columns = key_columns(&new)
@@ -126,7 +128,7 @@ impl Participant for Enrollments {
             .text("course_id", new.iter().map(|row| row.course.as_str()))
             .text("component", new.iter().map(|row| row.component.as_str()))
             .int("created_at", new.iter().map(|row| row.created_at.0));
-        tx.execute(INSERT, changing_columns(columns, &new).into()).await?;
+        tx.post(INSERT, changing_columns(columns, &new).into());
         Ok(())
     }
 }

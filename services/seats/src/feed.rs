@@ -176,11 +176,12 @@ impl Watching {
 }
 
 /// Has the transaction tell all replicas of the sections that it changes.
-pub async fn announce(tx: &mut Tx, world: &World) -> Result<(), DbError> {
+pub fn announce(tx: &mut Tx, world: &World) -> Result<(), DbError> {
     let changed: Vec<&Section> =
         world.sections().filter(|(_, fate)| *fate != Fate::Kept).map(|(section, _)| section).collect();
     let payloads = changed.chunks(SECTIONS_IN_NOTIFICATION).map(serde_json::to_string).collect::<Result<_, _>>();
-    tx.notify(CHANNEL, payloads.map_err(DbError::corrupt)?).await
+    tx.notify(CHANNEL, payloads.map_err(DbError::corrupt)?);
+    Ok(())
 }
 
 /// Opens the feed and keeps it open until `shutdown`, which ends every watch.

@@ -37,7 +37,7 @@ impl Participant for Seats {
 
     const NAME: &'static str = "seats";
 
-    async fn load(&self, tx: &mut Tx, operations: &[&Operation<Command>]) -> Result<World, DbError> {
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>]) -> Result<World, DbError> {
         store::load(tx, operations.iter().map(|operation| &operation.command)).await
     }
 
@@ -45,10 +45,10 @@ impl Participant for Seats {
         world.decide(&operation.command, now)
     }
 
-    async fn write(&self, tx: &mut Tx, world: &World, _: UnixMs) -> Result<(), DbError> {
-        store::write(tx, world).await?;
+    fn write(&self, tx: &mut Tx, world: &World, _: UnixMs) -> Result<(), DbError> {
+        store::write(tx, world);
         if self.shared {
-            feed::announce(tx, world).await?;
+            feed::announce(tx, world)?;
         }
         Ok(())
     }

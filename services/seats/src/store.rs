@@ -75,26 +75,25 @@ pub async fn load(tx: &mut Tx, commands: impl Iterator<Item = &Command>) -> Resu
         sections.insert(held.1.clone());
         seats.insert(held);
     }
-    let locked = tx.fetch(LOCK_SECTIONS, section_rows(&sections).into()).await?;
-    let locked = locked.iter().map(section).collect::<Result<_, _>>()?;
-    let held = tx.fetch(READ_HOLDS, seat_rows(&seats).into()).await?;
-    let held = held.iter().map(hold).collect::<Result<_, _>>()?;
+    let locked = tx.ask(LOCK_SECTIONS, section_rows(&sections).into());
+    let held = tx.ask(READ_HOLDS, seat_rows(&seats).into());
+    let locked = tx.rows(locked).await?.iter().map(section).collect::<Result<_, _>>()?;
+    let held = tx.rows(held).await?.iter().map(hold).collect::<Result<_, _>>()?;
     Ok(World::new(locked, held))
 }
 
-/// Writes what has changed, each table set-wise.
-pub async fn write(tx: &mut Tx, world: &World) -> Result<(), DbError> {
+/// Posts what has changed, each table set-wise.
+pub fn write(tx: &mut Tx, world: &World) {
     for (sql, fate) in [(INSERT_SECTIONS, Fate::New), (UPDATE_SECTIONS, Fate::Changed)] {
         let rows: Vec<&Section> =
             world.sections().filter(|(_, its)| *its == fate).map(|(section, _)| section).collect();
-        tx.execute(sql, sections_as_rows(&rows).into()).await?;
+        tx.post(sql, sections_as_rows(&rows).into());
     }
     let granted: Vec<&Hold> = world.holds().filter(|(_, fate)| *fate == Fate::New).map(|(hold, _)| hold).collect();
-    tx.execute(INSERT_HOLDS, holds_as_rows(&granted).into()).await?;
+    tx.post(INSERT_HOLDS, holds_as_rows(&granted).into());
     let released: Vec<&Hold> = world.holds().filter(|(_, fate)| *fate == Fate::Changed).map(|(hold, _)| hold).collect();
     let rows = released_columns(seat_rows(released.iter().map(|hold| &hold.key)), &released);
-    tx.execute(RELEASE_HOLDS, rows.into()).await?;
-    Ok(())
+    tx.post(RELEASE_HOLDS, rows.into());
 }
 
 /// Reads sections as committed; unknown ones are left out.

@@ -41,7 +41,7 @@ impl Stage {
                 orchestrators: &ORCHESTRATORS[..1],
             },
             Layout::Separate { orchestrators } => {
-                let cluster = Cluster::durable();
+                let cluster = Cluster::durable().by_socket();
                 let mut system = System::on_cluster(&cluster, settings).await;
                 let orchestrators = &ORCHESTRATORS[..orchestrators];
                 for name in &orchestrators[1..] {

@@ -18,6 +18,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// A running server.
 pub struct Cluster {
     cluster: matricula_postgres::Cluster,
+    url: String,
 }
 
 impl Cluster {
@@ -42,12 +43,18 @@ impl Cluster {
         let binaries = matricula_postgres::find_binaries();
         let binaries = binaries.expect("PostgreSQL's server binaries are here: `cargo xtask test` installs them");
         let cluster = matricula_postgres::Cluster::start(&binaries).expect("the server starts");
-        Self { cluster }
+        let url = cluster.url().to_owned();
+        Self { cluster, url }
+    }
+
+    /// The same, to be reached by its Unix socket.
+    pub fn by_socket(self) -> Self {
+        Self { url: self.cluster.socket_url(), ..self }
     }
 
     /// The server's URL, without a database.
     pub fn url(&self) -> &str {
-        self.cluster.url()
+        &self.url
     }
 
     /// The operating system's number of the server; its children serve the connections.

@@ -36,7 +36,7 @@ impl SagaStore {
     pub async fn ask(&self, request: &str, saga: &SagaId, wanted: &str) -> Result<(), DbError> {
         let mut tx = self.database.begin().await?;
         tx.execute(ASK, Args::new().text(request).text(saga.as_str()).text(wanted)).await?;
-        tx.notify(CHANNEL, vec![Word::Asked.to_payload()]).await?;
+        tx.notify(CHANNEL, vec![Word::Asked.to_payload()]);
         tx.commit().await
     }
 
@@ -60,7 +60,7 @@ impl SagaStore {
             .text("answer", answers.iter().map(|(_, answer)| answer.as_str()));
         let mut tx = self.database.begin().await?;
         tx.execute(ANSWER, rows.into()).await?;
-        tx.notify(CHANNEL, vec![Word::Answered.to_payload()]).await?;
+        tx.notify(CHANNEL, vec![Word::Answered.to_payload()]);
         tx.commit().await
     }
 
@@ -89,7 +89,7 @@ impl SagaStore {
     /// Tells all instances something, at once.
     pub(crate) async fn tell(&self, words: &[Word]) -> Result<(), DbError> {
         let mut tx = self.database.begin().await?;
-        tx.notify(CHANNEL, words.iter().map(Word::to_payload).collect()).await?;
+        tx.notify(CHANNEL, words.iter().map(Word::to_payload).collect());
         tx.commit().await
     }
 }

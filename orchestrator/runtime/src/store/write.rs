@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use matricula_engine::{Recorded, SagaState};
-use matricula_kit::database::{Args, DbError, Rows, Tx};
+use matricula_kit::database::{Args, Asked, DbError, Rows, Tx};
 use matricula_kit::id::SagaId;
 
 use super::{GUARD, InstanceId, NewSaga, SagaStore, StoreError, line};
@@ -100,13 +100,16 @@ impl SagaStore {
         admissions: &[NewSaga],
         appends: &[Append],
     ) -> Result<(Vec<Admission>, Vec<AppendOutcome>), StoreError> {
-        let mut tx = self.database.begin().await?;
-        if tx.fetch(GUARD, Args::new().text(instance.as_str())).await?.is_empty() {
+        let mut tx = self.database.write().await?;
+        let guard = tx.ask(GUARD, Args::new().text(instance.as_str()));
+        let inserted = ask_to_admit(&mut tx, instance, admissions);
+        let advanced = ask_to_advance(&mut tx, instance, appends);
+        if tx.rows(guard).await?.is_empty() {
             return Err(StoreError::Fenced);
         }
-        let (admitted, first_events) = admit(&mut tx, instance, admissions).await?;
-        let (appended, later_events) = append(&mut tx, instance, appends).await?;
-        log(&mut tx, first_events.into_iter().chain(later_events)).await?;
+        let (admitted, first_events) = admit(&mut tx, admissions, inserted).await?;
+        let (appended, later_events) = append(&mut tx, instance, appends, advanced).await?;
+        log(&mut tx, first_events.into_iter().chain(later_events))?;
         tx.commit().await?;
         Ok((admitted, appended))
     }
@@ -115,14 +118,7 @@ impl SagaStore {
 /// What is appended to a saga's log at a time.
 type LogLine<'a> = (&'a SagaId, &'a [Recorded]);
 
-async fn admit<'a>(
-    tx: &mut Tx,
-    instance: &InstanceId,
-    sagas: &'a [NewSaga],
-) -> Result<(Vec<Admission>, Vec<LogLine<'a>>), DbError> {
-    if sagas.is_empty() {
-        return Ok((Vec::new(), Vec::new()));
-    }
+fn ask_to_admit(tx: &mut Tx, instance: &InstanceId, sagas: &[NewSaga]) -> Asked {
     let rows = Rows::new()
         .text("saga_id", sagas.iter().map(|saga| saga.id.as_str()))
         .text("definition", sagas.iter().map(|saga| saga.definition.0))
@@ -134,7 +130,15 @@ async fn admit<'a>(
         .text("traceparent", sagas.iter().map(|saga| saga.trace.traceparent.as_str()))
         .text("tracestate", sagas.iter().map(|saga| saga.trace.tracestate.as_str()))
         .int("at", sagas.iter().map(|saga| saga.admitted.at_ms));
-    let inserted = tx.fetch(ADMIT, Args::new().text(instance.as_str()).rows(rows)).await?;
+    tx.ask(ADMIT, Args::new().text(instance.as_str()).rows(rows))
+}
+
+async fn admit<'a>(
+    tx: &mut Tx,
+    sagas: &'a [NewSaga],
+    inserted: Asked,
+) -> Result<(Vec<Admission>, Vec<LogLine<'a>>), DbError> {
+    let inserted = tx.rows(inserted).await?;
     let inserted: HashSet<String> = inserted.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?;
     let existing = existing(tx, sagas, &inserted).await?;
     let mut admissions = Vec::with_capacity(sagas.len());
@@ -174,13 +178,15 @@ async fn existing(tx: &mut Tx, sagas: &[NewSaga], inserted: &HashSet<String>) ->
     Ok(existing)
 }
 
-async fn append<'a>(
-    tx: &mut Tx,
-    instance: &InstanceId,
-    appends: &'a [Append],
-) -> Result<(Vec<AppendOutcome>, Vec<LogLine<'a>>), DbError> {
-    let first = |append: &Append| append.events.first().map_or(0, |event| event.sequence as i64);
-    let last = |append: &Append| append.events.last().map_or(0, |event| event.sequence as i64);
+fn first(append: &Append) -> i64 {
+    append.events.first().map_or(0, |event| event.sequence as i64)
+}
+
+fn last(append: &Append) -> i64 {
+    append.events.last().map_or(0, |event| event.sequence as i64)
+}
+
+fn ask_to_advance(tx: &mut Tx, instance: &InstanceId, appends: &[Append]) -> Asked {
     let rows = Rows::new()
         .text("saga_id", appends.iter().map(|append| append.saga.as_str()))
         .int("expected", appends.iter().map(|append| first(append) - 1))
@@ -190,7 +196,16 @@ async fn append<'a>(
         .int("needs_attention", appends.iter().map(|append| i64::from(append.summary.needs_attention)))
         .int("finished", appends.iter().map(|append| i64::from(append.summary.finished)))
         .int("at", appends.iter().map(|append| append.events.last().map_or(0, |event| event.at_ms)));
-    let advanced = tx.fetch(ADVANCE, Args::new().text(instance.as_str()).rows(rows)).await?;
+    tx.ask(ADVANCE, Args::new().text(instance.as_str()).rows(rows))
+}
+
+async fn append<'a>(
+    tx: &mut Tx,
+    instance: &InstanceId,
+    appends: &'a [Append],
+    advanced: Asked,
+) -> Result<(Vec<AppendOutcome>, Vec<LogLine<'a>>), DbError> {
+    let advanced = tx.rows(advanced).await?;
     let advanced: HashSet<String> = advanced.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?;
     // What stands at its new sequence already was written by an earlier try of this write: only the owner appends.
     let others: Vec<&Append> = appends.iter().filter(|append| !advanced.contains(append.saga.as_str())).collect();
@@ -213,7 +228,7 @@ async fn append<'a>(
     Ok((outcomes, events))
 }
 
-async fn log<'a>(tx: &mut Tx, lines: impl Iterator<Item = LogLine<'a>>) -> Result<(), DbError> {
+fn log<'a>(tx: &mut Tx, lines: impl Iterator<Item = LogLine<'a>>) -> Result<(), DbError> {
     let (mut sagas, mut sequences, mut times, mut texts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (saga, events) in lines {
         let Some(first) = events.first() else { continue };
@@ -223,6 +238,6 @@ async fn log<'a>(tx: &mut Tx, lines: impl Iterator<Item = LogLine<'a>>) -> Resul
         texts.push(line::written(saga, events)?);
     }
     let rows = Rows::new().text("saga_id", sagas).int("sequence", sequences).int("at", times).text("event", texts);
-    tx.execute(LOG, rows.into()).await?;
+    tx.post(LOG, rows.into());
     Ok(())
 }

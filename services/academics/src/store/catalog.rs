@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use matricula_kit::database::{Args, Database, DbError, Row, Rows, Tx};
+use matricula_kit::database::{Args, Asked, Database, DbError, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, SectionId, TermId};
 use matricula_kit::rpc::FieldError;
 use matricula_kit::time::UnixMs;
@@ -60,10 +60,15 @@ const PUT_SECTIONS: &str = "INSERT INTO section (section_id, course_id, term_id,
      cancelled = excluded.cancelled, permission_required = excluded.permission_required";
 
 impl Shelf {
-    /// The catalogue in force, for a transaction that writes.
-    pub(super) async fn in_write(&self, tx: &mut Tx) -> Result<Arc<Catalog>, DbError> {
+    /// Asks which catalogue is in force.
+    pub(super) fn ask(&self, tx: &mut Tx) -> Asked {
+        tx.ask(VERSION, Args::new())
+    }
+
+    /// The catalogue in force, for a transaction that writes and has asked which it is.
+    pub(super) async fn in_write(&self, tx: &mut Tx, asked: Asked) -> Result<Arc<Catalog>, DbError> {
         let last = self.last();
-        if version(tx, VERSION).await? == last.version() {
+        if version_in(&tx.rows(asked).await?)? == last.version() {
             return Ok(last);
         }
         let version = version(tx, VERSION_FOR_SHARE).await?;

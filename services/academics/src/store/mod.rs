@@ -49,9 +49,12 @@ impl Academics {
     pub async fn advise(&self, student: &StudentId, change: &ChangeSet) -> Result<Vec<Refusal>, DbError> {
         let mut tx = self.database.snapshot().await?;
         let catalog = self.shelf.in_snapshot(&mut tx).await?;
-        let mut found = students::load(&mut tx, Access::Read, &[student]).await?;
-        students::load_details(&mut tx, &[student], &mut found).await?;
-        records::load_in_force(&mut tx, &[student], &mut found).await?;
+        let (read, details) =
+            (students::ask(&mut tx, Access::Read, &[student]), students::ask_details(&mut tx, &[student]));
+        let in_force = records::ask_in_force(&mut tx, &[student]);
+        let mut found = students::read(&mut tx, read).await?;
+        students::add_details(&mut tx, details, &mut found).await?;
+        records::add(&mut tx, in_force, &mut found).await?;
         Ok(match found.get(student) {
             Some(student) => rules::check(&Case::new(&catalog, student, change)),
             None => vec![rules::student_not_found(student)],
@@ -61,8 +64,10 @@ impl Academics {
     /// A student with everything that was ever on the record, newest registration first; `None`: not on record.
     pub async fn record(&self, student: &StudentId) -> Result<Option<Student>, DbError> {
         let mut tx = self.database.snapshot().await?;
-        let mut found = students::load(&mut tx, Access::Read, &[student]).await?;
-        students::load_details(&mut tx, &[student], &mut found).await?;
+        let (read, details) =
+            (students::ask(&mut tx, Access::Read, &[student]), students::ask_details(&mut tx, &[student]));
+        let mut found = students::read(&mut tx, read).await?;
+        students::add_details(&mut tx, details, &mut found).await?;
         let Some(mut student) = found.remove(student) else { return Ok(None) };
         student.courses = records::of_student(&mut tx, &student.profile.id).await?;
         Ok(Some(student))
@@ -111,7 +116,7 @@ impl Participant for Academics {
 
     const NAME: &'static str = "academics";
 
-    async fn load(&self, tx: &mut Tx, operations: &[&Operation<Command>]) -> Result<World, DbError> {
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>]) -> Result<World, DbError> {
         let commands = || operations.iter().map(|operation| &operation.command);
         let is_reserving = |command: &&Command| matches!(command.action, Action::Reserve(_));
         let all = distinct(commands().map(|command| &command.student));
@@ -120,19 +125,25 @@ impl Participant for Academics {
         let ending = commands().filter(|command| reserving.binary_search(&&command.student).is_err());
         let ending: Vec<(&StudentId, &SagaId)> =
             ending.map(|command| (&command.student, &command.registration)).collect();
-        let mut students = students::load(tx, Access::Lock, &all).await?;
-        records::load_in_force(tx, &reserving, &mut students).await?;
-        records::load_of_registrations(tx, &ending, &mut students).await?;
-        students::load_details(tx, &reserving, &mut students).await?;
-        Ok(World { catalog: self.shelf.in_write(tx).await?, students })
+        let locked = students::ask(tx, Access::Lock, &all);
+        let in_force = records::ask_in_force(tx, &reserving);
+        let of_registrations = records::ask_of_registrations(tx, &ending);
+        let details = students::ask_details(tx, &reserving);
+        let version = self.shelf.ask(tx);
+        let mut students = students::read(tx, locked).await?;
+        records::add(tx, in_force, &mut students).await?;
+        records::add(tx, of_registrations, &mut students).await?;
+        students::add_details(tx, details, &mut students).await?;
+        Ok(World { catalog: self.shelf.in_write(tx, version).await?, students })
     }
 
     fn decide(&self, world: &mut World, operation: &Operation<Command>, _now: UnixMs) -> Answer {
         world.decide(&operation.command)
     }
 
-    async fn write(&self, tx: &mut Tx, world: &World, now: UnixMs) -> Result<(), DbError> {
-        records::write(tx, &world.students, now).await
+    fn write(&self, tx: &mut Tx, world: &World, now: UnixMs) -> Result<(), DbError> {
+        records::write(tx, &world.students, now);
+        Ok(())
     }
 }
 

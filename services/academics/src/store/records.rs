@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use matricula_kit::database::{Args, DbError, Row, Rows, Tx};
+use matricula_kit::database::{Args, Asked, DbError, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId, TermId};
 use matricula_kit::time::UnixMs;
 
@@ -34,34 +34,25 @@ const UPDATE: &str = "UPDATE course_record SET status = r.status, \
      WHERE course_record.registration_id = r.registration_id AND course_record.section_id = r.section_id \
      AND course_record.status IN ('PENDING', 'ENROLLED')";
 
-/// Loads the courses in force of these students.
-pub(super) async fn load_in_force(
-    tx: &mut Tx,
-    students: &[&StudentId],
-    into: &mut HashMap<StudentId, Student>,
-) -> Result<(), DbError> {
-    for row in tx.fetch(IN_FORCE, ids(students)).await? {
-        let course = recorded_course(&row)?;
-        if let Some(student) = into.get_mut(&course.student) {
-            student.courses.push(course);
-        }
-    }
-    Ok(())
+/// Asks for the courses in force of these students.
+pub(super) fn ask_in_force(tx: &mut Tx, students: &[&StudentId]) -> Asked {
+    tx.ask(IN_FORCE, ids(students))
 }
 
-/// Loads the courses in force that these registrations of students have added or drop.
-pub(super) async fn load_of_registrations(
-    tx: &mut Tx,
-    registrations: &[(&StudentId, &SagaId)],
-    into: &mut HashMap<StudentId, Student>,
-) -> Result<(), DbError> {
+/// Asks for the courses in force that these registrations of students have added or drop.
+pub(super) fn ask_of_registrations(tx: &mut Tx, registrations: &[(&StudentId, &SagaId)]) -> Asked {
     let rows = Rows::new()
         .text("student_id", registrations.iter().map(|(student, _)| student.as_str()))
         .text("registration_id", registrations.iter().map(|(_, registration)| registration.as_str()));
-    for row in tx.fetch(OF_REGISTRATIONS, rows.into()).await? {
+    tx.ask(OF_REGISTRATIONS, rows.into())
+}
+
+/// Adds courses that were asked for to their students; one that came before is not added again: it was added by one of
+/// the registrations and is dropped by another.
+pub(super) async fn add(tx: &mut Tx, courses: Asked, into: &mut HashMap<StudentId, Student>) -> Result<(), DbError> {
+    for row in tx.rows(courses).await? {
         let course = recorded_course(&row)?;
         let Some(student) = into.get_mut(&course.student) else { continue };
-        // Added by one of these registrations and dropped by another, it comes twice.
         let is_known =
             |known: &RecordedCourse| (&known.registration, &known.section) == (&course.registration, &course.section);
         if !student.courses.iter().any(is_known) {
@@ -70,14 +61,13 @@ pub(super) async fn load_of_registrations(
     }
     Ok(())
 }
-
 /// All courses that registrations ever put on a student's record, newest registration first.
 pub(super) async fn of_student(tx: &mut Tx, student: &StudentId) -> Result<Vec<RecordedCourse>, DbError> {
     tx.fetch(OF_STUDENT, Args::new().text(student.as_str())).await?.iter().map(recorded_course).collect()
 }
 
-/// Writes what is new or changed.
-pub(super) async fn write(tx: &mut Tx, students: &HashMap<StudentId, Student>, now: UnixMs) -> Result<(), DbError> {
+/// Posts what is new or changed.
+pub(super) fn write(tx: &mut Tx, students: &HashMap<StudentId, Student>, now: UnixMs) {
     let unsaved = |what: Unsaved| {
         let courses = students.values().flat_map(|student| &student.courses);
         let mut courses: Vec<&RecordedCourse> = courses.filter(|course| course.unsaved == what).collect();
@@ -91,14 +81,9 @@ pub(super) async fn write(tx: &mut Tx, students: &HashMap<StudentId, Student>, n
         .text("course_id", new.iter().map(|course| course.course.as_str()))
         .text("term_id", new.iter().map(|course| course.term.as_str()))
         .int("credits_hundredths", new.iter().map(|course| course.credits_hundredths.into()));
-    tx.execute(INSERT, Args::new().int(now.0).rows(rows)).await?;
-    let changed = unsaved(Unsaved::Changed);
-    let rows = key_and_state(&changed);
-    let updated = tx.execute(UPDATE, Args::new().int(now.0).rows(rows)).await?;
-    if updated != changed.len() as u64 {
-        return Err(DbError::corrupt(format!("{updated} of {} changed courses are on record", changed.len())));
-    }
-    Ok(())
+    tx.post(INSERT, Args::new().int(now.0).rows(rows));
+    // Under the locks of their students nobody else has changed them since they were read.
+    tx.post(UPDATE, Args::new().int(now.0).rows(key_and_state(&unsaved(Unsaved::Changed))));
 }
 
 /// The recorded course of a row.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use matricula_kit::answer::Reason;
-use matricula_kit::database::{Args, Database, DbError, Row, Rows, Tx};
+use matricula_kit::database::{Args, Asked, Database, DbError, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, OverrideId, SectionId, StudentId};
 use matricula_kit::time::UnixMs;
 
@@ -66,15 +66,15 @@ const PUT_OVERRIDE: &str = "INSERT INTO override_grant (override_id, student_id,
      justification, granted_at, valid_until) \
      SELECT override_id, student_id, section_id, reason, granted_by, justification, granted_at, valid_until FROM {rows}";
 
-/// Loads students without their courses of registrations.
-pub(super) async fn load(
-    tx: &mut Tx,
-    access: Access,
-    students: &[&StudentId],
-) -> Result<HashMap<StudentId, Student>, DbError> {
-    let sql = if access == Access::Lock { STUDENTS_LOCKED } else { STUDENTS };
-    let mut found = HashMap::with_capacity(students.len());
-    for row in tx.fetch(sql, ids(students)).await? {
+/// Asks for students.
+pub(super) fn ask(tx: &mut Tx, access: Access, students: &[&StudentId]) -> Asked {
+    tx.ask(if access == Access::Lock { STUDENTS_LOCKED } else { STUDENTS }, ids(students))
+}
+
+/// Students that were asked for, without their courses of registrations.
+pub(super) async fn read(tx: &mut Tx, students: Asked) -> Result<HashMap<StudentId, Student>, DbError> {
+    let mut found = HashMap::new();
+    for row in tx.rows(students).await? {
         let profile = profile(&row)?;
         let student = Student { overrides: Vec::new(), courses: Vec::new(), profile };
         found.insert(student.profile.id.clone(), student);
@@ -82,26 +82,42 @@ pub(super) async fn load(
     Ok(found)
 }
 
-/// Loads what the rules ask of these students: completed courses, holds and overrides.
-pub(super) async fn load_details(
+/// What the rules ask of students.
+pub(super) struct AskedDetails {
+    completed: Asked,
+    holds: Asked,
+    overrides: Asked,
+}
+
+/// Asks what the rules ask of these students: completed courses, holds and overrides.
+pub(super) fn ask_details(tx: &mut Tx, students: &[&StudentId]) -> AskedDetails {
+    AskedDetails {
+        completed: tx.ask(COMPLETED, ids(students)),
+        holds: tx.ask(HOLDS, ids(students)),
+        overrides: tx.ask(OVERRIDES, ids(students)),
+    }
+}
+
+/// Adds what was asked for to its students.
+pub(super) async fn add_details(
     tx: &mut Tx,
-    students: &[&StudentId],
+    details: AskedDetails,
     into: &mut HashMap<StudentId, Student>,
 ) -> Result<(), DbError> {
-    for row in tx.fetch(COMPLETED, ids(students)).await? {
+    for row in tx.rows(details.completed).await? {
         let grade = row.text("grade")?.parse().map_err(DbError::corrupt)?;
         let completed = Completed { course: CourseId::stored(row.text("course_id")?), grade };
         if let Some(student) = into.get_mut(row.text("student_id")?.as_str()) {
             student.profile.completed.push(completed);
         }
     }
-    for row in tx.fetch(HOLDS, ids(students)).await? {
+    for row in tx.rows(details.holds).await? {
         let hold = Hold { id: HoldId::stored(row.text("hold_id")?), description: row.text("description")? };
         if let Some(student) = into.get_mut(row.text("student_id")?.as_str()) {
             student.profile.holds.push(hold);
         }
     }
-    for row in tx.fetch(OVERRIDES, ids(students)).await? {
+    for row in tx.rows(details.overrides).await? {
         let granted = override_of(&row)?;
         if let Some(student) = into.get_mut(&granted.student) {
             student.overrides.push(granted);

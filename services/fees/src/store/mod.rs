@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use async_trait::async_trait;
 use matricula_kit::answer::Answer;
-use matricula_kit::database::{DbError, Row, Rows, Tx};
+use matricula_kit::database::{Asked, DbError, Row, Rows, Tx};
 use matricula_kit::id::{SagaId, SectionId, StudentId, TermId};
 use matricula_kit::participant::{Operation, Participant};
 use matricula_kit::time::UnixMs;
@@ -53,17 +53,22 @@ impl Participant for Fees {
 
     const NAME: &'static str = crate::NAME;
 
-    async fn load(&self, tx: &mut Tx, operations: &[&Operation<Command>]) -> Result<World, DbError> {
-        let charges = load_charges(tx, operations).await?;
-        let mut courses = BTreeSet::new();
-        let mut terms: BTreeSet<&TermId> = charges.values().flat_map(BTreeMap::values).map(|c| &c.term).collect();
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>]) -> Result<World, DbError> {
+        let charges = ask_charges(tx, operations);
+        let (mut courses, mut terms) = (BTreeSet::new(), BTreeSet::new());
         for operation in operations {
             if let Command::Assess { adds, .. } = &operation.command {
                 courses.extend(adds.iter().map(|add| &add.course));
                 terms.extend(adds.iter().map(|add| &add.term));
             }
         }
-        let prices = rates::prices(tx, &terms, &courses).await?;
+        let prices = rates::ask(tx, &terms, &courses);
+        let charges = charges_of(tx.rows(charges).await?)?;
+        let mut prices = prices.read(tx).await?;
+        // What is given back goes by the refund ladder of its own term.
+        let charged = charges.values().flat_map(BTreeMap::values).map(|charged| &charged.term);
+        let missing = charged.filter(|term| !prices.terms.contains_key(*term)).collect();
+        prices.terms.extend(rates::terms(tx, &missing).await?);
         let balances = lock_balances(tx, operations, &prices, &charges).await?;
         Ok(World { prices, charges, balances, postings: Vec::new() })
     }
@@ -72,7 +77,7 @@ impl Participant for Fees {
         domain::decide(world, &operation.command, now)
     }
 
-    async fn write(&self, tx: &mut Tx, world: &World, _now: UnixMs) -> Result<(), DbError> {
+    fn write(&self, tx: &mut Tx, world: &World, _now: UnixMs) -> Result<(), DbError> {
         let postings = &world.postings;
         let rows = Rows::new()
             .text("registration_id", postings.iter().map(|posting| posting.registration.as_str()))
@@ -83,7 +88,7 @@ impl Participant for Fees {
             .int("minor_units", postings.iter().map(|posting| posting.minor_units))
             .text("caused_by_registration_id", postings.iter().map(|posting| posting.caused_by.as_str()))
             .int("posted_at", postings.iter().map(|posting| posting.posted_at.0));
-        tx.execute(POST, rows.into()).await?;
+        tx.post(POST, rows.into());
 
         let mut changes: BTreeMap<&StudentId, i64> = BTreeMap::new();
         for posting in postings {
@@ -92,7 +97,7 @@ impl Participant for Fees {
         let rows = Rows::new()
             .text("student_id", changes.keys().map(|student| student.as_str()))
             .int("change", changes.values().copied());
-        tx.execute(CHANGE_BALANCES, rows.into()).await?;
+        tx.post(CHANGE_BALANCES, rows.into());
         Ok(())
     }
 }
@@ -100,7 +105,7 @@ impl Participant for Fees {
 /// The balances of all students whom the operations may post to; none when no balance limit concerns them.
 async fn lock_balances(
     tx: &mut Tx,
-    operations: &[&Operation<Command>],
+    operations: &[Operation<Command>],
     prices: &Prices,
     charges: &Charges,
 ) -> Result<HashMap<StudentId, i64>, DbError> {
@@ -120,8 +125,8 @@ async fn lock_balances(
     rows.iter().map(|row| Ok((StudentId::stored(row.text("student_id")?), row.int("balance")?))).collect()
 }
 
-/// What every registration was charged that the operations name.
-async fn load_charges(tx: &mut Tx, operations: &[&Operation<Command>]) -> Result<Charges, DbError> {
+/// Asks what every registration was charged that the operations name.
+fn ask_charges(tx: &mut Tx, operations: &[Operation<Command>]) -> Asked {
     let mut registrations: BTreeSet<&SagaId> = BTreeSet::new();
     for operation in operations {
         match &operation.command {
@@ -131,9 +136,12 @@ async fn load_charges(tx: &mut Tx, operations: &[&Operation<Command>]) -> Result
             Command::Refund { drops, .. } => registrations.extend(drops.iter().map(|drop| &drop.registration)),
         }
     }
-    let rows = Rows::new().text("registration_id", registrations.into_iter().map(SagaId::as_str));
+    tx.ask(CHARGES, Rows::new().text("registration_id", registrations.into_iter().map(SagaId::as_str)).into())
+}
+
+fn charges_of(rows: Vec<Row>) -> Result<Charges, DbError> {
     let mut charges = Charges::new();
-    for row in tx.fetch(CHARGES, rows.into()).await? {
+    for row in rows {
         let charged = Charged {
             student: StudentId::stored(row.text("student_id")?),
             term: TermId::stored(row.text("term_id")?),

@@ -1,8 +1,8 @@
 //! Prices: what is imported, and what a batch needs of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
-use matricula_kit::database::{Args, Database, DbError, Rows, Tx};
+use matricula_kit::database::{Args, Asked, Database, DbError, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, TermId};
 
 use crate::domain::price::{BalanceLimit, Currency, Price};
@@ -74,21 +74,60 @@ pub async fn import(database: &Database, mut table: RateTable) -> Result<(), Imp
 
 /// The currency that was set, or the default.
 pub(super) async fn stored_currency(tx: &mut Tx) -> Result<Currency, DbError> {
-    match tx.fetch(CURRENCY, Args::new()).await?.first() {
+    currency_of(&tx.fetch(CURRENCY, Args::new()).await?)
+}
+
+fn currency_of(rows: &[Row]) -> Result<Currency, DbError> {
+    match rows.first() {
         Some(row) => Currency::try_new(row.text("code")?).map_err(DbError::corrupt),
         None => Ok(Currency::default()),
     }
 }
 
-/// The prices of these terms and courses.
-pub(super) async fn prices(
-    tx: &mut Tx,
-    terms: &BTreeSet<&TermId>,
-    courses: &BTreeSet<&CourseId>,
-) -> Result<Prices, DbError> {
-    let mut prices = Prices { currency: stored_currency(tx).await?, ..Prices::default() };
-    let rows = Rows::new().text("term_id", terms.iter().map(|term| term.as_str()));
-    for row in tx.fetch(TERMS, rows.into()).await? {
+/// Prices that were asked for.
+pub(super) struct AskedPrices {
+    currency: Asked,
+    terms: Asked,
+    course_fees: Asked,
+}
+
+/// Asks for the prices of these terms and courses.
+pub(super) fn ask(tx: &mut Tx, terms: &BTreeSet<&TermId>, courses: &BTreeSet<&CourseId>) -> AskedPrices {
+    let courses = Rows::new().text("course_id", courses.iter().map(|course| course.as_str()));
+    AskedPrices {
+        currency: tx.ask(CURRENCY, Args::new()),
+        terms: ask_terms(tx, terms),
+        course_fees: tx.ask(COURSE_FEES, courses.into()),
+    }
+}
+
+impl AskedPrices {
+    /// The prices.
+    pub(super) async fn read(self, tx: &mut Tx) -> Result<Prices, DbError> {
+        let currency = currency_of(&tx.rows(self.currency).await?)?;
+        let terms = terms_of(tx.rows(self.terms).await?)?;
+        let mut course_fees = HashMap::new();
+        for row in tx.rows(self.course_fees).await? {
+            let fee = Price::try_new(row.int("minor_units")?).map_err(DbError::corrupt)?;
+            course_fees.insert(CourseId::stored(row.text("course_id")?), fee);
+        }
+        Ok(Prices { currency, terms, course_fees })
+    }
+}
+
+/// The rates of these terms.
+pub(super) async fn terms(tx: &mut Tx, terms: &BTreeSet<&TermId>) -> Result<HashMap<TermId, TermRates>, DbError> {
+    let asked = ask_terms(tx, terms);
+    terms_of(tx.rows(asked).await?)
+}
+
+fn ask_terms(tx: &mut Tx, terms: &BTreeSet<&TermId>) -> Asked {
+    tx.ask(TERMS, Rows::new().text("term_id", terms.iter().map(|term| term.as_str())).into())
+}
+
+fn terms_of(rows: Vec<Row>) -> Result<HashMap<TermId, TermRates>, DbError> {
+    let mut terms = HashMap::new();
+    for row in rows {
         let term = TermId::stored(row.text("term_id")?);
         let steps = serde_json::from_str(&row.text("refund_ladder")?);
         let steps = steps.map_err(|error| DbError::corrupt(format!("refund ladder of term {term}: {error}")))?;
@@ -96,12 +135,7 @@ pub(super) async fn prices(
         let per_credit = Price::try_new(row.int("per_credit")?).map_err(DbError::corrupt)?;
         let balance_limit = row.opt_int("balance_limit")?.map(BalanceLimit::try_new).transpose();
         let balance_limit = balance_limit.map_err(DbError::corrupt)?;
-        prices.terms.insert(term, TermRates { per_credit, ladder, balance_limit });
+        terms.insert(term, TermRates { per_credit, ladder, balance_limit });
     }
-    let rows = Rows::new().text("course_id", courses.iter().map(|course| course.as_str()));
-    for row in tx.fetch(COURSE_FEES, rows.into()).await? {
-        let fee = Price::try_new(row.int("minor_units")?).map_err(DbError::corrupt)?;
-        prices.course_fees.insert(CourseId::stored(row.text("course_id")?), fee);
-    }
-    Ok(prices)
+    Ok(terms)
 }

@@ -4,15 +4,15 @@ use std::fs::OpenOptions;
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use sqlx::{ConnectOptions as _, Connection as _};
 
-use super::{Args, Database, DbError, PostgresDatabase, Rows, SqliteDatabase, Tx};
+use super::writers::Writers;
+use super::{Args, Database, DbError, PostgresDatabase, Rows, SqliteDatabase};
 
 /// The barrier's table, which every participant has. Services number their own migrations from 100.
 static KIT_MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -24,13 +24,17 @@ const SQLITE_READERS_MAX: u32 = 4;
 const POSTGRES_WRITERS_MAX: u32 = 4;
 /// Connections that read. They are apart, so that no crowd of readers keeps the writer waiting.
 const POSTGRES_READERS_MAX: u32 = 6;
+/// Memory for pages of a SQLite file, in KiB as a negative number: those of a registration morning stay in it. SQLite's own
+/// default, 2 MB, is less than what one batch touches.
+const SQLITE_CACHE_KIB: &str = "-65536";
 /// Settings of every connection to PostgreSQL.
 ///
 /// All statements look up rows by key, some hundred a batch, or go through a table in the order of its key. What reads
 /// whole tables at once is ruled out, and pages cost nothing, because those of a registration morning are in memory: so a
 /// look-up by index is chosen as soon as a table has more than some ten rows, whatever the server's statistics say of a
 /// table that fills in minutes. Compiling plans would cost more than running them.
-const POSTGRES_SETTINGS: [(&str, &str); 7] = [
+const POSTGRES_SETTINGS: [(&str, &str); 8] = [
+    ("standard_conforming_strings", "on"),
     ("enable_seqscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
@@ -48,14 +52,6 @@ const POSTGRES_READER_SETTINGS: [(&str, &str); 1] = [("plan_cache_mode", "force_
 /// continued. No writer is idle between two statements for as long as that timeout, and a lease lapses later.
 const POSTGRES_WRITER_SETTINGS: [(&str, &str); 2] =
     [("plan_cache_mode", "force_generic_plan"), ("idle_in_transaction_session_timeout", "4s")];
-/// A plan that was made while a table was all but empty reads the whole table, and the server keeps it until its
-/// statistics catch up, on just the morning when the table fills. So plans are made anew after 1, 2, 4, 8, ... uses of the
-/// pool, and then at each multiple of this: seldom enough to cost nothing, and soon enough that no table has grown by more
-/// than some thousand rows. It is a prime, so that connections which take turns are all met.
-const PLANNED_ANEW_EVERY: u32 = 61;
-/// A connection that was used so short a time ago is taken to be there. When it is not, the batch fails that uses it, and is
-/// sent again.
-const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// How full the pages of such a table are when rows are added, in percent: room for each row once more.
 const FILL_PERCENT: u8 = 50;
 const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(hashtext('matricula leave room'))";
@@ -75,9 +71,10 @@ impl Database {
             let options = PgConnectOptions::from_str(url)?.options(POSTGRES_SETTINGS);
             say_why_not(&options).await?;
             let pool = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
-            let to_write = options.clone().options(POSTGRES_WRITER_SETTINGS);
-            let writers = planned_anew(pool.clone().max_connections(POSTGRES_WRITERS_MAX));
-            let writers = writers.connect_with(to_write).await?;
+            // What is written has its values in its text, and they are nobody's business: it goes to no log.
+            let to_write = options.clone().options(POSTGRES_WRITER_SETTINGS).disable_statement_logging();
+            let writers = pool.clone().max_connections(POSTGRES_WRITERS_MAX).max_lifetime(None).idle_timeout(None);
+            let writers = Writers::of(writers.connect_with(to_write).await?);
             let to_read = options.options(POSTGRES_READER_SETTINGS);
             let readers = pool.max_connections(POSTGRES_READERS_MAX).connect_lazy_with(to_read);
             return Ok(Self::Postgres(PostgresDatabase { writers, readers }));
@@ -94,7 +91,7 @@ impl Database {
         let options = PgConnectOptions::from_str(url)?.options(POSTGRES_SETTINGS).options(POSTGRES_READER_SETTINGS);
         let pool = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).max_connections(POSTGRES_READERS_MAX);
         let readers = pool.connect_lazy_with(options);
-        Ok(Self::Postgres(PostgresDatabase { writers: readers.clone(), readers }))
+        Ok(Self::Postgres(PostgresDatabase { writers: Writers::of(readers.clone()), readers }))
     }
 
     /// Brings the schema up to date: the barrier's table, then the service's own migrations.
@@ -117,12 +114,9 @@ impl Database {
         tx.fetch(ONE_AT_A_TIME, Args::new()).await?;
         let rows = Rows::new().text("name", tables.iter().copied());
         for table in tx.fetch(WITHOUT_ROOM, rows.into()).await? {
-            let statement = format!("ALTER TABLE {} SET (fillfactor = {FILL_PERCENT})", table.text("name")?);
-            if let Tx::Postgres(tx) = &mut tx {
-                tx.execute(AssertSqlSafe(statement)).await?;
-            }
+            tx.alter(format!("ALTER TABLE {} SET (fillfactor = {FILL_PERCENT})", table.text("name")?)).await?;
         }
-        tx.commit().await
+        Ok(tx.commit().await?)
     }
 
     async fn run(&self, migrations: &Migrator) -> Result<(), DbError> {
@@ -130,29 +124,11 @@ impl Database {
         // The kit's and the service's migrations share one table of what was applied.
         migrations.set_ignore_missing(true);
         let outcome = match self {
-            Self::Sqlite(sqlite) => migrations.run(&sqlite.writer).await,
-            Self::Postgres(postgres) => migrations.run(&postgres.writers).await,
+            Self::Sqlite(sqlite) => migrations.run(&mut *sqlite.writer.lend().await?.link().connection).await,
+            Self::Postgres(postgres) => migrations.run(&mut *postgres.writers.lend().await?.link().connection).await,
         };
         Ok(outcome?)
     }
-}
-
-/// Has a connection tested after a while without use, and not before each batch; and its plans made anew when it is time.
-fn planned_anew(pool: PgPoolOptions) -> PgPoolOptions {
-    let uses = Arc::new(AtomicU32::new(0));
-    pool.test_before_acquire(false).before_acquire(move |connection, about| {
-        let uses = uses.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        let is_tested = about.idle_for < TRUSTED_FOR;
-        Box::pin(async move {
-            if !is_tested && connection.ping().await.is_err() {
-                return Ok(false);
-            }
-            if uses.is_power_of_two() || uses.is_multiple_of(PLANNED_ANEW_EVERY) {
-                connection.execute("DISCARD PLANS").await?;
-            }
-            Ok(true)
-        })
-    })
 }
 
 /// One connection, for the reason why there can be none: the pool would only say that its time is up.
@@ -175,16 +151,14 @@ async fn open_sqlite(path: &Path) -> Result<Database, DbError> {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .statement_cache_capacity(200)
+        .pragma("cache_size", SQLITE_CACHE_KIB)
         // Only a checkpoint of a reader's can be in the way of the one writer, and that is short.
         // Somebody else's lock is told before a caller's patience ends.
         .busy_timeout(Duration::from_secs(2));
     let writer = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
     // There is nothing between this process and its file that could break a connection.
     let writer = writer.idle_timeout(None).max_lifetime(None).test_before_acquire(false);
-    // A full disk or an I/O error can make SQLite roll back by itself. The driver then believes the transaction to be
-    // open for ever, and refuses every other: that connection is given up for a new one.
-    let writer = writer.before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
-    let writer = writer.connect_with(options.clone()).await?;
+    let writer = Writers::of(writer.connect_with(options.clone()).await?);
     let readers = SqlitePoolOptions::new().max_connections(SQLITE_READERS_MAX).acquire_timeout(ACQUIRE_TIMEOUT);
     let readers = readers.test_before_acquire(false);
     let readers = readers.connect_lazy_with(options.read_only(true));

@@ -60,6 +60,11 @@ impl DbError {
         matches!(self, Self::Unavailable(_) | Self::Full(_))
     }
 
+    /// What PostgreSQL says of a text with a zero byte in it.
+    pub(super) fn no_text() -> Self {
+        Self::Refused(sqlx::Error::Encode("a text can't have a zero byte".into()))
+    }
+
     /// The same as when the database does not answer: nothing came within a time that is enough for it.
     pub(crate) fn no_answer_within(time: std::time::Duration) -> Self {
         let problem = format!("no answer within {} s", time.as_secs());

@@ -10,15 +10,18 @@
 //! | `{for_update_skip_locked}` | `FOR UPDATE SKIP LOCKED` | nothing |
 //! | `{now_ms}` | the server's clock, as Unix milliseconds | the same, of this machine |
 //!
-//! `{rows}` carries any number of rows in one prepared statement: that is how every write of a batch is one round trip.
-//! In an upsert, SQLite wants `WHERE true` between the rows and `ON CONFLICT`.
+//! `{rows}` carries any number of rows in one prepared statement, and a [`Tx`] sends what it is asked and told in as few
+//! messages as it can: most batches are two round trips. In an upsert, SQLite wants `WHERE true` between the rows and `ON CONFLICT`.
 
 mod args;
 mod connect;
 mod error;
 mod notify;
 mod row;
+mod script;
 mod statement;
+mod tx;
+mod writers;
 
 use sqlx::{PgPool, SqlitePool};
 
@@ -29,6 +32,9 @@ pub use row::Row;
 pub use sqlx::migrate::Migrator;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use statement::run_on_sqlite;
+use tx::Way;
+pub use tx::{Asked, CommitError, Tx};
+use writers::{Engine, Writers};
 
 const PING: &str = "SELECT 1 AS one";
 
@@ -44,7 +50,7 @@ pub enum Database {
 /// One connection writes, so that writers queue in this process and never meet `SQLITE_BUSY`; several read.
 #[derive(Clone)]
 pub struct SqliteDatabase {
-    writer: SqlitePool,
+    writer: Writers<sqlx::Sqlite>,
     readers: SqlitePool,
     /// Held as long as the database is open: a second process is refused instead of corrupting the order of writes.
     _lock: std::sync::Arc<std::fs::File>,
@@ -53,36 +59,35 @@ pub struct SqliteDatabase {
 /// A few connections write and others read, so that no crowd of readers keeps the writer waiting.
 #[derive(Clone)]
 pub struct PostgresDatabase {
-    writers: PgPool,
+    writers: Writers<sqlx::Postgres>,
     readers: PgPool,
-}
-
-/// A transaction. Dropped without [`Tx::commit`], it is rolled back.
-pub enum Tx {
-    /// Of SQLite.
-    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
-    /// Of PostgreSQL.
-    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
 }
 
 impl Database {
     /// Begins a transaction that writes. On SQLite it takes the write lock at once; on PostgreSQL it is ended by the
     /// server when nothing comes of it for 4 s.
     pub async fn begin(&self) -> Result<Tx, DbError> {
-        Ok(match self {
-            Self::Sqlite(sqlite) => Tx::Sqlite(sqlite.writer.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(postgres) => Tx::Postgres(postgres.writers.begin().await?),
-        })
+        let mut tx = self.write().await?;
+        tx.begin().await?;
+        Ok(tx)
+    }
+
+    /// The same, but it begins with the first that is sent: what is asked and told before needs no message of its own.
+    pub async fn write(&self) -> Result<Tx, DbError> {
+        Ok(Tx::new(match self {
+            Self::Sqlite(sqlite) => Way::Sqlite(sqlite.writer.lend().await?),
+            Self::Postgres(postgres) => Way::Postgres(postgres.writers.lend().await?),
+        }))
     }
 
     /// Begins a transaction that reads one state of the database, however long it takes.
     pub async fn snapshot(&self) -> Result<Tx, DbError> {
-        Ok(match self {
-            Self::Sqlite(sqlite) => Tx::Sqlite(sqlite.readers.begin().await?),
-            Self::Postgres(postgres) => {
-                Tx::Postgres(postgres.readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?)
-            }
-        })
+        Ok(Tx::new(match self {
+            Self::Sqlite(sqlite) => Way::SqliteSnapshot(sqlite.readers.begin().await?),
+            Self::Postgres(postgres) => Way::PostgresSnapshot(
+                postgres.readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?,
+            ),
+        }))
     }
 
     /// Reads committed rows outside of any transaction.
@@ -108,7 +113,10 @@ impl Database {
     pub async fn ping(&self) -> Result<(), DbError> {
         match self {
             Self::Sqlite(_) => self.fetch(PING, Args::new()).await.map(drop),
-            Self::Postgres(postgres) => Ok(sqlx::query(PING).execute(&postgres.writers).await.map(|_| ())?),
+            Self::Postgres(postgres) => {
+                let mut lent = postgres.writers.lend().await?;
+                Ok(sqlx::Postgres::run(&mut lent.link().connection, PING).await?)
+            }
         }
     }
 
@@ -124,44 +132,5 @@ impl Database {
                 postgres.writers.close().await;
             }
         }
-    }
-}
-
-impl Tx {
-    /// Runs a statement and returns how many rows it changed.
-    pub async fn execute(&mut self, sql: &'static str, args: Args) -> Result<u64, DbError> {
-        if args.is_no_rows() {
-            return Ok(0);
-        }
-        match self {
-            Self::Sqlite(tx) => Ok(statement::sqlite(sql, args)?.execute(&mut **tx).await?.rows_affected()),
-            Self::Postgres(tx) => Ok(statement::postgres(sql, args).execute(&mut **tx).await?.rows_affected()),
-        }
-    }
-
-    /// Runs a statement and returns its rows.
-    pub async fn fetch(&mut self, sql: &'static str, args: Args) -> Result<Vec<Row>, DbError> {
-        if args.is_no_rows() {
-            return Ok(Vec::new());
-        }
-        match self {
-            Self::Sqlite(tx) => {
-                let rows = statement::sqlite(sql, args)?.fetch_all(&mut **tx).await?;
-                Ok(rows.into_iter().map(Row::Sqlite).collect())
-            }
-            Self::Postgres(tx) => {
-                let rows = statement::postgres(sql, args).fetch_all(&mut **tx).await?;
-                Ok(rows.into_iter().map(Row::Postgres).collect())
-            }
-        }
-    }
-
-    /// Commits. An error here means that it is not known whether the transaction took effect.
-    pub async fn commit(self) -> Result<(), DbError> {
-        match self {
-            Self::Sqlite(tx) => tx.commit().await?,
-            Self::Postgres(tx) => tx.commit().await?,
-        }
-        Ok(())
     }
 }

@@ -35,10 +35,9 @@ impl Notifications {
 impl Tx {
     /// Tells every listener of a channel, when and if this transaction commits; nothing where nobody else can listen.
     /// PostgreSQL refuses payloads of 8,000 bytes and more.
-    pub async fn notify(&mut self, channel: &'static str, payloads: Vec<String>) -> Result<(), DbError> {
-        if let Self::Postgres(_) = self {
-            self.fetch(NOTIFY, Args::new().text(channel).rows(Rows::new().text("payload", payloads))).await?;
+    pub fn notify(&mut self, channel: &'static str, payloads: Vec<String>) {
+        if self.is_shared() {
+            self.post(NOTIFY, Args::new().text(channel).rows(Rows::new().text("payload", payloads)));
         }
-        Ok(())
     }
 }

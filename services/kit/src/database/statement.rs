@@ -18,6 +18,13 @@ pub(super) enum Dialect {
     Postgres,
 }
 
+/// A statement as a database understands it.
+pub(super) struct Expanded {
+    /// One number for each, in this process.
+    pub(super) id: usize,
+    pub(super) text: String,
+}
+
 const SQLITE_MARKS: [(&str, &str); 4] = [
     ("{for_update}", ""),
     ("{for_share}", ""),
@@ -33,7 +40,7 @@ const POSTGRES_MARKS: [(&str, &str); 4] = [
 ];
 
 pub(super) fn postgres(sql: &'static str, args: Args) -> Query<'static, sqlx::Postgres, PgArguments> {
-    let mut query = sqlx::query(expanded(Dialect::Postgres, sql, &args));
+    let mut query = sqlx::query(&*expanded(Dialect::Postgres, sql, &args, 0).text);
     for scalar in args.scalars {
         query = match scalar {
             Scalar::Text(value) => query.bind(value),
@@ -50,7 +57,14 @@ pub(super) fn postgres(sql: &'static str, args: Args) -> Query<'static, sqlx::Po
 }
 
 pub(super) fn sqlite(sql: &'static str, args: Args) -> Result<Query<'static, sqlx::Sqlite, SqliteArguments>, DbError> {
-    let mut query = sqlx::query(expanded(Dialect::Sqlite, sql, &args));
+    bound_to_sqlite(sqlx::query(&*expanded(Dialect::Sqlite, sql, &args, 0).text), args)
+}
+
+/// Binds the arguments of one statement after those that are bound.
+pub(super) fn bound_to_sqlite(
+    mut query: Query<'static, sqlx::Sqlite, SqliteArguments>,
+    args: Args,
+) -> Result<Query<'static, sqlx::Sqlite, SqliteArguments>, DbError> {
     for scalar in args.scalars {
         query = match scalar {
             Scalar::Text(value) => query.bind(value),
@@ -63,20 +77,21 @@ pub(super) fn sqlite(sql: &'static str, args: Args) -> Result<Query<'static, sql
     Ok(query)
 }
 
-type Expanded = RwLock<HashMap<(Dialect, &'static str), &'static str>>;
-static EXPANDED: LazyLock<Expanded> = LazyLock::new(Default::default);
+type Known = RwLock<HashMap<(Dialect, &'static str, usize), &'static Expanded>>;
+static KNOWN: LazyLock<Known> = LazyLock::new(Default::default);
 
 /// Every statement that was run on SQLite by now, as SQLite has it: for tests that ask for their plans.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn run_on_sqlite() -> Vec<&'static str> {
-    let expanded = EXPANDED.read().unwrap_or_else(|poisoned| poisoned.into_inner());
-    expanded.iter().filter(|((dialect, _), _)| *dialect == Dialect::Sqlite).map(|(_, text)| *text).collect()
+    let known = KNOWN.read().unwrap_or_else(|poisoned| poisoned.into_inner());
+    known.iter().filter(|((dialect, ..), _)| *dialect == Dialect::Sqlite).map(|(_, of)| &*of.text).collect()
 }
 
-/// The statement as this database understands it. Each is expanded once and kept for the life of the process: there are
-/// as many as the sources have.
-fn expanded(dialect: Dialect, sql: &'static str, args: &Args) -> &'static str {
-    if let Some(known) = EXPANDED.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&(dialect, sql)) {
+/// The statement as this database understands it, with its arguments after so many of others. Each is expanded once and
+/// kept for the life of the process: there are as many as the sources have.
+pub(super) fn expanded(dialect: Dialect, sql: &'static str, args: &Args, after: usize) -> &'static Expanded {
+    let key = (dialect, sql, after);
+    if let Some(known) = KNOWN.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&key) {
         return known;
     }
     let first = args.scalars.len() + 1;
@@ -86,9 +101,26 @@ fn expanded(dialect: Dialect, sql: &'static str, args: &Args) -> &'static str {
         Dialect::Postgres => POSTGRES_MARKS,
     };
     let text = marks.iter().fold(sql.replace("{rows}", &rows), |text, (mark, means)| text.replace(mark, means));
-    let text: &'static str = Box::leak(text.into_boxed_str());
-    EXPANDED.write().unwrap_or_else(|poisoned| poisoned.into_inner()).insert((dialect, sql), text);
-    text
+    let text = if after == 0 { text } else { renumbered(&text, after) };
+    let mut known = KNOWN.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let id = known.len();
+    known.entry(key).or_insert_with(|| Box::leak(Box::new(Expanded { id, text })))
+}
+
+/// The same statement with `$1` as `$(after + 1)`, and so on.
+fn renumbered(text: &str, after: usize) -> String {
+    let mut parts = text.split('$');
+    let mut renumbered = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+        // Writing to a string does not fail.
+        let _ = match part[..end].parse::<usize>() {
+            Ok(number) => write!(renumbered, "${}{}", number + after, &part[end..]),
+            // The path of a JSON value.
+            Err(_) => write!(renumbered, "${part}"),
+        };
+    }
+    renumbered
 }
 
 fn rows_source(dialect: Dialect, rows: &Rows, first: usize) -> String {
@@ -134,4 +166,16 @@ fn json(rows: &Rows) -> Result<String, DbError> {
     }
     text.push(']');
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::renumbered;
+
+    #[test]
+    fn arguments_come_after_those_of_others_and_paths_stay() {
+        let text = "SELECT json_extract(value, '$[1]') FROM json_each($2) WHERE a = $1 AND b = $10";
+        let expected = "SELECT json_extract(value, '$[1]') FROM json_each($5) WHERE a = $4 AND b = $13";
+        assert_eq!(renumbered(text, 3), expected);
+    }
 }

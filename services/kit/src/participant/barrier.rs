@@ -11,7 +11,7 @@
 use std::collections::HashMap;
 
 use crate::answer::{Answer, Reason, Refusal};
-use crate::database::{Args, DbError, Rows, Tx};
+use crate::database::{Args, Asked, DbError, Row, Rows, Tx};
 use crate::id::SagaId;
 use crate::participant::{Key, Leg, Operation};
 use crate::time::UnixMs;
@@ -54,16 +54,21 @@ const UPDATE: &str = "UPDATE barrier SET undone = 1 FROM {rows} \
                       WHERE barrier.saga_id = r.saga_id AND barrier.step = r.step";
 
 impl Barrier {
-    /// Loads the rows of the operations that have a key.
-    pub(super) async fn load<C>(tx: &mut Tx, operations: &[Operation<C>]) -> Result<Self, DbError> {
+    /// Asks for the rows of the operations that have a key.
+    pub(super) fn ask<C>(tx: &mut Tx, operations: &[Operation<C>]) -> Asked {
         let mut keys: Vec<&Key> = operations.iter().filter_map(|operation| operation.key.as_ref()).collect();
         keys.sort_unstable();
         keys.dedup();
         let rows = Rows::new()
             .text("saga_id", keys.iter().map(|key| key.saga.as_str()))
             .text("step", keys.iter().map(|key| key.step.as_str()));
+        tx.ask(LOAD, rows.into())
+    }
+
+    /// Of the rows that were asked for.
+    pub(super) fn of(rows: Vec<Row>) -> Result<Self, DbError> {
         let mut barrier = Self::default();
-        for row in tx.fetch(LOAD, rows.into()).await? {
+        for row in rows {
             let key = Key {
                 saga: SagaId::stored(row.text("saga_id")?),
                 step: crate::id::StepName::stored(row.text("step")?),
@@ -98,21 +103,6 @@ impl Barrier {
         }
     }
 
-    /// Whether the domain will be asked about an operation, as far as the stored rows tell. More is loaded for those
-    /// that pass; which one passes in the end is told by [`Barrier::verdict`].
-    pub(super) fn may_pass(&self, operation_index: usize, operations: &[impl AsKey]) -> bool {
-        let Some((key, leg)) = operations[operation_index].as_key() else { return true };
-        match (leg, self.records.get(key)) {
-            (Leg::Action, None) => true,
-            (Leg::Undo, Some(Record { answer: Some(Answer::Done(_)), undone: false })) => true,
-            // The action may come before it in the same batch.
-            (Leg::Undo, None) => {
-                operations[..operation_index].iter().any(|earlier| earlier.as_key() == Some((key, Leg::Action)))
-            }
-            _ => false,
-        }
-    }
-
     /// Records what the domain answered to an operation that passed.
     pub(super) fn record(&mut self, key: &Key, leg: Leg, answer: &Answer) {
         match leg {
@@ -126,7 +116,7 @@ impl Barrier {
     }
 
     /// Writes what is new or changed.
-    pub(super) async fn write(&self, tx: &mut Tx, now: UnixMs) -> Result<(), DbError> {
+    pub(super) fn write(&self, tx: &mut Tx, now: UnixMs) -> Result<(), DbError> {
         let mut inserted: Vec<(&Key, &Record)> = self.inserted.iter().map(|key| (key, &self.records[key])).collect();
         // In one order, so that two replicas with the same keys don't wait for each other.
         inserted.sort_unstable_by_key(|(key, _)| *key);
@@ -140,11 +130,11 @@ impl Barrier {
             .text("step", inserted.iter().map(|(key, _)| key.step.as_str()))
             .opt_text("answer", answers)
             .int("undone", inserted.iter().map(|(_, record)| i64::from(record.undone)));
-        tx.execute(INSERT, Args::new().int(now.0).rows(rows)).await?;
+        tx.post(INSERT, Args::new().int(now.0).rows(rows));
         let rows = Rows::new()
             .text("saga_id", self.updated.iter().map(|key| key.saga.as_str()))
             .text("step", self.updated.iter().map(|key| key.step.as_str()));
-        tx.execute(UPDATE, rows.into()).await?;
+        tx.post(UPDATE, rows.into());
         Ok(())
     }
 
@@ -168,17 +158,6 @@ impl Barrier {
 /// Takes away all rows of these sagas, and returns how many there were.
 pub(super) async fn forget(tx: &mut Tx, sagas: &[SagaId]) -> Result<u64, DbError> {
     tx.execute(FORGET, Rows::new().text("saga_id", sagas.iter().map(SagaId::as_str)).into()).await
-}
-
-/// An operation as the barrier sees it.
-pub(super) trait AsKey {
-    fn as_key(&self) -> Option<(&Key, Leg)>;
-}
-
-impl<C> AsKey for Operation<C> {
-    fn as_key(&self) -> Option<(&Key, Leg)> {
-        self.key.as_ref().map(|key| (key, self.leg))
-    }
 }
 
 fn refused_by_tombstone() -> Answer {

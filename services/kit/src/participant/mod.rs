@@ -80,17 +80,17 @@ pub trait Participant: Send + Sync + 'static {
     /// Name of the service, for metrics and logs.
     const NAME: &'static str;
 
-    /// Loads and locks, in one order, every row that the operations may touch. Those that the barrier answers are not
-    /// among them. An undo is loaded by its saga and step.
-    async fn load(&self, tx: &mut Tx, operations: &[&Operation<Self::Command>]) -> Result<Self::World, DbError>;
+    /// Loads and locks, in one order, every row that the operations may touch; some of them the barrier may answer. An
+    /// undo is loaded by its saga and step. What is asked together goes in one message.
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<Self::Command>]) -> Result<Self::World, DbError>;
 
     /// Decides one operation and changes the world accordingly. Pure; called in order of arrival. An answer that is
     /// not `Done` must leave the world as it was. An undo is called only when its action was done, and must answer
     /// `Done`.
     fn decide(&self, world: &mut Self::World, operation: &Operation<Self::Command>, now: UnixMs) -> Answer;
 
-    /// Writes what has changed, set-wise.
-    async fn write(&self, tx: &mut Tx, world: &Self::World, now: UnixMs) -> Result<(), DbError>;
+    /// Posts what has changed, set-wise: it is written in this order, with the commit.
+    fn write(&self, tx: &mut Tx, world: &Self::World, now: UnixMs) -> Result<(), DbError>;
 
     /// Called once after the commit, in the order of commits, to publish what has changed.
     fn committed(&self, world: Self::World, now: UnixMs) {

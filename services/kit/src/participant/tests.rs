@@ -67,7 +67,7 @@ impl Participant for Counters {
 
     const NAME: &'static str = "counters";
 
-    async fn load(&self, tx: &mut Tx, operations: &[&Operation<Command>]) -> Result<World, DbError> {
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>]) -> Result<World, DbError> {
         self.commits.fetch_add(1, Ordering::SeqCst);
         let mut world = World::default();
         let names = Rows::new().text("name", operations.iter().map(|operation| operation.command.counter));
@@ -98,12 +98,13 @@ impl Participant for Counters {
         Answer::done()
     }
 
-    async fn write(&self, tx: &mut Tx, world: &World, _: UnixMs) -> Result<(), DbError> {
+    fn write(&self, tx: &mut Tx, world: &World, _: UnixMs) -> Result<(), DbError> {
         for statement in &world.also {
-            tx.execute(statement, Args::new()).await?;
+            tx.post(statement, Args::new());
         }
         let rows = Rows::new().text("name", world.values.keys()).int("value", world.values.values().copied());
-        tx.execute(WRITE, rows.into()).await.map(drop)
+        tx.post(WRITE, rows.into());
+        Ok(())
     }
 
     fn committed(&self, world: World, _: UnixMs) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::answer::Answer;
-use crate::database::{Database, DbError, Tx};
+use crate::database::{CommitError, Database, DbError, Tx};
 use crate::participant::barrier::{Barrier, Verdict};
 use crate::participant::{Operation, Participant, forget};
 use crate::time::{self, UnixMs};
@@ -51,35 +51,37 @@ async fn run_once<P: Participant>(
 ) -> Result<(Vec<Answer>, P::World, UnixMs), Failure> {
     let prepared = in_time(answer_timeout, prepare(participant, database, operations)).await;
     let (tx, answers, world, now) = prepared.map_err(Failure::NotDone)?;
-    in_time(answer_timeout, tx.commit()).await.map_err(Failure::InDoubt)?;
-    Ok((answers, world, now))
+    let committed = tokio::time::timeout(answer_timeout, tx.conclude()).await;
+    match committed.unwrap_or_else(|_| Err(CommitError::InDoubt(DbError::no_answer_within(answer_timeout)))) {
+        Ok(()) => Ok((answers, world, now)),
+        Err(CommitError::NotDone(error)) => Err(Failure::NotDone(error)),
+        Err(CommitError::InDoubt(error)) => Err(Failure::InDoubt(error)),
+    }
 }
 
 async fn in_time<T>(time: Duration, work: impl Future<Output = Result<T, DbError>>) -> Result<T, DbError> {
     tokio::time::timeout(time, work).await.unwrap_or_else(|_| Err(DbError::no_answer_within(time)))
 }
 
-/// Everything but the commit.
+/// Everything but what is written, which goes with the commit.
 async fn prepare<P: Participant>(
     participant: &P,
     database: &Database,
     operations: &[Operation<P::Command>],
 ) -> Result<(Tx, Vec<Answer>, P::World, UnixMs), DbError> {
-    let mut tx = database.begin().await?;
-    let mut barrier = Barrier::load(&mut tx, operations).await?;
-    let open: Vec<&Operation<P::Command>> = (0..operations.len())
-        .filter(|index| barrier.may_pass(*index, operations))
-        .map(|index| &operations[index])
-        .collect();
-    let mut world = participant.load(&mut tx, &open).await?;
+    let mut tx = database.write().await?;
+    let stored = Barrier::ask(&mut tx, operations);
+    // Those too that the barrier will answer: repeats are few, and a message of their own for the others would cost more.
+    let mut world = participant.load(&mut tx, operations).await?;
+    let mut barrier = Barrier::of(tx.rows(stored).await?)?;
     // After the locks, so that moments recorded for one row never go backwards by waiting.
     let now = time::now();
     let mut answers = Vec::with_capacity(operations.len());
     for operation in operations {
         answers.push(decide(participant, &mut barrier, &mut world, operation, now));
     }
-    participant.write(&mut tx, &world, now).await?;
-    barrier.write(&mut tx, now).await?;
+    participant.write(&mut tx, &world, now)?;
+    barrier.write(&mut tx, now)?;
     Ok((tx, answers, world, now))
 }
 

@@ -55,7 +55,7 @@ impl Participant for Notifications {
 
     const NAME: &'static str = crate::NAME;
 
-    async fn load(&self, tx: &mut Tx, operations: &[&Operation<Facts>]) -> Result<World, DbError> {
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<Facts>]) -> Result<World, DbError> {
         let registrations = operations.iter().map(|operation| operation.command.registration.as_str());
         let rows = Rows::new().text("registration_id", registrations);
         let mut world = World::default();
@@ -69,7 +69,7 @@ impl Participant for Notifications {
         domain::decide(world, &operation.command, now)
     }
 
-    async fn write(&self, tx: &mut Tx, world: &World, _now: UnixMs) -> Result<(), DbError> {
+    fn write(&self, tx: &mut Tx, world: &World, _now: UnixMs) -> Result<(), DbError> {
         let messages = &world.messages;
         // Only this writer hands over, one batch after the other, so that room can't become less before the commit.
         let claimed_since = self.waker.has_room_for(messages.len()).then(Instant::now);
@@ -82,7 +82,7 @@ impl Participant for Notifications {
             .text("body", messages.iter().map(|message| message.body.as_str()))
             .int("recorded_at", messages.iter().map(|message| message.recorded_at.0));
         let claim_ms = if claimed_since.is_some() { CLAIM_FROM_BIRTH_MS } else { 0 };
-        tx.execute(RECORD, Args::new().int(claim_ms).rows(rows)).await?;
+        tx.post(RECORD, Args::new().int(claim_ms).rows(rows));
         Ok(())
     }
 

@@ -66,13 +66,13 @@ pub async fn waiting(database: &Database) -> Result<i64, DbError> {
 
 /// Claims messages that are due, the longest due first.
 pub async fn claim(database: &Database, count_max: i64, lease_ms: i64) -> Result<Vec<Claimed>, DbError> {
-    let mut tx = database.begin().await?;
+    let mut tx = database.write().await?;
     let mut claimed = Vec::new();
     for row in tx.fetch(DUE, Args::new().int(count_max)).await? {
         claimed.push(Claimed { message: message(&row)?, contact: None, failures: row.int("delivery_failures")? });
     }
     let rows = Rows::new().text("registration_id", claimed.iter().map(|c| c.message.registration.as_str()));
-    tx.execute(CLAIM, Args::new().int(lease_ms).rows(rows)).await?;
+    tx.post(CLAIM, Args::new().int(lease_ms).rows(rows));
     let contacts = tx.fetch(CONTACTS, students(&claimed).into()).await?;
     tx.commit().await?;
     add_contacts(&mut claimed, &contacts)?;
@@ -124,7 +124,7 @@ pub async fn report(database: &Database, reports: &[Report]) -> Result<(), DbErr
         .int("delivered", reports.iter().map(|report| i64::from(report.next.is_none())))
         .opt_text("undeliverable", reports.iter().map(given_up))
         .opt_int("delay_ms", reports.iter().map(delay));
-    let mut tx = database.begin().await?;
-    tx.execute(REPORT, rows.into()).await?;
+    let mut tx = database.write().await?;
+    tx.post(REPORT, rows.into());
     tx.commit().await
 }

@@ -30,21 +30,19 @@ pub async fn lock(
     rows.iter().map(section).collect()
 }
 
-/// Writes holds.
-pub async fn insert_holds(tx: &mut Tx, granted: &[Ask]) -> Result<(), DbError> {
+/// Posts holds.
+pub fn insert_holds(tx: &mut Tx, granted: &[Ask]) {
     let rows = Rows::new()
         .text("registration_id", granted.iter().map(|ask| ask.registration.as_str()))
         .text("section_id", granted.iter().map(|ask| ask.section.as_str()))
         .text("student_id", granted.iter().map(|ask| ask.student.as_str()));
-    tx.execute(INSERT_HOLDS, rows.into()).await?;
-    Ok(())
+    tx.post(INSERT_HOLDS, rows.into());
 }
 
-/// Writes the counts.
-pub async fn update(tx: &mut Tx, sections: &BTreeMap<SectionId, Section>) -> Result<(), DbError> {
+/// Posts the counts.
+pub fn update(tx: &mut Tx, sections: &BTreeMap<SectionId, Section>) {
     let rows = Rows::new()
         .text("section_id", sections.keys().map(SectionId::as_str))
         .int("taken", sections.values().map(|section| section.taken));
-    tx.execute(UPDATE_SECTIONS, rows.into()).await?;
-    Ok(())
+    tx.post(UPDATE_SECTIONS, rows.into());
 }

@@ -70,7 +70,7 @@ impl Participant for Sections {
 
     const NAME: &'static str = "last_seat";
 
-    async fn load(&self, tx: &mut Tx, operations: &[&Operation<Ask>]) -> Result<World, DbError> {
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<Ask>]) -> Result<World, DbError> {
         let sections = batch::lock(tx, operations.iter().map(|operation| &operation.command.section)).await?;
         Ok(World { sections, granted: Vec::new() })
     }
@@ -87,11 +87,11 @@ impl Participant for Sections {
         }
     }
 
-    async fn write(&self, tx: &mut Tx, world: &World, _: UnixMs) -> Result<(), DbError> {
-        if world.granted.is_empty() {
-            return Ok(());
+    fn write(&self, tx: &mut Tx, world: &World, _: UnixMs) -> Result<(), DbError> {
+        if !world.granted.is_empty() {
+            batch::insert_holds(tx, &world.granted);
+            batch::update(tx, &world.sections);
         }
-        batch::insert_holds(tx, &world.granted).await?;
-        batch::update(tx, &world.sections).await
+        Ok(())
     }
 }

@@ -1,0 +1,177 @@
+//! What is sent together is answered apart, comes in order, and is all or nothing.
+
+use rand::{Rng as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use crate::database::{Args, CommitError, Database, Rows};
+use crate::testing::{BACKENDS, Backend, TestDatabase, empty_database};
+
+const TABLE: &str = "CREATE TABLE things (name TEXT NOT NULL PRIMARY KEY, value TEXT, number BIGINT)";
+const INSERT: &str = "INSERT INTO things (name, value, number) SELECT name, value, number + $1 FROM {rows}";
+const ALL: &str = "SELECT name, value, number FROM things ORDER BY name";
+const OF: &str = "SELECT t.value, $1 AS told FROM {rows} JOIN things t ON t.name = r.name";
+const RENAME: &str = "UPDATE things SET value = $2 WHERE name = $1";
+const WRONG: &str = "INSERT INTO things (name) VALUES (NULL)";
+
+/// Texts that mean something to a parser of SQL, of arrays, of JSON or of C strings.
+const HOSTILE: [&str; 16] = [
+    "",
+    "'",
+    "''",
+    "\"",
+    "\\",
+    "\\'",
+    "{}",
+    "{NULL}",
+    "NULL",
+    ",",
+    "a\nb\tc\r",
+    "$1",
+    "'); DROP TABLE things; --",
+    "\\x00",
+    "E'\\''",
+    "\u{1F469}\u{200D}\u{1F393}",
+];
+
+async fn things(backend: Backend) -> TestDatabase {
+    let test = empty_database(backend).await;
+    let mut tx = test.database.begin().await.expect("begins");
+    tx.execute(TABLE, Args::new()).await.expect("a table");
+    tx.commit().await.expect("committed");
+    test
+}
+
+fn rows(things: &[(String, Option<String>, Option<i64>)]) -> Rows {
+    Rows::new()
+        .text("name", things.iter().map(|(name, ..)| name.as_str()))
+        .opt_text("value", things.iter().map(|(_, value, _)| value.clone()))
+        .opt_int("number", things.iter().map(|(.., number)| *number))
+}
+
+async fn names(database: &Database) -> Vec<String> {
+    let rows = database.fetch(ALL, Args::new()).await.expect("rows");
+    rows.iter().map(|row| row.text("name").expect("a name")).collect()
+}
+
+#[tokio::test]
+async fn every_text_and_number_comes_back_as_it_was() {
+    let seed: u64 = rand::random();
+    println!("seed {seed}");
+    for backend in BACKENDS {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let test = things(backend).await;
+        let mut text = || -> String {
+            let parts = random.random_range(0..4);
+            (0..parts).map(|_| HOSTILE[random.random_range(0..HOSTILE.len())]).collect()
+        };
+        let mut written: Vec<(String, Option<String>, Option<i64>)> = (0..300)
+            .map(|index| (format!("{index:04}{}", text()), Some(text()), Some(i64::from(index) * i64::from(i32::MIN))))
+            .collect();
+        written.push(("9998".to_owned(), None, None));
+        written.extend(
+            HOSTILE.iter().enumerate().map(|(index, it)| (format!("95{index:02}"), Some((*it).to_owned()), Some(0))),
+        );
+        written.sort();
+
+        let mut tx = test.database.write().await.expect("a transaction");
+        tx.post(INSERT, Args::new().int(-1).rows(rows(&written)));
+        let stored = tx.fetch(ALL, Args::new()).await.expect("rows");
+        assert_eq!(stored.len(), written.len(), "{backend:?}");
+        for (row, (name, value, number)) in stored.iter().zip(&written) {
+            assert_eq!(row.text("name").expect("a name"), *name, "{backend:?}");
+            assert_eq!(row.opt_text("value").expect("a value"), *value, "{backend:?}");
+            assert_eq!(row.opt_int("number").expect("a number"), number.map(|number| number - 1), "{backend:?}");
+        }
+        for it in HOSTILE {
+            tx.post(RENAME, Args::new().text("9998").text(it));
+            let asked = tx.ask(OF, Args::new().text(it).rows(Rows::new().text("name", ["9998"])));
+            let row = tx.rows(asked).await.expect("rows").pop().expect("one");
+            assert_eq!([row.text("value").expect("it"), row.text("told").expect("it")], [it, it], "{backend:?}");
+        }
+        tx.commit().await.expect("committed");
+        assert_eq!(names(&test.database).await.len(), written.len(), "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn each_that_asks_gets_its_own_rows_whatever_was_asked_and_posted_around_it() {
+    for backend in BACKENDS {
+        let test = things(backend).await;
+        let one = |name: &str| Args::new().int(0).rows(rows(&[(name.to_owned(), Some(name.to_uppercase()), None)]));
+        let of = |name: &str| Args::new().text("told").rows(Rows::new().text("name", [name]));
+        // Twice, so that everything is prepared the second time.
+        for (a, b) in [("a", "b"), ("c", "d")] {
+            let mut tx = test.database.write().await.expect("a transaction");
+            let before = tx.ask(OF, of(a));
+            tx.post(INSERT, one(a));
+            let nothing = tx.ask(OF, Args::new().text("none").rows(Rows::new().text("name", Vec::<String>::new())));
+            let after = tx.ask(OF, of(a));
+            tx.post(INSERT, one(b));
+            let other = tx.ask(OF, of(b));
+            let values = |rows: Vec<crate::database::Row>| -> Vec<String> {
+                rows.iter().map(|row| row.text("value").expect("a value")).collect()
+            };
+            assert_eq!(values(tx.rows(other).await.expect("rows")), [b.to_uppercase()], "{backend:?}");
+            assert_eq!(values(tx.rows(before).await.expect("rows")), Vec::<String>::new(), "{backend:?}");
+            assert_eq!(values(tx.rows(nothing).await.expect("rows")), Vec::<String>::new(), "{backend:?}");
+            assert_eq!(values(tx.rows(after).await.expect("rows")), [a.to_uppercase()], "{backend:?}");
+            assert_eq!(tx.execute(RENAME, Args::new().text(b).text("new")).await.expect("changes"), 1, "{backend:?}");
+            tx.commit().await.expect("committed");
+        }
+        assert_eq!(names(&test.database).await, ["a", "b", "c", "d"], "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_statement_that_fails_undoes_all_and_says_that_nothing_was_done() {
+    for backend in BACKENDS {
+        let test = things(backend).await;
+        for _ in 0..3 {
+            let mut tx = test.database.write().await.expect("a transaction");
+            tx.post(INSERT, Args::new().int(0).rows(rows(&[("a".to_owned(), None, None)])));
+            tx.post(WRONG, Args::new());
+            let failed = tx.conclude().await.expect_err("a null that is none");
+            assert!(matches!(failed, CommitError::NotDone(_)), "{backend:?}: {failed:?}");
+
+            let mut tx = test.database.write().await.expect("a transaction");
+            tx.post(INSERT, Args::new().int(0).rows(rows(&[("a".to_owned(), None, None)])));
+            tx.fetch(WRONG, Args::new()).await.expect_err("a null that is none");
+        }
+        assert!(names(&test.database).await.is_empty(), "{backend:?}");
+        let mut tx = test.database.write().await.expect("the connection is of use");
+        tx.post(INSERT, Args::new().int(0).rows(rows(&[("a".to_owned(), None, None)])));
+        tx.commit().await.expect("committed");
+        assert_eq!(names(&test.database).await, ["a"], "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_dropped_before_its_commit_is_undone_before_the_connection_is_lent_again() {
+    for backend in BACKENDS {
+        let test = things(backend).await;
+        for round in 0..20 {
+            let mut tx = test.database.write().await.expect("a transaction");
+            let name = format!("{round}");
+            tx.post(INSERT, Args::new().int(0).rows(rows(&[(name, None, None)])));
+            if round % 2 == 0 {
+                tx.fetch(ALL, Args::new()).await.expect("rows");
+            } else {
+                // Given up while it is on its way.
+                let _ = tokio::time::timeout(std::time::Duration::ZERO, tx.fetch(ALL, Args::new())).await;
+            }
+            drop(tx);
+        }
+        let mut tx = test.database.write().await.expect("a transaction");
+        assert!(tx.fetch(ALL, Args::new()).await.expect("rows").is_empty(), "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_postgres_cannot_have_is_refused_and_ends_no_message() {
+    let test = things(Backend::Postgres).await;
+    let mut tx = test.database.write().await.expect("a transaction");
+    tx.post(INSERT, Args::new().int(0).rows(rows(&[("a\0b".to_owned(), None, None)])));
+    let failed = tx.conclude().await.expect_err("a zero byte");
+    assert!(matches!(&failed, CommitError::NotDone(error) if error.is_permanent()), "{failed:?}");
+    assert!(names(&test.database).await.is_empty());
+}
