@@ -96,10 +96,11 @@ impl Participant for Enrollments {
     async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>]) -> Result<World, DbError> {
         let commands = operations.iter().map(|operation| &operation.command);
         // Only what is added has to agree with what is in force.
-        let creating = commands.clone().filter(|command| matches!(command, Command::Create { .. }));
-        let students: BTreeSet<&StudentId> = creating.map(Command::student).collect();
+        let (creating, ending): (Vec<&Command>, Vec<&Command>) =
+            commands.partition(|command| matches!(command, Command::Create { .. }));
+        let students: BTreeSet<&StudentId> = creating.into_iter().map(Command::student).collect();
         let registrations: BTreeSet<(&StudentId, &SagaId)> =
-            commands.map(|command| (command.student(), command.registration())).collect();
+            ending.into_iter().map(|command| (command.student(), command.registration())).collect();
         let rows = Rows::new().text("student_id", students.iter().map(|student| student.as_str()));
         let in_force = tx.ask(LOCK_IN_FORCE, rows.into());
         let rows = Rows::new()

@@ -103,10 +103,11 @@ macro_rules! list {
 }
 
 const LIST: &str = list!("($1 = '' OR s.subject = $1)");
-/// These go by indexes of their own; the general statement would not.
-const LIST_OF_SUBJECT: &str = list!("s.subject = $1");
+/// These go by indexes of their own; the general statement would not. The id as an expression: else the database may go along
+/// the primary key, through all that is of others.
+const LIST_OF_SUBJECT: &str = list!("s.subject = $1", "s.saga_id || ''");
 const LIST_NEEDING_ATTENTION: &str = list!("s.needs_attention = 1 AND ($1 = '' OR s.subject = $1)");
-/// The id as an expression: else SQLite goes along the primary key, through all that is finished.
+/// The same, through all that is finished.
 const LIST_UNFINISHED: &str = list!("s.finished = 0 AND ($1 = '' OR s.subject = $1)", "s.saga_id || ''");
 const UNFINISHED: &str =
     concat!(columns!(), "FROM sagas s WHERE s.finished = 0 AND s.saga_id || '' > $1 ORDER BY s.saga_id || '' LIMIT $2");

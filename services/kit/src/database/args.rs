@@ -23,8 +23,36 @@ pub struct Rows {
 /// The values of one column.
 #[derive(Debug, Clone)]
 pub(super) enum Column {
-    Text(Vec<Option<String>>),
+    Text(Texts),
     Int(Vec<Option<i64>>),
+}
+
+/// Texts or NULLs, one after the other in one piece of memory: a batch has thousands of them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Texts {
+    all: String,
+    /// Where each ends, and whether it is a text.
+    ends: Vec<(usize, bool)>,
+}
+
+impl Texts {
+    fn push(&mut self, value: Option<&str>) {
+        self.all.push_str(value.unwrap_or_default());
+        self.ends.push((self.all.len(), value.is_some()));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = Option<&str>> {
+        let mut begins = 0;
+        self.ends.iter().map(move |(ends, is_text)| {
+            let text = &self.all[begins..*ends];
+            begins = *ends;
+            is_text.then_some(text)
+        })
+    }
 }
 
 impl Args {
@@ -75,20 +103,17 @@ impl Rows {
     }
 
     /// Adds a column of texts, called `name` in the statement.
-    pub fn text<S: Into<String>>(mut self, name: &'static str, values: impl IntoIterator<Item = S>) -> Self {
-        let values = values.into_iter().map(|value| Some(value.into())).collect();
-        self.columns.push((name, Column::Text(values)));
-        self
+    pub fn text<S: AsRef<str>>(self, name: &'static str, values: impl IntoIterator<Item = S>) -> Self {
+        self.opt_text(name, values.into_iter().map(Some))
     }
 
     /// Adds a column of texts or NULLs.
-    pub fn opt_text<S: Into<String>>(
-        mut self,
-        name: &'static str,
-        values: impl IntoIterator<Item = Option<S>>,
-    ) -> Self {
-        let values = values.into_iter().map(|value| value.map(Into::into)).collect();
-        self.columns.push((name, Column::Text(values)));
+    pub fn opt_text<S: AsRef<str>>(mut self, name: &'static str, values: impl IntoIterator<Item = Option<S>>) -> Self {
+        let mut texts = Texts::default();
+        for value in values {
+            texts.push(value.as_ref().map(AsRef::as_ref));
+        }
+        self.columns.push((name, Column::Text(texts)));
         self
     }
 

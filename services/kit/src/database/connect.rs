@@ -24,9 +24,6 @@ const SQLITE_READERS_MAX: u32 = 4;
 const POSTGRES_WRITERS_MAX: u32 = 4;
 /// Connections that read. They are apart, so that no crowd of readers keeps the writer waiting.
 const POSTGRES_READERS_MAX: u32 = 6;
-/// Memory for pages of a SQLite file, in KiB as a negative number: those of a registration morning stay in it. SQLite's own
-/// default, 2 MB, is less than what one batch touches.
-const SQLITE_CACHE_KIB: &str = "-65536";
 /// Settings of every connection to PostgreSQL.
 ///
 /// All statements look up rows by key, some hundred a batch, or go through a table in the order of its key. What reads
@@ -124,8 +121,8 @@ impl Database {
         // The kit's and the service's migrations share one table of what was applied.
         migrations.set_ignore_missing(true);
         let outcome = match self {
-            Self::Sqlite(sqlite) => migrations.run(&mut *sqlite.writer.lend().await?.link().connection).await,
-            Self::Postgres(postgres) => migrations.run(&mut *postgres.writers.lend().await?.link().connection).await,
+            Self::Sqlite(sqlite) => migrations.run(sqlite.writer.pool()).await,
+            Self::Postgres(postgres) => migrations.run(postgres.writers.pool()).await,
         };
         Ok(outcome?)
     }
@@ -151,7 +148,6 @@ async fn open_sqlite(path: &Path) -> Result<Database, DbError> {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .statement_cache_capacity(200)
-        .pragma("cache_size", SQLITE_CACHE_KIB)
         // Only a checkpoint of a reader's can be in the way of the one writer, and that is short.
         // Somebody else's lock is told before a caller's patience ends.
         .busy_timeout(Duration::from_secs(2));

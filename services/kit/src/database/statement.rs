@@ -49,7 +49,9 @@ pub(super) fn postgres(sql: &'static str, args: Args) -> Query<'static, sqlx::Po
     }
     for (_, column) in args.rows.into_iter().flat_map(|rows| rows.columns) {
         query = match column {
-            Column::Text(values) => query.bind(values),
+            Column::Text(values) => {
+                query.bind(values.iter().map(|value| value.map(str::to_owned)).collect::<Vec<Option<String>>>())
+            }
             Column::Int(values) => query.bind(values),
         };
     }
@@ -145,27 +147,36 @@ fn rows_source(dialect: Dialect, rows: &Rows, first: usize) -> String {
     source
 }
 
+/// The values of a column, as JSON.
+enum Values<'a> {
+    Text(Box<dyn Iterator<Item = Option<&'a str>> + 'a>),
+    Int(std::slice::Iter<'a, Option<i64>>),
+}
+
 /// The rows as a JSON array of arrays.
 fn json(rows: &Rows) -> Result<String, DbError> {
-    let mut text = String::from("[");
+    let columns = rows.columns.iter().map(|(_, column)| match column {
+        Column::Text(values) => Values::Text(Box::new(values.iter())),
+        Column::Int(values) => Values::Int(values.iter()),
+    });
+    let mut columns: Vec<Values> = columns.collect();
+    let mut text = Vec::from(b"[");
     for row in 0..rows.len() {
-        text.push_str(if row == 0 { "[" } else { ",[" });
-        for (index, (_, column)) in rows.columns.iter().enumerate() {
+        text.extend_from_slice(if row == 0 { b"[" } else { b",[" });
+        for (index, column) in columns.iter_mut().enumerate() {
             if index > 0 {
-                text.push(',');
+                text.push(b',');
             }
             match column {
-                Column::Text(values) => text.push_str(&serde_json::to_string(&values[row]).map_err(DbError::encode)?),
-                Column::Int(values) => match values[row] {
-                    Some(value) => text.push_str(&value.to_string()),
-                    None => text.push_str("null"),
-                },
+                Values::Text(values) => serde_json::to_writer(&mut text, &values.next().flatten()),
+                Values::Int(values) => serde_json::to_writer(&mut text, &values.next().copied().flatten()),
             }
+            .map_err(DbError::encode)?;
         }
-        text.push(']');
+        text.push(b']');
     }
-    text.push(']');
-    Ok(text)
+    text.push(b']');
+    String::from_utf8(text).map_err(DbError::corrupt)
 }
 
 #[cfg(test)]

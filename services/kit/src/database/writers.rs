@@ -155,6 +155,12 @@ impl<DB: Engine> Writers<DB> {
         })
     }
 
+    /// The driver's pool, with every connection that nobody has: for what takes none of these.
+    pub(super) fn pool(&self) -> &Pool<DB> {
+        locked(&self.idle).clear();
+        &self.pool
+    }
+
     /// Closes them; what is lent is closed when it comes back.
     pub(super) async fn close(&self) {
         let closing = self.pool.close();

@@ -5,6 +5,9 @@
 //! | action | decide, record the answer | the recorded answer | the recorded answer | refused |
 //! | undo | record a tombstone, done | undo if it was done, record | done | done |
 //!
+//! A batch is first tried as if its actions were new, as almost all are: then nothing is read for them, and the primary key
+//! refuses the whole batch when one of them was heard of before. Then it is tried again with what is recorded.
+//!
 //! Rows are taken away when the orchestrator says that their saga has ended long ago. What comes after that is
 //! not decided at all: see `forget`.
 
@@ -13,8 +16,8 @@ use std::collections::HashMap;
 use crate::answer::{Answer, Reason, Refusal};
 use crate::database::{Args, Asked, DbError, Row, Rows, Tx};
 use crate::id::SagaId;
-use crate::participant::{Key, Leg, Operation};
-use crate::time::UnixMs;
+use crate::participant::{Key, Leg, Operation, forget};
+use crate::time::{self, UnixMs};
 
 /// What is on record for one (saga, step).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +34,16 @@ pub(super) struct Barrier {
     /// Keys whose row is new, and keys whose row has changed, in order of their first change.
     inserted: Vec<Key>,
     updated: Vec<Key>,
+}
+
+/// What a batch reads before it decides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// What is on record of its undos, and of what is so late that an answer may be on record. Its actions are taken to be
+    /// new; a batch that is decided so must come to final answers, and to the primary key.
+    Undos,
+    /// What is on record of every operation.
+    All,
 }
 
 /// What the barrier says of an operation.
@@ -55,8 +68,13 @@ const UPDATE: &str = "UPDATE barrier SET undone = 1 FROM {rows} \
 
 impl Barrier {
     /// Asks for the rows of the operations that have a key.
-    pub(super) fn ask<C>(tx: &mut Tx, operations: &[Operation<C>]) -> Asked {
-        let mut keys: Vec<&Key> = operations.iter().filter_map(|operation| operation.key.as_ref()).collect();
+    pub(super) fn ask<C>(tx: &mut Tx, operations: &[Operation<C>], reading: Reading) -> Asked {
+        let now = time::now();
+        let is_read = |operation: &&Operation<C>| {
+            reading == Reading::All || operation.leg == Leg::Undo || forget::is_stale(operation.owner_alive_at, now)
+        };
+        let read = operations.iter().filter(is_read);
+        let mut keys: Vec<&Key> = read.filter_map(|operation| operation.key.as_ref()).collect();
         keys.sort_unstable();
         keys.dedup();
         let rows = Rows::new()

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::answer::Answer;
 use crate::database::{CommitError, Database, DbError, Tx};
-use crate::participant::barrier::{Barrier, Verdict};
-use crate::participant::{Operation, Participant, forget};
+use crate::participant::barrier::{Barrier, Reading, Verdict};
+use crate::participant::{Leg, Operation, Participant, forget};
 use crate::time::{self, UnixMs};
 
 /// How often a batch that met another writer is run again before its callers hear "not known".
@@ -29,31 +29,39 @@ pub(super) async fn run<P: Participant>(
     operations: &[Operation<P::Command>],
     answer_timeout: Duration,
 ) -> Result<Vec<Answer>, Failure> {
-    let mut attempt = 0;
+    let (mut attempt, mut reading) = (0, Reading::Undos);
     loop {
-        match run_once(participant, database, operations, answer_timeout).await {
-            // Another replica wrote the same key first; its rows are there now and will be loaded.
-            Err(Failure::NotDone(error)) if error.is_conflict() && attempt < CONFLICT_RETRIES_MAX => attempt += 1,
-            Ok((answers, world, now)) => {
+        match run_once(participant, database, operations, reading, answer_timeout).await {
+            Ok(Some((answers, world, now))) => {
                 participant.committed(world, now);
                 return Ok(answers);
             }
+            Ok(None) => reading = Reading::All,
+            // Whatever it says: an action that was heard of before may be the cause.
+            Err(Failure::NotDone(error)) if reading == Reading::Undos && !error.is_passing() => reading = Reading::All,
+            // Another replica wrote the same key first; its rows are there now and will be loaded.
+            Err(Failure::NotDone(error)) if error.is_conflict() && attempt < CONFLICT_RETRIES_MAX => attempt += 1,
             Err(failure) => return Err(failure),
         }
     }
 }
 
+/// None when what is on record must be read to answer, and was not.
 async fn run_once<P: Participant>(
     participant: &P,
     database: &Database,
     operations: &[Operation<P::Command>],
+    reading: Reading,
     answer_timeout: Duration,
-) -> Result<(Vec<Answer>, P::World, UnixMs), Failure> {
-    let prepared = in_time(answer_timeout, prepare(participant, database, operations)).await;
+) -> Result<Option<(Vec<Answer>, P::World, UnixMs)>, Failure> {
+    let prepared = in_time(answer_timeout, prepare(participant, database, operations, reading)).await;
     let (tx, answers, world, now) = prepared.map_err(Failure::NotDone)?;
+    if reading == Reading::Undos && operations.iter().zip(&answers).any(|(it, answer)| is_unrecorded(it, answer)) {
+        return Ok(None);
+    }
     let committed = tokio::time::timeout(answer_timeout, tx.conclude()).await;
     match committed.unwrap_or_else(|_| Err(CommitError::InDoubt(DbError::no_answer_within(answer_timeout)))) {
-        Ok(()) => Ok((answers, world, now)),
+        Ok(()) => Ok(Some((answers, world, now))),
         Err(CommitError::NotDone(error)) => Err(Failure::NotDone(error)),
         Err(CommitError::InDoubt(error)) => Err(Failure::InDoubt(error)),
     }
@@ -68,9 +76,10 @@ async fn prepare<P: Participant>(
     participant: &P,
     database: &Database,
     operations: &[Operation<P::Command>],
+    reading: Reading,
 ) -> Result<(Tx, Vec<Answer>, P::World, UnixMs), DbError> {
     let mut tx = database.write().await?;
-    let stored = Barrier::ask(&mut tx, operations);
+    let stored = Barrier::ask(&mut tx, operations, reading);
     // Those too that the barrier will answer: repeats are few, and a message of their own for the others would cost more.
     let mut world = participant.load(&mut tx, operations).await?;
     let mut barrier = Barrier::of(tx.rows(stored).await?)?;
@@ -83,6 +92,11 @@ async fn prepare<P: Participant>(
     participant.write(&mut tx, &world, now)?;
     barrier.write(&mut tx, now)?;
     Ok((tx, answers, world, now))
+}
+
+/// Whether the answer of an action leaves nothing that the primary key could meet: it may have been decided before.
+fn is_unrecorded<C>(operation: &Operation<C>, answer: &Answer) -> bool {
+    operation.key.is_some() && operation.leg == Leg::Action && !answer.is_final()
 }
 
 fn decide<P: Participant>(
