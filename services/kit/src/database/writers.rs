@@ -141,7 +141,7 @@ impl<DB: Engine> Writers<DB> {
             if !DB::IS_REMOTE || link.used.elapsed() < TRUSTED_FOR || link.connection.ping().await.is_ok() {
                 return Ok(link);
             }
-            link.connection.close_on_drop();
+            given_up(link);
         }
         let connection = self.pool.acquire().await?;
         let now = Instant::now();
@@ -155,16 +155,16 @@ impl<DB: Engine> Writers<DB> {
         })
     }
 
-    /// The driver's pool, with every connection that nobody has: for what takes none of these.
+    /// The driver's pool, with room for who takes none of these.
     pub(super) fn pool(&self) -> &Pool<DB> {
-        locked(&self.idle).clear();
+        locked(&self.idle).drain(..).for_each(given_up);
         &self.pool
     }
 
     /// Closes them; what is lent is closed when it comes back.
     pub(super) async fn close(&self) {
         let closing = self.pool.close();
-        locked(&self.idle).clear();
+        locked(&self.idle).drain(..).for_each(given_up);
         closing.await;
     }
 }
@@ -212,9 +212,16 @@ async fn undo<DB: Engine>(
 fn put_back<DB: Engine>(mut link: Link<DB>, idle: &Mutex<Vec<Link<DB>>>, pool: &Pool<DB>) {
     link.used = Instant::now();
     let is_old = DB::IS_REMOTE && link.born.elapsed() > AGE_MAX;
-    if !is_old && !pool.is_closed() {
+    if is_old || pool.is_closed() {
+        given_up(link);
+    } else {
         locked(idle).push(link);
     }
+}
+
+/// Closes a connection. None goes back to the driver's pool: what it has prepared would be forgotten here, and not there.
+fn given_up<DB: Engine>(mut link: Link<DB>) {
+    link.connection.close_on_drop();
 }
 
 fn locked<DB: Engine>(idle: &Mutex<Vec<Link<DB>>>) -> MutexGuard<'_, Vec<Link<DB>>> {

@@ -49,6 +49,7 @@ struct Counters {
 
 #[derive(Default)]
 struct World {
+    decisions: usize,
     values: BTreeMap<String, i64>,
     also: Vec<&'static str>,
 }
@@ -78,7 +79,7 @@ impl Participant for Counters {
     }
 
     fn decide(&self, world: &mut World, operation: &Operation<Command>, _: UnixMs) -> Answer {
-        self.decisions.fetch_add(1, Ordering::SeqCst);
+        world.decisions += 1;
         let Command { counter, what } = &operation.command;
         let value = world.values.get_mut(*counter).expect("what may pass is loaded");
         match (what, operation.leg) {
@@ -108,6 +109,7 @@ impl Participant for Counters {
     }
 
     fn committed(&self, world: World, _: UnixMs) {
+        self.decisions.fetch_add(world.decisions, Ordering::SeqCst);
         self.committed.lock().expect("not poisoned").extend(world.values.get("a"));
     }
 
@@ -202,8 +204,8 @@ async fn written(writer: &Writer<Counters>, operation: Operation<Command>) -> &'
     }
 }
 
-/// The table of the barrier: what came before, what comes in, what is answered, whether the domain was asked, and what is
-/// on record then.
+/// The table of the barrier: what came before, what comes in, what is answered, whether the domain was asked in what was
+/// committed, and what is on record then.
 #[tokio::test]
 async fn the_verdict_table_row_by_row() {
     use Leg::{Action, Undo};
