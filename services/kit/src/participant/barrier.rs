@@ -40,7 +40,7 @@ pub(super) struct Barrier {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
     /// What is on record of its undos, and of what is so late that an answer may be on record. Its actions are taken to be
-    /// new; a batch that is decided so must come to final answers, and to the primary key.
+    /// new; an answer that is recorded then meets the primary key, and for any other the record is read after all.
     Undos,
     /// What is on record of every operation.
     All,
@@ -74,13 +74,7 @@ impl Barrier {
             reading == Reading::All || operation.leg == Leg::Undo || forget::is_stale(operation.owner_alive_at, now)
         };
         let read = operations.iter().filter(is_read);
-        let mut keys: Vec<&Key> = read.filter_map(|operation| operation.key.as_ref()).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        let rows = Rows::new()
-            .text("saga_id", keys.iter().map(|key| key.saga.as_str()))
-            .text("step", keys.iter().map(|key| key.step.as_str()));
-        tx.ask(LOAD, rows.into())
+        tx.ask(LOAD, key_rows(read.filter_map(|operation| operation.key.as_ref())).into())
     }
 
     /// Of the rows that were asked for.
@@ -171,6 +165,21 @@ impl Barrier {
             Some(_) => {}
         }
     }
+}
+
+/// Whether anything is on record for one of these steps.
+pub(super) async fn has_any<'a>(tx: &mut Tx, keys: impl Iterator<Item = &'a Key>) -> Result<bool, DbError> {
+    Ok(!tx.fetch(LOAD, key_rows(keys).into()).await?.is_empty())
+}
+
+/// Each key once, in order.
+fn key_rows<'a>(keys: impl Iterator<Item = &'a Key>) -> Rows {
+    let mut keys: Vec<&Key> = keys.collect();
+    keys.sort_unstable();
+    keys.dedup();
+    Rows::new()
+        .text("saga_id", keys.iter().map(|key| key.saga.as_str()))
+        .text("step", keys.iter().map(|key| key.step.as_str()))
 }
 
 /// Takes away all rows of these sagas, and returns how many there were.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! gRPC request --operations--> queue --+                      one transaction
-//! gRPC request --operations--> queue --+--> batch --> barrier rows, load and lock --> decide each in order of arrival
+//! gRPC request --operations--> queue --+--> batch --> undos' barrier rows, load and lock --> decide each in order of arrival
 //! gRPC request --operations--> queue --+             --> write set-wise, barrier rows --> commit --> answers
 //! ```
 //!

@@ -231,6 +231,8 @@ async fn the_verdict_table_row_by_row() {
         // Answered. What the caller sends now does not matter.
         check(&[(Action, Count)], (Action, Refuse), ("done", 0, "answered")).await;
         check(&[(Action, Refuse)], (Action, Count), ("HOLD", 0, "answered")).await;
+        check(&[(Action, Count)], (Action, NotYet), ("done", 0, "answered")).await;
+        check(&[(Action, Refuse)], (Action, NotYet), ("HOLD", 0, "answered")).await;
         check(&[(Action, Count)], (Undo, Count), ("done", 1, "answered undone")).await;
         check(&[(Action, Refuse)], (Undo, Count), ("done", 0, "answered undone")).await;
         // Not decided is not on record: it is asked again.
@@ -242,6 +244,7 @@ async fn the_verdict_table_row_by_row() {
         check(&[(Action, Count), (Undo, Count)], (Undo, Count), ("done", 0, "answered undone")).await;
         // A tombstone.
         check(&[(Undo, Count)], (Action, Count), ("REGISTRATION_CANCELLED", 0, "tombstone")).await;
+        check(&[(Undo, Count)], (Action, NotYet), ("REGISTRATION_CANCELLED", 0, "tombstone")).await;
         check(&[(Undo, Count)], (Undo, Count), ("done", 0, "tombstone")).await;
     }
 }
@@ -279,6 +282,26 @@ async fn what_waits_becomes_one_commit_and_everyone_gets_their_own_answers() {
         assert_eq!(service.counters.commits.load(Ordering::SeqCst), 1, "all came while nothing was committed yet");
         assert_eq!(*service.counters.committed.lock().expect("not poisoned"), [done as i64], "published once");
         assert!(service.writer.write(Vec::new()).await.expect("nothing to do").is_empty());
+    }
+}
+
+/// Whatever a repeat asks for now, it is answered from the record, and those that it came with are done once.
+#[tokio::test]
+async fn a_repeat_spoils_nothing_of_the_new_ones_it_comes_with() {
+    for backend in BACKENDS {
+        for again in [What::Count, What::Refuse, What::NotYet, What::Break] {
+            let service = Service::new(backend).await;
+            let repeated = SagaId::generate();
+            assert_eq!(written(&service.writer, operation(&repeated, Leg::Action, What::Count)).await, "done");
+            let new = |what| operation(&SagaId::generate(), Leg::Action, what);
+            let batch =
+                vec![new(What::Count), operation(&repeated, Leg::Action, again), new(What::NotYet), new(What::Count)];
+            let answers = service.writer.write(batch).await.expect("committed");
+            let shown: Vec<&str> = answers.iter().map(shown).collect();
+            assert_eq!(shown, ["done", "done", "not yet", "done"], "{backend:?}");
+            assert_eq!(service.value("a").await, 3, "{backend:?}");
+            assert_eq!(*service.counters.committed.lock().expect("not poisoned"), [1, 3], "{backend:?}");
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::answer::Answer;
 use crate::database::{CommitError, Database, DbError, Tx};
-use crate::participant::barrier::{Barrier, Reading, Verdict};
-use crate::participant::{Leg, Operation, Participant, forget};
+use crate::participant::barrier::{self, Barrier, Reading, Verdict};
+use crate::participant::{Key, Leg, Operation, Participant, forget};
 use crate::time::{self, UnixMs};
 
 /// How often a batch that met another writer is run again before its callers hear "not known".
@@ -46,7 +46,7 @@ pub(super) async fn run<P: Participant>(
     }
 }
 
-/// None when what is on record must be read to answer, and was not.
+/// None when what is on record would answer otherwise, and was not read.
 async fn run_once<P: Participant>(
     participant: &P,
     database: &Database,
@@ -55,10 +55,7 @@ async fn run_once<P: Participant>(
     answer_timeout: Duration,
 ) -> Result<Option<(Vec<Answer>, P::World, UnixMs)>, Failure> {
     let prepared = in_time(answer_timeout, prepare(participant, database, operations, reading)).await;
-    let (tx, answers, world, now) = prepared.map_err(Failure::NotDone)?;
-    if reading == Reading::Undos && operations.iter().zip(&answers).any(|(it, answer)| is_unrecorded(it, answer)) {
-        return Ok(None);
-    }
+    let Some((tx, answers, world, now)) = prepared.map_err(Failure::NotDone)? else { return Ok(None) };
     let committed = tokio::time::timeout(answer_timeout, tx.conclude()).await;
     match committed.unwrap_or_else(|_| Err(CommitError::InDoubt(DbError::no_answer_within(answer_timeout)))) {
         Ok(()) => Ok(Some((answers, world, now))),
@@ -71,13 +68,13 @@ async fn in_time<T>(time: Duration, work: impl Future<Output = Result<T, DbError
     tokio::time::timeout(time, work).await.unwrap_or_else(|_| Err(DbError::no_answer_within(time)))
 }
 
-/// Everything but what is written, which goes with the commit.
+/// Everything but what is written, which goes with the commit. None when what is on record would answer otherwise.
 async fn prepare<P: Participant>(
     participant: &P,
     database: &Database,
     operations: &[Operation<P::Command>],
     reading: Reading,
-) -> Result<(Tx, Vec<Answer>, P::World, UnixMs), DbError> {
+) -> Result<Option<(Tx, Vec<Answer>, P::World, UnixMs)>, DbError> {
     let mut tx = database.write().await?;
     let stored = Barrier::ask(&mut tx, operations, reading);
     // Those too that the barrier will answer: repeats are few, and a message of their own for the others would cost more.
@@ -89,14 +86,19 @@ async fn prepare<P: Participant>(
     for operation in operations {
         answers.push(decide(participant, &mut barrier, &mut world, operation, now));
     }
+    if reading == Reading::Undos && barrier::has_any(&mut tx, unrecorded(operations, &answers)).await? {
+        return Ok(None);
+    }
     participant.write(&mut tx, &world, now)?;
     barrier.write(&mut tx, now)?;
-    Ok((tx, answers, world, now))
+    Ok(Some((tx, answers, world, now)))
 }
 
-/// Whether the answer of an action leaves nothing that the primary key could meet: it may have been decided before.
-fn is_unrecorded<C>(operation: &Operation<C>, answer: &Answer) -> bool {
-    operation.key.is_some() && operation.leg == Leg::Action && !answer.is_final()
+/// The actions whose answer leaves nothing that the primary key could meet: they may have been decided before.
+fn unrecorded<'a, C>(operations: &'a [Operation<C>], answers: &'a [Answer]) -> impl Iterator<Item = &'a Key> {
+    let answered = operations.iter().zip(answers);
+    let unrecorded = answered.filter(|(operation, answer)| operation.leg == Leg::Action && !answer.is_final());
+    unrecorded.filter_map(|(operation, _)| operation.key.as_ref())
 }
 
 fn decide<P: Participant>(
