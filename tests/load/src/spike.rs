@@ -35,7 +35,7 @@ const FACTOR: f64 = 10.0;
 /// On a slow machine the spike lasts until it has this many clicks: enough to tell whether hints are spread.
 const CLICKS_MIN: f64 = 500.0;
 /// One of so many that were turned away comes back when it is told to.
-const COMES_BACK: u32 = 10;
+const COMES_BACK: u32 = 20;
 /// One click of so many asks for its place in line instead of waiting, and follows its registration then.
 const ASKS_FOR_PLACE: u32 = 20;
 /// Those who are turned away must be told to come back in each of these parts of the time in which they come.

@@ -113,7 +113,7 @@ impl Database {
         for table in tx.fetch(WITHOUT_ROOM, rows.into()).await? {
             tx.alter(format!("ALTER TABLE {} SET (fillfactor = {FILL_PERCENT})", table.text("name")?)).await?;
         }
-        Ok(tx.commit().await?)
+        tx.commit().await
     }
 
     async fn run(&self, migrations: &Migrator) -> Result<(), DbError> {

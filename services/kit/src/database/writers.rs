@@ -64,7 +64,8 @@ pub(super) struct Writers<DB: Engine> {
     uses: Arc<AtomicU32>,
 }
 
-/// One connection, and what is known of it.
+/// One connection, and what is known of it. It is closed when this is dropped, and never goes back to the driver's pool: what
+/// it has prepared would be forgotten here, and not there.
 pub(super) struct Link<DB: Engine> {
     pub(super) connection: PoolConnection<DB>,
     /// Numbers of the statements that it has prepared by name.
@@ -96,6 +97,12 @@ pub(super) enum State {
     Open,
     /// It is not known: something was sent, and no answer has come, or an error.
     Unknown,
+}
+
+impl<DB: Engine> Drop for Link<DB> {
+    fn drop(&mut self) {
+        self.connection.close_on_drop();
+    }
 }
 
 impl<DB: Engine> Clone for Writers<DB> {
@@ -138,10 +145,13 @@ impl<DB: Engine> Writers<DB> {
         loop {
             let idle = locked(&self.idle).pop();
             let Some(mut link) = idle else { break };
-            if !DB::IS_REMOTE || link.used.elapsed() < TRUSTED_FOR || link.connection.ping().await.is_ok() {
+            if !DB::IS_REMOTE || link.used.elapsed() < TRUSTED_FOR {
                 return Ok(link);
             }
-            given_up(link);
+            let answered = tokio::time::timeout(self.acquire_timeout, link.connection.ping()).await;
+            if matches!(answered, Ok(Ok(()))) {
+                return Ok(link);
+            }
         }
         let connection = self.pool.acquire().await?;
         let now = Instant::now();
@@ -157,14 +167,14 @@ impl<DB: Engine> Writers<DB> {
 
     /// The driver's pool, with room for who takes none of these.
     pub(super) fn pool(&self) -> &Pool<DB> {
-        locked(&self.idle).drain(..).for_each(given_up);
+        locked(&self.idle).clear();
         &self.pool
     }
 
     /// Closes them; what is lent is closed when it comes back.
     pub(super) async fn close(&self) {
         let closing = self.pool.close();
-        locked(&self.idle).drain(..).for_each(given_up);
+        locked(&self.idle).clear();
         closing.await;
     }
 }
@@ -189,9 +199,9 @@ impl<DB: Engine> Drop for Lent<DB> {
         }
         // Without a runtime, and where it is not known what the connection has prepared, it ends: the database undoes what
         // is open then.
-        let runtime = tokio::runtime::Handle::try_current();
-        let (Ok(runtime), false) = (runtime, link.is_preparing) else { return drop(link.connection.detach()) };
-        runtime.spawn(undo(link, permit, idle, pool));
+        if let (Ok(runtime), false) = (tokio::runtime::Handle::try_current(), link.is_preparing) {
+            runtime.spawn(undo(link, permit, idle, pool));
+        }
     }
 }
 
@@ -201,10 +211,9 @@ async fn undo<DB: Engine>(
     idle: Arc<Mutex<Vec<Link<DB>>>>,
     pool: Pool<DB>,
 ) {
-    match tokio::time::timeout(UNDO_TIMEOUT, DB::run(&mut link.connection, "ROLLBACK")).await {
-        Ok(Ok(())) => put_back(link, &idle, &pool),
-        // SQLite has rolled back by itself, or there is no way to know.
-        Ok(Err(_)) | Err(_) => drop(link.connection.detach()),
+    // An error: SQLite has rolled back by itself, or there is no way to know.
+    if let Ok(Ok(())) = tokio::time::timeout(UNDO_TIMEOUT, DB::run(&mut link.connection, "ROLLBACK")).await {
+        put_back(link, &idle, &pool);
     }
     drop(permit);
 }
@@ -212,16 +221,9 @@ async fn undo<DB: Engine>(
 fn put_back<DB: Engine>(mut link: Link<DB>, idle: &Mutex<Vec<Link<DB>>>, pool: &Pool<DB>) {
     link.used = Instant::now();
     let is_old = DB::IS_REMOTE && link.born.elapsed() > AGE_MAX;
-    if is_old || pool.is_closed() {
-        given_up(link);
-    } else {
+    if !is_old && !pool.is_closed() {
         locked(idle).push(link);
     }
-}
-
-/// Closes a connection. None goes back to the driver's pool: what it has prepared would be forgotten here, and not there.
-fn given_up<DB: Engine>(mut link: Link<DB>) {
-    link.connection.close_on_drop();
 }
 
 fn locked<DB: Engine>(idle: &Mutex<Vec<Link<DB>>>) -> MutexGuard<'_, Vec<Link<DB>>> {
