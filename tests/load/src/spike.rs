@@ -2,8 +2,8 @@
 //! told when to come back, nothing is lost, nothing is oversold; and when it is over, everything is admitted again.
 //!
 //! ```text
-//! warm-up: closed loop ── the rate that it takes
-//! spike:   open loop at ten times that rate, whatever is answered; every tenth that is turned away comes back
+//! warm-up: closed loop, some of them waiting ── the rate that it takes, and the system has measured it, too
+//! spike:   open loop at ten times that rate, whatever is answered; some of those who are turned away come back
 //! after:   a queue filled to its last place, so that a place that was lost in the spike would be missed
 //! ```
 
@@ -32,6 +32,9 @@ const CONNECTIONS: usize = 8;
 const SECTIONS: u32 = 40;
 /// The load of the spike, as a multiple of what the system takes.
 const FACTOR: f64 = 10.0;
+/// In the warm-up so many wait for a place at work: a system in which nobody waits has not measured what it takes, and
+/// spreads the first it turns away over some seconds that have nothing to do with its rate.
+const WAITING: u32 = 8;
 /// On a slow machine the spike lasts until it has this many clicks: enough to tell whether hints are spread.
 const CLICKS_MIN: f64 = 500.0;
 /// One of so many that were turned away comes back when it is told to.
@@ -198,11 +201,11 @@ impl Clicks {
     }
 }
 
-/// As many at a time as may be at work: the rate that the system takes, and what each one took.
+/// As many at a time as may be at work, and some more: the rate that the system takes, and what each one took.
 async fn warm_up(portals: Arc<Portals>, clicks: Arc<Clicks>, spec: Spec) -> (Vec<(Registration, Duration)>, f64) {
     let began = Instant::now();
     let mut working = JoinSet::new();
-    for _ in 0..spec.in_flight_max.min(spec.queue_max) {
+    for _ in 0..(spec.in_flight_max + WAITING).min(spec.queue_max) {
         let (portals, clicks) = (portals.clone(), clicks.clone());
         working.spawn(async move {
             let mut ends = Vec::new();
