@@ -16,7 +16,8 @@ use clap::Parser as _;
 use arguments::{Arguments, Command};
 use config::Config;
 
-/// A registration is some hundred small allocations on its way; the system's allocator took a quarter of the time.
+/// A registration is some hundred small allocations on its way; the system's allocator took a quarter of the time. SQLite takes
+/// its memory from here, too: that is the crate's feature `override`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -10,6 +10,8 @@
 //!                               either one --an operator skipped something of it, or gave it up--> Abandoned
 //! ```
 
+use std::sync::Arc;
+
 use crate::definition::{Definition, Kind, Step, StepIndex};
 use crate::event::{Cause, Intervention, Leg};
 use crate::retry::CallError;
@@ -144,10 +146,10 @@ pub struct StepState {
     pub action: LegState,
     /// What takes it back; never started where the definition has none.
     pub undo: LegState,
-    /// What its action answered.
-    pub output: Option<String>,
+    /// What its action answered. Shared, because each decision begins with a copy of the state.
+    pub output: Option<Arc<str>>,
     /// Why its action refused.
-    pub refusal: Option<String>,
+    pub refusal: Option<Arc<str>>,
 }
 
 impl StepState {

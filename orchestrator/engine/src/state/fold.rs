@@ -159,14 +159,14 @@ impl SagaState {
                 let state = &mut self.steps[index.get()];
                 state.leg_mut(*leg).end(LegStatus::Done);
                 if *leg == Leg::Action {
-                    state.output = Some(output.clone());
+                    state.output = Some(output.as_str().into());
                 }
             }
             (Phase::Running, Event::Refused { step, attempt, refusal, .. }) => {
                 let index = self.attempted(def, step, Leg::Action, *attempt)?;
                 let state = &mut self.steps[index.get()];
                 state.action.end(LegStatus::Refused);
-                state.refusal = Some(refusal.clone());
+                state.refusal = Some(refusal.as_str().into());
             }
             (
                 Phase::Running | Phase::Compensating | Phase::Completing,
@@ -263,7 +263,7 @@ impl SagaState {
                     }
                     Resolution::Refused { refusal } if kind == Kind::Pivot => {
                         state.action.settle(LegStatus::Refused);
-                        state.refusal = Some(refusal.clone());
+                        state.refusal = Some(refusal.as_str().into());
                     }
                     Resolution::Done | Resolution::Refused { .. } => {
                         return Err(FoldError::NotByHand { step: step.clone(), leg: *leg });

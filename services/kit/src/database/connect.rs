@@ -19,6 +19,9 @@ static KIT_MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// Readers of one SQLite file: reads are ledgers, lists and lookups, never the hot path.
 const SQLITE_READERS_MAX: u32 = 4;
+/// Rows that the thread of a SQLite connection may be ahead of who reads them: those of a batch, so that the two wake each other
+/// once for a batch and not for every fifty rows. Each row is some hundred bytes.
+const SQLITE_ROWS_AHEAD: usize = 1_000;
 /// Connections to PostgreSQL that write: the writer of the process, its lease, staff operations. More would cost the
 /// server more than they bring: throughput peaks at a few writers that batch.
 const POSTGRES_WRITERS_MAX: u32 = 4;
@@ -148,6 +151,7 @@ async fn open_sqlite(path: &Path) -> Result<Database, DbError> {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .statement_cache_capacity(200)
+        .row_buffer_size(SQLITE_ROWS_AHEAD)
         // Only a checkpoint of a reader's can be in the way of the one writer, and that is short.
         // Somebody else's lock is told before a caller's patience ends.
         .busy_timeout(Duration::from_secs(2));

@@ -4,7 +4,7 @@
 //!
 //! | mark | PostgreSQL | SQLite |
 //! |---|---|---|
-//! | `{rows}` | `unnest($1::text[], ...) AS r(a, ...)` | a subselect over `json_each($1)`, named `r` |
+//! | `{rows}` | `unnest($1::text[], ...) AS r(a, ...)` | a subselect over `jsonb_each($1)`, named `r` |
 //! | `{for_update}` | `FOR UPDATE` | nothing: the one writer holds the database's lock |
 //! | `{for_share}` | `FOR SHARE` | nothing |
 //! | `{for_update_skip_locked}` | `FOR UPDATE SKIP LOCKED` | nothing |

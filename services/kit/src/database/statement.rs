@@ -141,7 +141,8 @@ fn rows_source(dialect: Dialect, rows: &Rows, first: usize) -> String {
             let fields = rows.columns.iter().enumerate();
             let fields = fields.map(|(index, (name, _))| format!("json_extract(value, '$[{index}]') AS {name}"));
             let fields = fields.collect::<Vec<_>>().join(", ");
-            let _ = write!(source, "(SELECT {fields} FROM json_each(${first})) AS r");
+            // In SQLite's own form of JSON a row need not become text again for each of its columns to be parsed from.
+            let _ = write!(source, "(SELECT {fields} FROM jsonb_each(${first})) AS r");
         }
     }
     source
