@@ -78,9 +78,10 @@ pub fn distinct_ids<T: PartialEq + std::fmt::Display>(
     }
     let mut ids: Vec<T> = Vec::with_capacity(texts.len());
     for (index, text) in texts.into_iter().enumerate() {
-        let id = required_id(&format!("{field}[{index}]"), text, &try_new)?;
+        let wrong = |problem: String| FieldError::new(format!("{field}[{index}]"), problem);
+        let id = try_new(text).map_err(|problem| wrong(problem.to_string()))?;
         if ids.contains(&id) {
-            return Err(FieldError::new(format!("{field}[{index}]"), format!("{id} is named twice")));
+            return Err(wrong(format!("{id} is named twice")));
         }
         ids.push(id);
     }

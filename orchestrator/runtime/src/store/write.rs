@@ -118,7 +118,11 @@ impl SagaStore {
 /// What is appended to a saga's log at a time.
 type LogLine<'a> = (&'a SagaId, &'a [Recorded]);
 
+/// Keys go in one order: of two instances that admit the same two the other way round, each would wait for the other, until the
+/// database ends one of the transactions a second later. Repeats of a key stay in the order of arrival.
 fn ask_to_admit(tx: &mut Tx, instance: &InstanceId, sagas: &[NewSaga]) -> Asked {
+    let mut sagas: Vec<&NewSaga> = sagas.iter().collect();
+    sagas.sort_by(|a, b| (&a.subject, &a.idempotency_key).cmp(&(&b.subject, &b.idempotency_key)));
     let rows = Rows::new()
         .text("saga_id", sagas.iter().map(|saga| saga.id.as_str()))
         .text("definition", sagas.iter().map(|saga| saga.definition.0))

@@ -28,14 +28,21 @@ pub(super) enum Column {
 }
 
 /// Texts or NULLs, one after the other in one piece of memory: a batch has thousands of them.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Texts {
     all: String,
     /// Where each ends, and whether it is a text.
     ends: Vec<(usize, bool)>,
 }
 
+/// Most texts are ids: room for so many bytes of each from the start.
+const TEXT_USUAL: usize = 40;
+
 impl Texts {
+    fn with_room_for(count: usize) -> Self {
+        Self { all: String::with_capacity(count * TEXT_USUAL), ends: Vec::with_capacity(count) }
+    }
+
     fn push(&mut self, value: Option<&str>) {
         self.all.push_str(value.unwrap_or_default());
         self.ends.push((self.all.len(), value.is_some()));
@@ -109,7 +116,8 @@ impl Rows {
 
     /// Adds a column of texts or NULLs.
     pub fn opt_text<S: AsRef<str>>(mut self, name: &'static str, values: impl IntoIterator<Item = Option<S>>) -> Self {
-        let mut texts = Texts::default();
+        let values = values.into_iter();
+        let mut texts = Texts::with_room_for(values.size_hint().0);
         for value in values {
             texts.push(value.as_ref().map(AsRef::as_ref));
         }
