@@ -79,7 +79,7 @@ async fn run(load: Load, place: Place<'_>) -> Table {
         }
         Load::Spike { seconds, queue, in_flight } => {
             let (warm_up, spike) = (Duration::from_secs(5), Duration::from_secs(seconds));
-            // A click for each section of each: a minute of ten times more than two cores take.
+            // Each clicks once on each section: enough for a minute of ten times what two cores take.
             let students = 40_000;
             let spec = spike::Spec { in_flight_max: in_flight, queue_max: queue, warm_up, spike, students };
             spike::run(place, spec).await
