@@ -32,9 +32,9 @@ const CONNECTIONS: usize = 8;
 const SECTIONS: u32 = 40;
 /// The load of the spike, as a multiple of what the system takes.
 const FACTOR: f64 = 10.0;
-/// In the warm-up so many wait for a place at work: a system in which nobody waits has not measured what it takes, and
-/// spreads the first it turns away over some seconds that have nothing to do with its rate.
-const WAITING: u32 = 8;
+/// In the warm-up so many wait for each place at work, and somebody does all the time: a system in which nobody waits has not
+/// measured what it takes, and spreads the first it turns away over some seconds that have nothing to do with its rate.
+const WAITING: u32 = 2;
 /// On a slow machine the spike lasts until it has this many clicks: enough to tell whether hints are spread.
 const CLICKS_MIN: f64 = 500.0;
 /// One of so many that were turned away comes back when it is told to.
@@ -205,7 +205,7 @@ impl Clicks {
 async fn warm_up(portals: Arc<Portals>, clicks: Arc<Clicks>, spec: Spec) -> (Vec<(Registration, Duration)>, f64) {
     let began = Instant::now();
     let mut working = JoinSet::new();
-    for _ in 0..(spec.in_flight_max + WAITING).min(spec.queue_max) {
+    for _ in 0..(spec.in_flight_max * (1 + WAITING)).min(spec.queue_max) {
         let (portals, clicks) = (portals.clone(), clicks.clone());
         working.spawn(async move {
             let mut ends = Vec::new();

@@ -1,7 +1,8 @@
 //! How many registrations are decided a second, measured while some of them wait for their turn: only then it is what
 //! the system can do, and not what it is asked for.
 //!
-//! Promises: time in which nobody waits is not counted; the memory is some hundred bytes; every call costs the same.
+//! Promises: time in which nobody waits is not counted, nor is what was decided in it, or so soon after that it was begun in it;
+//! the memory is some hundred bytes; every call costs the same.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -34,9 +35,14 @@ enum Clock {
     /// Nobody waits.
     #[default]
     Stopped,
-    /// Somebody waits, and nothing was decided since. The clock starts with a decision: those that are at work then began
-    /// before anybody waited.
+    /// Somebody waits, and nothing was decided since.
     Ready,
+    /// Something was decided since, by a batch that began before anybody waited, and the rest of it comes now. Who waits for the
+    /// end of a batch only, again and again, would else be a measure of many decisions in no time.
+    Settles {
+        /// The clock starts then.
+        until: Instant,
+    },
     Runs {
         /// Up to when time is counted.
         until: Instant,
@@ -55,9 +61,13 @@ impl Meter {
     pub(super) fn set_waiting(&mut self, now: Instant, is_waiting: bool) {
         self.advance(now);
         match (is_waiting, &self.clock) {
-            (false, _) => self.clock = Clock::Stopped,
+            (false, _) => {
+                self.clock = Clock::Stopped;
+                // A part of a slot would have a whole batch, or none.
+                (self.current, self.filled) = (0, Duration::ZERO);
+            }
             (true, Clock::Stopped) => self.clock = Clock::Ready,
-            (true, Clock::Ready | Clock::Runs { .. }) => {}
+            (true, Clock::Ready | Clock::Settles { .. } | Clock::Runs { .. }) => {}
         }
     }
 
@@ -65,8 +75,8 @@ impl Meter {
     pub(super) fn decided(&mut self, now: Instant) {
         self.advance(now);
         match self.clock {
-            Clock::Stopped => {}
-            Clock::Ready => self.clock = Clock::Runs { until: now },
+            Clock::Stopped | Clock::Settles { .. } => {}
+            Clock::Ready => self.clock = Clock::Settles { until: now + SLOT },
             Clock::Runs { .. } => self.current += 1,
         }
     }
@@ -93,6 +103,11 @@ impl Meter {
     }
 
     fn advance(&mut self, now: Instant) {
+        if let Clock::Settles { until } = self.clock
+            && until <= now
+        {
+            self.clock = Clock::Runs { until };
+        }
         let Clock::Runs { until } = &mut self.clock else { return };
         self.filled += now.saturating_duration_since(*until);
         *until = now.max(*until);
@@ -172,6 +187,24 @@ mod tests {
         meter.set_waiting(start, true);
         let now = run(&mut meter, start, 1, ms(50), ms(5_200));
         assert_near(meter.rate(now), 20.0);
+    }
+
+    /// Eight are decided each 10 ms, and somebody waits from before the first of two batches to after the second.
+    #[test]
+    fn waits_that_end_with_a_batch_are_no_measure() {
+        let (mut meter, mut now) = (Meter::new(16), Instant::now());
+        for _ in 0..500 {
+            meter.set_waiting(now, true);
+            now = run(&mut meter, now, 8, ms(10), ms(20));
+            meter.set_waiting(now, false);
+            now = run(&mut meter, now, 8, ms(10), ms(20));
+        }
+        assert_eq!((meter.rate(now), meter.capacity()), (None, None));
+        // They wait on and on: what is measured is what is decided.
+        meter.set_waiting(now, true);
+        let now = run(&mut meter, now, 8, ms(10), ms(1_000));
+        assert_near(meter.rate(now), 800.0);
+        assert_near(meter.capacity(), 800.0);
     }
 
     #[test]
