@@ -233,13 +233,18 @@ async fn spike(portals: Arc<Portals>, clicks: Arc<Clicks>, rate: f64, lasts: Dur
             tokio::time::sleep_until(due).await;
         }
         let (portals, click) = (portals.clone(), clicks.next());
-        sent.spawn(async move { one(&portals, click, number, began).await });
+        sent.spawn(async move { one(&portals, click, number, (began, lasts)).await });
     }
     let sending = began.elapsed();
     (sent.join_all().await, sending)
 }
 
-async fn one(portals: &Portals, mut click: SubmitRegistrationRequest, number: u32, spike_began: Instant) -> End {
+async fn one(
+    portals: &Portals,
+    mut click: SubmitRegistrationRequest,
+    number: u32,
+    (spike_began, spike_lasts): (Instant, Duration),
+) -> End {
     let began = Instant::now();
     let wait_ms = click.wait_ms;
     if number.is_multiple_of(ASKS_FOR_PLACE) {
@@ -262,8 +267,14 @@ async fn one(portals: &Portals, mut click: SubmitRegistrationRequest, number: u3
             let mut came_back = None;
             if number.is_multiple_of(COMES_BACK) {
                 tokio::time::sleep(hint.unwrap_or_default()).await;
-                let followed = portals.follow(portals.turn(), click).await;
+                let mut came = Instant::now();
+                let mut followed = portals.follow(portals.turn(), click.clone()).await;
                 let at_once = followed.setbacks.is_empty();
+                // A client's patience may be shorter than the spike; it counts from the spike's end.
+                while followed.end.is_err() && came < spike_began + spike_lasts {
+                    came = Instant::now();
+                    followed = portals.follow(portals.turn(), click.clone()).await;
+                }
                 let registration = followed.end.expect("who comes back gets an outcome");
                 came_back = Some(CameBack { registration, at_once });
             }
