@@ -10,8 +10,9 @@ pub struct RuntimeConfig {
     /// seconds of work: a longer queue would keep students waiting instead of telling them.
     pub admission_queue_max: usize,
     /// Longest time that an accepted registration should take to its outcome, in milliseconds: no more are accepted than
-    /// are decided in it at the measured rate, though always as many as may be at work. 1.2 s leave some of the 2 s that a
-    /// student may wait to what can't be foreseen.
+    /// are decided in it at the measured rate, though always as many as may be at work. 0.9 s are less than half of
+    /// the 2 s that a student may wait: when a rush begins, those who are turned away take processors from those who were
+    /// accepted by the rate before, and that rate may halve.
     pub admission_wait_max_ms: u64,
     /// Registrations without an outcome that one student may have here at a time. A cart has 20 at most; five of them, and
     /// one student still has no more than one place in 200.
@@ -50,7 +51,7 @@ impl Default for RuntimeConfig {
     fn default() -> Self {
         Self {
             admission_queue_max: 20_000,
-            admission_wait_max_ms: 1_200,
+            admission_wait_max_ms: 900,
             subject_open_max: 100,
             subject_per_second_max: 20,
             subject_burst_max: 100,

@@ -48,7 +48,8 @@ enum Load {
     },
 }
 
-#[tokio::main]
+/// One thread for the clients: a second one would take turns from the system, and from the first.
+#[tokio::main(flavor = "multi_thread", worker_threads = 1)]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be listened to");

@@ -85,6 +85,48 @@ struct CameBack {
     at_once: bool,
 }
 
+/// What became of all clicks of the spike. Half a million ends as they are would be gigabytes, and the time to fill them.
+#[derive(Default)]
+struct Seen {
+    /// How long the outcome took of those who were accepted at once.
+    accepted: Vec<Duration>,
+    /// How long the acknowledgement took of those who did not wait for the outcome.
+    acknowledged: Vec<Duration>,
+    /// The wait that they were told, over what it took.
+    expected: Vec<f64>,
+    /// How long it took to hear of being turned away, when to come back, and when that is since the spike began.
+    turned_away: Vec<Duration>,
+    hints: Vec<Duration>,
+    told_to_come: Vec<Duration>,
+    came_back: usize,
+    let_in_at_once: usize,
+    /// Ids of all registrations that clients were told of.
+    known: BTreeSet<String>,
+}
+
+impl Seen {
+    fn add(&mut self, end: End) {
+        match end {
+            End::Accepted(registration, took, told) => {
+                self.accepted.push(took);
+                self.acknowledged.extend(told.iter().map(|told| told.after));
+                self.expected.extend(told.and_then(|told| told.ratio));
+                self.known.insert(registration.registration_id);
+            }
+            End::TurnedAway { took, told_to_come, hint, came_back } => {
+                self.turned_away.push(took);
+                self.hints.push(hint.expect("who is turned away is told when to come back"));
+                self.told_to_come.extend(told_to_come);
+                if let Some(came) = came_back {
+                    self.came_back += 1;
+                    self.let_in_at_once += usize::from(came.at_once);
+                    self.known.insert(came.registration.registration_id);
+                }
+            }
+        }
+    }
+}
+
 /// Plays the spike, checks what must hold, and tells what was seen.
 ///
 /// # Panics
@@ -103,40 +145,23 @@ pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     let before = clicks.sent();
     let spike_began = Instant::now();
     let lasts = spec.spike.max(Duration::from_secs_f64(CLICKS_MIN / (rate * FACTOR)));
-    let (ends, spiked) = spike(portals, clicks.clone(), rate * FACTOR, lasts).await;
+    // As a task, so that what it sends is begun by the same thread.
+    let spiking = tokio::spawn(spike(portals, clicks.clone(), rate * FACTOR, lasts));
+    let (seen, spiked) = spiking.await.expect("the spike is played to its end");
     let all_ended = spike_began.elapsed();
     let offered = f64::from(clicks.sent() - before) / spiked.as_secs_f64();
 
-    let mut known: BTreeSet<String> =
-        warm.iter().map(|(registration, _)| registration.registration_id.clone()).collect();
-    let (mut accepted, mut turned_away, mut hints, mut comings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut acknowledged, mut expected, mut came_back, mut let_in_at_once) = (Vec::new(), Vec::new(), 0, 0);
-    for end in ends {
-        match end {
-            End::Accepted(registration, took, told) => {
-                accepted.push(took);
-                acknowledged.extend(told.iter().map(|told| told.after));
-                expected.extend(told.and_then(|told| told.ratio));
-                known.insert(registration.registration_id);
-            }
-            End::TurnedAway { took, told_to_come, hint, came_back: later } => {
-                turned_away.push(took);
-                hints.push(hint.expect("who is turned away is told when to come back"));
-                comings.extend(told_to_come);
-                came_back += usize::from(later.is_some());
-                let_in_at_once += usize::from(later.as_ref().is_some_and(|later| later.at_once));
-                known.extend(later.map(|later| later.registration.registration_id));
-            }
-        }
-    }
+    let Seen { accepted, acknowledged, mut expected, turned_away, hints, told_to_come, .. } = seen;
+    let Seen { came_back, let_in_at_once, mut known, .. } = seen;
     let total = accepted.len() + turned_away.len();
     assert!(turned_away.len() > total / 2, "only {} of {total} were turned away", turned_away.len());
-    check_comings(&comings);
+    check_comings(&told_to_come);
     assert!(
         percentile(&turned_away, 50) < percentile(&accepted, 50),
         "who is turned away hears of it before others have their outcome"
     );
     settled(&system).await;
+    known.extend(warm.iter().map(|(registration, _)| registration.registration_id.clone()));
     // A queue of more than a second's work may be bounded by time instead: then nobody can say how many places it has.
     let is_bounded_by_count = f64::from(spec.queue_max) < rate;
     if is_bounded_by_count {
@@ -223,9 +248,9 @@ async fn warm_up(portals: Arc<Portals>, clicks: Arc<Clicks>, spec: Spec) -> (Vec
 
 /// Sends clicks at their moments, whatever becomes of the earlier ones, and waits for the end of each. Also how long it
 /// took to send them.
-async fn spike(portals: Arc<Portals>, clicks: Arc<Clicks>, rate: f64, lasts: Duration) -> (Vec<End>, Duration) {
+async fn spike(portals: Arc<Portals>, clicks: Arc<Clicks>, rate: f64, lasts: Duration) -> (Seen, Duration) {
     let began = Instant::now();
-    let mut sent = JoinSet::new();
+    let (mut sent, mut seen) = (JoinSet::new(), Seen::default());
     let count = (rate * lasts.as_secs_f64()) as u32;
     for number in 0..count {
         let due = began + lasts.mul_f64(f64::from(number) / f64::from(count));
@@ -234,9 +259,15 @@ async fn spike(portals: Arc<Portals>, clicks: Arc<Clicks>, rate: f64, lasts: Dur
         }
         let (portals, click) = (portals.clone(), clicks.next());
         sent.spawn(async move { one(&portals, click, number, (began, lasts)).await });
+        while let Some(end) = sent.try_join_next() {
+            seen.add(end.expect("a click comes to its end"));
+        }
     }
     let sending = began.elapsed();
-    (sent.join_all().await, sending)
+    while let Some(end) = sent.join_next().await {
+        seen.add(end.expect("a click comes to its end"));
+    }
+    (seen, sending)
 }
 
 async fn one(

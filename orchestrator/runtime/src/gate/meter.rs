@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// One slot of the measurement, and how many of them count: five seconds, so that batches even out and a change of the
+/// One slot of the measurement, and how many of them count: three seconds, so that batches even out and a change of the
 /// load is seen soon.
 const SLOT: Duration = Duration::from_millis(100);
-const SLOTS: usize = 50;
+const SLOTS: usize = 30;
 /// Below this much time and this many decisions nothing is known: one batch more or less would make all the difference.
 const TIME_MIN: Duration = Duration::from_millis(500);
 const DECIDED_MIN: u32 = 20;
@@ -224,7 +224,7 @@ mod tests {
         meter.set_waiting(start, true);
         let now = run(&mut meter, start, 10, ms(10), ms(6_000));
         // Half of the time that counts is a standstill.
-        assert_near(meter.rate(now + ms(2_500)), 500.0);
+        assert_near(meter.rate(now + ms(1_500)), 500.0);
         assert_eq!(meter.rate(now + ms(3_600_000)), None);
         assert_near(meter.capacity(), 1_000.0);
         assert!(meter.slots.len() <= SLOTS && meter.filled < SLOT);
