@@ -10,7 +10,7 @@ pub struct RuntimeConfig {
     /// seconds of work: a longer queue would keep students waiting instead of telling them.
     pub admission_queue_max: usize,
     /// Longest time that an accepted registration should take to its outcome, in milliseconds: no more are accepted than
-    /// are decided in it at the measured rate, though always as many as may be at work. 0.9 s are less than half of
+    /// are decided in it at the measured rate, though always some more than may be at work. 0.9 s are less than half of
     /// the 2 s that a student may wait: when a rush begins, those who are turned away take processors from those who were
     /// accepted by the rate before, and that rate may halve.
     pub admission_wait_max_ms: u64,

@@ -1,7 +1,8 @@
 //! One service as the executor sees it: what waits for it, what is in flight, whether it answers.
 //!
-//! Calls that wait for the same RPC leave together when a place is free; there is no timer, so an idle destination is
-//! called at once and a busy one gets large batches. The RPC whose first call has waited longest goes next.
+//! Calls that wait for the same RPC leave together when a place is free; what somebody waits for has no timer, so an idle
+//! destination is called at once and a busy one gets large batches. What nobody waits for gathers for [`GATHER_MAX`]. The
+//! RPC whose first call has waited longest goes next.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -18,10 +19,16 @@ use crate::breaker::{Breaker, Permit};
 use crate::rpc::Rpc;
 use crate::{Call, RuntimeConfig, Workload};
 
+/// How long a call waits for others of its kind that nobody waits for: so few calls are the settling and the notification of
+/// many registrations, and with them commits and statements; and a student has no notice of it.
+const GATHER_MAX: Duration = Duration::from_millis(50);
+
 /// A call that waits: the RPC and what it is about.
 pub(crate) struct Waiting<R> {
     pub rpc: &'static str,
     pub call: Call<R>,
+    /// Nobody waits for its answer: it may wait for others of its kind.
+    pub may_gather: bool,
 }
 
 /// How a call ended.
@@ -56,12 +63,38 @@ struct Queued<R> {
     call: Call<R>,
 }
 
+/// Calls that wait for one RPC, in order of arrival.
+struct Queue<R> {
+    rpc: &'static str,
+    /// From when on they may leave, all of them: the earliest that one of them asks for.
+    ready_at: Instant,
+    calls: VecDeque<Queued<R>>,
+}
+
+impl<R> Queue<R> {
+    fn new(rpc: &'static str) -> Self {
+        Self { rpc, ready_at: Instant::now(), calls: VecDeque::new() }
+    }
+
+    fn push(&mut self, call: Call<R>, may_gather: bool) {
+        let since = Instant::now();
+        let ready_at = if may_gather { since + GATHER_MAX } else { since };
+        self.ready_at = if self.calls.is_empty() { ready_at } else { ready_at.min(self.ready_at) };
+        self.calls.push_back(Queued { since, call });
+    }
+
+    /// Since when the first of them waits; none when nothing waits.
+    fn since(&self) -> Option<Instant> {
+        self.calls.front().map(|queued| queued.since)
+    }
+}
+
 pub(crate) struct Destination<W: Workload> {
     name: &'static str,
     workload: Arc<W>,
     config: RuntimeConfig,
-    /// A queue an RPC, in order of arrival.
-    queues: Vec<(&'static str, VecDeque<Queued<W::Request>>)>,
+    /// A queue an RPC.
+    queues: Vec<Queue<W::Request>>,
     in_flight: JoinSet<(Vec<Answered>, Option<CallError>)>,
     /// The most RPCs at a time; operators change it.
     in_flight_max: watch::Receiver<usize>,
@@ -124,18 +157,24 @@ impl<W: Workload> Destination<W> {
         }
     }
 
-    fn enqueue(&mut self, Waiting { rpc, call }: Waiting<W::Request>) {
-        let queued = Queued { since: Instant::now(), call };
-        match self.queues.iter_mut().find(|(name, _)| *name == rpc) {
-            Some((_, queue)) => queue.push_back(queued),
-            None => self.queues.push((rpc, VecDeque::from([queued]))),
-        }
+    fn enqueue(&mut self, Waiting { rpc, call, may_gather }: Waiting<W::Request>) {
+        let place = self.queues.iter().position(|queue| queue.rpc == rpc).unwrap_or_else(|| {
+            self.queues.push(Queue::new(rpc));
+            self.queues.len() - 1
+        });
+        self.queues[place].push(call, may_gather);
     }
 
     /// Sends what may be sent now; returns when to look again, if a timer is needed.
     fn send(&mut self) -> Option<Instant> {
-        while self.in_flight.len() < *self.in_flight_max.borrow() && self.waiting() > 0 {
-            let size = match self.breaker.permit(Instant::now()) {
+        while self.in_flight.len() < *self.in_flight_max.borrow() {
+            let now = Instant::now();
+            let ready_at = self.queues.iter().filter(|queue| !queue.calls.is_empty()).map(|queue| queue.ready_at);
+            let first_ready_at = ready_at.min()?;
+            if now < first_ready_at {
+                return Some(first_ready_at);
+            }
+            let size = match self.breaker.permit(now) {
                 Permit::All => self.config.call_batch_max,
                 Permit::Probe => {
                     self.breaker.probing();
@@ -144,20 +183,18 @@ impl<W: Workload> Destination<W> {
                 Permit::NotBefore(moment) => return Some(moment),
                 Permit::AfterProbe => return None,
             };
-            self.send_one(size);
+            self.send_one(size, now);
         }
         None
     }
 
-    /// Sends one RPC with what waits for it: the one whose first call has waited longest, so that a single undo is not
-    /// passed over while a flood of other calls goes on.
-    fn send_one(&mut self, size: usize) {
-        let oldest = self.queues.iter_mut().filter(|(_, queue)| !queue.is_empty());
-        let Some((rpc, queue)) = oldest.min_by_key(|(_, queue)| queue.front().map(|queued| queued.since)) else {
-            return;
-        };
+    /// Sends one RPC with what waits for it: of those that are ready the one whose first call has waited longest, so that a
+    /// single undo is not passed over while a flood of other calls goes on.
+    fn send_one(&mut self, size: usize, now: Instant) {
+        let ready = self.queues.iter_mut().filter(|queue| !queue.calls.is_empty() && queue.ready_at <= now);
+        let Some(Queue { rpc, calls, .. }) = ready.min_by_key(|queue| queue.since()) else { return };
         let rpc = *rpc;
-        let batch = queue.drain(..size.min(queue.len()));
+        let batch = calls.drain(..size.min(calls.len()));
         let mut calls: Vec<Call<W::Request>> = batch.map(|queued| queued.call).collect();
         let spans: Vec<Span> = calls.iter_mut().map(|call| attempt_span(rpc, call)).collect();
         let workload = self.workload.clone();
@@ -211,11 +248,11 @@ impl<W: Workload> Destination<W> {
     }
 
     fn waiting(&self) -> usize {
-        self.queues.iter().map(|(_, queue)| queue.len()).sum()
+        self.queues.iter().map(|queue| queue.calls.len()).sum()
     }
 
     fn publish(&self) {
-        let oldest = self.queues.iter().filter_map(|(_, queue)| queue.front()).map(|queued| queued.since).min();
+        let oldest = self.queues.iter().filter_map(Queue::since).min();
         let oldest_seconds = oldest.map_or(0.0, |since| since.elapsed().as_secs_f64());
         metrics::gauge!("matricula_calls_oldest_seconds", "destination" => self.name).set(oldest_seconds);
         metrics::gauge!("matricula_calls_waiting", "destination" => self.name).set(self.waiting() as f64);

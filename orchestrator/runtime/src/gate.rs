@@ -49,12 +49,15 @@ pub(crate) enum Entered {
     },
 }
 
-/// In this time what is at work should be decided. When fewer are decided a second than that takes, fewer are put to work:
-/// the rest would only make each slower, and what was accepted must keep its time.
-const WORK_TIME: Duration = Duration::from_secs(1);
+/// In this part of the time that one may wait, what is at work should be decided. When fewer are decided a second than that
+/// takes, fewer are put to work: the rest would only make each slower, and what was accepted must keep its time.
+const WORK_PART: f64 = 0.75;
 /// The least part of `in_flight_max` that is put to work, however slow it goes: where one service takes long to answer, and
 /// takes many at a time, fewer would be decided by it and none sooner.
 const AT_WORK_LEAST_PART: usize = 4;
+/// At least one of so many more than are at work is let in: the rate is measured while somebody waits, and a bound by a rate
+/// that was too low would else keep everybody from waiting, and stay.
+const WAITING_LEAST_PART: usize = 4;
 
 /// Why one is not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +129,9 @@ impl Gate {
         if let Err(open) = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count) {
             inner.quota.leave(entry.id);
             let now = Instant::now();
+            if has_memory {
+                inner.line.meter.turned_away(now);
+            }
             // Nothing is known of when there is memory again: it is a service that is away.
             let rate = inner.line.meter.rate(now).filter(|_| has_memory);
             return Err(TurnedAway::Full(inner.hints.next(now, open, rate, rand::random())));
@@ -222,16 +228,17 @@ impl Gate {
 }
 
 impl Bounds {
-    /// As many as may be open, when so many are decided a second: what the time allows, but as many as may be at work, and
+    /// As many as may be open, when so many are decided a second: what the time allows, but some more than may be at work, and
     /// never more than the fixed bound.
     fn limit(&self, rate: f64) -> usize {
         let in_time = (rate * self.wait_max.as_secs_f64()) as usize;
-        in_time.max(self.at_work(rate)).min(self.open_max)
+        let at_work = self.at_work(rate);
+        in_time.max(at_work + at_work.div_ceil(WAITING_LEAST_PART)).min(self.open_max)
     }
 
     /// As many as may be at work, when so many are decided a second.
     fn at_work(&self, rate: f64) -> usize {
-        let in_time = (rate * WORK_TIME.as_secs_f64()) as usize;
+        let in_time = (rate * self.wait_max.as_secs_f64() * WORK_PART) as usize;
         in_time.clamp(self.at_work_max.div_ceil(AT_WORK_LEAST_PART), self.at_work_max)
     }
 }
@@ -265,10 +272,25 @@ mod tests {
         };
         assert_eq!(bounds(20_000, 1_024, 1_500).limit(3_000.0), 4_500);
         assert_eq!(bounds(4_000, 1_024, 1_500).limit(3_000.0), 4_000, "never more than the fixed bound");
-        assert_eq!(bounds(20_000, 1_024, 1_500).limit(10.0), 256, "as many as are at work at a time");
-        assert_eq!([10.0, 500.0, 9_000.0].map(|rate| bounds(20_000, 1_024, 1_500).at_work(rate)), [256, 500, 1_024]);
+        assert_eq!(bounds(20_000, 1_024, 1_500).limit(10.0), 320, "as many as are at work at a time, and a quarter");
+        assert_eq!([10.0, 400.0, 9_000.0].map(|rate| bounds(20_000, 1_024, 1_500).at_work(rate)), [256, 450, 1_024]);
         assert_eq!(bounds(20_000, 1, 1_500).at_work(10.0), 1);
         assert_eq!(bounds(16, 1_024, 1_500).limit(10.0), 16);
+    }
+
+    /// Else the rate would be measured no more, and a bound by a rate that was too low would stay.
+    #[test]
+    fn somebody_may_always_wait() {
+        for (wait_max_ms, rate) in
+            [10, 900, 60_000].into_iter().flat_map(|wait| [0.0, 50.0, 1e4].map(|rate| (wait, rate)))
+        {
+            for at_work_max in [1, 16, 1_024] {
+                let wait_max = Duration::from_millis(wait_max_ms);
+                let bounds = Bounds { open_max: usize::MAX, at_work_max, wait_max };
+                let (limit, at_work) = (bounds.limit(rate), bounds.at_work(rate));
+                assert!(limit > at_work, "{limit} are let in, and {at_work} are at work: {bounds:?}, {rate}/s");
+            }
+        }
     }
 
     #[test]

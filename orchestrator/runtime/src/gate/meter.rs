@@ -1,7 +1,7 @@
-//! How many registrations are decided a second, measured while some of them wait for their turn: only then it is what
-//! the system can do, and not what it is asked for.
+//! How many registrations are decided a second, measured while there is a press: some wait for their turn, or are turned away.
+//! Only then it is what the system can do, and not what it is asked for.
 //!
-//! Promises: time in which nobody waits is not counted, nor is what was decided in it, or so soon after that it was begun in it;
+//! Promises: time without a press is not counted, nor is what was decided in it, or so soon after that it was begun in it;
 //! the memory is some hundred bytes; every call costs the same.
 
 use std::collections::VecDeque;
@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 /// load is seen soon.
 const SLOT: Duration = Duration::from_millis(100);
 const SLOTS: usize = 30;
+/// A press lasts so long after the last one who waited or was turned away. Who waits for the end of a batch only, again and
+/// again, is a press; to count only the moments in which somebody waits would be to count many decisions in no time.
+const LAPSE: Duration = Duration::from_millis(50);
 /// Below this much time and this many decisions nothing is known: one batch more or less would make all the difference.
 const TIME_MIN: Duration = Duration::from_millis(500);
 const DECIDED_MIN: u32 = 20;
@@ -26,19 +29,20 @@ pub(super) struct Meter {
     current: u32,
     filled: Duration,
     clock: Clock,
+    /// When the press is over; none while somebody waits.
+    lapses_at: Option<Instant>,
     /// The last rate at which something was decided: it outlives the rush, and a standstill.
     capacity: Option<f64>,
 }
 
 #[derive(Debug, Default)]
 enum Clock {
-    /// Nobody waits.
+    /// There is no press.
     #[default]
     Stopped,
-    /// Somebody waits, and nothing was decided since.
+    /// There is one, and nothing was decided since.
     Ready,
-    /// Something was decided since, by a batch that began before anybody waited, and the rest of it comes now. Who waits for the
-    /// end of a batch only, again and again, would else be a measure of many decisions in no time.
+    /// Something was decided since, by a batch that began before the press, and the rest of it comes now.
     Settles {
         /// The clock starts then.
         until: Instant,
@@ -54,20 +58,33 @@ impl Meter {
     pub(super) fn new(at_work_max: usize) -> Self {
         let decided_soon = u32::try_from(at_work_max).unwrap_or(u32::MAX).max(DECIDED_MIN);
         let (current, filled, clock) = (0, Duration::ZERO, Clock::default());
-        Self { decided_soon, slots: VecDeque::new(), current, filled, clock, capacity: None }
+        Self { decided_soon, slots: VecDeque::new(), current, filled, clock, lapses_at: None, capacity: None }
     }
 
     /// Tells whether somebody waits from now on.
     pub(super) fn set_waiting(&mut self, now: Instant, is_waiting: bool) {
         self.advance(now);
-        match (is_waiting, &self.clock) {
-            (false, _) => {
-                self.clock = Clock::Stopped;
-                // A part of a slot would have a whole batch, or none.
-                (self.current, self.filled) = (0, Duration::ZERO);
-            }
-            (true, Clock::Stopped) => self.clock = Clock::Ready,
-            (true, Clock::Ready | Clock::Settles { .. } | Clock::Runs { .. }) => {}
+        if is_waiting {
+            self.press();
+            self.lapses_at = None;
+        } else {
+            self.lapses_at = self.lapses_at.or(Some(now + LAPSE));
+        }
+    }
+
+    /// Somebody was turned away, because there are as many as are let in.
+    pub(super) fn turned_away(&mut self, now: Instant) {
+        self.advance(now);
+        // While somebody waits, nothing lapses.
+        if self.lapses_at.is_some() || matches!(self.clock, Clock::Stopped) {
+            self.press();
+            self.lapses_at = Some(now + LAPSE);
+        }
+    }
+
+    fn press(&mut self) {
+        if matches!(self.clock, Clock::Stopped) {
+            self.clock = Clock::Ready;
         }
     }
 
@@ -103,6 +120,18 @@ impl Meter {
     }
 
     fn advance(&mut self, now: Instant) {
+        match self.lapses_at {
+            Some(lapses_at) if lapses_at <= now => {
+                self.run_until(lapses_at);
+                self.clock = Clock::Stopped;
+                // A part of a slot would have a whole batch, or none.
+                (self.current, self.filled) = (0, Duration::ZERO);
+            }
+            _ => self.run_until(now),
+        }
+    }
+
+    fn run_until(&mut self, now: Instant) {
         if let Clock::Settles { until } = self.clock
             && until <= now
         {
@@ -191,20 +220,47 @@ mod tests {
 
     /// Eight are decided each 10 ms, and somebody waits from before the first of two batches to after the second.
     #[test]
-    fn waits_that_end_with_a_batch_are_no_measure() {
+    fn waits_that_end_with_a_batch_count_with_the_time_between_them() {
         let (mut meter, mut now) = (Meter::new(16), Instant::now());
-        for _ in 0..500 {
+        for _ in 0..100 {
             meter.set_waiting(now, true);
             now = run(&mut meter, now, 8, ms(10), ms(20));
             meter.set_waiting(now, false);
             now = run(&mut meter, now, 8, ms(10), ms(20));
         }
-        assert_eq!((meter.rate(now), meter.capacity()), (None, None));
-        // They wait on and on: what is measured is what is decided.
-        meter.set_waiting(now, true);
-        let now = run(&mut meter, now, 8, ms(10), ms(1_000));
         assert_near(meter.rate(now), 800.0);
         assert_near(meter.capacity(), 800.0);
+    }
+
+    #[test]
+    fn a_wait_now_and_then_is_no_press() {
+        let (mut meter, mut now) = (Meter::new(16), Instant::now());
+        for _ in 0..100 {
+            meter.set_waiting(now, true);
+            now = run(&mut meter, now, 8, ms(10), ms(40));
+            meter.set_waiting(now, false);
+            now = run(&mut meter, now, 1, ms(10), ms(500));
+        }
+        assert_eq!((meter.rate(now), meter.capacity()), (None, None));
+    }
+
+    /// A bound that is too low keeps everybody from waiting: it must not stay because of that.
+    #[test]
+    fn who_is_turned_away_is_a_press() {
+        let (mut meter, mut now) = (Meter::new(16), Instant::now());
+        for _ in 0..100 {
+            meter.turned_away(now);
+            now = run(&mut meter, now, 8, ms(10), ms(20));
+        }
+        assert_near(meter.rate(now), 800.0);
+        // The last of them is an hour ago.
+        now = run(&mut meter, now + ms(3_600_000), 1, ms(10), ms(5_000));
+        assert_near(meter.rate(now), 800.0);
+        // One who waits is a press, however long ago the last was turned away.
+        meter.turned_away(now);
+        meter.set_waiting(now, true);
+        let now = run(&mut meter, now, 4, ms(10), ms(4_000));
+        assert_near(meter.rate(now), 400.0);
     }
 
     #[test]
