@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use async_trait::async_trait;
-use matricula_engine::{CallAnswer, CallError, Code, Definition, DefinitionError, Recorded, SagaState};
+use matricula_engine::{CallAnswer, CallError, Code, Definition, DefinitionError, Recorded, SagaState, Step};
 use matricula_kit::answer::{Done, Refusal};
 use matricula_kit::id::SagaId;
 use matricula_kit::rpc::FieldError;
@@ -91,6 +91,10 @@ impl Workload for Registrations {
 
     fn applies(&self, request: &RegistrationRequest) -> Vec<&'static str> {
         saga::applies(request)
+    }
+
+    fn is_waited_for(&self, step: &Step, request: &RegistrationRequest) -> bool {
+        saga::is_waited_for(step, request)
     }
 
     async fn call(&self, destination: &'static str, rpc: &'static str, calls: Calls<'_>) -> Answers {

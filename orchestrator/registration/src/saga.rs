@@ -90,6 +90,14 @@ pub fn applies(request: &RegistrationRequest) -> Vec<&'static str> {
     steps
 }
 
+/// Whether somebody waits for a step: the student, whoever gets a seat that is given back, or the student's next
+/// registration, which is judged by the record and the account that this one leaves. To the rules a course that is added and
+/// not settled yet counts as one that is; who drops it again in the same moment waits for its settling.
+pub fn is_waited_for(step: &Step, request: &RegistrationRequest) -> bool {
+    let settles_adds_only = step.name == step::SETTLE_COURSES && request.drops.is_empty();
+    step.kind != Kind::Closing && !settles_adds_only
+}
+
 fn line(
     stage: u8,
     name: &'static str,
@@ -105,9 +113,32 @@ fn line(
 
 #[cfg(test)]
 mod tests {
+    use matricula_kit::time::UnixMs;
+
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_the_notification_nor_for_the_settling_of_adds() {
+        let definition = definition().expect("a sound table");
+        let not_waited_for = |adds: &[&str], drops: &[&str]| -> Vec<&str> {
+            let owned = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
+            let request =
+                RegistrationRequest::try_new("S1".to_owned(), owned(adds), owned(drops), Vec::new(), UnixMs(0));
+            let request = request.expect("it is within the bounds");
+            let steps = definition.steps().iter().filter(|step| applies(&request).contains(&step.name));
+            steps.filter(|step| !is_waited_for(step, &request)).map(|step| step.name).collect()
+        };
+        assert_eq!(not_waited_for(&["A"], &[]), [step::SETTLE_COURSES, step::NOTIFY]);
+        assert_eq!(
+            not_waited_for(&["A"], &["B"]),
+            [step::NOTIFY],
+            "what is dropped takes its time until it is settled"
+        );
+    }
+
     #[test]
     fn the_table_is_a_saga() {
-        let definition = super::definition().expect("a sound table");
+        let definition = definition().expect("a sound table");
         insta::assert_snapshot!(definition.render(), @r"
         registration v1, to its pivot within 900000 ms
           1  reserve_courses        academics      ReserveCourses     <- RemoveCourses      compensatable
@@ -124,9 +155,6 @@ mod tests {
 
     #[test]
     fn the_simulation_has_the_same_table() {
-        assert_eq!(
-            matricula_simulation::shapes::registration().definition,
-            super::definition().expect("a sound table")
-        );
+        assert_eq!(matricula_simulation::shapes::registration().definition, definition().expect("a sound table"));
     }
 }

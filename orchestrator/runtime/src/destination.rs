@@ -19,8 +19,8 @@ use crate::breaker::{Breaker, Permit};
 use crate::rpc::Rpc;
 use crate::{Call, RuntimeConfig, Workload};
 
-/// How long a call waits for others of its kind that nobody waits for: so few calls are the settling and the notification of
-/// many registrations, and with them commits and statements; and a student has no notice of it.
+/// How long a call that nobody waits for waits for others of its kind: so one call has the notifications of many
+/// registrations, and with it one commit and one statement; to a student it is no time.
 const GATHER_MAX: Duration = Duration::from_millis(50);
 
 /// A call that waits: the RPC and what it is about.
@@ -58,29 +58,43 @@ pub struct DestinationStatus {
     pub last_error: String,
 }
 
-struct Queued<R> {
+struct Queued<C> {
     since: Instant,
-    call: Call<R>,
+    call: C,
 }
 
 /// Calls that wait for one RPC, in order of arrival.
-struct Queue<R> {
+struct Queue<C> {
     rpc: &'static str,
     /// From when on they may leave, all of them: the earliest that one of them asks for.
     ready_at: Instant,
-    calls: VecDeque<Queued<R>>,
+    calls: VecDeque<Queued<C>>,
 }
 
-impl<R> Queue<R> {
-    fn new(rpc: &'static str) -> Self {
-        Self { rpc, ready_at: Instant::now(), calls: VecDeque::new() }
+impl<C> Queue<C> {
+    fn new(rpc: &'static str, now: Instant) -> Self {
+        Self { rpc, ready_at: now, calls: VecDeque::new() }
     }
 
-    fn push(&mut self, call: Call<R>, may_gather: bool) {
-        let since = Instant::now();
-        let ready_at = if may_gather { since + GATHER_MAX } else { since };
+    fn push(&mut self, call: C, may_gather: bool, now: Instant) {
+        let ready_at = if may_gather { now + GATHER_MAX } else { now };
         self.ready_at = if self.calls.is_empty() { ready_at } else { ready_at.min(self.ready_at) };
-        self.calls.push_back(Queued { since, call });
+        self.calls.push_back(Queued { since: now, call });
+    }
+
+    /// Takes the first of them; none before they may leave.
+    fn take(&mut self, size: usize, now: Instant) -> Vec<C> {
+        let size = if self.is_ready(now) { size.min(self.calls.len()) } else { 0 };
+        self.calls.drain(..size).map(|queued| queued.call).collect()
+    }
+
+    fn is_ready(&self, now: Instant) -> bool {
+        !self.calls.is_empty() && self.ready_at <= now
+    }
+
+    /// When they may leave; none when nothing waits.
+    fn ready_at(&self) -> Option<Instant> {
+        (!self.calls.is_empty()).then_some(self.ready_at)
     }
 
     /// Since when the first of them waits; none when nothing waits.
@@ -94,7 +108,7 @@ pub(crate) struct Destination<W: Workload> {
     workload: Arc<W>,
     config: RuntimeConfig,
     /// A queue an RPC.
-    queues: Vec<Queue<W::Request>>,
+    queues: Vec<Queue<Call<W::Request>>>,
     in_flight: JoinSet<(Vec<Answered>, Option<CallError>)>,
     /// The most RPCs at a time; operators change it.
     in_flight_max: watch::Receiver<usize>,
@@ -158,21 +172,21 @@ impl<W: Workload> Destination<W> {
     }
 
     fn enqueue(&mut self, Waiting { rpc, call, may_gather }: Waiting<W::Request>) {
+        let now = Instant::now();
         let place = self.queues.iter().position(|queue| queue.rpc == rpc).unwrap_or_else(|| {
-            self.queues.push(Queue::new(rpc));
+            self.queues.push(Queue::new(rpc, now));
             self.queues.len() - 1
         });
-        self.queues[place].push(call, may_gather);
+        self.queues[place].push(call, may_gather, now);
     }
 
     /// Sends what may be sent now; returns when to look again, if a timer is needed.
     fn send(&mut self) -> Option<Instant> {
         while self.in_flight.len() < *self.in_flight_max.borrow() {
             let now = Instant::now();
-            let ready_at = self.queues.iter().filter(|queue| !queue.calls.is_empty()).map(|queue| queue.ready_at);
-            let first_ready_at = ready_at.min()?;
-            if now < first_ready_at {
-                return Some(first_ready_at);
+            let ready_at = self.queues.iter().filter_map(Queue::ready_at).min()?;
+            if now < ready_at {
+                return Some(ready_at);
             }
             let size = match self.breaker.permit(now) {
                 Permit::All => self.config.call_batch_max,
@@ -191,11 +205,9 @@ impl<W: Workload> Destination<W> {
     /// Sends one RPC with what waits for it: of those that are ready the one whose first call has waited longest, so that a
     /// single undo is not passed over while a flood of other calls goes on.
     fn send_one(&mut self, size: usize, now: Instant) {
-        let ready = self.queues.iter_mut().filter(|queue| !queue.calls.is_empty() && queue.ready_at <= now);
-        let Some(Queue { rpc, calls, .. }) = ready.min_by_key(|queue| queue.since()) else { return };
-        let rpc = *rpc;
-        let batch = calls.drain(..size.min(calls.len()));
-        let mut calls: Vec<Call<W::Request>> = batch.map(|queued| queued.call).collect();
+        let ready = self.queues.iter_mut().filter(|queue| queue.is_ready(now));
+        let Some(queue) = ready.min_by_key(|queue| queue.since()) else { return };
+        let (rpc, mut calls) = (queue.rpc, queue.take(size, now));
         let spans: Vec<Span> = calls.iter_mut().map(|call| attempt_span(rpc, call)).collect();
         let workload = self.workload.clone();
         let timeout = Duration::from_millis(self.config.call_timeout_ms);
@@ -292,5 +304,28 @@ async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_waits_for_gathers_until_somebody_waits() {
+        let start = Instant::now();
+        let later = start + GATHER_MAX / 2;
+        let mut queue = Queue::new("Notify", start);
+        assert_eq!(queue.ready_at(), None);
+        queue.push(1, true, start);
+        queue.push(2, true, later);
+        assert_eq!(queue.ready_at(), Some(start + GATHER_MAX), "the first waits longest, and takes the others along");
+        assert_eq!(queue.take(10, later), []);
+        assert_eq!(queue.take(1, start + GATHER_MAX), [1]);
+        assert_eq!(queue.take(10, start + GATHER_MAX), [2], "what a batch had no room for goes next");
+        queue.push(3, true, start + GATHER_MAX);
+        assert_eq!(queue.take(10, start + GATHER_MAX), [], "the next gather again");
+        queue.push(4, false, start + GATHER_MAX);
+        assert_eq!(queue.take(10, start + GATHER_MAX), [3, 4]);
     }
 }

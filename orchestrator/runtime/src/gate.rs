@@ -33,7 +33,7 @@ use crate::RuntimeConfig;
 /// Decisions a second that a start reckons with until it has measured them: less than most machines do. A rush that comes
 /// before the first measurement fills the queue by this; some are turned away for half a second who could have been let in,
 /// and nobody is let in who would wait for long.
-const RATE_ASSUMED: f64 = 500.0;
+const RATE_ASSUMED: f64 = 700.0;
 
 /// How one is let in.
 #[derive(Debug, Clone, PartialEq, Eq)]

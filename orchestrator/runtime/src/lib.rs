@@ -37,7 +37,7 @@ mod writer;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use matricula_engine::{CallAnswer, CallError, Definition, Leg, Recorded, SagaState, StepIndex};
+use matricula_engine::{CallAnswer, CallError, Definition, Kind, Leg, Recorded, SagaState, Step, StepIndex};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::time::UnixMs;
@@ -64,6 +64,13 @@ pub trait Workload: Send + Sync + 'static {
 
     /// Names of the steps that have something to do for a request.
     fn applies(&self, request: &Self::Request) -> Vec<&'static str>;
+
+    /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. What nobody waits for
+    /// may wait some time for others of its kind; undos never do.
+    fn is_waited_for(&self, step: &Step, request: &Self::Request) -> bool {
+        let _ = request;
+        step.kind != Kind::Closing
+    }
 
     /// Makes one RPC for a batch of calls to one destination, and returns an answer a call, in their order. An error
     /// means "unknown" for all of them.

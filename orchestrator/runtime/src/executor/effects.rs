@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use matricula_engine::{Effect, Leg, LegStatus, Outcome, StepIndex};
+use matricula_engine::{Effect, Leg, LegStatus, StepIndex};
 use matricula_kit::id::SagaId;
 
 use super::{Executor, Place};
@@ -41,9 +41,6 @@ impl<W: Workload> Executor<W> {
             return;
         };
         saga.calling.push((step, leg));
-        // The outcome stands and is known: what is left is the tail. An undo does not wait, because the next registration of
-        // the student is judged by what is undone.
-        let may_gather = leg == Leg::Action && saga.state.outcome() != Outcome::Pending;
         let call = Call {
             saga: id.clone(),
             step,
@@ -55,6 +52,7 @@ impl<W: Workload> Executor<W> {
             trace: saga.trace.clone(),
             owner_alive_at: self.outbox.clock.alive_at(),
         };
+        let may_gather = leg == Leg::Action && !self.workload.is_waited_for(line, &saga.request);
         let _ = destination.send(Waiting { rpc, call, may_gather });
     }
 

@@ -148,7 +148,7 @@ async fn too_many_a_second_are_told_when_to_come_back() {
 /// than may be at work.
 #[tokio::test]
 async fn no_more_are_accepted_than_are_decided_in_time() {
-    for (admission_wait_max_ms, in_flight_max, accepted) in [(80, 10, 40), (80, 160, 50)] {
+    for (admission_wait_max_ms, in_flight_max, accepted) in [(80, 10, 56), (80, 400, 125)] {
         let bounds = RuntimeConfig { admission_wait_max_ms, in_flight_max, ..config() };
         let (_test, system) = new(Backend::Sqlite, bounds).await;
         system.world.hold("Commit");
