@@ -315,16 +315,17 @@ mod tests {
     fn what_nobody_waits_for_gathers_until_somebody_waits() {
         let start = Instant::now();
         let later = start + GATHER_MAX / 2;
+        let none: [u32; 0] = [];
         let mut queue = Queue::new("Notify", start);
         assert_eq!(queue.ready_at(), None);
         queue.push(1, true, start);
         queue.push(2, true, later);
         assert_eq!(queue.ready_at(), Some(start + GATHER_MAX), "the first waits longest, and takes the others along");
-        assert_eq!(queue.take(10, later), []);
+        assert_eq!(queue.take(10, later), none);
         assert_eq!(queue.take(1, start + GATHER_MAX), [1]);
         assert_eq!(queue.take(10, start + GATHER_MAX), [2], "what a batch had no room for goes next");
         queue.push(3, true, start + GATHER_MAX);
-        assert_eq!(queue.take(10, start + GATHER_MAX), [], "the next gather again");
+        assert_eq!(queue.take(10, start + GATHER_MAX), none, "the next gather again");
         queue.push(4, false, start + GATHER_MAX);
         assert_eq!(queue.take(10, start + GATHER_MAX), [3, 4]);
     }
