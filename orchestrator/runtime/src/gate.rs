@@ -55,8 +55,8 @@ const WORK_PART: f64 = 0.75;
 /// The least part of `in_flight_max` that is put to work, however slow it goes: where one service takes long to answer, and
 /// takes many at a time, fewer would be decided by it and none sooner.
 const AT_WORK_LEAST_PART: usize = 4;
-/// At least one of so many more than are at work is let in: the rate is measured while somebody waits, and a bound by a rate
-/// that was too low would else keep everybody from waiting, and stay.
+/// Beside those at work a quarter as many are let in at least: the rate is measured while some wait or are turned away, and
+/// a bound by a rate that was too low would else keep everybody from waiting.
 const WAITING_LEAST_PART: usize = 4;
 
 /// Why one is not let in.

@@ -67,8 +67,7 @@ pub trait Workload: Send + Sync + 'static {
 
     /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. What nobody waits for
     /// may wait some time for others of its kind; undos never do.
-    fn is_waited_for(&self, step: &Step, request: &Self::Request) -> bool {
-        let _ = request;
+    fn is_waited_for(&self, step: &Step, _request: &Self::Request) -> bool {
         step.kind != Kind::Closing
     }
 

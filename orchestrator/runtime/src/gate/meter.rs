@@ -29,7 +29,7 @@ pub(super) struct Meter {
     current: u32,
     filled: Duration,
     clock: Clock,
-    /// When the press is over; none while somebody waits.
+    /// When the press is over; none while somebody waits, and before anybody did.
     lapses_at: Option<Instant>,
     /// The last rate at which something was decided: it outlives the rush, and a standstill.
     capacity: Option<f64>,
