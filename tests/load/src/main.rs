@@ -43,7 +43,7 @@ enum Load {
         queue: u32,
         /// Registrations that are at work at a time. Few, so that ten times what they come to can be sent from the same
         /// machine and leaves processors to the system.
-        #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1_024))]
+        #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=1_024))]
         in_flight: u32,
     },
 }
