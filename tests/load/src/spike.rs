@@ -298,16 +298,17 @@ async fn one(
             let mut came_back = None;
             if number.is_multiple_of(COMES_BACK) {
                 tokio::time::sleep(hint.unwrap_or_default()).await;
-                let mut came = Instant::now();
-                let mut followed = portals.follow(portals.turn(), click.clone()).await;
-                let at_once = followed.setbacks.is_empty();
-                // A client's patience may be shorter than the spike; it counts from the spike's end.
-                while followed.end.is_err() && came < spike_began + spike_lasts {
-                    came = Instant::now();
-                    followed = portals.follow(portals.turn(), click.clone()).await;
-                }
-                let registration = followed.end.expect("who comes back gets an outcome");
-                came_back = Some(CameBack { registration, at_once });
+                let mut at_once = None;
+                let registration = loop {
+                    let came = Instant::now();
+                    let followed = portals.follow(portals.turn(), click.clone()).await;
+                    at_once.get_or_insert(followed.setbacks.is_empty());
+                    // A client's patience may be shorter than the spike; it counts from the spike's end.
+                    if followed.end.is_ok() || came >= spike_began + spike_lasts {
+                        break followed.end.expect("who comes back gets an outcome");
+                    }
+                };
+                came_back = Some(CameBack { registration, at_once: at_once == Some(true) });
             }
             End::TurnedAway { took, told_to_come, hint, came_back }
         }
