@@ -18,6 +18,7 @@ fn all_cases(shape: &Shape) -> Vec<Case> {
         [cases::basic, cases::lost_answers, cases::repeats, cases::late, cases::pairs, cases::everything_again];
     let mut all: Vec<Case> = families.into_iter().flat_map(|family| family(shape)).collect();
     all.extend(cases::crashes(shape, cases::basic(shape)));
+    all.extend(cases::cancelled_behind(shape));
     all
 }
 

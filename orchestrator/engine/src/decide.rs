@@ -12,11 +12,13 @@
 //! not before; a decision never depends on what is in flight. A saga that is left alone after a resume has everything
 //! under way that it needs to end.
 //!
-//! What may go ahead of the log: calls of actions that can be undone, while nothing is decided. If the process dies before
-//! the log tells of them, whoever adopts the saga makes the same calls again, and participants answer repeats with the
-//! answer they have on record; or it turns the saga round, and then undoes every such action, called or not, because
-//! [`Event::Adopted`] says that the log may be behind. Everything else waits for the log: an adopter that did not know
-//! of the pivot, of the turn or of the outcome could decide otherwise.
+//! What may go ahead of the log: calls of actions that can be undone, and of a pivot that somebody can be asked about,
+//! while nothing is decided. If the process dies before the log tells of them, whoever adopts the saga makes the same calls
+//! again, and participants answer repeats with the answer they have on record; or it turns the saga round, and then undoes
+//! every such action, called or not, because [`Event::Adopted`] says that the log may be behind. First of all it undoes the
+//! pivot: that makes sure that it never happens, or is refused because it has; then the saga turns back, and what it was
+//! turned for came too late. Everything else waits for the log: an adopter that did not know of the turn or of the outcome
+//! could decide otherwise.
 
 use crate::definition::{Definition, Kind, StepIndex};
 use crate::event::{Cause, Event, Leg, Recorded};
@@ -176,8 +178,10 @@ pub fn decide(
         Input::Wake => Repeat::Calls,
         Input::Answered { step, leg, attempt, started_at_ms, answer } => {
             let event = draft.answered((step, leg, attempt), started_at_ms, answer, jitter)?;
+            // What the turn had stopped is called again.
+            let is_turned_back = matches!(event, Event::TurnedBack { .. });
             draft.push(event)?;
-            Repeat::Nothing
+            if is_turned_back { Repeat::Calls } else { Repeat::Nothing }
         }
         Input::Cancel { by, reason } => {
             if draft.may_cancel()? {
@@ -245,7 +249,14 @@ impl Draft<'_> {
             CallAnswer::Done(output) => {
                 return Ok(Event::Succeeded { step: name, leg, attempt, started_at_ms, output });
             }
-            CallAnswer::Refused(refusal) if leg == Leg::Action && step.kind.may_refuse() => {
+            CallAnswer::Refused(_)
+                if leg == Leg::Undo && step.kind == Kind::Pivot && self.state.refusals().next().is_none() =>
+            {
+                return Ok(Event::TurnedBack { step: name, attempt, started_at_ms });
+            }
+            CallAnswer::Refused(refusal)
+                if leg == Leg::Action && step.kind.may_refuse() && !self.state.is_turned_back() =>
+            {
                 return Ok(Event::Refused { step: name, attempt, started_at_ms, refusal });
             }
             CallAnswer::Refused(refusal) => {
@@ -292,7 +303,8 @@ impl Draft<'_> {
 
     fn may_go_ahead(&self, effect: &Effect) -> bool {
         let Effect::Call { step, leg: Leg::Action, .. } = effect else { return false };
-        self.state.phase() == Phase::Running && self.def.step(*step).kind == Kind::Compensatable
+        let step = self.def.step(*step);
+        self.state.phase() == Phase::Running && step.kind.may_refuse() && step.undo.is_some()
     }
 
     /// What is to be done, and when to wake the saga.

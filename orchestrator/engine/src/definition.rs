@@ -27,7 +27,8 @@ impl StepIndex {
 pub enum Kind {
     /// Before the pivot: may refuse, and is undone when the saga turns round.
     Compensatable,
-    /// The point of no return: may refuse; once it has succeeded, nothing is undone.
+    /// The point of no return: may refuse; once it has succeeded, nothing is undone. Where the log may not tell whether it
+    /// was called, its undo finds out.
     Pivot,
     /// After the pivot: retried until it succeeds.
     Retriable,
@@ -70,7 +71,8 @@ pub struct Step {
     pub destination: &'static str,
     /// The RPC that does it.
     pub action: &'static str,
-    /// The RPC that undoes it.
+    /// The RPC that undoes it. Of the pivot, which nothing undoes: the RPC that makes sure that it never happens, or refuses
+    /// because it has. A pivot that has one is called ahead of the log.
     pub undo: Option<&'static str>,
     /// What it may do to its saga.
     pub kind: Kind,
@@ -132,7 +134,12 @@ impl Definition {
             if !placed {
                 return Err(DefinitionError::Place { step: step.name, kind: step.kind });
             }
-            if step.undo.is_some() != (step.kind == Kind::Compensatable) {
+            let undo_is_right = match step.kind {
+                Kind::Compensatable => step.undo.is_some(),
+                Kind::Pivot => true,
+                Kind::Retriable | Kind::Closing => step.undo.is_none(),
+            };
+            if !undo_is_right {
                 return Err(DefinitionError::Undo { step: step.name, kind: step.kind });
             }
         }
@@ -243,8 +250,8 @@ pub enum DefinitionError {
         /// Its kind.
         kind: Kind,
     },
-    /// A compensatable step that nothing undoes, or another step that something undoes.
-    #[error("step {step} is {kind}: compensatable steps have an undo, others have none")]
+    /// A compensatable step that nothing undoes, or a step after the pivot that something undoes.
+    #[error("step {step} is {kind}: compensatable steps have an undo, a pivot may have one, others have none")]
     Undo {
         /// Its name.
         step: &'static str,

@@ -170,6 +170,16 @@ pub enum Event {
         /// Why.
         cause: Cause,
     },
+    /// What makes sure that the pivot never happens found that it had, by a call of whoever drove the saga before: the turn
+    /// is taken back, and the saga goes on to the answer of its pivot.
+    TurnedBack {
+        /// Name of the pivot.
+        step: String,
+        /// Counted from 1 in the undo of the pivot.
+        attempt: u32,
+        /// When the call left.
+        started_at_ms: i64,
+    },
     /// An operator steered it.
     Intervened {
         /// Who.
@@ -193,6 +203,7 @@ impl Event {
             Self::Refused { .. } => "step_refused",
             Self::Failed { .. } => "step_failed",
             Self::Turned { .. } => "turned",
+            Self::TurnedBack { .. } => "turned_back",
             Self::Intervened { .. } => "intervened",
             Self::Finished => "finished",
         }
@@ -207,6 +218,9 @@ impl Event {
             }
             Self::Refused { step, attempt, started_at_ms, .. } => {
                 Some(Attempt { step, leg: Leg::Action, number: *attempt, started_at_ms: *started_at_ms })
+            }
+            Self::TurnedBack { step, attempt, started_at_ms } => {
+                Some(Attempt { step, leg: Leg::Undo, number: *attempt, started_at_ms: *started_at_ms })
             }
             Self::Admitted { .. }
             | Self::Adopted { .. }

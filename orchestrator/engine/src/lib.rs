@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Promises: the same arguments give the same decision; every event that [`decide`] returns folds; a saga turns round
-//! only for a refusal, a cancel or its deadline, and only before its pivot may have been called; whatever may have been
-//! called is undone then; after the pivot nothing is.
+//! only for a refusal, a cancel or its deadline, and only before it knows its pivot to have been called; whatever may have
+//! been called is undone then, unless the pivot turns out to have happened; after the pivot nothing is.
 
 mod decide;
 mod definition;

@@ -9,7 +9,7 @@
 //! | abandon | the saga | while it needs attention, and its outcome is not the question |
 //!
 //! Promises: nothing that is only slow is decided by hand; before the pivot nothing is, because a cancel is safe there;
-//! what came of a pivot is never skipped; a saga with something skipped never reads completed or compensated; a verb
+//! what came of a pivot is never skipped, nor is the question whether it has happened; a saga with something skipped never reads completed or compensated; a verb
 //! that comes again after it took effect changes nothing and is no error.
 
 use serde::{Deserialize, Serialize};
@@ -88,7 +88,7 @@ pub enum VerbError {
         step: &'static str,
     },
     /// Nothing but the pivot can be resolved as refused.
-    #[error("the {leg} of {step} can't be refused any more: resolve it as done, or skip it")]
+    #[error("the {leg} of {step} can't be refused any more: it can be resolved as done")]
     NotRefusable {
         /// Name of the step.
         step: &'static str,
@@ -144,7 +144,7 @@ pub(crate) fn steer(
             let (name, leg, kind) = failing(def, state, &step)?;
             match (leg, kind) {
                 (Leg::Action, Kind::Compensatable) => return Err(VerbError::BeforePivot { step: name }),
-                (Leg::Action, Kind::Pivot) => return Err(VerbError::PivotSkipped { step: name }),
+                (_, Kind::Pivot) => return Err(VerbError::PivotSkipped { step: name }),
                 (Leg::Undo, _) | (Leg::Action, Kind::Retriable | Kind::Closing) => Intervention::Skip { step, leg },
             }
         }
@@ -152,11 +152,14 @@ pub(crate) fn steer(
             let (name, leg, kind) = failing(def, state, &step)?;
             match (leg, kind, &answer) {
                 (Leg::Action, Kind::Compensatable, _) => return Err(VerbError::BeforePivot { step: name }),
-                (Leg::Action, Kind::Pivot, _) | (_, _, Resolution::Done) => Intervention::Resolve { step, leg, answer },
+                (_, _, Resolution::Done) => Intervention::Resolve { step, leg, answer },
+                (Leg::Action, Kind::Pivot, _) if !state.is_turned_back() => Intervention::Resolve { step, leg, answer },
                 (_, _, Resolution::Refused { .. }) => return Err(VerbError::NotRefusable { step: name, leg }),
             }
         }
-        Verb::Abandon if state.phase() == Phase::Running => return Err(VerbError::OutcomeOpen),
+        Verb::Abandon if state.phase() == Phase::Running || state.is_pivot_unknown(def) => {
+            return Err(VerbError::OutcomeOpen);
+        }
         Verb::Abandon if !state.needs_attention() => return Err(VerbError::NoAttention),
         Verb::Abandon => Intervention::Abandon,
     };
@@ -169,7 +172,8 @@ pub fn advice(def: &Definition, state: &SagaState) -> Vec<Advice> {
     let failing = || state.trying(def).filter(|(_, _, leg)| leg.attempts > 0);
     for (index, leg, progress) in failing() {
         let step = Some(def.step(index).name);
-        let may_skip = leg == Leg::Undo || !def.step(index).kind.may_refuse();
+        let kind = def.step(index).kind;
+        let may_skip = kind != Kind::Pivot && (leg == Leg::Undo || !kind.may_refuse());
         if progress.next_attempt_at_ms.is_some() {
             advice.push(Advice { verb: "retry", step, effect: "calls it at once" });
         }
@@ -181,12 +185,15 @@ pub fn advice(def: &Definition, state: &SagaState) -> Vec<Advice> {
                 step,
                 effect: "leaves it undone for good; the saga goes on, and ends as abandoned",
             });
-        } else if def.step(index).kind == Kind::Pivot {
-            let effect = "counts it as done or as refused: for when somebody has found out what came of it";
+        } else if kind == Kind::Pivot {
+            let effect = match leg {
+                Leg::Action => "counts it as done or as refused: for when somebody has found out what came of it",
+                Leg::Undo => "counts it as done: for when somebody has made sure that the pivot never happens",
+            };
             advice.push(Advice { verb: "resolve", step, effect });
         }
     }
-    if state.phase() != Phase::Running && state.needs_attention() {
+    if state.phase() != Phase::Running && !state.is_pivot_unknown(def) && state.needs_attention() {
         let effect = "ends the saga as it stands: whatever is left stays undone, and nobody is told";
         advice.push(Advice { verb: "abandon", step: None, effect });
     }

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use crate::definition::{Definition, Kind};
+use crate::definition::Definition;
 use crate::event::{Event, Intervention, Leg, Recorded, Resolution};
 use crate::state::{LegState, LegStatus, Phase, SagaState};
 
@@ -32,6 +32,9 @@ pub fn describe(recorded: &Recorded) -> String {
             if *needs_attention { "; needs attention" } else { "" }
         ),
         Event::Turned { cause } => format!("turned round: {cause}"),
+        Event::TurnedBack { step, attempt, .. } => {
+            format!("turned back{}: {step} had happened before it was taken over", nth(*attempt))
+        }
         Event::Intervened { by, reason, intervention } => {
             format!("{by} {}: {reason}", intervention_in_words(intervention))
         }
@@ -45,6 +48,9 @@ pub fn explain(def: &Definition, state: &SagaState, now_ms: i64) -> String {
         Phase::Running if state.may_turn(def) => "running: not decided, can be cancelled",
         Phase::Running => "running: its pivot may have been called, can't be cancelled any more",
         Phase::Compensating if state.decided_at_ms().is_some() => "compensating: all is undone, closing",
+        Phase::Compensating if state.is_pivot_unknown(def) => {
+            "compensating: first to be known is whether its pivot has happened"
+        }
         Phase::Compensating => "compensating: being undone",
         Phase::Completing => "completing: committed, its tail is being finished",
         Phase::Completed => "completed",
@@ -66,7 +72,7 @@ pub fn explain(def: &Definition, state: &SagaState, now_ms: i64) -> String {
         if let Some(refusal) = &progress.refusal {
             let _ = write!(text, ": {refusal}");
         }
-        if step.kind == Kind::Compensatable && progress.undo.status != LegStatus::NotStarted {
+        if progress.undo.status != LegStatus::NotStarted {
             let _ = write!(text, "; undo {}", leg_in_words(&progress.undo, now_ms));
         }
         text.push('\n');

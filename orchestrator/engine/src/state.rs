@@ -2,11 +2,13 @@
 //!
 //! Promises: the same log gives the same state; an event that can't follow is a typed error and leaves the state as it
 //! was. Which calls may have left is part of the fold: a leg is [`LegStatus::Trying`] from the event that made it due. After
-//! a takeover the log may end before them: then every action that can be undone may have been called.
+//! a takeover the log may end before them: then every action that can be undone, and a pivot that goes ahead of the log, may
+//! have been called.
 //!
 //! ```text
 //! Running --pivot succeeded--> Completing --finished--> Completed
 //!    \------turned round-----> Compensating --finished--> Compensated
+//!    ^------turned back------------/   the pivot had happened, and the log did not tell of it
 //!                               either one --an operator skipped something of it, or gave it up--> Abandoned
 //! ```
 
@@ -94,7 +96,7 @@ pub enum LegStatus {
     Trying,
     /// It succeeded.
     Done,
-    /// It refused.
+    /// It refused. Of an undo, which only that of a pivot may: the pivot has happened.
     Refused,
     /// It was not done, and by an operator's decision it won't be.
     Skipped,
@@ -169,10 +171,15 @@ impl StepState {
     }
 
     /// Whether a saga that turned round still has to undo this step: whatever may have been called, answered or not. In
-    /// one that was adopted, that is every step.
-    fn owes_undo(&self, kind: Kind, is_adopted: bool) -> bool {
-        let may_be_called = self.action.status != LegStatus::NotStarted || (is_adopted && self.applies);
-        kind == Kind::Compensatable && may_be_called && !self.undo.status.is_over()
+    /// one that was adopted, that is every step; the pivot too, unless the log tells what came of it.
+    fn owes_undo(&self, step: &Step, is_adopted: bool) -> bool {
+        let is_started = self.action.status != LegStatus::NotStarted;
+        let may_be_called = match step.kind {
+            Kind::Compensatable => is_started || is_adopted && self.applies,
+            Kind::Pivot => step.undo.is_some() && is_adopted && !is_started,
+            Kind::Retriable | Kind::Closing => false,
+        };
+        may_be_called && !self.undo.status.is_over()
     }
 }
 
@@ -285,9 +292,21 @@ impl SagaState {
         self.steps.iter().any(|step| step.action.needs_attention || step.undo.needs_attention)
     }
 
-    /// Whether it can still be cancelled or run out of time: the call of its pivot can't have left.
+    /// Whether its pivot was found to have happened before the log told of it: nothing turns it round any more.
+    pub(crate) fn is_turned_back(&self) -> bool {
+        self.steps.iter().any(|step| step.undo.status == LegStatus::Refused)
+    }
+
+    /// Whether it has turned round and may have to turn back: it is not known yet whether its pivot has happened.
+    pub(crate) fn is_pivot_unknown(&self, def: &Definition) -> bool {
+        self.phase == Phase::Compensating
+            && self.with(def).any(|(_, step, state)| step.kind == Kind::Pivot && state.undo.status == LegStatus::Trying)
+    }
+
+    /// Whether it can still be cancelled or run out of time: it does not know its pivot to have been called.
     pub fn may_turn(&self, def: &Definition) -> bool {
         self.phase == Phase::Running
+            && !self.is_turned_back()
             && self
                 .with(def)
                 .all(|(_, step, state)| step.kind != Kind::Pivot || state.action.status == LegStatus::NotStarted)

@@ -101,6 +101,10 @@ pub(crate) fn commit_enrollments(call: &RegistrationCall) -> Made<enrollments::v
     Ok(enrollments::v1::CommitEnrollmentsOperation { operation: operation(call), student_id: student(call) })
 }
 
+pub(crate) fn withdraw_commit(call: &RegistrationCall) -> Made<enrollments::v1::WithdrawCommitOperation> {
+    Ok(enrollments::v1::WithdrawCommitOperation { operation: operation(call), student_id: student(call) })
+}
+
 pub(crate) fn assess_fees(call: &RegistrationCall) -> Made<fees::v1::AssessFeesOperation> {
     Ok(fees::v1::AssessFeesOperation {
         operation: operation(call),

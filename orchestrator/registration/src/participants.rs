@@ -159,6 +159,14 @@ impl Workload for Registrations {
                     EnrollmentServiceClient.commit_enrollments(enrollments::CommitEnrollmentsRequest)
                 )
             }
+            rpc::WITHDRAW_COMMIT => {
+                send!(
+                    channels,
+                    calls,
+                    calls::withdraw_commit,
+                    EnrollmentServiceClient.withdraw_commit(enrollments::WithdrawCommitRequest)
+                )
+            }
             rpc::ASSESS_FEES => {
                 send!(channels, calls, calls::assess_fees, FeeServiceClient.assess_fees(fees::AssessFeesRequest))
             }

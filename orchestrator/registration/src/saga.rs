@@ -52,6 +52,7 @@ pub(crate) mod rpc {
     pub(crate) const ASSESS_FEES: &str = "AssessFees";
     pub(crate) const VOID_FEES: &str = "VoidFees";
     pub(crate) const COMMIT_ENROLLMENTS: &str = "CommitEnrollments";
+    pub(crate) const WITHDRAW_COMMIT: &str = "WithdrawCommit";
     pub(crate) const SETTLE_COURSES: &str = "SettleCourses";
     pub(crate) const REFUND_FEES: &str = "RefundFees";
     pub(crate) const SEND_NOTIFICATION: &str = "SendNotification";
@@ -68,7 +69,7 @@ pub fn definition() -> Result<Definition, DefinitionError> {
         line(2, step::HOLD_SEATS,            "seats",         rpc::HOLD_SEATS,          Some(rpc::RELEASE_SEATS),      Compensatable),
         line(3, step::CREATE_ENROLLMENTS,    "enrollments",   rpc::CREATE_ENROLLMENTS,  Some(rpc::CANCEL_ENROLLMENTS), Compensatable),
         line(3, step::ASSESS_FEES,           "fees",          rpc::ASSESS_FEES,         Some(rpc::VOID_FEES),          Compensatable),
-        line(4, step::COMMIT_ENROLLMENTS,    "enrollments",   rpc::COMMIT_ENROLLMENTS,  None,                          Pivot),
+        line(4, step::COMMIT_ENROLLMENTS,    "enrollments",   rpc::COMMIT_ENROLLMENTS,  Some(rpc::WITHDRAW_COMMIT),    Pivot),
         line(5, step::SETTLE_COURSES,        "academics",     rpc::SETTLE_COURSES,      None,                          Retriable),
         line(5, step::RELEASE_DROPPED_SEATS, "seats",         rpc::RELEASE_SEATS,       None,                          Retriable),
         line(5, step::REFUND_FEES,           "fees",          rpc::REFUND_FEES,         None,                          Retriable),
@@ -145,7 +146,7 @@ mod tests {
           2  hold_seats             seats          HoldSeats          <- ReleaseSeats       compensatable
           3  create_enrollments     enrollments    CreateEnrollments  <- CancelEnrollments  compensatable
           |  assess_fees            fees           AssessFees         <- VoidFees           compensatable
-          4  commit_enrollments     enrollments    CommitEnrollments                        pivot
+          4  commit_enrollments     enrollments    CommitEnrollments  <- WithdrawCommit     pivot
           5  settle_courses         academics      SettleCourses                            retriable
           |  release_dropped_seats  seats          ReleaseSeats                             retriable
           |  refund_fees            fees           RefundFees                               retriable

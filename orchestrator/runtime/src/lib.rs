@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Promises: an admission is answered when it is durable; an effect leaves only after the events that decided it are
-//! durable, but for calls of actions that can be undone, which may go ahead of the log (the engine says which, and why);
+//! durable, but for calls that whoever adopts the saga can repeat, undo or ask about, which may go ahead of the log (the
+//! engine says which, and why);
 //! at most one call of a (saga, step, leg) is in flight from here; whatever a crash cuts off is called again by whoever
 //! adopts the saga, which is why participants answer repeats. It knows no domain: a [`Workload`] brings the
 //! definition and the calls.

@@ -35,6 +35,8 @@ pub enum Broken {
     OwnerForgetsTimers,
     /// What an adopted saga's last owner may have called beyond its log is not undone.
     OwnerAdoptsSilently,
+    /// Who is to make sure that a pivot never happens says that it does, and has not looked.
+    PivotIsNotLookedAt,
     /// Adopted sagas are not driven on.
     OwnerForgetsAdopted,
     /// What an adoption that reported an error has taken is not asked for again.
@@ -51,7 +53,7 @@ pub enum Broken {
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::StoreForgetsTheFence,
         Self::StoreForgetsTheSequence,
         Self::StoreAnswersEarly,
@@ -68,6 +70,7 @@ impl Broken {
         Self::OwnerCallsTwice,
         Self::OwnerForgetsTimers,
         Self::OwnerAdoptsSilently,
+        Self::PivotIsNotLookedAt,
         Self::OwnerForgetsAdopted,
         Self::OwnerForgetsWhatItChose,
         Self::OwnerGivesUpWrites,

@@ -4,12 +4,13 @@
 //! |---|---|---|---|---|
 //! | action | decide, record the answer | the recorded answer | the recorded answer | refused |
 //! | undo | record a tombstone, done | undo if it was done, record | done | done |
+//! | undo of a pivot | record a tombstone, done | refused if it was done | | done |
 //!
 //! A service's own crash needs no case here: its commits are atomic, so a crash is a lost answer or a lost call.
 
 use std::rc::Rc;
 
-use matricula_engine::{CallAnswer, CallError, Code, Leg, Outcome, StepIndex};
+use matricula_engine::{CallAnswer, CallError, Code, Kind, Leg, Outcome, StepIndex};
 
 use crate::broken::Broken;
 use crate::env::{Env, Event};
@@ -171,6 +172,13 @@ impl Participants {
     fn undo(&mut self, env: &mut Env, of: LegOf, place: usize) -> CallAnswer {
         let record = &mut self.barrier[place];
         let was_done = matches!(record.answer, Some(CallAnswer::Done(_))) && !record.undone;
+        let is_pivot = env.shape.definition.step(of.step).kind == Kind::Pivot;
+        if is_pivot && env.is_broken(Broken::PivotIsNotLookedAt) {
+            return CallAnswer::Done(String::new());
+        }
+        if is_pivot && was_done {
+            return CallAnswer::Refused("it has happened".to_owned());
+        }
         if was_done {
             domain::undo(&mut self.ledgers, of.saga, env.shape.does[of.step.get()]);
             env.facts.push(Fact::Undone { of });

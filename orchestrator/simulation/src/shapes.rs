@@ -100,7 +100,7 @@ const REGISTRATION: [Line; 9] = [
     (2, "hold_seats",            "seats",         "HoldSeats",         Some("ReleaseSeats"),      Compensatable, Does::Hold),
     (3, "create_enrollments",    "enrollments",   "CreateEnrollments", Some("CancelEnrollments"), Compensatable, Does::Create),
     (3, "assess_fees",           "fees",          "AssessFees",        Some("VoidFees"),          Compensatable, Does::Assess),
-    (4, "commit_enrollments",    "enrollments",   "CommitEnrollments", None,                      Pivot,         Does::Commit),
+    (4, "commit_enrollments",    "enrollments",   "CommitEnrollments", Some("WithdrawCommit"),    Pivot,         Does::Commit),
     (5, "settle_courses",        "academics",     "SettleCourses",     None,                      Retriable,     Does::Settle),
     (5, "release_dropped_seats", "seats",         "ReleaseSeats",      None,                      Retriable,     Does::ReleaseDropped),
     (5, "refund_fees",           "fees",          "RefundFees",        None,                      Retriable,     Does::Refund),
@@ -131,7 +131,7 @@ fn side_by_side() -> Shape {
         (1, "create",  "enrollments",   "Create",  Some("Cancel"),  Compensatable, Does::Create),
         (1, "assess",  "fees",          "Assess",  Some("Void"),    Compensatable, Does::Assess),
         (1, "plain",   "seats",         "Do",      Some("Undo"),    Compensatable, Does::Plain),
-        (2, "commit",  "enrollments",   "Commit",  None,            Pivot,         Does::Commit),
+        (2, "commit",  "enrollments",   "Commit",  Some("Withdraw"), Pivot,        Does::Commit),
         (3, "settle",  "academics",     "Settle",  None,            Retriable,     Does::Settle),
         (4, "notify",  "notifications", "Send",    None,            Closing,       Does::Notify),
     ];
@@ -155,7 +155,7 @@ fn in_a_row() -> Shape {
 
 /// Nothing but the point of no return.
 fn pivot_only() -> Shape {
-    Shape::new("pivot_only", 1_500, quick(), &[(1, "pivot", "seats", "Pivot", None, Pivot, Does::Plain)])
+    Shape::new("pivot_only", 1_500, quick(), &[(1, "pivot", "seats", "Pivot", Some("Withdraw"), Pivot, Does::Plain)])
 }
 
 /// Seats before the rules, as a naive saga would have it; one service for most of it.

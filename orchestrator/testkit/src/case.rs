@@ -148,6 +148,13 @@ pub(crate) struct Cancel {
     pub is_late: bool,
 }
 
+/// Somebody cancels at whoever has adopted the saga.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CancelBehind {
+    /// The pivot had been called: the cancel comes too late, whether that is known at once or has to be asked.
+    pub is_late: bool,
+}
+
 /// The network delivers once more all that ever arrived, when the saga has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
@@ -165,6 +172,8 @@ pub struct Case {
     pub(crate) faults: Vec<(StepIndex, Leg, Fault)>,
     pub(crate) cancelled_at: Option<Cancel>,
     pub(crate) crash: Option<Crash>,
+    /// Somebody cancels when the saga was adopted after the crash.
+    pub(crate) cancelled_behind: Option<CancelBehind>,
     pub(crate) again: Option<Again>,
     pub(crate) steered: Option<(StepIndex, Leg, Steering)>,
 }
@@ -172,7 +181,15 @@ pub struct Case {
 impl Case {
     /// Nothing goes wrong.
     pub fn calm() -> Self {
-        Self { name: CALM.to_owned(), faults: Vec::new(), cancelled_at: None, crash: None, again: None, steered: None }
+        Self {
+            name: CALM.to_owned(),
+            faults: Vec::new(),
+            cancelled_at: None,
+            crash: None,
+            cancelled_behind: None,
+            again: None,
+            steered: None,
+        }
     }
 
     /// With a fault of a leg.
@@ -206,6 +223,15 @@ impl Case {
         self.and(&format!("crash after event {} ({event}), {}", crash.after_event, crash.moment))
     }
 
+    /// With a crash of a process whose log is behind, after which whoever adopts the saga is asked to cancel it; `is_late`
+    /// when the pivot had been called by then.
+    #[must_use]
+    pub fn cancelled_behind(self, after_event: usize, event: &str, is_late: bool) -> Self {
+        let mut case = self.with_crash(Crash { after_event, moment: Moment::LogBehind }, event);
+        case.cancelled_behind = Some(CancelBehind { is_late });
+        case.and(if is_late { "cancelled too late, once adopted" } else { "cancelled once adopted" })
+    }
+
     /// With all that arrived arriving once more at the end.
     #[must_use]
     pub fn with_again(mut self, again: Again) -> Self {
@@ -231,7 +257,8 @@ impl Case {
     pub fn outcome(&self) -> Outcome {
         let is_left_alone = self.steered.is_none();
         let for_ever = self.faults.iter().any(|(_, leg, fault)| *leg == Leg::Action && fault.is_for_ever());
-        if self.cancelled_at.is_some_and(|cancel| !cancel.is_late) {
+        let in_time = self.cancelled_at.is_some_and(|cancel| !cancel.is_late);
+        if in_time || self.cancelled_behind.is_some_and(|cancel| !cancel.is_late) {
             Outcome::Cancelled
         } else if self.refuses().next().is_some() || self.steering() == Some(Steering::ResolvedAsRefused) {
             Outcome::Refused

@@ -1,6 +1,8 @@
 //! Makes the cases of a shape: the faults that every saga must survive, one by one, in pairs, and with a crash at every
 //! boundary of the log.
 
+use std::collections::BTreeSet;
+
 use futures::FutureExt as _;
 use matricula_engine::{Code, Event, Kind, Leg, Outcome, Recorded, StepIndex, Verdict, delay_ms};
 
@@ -132,6 +134,27 @@ pub fn steered(shape: &Shape) -> Vec<Case> {
         cases.extend(decided.iter().map(case));
     }
     cases
+}
+
+/// A process dies whose log is behind, after each event up to the pivot's, and whoever adopts the saga is asked to cancel it.
+/// That is too late where the pivot had been called. The question whether it had may be repeated, fail or lose its answer.
+pub fn cancelled_behind(shape: &Shape) -> Vec<Case> {
+    let is_pivot = |step: &StepIndex| shape.definition().step(*step).kind == Kind::Pivot;
+    let Some(pivot) = actions(shape).find(is_pivot) else { return Vec::new() };
+    let name = shape.definition().step(pivot).name;
+    let log = simulate(shape, &Case::calm());
+    let is_its_answer = |recorded: &Recorded| recorded.event.attempt().is_some_and(|attempt| attempt.step == name);
+    let Some(answered) = log.iter().position(is_its_answer) else { return Vec::new() };
+    let behind =
+        |case: Case, known: usize| case.cancelled_behind(known, &title(&log[known - 1].event), known == answered);
+    let plain = (1..=answered).map(|known| behind(Case::calm(), known));
+    let faults = [FAILING, LOST, Fault::Repeated { times: 3 }, Fault::Late, until_attention(shape, pivot)];
+    let asked = faults.into_iter().filter(|_| shape.definition().step(pivot).undo.is_some());
+    let asked = asked.flat_map(|fault| {
+        let case = Case::calm().with(shape, pivot, Leg::Undo, fault);
+        BTreeSet::from([1, answered]).into_iter().map(move |known| (case.clone(), known))
+    });
+    plain.chain(asked.map(|(case, known)| behind(case, known))).collect()
 }
 
 /// What is worth a crash everywhere: every case but those that repeat an ending or wait for a deadline, whose logs are

@@ -7,8 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use matricula_engine::{
-    CallAnswer, CallError, Code, DecideError, Decision, Effect, Input, Jitter, Leg, Recorded, Resolution, SagaState,
-    StepIndex, Verb, decide,
+    CallAnswer, CallError, Code, DecideError, Decision, Effect, Input, Jitter, Kind, Leg, Recorded, Resolution,
+    SagaState, StepIndex, Verb, decide,
 };
 
 use crate::case::{Again, Case, Crash, Fault, Moment, Steering};
@@ -156,7 +156,10 @@ impl<W: World> Driver<'_, W> {
             Ok(decision) => self.append(decision).await,
             // A second answer of a call that was made twice.
             Err(DecideError::Stale { .. }) => Process::GoesOn,
-            Err(DecideError::TooLateToCancel { .. }) if self.case.cancelled_at.is_some_and(|cancel| cancel.is_late) => {
+            Err(DecideError::TooLateToCancel { .. })
+                if self.case.cancelled_at.is_some_and(|cancel| cancel.is_late)
+                    || self.case.cancelled_behind.is_some_and(|cancel| cancel.is_late) =>
+            {
                 Process::GoesOn
             }
             Err(error) => {
@@ -235,6 +238,10 @@ impl<W: World> Driver<'_, W> {
             Err(error) => return self.broken.push(format!("the stored log does not fold: {error}")),
         }
         Box::pin(self.input(Input::Adopt { by: "another".to_owned() })).await;
+        if self.case.cancelled_behind.is_some() {
+            let cancel = Input::Cancel { by: "ada".to_owned(), reason: "changed my mind".to_owned() };
+            Box::pin(self.input(cancel)).await;
+        }
         if moment == Moment::AppendReported {
             // Beside the calls of the resumed saga, whose answers come second.
             self.in_flight = in_flight.into_iter().chain(std::mem::take(&mut self.in_flight)).collect();
@@ -276,10 +283,15 @@ impl<W: World> Driver<'_, W> {
 
     /// Puts an answer on record, and says how it breaks what a participant promises.
     fn note(&mut self, call: &Call, answer: &CallAnswer) -> Option<String> {
+        let is_pivot = self.shape.definition().step(call.step).kind == Kind::Pivot;
         let (first, undone) = self.answers.entry(call.step).or_default();
         match (call.leg, answer, first) {
             (_, CallAnswer::Unknown(error), _) => Some(format!("arrived and was not answered: {error}")),
+            (Leg::Undo, CallAnswer::Refused(_), Some(CallAnswer::Done(_))) if is_pivot => None,
             (Leg::Undo, CallAnswer::Refused(why), _) => Some(format!("an undo was refused: {why}")),
+            (Leg::Undo, CallAnswer::Done(_), Some(CallAnswer::Done(_))) if is_pivot => {
+                Some("had happened, and was said to happen never".to_owned())
+            }
             (Leg::Undo, CallAnswer::Done(_), _) => {
                 *undone = true;
                 None

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use matricula_engine::{CallAnswer, Leg};
+use matricula_engine::{CallAnswer, Kind, Leg};
 
 use crate::case::Case;
 use crate::shape::Shape;
@@ -63,6 +63,11 @@ impl Simulated {
                     CallAnswer::Done(format!("{} is done", call.name))
                 };
                 record.answer.insert(answer).clone()
+            }
+            (Leg::Undo, Some(CallAnswer::Done(_)))
+                if self.shape.definition().step(call.step).kind == Kind::Pivot && !record.undone =>
+            {
+                CallAnswer::Refused(format!("{} has happened", call.name))
             }
             (Leg::Undo, answer) => {
                 if matches!(answer, Some(CallAnswer::Done(_))) && !record.undone {

@@ -67,6 +67,14 @@ impl EnrollmentService for EnrollmentsGrpc {
         Ok(Response::new(wire::CommitEnrollmentsResponse { results }))
     }
 
+    async fn withdraw_commit(
+        &self,
+        request: Request<wire::WithdrawCommitRequest>,
+    ) -> Result<Response<wire::WithdrawCommitResponse>, Status> {
+        let results = self.write(request.into_inner().operations, convert::withdraw).await?;
+        Ok(Response::new(wire::WithdrawCommitResponse { results }))
+    }
+
     async fn list_enrollments(
         &self,
         request: Request<wire::ListEnrollmentsRequest>,

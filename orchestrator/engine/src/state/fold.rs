@@ -162,7 +162,7 @@ impl SagaState {
                     state.output = Some(output.as_str().into());
                 }
             }
-            (Phase::Running, Event::Refused { step, attempt, refusal, .. }) => {
+            (Phase::Running, Event::Refused { step, attempt, refusal, .. }) if !self.is_turned_back() => {
                 let index = self.attempted(def, step, Leg::Action, *attempt)?;
                 let state = &mut self.steps[index.get()];
                 state.action.end(LegStatus::Refused);
@@ -189,6 +189,15 @@ impl SagaState {
                     return Err(illegal);
                 }
                 self.turn(cause.clone());
+            }
+            (Phase::Compensating, Event::TurnedBack { step, attempt, .. }) if self.refusals().next().is_none() => {
+                let index = self.attempted(def, step, Leg::Undo, *attempt)?;
+                if def.step(index).kind != Kind::Pivot {
+                    return Err(illegal);
+                }
+                self.steps[index.get()].undo.end(LegStatus::Refused);
+                self.phase = Phase::Running;
+                self.cause = None;
             }
             (
                 Phase::Running | Phase::Compensating | Phase::Completing,
@@ -249,19 +258,20 @@ impl SagaState {
             }
             Intervention::Skip { step, leg } => {
                 let (index, kind) = self.failing(def, step, *leg)?;
-                if *leg == Leg::Action && kind.may_refuse() {
+                if kind == Kind::Pivot || *leg == Leg::Action && kind.may_refuse() {
                     return Err(FoldError::NotByHand { step: step.clone(), leg: *leg });
                 }
                 self.steps[index.get()].leg_mut(*leg).settle(LegStatus::Skipped);
             }
             Intervention::Resolve { step, leg, answer } => {
                 let (index, kind) = self.failing(def, step, *leg)?;
+                let may_be_refused = kind == Kind::Pivot && *leg == Leg::Action && !self.is_turned_back();
                 let state = &mut self.steps[index.get()];
                 match answer {
                     Resolution::Done if *leg == Leg::Undo || kind != Kind::Compensatable => {
                         state.leg_mut(*leg).settle(LegStatus::Done);
                     }
-                    Resolution::Refused { refusal } if kind == Kind::Pivot => {
+                    Resolution::Refused { refusal } if may_be_refused => {
                         state.action.settle(LegStatus::Refused);
                         state.refusal = Some(refusal.as_str().into());
                     }
@@ -271,7 +281,7 @@ impl SagaState {
                 }
             }
             Intervention::Abandon => {
-                if self.phase == Phase::Running {
+                if self.phase == Phase::Running || self.is_pivot_unknown(def) {
                     return Err(FoldError::Illegal { phase: self.phase, event: "abandon" });
                 }
                 self.decided_at_ms.get_or_insert(at_ms);
@@ -325,11 +335,10 @@ impl SagaState {
                 self.start_stage(def, |_| true);
             }
             Phase::Compensating => {
-                let owing = self.with(def).filter(|(_, step, state)| state.owes_undo(step.kind, self.is_adopted));
+                let owing = self.with(def).filter(|(_, step, state)| state.owes_undo(step, self.is_adopted));
                 if let Some(stage) = owing.map(|(_, step, _)| step.stage).max() {
                     let is_adopted = self.is_adopted;
-                    let due =
-                        |step: &Step, state: &StepState| step.stage == stage && state.owes_undo(step.kind, is_adopted);
+                    let due = |step: &Step, state: &StepState| step.stage == stage && state.owes_undo(step, is_adopted);
                     self.start(def, Leg::Undo, due);
                 } else {
                     self.decided_at_ms.get_or_insert(at_ms);

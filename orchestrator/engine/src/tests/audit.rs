@@ -36,11 +36,15 @@ pub(super) fn audit(world: &World<'_>) {
         if called(Leg::Action) && (!progress.applies || unknown) {
             broken("a call left that the state does not know of");
         }
-        if committed && (called(Leg::Undo) || progress.applies != (action == LegStatus::Done)) {
+        let is_asked = step.kind == Kind::Pivot && step.undo.is_some();
+        if committed && (called(Leg::Undo) && !is_asked || progress.applies != (action == LegStatus::Done)) {
             broken("committed, and something undone or left out");
         }
-        let may_be_called = action != LegStatus::NotStarted || (adopted && progress.applies);
-        let undone = step.kind == Kind::Compensatable && may_be_called;
+        let is_started = action != LegStatus::NotStarted;
+        let undone = match step.kind {
+            Kind::Compensatable => is_started || adopted && progress.applies,
+            _ => is_asked && adopted && !is_started,
+        };
         if !committed && undone != (undo == LegStatus::Done) {
             broken("undone is not what was attempted");
         }

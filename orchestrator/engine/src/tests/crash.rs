@@ -91,7 +91,8 @@ fn calls_are_repeated_by_resume_and_wake_only() {
     assert_eq!((decision.ahead, decision.effects, decision.wake_at_ms), (vec![], vec![], Some(10_000)));
 }
 
-/// Calls of actions that can be undone go ahead of the log; the pivot, undos and the tail wait for it.
+/// Calls of actions that can be undone go ahead of the log; undos, the tail and a pivot that nobody can be asked about wait
+/// for it.
 #[test]
 fn only_what_can_be_undone_goes_ahead() {
     #[track_caller]
@@ -139,4 +140,97 @@ fn what_may_have_gone_ahead_is_undone() {
         "adopted; turned: cancelled by ada; undo create_enrollments; undo hold_seats; undo reserve_courses; notify; \
          finished => compensated, cancelled"
     );
+}
+
+/// The sample, with a pivot that its service can be asked about.
+fn asked() -> Definition {
+    let mut steps = super::table();
+    steps[4].undo = Some("WithdrawCommit");
+    Definition::try_new("registration", 1, 10_000, steps).unwrap()
+}
+
+const NAMES: [&str; 5] = ["reserve_courses", "hold_seats", "create_enrollments", "commit_enrollments", "notify"];
+
+/// Adopted with a log that has nothing but the admission, and cancelled.
+fn cancelled_behind(def: &Definition) -> World<'_> {
+    let mut adopted = World::replay(def, vec![Recorded::first(0, def.admit(NAMES, 0))]);
+    adopted.adopt();
+    adopted.input(Input::Cancel { by: "ada".to_owned(), reason: String::new() }).unwrap();
+    adopted
+}
+
+#[test]
+fn a_pivot_that_can_be_asked_about_goes_ahead() {
+    let def = asked();
+    let mut world = World::admit(&def, NAMES);
+    for _ in 0..4 {
+        assert_eq!(world.durable, 1, "none of these calls waits for more than the admission");
+        world.answer(0, CallAnswer::Done(String::new()));
+    }
+    assert_eq!((world.state.phase(), world.durable), (Phase::Completing, world.log.len()), "the tail waits");
+}
+
+#[test]
+fn who_turns_an_adopted_saga_asks_about_its_pivot_first() {
+    let def = asked();
+    let world = cancelled_behind(&def).run(&Script::default());
+    audit(&world);
+    assert_eq!(
+        world.history(),
+        "adopted; turned: cancelled by ada; undo commit_enrollments; undo create_enrollments; undo hold_seats; \
+         undo reserve_courses; notify; finished => compensated, cancelled"
+    );
+    let script = "undo:commit_enrollments=unavailable,no reserve_courses=done,unavailable";
+    let world = cancelled_behind(&def).run(&Script::parse(script));
+    audit(&world);
+    assert_eq!(
+        world.history(),
+        "adopted; turned: cancelled by ada; undo commit_enrollments unavailable; turned back; reserve_courses; hold_seats; \
+         create_enrollments; commit_enrollments; notify; finished => completed, committed"
+    );
+}
+
+/// Nothing but the answers of the services counts any more: not the deadline, not a cancel, not a refusal that can't be.
+#[test]
+fn who_has_turned_back_does_not_turn_again() {
+    let def = asked();
+    let mut world = cancelled_behind(&def);
+    let ask = world.in_flight.iter().position(|(_, leg, _)| *leg == Leg::Undo).unwrap();
+    world.answer(ask, CallAnswer::Refused("it has happened".to_owned()));
+    assert_eq!(world.state.outcome(), Outcome::Pending);
+    let cancel = Input::Cancel { by: "ada".to_owned(), reason: String::new() };
+    assert_eq!(world.input(cancel), Err(DecideError::TooLateToCancel { phase: Phase::Running }));
+    world.now_ms = 1_000_000;
+    world.input(Input::Wake).unwrap();
+    assert_eq!(world.state.cause(), None, "its deadline has passed");
+    world.answer(0, CallAnswer::Refused("by the rules".to_owned()));
+    assert!(world.state.needs_attention(), "a refusal that contradicts the pivot is for a person");
+    let refused = Verb::Resolve { step: NAMES[0].to_owned(), answer: Resolution::Refused { refusal: String::new() } };
+    assert!(matches!(world.steer(refused), Err(DecideError::Verb(VerbError::BeforePivot { .. }))));
+    audit(&world.run(&Script::default()));
+}
+
+/// Whether the pivot has happened is a question that nobody may leave open.
+#[test]
+fn the_question_is_not_skipped_nor_given_up() {
+    let def = asked();
+    let mut world = cancelled_behind(&def);
+    let pivot = || "commit_enrollments".to_owned();
+    let denied = || CallAnswer::Unknown(CallError::new(Code::PermissionDenied, "", None));
+    let ask = world.in_flight.iter().position(|(_, leg, _)| *leg == Leg::Undo).unwrap();
+    world.answer(ask, denied());
+    assert!(world.state.needs_attention());
+    let skipped = world.steer(Verb::Skip { step: pivot() });
+    assert_eq!(skipped, Err(DecideError::Verb(VerbError::PivotSkipped { step: "commit_enrollments" })));
+    assert_eq!(world.steer(Verb::Abandon), Err(DecideError::Verb(VerbError::OutcomeOpen)));
+    let answer = Resolution::Refused { refusal: String::new() };
+    let refused = world.steer(Verb::Resolve { step: pivot(), answer });
+    let not_refusable = VerbError::NotRefusable { step: "commit_enrollments", leg: Leg::Undo };
+    assert_eq!(refused, Err(DecideError::Verb(not_refusable)));
+    let advised: Vec<_> = advice(&def, &world.state).iter().map(|advice| advice.verb).collect();
+    assert_eq!(advised, ["retry", "resolve"]);
+    world.steer(Verb::Resolve { step: pivot(), answer: Resolution::Done }).unwrap();
+    let world = world.run(&Script::default());
+    audit(&world);
+    assert_eq!(world.state.phase(), Phase::Compensated);
 }

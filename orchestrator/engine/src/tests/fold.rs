@@ -195,7 +195,6 @@ fn tables_that_are_no_saga() {
     check(|steps| steps[8].kind = Kind::Compensatable, Place { step: "notify", kind: Kind::Compensatable });
     check(|steps| steps[0].kind = Kind::Closing, Place { step: "reserve_courses", kind: Kind::Closing });
     check(|steps| steps[0].undo = None, Undo { step: "reserve_courses", kind: Kind::Compensatable });
-    check(|steps| steps[4].undo = Some("Undo"), Undo { step: "commit_enrollments", kind: Kind::Pivot });
     check(|steps| steps[8].undo = Some("Undo"), Undo { step: "notify", kind: Kind::Closing });
     check(|steps| *steps = vec![steps[0].clone(); 65], TooManySteps { steps: 65 });
     let error = DefinitionError::Deadline { deadline_ms: 0 };

@@ -13,7 +13,7 @@ const NAMES: [&str; 16] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"
 fn definitions() -> impl Strategy<Value = Definition> {
     let before = prop::collection::vec(1_usize..=3, 0..=3);
     let after = prop::collection::vec(prop::collection::vec(any::<bool>(), 1..=3), 0..=2);
-    (before, after).prop_map(|(before, after)| {
+    (before, after, any::<bool>()).prop_map(|(before, after, is_asked)| {
         let mut names = NAMES.into_iter();
         let mut stages = Vec::new();
         for size in before {
@@ -29,7 +29,7 @@ fn definitions() -> impl Strategy<Value = Definition> {
             stage,
             destination: "there",
             action: "Do",
-            undo: (kind == Kind::Compensatable).then_some("Undo"),
+            undo: (kind == Kind::Compensatable || kind == Kind::Pivot && is_asked).then_some("Undo"),
             kind,
             retry: retry(),
         });

@@ -153,6 +153,7 @@ fn in_short(event: &Event) -> String {
             format!("{} {}{}", title(step, leg), error.code, if *needs_attention { "!" } else { "" })
         }
         Event::Turned { cause } => format!("turned: {cause}"),
+        Event::TurnedBack { .. } => String::from("turned back"),
         Event::Intervened { intervention, .. } => match intervention {
             Intervention::Retry { step } => format!("retry {}", step.as_deref().unwrap_or("all")),
             Intervention::Skip { step, leg } => format!("{} skipped", title(step, leg)),

@@ -1,7 +1,7 @@
 //! Nothing is acted on before it is durable: a call is made only when the durable log has reached its leg, but for actions
-//! that can be undone, which need no more than the admission; and a cancel is confirmed only when the turn is in the log.
+//! that have an undo, which need no more than the admission; and a cancel is confirmed only when the turn is in the log.
 
-use matricula_engine::{Cause, Kind, Leg, LegStatus};
+use matricula_engine::{Cause, Leg, LegStatus};
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
@@ -16,8 +16,7 @@ impl Invariant for DurableFirst {
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         match fact {
             Fact::CallMade { of, attempt, .. } => {
-                let goes_ahead =
-                    of.leg == Leg::Action && world.shape.definition.step(of.step).kind == Kind::Compensatable;
+                let goes_ahead = of.leg == Leg::Action && world.shape.definition.step(of.step).undo.is_some();
                 let leg = world.witness.saga(of.saga).map(|seen| seen.state.steps()[of.step.get()].leg(of.leg));
                 let reached = leg.is_some_and(|leg| {
                     goes_ahead || leg.status != LegStatus::NotStarted && *attempt <= leg.attempts + 1

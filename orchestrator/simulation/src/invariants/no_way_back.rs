@@ -1,7 +1,7 @@
-//! No way back: nothing is undone once the pivot is done, the pivot is not done once the saga has turned round, and
-//! nothing that comes after the pivot is done before it.
+//! No way back: nothing is undone once the pivot is done, the pivot is not done once the saga has turned round, unless
+//! it is still being asked whether it was, and nothing that comes after the pivot is done before it.
 
-use matricula_engine::{Kind, Outcome, StepIndex};
+use matricula_engine::{Kind, LegStatus, Outcome, SagaState, StepIndex};
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
@@ -26,7 +26,8 @@ impl Invariant for NoWayBack {
         match world.shape.definition.step(of.step).kind {
             Kind::Compensatable => Ok(()),
             Kind::Pivot => {
-                let turned = state.is_none_or(|state| state.cause().is_some());
+                let is_asked = |state: &SagaState| state.steps()[of.step.get()].undo.status == LegStatus::Trying;
+                let turned = state.is_none_or(|state| state.cause().is_some() && !is_asked(state));
                 hold(!turned, || format!("{of}, the pivot, is done, and the saga has turned round"))
             }
             Kind::Retriable => hold(committed(), || format!("{of} is done before the pivot")),

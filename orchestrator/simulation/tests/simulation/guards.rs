@@ -13,7 +13,7 @@ const HISTORIES: u64 = 10_000;
 const TIME: Duration = Duration::from_secs(60);
 
 /// A guard, and the invariants that see by themselves that it is missing.
-const SEEN_BY: [(Broken, &[&str]); 22] = [
+const SEEN_BY: [(Broken, &[&str]); 23] = [
     (StoreForgetsTheFence, &["a fenced instance is silent"]),
     (StoreForgetsTheSequence, &["the log folds"]),
     (StoreAnswersEarly, &["durable first", "nothing forgotten", "one outcome"]),
@@ -30,6 +30,7 @@ const SEEN_BY: [(Broken, &[&str]); 22] = [
     (OwnerCallsTwice, &["one call a leg"]),
     (OwnerForgetsTimers, &["nothing forgotten"]),
     (OwnerAdoptsSilently, &["nothing left behind", "one truth", "no seat without right"]),
+    (PivotIsNotLookedAt, &["no way back", "nothing left behind"]),
     (OwnerForgetsAdopted, &["nothing forgotten"]),
     (OwnerForgetsWhatItChose, &["nothing forgotten"]),
     (OwnerGivesUpWrites, &["nothing forgotten"]),

@@ -17,6 +17,7 @@ fn every_case_of_every_shape_holds() {
         let mut all = cases::without_crash(world.shape());
         all.extend(cases::crashes(world.shape(), cases::for_crashes(world.shape())));
         all.extend(cases::crashes(world.shape(), cases::steered(world.shape())));
+        all.extend(cases::cancelled_behind(world.shape()));
         let names: HashSet<_> = all.iter().map(|case| &case.name).collect();
         assert_eq!(names.len(), all.len(), "{name}: a case is there twice");
         let report = run_matrix(&world, all, 1).now_or_never().expect("nothing waits");
@@ -29,7 +30,8 @@ fn every_case_of_every_shape_holds() {
 fn names_say_what_goes_wrong() {
     let shape = Shape::whole(shapes::registration());
     let all = cases::without_crash(&shape);
-    let crashes = cases::crashes(&shape, cases::basic(&shape));
+    let mut crashes = cases::crashes(&shape, cases::basic(&shape));
+    crashes.extend(cases::cancelled_behind(&shape));
     for name in [
         "nothing goes wrong",
         "hold refused",
@@ -45,6 +47,9 @@ fn names_say_what_goes_wrong() {
         "cancelled at assess; undo of assess failing with permission_denied",
         "create refused; everything once more after the end, the last first",
         "hold refused; crash after event 4 (turned), before the calls that follow",
+        "crash after event 1 (admitted), after the effects that follow, what nothing waited for not stored; cancelled once adopted",
+        "undo of commit done, its answer lost; crash after event 5 (assess done), after the effects that follow, what nothing \
+         waited for not stored; cancelled too late, once adopted",
         "crash after event 6 (commit done), after the effects that follow, before their answers",
     ] {
         assert!(all.iter().chain(&crashes).any(|case| case.name == name), "no case is named {name:?}");

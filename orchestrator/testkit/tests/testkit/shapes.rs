@@ -13,11 +13,18 @@ pub fn definition(table: &[(u8, &'static str, Kind)]) -> Definition {
         stage,
         destination: "there",
         action: "Do",
-        undo: (kind == Compensatable).then_some("Undo"),
+        undo: matches!(kind, Compensatable | Pivot).then_some("Undo"),
         kind,
         retry,
     };
     Definition::try_new("sample", 1, 10_000, table.iter().map(step).collect()).expect("a sound table")
+}
+
+/// The same with a pivot that nobody can be asked about, so that it waits for the log.
+fn unasked(table: &[(u8, &'static str, Kind)]) -> Definition {
+    let mut steps = definition(table).steps().to_vec();
+    steps.iter_mut().filter(|step| step.kind == Pivot).for_each(|step| step.undo = None);
+    Definition::try_new("sample", 1, 10_000, steps).expect("a sound table")
 }
 
 /// Shaped like a registration.
@@ -42,12 +49,12 @@ pub fn all() -> Vec<(&'static str, Shape)> {
         ("half of its steps", Shape::new(registration(), ["reserve", "create", "commit", "settle", "notify"])),
         ("a pivot alone", Shape::new(registration(), ["commit"])),
         (
-            "nothing to undo",
-            Shape::whole(definition(&[(1, "commit", Pivot), (2, "a", Retriable), (2, "b", Retriable)])),
+            "nothing to undo, nobody to ask about the pivot",
+            Shape::whole(unasked(&[(1, "commit", Pivot), (2, "a", Retriable), (2, "b", Retriable)])),
         ),
         (
-            "three at a time, closing by itself",
-            Shape::whole(definition(&[
+            "three at a time, closing by itself, nobody to ask about the pivot",
+            Shape::whole(unasked(&[
                 (1, "a", Compensatable),
                 (1, "b", Compensatable),
                 (1, "c", Compensatable),

@@ -34,6 +34,7 @@ pub fn command(line: &str) -> Command {
         match (word, word.strip_prefix('+'), word.strip_prefix('-')) {
             ("cancel", ..) => return Command::Cancel { registration, student },
             ("commit", ..) => return Command::Commit { registration, student },
+            ("withdraw", ..) => return Command::Withdraw { registration, student },
             (_, Some(name), _) => adds.push(Add {
                 section: section(name),
                 course: CourseId::try_new(&name[..1]).expect("a valid id"),
@@ -117,6 +118,7 @@ fn what_was_cancelled_or_never_created_is_not_committed() {
 fn what_was_committed_is_not_undone() {
     check("r1 +M1; r1 commit; r1 cancel", "done", "r1/M1 ENROLLED");
     check("r0 +M1; r0 commit; r1 -r0/M1; r1 commit; r1 cancel", "done", "r0/M1 DROPPED<r1");
+    check("r1 +M1; r1 commit; r1 withdraw", "ALREADY_ENROLLED", "r1/M1 ENROLLED");
 }
 
 #[test]

@@ -36,6 +36,13 @@ pub enum Command {
         /// Whose.
         student: StudentId,
     },
+    /// A commit that was done is not to have been: nothing takes it back. Of one that was not, the barrier makes sure.
+    Withdraw {
+        /// The registration.
+        registration: SagaId,
+        /// Whose.
+        student: StudentId,
+    },
 }
 
 /// A section that a registration adds.
@@ -73,14 +80,18 @@ impl Command {
         match self {
             Self::Create { registration, .. }
             | Self::Cancel { registration, .. }
-            | Self::Commit { registration, .. } => registration,
+            | Self::Commit { registration, .. }
+            | Self::Withdraw { registration, .. } => registration,
         }
     }
 
     /// Whose enrollments it is about.
     pub fn student(&self) -> &StudentId {
         match self {
-            Self::Create { student, .. } | Self::Cancel { student, .. } | Self::Commit { student, .. } => student,
+            Self::Create { student, .. }
+            | Self::Cancel { student, .. }
+            | Self::Commit { student, .. }
+            | Self::Withdraw { student, .. } => student,
         }
     }
 }
@@ -104,6 +115,7 @@ impl World {
             }
             Command::Cancel { registration, student } => self.cancel(registration, student, now),
             Command::Commit { registration, student } => self.commit(registration, student, now),
+            Command::Withdraw { .. } => is_committed(),
         }
     }
 
@@ -244,6 +256,12 @@ impl World {
             self.of_student.entry(student).or_default().push(key);
         }
     }
+}
+
+fn is_committed() -> Answer {
+    let message = "The registration is committed: its sections are yours, and nothing takes that back.";
+    let next_step = "Drop what you do not want in a new registration.";
+    Answer::Refused(vec![Refusal::whole(Reason::AlreadyEnrolled, message, next_step)])
 }
 
 impl Add {

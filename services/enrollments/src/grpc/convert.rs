@@ -48,6 +48,12 @@ pub fn commit(operation: wire::CommitEnrollmentsOperation) -> Result<Operation<C
     rpc::saga_operation(operation.operation, Leg::Action, Command::Commit { registration, student })
 }
 
+/// The question whether the pivot has happened, and the end of it if not.
+pub fn withdraw(operation: wire::WithdrawCommitOperation) -> Result<Operation<Command>, FieldError> {
+    let (registration, student) = whose(operation.operation.as_ref(), operation.student_id)?;
+    rpc::saga_operation(operation.operation, Leg::Undo, Command::Withdraw { registration, student })
+}
+
 /// An enrollment on the wire.
 pub fn enrollment(enrollment: Enrollment) -> wire::Enrollment {
     let (registration, section) = enrollment.key;

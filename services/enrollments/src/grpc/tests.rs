@@ -72,6 +72,14 @@ async fn cancelled(client: &mut Client, saga: &str) -> Outcome {
     results.pop().and_then(|result| result.outcome).expect("an outcome")
 }
 
+async fn withdrawn(client: &mut Client, saga: &str) -> Outcome {
+    let operation = operation(saga, "commit_enrollments");
+    let operation = wire::WithdrawCommitOperation { operation, student_id: "S1".into() };
+    let request = wire::WithdrawCommitRequest { operations: vec![operation] };
+    let mut results = client.withdraw_commit(request).await.expect("answered").into_inner().results;
+    results.pop().and_then(|result| result.outcome).expect("an outcome")
+}
+
 fn is_done(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Done(_))
 }
@@ -83,6 +91,7 @@ async fn a_registration_from_create_to_ledger() {
         let [first, second, third] = [(); 3].map(|()| String::from(SagaId::generate()));
         assert!(is_done(created(&mut client, create(&first, &["A", "B"], &[])).await));
         assert!(is_done(committed(&mut client, &first).await));
+        assert!(!is_done(withdrawn(&mut client, &first).await), "it is committed");
         assert!(is_done(created(&mut client, create(&second, &["C"], &[(&first, "A")])).await));
         assert!(is_done(committed(&mut client, &second).await));
         let Outcome::Refused(refused) = created(&mut client, create(&third, &["B"], &[(&first, "A")])).await else {
@@ -91,6 +100,7 @@ async fn a_registration_from_create_to_ledger() {
         let reasons: Vec<_> =
             refused.reasons.iter().map(|refusal| (refusal.reason(), refusal.section_id.as_str())).collect();
         assert_eq!(reasons, [(common::Reason::AlreadyEnrolled, "B"), (common::Reason::NotEnrolled, "A")]);
+        assert!(is_done(withdrawn(&mut client, &third).await));
         assert!(is_done(cancelled(&mut client, &third).await));
         assert!(!is_done(committed(&mut client, &third).await));
 

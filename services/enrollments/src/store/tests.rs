@@ -72,6 +72,7 @@ fn operation(command: Command) -> Operation<Command> {
         Command::Create { .. } => ("create_enrollments", Leg::Action),
         Command::Cancel { .. } => ("create_enrollments", Leg::Undo),
         Command::Commit { .. } => ("commit_enrollments", Leg::Action),
+        Command::Withdraw { .. } => ("commit_enrollments", Leg::Undo),
     };
     let key = Key { saga: command.registration().clone(), step: StepName::stored(step.to_owned()) };
     Operation { key: Some(key), leg, trace: TraceContext::default(), owner_alive_at: None, command }
@@ -112,6 +113,21 @@ async fn the_pivot_is_once_and_for_all() {
         assert_eq!(service.write("r4 +M1; r4 cancel; r4 commit").await, [true, true, false]);
         assert_eq!(service.write("r4 commit").await, [false]);
         assert_eq!(service.state().await, "r0/P1 DROPPED<r1, r1/P2 ENROLLED, r4/M1 CANCELLED");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_is_withdrawn_before_it_happens_or_not_at_all() {
+    for backend in BACKENDS {
+        let service = Service::new(backend).await;
+        assert_eq!(service.write("r1 +M1; r1 withdraw").await, [true, true]);
+        assert_eq!(service.write("r1 withdraw; r1 commit").await, [true, false], "it came after its tombstone");
+        assert_eq!(service.state().await, "r1/M1 PENDING", "its cancel is another step's");
+        assert_eq!(service.write("r1 cancel").await, [true]);
+        assert_eq!(service.write("r2 +M1; r2 commit").await, [true, true]);
+        assert_eq!(service.write("r2 withdraw; r2 withdraw").await, [false, false]);
+        assert_eq!(service.write("r2 commit").await, [true], "it was not withdrawn");
+        assert_eq!(service.state().await, "r1/M1 CANCELLED, r2/M1 ENROLLED");
     }
 }
 
@@ -168,8 +184,10 @@ fn random_batches_do_what_the_rules_do_and_never_meet_the_indexes() {
 }
 
 fn of_case(mut command: Command, case: &SagaId) -> Command {
-    let (Command::Create { student, .. } | Command::Cancel { student, .. } | Command::Commit { student, .. }) =
-        &mut command;
+    let (Command::Create { student, .. }
+    | Command::Cancel { student, .. }
+    | Command::Commit { student, .. }
+    | Command::Withdraw { student, .. }) = &mut command;
     *student = StudentId::stored(format!("{case}:{student}"));
     command
 }

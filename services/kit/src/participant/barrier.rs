@@ -3,7 +3,7 @@
 //! | comes in | recorded: nothing | recorded: answered | answered, undone | tombstone |
 //! |---|---|---|---|---|
 //! | action | decide, record the answer | the recorded answer | the recorded answer | refused |
-//! | undo | record a tombstone, done | undo if it was done, record | done | done |
+//! | undo | record a tombstone, done | undo if it was done, record; or refused, and nothing recorded | done | done |
 //!
 //! A batch is first tried as if its actions were new, as almost all are: then nothing is read for them, and the primary key
 //! refuses the whole batch when one of them was heard of before. Then it is tried again with what is recorded.
@@ -123,7 +123,9 @@ impl Barrier {
                 self.inserted.push(key.clone());
             }
             Leg::Action => {}
-            Leg::Undo => self.mark_undone(key),
+            Leg::Undo if matches!(answer, Answer::Done(_)) => self.mark_undone(key),
+            // What can't be undone stays done, and is asked about again.
+            Leg::Undo => {}
         }
     }
 

@@ -86,7 +86,7 @@ pub trait Participant: Send + Sync + 'static {
 
     /// Decides one operation and changes the world accordingly. Pure; called in order of arrival. An answer that is
     /// not `Done` must leave the world as it was. An undo is called only when its action was done, and must answer
-    /// `Done`.
+    /// `Done`; only where nothing can undo the action it refuses.
     fn decide(&self, world: &mut Self::World, operation: &Operation<Self::Command>, now: UnixMs) -> Answer;
 
     /// Posts what has changed, set-wise: it is written in this order, with the commit.

@@ -25,6 +25,8 @@ enum What {
     /// One more; its undo is one less.
     Count,
     Refuse,
+    /// Nothing undoes it: its undo is refused once it is done.
+    Keep,
     NotYet,
     /// The database refuses what is written of it.
     Break,
@@ -83,7 +85,9 @@ impl Participant for Counters {
         let Command { counter, what } = &operation.command;
         let value = world.values.get_mut(*counter).expect("what may pass is loaded");
         match (what, operation.leg) {
-            (What::Refuse, _) => return Answer::Refused(vec![Refusal::whole(Reason::Hold, "no", "wait")]),
+            (What::Refuse, _) | (What::Keep, Leg::Undo) => {
+                return Answer::Refused(vec![Refusal::whole(Reason::Hold, "no", "wait")]);
+            }
             (What::NotYet, _) => {
                 let (reason, message) = ("BUSY".to_owned(), "later".to_owned());
                 return Answer::NotYet(NotYet { reason, message, retry_after_ms: 1 });
@@ -93,7 +97,7 @@ impl Participant for Counters {
             (What::Dangle, _) => world.also.push(DANGLE),
             (What::Fill, _) => world.also.push(FILL),
             (What::Panic, _) => panic!("an operation that can't be decided"),
-            (What::Count, Leg::Action) => *value += 1,
+            (What::Count | What::Keep, Leg::Action) => *value += 1,
             (What::Count, Leg::Undo) => *value -= 1,
         }
         Answer::done()
@@ -209,7 +213,7 @@ async fn written(writer: &Writer<Counters>, operation: Operation<Command>) -> &'
 #[tokio::test]
 async fn the_verdict_table_row_by_row() {
     use Leg::{Action, Undo};
-    use What::{Count, NotYet, Refuse};
+    use What::{Count, Keep, NotYet, Refuse};
     for backend in BACKENDS {
         let service = Service::new(backend).await;
         let check = async |before: &[(Leg, What)], comes: (Leg, What), expect: (&str, usize, &str)| {
@@ -235,6 +239,11 @@ async fn the_verdict_table_row_by_row() {
         check(&[(Action, Refuse)], (Action, NotYet), ("HOLD", 0, "answered")).await;
         check(&[(Action, Count)], (Undo, Count), ("done", 1, "answered undone")).await;
         check(&[(Action, Refuse)], (Undo, Count), ("done", 0, "answered undone")).await;
+        // What nothing undoes stays done, however often that is asked.
+        check(&[(Action, Keep)], (Undo, Keep), ("HOLD", 1, "answered")).await;
+        check(&[(Action, Keep), (Undo, Keep)], (Undo, Keep), ("HOLD", 1, "answered")).await;
+        check(&[(Action, Keep), (Undo, Keep)], (Action, Keep), ("done", 0, "answered")).await;
+        check(&[], (Undo, Keep), ("done", 0, "tombstone")).await;
         // Not decided is not on record: it is asked again.
         check(&[(Action, NotYet)], (Action, Count), ("done", 1, "answered")).await;
         check(&[(Action, NotYet)], (Undo, Count), ("done", 0, "tombstone")).await;
