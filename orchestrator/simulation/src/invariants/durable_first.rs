@@ -1,7 +1,7 @@
 //! Nothing is acted on before it is durable: a call is made only when the durable log has reached its leg, but for actions
 //! that have an undo, which need no more than the admission; and a cancel is confirmed only when the turn is in the log.
 
-use matricula_engine::{Cause, Leg, LegStatus};
+use matricula_engine::{Cause, Leg, LegStatus, SagaState};
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
@@ -24,8 +24,12 @@ impl Invariant for DurableFirst {
                 hold(reached, || format!("{of} is called (attempt {attempt}) before that is durable"))
             }
             Fact::CancelConfirmed { saga } => {
-                let cause = world.witness.saga(*saga).and_then(|seen| seen.state.cause());
-                hold(matches!(cause, Some(Cause::Cancelled { .. })), || {
+                let state = world.witness.saga(*saga).map(|seen| &seen.state);
+                let cause = state.and_then(SagaState::cause);
+                // Whoever waits hears of it later: meanwhile the pivot may have turned out to have happened.
+                let is_turned_back =
+                    state.is_some_and(|state| state.steps().iter().any(|step| step.undo.status == LegStatus::Refused));
+                hold(matches!(cause, Some(Cause::Cancelled { .. })) || is_turned_back, || {
                     format!("the cancel of {saga} is confirmed, and its log has {cause:?}")
                 })
             }
