@@ -56,6 +56,11 @@ fn the_log_in_the_store() {
             at_ms: 0,
             event: Event::Turned { cause: Cause::Cancelled { by: "ada".to_owned(), reason: "no time".to_owned() } },
         },
+        Recorded {
+            sequence: 1,
+            at_ms: 0,
+            event: Event::TurnedBack { step: "commit_enrollments".to_owned(), attempt: 1, started_at_ms: 0 },
+        },
     ];
     let mut log = [log[..4].to_vec(), log[6..9].to_vec(), log[log.len() - 1..].to_vec()].concat();
     log.append(&mut causes);
@@ -75,6 +80,7 @@ fn the_log_in_the_store() {
     {"sequence":12,"at_ms":1100,"event":{"event":"finished"}}
     {"sequence":1,"at_ms":0,"event":{"event":"turned","cause":{"kind":"deadline_passed"}}}
     {"sequence":1,"at_ms":0,"event":{"event":"turned","cause":{"kind":"cancelled","by":"ada","reason":"no time"}}}
+    {"sequence":1,"at_ms":0,"event":{"event":"turned_back","step":"commit_enrollments","attempt":1,"started_at_ms":0}}
     "#);
 }
 

@@ -71,6 +71,11 @@ pub struct Inner {
 }
 
 pub fn definition() -> Definition {
+    table(None)
+}
+
+/// What makes sure that the pivot never happens, where there is something.
+fn table(withdraw: Option<&'static str>) -> Definition {
     let retry = RetryPolicy::try_new(1, 20, 50, 5).unwrap();
     use Kind::{Closing, Compensatable, Pivot, Retriable};
     let line =
@@ -80,7 +85,7 @@ pub fn definition() -> Definition {
         line(2, "hold", "beta", "Hold", Some("Release"), Compensatable),
         line(3, "enroll", "alpha", "Enroll", Some("Unenroll"), Compensatable),
         line(3, "charge", "gamma", "Charge", Some("Void"), Compensatable),
-        line(4, "commit", "alpha", "Commit", None, Pivot),
+        line(4, "commit", "alpha", "Commit", withdraw, Pivot),
         line(5, "settle", "beta", "Settle", None, Retriable),
         line(5, "bill", "gamma", "Bill", None, Retriable),
         line(5, "notify", "delta", "Notify", None, Closing),
@@ -90,7 +95,16 @@ pub fn definition() -> Definition {
 
 impl World {
     pub fn new() -> Arc<Self> {
-        Arc::new(Self { definition: definition(), inner: Mutex::default(), changes: watch::Sender::new(()) })
+        Self::of(definition())
+    }
+
+    /// A world whose pivot goes ahead of the log, and can be asked about.
+    pub fn asked() -> Arc<Self> {
+        Self::of(table(Some("Withdraw")))
+    }
+
+    fn of(definition: Definition) -> Arc<Self> {
+        Arc::new(Self { definition, inner: Mutex::default(), changes: watch::Sender::new(()) })
     }
 
     pub fn now(&self) -> MutexGuard<'_, Inner> {
@@ -190,6 +204,10 @@ impl World {
         }
         let of = |leg| inner.answers.get(&(call.saga.clone(), call.step_name, leg)).cloned();
         let answer = match call.leg {
+            // Nothing takes the pivot back.
+            Leg::Undo if call.step_name == "commit" && matches!(of(Leg::Action), Some(CallAnswer::Done(_))) => {
+                return CallAnswer::Refused("it has happened".to_owned());
+            }
             Leg::Action if of(Leg::Undo).is_some() => CallAnswer::Refused("undone before it came".to_owned()),
             Leg::Action if call.request.refuse.iter().any(|step| step == call.step_name) => {
                 CallAnswer::Refused(format!("{} says no", call.step_name))
