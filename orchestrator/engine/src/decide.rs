@@ -255,7 +255,7 @@ impl Draft<'_> {
                 return Ok(Event::TurnedBack { step: name, attempt, started_at_ms });
             }
             CallAnswer::Refused(refusal)
-                if leg == Leg::Action && step.kind.may_refuse() && !self.state.is_turned_back() =>
+                if leg == Leg::Action && step.kind.may_refuse() && !self.state.is_turned_back(self.def) =>
             {
                 return Ok(Event::Refused { step: name, attempt, started_at_ms, refusal });
             }

@@ -96,6 +96,7 @@ pub struct Definition {
     name: &'static str,
     version: u32,
     deadline_ms: i64,
+    pivot: StepIndex,
     steps: Vec<Step>,
 }
 
@@ -113,8 +114,8 @@ impl Definition {
         if steps.len() > STEPS_MAX {
             return Err(DefinitionError::TooManySteps { steps: steps.len() });
         }
-        let mut pivots = steps.iter().filter(|step| step.kind == Kind::Pivot);
-        let (Some(pivot), None) = (pivots.next(), pivots.next()) else {
+        let mut pivots = (0..=u8::MAX).map(StepIndex).zip(&steps).filter(|(_, step)| step.kind == Kind::Pivot);
+        let (Some((pivot_index, pivot)), None) = (pivots.next(), pivots.next()) else {
             return Err(DefinitionError::NotOnePivot);
         };
         let mut stage_before = 0;
@@ -143,7 +144,7 @@ impl Definition {
                 return Err(DefinitionError::Undo { step: step.name, kind: step.kind });
             }
         }
-        Ok(Self { name, version, deadline_ms, steps })
+        Ok(Self { name, version, deadline_ms, pivot: pivot_index, steps })
     }
 
     /// The name that its sagas carry.
@@ -159,6 +160,11 @@ impl Definition {
     /// Time from admission within which a saga must have reached its pivot.
     pub fn deadline_ms(&self) -> i64 {
         self.deadline_ms
+    }
+
+    /// The place of its pivot.
+    pub fn pivot(&self) -> StepIndex {
+        self.pivot
     }
 
     /// The table, in order of stages.

@@ -153,7 +153,9 @@ pub(crate) fn steer(
             match (leg, kind, &answer) {
                 (Leg::Action, Kind::Compensatable, _) => return Err(VerbError::BeforePivot { step: name }),
                 (_, _, Resolution::Done) => Intervention::Resolve { step, leg, answer },
-                (Leg::Action, Kind::Pivot, _) if !state.is_turned_back() => Intervention::Resolve { step, leg, answer },
+                (Leg::Action, Kind::Pivot, _) if !state.is_turned_back(def) => {
+                    Intervention::Resolve { step, leg, answer }
+                }
                 (_, _, Resolution::Refused { .. }) => return Err(VerbError::NotRefusable { step: name, leg }),
             }
         }

@@ -293,23 +293,23 @@ impl SagaState {
     }
 
     /// Whether its pivot was found to have happened before the log told of it: nothing turns it round any more.
-    pub(crate) fn is_turned_back(&self) -> bool {
-        self.steps.iter().any(|step| step.undo.status == LegStatus::Refused)
+    pub fn is_turned_back(&self, def: &Definition) -> bool {
+        self.pivot(def).undo.status == LegStatus::Refused
     }
 
     /// Whether it has turned round and may have to turn back: it is not known yet whether its pivot has happened.
     pub(crate) fn is_pivot_unknown(&self, def: &Definition) -> bool {
-        self.phase == Phase::Compensating
-            && self.with(def).any(|(_, step, state)| step.kind == Kind::Pivot && state.undo.status == LegStatus::Trying)
+        self.phase == Phase::Compensating && self.pivot(def).undo.status == LegStatus::Trying
     }
 
     /// Whether it can still be cancelled or run out of time: it does not know its pivot to have been called.
     pub fn may_turn(&self, def: &Definition) -> bool {
-        self.phase == Phase::Running
-            && !self.is_turned_back()
-            && self
-                .with(def)
-                .all(|(_, step, state)| step.kind != Kind::Pivot || state.action.status == LegStatus::NotStarted)
+        let is_called = self.pivot(def).action.status != LegStatus::NotStarted;
+        self.phase == Phase::Running && !is_called && !self.is_turned_back(def)
+    }
+
+    fn pivot(&self, def: &Definition) -> &StepState {
+        &self.steps[def.pivot().get()]
     }
 
     /// The legs that ought to be under way or waiting for their next attempt.

@@ -10,7 +10,7 @@
 
 use std::rc::Rc;
 
-use matricula_engine::{CallAnswer, CallError, Code, Kind, Leg, Outcome, StepIndex};
+use matricula_engine::{CallAnswer, CallError, Code, Leg, Outcome, StepIndex};
 
 use crate::broken::Broken;
 use crate::env::{Env, Event};
@@ -172,7 +172,7 @@ impl Participants {
     fn undo(&mut self, env: &mut Env, of: LegOf, place: usize) -> CallAnswer {
         let record = &mut self.barrier[place];
         let was_done = matches!(record.answer, Some(CallAnswer::Done(_))) && !record.undone;
-        let is_pivot = env.shape.definition.step(of.step).kind == Kind::Pivot;
+        let is_pivot = of.step == env.shape.definition.pivot();
         if is_pivot && env.is_broken(Broken::PivotIsNotLookedAt) {
             return CallAnswer::Done(String::new());
         }

@@ -140,18 +140,12 @@ impl fmt::Display for Steering {
     }
 }
 
-/// Somebody cancels at a step.
+/// Somebody cancels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cancel {
-    pub step: StepIndex,
-    /// The pivot may have been called: the answer must be that it is too late.
-    pub is_late: bool,
-}
-
-/// Somebody cancels at whoever has adopted the saga.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CancelBehind {
-    /// The pivot had been called: the cancel comes too late, whether that is known at once or has to be asked.
+    /// At this step; none: at whoever adopts the saga.
+    pub step: Option<StepIndex>,
+    /// The pivot may have been called: it is too late, whether that is the answer or has to be found out.
     pub is_late: bool,
 }
 
@@ -170,10 +164,8 @@ pub struct Case {
     /// What goes wrong, in words; unique in a matrix.
     pub name: String,
     pub(crate) faults: Vec<(StepIndex, Leg, Fault)>,
-    pub(crate) cancelled_at: Option<Cancel>,
+    pub(crate) cancel: Option<Cancel>,
     pub(crate) crash: Option<Crash>,
-    /// Somebody cancels when the saga was adopted after the crash.
-    pub(crate) cancelled_behind: Option<CancelBehind>,
     pub(crate) again: Option<Again>,
     pub(crate) steered: Option<(StepIndex, Leg, Steering)>,
 }
@@ -181,15 +173,7 @@ pub struct Case {
 impl Case {
     /// Nothing goes wrong.
     pub fn calm() -> Self {
-        Self {
-            name: CALM.to_owned(),
-            faults: Vec::new(),
-            cancelled_at: None,
-            crash: None,
-            cancelled_behind: None,
-            again: None,
-            steered: None,
-        }
+        Self { name: CALM.to_owned(), faults: Vec::new(), cancel: None, crash: None, again: None, steered: None }
     }
 
     /// With a fault of a leg.
@@ -204,7 +188,7 @@ impl Case {
     #[must_use]
     pub fn cancelled_at(mut self, shape: &Shape, step: StepIndex) -> Self {
         let is_late = shape.definition().step(step).kind != Kind::Compensatable;
-        self.cancelled_at = Some(Cancel { step, is_late });
+        self.cancel = Some(Cancel { step: Some(step), is_late });
         let title = shape.title(step, Leg::Action);
         self.and(&if is_late { format!("cancelled too late, at {title}") } else { format!("cancelled at {title}") })
     }
@@ -228,7 +212,7 @@ impl Case {
     #[must_use]
     pub fn cancelled_behind(self, after_event: usize, event: &str, is_late: bool) -> Self {
         let mut case = self.with_crash(Crash { after_event, moment: Moment::LogBehind }, event);
-        case.cancelled_behind = Some(CancelBehind { is_late });
+        case.cancel = Some(Cancel { step: None, is_late });
         case.and(if is_late { "cancelled too late, once adopted" } else { "cancelled once adopted" })
     }
 
@@ -257,8 +241,7 @@ impl Case {
     pub fn outcome(&self) -> Outcome {
         let is_left_alone = self.steered.is_none();
         let for_ever = self.faults.iter().any(|(_, leg, fault)| *leg == Leg::Action && fault.is_for_ever());
-        let in_time = self.cancelled_at.is_some_and(|cancel| !cancel.is_late);
-        if in_time || self.cancelled_behind.is_some_and(|cancel| !cancel.is_late) {
+        if self.cancel.is_some_and(|cancel| !cancel.is_late) {
             Outcome::Cancelled
         } else if self.refuses().next().is_some() || self.steering() == Some(Steering::ResolvedAsRefused) {
             Outcome::Refused

@@ -139,8 +139,7 @@ pub fn steered(shape: &Shape) -> Vec<Case> {
 /// A process dies whose log is behind, after each event up to the pivot's, and whoever adopts the saga is asked to cancel it.
 /// That is too late where the pivot had been called. The question whether it had may be repeated, fail or lose its answer.
 pub fn cancelled_behind(shape: &Shape) -> Vec<Case> {
-    let is_pivot = |step: &StepIndex| shape.definition().step(*step).kind == Kind::Pivot;
-    let Some(pivot) = actions(shape).find(is_pivot) else { return Vec::new() };
+    let pivot = shape.definition().pivot();
     let name = shape.definition().step(pivot).name;
     let log = simulate(shape, &Case::calm());
     let is_its_answer = |recorded: &Recorded| recorded.event.attempt().is_some_and(|attempt| attempt.step == name);

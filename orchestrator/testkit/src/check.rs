@@ -159,7 +159,7 @@ fn stands(case: &Case, log: &[Recorded], index: StepIndex, name: &str) -> bool {
         );
         answered || matches!(case.fault(index, leg, 1), Some(Fault::AnswerLost { .. }))
     };
-    let is_cancelled = case.cancelled_at.is_some_and(|cancel| cancel.step == index);
+    let is_cancelled = case.cancel.is_some_and(|cancel| cancel.step == Some(index));
     (is_done(Leg::Action) || is_cancelled) && !is_done(Leg::Undo)
 }
 

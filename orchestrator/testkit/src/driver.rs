@@ -7,8 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use matricula_engine::{
-    CallAnswer, CallError, Code, DecideError, Decision, Effect, Input, Jitter, Kind, Leg, Recorded, Resolution,
-    SagaState, StepIndex, Verb, decide,
+    CallAnswer, CallError, Code, DecideError, Decision, Effect, Input, Jitter, Leg, Recorded, Resolution, SagaState,
+    StepIndex, Verb, decide,
 };
 
 use crate::case::{Again, Case, Crash, Fault, Moment, Steering};
@@ -121,7 +121,7 @@ impl<W: World> Driver<'_, W> {
     async fn answer(&mut self, call: Call) {
         let started_at_ms = self.now_ms;
         let answer = self.deliver(&call).await;
-        let is_cancelled = self.case.cancelled_at.is_some_and(|cancel| cancel.step == call.step);
+        let is_cancelled = self.case.cancel.is_some_and(|cancel| cancel.step == Some(call.step));
         if is_cancelled && call.leg == Leg::Action && self.state.cause().is_none() {
             let cancel = Input::Cancel { by: "ada".to_owned(), reason: "changed my mind".to_owned() };
             if self.input(cancel).await == Process::Crashed {
@@ -156,10 +156,7 @@ impl<W: World> Driver<'_, W> {
             Ok(decision) => self.append(decision).await,
             // A second answer of a call that was made twice.
             Err(DecideError::Stale { .. }) => Process::GoesOn,
-            Err(DecideError::TooLateToCancel { .. })
-                if self.case.cancelled_at.is_some_and(|cancel| cancel.is_late)
-                    || self.case.cancelled_behind.is_some_and(|cancel| cancel.is_late) =>
-            {
+            Err(DecideError::TooLateToCancel { .. }) if self.case.cancel.is_some_and(|cancel| cancel.is_late) => {
                 Process::GoesOn
             }
             Err(error) => {
@@ -238,7 +235,7 @@ impl<W: World> Driver<'_, W> {
             Err(error) => return self.broken.push(format!("the stored log does not fold: {error}")),
         }
         Box::pin(self.input(Input::Adopt { by: "another".to_owned() })).await;
-        if self.case.cancelled_behind.is_some() {
+        if self.case.cancel.is_some_and(|cancel| cancel.step.is_none()) {
             let cancel = Input::Cancel { by: "ada".to_owned(), reason: "changed my mind".to_owned() };
             Box::pin(self.input(cancel)).await;
         }
@@ -283,7 +280,7 @@ impl<W: World> Driver<'_, W> {
 
     /// Puts an answer on record, and says how it breaks what a participant promises.
     fn note(&mut self, call: &Call, answer: &CallAnswer) -> Option<String> {
-        let is_pivot = self.shape.definition().step(call.step).kind == Kind::Pivot;
+        let is_pivot = call.step == self.shape.definition().pivot();
         let (first, undone) = self.answers.entry(call.step).or_default();
         match (call.leg, answer, first) {
             (_, CallAnswer::Unknown(error), _) => Some(format!("arrived and was not answered: {error}")),

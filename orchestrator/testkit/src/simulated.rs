@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use matricula_engine::{CallAnswer, Kind, Leg};
+use matricula_engine::{CallAnswer, Leg};
 
 use crate::case::Case;
 use crate::shape::Shape;
@@ -65,7 +65,7 @@ impl Simulated {
                 record.answer.insert(answer).clone()
             }
             (Leg::Undo, Some(CallAnswer::Done(_)))
-                if self.shape.definition().step(call.step).kind == Kind::Pivot && !record.undone =>
+                if call.step == self.shape.definition().pivot() && !record.undone =>
             {
                 CallAnswer::Refused(format!("{} has happened", call.name))
             }

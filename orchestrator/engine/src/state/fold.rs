@@ -119,7 +119,7 @@ impl SagaState {
                 refusal: None,
             })
             .collect();
-        if def.steps().iter().zip(&steps).any(|(step, state)| step.kind == Kind::Pivot && !state.applies) {
+        if !steps[def.pivot().get()].applies {
             return Err(FoldError::PivotSkipped);
         }
         let mut state = Self {
@@ -162,7 +162,7 @@ impl SagaState {
                     state.output = Some(output.as_str().into());
                 }
             }
-            (Phase::Running, Event::Refused { step, attempt, refusal, .. }) if !self.is_turned_back() => {
+            (Phase::Running, Event::Refused { step, attempt, refusal, .. }) if !self.is_turned_back(def) => {
                 let index = self.attempted(def, step, Leg::Action, *attempt)?;
                 let state = &mut self.steps[index.get()];
                 state.action.end(LegStatus::Refused);
@@ -192,7 +192,7 @@ impl SagaState {
             }
             (Phase::Compensating, Event::TurnedBack { step, attempt, .. }) if self.refusals().next().is_none() => {
                 let index = self.attempted(def, step, Leg::Undo, *attempt)?;
-                if def.step(index).kind != Kind::Pivot {
+                if index != def.pivot() {
                     return Err(illegal);
                 }
                 self.steps[index.get()].undo.end(LegStatus::Refused);
@@ -265,7 +265,7 @@ impl SagaState {
             }
             Intervention::Resolve { step, leg, answer } => {
                 let (index, kind) = self.failing(def, step, *leg)?;
-                let may_be_refused = kind == Kind::Pivot && *leg == Leg::Action && !self.is_turned_back();
+                let may_be_refused = kind == Kind::Pivot && *leg == Leg::Action && !self.is_turned_back(def);
                 let state = &mut self.steps[index.get()];
                 match answer {
                     Resolution::Done if *leg == Leg::Undo || kind != Kind::Compensatable => {
@@ -359,7 +359,7 @@ impl SagaState {
     }
 
     fn is_past_pivot(&self, def: &Definition) -> bool {
-        self.with(def).any(|(_, step, state)| step.kind == Kind::Pivot && state.action.status == LegStatus::Done)
+        self.pivot(def).action.status == LegStatus::Done
     }
 
     fn start(&mut self, def: &Definition, leg: Leg, due: impl Fn(&Step, &StepState) -> bool) {

@@ -27,8 +27,7 @@ impl Invariant for DurableFirst {
                 let state = world.witness.saga(*saga).map(|seen| &seen.state);
                 let cause = state.and_then(SagaState::cause);
                 // Whoever waits hears of it later: meanwhile the pivot may have turned out to have happened.
-                let is_turned_back =
-                    state.is_some_and(|state| state.steps().iter().any(|step| step.undo.status == LegStatus::Refused));
+                let is_turned_back = state.is_some_and(|state| state.is_turned_back(&world.shape.definition));
                 hold(matches!(cause, Some(Cause::Cancelled { .. })) || is_turned_back, || {
                     format!("the cancel of {saga} is confirmed, and its log has {cause:?}")
                 })

@@ -1,7 +1,7 @@
 //! No way back: nothing is undone once the pivot is done, the pivot is not done once the saga has turned round, unless
 //! it is still being asked whether it was, and nothing that comes after the pivot is done before it.
 
-use matricula_engine::{Kind, LegStatus, Outcome, SagaState, StepIndex};
+use matricula_engine::{Kind, LegStatus, Outcome, SagaState};
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
@@ -18,7 +18,7 @@ impl Invariant for NoWayBack {
         if world.is_by_hand(of.saga) {
             return Ok(());
         }
-        let committed = || pivot(world).is_some_and(|pivot| world.witness.effects(of.saga, pivot).done > 0);
+        let committed = || world.witness.effects(of.saga, world.shape.definition.pivot()).done > 0;
         let state = world.witness.saga(of.saga).map(|seen| &seen.state);
         if matches!(fact, Fact::Undone { .. }) {
             return hold(!committed(), || format!("{of} is done, and the pivot is done too"));
@@ -37,8 +37,4 @@ impl Invariant for NoWayBack {
             }
         }
     }
-}
-
-fn pivot(world: &View<'_>) -> Option<StepIndex> {
-    world.shape.definition.indexed().find(|(_, step)| step.kind == Kind::Pivot).map(|(index, _)| index)
 }
