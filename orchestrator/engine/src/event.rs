@@ -165,7 +165,7 @@ pub enum Event {
         /// Whether it has failed for longer than its policy allows, or in a way that no retry can mend.
         needs_attention: bool,
     },
-    /// It turned round: from here on, what was attempted is undone.
+    /// It turned round: from here on, what may have been done is undone.
     Turned {
         /// Why.
         cause: Cause,

@@ -170,16 +170,18 @@ impl StepState {
         }
     }
 
-    /// Whether a saga that turned round still has to undo this step: whatever may have been called, answered or not. In
-    /// one that was adopted, that is every step; the pivot too, unless the log tells what came of it.
+    /// Whether a saga that turned round still has to undo this step: whatever may have been done. That is what was called,
+    /// unless it refused, because a refusal is on record with the participant and answers every repeat. In a saga that was
+    /// adopted, it is every step that is not known to have refused; the pivot too, unless the log tells what came of it.
     fn owes_undo(&self, step: &Step, is_adopted: bool) -> bool {
-        let is_started = self.action.status != LegStatus::NotStarted;
-        let may_be_called = match step.kind {
-            Kind::Compensatable => is_started || is_adopted && self.applies,
-            Kind::Pivot => step.undo.is_some() && is_adopted && !is_started,
-            Kind::Retriable | Kind::Closing => false,
+        let may_be_done = match (step.kind, self.action.status) {
+            (Kind::Compensatable, LegStatus::Refused) => false,
+            (Kind::Compensatable, LegStatus::NotStarted) => is_adopted && self.applies,
+            (Kind::Compensatable, _) => true,
+            (Kind::Pivot, status) => step.undo.is_some() && is_adopted && status == LegStatus::NotStarted,
+            (Kind::Retriable | Kind::Closing, _) => false,
         };
-        may_be_called && !self.undo.status.is_over()
+        may_be_done && !self.undo.status.is_over()
     }
 }
 

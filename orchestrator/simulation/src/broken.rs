@@ -13,6 +13,8 @@ pub enum Broken {
     StoreForgetsTheKey,
     /// The barrier does not know what it has answered.
     BarrierForgetsAnswers,
+    /// The barrier knows what was done, and not what was refused: it is decided again.
+    BarrierForgetsRefusals,
     /// An undo that comes before its action leaves nothing behind.
     BarrierForgetsTombstones,
     /// An answer "not yet" is recorded as if it were final.
@@ -53,12 +55,13 @@ pub enum Broken {
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::StoreForgetsTheFence,
         Self::StoreForgetsTheSequence,
         Self::StoreAnswersEarly,
         Self::StoreForgetsTheKey,
         Self::BarrierForgetsAnswers,
+        Self::BarrierForgetsRefusals,
         Self::BarrierForgetsTombstones,
         Self::BarrierRecordsNotYet,
         Self::SeatsAreNotCounted,

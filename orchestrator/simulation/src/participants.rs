@@ -140,6 +140,7 @@ impl Participants {
             || env.is_broken(Broken::NotificationsHaveNoBarrier) && does == Does::Notify;
         let record = &self.barrier[place];
         match &record.answer {
+            Some(CallAnswer::Refused(_)) if env.is_broken(Broken::BarrierForgetsRefusals) => {}
             Some(answer) if !forgets => return answer.clone(),
             None if record.undone => return CallAnswer::Refused("undone before it came".to_owned()),
             _ => {}

@@ -42,11 +42,12 @@ pub(super) fn audit(world: &World<'_>) {
         }
         let is_started = action != LegStatus::NotStarted;
         let undone = match step.kind {
+            Kind::Compensatable if action == LegStatus::Refused => false,
             Kind::Compensatable => is_started || adopted && progress.applies,
             _ => is_asked && adopted && !is_started,
         };
         if !committed && undone != (undo == LegStatus::Done) {
-            broken("undone is not what was attempted");
+            broken("undone is not what may have been done");
         }
         if !committed && step.kind == Kind::Pivot && action == LegStatus::Done {
             broken("undone after the pivot");

@@ -115,7 +115,7 @@ fn only_what_can_be_undone_goes_ahead() {
     // What never answers runs into its deadline, except from the pivot on.
     check("commit_enrollments=never", &[], &["action commit_enrollments"]);
     check("notify=never", &[], &["action notify"]);
-    check("hold_seats=no undo:hold_seats=never", &[], &["undo hold_seats"]);
+    check("hold_seats=no undo:reserve_courses=never", &[], &["undo reserve_courses"]);
     let def = sample();
     let mut world = World::admit(&def, def.steps().iter().map(|step| step.name));
     assert_eq!((world.durable, world.in_flight.len()), (1, 1), "the first call left");

@@ -9,7 +9,7 @@ const MOMENTS: [(&str, &str, usize); 9] = [
     ("running", "hold_seats=never", 2),
     ("refused", "hold_seats=no", 3),
     ("at pivot", "commit_enrollments=never", usize::MAX),
-    ("undoing", "hold_seats=no undo:hold_seats=never", usize::MAX),
+    ("undoing", "create_enrollments=no undo:hold_seats=never", usize::MAX),
     ("undone", "hold_seats=no notify=never", usize::MAX),
     ("past pivot", "notify=never", usize::MAX),
     ("all done", "", 10),

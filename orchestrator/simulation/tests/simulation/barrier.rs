@@ -15,6 +15,7 @@ const COUNT_MAX: u8 = 2;
 enum Missing {
     Nothing,
     RecordedAnswers,
+    RecordedRefusals,
     Tombstones,
     UndoOfUnanswered,
 }
@@ -68,7 +69,12 @@ enum Step {
 
 impl Barrier {
     fn act(&self, row: &mut Row, refuses: bool) -> Answer {
-        if let Some(answer) = row.answer.filter(|_| self.0 != Missing::RecordedAnswers) {
+        let is_recorded = |answer: &Answer| match self.0 {
+            Missing::RecordedAnswers => false,
+            Missing::RecordedRefusals => *answer == Answer::Done,
+            Missing::Nothing | Missing::Tombstones | Missing::UndoOfUnanswered => true,
+        };
+        if let Some(answer) = row.answer.filter(is_recorded) {
             return answer;
         }
         if row.undone && row.answer.is_none() {
@@ -111,10 +117,11 @@ impl Barrier {
     fn turn(&self, state: &mut State) {
         state.phase = Phase::Turned;
         for step in 0..PIVOT {
-            if state.known[step].is_none() && self.0 == Missing::UndoOfUnanswered {
-                state.undos_known[step] = true;
-            } else {
-                state.undos_sent[step] = true;
+            match state.known[step] {
+                // It is on record, and answers whatever of the step is still on its way.
+                Some(Answer::Refused) => state.undos_known[step] = true,
+                None if self.0 == Missing::UndoOfUnanswered => state.undos_known[step] = true,
+                Some(Answer::Done) | None => state.undos_sent[step] = true,
             }
         }
     }
@@ -228,6 +235,7 @@ fn check(missing: Missing, property: &'static str) {
 #[test]
 fn without_a_guard_an_order_is_found_that_does_not() {
     check(Missing::RecordedAnswers, "effects once");
+    check(Missing::RecordedRefusals, "nothing left behind");
     check(Missing::Tombstones, "nothing left behind");
     check(Missing::UndoOfUnanswered, "nothing left behind");
 }

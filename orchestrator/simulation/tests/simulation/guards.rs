@@ -13,12 +13,13 @@ const HISTORIES: u64 = 10_000;
 const TIME: Duration = Duration::from_secs(60);
 
 /// A guard, and the invariants that see by themselves that it is missing.
-const SEEN_BY: [(Broken, &[&str]); 23] = [
+const SEEN_BY: [(Broken, &[&str]); 24] = [
     (StoreForgetsTheFence, &["a fenced instance is silent"]),
     (StoreForgetsTheSequence, &["the log folds"]),
     (StoreAnswersEarly, &["durable first", "nothing forgotten", "one outcome"]),
     (StoreForgetsTheKey, &["nobody twice"]),
     (BarrierForgetsAnswers, &["effects once", "nobody untold", "one truth", "nothing left behind"]),
+    (BarrierForgetsRefusals, &["nothing left behind", "no seat without right", "one truth"]),
     (BarrierForgetsTombstones, &["nothing left behind", "no seat without right", "one truth"]),
     (BarrierRecordsNotYet, &["nothing forgotten"]),
     (SeatsAreNotCounted, &["no seat without right"]),
