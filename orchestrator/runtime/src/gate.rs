@@ -248,7 +248,8 @@ mod tests {
     use super::*;
 
     fn gate(change: impl FnOnce(&mut RuntimeConfig)) -> Gate {
-        let mut config = RuntimeConfig::default();
+        // The default depends on the machine.
+        let mut config = RuntimeConfig { in_flight_max: 1_024, ..RuntimeConfig::default() };
         change(&mut config);
         Gate::new(&config)
     }
