@@ -18,7 +18,7 @@ use tonic::transport::Channel;
 use super::Morning;
 use super::follow::follow;
 use super::live::Live;
-use super::tally::{Answered, Sent, Tally};
+use super::tally::{Answered, FirstAnswer, Said, Sent, Tally};
 
 /// Clicks outstanding at once, about 10 kB each; beyond it the next one is late, and the report says so.
 pub const OUTSTANDING_MAX: usize = 50_000;
@@ -181,7 +181,7 @@ async fn send(click: Click, due: Duration, started: Instant, ways: Ways, acknowl
         let (ways, first_answer) = (&ways, &first_answer);
         async move {
             let answer = RegistrationServiceClient::new(ways.now()).submit_registration(attempt).await;
-            first_answer.get_or_init(|| started.elapsed());
+            first_answer.get_or_init(|| FirstAnswer { at: started.elapsed(), said: Said::of(&answer) });
             let answer = answer.inspect_err(|_| ways.failed())?;
             Ok(answer.into_inner().registration.unwrap_or_default())
         }

@@ -42,8 +42,8 @@ pub struct Report {
     answers_lost: Troubled,
     latency_since_due_ms: Percentiles,
     latency_since_sent_ms: Percentiles,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    first_answer_ms: Option<Percentiles>,
+    #[serde(flatten)]
+    first_answers: Option<FirstAnswersMs>,
     active_s: f64,
     registrations_per_s: f64,
     registrations_in_busiest_s: u64,
@@ -61,6 +61,13 @@ struct Repeats {
     same: u64,
     different: u64,
     differences: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct FirstAnswersMs {
+    first_answer_ms: Percentiles,
+    first_answer_accepted_ms: Percentiles,
+    first_answer_come_back_ms: Percentiles,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -107,7 +114,11 @@ impl Report {
             answers_lost: tally.lost,
             latency_since_due_ms: (&tally.since_due).into(),
             latency_since_sent_ms: (&tally.since_sent).into(),
-            first_answer_ms: tally.to_first_answer.as_ref().map(Into::into),
+            first_answers: tally.first_answers.as_ref().map(|of| FirstAnswersMs {
+                first_answer_ms: (&of.all).into(),
+                first_answer_accepted_ms: (&of.accepted).into(),
+                first_answer_come_back_ms: (&of.come_back).into(),
+            }),
             active_s,
             registrations_per_s: if active_s > 0.0 { registrations as f64 / active_s } else { 0.0 },
             registrations_in_busiest_s: tally.decided_per_s.iter().copied().max().unwrap_or_default(),
@@ -173,13 +184,19 @@ impl Report {
 
     fn fmt_speed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n{:<30} {:>9} {:>9} {:>9} {:>9} {:>9}", "Milliseconds", "p50", "p90", "p99", "p99.9", "max")?;
-        let first_answer = self.first_answer_ms.as_ref().map(|at| ("  click to first answer", at));
+        let first_answers = self.first_answers.iter().flat_map(|of| {
+            [
+                ("  click to first answer", &of.first_answer_ms),
+                ("    that it is accepted", &of.first_answer_accepted_ms),
+                ("    when to come back", &of.first_answer_come_back_ms),
+            ]
+        });
         let latencies = [
             ("  click to outcome, since due", &self.latency_since_due_ms),
             ("  click to outcome, since sent", &self.latency_since_sent_ms),
             ("  sent later than due", &self.generator_lateness_ms),
         ];
-        for (what, at) in latencies.into_iter().chain(first_answer) {
+        for (what, at) in latencies.into_iter().chain(first_answers) {
             let Percentiles { p50, p90, p99, p99_9, max } = at;
             writeln!(f, "{what:<30} {p50:>9.1} {p90:>9.1} {p99:>9.1} {p99_9:>9.1} {max:>9.1}")?;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use matricula_proto::registration::v1::{Outcome, Registration};
+use tonic::{Code, Status};
 
 use super::follow::Followed;
 use crate::commands::registration::{outcome_name, reason_name};
@@ -45,10 +46,52 @@ pub struct Answered {
     pub due: Duration,
     /// When it was sent first.
     pub sent: Duration,
-    /// When it was first answered, accepted or turned away, where that is asked for.
-    pub first_answer: Option<Duration>,
+    /// Where the first answer is asked for: when it came, and what it said.
+    pub first_answer: Option<FirstAnswer>,
     /// When it ended.
     pub ended: Duration,
+}
+
+/// What is said to a click first.
+#[derive(Debug, Clone, Copy)]
+pub struct FirstAnswer {
+    /// When.
+    pub at: Duration,
+    /// What.
+    pub said: Said,
+}
+
+/// What an answer says to a click.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// It is accepted, or has been before.
+    Accepted,
+    /// When to come back.
+    ComeBack,
+    /// Anything else: the answer was lost, or the click is none.
+    Otherwise,
+}
+
+impl Said {
+    /// By this answer.
+    pub fn of<T>(answer: &Result<T, Status>) -> Self {
+        match answer {
+            Ok(_) => Self::Accepted,
+            Err(status) if status.code() == Code::ResourceExhausted => Self::ComeBack,
+            Err(_) => Self::Otherwise,
+        }
+    }
+}
+
+/// How long first answers take, from when the click was first sent.
+#[derive(Debug, Default)]
+pub struct FirstAnswers {
+    /// All.
+    pub all: Latency,
+    /// Those that said "accepted".
+    pub accepted: Latency,
+    /// Those that said when to come back.
+    pub come_back: Latency,
 }
 
 /// Everything counted.
@@ -82,8 +125,8 @@ pub struct Tally {
     pub since_due: Latency,
     /// From when the click was first sent to its outcome.
     pub since_sent: Latency,
-    /// From when the click was first sent to its first answer, where that is asked for.
-    pub to_first_answer: Option<Latency>,
+    /// Where first answers are asked for.
+    pub first_answers: Option<FirstAnswers>,
     /// From when the click was due to when it was sent.
     pub lateness: Latency,
     /// Registrations decided in each second of the run.
@@ -176,9 +219,15 @@ impl Tally {
     pub fn add(&mut self, answered: Answered) {
         self.ended += 1;
         self.lateness.record(answered.sent.saturating_sub(answered.due));
-        if let Some(first_answer) = answered.first_answer {
-            let took = first_answer.saturating_sub(answered.sent);
-            self.to_first_answer.get_or_insert_default().record(took);
+        if let Some(FirstAnswer { at, said }) = answered.first_answer {
+            let took = at.saturating_sub(answered.sent);
+            let first_answers = self.first_answers.get_or_insert_default();
+            first_answers.all.record(took);
+            match said {
+                Said::Accepted => first_answers.accepted.record(took),
+                Said::ComeBack => first_answers.come_back.record(took),
+                Said::Otherwise => {}
+            }
         }
         let is_decided = answered.followed.end.is_ok();
         self.turned_away.add(answered.followed.turned_away, is_decided);

@@ -118,3 +118,18 @@ fn latency_counts_from_when_the_click_was_due() {
     assert_eq!((ms(&tally.since_due), ms(&tally.since_sent), ms(&tally.lateness)), (11.0, 10.0, 1.0));
     assert_eq!(tally.active, Some((Duration::from_millis(501), Duration::from_millis(511))));
 }
+
+#[test]
+fn first_answers_are_told_apart_by_what_they_say() {
+    let said: [Said; 3] =
+        [Ok(()), Err(Status::resource_exhausted("full")), Err(Status::unavailable("gone"))].each_ref().map(Said::of);
+    assert_eq!(said, [Said::Accepted, Said::ComeBack, Said::Otherwise]);
+    let mut tally = Tally::default();
+    for (said, took_ms) in said.into_iter().zip([20, 3, 500]) {
+        let click = answered("k", 0, decided("r-1", Outcome::Enrolled));
+        let at = click.sent + Duration::from_millis(took_ms);
+        tally.add(Answered { first_answer: Some(FirstAnswer { at, said }), ..click });
+    }
+    let FirstAnswers { all, accepted, come_back } = tally.first_answers.expect("they were asked for");
+    assert_eq!([all, accepted, come_back].map(|latency| latency.max_ms().round()), [500.0, 20.0, 3.0]);
+}
