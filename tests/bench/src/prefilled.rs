@@ -1,4 +1,5 @@
-//! Whether a registration costs the same in an empty database and in one that has had a hundred mornings.
+//! Whether a registration costs the same in an empty database and in one that has had a hundred mornings. Both systems run,
+//! and play in turns: what the host does meanwhile happens to both.
 
 use std::fmt;
 
@@ -7,7 +8,7 @@ use serde::Serialize;
 use crate::fill;
 use crate::plan::Plan;
 use crate::report::Measured;
-use crate::scenario::{Kind, measure};
+use crate::scenario::{Kind, Scenario};
 use crate::stage::Stage;
 
 /// What was measured.
@@ -31,14 +32,18 @@ pub struct Prefilled {
 /// When something does not hold.
 pub async fn prefilled(plan: Plan, finished: u64) -> Prefilled {
     let plan = Plan { floor: false, ..plan };
-    let empty = {
-        let stage = Stage::start(plan.layout, &[]).await;
-        measure(&stage, Kind::Campus, plan).await
-    };
-    let stage = Stage::start(plan.layout, &[]).await;
-    let finished = fill::fill(&stage, finished, plan).await;
+    let (of_empty, of_filled) = (Stage::start(plan.layout, &[]).await, Stage::start(plan.layout, &[]).await);
+    let finished = fill::fill(&of_filled, finished, plan).await;
     eprintln!("the databases hold {finished} finished registrations");
-    let filled = measure(&stage, Kind::Campus, plan).await;
+    let mut empty = Scenario::prepare(&of_empty, Kind::Campus, plan).await;
+    let mut filled = Scenario::prepare(&of_filled, Kind::Campus, plan).await;
+    for repeat in 0..plan.repeats {
+        let turns = if repeat % 2 == 0 { [&mut empty, &mut filled] } else { [&mut filled, &mut empty] };
+        for scenario in turns {
+            scenario.repeat().await;
+        }
+    }
+    let (empty, filled) = (empty.end().await, filled.end().await);
     let per_s = |measured: &Measured| measured.median.registrations_per_s;
     let cpu = |measured: &Measured| measured.median.cpu_of_system_us();
     Prefilled {

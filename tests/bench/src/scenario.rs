@@ -1,12 +1,14 @@
 //! The scenarios of the closed loop. Each is a warm-up, and then one whole morning a repeat, each of a campus of its own
 //! in the same system.
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use matricula_harness::peak_memory_mib;
+use matricula_harness::{Portals, peak_memory_mib};
 
-use crate::campus::Morning;
+use crate::campus::{Click, Morning};
 use crate::figures::Figures;
 use crate::floor;
 use crate::load;
@@ -96,30 +98,62 @@ pub async fn play(kind: Kind, plan: Plan) -> Measured {
 }
 
 /// Measures a scenario in a system that has no campus of this kind yet, and audits it.
-pub(crate) async fn measure(stage: &Stage, kind: Kind, plan: Plan) -> Measured {
-    let portals = stage.portals();
-    let rate = warm_up(stage, kind, plan).await;
-    let students = sized(kind, plan, rate);
-    let mut mornings = Vec::new();
-    for repeat in 1..=plan.repeats as u64 {
-        let morning = kind.morning(&format!("R{repeat}"), students, SEED + repeat);
-        stage.import(&morning.bundle);
-        mornings.push(morning.clicks);
+async fn measure(stage: &Stage, kind: Kind, plan: Plan) -> Measured {
+    let mut scenario = Scenario::prepare(stage, kind, plan).await;
+    for _ in 0..plan.repeats {
+        scenario.repeat().await;
     }
-    let mut repeats = Vec::new();
-    for clicks in mornings {
-        let before = Snapshot::take(stage).await;
-        let played = load::play(&portals, clicks, plan.in_flight, plan.length_max()).await;
-        stage.settled().await;
-        let after = Snapshot::take(stage).await;
-        repeats.push(Figures::of(&played, &before, &after));
+    scenario.end().await
+}
+
+/// A scenario in a system that has no campus of this kind yet.
+pub(crate) struct Scenario<'a> {
+    stage: &'a Stage,
+    kind: Kind,
+    plan: Plan,
+    portals: Arc<Portals>,
+    /// What is still to be played.
+    mornings: VecDeque<Vec<Click>>,
+    repeats: Vec<Figures>,
+}
+
+impl<'a> Scenario<'a> {
+    /// Warms up, and imports what all repeats play.
+    pub(crate) async fn prepare(stage: &'a Stage, kind: Kind, plan: Plan) -> Self {
+        let rate = warm_up(stage, kind, plan).await;
+        let students = sized(kind, plan, rate);
+        let mut mornings = VecDeque::new();
+        for repeat in 1..=plan.repeats as u64 {
+            let morning = kind.morning(&format!("R{repeat}"), students, SEED + repeat);
+            stage.import(&morning.bundle);
+            mornings.push_back(morning.clicks);
+        }
+        Self { stage, kind, plan, portals: stage.portals(), mornings, repeats: Vec::new() }
     }
-    let processes = stage.processes.iter();
-    let memory_mib = processes.map(|name| ((*name).to_owned(), peak_memory_mib(stage.system.pid(name)))).collect();
-    stage.system.audit();
-    let mut measured = Measured::new(kind.to_string(), &plan, repeats, memory_mib);
-    if plan.floor {
-        measured.floor = Some(floor::measure(stage, plan.repeats, measured.median.registrations_per_s).await);
+
+    /// Plays the next morning.
+    ///
+    /// # Panics
+    /// When all have been played.
+    pub(crate) async fn repeat(&mut self) {
+        let clicks = self.mornings.pop_front().expect("a morning a repeat");
+        let before = Snapshot::take(self.stage).await;
+        let played = load::play(&self.portals, clicks, self.plan.in_flight, self.plan.length_max()).await;
+        self.stage.settled().await;
+        let after = Snapshot::take(self.stage).await;
+        self.repeats.push(Figures::of(&played, &before, &after));
     }
-    measured
+
+    /// Audits it, and puts together what was measured.
+    pub(crate) async fn end(self) -> Measured {
+        let Self { stage, kind, plan, repeats, .. } = self;
+        let processes = stage.processes.iter();
+        let memory_mib = processes.map(|name| ((*name).to_owned(), peak_memory_mib(stage.system.pid(name)))).collect();
+        stage.system.audit();
+        let mut measured = Measured::new(kind.to_string(), &plan, repeats, memory_mib);
+        if plan.floor {
+            measured.floor = Some(floor::measure(stage, plan.repeats, measured.median.registrations_per_s).await);
+        }
+        measured
+    }
 }
