@@ -66,8 +66,10 @@ struct Repeats {
 #[derive(Debug, Clone, Copy, Serialize)]
 struct FirstAnswersMs {
     first_answer_ms: Percentiles,
-    first_answer_accepted_ms: Percentiles,
-    first_answer_come_back_ms: Percentiles,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_answer_accepted_ms: Option<Percentiles>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_answer_come_back_ms: Option<Percentiles>,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -88,6 +90,13 @@ impl From<&Latency> for Percentiles {
             p99_9: latency.percentile_ms(99.9),
             max: latency.max_ms(),
         }
+    }
+}
+
+impl Percentiles {
+    /// None of nothing: zeros would look like a figure.
+    fn of_any(latency: &Latency) -> Option<Self> {
+        (!latency.is_empty()).then(|| latency.into())
     }
 }
 
@@ -116,8 +125,8 @@ impl Report {
             latency_since_sent_ms: (&tally.since_sent).into(),
             first_answers: tally.first_answers.as_ref().map(|of| FirstAnswersMs {
                 first_answer_ms: (&of.all).into(),
-                first_answer_accepted_ms: (&of.accepted).into(),
-                first_answer_come_back_ms: (&of.come_back).into(),
+                first_answer_accepted_ms: Percentiles::of_any(&of.accepted),
+                first_answer_come_back_ms: Percentiles::of_any(&of.come_back),
             }),
             active_s,
             registrations_per_s: if active_s > 0.0 { registrations as f64 / active_s } else { 0.0 },
@@ -185,11 +194,10 @@ impl Report {
     fn fmt_speed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n{:<30} {:>9} {:>9} {:>9} {:>9} {:>9}", "Milliseconds", "p50", "p90", "p99", "p99.9", "max")?;
         let first_answers = self.first_answers.iter().flat_map(|of| {
-            [
-                ("  click to first answer", &of.first_answer_ms),
-                ("    that it is accepted", &of.first_answer_accepted_ms),
-                ("    when to come back", &of.first_answer_come_back_ms),
-            ]
+            let all = Some(("  click to first answer", &of.first_answer_ms));
+            let accepted = of.first_answer_accepted_ms.as_ref().map(|at| ("    that it is accepted", at));
+            let come_back = of.first_answer_come_back_ms.as_ref().map(|at| ("    when to come back", at));
+            [all, accepted, come_back].into_iter().flatten()
         });
         let latencies = [
             ("  click to outcome, since due", &self.latency_since_due_ms),
@@ -265,14 +273,27 @@ fn by_count<K: Ord + Clone>(counts: &BTreeMap<K, u64>) -> Vec<(K, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::commands::rush::tally::tests::{answered, decided, lost, sent};
+    use crate::commands::rush::tally::{Answered, FirstAnswer, Said};
     use matricula_proto::registration::v1::Outcome;
 
     fn report(tally: &Tally, connections: usize) -> Report {
         let setting = Setting { dir: PathBuf::from("campus"), speed: 60.0, connections };
         let proof = matricula_audit::audit(&matricula_audit::Ledgers::default());
         Report::new(setting, tally, false, &proof)
+    }
+
+    #[test]
+    fn a_first_answer_that_nobody_got_has_no_figures() {
+        let mut tally = Tally::default();
+        let click = answered("k", 0, decided("r", Outcome::Enrolled));
+        let first_answer = FirstAnswer { at: click.sent + Duration::from_millis(2), said: Said::Accepted };
+        tally.add(Answered { first_answer: Some(first_answer), ..click });
+        let shown = report(&tally, 8).to_string();
+        assert!(shown.contains("that it is accepted") && !shown.contains("when to come back"), "{shown}");
     }
 
     #[test]
