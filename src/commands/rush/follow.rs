@@ -45,9 +45,10 @@ where
             },
             Err(status) if is_permanent(status.code()) => break Err(word(&status)),
             Err(status) => {
-                match status.code() {
-                    Code::ResourceExhausted => turned_away += 1,
-                    _ => lost += 1,
+                if is_turned_away(&status) {
+                    turned_away += 1;
+                } else {
+                    lost += 1;
                 }
                 (pauses.after(&status), word(&status))
             }
@@ -58,6 +59,11 @@ where
         tokio::time::sleep(pause).await;
     };
     Followed { end, turned_away, lost }
+}
+
+/// Whether it says when to come back, and that nothing was accepted.
+pub fn is_turned_away(status: &Status) -> bool {
+    status.code() == Code::ResourceExhausted
 }
 
 fn word(status: &Status) -> String {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use matricula_proto::registration::v1::{Outcome, Registration};
-use tonic::{Code, Status};
+use tonic::Status;
 
-use super::follow::Followed;
+use super::follow::{Followed, is_turned_away};
 use crate::commands::registration::{outcome_name, reason_name};
 
 /// Differences and errors that are spelled out; all are counted.
@@ -77,7 +77,7 @@ impl Said {
     pub fn of<T>(answer: &Result<T, Status>) -> Self {
         match answer {
             Ok(_) => Self::Accepted,
-            Err(status) if status.code() == Code::ResourceExhausted => Self::ComeBack,
+            Err(status) if is_turned_away(status) => Self::ComeBack,
             Err(_) => Self::Otherwise,
         }
     }
