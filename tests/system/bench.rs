@@ -69,8 +69,12 @@ async fn filled_databases_hold_up_to_the_audit() {
 
 #[tokio::test]
 async fn reads_and_streams_are_measured() {
-    let looking = Looking { reads_per_s: 1_000, sections_of_read: 5, streams: 200 };
-    let seen = reads(small(Layout::OneProcess, false), looking).await;
-    assert!(seen.looks.answered_per_s > 0.0 && seen.streams.messages_per_s > 0.0, "{seen:?}");
-    check(Entry::Reads(Box::new(seen)), &["ratio of medians", "commit to watcher", "streams", "clean"]);
+    for (layout, apart, looked_at) in
+        [(Layout::OneProcess, false, "orchestrator that registers"), (SEPARATE, true, "orchestrator of their own")]
+    {
+        let looking = Looking { reads_per_s: 1_000, sections_of_read: 5, apart, streams: 200 };
+        let seen = reads(small(layout, false), looking).await;
+        assert!(seen.looks.answered_per_s > 0.0 && seen.streams.messages_per_s > 0.0, "{seen:?}");
+        check(Entry::Reads(Box::new(seen)), &[looked_at, "ratio of medians", "commit to watcher", "streams", "clean"]);
+    }
 }

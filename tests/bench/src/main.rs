@@ -56,6 +56,9 @@ struct Flags {
     /// Sections that one call of `reads` asks for: what a student has on the page.
     #[arg(long, global = true, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     sections_of_read: u32,
+    /// `reads` looks at an orchestrator of its own, which registers nothing; separate processes only.
+    #[arg(long, global = true)]
+    reads_apart: bool,
     /// Watching streams of `reads`.
     #[arg(long, global = true, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     streams: u32,
@@ -113,7 +116,12 @@ impl Flags {
 
     fn looking(&self) -> Looking {
         let sections_of_read = self.sections_of_read as usize;
-        Looking { reads_per_s: self.reads_k * 1_000, sections_of_read, streams: self.streams as usize }
+        Looking {
+            reads_per_s: self.reads_k * 1_000,
+            sections_of_read,
+            apart: self.reads_apart,
+            streams: self.streams as usize,
+        }
     }
 
     /// The same, on another system and with others in flight.
@@ -188,6 +196,10 @@ async fn measure(scenario: Scenario, flags: &Flags, report: &mut Report) -> anyh
     anyhow::ensure!(
         kind != Kind::SlowService || flags.database == Database::Postgres,
         "slow-service: in one process there is no way between services that could be slow; use --database postgres"
+    );
+    anyhow::ensure!(
+        !flags.reads_apart || flags.database == Database::Postgres,
+        "--reads-apart: one process has no second orchestrator; use --database postgres"
     );
     for plan in flags.plans(if kind == Kind::Hot { IN_FLIGHT_HOT } else { IN_FLIGHT }) {
         let entry = match scenario {

@@ -13,7 +13,7 @@ use crate::load;
 use crate::plan::Plan;
 use crate::readers::{Readers, Seen};
 use crate::scenario::{Kind, sized, warm_up};
-use crate::stage::Stage;
+use crate::stage::{LookedAt, Stage};
 
 /// Clients that watch beside the reads; each has 50 sections on its page.
 const WATCHES: usize = 20;
@@ -28,6 +28,8 @@ pub struct Looking {
     pub reads_per_s: u32,
     /// Sections that one call asks for.
     pub sections_of_read: usize,
+    /// They look at an orchestrator of their own, which registers nothing.
+    pub apart: bool,
     /// Streams that are opened at the end, each of one section.
     pub streams: usize,
 }
@@ -39,6 +41,8 @@ pub struct Reads {
     pub layout: String,
     /// Students who wait for an outcome at a time.
     pub in_flight: usize,
+    /// Whether the readers had an orchestrator of their own, which registered nothing.
+    pub apart: bool,
     /// Registrations a second with nobody who reads; each repeat.
     pub alone_per_s: Vec<f64>,
     /// Registrations a second beside the reads; each repeat.
@@ -108,7 +112,8 @@ pub struct Streams {
 /// # Panics
 /// When something does not hold.
 pub async fn reads(plan: Plan, looking: Looking) -> Reads {
-    let stage = Stage::start(plan.layout, &[]).await;
+    let mut stage = Stage::start(plan.layout, &[]).await;
+    let looked_at = if looking.apart { stage.start_reader() } else { stage.registering() };
     let rate = warm_up(&stage, Kind::Campus, plan).await;
     let students = sized(Kind::Campus, plan, rate);
     let mut mornings: Vec<Morning> = Vec::new();
@@ -131,19 +136,20 @@ pub async fn reads(plan: Plan, looking: Looking) -> Reads {
         if number % 4 == 0 || number % 4 == 3 {
             alone_per_s.push(play(&stage, plan, morning).await);
         } else {
-            let reading = readers.start(stage.orchestrators(), section_ids(&morning));
+            let reading = readers.start(looked_at.addresses.clone(), section_ids(&morning));
             let began = std::time::Instant::now();
             beside_per_s.push(play(&stage, plan, morning).await);
             let seconds = began.elapsed().as_secs_f64();
             looks.push(Looks::of(&reading.stop(), seconds));
         }
     }
-    let streams = streams(&stage, plan, looking.streams, streamed).await;
+    let streams = streams(&stage, looked_at, plan, looking.streams, streamed).await;
     stage.settled().await;
     stage.system.audit();
     Reads {
         layout: plan.layout.to_string(),
         in_flight: plan.in_flight,
+        apart: looking.apart,
         writes_ratio: median(beside_per_s.clone()) / median(alone_per_s.clone()),
         alone_per_s,
         beside_per_s,
@@ -162,17 +168,17 @@ async fn play(stage: &Stage, plan: Plan, morning: Morning) -> f64 {
     played.registrations as f64 / played.took.as_secs_f64()
 }
 
-async fn streams(stage: &Stage, plan: Plan, open: usize, morning: Morning) -> Streams {
-    let orchestrator = stage.system.pid(stage.orchestrator_process());
-    let before_mib = memory_mib(orchestrator);
+async fn streams(stage: &Stage, looked_at: LookedAt, plan: Plan, open: usize, morning: Morning) -> Streams {
+    let LookedAt { mut addresses, pid } = looked_at;
+    let before_mib = memory_mib(pid);
     let readers = Readers { calls_per_s: 0, sections_of_read: 1, watches: open, sections_of_watch: 1 };
-    let address = stage.orchestrators().swap_remove(0);
-    let reading = readers.start(vec![address], section_ids(&morning));
-    let open_mib = memory_mib(orchestrator);
+    addresses.truncate(1);
+    let reading = readers.start(addresses, section_ids(&morning));
+    let open_mib = memory_mib(pid);
     let began = std::time::Instant::now();
     let registrations_per_s = play(stage, plan, morning).await;
     let seconds = began.elapsed().as_secs_f64();
-    let peak_mib = peak_memory_mib(orchestrator);
+    let peak_mib = peak_memory_mib(pid);
     let seen = reading.stop();
     Streams {
         open,
@@ -232,8 +238,10 @@ impl fmt::Display for Reads {
         let Self { layout, in_flight, looks, streams, reads_per_s, sections_of_read, .. } = self;
         writeln!(
             f,
-            "reads beside writes: {layout}, {in_flight} in flight, the seats of {reads_per_s} sections/s in calls for {sections_of_read}\n"
+            "reads beside writes: {layout}, {in_flight} in flight, the seats of {reads_per_s} sections/s in calls for {sections_of_read}"
         )?;
+        let looked_at = if self.apart { "an orchestrator of their own" } else { "the orchestrator that registers" };
+        writeln!(f, "readers look at {looked_at}\n")?;
         let listed = |values: &[f64]| values.iter().map(|value| format!("{value:.0}")).collect::<Vec<_>>().join(", ");
         writeln!(f, "registrations/s alone          {}", listed(&self.alone_per_s))?;
         writeln!(f, "registrations/s beside reads   {}", listed(&self.beside_per_s))?;

@@ -13,6 +13,8 @@ use crate::slow::SlowWay;
 const UP: &str = "up";
 /// Replicas of the orchestrator.
 const ORCHESTRATORS: [&str; 3] = ["orchestrator", "orchestrator-2", "orchestrator-3"];
+/// One more, for readers.
+const READER: &str = "orchestrator-for-reads";
 /// Connections of the students to each orchestrator: a few, as a portal has.
 const CONNECTIONS: usize = 4;
 /// Between two looks whether all is finished.
@@ -27,6 +29,13 @@ pub(crate) struct Stage {
     orchestrators: &'static [&'static str],
     /// Ways that were made slow, as long as the system runs.
     slow: Vec<SlowWay>,
+}
+
+/// Where readers look.
+pub(crate) struct LookedAt {
+    pub(crate) addresses: Vec<String>,
+    /// The process at the first address.
+    pub(crate) pid: u32,
 }
 
 impl Stage {
@@ -69,14 +78,17 @@ impl Stage {
         self.slow.push(way);
     }
 
-    /// Where the orchestrators are.
-    pub(crate) fn orchestrators(&self) -> Vec<String> {
-        self.orchestrators.iter().map(|name| self.system.address(name).to_owned()).collect()
+    /// The orchestrators to which students are sent.
+    pub(crate) fn registering(&self) -> LookedAt {
+        let addresses = self.orchestrators.iter().map(|name| self.system.address(name).to_owned()).collect();
+        let process = if self.cluster.is_some() { ORCHESTRATORS[0] } else { UP };
+        LookedAt { addresses, pid: self.system.pid(process) }
     }
 
-    /// The process of the first orchestrator.
-    pub(crate) fn orchestrator_process(&self) -> &'static str {
-        if self.cluster.is_some() { ORCHESTRATORS[0] } else { UP }
+    /// Starts an orchestrator to which no student is sent.
+    pub(crate) fn start_reader(&mut self) -> LookedAt {
+        self.system.add_orchestrator(READER);
+        LookedAt { addresses: vec![self.system.address(READER).to_owned()], pid: self.system.pid(READER) }
     }
 
     /// The students' ways to the orchestrators.

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use crate::reads::Reads;
 use crate::report::{Entry, Measured};
 
 /// Scenario, layout (its beginning), in flight.
@@ -37,8 +38,9 @@ pub(crate) fn of(entries: &[Entry]) -> Vec<Target> {
                 targets.push(at_most(what, 1.15, prefilled.time_ratio));
             }
             Entry::Reads(reads) => {
-                let what =
-                    format!("{} reads/s, {} a call, beside full writes", reads.reads_per_s, reads.sections_of_read);
+                let apart = if reads.apart { "from an orchestrator of their own, " } else { "" };
+                let Reads { reads_per_s, sections_of_read, .. } = &**reads;
+                let what = format!("{reads_per_s} reads/s, {sections_of_read} a call, {apart}beside full writes");
                 targets.push(at_least(format!("{what}: writes beside by writes alone"), 0.9, reads.writes_ratio));
                 targets.push(at_most(format!("{what}: read p99 ms"), 10.0, reads.looks.p99_ms));
                 targets.push(at_most(format!("{what}: commit to watcher p99 ms"), 250.0, reads.looks.stale_p99_ms));
