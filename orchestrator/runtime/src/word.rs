@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use matricula_kit::database::Heard;
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry;
 use tokio::sync::broadcast::error::RecvError;
@@ -179,8 +180,10 @@ pub(crate) async fn listen(
                 Ok(None) => std::future::pending().await,
                 Ok(Some(mut words)) => {
                     wakes.all_may_have_moved();
-                    while let Ok(Some(payload)) = words.next().await {
-                        hear(&wakes, &instance, &payload);
+                    while let Ok(Some(heard)) = words.next().await {
+                        if let Heard::Payload(payload) = heard {
+                            hear(&wakes, &instance, &payload);
+                        }
                     }
                 }
                 Err(error) => {

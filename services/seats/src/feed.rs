@@ -5,6 +5,9 @@
 //! PostgreSQL: commit --> NOTIFY --> follow, in every replica --> broadcast --> watch
 //! ```
 //!
+//! On PostgreSQL a heartbeat is an answer of the server that comes by the same way: while there is none, watchers hear
+//! nothing, and call what they know old.
+//!
 //! A watcher subscribes first and reads the whole state then, so it misses nothing; it may hear of a version that it has
 //! seen, and keeps the highest. Changes of a section that were committed together come as one, with the last version.
 //! When the feed can't promise that nothing was missed, it ends and the watcher begins anew: it never guesses.
@@ -15,7 +18,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use futures::stream;
-use matricula_kit::database::{Database, DbError, Notifications, Tx};
+use matricula_kit::database::{Database, DbError, Heard, Notifications, Tx};
 use matricula_kit::telemetry;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -27,7 +30,7 @@ use crate::store::{self, PAGE_ROWS};
 
 /// Batches of changes that a watcher may be behind before it has to begin anew: some seconds of full load.
 const CHANGES_BEHIND_MAX: usize = 4_096;
-/// How long the feed is silent at most. The portal calls it lost after some of these.
+/// How long the feed of a SQLite file is silent at most. The portal calls it lost after some of these.
 const HEARTBEAT: Duration = Duration::from_millis(250);
 /// How long to wait before listening again after the database was gone.
 const LISTEN_AGAIN_AFTER: Duration = Duration::from_millis(500);
@@ -91,10 +94,19 @@ impl Feed {
         }
     }
 
+    /// Tells all watchers that there was nothing to tell.
+    fn beat(&self) {
+        if let State::Open(sender) = &*self.state() {
+            // Without a watcher there is nobody to tell.
+            let _ = sender.send(Changes::default());
+        }
+    }
+
     /// The state of every section in parts, then every committed change, and a heartbeat whenever it would be silent for longer.
     pub fn watch(&self, database: Database) -> Result<Watch, FeedError> {
         let State::Open(sender) = &*self.state() else { return Err(FeedError::NotConnected) };
-        let changes = sender.subscribe();
+        let heartbeat = (!database.is_shared()).then_some(HEARTBEAT);
+        let changes = Changing { receiver: sender.subscribe(), heartbeat };
         Ok(Box::pin(stream::unfold(Watching::Begun { changes, database }, |watching| async move {
             match watching.step().await {
                 Ok(None) => None,
@@ -131,11 +143,26 @@ impl Feed {
     }
 }
 
+/// What a watcher waits for.
+struct Changing {
+    receiver: broadcast::Receiver<Changes>,
+    /// Where nothing else beats: how long it waits at most.
+    heartbeat: Option<Duration>,
+}
+
+impl Changing {
+    async fn next(&mut self) -> Result<Changes, RecvError> {
+        let Some(heartbeat) = self.heartbeat else { return self.receiver.recv().await };
+        let silent = |_| Ok(Changes::default());
+        tokio::time::timeout(heartbeat, self.receiver.recv()).await.unwrap_or_else(silent)
+    }
+}
+
 /// How far a watch is.
 enum Watching {
-    Begun { changes: broadcast::Receiver<Changes>, database: Database },
-    State { changes: broadcast::Receiver<Changes>, snapshot: Tx, after: String },
-    Live { changes: broadcast::Receiver<Changes> },
+    Begun { changes: Changing, database: Database },
+    State { changes: Changing, snapshot: Tx, after: String },
+    Live { changes: Changing },
     Ended,
 }
 
@@ -148,11 +175,10 @@ impl Watching {
             }
             Self::State { changes, snapshot, after } => Self::read(changes, snapshot, &after).await.map(Some),
             Self::Live { mut changes } => {
-                let sections = match tokio::time::timeout(HEARTBEAT, changes.recv()).await {
-                    Err(_silent) => Vec::new(),
-                    Ok(Ok(sections)) => sections.to_vec(),
-                    Ok(Err(RecvError::Lagged(_))) => return Err(FeedError::Lagged),
-                    Ok(Err(RecvError::Closed)) => return Err(FeedError::NotConnected),
+                let sections = match changes.next().await {
+                    Ok(sections) => sections.to_vec(),
+                    Err(RecvError::Lagged(_)) => return Err(FeedError::Lagged),
+                    Err(RecvError::Closed) => return Err(FeedError::NotConnected),
                 };
                 Ok(Some((Update { sections, snapshot_complete: false }, Self::Live { changes })))
             }
@@ -160,11 +186,7 @@ impl Watching {
         }
     }
 
-    async fn read(
-        changes: broadcast::Receiver<Changes>,
-        mut snapshot: Tx,
-        after: &str,
-    ) -> Result<(Update, Self), FeedError> {
+    async fn read(changes: Changing, mut snapshot: Tx, after: &str) -> Result<(Update, Self), FeedError> {
         let sections = store::page_of_sections(&mut snapshot, after).await.map_err(FeedError::State)?;
         let after = sections.last().map(|section| section.id.as_str().to_owned());
         let is_full = i64::try_from(sections.len()).is_ok_and(|count| count == PAGE_ROWS);
@@ -225,7 +247,8 @@ async fn follow_notifications(feed: &Feed, database: &Database, mut notification
 async fn republish(feed: &Feed, notifications: &mut Notifications) -> String {
     loop {
         match notifications.next().await {
-            Ok(Some(payload)) => match serde_json::from_str(&payload) {
+            Ok(Some(Heard::Silence)) => feed.beat(),
+            Ok(Some(Heard::Payload(payload))) => match serde_json::from_str(&payload) {
                 Ok(changes) => feed.publish(changes),
                 Err(error) => return format!("a notification can't be read: {error}"),
             },

@@ -17,6 +17,7 @@ pub(crate) fn write(dir: &Path, now: UnixMs, lines: &[Line]) -> io::Result<Strin
     let moment = now.to_string();
     let day = moment.get(..DAY_CHARS).unwrap_or("undated");
     let folder = dir.join(day);
+    let is_first = !dir.exists();
     std::fs::create_dir_all(&folder)?;
     // A name of its own for every attempt: two instances that write the same sagas overwrite nothing of each other.
     let id = uuid::Uuid::now_v7();
@@ -27,9 +28,12 @@ pub(crate) fn write(dir: &Path, now: UnixMs, lines: &[Line]) -> io::Result<Strin
         let _ = std::fs::remove_file(&temporary);
         return Err(error);
     }
-    // The names, too: of the file in its folder, and of the folder.
+    // The names, too: of the file in its folder, of the folder, and of what it is in.
     File::open(&folder)?.sync_all()?;
     File::open(dir)?.sync_all()?;
+    if let Some(above) = dir.parent().filter(|above| is_first && !above.as_os_str().is_empty()) {
+        File::open(above)?.sync_all()?;
+    }
     Ok(format!("{day}/{name}"))
 }
 

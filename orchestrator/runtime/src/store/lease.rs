@@ -14,8 +14,10 @@ const REGISTER: &str = "INSERT INTO instances (instance_id, started_at, lease_un
 const RENEW: &str = "UPDATE instances SET lease_until = {now_ms} + $2 WHERE instance_id = $1 AND dead = 0 \
      RETURNING lease_until - $2 AS now_ms";
 const RELEASE: &str = "UPDATE instances SET dead = 1 WHERE instance_id = $1";
-const MARK_LAPSED: &str =
-    "UPDATE instances SET dead = 1 WHERE dead = 0 AND lease_until < {now_ms} AND instance_id <> $1";
+/// Only by who holds a lease: a machine that was asleep finds all others lapsed when it wakes, though it was away and not they.
+const MARK_LAPSED: &str = "UPDATE instances SET dead = 1 \
+     WHERE dead = 0 AND lease_until < {now_ms} AND instance_id <> $1 AND EXISTS \
+     (SELECT 1 FROM instances me WHERE me.instance_id = $1 AND me.dead = 0 AND me.lease_until >= {now_ms})";
 const LIVING_OTHERS: &str = "SELECT instance_id FROM instances WHERE dead = 0 AND instance_id <> $1 LIMIT 1";
 const MARK_OTHERS: &str = "UPDATE instances SET dead = 1 WHERE dead = 0 AND instance_id <> $1";
 

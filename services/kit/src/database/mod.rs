@@ -23,11 +23,14 @@ mod statement;
 mod tx;
 mod writers;
 
+use std::time::Duration;
+
 use sqlx::{PgPool, SqlitePool};
+use tokio::time::timeout;
 
 pub use args::{Args, Rows};
 pub use error::DbError;
-pub use notify::Notifications;
+pub use notify::{Heard, Notifications};
 pub use row::Row;
 pub use sqlx::migrate::Migrator;
 #[cfg(any(test, feature = "testing"))]
@@ -37,6 +40,9 @@ pub use tx::{Asked, CommitError, Tx};
 use writers::{Engine, Writers};
 
 const PING: &str = "SELECT 1 AS one";
+/// How long PostgreSQL may take to answer a message. Whoever waits for longer waits for a way that is gone and did not say so: the
+/// system would give it up a quarter of an hour later. The largest import is far below it.
+const ANSWER_MAX: Duration = Duration::from_secs(15);
 
 /// A service's database.
 #[derive(Clone)]
@@ -90,7 +96,7 @@ impl Database {
         }))
     }
 
-    /// Reads committed rows outside of any transaction.
+    /// Reads committed rows outside of any transaction. PostgreSQL has 15 s to answer.
     pub async fn fetch(&self, sql: &'static str, args: Args) -> Result<Vec<Row>, DbError> {
         match self {
             Self::Sqlite(sqlite) => {
@@ -98,8 +104,14 @@ impl Database {
                 Ok(query.fetch_all(&sqlite.readers).await?.into_iter().map(Row::Sqlite).collect())
             }
             Self::Postgres(postgres) => {
-                let query = statement::postgres(sql, args);
-                Ok(query.fetch_all(&postgres.readers).await?.into_iter().map(Row::Postgres).collect())
+                let mut connection = postgres.readers.acquire().await?;
+                let rows = statement::postgres(sql, args).fetch_all(&mut *connection);
+                let Ok(rows) = timeout(ANSWER_MAX, rows).await else {
+                    // In the pool it would be asked whether it is there, and waited for.
+                    connection.close_on_drop();
+                    return Err(DbError::no_answer_within(ANSWER_MAX));
+                };
+                Ok(rows?.into_iter().map(Row::Postgres).collect())
             }
         }
     }

@@ -1,23 +1,48 @@
 //! Word of commits between the processes that share a database: PostgreSQL's `NOTIFY`, which reaches every listener in
 //! the order of commits, and nobody when the transaction is rolled back. A SQLite file has one process, which needs none.
+//!
+//! Who only listens never learns that the way to the server is gone: nothing is what it expects. So a connection on which
+//! nothing comes is asked whether it is there, and its answer says that all that was committed before has been heard.
 
-use sqlx::postgres::PgListener;
+use std::time::Duration;
+
+use sqlx::postgres::{PgListener, PgPoolOptions};
+use tokio::time::timeout;
 
 use super::{Args, Database, DbError, Rows, Tx};
 
 const NOTIFY: &str = "SELECT pg_notify($1, payload) FROM {rows}";
+const QUESTION: &str = "SELECT 1";
+/// How long nothing comes before the server is asked.
+const SILENCE: Duration = Duration::from_millis(250);
+/// How long it may take to answer.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
 
 /// What a process hears of a channel.
 pub struct Notifications {
     listener: PgListener,
 }
 
+/// What was heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// A payload.
+    Payload(String),
+    /// Nothing for a quarter of a second, and every payload of what was committed until then has been heard.
+    Silence,
+}
+
 impl Database {
-    /// Begins to listen to a channel, or `None` where no other process can write. It keeps one reading connection
-    /// until it is dropped.
+    /// Begins to listen to a channel, or `None` where no other process can write. It has a connection of its own until it is
+    /// dropped.
     pub async fn listen(&self, channel: &'static str) -> Result<Option<Notifications>, DbError> {
         let Self::Postgres(postgres) = self else { return Ok(None) };
-        let mut listener = PgListener::connect_with(&postgres.readers).await?;
+        // Not one of the readers: a connection that hangs comes back only when the system gives it up, a quarter of an hour later.
+        let patience = postgres.readers.options().get_acquire_timeout();
+        let own =
+            PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None).acquire_timeout(patience);
+        let own = own.connect_lazy_with((*postgres.readers.connect_options()).clone());
+        let mut listener = PgListener::connect_with(&own).await?;
         listener.eager_reconnect(false);
         listener.listen(channel).await?;
         Ok(Some(Notifications { listener }))
@@ -25,10 +50,17 @@ impl Database {
 }
 
 impl Notifications {
-    /// Waits for the next payload. `None`, or an error, means that payloads may have been missed: listen again, and
-    /// read the state anew.
-    pub async fn next(&mut self) -> Result<Option<String>, DbError> {
-        Ok(self.listener.try_recv().await?.map(|notification| notification.payload().to_owned()))
+    /// Waits for the next payload, or for the certainty that there was none. `None`, or an error, means that payloads may have
+    /// been missed: listen again, and read the state anew.
+    pub async fn next(&mut self) -> Result<Option<Heard>, DbError> {
+        if let Ok(heard) = timeout(SILENCE, self.listener.try_recv()).await {
+            return Ok(heard?.map(|notification| Heard::Payload(notification.payload().to_owned())));
+        }
+        let answered = timeout(ANSWER_MAX, sqlx::raw_sql(QUESTION).execute(&mut self.listener)).await;
+        answered.map_err(|_| DbError::no_answer_within(ANSWER_MAX))??;
+        // What came before the answer is heard before it.
+        let before = self.listener.next_buffered();
+        Ok(Some(before.map_or(Heard::Silence, |notification| Heard::Payload(notification.payload().to_owned()))))
     }
 }
 

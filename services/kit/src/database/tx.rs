@@ -5,7 +5,9 @@
 //! between them no process waits for the other.
 
 use sqlx::AssertSqlSafe;
+use tokio::time::timeout;
 
+use super::ANSWER_MAX;
 use super::args::Args;
 use super::error::DbError;
 use super::row::Row;
@@ -13,7 +15,8 @@ use super::script::{self, Answer, Ending, Statement};
 use super::statement;
 use super::writers::Lent;
 
-/// A transaction. Dropped without [`Tx::commit`], it is rolled back.
+/// A transaction. Dropped without [`Tx::commit`], it is rolled back. PostgreSQL has 15 s to answer each message: who waits for
+/// longer waits for a way that is gone, and would wait until the system gives it up.
 pub struct Tx {
     way: Way,
     /// Not sent yet.
@@ -126,7 +129,16 @@ impl Tx {
         let statements = std::mem::take(&mut self.unsent);
         match &mut self.way {
             Way::Sqlite(lent) => script::on_sqlite(lent, statements, ending, &mut self.answers).await,
-            Way::Postgres(lent) => script::on_postgres(lent, statements, ending, &mut self.answers).await,
+            Way::Postgres(lent) => {
+                let answered = script::on_postgres(lent, statements, ending, &mut self.answers);
+                timeout(ANSWER_MAX, answered).await.unwrap_or_else(|_| {
+                    let error = DbError::no_answer_within(ANSWER_MAX);
+                    Err(match ending {
+                        Ending::Open => CommitError::NotDone(error),
+                        Ending::Commit => CommitError::InDoubt(error),
+                    })
+                })
+            }
             Way::SqliteSnapshot(tx) => {
                 for Statement { sql, args, number } in statements {
                     let query = statement::sqlite(sql, args).map_err(CommitError::NotDone)?;

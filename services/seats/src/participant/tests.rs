@@ -194,6 +194,45 @@ async fn a_commit_in_doubt_ends_the_feed_until_it_is_decided() {
     assert!(watch().is_err());
 }
 
+/// The way to the database is gone and nobody says so: the feed falls silent and ends, instead of calling live what it does not
+/// hear of any more, and goes on by another way.
+#[tokio::test]
+async fn a_way_that_hangs_ends_the_feed() {
+    let service = Service::new(Backend::Postgres, &[("A", 3)]).await;
+    let proxy = testing::Proxy::before(&service.test.url).await;
+    let database = Database::open(proxy.url()).await.expect("a way through the proxy");
+    let feed = Arc::new(Feed::default());
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let follower = feed::follow(feed.clone(), &database, shutdown.clone()).await.expect("it follows");
+    let hanging = async {
+        let mut watching = feed.watch(database.clone()).expect("the feed is open");
+        let state = watching.next().await.expect("a state").expect("it is read");
+        assert_eq!(state.sections[0].taken, 0);
+        let beat = watching.next().await.expect("a heartbeat").expect("the server answers");
+        assert_eq!(beat.sections, []);
+        proxy.hang();
+        assert!(service.is_done(hold(&SagaId::generate(), &["A"])).await);
+        let mut after = Vec::new();
+        while let Some(Ok(update)) = watching.next().await {
+            after.push(update);
+            assert!(after.len() <= 1, "more than what was on its way: {after:?}");
+        }
+        loop {
+            let state = match feed.watch(database.clone()) {
+                Ok(mut watching) => watching.next().await,
+                Err(_) => None,
+            };
+            match state {
+                Some(Ok(state)) => break assert_eq!(state.sections[0].taken, 1),
+                _ => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(40), hanging).await.expect("it finds another way");
+    shutdown.cancel();
+    follower.await.expect("it ends");
+}
+
 #[tokio::test]
 async fn two_replicas_sell_exactly_the_capacity() {
     let sections = ["A", "B", "C", "D"];

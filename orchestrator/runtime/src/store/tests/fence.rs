@@ -76,6 +76,19 @@ async fn an_instance_does_not_mark_itself() {
     }
 }
 
+/// A machine that was asleep finds all others lapsed when it wakes: it was away, and not they.
+#[tokio::test]
+async fn who_has_lapsed_marks_nobody() {
+    let Fixture { store, test, .. } = Fixture::new(Backend::Postgres).await;
+    let (woken, other) = (lapsed(&store).await, lapsed(&store).await);
+    store.mark_lapsed(&woken).await.unwrap();
+    assert!(!is_fenced(&store, &other).await);
+    store.renew(&woken, LONG_MS).await.unwrap();
+    store.mark_lapsed(&woken).await.unwrap();
+    assert!(is_fenced(&store, &other).await);
+    drop(test);
+}
+
 /// The file's lock says that whoever had it before is gone; a server's database has no such lock.
 #[tokio::test]
 async fn registering_ends_the_others_of_a_file_only() {

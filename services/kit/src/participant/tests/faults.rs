@@ -130,6 +130,34 @@ async fn a_connection_that_hangs_is_given_up() {
     assert_eq!((service.value("a").await, service.value("b").await), (1, 2));
 }
 
+/// The same in the middle of a read or of a transaction that nobody else bounds: it ends with an error that passes, and
+/// the next takes another way.
+#[tokio::test]
+async fn an_answer_that_never_comes_is_given_up() {
+    const SLOW: &str = "SELECT pg_sleep(600)";
+    const RUNNING: &str = "SELECT pid FROM pg_stat_activity \
+                           WHERE datname = current_database() AND state = 'active' AND query LIKE '%pg_sleep(600)%' \
+                           AND pid <> pg_backend_pid()";
+    let service = Service::new(Backend::Postgres).await;
+    let proxy = testing::Proxy::before(&service.test.url).await;
+    let database = Database::open(proxy.url()).await.expect("a way through the proxy");
+    let in_transaction = async {
+        let mut tx = database.write().await.expect("a connection");
+        tx.execute(SLOW, Args::new()).await
+    };
+    let hang = async {
+        while service.test.database.fetch(RUNNING, Args::new()).await.expect("read").len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        proxy.hang();
+    };
+    let hanging = async { tokio::join!(database.fetch(SLOW, Args::new()), in_transaction, hang) };
+    let (read, written, ()) = tokio::time::timeout(Duration::from_secs(40), hanging).await.expect("it is given up");
+    assert!(read.as_ref().is_err_and(DbError::is_passing), "{read:?}");
+    assert!(written.as_ref().is_err_and(DbError::is_passing), "{written:?}");
+    assert_eq!(database.fetch("SELECT 1 AS one", Args::new()).await.expect("another way").len(), 1);
+}
+
 /// SQLite rolls back by itself when the disk is full. It is said so, and the writer works on when there is space.
 #[tokio::test]
 async fn a_full_disk_is_told_and_left_behind() {
