@@ -69,7 +69,9 @@ pub enum Saga {
         group = ArgGroup::new("answer").required(true),
         after_help = "Examples:\n  \
             matricula saga resolve ID refund_fees --done --reason \"paid out by hand\" --yes\n  \
-            matricula saga resolve ID commit_enrollments --refused --reason \"nothing is enrolled\" --yes"
+            matricula saga resolve ID commit_enrollments --refused --reason \"nothing is enrolled\" --yes\n\n\
+            Of a pivot that is found refused the service is asked first, and if it has happened after all the saga turns back. \
+            While the service does not answer, the same with another reason settles it for good."
     )]
     Resolve {
         /// Its id.
@@ -103,8 +105,11 @@ pub enum Saga {
         decision: Decision,
     },
     /// Turn a saga round: all that may have been done is undone.
-    #[command(after_help = "Refused once its pivot may have been called.\n\nExample:\n  \
-        matricula saga cancel ID --reason \"the student asked for it\"")]
+    #[command(
+        after_help = "Refused once its pivot is known to have been called. Of a saga that was just taken over it may \
+        come too late all the same: the outcome tells.\n\nExample:\n  \
+        matricula saga cancel ID --reason \"the student asked for it\""
+    )]
     Cancel {
         /// Its id.
         id: String,

@@ -3,19 +3,19 @@
 //! | what comes in | what it may lead to |
 //! |---|---|
 //! | an answer of the call that is due | its record; the next stage, the turn or the end, where it was the last one |
-//! | an error | its record with the time of the next attempt; never a turn |
+//! | an error | its record with the time of the next attempt; never the cause of a turn |
 //! | a wake, a resume | the turn, when the deadline has passed; all calls that are due |
 //! | a cancel | the turn, before the pivot is reached |
 //! | an operator's verb | its record, where it is safe (see `operator`) |
 //!
 //! Promises: effects are those of the state after the events, so they may be acted on once the events are durable and
-//! not before; a decision never depends on what is in flight. A saga that is left alone after a resume has everything
+//! not before, but for those that may go ahead (below); a decision never depends on what is in flight. A saga that is left alone after a resume has everything
 //! under way that it needs to end.
 //!
 //! What may go ahead of the log: calls of actions that can be undone, and of a pivot that somebody can be asked about,
 //! while nothing is decided. If the process dies before the log tells of them, whoever adopts the saga makes the same calls
 //! again, and participants answer repeats with the answer they have on record; or it turns the saga round, and then undoes
-//! every such action, called or not, because [`Event::Adopted`] says that the log may be behind. First of all it undoes the
+//! every such action that is not known to have refused, called or not, because [`Event::Adopted`] says that the log may be behind. First of all it undoes the
 //! pivot: that makes sure that it never happens, or is refused because it has; then the saga turns back, and what it was
 //! turned for came too late. Everything else waits for the log: an adopter that did not know of the turn or of the outcome
 //! could decide otherwise.
@@ -169,7 +169,7 @@ pub fn decide(
     let repeat = match input {
         Input::Resume => Repeat::Everything,
         Input::Adopt { by } => {
-            // Later the log is complete: what is called from the pivot on, and what turns round, waits for it.
+            // Later the log tells of every action before the pivot, and whatever is called waits for it.
             if draft.state.may_turn(def) {
                 draft.push(Event::Adopted { by })?;
             }
@@ -249,9 +249,7 @@ impl Draft<'_> {
             CallAnswer::Done(output) => {
                 return Ok(Event::Succeeded { step: name, leg, attempt, started_at_ms, output });
             }
-            CallAnswer::Refused(_)
-                if leg == Leg::Undo && step.kind == Kind::Pivot && self.state.refusals().next().is_none() =>
-            {
+            CallAnswer::Refused(_) if leg == Leg::Undo && step.kind == Kind::Pivot && self.state.may_turn_back() => {
                 return Ok(Event::TurnedBack { step: name, attempt, started_at_ms });
             }
             CallAnswer::Refused(refusal)

@@ -25,7 +25,7 @@ impl StepIndex {
 /// What a step may do to its saga.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Before the pivot: may refuse, and is undone when the saga turns round.
+    /// Before the pivot: may refuse, and is undone when the saga turns round, unless it has refused.
     Compensatable,
     /// The point of no return: may refuse; once it has succeeded, nothing is undone. Where the log may not tell whether it
     /// was called, its undo finds out.

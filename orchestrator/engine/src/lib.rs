@@ -7,12 +7,12 @@
 //!            Input (answer, wake, cancel, resume), now, jitter
 //!                               |
 //!   log --replay--> SagaState --decide--> events --(made durable by the runtime)--> log
-//!                                   \---> effects --(then acted on by the runtime)--> calls, timers
+//!                                   \---> effects --(then, or ahead where that is safe, acted on by the runtime)--> calls, timers
 //! ```
 //!
 //! Promises: the same arguments give the same decision; every event that [`decide`] returns folds; a saga turns round
 //! only for a refusal, a cancel or its deadline, and only before it knows its pivot to have been called; whatever may have
-//! been called is undone then, unless the pivot turns out to have happened; after the pivot nothing is.
+//! been done is undone then, unless the pivot turns out to have happened; after the pivot nothing is.
 
 mod decide;
 mod definition;

@@ -3,13 +3,14 @@
 //! | verb | about | allowed |
 //! |---|---|---|
 //! | retry | what waits for its next attempt | always |
-//! | cancel | the saga (an input of its own) | until its pivot may have been called |
+//! | cancel | the saga (an input of its own) | until its pivot is known to have been called |
 //! | skip | an undo; a step after the pivot | once it has failed |
 //! | resolve | the same, and the pivot | once it has failed |
 //! | abandon | the saga | while it needs attention, and its outcome is not the question |
 //!
 //! Promises: nothing that is only slow is decided by hand; before the pivot nothing is, because a cancel is safe there;
-//! what came of a pivot is never skipped, nor is the question whether it has happened; a saga with something skipped never
+//! what came of a pivot is never skipped, nor is the question whether it has happened, and of a pivot "done" always means that it
+//! has happened and "refused" that it never will; a saga with something skipped never
 //! reads completed or compensated; a verb that comes again after it took effect changes nothing and is no error.
 
 use serde::{Deserialize, Serialize};
@@ -87,6 +88,15 @@ pub enum VerbError {
         /// Name of the step.
         step: &'static str,
     },
+    /// Its service answers that by itself, and the saga turns back then.
+    #[error(
+        "whether {step} has happened is being asked: if it has, mend what keeps its service from answering, and the saga turns \
+         back by itself; if it has not and never will, resolve it as refused"
+    )]
+    PivotAsked {
+        /// Name of the step.
+        step: &'static str,
+    },
     /// Nothing but the pivot can be resolved as refused.
     #[error("the {leg} of {step} can't be refused any more: it can be resolved as done")]
     NotRefusable {
@@ -110,6 +120,8 @@ pub struct Advice {
     pub verb: &'static str,
     /// The step that it is about; none for the whole saga.
     pub step: Option<&'static str>,
+    /// Of a resolve: which of "done" and "refused" would be taken.
+    pub answers: &'static [&'static str],
     /// What it would do.
     pub effect: &'static str,
 }
@@ -121,7 +133,8 @@ pub(crate) fn steer(
     verb: Verb,
     (by, reason): (&str, &str),
 ) -> Result<Option<Intervention>, VerbError> {
-    let is_repeated = |last: &Intervened| last.by == by && last.reason == reason && is_same(&last.intervention, &verb);
+    let is_repeated =
+        |last: &Intervened| last.by == by && last.reason == reason && is_same(def, &last.intervention, &verb);
     if state.last_intervention().is_some_and(is_repeated) {
         return Ok(None);
     }
@@ -152,6 +165,10 @@ pub(crate) fn steer(
             let (name, leg, kind) = failing(def, state, &step)?;
             match (leg, kind, &answer) {
                 (Leg::Action, Kind::Compensatable, _) => return Err(VerbError::BeforePivot { step: name }),
+                (Leg::Undo, Kind::Pivot, Resolution::Done) => return Err(VerbError::PivotAsked { step: name }),
+                (Leg::Undo, Kind::Pivot, Resolution::Refused { .. }) => {
+                    Intervention::Resolve { step, leg, answer: Resolution::Done }
+                }
                 (_, _, Resolution::Done) => Intervention::Resolve { step, leg, answer },
                 (Leg::Action, Kind::Pivot, _) if !state.is_turned_back(def) => {
                     Intervention::Resolve { step, leg, answer }
@@ -177,41 +194,52 @@ pub fn advice(def: &Definition, state: &SagaState) -> Vec<Advice> {
         let kind = def.step(index).kind;
         let may_skip = kind != Kind::Pivot && (leg == Leg::Undo || !kind.may_refuse());
         if progress.next_attempt_at_ms.is_some() {
-            advice.push(Advice { verb: "retry", step, effect: "calls it at once" });
+            advice.push(Advice { verb: "retry", step, answers: &[], effect: "calls it at once" });
         }
         if may_skip {
             let effect = "counts it as done: for when somebody has done by hand what it is for";
-            advice.push(Advice { verb: "resolve", step, effect });
+            advice.push(Advice { verb: "resolve", step, answers: &["done"], effect });
             advice.push(Advice {
                 verb: "skip",
                 step,
+                answers: &[],
                 effect: "leaves it undone for good; the saga goes on, and ends as abandoned",
             });
         } else if kind == Kind::Pivot {
-            let effect = match leg {
-                Leg::Action => "counts it as done or as refused: for when somebody has found out what came of it",
-                Leg::Undo => "counts it as done: for when somebody has made sure that the pivot never happens",
+            let (answers, effect): (&[_], _) = match leg {
+                Leg::Action if state.is_turned_back(def) => {
+                    (&["done"], "counts it as done: for when somebody has found that it happened")
+                }
+                Leg::Action => (
+                    &["done", "refused"],
+                    "counts it as done or as refused: for when somebody has found out what came of it",
+                ),
+                Leg::Undo => {
+                    (&["refused"], "counts it as refused: for when somebody has made sure that it never happens")
+                }
             };
-            advice.push(Advice { verb: "resolve", step, effect });
+            advice.push(Advice { verb: "resolve", step, answers, effect });
         }
     }
     if state.phase() != Phase::Running && !state.is_pivot_unknown(def) && state.needs_attention() {
         let effect = "ends the saga as it stands: whatever is left stays undone, and nobody is told";
-        advice.push(Advice { verb: "abandon", step: None, effect });
+        advice.push(Advice { verb: "abandon", step: None, answers: &[], effect });
     }
     if state.may_turn(def) && failing().next().is_some() {
         let effect = "turns it round: all that may have been done is undone";
-        advice.push(Advice { verb: "cancel", step: None, effect });
+        advice.push(Advice { verb: "cancel", step: None, answers: &[], effect });
     }
     advice
 }
 
 /// Whether an intervention is what the verb asks for. A retry is never the same: each calls anew.
-fn is_same(intervention: &Intervention, verb: &Verb) -> bool {
+fn is_same(def: &Definition, intervention: &Intervention, verb: &Verb) -> bool {
     match (intervention, verb) {
         (Intervention::Skip { step, .. }, Verb::Skip { step: wanted }) => step == wanted,
-        (Intervention::Resolve { step, answer, .. }, Verb::Resolve { step: wanted, answer: found }) => {
-            step == wanted && answer == found
+        (Intervention::Resolve { step, leg, answer }, Verb::Resolve { step: wanted, answer: found }) => {
+            let is_question = *leg == Leg::Undo && def.index(step).is_some_and(|at| def.step(at).kind == Kind::Pivot);
+            let is_answer = if is_question { matches!(found, Resolution::Refused { .. }) } else { answer == found };
+            step == wanted && is_answer
         }
         (Intervention::Abandon, Verb::Abandon) => true,
         _ => false,

@@ -33,7 +33,7 @@ pub fn describe(recorded: &Recorded) -> String {
         ),
         Event::Turned { cause } => format!("turned round: {cause}"),
         Event::TurnedBack { step, attempt, .. } => {
-            format!("turned back{}: {step} had happened before it was taken over", nth(*attempt))
+            format!("turned back{}: {step} had happened", nth(*attempt))
         }
         Event::Intervened { by, reason, intervention } => {
             format!("{by} {}: {reason}", intervention_in_words(intervention))

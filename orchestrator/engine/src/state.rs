@@ -89,7 +89,7 @@ impl Outcome {
 /// Where one direction of a step stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LegStatus {
-    /// Not reached: it was never called.
+    /// Not reached, as far as the log tells.
     NotStarted,
     /// It may have been called, and no answer is recorded. An action stays so when its saga turns round before the
     /// answer: its undo is what settles it.
@@ -152,6 +152,8 @@ pub struct StepState {
     pub output: Option<Arc<str>>,
     /// Why its action refused.
     pub refusal: Option<Arc<str>>,
+    /// Whether that is what an operator has found, and not what its participant answered.
+    pub(crate) is_refused_by_hand: bool,
 }
 
 impl StepState {
@@ -172,13 +174,16 @@ impl StepState {
 
     /// Whether a saga that turned round still has to undo this step: whatever may have been done. That is what was called,
     /// unless it refused, because a refusal is on record with the participant and answers every repeat. In a saga that was
-    /// adopted, it is every step that is not known to have refused; the pivot too, unless the log tells what came of it.
+    /// adopted, it is every step that is not known to have refused; the pivot too, unless the log tells what came of it. A pivot
+    /// that somebody has found not to have happened is asked: a call of it may be under way, and come later.
     fn owes_undo(&self, step: &Step, is_adopted: bool) -> bool {
         let may_be_done = match (step.kind, self.action.status) {
             (Kind::Compensatable, LegStatus::Refused) => false,
             (Kind::Compensatable, LegStatus::NotStarted) => is_adopted && self.applies,
             (Kind::Compensatable, _) => true,
-            (Kind::Pivot, status) => step.undo.is_some() && is_adopted && status == LegStatus::NotStarted,
+            (Kind::Pivot, _) if step.undo.is_none() => false,
+            (Kind::Pivot, LegStatus::NotStarted) => is_adopted,
+            (Kind::Pivot, status) => status == LegStatus::Refused && self.is_refused_by_hand,
             (Kind::Retriable | Kind::Closing, _) => false,
         };
         may_be_done && !self.undo.status.is_over()
@@ -297,6 +302,11 @@ impl SagaState {
     /// Whether its pivot was found to have happened before the log told of it: nothing turns it round any more.
     pub fn is_turned_back(&self, def: &Definition) -> bool {
         self.pivot(def).undo.status == LegStatus::Refused
+    }
+
+    /// Whether nothing but a decision by hand contradicts that its pivot has happened.
+    pub(crate) fn may_turn_back(&self) -> bool {
+        !self.steps.iter().any(|step| step.refusal.is_some() && !step.is_refused_by_hand)
     }
 
     /// Whether it has turned round and may have to turn back: it is not known yet whether its pivot has happened.

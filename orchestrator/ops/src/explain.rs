@@ -25,6 +25,7 @@ pub(crate) fn explained(definition: &Definition, stored: &StoredRegistration, no
         verb: advice.verb.to_owned(),
         step: advice.step.unwrap_or_default().to_owned(),
         effect: advice.effect.to_owned(),
+        answers: advice.answers.iter().map(|answer| (*answer).to_owned()).collect(),
     });
     ops::ExplainSagaResponse { summary: Some(wire::summary(stored)), explanation, advice: advice.collect() }
 }

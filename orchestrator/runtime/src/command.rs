@@ -87,7 +87,7 @@ impl<W: Workload> Runtime<W> {
         let until = Instant::now() + ANSWER_WAIT;
         let mut pause = ENTERING;
         loop {
-            match self.command_here(saga, order.clone()).await {
+            match self.command_here(saga, order.clone(), until).await {
                 Some(Ok(())) => return Ok(()),
                 Some(Err(error)) => return Err(CommandError::Refused(error.to_string())),
                 None => {}
@@ -112,12 +112,18 @@ impl<W: Workload> Runtime<W> {
         }
     }
 
-    /// `None`: this instance does not drive the saga.
-    pub(crate) async fn command_here(&self, saga: &SagaId, order: Order) -> Option<Result<(), DecideError>> {
+    /// `None`: this instance does not drive the saga, or has not written down by then what was decided. The database may refuse
+    /// a log for as long as nobody mends it.
+    pub(crate) async fn command_here(
+        &self,
+        saga: &SagaId,
+        order: Order,
+        until: Instant,
+    ) -> Option<Result<(), DecideError>> {
         let (reply, answer) = oneshot::channel();
         let command = Command { saga: saga.clone(), input: order.into_input(), reply };
         self.commands().send(command).await.ok()?;
-        answer.await.ok()?
+        tokio::time::timeout_at(until, answer).await.ok()?.ok()?
     }
 
     /// `None`: the saga is not finished, or can't be read.

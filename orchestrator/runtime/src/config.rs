@@ -5,8 +5,8 @@ use std::thread::available_parallelism;
 use serde::{Deserialize, Serialize};
 
 /// Sagas at work for each processor of this machine, and how many there are at least and at most, where the setting does
-/// not say otherwise. On two processors four times as many decide at most a tenth more a second, and every commit of the log takes
-/// four times as long, so whoever registers is told "accepted" after 0.2 s instead of 0.07 (`deploy/BENCHMARKS.md`).
+/// not say otherwise. On two processors four times as many decide at most a tenth more a second, and commits of the log take
+/// longer, so that the first answer of a rush comes after 0.2 s (p99) instead of 0.07 (ADR 0009).
 const IN_FLIGHT_OF_PROCESSOR: usize = 128;
 const IN_FLIGHT_LEAST: usize = 256;
 const IN_FLIGHT_MOST: usize = 1_024;
@@ -34,8 +34,8 @@ pub struct RuntimeConfig {
     /// Sagas that are not finished, those whose outcome is decided too. A service that only the tail needs may be away
     /// for hours; beyond this bound submissions are told to come back, before memory runs out: 200,000 are about 1 GB.
     pub sagas_in_memory_max: usize,
-    /// Sagas at work at the same time; others wait in order of arrival. 128 for each processor, 256 at least; more than about
-    /// a thousand only makes each slower: the batches are full by then. While fewer are decided a second, fewer are at
+    /// Sagas at work at the same time; others wait in order of arrival. 128 for each processor, 256 to 1,024, where nothing
+    /// is set; more make each slower, and more of them a second only where a service is slow and takes many at a time. While fewer are decided a second, fewer are at
     /// work, down to a quarter.
     pub in_flight_max: usize,
     /// Calls that one RPC carries at most; the participants' bound is 1,000.

@@ -23,6 +23,14 @@ use crate::{Call, RuntimeConfig, Workload};
 /// registrations, and with it one commit and one statement; to a student it is no time.
 const GATHER_MAX: Duration = Duration::from_millis(50);
 
+/// What the executor tells a destination.
+pub(crate) enum Told<R> {
+    /// A call is to be made.
+    Call(Waiting<R>),
+    /// Somebody has decided by hand what a call was for: it is not to be made any more, if it still waits.
+    Withdrawn { rpc: &'static str, saga: SagaId, step: StepIndex },
+}
+
 /// A call that waits: the RPC and what it is about.
 pub(crate) struct Waiting<R> {
     pub rpc: &'static str,
@@ -149,16 +157,16 @@ impl<W: Workload> Destination<W> {
 
     /// Runs until every sender of calls is gone. What waits then is dropped, to be called again by whoever resumes its
     /// saga; what is in flight may still end.
-    pub(crate) async fn run(mut self, mut calls: mpsc::UnboundedReceiver<Waiting<W::Request>>) {
+    pub(crate) async fn run(mut self, mut told: mpsc::UnboundedReceiver<Told<W::Request>>) {
         loop {
             let wake = self.send();
             self.publish();
             tokio::select! {
-                call = calls.recv() => {
-                    let Some(call) = call else { break };
-                    self.enqueue(call);
-                    while let Ok(call) = calls.try_recv() {
-                        self.enqueue(call);
+                first = told.recv() => {
+                    let Some(first) = first else { break };
+                    self.hear(first);
+                    while let Ok(next) = told.try_recv() {
+                        self.hear(next);
                     }
                 }
                 Some(ended) = self.in_flight.join_next() => self.ended(ended),
@@ -168,6 +176,17 @@ impl<W: Workload> Destination<W> {
         }
         while let Some(ended) = self.in_flight.join_next().await {
             self.ended(ended);
+        }
+    }
+
+    fn hear(&mut self, told: Told<W::Request>) {
+        match told {
+            Told::Call(waiting) => self.enqueue(waiting),
+            Told::Withdrawn { rpc, saga, step } => {
+                for queue in self.queues.iter_mut().filter(|queue| queue.rpc == rpc) {
+                    queue.calls.retain(|queued| queued.call.saga != saga || queued.call.step != step);
+                }
+            }
         }
     }
 

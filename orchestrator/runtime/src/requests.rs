@@ -23,6 +23,8 @@ use crate::store::{StoreError, StoredRequest};
 const BATCH_MAX: i64 = 100;
 /// A look though nobody was woken: the word may have been missed, or the saga is still being adopted.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long one that can't be written down holds up the others; the next look tries it again.
+const HOLD_UP_MAX: Duration = Duration::from_secs(2);
 /// Requests older than this have nobody any more who waits for them.
 const SWEEP_AFTER_MS: i64 = 60_000;
 
@@ -102,11 +104,11 @@ impl<W: Workload> Runtime<W> {
         Ok(())
     }
 
-    /// None for a saga that is not in memory yet, or not any more: the next look finds out.
+    /// None for a saga that is not in memory yet, or not any more, or whose log is not taken: the next look finds out.
     async fn answer_one(&self, request: StoredRequest) -> Option<(String, String)> {
         let answer = match serde_json::from_str::<Order>(&request.wanted) {
             Err(error) => Answer::Refused(format!("this request is of another version: {error}")),
-            Ok(order) => match self.command_here(&request.saga, order.clone()).await {
+            Ok(order) => match self.command_here(&request.saga, order.clone(), Instant::now() + HOLD_UP_MAX).await {
                 Some(Ok(())) => Answer::Done,
                 Some(Err(error)) => Answer::Refused(error.to_string()),
                 None => match self.command_to_finished(&request.saga, order).await? {

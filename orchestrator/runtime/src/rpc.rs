@@ -20,7 +20,8 @@ pub(crate) struct Rpc {
 }
 
 impl Rpc {
-    /// Answers in the order of the calls; and the error, when no part of the batch was answered.
+    /// Answers in the order of the calls; and the error, when no part of the batch was answered. Who finds an operation invalid
+    /// has answered.
     pub(crate) async fn call<W: Workload>(
         self,
         workload: &W,
@@ -42,6 +43,7 @@ impl Rpc {
                 }
                 Err(error) => {
                     answers.extend(std::iter::repeat_n(CallAnswer::Unknown(error.clone()), part.len()));
+                    answered |= error.code == Code::InvalidArgument;
                     failed = Some(error);
                 }
             }

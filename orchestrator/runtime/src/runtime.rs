@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::submit::{Submission, SubmitError, Submitted};
 use crate::clock::Clock;
-use crate::destination::{Answered, Destination, DestinationStatus, Waiting};
+use crate::destination::{Answered, Destination, DestinationStatus, Told};
 use crate::executor::{Command, Entrant, Executor, Inbox, Outbox};
 use crate::gate::{Gate, InLine};
 use crate::lease::{self, Adoption, Vigil};
@@ -191,7 +191,7 @@ impl<W: Workload> Runtime<W> {
     }
 }
 
-type CallQueues<R> = HashMap<&'static str, mpsc::UnboundedSender<Waiting<R>>>;
+type CallQueues<R> = HashMap<&'static str, mpsc::UnboundedSender<Told<R>>>;
 
 /// What the runtime keeps of a destination's task.
 struct DestinationHandle {
@@ -224,12 +224,12 @@ fn start_destinations<W: Workload>(
             continue;
         }
         let status = Arc::new(Mutex::new(DestinationStatus { name, ..Default::default() }));
-        let (queue, calls) = mpsc::unbounded_channel();
+        let (queue, told) = mpsc::unbounded_channel();
         let (in_flight_max, limit) = watch::channel(config.destination_in_flight_max);
         let destination =
             Destination::new(name, workload.clone(), config.clone(), limit, answers.clone(), status.clone());
         tasks.spawn(async move {
-            destination.run(calls).await;
+            destination.run(told).await;
             Ok(())
         });
         queues.insert(name, queue);

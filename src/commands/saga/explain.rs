@@ -37,12 +37,8 @@ fn shown(answer: &ExplainSagaResponse) -> String {
 }
 
 fn command(id: &str, advice: &Advice) -> String {
-    let answer = match (advice.verb.as_str(), advice.effect.contains("refused")) {
-        ("resolve", true) => " --done|--refused",
-        ("resolve", false) => " --done",
-        _ => "",
-    };
-    format!("{} {id} {}{answer}", advice.verb, advice.step).trim_end().to_owned()
+    let answers: Vec<String> = advice.answers.iter().map(|answer| format!("--{answer}")).collect();
+    format!("{} {id} {} {}", advice.verb, advice.step, answers.join("|")).trim_end().to_owned()
 }
 
 fn to_json(answer: &ExplainSagaResponse) -> Value {
@@ -51,6 +47,7 @@ fn to_json(answer: &ExplainSagaResponse) -> Value {
             "verb": advice.verb,
             "step": (!advice.step.is_empty()).then_some(&advice.step),
             "effect": advice.effect,
+            "answers": advice.answers,
         })
     });
     json!({
@@ -60,9 +57,10 @@ fn to_json(answer: &ExplainSagaResponse) -> Value {
     })
 }
 
-/// What a verb would do to a saga, for somebody who has not confirmed it.
-pub fn preview(answer: &ExplainSagaResponse, verb: &str, step: &str) -> String {
-    let found = answer.advice.iter().find(|advice| advice.verb == verb && advice.step == step);
+/// What a verb would do to a saga, for somebody who has not confirmed it; `said` is the answer of a resolve.
+pub fn preview(answer: &ExplainSagaResponse, verb: &str, step: &str, said: Option<&str>) -> String {
+    let is_taken = |advice: &Advice| said.is_none_or(|said| advice.answers.iter().any(|answer| answer == said));
+    let found = answer.advice.iter().find(|advice| advice.verb == verb && advice.step == step && is_taken(advice));
     let what = if step.is_empty() { verb.to_owned() } else { format!("{verb} {step}") };
     match found {
         Some(advice) => format!("`{what}` {}.\nNothing was done: confirm it with --yes.", advice.effect),
@@ -78,8 +76,9 @@ mod tests {
     use super::*;
     use matricula_proto::ops::v1::SagaSummary;
 
-    fn advice(verb: &str, step: &str, effect: &str) -> Advice {
-        Advice { verb: verb.to_owned(), step: step.to_owned(), effect: effect.to_owned() }
+    fn advice(verb: &str, step: &str, answers: &[&str], effect: &str) -> Advice {
+        let answers = answers.iter().map(|answer| (*answer).to_owned()).collect();
+        Advice { verb: verb.to_owned(), step: step.to_owned(), effect: effect.to_owned(), answers }
     }
 
     fn stuck() -> ExplainSagaResponse {
@@ -88,10 +87,10 @@ mod tests {
             explanation: "completing: committed; needs attention\n  notify   attempt 3 failed: unimplemented\n"
                 .to_owned(),
             advice: vec![
-                advice("retry", "notify", "calls it at once"),
-                advice("resolve", "commit_enrollments", "counts it as done or as refused"),
-                advice("skip", "notify", "leaves it undone for good"),
-                advice("abandon", "", "ends the saga as it stands"),
+                advice("retry", "notify", &[], "calls it at once"),
+                advice("resolve", "commit_enrollments", &["done", "refused"], "counts it as done or as refused"),
+                advice("skip", "notify", &[], "leaves it undone for good"),
+                advice("abandon", "", &[], "ends the saga as it stands"),
             ],
         }
     }
@@ -122,11 +121,11 @@ mod tests {
 
     #[test]
     fn what_is_not_confirmed_is_told() {
-        insta::assert_snapshot!(preview(&stuck(), "skip", "notify"), @"
+        insta::assert_snapshot!(preview(&stuck(), "skip", "notify", None), @"
         `skip notify` leaves it undone for good.
         Nothing was done: confirm it with --yes.
         ");
-        insta::assert_snapshot!(preview(&stuck(), "skip", "settle_courses"), @"
+        insta::assert_snapshot!(preview(&stuck(), "skip", "settle_courses", None), @"
         `skip settle_courses` would be refused now, as the saga stands:
         completing: committed; needs attention
           notify   attempt 3 failed: unimplemented

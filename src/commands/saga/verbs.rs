@@ -77,6 +77,13 @@ impl Verb {
             Self::Abandon | Self::Cancel => "",
         }
     }
+
+    fn answer(&self) -> Option<&'static str> {
+        match self {
+            Self::Resolve { done, .. } => Some(if *done { "done" } else { "refused" }),
+            _ => None,
+        }
+    }
 }
 
 /// Carries out a decision and prints the saga after it.
@@ -84,7 +91,7 @@ pub async fn run(mut client: Client, order: Order, format: Format) -> anyhow::Re
     if !order.is_sure {
         let request = ExplainSagaRequest { saga_id: order.id };
         let answer = client.explain_saga(request).await.map_err(|status| explained(&status))?.into_inner();
-        eprintln!("{}", explain::preview(&answer, order.verb.name(), order.verb.step()));
+        eprintln!("{}", explain::preview(&answer, order.verb.name(), order.verb.step(), order.verb.answer()));
         return Ok(ExitCode::from(EXIT_NOT_CONFIRMED));
     }
     let failed = |status: &Status| eprintln!("Not now: {:#}; trying again", explained(status));

@@ -117,6 +117,7 @@ impl SagaState {
                 undo: LegState::NEW,
                 output: None,
                 refusal: None,
+                is_refused_by_hand: false,
             })
             .collect();
         if !steps[def.pivot().get()].applies {
@@ -190,12 +191,18 @@ impl SagaState {
                 }
                 self.turn(cause.clone());
             }
-            (Phase::Compensating, Event::TurnedBack { step, attempt, .. }) if self.refusals().next().is_none() => {
+            (Phase::Compensating, Event::TurnedBack { step, attempt, .. }) if self.may_turn_back() => {
                 let index = self.attempted(def, step, Leg::Undo, *attempt)?;
                 if index != def.pivot() {
                     return Err(illegal);
                 }
-                self.steps[index.get()].undo.end(LegStatus::Refused);
+                let state = &mut self.steps[index.get()];
+                state.undo.end(LegStatus::Refused);
+                if std::mem::take(&mut state.is_refused_by_hand) {
+                    // It is called again, for the answer on record.
+                    state.refusal = None;
+                    state.action.status = LegStatus::NotStarted;
+                }
                 self.phase = Phase::Running;
                 self.cause = None;
             }
@@ -274,6 +281,7 @@ impl SagaState {
                     Resolution::Refused { refusal } if may_be_refused => {
                         state.action.settle(LegStatus::Refused);
                         state.refusal = Some(refusal.as_str().into());
+                        state.is_refused_by_hand = true;
                     }
                     Resolution::Done | Resolution::Refused { .. } => {
                         return Err(FoldError::NotByHand { step: step.clone(), leg: *leg });

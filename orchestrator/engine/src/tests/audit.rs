@@ -44,7 +44,7 @@ pub(super) fn audit(world: &World<'_>) {
         let undone = match step.kind {
             Kind::Compensatable if action == LegStatus::Refused => false,
             Kind::Compensatable => is_started || adopted && progress.applies,
-            _ => is_asked && adopted && !is_started,
+            _ => is_asked && (adopted && !is_started || progress.is_refused_by_hand),
         };
         if !committed && undone != (undo == LegStatus::Done) {
             broken("undone is not what may have been done");

@@ -210,6 +210,37 @@ fn who_has_turned_back_does_not_turn_again() {
     audit(&world.run(&Script::default()));
 }
 
+/// A call of the pivot may be under way, or wait for its service, when somebody finds that it has not happened: that is asked
+/// before anything is undone.
+#[test]
+fn what_was_found_of_the_pivot_is_asked_about_first() {
+    let def = asked();
+    let found = |script: &str| {
+        let mut world = World::admit(&def, NAMES);
+        for _ in 0..3 {
+            world.answer(0, CallAnswer::Done(String::new()));
+        }
+        world.answer(0, CallAnswer::Unknown(CallError::new(Code::Unavailable, "lost", None)));
+        let answer = Resolution::Refused { refusal: "nothing is enrolled".to_owned() };
+        world.steer(Verb::Resolve { step: "commit_enrollments".to_owned(), answer }).unwrap();
+        assert_eq!(world.steer(Verb::Abandon), Err(DecideError::Verb(VerbError::OutcomeOpen)));
+        let world = world.run(&Script::parse(script));
+        audit(&world);
+        let history = world.history();
+        history.split_once("found refused; ").expect("it was resolved").1.to_owned()
+    };
+    assert_eq!(
+        found(""),
+        "turned: refused; undo commit_enrollments; undo create_enrollments; undo hold_seats; undo reserve_courses; notify; \
+         finished => compensated, refused"
+    );
+    assert_eq!(
+        found("undo:commit_enrollments=unavailable,no"),
+        "turned: refused; undo commit_enrollments unavailable; turned back; commit_enrollments; notify; finished \
+         => completed, committed"
+    );
+}
+
 /// Whether the pivot has happened is a question that nobody may leave open.
 #[test]
 fn the_question_is_not_skipped_nor_given_up() {
@@ -223,13 +254,16 @@ fn the_question_is_not_skipped_nor_given_up() {
     let skipped = world.steer(Verb::Skip { step: pivot() });
     assert_eq!(skipped, Err(DecideError::Verb(VerbError::PivotSkipped { step: "commit_enrollments" })));
     assert_eq!(world.steer(Verb::Abandon), Err(DecideError::Verb(VerbError::OutcomeOpen)));
-    let answer = Resolution::Refused { refusal: String::new() };
-    let refused = world.steer(Verb::Resolve { step: pivot(), answer });
-    let not_refusable = VerbError::NotRefusable { step: "commit_enrollments", leg: Leg::Undo };
-    assert_eq!(refused, Err(DecideError::Verb(not_refusable)));
-    let advised: Vec<_> = advice(&def, &world.state).iter().map(|advice| advice.verb).collect();
-    assert_eq!(advised, ["retry", "resolve"]);
-    world.steer(Verb::Resolve { step: pivot(), answer: Resolution::Done }).unwrap();
+    let happened = world.steer(Verb::Resolve { step: pivot(), answer: Resolution::Done });
+    let asked = VerbError::PivotAsked { step: "commit_enrollments" };
+    assert_eq!(happened, Err(DecideError::Verb(asked)), "who has found that it happened must not end it as undone");
+    let advised: Vec<_> = advice(&def, &world.state).iter().map(|advice| (advice.verb, advice.answers)).collect();
+    assert_eq!(advised, [("retry", &[][..]), ("resolve", &["refused"])]);
+    let never = || Verb::Resolve { step: pivot(), answer: Resolution::Refused { refusal: String::new() } };
+    world.steer(never()).unwrap();
+    let log = world.log.clone();
+    world.steer(never()).unwrap();
+    assert_eq!(world.log, log, "a verb that comes again changes nothing");
     let world = world.run(&Script::default());
     audit(&world);
     assert_eq!(world.state.phase(), Phase::Compensated);

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::Reply;
 use crate::store::Summary;
 
-/// How long events that nothing waits for stay unwritten: long enough that most sagas come to their pivot meanwhile, and
+/// How long events that nothing waits for stay unwritten: long enough that most sagas come to their outcome meanwhile, and
 /// one append tells all; short for somebody who looks.
 const UNWRITTEN_MAX: Duration = Duration::from_millis(200);
 

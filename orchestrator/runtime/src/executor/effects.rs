@@ -6,7 +6,7 @@ use matricula_engine::{Effect, Leg, LegStatus, StepIndex};
 use matricula_kit::id::SagaId;
 
 use super::{Executor, Place};
-use crate::destination::Waiting;
+use crate::destination::{Told, Waiting};
 use crate::store::Summary;
 use crate::{Call, Workload};
 
@@ -53,7 +53,23 @@ impl<W: Workload> Executor<W> {
             owner_alive_at: self.outbox.clock.alive_at(),
         };
         let may_gather = leg == Leg::Action && !self.workload.is_waited_for(line, &saga.request);
-        let _ = destination.send(Waiting { rpc, call, may_gather });
+        let _ = destination.send(Told::Call(Waiting { rpc, call, may_gather }));
+    }
+
+    /// Takes back the calls of what an operator has decided: one that waits for its service would be made when that is back,
+    /// and do a second time, or after all, what somebody has done by hand.
+    pub(super) fn withdraw(&mut self, id: &SagaId) {
+        let Some(saga) = self.sagas.get_mut(id) else { return };
+        let state = saga.state.clone();
+        let is_decided = |(step, leg): (StepIndex, Leg)| {
+            state.phase().is_finished() || state.steps()[step.get()].leg(leg).status != LegStatus::Trying
+        };
+        for (step, leg) in saga.calling.extract_if(.., |calling| is_decided(*calling)) {
+            let line = self.workload.definition().step(step);
+            if let (Some(rpc), Some(destination)) = (line.rpc(leg), self.outbox.destinations.get(line.destination)) {
+                let _ = destination.send(Told::Withdrawn { rpc, saga: id.clone(), step });
+            }
+        }
     }
 
     /// Tells operators and other instances of what lists show otherwise now.

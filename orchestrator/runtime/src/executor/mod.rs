@@ -28,7 +28,7 @@ use tokio_util::time::{DelayQueue, delay_queue};
 
 use self::behind::{Behind, Overdue};
 use crate::clock::Clock;
-use crate::destination::{Answered, Waiting};
+use crate::destination::{Answered, Told};
 use crate::gate::Gate;
 use crate::store::{Append, AppendOutcome, InstanceId, StoreError};
 use crate::watch::Watchers;
@@ -63,7 +63,7 @@ pub(crate) struct Inbox<R> {
 /// Where the executor's decisions go.
 pub(crate) struct Outbox<R> {
     pub writes: mpsc::UnboundedSender<Write<Entrant<R>>>,
-    pub destinations: HashMap<&'static str, mpsc::UnboundedSender<Waiting<R>>>,
+    pub destinations: HashMap<&'static str, mpsc::UnboundedSender<Told<R>>>,
     pub watchers: Watchers,
     /// Told of sagas whose summary has changed.
     pub moved: broadcast::Sender<SagaId>,
@@ -261,7 +261,8 @@ impl<W: Workload> Executor<W> {
             let _ = reply.send(None);
             return;
         }
-        // A queued one that is cancelled is turned round before anything of it is called. It does not wait for a place:
+        // A queued one that is cancelled is turned round before anything of it is called; of an adopted one what is due leaves
+        // first, and is undone. It does not wait for a place:
         // there are more of them for a moment, which costs less than the steps that are now not taken.
         let was_queued = matches!(input, Input::Cancel { .. }) && self.take_place(&saga);
         self.input(&saga, Pending { input, reply: Some(reply) });
@@ -281,6 +282,7 @@ impl<W: Workload> Executor<W> {
         if let Input::Answered { step, leg, .. } = pending.input {
             saga.calling.retain(|calling| *calling != (step, leg));
         }
+        let is_steered = matches!(pending.input, Input::Steer { .. });
         let jitter = Jitter(rand::random());
         let now_ms = self.outbox.clock.now().0;
         let decided = decide(self.workload.definition(), &saga.state, pending.input, now_ms, jitter);
@@ -296,6 +298,9 @@ impl<W: Workload> Executor<W> {
         };
         saga.state = Arc::new(decision.state);
         let due = saga.behind.decided(decision.events, decision.effects, pending.reply, &saga.state);
+        if is_steered {
+            self.withdraw(id);
+        }
         self.set_timer(id, decision.wake_at_ms);
         self.act(id, decision.ahead);
         self.follow(id, due);

@@ -1,6 +1,6 @@
 //! What one student may take: so many registrations without an outcome at a time, and so many submissions a second. A
 //! program that clicks for somebody must not take the places of all others. And what a student has taken: who clicks twice
-//! is answered from memory, and takes nothing more, however long the queue is.
+//! is known, and takes nothing more, however long the queue is.
 //!
 //! Promises: nobody is told of a registration before it is durable; a place that a student has taken comes back when the
 //! registration is decided or forgotten, whatever becomes of the caller; the memory is bounded by the places there are, and

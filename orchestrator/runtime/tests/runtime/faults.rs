@@ -70,6 +70,17 @@ async fn codes_that_no_retry_mends_ask_for_attention_and_go_on() {
     }
 }
 
+/// Who finds an operation invalid has answered: nobody else has to wait for that service.
+#[tokio::test]
+async fn an_invalid_operation_opens_no_breaker() {
+    let config =
+        RuntimeConfig { breaker_failures: 2, breaker_open_ms: 600_000, breaker_open_max_ms: 600_000, ..config() };
+    let (_test, system) = new(Backend::Sqlite, config).await;
+    system.world.script("Hold", vec![Fault::Before(Code::InvalidArgument); 6]);
+    let (_, watcher) = system.submit("k", Order::default()).await;
+    assert_eq!(finished(watcher).await.steps()[1].leg(Leg::Action).attempts, 7);
+}
+
 #[tokio::test]
 async fn an_error_of_a_batch_is_unknown_for_all_of_it() {
     let (_test, system) = new(Backend::Sqlite, RuntimeConfig { destination_in_flight_max: 1, ..config() }).await;

@@ -5,6 +5,7 @@ use matricula_kit::id::SagaId;
 use matricula_kit::testing::{BACKENDS, Backend};
 use matricula_runtime::{CommandError, RuntimeConfig, Watcher};
 
+use crate::crash::{refuse_events_of, take_all_events};
 use crate::system::{Place, System, config, decided, eventually, finished, new, within};
 use crate::world::{Fault, Order};
 
@@ -72,6 +73,28 @@ async fn a_retry_calls_what_waits() {
     ));
 }
 
+/// A call that waits for its service would be made when that is back, and do once more what somebody has done by hand.
+#[tokio::test]
+async fn what_is_decided_by_hand_is_not_called_any_more() {
+    let (_place, system) = new(Backend::Sqlite, config()).await;
+    let (id, watcher) = stuck(&system, "k").await;
+    let waiting = || system.destination("gamma").1;
+    assert!(system.runtime.set_destination_limit("gamma", 0));
+    eventually("its call waits", async || {
+        // It is refused once nothing waits for its next attempt any more.
+        let _ = system.steer(&id, Verb::Retry { step: None }).await;
+        waiting() == 1
+    })
+    .await;
+    let calls = system.world.rpcs("Void").len();
+    let resolve = Verb::Resolve { step: "charge".to_owned(), answer: Resolution::Done };
+    system.steer(&id, resolve).await.unwrap();
+    eventually("it is taken back", async || waiting() == 0).await;
+    assert!(system.runtime.set_destination_limit("gamma", 4));
+    assert_eq!(finished(watcher).await.phase(), Phase::Compensated);
+    assert_eq!(system.world.rpcs("Void").len(), calls);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_replica_takes_a_verb_and_the_owner_carries_it_out() {
     let (place, first) = new(Backend::Postgres, config()).await;
@@ -100,6 +123,24 @@ async fn a_cancel_works_at_any_replica() {
     second.cancel(&id, "ada", "changed my mind").await.unwrap();
     assert_eq!(decided(&mut watcher).await, Outcome::Cancelled);
     first.world.release("Hold");
+}
+
+/// A saga whose log the database refuses answers no cancel; those of others are answered meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancel_that_can_not_be_written_down_holds_up_no_other() {
+    let (place, first) = new(Backend::Postgres, config()).await;
+    let second = beside(&place, &first, config()).await;
+    first.world.hold("Reserve");
+    let (bad, of_bad) = first.submit("bad", Order::default()).await;
+    let (good, mut of_good) = first.submit("good", Order::default()).await;
+    refuse_events_of(&first.database, &bad).await;
+    let (refused, taken) = tokio::join!(second.cancel(&bad, "ada", "no"), second.cancel(&good, "ada", "no"));
+    assert!(matches!(refused, Err(CommandError::Unanswered)), "{refused:?}");
+    taken.unwrap();
+    first.world.release("Reserve");
+    assert_eq!(decided(&mut of_good).await, Outcome::Cancelled);
+    take_all_events(&first.database).await;
+    assert_eq!(finished(of_bad).await.outcome(), Outcome::Cancelled);
 }
 
 /// Verbs at both replicas at once, and the saga's own retries meanwhile: each is taken or refused, and the log has one

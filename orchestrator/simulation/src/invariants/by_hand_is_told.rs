@@ -2,7 +2,7 @@
 //! it was skipped or given up, and only then. Of such a saga, and of one with something resolved, a person answers for what
 //! it leaves in the services; its log, its outcome and its calls are held to all that others are held to.
 
-use matricula_engine::{Intervention, Phase, Verb};
+use matricula_engine::{Definition, Intervention, Kind, Leg, Phase, Resolution, Verb};
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
@@ -20,7 +20,7 @@ impl Invariant for ByHandIsTold {
             Fact::Obeyed { order } => {
                 let log = world.witness.saga(order.saga).map(|seen| seen.interventions.as_slice()).unwrap_or_default();
                 let Wanted::Steer(verb) = &order.wanted else { return Ok(()) };
-                let stands = log.iter().any(|intervention| is_what(verb, intervention));
+                let stands = log.iter().any(|intervention| is_what(&world.shape.definition, verb, intervention));
                 hold(stands, || format!("{verb:?} of {} is told to be done, and its log has {log:?}", order.saga))
             }
             Fact::Appended { saga, .. } => {
@@ -40,12 +40,18 @@ impl Invariant for ByHandIsTold {
     }
 }
 
-fn is_what(verb: &Verb, intervention: &Intervention) -> bool {
+/// Of a pivot "refused" means that it never happens: while that is asked, what answers is the question's own leg.
+fn is_what(definition: &Definition, verb: &Verb, intervention: &Intervention) -> bool {
     match (verb, intervention) {
         (Verb::Retry { step: wanted }, Intervention::Retry { step }) => step == wanted,
         (Verb::Skip { step: wanted }, Intervention::Skip { step, .. }) => step == wanted,
-        (Verb::Resolve { step: wanted, answer: found }, Intervention::Resolve { step, answer, .. }) => {
-            (step, answer) == (wanted, found)
+        (Verb::Resolve { step: wanted, answer: found }, Intervention::Resolve { step, leg, answer }) => {
+            let pivot = definition.index(step).filter(|index| definition.step(*index).kind == Kind::Pivot);
+            let is_answer = match (pivot, leg) {
+                (Some(_), Leg::Undo) => matches!(found, Resolution::Refused { .. }) && *answer == Resolution::Done,
+                _ => answer == found,
+            };
+            step == wanted && is_answer
         }
         (Verb::Abandon, Intervention::Abandon) => true,
         _ => false,
