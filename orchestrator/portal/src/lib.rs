@@ -6,7 +6,8 @@
 //!       \------------- ListSections (academic service), for what a section is
 //! ```
 //!
-//! Promises: a registration that runs is answered from memory, not from the database; availability never touches the
+//! Promises: what a registration is at first is read once, together with what others ask for, and its changes come from
+//! memory; availability never touches the
 //! write path, and says how old it is and whether it can be trusted; every stream ends when the process shuts down.
 
 mod availability;

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Committing is the pivot of a registration: its adds become `ENROLLED` and its drops `DROPPED` in one transaction, or it
-//! is refused because they had been cancelled. Nobody is in force twice in a section, or in a part of a course.
+//! is refused because they had been cancelled, or it was withdrawn. Nobody is in force twice in a section, or in a part of a course.
 
 mod domain;
 mod grpc;

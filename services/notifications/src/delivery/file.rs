@@ -1,4 +1,5 @@
 //! Appends messages to a file, one JSON object a line, each line written as a whole and flushed.
+//! Not synced, one by one: a loss of power may take the last lines, though they count as delivered.
 
 use std::path::Path;
 
