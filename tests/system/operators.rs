@@ -7,7 +7,10 @@ use std::sync::mpsc;
 
 use matricula_harness::{PATIENCE, System, submission, submit};
 use matricula_kit::testing::Backend;
-use matricula_proto::registration::v1::Outcome;
+use matricula_proto::common::v1::EnrollmentStatus;
+use matricula_proto::enrollments::v1::ListEnrollmentsRequest;
+use matricula_proto::enrollments::v1::enrollment_service_client::EnrollmentServiceClient;
+use matricula_proto::registration::v1::{Outcome, SubmitRegistrationRequest};
 use serde_json::Value;
 
 use crate::campus::bundle;
@@ -30,7 +33,11 @@ async fn system() -> System {
 
 /// Runs a command at the other orchestrator.
 fn run(system: &System, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let url = format!("http://{}", system.address(OTHER));
+    run_at(system, OTHER, arguments)
+}
+
+fn run_at(system: &System, orchestrator: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let url = format!("http://{}", system.address(orchestrator));
     let Output { status, stdout, stderr } = system.run(&[arguments, &["--orchestrator", &url]].concat());
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     (status.code(), text(stdout), text(stderr))
@@ -149,4 +156,40 @@ async fn a_stuck_saga_is_explained_and_decided_at_another_replica() {
     check_audit(&system, [skipped, resolved, abandoned]);
     watch.kill().expect("it runs");
     watch.wait().expect("it ends");
+}
+
+/// A service is away with a commit that waits for it, somebody finds that nothing is enrolled, and the service comes back: the
+/// commit does not come after all, and split what is told from what is official.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_was_found_refused_does_not_come_later() {
+    let mut system = System::separate(Backend::Postgres, &[]).await;
+    system.add_orchestrator(OTHER);
+    system.import(&bundle(&[("A", 9, "")], 1));
+    let limit = |system: &System, in_flight: &str| {
+        let (code, _, stderr) = run_at(system, OWNER, &["saga", "limit", "fees", in_flight]);
+        assert_eq!(code, Some(0), "{stderr}");
+    };
+    limit(&system, "0");
+    let submission = SubmitRegistrationRequest { wait_ms: 0, ..submission("S1", "k1", &["A"], &[]) };
+    let id = submit(&system.channel(OWNER).await, submission).await.registration_id;
+    let explained = |system: &System| done(system, &["saga", "explain", &id]);
+    let says = |text: String, step: &str, word: &str| text.lines().any(|line| line.contains(step) && line.contains(word));
+    until("it is created", || says(explained(&system), "create_enrollments", "done"));
+    system.kill("enrollments");
+    limit(&system, "8");
+    until("its commit has failed", || says(explained(&system), "commit_enrollments", "failed"));
+    let resolve = ["saga", "resolve", &id, "commit_enrollments", "--refused", "--yes"];
+    done(&system, &[&resolve[..], &DECISION].concat());
+    let asked = explained(&system);
+    assert!(asked.contains("whether its pivot has happened"), "{asked}");
+    until("the question has failed", || says(explained(&system), "commit_enrollments", "failed"));
+    check_refused(&system, &["saga", "resolve", &id, "commit_enrollments", "--done", "--yes"], 1, "is being asked");
+    system.restart("enrollments");
+    until("it is finished", || json(&system, &["saga", "show", &id])["summary"]["phase"] == "compensated");
+    let report = json(&system, &["audit"]);
+    assert_eq!(report["holds"], true, "{report:#}");
+    let mut enrollments = EnrollmentServiceClient::new(system.channel("enrollments").await);
+    let request = ListEnrollmentsRequest { student_id: "S1".to_owned(), ..ListEnrollmentsRequest::default() };
+    let listed = enrollments.list_enrollments(request).await.expect("a list").into_inner().enrollments;
+    assert!(listed.iter().all(|enrollment| enrollment.status() == EnrollmentStatus::Cancelled), "{listed:?}");
 }

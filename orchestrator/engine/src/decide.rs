@@ -9,14 +9,14 @@
 //! | an operator's verb | its record, where it is safe (see `operator`) |
 //!
 //! Promises: effects are those of the state after the events, so they may be acted on once the events are durable and
-//! not before, but for those that may go ahead (below); a decision never depends on what is in flight. A saga that is left alone after a resume has everything
-//! under way that it needs to end.
+//! not before, but for those that may go ahead (below); a decision never depends on what is in flight. A saga that is left
+//! alone after a resume has everything under way that it needs to end.
 //!
 //! What may go ahead of the log: calls of actions that can be undone, and of a pivot that somebody can be asked about,
 //! while nothing is decided. If the process dies before the log tells of them, whoever adopts the saga makes the same calls
 //! again, and participants answer repeats with the answer they have on record; or it turns the saga round, and then undoes
-//! every such action that is not known to have refused, called or not, because [`Event::Adopted`] says that the log may be behind. First of all it undoes the
-//! pivot: that makes sure that it never happens, or is refused because it has; then the saga turns back, and what it was
+//! every such action that is not known to have refused, called or not, because [`Event::Adopted`] says that the log may be
+//! behind. First of all it undoes the pivot: that makes sure that it never happens, or is refused because it has; then the saga turns back, and what it was
 //! turned for came too late. Everything else waits for the log: an adopter that did not know of the turn or of the outcome
 //! could decide otherwise.
 

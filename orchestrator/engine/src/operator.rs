@@ -9,9 +9,9 @@
 //! | abandon | the saga | while it needs attention, and its outcome is not the question |
 //!
 //! Promises: nothing that is only slow is decided by hand; before the pivot nothing is, because a cancel is safe there;
-//! what came of a pivot is never skipped, nor is the question whether it has happened, and of a pivot "done" always means that it
-//! has happened and "refused" that it never will; a saga with something skipped never
-//! reads completed or compensated; a verb that comes again after it took effect changes nothing and is no error.
+//! what came of a pivot is never skipped, nor is the question whether it has happened, and of a pivot "done" always means
+//! that it has happened and "refused" that it never will; a saga with something skipped never reads completed or
+//! compensated; a verb that comes again after it took effect changes nothing and is no error.
 
 use serde::{Deserialize, Serialize};
 
