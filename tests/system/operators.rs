@@ -173,7 +173,8 @@ async fn a_commit_that_was_found_refused_does_not_come_later() {
     let submission = SubmitRegistrationRequest { wait_ms: 0, ..submission("S1", "k1", &["A"], &[]) };
     let id = submit(&system.channel(OWNER).await, submission).await.registration_id;
     let explained = |system: &System| done(system, &["saga", "explain", &id]);
-    let says = |text: String, step: &str, word: &str| text.lines().any(|line| line.contains(step) && line.contains(word));
+    let says =
+        |text: String, step: &str, word: &str| text.lines().any(|line| line.contains(step) && line.contains(word));
     until("it is created", || says(explained(&system), "create_enrollments", "done"));
     system.kill("enrollments");
     limit(&system, "8");
