@@ -102,7 +102,8 @@ async fn readers_of_ledgers_that_never_read() {
         let mut answers = Vec::new();
         for _ in 0..20 {
             let (mut sending, answer) = wire::begin(&client, path, &GRPC).await;
-            sending.send_data(frame(b"").into(), true).expect("sent");
+            // One too many is refused by its headers, and may be closed before this.
+            let _ = sending.send_data(frame(b"").into(), true);
             answers.push(answer);
         }
         // They hold what they hold; a client that reads is served all the same, at once.
