@@ -262,8 +262,8 @@ impl<W: Workload> Executor<W> {
             return;
         }
         // A queued one that is cancelled is turned round before anything of it is called; of an adopted one what is due leaves
-        // first, and is undone. It does not wait for a place:
-        // there are more of them for a moment, which costs less than the steps that are now not taken.
+        // first, and is undone. It does not wait for a place: there are more of them for a moment, which costs less than the
+        // steps that are now not taken.
         let was_queued = matches!(input, Input::Cancel { .. }) && self.take_place(&saga);
         self.input(&saga, Pending { input, reply: Some(reply) });
         if was_queued {

@@ -9,14 +9,13 @@ use std::time::Duration;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::time::timeout;
 
-use super::{Args, Database, DbError, Rows, Tx};
+use super::{Args, Database, DbError, PING, Rows, Tx};
 
 const NOTIFY: &str = "SELECT pg_notify($1, payload) FROM {rows}";
-const QUESTION: &str = "SELECT 1";
 /// How long nothing comes before the server is asked.
 const SILENCE: Duration = Duration::from_millis(250);
-/// How long it may take to answer.
-const ANSWER_MAX: Duration = Duration::from_secs(3);
+/// How long it may take to answer before its connection counts as lost.
+const LOST_AFTER: Duration = Duration::from_secs(3);
 
 /// What a process hears of a channel.
 pub struct Notifications {
@@ -53,14 +52,17 @@ impl Notifications {
     /// Waits for the next payload, or for the certainty that there was none. `None`, or an error, means that payloads may have
     /// been missed: listen again, and read the state anew.
     pub async fn next(&mut self) -> Result<Option<Heard>, DbError> {
-        if let Ok(heard) = timeout(SILENCE, self.listener.try_recv()).await {
-            return Ok(heard?.map(|notification| Heard::Payload(notification.payload().to_owned())));
-        }
-        let answered = timeout(ANSWER_MAX, sqlx::raw_sql(QUESTION).execute(&mut self.listener)).await;
-        answered.map_err(|_| DbError::no_answer_within(ANSWER_MAX))??;
-        // What came before the answer is heard before it.
-        let before = self.listener.next_buffered();
-        Ok(Some(before.map_or(Heard::Silence, |notification| Heard::Payload(notification.payload().to_owned()))))
+        let heard = match timeout(SILENCE, self.listener.try_recv()).await {
+            Ok(heard) => heard?,
+            Err(_silent) => {
+                let answered = timeout(LOST_AFTER, sqlx::raw_sql(PING).execute(&mut self.listener)).await;
+                answered.map_err(|_| DbError::no_answer_within(LOST_AFTER))??;
+                // What came before the answer is heard before it.
+                let Some(before) = self.listener.next_buffered() else { return Ok(Some(Heard::Silence)) };
+                Some(before)
+            }
+        };
+        Ok(heard.map(|notification| Heard::Payload(notification.payload().to_owned())))
     }
 }
 
