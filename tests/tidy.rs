@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// Longer than this, a file has more than one job.
-const LINES_MAX: usize = 400;
+/// A longer file has more than one job. An idea is not split to meet a smaller number.
+const LINES_MAX: usize = 900;
 
 /// What gives SQL away.
 const SQL: [&str; 4] = ["INSERT INTO", "SELECT ", "DELETE FROM", "ON CONFLICT"];
@@ -165,8 +165,8 @@ fn a_file_without_its_job_is_found() {
 
 #[test]
 fn a_file_too_long_is_found() {
-    let long = format!("//! Doc.\n{}", "\n".repeat(400));
-    check("src/main.rs", &long, &["src/main.rs: has 401 lines, more than 400: split it"]);
+    let long = format!("//! Doc.\n{}", "\n".repeat(900));
+    check("src/main.rs", &long, &["src/main.rs: has 901 lines, more than 900: split it"]);
     check("src/tests.rs", &long, &[]);
 }
 
