@@ -11,6 +11,8 @@ use tonic_types::StatusExt as _;
 
 use crate::config::OrchestratorConfig;
 
+/// How long past its `wait` the answer of `SubmitRegistration` may take: the deadline that the contract advises.
+pub const ANSWER_MARGIN: Duration = Duration::from_secs(30);
 /// Largest message that a command takes.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// First and longest pause between attempts: a restart takes a second, and a thousand clients must not come at once.

@@ -12,13 +12,11 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Status};
 
 use crate::arguments::{Format, Register};
-use crate::clients::{connect, explained, persistently};
+use crate::clients::{ANSWER_MARGIN, connect, explained, persistently};
 use crate::commands::registration;
 use crate::config::Config;
 use crate::output::{self, Progress};
 
-/// How long past the wait an answer may take; the contract's deadline.
-const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 /// On a terminal the line is shown to those who are not served by then.
 const LINE_AFTER: Duration = Duration::from_millis(500);
 

@@ -15,14 +15,17 @@ const IN_FLIGHT_MOST: usize = 1_024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RuntimeConfig {
-    /// Accepted registrations whose outcome is open. Beyond it submissions are told to come back. 20,000 are some
-    /// seconds of work: a longer queue would keep students waiting instead of telling them.
+    /// Accepted registrations whose outcome is open. Beyond it submissions are rejected with a time to come back. 200,000
+    /// are more than twice what 16,000 students click in their busiest minute.
     pub admission_queue_max: usize,
-    /// Longest time that an accepted registration should take to its outcome, in milliseconds: no more are accepted than
-    /// are decided in it at the measured rate, though always some more than may be at work. 0.9 s are less than half of
-    /// the 2 s that a student may wait: when a rush begins, those who are turned away take processors from those who were
-    /// accepted by the rate before, and that rate may halve.
+    /// Longest time that an accepted registration should wait for its outcome, in milliseconds: no more are accepted than
+    /// are decided in it at the measured rate, though always some more than may be at work. A rejected student comes back
+    /// later and may be overtaken, so the bound is far above what a rush needs: in 120 s two cores decide what 16,000
+    /// students click in a minute.
     pub admission_wait_max_ms: u64,
+    /// Time in which the sagas at work should be decided, in milliseconds: at a lower measured rate fewer sagas are at work,
+    /// down to a quarter of `in_flight_max`. More at work would only make each of them slower.
+    pub in_flight_time_max_ms: u64,
     /// Registrations without an outcome that one student may have here at a time. A cart has 20 at most; five of them, and
     /// one student still has no more than one place in 200.
     pub subject_open_max: usize,
@@ -35,8 +38,7 @@ pub struct RuntimeConfig {
     /// for hours; beyond this bound submissions are told to come back, before memory runs out: 200,000 are about 1 GB.
     pub sagas_in_memory_max: usize,
     /// Sagas at work at the same time; others wait in order of arrival. 128 for each processor, 256 to 1,024, where nothing
-    /// is set; more make each slower, and more of them a second only where a service is slow and takes many at a time. While fewer are decided a second, fewer are at
-    /// work, down to a quarter.
+    /// is set; more make each slower, and more of them a second only where a service is slow and takes many at a time.
     pub in_flight_max: usize,
     /// Calls that one RPC carries at most; the participants' bound is 1,000.
     pub call_batch_max: usize,
@@ -60,8 +62,9 @@ pub struct RuntimeConfig {
 impl Default for RuntimeConfig {
     fn default() -> Self {
         Self {
-            admission_queue_max: 20_000,
-            admission_wait_max_ms: 900,
+            admission_queue_max: 200_000,
+            admission_wait_max_ms: 120_000,
+            in_flight_time_max_ms: 675,
             subject_open_max: 100,
             subject_per_second_max: 20,
             subject_burst_max: 100,
@@ -94,6 +97,7 @@ impl RuntimeConfig {
         };
         check((1..=1_000_000).contains(&self.admission_queue_max), "admission_queue_max", "1 to 1000000");
         check((10..=3_600_000).contains(&self.admission_wait_max_ms), "admission_wait_max_ms", "10 to 3600000");
+        check((1..=600_000).contains(&self.in_flight_time_max_ms), "in_flight_time_max_ms", "1 to 600000");
         check((1..=1_000_000).contains(&self.subject_open_max), "subject_open_max", "1 to 1000000");
         check((1..=1_000_000).contains(&self.subject_per_second_max), "subject_per_second_max", "1 to 1000000");
         check((1..=1_000_000).contains(&self.subject_burst_max), "subject_burst_max", "1 to 1000000");

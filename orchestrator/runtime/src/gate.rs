@@ -49,9 +49,6 @@ pub(crate) enum Entered {
     },
 }
 
-/// In this part of the time that one may wait, what is at work should be decided. When fewer are decided a second than that
-/// takes, fewer are put to work: the rest would only make each slower, and what was accepted must keep its time.
-const WORK_PART: f64 = 0.75;
 /// The least part of `in_flight_max` that is put to work, however slow it goes: where one service takes long to answer, and
 /// takes many at a time, fewer would be decided by it and none sooner.
 const AT_WORK_LEAST_PART: usize = 4;
@@ -87,6 +84,7 @@ struct Bounds {
     open_max: usize,
     at_work_max: usize,
     wait_max: Duration,
+    work_max: Duration,
 }
 
 struct Inner {
@@ -101,6 +99,7 @@ impl Gate {
             open_max: config.admission_queue_max,
             at_work_max: config.in_flight_max,
             wait_max: Duration::from_millis(config.admission_wait_max_ms),
+            work_max: Duration::from_millis(config.in_flight_time_max_ms),
         };
         let inner = Inner { line: Line::new(config.in_flight_max), quota: Quota::new(config), hints: Hints::default() };
         Self {
@@ -238,7 +237,7 @@ impl Bounds {
 
     /// As many as may be at work, when so many are decided a second.
     fn at_work(&self, rate: f64) -> usize {
-        let in_time = (rate * self.wait_max.as_secs_f64() * WORK_PART) as usize;
+        let in_time = (rate * self.work_max.as_secs_f64()) as usize;
         in_time.clamp(self.at_work_max.div_ceil(AT_WORK_LEAST_PART), self.at_work_max)
     }
 }
@@ -270,6 +269,7 @@ mod tests {
             open_max,
             at_work_max,
             wait_max: Duration::from_millis(wait_max_ms),
+            work_max: Duration::from_millis(1_125),
         };
         assert_eq!(bounds(20_000, 1_024, 1_500).limit(3_000.0), 4_500);
         assert_eq!(bounds(4_000, 1_024, 1_500).limit(3_000.0), 4_000, "never more than the fixed bound");
@@ -287,7 +287,7 @@ mod tests {
         {
             for at_work_max in [1, 16, 1_024] {
                 let wait_max = Duration::from_millis(wait_max_ms);
-                let bounds = Bounds { open_max: usize::MAX, at_work_max, wait_max };
+                let bounds = Bounds { open_max: usize::MAX, at_work_max, wait_max, work_max: wait_max.mul_f64(0.75) };
                 let (limit, at_work) = (bounds.limit(rate), bounds.at_work(rate));
                 assert!(limit > at_work, "{limit} are let in, and {at_work} are at work: {bounds:?}, {rate}/s");
             }

@@ -4,6 +4,7 @@ mod submit;
 
 use std::collections::HashMap;
 use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ pub struct Runtime<W: Workload> {
     wakes: Wakes,
     clock: Clock,
     gate: Arc<Gate>,
+    log_failing: Arc<AtomicBool>,
     /// Looks for repeats of subjects that are over their quota.
     repeats: Semaphore,
     destinations: Vec<DestinationHandle>,
@@ -73,6 +75,7 @@ impl<W: Workload> Runtime<W> {
         let wakes = Wakes::new();
         let watchers = Watchers::default();
         let gate = Arc::new(Gate::new(&config));
+        let log_failing = Arc::new(AtomicBool::new(false));
         let stopping = shutdown.child_token();
         let closing = CancellationToken::new();
 
@@ -89,8 +92,13 @@ impl<W: Workload> Runtime<W> {
         };
         let inbox = Inbox { written, answers, adopted, commands: command_queue };
         tasks.spawn(Executor::new(workload.clone(), instance.clone(), &config, outbox).run(inbox, stopping.clone()));
-        let log =
-            Log { store: store.clone(), instance: instance.clone(), gate: gate.clone(), shutdown: stopping.clone() };
+        let log = Log {
+            store: store.clone(),
+            instance: instance.clone(),
+            gate: gate.clone(),
+            failing: log_failing.clone(),
+            shutdown: stopping.clone(),
+        };
         tasks.spawn(writer::run(log, write_queue, written_out, closing.clone()));
         tasks.spawn(lease::keep(
             store.clone(),
@@ -125,6 +133,7 @@ impl<W: Workload> Runtime<W> {
             wakes,
             clock,
             gate,
+            log_failing,
             repeats: Semaphore::new(submit::REPEATS_MAX),
             destinations,
             stopping: stopping.clone(),
@@ -153,6 +162,11 @@ impl<W: Workload> Runtime<W> {
     /// Begins to watch a saga.
     pub fn watch(&self, saga: &SagaId) -> Watcher {
         self.watchers.watch(saga)
+    }
+
+    /// Whether the last commit of the saga log failed. A submission that waits may then wait until the database is back.
+    pub fn is_log_failing(&self) -> bool {
+        self.log_failing.load(Ordering::Relaxed)
     }
 
     /// The saga log, to read.

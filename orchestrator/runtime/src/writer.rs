@@ -6,6 +6,7 @@
 //! itself, because what refuses it may be mended.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use backoff::{BackoffBuilder, ExponentialBuilder};
@@ -141,6 +142,8 @@ pub(crate) struct Log {
     pub instance: InstanceId,
     /// Told of every admission before anybody else.
     pub gate: Arc<Gate>,
+    /// Whether the last try of a commit failed.
+    pub failing: Arc<AtomicBool>,
     pub shutdown: CancellationToken,
 }
 
@@ -233,6 +236,7 @@ impl Log {
             let writing = self.store.write(&self.instance, admissions, appends);
             let problem = match tokio::time::timeout(COMMIT_TIMEOUT, writing).await {
                 Ok(Ok((admitted, appended))) => {
+                    self.failing.store(false, Ordering::Relaxed);
                     let operations = (admissions.len() + appends.len()) as f64;
                     metrics::histogram!("matricula_log_commit_seconds").record(started.elapsed());
                     metrics::histogram!("matricula_log_commit_operations").record(operations);
@@ -248,6 +252,7 @@ impl Log {
                 }
                 Err(_) => format!("no answer within {} s", COMMIT_TIMEOUT.as_secs()),
             };
+            self.failing.store(true, Ordering::Relaxed);
             metrics::counter!("matricula_log_commit_failures_total").increment(1);
             tracing::warn!(problem, "the saga log could not be written; trying again");
             let delay = delays.next().unwrap_or(RETRY_MAX);

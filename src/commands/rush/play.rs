@@ -19,6 +19,7 @@ use super::Morning;
 use super::follow::follow;
 use super::live::Live;
 use super::tally::{Answered, FirstAnswer, Said, Sent, Tally};
+use crate::clients::ANSWER_MARGIN;
 
 /// Clicks outstanding at once, about 10 kB each; beyond it the next one is late, and the report says so.
 pub const OUTSTANDING_MAX: usize = 50_000;
@@ -28,8 +29,6 @@ const READ_AHEAD: usize = 10_000;
 const ANSWERS_PER_TURN: usize = 1_000;
 /// How long one call waits for the outcome: the contract's longest.
 const WAIT: Duration = Duration::from_secs(30);
-/// How long past the wait an answer may take; the contract's deadline.
-const ANSWER_MARGIN: Duration = Duration::from_secs(5);
 
 /// When a click is due, counted from the first moment of the run.
 pub fn due(arrival_ms: u64, speed: f64) -> Duration {

@@ -17,7 +17,7 @@ use crate::PATIENCE;
 /// Pause after an answer that asks for none: a connection that was refused.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long past its wait an answer may take before the client asks another: the contract's deadline.
-const ANSWER_MARGIN: Duration = Duration::from_secs(5);
+const ANSWER_MARGIN: Duration = Duration::from_secs(30);
 
 /// The orchestrators that a client knows.
 pub struct Portals {

@@ -38,8 +38,8 @@ enum Load {
         /// How long it lasts, in seconds.
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60))]
         seconds: u64,
-        /// Registrations without an outcome that are accepted at a time.
-        #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(10..=20_000))]
+        /// Registrations without an outcome that are accepted at a time: the spike fills this queue and goes on.
+        #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(10..=200_000))]
         queue: u32,
         /// Registrations that are at work at a time. Few, so that ten times what they come to can be sent from the same
         /// machine and leaves processors to the system.

@@ -1,5 +1,6 @@
-//! Ten times the load that the system can take: what is accepted keeps its latency, the rest is turned away at once and
-//! told when to come back, nothing is lost, nothing is oversold; and when it is over, everything is admitted again.
+//! Ten times the load that the system can take: everybody is accepted until the queue is full, then a click is rejected at
+//! once with a time to come back; nothing is lost, nothing is oversold; and after the spike every place of the queue is
+//! free again.
 //!
 //! ```text
 //! warm-up: closed loop, some of them waiting ── the rate that it takes, and the system has measured it, too
@@ -43,6 +44,8 @@ const COMES_BACK: u32 = 20;
 const ASKS_FOR_PLACE: u32 = 20;
 /// Those who are turned away must be told to come back in each of these parts of the time in which they come.
 const PARTS: u32 = 4;
+/// The default of `admission_wait_max_ms`.
+const WAIT_MAX: Duration = Duration::from_secs(120);
 /// Between two looks whether all is finished.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -162,8 +165,8 @@ pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     );
     settled(&system).await;
     known.extend(warm.iter().map(|(registration, _)| registration.registration_id.clone()));
-    // A queue of more than a second's work may be bounded by time instead: then nobody can say how many places it has.
-    let is_bounded_by_count = f64::from(spec.queue_max) < rate;
+    // A queue that takes longer than the admitted wait is bounded by time instead: then its number of places is not known.
+    let is_bounded_by_count = f64::from(spec.queue_max) < rate * WAIT_MAX.as_secs_f64() / 2.0;
     if is_bounded_by_count {
         known.extend(fill_the_queue(&system, &clicks, spec.queue_max).await);
     }
@@ -278,7 +281,8 @@ async fn one(
 ) -> End {
     let began = Instant::now();
     let wait_ms = click.wait_ms;
-    if number.is_multiple_of(ASKS_FOR_PLACE) {
+    let asks_for_place = number.is_multiple_of(ASKS_FOR_PLACE);
+    if asks_for_place {
         click.wait_ms = 0;
     }
     let answer = submit(&portals.channel(portals.turn()), click.clone()).await;
@@ -289,7 +293,8 @@ async fn one(
             let expected = registration.expected_wait.and_then(|wait| Duration::try_from(wait).ok());
             let registration = watched(&portals.channel(portals.turn()), registration).await;
             let ratio = expected.map(|expected| expected.as_secs_f64() / told.elapsed().as_secs_f64());
-            End::Accepted(registration, began.elapsed(), Some(Told { after, ratio }))
+            // A click that has waited in vain for its outcome says nothing of how fast it was accepted.
+            End::Accepted(registration, began.elapsed(), asks_for_place.then_some(Told { after, ratio }))
         }
         Ok(registration) => End::Accepted(registration, began.elapsed(), None),
         Err(status) if status.code() == Code::ResourceExhausted => {

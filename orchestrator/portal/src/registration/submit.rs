@@ -1,11 +1,13 @@
 //! Submits one registration and waits for its outcome.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use matricula_kit::id::SagaId;
 use matricula_kit::status;
 use matricula_kit::telemetry::TraceContext;
 use matricula_proto::registration::v1 as wire;
+use matricula_registration::RegistrationRequest;
 use matricula_runtime::{Submission, SubmitError, Submitted};
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -15,9 +17,12 @@ use super::follow::Follower;
 use super::request::Item;
 use super::{RETRY_UNAVAILABLE, RegistrationGrpc, line};
 
-/// How long a submission waits to become durable: milliseconds, unless the database is away, read-only or full. Then the
-/// client is told, before its own patience ends.
-const DURABLE_PATIENCE: Duration = Duration::from_secs(5);
+/// How often a submission that is not durable yet looks whether the log can be written at all. While the database is away,
+/// read-only or full, the client gets its answer at the next look.
+const DURABLE_LOOK: Duration = Duration::from_secs(5);
+/// How long a submission waits to become durable while the log is written: seconds in a rush. The contract advises clients
+/// to wait 5 s longer, so that a client that is being accepted does not ask again.
+const DURABLE_WAIT_MAX: Duration = Duration::from_secs(25);
 
 impl RegistrationGrpc {
     /// Accepts a registration, in a span of its own that its saga belongs to, and waits for its outcome.
@@ -51,8 +56,7 @@ impl RegistrationGrpc {
             request: request.clone(),
             trace,
         };
-        let submitting = tokio::time::timeout(DURABLE_PATIENCE, self.runtime.submit(submission));
-        match submitting.await.map_err(|_| not_known())?.map_err(not_accepted)? {
+        match self.durably(submission).await?.map_err(not_accepted)? {
             Submitted::Accepted => {
                 Span::current().record("registration_id", id.as_str());
                 Ok(Follower::accepted(watcher, id, key, request))
@@ -60,6 +64,22 @@ impl RegistrationGrpc {
             Submitted::Existing(id) => {
                 Span::current().record("registration_id", id.as_str());
                 self.follow(&id).await
+            }
+        }
+    }
+
+    /// Waits until the submission is durable or rejected, as long as the log is written.
+    async fn durably(
+        &self,
+        submission: Submission<RegistrationRequest>,
+    ) -> Result<Result<Submitted, SubmitError>, Status> {
+        let mut submitting = pin!(self.runtime.submit(submission));
+        let give_up_at = Instant::now() + DURABLE_WAIT_MAX;
+        loop {
+            match tokio::time::timeout(DURABLE_LOOK, &mut submitting).await {
+                Ok(submitted) => return Ok(submitted),
+                Err(_) if self.runtime.is_log_failing() || Instant::now() >= give_up_at => return Err(not_known()),
+                Err(_) => {}
             }
         }
     }

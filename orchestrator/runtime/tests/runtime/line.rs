@@ -149,7 +149,7 @@ async fn too_many_a_second_are_told_when_to_come_back() {
 #[tokio::test]
 async fn no_more_are_accepted_than_are_decided_in_time() {
     for (admission_wait_max_ms, in_flight_max, accepted) in [(80, 10, 56), (80, 400, 125)] {
-        let bounds = RuntimeConfig { admission_wait_max_ms, in_flight_max, ..config() };
+        let bounds = RuntimeConfig { admission_wait_max_ms, in_flight_time_max_ms: 60, in_flight_max, ..config() };
         let (_test, system) = new(Backend::Sqlite, bounds).await;
         system.world.hold("Commit");
         let sagas = system.submit_all("k", accepted).await;
