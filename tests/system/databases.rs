@@ -26,6 +26,8 @@ use tonic_types::StatusExt as _;
 const LOOK: Duration = Duration::from_millis(20);
 /// The longest that a client may be kept without a word, on a machine that is busy with other tests.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// The time of a commit that is slow, and that does not count as failed yet.
+const SLOW_LOG: Duration = Duration::from_secs(6);
 /// A file may not grow beyond this many bytes: less than any database has, so that each is full at once.
 const FULL_BYTES: &str = "4096:";
 
@@ -128,6 +130,26 @@ async fn postgres_restarts_under_load_and_during_recovery() {
     cluster.restart(Mode::Immediate);
     system.resume("fees");
     rush.ends_clean();
+    all_live(&mut system);
+}
+
+/// Acceptance takes seconds in a rush. A client that is being accepted must not be told to ask again meanwhile.
+#[tokio::test]
+async fn a_log_that_is_slow_is_waited_for() {
+    let cluster = Cluster::start();
+    let mut system = System::on_cluster(&cluster, &[]).await;
+    system.import(&bundle(&[("A", 5, "")], 1));
+    let portal = system.channel("orchestrator").await;
+    let mut other = Sql::open(&system.database_url("orchestrator")).await;
+    other.run("BEGIN; LOCK TABLE sagas IN EXCLUSIVE MODE").await;
+    let submitting = submit(&portal, submission("S1", "k", &["A"], &[]));
+    tokio::pin!(submitting);
+    // Longer than a submission waits while the log cannot be written.
+    let answer = tokio::time::timeout(SLOW_LOG, &mut submitting).await;
+    assert!(answer.is_err(), "nothing can have been decided: {answer:?}");
+    other.run("ROLLBACK").await;
+    assert_eq!(submitting.await.outcome(), Outcome::Enrolled);
+    audit_when_finished(&system).await;
     all_live(&mut system);
 }
 
