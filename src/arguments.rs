@@ -36,7 +36,7 @@ pub struct Arguments {
     /// Form of what is listed or shown.
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
-    /// Where the orchestrator is [default: http://127.0.0.1:50050]; once for each replica.
+    /// Where the orchestrator is [default: http://127.0.0.1:7450]; once for each replica.
     #[arg(long, global = true, value_name = "URL")]
     pub orchestrator: Vec<String>,
 }

@@ -22,6 +22,14 @@ const FILE: &str = "matricula.toml";
 /// Folder of the archive in the data folder, where no other is set.
 const ARCHIVE: &str = "archive";
 
+/// Default port of the orchestrator's gRPC. Those of the services follow it, in the order of [`Role`]; 7460 is reserved for
+/// operators and the console. All of them, and the HTTP ports beside them, are outside of the ranges from which systems take
+/// the local ports of outgoing connections (Linux 32768 to 60999, macOS 49152 to 65535): a client that retries in these
+/// ranges while a role is away can connect to itself, and keep the port from the role that comes back.
+const ORCHESTRATOR_PORT: u16 = 7_450;
+/// Each role serves HTTP (`/metrics`, `/healthz`, `/readyz`) on its gRPC port + this.
+const HTTP_PORT_AFTER: u16 = 1_000;
+
 /// More threads than any machine has cores: a slip of the pen.
 const WORKER_THREADS_MAX: usize = 1_024;
 
@@ -134,42 +142,41 @@ impl ClientConfig {
 impl Default for Config {
     fn default() -> Self {
         let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
-        // The contract: each separate service serves HTTP on its gRPC port + 1000.
-        let service = |port: u16| ServiceConfig {
-            listen: local(port),
-            http_listen: local(port + 1_000),
-            database_url: String::new(),
-        };
+        let http = |port: u16| local(port + HTTP_PORT_AFTER);
+        let service =
+            |port: u16| ServiceConfig { listen: local(port), http_listen: http(port), database_url: String::new() };
         let url = |port: u16| format!("http://127.0.0.1:{port}");
+        let [seats, enrollments, academics, fees, notifications] =
+            [1, 2, 3, 4, 5].map(|after| ORCHESTRATOR_PORT + after);
         Self {
             data_dir: PathBuf::from("matricula-data"),
             worker_threads: 0,
             telemetry: TelemetryConfig::default(),
-            seats: service(50_051),
-            enrollments: service(50_052),
-            academics: service(50_053),
-            fees: service(50_054),
+            seats: service(seats),
+            enrollments: service(enrollments),
+            academics: service(academics),
+            fees: service(fees),
             notifications: NotificationServiceConfig {
-                listen: local(50_055),
-                http_listen: local(51_055),
+                listen: local(notifications),
+                http_listen: http(notifications),
                 database_url: String::new(),
                 sink: SinkConfig::default(),
             },
             orchestrator: OrchestratorConfig {
-                listen: local(50_050),
-                http_listen: local(8_080),
+                listen: local(ORCHESTRATOR_PORT),
+                http_listen: http(ORCHESTRATOR_PORT),
                 database_url: String::new(),
                 read_database_url: String::new(),
-                seats_url: url(50_051),
-                enrollments_url: url(50_052),
-                academics_url: url(50_053),
-                fees_url: url(50_054),
-                notifications_url: url(50_055),
+                seats_url: url(seats),
+                enrollments_url: url(enrollments),
+                academics_url: url(academics),
+                fees_url: url(fees),
+                notifications_url: url(notifications),
                 runtime: RuntimeConfig::default(),
                 retention: RetentionConfig::default(),
             },
             limits: LimitsConfig::default(),
-            client: ClientConfig { orchestrator_url: url(50_050) },
+            client: ClientConfig { orchestrator_url: url(ORCHESTRATOR_PORT) },
         }
     }
 }
@@ -243,7 +250,7 @@ impl Config {
         }
         for (setting, url) in self.urls() {
             if url.parse::<tonic::transport::Uri>().map_or(true, |url| url.scheme().is_none() || url.host().is_none()) {
-                problems.push(format!("{setting}: {url:?} is no URL such as http://127.0.0.1:50051"));
+                problems.push(format!("{setting}: {url:?} is no URL such as http://127.0.0.1:7451"));
             }
         }
         for (setting, problem) in self.orchestrator.runtime.problems() {

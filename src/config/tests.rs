@@ -45,7 +45,7 @@ fn every_problem_is_told() {
     let flags = [
         flag("seats.database_url", "mysql://x"),
         flag("orchestrator.fees_url", "nowhere"),
-        flag("client.orchestrator_url", "http://a:50050, http://b:50050, c"),
+        flag("client.orchestrator_url", "http://a:7450, http://b:7450, c"),
         flag("orchestrator.runtime.lease_ttl_ms", "1"),
         flag("orchestrator.read_database_url", "sqlite:x"),
     ];
@@ -54,9 +54,33 @@ fn every_problem_is_told() {
         problems,
         "error: the configuration can't be used\n  \
          seats.database_url: must begin with sqlite: or postgres://\n  \
-         orchestrator.fees_url: \"nowhere\" is no URL such as http://127.0.0.1:50051\n  \
-         client.orchestrator_url: \"c\" is no URL such as http://127.0.0.1:50051\n  \
+         orchestrator.fees_url: \"nowhere\" is no URL such as http://127.0.0.1:7451\n  \
+         client.orchestrator_url: \"c\" is no URL such as http://127.0.0.1:7451\n  \
          orchestrator.runtime.lease_ttl_ms: must be 500 to 60000\n  \
          orchestrator.read_database_url: must begin with postgres://"
     );
+}
+
+#[test]
+fn no_default_port_is_one_of_which_systems_take_local_ports() {
+    // Linux: net.ipv4.ip_local_port_range; macOS: net.inet.ip.portrange.first and .last.
+    let local_ports = [32_768..=60_999, 49_152..=65_535];
+    let defaults = Config::default().shown();
+    let ports: Vec<u16> = defaults.values().filter_map(|value| value.rsplit_once(':')?.1.parse().ok()).collect();
+    assert_eq!(ports.len(), 18, "two ports of each role, five URLs of services and one of the orchestrator: {ports:?}");
+    for port in ports {
+        assert!(!local_ports.iter().any(|range| range.contains(&port)), "{port}");
+        assert!(port > 1_024, "{port} takes the rights of root");
+    }
+}
+
+#[test]
+fn default_ports_are_those_of_the_contract() {
+    let ports = |role| (Config::default().listen(role).0.port(), Config::default().listen(role).1.port());
+    assert_eq!(ports(Role::Orchestrator), (7450, 8450));
+    assert_eq!(ports(Role::Seats), (7451, 8451));
+    assert_eq!(ports(Role::Enrollments), (7452, 8452));
+    assert_eq!(ports(Role::Academics), (7453, 8453));
+    assert_eq!(ports(Role::Fees), (7454, 8454));
+    assert_eq!(ports(Role::Notifications), (7455, 8455));
 }

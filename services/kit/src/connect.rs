@@ -1,8 +1,9 @@
 //! Channels to other processes, made so that a service that is being restarted on this machine can have its port back.
 //!
-//! The default ports lie in the range from which systems take the local ports of outgoing connections. While nobody
-//! listens, one of many attempts to connect to a port of this machine is given just that port as its own, and the
-//! connection meets itself: it is established, answers nothing, and keeps the port from the service that comes back.
+//! A port of a role may lie in the range from which the system takes the local ports of outgoing connections; the default
+//! ports do not. While no process listens on such a port, one of many attempts to connect to it from this machine may be given
+//! the same port as its own, and the connection meets itself: it is established, answers nothing, and keeps the port from the
+//! service that comes back.
 
 use std::io;
 use std::time::Duration;
