@@ -2,18 +2,19 @@
 
 use std::time::Duration;
 
-use matricula_engine::Resolution;
+use matricula_engine::{Outcome, Resolution, Verb, Wait};
 use matricula_kit::answer::{Reason, Refusal};
 use matricula_kit::id::SagaId;
-use matricula_kit::rpc::FieldError;
+use matricula_kit::rpc::{FieldError, required_id};
 use matricula_kit::status;
 use matricula_proto::ops::v1 as ops;
 use matricula_proto::ops::v1::resolve_step_request as wire_resolution;
-use matricula_runtime::{CommandError, Order, OrderVerb, Workload as _};
+use matricula_registration::StoredRegistration;
+use matricula_runtime::{CommandError, Order, OrderVerb, SeenBy, Workload as _};
 use tonic::{Code, Status};
 
 use super::{SagaGrpc, saga_id};
-use crate::wire;
+use crate::{explain, waits, wire};
 
 /// Longest name of an operator: an address of mail fits.
 const BY_BYTES_MAX: usize = 64;
@@ -22,20 +23,72 @@ const REASON_BYTES_MAX: usize = 500;
 /// When an unanswered verb may be sent again: a takeover by another instance is under way.
 const RETRY_UNANSWERED: Duration = Duration::from_secs(1);
 
+/// What an operator has decided, as it comes from the wire.
+pub(super) struct Decision {
+    pub saga_id: String,
+    pub by: String,
+    pub reason: String,
+    pub command_id: String,
+}
+
+/// What has become of a verb that was taken.
+pub(super) struct Carried {
+    pub summary: Option<ops::SagaSummary>,
+    /// Of [`ops::VerbResult`].
+    pub result: i32,
+    pub pending: String,
+}
+
 impl SagaGrpc {
-    /// Has a verb carried out by whoever drives the saga, and reads what has become of the saga.
-    pub(super) async fn carry_out(
-        &self,
-        id: String,
-        verb: OrderVerb,
-        by: String,
-        reason: String,
-    ) -> Result<Option<ops::SagaSummary>, Status> {
+    /// Has a verb carried out by whoever drives the saga, and reads what has become of the verb and of the saga.
+    pub(super) async fn carry_out(&self, decision: Decision, verb: OrderVerb) -> Result<Carried, Status> {
+        let Decision { saga_id: id, by, reason, command_id } = decision;
         let id = saga_id(id)?;
-        let order = Order { verb, by: by_of(by)?, reason: reason_of(reason)? };
+        let command = match command_id {
+            id if id.is_empty() => None,
+            id => Some(required_id("command_id", id, SagaId::try_new)?.into()),
+        };
+        let order = Order { verb: verb.clone(), by: by_of(by)?, reason: reason_of(reason)?, id: command };
         let refused_as = refused_as(&order.verb);
         self.runtime.command(&id, order).await.map_err(|error| not_done(&id, refused_as, error))?;
-        Ok(Some(wire::summary(&self.stored(&id).await?)))
+        let stored = self.stored(&id).await?;
+        let mut summary = vec![wire::summary(&stored)];
+        waits::add_to(&self.runtime, &mut summary, std::slice::from_ref(&stored)).await?;
+        let pending = self.pending(&stored, &verb).await;
+        let result = if pending.is_some() { ops::VerbResult::Recorded } else { ops::VerbResult::Done };
+        Ok(Carried { summary: summary.pop(), result: result.into(), pending: pending.unwrap_or_default() })
+    }
+
+    /// What a verb waits for that is in the log; none when it is carried out.
+    async fn pending(&self, stored: &StoredRegistration, verb: &OrderVerb) -> Option<String> {
+        let (_, state) = stored.read.as_ref().ok()?;
+        if state.phase().is_finished() {
+            return None;
+        }
+        let step = match verb {
+            // Nothing is left to do of these.
+            OrderVerb::Steer(Verb::Skip { .. } | Verb::Abandon) => return None,
+            OrderVerb::Steer(Verb::Resolve { answer: Resolution::Done, .. }) => return None,
+            // These turn the saga round, and it is not undone yet.
+            OrderVerb::Steer(Verb::Resolve { .. }) | OrderVerb::Cancel if state.outcome() != Outcome::Pending => {
+                return None;
+            }
+            OrderVerb::Steer(Verb::Resolve { .. }) | OrderVerb::Cancel => None,
+            OrderVerb::Steer(Verb::Retry { step }) => Some(step.as_deref()),
+        };
+        let mut legs = match self.runtime.look(&stored.row).await {
+            SeenBy::Driver(seen) => seen.legs,
+            SeenBy::LogOnly { why } => return Some(why),
+        };
+        if let Some(step) = step {
+            // What was retried and is not called is parked.
+            legs.retain(|leg| step.is_none_or(|step| leg.step == step) && !is_called(leg.wait));
+            if legs.is_empty() {
+                return None;
+            }
+        }
+        let words = explain::pending(self.runtime.workload().definition(), &legs, self.runtime.now());
+        Some(if step.is_some() { words } else { format!("being undone; {words}").trim_end_matches("; ").to_owned() })
     }
 
     /// The name of a step of the saga's definition.
@@ -46,6 +99,14 @@ impl SagaGrpc {
         }
         let names: Vec<&str> = definition.steps().iter().map(|step| step.name).collect();
         Err(FieldError::new("step", format!("must be one of {}", names.join(", "))))
+    }
+}
+
+/// Whether the call of a leg has left: it is in flight, its answer is being recorded, or it has failed again.
+fn is_called(wait: Wait) -> bool {
+    match wait {
+        Wait::Call { .. } | Wait::Record | Wait::Pause { .. } => true,
+        Wait::Turn { .. } | Wait::Queue { .. } | Wait::Breaker { .. } | Wait::Limit { .. } => false,
     }
 }
 
