@@ -40,11 +40,7 @@ impl Link {
 }
 
 /// The service that keeps a saga from going on: one that answers nobody, or else one that has failed it.
-pub(crate) fn failing_service(
-    definition: &Definition,
-    state: &SagaState,
-    outages: &[Outage],
-) -> Option<&'static str> {
+pub(crate) fn failing_service(definition: &Definition, state: &SagaState, outages: &[Outage]) -> Option<&'static str> {
     let own = || state.trying(definition).filter(|(_, _, leg)| leg.waits_for().is_none());
     let named = |name: &str| outages.iter().any(|outage| outage.destination == name);
     let service = |index| definition.step(index).destination;

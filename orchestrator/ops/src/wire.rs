@@ -1,7 +1,8 @@
 //! A saga, its steps and its events on the wire.
 
 use matricula_engine::{
-    Cause, Definition, Event, Leg, LegState, LegStatus, LegWait, Phase, Recorded, SagaState, Step, StepState, Wait, describe,
+    Cause, Definition, Event, Leg, LegState, LegStatus, LegWait, Phase, Recorded, SagaState, Step, StepState, Wait,
+    describe,
 };
 use matricula_kit::answer::Refusal;
 use matricula_kit::time::UnixMs;

@@ -20,6 +20,9 @@ use crate::{explain, waits, wire};
 const BY_BYTES_MAX: usize = 64;
 /// Longest reason: some sentences, kept in the log for good.
 const REASON_BYTES_MAX: usize = 500;
+/// How long a verb that has a saga undone waits for that before it is answered as it stands: it takes some milliseconds
+/// while every service answers.
+const UNDONE_WAIT: Duration = Duration::from_secs(2);
 /// When an unanswered verb may be sent again: a takeover by another instance is under way.
 const RETRY_UNANSWERED: Duration = Duration::from_secs(1);
 
@@ -50,7 +53,12 @@ impl SagaGrpc {
         };
         let order = Order { verb: verb.clone(), by: by_of(by)?, reason: reason_of(reason)?, id: command };
         let refused_as = refused_as(&order.verb);
+        let mut watcher = self.runtime.watch(&id);
         self.runtime.command(&id, order).await.map_err(|error| not_done(&id, refused_as, error))?;
+        if is_undoing(&verb) {
+            let undone = async { while watcher.changed().await.outcome() == Outcome::Pending {} };
+            let _ = tokio::time::timeout(UNDONE_WAIT, undone).await;
+        }
         let stored = self.stored(&id).await?;
         let mut summary = vec![wire::summary(&stored)];
         waits::add_to(&self.runtime, &mut summary, std::slice::from_ref(&stored)).await?;
@@ -65,30 +73,28 @@ impl SagaGrpc {
         if state.phase().is_finished() {
             return None;
         }
-        let step = match verb {
-            // Nothing is left to do of these.
-            OrderVerb::Steer(Verb::Skip { .. } | Verb::Abandon) => return None,
-            OrderVerb::Steer(Verb::Resolve { answer: Resolution::Done, .. }) => return None,
-            // These turn the saga round, and it is not undone yet.
-            OrderVerb::Steer(Verb::Resolve { .. }) | OrderVerb::Cancel if state.outcome() != Outcome::Pending => {
-                return None;
-            }
-            OrderVerb::Steer(Verb::Resolve { .. }) | OrderVerb::Cancel => None,
-            OrderVerb::Steer(Verb::Retry { step }) => Some(step.as_deref()),
+        let definition = self.runtime.workload().definition();
+        let legs = async || match self.runtime.look(&stored.row).await {
+            SeenBy::Driver(seen) => Ok(seen.legs),
+            SeenBy::LogOnly { why } => Err(why),
         };
-        let mut legs = match self.runtime.look(&stored.row).await {
-            SeenBy::Driver(seen) => seen.legs,
-            SeenBy::LogOnly { why } => return Some(why),
-        };
-        if let Some(step) = step {
-            // What was retried and is not called is parked.
-            legs.retain(|leg| step.is_none_or(|step| leg.step == step) && !is_called(leg.wait));
-            if legs.is_empty() {
-                return None;
-            }
+        match verb {
+            OrderVerb::Steer(Verb::Retry { step }) => match legs().await {
+                Ok(mut legs) => {
+                    // What was retried and is not called is parked.
+                    legs.retain(|leg| step.as_ref().is_none_or(|step| leg.step == *step) && !is_called(leg.wait));
+                    (!legs.is_empty()).then(|| explain::pending(definition, &legs, self.runtime.now()))
+                }
+                Err(why) => Some(why),
+            },
+            verb if is_undoing(verb) && state.outcome() == Outcome::Pending => Some(match legs().await {
+                Ok(legs) if !legs.is_empty() => {
+                    format!("being undone; {}", explain::pending(definition, &legs, self.runtime.now()))
+                }
+                _ => "being undone".to_owned(),
+            }),
+            _ => None,
         }
-        let words = explain::pending(self.runtime.workload().definition(), &legs, self.runtime.now());
-        Some(if step.is_some() { words } else { format!("being undone; {words}").trim_end_matches("; ").to_owned() })
     }
 
     /// The name of a step of the saga's definition.
@@ -100,6 +106,11 @@ impl SagaGrpc {
         let names: Vec<&str> = definition.steps().iter().map(|step| step.name).collect();
         Err(FieldError::new("step", format!("must be one of {}", names.join(", "))))
     }
+}
+
+/// Whether a verb has a saga undone: its outcome comes later.
+fn is_undoing(verb: &OrderVerb) -> bool {
+    matches!(verb, OrderVerb::Cancel | OrderVerb::Steer(Verb::Resolve { answer: Resolution::Refused { .. }, .. }))
 }
 
 /// Whether the call of a leg has left: it is in flight, its answer is being recorded, or it has failed again.

@@ -18,8 +18,8 @@ use matricula_proto::ops::v1 as ops;
 use matricula_registration::StoredRegistration;
 use matricula_runtime::{Outage, SagaRow, Workload as _};
 use tokio::sync::broadcast::Receiver;
-use tokio::sync::watch;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -144,9 +144,8 @@ impl Watch {
     /// Has those services told that begin to need attention, and those that do no more.
     fn take_outages(&mut self) {
         let now = self.outages.borrow_and_update().clone();
-        let is_same = |one: &Outage, other: &Outage| {
-            (&one.instance, &one.destination) == (&other.instance, &other.destination)
-        };
+        let is_same =
+            |one: &Outage, other: &Outage| (&one.instance, &one.destination) == (&other.instance, &other.destination);
         let is_in = |outages: &[Outage], one: &Outage| outages.iter().any(|other| is_same(one, other));
         let ended = self.known_outages.iter().filter(|outage| !is_in(&now, outage));
         let ended = ended.map(|outage| ops::Destination { needs_attention: false, ..wire::outage(outage) });
