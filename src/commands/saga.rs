@@ -6,10 +6,12 @@
 //! | `explain` | why it is stuck, and what can be done |
 //! | `verbs` | what an operator decides |
 //! | `watch` | sagas as they change |
-//! | `destinations` | what stands before each service |
+//! | `destinations` | what stands before each service, and those that do not answer |
+//! | `lines` | lines of text that fit the terminal |
 
 mod destinations;
 mod explain;
+mod lines;
 mod tree;
 mod verbs;
 mod watch;
@@ -18,7 +20,7 @@ use std::process::ExitCode;
 
 use matricula_proto::ops::v1::saga_service_client::SagaServiceClient;
 use matricula_proto::ops::v1::{
-    GetSagaRequest, GetSagaResponse, Leg, LegStatus, ListSagasRequest, SagaPhase, SagaSummary,
+    Destination, GetSagaRequest, GetSagaResponse, Leg, LegStatus, ListSagasRequest, SagaPhase, SagaSummary,
 };
 use serde_json::{Value, json};
 
@@ -26,7 +28,7 @@ use crate::arguments::{Format, Saga};
 use crate::clients::{MESSAGE_BYTES_MAX, connect, explained};
 use crate::commands::registration;
 use crate::config::Config;
-use crate::output::{self, NONE, moment, moment_or_none};
+use crate::output::{self, NONE, moment};
 
 use self::verbs::{Order, Verb};
 
@@ -72,20 +74,32 @@ type Client = SagaServiceClient<tonic::transport::Channel>;
 
 async fn list(mut client: Client, asked: ListSagasRequest, limit: usize, format: Format) -> anyhow::Result<()> {
     let mut sagas: Vec<SagaSummary> = Vec::new();
+    let mut in_trouble: Vec<Destination> = Vec::new();
     let mut page_token = String::new();
     while sagas.len() < limit {
         let page_size = (limit - sagas.len()).min(PAGE_SIZE_MAX) as i32;
         let request = ListSagasRequest { page_size, page_token, ..asked.clone() };
         let page = client.list_sagas(request).await.map_err(|status| explained(&status))?.into_inner();
         sagas.extend(page.sagas);
+        in_trouble = page.destinations_in_trouble;
         page_token = page.next_page_token;
         if page_token.is_empty() {
             break;
         }
     }
+    let list = Value::Array(sagas.iter().map(summary_to_json).collect());
     match format {
-        Format::Table => output::print(sagas_shown(&sagas)),
-        Format::Json => output::json(&Value::Array(sagas.iter().map(summary_to_json).collect()))?,
+        Format::Table => {
+            // First what may be the cause of all that follows.
+            let causes = destinations::in_trouble(&in_trouble, lines::width());
+            let gap = if causes.is_empty() { "" } else { "\n\n" };
+            output::print(format_args!("{causes}{gap}{}", sagas_shown(&sagas)));
+        }
+        Format::Json if asked.needs_attention => {
+            let causes: Value = in_trouble.iter().map(destinations::to_json).collect();
+            output::json(&json!({ "destinations_in_trouble": causes, "sagas": list }))?;
+        }
+        Format::Json => output::json(&list)?,
     }
     if !page_token.is_empty() {
         eprintln!("There are more; raise --limit.");
@@ -101,7 +115,7 @@ async fn show(mut client: Client, saga_id: String, format: Format) -> anyhow::Re
 /// Prints all that is known of a saga.
 pub fn print(saga: &GetSagaResponse, format: Format) -> anyhow::Result<()> {
     match format {
-        Format::Table => output::print(tree::shown(saga)),
+        Format::Table => output::print(tree::shown(saga, lines::width())),
         Format::Json => output::json(&saga_to_json(saga))?,
     }
     Ok(())
@@ -109,21 +123,36 @@ pub fn print(saga: &GetSagaResponse, format: Format) -> anyhow::Result<()> {
 
 /// A list of sagas for people.
 pub fn sagas_shown(sagas: &[SagaSummary]) -> String {
-    let mut table =
-        output::table(["saga", "student", "phase", "outcome", "attention", "created", "last recorded", "driven by"]);
+    sagas_fitted(sagas, lines::width())
+}
+
+fn sagas_fitted(sagas: &[SagaSummary], width: usize) -> String {
+    let columns = ["saga", "student", "phase", "outcome", "attention", "created", "recorded"];
+    let mut list = lines::List::new(columns, ["recorded", "created", "outcome"]);
     for saga in sagas {
-        table.add_row([
+        let cells = [
             saga.saga_id.clone(),
             saga.student_id.clone(),
             phase_name(saga.phase).to_owned(),
             registration::outcome_name(saga.outcome).to_owned(),
             if saga.needs_attention { "needed" } else { NONE }.to_owned(),
-            moment_or_none(saga.created_at.as_ref()),
-            moment_or_none(saga.updated_at.as_ref()),
-            if saga.owner.is_empty() { NONE.to_owned() } else { saga.owner.clone() },
-        ]);
+            lines::short(saga.created_at.as_ref()),
+            lines::short(saga.updated_at.as_ref()),
+        ];
+        list.row(cells, waits_for(saga).into_iter().collect());
     }
-    table.trim_fmt()
+    list.shown(width)
+}
+
+/// What a saga waits for, in words; none when it only goes its way.
+fn waits_for(saga: &SagaSummary) -> Option<String> {
+    let (other, service) = (saga.waits_for_saga_id.as_str(), saga.waits_for_service.as_str());
+    match (other.is_empty(), service.is_empty()) {
+        (true, true) => None,
+        (true, false) => Some(format!("waits for {service}")),
+        (false, true) => Some(format!("waits for {other} of the same student")),
+        (false, false) => Some(format!("waits for {other} of the same student, which waits for {service}")),
+    }
 }
 
 fn phase_name(phase: i32) -> &'static str {
@@ -163,6 +192,8 @@ pub fn summary_to_json(saga: &SagaSummary) -> Value {
         "owner": (!saga.owner.is_empty()).then_some(&saga.owner),
         "definition": saga.definition,
         "definition_version": saga.definition_version,
+        "waits_for_saga_id": (!saga.waits_for_saga_id.is_empty()).then_some(&saga.waits_for_saga_id),
+        "waits_for_service": (!saga.waits_for_service.is_empty()).then_some(&saga.waits_for_service),
     })
 }
 
@@ -212,4 +243,42 @@ fn leg_to_json(leg: &Leg) -> Value {
         "next_attempt_at": moment(leg.next_attempt_at.as_ref()),
         "needs_attention": leg.needs_attention,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0198c5d0-0000-7000-8000-000000000001";
+    const OTHER: &str = "0198c5d0-0000-7000-8000-000000000002";
+
+    fn saga() -> SagaSummary {
+        SagaSummary {
+            saga_id: ID.to_owned(),
+            student_id: "S000001".to_owned(),
+            phase: SagaPhase::Compensating.into(),
+            needs_attention: true,
+            waits_for_saga_id: OTHER.to_owned(),
+            waits_for_service: "fees".to_owned(),
+            ..SagaSummary::default()
+        }
+    }
+
+    #[test]
+    fn a_saga_that_waits_for_another_one_says_for_which_and_for_which_service() {
+        insta::assert_snapshot!(sagas_fitted(&[saga()], 100), @"");
+        let direct = SagaSummary { waits_for_saga_id: String::new(), ..saga() };
+        assert_eq!(waits_for(&direct).as_deref(), Some("waits for fees"));
+        assert_eq!(waits_for(&SagaSummary::default()), None);
+    }
+
+    #[test]
+    fn a_list_fits_80_and_100_columns_and_its_ids_stay_whole() {
+        for (width, dropped) in [(100, ""), (80, "recorded")] {
+            let shown = sagas_fitted(&[saga()], width);
+            assert!(shown.lines().all(|line| line.chars().count() <= width), "{shown}");
+            assert!(shown.contains(ID) && shown.contains(OTHER), "{shown}");
+            assert!(dropped.is_empty() || !shown.contains(dropped), "{shown}");
+        }
+    }
 }

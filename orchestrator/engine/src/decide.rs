@@ -66,6 +66,8 @@ pub enum Input {
         by: String,
         /// Why, in their words.
         reason: String,
+        /// Id of this command: one that comes again after it was taken is answered as taken.
+        command: Option<String>,
     },
 }
 
@@ -189,9 +191,11 @@ pub fn decide(
             }
             Repeat::Nothing
         }
-        Input::Steer { verb, by, reason } => {
-            if let Some(intervention) = steer(def, state, verb, (&by, &reason))? {
-                draft.push(Event::Intervened { by, reason, intervention })?;
+        Input::Steer { verb, by, reason, command } => {
+            if !command.as_deref().is_some_and(|command| state.has_taken(command))
+                && let Some(intervention) = steer(def, state, verb, (&by, &reason))?
+            {
+                draft.push(Event::Intervened { by, reason, intervention, command })?;
             }
             Repeat::Calls
         }

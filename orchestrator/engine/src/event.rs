@@ -188,6 +188,9 @@ pub enum Event {
         reason: String,
         /// What they decided.
         intervention: Intervention,
+        /// Id of the command, so that one whose answer was lost is known when it comes again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        command: Option<String>,
     },
     /// Nothing is left to do.
     Finished,

@@ -31,6 +31,6 @@ pub use definition::{Definition, DefinitionError, Kind, Step, StepIndex};
 pub use event::{Attempt, Cause, Event, Intervention, Leg, Recorded, Resolution};
 pub use operator::{Advice, Verb, VerbError, advice};
 pub use recovery::{LeaveReason, Plan, Row, plan};
-pub use render::{describe, explain};
+pub use render::{LegWait, Sight, Wait, describe, distance, explain, wait_in_words};
 pub use retry::{CallError, Code, Jitter, RetryPolicy, RetryPolicyError, Verdict, delay_ms, verdict};
 pub use state::{FoldError, LegState, LegStatus, Outcome, Phase, SagaState, StepState};

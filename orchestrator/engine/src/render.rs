@@ -5,9 +5,93 @@
 
 use std::fmt::Write as _;
 
-use crate::definition::Definition;
+use serde::{Deserialize, Serialize};
+
+use crate::definition::{Definition, StepIndex};
 use crate::event::{Event, Intervention, Leg, Recorded, Resolution};
 use crate::state::{LegState, LegStatus, Phase, SagaState};
+
+/// What one leg of a saga waits for, as the instance that drives the saga sees it. The log does not tell a call that is
+/// in flight from one that waits to be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegWait {
+    /// Name of the step.
+    pub step: String,
+    /// Which direction.
+    pub leg: Leg,
+    /// What it waits for.
+    pub wait: Wait,
+    /// Since when no call of its service has succeeded though calls were made; none while the service answers.
+    #[serde(default)]
+    pub failing_since_ms: Option<i64>,
+    /// How the last call of its service failed; empty when it did not.
+    #[serde(default)]
+    pub last_error: String,
+}
+
+/// What a leg can wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Wait {
+    /// The turn of its saga: nothing of it is called yet.
+    Turn {
+        /// Sagas that are before it.
+        ahead: Option<u64>,
+    },
+    /// Its call is about to leave, or its answer is being recorded.
+    Record,
+    /// A place among the calls of its service: it is not called.
+    Queue {
+        /// Since when.
+        since_ms: i64,
+        /// Calls of the same RPC that are before it.
+        ahead: u64,
+    },
+    /// Its service, whose breaker is open: it is not called.
+    Breaker {
+        /// Since when.
+        since_ms: i64,
+        /// Calls of the same RPC that are before it.
+        ahead: u64,
+        /// When the next call is let through; none while that one is under way.
+        probe_at_ms: Option<i64>,
+    },
+    /// An operator, who has parked the calls of its service: it is not called.
+    Limit {
+        /// Since when.
+        since_ms: i64,
+        /// Calls of the same RPC that are before it.
+        ahead: u64,
+    },
+    /// The answer of a call that is in flight.
+    Call {
+        /// When it was called.
+        since_ms: i64,
+        /// When it is given up.
+        until_ms: i64,
+    },
+    /// The end of the pause after a failed attempt.
+    Pause {
+        /// When it is called again.
+        until_ms: i64,
+    },
+}
+
+/// What is known of a saga beside its log.
+#[derive(Debug, Clone, Copy)]
+pub enum Sight<'a> {
+    /// What the instance that drives it sees.
+    Live(&'a [LegWait]),
+    /// Nothing.
+    LogOnly,
+}
+
+impl Sight<'_> {
+    fn of(self, step: &str, leg: Leg) -> Option<LegWait> {
+        let Self::Live(legs) = self else { return None };
+        legs.iter().find(|wait| wait.step == step && wait.leg == leg).cloned()
+    }
+}
 
 /// One line about an event.
 pub fn describe(recorded: &Recorded) -> String {
@@ -35,7 +119,7 @@ pub fn describe(recorded: &Recorded) -> String {
         Event::TurnedBack { step, attempt, .. } => {
             format!("turned back{}: {step} had happened", nth(*attempt))
         }
-        Event::Intervened { by, reason, intervention } => {
+        Event::Intervened { by, reason, intervention, .. } => {
             format!("{by} {}: {reason}", intervention_in_words(intervention))
         }
         Event::Finished => String::from("finished"),
@@ -43,7 +127,7 @@ pub fn describe(recorded: &Recorded) -> String {
 }
 
 /// What a saga is doing and waiting for: a headline, and a line a step that has anything to do.
-pub fn explain(def: &Definition, state: &SagaState, now_ms: i64) -> String {
+pub fn explain(def: &Definition, state: &SagaState, sight: Sight<'_>, now_ms: i64) -> String {
     let mut text = String::from(match state.phase() {
         Phase::Running if state.may_turn(def) => "running: not decided, can be cancelled",
         Phase::Running => "running: its pivot may have been called, can't be cancelled any more",
@@ -64,41 +148,95 @@ pub fn explain(def: &Definition, state: &SagaState, now_ms: i64) -> String {
         text.push_str("; needs attention");
     }
     text.push('\n');
-    for (step, progress) in def.steps().iter().zip(state.steps()) {
+    let live: Vec<(StepIndex, Leg)> = state.trying(def).map(|(index, leg, _)| (index, leg)).collect();
+    for ((index, step), progress) in def.indexed().zip(state.steps()) {
         if !progress.applies {
             continue;
         }
-        let _ = write!(text, "  {:<22} {}", step.name, leg_in_words(&progress.action, now_ms));
+        let words = |leg: Leg| {
+            let wait = match live.contains(&(index, leg)) {
+                true => Some(sight.of(step.name, leg)),
+                false => None,
+            };
+            leg_in_words(progress.leg(leg), step.destination, wait, now_ms)
+        };
+        let _ = write!(text, "  {:<22} {}", step.name, words(Leg::Action));
         if let Some(refusal) = &progress.refusal {
             let _ = write!(text, ": {refusal}");
         }
         if progress.undo.status != LegStatus::NotStarted {
-            let _ = write!(text, "; undo {}", leg_in_words(&progress.undo, now_ms));
+            let _ = write!(text, "; undo {}", words(Leg::Undo));
         }
         text.push('\n');
     }
     text
 }
 
-fn leg_in_words(leg: &LegState, now_ms: i64) -> String {
-    match (leg.status, &leg.last_error) {
-        (LegStatus::NotStarted, _) => String::from("not started"),
-        (LegStatus::Trying, None) => String::from("called, not answered"),
-        (LegStatus::Trying, Some(error)) => {
-            let mut text = format!("attempt {} failed: {error}", leg.attempts);
-            match leg.next_attempt_at_ms {
-                Some(at_ms) if at_ms > now_ms => {
-                    let _ = write!(text, "; next in {}", distance(at_ms.saturating_sub(now_ms)));
-                }
-                Some(_) => text.push_str("; next is due"),
-                None => {}
+/// `wait` is none for a leg that is not to be called as its saga stands; it holds none when only the log is known.
+fn leg_in_words(leg: &LegState, service: &str, wait: Option<Option<LegWait>>, now_ms: i64) -> String {
+    match leg.status {
+        LegStatus::NotStarted => String::from("not started"),
+        LegStatus::Trying => {
+            let mut parts = Vec::new();
+            if let Some(error) = &leg.last_error {
+                parts.push(format!("attempt {} failed: {error}", leg.attempts));
             }
-            text
+            match wait {
+                None => parts.push(String::from("not waited for any more")),
+                Some(Some(wait)) => parts.push(wait_in_words(&wait, service, now_ms)),
+                Some(None) => parts.push(match leg.next_attempt_at_ms {
+                    Some(at_ms) if at_ms > now_ms => next_in(at_ms, now_ms),
+                    Some(_) => String::from("next is due"),
+                    None => format!("waits for its turn or for {service}: the log does not tell which"),
+                }),
+            }
+            parts.join("; ")
         }
-        (LegStatus::Done, _) => format!("done{}", nth(leg.attempts)),
-        (LegStatus::Refused, _) => format!("refused{}", nth(leg.attempts)),
-        (LegStatus::Skipped, _) => String::from("skipped by an operator: not done"),
+        LegStatus::Done => format!("done{}", nth(leg.attempts)),
+        LegStatus::Refused => format!("refused{}", nth(leg.attempts)),
+        LegStatus::Skipped => String::from("skipped by an operator: not done"),
     }
+}
+
+/// What a leg waits for, in words.
+pub fn wait_in_words(wait: &LegWait, service: &str, now_ms: i64) -> String {
+    let since = |since_ms: i64| distance(now_ms.saturating_sub(since_ms).max(0));
+    match wait.wait {
+        Wait::Turn { ahead: Some(ahead) } => {
+            format!("not called: the saga waits for its turn, {ahead} are ahead of it")
+        }
+        Wait::Turn { ahead: None } => String::from("not called: the saga waits for its turn"),
+        Wait::Record => String::from("about to be called, or its answer is being recorded"),
+        Wait::Queue { since_ms, ahead } => {
+            format!("not called: in the queue of {service} for {}, {ahead} calls are ahead of it", since(since_ms))
+        }
+        Wait::Breaker { since_ms, ahead, probe_at_ms } => {
+            let probe = match probe_at_ms {
+                Some(at_ms) if at_ms > now_ms => format!("the next probe is in {}", distance(at_ms - now_ms)),
+                Some(_) => String::from("the next probe is due"),
+                None => String::from("a probe is in flight"),
+            };
+            format!(
+                "not called: parked for {}, the breaker of {service} is open ({}); {probe}, {ahead} calls are ahead of it",
+                since(since_ms),
+                if wait.last_error.is_empty() { "no answer" } else { &wait.last_error }
+            )
+        }
+        Wait::Limit { since_ms, .. } => {
+            format!("not called: parked for {}, an operator has set the limit of {service} to 0", since(since_ms))
+        }
+        Wait::Call { since_ms, until_ms } => format!(
+            "called {} ago, not answered; given up {}",
+            since(since_ms),
+            if until_ms > now_ms { format!("in {}", distance(until_ms - now_ms)) } else { String::from("now") }
+        ),
+        Wait::Pause { until_ms } if until_ms > now_ms => next_in(until_ms, now_ms),
+        Wait::Pause { .. } => String::from("next is due"),
+    }
+}
+
+fn next_in(at_ms: i64, now_ms: i64) -> String {
+    format!("next in {}", distance(at_ms.saturating_sub(now_ms)))
 }
 
 fn intervention_in_words(intervention: &Intervention) -> String {
@@ -125,6 +263,7 @@ fn nth(attempt: u32) -> String {
     if attempt == 1 { String::new() } else { format!(" at attempt {attempt}") }
 }
 
-fn distance(span_ms: i64) -> String {
+/// A span of time, as short as it can be read.
+pub fn distance(span_ms: i64) -> String {
     if span_ms.unsigned_abs() < 10_000 { format!("{span_ms} ms") } else { format!("{} s", span_ms / 1_000) }
 }

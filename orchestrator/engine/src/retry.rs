@@ -108,6 +108,9 @@ pub struct CallError {
     /// How long the service asked to be left alone (`RetryInfo`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<i64>,
+    /// Id of the saga that must end first, where the service says that this is why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
 }
 
 impl CallError {
@@ -115,7 +118,7 @@ impl CallError {
     pub fn new(code: Code, message: impl Into<String>, retry_after_ms: Option<i64>) -> Self {
         let mut message = message.into();
         message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
-        Self { code, message, retry_after_ms }
+        Self { code, message, retry_after_ms, waits_for: None }
     }
 }
 

@@ -135,6 +135,11 @@ impl LegState {
         first_failed_at_ms: None,
         needs_attention: false,
     };
+
+    /// The saga that must end first, where the last attempt was answered so.
+    pub fn waits_for(&self) -> Option<&str> {
+        self.last_error.as_ref()?.waits_for.as_deref().filter(|_| self.status == LegStatus::Trying)
+    }
 }
 
 /// One step of a saga.
@@ -205,6 +210,8 @@ pub struct SagaState {
     is_adopted: bool,
     cause: Option<Cause>,
     last_intervention: Option<Intervened>,
+    /// Ids of the commands that it has taken. They are few: each is a decision of a person.
+    commands: Vec<Arc<str>>,
     steps: Vec<StepState>,
 }
 
@@ -294,6 +301,11 @@ impl SagaState {
         self.last_intervention.as_ref()
     }
 
+    /// Whether a command of this id is in its log.
+    pub(crate) fn has_taken(&self, command: &str) -> bool {
+        self.commands.iter().any(|taken| **taken == *command)
+    }
+
     /// Whether a person must look at any leg that is being tried.
     pub fn needs_attention(&self) -> bool {
         self.steps.iter().any(|step| step.action.needs_attention || step.undo.needs_attention)
@@ -341,6 +353,11 @@ impl SagaState {
             live && state.status == LegStatus::Trying && !(refused && state.attempts > 0)
         })
         .map(|(index, _, leg, state)| (index, leg, state))
+    }
+
+    /// The saga that must end before this one can go on, by what a service has answered last.
+    pub fn waits_for<'a>(&'a self, def: &'a Definition) -> Option<&'a str> {
+        self.trying(def).find_map(|(_, _, leg)| leg.waits_for())
     }
 
     /// Whether all that the saga does in its phase is done. Never true before its outcome is decided.

@@ -1,33 +1,219 @@
-//! Why a saga is where it is, in words, and what an operator can do about it.
+//! Why a saga is where it is, in words, and what an operator can do about it: the cause first, be it a service or another
+//! saga, by what the instance that drives the saga sees, and not by the log alone.
 
 use std::fmt::Write as _;
 
-use matricula_engine::{Definition, advice, explain};
+use matricula_engine::{Definition, LegWait, SagaState, Sight, Wait, advice, distance, explain, wait_in_words};
+use matricula_kit::database::DbError;
+use matricula_kit::id::SagaId;
 use matricula_kit::time::UnixMs;
 use matricula_proto::ops::v1 as ops;
 use matricula_registration::StoredRegistration;
+use matricula_runtime::{Outage, SeenBy, Workload as _};
 
-use crate::wire;
+use crate::{Orchestrator, waits, wire};
 
 /// The explanation of a stored saga.
-pub(crate) fn explained(definition: &Definition, stored: &StoredRegistration, now: UnixMs) -> ops::ExplainSagaResponse {
-    let (mut explanation, advice) = match &stored.read {
-        Ok((_, state)) => (explain(definition, state, now.0), advice(definition, state)),
+pub(crate) async fn explained(
+    runtime: &Orchestrator,
+    stored: &StoredRegistration,
+) -> Result<ops::ExplainSagaResponse, DbError> {
+    let definition = runtime.workload().definition();
+    let mut summary = vec![wire::summary(stored)];
+    waits::add_to(runtime, &mut summary, std::slice::from_ref(stored)).await?;
+    let answer = ops::ExplainSagaResponse { summary: summary.pop(), ..ops::ExplainSagaResponse::default() };
+    match &stored.read {
+        Ok((_, state)) => unfinished_or_not(runtime, stored, state, answer).await,
         Err(_) if !stored.is_unreadable() => {
             let file = stored.archived_in().unwrap_or_default();
-            (format!("finished; its log is in the archive, in {file}\n"), Vec::new())
+            let explanation = format!("finished; its log is in the archive, in {file}\n{}", driver(stored));
+            Ok(ops::ExplainSagaResponse { explanation, ..answer })
         }
         // No verb can be carried out: none of them would know what it does.
-        Err(problem) => (format!("can't be read here, and is left alone: {problem}\n"), Vec::new()),
+        Err(problem) => {
+            let explanation = format!("can't be read here, and is left alone: {problem}\n{}", driver(stored));
+            Ok(ops::ExplainSagaResponse { explanation, ..answer })
+        }
+    }
+    .map(|answer| with_advice(definition, stored, answer))
+}
+
+async fn unfinished_or_not(
+    runtime: &Orchestrator,
+    stored: &StoredRegistration,
+    state: &SagaState,
+    mut answer: ops::ExplainSagaResponse,
+) -> Result<ops::ExplainSagaResponse, DbError> {
+    let (definition, now) = (runtime.workload().definition(), runtime.now());
+    if state.phase().is_finished() {
+        answer.explanation = explain(definition, state, Sight::LogOnly, now.0) + &driver(stored);
+        return Ok(answer);
+    }
+    let seen = runtime.look(&stored.row).await;
+    let (legs, why) = match &seen {
+        SeenBy::Driver(seen) => (seen.legs.as_slice(), None),
+        SeenBy::LogOnly { why } => (&[][..], Some(why.as_str())),
     };
-    explanation.push_str(&driver(stored));
-    let advice = advice.into_iter().map(|advice| ops::Advice {
+    let sight = if why.is_some() { Sight::LogOnly } else { Sight::Live(legs) };
+    let live = match &seen {
+        SeenBy::Driver(seen) => seen.state.as_deref(),
+        SeenBy::LogOnly { .. } => None,
+    };
+    let state = live.unwrap_or(state);
+    answer.explanation = explain(definition, state, sight, now.0);
+    let cause = Cause::of(runtime, stored, state, legs).await?;
+    answer.explanation.push_str(&cause.words);
+    if let Some(why) = why {
+        let age = distance(now.0.saturating_sub(stored.row.updated_at.0).max(0));
+        // Writing to a string does not fail.
+        let _ = writeln!(answer.explanation, "  only its log is known, last recorded {age} ago: {why}");
+    }
+    answer.explanation.push_str(&driver(stored));
+    answer.waits = legs.iter().map(|leg| wire::wait(leg, service(definition, &leg.step))).collect();
+    answer.only_log_because = why.unwrap_or_default().to_owned();
+    answer.waits_for_saga_ids = cause.chain.into_iter().map(String::from).collect();
+    answer.causes = cause.outages.iter().map(wire::outage).collect();
+    Ok(answer)
+}
+
+fn with_advice(
+    definition: &Definition,
+    stored: &StoredRegistration,
+    answer: ops::ExplainSagaResponse,
+) -> ops::ExplainSagaResponse {
+    let Ok((_, state)) = &stored.read else { return answer };
+    let advice = advice(definition, state).into_iter().map(|advice| ops::Advice {
         verb: advice.verb.to_owned(),
         step: advice.step.unwrap_or_default().to_owned(),
         effect: advice.effect.to_owned(),
         answers: advice.answers.iter().map(|answer| (*answer).to_owned()).collect(),
     });
-    ops::ExplainSagaResponse { summary: Some(wire::summary(stored)), explanation, advice: advice.collect() }
+    ops::ExplainSagaResponse { advice: advice.collect(), ..answer }
+}
+
+/// What keeps a saga from going on.
+struct Cause {
+    /// The sagas that it waits for, each waiting for the next one.
+    chain: Vec<SagaId>,
+    /// Services that answer nobody.
+    outages: Vec<Outage>,
+    /// In words; empty when it only goes its way.
+    words: String,
+}
+
+impl Cause {
+    async fn of(
+        runtime: &Orchestrator,
+        stored: &StoredRegistration,
+        state: &SagaState,
+        legs: &[LegWait],
+    ) -> Result<Self, DbError> {
+        let (definition, now) = (runtime.workload().definition(), runtime.now());
+        let (chain, root) = waits::chain(runtime, state).await?;
+        let mut words = String::new();
+        for (place, id) in chain.iter().enumerate() {
+            let begin = if place == 0 { "  waits" } else { ",\n  which waits" };
+            let _ = write!(words, "{begin} for registration {id} of the same student");
+        }
+        let outages = match (&root, chain.is_empty()) {
+            (None, true) => {
+                let outages = outages(runtime, stored, definition, state, legs);
+                words.push_str(&own_words(&outages, legs, now));
+                outages
+            }
+            (None, false) => {
+                words.push_str(",\n  which is not on record here\n");
+                Vec::new()
+            }
+            (Some(root), _) => match &root.read {
+                Ok((_, of_root)) if !of_root.phase().is_finished() => {
+                    let seen = runtime.look(&root.row).await;
+                    let legs = match &seen {
+                        SeenBy::Driver(seen) => seen.legs.as_slice(),
+                        SeenBy::LogOnly { .. } => &[],
+                    };
+                    let outages = outages(runtime, root, definition, of_root, legs);
+                    words.push_str(&root_words(definition, &outages, legs, now));
+                    outages
+                }
+                _ => {
+                    words.push_str(",\n  which has ended: the next attempt goes on\n");
+                    Vec::new()
+                }
+            },
+        };
+        Ok(Self { chain, outages, words })
+    }
+}
+
+/// The services that need attention and that a saga waits for. One whose turn has not come waits for those that the sagas
+/// at work wait for.
+fn outages(
+    runtime: &Orchestrator,
+    stored: &StoredRegistration,
+    definition: &Definition,
+    state: &SagaState,
+    legs: &[LegWait],
+) -> Vec<Outage> {
+    let is_queued = legs.iter().any(|leg| matches!(leg.wait, Wait::Turn { .. }));
+    let is_tried = |name: &str| {
+        let mut tried = state.trying(definition).filter(|(_, _, leg)| leg.waits_for().is_none());
+        tried.any(|(index, _, _)| definition.step(index).destination == name)
+    };
+    let all = runtime.outages();
+    let own = all.iter().filter(|outage| outage.instance == stored.row.owner);
+    own.filter(|outage| is_queued || is_tried(&outage.destination)).cloned().collect()
+}
+
+/// The services that keep a saga waiting.
+fn own_words(outages: &[Outage], legs: &[LegWait], now: UnixMs) -> String {
+    let is_queued = legs.iter().any(|leg| matches!(leg.wait, Wait::Turn { .. }));
+    let begin = if is_queued { "the sagas before it wait for" } else { "waits for" };
+    outages.iter().map(|outage| format!("  {begin} {}\n", outage_in_words(outage, now))).collect()
+}
+
+/// What the last saga of a chain waits for.
+fn root_words(definition: &Definition, outages: &[Outage], legs: &[LegWait], now: UnixMs) -> String {
+    if let [outage, ..] = outages {
+        return format!(",\n  which waits for {}\n", outage_in_words(outage, now));
+    }
+    let words = legs.iter().map(|leg| {
+        let service = service(definition, &leg.step);
+        match leg.failing_since_ms {
+            Some(since_ms) => silent_in_words(service, since_ms, &leg.last_error, now),
+            None => format!("{service} ({}: {})", leg.step, wait_in_words(leg, service, now.0)),
+        }
+    });
+    match words.collect::<Vec<_>>().as_slice() {
+        [] => ",\n  which is under way\n".to_owned(),
+        words => format!(",\n  which waits for {}\n", words.join(", and for ")),
+    }
+}
+
+fn outage_in_words(outage: &Outage, now: UnixMs) -> String {
+    let silent = silent_in_words(&outage.destination, outage.since_ms, &outage.last_error, now);
+    let sagas = if outage.sagas_waiting == 1 { "saga waits" } else { "sagas wait" };
+    format!("{silent}; {} {sagas} for it at its instance", outage.sagas_waiting)
+}
+
+fn silent_in_words(service: &str, since_ms: i64, error: &str, now: UnixMs) -> String {
+    let silent = distance(now.0.saturating_sub(since_ms).max(0));
+    let error = if error.is_empty() { String::new() } else { format!(" ({error})") };
+    format!("{service}, which has not answered for {silent}{error}")
+}
+
+/// The service that a step calls.
+fn service(definition: &Definition, step: &str) -> &'static str {
+    definition.index(step).map(|index| definition.step(index).destination).unwrap_or_default()
+}
+
+/// What a verb waits for that is recorded and not carried out: the legs that are not called, in words.
+pub(crate) fn pending(definition: &Definition, legs: &[LegWait], now: UnixMs) -> String {
+    let words = legs.iter().map(|leg| {
+        let words = wait_in_words(leg, service(definition, &leg.step), now.0);
+        format!("{}: {words}", leg.step)
+    });
+    words.collect::<Vec<_>>().join("; ")
 }
 
 /// Who drives it, and whether that instance lives by the database's clock.

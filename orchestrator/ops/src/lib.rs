@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `grpc` | `SagaService`: bounds, pages, streams, verbs |
 //! | `explain` | why a saga is where it is, in words |
+//! | `waits` | what sagas wait for: a service, or another saga and through it a service |
 //! | `wire` | a saga, its steps and its events on the wire |
 //!
 //! Promises: shows what the saga log has; a saga that can't be read is shown as such, with what is known of it, and hides
@@ -11,6 +12,7 @@
 
 mod explain;
 mod grpc;
+mod waits;
 mod wire;
 
 use std::sync::Arc;

@@ -1,13 +1,14 @@
 //! A saga, its steps and its events on the wire.
 
 use matricula_engine::{
-    Cause, Definition, Event, Leg, LegState, LegStatus, Phase, Recorded, SagaState, Step, StepState, describe,
+    Cause, Definition, Event, Leg, LegState, LegStatus, LegWait, Phase, Recorded, SagaState, Step, StepState, Wait,
+    describe,
 };
 use matricula_kit::answer::Refusal;
 use matricula_kit::time::UnixMs;
 use matricula_proto::ops::v1 as ops;
 use matricula_registration::{StoredRegistration, view};
-use matricula_runtime::DestinationStatus;
+use matricula_runtime::{DestinationStatus, InstanceId, Outage};
 
 /// Phases in which nothing is left to do.
 const FINISHED: [Phase; 3] = [Phase::Completed, Phase::Compensated, Phase::Abandoned];
@@ -41,6 +42,7 @@ pub(crate) fn summary(stored: &StoredRegistration) -> ops::SagaSummary {
         owner: if is_driven { row.owner.clone() } else { String::new() },
         definition: row.definition.clone(),
         definition_version: i32::try_from(row.version).unwrap_or(i32::MAX),
+        ..ops::SagaSummary::default()
     }
 }
 
@@ -72,7 +74,12 @@ pub(crate) fn ledger_entry(stored: &StoredRegistration) -> ops::ExportLedgerResp
 }
 
 /// What stands between the orchestrator and a service.
-pub(crate) fn destination(status: DestinationStatus) -> ops::Destination {
+pub(crate) fn destination(
+    status: DestinationStatus,
+    instance: &InstanceId,
+    outage: Option<&Outage>,
+) -> ops::Destination {
+    let of_outage = outage.map(|outage| self::outage(outage)).unwrap_or_default();
     ops::Destination {
         name: status.name.to_owned(),
         waiting: count(status.waiting),
@@ -80,6 +87,54 @@ pub(crate) fn destination(status: DestinationStatus) -> ops::Destination {
         in_flight_max: count(status.in_flight_max),
         breaker: status.breaker.to_owned(),
         last_error: status.last_error,
+        failing_since: status.failing_since_ms.map(|ms| UnixMs(ms).to_wire()),
+        next_probe_at: status.probe_at_ms.map(|ms| UnixMs(ms).to_wire()),
+        instance: instance.as_str().to_owned(),
+        ..of_outage
+    }
+}
+
+/// A service that does not answer, as one replica has seen it.
+pub(crate) fn outage(outage: &Outage) -> ops::Destination {
+    ops::Destination {
+        name: outage.destination.clone(),
+        breaker: outage.breaker.clone(),
+        last_error: outage.last_error.clone(),
+        failing_since: Some(UnixMs(outage.since_ms).to_wire()),
+        needs_attention: true,
+        sagas_waiting: count(outage.sagas_waiting),
+        sagas_behind: count(outage.sagas_behind),
+        oldest_saga_id: outage.oldest.as_ref().map(|saga| saga.as_str().to_owned()).unwrap_or_default(),
+        instance: outage.instance.clone(),
+        next_probe_at: outage.probe_at_ms.map(|ms| UnixMs(ms).to_wire()),
+        ..ops::Destination::default()
+    }
+}
+
+/// What a leg waits for.
+pub(crate) fn wait(wait: &LegWait, service: &str) -> ops::Wait {
+    let moment = |ms: i64| Some(UnixMs(ms).to_wire());
+    let (kind, since, until, ahead) = match wait.wait {
+        Wait::Turn { ahead } => (ops::WaitKind::Turn, None, None, ahead.unwrap_or(0)),
+        Wait::Record => (ops::WaitKind::Record, None, None, 0),
+        Wait::Queue { since_ms, ahead } => (ops::WaitKind::Queue, moment(since_ms), None, ahead),
+        Wait::Breaker { since_ms, ahead, probe_at_ms } => {
+            (ops::WaitKind::Breaker, moment(since_ms), probe_at_ms.and_then(moment), ahead)
+        }
+        Wait::Limit { since_ms, ahead } => (ops::WaitKind::Limit, moment(since_ms), None, ahead),
+        Wait::Call { since_ms, until_ms } => (ops::WaitKind::Call, moment(since_ms), moment(until_ms), 0),
+        Wait::Pause { until_ms } => (ops::WaitKind::Pause, None, moment(until_ms), 0),
+    };
+    ops::Wait {
+        step: wait.step.clone(),
+        undo: wait.leg == Leg::Undo,
+        service: service.to_owned(),
+        kind: kind.into(),
+        since,
+        until,
+        ahead: i64::try_from(ahead).unwrap_or(i64::MAX),
+        service_failing_since: wait.failing_since_ms.and_then(moment),
+        service_last_error: wait.last_error.clone(),
     }
 }
 

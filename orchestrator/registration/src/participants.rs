@@ -274,7 +274,9 @@ fn answer(result: OperationResult) -> CallAnswer {
         Some(operation_result::Outcome::Error(error)) => {
             let retry_after_ms = (error.retry_after_ms > 0).then_some(error.retry_after_ms);
             let message = format!("{}: {}", error.reason, error.message);
-            Err(CallError::new(Code::from_number(error.code), message, retry_after_ms))
+            let failed = CallError::new(Code::from_number(error.code), message, retry_after_ms);
+            let waits_for = SagaId::try_new(error.waits_for_saga_id).ok();
+            Err(CallError { waits_for: waits_for.map(String::from), ..failed })
         }
         None => Err(CallError::new(Code::Internal, "the result is empty", None)),
     };

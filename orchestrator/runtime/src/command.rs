@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Promises: a command is decided by the one executor that drives the saga, in turn with all else that happens to it;
-//! what is answered is durable; a command that is sent again after it took effect is answered alike.
+//! what is answered is durable; a command that is sent again after it took effect is answered alike. The log keeps the id of
+//! each operator's verb: so a verb whose answer was lost, or came too late, is not looked at anew when it comes again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,9 @@ pub struct Order {
     pub by: String,
     /// Why, in their words.
     pub reason: String,
+    /// Id of this command, by which one is known that comes again because its answer was lost. None: a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
 }
 
 /// A cancel, or an operator's verb.
@@ -53,10 +57,10 @@ pub enum OrderVerb {
 
 impl Order {
     pub(crate) fn into_input(self) -> Input {
-        let Self { verb, by, reason } = self;
+        let Self { verb, by, reason, id } = self;
         match verb {
             OrderVerb::Cancel => Input::Cancel { by, reason },
-            OrderVerb::Steer(verb) => Input::Steer { verb, by, reason },
+            OrderVerb::Steer(verb) => Input::Steer { verb, by, reason, command: id },
         }
     }
 }
@@ -83,7 +87,9 @@ pub enum CommandError {
 
 impl<W: Workload> Runtime<W> {
     /// Has an order carried out by whoever drives the saga, and returns when that is durable.
-    pub async fn command(&self, saga: &SagaId, order: Order) -> Result<(), CommandError> {
+    pub async fn command(&self, saga: &SagaId, mut order: Order) -> Result<(), CommandError> {
+        // It may be tried more than once here, and by more than one instance.
+        order.id.get_or_insert_with(|| uuid::Uuid::now_v7().to_string());
         let until = Instant::now() + ANSWER_WAIT;
         let mut pause = ENTERING;
         loop {

@@ -52,6 +52,9 @@ pub struct RuntimeConfig {
     pub breaker_open_ms: u64,
     /// Longest time between probes, in milliseconds.
     pub breaker_open_max_ms: u64,
+    /// How long a service may answer no call until it needs attention, in milliseconds: from the first call that failed or has
+    /// no answer, without a success since. A restart takes a few seconds, and is nothing that a person must look at.
+    pub destination_attention_after_ms: u64,
     /// How long an instance counts as living after its last sign, in milliseconds; a third of it is the heartbeat.
     /// Another adopts its sagas after that, well within the 10 s that a takeover may take.
     pub lease_ttl_ms: i64,
@@ -76,6 +79,7 @@ impl Default for RuntimeConfig {
             breaker_failures: 5,
             breaker_open_ms: 250,
             breaker_open_max_ms: 5_000,
+            destination_attention_after_ms: 15_000,
             lease_ttl_ms: 6_000,
             adoption_chunk: 500,
         }
@@ -112,6 +116,11 @@ impl RuntimeConfig {
             self.breaker_open_max_ms >= self.breaker_open_ms && self.breaker_open_max_ms <= 600_000,
             "breaker_open_max_ms",
             "breaker_open_ms to 600000",
+        );
+        check(
+            (100..=3_600_000).contains(&self.destination_attention_after_ms),
+            "destination_attention_after_ms",
+            "100 to 3600000",
         );
         check((500..=60_000).contains(&self.lease_ttl_ms), "lease_ttl_ms", "500 to 60000");
         check((1..=10_000).contains(&self.adoption_chunk), "adoption_chunk", "1 to 10000");

@@ -4,18 +4,19 @@
 //! destination is called at once and a busy one gets large batches. What nobody waits for gathers for [`GATHER_MAX`]. The
 //! RPC whose first call has waited longest goes next.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use matricula_engine::{CallAnswer, CallError, Leg, StepIndex};
+use matricula_engine::{CallAnswer, CallError, Leg, LegWait, StepIndex, Wait};
 use matricula_kit::id::SagaId;
 use matricula_kit::{telemetry::TraceContext, time};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::Span;
 
 use crate::breaker::{Breaker, Permit};
+use crate::clock::Clock;
 use crate::rpc::Rpc;
 use crate::{Call, RuntimeConfig, Workload};
 
@@ -29,6 +30,8 @@ pub(crate) enum Told<R> {
     Call(Waiting<R>),
     /// Somebody has decided by hand what a call was for: it is not to be made any more, if it still waits.
     Withdrawn { rpc: &'static str, saga: SagaId, step: StepIndex },
+    /// An operator wants to see where the calls of a saga are.
+    Look { saga: SagaId, reply: oneshot::Sender<Vec<LegWait>> },
 }
 
 /// A call that waits: the RPC and what it is about.
@@ -62,8 +65,21 @@ pub struct DestinationStatus {
     pub in_flight_max: usize,
     /// "closed", "open" or "probing".
     pub breaker: &'static str,
+    /// When an open breaker lets the next call through; none while that one is under way, or it is closed.
+    pub probe_at_ms: Option<i64>,
     /// How the last RPC failed; empty when it did not.
     pub last_error: String,
+    /// When the first RPC left that failed, or has no answer for long, without a success since; none while it answers.
+    pub failing_since_ms: Option<i64>,
+}
+
+/// What a destination shares with the rest of its process.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub clock: Clock,
+    pub status: Arc<Mutex<DestinationStatus>>,
+    /// Woken when the destination begins to fail, and when it answers again.
+    pub changed: Arc<Notify>,
 }
 
 struct Queued<C> {
@@ -117,13 +133,32 @@ pub(crate) struct Destination<W: Workload> {
     config: RuntimeConfig,
     /// A queue an RPC.
     queues: Vec<Queue<Call<W::Request>>>,
-    in_flight: JoinSet<(Vec<Answered>, Option<CallError>)>,
+    in_flight: JoinSet<Ended>,
+    /// The same RPCs by their numbers.
+    sent: HashMap<u64, Sent<W::Request>>,
+    sent_count: u64,
     /// The most RPCs at a time; operators change it.
     in_flight_max: watch::Receiver<usize>,
     breaker: Breaker,
     answers: mpsc::UnboundedSender<Vec<Answered>>,
-    status: Arc<Mutex<DestinationStatus>>,
+    shared: Shared,
     last_error: String,
+    /// When the first RPC left that failed without a success since.
+    failing_since: Option<Instant>,
+    succeeded_at: Option<Instant>,
+}
+
+/// An RPC that is in flight. Its task has the calls: here they are only looked at.
+struct Sent<R> {
+    at: Instant,
+    calls: Weak<Vec<Call<R>>>,
+}
+
+/// How an RPC has ended.
+struct Ended {
+    number: u64,
+    answered: Vec<Answered>,
+    error: Option<CallError>,
 }
 
 impl<W: Workload> Destination<W> {
@@ -133,7 +168,7 @@ impl<W: Workload> Destination<W> {
         config: RuntimeConfig,
         in_flight_max: watch::Receiver<usize>,
         answers: mpsc::UnboundedSender<Vec<Answered>>,
-        status: Arc<Mutex<DestinationStatus>>,
+        shared: Shared,
     ) -> Self {
         let breaker = Breaker::new(
             config.breaker_failures,
@@ -147,11 +182,15 @@ impl<W: Workload> Destination<W> {
             config,
             queues: Vec::new(),
             in_flight,
+            sent: HashMap::new(),
+            sent_count: 0,
             in_flight_max,
             breaker,
             answers,
-            status,
+            shared,
             last_error: String::new(),
+            failing_since: None,
+            succeeded_at: None,
         }
     }
 
@@ -159,7 +198,7 @@ impl<W: Workload> Destination<W> {
     /// saga; what is in flight may still end.
     pub(crate) async fn run(mut self, mut told: mpsc::UnboundedReceiver<Told<W::Request>>) {
         loop {
-            let wake = self.send();
+            let wake = earliest(self.send(), self.silent_at());
             self.publish();
             tokio::select! {
                 first = told.recv() => {
@@ -187,7 +226,89 @@ impl<W: Workload> Destination<W> {
                     queue.calls.retain(|queued| queued.call.saga != saga || queued.call.step != step);
                 }
             }
+            // Who asked may have gone.
+            Told::Look { saga, reply } => drop(reply.send(self.waits_of(&saga))),
         }
+    }
+
+    /// Where the calls of a saga are.
+    fn waits_of(&self, saga: &SagaId) -> Vec<LegWait> {
+        let failing_since_ms = self.failing_since().map(|since| self.moment(since));
+        let wait = |call: &Call<W::Request>, wait: Wait| LegWait {
+            step: call.step_name.to_owned(),
+            leg: call.leg,
+            wait,
+            failing_since_ms,
+            last_error: self.last_error.clone(),
+        };
+        let mut waits = Vec::new();
+        let timeout = Duration::from_millis(self.config.call_timeout_ms);
+        for sent in self.sent.values() {
+            let (since_ms, until_ms) = (self.moment(sent.at), self.moment(sent.at + timeout));
+            let Some(calls) = sent.calls.upgrade() else { continue };
+            let calls = calls.iter().filter(|call| call.saga == *saga);
+            waits.extend(calls.map(|call| wait(call, Wait::Call { since_ms, until_ms })));
+        }
+        for queue in &self.queues {
+            let places = queue.calls.iter().enumerate();
+            for (ahead, queued) in places.filter(|(_, queued)| queued.call.saga == *saga) {
+                let (ahead, since_ms) = (ahead as u64, self.moment(queued.since));
+                let probe_at_ms = self.probe_at_ms();
+                waits.push(wait(
+                    &queued.call,
+                    if *self.in_flight_max.borrow() == 0 {
+                        Wait::Limit { since_ms, ahead }
+                    } else if self.breaker.name() == "closed" {
+                        Wait::Queue { since_ms, ahead }
+                    } else {
+                        Wait::Breaker { since_ms, ahead, probe_at_ms }
+                    },
+                ));
+            }
+        }
+        waits
+    }
+
+    fn probe_at_ms(&self) -> Option<i64> {
+        match self.breaker.permit(Instant::now()) {
+            Permit::NotBefore(moment) => Some(self.moment(moment)),
+            Permit::Probe => Some(self.shared.clock.now().0),
+            Permit::All | Permit::AfterProbe => None,
+        }
+    }
+
+    /// A moment of this process by the clock that all replicas agree on.
+    fn moment(&self, at: Instant) -> i64 {
+        let now = Instant::now();
+        let ms = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
+        let (ago_ms, ahead_ms) = (ms(now.saturating_duration_since(at)), ms(at.saturating_duration_since(now)));
+        self.shared.clock.now().0.saturating_sub(ago_ms).saturating_add(ahead_ms)
+    }
+
+    /// When the first RPC left that failed, or has no answer for longer than a service may be silent, without a success
+    /// since.
+    fn failing_since(&self) -> Option<Instant> {
+        let silent = self.oldest_unanswered().filter(|at| at.elapsed() >= self.silence_max());
+        self.failing_since.into_iter().chain(silent).min()
+    }
+
+    /// When the oldest RPC in flight left after which nothing has succeeded.
+    fn oldest_unanswered(&self) -> Option<Instant> {
+        let sent = self.sent.values().map(|sent| sent.at);
+        sent.filter(|at| self.succeeded_at.is_none_or(|success| *at > success)).min()
+    }
+
+    /// When to look at an RPC that hangs, where it may hang for longer than a service may be silent.
+    fn silent_at(&self) -> Option<Instant> {
+        if self.config.call_timeout_ms <= self.config.destination_attention_after_ms {
+            return None;
+        }
+        let at = self.oldest_unanswered()? + self.silence_max();
+        (at > Instant::now()).then_some(at)
+    }
+
+    fn silence_max(&self) -> Duration {
+        Duration::from_millis(self.config.destination_attention_after_ms)
     }
 
     fn enqueue(&mut self, Waiting { rpc, call, may_gather }: Waiting<W::Request>) {
@@ -231,28 +352,41 @@ impl<W: Workload> Destination<W> {
         let workload = self.workload.clone();
         let timeout = Duration::from_millis(self.config.call_timeout_ms);
         let rpc = Rpc { destination: self.name, name: rpc, timeout };
+        let (number, calls) = (self.sent_count, Arc::new(calls));
+        self.sent_count += 1;
+        self.sent.insert(number, Sent { at: now, calls: Arc::downgrade(&calls) });
         self.in_flight.spawn(async move {
             let started_at_ms = time::now().0;
             let (answers, error) = rpc.call(workload.as_ref(), &calls).await;
             drop(spans);
-            let answered = calls.into_iter().zip(answers).map(|(call, answer)| Answered {
-                saga: call.saga,
-                step: call.step,
-                leg: call.leg,
-                attempt: call.attempt,
-                started_at_ms,
-                answer,
-            });
-            (answered.collect(), error)
+            let answered = match Arc::try_unwrap(calls) {
+                Ok(calls) => {
+                    let answered = calls.into_iter().zip(answers).map(|(call, answer)| {
+                        let Call { saga, step, leg, attempt, .. } = call;
+                        Answered { saga, step, leg, attempt, started_at_ms, answer }
+                    });
+                    answered.collect()
+                }
+                // An operator looks at them in this moment.
+                Err(calls) => {
+                    let answered = calls.iter().zip(answers).map(|(call, answer)| {
+                        let (saga, step) = (call.saga.clone(), call.step);
+                        Answered { saga, step, leg: call.leg, attempt: call.attempt, started_at_ms, answer }
+                    });
+                    answered.collect()
+                }
+            };
+            Ended { number, answered, error }
         });
     }
 
-    fn ended(&mut self, ended: Result<(Vec<Answered>, Option<CallError>), tokio::task::JoinError>) {
-        let (answered, error) = match ended {
+    fn ended(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        let Ended { number, answered, error } = match ended {
             Ok(ended) => ended,
             // Not of the call, whose panics are answers: the orchestrator can't go on.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
+        let sent_at = self.sent.remove(&number).map_or_else(Instant::now, |sent| sent.at);
         match error {
             None => {
                 if self.breaker.name() != "closed" {
@@ -260,8 +394,13 @@ impl<W: Workload> Destination<W> {
                 }
                 self.breaker.succeeded();
                 self.last_error.clear();
+                self.failing_since = None;
+                self.succeeded_at = Some(Instant::now());
             }
             Some(error) => {
+                // One that left before the last success says nothing of the time before that.
+                let since = self.succeeded_at.map_or(sent_at, |success| sent_at.max(success));
+                self.failing_since.get_or_insert(since);
                 let before = self.breaker.name();
                 self.breaker.failed(Instant::now());
                 metrics::counter!("matricula_call_failures_total", "destination" => self.name).increment(1);
@@ -288,7 +427,13 @@ impl<W: Workload> Destination<W> {
         metrics::gauge!("matricula_calls_oldest_seconds", "destination" => self.name).set(oldest_seconds);
         metrics::gauge!("matricula_calls_waiting", "destination" => self.name).set(self.waiting() as f64);
         metrics::gauge!("matricula_calls_in_flight", "destination" => self.name).set(self.in_flight.len() as f64);
-        let mut status = self.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let failing_since = self.failing_since();
+        let mut status = self.shared.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if failing_since.is_some() != status.failing_since_ms.is_some() {
+            status.failing_since_ms = failing_since.map(|since| self.moment(since));
+            self.shared.changed.notify_one();
+        }
+        status.probe_at_ms = if status.failing_since_ms.is_some() { self.probe_at_ms() } else { None };
         status.name = self.name;
         status.waiting = self.waiting();
         status.in_flight = self.in_flight.len();
@@ -317,6 +462,10 @@ fn attempt_span<R>(rpc: &'static str, call: &mut Call<R>) -> Span {
     call.trace.adopt(&span);
     call.trace = TraceContext::of_span(&span, &call.trace);
     span
+}
+
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    one.into_iter().chain(other).min()
 }
 
 async fn sleep_until(moment: Option<Instant>) {

@@ -159,6 +159,9 @@ impl<W: Workload> Adoption<W> {
             }
         }
         requests::sweep(&self.store).await?;
+        if self.store.is_shared() {
+            self.store.sweep_outages().await?;
+        }
         let unknown = self.store.flag_unknown(definition).await?;
         if unknown > 0 {
             tracing::error!(

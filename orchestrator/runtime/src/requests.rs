@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use matricula_engine::LegWait;
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry;
 use serde::{Deserialize, Serialize};
@@ -33,23 +34,55 @@ const SWEEP_AFTER_MS: i64 = 60_000;
 enum Answer {
     Done,
     Refused(String),
+    /// Where a saga stands; none when it is not in the memory of its owner.
+    Seen(Option<Vec<LegWait>>),
+}
+
+/// What an owner is asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Wanted {
+    Look(LookWanted),
+    Order(Order),
+}
+
+/// An operator wants to see where a saga stands.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LookWanted {
+    Look,
 }
 
 impl<W: Workload> Runtime<W> {
     /// Asks the owner of a saga and waits for its answer.
     pub(crate) async fn ask_owner(&self, saga: &SagaId, order: &Order, until: Instant) -> Result<(), CommandError> {
+        match self.ask(saga, &Wanted::Order(order.clone()), until).await?.ok_or(CommandError::Unanswered)? {
+            Answer::Done => Ok(()),
+            Answer::Refused(message) => Err(CommandError::Refused(message)),
+            Answer::Seen(_) => Err(CommandError::Unanswered),
+        }
+    }
+
+    /// Asks the owner of a saga where it stands; none when it does not say.
+    pub(crate) async fn ask_owner_to_look(&self, saga: &SagaId, until: Instant) -> Option<Vec<LegWait>> {
+        let asking = self.ask(saga, &Wanted::Look(LookWanted::Look), until);
+        match tokio::time::timeout_at(until + LOOK, asking).await.ok()?.ok()?? {
+            Answer::Seen(legs) => legs,
+            // Of another version.
+            Answer::Done | Answer::Refused(_) => None,
+        }
+    }
+
+    async fn ask(&self, saga: &SagaId, wanted: &Wanted, until: Instant) -> Result<Option<Answer>, CommandError> {
         let request = uuid::Uuid::now_v7().to_string();
-        let wanted = serde_json::to_string(order).map_err(|error| CommandError::Refused(error.to_string()))?;
+        let wanted = serde_json::to_string(wanted).map_err(|error| CommandError::Refused(error.to_string()))?;
         self.store().ask(&request, saga, &wanted).await?;
         let answer = self.answer_of(&request, until).await;
         if !matches!(answer, Ok(Some(_))) {
             // Nobody waits for it any more. When this fails too, it is swept.
             let _ = self.store().withdraw(&request).await;
         }
-        match answer?.ok_or(CommandError::Unanswered)? {
-            Answer::Done => Ok(()),
-            Answer::Refused(message) => Err(CommandError::Refused(message)),
-        }
+        answer
     }
 
     async fn answer_of(&self, request: &str, until: Instant) -> Result<Option<Answer>, CommandError> {
@@ -106,16 +139,21 @@ impl<W: Workload> Runtime<W> {
 
     /// None for a saga that is not in memory yet, or not any more, or whose log is not taken: the next look finds out.
     async fn answer_one(&self, request: StoredRequest) -> Option<(String, String)> {
-        let answer = match serde_json::from_str::<Order>(&request.wanted) {
+        let answer = match serde_json::from_str::<Wanted>(&request.wanted) {
             Err(error) => Answer::Refused(format!("this request is of another version: {error}")),
-            Ok(order) => match self.command_here(&request.saga, order.clone(), Instant::now() + HOLD_UP_MAX).await {
-                Some(Ok(())) => Answer::Done,
-                Some(Err(error)) => Answer::Refused(error.to_string()),
-                None => match self.command_to_finished(&request.saga, order).await? {
-                    Ok(()) => Answer::Done,
-                    Err(error) => Answer::Refused(error.to_string()),
-                },
-            },
+            Ok(Wanted::Look(LookWanted::Look)) => {
+                Answer::Seen(self.look_here(&request.saga).await.map(|seen| seen.legs))
+            }
+            Ok(Wanted::Order(order)) => {
+                match self.command_here(&request.saga, order.clone(), Instant::now() + HOLD_UP_MAX).await {
+                    Some(Ok(())) => Answer::Done,
+                    Some(Err(error)) => Answer::Refused(error.to_string()),
+                    None => match self.command_to_finished(&request.saga, order).await? {
+                        Ok(()) => Answer::Done,
+                        Err(error) => Answer::Refused(error.to_string()),
+                    },
+                }
+            }
         };
         let text = serde_json::to_string(&answer).ok()?;
         Some((request.id, text))

@@ -12,17 +12,18 @@ use matricula_kit::database::DbError;
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry;
 use matricula_kit::time::UnixMs;
-use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use self::submit::{Submission, SubmitError, Submitted};
 use crate::clock::Clock;
-use crate::destination::{Answered, Destination, DestinationStatus, Told};
-use crate::executor::{Command, Entrant, Executor, Inbox, Outbox};
+use crate::destination::{Answered, Destination, DestinationStatus, Shared, Told};
+use crate::executor::{Command, Entrant, Executor, Inbox, Look, Outbox};
 use crate::gate::{Gate, InLine};
 use crate::lease::{self, Adoption, Vigil};
 use crate::others;
+use crate::outages::{Lookout, Outage, Outages};
 use crate::store::{InstanceId, SagaStore, StoreError};
 use crate::watch::{Watcher, Watchers};
 use crate::word::{self, Moved, Wakes, Word};
@@ -32,6 +33,8 @@ use crate::{RuntimeConfig, Workload};
 /// Chunks of adopted sagas and commands that may wait for the executor.
 const HANDED_OVER_MAX: usize = 4;
 const COMMANDS_WAITING_MAX: usize = 1_024;
+/// Questions of operators that may wait for the executor.
+const LOOKS_WAITING_MAX: usize = 64;
 /// What shutdown waits for on top of the timeout of a call: commits of the last answers.
 const LAST_COMMITS: Duration = Duration::from_secs(1);
 
@@ -42,6 +45,7 @@ pub struct Runtime<W: Workload> {
     instance: InstanceId,
     writes: mpsc::UnboundedSender<Write<Entrant<W::Request>>>,
     commands: mpsc::Sender<Command>,
+    looks: mpsc::Sender<Look>,
     watchers: Watchers,
     wakes: Wakes,
     clock: Clock,
@@ -49,7 +53,8 @@ pub struct Runtime<W: Workload> {
     log_failing: Arc<AtomicBool>,
     /// Looks for repeats of subjects that are over their quota.
     repeats: Semaphore,
-    destinations: Vec<DestinationHandle>,
+    destinations: Vec<DestinationHandle<W::Request>>,
+    outages: watch::Receiver<Outages>,
     stopping: CancellationToken,
 }
 
@@ -72,6 +77,9 @@ impl<W: Workload> Runtime<W> {
         let (answers_out, answers) = mpsc::unbounded_channel();
         let (adopted_out, adopted) = mpsc::channel(HANDED_OVER_MAX);
         let (commands, command_queue) = mpsc::channel(COMMANDS_WAITING_MAX);
+        let (looks, look_queue) = mpsc::channel(LOOKS_WAITING_MAX);
+        let (outages_out, outages) = watch::channel(Outages::default());
+        let changed = Arc::new(Notify::new());
         let wakes = Wakes::new();
         let watchers = Watchers::default();
         let gate = Arc::new(Gate::new(&config));
@@ -80,7 +88,8 @@ impl<W: Workload> Runtime<W> {
         let closing = CancellationToken::new();
 
         let mut tasks = JoinSet::new();
-        let (queues, destinations) = start_destinations(&workload, &config, answers_out, &mut tasks);
+        let (queues, destinations) =
+            start_destinations(&workload, &config, (answers_out, &clock, &changed), &mut tasks);
         let outbox = Outbox {
             writes: writes.clone(),
             destinations: queues,
@@ -90,7 +99,7 @@ impl<W: Workload> Runtime<W> {
             gate: gate.clone(),
             _ended: closing.clone().drop_guard(),
         };
-        let inbox = Inbox { written, answers, adopted, commands: command_queue };
+        let inbox = Inbox { written, answers, adopted, commands: command_queue, looks: look_queue };
         tasks.spawn(Executor::new(workload.clone(), instance.clone(), &config, outbox).run(inbox, stopping.clone()));
         let log = Log {
             store: store.clone(),
@@ -122,6 +131,18 @@ impl<W: Workload> Runtime<W> {
         tasks.spawn(others::follow(store.clone(), workload.clone(), watchers.clone(), moved, stopping.clone()));
         tasks.spawn(word::announce(store.clone(), instance.clone(), wakes.clone(), stopping.clone()));
         tasks.spawn(word::listen(store.clone(), instance.clone(), wakes.clone(), stopping.clone()));
+        let lookout = Lookout {
+            store: store.clone(),
+            instance: instance.clone(),
+            statuses: destinations.iter().map(|destination| destination.status.clone()).collect(),
+            changed,
+            looks: looks.clone(),
+            clock: clock.clone(),
+            wakes: wakes.clone(),
+            attention_after: Duration::from_millis(config.destination_attention_after_ms),
+            shown: outages_out,
+        };
+        tasks.spawn(lookout.run(stopping.clone()));
         let grace = Duration::from_millis(config.call_timeout_ms) + LAST_COMMITS;
         let runtime = Arc::new(Self {
             workload,
@@ -129,6 +150,7 @@ impl<W: Workload> Runtime<W> {
             instance: instance.clone(),
             writes,
             commands,
+            looks,
             watchers,
             wakes,
             clock,
@@ -136,6 +158,7 @@ impl<W: Workload> Runtime<W> {
             log_failing,
             repeats: Semaphore::new(submit::REPEATS_MAX),
             destinations,
+            outages,
             stopping: stopping.clone(),
         });
         tasks.spawn(runtime.clone().answer_requests(stopping.clone()));
@@ -189,6 +212,16 @@ impl<W: Workload> Runtime<W> {
         self.destinations.iter().map(DestinationHandle::status).collect()
     }
 
+    /// The services that do not answer, as each instance that lives sees them; this one's own first.
+    pub fn outages(&self) -> Arc<Vec<Outage>> {
+        self.outages.borrow().clone()
+    }
+
+    /// Tells of every change of them.
+    pub fn watch_outages(&self) -> watch::Receiver<Arc<Vec<Outage>>> {
+        self.outages.clone()
+    }
+
     /// Changes how many RPCs to a destination may be in flight from here, 0 to park its calls; false when there is no
     /// such destination. The bound of the settings comes back with a restart.
     pub fn set_destination_limit(&self, name: &str, in_flight_max: usize) -> bool {
@@ -200,6 +233,14 @@ impl<W: Workload> Runtime<W> {
         &self.commands
     }
 
+    pub(crate) fn looks(&self) -> &mpsc::Sender<Look> {
+        &self.looks
+    }
+
+    pub(crate) fn handles(&self) -> &[DestinationHandle<W::Request>] {
+        &self.destinations
+    }
+
     pub(crate) fn wakes(&self) -> &Wakes {
         &self.wakes
     }
@@ -208,14 +249,25 @@ impl<W: Workload> Runtime<W> {
 type CallQueues<R> = HashMap<&'static str, mpsc::UnboundedSender<Told<R>>>;
 
 /// What the runtime keeps of a destination's task.
-struct DestinationHandle {
+pub(crate) struct DestinationHandle<R> {
     name: &'static str,
     status: Arc<Mutex<DestinationStatus>>,
     in_flight_max: watch::Sender<usize>,
+    /// Weak: the destination ends when the executor drops its end.
+    told: mpsc::WeakUnboundedSender<Told<R>>,
 }
 
-impl DestinationHandle {
-    fn status(&self) -> DestinationStatus {
+impl<R> DestinationHandle<R> {
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Asks the destination something; false when it has ended.
+    pub(crate) fn tell(&self, told: Told<R>) -> bool {
+        self.told.upgrade().is_some_and(|queue| queue.send(told).is_ok())
+    }
+
+    pub(crate) fn status(&self) -> DestinationStatus {
         let mut status = self.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         // What was set a moment ago counts, though the task has not told of it yet.
         status.in_flight_max = *self.in_flight_max.borrow();
@@ -227,9 +279,9 @@ impl DestinationHandle {
 fn start_destinations<W: Workload>(
     workload: &Arc<W>,
     config: &RuntimeConfig,
-    answers: mpsc::UnboundedSender<Vec<Answered>>,
+    (answers, clock, changed): (mpsc::UnboundedSender<Vec<Answered>>, &Clock, &Arc<Notify>),
     tasks: &mut JoinSet<Result<(), StoreError>>,
-) -> (CallQueues<W::Request>, Vec<DestinationHandle>) {
+) -> (CallQueues<W::Request>, Vec<DestinationHandle<W::Request>>) {
     let mut queues = HashMap::new();
     let mut handles = Vec::new();
     for step in workload.definition().steps() {
@@ -240,14 +292,14 @@ fn start_destinations<W: Workload>(
         let status = Arc::new(Mutex::new(DestinationStatus { name, ..Default::default() }));
         let (queue, told) = mpsc::unbounded_channel();
         let (in_flight_max, limit) = watch::channel(config.destination_in_flight_max);
-        let destination =
-            Destination::new(name, workload.clone(), config.clone(), limit, answers.clone(), status.clone());
+        let shared = Shared { clock: clock.clone(), status: status.clone(), changed: changed.clone() };
+        let destination = Destination::new(name, workload.clone(), config.clone(), limit, answers.clone(), shared);
         tasks.spawn(async move {
             destination.run(told).await;
             Ok(())
         });
+        handles.push(DestinationHandle { name, status, in_flight_max, told: queue.downgrade() });
         queues.insert(name, queue);
-        handles.push(DestinationHandle { name, status, in_flight_max });
     }
     (queues, handles)
 }

@@ -5,7 +5,8 @@
 //! executor ──► announce ──NOTIFY──► listen ──┬─ moved ────► `others`, WatchSagas
 //!                                            ├─ asked ────► `requests` of the saga's owner
 //!                                            ├─ answered ─► whoever has asked
-//!                                            └─ left ─────► adoption
+//!                                            ├─ left ─────► adoption
+//!                                            └─ outages ──► `outages`
 //! ```
 
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub(crate) enum Word {
     Answered,
     /// An instance has ended in order: what it drove is to be adopted.
     Left,
+    /// What an instance has recorded of services that do not answer it has changed.
+    Outages,
 }
 
 impl Word {
@@ -49,6 +52,7 @@ impl Word {
             Self::Asked => "asked".to_owned(),
             Self::Answered => "answered".to_owned(),
             Self::Left => "left".to_owned(),
+            Self::Outages => "outages".to_owned(),
             Self::Moved { instance, sagas } => {
                 let ids: Vec<&str> = sagas.iter().map(SagaId::as_str).collect();
                 format!("moved {instance} {}", ids.join(" ")).trim_end().to_owned()
@@ -63,6 +67,7 @@ impl Word {
             "asked" => Some(Self::Asked),
             "answered" => Some(Self::Answered),
             "left" => Some(Self::Left),
+            "outages" => Some(Self::Outages),
             "moved" => {
                 let instance = words.next()?.to_owned();
                 let sagas = words.map(SagaId::try_new).collect::<Result<_, _>>().ok()?;
@@ -91,6 +96,8 @@ pub(crate) struct Wakes {
     pub answered: Arc<Notify>,
     /// An instance has ended.
     pub left: Arc<Notify>,
+    /// What other instances have recorded of services that do not answer may have changed.
+    pub outages: Arc<Notify>,
     /// Whether other instances live: if not, nobody has to be told.
     pub has_others: Arc<AtomicBool>,
 }
@@ -104,6 +111,7 @@ impl Wakes {
             asked: Arc::default(),
             answered: Arc::default(),
             left: Arc::default(),
+            outages: Arc::default(),
             has_others: Arc::default(),
         }
     }
@@ -117,6 +125,7 @@ impl Wakes {
     fn all_may_have_moved(&self) {
         self.moved_elsewhere(None);
         self.asked.notify_one();
+        self.outages.notify_one();
         self.answered.notify_waiters();
     }
 }
@@ -203,6 +212,7 @@ fn hear(wakes: &Wakes, instance: &InstanceId, payload: &str) {
         Some(Word::Asked) => wakes.asked.notify_one(),
         Some(Word::Answered) => wakes.answered.notify_waiters(),
         Some(Word::Left) => wakes.left.notify_one(),
+        Some(Word::Outages) => wakes.outages.notify_one(),
         Some(Word::Moved { instance: of, .. }) if of == instance.as_str() => {}
         Some(Word::Moved { sagas, .. }) if !sagas.is_empty() => {
             for saga in sagas {
@@ -230,6 +240,7 @@ mod tests {
         check(Word::Asked);
         check(Word::Answered);
         check(Word::Left);
+        check(Word::Outages);
         check(Word::Moved { instance: instance.clone(), sagas: Vec::new() });
         check(Word::Moved { instance, sagas: (0..MOVED_MAX).map(|_| SagaId::generate()).collect() });
         assert_eq!(Word::parse("sung by the next version"), None);

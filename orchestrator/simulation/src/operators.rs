@@ -40,7 +40,7 @@ impl Order {
         let (by, reason) = ("an operator".to_owned(), self.number.to_string());
         match &self.wanted {
             Wanted::Cancel => Input::Cancel { by, reason },
-            Wanted::Steer(verb) => Input::Steer { verb: verb.clone(), by, reason },
+            Wanted::Steer(verb) => Input::Steer { verb: verb.clone(), by, command: Some(reason.clone()), reason },
         }
     }
 }

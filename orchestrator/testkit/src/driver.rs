@@ -107,7 +107,7 @@ impl<W: World> Driver<'_, W> {
                 self.answer(call).await;
             } else if let Some(verb) = self.verb() {
                 let (by, reason) = ("grace".to_owned(), "looked at it".to_owned());
-                self.input(Input::Steer { verb, by, reason }).await;
+                self.input(Input::Steer { verb, by, reason, command: None }).await;
             } else if let Some(at_ms) = self.wake_at_ms {
                 self.now_ms = self.now_ms.max(at_ms);
                 self.input(Input::Wake).await;

@@ -135,6 +135,9 @@ pub struct NotYet {
     pub message: String,
     /// When to send it again.
     pub retry_after_ms: i64,
+    /// The saga that must end first, where that is why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<SagaId>,
 }
 
 macro_rules! reasons {

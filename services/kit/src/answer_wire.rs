@@ -18,8 +18,15 @@ impl From<Answer> for wire::OperationResult {
             Answer::Refused(reasons) => {
                 Outcome::Refused(wire::Refused { reasons: reasons.into_iter().map(Into::into).collect() })
             }
-            Answer::NotYet(NotYet { reason, message, retry_after_ms }) => {
-                Outcome::Error(wire::OperationError { code: CODE_ABORTED, reason, message, retry_after_ms })
+            Answer::NotYet(NotYet { reason, message, retry_after_ms, waits_for }) => {
+                let waits_for_saga_id = waits_for.map(String::from).unwrap_or_default();
+                Outcome::Error(wire::OperationError {
+                    code: CODE_ABORTED,
+                    reason,
+                    message,
+                    retry_after_ms,
+                    waits_for_saga_id,
+                })
             }
         };
         Self { outcome: Some(outcome) }

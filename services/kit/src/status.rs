@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+use crate::answer::NotYet;
 use crate::database::DbError;
 use crate::participant::WriteError;
 use crate::rpc::FieldError;
@@ -66,6 +67,14 @@ impl From<DbError> for Status {
         }
         tracing::warn!(error = telemetry::chain(&problem), "the database is not available");
         retry(Code::Unavailable, "DATABASE_UNAVAILABLE", problem.to_string(), RETRY_UNAVAILABLE)
+    }
+}
+
+/// To somebody who is no saga, and so is asked to come back: nothing was done.
+impl From<NotYet> for Status {
+    fn from(problem: NotYet) -> Self {
+        let after = Duration::from_millis(problem.retry_after_ms.max(0).unsigned_abs());
+        retry(Code::Aborted, &problem.reason, format!("not done: {}", problem.message), after)
     }
 }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use matricula_kit::answer::{Answer, Reason, Refusal};
+use matricula_kit::answer::{Reason, Refusal};
 use matricula_kit::database::Database;
-use matricula_kit::participant::{Operation, Writer};
+use matricula_kit::participant::{StaffError, Writer};
 use matricula_kit::time::{self, UnixMs};
 use matricula_kit::{rpc, status};
 use matricula_proto::seats::v1 as wire;
@@ -35,20 +35,21 @@ impl SeatsGrpc {
         Self { writer, database, feed }
     }
 
-    /// Has a staff command written; it is done, or there is no such section.
+    /// Has a staff command written. Whatever is not done is an error.
     async fn write_staff(&self, command: Command) -> Result<(), Status> {
-        let answers = self.writer.write(vec![Operation::staff(command)]).await?;
-        let mut refusals = answers.into_iter().flat_map(|answer| match answer {
-            Answer::Refused(reasons) => reasons,
-            Answer::Done(_) | Answer::NotYet(_) => Vec::new(),
-        });
-        match refusals.next() {
-            None => Ok(()),
+        let reasons = match self.writer.write_staff(command).await {
+            Ok(_) => return Ok(()),
+            Err(StaffError::Refused(reasons)) => reasons,
+            Err(StaffError::NotYet(not_yet)) => return Err(not_yet.into()),
+            Err(StaffError::Write(error)) => return Err(error.into()),
+        };
+        Err(match reasons.into_iter().next() {
             Some(Refusal { reason: Reason::SectionNotFound, section: Some(section), .. }) => {
-                Err(status::not_found("section", section.as_str()))
+                status::not_found("section", section.as_str())
             }
-            Some(other) => Err(status::error(Code::FailedPrecondition, other.reason.name(), other.message)),
-        }
+            Some(other) => status::error(Code::FailedPrecondition, other.reason.name(), other.message),
+            None => status::error(Code::FailedPrecondition, "REFUSED", "the command is refused"),
+        })
     }
 }
 

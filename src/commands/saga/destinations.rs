@@ -1,20 +1,30 @@
-//! What stands between the asked replica and each service.
+//! What stands between the replicas and each service, and the services that do not answer.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use matricula_proto::ops::v1::{Destination, ListDestinationsRequest, SetDestinationLimitRequest};
 use serde_json::{Value, json};
 
-use super::Client;
+use super::{Client, lines};
 use crate::arguments::Format;
 use crate::clients::explained;
-use crate::output::{self, NONE};
+use crate::output::{self, moment};
 
 /// Prints all of them.
 pub async fn list(mut client: Client, format: Format) -> anyhow::Result<()> {
     let answer = client.list_destinations(ListDestinationsRequest {}).await.map_err(|status| explained(&status))?;
-    let destinations = answer.into_inner().destinations;
+    let answer = answer.into_inner();
     match format {
-        Format::Table => output::print(shown(&destinations)),
-        Format::Json => output::json(&destinations.iter().map(to_json).collect())?,
+        Format::Table => {
+            let others = in_trouble(&answer.others_in_trouble, lines::width());
+            let others = if others.is_empty() { others } else { format!("\n\nAt other replicas: {others}") };
+            output::print(format_args!("{}{others}", shown(&answer.destinations, lines::width())));
+        }
+        Format::Json => {
+            let all = answer.destinations.iter().chain(&answer.others_in_trouble);
+            output::json(&all.map(to_json).collect())?;
+        }
     }
     Ok(())
 }
@@ -25,42 +35,136 @@ pub async fn limit(mut client: Client, name: String, in_flight_max: i32, format:
     let answer = client.set_destination_limit(request).await.map_err(|status| explained(&status))?;
     let destination = answer.into_inner().destination.unwrap_or_default();
     match format {
-        Format::Table => output::print(shown(&[destination])),
+        Format::Table => output::print(shown(&[destination], lines::width())),
         Format::Json => output::json(&to_json(&destination))?,
     }
     eprintln!("In force at this replica until it restarts.");
     Ok(())
 }
 
-fn shown(destinations: &[Destination]) -> String {
-    let mut table = output::table(["service", "waiting", "in flight", "at most", "breaker", "last error"]);
+fn shown(destinations: &[Destination], width: usize) -> String {
+    let mut list = lines::List::new(["service", "waiting", "in flight", "at most", "breaker"], ["at most"]);
     for one in destinations {
-        table.add_row([
+        let cells = [
             one.name.clone(),
             one.waiting.to_string(),
             one.in_flight.to_string(),
             if one.in_flight_max == 0 { "0 (parked)".to_owned() } else { one.in_flight_max.to_string() },
             one.breaker.clone(),
-            if one.last_error.is_empty() { NONE.to_owned() } else { one.last_error.clone() },
-        ]);
+        ];
+        let mut below = Vec::new();
+        if one.needs_attention {
+            below.push(format!("needs attention: {}; {}", silence(one), sagas(one)));
+        } else if one.failing_since.is_some() {
+            below.push(silence(one));
+        } else if !one.last_error.is_empty() {
+            below.push(format!("last error: {}", one.last_error));
+        }
+        list.row(cells, below);
     }
-    table.trim_fmt()
+    list.shown(width)
 }
 
-fn to_json(destination: &Destination) -> Value {
+/// The services that do not answer, each with what every replica has seen of it; empty when there is none.
+pub fn in_trouble(destinations: &[Destination], width: usize) -> String {
+    let mut services: BTreeMap<&str, Vec<&Destination>> = BTreeMap::new();
+    for one in destinations {
+        services.entry(&one.name).or_default().push(one);
+    }
+    if services.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("services that need attention\n");
+    for (name, seen) in services {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, " {name}");
+        for one in seen {
+            let _ = writeln!(text, "   {}; {}", silence(one), sagas(one));
+            let mut at = format!("   seen by replica {}, breaker {}", one.instance, one.breaker);
+            if !one.oldest_saga_id.is_empty() {
+                let _ = write!(at, ", the oldest saga is {}", one.oldest_saga_id);
+            }
+            let _ = writeln!(text, "{at}");
+        }
+    }
+    lines::wrapped(text.trim_end(), 2, width)
+}
+
+/// How long a service has not answered, and with what.
+fn silence(one: &Destination) -> String {
+    let since = one.failing_since.as_ref();
+    let seconds = lines::seconds_since(since).unwrap_or_default();
+    let error = if one.last_error.is_empty() { "no call has ended" } else { &one.last_error };
+    format!("has not answered for {seconds} s, since {}: {error}", lines::short(since))
+}
+
+fn sagas(one: &Destination) -> String {
+    let wait = |count: i32| if count == 1 { "saga waits" } else { "sagas wait" };
+    let mut text = format!("{} {} for it", one.sagas_waiting, wait(one.sagas_waiting));
+    if one.sagas_behind > 0 {
+        let _ = write!(text, ", and {} {} for one of those", one.sagas_behind, wait(one.sagas_behind));
+    }
+    text
+}
+
+/// One line about a service that begins or ceases to need attention.
+pub fn change(one: &Destination) -> String {
+    match one.needs_attention {
+        true => {
+            format!(
+                "service {}  ATTENTION {}; {}; seen by replica {}",
+                one.name,
+                silence(one),
+                sagas(one),
+                one.instance
+            )
+        }
+        false => format!("service {}  needs no attention any more; seen by replica {}", one.name, one.instance),
+    }
+}
+
+/// A destination for programs.
+pub fn to_json(destination: &Destination) -> Value {
+    let text = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
     json!({
         "name": destination.name,
         "waiting": destination.waiting,
         "in_flight": destination.in_flight,
         "in_flight_max": destination.in_flight_max,
         "breaker": destination.breaker,
-        "last_error": (!destination.last_error.is_empty()).then_some(&destination.last_error),
+        "last_error": text(&destination.last_error),
+        "failing_since": moment(destination.failing_since.as_ref()),
+        "next_probe_at": moment(destination.next_probe_at.as_ref()),
+        "needs_attention": destination.needs_attention,
+        "sagas_waiting": destination.sagas_waiting,
+        "sagas_behind": destination.sagas_behind,
+        "oldest_saga_id": text(&destination.oldest_saga_id),
+        "instance": text(&destination.instance),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use matricula_kit::time::{self, UnixMs};
+
+    const REPLICA: &str = "0198c5d0-0000-7000-8000-00000000000a";
+
+    fn fees() -> Destination {
+        Destination {
+            name: "fees".to_owned(),
+            waiting: 812,
+            breaker: "open".to_owned(),
+            last_error: "unavailable: connection refused".to_owned(),
+            needs_attention: true,
+            sagas_waiting: 249,
+            sagas_behind: 6,
+            oldest_saga_id: "0198c5d0-0000-7000-8000-000000000001".to_owned(),
+            instance: REPLICA.to_owned(),
+            failing_since: Some(UnixMs(time::now().0 - 75_500).to_wire()),
+            ..Destination::default()
+        }
+    }
 
     #[test]
     fn destinations_are_shown() {
@@ -71,18 +175,23 @@ mod tests {
             breaker: "closed".to_owned(),
             ..Destination::default()
         };
-        let fees = Destination {
-            name: "fees".to_owned(),
-            waiting: 812,
-            breaker: "open".to_owned(),
-            last_error: "unavailable: connection refused".to_owned(),
-            ..Destination::default()
-        };
-        insta::assert_snapshot!(shown(&[seats, fees]), @"
-         service   waiting   in flight   at most      breaker   last error
-        ────────────────────────────────────────────────────────────────────────────────────────
-         seats     0         3           64           closed    -
-         fees      812       0           0 (parked)   open      unavailable: connection refused
-        ");
+        let fees = Destination { failing_since: None, needs_attention: false, ..fees() };
+        insta::assert_snapshot!(shown(&[seats, fees], 100), @"");
+    }
+
+    #[test]
+    fn a_service_that_does_not_answer_is_the_cause_with_its_sagas_counted() {
+        for width in [80, 100] {
+            let shown = in_trouble(&[fees(), Destination { instance: "other".to_owned(), ..fees() }], width);
+            let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(words.contains("has not answered for 75 s, since"), "{shown}");
+            assert!(words.contains("249 sagas wait for it, and 6 sagas wait for one of those"), "{shown}");
+            assert_eq!(shown.lines().filter(|line| line.trim() == "fees").count(), 1, "one service, two replicas");
+            assert!(shown.contains(REPLICA), "{shown}");
+            assert!(shown.lines().all(|line| line.chars().count() <= width), "{shown}");
+        }
+        assert_eq!(in_trouble(&[], 80), "");
+        assert!(change(&fees()).contains("ATTENTION"));
+        assert!(change(&Destination { needs_attention: false, ..fees() }).contains("no attention any more"));
     }
 }

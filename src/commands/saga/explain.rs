@@ -1,38 +1,41 @@
 //! Why a saga is where it is, and what an operator can do about it.
 
-use matricula_proto::ops::v1::{Advice, ExplainSagaRequest, ExplainSagaResponse};
+use matricula_proto::ops::v1::{Advice, ExplainSagaRequest, ExplainSagaResponse, Wait, WaitKind};
 use serde_json::{Value, json};
 
-use super::{Client, summary_to_json};
+use super::{Client, destinations, lines, summary_to_json};
 use crate::arguments::Format;
 use crate::clients::explained;
-use crate::output::{self, NONE};
+use crate::output::{self, NONE, moment};
+
+/// How far the words about a step are from its name: what does not fit on their line begins below them.
+const HANG: usize = 23;
 
 /// Asks, and prints the answer.
 pub async fn run(mut client: Client, saga_id: String, format: Format) -> anyhow::Result<()> {
     let answer = client.explain_saga(ExplainSagaRequest { saga_id }).await.map_err(|status| explained(&status))?;
     let answer = answer.into_inner();
     match format {
-        Format::Table => output::print(shown(&answer)),
+        Format::Table => output::print(shown(&answer, lines::width())),
         Format::Json => output::json(&to_json(&answer))?,
     }
     Ok(())
 }
 
-fn shown(answer: &ExplainSagaResponse) -> String {
+fn shown(answer: &ExplainSagaResponse, width: usize) -> String {
     let id = answer.summary.as_ref().map(|summary| summary.saga_id.as_str()).unwrap_or_default();
-    let mut text = format!("{id}  {}", answer.explanation);
+    let mut text = lines::wrapped(&format!("{id}  {}", answer.explanation), HANG, width);
+    text.push('\n');
     if answer.advice.is_empty() {
         text.push_str("\nNothing is to be decided about it.\n");
         return text;
     }
-    let mut table = output::table(["what can be done now", "what it would do"]);
+    text.push_str("\nWhat can be done now; each is `matricula saga ...` and takes a --reason:\n");
     for advice in &answer.advice {
-        table.add_row([command(id, advice), advice.effect.clone()]);
+        let lines = format!("  {}\n      {}\n", command(id, advice), advice.effect);
+        text.push_str(&lines::wrapped(&lines, 0, width));
+        text.push('\n');
     }
-    text.push('\n');
-    text.push_str(&table.trim_fmt());
-    text.push_str("\n\nEach is `matricula saga ...` and takes a --reason.\n");
     text
 }
 
@@ -54,6 +57,34 @@ fn to_json(answer: &ExplainSagaResponse) -> Value {
         "summary": answer.summary.as_ref().map(summary_to_json),
         "explanation": answer.explanation,
         "advice": advice.collect::<Vec<_>>(),
+        "waits": answer.waits.iter().map(wait_to_json).collect::<Vec<_>>(),
+        "only_log_because": (!answer.only_log_because.is_empty()).then_some(&answer.only_log_because),
+        "waits_for_saga_ids": answer.waits_for_saga_ids,
+        "causes": answer.causes.iter().map(destinations::to_json).collect::<Vec<_>>(),
+    })
+}
+
+fn wait_to_json(wait: &Wait) -> Value {
+    let kind = match wait.kind() {
+        WaitKind::Turn => "turn",
+        WaitKind::Record => "record",
+        WaitKind::Queue => "queue",
+        WaitKind::Breaker => "breaker",
+        WaitKind::Limit => "limit",
+        WaitKind::Call => "call",
+        WaitKind::Pause => "pause",
+        WaitKind::Unspecified => "unknown",
+    };
+    json!({
+        "step": wait.step,
+        "undo": wait.undo,
+        "service": wait.service,
+        "kind": kind,
+        "since": moment(wait.since.as_ref()),
+        "until": moment(wait.until.as_ref()),
+        "ahead": wait.ahead,
+        "service_failing_since": moment(wait.service_failing_since.as_ref()),
+        "service_last_error": (!wait.service_last_error.is_empty()).then_some(&wait.service_last_error),
     })
 }
 
@@ -92,12 +123,13 @@ mod tests {
                 advice("skip", "notify", &[], "leaves it undone for good"),
                 advice("abandon", "", &[], "ends the saga as it stands"),
             ],
+            ..ExplainSagaResponse::default()
         }
     }
 
     #[test]
     fn what_can_be_done_is_shown() {
-        insta::assert_snapshot!(shown(&stuck()), @"
+        insta::assert_snapshot!(shown(&stuck(), 100), @"
         r-1  completing: committed; needs attention
           notify   attempt 3 failed: unimplemented
 
@@ -111,7 +143,7 @@ mod tests {
         Each is `matricula saga ...` and takes a --reason.
         ");
         let answer = ExplainSagaResponse { advice: Vec::new(), ..stuck() };
-        insta::assert_snapshot!(shown(&answer), @"
+        insta::assert_snapshot!(shown(&answer, 100), @"
         r-1  completing: committed; needs attention
           notify   attempt 3 failed: unimplemented
 

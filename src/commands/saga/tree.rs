@@ -5,13 +5,17 @@ use std::fmt::Write as _;
 
 use matricula_proto::ops::v1::{Event, GetSagaResponse, Leg, LegStatus, SagaSummary, Step};
 
-use super::{leg_name, phase_name};
+use super::{leg_name, lines, phase_name, waits_for};
 use crate::commands::registration;
-use crate::output::{self, NONE, moment_or_none};
+use crate::output::{NONE, moment_or_none};
+
+/// How far the second line of what does not fit on one is further in than the first.
+const HANG: usize = 14;
 
 /// The whole saga.
-pub fn shown(saga: &GetSagaResponse) -> String {
-    let mut text = head(saga);
+pub fn shown(saga: &GetSagaResponse, width: usize) -> String {
+    let mut text = lines::wrapped(&head(saga), HANG, width);
+    text.push('\n');
     let times = CallTimes::of(&saga.events);
     let mut stages: BTreeMap<i32, Vec<&Step>> = BTreeMap::new();
     for step in &saga.steps {
@@ -23,12 +27,15 @@ pub fn shown(saga: &GetSagaResponse) -> String {
         let _ = writeln!(text, "\nstage {stage}{together}");
         for (index, step) in steps.iter().enumerate() {
             let is_last = index + 1 == steps.len();
-            write_step(&mut text, step, is_last, &times);
+            let mut lines = String::new();
+            write_step(&mut lines, step, is_last, &times);
+            text.push_str(&lines::wrapped(&lines, HANG, width));
+            text.push('\n');
         }
     }
     if !saga.events.is_empty() {
         text.push('\n');
-        text.push_str(&log(&saga.events));
+        text.push_str(&log(&saga.events, width));
         text.push('\n');
     }
     text
@@ -46,6 +53,9 @@ fn head(saga: &GetSagaResponse) -> String {
         line("attention", "needed: it can't be read here, and is left alone");
     } else if summary.needs_attention {
         line("attention", "needed: a step below has failed for longer than its policy allows; it is still retried");
+    }
+    if let Some(waits) = waits_for(summary) {
+        line("now", &waits);
     }
     line("student", &summary.student_id);
     if let Some(asked) = &saga.registration {
@@ -114,22 +124,17 @@ fn write_trouble(text: &mut String, leg: &Leg, below: &str) {
     }
 }
 
-fn log(events: &[Event]) -> String {
-    let mut table = output::table(["#", "at", "event", "step", "attempt", "ms", "what"]);
+fn log(events: &[Event], width: usize) -> String {
+    let number = events.iter().map(|event| event.sequence.to_string().len()).max().unwrap_or_default();
+    let mut text = String::new();
     for event in events {
-        let number = |number: i64| if number > 0 { number.to_string() } else { String::new() };
-        let undo = if event.undo { "undo of " } else { "" };
-        table.add_row([
-            event.sequence.to_string(),
-            moment_or_none(event.at.as_ref()),
-            event.name.clone(),
-            format!("{undo}{}", event.step),
-            number(i64::from(event.attempt)),
-            number(event.duration_ms),
-            event.description.clone(),
-        ]);
+        let took = if event.duration_ms > 0 { format!(" ({} ms)", event.duration_ms) } else { String::new() };
+        let at = moment_or_none(event.at.as_ref());
+        let line = format!(" {:>number$}  {at}  {}{took}", event.sequence, event.description);
+        text.push_str(&lines::wrapped(&line, number + 28, width));
+        text.push('\n');
     }
-    table.trim_fmt()
+    text.trim_end().to_owned()
 }
 
 /// How long the recorded calls of each leg took, together.

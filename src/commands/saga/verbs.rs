@@ -6,17 +6,20 @@ use std::time::Duration;
 use matricula_proto::ops::v1::resolve_step_request::{Answer, Done, Refused};
 use matricula_proto::ops::v1::{
     AbandonSagaRequest, CancelSagaRequest, ExplainSagaRequest, ResolveStepRequest, RetrySagaRequest, SagaSummary,
-    SkipStepRequest,
+    SkipStepRequest, VerbResult,
 };
+use serde_json::json;
 use tonic::{Request, Status};
 
-use super::{Client, explain, sagas_shown, summary_to_json};
+use super::{Client, explain, lines, sagas_shown, summary_to_json};
 use crate::arguments::{Decision, Format};
 use crate::clients::{explained, persistently};
 use crate::output;
 
 /// Exit code for a verb that was not confirmed: as for a flag that is missing.
 const EXIT_NOT_CONFIRMED: u8 = 2;
+/// Exit code for a verb that the saga's log has, and that is not carried out yet.
+const EXIT_RECORDED: u8 = 3;
 /// How long an owner that does not answer is waited for: twice what a takeover takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Longest time of one call: the service itself gives up after 12 s.
@@ -95,40 +98,66 @@ pub async fn run(mut client: Client, order: Order, format: Format) -> anyhow::Re
         return Ok(ExitCode::from(EXIT_NOT_CONFIRMED));
     }
     let failed = |status: &Status| eprintln!("Not now: {:#}; trying again", explained(status));
-    // What took effect and was not answered is answered alike when it is sent again.
-    let answer = persistently(PATIENCE, failed, async || send(client.clone(), &order).await).await;
-    let summary = answer.map_err(|status| explained(&status))?.unwrap_or_default();
+    // One id however often it is sent: what took effect and was not answered is answered so when it comes again.
+    let command_id = uuid::Uuid::now_v7().to_string();
+    let answer = persistently(PATIENCE, failed, async || send(client.clone(), &order, &command_id).await).await;
+    let Taken { summary, result, pending } = answer.map_err(|status| explained(&status))?;
+    let is_done = result != VerbResult::Recorded;
     match format {
         Format::Table => output::print(sagas_shown(&[summary])),
-        Format::Json => output::json(&summary_to_json(&summary))?,
+        Format::Json => {
+            let mut shown = summary_to_json(&summary);
+            shown["result"] = json!(if is_done { "done" } else { "recorded" });
+            shown["pending"] = json!((!pending.is_empty()).then_some(&pending));
+            output::json(&shown)?;
+        }
     }
-    eprintln!("Recorded in the saga's log: {} by {}", order.verb.name(), order.decision.by());
-    Ok(ExitCode::SUCCESS)
+    let (verb, by) = (order.verb.name(), order.decision.by());
+    if is_done {
+        eprintln!("Done, and recorded in the saga's log: {verb} by {by}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("Recorded in the saga's log: {verb} by {by}");
+    eprintln!("{}", lines::wrapped(&format!("Not carried out yet: {pending}"), 2, lines::width()));
+    Ok(ExitCode::from(EXIT_RECORDED))
 }
 
-async fn send(mut client: Client, order: &Order) -> Result<Option<SagaSummary>, Status> {
+/// What the service has answered to a verb that was taken.
+struct Taken {
+    summary: SagaSummary,
+    result: VerbResult,
+    pending: String,
+}
+
+/// The same of every verb.
+macro_rules! taken {
+    ($answer:expr) => {{
+        let answer = $answer.await?.into_inner();
+        let result = answer.result();
+        Taken { summary: answer.summary.unwrap_or_default(), result, pending: answer.pending }
+    }};
+}
+
+async fn send(mut client: Client, order: &Order, command_id: &str) -> Result<Taken, Status> {
     let (saga_id, by, reason) = (order.id.clone(), order.decision.by(), order.decision.reason.clone());
+    let command_id = command_id.to_owned();
     Ok(match &order.verb {
         Verb::Retry { step } => {
             let step = step.clone().unwrap_or_default();
-            let request = RetrySagaRequest { saga_id, step, by, reason };
-            client.retry_saga(within(request)).await?.into_inner().summary
+            taken!(client.retry_saga(within(RetrySagaRequest { saga_id, step, by, reason, command_id })))
         }
         Verb::Skip { step } => {
-            let request = SkipStepRequest { saga_id, step: step.clone(), by, reason };
-            client.skip_step(within(request)).await?.into_inner().summary
+            let step = step.clone();
+            taken!(client.skip_step(within(SkipStepRequest { saga_id, step, by, reason, command_id })))
         }
         Verb::Resolve { step, done } => {
-            let answer = Some(if *done { Answer::Done(Done {}) } else { Answer::Refused(Refused {}) });
-            let request = ResolveStepRequest { saga_id, step: step.clone(), by, reason, answer };
-            client.resolve_step(within(request)).await?.into_inner().summary
+            let (step, answer) =
+                (step.clone(), Some(if *done { Answer::Done(Done {}) } else { Answer::Refused(Refused {}) }));
+            let request = ResolveStepRequest { saga_id, step, by, reason, command_id, answer };
+            taken!(client.resolve_step(within(request)))
         }
-        Verb::Abandon => {
-            client.abandon_saga(within(AbandonSagaRequest { saga_id, by, reason })).await?.into_inner().summary
-        }
-        Verb::Cancel => {
-            client.cancel_saga(within(CancelSagaRequest { saga_id, by, reason })).await?.into_inner().summary
-        }
+        Verb::Abandon => taken!(client.abandon_saga(within(AbandonSagaRequest { saga_id, by, reason, command_id }))),
+        Verb::Cancel => taken!(client.cancel_saga(within(CancelSagaRequest { saga_id, by, reason, command_id }))),
     })
 }
 

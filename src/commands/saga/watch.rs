@@ -1,13 +1,18 @@
 //! Sagas as they change, a line each, until interrupted.
 
+use matricula_kit::time;
 use matricula_proto::ops::v1::{SagaSummary, WatchSagasRequest};
+use serde_json::json;
 use tonic::Status;
 
-use super::{Client, phase_name, summary_to_json};
+use super::{Client, destinations, lines, phase_name, summary_to_json, waits_for};
 use crate::arguments::Format;
 use crate::clients::{Pauses, explained, is_permanent};
 use crate::commands::registration;
-use crate::output::{self, NONE, moment_or_none};
+use crate::output;
+
+/// Columns of the time before each line.
+const HANG: usize = 9;
 
 /// Prints until it is interrupted.
 pub async fn run(client: Client, needs_attention: bool, format: Format) -> anyhow::Result<()> {
@@ -40,11 +45,16 @@ async fn follow(client: &mut Client, needs_attention: bool, format: Format, paus
         match stream.message().await {
             Ok(Some(message)) => {
                 *pauses = Pauses::new();
-                let saga = message.summary.unwrap_or_default();
-                match format {
-                    Format::Table => output::print(shown(&saga)),
-                    // One document a line: the stream has no end.
-                    Format::Json => output::print(summary_to_json(&saga)),
+                // One document a line: the stream has no end.
+                match (message.destination, format) {
+                    (Some(one), Format::Table) => {
+                        let line =
+                            format!("{} {}", lines::short(Some(&time::now().to_wire())), destinations::change(&one));
+                        output::print(lines::wrapped(&line, HANG, lines::width()));
+                    }
+                    (Some(one), Format::Json) => output::print(json!({ "destination": destinations::to_json(&one) })),
+                    (None, Format::Table) => output::print(shown(&message.summary.unwrap_or_default(), lines::width())),
+                    (None, Format::Json) => output::print(summary_to_json(&message.summary.unwrap_or_default())),
                 }
             }
             Ok(None) => return Status::unavailable("the stream ended"),
@@ -53,17 +63,18 @@ async fn follow(client: &mut Client, needs_attention: bool, format: Format, paus
     }
 }
 
-fn shown(saga: &SagaSummary) -> String {
-    format!(
-        "{}  {}  {:<16} {:<12} {:<9} {:<9} {}",
-        moment_or_none(saga.updated_at.as_ref()),
+fn shown(saga: &SagaSummary, width: usize) -> String {
+    let attention = if saga.needs_attention { " ATTENTION" } else { "" };
+    let line = format!(
+        "{} {} {:<8} {:<12} {}{attention}",
+        lines::short(saga.updated_at.as_ref()),
         saga.saga_id,
         saga.student_id,
         phase_name(saga.phase),
         registration::outcome_name(saga.outcome),
-        if saga.needs_attention { "ATTENTION" } else { NONE },
-        if saga.owner.is_empty() { NONE } else { &saga.owner },
-    )
+    );
+    let waits = waits_for(saga).map(|waits| lines::wrapped(&format!("{}{waits}", " ".repeat(HANG)), 2, width));
+    [Some(lines::wrapped(&line, HANG, width)), waits].into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -89,7 +100,7 @@ mod tests {
             owner: "i-7".to_owned(),
             ..saga.clone()
         };
-        insta::assert_snapshot!(format!("{}\n{}", shown(&stuck), shown(&saga)), @"
+        insta::assert_snapshot!(format!("{}\n{}", shown(&stuck, 100), shown(&saga, 100)), @"
         2026-08-17T20:53:20.000Z  0198c5d0-0000-7000-8000-000000000001  S000001          completing   ENROLLED  ATTENTION i-7
         2026-08-17T20:53:20.000Z  0198c5d0-0000-7000-8000-000000000001  S000001          abandoned    ENROLLED  -         -
         ");

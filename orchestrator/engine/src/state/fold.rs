@@ -3,6 +3,8 @@
 //! Promises: every pair of (phase, event) that the table does not list is [`FoldError::Illegal`]; an error changes
 //! nothing.
 
+use std::sync::Arc;
+
 use super::{Intervened, LegState, LegStatus, Phase, SagaState, StepState};
 use crate::definition::{Definition, Kind, Step, StepIndex};
 use crate::event::{Cause, Event, Intervention, Leg, Recorded, Resolution};
@@ -135,6 +137,7 @@ impl SagaState {
             is_adopted: false,
             cause: None,
             last_intervention: None,
+            commands: Vec::new(),
             steps,
         };
         state.advance(def, first.at_ms);
@@ -208,9 +211,10 @@ impl SagaState {
             }
             (
                 Phase::Running | Phase::Compensating | Phase::Completing,
-                Event::Intervened { by, reason, intervention },
+                Event::Intervened { by, reason, intervention, command },
             ) => {
                 self.intervene(def, intervention, at_ms)?;
+                self.commands.extend(command.as_deref().map(Arc::from));
                 let (by, reason, intervention) = (by.clone(), reason.clone(), intervention.clone());
                 self.last_intervention = Some(Intervened { by, reason, intervention });
             }

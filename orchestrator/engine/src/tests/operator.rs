@@ -162,7 +162,12 @@ fn an_answer_that_comes_after_the_decision_changes_nothing() {
     world.answer(0, CallAnswer::Done(String::new()));
     world.answer(0, unavailable());
     world
-        .input(Input::Steer { verb: Verb::Retry { step: None }, by: "ada".to_owned(), reason: "now".to_owned() })
+        .input(Input::Steer {
+            verb: Verb::Retry { step: None },
+            by: "ada".to_owned(),
+            reason: "now".to_owned(),
+            command: None,
+        })
         .unwrap();
     let late = world.in_flight.iter().position(|(step, _, _)| def.step(*step).name == "settle_courses").unwrap();
     world.steer(skip("settle_courses")).unwrap();

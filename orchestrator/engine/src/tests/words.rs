@@ -87,7 +87,7 @@ fn a_saga_explained() {
     let def = sample();
     let script = Script::parse("skip:assess_fees create_enrollments=no undo:hold_seats=permission_denied,never");
     let world = World::admit(&def, script.applies(&def)).run(&script);
-    insta::assert_snapshot!(explain(&def, &world.state, world.now_ms - 400), @r#"
+    insta::assert_snapshot!(explain(&def, &world.state, Sight::LogOnly, world.now_ms - 400), @r#"
     compensating: being undone (refused); needs attention
       reserve_courses        done
       hold_seats             done; undo attempt 1 failed: permission_denied: lost; next in 400 ms
@@ -99,7 +99,7 @@ fn a_saga_explained() {
       notify                 not started
     "#);
     let world = run(&def, "skip:hold_seats commit_enrollments=unavailable,never");
-    insta::assert_snapshot!(explain(&def, &world.state, world.now_ms), @r#"
+    insta::assert_snapshot!(explain(&def, &world.state, Sight::LogOnly, world.now_ms), @r#"
     running: its pivot may have been called, can't be cancelled any more
       reserve_courses        done
       create_enrollments     done
@@ -111,7 +111,7 @@ fn a_saga_explained() {
       notify                 not started
     "#);
     let world = run(&def, "skip:hold_seats notify=never");
-    insta::assert_snapshot!(explain(&def, &world.state, world.now_ms), @r#"
+    insta::assert_snapshot!(explain(&def, &world.state, Sight::LogOnly, world.now_ms), @r#"
     completing: committed, its tail is being finished
       reserve_courses        done
       create_enrollments     done
@@ -120,6 +120,6 @@ fn a_saga_explained() {
       settle_courses         done
       release_dropped_seats  done
       refund_fees            done
-      notify                 called, not answered
+      notify                 waits for its turn or for notifications: the log does not tell which
     "#);
 }

@@ -98,7 +98,7 @@ impl<'a> World<'a> {
 
     /// An operator decides something.
     pub(super) fn steer(&mut self, verb: Verb) -> Result<(), DecideError> {
-        self.input(Input::Steer { verb, by: "ada".to_owned(), reason: "seen to it".to_owned() })
+        self.input(Input::Steer { verb, by: "ada".to_owned(), reason: "seen to it".to_owned(), command: None })
     }
 
     /// Runs by the script until nothing can happen any more.

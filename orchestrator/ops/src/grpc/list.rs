@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::shutting_down;
-use crate::{Orchestrator, wire};
+use crate::{Orchestrator, waits, wire};
 
 /// Sagas that one list looks at when it is restricted to phases: a page may be short, but never slow.
 const LOOKED_AT_MAX: usize = 10_000;
@@ -26,8 +26,14 @@ pub(super) async fn list(
     request: ops::ListSagasRequest,
 ) -> Result<ops::ListSagasResponse, Status> {
     let (filter, wanted) = filter(request)?;
-    let (sagas, next) = page(runtime, filter, &wanted).await?;
-    Ok(ops::ListSagasResponse { sagas, next_page_token: next.map(String::from).unwrap_or_default() })
+    let (stored, next) = page(runtime, filter, &wanted).await?;
+    let mut sagas: Vec<ops::SagaSummary> = stored.iter().map(wire::summary).collect();
+    waits::add_to(runtime, &mut sagas, &stored).await?;
+    Ok(ops::ListSagasResponse {
+        sagas,
+        next_page_token: next.map(String::from).unwrap_or_default(),
+        destinations_in_trouble: runtime.outages().iter().map(wire::outage).collect(),
+    })
 }
 
 /// Every registration, newest first, until the shutdown.
@@ -98,7 +104,7 @@ async fn page(
     runtime: &Orchestrator,
     mut filter: SagaFilter,
     wanted: &Wanted,
-) -> Result<(Vec<ops::SagaSummary>, Option<SagaId>), Status> {
+) -> Result<(Vec<StoredRegistration>, Option<SagaId>), Status> {
     let definition = runtime.workload().definition();
     let size = usize::try_from(filter.limit).unwrap_or(usize::MAX);
     // One more than asked for tells whether there is a next page.
@@ -114,9 +120,9 @@ async fn page(
             }
             looked_at += 1;
             filter.before = Some(row.id.clone());
-            let summary = wire::summary(&StoredRegistration::read(definition, row));
-            if wanted.has(&summary) {
-                sagas.push(summary);
+            let stored = StoredRegistration::read(definition, row);
+            if wanted.has(&wire::summary(&stored)) {
+                sagas.push(stored);
             }
         }
         if is_last {

@@ -21,10 +21,11 @@ use matricula_kit::status;
 use matricula_proto::ops::v1 as ops;
 use matricula_proto::ops::v1::saga_service_server::SagaService;
 use matricula_registration::StoredRegistration;
-use matricula_runtime::{OrderVerb, Workload as _};
+use matricula_runtime::{DestinationStatus, OrderVerb, Workload as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
+use self::verbs::{Carried, Decision};
 use crate::{Orchestrator, explain, wire};
 
 /// Most RPCs that may be allowed in flight to one service: what a connection carries.
@@ -50,6 +51,14 @@ impl SagaGrpc {
         let row = row.ok_or_else(|| status::not_found("saga", id.as_str()))?;
         Ok(StoredRegistration::read(self.runtime.workload().definition(), row))
     }
+
+    /// A destination of this replica.
+    fn destination(&self, status: DestinationStatus) -> ops::Destination {
+        let (instance, outages) = (self.runtime.instance(), self.runtime.outages());
+        let mut own = outages.iter().filter(|outage| outage.instance == instance.as_str());
+        let outage = own.find(|outage| outage.destination == status.name);
+        wire::destination(status, instance, outage)
+    }
 }
 
 #[tonic::async_trait]
@@ -68,41 +77,46 @@ impl SagaService for SagaGrpc {
 
     async fn explain_saga(&self, request: Request<ops::ExplainSagaRequest>) -> Answer<ops::ExplainSagaResponse> {
         let stored = self.stored(&saga_id(request.into_inner().saga_id)?).await?;
-        let definition = self.runtime.workload().definition();
-        Ok(Response::new(explain::explained(definition, &stored, self.runtime.now())))
+        Ok(Response::new(explain::explained(&self.runtime, &stored).await?))
     }
 
     async fn retry_saga(&self, request: Request<ops::RetrySagaRequest>) -> Answer<ops::RetrySagaResponse> {
-        let ops::RetrySagaRequest { saga_id, step, by, reason } = request.into_inner();
+        let ops::RetrySagaRequest { saga_id, step, by, reason, command_id } = request.into_inner();
         let step = if step.is_empty() { None } else { Some(self.step(step)?) };
-        let summary = self.carry_out(saga_id, OrderVerb::Steer(Verb::Retry { step }), by, reason).await?;
-        Ok(Response::new(ops::RetrySagaResponse { summary }))
+        let decision = Decision { saga_id, by, reason, command_id };
+        let Carried { summary, result, pending } =
+            self.carry_out(decision, OrderVerb::Steer(Verb::Retry { step })).await?;
+        Ok(Response::new(ops::RetrySagaResponse { summary, result, pending }))
     }
 
     async fn skip_step(&self, request: Request<ops::SkipStepRequest>) -> Answer<ops::SkipStepResponse> {
-        let ops::SkipStepRequest { saga_id, step, by, reason } = request.into_inner();
+        let ops::SkipStepRequest { saga_id, step, by, reason, command_id } = request.into_inner();
         let verb = Verb::Skip { step: self.step(step)? };
-        let summary = self.carry_out(saga_id, OrderVerb::Steer(verb), by, reason).await?;
-        Ok(Response::new(ops::SkipStepResponse { summary }))
+        let decision = Decision { saga_id, by, reason, command_id };
+        let Carried { summary, result, pending } = self.carry_out(decision, OrderVerb::Steer(verb)).await?;
+        Ok(Response::new(ops::SkipStepResponse { summary, result, pending }))
     }
 
     async fn resolve_step(&self, request: Request<ops::ResolveStepRequest>) -> Answer<ops::ResolveStepResponse> {
-        let ops::ResolveStepRequest { saga_id, step, by, reason, answer } = request.into_inner();
+        let ops::ResolveStepRequest { saga_id, step, by, reason, command_id, answer } = request.into_inner();
         let verb = Verb::Resolve { step: self.step(step)?, answer: verbs::resolution(answer, &reason)? };
-        let summary = self.carry_out(saga_id, OrderVerb::Steer(verb), by, reason).await?;
-        Ok(Response::new(ops::ResolveStepResponse { summary }))
+        let decision = Decision { saga_id, by, reason, command_id };
+        let Carried { summary, result, pending } = self.carry_out(decision, OrderVerb::Steer(verb)).await?;
+        Ok(Response::new(ops::ResolveStepResponse { summary, result, pending }))
     }
 
     async fn abandon_saga(&self, request: Request<ops::AbandonSagaRequest>) -> Answer<ops::AbandonSagaResponse> {
-        let ops::AbandonSagaRequest { saga_id, by, reason } = request.into_inner();
-        let summary = self.carry_out(saga_id, OrderVerb::Steer(Verb::Abandon), by, reason).await?;
-        Ok(Response::new(ops::AbandonSagaResponse { summary }))
+        let ops::AbandonSagaRequest { saga_id, by, reason, command_id } = request.into_inner();
+        let decision = Decision { saga_id, by, reason, command_id };
+        let Carried { summary, result, pending } = self.carry_out(decision, OrderVerb::Steer(Verb::Abandon)).await?;
+        Ok(Response::new(ops::AbandonSagaResponse { summary, result, pending }))
     }
 
     async fn cancel_saga(&self, request: Request<ops::CancelSagaRequest>) -> Answer<ops::CancelSagaResponse> {
-        let ops::CancelSagaRequest { saga_id, by, reason } = request.into_inner();
-        let summary = self.carry_out(saga_id, OrderVerb::Cancel, by, reason).await?;
-        Ok(Response::new(ops::CancelSagaResponse { summary }))
+        let ops::CancelSagaRequest { saga_id, by, reason, command_id } = request.into_inner();
+        let decision = Decision { saga_id, by, reason, command_id };
+        let Carried { summary, result, pending } = self.carry_out(decision, OrderVerb::Cancel).await?;
+        Ok(Response::new(ops::CancelSagaResponse { summary, result, pending }))
     }
 
     async fn watch_sagas(&self, request: Request<ops::WatchSagasRequest>) -> Answer<Self::WatchSagasStream> {
@@ -115,8 +129,12 @@ impl SagaService for SagaGrpc {
         &self,
         _: Request<ops::ListDestinationsRequest>,
     ) -> Answer<ops::ListDestinationsResponse> {
-        let destinations = self.runtime.destinations().into_iter().map(wire::destination).collect();
-        Ok(Response::new(ops::ListDestinationsResponse { destinations }))
+        let (instance, outages) = (self.runtime.instance(), self.runtime.outages());
+        let others = outages.iter().filter(|outage| outage.instance != instance.as_str());
+        Ok(Response::new(ops::ListDestinationsResponse {
+            destinations: self.runtime.destinations().into_iter().map(|status| self.destination(status)).collect(),
+            others_in_trouble: others.map(wire::outage).collect(),
+        }))
     }
 
     async fn set_destination_limit(
@@ -132,10 +150,14 @@ impl SagaService for SagaGrpc {
         let destinations = self.runtime.destinations();
         let names: Vec<&str> = destinations.iter().map(|one| one.name).collect();
         let names = names.join(", ");
-        let destination = destinations.into_iter().find(|one| is_set && one.name == name);
+        let destination = destinations.into_iter().find(|one| one.name == name);
         let destination = destination.ok_or_else(|| FieldError::new("name", format!("must be one of {names}")))?;
+        // The destination has ended with this replica: nothing was set.
+        if !is_set {
+            return Err(shutting_down());
+        }
         tracing::info!(destination = name, in_flight_max, "an operator has changed how many calls may be in flight");
-        Ok(Response::new(ops::SetDestinationLimitResponse { destination: Some(wire::destination(destination)) }))
+        Ok(Response::new(ops::SetDestinationLimitResponse { destination: Some(self.destination(destination)) }))
     }
 
     async fn export_ledger(&self, _: Request<ops::ExportLedgerRequest>) -> Answer<Self::ExportLedgerStream> {

@@ -2,40 +2,99 @@
 
 use std::time::Duration;
 
-use matricula_engine::Resolution;
+use matricula_engine::{Outcome, Resolution, Verb, Wait};
 use matricula_kit::answer::{Reason, Refusal};
 use matricula_kit::id::SagaId;
-use matricula_kit::rpc::FieldError;
+use matricula_kit::rpc::{FieldError, required_id};
 use matricula_kit::status;
 use matricula_proto::ops::v1 as ops;
 use matricula_proto::ops::v1::resolve_step_request as wire_resolution;
-use matricula_runtime::{CommandError, Order, OrderVerb, Workload as _};
+use matricula_registration::StoredRegistration;
+use matricula_runtime::{CommandError, Order, OrderVerb, SeenBy, Workload as _};
 use tonic::{Code, Status};
 
 use super::{SagaGrpc, saga_id};
-use crate::wire;
+use crate::{explain, waits, wire};
 
 /// Longest name of an operator: an address of mail fits.
 const BY_BYTES_MAX: usize = 64;
 /// Longest reason: some sentences, kept in the log for good.
 const REASON_BYTES_MAX: usize = 500;
+/// How long a verb that has a saga undone waits for that before it is answered as it stands: it takes some milliseconds
+/// while every service answers.
+const UNDONE_WAIT: Duration = Duration::from_secs(2);
 /// When an unanswered verb may be sent again: a takeover by another instance is under way.
 const RETRY_UNANSWERED: Duration = Duration::from_secs(1);
 
+/// What an operator has decided, as it comes from the wire.
+pub(super) struct Decision {
+    pub saga_id: String,
+    pub by: String,
+    pub reason: String,
+    pub command_id: String,
+}
+
+/// What has become of a verb that was taken.
+pub(super) struct Carried {
+    pub summary: Option<ops::SagaSummary>,
+    /// Of [`ops::VerbResult`].
+    pub result: i32,
+    pub pending: String,
+}
+
 impl SagaGrpc {
-    /// Has a verb carried out by whoever drives the saga, and reads what has become of the saga.
-    pub(super) async fn carry_out(
-        &self,
-        id: String,
-        verb: OrderVerb,
-        by: String,
-        reason: String,
-    ) -> Result<Option<ops::SagaSummary>, Status> {
+    /// Has a verb carried out by whoever drives the saga, and reads what has become of the verb and of the saga.
+    pub(super) async fn carry_out(&self, decision: Decision, verb: OrderVerb) -> Result<Carried, Status> {
+        let Decision { saga_id: id, by, reason, command_id } = decision;
         let id = saga_id(id)?;
-        let order = Order { verb, by: by_of(by)?, reason: reason_of(reason)? };
+        let command = match command_id {
+            id if id.is_empty() => None,
+            id => Some(required_id("command_id", id, SagaId::try_new)?.into()),
+        };
+        let order = Order { verb: verb.clone(), by: by_of(by)?, reason: reason_of(reason)?, id: command };
         let refused_as = refused_as(&order.verb);
+        let mut watcher = self.runtime.watch(&id);
         self.runtime.command(&id, order).await.map_err(|error| not_done(&id, refused_as, error))?;
-        Ok(Some(wire::summary(&self.stored(&id).await?)))
+        if is_undoing(&verb) {
+            let undone = async { while watcher.changed().await.outcome() == Outcome::Pending {} };
+            let _ = tokio::time::timeout(UNDONE_WAIT, undone).await;
+        }
+        let stored = self.stored(&id).await?;
+        let mut summary = vec![wire::summary(&stored)];
+        waits::add_to(&self.runtime, &mut summary, std::slice::from_ref(&stored)).await?;
+        let pending = self.pending(&stored, &verb).await;
+        let result = if pending.is_some() { ops::VerbResult::Recorded } else { ops::VerbResult::Done };
+        Ok(Carried { summary: summary.pop(), result: result.into(), pending: pending.unwrap_or_default() })
+    }
+
+    /// What a verb waits for that is in the log; none when it is carried out.
+    async fn pending(&self, stored: &StoredRegistration, verb: &OrderVerb) -> Option<String> {
+        let (_, state) = stored.read.as_ref().ok()?;
+        if state.phase().is_finished() {
+            return None;
+        }
+        let definition = self.runtime.workload().definition();
+        let legs = async || match self.runtime.look(&stored.row).await {
+            SeenBy::Driver(seen) => Ok(seen.legs),
+            SeenBy::LogOnly { why } => Err(why),
+        };
+        match verb {
+            OrderVerb::Steer(Verb::Retry { step }) => match legs().await {
+                Ok(mut legs) => {
+                    // What was retried and is not called is parked.
+                    legs.retain(|leg| step.as_ref().is_none_or(|step| leg.step == *step) && !is_called(leg.wait));
+                    (!legs.is_empty()).then(|| explain::pending(definition, &legs, self.runtime.now()))
+                }
+                Err(why) => Some(why),
+            },
+            verb if is_undoing(verb) && state.outcome() == Outcome::Pending => Some(match legs().await {
+                Ok(legs) if !legs.is_empty() => {
+                    format!("being undone; {}", explain::pending(definition, &legs, self.runtime.now()))
+                }
+                _ => "being undone".to_owned(),
+            }),
+            _ => None,
+        }
     }
 
     /// The name of a step of the saga's definition.
@@ -46,6 +105,19 @@ impl SagaGrpc {
         }
         let names: Vec<&str> = definition.steps().iter().map(|step| step.name).collect();
         Err(FieldError::new("step", format!("must be one of {}", names.join(", "))))
+    }
+}
+
+/// Whether a verb has a saga undone: its outcome comes later.
+fn is_undoing(verb: &OrderVerb) -> bool {
+    matches!(verb, OrderVerb::Cancel | OrderVerb::Steer(Verb::Resolve { answer: Resolution::Refused { .. }, .. }))
+}
+
+/// Whether the call of a leg has left: it is in flight, its answer is being recorded, or it has failed again.
+fn is_called(wait: Wait) -> bool {
+    match wait {
+        Wait::Call { .. } | Wait::Record | Wait::Pause { .. } => true,
+        Wait::Turn { .. } | Wait::Queue { .. } | Wait::Breaker { .. } | Wait::Limit { .. } => false,
     }
 }
 

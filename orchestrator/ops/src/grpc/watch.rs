@@ -16,14 +16,15 @@ use matricula_kit::database::DbError;
 use matricula_kit::id::SagaId;
 use matricula_proto::ops::v1 as ops;
 use matricula_registration::StoredRegistration;
-use matricula_runtime::{SagaRow, Workload as _};
+use matricula_runtime::{Outage, SagaRow, Workload as _};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::shutting_down;
-use crate::{Orchestrator, wire};
+use crate::{Orchestrator, waits, wire};
 
 /// Sagas that are read at once: with their logs they are some hundred kilobytes.
 const READ_MAX: usize = 200;
@@ -41,10 +42,13 @@ pub(super) fn sagas(
     shutdown: CancellationToken,
 ) -> impl Stream<Item = Result<ops::WatchSagasResponse, Status>> {
     // The watch begins before the list, so that no change falls between the two.
-    let moved = runtime.moved();
+    let (moved, mut outages) = (runtime.moved(), runtime.watch_outages());
+    outages.mark_changed();
     let watch = Watch {
         runtime,
         moved,
+        outages,
+        known_outages: Vec::new(),
         needs_attention,
         list: List::After(None),
         has_missed: false,
@@ -56,7 +60,7 @@ pub(super) fn sagas(
         let shutdown = shutdown.clone();
         async move {
             let next = shutdown.run_until_cancelled(watch.next()).await.ok_or_else(shutting_down)??;
-            Ok(Some((ops::WatchSagasResponse { summary: Some(next) }, watch)))
+            Ok(Some((next, watch)))
         }
     })
 }
@@ -64,6 +68,9 @@ pub(super) fn sagas(
 struct Watch {
     runtime: Arc<Orchestrator>,
     moved: Receiver<Option<SagaId>>,
+    outages: watch::Receiver<Arc<Vec<Outage>>>,
+    /// The services that the client knows to need attention.
+    known_outages: Vec<Outage>,
     /// Whether the client wants only those that need attention, or did when it was last told of them.
     needs_attention: bool,
     list: List,
@@ -74,7 +81,7 @@ struct Watch {
     /// The client knows them as unfinished, or as needing attention where it wants only these.
     open: BTreeSet<SagaId>,
     /// Read, and not sent yet.
-    told: VecDeque<ops::SagaSummary>,
+    told: VecDeque<ops::WatchSagasResponse>,
 }
 
 /// How far the list of the unfinished has come.
@@ -85,9 +92,12 @@ enum List {
 }
 
 impl Watch {
-    /// The next saga to tell of.
-    async fn next(&mut self) -> Result<ops::SagaSummary, DbError> {
+    /// The next saga or service to tell of.
+    async fn next(&mut self) -> Result<ops::WatchSagasResponse, DbError> {
         loop {
+            if self.needs_attention && self.outages.has_changed().unwrap_or_default() {
+                self.take_outages();
+            }
             if let Some(saga) = self.told.pop_front() {
                 return Ok(saga);
             }
@@ -97,11 +107,14 @@ impl Watch {
             } else if self.has_missed {
                 self.list_again();
             } else if self.pending.is_empty() {
-                match self.moved.recv().await {
-                    Ok(moved) => self.note(moved),
-                    Err(RecvError::Lagged(_)) => self.note(None),
-                    // The sender is held by the runtime, which this watch holds.
-                    Err(RecvError::Closed) => std::future::pending().await,
+                tokio::select! {
+                    moved = self.moved.recv() => match moved {
+                        Ok(moved) => self.note(moved),
+                        Err(RecvError::Lagged(_)) => self.note(None),
+                        // The sender is held by the runtime, which this watch holds.
+                        Err(RecvError::Closed) => std::future::pending().await,
+                    },
+                    Ok(()) = self.outages.changed(), if self.needs_attention => self.outages.mark_changed(),
                 }
             } else {
                 self.read_pending().await?;
@@ -128,6 +141,21 @@ impl Watch {
         }
     }
 
+    /// Has those services told that begin to need attention, and those that do no more.
+    fn take_outages(&mut self) {
+        let now = self.outages.borrow_and_update().clone();
+        let is_same =
+            |one: &Outage, other: &Outage| (&one.instance, &one.destination) == (&other.instance, &other.destination);
+        let is_in = |outages: &[Outage], one: &Outage| outages.iter().any(|other| is_same(one, other));
+        let ended = self.known_outages.iter().filter(|outage| !is_in(&now, outage));
+        let ended = ended.map(|outage| ops::Destination { needs_attention: false, ..wire::outage(outage) });
+        let begun = now.iter().filter(|outage| !is_in(&self.known_outages, outage)).map(wire::outage);
+        let changes = ended.chain(begun);
+        let told = changes.map(|change| ops::WatchSagasResponse { summary: None, destination: Some(change) });
+        self.told.extend(told);
+        self.known_outages = now.to_vec();
+    }
+
     /// Begins the list anew. What the client takes for unfinished may have ended, so that it is not in the list.
     fn list_again(&mut self) {
         self.has_missed = false;
@@ -141,28 +169,36 @@ impl Watch {
             Some(last) if rows.len() == READ_MAX => List::After(Some(last.id.clone())),
             _ => List::Complete,
         };
-        for row in rows {
+        for row in &rows {
             self.pending.remove(&row.id);
-            self.take(row);
         }
-        Ok(())
+        self.take(rows).await
     }
 
     async fn read_pending(&mut self) -> Result<(), DbError> {
         let ids: Vec<String> =
             std::iter::from_fn(|| self.pending.pop_first()).take(READ_MAX).map(String::from).collect();
-        for row in self.runtime.store().get_many(ids).await? {
-            self.take(row);
-        }
+        let rows = self.runtime.store().get_many(ids).await?;
+        self.take(rows).await
+    }
+
+    /// Has those sagas told that the client wants.
+    async fn take(&mut self, rows: Vec<SagaRow>) -> Result<(), DbError> {
+        let definition = self.runtime.workload().definition();
+        let stored: Vec<_> = rows.into_iter().map(|row| StoredRegistration::read(definition, row)).collect();
+        let (mut summaries, stored): (Vec<_>, Vec<_>) =
+            stored.into_iter().filter_map(|stored| Some((self.wanted(&stored)?, stored))).unzip();
+        waits::add_to(&self.runtime, &mut summaries, &stored).await?;
+        let told = summaries.into_iter();
+        self.told.extend(told.map(|summary| ops::WatchSagasResponse { summary: Some(summary), destination: None }));
         Ok(())
     }
 
-    /// Has a saga told, if the client wants it.
-    fn take(&mut self, row: SagaRow) {
-        let id = row.id.clone();
-        let stored = StoredRegistration::read(self.runtime.workload().definition(), row);
-        let summary = wire::summary(&stored);
-        let is_open = if self.needs_attention { summary.needs_attention } else { !wire::is_finished(&stored) };
+    /// A saga as it is told; none when the client does not want it.
+    fn wanted(&mut self, stored: &StoredRegistration) -> Option<ops::SagaSummary> {
+        let id = stored.row.id.clone();
+        let summary = wire::summary(stored);
+        let is_open = if self.needs_attention { summary.needs_attention } else { !wire::is_finished(stored) };
         let was_open = self.open.remove(&id);
         if is_open {
             self.open.insert(id);
@@ -170,8 +206,6 @@ impl Watch {
                 self.open.pop_first();
             }
         }
-        if is_open || was_open || !self.needs_attention {
-            self.told.push_back(summary);
-        }
+        (is_open || was_open || !self.needs_attention).then_some(summary)
     }
 }

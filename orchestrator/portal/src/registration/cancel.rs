@@ -18,7 +18,7 @@ const WAIT: Duration = Duration::from_secs(2);
 
 impl RegistrationGrpc {
     pub(super) async fn cancel(&self, id: &SagaId, reason: String) -> Result<wire::Registration, Status> {
-        let order = Order { verb: OrderVerb::Cancel, by: BY.to_owned(), reason };
+        let order = Order { verb: OrderVerb::Cancel, by: BY.to_owned(), reason, id: None };
         self.runtime.command(id, order).await.map_err(|error| not_cancelled(id, error))?;
         let mut follower = self.follow(id).await?;
         self.wait_for_outcome(&mut follower, Instant::now() + WAIT).await;

@@ -28,31 +28,32 @@ impl Operator {
 
     async fn retry(&self, id: &str, step: &str) -> Result<ops::SagaSummary, Status> {
         let (saga_id, by, reason) = decision(id);
-        let request = ops::RetrySagaRequest { saga_id, step: step.to_owned(), by, reason };
+        let request = ops::RetrySagaRequest { saga_id, step: step.to_owned(), by, reason, command_id: String::new() };
         Ok(self.0.clone().retry_saga(request).await?.into_inner().summary.expect("a summary"))
     }
 
     async fn skip(&self, id: &str, step: &str) -> Result<ops::SagaSummary, Status> {
         let (saga_id, by, reason) = decision(id);
-        let request = ops::SkipStepRequest { saga_id, step: step.to_owned(), by, reason };
+        let request = ops::SkipStepRequest { saga_id, step: step.to_owned(), by, reason, command_id: String::new() };
         Ok(self.0.clone().skip_step(request).await?.into_inner().summary.expect("a summary"))
     }
 
     async fn resolve(&self, id: &str, step: &str, answer: Option<Answer>) -> Result<ops::SagaSummary, Status> {
         let (saga_id, by, reason) = decision(id);
-        let request = ops::ResolveStepRequest { saga_id, step: step.to_owned(), by, reason, answer };
+        let request =
+            ops::ResolveStepRequest { saga_id, step: step.to_owned(), by, reason, answer, command_id: String::new() };
         Ok(self.0.clone().resolve_step(request).await?.into_inner().summary.expect("a summary"))
     }
 
     async fn abandon(&self, id: &str) -> Result<ops::SagaSummary, Status> {
         let (saga_id, by, reason) = decision(id);
-        let request = ops::AbandonSagaRequest { saga_id, by, reason };
+        let request = ops::AbandonSagaRequest { saga_id, by, reason, command_id: String::new() };
         Ok(self.0.clone().abandon_saga(request).await?.into_inner().summary.expect("a summary"))
     }
 
     async fn cancel(&self, id: &str) -> Result<ops::SagaSummary, Status> {
         let (saga_id, by, reason) = decision(id);
-        let request = ops::CancelSagaRequest { saga_id, by, reason };
+        let request = ops::CancelSagaRequest { saga_id, by, reason, command_id: String::new() };
         Ok(self.0.clone().cancel_saga(request).await?.into_inner().summary.expect("a summary"))
     }
 
@@ -302,8 +303,13 @@ async fn sagas_are_watched_from_any_replica() {
 }
 
 async fn next(stream: &mut tonic::Streaming<ops::WatchSagasResponse>) -> ops::SagaSummary {
-    let message = within("a change", stream.message()).await.expect("a change");
-    message.expect("the stream goes on").summary.expect("a summary")
+    loop {
+        let message = within("a change", stream.message()).await.expect("a change");
+        // A service that does not answer for long is told, too.
+        if let Some(summary) = message.expect("the stream goes on").summary {
+            return summary;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,9 +11,11 @@
 //! | here | takes inputs, asks the engine, hands events to the log writer |
 //! | `behind` | what of a saga's log is not durable yet, and what waits for it |
 //! | `effects` | acts: calls, timers, places given back |
+//! | `look` | what operators see of the sagas here |
 
 mod behind;
 mod effects;
+mod look;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::time::{DelayQueue, delay_queue};
 
 use self::behind::{Behind, Overdue};
+pub(crate) use self::look::{Look, SagasWaiting};
 use crate::clock::Clock;
 use crate::destination::{Answered, Told};
 use crate::gate::Gate;
@@ -58,6 +61,7 @@ pub(crate) struct Inbox<R> {
     pub answers: mpsc::UnboundedReceiver<Vec<Answered>>,
     pub adopted: mpsc::Receiver<Vec<Entrant<R>>>,
     pub commands: mpsc::Receiver<Command>,
+    pub looks: mpsc::Receiver<Look>,
 }
 
 /// Where the executor's decisions go.
@@ -170,6 +174,7 @@ impl<W: Workload> Executor<W> {
                     }
                     self.command(command);
                 }
+                Some(look) = inbox.looks.recv() => self.look(look),
                 Some(expired) = self.timers.next(), if !self.is_stopping => self.expired(&expired.into_inner()),
                 id = self.overdue.next() => self.write(&id),
                 () = shutdown.cancelled(), if !self.is_stopping => {

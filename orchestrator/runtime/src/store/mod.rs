@@ -7,6 +7,7 @@ mod archive;
 mod key;
 mod lease;
 mod line;
+mod outage;
 mod read;
 mod receipt;
 mod request;

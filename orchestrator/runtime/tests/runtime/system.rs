@@ -152,7 +152,7 @@ impl System {
     }
 
     async fn command(&self, saga: &SagaId, verb: OrderVerb, by: &str, reason: &str) -> Result<(), CommandError> {
-        let order = matricula_runtime::Order { verb, by: by.to_owned(), reason: reason.to_owned() };
+        let order = matricula_runtime::Order { verb, by: by.to_owned(), reason: reason.to_owned(), id: None };
         within(self.runtime.command(saga, order)).await
     }
 

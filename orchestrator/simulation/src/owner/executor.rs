@@ -302,8 +302,8 @@ impl Owner {
 /// What the engine gets of an order. A broken owner writes a skip down as done.
 fn ordered(env: &Env, order: &Order) -> Input {
     match order.input() {
-        Input::Steer { verb: Verb::Skip { step }, by, reason } if env.is_broken(Broken::OwnerHidesSkips) => {
-            Input::Steer { verb: Verb::Resolve { step, answer: Resolution::Done }, by, reason }
+        Input::Steer { verb: Verb::Skip { step }, by, reason, command } if env.is_broken(Broken::OwnerHidesSkips) => {
+            Input::Steer { verb: Verb::Resolve { step, answer: Resolution::Done }, by, reason, command }
         }
         input => input,
     }

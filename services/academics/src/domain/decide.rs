@@ -84,6 +84,7 @@ fn reserve(catalog: &Catalog, student: &mut Student, registration: &SagaId, chan
             reason: "EARLIER_REGISTRATION_PENDING".to_owned(),
             message: format!("{} is {}.", named_record(catalog, course), standing(course)),
             retry_after_ms: RETRY_AFTER_MS,
+            waits_for: Some(course.hand_on_it().clone()),
         });
     }
     let reasons = rules::check(&case);

@@ -146,6 +146,14 @@ impl RecordedCourse {
         }
     }
 
+    /// The registration that added it last, or is about to drop it: while the course is unsettled, others wait for this one.
+    pub fn hand_on_it(&self) -> &SagaId {
+        match (self.status, &self.dropped_by) {
+            (RecordStatus::Enrolled, Some(dropping)) => dropping,
+            _ => &self.registration,
+        }
+    }
+
     /// Changes where it stands, and remembers that the store does not know.
     pub fn change(&mut self, status: RecordStatus, dropped_by: Option<SagaId>) {
         self.status = status;

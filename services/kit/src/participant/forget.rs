@@ -44,6 +44,7 @@ pub(super) fn stale() -> Answer {
             STALE_AFTER_MS / 60_000
         ),
         retry_after_ms: RETRY_STALE_MS,
+        waits_for: None,
     })
 }
 

@@ -27,7 +27,7 @@ use crate::time::UnixMs;
 
 pub use forget::STALE_AFTER_MS;
 pub(crate) use forget::{SERVICE_NAME, server};
-pub use writer::{WriteError, Writer, WriterLimits};
+pub use writer::{StaffError, WriteError, Writer, WriterLimits};
 
 /// Names the step of a saga that an operation belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -91,7 +91,7 @@ impl Participant for Counters {
             }
             (What::NotYet, _) => {
                 let (reason, message) = ("BUSY".to_owned(), "later".to_owned());
-                return Answer::NotYet(NotYet { reason, message, retry_after_ms: 1 });
+                return Answer::NotYet(NotYet { reason, message, retry_after_ms: 1, waits_for: None });
             }
             (What::Break, _) => world.also.push(BREAK),
             (What::Collide, _) => world.also.push(COLLIDE),

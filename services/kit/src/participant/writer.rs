@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
-use crate::answer::{Answer, NotYet};
+use crate::answer::{Answer, Done, NotYet, Refusal};
 use crate::database::{Database, DbError};
 use crate::participant::transaction::{self, Failure};
 use crate::participant::{Operation, Participant};
@@ -65,6 +65,20 @@ pub enum WriteError {
 
 type Answers = Result<Vec<Answer>, WriteError>;
 
+/// Why a staff command was not done.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StaffError {
+    /// The rules say no.
+    #[error("the command is refused")]
+    Refused(Vec<Refusal>),
+    /// It could not be done now, and nothing of it was: staff send it again.
+    #[error("not done: {}", .0.message)]
+    NotYet(NotYet),
+    /// It has no answer.
+    #[error("the command has no answer")]
+    Write(#[from] WriteError),
+}
+
 struct Request<C> {
     operations: Vec<Operation<C>>,
     reply: oneshot::Sender<Answers>,
@@ -102,6 +116,18 @@ impl<P: Participant> Writer<P> {
             mpsc::error::TrySendError::Closed(_) => WriteError::ShuttingDown,
         })?;
         answers.await.unwrap_or(Err(WriteError::ShuttingDown))
+    }
+
+    /// Has one staff command decided and committed. Every answer but "done" is an error, so that nobody takes a command
+    /// for done that was refused or put off.
+    pub async fn write_staff(&self, command: P::Command) -> Result<Done, StaffError> {
+        match self.write(vec![Operation::staff(command)]).await?.pop() {
+            Some(Answer::Done(done)) => Ok(done),
+            Some(Answer::Refused(reasons)) => Err(StaffError::Refused(reasons)),
+            Some(Answer::NotYet(not_yet)) => Err(StaffError::NotYet(not_yet)),
+            // The writer answers every operation.
+            None => Err(StaffError::Write(WriteError::Panicked)),
+        }
     }
 }
 
@@ -267,5 +293,6 @@ fn failed() -> Answer {
         reason: "OPERATION_FAILED".to_owned(),
         message: "the service could not do this operation; its log has the cause".to_owned(),
         retry_after_ms: RETRY_FAILED_MS,
+        waits_for: None,
     })
 }

@@ -59,6 +59,7 @@ fn a_saga_that_turned_round_is_shown() {
             owner: "i-7".to_owned(),
             definition: "registration".to_owned(),
             definition_version: 1,
+            ..SagaSummary::default()
         }),
         registration: Some(Registration { adds: vec!["C001-L1".to_owned()], ..Registration::default() }),
         steps: vec![
@@ -88,7 +89,7 @@ fn a_saga_that_turned_round_is_shown() {
         unreadable_because: String::new(),
         archived_in: String::new(),
     };
-    insta::assert_snapshot!(super::shown(&saga), @"
+    insta::assert_snapshot!(super::shown(&saga, 100), @"
     0198c5d0-0000-7000-8000-000000000001  compensating, PENDING
       attention     needed: a step below has failed for longer than its policy allows; it is still retried
       student       S000001

@@ -1,0 +1,140 @@
+//! What sagas wait for: a service that fails them, or another saga, and through that one a service.
+//!
+//! ```text
+//! saga ──waits for──► saga of the same student ──waits for──► ... ──is failed by──► service
+//! ```
+//!
+//! Promises: reads the sagas of a chain set-wise, and follows none for longer than [`CHAIN_MAX`].
+
+use std::collections::HashMap;
+
+use matricula_engine::{Definition, SagaState};
+use matricula_kit::database::DbError;
+use matricula_kit::id::SagaId;
+use matricula_proto::ops::v1 as ops;
+use matricula_registration::StoredRegistration;
+use matricula_runtime::{Outage, Workload as _};
+
+use crate::Orchestrator;
+
+/// Sagas of a chain that are followed. A student has few registrations at a time.
+const CHAIN_MAX: usize = 16;
+
+/// What one saga waits for, by its log.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct Link {
+    saga: Option<SagaId>,
+    service: Option<&'static str>,
+}
+
+impl Link {
+    fn of(definition: &Definition, stored: &StoredRegistration, outages: &[Outage]) -> Self {
+        match &stored.read {
+            Ok((_, state)) => Self {
+                saga: state.waits_for(definition).and_then(|id| SagaId::try_new(id).ok()),
+                service: failing_service(definition, state, outages),
+            },
+            Err(_) => Self::default(),
+        }
+    }
+}
+
+/// The service that keeps a saga from going on: one that answers nobody, or else one that has failed it.
+pub(crate) fn failing_service(definition: &Definition, state: &SagaState, outages: &[Outage]) -> Option<&'static str> {
+    let own = || state.trying(definition).filter(|(_, _, leg)| leg.waits_for().is_none());
+    let named = |name: &str| outages.iter().any(|outage| outage.destination == name);
+    let service = |index| definition.step(index).destination;
+    let out = own().map(|(index, _, _)| service(index)).find(|name| named(name));
+    out.or_else(|| own().find(|(_, _, leg)| leg.last_error.is_some()).map(|(index, _, _)| service(index)))
+}
+
+/// Adds to each summary what its saga waits for; both are in the same order.
+pub(crate) async fn add_to(
+    runtime: &Orchestrator,
+    summaries: &mut [ops::SagaSummary],
+    stored: &[StoredRegistration],
+) -> Result<(), DbError> {
+    let (definition, outages) = (runtime.workload().definition(), runtime.outages());
+    let mut links: HashMap<SagaId, Link> = HashMap::new();
+    for one in stored {
+        links.insert(one.row.id.clone(), Link::of(definition, one, &outages));
+    }
+    for _ in 0..CHAIN_MAX {
+        let wanted = links.values().filter_map(|link| link.saga.as_ref());
+        let mut missing: Vec<String> =
+            wanted.filter(|id| !links.contains_key(*id)).map(|id| id.as_str().to_owned()).collect();
+        if missing.is_empty() {
+            break;
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        // One that is not here is not asked for again.
+        links.extend(missing.iter().map(|id| (SagaId::stored(id.clone()), Link::default())));
+        for row in runtime.store().get_many(missing).await? {
+            let one = StoredRegistration::read(definition, row);
+            links.insert(one.row.id.clone(), Link::of(definition, &one, &outages));
+        }
+    }
+    for (summary, one) in summaries.iter_mut().zip(stored) {
+        let Some(link) = links.get(&one.row.id) else { continue };
+        summary.waits_for_saga_id = link.saga.as_ref().map(|saga| saga.as_str().to_owned()).unwrap_or_default();
+        summary.waits_for_service = service_of(link, &links).unwrap_or_default().to_owned();
+    }
+    Ok(())
+}
+
+/// The service of a saga, or of the one at the end of its chain.
+fn service_of(link: &Link, links: &HashMap<SagaId, Link>) -> Option<&'static str> {
+    let mut link = link;
+    for _ in 0..CHAIN_MAX {
+        match link.saga.as_ref().and_then(|saga| links.get(saga)) {
+            Some(next) => link = next,
+            None => return link.service,
+        }
+    }
+    None
+}
+
+/// The sagas that a saga waits for, each waiting for the next, and the last one of them as it is stored; empty for a saga
+/// that waits for no other.
+pub(crate) async fn chain(
+    runtime: &Orchestrator,
+    state: &SagaState,
+) -> Result<(Vec<SagaId>, Option<StoredRegistration>), DbError> {
+    let definition = runtime.workload().definition();
+    let next = |state: &SagaState| state.waits_for(definition).and_then(|id| SagaId::try_new(id).ok());
+    let (mut chain, mut last) = (Vec::new(), None);
+    let mut wanted = next(state);
+    while let Some(id) = wanted.take().filter(|id| chain.len() < CHAIN_MAX && !chain.contains(id)) {
+        let row = runtime.store().get(&id).await?;
+        chain.push(id);
+        let Some(row) = row else { return Ok((chain, None)) };
+        let one = StoredRegistration::read(definition, row);
+        wanted = one.read.as_ref().ok().and_then(|(_, state)| next(state));
+        last = Some(one);
+    }
+    Ok((chain, last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_at_the_end_of_a_chain_is_found_and_a_circle_ends() {
+        let id = |text: &str| SagaId::stored(text.to_owned());
+        let waits = |saga: &str| Link { saga: Some(id(saga)), service: None };
+        let fees = Link { saga: None, service: Some("fees") };
+        let links = HashMap::from([
+            (id("a"), waits("b")),
+            (id("b"), waits("c")),
+            (id("c"), fees.clone()),
+            (id("x"), waits("y")),
+            (id("y"), waits("x")),
+        ]);
+        assert_eq!(service_of(&links[&id("a")], &links), Some("fees"));
+        assert_eq!(service_of(&fees, &links), Some("fees"));
+        assert_eq!(service_of(&links[&id("x")], &links), None);
+        assert_eq!(service_of(&waits("gone"), &links), None);
+    }
+}

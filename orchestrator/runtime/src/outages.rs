@@ -1,0 +1,237 @@
+//! Services that do not answer. Such a service needs attention by itself, and the sagas that wait for it are counted under
+//! it: an operator is to see one cause, and not hundreds of sagas.
+//!
+//! ```text
+//! destination --changed--> here --counts of sagas--- executor
+//!                           │ begins: an ERROR in the log, a gauge, a row for the other instances
+//!                           ▼ ends: an INFO, and the row goes
+//!                        operators
+//! ```
+//!
+//! Promises: while every service answers, this waits for a word and does nothing; an outage begins once the service has not
+//! answered for `destination_attention_after_ms` while a saga waits for it, and ends when it answers, or when no saga waits
+//! for it any more.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use matricula_kit::id::SagaId;
+use matricula_kit::telemetry;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::DestinationStatus;
+use crate::clock::Clock;
+use crate::executor::{Look, SagasWaiting};
+use crate::store::{InstanceId, SagaStore, StoreError};
+use crate::word::Wakes;
+
+/// Time between two looks while a service does not answer. Sagas that wait are counted each time, by a pass over all that
+/// are in memory.
+const LOOK: Duration = Duration::from_secs(1);
+/// Shortest time between two looks: where the setting is short, as in tests.
+const LOOK_MIN: Duration = Duration::from_millis(50);
+/// How long the executor may take to count.
+const COUNT_MAX: Duration = Duration::from_secs(1);
+/// How long the database may take to keep what others are to see.
+const RECORD_MAX: Duration = Duration::from_secs(2);
+
+/// A service that does not answer an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outage {
+    /// The instance that sees it.
+    pub instance: String,
+    /// The service.
+    pub destination: String,
+    /// When the first call left that has failed, or has no answer, without a success since.
+    pub since_ms: i64,
+    /// How the last call failed; empty when none has ended.
+    pub last_error: String,
+    /// "closed", "open" or "probing".
+    pub breaker: String,
+    /// When an open breaker lets the next call through.
+    pub probe_at_ms: Option<i64>,
+    /// Sagas whose next call is of this service.
+    pub sagas_waiting: usize,
+    /// Sagas that wait for one of those.
+    pub sagas_behind: usize,
+    /// The oldest of those whose next call is of this service.
+    pub oldest: Option<SagaId>,
+}
+
+/// What every instance that lives sees: this one's own come first.
+pub(crate) type Outages = Arc<Vec<Outage>>;
+
+/// Looks for outages.
+pub(crate) struct Lookout {
+    pub store: SagaStore,
+    pub instance: InstanceId,
+    pub statuses: Vec<Arc<Mutex<DestinationStatus>>>,
+    /// Woken when a destination begins to fail, and when it answers again.
+    pub changed: Arc<Notify>,
+    pub looks: mpsc::Sender<Look>,
+    pub clock: Clock,
+    pub wakes: Wakes,
+    pub attention_after: Duration,
+    pub shown: watch::Sender<Outages>,
+}
+
+impl Lookout {
+    /// Looks until the shutdown.
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        for status in self.each() {
+            gauges(status.name, &SagasWaiting::default(), false);
+        }
+        shutdown.run_until_cancelled(self.look_for_ever()).await;
+        // The other instances take the sagas over, and see for themselves.
+        if self.store.is_shared() && !self.shown.borrow().is_empty() {
+            let _ = tokio::time::timeout(RECORD_MAX, self.store.put_outages(&self.instance, &[], true)).await;
+        }
+        Ok(())
+    }
+
+    async fn look_for_ever(&self) {
+        let pause = (self.attention_after / 4).clamp(LOOK_MIN, LOOK);
+        let (mut own, mut others) = (Vec::new(), Vec::new());
+        // What others have recorded before this instance came.
+        let mut is_told = true;
+        loop {
+            let is_failing = self.each().iter().any(|status| status.failing_since_ms.is_some());
+            if is_failing || !own.is_empty() {
+                own = self.look(own).await;
+            }
+            if is_told || !others.is_empty() {
+                others = self.of_others(others).await;
+            }
+            self.show(&own, &others);
+            let is_open = is_failing || !own.is_empty() || !others.is_empty();
+            is_told = tokio::select! {
+                () = self.changed.notified() => false,
+                () = self.wakes.outages.notified() => true,
+                () = tokio::time::sleep(pause), if is_open => false,
+            };
+        }
+    }
+
+    /// The outages now, after those of the last look.
+    async fn look(&self, before: Vec<Outage>) -> Vec<Outage> {
+        let now_ms = self.clock.now().0;
+        let after_ms = i64::try_from(self.attention_after.as_millis()).unwrap_or(i64::MAX);
+        let is_long = |since_ms: i64| now_ms.saturating_sub(since_ms) >= after_ms;
+        let statuses = self.each();
+        let long = || statuses.iter().filter_map(|status| Some((status, status.failing_since_ms?)));
+        let long: Vec<_> = long().filter(|(_, since_ms)| is_long(*since_ms)).collect();
+        let counts = if long.is_empty() { Some(HashMap::new()) } else { self.counts().await };
+        // An executor that is too busy to count has told what it told last.
+        let Some(counts) = counts else { return before };
+        let seen = long.into_iter().filter_map(|(status, since_ms)| {
+            let waiting = counts.get(status.name).filter(|waiting| waiting.direct > 0)?;
+            Some(Outage {
+                instance: self.instance.as_str().to_owned(),
+                destination: status.name.to_owned(),
+                since_ms,
+                last_error: status.last_error.clone(),
+                breaker: status.breaker.to_owned(),
+                probe_at_ms: status.probe_at_ms,
+                sagas_waiting: waiting.direct,
+                sagas_behind: waiting.behind,
+                oldest: waiting.oldest.clone(),
+            })
+        });
+        let now: Vec<Outage> = seen.collect();
+        for status in &statuses {
+            let is_in = |outages: &[Outage]| outages.iter().any(|outage| outage.destination == status.name);
+            self.tell(status, is_in(&before), is_in(&now), counts.get(status.name));
+        }
+        let names =
+            |outages: &[Outage]| -> Vec<String> { outages.iter().map(|outage| outage.destination.clone()).collect() };
+        if self.store.is_shared() && now != before {
+            let is_news = names(&now) != names(&before);
+            let recorded = self.store.put_outages(&self.instance, &now, is_news);
+            match tokio::time::timeout(RECORD_MAX, recorded).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(error = telemetry::chain(&error), "other instances can't see the outage")
+                }
+                Err(_) => tracing::warn!("other instances can't see the outage: the database does not answer"),
+            }
+        }
+        now
+    }
+
+    /// Writes the log and the gauges of one service.
+    fn tell(&self, status: &DestinationStatus, was_out: bool, is_out: bool, waiting: Option<&SagasWaiting>) {
+        let none = SagasWaiting::default();
+        let waiting = waiting.filter(|_| is_out).unwrap_or(&none);
+        if was_out || is_out {
+            gauges(status.name, waiting, is_out);
+        }
+        let silent_s = status.failing_since_ms.map(|since_ms| self.clock.now().0.saturating_sub(since_ms) / 1_000);
+        match (was_out, is_out) {
+            (false, true) => tracing::error!(
+                destination = status.name,
+                error = status.last_error,
+                silent_s,
+                sagas_waiting = waiting.direct,
+                sagas_behind = waiting.behind,
+                "a service does not answer, and needs attention"
+            ),
+            (true, false) if status.failing_since_ms.is_none() => {
+                tracing::info!(destination = status.name, "a service that needed attention answers again");
+            }
+            (true, false) => tracing::info!(
+                destination = status.name,
+                silent_s,
+                "no saga waits any more for a service that does not answer"
+            ),
+            _ => {}
+        }
+    }
+
+    /// How many sagas wait for each service; none while the executor is too busy.
+    async fn counts(&self) -> Option<HashMap<&'static str, SagasWaiting>> {
+        let counting = async {
+            let (reply, counts) = oneshot::channel();
+            self.looks.send(Look::Waiting { reply }).await.ok()?;
+            counts.await.ok()
+        };
+        tokio::time::timeout(COUNT_MAX, counting).await.ok()?
+    }
+
+    /// What the other instances have recorded; what was read last, while it can't be read.
+    async fn of_others(&self, before: Vec<Outage>) -> Vec<Outage> {
+        if !self.store.is_shared() {
+            return Vec::new();
+        }
+        match tokio::time::timeout(RECORD_MAX, self.store.outages_of_others(&self.instance)).await {
+            Ok(Ok(outages)) => outages,
+            Ok(Err(_)) | Err(_) => before,
+        }
+    }
+
+    fn show(&self, own: &[Outage], others: &[Outage]) {
+        let all: Vec<Outage> = own.iter().chain(others).cloned().collect();
+        self.shown.send_if_modified(|shown| {
+            let is_other = **shown != all;
+            if is_other {
+                *shown = Arc::new(all);
+            }
+            is_other
+        });
+    }
+
+    fn each(&self) -> Vec<DestinationStatus> {
+        let status = |status: &Arc<Mutex<DestinationStatus>>| {
+            status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        };
+        self.statuses.iter().map(status).collect()
+    }
+}
+
+fn gauges(destination: &'static str, waiting: &SagasWaiting, is_out: bool) {
+    metrics::gauge!("matricula_destination_needs_attention", "destination" => destination).set(f64::from(is_out));
+    metrics::gauge!("matricula_destination_sagas_waiting", "destination" => destination).set(waiting.direct as f64);
+    metrics::gauge!("matricula_destination_sagas_behind", "destination" => destination).set(waiting.behind as f64);
+}

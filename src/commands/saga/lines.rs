@@ -1,0 +1,180 @@
+//! Lines of text that fit the terminal: ids stay whole, so that they can be copied, and words too.
+
+use matricula_kit::time::{self, UnixMs};
+use prost_types::Timestamp;
+
+use crate::output::NONE;
+
+/// Columns where neither the terminal nor `COLUMNS` tells.
+const WIDTH_DEFAULT: usize = 100;
+/// Characters of `2026-11-22` and of `2026-11-22T`, in an RFC 3339 moment.
+const DATE: usize = 10;
+const DATE_AND_T: usize = 11;
+/// Characters of `16:24:36`.
+const TIME: usize = 8;
+
+/// How many columns there are.
+pub fn width() -> usize {
+    // Snapshots must not depend on the terminal that runs the tests.
+    if cfg!(test) {
+        return WIDTH_DEFAULT;
+    }
+    let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
+    set.or_else(|| comfy_table::Table::new().width().map(usize::from)).unwrap_or(WIDTH_DEFAULT)
+}
+
+/// A moment as short as it can be read: the time of today (UTC), or the day and the minute.
+pub fn short(wire: Option<&Timestamp>) -> String {
+    short_at(wire, time::now())
+}
+
+fn short_at(wire: Option<&Timestamp>, now: UnixMs) -> String {
+    let Some(moment) = wire.and_then(UnixMs::from_wire) else { return NONE.to_owned() };
+    let (text, today) = (moment.to_string(), now.to_string());
+    match (text.get(..DATE), text.get(DATE_AND_T..DATE_AND_T + TIME)) {
+        (Some(date), Some(time)) if Some(date) == today.get(..DATE) => time.to_owned(),
+        (Some(date), Some(time)) => format!("{} {}", &date[5..], &time[..5]),
+        _ => text,
+    }
+}
+
+/// How long ago a moment was, in seconds.
+pub fn seconds_since(wire: Option<&Timestamp>) -> Option<i64> {
+    let moment = wire.and_then(UnixMs::from_wire)?;
+    Some(time::now().0.saturating_sub(moment.0).max(0) / 1_000)
+}
+
+/// Wraps each line of a text between words. What follows the first part of a line begins `hang` columns further in than
+/// the line does; a word that is longer than a line stays whole.
+pub fn wrapped(text: &str, hang: usize, width: usize) -> String {
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        let body = line.trim_start();
+        let indent = line.chars().count() - body.chars().count();
+        if line.chars().count() <= width {
+            lines.push(line.to_owned());
+            continue;
+        }
+        let mut current = " ".repeat(indent);
+        let mut is_empty = true;
+        // Spaces between columns stay as they are.
+        for word in body.split(' ') {
+            let length = word.chars().count();
+            if !is_empty && current.chars().count() + 1 + length > width && length > 0 {
+                lines.push(current.trim_end().to_owned());
+                current = " ".repeat(indent + hang);
+                is_empty = true;
+            }
+            if !is_empty {
+                current.push(' ');
+            }
+            current.push_str(word);
+            is_empty = false;
+        }
+        lines.push(current.trim_end().to_owned());
+    }
+    lines.join("\n")
+}
+
+/// A list whose rows have one line each, and below it what does not fit into columns.
+pub struct List {
+    columns: Vec<&'static str>,
+    /// Columns to leave out where there is no room for all, the first one first.
+    dropped: Vec<&'static str>,
+    rows: Vec<(Vec<String>, Vec<String>)>,
+}
+
+impl List {
+    /// An empty list with these columns.
+    pub fn new<const N: usize, const M: usize>(columns: [&'static str; N], dropped: [&'static str; M]) -> Self {
+        Self { columns: columns.to_vec(), dropped: dropped.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row, and the lines below it.
+    pub fn row<const N: usize>(&mut self, cells: [String; N], below: Vec<String>) {
+        self.rows.push((cells.to_vec(), below));
+    }
+
+    /// The list as text, at most so wide where whole ids allow it.
+    pub fn shown(&self, width: usize) -> String {
+        let mut kept: Vec<usize> = (0..self.columns.len()).collect();
+        for column in &self.dropped {
+            if self.line_width(&kept) <= width {
+                break;
+            }
+            kept.retain(|index| self.columns[*index] != *column);
+        }
+        let header: Vec<String> = self.columns.iter().map(|column| (*column).to_owned()).collect();
+        let mut lines = vec![self.line(&kept, &header), "─".repeat(self.line_width(&kept))];
+        for (cells, below) in &self.rows {
+            lines.push(self.line(&kept, cells));
+            lines.extend(below.iter().map(|text| wrapped(&format!("   {text}"), 2, width)));
+        }
+        lines.join("\n")
+    }
+
+    fn line(&self, kept: &[usize], cells: &[String]) -> String {
+        let mut text = String::from(" ");
+        for index in kept {
+            let cell = &cells[*index];
+            text.push_str(cell);
+            text.push_str(&" ".repeat(self.column_width(*index) + 2 - cell.chars().count()));
+        }
+        text.trim_end().to_owned()
+    }
+
+    fn line_width(&self, kept: &[usize]) -> usize {
+        kept.iter().map(|index| self.column_width(*index) + 2).sum::<usize>() - 1
+    }
+
+    fn column_width(&self, index: usize) -> usize {
+        let cells = self.rows.iter().map(|(cells, _)| cells[index].chars().count());
+        cells.chain([self.columns[index].chars().count()]).max().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0198c5d0-0000-7000-8000-000000000001";
+
+    #[test]
+    fn moments_are_short() {
+        let now = UnixMs(1_787_000_000_000);
+        assert_eq!(short_at(Some(&now.to_wire()), now), "20:53:20");
+        assert_eq!(short_at(Some(&now.plus_ms(-86_400_000).to_wire()), now), "08-16 20:53");
+        assert_eq!(short_at(None, now), NONE);
+    }
+
+    #[test]
+    fn text_is_wrapped_between_words() {
+        let text = format!("  waits for registration {ID} of the same student, which waits for fees");
+        for width in 1..120 {
+            let shown = wrapped(&text, 4, width);
+            assert!(shown.contains(ID), "{width}: {shown}");
+            assert_eq!(shown.split_whitespace().collect::<Vec<_>>(), text.split_whitespace().collect::<Vec<_>>());
+            assert!(width < 45 || shown.lines().all(|line| line.chars().count() <= width), "{width}: {shown}");
+        }
+        assert_eq!(wrapped("  a    b", 2, 80), "  a    b", "what fits stays as it is");
+        assert_eq!(wrapped("  one    two three", 9, 15), "  one    two\n           three");
+    }
+
+    #[test]
+    fn a_list_fits_or_drops_columns_and_keeps_ids_whole() {
+        let mut list = List::new(["saga", "student", "phase", "created"], ["created", "phase"]);
+        let cells = [ID, "S000001", "compensating", "20:53:20"].map(str::to_owned);
+        list.row(cells, vec![format!("waits for {ID}, which waits for fees")]);
+        insta::assert_snapshot!(list.shown(72), @"
+         saga                                  student  phase         created
+        ──────────────────────────────────────────────────────────────────────
+         0198c5d0-0000-7000-8000-000000000001  S000001  compensating  20:53:20
+           waits for 0198c5d0-0000-7000-8000-000000000001, which waits for fees
+        ");
+        for width in [40, 50, 60, 80, 100] {
+            let shown = list.shown(width);
+            assert_eq!(shown.matches(ID).count(), 2, "{shown}");
+            assert!(width < 55 || shown.lines().all(|line| line.chars().count() <= width), "{shown}");
+        }
+    }
+}
