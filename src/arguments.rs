@@ -2,6 +2,9 @@
 
 mod archive;
 mod saga;
+mod staff;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +13,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use archive::{Archive, Place};
 pub use saga::{Decision, Saga};
+pub use staff::{Grant, Hold, Override, SetHold, Student};
+
+/// Characters of an id that name it, at least.
+const ID_PREFIX_MIN: usize = 4;
 
 /// Course registration that does not fall over on the one morning when everybody comes at once.
 #[derive(Debug, Parser)]
@@ -21,7 +28,9 @@ pub use saga::{Decision, Saga};
         matricula up                                      everything in one process, on SQLite\n  \
         matricula register S000001 --add C001-L1          one registration, and its outcome\n  \
         matricula rush campus --speed 60x                 a whole morning, 60 times as fast\n  \
-        matricula audit                                   prove that nothing was lost or sold twice"
+        matricula audit                                   prove that nothing was lost or sold twice\n\n\
+        Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 64 bad configuration.\n\
+        Errors are text on stderr, also with --output json. Colours appear only on a terminal, and never where NO_COLOR is set."
 )]
 pub struct Arguments {
     /// What to do.
@@ -33,7 +42,7 @@ pub struct Arguments {
     /// Sets one setting, such as `--set orchestrator.listen=127.0.0.1:0`; goes before file and environment.
     #[arg(long = "set", global = true, value_name = "SETTING=VALUE")]
     pub settings: Vec<String>,
-    /// Form of what is listed or shown.
+    /// Form of what is listed or shown; a watch prints one JSON document a line.
     #[arg(long, global = true, value_enum, default_value_t = Format::Table)]
     pub output: Format,
     /// Where the orchestrator is [default: http://127.0.0.1:7450]; once for each replica.
@@ -72,8 +81,14 @@ pub enum Format {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve everything in one process.
+    #[command(after_help = "Examples:\n  \
+        matricula up\n  \
+        matricula up --students 12000 --sections 800\n  \
+        matricula up --students 0                         no campus: import one")]
     Up(Up),
     /// Serve one role as its own process.
+    #[command(after_help = "Example:\n  \
+        matricula serve seats --set seats.database_url=postgres://matricula@db/seats")]
     Serve {
         /// The role.
         role: Role,
@@ -100,11 +115,31 @@ pub enum Command {
         #[command(subcommand)]
         command: Sections,
     },
+    /// Show what is known of a student.
+    Student {
+        /// What to do.
+        #[command(subcommand)]
+        command: Student,
+    },
+    /// Set, lift and list holds, which keep a student from registering.
+    Hold {
+        /// What to do.
+        #[command(subcommand)]
+        command: Hold,
+    },
+    /// Grant and list overrides, which let a student past a reason for a refusal.
+    Override {
+        /// What to do.
+        #[command(subcommand)]
+        command: Override,
+    },
     /// Play a registration morning against a running system.
     Rush(Rush),
     /// Prove the invariants over the ledgers of all services.
     #[command(after_help = "May run while registrations go on: what is in motion is told apart. Exit code 1: an \
-        invariant is broken.")]
+        invariant is broken.\n\nExamples:\n  \
+        matricula audit\n  \
+        matricula audit --output json")]
     Audit,
     /// Show what sagas do and why they are stuck, and steer them.
     Saga {
@@ -119,6 +154,9 @@ pub enum Command {
         command: Archive,
     },
     /// Print the configuration in force, secrets masked.
+    #[command(after_help = "Examples:\n  \
+        matricula config\n  \
+        matricula config --set orchestrator.listen=127.0.0.1:0 --output json")]
     Config,
 }
 
@@ -229,11 +267,17 @@ pub struct Register {
 #[derive(Debug, Subcommand)]
 pub enum Registration {
     /// Show one registration.
+    #[command(after_help = "Examples:\n  \
+        matricula registration show 01a20394-7ebb-7176-8acb-23285aac80e3\n  \
+        matricula registration show 01a20394-7eb")]
     Show {
-        /// Its id.
+        /// Its id, or the beginning of its id.
+        #[arg(value_parser = id_or_prefix)]
         id: String,
     },
     /// List the registrations of a student, newest first.
+    #[command(after_help = "Example:\n  \
+        matricula registration list S000001 --limit 10")]
     List {
         /// The student.
         student: String,
@@ -247,16 +291,26 @@ pub enum Registration {
 #[derive(Debug, Subcommand)]
 pub enum Sections {
     /// Show sections with their free seats; without ids, the first hundred.
+    #[command(after_help = "On a narrow terminal, columns that do not fit are left out; --output json has all.\n\n\
+        Examples:\n  \
+        matricula sections show\n  \
+        matricula sections show C001-L1 C001-B1")]
     Show {
         /// Their ids.
         ids: Vec<String>,
     },
     /// Watch free seats change, until interrupted.
+    #[command(after_help = "Examples:\n  \
+        matricula sections watch\n  \
+        matricula sections watch C001-L1 --output json")]
     Watch {
         /// Their ids; none: all sections.
         ids: Vec<String>,
     },
     /// Set a section's capacity. Below what is taken nobody is evicted; 0 freezes it.
+    #[command(after_help = "Examples:\n  \
+        matricula sections set-capacity C001-L1 40\n  \
+        matricula sections set-capacity C001-L1 0         nothing more is granted")]
     SetCapacity {
         /// The section.
         id: String,
@@ -292,6 +346,14 @@ pub struct Rush {
     /// Write the report to this file, too, as JSON.
     #[arg(long, value_name = "FILE.json")]
     pub report: Option<PathBuf>,
+}
+
+/// The id of a saga or a registration, or its beginning.
+fn id_or_prefix(text: &str) -> Result<String, String> {
+    match text.chars().count() {
+        0..ID_PREFIX_MIN => Err(format!("name at least {ID_PREFIX_MIN} characters of the id")),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 fn seen(text: &str) -> Result<(String, i64), String> {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use backoff::BackoffBuilder as _;
+use matricula_proto::ops::v1::FindSagaRequest;
+use matricula_proto::ops::v1::saga_service_client::SagaServiceClient;
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -62,6 +64,18 @@ pub async fn connect(urls: &str) -> anyhow::Result<Channel> {
 /// Connects when it is first used.
 pub fn connect_lazily(url: &str) -> anyhow::Result<Channel> {
     matricula_kit::connect::lazily(url).with_context(|| format!("{url}: no URL"))
+}
+
+/// The whole id of a saga or a registration of which the beginning was typed. The orchestrator knows them all.
+pub async fn whole_id(orchestrator: &Channel, typed: &str) -> anyhow::Result<String> {
+    if let Ok(whole) = uuid::Uuid::try_parse(typed)
+        && typed.len() == uuid::fmt::Hyphenated::LENGTH
+    {
+        return Ok(whole.to_string());
+    }
+    let request = FindSagaRequest { id_prefix: typed.to_owned() };
+    let found = SagaServiceClient::new(orchestrator.clone()).find_saga(request).await;
+    Ok(found.map_err(|status| explained(&status))?.into_inner().saga_id)
 }
 
 /// An error for people: what the service says, with the code and the machine's word for it.

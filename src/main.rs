@@ -1,14 +1,19 @@
 //! `matricula`: every role and every command in one binary. It composes the crates of the workspace and decides nothing.
 //!
-//! Data goes to stdout, talk to stderr. Exit code 0: done; 1: refused or failed; 2: usage; 64: bad configuration.
+//! Data goes to stdout, talk to stderr, errors as text whatever `--output` says. Exit code 0: done; 1: refused or failed;
+//! 2: usage; 64: bad configuration.
+
+// First, because every other module speaks through it.
+#[macro_use]
+mod output;
 
 mod arguments;
 mod clients;
 mod commands;
 mod config;
-mod output;
 mod roles;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -21,6 +26,8 @@ use config::Config;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Exit code for arguments that can't be used.
+const EXIT_USAGE: u8 = 2;
 /// Exit code for a configuration that can't be used (`EX_USAGE` of sysexits, as the contract names it).
 const EXIT_BAD_CONFIGURATION: u8 = 64;
 
@@ -28,7 +35,10 @@ const EXIT_BAD_CONFIGURATION: u8 = 64;
 const CORES_SHARED_MAX: usize = 4;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(answer) => return not_run(&answer),
+    };
     let config = match Config::load(arguments.config.as_deref(), &arguments.overrides()) {
         Ok(config) => config,
         Err(problems) => {
@@ -50,6 +60,16 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// What was asked for instead of a command, such as the help; or what is wrong with the arguments.
+fn not_run(answer: &clap::Error) -> ExitCode {
+    let written = answer.print().and_then(|()| std::io::stdout().flush());
+    match written {
+        Err(error) if !answer.use_stderr() => output::not_written(&error),
+        // Clap has 0 for the help and 2 for usage, as the contract does.
+        _ => ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(EXIT_USAGE)),
     }
 }
 
@@ -75,16 +95,20 @@ fn worker_threads(command: &Command, config: &Config) -> usize {
 }
 
 async fn run(arguments: Arguments, config: Config) -> anyhow::Result<ExitCode> {
+    roles::stop::outlive_file_limits();
     let format = arguments.output;
     match arguments.command {
         Command::Up(up) => roles::up(config, up).await,
         Command::Serve { role } => roles::serve_one(config, role).await,
-        Command::Config => commands::config::run(&config),
-        Command::Import(import) => commands::import::run(&config, import).await,
-        Command::Campus { command } => commands::campus::run(command).await,
+        Command::Config => commands::config::run(&config, format),
+        Command::Import(import) => commands::import::run(&config, import, format).await,
+        Command::Campus { command } => commands::campus::run(command, format).await,
         Command::Register(register) => commands::register::run(&config, register, format).await,
         Command::Registration { command } => commands::registration::run(&config, command, format).await,
         Command::Sections { command } => commands::sections::run(&config, command, format).await,
+        Command::Student { command } => commands::student::run(&config, command, format).await,
+        Command::Hold { command } => commands::hold::run(&config, command, format).await,
+        Command::Override { command } => commands::permit::run(&config, command, format).await,
         Command::Rush(rush) => commands::rush::run(&config, rush, format).await,
         Command::Audit => commands::audit::run(&config, format).await,
         Command::Archive { command } => commands::archive::run(&config, command, format),

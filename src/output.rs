@@ -1,41 +1,138 @@
 //! How things look: tables for people, JSON for programs, progress only on a terminal.
+//!
+//! Data goes to stdout, and is only done with when it is written; talk goes to stderr, and is worth no failure.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
+use comfy_table::{ColumnConstraint, ContentArrangement, LineStyle, TableStyle, Width};
 use indicatif::{ProgressBar, ProgressStyle};
 use matricula_kit::time::UnixMs;
 use prost_types::Timestamp;
 
-/// Exit code when nobody reads stdout any more.
-const EXIT_NOT_READ: i32 = 1;
+/// Exit code when stdout could not be written.
+const EXIT_NOT_WRITTEN: i32 = 1;
 
 /// What stands for nothing in a table.
 pub const NONE: &str = "-";
 
 /// One line under the header: rows are told apart well enough by being rows.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+/// Spaces that a column has around its content, with the one between two columns.
+const PADDING: usize = 3;
 
-/// An empty table with these columns.
-pub fn table<const N: usize>(columns: [&str; N]) -> Table {
-    let mut table = Table::new();
-    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic);
-    // Snapshots must not depend on the width of the terminal that runs the tests.
-    #[cfg(test)]
-    table.force_no_tty();
-    table.set_header(columns);
-    table
+/// Says something on stderr. It takes the place of the standard macro of this name in the whole binary: that one panics
+/// when stderr can't be written, and a full disk under a log, or a terminal that was closed, must not end a server or
+/// turn what was done into a failure.
+macro_rules! eprintln {
+    () => {
+        $crate::output::say(format_args!(""))
+    };
+    ($($text:tt)*) => {
+        $crate::output::say(format_args!($($text)*))
+    };
 }
 
-/// Prints to stdout, ending with one line break. Whoever reads may stop reading (`| head`): then nothing is left to do.
+/// Writes a line to stderr, when it can be written.
+pub fn say(text: fmt::Arguments<'_>) {
+    // There is nowhere left to say that this could not be said.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+/// An empty table with these columns.
+pub fn table<const N: usize>(columns: [&'static str; N]) -> Table {
+    Table { columns: columns.to_vec(), rows: Vec::new(), dropped: Vec::new() }
+}
+
+/// A table that fits the terminal without cutting or wrapping a word: so every id in it can be copied. In a file or a pipe it
+/// is as wide as it is.
+pub struct Table {
+    columns: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+    /// Columns that may be left out where the terminal is too narrow, the first one first.
+    dropped: Vec<&'static str>,
+}
+
+impl Table {
+    /// Adds a row.
+    pub fn add_row<const N: usize>(&mut self, cells: [impl Into<String>; N]) -> &mut Self {
+        self.rows.push(cells.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Columns to leave out where the terminal is too narrow, the first one first. JSON has them all.
+    pub fn may_drop<const N: usize>(&mut self, columns: [&'static str; N]) -> &mut Self {
+        self.dropped = columns.to_vec();
+        self
+    }
+
+    /// The table as text, without spaces at the ends of lines.
+    pub fn trim_fmt(&self) -> String {
+        self.fitted(terminal_width())
+    }
+
+    fn fitted(&self, width: Option<usize>) -> String {
+        let mut shown: Vec<usize> = (0..self.columns.len()).collect();
+        let mut dropped = self.dropped.iter();
+        while width.is_some_and(|width| self.narrowest(&shown) > width)
+            && let Some(column) = dropped.next()
+        {
+            shown.retain(|index| self.columns[*index] != *column);
+        }
+        let mut table = comfy_table::Table::new();
+        table.load_style(STYLE).force_no_tty().set_header(shown.iter().map(|index| self.columns[*index]));
+        for row in &self.rows {
+            table.add_row(shown.iter().map(|index| row[*index].as_str()));
+        }
+        if let Some(width) = width.and_then(|width| u16::try_from(width).ok()) {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+            for (column, index) in table.column_iter_mut().zip(&shown) {
+                let least = u16::try_from(self.longest_word(*index) + PADDING - 1).unwrap_or(u16::MAX);
+                column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(least)));
+            }
+        }
+        table.trim_fmt()
+    }
+
+    /// The width with every text wrapped as far as its words allow.
+    fn narrowest(&self, shown: &[usize]) -> usize {
+        shown.iter().map(|index| self.longest_word(*index) + PADDING).sum()
+    }
+
+    fn longest_word(&self, column: usize) -> usize {
+        let cells = self.rows.iter().filter_map(|row| row.get(column).map(String::as_str));
+        let words = cells.chain([self.columns[column]]).flat_map(str::split_whitespace);
+        words.map(|word| word.chars().count()).max().unwrap_or_default()
+    }
+}
+
+/// How wide the terminal under stdout is; none when stdout is no terminal.
+fn terminal_width() -> Option<usize> {
+    // Snapshots must not depend on the width of the terminal that runs the tests.
+    if cfg!(test) {
+        return None;
+    }
+    comfy_table::Table::new().width().map(usize::from)
+}
+
+/// Prints to stdout, ending with one line break. What could not be written is no success, though the work was done.
 pub fn print(text: impl fmt::Display) {
     let text = text.to_string();
-    if writeln!(io::stdout(), "{}", text.trim_end_matches('\n')).is_err() {
-        std::process::exit(EXIT_NOT_READ);
+    let mut stdout = io::stdout().lock();
+    let written = writeln!(stdout, "{}", text.trim_end_matches('\n')).and_then(|()| stdout.flush());
+    if let Err(error) = written {
+        not_written(&error);
     }
+}
+
+/// Ends the process because its result could not be written. A reader that has seen enough (`| head`) is not told so.
+pub fn not_written(error: &io::Error) -> ! {
+    if error.kind() != io::ErrorKind::BrokenPipe {
+        eprintln!("error: the work was done, but its result could not be written: {error}");
+    }
+    std::process::exit(EXIT_NOT_WRITTEN);
 }
 
 /// Prints a JSON document to stdout.
@@ -126,5 +223,37 @@ mod tests {
         for (number, text) in cases {
             assert_eq!(grouped(number), text);
         }
+    }
+
+    const ID: &str = "0198c5d0-0000-7000-8000-000000000001";
+
+    fn registrations() -> Table {
+        let mut table = table(["registration", "adds", "submitted", "why"]);
+        table.add_row([ID, "C001-L1 C001-B1 C001-T1", "2026-08-17T20:53:20.000Z", "CLOSED_SECTION TIME_CONFLICT"]);
+        table.may_drop(["submitted"]);
+        table
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_fewer_columns_and_whole_words() {
+        let shown = registrations().fitted(Some(80));
+        insta::assert_snapshot!(shown, @"");
+        assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
+    }
+
+    #[test]
+    fn no_id_is_cut_however_narrow_the_terminal() {
+        for width in 1..200 {
+            let shown = registrations().fitted(Some(width));
+            for word in [ID, "C001-L1", "C001-B1", "CLOSED_SECTION", "TIME_CONFLICT"] {
+                assert!(shown.contains(word), "{word} at {width}:\n{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_gets_everything() {
+        let shown = registrations().fitted(None);
+        assert!(shown.contains("20:53:20") && shown.lines().count() == 3, "{shown}");
     }
 }

@@ -26,8 +26,12 @@ pub enum Archive {
         place: Place,
     },
     /// Show a saga of the archive, as `saga show` did while it was in the database.
+    #[command(after_help = "Examples:\n  \
+        matricula archive show 01a20394-7ebb-7176-8acb-23285aac80e3\n  \
+        matricula archive show 01a20394-7eb --dir /mnt/one")]
     Show {
-        /// Its id.
+        /// Its id, or the beginning of its id.
+        #[arg(value_parser = super::id_or_prefix)]
         id: String,
         /// Where it is.
         #[command(flatten)]

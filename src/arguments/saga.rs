@@ -9,6 +9,9 @@ const BY_DEFAULT: &str = "operator";
 #[derive(Debug, Subcommand)]
 pub enum Saga {
     /// List sagas, newest first.
+    #[command(after_help = "Examples:\n  \
+        matricula saga list --needs-attention\n  \
+        matricula saga list --student S000007 --limit 10 --output json")]
     List {
         /// Only those of this student.
         #[arg(long)]
@@ -24,13 +27,20 @@ pub enum Saga {
         limit: u32,
     },
     /// Show a saga: steps, attempts, times, errors and compensations, as a tree.
+    #[command(after_help = "Examples:\n  \
+        matricula saga show 01a20394-7ebb-7176-8acb-23285aac80e3\n  \
+        matricula saga show 01a20394-7eb")]
     Show {
-        /// Its id.
+        /// Its id, or the beginning of its id.
+        #[arg(value_parser = super::id_or_prefix)]
         id: String,
     },
     /// Say why a saga is where it is, and what can be done about it now.
+    #[command(after_help = "Example:\n  \
+        matricula saga explain 01a20394-7eb")]
     Explain {
-        /// Its id.
+        /// Its id, or the beginning of its id.
+        #[arg(value_parser = super::id_or_prefix)]
         id: String,
     },
     /// Call at once what waits for its next attempt.
@@ -38,7 +48,8 @@ pub enum Saga {
         matricula saga retry ID --reason \"fees is back\"                  all that waits\n  \
         matricula saga retry ID assess_fees --reason \"fees is back\"      one step")]
     Retry {
-        /// Its id.
+        /// Its id, or the beginning of its id.
+        #[arg(value_parser = super::id_or_prefix)]
         id: String,
         /// Only this step.
         step: Option<String>,
@@ -53,7 +64,8 @@ pub enum Saga {
         matricula saga skip ID notify --reason \"told by telephone\" --yes"
     )]
     Skip {
-        /// Its id.
+        /// Its id, or the beginning of its id.
+        #[arg(value_parser = super::id_or_prefix)]
         id: String,
         /// The step.
         step: String,
@@ -74,7 +86,8 @@ pub enum Saga {
             While the service does not answer, the same with another reason settles it for good."
     )]
     Resolve {
-        /// Its id.
+        /// Its id, or the beginning of its id.
+        #[arg(value_parser = super::id_or_prefix)]
         id: String,
         /// The step.
         step: String,
@@ -95,7 +108,8 @@ pub enum Saga {
     #[command(after_help = "Refused while its outcome is open.\n\nExample:\n  \
         matricula saga abandon ID --reason \"seats of last term are gone\" --yes")]
     Abandon {
-        /// Its id.
+        /// Its id, or the beginning of its id.
+        #[arg(value_parser = super::id_or_prefix)]
         id: String,
         /// Really do it; without it, what it would do is told.
         #[arg(long)]
@@ -111,19 +125,25 @@ pub enum Saga {
         matricula saga cancel ID --reason \"the student asked for it\""
     )]
     Cancel {
-        /// Its id.
+        /// Its id, or the beginning of its id.
+        #[arg(value_parser = super::id_or_prefix)]
         id: String,
         /// Who and why.
         #[command(flatten)]
         decision: Decision,
     },
     /// Watch sagas change, until interrupted: first all that are unfinished, oldest first.
+    #[command(after_help = "Examples:\n  \
+        matricula saga watch --needs-attention\n  \
+        matricula saga watch --output json                one document a line")]
     Watch {
         /// Only those that need attention, and what becomes of them.
         #[arg(long)]
         needs_attention: bool,
     },
     /// Show what stands between the asked replica and each service.
+    #[command(after_help = "Example:\n  \
+        matricula saga destinations --orchestrator http://10.0.0.7:50050")]
     Destinations,
     /// Change how many calls to a service may be in flight from the asked replica, until it restarts.
     #[command(after_help = "Examples:\n  \
@@ -137,10 +157,26 @@ pub enum Saga {
     },
 }
 
-/// Who decides something, and why: both are kept in the saga's log.
+impl Saga {
+    /// The id that was typed, for the verbs of one saga.
+    pub fn id_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Self::Show { id }
+            | Self::Explain { id }
+            | Self::Retry { id, .. }
+            | Self::Skip { id, .. }
+            | Self::Resolve { id, .. }
+            | Self::Abandon { id, .. }
+            | Self::Cancel { id, .. } => Some(id),
+            Self::List { .. } | Self::Watch { .. } | Self::Destinations | Self::Limit { .. } => None,
+        }
+    }
+}
+
+/// Who decides something, and why: both are recorded.
 #[derive(Debug, Args)]
 pub struct Decision {
-    /// Why: some words for whoever reads the saga's log.
+    /// Why: some words for those who read the record later.
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
     /// Who decides [default: $USER].

@@ -1,5 +1,6 @@
 //! `matricula archive`: finished sagas whose log has left the database, read from files alone.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,6 +14,9 @@ use crate::arguments::{self, Format, Place};
 use crate::commands::saga as shown;
 use crate::config::Config;
 use crate::output;
+
+/// Ids that an ambiguous beginning of an id is answered with.
+const CANDIDATES_MAX: usize = 5;
 
 /// Runs a verb of `archive`.
 pub fn run(config: &Config, command: arguments::Archive, format: Format) -> anyhow::Result<ExitCode> {
@@ -59,24 +63,42 @@ fn list(archive: Archive, student: Option<&str>, limit: usize, format: Format) -
     Ok(if damaged == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn show(archive: Archive, id: String, format: Format) -> anyhow::Result<ExitCode> {
-    let id = SagaId::try_new(id).context("the id")?;
-    let definition = saga::definition()?;
+/// Shows the one saga whose id begins so. A whole id is found in the newest file that has it; for a beginning, all files are
+/// read.
+fn show(archive: Archive, typed: String, format: Format) -> anyhow::Result<ExitCode> {
+    let typed = SagaId::try_new(typed.to_ascii_lowercase()).context("the id")?;
+    let is_whole = typed.as_str().len() == uuid::fmt::Hyphenated::LENGTH;
     let files = archive.files();
-    for read in archive.only(&id) {
+    let archive = if is_whole { archive.only(&typed) } else { archive.only_beginning_with(typed.as_str()) };
+    let mut found: BTreeMap<SagaId, Found> = BTreeMap::new();
+    for read in archive {
         match read {
-            // Its id can be named in another one: as the registration that it drops sections of.
-            Ok(Found { saga, .. }) if saga.id != id => {}
-            Ok(Found { saga, file }) => {
-                let saga = matricula_ops::shown(&definition, &StoredRegistration::read(&definition, saga));
-                eprintln!("in {}", file.display());
-                shown::print(&saga, format)?;
-                return Ok(ExitCode::SUCCESS);
-            }
+            // An id can be named in another saga: as the registration that it drops sections of.
+            Ok(read) if !read.saga.id.as_str().starts_with(typed.as_str()) => {}
+            // A file is read after those that are newer, and the newest has the last word.
+            Ok(read) => drop(found.entry(read.saga.id.clone()).or_insert(read)),
             Err(problem) => tell(&problem),
         }
+        if is_whole && !found.is_empty() {
+            break;
+        }
     }
-    anyhow::bail!("none of the {files} files of the archive has the saga {id}")
+    let candidates: Vec<&str> = found.keys().map(SagaId::as_str).collect();
+    match candidates.as_slice() {
+        [] => anyhow::bail!("none of the {files} files of the archive has the saga {typed}"),
+        [_] => {}
+        several => {
+            let shown = several[..several.len().min(CANDIDATES_MAX)].join(", ");
+            anyhow::bail!("{} sagas of the archive have an id that begins with {typed}: {shown}", several.len());
+        }
+    }
+    let definition = saga::definition()?;
+    for Found { saga, file } in found.into_values() {
+        let saga = matricula_ops::shown(&definition, &StoredRegistration::read(&definition, saga));
+        eprintln!("in {}", file.display());
+        shown::print(&saga, format)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn tell(problem: &Problem) {

@@ -2,13 +2,20 @@
 
 use std::process::ExitCode;
 
+use crate::arguments::Format;
 use crate::config::Config;
 use crate::output;
 
 /// Prints every setting, secrets masked.
-pub fn run(config: &Config) -> anyhow::Result<ExitCode> {
-    for (name, value) in config.shown() {
-        output::print(format_args!("{name} = {value}"));
+pub fn run(config: &Config, format: Format) -> anyhow::Result<ExitCode> {
+    let shown = config.shown();
+    match format {
+        Format::Table => {
+            let lines: Vec<String> = shown.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+            output::print(lines.join("\n"));
+        }
+        // Each value as the text that sets it.
+        Format::Json => output::json(&serde_json::to_value(shown)?)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -25,9 +25,10 @@ use matricula_proto::notifications::v1::ImportContactsRequest;
 use matricula_proto::notifications::v1::notification_service_client::NotificationServiceClient;
 use matricula_proto::seats::v1::ImportSectionsRequest;
 use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
+use serde_json::{Value, json};
 use tonic::Status;
 
-use crate::arguments::Import;
+use crate::arguments::{Format, Import};
 use crate::clients::{Services, explained, persistently};
 use crate::config::Config;
 use crate::output::{self, Progress, grouped, table};
@@ -60,7 +61,7 @@ pub struct Summary {
 }
 
 /// Reads, checks and imports a bundle.
-pub async fn run(config: &Config, import: Import) -> anyhow::Result<ExitCode> {
+pub async fn run(config: &Config, import: Import, format: Format) -> anyhow::Result<ExitCode> {
     let progress = Progress::on_terminal();
     progress.now("reading");
     let dir = import.dir.clone();
@@ -77,7 +78,10 @@ pub async fn run(config: &Config, import: Import) -> anyhow::Result<ExitCode> {
     let services = Services::connect(&config.orchestrator).await?;
     let summary = import_bundle(&bundle, &services, &progress).await?;
     drop(progress);
-    output::print(shown(&summary));
+    match format {
+        Format::Table => output::print(shown(&summary)),
+        Format::Json => output::json(&to_json(&summary))?,
+    }
     if !bundle.registrations.is_empty() {
         let (clicks, dir) = (grouped(bundle.registrations.len() as u64), import.dir.display());
         eprintln!("The bundle has a morning of {clicks} clicks: play it with `matricula rush {dir} --speed 60x`");
@@ -209,6 +213,17 @@ fn calls<T: prost::Message>(rows: impl Iterator<Item = T>, rows_max: usize) -> V
 async fn send<T>(call: impl AsyncFnMut() -> Result<T, Status>) -> anyhow::Result<T> {
     persistently(PATIENCE, |_| (), call).await.map_err(|status| {
         explained(&status).context("nothing more was imported; mend what it says, and import the same again")
+    })
+}
+
+fn to_json(summary: &Summary) -> Value {
+    json!({
+        "terms": summary.terms,
+        "courses": summary.courses,
+        "sections": summary.sections,
+        "sections_created": summary.sections_created,
+        "sections_changed": summary.sections_changed,
+        "students": summary.students,
     })
 }
 

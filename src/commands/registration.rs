@@ -13,7 +13,7 @@ use matricula_proto::registration::v1::{
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, Registration};
-use crate::clients::{MESSAGE_BYTES_MAX, connect, explained};
+use crate::clients::{MESSAGE_BYTES_MAX, connect, explained, whole_id};
 use crate::config::Config;
 use crate::output::{self, NONE, moment, moment_or_none};
 
@@ -23,9 +23,9 @@ const PAGE_SIZE_MAX: u32 = 1_000;
 /// Runs a verb of `registration`.
 pub async fn run(config: &Config, command: Registration, format: Format) -> anyhow::Result<ExitCode> {
     let channel = connect(&config.client.orchestrator_url).await?;
-    let client = RegistrationServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let client = RegistrationServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
     match command {
-        Registration::Show { id } => show(client, id, format).await?,
+        Registration::Show { id } => show(client, whole_id(&channel, &id).await?, format).await?,
         Registration::List { student, limit } => list(client, student, limit, format).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -63,8 +63,17 @@ async fn list(mut client: Client, student: String, limit: u32, format: Format) -
     if format == Format::Json {
         return output::json(&Value::Array(registrations.iter().map(to_json).collect()));
     }
+    output::print(list_shown(&registrations));
+    if !page_token.is_empty() {
+        eprintln!("There are more; raise --limit.");
+    }
+    Ok(())
+}
+
+/// A list of registrations for people.
+pub fn list_shown(registrations: &[Wire]) -> String {
     let mut table = output::table(["registration", "outcome", "adds", "drops", "submitted", "reasons"]);
-    for registration in &registrations {
+    for registration in registrations {
         table.add_row([
             registration.registration_id.clone(),
             outcome_name(registration.outcome).to_owned(),
@@ -74,11 +83,8 @@ async fn list(mut client: Client, student: String, limit: u32, format: Format) -
             registration.reasons.iter().map(|refusal| reason_name(refusal.reason)).collect::<Vec<_>>().join(" "),
         ]);
     }
-    output::print(table.trim_fmt());
-    if !page_token.is_empty() {
-        eprintln!("There are more; raise --limit.");
-    }
-    Ok(())
+    table.may_drop(["submitted", "drops"]);
+    table.trim_fmt()
 }
 
 /// The outcome in the words of the contract.
@@ -129,7 +135,7 @@ pub fn shown(registration: &Wire) -> String {
         line("in line", in_line);
     }
     for refusal in &registration.reasons {
-        text.push_str(&refusal_shown(refusal));
+        text.push_str(&refusal_shown(refusal, &registration.student_id));
     }
     let mut head = format!("{outcome}  {}\n", registration.registration_id);
     if registration.needs_attention {
@@ -154,14 +160,20 @@ pub fn in_line(registration: &Wire) -> Option<String> {
     })
 }
 
-fn refusal_shown(refusal: &Refusal) -> String {
+fn refusal_shown(refusal: &Refusal, student: &str) -> String {
     let about = if refusal.section_id.is_empty() { String::new() } else { format!(" {}", refusal.section_id) };
     let mut text = format!("  {}{about}: {}\n", reason_name(refusal.reason), refusal.message);
     if !refusal.next_step.is_empty() {
         let _ = writeln!(text, "    next: {}", refusal.next_step);
     }
     if refusal.overridable {
-        text.push_str("    staff can grant an override\n");
+        let section = match refusal.section_id.as_str() {
+            "" => String::new(),
+            section => format!(" --section {section}"),
+        };
+        let reason = reason_name(refusal.reason);
+        text.push_str("    staff can grant an override:\n");
+        let _ = writeln!(text, "      matricula override grant {student} {reason}{section} --reason \"WHY\"");
     }
     text
 }
@@ -280,7 +292,8 @@ mod tests {
           key           k-1
           CLOSED_SECTION C001-L1: The last seat went at 09:00:04.
             next: Choose C001-L2, which has free seats.
-            staff can grant an override
+            staff can grant an override:
+              matricula override grant S000001 CLOSED_SECTION --section C001-L1 --reason "WHY"
           HOLD: Unpaid library fine.
         ");
     }

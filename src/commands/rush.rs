@@ -14,7 +14,7 @@ mod play;
 mod report;
 mod tally;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ pub async fn run(config: &Config, rush: Rush, format: Format) -> anyhow::Result<
         }
         Format::Json => output::json(&serde_json::to_value(&report)?)?,
     }
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.is_clean() && !stop.hung_up() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// What is known of a morning before it is played.
@@ -137,7 +137,8 @@ async fn settle(client: &ClientConfig) -> anyhow::Result<bool> {
     }
 }
 
-fn write(report: &Report, file: &PathBuf) -> anyhow::Result<()> {
+fn write(report: &Report, file: &Path) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(report)?;
-    std::fs::write(file, text + "\n").with_context(|| format!("{}: the report can't be written", file.display()))
+    let written = matricula_campus::write_whole(file, |to| writeln!(to, "{text}"));
+    written.with_context(|| format!("{}: the rush is over, but its report could not be written", file.display()))
 }

@@ -25,7 +25,7 @@ use matricula_proto::ops::v1::{
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, Saga};
-use crate::clients::{MESSAGE_BYTES_MAX, connect, explained};
+use crate::clients::{MESSAGE_BYTES_MAX, connect, explained, whole_id};
 use crate::commands::registration;
 use crate::config::Config;
 use crate::output::{self, NONE, moment};
@@ -36,8 +36,11 @@ use self::verbs::{Order, Verb};
 const PAGE_SIZE_MAX: usize = 1_000;
 
 /// Runs a verb of `saga`.
-pub async fn run(config: &Config, command: Saga, format: Format) -> anyhow::Result<ExitCode> {
+pub async fn run(config: &Config, mut command: Saga, format: Format) -> anyhow::Result<ExitCode> {
     let channel = connect(&config.client.orchestrator_url).await?;
+    if let Some(id) = command.id_mut() {
+        *id = whole_id(&channel, id).await?;
+    }
     let client = SagaServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
     match command {
         Saga::List { student, needs_attention, unfinished, limit } => {

@@ -191,6 +191,7 @@ fn sections_shown(sections: &[Section]) -> String {
             moment_or_none(section.availability.as_ref().and_then(|seen| seen.changed_at.as_ref())),
         ]);
     }
+    table.may_drop(["changed", "credits", "part", "course", "title", "meets"]);
     table.trim_fmt()
 }
 

@@ -1,5 +1,6 @@
 //! Serving: one role as a process, or all of them in one.
 
+mod hints;
 mod start;
 pub mod stop;
 mod up;

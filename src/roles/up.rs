@@ -1,7 +1,7 @@
 //! `matricula up`: all roles in one process. The orchestrator reaches the services through gRPC in memory; every role
 //! listens on its own port, too, so that the commands work as they do against separate processes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -10,6 +10,7 @@ use matricula_kit::telemetry;
 use matricula_proto::academics::v1 as academics;
 use matricula_registration::Channels;
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 use crate::arguments::{Role, Up};
 use crate::clients::Services;
@@ -17,10 +18,13 @@ use crate::commands::import;
 use crate::config::Config;
 use crate::output::Progress;
 use crate::roles::stop::Stop;
-use crate::roles::{announce, start};
+use crate::roles::{announce, hints, start};
 
 /// What the orchestrator calls, in the order in which it is started.
 const SERVICES: [Role; 5] = [Role::Seats, Role::Enrollments, Role::Academics, Role::Fees, Role::Notifications];
+
+/// Clicks of the morning among which one to propose is looked for.
+const CLICKS_LOOKED_AT_MAX: usize = 200;
 
 /// Serves everything until it is told to stop.
 pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
@@ -45,12 +49,23 @@ pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
         notifications: notifications.in_memory.clone(),
     };
     let campus = campus_if_empty(&config, &channels, &arguments).await?;
+    let academics = channels.academics.clone();
     let orchestrator = start::orchestrator(&config, channels, limits, &stop).await?;
     for service in &services {
         announce(service);
     }
     announce(&orchestrator);
-    hint(&orchestrator, campus);
+    eprintln!();
+    eprintln!("ready: portals and operators call {} (gRPC, gRPC-Web, reflection)", orchestrator.grpc);
+    eprintln!();
+    eprintln!("try, in another terminal:");
+    let proposed = match &campus {
+        Some(campus) => proposed(campus, academics).await,
+        None => None,
+    };
+    for line in hints::lines(&places(&services, &orchestrator), campus.as_deref(), proposed) {
+        eprintln!("  {line}");
+    }
 
     stop.asked().await;
     orchestrator.ended().await;
@@ -92,18 +107,34 @@ async fn campus_if_empty(config: &Config, channels: &Channels, arguments: &Up) -
     Ok(Some(folder))
 }
 
-fn hint(orchestrator: &Serving, campus: Option<PathBuf>) {
-    let address = orchestrator.grpc;
-    eprintln!();
-    eprintln!("ready: portals and operators call {address} (gRPC, gRPC-Web, reflection)");
-    eprintln!();
-    // As it was called, so that the lines can be copied.
-    let matricula = std::env::args().next().unwrap_or_else(|| "matricula".to_owned());
-    eprintln!("try, in another terminal:");
-    eprintln!("  {matricula} sections show");
-    eprintln!("  {matricula} register STUDENT --add SECTION");
-    if let Some(campus) = campus {
-        eprintln!("  {matricula} rush {} --speed 60x", campus.display());
+/// A registration of the campus's morning that the rules allow now, so that what is proposed is enrolled when it is tried.
+async fn proposed(folder: &Path, academics: Channel) -> Option<hints::Proposed> {
+    let folder = folder.to_owned();
+    let clicks = tokio::task::spawn_blocking(move || {
+        let clicks = matricula_campus::registrations(&folder).ok()?;
+        let clicks = clicks.take(CLICKS_LOOKED_AT_MAX).map_while(Result::ok);
+        Some(clicks.filter(|click| click.drops.is_empty()).collect::<Vec<_>>())
+    });
+    let mut client = academics::academic_service_client::AcademicServiceClient::new(academics);
+    for click in clicks.await.ok().flatten()? {
+        let student = click.student_id.into_string();
+        let sections: Vec<String> = click.adds.into_iter().map(|section| section.into_string()).collect();
+        let request = academics::CheckEligibilityRequest {
+            student_id: student.clone(),
+            adds: sections.clone(),
+            ..academics::CheckEligibilityRequest::default()
+        };
+        let advice = client.check_eligibility(request).await.ok()?.into_inner();
+        if advice.reasons.is_empty() {
+            return Some(hints::Proposed { student, sections });
+        }
     }
-    eprintln!("  {matricula} audit");
+    None
+}
+
+/// Where each role is called, as the settings of the commands name it.
+fn places(services: &[Serving], orchestrator: &Serving) -> hints::Places {
+    let of_services = SERVICES.into_iter().zip(services);
+    let of_services = of_services.map(|(role, serving)| (hints::setting(role), hints::url(serving.grpc)));
+    of_services.chain([(hints::setting(Role::Orchestrator), hints::url(orchestrator.grpc))]).collect()
 }

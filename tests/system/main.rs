@@ -3,6 +3,7 @@
 mod bench;
 mod broken_network;
 mod chaos;
+mod commands;
 mod databases;
 mod growth;
 mod hostile;

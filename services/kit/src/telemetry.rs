@@ -208,11 +208,12 @@ pub fn init(service: &str, config: &TelemetryConfig) -> Result<Telemetry, Teleme
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    // Its own errors would go to stderr by a macro that panics where nothing can be written: on a full disk, say.
+    let format = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     let logs = if json {
         format.json().with_span_list(false).boxed()
     } else {
-        format.with_ansi(std::io::stderr().is_terminal()).with_target(false).compact().boxed()
+        format.with_ansi(is_coloured()).with_target(false).compact().boxed()
     };
     let provider = match config.otlp_endpoint.as_str() {
         "" => None,
@@ -225,6 +226,11 @@ pub fn init(service: &str, config: &TelemetryConfig) -> Result<Telemetry, Teleme
     let registry = tracing_subscriber::registry().with(logs.with_filter(filter)).with(traces);
     registry.try_init().map_err(TelemetryError::Twice)?;
     Ok(Telemetry { provider })
+}
+
+/// Whether stderr is shown in colours: a terminal that has them, and neither `NO_COLOR`, `CLICOLOR=0` nor `TERM=dumb` is set.
+fn is_coloured() -> bool {
+    anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
 }
 
 fn provider(service: &str, endpoint: &str, ratio: f64) -> Result<SdkTracerProvider, TelemetryError> {

@@ -20,6 +20,7 @@ mod problem;
 mod read;
 mod registrations;
 mod table;
+mod whole;
 mod write;
 
 #[cfg(test)]
@@ -34,4 +35,5 @@ pub use model::{
 pub use problem::{BundleErrors, Problem};
 pub use read::read;
 pub use registrations::{Registrations, registrations};
+pub use whole::write_whole;
 pub use write::{WriteError, write};

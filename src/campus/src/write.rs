@@ -2,8 +2,7 @@
 //! same directory stays.
 
 use std::{
-    fs::File,
-    io::{self, BufWriter, Write as _},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -14,6 +13,7 @@ use crate::{
     model::{Bundle, RefundStep},
     read::{COMPLETED, COURSES, HOLDS, MANIFEST, ORGS, REGISTRATIONS, ROLES, SECTIONS, TERMS, USERS},
     registrations,
+    whole::{Written, beside},
 };
 
 /// The one school of a written bundle.
@@ -32,12 +32,18 @@ pub struct WriteError {
     pub source: io::Error,
 }
 
-/// Writes the bundle into a directory, which is made when it is not there. Files of the same names are replaced.
+/// Writes the bundle into a directory, which is made when it is not there. Files of the same names are replaced, and only
+/// when all are on the disk: there is no half of a bundle.
 pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), WriteError> {
     std::fs::create_dir_all(dir).map_err(|source| WriteError { path: dir.to_owned(), source })?;
-    let write = |file: &str, rows: fn(&Bundle, &mut Sink) -> csv::Result<()>| {
+    let mut files: Vec<(PathBuf, Written)> = Vec::new();
+    let mut write = |file: &str, rows: fn(&Bundle, &mut Sink) -> csv::Result<()>| {
         let path = dir.join(file);
-        write_file(&path, |sink| rows(bundle, sink)).map_err(|source| WriteError { path, source })
+        match write_file(&path, |sink| rows(bundle, sink)) {
+            Ok(written) => files.push((path, written)),
+            Err(source) => return Err(WriteError { path, source }),
+        }
+        Ok(())
     };
     write(MANIFEST, manifest)?;
     write(ORGS, orgs)?;
@@ -48,15 +54,21 @@ pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), WriteError> {
     write(ROLES, roles)?;
     write(HOLDS, holds)?;
     write(COMPLETED, completed)?;
-    write(REGISTRATIONS, morning)
+    write(REGISTRATIONS, morning)?;
+    for (path, written) in files {
+        written.put().map_err(|source| WriteError { path, source })?;
+    }
+    Ok(())
 }
 
-type Sink = csv::Writer<BufWriter<File>>;
+type Sink<'a> = csv::Writer<&'a mut dyn io::Write>;
 
-fn write_file(path: &Path, rows: impl FnOnce(&mut Sink) -> csv::Result<()>) -> io::Result<()> {
-    let mut sink = csv::Writer::from_writer(BufWriter::new(File::create(path)?));
-    rows(&mut sink).map_err(io::Error::from)?;
-    sink.into_inner().map_err(|error| io::Error::from(error.error().kind()))?.flush()
+fn write_file(path: &Path, rows: impl FnOnce(&mut Sink) -> csv::Result<()>) -> io::Result<Written> {
+    beside(path, |file| {
+        let mut sink = csv::Writer::from_writer(file);
+        rows(&mut sink).map_err(io::Error::from)?;
+        sink.flush()
+    })
 }
 
 fn manifest(_: &Bundle, sink: &mut Sink) -> csv::Result<()> {

@@ -276,7 +276,8 @@ impl System {
         self.signal(name, "-CONT");
     }
 
-    fn signal(&self, name: &'static str, signal: &str) {
+    /// Sends a signal, such as `-HUP`.
+    pub fn signal(&self, name: &'static str, signal: &str) {
         let process = self.processes.get(name).expect("it was started");
         let sent = Command::new("kill").arg(signal).arg(process.child.id().to_string()).status();
         assert!(sent.expect("kill runs").success(), "{name} does not run any more");
@@ -328,6 +329,11 @@ impl System {
     pub fn terminate(&mut self, name: &'static str) -> Option<i32> {
         self.signal(name, "-TERM");
         self.ended(name)
+    }
+
+    /// A command of the binary that finds the system, to be run as the test wants it.
+    pub fn matricula(&self) -> Command {
+        self.command()
     }
 
     /// Runs a command of the binary against the system.

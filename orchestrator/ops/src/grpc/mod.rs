@@ -2,10 +2,12 @@
 //!
 //! | module | one job |
 //! |---|---|
+//! | `find` | a saga by the beginning of its id |
 //! | `list` | pages, and the export for the audit |
 //! | `verbs` | what an operator decides, carried out by whoever drives the saga |
 //! | `watch` | sagas as they change |
 
+mod find;
 mod list;
 mod verbs;
 mod watch;
@@ -73,6 +75,10 @@ impl SagaService for SagaGrpc {
     async fn get_saga(&self, request: Request<ops::GetSagaRequest>) -> Answer<ops::GetSagaResponse> {
         let stored = self.stored(&saga_id(request.into_inner().saga_id)?).await?;
         Ok(Response::new(wire::saga(self.runtime.workload().definition(), &stored)))
+    }
+
+    async fn find_saga(&self, request: Request<ops::FindSagaRequest>) -> Answer<ops::FindSagaResponse> {
+        Ok(Response::new(find::saga(&self.runtime, request.into_inner()).await?))
     }
 
     async fn explain_saga(&self, request: Request<ops::ExplainSagaRequest>) -> Answer<ops::ExplainSagaResponse> {

@@ -75,6 +75,12 @@ impl Archive {
         self
     }
 
+    /// Looks for sagas whose ids begin so, which is as quick.
+    pub fn only_beginning_with(mut self, prefix: &str) -> Self {
+        self.only = Some(format!("\"{prefix}"));
+        self
+    }
+
     /// How many files there are.
     pub fn files(&self) -> usize {
         self.files.len()

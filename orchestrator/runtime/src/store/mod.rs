@@ -4,6 +4,7 @@
 //! (`Fenced`); an append whose expected sequence is not the stored one is refused by itself (`Conflict`).
 
 mod archive;
+mod find;
 mod key;
 mod lease;
 mod line;

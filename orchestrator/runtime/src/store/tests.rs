@@ -2,6 +2,7 @@
 
 mod adopt;
 mod fence;
+mod find;
 mod list;
 mod write;
 

@@ -61,7 +61,7 @@ pub(super) fn required_text(field: &str, text: String) -> Result<String, FieldEr
 }
 
 /// Control characters are refused: no title has any, and one database can't store all of them.
-fn optional_text(field: &str, text: String) -> Result<String, FieldError> {
+pub(super) fn optional_text(field: &str, text: String) -> Result<String, FieldError> {
     let chars = text.chars().count();
     if chars > TEXT_CHARS_MAX {
         return Err(FieldError::new(field, format!("must have at most {TEXT_CHARS_MAX} characters, got {chars}")));

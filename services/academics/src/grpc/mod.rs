@@ -127,6 +127,9 @@ impl AcademicService for AcademicGrpc {
         let request = request.into_inner();
         let student = required_id("student_id", request.student_id, StudentId::try_new)?;
         let hold = request.hold.ok_or_else(|| FieldError::new("hold", "is required"))?;
+        let by = import::optional_text("changed_by", request.changed_by)?;
+        let justification = import::optional_text("justification", request.justification)?;
+        let hold_id = hold.hold_id.clone();
         if request.lifted {
             let id = import::hold_id(hold.hold_id).map_err(|problem| problem.within("hold"))?;
             self.academics.lift_hold(&student, &id).await?;
@@ -134,6 +137,8 @@ impl AcademicService for AcademicGrpc {
             let hold = import::hold(hold).map_err(|problem| problem.within("hold"))?;
             self.academics.set_hold(&student, &hold).await?;
         }
+        let (student, lifted) = (student.as_str(), request.lifted);
+        tracing::info!(student, hold = hold_id, lifted, by, justification, "staff changed a hold");
         Ok(Response::new(wire::SetHoldResponse {}))
     }
 

@@ -1,0 +1,109 @@
+//! Finds a saga by the beginning of its id, as people type it.
+//!
+//! Ids are UUIDs of equal form, so those with a prefix lie between two UUIDs: the prefix filled up with `0`, and with `f`.
+//! That is a range of the primary key, however many sagas there are.
+
+use matricula_kit::id::{SagaId, check_id};
+use matricula_kit::rpc::FieldError;
+use matricula_kit::status;
+use matricula_proto::ops::v1 as ops;
+use tonic::{Code, Status};
+
+use crate::Orchestrator;
+
+/// Shorter prefixes name nearly every saga.
+const PREFIX_CHARS_MIN: usize = 4;
+/// Candidates that an ambiguous prefix is answered with.
+const SHOWN_MAX: usize = 5;
+/// Candidates that are counted: nobody reads a larger number.
+const COUNTED_MAX: usize = 1_000;
+/// Where a UUID has its hyphens, counted in digits before them, and how many digits it has.
+const HYPHENS_AFTER: [usize; 4] = [8, 12, 16, 20];
+const DIGITS: usize = 32;
+
+/// The one saga with the prefix.
+pub(super) async fn saga(
+    runtime: &Orchestrator,
+    request: ops::FindSagaRequest,
+) -> Result<ops::FindSagaResponse, Status> {
+    let prefix = request.id_prefix;
+    let (first, last) = bounds(&prefix)?;
+    // One more than is counted tells whether there are more.
+    let found = runtime.store().ids_between(&first, &last, COUNTED_MAX as i64 + 1).await?;
+    match found.as_slice() {
+        [] => Err(status::not_found("saga", &prefix)),
+        [one] => Ok(ops::FindSagaResponse { saga_id: one.as_str().to_owned() }),
+        several => Err(status::error(Code::FailedPrecondition, "AMBIGUOUS_ID", ambiguous(&prefix, several))),
+    }
+}
+
+/// The first and the last id that a prefix may stand for. What is no beginning of a UUID stands for itself.
+fn bounds(prefix: &str) -> Result<(String, String), FieldError> {
+    check_id(prefix).map_err(|problem| FieldError::new("id_prefix", problem.to_string()))?;
+    if prefix.len() < PREFIX_CHARS_MIN {
+        let problem = format!("must have at least {PREFIX_CHARS_MIN} characters, got {}", prefix.len());
+        return Err(FieldError::new("id_prefix", problem));
+    }
+    let digits: String = prefix.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect();
+    let is_beginning = digits.len() <= DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !is_beginning {
+        return Ok((prefix.to_owned(), prefix.to_owned()));
+    }
+    Ok((filled(&digits, '0'), filled(&digits, 'f')))
+}
+
+/// A UUID that begins with these digits and goes on with `digit`.
+fn filled(digits: &str, digit: char) -> String {
+    let mut uuid = String::with_capacity(DIGITS + HYPHENS_AFTER.len());
+    for (index, next) in digits.chars().chain(std::iter::repeat(digit)).take(DIGITS).enumerate() {
+        if HYPHENS_AFTER.contains(&index) {
+            uuid.push('-');
+        }
+        uuid.push(next);
+    }
+    uuid
+}
+
+fn ambiguous(prefix: &str, found: &[SagaId]) -> String {
+    let count = if found.len() > COUNTED_MAX { format!("more than {COUNTED_MAX}") } else { found.len().to_string() };
+    let shown: Vec<&str> = found.iter().take(SHOWN_MAX).map(SagaId::as_str).collect();
+    let more = if found.len() > SHOWN_MAX { ", ..." } else { "" };
+    format!("{count} sagas have an id that begins with {prefix}: {}{more}", shown.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_a_range_of_ids() {
+        let range = |prefix| bounds(prefix).expect("a prefix");
+        let cases = [
+            ("01a2", "01a20000-0000-0000-0000-000000000000", "01a2ffff-ffff-ffff-ffff-ffffffffffff"),
+            ("01A20394-7e", "01a20394-7e00-0000-0000-000000000000", "01a20394-7eff-ffff-ffff-ffffffffffff"),
+            ("01a203947e", "01a20394-7e00-0000-0000-000000000000", "01a20394-7eff-ffff-ffff-ffffffffffff"),
+            ("01a20394-", "01a20394-0000-0000-0000-000000000000", "01a20394-ffff-ffff-ffff-ffffffffffff"),
+            (
+                "01a20394-7ebb-7176-8acb-23285aac80e3",
+                "01a20394-7ebb-7176-8acb-23285aac80e3",
+                "01a20394-7ebb-7176-8acb-23285aac80e3",
+            ),
+            ("nobody", "nobody", "nobody"),
+        ];
+        for (prefix, first, last) in cases {
+            assert_eq!(range(prefix), (first.to_owned(), last.to_owned()), "{prefix}");
+        }
+        for refused in ["", "01a", "01a2 ", "01a2%", &"0".repeat(65)] {
+            assert_eq!(bounds(refused).expect_err("refused").field, "id_prefix", "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn an_ambiguous_prefix_is_answered_with_five_of_its_ids() {
+        let ids = |count: usize| (0..count).map(|id| SagaId::stored(format!("id-{id}"))).collect::<Vec<_>>();
+        assert_eq!(ambiguous("id-", &ids(2)), "2 sagas have an id that begins with id-: id-0, id-1");
+        let six = "6 sagas have an id that begins with id-: id-0, id-1, id-2, id-3, id-4, ...";
+        assert_eq!(ambiguous("id-", &ids(6)), six);
+        assert!(ambiguous("id-", &ids(1_001)).starts_with("more than 1000 sagas"));
+    }
+}

@@ -1,0 +1,83 @@
+//! `matricula override`: lets a student past a reason for a refusal. (`override` is a word of Rust's.)
+
+use std::process::ExitCode;
+
+use matricula_kit::time::UnixMs;
+use matricula_proto::academics::v1::{GrantOverrideRequest, Override as Wire};
+use serde_json::{Value, json};
+
+use crate::arguments::{Format, Grant, Override};
+use crate::clients::explained;
+use crate::commands::registration::reason_name;
+use crate::commands::student::{academics, record};
+use crate::config::Config;
+use crate::output::{self, NONE, moment, moment_or_none};
+
+/// Runs a verb of `override`.
+pub async fn run(config: &Config, command: Override, format: Format) -> anyhow::Result<ExitCode> {
+    let academics = academics(config).await?;
+    match command {
+        Override::Grant(grant) => {
+            let granted = self::grant(academics, &grant).await?;
+            match format {
+                Format::Table => output::print(shown(&[granted])),
+                Format::Json => output::json(&to_json(&granted))?,
+            }
+            eprintln!("Recorded: granted by {}. The student can register now.", grant.decision.by());
+        }
+        Override::List { student } => {
+            let overrides = record(academics, &student).await?.overrides;
+            match format {
+                Format::Table if overrides.is_empty() => output::print(format_args!("{student} has no override.")),
+                Format::Table => output::print(shown(&overrides)),
+                Format::Json => output::json(&Value::Array(overrides.iter().map(to_json).collect()))?,
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn grant(mut academics: crate::commands::student::Academics, grant: &Grant) -> anyhow::Result<Wire> {
+    let request = GrantOverrideRequest {
+        student_id: grant.student.clone(),
+        section_id: grant.section.clone().unwrap_or_default(),
+        reason: grant.past.to_wire().into(),
+        granted_by: grant.decision.by(),
+        justification: grant.decision.reason.clone(),
+        valid_until: grant.until.map(|until| UnixMs(until.as_millisecond()).to_wire()),
+    };
+    let answer = academics.grant_override(request).await.map_err(|status| explained(&status))?;
+    Ok(answer.into_inner().r#override.unwrap_or_default())
+}
+
+/// Overrides for people.
+pub fn shown(overrides: &[Wire]) -> String {
+    let mut table = output::table(["past", "section", "until", "by", "why", "granted", "override"]);
+    for granted in overrides {
+        table.add_row([
+            reason_name(granted.reason).to_owned(),
+            if granted.section_id.is_empty() { "every one".to_owned() } else { granted.section_id.clone() },
+            moment(granted.valid_until.as_ref()).unwrap_or_else(|| "no end".to_owned()),
+            if granted.granted_by.is_empty() { NONE.to_owned() } else { granted.granted_by.clone() },
+            granted.justification.clone(),
+            moment_or_none(granted.granted_at.as_ref()),
+            granted.override_id.clone(),
+        ]);
+    }
+    table.may_drop(["override", "granted", "by"]);
+    table.trim_fmt()
+}
+
+/// An override for programs.
+pub fn to_json(granted: &Wire) -> Value {
+    json!({
+        "override_id": granted.override_id,
+        "student_id": granted.student_id,
+        "section_id": (!granted.section_id.is_empty()).then_some(&granted.section_id),
+        "reason": reason_name(granted.reason),
+        "granted_by": granted.granted_by,
+        "justification": granted.justification,
+        "granted_at": moment(granted.granted_at.as_ref()),
+        "valid_until": moment(granted.valid_until.as_ref()),
+    })
+}

@@ -1,0 +1,281 @@
+//! `matricula student`: what is known of a student, from the services that own its parts.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
+use matricula_proto::academics::v1::{
+    CompletedCourse, GetAcademicRecordRequest, GetAcademicRecordResponse, RecordedCourse, Student as Profile,
+};
+use matricula_proto::common::v1::{EnrollmentStatus, Money};
+use matricula_proto::fees::v1::GetAccountRequest;
+use matricula_proto::fees::v1::fee_service_client::FeeServiceClient;
+use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
+use matricula_proto::registration::v1::{ListRegistrationsRequest, Registration};
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+
+use crate::arguments::{Format, Student};
+use crate::clients::{MESSAGE_BYTES_MAX, connect, explained};
+use crate::commands::{hold, permit, registration};
+use crate::config::Config;
+use crate::output::{self, NONE, moment};
+
+/// Registrations that are shown, the latest ones.
+const REGISTRATIONS_SHOWN: i32 = 10;
+
+/// Runs a verb of `student`.
+pub async fn run(config: &Config, command: Student, format: Format) -> anyhow::Result<ExitCode> {
+    let Student::Show { student } = command;
+    let academics = academics(config).await?;
+    let known = Known {
+        record: record(academics, &student).await?,
+        registrations: told(registrations(config, &student).await, "its registrations are left out"),
+        balance: told(balance(config, &student).await, "the balance is left out"),
+    };
+    match format {
+        Format::Table => output::print(shown(&known)),
+        Format::Json => output::json(&to_json(&known))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is known of a student; parts that are not known are those whose service did not answer.
+struct Known {
+    record: GetAcademicRecordResponse,
+    registrations: Option<Vec<Registration>>,
+    /// None in it: nothing was ever charged, so there is no currency either.
+    balance: Option<Option<Money>>,
+}
+
+/// The academic service, which keeps students, holds and overrides.
+pub type Academics = AcademicServiceClient<Channel>;
+
+/// Connects to the academic service.
+pub async fn academics(config: &Config) -> anyhow::Result<Academics> {
+    let channel = connect(&config.orchestrator.academics_url).await.context("the academic service")?;
+    Ok(Academics::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
+}
+
+/// What the academic service has of a student.
+pub async fn record(mut academics: Academics, student: &str) -> anyhow::Result<GetAcademicRecordResponse> {
+    let request = GetAcademicRecordRequest { student_id: student.to_owned() };
+    Ok(academics.get_academic_record(request).await.map_err(|status| explained(&status))?.into_inner())
+}
+
+async fn registrations(config: &Config, student: &str) -> anyhow::Result<Vec<Registration>> {
+    let channel = connect(&config.client.orchestrator_url).await.context("the orchestrator")?;
+    let mut client = RegistrationServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX);
+    let request = ListRegistrationsRequest {
+        student_id: student.to_owned(),
+        page_size: REGISTRATIONS_SHOWN,
+        ..ListRegistrationsRequest::default()
+    };
+    let page = client.list_registrations(request).await.map_err(|status| explained(&status))?;
+    Ok(page.into_inner().registrations)
+}
+
+async fn balance(config: &Config, student: &str) -> anyhow::Result<Option<Money>> {
+    let channel = connect(&config.orchestrator.fees_url).await.context("the fee service")?;
+    let request = GetAccountRequest { student_id: student.to_owned() };
+    let account =
+        FeeServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX).get_account(request).await;
+    let account = account.map_err(|status| explained(&status))?.into_inner();
+    Ok(account.balance.filter(|balance| !balance.currency.is_empty()))
+}
+
+/// A part that could be had; otherwise what is missing is told.
+fn told<T>(part: anyhow::Result<T>, missing: &str) -> Option<T> {
+    part.inspect_err(|error| eprintln!("{missing}: {error:#}")).ok()
+}
+
+/// A student for people.
+fn shown(known: &Known) -> String {
+    let unknown = Profile::default();
+    let GetAcademicRecordResponse { student, courses, overrides } = &known.record;
+    let student = student.as_ref().unwrap_or(&unknown);
+    let mut text = format!("{}  {}\n", student.student_id, if student.name.is_empty() { NONE } else { &student.name });
+    let mut line = |name: &str, value: String| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  {name:<13} {value}");
+    };
+    let (start, end) = (moment(student.appointment_start.as_ref()), moment(student.appointment_end.as_ref()));
+    if start.is_some() || end.is_some() {
+        line("appointment", format!("{} to {}", start.as_deref().unwrap_or(NONE), end.as_deref().unwrap_or(NONE)));
+    }
+    if student.max_credits_hundredths > 0 {
+        line("credits", format!("at most {}", credits(student.max_credits_hundredths)));
+    }
+    match &known.balance {
+        Some(Some(balance)) => line("balance", registration::amount(balance)),
+        Some(None) => line("balance", "nothing was ever charged".to_owned()),
+        None => line("balance", "not known".to_owned()),
+    }
+    let mut part = |title: &str, is_empty: bool, table: &dyn Fn() -> String| {
+        let _ = match is_empty {
+            true => writeln!(text, "\n{title}: none"),
+            false => writeln!(text, "\n{title}\n{}", table()),
+        };
+    };
+    part("Holds", student.holds.is_empty(), &|| hold::shown(&student.holds));
+    part("Overrides", overrides.is_empty(), &|| permit::shown(overrides));
+    part("Courses of registrations", courses.is_empty(), &|| courses_shown(courses));
+    part("Completed", student.completed.is_empty(), &|| completed_shown(&student.completed));
+    match &known.registrations {
+        Some(found) => part("Latest registrations", found.is_empty(), &|| registration::list_shown(found)),
+        None => text.push_str("\nLatest registrations: not known\n"),
+    }
+    text
+}
+
+fn courses_shown(courses: &[RecordedCourse]) -> String {
+    let mut table = output::table(["section", "course", "credits", "status", "registration", "dropped by"]);
+    for course in courses {
+        let dropped_by = &course.dropped_by_registration_id;
+        table.add_row([
+            course.section_id.clone(),
+            course.course_id.clone(),
+            credits(course.credits_hundredths),
+            status_name(course.status).to_owned(),
+            course.registration_id.clone(),
+            if dropped_by.is_empty() { NONE.to_owned() } else { dropped_by.clone() },
+        ]);
+    }
+    table.may_drop(["dropped by", "credits", "course"]);
+    table.trim_fmt()
+}
+
+fn completed_shown(completed: &[CompletedCourse]) -> String {
+    let mut table = output::table(["course", "grade"]);
+    for course in completed {
+        table.add_row([course.course_id.clone(), course.grade.clone()]);
+    }
+    table.trim_fmt()
+}
+
+fn credits(hundredths: i32) -> String {
+    format!("{}.{:02}", hundredths / 100, hundredths % 100)
+}
+
+/// The status in the words of the contract.
+fn status_name(status: i32) -> &'static str {
+    match EnrollmentStatus::try_from(status) {
+        Ok(EnrollmentStatus::Pending) => "PENDING",
+        Ok(EnrollmentStatus::Enrolled) => "ENROLLED",
+        Ok(EnrollmentStatus::Cancelled) => "CANCELLED",
+        Ok(EnrollmentStatus::Dropped) => "DROPPED",
+        Ok(EnrollmentStatus::Withdrawn) => "WITHDRAWN",
+        Ok(EnrollmentStatus::Waitlisted) => "WAITLISTED",
+        Ok(EnrollmentStatus::Unspecified) | Err(_) => "UNKNOWN",
+    }
+}
+
+/// A student for programs.
+fn to_json(known: &Known) -> Value {
+    let unknown = Profile::default();
+    let GetAcademicRecordResponse { student, courses, overrides } = &known.record;
+    let student = student.as_ref().unwrap_or(&unknown);
+    let text = |text: &str| if text.is_empty() { Value::Null } else { Value::from(text) };
+    let courses = courses.iter().map(|course| {
+        json!({
+            "section_id": course.section_id,
+            "course_id": course.course_id,
+            "credits_hundredths": course.credits_hundredths,
+            "status": status_name(course.status),
+            "registration_id": course.registration_id,
+            "dropped_by_registration_id": text(&course.dropped_by_registration_id),
+        })
+    });
+    let completed = student.completed.iter().map(|done| json!({ "course_id": done.course_id, "grade": done.grade }));
+    let registrations = known.registrations.as_ref();
+    let limit = student.max_credits_hundredths;
+    json!({
+        "student_id": student.student_id,
+        "name": text(&student.name),
+        "appointment_start": moment(student.appointment_start.as_ref()),
+        "appointment_end": moment(student.appointment_end.as_ref()),
+        "max_credits_hundredths": (limit > 0).then_some(limit),
+        "holds": student.holds.iter().map(hold::to_json).collect::<Vec<_>>(),
+        "overrides": overrides.iter().map(permit::to_json).collect::<Vec<_>>(),
+        "courses": courses.collect::<Vec<_>>(),
+        "completed": completed.collect::<Vec<_>>(),
+        "registrations": registrations.map(|found| found.iter().map(registration::to_json).collect::<Vec<_>>()),
+        "account": known.balance.as_ref().map(|balance| json!({
+            "balance": balance.as_ref().map(|balance| json!({
+                "currency": balance.currency, "minor_units": balance.minor_units,
+            })),
+        })),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use matricula_kit::answer::Reason;
+    use matricula_kit::time::UnixMs;
+    use matricula_proto::academics::v1::{Hold, Override};
+    use matricula_proto::registration::v1::Outcome;
+
+    const ID: &str = "0198c5d0-0000-7000-8000-000000000001";
+
+    fn known() -> Known {
+        let student = Profile {
+            student_id: "S000007".to_owned(),
+            name: "Ada Byron".to_owned(),
+            max_credits_hundredths: 1_800,
+            appointment_start: Some(UnixMs(1_787_000_000_000).to_wire()),
+            completed: vec![CompletedCourse { course_id: "math".to_owned(), grade: "B+".to_owned() }],
+            holds: vec![Hold { hold_id: "library".to_owned(), description: "Unpaid library fine".to_owned() }],
+            ..Profile::default()
+        };
+        let course = RecordedCourse {
+            section_id: "C001-L1".to_owned(),
+            course_id: "c1".to_owned(),
+            registration_id: ID.to_owned(),
+            status: EnrollmentStatus::Enrolled.into(),
+            credits_hundredths: 350,
+            ..RecordedCourse::default()
+        };
+        let granted = Override {
+            override_id: "0198c5d0-0000-7000-8000-000000000002".to_owned(),
+            student_id: "S000007".to_owned(),
+            reason: Reason::Hold.to_wire().into(),
+            granted_by: "ada".to_owned(),
+            justification: "pays tomorrow".to_owned(),
+            granted_at: Some(UnixMs(1_787_000_000_000).to_wire()),
+            ..Override::default()
+        };
+        let registration = Registration {
+            registration_id: ID.to_owned(),
+            adds: vec!["C001-L1".to_owned()],
+            outcome: Outcome::Enrolled.into(),
+            submitted_at: Some(UnixMs(1_787_000_000_000).to_wire()),
+            ..Registration::default()
+        };
+        Known {
+            record: GetAcademicRecordResponse {
+                student: Some(student),
+                courses: vec![course],
+                overrides: vec![granted],
+            },
+            registrations: Some(vec![registration]),
+            balance: Some(Some(Money { currency: "USD".to_owned(), minor_units: 135_000 })),
+        }
+    }
+
+    #[test]
+    fn a_student_is_shown_whole() {
+        insta::assert_snapshot!(shown(&known()), @"");
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_shown_as_nothing() {
+        let known = Known { registrations: None, balance: None, ..known() };
+        let text = shown(&known);
+        assert!(text.contains("balance       not known") && text.contains("registrations: not known"), "{text}");
+        let json = to_json(&known);
+        assert_eq!((&json["account"], &json["registrations"]), (&Value::Null, &Value::Null));
+        assert_eq!(json["student_id"], "S000007");
+    }
+}

@@ -1,0 +1,221 @@
+//! The command line as people and programs use it: JSON of every command, exit codes, ids, full disks, hang-ups, colours.
+
+mod endings;
+mod ids;
+mod list;
+mod staff;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use matricula_harness::campus::bundle;
+use matricula_harness::{PATIENCE, System, submission, submit};
+use matricula_kit::testing::Backend;
+use matricula_proto::registration::v1::{Outcome, SubmitRegistrationRequest};
+use serde_json::Value;
+
+use list::{COMMANDS, Shows};
+
+/// How often a fact is looked for that nobody tells.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A command with its exit code and what it said.
+fn run(system: &System, arguments: &[&str]) -> (Option<i32>, String, String) {
+    said(system.run(arguments))
+}
+
+fn said(output: Output) -> (Option<i32>, String, String) {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn json(system: &System, arguments: &[&str]) -> Value {
+    serde_json::from_str(&system.done(&[arguments, &["--output", "json"]].concat())).expect("JSON")
+}
+
+fn until(what: &str, fact: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !fact() {
+        assert!(start.elapsed() < PATIENCE, "in vain: {what}");
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// What the invocations of the list name in braces.
+struct Made(Vec<(String, String)>);
+
+impl Made {
+    fn filled(&self, arguments: &str) -> Vec<String> {
+        let mut filled = arguments.to_owned();
+        for (name, value) in &self.0 {
+            filled = filled.replace(&format!("{{{name}}}"), value);
+        }
+        assert!(!filled.contains('{'), "{filled}: nobody has made that");
+        shlex::split(&filled).expect("quotes are closed")
+    }
+}
+
+/// What programs rely on, wherever it is in a document: moments are RFC 3339, ids are whole, what is one of several is named.
+#[track_caller]
+fn check_stable(path: &str, value: &Value) {
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| check_stable(path, item)),
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                check_field(path, name, field);
+                check_stable(path, field);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[track_caller]
+fn check_field(path: &str, name: &str, field: &Value) {
+    let Some(text) = field.as_str() else {
+        let is_named = ["outcome", "phase", "status", "reason", "kind", "breaker"].contains(&name);
+        let is_sound = field.is_null() || !(is_named || name.ends_with("_at") || name.ends_with("_id"));
+        assert!(is_sound, "{path}: {name} is {field}");
+        return;
+    };
+    if name.ends_with("_at") || name == "valid_until" {
+        assert!(text.parse::<jiff::Timestamp>().is_ok() && text.ends_with('Z'), "{path}: {name} is {text}");
+    }
+    if name == "saga_id" || name == "registration_id" {
+        assert_eq!(uuid::Uuid::try_parse(text).map(|id| id.to_string()).as_deref(), Ok(text), "{path}: {name}");
+    }
+}
+
+/// The first line of a command that goes on until it is interrupted.
+fn first_line(system: &System, arguments: &[&str]) -> String {
+    let mut child = system.spawn(arguments);
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line).expect("it says something");
+    child.kill().expect("it runs");
+    child.wait().expect("it has ended");
+    line
+}
+
+/// Whatever a command prints with `--output json` is one document, or one a line.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_that_shows_something_has_json() {
+    // What ended a second ago goes to the archive, so that there is one.
+    let retention = [
+        ("orchestrator.retention.margin_s", "0"),
+        ("orchestrator.retention.keep_finished_s", "1"),
+        ("orchestrator.retention.look_ms", "100"),
+    ];
+    let mut system = System::separate(Backend::Sqlite, &retention).await;
+    let folder = |name: &str| system.folder().join(name).display().to_string();
+    let mut made = Made(vec![("made".to_owned(), folder("made")), ("campus".to_owned(), folder("campus"))]);
+    let mut bundle = bundle(&[("A", 9, ""), ("B", 9, ""), ("C", 9, "")], 9);
+    bundle.registrations = vec![matricula_campus::Registration {
+        arrival_ms: 10,
+        key: matricula_campus::IdempotencyKey::try_new("k").expect("a key"),
+        student_id: matricula_campus::StudentId::try_new("S9").expect("an id"),
+        adds: vec![matricula_campus::SectionId::try_new("C").expect("an id")],
+        drops: Vec::new(),
+    }];
+    matricula_campus::write(&bundle, &system.folder().join("campus")).expect("written");
+    let mut is_stuck = false;
+    for command in COMMANDS.iter().filter(|command| command.shows != Shows::Nothing) {
+        if command.path == "archive list" {
+            let archived = || json(&system, &["archive", "list"])[0]["saga_id"].as_str().map(str::to_owned);
+            until("something is in the archive", || archived().is_some());
+            made.0.push(("archived".to_owned(), archived().expect("it is there")));
+        }
+        if command.path.starts_with("saga") && !is_stuck {
+            is_stuck = true;
+            stick(&mut system, &mut made).await;
+        }
+        if command.path == "saga cancel" {
+            let waiting = SubmitRegistrationRequest { wait_ms: 0, ..submission("S8", "k8", &["A"], &[]) };
+            let parked = submit(&system.channel("orchestrator").await, waiting).await.registration_id;
+            made.0.push(("parked".to_owned(), parked));
+        }
+        let path = command.path;
+        let arguments: Vec<String> = path.split(' ').map(str::to_owned).chain(made.filled(command.arguments)).collect();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(["--output", "json"]).collect();
+        let shown = match command.shows {
+            Shows::Lines => first_line(&system, &arguments),
+            _ => system.done(&arguments),
+        };
+        let document: Value = serde_json::from_str(&shown).unwrap_or_else(|error| panic!("{path}: {error}\n{shown}"));
+        check_stable(path, &document);
+        if path == "register" {
+            let id = document["registration_id"].as_str().expect("an id");
+            made.0.push(("registration".to_owned(), id.to_owned()));
+        }
+    }
+}
+
+/// Sagas that need attention: the orchestrator looks for the notifications where there are none.
+async fn stick(system: &mut System, made: &mut Made) {
+    let elsewhere = format!("http://{}", system.address("seats"));
+    system.set_own("orchestrator", "orchestrator.notifications_url", &elsewhere);
+    system.kill("orchestrator");
+    system.restart("orchestrator");
+    let portal = system.channel("orchestrator").await;
+    for number in 1..=4 {
+        let enrolled = submit(&portal, submission(&format!("S{}", number + 1), "stuck", &["A"], &[])).await;
+        assert_eq!(enrolled.outcome(), Outcome::Enrolled, "{enrolled:?}");
+        made.0.push((format!("stuck{number}"), enrolled.registration_id));
+    }
+    let stuck = || json(system, &["saga", "list", "--needs-attention"]).as_array().map(Vec::len);
+    until("all need attention", || stuck() == Some(4));
+}
+
+/// Exit codes of every command, as the contract has them.
+#[tokio::test]
+async fn exit_codes_are_those_of_the_contract() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let code = |arguments: &[&str]| {
+        let mut command = matricula(folder.path());
+        let output = command.args(arguments).stdin(Stdio::null()).output().expect("the binary runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for command in COMMANDS {
+        let path: Vec<&str> = command.path.split(' ').collect();
+        let with = |more: &[&'static str]| [&path[..], more].concat();
+        assert_eq!(code(&with(&["--help"])).0, Some(0), "{}", command.path);
+        assert_eq!(code(&with(&["--no-such-flag"])).0, Some(2), "{}", command.path);
+        // With everything that it needs, and a setting that there is not.
+        let id = "01a20394-7ebb-7176-8acb-23285aac80e3";
+        let filled = command.arguments.replace("{made}", "made").replace("{campus}", "campus");
+        let filled: Vec<String> = shlex::split(&filled).expect("quotes are closed");
+        let filled: Vec<&str> =
+            filled.iter().map(|word| if word.starts_with('{') { id } else { word.as_str() }).collect();
+        let (bad, said) = code(&[&path[..], &filled, &["--set", "no.such=1"]].concat());
+        assert_eq!(bad, Some(64), "{}: {said}", command.path);
+        // Nobody serves there. What needs no system is done, or fails for another cause.
+        let needs_none = ["up", "serve", "config", "campus generate"];
+        if !needs_none.contains(&command.path) {
+            let (away, said) = code(&[&path[..], &filled, &["--orchestrator", "http://127.0.0.1:1"]].concat());
+            assert_eq!(away, Some(1), "{}: {said}", command.path);
+            assert!(said.starts_with("error: ") || command.path.contains("import") || command.path == "rush", "{said}");
+        }
+    }
+    assert_eq!(code(&["--version"]).0, Some(0));
+    assert_eq!(code(&[]).0, Some(2));
+    assert_eq!(code(&["saga", "show", "01a"]).0, Some(2), "too short to name a saga");
+}
+
+/// The binary with nothing of this machine's environment, in a folder where nothing is.
+fn matricula(folder: &std::path::Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_matricula"));
+    command.current_dir(folder).env_clear();
+    for (setting, url) in SERVICES_AWAY {
+        command.env(setting, url);
+    }
+    command
+}
+
+/// Where nobody serves.
+const SERVICES_AWAY: [(&str, &str); 5] = [
+    ("MATRICULA_ORCHESTRATOR__SEATS_URL", "http://127.0.0.1:1"),
+    ("MATRICULA_ORCHESTRATOR__ENROLLMENTS_URL", "http://127.0.0.1:1"),
+    ("MATRICULA_ORCHESTRATOR__ACADEMICS_URL", "http://127.0.0.1:1"),
+    ("MATRICULA_ORCHESTRATOR__FEES_URL", "http://127.0.0.1:1"),
+    ("MATRICULA_ORCHESTRATOR__NOTIFICATIONS_URL", "http://127.0.0.1:1"),
+];

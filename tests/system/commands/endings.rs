@@ -1,0 +1,259 @@
+//! How commands and servers end: on a full disk, behind a pipe that was closed, at a hang-up; and in which colours they speak.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc;
+
+use matricula_harness::campus::bundle;
+use matricula_harness::{PATIENCE, System};
+use std::os::unix::process::ExitStatusExt as _;
+
+use super::{matricula, run, said, until};
+
+/// What is said when the work was done and its result is lost.
+const LOST: &str = "the work was done, but its result could not be written: No space left on device";
+/// Number of SIGHUP.
+const SIGHUP: i32 = 1;
+
+fn full_disk() -> Stdio {
+    File::options().write(true).open("/dev/full").expect("Linux has it").into()
+}
+
+#[tokio::test]
+async fn a_full_disk_under_stdout_is_told() {
+    let system = System::up();
+    system.import(&bundle(&[("A", 9, "")], 3));
+    let made = system.folder().join("made").display().to_string();
+    for arguments in [
+        vec!["sections", "show"],
+        vec!["sections", "show", "--output", "json"],
+        vec!["sections", "watch"],
+        vec!["register", "S1", "--add", "A", "--key", "k1"],
+        vec!["registration", "list", "S1"],
+        vec!["student", "show", "S1"],
+        vec!["saga", "list"],
+        vec!["audit"],
+        vec!["config"],
+        vec!["campus", "generate", &made, "--students", "30", "--sections", "10"],
+        vec!["--help"],
+        vec!["saga", "--help"],
+        vec!["--version"],
+    ] {
+        let output = system.matricula().args(&arguments).stdout(full_disk()).stdin(Stdio::null()).output();
+        let (code, _, stderr) = said(output.expect("the binary runs"));
+        assert_eq!(code, Some(1), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(LOST), "{arguments:?}: {stderr}");
+    }
+    // It was done.
+    let (code, shown, _) = run(&system, &["register", "S1", "--add", "A", "--key", "k1"]);
+    assert!(code == Some(0) && shown.contains("ENROLLED"), "{shown}");
+    // Nowhere to say anything at all, and done all the same.
+    let output = system.matricula().args(["hold", "set", "S2", "h", "--text", "t", "--reason", "why"]);
+    let output = output.stderr(full_disk()).stdin(Stdio::null()).output().expect("the binary runs");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+#[tokio::test]
+async fn a_reader_that_has_seen_enough_is_told_nothing() {
+    let system = System::up();
+    system.import(&bundle(&[("A", 9, "")], 3));
+    for arguments in [&["sections", "show"][..], &["config"], &["--help"], &["sections", "watch"]] {
+        let (reader, stdout) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let output = system.matricula().args(arguments).stdout(stdout).stdin(Stdio::null()).output();
+        let (code, _, stderr) = said(output.expect("the binary runs"));
+        assert_eq!(code, Some(1), "{arguments:?}: {stderr}");
+        assert!(!stderr.contains("written") && !stderr.contains("panic"), "{arguments:?}: {stderr}");
+    }
+}
+
+/// A file that could not be written whole is not there, and the one that was there still is.
+#[tokio::test]
+async fn no_half_of_a_file_is_left_behind() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    // A limit of the size of files stands for a full disk: 512 bytes a block.
+    let limited = |limit: &str, arguments: &str| {
+        let binary = env!("CARGO_BIN_EXE_matricula");
+        let script = format!("ulimit -f {limit}; exec {binary} {arguments}");
+        let mut command = std::process::Command::new("sh");
+        said(command.args(["-c", &script]).current_dir(folder.path()).stdin(Stdio::null()).output().expect("sh runs"))
+    };
+    let names = |folder: &std::path::Path| {
+        let mut names: Vec<String> = std::fs::read_dir(folder)
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    let target = folder.path().join("campus");
+    let (code, _, stderr) = limited("40", "campus generate campus --students 2000 --sections 100");
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("can't write campus/"), "{stderr}");
+    assert_eq!(names(&target), [""; 0], "nothing of it is there");
+    let (code, _, stderr) = limited("unlimited", "campus generate campus --students 30 --sections 10");
+    assert_eq!(code, Some(0), "{stderr}");
+    let whole = names(&target);
+    assert!(whole.contains(&"registrations.csv".to_owned()) && whole.len() == 10, "{whole:?}");
+    let before = std::fs::read(target.join("users.csv")).expect("it is there");
+    let (code, ..) = limited("40", "campus generate campus --students 2000 --sections 100");
+    assert_eq!(code, Some(1));
+    assert_eq!(names(&target), whole);
+    assert_eq!(std::fs::read(target.join("users.csv")).expect("it is there"), before, "the old bundle is whole");
+}
+
+/// A server on free ports, in a folder of its own.
+struct Server {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts `up` as a shell starts it after `before`.
+    fn start(before: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let roles = ["seats", "enrollments", "academics", "fees", "notifications", "orchestrator"];
+        let ports: String = roles.iter().map(|role| format!(" --set {role}.listen=127.0.0.1:0")).collect();
+        let up = format!("up --students 0 --set orchestrator.http_listen=127.0.0.1:0{ports}");
+        let script = format!("{before} exec {} {up}", env!("CARGO_BIN_EXE_matricula"));
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &script]).current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("sh runs");
+        let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let server = Self { child, lines, _folder: folder };
+        server.until_says("ready:");
+        server
+    }
+
+    fn until_says(&self, what: &str) {
+        while !self.lines.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("never says {what}")).contains(what) {}
+    }
+
+    fn signal(&self, signal: &str) {
+        kill(&self.child, signal);
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn kill(child: &Child, signal: &str) {
+    let sent = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status();
+    assert!(sent.expect("kill runs").success());
+}
+
+#[test]
+fn a_hang_up_stops_a_server_in_order() {
+    let mut server = Server::start("");
+    server.signal("-HUP");
+    server.until_says("stopping:");
+    assert_eq!(server.child.wait().expect("it ends").code(), Some(0));
+}
+
+#[test]
+fn a_hang_up_that_was_ignored_at_the_start_stays_ignored() {
+    let mut server = Server::start("trap '' HUP;");
+    server.signal("-HUP");
+    // The next signal is taken after the one before it: had that been listened for, it would end at once, with 130.
+    server.signal("-TERM");
+    server.until_says("stopping:");
+    assert_eq!(server.child.wait().expect("it ends").code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_hang_up_is_no_success_of_a_command() {
+    let system = System::up();
+    let mut bundle = bundle(&[("A", 9, "")], 3);
+    bundle.registrations = (1..=3)
+        .map(|number| matricula_campus::Registration {
+            arrival_ms: if number == 3 { 3_600_000 } else { number },
+            key: matricula_campus::IdempotencyKey::try_new(&format!("k{number}")).expect("a key"),
+            student_id: matricula_campus::StudentId::try_new(&format!("S{number}")).expect("an id"),
+            adds: vec![matricula_campus::SectionId::try_new("A").expect("an id")],
+            drops: Vec::new(),
+        })
+        .collect();
+    let folder = system.import(&bundle).display().to_string();
+    let report = system.folder().join("report.json");
+    // It waits an hour for the last click.
+    let mut rush = system.spawn(&["rush", &folder, "--report", &report.display().to_string()]);
+    let registered = || super::json(&system, &["saga", "list"]).as_array().map(Vec::len);
+    until("the first clicks are played", || registered() == Some(2));
+    kill(&rush, "-HUP");
+    let status = rush.wait().expect("it ends");
+    assert_eq!(status.code(), Some(1), "the morning was not played to its end");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(report).expect("a report")).expect("JSON");
+    assert_eq!((&report["clicks"], &report["clicks_planned"]), (&2.into(), &3.into()));
+    for arguments in [&["sections", "watch"][..], &["saga", "watch"]] {
+        let mut watch = system.spawn(arguments);
+        if arguments[0] == "sections" {
+            let mut line = String::new();
+            BufReader::new(watch.stdout.as_mut().expect("piped")).read_line(&mut line).expect("it says something");
+        }
+        kill(&watch, "-HUP");
+        let status = watch.wait().expect("it ends");
+        assert!(!status.success() && status.signal() == Some(SIGHUP), "{arguments:?}: {status:?}");
+    }
+}
+
+/// Runs a command with a terminal under stdout and stderr, and returns what the terminal was sent.
+fn on_terminal(command: &str, environment: &[(&str, &str)]) -> String {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut script = std::process::Command::new("script");
+    script.args(["-qec", command, "/dev/null"]).current_dir(folder.path()).env_clear();
+    script.env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs([("TERM", "xterm"), ("SHELL", "/bin/sh")]);
+    let output = script.envs(environment.iter().copied()).stdin(Stdio::null()).output();
+    String::from_utf8_lossy(&output.expect("util-linux has `script`").stdout).into_owned()
+}
+
+#[test]
+fn colours_are_for_terminals_that_want_them() {
+    const ESCAPE: char = '\u{1b}';
+    let binary = env!("CARGO_BIN_EXE_matricula");
+    let ports: String = ["seats.listen", "seats.http_listen"].map(|it| format!(" --set {it}=127.0.0.1:0")).concat();
+    // The help, a wrong usage, and logs of a server that is ended as soon as it serves.
+    let help = format!("{binary} --help");
+    let usage = format!("{binary} bribe");
+    let serve = format!("{binary} serve seats --set telemetry.log=trace{ports} & sleep 1; kill $!; wait");
+    for command in [&help, &usage, &serve] {
+        assert!(on_terminal(command, &[]).contains(ESCAPE), "{command}");
+        for plain in [("NO_COLOR", "1"), ("NO_COLOR", "no"), ("CLICOLOR", "0"), ("TERM", "dumb")] {
+            let shown = on_terminal(command, &[plain]);
+            assert!(!shown.is_empty() && !shown.contains(ESCAPE), "{command}, {plain:?}: {shown}");
+        }
+        assert!(on_terminal(command, &[("NO_COLOR", "")]).contains(ESCAPE), "{command}: an empty value is none");
+    }
+    // Each stream by itself.
+    let to_file = format!("{help} > out; {usage} 2> err; cat out err");
+    assert!(!on_terminal(&to_file, &[]).contains(ESCAPE), "a file gets no colours");
+    assert!(on_terminal(&format!("{usage} > out"), &[]).contains(ESCAPE), "stderr is a terminal still");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let piped = said(matricula(folder.path()).env("TERM", "xterm").arg("--help").output().expect("the binary runs"));
+    assert!(!piped.1.contains(ESCAPE));
+}
+
+/// Each command that `up` proposes is pasted into a shell that knows nothing of the system.
+#[tokio::test]
+async fn what_up_proposes_works_when_it_is_pasted() {
+    let system = System::up_with(&["--students", "40", "--sections", "10"], &[]);
+    let lines = || system.log("up").into_iter().skip_while(|line| !line.starts_with("try, ")).skip(1);
+    until("all is proposed", || lines().any(|line| line.contains(" audit")));
+    let proposed: Vec<String> = lines().take_while(|line| line.starts_with("  ")).collect();
+    assert_eq!(proposed.len(), 4, "{proposed:?}");
+    for line in proposed {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &line.replace("--speed 60x", "--speed 600x")]).current_dir(system.folder()).env_clear();
+        shell.stdin(Stdio::null());
+        let (code, stdout, stderr) = said(shell.output().expect("sh runs"));
+        assert_eq!(code, Some(0), "{line}\n{stdout}\n{stderr}");
+        assert!(!line.contains(" register ") || stdout.contains("ENROLLED"), "{line}\n{stdout}");
+    }
+}
