@@ -113,20 +113,17 @@ impl Gate {
         }
     }
 
-    /// Lets one in and counts it, unless a bound is reached.
+    /// Lets one in and counts it, unless a bound is reached. The bounds of all come first and the student's own last: a
+    /// submission that is rejected for want of room costs the student nothing.
     pub(crate) fn enter(&self, entry: Entry<'_>) -> Result<Entered, TurnedAway> {
         let mut inner = self.lock();
         if let Some((id, same_request)) = inner.quota.known(entry) {
             return Ok(Entered::Known { id, same_request });
         }
-        if let Err(over) = inner.quota.enter(entry) {
-            return Err(TurnedAway::OverQuota(self.quota_hint(&mut inner, over)));
-        }
         let has_memory = self.in_memory.load(Ordering::Relaxed) < self.in_memory_max;
         let limit = self.limit.load(Ordering::Relaxed);
         let count = |open| (has_memory && open < limit).then_some(open + 1);
         if let Err(open) = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count) {
-            inner.quota.leave(entry.id);
             let now = Instant::now();
             if has_memory {
                 inner.line.meter.turned_away(now);
@@ -134,6 +131,11 @@ impl Gate {
             // Nothing is known of when there is memory again: it is a service that is away.
             let rate = inner.line.meter.rate(now).filter(|_| has_memory);
             return Err(TurnedAway::Full(inner.hints.next(now, open, rate, rand::random())));
+        }
+        if let Err(over) = inner.quota.enter(entry) {
+            // The place is given back. A token that the quota has taken could not be.
+            self.leave(1);
+            return Err(TurnedAway::OverQuota(self.quota_hint(&mut inner, over)));
         }
         Ok(Entered::New)
     }
@@ -314,6 +316,44 @@ mod tests {
         gate.withdraw(&turned_away);
         assert_eq!(gate.open.load(Ordering::Relaxed), 0);
         assert_eq!(gate.place(&first), None);
+    }
+
+    /// The allowance is only for what is let in: a student whose submissions found no room has all of it when there is room.
+    #[test]
+    fn what_finds_no_room_costs_no_token() {
+        for (queue_max, memory_max) in [(1, 10), (10, 1)] {
+            let gate = gate(|config| {
+                (config.admission_queue_max, config.sagas_in_memory_max) = (queue_max, memory_max);
+                (config.subject_per_second_max, config.subject_burst_max) = (1, 2);
+            });
+            let first = enter(&gate).expect("there is room");
+            gate.set_in_memory(1);
+            for _ in 0..20 {
+                let full = enter_as(&gate, &SagaId::generate(), "eager");
+                assert!(matches!(full, Err(TurnedAway::Full(_))), "{full:?}");
+            }
+            gate.set_in_memory(0);
+            gate.decided(&first);
+            let mine = SagaId::generate();
+            assert_eq!(enter_as(&gate, &mine, "eager"), Ok(Entered::New), "the burst is whole");
+            gate.decided(&mine);
+            assert_eq!(enter_as(&gate, &SagaId::generate(), "eager"), Ok(Entered::New), "the burst is whole");
+        }
+    }
+
+    /// What the quota rejects gives back the place that it had.
+    #[test]
+    fn what_is_over_the_quota_takes_no_place() {
+        let gate = gate(|config| {
+            (config.admission_queue_max, config.subject_open_max) = (2, 1);
+        });
+        let first = enter(&gate).expect("there is room");
+        for _ in 0..20 {
+            let over = enter_as(&gate, &SagaId::generate(), first.as_str());
+            assert!(matches!(over, Err(TurnedAway::OverQuota(_))), "{over:?}");
+        }
+        assert_eq!(gate.open.load(Ordering::Relaxed), 1);
+        enter(&gate).expect("there is room for another student");
     }
 
     #[test]

@@ -2,8 +2,16 @@
 //!
 //! After an outage thousands ask again with the key that they had, each every few seconds. A read for each would keep
 //! all of them waiting for a connection until they give up and come again, long after their registrations are decided.
+//!
+//! ```text
+//! asked ──► waiting ──up to BATCH_MAX──► a read, READS_MAX at a time ──► each its answer
+//!             ▲  a registration that is being read waits for the next read
+//! ```
+//!
+//! Promises: a read that is slow, or hangs, delays only those who asked for what it reads; an answer was read after it was
+//! asked for; every read ends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use matricula_kit::database::DbError;
@@ -11,6 +19,7 @@ use matricula_kit::id::SagaId;
 use matricula_kit::status;
 use matricula_runtime::SagaRow;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::{Id, JoinError, JoinSet};
 use tonic::{Code, Status};
 
 use super::RETRY_UNAVAILABLE;
@@ -18,6 +27,11 @@ use crate::shutting_down;
 
 /// Registrations that one read asks for: with their logs some megabytes.
 const BATCH_MAX: usize = 500;
+/// Reads at the same time. A few that are slow keep no other registration waiting, and there are connections left for
+/// everything else that reads.
+const READS_MAX: usize = 3;
+/// Callers that wait for a read. Beyond it they wait to be taken in.
+const WAITING_MAX: usize = 4 * BATCH_MAX;
 /// A read that takes longer is given up: a half-open connection would be waited for for ever.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -40,7 +54,8 @@ impl Lookup {
         F: Future<Output = Result<Vec<SagaRow>, DbError>> + Send + 'static,
     {
         let (asked, waiting) = mpsc::channel(BATCH_MAX);
-        tokio::spawn(run(read, waiting));
+        let reader = Reader { read, waiting: VecDeque::new(), reads: JoinSet::new(), reading: HashMap::new() };
+        tokio::spawn(reader.run(waiting));
         Self { asked }
     }
 
@@ -53,35 +68,92 @@ impl Lookup {
     }
 }
 
-async fn run<F>(read: impl Fn(Vec<String>) -> F, mut waiting: mpsc::Receiver<Asked>)
-where
-    F: Future<Output = Result<Vec<SagaRow>, DbError>>,
-{
-    let mut batch = Vec::with_capacity(BATCH_MAX);
-    while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        batch.retain(|asked| !asked.reply.is_closed());
-        let mut ids: Vec<String> = batch.iter().map(|asked| asked.id.as_str().to_owned()).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        match tokio::time::timeout(READ_TIMEOUT, read(ids)).await {
-            Ok(Ok(rows)) => {
-                let rows: HashMap<&str, &SagaRow> = rows.iter().map(|row| (row.id.as_str(), row)).collect();
-                answer(&mut batch, |id| Ok(rows.get(id.as_str()).map(|row| (*row).clone())));
-            }
-            Ok(Err(error)) => {
-                let status = Status::from(error);
-                answer(&mut batch, |_| Err(status.clone()));
-            }
-            Err(_) => answer(&mut batch, |_| Err(unanswered())),
-        }
-    }
+struct Reader<R> {
+    read: R,
+    /// In order of arrival.
+    waiting: VecDeque<Asked>,
+    reads: JoinSet<Result<Vec<SagaRow>, Status>>,
+    /// Who waits for each read.
+    reading: HashMap<Id, Vec<Asked>>,
 }
 
-fn answer(batch: &mut Vec<Asked>, found: impl Fn(&SagaId) -> Found) {
-    for asked in batch.drain(..) {
-        let found = found(&asked.id);
-        // Whoever went away meanwhile needs no answer.
-        let _ = asked.reply.send(found);
+impl<R, F> Reader<R>
+where
+    R: Fn(Vec<String>) -> F,
+    F: Future<Output = Result<Vec<SagaRow>, DbError>> + Send + 'static,
+{
+    async fn run(mut self, mut asked: mpsc::Receiver<Asked>) {
+        loop {
+            self.start_reads();
+            tokio::select! {
+                next = asked.recv(), if self.waiting.len() < WAITING_MAX => {
+                    let Some(next) = next else { return };
+                    self.waiting.push_back(next);
+                    // What else is there goes with it.
+                    while self.waiting.len() < WAITING_MAX {
+                        let Ok(next) = asked.try_recv() else { break };
+                        self.waiting.push_back(next);
+                    }
+                }
+                Some(ended) = self.reads.join_next_with_id() => self.answer(ended),
+            }
+        }
+    }
+
+    /// Starts reads of what waits, as many as may be.
+    fn start_reads(&mut self) {
+        while self.reads.len() < READS_MAX {
+            let batch = self.next_batch();
+            if batch.is_empty() {
+                return;
+            }
+            let mut ids: Vec<String> = batch.iter().map(|asked| asked.id.as_str().to_owned()).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            let read = tokio::time::timeout(READ_TIMEOUT, (self.read)(ids));
+            let read = async move { read.await.map_or_else(|_| Err(unanswered()), |rows| rows.map_err(Status::from)) };
+            let started = self.reads.spawn(read);
+            self.reading.insert(started.id(), batch);
+        }
+    }
+
+    /// Takes what waits, except what is being read: that read may have begun before the caller asked, and must not delay
+    /// the others of a second one.
+    fn next_batch(&mut self) -> Vec<Asked> {
+        let mut batch = Vec::new();
+        if self.waiting.is_empty() {
+            return batch;
+        }
+        let busy: HashSet<&SagaId> = self.reading.values().flatten().map(|asked| &asked.id).collect();
+        let mut left = VecDeque::new();
+        for asked in self.waiting.drain(..) {
+            if asked.reply.is_closed() {
+                continue;
+            }
+            match batch.len() < BATCH_MAX && !busy.contains(&asked.id) {
+                true => batch.push(asked),
+                false => left.push_back(asked),
+            }
+        }
+        self.waiting = left;
+        batch
+    }
+
+    fn answer(&mut self, ended: Result<(Id, Result<Vec<SagaRow>, Status>), JoinError>) {
+        let (id, rows) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::error!(%error, "a read of registrations panicked");
+                (error.id(), Err(unanswered()))
+            }
+        };
+        let rows: Result<HashMap<SagaId, SagaRow>, Status> =
+            rows.map(|rows| rows.into_iter().map(|row| (row.id.clone(), row)).collect());
+        for asked in self.reading.remove(&id).unwrap_or_default() {
+            let found = rows.as_ref().map(|rows| rows.get(&asked.id).cloned()).map_err(Status::clone);
+            // A caller that went away meanwhile needs no answer.
+            let _ = asked.reply.send(found);
+        }
     }
 }
 
@@ -152,9 +224,9 @@ mod tests {
             let lookup = lookup.clone();
             // Each is asked for twice, as by somebody who clicks again.
             asking.spawn(async move { found(&lookup, &format!("known-{}", number / 2)).await });
-            if number == 0 {
-                // The first is being read: all others wait.
-                while sizes.lock().expect("no panic").is_empty() {
+            if number < READS_MAX * 2 && number % 2 == 0 {
+                // The first ones are being read: all others wait.
+                while sizes.lock().expect("no panic").len() <= number / 2 {
                     tokio::task::yield_now().await;
                 }
             }
@@ -164,7 +236,8 @@ mod tests {
         let answers = asking.join_all().await;
         assert!(answers.iter().all(|answer| *answer == Ok(true)), "{answers:?}");
         let sizes = sizes.lock().expect("no panic").clone();
-        assert!(sizes.len() <= 3 && sizes.iter().sum::<usize>() <= 202, "{sizes:?}");
+        // Those who clicked again on the first ones are read when these are.
+        assert!(sizes.len() <= 2 * READS_MAX + 1 && sizes.iter().sum::<usize>() <= 200 + READS_MAX, "{sizes:?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -178,5 +251,64 @@ mod tests {
         may.add_permits(2);
         assert_eq!(found(&lookup, "broken").await, Err(Code::Internal));
         assert_eq!(found(&lookup, "known").await, Ok(true));
+    }
+
+    /// A lookup whose reads of ids that begin with "slow" never end, and those of "poison" panic.
+    fn hanging() -> (Arc<Lookup>, Arc<Mutex<Vec<Vec<String>>>>) {
+        let reads = Arc::new(Mutex::new(Vec::new()));
+        let kept = reads.clone();
+        let lookup = Lookup::start(move |ids: Vec<String>| {
+            kept.lock().expect("no panic").push(ids.clone());
+            async move {
+                if ids.iter().any(|id| id.starts_with("slow")) {
+                    std::future::pending::<()>().await;
+                }
+                assert!(!ids.iter().any(|id| id.starts_with("poison")), "a read panics");
+                Ok(ids.iter().map(|id| row(id)).collect())
+            }
+        });
+        (Arc::new(lookup), reads)
+    }
+
+    /// However often what is slow is asked for, it takes one read of several, and the others go on at once.
+    #[tokio::test(start_paused = true)]
+    async fn a_read_that_hangs_delays_only_what_it_reads() {
+        let (lookup, reads) = hanging();
+        let began = tokio::time::Instant::now();
+        let mut slow = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let asking = lookup.clone();
+            slow.spawn(async move { found(&asking, "slow").await });
+            tokio::task::yield_now().await;
+            assert_eq!(found(&lookup, "other").await, Ok(true));
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO, "nobody has waited for the read that hangs");
+        assert_eq!(reads.lock().expect("no panic").iter().filter(|ids| ids[..] == ["slow"]).count(), 1);
+        // It ends all the same, and so does the one read for all those who came meanwhile.
+        assert!(slow.join_all().await.iter().all(|answer| *answer == Err(Code::Unavailable)));
+        assert!(began.elapsed() < 3 * READ_TIMEOUT, "{:?}", began.elapsed());
+        assert_eq!(found(&lookup, "other").await, Ok(true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_as_may_hang_and_the_reader_goes_on() {
+        let (lookup, _) = hanging();
+        let mut slow = tokio::task::JoinSet::new();
+        for number in 0..READS_MAX {
+            let asking = lookup.clone();
+            slow.spawn(async move { found(&asking, &format!("slow-{number}")).await });
+            tokio::task::yield_now().await;
+        }
+        let began = tokio::time::Instant::now();
+        assert_eq!(found(&lookup, "other").await, Ok(true));
+        assert!(began.elapsed() <= READ_TIMEOUT, "{:?}", began.elapsed());
+        assert!(slow.join_all().await.iter().all(|answer| *answer == Err(Code::Unavailable)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_that_panics_ends_no_other() {
+        let (lookup, _) = hanging();
+        assert_eq!(found(&lookup, "poison").await, Err(Code::Unavailable));
+        assert_eq!(found(&lookup, "other").await, Ok(true));
     }
 }

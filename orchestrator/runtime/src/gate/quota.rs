@@ -2,7 +2,7 @@
 //! program that clicks for somebody must not take the places of all others. And what a student has taken: who clicks twice
 //! is known, and takes nothing more, however long the queue is.
 //!
-//! Promises: nobody is told of a registration before it is durable; a place that a student has taken comes back when the
+//! Promises: what is rejected costs a student nothing; nobody is told of a registration before it is durable; a place that a student has taken comes back when the
 //! registration is decided or forgotten, whatever becomes of the caller; the memory is bounded by the places there are, and
 //! by [`KEYS_MAX`].
 
@@ -39,6 +39,8 @@ struct Open {
     key: String,
     fingerprint: String,
     is_durable: bool,
+    /// The student had submitted the same key before, and it was not durable yet: it takes no place of its own.
+    is_repeat: bool,
 }
 
 /// Students whose last submissions are remembered at most, about 10 MB. One is remembered until the allowance is whole
@@ -47,6 +49,10 @@ struct Open {
 const KEYS_MAX: usize = 100_000;
 /// Below this many it is not worth looking for those whose allowance is whole again.
 const KEYS_KEPT: usize = 1_000;
+
+/// Repeats of one student that are let in for nothing at a time. Each takes a place in the queue of all until the log has
+/// answered it, which takes milliseconds: a person clicks less often.
+const REPEATS_MAX: usize = 10;
 
 type Limiter<C> = RateLimiter<Arc<str>, HashMapStateStore<Arc<str>>, C, NoOpMiddleware<<C as Clock>::Instant>>;
 
@@ -98,17 +104,24 @@ impl<C: Clock + Clone> Quota<C> {
         Some((open.id.clone(), open.fingerprint == entry.fingerprint))
     }
 
-    /// Counts one that a subject submits, until it leaves; or says why it is too many.
+    /// Counts one that a subject submits, until it leaves; or returns why it is too many. A repeat of what is being made
+    /// durable costs neither a place nor a token. What is rejected costs no token: the token is taken last.
     pub(super) fn enter(&mut self, entry: Entry<'_>) -> Result<(), OverQuota> {
         // One name for all that is kept of a subject.
-        let known = self.open.get_key_value(entry.subject).map(|(name, open)| (name.clone(), open.len()));
-        let (name, open) = known.unwrap_or_else(|| (Arc::from(entry.subject), 0));
-        self.check_rate(&name)?;
-        if open >= self.open_max {
-            return Err(OverQuota::Open);
+        let known = self.open.get_key_value(entry.subject);
+        let name = known.map_or_else(|| Arc::from(entry.subject), |(name, _)| name.clone());
+        let open = known.map_or(&[][..], |(_, open)| open);
+        let repeats = open.iter().filter(|open| open.is_repeat).count();
+        let is_repeat = repeats < REPEATS_MAX && open.iter().any(|open| open.key == entry.key);
+        if !is_repeat {
+            if open.len() - repeats >= self.open_max {
+                return Err(OverQuota::Open);
+            }
+            self.check_rate(&name)?;
         }
         let (id, key, fingerprint) = (entry.id.clone(), entry.key.to_owned(), entry.fingerprint.to_owned());
-        self.open.entry(name.clone()).or_default().push(Open { id, key, fingerprint, is_durable: false });
+        let open = Open { id, key, fingerprint, is_durable: false, is_repeat };
+        self.open.entry(name.clone()).or_default().push(open);
         self.subjects.insert(entry.id.clone(), name);
         Ok(())
     }
@@ -117,7 +130,8 @@ impl<C: Clock + Clone> Quota<C> {
     pub(super) fn accepted(&mut self, id: &SagaId) {
         let open = self.subjects.get(id).and_then(|name| self.open.get_mut(name));
         if let Some(open) = open.and_then(|open| open.iter_mut().find(|open| open.id == *id)) {
-            open.is_durable = true;
+            // A repeat that is accepted was the first: what came before it has never become durable.
+            (open.is_durable, open.is_repeat) = (true, false);
         }
     }
 
@@ -207,10 +221,44 @@ mod tests {
     }
 
     #[test]
+    fn a_double_click_costs_neither_a_place_nor_a_token() {
+        let (mut quota, _clock) = quota(2, 1, 2);
+        let [first, again, other, third] = [1, 2, 3, 4].map(id);
+        fn entry<'a>(id: &'a SagaId, key: &'a str) -> Entry<'a> {
+            Entry { id, subject: "ada", key, fingerprint: "A" }
+        }
+        quota.enter(entry(&first, "k")).expect("there is room");
+        // Not durable yet, so it can't be answered: the log will find that it exists.
+        quota.enter(entry(&again, "k")).expect("a repeat takes no place");
+        quota.enter(entry(&other, "l")).expect("a repeat took no token");
+        assert_eq!(quota.enter(entry(&third, "m")), Err(OverQuota::Open));
+        // A program that clicks all the time has no more for nothing than a person.
+        let repeats = (5..50).filter(|number| quota.enter(entry(&id(*number), "k")).is_ok()).count();
+        assert_eq!(repeats, REPEATS_MAX - 1);
+        // The first was never durable, and the repeat is: it has the place of the first.
+        quota.leave(&first);
+        quota.accepted(&again);
+        assert_eq!(quota.known(entry(&third, "k")), Some((again.clone(), true)));
+        assert_eq!(quota.enter(entry(&third, "m")), Err(OverQuota::Open));
+    }
+
+    #[test]
+    fn what_is_rejected_for_its_number_costs_no_token() {
+        let (mut quota, _clock) = quota(1, 1, 2);
+        assert_eq!(enter(&mut quota, 0, "ada"), Ok(()));
+        for number in 1..20 {
+            assert_eq!(enter(&mut quota, number, "ada"), Err(OverQuota::Open));
+        }
+        quota.leave(&id(0));
+        assert_eq!(enter(&mut quota, 20, "ada"), Ok(()), "the second token is there");
+    }
+
+    #[test]
     fn so_many_a_second_after_a_burst() {
         let (mut quota, clock) = quota(1_000, 10, 30);
+        let mut numbers = 0..;
         let mut tries = |count: usize| {
-            let results = (0..count).map(|number| enter(&mut quota, number, "bot"));
+            let results = numbers.by_ref().take(count).map(|number| enter(&mut quota, number, "bot"));
             results.filter(Result::is_ok).count()
         };
         assert_eq!(tries(100), 30);
@@ -218,10 +266,10 @@ mod tests {
         assert_eq!(tries(100), 10);
         clock.advance(Duration::from_secs(60));
         assert_eq!(tries(100), 30, "the burst is whole again");
-        let Err(OverQuota::Rate(wait)) = enter(&mut quota, 0, "bot") else { panic!("it is over its quota") };
+        let Err(OverQuota::Rate(wait)) = enter(&mut quota, 9_000, "bot") else { panic!("it is over its quota") };
         assert!(wait > Duration::ZERO && wait <= Duration::from_millis(100), "{wait:?}");
         clock.advance(wait);
-        assert_eq!(enter(&mut quota, 0, "bot"), Ok(()), "the hint is true");
+        assert_eq!(enter(&mut quota, 9_000, "bot"), Ok(()), "the hint is true");
     }
 
     #[test]
