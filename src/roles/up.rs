@@ -1,6 +1,7 @@
 //! `matricula up`: all roles in one process. The orchestrator reaches the services through gRPC in memory; every role
 //! listens on its own port, too, so that the commands work as they do against separate processes.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,15 +18,15 @@ use crate::commands::import;
 use crate::config::Config;
 use crate::output::Progress;
 use crate::roles::stop::Stop;
-use crate::roles::{announce, start};
+use crate::roles::{METRICS, announce, start};
 
 /// What the orchestrator calls, in the order in which it is started.
 const SERVICES: [Role; 5] = [Role::Seats, Role::Enrollments, Role::Academics, Role::Fees, Role::Notifications];
 
 /// Serves everything until it is told to stop.
 pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
-    let telemetry = telemetry::init("up", &config.telemetry)?;
-    serve::install_metrics();
+    let telemetry = telemetry::init("up", &config.telemetry, &matricula_portal::BEGINS_TRACES)?;
+    serve::install_metrics(&METRICS);
     let stop = Stop::listen();
     // The services end after the orchestrator, so that it never calls into nothing.
     let services_end = CancellationToken::new();
@@ -43,6 +44,7 @@ pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
         academics: academics.in_memory.clone(),
         fees: fees.in_memory.clone(),
         notifications: notifications.in_memory.clone(),
+        urls: HashMap::new(),
     };
     let campus = campus_if_empty(&config, &channels, &arguments).await?;
     let orchestrator = start::orchestrator(&config, channels, limits, &stop).await?;

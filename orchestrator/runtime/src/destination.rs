@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use matricula_engine::{CallAnswer, CallError, Leg, StepIndex};
 use matricula_kit::id::SagaId;
-use matricula_kit::{telemetry::TraceContext, time};
+use matricula_kit::telemetry::spans::{self, Attempt, AttemptOutcome, Direction};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::Span;
@@ -45,7 +45,8 @@ pub(crate) struct Answered {
     pub step: StepIndex,
     pub leg: Leg,
     pub attempt: u32,
-    pub started_at_ms: i64,
+    /// How long it took, by the clock of this process that nobody sets.
+    pub took: Duration,
     pub answer: CallAnswer,
 }
 
@@ -227,20 +228,24 @@ impl<W: Workload> Destination<W> {
         let ready = self.queues.iter_mut().filter(|queue| queue.is_ready(now));
         let Some(queue) = ready.min_by_key(|queue| queue.since()) else { return };
         let (rpc, mut calls) = (queue.rpc, queue.take(size, now));
-        let spans: Vec<Span> = calls.iter_mut().map(|call| attempt_span(rpc, call)).collect();
         let workload = self.workload.clone();
+        let spans: Vec<Span> = calls.iter_mut().map(|call| attempt_span(workload.as_ref(), rpc, call)).collect();
         let timeout = Duration::from_millis(self.config.call_timeout_ms);
         let rpc = Rpc { destination: self.name, name: rpc, timeout };
         self.in_flight.spawn(async move {
-            let started_at_ms = time::now().0;
+            let started = Instant::now();
             let (answers, error) = rpc.call(workload.as_ref(), &calls).await;
+            let took = started.elapsed();
+            for (span, answer) in spans.iter().zip(&answers) {
+                spans::answered(span, outcome(answer));
+            }
             drop(spans);
             let answered = calls.into_iter().zip(answers).map(|(call, answer)| Answered {
                 saga: call.saga,
                 step: call.step,
                 leg: call.leg,
                 attempt: call.attempt,
-                started_at_ms,
+                took,
                 answer,
             });
             (answered.collect(), error)
@@ -300,23 +305,28 @@ impl<W: Workload> Destination<W> {
     }
 }
 
-/// The span of one attempt, when its trace is sampled; the call carries its context on.
-fn attempt_span<R>(rpc: &'static str, call: &mut Call<R>) -> Span {
-    if !call.trace.is_sampled() {
+/// The span of one attempt, when its trace is recorded; the call carries its context on.
+fn attempt_span<W: Workload>(workload: &W, rpc: &'static str, call: &mut Call<W::Request>) -> Span {
+    if !call.trace.is_wanted() {
         return Span::none();
     }
-    let span = tracing::info_span!(
-        "attempt",
-        otel.name = rpc,
-        saga_id = call.saga.as_str(),
-        step = call.step_name,
-        leg = %call.leg,
-        attempt = call.attempt,
-        trace_id = call.trace.trace_id(),
-    );
-    call.trace.adopt(&span);
-    call.trace = TraceContext::of_span(&span, &call.trace);
+    let destination = workload.definition().step(call.step).destination;
+    let direction = match call.leg {
+        Leg::Action => Direction::Forward,
+        Leg::Undo => Direction::Compensation,
+    };
+    let attempt = Attempt { saga: &call.saga, step: call.step_name, direction, number: call.attempt };
+    let span = spans::call(&workload.peer(destination), rpc, attempt, &call.trace);
+    call.trace = call.trace.for_call(&span);
     span
+}
+
+fn outcome(answer: &CallAnswer) -> AttemptOutcome<'_> {
+    match answer {
+        CallAnswer::Done(_) => AttemptOutcome::Done,
+        CallAnswer::Refused(_) => AttemptOutcome::Refused,
+        CallAnswer::Unknown(error) => AttemptOutcome::Unknown((error.code as i32).into(), &error.message),
+    }
 }
 
 async fn sleep_until(moment: Option<Instant>) {

@@ -25,6 +25,7 @@ mod destination;
 mod executor;
 mod gate;
 mod lease;
+mod metrics;
 mod others;
 mod requests;
 mod retention;
@@ -41,6 +42,7 @@ use async_trait::async_trait;
 use matricula_engine::{CallAnswer, CallError, Definition, Kind, Leg, Recorded, SagaState, Step, StepIndex};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
+use matricula_kit::telemetry::spans::Peer;
 use matricula_kit::time::UnixMs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -49,6 +51,7 @@ pub use command::{CommandError, Order, OrderVerb};
 pub use config::RuntimeConfig;
 pub use destination::DestinationStatus;
 pub use gate::InLine;
+pub use metrics::METRICS;
 pub use retention::{Retention, RetentionConfig};
 pub use runtime::{Runtime, Submission, SubmitError, Submitted};
 pub use store::{Archived, InstanceId, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};
@@ -70,6 +73,12 @@ pub trait Workload: Send + Sync + 'static {
     /// may wait some time for others of its kind; undos never do.
     fn is_waited_for(&self, step: &Step, _request: &Self::Request) -> bool {
         step.kind != Kind::Closing
+    }
+
+    /// Where a destination is, for traces.
+    fn peer(&self, destination: &'static str) -> Peer {
+        let _ = destination;
+        Peer::default()
     }
 
     /// Makes one RPC for a batch of calls to one destination, and returns an answer a call, in their order. An error
