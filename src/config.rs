@@ -272,8 +272,8 @@ impl Config {
         if self.worker_threads > WORKER_THREADS_MAX {
             problems.push(format!("worker_threads: must be 0 to {WORKER_THREADS_MAX}"));
         }
-        if !(0.0..=1.0).contains(&self.telemetry.trace_sample_ratio) {
-            problems.push("telemetry.trace_sample_ratio: must be 0 to 1".to_owned());
+        for (setting, problem) in self.telemetry.problems() {
+            problems.push(format!("telemetry.{setting}: {problem}"));
         }
         problems
     }

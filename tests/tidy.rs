@@ -117,6 +117,28 @@ fn every_file_is_in_order() {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
+/// The names behind a call such as `metrics::counter!(`.
+fn named<'a>(source: &'a str, before: &str) -> Vec<&'a str> {
+    let code = source.split(before).skip(1).map(str::trim_start);
+    code.filter_map(|rest| rest.strip_prefix('"')?.split('"').next()).collect()
+}
+
+/// A metric that nobody describes has no `# HELP` line.
+#[test]
+fn every_metric_that_is_recorded_is_described() {
+    let sources = sources(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let sources: Vec<&str> =
+        sources.iter().filter(|(path, _)| !is_test(path)).map(|(_, source)| source.as_str()).collect();
+    for (recorded, described) in [("counter!(", "counter("), ("gauge!(", "gauge("), ("histogram!(", "histogram(")] {
+        let all = |before: &str| -> std::collections::BTreeSet<&str> {
+            sources.iter().flat_map(|source| named(source, before)).collect()
+        };
+        let (recorded, described) = (all(&format!("metrics::{recorded}")), all(&format!("Metric::{described}")));
+        assert!(!recorded.is_empty());
+        assert_eq!(recorded, described);
+    }
+}
+
 #[track_caller]
 fn check(path: &str, source: &str, expected: &[&str]) {
     assert_eq!(violations(path, source), expected);

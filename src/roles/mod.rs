@@ -7,6 +7,7 @@ mod up;
 
 use std::process::ExitCode;
 
+use matricula_kit::metrics::Metric;
 use matricula_kit::serve::{self, Serving};
 use matricula_kit::telemetry;
 
@@ -16,10 +17,14 @@ use stop::Stop;
 
 pub use up::up;
 
+/// The metrics of all roles, beside those of the kit.
+const METRICS: [&[Metric]; 3] =
+    [&matricula_runtime::METRICS, &matricula_portal::METRICS, &matricula_notifications::METRICS];
+
 /// Serves one role until it is told to stop.
 pub async fn serve_one(config: Config, role: Role) -> anyhow::Result<ExitCode> {
-    let telemetry = telemetry::init(role.name(), &config.telemetry)?;
-    serve::install_metrics();
+    let telemetry = telemetry::init(role.name(), &config.telemetry, &matricula_portal::BEGINS_TRACES)?;
+    serve::install_metrics(&METRICS);
     let stop = Stop::listen();
     let limits = config.limits.in_process(1);
     let serving = match role {

@@ -3,6 +3,7 @@
 //! A database that does not answer yet is waited for, with a bound: machines that start together start in any order.
 //! One that answers and refuses (no such database, a wrong password, a locked file) is an error at once.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -129,5 +130,12 @@ pub fn channels_over_tcp(config: &OrchestratorConfig) -> anyhow::Result<Channels
         academics: channel(&config.academics_url)?,
         fees: channel(&config.fees_url)?,
         notifications: channel(&config.notifications_url)?,
+        urls: HashMap::from([
+            ("seats", config.seats_url.clone()),
+            ("enrollments", config.enrollments_url.clone()),
+            ("academics", config.academics_url.clone()),
+            ("fees", config.fees_url.clone()),
+            ("notifications", config.notifications_url.clone()),
+        ]),
     })
 }

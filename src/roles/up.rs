@@ -1,6 +1,7 @@
 //! `matricula up`: all roles in one process. The orchestrator reaches the services through gRPC in memory; every role
 //! listens on its own port, too, so that the commands work as they do against separate processes.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -18,7 +19,7 @@ use crate::commands::import;
 use crate::config::Config;
 use crate::output::Progress;
 use crate::roles::stop::Stop;
-use crate::roles::{announce, hints, start};
+use crate::roles::{METRICS, announce, hints, start};
 
 /// What the orchestrator calls, in the order in which it is started.
 const SERVICES: [Role; 5] = [Role::Seats, Role::Enrollments, Role::Academics, Role::Fees, Role::Notifications];
@@ -28,8 +29,8 @@ const CLICKS_LOOKED_AT_MAX: usize = 200;
 
 /// Serves everything until it is told to stop.
 pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
-    let telemetry = telemetry::init("up", &config.telemetry)?;
-    serve::install_metrics();
+    let telemetry = telemetry::init("up", &config.telemetry, &matricula_portal::BEGINS_TRACES)?;
+    serve::install_metrics(&METRICS);
     let stop = Stop::listen();
     // The services end after the orchestrator, so that it never calls into nothing.
     let services_end = CancellationToken::new();
@@ -47,6 +48,7 @@ pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
         academics: academics.in_memory.clone(),
         fees: fees.in_memory.clone(),
         notifications: notifications.in_memory.clone(),
+        urls: HashMap::new(),
     };
     let campus = campus_if_empty(&config, &channels, &arguments).await?;
     let academics = channels.academics.clone();

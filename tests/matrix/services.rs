@@ -39,6 +39,7 @@ impl Services {
             academics: channel(academics, &shutdown).await,
             fees: channel(fees, &shutdown).await,
             notifications: channel(notifications, &shutdown).await,
+            urls: Default::default(),
         };
         Self { channels, databases, _shutdown: shutdown.drop_guard() }
     }

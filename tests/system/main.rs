@@ -9,6 +9,7 @@ mod growth;
 mod hostile;
 mod kills;
 mod load;
+mod metrics;
 mod operators;
 mod poisoned;
 mod python;

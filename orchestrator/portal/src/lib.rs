@@ -16,6 +16,7 @@ mod registration;
 
 use std::sync::Arc;
 
+use matricula_kit::metrics::Metric;
 use matricula_kit::status;
 use matricula_proto::catalog::v1::catalog_service_server::{self, CatalogServiceServer};
 use matricula_proto::registration::v1::registration_service_server::{self, RegistrationServiceServer};
@@ -32,6 +33,17 @@ use crate::registration::RegistrationGrpc;
 
 /// Full names of the gRPC services, for health.
 pub const SERVICE_NAMES: [&str; 2] = [registration_service_server::SERVICE_NAME, catalog_service_server::SERVICE_NAME];
+
+/// Paths of the RPCs with which traces begin, when the client has not begun one: those that change something.
+pub const BEGINS_TRACES: [&str; 2] = [
+    "/matricula.registration.v1.RegistrationService/SubmitRegistration",
+    "/matricula.registration.v1.RegistrationService/SubmitCart",
+];
+/// The metrics of the portal.
+pub const METRICS: [Metric; 2] = [
+    Metric::gauge("matricula_availability_sections", "Sections whose seat counts are in memory"),
+    Metric::gauge("matricula_availability_live", "1 while seat counts follow the seat service, else 0"),
+];
 
 /// Largest request that is taken: a cart of 20 times 20 sections is far below it.
 const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;

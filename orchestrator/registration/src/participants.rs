@@ -1,5 +1,6 @@
 //! The five services, and how their answers become the engine's.
 
+use std::collections::HashMap;
 use std::future::Future;
 
 use async_trait::async_trait;
@@ -7,14 +8,20 @@ use matricula_engine::{CallAnswer, CallError, Code, Definition, DefinitionError,
 use matricula_kit::answer::{Done, Refusal};
 use matricula_kit::id::SagaId;
 use matricula_kit::rpc::FieldError;
+use matricula_kit::telemetry::spans::Peer;
 use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
+use matricula_proto::academics::v1::academic_service_server;
 use matricula_proto::common::v1::{OperationResult, operation_result};
 use matricula_proto::enrollments::v1::enrollment_service_client::EnrollmentServiceClient;
+use matricula_proto::enrollments::v1::enrollment_service_server;
 use matricula_proto::fees::v1::fee_service_client::FeeServiceClient;
+use matricula_proto::fees::v1::fee_service_server;
 use matricula_proto::notifications::v1::notification_service_client::NotificationServiceClient;
+use matricula_proto::notifications::v1::notification_service_server;
 use matricula_proto::participant::v1::ForgetSagasRequest;
 use matricula_proto::participant::v1::participant_service_client::ParticipantServiceClient;
 use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
+use matricula_proto::seats::v1::seat_service_server;
 use matricula_proto::{academics, enrollments, fees, notifications, seats};
 use matricula_runtime::{Call, Workload};
 use tonic::transport::Channel;
@@ -29,6 +36,9 @@ use crate::saga::{self, rpc};
 /// Largest message that is sent or taken: a thousand operations of twenty sections.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// What stands for the address of a service of this process.
+const IN_PROCESS: &str = "in-process";
+
 /// Where the services are.
 #[derive(Clone)]
 pub struct Channels {
@@ -42,6 +52,8 @@ pub struct Channels {
     pub fees: Channel,
     /// Notifications.
     pub notifications: Channel,
+    /// The URL of each, for traces; none for a service of this process.
+    pub urls: HashMap<&'static str, String>,
 }
 
 /// The workload: registrations over five services.
@@ -73,7 +85,7 @@ macro_rules! send {
                 .max_decoding_message_size(MESSAGE_BYTES_MAX)
                 .max_encoding_message_size(MESSAGE_BYTES_MAX);
             client
-                .$rpc(Request::new($area::v1::$request { operations }))
+                .$rpc(request($area::v1::$request { operations }, $calls))
                 .await
                 .map(|answer| Response::into_inner(answer).results)
         })
@@ -95,6 +107,21 @@ impl Workload for Registrations {
 
     fn is_waited_for(&self, step: &Step, request: &RegistrationRequest) -> bool {
         saga::is_waited_for(step, request)
+    }
+
+    fn peer(&self, destination: &'static str) -> Peer {
+        let service = match destination {
+            "seats" => seat_service_server::SERVICE_NAME,
+            "enrollments" => enrollment_service_server::SERVICE_NAME,
+            "academics" => academic_service_server::SERVICE_NAME,
+            "fees" => fee_service_server::SERVICE_NAME,
+            "notifications" => notification_service_server::SERVICE_NAME,
+            _ => "",
+        };
+        match self.channels.urls.get(destination) {
+            Some(url) => Peer::at(service, url),
+            None => Peer { service, address: IN_PROCESS.to_owned(), port: None },
+        }
     }
 
     async fn call(&self, destination: &'static str, rpc: &'static str, calls: Calls<'_>) -> Answers {
@@ -213,6 +240,16 @@ impl Workload for Registrations {
     fn receipt(&self, _: &RegistrationRequest, state: &SagaState, log: &[Recorded]) -> Result<String, String> {
         serde_json::to_string(&Receipt::new(state, log)).map_err(|error| error.to_string())
     }
+}
+
+/// A request with a batch. It is part of the first trace that is recorded, so that the service's part of that trace can be
+/// found by what knows nothing of operations; each operation has its own.
+fn request<M>(message: M, calls: Calls<'_>) -> Request<M> {
+    let mut request = Request::new(message);
+    if let Some(call) = calls.iter().find(|call| call.trace.is_wanted()) {
+        call.trace.to_metadata(request.metadata_mut());
+    }
+    request
 }
 
 async fn send<O, F>(

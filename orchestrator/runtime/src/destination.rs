@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use matricula_engine::{CallAnswer, CallError, Leg, LegWait, StepIndex, Wait};
 use matricula_kit::id::SagaId;
-use matricula_kit::{telemetry::TraceContext, time};
+use matricula_kit::telemetry::spans::{self, Attempt, AttemptOutcome, Direction};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::Span;
@@ -48,7 +48,8 @@ pub(crate) struct Answered {
     pub step: StepIndex,
     pub leg: Leg,
     pub attempt: u32,
-    pub started_at_ms: i64,
+    /// How long it took, by the clock of this process that nobody sets.
+    pub took: Duration,
     pub answer: CallAnswer,
 }
 
@@ -348,22 +349,26 @@ impl<W: Workload> Destination<W> {
         let ready = self.queues.iter_mut().filter(|queue| queue.is_ready(now));
         let Some(queue) = ready.min_by_key(|queue| queue.since()) else { return };
         let (rpc, mut calls) = (queue.rpc, queue.take(size, now));
-        let spans: Vec<Span> = calls.iter_mut().map(|call| attempt_span(rpc, call)).collect();
         let workload = self.workload.clone();
+        let spans: Vec<Span> = calls.iter_mut().map(|call| attempt_span(workload.as_ref(), rpc, call)).collect();
         let timeout = Duration::from_millis(self.config.call_timeout_ms);
         let rpc = Rpc { destination: self.name, name: rpc, timeout };
         let (number, calls) = (self.sent_count, Arc::new(calls));
         self.sent_count += 1;
         self.sent.insert(number, Sent { at: now, calls: Arc::downgrade(&calls) });
         self.in_flight.spawn(async move {
-            let started_at_ms = time::now().0;
+            let started = Instant::now();
             let (answers, error) = rpc.call(workload.as_ref(), &calls).await;
+            let took = started.elapsed();
+            for (span, answer) in spans.iter().zip(&answers) {
+                spans::answered(span, outcome(answer));
+            }
             drop(spans);
             let answered = match Arc::try_unwrap(calls) {
                 Ok(calls) => {
                     let answered = calls.into_iter().zip(answers).map(|(call, answer)| {
                         let Call { saga, step, leg, attempt, .. } = call;
-                        Answered { saga, step, leg, attempt, started_at_ms, answer }
+                        Answered { saga, step, leg, attempt, took, answer }
                     });
                     answered.collect()
                 }
@@ -371,7 +376,7 @@ impl<W: Workload> Destination<W> {
                 Err(calls) => {
                     let answered = calls.iter().zip(answers).map(|(call, answer)| {
                         let (saga, step) = (call.saga.clone(), call.step);
-                        Answered { saga, step, leg: call.leg, attempt: call.attempt, started_at_ms, answer }
+                        Answered { saga, step, leg: call.leg, attempt: call.attempt, took, answer }
                     });
                     answered.collect()
                 }
@@ -445,27 +450,32 @@ impl<W: Workload> Destination<W> {
     }
 }
 
-/// The span of one attempt, when its trace is sampled; the call carries its context on.
-fn attempt_span<R>(rpc: &'static str, call: &mut Call<R>) -> Span {
-    if !call.trace.is_sampled() {
+/// The span of one attempt, when its trace is recorded; the call carries its context on.
+fn attempt_span<W: Workload>(workload: &W, rpc: &'static str, call: &mut Call<W::Request>) -> Span {
+    if !call.trace.is_wanted() {
         return Span::none();
     }
-    let span = tracing::info_span!(
-        "attempt",
-        otel.name = rpc,
-        saga_id = call.saga.as_str(),
-        step = call.step_name,
-        leg = %call.leg,
-        attempt = call.attempt,
-        trace_id = call.trace.trace_id(),
-    );
-    call.trace.adopt(&span);
-    call.trace = TraceContext::of_span(&span, &call.trace);
+    let destination = workload.definition().step(call.step).destination;
+    let direction = match call.leg {
+        Leg::Action => Direction::Forward,
+        Leg::Undo => Direction::Compensation,
+    };
+    let attempt = Attempt { saga: &call.saga, step: call.step_name, direction, number: call.attempt };
+    let span = spans::call(&workload.peer(destination), rpc, attempt, &call.trace);
+    call.trace = call.trace.for_call(&span);
     span
 }
 
 fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     one.into_iter().chain(other).min()
+}
+
+fn outcome(answer: &CallAnswer) -> AttemptOutcome<'_> {
+    match answer {
+        CallAnswer::Done(_) => AttemptOutcome::Done,
+        CallAnswer::Refused(_) => AttemptOutcome::Refused,
+        CallAnswer::Unknown(error) => AttemptOutcome::Unknown((error.code as i32).into(), &error.message),
+    }
 }
 
 async fn sleep_until(moment: Option<Instant>) {

@@ -26,6 +26,7 @@ mod executor;
 mod gate;
 mod lease;
 mod look;
+mod metrics;
 mod others;
 mod outages;
 mod requests;
@@ -43,6 +44,7 @@ use async_trait::async_trait;
 use matricula_engine::{CallAnswer, CallError, Definition, Kind, Leg, Recorded, SagaState, Step, StepIndex};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
+use matricula_kit::telemetry::spans::Peer;
 use matricula_kit::time::UnixMs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -53,6 +55,7 @@ pub use destination::DestinationStatus;
 pub use gate::InLine;
 pub use look::{Seen, SeenBy};
 pub use outages::Outage;
+pub use metrics::METRICS;
 pub use retention::{Retention, RetentionConfig};
 pub use runtime::{Runtime, Submission, SubmitError, Submitted};
 pub use store::{Archived, InstanceId, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};
@@ -74,6 +77,12 @@ pub trait Workload: Send + Sync + 'static {
     /// may wait some time for others of its kind; undos never do.
     fn is_waited_for(&self, step: &Step, _request: &Self::Request) -> bool {
         step.kind != Kind::Closing
+    }
+
+    /// Where a destination is, for traces.
+    fn peer(&self, destination: &'static str) -> Peer {
+        let _ = destination;
+        Peer::default()
     }
 
     /// Makes one RPC for a batch of calls to one destination, and returns an answer a call, in their order. An error

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use backoff::{BackoffBuilder, ExponentialBuilder};
-use matricula_kit::telemetry;
+use matricula_kit::telemetry::{self, spans};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -233,6 +233,7 @@ impl Log {
         let mut delays = schedule.without_max_times().build();
         loop {
             let started = Instant::now();
+            let span = self.store.commit_span(admissions);
             let writing = self.store.write(&self.instance, admissions, appends);
             let problem = match tokio::time::timeout(COMMIT_TIMEOUT, writing).await {
                 Ok(Ok((admitted, appended))) => {
@@ -244,6 +245,7 @@ impl Log {
                 }
                 Ok(Err(StoreError::Fenced)) => return Err(StoreError::Fenced),
                 Ok(Err(StoreError::Database(error))) => {
+                    spans::not_committed(&span, &error);
                     conflicts += u32::from(error.is_conflict());
                     if error.is_permanent() || conflicts > CONFLICTS_MAX {
                         return Ok(Some(Commit::Refused(telemetry::chain(&error))));

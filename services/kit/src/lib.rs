@@ -10,6 +10,7 @@
 //! | [`rpc`], [`status`] | batches on the wire, and errors as `tonic::Status` |
 //! | [`serve`] | gRPC and HTTP servers with health, reflection, metrics and graceful shutdown |
 //! | [`telemetry`] | logs, spans and W3C trace context |
+//! | [`metrics`] | what metrics are called and what they say |
 //! | `testing` | throw-away databases for tests |
 
 pub mod answer;
@@ -17,6 +18,7 @@ mod answer_wire;
 pub mod connect;
 pub mod database;
 pub mod id;
+pub mod metrics;
 pub mod participant;
 pub mod rpc;
 pub mod serve;

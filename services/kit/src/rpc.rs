@@ -1,10 +1,12 @@
 //! Batches on the wire: bounds, field errors, and the operations of a request as domain operations.
 
 use matricula_proto::common::v1 as wire;
+use tracing::Span;
 
+use crate::answer::Answer;
 use crate::id::{InvalidId, SagaId, StepName};
 use crate::participant::{Key, Leg, Operation};
-use crate::telemetry::TraceContext;
+use crate::telemetry::{TraceContext, spans};
 use crate::time::UnixMs;
 
 /// Most operations in one request; the contract's bound for every mutating RPC.
@@ -97,7 +99,8 @@ pub fn page_size(asked: i32) -> Result<i64, FieldError> {
     }
 }
 
-/// Turns the operations of a request into domain operations, naming the one that is out of bounds.
+/// Turns the operations of a request into domain operations, naming the one that is out of bounds. To be called where the
+/// request is answered: its span is told what it is about, and what its operations cause becomes part of it.
 pub fn operations<W, C>(
     wire: Vec<W>,
     convert: impl Fn(W) -> Result<Operation<C>, FieldError>,
@@ -105,10 +108,22 @@ pub fn operations<W, C>(
     if wire.len() > OPERATIONS_MAX {
         return Err(FieldError::new("operations", format!("at most {OPERATIONS_MAX}, got {}", wire.len())));
     }
-    wire.into_iter()
-        .enumerate()
-        .map(|(index, operation)| convert(operation).map_err(|problem| problem.within(&format!("operations[{index}]"))))
-        .collect()
+    let operations = wire.into_iter().enumerate().map(|(index, operation)| {
+        convert(operation).map_err(|problem| problem.within(&format!("operations[{index}]")))
+    });
+    let mut operations: Vec<Operation<C>> = operations.collect::<Result<_, _>>()?;
+    let span = Span::current();
+    if !span.is_none() {
+        spans::has_operations(&span, operations.len());
+        if let [operation] = &operations[..] {
+            spans::is_about(&span, operation.key.as_ref(), operation.leg.into());
+        }
+        let serving = TraceContext::of_span(&span, &TraceContext::default());
+        for operation in &mut operations {
+            operation.trace = std::mem::take(&mut operation.trace).within(&serving);
+        }
+    }
+    Ok(operations)
 }
 
 /// A saga's operation: its key and trace context from the wire, with the command that the service made of the rest.
@@ -129,8 +144,16 @@ pub fn saga_operation<C>(wire: Option<wire::Operation>, leg: Leg, command: C) ->
     Ok(Operation { key: Some(Key { saga, step }), leg, trace, owner_alive_at, command })
 }
 
-/// The answers of a request on the wire, in its order.
-pub fn results(answers: Vec<crate::answer::Answer>) -> Vec<wire::OperationResult> {
+/// The answers of a request on the wire, in its order. The span of a request with one operation is told its answer.
+pub fn results(answers: Vec<Answer>) -> Vec<wire::OperationResult> {
+    if let [answer] = &answers[..] {
+        let (outcome, reason) = match answer {
+            Answer::Done(_) => ("done", None),
+            Answer::Refused(reasons) => ("refused", reasons.first().map(|refusal| refusal.reason.name())),
+            Answer::NotYet(not_yet) => ("not_yet", Some(not_yet.reason.as_str())),
+        };
+        spans::has_answer(&Span::current(), outcome, reason);
+    }
     answers.into_iter().map(Into::into).collect()
 }
 

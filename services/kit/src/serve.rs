@@ -14,6 +14,7 @@ use tonic::transport::{Channel, Server};
 
 use crate::database::Database;
 use crate::participant;
+use crate::telemetry::TraceLayer;
 
 mod accept;
 mod connection;
@@ -145,7 +146,7 @@ pub async fn serve(mut role: Role, listen: Listen, shutdown: CancellationToken) 
         .map_err(|source| ServeError::Reflection { role: name, source })?;
     let mut routes = role.routes;
     routes.add_service(health).add_service(reflection);
-    let routes = routes.routes();
+    let routes = Routes::from(routes.routes().into_axum_router().layer(TraceLayer));
 
     let (in_memory, incoming) = memory::connect();
     let over_memory = tokio::spawn(serve_memory(routes.clone(), incoming, shutdown.clone()));

@@ -2,23 +2,42 @@
 //!
 //! A trace comes in from the client, is stored with the saga, and goes out with every operation. Whether it is sampled was
 //! decided where it began, and is read off the context: what is not sampled costs no span.
+//!
+//! | module | one job |
+//! |---|---|
+//! | here | what a process reports and how; the trace context |
+//! | `environment` | what our settings and the variables `OTEL_*` say about traces |
+//! | `export` | spans on their way out of the process |
+//! | `grpc` | the spans of the calls that this process answers |
+//! | [`spans`] | every span of the system, with its name and attributes |
+
+mod environment;
+mod export;
+mod grpc;
+mod ratio;
+pub mod spans;
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
+use std::sync::OnceLock;
 
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
-use opentelemetry_otlp::WithExportConfig as _;
-use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use serde::{Deserialize, Serialize};
-use tracing::Span;
+use tonic::metadata::MetadataMap;
+use tracing::level_filters::LevelFilter;
+use tracing::{Metadata, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::filter::FilterFn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
+
+use self::environment::{Root, Sampling};
+pub(crate) use self::grpc::TraceLayer;
 
 /// Header and field names of W3C trace context.
 const TRACEPARENT: &str = "traceparent";
@@ -26,6 +45,54 @@ const TRACESTATE: &str = "tracestate";
 /// Longest `traceparent` and `tracestate` that are stored; the standard has 55 and 512 bytes.
 const TRACEPARENT_BYTES_MAX: usize = 55;
 const TRACESTATE_BYTES_MAX: usize = 512;
+
+/// Targets of our own spans: the crates of this workspace. Spans of libraries are not exported, those of the exporter's own
+/// connection among them.
+const OWN_CRATE: &str = "matricula";
+const OWN_CRATES: &str = "matricula_";
+
+/// What this process does about traces; a process has one.
+static POLICY: OnceLock<Policy> = OnceLock::new();
+
+/// Which contexts get spans here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Policy {
+    /// Whether contexts of callers are read and passed on.
+    propagates: bool,
+    recorded: Recorded,
+    /// Paths of the RPCs with which traces begin; none where nothing is exported.
+    begins: &'static [&'static str],
+}
+
+/// Of which traces that come in this process records its part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Recorded {
+    /// Of those that the caller wants to be recorded.
+    Sampled,
+    /// Of all, as far as the sampler lets them.
+    All,
+    Never,
+}
+
+/// Until it is set up, a process follows its callers and begins no traces.
+const FOLLOWS: Policy = Policy { propagates: true, recorded: Recorded::Sampled, begins: &[] };
+
+fn policy() -> &'static Policy {
+    POLICY.get().unwrap_or(&FOLLOWS)
+}
+
+impl Policy {
+    fn new(traces: &environment::Traces, begins: &'static [&'static str]) -> Self {
+        let Sampling { parent_based, root } = traces.sampling;
+        let (recorded, begins) = match (&traces.endpoint, parent_based, root) {
+            (None, ..) => (Recorded::Sampled, FOLLOWS.begins),
+            (Some(_), true, _) => (Recorded::Sampled, begins),
+            (Some(_), false, Root::Off) => (Recorded::Never, FOLLOWS.begins),
+            (Some(_), false, Root::On | Root::Ratio(_)) => (Recorded::All, begins),
+        };
+        Self { propagates: traces.propagates, recorded, begins }
+    }
+}
 
 /// The W3C trace context that work belongs to; empty when it belongs to none.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -38,16 +105,27 @@ pub struct TraceContext {
 
 impl TraceContext {
     /// The context that came with a request. A malformed or overlong one counts as none.
-    pub fn from_metadata(metadata: &tonic::metadata::MetadataMap) -> Self {
-        let text = |name, max| {
-            let value: Option<&str> = metadata.get(name).and_then(|value| value.to_str().ok());
-            value.filter(|value| value.len() <= max).unwrap_or_default().to_owned()
-        };
-        Self::from_wire(text(TRACEPARENT, TRACEPARENT_BYTES_MAX), text(TRACESTATE, TRACESTATE_BYTES_MAX))
+    pub fn from_metadata(metadata: &MetadataMap) -> Self {
+        Self::from_texts(|name| metadata.get(name)?.to_str().ok())
+    }
+
+    fn from_headers(headers: &axum::http::HeaderMap) -> Self {
+        Self::from_texts(|name| headers.get(name)?.to_str().ok())
+    }
+
+    fn from_texts<'a>(text: impl Fn(&'static str) -> Option<&'a str>) -> Self {
+        let short = |name, max| text(name).filter(|value| value.len() <= max).unwrap_or_default().to_owned();
+        match short(TRACEPARENT, TRACEPARENT_BYTES_MAX) {
+            none if none.is_empty() => Self::default(),
+            traceparent => Self::from_wire(traceparent, short(TRACESTATE, TRACESTATE_BYTES_MAX)),
+        }
     }
 
     /// The context that came with an operation. A malformed or overlong one counts as none: it is no reason to refuse.
     pub fn from_wire(traceparent: String, mut tracestate: String) -> Self {
+        if !policy().propagates {
+            return Self::default();
+        }
         if tracestate.len() > TRACESTATE_BYTES_MAX {
             tracestate.clear();
         }
@@ -80,15 +158,44 @@ impl TraceContext {
         flags.and_then(|flags| u8::from_str_radix(flags, 16).ok()).is_some_and(|flags| flags & 1 == 1)
     }
 
+    /// Whether this process is to make spans of this context: what it says of itself, unless the sampler of this process
+    /// does not ask that.
+    pub fn is_wanted(&self) -> bool {
+        match policy().recorded {
+            Recorded::Sampled => self.is_sampled(),
+            Recorded::All => self.trace_id().is_some(),
+            Recorded::Never => false,
+        }
+    }
+
+    /// Sends this context along with a call.
+    pub fn to_metadata(&self, metadata: &mut MetadataMap) {
+        for (name, text) in [(TRACEPARENT, &self.traceparent), (TRACESTATE, &self.tracestate)] {
+            if let Some(value) = text.parse().ok().filter(|_| !text.is_empty()) {
+                metadata.insert(name, value);
+            }
+        }
+    }
+
+    /// The context of a call whose span is `span`, when it is part of this context. Nothing when contexts are not passed on.
+    pub fn for_call(&self, span: &Span) -> Self {
+        if policy().propagates { Self::of_span(span, self) } else { Self::default() }
+    }
+
+    /// The context of the call that is being answered here, when this context is part of its trace.
+    pub(crate) fn within(self, serving: &Self) -> Self {
+        if serving.is_sampled() && self.trace_id() == serving.trace_id() { serving.clone() } else { self }
+    }
+
     /// Makes `span` a child of this context.
-    pub fn adopt(&self, span: &Span) {
-        if self.is_sampled() {
+    fn adopt(&self, span: &Span) {
+        if self.trace_id().is_some() {
             let _ = span.set_parent(TraceContextPropagator::new().extract(self));
         }
     }
 
     /// Links `span` to this context, without making it a child.
-    pub fn link(&self, span: &Span) {
+    fn link(&self, span: &Span) {
         if self.is_sampled() {
             let context = TraceContextPropagator::new().extract(self);
             span.add_link(context.span().span_context().clone());
@@ -120,19 +227,6 @@ impl Extractor for TraceContext {
     }
 }
 
-/// The span of one commit: linked to every sampled operation in it, and absent when there is none.
-pub fn commit_span<'a>(service: &'static str, traces: impl Iterator<Item = &'a TraceContext>) -> Span {
-    let sampled: Vec<&TraceContext> = traces.filter(|trace| trace.is_sampled()).collect();
-    let Some(first) = sampled.first() else { return Span::none() };
-    let span = tracing::info_span!("commit", service, trace_id = first.trace_id());
-    // A batch of one registration is simply part of its trace; in a larger one the first is the parent, others are links.
-    first.adopt(&span);
-    for other in sampled.iter().skip(1) {
-        other.link(&span);
-    }
-    span
-}
-
 /// How a process reports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -141,10 +235,13 @@ pub struct TelemetryConfig {
     pub log: String,
     /// `json`, `text`, or `auto`: text on a terminal, else JSON.
     pub log_format: LogFormat,
-    /// Where traces go: an OTLP/gRPC endpoint such as `http://127.0.0.1:4317`. Empty: nowhere.
+    /// Where traces go: an OTLP/gRPC endpoint such as `http://127.0.0.1:4317`. Empty: where `OTEL_EXPORTER_OTLP_ENDPOINT`
+    /// says, or nowhere.
     pub otlp_endpoint: String,
-    /// Part of the traces begun here that are recorded, 0 to 1. Traces begun by a client keep the client's decision.
-    pub trace_sample_ratio: f64,
+    /// Part of the traces begun here that are recorded, 0 to 1. Traces begun by a client keep the client's decision. Empty:
+    /// what `OTEL_TRACES_SAMPLER` says, or all.
+    #[serde(with = "ratio")]
+    pub trace_sample_ratio: Option<f64>,
 }
 
 /// Form of the logs.
@@ -165,8 +262,27 @@ impl Default for TelemetryConfig {
             log: "info,sqlx=warn,h2=warn,hyper=warn,opentelemetry=warn".to_owned(),
             log_format: LogFormat::Auto,
             otlp_endpoint: String::new(),
-            trace_sample_ratio: 1.0,
+            trace_sample_ratio: None,
         }
+    }
+}
+
+impl TelemetryConfig {
+    /// What is wrong with the settings, each with its name.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        if let Err(problem) = EnvFilter::try_new(&self.log) {
+            problems.push(("log", format!("{:?} is no log filter: {problem}", self.log)));
+        }
+        if !self.otlp_endpoint.is_empty()
+            && let Err(problem) = environment::plain_http(&self.otlp_endpoint, false)
+        {
+            problems.push(("otlp_endpoint", problem));
+        }
+        if self.trace_sample_ratio.is_some_and(|ratio| !(0.0..=1.0).contains(&ratio)) {
+            problems.push(("trace_sample_ratio", "must be 0 to 1".to_owned()));
+        }
+        problems
     }
 }
 
@@ -200,8 +316,13 @@ impl Telemetry {
     }
 }
 
-/// Sets up logs and traces of this process. Logs go to stderr.
-pub fn init(service: &str, config: &TelemetryConfig) -> Result<Telemetry, TelemetryError> {
+/// Sets up logs and traces of this process. Logs go to stderr. A call of an RPC in `begins` (a path,
+/// `/<package.Service>/<Method>`) that comes without a trace is the first of a new one.
+pub fn init(
+    role: &str,
+    config: &TelemetryConfig,
+    begins: &'static [&'static str],
+) -> Result<Telemetry, TelemetryError> {
     let filter = EnvFilter::try_new(&config.log).map_err(TelemetryError::Filter)?;
     let json = match config.log_format {
         LogFormat::Json => true,
@@ -215,16 +336,28 @@ pub fn init(service: &str, config: &TelemetryConfig) -> Result<Telemetry, Teleme
     } else {
         format.with_ansi(is_coloured()).with_target(false).compact().boxed()
     };
-    let provider = match config.otlp_endpoint.as_str() {
-        "" => None,
-        endpoint => Some(provider(service, endpoint, config.trace_sample_ratio)?),
+    let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+    let (traces, warnings) = environment::resolve(role, config, variable);
+    let provider = match &traces.endpoint {
+        None => None,
+        Some(endpoint) => Some(export::provider(&traces, endpoint)?),
     };
-    let traces = provider.as_ref().map(|provider| {
-        let spans_only = tracing_subscriber::filter::filter_fn(|metadata| metadata.is_span());
-        tracing_opentelemetry::layer().with_tracer(provider.tracer("matricula")).with_filter(spans_only)
+    let spans = provider.as_ref().map(|provider| {
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("matricula"))
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+            .with_filter(FilterFn::new(is_exported).with_max_level_hint(LevelFilter::INFO))
     });
-    let registry = tracing_subscriber::registry().with(logs.with_filter(filter)).with(traces);
+    let registry = tracing_subscriber::registry().with(logs.with_filter(filter)).with(spans);
     registry.try_init().map_err(TelemetryError::Twice)?;
+    // No other call sets it: this one is the first that has set the subscriber.
+    let _ = POLICY.set(Policy::new(&traces, begins));
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
     Ok(Telemetry { provider })
 }
 
@@ -233,15 +366,13 @@ fn is_coloured() -> bool {
     anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
 }
 
-fn provider(service: &str, endpoint: &str, ratio: f64) -> Result<SdkTracerProvider, TelemetryError> {
-    let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
-    let exporter = exporter.map_err(TelemetryError::Exporter)?;
-    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio)));
-    Ok(SdkTracerProvider::builder()
-        .with_batch_exporter(exporter)
-        .with_sampler(sampler)
-        .with_resource(Resource::builder().with_service_name(format!("matricula-{service}")).build())
-        .build())
+/// Our spans, down to the level of information. What is below it is for people who read the log of a fault.
+fn is_exported(metadata: &Metadata<'_>) -> bool {
+    let target = metadata.target();
+    let of_crate = target.split("::").next().unwrap_or_default();
+    metadata.is_span()
+        && *metadata.level() <= tracing::Level::INFO
+        && (of_crate == OWN_CRATE || of_crate.starts_with(OWN_CRATES))
 }
 
 /// An error with all its causes, for a log line.

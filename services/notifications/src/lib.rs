@@ -19,6 +19,7 @@
 use std::sync::Arc;
 
 use matricula_kit::database::{Database, DbError, Migrator};
+use matricula_kit::metrics::Metric;
 use matricula_kit::participant::{Writer, WriterLimits};
 use matricula_kit::serve::Role;
 use matricula_proto::notifications::v1::notification_service_server::{NotificationServiceServer, SERVICE_NAME};
@@ -32,6 +33,12 @@ mod store;
 pub use config::{ConfigError, NotificationConfig, SinkConfig};
 use delivery::{Dispatcher, Sink, Waker};
 use domain::retry::Delays;
+
+/// The metrics of the delivery.
+pub const METRICS: [Metric; 2] = [
+    Metric::counter("matricula_notification_deliveries_total", "Tries to deliver a message, by sink and outcome"),
+    Metric::gauge("matricula_notifications_waiting", "Messages that are not delivered yet"),
+];
 
 /// Name of the role.
 pub const NAME: &str = "notifications";

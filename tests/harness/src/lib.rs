@@ -53,6 +53,8 @@ pub struct System {
     /// Addresses by process, the same after a restart.
     addresses: HashMap<&'static str, String>,
     settings: Vec<(String, String)>,
+    /// Variables of the environment of all processes that are no settings.
+    environment: Vec<(String, String)>,
 }
 
 struct Process {
@@ -73,7 +75,13 @@ impl System {
 
     /// The same, with arguments and settings.
     pub fn up_with(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+        Self::up_in(arguments, settings, &[])
+    }
+
+    /// The same, with variables in its environment that are no settings.
+    pub fn up_in(arguments: &[&str], settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
         let mut system = Self::new(settings);
+        system.environment = own(environment);
         for role in ROLES {
             system.set(&format!("{role}.listen"), "127.0.0.1:0");
         }
@@ -85,7 +93,13 @@ impl System {
 
     /// Six processes, each with a database of its own.
     pub async fn separate(backend: Backend, settings: &[(&str, &str)]) -> Self {
+        Self::separate_in(backend, settings, &[]).await
+    }
+
+    /// The same, with variables in the environment of each that are no settings.
+    pub async fn separate_in(backend: Backend, settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
         let mut system = Self::new(settings);
+        system.environment = own(environment);
         if backend == Backend::Postgres {
             for role in ROLES {
                 let url = create_postgres().await;
@@ -129,7 +143,8 @@ impl System {
 
     fn new(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        Self { folder, processes: HashMap::new(), addresses: HashMap::new(), settings: own(settings) }
+        let (processes, addresses) = (HashMap::new(), HashMap::new());
+        Self { folder, processes, addresses, settings: own(settings), environment: Vec::new() }
     }
 
     /// The system's folder.
@@ -156,10 +171,11 @@ impl System {
     fn command(&self) -> Command {
         let mut command = Command::new(BINARY.as_path());
         command.current_dir(self.folder.path());
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MATRICULA_")) {
+        let is_heeded = |name: &str| name.starts_with("MATRICULA_") || name.starts_with("OTEL_");
+        for (name, _) in std::env::vars().filter(|(name, _)| is_heeded(name)) {
             command.env_remove(name);
         }
-        command.envs(self.settings.iter().map(variable));
+        command.envs(self.settings.iter().map(variable)).envs(self.environment.iter().cloned());
         command
     }
 

@@ -23,12 +23,20 @@ impl Metrics {
     /// # Errors
     /// When it does not answer.
     pub async fn read(address: &str) -> std::io::Result<Self> {
+        Ok(Self::parse(&Self::text(address).await?))
+    }
+
+    /// The whole answer, with its head.
+    ///
+    /// # Errors
+    /// When the process does not answer.
+    pub async fn text(address: &str) -> std::io::Result<String> {
         let mut stream = TcpStream::connect(address).await?;
         let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
-        Ok(Self::parse(&answer))
+        Ok(answer)
     }
 
     fn parse(text: &str) -> Self {

@@ -64,6 +64,43 @@ async fn all_enrolled(system: &mut System, accepted: Vec<Registration>) {
     }
 }
 
+/// How long each attempt of the step took that could not reach its service, as the log of the saga has it.
+async fn durations(portal: &Channel, saga_id: &str) -> Vec<i64> {
+    let events = saga(portal, saga_id).await.events;
+    let failed = events.into_iter().filter(|event| event.name == "step_failed" && event.step == "hold_seats");
+    failed.map(|event| event.duration_ms).collect()
+}
+
+/// A service that is stopped in the middle of its work: the call of it is given up after a second. So says the log, whatever
+/// the clock of the machine that has made the call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_takes_as_long_as_it_takes_whatever_the_clocks_say() {
+    let (Some(ahead), Some(behind)) = (wrong_clock(HOUR_S), wrong_clock(-HOUR_S)) else {
+        eprintln!("SKIPPED: libfaketime is not installed (`cargo xtask test` installs it)");
+        return;
+    };
+    let mut system = System::separate(Backend::Postgres, &[("orchestrator.runtime.call_timeout_ms", "1000")]).await;
+    add(&mut system, AHEAD, &ahead);
+    add(&mut system, BEHIND, &behind);
+    block_in_place(|| system.import(&bundle(&[("A", 100, "")], 3)));
+    system.pause("seats");
+    let mut accepted = Vec::new();
+    for (student, name) in [("S1", FIRST), ("S2", AHEAD), ("S3", BEHIND)] {
+        let portal = system.channel(name).await;
+        let registration = accept(&portal, submission(student, "k", &["A"], &[])).await;
+        let id = registration.registration_id.clone();
+        eventually("a call is given up", async || !durations(&portal, &id).await.is_empty()).await;
+        let durations = durations(&portal, &id).await;
+        assert!(durations.iter().all(|ms| (1_000..60_000).contains(ms)), "{name}: {durations:?}");
+        accepted.push(registration);
+    }
+    system.resume("seats");
+    let portal = system.channel(FIRST).await;
+    for registration in accepted {
+        assert_eq!(watched(portal.clone(), registration.registration_id).await.outcome(), Outcome::Enrolled);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_hour_ahead_and_an_hour_behind_lose_no_timer_and_run_nothing_twice() {
     let (Some(ahead), Some(behind)) = (wrong_clock(HOUR_S), wrong_clock(-HOUR_S)) else {

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use matricula_kit::id::SagaId;
 use matricula_kit::status;
-use matricula_kit::telemetry::TraceContext;
+use matricula_kit::telemetry::{TraceContext, spans};
 use matricula_proto::registration::v1 as wire;
 use matricula_registration::RegistrationRequest;
 use matricula_runtime::{Submission, SubmitError, Submitted};
 use tokio::time::Instant;
 use tonic::{Code, Status};
-use tracing::{Instrument as _, Span, field};
+use tracing::Span;
 
 use super::follow::Follower;
 use super::request::Item;
@@ -25,21 +25,17 @@ const DURABLE_LOOK: Duration = Duration::from_secs(5);
 const DURABLE_WAIT_MAX: Duration = Duration::from_secs(25);
 
 impl RegistrationGrpc {
-    /// Accepts a registration, in a span of its own that its saga belongs to, and waits for its outcome.
+    /// Accepts a registration, whose saga becomes part of the trace of the call, and waits for its outcome.
     pub(super) async fn submit_and_wait(
         &self,
         item: Item,
         client: &TraceContext,
         until: Instant,
     ) -> Result<wire::Registration, Status> {
-        let span = span(client);
-        let trace = TraceContext::of_span(&span, client);
-        let submitting = async {
-            let mut follower = self.submit(item, trace).await?;
-            self.wait_for_outcome(&mut follower, until).await;
-            Ok(line::placed(&self.runtime, follower.to_wire()))
-        };
-        submitting.instrument(span).await
+        let trace = TraceContext::of_span(&Span::current(), client);
+        let mut follower = self.submit(item, trace).await?;
+        self.wait_for_outcome(&mut follower, until).await;
+        Ok(line::placed(&self.runtime, follower.to_wire()))
     }
 
     async fn submit(&self, item: Item, trace: TraceContext) -> Result<Follower, Status> {
@@ -58,11 +54,11 @@ impl RegistrationGrpc {
         };
         match self.durably(submission).await?.map_err(not_accepted)? {
             Submitted::Accepted => {
-                Span::current().record("registration_id", id.as_str());
+                spans::is_of_saga(&Span::current(), &id);
                 Ok(Follower::accepted(watcher, id, key, request))
             }
             Submitted::Existing(id) => {
-                Span::current().record("registration_id", id.as_str());
+                spans::is_of_saga(&Span::current(), &id);
                 self.follow(&id).await
             }
         }
@@ -83,17 +79,6 @@ impl RegistrationGrpc {
             }
         }
     }
-}
-
-/// The span of a submission: part of the client's trace, or the first of a new one. Where the client has decided that
-/// nothing is recorded, there is none.
-fn span(client: &TraceContext) -> Span {
-    if client.trace_id().is_some() && !client.is_sampled() {
-        return Span::none();
-    }
-    let span = tracing::info_span!("SubmitRegistration", otel.kind = "server", registration_id = field::Empty);
-    client.adopt(&span);
-    span
 }
 
 /// It may still become durable. The client knows its key, so the same again is answered rightly either way.

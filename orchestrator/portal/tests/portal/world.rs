@@ -165,6 +165,7 @@ impl World {
             academics: academics.channel.clone(),
             fees: fees.channel.clone(),
             notifications: notifications.channel.clone(),
+            urls: Default::default(),
         };
         import(&channels).await;
         mislead(&mut channels);

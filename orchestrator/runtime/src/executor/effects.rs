@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use matricula_engine::{Effect, Leg, LegStatus, StepIndex};
 use matricula_kit::id::SagaId;
+use matricula_kit::telemetry::spans;
 
 use super::{Executor, Place};
 use crate::destination::{Told, Waiting};
@@ -76,6 +77,9 @@ impl<W: Workload> Executor<W> {
     pub(super) fn tell_of_change(&self, id: &SagaId, before: Summary, after: Summary) {
         if before.outcome != after.outcome {
             metrics::counter!("matricula_sagas_decided_total", "outcome" => after.outcome).increment(1);
+            if let Some(saga) = self.sagas.get(id) {
+                spans::decided(&saga.span, after.outcome);
+            }
         }
         if before != after {
             // Nobody may be listening.

@@ -23,10 +23,11 @@ use std::sync::Arc;
 use futures::StreamExt as _;
 use matricula_engine::{DecideError, Input, Jitter, Leg, SagaState, StepIndex, decide};
 use matricula_kit::id::SagaId;
-use matricula_kit::telemetry::TraceContext;
+use matricula_kit::telemetry::{TraceContext, spans};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::time::{DelayQueue, delay_queue};
+use tracing::Span;
 
 use self::behind::{Behind, Overdue};
 pub(crate) use self::look::{Look, SagasWaiting};
@@ -79,7 +80,9 @@ pub(crate) struct Outbox<R> {
 
 struct Saga<R> {
     request: Arc<R>,
+    /// The context of `span`; of the submission, when the saga has no span.
     trace: TraceContext,
+    span: Span,
     state: Arc<SagaState>,
     /// Legs that have a call under way.
     calling: Vec<(StepIndex, Leg)>,
@@ -216,9 +219,11 @@ impl<W: Workload> Executor<W> {
 
     fn enter(&mut self, entrant: Entrant<W::Request>, is_to_be_adopted: bool) {
         let Entrant { id, request, trace, state } = entrant;
+        let span = spans::saga(self.workload.definition().name(), &id, &trace);
         let saga = Saga {
             request,
-            trace,
+            trace: TraceContext::of_span(&span, &trace),
+            span,
             calling: Vec::new(),
             timer: None,
             behind: Behind::new(&state),
@@ -255,9 +260,13 @@ impl<W: Workload> Executor<W> {
     }
 
     fn answered(&mut self, answered: Answered) {
-        let Answered { saga: id, step, leg, attempt, started_at_ms, answer } = answered;
+        let Answered { saga: id, step, leg, attempt, took, answer } = answered;
+        // From one reading of one clock, so that the two moments are as far apart as the call has taken, whatever this
+        // machine's wall clock says, and however the database's clock was set meanwhile.
+        let now_ms = self.outbox.clock.now().0;
+        let started_at_ms = now_ms.saturating_sub(i64::try_from(took.as_millis()).unwrap_or(i64::MAX));
         let input = Input::Answered { step, leg, attempt, started_at_ms, answer };
-        self.input(&id, Pending { input, reply: None });
+        self.input_at(&id, Pending { input, reply: None }, now_ms);
     }
 
     fn command(&mut self, command: Command) {
@@ -277,11 +286,16 @@ impl<W: Workload> Executor<W> {
     }
 
     fn input(&mut self, id: &SagaId, pending: Pending) {
+        let now_ms = self.outbox.clock.now().0;
+        self.input_at(id, pending, now_ms);
+    }
+
+    fn input_at(&mut self, id: &SagaId, pending: Pending, now_ms: i64) {
         let Some(saga) = self.sagas.get_mut(id) else { return };
         if std::mem::take(&mut saga.is_to_be_adopted) {
             // Before anything else is decided: what its last owner did may be missing from its log.
             let input = Input::Adopt { by: self.instance.as_str().to_owned() };
-            self.input(id, Pending { input, reply: None });
+            self.input_at(id, Pending { input, reply: None }, now_ms);
         }
         let Some(saga) = self.sagas.get_mut(id) else { return };
         if let Input::Answered { step, leg, .. } = pending.input {
@@ -289,7 +303,6 @@ impl<W: Workload> Executor<W> {
         }
         let is_steered = matches!(pending.input, Input::Steer { .. });
         let jitter = Jitter(rand::random());
-        let now_ms = self.outbox.clock.now().0;
         let decided = decide(self.workload.definition(), &saga.state, pending.input, now_ms, jitter);
         let decision = match decided {
             Ok(decision) => decision,

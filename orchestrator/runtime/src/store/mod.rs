@@ -22,7 +22,8 @@ use std::sync::Arc;
 use matricula_engine::Recorded;
 use matricula_kit::database::{Database, DbError, Migrator, Notifications};
 use matricula_kit::id::SagaId;
-use matricula_kit::telemetry::TraceContext;
+use matricula_kit::telemetry::{TraceContext, spans};
+use tracing::Span;
 
 pub use read::{SagaFilter, SagaRow};
 pub use receipt::Archived;
@@ -102,6 +103,15 @@ impl SagaStore {
     /// Has the lists that may be somewhat old read from a replica of the database, as long as it answers.
     pub fn with_lists_from(self, replica: Database) -> Self {
         Self { replica: Some(Arc::new(Self { database: replica, replica: None })), ..self }
+    }
+
+    /// The span of a commit with these admissions: appends have none.
+    pub(crate) fn commit_span(&self, admissions: &[NewSaga]) -> Span {
+        let span = spans::commit(&self.database, admissions.iter().map(|saga| &saga.trace), admissions.len());
+        if let [saga] = admissions {
+            spans::is_of_saga(&span, &saga.id);
+        }
+        span
     }
 
     /// Begins to listen to what other instances tell; none where there can't be any.

@@ -16,6 +16,7 @@
 mod args;
 mod connect;
 mod error;
+mod identity;
 mod notify;
 mod row;
 mod script;

@@ -23,6 +23,7 @@ use crate::answer::Answer;
 use crate::database::{DbError, Tx};
 use crate::id::{SagaId, StepName};
 use crate::telemetry::TraceContext;
+use crate::telemetry::spans::Direction;
 use crate::time::UnixMs;
 
 pub use forget::STALE_AFTER_MS;
@@ -45,6 +46,15 @@ pub enum Leg {
     Action,
     /// It undoes the step.
     Undo,
+}
+
+impl From<Leg> for Direction {
+    fn from(leg: Leg) -> Self {
+        match leg {
+            Leg::Action => Self::Forward,
+            Leg::Undo => Self::Compensation,
+        }
+    }
 }
 
 /// One operation, as it waits to be written.

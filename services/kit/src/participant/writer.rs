@@ -16,7 +16,7 @@ use crate::answer::{Answer, Done, NotYet, Refusal};
 use crate::database::{Database, DbError};
 use crate::participant::transaction::{self, Failure};
 use crate::participant::{Operation, Participant};
-use crate::telemetry;
+use crate::telemetry::{self, spans};
 
 /// When an operation that could not be done should be sent again: no sooner than somebody can have mended it.
 const RETRY_FAILED_MS: i64 = 2_000;
@@ -223,9 +223,13 @@ impl<P: Participant> Committer<P> {
 
     async fn commit_once(&mut self, operations: &[Operation<P::Command>]) -> Result<Vec<Answer>, WriteError> {
         let started = Instant::now();
-        let span = telemetry::commit_span(P::NAME, operations.iter().map(|operation| &operation.trace));
+        let traces = operations.iter().map(|operation| &operation.trace);
+        let span = spans::commit(&self.database, traces, operations.len());
+        if let [operation] = operations {
+            spans::is_about(&span, operation.key.as_ref(), operation.leg.into());
+        }
         let committing = transaction::run(self.participant.as_ref(), &self.database, operations, self.answer_timeout);
-        let outcome = AssertUnwindSafe(committing.instrument(span)).catch_unwind().await;
+        let outcome = AssertUnwindSafe(committing.instrument(span.clone())).catch_unwind().await;
         metrics::histogram!("matricula_commit_seconds", "service" => P::NAME).record(started.elapsed());
         metrics::histogram!("matricula_commit_operations", "service" => P::NAME).record(operations.len() as f64);
         let (error, in_doubt) = match outcome {
@@ -241,6 +245,7 @@ impl<P: Participant> Committer<P> {
                     Failure::NotDone(error) => (error, false),
                     Failure::InDoubt(error) => (error, true),
                 };
+                spans::not_committed(&span, &error);
                 (WriteError::NotCommitted(Arc::new(error)), in_doubt)
             }
             Err(_) => {

@@ -5,6 +5,8 @@ use std::sync::OnceLock;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use futures::StreamExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -18,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::accept;
 use super::limits::Limits;
+use crate::metrics::{METRICS as METRICS_OF_KIT, Metric};
 
 /// The recorder of this process; a process has one.
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -32,8 +35,12 @@ const SECONDS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 /// Buckets of batch sizes.
 const SIZES: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0];
 
-/// Begins to record metrics. To be called once, before anything is served; later calls change nothing.
-pub fn install_metrics() {
+/// Form of `/metrics`: Prometheus' text format, with its version.
+const METRICS_FORM: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Begins to record metrics, and describes those of the kit and these. To be called once, before anything is served; later
+/// calls change nothing.
+pub fn install_metrics(of_crates: &[&[Metric]]) {
     METRICS.get_or_init(|| {
         let builder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)
@@ -44,6 +51,7 @@ pub fn install_metrics() {
         if metrics::set_global_recorder(recorder).is_err() {
             tracing::warn!("another recorder of metrics is in place; /metrics stays empty");
         }
+        METRICS_OF_KIT.iter().chain(of_crates.iter().copied().flatten()).for_each(Metric::describe);
         handle
     });
 }
@@ -81,8 +89,8 @@ pub(super) async fn serve(
     open.shutdown().await;
 }
 
-async fn metrics_text() -> String {
-    METRICS.get().map(PrometheusHandle::render).unwrap_or_default()
+async fn metrics_text() -> impl IntoResponse {
+    ([(CONTENT_TYPE, METRICS_FORM)], METRICS.get().map(PrometheusHandle::render).unwrap_or_default())
 }
 
 async fn readiness(State(ready): State<watch::Receiver<bool>>) -> (StatusCode, &'static str) {

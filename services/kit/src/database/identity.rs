@@ -1,0 +1,61 @@
+//! What a database and its errors are called in traces.
+
+use super::{Database, DbError};
+
+/// What a database is called in traces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// `postgresql` or `sqlite`.
+    pub system: &'static str,
+    /// The name of the database; of SQLite, of its file.
+    pub namespace: String,
+    /// Where its server is.
+    pub address: Option<String>,
+    /// The port of its server.
+    pub port: Option<u16>,
+}
+
+impl Database {
+    pub(crate) fn identity(&self) -> Identity {
+        match self {
+            Self::Sqlite(sqlite) => {
+                let options = sqlite.readers.connect_options();
+                let file = options.get_filename().file_name().unwrap_or_default();
+                let namespace = file.to_string_lossy().into_owned();
+                Identity { system: "sqlite", namespace, address: None, port: None }
+            }
+            Self::Postgres(postgres) => {
+                let options = postgres.readers.connect_options();
+                // A connection that names no database gets the one that is named like its user.
+                let namespace = options.get_database().unwrap_or(options.get_username()).to_owned();
+                let (address, port) = (Some(options.get_host().to_owned()), Some(options.get_port()));
+                Identity { system: "postgresql", namespace, address, port }
+            }
+        }
+    }
+}
+
+impl DbError {
+    /// The code with which the database has refused, a SQLSTATE or a result code of SQLite.
+    pub(crate) fn code(&self) -> Option<String> {
+        match self {
+            Self::Conflict(error) | Self::Unavailable(error) | Self::Full(error) | Self::Refused(error) => {
+                Some(error.as_database_error()?.code()?.into_owned())
+            }
+            Self::Corrupt(_) | Self::Setup(_) | Self::Migration(_) => None,
+        }
+    }
+
+    /// The class of the error, for errors without a code.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Conflict(_) => "conflict",
+            Self::Unavailable(_) => "unavailable",
+            Self::Full(_) => "full",
+            Self::Refused(_) => "refused",
+            Self::Corrupt(_) => "corrupt",
+            Self::Setup(_) => "setup",
+            Self::Migration(_) => "migration",
+        }
+    }
+}

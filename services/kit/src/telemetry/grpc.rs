@@ -1,0 +1,156 @@
+//! The spans of the calls that this process answers, around all its services.
+//!
+//! A call has a span when it comes with a context that is to be recorded, or when it is one of those with which traces
+//! begin here. The other calls cost one look at their headers.
+
+use std::collections::HashSet;
+use std::pin::Pin;
+use std::sync::LazyLock;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, Response};
+use axum::response::IntoResponse;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Either};
+use http_body::{Frame, SizeHint};
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use tonic::codegen::Bytes;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+use tracing::{Instrument as _, Span};
+
+use super::{TraceContext, policy, spans};
+
+/// Every method of our services. What outsiders make up is none of them, and gets no span.
+static METHODS: LazyLock<HashSet<String>> = LazyLock::new(|| {
+    let descriptors = FileDescriptorSet::decode(matricula_proto::DESCRIPTOR_SET).unwrap_or_default();
+    let mut methods = HashSet::new();
+    for file in descriptors.file {
+        for service in &file.service {
+            let names = service.method.iter().map(|method| method.name());
+            methods.extend(names.map(|method| format!("{}.{}/{method}", file.package(), service.name())));
+        }
+    }
+    methods
+});
+
+/// Adds the spans to the services that it wraps.
+#[derive(Clone, Copy)]
+pub(crate) struct TraceLayer;
+
+/// Services whose calls have spans.
+#[derive(Clone)]
+pub(crate) struct Traced<S> {
+    inner: S,
+}
+
+impl<S> Layer<S> for TraceLayer {
+    type Service = Traced<S>;
+
+    fn layer(&self, inner: S) -> Traced<S> {
+        Traced { inner }
+    }
+}
+
+impl<S> Service<Request<Body>> for Traced<S>
+where
+    S: Service<Request<Body>>,
+    S::Response: IntoResponse,
+    S::Future: Send + 'static,
+    S::Error: 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Either<
+        futures::future::Map<S::Future, fn(Result<S::Response, S::Error>) -> Result<Response<Body>, S::Error>>,
+        BoxFuture<'static, Result<Response<Body>, S::Error>>,
+    >;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let Some(span) = span(&request) else {
+            let as_is: fn(Result<S::Response, S::Error>) -> Result<Response<Body>, S::Error> =
+                |answer| answer.map(IntoResponse::into_response);
+            return Either::Left(self.inner.call(request).map(as_is));
+        };
+        let served = Served { span: span.clone(), code: None };
+        let answering = span.in_scope(|| self.inner.call(request));
+        let answering = async move { answering.await.map(|response| served.follow(response.into_response())) };
+        Either::Right(answering.instrument(span).boxed())
+    }
+}
+
+fn span(request: &Request<Body>) -> Option<Span> {
+    let parent = TraceContext::from_headers(request.headers());
+    let path = request.uri().path();
+    let is_first = || parent.trace_id().is_none() && policy().begins.contains(&path);
+    if !parent.is_wanted() && !is_first() {
+        return None;
+    }
+    let method: &'static str = METHODS.get(path.strip_prefix('/')?)?;
+    let host = request.uri().host().unwrap_or_default().trim_matches(['[', ']']);
+    let span = spans::server(method, &parent, host, request.uri().port_u16());
+    (!span.is_disabled()).then_some(span)
+}
+
+/// A call that is being answered. It ends with its status, or without one when its caller goes away before.
+struct Served {
+    span: Span,
+    code: Option<Code>,
+}
+
+impl Served {
+    /// Waits for the status: in the headers when there is no body, else behind the body.
+    fn follow(mut self, response: Response<Body>) -> Response<Body> {
+        self.look_at(response.headers());
+        if self.code.is_some() {
+            return response;
+        }
+        response.map(|body| Body::new(ServedBody { body, served: Some(self) }))
+    }
+
+    fn look_at(&mut self, headers: &HeaderMap) {
+        self.code = self.code.or_else(|| Status::from_header_map(headers).map(|status| status.code()));
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        spans::served(&self.span, self.code.unwrap_or(Code::Cancelled));
+    }
+}
+
+/// The body of an answer, with the span of its call.
+struct ServedBody {
+    body: Body,
+    served: Option<Served>,
+}
+
+impl http_body::Body for ServedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+            && let Some(mut served) = self.served.take()
+        {
+            served.look_at(trailers);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
