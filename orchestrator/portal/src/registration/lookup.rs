@@ -4,13 +4,15 @@
 //! all of them waiting for a connection until they give up and come again, long after their registrations are decided.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_kit::database::DbError;
 use matricula_kit::id::SagaId;
 use matricula_kit::status;
+use matricula_kit::tasks::Tasks;
 use matricula_runtime::SagaRow;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tonic::{Code, Status};
 
 use super::RETRY_UNAVAILABLE;
@@ -35,12 +37,17 @@ pub(super) struct Lookup {
 
 impl Lookup {
     /// Starts a reader. `read` gets ids without repetition.
-    pub(super) fn start<F>(read: impl Fn(Vec<String>) -> F + Send + 'static) -> Self
+    pub(super) fn start<F>(read: impl Fn(Vec<String>) -> F + Send + Sync + 'static, tasks: &Tasks) -> Self
     where
         F: Future<Output = Result<Vec<SagaRow>, DbError>> + Send + 'static,
     {
         let (asked, waiting) = mpsc::channel(BATCH_MAX);
-        tokio::spawn(run(read, waiting));
+        // Kept over a failure: those who were being read for are told to ask again, and the others are read for.
+        let (read, waiting) = (Arc::new(read), Arc::new(Mutex::new(waiting)));
+        tasks.restarted("lookup", move || {
+            let (read, waiting) = (read.clone(), waiting.clone());
+            async move { run(|ids| read(ids), &mut *waiting.lock().await).await }
+        });
         Self { asked }
     }
 
@@ -53,7 +60,7 @@ impl Lookup {
     }
 }
 
-async fn run<F>(read: impl Fn(Vec<String>) -> F, mut waiting: mpsc::Receiver<Asked>)
+async fn run<F>(read: impl Fn(Vec<String>) -> F, waiting: &mut mpsc::Receiver<Asked>)
 where
     F: Future<Output = Result<Vec<SagaRow>, DbError>>,
 {
@@ -91,7 +98,7 @@ fn unanswered() -> Status {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use matricula_kit::telemetry::TraceContext;
     use matricula_kit::time::UnixMs;
@@ -124,7 +131,7 @@ mod tests {
     fn lookup(may: Arc<Semaphore>) -> (Arc<Lookup>, Arc<Mutex<Vec<usize>>>) {
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let kept = sizes.clone();
-        let lookup = Lookup::start(move |ids: Vec<String>| {
+        let read = move |ids: Vec<String>| {
             kept.lock().expect("no panic").push(ids.len());
             let may = may.clone();
             async move {
@@ -134,7 +141,8 @@ mod tests {
                 }
                 Ok(ids.iter().filter(|id| id.starts_with("known")).map(|id| row(id)).collect())
             }
-        });
+        };
+        let lookup = Lookup::start(read, &Tasks::new("test"));
         (Arc::new(lookup), sizes)
     }
 

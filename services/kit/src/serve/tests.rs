@@ -35,8 +35,8 @@ impl Served {
             routes: RoutesBuilder::default(),
             service_names: Vec::new(),
             database: database.database.clone(),
-            tasks: Vec::new(),
-            grpc_web: true,
+            tasks: Tasks::new("nothing"),
+            grpc_web: Some(Cors::default()),
             is_participant: false,
         };
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));

@@ -9,6 +9,7 @@
 //! claim lapses. The registration's id goes with every message, so that the other side can tell.
 
 mod file;
+mod mail_server;
 mod sink;
 mod smtp;
 #[cfg(test)]
@@ -20,9 +21,9 @@ use std::time::{Duration, Instant};
 use backoff::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder, Retryable as _};
 use futures::{StreamExt as _, stream};
 use matricula_kit::database::{Database, DbError};
+use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry::chain;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{Mutex, mpsc};
 
 pub use file::FileSink;
 pub use sink::{LogSink, Sink, SinkError};
@@ -169,13 +170,18 @@ impl Woken {
 }
 
 impl Dispatcher {
-    /// Starts delivering.
-    pub fn spawn(database: Database, sink: Arc<dyn Sink>, delays: Delays, woken: Woken) -> JoinHandle<()> {
+    /// Starts delivering, and again after a failure: what was claimed then is delivered when its claim lapses.
+    pub fn start(database: Database, sink: Arc<dyn Sink>, delays: Delays, woken: Woken, tasks: &Tasks) {
         let dispatcher = Self { database, sink, delays, woken, measured_at: None, looked_at: None };
-        tokio::spawn(dispatcher.run())
+        // Kept over a failure: its other end is with the writer.
+        let dispatcher = Arc::new(Mutex::new(dispatcher));
+        tasks.restarted("mailer", move || {
+            let dispatcher = dispatcher.clone();
+            async move { dispatcher.lock().await.run().await }
+        });
     }
 
-    async fn run(mut self) {
+    async fn run(&mut self) {
         let mut pauses = pauses();
         while !self.woken.is_over() {
             match self.run_once().await {

@@ -25,23 +25,24 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Running {
     writer: Writer<Notifications>,
-    delivering: JoinHandle<()>,
+    tasks: Tasks,
 }
 
 /// Writer and dispatcher, as the role starts them.
 fn start(database: &Database, sink: Arc<dyn Sink>) -> Running {
     let (waker, woken) = Waker::new();
-    let delivering = Dispatcher::spawn(database.clone(), sink, DELAYS, woken);
+    let tasks = Tasks::new(crate::NAME);
+    Dispatcher::start(database.clone(), sink, DELAYS, woken, &tasks);
     let participant = Arc::new(Notifications::new(waker));
-    let (writer, _) = Writer::start(participant, database.clone(), WriterLimits::default());
-    Running { writer, delivering }
+    let (writer, _) = Writer::alone(participant, database.clone(), WriterLimits::default());
+    Running { writer, tasks }
 }
 
 impl Running {
     /// Ends it as a shutdown does.
     async fn stop(self) {
         drop(self.writer);
-        tokio::time::timeout(PATIENCE, self.delivering).await.expect("the dispatcher ends").expect("it ends well");
+        assert_eq!(self.tasks.join(Instant::now() + PATIENCE).await, 0, "the dispatcher ends");
     }
 }
 
