@@ -4,6 +4,8 @@ mod bench;
 mod broken_network;
 mod chaos;
 mod databases;
+mod edges;
+mod ending;
 mod growth;
 mod hostile;
 mod kills;

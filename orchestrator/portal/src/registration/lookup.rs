@@ -176,6 +176,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_read_that_panics_ends_no_other() {
+        let tasks = Tasks::new("test");
+        let read = |ids: Vec<String>| async move {
+            assert!(!ids.iter().any(|id| id == "poison"), "a poisoned row");
+            Ok(ids.iter().map(|id| row(id)).collect())
+        };
+        let lookup = Lookup::start(read, &tasks);
+        for _ in 0..3 {
+            assert_eq!(found(&lookup, "poison").await, Err(Code::Unavailable), "asked again later");
+            assert_eq!(found(&lookup, "known").await, Ok(true));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn each_gets_its_own_answer() {
         let may = Arc::new(Semaphore::new(2));
         let (lookup, _) = lookup(may.clone());

@@ -15,11 +15,12 @@ mod smtp;
 #[cfg(test)]
 mod tests;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backoff::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder, Retryable as _};
-use futures::{StreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use matricula_kit::database::{Database, DbError};
 use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry::chain;
@@ -281,8 +282,17 @@ impl Dispatcher {
             let next = Some(Next::RetryAfterMs(0));
             return (Report { registration, failures: claimed.failures, next }, None);
         }
-        let outcome = tokio::time::timeout(DELIVERY_TIMEOUT, self.sink.deliver(&claimed)).await;
-        let outcome = outcome.unwrap_or_else(|elapsed| Err(SinkError::Unavailable(Box::new(elapsed))));
+        let delivering = tokio::time::timeout(DELIVERY_TIMEOUT, self.sink.deliver(&claimed));
+        // A message whose delivery panics holds up no other.
+        let outcome = AssertUnwindSafe(delivering).catch_unwind().await;
+        let outcome = match outcome {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(elapsed)) => Err(SinkError::Unavailable(Box::new(elapsed))),
+            Err(_) => {
+                tracing::error!(registration = registration.as_str(), "a delivery panicked; it is tried again");
+                Err(SinkError::Unavailable("the delivery panicked".into()))
+            }
+        };
         match outcome {
             Ok(()) => (Report { registration, failures: claimed.failures, next: None }, None),
             Err(error) => {
