@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Env, Format as _, Serialized, Toml};
-use matricula_kit::serve::LimitsConfig;
+use matricula_kit::serve::{Cors, LimitsConfig};
+use matricula_kit::shutdown::GRACE;
 use matricula_kit::telemetry::TelemetryConfig;
 use matricula_notifications::{NotificationConfig, SinkConfig};
 use matricula_runtime::{RetentionConfig, RuntimeConfig};
@@ -32,6 +35,8 @@ const HTTP_PORT_AFTER: u16 = 1_000;
 
 /// More threads than any machine has cores: a slip of the pen.
 const WORKER_THREADS_MAX: usize = 1_024;
+/// Less cuts off what is quick, too; more is a slip of the pen.
+const SHUTDOWN_GRACE_MS: RangeInclusive<u64> = 500..=600_000;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +47,8 @@ pub struct Config {
     /// Threads on which the process works, 1 to 1024; 0: as many as there are cores, but one for a `serve` on up to
     /// four cores, which six processes share.
     pub worker_threads: usize,
+    /// How long the process may take to end in order, from the first signal on. Kubernetes kills it after 30 s.
+    pub shutdown_grace_ms: u64,
     /// Logs and traces.
     pub telemetry: TelemetryConfig,
     /// The seat service.
@@ -102,6 +109,10 @@ pub struct OrchestratorConfig {
     /// `sqlite:path` or `postgres://...`; empty: a SQLite file in `data_dir`.
     #[serde(default)]
     pub database_url: String,
+    /// Origins whose pages may call it from browsers (CORS for gRPC-Web), separated by commas, such as
+    /// `https://portal.example.edu`; `*` allows every origin. A page of the same origin needs none.
+    #[serde(default)]
+    pub cors_origins: String,
     /// `postgres://...` of a replica that follows that database, for the list of a student's registrations, which is then as
     /// old as the replica is behind; empty: it is read from the database itself.
     #[serde(default)]
@@ -151,6 +162,7 @@ impl Default for Config {
         Self {
             data_dir: PathBuf::from("matricula-data"),
             worker_threads: 0,
+            shutdown_grace_ms: GRACE.as_millis() as u64,
             telemetry: TelemetryConfig::default(),
             seats: service(seats),
             enrollments: service(enrollments),
@@ -166,6 +178,7 @@ impl Default for Config {
                 listen: local(ORCHESTRATOR_PORT),
                 http_listen: http(ORCHESTRATOR_PORT),
                 database_url: String::new(),
+                cors_origins: String::new(),
                 read_database_url: String::new(),
                 seats_url: url(seats),
                 enrollments_url: url(enrollments),
@@ -262,6 +275,13 @@ impl Config {
         for (setting, problem) in self.limits.problems() {
             problems.push(format!("limits.{setting}: {problem}"));
         }
+        if let Err(problem) = self.cors() {
+            problems.push(format!("orchestrator.cors_origins: {problem}"));
+        }
+        if !SHUTDOWN_GRACE_MS.contains(&self.shutdown_grace_ms) {
+            let (min, max) = (SHUTDOWN_GRACE_MS.start(), SHUTDOWN_GRACE_MS.end());
+            problems.push(format!("shutdown_grace_ms: must be {min} to {max}"));
+        }
         if let Err(problem) = self.delivery().try_validate() {
             problems.push(format!("{}: {}", problem.field, problem.problem));
         }
@@ -333,6 +353,16 @@ impl Config {
             Role::Notifications => (self.notifications.listen, self.notifications.http_listen),
             Role::Orchestrator => (self.orchestrator.listen, self.orchestrator.http_listen),
         }
+    }
+
+    /// How long the process may take to end in order.
+    pub fn shutdown_grace(&self) -> Duration {
+        Duration::from_millis(self.shutdown_grace_ms)
+    }
+
+    /// Which pages of browsers may call the orchestrator.
+    pub fn cors(&self) -> anyhow::Result<Cors> {
+        Cors::try_new(&self.orchestrator.cors_origins).map_err(anyhow::Error::msg)
     }
 
     /// How the notification service delivers.

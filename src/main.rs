@@ -54,6 +54,8 @@ fn main() -> ExitCode {
         }
     };
     let outcome = runtime.block_on(run(arguments, config));
+    // What still hangs, such as a call to a file system that does not answer, must not hold up the end.
+    runtime.shutdown_background();
     match outcome {
         Ok(code) => code,
         Err(error) => {

@@ -32,6 +32,12 @@ const NOT_IN_PURE: [&str; 9] = [
     "matricula_kit::time::now",
 ];
 
+/// What starts a task that nobody watches.
+const UNWATCHED: [&str; 2] = ["tokio::spawn", "tokio::task::spawn"];
+
+/// Where a task may be started so: the supervisor's own. A command is a client; it joins its tasks and ends.
+const SPAWN_PLACES: [&str; 2] = ["services/kit/src/tasks.rs", "src/commands/"];
+
 fn violations(path: &str, source: &str) -> Vec<String> {
     let mut found = Vec::new();
     if !source.starts_with("//!") {
@@ -46,10 +52,11 @@ fn violations(path: &str, source: &str) -> Vec<String> {
     }
     let is_domain = has_module(path, "domain");
     let is_pure = is_domain || PURE_PLACES.iter().any(|place| path.starts_with(place));
-    let rules: [(bool, &[&str], &str); 3] = [
+    let rules: [(bool, &[&str], &str); 4] = [
         (!may_have_sql(path), &SQL, "SQL belongs to the store"),
         (is_domain, &NOT_IN_DOMAIN, "a domain knows neither wire nor database"),
         (is_pure, &NOT_IN_PURE, "this part is pure"),
+        (!may_spawn(path), &UNWATCHED, "a task that dies must be seen: start it by `matricula_kit::tasks`"),
     ];
     for (applies, words, reason) in rules {
         let named = words.iter().filter(|word| applies && code(source).any(|line| names(line, word)));
@@ -69,6 +76,12 @@ fn has_module(path: &str, module: &str) -> bool {
 
 fn may_have_sql(path: &str) -> bool {
     has_module(path, "store") || SQL_PLACES.iter().any(|place| path.starts_with(place))
+}
+
+/// Tests and tools spawn as they like.
+fn may_spawn(path: &str) -> bool {
+    let is_product = ["services/", "orchestrator/", "src/"].iter().any(|place| path.starts_with(place));
+    !is_product || SPAWN_PLACES.iter().any(|place| path.starts_with(place))
 }
 
 /// The lines of a file that are neither comments nor tests.
@@ -178,6 +191,22 @@ fn clocks_and_waiting_in_a_pure_part_are_found() {
         &["services/fees/src/domain.rs: has `std::fs`: this part is pure"],
     );
     check("orchestrator/runtime/src/lib.rs", "//! Doc.\nlet a = Instant::now();\n", &[]);
+}
+
+#[test]
+fn a_task_that_nobody_watches_is_found() {
+    let reason = "a task that dies must be seen: start it by `matricula_kit::tasks`";
+    for word in UNWATCHED {
+        let source = format!("//! Doc.\nlet task = {word}(run());\n");
+        let path = "services/seats/src/feed.rs";
+        check(path, &source, &[&format!("{path}: has `{word}`: {reason}")]);
+        check("src/roles/start.rs", &source, &[&format!("src/roles/start.rs: has `{word}`: {reason}")]);
+        check("services/kit/src/tasks.rs", &source, &[]);
+        check("src/commands/rush/play.rs", &source, &[]);
+        check("services/seats/src/feed/tests.rs", &source, &[]);
+        check("tests/load/src/spike.rs", &source, &[]);
+    }
+    check("services/seats/src/feed.rs", "//! Doc.\nlet read = tokio::task::spawn_blocking(read);\n", &[]);
 }
 
 #[test]

@@ -84,3 +84,33 @@ fn default_ports_are_those_of_the_contract() {
     assert_eq!(ports(Role::Fees), (7454, 8454));
     assert_eq!(ports(Role::Notifications), (7455, 8455));
 }
+
+#[test]
+fn the_end_and_the_origins_of_browsers_are_checked() {
+    let flag = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    for (name, value, told) in [
+        ("shutdown_grace_ms", "0", "shutdown_grace_ms: must be 500 to 600000"),
+        ("shutdown_grace_ms", "3600000", "shutdown_grace_ms: must be 500 to 600000"),
+        (
+            "orchestrator.cors_origins",
+            "portal.example.edu",
+            "orchestrator.cors_origins: \"portal.example.edu\" is no origin",
+        ),
+        ("orchestrator.cors_origins", "https://a.example.edu https://b.example.edu", "orchestrator.cors_origins: "),
+        (
+            "notifications.sink",
+            "{kind=\"smtp\", url=\"smtp://u:tls=p@mail.example.edu\", from=\"r@example.edu\"}",
+            "notifications.sink.url: may send",
+        ),
+    ] {
+        let problems = Config::load(None, &[flag(name, value)]).expect_err("it is wrong").to_string();
+        assert!(problems.contains(told), "{name}={value}: {problems}");
+    }
+    let flags = [
+        flag("shutdown_grace_ms", "5000"),
+        flag("orchestrator.cors_origins", "https://a.example.edu, https://b.example.edu"),
+    ];
+    let config = Config::load(None, &flags).expect("both can be meant");
+    assert_eq!(config.shutdown_grace(), Duration::from_secs(5));
+    assert_ne!(config.cors().expect("a list"), Cors::default());
+}

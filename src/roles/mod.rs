@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use matricula_kit::metrics::Metric;
 use matricula_kit::serve::{self, Serving};
-use matricula_kit::telemetry;
+use matricula_kit::telemetry::{self, Telemetry};
 
 use crate::arguments::Role;
 use crate::config::Config;
@@ -21,24 +21,37 @@ pub use up::up;
 const METRICS: [&[Metric]; 3] =
     [&matricula_runtime::METRICS, &matricula_portal::METRICS, &matricula_notifications::METRICS];
 
+/// Share of the time left that the last spans may take. The rest is for the end itself.
+const FLUSH_SHARE: f64 = 0.8;
+
 /// Serves one role until it is told to stop.
 pub async fn serve_one(config: Config, role: Role) -> anyhow::Result<ExitCode> {
     let telemetry = telemetry::init(role.name(), &config.telemetry, &matricula_portal::BEGINS_TRACES)?;
     serve::install_metrics(&METRICS);
-    let stop = Stop::listen();
+    let stop = Stop::listen_and_end_within(config.shutdown_grace());
     let limits = config.limits.in_process(1);
     let serving = match role {
         Role::Orchestrator => {
             let channels = start::channels_over_tcp(&config.orchestrator)?;
-            start::orchestrator(&config, channels, limits, &stop).await?
+            start::orchestrator(&config, channels, limits, &[], stop.shutdown().clone()).await?
         }
-        service => start::service(&config, service, true, limits, stop.token()).await?,
+        service => start::service(&config, service, true, limits, stop.shutdown().clone()).await?,
     };
+    stop.fail_with(&serving);
     announce(&serving);
     stop.asked().await;
     serving.ended().await;
-    telemetry.flush();
+    flush(telemetry, &stop).await;
     Ok(stop.exit_code())
+}
+
+/// Sends the spans that are left, in the time that is left.
+async fn flush(telemetry: Telemetry, stop: &Stop) {
+    let until = stop.shutdown().begun().await.part(FLUSH_SHARE);
+    let flushing = tokio::task::spawn_blocking(|| telemetry.flush());
+    if tokio::time::timeout_at(until.into(), flushing).await.is_err() {
+        tracing::warn!("the last spans were not sent: the collector does not answer");
+    }
 }
 
 fn announce(serving: &Serving) {

@@ -11,6 +11,8 @@ use anyhow::Context as _;
 use matricula_kit::connect;
 use matricula_kit::database::{Database, DbError};
 use matricula_kit::serve::{self, Limits, Listen, Serving};
+use matricula_kit::shutdown::Shutdown;
+use matricula_kit::tasks::Tasks;
 use matricula_registration::{Channels, Registrations};
 use matricula_runtime::{Retention, Runtime, SagaStore};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +20,6 @@ use tonic::service::RoutesBuilder;
 
 use crate::arguments::Role;
 use crate::config::{Config, OrchestratorConfig};
-use crate::roles::stop::Stop;
 
 /// How long a role waits at its start for a database that does not answer, and how long between two tries. Then the
 /// process ends with the cause: whoever watches it starts it again, or looks.
@@ -31,12 +32,13 @@ pub async fn service(
     role: Role,
     own_http: bool,
     limits: Limits,
-    shutdown: CancellationToken,
+    shutdown: Shutdown,
 ) -> anyhow::Result<Serving> {
-    let started = patiently(role, &shutdown, async || {
+    let token = shutdown.token();
+    let started = patiently(role, &token, async || {
         let database = open(config, role).await?;
         Ok(match role {
-            Role::Seats => matricula_seats::start(database, shutdown.clone()).await?,
+            Role::Seats => matricula_seats::start(database, token.clone()).await?,
             Role::Enrollments => matricula_enrollments::start(database).await?,
             Role::Academics => matricula_academics::start(database).await?,
             Role::Fees => matricula_fees::start(database).await?,
@@ -49,12 +51,19 @@ pub async fn service(
     Ok(serve::serve(started, Listen { grpc, http: own_http.then_some(http), limits }, shutdown).await?)
 }
 
-/// Starts and serves the orchestrator until the process is to end; if it loses its lease, the process ends.
-pub async fn orchestrator(config: &Config, channels: Channels, limits: Limits, stop: &Stop) -> anyhow::Result<Serving> {
+/// Starts and serves the orchestrator until `shutdown`; its probes speak for the other roles of the process, too. If it
+/// loses its lease, or what drives the sagas ends in another way, the role has failed.
+pub async fn orchestrator(
+    config: &Config,
+    channels: Channels,
+    limits: Limits,
+    others: &[Serving],
+    shutdown: Shutdown,
+) -> anyhow::Result<Serving> {
     let own = &config.orchestrator;
-    let shutdown = stop.token();
+    let token = shutdown.token();
     let workload = Arc::new(Registrations::try_new(channels.clone())?);
-    let started = patiently(Role::Orchestrator, &shutdown, async || {
+    let started = patiently(Role::Orchestrator, &token, async || {
         let database = open(config, Role::Orchestrator).await?;
         let mut store =
             SagaStore::open(database.clone()).await.context("orchestrator: the saga log can't be opened")?;
@@ -69,29 +78,26 @@ pub async fn orchestrator(config: &Config, channels: Channels, limits: Limits, s
     let (database, runtime, task) = started.await?;
 
     let retention = Retention::new(runtime.clone(), own.retention.clone(), config.archive_dir());
-    let retaining = tokio::spawn(retention.run(shutdown.clone()));
+    let tasks = Tasks::new(Role::Orchestrator.name());
+    let stopping = token.clone();
+    tasks.restarted("retention", move || retention.clone().run(stopping.clone()));
     let mut routes = RoutesBuilder::default();
-    let following = matricula_portal::add_to(&mut routes, runtime.clone(), shutdown.clone());
-    matricula_ops::add_to(&mut routes, runtime, shutdown.clone());
+    matricula_portal::add_to(&mut routes, runtime.clone(), token.clone(), &tasks);
+    matricula_ops::add_to(&mut routes, runtime, token);
     let service_names = [matricula_portal::SERVICE_NAMES.as_slice(), &matricula_ops::SERVICE_NAMES].concat();
-    let stop = stop.clone();
-    let watched = tokio::spawn(async move {
-        if !matches!(task.await, Ok(Ok(()))) {
-            // It has logged why. Another instance adopts its sagas; this process must not go on.
-            stop.fail();
-        }
-    });
+    // Another instance adopts its sagas; this process must not go on.
+    tasks.must_run("runtime", async move { Ok::<_, anyhow::Error>(task.await??) });
     let role = serve::Role {
         name: "orchestrator",
         routes,
         service_names,
         database,
-        tasks: vec![watched, following, retaining],
-        grpc_web: true,
+        tasks,
+        grpc_web: Some(config.cors()?),
         is_participant: false,
     };
     let (grpc, http) = config.listen(Role::Orchestrator);
-    Ok(serve::serve(role, Listen { grpc, http: Some(http), limits }, shutdown).await?)
+    Ok(serve::serve_beside(role, others, Listen { grpc, http: Some(http), limits }, shutdown).await?)
 }
 
 /// Starts a role, again and again while its database does not answer.

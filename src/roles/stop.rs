@@ -1,14 +1,23 @@
-//! When the process ends: at a signal, or when a role can't go on. A second signal exits at once.
+//! When the process ends: at a signal, or when a role can't go on. It has ended by one deadline; a second signal exits at
+//! once.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use matricula_kit::serve::Serving;
+use matricula_kit::shutdown::{GRACE, Shutdown};
+use matricula_kit::tasks;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Exit code of a process that a second signal ended, as shells report an interrupt.
 const EXIT_INTERRUPTED: i32 = 130;
+/// Exit code of a process that did not end by its deadline.
+const EXIT_OVERDUE: i32 = 1;
 
 /// The signal of a write beyond the limit of a file's size, on Linux and macOS alike.
 const SIGXFSZ: i32 = 25;
@@ -16,7 +25,7 @@ const SIGXFSZ: i32 = 25;
 /// The end of the process, in order: first the orchestrator, then the services that it calls.
 #[derive(Clone)]
 pub struct Stop {
-    asked: CancellationToken,
+    shutdown: Shutdown,
     failed: Arc<AtomicBool>,
     hung_up: Arc<AtomicBool>,
 }
@@ -24,47 +33,82 @@ pub struct Stop {
 impl Stop {
     /// Begins to listen for SIGINT, SIGTERM and SIGHUP; for SIGHUP only if it was not ignored at the start (`nohup`).
     pub fn listen() -> Self {
-        let stop = Self { asked: CancellationToken::new(), failed: Arc::default(), hung_up: Arc::default() };
-        let (asked, hung_up) = (stop.asked.clone(), Arc::clone(&stop.hung_up));
+        Self::of(Shutdown::new(GRACE))
+    }
+
+    /// The same; when a signal comes, the process has ended after `grace`, whatever hangs in it.
+    pub fn listen_and_end_within(grace: Duration) -> Self {
+        let stop = Self::of(Shutdown::new(grace));
+        let shutdown = stop.shutdown.clone();
+        tasks::detached("deadline", async move {
+            let deadline = shutdown.begun().await;
+            // Every part ends by itself before; this is for a thread that is blocked, and so it is one of its own.
+            std::thread::spawn(move || {
+                std::thread::sleep(deadline.part(1.0).saturating_duration_since(Instant::now()));
+                let _ = writeln!(io::stderr(), "error: the process did not end within {} ms", grace.as_millis());
+                std::process::exit(EXIT_OVERDUE);
+            });
+        });
+        stop
+    }
+
+    fn of(shutdown: Shutdown) -> Self {
+        let stop = Self { shutdown, failed: Arc::default(), hung_up: Arc::default() };
+        let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
         // Looked at before anything listens for it: a handler would take the place of "ignored".
-        let hangup = if heeds_hangup() { signal(SignalKind::hangup()).ok() } else { None };
-        tokio::spawn(async move {
-            let (Ok(mut interrupt), Ok(mut terminate)) =
-                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-            else {
-                tracing::warn!("signals can't be listened for; the process ends without a grace period");
-                return;
-            };
-            let mut hangup = hangup;
-            tokio::select! {
-                () = either(&mut interrupt, &mut terminate) => {}
-                () = received(&mut hangup) => hung_up.store(true, Ordering::Relaxed),
+        kinds.extend(heeds_hangup().then(SignalKind::hangup));
+        let (asked, mut signals) = mpsc::channel(1);
+        for kind in kinds {
+            match signal(kind) {
+                Ok(mut signal) => {
+                    let asked = asked.clone();
+                    tasks::detached("signals", async move {
+                        while signal.recv().await.is_some() && asked.send(kind).await.is_ok() {}
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(?kind, %error, "a signal can't be listened for: it ends the process at once");
+                }
             }
-            eprintln!("stopping: calls in flight may finish; press Ctrl-C again to stop at once");
-            asked.cancel();
-            tokio::select! {
-                () = either(&mut interrupt, &mut terminate) => {}
-                () = received(&mut hangup) => {}
+        }
+        let (shutdown, hung_up) = (stop.shutdown.clone(), Arc::clone(&stop.hung_up));
+        tasks::detached("stop", async move {
+            let Some(first) = signals.recv().await else { return };
+            hung_up.store(first == SignalKind::hangup(), Ordering::Relaxed);
+            shutdown.begin();
+            // After a hang-up nobody may be there to read it, and a write that fails must not panic here.
+            let _ = writeln!(io::stderr(), "stopping: calls in flight may finish; press Ctrl-C again to stop at once");
+            if signals.recv().await.is_some() {
+                std::process::exit(EXIT_INTERRUPTED);
             }
-            std::process::exit(EXIT_INTERRUPTED);
         });
         stop
     }
 
     /// Waits until the process is to end.
     pub async fn asked(&self) {
-        self.asked.cancelled().await;
+        self.shutdown.token().cancelled().await;
     }
 
     /// Ends when the process is to end.
     pub fn token(&self) -> CancellationToken {
-        self.asked.clone()
+        self.shutdown.token()
     }
 
-    /// Ends the process because a role can't go on.
-    pub fn fail(&self) {
-        self.failed.store(true, Ordering::Relaxed);
-        self.asked.cancel();
+    /// The end of the process, with its deadline.
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
+    /// Ends the process when a task fails without which this role can't go on.
+    pub fn fail_with(&self, serving: &Serving) {
+        let (stop, failed) = (self.clone(), serving.failed());
+        tasks::detached("failures", async move {
+            // It has been logged where it happened.
+            failed.await;
+            stop.failed.store(true, Ordering::Relaxed);
+            stop.shutdown.begin();
+        });
     }
 
     /// Whether it ends because its terminal was closed: what a command was to do is not done.
@@ -96,21 +140,6 @@ fn is_ignored(status: &str, signal: SignalKind) -> Option<bool> {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
     let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
     Some(mask >> (signal.as_raw_value() - 1) & 1 == 1)
-}
-
-/// Waits for a signal; for ever, for one that is not listened for.
-async fn received(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => drop(signal.recv().await),
-        None => std::future::pending().await,
-    }
-}
-
-async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
 }
 
 #[cfg(test)]

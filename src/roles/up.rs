@@ -10,7 +10,6 @@ use matricula_kit::serve::{self, Serving};
 use matricula_kit::telemetry;
 use matricula_proto::academics::v1 as academics;
 use matricula_registration::Channels;
-use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::arguments::{Role, Up};
@@ -19,7 +18,7 @@ use crate::commands::import;
 use crate::config::Config;
 use crate::output::Progress;
 use crate::roles::stop::Stop;
-use crate::roles::{METRICS, announce, hints, start};
+use crate::roles::{METRICS, announce, flush, hints, start};
 
 /// What the orchestrator calls, in the order in which it is started.
 const SERVICES: [Role; 5] = [Role::Seats, Role::Enrollments, Role::Academics, Role::Fees, Role::Notifications];
@@ -27,17 +26,22 @@ const SERVICES: [Role; 5] = [Role::Seats, Role::Enrollments, Role::Academics, Ro
 /// Clicks of the morning among which one to propose is looked for.
 const CLICKS_LOOKED_AT_MAX: usize = 200;
 
+/// Share of the grace period in which the orchestrator ends; the rest is for the services.
+const ORCHESTRATOR_SHARE: f64 = 0.5;
+
 /// Serves everything until it is told to stop.
 pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
     let telemetry = telemetry::init("up", &config.telemetry, &matricula_portal::BEGINS_TRACES)?;
     serve::install_metrics(&METRICS);
-    let stop = Stop::listen();
-    // The services end after the orchestrator, so that it never calls into nothing.
-    let services_end = CancellationToken::new();
+    let stop = Stop::listen_and_end_within(config.shutdown_grace());
+    // The services end after the orchestrator, so that it never calls into nothing, and by the same deadline.
+    let services_end = stop.shutdown().later();
     let limits = config.limits.in_process(1 + SERVICES.len());
     let mut services = Vec::new();
     for role in SERVICES {
-        services.push(start::service(&config, role, false, limits, services_end.clone()).await?);
+        let service = start::service(&config, role, false, limits, services_end.clone()).await?;
+        stop.fail_with(&service);
+        services.push(service);
     }
     let [seats, enrollments, academics, fees, notifications] = &services[..] else {
         unreachable!("five services were started")
@@ -52,7 +56,9 @@ pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
     };
     let campus = campus_if_empty(&config, &channels, &arguments).await?;
     let academics = channels.academics.clone();
-    let orchestrator = start::orchestrator(&config, channels, limits, &stop).await?;
+    let shutdown = stop.shutdown().within(ORCHESTRATOR_SHARE);
+    let orchestrator = start::orchestrator(&config, channels, limits, &services, shutdown).await?;
+    stop.fail_with(&orchestrator);
     for service in &services {
         announce(service);
     }
@@ -71,11 +77,11 @@ pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
 
     stop.asked().await;
     orchestrator.ended().await;
-    services_end.cancel();
+    services_end.begin();
     for service in services {
         service.ended().await;
     }
-    telemetry.flush();
+    flush(telemetry, &stop).await;
     Ok(stop.exit_code())
 }
 

@@ -5,11 +5,11 @@
 //! `HOSTILE_SEED` repeats a run.
 
 mod raw;
-mod rpcs;
+pub mod rpcs;
 mod slow;
 mod values;
 mod verdict;
-mod wire;
+pub mod wire;
 
 use std::sync::Arc;
 use std::time::Instant;

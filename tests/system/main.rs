@@ -5,6 +5,8 @@ mod broken_network;
 mod chaos;
 mod commands;
 mod databases;
+mod edges;
+mod ending;
 mod growth;
 mod hostile;
 mod kills;

@@ -23,6 +23,7 @@ use matricula_proto::ops::v1::saga_service_server::{SERVICE_NAME, SagaServiceSer
 use matricula_registration::{Registrations, StoredRegistration};
 use matricula_runtime::Runtime;
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::service::RoutesBuilder;
 
 use crate::grpc::SagaGrpc;
@@ -49,5 +50,10 @@ pub fn shown(definition: &Definition, stored: &StoredRegistration) -> ops::GetSa
 /// Adds the service to the routes; its streams end with `shutdown`.
 pub fn add_to(routes: &mut RoutesBuilder, runtime: Arc<Runtime<Registrations>>, shutdown: CancellationToken) {
     let server = SagaServiceServer::new(SagaGrpc::new(runtime, shutdown));
-    routes.add_service(server.max_encoding_message_size(RESPONSE_BYTES_MAX));
+    routes.add_service(
+        server
+            .max_encoding_message_size(RESPONSE_BYTES_MAX)
+            .accept_compressed(CompressionEncoding::Gzip)
+            .send_compressed(CompressionEncoding::Gzip),
+    );
 }

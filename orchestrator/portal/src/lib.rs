@@ -18,12 +18,13 @@ use std::sync::Arc;
 
 use matricula_kit::metrics::Metric;
 use matricula_kit::status;
+use matricula_kit::tasks::Tasks;
 use matricula_proto::catalog::v1::catalog_service_server::{self, CatalogServiceServer};
 use matricula_proto::registration::v1::registration_service_server::{self, RegistrationServiceServer};
 use matricula_registration::Registrations;
 use matricula_runtime::Runtime;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::service::RoutesBuilder;
 use tonic::{Code, Status};
 
@@ -53,29 +54,33 @@ const RESPONSE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The orchestrator behind the portal.
 pub(crate) type Orchestrator = Runtime<Registrations>;
 
-/// Adds the two services to the routes, and follows the seat service until `shutdown`; the task returned ends then.
+/// Adds the two services to the routes, and follows the seat service until `shutdown`, by a task of the role.
 pub fn add_to(
     routes: &mut RoutesBuilder,
     runtime: Arc<Runtime<Registrations>>,
     shutdown: CancellationToken,
-) -> JoinHandle<()> {
+    tasks: &Tasks,
+) {
     let channels = runtime.workload().channels().clone();
     let board = Arc::new(Board::default());
-    let following = tokio::spawn(feed::run(board.clone(), channels.seats, shutdown.clone()));
+    feed::start(board.clone(), channels.seats, shutdown.clone(), tasks);
     let catalog = CatalogGrpc::new(board.clone(), channels.academics, shutdown.clone());
-    let registration = RegistrationGrpc::new(runtime, board, shutdown);
+    let registration = RegistrationGrpc::new(runtime, board, shutdown, tasks);
     routes
         .add_service(
             RegistrationServiceServer::new(registration)
                 .max_decoding_message_size(REQUEST_BYTES_MAX)
-                .max_encoding_message_size(RESPONSE_BYTES_MAX),
+                .max_encoding_message_size(RESPONSE_BYTES_MAX)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip),
         )
         .add_service(
             CatalogServiceServer::new(catalog)
                 .max_decoding_message_size(REQUEST_BYTES_MAX)
-                .max_encoding_message_size(RESPONSE_BYTES_MAX),
+                .max_encoding_message_size(RESPONSE_BYTES_MAX)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip),
         );
-    following
 }
 
 /// How a stream ends when the process shuts down: not as if there were nothing more to come.

@@ -17,6 +17,7 @@ use matricula_engine::Outcome;
 use matricula_kit::id::{SagaId, StudentId};
 use matricula_kit::rpc::{page_size, required_id};
 use matricula_kit::status;
+use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry::TraceContext;
 use matricula_proto::registration::v1 as wire;
 use matricula_proto::registration::v1::registration_service_server::RegistrationService;
@@ -48,12 +49,18 @@ pub(crate) struct RegistrationGrpc {
 type Answer<T> = Result<Response<T>, Status>;
 
 impl RegistrationGrpc {
-    pub(crate) fn new(runtime: Arc<Orchestrator>, board: Arc<Board>, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(
+        runtime: Arc<Orchestrator>,
+        board: Arc<Board>,
+        shutdown: CancellationToken,
+        tasks: &Tasks,
+    ) -> Self {
         let store = runtime.store().clone();
-        let lookup = Lookup::start(move |ids| {
+        let read = move |ids| {
             let store = store.clone();
             async move { store.get_many(ids).await }
-        });
+        };
+        let lookup = Lookup::start(read, tasks);
         Self { runtime, lookup, board, shutdown }
     }
 

@@ -6,10 +6,12 @@ use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use matricula_kit::database::DbError;
 use matricula_kit::id::SagaId;
+use matricula_kit::shutdown::Shutdown;
+use matricula_kit::tasks::{joined, observed};
 use matricula_kit::telemetry;
 use matricula_kit::time::UnixMs;
 use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
@@ -38,6 +40,11 @@ const LOOKS_WAITING_MAX: usize = 64;
 /// What shutdown waits for on top of the timeout of a call: commits of the last answers.
 const LAST_COMMITS: Duration = Duration::from_secs(1);
 
+/// The same, as a share of the time in which the process must end: then the lease is given back.
+const CALLS_SHARE: f64 = 0.7;
+/// Its tasks in the log and in metrics.
+const ROLE: &str = "orchestrator";
+
 /// A running orchestrator.
 pub struct Runtime<W: Workload> {
     workload: Arc<W>,
@@ -60,13 +67,15 @@ pub struct Runtime<W: Workload> {
 
 impl<W: Workload> Runtime<W> {
     /// Registers a new instance and starts its tasks. The task returned ends after `shutdown`, or with `Fenced` when
-    /// the instance was given up by others; then the process must end. Aborting it stops everything at once.
+    /// the instance was given up by others, or with a panic of one of its tasks; then the process must end. Aborting it
+    /// stops everything at once.
     pub async fn start(
         workload: Arc<W>,
         store: SagaStore,
         config: RuntimeConfig,
-        shutdown: CancellationToken,
+        shutdown: impl Into<Shutdown>,
     ) -> Result<(Arc<Self>, JoinHandle<Result<(), StoreError>>), DbError> {
+        let shutdown = shutdown.into();
         let instance = InstanceId::generate();
         let clock = Clock::new(store.register(&instance, config.lease_ttl_ms).await?);
         let vigil = Vigil::new(&config);
@@ -84,7 +93,7 @@ impl<W: Workload> Runtime<W> {
         let watchers = Watchers::default();
         let gate = Arc::new(Gate::new(&config));
         let log_failing = Arc::new(AtomicBool::new(false));
-        let stopping = shutdown.child_token();
+        let stopping = shutdown.token().child_token();
         let closing = CancellationToken::new();
 
         let mut tasks = JoinSet::new();
@@ -100,7 +109,8 @@ impl<W: Workload> Runtime<W> {
             _ended: closing.clone().drop_guard(),
         };
         let inbox = Inbox { written, answers, adopted, commands: command_queue, looks: look_queue };
-        tasks.spawn(Executor::new(workload.clone(), instance.clone(), &config, outbox).run(inbox, stopping.clone()));
+        let executor = Executor::new(workload.clone(), instance.clone(), &config, outbox);
+        tasks.spawn(observed(ROLE, "executor", until_stopped(stopping.clone(), executor.run(inbox, stopping.clone()))));
         let log = Log {
             store: store.clone(),
             instance: instance.clone(),
@@ -108,15 +118,10 @@ impl<W: Workload> Runtime<W> {
             failing: log_failing.clone(),
             shutdown: stopping.clone(),
         };
-        tasks.spawn(writer::run(log, write_queue, written_out, closing.clone()));
-        tasks.spawn(lease::keep(
-            store.clone(),
-            instance.clone(),
-            config.clone(),
-            clock.clone(),
-            vigil.clone(),
-            closing,
-        ));
+        tasks.spawn(observed(ROLE, "log_writer", writer::run(log, write_queue, written_out, closing.clone())));
+        let keeping =
+            lease::keep(store.clone(), instance.clone(), config.clone(), clock.clone(), vigil.clone(), closing);
+        tasks.spawn(observed(ROLE, "lease", keeping));
         let adoption = Adoption {
             store: store.clone(),
             instance: instance.clone(),
@@ -126,11 +131,14 @@ impl<W: Workload> Runtime<W> {
             wakes: wakes.clone(),
             vigil,
         };
-        tasks.spawn(adoption.run(stopping.clone()));
+        tasks.spawn(observed(ROLE, "adoption", adoption.run(stopping.clone())));
         let moved = wakes.elsewhere.subscribe();
-        tasks.spawn(others::follow(store.clone(), workload.clone(), watchers.clone(), moved, stopping.clone()));
-        tasks.spawn(word::announce(store.clone(), instance.clone(), wakes.clone(), stopping.clone()));
-        tasks.spawn(word::listen(store.clone(), instance.clone(), wakes.clone(), stopping.clone()));
+        let following = others::follow(store.clone(), workload.clone(), watchers.clone(), moved, stopping.clone());
+        tasks.spawn(observed(ROLE, "remote_watch", following));
+        let announcing = word::announce(store.clone(), instance.clone(), wakes.clone(), stopping.clone());
+        tasks.spawn(observed(ROLE, "announcements", announcing));
+        let listening = word::listen(store.clone(), instance.clone(), wakes.clone(), stopping.clone());
+        tasks.spawn(observed(ROLE, "listener", listening));
         let lookout = Lookout {
             store: store.clone(),
             instance: instance.clone(),
@@ -142,7 +150,7 @@ impl<W: Workload> Runtime<W> {
             attention_after: Duration::from_millis(config.destination_attention_after_ms),
             shown: outages_out,
         };
-        tasks.spawn(lookout.run(stopping.clone()));
+        tasks.spawn(observed(ROLE, "lookout", lookout.run(stopping.clone())));
         let grace = Duration::from_millis(config.call_timeout_ms) + LAST_COMMITS;
         let runtime = Arc::new(Self {
             workload,
@@ -161,9 +169,8 @@ impl<W: Workload> Runtime<W> {
             outages,
             stopping: stopping.clone(),
         });
-        tasks.spawn(runtime.clone().answer_requests(stopping.clone()));
-        let task = tokio::spawn(end(tasks, store, instance, stopping, grace));
-        Ok((runtime, task))
+        tasks.spawn(observed(ROLE, "operator_requests", runtime.clone().answer_requests(stopping.clone())));
+        Ok((runtime, joined(end(tasks, store, instance, stopping, shutdown, grace))))
     }
 
     /// The time that all replicas of the database agree on.
@@ -294,14 +301,24 @@ fn start_destinations<W: Workload>(
         let (in_flight_max, limit) = watch::channel(config.destination_in_flight_max);
         let shared = Shared { clock: clock.clone(), status: status.clone(), changed: changed.clone() };
         let destination = Destination::new(name, workload.clone(), config.clone(), limit, answers.clone(), shared);
-        tasks.spawn(async move {
+        tasks.spawn(observed(ROLE, "calls", async move {
             destination.run(told).await;
             Ok(())
-        });
+        }));
         handles.push(DestinationHandle { name, status, in_flight_max, told: queue.downgrade() });
         queues.insert(name, queue);
     }
     (queues, handles)
+}
+
+/// The executor is the hub of all the others: it may not end before the shutdown, and then it fails.
+async fn until_stopped(
+    stopping: CancellationToken,
+    running: impl Future<Output = Result<(), StoreError>>,
+) -> Result<(), StoreError> {
+    let ended = running.await;
+    assert!(ended.is_err() || stopping.is_cancelled(), "it returned before the shutdown");
+    ended
 }
 
 /// Waits until all tasks have ended after the shutdown, and gives the sagas that are left to others. Fails as soon as
@@ -311,12 +328,14 @@ async fn end(
     store: SagaStore,
     instance: InstanceId,
     stopping: CancellationToken,
+    shutdown: Shutdown,
     grace: Duration,
 ) -> Result<(), StoreError> {
-    let _submissions_end_with_this = stopping.clone().drop_guard();
+    let _submissions_end_with_this = stopping.drop_guard();
     let out_of_grace = async {
-        stopping.cancelled().await;
-        tokio::time::sleep(grace).await;
+        let deadline = shutdown.begun().await;
+        let until = deadline.part(CALLS_SHARE).min(Instant::now() + grace);
+        tokio::time::sleep_until(until.into()).await;
     };
     let ended = async {
         while let Some(ended) = tasks.join_next().await {

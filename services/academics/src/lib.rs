@@ -11,7 +11,9 @@ use std::sync::Arc;
 use matricula_kit::database::{Database, DbError, Migrator};
 use matricula_kit::participant::{Participant as _, Writer, WriterLimits};
 use matricula_kit::serve::Role;
+use matricula_kit::tasks::Tasks;
 use matricula_proto::academics::v1::academic_service_server::{AcademicServiceServer, SERVICE_NAME};
+use tonic::codec::CompressionEncoding;
 use tonic::service::RoutesBuilder;
 
 pub mod domain;
@@ -29,10 +31,13 @@ pub async fn start(database: Database) -> Result<Role, DbError> {
     database.migrate(&MIGRATIONS).await?;
     database.leave_room(&["course_record"]).await?;
     let academics = Arc::new(store::Academics::new(database.clone()));
-    let (writer, task) = Writer::start(academics.clone(), database.clone(), WriterLimits::default());
+    let tasks = Tasks::new(store::Academics::NAME);
+    let writer = Writer::start(academics.clone(), database.clone(), WriterLimits::default(), &tasks);
     let service = AcademicServiceServer::new(grpc::AcademicGrpc::new(academics, writer))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
     let mut routes = RoutesBuilder::default();
     routes.add_service(service);
     Ok(Role {
@@ -40,8 +45,8 @@ pub async fn start(database: Database) -> Result<Role, DbError> {
         routes,
         service_names: vec![SERVICE_NAME],
         database,
-        tasks: vec![task],
-        grpc_web: false,
+        tasks,
+        grpc_web: None,
         is_participant: true,
     })
 }

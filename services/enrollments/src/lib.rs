@@ -18,7 +18,9 @@ use std::sync::Arc;
 use matricula_kit::database::{Database, DbError, Migrator};
 use matricula_kit::participant::{Writer, WriterLimits};
 use matricula_kit::serve::Role;
+use matricula_kit::tasks::Tasks;
 use matricula_proto::enrollments::v1::enrollment_service_server::{EnrollmentServiceServer, SERVICE_NAME};
+use tonic::codec::CompressionEncoding;
 use tonic::service::RoutesBuilder;
 
 use crate::grpc::EnrollmentsGrpc;
@@ -35,10 +37,13 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 pub async fn start(database: Database) -> Result<Role, DbError> {
     database.migrate(&MIGRATIONS).await?;
     database.leave_room(&["enrollments"]).await?;
-    let (writer, writing) = Writer::start(Arc::new(Enrollments), database.clone(), WriterLimits::default());
+    let tasks = Tasks::new(NAME);
+    let writer = Writer::start(Arc::new(Enrollments), database.clone(), WriterLimits::default(), &tasks);
     let server = EnrollmentServiceServer::new(EnrollmentsGrpc::new(writer, database.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
     let mut routes = RoutesBuilder::default();
     routes.add_service(server);
     Ok(Role {
@@ -46,8 +51,8 @@ pub async fn start(database: Database) -> Result<Role, DbError> {
         routes,
         service_names: vec![SERVICE_NAME],
         database,
-        tasks: vec![writing],
-        grpc_web: false,
+        tasks,
+        grpc_web: None,
         is_participant: true,
     })
 }

@@ -6,13 +6,14 @@ mod ledger;
 mod tests;
 mod wire;
 
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
 use matricula_kit::database::Database;
 use matricula_kit::id::StudentId;
 use matricula_kit::participant::Writer;
 use matricula_kit::rpc::{FieldError, operations, required_id, results};
 use matricula_proto::fees::v1 as proto;
 use matricula_proto::fees::v1::fee_service_server::FeeService;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::store::{self, Fees, ImportError};
@@ -87,12 +88,13 @@ impl FeeService for FeeGrpc {
         }))
     }
 
-    type ExportLedgerStream = ReceiverStream<Result<proto::ExportLedgerResponse, Status>>;
+    type ExportLedgerStream = BoxStream<'static, Result<proto::ExportLedgerResponse, Status>>;
 
     async fn export_ledger(
         &self,
         _request: Request<proto::ExportLedgerRequest>,
     ) -> Result<Response<Self::ExportLedgerStream>, Status> {
-        Ok(Response::new(ledger::stream(self.database.clone())))
+        let ledger = ledger::stream(&self.database).await?;
+        Ok(Response::new(ledger.map_err(Status::from).boxed()))
     }
 }

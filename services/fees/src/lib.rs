@@ -14,7 +14,9 @@ use std::sync::Arc;
 use matricula_kit::database::{Database, DbError, Migrator};
 use matricula_kit::participant::{Writer, WriterLimits};
 use matricula_kit::serve::Role;
+use matricula_kit::tasks::Tasks;
 use matricula_proto::fees::v1::fee_service_server::{FeeServiceServer, SERVICE_NAME};
+use tonic::codec::CompressionEncoding;
 
 mod domain;
 mod grpc;
@@ -31,10 +33,13 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 pub async fn start(database: Database) -> Result<Role, DbError> {
     database.migrate(&MIGRATIONS).await?;
     database.leave_room(&["accounts"]).await?;
-    let (writer, task) = Writer::start(Arc::new(store::Fees), database.clone(), WriterLimits::default());
+    let tasks = Tasks::new(NAME);
+    let writer = Writer::start(Arc::new(store::Fees), database.clone(), WriterLimits::default(), &tasks);
     let server = FeeServiceServer::new(grpc::FeeGrpc::new(writer, database.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
     let mut routes = tonic::service::RoutesBuilder::default();
     routes.add_service(server);
     Ok(Role {
@@ -42,8 +47,8 @@ pub async fn start(database: Database) -> Result<Role, DbError> {
         routes,
         service_names: vec![SERVICE_NAME],
         database,
-        tasks: vec![task],
-        grpc_web: false,
+        tasks,
+        grpc_web: None,
         is_participant: true,
     })
 }

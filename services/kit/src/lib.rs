@@ -9,6 +9,8 @@
 //! | [`id`], [`time`] | ids and moments as types |
 //! | [`rpc`], [`status`] | batches on the wire, and errors as `tonic::Status` |
 //! | [`serve`] | gRPC and HTTP servers with health, reflection, metrics and graceful shutdown |
+//! | [`shutdown`] | one deadline for the whole end of a process |
+//! | [`tasks`] | long-lived tasks, watched: a dead one is never silent |
 //! | [`telemetry`] | logs, spans and W3C trace context |
 //! | [`metrics`] | what metrics are called and what they say |
 //! | `testing` | throw-away databases for tests |
@@ -22,7 +24,9 @@ pub mod metrics;
 pub mod participant;
 pub mod rpc;
 pub mod serve;
+pub mod shutdown;
 pub mod status;
+pub mod tasks;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

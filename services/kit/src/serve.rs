@@ -1,37 +1,58 @@
 //! Serves a role: gRPC over TCP and in memory, health, reflection, `/metrics`, `/healthz`, `/readyz`, and an end that
-//! loses nothing: no new calls, those in flight finish within the grace period, then the writers, then the database.
+//! loses nothing: no new calls, those in flight finish, then the tasks (writers among them), then the database, all by one
+//! deadline.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use backoff::{ConstantBuilder, Retryable as _};
+use futures::StreamExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::service::{Routes, RoutesBuilder};
-use tonic::transport::{Channel, Server};
+use tonic::transport::{Channel, Error, Server};
+use tower::util::MapRequestLayer;
 
 use crate::database::Database;
 use crate::participant;
+use crate::shutdown::{Deadline, Shutdown};
+use crate::tasks::{self, TaskFailure, Tasks};
 use crate::telemetry::TraceLayer;
 
 mod accept;
 mod connection;
+mod cors;
+mod encoding;
 mod health;
 mod http;
 mod limits;
 mod memory;
 mod patience;
+mod reflection;
+mod severed;
 #[cfg(test)]
 mod tests;
 
+pub use cors::Cors;
+use health::Health;
+pub use health::RoleHealth;
 pub use http::install_metrics;
 pub use limits::{Limits, LimitsConfig};
 use patience::Patience;
+use severed::Severable;
 
-/// How long calls in flight may take to finish after a shutdown began. Kubernetes kills after 30 s.
-pub const GRACE: Duration = Duration::from_secs(20);
+/// Share of the time left that calls in flight may take when a shutdown begins. It is most of it: what they do is lost to
+/// their callers when they are cut off, and the parts after them are quick unless they hang.
+const CALLS_SHARE: f64 = 0.6;
+/// The same for what hangs after its connection was cut, the tasks of the role, its database, and the last probe.
+const CUT_SHARE: f64 = 0.2;
+const TASKS_SHARE: f64 = 0.6;
+const DATABASE_SHARE: f64 = 0.6;
+const PROBES_SHARE: f64 = 0.3;
 /// How often, and how far apart, an address that is in use is tried again: three seconds in all.
 const BIND_ATTEMPTS_MAX: usize = 30;
 const BIND_PAUSE: Duration = Duration::from_millis(100);
@@ -56,10 +77,11 @@ pub struct Role {
     pub service_names: Vec<&'static str>,
     /// Its database: health and `/readyz` tell whether it answers; closed at the end.
     pub database: Database,
-    /// Tasks that end by themselves when the last handle to them is gone, such as the writer; awaited at the end.
-    pub tasks: Vec<JoinHandle<()>>,
-    /// Whether browsers may call it (gRPC-Web).
-    pub grpc_web: bool,
+    /// Its tasks: health and `/readyz` tell whether they run. They end by themselves after the shutdown, such as the
+    /// writer when the last handle to it is gone.
+    pub tasks: Tasks,
+    /// Which pages of browsers may call it (gRPC-Web); none: browsers can't.
+    pub grpc_web: Option<Cors>,
     /// Whether it takes part in sagas: then it serves what all participants do alike.
     pub is_participant: bool,
 }
@@ -85,6 +107,7 @@ pub struct Serving {
     pub http: Option<SocketAddr>,
     /// Calls it without a socket, from within the process.
     pub in_memory: Channel,
+    health: watch::Receiver<RoleHealth>,
     task: JoinHandle<()>,
 }
 
@@ -114,6 +137,24 @@ pub enum ServeError {
 }
 
 impl Serving {
+    /// How the role is, as it changes.
+    pub fn health(&self) -> watch::Receiver<RoleHealth> {
+        self.health.clone()
+    }
+
+    /// Waits until a task has failed without which the role can't go on; for ever when none does. The process must end
+    /// then.
+    pub fn failed(&self) -> impl Future<Output = TaskFailure> + use<> {
+        let mut health = self.health.clone();
+        async move {
+            let failed = health.wait_for(|health| health.failed.is_some()).await;
+            match failed.ok().and_then(|health| health.failed.clone()) {
+                Some(failure) => failure,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Waits until the role has ended, after the shutdown was asked for.
     pub async fn ended(self) {
         if let Err(error) = self.task.await {
@@ -123,10 +164,24 @@ impl Serving {
 }
 
 /// Binds the addresses and serves the role until `shutdown`.
-pub async fn serve(mut role: Role, listen: Listen, shutdown: CancellationToken) -> Result<Serving, ServeError> {
-    let name = role.name;
+pub async fn serve(role: Role, listen: Listen, shutdown: impl Into<Shutdown>) -> Result<Serving, ServeError> {
+    serve_beside(role, &[], listen, shutdown).await
+}
+
+/// The same; its probes speak for other roles of the process, too.
+pub async fn serve_beside(
+    mut role: Role,
+    others: &[Serving],
+    listen: Listen,
+    shutdown: impl Into<Shutdown>,
+) -> Result<Serving, ServeError> {
+    let (name, shutdown) = (role.name, shutdown.into());
+    role.tasks.end_with(shutdown.token());
     if role.is_participant {
-        role.routes.add_service(participant::server(role.database.clone()));
+        let server = participant::server(role.database.clone());
+        role.routes.add_service(
+            server.accept_compressed(CompressionEncoding::Gzip).send_compressed(CompressionEncoding::Gzip),
+        );
         role.service_names.push(participant::SERVICE_NAME);
     }
     let (grpc_listener, grpc) = bind(name, listen.grpc).await?;
@@ -135,46 +190,88 @@ pub async fn serve(mut role: Role, listen: Listen, shutdown: CancellationToken) 
         None => None,
     };
 
-    let (reporter, health) = tonic_health::server::health_reporter();
-    for service in &role.service_names {
-        reporter.set_service_status(*service, tonic_health::ServingStatus::Serving).await;
-    }
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(matricula_proto::DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .map_err(|source| ServeError::Reflection { role: name, source })?;
     let mut routes = role.routes;
-    routes.add_service(health).add_service(reflection);
+    let (reporter, health_server) = tonic_health::server::health_reporter();
+    routes.add_service(
+        health_server.accept_compressed(CompressionEncoding::Gzip).send_compressed(CompressionEncoding::Gzip),
+    );
+    reflection::add_to(&mut routes, &role.service_names)
+        .map_err(|source| ServeError::Reflection { role: name, source })?;
     let routes = Routes::from(routes.routes().into_axum_router().layer(TraceLayer));
+    let health = Arc::new(Health::new(name, role.service_names, reporter, shutdown.token()).await);
+    let (following, database, tasks_health) = (health.clone(), role.database.clone(), role.tasks.health());
+    role.tasks.restarted("health", move || {
+        let (health, database, tasks) = (following.clone(), database.clone(), tasks_health.clone());
+        async move { health.follow(database, tasks).await }
+    });
 
+    let ending = Ending { no_new_calls: CancellationToken::new(), cut: CancellationToken::new() };
     let (in_memory, incoming) = memory::connect();
-    let over_memory = tokio::spawn(serve_memory(routes.clone(), incoming, shutdown.clone()));
-    let over_tcp = tokio::spawn(serve_tcp(name, routes, role.grpc_web, grpc_listener, listen.limits, shutdown.clone()));
-    let (ready, is_ready) = watch::channel(true);
+    let over_memory = role.tasks.watched("grpc_in_memory", serve_memory(routes.clone(), incoming, ending.clone()));
+    let over_tcp = serve_tcp(name, routes, role.grpc_web, grpc_listener, listen.limits, ending.clone());
+    let over_tcp = role.tasks.watched("grpc", over_tcp);
     let http_address = http.as_ref().map(|(_, address)| *address);
-    let probes =
-        http.map(|(listener, _)| tokio::spawn(http::serve(name, listener, is_ready, listen.limits, shutdown.clone())));
-    let looking = health::follow(name, role.service_names.clone(), role.database.clone(), reporter.clone(), ready);
-    let looking = tokio::spawn(looking);
-    let task = tokio::spawn(async move {
-        shutdown.cancelled().await;
-        looking.abort();
-        for service in &role.service_names {
-            reporter.set_service_status(*service, tonic_health::ServingStatus::NotServing).await;
+    let probed = others.iter().map(|other| (other.name, other.health())).chain([(name, health.state())]).collect();
+    // Probes are answered until the end, so that they can tell that there is one.
+    let no_probes = CancellationToken::new();
+    let probes = http.map(|(listener, _)| {
+        role.tasks.restarted("metrics_upkeep", http::keep_metrics_small);
+        role.tasks.watched("http", http::serve(name, listener, probed, listen.limits, no_probes.clone()))
+    });
+    let state = health.state();
+    let (tasks, database) = (role.tasks, role.database);
+    let task = tasks::detached("shutdown", async move {
+        let deadline = shutdown.begun().await;
+        health.shutting_down().await;
+        ending.no_new_calls.cancel();
+        health.end_watches().await;
+        ending.end_calls(name, [over_tcp, over_memory], deadline).await;
+        let stopped = tasks.join(deadline.part(TASKS_SHARE)).await;
+        if stopped > 0 {
+            tracing::warn!(role = name, stopped, "tasks were stopped where they were: the time for them was over");
         }
-        drop(reporter);
-        end(name, over_tcp, GRACE).await;
-        end(name, over_memory, GRACE).await;
-        for task in role.tasks {
-            end(name, task, GRACE).await;
+        if tokio::time::timeout_at(deadline.part(DATABASE_SHARE).into(), database.close()).await.is_err() {
+            tracing::warn!(role = name, "the database was left without a farewell: it does not answer");
         }
-        role.database.close().await;
+        no_probes.cancel();
         if let Some(probes) = probes {
-            end(name, probes, GRACE).await;
+            ended([probes], deadline.part(PROBES_SHARE)).await;
         }
     });
-    Ok(Serving { name, grpc, http: http_address, in_memory, task })
+    Ok(Serving { name, grpc, http: http_address, in_memory, health: state, task })
+}
+
+/// How the calls of a role end.
+#[derive(Clone)]
+struct Ending {
+    /// No new ones are taken.
+    no_new_calls: CancellationToken,
+    /// The connections of those that are still in flight are cut.
+    cut: CancellationToken,
+}
+
+impl Ending {
+    /// Waits for the calls in flight; then cuts off what is left.
+    async fn end_calls(&self, role: &'static str, servers: [JoinHandle<()>; 2], deadline: Deadline) {
+        let Some(servers) = ended(servers, deadline.part(CALLS_SHARE)).await else { return };
+        tracing::warn!(role, "calls were cut off in flight; they will be resumed or asked for again");
+        self.cut.cancel();
+        if let Some(servers) = ended(servers, deadline.part(CUT_SHARE)).await {
+            servers.into_iter().for_each(|server| server.abort());
+        }
+    }
+}
+
+/// Waits until all have ended; gives them back when they have not by then.
+async fn ended<const N: usize>(mut handles: [JoinHandle<()>; N], until: Instant) -> Option<[JoinHandle<()>; N]> {
+    let all = async {
+        for handle in handles.iter_mut().filter(|handle| !handle.is_finished()) {
+            // Its end was reported where it is watched.
+            let _ = handle.await;
+        }
+    };
+    let in_time = tokio::time::timeout_at(until.into(), all).await;
+    in_time.is_err().then_some(handles)
 }
 
 /// Binds an address. One that is in use is tried again for a while: after a crash, connections that were being made to the
@@ -187,14 +284,6 @@ async fn bind(role: &'static str, address: SocketAddr) -> Result<(TcpListener, S
         .await
         .and_then(|listener| listener.local_addr().map(|bound| (listener, bound)));
     bound.map_err(|source| ServeError::Bind { role, address, source })
-}
-
-/// Waits for a task, but not longer than the grace period.
-async fn end(role: &'static str, mut task: JoinHandle<()>, grace: Duration) {
-    if tokio::time::timeout(grace, &mut task).await.is_err() {
-        tracing::warn!(role, "work was still in flight after the grace period; it will be resumed or asked for again");
-        task.abort();
-    }
 }
 
 fn server() -> Server {
@@ -210,29 +299,32 @@ fn server() -> Server {
 async fn serve_tcp(
     role: &'static str,
     routes: Routes,
-    grpc_web: bool,
+    grpc_web: Option<Cors>,
     listener: TcpListener,
     limits: Limits,
-    shutdown: CancellationToken,
-) {
+    ending: Ending,
+) -> Result<(), Error> {
     let incoming = accept::connections(listener, role, "grpc", limits);
-    let patience = Patience::new(&limits);
-    let stopped = shutdown.cancelled_owned();
-    let outcome = if grpc_web {
-        // Patience inside, so that its words are translated, too.
-        let server = server().accept_http1(true).layer(tonic_web::GrpcWebLayer::new());
-        server.layer(patience).add_routes(routes).serve_with_incoming_shutdown(incoming, stopped).await
-    } else {
-        server().layer(patience).add_routes(routes).serve_with_incoming_shutdown(incoming, stopped).await
-    };
-    if let Err(error) = outcome {
-        tracing::error!(role, error = crate::telemetry::chain(&error), "the gRPC server ended");
+    let cut = ending.cut;
+    let incoming = incoming.map(move |connection| connection.map(|io| Severable::new(io, cut.clone())));
+    let server = server();
+    let inside = tower::ServiceBuilder::new()
+        .layer(MapRequestLayer::new(encoding::answered_alike))
+        .layer(Patience::new(&limits))
+        .into_inner();
+    let stopped = ending.no_new_calls.cancelled_owned();
+    match grpc_web {
+        Some(cors) => {
+            // The limits are inside, so that their words are translated, too.
+            let server = server.accept_http1(true).layer(cors.layer()).layer(tonic_web::GrpcWebLayer::new());
+            server.layer(inside).add_routes(routes).serve_with_incoming_shutdown(incoming, stopped).await
+        }
+        None => server.layer(inside).add_routes(routes).serve_with_incoming_shutdown(incoming, stopped).await,
     }
 }
 
-async fn serve_memory(routes: Routes, incoming: memory::Incoming, shutdown: CancellationToken) {
-    let served = server().add_routes(routes).serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned()).await;
-    if let Err(error) = served {
-        tracing::error!(error = crate::telemetry::chain(&error), "the in-memory gRPC server ended");
-    }
+async fn serve_memory(routes: Routes, incoming: memory::Incoming, ending: Ending) -> Result<(), Error> {
+    let cut = ending.cut;
+    let incoming = incoming.map(move |pipe| pipe.map(|io| Severable::new(io, cut.clone())));
+    server().add_routes(routes).serve_with_incoming_shutdown(incoming, ending.no_new_calls.cancelled_owned()).await
 }

@@ -61,6 +61,9 @@ impl From<DbError> for Status {
             tracing::error!(error = telemetry::chain(&problem), "the database has no space left");
             return no_space();
         }
+        if matches!(problem, DbError::SnapshotExpired(_)) {
+            return error(Code::DeadlineExceeded, "SNAPSHOT_EXPIRED", problem.to_string());
+        }
         if problem.is_permanent() {
             tracing::error!(error = telemetry::chain(&problem), "the database refused a request");
             return error(Code::Internal, "DATABASE_REFUSED", "the request could not be served; the log has the cause");

@@ -30,8 +30,8 @@ pub enum SinkConfig {
     },
     /// To the students' addresses.
     Smtp {
-        /// `smtps://user:password@host:port`, or `smtp://...?tls=required` for STARTTLS. Plain `smtp://` is for a
-        /// server on this machine, or one that wants no password.
+        /// `smtps://user:password@host:port`, or `smtp://...?tls=required` for STARTTLS. A password is taken with plain
+        /// `smtp://` and with `?tls=opportunistic` for a server on this machine only.
         url: String,
         /// The sender, such as `Registrar <registrar@example.edu>`.
         from: String,
@@ -87,8 +87,15 @@ impl fmt::Debug for SinkConfig {
             Self::Log => f.write_str("Log"),
             Self::File { path } => f.debug_struct("File").field("path", path).finish(),
             Self::Smtp { url, from } => {
-                let host = url.rsplit_once('@').map_or(url.as_str(), |(_, host)| host);
-                f.debug_struct("Smtp").field("url", &format!("smtp at {host}")).field("from", from).finish()
+                // A URL that can't be read is not shown at all: nobody knows where its password is.
+                let host = url::Url::parse(url).ok().and_then(|url| {
+                    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+                    Some(format!("{}{port}", url.host_str()?))
+                });
+                f.debug_struct("Smtp")
+                    .field("url", &format!("smtp at {}", host.unwrap_or_default()))
+                    .field("from", from)
+                    .finish()
             }
         }
     }

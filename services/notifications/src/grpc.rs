@@ -5,21 +5,17 @@
 mod tests;
 mod wire;
 
-use matricula_kit::database::{Database, DbError};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use matricula_kit::database::{Database, DbError, Tx};
 use matricula_kit::id::StudentId;
 use matricula_kit::participant::Writer;
 use matricula_kit::rpc::{operations, page_size, required_id, results};
 use matricula_proto::notifications::v1 as proto;
 use matricula_proto::notifications::v1::notification_service_server::NotificationService;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use crate::delivery::Waker;
 use crate::store::{self, Notifications};
-
-/// Entries of the ledger that may wait for a slow reader; the next page is read when there is room.
-const ENTRIES_WAITING_MAX: usize = 256;
 
 /// The gRPC service.
 pub struct NotificationGrpc {
@@ -75,39 +71,24 @@ impl NotificationService for NotificationGrpc {
         Ok(Response::new(proto::ImportContactsResponse {}))
     }
 
-    type ExportLedgerStream = ReceiverStream<Result<proto::ExportLedgerResponse, Status>>;
+    type ExportLedgerStream = stream::BoxStream<'static, Result<proto::ExportLedgerResponse, Status>>;
 
     async fn export_ledger(
         &self,
         _request: Request<proto::ExportLedgerRequest>,
     ) -> Result<Response<Self::ExportLedgerStream>, Status> {
-        let (entries, reader) = mpsc::channel(ENTRIES_WAITING_MAX);
-        let database = self.database.clone();
-        tokio::spawn(async move {
-            if let Err(error) = export(&database, &entries).await {
-                let _ = entries.send(Err(error.into())).await;
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(reader)))
+        let snapshot = self.database.snapshot().await?;
+        Ok(Response::new(ledger(snapshot).map_err(Status::from).boxed()))
     }
 }
 
-/// Streams every message from one state of the database, until the end or until the reader leaves.
-async fn export(
-    database: &Database,
-    entries: &mpsc::Sender<Result<proto::ExportLedgerResponse, Status>>,
-) -> Result<(), DbError> {
-    let mut tx = database.snapshot().await?;
-    let mut after = String::new();
-    loop {
-        let page = store::ledger_page(&mut tx, &after).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = last.message.registration.as_str().to_owned();
-        for told in page {
-            let entry = proto::ExportLedgerResponse { notification: Some(wire::notification(told)) };
-            if entries.send(Ok(entry)).await.is_err() {
-                return Ok(());
-            }
-        }
-    }
+/// Every message, as `snapshot` sees them, page by page.
+fn ledger(snapshot: Tx) -> impl Stream<Item = Result<proto::ExportLedgerResponse, DbError>> {
+    let pages = stream::try_unfold((snapshot, String::new()), |(mut snapshot, after)| async move {
+        let page = store::ledger_page(&mut snapshot, &after).await?;
+        let last = page.last().map(|last| last.message.registration.as_str().to_owned());
+        Ok::<_, DbError>(last.map(|last| (page, (snapshot, last))))
+    });
+    let messages = pages.map_ok(|page| stream::iter(page.into_iter().map(Ok))).try_flatten();
+    messages.map_ok(|told| proto::ExportLedgerResponse { notification: Some(wire::notification(told)) })
 }

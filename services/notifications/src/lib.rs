@@ -22,7 +22,9 @@ use matricula_kit::database::{Database, DbError, Migrator};
 use matricula_kit::metrics::Metric;
 use matricula_kit::participant::{Writer, WriterLimits};
 use matricula_kit::serve::Role;
+use matricula_kit::tasks::Tasks;
 use matricula_proto::notifications::v1::notification_service_server::{NotificationServiceServer, SERVICE_NAME};
+use tonic::codec::CompressionEncoding;
 
 mod config;
 mod delivery;
@@ -68,12 +70,15 @@ pub async fn start(database: Database, config: &NotificationConfig) -> Result<Ro
 
 fn role(database: Database, sink: Arc<dyn Sink>, delays: Delays) -> Role {
     let (waker, woken) = Waker::new();
-    let delivering = Dispatcher::spawn(database.clone(), sink, delays, woken);
+    let tasks = Tasks::new(NAME);
+    Dispatcher::start(database.clone(), sink, delays, woken, &tasks);
     let participant = Arc::new(store::Notifications::new(waker.clone()));
-    let (writer, writing) = Writer::start(participant, database.clone(), WriterLimits::default());
+    let writer = Writer::start(participant, database.clone(), WriterLimits::default(), &tasks);
     let server = NotificationServiceServer::new(grpc::NotificationGrpc::new(writer, database.clone(), waker))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
     let mut routes = tonic::service::RoutesBuilder::default();
     routes.add_service(server);
     Role {
@@ -81,8 +86,8 @@ fn role(database: Database, sink: Arc<dyn Sink>, delays: Delays) -> Role {
         routes,
         service_names: vec![SERVICE_NAME],
         database,
-        tasks: vec![writing, delivering],
-        grpc_web: false,
+        tasks,
+        grpc_web: None,
         is_participant: true,
     }
 }

@@ -19,10 +19,10 @@ use std::time::Duration;
 use futures::Stream;
 use futures::stream;
 use matricula_kit::database::{Database, DbError, Heard, Notifications, Tx};
+use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::{Fate, Section, World};
@@ -211,31 +211,54 @@ pub async fn follow(
     feed: Arc<Feed>,
     database: &Database,
     shutdown: CancellationToken,
-) -> Result<JoinHandle<()>, DbError> {
-    let notifications = database.listen(CHANNEL).await?;
+    tasks: &Tasks,
+) -> Result<(), DbError> {
+    let mut notifications = database.listen(CHANNEL).await?;
     feed.open();
     let database = database.clone();
-    Ok(tokio::spawn(async move {
-        let followed = async {
-            match notifications {
-                Some(notifications) => follow_notifications(&feed, &database, notifications).await,
+    tasks.restarted("feed", move || {
+        let (feed, database, shutdown) = (feed.clone(), database.clone(), shutdown.clone());
+        let notifications = notifications.take();
+        async move {
+            let followed = async {
                 // This process publishes what it commits, and no other one commits.
-                None => std::future::pending().await,
-            }
-        };
-        shutdown.run_until_cancelled(followed).await;
-        feed.end();
-    }))
+                if !database.is_shared() {
+                    std::future::pending::<()>().await;
+                }
+                follow_notifications(&feed, &database, notifications).await;
+            };
+            // Should the task panic: what it would have published is missing.
+            let closing = ClosedOnDrop(&feed);
+            shutdown.run_until_cancelled(followed).await;
+            feed.end();
+            drop(closing);
+        }
+    });
+    Ok(())
 }
 
-async fn follow_notifications(feed: &Feed, database: &Database, mut notifications: Notifications) {
+struct ClosedOnDrop<'a>(&'a Feed);
+
+impl Drop for ClosedOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Follows what is heard; without notifications it begins by listening.
+async fn follow_notifications(feed: &Feed, database: &Database, mut notifications: Option<Notifications>) {
     loop {
-        let cause = republish(feed, &mut notifications).await;
-        feed.close();
-        tracing::warn!(cause, "the feed of seats has lost the database; watchers begin anew when it is back");
+        match &mut notifications {
+            Some(notifications) => {
+                let cause = republish(feed, notifications).await;
+                feed.close();
+                tracing::warn!(cause, "the feed of seats has lost the database; watchers begin anew when it is back");
+            }
+            None => tracing::warn!("the feed of seats begins anew"),
+        }
         notifications = loop {
             match database.listen(CHANNEL).await {
-                Ok(Some(again)) => break again,
+                Ok(Some(again)) => break Some(again),
                 Ok(None) | Err(_) => tokio::time::sleep(LISTEN_AGAIN_AFTER).await,
             }
         };

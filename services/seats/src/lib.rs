@@ -20,8 +20,10 @@ use std::sync::Arc;
 use matricula_kit::database::{Database, DbError, Migrator};
 use matricula_kit::participant::{Writer, WriterLimits};
 use matricula_kit::serve::Role;
+use matricula_kit::tasks::Tasks;
 use matricula_proto::seats::v1::seat_service_server::{SERVICE_NAME, SeatServiceServer};
 use tokio_util::sync::CancellationToken;
+use tonic::codec::CompressionEncoding;
 use tonic::service::RoutesBuilder;
 
 use crate::feed::Feed;
@@ -39,12 +41,15 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 pub async fn start(database: Database, shutdown: CancellationToken) -> Result<Role, DbError> {
     database.migrate(&MIGRATIONS).await?;
     let feed = Arc::new(Feed::default());
-    let follower = feed::follow(feed.clone(), &database, shutdown).await?;
+    let tasks = Tasks::new("seats");
+    feed::follow(feed.clone(), &database, shutdown, &tasks).await?;
     let seats = Arc::new(Seats::new(feed.clone(), &database));
-    let (writer, writing) = Writer::start(seats, database.clone(), WriterLimits::default());
+    let writer = Writer::start(seats, database.clone(), WriterLimits::default(), &tasks);
     let server = SeatServiceServer::new(SeatsGrpc::new(writer, database.clone(), feed))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Gzip);
     let mut routes = RoutesBuilder::default();
     routes.add_service(server);
     Ok(Role {
@@ -52,8 +57,8 @@ pub async fn start(database: Database, shutdown: CancellationToken) -> Result<Ro
         routes,
         service_names: vec![SERVICE_NAME],
         database,
-        tasks: vec![writing, follower],
-        grpc_web: false,
+        tasks,
+        grpc_web: None,
         is_participant: true,
     })
 }

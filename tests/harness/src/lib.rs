@@ -292,7 +292,7 @@ impl System {
         self.signal(name, "-CONT");
     }
 
-    /// Sends a signal, such as `-HUP`.
+    /// Sends a signal, such as `-TERM`, and does not wait for what comes of it.
     pub fn signal(&self, name: &'static str, signal: &str) {
         let process = self.processes.get(name).expect("it was started");
         let sent = Command::new("kill").arg(signal).arg(process.child.id().to_string()).status();

@@ -64,6 +64,11 @@ fn role(service: &str) -> &'static str {
 }
 
 impl Rpc {
+    /// Whether it answers by a stream, which may never end.
+    pub fn is_stream(&self) -> bool {
+        self.is_stream
+    }
+
     /// Whether portals or operators call it, and not the orchestrator alone.
     pub fn is_public(&self) -> bool {
         self.role == "orchestrator"

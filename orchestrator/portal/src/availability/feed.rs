@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use backoff::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use matricula_kit::id::SectionId;
+use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry;
 use matricula_kit::time::UnixMs;
 use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
@@ -42,17 +43,37 @@ enum Lost {
     Silent(Duration),
 }
 
-/// Follows the feed until `shutdown`.
-pub(crate) async fn run(board: Arc<Board>, seats: Channel, shutdown: CancellationToken) {
+/// Follows the feed until `shutdown`, and again after a failure: all that is known comes with the next snapshot.
+pub(crate) fn start(board: Arc<Board>, seats: Channel, shutdown: CancellationToken, tasks: &Tasks) {
+    tasks.restarted("availability", move || {
+        let (board, seats, shutdown) = (board.clone(), seats.clone(), shutdown.clone());
+        async move {
+            // Should the task panic: nothing is live until it is started again.
+            let _lost = LostOnDrop(&board);
+            run(&board, seats, shutdown).await;
+        }
+    });
+}
+
+struct LostOnDrop<'a>(&'a Board);
+
+impl Drop for LostOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.lose();
+        metrics::gauge!("matricula_availability_live").set(0.0);
+    }
+}
+
+async fn run(board: &Board, seats: Channel, shutdown: CancellationToken) {
     let following = async {
         let mut delays = delays();
         loop {
-            let lost = match open(&board, seats.clone()).await {
+            let lost = match open(board, seats.clone()).await {
                 Ok(stream) => {
                     tracing::info!("the feed of seats is live");
                     metrics::gauge!("matricula_availability_live").set(1.0);
                     delays = self::delays();
-                    follow(&board, stream).await
+                    follow(board, stream).await
                 }
                 Err(lost) => lost,
             };

@@ -12,13 +12,15 @@
 //! asked for; every read ends.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_kit::database::DbError;
 use matricula_kit::id::SagaId;
 use matricula_kit::status;
+use matricula_kit::tasks::Tasks;
 use matricula_runtime::SagaRow;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tonic::{Code, Status};
 
@@ -49,13 +51,17 @@ pub(super) struct Lookup {
 
 impl Lookup {
     /// Starts a reader. `read` gets ids without repetition.
-    pub(super) fn start<F>(read: impl Fn(Vec<String>) -> F + Send + 'static) -> Self
+    pub(super) fn start<F>(read: impl Fn(Vec<String>) -> F + Send + Sync + 'static, tasks: &Tasks) -> Self
     where
         F: Future<Output = Result<Vec<SagaRow>, DbError>> + Send + 'static,
     {
         let (asked, waiting) = mpsc::channel(BATCH_MAX);
-        let reader = Reader { read, waiting: VecDeque::new(), reads: JoinSet::new(), reading: HashMap::new() };
-        tokio::spawn(reader.run(waiting));
+        // Kept over a failure: the callers whose read was under way are told to ask again, the others are read for.
+        let (read, waiting) = (Arc::new(read), Arc::new(Mutex::new(waiting)));
+        tasks.restarted("lookup", move || {
+            let (read, waiting) = (read.clone(), waiting.clone());
+            async move { Reader::new(|ids| read(ids)).run(&mut *waiting.lock().await).await }
+        });
         Self { asked }
     }
 
@@ -82,7 +88,11 @@ where
     R: Fn(Vec<String>) -> F,
     F: Future<Output = Result<Vec<SagaRow>, DbError>> + Send + 'static,
 {
-    async fn run(mut self, mut asked: mpsc::Receiver<Asked>) {
+    fn new(read: R) -> Self {
+        Self { read, waiting: VecDeque::new(), reads: JoinSet::new(), reading: HashMap::new() }
+    }
+
+    async fn run(mut self, asked: &mut mpsc::Receiver<Asked>) {
         loop {
             self.start_reads();
             tokio::select! {
@@ -163,7 +173,7 @@ fn unanswered() -> Status {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use matricula_kit::telemetry::TraceContext;
     use matricula_kit::time::UnixMs;
@@ -196,7 +206,7 @@ mod tests {
     fn lookup(may: Arc<Semaphore>) -> (Arc<Lookup>, Arc<Mutex<Vec<usize>>>) {
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let kept = sizes.clone();
-        let lookup = Lookup::start(move |ids: Vec<String>| {
+        let read = move |ids: Vec<String>| {
             kept.lock().expect("no panic").push(ids.len());
             let may = may.clone();
             async move {
@@ -206,7 +216,8 @@ mod tests {
                 }
                 Ok(ids.iter().filter(|id| id.starts_with("known")).map(|id| row(id)).collect())
             }
-        });
+        };
+        let lookup = Lookup::start(read, &Tasks::new("test"));
         (Arc::new(lookup), sizes)
     }
 
@@ -238,6 +249,20 @@ mod tests {
         let sizes = sizes.lock().expect("no panic").clone();
         // Those who clicked again on the first ones are read when these are.
         assert!(sizes.len() <= 2 * READS_MAX + 1 && sizes.iter().sum::<usize>() <= 200 + READS_MAX, "{sizes:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_that_panics_ends_no_other() {
+        let tasks = Tasks::new("test");
+        let read = |ids: Vec<String>| async move {
+            assert!(!ids.iter().any(|id| id == "poison"), "a poisoned row");
+            Ok(ids.iter().map(|id| row(id)).collect())
+        };
+        let lookup = Lookup::start(read, &tasks);
+        for _ in 0..3 {
+            assert_eq!(found(&lookup, "poison").await, Err(Code::Unavailable), "asked again later");
+            assert_eq!(found(&lookup, "known").await, Ok(true));
+        }
     }
 
     #[tokio::test(start_paused = true)]

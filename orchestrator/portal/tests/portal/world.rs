@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_kit::database::Database;
-use matricula_kit::serve::{Limits, Listen, Role, Serving, serve};
+use matricula_kit::serve::{Cors, Limits, Listen, Role, Serving, serve};
+use matricula_kit::tasks::Tasks;
 use matricula_proto::academics::v1 as academics;
 use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
 use matricula_proto::catalog::v1::Availability;
@@ -303,16 +304,17 @@ async fn orchestrate(
     let workload = Arc::new(Registrations::try_new(channels).expect("a sound table"));
     let (runtime, running) = Runtime::start(workload, store, config, shutdown.clone()).await.expect("it starts");
     let mut routes = tonic::service::RoutesBuilder::default();
-    let following = matricula_portal::add_to(&mut routes, runtime.clone(), shutdown.clone());
+    let tasks = Tasks::new("orchestrator");
+    matricula_portal::add_to(&mut routes, runtime.clone(), shutdown.clone(), &tasks);
     matricula_ops::add_to(&mut routes, runtime, shutdown.clone());
-    let running = tokio::spawn(async move { running.await.expect("no panic").expect("it is not fenced") });
+    tasks.must_run("runtime", async move { running.await.expect("no panic") });
     let role = Role {
         name: "orchestrator",
         routes,
         service_names: [&matricula_portal::SERVICE_NAMES[..], &matricula_ops::SERVICE_NAMES].concat(),
         database,
-        tasks: vec![following, running],
-        grpc_web: true,
+        tasks,
+        grpc_web: Some(Cors::default()),
         is_participant: false,
     };
     let listen = Listen { grpc: SocketAddr::from(([127, 0, 0, 1], 0)), http: None, limits: Limits::default() };

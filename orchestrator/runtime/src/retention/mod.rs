@@ -86,6 +86,13 @@ struct Chunk {
     left: u64,
 }
 
+impl<W: Workload> Clone for Retention<W> {
+    fn clone(&self) -> Self {
+        let Self { runtime, config, dir, forget_timeout } = self;
+        Self { runtime: runtime.clone(), config: config.clone(), dir: dir.clone(), forget_timeout: *forget_timeout }
+    }
+}
+
 impl<W: Workload> Retention<W> {
     /// Of a running orchestrator; `config` is checked, and `dir` is where files go.
     pub fn new(runtime: Arc<Runtime<W>>, config: RetentionConfig, dir: PathBuf) -> Self {
@@ -98,7 +105,7 @@ impl<W: Workload> Retention<W> {
     pub async fn run(self, shutdown: CancellationToken) {
         if !self.config.enabled {
             tracing::info!("finished sagas stay in the database: the retention is switched off");
-            return;
+            return shutdown.cancelled().await;
         }
         let looking = async {
             let mut counted: Option<Instant> = None;
@@ -107,7 +114,8 @@ impl<W: Workload> Retention<W> {
                 match self.run_once(self.runtime.now()).await {
                     Ok(None) => continue,
                     Ok(Some(swept)) => metrics::gauge!("matricula_retention_unreadable").set(swept.left as f64),
-                    Err(RetentionError::Store(StoreError::Fenced)) => return,
+                    // The lease says so, too, and ends the process.
+                    Err(RetentionError::Store(StoreError::Fenced)) => std::future::pending::<()>().await,
                     Err(error) => {
                         metrics::counter!("matricula_retention_failures_total").increment(1);
                         tracing::warn!(

@@ -255,6 +255,7 @@ async fn a_closed_database_is_an_error_at_start() {
     let test = empty_database(Backend::Sqlite).await;
     let store = matricula_runtime::SagaStore::open(test.database.clone()).await.unwrap();
     test.database.close().await;
-    let started = matricula_runtime::Runtime::start(World::new(), store, config(), Default::default());
+    let started =
+        matricula_runtime::Runtime::start(World::new(), store, config(), tokio_util::sync::CancellationToken::new());
     assert!(tokio::time::timeout(Duration::from_secs(30), started).await.unwrap().is_err());
 }

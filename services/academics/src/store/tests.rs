@@ -35,7 +35,7 @@ impl Bed {
 
     fn on(test: Arc<TestDatabase>) -> Self {
         let academics = Arc::new(Academics::new(test.database.clone()));
-        let (writer, _) = Writer::start(academics.clone(), test.database.clone(), WriterLimits::default());
+        let (writer, _) = Writer::alone(academics.clone(), test.database.clone(), WriterLimits::default());
         Self { academics, writer, test }
     }
 

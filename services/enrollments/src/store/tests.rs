@@ -59,7 +59,7 @@ impl Service {
 }
 
 fn writer(database: &Database) -> Writer<Enrollments> {
-    Writer::start(Arc::new(Enrollments), database.clone(), WriterLimits::default()).0
+    Writer::alone(Arc::new(Enrollments), database.clone(), WriterLimits::default()).0
 }
 
 async fn write(writer: &Writer<Enrollments>, operations: Vec<Operation<Command>>) -> Vec<bool> {

@@ -1,67 +1,62 @@
-//! `ExportLedger`: every posting, then every balance, all from one state of the database.
+//! `ExportLedger`: every posting, then every balance, all from one state of the database, page by page.
 
-use matricula_kit::database::{Database, DbError};
+use futures::{Stream, TryStreamExt as _, stream};
+use matricula_kit::database::{Database, DbError, Tx};
 use matricula_proto::fees::v1 as proto;
 use matricula_proto::fees::v1::export_ledger_response::Entry;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
 
 use super::wire;
+use crate::domain::price::Currency;
 use crate::store::{self, PostingKey};
 
-/// Entries that may wait for a slow reader; the next page is read when there is room.
-const ENTRIES_WAITING_MAX: usize = 256;
-
-type Entries = mpsc::Sender<Result<proto::ExportLedgerResponse, Status>>;
-
-/// The reader has gone, or the database failed.
-enum Ended {
-    ReaderGone,
-    Failed(DbError),
+/// An export under way.
+struct Export {
+    snapshot: Tx,
+    currency: Currency,
+    next: Next,
 }
 
-impl From<DbError> for Ended {
-    fn from(error: DbError) -> Self {
-        Self::Failed(error)
-    }
+/// Where the next page begins.
+enum Next {
+    Postings { after: PostingKey },
+    Balances { after: String },
 }
 
-/// Streams the ledger until its end, or until the reader leaves.
-pub fn stream(database: Database) -> ReceiverStream<Result<proto::ExportLedgerResponse, Status>> {
-    let (entries, reader) = mpsc::channel(ENTRIES_WAITING_MAX);
-    tokio::spawn(async move {
-        if let Err(Ended::Failed(error)) = export(&database, &entries).await {
-            let _ = entries.send(Err(error.into())).await;
-        }
+/// Begins an export of what is committed now.
+pub async fn stream(
+    database: &Database,
+) -> Result<impl Stream<Item = Result<proto::ExportLedgerResponse, DbError>> + use<>, DbError> {
+    let mut snapshot = database.snapshot().await?;
+    let currency = store::currency(&mut snapshot).await?;
+    let begin = Export { snapshot, currency, next: Next::Postings { after: PostingKey::default() } };
+    let pages = stream::try_unfold(begin, |mut export| async move {
+        let page = export.next_page().await?;
+        Ok::<_, DbError>(page.map(|page| (page, export)))
     });
-    ReceiverStream::new(reader)
+    let entries = pages.map_ok(|page| stream::iter(page.into_iter().map(Ok))).try_flatten();
+    Ok(entries.map_ok(|entry| proto::ExportLedgerResponse { entry: Some(entry) }))
 }
 
-async fn export(database: &Database, entries: &Entries) -> Result<(), Ended> {
-    let mut tx = database.snapshot().await?;
-    let currency = store::currency(&mut tx).await?;
-    let mut after = PostingKey::default();
-    loop {
-        let page = store::postings_page(&mut tx, after).await?;
-        let Some(last) = page.last() else { break };
-        after = PostingKey::of(last);
-        for posting in page {
-            send(entries, Entry::Posting(wire::posting(&currency, posting))).await?;
+impl Export {
+    /// None after the last page. A page may be empty.
+    async fn next_page(&mut self) -> Result<Option<Vec<Entry>>, DbError> {
+        match &self.next {
+            Next::Postings { after } => {
+                let page = store::postings_page(&mut self.snapshot, after.clone()).await?;
+                self.next = match page.last() {
+                    Some(last) => Next::Postings { after: PostingKey::of(last) },
+                    None => Next::Balances { after: String::new() },
+                };
+                let entry = |posting| Entry::Posting(wire::posting(&self.currency, posting));
+                Ok(Some(page.into_iter().map(entry).collect()))
+            }
+            Next::Balances { after } => {
+                let page = store::balances_page(&mut self.snapshot, after).await?;
+                let Some(last) = page.last() else { return Ok(None) };
+                self.next = Next::Balances { after: last.student.as_str().to_owned() };
+                let entry = |balance| Entry::Account(wire::account_balance(&self.currency, balance));
+                Ok(Some(page.into_iter().map(entry).collect()))
+            }
         }
     }
-    let mut after = String::new();
-    loop {
-        let page = store::balances_page(&mut tx, &after).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = last.student.as_str().to_owned();
-        for balance in page {
-            send(entries, Entry::Account(wire::account_balance(&currency, balance))).await?;
-        }
-    }
-}
-
-async fn send(entries: &Entries, entry: Entry) -> Result<(), Ended> {
-    let message = proto::ExportLedgerResponse { entry: Some(entry) };
-    entries.send(Ok(message)).await.map_err(|_| Ended::ReaderGone)
 }

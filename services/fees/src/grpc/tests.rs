@@ -6,14 +6,13 @@ use matricula_kit::participant::WriterLimits;
 use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
 use matricula_proto::common::v1 as common;
 use matricula_proto::fees::v1::export_ledger_response::Entry;
-use tokio_stream::StreamExt as _;
 use tonic::Code;
 
 use super::*;
 
 async fn service(backend: Backend) -> (FeeGrpc, TestDatabase) {
     let test = testing::database(backend, &crate::MIGRATIONS).await;
-    let (writer, _) = Writer::start(Arc::new(Fees), test.database.clone(), WriterLimits::default());
+    let (writer, _) = Writer::alone(Arc::new(Fees), test.database.clone(), WriterLimits::default());
     (FeeGrpc::new(writer, test.database.clone()), test)
 }
 

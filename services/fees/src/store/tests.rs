@@ -63,7 +63,7 @@ impl World {
 }
 
 fn start(database: &Database) -> Writer<Fees> {
-    Writer::start(Arc::new(Fees), database.clone(), WriterLimits::default()).0
+    Writer::alone(Arc::new(Fees), database.clone(), WriterLimits::default()).0
 }
 
 fn rates(currency: &str, per_credit: i64) -> RateTable {

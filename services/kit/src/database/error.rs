@@ -1,5 +1,7 @@
 //! What a database can answer instead of rows.
 
+use std::time::Duration;
+
 /// Why a statement or a commit failed. The effect of a failed commit is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
@@ -21,6 +23,13 @@ pub enum DbError {
     /// The URL or the file can't be used.
     #[error("{0}")]
     Setup(String),
+    /// A read of one state of the database took longer than it may.
+    #[error(
+        "the read took longer than {} s, and the state of the database that it reads was given up; begin again, and \
+         read faster",
+        .0.as_secs()
+    )]
+    SnapshotExpired(Duration),
     /// The schema could not be brought up to date.
     #[error("the migration failed")]
     Migration(#[source] sqlx::migrate::MigrateError),
@@ -66,7 +75,7 @@ impl DbError {
     }
 
     /// The same as when the database does not answer: nothing came within a time that is enough for it.
-    pub(crate) fn no_answer_within(time: std::time::Duration) -> Self {
+    pub(crate) fn no_answer_within(time: Duration) -> Self {
         let problem = format!("no answer within {} s", time.as_secs());
         Self::Unavailable(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, problem)))
     }

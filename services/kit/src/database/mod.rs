@@ -20,6 +20,7 @@ mod identity;
 mod notify;
 mod row;
 mod script;
+mod snapshot;
 mod statement;
 mod tx;
 mod writers;
@@ -33,6 +34,8 @@ pub use args::{Args, Rows};
 pub use error::DbError;
 pub use notify::{Heard, Notifications};
 pub use row::Row;
+pub use snapshot::SNAPSHOT_MAX;
+use snapshot::Snapshot;
 pub use sqlx::migrate::Migrator;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use statement::run_on_sqlite;
@@ -41,6 +44,7 @@ pub use tx::{Asked, CommitError, Tx};
 use writers::{Engine, Writers};
 
 const PING: &str = "SELECT 1 AS one";
+const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 /// How long PostgreSQL may take to answer a message. Whoever waits for longer waits for a way that is gone and did not say so: the
 /// system would give it up a quarter of an hour later. The largest import is far below it.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
@@ -87,13 +91,19 @@ impl Database {
         }))
     }
 
-    /// Begins a transaction that reads one state of the database, however long it takes.
+    /// Begins a transaction that reads one state of the database, for 300 s at most: then it is given up, whether its
+    /// reader goes on or not.
     pub async fn snapshot(&self) -> Result<Tx, DbError> {
+        self.snapshot_within(SNAPSHOT_MAX).await
+    }
+
+    /// The same, for as long as given.
+    pub async fn snapshot_within(&self, limit: Duration) -> Result<Tx, DbError> {
         Ok(Tx::new(match self {
-            Self::Sqlite(sqlite) => Way::SqliteSnapshot(sqlite.readers.begin().await?),
-            Self::Postgres(postgres) => Way::PostgresSnapshot(
-                postgres.readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?,
-            ),
+            Self::Sqlite(sqlite) => Way::SqliteSnapshot(Snapshot::begin(&sqlite.readers, "BEGIN", limit).await?),
+            Self::Postgres(postgres) => {
+                Way::PostgresSnapshot(Snapshot::begin(&postgres.readers, BEGIN_SNAPSHOT, limit).await?)
+            }
         }))
     }
 

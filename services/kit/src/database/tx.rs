@@ -12,6 +12,7 @@ use super::args::Args;
 use super::error::DbError;
 use super::row::Row;
 use super::script::{self, Answer, Ending, Statement};
+use super::snapshot::Snapshot;
 use super::statement;
 use super::writers::Lent;
 
@@ -28,8 +29,8 @@ pub struct Tx {
 pub(super) enum Way {
     Sqlite(Lent<sqlx::Sqlite>),
     Postgres(Lent<sqlx::Postgres>),
-    SqliteSnapshot(sqlx::Transaction<'static, sqlx::Sqlite>),
-    PostgresSnapshot(sqlx::Transaction<'static, sqlx::Postgres>),
+    SqliteSnapshot(Snapshot<sqlx::Sqlite>),
+    PostgresSnapshot(Snapshot<sqlx::Postgres>),
 }
 
 /// A statement whose rows are to be had from the transaction that was asked.
@@ -107,8 +108,8 @@ impl Tx {
         match self.way {
             // It was sent with the statements.
             Way::Sqlite(_) | Way::Postgres(_) => Ok(()),
-            Way::SqliteSnapshot(tx) => tx.commit().await.map_err(|error| CommitError::InDoubt(error.into())),
-            Way::PostgresSnapshot(tx) => tx.commit().await.map_err(|error| CommitError::InDoubt(error.into())),
+            Way::SqliteSnapshot(snapshot) => snapshot.end().await.map_err(CommitError::InDoubt),
+            Way::PostgresSnapshot(snapshot) => snapshot.end().await.map_err(CommitError::InDoubt),
         }
     }
 
@@ -139,19 +140,21 @@ impl Tx {
                     })
                 })
             }
-            Way::SqliteSnapshot(tx) => {
+            Way::SqliteSnapshot(snapshot) => {
                 for Statement { sql, args, number } in statements {
                     let query = statement::sqlite(sql, args).map_err(CommitError::NotDone)?;
-                    let rows = query.fetch_all(&mut **tx).await.map_err(|error| CommitError::NotDone(error.into()))?;
-                    self.answers[number] = Some(Answer::of_rows(rows.into_iter().map(Row::Sqlite)));
+                    let rows = snapshot.run(|connection| Box::pin(query.fetch_all(connection))).await;
+                    let rows = rows.map_err(CommitError::NotDone)?.into_iter();
+                    self.answers[number] = Some(Answer::of_rows(rows.map(Row::Sqlite)));
                 }
                 Ok(())
             }
-            Way::PostgresSnapshot(tx) => {
+            Way::PostgresSnapshot(snapshot) => {
                 for Statement { sql, args, number } in statements {
                     let query = statement::postgres(sql, args);
-                    let rows = query.fetch_all(&mut **tx).await.map_err(|error| CommitError::NotDone(error.into()))?;
-                    self.answers[number] = Some(Answer::of_rows(rows.into_iter().map(Row::Postgres)));
+                    let rows = snapshot.run(|connection| Box::pin(query.fetch_all(connection))).await;
+                    let rows = rows.map_err(CommitError::NotDone)?.into_iter();
+                    self.answers[number] = Some(Answer::of_rows(rows.map(Row::Postgres)));
                 }
                 Ok(())
             }

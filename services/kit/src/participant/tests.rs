@@ -152,7 +152,7 @@ impl Service {
         tx.execute("INSERT INTO counters SELECT name, 0 FROM {rows}", names.into()).await.expect("inserted");
         tx.commit().await.expect("committed");
         let counters = Arc::new(Counters::default());
-        let writer = Writer::start(counters.clone(), test.database.clone(), limits).0;
+        let writer = Writer::alone(counters.clone(), test.database.clone(), limits).0;
         Self { writer, counters, test }
     }
 
@@ -274,7 +274,7 @@ async fn who_has_gone_is_not_written_for() {
 async fn the_last_handle_lets_the_writer_finish_and_end() {
     let service = Service::new(Backend::Sqlite).await;
     let (writer, task) =
-        Writer::start(service.counters.clone(), service.test.database.clone(), WriterLimits::default());
+        Writer::alone(service.counters.clone(), service.test.database.clone(), WriterLimits::default());
     let saga = SagaId::generate();
     let mut waiting = Box::pin({
         let (writer, operation) = (writer.clone(), operation(&saga, Leg::Action, What::Count));

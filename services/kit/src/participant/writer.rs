@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use tokio::sync::{mpsc, oneshot};
+#[cfg(any(test, feature = "testing"))]
 use tokio::task::JoinHandle;
 use tracing::Instrument;
 
@@ -16,6 +17,7 @@ use crate::answer::{Answer, Done, NotYet, Refusal};
 use crate::database::{Database, DbError};
 use crate::participant::transaction::{self, Failure};
 use crate::participant::{Operation, Participant};
+use crate::tasks::Tasks;
 use crate::telemetry::{self, spans};
 
 /// When an operation that could not be done should be sent again: no sooner than somebody can have mended it.
@@ -97,11 +99,24 @@ impl<P: Participant> Clone for Writer<P> {
 }
 
 impl<P: Participant> Writer<P> {
-    /// Starts the writer of a service.
-    pub fn start(participant: Arc<P>, database: Database, limits: WriterLimits) -> (Self, JoinHandle<()>) {
+    /// Starts the writer of a service among its tasks. It must run: what a panic left in its memory is not to be trusted.
+    pub fn start(participant: Arc<P>, database: Database, limits: WriterLimits, tasks: &Tasks) -> Self {
+        let (writer, running) = Self::new(participant, database, limits);
+        tasks.must_run("writer", running);
+        writer
+    }
+
+    /// A writer, and what runs it.
+    pub fn new(participant: Arc<P>, database: Database, limits: WriterLimits) -> (Self, impl Future<Output = ()>) {
         let (queue, requests) = mpsc::channel(limits.requests_waiting_max);
-        let task = tokio::spawn(run(participant, database, limits, requests));
-        (Self { queue }, task)
+        (Self { queue }, run(participant, database, limits, requests))
+    }
+
+    /// A writer that nobody watches, for tests.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn alone(participant: Arc<P>, database: Database, limits: WriterLimits) -> (Self, JoinHandle<()>) {
+        let (writer, running) = Self::new(participant, database, limits);
+        (writer, crate::tasks::detached("writer", running))
     }
 
     /// Has operations decided and committed; their answers come in their order. Never waits for a place in the queue.

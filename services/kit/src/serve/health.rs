@@ -1,45 +1,135 @@
-//! Looks whether a role's database answers, and tells gRPC health and `/readyz`.
+//! Whether a role can do its work: its database answers, its tasks run, and no shutdown has begun. The same state goes to
+//! gRPC health (each service, and the empty name that Kubernetes asks for), to `/readyz` and to `/healthz`.
 
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
+use tokio_util::sync::CancellationToken;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::database::Database;
+use crate::tasks::{TaskFailure, TaskHealth};
 use crate::telemetry;
 
 /// Time between two looks: a probe sees a state that is at most this old.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A database that takes longer than a long transaction before the look is not there.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// gRPC's name for the server as a whole.
+const WHOLE_SERVER: &str = "";
 
-/// Looks until it is dropped. The role begins ready: it has just used its database.
-pub(super) async fn follow(
+/// How a role is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RoleHealth {
+    /// Why it can't do its work at present; none: it is ready.
+    pub not_ready: Option<String>,
+    /// The task that ended though it must run: the role can't go on, and its process must end.
+    pub failed: Option<TaskFailure>,
+}
+
+/// The state of a role, and everybody who is told of it.
+pub(super) struct Health {
     role: &'static str,
     services: Vec<&'static str>,
-    database: Database,
-    reporter: HealthReporter,
-    ready: watch::Sender<bool>,
-) {
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let problem = match tokio::time::timeout(ANSWER_TIMEOUT, database.ping()).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(telemetry::chain(&error)),
-            Err(_) => Some(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
-        };
-        let is_ready = problem.is_none();
-        if !ready.send_if_modified(|before| std::mem::replace(before, is_ready) != is_ready) {
-            continue;
-        }
-        match problem {
-            None => tracing::info!(role, "ready: the database answers again"),
-            Some(problem) => tracing::warn!(role, problem, "not ready: the database does not answer"),
-        }
-        let status = if is_ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+    reporter: Mutex<HealthReporter>,
+    state: watch::Sender<RoleHealth>,
+    shutdown: CancellationToken,
+}
+
+impl Health {
+    /// Of a role that is ready: it has just used its database.
+    pub(super) async fn new(
+        role: &'static str,
+        mut services: Vec<&'static str>,
+        reporter: HealthReporter,
+        shutdown: CancellationToken,
+    ) -> Self {
+        services.push(WHOLE_SERVER);
         for service in &services {
+            reporter.set_service_status(*service, ServingStatus::Serving).await;
+        }
+        let state = watch::channel(RoleHealth::default()).0;
+        Self { role, services, reporter: Mutex::new(reporter), state, shutdown }
+    }
+
+    /// The state as it changes.
+    pub(super) fn state(&self) -> watch::Receiver<RoleHealth> {
+        self.state.subscribe()
+    }
+
+    /// Looks at database and tasks until the shutdown.
+    pub(super) async fn follow(&self, database: Database, mut tasks: watch::Receiver<TaskHealth>) {
+        let mut looking = Box::pin(look(&database));
+        let mut away = None;
+        loop {
+            tokio::select! {
+                problem = &mut looking => {
+                    away = problem;
+                    looking = Box::pin(look(&database));
+                }
+                Ok(()) = tasks.changed() => {}
+                () = self.shutdown.cancelled() => return,
+            }
+            let TaskHealth { failed, restarting } = tasks.borrow_and_update().clone();
+            let not_ready = if let Some(failure) = &failed {
+                Some(failure.to_string())
+            } else if let Some((task, problem)) = restarting.first_key_value() {
+                Some(format!("the task {task} has ended and is being started again: {problem}"))
+            } else {
+                away.as_ref().map(|problem| format!("the database does not answer: {problem}"))
+            };
+            self.publish(RoleHealth { not_ready, failed }).await;
+        }
+    }
+
+    /// Not ready from now on, whatever is found later.
+    pub(super) async fn shutting_down(&self) {
+        let failed = self.state.borrow().failed.clone();
+        let reporter = self.reporter.lock().await;
+        self.tell(&reporter, RoleHealth { not_ready: Some("the role is shutting down".to_owned()), failed }).await;
+    }
+
+    /// Ends the streams of those who watch, after the last change: they would hold up the end of the server.
+    pub(super) async fn end_watches(&self) {
+        let mut reporter = self.reporter.lock().await;
+        for service in &self.services {
+            reporter.clear_service_status(service).await;
+        }
+    }
+
+    async fn publish(&self, state: RoleHealth) {
+        let reporter = self.reporter.lock().await;
+        // Looked at under the lock: what was found before the shutdown must not come after it.
+        if !self.shutdown.is_cancelled() {
+            self.tell(&reporter, state).await;
+        }
+    }
+
+    async fn tell(&self, reporter: &HealthReporter, state: RoleHealth) {
+        let was_ready = self.state.borrow().not_ready.is_none();
+        let not_ready = state.not_ready.clone();
+        self.state.send_replace(state);
+        if was_ready == not_ready.is_none() {
+            return;
+        }
+        match &not_ready {
+            None => tracing::info!(role = self.role, "ready again"),
+            Some(problem) => tracing::warn!(role = self.role, problem, "not ready"),
+        }
+        let status = if not_ready.is_none() { ServingStatus::Serving } else { ServingStatus::NotServing };
+        for service in &self.services {
             reporter.set_service_status(*service, status).await;
         }
+    }
+}
+
+/// Waits for the next look; what is wrong with the database then.
+async fn look(database: &Database) -> Option<String> {
+    tokio::time::sleep(LOOK_EVERY).await;
+    match tokio::time::timeout(ANSWER_TIMEOUT, database.ping()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(telemetry::chain(&error)),
+        Err(_) => Some(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
     }
 }

@@ -1,6 +1,7 @@
-//! `/metrics` in Prometheus' form, `/healthz` (the process runs), `/readyz` (its database answers).
+//! `/metrics` in Prometheus' form, `/healthz` (the process need not be started again), `/readyz` (it can do its work).
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -19,8 +20,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::accept;
+use super::health::RoleHealth;
 use super::limits::Limits;
 use crate::metrics::{METRICS as METRICS_OF_KIT, Metric};
+use crate::tasks;
 
 /// The recorder of this process; a process has one.
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -29,6 +32,9 @@ static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 const CONNECTIONS_MAX: usize = 256;
 /// Longest head of a request: a probe's has some hundred bytes.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// How often what histograms have gathered is added up. Otherwise it would only be when somebody scrapes them.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// Buckets of latencies, in seconds: from a commit in memory to a call that waits for a retry.
 const SECONDS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
@@ -56,19 +62,32 @@ pub fn install_metrics(of_crates: &[&[Metric]]) {
     });
 }
 
+/// Adds up what the histograms gather, for ever: a process that nobody scrapes must not grow by them.
+pub(super) async fn keep_metrics_small() {
+    loop {
+        tokio::time::sleep(UPKEEP_EVERY).await;
+        if let Some(metrics) = METRICS.get() {
+            metrics.run_upkeep();
+        }
+    }
+}
+
+/// The roles that the probes speak for, by name.
+pub(super) type Probed = Vec<(&'static str, watch::Receiver<RoleHealth>)>;
+
 /// Serves until `shutdown`, within limits: a slow client can hold a place for some seconds, and never all the places.
 pub(super) async fn serve(
     role: &'static str,
     listener: TcpListener,
-    is_ready: watch::Receiver<bool>,
+    probed: Probed,
     limits: Limits,
     shutdown: CancellationToken,
 ) {
     let router = Router::new()
         .route("/metrics", get(metrics_text))
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(liveness))
         .route("/readyz", get(readiness))
-        .with_state(is_ready);
+        .with_state(Arc::new(probed));
     let service = TowerToHyperService::new(router);
     let mut server = Builder::new(TokioExecutor::new()).http1_only();
     // The time to send a head is also the time that a connection may be idle between two.
@@ -79,7 +98,7 @@ pub(super) async fn serve(
     while let Some(Some(Ok(connection))) = shutdown.run_until_cancelled(connections.next()).await {
         let serving = server.serve_connection(TokioIo::new(connection), service.clone()).into_owned();
         let serving = open.watch(serving);
-        tokio::spawn(async move {
+        tasks::detached("http_connection", async move {
             if let Err(error) = serving.await {
                 tracing::debug!(error, "an HTTP connection ended");
             }
@@ -93,10 +112,23 @@ async fn metrics_text() -> impl IntoResponse {
     ([(CONTENT_TYPE, METRICS_FORM)], METRICS.get().map(PrometheusHandle::render).unwrap_or_default())
 }
 
-async fn readiness(State(ready): State<watch::Receiver<bool>>) -> (StatusCode, &'static str) {
-    if *ready.borrow() {
-        (StatusCode::OK, "ready\n")
+/// Whether the process can go on: not when a task has ended that must run. It ends by itself then; if that hangs, the one
+/// who probes ends it.
+async fn liveness(State(probed): State<Arc<Probed>>) -> (StatusCode, String) {
+    answer("ok", &probed, |health| health.failed.as_ref().map(ToString::to_string))
+}
+
+/// Whether every role can do its work.
+async fn readiness(State(probed): State<Arc<Probed>>) -> (StatusCode, String) {
+    answer("ready", &probed, |health| health.not_ready.clone())
+}
+
+fn answer(good: &str, probed: &Probed, problem: impl Fn(&RoleHealth) -> Option<String>) -> (StatusCode, String) {
+    let problems = probed.iter().filter_map(|(role, health)| Some(format!("{role}: {}\n", problem(&health.borrow())?)));
+    let problems: String = problems.collect();
+    if problems.is_empty() {
+        (StatusCode::OK, format!("{good}\n"))
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n")
+        (StatusCode::SERVICE_UNAVAILABLE, problems)
     }
 }

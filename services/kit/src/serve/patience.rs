@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::limits::Limits;
-use crate::status;
+use crate::{status, tasks};
 
 /// When to come back while too much is arriving, or while others export.
 const RETRY_BUSY: Duration = Duration::from_secs(1);
@@ -81,10 +81,10 @@ impl Patience {
     fn with_stream(self, response: http::Response<Body>, export: Option<OwnedSemaphorePermit>) -> http::Response<Body> {
         response.map(|body| {
             let (frames, waiting) = mpsc::channel(1);
-            let stalled = Arc::new(AtomicBool::new(false));
-            let pumping = pump(body, frames, self.stall, stalled.clone());
-            tokio::spawn(pumping.map(|()| drop(export)));
-            Body::new(Leaving { waiting, stalled })
+            let end = Arc::new(AtomicU8::new(BROKEN));
+            let pumping = pump(body, frames, self.stall, end.clone());
+            tasks::detached("stream", pumping.map(|()| drop(export)));
+            Body::new(Leaving { waiting, end })
         })
     }
 }
@@ -198,36 +198,39 @@ impl Drop for Arriving {
 }
 
 /// Takes frames from the handler's stream to its reader, until either ends or the reader stalls.
-async fn pump(
-    mut body: Body,
-    frames: mpsc::Sender<Result<Frame<Bytes>, Status>>,
-    stall: Duration,
-    stalled: Arc<AtomicBool>,
-) {
+async fn pump(mut body: Body, frames: mpsc::Sender<Result<Frame<Bytes>, Status>>, stall: Duration, end: Arc<AtomicU8>) {
     loop {
         let next = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
         let frame = tokio::select! {
             frame = next => frame,
             () = frames.closed() => return,
         };
-        let Some(frame) = frame else { return };
+        let Some(frame) = frame else {
+            end.store(WHOLE, Ordering::Relaxed);
+            return;
+        };
         match tokio::time::timeout(stall, frames.send(frame)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return,
             Err(_) => {
                 metrics::counter!("matricula_readers_stalled_total").increment(1);
-                stalled.store(true, Ordering::Relaxed);
+                end.store(STALLED, Ordering::Relaxed);
                 return;
             }
         }
     }
 }
 
+/// How a stream ended: the handler panicked, its reader took nothing, or all of it was sent.
+const BROKEN: u8 = 0;
+const STALLED: u8 = 1;
+const WHOLE: u8 = 2;
+
 /// The body of a streamed answer.
 struct Leaving {
     waiting: mpsc::Receiver<Result<Frame<Bytes>, Status>>,
-    /// Set before the pump ends because of the reader.
-    stalled: Arc<AtomicBool>,
+    /// Set before the pump ends.
+    end: Arc<AtomicU8>,
 }
 
 impl http_body::Body for Leaving {
@@ -238,11 +241,19 @@ impl http_body::Body for Leaving {
         if let Some(frame) = ready!(self.waiting.poll_recv(cx)) {
             return Poll::Ready(Some(frame));
         }
-        if !self.stalled.swap(false, Ordering::Relaxed) {
-            return Poll::Ready(None);
-        }
-        let message = "the stream was ended because its reader took nothing for too long; begin again";
-        let status = status::error(Code::DeadlineExceeded, "READER_STALLED", message);
+        let status = match self.end.swap(WHOLE, Ordering::Relaxed) {
+            WHOLE => return Poll::Ready(None),
+            STALLED => {
+                let message = "the stream was ended because its reader took nothing for too long; begin again";
+                status::error(Code::DeadlineExceeded, "READER_STALLED", message)
+            }
+            // Without a status a reader would take what it has for all there is.
+            _ => status::error(
+                Code::Internal,
+                "STREAM_BROKEN",
+                "the stream broke off; the log of the service has the cause",
+            ),
+        };
         let mut trailers = http::HeaderMap::new();
         Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
     }

@@ -1,5 +1,8 @@
 //! Clients that take too much: each loses what it holds, and others are served.
 
+mod ending;
+mod health;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -30,15 +33,7 @@ impl Served {
     /// A role of health and reflection alone.
     async fn new(limits: Limits) -> Self {
         let database = empty_database(Backend::Sqlite).await;
-        let role = Role {
-            name: "nothing",
-            routes: RoutesBuilder::default(),
-            service_names: Vec::new(),
-            database: database.database.clone(),
-            tasks: Vec::new(),
-            grpc_web: true,
-            is_participant: false,
-        };
+        let role = role(database.database.clone());
         let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
         let shutdown = CancellationToken::new();
         let listen = Listen { grpc: any_port, http: Some(any_port), limits };
@@ -55,6 +50,25 @@ impl Served {
     fn http(&self) -> SocketAddr {
         self.serving.http.expect("it has an HTTP port")
     }
+}
+
+/// A role of health and reflection alone.
+fn role(database: Database) -> Role {
+    Role {
+        name: "nothing",
+        routes: RoutesBuilder::default(),
+        service_names: Vec::new(),
+        database,
+        tasks: Tasks::new("nothing"),
+        grpc_web: Some(Cors::default()),
+        is_participant: false,
+    }
+}
+
+/// Ports that are free.
+fn anywhere() -> Listen {
+    let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+    Listen { grpc: any_port, http: Some(any_port), limits: Limits::default() }
 }
 
 fn limits() -> Limits {

@@ -9,20 +9,22 @@
 //! claim lapses. The registration's id goes with every message, so that the other side can tell.
 
 mod file;
+mod mail_server;
 mod sink;
 mod smtp;
 #[cfg(test)]
 mod tests;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use backoff::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder, Retryable as _};
-use futures::{StreamExt as _, stream};
+use futures::{FutureExt as _, StreamExt as _, stream};
 use matricula_kit::database::{Database, DbError};
+use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry::chain;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{Mutex, mpsc};
 
 pub use file::FileSink;
 pub use sink::{LogSink, Sink, SinkError};
@@ -169,13 +171,18 @@ impl Woken {
 }
 
 impl Dispatcher {
-    /// Starts delivering.
-    pub fn spawn(database: Database, sink: Arc<dyn Sink>, delays: Delays, woken: Woken) -> JoinHandle<()> {
+    /// Starts delivering, and again after a failure: what was claimed then is delivered when its claim lapses.
+    pub fn start(database: Database, sink: Arc<dyn Sink>, delays: Delays, woken: Woken, tasks: &Tasks) {
         let dispatcher = Self { database, sink, delays, woken, measured_at: None, looked_at: None };
-        tokio::spawn(dispatcher.run())
+        // Kept over a failure: its other end is with the writer.
+        let dispatcher = Arc::new(Mutex::new(dispatcher));
+        tasks.restarted("mailer", move || {
+            let dispatcher = dispatcher.clone();
+            async move { dispatcher.lock().await.run().await }
+        });
     }
 
-    async fn run(mut self) {
+    async fn run(&mut self) {
         let mut pauses = pauses();
         while !self.woken.is_over() {
             match self.run_once().await {
@@ -275,8 +282,17 @@ impl Dispatcher {
             let next = Some(Next::RetryAfterMs(0));
             return (Report { registration, failures: claimed.failures, next }, None);
         }
-        let outcome = tokio::time::timeout(DELIVERY_TIMEOUT, self.sink.deliver(&claimed)).await;
-        let outcome = outcome.unwrap_or_else(|elapsed| Err(SinkError::Unavailable(Box::new(elapsed))));
+        let delivering = tokio::time::timeout(DELIVERY_TIMEOUT, self.sink.deliver(&claimed));
+        // A message whose delivery panics holds up no other.
+        let outcome = AssertUnwindSafe(delivering).catch_unwind().await;
+        let outcome = match outcome {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(elapsed)) => Err(SinkError::Unavailable(Box::new(elapsed))),
+            Err(_) => {
+                tracing::error!(registration = registration.as_str(), "a delivery panicked; it is tried again");
+                Err(SinkError::Unavailable("the delivery panicked".into()))
+            }
+        };
         match outcome {
             Ok(()) => (Report { registration, failures: claimed.failures, next: None }, None),
             Err(error) => {

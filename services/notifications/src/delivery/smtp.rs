@@ -9,6 +9,7 @@ use lettre::transport::smtp::{Error, PoolConfig};
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport as _, Message as Mail, Tokio1Executor};
 
 use super::DELIVERIES_MAX;
+use super::mail_server;
 use super::sink::{Sink, SinkError};
 use crate::config::ConfigError;
 use crate::store::Claimed;
@@ -30,17 +31,14 @@ pub struct SmtpSink {
 impl SmtpSink {
     /// Checks URL and sender without touching the network.
     pub fn try_validate(url: &str, from: &str) -> Result<(), ConfigError> {
-        Transport::from_url(url).map_err(|error| ConfigError::new("notifications.sink.url", error))?;
-        if url.starts_with("smtp://") && !url.contains("tls=") && is_password_sent_abroad(url) {
-            let problem = "sends the password unencrypted: use smtps://, or append ?tls=required";
-            return Err(ConfigError::new("notifications.sink.url", problem));
-        }
+        mail_server::transport(url).map_err(|problem| ConfigError::new("notifications.sink.url", problem))?;
         sender(from).map(drop)
     }
 
     /// Makes the sink. Connections are made when there is something to send.
     pub fn try_new(url: &str, from: &str) -> Result<Self, ConfigError> {
-        let builder = Transport::from_url(url).map_err(|error| ConfigError::new("notifications.sink.url", error))?;
+        let builder =
+            mail_server::transport(url).map_err(|problem| ConfigError::new("notifications.sink.url", problem))?;
         let pool = PoolConfig::new().max_size(DELIVERIES_MAX as u32);
         let transport = builder.timeout(Some(COMMAND_TIMEOUT)).pool_config(pool).build();
         Ok(Self { transport, from: sender(from)? })
@@ -87,10 +85,4 @@ fn is_rejection(error: &Error) -> bool {
 
 fn sender(from: &str) -> Result<Mailbox, ConfigError> {
     from.parse().map_err(|error| ConfigError::new("notifications.sink.from", error))
-}
-
-/// Whether an unencrypted URL has a password for a host that is not this machine.
-fn is_password_sent_abroad(url: &str) -> bool {
-    let Some((_, host)) = url.rsplit_once('@') else { return false };
-    !["localhost", "127.", "[::1]"].iter().any(|local| host.starts_with(local))
 }

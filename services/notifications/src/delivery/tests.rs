@@ -25,23 +25,24 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Running {
     writer: Writer<Notifications>,
-    delivering: JoinHandle<()>,
+    tasks: Tasks,
 }
 
 /// Writer and dispatcher, as the role starts them.
 fn start(database: &Database, sink: Arc<dyn Sink>) -> Running {
     let (waker, woken) = Waker::new();
-    let delivering = Dispatcher::spawn(database.clone(), sink, DELAYS, woken);
+    let tasks = Tasks::new(crate::NAME);
+    Dispatcher::start(database.clone(), sink, DELAYS, woken, &tasks);
     let participant = Arc::new(Notifications::new(waker));
-    let (writer, _) = Writer::start(participant, database.clone(), WriterLimits::default());
-    Running { writer, delivering }
+    let (writer, _) = Writer::alone(participant, database.clone(), WriterLimits::default());
+    Running { writer, tasks }
 }
 
 impl Running {
     /// Ends it as a shutdown does.
     async fn stop(self) {
         drop(self.writer);
-        tokio::time::timeout(PATIENCE, self.delivering).await.expect("the dispatcher ends").expect("it ends well");
+        assert_eq!(self.tasks.join(Instant::now() + PATIENCE).await, 0, "the dispatcher ends");
     }
 }
 
@@ -120,6 +121,73 @@ impl Sink for Counting {
         let registration = claimed.message.registration.to_string();
         *self.taken.lock().expect("not poisoned").entry(registration).or_default() += 1;
         Ok(())
+    }
+}
+
+/// Panics at its first delivery, or when it is first asked for its name, which is outside of any delivery.
+struct Panicking {
+    at_delivery: AtomicUsize,
+    at_name: AtomicUsize,
+    inner: Arc<Counting>,
+}
+
+impl Panicking {
+    fn new(at_delivery: usize, at_name: usize) -> Arc<Self> {
+        let (at_delivery, at_name) = (AtomicUsize::new(at_delivery), AtomicUsize::new(at_name));
+        Arc::new(Self { at_delivery, at_name, inner: Counting::new(0) })
+    }
+}
+
+fn panic_while(left: &AtomicUsize) {
+    let fewer = |left: usize| left.checked_sub(1);
+    assert!(left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer).is_err(), "the sink is broken");
+}
+
+#[async_trait]
+impl Sink for Panicking {
+    fn name(&self) -> &'static str {
+        panic_while(&self.at_name);
+        self.inner.name()
+    }
+
+    async fn deliver(&self, claimed: &Claimed) -> Result<(), SinkError> {
+        panic_while(&self.at_delivery);
+        self.inner.deliver(claimed).await
+    }
+}
+
+#[tokio::test]
+async fn a_sink_that_panics_stops_no_delivery() {
+    for backend in BACKENDS {
+        let test = empty(backend).await;
+        let sink = Panicking::new(3, 0);
+        let running = start(&test.database, sink.clone());
+        running.writer.write(many(10)).await.expect("recorded");
+        drained(&test.database).await;
+        assert_eq!(sink.inner.taken(), vec![1; 10], "{backend:?}");
+        running.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_mailer_that_panics_is_started_again() {
+    for backend in BACKENDS {
+        let test = empty(backend).await;
+        let sink = Panicking::new(0, 1);
+        let running = start(&test.database, sink.clone());
+        let mut health = running.tasks.health();
+        running.writer.write(vec![notify("r1", "s1")]).await.expect("recorded");
+        let down = health.wait_for(|health| !health.restarting.is_empty());
+        let down = tokio::time::timeout(PATIENCE, down).await.expect("it panics").expect("it is watched").clone();
+        assert_eq!(down.restarting["mailer"], "it panicked: the sink is broken");
+        running.writer.write(vec![notify("r2", "s1")]).await.expect("recorded");
+        let taken = async {
+            while !sink.inner.taken.lock().expect("not poisoned").contains_key("r2") {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, taken).await.expect("deliveries go on");
+        running.stop().await;
     }
 }
 

@@ -6,7 +6,6 @@ use matricula_kit::participant::WriterLimits;
 use matricula_kit::rpc::FieldError;
 use matricula_kit::testing::{self, BACKENDS};
 use matricula_proto::common::v1 as common;
-use tokio_stream::StreamExt as _;
 
 use super::*;
 
@@ -73,7 +72,7 @@ async fn messages_are_listed_and_exported() {
         let test = testing::database(backend, &crate::MIGRATIONS).await;
         let (waker, _woken) = Waker::new();
         let participant = Arc::new(Notifications::new(waker.clone()));
-        let (writer, _) = Writer::start(participant, test.database.clone(), WriterLimits::default());
+        let (writer, _) = Writer::alone(participant, test.database.clone(), WriterLimits::default());
         let service = NotificationGrpc::new(writer, test.database.clone(), waker);
         let operations = (0..25).map(|n| send(&format!("r{n:02}"))).collect();
         let request = Request::new(proto::SendNotificationRequest { operations });

@@ -17,7 +17,7 @@ const LEASE_MS: i64 = 600_000;
 
 fn start(database: &Database) -> Writer<Notifications> {
     let (waker, _) = Waker::new();
-    Writer::start(Arc::new(Notifications::new(waker)), database.clone(), WriterLimits::default()).0
+    Writer::alone(Arc::new(Notifications::new(waker)), database.clone(), WriterLimits::default()).0
 }
 
 async fn new(backend: Backend) -> (TestDatabase, Writer<Notifications>) {
@@ -148,7 +148,7 @@ async fn a_new_message_is_claimed_by_who_has_recorded_it_and_will_deliver_it() {
         let (test, _) = new(backend).await;
         let database = &test.database;
         let (waker, woken) = Waker::new();
-        let writer = Writer::start(Arc::new(Notifications::new(waker)), database.clone(), WriterLimits::default()).0;
+        let writer = Writer::alone(Arc::new(Notifications::new(waker)), database.clone(), WriterLimits::default()).0;
         writer.write(vec![notify("r1", "s1")]).await.expect("committed");
         assert!(claim(database, 9, LEASE_MS).await.expect("claimed").is_empty(), "{backend:?}: no other takes it");
         let due_in_ms = due_in_ms(database).await.expect("a wait").expect("some wait");

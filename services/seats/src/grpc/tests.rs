@@ -1,9 +1,11 @@
 //! The service as a client sees it, over the in-memory channel: bounds, answers, the feed, the ledger.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use matricula_kit::id::SagaId;
 use matricula_kit::serve::{self, Limits, Listen, Serving};
+use matricula_kit::tasks::Tasks;
 use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
 use matricula_proto::common::v1 as common;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +17,9 @@ use wire::release_seats_operation::Target;
 use wire::seat_service_client::SeatServiceClient;
 
 use super::*;
+
+/// Longest wait for something that must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Replica {
     client: SeatServiceClient<Channel>,
@@ -261,7 +266,8 @@ async fn who_watches_too_slowly_is_told_so() {
     let (mut replica, test) = started(Backend::Sqlite, &[("A", 100)]).await;
     let feed = Arc::new(Feed::default());
     let shutdown = CancellationToken::new();
-    let following = crate::feed::follow(feed.clone(), &test.database, shutdown.clone()).await.expect("follows");
+    let tasks = Tasks::new("seats");
+    crate::feed::follow(feed.clone(), &test.database, shutdown.clone(), &tasks).await.expect("follows");
     let mut watch = feed.watch(test.database.clone()).expect("open");
     assert!(watch.next().await.expect("a state").expect("read").snapshot_complete);
     held(&mut replica, "r1", &["A"]).await;
@@ -274,6 +280,6 @@ async fn who_watches_too_slowly_is_told_so() {
     assert_eq!(feed_status(error).code(), Code::DataLoss);
     assert!(watch.next().await.is_none());
     shutdown.cancel();
-    following.await.expect("ends");
+    assert_eq!(tasks.join(Instant::now() + PATIENCE).await, 0, "it ends");
     assert!(matches!(feed.watch(test.database.clone()).err(), Some(FeedError::NotConnected)));
 }

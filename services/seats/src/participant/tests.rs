@@ -1,17 +1,23 @@
 //! Seats through the real writer on both databases: every order of every operation, the rush for the last seats, two
 //! replicas on one database.
 
+use std::time::{Duration, Instant};
+
 use futures::StreamExt as _;
 use futures::future::join_all;
 use matricula_kit::answer::Answer;
 use matricula_kit::id::{OverrideId, SagaId, SectionId, StepName, StudentId};
 use matricula_kit::participant::{Key, Leg, Writer, WriterLimits};
+use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
 
 use super::*;
 use crate::MIGRATIONS;
 use crate::domain::{Hold, HoldKey, Section, Wanted};
+
+/// Longest wait for something that must happen.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Service {
     writer: Writer<Seats>,
@@ -70,7 +76,7 @@ impl Service {
 
 fn writer(database: &Database) -> Writer<Seats> {
     let seats = Arc::new(Seats::new(Arc::default(), database));
-    Writer::start(seats, database.clone(), WriterLimits::default()).0
+    Writer::alone(seats, database.clone(), WriterLimits::default()).0
 }
 
 async fn is_done(writer: &Writer<Seats>, operation: Operation<Command>) -> bool {
@@ -171,7 +177,8 @@ async fn a_commit_in_doubt_ends_the_feed_until_it_is_decided() {
     let service = Service::new(Backend::Sqlite, &[("A", 3)]).await;
     let feed = Arc::new(Feed::default());
     let shutdown = tokio_util::sync::CancellationToken::new();
-    let follower = feed::follow(feed.clone(), &service.test.database, shutdown.clone()).await.expect("it follows");
+    let tasks = Tasks::new("seats");
+    feed::follow(feed.clone(), &service.test.database, shutdown.clone(), &tasks).await.expect("it follows");
     // It hears nothing of the service's commits, as if each of their answers was lost.
     let seats = Seats::new(feed.clone(), &service.test.database);
     let watch = || feed.watch(service.test.database.clone());
@@ -189,7 +196,7 @@ async fn a_commit_in_doubt_ends_the_feed_until_it_is_decided() {
     assert_eq!(taken(watch().expect("the feed is open again").next().await), Some(1));
     // What the service has ended stays ended.
     shutdown.cancel();
-    follower.await.expect("it ends");
+    assert_eq!(tasks.join(Instant::now() + PATIENCE).await, 0, "it ends");
     seats.settled();
     assert!(watch().is_err());
 }
@@ -203,7 +210,8 @@ async fn a_way_that_hangs_ends_the_feed() {
     let database = Database::open(proxy.url()).await.expect("a way through the proxy");
     let feed = Arc::new(Feed::default());
     let shutdown = tokio_util::sync::CancellationToken::new();
-    let follower = feed::follow(feed.clone(), &database, shutdown.clone()).await.expect("it follows");
+    let tasks = Tasks::new("seats");
+    feed::follow(feed.clone(), &database, shutdown.clone(), &tasks).await.expect("it follows");
     let hanging = async {
         let mut watching = feed.watch(database.clone()).expect("the feed is open");
         let state = watching.next().await.expect("a state").expect("it is read");
@@ -230,7 +238,7 @@ async fn a_way_that_hangs_ends_the_feed() {
     };
     tokio::time::timeout(std::time::Duration::from_secs(40), hanging).await.expect("it finds another way");
     shutdown.cancel();
-    follower.await.expect("it ends");
+    assert_eq!(tasks.join(Instant::now() + PATIENCE).await, 0, "it ends");
 }
 
 #[tokio::test]

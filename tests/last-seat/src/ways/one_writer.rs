@@ -37,7 +37,8 @@ impl OneWriter {
     pub async fn open(url: &str) -> anyhow::Result<Self> {
         let database = Database::open(url).await?;
         // The task ends with the last handle.
-        let (writer, _) = Writer::start(Arc::new(Sections), database.clone(), WriterLimits::default());
+        let (writer, running) = Writer::new(Arc::new(Sections), database.clone(), WriterLimits::default());
+        tokio::spawn(running);
         Ok(Self { writer, database })
     }
 }

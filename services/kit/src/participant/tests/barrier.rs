@@ -99,7 +99,7 @@ async fn staff_operations_have_no_barrier() {
 async fn replicas_with_the_same_keys_have_one_effect() {
     let service = Service::new(Backend::Postgres).await;
     let second = Database::open(&service.test.url).await.expect("a second replica");
-    let other = Writer::start(Arc::new(Counters::default()), second, WriterLimits::default()).0;
+    let other = Writer::alone(Arc::new(Counters::default()), second, WriterLimits::default()).0;
     let names = ["a", "b", "c"];
     let undone = AtomicI64::new(0);
     let sagas: Vec<(usize, SagaId)> = (0..300).map(|index| (index, SagaId::generate())).collect();

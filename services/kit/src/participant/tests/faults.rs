@@ -93,7 +93,7 @@ async fn a_commit_whose_answer_is_lost_has_one_effect() {
     let proxy = testing::Proxy::before(&service.test.url).await;
     let database = Database::open(proxy.url()).await.expect("a way through the proxy");
     let counters = Arc::new(Counters::default());
-    let writer = Writer::start(counters.clone(), database, WriterLimits::default()).0;
+    let writer = Writer::alone(counters.clone(), database, WriterLimits::default()).0;
     let saga = SagaId::generate();
     proxy.lose_answers_of_commits(2);
     let mut answers = Vec::new();
@@ -115,7 +115,7 @@ async fn a_connection_that_hangs_is_given_up() {
     let proxy = testing::Proxy::before(&service.test.url).await;
     let database = Database::open(proxy.url()).await.expect("a way through the proxy");
     let limits = WriterLimits { answer_timeout: Duration::from_secs(1), ..WriterLimits::default() };
-    let writer = Writer::start(Arc::new(Counters::default()), database, limits).0;
+    let writer = Writer::alone(Arc::new(Counters::default()), database, limits).0;
     let hanging = async {
         proxy.hang_at_commit();
         let [cut, next, last] = [(); 3].map(|()| SagaId::generate());

@@ -1,0 +1,200 @@
+//! A read of one state of the database that takes several statements, bounded in time.
+//!
+//! While it lasts, it has a connection of the few that read; PostgreSQL can't remove rows that it may still want to see, and
+//! SQLite can't fold what was written since into its file. So it is given up after a while, also when its reader has
+//! stopped to read and nobody asks for anything: a timer takes it away.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::BoxFuture;
+use sqlx::Pool;
+use sqlx::pool::PoolConnection;
+use tokio::sync::Mutex;
+use tokio::time::{timeout, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::ANSWER_MAX;
+use super::error::DbError;
+use super::writers::Engine;
+use crate::tasks;
+
+/// How long a snapshot may last. The ledger of a large university, 2 million rows, takes a minute; the space that is not
+/// cleaned meanwhile is small.
+pub const SNAPSHOT_MAX: Duration = Duration::from_secs(300);
+/// How long the end of one may take before its connection is given up.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A snapshot, until its time is over.
+pub(super) struct Snapshot<DB: Engine> {
+    open: Arc<Mutex<Option<Open<DB>>>>,
+    until: Instant,
+    limit: Duration,
+    _timer: AbortOnDropHandle<()>,
+}
+
+/// The connection of a snapshot; when this is dropped, it goes back to its pool.
+struct Open<DB: Engine> {
+    connection: Option<PoolConnection<DB>>,
+    state: State,
+}
+
+enum State {
+    /// The transaction is open.
+    Reading,
+    /// It has ended.
+    Ended,
+    /// An answer did not come in time: nothing more is to be expected of the connection.
+    Silent,
+}
+
+impl<DB: Engine> Snapshot<DB> {
+    /// Begins one by a statement.
+    pub(super) async fn begin(pool: &Pool<DB>, sql: &'static str, limit: Duration) -> Result<Self, DbError> {
+        let connection = Some(pool.acquire().await?);
+        let mut open = Open { connection, state: State::Reading };
+        open.answer(Instant::now() + ANSWER_MAX, |connection| Box::pin(DB::run(connection, sql)))
+            .await
+            .unwrap_or_else(|| Err(DbError::no_answer_within(ANSWER_MAX)))?;
+        let open = Arc::new(Mutex::new(Some(open)));
+        let (until, held) = (Instant::now() + limit, Arc::downgrade(&open));
+        let timer = tasks::detached("snapshot_timer", async move {
+            tokio::time::sleep_until(until.into()).await;
+            let Some(open) = held.upgrade() else { return };
+            // What is being read ends at the same moment.
+            if open.lock().await.take().is_some() {
+                metrics::counter!("matricula_snapshots_expired_total").increment(1);
+                tracing::warn!(
+                    seconds = limit.as_secs(),
+                    "a read of one state of the database took too long; it was given up"
+                );
+            }
+        });
+        Ok(Self { open, until, limit, _timer: AbortOnDropHandle::new(timer) })
+    }
+
+    /// Runs something on its connection, in the time that is left.
+    pub(super) async fn run<T>(
+        &mut self,
+        run: impl for<'c> FnOnce(&'c mut DB::Connection) -> BoxFuture<'c, Result<T, sqlx::Error>>,
+    ) -> Result<T, DbError> {
+        let mut open = self.open.lock().await;
+        let Some(reading) = open.as_mut() else { return Err(DbError::SnapshotExpired(self.limit)) };
+        // A file answers, however long a read takes.
+        let answer_by = if DB::IS_REMOTE { self.until.min(Instant::now() + ANSWER_MAX) } else { self.until };
+        let answer = reading.answer(answer_by, run).await;
+        answer.unwrap_or_else(|| {
+            let is_over = Instant::now() >= self.until;
+            Err(if is_over { DbError::SnapshotExpired(self.limit) } else { DbError::no_answer_within(ANSWER_MAX) })
+        })
+    }
+
+    /// Ends it.
+    pub(super) async fn end(mut self) -> Result<(), DbError> {
+        self.run(|connection| Box::pin(DB::run(connection, "COMMIT"))).await?;
+        if let Some(open) = self.open.lock().await.as_mut() {
+            open.state = State::Ended;
+        }
+        Ok(())
+    }
+}
+
+impl<DB: Engine> Open<DB> {
+    /// None when no answer comes in time.
+    async fn answer<T>(
+        &mut self,
+        by: Instant,
+        run: impl for<'c> FnOnce(&'c mut DB::Connection) -> BoxFuture<'c, Result<T, sqlx::Error>>,
+    ) -> Option<Result<T, DbError>> {
+        let connection = self.connection.as_mut()?;
+        let answer = timeout_at(by.into(), run(connection)).await;
+        if answer.is_err() {
+            self.state = State::Silent;
+        }
+        Some(answer.ok()?.map_err(DbError::from))
+    }
+}
+
+impl<DB: Engine> Drop for Open<DB> {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take() else { return };
+        match (&self.state, tokio::runtime::Handle::try_current()) {
+            (State::Ended, _) => {}
+            (State::Reading, Ok(runtime)) => drop(runtime.spawn(async move {
+                let ended = timeout(END_TIMEOUT, DB::run(&mut connection, "ROLLBACK")).await;
+                if !matches!(ended, Ok(Ok(()))) {
+                    connection.close_on_drop();
+                }
+            })),
+            // In the pool it would be asked whether it is there, and waited for.
+            (State::Reading | State::Silent, _) => connection.close_on_drop(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::database::{Args, Database, DbError};
+    use crate::testing::{BACKENDS, Backend, Proxy, empty_database};
+
+    use super::*;
+
+    const SHORT: Duration = Duration::from_millis(200);
+    const PATIENCE: Duration = Duration::from_secs(60);
+    const ONE: &str = "SELECT 1 AS one";
+    /// More than any pool has.
+    const READERS: usize = 8;
+
+    #[tokio::test]
+    async fn a_reader_that_stops_gives_its_connection_back() {
+        for backend in BACKENDS {
+            let test = empty_database(backend).await;
+            let mut stopped = Vec::new();
+            for _ in 0..READERS {
+                // There are fewer connections than that: the later ones come when the first are given up.
+                let mut snapshot = test.database.snapshot_within(SHORT).await.expect("a snapshot");
+                assert_eq!(snapshot.fetch(ONE, Args::new()).await.expect("a row").len(), 1);
+                stopped.push(snapshot);
+            }
+            let reading = test.database.fetch(ONE, Args::new());
+            tokio::time::timeout(PATIENCE, reading).await.expect("there is a connection").expect("it reads");
+            tokio::time::sleep(SHORT).await;
+            for snapshot in &mut stopped {
+                let error = snapshot.fetch(ONE, Args::new()).await.expect_err("its time is over");
+                assert!(matches!(error, DbError::SnapshotExpired(limit) if limit == SHORT), "{backend:?}: {error}");
+            }
+        }
+    }
+
+    /// One that is in time has the state of its beginning, and ends as it did before.
+    #[tokio::test]
+    async fn a_reader_in_time_reads_one_state() {
+        for backend in BACKENDS {
+            let test = empty_database(backend).await;
+            for _ in 0..READERS {
+                let mut snapshot = test.database.snapshot().await.expect("a snapshot");
+                snapshot.fetch(ONE, Args::new()).await.expect("a row");
+                // Half of them are simply dropped.
+                snapshot.commit().await.expect("it ends");
+                let mut dropped = test.database.snapshot().await.expect("a snapshot");
+                dropped.fetch(ONE, Args::new()).await.expect("a row");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_database_that_hangs_does_not_keep_a_reader() {
+        let test = empty_database(Backend::Postgres).await;
+        let proxy = Proxy::before(&test.url).await;
+        let database = Database::open(proxy.url()).await.expect("a way through the proxy");
+        for _ in 0..READERS {
+            let mut snapshot = database.snapshot_within(SHORT).await.expect("a snapshot");
+            snapshot.fetch(ONE, Args::new()).await.expect("a row");
+            proxy.hang();
+            let reading = tokio::time::timeout(PATIENCE, snapshot.fetch(ONE, Args::new()));
+            let error = reading.await.expect("it does not hang").expect_err("no answer comes");
+            assert!(matches!(error, DbError::SnapshotExpired(_)), "{error}");
+        }
+        database.fetch(ONE, Args::new()).await.expect("no connection is kept by those who hang");
+    }
+}

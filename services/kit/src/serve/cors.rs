@@ -1,0 +1,114 @@
+//! Which pages of browsers may call a port (CORS): an allow list of origins. A page of the port's own origin needs none.
+
+use std::time::Duration;
+
+use tonic::codegen::http::{HeaderName, HeaderValue, Method, Uri};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+/// Headers of requests: those of gRPC-Web clients, of trace context, and the caller's token.
+const REQUEST_HEADERS: [&str; 10] = [
+    "authorization",
+    "content-type",
+    "grpc-accept-encoding",
+    "grpc-encoding",
+    "grpc-timeout",
+    "traceparent",
+    "tracestate",
+    "x-accept-content-transfer-encoding",
+    "x-grpc-web",
+    "x-user-agent",
+];
+/// Headers of answers that a page may read: the status of a call that failed at once is there.
+const ANSWER_HEADERS: [&str; 3] = ["grpc-message", "grpc-status", "grpc-status-details-bin"];
+/// How long a browser may keep the answer to a preflight; browsers keep it for two hours at most.
+const PREFLIGHT_KEPT: Duration = Duration::from_secs(7_200);
+/// Every origin.
+const ANY: &str = "*";
+
+/// The origins whose pages may call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cors {
+    is_any: bool,
+    origins: Vec<HeaderValue>,
+}
+
+impl Cors {
+    /// From a list that is separated by commas, such as `https://portal.example.edu, http://localhost:5173`; `*` allows
+    /// every origin, an empty list none.
+    pub fn try_new(origins: &str) -> Result<Self, String> {
+        let mut cors = Self::default();
+        for origin in origins.split(',').map(str::trim).filter(|origin| !origin.is_empty()) {
+            if origin == ANY {
+                cors.is_any = true;
+            } else {
+                cors.origins.push(checked(origin)?);
+            }
+        }
+        Ok(cors)
+    }
+
+    pub(super) fn layer(&self) -> CorsLayer {
+        let origins = match self.is_any {
+            true => AllowOrigin::any(),
+            false => AllowOrigin::list(self.origins.clone()),
+        };
+        CorsLayer::new()
+            .allow_origin(origins)
+            .allow_methods([Method::POST, Method::OPTIONS])
+            .allow_headers(REQUEST_HEADERS.map(HeaderName::from_static))
+            .expose_headers(ANSWER_HEADERS.map(HeaderName::from_static))
+            .max_age(PREFLIGHT_KEPT)
+    }
+}
+
+/// An origin as browsers send it: scheme, host, and a port that is not the scheme's own.
+fn checked(origin: &str) -> Result<HeaderValue, String> {
+    let problem = |why: &str| format!("{origin:?} is no origin such as https://portal.example.edu: {why}");
+    let uri: Uri = origin.parse().map_err(|_| problem("it is no URL"))?;
+    let scheme = uri.scheme_str().filter(|scheme| ["http", "https"].contains(scheme));
+    let scheme = scheme.ok_or_else(|| problem("it must begin with http:// or https://"))?;
+    let authority = uri.authority().ok_or_else(|| problem("it has no host"))?;
+    if format!("{scheme}://{authority}") != origin.to_ascii_lowercase() {
+        return Err(problem("it has more than scheme, host and port"));
+    }
+    if authority.as_str().contains('@') {
+        return Err(problem("it has a user"));
+    }
+    let default_port = if scheme == "https" { 443 } else { 80 };
+    if authority.port_u16() == Some(default_port) {
+        return Err(problem("browsers leave out the port of the scheme"));
+    }
+    HeaderValue::from_str(&origin.to_ascii_lowercase()).map_err(|_| problem("it has characters that no header takes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(list: &str, expect: Result<usize, &str>) {
+        match (Cors::try_new(list), expect) {
+            (Ok(cors), Ok(count)) => assert_eq!(cors.origins.len(), count, "{list}"),
+            (Err(problem), Err(words)) => assert!(problem.contains(words), "{list}: {problem}"),
+            (got, _) => panic!("{list}: {got:?}"),
+        }
+    }
+
+    #[test]
+    fn origins_are_checked() {
+        check("", Ok(0));
+        check("https://portal.example.edu", Ok(1));
+        check(" https://a.example.edu , http://localhost:5173,http://[::1]:3000,", Ok(3));
+        check("https://Portal.Example.edu", Ok(1));
+        assert!(Cors::try_new("*").expect("every origin").is_any);
+        check("https://a.example.edu/", Err("more than scheme, host and port"));
+        check("https://a.example.edu/portal", Err("more than scheme, host and port"));
+        check("portal.example.edu", Err("http:// or https://"));
+        check("ftp://a.example.edu", Err("http:// or https://"));
+        check("https://user@a.example.edu", Err("a user"));
+        check("https://a.example.edu:443", Err("leave out the port"));
+        check("http://a.example.edu:80", Err("leave out the port"));
+        check("http://a b", Err("no URL"));
+        check("https://a.example.edu, null", Err("http:// or https://"));
+    }
+}
