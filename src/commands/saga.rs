@@ -269,7 +269,12 @@ mod tests {
 
     #[test]
     fn a_saga_that_waits_for_another_one_says_for_which_and_for_which_service() {
-        insta::assert_snapshot!(sagas_fitted(&[saga()], 100), @"");
+        insta::assert_snapshot!(sagas_fitted(&[saga()], 100), @"
+         saga                                  student  phase         outcome  attention  created  recorded
+        ───────────────────────────────────────────────────────────────────────────────────────────────────
+         0198c5d0-0000-7000-8000-000000000001  S000001  compensating  UNKNOWN  needed     -        -
+           waits for 0198c5d0-0000-7000-8000-000000000002 of the same student, which waits for fees
+        ");
         let direct = SagaSummary { waits_for_saga_id: String::new(), ..saga() };
         assert_eq!(waits_for(&direct).as_deref(), Some("waits for fees"));
         assert_eq!(waits_for(&SagaSummary::default()), None);

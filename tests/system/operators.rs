@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::Output;
 use std::sync::mpsc;
 
-use matricula_harness::{PATIENCE, System, submission, submit};
+use matricula_harness::{Metrics, PATIENCE, System, submission, submit};
 use matricula_kit::testing::Backend;
 use matricula_proto::common::v1::EnrollmentStatus;
 use matricula_proto::enrollments::v1::ListEnrollmentsRequest;
@@ -92,7 +92,7 @@ async fn a_stuck_saga_is_explained_and_decided_at_another_replica() {
         ids.push(enrolled.registration_id);
     }
     let [skipped, resolved, abandoned, left] = &ids[..] else { panic!("four") };
-    let stuck = || json(&system, &["saga", "list", "--needs-attention"]);
+    let stuck = || json(&system, &["saga", "list", "--needs-attention"])["sagas"].clone();
     until("all need attention", || stuck().as_array().is_some_and(|sagas| sagas.len() == 4));
 
     let mut watch = system.spawn(&[
@@ -180,7 +180,9 @@ async fn a_commit_that_was_found_refused_does_not_come_later() {
     limit(&system, "8");
     until("its commit has failed", || says(explained(&system), "commit_enrollments", "failed"));
     let resolve = ["saga", "resolve", &id, "commit_enrollments", "--refused", "--yes"];
-    done(&system, &[&resolve[..], &DECISION].concat());
+    let (code, stdout, stderr) = run(&system, &[&resolve[..], &DECISION].concat());
+    assert_eq!(code, Some(3), "the service is asked first, and does not answer: {stdout} {stderr}");
+    assert!(stderr.contains("Not carried out yet: being undone"), "{stderr}");
     let asked = explained(&system);
     assert!(asked.contains("whether its pivot has happened"), "{asked}");
     until("the question has failed", || says(explained(&system), "commit_enrollments", "failed"));
@@ -193,4 +195,91 @@ async fn a_commit_that_was_found_refused_does_not_come_later() {
     let request = ListEnrollmentsRequest { student_id: "S1".to_owned(), ..ListEnrollmentsRequest::default() };
     let listed = enrollments.list_enrollments(request).await.expect("a list").into_inner().enrollments;
     assert!(listed.iter().all(|enrollment| enrollment.status() == EnrollmentStatus::Cancelled), "{listed:?}");
+}
+
+/// A service is away under load: it is the cause that operators see, with its error and the number of sagas that wait for
+/// it, and not the registrations that wait for others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_does_not_answer_is_named_as_the_cause() {
+    const STUDENTS: u32 = 6;
+    let settings = [("orchestrator.runtime.destination_attention_after_ms", "1000")];
+    let mut system = System::separate(Backend::Postgres, &settings).await;
+    system.add_orchestrator(OTHER);
+    system.import(&bundle(&[("A", 9, "")], STUDENTS));
+    system.kill("fees");
+    let portal = system.channel(OWNER).await;
+    let click = |student: &str, key: &str, adds: &[&str], drops: &[&str]| SubmitRegistrationRequest {
+        wait_ms: 0,
+        ..submission(student, key, adds, drops)
+    };
+    let mut victims = Vec::new();
+    for student in 1..=STUDENTS {
+        victims.push(submit(&portal, click(&format!("S{student}"), "add", &["A"], &[])).await.registration_id);
+    }
+    let says = |id: &str, what: &str| {
+        let text = done(&system, &["saga", "explain", id]);
+        text.split_whitespace().collect::<Vec<_>>().join(" ").contains(what)
+    };
+    until("the first one has its course", || says(&victims[0], "reserve_courses done"));
+    // Of the same student and course: it waits until the first one is over.
+    let behind = submit(&portal, click("S1", "drop", &[], &["A"])).await.registration_id;
+
+    let causes = || json(&system, &["saga", "list", "--needs-attention"])["destinations_in_trouble"].clone();
+    until("fees needs attention, and all that wait are counted under it", || {
+        let fees = &causes()[0];
+        fees["name"] == "fees" && fees["sagas_waiting"] == STUDENTS && fees["sagas_behind"] == 1
+    });
+    let fees = causes()[0].clone();
+    assert_eq!(causes().as_array().map(Vec::len), Some(1), "the others answer");
+    let error = fees["last_error"].as_str().expect("it has failed").to_owned();
+    assert!(error.starts_with("unavailable"), "{error}");
+    // The other replica has this from the one that drives the sagas.
+    let table = done(&system, &["saga", "list", "--needs-attention"]);
+    for part in ["services that need attention", "fees", "has not answered for", "unavailable", "6 sagas wait for it"] {
+        assert!(table.contains(part), "{part}: {table}");
+    }
+    for id in &victims {
+        assert!(says(id, "waits for fees, which has not answered for"), "{}", done(&system, &["saga", "explain", id]));
+    }
+    let first = &victims[0];
+    for part in [
+        format!("waits for registration {first} of the same student"),
+        "which waits for fees, which has not answered for".to_owned(),
+    ] {
+        assert!(says(&behind, &part), "{part}: {}", done(&system, &["saga", "explain", &behind]));
+    }
+    let list = json(&system, &["saga", "list", "--unfinished"]);
+    let listed = |id: &str| list.as_array().and_then(|sagas| sagas.iter().find(|saga| saga["saga_id"] == id)).cloned();
+    let waits = listed(&behind).expect("it is listed");
+    assert_eq!((&waits["waits_for_saga_id"], &waits["waits_for_service"]), (&first.as_str().into(), &"fees".into()));
+    assert_eq!(listed(&victims[3]).expect("it is listed")["waits_for_service"], "fees");
+    let destinations = json(&system, &["saga", "destinations"]);
+    let seen = destinations.as_array().expect("a list").iter().filter(|one| one["needs_attention"] == true);
+    assert!(seen.clone().count() == 1 && seen.clone().all(|one| one["name"] == "fees"), "{destinations:#}");
+    let gauge = async |system: &System| {
+        let metrics = Metrics::read(&system.http_address(OWNER)).await.expect("it serves its metrics");
+        metrics.by("matricula_destination_needs_attention", "destination").get("fees").copied()
+    };
+    assert_eq!(gauge(&system).await, Some(1.0));
+    // A verb that can't have its effect now does not read as done.
+    let retry = [&["saga", "retry", &victims[1]], &DECISION[..]].concat();
+    let (code, _, stderr) = run(&system, &retry);
+    assert!(code == Some(3) && stderr.contains("Not carried out yet") || code == Some(1), "{code:?} {stderr}");
+    let (code, _, stderr) = run(&system, &[&["saga", "cancel", &victims[5]], &DECISION[..]].concat());
+    assert_eq!(code, Some(3), "its fees can't be taken back: {stderr}");
+    assert!(stderr.contains("being undone") && stderr.contains("assess_fees"), "{stderr}");
+
+    system.restart("fees");
+    until("fees needs no attention any more", || causes().as_array().is_some_and(Vec::is_empty));
+    until("all are finished", || {
+        json(&system, &["saga", "list", "--unfinished"]).as_array().is_some_and(Vec::is_empty)
+    });
+    assert_eq!(gauge(&system).await, Some(0.0));
+    let log = system.log(OWNER);
+    let count = |level: &str, text: &str| {
+        log.iter().filter(|line| line.contains(level) && line.contains(text) && line.contains("fees")).count()
+    };
+    assert_eq!(count("ERROR", "a service does not answer"), 1);
+    assert_eq!(count("INFO", "a service that needed attention answers again"), 1);
+    system.audit();
 }

@@ -29,6 +29,13 @@ pub struct LegWait {
     pub last_error: String,
 }
 
+impl LegWait {
+    /// Of a leg whose service answers.
+    pub fn new(step: &str, leg: Leg, wait: Wait) -> Self {
+        Self { step: step.to_owned(), leg, wait, failing_since_ms: None, last_error: String::new() }
+    }
+}
+
 /// What a leg can wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -89,7 +96,9 @@ pub enum Sight<'a> {
 impl Sight<'_> {
     fn of(self, step: &str, leg: Leg) -> Option<LegWait> {
         let Self::Live(legs) = self else { return None };
-        legs.iter().find(|wait| wait.step == step && wait.leg == leg).cloned()
+        let seen = legs.iter().find(|wait| wait.step == step && wait.leg == leg).cloned();
+        // The log that is explained is a moment older than what was seen.
+        Some(seen.unwrap_or_else(|| LegWait::new(step, leg, Wait::Record)))
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) async fn explained(
     waits::add_to(runtime, &mut summary, std::slice::from_ref(stored)).await?;
     let answer = ops::ExplainSagaResponse { summary: summary.pop(), ..ops::ExplainSagaResponse::default() };
     match &stored.read {
-        Ok((_, state)) => unfinished_or_not(runtime, stored, state, answer).await,
+        Ok((_, state)) => of_readable(runtime, stored, state, answer).await,
         Err(_) if !stored.is_unreadable() => {
             let file = stored.archived_in().unwrap_or_default();
             let explanation = format!("finished; its log is in the archive, in {file}\n{}", driver(stored));
@@ -38,7 +38,7 @@ pub(crate) async fn explained(
     .map(|answer| with_advice(definition, stored, answer))
 }
 
-async fn unfinished_or_not(
+async fn of_readable(
     runtime: &Orchestrator,
     stored: &StoredRegistration,
     state: &SagaState,
@@ -133,7 +133,8 @@ impl Cause {
                         SeenBy::LogOnly { .. } => &[],
                     };
                     let outages = outages(runtime, root, definition, of_root, legs);
-                    words.push_str(&root_words(definition, &outages, legs, now));
+                    let by_log = waits::failing_service(definition, of_root, &outages);
+                    words.push_str(&root_words(definition, &outages, legs, by_log, now));
                     outages
                 }
                 _ => {
@@ -173,7 +174,13 @@ fn own_words(outages: &[Outage], legs: &[LegWait], now: UnixMs) -> String {
 }
 
 /// What the last saga of a chain waits for.
-fn root_words(definition: &Definition, outages: &[Outage], legs: &[LegWait], now: UnixMs) -> String {
+fn root_words(
+    definition: &Definition,
+    outages: &[Outage],
+    legs: &[LegWait],
+    by_log: Option<&str>,
+    now: UnixMs,
+) -> String {
     if let [outage, ..] = outages {
         return format!(",\n  which waits for {}\n", outage_in_words(outage, now));
     }
@@ -184,9 +191,10 @@ fn root_words(definition: &Definition, outages: &[Outage], legs: &[LegWait], now
             None => format!("{service} ({}: {})", leg.step, wait_in_words(leg, service, now.0)),
         }
     });
-    match words.collect::<Vec<_>>().as_slice() {
-        [] => ",\n  which is under way\n".to_owned(),
-        words => format!(",\n  which waits for {}\n", words.join(", and for ")),
+    match (words.collect::<Vec<_>>().as_slice(), by_log) {
+        ([], Some(service)) => format!(",\n  which waits for {service}, by its log\n"),
+        ([], None) => ",\n  which is under way\n".to_owned(),
+        (words, _) => format!(",\n  which waits for {}\n", words.join(", and for ")),
     }
 }
 

@@ -79,7 +79,10 @@ impl<W: Workload> Runtime<W> {
         for handle in self.handles().iter().filter(|handle| seen.called.contains(&handle.name())) {
             let (reply, waits) = oneshot::channel();
             if handle.tell(Told::Look { saga: saga.clone(), reply }) {
-                legs.extend(waits.await.unwrap_or_default());
+                for wait in waits.await.unwrap_or_default() {
+                    legs.retain(|leg| leg.step != wait.step || leg.leg != wait.leg);
+                    legs.push(wait);
+                }
             }
         }
         Some(Seen { legs, state: Some(seen.state) })

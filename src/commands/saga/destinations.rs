@@ -176,7 +176,13 @@ mod tests {
             ..Destination::default()
         };
         let fees = Destination { failing_since: None, needs_attention: false, ..fees() };
-        insta::assert_snapshot!(shown(&[seats, fees], 100), @"");
+        insta::assert_snapshot!(shown(&[seats, fees], 100), @"
+         service  waiting  in flight  at most     breaker
+        ─────────────────────────────────────────────────
+         seats    0        3          64          closed
+         fees     812      0          0 (parked)  open
+           last error: unavailable: connection refused
+        ");
     }
 
     #[test]

@@ -133,14 +133,15 @@ mod tests {
         r-1  completing: committed; needs attention
           notify   attempt 3 failed: unimplemented
 
-         what can be done now                              what it would do
-        ───────────────────────────────────────────────────────────────────────────────────
-         retry r-1 notify                                  calls it at once
-         resolve r-1 commit_enrollments --done|--refused   counts it as done or as refused
-         skip r-1 notify                                   leaves it undone for good
-         abandon r-1                                       ends the saga as it stands
-
-        Each is `matricula saga ...` and takes a --reason.
+        What can be done now; each is `matricula saga ...` and takes a --reason:
+          retry r-1 notify
+              calls it at once
+          resolve r-1 commit_enrollments --done|--refused
+              counts it as done or as refused
+          skip r-1 notify
+              leaves it undone for good
+          abandon r-1
+              ends the saga as it stands
         ");
         let answer = ExplainSagaResponse { advice: Vec::new(), ..stuck() };
         insta::assert_snapshot!(shown(&answer, 100), @"

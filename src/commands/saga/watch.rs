@@ -101,8 +101,8 @@ mod tests {
             ..saga.clone()
         };
         insta::assert_snapshot!(format!("{}\n{}", shown(&stuck, 100), shown(&saga, 100)), @"
-        2026-08-17T20:53:20.000Z  0198c5d0-0000-7000-8000-000000000001  S000001          completing   ENROLLED  ATTENTION i-7
-        2026-08-17T20:53:20.000Z  0198c5d0-0000-7000-8000-000000000001  S000001          abandoned    ENROLLED  -         -
+        08-17 20:53 0198c5d0-0000-7000-8000-000000000001 S000001  completing   ENROLLED ATTENTION
+        08-17 20:53 0198c5d0-0000-7000-8000-000000000001 S000001  abandoned    ENROLLED
         ");
     }
 }

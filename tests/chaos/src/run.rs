@@ -174,6 +174,8 @@ fn sagas(system: &System, like: &str) -> anyhow::Result<Vec<String>> {
     let output = system.run(&["saga", "list", like, "--limit", "3", "--output", "json"]);
     let sagas: Value = serde_json::from_slice(&output.stdout)
         .with_context(|| format!("matricula saga list {like}: {}", String::from_utf8_lossy(&output.stderr)))?;
-    let ids = sagas.as_array().into_iter().flatten().filter_map(|saga| saga["saga_id"].as_str());
+    // With `--needs-attention` the services that do not answer are a list of their own.
+    let list = sagas.as_array().or_else(|| sagas["sagas"].as_array()).context("no list of sagas")?;
+    let ids = list.iter().filter_map(|saga| saga["saga_id"].as_str());
     Ok(ids.map(str::to_owned).collect())
 }

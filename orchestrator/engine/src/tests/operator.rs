@@ -176,3 +176,34 @@ fn an_answer_that_comes_after_the_decision_changes_nothing() {
     assert_eq!(world.log.len(), events, "a late answer was recorded");
     audit(&world.run(&Script::default()));
 }
+
+/// Its id tells a retry that comes again from another one in the same words, whatever has happened since.
+#[test]
+fn a_command_that_was_taken_is_known_by_its_id() {
+    let def = sample();
+    let mut world = World::admit(&def, ["reserve_courses", "commit_enrollments"]);
+    world.answer(0, unavailable());
+    let retry = |command: &str| Input::Steer {
+        verb: Verb::Retry { step: None },
+        by: "ada".to_owned(),
+        reason: "now".to_owned(),
+        command: Some(command.to_owned()),
+    };
+    world.input(retry("one")).unwrap();
+    let events = world.log.len();
+    world.input(retry("one")).expect("it was taken");
+    assert_eq!(world.log.len(), events);
+    assert_eq!(world.input(retry("two")), Err(DecideError::Verb(VerbError::NothingWaits)));
+    world.answer(0, unavailable());
+    world.input(retry("one")).expect("it was taken, and does not call again");
+    assert_eq!(world.log.len(), events + 1);
+    world.input(retry("two")).unwrap();
+    assert_eq!(world.in_flight.len(), 1);
+    let text = serde_json::to_string(&world.log[events + 1].event).unwrap();
+    assert!(text.contains("\"command\":\"two\""), "the log keeps it: {text}");
+    world.answer(0, CallAnswer::Done(String::new()));
+    world.answer(0, CallAnswer::Done(String::new()));
+    let world = world.run(&Script::default());
+    let again = decide(&def, &world.state, retry("two"), world.now_ms, Jitter(0)).expect("it was taken");
+    assert_eq!((again.events.len(), world.state.phase()), (0, Phase::Completed));
+}

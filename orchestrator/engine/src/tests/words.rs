@@ -123,3 +123,37 @@ fn a_saga_explained() {
       notify                 waits for its turn or for notifications: the log does not tell which
     "#);
 }
+
+/// A turn, a queue, a call, a pause and a breaker are told apart, where the instance that drives the saga tells.
+#[test]
+fn what_a_saga_waits_for_is_told_apart() {
+    let def = sample();
+    let world = World::admit(&def, ["reserve_courses", "commit_enrollments"]);
+    let explained = |wait: Wait, last_error: &str| {
+        let leg = LegWait { last_error: last_error.to_owned(), ..LegWait::new("reserve_courses", Leg::Action, wait) };
+        let text = serde_json::to_string(&leg).unwrap();
+        assert_eq!(serde_json::from_str::<LegWait>(&text).unwrap(), leg, "it goes from replica to replica");
+        let text = explain(&def, &world.state, Sight::Live(&[leg]), 20_000);
+        text.lines().nth(1).unwrap().trim().to_owned()
+    };
+    let waits = [
+        explained(Wait::Turn { ahead: Some(41) }, ""),
+        explained(Wait::Record, ""),
+        explained(Wait::Queue { since_ms: 17_000, ahead: 40 }, ""),
+        explained(Wait::Breaker { since_ms: 5_000, ahead: 3, probe_at_ms: Some(22_000) }, "unavailable: refused"),
+        explained(Wait::Breaker { since_ms: 5_000, ahead: 3, probe_at_ms: None }, ""),
+        explained(Wait::Limit { since_ms: 19_000, ahead: 0 }, ""),
+        explained(Wait::Call { since_ms: 18_800, until_ms: 23_800 }, ""),
+        explained(Wait::Pause { until_ms: 20_400 }, ""),
+    ];
+    insta::assert_snapshot!(waits.join("\n"), @"
+    reserve_courses        not called: the saga waits for its turn, 41 are ahead of it
+    reserve_courses        about to be called, or its answer is being recorded
+    reserve_courses        not called: in the queue of academics for 3000 ms, 40 calls are ahead of it
+    reserve_courses        not called: parked for 15 s, the breaker of academics is open (unavailable: refused); the next probe is in 2000 ms, 3 calls are ahead of it
+    reserve_courses        not called: parked for 15 s, the breaker of academics is open (no answer); a probe is in flight, 3 calls are ahead of it
+    reserve_courses        not called: parked for 1000 ms, an operator has set the limit of academics to 0
+    reserve_courses        called 1200 ms ago, not answered; given up in 3800 ms
+    reserve_courses        next in 400 ms
+    ");
+}

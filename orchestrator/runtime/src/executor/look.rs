@@ -26,9 +26,9 @@ pub(crate) struct Seen {
     pub state: Arc<SagaState>,
     /// Its turn has not come.
     pub is_queued: bool,
-    /// The services that have a call of it, each with what is known of its legs here.
+    /// The services that were handed a call of it: they know more of it.
     pub called: Vec<&'static str>,
-    /// Its legs that no service has a call of.
+    /// Its legs that are to be called, by what is known here.
     pub waits: Vec<LegWait>,
 }
 
@@ -58,17 +58,16 @@ impl<W: Workload> Executor<W> {
         let (mut called, mut waits) = (Vec::new(), Vec::new());
         for (index, leg, progress) in saga.state.trying(definition) {
             let step = definition.step(index);
-            if saga.calling.contains(&(index, leg)) {
+            let is_called = saga.calling.contains(&(index, leg));
+            if is_called {
                 called.push(step.destination);
-                continue;
             }
             let wait = match progress.next_attempt_at_ms {
                 _ if is_queued => Wait::Turn { ahead: None },
-                Some(until_ms) => Wait::Pause { until_ms },
-                None => Wait::Record,
+                Some(until_ms) if !is_called => Wait::Pause { until_ms },
+                _ => Wait::Record,
             };
-            let step = step.name.to_owned();
-            waits.push(LegWait { step, leg, wait, failing_since_ms: None, last_error: String::new() });
+            waits.push(LegWait::new(step.name, leg, wait));
         }
         Seen { state: saga.state.clone(), is_queued, called, waits }
     }

@@ -231,3 +231,43 @@ async fn a_limit_of_zero_parks_a_destination() {
     assert!(system.runtime.set_destination_limit("beta", 1));
     assert_eq!(finished(watcher).await.outcome(), Outcome::Committed);
 }
+
+/// A client whose answer was lost sends its verb again, to another replica, when the saga has gone on: it is told what has
+/// become of that verb, and not that there is nothing to retry.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_whose_answer_was_lost_is_answered_as_done_when_it_comes_again() {
+    let (place, first) = new(Backend::Postgres, config()).await;
+    let second = beside(&place, &first, config()).await;
+    // Long enough that only the verb ends the pause.
+    first.world.script("Void", [Fault::Later(60_000)]);
+    let refused = Order { refuse: vec!["commit".to_owned()], ..Order::default() };
+    let (id, watcher) = first.submit("k", refused).await;
+    let order = |command: &str| matricula_runtime::Order {
+        verb: matricula_runtime::OrderVerb::Steer(Verb::Retry { step: None }),
+        by: "ada".to_owned(),
+        reason: "it is back".to_owned(),
+        id: Some(command.to_owned()),
+    };
+    eventually("it waits for its next attempt", async || {
+        first.world.hold("Void");
+        let taken = second.runtime.command(&id, order("one")).await.is_ok();
+        if !taken {
+            first.world.release("Void");
+        }
+        taken
+    })
+    .await;
+    for system in [&first, &second, &first] {
+        system.runtime.command(&id, order("one")).await.expect("it was done");
+    }
+    let other = second.runtime.command(&id, order("two")).await;
+    assert!(matches!(&other, Err(CommandError::Refused(why)) if why.contains("nothing waits")), "{other:?}");
+    assert_eq!(interventions(&first, &id).await, [Intervention::Retry { step: None }], "it was done once");
+    first.world.release("Void");
+    assert_eq!(finished(watcher).await.phase(), Phase::Compensated);
+    for system in [&first, &second] {
+        system.runtime.command(&id, order("one")).await.expect("it was done, and the saga has ended since");
+        let other = system.runtime.command(&id, order("two")).await;
+        assert!(matches!(&other, Err(CommandError::Refused(why)) if why.contains("nothing is left")), "{other:?}");
+    }
+}

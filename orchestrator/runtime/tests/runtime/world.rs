@@ -33,6 +33,8 @@ pub struct Order {
 pub enum Fault {
     /// An error, and nothing was done.
     Before(Code),
+    /// The same, and the service wants to be left alone for so many milliseconds.
+    Later(i64),
     /// All was done, and the answer is lost.
     After(Code),
     /// All was done, and an answer is missing.
@@ -64,6 +66,8 @@ pub struct Inner {
     pub at_work_most: usize,
     held: HashSet<&'static str>,
     down: HashSet<&'static str>,
+    /// Sagas whose first step waits until another one has settled.
+    pub behind: HashMap<SagaId, SagaId>,
     /// Sagas whose operations are found invalid, and with them every batch that carries one.
     pub invalid: HashSet<SagaId>,
     scripted: HashMap<&'static str, VecDeque<Fault>>,
@@ -202,6 +206,13 @@ impl World {
         if let Some(answer) = inner.answers.get(&key) {
             return answer.clone();
         }
+        if let Some(other) = inner.behind.get(&call.saga).filter(|_| call.step_name == "reserve") {
+            let is_settled = inner.done.get(other).is_some_and(|done| done.iter().any(|step| step == "settle"));
+            if !is_settled && call.leg == Leg::Action {
+                let waits = CallError::new(Code::Aborted, "an earlier one is pending", None);
+                return CallAnswer::Unknown(CallError { waits_for: Some(other.to_string()), ..waits });
+            }
+        }
         let of = |leg| inner.answers.get(&(call.saga.clone(), call.step_name, leg)).cloned();
         let answer = match call.leg {
             // Nothing takes the pivot back.
@@ -292,6 +303,7 @@ impl Workload for World {
         self.until(|inner| !inner.held.contains(rpc)).await;
         match fault {
             Some(Fault::Before(code)) => return Err(CallError::new(code, "scripted", None)),
+            Some(Fault::Later(ms)) => return Err(CallError::new(Code::Unavailable, "scripted", Some(ms))),
             Some(Fault::Panic) => panic!("scripted"),
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::After(_) | Fault::OneShort) | None => {}

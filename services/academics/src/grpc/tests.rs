@@ -249,6 +249,7 @@ async fn a_registration_from_end_to_end() {
     let Some(Outcome::Error(error)) = &waits.results[0].outcome else { panic!("{waits:?}") };
     assert_eq!((error.code, error.reason.as_str()), (Code::Aborted as i32, "EARLIER_REGISTRATION_PENDING"));
     assert!(error.retry_after_ms > 0);
+    assert_eq!(error.waits_for_saga_id, "r1", "it says for whom it waits");
 
     let operation = wire::SettleCoursesOperation {
         operation: Some(operation("r1", "settle_courses")),

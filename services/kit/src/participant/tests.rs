@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use futures::future::join_all;
+use tonic_types::StatusExt as _;
 
 use super::*;
 use crate::answer::{NotYet, Reason, Refusal};
@@ -284,4 +285,21 @@ async fn the_last_handle_lets_the_writer_finish_and_end() {
     drop(writer);
     assert_eq!(waiting.await, "done");
     task.await.expect("it ends by itself");
+}
+
+/// Nobody takes a command for done that was refused or put off.
+#[tokio::test]
+async fn a_staff_command_is_done_or_an_error() {
+    let service = Service::new(Backend::Sqlite).await;
+    let staff = |what: What| service.writer.write_staff(Command { counter: "a", what });
+    staff(What::Count).await.expect("it is done");
+    let refused = staff(What::Refuse).await.expect_err("it is refused");
+    assert!(matches!(&refused, StaffError::Refused(reasons) if reasons.len() == 1), "{refused:?}");
+    let Err(StaffError::NotYet(not_yet)) = staff(What::NotYet).await else { panic!("it is put off") };
+    let status = tonic::Status::from(not_yet);
+    assert_eq!((status.code(), status.message()), (tonic::Code::Aborted, "not done: later"));
+    assert!(status.get_details_retry_info().is_some(), "it says when to come back");
+    let broken = staff(What::Break).await.expect_err("the database refuses it");
+    assert!(matches!(broken, StaffError::Write(_)), "{broken:?}");
+    assert_eq!(service.value("a").await, 1);
 }

@@ -101,6 +101,17 @@ fn what_an_earlier_registration_holds_waits_for_it() {
     check(student().pending("MATH-1"), &undone, "done done", &expect);
 }
 
+/// The registration that others wait for is the one that is not settled: the one that adds, or the one that drops.
+#[test]
+fn who_waits_says_for_which_registration() {
+    let waits_for = |student: Student| match world(student).act(&saga("r1"), &reserve("", "MATH-1")) {
+        Answer::NotYet(not_yet) => not_yet.waits_for,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(waits_for(student().pending("MATH-1")), Some(saga("other")));
+    assert_eq!(waits_for(student().leaving("MATH-1")), Some(saga("other")), "and not the one that had added it");
+}
+
 #[test]
 fn operations_of_one_batch_see_each_other() {
     let script = [
