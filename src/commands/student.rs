@@ -266,7 +266,37 @@ mod tests {
 
     #[test]
     fn a_student_is_shown_whole() {
-        insta::assert_snapshot!(shown(&known()), @"");
+        insta::assert_snapshot!(shown(&known()), @r"
+        S000007  Ada Byron
+          appointment   2026-08-17T20:53:20.000Z to -
+          credits       at most 18.00
+          balance       USD 1350.00
+
+        Holds
+         hold      the student reads
+        ───────────────────────────────
+         library   Unpaid library fine
+
+        Overrides
+         past   section     until    by    why             granted                    override
+        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+         HOLD   every one   no end   ada   pays tomorrow   2026-08-17T20:53:20.000Z   0198c5d0-0000-7000-8000-000000000002
+
+        Courses of registrations
+         section   course   credits   status     registration                           dropped by
+        ───────────────────────────────────────────────────────────────────────────────────────────
+         C001-L1   c1       3.50      ENROLLED   0198c5d0-0000-7000-8000-000000000001   -
+
+        Completed
+         course   grade
+        ────────────────
+         math     B+
+
+        Latest registrations
+         registration                           outcome    adds      drops   submitted                  reasons
+        ────────────────────────────────────────────────────────────────────────────────────────────────────────
+         0198c5d0-0000-7000-8000-000000000001   ENROLLED   C001-L1   -       2026-08-17T20:53:20.000Z
+        ");
     }
 
     #[test]
