@@ -126,6 +126,7 @@ pub fn sagas_shown(sagas: &[SagaSummary]) -> String {
             if saga.owner.is_empty() { NONE.to_owned() } else { saga.owner.clone() },
         ]);
     }
+    table.may_drop(["driven by", "created", "last recorded", "outcome"]);
     table.trim_fmt()
 }
 
