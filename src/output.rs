@@ -237,7 +237,12 @@ mod tests {
     #[test]
     fn a_narrow_terminal_gets_fewer_columns_and_whole_words() {
         let shown = registrations().fitted(Some(80));
-        insta::assert_snapshot!(shown, @"");
+        insta::assert_snapshot!(shown, @r"
+         registration                           adds              why
+        ─────────────────────────────────────────────────────────────────────────
+         0198c5d0-0000-7000-8000-000000000001   C001-L1 C001-B1   CLOSED_SECTION
+                                                C001-T1           TIME_CONFLICT
+        ");
         assert!(shown.lines().all(|line| line.chars().count() <= 80), "{shown}");
     }
 

@@ -7,6 +7,7 @@ use clap::CommandFactory as _;
 
 use super::*;
 
+#[expect(dead_code, reason = "what the tests of the whole system run is only listed here")]
 #[path = "../../tests/system/commands/list.rs"]
 mod list;
 

@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_shown_with_every_reason_and_what_to_do() {
-        insta::assert_snapshot!(shown(&refused()), @"
+        insta::assert_snapshot!(shown(&refused()), @r#"
         REFUSED  0198c5d0-0000-7000-8000-000000000001
           needs attention: staff can see why with `matricula saga show 0198c5d0-0000-7000-8000-000000000001`
           student       S000001
@@ -295,7 +295,7 @@ mod tests {
             staff can grant an override:
               matricula override grant S000001 CLOSED_SECTION --section C001-L1 --reason "WHY"
           HOLD: Unpaid library fine.
-        ");
+        "#);
     }
 
     #[test]

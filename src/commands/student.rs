@@ -45,8 +45,7 @@ pub async fn run(config: &Config, command: Student, format: Format) -> anyhow::R
 struct Known {
     record: GetAcademicRecordResponse,
     registrations: Option<Vec<Registration>>,
-    /// None in it: nothing was ever charged, so there is no currency either.
-    balance: Option<Option<Money>>,
+    balance: Option<Money>,
 }
 
 /// The academic service, which keeps students, holds and overrides.
@@ -76,13 +75,12 @@ async fn registrations(config: &Config, student: &str) -> anyhow::Result<Vec<Reg
     Ok(page.into_inner().registrations)
 }
 
-async fn balance(config: &Config, student: &str) -> anyhow::Result<Option<Money>> {
+async fn balance(config: &Config, student: &str) -> anyhow::Result<Money> {
     let channel = connect(&config.orchestrator.fees_url).await.context("the fee service")?;
     let request = GetAccountRequest { student_id: student.to_owned() };
     let account =
         FeeServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX).get_account(request).await;
-    let account = account.map_err(|status| explained(&status))?.into_inner();
-    Ok(account.balance.filter(|balance| !balance.currency.is_empty()))
+    Ok(account.map_err(|status| explained(&status))?.into_inner().balance.unwrap_or_default())
 }
 
 /// A part that could be had; otherwise what is missing is told.
@@ -108,8 +106,7 @@ fn shown(known: &Known) -> String {
         line("credits", format!("at most {}", credits(student.max_credits_hundredths)));
     }
     match &known.balance {
-        Some(Some(balance)) => line("balance", registration::amount(balance)),
-        Some(None) => line("balance", "nothing was ever charged".to_owned()),
+        Some(balance) => line("balance", registration::amount(balance)),
         None => line("balance", "not known".to_owned()),
     }
     let mut part = |title: &str, is_empty: bool, table: &dyn Fn() -> String| {
@@ -202,9 +199,7 @@ fn to_json(known: &Known) -> Value {
         "completed": completed.collect::<Vec<_>>(),
         "registrations": registrations.map(|found| found.iter().map(registration::to_json).collect::<Vec<_>>()),
         "account": known.balance.as_ref().map(|balance| json!({
-            "balance": balance.as_ref().map(|balance| json!({
-                "currency": balance.currency, "minor_units": balance.minor_units,
-            })),
+            "balance": { "currency": balance.currency, "minor_units": balance.minor_units },
         })),
     })
 }
@@ -260,13 +255,43 @@ mod tests {
                 overrides: vec![granted],
             },
             registrations: Some(vec![registration]),
-            balance: Some(Some(Money { currency: "USD".to_owned(), minor_units: 135_000 })),
+            balance: Some(Money { currency: "USD".to_owned(), minor_units: 135_000 }),
         }
     }
 
     #[test]
     fn a_student_is_shown_whole() {
-        insta::assert_snapshot!(shown(&known()), @"");
+        insta::assert_snapshot!(shown(&known()), @r"
+        S000007  Ada Byron
+          appointment   2026-08-17T20:53:20.000Z to -
+          credits       at most 18.00
+          balance       USD 1350.00
+
+        Holds
+         hold      the student reads
+        ───────────────────────────────
+         library   Unpaid library fine
+
+        Overrides
+         past   section     until    by    why             granted                    override
+        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+         HOLD   every one   no end   ada   pays tomorrow   2026-08-17T20:53:20.000Z   0198c5d0-0000-7000-8000-000000000002
+
+        Courses of registrations
+         section   course   credits   status     registration                           dropped by
+        ───────────────────────────────────────────────────────────────────────────────────────────
+         C001-L1   c1       3.50      ENROLLED   0198c5d0-0000-7000-8000-000000000001   -
+
+        Completed
+         course   grade
+        ────────────────
+         math     B+
+
+        Latest registrations
+         registration                           outcome    adds      drops   submitted                  reasons
+        ────────────────────────────────────────────────────────────────────────────────────────────────────────
+         0198c5d0-0000-7000-8000-000000000001   ENROLLED   C001-L1   -       2026-08-17T20:53:20.000Z
+        ");
     }
 
     #[test]

@@ -49,8 +49,9 @@ async fn a_full_disk_under_stdout_is_told() {
     let (code, shown, _) = run(&system, &["register", "S1", "--add", "A", "--key", "k1"]);
     assert!(code == Some(0) && shown.contains("ENROLLED"), "{shown}");
     // Nowhere to say anything at all, and done all the same.
-    let output = system.matricula().args(["hold", "set", "S2", "h", "--text", "t", "--reason", "why"]);
-    let output = output.stderr(full_disk()).stdin(Stdio::null()).output().expect("the binary runs");
+    let mut hold = system.matricula();
+    hold.args(["hold", "set", "S2", "h", "--text", "t", "--reason", "why"]).stderr(full_disk()).stdin(Stdio::null());
+    let output = hold.output().expect("the binary runs");
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 

@@ -3,7 +3,7 @@
 use matricula_harness::campus::bundle;
 use matricula_harness::{System, submission, submit};
 
-use super::{json, run, until};
+use super::{archived, json, run, until};
 
 /// The shortest beginning of an id that none of the others has.
 fn shortest(id: &str, others: &[String]) -> String {
@@ -33,8 +33,7 @@ async fn the_beginning_of_an_id_names_it_while_it_is_the_only_one() {
     // While the logs are here, and when they are in the archive: what is typed is the same.
     for is_archived in [false, true] {
         if is_archived {
-            let archived = || json(&system, &["archive", "list"]).as_array().map(Vec::len);
-            until("all are in the archive", || archived() == Some(7));
+            until("all are in the archive", || archived(&system).len() == 7);
             check(&["archive", "show"], &shortest(&ids[2], &ids), &ids[2]);
             check(&["archive", "show"], &ids[2].to_uppercase(), &ids[2]);
         }
