@@ -42,7 +42,7 @@ async fn show(config: &Config, ids: Vec<String>, format: Format) -> anyhow::Resu
     let mut client = catalog(config).await?;
     let mut sections: Vec<Section> = Vec::new();
     let mut freshness = Freshness::default();
-    let mut more = false;
+    let (mut first, mut more) = (true, false);
     let chunks: Vec<Vec<String>> =
         if ids.is_empty() { vec![Vec::new()] } else { ids.chunks(IDS_MAX).map(<[_]>::to_vec).collect() };
     for section_ids in chunks {
@@ -50,8 +50,9 @@ async fn show(config: &Config, ids: Vec<String>, format: Format) -> anyhow::Resu
         let request = ListSectionsRequest { page_size, section_ids, ..ListSectionsRequest::default() };
         let page = client.list_sections(request).await.map_err(|status| explained(&status))?.into_inner();
         sections.extend(page.sections);
-        // All that is shown is as old as the last answer at most.
-        freshness = page.freshness.unwrap_or_default();
+        let of_page = page.freshness.unwrap_or_default();
+        freshness = if first { of_page } else { oldest(freshness, of_page) };
+        first = false;
         more = !page.next_page_token.is_empty();
     }
     match format {
@@ -122,7 +123,12 @@ fn print_change(message: &WatchAvailabilityResponse, format: Format, was_live: &
     if format == Format::Json {
         // One document a line: the stream has no end.
         let sections: Vec<Value> = message.sections.iter().map(availability_to_json).collect();
-        output::print(json!({ "sections": sections, "freshness": freshness_to_json(&freshness) }));
+        output::print(json!({
+            "sections": sections,
+            "unknown_section_ids": message.unknown_section_ids,
+            "snapshot_complete": message.snapshot_complete,
+            "freshness": freshness_to_json(&freshness),
+        }));
         return;
     }
     for section in &message.sections {
@@ -134,6 +140,13 @@ fn print_change(message: &WatchAvailabilityResponse, format: Format, was_live: &
             section.capacity,
             section.version
         ));
+    }
+    for id in &message.unknown_section_ids {
+        output::print(format_args!("{NONE:<24}  {id:<16} does not exist, or not any more"));
+    }
+    // The rest of the state follows, and then the moment up to which it is complete.
+    if freshness.live && freshness.as_of.is_none() {
+        return;
     }
     if was_live.replace(freshness.live) != Some(freshness.live) {
         eprintln!("{}", freshness_shown(&freshness));
@@ -193,6 +206,14 @@ fn sections_shown(sections: &[Section]) -> String {
     }
     table.may_drop(["changed", "credits", "part", "course", "title", "meets"]);
     table.trim_fmt()
+}
+
+/// What two answers together are complete up to: no more than the older one. Where that is not known for one, it is not
+/// known for both.
+fn oldest(one: Freshness, other: Freshness) -> Freshness {
+    let moment = |of: Option<prost_types::Timestamp>| of.map(|moment| (moment.seconds, moment.nanos));
+    let as_of = if moment(one.as_of) <= moment(other.as_of) { one.as_of } else { other.as_of };
+    Freshness { as_of, live: one.live && other.live }
 }
 
 /// How far what is shown can be trusted.
@@ -276,6 +297,15 @@ mod tests {
          C001-L2   CS101    Programming   3.50      1/L    MW 08:00-08:50   unknown     unknown     -         -
          C001-L3   CS101    Programming   3.50      1/L    MW 08:00-08:50   cancelled   cancelled   9         2026-08-17T20:53:20.000Z
         ");
+    }
+
+    #[test]
+    fn several_answers_are_as_old_as_the_oldest() {
+        let freshness = |ms: Option<i64>, live| Freshness { as_of: ms.map(|ms| UnixMs(ms).to_wire()), live };
+        let (old, new, none) = (freshness(Some(1_001), true), freshness(Some(2_000), false), freshness(None, true));
+        assert_eq!(oldest(old, new), freshness(Some(1_001), false));
+        assert_eq!(oldest(new, old), freshness(Some(1_001), false));
+        assert_eq!([oldest(none, old), oldest(old, none)], [none, none]);
     }
 
     #[test]

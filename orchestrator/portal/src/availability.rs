@@ -1,8 +1,10 @@
 //! Free seats in memory: what the seat service's feed has told, for many readers.
 //!
 //! Promises: of each section the highest version that was told; an answer is one moment of the feed, never half of a
-//! snapshot; `live` only while the feed is connected and was heard within [`SILENCE_MAX`]. The memory is bounded by the
-//! number of sections and what is kept of each: whoever is slow finds the latest version of what has changed, not a queue.
+//! snapshot; `live` only while the feed is connected and its last message is not older than [`SILENCE_MAX`], whether it
+//! was published long ago or arrived long ago. A snapshot replaces what was known: a section that it does not have is
+//! gone, and each watcher is told so. The memory is bounded by the number of sections, what is kept of each, and
+//! [`GONE_MAX`]: a slow watcher finds the latest version of what has changed, not a queue.
 //! It also knows what it has shown, because nobody else can tell what a student saw: see [`Board::seen`].
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,8 +19,10 @@ use matricula_proto::seats::v1::SectionSeats;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::clock::SourceClock;
 use self::shown::Shown;
 
+mod clock;
 pub(crate) mod feed;
 mod shown;
 
@@ -27,6 +31,9 @@ mod shown;
 pub(crate) const SILENCE_MAX: Duration = Duration::from_millis(900);
 /// Sections in one message of a watch: well below the bounds of a message, and quick to collect.
 const CHANGES_MAX: usize = 1_000;
+/// Sections that are gone and remembered, so that watchers can be told: less than 2 MB. Beyond it all of them are
+/// forgotten, and a watcher that was not told yet begins anew.
+const GONE_MAX: usize = 10_000;
 
 /// The seats of all sections.
 #[derive(Default)]
@@ -51,12 +58,23 @@ pub(crate) struct Freshness {
     pub live: bool,
 }
 
-/// What has changed since a revision.
+/// How far a watcher is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    /// It has what has changed up to here.
+    revision: u64,
+    /// It began here: what was gone before is none of its concern.
+    began: u64,
+}
+
+/// What has changed since a watcher asked last.
 #[derive(Debug)]
 pub(crate) struct Changes {
     pub sections: Vec<wire::Availability>,
-    /// Ask for changes since this one next.
-    pub revision: u64,
+    /// Sections that the seat service does not have, or not any more.
+    pub unknown: Vec<String>,
+    /// Ask from here next. None before the first snapshot: nothing is known of any section.
+    pub cursor: Option<Cursor>,
     /// Ask at once: there were too many for one answer.
     pub has_more: bool,
     pub freshness: Freshness,
@@ -66,12 +84,25 @@ pub(crate) struct Changes {
 struct State {
     sections: HashMap<SectionId, Entry>,
     /// Every section once, under the revision of its last change: what has changed since a moment is a range.
+    /// Those that are gone are in it too.
     by_revision: BTreeMap<u64, SectionId>,
     revision: u64,
+    /// Sections that are gone, with the revision at which they went.
+    gone: HashMap<SectionId, u64>,
+    /// What was gone up to this revision may be forgotten.
+    forgotten: u64,
     /// None before the first snapshot.
     as_of: Option<UnixMs>,
-    /// When the feed was last heard; none while it is lost.
-    heard: Option<Instant>,
+    clock: SourceClock,
+    /// None while the feed is lost.
+    heard: Option<Heard>,
+}
+
+/// The last message of the feed.
+struct Heard {
+    at: Instant,
+    /// How old it was when it arrived.
+    age: Duration,
 }
 
 struct Entry {
@@ -82,12 +113,15 @@ struct Entry {
 }
 
 impl Board {
-    /// Takes a whole state, sent at `sent_at`, in the place of what was known.
-    pub(crate) fn replace(&self, snapshot: HashMap<SectionId, Seats>, sent_at: Option<UnixMs>) {
+    /// Takes a whole state in the place of what was known. It is complete up to `sent_at`, and its first part arrived at
+    /// `received`.
+    pub(crate) fn replace(&self, snapshot: HashMap<SectionId, Seats>, sent_at: Option<UnixMs>, received: Instant) {
         let mut state = self.write();
+        // Another connection, perhaps to another process.
+        state.clock = SourceClock::default();
         let gone: Vec<SectionId> = state.sections.keys().filter(|id| !snapshot.contains_key(*id)).cloned().collect();
         for id in gone {
-            state.remove(&id);
+            state.remove(id);
         }
         for (id, seats) in snapshot {
             // A database that was restored may be at an earlier version: what it says now is what holds.
@@ -95,27 +129,29 @@ impl Board {
                 state.put(id, seats);
             }
         }
-        state.hear(sent_at);
+        state.hear(sent_at, received);
         metrics::gauge!("matricula_availability_sections").set(state.sections.len() as f64);
         drop(state);
         self.changed.send_replace(());
     }
 
-    /// Takes changes; none is a heartbeat.
-    pub(crate) fn apply(&self, changes: Vec<(SectionId, Seats)>, sent_at: Option<UnixMs>) {
+    /// Takes changes that arrive now; none is a heartbeat. All that was committed before `sent_at` is known then.
+    pub(crate) fn apply(&self, changes: Vec<(SectionId, Seats)>, sent_at: Option<UnixMs>) -> Freshness {
         let mut state = self.write();
-        let before = state.revision;
+        let before = (state.revision, state.freshness().live);
         for (id, seats) in changes {
             if state.sections.get(&id).is_none_or(|known| known.seats.version < seats.version) {
                 state.put(id, seats);
             }
         }
-        state.hear(sent_at);
-        let is_changed = state.revision != before;
+        state.hear(sent_at, Instant::now());
+        let freshness = state.freshness();
+        let is_changed = (state.revision, freshness.live) != before;
         drop(state);
         if is_changed {
             self.changed.send_replace(());
         }
+        freshness
     }
 
     /// The feed is lost: from now on seats may go unseen.
@@ -138,26 +174,44 @@ impl Board {
         (found, unknown, state.freshness())
     }
 
-    /// What has changed since a revision, of these sections (none: of all); revision 0 is before everything.
-    pub(crate) fn since(&self, revision: u64, of: Option<&[SectionId]>) -> Changes {
+    /// What has changed since a cursor, of these sections (none: of all); without a cursor, the state. None when it is
+    /// not known any more which sections are gone since: the watcher has to begin anew.
+    pub(crate) fn since(&self, cursor: Option<Cursor>, of: Option<&[SectionId]>) -> Option<Changes> {
         let state = self.read();
         let freshness = state.freshness();
-        let to_wire = |id: &SectionId, entry: &Entry| entry.seats.to_wire(id.as_str().to_owned());
+        let now = state.as_of.map(|_| state.revision);
+        let is_new = cursor.is_none() && now.is_some();
+        let (revision, began) = cursor.map_or((0, state.revision), |cursor| (cursor.revision, cursor.began));
+        if state.forgotten > began.max(revision) {
+            return None;
+        }
+        let cursor = |revision| Some(Cursor { revision, began });
+        let (mut sections, mut unknown) = (Vec::new(), Vec::new());
         if let Some(ids) = of {
-            let entries = ids.iter().filter_map(|id| Some((id, state.sections.get(id)?)));
-            let sections = entries.filter(|(_, entry)| entry.revision > revision);
-            let sections = sections.map(|(id, entry)| to_wire(id, entry)).collect();
-            return Changes { sections, revision: state.revision, has_more: false, freshness };
+            for id in ids {
+                match state.sections.get(id) {
+                    Some(entry) if entry.revision > revision => sections.push(entry.to_wire(id)),
+                    Some(_) => {}
+                    None if is_new => unknown.push(id.as_str().to_owned()),
+                    None if state.gone.get(id).is_some_and(|at| *at > revision) => unknown.push(id.as_str().to_owned()),
+                    None => {}
+                }
+            }
+            return Some(Changes { sections, unknown, cursor: now.and_then(cursor), has_more: false, freshness });
         }
         let mut last = state.revision;
-        let mut sections = Vec::new();
         let mut range = state.by_revision.range(revision.saturating_add(1)..);
         for (at, id) in range.by_ref().take(CHANGES_MAX) {
-            sections.extend(state.sections.get(id).map(|entry| to_wire(id, entry)));
+            match state.sections.get(id) {
+                Some(entry) => sections.push(entry.to_wire(id)),
+                None if *at > began => unknown.push(id.as_str().to_owned()),
+                None => {}
+            }
             last = *at;
         }
         let has_more = range.next().is_some();
-        Changes { sections, revision: if has_more { last } else { state.revision }, has_more, freshness }
+        let reached = if has_more { Some(last) } else { now };
+        Some(Changes { sections, unknown, cursor: reached.and_then(cursor), has_more, freshness })
     }
 
     /// What a version of a section held that was shown here; `None` for one that was not, or too long ago.
@@ -213,6 +267,12 @@ impl Seats {
     }
 }
 
+impl Entry {
+    fn to_wire(&self, id: &SectionId) -> wire::Availability {
+        self.seats.to_wire(id.as_str().to_owned())
+    }
+}
+
 impl Freshness {
     pub(crate) fn to_wire(self) -> wire::Freshness {
         wire::Freshness { as_of: self.as_of.map(UnixMs::to_wire), live: self.live }
@@ -223,6 +283,9 @@ impl State {
     fn put(&mut self, id: SectionId, seats: Seats) {
         self.revision += 1;
         let revision = self.revision;
+        if let Some(gone) = self.gone.remove(&id) {
+            self.by_revision.remove(&gone);
+        }
         match self.sections.get_mut(&id) {
             Some(entry) => {
                 self.by_revision.remove(&entry.revision);
@@ -234,19 +297,29 @@ impl State {
         self.by_revision.insert(revision, id);
     }
 
-    fn remove(&mut self, id: &SectionId) {
-        if let Some(entry) = self.sections.remove(id) {
-            self.by_revision.remove(&entry.revision);
+    fn remove(&mut self, id: SectionId) {
+        let Some(entry) = self.sections.remove(&id) else { return };
+        self.revision += 1;
+        self.by_revision.remove(&entry.revision);
+        self.by_revision.insert(self.revision, id.clone());
+        self.gone.insert(id, self.revision);
+        if self.gone.len() > GONE_MAX {
+            self.forgotten = self.revision;
+            for (_, revision) in self.gone.drain() {
+                self.by_revision.remove(&revision);
+            }
         }
     }
 
-    fn hear(&mut self, sent_at: Option<UnixMs>) {
-        self.heard = Some(Instant::now());
+    fn hear(&mut self, sent_at: Option<UnixMs>, received: Instant) {
+        let age = sent_at.map_or(Duration::ZERO, |sent_at| self.clock.age(sent_at, received));
+        self.heard = Some(Heard { at: received, age });
         self.as_of = sent_at.or(self.as_of);
     }
 
     fn freshness(&self) -> Freshness {
-        Freshness { as_of: self.as_of, live: self.heard.is_some_and(|heard| heard.elapsed() < SILENCE_MAX) }
+        let is_fresh = |heard: &Heard| heard.at.elapsed().saturating_add(heard.age) < SILENCE_MAX;
+        Freshness { as_of: self.as_of, live: self.heard.as_ref().is_some_and(is_fresh) }
     }
 }
 

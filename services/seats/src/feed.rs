@@ -5,12 +5,22 @@
 //! PostgreSQL: commit --> NOTIFY --> follow, in every replica --> broadcast --> watch
 //! ```
 //!
-//! On PostgreSQL a heartbeat is an answer of the server that comes by the same way: while there is none, watchers hear
-//! nothing, and call what they know old.
+//! Each message carries the moment up to which it is complete: everything that was committed before that moment is in it or
+//! in a message before it. The moment is fixed when the message is published, so that it is true however late a watcher
+//! reads the message. Three events move it:
+//!
+//! | what | complete up to |
+//! |---|---|
+//! | a state | just before it was read |
+//! | SQLite: a publication, a heartbeat | now, or the begin of the commit that is under way |
+//! | PostgreSQL: an answer of the server on the connection that listens | when the server was asked |
+//!
+//! While PostgreSQL does not answer, watchers get no heartbeat, and call what they have old.
 //!
 //! A watcher subscribes first and reads the whole state then, so it misses nothing; it may hear of a version that it has
 //! seen, and keeps the highest. Changes of a section that were committed together come as one, with the last version.
-//! When the feed can't promise that nothing was missed, it ends and the watcher begins anew: it never guesses.
+//! When the feed can't promise that nothing was missed, it ends and the watcher begins anew: it never guesses. The state
+//! of the new watch replaces the old one: a section that it does not have is gone.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +31,7 @@ use futures::stream;
 use matricula_kit::database::{Database, DbError, Heard, Notifications, Tx};
 use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry;
+use matricula_kit::time::{self, UnixMs};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +41,7 @@ use crate::store::{self, PAGE_ROWS};
 
 /// Batches of changes that a watcher may be behind before it has to begin anew: some seconds of full load.
 const CHANGES_BEHIND_MAX: usize = 4_096;
-/// How long the feed of a SQLite file is silent at most. The portal calls it lost after some of these.
+/// How often the feed of a SQLite file tells up to when it is complete. The portal calls it lost after some of these.
 const HEARTBEAT: Duration = Duration::from_millis(250);
 /// How long to wait before listening again after the database was gone.
 const LISTEN_AGAIN_AFTER: Duration = Duration::from_millis(500);
@@ -51,12 +62,22 @@ enum State {
     /// Changes could be missed: at the beginning, and while the database is gone.
     #[default]
     Closed,
-    Open(broadcast::Sender<Changes>),
+    Open(Channel),
     /// The service ends; it is never open again.
     Ended,
 }
 
-type Changes = Arc<[Section]>;
+struct Channel {
+    sender: broadcast::Sender<Changes>,
+    /// SQLite: the begin of a commit that is under way. What it changes may be committed and is not published yet.
+    committing: Option<UnixMs>,
+}
+
+#[derive(Clone)]
+struct Changes {
+    sections: Arc<[Section]>,
+    complete_until: UnixMs,
+}
 
 /// What a watcher hears.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,6 +86,9 @@ pub struct Update {
     pub sections: Vec<Section>,
     /// Whether this is the last part of the state that a watch begins with.
     pub snapshot_complete: bool,
+    /// Everything that was committed before this moment is in this update or in one before it. Of the parts of a state:
+    /// in all of them.
+    pub complete_until: UnixMs,
 }
 
 /// Why a watch ended, or can't begin.
@@ -85,28 +109,50 @@ pub enum FeedError {
 pub type Watch = Pin<Box<dyn Stream<Item = Result<Update, FeedError>> + Send>>;
 
 impl Feed {
-    /// Tells all watchers. Whoever watches from now on reads a state that has these changes.
+    /// A commit begins: until it is published, or has failed, the feed is not complete beyond this moment.
+    pub fn committing(&self) {
+        if let State::Open(channel) = &mut *self.state() {
+            channel.committing.get_or_insert_with(time::now);
+        }
+    }
+
+    /// The commit that began has failed: nothing of it is to be published.
+    pub fn not_committed(&self) {
+        if let State::Open(channel) = &mut *self.state() {
+            channel.committing = None;
+        }
+    }
+
+    /// Sends what a commit of this process has changed to all watchers. A watch that begins from now on reads a state that
+    /// has these changes.
     pub fn publish(&self, changes: Vec<Section>) {
-        match &*self.state() {
-            // Without a watcher there is nobody to tell.
-            State::Open(sender) if !changes.is_empty() => drop(sender.send(changes.into())),
-            _ => {}
+        if let State::Open(channel) = &mut *self.state() {
+            // The next commit begins after this one is published.
+            channel.committing = None;
+            if !changes.is_empty() {
+                channel.send(changes.into(), time::now());
+            }
         }
     }
 
-    /// Tells all watchers that there was nothing to tell.
-    fn beat(&self) {
-        if let State::Open(sender) = &*self.state() {
-            // Without a watcher there is nobody to tell.
-            let _ = sender.send(Changes::default());
+    /// Sends what a commit of any process has changed to all watchers.
+    fn republish(&self, changes: Vec<Section>, complete_until: UnixMs) {
+        if let State::Open(channel) = &*self.state() {
+            channel.send(changes.into(), complete_until);
         }
     }
 
-    /// The state of every section in parts, then every committed change, and a heartbeat whenever it would be silent for longer.
+    /// SQLite: tells all watchers up to when they have everything.
+    pub fn beat(&self) {
+        if let State::Open(channel) = &*self.state() {
+            channel.send(Arc::default(), channel.committing.unwrap_or_else(time::now));
+        }
+    }
+
+    /// The state of every section in parts, then every committed change, and a heartbeat several times a second.
     pub fn watch(&self, database: Database) -> Result<Watch, FeedError> {
-        let State::Open(sender) = &*self.state() else { return Err(FeedError::NotConnected) };
-        let heartbeat = (!database.is_shared()).then_some(HEARTBEAT);
-        let changes = Changing { receiver: sender.subscribe(), heartbeat };
+        let State::Open(channel) = &*self.state() else { return Err(FeedError::NotConnected) };
+        let changes = channel.sender.subscribe();
         Ok(Box::pin(stream::unfold(Watching::Begun { changes, database }, |watching| async move {
             match watching.step().await {
                 Ok(None) => None,
@@ -120,7 +166,7 @@ impl Feed {
     pub fn open(&self) {
         let mut state = self.state();
         if !matches!(*state, State::Ended) {
-            *state = State::Open(broadcast::Sender::new(CHANGES_BEHIND_MAX));
+            *state = State::Open(Channel { sender: broadcast::Sender::new(CHANGES_BEHIND_MAX), committing: None });
         }
     }
 
@@ -143,56 +189,68 @@ impl Feed {
     }
 }
 
-/// What a watcher waits for.
-struct Changing {
-    receiver: broadcast::Receiver<Changes>,
-    /// Where nothing else beats: how long it waits at most.
-    heartbeat: Option<Duration>,
-}
-
-impl Changing {
-    async fn next(&mut self) -> Result<Changes, RecvError> {
-        let Some(heartbeat) = self.heartbeat else { return self.receiver.recv().await };
-        let silent = |_| Ok(Changes::default());
-        tokio::time::timeout(heartbeat, self.receiver.recv()).await.unwrap_or_else(silent)
+impl Channel {
+    fn send(&self, sections: Arc<[Section]>, complete_until: UnixMs) {
+        // It fails when there is no watcher.
+        let _ = self.sender.send(Changes { sections, complete_until });
     }
 }
 
 /// How far a watch is.
 enum Watching {
-    Begun { changes: Changing, database: Database },
-    State { changes: Changing, snapshot: Tx, after: String },
-    Live { changes: Changing },
+    Begun { changes: Receiver, database: Database },
+    State { changes: Receiver, snapshot: Tx, after: String, complete_until: UnixMs },
+    Live { changes: Receiver, complete_until: UnixMs },
     Ended,
 }
+
+type Receiver = broadcast::Receiver<Changes>;
 
 impl Watching {
     async fn step(self) -> Result<Option<(Update, Self)>, FeedError> {
         match self {
             Self::Begun { changes, database } => {
+                let complete_until = time::now();
                 let snapshot = database.snapshot().await.map_err(FeedError::State)?;
-                Self::read(changes, snapshot, "").await.map(Some)
+                Self::read(changes, snapshot, "", complete_until).await.map(Some)
             }
-            Self::State { changes, snapshot, after } => Self::read(changes, snapshot, &after).await.map(Some),
-            Self::Live { mut changes } => {
-                let sections = match changes.next().await {
-                    Ok(sections) => sections.to_vec(),
+            Self::State { changes, snapshot, after, complete_until } => {
+                Self::read(changes, snapshot, &after, complete_until).await.map(Some)
+            }
+            Self::Live { mut changes, complete_until } => {
+                let next = match changes.recv().await {
+                    Ok(next) => next,
                     Err(RecvError::Lagged(_)) => return Err(FeedError::Lagged),
                     Err(RecvError::Closed) => return Err(FeedError::NotConnected),
                 };
-                Ok(Some((Update { sections, snapshot_complete: false }, Self::Live { changes })))
+                // What was published while the state was read is in the state. A clock that was set back does not leave
+                // a moment that is still to come.
+                let complete_until = next.complete_until.max(complete_until).min(time::now());
+                let update = Update { sections: next.sections.to_vec(), snapshot_complete: false, complete_until };
+                Ok(Some((update, Self::Live { changes, complete_until })))
             }
             Self::Ended => Ok(None),
         }
     }
 
-    async fn read(changes: Changing, mut snapshot: Tx, after: &str) -> Result<(Update, Self), FeedError> {
+    async fn read(
+        changes: Receiver,
+        mut snapshot: Tx,
+        after: &str,
+        complete_until: UnixMs,
+    ) -> Result<(Update, Self), FeedError> {
         let sections = store::page_of_sections(&mut snapshot, after).await.map_err(FeedError::State)?;
         let after = sections.last().map(|section| section.id.as_str().to_owned());
         let is_full = i64::try_from(sections.len()).is_ok_and(|count| count == PAGE_ROWS);
         Ok(match after.filter(|_| is_full) {
-            Some(after) => (Update { sections, snapshot_complete: false }, Self::State { changes, snapshot, after }),
-            None => (Update { sections, snapshot_complete: true }, Self::Live { changes }),
+            Some(after) => {
+                let update = Update { sections, snapshot_complete: false, complete_until };
+                (update, Self::State { changes, snapshot, after, complete_until })
+            }
+            None => {
+                let update = Update { sections, snapshot_complete: true, complete_until };
+                (update, Self::Live { changes, complete_until })
+            }
         })
     }
 }
@@ -213,19 +271,22 @@ pub async fn follow(
     shutdown: CancellationToken,
     tasks: &Tasks,
 ) -> Result<(), DbError> {
-    let mut notifications = database.listen(CHANNEL).await?;
+    let mut listening = Listening::begin(database).await?;
     feed.open();
     let database = database.clone();
     tasks.restarted("feed", move || {
         let (feed, database, shutdown) = (feed.clone(), database.clone(), shutdown.clone());
-        let notifications = notifications.take();
+        let listening = listening.take();
         async move {
             let followed = async {
-                // This process publishes what it commits, and no other one commits.
-                if !database.is_shared() {
-                    std::future::pending::<()>().await;
+                if database.is_shared() {
+                    follow_notifications(&feed, &database, listening).await;
                 }
-                follow_notifications(&feed, &database, notifications).await;
+                // This process publishes what it commits, and no other one commits.
+                loop {
+                    tokio::time::sleep(HEARTBEAT).await;
+                    feed.beat();
+                }
             };
             // Should the task panic: what it would have published is missing.
             let closing = ClosedOnDrop(&feed);
@@ -245,38 +306,57 @@ impl Drop for ClosedOnDrop<'_> {
     }
 }
 
-/// Follows what is heard; without notifications it begins by listening.
-async fn follow_notifications(feed: &Feed, database: &Database, mut notifications: Option<Notifications>) {
-    loop {
-        match &mut notifications {
-            Some(notifications) => {
-                let cause = republish(feed, notifications).await;
-                feed.close();
-                tracing::warn!(cause, "the feed of seats has lost the database; watchers begin anew when it is back");
-            }
-            None => tracing::warn!("the feed of seats begins anew"),
+/// What the other replicas commit, as it is heard.
+struct Listening {
+    notifications: Notifications,
+    /// Everything that was committed before this moment has been heard, or is in any state that is read from now on.
+    complete_until: UnixMs,
+}
+
+impl Listening {
+    /// None where no other process can write.
+    async fn begin(database: &Database) -> Result<Option<Self>, DbError> {
+        let complete_until = time::now();
+        let notifications = database.listen(CHANNEL).await?;
+        Ok(notifications.map(|notifications| Self { notifications, complete_until }))
+    }
+
+    /// Publishes what is heard, until something may have been missed; returns why.
+    async fn republish(mut self, feed: &Feed) -> String {
+        loop {
+            let changes = match self.notifications.next().await {
+                Ok(Some(Heard::Complete(moment))) => {
+                    self.complete_until = moment;
+                    Vec::new()
+                }
+                Ok(Some(Heard::Payload(payload))) => match serde_json::from_str(&payload) {
+                    Ok(changes) => changes,
+                    Err(error) => return format!("a notification can't be read: {error}"),
+                },
+                Ok(None) => return "the connection was closed".to_owned(),
+                Err(error) => return telemetry::chain(&error),
+            };
+            feed.republish(changes, self.complete_until);
         }
-        notifications = loop {
-            match database.listen(CHANNEL).await {
+    }
+}
+
+/// Follows what is heard, for ever; without a listener it begins by listening.
+async fn follow_notifications(feed: &Feed, database: &Database, mut listening: Option<Listening>) {
+    loop {
+        if let Some(listening) = listening.take() {
+            let cause = listening.republish(feed).await;
+            feed.close();
+            tracing::warn!(cause, "the feed of seats has lost the database; watchers begin anew when it is back");
+        } else {
+            tracing::warn!("the feed of seats begins anew");
+        }
+        listening = loop {
+            match Listening::begin(database).await {
                 Ok(Some(again)) => break Some(again),
                 Ok(None) | Err(_) => tokio::time::sleep(LISTEN_AGAIN_AFTER).await,
             }
         };
         feed.open();
-    }
-}
-
-/// Publishes what is heard, until something may have been missed; returns why.
-async fn republish(feed: &Feed, notifications: &mut Notifications) -> String {
-    loop {
-        match notifications.next().await {
-            Ok(Some(Heard::Silence)) => feed.beat(),
-            Ok(Some(Heard::Payload(payload))) => match serde_json::from_str(&payload) {
-                Ok(changes) => feed.publish(changes),
-                Err(error) => return format!("a notification can't be read: {error}"),
-            },
-            Ok(None) => return "the connection was closed".to_owned(),
-            Err(error) => return telemetry::chain(&error),
-        }
     }
 }

@@ -6,7 +6,6 @@ use futures::{StreamExt, TryStreamExt};
 use matricula_kit::answer::{Reason, Refusal};
 use matricula_kit::database::Database;
 use matricula_kit::participant::{StaffError, Writer};
-use matricula_kit::time::{self, UnixMs};
 use matricula_kit::{rpc, status};
 use matricula_proto::seats::v1 as wire;
 use matricula_proto::seats::v1::seat_service_server::SeatService;
@@ -113,7 +112,7 @@ impl SeatService for SeatsGrpc {
         _: Request<wire::WatchSeatsRequest>,
     ) -> Result<Response<Self::WatchSeatsStream>, Status> {
         let watch = self.feed.watch(self.database.clone()).map_err(feed_status)?;
-        let sent = watch.map(|update| update.map(|update| sent(update, time::now())).map_err(feed_status));
+        let sent = watch.map(|update| update.map(sent).map_err(feed_status));
         Ok(Response::new(sent.boxed()))
     }
 
@@ -126,11 +125,12 @@ impl SeatService for SeatsGrpc {
     }
 }
 
-fn sent(update: Update, now: UnixMs) -> wire::WatchSeatsResponse {
+fn sent(update: Update) -> wire::WatchSeatsResponse {
     wire::WatchSeatsResponse {
         sections: update.sections.into_iter().map(convert::section).collect(),
         snapshot_complete: update.snapshot_complete,
-        sent_at: Some(now.to_wire()),
+        // When it was published, not when this client could take it.
+        sent_at: Some(update.complete_until.to_wire()),
     }
 }
 

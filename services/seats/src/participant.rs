@@ -49,6 +49,8 @@ impl Participant for Seats {
         store::write(tx, world);
         if self.shared {
             feed::announce(tx, world)?;
+        } else {
+            self.feed.committing();
         }
         Ok(())
     }
@@ -57,6 +59,12 @@ impl Participant for Seats {
         let changes = world.into_changes();
         if !self.shared {
             self.feed.publish(changes);
+        }
+    }
+
+    fn not_committed(&self) {
+        if !self.shared {
+            self.feed.not_committed();
         }
     }
 

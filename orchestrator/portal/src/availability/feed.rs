@@ -3,7 +3,7 @@
 //! ```text
 //! connect --> snapshot, built aside --> board.replace --> changes, heartbeats --> board.apply
 //!    ^                                                          |
-//!    +------ backoff <------ board.lose <------ error, end or silence
+//!    +------ backoff <------ board.lose <------ error, end, silence or too far behind
 //! ```
 
 use std::collections::HashMap;
@@ -18,6 +18,7 @@ use matricula_kit::telemetry;
 use matricula_kit::time::UnixMs;
 use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
 use matricula_proto::seats::v1::{WatchSeatsRequest, WatchSeatsResponse};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -28,6 +29,8 @@ use super::{Board, SILENCE_MAX, Seats};
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long the snapshot may keep still: nothing is called live meanwhile, and a service that has just started is busy.
 const OPENING_MAX: Duration = Duration::from_secs(3);
+/// How long the messages may be older than what counts as live. Then a new snapshot is quicker than all that is on its way.
+const BEHIND_MAX: Duration = Duration::from_secs(3);
 /// First and longest delay before the feed is asked for again: at once after a restart, and never a burden.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -41,6 +44,8 @@ enum Lost {
     Ended,
     #[error("it was silent for {} ms", .0.as_millis())]
     Silent(Duration),
+    #[error("its messages were too old for {} ms", .0.as_millis())]
+    Behind(Duration),
 }
 
 /// Follows the feed until `shutdown`, and again after a failure: all that is known comes with the next snapshot.
@@ -101,18 +106,18 @@ async fn open(board: &Board, seats: Channel) -> Result<tonic::Streaming<WatchSea
     let opened = heard(client.watch_seats(WatchSeatsRequest {}), OPENING_MAX).await?;
     let mut stream = opened.into_inner();
     let mut snapshot: HashMap<SectionId, Seats> = HashMap::new();
-    let mut as_of = None;
+    let mut first = None;
     loop {
         let message = next(&mut stream, OPENING_MAX).await?;
         // What was committed while the snapshot was sent comes after it: it is as old as its first part.
-        as_of = as_of.or(sent_at(&message));
+        let (as_of, received) = *first.get_or_insert_with(|| (sent_at(&message), Instant::now()));
         for (id, seats) in message.sections.into_iter().map(Seats::from_wire) {
             if snapshot.get(&id).is_none_or(|known| known.version() < seats.version()) {
                 snapshot.insert(id, seats);
             }
         }
         if message.snapshot_complete {
-            board.replace(snapshot, as_of);
+            board.replace(snapshot, as_of, received);
             return Ok(stream);
         }
     }
@@ -120,13 +125,18 @@ async fn open(board: &Board, seats: Channel) -> Result<tonic::Streaming<WatchSea
 
 /// Takes changes until the feed is lost.
 async fn follow(board: &Board, mut stream: tonic::Streaming<WatchSeatsResponse>) -> Lost {
+    let mut behind_since = None;
     loop {
-        match next(&mut stream, SILENCE_MAX).await {
-            Ok(message) => {
-                let sent_at = sent_at(&message);
-                board.apply(message.sections.into_iter().map(Seats::from_wire).collect(), sent_at);
-            }
+        let message = match next(&mut stream, SILENCE_MAX).await {
+            Ok(message) => message,
             Err(lost) => return lost,
+        };
+        let sent_at = sent_at(&message);
+        let freshness = board.apply(message.sections.into_iter().map(Seats::from_wire).collect(), sent_at);
+        if freshness.live {
+            behind_since = None;
+        } else if behind_since.get_or_insert_with(Instant::now).elapsed() > BEHIND_MAX {
+            return Lost::Behind(BEHIND_MAX);
         }
     }
 }

@@ -13,7 +13,7 @@ fn section(id: &str, capacity: i32, taken: i32, version: i64) -> (SectionId, Sea
 fn board(sections: &[(&str, i32, i32, i64)]) -> Board {
     let board = Board::default();
     let snapshot = sections.iter().map(|(id, capacity, taken, version)| section(id, *capacity, *taken, *version));
-    board.replace(snapshot.collect(), Some(UnixMs(1_000)));
+    board.replace(snapshot.collect(), Some(UnixMs(1_000)), Instant::now());
     board
 }
 
@@ -24,9 +24,27 @@ fn shown(mut sections: Vec<wire::Availability>) -> String {
     shown.collect::<Vec<_>>().join(" ")
 }
 
+/// What has changed, of a board that has forgotten nothing.
+#[track_caller]
+fn since(board: &Board, cursor: Option<Cursor>, of: Option<&[SectionId]>) -> Changes {
+    board.since(cursor, of).expect("all that is gone is remembered")
+}
+
+fn id(id: &str) -> SectionId {
+    SectionId::stored(id.to_owned())
+}
+
+/// The cursor, what was found, and what is unknown, in order of ids.
+fn step(board: &Board, cursor: &mut Option<Cursor>, of: Option<&[SectionId]>) -> String {
+    let mut changes = since(board, *cursor, of);
+    *cursor = changes.cursor;
+    changes.unknown.sort();
+    format!("{} -{}", shown(changes.sections), changes.unknown.join(" -"))
+}
+
 #[track_caller]
 fn check(board: &Board, expect: &str) {
-    assert_eq!(shown(board.since(0, None).sections), expect);
+    assert_eq!(shown(since(board, None, None).sections), expect);
 }
 
 #[tokio::test]
@@ -47,7 +65,7 @@ async fn free_seats_are_never_below_zero() {
 #[tokio::test]
 async fn a_snapshot_takes_the_place_of_all_that_was_known() {
     let board = board(&[("A", 10, 3, 5), ("B", 2, 2, 1)]);
-    board.replace(HashMap::from([section("A", 10, 4, 2), section("C", 1, 0, 1)]), Some(UnixMs(2_000)));
+    board.replace(HashMap::from([section("A", 10, 4, 2), section("C", 1, 0, 1)]), Some(UnixMs(2_000)), Instant::now());
     check(&board, "A:6@2 C:1@1");
 }
 
@@ -62,31 +80,111 @@ async fn unknown_sections_are_listed_apart() {
 #[tokio::test]
 async fn changes_are_those_since_a_revision() {
     let board = board(&[("A", 10, 3, 5), ("B", 2, 2, 1), ("C", 1, 0, 1)]);
-    let start = board.since(0, None);
+    let start = since(&board, None, None);
     assert_eq!((start.sections.len(), start.has_more), (3, false));
     board.apply(vec![section("A", 10, 4, 6), section("B", 2, 1, 2)], None);
     board.apply(vec![section("A", 10, 5, 7)], None);
-    let next = board.since(start.revision, None);
+    let next = since(&board, start.cursor, None);
     assert_eq!(shown(next.sections), "A:5@7 B:1@2");
-    assert_eq!(shown(board.since(next.revision, None).sections), "");
+    assert_eq!(shown(since(&board, next.cursor, None).sections), "");
     let only_b = [SectionId::stored("B".to_owned()), SectionId::stored("X".to_owned())];
-    assert_eq!(shown(board.since(start.revision, Some(&only_b)).sections), "B:1@2");
+    assert_eq!(shown(since(&board, start.cursor, Some(&only_b)).sections), "B:1@2");
     // A snapshot that says nothing new is no change.
     let again = [("A", 10, 5, 7), ("B", 2, 1, 2), ("C", 1, 0, 1)];
     let again = again.iter().map(|(id, capacity, taken, version)| section(id, *capacity, *taken, *version));
-    board.replace(again.collect(), None);
-    assert_eq!(shown(board.since(next.revision, None).sections), "");
+    board.replace(again.collect(), None, Instant::now());
+    assert_eq!(shown(since(&board, next.cursor, None).sections), "");
+}
+
+#[tokio::test]
+async fn a_section_that_is_gone_is_told_once_to_each_who_watches_it() {
+    let board = board(&[("A", 10, 3, 5), ("B", 2, 2, 1), ("C", 1, 0, 1)]);
+    let (ab, none) = ([id("A"), id("B"), id("X")], [id("X")]);
+    let (mut all, mut two, mut never) = (None, None, None);
+    assert_eq!(step(&board, &mut all, None), "A:7@5 B:0@1 C:1@1 -");
+    assert_eq!(step(&board, &mut two, Some(&ab)), "A:7@5 B:0@1 -X");
+    assert_eq!(step(&board, &mut never, Some(&none)), " -X");
+    // A database was restored: B and C are not in it.
+    board.replace(HashMap::from([section("A", 10, 4, 4)]), Some(UnixMs(2_000)), Instant::now());
+    let away = all;
+    assert_eq!(step(&board, &mut all, None), "A:6@4 -B -C");
+    assert_eq!(step(&board, &mut two, Some(&ab)), "A:6@4 -B");
+    assert_eq!(step(&board, &mut never, Some(&none)), " -");
+    // They are back and gone again, and then B is back.
+    let whole = [section("A", 10, 4, 4), section("B", 2, 0, 1), section("C", 1, 0, 1)];
+    board.replace(HashMap::from(whole), Some(UnixMs(3_000)), Instant::now());
+    board.replace(HashMap::from([section("A", 10, 4, 4)]), Some(UnixMs(4_000)), Instant::now());
+    board.apply(vec![section("B", 2, 1, 2), section("X", 1, 0, 1)], Some(UnixMs(5_000)));
+    let mut slow = away;
+    assert_eq!(step(&board, &mut slow, None), "A:6@4 B:1@2 X:1@1 -C", "a slow one is told how it stands");
+    assert_eq!(step(&board, &mut all, None), "B:1@2 X:1@1 -C");
+    assert_eq!(step(&board, &mut two, Some(&ab)), "B:1@2 X:1@1 -");
+    assert_eq!(step(&board, &mut never, Some(&none)), "X:1@1 -");
+    assert_eq!([all, two, never].map(|mut cursor| step(&board, &mut cursor, None)), [" -", " -", " -"]);
+    // One that begins now never had C.
+    assert_eq!(step(&board, &mut None, None), "A:6@4 B:1@2 X:1@1 -");
+    assert_eq!(step(&board, &mut None, Some(&[id("C")])), " -C");
+}
+
+#[tokio::test]
+async fn nothing_is_unknown_before_the_first_snapshot() {
+    let board = Board::default();
+    let (of, mut cursor) = ([id("A"), id("X")], None);
+    assert_eq!(step(&board, &mut cursor, Some(&of)), " -");
+    board.replace(HashMap::new(), Some(UnixMs(1)), Instant::now());
+    assert_eq!(step(&board, &mut cursor, Some(&of)), " -A -X");
+    assert_eq!(step(&board, &mut cursor, Some(&of)), " -");
+    board.apply(vec![section("A", 1, 0, 1)], Some(UnixMs(2)));
+    assert_eq!(step(&board, &mut cursor, Some(&of)), "A:1@1 -");
+}
+
+#[tokio::test]
+async fn what_is_gone_costs_no_memory_without_bound() {
+    let ids = |count: usize| (0..count).map(|n| section(&format!("S{n}"), 1, 0, 1)).collect::<HashMap<_, _>>();
+    let board = Board::default();
+    board.replace(ids(GONE_MAX), Some(UnixMs(1)), Instant::now());
+    let mut cursor = since(&board, None, Some(&[id("S1")])).cursor;
+    board.replace(HashMap::new(), Some(UnixMs(2)), Instant::now());
+    assert_eq!(board.read().by_revision.len(), GONE_MAX);
+    assert_eq!(step(&board, &mut cursor, Some(&[id("S1")])), " -S1");
+    let behind = cursor;
+    board.replace(ids(GONE_MAX + 1), Some(UnixMs(3)), Instant::now());
+    board.replace(HashMap::new(), Some(UnixMs(4)), Instant::now());
+    let state = board.read();
+    assert_eq!((state.sections.len(), state.by_revision.len(), state.gone.len()), (0, 0, 0));
+    drop(state);
+    assert!(board.since(behind, None).is_none(), "it is not guessed what is gone");
+    // One that begins anew is not behind, and stays so.
+    let mut anew = None;
+    assert_eq!(step(&board, &mut anew, Some(&[id("S1")])), " -S1");
+    assert_eq!(step(&board, &mut anew, Some(&[id("S1")])), " -");
+}
+
+/// Its first part may be far behind the last revision that was forgotten.
+#[tokio::test]
+async fn a_watch_that_begins_with_many_parts_is_not_behind() {
+    let board = Board::default();
+    let kept: HashMap<_, _> = (0..CHANGES_MAX + 1).map(|n| section(&format!("K{n}"), 1, 0, 1)).collect();
+    let mut both = kept.clone();
+    both.extend((0..=GONE_MAX).map(|n| section(&format!("S{n}"), 1, 0, 1)));
+    board.replace(kept.clone(), Some(UnixMs(1)), Instant::now());
+    board.replace(both, Some(UnixMs(2)), Instant::now());
+    board.replace(kept, Some(UnixMs(3)), Instant::now());
+    let first = since(&board, None, None);
+    assert!(first.has_more);
+    let second = since(&board, first.cursor, None);
+    assert_eq!((second.sections.len(), second.has_more), (1, false));
 }
 
 #[tokio::test]
 async fn many_changes_come_in_parts() {
     let board = Board::default();
     let count = CHANGES_MAX * 2 + 1;
-    board.replace((0..count).map(|n| section(&format!("S{n}"), 1, 0, 1)).collect(), None);
-    let (mut revision, mut sizes, mut ids) = (0, Vec::new(), std::collections::BTreeSet::new());
+    board.replace((0..count).map(|n| section(&format!("S{n}"), 1, 0, 1)).collect(), None, Instant::now());
+    let (mut cursor, mut sizes, mut ids) = (None, Vec::new(), std::collections::BTreeSet::new());
     loop {
-        let changes = board.since(revision, None);
-        revision = changes.revision;
+        let changes = since(&board, cursor, None);
+        cursor = changes.cursor;
         sizes.push(changes.sections.len());
         ids.extend(changes.sections.into_iter().map(|seats| seats.section_id));
         if !changes.has_more {
@@ -120,10 +218,10 @@ async fn what_was_shown_is_known_and_nothing_else() {
     assert_eq!(board.seen(&SectionId::stored("C".to_owned()), 5), None);
     // A feed that comes back has missed versions, and forgets none.
     board.lose();
-    board.replace(HashMap::from([section("A", 10, 6, 20)]), None);
+    board.replace(HashMap::from([section("A", 10, 6, 20)]), None, Instant::now());
     assert_eq!([5, 8, 12, 20].map(free), [Some(7), Some(0), None, Some(4)]);
     // A database that was restored counts anew: version 7 may be another one now.
-    board.replace(HashMap::from([section("A", 10, 1, 6)]), None);
+    board.replace(HashMap::from([section("A", 10, 1, 6)]), None, Instant::now());
     assert_eq!([5, 6, 7, 20].map(free), [None, Some(9), None, None]);
 }
 
@@ -156,8 +254,18 @@ async fn a_silent_or_lost_feed_is_not_live() {
     assert!(!live(&board));
     board.apply(Vec::new(), Some(UnixMs(9_000)));
     assert!(live(&board));
+    // A message that was long on its way is not live, though it has just arrived, and the next quick one is.
+    tokio::time::advance(Duration::from_secs(2)).await;
+    assert!(!board.apply(Vec::new(), Some(UnixMs(9_100))).live);
+    assert!(board.apply(Vec::new(), Some(UnixMs(11_000))).live);
     board.lose();
     // What was known stays, and so does how old it is.
-    assert_eq!(board.get(Vec::new()).2, Freshness { as_of: Some(UnixMs(9_000)), live: false });
+    assert_eq!(board.get(Vec::new()).2, Freshness { as_of: Some(UnixMs(11_000)), live: false });
     check(&board, "A:7@5");
+    // A snapshot that took long to come is as old as its first part.
+    let first_part = Instant::now();
+    tokio::time::advance(SILENCE_MAX).await;
+    board.replace(HashMap::from([section("A", 10, 3, 5)]), Some(UnixMs(12_000)), first_part);
+    assert_eq!(board.get(Vec::new()).2, Freshness { as_of: Some(UnixMs(12_000)), live: false });
+    assert!(board.apply(Vec::new(), Some(UnixMs(12_900))).live);
 }

@@ -1,19 +1,22 @@
 //! One client that watches seats: the state first, then what has changed since the message before.
 //!
 //! Promises: the next message is made when the client can take it, from what holds then; a slow client misses
-//! intermediate versions, never the last one, and costs no memory.
+//! intermediate versions, never the last one nor that a section is gone, and costs no memory. `as_of` is a moment up to
+//! which the client has everything, so what comes in several messages has it in the last of them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_kit::id::SectionId;
+use matricula_kit::status;
+use matricula_kit::time::UnixMs;
 use matricula_proto::catalog::v1::WatchAvailabilityResponse;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
+use tonic::{Code, Status};
 
-use crate::availability::Board;
+use crate::availability::{Board, Cursor, Freshness};
 use crate::shutting_down;
 
 /// Shortest time between two looks at the board: nobody reads faster, and thousands of clients stay cheap while
@@ -27,8 +30,12 @@ pub(super) struct Watch {
     of: Option<Vec<SectionId>>,
     changed: watch::Receiver<()>,
     shutdown: CancellationToken,
-    /// What the client knows: the revision, and whether it was told that the feed is live. None before the first look.
-    told: Option<(u64, bool)>,
+    /// What the client has; none before the feed has begun.
+    cursor: Option<Cursor>,
+    /// Whether the client was told that the feed is live; none before the first look.
+    told_live: Option<bool>,
+    /// Up to when the client has everything; none before it has the whole state.
+    as_of: Option<UnixMs>,
     has_more: bool,
     looked_at: Instant,
 }
@@ -36,16 +43,17 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(board: Arc<Board>, of: Option<Vec<SectionId>>, shutdown: CancellationToken) -> Self {
         let changed = board.subscribe();
-        Self { board, of, changed, shutdown, told: None, has_more: false, looked_at: Instant::now() }
+        let (cursor, told_live, as_of, looked_at) = (None, None, None, Instant::now());
+        Self { board, of, changed, shutdown, cursor, told_live, as_of, has_more: false, looked_at }
     }
 
-    /// The next message; an error when the process shuts down.
+    /// The next message; an error when the process shuts down, or when the client has to begin anew.
     pub(super) async fn next(&mut self) -> Result<WatchAvailabilityResponse, Status> {
         loop {
-            if self.told.is_some() && !self.has_more {
+            if self.told_live.is_some() && !self.has_more {
                 self.wait_for_change().await?;
             }
-            if let Some(response) = self.look() {
+            if let Some(response) = self.look()? {
                 return Ok(response);
             }
         }
@@ -65,20 +73,31 @@ impl Watch {
     }
 
     /// What the client does not know yet, if there is anything.
-    fn look(&mut self) -> Option<WatchAvailabilityResponse> {
+    fn look(&mut self) -> Result<Option<WatchAvailabilityResponse>, Status> {
         // What changes from here on wakes the next wait.
         self.changed.mark_unchanged();
         self.looked_at = Instant::now();
-        let revision = self.told.map_or(0, |(revision, _)| revision);
-        let changes = self.board.since(revision, self.of.as_deref());
-        let is_news = self.told.is_none_or(|(_, live)| live != changes.freshness.live);
-        self.told = Some((changes.revision, changes.freshness.live));
-        self.has_more = changes.has_more;
-        (is_news || !changes.sections.is_empty()).then(|| WatchAvailabilityResponse {
+        let changes = self.board.since(self.cursor, self.of.as_deref()).ok_or_else(too_slow)?;
+        let live = changes.freshness.live;
+        let is_news = self.told_live.replace(live) != Some(live);
+        let snapshot_complete = self.as_of.is_none() && changes.cursor.is_some() && !changes.has_more;
+        if !changes.has_more {
+            self.as_of = changes.freshness.as_of;
+        }
+        (self.cursor, self.has_more) = (changes.cursor, changes.has_more);
+        let is_empty = changes.sections.is_empty() && changes.unknown.is_empty();
+        Ok((is_news || snapshot_complete || !is_empty).then(|| WatchAvailabilityResponse {
             sections: changes.sections,
-            freshness: Some(changes.freshness.to_wire()),
-        })
+            freshness: Some(Freshness { as_of: self.as_of, live }.to_wire()),
+            unknown_section_ids: changes.unknown,
+            snapshot_complete,
+        }))
     }
+}
+
+fn too_slow() -> Status {
+    let message = "more sections are gone than this watch could be told of; watch again";
+    status::error(Code::DataLoss, "WATCH_LAGGED", message)
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use crate::world::{World, check_error, own, until, within};
 async fn next(watch: &mut Streaming<wire::WatchAvailabilityResponse>) -> String {
     let message = within("a message of the watch", watch.message()).await.expect("no error").expect("no end");
     let seats = message.sections.iter().map(|seats| format!(" {}:{}", seats.section_id, seats.free));
-    format!("{}:{}", message.freshness.expect("a freshness").live, seats.collect::<String>())
+    let unknown = message.unknown_section_ids.iter().map(|id| format!(" -{id}"));
+    let live = message.freshness.expect("a freshness").live;
+    format!("{live}:{}{}", seats.collect::<String>(), unknown.collect::<String>())
 }
 
 async fn watch(world: &World, sections: &[&str]) -> Streaming<wire::WatchAvailabilityResponse> {
@@ -47,6 +49,27 @@ async fn a_lost_feed_is_told_and_recovers() {
     world.set_capacity("A", 4).await;
     assert_eq!(next(&mut a).await, "true: A:4");
     assert_eq!(world.availability(&["A"]).await.expect("seats"), ("A:4".to_owned(), true));
+}
+
+/// A database was restored that does not have a section yet: whoever watches is told that it is gone, also who was told
+/// nothing meanwhile, and so is one who asks for what was never there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_section_that_is_gone_is_told() {
+    let mut world = World::start().await;
+    let (mut a, mut all) = (watch(&world, &["A", "NOWHERE"]).await, watch(&world, &[]).await);
+    assert_eq!(next(&mut a).await, "true: A:10 -NOWHERE");
+    next(&mut all).await;
+    world.seats.stop().await;
+    world.seats.delete("A").await;
+    assert_eq!(next(&mut a).await, "false:");
+    world.seats.resume().await;
+    assert_eq!(next(&mut a).await, "true: -A");
+    assert_eq!([next(&mut all).await, next(&mut all).await], ["false:", "true: -A"]);
+    assert_eq!(world.availability(&["A", "B"]).await.expect("seats"), ("B:10".to_owned(), true));
+    // Back from another import.
+    world.import_section("A", 4).await;
+    assert_eq!(next(&mut a).await, "true: A:4");
+    assert_eq!(next(&mut all).await, "true: A:4");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,6 +81,16 @@ impl Service {
         serving.ended().await;
     }
 
+    /// Takes a section out of the database of the seat service, which is stopped.
+    pub async fn delete(&self, section: &str) {
+        let database = Database::open(&self.url).await.expect("the database opens");
+        let mut tx = database.begin().await.expect("a transaction");
+        let args = matricula_kit::database::Args::new().text(section);
+        assert_eq!(tx.execute("DELETE FROM sections WHERE section_id = $1", args).await.expect("deleted"), 1);
+        tx.commit().await.expect("committed");
+        database.close().await;
+    }
+
     pub async fn resume(&mut self) {
         let shutdown = CancellationToken::new();
         let database = Database::open(&self.url).await.expect("the database opens");
@@ -286,6 +296,12 @@ impl World {
         let catalog = academics::ImportCatalogRequest { sections, ..Default::default() };
         let mut client = AcademicServiceClient::new(self.channels.academics.clone());
         client.import_catalog(catalog).await.expect("the catalogue");
+    }
+
+    pub async fn import_section(&self, section: &str, capacity: i32) {
+        let sections = vec![seats::SectionCapacity { section_id: section.to_owned(), capacity }];
+        let request = seats::ImportSectionsRequest { sections };
+        SeatServiceClient::new(self.seats.channel.clone()).import_sections(request).await.expect("it is imported");
     }
 
     pub async fn set_capacity(&self, section: &str, capacity: i32) {

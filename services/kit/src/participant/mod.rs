@@ -107,6 +107,9 @@ pub trait Participant: Send + Sync + 'static {
         let _ = (world, now);
     }
 
+    /// Called when a batch has failed: nothing of it was committed, and nothing will be.
+    fn not_committed(&self) {}
+
     /// Called when a commit has ended without an answer: it may have taken effect, and nobody has published it.
     fn in_doubt(&self) {}
 

@@ -119,6 +119,10 @@ impl Participant for Counters {
         self.committed.lock().expect("not poisoned").extend(world.values.get("a"));
     }
 
+    fn not_committed(&self) {
+        self.told.lock().expect("not poisoned").push("not committed");
+    }
+
     fn in_doubt(&self) {
         self.told.lock().expect("not poisoned").push("in doubt");
     }

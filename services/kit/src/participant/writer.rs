@@ -272,6 +272,8 @@ impl<P: Participant> Committer<P> {
         if in_doubt {
             self.in_doubt = true;
             self.participant.in_doubt();
+        } else {
+            self.participant.not_committed();
         }
         Err(error)
     }

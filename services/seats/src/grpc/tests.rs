@@ -7,6 +7,7 @@ use matricula_kit::id::SagaId;
 use matricula_kit::serve::{self, Limits, Listen, Serving};
 use matricula_kit::tasks::Tasks;
 use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
+use matricula_kit::time::{self, UnixMs};
 use matricula_proto::common::v1 as common;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
@@ -258,6 +259,113 @@ async fn the_feed_of_one_replica_has_the_changes_of_another() {
         until(&mut watch, "A", version).await;
         held(&mut one, &String::from(SagaId::generate()), &["A"]).await;
         until(&mut watch, "A", version + 1).await;
+    }
+}
+
+/// Waits until the clock shows a later millisecond; that one.
+async fn later(than: UnixMs) -> UnixMs {
+    loop {
+        match time::now() {
+            now if now > than => return now,
+            _ => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// A client that takes a message late gets the moment up to which the message is complete, and not a later one.
+#[tokio::test]
+async fn a_slow_watcher_gets_the_moment_of_the_message() {
+    for backend in BACKENDS {
+        let (_replica, test) = started(backend, &[("A", 9)]).await;
+        let feed = Arc::new(Feed::default());
+        let shutdown = CancellationToken::new();
+        let following = crate::feed::follow(feed.clone(), &test.database, shutdown.clone()).await.expect("follows");
+        let seats = Arc::new(Seats::new(feed.clone(), &test.database));
+        let (writer, _writing) = Writer::start(seats, test.database.clone(), Default::default());
+        let service = SeatsGrpc::new(writer, test.database.clone(), feed);
+        // Not over a connection, which would take messages ahead of the client.
+        let request = Request::new(wire::WatchSeatsRequest {});
+        let mut watch = service.watch_seats(request).await.expect("watched").into_inner();
+        watch.next().await.expect("a message").expect("the state");
+        let mut first = None;
+        for capacity in [5, 7] {
+            let request = wire::SetCapacityRequest { section_id: "A".into(), capacity };
+            service.set_capacity(Request::new(request)).await.expect("set");
+            let answered = time::now();
+            later(answered).await;
+            first.get_or_insert(answered);
+        }
+        // The second change was committed after this, and the client has not taken it yet.
+        let first = first.expect("a moment");
+        let message = loop {
+            let message = watch.next().await.expect("a message").expect("the watch goes on");
+            if !message.sections.is_empty() {
+                break message;
+            }
+        };
+        assert_eq!(message.sections[0].capacity, 5);
+        let sent_at = message.sent_at.as_ref().and_then(UnixMs::from_wire).expect("a moment");
+        assert!(sent_at <= first, "{backend:?}: {sent_at} is after {first}, and the next change may be before it");
+        shutdown.cancel();
+        following.await.expect("ends");
+    }
+}
+
+/// While a commit is under way, what it changes may be committed and is not published: no heartbeat claims otherwise.
+#[tokio::test]
+async fn a_heartbeat_during_a_commit_is_complete_up_to_its_begin() {
+    let (_replica, test) = started(Backend::Sqlite, &[("A", 9)]).await;
+    for end in [Feed::not_committed as fn(&Feed), |feed: &Feed| feed.publish(Vec::new())] {
+        let feed = Feed::default();
+        feed.open();
+        let mut watch = feed.watch(test.database.clone()).expect("open");
+        let mut complete_until =
+            async || watch.next().await.expect("an update").expect("the watch goes on").complete_until;
+        complete_until().await;
+        let begin = time::now();
+        feed.committing();
+        let begun = time::now();
+        later(begun).await;
+        feed.beat();
+        let moment = complete_until().await;
+        assert!(begin <= moment && moment <= begun, "{moment} is not from {begin} to {begun}");
+        end(&feed);
+        feed.beat();
+        assert!(complete_until().await > begun);
+    }
+}
+
+/// What was answered before a message's moment is in that message or in one before it, whichever replica wrote it.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_message_is_complete_up_to_its_moment() {
+    for backend in BACKENDS {
+        let (mut one, test) = started(backend, &[("A", 1_000)]).await;
+        let mut watch = one.client.watch_seats(wire::WatchSeatsRequest {}).await.expect("watched").into_inner();
+        let mut second = match backend {
+            Backend::Sqlite => None,
+            Backend::Postgres => Some(replica(&Database::open(&test.url).await.expect("opens")).await),
+        };
+        let last = 60;
+        let watching = tokio::spawn(async move {
+            let (mut seen, mut version) = (Vec::new(), 0);
+            while version < last {
+                let message = next(&mut watch).await;
+                version = message.sections.iter().map(|section| section.version).fold(version, i64::max);
+                seen.push((message.sent_at.as_ref().and_then(UnixMs::from_wire).expect("a moment"), version));
+            }
+            seen
+        });
+        let mut answered = Vec::new();
+        for version in 2..=last {
+            let replica = second.as_mut().filter(|_| version % 2 == 0).unwrap_or(&mut one);
+            held(replica, &String::from(SagaId::generate()), &["A"]).await;
+            answered.push((time::now(), version));
+        }
+        let seen = watching.await.expect("it ends");
+        for (moment, version) in &seen {
+            let missing = answered.iter().find(|(at, answered)| at < moment && answered > version);
+            assert_eq!(missing, None, "{backend:?}: version {version} is called complete up to {moment}");
+        }
     }
 }
 

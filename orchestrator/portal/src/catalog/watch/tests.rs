@@ -15,7 +15,7 @@ fn section(id: &str, capacity: i32, taken: i32, version: i64) -> (SectionId, Sea
 
 fn board() -> Arc<Board> {
     let board = Arc::new(Board::default());
-    board.replace(HashMap::from([section("A", 9, 0, 1), section("B", 9, 0, 1)]), Some(UnixMs(1)));
+    board.replace(HashMap::from([section("A", 9, 0, 1), section("B", 9, 0, 1)]), Some(UnixMs(1)), Instant::now());
     board
 }
 
@@ -30,7 +30,8 @@ async fn next(watch: &mut Watch) -> String {
     response.sections.sort_by(|a, b| a.section_id.cmp(&b.section_id));
     let live = response.freshness.expect("a freshness").live;
     let seats = response.sections.iter().map(|s| format!(" {}:{}@{}", s.section_id, s.free, s.version));
-    format!("{live}:{}", seats.collect::<String>())
+    let unknown = response.unknown_section_ids.iter().map(|id| format!(" -{id}"));
+    format!("{live}:{}{}", seats.collect::<String>(), unknown.collect::<String>())
 }
 
 #[tokio::test(start_paused = true)]
@@ -38,7 +39,7 @@ async fn the_state_comes_first_and_then_the_changes() {
     let board = board();
     let (mut all, mut one) = (watch(&board, &[]), watch(&board, &["B", "X"]));
     assert_eq!(next(&mut all).await, "true: A:9@1 B:9@1");
-    assert_eq!(next(&mut one).await, "true: B:9@1");
+    assert_eq!(next(&mut one).await, "true: B:9@1 -X");
     board.apply(vec![section("A", 9, 1, 2)], None);
     assert_eq!(next(&mut all).await, "true: A:8@2");
     board.apply(vec![section("B", 9, 2, 2)], None);
@@ -65,12 +66,62 @@ async fn a_feed_lost_and_back_is_told() {
     next(&mut all).await;
     board.lose();
     assert_eq!(next(&mut all).await, "false:");
-    board.replace(HashMap::from([section("A", 9, 4, 5)]), Some(UnixMs(2)));
+    board.replace(HashMap::from([section("A", 9, 4, 5)]), Some(UnixMs(2)), Instant::now());
     assert_eq!(next(&mut all).await, "true: A:5@5");
     board.lose();
     assert_eq!(next(&mut all).await, "false:");
-    board.replace(HashMap::from([section("A", 9, 4, 5)]), Some(UnixMs(3)));
+    board.replace(HashMap::from([section("A", 9, 4, 5)]), Some(UnixMs(3)), Instant::now());
     assert_eq!(next(&mut all).await, "true:");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_section_that_is_gone_is_told_to_quick_and_slow_clients() {
+    let board = board();
+    let (mut quick, mut slow, mut one) = (watch(&board, &[]), watch(&board, &[]), watch(&board, &["B"]));
+    for watch in [&mut quick, &mut slow, &mut one] {
+        next(watch).await;
+    }
+    // The feed was lost, and is back with a state that has no B.
+    board.lose();
+    assert_eq!(next(&mut quick).await, "false:");
+    board.replace(HashMap::from([section("A", 9, 0, 1)]), Some(UnixMs(2)), Instant::now());
+    assert_eq!(next(&mut quick).await, "true: -B");
+    assert_eq!(next(&mut slow).await, "true: -B");
+    assert_eq!(next(&mut one).await, "true: -B");
+    board.apply(vec![section("B", 9, 3, 1)], None);
+    assert_eq!(next(&mut one).await, "true: B:6@1");
+}
+
+/// What one message can't hold has its moment in the last one: before it, the client does not have everything.
+#[tokio::test(start_paused = true)]
+async fn a_moment_is_told_when_the_client_has_everything() {
+    let many = |version| (0..2_500).map(move |n| section(&format!("S{n}"), 9, 0, version));
+    let board = Arc::new(Board::default());
+    let mut watch = watch(&board, &[]);
+    let mut told = async || {
+        let message = watch.next().await.expect("a message");
+        let as_of = message.freshness.and_then(|freshness| UnixMs::from_wire(&freshness.as_of?)).map(|moment| moment.0);
+        (message.sections.len(), as_of, message.snapshot_complete)
+    };
+    assert_eq!(told().await, (0, None, false), "it is early");
+    board.replace(many(1).collect(), Some(UnixMs(1)), Instant::now());
+    assert_eq!([told().await, told().await], [(1_000, None, false), (1_000, None, false)]);
+    assert_eq!(told().await, (500, Some(1), true));
+    board.apply(many(2).collect(), Some(UnixMs(2)));
+    assert_eq!([told().await, told().await], [(1_000, Some(1), false), (1_000, Some(1), false)]);
+    assert_eq!(told().await, (500, Some(2), false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_can_not_be_told_what_is_gone_begins_anew() {
+    let board = board();
+    let mut slow = watch(&board, &[]);
+    next(&mut slow).await;
+    let many = (0..20_000).map(|n| section(&format!("S{n}"), 9, 0, 1)).collect();
+    board.replace(many, Some(UnixMs(2)), Instant::now());
+    board.replace(HashMap::from([section("A", 9, 0, 1)]), Some(UnixMs(3)), Instant::now());
+    assert_eq!(slow.next().await.expect_err("the end").code(), Code::DataLoss);
+    assert_eq!(next(&mut watch(&board, &[])).await, "true: A:9@1");
 }
 
 #[tokio::test(start_paused = true)]
@@ -78,7 +129,7 @@ async fn one_who_is_early_is_told_so() {
     let board = Arc::new(Board::default());
     let mut early = watch(&board, &[]);
     assert_eq!(next(&mut early).await, "false:");
-    board.replace(HashMap::from([section("A", 1, 0, 1)]), Some(UnixMs(1)));
+    board.replace(HashMap::from([section("A", 1, 0, 1)]), Some(UnixMs(1)), Instant::now());
     assert_eq!(next(&mut early).await, "true: A:1@1");
 }
 

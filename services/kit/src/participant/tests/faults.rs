@@ -72,11 +72,11 @@ async fn a_commit_in_doubt_is_told_and_settled() {
         let service = Service::new(backend).await;
         let told = || service.counters.told.lock().expect("not poisoned").clone();
         let failed = written(&service.writer, operation(&SagaId::generate(), Leg::Action, What::Break)).await;
-        assert_eq!((failed, told()), ("not known", vec![]), "{backend:?}: it failed before the commit");
+        assert_eq!((failed, told()), ("not known", vec!["not committed"]), "{backend:?}: it failed before the commit");
         let failed = written(&service.writer, operation(&SagaId::generate(), Leg::Action, What::Dangle)).await;
         assert_eq!(failed, "not known", "{backend:?}");
         let settled = async {
-            while told() != ["in doubt", "settled"] {
+            while told() != ["not committed", "in doubt", "settled"] {
                 tokio::task::yield_now().await;
             }
         };
