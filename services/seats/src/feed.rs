@@ -170,6 +170,13 @@ impl Feed {
         }
     }
 
+    /// Opens it again after a failure of the task that keeps it open.
+    fn open_if_closed(&self) {
+        if matches!(*self.state(), State::Closed) {
+            self.open();
+        }
+    }
+
     /// Ends every watch, until it is open again.
     pub fn close(&self) {
         let mut state = self.state();
@@ -283,6 +290,7 @@ pub async fn follow(
                     follow_notifications(&feed, &database, listening).await;
                 }
                 // This process publishes what it commits, and no other one commits.
+                feed.open_if_closed();
                 loop {
                     tokio::time::sleep(HEARTBEAT).await;
                     feed.beat();

@@ -42,7 +42,7 @@ impl DbError {
             Self::Conflict(error) | Self::Unavailable(error) | Self::Full(error) | Self::Refused(error) => {
                 Some(error.as_database_error()?.code()?.into_owned())
             }
-            Self::Corrupt(_) | Self::Setup(_) | Self::Migration(_) => None,
+            Self::Corrupt(_) | Self::Setup(_) | Self::SnapshotExpired(_) | Self::Migration(_) => None,
         }
     }
 
@@ -55,6 +55,7 @@ impl DbError {
             Self::Refused(_) => "refused",
             Self::Corrupt(_) => "corrupt",
             Self::Setup(_) => "setup",
+            Self::SnapshotExpired(_) => "snapshot_expired",
             Self::Migration(_) => "migration",
         }
     }
