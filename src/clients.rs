@@ -59,7 +59,7 @@ pub async fn connect(urls: &str) -> anyhow::Result<Channel> {
 
 /// Connects when it is first used.
 pub fn connect_lazily(url: &str) -> anyhow::Result<Channel> {
-    matricula_kit::connect::lazily(url).with_context(|| format!("{url}: no URL"))
+    Ok(matricula_kit::connect::lazily(url)?)
 }
 
 /// An error for people: what the service says, with the code and the machine's word for it.

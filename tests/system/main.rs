@@ -10,6 +10,7 @@ mod kills;
 mod load;
 mod operators;
 mod poisoned;
+mod pooled;
 mod python;
 mod registrations;
 mod replicas;

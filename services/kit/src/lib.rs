@@ -7,6 +7,7 @@
 //! | [`participant`] | the write path: batch, barrier, domain, one commit |
 //! | [`answer`] | the words in which participants answer the orchestrator |
 //! | [`id`], [`time`] | ids and moments as types |
+//! | [`secret`] | hides passwords in what is shown |
 //! | [`rpc`], [`status`] | batches on the wire, and errors as `tonic::Status` |
 //! | [`serve`] | gRPC and HTTP servers with health, reflection, metrics and graceful shutdown |
 //! | [`telemetry`] | logs, spans and W3C trace context |
@@ -19,6 +20,7 @@ pub mod database;
 pub mod id;
 pub mod participant;
 pub mod rpc;
+pub mod secret;
 pub mod serve;
 pub mod status;
 pub mod telemetry;
