@@ -3,9 +3,9 @@
 //! URLs of SQLite are read as the driver documents them, those of PostgreSQL as libpq and the driver do. What would be ignored,
 //! or would lose data, is refused.
 
-use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
+use std::{fmt, io};
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use sqlx::postgres::PgConnectOptions;
@@ -40,7 +40,7 @@ const POSTGRES_PARAMETERS: [&str; 18] = [
 const LINKS_MAX: usize = 40;
 
 /// A URL of a database that was understood as a whole.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub enum DatabaseUrl {
     /// A file.
     Sqlite {
@@ -116,6 +116,18 @@ pub enum DatabasePlace {
         /// The name of the database.
         database: String,
     },
+}
+
+impl fmt::Debug for DatabaseUrl {
+    /// Without the password, which is among the driver's options.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite { path, create } => {
+                f.debug_struct("Sqlite").field("path", path).field("create", create).finish()
+            }
+            Self::Postgres(_) => f.debug_tuple("Postgres").field(&self.place()).finish(),
+        }
+    }
 }
 
 impl DatabaseUrl {
@@ -319,6 +331,12 @@ mod tests {
         check("postgres://x?host=a,b", Err("several hosts"));
         check("postgres://h/x#y", Err("%23"));
         check("postgres://me:a/b@h/x", Err("percent-encoded"));
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let url = DatabaseUrl::parse("postgres://me:s3cret@h/x?sslmode=require").expect("a URL");
+        assert!(!format!("{url:?}").contains("s3cret"), "{url:?}");
     }
 
     #[test]
