@@ -150,7 +150,7 @@ impl Layers {
     /// The setting that is most like a name.
     fn alike(&self, name: &str) -> Option<&str> {
         // One underscore instead of two is the most frequent slip.
-        let plain = |name: &str| name.replace(['.', '_'], "");
+        let plain = |name: &str| name.replace(['.', '_', '-'], "").to_lowercase();
         let likeness = |known: &str| strsim::jaro_winkler(&plain(known), &plain(name));
         let alike = self.known.keys().map(|known| (likeness(known), known));
         let (likeness, known) = alike.max_by(|(one, _), (other, _)| one.total_cmp(other))?;

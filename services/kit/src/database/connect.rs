@@ -181,3 +181,47 @@ fn lock(path: &Path) -> Result<std::fs::File, DbError> {
     })?;
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refused(url: &str) -> String {
+        match Database::open(url).await {
+            Ok(_) => panic!("{url} is refused"),
+            Err(error) => {
+                assert!(error.is_permanent(), "{url}: it is not waited for: {error}");
+                error.to_string()
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_must_be_there_is_not_created() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = |name: &str| DatabaseUrl::of_file(&folder.path().join(name));
+        let error = refused(&format!("{}?mode=rw", url("new/x.db"))).await;
+        assert!(error.contains("there is no such file"), "{error}");
+        assert_eq!(folder.path().read_dir().expect("a folder").count(), 0, "nothing was created");
+        Database::open(&format!("{}?mode=rwc", url("new/x.db"))).await.expect("it is created").close().await;
+        Database::open(&format!("{}?mode=rw", url("new/x.db"))).await.expect("it is there").close().await;
+        Database::open(&url("a b?%20#.db")).await.expect("a name as any other").close().await;
+        assert!(folder.path().join("a b?%20#.db").is_file());
+        assert!(refused("sqlite::memory:").await.contains("in-memory"));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_file_is_opened_once_however_it_is_spelt() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink("x.db", path("link.db")).expect("a link");
+        std::os::unix::fs::symlink(folder.path(), path("folder")).expect("a link");
+        let open = Database::open(&DatabaseUrl::of_file(&path("x.db"))).await.expect("it opens");
+        for other in ["x.db", "link.db", "folder/x.db", "folder/link.db", "./x.db"] {
+            let error = refused(&DatabaseUrl::of_file(&path(other))).await;
+            assert!(error.contains("another process has this database open"), "{other}: {error}");
+        }
+        open.close().await;
+    }
+}
