@@ -63,7 +63,7 @@ pub async fn connect(urls: &str) -> anyhow::Result<Channel> {
 
 /// Connects when it is first used.
 pub fn connect_lazily(url: &str) -> anyhow::Result<Channel> {
-    matricula_kit::connect::lazily(url).with_context(|| format!("{url}: no URL"))
+    Ok(matricula_kit::connect::lazily(url)?)
 }
 
 /// The whole id of a saga or a registration of which the beginning was typed. The orchestrator knows them all.

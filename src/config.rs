@@ -1,6 +1,11 @@
 //! Settings: defaults < `matricula.toml` < environment < flags; read as a whole, every problem told at once.
 
+mod address;
+mod layers;
+mod service_links;
+
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -8,7 +13,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use figment::Figment;
-use figment::providers::{Env, Format as _, Serialized, Toml};
+use figment::providers::Serialized;
+use matricula_kit::connect::service_url;
+use matricula_kit::database::DatabaseUrl;
+use matricula_kit::secret::masked;
 use matricula_kit::serve::{Cors, LimitsConfig};
 use matricula_kit::shutdown::GRACE;
 use matricula_kit::telemetry::TelemetryConfig;
@@ -17,9 +25,9 @@ use matricula_runtime::{RetentionConfig, RuntimeConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::arguments::Role;
+use address::{Address, LookupError};
+use layers::{Form, Known, Layers};
 
-/// Prefix of the environment's settings; levels are parted by two underscores.
-const ENV_PREFIX: &str = "MATRICULA_";
 /// The file that is read where it is there and none is named.
 const FILE: &str = "matricula.toml";
 /// Folder of the archive in the data folder, where no other is set.
@@ -33,13 +41,17 @@ const ORCHESTRATOR_PORT: u16 = 7_450;
 /// Each role serves HTTP (`/metrics`, `/healthz`, `/readyz`) on its gRPC port + this.
 const HTTP_PORT_AFTER: u16 = 1_000;
 
+/// The roles, in the order in which their databases are compared.
+const ROLES: [Role; 6] =
+    [Role::Seats, Role::Enrollments, Role::Academics, Role::Fees, Role::Notifications, Role::Orchestrator];
+
 /// More threads than any machine has cores: a slip of the pen.
 const WORKER_THREADS_MAX: usize = 1_024;
 /// Less cuts off what is quick, too; more is a slip of the pen.
 const SHUTDOWN_GRACE_MS: RangeInclusive<u64> = 500..=600_000;
 
 /// Everything that can be set.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Folder of the SQLite files of roles whose `database_url` is empty.
@@ -73,10 +85,10 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceConfig {
-    /// Where gRPC is served. Port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// Where gRPC is served, such as `127.0.0.1:7451` or `localhost:7451`. Port 0 takes a free one.
+    pub listen: Address,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
-    pub http_listen: SocketAddr,
+    pub http_listen: Address,
     /// `sqlite:path` or `postgres://...`; empty: a SQLite file in `data_dir`.
     #[serde(default)]
     pub database_url: String,
@@ -86,10 +98,10 @@ pub struct ServiceConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NotificationServiceConfig {
-    /// Where gRPC is served. Port 0 takes a free one.
-    pub listen: SocketAddr,
+    /// Where gRPC is served, such as `127.0.0.1:7451` or `localhost:7451`. Port 0 takes a free one.
+    pub listen: Address,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
-    pub http_listen: SocketAddr,
+    pub http_listen: Address,
     /// `sqlite:path` or `postgres://...`; empty: a SQLite file in `data_dir`.
     #[serde(default)]
     pub database_url: String,
@@ -103,9 +115,9 @@ pub struct NotificationServiceConfig {
 #[serde(deny_unknown_fields)]
 pub struct OrchestratorConfig {
     /// Where gRPC is served, for portals and operators. Port 0 takes a free one.
-    pub listen: SocketAddr,
+    pub listen: Address,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
-    pub http_listen: SocketAddr,
+    pub http_listen: Address,
     /// `sqlite:path` or `postgres://...`; empty: a SQLite file in `data_dir`.
     #[serde(default)]
     pub database_url: String,
@@ -152,7 +164,7 @@ impl ClientConfig {
 
 impl Default for Config {
     fn default() -> Self {
-        let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
+        let local = |port: u16| Address::from(SocketAddr::from(([127, 0, 0, 1], port)));
         let http = |port: u16| local(port + HTTP_PORT_AFTER);
         let service =
             |port: u16| ServiceConfig { listen: local(port), http_listen: http(port), database_url: String::new() };
@@ -208,93 +220,136 @@ impl fmt::Display for Problems {
     }
 }
 
+/// A configuration without problems.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What is in force.
+    pub config: Config,
+    /// What the user should know of it.
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Debug for Config {
+    /// Without secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.shown()).finish()
+    }
+}
+
 impl Config {
     /// Reads and checks the configuration as a whole.
-    pub fn load(file: Option<&Path>, flags: &[(String, String)]) -> Result<Self, Problems> {
+    pub fn load(file: Option<&Path>, flags: &[(String, String)]) -> Result<Loaded, Problems> {
+        Self::read(file, std::env::vars_os(), flags)
+    }
+
+    fn read(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+        flags: &[(String, String)],
+    ) -> Result<Loaded, Problems> {
         if let Some(file) = file.filter(|file| !file.is_file()) {
             return Err(Problems(vec![format!("{}: there is no such file", file.display())]));
         }
-        let mut figment = Figment::from(Serialized::defaults(Self::default()))
-            .merge(Toml::file(file.unwrap_or(Path::new(FILE))))
-            // Settings of the test suite, not of the program.
-            .merge(Env::prefixed(ENV_PREFIX).ignore(&["test_postgres_url"]).split("__"));
-        for (name, value) in flags {
-            let value: figment::value::Value = value.parse().unwrap_or_else(|never| match never {});
-            figment = figment.merge((name.as_str(), value));
-        }
-        Self::extracted(figment)
+        let mut layers = Layers::new(known());
+        layers.file(file.unwrap_or(Path::new(FILE)));
+        layers.environment(environment);
+        layers.flags(flags);
+        let warnings = ignored(&layers.ignored).into_iter().collect();
+        Ok(Loaded { config: Self::extracted(layers)?, warnings })
     }
 
     /// The settings, or everything that is wrong with them. One that can't be read is noted and its default taken in its
     /// place, so that what is wrong behind it is found, too.
-    fn extracted(mut figment: Figment) -> Result<Self, Problems> {
-        let defaults = Figment::from(Serialized::defaults(Self::default()));
-        let mut problems = Vec::new();
+    fn extracted(mut layers: Layers) -> Result<Self, Problems> {
+        let mut problems = std::mem::take(&mut layers.problems);
         loop {
-            let errors = match figment.extract::<Self>() {
+            let defaults = Figment::from(Serialized::defaults(Self::default()));
+            let errors = match layers.over(defaults).extract::<Self>() {
                 Ok(config) => {
-                    problems.extend(config.problems());
+                    problems.extend(config.problems().iter().map(|(name, problem)| layers.problem(name, problem)));
                     return if problems.is_empty() { Ok(config) } else { Err(Problems(problems)) };
                 }
                 Err(errors) => errors,
             };
+            let mut is_other = false;
             for error in errors {
-                let told = problem(&error);
-                // A setting that nobody knows has no default: what comes behind it is told when it is mended.
-                let default = defaults.find_value(&error.path.join("."));
-                let known = default.ok().filter(|_| !problems.contains(&told));
-                problems.push(told);
-                let Some(default) = known else {
-                    problems.dedup();
-                    return Err(Problems(problems));
-                };
-                figment = figment.merge((error.path.join("."), default));
+                let name = error.path.join(".");
+                problems.push(layers.problem(&name, &error.kind.to_string()));
+                is_other |= !name.is_empty() && layers.unset(&name);
+            }
+            // What comes behind it is told when it is mended.
+            if !is_other {
+                return Err(Problems(problems));
             }
         }
     }
 
-    fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        for (setting, url) in self.databases() {
-            let known = ["", "sqlite:", "postgres://", "postgresql://"];
-            if !url.is_empty() && !known[1..].iter().any(|scheme| url.starts_with(scheme)) {
-                problems.push(format!("{setting}: must begin with sqlite: or postgres://"));
-            }
-        }
+    /// What is wrong, as (setting, problem).
+    fn problems(&self) -> Vec<(String, String)> {
+        let mut problems = self.problems_of_databases();
+        let mut found = |setting: &str, problem: String| problems.push((setting.to_owned(), problem));
         for (setting, url) in self.urls() {
-            if url.parse::<tonic::transport::Uri>().map_or(true, |url| url.scheme().is_none() || url.host().is_none()) {
-                problems.push(format!("{setting}: {url:?} is no URL such as http://127.0.0.1:7451"));
+            if let Err(error) = service_url(url) {
+                found(setting, error.to_string());
             }
         }
         for (setting, problem) in self.orchestrator.runtime.problems() {
-            problems.push(format!("orchestrator.runtime.{setting}: {problem}"));
+            found(&format!("orchestrator.runtime.{setting}"), problem.to_string());
         }
         for (setting, problem) in self.orchestrator.retention.problems() {
-            problems.push(format!("orchestrator.retention.{setting}: {problem}"));
+            found(&format!("orchestrator.retention.{setting}"), problem.to_string());
         }
         for (setting, problem) in self.limits.problems() {
-            problems.push(format!("limits.{setting}: {problem}"));
+            found(&format!("limits.{setting}"), problem.to_string());
         }
         if let Err(problem) = self.cors() {
-            problems.push(format!("orchestrator.cors_origins: {problem}"));
+            found("orchestrator.cors_origins", problem.to_string());
         }
         if !SHUTDOWN_GRACE_MS.contains(&self.shutdown_grace_ms) {
             let (min, max) = (SHUTDOWN_GRACE_MS.start(), SHUTDOWN_GRACE_MS.end());
-            problems.push(format!("shutdown_grace_ms: must be {min} to {max}"));
+            found("shutdown_grace_ms", format!("must be {min} to {max}"));
         }
         if let Err(problem) = self.delivery().try_validate() {
-            problems.push(format!("{}: {}", problem.field, problem.problem));
-        }
-        let replica = &self.orchestrator.read_database_url;
-        if !replica.is_empty() && !replica.starts_with("postgres://") && !replica.starts_with("postgresql://") {
-            problems.push("orchestrator.read_database_url: must begin with postgres://".to_owned());
+            found(problem.field, problem.problem);
         }
         if self.worker_threads > WORKER_THREADS_MAX {
-            problems.push(format!("worker_threads: must be 0 to {WORKER_THREADS_MAX}"));
+            found("worker_threads", format!("must be 0 to {WORKER_THREADS_MAX}"));
         }
         for (setting, problem) in self.telemetry.problems() {
-            problems.push(format!("telemetry.{setting}: {problem}"));
+            found(&format!("telemetry.{setting}"), problem.to_string());
         }
+        problems
+    }
+
+    /// Databases that can't be used, and those that two roles would share.
+    fn problems_of_databases(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        let mut places = Vec::new();
+        for (role, (setting, _)) in ROLES.into_iter().zip(self.databases()) {
+            let place = match DatabaseUrl::parse(&self.database_url(role)) {
+                Ok(url) => url.place(),
+                Err(error) => {
+                    problems.push((setting.to_owned(), error.to_string()));
+                    continue;
+                }
+            };
+            // Replicas of one role share its database. They have this configuration each, and are not compared.
+            match places.iter().find(|(_, other)| *other == place) {
+                Some((other, _)) => problems.push((
+                    setting.to_owned(),
+                    format!("is the database of {other}, too: each role needs a database of its own"),
+                )),
+                None => places.push((role.name(), place)),
+            }
+        }
+        let replica = &self.orchestrator.read_database_url;
+        let problem = match (replica.as_str(), DatabaseUrl::parse(replica)) {
+            ("", _) | (_, Ok(DatabaseUrl::Postgres(_))) => return problems,
+            (_, Ok(DatabaseUrl::Sqlite { .. })) => "must begin with postgres://".to_owned(),
+            (_, Err(matricula_kit::database::DatabaseUrlError::Scheme)) => "must begin with postgres://".to_owned(),
+            (_, Err(error)) => error.to_string(),
+        };
+        problems.push(("orchestrator.read_database_url".to_owned(), problem));
         problems
     }
 
@@ -318,6 +373,9 @@ impl Config {
             ("orchestrator.notifications_url", &self.orchestrator.notifications_url),
         ];
         urls.extend(self.client.orchestrator_urls().map(|url| ("client.orchestrator_url", url)));
+        if !self.telemetry.otlp_endpoint.is_empty() {
+            urls.push(("telemetry.otlp_endpoint", &self.telemetry.otlp_endpoint));
+        }
         urls
     }
 
@@ -332,7 +390,7 @@ impl Config {
             Role::Orchestrator => &self.orchestrator.database_url,
         };
         match url.as_str() {
-            "" => format!("sqlite:{}", self.data_dir.join(format!("{}.db", role.name())).display()),
+            "" => DatabaseUrl::of_file(&self.data_dir.join(format!("{}.db", role.name()))),
             url => url.to_owned(),
         }
     }
@@ -343,15 +401,21 @@ impl Config {
         if dir.as_os_str().is_empty() { self.data_dir.join(ARCHIVE) } else { dir.clone() }
     }
 
-    /// Where a role serves gRPC and HTTP.
-    pub fn listen(&self, role: Role) -> (SocketAddr, SocketAddr) {
+    /// Where a role serves gRPC and HTTP; host names are looked up now.
+    pub async fn listen(&self, role: Role) -> Result<(SocketAddr, SocketAddr), LookupError> {
+        let (grpc, http) = self.addresses(role);
+        let name = role.name();
+        Ok((grpc.look_up(&format!("{name}.listen")).await?, http.look_up(&format!("{name}.http_listen")).await?))
+    }
+
+    fn addresses(&self, role: Role) -> (&Address, &Address) {
         match role {
-            Role::Seats => (self.seats.listen, self.seats.http_listen),
-            Role::Enrollments => (self.enrollments.listen, self.enrollments.http_listen),
-            Role::Academics => (self.academics.listen, self.academics.http_listen),
-            Role::Fees => (self.fees.listen, self.fees.http_listen),
-            Role::Notifications => (self.notifications.listen, self.notifications.http_listen),
-            Role::Orchestrator => (self.orchestrator.listen, self.orchestrator.http_listen),
+            Role::Seats => (&self.seats.listen, &self.seats.http_listen),
+            Role::Enrollments => (&self.enrollments.listen, &self.enrollments.http_listen),
+            Role::Academics => (&self.academics.listen, &self.academics.http_listen),
+            Role::Fees => (&self.fees.listen, &self.fees.http_listen),
+            Role::Notifications => (&self.notifications.listen, &self.notifications.http_listen),
+            Role::Orchestrator => (&self.orchestrator.listen, &self.orchestrator.http_listen),
         }
     }
 
@@ -370,52 +434,76 @@ impl Config {
         NotificationConfig { sink: self.notifications.sink.clone() }
     }
 
-    /// The settings as (name, value), passwords masked.
+    /// The settings as (name, value), secrets masked.
     pub fn shown(&self) -> BTreeMap<String, String> {
-        let mut shown = BTreeMap::new();
+        let mut all = BTreeMap::new();
+        self.each(|name, value| {
+            all.insert(name.to_owned(), shown(name, value));
+        });
+        all
+    }
+
+    fn each(&self, mut visit: impl FnMut(&str, &serde_json::Value)) {
         if let Ok(value) = serde_json::to_value(self) {
-            flatten("", &value, &mut shown);
+            each_of("", &value, &mut visit);
         }
-        shown
     }
 }
 
-/// A setting that can't be read: which one, why, and where it was set.
-fn problem(error: &figment::Error) -> String {
-    let set_by = match error.metadata.as_ref().map(|metadata| metadata.name.as_ref()) {
-        Some(name) if name.contains("environment") => " (set in the environment)".to_owned(),
-        Some(name) if name.contains("TOML") => {
-            match error.metadata.as_ref().and_then(|metadata| metadata.source.as_ref()) {
-                Some(file) => format!(" (set in {file})"),
-                None => String::new(),
+/// The settings that there are. Those of the way in which messages are delivered depend on its kind.
+fn known() -> Known {
+    let mut known = Known::new();
+    let sinks = [
+        SinkConfig::Log,
+        SinkConfig::File { path: PathBuf::new() },
+        SinkConfig::Smtp { url: String::new(), from: String::new() },
+    ];
+    for sink in sinks {
+        let mut config = Config::default();
+        config.notifications.sink = sink;
+        let form = |value: &serde_json::Value| if value.is_string() { Form::Text } else { Form::Toml };
+        config.each(|name, value| {
+            known.insert(name.to_owned(), form(value));
+        });
+    }
+    known
+}
+
+/// What is said of variables that are not ours.
+fn ignored(variables: &[String]) -> Option<String> {
+    (!variables.is_empty()).then(|| {
+        format!(
+            "warning: ignored, because Kubernetes or Docker sets them for a service of that name: {}",
+            variables.join(", ")
+        )
+    })
+}
+
+fn each_of(prefix: &str, value: &serde_json::Value, visit: &mut impl FnMut(&str, &serde_json::Value)) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (key, value) in fields {
+                let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                each_of(&name, value, visit);
             }
         }
-        Some(_) => " (set by a flag)".to_owned(),
-        None => String::new(),
-    };
-    let setting = error.path.join(".");
-    if setting.is_empty() { format!("{}{set_by}", error.kind) } else { format!("{setting}: {}{set_by}", error.kind) }
+        value => visit(prefix, value),
+    }
 }
 
-fn flatten(prefix: &str, value: &serde_json::Value, shown: &mut BTreeMap<String, String>) {
-    let name = |key: &str| if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
+/// A value as it is shown, without secrets.
+fn shown(name: &str, value: &serde_json::Value) -> String {
     match value {
-        serde_json::Value::Object(fields) => fields.iter().for_each(|(key, value)| flatten(&name(key), value, shown)),
-        serde_json::Value::String(text) => drop(shown.insert(prefix.to_owned(), masked(text))),
-        other => drop(shown.insert(prefix.to_owned(), other.to_string())),
+        serde_json::Value::String(text) if text.is_empty() => String::new(),
+        serde_json::Value::String(_) if is_secret_setting(name) => "********".to_owned(),
+        serde_json::Value::String(text) => masked(text),
+        other => other.to_string(),
     }
 }
 
-/// A URL with its password replaced.
-fn masked(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    match rest.rsplit_once('@') {
-        Some((login, place)) => match login.split_once(':') {
-            Some((user, _)) => format!("{scheme}://{user}:********@{place}"),
-            None => text.to_owned(),
-        },
-        None => text.to_owned(),
-    }
+/// Whether all of a setting is a secret, by the last part of its name. Headers carry tokens.
+fn is_secret_setting(name: &str) -> bool {
+    name.rsplit('.').next().is_some_and(|last| last.ends_with("headers") || matricula_kit::secret::is_secret(last))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use arguments::{Arguments, Command};
-use config::Config;
+use config::{Config, Loaded};
 
 /// A registration is some hundred small allocations on its way; the system's allocator took a quarter of the time. SQLite takes
 /// its memory from here, too: that is the crate's feature `override`.
@@ -40,7 +40,10 @@ fn main() -> ExitCode {
         Err(answer) => return not_run(&answer),
     };
     let config = match Config::load(arguments.config.as_deref(), &arguments.overrides()) {
-        Ok(config) => config,
+        Ok(Loaded { config, warnings }) => {
+            warnings.iter().for_each(|warning| eprintln!("{warning}"));
+            config
+        }
         Err(problems) => {
             eprintln!("{problems}");
             return ExitCode::from(EXIT_BAD_CONFIGURATION);

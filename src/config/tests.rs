@@ -1,64 +1,263 @@
 //! What is wrong is told: all of it, by its name.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
+
 use super::*;
 
-#[test]
-fn passwords_are_masked() {
-    assert_eq!(masked("postgres://me:s3cret@db/seats"), "postgres://me:********@db/seats");
-    assert_eq!(masked("postgres://me@db/seats"), "postgres://me@db/seats");
-    assert_eq!(masked("sqlite:a.db"), "sqlite:a.db");
+/// Reads the settings of an environment and of flags; no file.
+fn read(variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Loaded, String> {
+    let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let flags: Vec<(String, String)> =
+        flags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    Config::read(None, variables, &flags).map_err(|problems| problems.to_string())
+}
+
+/// Reads the settings of a file and of an environment.
+fn read_file(text: &str, variables: &[(&str, &str)]) -> Result<Loaded, String> {
+    let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a temporary file");
+    std::fs::write(file.path(), text).expect("it is written");
+    let variables = variables.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let problems = |problems: Problems| problems.to_string().replace(&file.path().display().to_string(), "FILE");
+    Config::read(Some(file.path()), variables, &[]).map_err(problems)
+}
+
+#[track_caller]
+fn refused(variables: &[(&str, &str)], flags: &[(&str, &str)], expected: &[&str]) {
+    let problems = read(variables, flags).expect_err("it is refused");
+    assert_eq!(problems, format!("error: the configuration can't be used\n  {}", expected.join("\n  ")));
+}
+
+fn variable(setting: &str) -> String {
+    format!("MATRICULA_{}", setting.replace('.', "__").to_uppercase())
 }
 
 #[test]
-fn a_setting_that_cannot_be_read_is_named() {
-    let flag = |name: &str, value: &str| [(name.to_owned(), value.to_owned())];
-    let told = |flags: &[(String, String)]| Config::load(None, flags).expect_err("it is wrong").to_string();
-    let listen = told(&flag("seats.listen", "nowhere"));
-    assert!(listen.ends_with("\n  seats.listen: invalid socket address syntax (set by a flag)"), "{listen}");
-    let unknown = told(&flag("seats.lissten", "127.0.0.1:1"));
-    assert!(unknown.contains("lissten"), "{unknown}");
-}
-
-#[test]
-fn what_cannot_be_read_hides_nothing() {
-    let flag = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let flags = [
-        flag("seats.listen", "nowhere"),
-        flag("limits.connections_max", "many"),
-        flag("limits.stall_ms", "0"),
-        flag("fees.database_url", "mysql://x"),
+fn secrets_are_not_shown() {
+    let set = [
+        ("seats.database_url", "postgres://me:s3cret@db/seats"),
+        ("fees.database_url", "postgres://db/fees?user=me&p%61ssword=s3cret"),
+        ("orchestrator.read_database_url", "postgres://db/log?sslkey=s3cret"),
+        ("notifications.sink.kind", "smtp"),
+        ("notifications.sink.url", "smtps://me:s3cret@mail.example"),
+        ("notifications.sink.from", "registrar@example.edu"),
     ];
-    let problems = Config::load(None, &flags).expect_err("four settings are wrong").to_string();
-    assert_eq!(
-        problems,
-        "error: the configuration can't be used\n  \
-         limits.connections_max: invalid type: found string \"many\", expected usize (set by a flag)\n  \
-         seats.listen: invalid socket address syntax (set by a flag)\n  \
-         fees.database_url: must begin with sqlite: or postgres://\n  \
-         limits.stall_ms: must be 100 to 600000"
+    let config = read(&[], &set).expect("it is right").config;
+    let shown = config.shown();
+    assert_eq!(shown["seats.database_url"], "postgres://me:********@db/seats");
+    assert_eq!(shown["fees.database_url"], "postgres://db/fees?user=me&p%61ssword=********");
+    assert_eq!(shown["notifications.sink.url"], "smtps://me:********@mail.example");
+    assert!(!format!("{shown:?} {config:?}").contains("s3cret"));
+    // What is refused is shown, too.
+    let mut wrong: Vec<(&str, &str)> = set.iter().map(|(_, value)| ("seats.listen", *value)).collect();
+    wrong.extend(set.iter().map(|(_, value)| ("limits.stall_ms", *value)));
+    wrong.extend(set.iter().map(|(_, value)| ("orchestrator.fees_url", *value)));
+    wrong.push(("academics.database_url", "postgres://me:s3cret@db/x?sslpassword=s3cret"));
+    wrong.push(("enrollments.database_url", "postgres://me:s3cret/@db:x/x"));
+    for (name, value) in wrong {
+        let problems = read(&[], &[(name, value)]).expect_err("it is refused");
+        assert!(!problems.contains("s3cret"), "{problems}");
+        let problems = read(&[(&variable(name), value)], &[]).expect_err("it is refused");
+        assert!(!problems.contains("s3cret"), "{problems}");
+    }
+}
+
+#[test]
+fn every_problem_is_told_by_its_name() {
+    refused(
+        &[("MATRICULA_FEES__DATABASE_URL", "mysql://x"), ("MATRICULA_LIMITS__CONNECTIONS_MAX", "many")],
+        &[
+            ("seats.listen", "nowhere"),
+            ("limits.stall_ms", "0"),
+            ("orchestrator.fees_url", "nowhere"),
+            ("client.orchestrator_url", "http://a:7450, http://b:7450, c"),
+            ("orchestrator.runtime.lease_ttl_ms", "1"),
+            ("orchestrator.read_database_url", "sqlite:x"),
+        ],
+        &[
+            "MATRICULA_LIMITS__CONNECTIONS_MAX: invalid type: found string \"many\", expected usize",
+            "seats.listen: \"nowhere\" is no address such as 127.0.0.1:7450, [::1]:7450 or localhost:7450: it has no port \
+             (set by a flag)",
+            "MATRICULA_FEES__DATABASE_URL: must begin with sqlite: or postgres://",
+            "orchestrator.read_database_url: must begin with postgres:// (set by a flag)",
+            "orchestrator.fees_url: \"nowhere\" is no URL such as http://127.0.0.1:7451 (set by a flag)",
+            "client.orchestrator_url: \"c\" is no URL such as http://127.0.0.1:7451 (set by a flag)",
+            "orchestrator.runtime.lease_ttl_ms: must be 500 to 60000 (set by a flag)",
+            "limits.stall_ms: must be 100 to 600000 (set by a flag)",
+        ],
     );
 }
 
 #[test]
-fn every_problem_is_told() {
-    let flag = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    let flags = [
-        flag("seats.database_url", "mysql://x"),
-        flag("orchestrator.fees_url", "nowhere"),
-        flag("client.orchestrator_url", "http://a:7450, http://b:7450, c"),
-        flag("orchestrator.runtime.lease_ttl_ms", "1"),
-        flag("orchestrator.read_database_url", "sqlite:x"),
-    ];
-    let problems = Config::load(None, &flags).expect_err("five settings are wrong").to_string();
-    assert_eq!(
-        problems,
-        "error: the configuration can't be used\n  \
-         seats.database_url: must begin with sqlite: or postgres://\n  \
-         orchestrator.fees_url: \"nowhere\" is no URL such as http://127.0.0.1:7451\n  \
-         client.orchestrator_url: \"c\" is no URL such as http://127.0.0.1:7451\n  \
-         orchestrator.runtime.lease_ttl_ms: must be 500 to 60000\n  \
-         orchestrator.read_database_url: must begin with postgres://"
+fn unknown_settings_are_told_as_they_were_written() {
+    refused(
+        &[
+            ("MATRICULA_FOO", "1"),
+            ("MATRICULA_SEATS__LISTN", "127.0.0.1:1"),
+            ("MATRICULA_SEATS_LISTEN", "127.0.0.1:1"),
+            ("MATRICULA_LIMITS", "1"),
+            ("MATRICULA_DATA_DIR__X", "1"),
+            ("matricula_bar", "1"),
+            ("MATRICULA_PORT", "7450"),
+        ],
+        &[("seats.lissten", "127.0.0.1:1"), ("baz", "")],
+        &[
+            "MATRICULA_DATA_DIR__X: there is no such setting; perhaps MATRICULA_DATA_DIR is meant",
+            "MATRICULA_FOO: there is no such setting; `matricula config` prints all of them",
+            "MATRICULA_LIMITS: is a group of settings: set one of them, such as MATRICULA_LIMITS__ARRIVING_BYTES_MAX",
+            "MATRICULA_PORT: there is no such setting; `matricula config` prints all of them",
+            "MATRICULA_SEATS_LISTEN: there is no such setting; perhaps MATRICULA_SEATS__LISTEN is meant",
+            "MATRICULA_SEATS__LISTN: there is no such setting; perhaps MATRICULA_SEATS__LISTEN is meant",
+            "matricula_bar: there is no such setting; `matricula config` prints all of them",
+            "seats.lissten: there is no such setting; perhaps seats.listen is meant (set by a flag)",
+            "baz: there is no such setting; `matricula config` prints all of them (set by a flag)",
+        ],
     );
+}
+
+#[test]
+fn problems_of_a_file_name_it() {
+    let problems = read_file(
+        "data_dir = 2026\nfoo = 1\n[seats]\nlistn = \"x\"\nlisten = \"nowhere:x\"\n[bar]\nbaz = 1\n[limits]\nstall_ms = 0",
+        &[],
+    );
+    let problems = problems.expect_err("it is refused");
+    for part in [
+        "\n  bar: there is no such setting; `matricula config` prints all of them (set in FILE)",
+        "\n  foo: there is no such setting; `matricula config` prints all of them (set in FILE)",
+        "\n  seats.listn: there is no such setting; perhaps seats.listen is meant (set in FILE)",
+        "\n  data_dir: invalid type: found signed int `2026`, expected path string (set in FILE)",
+        "\n  limits.stall_ms: must be 100 to 600000 (set in FILE)",
+    ] {
+        assert!(problems.contains(part), "{part}: {problems}");
+    }
+    assert!(problems.lines().any(|line| line.starts_with("  seats.listen: ") && line.ends_with("(set in FILE)")));
+    assert!(read_file("a = [", &[]).expect_err("it is no TOML").contains("\n  FILE: "));
+    // What goes before it is not the file's problem.
+    let over = read_file("[limits]\nstall_ms = 0", &[("MATRICULA_LIMITS__STALL_MS", "1")]).expect_err("it is refused");
+    assert!(over.ends_with("\n  MATRICULA_LIMITS__STALL_MS: must be 100 to 600000"), "{over}");
+}
+
+#[test]
+fn variables_of_services_are_ignored_and_named() {
+    let links = [
+        ("MATRICULA_PORT", "tcp://10.0.0.1:7450"),
+        ("MATRICULA_PORT_7450_TCP_ADDR", "10.0.0.1"),
+        ("MATRICULA_SEATS_SERVICE_HOST", "10.0.0.2"),
+    ];
+    let loaded = read(&links, &[]).expect("they are no settings");
+    assert_eq!(loaded.config, Config::default());
+    assert_eq!(
+        loaded.warnings,
+        ["warning: ignored, because Kubernetes or Docker sets them for a service of that name: MATRICULA_PORT, \
+          MATRICULA_PORT_7450_TCP_ADDR, MATRICULA_SEATS_SERVICE_HOST"]
+    );
+    assert!(read(&[], &[]).expect("nothing is set").warnings.is_empty());
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset() {
+    for setting in Config::default().shown().keys().map(String::as_str).chain(["no.such", "port"]) {
+        let loaded = read(&[(&variable(setting), "")], &[]).unwrap_or_else(|problems| panic!("{setting}: {problems}"));
+        assert_eq!(loaded.config, Config::default(), "{setting}");
+    }
+    let over = read_file("[seats]\nlisten = \"127.0.0.1:1\"", &[("MATRICULA_SEATS__LISTEN", "")]).expect("it is right");
+    assert_eq!(over.config.seats.listen.to_string(), "127.0.0.1:1");
+}
+
+#[test]
+fn a_text_is_taken_as_it_is() {
+    let texts = ["2026", "007", "1.50", "1e3", "true", "[1, 2]", "{a=1}", "\"quoted\"", "'x'", "-", "null", "0x10"];
+    for text in texts {
+        for config in [
+            read(&[("MATRICULA_DATA_DIR", text)], &[]).expect("a folder").config,
+            read(&[], &[("data_dir", text)]).expect("a folder").config,
+        ] {
+            assert_eq!(config.data_dir, PathBuf::from(text));
+        }
+        let sink = [("notifications.sink.kind", "file"), ("notifications.sink.path", text)];
+        let config = read(&[], &sink).expect("a file").config;
+        assert_eq!(config.notifications.sink, SinkConfig::File { path: PathBuf::from(text) });
+    }
+    // Every text, whatever it is for: it is refused, if it is, by its content and not by its type.
+    let is_text = |name: &&String| known()[*name] == Form::Text;
+    let names = Config::default().shown().into_keys().collect::<Vec<_>>();
+    assert!(names.iter().filter(is_text).count() > 20, "most settings of the services are texts");
+    for name in names.iter().filter(is_text) {
+        for text in texts {
+            if let Err(problems) = read(&[(&variable(name), text)], &[]) {
+                assert!(!problems.contains("invalid type"), "{name}: {problems}");
+            }
+        }
+    }
+    // Numbers and switches are still read.
+    let config = read(
+        &[("MATRICULA_WORKER_THREADS", "3"), ("MATRICULA_ORCHESTRATOR__RETENTION__ENABLED", "false")],
+        &[("telemetry.trace_sample_ratio", "0.5"), ("limits.stall_ms", "500")],
+    );
+    let config = config.expect("they are right").config;
+    assert_eq!((config.worker_threads, config.limits.stall_ms), (3, 500));
+    assert!(!config.orchestrator.retention.enabled);
+    assert!((config.telemetry.trace_sample_ratio - 0.5).abs() < f64::EPSILON);
+}
+
+#[test]
+fn host_names_are_addresses() {
+    let names = Config::default().shown().into_keys().filter(|name| name.ends_with("listen")).collect::<Vec<_>>();
+    assert_eq!(names.len(), 12);
+    for name in names {
+        for address in ["localhost:7450", "[::1]:7450", "0.0.0.0:0"] {
+            let config = read(&[(&variable(&name), address)], &[]).expect("an address").config;
+            assert_eq!(config.shown()[&name], address);
+        }
+    }
+}
+
+#[test]
+fn urls_of_services_that_are_not_served_are_refused() {
+    let mut names = vec!["client.orchestrator_url".to_owned(), "telemetry.otlp_endpoint".to_owned()];
+    names.extend(
+        ["seats", "enrollments", "academics", "fees", "notifications"].map(|role| format!("orchestrator.{role}_url")),
+    );
+    for name in names {
+        let url = "https://example:7451";
+        let problems = read(&[], &[(&name, url)]).expect_err("it would be sent unencrypted");
+        assert!(problems.contains(&format!("\n  {name}: \"{url}\": https:// is not supported")), "{problems}");
+        for url in ["grpc://example", "ftp://example", "unix:/run/x", "example:7451", "http://example/x", "http://a@b"]
+        {
+            let problems = read(&[(&variable(&name), url)], &[]).expect_err("it is refused");
+            assert!(problems.contains(&format!("\n  {}: \"", variable(&name))), "{problems}");
+        }
+        for url in ["http://localhost:7450", "http://[::1]:7450", "http://example:7451/"] {
+            read(&[], &[(&name, url)]).expect("it is served");
+        }
+    }
+}
+
+#[test]
+fn two_roles_on_one_database_are_refused() {
+    let check = |seats: &str, fees: &str, setting: &str, other: &str| {
+        let set = [("seats.database_url", seats), ("fees.database_url", fees)];
+        let set: Vec<_> = set.into_iter().filter(|(_, url)| !url.is_empty()).collect();
+        let problems = read(&[], &set).expect_err("it is one database");
+        let problem = format!("\n  {setting}: is the database of {other}, too: each role needs a database of its own");
+        assert!(problems.contains(&problem), "{problems}");
+    };
+    check("postgres://db/x", "postgres://me:pw@DB:5432/x?sslmode=disable", "fees.database_url", "seats");
+    check("sqlite:x.db", "sqlite:./x.db?mode=rwc", "fees.database_url", "seats");
+    check("sqlite:matricula-data/academics.db", "", "academics.database_url", "seats");
+    check("", "sqlite:./matricula-data/../matricula-data/orchestrator.db", "orchestrator.database_url", "fees");
+    let apart = [("seats.database_url", "postgres://db/x"), ("fees.database_url", "postgres://db/y")];
+    read(&[], &apart).expect("they are two databases");
+}
+
+#[test]
+fn a_data_folder_of_any_name_has_its_databases_in_it() {
+    let config = read(&[("MATRICULA_DATA_DIR", "a b?mode=ro#%20")], &[]).expect("a folder").config;
+    match DatabaseUrl::parse(&config.database_url(Role::Fees)) {
+        Ok(DatabaseUrl::Sqlite { path, create: true }) => assert_eq!(path, PathBuf::from("a b?mode=ro#%20/fees.db")),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -76,7 +275,11 @@ fn no_default_port_is_one_of_which_systems_take_local_ports() {
 
 #[test]
 fn default_ports_are_those_of_the_contract() {
-    let ports = |role| (Config::default().listen(role).0.port(), Config::default().listen(role).1.port());
+    let config = Config::default();
+    let ports = |role| {
+        let (grpc, http) = config.addresses(role);
+        (grpc.port(), http.port())
+    };
     assert_eq!(ports(Role::Orchestrator), (7450, 8450));
     assert_eq!(ports(Role::Seats), (7451, 8451));
     assert_eq!(ports(Role::Enrollments), (7452, 8452));

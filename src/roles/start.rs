@@ -47,7 +47,7 @@ pub async fn service(
         })
     });
     let started = started.await?;
-    let (grpc, http) = config.listen(role);
+    let (grpc, http) = config.listen(role).await?;
     Ok(serve::serve(started, Listen { grpc, http: own_http.then_some(http), limits }, shutdown).await?)
 }
 
@@ -68,7 +68,7 @@ pub async fn orchestrator(
         let mut store =
             SagaStore::open(database.clone()).await.context("orchestrator: the saga log can't be opened")?;
         if !own.read_database_url.is_empty() {
-            store = store.with_lists_from(Database::replica(&own.read_database_url)?);
+            store = store.with_lists_from(Database::replica(&own.read_database_url).await?);
         }
         let (runtime, task) = Runtime::start(workload.clone(), store, own.runtime.clone(), shutdown.clone())
             .await
@@ -96,7 +96,7 @@ pub async fn orchestrator(
         grpc_web: Some(config.cors()?),
         is_participant: false,
     };
-    let (grpc, http) = config.listen(Role::Orchestrator);
+    let (grpc, http) = config.listen(Role::Orchestrator).await?;
     Ok(serve::serve_beside(role, others, Listen { grpc, http: Some(http), limits }, shutdown).await?)
 }
 
@@ -129,13 +129,12 @@ async fn open(config: &Config, role: Role) -> anyhow::Result<Database> {
 
 /// Channels that connect when they are first used, and again whenever the connection is lost.
 pub fn channels_over_tcp(config: &OrchestratorConfig) -> anyhow::Result<Channels> {
-    let channel = |url: &str| connect::lazily(url).with_context(|| format!("{url}: no URL"));
     Ok(Channels {
-        seats: channel(&config.seats_url)?,
-        enrollments: channel(&config.enrollments_url)?,
-        academics: channel(&config.academics_url)?,
-        fees: channel(&config.fees_url)?,
-        notifications: channel(&config.notifications_url)?,
+        seats: connect::lazily(&config.seats_url)?,
+        enrollments: connect::lazily(&config.enrollments_url)?,
+        academics: connect::lazily(&config.academics_url)?,
+        fees: connect::lazily(&config.fees_url)?,
+        notifications: connect::lazily(&config.notifications_url)?,
         urls: HashMap::from([
             ("seats", config.seats_url.clone()),
             ("enrollments", config.enrollments_url.clone()),

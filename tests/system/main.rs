@@ -14,6 +14,7 @@ mod load;
 mod metrics;
 mod operators;
 mod poisoned;
+mod pooled;
 mod python;
 mod registrations;
 mod replicas;

@@ -1,5 +1,5 @@
-//! Finds what the tests need of the system: PostgreSQL's server binaries, libfaketime for a wrong clock, and a Redis server
-//! to measure against. What is missing is installed through whichever package manager the system has, after saying so.
+//! Finds what the tests need of the system: PostgreSQL's server binaries, libfaketime for a wrong clock, PgBouncer, and a Redis
+//! server to measure against. What is missing is installed through whichever package manager the system has, after saying so.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +18,7 @@ struct Manager {
     postgres: &'static str,
     faketime: &'static str,
     redis: &'static str,
+    pgbouncer: &'static str,
     /// Whether its commands want the rights of root. Homebrew refuses to run with them.
     as_root: bool,
 }
@@ -30,6 +31,7 @@ const MANAGERS: [Manager; 5] = [
         postgres: "postgresql",
         faketime: "faketime",
         redis: "redis-server",
+        pgbouncer: "pgbouncer",
         as_root: true,
     },
     Manager {
@@ -39,6 +41,7 @@ const MANAGERS: [Manager; 5] = [
         postgres: "postgresql-server",
         faketime: "libfaketime",
         redis: "redis",
+        pgbouncer: "pgbouncer",
         as_root: true,
     },
     Manager {
@@ -48,6 +51,7 @@ const MANAGERS: [Manager; 5] = [
         postgres: "postgresql",
         faketime: "libfaketime",
         redis: "redis",
+        pgbouncer: "pgbouncer",
         as_root: true,
     },
     Manager {
@@ -57,6 +61,7 @@ const MANAGERS: [Manager; 5] = [
         postgres: "postgresql",
         faketime: "libfaketime",
         redis: "valkey",
+        pgbouncer: "pgbouncer",
         as_root: true,
     },
     Manager {
@@ -66,6 +71,7 @@ const MANAGERS: [Manager; 5] = [
         postgres: "postgresql@17",
         faketime: "libfaketime",
         redis: "redis",
+        pgbouncer: "pgbouncer",
         as_root: false,
     },
 ];
@@ -88,6 +94,16 @@ pub fn install_faketime_if_missing() {
     }
     if let Err(error) = install("libfaketime", |manager| manager.faketime) {
         say(&format!("{error:#}. The test with wrong clocks will be skipped."));
+    }
+}
+
+/// Installs PgBouncer where it is missing. The tests that need it say so when it is not there; the others go on.
+pub fn install_pgbouncer_if_missing() {
+    if matricula_postgres::PgBouncer::find().is_some() {
+        return;
+    }
+    if let Err(error) = install("pgbouncer", |manager| manager.pgbouncer) {
+        say(&format!("{error:#}. The tests with a connection pooler will be skipped."));
     }
 }
 

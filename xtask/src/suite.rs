@@ -22,6 +22,7 @@ pub fn run(cargo_args: &[String]) -> anyhow::Result<u8> {
         // Installed before the server starts, so that no moment is left in which a signal would leave it behind.
         let mut signals = Signals::install()?;
         packages::install_faketime_if_missing();
+        packages::install_pgbouncer_if_missing();
         if let Some(url) = std::env::var(POSTGRES_URL).ok().filter(|url| !url.is_empty()) {
             say(&format!("using the PostgreSQL server that {POSTGRES_URL} names."));
             return test(cargo_args, &url, &mut signals).await;

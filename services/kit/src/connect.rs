@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tonic::transport::{Channel, Endpoint, Error, Uri};
+use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
+
+use crate::secret::masked;
 
 /// How long a connection may take: enough across a continent, and short enough for somebody who waits.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,19 +22,107 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Port of an `http` URL that names none.
 const HTTP_PORT: u16 = 80;
 
+/// Why the URL of a service is refused. What is spoken is HTTP/2 without TLS: nothing of a URL is ignored, so that nobody
+/// takes a connection to be encrypted that is not.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceUrlError {
+    /// It has no scheme, or is no URL.
+    #[error("{0:?} is no URL such as http://127.0.0.1:7451")]
+    NoUrl(String),
+    /// Its scheme is not spoken.
+    #[error(
+        "{url:?}: {scheme}:// is not supported, and would be sent unencrypted: only http:// is, such as http://127.0.0.1:7451"
+    )]
+    Scheme {
+        /// The URL.
+        url: String,
+        /// Its scheme.
+        scheme: String,
+    },
+    /// It has more than scheme, host and port.
+    #[error("{url:?} has {part}, which would be ignored: it may have a host and a port only")]
+    Part {
+        /// The URL.
+        url: String,
+        /// What it has.
+        part: &'static str,
+    },
+    /// Its port is not one.
+    #[error("{0:?} has no port from 1 to 65535 behind its host")]
+    Port(String),
+}
+
+/// Why there is no channel.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The URL can't be used.
+    #[error(transparent)]
+    Url(#[from] ServiceUrlError),
+    /// The other side does not answer.
+    #[error(transparent)]
+    Transport(#[from] tonic::transport::Error),
+}
+
+/// Checks the URL of a service: `http://host` or `http://host:port`, and nothing else.
+pub fn service_url(url: &str) -> Result<Uri, ServiceUrlError> {
+    // It is shown in errors: it may have a password.
+    let shown = || masked(url);
+    let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) else {
+        let known = url
+            .split_once(':')
+            .filter(|(scheme, rest)| is_scheme(scheme) && *scheme != "http" && rest.starts_with('/'));
+        return Err(match known {
+            Some((scheme, _)) => ServiceUrlError::Scheme { url: shown(), scheme: scheme.to_owned() },
+            None => ServiceUrlError::NoUrl(shown()),
+        });
+    };
+    if !scheme.eq_ignore_ascii_case("http") {
+        return Err(ServiceUrlError::Scheme { url: shown(), scheme: scheme.to_owned() });
+    }
+    let parts = [('#', "a fragment"), ('?', "a query"), ('@', "a user or password")];
+    if let Some((_, part)) = parts.into_iter().find(|(mark, _)| rest.contains(*mark)) {
+        return Err(ServiceUrlError::Part { url: shown(), part });
+    }
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.contains(['/', '\\']) {
+        return Err(ServiceUrlError::Part { url: shown(), part: "a path" });
+    }
+    let host_end = if authority.starts_with('[') { authority.find(']').map_or(0, |at| at + 1) } else { 0 };
+    if let Some((_, port)) = authority[host_end..].split_once(':') {
+        let is_port = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+        if !is_port {
+            return Err(ServiceUrlError::Port(shown()));
+        }
+    }
+    let uri = format!("http://{authority}").parse::<Uri>().ok();
+    uri.filter(|uri| uri.host().is_some_and(is_host)).ok_or_else(|| ServiceUrlError::NoUrl(shown()))
+}
+
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+/// A name or an address; that of IPv6 is in brackets.
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[') {
+        Some(address) => address.strip_suffix(']').is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
+    }
+}
+
 /// A channel that connects when it is first used, and again whenever the connection is lost.
-pub fn lazily(url: &str) -> Result<Channel, Error> {
+pub fn lazily(url: &str) -> Result<Channel, ServiceUrlError> {
     Ok(endpoint(url)?.connect_with_connector_lazy(service_fn(connect)))
 }
 
 /// Connects at once, so that a wrong address is told at once; a connection lost later is made again by the next call.
-pub async fn now(url: &str) -> Result<Channel, Error> {
-    endpoint(url)?.connect_with_connector(service_fn(connect)).await
+pub async fn now(url: &str) -> Result<Channel, ConnectError> {
+    Ok(endpoint(url)?.connect_with_connector(service_fn(connect)).await?)
 }
 
-fn endpoint(url: &str) -> Result<Endpoint, Error> {
-    let endpoint = Endpoint::from_shared(url.to_owned())?;
-    Ok(endpoint
+fn endpoint(url: &str) -> Result<Endpoint, ServiceUrlError> {
+    Ok(Endpoint::from(service_url(url)?)
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
@@ -57,6 +147,68 @@ fn refuse_itself(stream: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[track_caller]
+    fn check(url: &str, expect: Result<(&str, Option<u16>), &str>) {
+        match (service_url(url), expect) {
+            (Ok(uri), Ok(expect)) => assert_eq!((uri.host().unwrap_or_default(), uri.port_u16()), expect, "{url}"),
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{url}: {error}"),
+            (read, expect) => panic!("{url}: {read:?}, expected {expect:?}"),
+        }
+    }
+
+    #[test]
+    fn hosts_and_ports_are_read() {
+        check("http://127.0.0.1:7450", Ok(("127.0.0.1", Some(7450))));
+        check("http://localhost:7450/", Ok(("localhost", Some(7450))));
+        check("HTTP://seats_1.example:7451", Ok(("seats_1.example", Some(7451))));
+        check("http://[::1]:7450", Ok(("[::1]", Some(7450))));
+        check("http://seats", Ok(("seats", None)));
+    }
+
+    #[test]
+    fn what_is_not_served_is_refused() {
+        for url in
+            ["https://seats:7451", "HTTPS://seats", "grpc://seats:7451", "ftp://seats", "unix:/run/seats", "unix:///x"]
+        {
+            check(url, Err("is not supported"));
+        }
+        for url in
+            ["", "seats", "localhost:7450", "seats:7451/", "//seats:7451", "http:", "://x", "http:seats", "http:/seats"]
+        {
+            check(url, Err("is no URL such as"));
+        }
+        for url in [
+            "http://",
+            "http:///",
+            "http://:7450",
+            "http://a b",
+            "http://[::1",
+            "http://[x]:1",
+            "http://::1",
+            "http://ä",
+        ] {
+            assert!(service_url(url).is_err(), "{url}");
+        }
+        for url in ["http://a:", "http://a:0", "http://a:70000", "http://a:+1", "http://a:x", "http://[::1]:x"] {
+            check(url, Err("no port"));
+        }
+    }
+
+    #[test]
+    fn what_would_be_ignored_is_refused_and_secrets_are_not_shown() {
+        check("http://seats:7451/v1", Err("has a path"));
+        check("http://seats:7451//", Err("has a path"));
+        check("http://seats:7451?tls=on", Err("has a query"));
+        check("http://seats:7451/#x", Err("has a fragment"));
+        check("http://me:s3cret@seats:7451", Err("has a user or password"));
+        for url in
+            ["http://me:s3cret@seats", "https://me:s3cret@seats", "http://seats?token=s3cret", "x?password=s3cret"]
+        {
+            let error = service_url(url).expect_err("it is refused").to_string();
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
 
     #[tokio::test]
     async fn a_connection_that_meets_itself_is_refused() {

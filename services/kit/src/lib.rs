@@ -7,6 +7,7 @@
 //! | [`participant`] | the write path: batch, barrier, domain, one commit |
 //! | [`answer`] | the words in which participants answer the orchestrator |
 //! | [`id`], [`time`] | ids and moments as types |
+//! | [`secret`] | hides passwords in what is shown |
 //! | [`rpc`], [`status`] | batches on the wire, and errors as `tonic::Status` |
 //! | [`serve`] | gRPC and HTTP servers with health, reflection, metrics and graceful shutdown |
 //! | [`shutdown`] | one deadline for the whole end of a process |
@@ -23,6 +24,7 @@ pub mod id;
 pub mod metrics;
 pub mod participant;
 pub mod rpc;
+pub mod secret;
 pub mod serve;
 pub mod shutdown;
 pub mod status;

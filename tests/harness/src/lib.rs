@@ -121,6 +121,16 @@ impl System {
         system
     }
 
+    /// The same, each role on the database with this URL, in the order of [`ROLES`].
+    pub fn on_databases(urls: [String; 6], settings: &[(&str, &str)]) -> Self {
+        let mut system = Self::new(settings);
+        for (role, url) in ROLES.iter().zip(&urls) {
+            system.set(&format!("{role}.database_url"), url);
+        }
+        system.start_roles();
+        system
+    }
+
     fn start_roles(&mut self) {
         for role in ROLES {
             self.set(&format!("{role}.listen"), "127.0.0.1:0");

@@ -209,7 +209,7 @@ impl Drop for Cluster {
 }
 
 /// A command that is run as this user, or as ours.
-fn as_user(program: impl AsRef<std::ffi::OsStr>, user: Option<&User>) -> Command {
+pub(crate) fn as_user(program: impl AsRef<std::ffi::OsStr>, user: Option<&User>) -> Command {
     let mut command = Command::new(program);
     // The folder that we are in may be closed to the server's user.
     command.current_dir("/").env("LC_ALL", "C");

@@ -1,9 +1,11 @@
-//! Throw-away PostgreSQL clusters for tests: found, started, restarted, stopped, and gone with the process that made them.
+//! Throw-away PostgreSQL clusters, and poolers in front of them, for tests: found, started, restarted, stopped, and gone with the process that made them.
 
 mod binaries;
 mod cluster;
+mod pgbouncer;
 mod user;
 
 pub use binaries::find as find_binaries;
 pub use cluster::{Cluster, Mode};
+pub use pgbouncer::PgBouncer;
 pub use user::is_root;

@@ -2,17 +2,17 @@
 
 use std::fs::OpenOptions;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::ConnectOptions as _;
+use sqlx::migrate::{MigrateError, Migration, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _};
 
+use super::url::{DatabaseUrl, DatabaseUrlError, real_path};
 use super::writers::Writers;
-use super::{Args, Database, DbError, PostgresDatabase, Rows, SqliteDatabase};
+use super::{Args, Database, DbError, PostgresDatabase, Rows, SqliteDatabase, schema, session};
 
 /// The barrier's table, which every participant has. Services number their own migrations from 100.
 static KIT_MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -27,31 +27,6 @@ const SQLITE_ROWS_AHEAD: usize = 1_000;
 const POSTGRES_WRITERS_MAX: u32 = 4;
 /// Connections that read. They are apart, so that no crowd of readers keeps the writer waiting.
 const POSTGRES_READERS_MAX: u32 = 6;
-/// Settings of every connection to PostgreSQL.
-///
-/// All statements look up rows by key, some hundred a batch, or go through a table in the order of its key. What reads
-/// whole tables at once is ruled out, and pages cost nothing, because those of a registration morning are in memory: so a
-/// look-up by index is chosen as soon as a table has more than some ten rows, whatever the server's statistics say of a
-/// table that fills in minutes. Compiling plans would cost more than running them.
-const POSTGRES_SETTINGS: [(&str, &str); 8] = [
-    ("standard_conforming_strings", "on"),
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("enable_material", "off"),
-    ("random_page_cost", "0"),
-    ("seq_page_cost", "0"),
-    ("jit", "off"),
-];
-/// Settings of the connections that read: their statements are few, so each is planned when it is run.
-const POSTGRES_READER_SETTINGS: [(&str, &str); 1] = [("plan_cache_mode", "force_custom_plan")];
-/// Settings of the connections that write: their plans are kept, because planning a statement for each batch takes longer
-/// than running it.
-///
-/// A process that was stopped in the middle of a transaction keeps its locks: what waits for them would wait until it is
-/// continued. No writer is idle between two statements for as long as that timeout, and a lease lapses later.
-const POSTGRES_WRITER_SETTINGS: [(&str, &str); 2] =
-    [("plan_cache_mode", "force_generic_plan"), ("idle_in_transaction_session_timeout", "4s")];
 /// How full the pages of such a table are when rows are added, in percent: room for each row once more.
 const FILL_PERCENT: u8 = 50;
 const ONE_AT_A_TIME: &str = "SELECT pg_advisory_xact_lock(hashtext('matricula leave room'))";
@@ -59,50 +34,44 @@ const WITHOUT_ROOM: &str = "SELECT r.name FROM {rows} WHERE NOT EXISTS (SELECT 1
                             WHERE c.oid = to_regclass(r.name) AND array_to_string(c.reloptions, ' ') LIKE '%fillfactor%')";
 /// How long a caller waits for a connection before it hears "not available".
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a start looks whether a replica can be used: it goes on without.
+const REPLICA_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Database {
-    /// Opens `sqlite:path` or `postgres://...`. A SQLite file is created when it is not there, and locked: one process
-    /// at a time may have it.
+    /// Opens `sqlite:path` or `postgres://...`. A SQLite file is created when it is not there, unless the URL has `mode=rw`, and
+    /// locked: one process at a time may have it.
     pub async fn open(url: &str) -> Result<Self, DbError> {
-        if let Some(path) = url.strip_prefix("sqlite:") {
-            return open_sqlite(Path::new(path)).await;
+        match DatabaseUrl::parse(url).map_err(unusable)? {
+            DatabaseUrl::Sqlite { path, create } => open_sqlite(&path, create).await,
+            DatabaseUrl::Postgres(options) => open_postgres(plain(*options)).await,
         }
-        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            let options = PgConnectOptions::from_str(url)?.options(POSTGRES_SETTINGS);
-            say_why_not(&options).await?;
-            let pool = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT);
-            // What is written has its values in its text, and they are nobody's business: it goes to no log.
-            let to_write = options.clone().options(POSTGRES_WRITER_SETTINGS).disable_statement_logging();
-            let writers = pool.clone().max_connections(POSTGRES_WRITERS_MAX).max_lifetime(None).idle_timeout(None);
-            let writers = Writers::of(writers.connect_with(to_write).await?);
-            let to_read = options.options(POSTGRES_READER_SETTINGS);
-            let readers = pool.max_connections(POSTGRES_READERS_MAX).connect_lazy_with(to_read);
-            return Ok(Self::Postgres(PostgresDatabase { writers, readers }));
-        }
-        Err(DbError::Setup("a database URL must begin with sqlite: or postgres://".to_owned()))
     }
 
     /// A replica that follows a PostgreSQL database, for reads that may be as old as it is behind. It is connected to when it
-    /// is first read from, so that nothing else has to wait for it, or ends with it.
-    pub fn replica(url: &str) -> Result<Self, DbError> {
-        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+    /// is first read from, so that nothing else has to wait for it, or ends with it; what can't be used at all is refused at
+    /// once when it answers within a second.
+    pub async fn replica(url: &str) -> Result<Self, DbError> {
+        let DatabaseUrl::Postgres(options) = DatabaseUrl::parse(url).map_err(unusable)? else {
             return Err(DbError::Setup("the URL of a replica must begin with postgres://".to_owned()));
+        };
+        let options = plain(*options);
+        match session::probe(&options, session::OF_READERS, REPLICA_PATIENCE).await {
+            Err(error @ DbError::Setup(_)) => return Err(error),
+            // It is away, or not reached yet: the lists come from the database itself meanwhile.
+            Err(_) | Ok(()) => {}
         }
-        let options = PgConnectOptions::from_str(url)?.options(POSTGRES_SETTINGS).options(POSTGRES_READER_SETTINGS);
-        let pool = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).max_connections(POSTGRES_READERS_MAX);
-        let readers = pool.connect_lazy_with(options);
+        let readers = readers().connect_lazy_with(options);
         Ok(Self::Postgres(PostgresDatabase { writers: Writers::of(readers.clone()), readers }))
     }
 
     /// Brings the schema up to date: the barrier's table, then the service's own migrations.
     pub async fn migrate(&self, service: &Migrator) -> Result<(), DbError> {
-        self.run(&KIT_MIGRATIONS).await?;
-        self.run(service).await
+        self.run(KIT_MIGRATIONS.iter().chain(service.iter()).cloned().collect()).await
     }
 
     /// Brings a schema up to date that has no barrier.
     pub async fn migrate_plain(&self, migrations: &Migrator) -> Result<(), DbError> {
-        self.run(migrations).await
+        self.run(migrations.iter().cloned().collect()).await
     }
 
     /// Has PostgreSQL leave room in the pages of these tables, whose rows change soon after they were written: such a change
@@ -119,34 +88,63 @@ impl Database {
         tx.commit().await
     }
 
-    async fn run(&self, migrations: &Migrator) -> Result<(), DbError> {
-        let mut migrations = Migrator { migrations: migrations.migrations.clone(), ..Migrator::DEFAULT };
-        // The kit's and the service's migrations share one table of what was applied.
-        migrations.set_ignore_missing(true);
+    async fn run(&self, migrations: Vec<Migration>) -> Result<(), DbError> {
+        schema::check(self, &migrations).await?;
+        let migrator = Migrator::with_migrations(migrations);
         let outcome = match self {
-            Self::Sqlite(sqlite) => migrations.run(sqlite.writer.pool()).await,
-            Self::Postgres(postgres) => migrations.run(postgres.writers.pool()).await,
+            Self::Sqlite(sqlite) => migrator.run(sqlite.writer.pool()).await,
+            Self::Postgres(postgres) => migrator.run(postgres.writers.pool()).await,
         };
+        // Another process may have migrated it since the check.
+        if let Err(MigrateError::VersionMismatch(_) | MigrateError::VersionMissing(_)) = &outcome {
+            schema::check(self, &migrator.migrations).await?;
+        }
         Ok(outcome?)
     }
 }
 
-/// One connection, for the reason why there can be none: the pool would only say that its time is up.
-async fn say_why_not(options: &PgConnectOptions) -> Result<(), DbError> {
-    let connected = tokio::time::timeout(ACQUIRE_TIMEOUT, PgConnection::connect_with(options)).await;
-    let connection = connected.map_err(|_| DbError::no_answer_within(ACQUIRE_TIMEOUT))??;
-    Ok(connection.close().await?)
+fn unusable(error: DatabaseUrlError) -> DbError {
+    DbError::Setup(format!("the database's URL {error}"))
 }
 
-async fn open_sqlite(path: &Path) -> Result<Database, DbError> {
+/// The options without what a pooler refuses and nobody needs: there are no floating-point numbers.
+fn plain(options: PgConnectOptions) -> PgConnectOptions {
+    options.extra_float_digits(None)
+}
+
+async fn open_postgres(options: PgConnectOptions) -> Result<Database, DbError> {
+    session::probe(&options, session::OF_WRITERS, ACQUIRE_TIMEOUT).await?;
+    // What is written has its values in its text, and they are nobody's business: it goes to no log.
+    let to_write = options.clone().disable_statement_logging();
+    let writers = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).max_connections(POSTGRES_WRITERS_MAX);
+    let writers = writers.max_lifetime(None).idle_timeout(None);
+    let writers = writers.after_connect(|connection, _| Box::pin(session::begin(connection, session::OF_WRITERS)));
+    let writers = Writers::of(writers.connect_with(to_write).await?);
+    Ok(Database::Postgres(PostgresDatabase { writers, readers: readers().connect_lazy_with(options) }))
+}
+
+fn readers() -> PgPoolOptions {
+    PgPoolOptions::new()
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .max_connections(POSTGRES_READERS_MAX)
+        .after_connect(|connection, _| Box::pin(session::begin(connection, session::OF_READERS)))
+}
+
+async fn open_sqlite(path: &Path, create: bool) -> Result<Database, DbError> {
+    if !create && !path.is_file() {
+        let problem = "there is no such file, and mode=rw does not create one: leave it out, or use mode=rwc";
+        return Err(DbError::Setup(format!("{}: {problem}", path.display())));
+    }
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)
             .map_err(|error| DbError::Setup(format!("{}: can't create the folder: {error}", folder.display())))?;
     }
+    // However it is spelt, a file has one lock.
+    let path = &real_path(path);
     let lock = lock(path)?;
     let options = SqliteConnectOptions::new()
         .filename(path)
-        .create_if_missing(true)
+        .create_if_missing(create)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
@@ -182,4 +180,48 @@ fn lock(path: &Path) -> Result<std::fs::File, DbError> {
         ))
     })?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refused(url: &str) -> String {
+        match Database::open(url).await {
+            Ok(_) => panic!("{url} is refused"),
+            Err(error) => {
+                assert!(error.is_permanent(), "{url}: it is not waited for: {error}");
+                error.to_string()
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_must_be_there_is_not_created() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let url = |name: &str| DatabaseUrl::of_file(&folder.path().join(name));
+        let error = refused(&format!("{}?mode=rw", url("new/x.db"))).await;
+        assert!(error.contains("there is no such file"), "{error}");
+        assert_eq!(folder.path().read_dir().expect("a folder").count(), 0, "nothing was created");
+        Database::open(&format!("{}?mode=rwc", url("new/x.db"))).await.expect("it is created").close().await;
+        Database::open(&format!("{}?mode=rw", url("new/x.db"))).await.expect("it is there").close().await;
+        Database::open(&url("a b?%20#.db")).await.expect("a name as any other").close().await;
+        assert!(folder.path().join("a b?%20#.db").is_file());
+        assert!(refused("sqlite::memory:").await.contains("in-memory"));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_file_is_opened_once_however_it_is_spelt() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink("x.db", path("link.db")).expect("a link");
+        std::os::unix::fs::symlink(folder.path(), path("folder")).expect("a link");
+        let open = Database::open(&DatabaseUrl::of_file(&path("x.db"))).await.expect("it opens");
+        for other in ["x.db", "link.db", "folder/x.db", "folder/link.db", "./x.db"] {
+            let error = refused(&DatabaseUrl::of_file(&path(other))).await;
+            assert!(error.contains("another process has this database open"), "{other}: {error}");
+        }
+        open.close().await;
+    }
 }

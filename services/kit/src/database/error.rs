@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::secret;
+
 /// Why a statement or a commit failed. The effect of a failed commit is not known.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
@@ -30,6 +32,28 @@ pub enum DbError {
         .0.as_secs()
     )]
     SnapshotExpired(Duration),
+    /// The database has a migration that is newer than this build.
+    #[error(
+        "the database was migrated by a newer build: it has migration {has}, this build knows up to {knows}; \
+         start the newer build"
+    )]
+    SchemaNewer {
+        /// The newest that was applied.
+        has: i64,
+        /// The newest that is known.
+        knows: i64,
+    },
+    /// The database has a migration that is not this role's.
+    #[error(
+        "the database belongs to another role, or to another program: its migration {migration} is not the one of this role, \
+         and it has the tables {tables}; give each role a database of its own"
+    )]
+    SchemaOfAnother {
+        /// The migration.
+        migration: i64,
+        /// Some of its tables.
+        tables: String,
+    },
     /// The schema could not be brought up to date.
     #[error("the migration failed")]
     Migration(#[source] sqlx::migrate::MigrateError),
@@ -82,7 +106,7 @@ impl DbError {
 
     /// Whether the fault lies with the statement or the data, so that repeating it is of no use.
     pub fn is_permanent(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Corrupt(_) | Self::Setup(_) | Self::Migration(_))
+        !self.is_conflict() && !self.is_passing()
     }
 }
 
@@ -110,7 +134,7 @@ impl From<sqlx::Error> for DbError {
             sqlx::Error::ColumnNotFound(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
                 Self::Corrupt(error.to_string())
             }
-            sqlx::Error::Configuration(_) => Self::Setup(error.to_string()),
+            sqlx::Error::Configuration(_) => Self::Setup(secret::masked(&error.to_string())),
             _ => Self::Unavailable(error),
         }
     }

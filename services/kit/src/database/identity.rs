@@ -42,7 +42,12 @@ impl DbError {
             Self::Conflict(error) | Self::Unavailable(error) | Self::Full(error) | Self::Refused(error) => {
                 Some(error.as_database_error()?.code()?.into_owned())
             }
-            Self::Corrupt(_) | Self::Setup(_) | Self::SnapshotExpired(_) | Self::Migration(_) => None,
+            Self::Corrupt(_)
+            | Self::Setup(_)
+            | Self::SnapshotExpired(_)
+            | Self::SchemaNewer { .. }
+            | Self::SchemaOfAnother { .. }
+            | Self::Migration(_) => None,
         }
     }
 
@@ -56,6 +61,7 @@ impl DbError {
             Self::Corrupt(_) => "corrupt",
             Self::Setup(_) => "setup",
             Self::SnapshotExpired(_) => "snapshot_expired",
+            Self::SchemaNewer { .. } | Self::SchemaOfAnother { .. } => "schema",
             Self::Migration(_) => "migration",
         }
     }

@@ -19,10 +19,13 @@ mod error;
 mod identity;
 mod notify;
 mod row;
+mod schema;
 mod script;
+mod session;
 mod snapshot;
 mod statement;
 mod tx;
+mod url;
 mod writers;
 
 use std::time::Duration;
@@ -41,6 +44,7 @@ pub use sqlx::migrate::Migrator;
 pub(crate) use statement::run_on_sqlite;
 use tx::Way;
 pub use tx::{Asked, CommitError, Tx};
+pub use url::{DatabasePlace, DatabaseUrl, DatabaseUrlError};
 use writers::{Engine, Writers};
 
 const PING: &str = "SELECT 1 AS one";

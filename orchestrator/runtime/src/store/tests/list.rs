@@ -38,19 +38,19 @@ async fn a_list_that_may_be_old_comes_from_the_replica_as_long_as_it_answers() {
     let here = fixture.admit(&["a", "b"]).await;
     let behind = Fixture::new(Backend::Postgres).await;
     let there = behind.admit(&["a"]).await;
-    let store = fixture.store.clone().with_lists_from(Database::replica(&behind.test.url).unwrap());
+    let store = fixture.store.clone().with_lists_from(Database::replica(&behind.test.url).await.unwrap());
     assert_eq!(somewhat_old(&store).await, there);
     assert_eq!(list(&store, all()).await.len(), 2, "an audit reads what is true now");
     let one = store.get(&here[1]).await.unwrap().expect("what is asked for by its id is true");
     assert_eq!(one.id, here[1]);
 
     let (server, _) = behind.test.url.rsplit_once('/').expect("a URL with a database");
-    let nowhere = Database::replica(&format!("{server}/no_such_database")).unwrap();
+    let nowhere = Database::replica(&format!("{server}/no_such_database")).await.unwrap();
     let store = fixture.store.clone().with_lists_from(nowhere);
     let mut newest_first = here.clone();
     newest_first.reverse();
     assert_eq!(somewhat_old(&store).await, newest_first, "a replica that is away holds nobody up");
-    assert!(Database::replica("sqlite:x").is_err());
+    assert!(Database::replica("sqlite:x").await.is_err());
 }
 
 #[tokio::test]

@@ -1,0 +1,164 @@
+//! Compares the migrations of a database with those of this build, before any is run.
+//!
+//! | the database has | then |
+//! |---|---|
+//! | some of ours, the first ones | the others are run |
+//! | one with our number and another content | it is another role's, or another program's: refused |
+//! | all that it should have, and newer ones | a newer build was here: refused, because this one does not know what the tables mean |
+//!
+//! Replicas of one role share a database: they find their own migrations, and that is the first case.
+
+use sqlx::migrate::Migration;
+
+use super::{Args, Database, DbError};
+
+/// How many tables an error names.
+const TABLES_SHOWN_MAX: usize = 6;
+
+const POSTGRES_HAS_TABLE: &str = "SELECT 1 AS one WHERE to_regclass('_sqlx_migrations') IS NOT NULL";
+const SQLITE_HAS_TABLE: &str = "SELECT 1 AS one FROM sqlite_master WHERE type = 'table' AND name = '_sqlx_migrations'";
+const POSTGRES_APPLIED: &str =
+    "SELECT version, encode(checksum, 'hex') AS checksum FROM _sqlx_migrations ORDER BY version";
+const SQLITE_APPLIED: &str = "SELECT version, lower(hex(checksum)) AS checksum FROM _sqlx_migrations ORDER BY version";
+const POSTGRES_TABLES: &str = "SELECT table_name::text AS name FROM information_schema.tables \
+                               WHERE table_schema = ANY(current_schemas(false)) AND table_name <> '_sqlx_migrations' \
+                               ORDER BY table_name";
+const SQLITE_TABLES: &str = "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> '_sqlx_migrations' \
+                             AND substr(name, 1, 7) <> 'sqlite_' ORDER BY name";
+
+/// A migration that was run on the database.
+struct Applied {
+    version: i64,
+    /// Of its SQL, in hexadecimal.
+    checksum: String,
+}
+
+/// Refuses a database whose migrations are not those of this build.
+pub(super) async fn check(database: &Database, known: &[Migration]) -> Result<(), DbError> {
+    match judged(&applied(database).await?, known) {
+        Err(DbError::SchemaOfAnother { migration, .. }) => {
+            Err(DbError::SchemaOfAnother { migration, tables: tables(database).await? })
+        }
+        judged => judged,
+    }
+}
+
+fn judged(applied: &[Applied], known: &[Migration]) -> Result<(), DbError> {
+    let knows = known.iter().map(|migration| migration.version).max().unwrap_or_default();
+    let checksum = |version| known.iter().find(|known| known.version == version).map(|known| hex(&known.checksum));
+    let is_of_another = |applied: &&Applied| match checksum(applied.version) {
+        Some(known) => known != applied.checksum,
+        None => applied.version <= knows,
+    };
+    if let Some(other) = applied.iter().find(is_of_another) {
+        return Err(DbError::SchemaOfAnother { migration: other.version, tables: String::new() });
+    }
+    match applied.iter().map(|applied| applied.version).max() {
+        Some(has) if has > knows => Err(DbError::SchemaNewer { has, knows }),
+        _ => Ok(()),
+    }
+}
+
+async fn applied(database: &Database) -> Result<Vec<Applied>, DbError> {
+    let (has_table, applied) = match database {
+        Database::Sqlite(_) => (SQLITE_HAS_TABLE, SQLITE_APPLIED),
+        Database::Postgres(_) => (POSTGRES_HAS_TABLE, POSTGRES_APPLIED),
+    };
+    let mut tx = database.begin().await?;
+    let has_table = !tx.fetch(has_table, Args::new()).await?.is_empty();
+    let rows = if has_table { tx.fetch(applied, Args::new()).await? } else { Vec::new() };
+    // What runs the migrations next wants the connection back.
+    tx.commit().await?;
+    rows.iter().map(|row| Ok(Applied { version: row.int("version")?, checksum: row.text("checksum")? })).collect()
+}
+
+async fn tables(database: &Database) -> Result<String, DbError> {
+    let tables = match database {
+        Database::Sqlite(_) => SQLITE_TABLES,
+        Database::Postgres(_) => POSTGRES_TABLES,
+    };
+    let mut tx = database.begin().await?;
+    let rows = tx.fetch(tables, Args::new()).await?;
+    tx.commit().await?;
+    let names: Vec<String> = rows.iter().map(|row| row.text("name")).collect::<Result<_, _>>()?;
+    let shown = names[..names.len().min(TABLES_SHOWN_MAX)].join(", ");
+    Ok(if names.len() > TABLES_SHOWN_MAX { format!("{shown}, ...") } else { shown })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use sqlx::migrate::{MigrationType, Migrator};
+
+    use super::*;
+    use crate::testing::{BACKENDS, empty_database};
+
+    fn migration(version: i64, sql: &'static str) -> Migration {
+        let kind = MigrationType::Simple;
+        Migration::new(version, Cow::Borrowed("test"), kind, sqlx::SqlStr::from_static(sql), false)
+    }
+
+    fn migrator(of: &[(i64, &'static str)]) -> Migrator {
+        Migrator::with_migrations(of.iter().map(|(version, sql)| migration(*version, sql)).collect())
+    }
+
+    const SEATS: (i64, &str) = (100, "CREATE TABLE seats (id BIGINT PRIMARY KEY)");
+    const MORE_SEATS: (i64, &str) = (101, "CREATE TABLE more_seats (id BIGINT PRIMARY KEY)");
+    const FEES: (i64, &str) = (100, "CREATE TABLE fees (id BIGINT PRIMARY KEY)");
+
+    #[tokio::test]
+    async fn a_database_of_another_role_is_refused_in_words() {
+        for backend in BACKENDS {
+            let test = empty_database(backend).await;
+            // Two newer ones: that it is another role's comes first.
+            test.database.migrate(&migrator(&[SEATS, MORE_SEATS])).await.expect("it is empty");
+            let error = test.database.migrate(&migrator(&[FEES])).await.expect_err("it has other tables").to_string();
+            assert!(error.contains("belongs to another role") && error.contains("migration 100"), "{error}");
+            assert!(error.contains("more_seats, seats"), "{error}");
+            // A schema without the barrier.
+            let log = migrator(&[(1, "CREATE TABLE sagas (id BIGINT PRIMARY KEY)")]);
+            let error = test.database.migrate_plain(&log).await.expect_err("it has other tables").to_string();
+            assert!(error.contains("belongs to another role") && error.contains("migration 1 "), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_schema_that_is_newer_than_the_build_is_refused_in_words() {
+        for backend in BACKENDS {
+            let test = empty_database(backend).await;
+            test.database.migrate(&migrator(&[SEATS, MORE_SEATS])).await.expect("it is empty");
+            let error = test.database.migrate(&migrator(&[SEATS])).await.expect_err("it is newer");
+            assert!(error.is_permanent(), "it is not waited for");
+            assert_eq!(
+                error.to_string(),
+                "the database was migrated by a newer build: it has migration 101, this build knows up to 100; start the \
+                 newer build"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_older_schema_is_brought_up_to_date_and_replicas_share_it() {
+        for backend in BACKENDS {
+            let test = empty_database(backend).await;
+            test.database.migrate(&migrator(&[SEATS])).await.expect("it is empty");
+            for _ in 0..2 {
+                test.database.migrate(&migrator(&[SEATS, MORE_SEATS])).await.expect("it is ours");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_migration_between_ours_is_of_another() {
+        let known = [migration(100, SEATS.1), migration(102, MORE_SEATS.1)];
+        let applied = |version: i64, sql| Applied { version, checksum: hex(&migration(version, sql).checksum) };
+        assert!(judged(&[applied(100, SEATS.1), applied(102, MORE_SEATS.1)], &known).is_ok());
+        let error = judged(&[applied(100, SEATS.1), applied(101, "")], &known).expect_err("101 is unknown");
+        assert!(matches!(error, DbError::SchemaOfAnother { migration: 101, .. }), "{error}");
+    }
+}

@@ -1,0 +1,137 @@
+//! Sessions on PostgreSQL: what must be in force on each, and what a server must offer.
+//!
+//! A database, a user or a pooler can have defaults of its own. Those that would change what a statement means, or end it
+//! halfway, are set when a connection is made; a connection whose settings are not in force is not used. This costs one
+//! message a connection.
+//!
+//! Not set, on purpose: `default_transaction_read_only`, by which operators keep writers out; `search_path`, by which they choose
+//! the schema; formats of dates and bytes, because only texts and integers are read and written; `synchronous_commit`, unless it is
+//! `off`: the other values choose how far a standby must have come.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
+use tokio::time::timeout;
+
+use super::DbError;
+
+/// Settings that are in force on every connection.
+///
+/// First those that say what a statement means. Then bounds of time, which belong to this program: a commit that is ended by the
+/// server halfway is in doubt. Then how statements are planned: all of them look up rows by key, some hundred a batch, or go
+/// through a table in the order of its key. What reads whole tables at once is ruled out, and pages cost nothing, because those
+/// of a registration morning are in memory: so a look-up by index is chosen as soon as a table has more than some ten rows,
+/// whatever the server's statistics say of a table that fills in minutes. Compiling plans would cost more than running them.
+const ALWAYS: [(&str, &str); 17] = [
+    // Values are written as literals: with `off`, a backslash in a name would begin an escape.
+    ("standard_conforming_strings", "on"),
+    // With `off`, a missing text in a list of texts would become the text "NULL".
+    ("array_nulls", "on"),
+    ("client_encoding", "UTF8"),
+    // Each statement sees what was committed before it began.
+    ("default_transaction_isolation", "read committed"),
+    // A conflict is an answer, not the end of the connection.
+    ("exit_on_error", "off"),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("transaction_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("enable_material", "off"),
+    ("random_page_cost", "0"),
+    ("seq_page_cost", "0"),
+    ("jit", "off"),
+    ("transform_null_equals", "off"),
+];
+/// Settings of the connections that read: their statements are few, so each is planned when it is run.
+pub(super) const OF_READERS: &[(&str, &str)] =
+    &[("plan_cache_mode", "force_custom_plan"), ("idle_in_transaction_session_timeout", "0")];
+/// Settings of the connections that write: their plans are kept, because planning a statement for each batch takes longer
+/// than running it.
+///
+/// A process that was stopped in the middle of a transaction keeps its locks: what waits for them would wait until it is
+/// continued. No writer is idle between two statements for as long as that timeout, and a lease lapses later.
+pub(super) const OF_WRITERS: &[(&str, &str)] =
+    &[("plan_cache_mode", "force_generic_plan"), ("idle_in_transaction_session_timeout", "4s")];
+/// How often two connections are asked who serves them.
+const POOLING_ROUNDS: usize = 3;
+const PID: &str = "SELECT pg_backend_pid()::text AS pid";
+const ENCODING: &str = "SELECT current_setting('server_encoding') AS encoding";
+const DURABLE: &str =
+    "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
+
+/// Sets what must be in force on a new connection, and checks that it is.
+pub(super) async fn begin(connection: &mut PgConnection, own: &[(&str, &str)]) -> Result<(), sqlx::Error> {
+    // A pooler may have left prepared statements of another client, with the names that are used here.
+    let (values, mut text) = (values(own), "DEALLOCATE ALL;".to_owned());
+    // A setting that this version of the server does not have is left out.
+    let _ = write!(
+        text,
+        "SELECT set_config(name, value, false) FROM {values} WHERE current_setting(name, true) IS NOT NULL;"
+    );
+    let _ = write!(text, "{DURABLE};");
+    let _ = write!(text, "SELECT name AS refused FROM {values} WHERE current_setting(name, true) <> value");
+    // The text is made of constants.
+    let rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(connection).await?;
+    match rows.iter().find_map(|row| row.try_get::<String, _>("refused").ok()) {
+        Some(name) => Err(sqlx::Error::Configuration(format!("PostgreSQL does not take our value of {name}").into())),
+        None => Ok(()),
+    }
+}
+
+fn values(own: &[(&str, &str)]) -> String {
+    let rows: Vec<String> = ALWAYS.iter().chain(own).map(|(name, value)| format!("('{name}', '{value}')")).collect();
+    format!("(VALUES {}) AS wanted (name, value)", rows.join(", "))
+}
+
+/// Connects for a moment, for the reason why no connection can be used: the pool would only say that its time is up.
+pub(super) async fn probe(options: &PgConnectOptions, own: &[(&str, &str)], patience: Duration) -> Result<(), DbError> {
+    timeout(patience, probed(options, own)).await.map_err(|_| DbError::no_answer_within(patience))?
+}
+
+async fn probed(options: &PgConnectOptions, own: &[(&str, &str)]) -> Result<(), DbError> {
+    let mut connection = options.connect().await?;
+    let encoding: String = sqlx::raw_sql(ENCODING).fetch_one(&mut connection).await?.try_get("encoding")?;
+    if encoding != "UTF8" {
+        return Err(DbError::Setup(format!(
+            "the database has the encoding {encoding}, in which not every name can be stored: \
+             create it with ENCODING 'UTF8' TEMPLATE template0"
+        )));
+    }
+    let mut other = options.connect().await?;
+    let has_sessions = has_sessions(&mut connection, &mut other).await?;
+    if !has_sessions {
+        return Err(DbError::Setup(
+            "a connection pooler is in between that gives every transaction or statement another session; prepared \
+             statements, settings and LISTEN need a session of their own: use session pooling (in PgBouncer: \
+             pool_mode = session), or connect to the server itself"
+                .to_owned(),
+        ));
+    }
+    begin(&mut connection, own).await?;
+    other.close().await?;
+    Ok(connection.close().await?)
+}
+
+/// Whether each connection has a process of the server to itself for as long as it lasts. A pooler that lends processes for a
+/// transaction gives two connections the same one, or one connection several.
+async fn has_sessions(one: &mut PgConnection, other: &mut PgConnection) -> Result<bool, DbError> {
+    let (mut pids_of_one, mut pids_of_other) = (Vec::new(), Vec::new());
+    for _ in 0..POOLING_ROUNDS {
+        pids_of_one.push(pid(one).await?);
+        pids_of_other.push(pid(other).await?);
+    }
+    let is_one = |pids: &[String]| pids.iter().all(|pid| *pid == pids[0]);
+    Ok(is_one(&pids_of_one) && is_one(&pids_of_other) && pids_of_one[0] != pids_of_other[0])
+}
+
+async fn pid(connection: &mut PgConnection) -> Result<String, DbError> {
+    Ok(sqlx::raw_sql(PID).fetch_one(connection).await?.try_get("pid")?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! Where a role listens: an address or a host name, and a port.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// `127.0.0.1:7450`, `[::1]:7450` or `localhost:7450`. A host name is looked up when the role starts to listen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Address {
+    host: Host,
+    port: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Host {
+    Address(SocketAddr),
+    Name(String),
+}
+
+/// Why a text is no address.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is no address such as 127.0.0.1:7450, [::1]:7450 or localhost:7450: {1}")]
+pub struct AddressError(String, &'static str);
+
+/// Why an address can't be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("{setting}: the host name of {address} can't be looked up")]
+pub struct LookupError {
+    setting: String,
+    address: Address,
+    #[source]
+    source: std::io::Error,
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self { host: Host::Address(address), port: address.port() }
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(address.into());
+        }
+        let refused = |why| Err(AddressError(matricula_kit::secret::masked(text), why));
+        let Some((name, port)) = text.rsplit_once(':') else { return refused("it has no port") };
+        if name.is_empty() {
+            return refused("it has no host; 0.0.0.0 and [::] are all addresses of this machine");
+        }
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if !name.bytes().all(is_name) {
+            return refused("its host is neither an address nor a name");
+        }
+        match port.parse::<u16>() {
+            Ok(port) if port.to_string().len() == text.len() - name.len() - 1 => {
+                Ok(Self { host: Host::Name(name.to_owned()), port })
+            }
+            _ => refused("its port is no number from 0 to 65535"),
+        }
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = AddressError;
+
+    fn try_from(text: String) -> Result<Self, AddressError> {
+        text.parse()
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
+        address.to_string()
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Address(address) => write!(f, "{address}"),
+            Host::Name(name) => write!(f, "{name}:{}", self.port),
+        }
+    }
+}
+
+impl Address {
+    /// The port; 0 takes a free one.
+    #[cfg(test)]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The address; that of a name is looked up. Of several addresses, the first of IPv4 is taken: the default URLs are of IPv4.
+    pub async fn look_up(&self, setting: &str) -> Result<SocketAddr, LookupError> {
+        let name = match &self.host {
+            Host::Address(address) => return Ok(*address),
+            Host::Name(name) => name,
+        };
+        let failed = |source| LookupError { setting: setting.to_owned(), address: self.clone(), source };
+        let found: Vec<SocketAddr> =
+            tokio::net::lookup_host((name.as_str(), self.port)).await.map_err(failed)?.collect();
+        let first = found.iter().find(|address| address.is_ipv4()).or(found.first()).copied();
+        first.ok_or_else(|| failed(std::io::Error::new(std::io::ErrorKind::NotFound, "it has no address")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expect: Result<(), &str>) {
+        match (text.parse::<Address>(), expect) {
+            (Ok(address), Ok(())) => assert_eq!(address.to_string(), text),
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{text}: {error}"),
+            (read, expect) => panic!("{text}: {read:?}, expected {expect:?}"),
+        }
+    }
+
+    #[test]
+    fn addresses_and_names_are_read() {
+        for text in ["127.0.0.1:7450", "[::1]:7450", "[::]:0", "0.0.0.0:0", "localhost:7450", "seats-0.seats:7451"] {
+            check(text, Ok(()));
+        }
+        check("nowhere", Err("no port"));
+        check("7450", Err("no port"));
+        check(":7450", Err("no host"));
+        check("::1:7450", Err("neither an address nor a name"));
+        check("*:7450", Err("neither an address nor a name"));
+        check("http://localhost:7450", Err("neither an address nor a name"));
+        for text in ["localhost:", "localhost:70000", "localhost:+1", "localhost:x", "127.0.0.1:70000"] {
+            check(text, Err("from 0 to 65535"));
+        }
+    }
+
+    #[tokio::test]
+    async fn names_are_looked_up() {
+        let look_up = async |text: &str| text.parse::<Address>().expect("an address").look_up("seats.listen").await;
+        assert_eq!(look_up("localhost:7450").await.expect("known everywhere").port(), 7450);
+        assert!(look_up("localhost:0").await.expect("known everywhere").ip().is_loopback());
+        assert_eq!(look_up("[::1]:7450").await.expect("no name"), "[::1]:7450".parse().expect("an address"));
+        let error = look_up("no-such-host.invalid:7450").await.expect_err("reserved for this").to_string();
+        assert_eq!(error, "seats.listen: the host name of no-such-host.invalid:7450 can't be looked up");
+    }
+}
