@@ -60,3 +60,20 @@ fn every_problem_is_told() {
          orchestrator.read_database_url: must begin with postgres://"
     );
 }
+
+/// An empty ratio is not set, so that a standard variable can say it.
+#[test]
+fn a_sample_ratio_may_be_left_empty() {
+    let ratio = |value: &str| {
+        let flags = [("telemetry.trace_sample_ratio".to_owned(), value.to_owned())];
+        Config::load(None, &flags)
+            .map(|config| config.telemetry.trace_sample_ratio)
+            .map_err(|problems| problems.to_string())
+    };
+    assert_eq!(ratio("\"\""), Ok(None));
+    assert_eq!(ratio("0.5"), Ok(Some(0.5)));
+    assert_eq!(ratio("1"), Ok(Some(1.0)));
+    assert!(ratio("2").expect_err("out of range").contains("telemetry.trace_sample_ratio: must be 0 to 1"));
+    assert!(ratio("half").expect_err("no number").contains("telemetry.trace_sample_ratio"));
+    assert_eq!(Config::default().shown()["telemetry.trace_sample_ratio"], "");
+}
