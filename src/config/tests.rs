@@ -317,3 +317,20 @@ fn the_end_and_the_origins_of_browsers_are_checked() {
     assert_eq!(config.shutdown_grace(), Duration::from_secs(5));
     assert_ne!(config.cors().expect("a list"), Cors::default());
 }
+
+/// An empty ratio is not set, so that a standard variable can say it.
+#[test]
+fn a_sample_ratio_may_be_left_empty() {
+    let ratio = |value: &str| {
+        let flags = [("telemetry.trace_sample_ratio".to_owned(), value.to_owned())];
+        Config::load(None, &flags)
+            .map(|config| config.telemetry.trace_sample_ratio)
+            .map_err(|problems| problems.to_string())
+    };
+    assert_eq!(ratio("\"\""), Ok(None));
+    assert_eq!(ratio("0.5"), Ok(Some(0.5)));
+    assert_eq!(ratio("1"), Ok(Some(1.0)));
+    assert!(ratio("2").expect_err("out of range").contains("telemetry.trace_sample_ratio: must be 0 to 1"));
+    assert!(ratio("half").expect_err("no number").contains("telemetry.trace_sample_ratio"));
+    assert_eq!(Config::default().shown()["telemetry.trace_sample_ratio"], "");
+}

@@ -9,7 +9,7 @@ use matricula_harness::{PATIENCE, System, is_settled, submission};
 use matricula_kit::testing::{BACKENDS, Backend};
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
 use matricula_proto::registration::v1::{
-    CartItem, Outcome, Registration, SubmitCartRequest, SubmitRegistrationRequest,
+    CartItem, GetRegistrationRequest, Outcome, Registration, SubmitCartRequest, SubmitRegistrationRequest,
 };
 use tokio::task::block_in_place;
 use tonic::Request;
@@ -234,6 +234,33 @@ async fn attempts_without_an_answer_are_errors_of_the_caller() {
         assert!(span.has("error.type", "UNAVAILABLE") && span.has("rpc.status_code", "UNAVAILABLE"), "{span:?}");
         assert_eq!(span.trace, TRACE);
     }
+}
+
+/// A call that a client traces has a span whatever it asks for; an answer that is the client's fault is no error of the server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fault_of_the_client_is_no_error_of_the_server() {
+    let collector = Collector::start().await;
+    let settings = [("telemetry.otlp_endpoint", collector.endpoint())];
+    let mut system = System::up_in(&["--students", "0"], &settings, &[EXPORT_SOON]);
+    let mut client = RegistrationServiceClient::new(system.channel("orchestrator").await);
+    let traceparent = || format!("00-{TRACE}-{CLIENT}-01").parse().expect("a header value");
+    let mut unknown = Request::new(GetRegistrationRequest { registration_id: "nobody".to_owned() });
+    unknown.metadata_mut().insert("traceparent", traceparent());
+    let answer = client.get_registration(unknown).await.expect_err("there is no such registration");
+    assert_eq!(answer.code(), tonic::Code::NotFound);
+    let mut malformed = Request::new(submission("", "k", &["A"], &[]));
+    malformed.metadata_mut().insert("traceparent", traceparent());
+    let answer = client.submit_registration(malformed).await.expect_err("it names nobody");
+    assert_eq!(answer.code(), tonic::Code::InvalidArgument);
+
+    let spans = all_exported(&mut system, &["up"], collector).await;
+    let get = "matricula.registration.v1.RegistrationService/GetRegistration";
+    for (name, code) in [(get, "NOT_FOUND"), (SUBMIT, "INVALID_ARGUMENT")] {
+        let span = find(&spans, Kind::Server, name);
+        assert!(span.has("rpc.status_code", code) && span.has("rpc.response.status_code", code), "{span:?}");
+        assert_eq!((span.status, span.attribute("error.type")), (Status::Unset, None), "{span:?}");
+    }
+    assert_eq!(spans.len(), 2);
 }
 
 /// Nobody has begun a trace: each submission begins one, reads begin none, and a cart is one trace.

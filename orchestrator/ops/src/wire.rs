@@ -213,7 +213,7 @@ fn event(recorded: &Recorded) -> ops::Event {
         step: attempt.map(|attempt| attempt.step.to_owned()).unwrap_or_default(),
         undo: attempt.is_some_and(|attempt| attempt.leg == Leg::Undo),
         attempt: attempt.map_or(0, |attempt| i32::try_from(attempt.number).unwrap_or(i32::MAX)),
-        // The clock may have been set back between the two.
+        // Both are of one reading of one clock. Logs of older releases have the start by another clock.
         duration_ms: attempt.map_or(0, |attempt| recorded.at_ms.saturating_sub(attempt.started_at_ms).max(0)),
     }
 }

@@ -18,7 +18,7 @@ use matricula_kit::id::{SagaId, StudentId};
 use matricula_kit::rpc::{page_size, required_id};
 use matricula_kit::status;
 use matricula_kit::tasks::Tasks;
-use matricula_kit::telemetry::TraceContext;
+use matricula_kit::telemetry::{TraceContext, spans};
 use matricula_proto::registration::v1 as wire;
 use matricula_proto::registration::v1::registration_service_server::RegistrationService;
 use matricula_registration::StoredRegistration;
@@ -26,6 +26,7 @@ use matricula_runtime::{SagaFilter, Workload as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
+use tracing::Span;
 
 use self::follow::Follower;
 use self::lookup::Lookup;
@@ -88,6 +89,7 @@ impl RegistrationService for RegistrationGrpc {
         let wait = request::wait(request.wait_ms)?;
         let item = request::item(request, self.runtime.now())?;
         let registration = self.submit_and_wait(item, &trace, Instant::now() + wait).await?;
+        spans::is_of_saga(&Span::current(), &registration.registration_id);
         Ok(Response::new(wire::SubmitRegistrationResponse { registration: Some(registration) }))
     }
 

@@ -29,10 +29,11 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use serde::{Deserialize, Serialize};
 use tonic::metadata::MetadataMap;
 use tracing::level_filters::LevelFilter;
+use tracing::subscriber::Interest;
 use tracing::{Metadata, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_subscriber::filter::FilterFn;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::filter::dynamic_filter_fn;
+use tracing_subscriber::layer::{self, Filter, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
@@ -274,11 +275,6 @@ impl TelemetryConfig {
         if let Err(problem) = EnvFilter::try_new(&self.log) {
             problems.push(("log", format!("{:?} is no log filter: {problem}", self.log)));
         }
-        if !self.otlp_endpoint.is_empty()
-            && let Err(problem) = environment::plain_http(&self.otlp_endpoint, false)
-        {
-            problems.push(("otlp_endpoint", problem));
-        }
         if self.trace_sample_ratio.is_some_and(|ratio| !(0.0..=1.0).contains(&ratio)) {
             problems.push(("trace_sample_ratio", "must be 0 to 1".to_owned()));
         }
@@ -349,7 +345,7 @@ pub fn init(
             .with_threads(false)
             .with_target(false)
             .with_tracked_inactivity(false)
-            .with_filter(FilterFn::new(is_exported).with_max_level_hint(LevelFilter::INFO))
+            .with_filter(exported_spans())
     });
     let registry = tracing_subscriber::registry().with(logs.with_filter(filter)).with(spans);
     registry.try_init().map_err(TelemetryError::Twice)?;
@@ -364,6 +360,19 @@ pub fn init(
 /// Whether stderr is shown in colours: a terminal that has them, and neither `NO_COLOR`, `CLICOLOR=0` nor `TERM=dumb` is set.
 fn is_coloured() -> bool {
     anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
+}
+
+/// The filter of the spans that are exported.
+///
+/// It is asked about each span, and not once for a place in the code. A library that only asks whether it would be logged
+/// (`enabled!`) leaves the answer of every filter behind in its thread, and the next span for which nobody is asked would be
+/// taken for what that answer was about: with a notice of PostgreSQL that is not logged, the next span would be lost.
+fn exported_spans<S: tracing::Subscriber>() -> impl Filter<S> {
+    let each = dynamic_filter_fn(|metadata: &Metadata<'_>, _: &layer::Context<'_, S>| is_exported(metadata));
+    each.with_max_level_hint(LevelFilter::INFO).with_callsite_filter(|metadata| match is_exported(metadata) {
+        true => Interest::sometimes(),
+        false => Interest::never(),
+    })
 }
 
 /// Our spans, down to the level of information. What is below it is for people who read the log of a fault.
@@ -397,6 +406,76 @@ mod tests {
         metadata.insert(TRACEPARENT, traceparent.parse().expect("a header value"));
         let context = TraceContext::from_metadata(&metadata);
         assert_eq!((context.trace_id().is_some(), context.is_sampled()), (valid, sampled), "{traceparent}");
+    }
+
+    #[test]
+    fn settings_are_checked_by_their_names() {
+        let problems =
+            |config: TelemetryConfig| config.problems().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(problems(TelemetryConfig::default()), [""; 0]);
+        for ratio in [-0.1, 1.1, f64::NAN] {
+            let wrong = TelemetryConfig { trace_sample_ratio: Some(ratio), ..Default::default() };
+            assert_eq!(problems(wrong), ["trace_sample_ratio"]);
+        }
+        let wrong = TelemetryConfig { log: "info,=".to_owned(), ..Default::default() };
+        assert_eq!(problems(wrong), ["log"]);
+    }
+
+    /// What libraries do is theirs; what is below the level of information is for the log.
+    #[test]
+    fn only_our_spans_are_exported() {
+        use tracing::callsite::Identifier;
+        use tracing::field::FieldSet;
+        use tracing::metadata::Kind;
+
+        struct Callsite;
+        impl tracing::Callsite for Callsite {
+            fn set_interest(&self, _: tracing::subscriber::Interest) {}
+            fn metadata(&self) -> &Metadata<'_> {
+                unreachable!("nobody asks")
+            }
+        }
+        static CALLSITE: Callsite = Callsite;
+        let is_exported = |target: &'static str, level, kind| {
+            let fields = FieldSet::new(&[], Identifier(&CALLSITE));
+            super::is_exported(&Metadata::new("name", target, level, None, None, None, fields, kind))
+        };
+        let info = tracing::Level::INFO;
+        for target in ["matricula", "matricula::roles", "matricula_kit::telemetry::spans", "matricula_seats"] {
+            assert!(is_exported(target, info, Kind::SPAN), "{target}");
+        }
+        for target in
+            ["h2::client", "hyper_util", "tonic", "tower::buffer", "sqlx::query", "matriculate", "opentelemetry_sdk"]
+        {
+            assert!(!is_exported(target, info, Kind::SPAN), "{target}");
+        }
+        assert!(!is_exported("matricula", tracing::Level::DEBUG, Kind::SPAN));
+        assert!(!is_exported("matricula", info, Kind::EVENT));
+    }
+
+    /// Counts the spans that reach it.
+    #[derive(Clone, Default)]
+    struct Count(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+
+    impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Count {
+        fn on_new_span(&self, _: &tracing::span::Attributes<'_>, _: &tracing::span::Id, _: layer::Context<'_, S>) {
+            self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_library_that_asks_whether_it_is_logged_costs_no_span() {
+        let count = Count::default();
+        let log = EnvFilter::try_new("info,library=warn").expect("a filter");
+        let logs = tracing_subscriber::fmt::layer().with_writer(std::io::sink).with_filter(log);
+        let registry = tracing_subscriber::registry().with(logs).with(count.clone().with_filter(exported_spans()));
+        tracing::subscriber::with_default(registry, || {
+            for _ in 0..3 {
+                assert!(!tracing::enabled!(target: "library::notice", tracing::Level::INFO));
+                drop(tracing::info_span!("ours"));
+            }
+        });
+        assert_eq!(count.0.load(std::sync::atomic::Ordering::Relaxed), 3);
     }
 
     #[test]

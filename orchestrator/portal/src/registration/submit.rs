@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use matricula_kit::id::SagaId;
 use matricula_kit::status;
-use matricula_kit::telemetry::{TraceContext, spans};
+use matricula_kit::telemetry::TraceContext;
 use matricula_proto::registration::v1 as wire;
 use matricula_registration::RegistrationRequest;
 use matricula_runtime::{Submission, SubmitError, Submitted};
@@ -53,14 +53,8 @@ impl RegistrationGrpc {
             trace,
         };
         match self.durably(submission).await?.map_err(not_accepted)? {
-            Submitted::Accepted => {
-                spans::is_of_saga(&Span::current(), &id);
-                Ok(Follower::accepted(watcher, id, key, request))
-            }
-            Submitted::Existing(id) => {
-                spans::is_of_saga(&Span::current(), &id);
-                self.follow(&id).await
-            }
+            Submitted::Accepted => Ok(Follower::accepted(watcher, id, key, request)),
+            Submitted::Existing(id) => self.follow(&id).await,
         }
     }
 

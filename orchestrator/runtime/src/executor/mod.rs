@@ -222,7 +222,7 @@ impl<W: Workload> Executor<W> {
         let span = spans::saga(self.workload.definition().name(), &id, &trace);
         let saga = Saga {
             request,
-            trace: TraceContext::of_span(&span, &trace),
+            trace: if span.is_disabled() { trace } else { TraceContext::of_span(&span, &trace) },
             span,
             calling: Vec::new(),
             timer: None,

@@ -109,7 +109,7 @@ impl SagaStore {
     pub(crate) fn commit_span(&self, admissions: &[NewSaga]) -> Span {
         let span = spans::commit(&self.database, admissions.iter().map(|saga| &saga.trace), admissions.len());
         if let [saga] = admissions {
-            spans::is_of_saga(&span, &saga.id);
+            spans::is_of_saga(&span, saga.id.as_str());
         }
         span
     }

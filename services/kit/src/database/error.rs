@@ -106,7 +106,7 @@ impl DbError {
 
     /// Whether the fault lies with the statement or the data, so that repeating it is of no use.
     pub fn is_permanent(&self) -> bool {
-        !self.is_conflict() && !self.is_passing()
+        !self.is_conflict() && !self.is_passing() && !matches!(self, Self::SnapshotExpired(_))
     }
 }
 

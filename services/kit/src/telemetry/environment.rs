@@ -92,7 +92,7 @@ pub(super) fn resolve(
 }
 
 /// An endpoint that the exporter can reach, or why it can't.
-pub(super) fn plain_http(endpoint: &str, is_insecure: bool) -> Result<String, String> {
+fn plain_http(endpoint: &str, is_insecure: bool) -> Result<String, String> {
     let url = match endpoint.split_once("://") {
         Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => endpoint.to_owned(),
         Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
@@ -265,7 +265,6 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
             ("service.name", format!("matricula-{role}")),
             ("service.version", env!("CARGO_PKG_VERSION").to_owned()),
             ("service.instance.id", uuid::Uuid::now_v7().to_string()),
-            ("process.pid", std::process::id().to_string()),
         ];
         let mut resource: BTreeMap<String, String> =
             own.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();

@@ -134,7 +134,11 @@ pub(super) fn server(method: &'static str, parent: &TraceContext, host: &str, po
 
 /// How a call that was answered here ended. Only a fault of the server is an error.
 pub(super) fn served(span: &Span, code: Code) {
-    record_code(span, code, SERVER_FAULTS.contains(&code));
+    let is_error = SERVER_FAULTS.contains(&code);
+    record_code(span, code, is_error);
+    if is_error {
+        span.record("otel.status_code", "ERROR");
+    }
 }
 
 /// The span of one attempt of a step, as its caller sees it.
@@ -155,7 +159,6 @@ pub fn call(peer: &Peer, rpc: &str, attempt: Attempt<'_>, parent: &TraceContext)
         rpc.response.status_code = field::Empty,
         rpc.status_code = field::Empty,
         "error.type" = field::Empty,
-        otel.status_code = field::Empty,
         otel.status_description = field::Empty,
         matricula.saga.id = attempt.saga.as_str(),
         matricula.step = attempt.step,
@@ -177,15 +180,13 @@ pub fn answered(span: &Span, outcome: AttemptOutcome<'_>) {
         AttemptOutcome::Done => ("done", Code::Ok),
         AttemptOutcome::Refused => ("refused", Code::Ok),
         AttemptOutcome::Unknown(code, message) => {
+            // It makes the status an error, too.
             span.record("otel.status_description", message);
-            record_code(span, code, true);
             ("unknown", code)
         }
     };
     span.record("matricula.outcome", name);
-    if code == Code::Ok {
-        record_code(span, code, false);
-    }
+    record_code(span, code, matches!(outcome, AttemptOutcome::Unknown(..)));
 }
 
 fn record_code(span: &Span, code: Code, is_error: bool) {
@@ -193,10 +194,6 @@ fn record_code(span: &Span, code: Code, is_error: bool) {
     span.record("rpc.response.status_code", name).record("rpc.status_code", name);
     if is_error {
         span.record("error.type", name);
-        // A description says that it is an error, too, and would be lost here.
-        if !span.has_field("otel.status_description") {
-            span.record("otel.status_code", "ERROR");
-        }
     }
 }
 
@@ -287,7 +284,7 @@ pub(crate) fn has_answer(span: &Span, outcome: &'static str, reason: Option<&str
     }
 }
 
-/// The one saga that a commit is about.
-pub fn is_of_saga(span: &Span, saga: &SagaId) {
-    span.record("matricula.saga.id", saga.as_str());
+/// The one saga that a commit or a call is about.
+pub fn is_of_saga(span: &Span, saga: &str) {
+    span.record("matricula.saga.id", saga);
 }

@@ -139,7 +139,7 @@ fn check_resource(set: Set<'_>, expected: &[(&str, &str)], warning: Option<(&str
     for (key, value) in expected {
         assert_eq!(traces.resource.get(*key).map(String::as_str), Some(*value), "{key} of {set:?}");
     }
-    for key in ["service.name", "service.version", "service.instance.id", "process.pid"] {
+    for key in ["service.name", "service.version", "service.instance.id"] {
         assert!(traces.resource.get(key).is_some_and(|value| !value.is_empty()), "{key} of {set:?}");
     }
     check_warning(&warnings, warning);
