@@ -214,7 +214,8 @@ pub async fn serve_beside(
     // Probes are answered until the end, so that they can tell that there is one.
     let no_probes = CancellationToken::new();
     let probes = http.map(|(listener, _)| {
-        role.tasks.restarted("metrics_upkeep", http::keep_metrics_small);
+        let stopping = shutdown.token();
+        role.tasks.restarted("metrics_upkeep", move || http::keep_metrics_small(stopping.clone()));
         role.tasks.watched("http", http::serve(name, listener, probed, listen.limits, no_probes.clone()))
     });
     let state = health.state();
