@@ -10,6 +10,7 @@ use prost::Message as _;
 use prost_types::FileDescriptorProto;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tonic::Code;
 use tonic::codegen::http::HeaderMap;
 use tonic_reflection::pb::{v1, v1alpha};
 
@@ -49,17 +50,23 @@ macro_rules! reflection {
             use $version::server_reflection_request::MessageRequest;
             use $version::server_reflection_response::MessageResponse;
 
-            pub async fn ask(system: &System, role: &str, request: MessageRequest) -> MessageResponse {
+            /// None for what is not there.
+            async fn ask(system: &System, role: &str, request: MessageRequest) -> Option<MessageResponse> {
                 let mut client = ServerReflectionClient::new(system.channel(role).await);
                 let request = $version::ServerReflectionRequest { host: String::new(), message_request: Some(request) };
                 let answers = client.server_reflection_info(tokio_stream::once(request)).await.expect("it is served");
-                let answer = answers.into_inner().message().await.expect("an answer").expect("one");
-                answer.message_response.expect("an answer")
+                match answers.into_inner().message().await {
+                    Ok(answer) => Some(answer.expect("one").message_response.expect("an answer")),
+                    Err(status) if status.code() == Code::NotFound => None,
+                    Err(status) => panic!("{role}: {status:?}"),
+                }
             }
 
             pub async fn list(system: &System, role: &str) -> BTreeSet<String> {
                 match ask(system, role, MessageRequest::ListServices(String::new())).await {
-                    MessageResponse::ListServicesResponse(list) => list.service.into_iter().map(|s| s.name).collect(),
+                    Some(MessageResponse::ListServicesResponse(list)) => {
+                        list.service.into_iter().map(|s| s.name).collect()
+                    }
                     other => panic!("{role}: {other:?}"),
                 }
             }
@@ -72,8 +79,8 @@ macro_rules! reflection {
                 file(ask(system, role, MessageRequest::FileByFilename(name.to_owned())).await)
             }
 
-            fn file(answer: MessageResponse) -> Option<FileDescriptorProto> {
-                match answer {
+            fn file(answer: Option<MessageResponse>) -> Option<FileDescriptorProto> {
+                match answer? {
                     MessageResponse::FileDescriptorResponse(files) => {
                         let bytes = files.file_descriptor_proto.into_iter().next()?;
                         Some(FileDescriptorProto::decode(bytes.as_slice()).expect("a descriptor"))

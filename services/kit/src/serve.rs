@@ -43,7 +43,7 @@ pub use health::RoleHealth;
 pub use http::install_metrics;
 pub use limits::{Limits, LimitsConfig};
 use patience::Patience;
-use severed::Severable;
+use severed::{Cut, Severable};
 
 /// Share of the time left that calls in flight may take when a shutdown begins. It is most of it: what they do is lost to
 /// their callers when they are cut off, and the parts after them are quick unless they hang.
@@ -205,17 +205,18 @@ pub async fn serve_beside(
         async move { health.follow(database, tasks).await }
     });
 
-    let ending = Ending { no_new_calls: CancellationToken::new(), cut: CancellationToken::new() };
+    let ending = Ending { no_new_calls: CancellationToken::new(), cut: Cut::default() };
     let (in_memory, incoming) = memory::connect();
     let over_memory = role.tasks.watched("grpc_in_memory", serve_memory(routes.clone(), incoming, ending.clone()));
     let over_tcp = serve_tcp(name, routes, role.grpc_web, grpc_listener, listen.limits, ending.clone());
     let over_tcp = role.tasks.watched("grpc", over_tcp);
     let http_address = http.as_ref().map(|(_, address)| *address);
     let probed = others.iter().map(|other| (other.name, other.health())).chain([(name, health.state())]).collect();
-    // Probes are answered until the end, so that they can tell that there is one.
+    // Probes are answered until the end: they report that the role is shutting down.
     let no_probes = CancellationToken::new();
     let probes = http.map(|(listener, _)| {
-        role.tasks.restarted("metrics_upkeep", http::keep_metrics_small);
+        let stopping = shutdown.token();
+        role.tasks.restarted("metrics_upkeep", move || http::keep_metrics_small(stopping.clone()));
         role.tasks.watched("http", http::serve(name, listener, probed, listen.limits, no_probes.clone()))
     });
     let state = health.state();
@@ -247,7 +248,7 @@ struct Ending {
     /// No new ones are taken.
     no_new_calls: CancellationToken,
     /// The connections of those that are still in flight are cut.
-    cut: CancellationToken,
+    cut: Cut,
 }
 
 impl Ending {
@@ -255,7 +256,7 @@ impl Ending {
     async fn end_calls(&self, role: &'static str, servers: [JoinHandle<()>; 2], deadline: Deadline) {
         let Some(servers) = ended(servers, deadline.part(CALLS_SHARE)).await else { return };
         tracing::warn!(role, "calls were cut off in flight; they will be resumed or asked for again");
-        self.cut.cancel();
+        self.cut.make();
         if let Some(servers) = ended(servers, deadline.part(CUT_SHARE)).await {
             servers.into_iter().for_each(|server| server.abort());
         }

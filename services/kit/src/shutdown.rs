@@ -47,7 +47,7 @@ impl Shutdown {
         self.token.clone()
     }
 
-    /// Waits until it begins, and tells until when it must be over.
+    /// Waits until it begins, and returns its deadline.
     pub async fn begun(&self) -> Deadline {
         self.token.cancelled().await;
         Deadline(*self.begun_at.get_or_init(Instant::now) + self.grace)

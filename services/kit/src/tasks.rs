@@ -320,6 +320,8 @@ mod tests {
         tasks.restarted("mailer", move || {
             let number = counted.fetch_add(1, Ordering::SeqCst);
             async move {
+                // It runs for a moment, so that the start can be seen.
+                tokio::time::sleep(Duration::from_millis(1)).await;
                 match number {
                     // Three kinds of an end, and then it runs.
                     0 => broken(),

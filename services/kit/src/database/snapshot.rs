@@ -162,6 +162,9 @@ mod tests {
             for snapshot in &mut stopped {
                 let error = snapshot.fetch(ONE, Args::new()).await.expect_err("its time is over");
                 assert!(matches!(error, DbError::SnapshotExpired(limit) if limit == SHORT), "{backend:?}: {error}");
+                let status = tonic::Status::from(error);
+                assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+                assert!(status.message().ends_with("begin again, and read faster"), "{status:?}");
             }
         }
     }

@@ -62,13 +62,14 @@ impl Cors {
 }
 
 /// An origin as browsers send it: scheme, host, and a port that is not the scheme's own.
-fn checked(origin: &str) -> Result<HeaderValue, String> {
-    let problem = |why: &str| format!("{origin:?} is no origin such as https://portal.example.edu: {why}");
-    let uri: Uri = origin.parse().map_err(|_| problem("it is no URL"))?;
+fn checked(given: &str) -> Result<HeaderValue, String> {
+    let problem = |why: &str| format!("{given:?} is no origin such as https://portal.example.edu: {why}");
+    let uri: Uri = given.parse().map_err(|_| problem("it is no URL"))?;
     let scheme = uri.scheme_str().filter(|scheme| ["http", "https"].contains(scheme));
     let scheme = scheme.ok_or_else(|| problem("it must begin with http:// or https://"))?;
     let authority = uri.authority().ok_or_else(|| problem("it has no host"))?;
-    if format!("{scheme}://{authority}") != origin.to_ascii_lowercase() {
+    let origin = given.to_ascii_lowercase();
+    if format!("{scheme}://{authority}").to_ascii_lowercase() != origin {
         return Err(problem("it has more than scheme, host and port"));
     }
     if authority.as_str().contains('@') {
@@ -78,7 +79,7 @@ fn checked(origin: &str) -> Result<HeaderValue, String> {
     if authority.port_u16() == Some(default_port) {
         return Err(problem("browsers leave out the port of the scheme"));
     }
-    HeaderValue::from_str(&origin.to_ascii_lowercase()).map_err(|_| problem("it has characters that no header takes"))
+    HeaderValue::from_str(&origin).map_err(|_| problem("it has characters that no header takes"))
 }
 
 #[cfg(test)]

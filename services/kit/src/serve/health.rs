@@ -28,7 +28,7 @@ pub struct RoleHealth {
     pub failed: Option<TaskFailure>,
 }
 
-/// The state of a role, and everybody who is told of it.
+/// The state of a role, and where it is reported.
 pub(super) struct Health {
     role: &'static str,
     services: Vec<&'static str>,
@@ -87,7 +87,7 @@ impl Health {
     pub(super) async fn shutting_down(&self) {
         let failed = self.state.borrow().failed.clone();
         let reporter = self.reporter.lock().await;
-        self.tell(&reporter, RoleHealth { not_ready: Some("the role is shutting down".to_owned()), failed }).await;
+        self.report(&reporter, RoleHealth { not_ready: Some("the role is shutting down".to_owned()), failed }).await;
     }
 
     /// Ends the streams of those who watch, after the last change: they would hold up the end of the server.
@@ -102,11 +102,11 @@ impl Health {
         let reporter = self.reporter.lock().await;
         // Looked at under the lock: what was found before the shutdown must not come after it.
         if !self.shutdown.is_cancelled() {
-            self.tell(&reporter, state).await;
+            self.report(&reporter, state).await;
         }
     }
 
-    async fn tell(&self, reporter: &HealthReporter, state: RoleHealth) {
+    async fn report(&self, reporter: &HealthReporter, state: RoleHealth) {
         let was_ready = self.state.borrow().not_ready.is_none();
         let not_ready = state.not_ready.clone();
         self.state.send_replace(state);

@@ -62,10 +62,9 @@ pub fn install_metrics(of_crates: &[&[Metric]]) {
     });
 }
 
-/// Adds up what the histograms gather, for ever: a process that nobody scrapes must not grow by them.
-pub(super) async fn keep_metrics_small() {
-    loop {
-        tokio::time::sleep(UPKEEP_EVERY).await;
+/// Adds up what the histograms gather, until `shutdown`: a process that nobody scrapes must not grow by them.
+pub(super) async fn keep_metrics_small(shutdown: CancellationToken) {
+    while shutdown.run_until_cancelled(tokio::time::sleep(UPKEEP_EVERY)).await.is_some() {
         if let Some(metrics) = METRICS.get() {
             metrics.run_upkeep();
         }

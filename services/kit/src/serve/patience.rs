@@ -330,6 +330,36 @@ mod tests {
         assert_eq!(Arc::strong_count(&alive), 1);
     }
 
+    /// A stream that breaks in the middle.
+    struct Broken(bool);
+
+    impl http_body::Body for Broken {
+        type Data = Bytes;
+        type Error = Status;
+
+        fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+            assert!(!std::mem::replace(&mut self.0, true), "the second entry can't be read");
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"entry")))))
+        }
+    }
+
+    /// A part of a ledger must not look like all of it.
+    #[tokio::test]
+    async fn a_stream_that_panics_ends_with_an_error() {
+        let inner = service_fn(|_: Request<Body>| async { Ok::<_, Status>(Response::new(Body::new(Broken(false)))) });
+        let request = Request::post(LEDGER).body(Body::empty()).expect("a request");
+        let answer = patience().layer(inner).call(request).await.expect("an answer");
+        let mut body = answer.into_body();
+        let mut frames = Vec::new();
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            frames.push(frame.expect("a frame"));
+        }
+        let trailers = frames.pop().expect("trailers").into_trailers().expect("trailers");
+        assert_eq!(frames.len(), 1);
+        let status = Status::from_header_map(&trailers).expect("a status");
+        assert_eq!(status.code(), Code::Internal, "{status:?}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn two_ledgers_are_exported_at_once() {
         let (patience, alive) = (patience(), Arc::new(()));

@@ -3,29 +3,53 @@
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
+/// The cut of all connections of a role.
+#[derive(Clone, Default)]
+pub(super) struct Cut {
+    token: CancellationToken,
+    /// Set before the token: it is looked at with every read and write, and costs no lock.
+    is_made: Arc<AtomicBool>,
+}
+
+impl Cut {
+    pub(super) fn make(&self) {
+        self.is_made.store(true, Ordering::Release);
+        self.token.cancel();
+    }
+}
+
 /// A connection until the cut.
 pub(super) struct Severable<S> {
     stream: S,
+    is_cut: Arc<AtomicBool>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// The task that the cut wakes.
+    waker: Option<Waker>,
 }
 
 impl<S> Severable<S> {
-    pub(super) fn new(stream: S, cut: CancellationToken) -> Self {
-        Self { stream, cut: Box::pin(cut.cancelled_owned()) }
+    pub(super) fn new(stream: S, cut: Cut) -> Self {
+        Self { stream, is_cut: cut.is_made, cut: Box::pin(cut.token.cancelled_owned()), waker: None }
     }
 
     /// Fails after the cut. A server waits for a read or for a write: both notice it.
     fn whole(&mut self, cx: &mut Context<'_>) -> Result<()> {
-        match self.cut.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(Error::new(ErrorKind::ConnectionAborted, "the time for calls in flight is over")),
-            Poll::Pending => Ok(()),
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+            let _ = self.cut.as_mut().poll(cx);
         }
+        if self.is_cut.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::ConnectionAborted, "the time for calls in flight is over"));
+        }
+        Ok(())
     }
 }
 

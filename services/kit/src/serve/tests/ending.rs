@@ -67,9 +67,13 @@ async fn all_that_is_stuck_ends_by_one_deadline() {
 #[tokio::test]
 async fn what_is_not_stuck_ends_at_once() {
     let served = Served::new(Limits::default()).await;
-    let client = h2(served.serving.grpc).await;
+    let stream = connect(served.serving.grpc).await;
+    let (client, mut connection) = h2::client::handshake(stream).await.expect("HTTP/2");
+    let mut ping = connection.ping_pong().expect("the first");
+    tokio::spawn(connection);
     let (mut body, answer) = begin(&client, 0, 0).await;
-    // It has arrived; its end comes after the shutdown has begun.
+    // Its beginning has arrived when what was sent after it is answered; its end comes after the shutdown has begun.
+    ping.ping(h2::Ping::opaque()).await.expect("a pong");
     served.shutdown.cancel();
     body.send_data(Bytes::new(), true).expect("the end");
     assert_eq!(ended_with(answer).await.0, "0", "a call in flight is answered");
