@@ -63,17 +63,15 @@ pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
         announce(service);
     }
     announce(&orchestrator);
-    eprintln!();
-    eprintln!("ready: portals and operators call {} (gRPC, gRPC-Web, reflection)", orchestrator.grpc);
-    eprintln!();
-    eprintln!("try, in another terminal:");
     let proposed = match &campus {
         Some(campus) => proposed(campus, academics).await,
         None => None,
     };
-    for line in hints::lines(&places(&services, &orchestrator), campus.as_deref(), proposed) {
-        eprintln!("  {line}");
-    }
+    let hints = hints::lines(&places(&services, &orchestrator), campus.as_deref(), proposed);
+    eprintln!();
+    eprintln!("ready: portals and operators call {} (gRPC, gRPC-Web, reflection)", orchestrator.grpc);
+    eprintln!();
+    eprintln!("try, in another terminal:\n  {}", hints.join("\n  "));
 
     stop.asked().await;
     orchestrator.ended().await;

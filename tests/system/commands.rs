@@ -3,6 +3,7 @@
 mod endings;
 mod ids;
 mod list;
+mod names;
 mod staff;
 
 use std::io::{BufRead as _, BufReader};
@@ -16,6 +17,7 @@ use matricula_proto::registration::v1::{Outcome, SubmitRegistrationRequest};
 use serde_json::Value;
 
 use list::{COMMANDS, Shows};
+use names::{LISTS, NAMES};
 
 /// How often a fact is looked for that nobody tells.
 const LOOK: Duration = Duration::from_millis(50);
@@ -149,10 +151,23 @@ async fn every_command_that_shows_something_has_json() {
         };
         let document: Value = serde_json::from_str(&shown).unwrap_or_else(|error| panic!("{path}: {error}\n{shown}"));
         check_stable(path, &document);
+        check_names(path, &document);
         if path == "register" {
             let id = document["registration_id"].as_str().expect("an id");
             made.0.push(("registration".to_owned(), id.to_owned()));
         }
+    }
+}
+
+/// Every name that programs rely on is in the document, or in the first of a list.
+#[track_caller]
+fn check_names(path: &str, document: &Value) {
+    let (_, names) = NAMES.iter().find(|(known, _)| *known == path).unwrap_or_else(|| panic!("{path} has no names"));
+    let is_list = document.is_array();
+    let first = if is_list { &document[0] } else { document };
+    assert_eq!(is_list, LISTS.contains(&path), "{path}: {document:#}");
+    for name in names.split_whitespace() {
+        assert!(first.get(name).is_some(), "{path}: {name} is gone: {first:#}");
     }
 }
 

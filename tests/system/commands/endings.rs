@@ -1,15 +1,16 @@
 //! How commands and servers end: on a full disk, behind a pipe that was closed, at a hang-up; and in which colours they speak.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Stdio};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
 use matricula_harness::campus::bundle;
 use matricula_harness::{PATIENCE, System};
-use std::os::unix::process::ExitStatusExt as _;
 
-use super::{matricula, run, said, until};
+use super::{run, said, until};
 
 /// What is said when the work was done and its result is lost.
 const LOST: &str = "the work was done, but its result could not be written: No space left on device";
@@ -77,7 +78,7 @@ async fn no_half_of_a_file_is_left_behind() {
     let limited = |limit: &str, arguments: &str| {
         let binary = env!("CARGO_BIN_EXE_matricula");
         let script = format!("ulimit -f {limit}; exec {binary} {arguments}");
-        let mut command = std::process::Command::new("sh");
+        let mut command = Command::new("sh");
         said(command.args(["-c", &script]).current_dir(folder.path()).stdin(Stdio::null()).output().expect("sh runs"))
     };
     let names = |folder: &std::path::Path| {
@@ -119,7 +120,7 @@ impl Server {
         let ports: String = roles.iter().map(|role| format!(" --set {role}.listen=127.0.0.1:0")).collect();
         let up = format!("up --students 0 --set orchestrator.http_listen=127.0.0.1:0{ports}");
         let script = format!("{before} exec {} {up}", env!("CARGO_BIN_EXE_matricula"));
-        let mut command = std::process::Command::new("sh");
+        let mut command = Command::new("sh");
         command.args(["-c", &script]).current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.stderr(Stdio::piped()).spawn().expect("sh runs");
         let stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));
@@ -147,7 +148,7 @@ impl Drop for Server {
 }
 
 fn kill(child: &Child, signal: &str) {
-    let sent = std::process::Command::new("kill").args([signal, &child.id().to_string()]).status();
+    let sent = Command::new("kill").args([signal, &child.id().to_string()]).status();
     assert!(sent.expect("kill runs").success());
 }
 
@@ -205,52 +206,100 @@ async fn a_hang_up_is_no_success_of_a_command() {
     }
 }
 
-/// Runs a command with a terminal under stdout and stderr, and returns what the terminal was sent.
-fn on_terminal(command: &str, environment: &[(&str, &str)]) -> String {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let mut script = std::process::Command::new("script");
-    script.args(["-qec", command, "/dev/null"]).current_dir(folder.path()).env_clear();
+/// A command with a terminal under stdout and stderr, and nothing of this machine's environment.
+fn on_terminal(command: &str, environment: &[(&str, &str)], folder: &Path) -> Command {
+    let mut script = Command::new("script");
+    script.args(["-qec", command, "/dev/null"]).current_dir(folder).stdin(Stdio::null()).env_clear();
     script.env("PATH", std::env::var_os("PATH").unwrap_or_default()).envs([("TERM", "xterm"), ("SHELL", "/bin/sh")]);
-    let output = script.envs(environment.iter().copied()).stdin(Stdio::null()).output();
-    String::from_utf8_lossy(&output.expect("util-linux has `script`").stdout).into_owned()
+    script.envs(environment.iter().copied());
+    script
+}
+
+/// What a terminal is sent by a command.
+fn sent(command: &str, environment: &[(&str, &str)]) -> String {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let output = on_terminal(command, environment, folder.path()).output().expect("util-linux has `script`");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What a terminal is sent by a server, until it serves and has logged something. Then the terminal is closed.
+fn logged(environment: &[(&str, &str)]) -> String {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let ports = ["seats.listen", "seats.http_listen"].map(|it| format!(" --set {it}=127.0.0.1:0")).concat();
+    let serve = format!("{} serve seats --set telemetry.log=trace{ports}", env!("CARGO_BIN_EXE_matricula"));
+    let mut script = on_terminal(&serve, environment, folder.path());
+    let mut child = script.stdout(Stdio::piped()).spawn().expect("util-linux has `script`");
+    let mut stdout = child.stdout.take().expect("stdout is piped");
+    let (mut sent, mut chunk) = (String::new(), [0; 4_096]);
+    while !(sent.contains(" gRPC ") && sent.contains("DEBUG")) {
+        let read = stdout.read(&mut chunk).expect("it can be read");
+        assert!(read > 0, "it has ended: {sent}");
+        sent.push_str(&String::from_utf8_lossy(&chunk[..read]));
+    }
+    child.kill().expect("it runs");
+    child.wait().expect("it has ended");
+    sent
 }
 
 #[test]
 fn colours_are_for_terminals_that_want_them() {
     const ESCAPE: char = '\u{1b}';
     let binary = env!("CARGO_BIN_EXE_matricula");
-    let ports: String = ["seats.listen", "seats.http_listen"].map(|it| format!(" --set {it}=127.0.0.1:0")).concat();
-    // The help, a wrong usage, and logs of a server that is ended as soon as it serves.
-    let help = format!("{binary} --help");
-    let usage = format!("{binary} bribe");
-    let serve = format!("{binary} serve seats --set telemetry.log=trace{ports} & sleep 1; kill $!; wait");
-    for command in [&help, &usage, &serve] {
-        assert!(on_terminal(command, &[]).contains(ESCAPE), "{command}");
-        for plain in [("NO_COLOR", "1"), ("NO_COLOR", "no"), ("CLICOLOR", "0"), ("TERM", "dumb")] {
-            let shown = on_terminal(command, &[plain]);
-            assert!(!shown.is_empty() && !shown.contains(ESCAPE), "{command}, {plain:?}: {shown}");
+    let (help, usage) = (format!("{binary} --help"), format!("{binary} bribe"));
+    let all = |environment: &[(&str, &str)]| [sent(&help, environment), sent(&usage, environment), logged(environment)];
+    for wanted in [&[][..], &[("NO_COLOR", "")]] {
+        for shown in all(wanted) {
+            assert!(shown.contains(ESCAPE), "{wanted:?}: {shown}");
         }
-        assert!(on_terminal(command, &[("NO_COLOR", "")]).contains(ESCAPE), "{command}: an empty value is none");
+    }
+    for plain in [("NO_COLOR", "1"), ("NO_COLOR", "no"), ("CLICOLOR", "0"), ("TERM", "dumb")] {
+        for shown in all(&[plain]) {
+            assert!(!shown.is_empty() && !shown.contains(ESCAPE), "{plain:?}: {shown}");
+        }
     }
     // Each stream by itself.
-    let to_file = format!("{help} > out; {usage} 2> err; cat out err");
-    assert!(!on_terminal(&to_file, &[]).contains(ESCAPE), "a file gets no colours");
-    assert!(on_terminal(&format!("{usage} > out"), &[]).contains(ESCAPE), "stderr is a terminal still");
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let piped = said(matricula(folder.path()).env("TERM", "xterm").arg("--help").output().expect("the binary runs"));
-    assert!(!piped.1.contains(ESCAPE));
+    assert!(!sent(&format!("{help} > out; {usage} 2> err; cat out err"), &[]).contains(ESCAPE), "files get no colours");
+    assert!(sent(&format!("{usage} > out"), &[]).contains(ESCAPE), "stderr is a terminal still");
+}
+
+/// No table cuts an id on a terminal of 80 columns.
+#[tokio::test]
+async fn ids_can_be_copied_at_80_columns() {
+    let system = System::up();
+    system.import(&bundle(&[("a-section-with-a-rather-long-name", 9, "MTWRF 09:00-09:50")], 2));
+    system.done(&["register", "S1", "--add", "a-section-with-a-rather-long-name"]);
+    let listed = super::json(&system, &["registration", "list", "S1"]);
+    let id = listed[0]["registration_id"].as_str().expect("an id");
+    let environment: Vec<(String, String)> = system
+        .matricula()
+        .get_envs()
+        .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value?.to_str()?.to_owned())))
+        .collect();
+    let environment: Vec<(&str, &str)> =
+        environment.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    for (arguments, shown) in [
+        ("registration list S1", &[id, "a-section-with-a-rather-long-name"][..]),
+        ("saga list", &[id, "S1"]),
+        ("sections show", &["a-section-with-a-rather-long-name"]),
+        ("student show S1", &[id, "a-section-with-a-rather-long-name"]),
+    ] {
+        let command = format!("stty cols 80; {} {arguments}", env!("CARGO_BIN_EXE_matricula"));
+        let sent = sent(&command, &environment);
+        assert!(shown.iter().all(|id| sent.contains(*id)), "{arguments}:\n{sent}");
+    }
 }
 
 /// Each command that `up` proposes is pasted into a shell that knows nothing of the system.
 #[tokio::test]
 async fn what_up_proposes_works_when_it_is_pasted() {
     let system = System::up_with(&["--students", "40", "--sections", "10"], &[]);
-    let lines = || system.log("up").into_iter().skip_while(|line| !line.starts_with("try, ")).skip(1);
-    until("all is proposed", || lines().any(|line| line.contains(" audit")));
-    let proposed: Vec<String> = lines().take_while(|line| line.starts_with("  ")).collect();
-    assert_eq!(proposed.len(), 4, "{proposed:?}");
+    // Log lines come in between.
+    let start = format!("  {} ", env!("CARGO_BIN_EXE_matricula"));
+    let proposed = || system.log("up").into_iter().filter(|line| line.starts_with(&start)).collect::<Vec<_>>();
+    until("all is proposed", || proposed().len() == 4);
+    let proposed = proposed();
     for line in proposed {
-        let mut shell = std::process::Command::new("sh");
+        let mut shell = Command::new("sh");
         shell.args(["-c", &line.replace("--speed 60x", "--speed 600x")]).current_dir(system.folder()).env_clear();
         shell.stdin(Stdio::null());
         let (code, stdout, stderr) = said(shell.output().expect("sh runs"));
