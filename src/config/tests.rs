@@ -313,7 +313,7 @@ fn the_end_and_the_origins_of_browsers_are_checked() {
         flag("shutdown_grace_ms", "5000"),
         flag("orchestrator.cors_origins", "https://a.example.edu, https://b.example.edu"),
     ];
-    let config = Config::load(None, &flags).expect("both can be meant");
+    let config = Config::load(None, &flags).expect("both can be meant").config;
     assert_eq!(config.shutdown_grace(), Duration::from_secs(5));
     assert_ne!(config.cors().expect("a list"), Cors::default());
 }
@@ -324,7 +324,7 @@ fn a_sample_ratio_may_be_left_empty() {
     let ratio = |value: &str| {
         let flags = [("telemetry.trace_sample_ratio".to_owned(), value.to_owned())];
         Config::load(None, &flags)
-            .map(|config| config.telemetry.trace_sample_ratio)
+            .map(|loaded| loaded.config.telemetry.trace_sample_ratio)
             .map_err(|problems| problems.to_string())
     };
     assert_eq!(ratio("\"\""), Ok(None));

@@ -45,7 +45,7 @@ pub fn url(listening: SocketAddr) -> String {
 pub fn lines(places: &Places, campus: Option<&Path>, proposed: Option<Proposed>) -> Vec<String> {
     // As it was called, so that the lines can be copied.
     let program = std::env::args().next().unwrap_or_else(|| "matricula".to_owned());
-    let found = Config::load(None, &[]).map(|config| urls(&config)).unwrap_or_default();
+    let found = Config::load(None, &[]).map(|loaded| urls(&loaded.config)).unwrap_or_default();
     proposals(&program, &flags(places, &urls(&Config::default()), &found), campus, proposed)
 }
 

@@ -206,7 +206,7 @@ impl Channel {
 /// How far a watch is.
 enum Watching {
     Begun { changes: Receiver, database: Database },
-    State { changes: Receiver, snapshot: Tx, after: String, complete_until: UnixMs },
+    State { changes: Receiver, snapshot: Box<Tx>, after: String, complete_until: UnixMs },
     Live { changes: Receiver, complete_until: UnixMs },
     Ended,
 }
@@ -219,7 +219,7 @@ impl Watching {
             Self::Begun { changes, database } => {
                 let complete_until = time::now();
                 let snapshot = database.snapshot().await.map_err(FeedError::State)?;
-                Self::read(changes, snapshot, "", complete_until).await.map(Some)
+                Self::read(changes, Box::new(snapshot), "", complete_until).await.map(Some)
             }
             Self::State { changes, snapshot, after, complete_until } => {
                 Self::read(changes, snapshot, &after, complete_until).await.map(Some)
@@ -242,7 +242,7 @@ impl Watching {
 
     async fn read(
         changes: Receiver,
-        mut snapshot: Tx,
+        mut snapshot: Box<Tx>,
         after: &str,
         complete_until: UnixMs,
     ) -> Result<(Update, Self), FeedError> {

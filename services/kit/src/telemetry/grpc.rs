@@ -64,7 +64,7 @@ where
     type Response = Response<Body>;
     type Error = S::Error;
     type Future = Either<
-        futures::future::Map<S::Future, fn(Result<S::Response, S::Error>) -> Result<Response<Body>, S::Error>>,
+        futures::future::Map<S::Future, AsIs<S::Response, S::Error>>,
         BoxFuture<'static, Result<Response<Body>, S::Error>>,
     >;
 
@@ -74,8 +74,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let Some(span) = span(&request) else {
-            let as_is: fn(Result<S::Response, S::Error>) -> Result<Response<Body>, S::Error> =
-                |answer| answer.map(IntoResponse::into_response);
+            let as_is: AsIs<S::Response, S::Error> = |answer| answer.map(IntoResponse::into_response);
             return Either::Left(self.inner.call(request).map(as_is));
         };
         let served = Served { span: span.clone(), code: None };
@@ -84,6 +83,9 @@ where
         Either::Right(answering.instrument(span).boxed())
     }
 }
+
+/// Passes an answer on that has no span.
+type AsIs<R, E> = fn(Result<R, E>) -> Result<Response<Body>, E>;
 
 fn span(request: &Request<Body>) -> Option<Span> {
     let parent = TraceContext::from_headers(request.headers());
