@@ -55,10 +55,9 @@ impl Database {
             return Err(DbError::Setup("the URL of a replica must begin with postgres://".to_owned()));
         };
         let options = plain(*options);
-        match session::probe(&options, session::OF_READERS, REPLICA_PATIENCE).await {
-            Err(error @ DbError::Setup(_)) => return Err(error),
-            // It is away, or not reached yet: the lists come from the database itself meanwhile.
-            Err(_) | Ok(()) => {}
+        // Other errors: it is away, or not reached yet; the lists come from the database itself meanwhile.
+        if let Err(error @ DbError::Setup(_)) = session::probe(&options, session::OF_READERS, REPLICA_PATIENCE).await {
+            return Err(error);
         }
         let readers = readers().connect_lazy_with(options);
         Ok(Self::Postgres(PostgresDatabase { writers: Writers::of(readers.clone()), readers }))
