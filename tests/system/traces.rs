@@ -236,7 +236,8 @@ async fn attempts_without_an_answer_are_errors_of_the_caller() {
     }
 }
 
-/// A call that a client traces has a span whatever it asks for; an answer that is the client's fault is no error of the server.
+/// A call that a client traces has a span whatever it asks for; an answer that is the client's fault is no error of the
+/// server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fault_of_the_client_is_no_error_of_the_server() {
     let collector = Collector::start().await;

@@ -242,8 +242,8 @@ impl Workload for Registrations {
     }
 }
 
-/// A request with a batch. It is part of the first trace that is recorded, so that the service's part of that trace can be
-/// found by what knows nothing of operations; each operation has its own.
+/// A request with a batch. It is part of the first trace that is recorded, so that the service's part of that trace can
+/// be found by what knows nothing of operations; each operation has its own.
 fn request<M>(message: M, calls: Calls<'_>) -> Request<M> {
     let mut request = Request::new(message);
     if let Some(call) = calls.iter().find(|call| call.trace.is_wanted()) {

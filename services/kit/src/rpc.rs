@@ -99,8 +99,8 @@ pub fn page_size(asked: i32) -> Result<i64, FieldError> {
     }
 }
 
-/// Turns the operations of a request into domain operations, naming the one that is out of bounds. To be called where the
-/// request is answered: its span is told what it is about, and what its operations cause becomes part of it.
+/// Turns the operations of a request into domain operations, naming the one that is out of bounds. To be called where
+/// the request is answered: its span is told what it is about, and what its operations cause becomes part of it.
 pub fn operations<W, C>(
     wire: Vec<W>,
     convert: impl Fn(W) -> Result<Operation<C>, FieldError>,

@@ -47,8 +47,8 @@ const TRACESTATE: &str = "tracestate";
 const TRACEPARENT_BYTES_MAX: usize = 55;
 const TRACESTATE_BYTES_MAX: usize = 512;
 
-/// Targets of our own spans: the crates of this workspace. Spans of libraries are not exported, those of the exporter's own
-/// connection among them.
+/// Targets of our own spans: the crates of this workspace. Spans of libraries are not exported, those of the exporter's
+/// own connection among them.
 const OWN_CRATE: &str = "matricula";
 const OWN_CRATES: &str = "matricula_";
 
@@ -159,8 +159,8 @@ impl TraceContext {
         flags.and_then(|flags| u8::from_str_radix(flags, 16).ok()).is_some_and(|flags| flags & 1 == 1)
     }
 
-    /// Whether this process is to make spans of this context: what it says of itself, unless the sampler of this process
-    /// does not ask that.
+    /// Whether this process is to make spans of this context: what it says of itself, unless the sampler of this
+    /// process does not ask that.
     pub fn is_wanted(&self) -> bool {
         match policy().recorded {
             Recorded::Sampled => self.is_sampled(),
@@ -178,7 +178,8 @@ impl TraceContext {
         }
     }
 
-    /// The context of a call whose span is `span`, when it is part of this context. Nothing when contexts are not passed on.
+    /// The context of a call whose span is `span`, when it is part of this context. Nothing when contexts are not
+    /// passed on.
     pub fn for_call(&self, span: &Span) -> Self {
         if policy().propagates { Self::of_span(span, self) } else { Self::default() }
     }
@@ -236,11 +237,11 @@ pub struct TelemetryConfig {
     pub log: String,
     /// `json`, `text`, or `auto`: text on a terminal, else JSON.
     pub log_format: LogFormat,
-    /// Where traces go: an OTLP/gRPC endpoint such as `http://127.0.0.1:4317`. Empty: where `OTEL_EXPORTER_OTLP_ENDPOINT`
-    /// says, or nowhere.
+    /// Where traces go: an OTLP/gRPC endpoint such as `http://127.0.0.1:4317`. Empty: where
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` says, or nowhere.
     pub otlp_endpoint: String,
-    /// Part of the traces begun here that are recorded, 0 to 1. Traces begun by a client keep the client's decision. Empty:
-    /// what `OTEL_TRACES_SAMPLER` says, or all.
+    /// Part of the traces begun here that are recorded, 0 to 1. Traces begun by a client keep the client's decision.
+    /// Empty: what `OTEL_TRACES_SAMPLER` says, or all.
     #[serde(with = "ratio")]
     pub trace_sample_ratio: Option<f64>,
 }
@@ -364,9 +365,10 @@ fn is_coloured() -> bool {
 
 /// The filter of the spans that are exported.
 ///
-/// It is asked about each span, and not once for a place in the code. A library that only asks whether it would be logged
-/// (`enabled!`) leaves the answer of every filter behind in its thread, and the next span for which nobody is asked would be
-/// taken for what that answer was about: with a notice of PostgreSQL that is not logged, the next span would be lost.
+/// It is asked about each span, and not once for a place in the code. A library that only asks whether it would be
+/// logged (`enabled!`) leaves the answer of every filter behind in its thread, and the next span for which nobody is
+/// asked would be taken for what that answer was about: with a notice of PostgreSQL that is not logged, the next span
+/// would be lost.
 fn exported_spans<S: tracing::Subscriber>() -> impl Filter<S> {
     let each = dynamic_filter_fn(|metadata: &Metadata<'_>, _: &layer::Context<'_, S>| is_exported(metadata));
     each.with_max_level_hint(LevelFilter::INFO).with_callsite_filter(|metadata| match is_exported(metadata) {

@@ -71,8 +71,8 @@ async fn durations(portal: &Channel, saga_id: &str) -> Vec<i64> {
     failed.map(|event| event.duration_ms).collect()
 }
 
-/// A service that is stopped in the middle of its work: the call of it is given up after a second. So says the log, whatever
-/// the clock of the machine that has made the call.
+/// A service that is stopped in the middle of its work: the call of it is given up after a second. So says the log,
+/// whatever the clock of the machine that has made the call.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_takes_as_long_as_it_takes_whatever_the_clocks_say() {
     let (Some(ahead), Some(behind)) = (wrong_clock(HOUR_S), wrong_clock(-HOUR_S)) else {

@@ -44,8 +44,8 @@ const SIZES: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1000.0];
 /// Form of `/metrics`: Prometheus' text format, with its version.
 const METRICS_FORM: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Begins to record metrics, and describes those of the kit and these. To be called once, before anything is served; later
-/// calls change nothing.
+/// Begins to record metrics, and describes those of the kit and these. To be called once, before anything is served;
+/// later calls change nothing.
 pub fn install_metrics(of_crates: &[&[Metric]]) {
     METRICS.get_or_init(|| {
         let builder = PrometheusBuilder::new()

@@ -4,8 +4,8 @@
 //! set. A variable never stops a process: one that is wrong or asks for something that is not supported is reported as
 //! a warning.
 //!
-//! The exporter and the SDK read other variables themselves: `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TIMEOUT`,
-//! `OTEL_BSP_*`, `OTEL_SPAN_*`.
+//! The exporter and the SDK read other variables themselves: `OTEL_EXPORTER_OTLP_HEADERS`,
+//! `OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_BSP_*`, `OTEL_SPAN_*`.
 
 use std::collections::BTreeMap;
 

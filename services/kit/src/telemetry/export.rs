@@ -14,7 +14,7 @@ use super::TelemetryError;
 use super::environment::Traces;
 
 /// Time between two lines in the log about spans that are lost: a collector may be away for hours.
-const TOLD_INTERVAL: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What makes spans and sends them to `endpoint`.
 pub(super) fn provider(traces: &Traces, endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
@@ -26,7 +26,7 @@ pub(super) fn provider(traces: &Traces, endpoint: &str) -> Result<SdkTracerProvi
         .with_attributes(attributes)
         .build();
     Ok(SdkTracerProvider::builder()
-        .with_batch_exporter(Exporter { otlp, told: Mutex::new(None) })
+        .with_batch_exporter(Exporter { otlp, logged_at: Mutex::new(None) })
         .with_sampler(traces.sampling.sampler())
         .with_resource(resource)
         .build())
@@ -36,15 +36,15 @@ pub(super) fn provider(traces: &Traces, endpoint: &str) -> Result<SdkTracerProvi
 #[derive(Debug)]
 struct Exporter {
     otlp: opentelemetry_otlp::SpanExporter,
-    told: Mutex<Option<Instant>>,
+    logged_at: Mutex<Option<Instant>>,
 }
 
 impl Exporter {
     fn lost(&self, spans: u64, error: &opentelemetry_sdk::error::OTelSdkError) {
         metrics::counter!("matricula_spans_lost_total").increment(spans);
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|told| told.elapsed() >= TOLD_INTERVAL) {
-            *told = Some(Instant::now());
+        let mut logged_at = self.logged_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged_at.is_none_or(|logged_at| logged_at.elapsed() >= LOG_INTERVAL) {
+            *logged_at = Some(Instant::now());
             tracing::warn!(spans, error = super::chain(error), "spans could not be exported, and are lost");
         }
     }
