@@ -30,6 +30,7 @@ use crate::commands::registration;
 use crate::config::Config;
 use crate::output::{self, NONE, moment};
 
+use self::lines::Width;
 use self::verbs::{Order, Verb};
 
 /// Sagas in a page; the service's bound.
@@ -94,7 +95,7 @@ async fn list(mut client: Client, asked: ListSagasRequest, limit: usize, format:
     match format {
         Format::Table => {
             // First what may be the cause of all that follows.
-            let causes = destinations::in_trouble(&in_trouble, lines::width());
+            let causes = destinations::in_trouble(&in_trouble, Width::now());
             let gap = if causes.is_empty() { "" } else { "\n\n" };
             output::print(format_args!("{causes}{gap}{}", sagas_shown(&sagas)));
         }
@@ -118,7 +119,7 @@ async fn show(mut client: Client, saga_id: String, format: Format) -> anyhow::Re
 /// Prints all that is known of a saga.
 pub fn print(saga: &GetSagaResponse, format: Format) -> anyhow::Result<()> {
     match format {
-        Format::Table => output::print(tree::shown(saga, lines::width())),
+        Format::Table => output::print(tree::shown(saga, Width::now())),
         Format::Json => output::json(&saga_to_json(saga))?,
     }
     Ok(())
@@ -126,10 +127,10 @@ pub fn print(saga: &GetSagaResponse, format: Format) -> anyhow::Result<()> {
 
 /// A list of sagas for people.
 pub fn sagas_shown(sagas: &[SagaSummary]) -> String {
-    sagas_fitted(sagas, lines::width())
+    sagas_fitted(sagas, Width::now())
 }
 
-fn sagas_fitted(sagas: &[SagaSummary], width: usize) -> String {
+fn sagas_fitted(sagas: &[SagaSummary], width: Width) -> String {
     let columns = ["saga", "student", "phase", "outcome", "attention", "created", "recorded"];
     let mut list = lines::List::new(columns, ["recorded", "created", "outcome"]);
     for saga in sagas {
@@ -269,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_saga_that_waits_for_another_one_says_for_which_and_for_which_service() {
-        insta::assert_snapshot!(sagas_fitted(&[saga()], 100), @"
+        insta::assert_snapshot!(sagas_fitted(&[saga()], Width::exactly(100)), @"
          saga                                  student  phase         outcome  attention  created  recorded
         ───────────────────────────────────────────────────────────────────────────────────────────────────
          0198c5d0-0000-7000-8000-000000000001  S000001  compensating  UNKNOWN  needed     -        -
@@ -283,7 +284,7 @@ mod tests {
     #[test]
     fn a_list_fits_80_and_100_columns_and_its_ids_stay_whole() {
         for (width, dropped) in [(100, ""), (80, "recorded")] {
-            let shown = sagas_fitted(&[saga()], width);
+            let shown = sagas_fitted(&[saga()], Width::exactly(width));
             assert!(shown.lines().all(|line| line.chars().count() <= width), "{shown}");
             assert!(shown.contains(ID) && shown.contains(OTHER), "{shown}");
             assert!(dropped.is_empty() || !shown.contains(dropped), "{shown}");

@@ -224,13 +224,14 @@ async fn a_service_that_does_not_answer_is_named_as_the_cause() {
     // Of the same student and course: it waits until the first one is over.
     let behind = submit(&portal, click("S1", "drop", &[], &["A"])).await.registration_id;
 
-    let causes = || json(&system, &["saga", "list", "--needs-attention"])["destinations_in_trouble"].clone();
+    let causes =
+        |system: &System| json(system, &["saga", "list", "--needs-attention"])["destinations_in_trouble"].clone();
     until("fees needs attention, and all that wait are counted under it", || {
-        let fees = &causes()[0];
+        let fees = &causes(&system)[0];
         fees["name"] == "fees" && fees["sagas_waiting"] == STUDENTS && fees["sagas_behind"] == 1
     });
-    let fees = causes()[0].clone();
-    assert_eq!(causes().as_array().map(Vec::len), Some(1), "the others answer");
+    let fees = causes(&system)[0].clone();
+    assert_eq!(causes(&system).as_array().map(Vec::len), Some(1), "the others answer");
     let error = fees["last_error"].as_str().expect("it has failed").to_owned();
     assert!(error.starts_with("unavailable"), "{error}");
     // The other replica has this from the one that drives the sagas.
@@ -270,7 +271,7 @@ async fn a_service_that_does_not_answer_is_named_as_the_cause() {
     assert!(stderr.contains("being undone") && stderr.contains("assess_fees"), "{stderr}");
 
     system.restart("fees");
-    until("fees needs no attention any more", || causes().as_array().is_some_and(Vec::is_empty));
+    until("fees needs no attention any more", || causes(&system).as_array().is_some_and(Vec::is_empty));
     until("all are finished", || {
         json(&system, &["saga", "list", "--unfinished"]).as_array().is_some_and(Vec::is_empty)
     });

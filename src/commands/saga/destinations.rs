@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use matricula_proto::ops::v1::{Destination, ListDestinationsRequest, SetDestinationLimitRequest};
 use serde_json::{Value, json};
 
-use super::{Client, lines};
+use super::Client;
+use super::lines::{self, Width};
 use crate::arguments::Format;
 use crate::clients::explained;
 use crate::output::{self, moment};
@@ -17,9 +18,9 @@ pub async fn list(mut client: Client, format: Format) -> anyhow::Result<()> {
     let answer = answer.into_inner();
     match format {
         Format::Table => {
-            let others = in_trouble(&answer.others_in_trouble, lines::width());
+            let others = in_trouble(&answer.others_in_trouble, Width::now());
             let others = if others.is_empty() { others } else { format!("\n\nAt other replicas: {others}") };
-            output::print(format_args!("{}{others}", shown(&answer.destinations, lines::width())));
+            output::print(format_args!("{}{others}", shown(&answer.destinations, Width::now())));
         }
         Format::Json => {
             let all = answer.destinations.iter().chain(&answer.others_in_trouble);
@@ -35,14 +36,14 @@ pub async fn limit(mut client: Client, name: String, in_flight_max: i32, format:
     let answer = client.set_destination_limit(request).await.map_err(|status| explained(&status))?;
     let destination = answer.into_inner().destination.unwrap_or_default();
     match format {
-        Format::Table => output::print(shown(&[destination], lines::width())),
+        Format::Table => output::print(shown(&[destination], Width::now())),
         Format::Json => output::json(&to_json(&destination))?,
     }
     eprintln!("In force at this replica until it restarts.");
     Ok(())
 }
 
-fn shown(destinations: &[Destination], width: usize) -> String {
+fn shown(destinations: &[Destination], width: Width) -> String {
     let mut list = lines::List::new(["service", "waiting", "in flight", "at most", "breaker"], ["at most"]);
     for one in destinations {
         let cells = [
@@ -66,7 +67,7 @@ fn shown(destinations: &[Destination], width: usize) -> String {
 }
 
 /// The services that do not answer, each with what every replica has seen of it; empty when there is none.
-pub fn in_trouble(destinations: &[Destination], width: usize) -> String {
+pub fn in_trouble(destinations: &[Destination], width: Width) -> String {
     let mut services: BTreeMap<&str, Vec<&Destination>> = BTreeMap::new();
     for one in destinations {
         services.entry(&one.name).or_default().push(one);
@@ -79,15 +80,15 @@ pub fn in_trouble(destinations: &[Destination], width: usize) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, " {name}");
         for one in seen {
-            let _ = writeln!(text, "   {}; {}", silence(one), sagas(one));
-            let mut at = format!("   seen by replica {}, breaker {}", one.instance, one.breaker);
+            let _ = writeln!(text, "   {}", silence(one));
+            let mut waiting = format!("   {}", sagas(one));
             if !one.oldest_saga_id.is_empty() {
-                let _ = write!(at, ", the oldest saga is {}", one.oldest_saga_id);
+                let _ = write!(waiting, "; the oldest is {}", one.oldest_saga_id);
             }
-            let _ = writeln!(text, "{at}");
+            let _ = writeln!(text, "{waiting}\n   seen by replica {}, breaker {}", one.instance, one.breaker);
         }
     }
-    lines::wrapped(text.trim_end(), 2, width)
+    lines::wrapped(text.trim_end(), 2, width.text)
 }
 
 /// How long a service has not answered, and with what.
@@ -176,7 +177,7 @@ mod tests {
             ..Destination::default()
         };
         let fees = Destination { failing_since: None, needs_attention: false, ..fees() };
-        insta::assert_snapshot!(shown(&[seats, fees], 100), @"
+        insta::assert_snapshot!(shown(&[seats, fees], Width::exactly(100)), @"
          service  waiting  in flight  at most     breaker
         ─────────────────────────────────────────────────
          seats    0        3          64          closed
@@ -188,7 +189,8 @@ mod tests {
     #[test]
     fn a_service_that_does_not_answer_is_the_cause_with_its_sagas_counted() {
         for width in [80, 100] {
-            let shown = in_trouble(&[fees(), Destination { instance: "other".to_owned(), ..fees() }], width);
+            let shown =
+                in_trouble(&[fees(), Destination { instance: "other".to_owned(), ..fees() }], Width::exactly(width));
             let words = shown.split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(words.contains("has not answered for 75 s, since"), "{shown}");
             assert!(words.contains("249 sagas wait for it, and 6 sagas wait for one of those"), "{shown}");
@@ -196,7 +198,7 @@ mod tests {
             assert!(shown.contains(REPLICA), "{shown}");
             assert!(shown.lines().all(|line| line.chars().count() <= width), "{shown}");
         }
-        assert_eq!(in_trouble(&[], 80), "");
+        assert_eq!(in_trouble(&[], Width::exactly(80)), "");
         assert!(change(&fees()).contains("ATTENTION"));
         assert!(change(&Destination { needs_attention: false, ..fees() }).contains("no attention any more"));
     }

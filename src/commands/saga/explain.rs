@@ -3,7 +3,8 @@
 use matricula_proto::ops::v1::{Advice, ExplainSagaRequest, ExplainSagaResponse, Wait, WaitKind};
 use serde_json::{Value, json};
 
-use super::{Client, destinations, lines, summary_to_json};
+use super::lines::{self, Width};
+use super::{Client, destinations, summary_to_json};
 use crate::arguments::Format;
 use crate::clients::explained;
 use crate::output::{self, NONE, moment};
@@ -16,15 +17,19 @@ pub async fn run(mut client: Client, saga_id: String, format: Format) -> anyhow:
     let answer = client.explain_saga(ExplainSagaRequest { saga_id }).await.map_err(|status| explained(&status))?;
     let answer = answer.into_inner();
     match format {
-        Format::Table => output::print(shown(&answer, lines::width())),
+        Format::Table => output::print(shown(&answer, Width::now())),
         Format::Json => output::json(&to_json(&answer))?,
     }
     Ok(())
 }
 
-fn shown(answer: &ExplainSagaResponse, width: usize) -> String {
+fn shown(answer: &ExplainSagaResponse, width: Width) -> String {
     let id = answer.summary.as_ref().map(|summary| summary.saga_id.as_str()).unwrap_or_default();
-    let mut text = lines::wrapped(&format!("{id}  {}", answer.explanation), HANG, width);
+    let (headline, steps) = answer.explanation.split_once('\n').unwrap_or((&answer.explanation, ""));
+    // The id stays whole, and the headline too where it can.
+    let is_short = id.chars().count() + 2 + headline.chars().count() <= width.text;
+    let mut text = format!("{id}{}{headline}", if is_short { "  " } else { "\n  " });
+    text = lines::wrapped(&text, 2, width.text) + "\n" + &lines::wrapped(steps, HANG, width.text);
     text.push('\n');
     if answer.advice.is_empty() {
         text.push_str("\nNothing is to be decided about it.\n");
@@ -33,7 +38,7 @@ fn shown(answer: &ExplainSagaResponse, width: usize) -> String {
     text.push_str("\nWhat can be done now; each is `matricula saga ...` and takes a --reason:\n");
     for advice in &answer.advice {
         let lines = format!("  {}\n      {}\n", command(id, advice), advice.effect);
-        text.push_str(&lines::wrapped(&lines, 0, width));
+        text.push_str(&lines::wrapped(&lines, 0, width.text));
         text.push('\n');
     }
     text
@@ -129,7 +134,7 @@ mod tests {
 
     #[test]
     fn what_can_be_done_is_shown() {
-        insta::assert_snapshot!(shown(&stuck(), 100), @"
+        insta::assert_snapshot!(shown(&stuck(), Width::exactly(100)), @"
         r-1  completing: committed; needs attention
           notify   attempt 3 failed: unimplemented
 
@@ -144,7 +149,7 @@ mod tests {
               ends the saga as it stands
         ");
         let answer = ExplainSagaResponse { advice: Vec::new(), ..stuck() };
-        insta::assert_snapshot!(shown(&answer, 100), @"
+        insta::assert_snapshot!(shown(&answer, Width::exactly(100)), @"
         r-1  completing: committed; needs attention
           notify   attempt 3 failed: unimplemented
 

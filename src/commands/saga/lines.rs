@@ -5,22 +5,39 @@ use prost_types::Timestamp;
 
 use crate::output::NONE;
 
-/// Columns where neither the terminal nor `COLUMNS` tells.
-const WIDTH_DEFAULT: usize = 100;
+/// Columns of a list where neither `COLUMNS` nor a terminal tells.
+const COLUMNS_DEFAULT: usize = 100;
 /// Characters of `2026-11-22` and of `2026-11-22T`, in an RFC 3339 moment.
 const DATE: usize = 10;
 const DATE_AND_T: usize = 11;
 /// Characters of `16:24:36`.
 const TIME: usize = 8;
 
-/// How many columns there are.
-pub fn width() -> usize {
-    // Snapshots must not depend on the terminal that runs the tests.
-    if cfg!(test) {
-        return WIDTH_DEFAULT;
+/// How wide things may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Width {
+    /// The columns of a list.
+    pub columns: usize,
+    /// Text, which goes on below where it is longer. In a file or a pipe it is not wrapped: scripts look for lines.
+    pub text: usize,
+}
+
+impl Width {
+    /// As `COLUMNS` or the terminal says.
+    pub fn now() -> Self {
+        // Snapshots must not depend on the terminal that runs the tests.
+        if cfg!(test) {
+            return Self::exactly(COLUMNS_DEFAULT);
+        }
+        let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
+        let known = set.or_else(|| comfy_table::Table::new().width().map(usize::from));
+        known.map_or(Self { columns: COLUMNS_DEFAULT, text: usize::MAX }, Self::exactly)
     }
-    let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
-    set.or_else(|| comfy_table::Table::new().width().map(usize::from)).unwrap_or(WIDTH_DEFAULT)
+
+    /// So wide, and no wider.
+    pub fn exactly(columns: usize) -> Self {
+        Self { columns, text: columns }
+    }
 }
 
 /// A moment as short as it can be read: the time of today (UTC), or the day and the minute.
@@ -96,10 +113,10 @@ impl List {
     }
 
     /// The list as text, at most so wide where whole ids allow it.
-    pub fn shown(&self, width: usize) -> String {
+    pub fn shown(&self, width: Width) -> String {
         let mut kept: Vec<usize> = (0..self.columns.len()).collect();
         for column in &self.dropped {
-            if self.line_width(&kept) <= width {
+            if self.line_width(&kept) <= width.columns {
                 break;
             }
             kept.retain(|index| self.columns[*index] != *column);
@@ -108,7 +125,7 @@ impl List {
         let mut lines = vec![self.line(&kept, &header), "─".repeat(self.line_width(&kept))];
         for (cells, below) in &self.rows {
             lines.push(self.line(&kept, cells));
-            lines.extend(below.iter().map(|text| wrapped(&format!("   {text}"), 2, width)));
+            lines.extend(below.iter().map(|text| wrapped(&format!("   {text}"), 2, width.text)));
         }
         lines.join("\n")
     }
@@ -165,14 +182,14 @@ mod tests {
         let mut list = List::new(["saga", "student", "phase", "created"], ["created", "phase"]);
         let cells = [ID, "S000001", "compensating", "20:53:20"].map(str::to_owned);
         list.row(cells, vec![format!("waits for {ID}, which waits for fees")]);
-        insta::assert_snapshot!(list.shown(72), @"
+        insta::assert_snapshot!(list.shown(Width::exactly(72)), @"
          saga                                  student  phase         created
         ──────────────────────────────────────────────────────────────────────
          0198c5d0-0000-7000-8000-000000000001  S000001  compensating  20:53:20
            waits for 0198c5d0-0000-7000-8000-000000000001, which waits for fees
         ");
         for width in [40, 50, 60, 80, 100] {
-            let shown = list.shown(width);
+            let shown = list.shown(Width::exactly(width));
             assert_eq!(shown.matches(ID).count(), 2, "{shown}");
             assert!(width < 55 || shown.lines().all(|line| line.chars().count() <= width), "{shown}");
         }

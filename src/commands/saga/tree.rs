@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use matricula_proto::ops::v1::{Event, GetSagaResponse, Leg, LegStatus, SagaSummary, Step};
 
-use super::{leg_name, lines, phase_name, waits_for};
+use super::lines::{self, Width};
+use super::{leg_name, phase_name, waits_for};
 use crate::commands::registration;
 use crate::output::{NONE, moment_or_none};
 
@@ -13,8 +14,8 @@ use crate::output::{NONE, moment_or_none};
 const HANG: usize = 14;
 
 /// The whole saga.
-pub fn shown(saga: &GetSagaResponse, width: usize) -> String {
-    let mut text = lines::wrapped(&head(saga), HANG, width);
+pub fn shown(saga: &GetSagaResponse, width: Width) -> String {
+    let mut text = lines::wrapped(&head(saga), HANG, width.text);
     text.push('\n');
     let times = CallTimes::of(&saga.events);
     let mut stages: BTreeMap<i32, Vec<&Step>> = BTreeMap::new();
@@ -29,7 +30,7 @@ pub fn shown(saga: &GetSagaResponse, width: usize) -> String {
             let is_last = index + 1 == steps.len();
             let mut lines = String::new();
             write_step(&mut lines, step, is_last, &times);
-            text.push_str(&lines::wrapped(&lines, HANG, width));
+            text.push_str(&lines::wrapped(&lines, HANG, width.text));
             text.push('\n');
         }
     }
@@ -124,14 +125,14 @@ fn write_trouble(text: &mut String, leg: &Leg, below: &str) {
     }
 }
 
-fn log(events: &[Event], width: usize) -> String {
+fn log(events: &[Event], width: Width) -> String {
     let number = events.iter().map(|event| event.sequence.to_string().len()).max().unwrap_or_default();
     let mut text = String::new();
     for event in events {
         let took = if event.duration_ms > 0 { format!(" ({} ms)", event.duration_ms) } else { String::new() };
         let at = moment_or_none(event.at.as_ref());
         let line = format!(" {:>number$}  {at}  {}{took}", event.sequence, event.description);
-        text.push_str(&lines::wrapped(&line, number + 28, width));
+        text.push_str(&lines::wrapped(&line, number + 28, width.text));
         text.push('\n');
     }
     text.trim_end().to_owned()

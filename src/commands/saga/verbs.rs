@@ -11,7 +11,8 @@ use matricula_proto::ops::v1::{
 use serde_json::json;
 use tonic::{Request, Status};
 
-use super::{Client, explain, lines, sagas_shown, summary_to_json};
+use super::lines::{self, Width};
+use super::{Client, explain, sagas_shown, summary_to_json};
 use crate::arguments::{Decision, Format};
 use crate::clients::{explained, persistently};
 use crate::output;
@@ -118,7 +119,7 @@ pub async fn run(mut client: Client, order: Order, format: Format) -> anyhow::Re
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!("Recorded in the saga's log: {verb} by {by}");
-    eprintln!("{}", lines::wrapped(&format!("Not carried out yet: {pending}"), 2, lines::width()));
+    eprintln!("{}", lines::wrapped(&format!("Not carried out yet: {pending}"), 2, Width::now().text));
     Ok(ExitCode::from(EXIT_RECORDED))
 }
 

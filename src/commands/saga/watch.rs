@@ -5,7 +5,8 @@ use matricula_proto::ops::v1::{SagaSummary, WatchSagasRequest};
 use serde_json::json;
 use tonic::Status;
 
-use super::{Client, destinations, lines, phase_name, summary_to_json, waits_for};
+use super::lines::{self, Width};
+use super::{Client, destinations, phase_name, summary_to_json};
 use crate::arguments::Format;
 use crate::clients::{Pauses, explained, is_permanent};
 use crate::commands::registration;
@@ -50,10 +51,10 @@ async fn follow(client: &mut Client, needs_attention: bool, format: Format, paus
                     (Some(one), Format::Table) => {
                         let line =
                             format!("{} {}", lines::short(Some(&time::now().to_wire())), destinations::change(&one));
-                        output::print(lines::wrapped(&line, HANG, lines::width()));
+                        output::print(lines::wrapped(&line, HANG, Width::now().text));
                     }
                     (Some(one), Format::Json) => output::print(json!({ "destination": destinations::to_json(&one) })),
-                    (None, Format::Table) => output::print(shown(&message.summary.unwrap_or_default(), lines::width())),
+                    (None, Format::Table) => output::print(shown(&message.summary.unwrap_or_default(), Width::now())),
                     (None, Format::Json) => output::print(summary_to_json(&message.summary.unwrap_or_default())),
                 }
             }
@@ -63,18 +64,31 @@ async fn follow(client: &mut Client, needs_attention: bool, format: Format, paus
     }
 }
 
-fn shown(saga: &SagaSummary, width: usize) -> String {
+/// One line, with the service that keeps the saga waiting. What a saga waits for that waits for another one has a line of its
+/// own where there is no room.
+fn shown(saga: &SagaSummary, width: Width) -> String {
+    let (other, service) = (&saga.waits_for_saga_id, &saga.waits_for_service);
     let attention = if saga.needs_attention { " ATTENTION" } else { "" };
     let line = format!(
-        "{} {} {:<8} {:<12} {}{attention}",
+        "{} {} {:<8} {:<12} {}{attention} {}",
         lines::short(saga.updated_at.as_ref()),
         saga.saga_id,
         saga.student_id,
         phase_name(saga.phase),
         registration::outcome_name(saga.outcome),
+        if other.is_empty() { service } else { "" },
     );
-    let waits = waits_for(saga).map(|waits| lines::wrapped(&format!("{}{waits}", " ".repeat(HANG)), 2, width));
-    [Some(lines::wrapped(&line, HANG, width)), waits].into_iter().flatten().collect::<Vec<_>>().join("\n")
+    let then = match (other.is_empty(), service.is_empty()) {
+        (true, _) => return lines::wrapped(line.trim_end(), HANG, width.text),
+        (false, true) => String::new(),
+        (false, false) => format!(", which waits for {service}"),
+    };
+    let (line, waits) = (line.trim_end(), format!("waits for {other}{then}"));
+    if line.chars().count() + 1 + waits.chars().count() <= width.text {
+        return format!("{line} {waits}");
+    }
+    let waits = format!("{}{waits}", " ".repeat(HANG));
+    format!("{}\n{}", lines::wrapped(line, HANG, width.text), lines::wrapped(&waits, 2, width.text))
 }
 
 #[cfg(test)]
@@ -100,9 +114,17 @@ mod tests {
             owner: "i-7".to_owned(),
             ..saga.clone()
         };
-        insta::assert_snapshot!(format!("{}\n{}", shown(&stuck, 100), shown(&saga, 100)), @"
+        let stuck = SagaSummary { waits_for_service: "notifications".to_owned(), ..stuck };
+        let other = "0198c5d0-0000-7000-8000-000000000002".to_owned();
+        let behind = SagaSummary { waits_for_saga_id: other, waits_for_service: "fees".to_owned(), ..stuck.clone() };
+        let all = [&stuck, &saga, &behind].map(|saga| shown(saga, Width::exactly(100))).join("\n");
+        assert!(all.lines().all(|line| line.chars().count() <= 100), "{all}");
+        insta::assert_snapshot!(all, @"
         08-17 20:53 0198c5d0-0000-7000-8000-000000000001 S000001  completing   ENROLLED ATTENTION
+                 notifications
         08-17 20:53 0198c5d0-0000-7000-8000-000000000001 S000001  abandoned    ENROLLED
+        08-17 20:53 0198c5d0-0000-7000-8000-000000000001 S000001  completing   ENROLLED ATTENTION
+                 waits for 0198c5d0-0000-7000-8000-000000000002, which waits for fees
         ");
     }
 }

@@ -11,6 +11,7 @@ use matricula_proto::ops::v1 as ops;
 use matricula_proto::ops::v1::resolve_step_request as wire_resolution;
 use matricula_registration::StoredRegistration;
 use matricula_runtime::{CommandError, Order, OrderVerb, SeenBy, Workload as _};
+use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::{SagaGrpc, saga_id};
@@ -23,6 +24,9 @@ const REASON_BYTES_MAX: usize = 500;
 /// How long a verb that has a saga undone waits for that before it is answered as it stands: it takes some milliseconds
 /// while every service answers.
 const UNDONE_WAIT: Duration = Duration::from_secs(2);
+/// How long a call that was retried may wait in the queue of a service that answers, and the time between two looks.
+const CALLED_WAIT: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// When an unanswered verb may be sent again: a takeover by another instance is under way.
 const RETRY_UNANSWERED: Duration = Duration::from_secs(1);
 
@@ -55,11 +59,13 @@ impl SagaGrpc {
         let refused_as = refused_as(&order.verb);
         let mut watcher = self.runtime.watch(&id);
         self.runtime.command(&id, order).await.map_err(|error| not_done(&id, refused_as, error))?;
-        if is_undoing(&verb) {
+        let mut stored = self.stored(&id).await?;
+        let is_open = stored.read.as_ref().is_ok_and(|(_, state)| state.outcome() == Outcome::Pending);
+        if is_undoing(&verb) && is_open {
             let undone = async { while watcher.changed().await.outcome() == Outcome::Pending {} };
             let _ = tokio::time::timeout(UNDONE_WAIT, undone).await;
+            stored = self.stored(&id).await?;
         }
-        let stored = self.stored(&id).await?;
         let mut summary = vec![wire::summary(&stored)];
         waits::add_to(&self.runtime, &mut summary, std::slice::from_ref(&stored)).await?;
         let pending = self.pending(&stored, &verb).await;
@@ -79,14 +85,22 @@ impl SagaGrpc {
             SeenBy::LogOnly { why } => Err(why),
         };
         match verb {
-            OrderVerb::Steer(Verb::Retry { step }) => match legs().await {
-                Ok(mut legs) => {
-                    // What was retried and is not called is parked.
+            OrderVerb::Steer(Verb::Retry { step }) => {
+                let give_up_at = Instant::now() + CALLED_WAIT;
+                loop {
+                    let mut legs = match legs().await {
+                        Ok(legs) => legs,
+                        Err(why) => return Some(why),
+                    };
+                    // What was retried and is not called is parked, or in a queue that moves.
                     legs.retain(|leg| step.as_ref().is_none_or(|step| leg.step == *step) && !is_called(leg.wait));
-                    (!legs.is_empty()).then(|| explain::pending(definition, &legs, self.runtime.now()))
+                    let moves = legs.iter().all(|leg| matches!(leg.wait, Wait::Queue { .. }));
+                    if legs.is_empty() || !moves || Instant::now() >= give_up_at {
+                        return (!legs.is_empty()).then(|| explain::pending(definition, &legs, self.runtime.now()));
+                    }
+                    tokio::time::sleep(LOOK_AGAIN).await;
                 }
-                Err(why) => Some(why),
-            },
+            }
             verb if is_undoing(verb) && state.outcome() == Outcome::Pending => Some(match legs().await {
                 Ok(legs) if !legs.is_empty() => {
                     format!("being undone; {}", explain::pending(definition, &legs, self.runtime.now()))
