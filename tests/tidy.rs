@@ -35,8 +35,8 @@ const NOT_IN_PURE: [&str; 9] = [
 /// What writes to stdout besides `src/output.rs`, which looks at whether it was written.
 const STDOUT: [&str; 2] = ["println", "stdout"];
 
-/// Where the binary's own code may write to stdout: `main` has what clap prints written.
-const STDOUT_PLACES: [&str; 2] = ["src/output.rs", "src/main.rs"];
+/// Where the binary's own code may write to stdout: `main` writes what clap has to say. The third place has only tests.
+const STDOUT_PLACES: [&str; 3] = ["src/output.rs", "src/main.rs", "src/commands/import/hostile"];
 
 fn violations(path: &str, source: &str) -> Vec<String> {
     let mut found = Vec::new();
@@ -52,7 +52,7 @@ fn violations(path: &str, source: &str) -> Vec<String> {
     }
     let is_domain = has_module(path, "domain");
     let is_pure = is_domain || PURE_PLACES.iter().any(|place| path.starts_with(place));
-    let is_binary = path.starts_with("src/") && !STDOUT_PLACES.contains(&path);
+    let is_binary = path.starts_with("src/") && !STDOUT_PLACES.iter().any(|place| path.starts_with(place));
     let rules: [(bool, &[&str], &str); 4] = [
         (is_binary, &STDOUT, "only output.rs writes to stdout, and looks at whether it was written"),
         (!may_have_sql(path), &SQL, "SQL belongs to the store"),

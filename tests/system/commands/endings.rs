@@ -22,7 +22,7 @@ fn full_disk() -> Stdio {
 }
 
 #[tokio::test]
-async fn a_full_disk_under_stdout_is_told() {
+async fn a_full_disk_under_stdout_is_reported() {
     let system = System::up();
     system.import(&bundle(&[("A", 9, "")], 3));
     let made = system.folder().join("made").display().to_string();
@@ -57,7 +57,7 @@ async fn a_full_disk_under_stdout_is_told() {
 }
 
 #[tokio::test]
-async fn a_reader_that_has_seen_enough_is_told_nothing() {
+async fn a_reader_that_has_seen_enough_causes_no_message() {
     let system = System::up();
     system.import(&bundle(&[("A", 9, "")], 3));
     for arguments in [&["sections", "show"][..], &["config"], &["--help"], &["sections", "watch"]] {
@@ -310,7 +310,7 @@ async fn ids_can_be_copied_at_80_columns() {
     }
 }
 
-/// Each command that `up` proposes is pasted into a shell that knows nothing of the system.
+/// Each command that `up` proposes is pasted into a shell without any setting of the system.
 #[tokio::test]
 async fn what_up_proposes_works_when_it_is_pasted() {
     let system = System::up_with(&["--students", "40", "--sections", "10"], &[]);
