@@ -66,7 +66,7 @@ pub fn connect_lazily(url: &str) -> anyhow::Result<Channel> {
     Ok(matricula_kit::connect::lazily(url)?)
 }
 
-/// The whole id of a saga or a registration of which the beginning was typed. The orchestrator knows them all.
+/// The whole id of a saga or a registration of which the beginning was typed. The orchestrator has them all.
 pub async fn whole_id(orchestrator: &Channel, typed: &str) -> anyhow::Result<String> {
     if let Ok(whole) = uuid::Uuid::try_parse(typed)
         && typed.len() == uuid::fmt::Hyphenated::LENGTH

@@ -127,7 +127,7 @@ pub fn print(text: impl fmt::Display) {
     }
 }
 
-/// Ends the process because its result could not be written. A reader that has seen enough (`| head`) is not told so.
+/// Ends the process because its result could not be written. A reader that has seen enough (`| head`) causes no message.
 pub fn not_written(error: &io::Error) -> ! {
     if error.kind() != io::ErrorKind::BrokenPipe {
         eprintln!("error: the work was done, but its result could not be written: {error}");

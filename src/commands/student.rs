@@ -31,8 +31,8 @@ pub async fn run(config: &Config, command: Student, format: Format) -> anyhow::R
     let academics = academics(config).await?;
     let known = Known {
         record: record(academics, &student).await?,
-        registrations: told(registrations(config, &student).await, "its registrations are left out"),
-        balance: told(balance(config, &student).await, "the balance is left out"),
+        registrations: or_warning(registrations(config, &student).await, "its registrations are left out"),
+        balance: or_warning(balance(config, &student).await, "the balance is left out"),
     };
     match format {
         Format::Table => output::print(shown(&known)),
@@ -83,8 +83,8 @@ async fn balance(config: &Config, student: &str) -> anyhow::Result<Money> {
     Ok(account.map_err(|status| explained(&status))?.into_inner().balance.unwrap_or_default())
 }
 
-/// A part that could be had; otherwise what is missing is told.
-fn told<T>(part: anyhow::Result<T>, missing: &str) -> Option<T> {
+/// A part of what is shown, or a warning on stderr that it is missing.
+fn or_warning<T>(part: anyhow::Result<T>, missing: &str) -> Option<T> {
     part.inspect_err(|error| eprintln!("{missing}: {error:#}")).ok()
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::arguments::Role;
 use crate::config::Config;
 
-/// The URL of each role, by the setting that tells it to a command.
+/// The URL of each role, by the setting in which a command has it.
 pub type Places = BTreeMap<&'static str, String>;
 
 /// A registration to propose.
@@ -61,8 +61,8 @@ fn urls(config: &Config) -> Places {
     ])
 }
 
-/// What a command must be told, by setting: each URL that it would not find by itself, neither by the defaults nor by the file
-/// and the environment. The environment of the other terminal is not known.
+/// The flags that a command needs, by setting: one for each URL that it would not find by itself, neither by the defaults nor by the file
+/// and the environment. The environment of the other terminal may be another one.
 fn flags(places: &Places, default: &Places, found: &Places) -> BTreeMap<&'static str, String> {
     let is_elsewhere =
         |setting: &&str, url: &String| default.get(setting) != Some(url) || found.get(setting) != Some(url);

@@ -19,7 +19,7 @@ use serde_json::Value;
 use list::{COMMANDS, Shows};
 use names::{LISTS, NAMES};
 
-/// How often a fact is looked for that nobody tells.
+/// How often a fact is looked for.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A command with its exit code and what it said.
@@ -60,7 +60,7 @@ impl Made {
         for (name, value) in &self.0 {
             filled = filled.replace(&format!("{{{name}}}"), value);
         }
-        assert!(!filled.contains('{'), "{filled}: nobody has made that");
+        assert!(!filled.contains('{'), "{filled}: nothing has this name");
         shlex::split(&filled).expect("quotes are closed")
     }
 }
@@ -209,7 +209,7 @@ async fn exit_codes_are_those_of_the_contract() {
             filled.iter().map(|word| if word.starts_with('{') { id } else { word.as_str() }).collect();
         let (bad, said) = code(&[&path[..], &filled, &["--set", "no.such=1"]].concat());
         assert_eq!(bad, Some(64), "{}: {said}", command.path);
-        // Nobody serves there. What needs no system is done, or fails for another cause.
+        // No service listens there. What needs no system is done, or fails for another cause.
         let needs_none = ["up", "serve", "config", "campus generate"];
         if !needs_none.contains(&command.path) {
             let (away, said) = code(&[&path[..], &filled, &["--orchestrator", "http://127.0.0.1:1"]].concat());
@@ -232,7 +232,7 @@ fn matricula(folder: &std::path::Path) -> Command {
     command
 }
 
-/// Where nobody serves.
+/// Addresses at which no service listens.
 const SERVICES_AWAY: [(&str, &str); 5] = [
     ("MATRICULA_ORCHESTRATOR__SEATS_URL", "http://127.0.0.1:1"),
     ("MATRICULA_ORCHESTRATOR__ENROLLMENTS_URL", "http://127.0.0.1:1"),

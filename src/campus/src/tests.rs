@@ -5,6 +5,7 @@ mod files;
 mod hostile;
 mod problems;
 mod round_trip;
+mod whole;
 
 use std::{fs, path::Path};
 

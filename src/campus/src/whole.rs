@@ -1,5 +1,5 @@
-//! Writes a file whole or not at all: nobody finds half a file under its name, whether the disk was full or the program was
-//! ended in the middle.
+//! Writes a file whole or not at all: no half of a file is under its name, whether the disk was full or the program was ended
+//! in the middle.
 
 use std::{
     fs::{File, Permissions},

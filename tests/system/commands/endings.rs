@@ -22,7 +22,7 @@ fn full_disk() -> Stdio {
 }
 
 #[tokio::test]
-async fn a_full_disk_under_stdout_is_told() {
+async fn a_full_disk_under_stdout_is_reported() {
     let system = System::up();
     system.import(&bundle(&[("A", 9, "")], 3));
     let made = system.folder().join("made").display().to_string();
@@ -57,7 +57,7 @@ async fn a_full_disk_under_stdout_is_told() {
 }
 
 #[tokio::test]
-async fn a_reader_that_has_seen_enough_is_told_nothing() {
+async fn a_reader_that_has_seen_enough_causes_no_message() {
     let system = System::up();
     system.import(&bundle(&[("A", 9, "")], 3));
     for arguments in [&["sections", "show"][..], &["config"], &["--help"], &["sections", "watch"]] {
@@ -116,10 +116,7 @@ impl Server {
     /// Starts `up` as a shell starts it after `before`.
     fn start(before: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let roles = ["seats", "enrollments", "academics", "fees", "notifications", "orchestrator"];
-        let ports: String = roles.iter().map(|role| format!(" --set {role}.listen=127.0.0.1:0")).collect();
-        let up = format!("up --students 0 --set orchestrator.http_listen=127.0.0.1:0{ports}");
-        let script = format!("{before} exec {} {up}", env!("CARGO_BIN_EXE_matricula"));
+        let script = format!("{before} exec {} {}", env!("CARGO_BIN_EXE_matricula"), up_on_free_ports());
         let mut command = Command::new("sh");
         command.args(["-c", &script]).current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.stderr(Stdio::piped()).spawn().expect("sh runs");
@@ -147,9 +144,33 @@ impl Drop for Server {
     }
 }
 
+/// The flags of `up` on free ports, with no campus.
+fn up_on_free_ports() -> String {
+    let roles = ["seats", "enrollments", "academics", "fees", "notifications", "orchestrator"];
+    let ports: String = roles.iter().map(|role| format!(" --set {role}.listen=127.0.0.1:0")).collect();
+    format!("up --students 0 --set orchestrator.http_listen=127.0.0.1:0{ports}")
+}
+
 fn kill(child: &Child, signal: &str) {
     let sent = Command::new("kill").args([signal, &child.id().to_string()]).status();
     assert!(sent.expect("kill runs").success());
+}
+
+/// Logs on a full disk are lost, and nothing else is.
+#[test]
+fn a_full_disk_under_stderr_ends_no_server() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let flags = up_on_free_ports();
+    let mut up = Command::new(env!("CARGO_BIN_EXE_matricula"));
+    up.args(flags.split(' ')).current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
+    let child = up.stderr(full_disk()).spawn().expect("the binary starts");
+    let (_, lines) = mpsc::channel();
+    let database = folder.path().join("matricula-data/orchestrator.db");
+    let mut server = Server { child, lines, _folder: folder };
+    // It has said much by then; it can't say that it is ready.
+    until("the orchestrator is being started", || database.is_file());
+    server.signal("-TERM");
+    assert_eq!(server.child.wait().expect("it ends").code(), Some(0), "in order, and without a panic");
 }
 
 #[test]
@@ -289,7 +310,7 @@ async fn ids_can_be_copied_at_80_columns() {
     }
 }
 
-/// Each command that `up` proposes is pasted into a shell that knows nothing of the system.
+/// Each command that `up` proposes is pasted into a shell without any setting of the system.
 #[tokio::test]
 async fn what_up_proposes_works_when_it_is_pasted() {
     let system = System::up_with(&["--students", "40", "--sections", "10"], &[]);

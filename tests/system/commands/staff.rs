@@ -23,7 +23,7 @@ async fn a_refusal_names_the_command_that_lets_the_student_past_it() {
     let held = system.done(&[&set[..], &DECISION].concat());
     assert!(held.contains("library") && held.contains("pay at the desk"), "{held}");
 
-    // Both reasons are told, each with its command, which works as it stands.
+    // The refusal has a command for its reason, and the command works as it stands.
     let (code, refused, _) = run(&system, &["register", "S1", "--add", "B"]);
     assert_eq!(code, Some(1), "{refused}");
     let (_, full, _) = run(&system, &["register", "S2", "--add", "B", "--drop", "A"]);
@@ -41,7 +41,7 @@ async fn a_refusal_names_the_command_that_lets_the_student_past_it() {
     }
     assert!(system.done(&["register", "S1", "--add", "A"]).contains("ENROLLED"));
 
-    // The record is settled after the outcome is told.
+    // The record is settled after the outcome.
     let status = || json(&system, &["student", "show", "S1"])["courses"][0]["status"].clone();
     until("it is settled", || status() == "ENROLLED");
     let shown = json(&system, &["student", "show", "S1"]);

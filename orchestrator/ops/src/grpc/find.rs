@@ -15,7 +15,7 @@ use crate::Orchestrator;
 const PREFIX_CHARS_MIN: usize = 4;
 /// Candidates that an ambiguous prefix is answered with.
 const SHOWN_MAX: usize = 5;
-/// Candidates that are counted: nobody reads a larger number.
+/// Candidates that are counted: a larger number says no more to a person.
 const COUNTED_MAX: usize = 1_000;
 /// Where a UUID has its hyphens, counted in digits before them, and how many digits it has.
 const HYPHENS_AFTER: [usize; 4] = [8, 12, 16, 20];
@@ -28,7 +28,7 @@ pub(super) async fn saga(
 ) -> Result<ops::FindSagaResponse, Status> {
     let prefix = request.id_prefix;
     let (first, last) = bounds(&prefix)?;
-    // One more than is counted tells whether there are more.
+    // One more than is counted shows whether there are more.
     let found = runtime.store().ids_between(&first, &last, COUNTED_MAX as i64 + 1).await?;
     match found.as_slice() {
         [] => Err(status::not_found("saga", &prefix)),
