@@ -199,7 +199,7 @@ impl Channel {
 /// How far a watch is.
 enum Watching {
     Begun { changes: Receiver, database: Database },
-    State { changes: Receiver, snapshot: Tx, after: String, complete_until: UnixMs },
+    State { changes: Receiver, snapshot: Box<Tx>, after: String, complete_until: UnixMs },
     Live { changes: Receiver, complete_until: UnixMs },
     Ended,
 }
@@ -211,7 +211,7 @@ impl Watching {
         match self {
             Self::Begun { changes, database } => {
                 let complete_until = time::now();
-                let snapshot = database.snapshot().await.map_err(FeedError::State)?;
+                let snapshot = Box::new(database.snapshot().await.map_err(FeedError::State)?);
                 Self::read(changes, snapshot, "", complete_until).await.map(Some)
             }
             Self::State { changes, snapshot, after, complete_until } => {
@@ -235,7 +235,7 @@ impl Watching {
 
     async fn read(
         changes: Receiver,
-        mut snapshot: Tx,
+        mut snapshot: Box<Tx>,
         after: &str,
         complete_until: UnixMs,
     ) -> Result<(Update, Self), FeedError> {
