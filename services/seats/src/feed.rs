@@ -218,8 +218,8 @@ impl Watching {
         match self {
             Self::Begun { changes, database } => {
                 let complete_until = time::now();
-                let snapshot = database.snapshot().await.map_err(FeedError::State)?;
-                Self::read(changes, Box::new(snapshot), "", complete_until).await.map(Some)
+                let snapshot = Box::new(database.snapshot().await.map_err(FeedError::State)?);
+                Self::read(changes, snapshot, "", complete_until).await.map(Some)
             }
             Self::State { changes, snapshot, after, complete_until } => {
                 Self::read(changes, snapshot, &after, complete_until).await.map(Some)

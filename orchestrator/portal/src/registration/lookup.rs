@@ -278,9 +278,12 @@ mod tests {
         assert_eq!(found(&lookup, "known").await, Ok(true));
     }
 
+    /// The ids of each read that has begun.
+    type Reads = Arc<Mutex<Vec<Vec<String>>>>;
+
     /// A lookup whose reads of ids that begin with "slow" never end, and those of "poison" panic.
-    fn hanging() -> (Arc<Lookup>, Arc<Mutex<Vec<Vec<String>>>>) {
-        let reads = Arc::new(Mutex::new(Vec::new()));
+    fn hanging() -> (Arc<Lookup>, Reads) {
+        let reads = Reads::default();
         let kept = reads.clone();
         let lookup = Lookup::start(move |ids: Vec<String>| {
             kept.lock().expect("no panic").push(ids.clone());
