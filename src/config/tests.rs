@@ -198,7 +198,7 @@ fn a_text_is_taken_as_it_is() {
     let config = config.expect("they are right").config;
     assert_eq!((config.worker_threads, config.limits.stall_ms), (3, 500));
     assert!(!config.orchestrator.retention.enabled);
-    assert!((config.telemetry.trace_sample_ratio - 0.5).abs() < f64::EPSILON);
+    assert_eq!(config.telemetry.trace_sample_ratio, Some(0.5));
 }
 
 #[test]
