@@ -34,18 +34,28 @@ pub async fn service(
 ) -> anyhow::Result<Serving> {
     let started = patiently(role, &shutdown, async || {
         let database = open(config, role).await?;
-        Ok(match role {
-            Role::Seats => matricula_seats::start(database, shutdown.clone()).await?,
-            Role::Enrollments => matricula_enrollments::start(database).await?,
-            Role::Academics => matricula_academics::start(database).await?,
-            Role::Fees => matricula_fees::start(database).await?,
-            Role::Notifications => matricula_notifications::start(database, &config.delivery()).await?,
-            Role::Orchestrator => anyhow::bail!("the orchestrator calls the services and is none of them"),
-        })
+        let started = started(config, role, database, &shutdown).await;
+        started.with_context(|| format!("{}: can't start", role.name()))
     });
     let started = started.await?;
     let (grpc, http) = config.listen(role).await?;
     Ok(serve::serve(started, Listen { grpc, http: own_http.then_some(http), limits }, shutdown).await?)
+}
+
+async fn started(
+    config: &Config,
+    role: Role,
+    database: Database,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<serve::Role> {
+    Ok(match role {
+        Role::Seats => matricula_seats::start(database, shutdown.clone()).await?,
+        Role::Enrollments => matricula_enrollments::start(database).await?,
+        Role::Academics => matricula_academics::start(database).await?,
+        Role::Fees => matricula_fees::start(database).await?,
+        Role::Notifications => matricula_notifications::start(database, &config.delivery()).await?,
+        Role::Orchestrator => anyhow::bail!("the orchestrator calls the services and is none of them"),
+    })
 }
 
 /// Starts and serves the orchestrator until the process is to end; if it loses its lease, the process ends.
