@@ -37,18 +37,28 @@ pub async fn service(
     let token = shutdown.token();
     let started = patiently(role, &token, async || {
         let database = open(config, role).await?;
-        Ok(match role {
-            Role::Seats => matricula_seats::start(database, token.clone()).await?,
-            Role::Enrollments => matricula_enrollments::start(database).await?,
-            Role::Academics => matricula_academics::start(database).await?,
-            Role::Fees => matricula_fees::start(database).await?,
-            Role::Notifications => matricula_notifications::start(database, &config.delivery()).await?,
-            Role::Orchestrator => anyhow::bail!("the orchestrator calls the services and is none of them"),
-        })
+        let started = started(config, role, database, &token).await;
+        started.with_context(|| format!("{}: can't start", role.name()))
     });
     let started = started.await?;
     let (grpc, http) = config.listen(role).await?;
     Ok(serve::serve(started, Listen { grpc, http: own_http.then_some(http), limits }, shutdown).await?)
+}
+
+async fn started(
+    config: &Config,
+    role: Role,
+    database: Database,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<serve::Role> {
+    Ok(match role {
+        Role::Seats => matricula_seats::start(database, shutdown.clone()).await?,
+        Role::Enrollments => matricula_enrollments::start(database).await?,
+        Role::Academics => matricula_academics::start(database).await?,
+        Role::Fees => matricula_fees::start(database).await?,
+        Role::Notifications => matricula_notifications::start(database, &config.delivery()).await?,
+        Role::Orchestrator => anyhow::bail!("the orchestrator calls the services and is none of them"),
+    })
 }
 
 /// Starts and serves the orchestrator until `shutdown`; its probes speak for the other roles of the process, too. If it

@@ -52,6 +52,7 @@ async fn a_database_of_another_role_is_refused_in_words() {
             let log = system.log(role).join("\n");
             assert!(log.contains("belongs to another role") && log.contains("holds"), "{log}");
             assert!(log.contains("give each role a database of its own"), "{log}");
+            assert!(log.contains(&format!("error: {role}: ")), "it names the role: {log}");
         }
     }
 }

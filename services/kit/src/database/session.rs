@@ -57,7 +57,7 @@ pub(super) const OF_READERS: &[(&str, &str)] =
 /// continued. No writer is idle between two statements for as long as that timeout, and a lease lapses later.
 pub(super) const OF_WRITERS: &[(&str, &str)] =
     &[("plan_cache_mode", "force_generic_plan"), ("idle_in_transaction_session_timeout", "4s")];
-/// How often two connections are asked who serves them.
+/// How often each of two connections is asked for the process of the server that is behind it.
 const POOLING_ROUNDS: usize = 3;
 const PID: &str = "SELECT pg_backend_pid()::text AS pid";
 const ENCODING: &str = "SELECT current_setting('server_encoding') AS encoding";

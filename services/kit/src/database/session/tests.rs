@@ -84,7 +84,7 @@ async fn defaults_of_a_database_change_nothing() {
     }
     assert_eq!(seen("synchronous_commit").await, ("on".to_owned(), "on".to_owned()));
     assert_eq!(seen("idle_in_transaction_session_timeout").await, ("4s".to_owned(), "0".to_owned()));
-    // What is chosen by whoever runs the server stays: only `off` loses what was acknowledged.
+    // The choice of an operator stays: only `off` loses commits that were acknowledged.
     run(&url, &format!("ALTER DATABASE {name} SET synchronous_commit = local")).await;
     let other = Database::open(&url).await.expect("it opens");
     let rows = other.fetch(SETTING, Args::new().text("synchronous_commit")).await.expect("a row");
