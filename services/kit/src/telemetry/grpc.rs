@@ -12,7 +12,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response};
 use axum::response::IntoResponse;
 use futures::FutureExt as _;
-use futures::future::{BoxFuture, Either};
+use futures::future::{BoxFuture, Either, Map};
 use http_body::{Frame, SizeHint};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
@@ -35,6 +35,9 @@ static METHODS: LazyLock<HashSet<String>> = LazyLock::new(|| {
     }
     methods
 });
+
+/// Passes an answer on that has no span.
+type AsIs<R, E> = fn(Result<R, E>) -> Result<Response<Body>, E>;
 
 /// Adds the spans to the services that it wraps.
 #[derive(Clone, Copy)]
@@ -63,10 +66,8 @@ where
 {
     type Response = Response<Body>;
     type Error = S::Error;
-    type Future = Either<
-        futures::future::Map<S::Future, fn(Result<S::Response, S::Error>) -> Result<Response<Body>, S::Error>>,
-        BoxFuture<'static, Result<Response<Body>, S::Error>>,
-    >;
+    type Future =
+        Either<Map<S::Future, AsIs<S::Response, S::Error>>, BoxFuture<'static, Result<Response<Body>, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -74,8 +75,7 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let Some(span) = span(&request) else {
-            let as_is: fn(Result<S::Response, S::Error>) -> Result<Response<Body>, S::Error> =
-                |answer| answer.map(IntoResponse::into_response);
+            let as_is: AsIs<S::Response, S::Error> = |answer| answer.map(IntoResponse::into_response);
             return Either::Left(self.inner.call(request).map(as_is));
         };
         let served = Served { span: span.clone(), code: None };
