@@ -12,7 +12,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response};
 use axum::response::IntoResponse;
 use futures::FutureExt as _;
-use futures::future::{BoxFuture, Either};
+use futures::future::{BoxFuture, Either, Map};
 use http_body::{Frame, SizeHint};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
@@ -35,6 +35,9 @@ static METHODS: LazyLock<HashSet<String>> = LazyLock::new(|| {
     }
     methods
 });
+
+/// Passes an answer on that has no span.
+type AsIs<R, E> = fn(Result<R, E>) -> Result<Response<Body>, E>;
 
 /// Adds the spans to the services that it wraps.
 #[derive(Clone, Copy)]
@@ -63,10 +66,8 @@ where
 {
     type Response = Response<Body>;
     type Error = S::Error;
-    type Future = Either<
-        futures::future::Map<S::Future, AsIs<S::Response, S::Error>>,
-        BoxFuture<'static, Result<Response<Body>, S::Error>>,
-    >;
+    type Future =
+        Either<Map<S::Future, AsIs<S::Response, S::Error>>, BoxFuture<'static, Result<Response<Body>, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
