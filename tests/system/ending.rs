@@ -84,9 +84,12 @@ async fn a_stuck_call_a_stuck_stream_and_a_stuck_database_end_by_one_deadline() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_at_once() {
     let mut system = System::up_with(&["--students", "0"], &[("shutdown_grace_ms", GRACE_LONG_MS)]);
-    let seats = wire::connect(&system, "seats").await;
-    let (mut half, _hold) = wire::begin(&seats, HOLD, &GRPC).await;
-    half.send_data(vec![0, 0, 0, 1].into(), false).expect("sent");
+    system.import(&bundle(&[("A", 50, "T 09:00-09:50")], 2));
+    let deaf = wire::connect_deaf(&system, "seats").await;
+    let (mut ledger, exporting) = wire::begin(&deaf, LEDGER, &GRPC).await;
+    ledger.send_data(frame(b"").into(), true).expect("sent");
+    // Its head is here: the rest is stuck.
+    let _exporting = exporting.await.expect("a head");
     let http = system.http_address("up");
     system.signal("up", "-TERM");
     // The probes of the process tell that it ends, as long as it does.

@@ -191,14 +191,13 @@ pub async fn serve_beside(
     };
 
     let mut routes = role.routes;
-    let (reporter, health_server) = tonic_health::server::health_reporter();
+    let health = Arc::new(Health::new(name, role.service_names.clone(), shutdown.token()).await);
     routes.add_service(
-        health_server.accept_compressed(CompressionEncoding::Gzip).send_compressed(CompressionEncoding::Gzip),
+        health.server().await.accept_compressed(CompressionEncoding::Gzip).send_compressed(CompressionEncoding::Gzip),
     );
     reflection::add_to(&mut routes, &role.service_names)
         .map_err(|source| ServeError::Reflection { role: name, source })?;
     let routes = Routes::from(routes.routes().into_axum_router().layer(TraceLayer));
-    let health = Arc::new(Health::new(name, role.service_names, reporter, shutdown.token()).await);
     let (following, database, tasks_health) = (health.clone(), role.database.clone(), role.tasks.health());
     role.tasks.restarted("health", move || {
         let (health, database, tasks) = (following.clone(), database.clone(), tasks_health.clone());
@@ -225,7 +224,7 @@ pub async fn serve_beside(
         let deadline = shutdown.begun().await;
         health.shutting_down().await;
         ending.no_new_calls.cancel();
-        health.end_watches().await;
+        health.end_watches();
         ending.end_calls(name, [over_tcp, over_memory], deadline).await;
         let stopped = tasks.join(deadline.part(TASKS_SHARE)).await;
         if stopped > 0 {

@@ -1,12 +1,19 @@
 //! Whether a role can do its work: its database answers, its tasks run, and no shutdown has begun. The same state goes to
 //! gRPC health (each service, and the empty name that Kubernetes asks for), to `/readyz` and to `/healthz`.
 
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
+use futures::stream::{self, BoxStream};
+use futures::{Stream as _, StreamExt as _};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
 use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
+use tonic_health::pb::health_server::{Health as HealthRpcs, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
+use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::database::Database;
 use crate::tasks::{TaskFailure, TaskHealth};
@@ -35,22 +42,25 @@ pub(super) struct Health {
     reporter: Mutex<HealthReporter>,
     state: watch::Sender<RoleHealth>,
     shutdown: CancellationToken,
+    no_watches: CancellationToken,
 }
 
 impl Health {
     /// Of a role that is ready: it has just used its database.
-    pub(super) async fn new(
-        role: &'static str,
-        mut services: Vec<&'static str>,
-        reporter: HealthReporter,
-        shutdown: CancellationToken,
-    ) -> Self {
+    pub(super) async fn new(role: &'static str, mut services: Vec<&'static str>, shutdown: CancellationToken) -> Self {
+        let reporter = HealthReporter::new();
         services.push(WHOLE_SERVER);
         for service in &services {
             reporter.set_service_status(*service, ServingStatus::Serving).await;
         }
         let state = watch::channel(RoleHealth::default()).0;
-        Self { role, services, reporter: Mutex::new(reporter), state, shutdown }
+        Self { role, services, reporter: Mutex::new(reporter), state, shutdown, no_watches: CancellationToken::new() }
+    }
+
+    /// The gRPC service.
+    pub(super) async fn server(&self) -> HealthServer<impl HealthRpcs> {
+        let statuses = HealthService::from_health_reporter(self.reporter.lock().await.clone());
+        HealthServer::new(Statuses { statuses, no_watches: self.no_watches.clone() })
     }
 
     /// The state as it changes.
@@ -90,12 +100,9 @@ impl Health {
         self.report(&reporter, RoleHealth { not_ready: Some("the role is shutting down".to_owned()), failed }).await;
     }
 
-    /// Ends the streams of those who watch, after the last change: they would hold up the end of the server.
-    pub(super) async fn end_watches(&self) {
-        let mut reporter = self.reporter.lock().await;
-        for service in &self.services {
-            reporter.clear_service_status(service).await;
-        }
+    /// Ends every watch, after the last change: they would hold up the end of the server.
+    pub(super) fn end_watches(&self) {
+        self.no_watches.cancel();
     }
 
     async fn publish(&self, state: RoleHealth) {
@@ -121,6 +128,32 @@ impl Health {
         for service in &self.services {
             reporter.set_service_status(*service, status).await;
         }
+    }
+}
+
+/// The statuses on the wire; a watch of them can be ended.
+struct Statuses {
+    statuses: HealthService,
+    no_watches: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl HealthRpcs for Statuses {
+    type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
+
+    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        self.statuses.check(request).await
+    }
+
+    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let mut changes = self.statuses.watch(request).await?.into_inner();
+        let mut ended = Box::pin(self.no_watches.clone().cancelled_owned());
+        let watched = stream::poll_fn(move |cx| match Pin::new(&mut changes).poll_next(cx) {
+            // Only when the last change was sent.
+            Poll::Pending => ended.as_mut().poll(cx).map(|()| None),
+            change => change,
+        });
+        Ok(Response::new(watched.boxed()))
     }
 }
 
