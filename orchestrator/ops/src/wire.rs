@@ -79,7 +79,7 @@ pub(crate) fn destination(
     instance: &InstanceId,
     outage: Option<&Outage>,
 ) -> ops::Destination {
-    let of_outage = outage.map(|outage| self::outage(outage)).unwrap_or_default();
+    let of_outage = outage.map(self::outage).unwrap_or_default();
     ops::Destination {
         name: status.name.to_owned(),
         waiting: count(status.waiting),
