@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use matricula_engine::{Definition, LegWait, SagaState, Sight, Wait, advice, distance, explain, wait_in_words};
+use matricula_engine::{Definition, Leg, LegWait, SagaState, Sight, Wait, advice, distance, explain, wait_in_words};
 use matricula_kit::database::DbError;
 use matricula_kit::id::SagaId;
 use matricula_kit::time::UnixMs;
@@ -219,7 +219,8 @@ fn service(definition: &Definition, step: &str) -> &'static str {
 pub(crate) fn pending(definition: &Definition, legs: &[LegWait], now: UnixMs) -> String {
     let words = legs.iter().map(|leg| {
         let words = wait_in_words(leg, service(definition, &leg.step), now.0);
-        format!("{}: {words}", leg.step)
+        let undo = if leg.leg == Leg::Undo { "undo of " } else { "" };
+        format!("{undo}{}: {words}", leg.step)
     });
     words.collect::<Vec<_>>().join("; ")
 }

@@ -80,8 +80,11 @@ impl<W: Workload> Runtime<W> {
             let (reply, waits) = oneshot::channel();
             if handle.tell(Told::Look { saga: saga.clone(), reply }) {
                 for wait in waits.await.unwrap_or_default() {
-                    legs.retain(|leg| leg.step != wait.step || leg.leg != wait.leg);
-                    legs.push(wait);
+                    // A call whose answer is not waited for any more, as its saga is being undone, is left out.
+                    let mut own = legs.iter_mut();
+                    if let Some(leg) = own.find(|leg| (&leg.step, leg.leg) == (&wait.step, wait.leg)) {
+                        *leg = wait;
+                    }
                 }
             }
         }

@@ -29,7 +29,11 @@ fn shown(answer: &ExplainSagaResponse, width: Width) -> String {
     // The id stays whole, and the headline too where it can.
     let is_short = id.chars().count() + 2 + headline.chars().count() <= width.text;
     let mut text = format!("{id}{}{headline}", if is_short { "  " } else { "\n  " });
-    text = lines::wrapped(&text, 2, width.text) + "\n" + &lines::wrapped(steps, HANG, width.text);
+    text = lines::wrapped(&text, 2, width.text);
+    for line in steps.lines() {
+        let is_step = line.get(2..HANG + 1).is_some_and(|name| !name.trim_end().contains(' '));
+        text = text + "\n" + &lines::wrapped(line, if is_step { HANG } else { 2 }, width.text);
+    }
     text.push('\n');
     if answer.advice.is_empty() {
         text.push_str("\nNothing is to be decided about it.\n");

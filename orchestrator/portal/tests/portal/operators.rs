@@ -129,9 +129,10 @@ async fn a_tail_that_fails_is_decided_by_hand() {
     check_field(there.abandon("").await, "saga_id");
     check_error(there.abandon("nobody").await, Code::NotFound, "NOT_FOUND");
     let (saga_id, by, reason) = decision(&skipped);
-    let nobody = ops::AbandonSagaRequest { saga_id: saga_id.clone(), by: String::new(), reason, ..Default::default() };
+    let nobody =
+        ops::AbandonSagaRequest { saga_id: saga_id.clone(), by: String::new(), reason, command_id: String::new() };
     check_field(there.0.clone().abandon_saga(nobody).await, "by");
-    let no_reason = ops::CancelSagaRequest { saga_id, by, reason: String::new(), ..Default::default() };
+    let no_reason = ops::CancelSagaRequest { saga_id, by, reason: String::new(), command_id: String::new() };
     check_field(there.0.clone().cancel_saga(no_reason).await, "reason");
     assert!(decided(&here.get(&skipped).await).is_empty(), "what is refused leaves no trace");
 

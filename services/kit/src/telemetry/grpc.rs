@@ -85,9 +85,6 @@ where
     }
 }
 
-/// Passes an answer on that has no span.
-type AsIs<R, E> = fn(Result<R, E>) -> Result<Response<Body>, E>;
-
 fn span(request: &Request<Body>) -> Option<Span> {
     let parent = TraceContext::from_headers(request.headers());
     let path = request.uri().path();
