@@ -279,9 +279,10 @@ async fn a_slow_watcher_gets_the_moment_of_the_message() {
         let (_replica, test) = started(backend, &[("A", 9)]).await;
         let feed = Arc::new(Feed::default());
         let shutdown = CancellationToken::new();
-        let following = crate::feed::follow(feed.clone(), &test.database, shutdown.clone()).await.expect("follows");
+        let tasks = Tasks::new("seats");
+        crate::feed::follow(feed.clone(), &test.database, shutdown.clone(), &tasks).await.expect("follows");
         let seats = Arc::new(Seats::new(feed.clone(), &test.database));
-        let (writer, _writing) = Writer::start(seats, test.database.clone(), Default::default());
+        let writer = Writer::start(seats, test.database.clone(), Default::default(), &tasks);
         let service = SeatsGrpc::new(writer, test.database.clone(), feed);
         // Not over a connection, which would take messages ahead of the client.
         let request = Request::new(wire::WatchSeatsRequest {});
@@ -306,8 +307,10 @@ async fn a_slow_watcher_gets_the_moment_of_the_message() {
         assert_eq!(message.sections[0].capacity, 5);
         let sent_at = message.sent_at.as_ref().and_then(UnixMs::from_wire).expect("a moment");
         assert!(sent_at <= first, "{backend:?}: {sent_at} is after {first}, and the next change may be before it");
+        // The writer ends when the last handle to it is gone.
+        drop((watch, service));
         shutdown.cancel();
-        following.await.expect("ends");
+        assert_eq!(tasks.join(Instant::now() + PATIENCE).await, 0, "it ends");
     }
 }
 
