@@ -8,6 +8,22 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::say;
 
+/// What the names of the variables begin with that cargo sets for a program that it runs, about that program's package.
+const OF_XTASK: [&str; 2] = ["CARGO_PKG_", "CARGO_MANIFEST_"];
+
+/// Cargo, without the variables that `cargo xtask` has set for this program. Build scripts of some dependencies watch these
+/// variables: with them, each change between `cargo xtask` and plain `cargo` would build these dependencies anew.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let of_xtask = name.to_str().is_some_and(|name| OF_XTASK.iter().any(|prefix| name.starts_with(prefix)));
+        if of_xtask {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Runs a program and returns its exit code.
 pub fn run(command: Command) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

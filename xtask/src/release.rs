@@ -24,8 +24,7 @@ pub fn run_alone(package: &str, arguments: Vec<String>) -> anyhow::Result<u8> {
 }
 
 fn build_and_run(packages: &[&str], package: &str, arguments: Vec<String>) -> anyhow::Result<u8> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = Command::new(cargo);
+    let mut build = child::cargo();
     build.args(["build", "--release"]).args(packages.iter().flat_map(|package| ["--package", package]));
     say(&format!("building with optimisations: {}.", packages.join(", ")));
     match child::run(build)? {

@@ -4,7 +4,6 @@
 //! the run is interrupted by a signal.
 
 use matricula_postgres::Cluster;
-use tokio::process::Command;
 
 use crate::child::{self, Signals};
 use crate::{packages, say};
@@ -41,8 +40,7 @@ pub fn run(cargo_args: &[String]) -> anyhow::Result<u8> {
 }
 
 async fn test(cargo_args: &[String], postgres_url: &str, signals: &mut Signals) -> anyhow::Result<u8> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = child::cargo();
     command.args(test_args(cargo_args)).env(POSTGRES_URL, postgres_url);
     child::until_ended(command, signals).await
 }
