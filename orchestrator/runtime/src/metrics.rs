@@ -3,7 +3,7 @@
 use matricula_kit::metrics::Metric;
 
 /// The metrics of an orchestrator.
-pub const METRICS: [Metric; 22] = [
+pub const METRICS: [Metric; 25] = [
     Metric::counter(
         "matricula_submissions_turned_away_total",
         "Submissions rejected because of a bound: queue or quota",
@@ -18,6 +18,15 @@ pub const METRICS: [Metric; 22] = [
     Metric::counter("matricula_call_failures_total", "RPCs to a service without an answer"),
     Metric::histogram("matricula_call_seconds", "Time of an RPC to a service"),
     Metric::histogram("matricula_call_operations", "Operations in an RPC to a service"),
+    Metric::gauge(
+        "matricula_destination_needs_attention",
+        "1 while a service has not answered for longer than it may, otherwise 0",
+    ),
+    Metric::gauge("matricula_destination_sagas_waiting", "Sagas that wait for a service that needs attention"),
+    Metric::gauge(
+        "matricula_destination_sagas_behind",
+        "Sagas that wait for a saga that waits for a service that needs attention",
+    ),
     Metric::gauge(
         "matricula_log_writes_waiting",
         "Admissions and appends that wait for the next commit of the saga log",
