@@ -183,7 +183,7 @@ async fn stick(system: &mut System, made: &mut Made) {
         assert_eq!(enrolled.outcome(), Outcome::Enrolled, "{enrolled:?}");
         made.0.push((format!("stuck{number}"), enrolled.registration_id));
     }
-    let stuck = || json(system, &["saga", "list", "--needs-attention"]).as_array().map(Vec::len);
+    let stuck = || json(system, &["saga", "list", "--needs-attention"])["sagas"].as_array().map(Vec::len);
     until("all need attention", || stuck() == Some(4));
 }
 

@@ -46,7 +46,7 @@ impl Metric {
 }
 
 /// The metrics of every service and port.
-pub(crate) const METRICS: [Metric; 11] = [
+pub(crate) const METRICS: [Metric; 13] = [
     Metric::gauge("matricula_writer_requests_waiting", "Requests that wait for the one writer of a service"),
     Metric::histogram("matricula_writer_wait_seconds", "Time that a request has waited for the writer of its service"),
     Metric::histogram("matricula_commit_seconds", "Time from the first statement of a service's batch to its commit"),
@@ -57,5 +57,7 @@ pub(crate) const METRICS: [Metric; 11] = [
     Metric::gauge("matricula_connections", "Open connections of a port"),
     Metric::counter("matricula_connections_refused_total", "Connections closed because their port had too many"),
     Metric::counter("matricula_readers_stalled_total", "Streams ended because their client read nothing"),
+    Metric::counter("matricula_task_failures_total", "Background tasks that panicked or ended before the shutdown"),
+    Metric::counter("matricula_snapshots_expired_total", "Long reads given up because they took longer than they may"),
     Metric::counter("matricula_spans_lost_total", "Spans that could not be exported to the collector"),
 ];

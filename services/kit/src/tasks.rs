@@ -25,8 +25,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry;
 
-/// How often a task has failed, by role and task.
-const FAILURES: &str = "matricula_task_failures_total";
 /// First and longest pause before a task is started again.
 const RESTART_FIRST: Duration = Duration::from_millis(100);
 const RESTART_MAX: Duration = Duration::from_secs(30);
@@ -89,7 +87,6 @@ impl<E: Into<Box<dyn Error + Send + Sync>>> TaskEnd for Result<(), E> {
 impl Tasks {
     /// Of a role; none yet.
     pub fn new(role: &'static str) -> Self {
-        metrics::describe_counter!(FAILURES, "Background tasks that panicked or ended before the shutdown.");
         let health = watch::channel(TaskHealth::default()).0;
         let shared = Shared { ending: CancellationToken::new(), shutdown: OnceLock::new(), health };
         Self { role, shared: Arc::new(shared), handles: Mutex::default() }
@@ -247,7 +244,7 @@ fn panicked(payload: &(dyn Any + Send)) -> String {
 }
 
 fn count(role: &'static str, task: &'static str, times: u64) {
-    metrics::counter!(FAILURES, "role" => role, "task" => task).increment(times);
+    metrics::counter!("matricula_task_failures_total", "role" => role, "task" => task).increment(times);
 }
 
 fn pauses() -> ExponentialBackoff {
