@@ -143,7 +143,7 @@ pub enum Saga {
     },
     /// Show what stands between the asked replica and each service.
     #[command(after_help = "Example:\n  \
-        matricula saga destinations --orchestrator http://10.0.0.7:50050")]
+        matricula saga destinations --orchestrator http://10.0.0.7:7450")]
     Destinations,
     /// Change how many calls to a service may be in flight from the asked replica, until it restarts.
     #[command(after_help = "Examples:\n  \
