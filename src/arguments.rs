@@ -29,7 +29,8 @@ const ID_PREFIX_MIN: usize = 4;
         matricula register S000001 --add C001-L1          one registration, and its outcome\n  \
         matricula rush campus --speed 60x                 a whole morning, 60 times as fast\n  \
         matricula audit                                   prove that nothing was lost or sold twice\n\n\
-        Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 64 bad configuration.\n\
+        Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 a decision about a saga is recorded and not carried \
+        out yet, 64 bad configuration.\n\
         Errors are text on stderr, also with --output json. Colours appear only on a terminal, and never where NO_COLOR is set."
 )]
 pub struct Arguments {

@@ -1,6 +1,6 @@
 //! `matricula archive`: finished sagas whose log has left the database, read from files alone.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -66,38 +66,39 @@ fn list(archive: Archive, student: Option<&str>, limit: usize, format: Format) -
 /// Shows the one saga whose id begins so. A whole id is found in the newest file that has it; for a beginning, all files are
 /// read.
 fn show(archive: Archive, typed: String, format: Format) -> anyhow::Result<ExitCode> {
-    let typed = SagaId::try_new(typed.to_ascii_lowercase()).context("the id")?;
+    let typed = SagaId::try_new(matricula_ops::beginning(&typed)).context("the id")?;
     let is_whole = typed.as_str().len() == uuid::fmt::Hyphenated::LENGTH;
     let files = archive.files();
     let archive = if is_whole { archive.only(&typed) } else { archive.only_beginning_with(typed.as_str()) };
-    let mut found: BTreeMap<SagaId, Found> = BTreeMap::new();
+    // Of the others only the ids are kept: many may begin so.
+    let (mut found, mut candidates): (Option<Found>, BTreeSet<SagaId>) = (None, BTreeSet::new());
     for read in archive {
         match read {
             // An id can be named in another saga: as the registration that it drops sections of.
             Ok(read) if !read.saga.id.as_str().starts_with(typed.as_str()) => {}
             // A file is read after those that are newer, and the newest has the last word.
-            Ok(read) => drop(found.entry(read.saga.id.clone()).or_insert(read)),
+            Ok(read) => {
+                candidates.insert(read.saga.id.clone());
+                found.get_or_insert(read);
+            }
             Err(problem) => tell(&problem),
         }
-        if is_whole && !found.is_empty() {
+        if is_whole && found.is_some() {
             break;
         }
     }
-    let candidates: Vec<&str> = found.keys().map(SagaId::as_str).collect();
-    match candidates.as_slice() {
-        [] => anyhow::bail!("none of the {files} files of the archive has the saga {typed}"),
-        [_] => {}
-        several => {
-            let shown = several[..several.len().min(CANDIDATES_MAX)].join(", ");
-            anyhow::bail!("{} sagas of the archive have an id that begins with {typed}: {shown}", several.len());
-        }
+    if candidates.len() > 1 {
+        let shown: Vec<&str> = candidates.iter().take(CANDIDATES_MAX).map(SagaId::as_str).collect();
+        let (count, shown) = (candidates.len(), shown.join(", "));
+        anyhow::bail!("{count} sagas of the archive have an id that begins with {typed}: {shown}");
     }
+    let Some(Found { saga, file }) = found else {
+        anyhow::bail!("none of the {files} files of the archive has the saga {typed}");
+    };
     let definition = saga::definition()?;
-    for Found { saga, file } in found.into_values() {
-        let saga = matricula_ops::shown(&definition, &StoredRegistration::read(&definition, saga));
-        eprintln!("in {}", file.display());
-        shown::print(&saga, format)?;
-    }
+    let saga = matricula_ops::shown(&definition, &StoredRegistration::read(&definition, saga));
+    eprintln!("in {}", file.display());
+    shown::print(&saga, format)?;
     Ok(ExitCode::SUCCESS)
 }
 

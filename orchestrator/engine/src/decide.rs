@@ -22,7 +22,7 @@
 
 use crate::definition::{Definition, Kind, StepIndex};
 use crate::event::{Cause, Event, Leg, Recorded};
-use crate::operator::{Verb, VerbError, steer};
+use crate::operator::{Verb, VerbError, is_of, steer};
 use crate::retry::{CallError, Code, Jitter, Verdict, delay_ms, verdict};
 use crate::state::{FoldError, LegState, LegStatus, Outcome, Phase, SagaState};
 
@@ -192,9 +192,12 @@ pub fn decide(
             Repeat::Nothing
         }
         Input::Steer { verb, by, reason, command } => {
-            if !command.as_deref().is_some_and(|command| state.has_taken(command))
-                && let Some(intervention) = steer(def, state, verb, (&by, &reason))?
-            {
+            let taken = command.as_deref().and_then(|command| state.taken(command));
+            if let Some(taken) = taken {
+                if !is_of(def, taken, &verb) {
+                    return Err(VerbError::CommandReused.into());
+                }
+            } else if let Some(intervention) = steer(def, state, verb, (&by, &reason))? {
                 draft.push(Event::Intervened { by, reason, intervention, command })?;
             }
             Repeat::Calls

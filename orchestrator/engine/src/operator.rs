@@ -111,6 +111,9 @@ pub enum VerbError {
     /// Nobody could tell what came of it.
     #[error("the outcome is open: cancel the saga, or resolve its pivot once you know what came of it")]
     OutcomeOpen,
+    /// The id of the command is that of another decision.
+    #[error("another decision about this saga has the same command id: send this one with an id of its own")]
+    CommandReused,
 }
 
 /// A verb that would be taken now.
@@ -243,6 +246,14 @@ fn is_same(def: &Definition, intervention: &Intervention, verb: &Verb) -> bool {
         }
         (Intervention::Abandon, Verb::Abandon) => true,
         _ => false,
+    }
+}
+
+/// Whether the decision in the log is what the verb asks for.
+pub(crate) fn is_of(def: &Definition, intervention: &Intervention, verb: &Verb) -> bool {
+    match (intervention, verb) {
+        (Intervention::Retry { step }, Verb::Retry { step: wanted }) => step == wanted,
+        _ => is_same(def, intervention, verb),
     }
 }
 

@@ -196,7 +196,7 @@ fn leg_in_words(leg: &LegState, service: &str, wait: Option<Option<LegWait>>, no
                 Some(None) => parts.push(match leg.next_attempt_at_ms {
                     Some(at_ms) if at_ms > now_ms => next_in(at_ms, now_ms),
                     Some(_) => String::from("next is due"),
-                    None => format!("waits for its turn or for {service}: the log does not tell which"),
+                    None => format!("waits for its turn or for {service}: the log does not say which"),
                 }),
             }
             parts.join("; ")

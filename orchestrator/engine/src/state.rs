@@ -210,8 +210,8 @@ pub struct SagaState {
     is_adopted: bool,
     cause: Option<Cause>,
     last_intervention: Option<Intervened>,
-    /// Ids of the commands that it has taken. They are few: each is a decision of a person.
-    commands: Vec<Arc<str>>,
+    /// The commands that it has taken, by their ids. They are few: each is a decision of a person.
+    commands: Vec<(Arc<str>, Intervention)>,
     steps: Vec<StepState>,
 }
 
@@ -301,9 +301,9 @@ impl SagaState {
         self.last_intervention.as_ref()
     }
 
-    /// Whether a command of this id is in its log.
-    pub(crate) fn has_taken(&self, command: &str) -> bool {
-        self.commands.iter().any(|taken| **taken == *command)
+    /// What the command of this id has done; none when it is not in its log.
+    pub(crate) fn taken(&self, command: &str) -> Option<&Intervention> {
+        self.commands.iter().find(|(id, _)| **id == *command).map(|(_, intervention)| intervention)
     }
 
     /// Whether a person must look at any leg that is being tried.

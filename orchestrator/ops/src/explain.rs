@@ -133,7 +133,9 @@ impl Cause {
                         SeenBy::LogOnly { .. } => &[],
                     };
                     let outages = outages(runtime, root, definition, of_root, legs);
-                    let by_log = waits::failing_service(definition, of_root, &outages);
+                    let by_log = waits::failing_service(definition, of_root, |name| {
+                        outages.iter().any(|outage| outage.destination == name)
+                    });
                     words.push_str(&root_words(definition, &outages, legs, by_log, now));
                     outages
                 }

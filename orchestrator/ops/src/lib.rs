@@ -27,6 +27,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::service::RoutesBuilder;
 
 use crate::grpc::SagaGrpc;
+pub use crate::grpc::find::beginning;
 
 /// Full names of the gRPC services, for health.
 pub const SERVICE_NAMES: [&str; 1] = [SERVICE_NAME];

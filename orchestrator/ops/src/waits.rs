@@ -32,19 +32,26 @@ impl Link {
         match &stored.read {
             Ok((_, state)) => Self {
                 saga: state.waits_for(definition).and_then(|id| SagaId::try_new(id).ok()),
-                service: failing_service(definition, state, outages),
+                service: failing_service(definition, state, |name| {
+                    // Another instance may reach the service.
+                    outages.iter().any(|outage| outage.destination == name && outage.instance == stored.row.owner)
+                }),
             },
             Err(_) => Self::default(),
         }
     }
 }
 
-/// The service that keeps a saga from going on: one that answers nobody, or else one that has failed it.
-pub(crate) fn failing_service(definition: &Definition, state: &SagaState, outages: &[Outage]) -> Option<&'static str> {
+/// The service that keeps a saga from going on: one that does not answer the instance that drives the saga, or else one that
+/// has failed the saga.
+pub(crate) fn failing_service(
+    definition: &Definition,
+    state: &SagaState,
+    is_out: impl Fn(&str) -> bool,
+) -> Option<&'static str> {
     let own = || state.trying(definition).filter(|(_, _, leg)| leg.waits_for().is_none());
-    let named = |name: &str| outages.iter().any(|outage| outage.destination == name);
     let service = |index| definition.step(index).destination;
-    let out = own().map(|(index, _, _)| service(index)).find(|name| named(name));
+    let out = own().map(|(index, _, _)| service(index)).find(|name| is_out(name));
     out.or_else(|| own().find(|(_, _, leg)| leg.last_error.is_some()).map(|(index, _, _)| service(index)))
 }
 

@@ -43,7 +43,7 @@ pub const BEGINS_TRACES: [&str; 2] = [
 /// The metrics of the portal.
 pub const METRICS: [Metric; 2] = [
     Metric::gauge("matricula_availability_sections", "Sections whose seat counts are in memory"),
-    Metric::gauge("matricula_availability_live", "1 while seat counts follow the seat service, else 0"),
+    Metric::gauge("matricula_availability_live", "1 while seat counts follow the seat service, otherwise 0"),
 ];
 
 /// Largest request that is taken: a cart of 20 times 20 sections is far below it.

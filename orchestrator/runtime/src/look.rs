@@ -45,9 +45,10 @@ impl<W: Workload> Runtime<W> {
     /// Where a saga stands by whoever drives it.
     pub async fn look(&self, row: &SagaRow) -> SeenBy {
         if row.owner == self.instance().as_str() {
-            return match self.look_here(&row.id).await {
-                Some(seen) => SeenBy::Driver(seen),
-                None => SeenBy::LogOnly { why: "it is not in the memory of its instance".to_owned() },
+            return match tokio::time::timeout(HERE_MAX, self.look_now(&row.id)).await {
+                Ok(Some(seen)) => SeenBy::Driver(seen),
+                Ok(None) => SeenBy::LogOnly { why: "it is not in the memory of its instance".to_owned() },
+                Err(_) => SeenBy::LogOnly { why: "its instance is too busy to look".to_owned() },
             };
         }
         if !row.owner_alive {

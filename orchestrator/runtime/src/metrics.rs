@@ -38,7 +38,7 @@ pub const METRICS: [Metric; 25] = [
     Metric::gauge("matricula_log_sagas", "Sagas in the saga log"),
     Metric::counter("matricula_sagas_archived_total", "Finished sagas moved from the saga log to the archive"),
     Metric::gauge("matricula_retention_oldest_seconds", "Age of the oldest finished saga in the saga log"),
-    Metric::counter("matricula_retention_failures_total", "Looks for sagas to archive that ended with an error"),
+    Metric::counter("matricula_retention_failures_total", "Failed searches for finished sagas to archive"),
     Metric::gauge(
         "matricula_retention_unreadable",
         "Finished sagas that stay in the saga log because they can't be read",

@@ -95,23 +95,31 @@ impl Lookout {
     async fn look_for_ever(&self) {
         let pause = (self.attention_after / 4).clamp(LOOK_MIN, LOOK);
         let (mut own, mut others) = (Vec::new(), Vec::new());
-        // What others have recorded before this instance came.
-        let mut is_told = true;
+        // What the other instances can read of `own`; none after a record that may have failed.
+        let mut recorded = Some(Vec::new());
+        // Whether the others may have recorded something that was not read yet, at first before this instance came.
+        let mut is_unread = true;
         loop {
             let is_failing = self.each().iter().any(|status| status.failing_since_ms.is_some());
             if is_failing || !own.is_empty() {
                 own = self.look(own).await;
             }
-            if is_told || !others.is_empty() {
-                others = self.of_others(others).await;
+            if recorded.as_ref() != Some(&own) {
+                recorded = self.record(recorded, &own).await;
+            }
+            if is_unread || !others.is_empty() {
+                let read = self.of_others().await;
+                is_unread = read.is_none();
+                // While they can't be read, what was read last is shown.
+                others = read.unwrap_or(others);
             }
             self.show(&own, &others);
-            let is_open = is_failing || !own.is_empty() || !others.is_empty();
-            is_told = tokio::select! {
-                () = self.changed.notified() => false,
-                () = self.wakes.outages.notified() => true,
-                () = tokio::time::sleep(pause), if is_open => false,
-            };
+            let is_open = is_failing || !own.is_empty() || !others.is_empty() || recorded.is_none() || is_unread;
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = self.wakes.outages.notified() => is_unread = true,
+                () = tokio::time::sleep(pause), if is_open => {}
+            }
         }
     }
 
@@ -145,20 +153,25 @@ impl Lookout {
             let is_in = |outages: &[Outage]| outages.iter().any(|outage| outage.destination == status.name);
             self.tell(status, is_in(&before), is_in(&now), counts.get(status.name));
         }
+        now
+    }
+
+    /// Records the outages for the other instances, and wakes them when others began or ended than `before`. Returns what
+    /// they can read now; none when that is not known: then it is recorded again at the next look.
+    async fn record(&self, before: Option<Vec<Outage>>, now: &[Outage]) -> Option<Vec<Outage>> {
+        if !self.store.is_shared() {
+            return Some(now.to_vec());
+        }
         let names =
             |outages: &[Outage]| -> Vec<String> { outages.iter().map(|outage| outage.destination.clone()).collect() };
-        if self.store.is_shared() && now != before {
-            let is_news = names(&now) != names(&before);
-            let recorded = self.store.put_outages(&self.instance, &now, is_news);
-            match tokio::time::timeout(RECORD_MAX, recorded).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(error = telemetry::chain(&error), "other instances can't see the outage")
-                }
-                Err(_) => tracing::warn!("other instances can't see the outage: the database does not answer"),
-            }
+        let is_news = before.is_none_or(|before| names(now) != names(&before));
+        let recording = self.store.put_outages(&self.instance, now, is_news);
+        match tokio::time::timeout(RECORD_MAX, recording).await {
+            Ok(Ok(())) => return Some(now.to_vec()),
+            Ok(Err(error)) => tracing::warn!(error = telemetry::chain(&error), "other instances can't see the outage"),
+            Err(_) => tracing::warn!("other instances can't see the outage: the database does not answer"),
         }
-        now
+        None
     }
 
     /// Writes the log and the gauges of one service.
@@ -200,15 +213,13 @@ impl Lookout {
         tokio::time::timeout(COUNT_MAX, counting).await.ok()?
     }
 
-    /// What the other instances have recorded; what was read last, while it can't be read.
-    async fn of_others(&self, before: Vec<Outage>) -> Vec<Outage> {
+    /// What the other instances have recorded; none when it can't be read.
+    async fn of_others(&self) -> Option<Vec<Outage>> {
         if !self.store.is_shared() {
-            return Vec::new();
+            return Some(Vec::new());
         }
-        match tokio::time::timeout(RECORD_MAX, self.store.outages_of_others(&self.instance)).await {
-            Ok(Ok(outages)) => outages,
-            Ok(Err(_)) | Err(_) => before,
-        }
+        let reading = self.store.outages_of_others(&self.instance);
+        tokio::time::timeout(RECORD_MAX, reading).await.ok()?.ok()
     }
 
     fn show(&self, own: &[Outage], others: &[Outage]) {

@@ -235,6 +235,7 @@ impl Log {
             let started = Instant::now();
             let span = self.store.commit_span(admissions);
             let writing = self.store.write(&self.instance, admissions, appends);
+            let mut is_conflict = false;
             let problem = match tokio::time::timeout(COMMIT_TIMEOUT, writing).await {
                 Ok(Ok((admitted, appended))) => {
                     self.failing.store(false, Ordering::Relaxed);
@@ -246,7 +247,8 @@ impl Log {
                 Ok(Err(StoreError::Fenced)) => return Err(StoreError::Fenced),
                 Ok(Err(StoreError::Database(error))) => {
                     spans::not_committed(&span, &error);
-                    conflicts += u32::from(error.is_conflict());
+                    is_conflict = error.is_conflict();
+                    conflicts += u32::from(is_conflict);
                     if error.is_permanent() || conflicts > CONFLICTS_MAX {
                         return Ok(Some(Commit::Refused(telemetry::chain(&error))));
                     }
@@ -254,7 +256,8 @@ impl Log {
                 }
                 Err(_) => format!("no answer within {} s", COMMIT_TIMEOUT.as_secs()),
             };
-            self.failing.store(true, Ordering::Relaxed);
+            // A conflict is an answer: the log can be written.
+            self.failing.store(!is_conflict, Ordering::Relaxed);
             metrics::counter!("matricula_log_commit_failures_total").increment(1);
             tracing::warn!(problem, "the saga log could not be written; trying again");
             let delay = delays.next().unwrap_or(RETRY_MAX);

@@ -23,8 +23,8 @@ pub async fn list(mut client: Client, format: Format) -> anyhow::Result<()> {
             output::print(format_args!("{}{others}", shown(&answer.destinations, Width::now())));
         }
         Format::Json => {
-            let all = answer.destinations.iter().chain(&answer.others_in_trouble);
-            output::json(&all.map(to_json).collect())?;
+            let own = answer.destinations.iter().map(to_json);
+            output::json(&own.chain(answer.others_in_trouble.iter().map(of_other_to_json)).collect())?;
         }
     }
     Ok(())
@@ -142,6 +142,15 @@ pub fn to_json(destination: &Destination) -> Value {
         "oldest_saga_id": text(&destination.oldest_saga_id),
         "instance": text(&destination.instance),
     })
+}
+
+/// A service in trouble at another replica, whose queue and limit are not known here.
+fn of_other_to_json(destination: &Destination) -> Value {
+    let mut json = to_json(destination);
+    for unknown in ["waiting", "in_flight", "in_flight_max"] {
+        json[unknown] = Value::Null;
+    }
+    json
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use prost_types::Timestamp;
 
 use crate::output::NONE;
 
-/// Columns of a list where neither `COLUMNS` nor a terminal tells.
-const COLUMNS_DEFAULT: usize = 100;
+/// Columns of a list in snapshots.
+#[cfg(test)]
+const COLUMNS_OF_TESTS: usize = 100;
 /// Characters of `2026-11-22` and of `2026-11-22T`, in an RFC 3339 moment.
 const DATE: usize = 10;
 const DATE_AND_T: usize = 11;
@@ -16,7 +17,7 @@ const TIME: usize = 8;
 /// How wide things may be.
 #[derive(Debug, Clone, Copy)]
 pub struct Width {
-    /// The columns of a list.
+    /// The columns of a list. In a file or a pipe it has all of them.
     pub columns: usize,
     /// Text, which goes on below where it is longer. In a file or a pipe it is not wrapped: scripts look for lines.
     pub text: usize,
@@ -26,12 +27,12 @@ impl Width {
     /// As `COLUMNS` or the terminal says.
     pub fn now() -> Self {
         // Snapshots must not depend on the terminal that runs the tests.
-        if cfg!(test) {
-            return Self::exactly(COLUMNS_DEFAULT);
-        }
+        #[cfg(test)]
+        let set = Some(COLUMNS_OF_TESTS);
+        #[cfg(not(test))]
         let set = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
         let known = set.or_else(|| comfy_table::Table::new().width().map(usize::from));
-        known.map_or(Self { columns: COLUMNS_DEFAULT, text: usize::MAX }, Self::exactly)
+        known.map_or(Self::exactly(usize::MAX), Self::exactly)
     }
 
     /// So wide, and no wider.

@@ -23,7 +23,7 @@ const EXIT_NOT_CONFIRMED: u8 = 2;
 const EXIT_RECORDED: u8 = 3;
 /// How long an owner that does not answer is waited for: twice what a takeover takes.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Longest time of one call: the service itself gives up after 12 s.
+/// Longest time of one call: the service itself answers within 18 s.
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A decision about a saga.

@@ -214,8 +214,8 @@ impl SagaState {
                 Event::Intervened { by, reason, intervention, command },
             ) => {
                 self.intervene(def, intervention, at_ms)?;
-                self.commands.extend(command.as_deref().map(Arc::from));
                 let (by, reason, intervention) = (by.clone(), reason.clone(), intervention.clone());
+                self.commands.extend(command.as_deref().map(|id| (Arc::from(id), intervention.clone())));
                 self.last_intervention = Some(Intervened { by, reason, intervention });
             }
             (Phase::Completing | Phase::Compensating, Event::Finished) if self.is_settled(def) => self.finish(),

@@ -206,4 +206,8 @@ fn a_command_that_was_taken_is_known_by_its_id() {
     let world = world.run(&Script::default());
     let again = decide(&def, &world.state, retry("two"), world.now_ms, Jitter(0)).expect("it was taken");
     assert_eq!((again.events.len(), world.state.phase()), (0, Phase::Completed));
+    let (by, reason, command) = ("ada".to_owned(), "now".to_owned(), Some("two".to_owned()));
+    let other = Input::Steer { verb: Verb::Abandon, by, reason, command };
+    let refused = decide(&def, &world.state, other, world.now_ms, Jitter(0)).err();
+    assert_eq!(refused, Some(DecideError::Verb(VerbError::CommandReused)), "nothing of it is done");
 }

@@ -120,7 +120,7 @@ fn a_saga_explained() {
       settle_courses         done
       release_dropped_seats  done
       refund_fees            done
-      notify                 waits for its turn or for notifications: the log does not tell which
+      notify                 waits for its turn or for notifications: the log does not say which
     "#);
 }
 

@@ -44,18 +44,31 @@ fn bounds(prefix: &str) -> Result<(String, String), FieldError> {
         let problem = format!("must have at least {PREFIX_CHARS_MIN} characters, got {}", prefix.len());
         return Err(FieldError::new("id_prefix", problem));
     }
+    Ok(match digits(prefix) {
+        Some(digits) => (filled(&digits, '0'), filled(&digits, 'f')),
+        None => (prefix.to_owned(), prefix.to_owned()),
+    })
+}
+
+/// The beginning of an id as ids are written: in lower case, with hyphens. What is no beginning of a UUID stays as it is.
+pub fn beginning(typed: &str) -> String {
+    digits(typed).map_or_else(|| typed.to_owned(), |digits| hyphenated(digits.chars()))
+}
+
+/// The digits of a beginning of a UUID, with or without hyphens.
+fn digits(prefix: &str) -> Option<String> {
     let digits: String = prefix.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect();
-    let is_beginning = digits.len() <= DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if !is_beginning {
-        return Ok((prefix.to_owned(), prefix.to_owned()));
-    }
-    Ok((filled(&digits, '0'), filled(&digits, 'f')))
+    (digits.len() <= DIGITS && digits.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(digits)
 }
 
 /// A UUID that begins with these digits and goes on with `digit`.
 fn filled(digits: &str, digit: char) -> String {
+    hyphenated(digits.chars().chain(std::iter::repeat(digit)).take(DIGITS))
+}
+
+fn hyphenated(digits: impl Iterator<Item = char>) -> String {
     let mut uuid = String::with_capacity(DIGITS + HYPHENS_AFTER.len());
-    for (index, next) in digits.chars().chain(std::iter::repeat(digit)).take(DIGITS).enumerate() {
+    for (index, next) in digits.enumerate() {
         if HYPHENS_AFTER.contains(&index) {
             uuid.push('-');
         }
@@ -74,6 +87,15 @@ fn ambiguous(prefix: &str, found: &[SagaId]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_beginning_is_written_as_ids_are() {
+        for (typed, expected) in
+            [("01A203947E", "01a20394-7e"), ("01a20394-7e", "01a20394-7e"), ("01a2", "01a2"), ("x1", "x1")]
+        {
+            assert_eq!(beginning(typed), expected);
+        }
+    }
 
     #[test]
     fn a_prefix_is_a_range_of_ids() {

@@ -7,7 +7,7 @@
 //! | `verbs` | what an operator decides, carried out by whoever drives the saga |
 //! | `watch` | sagas as they change |
 
-mod find;
+pub(crate) mod find;
 mod list;
 mod verbs;
 mod watch;

@@ -96,7 +96,7 @@ impl Watch {
 }
 
 fn too_slow() -> Status {
-    let message = "more sections are gone than this watch could be told of; watch again";
+    let message = "more sections were removed than the server remembers for a slow watch; watch again";
     status::error(Code::DataLoss, "WATCH_LAGGED", message)
 }
 

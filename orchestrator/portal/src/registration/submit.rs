@@ -17,8 +17,8 @@ use super::follow::Follower;
 use super::request::Item;
 use super::{RETRY_UNAVAILABLE, RegistrationGrpc, line};
 
-/// How often a submission that is not durable yet looks whether the log can be written at all. While the database is away,
-/// read-only or full, the client gets its answer at the next look.
+/// How often a submission that is not durable yet looks whether the log can be written at all. When the database refuses, the
+/// client gets its answer at the next look; when it hangs, at the first look after the commit has timed out (10 s).
 const DURABLE_LOOK: Duration = Duration::from_secs(5);
 /// How long a submission waits to become durable while the log is written: seconds in a rush. The contract advises clients
 /// to wait 5 s longer, so that a client that is being accepted does not ask again.

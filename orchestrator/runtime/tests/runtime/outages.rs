@@ -1,6 +1,7 @@
 //! A service that does not answer needs attention by itself, and the sagas that wait for it are counted under it.
 
 use matricula_engine::{Outcome, Verb};
+use matricula_kit::database::Args;
 use matricula_kit::testing::{BACKENDS, Backend};
 use matricula_runtime::{Outage, RuntimeConfig, SagaFilter};
 
@@ -101,4 +102,32 @@ async fn other_replicas_see_it_too_until_its_instance_ends() {
     ends(&second).await;
     let unfinished = SagaFilter { unfinished: true, limit: 1, ..SagaFilter::default() };
     eventually("it is finished there", async || second.list(unfinished.clone()).await.is_empty()).await;
+}
+
+/// The database does not take the record for a while, when the outage begins and when it ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_record_that_failed_is_made_again() {
+    let (place, first) = new(Backend::Postgres, short()).await;
+    let second = System::start(place.open().await, crate::world::World::new(), short()).await;
+    let database = place.open().await;
+    let locked = async || {
+        let mut lock = database.begin().await.unwrap();
+        lock.execute("LOCK TABLE outages IN ACCESS EXCLUSIVE MODE", Args::new()).await.unwrap();
+        lock
+    };
+    let lock = locked().await;
+    first.world.down("gamma");
+    let (_, watcher) = first.submit("k", Order::default()).await;
+    // It is shown here only after it could not be recorded.
+    eventually("its own instance sees it", async || !outages(&first).is_empty()).await;
+    assert!(outages(&second).is_empty(), "it is not recorded yet");
+    lock.commit().await.unwrap();
+    eventually("the other one sees it", async || !outages(&second).is_empty()).await;
+
+    let lock = locked().await;
+    first.world.up("gamma");
+    finished(watcher).await;
+    ends(&first).await;
+    lock.commit().await.unwrap();
+    ends(&second).await;
 }
