@@ -16,7 +16,7 @@ use figment::Figment;
 use figment::providers::Serialized;
 use matricula_kit::connect::service_url;
 use matricula_kit::database::DatabaseUrl;
-use matricula_kit::secret::masked;
+use matricula_kit::secret::masked_url;
 use matricula_kit::serve::{Cors, LimitsConfig};
 use matricula_kit::shutdown::GRACE;
 use matricula_kit::telemetry::TelemetryConfig;
@@ -496,7 +496,7 @@ fn shown(name: &str, value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::String(text) if text.is_empty() => String::new(),
         serde_json::Value::String(_) if is_secret_setting(name) => "********".to_owned(),
-        serde_json::Value::String(text) => masked(text),
+        serde_json::Value::String(text) => masked_url(text),
         other => other.to_string(),
     }
 }

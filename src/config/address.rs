@@ -48,7 +48,7 @@ impl FromStr for Address {
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(address.into());
         }
-        let refused = |why| Err(AddressError(matricula_kit::secret::masked(text), why));
+        let refused = |why| Err(AddressError(matricula_kit::secret::masked_url(text), why));
         let Some((name, port)) = text.rsplit_once(':') else { return refused("it has no port") };
         if name.is_empty() {
             return refused("it has no host; 0.0.0.0 and [::] are all addresses of this machine");

@@ -35,12 +35,15 @@ pub async fn serve_one(config: Config, role: Role) -> anyhow::Result<ExitCode> {
             let channels = start::channels_over_tcp(&config.orchestrator)?;
             start::orchestrator(&config, channels, limits, &[], stop.shutdown().clone()).await?
         }
-        service => start::service(&config, service, true, limits, stop.shutdown().clone()).await?,
+        service => start::service(&config, service, true, limits, &stop.token(), stop.shutdown().clone()).await?,
     };
-    stop.fail_with(&serving);
-    announce(&serving);
-    stop.asked().await;
-    serving.ended().await;
+    // None: the process was asked to end before the role had started.
+    if let Some(serving) = serving {
+        stop.fail_with(&serving);
+        announce(&serving);
+        stop.asked().await;
+        serving.ended().await;
+    }
     flush(telemetry, &stop).await;
     Ok(stop.exit_code())
 }

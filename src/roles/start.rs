@@ -26,23 +26,25 @@ use crate::config::{Config, OrchestratorConfig};
 const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
 const DATABASE_PAUSE: Duration = Duration::from_millis(500);
 
-/// Starts and serves a service until `shutdown`. In `up`, the orchestrator serves HTTP for all.
+/// Starts a service and serves it until `shutdown`; none if `stopping` is cancelled before it has started. In `up`, the
+/// orchestrator serves HTTP for all.
 pub async fn service(
     config: &Config,
     role: Role,
     own_http: bool,
     limits: Limits,
+    stopping: &CancellationToken,
     shutdown: Shutdown,
-) -> anyhow::Result<Serving> {
+) -> anyhow::Result<Option<Serving>> {
     let token = shutdown.token();
-    let started = patiently(role, &token, async || {
+    let started = patiently(role, stopping, async || {
         let database = open(config, role).await?;
         let started = started(config, role, database, &token).await;
         started.with_context(|| format!("{}: can't start", role.name()))
     });
-    let started = started.await?;
+    let Some(started) = started.await? else { return Ok(None) };
     let (grpc, http) = config.listen(role).await?;
-    Ok(serve::serve(started, Listen { grpc, http: own_http.then_some(http), limits }, shutdown).await?)
+    Ok(Some(serve::serve(started, Listen { grpc, http: own_http.then_some(http), limits }, shutdown).await?))
 }
 
 async fn started(
@@ -61,15 +63,16 @@ async fn started(
     })
 }
 
-/// Starts and serves the orchestrator until `shutdown`; its probes speak for the other roles of the process, too. If it
-/// loses its lease, or what drives the sagas ends in another way, the role has failed.
+/// Starts the orchestrator and serves it until `shutdown`; none if `shutdown` begins before it has started. Its probes speak
+/// for the other roles of the process, too. If it loses its lease, or what drives the sagas ends in another way, the role
+/// has failed.
 pub async fn orchestrator(
     config: &Config,
     channels: Channels,
     limits: Limits,
     others: &[Serving],
     shutdown: Shutdown,
-) -> anyhow::Result<Serving> {
+) -> anyhow::Result<Option<Serving>> {
     let own = &config.orchestrator;
     let token = shutdown.token();
     let workload = Arc::new(Registrations::try_new(channels.clone())?);
@@ -85,7 +88,7 @@ pub async fn orchestrator(
             .context("orchestrator: the instance can't be registered")?;
         Ok((database, runtime, task))
     });
-    let (database, runtime, task) = started.await?;
+    let Some((database, runtime, task)) = started.await? else { return Ok(None) };
 
     let retention = Retention::new(runtime.clone(), own.retention.clone(), config.archive_dir());
     let tasks = Tasks::new(Role::Orchestrator.name());
@@ -107,27 +110,29 @@ pub async fn orchestrator(
         is_participant: false,
     };
     let (grpc, http) = config.listen(Role::Orchestrator).await?;
-    Ok(serve::serve_beside(role, others, Listen { grpc, http: Some(http), limits }, shutdown).await?)
+    Ok(Some(serve::serve_beside(role, others, Listen { grpc, http: Some(http), limits }, shutdown).await?))
 }
 
-/// Starts a role, again and again while its database does not answer.
+/// Starts a role, again and again while its database does not answer. None if `stopping` is cancelled meanwhile: a start
+/// that is given up leaves in the database no more than a process that is killed.
 async fn patiently<T>(
     role: Role,
-    shutdown: &CancellationToken,
+    stopping: &CancellationToken,
     start: impl AsyncFn() -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
+) -> anyhow::Result<Option<T>> {
     let is_passing = |error: &anyhow::Error| {
         error.chain().any(|cause| cause.downcast_ref::<DbError>().is_some_and(DbError::is_passing))
     };
     let give_up_at = Instant::now() + DATABASE_PATIENCE;
     loop {
-        match start().await {
-            Err(error) if is_passing(&error) && Instant::now() < give_up_at && !shutdown.is_cancelled() => {
+        match stopping.run_until_cancelled(start()).await {
+            None => return Ok(None),
+            Some(Err(error)) if is_passing(&error) && Instant::now() < give_up_at => {
                 let problem = format!("{error:#}");
                 tracing::warn!(role = role.name(), problem, "the database does not answer yet; trying again");
-                shutdown.run_until_cancelled(tokio::time::sleep(DATABASE_PAUSE)).await;
+                stopping.run_until_cancelled(tokio::time::sleep(DATABASE_PAUSE)).await;
             }
-            ended => return ended,
+            Some(ended) => return ended.map(Some),
         }
     }
 }

@@ -3,9 +3,9 @@
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, mpsc as threads};
+use std::time::Duration;
 
 use matricula_kit::serve::Serving;
 use matricula_kit::shutdown::{GRACE, Shutdown};
@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 const EXIT_INTERRUPTED: i32 = 130;
 /// Exit code of a process that did not end by its deadline.
 const EXIT_OVERDUE: i32 = 1;
+/// How long the end waits until its last message is written. A pipe that nobody reads takes no message.
+const LAST_MESSAGE_MAX: Duration = Duration::from_millis(200);
 
 /// The signal of a write beyond the limit of a file's size, on Linux and macOS alike.
 const SIGXFSZ: i32 = 25;
@@ -26,6 +28,8 @@ const SIGXFSZ: i32 = 25;
 #[derive(Clone)]
 pub struct Stop {
     shutdown: Shutdown,
+    /// Starts the time of the thread that ends the process at the deadline.
+    deadline: Option<threads::Sender<()>>,
     failed: Arc<AtomicBool>,
     hung_up: Arc<AtomicBool>,
 }
@@ -33,27 +37,26 @@ pub struct Stop {
 impl Stop {
     /// Begins to listen for SIGINT, SIGTERM and SIGHUP; for SIGHUP only if it was not ignored at the start (`nohup`).
     pub fn listen() -> Self {
-        Self::of(Shutdown::new(GRACE))
+        Self::of(Shutdown::new(GRACE), None)
     }
 
     /// The same; when a signal comes, the process has ended after `grace`, whatever hangs in it.
     pub fn listen_and_end_within(grace: Duration) -> Self {
-        let stop = Self::of(Shutdown::new(grace));
-        let shutdown = stop.shutdown.clone();
-        tasks::detached("deadline", async move {
-            let deadline = shutdown.begun().await;
-            // Every part ends by itself before; this is for a thread that is blocked, and so it is one of its own.
-            std::thread::spawn(move || {
-                std::thread::sleep(deadline.part(1.0).saturating_duration_since(Instant::now()));
-                let _ = writeln!(io::stderr(), "error: the process did not end within {} ms", grace.as_millis());
-                std::process::exit(EXIT_OVERDUE);
-            });
+        let (deadline, begun) = threads::channel();
+        // Every part of the end has a shorter deadline. This one is for a thread that is blocked: so it needs no task, and
+        // the thread exists before anything can block.
+        std::thread::spawn(move || {
+            // An error: the process has ended in order.
+            if begun.recv().is_ok() {
+                std::thread::sleep(grace);
+                end_overdue(grace);
+            }
         });
-        stop
+        Self::of(Shutdown::new(grace), Some(deadline))
     }
 
-    fn of(shutdown: Shutdown) -> Self {
-        let stop = Self { shutdown, failed: Arc::default(), hung_up: Arc::default() };
+    fn of(shutdown: Shutdown, deadline: Option<threads::Sender<()>>) -> Self {
+        let stop = Self { shutdown, deadline, failed: Arc::default(), hung_up: Arc::default() };
         let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
         // Looked at before anything listens for it: a handler would take the place of "ignored".
         kinds.extend(heeds_hangup().then(SignalKind::hangup));
@@ -71,11 +74,12 @@ impl Stop {
                 }
             }
         }
-        let (shutdown, hung_up) = (stop.shutdown.clone(), Arc::clone(&stop.hung_up));
+        let stopping = stop.clone();
         tasks::detached("stop", async move {
             let Some(first) = signals.recv().await else { return };
-            hung_up.store(first == SignalKind::hangup(), Ordering::Relaxed);
-            shutdown.begin();
+            stopping.hung_up.store(first == SignalKind::hangup(), Ordering::Relaxed);
+            // Before the message: its write can block.
+            stopping.begin();
             // After a hang-up nobody may be there to read it, and a write that fails must not panic here.
             let _ = writeln!(io::stderr(), "stopping: calls in flight may finish; press Ctrl-C again to stop at once");
             if signals.recv().await.is_some() {
@@ -83,6 +87,14 @@ impl Stop {
             }
         });
         stop
+    }
+
+    fn begin(&self) {
+        self.shutdown.begin();
+        if let Some(deadline) = &self.deadline {
+            // The thread takes one message; it does not wait for another.
+            let _ = deadline.send(());
+        }
     }
 
     /// Waits until the process is to end.
@@ -107,7 +119,7 @@ impl Stop {
             // It has been logged where it happened.
             failed.await;
             stop.failed.store(true, Ordering::Relaxed);
-            stop.shutdown.begin();
+            stop.begin();
         });
     }
 
@@ -120,6 +132,18 @@ impl Stop {
     pub fn exit_code(&self) -> ExitCode {
         if self.failed.load(Ordering::Relaxed) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
+}
+
+/// Ends the process, whatever is blocked in it. The lock of stderr may be held by a thread that can't write: so the message
+/// is written by a thread that nothing waits for without a bound.
+fn end_overdue(grace: Duration) -> ! {
+    let (written, is_written) = threads::channel();
+    std::thread::spawn(move || {
+        let _ = writeln!(io::stderr(), "error: the process did not end within {} ms", grace.as_millis());
+        let _ = written.send(());
+    });
+    let _ = is_written.recv_timeout(LAST_MESSAGE_MAX);
+    std::process::exit(EXIT_OVERDUE);
 }
 
 /// Makes a file that may not grow further an error of the write, as on a full disk, and no end of the process.

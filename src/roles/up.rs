@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use matricula_kit::serve::{self, Serving};
+use matricula_kit::shutdown::Shutdown;
 use matricula_kit::telemetry;
 use matricula_proto::academics::v1 as academics;
 use matricula_registration::Channels;
@@ -36,10 +37,39 @@ pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
     let stop = Stop::listen_and_end_within(config.shutdown_grace());
     // The services end after the orchestrator, so that it never calls into nothing, and by the same deadline.
     let services_end = stop.shutdown().later();
-    let limits = config.limits.in_process(1 + SERVICES.len());
     let mut services = Vec::new();
+    let orchestrator = started(&config, &arguments, &stop, &services_end, &mut services).await?;
+    stop.asked().await;
+    // The probes are those of the whole process: they are answered until the services have ended, too.
+    let probes = match orchestrator {
+        Some(orchestrator) => orchestrator.ended_before_probes().await,
+        None => None,
+    };
+    services_end.begin();
+    for service in services {
+        service.ended().await;
+    }
+    if let Some(probes) = probes {
+        probes.end(services_end.begun().await).await;
+    }
+    flush(telemetry, &stop).await;
+    Ok(stop.exit_code())
+}
+
+/// Starts all roles and tells where they are; none when the process is asked to end before. The services that run by then
+/// are in `services`.
+async fn started(
+    config: &Config,
+    arguments: &Up,
+    stop: &Stop,
+    services_end: &Shutdown,
+    services: &mut Vec<Serving>,
+) -> anyhow::Result<Option<Serving>> {
+    let stopping = stop.token();
+    let limits = config.limits.in_process(1 + SERVICES.len());
     for role in SERVICES {
-        let service = start::service(&config, role, false, limits, services_end.clone()).await?;
+        let service = start::service(config, role, false, limits, &stopping, services_end.clone()).await?;
+        let Some(service) = service else { return Ok(None) };
         stop.fail_with(&service);
         services.push(service);
     }
@@ -54,33 +84,27 @@ pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
         notifications: notifications.in_memory.clone(),
         urls: HashMap::new(),
     };
-    let campus = campus_if_empty(&config, &channels, &arguments).await?;
+    if stopping.is_cancelled() {
+        return Ok(None);
+    }
+    let campus = campus_if_empty(config, &channels, arguments).await?;
     let academics = channels.academics.clone();
     let shutdown = stop.shutdown().within(ORCHESTRATOR_SHARE);
-    let orchestrator = start::orchestrator(&config, channels, limits, &services, shutdown).await?;
+    let orchestrator = start::orchestrator(config, channels, limits, services, shutdown).await?;
+    let Some(orchestrator) = orchestrator else { return Ok(None) };
     stop.fail_with(&orchestrator);
-    for service in &services {
-        announce(service);
-    }
+    services.iter().for_each(announce);
     announce(&orchestrator);
     let proposed = match &campus {
         Some(campus) => proposed(campus, academics).await,
         None => None,
     };
-    let hints = hints::lines(&places(&services, &orchestrator), campus.as_deref(), proposed);
+    let hints = hints::lines(&places(services, &orchestrator), campus.as_deref(), proposed);
     eprintln!();
     eprintln!("ready: portals and operators call {} (gRPC, gRPC-Web, reflection)", orchestrator.grpc);
     eprintln!();
     eprintln!("try, in another terminal:\n  {}", hints.join("\n  "));
-
-    stop.asked().await;
-    orchestrator.ended().await;
-    services_end.begin();
-    for service in services {
-        service.ended().await;
-    }
-    flush(telemetry, &stop).await;
-    Ok(stop.exit_code())
+    Ok(Some(orchestrator))
 }
 
 /// Makes up a campus when there is none, and leaves its files beside the data so that `rush` can play its morning.

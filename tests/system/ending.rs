@@ -81,6 +81,32 @@ async fn a_stuck_call_a_stuck_stream_and_a_stuck_database_end_by_one_deadline() 
     system.audit();
 }
 
+/// Neither waits for its database, nor for its deadline.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_still_starting_ends_at_once() {
+    let (proxy, url) = behind_proxy().await;
+    let settings = [("fees.database_url", url.as_str()), ("shutdown_grace_ms", GRACE_LONG_MS)];
+    let mut up = System::up_with(&["--students", "0"], &settings);
+    let mut separate = System::separate(Backend::Sqlite, &settings).await;
+    for (system, name) in [(&mut up, "up"), (&mut separate, "fees")] {
+        assert_eq!(system.terminate(name), Some(0), "{name}");
+        // One database refuses connections, the other accepts them and is silent.
+        for fault in [Fault::Refuse, Fault::Hang] {
+            proxy.set(fault);
+            system.relaunch(name);
+            // It has tried, or has been waiting for an answer for a while.
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(!system.has_ended(name), "{name}: it waits");
+            let asked = Instant::now();
+            assert_eq!(system.terminate(name), Some(0), "{name}: it ends in order");
+            assert!(asked.elapsed() < MARGIN, "{name}: {:?}", asked.elapsed());
+            proxy.set(Fault::None);
+        }
+        system.restart(name);
+        assert_eq!(system.terminate(name), Some(0), "{name}: it has started");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_at_once() {
     let mut system = System::up_with(&["--students", "0"], &[("shutdown_grace_ms", GRACE_LONG_MS)]);

@@ -110,7 +110,7 @@ impl<W: Workload> Runtime<W> {
         };
         let inbox = Inbox { written, answers, adopted, commands: command_queue, looks: look_queue };
         let executor = Executor::new(workload.clone(), instance.clone(), &config, outbox);
-        tasks.spawn(observed(ROLE, "executor", until_stopped(stopping.clone(), executor.run(inbox, stopping.clone()))));
+        must_run(&mut tasks, &stopping, "executor", executor.run(inbox, stopping.clone()));
         let log = Log {
             store: store.clone(),
             instance: instance.clone(),
@@ -131,14 +131,14 @@ impl<W: Workload> Runtime<W> {
             wakes: wakes.clone(),
             vigil,
         };
-        tasks.spawn(observed(ROLE, "adoption", adoption.run(stopping.clone())));
+        must_run(&mut tasks, &stopping, "adoption", adoption.run(stopping.clone()));
         let moved = wakes.elsewhere.subscribe();
         let following = others::follow(store.clone(), workload.clone(), watchers.clone(), moved, stopping.clone());
-        tasks.spawn(observed(ROLE, "remote_watch", following));
+        must_run(&mut tasks, &stopping, "remote_watch", following);
         let announcing = word::announce(store.clone(), instance.clone(), wakes.clone(), stopping.clone());
-        tasks.spawn(observed(ROLE, "announcements", announcing));
+        must_run(&mut tasks, &stopping, "announcements", announcing);
         let listening = word::listen(store.clone(), instance.clone(), wakes.clone(), stopping.clone());
-        tasks.spawn(observed(ROLE, "listener", listening));
+        must_run(&mut tasks, &stopping, "listener", listening);
         let lookout = Lookout {
             store: store.clone(),
             instance: instance.clone(),
@@ -150,7 +150,7 @@ impl<W: Workload> Runtime<W> {
             attention_after: Duration::from_millis(config.destination_attention_after_ms),
             shown: outages_out,
         };
-        tasks.spawn(observed(ROLE, "lookout", lookout.run(stopping.clone())));
+        must_run(&mut tasks, &stopping, "lookout", lookout.run(stopping.clone()));
         let grace = Duration::from_millis(config.call_timeout_ms) + LAST_COMMITS;
         let runtime = Arc::new(Self {
             workload,
@@ -169,7 +169,10 @@ impl<W: Workload> Runtime<W> {
             outages,
             stopping: stopping.clone(),
         });
-        tasks.spawn(observed(ROLE, "operator_requests", runtime.clone().answer_requests(stopping.clone())));
+        // In a database of one instance alone nobody else asks: the task would end at once.
+        if store.is_shared() {
+            must_run(&mut tasks, &stopping, "operator_requests", runtime.clone().answer_requests(stopping.clone()));
+        }
         Ok((runtime, joined(end(tasks, store, instance, stopping, shutdown, grace))))
     }
 
@@ -311,7 +314,19 @@ fn start_destinations<W: Workload>(
     (queues, handles)
 }
 
-/// The executor is the hub of all the others: it may not end before the shutdown, and then it fails.
+/// Starts a task that may not end before the shutdown: then it panics, so that the process ends.
+///
+/// `calls`, `log_writer` and `lease` are not started so. They end when the executor has dropped its ends of their channels,
+/// and so the executor reports why: an error of the executor must not turn into a panic of theirs.
+fn must_run(
+    tasks: &mut JoinSet<Result<(), StoreError>>,
+    stopping: &CancellationToken,
+    task: &'static str,
+    running: impl Future<Output = Result<(), StoreError>> + Send + 'static,
+) {
+    tasks.spawn(observed(ROLE, task, until_stopped(stopping.clone(), running)));
+}
+
 async fn until_stopped(
     stopping: CancellationToken,
     running: impl Future<Output = Result<(), StoreError>>,

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-use crate::secret::masked;
+use crate::secret::masked_url;
 
 /// How long a connection may take: enough across a continent, and short enough for somebody who waits.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ pub enum ServiceUrlError {
     NoUrl(String),
     /// Its scheme is not spoken.
     #[error(
-        "{url:?}: {scheme}:// is not supported, and would be sent unencrypted: only http:// is, such as http://127.0.0.1:7451"
+        "{url:?}: {scheme}:// is not supported. TLS is not supported yet; use http://, such as http://127.0.0.1:7451"
     )]
     Scheme {
         /// The URL.
@@ -66,7 +66,7 @@ pub enum ConnectError {
 /// Checks the URL of a service: `http://host` or `http://host:port`, and nothing else.
 pub fn service_url(url: &str) -> Result<Uri, ServiceUrlError> {
     // It is shown in errors: it may have a password.
-    let shown = || masked(url);
+    let shown = || masked_url(url);
     let Some((scheme, rest)) = url.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) else {
         let known = url
             .split_once(':')
@@ -98,7 +98,7 @@ pub fn service_url(url: &str) -> Result<Uri, ServiceUrlError> {
     uri.filter(|uri| uri.host().is_some_and(is_host)).ok_or_else(|| ServiceUrlError::NoUrl(shown()))
 }
 
-fn is_scheme(text: &str) -> bool {
+pub(crate) fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
@@ -202,9 +202,16 @@ mod tests {
         check("http://seats:7451?tls=on", Err("has a query"));
         check("http://seats:7451/#x", Err("has a fragment"));
         check("http://me:s3cret@seats:7451", Err("has a user or password"));
-        for url in
-            ["http://me:s3cret@seats", "https://me:s3cret@seats", "http://seats?token=s3cret", "x?password=s3cret"]
-        {
+        for url in [
+            "http://me:s3cret@seats",
+            "https://me:s3cret@seats",
+            "http://s3cret@seats",
+            "http:/s3cret@seats",
+            "http://me:pa<s3cret@seats",
+            "http://seats?token=s3cret",
+            "http://seats?token=a s3cret",
+            "x?password=s3cret",
+        ] {
             let error = service_url(url).expect_err("it is refused").to_string();
             assert!(!error.contains("s3cret"), "{error}");
         }

@@ -1,9 +1,14 @@
 //! Hides secrets in texts that are shown: settings, errors, log lines.
 //!
-//! A text may be a URL, or a sentence with URLs in it. Two places of a URL hold secrets: the password before the `@`, and
-//! parameters such as `?password=`. Where it is not certain what belongs to the password, more is hidden, never less.
+//! A text is a value that may be one URL ([`masked_url`]), or a sentence with URLs in it ([`masked`]). Two places of a
+//! URL hold secrets: the password before the `@`, and parameters such as `?password=`. A token may also stand alone
+//! before the `@`. Where it is not certain what belongs to the password, more is hidden, never less.
+
+use std::ops::Range;
 
 use percent_encoding::percent_decode_str;
+
+use crate::connect::is_scheme;
 
 /// What is shown in the place of a secret.
 const MASK: &str = "********";
@@ -14,13 +19,81 @@ const ENDS: [char; 7] = [' ', '\n', '\t', '"', '`', '<', '>'];
 /// Characters between two parameters.
 const SEPARATORS: [char; 9] = ['?', '&', ';', ' ', '\n', '\t', '"', '`', ','];
 
-/// The text with every secret in it replaced by `********`.
+/// Schemes of URLs that name a file, and no user.
+const FILE_SCHEMES: [&str; 2] = ["sqlite", "file"];
+
+/// A value with every secret in it replaced by `********`. The value may be a URL, and then all of it is one URL,
+/// whatever characters are in it.
+///
+/// ```
+/// use matricula_kit::secret::masked_url;
+///
+/// assert_eq!(masked_url("postgres://me:pa<ss@db/seats"), "postgres://me:********@db/seats");
+/// assert_eq!(masked_url("postgres://db/seats?password=a b"), "postgres://db/seats?password=********");
+/// ```
+pub fn masked_url(value: &str) -> String {
+    let mut secrets = secret_parameters(value);
+    secrets.extend(login(value));
+    secrets.sort_by_key(|secret| secret.start);
+    let mut shown = String::with_capacity(value.len());
+    let mut end = 0;
+    for secret in secrets {
+        // Secrets that overlap get one mask.
+        if secret.start > end || end == 0 {
+            shown.push_str(&value[end..secret.start]);
+            shown.push_str(MASK);
+        }
+        end = end.max(secret.end);
+    }
+    shown.push_str(&value[end..]);
+    shown
+}
+
+/// Where the values of secret parameters are. A value ends at `&` only.
+fn secret_parameters(value: &str) -> Vec<Range<usize>> {
+    let mut secrets = Vec::new();
+    let mut at = 0;
+    while let Some(length) = value[at..].find('=') {
+        let (name, begin) = (&value[at..at + length], at + length + 1);
+        at = begin;
+        if name.rsplit(SEPARATORS).next().is_some_and(is_secret) {
+            at = value[begin..].find('&').map_or(value.len(), |length| begin + length);
+            secrets.extend((begin < at).then_some(begin..at));
+        }
+    }
+    secrets
+}
+
+/// Where the secret of user and password is: up to the last `@`, because a password may have any character that ought
+/// to be encoded.
+fn login(value: &str) -> Option<Range<usize>> {
+    let begin = match value.split_once(':') {
+        Some((scheme, _)) if FILE_SCHEMES.iter().any(|file| scheme.eq_ignore_ascii_case(file)) => return None,
+        Some((scheme, rest)) if is_scheme(scheme) => {
+            let slashes = rest.len() - rest.trim_start_matches('/').len();
+            scheme.len() + 1 + slashes
+        }
+        _ => value.find("://")? + "://".len(),
+    };
+    let end = value.rfind('@').filter(|end| *end > begin)?;
+    Some(begin + shown_of_login(&value[begin..end])..end)
+}
+
+/// How many bytes of `user:password` are shown: the user and its `:`. A user without a password may be a token.
+fn shown_of_login(login: &str) -> usize {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%+".contains(&byte);
+    match login.split_once(':') {
+        Some((user, password)) if !password.is_empty() && user.bytes().all(is_plain) => user.len() + 1,
+        _ => 0,
+    }
+}
+
+/// A sentence with every secret of the URLs in it replaced by `********`.
 ///
 /// ```
 /// use matricula_kit::secret::masked;
 ///
-/// assert_eq!(masked("postgres://me:s3cret@db/seats"), "postgres://me:********@db/seats");
-/// assert_eq!(masked("postgres://me@db/seats?password=s3cret"), "postgres://me@db/seats?password=********");
+/// assert_eq!(masked("can't reach postgres://me:s3cret@db/seats"), "can't reach postgres://me:********@db/seats");
 /// ```
 pub fn masked(text: &str) -> String {
     let text = parameters_masked(text);
@@ -30,7 +103,8 @@ pub fn masked(text: &str) -> String {
         let (before, after) = rest.split_at(at + "://".len());
         let end = after.find(ENDS).unwrap_or(after.len());
         shown.push_str(before);
-        shown.push_str(&login_masked(&after[..end]));
+        let is_file = FILE_SCHEMES.iter().any(|file| before.ends_with(&format!("{file}://")));
+        shown.push_str(&if is_file { after[..end].to_owned() } else { login_masked(&after[..end]) });
         rest = &after[end..];
     }
     shown.push_str(rest);
@@ -41,19 +115,18 @@ pub fn masked(text: &str) -> String {
 fn login_masked(url: &str) -> String {
     let authority = &url[..url.find(['/', '?', '#']).unwrap_or(url.len())];
     let after = &url[authority.len()..];
-    // A password may have a `/`, `?` or `#` that ought to be encoded: then the `@` comes after what looks like the authority.
+    // A password may have a `/`, `?` or `#` that ought to be encoded. Then the `@` comes after what looks like the
+    // authority.
     let is_plain = authority.contains('@') || !after.contains('@');
     let (login, place) = match if is_plain { authority } else { url }.rsplit_once('@') {
         Some((login, _)) => (login, &url[login.len() + 1..]),
         None => return url.to_owned(),
     };
-    match login.split_once(':') {
-        Some((user, _)) => format!("{user}:{MASK}@{place}"),
-        None => url.to_owned(),
-    }
+    format!("{}{MASK}@{place}", &login[..shown_of_login(login)])
 }
 
-/// The text with the values of secret parameters replaced: `password=...`, up to the next parameter or the end of the word.
+/// The text with the values of secret parameters replaced: `password=...`, up to the next parameter or the end of the
+/// word.
 fn parameters_masked(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -88,6 +161,48 @@ mod tests {
         assert_eq!(masked(text), expected);
     }
 
+    /// A value that is one URL as a whole.
+    #[track_caller]
+    fn check_url(url: &str, expected: &str) {
+        assert_eq!(masked_url(url), expected);
+        assert_eq!(masked_url(expected), expected, "what is masked stays as it is");
+    }
+
+    #[test]
+    fn nothing_of_a_url_is_shown_that_may_belong_to_its_password() {
+        check_url("postgres://me:s3cret@db/seats", "postgres://me:********@db/seats");
+        for password in ["pa<ss", "pa>ss", "pa ss", "pa\"ss", "pa`ss", "pa\nss", "a@b/c", "1/b?c#d", "a:b", "a=b"] {
+            check_url(&format!("postgres://me:{password}@db/x"), "postgres://me:********@db/x");
+            check_url(&format!("postgres:me:{password}@db/x"), "postgres:me:********@db/x");
+        }
+        check_url("postgres://me:s3crets?key=x@db/x", "postgres://me:********");
+        check_url("postgres://me:s3@db/x?password=two@three", "postgres://me:********");
+        check_url("postgres://db/x?password=a:b@c", "postgres://********");
+        check_url("postgres://:s3cret@db/seats", "postgres://:********@db/seats");
+        check_url("me:s3cret@db/x", "me:********@db/x");
+        check_url("http://a.example, http://me:s3cret@b.example", "http://********@b.example");
+    }
+
+    #[test]
+    fn a_user_without_a_password_may_be_a_token() {
+        check_url("http://s3cret@seats:7451", "http://********@seats:7451");
+        check_url("http:/s3cret@seats:7451", "http:/********@seats:7451");
+        check_url("http://s3cret:@seats:7451", "http://********@seats:7451");
+        check("no way to http://s3cret@seats: later", "no way to http://********@seats: later");
+        check("no way to http://s3cret:@seats: later", "no way to http://********@seats: later");
+    }
+
+    #[test]
+    fn a_parameter_of_a_url_ends_at_the_next() {
+        for secret in ["a;b", "a b", "a\"b", "a,b", "a`b", "a=b", "a?b", "a#b"] {
+            check_url(&format!("postgres://db/x?password={secret}"), "postgres://db/x?password=********");
+            check_url(&format!("db/x?a=b&password={secret}&c=d"), "db/x?a=b&password=********&c=d");
+        }
+        check_url("postgres://db/x?a=b;password=c d", "postgres://db/x?a=b;password=********");
+        check_url("postgres://me:one@db/x?p%61ss=two", "postgres://me:********@db/x?p%61ss=********");
+        check_url("postgres://db/x?password=", "postgres://db/x?password=");
+    }
+
     #[test]
     fn passwords_before_the_host_are_hidden() {
         check("postgres://me:s3cret@db/seats", "postgres://me:********@db/seats");
@@ -115,8 +230,11 @@ mod tests {
     #[test]
     fn what_is_no_secret_is_shown() {
         for text in [
-            "postgres://me@db/seats",
+            "",
             "sqlite:a.db",
+            "sqlite:///data/a@b/x.db?mode=rw",
+            "localhost:7450",
+            "https://a.example, http://localhost:5173",
             "postgres://db:5432/x?application_name=seats",
             "postgres://db/x?sslmode=verify-full&options=-c%20geqo%3Doff",
             "http://127.0.0.1:7450",
@@ -124,6 +242,7 @@ mod tests {
             "info,sqlx=warn",
         ] {
             check(text, text);
+            check_url(text, text);
         }
     }
 

@@ -20,7 +20,7 @@ use tower::util::MapRequestLayer;
 use crate::database::Database;
 use crate::participant;
 use crate::shutdown::{Deadline, Shutdown};
-use crate::tasks::{self, TaskFailure, Tasks};
+use crate::tasks::{self, TaskFailure, TaskHealth, Tasks};
 use crate::telemetry::TraceLayer;
 
 mod accept;
@@ -40,6 +40,7 @@ mod tests;
 pub use cors::Cors;
 use health::Health;
 pub use health::RoleHealth;
+use http::Probed;
 pub use http::install_metrics;
 pub use limits::{Limits, LimitsConfig};
 use patience::Patience;
@@ -108,7 +109,16 @@ pub struct Serving {
     /// Calls it without a socket, from within the process.
     pub in_memory: Channel,
     health: watch::Receiver<RoleHealth>,
+    tasks: watch::Receiver<TaskHealth>,
+    shutdown: Shutdown,
     task: JoinHandle<()>,
+    probes: Option<Probes>,
+}
+
+/// The HTTP port of a role. It reports a role that is shutting down until it is ended.
+pub struct Probes {
+    no_more: CancellationToken,
+    server: JoinHandle<()>,
 }
 
 /// Why a role can't be served.
@@ -145,21 +155,44 @@ impl Serving {
     /// Waits until a task has failed without which the role can't go on; for ever when none does. The process must end
     /// then.
     pub fn failed(&self) -> impl Future<Output = TaskFailure> + use<> {
-        let mut health = self.health.clone();
+        // Of the tasks themselves: the task that publishes the health of the role may be the one that has failed.
+        let mut tasks = self.tasks.clone();
         async move {
-            let failed = health.wait_for(|health| health.failed.is_some()).await;
-            match failed.ok().and_then(|health| health.failed.clone()) {
+            let failed = tasks.wait_for(|tasks| tasks.failed.is_some()).await;
+            match failed.ok().and_then(|tasks| tasks.failed.clone()) {
                 Some(failure) => failure,
                 None => std::future::pending().await,
             }
         }
     }
 
-    /// Waits until the role has ended, after the shutdown was asked for.
+    /// Waits until the role and its probes have ended, after the shutdown was asked for.
     pub async fn ended(self) {
+        let shutdown = self.shutdown.clone();
+        if let Some(probes) = self.ended_before_probes().await {
+            probes.end(shutdown.begun().await).await;
+        }
+    }
+
+    /// Waits until the role has ended. Its probes go on: they speak for other roles, too.
+    pub async fn ended_before_probes(self) -> Option<Probes> {
         if let Err(error) = self.task.await {
             tracing::error!(role = self.name, %error, "the role ended badly");
         }
+        self.probes
+    }
+
+    /// What its probes look at.
+    fn probed(&self) -> Probed {
+        Probed { role: self.name, health: self.health.clone(), tasks: self.tasks.clone() }
+    }
+}
+
+impl Probes {
+    /// Ends them; an answer on its way gets a share of the time until `deadline`.
+    pub async fn end(self, deadline: Deadline) {
+        self.no_more.cancel();
+        ended([self.server], deadline.part(PROBES_SHARE)).await;
     }
 }
 
@@ -199,10 +232,8 @@ pub async fn serve_beside(
         .map_err(|source| ServeError::Reflection { role: name, source })?;
     let routes = Routes::from(routes.routes().into_axum_router().layer(TraceLayer));
     let (following, database, tasks_health) = (health.clone(), role.database.clone(), role.tasks.health());
-    role.tasks.restarted("health", move || {
-        let (health, database, tasks) = (following.clone(), database.clone(), tasks_health.clone());
-        async move { health.follow(database, tasks).await }
-    });
+    // Without it nothing reports that the database is away.
+    role.tasks.must_run("health", async move { following.follow(database, tasks_health).await });
 
     let ending = Ending { no_new_calls: CancellationToken::new(), cut: Cut::default() };
     let (in_memory, incoming) = memory::connect();
@@ -210,18 +241,19 @@ pub async fn serve_beside(
     let over_tcp = serve_tcp(name, routes, role.grpc_web, grpc_listener, listen.limits, ending.clone());
     let over_tcp = role.tasks.watched("grpc", over_tcp);
     let http_address = http.as_ref().map(|(_, address)| *address);
-    let probed = others.iter().map(|other| (other.name, other.health())).chain([(name, health.state())]).collect();
-    // Probes are answered until the end: they report that the role is shutting down.
-    let no_probes = CancellationToken::new();
+    let (state, tasks_state) = (health.state(), role.tasks.health());
+    let own = Probed { role: name, health: state.clone(), tasks: tasks_state.clone() };
+    let probed = others.iter().map(Serving::probed).chain([own]).collect();
     let probes = http.map(|(listener, _)| {
         let stopping = shutdown.token();
         role.tasks.restarted("metrics_upkeep", move || http::keep_metrics_small(stopping.clone()));
-        role.tasks.watched("http", http::serve(name, listener, probed, listen.limits, no_probes.clone()))
+        let no_more = CancellationToken::new();
+        let serving = http::serve(name, listener, probed, listen.limits, no_more.clone());
+        Probes { no_more, server: role.tasks.watched("http", serving) }
     });
-    let state = health.state();
-    let (tasks, database) = (role.tasks, role.database);
+    let (tasks, database, begins) = (role.tasks, role.database, shutdown.clone());
     let task = tasks::detached("shutdown", async move {
-        let deadline = shutdown.begun().await;
+        let deadline = begins.begun().await;
         health.shutting_down().await;
         ending.no_new_calls.cancel();
         health.end_watches();
@@ -231,14 +263,11 @@ pub async fn serve_beside(
             tracing::warn!(role = name, stopped, "tasks were stopped where they were: the time for them was over");
         }
         if tokio::time::timeout_at(deadline.part(DATABASE_SHARE).into(), database.close()).await.is_err() {
-            tracing::warn!(role = name, "the database was left without a farewell: it does not answer");
-        }
-        no_probes.cancel();
-        if let Some(probes) = probes {
-            ended([probes], deadline.part(PROBES_SHARE)).await;
+            tracing::warn!(role = name, "the connections of the database were not closed in order: it does not answer");
         }
     });
-    Ok(Serving { name, grpc, http: http_address, in_memory, health: state, task })
+    let (health, tasks) = (state, tasks_state);
+    Ok(Serving { name, grpc, http: http_address, in_memory, health, tasks, shutdown, task, probes })
 }
 
 /// How the calls of a role end.

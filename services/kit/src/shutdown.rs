@@ -79,7 +79,8 @@ impl Deadline {
     }
 
     /// The end of everything.
-    pub fn end(self) -> Instant {
+    #[cfg(test)]
+    pub(crate) fn end(self) -> Instant {
         self.0
     }
 }

@@ -1,5 +1,9 @@
 //! What a database and its errors are called in traces.
 
+use std::path::{Path, PathBuf};
+
+use sqlx::postgres::PgConnectOptions;
+
 use super::{Database, DbError};
 
 /// What a database is called in traces.
@@ -28,10 +32,20 @@ impl Database {
                 let options = postgres.readers.connect_options();
                 // A connection that names no database gets the one that is named like its user.
                 let namespace = options.get_database().unwrap_or(options.get_username()).to_owned();
-                let (address, port) = (Some(options.get_host().to_owned()), Some(options.get_port()));
-                Identity { system: "postgresql", namespace, address, port }
+                let (address, port) = server(&options);
+                Identity { system: "postgresql", namespace, address: Some(address), port }
             }
         }
+    }
+}
+
+/// Where a server is: a host and a port, or the path of its socket.
+fn server(options: &PgConnectOptions) -> (String, Option<u16>) {
+    let (host, port) = (options.get_host(), options.get_port());
+    let folder = options.get_socket().map(PathBuf::as_path).or_else(|| host.starts_with('/').then(|| Path::new(host)));
+    match folder {
+        Some(folder) => (folder.join(format!(".s.PGSQL.{port}")).to_string_lossy().into_owned(), None),
+        None => (host.to_owned(), Some(port)),
     }
 }
 
@@ -64,5 +78,21 @@ impl DbError {
             Self::SchemaNewer { .. } | Self::SchemaOfAnother { .. } => "schema",
             Self::Migration(_) => "migration",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_of_a_server_is_its_host_or_its_socket() {
+        let check = |url: &str, address: &str, port| {
+            let options = url.parse::<PgConnectOptions>().expect("a URL");
+            assert_eq!(server(&options), (address.to_owned(), port), "{url}");
+        };
+        check("postgres://me@db.example:5433/seats", "db.example", Some(5433));
+        check("postgres://me@localhost:5433/seats?host=/run/pg", "/run/pg/.s.PGSQL.5433", None);
+        check("postgres://me@%2Frun%2Fpg:5433/seats", "/run/pg/.s.PGSQL.5433", None);
     }
 }

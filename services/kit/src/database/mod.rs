@@ -102,7 +102,7 @@ impl Database {
     }
 
     /// The same, for as long as given.
-    pub async fn snapshot_within(&self, limit: Duration) -> Result<Tx, DbError> {
+    pub(crate) async fn snapshot_within(&self, limit: Duration) -> Result<Tx, DbError> {
         Ok(Tx::new(match self {
             Self::Sqlite(sqlite) => Way::SqliteSnapshot(Snapshot::begin(&sqlite.readers, "BEGIN", limit).await?),
             Self::Postgres(postgres) => {

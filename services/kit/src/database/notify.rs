@@ -10,7 +10,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Args, Database, DbError, PING, Rows, Tx};
+use super::{Args, Database, DbError, PING, Rows, Tx, session};
 use crate::time::{self, UnixMs};
 
 const NOTIFY: &str = "SELECT pg_notify($1, payload) FROM {rows}";
@@ -42,10 +42,12 @@ impl Database {
     /// dropped.
     pub async fn listen(&self, channel: &'static str) -> Result<Option<Notifications>, DbError> {
         let Self::Postgres(postgres) = self else { return Ok(None) };
-        // Not one of the readers: a connection that hangs comes back only when the system gives it up, a quarter of an hour later.
+        // Not one of the readers: a connection that hangs comes back only when the system gives it up, a quarter of an
+        // hour later.
         let patience = postgres.readers.options().get_acquire_timeout();
         let own =
             PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None).acquire_timeout(patience);
+        let own = own.after_connect(|connection, _| Box::pin(session::begin(connection, session::OF_READERS)));
         let own = own.connect_lazy_with((*postgres.readers.connect_options()).clone());
         let mut listener = PgListener::connect_with(&own).await?;
         listener.eager_reconnect(false);

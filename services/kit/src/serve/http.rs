@@ -23,7 +23,7 @@ use super::accept;
 use super::health::RoleHealth;
 use super::limits::Limits;
 use crate::metrics::{METRICS as METRICS_OF_KIT, Metric};
-use crate::tasks;
+use crate::tasks::{self, TaskHealth};
 
 /// The recorder of this process; a process has one.
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
@@ -71,14 +71,31 @@ pub(super) async fn keep_metrics_small(shutdown: CancellationToken) {
     }
 }
 
-/// The roles that the probes speak for, by name.
-pub(super) type Probed = Vec<(&'static str, watch::Receiver<RoleHealth>)>;
+/// A role that the probes speak for.
+pub(super) struct Probed {
+    pub role: &'static str,
+    pub health: watch::Receiver<RoleHealth>,
+    /// Looked at beside `health`, which a task of the role publishes.
+    pub tasks: watch::Receiver<TaskHealth>,
+}
+
+impl Probed {
+    /// Why the role can't go on.
+    fn failed(&self) -> Option<String> {
+        self.tasks.borrow().failed.as_ref().map(ToString::to_string)
+    }
+
+    /// Why the role can't do its work.
+    fn not_ready(&self) -> Option<String> {
+        self.health.borrow().not_ready.clone().or_else(|| self.failed())
+    }
+}
 
 /// Serves until `shutdown`, within limits: a slow client can hold a place for some seconds, and never all the places.
 pub(super) async fn serve(
     role: &'static str,
     listener: TcpListener,
-    probed: Probed,
+    probed: Vec<Probed>,
     limits: Limits,
     shutdown: CancellationToken,
 ) {
@@ -113,17 +130,17 @@ async fn metrics_text() -> impl IntoResponse {
 
 /// Whether the process can go on: not when a task has ended that must run. It ends by itself then; if that hangs, the one
 /// who probes ends it.
-async fn liveness(State(probed): State<Arc<Probed>>) -> (StatusCode, String) {
-    answer("ok", &probed, |health| health.failed.as_ref().map(ToString::to_string))
+async fn liveness(State(probed): State<Arc<Vec<Probed>>>) -> (StatusCode, String) {
+    answer("ok", &probed, Probed::failed)
 }
 
 /// Whether every role can do its work.
-async fn readiness(State(probed): State<Arc<Probed>>) -> (StatusCode, String) {
-    answer("ready", &probed, |health| health.not_ready.clone())
+async fn readiness(State(probed): State<Arc<Vec<Probed>>>) -> (StatusCode, String) {
+    answer("ready", &probed, Probed::not_ready)
 }
 
-fn answer(good: &str, probed: &Probed, problem: impl Fn(&RoleHealth) -> Option<String>) -> (StatusCode, String) {
-    let problems = probed.iter().filter_map(|(role, health)| Some(format!("{role}: {}\n", problem(&health.borrow())?)));
+fn answer(good: &str, probed: &[Probed], problem: impl Fn(&Probed) -> Option<String>) -> (StatusCode, String) {
+    let problems = probed.iter().filter_map(|probed| Some(format!("{}: {}\n", probed.role, problem(probed)?)));
     let problems: String = problems.collect();
     if problems.is_empty() {
         (StatusCode::OK, format!("{good}\n"))

@@ -10,9 +10,10 @@
 use std::collections::BTreeMap;
 
 use opentelemetry_sdk::trace::Sampler;
-use tonic::transport::Uri;
 
 use super::TelemetryConfig;
+use crate::connect::service_url;
+use crate::secret::masked_url;
 
 const SDK_DISABLED: &str = "OTEL_SDK_DISABLED";
 const EXPORTER: &str = "OTEL_TRACES_EXPORTER";
@@ -91,27 +92,14 @@ pub(super) fn resolve(
     (traces, variables.warnings)
 }
 
-/// An endpoint that the exporter can reach, or why it can't.
+/// An endpoint that the exporter can reach, or why it can't. Secrets in it are masked.
 fn plain_http(endpoint: &str, is_insecure: bool) -> Result<String, String> {
-    let url = match endpoint.split_once("://") {
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("http") => endpoint.to_owned(),
-        Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-            return Err(format!(
-                "{endpoint:?}: TLS is not supported; use http:// to a collector that forwards with TLS"
-            ));
-        }
-        Some(_) => return Err(format!("{endpoint:?}: must begin with http://")),
-        None if is_insecure => format!("http://{endpoint}"),
-        None => {
-            return Err(format!(
-                "{endpoint:?}: must begin with http://; without it TLS is meant, which is not supported"
-            ));
-        }
-    };
-    match url.parse::<Uri>() {
-        Ok(uri) if uri.host().is_some_and(|host| !host.is_empty()) => Ok(url),
-        _ => Err(format!("{endpoint:?}: is no URL such as http://127.0.0.1:4317")),
+    if !endpoint.contains("://") && !is_insecure {
+        let shown = masked_url(endpoint);
+        return Err(format!("{shown:?}: must begin with http://; without it TLS is meant, which is not supported"));
     }
+    let url = if endpoint.contains("://") { endpoint.to_owned() } else { format!("http://{endpoint}") };
+    service_url(&url).map(|_| url).map_err(|error| error.to_string())
 }
 
 struct Variables<F> {
@@ -157,6 +145,8 @@ impl<F: Fn(&str) -> Option<String>> Variables<F> {
         }
         let is_asked_for = self.exporter()?;
         if !own.is_empty() {
+            self.timeout();
+            self.compression();
             return Some(own.to_owned());
         }
         let (name, endpoint) = match self.first(&ENDPOINT) {

@@ -78,6 +78,46 @@ async fn a_dead_task_is_seen_by_every_probe() {
     tokio::time::timeout(PATIENCE, serving.ended()).await.expect("it ends");
 }
 
+/// The port of a role can outlive the role, because it speaks for the whole process.
+#[tokio::test]
+async fn probes_are_answered_until_they_are_ended() {
+    let test = empty_database(Backend::Sqlite).await;
+    let shutdown = Shutdown::new(PATIENCE);
+    let serving = serve(role(test.database.clone()), anywhere(), shutdown.clone()).await.expect("it is served");
+    let http = serving.http.expect("it has an HTTP port");
+    shutdown.begin();
+    let ended = tokio::time::timeout(PATIENCE, serving.ended_before_probes()).await.expect("it ends");
+    let answer = get(http, "/readyz").await.expect("an answer");
+    assert!(answer.ends_with("nothing: the role is shutting down\n"), "{answer}");
+    let ending = ended.expect("it has probes").end(shutdown.begun().await);
+    tokio::time::timeout(PATIENCE, ending).await.expect("they end");
+    get(http, "/readyz").await.expect_err("nobody answers any more");
+}
+
+/// What publishes the health of a role may be stuck; the failure of a task is seen nevertheless.
+#[tokio::test]
+async fn a_dead_task_is_seen_before_the_health_is_published() {
+    let test = empty_database(Backend::Sqlite).await;
+    let role = role(test.database.clone());
+    let probed =
+        Probed { role: "nothing", health: watch::channel(RoleHealth::default()).1, tasks: role.tasks.health() };
+    let any_port = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port");
+    let address = any_port.local_addr().expect("bound");
+    let end = CancellationToken::new();
+    let serving =
+        tokio::spawn(super::super::http::serve("nothing", any_port, vec![probed], Limits::default(), end.clone()));
+    assert!(get(address, "/healthz").await.expect("an answer").ends_with("ok\n"));
+    let mut tasks = role.tasks.health();
+    role.tasks.must_run("writer", async { broken() });
+    tasks.wait_for(|tasks| tasks.failed.is_some()).await.expect("it is reported");
+    for path in ["/healthz", "/readyz"] {
+        let answer = get(address, path).await.expect("an answer");
+        assert!(answer.ends_with("nothing: the task writer has ended: it panicked: no ledger\n"), "{answer}");
+    }
+    end.cancel();
+    tokio::time::timeout(PATIENCE, serving).await.expect("it ends").expect("no panic");
+}
+
 #[tokio::test]
 async fn a_task_that_is_started_again_is_seen_meanwhile() {
     let test = empty_database(Backend::Sqlite).await;

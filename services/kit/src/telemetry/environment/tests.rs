@@ -72,7 +72,8 @@ fn what_the_exporter_does_not_speak_is_refused_in_words() {
     let name = "OTEL_EXPORTER_OTLP_ENDPOINT";
     check_endpoint("", &[(name, "https://c:4317")], None, Some((name, "TLS is not supported")));
     check_endpoint("", &[(name, "HTTPS://c:4317")], None, Some((name, "TLS is not supported")));
-    check_endpoint("", &[(name, "unix:///run/c")], None, Some((name, "must begin with http://")));
+    check_endpoint("", &[(name, "unix:///run/c")], None, Some((name, "use http://")));
+    check_endpoint("", &[(name, "http://c:4317/v1/traces")], None, Some((name, "has a path")));
     check_endpoint("", &[(name, "http://")], None, Some((name, "is no URL")));
     check_endpoint("", &[(name, "localhost:4317")], None, Some((name, "without it TLS is meant")));
     let insecure = ("OTEL_EXPORTER_OTLP_INSECURE", "true");
@@ -89,10 +90,31 @@ fn what_the_exporter_does_not_speak_is_refused_in_words() {
     let warning = Some(("OTEL_EXPORTER_OTLP_PROTOCOL", "is unknown, and grpc is used"));
     check_endpoint("", &[LOCAL, unknown], Some("http://127.0.0.1:4317"), warning);
 
+    // The exporter reads these two whoever names the endpoint.
     let timeout = ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s");
     check_endpoint("", &[LOCAL, timeout], Some("http://127.0.0.1:4317"), Some((timeout.0, "milliseconds")));
+    check_endpoint("http://own:1", &[timeout], Some("http://own:1"), Some((timeout.0, "milliseconds")));
     let gzip = ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip");
     check_endpoint("", &[LOCAL, gzip], Some("http://127.0.0.1:4317"), Some((gzip.0, "not supported")));
+    check_endpoint("http://own:1", &[gzip], Some("http://own:1"), Some((gzip.0, "not supported")));
+}
+
+#[test]
+fn warnings_show_no_secret_of_an_endpoint() {
+    let insecure = ("OTEL_EXPORTER_OTLP_INSECURE", "true");
+    for endpoint in [
+        "http://me:s3cret@c:4317",
+        "https://me:pa<s3cret@c:4317",
+        "http://s3cret@c:4317",
+        "me:s3cret@c:4317",
+        "c:4317?api-key=a s3cret",
+    ] {
+        for set in [&[(ENDPOINT[1], endpoint)][..], &[(ENDPOINT[1], endpoint), insecure]] {
+            let (traces, warnings) = resolved(&TelemetryConfig::default(), set);
+            assert_eq!((traces.endpoint, warnings.len()), (None, 1), "{endpoint}");
+            assert!(!warnings[0].contains("s3cret"), "{warnings:?}");
+        }
+    }
 }
 
 #[track_caller]
