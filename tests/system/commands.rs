@@ -147,6 +147,8 @@ async fn every_command_that_shows_something_has_json() {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(["--output", "json"]).collect();
         let shown = match command.shows {
             Shows::Lines => first_line(&system, &arguments),
+            // The calls of fees are parked: the cancel is recorded, and nothing is undone yet.
+            _ if path == "saga cancel" => recorded(&system, &arguments),
             _ => system.done(&arguments),
         };
         let document: Value = serde_json::from_str(&shown).unwrap_or_else(|error| panic!("{path}: {error}\n{shown}"));
@@ -157,6 +159,14 @@ async fn every_command_that_shows_something_has_json() {
             made.0.push(("registration".to_owned(), id.to_owned()));
         }
     }
+}
+
+/// What a verb prints that the saga's log has, and that is not carried out yet.
+#[track_caller]
+fn recorded(system: &System, arguments: &[&str]) -> String {
+    let (code, shown, told) = run(system, arguments);
+    assert_eq!(code, Some(3), "{shown}\n{told}");
+    shown
 }
 
 /// Every name that programs rely on is in the document, or in the first of a list.

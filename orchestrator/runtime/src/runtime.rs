@@ -37,6 +37,8 @@ const HANDED_OVER_MAX: usize = 4;
 const COMMANDS_WAITING_MAX: usize = 1_024;
 /// Questions of operators that may wait for the executor.
 const LOOKS_WAITING_MAX: usize = 64;
+/// How long a task that returned early waits for the task that made it return: that one has failed at the same moment.
+const OTHERS_FAIL: Duration = Duration::from_secs(1);
 /// What shutdown waits for on top of the timeout of a call: commits of the last answers.
 const LAST_COMMITS: Duration = Duration::from_secs(1);
 
@@ -332,7 +334,11 @@ async fn until_stopped(
     running: impl Future<Output = Result<(), StoreError>>,
 ) -> Result<(), StoreError> {
     let ended = running.await;
-    assert!(ended.is_err() || stopping.is_cancelled(), "it returned before the shutdown");
+    if ended.is_ok() && !stopping.is_cancelled() {
+        // When it returned because another task has failed, `end` reports that failure and stops this one here.
+        tokio::time::sleep(OTHERS_FAIL).await;
+        assert!(stopping.is_cancelled(), "it returned before the shutdown");
+    }
     ended
 }
 
