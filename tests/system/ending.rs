@@ -1,5 +1,8 @@
 //! The end of a real process: everything that can be stuck is, and it ends by one deadline nevertheless.
 
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use matricula_chaos::proxy::{Fault, Proxy};
@@ -17,6 +20,9 @@ const GRACE_MS: u64 = 4_000;
 const MARGIN: Duration = Duration::from_secs(2);
 /// Far beyond the test: only a second signal ends the process before.
 const GRACE_LONG_MS: &str = "300000";
+
+/// What a pipe takes before a write to it blocks, on Linux.
+const PIPE_BYTES: usize = 64 * 1024;
 
 const LEDGER: &str = "/matricula.seats.v1.SeatService/ExportLedger";
 const HOLD: &str = "/matricula.seats.v1.SeatService/HoldSeats";
@@ -105,6 +111,35 @@ async fn a_process_that_is_still_starting_ends_at_once() {
         system.restart(name);
         assert_eq!(system.terminate(name), Some(0), "{name}: it has started");
     }
+}
+
+/// A pipe that nobody reads blocks each thread that writes a message.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_stderr_is_stuck_ends_at_its_deadline() {
+    let system = System::up();
+    let (_unread, mut stderr) = std::io::pipe().expect("a pipe");
+    stderr.write_all(&[b' '; PIPE_BYTES]).expect("it takes as much");
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let mut serving = system
+        .matricula()
+        .args(["serve", "fees"])
+        .env("MATRICULA_FEES__LISTEN", port.to_string())
+        .env("MATRICULA_FEES__HTTP_LISTEN", "127.0.0.1:0")
+        .env("MATRICULA_FEES__DATABASE_URL", "sqlite:stuck.db")
+        .env("MATRICULA_WORKER_THREADS", "2")
+        .env("MATRICULA_SHUTDOWN_GRACE_MS", "1000")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .spawn()
+        .expect("the binary starts");
+    until(async || TcpStream::connect(port).ok()).await;
+    let signalled = Command::new("kill").args(["-TERM", &serving.id().to_string()]).status();
+    assert!(signalled.expect("kill runs").success());
+    let asked = Instant::now();
+    let ended = until(async || serving.try_wait().expect("it is our child")).await;
+    assert_eq!(ended.code(), Some(1), "it did not end in order");
+    assert!(asked.elapsed() < Duration::from_secs(1) + MARGIN, "{:?}", asked.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
