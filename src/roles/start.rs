@@ -63,9 +63,9 @@ async fn started(
     })
 }
 
-/// Starts the orchestrator and serves it until `shutdown`; none if `shutdown` begins before it has started. Its probes speak
-/// for the other roles of the process, too. If it loses its lease, or what drives the sagas ends in another way, the role
-/// has failed.
+/// Starts the orchestrator and serves it until `shutdown`; none if `shutdown` begins before it has started. Its probes
+/// speak for the other roles of the process, too. The role has failed if it loses its lease, or if what drives the sagas
+/// ends in another way.
 pub async fn orchestrator(
     config: &Config,
     channels: Channels,
@@ -113,8 +113,8 @@ pub async fn orchestrator(
     Ok(Some(serve::serve_beside(role, others, Listen { grpc, http: Some(http), limits }, shutdown).await?))
 }
 
-/// Starts a role, again and again while its database does not answer. None if `stopping` is cancelled meanwhile: a start
-/// that is given up leaves in the database no more than a process that is killed.
+/// Starts a role, again and again while its database does not answer. None if `stopping` is cancelled meanwhile. A
+/// start that is given up leaves in the database no more than a process that is killed.
 async fn patiently<T>(
     role: Role,
     stopping: &CancellationToken,

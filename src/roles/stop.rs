@@ -43,8 +43,8 @@ impl Stop {
     /// The same; when a signal comes, the process has ended after `grace`, whatever hangs in it.
     pub fn listen_and_end_within(grace: Duration) -> Self {
         let (deadline, begun) = threads::channel();
-        // Every part of the end has a shorter deadline. This one is for a thread that is blocked: so it needs no task, and
-        // the thread exists before anything can block.
+        // Every part of the end has a shorter deadline. This one is for a thread that is blocked. So it needs no task,
+        // and its thread exists before anything can block.
         std::thread::spawn(move || {
             // An error: the process has ended in order.
             if begun.recv().is_ok() {
@@ -134,8 +134,8 @@ impl Stop {
     }
 }
 
-/// Ends the process, whatever is blocked in it. The lock of stderr may be held by a thread that can't write: so the message
-/// is written by a thread that nothing waits for without a bound.
+/// Ends the process, whatever is blocked in it. A thread that can't write may hold the lock of stderr. So another thread
+/// writes the message, and this one waits for it only for a moment.
 fn end_overdue(grace: Duration) -> ! {
     let (written, is_written) = threads::channel();
     std::thread::spawn(move || {

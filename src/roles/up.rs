@@ -56,8 +56,8 @@ pub async fn up(config: Config, arguments: Up) -> anyhow::Result<ExitCode> {
     Ok(stop.exit_code())
 }
 
-/// Starts all roles and tells where they are; none when the process is asked to end before. The services that run by then
-/// are in `services`.
+/// Starts all roles and prints where they are; none if the process is asked to end before. `services` has the services
+/// that have been started until then.
 async fn started(
     config: &Config,
     arguments: &Up,

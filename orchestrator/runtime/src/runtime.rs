@@ -316,10 +316,10 @@ fn start_destinations<W: Workload>(
     (queues, handles)
 }
 
-/// Starts a task that may not end before the shutdown: then it panics, so that the process ends.
+/// Starts a task that may not end before the shutdown. If it does, it panics, so that the process ends.
 ///
-/// `calls`, `log_writer` and `lease` are not started so. They end when the executor has dropped its ends of their channels,
-/// and so the executor reports why: an error of the executor must not turn into a panic of theirs.
+/// `calls`, `log_writer` and `lease` are started without this check. They end when the executor has dropped its ends of
+/// their channels. The executor reports why, and its error must not turn into a panic of theirs.
 fn must_run(
     tasks: &mut JoinSet<Result<(), StoreError>>,
     stopping: &CancellationToken,
