@@ -222,7 +222,7 @@ fn urls_of_services_that_are_not_served_are_refused() {
     for name in names {
         let url = "https://example:7451";
         let problems = read(&[], &[(&name, url)]).expect_err("it would be sent unencrypted");
-        assert!(problems.contains(&format!("\n  {name}: \"{url}\": https:// is not supported")), "{problems}");
+        assert!(problems.contains(&format!("\n  {name}: \"{url}\": TLS is not supported yet")), "{problems}");
         for url in ["grpc://example", "ftp://example", "unix:/run/x", "example:7451", "http://example/x", "http://a@b"]
         {
             let problems = read(&[(&variable(&name), url)], &[]).expect_err("it is refused");

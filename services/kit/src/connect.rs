@@ -30,9 +30,7 @@ pub enum ServiceUrlError {
     #[error("{0:?} is no URL such as http://127.0.0.1:7451")]
     NoUrl(String),
     /// Its scheme is not spoken.
-    #[error(
-        "{url:?}: {scheme}:// is not supported. TLS is not supported yet; use http://, such as http://127.0.0.1:7451"
-    )]
+    #[error("{url:?}: {}; use http://, such as http://127.0.0.1:7451", not_spoken(.scheme))]
     Scheme {
         /// The URL.
         url: String,
@@ -50,6 +48,14 @@ pub enum ServiceUrlError {
     /// Its port is not one.
     #[error("{0:?} has no port from 1 to 65535 behind its host")]
     Port(String),
+}
+
+fn not_spoken(scheme: &str) -> String {
+    if scheme.eq_ignore_ascii_case("https") {
+        "TLS is not supported yet".to_owned()
+    } else {
+        format!("{scheme}:// is not supported")
+    }
 }
 
 /// Why there is no channel.

@@ -122,6 +122,7 @@ impl Health {
         }
         match &not_ready {
             None => tracing::info!(role = self.role, "ready again"),
+            Some(problem) if self.shutdown.is_cancelled() => tracing::info!(role = self.role, problem, "not ready"),
             Some(problem) => tracing::warn!(role = self.role, problem, "not ready"),
         }
         let status = if not_ready.is_none() { ServingStatus::Serving } else { ServingStatus::NotServing };
