@@ -173,7 +173,7 @@ impl Saga {
     }
 }
 
-/// Who decides something, and why: both are recorded.
+/// The person who decides something, and why: both are recorded.
 #[derive(Debug, Args)]
 pub struct Decision {
     /// Why: some words for those who read the record later.

@@ -227,7 +227,7 @@ impl<W: Workload> Destination<W> {
                     queue.calls.retain(|queued| queued.call.saga != saga || queued.call.step != step);
                 }
             }
-            // Who asked may have gone.
+            // The caller may have gone.
             Told::Look { saga, reply } => drop(reply.send(self.waits_of(&saga))),
         }
     }

@@ -29,7 +29,7 @@ pub struct Seen {
     pub state: Option<std::sync::Arc<SagaState>>,
 }
 
-/// Who has told.
+/// Where the answer came from.
 #[derive(Debug, Clone)]
 pub enum SeenBy {
     /// The instance that drives it.

@@ -79,7 +79,7 @@ struct Reader<R> {
     /// In order of arrival.
     waiting: VecDeque<Asked>,
     reads: JoinSet<Result<Vec<SagaRow>, Status>>,
-    /// Who waits for each read.
+    /// The callers that wait for each read.
     reading: HashMap<Id, Vec<Asked>>,
 }
 

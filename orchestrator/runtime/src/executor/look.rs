@@ -45,7 +45,7 @@ pub(crate) struct SagasWaiting {
 
 impl<W: Workload> Executor<W> {
     pub(super) fn look(&self, look: Look) {
-        // Who asked may have gone.
+        // The caller may have gone.
         match look {
             Look::Saga { saga, reply } => drop(reply.send(self.sagas.get(&saga).map(|saga| self.seen(saga)))),
             Look::Waiting { reply } => drop(reply.send(self.waiting())),
