@@ -53,7 +53,7 @@ pub enum Saga {
         id: String,
         /// Only this step.
         step: Option<String>,
-        /// Who and why.
+        /// The person who decides, and the reason.
         #[command(flatten)]
         decision: Decision,
     },
@@ -72,7 +72,7 @@ pub enum Saga {
         /// Really do it; without it, what it would do is told.
         #[arg(long)]
         yes: bool,
-        /// Who and why.
+        /// The person who decides, and the reason.
         #[command(flatten)]
         decision: Decision,
     },
@@ -100,7 +100,7 @@ pub enum Saga {
         /// Really do it; without it, what it would do is told.
         #[arg(long)]
         yes: bool,
-        /// Who and why.
+        /// The person who decides, and the reason.
         #[command(flatten)]
         decision: Decision,
     },
@@ -114,7 +114,7 @@ pub enum Saga {
         /// Really do it; without it, what it would do is told.
         #[arg(long)]
         yes: bool,
-        /// Who and why.
+        /// The person who decides, and the reason.
         #[command(flatten)]
         decision: Decision,
     },
@@ -128,7 +128,7 @@ pub enum Saga {
         /// Its id, or the beginning of its id.
         #[arg(value_parser = super::id_or_prefix)]
         id: String,
-        /// Who and why.
+        /// The person who decides, and the reason.
         #[command(flatten)]
         decision: Decision,
     },

@@ -36,7 +36,7 @@ pub enum Hold {
         student: String,
         /// The hold, as `hold list` names it.
         hold: String,
-        /// Who and why.
+        /// The person who decides, and the reason.
         #[command(flatten)]
         decision: Decision,
     },
@@ -59,7 +59,7 @@ pub struct SetHold {
     /// What the student reads: what it is and what to do.
     #[arg(long, value_name = "TEXT")]
     pub text: String,
-    /// Who and why.
+    /// The person who decides, and the reason.
     #[command(flatten)]
     pub decision: Decision,
 }
@@ -96,7 +96,7 @@ pub struct Grant {
     /// Only for registrations until this moment, such as 2026-12-01T17:00:00Z [default: no end].
     #[arg(long, value_name = "MOMENT")]
     pub until: Option<Timestamp>,
-    /// Who and why.
+    /// The person who decides, and the reason.
     #[command(flatten)]
     pub decision: Decision,
 }

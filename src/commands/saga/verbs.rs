@@ -32,7 +32,7 @@ pub struct Order {
     pub id: String,
     /// What is wanted.
     pub verb: Verb,
-    /// Who and why.
+    /// The person who decides, and the reason.
     pub decision: Decision,
     /// Whether it needs no further confirmation.
     pub is_sure: bool,
