@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const AREAS: [&str; 10] = [
+const AREAS: [&str; 11] = [
     "academics",
     "catalog",
     "common",
     "enrollments",
     "fees",
+    "imports",
     "notifications",
     "ops",
     "participant",

@@ -24,6 +24,7 @@ area!(catalog, "matricula.catalog.v1");
 area!(common, "matricula.common.v1");
 area!(enrollments, "matricula.enrollments.v1");
 area!(fees, "matricula.fees.v1");
+area!(imports, "matricula.imports.v1");
 area!(notifications, "matricula.notifications.v1");
 area!(ops, "matricula.ops.v1");
 area!(participant, "matricula.participant.v1");

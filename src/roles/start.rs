@@ -108,6 +108,7 @@ pub async fn orchestrator(
         tasks,
         grpc_web: Some(config.cors()?),
         is_participant: false,
+        imports: None,
     };
     let (grpc, http) = config.listen(Role::Orchestrator).await?;
     Ok(Some(serve::serve_beside(role, others, Listen { grpc, http: Some(http), limits }, shutdown).await?))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream};
-use matricula_kit::id::{CourseId, SectionId, check_id};
+use matricula_kit::id::{CourseId, SectionId, check_imported_id};
 use matricula_kit::rpc::{FieldError, page_size, required_id};
 use matricula_kit::status;
 use matricula_proto::academics::v1 as academics;
@@ -24,7 +24,7 @@ use crate::availability::Board;
 /// Sections that one request may name.
 const SECTIONS_MAX: usize = 1_000;
 /// Longest page token: it is the id of a section.
-const TOKEN_BYTES_MAX: usize = matricula_kit::id::ID_BYTES_MAX;
+const TOKEN_BYTES_MAX: usize = matricula_kit::id::IMPORTED_ID_BYTES_MAX;
 /// How long the academic service may take for a page of the catalogue.
 const CATALOG_TIMEOUT: Duration = Duration::from_secs(5);
 /// When to come back after a part that is needed was away.
@@ -127,7 +127,7 @@ fn check_section_ids(ids: &[String]) -> Result<(), FieldError> {
         return Err(FieldError::new("section_ids", format!("at most {SECTIONS_MAX}, got {}", ids.len())));
     }
     for (index, id) in ids.iter().enumerate() {
-        check_id(id).map_err(|problem| FieldError::new(format!("section_ids[{index}]"), problem.to_string()))?;
+        check_imported_id(id).map_err(|problem| FieldError::new(format!("section_ids[{index}]"), problem.to_string()))?;
     }
     Ok(())
 }

@@ -103,7 +103,7 @@ mod tests {
         check(&[], &[], Err("adds: name at least one section to add or to drop"));
         check(&["A", "A"], &[], Err("adds[1]: A is named twice"));
         check(&["A"], &["A"], Err("drops: A is also among the adds"));
-        check(&[""], &[], Err("adds[0]: must be 1-64 bytes of [A-Za-z0-9._:-], got an empty value"));
+        check(&[""], &[], Err("adds[0]: must be 1-128 printable ASCII characters without spaces, quotes, commas and |, got an empty value"));
         let ids: Vec<String> = (0..11).map(|id| id.to_string()).collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         let others: Vec<String> = (20..31).map(|id| id.to_string()).collect();

@@ -54,5 +54,6 @@ pub async fn start(database: Database) -> Result<Role, DbError> {
         tasks,
         grpc_web: None,
         is_participant: true,
+        imports: None,
     })
 }

@@ -220,6 +220,12 @@ reasons! {
     RegistrationCancelled = RegistrationCancelled, "REGISTRATION_CANCELLED", false;
     /// The student would owe more than the term allows.
     BalanceLimitExceeded = BalanceLimitExceeded, "BALANCE_LIMIT_EXCEEDED", false;
+    /// The student takes no part in the campus now.
+    StudentNotActive = StudentNotActive, "STUDENT_NOT_ACTIVE", false;
+    /// The course is closed.
+    CourseNotOffered = CourseNotOffered, "COURSE_NOT_OFFERED", false;
+    /// The term has ended, or is closed.
+    TermClosed = TermClosed, "TERM_CLOSED", false;
 }
 
 impl Answer {

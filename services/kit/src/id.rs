@@ -4,42 +4,61 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Longest id in bytes; the bound that `interface.md` gives to every id.
+/// Longest id that Matricula makes, in bytes.
 pub const ID_BYTES_MAX: usize = 64;
+/// Longest id that a campus brings, in bytes: OneRoster allows 255, and the longest that systems make are far below 128.
+pub const IMPORTED_ID_BYTES_MAX: usize = 128;
 
 /// An id that the bounds forbid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("must be 1-{ID_BYTES_MAX} bytes of [A-Za-z0-9._:-], got {shown}")]
+#[error("must be {bounds}, got {shown}")]
 pub struct InvalidId {
+    bounds: &'static str,
     shown: String,
 }
 
-/// Checks the bounds of an id.
+/// Checks the bounds of an id that Matricula makes.
 pub fn check_id(text: &str) -> Result<(), InvalidId> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
-    if !text.is_empty() && text.len() <= ID_BYTES_MAX && text.bytes().all(allowed) {
+    check(text, ID_BYTES_MAX, allowed, "1-64 bytes of [A-Za-z0-9._:-]")
+}
+
+/// Checks the bounds of an id that a campus brings: of a student, course, section, term or hold.
+pub fn check_imported_id(text: &str) -> Result<(), InvalidId> {
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !b"\"'`,|".contains(&byte);
+    let bounds = "1-128 printable ASCII characters without spaces, quotes, commas and |";
+    check(text, IMPORTED_ID_BYTES_MAX, allowed, bounds)
+}
+
+fn check(
+    text: &str,
+    bytes_max: usize,
+    allowed: impl Fn(u8) -> bool,
+    bounds: &'static str,
+) -> Result<(), InvalidId> {
+    if !text.is_empty() && text.len() <= bytes_max && text.bytes().all(allowed) {
         return Ok(());
     }
     let shown = match text.len() {
         0 => "an empty value".to_owned(),
-        length if length > ID_BYTES_MAX => format!("{length} bytes"),
+        length if length > bytes_max => format!("{length} bytes"),
         _ => format!("{text:?}"),
     };
-    Err(InvalidId { shown })
+    Err(InvalidId { bounds, shown })
 }
 
 macro_rules! id_type {
-    ($(#[$doc:meta])* $name:ident) => {
+    ($check:ident, $(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(String);
 
         impl $name {
-            /// Takes an id within the bounds: 1-64 bytes of `[A-Za-z0-9._:-]`.
+            /// Takes an id within its bounds.
             pub fn try_new(text: impl Into<String>) -> Result<Self, InvalidId> {
                 let text = text.into();
-                check_id(&text)?;
+                $check(&text)?;
                 Ok(Self(text))
             }
 
@@ -75,32 +94,45 @@ macro_rules! id_type {
 }
 
 id_type!(
+    check_id,
     /// A saga, which is also a registration: a UUIDv7 in its usual form.
     SagaId
 );
 id_type!(
+    check_id,
     /// A step of a saga; an undo carries the name of the step that it undoes.
     StepName
 );
 id_type!(
+    check_imported_id,
     /// A student.
     StudentId
 );
 id_type!(
+    check_imported_id,
     /// A section: what a student enrolls in.
     SectionId
 );
 id_type!(
+    check_imported_id,
     /// A course: what a section is a class of.
     CourseId
 );
 id_type!(
+    check_imported_id,
     /// A term.
     TermId
 );
 id_type!(
+    check_id,
     /// An override that staff granted.
     OverrideId
+);
+
+id_type!(
+    check_id,
+    /// One import, by which its parts are put together.
+    ImportId
 );
 
 impl SagaId {
@@ -124,9 +156,19 @@ mod tests {
     #[test]
     fn bounds_hold() {
         for good in ["a", "C012-L1", "A.b_c:d-9", &"x".repeat(64)] {
+            assert!(SagaId::try_new(good).is_ok(), "{good}");
+        }
+        for bad in ["", " ", "a b", "é", "a'--", "a/b", &"x".repeat(65), "a\n"] {
+            assert!(SagaId::try_new(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_campus_has_ids_of_its_own() {
+        for good in ["a", "urn:uuid:4f1d", "M1/F#(2028);x=y", "{4F1D}", "a@b.edu", "100%", &"x".repeat(128)] {
             assert!(SectionId::try_new(good).is_ok(), "{good}");
         }
-        for bad in ["", " ", "a b", "é", "a'--", &"x".repeat(65), "a\n"] {
+        for bad in ["", " ", "a b", "é", "a'b", "a\"b", "a`b", "a,b", "a|b", "a\n", &"x".repeat(129)] {
             assert!(SectionId::try_new(bad).is_err(), "{bad:?}");
         }
     }

@@ -6,7 +6,9 @@
 //! | [`database`] | SQLite and PostgreSQL behind one set of statements |
 //! | [`participant`] | the write path: batch, barrier, domain, one commit |
 //! | [`answer`] | the words in which participants answer the orchestrator |
+//! | [`imports`] | how what a campus says comes in: staged, then applied at once |
 //! | [`id`], [`time`] | ids and moments as types |
+//! | [`source`] | whether staff or a bundle has set a value |
 //! | [`secret`] | hides passwords in what is shown |
 //! | [`rpc`], [`status`] | batches on the wire, and errors as `tonic::Status` |
 //! | [`serve`] | gRPC and HTTP servers with health, reflection, metrics and graceful shutdown |
@@ -21,12 +23,14 @@ mod answer_wire;
 pub mod connect;
 pub mod database;
 pub mod id;
+pub mod imports;
 pub mod metrics;
 pub mod participant;
 pub mod rpc;
 pub mod secret;
 pub mod serve;
 pub mod shutdown;
+pub mod source;
 pub mod status;
 pub mod tasks;
 pub mod telemetry;

@@ -18,6 +18,7 @@ use tonic::transport::{Channel, Error, Server};
 use tower::util::MapRequestLayer;
 
 use crate::database::Database;
+use crate::imports::{self, Imports};
 use crate::participant;
 use crate::shutdown::{Deadline, Shutdown};
 use crate::tasks::{self, TaskFailure, TaskHealth, Tasks};
@@ -85,6 +86,8 @@ pub struct Role {
     pub grpc_web: Option<Cors>,
     /// Whether it takes part in sagas: then it serves what all participants do alike.
     pub is_participant: bool,
+    /// What takes imports; none: the role takes none.
+    pub imports: Option<Imports>,
 }
 
 /// Where a role listens. Port 0 takes a free one.
@@ -216,6 +219,13 @@ pub async fn serve_beside(
             server.accept_compressed(CompressionEncoding::Gzip).send_compressed(CompressionEncoding::Gzip),
         );
         role.service_names.push(participant::SERVICE_NAME);
+    }
+    if let Some(imports) = role.imports.take() {
+        let server = imports::server(imports, role.database.clone());
+        role.routes.add_service(
+            server.accept_compressed(CompressionEncoding::Gzip).send_compressed(CompressionEncoding::Gzip),
+        );
+        role.service_names.push(imports::SERVICE_NAME);
     }
     let (grpc_listener, grpc) = bind(name, listen.grpc).await?;
     let http = match listen.http {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 /// A moment in milliseconds since the Unix epoch, UTC.
@@ -35,6 +36,18 @@ impl UnixMs {
     }
 }
 
+/// A moment as people of a campus read it, to the second, with the zone named: `2028-08-24 09:00:03 EDT`.
+pub fn shown(at: UnixMs, zone: &TimeZone) -> String {
+    let shown = jiff::Timestamp::from_millisecond(at.0).map(|at| at.to_zoned(zone.clone()));
+    shown.map_or_else(|_| at.to_string(), |at| at.strftime("%Y-%m-%d %H:%M:%S %Z").to_string())
+}
+
+/// The zone of a name of the IANA database, of which every binary has a copy.
+pub fn zone(name: &str) -> Result<TimeZone, String> {
+    let unknown = |_| format!("{name:?} is no time zone; use a name of the IANA database, such as America/New_York or UTC");
+    TimeZone::get(name).map_err(unknown)
+}
+
 impl fmt::Display for UnixMs {
     /// RFC 3339 in UTC, to the millisecond.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,6 +61,15 @@ impl fmt::Display for UnixMs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn moments_are_shown_where_people_are() {
+        let shown = |ms, name| shown(UnixMs(ms), &zone(name).expect("a zone"));
+        assert_eq!(shown(1_787_000_000_123, "America/Los_Angeles"), "2026-08-17 13:53:20 PDT");
+        assert_eq!(shown(1_787_000_000_123, "Asia/Tokyo"), "2026-08-18 05:53:20 JST");
+        assert_eq!(shown(1_787_000_000_123, "UTC"), "2026-08-17 20:53:20 UTC");
+        assert!(zone("America/Nowhere").expect_err("no zone").contains("IANA"));
+    }
 
     #[test]
     fn wire_round_trip() {

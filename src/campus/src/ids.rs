@@ -61,6 +61,8 @@ text_newtypes! {
     StudentId: check_id;
     /// Names a hold of a student: `holds.csv`, `holdId`.
     HoldId: check_id;
+    /// Names a row of a roster: `enrollments.csv`, `sourcedId`.
+    RosterId: check_id;
     /// Names one registration of a student, however often it is sent.
     IdempotencyKey: check_key;
 }

@@ -27,10 +27,10 @@ mod write;
 mod tests;
 
 pub use generate::{SECTIONS_MAX, STUDENTS_MAX, Spec, SpecError, generate};
-pub use ids::{CourseId, HoldId, IdempotencyKey, Invalid, SectionId, StudentId, TermId};
+pub use ids::{CourseId, HoldId, IdempotencyKey, Invalid, RosterId, SectionId, StudentId, TermId};
 pub use meetings::{Day, Meeting, parse_meetings};
 pub use model::{
-    Bundle, CompletedCourse, Course, Currency, Hold, Money, Rates, RefundStep, Registration, Section, Student, Term,
+    Bundle, CompletedCourse, Course, Currency, Hold, Money, Rates, RefundStep, Registration, RosterEntry, Section, Student, Term,
 };
 pub use problem::{BundleErrors, Problem};
 pub use read::read;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use jiff::{Timestamp, civil::Date};
 
-use crate::ids::{CourseId, HoldId, IdempotencyKey, Invalid, SectionId, StudentId, TermId};
+use crate::ids::{CourseId, HoldId, RosterId, IdempotencyKey, Invalid, SectionId, StudentId, TermId};
 
 /// A whole campus. Each list is in the order of its file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,6 +18,8 @@ pub struct Bundle {
     pub sections: Vec<Section>,
     /// Users with the role of a student, with their holds and completed courses.
     pub students: Vec<Student>,
+    /// `enrollments.csv`: rows of students; none when there is no such file.
+    pub rosters: Option<Vec<RosterEntry>>,
     /// The morning, in order of arrival; empty when there is no `registrations.csv`.
     pub registrations: Vec<Registration>,
 }
@@ -157,6 +159,21 @@ pub struct CompletedCourse {
     pub course_id: CourseId,
     /// `A+` to `F`, `P` or `NP`.
     pub grade: String,
+}
+
+/// A student in a section, as a roster of the bundle says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RosterEntry {
+    /// `sourcedId`.
+    pub id: RosterId,
+    /// The student.
+    pub student_id: StudentId,
+    /// The section.
+    pub section_id: SectionId,
+    /// The row is marked `tobedeleted`.
+    pub ended: bool,
+    /// Where the row is in its file, for messages.
+    pub line: u64,
 }
 
 /// One click of the morning: a change set that happens whole or not at all.

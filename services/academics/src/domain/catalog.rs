@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use matricula_kit::id::{CourseId, SectionId, TermId};
 use matricula_kit::time::UnixMs;
 
@@ -29,6 +31,31 @@ pub struct Term {
     pub drop_deadline: Option<UnixMs>,
     /// Most credits a student may take in it; 0: no limit.
     pub max_credits_hundredths: i32,
+    /// The first day; `None`: not known, because an earlier version has stored the term.
+    pub starts_on: Option<Date>,
+    /// The day after the last one; `None` together with `starts_on`.
+    pub ends_on: Option<Date>,
+    /// Where its days and hours are.
+    pub time_zone: TimeZone,
+    /// The session that it is a part of.
+    pub parent: Option<TermId>,
+    /// What it is.
+    pub kind: TermKind,
+    /// It takes no new registration.
+    pub closed: bool,
+}
+
+/// What an academic session is, in the words of OneRoster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TermKind {
+    /// A term.
+    Term,
+    /// A semester.
+    Semester,
+    /// A part of one with grades of its own.
+    GradingPeriod,
+    /// A year of terms.
+    SchoolYear,
 }
 
 /// A course.
@@ -46,6 +73,8 @@ pub struct Course {
     pub prerequisites: Option<Requirement>,
     /// What must have been taken before or is taken with it.
     pub corequisites: Option<Requirement>,
+    /// It takes no new registration.
+    pub closed: bool,
 }
 
 /// A section as it is imported and stored: its course and term by id.

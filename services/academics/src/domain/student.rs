@@ -3,7 +3,8 @@
 use std::fmt;
 
 use matricula_kit::answer::Reason;
-use matricula_kit::id::{CourseId, InvalidId, OverrideId, SagaId, SectionId, StudentId, TermId, check_id};
+use matricula_kit::id::{CourseId, InvalidId, OverrideId, SagaId, SectionId, StudentId, TermId, check_imported_id};
+use matricula_kit::source::Source;
 use matricula_kit::time::UnixMs;
 
 use super::grade::Grade;
@@ -25,6 +26,12 @@ pub struct Profile {
     pub completed: Vec<Completed>,
     /// What forbids registration.
     pub holds: Vec<Hold>,
+    /// The student takes no new registration.
+    pub closed: bool,
+    /// From when the student has the role of one; `None`: always had.
+    pub active_from: Option<UnixMs>,
+    /// Until when, that moment excluded; `None`: no end.
+    pub active_until: Option<UnixMs>,
 }
 
 /// A course that ended with a grade.
@@ -34,6 +41,8 @@ pub struct Completed {
     pub course: CourseId,
     /// The grade.
     pub grade: Grade,
+    /// The term in which it was taken; `None`: not known.
+    pub term: Option<TermId>,
 }
 
 /// A hold's id.
@@ -47,6 +56,8 @@ pub struct Hold {
     pub id: HoldId,
     /// For the student: what it is and what to do.
     pub description: String,
+    /// Who has set it.
+    pub source: Source,
 }
 
 /// What staff let a student past.
@@ -68,6 +79,8 @@ pub struct Override {
     pub granted_at: UnixMs,
     /// The last moment at which a registration may use it; `None`: no end.
     pub valid_until: Option<UnixMs>,
+    /// Staff, or an import of rosters.
+    pub source: Source,
 }
 
 /// Where a course of a registration stands.
@@ -192,7 +205,7 @@ impl HoldId {
     /// Takes an id within the bounds of all ids.
     pub fn try_new(text: impl Into<String>) -> Result<Self, InvalidId> {
         let text = text.into();
-        check_id(&text)?;
+        check_imported_id(&text)?;
         Ok(Self(text))
     }
 

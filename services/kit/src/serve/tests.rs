@@ -62,6 +62,7 @@ fn role(database: Database) -> Role {
         tasks: Tasks::new("nothing"),
         grpc_web: Some(Cors::default()),
         is_participant: false,
+        imports: None,
     }
 }
 

@@ -1,0 +1,36 @@
+//! Where a value comes from that staff and imports can both set.
+
+use matricula_proto::common::v1 as wire;
+
+/// Who has set a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Source {
+    /// An import: a later bundle changes it.
+    Bundle,
+    /// Staff, by an RPC: no bundle changes it.
+    Staff,
+}
+
+impl Source {
+    /// The name under which it is stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Bundle => "BUNDLE",
+            Self::Staff => "STAFF",
+        }
+    }
+
+    /// The source of a stored name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Bundle, Self::Staff].into_iter().find(|source| source.name() == name)
+    }
+
+    /// The source on the wire.
+    pub fn to_wire(self) -> wire::Source {
+        match self {
+            Self::Bundle => wire::Source::Bundle,
+            Self::Staff => wire::Source::Staff,
+        }
+    }
+}
