@@ -11,6 +11,7 @@ const INSERT: &str = "INSERT INTO things (name, value, number) SELECT name, valu
 const ALL: &str = "SELECT name, value, number FROM things ORDER BY name";
 const OF: &str = "SELECT t.value, $1 AS told FROM {rows} JOIN things t ON t.name = r.name";
 const RENAME: &str = "UPDATE things SET value = $2 WHERE name = $1";
+const REPLACE: &str = "UPDATE things SET value = r.value FROM {rows} WHERE things.name = r.name";
 const WRONG: &str = "INSERT INTO things (name) VALUES (NULL)";
 
 /// Texts that mean something to a parser of SQL, of arrays, of JSON or of C strings.
@@ -174,4 +175,24 @@ async fn a_text_that_postgres_cannot_have_is_refused_and_ends_no_message() {
     let failed = tx.conclude().await.expect_err("a zero byte");
     assert!(matches!(&failed, CommitError::NotDone(error) if error.is_permanent()), "{failed:?}");
     assert!(names(&test.database).await.is_empty());
+}
+
+/// What SQLite keeps to undo this statement is 12 MiB.
+#[tokio::test]
+async fn a_statement_may_change_thousands_of_pages() {
+    const THINGS: usize = 3_000;
+    for backend in BACKENDS {
+        let test = things(backend).await;
+        let all = |value: &str| {
+            let thing = |number: usize| (format!("thing {number}"), Some(value.repeat(4_000)), None);
+            rows(&(0..THINGS).map(thing).collect::<Vec<_>>())
+        };
+        let mut tx = test.database.begin().await.expect("begins");
+        tx.execute(INSERT, Args::new().int(0).rows(all("a"))).await.expect("rows");
+        tx.commit().await.expect("committed");
+        let mut tx = test.database.begin().await.expect("begins");
+        let changed = tx.execute(REPLACE, all("b").into()).await.expect("rows are changed");
+        assert_eq!(changed, THINGS as u64, "{backend:?}");
+        tx.commit().await.expect("committed");
+    }
 }
