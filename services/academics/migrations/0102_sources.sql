@@ -20,15 +20,12 @@ ALTER TABLE hold ADD COLUMN lifted BIGINT NOT NULL DEFAULT 0 CHECK (
 -- Earlier versions let only staff grant overrides.
 ALTER TABLE override_grant ADD COLUMN source TEXT NOT NULL DEFAULT 'STAFF' CHECK (source IN ('BUNDLE', 'STAFF'));
 
--- The term becomes part of the key, and a key can't be changed in place. term_id '': not known.
-CREATE TABLE completed_course_of_term (
-    student_id TEXT NOT NULL REFERENCES student,
-    course_id  TEXT NOT NULL,
-    term_id    TEXT NOT NULL,
-    grade      TEXT NOT NULL,
-    PRIMARY KEY (student_id, course_id, term_id, grade)
+-- A student's completed courses become one text, which imports read and write at once: `course|term|grade` for each,
+-- separated by commas. The term is empty where it is not known, as it is for all that earlier versions have stored.
+CREATE TABLE transcript (
+    student_id TEXT NOT NULL PRIMARY KEY REFERENCES student,
+    completed  TEXT NOT NULL
 );
-INSERT INTO completed_course_of_term (student_id, course_id, term_id, grade)
-SELECT student_id, course_id, '', grade FROM completed_course;
+INSERT INTO transcript (student_id, completed)
+SELECT student_id, string_agg(course_id || '||' || grade, ',') FROM completed_course GROUP BY student_id;
 DROP TABLE completed_course;
-ALTER TABLE completed_course_of_term RENAME TO completed_course;

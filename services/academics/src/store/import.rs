@@ -14,16 +14,16 @@ use matricula_kit::rpc::FieldError;
 
 use super::catalog::{self, Shelf};
 use super::imported::ImportedContent;
-use super::{holds, students};
+use super::{holds, students, transcripts};
 use crate::domain::catalog::{Catalog, CatalogChanges};
-use crate::domain::student::{Completed, Profile};
+use crate::domain::student::Profile;
 
 mod changes;
 
 use changes::StudentChanges;
 
-/// Most rows of a statement: PostgreSQL has 15 s to answer each message, and the first import of a campus has millions.
-const ROWS_MAX: usize = 20_000;
+/// Most rows of a statement, with transcripts some megabytes: PostgreSQL has 15 s to answer each message.
+const ROWS_MAX: usize = 5_000;
 
 /// Locks students in the order in which batches lock them, so that an import and a batch never wait for each other.
 const LOCK: &str = "SELECT s.student_id FROM {rows} CROSS JOIN student s WHERE s.student_id = r.student_id \
@@ -35,11 +35,6 @@ const PUT_STUDENTS: &str = "INSERT INTO student (student_id, name, appointment_s
      ON CONFLICT (student_id) DO UPDATE SET name = excluded.name, appointment_start = excluded.appointment_start, \
      appointment_end = excluded.appointment_end, max_credits_hundredths = excluded.max_credits_hundredths, \
      closed = excluded.closed, active_from = excluded.active_from, active_until = excluded.active_until";
-const ADD_COMPLETED: &str = "INSERT INTO completed_course (student_id, course_id, term_id, grade) \
-     SELECT student_id, course_id, term_id, grade FROM {rows}";
-const REMOVE_COMPLETED: &str = "DELETE FROM completed_course WHERE (student_id, course_id, term_id, grade) IN \
-     (SELECT student_id, course_id, term_id, grade FROM {rows})";
-
 /// Applies terms, courses, sections and students to the version that they were planned for, all or none.
 pub(super) async fn apply(
     database: &Database,
@@ -99,10 +94,8 @@ async fn write(tx: &mut Tx, changes: &StudentChanges<'_>) -> Result<(), DbError>
     for profiles in changes.profiles.chunks(ROWS_MAX) {
         tx.execute(PUT_STUDENTS, profile_rows(profiles).into()).await?;
     }
-    for (sql, completed) in [(REMOVE_COMPLETED, &changes.removed), (ADD_COMPLETED, &changes.added)] {
-        for completed in completed.chunks(ROWS_MAX) {
-            tx.execute(sql, completed_rows(completed).into()).await?;
-        }
+    for profiles in changes.transcripts.chunks(ROWS_MAX) {
+        transcripts::put(tx, profiles).await?;
     }
     for unnamed in changes.unnamed.chunks(ROWS_MAX) {
         holds::unname(tx, unnamed).await?;
@@ -123,13 +116,4 @@ fn profile_rows(profiles: &[&Profile]) -> Rows {
         .int("closed", profiles.iter().map(|profile| profile.closed.into()))
         .opt_int("active_from", profiles.iter().map(|profile| profile.active_from.map(|at| at.0)))
         .opt_int("active_until", profiles.iter().map(|profile| profile.active_until.map(|at| at.0)))
-}
-
-fn completed_rows(completed: &[(&StudentId, &Completed)]) -> Rows {
-    let term = |done: &Completed| done.term.as_ref().map(ToString::to_string).unwrap_or_default();
-    Rows::new()
-        .text("student_id", completed.iter().map(|(student, _)| student.as_str()))
-        .text("course_id", completed.iter().map(|(_, done)| done.course.as_str()))
-        .text("term_id", completed.iter().map(|(_, done)| term(done)))
-        .text("grade", completed.iter().map(|(_, done)| done.grade.to_string()))
 }

@@ -9,7 +9,7 @@ use matricula_kit::id::StudentId;
 use matricula_kit::imports;
 
 use super::catalog::Shelf;
-use super::{holds, students};
+use super::{holds, students, transcripts};
 use crate::domain::catalog::Catalog;
 use crate::domain::student::Profile;
 
@@ -85,11 +85,11 @@ impl ImportedContent {
 async fn add_details(tx: &mut Tx, page: &mut HashMap<StudentId, Profile>) -> Result<(), DbError> {
     let ids: Vec<StudentId> = page.keys().cloned().collect();
     let ids: Vec<&StudentId> = ids.iter().collect();
-    let completed = students::ask_completed(tx, &ids);
-    for row in tx.rows(completed).await? {
-        let (student, completed) = students::completed(&row)?;
+    let transcripts = transcripts::ask(tx, &ids);
+    for row in tx.rows(transcripts).await? {
+        let (student, completed) = transcripts::transcript(&row)?;
         if let Some(profile) = page.get_mut(student.as_str()) {
-            profile.completed.push(completed);
+            profile.completed = completed;
         }
     }
     holds::add_named(tx, &ids, page).await

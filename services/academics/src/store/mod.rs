@@ -27,6 +27,7 @@ mod records;
 mod students;
 #[cfg(test)]
 mod tests;
+mod transcripts;
 
 pub use imported::ImportedContent;
 pub use ledger::{Ledger, LedgerEntry};

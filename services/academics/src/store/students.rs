@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use matricula_kit::answer::Reason;
 use matricula_kit::database::{Args, Asked, Database, DbError, Row, Rows, Tx};
-use matricula_kit::id::{CourseId, OverrideId, SectionId, StudentId, TermId};
+use matricula_kit::id::{OverrideId, SectionId, StudentId};
 use matricula_kit::source::Source;
 use matricula_kit::time::UnixMs;
 
-use super::{holds, int32};
-use crate::domain::student::{Completed, Hold, HoldId, Override, Profile, Student};
+use super::{holds, int32, transcripts};
+use crate::domain::student::{Hold, HoldId, Override, Profile, Student};
 
 /// How the rows of students are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,8 +43,6 @@ const STUDENTS: &str = "SELECT s.student_id, s.name, s.appointment_start, s.appo
 const STUDENTS_LOCKED: &str = "SELECT s.student_id, s.name, s.appointment_start, s.appointment_end, \
      s.max_credits_hundredths, s.closed, s.active_from, s.active_until \
      FROM {rows} CROSS JOIN student s WHERE s.student_id = r.student_id ORDER BY s.student_id {for_update}";
-const COMPLETED: &str = "SELECT c.student_id, c.course_id, c.term_id, c.grade FROM {rows} CROSS JOIN completed_course c \
-     WHERE c.student_id = r.student_id ORDER BY c.course_id, c.term_id, c.grade";
 const OVERRIDES: &str = "SELECT o.override_id, o.student_id, o.section_id, o.reason, o.granted_by, o.justification, \
      o.granted_at, o.valid_until, o.source FROM {rows} CROSS JOIN override_grant o \
      WHERE o.student_id = r.student_id ORDER BY o.override_id";
@@ -80,7 +78,7 @@ pub(super) struct AskedDetails {
 /// Asks what the rules ask of these students: completed courses, holds and overrides.
 pub(super) fn ask_details(tx: &mut Tx, students: &[&StudentId]) -> AskedDetails {
     AskedDetails {
-        completed: ask_completed(tx, students),
+        completed: transcripts::ask(tx, students),
         holds: holds::ask_in_force(tx, students),
         overrides: tx.ask(OVERRIDES, ids(students)),
     }
@@ -93,9 +91,9 @@ pub(super) async fn add_details(
     into: &mut HashMap<StudentId, Student>,
 ) -> Result<(), DbError> {
     for row in tx.rows(details.completed).await? {
-        let (student, completed) = completed(&row)?;
+        let (student, completed) = transcripts::transcript(&row)?;
         if let Some(student) = into.get_mut(student.as_str()) {
-            student.profile.completed.push(completed);
+            student.profile.completed = completed;
         }
     }
     for row in tx.rows(details.holds).await? {
@@ -174,19 +172,6 @@ async fn lock_one(database: &Database, student: &StudentId) -> Result<Tx, StaffE
 /// The ids as the rows of a statement.
 pub(super) fn ids(students: &[&StudentId]) -> Args {
     Rows::new().text("student_id", students.iter().map(|id| id.as_str())).into()
-}
-
-/// Asks for the completed courses of these students.
-pub(super) fn ask_completed(tx: &mut Tx, students: &[&StudentId]) -> Asked {
-    tx.ask(COMPLETED, ids(students))
-}
-
-/// The student and the completed course of a row.
-pub(super) fn completed(row: &Row) -> Result<(String, Completed), DbError> {
-    let (course, term) = (CourseId::stored(row.text("course_id")?), row.text("term_id")?);
-    let grade = row.text("grade")?.parse().map_err(DbError::corrupt)?;
-    let term = (!term.is_empty()).then(|| TermId::stored(term));
-    Ok((row.text("student_id")?, Completed { course, grade, term }))
 }
 
 /// The profile of a row, without completed courses and holds.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use matricula_kit::id::StudentId;
 use matricula_kit::rpc::FieldError;
 
-use crate::domain::student::{Completed, Hold, Profile};
+use crate::domain::student::{Hold, Profile};
 
 /// The rows that are to be written.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -14,10 +14,8 @@ pub(super) struct StudentChanges<'a> {
     pub(super) stored: Vec<&'a StudentId>,
     /// Students that are new, or whose own row changes.
     pub(super) profiles: Vec<&'a Profile>,
-    /// Completed courses that come.
-    pub(super) added: Vec<(&'a StudentId, &'a Completed)>,
-    /// Completed courses that go.
-    pub(super) removed: Vec<(&'a StudentId, &'a Completed)>,
+    /// Students whose transcript changes.
+    pub(super) transcripts: Vec<&'a Profile>,
     /// Holds that the bundle names, newly or with another text.
     pub(super) named: Vec<(&'a StudentId, &'a Hold)>,
     /// Holds that the bundle does not name any more.
@@ -55,13 +53,10 @@ impl<'a> StudentChanges<'a> {
         if !old.is_some_and(|old| has_same_row(old, new)) {
             self.profiles.push(new);
         }
-        let (completed, holds) = old.map_or((&[][..], &[][..]), |old| (&old.completed[..], &old.holds[..]));
-        let missing = |from: &'a [Completed], of: &'a [Completed]| {
-            of.iter().filter(|done| from.binary_search(done).is_err()).map(|done| (&new.id, done))
-        };
-        self.added.extend(missing(completed, &new.completed));
-        self.removed.extend(missing(&new.completed, completed));
-
+        if old.map_or(&[][..], |old| &old.completed[..]) != new.completed {
+            self.transcripts.push(new);
+        }
+        let holds = old.map_or(&[][..], |old| &old.holds[..]);
         let same_id = |holds: &'a [Hold], hold: &Hold| {
             holds.binary_search_by(|other| other.id.cmp(&hold.id)).ok().map(|found| &holds[found])
         };
@@ -97,17 +92,13 @@ mod tests {
         let stored = HashMap::from([(student_id("ada"), profile("ada", old))]);
         let imported = [profile("ada", new)];
         let changes = StudentChanges::between(&stored, &imported).expect("named once");
-        let completed = |of: &[(&StudentId, &Completed)]| {
-            of.iter().map(|(_, done)| format!("{}:{}", done.course, done.grade)).collect::<Vec<_>>().join(",")
-        };
         let holds =
             |of: &[(&StudentId, &Hold)]| of.iter().map(|(_, hold)| hold.id.to_string()).collect::<Vec<_>>().join(",");
         let told = format!(
-            "locked {} row {} added {} removed {} named {} unnamed {}",
+            "locked {} row {} transcript {} named {} unnamed {}",
             changes.stored.len(),
             changes.profiles.len(),
-            completed(&changes.added),
-            completed(&changes.removed),
+            changes.transcripts.len(),
             holds(&changes.named),
             holds(&changes.unnamed)
         );
@@ -117,23 +108,23 @@ mod tests {
     #[test]
     fn only_what_differs_is_written() {
         let full = |student: Student| student.completed("MATH", "F").completed("MATH", "B").hold("h1").hold("h2");
-        check(full, full, "locked 0 row 0 added  removed  named  unnamed ");
+        check(full, full, "locked 0 row 0 transcript 0 named  unnamed ");
         let limited = |student: Student| full(student).max_credits(9);
-        check(full, limited, "locked 1 row 1 added  removed  named  unnamed ");
+        check(full, limited, "locked 1 row 1 transcript 0 named  unnamed ");
         let graded = |student: Student| student.completed("MATH", "F").completed("MATH", "A").hold("h2").hold("h3");
-        check(full, graded, "locked 1 row 0 added c-MATH:A removed c-MATH:B named h3 unnamed h1");
+        check(full, graded, "locked 1 row 0 transcript 1 named h3 unnamed h1");
         let reworded = |student: Student| {
             let mut student = full(student);
             student.profile.holds[1].description = "Pay.".to_owned();
             student
         };
-        check(full, reworded, "locked 1 row 0 added  removed  named h2 unnamed ");
+        check(full, reworded, "locked 1 row 0 transcript 0 named h2 unnamed ");
         let until = |student: Student| {
             let mut student = full(student);
             student.profile.active_until = Some(BEFORE);
             student
         };
-        check(full, until, "locked 1 row 1 added  removed  named  unnamed ");
+        check(full, until, "locked 1 row 1 transcript 0 named  unnamed ");
     }
 
     #[test]
@@ -141,10 +132,10 @@ mod tests {
         let imported = [profile("bob", |student| student.completed("MATH", "B").hold("h1"))];
         let stored = HashMap::new();
         let changes = StudentChanges::between(&stored, &imported).expect("named once");
-        let Profile { id, completed, holds, .. } = &imported[0];
+        let Profile { id, holds, .. } = &imported[0];
         let expect = StudentChanges {
             profiles: vec![&imported[0]],
-            added: vec![(id, &completed[0])],
+            transcripts: vec![&imported[0]],
             named: vec![(id, &holds[0])],
             ..StudentChanges::default()
         };
