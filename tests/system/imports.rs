@@ -2,7 +2,7 @@
 
 mod files;
 
-use matricula_harness::{System, submission, submit};
+use matricula_harness::{PATIENCE, Sql, System, submission, submit};
 use matricula_kit::testing::Backend;
 use matricula_proto::common::v1::Reason;
 use matricula_proto::registration::v1::{Outcome, Registration};
@@ -13,6 +13,8 @@ use files::Files;
 
 /// Students of most tests.
 const STUDENTS: u32 = 8;
+/// How often a fact is looked for.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Imports the bundle, with more flags; its exit code and what it said.
 fn import(system: &System, files: &Files, flags: &[&str]) -> (Option<i32>, String, String) {
@@ -240,7 +242,6 @@ async fn an_import_that_would_close_much_asks() {
     let system = System::up_with(&["--students", "0"], &[]);
     let files = Files::new(&system, 60);
     imported(&system, &files);
-    let (users, roles) = ("users.csv", "roles.csv");
     let half = Files::new(&system, 30);
     let (code, shown, said) = import(&system, &half, &[]);
     assert_eq!(code, Some(1), "{shown}\n{said}");
@@ -257,42 +258,101 @@ async fn an_import_that_would_close_much_asks() {
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(portal.refused("S59", &["R1-F"], &[]).await, reason(Reason::StudentNotActive, ""));
     // Ten of thirty are few enough.
-    let _ = (users, roles);
     let fewer = Files::new(&system, 20);
     let (code, _, said) = import(&system, &fewer, &[]);
     assert_eq!(code, Some(0), "{said}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn after_a_crash_between_two_services_the_same_import_does_the_rest() {
-    let mut system = System::separate(Backend::Sqlite, &[]).await;
+    let mut system = System::separate(Backend::Postgres, &[]).await;
     let files = Files::new(&system, STUDENTS);
     imported(&system, &files);
     files.edit("classes.csv", "M1-F,,,C1,org1,FALL,30,MWF 09:00-09:50", "M1-F,,,C1,org1,FALL,40,MWF 08:00-08:50");
-    // The academic service is read and then does not come to apply anything: its file is another process's.
-    let plan = {
-        let (code, shown, said) = import(&system, &files, &["--dry-run", "--output", "json"]);
-        assert_eq!(code, Some(0), "{said}");
-        serde_json::from_str::<Value>(&shown).expect("JSON")["plan"].clone()
+    let has_forty = || {
+        let shown = system.done(&["sections", "show", "M1-F", "--output", "json"]);
+        let shown: Value = serde_json::from_str(&shown).expect("JSON");
+        shown[0]["capacity"] == 40
     };
-    assert_eq!(touched(&plan), ["seats", "sections"]);
-    system.done(&["sections", "show", "M1-F"]);
-    // Seats come before academics; what stops in between is seen as: seats applied, academics not.
-    stop_between(&mut system, &files).await;
+    assert!(!has_forty());
+
+    // The academic service can't apply anything while its version is locked; seats come before it.
+    let mut lock = Sql::open(&system.database_url("academics")).await;
+    lock.run("BEGIN; SELECT version FROM import_version FOR UPDATE").await;
+    let mut importing = system.spawn(&["import", &files.path().display().to_string()]);
+    let start = std::time::Instant::now();
+    while !has_forty() {
+        assert!(start.elapsed() < PATIENCE, "in vain: the seats are imported");
+        tokio::time::sleep(LOOK).await;
+    }
+    importing.kill().expect("it runs");
+    importing.wait().expect("it has ended");
+    system.kill("academics");
+    lock.run("ROLLBACK").await;
+    system.restart("academics");
+
     let rest = imported(&system, &files);
-    assert!(touched(&rest).iter().all(|kind| kind == "sections"), "{rest}");
+    assert_eq!(touched(&rest), ["sections"], "{rest}");
     assert_eq!(touched(&imported(&system, &files)), [""; 0]);
-    let shown = system.done(&["sections", "show", "M1-F", "--output", "json"]);
-    assert!(shown.contains("40"), "{shown}");
 }
 
-/// Imports while the academic service is stopped after it was read.
-async fn stop_between(system: &mut System, files: &Files) {
-    let path = files.path().display().to_string();
-    system.pause("academics");
-    let mut child = system.spawn(&["import", &path]);
-    system.kill("academics");
-    let _ = child.kill();
-    let _ = child.wait();
-    system.restart("academics");
+#[tokio::test]
+async fn terms_have_dates() {
+    let system = System::up_with(&["--students", "0"], &[]);
+    let files = Files::new(&system, STUDENTS);
+    imported(&system, &files);
+    let portal = Portal::of(&system).await;
+    // A class of the first half of fall meets while one of the whole fall does; two halves are one after the other.
+    portal.enrolled("S1", &["M1-F"], &[]).await;
+    assert_eq!(portal.refused("S1", &["G1-FA"], &[]).await, reason(Reason::TimeConflict, "G1-FA"));
+    portal.enrolled("S2", &["G1-FA"], &[]).await;
+    portal.enrolled("S2", &["R1-FB"], &[]).await;
+    portal.enrolled("S3", &["G1-FA", "R1-FB"], &[]).await;
+    // What is taken next spring opens no course of this fall; what ends before spring does. Clicks do not matter.
+    portal.enrolled("S4", &["M1-S"], &[]).await;
+    assert_eq!(portal.refused("S4", &["M2-F"], &[]).await, reason(Reason::PrerequisiteNotMet, "M2-F"));
+    assert_eq!(portal.refused("S5", &["M1-F", "M2-F"], &[]).await, reason(Reason::PrerequisiteNotMet, "M2-F"));
+    portal.enrolled("S5", &["M1-F", "M2-S"], &[]).await;
+    portal.enrolled("S6", &["M1-F"], &[]).await;
+    portal.enrolled("S6", &["M2-S"], &[]).await;
+    // Nor may it go while what it opens stays.
+    assert_eq!(portal.refused("S6", &[], &["M1-F"]).await, reason(Reason::PrerequisiteNotMet, "M1-F"));
+    let by = ["--reason", "ticket 7", "--by", "ada"];
+    system.done(&[&["override", "grant", "S6", "PREREQUISITE_NOT_MET", "--section", "M1-F"][..], &by].concat());
+    portal.enrolled("S6", &[], &["M1-F"]).await;
+
+    // The limit of fall counts what is taken in its halves.
+    files.edit("academicSessions.csv", "2096-08-24,2096-12-18,,2097,18", "2096-08-24,2096-12-18,,2097,6");
+    // A term that has ended takes no adds, and what is in it stays.
+    files.edit("academicSessions.csv", "SPRING,,Spring,term,2097-01-11,2097-05-07", "SPRING,,Spring,term,2019-01-11,2019-05-07");
+    imported(&system, &files);
+    assert_eq!(portal.refused("S3", &["E1-F"], &[]).await, reason(Reason::MaxCreditsExceeded, ""));
+    assert_eq!(portal.refused("S7", &["M1-S"], &[]).await, reason(Reason::TermClosed, "M1-S"));
+    portal.enrolled("S6", &[], &["M2-S"]).await;
+    system.audit();
+}
+
+#[tokio::test]
+async fn codes_with_spaces_and_meetings_until_midnight() {
+    let system = System::up_with(&["--students", "0"], &[]);
+    let files = Files::new(&system, STUDENTS);
+    files.edit("courses.csv", "Algebra,MATH101,", "Algebra,MATH 101,");
+    files.edit("courses.csv", "MATH102,org1,3,MATH101", "MATH 102,org1,3,\"\"\"MATH 101\"\" or C5\"");
+    files.edit("classes.csv", "MWF 09:50-10:40", "F 22:00-24:00");
+    imported(&system, &files);
+    let portal = Portal::of(&system).await;
+    portal.enrolled("S1", &["M1-F"], &[]).await;
+    portal.enrolled("S1", &["M2-S"], &[]).await;
+    // A course goes by its sourcedId, too.
+    portal.enrolled("S2", &["R1-F"], &[]).await;
+    portal.enrolled("S2", &["M2-S"], &[]).await;
+    assert_eq!(portal.refused("S3", &["M2-S"], &[]).await, reason(Reason::PrerequisiteNotMet, "M2-S"));
+    portal.enrolled("S3", &["E1-F"], &[]).await;
+
+    // Without quotes it is two words, and the problem says what to do.
+    files.edit("courses.csv", "\"\"\"MATH 101\"\" or C5\"", "MATH 101");
+    let (code, _, said) = import(&system, &files, &[]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("courses.csv:3: metadata.prerequisites") && said.contains("quotes"), "{said}");
+    system.audit();
 }
