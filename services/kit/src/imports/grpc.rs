@@ -118,6 +118,7 @@ impl From<ImportError> for Status {
             ImportError::Row(field) => field.into(),
             ImportError::Refused { reason, .. } => status::error(Code::FailedPrecondition, reason, message),
             ImportError::Database(error) => error.into(),
+            ImportError::Write(error) => error.into(),
         }
     }
 }
