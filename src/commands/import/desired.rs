@@ -133,9 +133,9 @@ impl Overlay<'_> {
         let says = section.capacity.unwrap_or(CAPACITY_UNLIMITED);
         match self.state.capacities.get(section.id.as_str()) {
             Some(has) if !self.bundle.scope.has_column(File::Classes, "metadata.maxNumberStudents") => has.clone(),
-            Some(has) => SectionCapacity { capacity: Some(says), ..has.clone() },
+            Some(has) => SectionCapacity { capacity: says, ..has.clone() },
             None => {
-                SectionCapacity { section_id: section.id.to_string(), capacity: Some(says), ..SectionCapacity::default() }
+                SectionCapacity { section_id: section.id.to_string(), capacity: says, ..SectionCapacity::default() }
             }
         }
     }

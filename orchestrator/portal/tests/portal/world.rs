@@ -293,11 +293,11 @@ impl World {
     /// Imports the section again, as one that is cancelled.
     pub async fn cancel_section(&self, id: &str) {
         let sections = vec![academics::Section { cancelled: true, ..section(id) }];
-        testing::import(self.channels.academics.clone(), sections.into_iter().map(Row::Section)).await;
+        testing::import(self.channels.academics.clone(), sections.into_iter().map(Row::Section)).await.expect("it is imported");
     }
 
     pub async fn import_section(&self, section: &str, capacity: i32) {
-        testing::import(self.seats.channel.clone(), [Row::Capacity(seats_of(section, capacity))]).await;
+        testing::import(self.seats.channel.clone(), [Row::Capacity(seats_of(section, capacity))]).await.expect("it is imported");
     }
 
     pub async fn set_capacity(&self, section: &str, capacity: i32) {
@@ -351,16 +351,16 @@ async fn import(channels: &Channels) {
     let sections = SECTIONS.iter().map(|(id, _)| Row::Section(section(id)));
     let students = (1..=9).map(student).map(Row::Student);
     let rows = [Row::Term(term)].into_iter().chain(courses).chain(sections).chain(students);
-    testing::import(channels.academics.clone(), rows).await;
+    testing::import(channels.academics.clone(), rows).await.expect("it is imported");
     let capacities = SECTIONS.iter().map(|(id, capacity)| Row::Capacity(seats_of(id, *capacity)));
-    testing::import(channels.seats.clone(), capacities).await;
+    testing::import(channels.seats.clone(), capacities).await.expect("it is imported");
     let per_credit = Some(Money { currency: "USD".into(), minor_units: 10_000 });
     let rates = fees::TermRates { term_id: "T".into(), per_credit, ..Default::default() };
-    testing::import(channels.fees.clone(), [Row::Rates(rates)]).await;
+    testing::import(channels.fees.clone(), [Row::Rates(rates)]).await.expect("it is imported");
 }
 
 fn seats_of(section: &str, capacity: i32) -> seats::SectionCapacity {
-    seats::SectionCapacity { section_id: section.to_owned(), capacity: Some(capacity), ..Default::default() }
+    seats::SectionCapacity { section_id: section.to_owned(), capacity, ..Default::default() }
 }
 
 fn section(id: &str) -> academics::Section {
