@@ -175,8 +175,10 @@ pub struct Student {
     pub holds: Vec<Hold>,
     /// From `completed.csv`.
     pub completed: Vec<CompletedCourse>,
-    /// The row is marked `tobedeleted`, or `enabledUser` is false: no new registration.
+    /// The row is marked `tobedeleted`: no new registration.
     pub closed: bool,
+    /// `enabledUser` is false: no new registration.
+    pub disabled: bool,
     /// From which day the user has the role of a student; none: always had.
     pub active_from: Option<Date>,
     /// Until which day, that day excluded; none: no end.

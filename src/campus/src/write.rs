@@ -197,7 +197,7 @@ fn users(bundle: &Bundle, sink: &mut Sink) -> csv::Result<()> {
         "metadata.maxCredits",
     ])?;
     for student in &bundle.students {
-        let enabled = if student.closed { "false" } else { "true" };
+        let enabled = if student.disabled { "false" } else { "true" };
         sink.write_record(&[
             student.id.as_str(), status(student.closed), MODIFIED, enabled, student.id.as_str(), "", &student.given_name,
             &student.family_name, "", "", &student.email, "", "", "", "", "", "", "", "", "", ORG, "",

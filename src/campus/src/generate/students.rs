@@ -37,6 +37,7 @@ pub(super) fn generate(catalog: &Catalog, morning: &Morning, rng: &mut impl Rng)
             holds: hold.into_iter().collect(),
             completed: completed(wanted, catalog, rng),
             closed: false,
+            disabled: false,
             active_from: None,
             active_until: None,
         }
