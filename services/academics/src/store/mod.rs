@@ -4,26 +4,31 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::tz::TimeZone;
 use matricula_kit::answer::{Answer, Refusal};
 use matricula_kit::database::{Database, DbError, Row, Tx};
 use matricula_kit::id::{SagaId, StudentId};
+use matricula_kit::imports::ImportError;
 use matricula_kit::participant::{Operation, Participant};
-use matricula_kit::time::UnixMs;
+use matricula_kit::time::{self, UnixMs};
 
-use crate::domain::case::{Case, ChangeSet};
+use crate::domain::case::{Case, ChangeSet, Context};
 use crate::domain::catalog::{Catalog, CatalogChanges};
 use crate::domain::decide::{Action, Command, World};
 use crate::domain::rules;
 use crate::domain::student::{Hold, HoldId, Override, Profile, Student};
 
 mod catalog;
+mod holds;
+mod import;
+mod imported;
 mod ledger;
 mod records;
 mod students;
 #[cfg(test)]
 mod tests;
 
-pub use catalog::ImportError;
+pub use imported::ImportedContent;
 pub use ledger::{Ledger, LedgerEntry};
 use students::Access;
 pub use students::StaffError;
@@ -32,12 +37,14 @@ pub use students::StaffError;
 pub struct Academics {
     database: Database,
     shelf: catalog::Shelf,
+    /// Where the campus is: in its time students read moments.
+    zone: TimeZone,
 }
 
 impl Academics {
-    /// On a migrated database.
-    pub fn new(database: Database) -> Self {
-        Self { database, shelf: catalog::Shelf::default() }
+    /// On a migrated database, for a campus in this time zone.
+    pub fn new(database: Database, zone: TimeZone) -> Self {
+        Self { database, shelf: catalog::Shelf::default(), zone }
     }
 
     /// The catalogue in force.
@@ -56,7 +63,10 @@ impl Academics {
         students::add_details(&mut tx, details, &mut found).await?;
         records::add(&mut tx, in_force, &mut found).await?;
         Ok(match found.get(student) {
-            Some(student) => rules::check(&Case::new(&catalog, student, change)),
+            Some(student) => {
+                let context = Context { now: time::now(), zone: self.zone.clone() };
+                rules::check(&Case::new(&catalog, student, change, &context))
+            }
             None => vec![rules::student_not_found(student)],
         })
     }
@@ -73,22 +83,28 @@ impl Academics {
         Ok(Some(student))
     }
 
-    /// Creates or replaces terms, courses and sections, all or none.
-    pub async fn import_catalog(&self, changes: &CatalogChanges) -> Result<(), ImportError> {
-        self.shelf.import(&self.database, changes).await
+    /// Begins a reading of everything that imports can change.
+    pub async fn imported(&self) -> Result<ImportedContent, DbError> {
+        ImportedContent::begin(&self.database, &self.shelf).await
     }
 
-    /// Creates or replaces students, all or none.
-    pub async fn import_students(&self, profiles: &[Profile]) -> Result<(), DbError> {
-        students::import(&self.database, profiles).await
+    /// Creates or replaces terms, courses, sections and students ([`Profile::in_order`]), all or none, if `base_version` is
+    /// the version in force.
+    pub async fn apply_import(
+        &self,
+        base_version: i64,
+        catalog: &CatalogChanges,
+        students: &[Profile],
+    ) -> Result<(), ImportError> {
+        import::apply(&self.database, &self.shelf, base_version, catalog, students).await
     }
 
-    /// Sets a hold, or replaces its description.
+    /// Sets a hold, or replaces its description: it is staff's from now on.
     pub async fn set_hold(&self, student: &StudentId, hold: &Hold) -> Result<(), StaffError> {
         students::set_hold(&self.database, student, hold).await
     }
 
-    /// Takes a hold away, if it is there.
+    /// Takes a hold away, if it is there. A hold that the bundle names stays lifted as long as it is named.
     pub async fn lift_hold(&self, student: &StudentId, hold: &HoldId) -> Result<(), StaffError> {
         students::lift_hold(&self.database, student, hold).await
     }
@@ -134,11 +150,11 @@ impl Participant for Academics {
         records::add(tx, in_force, &mut students).await?;
         records::add(tx, of_registrations, &mut students).await?;
         students::add_details(tx, details, &mut students).await?;
-        Ok(World { catalog: self.shelf.in_write(tx, version).await?, students })
+        Ok(World { catalog: self.shelf.in_write(tx, version).await?, students, zone: self.zone.clone() })
     }
 
-    fn decide(&self, world: &mut World, operation: &Operation<Command>, _now: UnixMs) -> Answer {
-        world.decide(&operation.command)
+    fn decide(&self, world: &mut World, operation: &Operation<Command>, now: UnixMs) -> Answer {
+        world.decide(&operation.command, now)
     }
 
     fn write(&self, tx: &mut Tx, world: &World, now: UnixMs) -> Result<(), DbError> {
