@@ -22,8 +22,8 @@ pub struct Bundle {
     pub courses: Vec<Course>,
     /// `classes.csv`; what is to be deleted there is a cancelled section here.
     pub sections: Vec<Section>,
-    /// Users with the role of a student, with their holds and completed courses. A user whose role is another one now, or
-    /// none, is not among them.
+    /// Users with the role of a student, with their holds and completed courses. A user without that role, or with
+    /// another one instead, is not among them.
     pub students: Vec<Student>,
     /// `enrollments.csv`: rows of students; none when there is no such file. Each student has at most one row in force
     /// for a section.
