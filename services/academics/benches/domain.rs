@@ -77,6 +77,7 @@ fn world(catalog: &Arc<Catalog>) -> World {
             closed: false,
             active_from: None,
             active_until: None,
+            disabled: false,
         };
         (id, Student { profile, overrides: Vec::new(), courses: Vec::new() })
     };

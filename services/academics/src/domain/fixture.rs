@@ -152,6 +152,7 @@ pub(crate) fn student() -> Student {
         closed: false,
         active_from: None,
         active_until: None,
+        disabled: false,
     };
     Student { profile, overrides: Vec::new(), courses: Vec::new() }
 }
