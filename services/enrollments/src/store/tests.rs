@@ -193,6 +193,18 @@ fn of_case(mut command: Command, case: &SagaId) -> Command {
 }
 
 #[tokio::test]
+async fn what_imports_did_is_kept() {
+    for backend in BACKENDS {
+        let service = Service::new(backend).await;
+        assert_eq!(service.write("r0 +M1 #E1; r0 commit; r1 +P1; r1 commit").await, [true; 4]);
+        assert_eq!(service.write("r2 -r1/P1 #E2").await, [false], "the student has added it");
+        assert_eq!(service.write("r3 -r0/M1 #E1; r3 cancel; r4 -r0/M1 #E1").await, [true; 3]);
+        assert_eq!(service.write("r4 commit").await, [true]);
+        assert_eq!(service.state().await, "r0/M1 DROPPED#E1<#r4, r1/P1 ENROLLED", "{backend:?}");
+    }
+}
+
+#[tokio::test]
 async fn two_replicas_enroll_nobody_twice() {
     let service = Service::new(Backend::Postgres).await;
     let other = writer(&Database::open(&service.test.url).await.expect("a second replica"));
