@@ -6,6 +6,7 @@ use matricula_kit::rpc::{FieldError, distinct_ids, required_id};
 use matricula_kit::time::UnixMs;
 use serde::{Deserialize, Serialize};
 
+use crate::roster::Roster;
 use crate::seen::SeenVersion;
 
 /// Sections in one registration, adds and drops together.
@@ -25,6 +26,9 @@ pub struct RegistrationRequest {
     pub seen: Vec<SeenVersion>,
     /// When it was accepted: appointments, deadlines and refunds are judged by it.
     pub submitted_at: UnixMs,
+    /// The import that makes it; `None`: its student registers. No portal can set it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roster: Option<Roster>,
 }
 
 impl RegistrationRequest {
@@ -60,7 +64,13 @@ impl RegistrationRequest {
                 Ok(SeenVersion { section: required_id(&field, section, SectionId::try_new)?, version, seats: None })
             })
             .collect::<Result<_, FieldError>>()?;
-        Ok(Self { student, adds, drops, seen, submitted_at })
+        Ok(Self { student, adds, drops, seen, submitted_at, roster: None })
+    }
+
+    /// The same request as one of an import.
+    #[must_use]
+    pub fn of_roster(self, roster: Roster) -> Self {
+        Self { roster: Some(roster), ..self }
     }
 
     /// The same request with what each version held that was seen, by somebody who has shown it; `None` from one who does
@@ -97,13 +107,31 @@ mod tests {
     }
 
     #[test]
+    fn what_was_stored_before_rosters_is_read_and_written_alike() {
+        let stored = r#"{"student":"s1","adds":["A"],"drops":[],"submitted_at":0}"#;
+        let request: RegistrationRequest = serde_json::from_str(stored).expect("it is readable");
+        assert_eq!(request.roster, None);
+        assert_eq!(serde_json::to_string(&request).expect("it is writable"), stored);
+    }
+
+    #[test]
+    fn the_import_of_a_request_is_stored() {
+        let stored = r#"{"student":"s1","adds":["A"],"drops":[],"submitted_at":0,"roster":{"row":"E1"}}"#;
+        let request: RegistrationRequest = serde_json::from_str(stored).expect("it is readable");
+        let row = matricula_kit::id::RosterRowId::try_new("E1").expect("an id");
+        assert_eq!(request.roster, Some(Roster { row, charge: false }));
+        assert_eq!(serde_json::to_string(&request).expect("it is writable"), stored);
+    }
+
+    #[test]
     fn bounds_and_canonical_form() {
         check(&["B", "A"], &[], Ok("+A B -"));
         check(&["A"], &["C", "B"], Ok("+A -B C"));
         check(&[], &[], Err("adds: name at least one section to add or to drop"));
         check(&["A", "A"], &[], Err("adds[1]: A is named twice"));
         check(&["A"], &["A"], Err("drops: A is also among the adds"));
-        check(&[""], &[], Err("adds[0]: must be 1-128 printable ASCII characters without spaces, quotes, commas and |, got an empty value"));
+        let bounds = "1-128 printable ASCII characters without spaces, quotes, commas and |";
+        check(&[""], &[], Err(&format!("adds[0]: must be {bounds}, got an empty value")));
         let ids: Vec<String> = (0..11).map(|id| id.to_string()).collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         let others: Vec<String> = (20..31).map(|id| id.to_string()).collect();
