@@ -33,6 +33,7 @@ fn catalog() -> Catalog {
             None
         },
         corequisites: None,
+        closed: false,
     };
     let section = |number: usize| SectionEntry {
         id: SectionId::stored(format!("C{number}-1")),
@@ -51,6 +52,12 @@ fn catalog() -> Catalog {
         add_deadline: None,
         drop_deadline: None,
         max_credits_hundredths: 1_800,
+        starts_on: None,
+        ends_on: None,
+        time_zone: jiff::tz::TimeZone::UTC,
+        parent: None,
+        kind: matricula_academics::domain::catalog::TermKind::Term,
+        closed: false,
     }];
     let courses = (0..COURSES).map(course).collect();
     Catalog::build(1, terms, courses, (0..COURSES).map(section).collect()).expect("a sound catalogue")
@@ -67,6 +74,9 @@ fn world(catalog: &Arc<Catalog>) -> World {
             max_credits_hundredths: 0,
             completed: Vec::new(),
             holds: Vec::new(),
+            closed: false,
+            active_from: None,
+            active_until: None,
         };
         (id, Student { profile, overrides: Vec::new(), courses: Vec::new() })
     };

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
 use matricula_kit::database::{Database, DbError, Migrator};
 use matricula_kit::participant::{Participant as _, Writer, WriterLimits};
 use matricula_kit::serve::Role;
@@ -23,17 +24,18 @@ pub mod store;
 /// The tables of the service.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// Largest message: an import of 10,000 students with their courses, or a batch of 1,000 operations, many times over.
+/// Largest message: a batch of 1,000 operations, many times over.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Brings the schema up to date and starts the writer. The role is then ready to be served.
-pub async fn start(database: Database) -> Result<Role, DbError> {
+/// Brings the schema up to date and starts the writer. The role is then ready to be served. Students read moments in the
+/// campus's time zone.
+pub async fn start(database: Database, time_zone: TimeZone) -> Result<Role, DbError> {
     database.migrate(&MIGRATIONS).await?;
     database.leave_room(&["course_record"]).await?;
-    let academics = Arc::new(store::Academics::new(database.clone()));
+    let academics = Arc::new(store::Academics::new(database.clone(), time_zone));
     let tasks = Tasks::new(store::Academics::NAME);
     let writer = Writer::start(academics.clone(), database.clone(), WriterLimits::default(), &tasks);
-    let service = AcademicServiceServer::new(grpc::AcademicGrpc::new(academics, writer))
+    let service = AcademicServiceServer::new(grpc::AcademicGrpc::new(academics.clone(), writer))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip)
@@ -48,5 +50,6 @@ pub async fn start(database: Database) -> Result<Role, DbError> {
         tasks,
         grpc_web: None,
         is_participant: true,
+        imports: Some(academics),
     })
 }

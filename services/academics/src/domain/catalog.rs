@@ -191,6 +191,16 @@ impl Catalog {
         self.terms.get(id).map(AsRef::as_ref)
     }
 
+    /// Every term, in no order.
+    pub fn terms(&self) -> impl Iterator<Item = &Term> {
+        self.terms.values().map(AsRef::as_ref)
+    }
+
+    /// Every course, in no order.
+    pub fn courses(&self) -> impl Iterator<Item = &Course> {
+        self.courses.values().map(AsRef::as_ref)
+    }
+
     /// A course by its id.
     pub fn course(&self, id: &CourseId) -> Option<&Course> {
         self.courses.get(id).map(AsRef::as_ref)

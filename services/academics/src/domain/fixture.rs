@@ -10,12 +10,14 @@
 //! | OPUS | 9 | before: MATH:B and (PHYS or CHEM:C) | OPUS-1 |
 //! | LATIN | 2 | | LATIN-1, LATIN-2 in a term whose deadlines have passed |
 
+use jiff::tz::TimeZone;
 use matricula_kit::answer::Reason;
 use matricula_kit::id::{CourseId, OverrideId, SagaId, SectionId, StudentId, TermId};
+use matricula_kit::source::Source;
 use matricula_kit::time::UnixMs;
 
 use super::case::ChangeSet;
-use super::catalog::{Catalog, CatalogChanges, Course, SectionEntry, Term};
+use super::catalog::{Catalog, CatalogChanges, Course, SectionEntry, Term, TermKind};
 use super::component::Component;
 use super::meetings::Meetings;
 use super::requirement::Requirement;
@@ -52,7 +54,19 @@ pub(crate) fn change(adds: &str, drops: &str) -> ChangeSet {
 pub(crate) fn term(id: &str, deadline: Option<UnixMs>, max_credits_hundredths: i32) -> Term {
     let id_typed = TermId::try_new(id).expect("a term id");
     let title = format!("Term {id}");
-    Term { id: id_typed, title, add_deadline: deadline, drop_deadline: deadline, max_credits_hundredths }
+    Term {
+        id: id_typed,
+        title,
+        add_deadline: deadline,
+        drop_deadline: deadline,
+        max_credits_hundredths,
+        starts_on: None,
+        ends_on: None,
+        time_zone: TimeZone::UTC,
+        parent: None,
+        kind: TermKind::Term,
+        closed: false,
+    }
 }
 
 pub(crate) fn course(code: &str, credits: i32, prerequisites: &str, corequisites: &str) -> Course {
@@ -63,6 +77,7 @@ pub(crate) fn course(code: &str, credits: i32, prerequisites: &str, corequisites
         credits_hundredths: credits * 100,
         prerequisites: Requirement::parse(prerequisites).expect("prerequisites"),
         corequisites: Requirement::parse(corequisites).expect("corequisites"),
+        closed: false,
     }
 }
 
@@ -129,6 +144,9 @@ pub(crate) fn student() -> Student {
         max_credits_hundredths: 0,
         completed: Vec::new(),
         holds: Vec::new(),
+        closed: false,
+        active_from: None,
+        active_until: None,
     };
     Student { profile, overrides: Vec::new(), courses: Vec::new() }
 }
@@ -146,13 +164,14 @@ impl Student {
 
     pub(crate) fn completed(mut self, code: &str, grade: &str) -> Self {
         let grade = grade.parse().expect("a grade");
-        self.profile.completed.push(Completed { course: course_id(&format!("c-{code}")), grade });
+        self.profile.completed.push(Completed { course: course_id(&format!("c-{code}")), grade, term: None });
         self
     }
 
     pub(crate) fn hold(mut self, id: &str) -> Self {
         let id = HoldId::try_new(id).expect("a hold id");
-        self.profile.holds.push(Hold { id, description: "Library fine: pay at the desk.".to_owned() });
+        let description = "Library fine: pay at the desk.".to_owned();
+        self.profile.holds.push(Hold { id, description, source: Source::Bundle });
         self
     }
 
@@ -171,6 +190,7 @@ impl Student {
             justification: "a good reason".to_owned(),
             granted_at: BEFORE,
             valid_until: Some(valid_until),
+            source: Source::Staff,
         });
         self
     }

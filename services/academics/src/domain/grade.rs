@@ -13,8 +13,8 @@ const FAILED: Letter = Letter(0);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Letter(u8);
 
-/// How a course ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// How a course ended. The order of its values is only for lists; whether a grade suffices, [`Grade::meets`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Grade {
     /// `A+` to `F`.
     Letter(Letter),

@@ -35,7 +35,7 @@ pub struct Profile {
 }
 
 /// A course that ended with a grade.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Completed {
     /// The course, which need not be in the catalogue any more.
     pub course: CourseId,
@@ -139,6 +139,17 @@ pub struct Student {
     pub overrides: Vec<Override>,
     /// What registrations put on the record; at least everything that is in force.
     pub courses: Vec<RecordedCourse>,
+}
+
+impl Profile {
+    /// The same with completed courses and holds in order, and no completed course twice, so that what is equal compares
+    /// equal.
+    pub fn in_order(mut self) -> Self {
+        self.completed.sort_unstable();
+        self.completed.dedup();
+        self.holds.sort_unstable_by(|one, other| one.id.cmp(&other.id));
+        self
+    }
 }
 
 impl Student {

@@ -2,19 +2,20 @@
 
 use std::collections::HashSet;
 
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use matricula_kit::id::{CourseId, SectionId, StudentId, TermId};
 use matricula_kit::rpc::{FieldError, required_id};
-use matricula_kit::time::UnixMs;
+use matricula_kit::source::Source;
+use matricula_kit::time::{self, UnixMs};
 use matricula_proto::academics::v1 as wire;
 
-use crate::domain::catalog::{CatalogChanges, Course, SectionEntry, Term};
+use crate::domain::catalog::{Course, SectionEntry, Term, TermKind};
 use crate::domain::component::Component;
 use crate::domain::meetings::Meetings;
 use crate::domain::requirement::Requirement;
 use crate::domain::student::{Completed, Hold, HoldId, Profile};
 
-/// Most entries of a kind in one import; the contract's bound.
-const ENTRIES_MAX: usize = 10_000;
 /// Longest text for people: a title or a sentence or two, not a document.
 const TEXT_CHARS_MAX: usize = 500;
 /// Most credits of a course, and of a term: no student has a hundred.
@@ -22,28 +23,9 @@ const CREDITS_HUNDREDTHS_MAX: i32 = 10_000;
 /// Most completed courses and most holds of a student: more than a life of study brings.
 const OF_STUDENT_MAX: usize = 500;
 
-pub(super) fn catalog(request: wire::ImportCatalogRequest) -> Result<CatalogChanges, FieldError> {
-    Ok(CatalogChanges {
-        terms: list("terms", request.terms, ENTRIES_MAX, term)?,
-        courses: list("courses", request.courses, ENTRIES_MAX, course)?,
-        sections: list("sections", request.sections, ENTRIES_MAX, section)?,
-    })
-}
-
-pub(super) fn students(request: wire::ImportStudentsRequest) -> Result<Vec<Profile>, FieldError> {
-    let profiles = list("students", request.students, ENTRIES_MAX, profile)?;
-    let mut seen = HashSet::new();
-    match profiles.iter().position(|profile| !seen.insert(&profile.id)) {
-        None => Ok(profiles),
-        Some(index) => {
-            let problem = format!("{} is named twice", profiles[index].id);
-            Err(FieldError::new(format!("students[{index}].student_id"), problem))
-        }
-    }
-}
-
-pub(super) fn hold(hold: wire::Hold) -> Result<Hold, FieldError> {
-    Ok(Hold { id: hold_id(hold.hold_id)?, description: required_text("description", hold.description)? })
+/// A hold of this source; what the message says of it is only for output.
+pub(super) fn hold(hold: wire::Hold, source: Source) -> Result<Hold, FieldError> {
+    Ok(Hold { id: hold_id(hold.hold_id)?, description: required_text("description", hold.description)?, source })
 }
 
 pub(super) fn hold_id(id: String) -> Result<HoldId, FieldError> {
@@ -85,17 +67,66 @@ fn list<W, T>(
     entries.map(|(index, it)| convert(it).map_err(|problem| problem.within(&format!("{field}[{index}]")))).collect()
 }
 
-fn term(term: wire::Term) -> Result<Term, FieldError> {
+pub(super) fn term(term: wire::Term) -> Result<Term, FieldError> {
+    let (starts_on, ends_on) = (day("starts_on", &term.starts_on)?, day("ends_on", &term.ends_on)?);
+    match (starts_on, ends_on) {
+        (None, None) => {}
+        (Some(start), Some(end)) if start < end => {}
+        (Some(start), Some(_)) => {
+            let problem = format!("must be after starts_on, which is {start}: it is the day after the last one");
+            return Err(FieldError::new("ends_on", problem));
+        }
+        (Some(_), None) => return Err(FieldError::new("ends_on", "is required where starts_on is given")),
+        (None, Some(_)) => return Err(FieldError::new("starts_on", "is required where ends_on is given")),
+    }
     Ok(Term {
+        kind: kind(term.kind)?,
         id: required_id("term_id", term.term_id, TermId::try_new)?,
         title: required_text("title", term.title)?,
         add_deadline: moment("add_deadline", term.add_deadline)?,
         drop_deadline: moment("drop_deadline", term.drop_deadline)?,
         max_credits_hundredths: credits("max_credits_hundredths", term.max_credits_hundredths)?,
+        starts_on,
+        ends_on,
+        time_zone: zone("time_zone", &term.time_zone)?,
+        parent: optional_term("parent_term_id", term.parent_term_id)?,
+        closed: term.closed,
     })
 }
 
-fn course(course: wire::Course) -> Result<Course, FieldError> {
+/// A day such as `2028-08-24`, in this form only; empty: not known.
+fn day(field: &str, text: &str) -> Result<Option<Date>, FieldError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let day = text.parse().ok().filter(|day: &Date| day.to_string() == text);
+    let problem = || FieldError::new(field, format!("must be a day such as 2028-08-24, got {text:?}"));
+    day.map(Some).ok_or_else(problem)
+}
+
+fn zone(field: &str, name: &str) -> Result<TimeZone, FieldError> {
+    if name.is_empty() {
+        return Ok(TimeZone::UTC);
+    }
+    time::zone(name).map_err(|problem| FieldError::new(field, problem))
+}
+
+fn kind(kind: i32) -> Result<TermKind, FieldError> {
+    match wire::TermKind::try_from(kind) {
+        // A session whose kind nobody says is a term.
+        Ok(wire::TermKind::Unspecified | wire::TermKind::Term) => Ok(TermKind::Term),
+        Ok(wire::TermKind::Semester) => Ok(TermKind::Semester),
+        Ok(wire::TermKind::GradingPeriod) => Ok(TermKind::GradingPeriod),
+        Ok(wire::TermKind::SchoolYear) => Ok(TermKind::SchoolYear),
+        Err(_) => Err(FieldError::new("kind", format!("unknown kind {kind}; use one of TermKind"))),
+    }
+}
+
+fn optional_term(field: &str, id: String) -> Result<Option<TermId>, FieldError> {
+    if id.is_empty() { Ok(None) } else { required_id(field, id, TermId::try_new).map(Some) }
+}
+
+pub(super) fn course(course: wire::Course) -> Result<Course, FieldError> {
     let requirement = |field: &str, text: &str| {
         Requirement::parse(text).map_err(|problem| FieldError::new(field, problem.to_string()))
     };
@@ -106,10 +137,11 @@ fn course(course: wire::Course) -> Result<Course, FieldError> {
         credits_hundredths: credits("credits_hundredths", course.credits_hundredths)?,
         prerequisites: requirement("prerequisites", &course.prerequisites)?,
         corequisites: requirement("corequisites", &course.corequisites)?,
+        closed: course.closed,
     })
 }
 
-fn section(section: wire::Section) -> Result<SectionEntry, FieldError> {
+pub(super) fn section(section: wire::Section) -> Result<SectionEntry, FieldError> {
     let component = Component::parse(&section.component);
     let meetings = Meetings::parse(&section.meetings);
     Ok(SectionEntry {
@@ -124,7 +156,8 @@ fn section(section: wire::Section) -> Result<SectionEntry, FieldError> {
     })
 }
 
-fn profile(student: wire::Student) -> Result<Profile, FieldError> {
+/// A student with the holds that a bundle names, in order.
+pub(super) fn profile(student: wire::Student) -> Result<Profile, FieldError> {
     let profile = Profile {
         id: required_id("student_id", student.student_id, StudentId::try_new)?,
         name: optional_text("name", student.name)?,
@@ -132,19 +165,26 @@ fn profile(student: wire::Student) -> Result<Profile, FieldError> {
         appointment_end: moment("appointment_end", student.appointment_end)?,
         max_credits_hundredths: credits("max_credits_hundredths", student.max_credits_hundredths)?,
         completed: list("completed", student.completed, OF_STUDENT_MAX, completed)?,
-        holds: list("holds", student.holds, OF_STUDENT_MAX, hold)?,
+        holds: list("holds", student.holds, OF_STUDENT_MAX, |it| hold(it, Source::Bundle))?,
+        closed: student.closed,
+        active_from: moment("active_from", student.active_from)?,
+        active_until: moment("active_until", student.active_until)?,
     };
-    if let (Some(start), Some(end)) = (profile.appointment_start, profile.appointment_end)
-        && start > end
-    {
-        return Err(FieldError::new("appointment_end", "must not be before appointment_start"));
+    let spans = [
+        ("appointment_start", profile.appointment_start, "appointment_end", profile.appointment_end),
+        ("active_from", profile.active_from, "active_until", profile.active_until),
+    ];
+    for (start_field, start, end_field, end) in spans {
+        if start.zip(end).is_some_and(|(start, end)| start > end) {
+            return Err(FieldError::new(end_field, format!("must not be before {start_field}")));
+        }
     }
     let mut seen = HashSet::new();
     if let Some(index) = profile.holds.iter().position(|hold| !seen.insert(&hold.id)) {
         let problem = format!("{} is named twice", profile.holds[index].id);
         return Err(FieldError::new(format!("holds[{index}].hold_id"), problem));
     }
-    Ok(profile)
+    Ok(profile.in_order())
 }
 
 fn completed(completed: wire::CompletedCourse) -> Result<Completed, FieldError> {
@@ -152,7 +192,7 @@ fn completed(completed: wire::CompletedCourse) -> Result<Completed, FieldError> 
     let grade = completed.grade.parse();
     let grade =
         grade.map_err(|problem: crate::domain::grade::InvalidGrade| FieldError::new("grade", problem.to_string()))?;
-    Ok(Completed { course, grade })
+    Ok(Completed { course, grade, term: optional_term("term_id", completed.term_id)? })
 }
 
 fn credits(field: &str, hundredths: i32) -> Result<i32, FieldError> {

@@ -8,6 +8,7 @@ use matricula_kit::answer::Reason;
 use matricula_kit::id::{CourseId, OverrideId, SagaId, SectionId, StudentId};
 use matricula_kit::participant::{Leg, Operation, Writer};
 use matricula_kit::rpc::{self, FieldError, distinct_ids, page_size, required_id};
+use matricula_kit::source::Source;
 use matricula_kit::time;
 use matricula_proto::academics::v1 as wire;
 use matricula_proto::academics::v1::academic_service_server::AcademicService;
@@ -18,12 +19,15 @@ use crate::domain::case::ChangeSet;
 use crate::domain::catalog::Section;
 use crate::domain::decide::{Action, Command};
 use crate::domain::student::Override;
-use crate::store::{Academics, ImportError, StaffError};
+use crate::store::{Academics, StaffError};
 
 mod import;
+mod imported;
 mod reply;
 #[cfg(test)]
 mod tests;
+
+pub use imported::canonical;
 
 /// Most sections of a change set; the contract's bound for a registration.
 const SECTIONS_MAX: usize = 20;
@@ -102,24 +106,6 @@ impl AcademicService for AcademicGrpc {
         Ok(Response::new(reply::academic_record(record)))
     }
 
-    async fn import_catalog(
-        &self,
-        request: Request<wire::ImportCatalogRequest>,
-    ) -> Result<Response<wire::ImportCatalogResponse>, Status> {
-        let changes = import::catalog(request.into_inner())?;
-        self.academics.import_catalog(&changes).await?;
-        Ok(Response::new(wire::ImportCatalogResponse {}))
-    }
-
-    async fn import_students(
-        &self,
-        request: Request<wire::ImportStudentsRequest>,
-    ) -> Result<Response<wire::ImportStudentsResponse>, Status> {
-        let profiles = import::students(request.into_inner())?;
-        self.academics.import_students(&profiles).await?;
-        Ok(Response::new(wire::ImportStudentsResponse {}))
-    }
-
     async fn set_hold(
         &self,
         request: Request<wire::SetHoldRequest>,
@@ -134,7 +120,7 @@ impl AcademicService for AcademicGrpc {
             let id = import::hold_id(hold.hold_id).map_err(|problem| problem.within("hold"))?;
             self.academics.lift_hold(&student, &id).await?;
         } else {
-            let hold = import::hold(hold).map_err(|problem| problem.within("hold"))?;
+            let hold = import::hold(hold, Source::Staff).map_err(|problem| problem.within("hold"))?;
             self.academics.set_hold(&student, &hold).await?;
         }
         let (student, lifted) = (student.as_str(), request.lifted);
@@ -212,15 +198,6 @@ impl SectionFilter {
     }
 }
 
-impl From<ImportError> for Status {
-    fn from(problem: ImportError) -> Self {
-        match problem {
-            ImportError::Field(field) => field.into(),
-            ImportError::Database(database) => database.into(),
-        }
-    }
-}
-
 impl From<StaffError> for Status {
     fn from(problem: StaffError) -> Self {
         match problem {
@@ -282,5 +259,6 @@ fn granted(request: wire::GrantOverrideRequest) -> Result<Override, FieldError> 
         justification: import::required_text("justification", request.justification)?,
         granted_at: time::now(),
         valid_until: import::moment("valid_until", request.valid_until)?,
+        source: Source::Staff,
     })
 }

@@ -1,10 +1,14 @@
 //! The service over gRPC: bounds by field, pages, advice, and one registration from end to end.
 
+use jiff::tz::TimeZone;
 use matricula_kit::serve::{self, Limits, Listen};
 use matricula_kit::testing::{self, Backend};
 use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
 use matricula_proto::common::v1::operation_result::Outcome;
-use matricula_proto::common::v1::{EnrollmentStatus, Reason};
+use matricula_proto::common::v1::{EnrollmentStatus, Reason, Source as WireSource};
+use matricula_proto::imports::v1::import_row::Row;
+use matricula_proto::imports::v1::import_service_client::ImportServiceClient;
+use matricula_proto::imports::v1::{ApplyImportRequest, ImportRow, ReadImportedRequest, StageRowsRequest};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tonic::transport::Channel;
@@ -15,18 +19,60 @@ use super::*;
 type Client = AcademicServiceClient<Channel>;
 
 /// The service on an empty SQLite database, and what keeps it there.
-async fn served() -> (Client, impl Drop) {
+async fn served() -> (Client, Kept) {
     let test = testing::empty_database(Backend::Sqlite).await;
-    let role = crate::start(test.database.clone()).await.expect("the service starts");
+    let role = crate::start(test.database.clone(), TimeZone::UTC).await.expect("the service starts");
     let shutdown = CancellationToken::new();
     let listen = Listen { grpc: ([127, 0, 0, 1], 0).into(), http: None, limits: Limits::default() };
     let serving = serve::serve(role, listen, shutdown.clone()).await.expect("the service is served");
-    (Client::new(serving.in_memory.clone()), Kept { _test: test, shutdown })
+    let imports = ImportServiceClient::new(serving.in_memory.clone());
+    (Client::new(serving.in_memory.clone()), Kept { imports, _test: test, shutdown })
 }
 
 struct Kept {
+    imports: ImportServiceClient<Channel>,
     _test: testing::TestDatabase,
     shutdown: CancellationToken,
+}
+
+impl Kept {
+    /// Imports a campus of three sections, and Ada.
+    async fn campus(&self) {
+        let rows = vec![
+            row(Row::Term(wire::Term { term_id: "fall".to_owned(), title: "Fall".to_owned(), ..Default::default() })),
+            row(Row::Course(course("MATH", ""))),
+            row(Row::Course(course("PHYS", "MATH:C"))),
+            row(Row::Section(section("M1", "MATH", "MW 08:00-08:50"))),
+            row(Row::Section(section("M2", "MATH", ""))),
+            row(Row::Section(section("P1", "PHYS", "W 08:30-09:20"))),
+            row(Row::Student(student("ada"))),
+        ];
+        self.import(rows).await.expect("a sound campus");
+    }
+
+    /// Plans, stages and applies an import of these rows.
+    async fn import(&self, rows: Vec<ImportRow>) -> Result<(), Status> {
+        let base_version = self.read().await.0;
+        let mut imports = self.imports.clone();
+        let import_id = format!("import-{base_version}");
+        imports.stage_rows(StageRowsRequest { import_id: import_id.clone(), part: 0, rows }).await?;
+        imports.apply_import(ApplyImportRequest { import_id, parts: 1, base_version }).await.map(drop)
+    }
+
+    async fn read(&self) -> (i64, Vec<ImportRow>) {
+        let mut messages =
+            self.imports.clone().read_imported(ReadImportedRequest {}).await.expect("a reading").into_inner();
+        let (mut version, mut rows) = (None, Vec::new());
+        while let Some(message) = messages.message().await.expect("a message") {
+            version = Some(message.version);
+            rows.extend(message.rows);
+        }
+        (version.expect("at least one message"), rows)
+    }
+}
+
+fn row(row: Row) -> ImportRow {
+    ImportRow { row: Some(row) }
 }
 
 impl Drop for Kept {
@@ -42,7 +88,7 @@ fn course(code: &str, prerequisites: &str) -> wire::Course {
         title: format!("Introduction to {code}"),
         credits_hundredths: 300,
         prerequisites: prerequisites.to_owned(),
-        corequisites: String::new(),
+        ..wire::Course::default()
     }
 }
 
@@ -56,26 +102,8 @@ fn section(id: &str, code: &str, meetings: &str) -> wire::Section {
     }
 }
 
-fn catalog() -> wire::ImportCatalogRequest {
-    wire::ImportCatalogRequest {
-        terms: vec![wire::Term { term_id: "fall".to_owned(), title: "Fall".to_owned(), ..wire::Term::default() }],
-        courses: vec![course("MATH", ""), course("PHYS", "MATH:C")],
-        sections: vec![
-            section("M1", "MATH", "MW 08:00-08:50"),
-            section("M2", "MATH", ""),
-            section("P1", "PHYS", "W 08:30-09:20"),
-        ],
-    }
-}
-
 fn student(id: &str) -> wire::Student {
     wire::Student { student_id: id.to_owned(), name: "Ada".to_owned(), ..wire::Student::default() }
-}
-
-async fn campus(client: &mut Client) {
-    client.import_catalog(catalog()).await.expect("a sound catalogue");
-    let students = vec![student("ada")];
-    client.import_students(wire::ImportStudentsRequest { students }).await.expect("sound students");
 }
 
 fn reserve_request(saga: &str, adds: &[&str], drops: &[&str]) -> wire::ReserveCoursesRequest {
@@ -106,64 +134,9 @@ fn check_field<T: std::fmt::Debug>(outcome: Result<T, Status>, expect: &str) {
 }
 
 #[tokio::test]
-async fn broken_imports_name_the_field() {
-    let (mut client, _kept) = served().await;
-    let mut broken = catalog();
-    broken.courses[1].prerequisites = "MATH and".to_owned();
-    let expect = "courses[1].prerequisites: at character 9: expected a course code or `(`, found the end";
-    check_field(client.import_catalog(broken).await, expect);
-    let mut broken = catalog();
-    broken.courses[1].prerequisites = "CHEM".to_owned();
-    check_field(client.import_catalog(broken).await, "courses[1].prerequisites: no course has the code \"CHEM\"");
-    let mut broken = catalog();
-    broken.sections[2].meetings = "X 08:00-09:00".to_owned();
-    let expect = "sections[2].meetings: \"X 08:00-09:00\": 'X' is no day; the days are M T W R F S U";
-    check_field(client.import_catalog(broken).await, expect);
-    let mut broken = catalog();
-    broken.sections[0].component = "lecture".to_owned();
-    let expect = "sections[0].component: must be configuration/subpart, such as 1/2, got \"lecture\"";
-    check_field(client.import_catalog(broken).await, expect);
-    let mut broken = catalog();
-    broken.sections[1].term_id = "winter".to_owned();
-    check_field(client.import_catalog(broken).await, "sections[1].term_id: there is no term winter");
-    let mut broken = catalog();
-    broken.courses[0].credits_hundredths = -1;
-    check_field(client.import_catalog(broken).await, "courses[0].credits_hundredths: must be 0 to 10000, got -1");
-    let mut broken = catalog();
-    broken.terms[0].title = "a\0b".to_owned();
-    check_field(client.import_catalog(broken).await, "terms[0].title: must have no control characters, got '\\0'");
-    let broken = wire::ImportCatalogRequest { terms: vec![wire::Term::default(); 10_001], ..Default::default() };
-    check_field(client.import_catalog(broken).await, "terms: at most 10000, got 10001");
-    let listed = client.list_sections(wire::ListSectionsRequest::default()).await.expect("a list").into_inner();
-    assert_eq!(listed.sections, []);
-}
-
-#[tokio::test]
-async fn broken_students_name_the_field() {
-    let (mut client, _kept) = served().await;
-    let mut import = async |student: wire::Student| {
-        let students = vec![self::student("eve"), student];
-        client.import_students(wire::ImportStudentsRequest { students }).await
-    };
-    let grade = |grade: &str| wire::CompletedCourse { course_id: "c-MATH".to_owned(), grade: grade.to_owned() };
-    let hold = || wire::Hold { hold_id: "h1".to_owned(), description: "Fine".to_owned() };
-    check_field(import(student("eve")).await, "students[1].student_id: eve is named twice");
-    let expect = "students[1].completed[0].grade: \"E\" is no grade: A+ to D-, F, P or NP";
-    check_field(import(wire::Student { completed: vec![grade("E")], ..student("ada") }).await, expect);
-    let expect = "students[1].holds[1].hold_id: h1 is named twice";
-    check_field(import(wire::Student { holds: vec![hold(), hold()], ..student("ada") }).await, expect);
-    let early = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
-    let expect = "students[1].appointment_end: must not be before appointment_start";
-    let ada = wire::Student { appointment_start: early(2), appointment_end: early(1), ..student("ada") };
-    check_field(import(ada).await, expect);
-    let expect = "students[1].appointment_start: must be in the years 1 to 9999";
-    check_field(import(wire::Student { appointment_start: early(i64::MAX), ..student("ada") }).await, expect);
-}
-
-#[tokio::test]
 async fn bounds_of_change_sets_hold() {
-    let (mut client, _kept) = served().await;
-    campus(&mut client).await;
+    let (mut client, kept) = served().await;
+    kept.campus().await;
     let twice = client.reserve_courses(reserve_request("r1", &["M1", "M1"], &[])).await;
     check_field(twice, "operations[0].adds[1]: M1 is named twice");
     let both = client.reserve_courses(reserve_request("r1", &["M1"], &["M2", "M1"])).await;
@@ -189,8 +162,8 @@ async fn bounds_of_change_sets_hold() {
 
 #[tokio::test]
 async fn sections_come_in_pages() {
-    let (mut client, _kept) = served().await;
-    campus(&mut client).await;
+    let (mut client, kept) = served().await;
+    kept.campus().await;
     let ask = |page_size, page_token: &str, section_ids: &[&str], course_id: &str| wire::ListSectionsRequest {
         page_size,
         page_token: page_token.to_owned(),
@@ -220,8 +193,8 @@ async fn sections_come_in_pages() {
 
 #[tokio::test]
 async fn advice_tells_every_reason_and_reserves_nothing() {
-    let (mut client, _kept) = served().await;
-    campus(&mut client).await;
+    let (mut client, kept) = served().await;
+    kept.campus().await;
     let ask = |student: &str, adds: &[&str]| wire::CheckEligibilityRequest {
         student_id: student.to_owned(),
         adds: adds.iter().map(ToString::to_string).collect(),
@@ -239,8 +212,8 @@ async fn advice_tells_every_reason_and_reserves_nothing() {
 
 #[tokio::test]
 async fn a_registration_from_end_to_end() {
-    let (mut client, _kept) = served().await;
-    campus(&mut client).await;
+    let (mut client, kept) = served().await;
+    kept.campus().await;
     let answer = client.reserve_courses(reserve_request("r1", &["M1"], &[])).await.expect("an answer").into_inner();
     let Some(Outcome::Done(done)) = &answer.results[0].outcome else { panic!("{answer:?}") };
     assert_eq!((done.added[0].section_id.as_str(), done.added[0].credits_hundredths), ("M1", 300));
@@ -283,6 +256,7 @@ async fn a_registration_from_end_to_end() {
         record.courses.iter().map(|course| (course.section_id.as_str(), course.status())).collect();
     assert_eq!(courses, [("P1", EnrollmentStatus::Cancelled), ("M1", EnrollmentStatus::Enrolled)]);
     assert_eq!(record.overrides, [granted.r#override.expect("the override")]);
+    assert_eq!(record.overrides[0].source(), WireSource::Staff);
 
     let mut ledger = client.export_ledger(wire::ExportLedgerRequest {}).await.expect("a ledger").into_inner();
     let mut entries = 0;
@@ -293,4 +267,34 @@ async fn a_registration_from_end_to_end() {
 
     let ask = wire::GetAcademicRecordRequest { student_id: "nobody".to_owned() };
     assert_eq!(client.get_academic_record(ask).await.expect_err("not there").code(), Code::NotFound);
+}
+
+/// An import over the wire: what was read, changed and applied is what is read next, and the record shows whose a hold is.
+#[tokio::test]
+async fn an_import_from_end_to_end() {
+    let (mut client, kept) = served().await;
+    kept.campus().await;
+    let (version, rows) = kept.read().await;
+    assert_eq!((version, rows.len()), (1, 7));
+    let hold = |id: &str| wire::Hold { hold_id: id.to_owned(), description: "Fine".to_owned(), source: 0 };
+    let ada = row(Row::Student(wire::Student { holds: vec![hold("h1")], closed: true, ..student("ada") }));
+    kept.import(vec![ada.clone()]).await.expect("applied");
+    let set = wire::SetHoldRequest { student_id: "ada".to_owned(), hold: Some(hold("h2")), ..Default::default() };
+    client.set_hold(set).await.expect("set");
+    let (version, rows) = kept.read().await;
+    assert_eq!((version, rows.last()), (2, Some(&ada)), "the hold of staff is no part of it");
+
+    let ask = || wire::GetAcademicRecordRequest { student_id: "ada".to_owned() };
+    let record = client.get_academic_record(ask()).await.expect("a closed student keeps her record").into_inner();
+    let shown = record.student.expect("a student");
+    let holds: Vec<(&str, WireSource)> =
+        shown.holds.iter().map(|hold| (hold.hold_id.as_str(), hold.source())).collect();
+    assert_eq!(holds, [("h1", WireSource::Bundle), ("h2", WireSource::Staff)]);
+    assert!(shown.closed);
+
+    let broken = wire::Section { term_id: "winter".to_owned(), ..section("M3", "MATH", "") };
+    let rows = vec![row(Row::Section(broken)), row(Row::Student(student("eve")))];
+    check_field(kept.import(rows).await, "sections[M3].term_id: there is no term winter");
+    let ask = wire::GetAcademicRecordRequest { student_id: "eve".to_owned() };
+    assert_eq!(client.get_academic_record(ask).await.expect_err("nothing was applied").code(), Code::NotFound);
 }

@@ -5,7 +5,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use matricula_kit::database::{Args, Asked, Database, DbError, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, SectionId, TermId};
-use matricula_kit::rpc::FieldError;
 use matricula_kit::time::UnixMs;
 
 use super::int32;
@@ -20,21 +19,9 @@ pub(super) struct Shelf {
     last: RwLock<Arc<Catalog>>,
 }
 
-/// Why a catalogue was not imported; nothing of it was.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {
-    /// A field is at fault.
-    #[error("the catalogue would be broken")]
-    Field(#[from] FieldError),
-    /// The database is.
-    #[error("the catalogue could not be stored")]
-    Database(#[from] DbError),
-}
-
 const VERSION: &str = "SELECT version FROM catalog_version";
 /// Keeps imports out until the transaction ends, so that what is loaded after it is of one version.
 const VERSION_FOR_SHARE: &str = "SELECT version FROM catalog_version {for_share}";
-const VERSION_FOR_UPDATE: &str = "SELECT version FROM catalog_version {for_update}";
 const SET_VERSION: &str = "UPDATE catalog_version SET version = $1";
 
 const TERMS: &str = "SELECT term_id, title, add_deadline, drop_deadline, max_credits_hundredths FROM term";
@@ -72,13 +59,13 @@ impl Shelf {
             return Ok(last);
         }
         let version = version(tx, VERSION_FOR_SHARE).await?;
-        self.put(load(tx, version).await?)
+        Ok(self.put(load(tx, version).await?))
     }
 
     /// The catalogue in force, for a snapshot: it sees one version by itself.
     pub(super) async fn in_snapshot(&self, tx: &mut Tx) -> Result<Arc<Catalog>, DbError> {
         let (last, version) = (self.last(), version(tx, VERSION).await?);
-        if version == last.version() { Ok(last) } else { self.put(load(tx, version).await?) }
+        Ok(if version == last.version() { last } else { self.put(load(tx, version).await?) })
     }
 
     /// The catalogue in force, for one who reads nothing else.
@@ -90,28 +77,15 @@ impl Shelf {
         self.in_snapshot(&mut database.snapshot().await?).await
     }
 
-    /// Imports changes, all or none.
-    pub(super) async fn import(&self, database: &Database, changes: &CatalogChanges) -> Result<(), ImportError> {
-        let mut tx = database.begin().await?;
-        let version = version(&mut tx, VERSION_FOR_UPDATE).await?;
-        let last = self.last();
-        let before = if version == last.version() { last } else { Arc::new(load(&mut tx, version).await?) };
-        let after = before.merged(changes)?;
-        put_changes(&mut tx, changes).await?;
-        tx.execute(SET_VERSION, Args::new().int(after.version())).await?;
-        tx.commit().await?;
-        self.put(after)?;
-        Ok(())
-    }
-
     fn last(&self) -> Arc<Catalog> {
         self.last.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn put(&self, catalog: Catalog) -> Result<Arc<Catalog>, DbError> {
+    /// Keeps a catalogue that is in force.
+    pub(super) fn put(&self, catalog: Catalog) -> Arc<Catalog> {
         let catalog = Arc::new(catalog);
         *self.last.write().unwrap_or_else(PoisonError::into_inner) = catalog.clone();
-        Ok(catalog)
+        catalog
     }
 }
 
@@ -137,6 +111,12 @@ fn term(row: &Row) -> Result<Term, DbError> {
         add_deadline: row.opt_int("add_deadline")?.map(UnixMs),
         drop_deadline: row.opt_int("drop_deadline")?.map(UnixMs),
         max_credits_hundredths: int32(row, "max_credits_hundredths")?,
+        starts_on: None,
+        ends_on: None,
+        time_zone: jiff::tz::TimeZone::UTC,
+        parent: None,
+        kind: crate::domain::catalog::TermKind::Term,
+        closed: false,
     })
 }
 
@@ -152,6 +132,7 @@ fn course(row: &Row) -> Result<Course, DbError> {
         credits_hundredths: int32(row, "credits_hundredths")?,
         prerequisites: requirement("prerequisites")?,
         corequisites: requirement("corequisites")?,
+        closed: false,
         id: CourseId::stored(id),
     })
 }
@@ -172,7 +153,9 @@ fn section(row: &Row) -> Result<SectionEntry, DbError> {
     })
 }
 
-async fn put_changes(tx: &mut Tx, changes: &CatalogChanges) -> Result<(), DbError> {
+/// Writes the changes that have made a catalogue, and its version, in a transaction that no other import can overtake.
+pub(super) async fn write(tx: &mut Tx, changes: &CatalogChanges, version: i64) -> Result<(), DbError> {
+    tx.post(SET_VERSION, Args::new().int(version));
     let terms = &changes.terms;
     let rows = Rows::new()
         .text("term_id", terms.iter().map(|term| term.id.as_str()))

@@ -14,7 +14,7 @@ const COURSES: &str = "SELECT registration_id, section_id, student_id, course_id
      dropped_by_registration_id FROM course_record WHERE (registration_id, section_id) > ($1, $2) \
      ORDER BY registration_id, section_id LIMIT $3";
 const OVERRIDES: &str = "SELECT override_id, student_id, section_id, reason, granted_by, justification, granted_at, \
-     valid_until FROM override_grant WHERE override_id > $1 ORDER BY override_id LIMIT $2";
+     valid_until, source FROM override_grant WHERE override_id > $1 ORDER BY override_id LIMIT $2";
 
 /// One entry of the ledger.
 #[derive(Debug)]

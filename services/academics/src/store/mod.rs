@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::tz::TimeZone;
 use matricula_kit::answer::{Answer, Refusal};
 use matricula_kit::database::{Database, DbError, Row, Tx};
 use matricula_kit::id::{SagaId, StudentId};
+use matricula_kit::imports::ImportError;
 use matricula_kit::participant::{Operation, Participant};
 use matricula_kit::time::UnixMs;
 
@@ -17,13 +19,16 @@ use crate::domain::rules;
 use crate::domain::student::{Hold, HoldId, Override, Profile, Student};
 
 mod catalog;
+mod holds;
+mod import;
+mod imported;
 mod ledger;
 mod records;
 mod students;
 #[cfg(test)]
 mod tests;
 
-pub use catalog::ImportError;
+pub use imported::ImportedContent;
 pub use ledger::{Ledger, LedgerEntry};
 use students::Access;
 pub use students::StaffError;
@@ -32,12 +37,14 @@ pub use students::StaffError;
 pub struct Academics {
     database: Database,
     shelf: catalog::Shelf,
+    /// Where the campus is: in its time students read moments.
+    zone: TimeZone,
 }
 
 impl Academics {
-    /// On a migrated database.
-    pub fn new(database: Database) -> Self {
-        Self { database, shelf: catalog::Shelf::default() }
+    /// On a migrated database, for a campus in this time zone.
+    pub fn new(database: Database, zone: TimeZone) -> Self {
+        Self { database, shelf: catalog::Shelf::default(), zone }
     }
 
     /// The catalogue in force.
@@ -73,22 +80,28 @@ impl Academics {
         Ok(Some(student))
     }
 
-    /// Creates or replaces terms, courses and sections, all or none.
-    pub async fn import_catalog(&self, changes: &CatalogChanges) -> Result<(), ImportError> {
-        self.shelf.import(&self.database, changes).await
+    /// Begins a reading of everything that imports can change.
+    pub async fn imported(&self) -> Result<ImportedContent, DbError> {
+        ImportedContent::begin(&self.database, &self.shelf).await
     }
 
-    /// Creates or replaces students, all or none.
-    pub async fn import_students(&self, profiles: &[Profile]) -> Result<(), DbError> {
-        students::import(&self.database, profiles).await
+    /// Creates or replaces terms, courses, sections and students ([`Profile::in_order`]), all or none, if `base_version` is
+    /// the version in force.
+    pub async fn apply_import(
+        &self,
+        base_version: i64,
+        catalog: &CatalogChanges,
+        students: &[Profile],
+    ) -> Result<(), ImportError> {
+        import::apply(&self.database, &self.shelf, base_version, catalog, students).await
     }
 
-    /// Sets a hold, or replaces its description.
+    /// Sets a hold, or replaces its description: it is staff's from now on.
     pub async fn set_hold(&self, student: &StudentId, hold: &Hold) -> Result<(), StaffError> {
         students::set_hold(&self.database, student, hold).await
     }
 
-    /// Takes a hold away, if it is there.
+    /// Takes a hold away, if it is there. A hold that the bundle names stays lifted as long as it is named.
     pub async fn lift_hold(&self, student: &StudentId, hold: &HoldId) -> Result<(), StaffError> {
         students::lift_hold(&self.database, student, hold).await
     }

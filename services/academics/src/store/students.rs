@@ -1,13 +1,14 @@
-//! Students with their completed courses, holds and overrides: loaded under lock for a batch, and kept by staff.
+//! Students with their completed courses, holds and overrides: loaded under lock for a batch, and changed by staff.
 
 use std::collections::HashMap;
 
 use matricula_kit::answer::Reason;
 use matricula_kit::database::{Args, Asked, Database, DbError, Row, Rows, Tx};
-use matricula_kit::id::{CourseId, OverrideId, SectionId, StudentId};
+use matricula_kit::id::{CourseId, OverrideId, SectionId, StudentId, TermId};
+use matricula_kit::source::Source;
 use matricula_kit::time::UnixMs;
 
-use super::int32;
+use super::{holds, int32};
 use crate::domain::student::{Completed, Hold, HoldId, Override, Profile, Student};
 
 /// How the rows of students are read.
@@ -36,35 +37,22 @@ pub enum StaffError {
 }
 
 // `CROSS JOIN` with a condition keeps SQLite from reading the whole table: it takes the rows one after the other.
-const STUDENTS: &str = "SELECT s.student_id, s.name, s.appointment_start, s.appointment_end, s.max_credits_hundredths \
+const STUDENTS: &str = "SELECT s.student_id, s.name, s.appointment_start, s.appointment_end, \
+     s.max_credits_hundredths, s.closed, s.active_from, s.active_until \
      FROM {rows} CROSS JOIN student s WHERE s.student_id = r.student_id";
 const STUDENTS_LOCKED: &str = "SELECT s.student_id, s.name, s.appointment_start, s.appointment_end, \
-     s.max_credits_hundredths \
+     s.max_credits_hundredths, s.closed, s.active_from, s.active_until \
      FROM {rows} CROSS JOIN student s WHERE s.student_id = r.student_id ORDER BY s.student_id {for_update}";
-const COMPLETED: &str = "SELECT c.student_id, c.course_id, c.grade FROM {rows} CROSS JOIN completed_course c \
-     WHERE c.student_id = r.student_id ORDER BY c.course_id, c.grade";
-const HOLDS: &str = "SELECT h.student_id, h.hold_id, h.description FROM {rows} CROSS JOIN hold h \
-     WHERE h.student_id = r.student_id ORDER BY h.hold_id";
+const COMPLETED: &str = "SELECT c.student_id, c.course_id, c.term_id, c.grade FROM {rows} CROSS JOIN completed_course c \
+     WHERE c.student_id = r.student_id ORDER BY c.course_id, c.term_id, c.grade";
 const OVERRIDES: &str = "SELECT o.override_id, o.student_id, o.section_id, o.reason, o.granted_by, o.justification, \
-     o.granted_at, o.valid_until FROM {rows} CROSS JOIN override_grant o \
+     o.granted_at, o.valid_until, o.source FROM {rows} CROSS JOIN override_grant o \
      WHERE o.student_id = r.student_id ORDER BY o.override_id";
 
-const PUT_STUDENTS: &str = "INSERT INTO student (student_id, name, appointment_start, appointment_end, \
-     max_credits_hundredths) \
-     SELECT student_id, name, appointment_start, appointment_end, max_credits_hundredths FROM {rows} WHERE true \
-     ON CONFLICT (student_id) DO UPDATE SET name = excluded.name, appointment_start = excluded.appointment_start, \
-     appointment_end = excluded.appointment_end, max_credits_hundredths = excluded.max_credits_hundredths";
-const CLEAR_HOLDS: &str = "DELETE FROM hold WHERE student_id IN (SELECT student_id FROM {rows})";
-const CLEAR_COMPLETED: &str = "DELETE FROM completed_course WHERE student_id IN (SELECT student_id FROM {rows})";
-const PUT_HOLDS: &str = "INSERT INTO hold (student_id, hold_id, description) \
-     SELECT student_id, hold_id, description FROM {rows} WHERE true \
-     ON CONFLICT (student_id, hold_id) DO UPDATE SET description = excluded.description";
-const PUT_COMPLETED: &str = "INSERT INTO completed_course (student_id, course_id, grade) \
-     SELECT student_id, course_id, grade FROM {rows} WHERE true ON CONFLICT DO NOTHING";
-const LIFT_HOLD: &str = "DELETE FROM hold WHERE student_id = $1 AND hold_id = $2";
 const PUT_OVERRIDE: &str = "INSERT INTO override_grant (override_id, student_id, section_id, reason, granted_by, \
-     justification, granted_at, valid_until) \
-     SELECT override_id, student_id, section_id, reason, granted_by, justification, granted_at, valid_until FROM {rows}";
+     justification, granted_at, valid_until, source) \
+     SELECT override_id, student_id, section_id, reason, granted_by, justification, granted_at, valid_until, source \
+     FROM {rows}";
 
 /// Asks for students.
 pub(super) fn ask(tx: &mut Tx, access: Access, students: &[&StudentId]) -> Asked {
@@ -92,8 +80,8 @@ pub(super) struct AskedDetails {
 /// Asks what the rules ask of these students: completed courses, holds and overrides.
 pub(super) fn ask_details(tx: &mut Tx, students: &[&StudentId]) -> AskedDetails {
     AskedDetails {
-        completed: tx.ask(COMPLETED, ids(students)),
-        holds: tx.ask(HOLDS, ids(students)),
+        completed: ask_completed(tx, students),
+        holds: holds::ask_in_force(tx, students),
         overrides: tx.ask(OVERRIDES, ids(students)),
     }
 }
@@ -105,15 +93,14 @@ pub(super) async fn add_details(
     into: &mut HashMap<StudentId, Student>,
 ) -> Result<(), DbError> {
     for row in tx.rows(details.completed).await? {
-        let grade = row.text("grade")?.parse().map_err(DbError::corrupt)?;
-        let completed = Completed { course: CourseId::stored(row.text("course_id")?), grade };
-        if let Some(student) = into.get_mut(row.text("student_id")?.as_str()) {
+        let (student, completed) = completed(&row)?;
+        if let Some(student) = into.get_mut(student.as_str()) {
             student.profile.completed.push(completed);
         }
     }
     for row in tx.rows(details.holds).await? {
-        let hold = Hold { id: HoldId::stored(row.text("hold_id")?), description: row.text("description")? };
-        if let Some(student) = into.get_mut(row.text("student_id")?.as_str()) {
+        let (student, hold) = holds::in_force(&row)?;
+        if let Some(student) = into.get_mut(student.as_str()) {
             student.profile.holds.push(hold);
         }
     }
@@ -130,6 +117,7 @@ pub(super) async fn add_details(
 pub(super) fn override_of(row: &Row) -> Result<Override, DbError> {
     let reason = row.text("reason")?;
     let known = Reason::ALL.iter().copied().find(|known| known.name() == reason);
+    let source = row.text("source")?;
     Ok(Override {
         id: OverrideId::stored(row.text("override_id")?),
         student: StudentId::stored(row.text("student_id")?),
@@ -139,46 +127,22 @@ pub(super) fn override_of(row: &Row) -> Result<Override, DbError> {
         justification: row.text("justification")?,
         granted_at: UnixMs(row.int("granted_at")?),
         valid_until: row.opt_int("valid_until")?.map(UnixMs),
+        source: Source::from_name(&source)
+            .ok_or_else(|| DbError::corrupt(format!("unknown source {source} of an override")))?,
     })
-}
-
-/// Creates or replaces students, all or none.
-pub(super) async fn import(database: &Database, profiles: &[Profile]) -> Result<(), DbError> {
-    let mut tx = database.begin().await?;
-    let students: Vec<&StudentId> = profiles.iter().map(|profile| &profile.id).collect();
-    tx.fetch(STUDENTS_LOCKED, ids(&students)).await?;
-    let rows = Rows::new()
-        .text("student_id", students.iter().map(|id| id.as_str()))
-        .text("name", profiles.iter().map(|profile| profile.name.as_str()))
-        .opt_int("appointment_start", profiles.iter().map(|profile| profile.appointment_start.map(|at| at.0)))
-        .opt_int("appointment_end", profiles.iter().map(|profile| profile.appointment_end.map(|at| at.0)))
-        .int("max_credits_hundredths", profiles.iter().map(|profile| profile.max_credits_hundredths.into()));
-    tx.execute(PUT_STUDENTS, rows.into()).await?;
-    tx.execute(CLEAR_HOLDS, ids(&students)).await?;
-    tx.execute(CLEAR_COMPLETED, ids(&students)).await?;
-    let holds = profiles.iter().flat_map(|profile| profile.holds.iter().map(|hold| (&profile.id, hold)));
-    tx.execute(PUT_HOLDS, hold_rows(&holds.collect::<Vec<_>>())).await?;
-    let completed = profiles.iter().flat_map(|profile| profile.completed.iter().map(|done| (&profile.id, done)));
-    let completed: Vec<(&StudentId, &Completed)> = completed.collect();
-    let rows = Rows::new()
-        .text("student_id", completed.iter().map(|(student, _)| student.as_str()))
-        .text("course_id", completed.iter().map(|(_, done)| done.course.as_str()))
-        .text("grade", completed.iter().map(|(_, done)| done.grade.to_string()));
-    tx.execute(PUT_COMPLETED, rows.into()).await?;
-    tx.commit().await
 }
 
 /// Sets a hold, or replaces its description.
 pub(super) async fn set_hold(database: &Database, student: &StudentId, hold: &Hold) -> Result<(), StaffError> {
     let mut tx = lock_one(database, student).await?;
-    tx.execute(PUT_HOLDS, hold_rows(&[(student, hold)])).await?;
+    holds::set(&mut tx, student, hold);
     Ok(tx.commit().await?)
 }
 
 /// Takes a hold away, if it is there.
 pub(super) async fn lift_hold(database: &Database, student: &StudentId, hold: &HoldId) -> Result<(), StaffError> {
     let mut tx = lock_one(database, student).await?;
-    tx.execute(LIFT_HOLD, Args::new().text(student.as_str()).text(hold.as_str())).await?;
+    holds::lift(&mut tx, student, hold);
     Ok(tx.commit().await?)
 }
 
@@ -193,7 +157,8 @@ pub(super) async fn grant(database: &Database, granted: &Override) -> Result<(),
         .text("granted_by", [granted.granted_by.as_str()])
         .text("justification", [granted.justification.as_str()])
         .int("granted_at", [granted.granted_at.0])
-        .opt_int("valid_until", [granted.valid_until.map(|until| until.0)]);
+        .opt_int("valid_until", [granted.valid_until.map(|until| until.0)])
+        .text("source", [granted.source.name()]);
     tx.execute(PUT_OVERRIDE, row.into()).await?;
     Ok(tx.commit().await?)
 }
@@ -211,15 +176,21 @@ pub(super) fn ids(students: &[&StudentId]) -> Args {
     Rows::new().text("student_id", students.iter().map(|id| id.as_str())).into()
 }
 
-fn hold_rows(holds: &[(&StudentId, &Hold)]) -> Args {
-    let rows = Rows::new()
-        .text("student_id", holds.iter().map(|(student, _)| student.as_str()))
-        .text("hold_id", holds.iter().map(|(_, hold)| hold.id.as_str()))
-        .text("description", holds.iter().map(|(_, hold)| hold.description.as_str()));
-    rows.into()
+/// Asks for the completed courses of these students.
+pub(super) fn ask_completed(tx: &mut Tx, students: &[&StudentId]) -> Asked {
+    tx.ask(COMPLETED, ids(students))
 }
 
-fn profile(row: &Row) -> Result<Profile, DbError> {
+/// The student and the completed course of a row.
+pub(super) fn completed(row: &Row) -> Result<(String, Completed), DbError> {
+    let (course, term) = (CourseId::stored(row.text("course_id")?), row.text("term_id")?);
+    let grade = row.text("grade")?.parse().map_err(DbError::corrupt)?;
+    let term = (!term.is_empty()).then(|| TermId::stored(term));
+    Ok((row.text("student_id")?, Completed { course, grade, term }))
+}
+
+/// The profile of a row, without completed courses and holds.
+pub(super) fn profile(row: &Row) -> Result<Profile, DbError> {
     Ok(Profile {
         id: StudentId::stored(row.text("student_id")?),
         name: row.text("name")?,
@@ -228,5 +199,8 @@ fn profile(row: &Row) -> Result<Profile, DbError> {
         max_credits_hundredths: int32(row, "max_credits_hundredths")?,
         completed: Vec::new(),
         holds: Vec::new(),
+        closed: row.int("closed")? == 1,
+        active_from: row.opt_int("active_from")?.map(UnixMs),
+        active_until: row.opt_int("active_until")?.map(UnixMs),
     })
 }
