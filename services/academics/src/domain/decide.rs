@@ -1,6 +1,6 @@
-//! The three commands: reserve a change set, take it back, settle it.
+//! The commands: reserve a change set by the rules, or take it over from a roster; take it back; settle it.
 //!
-//! | record of the registration | reserve | remove | settle |
+//! | record of the registration | reserve, take over | remove | settle |
 //! |---|---|---|---|
 //! | add | becomes `PENDING` | `CANCELLED` | `ENROLLED` |
 //! | drop, `ENROLLED` by an earlier one | marked | mark off | `DROPPED` |
@@ -8,13 +8,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use matricula_kit::answer::{Answer, Done, DroppedCourse, NotYet, Reason, ReservedCourse};
+use matricula_kit::answer::{Answer, Done, DroppedCourse, NotYet, Reason, Refusal, ReservedCourse};
 use matricula_kit::id::{SagaId, StudentId};
 
 use super::case::{Case, ChangeSet, named_record, standing};
 use super::catalog::{Catalog, Section};
-use super::rules;
 use super::student::{RecordStatus, RecordedCourse, Student, Unsaved};
+use super::{roster, rules};
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +38,8 @@ pub struct Command {
 pub enum Action {
     /// Decide its change set, and reserve it.
     Reserve(ChangeSet),
+    /// Reserve the change set of an import of rosters, which asks no rules of registration.
+    TakeOver(ChangeSet),
     /// Take back what it reserved.
     Remove,
     /// Make final what it reserved.
@@ -59,12 +61,13 @@ impl World {
         let Command { registration, student, action } = command;
         let Some(file) = self.students.get_mut(student) else {
             return match action {
-                Action::Reserve(_) => Answer::Refused(vec![rules::student_not_found(student)]),
+                Action::Reserve(_) | Action::TakeOver(_) => Answer::Refused(vec![rules::student_not_found(student)]),
                 Action::Remove | Action::Settle => Answer::done(),
             };
         };
         match action {
-            Action::Reserve(change) => reserve(&self.catalog, file, registration, change),
+            Action::Reserve(change) => reserve(&self.catalog, file, registration, change, rules::check),
+            Action::TakeOver(change) => take_over(&self.catalog, file, registration, change),
             Action::Remove => {
                 end(file, registration, RecordStatus::Cancelled, RecordStatus::Enrolled);
                 Answer::done()
@@ -77,7 +80,22 @@ impl World {
     }
 }
 
-fn reserve(catalog: &Catalog, student: &mut Student, registration: &SagaId, change: &ChangeSet) -> Answer {
+/// Reserves what a roster says, and lets the student into full sections.
+fn take_over(catalog: &Catalog, student: &mut Student, registration: &SagaId, change: &ChangeSet) -> Answer {
+    let mut answer = reserve(catalog, student, registration, change, rules::check_roster);
+    if let Answer::Done(done) = &mut answer {
+        student.granted.extend(roster::admit(&student.profile.id, registration, change.submitted_at, done));
+    }
+    answer
+}
+
+fn reserve(
+    catalog: &Catalog,
+    student: &mut Student,
+    registration: &SagaId,
+    change: &ChangeSet,
+    check: fn(&Case<'_>) -> Vec<Refusal>,
+) -> Answer {
     let case = Case::new(catalog, student, change);
     if let Some(course) = case.unsettled() {
         return Answer::NotYet(NotYet {
@@ -87,7 +105,7 @@ fn reserve(catalog: &Catalog, student: &mut Student, registration: &SagaId, chan
             waits_for: Some(course.hand_on_it().clone()),
         });
     }
-    let reasons = rules::check(&case);
+    let reasons = check(&case);
     if !reasons.is_empty() {
         return Answer::Refused(reasons);
     }

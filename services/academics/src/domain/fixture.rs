@@ -148,7 +148,7 @@ pub(crate) fn student() -> Student {
         active_from: None,
         active_until: None,
     };
-    Student { profile, overrides: Vec::new(), courses: Vec::new() }
+    Student { profile, overrides: Vec::new(), courses: Vec::new(), granted: Vec::new() }
 }
 
 impl Student {

@@ -13,6 +13,7 @@ use crate::domain::student::{Completed, Profile};
 
 mod holds;
 mod imports;
+mod roster;
 mod upgrade;
 
 const RESERVE: &str = "reserve_courses";
