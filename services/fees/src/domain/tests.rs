@@ -152,6 +152,21 @@ fn a_refund_follows_the_ladder() {
     }
 }
 
+/// The rates of a term go while charges of it are in force.
+#[test]
+fn the_last_ladder_holds_for_charges_of_a_term_without_rates() {
+    for (at, back) in [(9, -30_000), (10, -15_000), (20, 0)] {
+        let mut world = world();
+        decide(&mut world, &assess("r1", &["A1 A - 300 T"]), NOW);
+        let rates = world.prices.terms.remove(&id_term("T")).expect("the term has rates");
+        world.prices.former_ladders.insert(id_term("T"), rates.ladder);
+        decide(&mut world, &assess("r2", &["X1 LAB - 300 T"]), NOW);
+        decide(&mut world, &refund("r3", "s1", &[("A1", "r1")], at), NOW);
+        let back = format!("REFUND r1 A1 {back} by r3");
+        assert_eq!(shown(&world.postings), ["CHARGE r1 A1 30000 by r1", "CHARGE r2 X1 0 by r2", &back]);
+    }
+}
+
 #[test]
 fn what_was_given_back_or_is_not_there_is_left_alone() {
     let charge = assess("r1", &["A1 A - 300 T"]);
