@@ -133,7 +133,7 @@ async fn campus_if_empty(config: &Config, channels: &Channels, arguments: &Up) -
         notifications: channels.notifications.clone(),
         academics: channels.academics.clone(),
     };
-    import::import_bundle(&bundle, &services, &Progress::hidden()).await?;
+    import::import_bundle(&bundle, &services, time_zone).await?;
     Ok(Some(folder))
 }
 

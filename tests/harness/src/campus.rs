@@ -45,8 +45,8 @@ pub fn bundle(sections: &[(&str, i32, &str)], students: u32) -> Bundle {
         terms: vec![Term {
             id: term.clone(),
             title: "Fall".to_owned(),
-            starts_on: "2026-08-24".parse().expect("a date"),
-            ends_on: "2026-12-18".parse().expect("a date"),
+            starts_on: "2096-08-24".parse().expect("a date"),
+            ends_on: "2096-12-18".parse().expect("a date"),
             add_deadline: None,
             drop_deadline: None,
             max_credits_hundredths: None,
