@@ -1,7 +1,6 @@
 //! The rules of notifications, pure: one message a registration, what it says, and when its delivery is tried again.
 
 pub mod compose;
-pub mod money;
 pub mod retry;
 
 use std::collections::HashSet;

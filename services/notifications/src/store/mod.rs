@@ -20,7 +20,7 @@ use crate::delivery::{CLAIM_FROM_BIRTH_MS, Waker};
 use crate::domain::{self, Facts, Message, Outcome, World};
 
 pub use queue::{Claimed, Report, claim, claimed_from_birth, due_in_ms, report, waiting};
-pub use read::{ListKey, Told, import_contacts, ledger_page, list};
+pub use read::{ListKey, Told, contacts, import_contacts, ledger_page, list};
 
 /// The service's part in the write path.
 pub struct Notifications {

@@ -185,11 +185,26 @@ async fn a_new_contact_has_old_messages_delivered() {
             email: email.to_owned(),
             name: "Ada".to_owned(),
         };
-        import_contacts(database, vec![contact("old@example.edu")]).await.expect("imported");
-        import_contacts(database, vec![contact("ada@example.edu")]).await.expect("imported");
+        import_contacts(database, 0, vec![contact("old@example.edu")], vec![]).await.expect("imported");
+        import_contacts(database, 1, vec![contact("ada@example.edu")], vec![]).await.expect("imported");
         let claimed = claim(database, 9, LEASE_MS).await.expect("claimed");
         assert_eq!(names(&claimed), ["r2"], "{backend:?}");
         assert_eq!(claimed[0].contact, Some(contact("ada@example.edu")));
+    }
+}
+
+#[tokio::test]
+async fn a_removed_contact_is_no_contact() {
+    for backend in BACKENDS {
+        let (test, writer) = new(backend).await;
+        let database = &test.database;
+        let student = || StudentId::try_new("s1").expect("an id");
+        let contact = Contact { student: student(), email: "ada@example.edu".to_owned(), name: "Ada".to_owned() };
+        import_contacts(database, 0, vec![contact], vec![]).await.expect("imported");
+        import_contacts(database, 1, vec![], vec![student()]).await.expect("imported");
+        writer.write(vec![notify("r1", "s1")]).await.expect("committed");
+        let claimed = claim(database, 9, LEASE_MS).await.expect("claimed");
+        assert_eq!((names(&claimed), &claimed[0].contact), (vec!["r1"], &None), "{backend:?}");
     }
 }
 
