@@ -16,6 +16,8 @@ use super::*;
 use crate::MIGRATIONS;
 use crate::domain::tests::{any_script, command, commands, shown};
 
+mod upgrade;
+
 struct Service {
     writer: Writer<Enrollments>,
     test: TestDatabase,
