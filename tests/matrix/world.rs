@@ -232,7 +232,7 @@ async fn import(channels: &Channels, cases: &[(usize, Vec<&'static str>)]) {
                 permission_required: is_new && refuses(refusing, step::RESERVE_COURSES),
                 ..Default::default()
             }));
-            let capacity = Some(i32::from(!(is_new && refuses(refusing, step::HOLD_SEATS))));
+            let capacity = i32::from(!(is_new && refuses(refusing, step::HOLD_SEATS)));
             let seats = seats::v1::SectionCapacity { section_id: id, capacity, ..Default::default() };
             capacities.push(Row::Capacity(seats));
         }

@@ -11,6 +11,9 @@ use std::{fs, path::Path};
 
 use tempfile::TempDir;
 
+/// What is said of a bad id.
+const NOT_AN_ID: &str = "not an id; use 1 to 128 printable ASCII characters without spaces, quotes, commas and |";
+
 /// A small campus by hand. Every column that may be absent is.
 const FILES: [(&str, &str); 7] = [
     (

@@ -55,7 +55,7 @@ impl Overlay<'_> {
     fn term(&self, term: &Term) -> academics::Term {
         let has = self.state.terms.get(term.id.as_str());
         let pick_moment = |column, says: Option<Timestamp>, has: Option<Option<prost_types::Timestamp>>| {
-            self.pick(File::Terms, column, moment(says), has)
+            self.pick(File::AcademicSessions, column, moment(says), has)
         };
         let says_kind = match term.kind {
             matricula_campus::TermKind::Term => academics::TermKind::Term,
@@ -71,7 +71,7 @@ impl Overlay<'_> {
             add_deadline: pick_moment("metadata.addDeadline", term.add_deadline, has.map(|has| has.add_deadline)),
             drop_deadline: pick_moment("metadata.dropDeadline", term.drop_deadline, has.map(|has| has.drop_deadline)),
             max_credits_hundredths: self.pick(
-                File::Terms,
+                File::AcademicSessions,
                 "metadata.maxCredits",
                 max_credits,
                 has.map(|has| has.max_credits_hundredths),
@@ -79,8 +79,8 @@ impl Overlay<'_> {
             starts_on: term.starts_on.to_string(),
             ends_on: term.ends_on.to_string(),
             time_zone: term.time_zone.clone().unwrap_or_else(|| self.zone.to_owned()),
-            parent_term_id: self.pick(File::Terms, "parentSourcedId", parent, has.map(|has| has.parent_term_id.clone())),
-            kind: self.pick(File::Terms, "type", says_kind.into(), has.map(|has| has.kind)),
+            parent_term_id: self.pick(File::AcademicSessions, "parentSourcedId", parent, has.map(|has| has.parent_term_id.clone())),
+            kind: self.pick(File::AcademicSessions, "type", says_kind.into(), has.map(|has| has.kind)),
             closed: term.closed,
         }
     }
@@ -109,7 +109,7 @@ impl Overlay<'_> {
     fn section(&self, section: &Section) -> academics::Section {
         let has = self.state.sections.get(section.id.as_str());
         let text = |column, says: &String, has: Option<&String>| {
-            self.pick(File::Sections, column, says.clone(), has.cloned())
+            self.pick(File::Classes, column, says.clone(), has.cloned())
         };
         academics::Section {
             section_id: section.id.to_string(),
@@ -120,7 +120,7 @@ impl Overlay<'_> {
             meetings: text("metadata.meetings", &section.meetings, has.map(|has| &has.meetings)),
             cancelled: section.cancelled,
             permission_required: self.pick(
-                File::Sections,
+                File::Classes,
                 "metadata.permissionRequired",
                 section.permission_required,
                 has.map(|has| has.permission_required),
@@ -132,17 +132,17 @@ impl Overlay<'_> {
     fn capacity(&self, section: &Section) -> SectionCapacity {
         let says = section.capacity.unwrap_or(CAPACITY_UNLIMITED);
         match self.state.capacities.get(section.id.as_str()) {
-            Some(has) if !self.bundle.scope.has_column(File::Sections, "metadata.maxNumberStudents") => has.clone(),
-            Some(has) => SectionCapacity { capacity: Some(says), ..has.clone() },
+            Some(has) if !self.bundle.scope.has_column(File::Classes, "metadata.maxNumberStudents") => has.clone(),
+            Some(has) => SectionCapacity { capacity: says, ..has.clone() },
             None => {
-                SectionCapacity { section_id: section.id.to_string(), capacity: Some(says), ..SectionCapacity::default() }
+                SectionCapacity { section_id: section.id.to_string(), capacity: says, ..SectionCapacity::default() }
             }
         }
     }
 
     /// The rates of a term; `None` where the file says nothing about rates.
     fn rates(&self, term: &Term) -> Option<TermRates> {
-        if !self.bundle.scope.has_column(File::Terms, "metadata.currency") {
+        if !self.bundle.scope.has_column(File::AcademicSessions, "metadata.currency") {
             return None;
         }
         let has = self.state.rates.get(term.id.as_str());
@@ -157,20 +157,20 @@ impl Overlay<'_> {
             per_credit: Some(common::Money {
                 currency: rates.per_credit.currency.to_string(),
                 minor_units: self.pick(
-                    File::Terms,
+                    File::AcademicSessions,
                     "metadata.perCreditMinor",
                     rates.per_credit.minor_units,
                     has_minor,
                 ),
             }),
             refund_ladder: self.pick(
-                File::Terms,
+                File::AcademicSessions,
                 "metadata.refundLadder",
                 rates.refund_ladder.iter().map(step).collect(),
                 has.map(|has| has.refund_ladder.clone()),
             ),
             balance_limit_minor_units: self.pick(
-                File::Terms,
+                File::AcademicSessions,
                 "metadata.balanceLimitMinor",
                 rates.balance_limit_minor.unwrap_or_default(),
                 has.map(|has| has.balance_limit_minor_units),

@@ -145,10 +145,9 @@ impl Row for SectionCapacity {
     }
 
     fn differences(&self, before: &Self) -> String {
-        let by_staff = before.source() == Source::Staff && Some(before.current_capacity) != before.capacity;
+        let by_staff = before.source() == Source::Staff && before.current_capacity != before.capacity;
         let now = if by_staff { format!(", {} now, set by staff", before.current_capacity) } else { String::new() };
-        let was = before.capacity.unwrap_or(before.current_capacity);
-        format!("{} -> {}{now}", seats(was), seats(self.capacity.unwrap_or_default()))
+        format!("{} -> {}{now}", seats(before.capacity), seats(self.capacity))
     }
 
     fn into_import(self) -> ImportRow {

@@ -28,7 +28,7 @@ fn after(bundle: &Bundle) -> State {
     let desired = desired(bundle, &State::default());
     let mut capacities = by_id(desired.capacities);
     for row in capacities.values_mut() {
-        row.current_capacity = row.capacity.unwrap_or_default();
+        row.current_capacity = row.capacity;
         row.set_source(Source::Bundle);
     }
     State {
@@ -131,7 +131,7 @@ fn a_freeze_by_staff_survives_until_the_bundle_says_something_else() {
     bundle.sections[0].capacity = Some(31);
     let (after_row, before) = &plan(&bundle, &state).capacities.changed[0];
     assert_eq!(after_row.differences(before), "30 -> 31, 0 now, set by staff");
-    assert_eq!(after_row.capacity, Some(31));
+    assert_eq!(after_row.capacity, 31);
 }
 
 #[track_caller]

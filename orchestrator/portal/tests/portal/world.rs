@@ -360,7 +360,7 @@ async fn import(channels: &Channels) {
 }
 
 fn seats_of(section: &str, capacity: i32) -> seats::SectionCapacity {
-    seats::SectionCapacity { section_id: section.to_owned(), capacity: Some(capacity), ..Default::default() }
+    seats::SectionCapacity { section_id: section.to_owned(), capacity, ..Default::default() }
 }
 
 fn section(id: &str) -> academics::Section {

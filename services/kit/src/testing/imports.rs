@@ -3,8 +3,8 @@
 use matricula_proto::imports::v1::import_row::Row;
 use matricula_proto::imports::v1::import_service_client::ImportServiceClient;
 use matricula_proto::imports::v1::{ApplyImportRequest, ImportRow, ReadImportedRequest, StageRowsRequest};
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 /// Rows in a part; the contract's bound.
 const ROWS_IN_PART: usize = 1_000;
@@ -23,10 +23,9 @@ pub async fn imported(channel: Channel) -> Result<(i64, Vec<Row>), Status> {
     Ok((version, rows))
 }
 
-/// Stages rows and applies them to the version in force; the version after it.
+/// Stages rows and applies them to the version in force, also when another import came first; the version after it.
 pub async fn import(channel: Channel, rows: impl IntoIterator<Item = Row>) -> Result<i64, Status> {
-    let (base_version, _) = imported(channel.clone()).await?;
-    let mut client = client(channel);
+    let mut client = client(channel.clone());
     let import_id = uuid::Uuid::now_v7().to_string();
     let rows: Vec<ImportRow> = rows.into_iter().map(|row| ImportRow { row: Some(row) }).collect();
     let mut parts = 0;
@@ -35,8 +34,14 @@ pub async fn import(channel: Channel, rows: impl IntoIterator<Item = Row>) -> Re
         client.stage_rows(request).await?;
         parts += 1;
     }
-    let applied = client.apply_import(ApplyImportRequest { import_id, parts, base_version }).await?;
-    Ok(applied.into_inner().version)
+    loop {
+        let (base_version, _) = imported(channel.clone()).await?;
+        let request = ApplyImportRequest { import_id: import_id.clone(), parts, base_version };
+        match client.apply_import(request).await {
+            Err(status) if status.code() == Code::Aborted => {}
+            applied => return Ok(applied?.into_inner().version),
+        }
+    }
 }
 
 fn client(channel: Channel) -> ImportServiceClient<Channel> {

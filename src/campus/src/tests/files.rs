@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{campus, check, problems_of};
+use super::{NOT_AN_ID, campus, check, problems_of};
 
 #[test]
 fn files() {
@@ -46,7 +46,10 @@ fn a_directory_that_is_not_there() {
     let problems = problems_of(&nowhere);
     let [problem] = &problems[..] else { panic!("{problems:?}") };
     assert!(problem.starts_with(&nowhere.display().to_string()), "{problem}");
-    assert!(problem.ends_with("; name a directory with the files of a OneRoster bundle"), "{problem}");
+    assert!(
+        problem.ends_with("; name a directory with the files of a OneRoster bundle, or a zip of them"),
+        "{problem}"
+    );
 }
 
 #[test]
@@ -76,9 +79,9 @@ fn an_unusable_file_does_not_make_every_reference_to_it_wrong() {
 
 #[test]
 fn lines_are_counted_as_an_editor_counts_them() {
-    let bad = [r#"users.csv:6: sourcedId: "!": not an id; use 1 to 64 letters, digits and . _ : -"#];
+    let bad = [&format!(r#"users.csv:6: sourcedId: "! !": {NOT_AN_ID}"#)[..]];
     // The break is in a column that nobody reads: in a name it would be refused.
-    let text = "sourcedId,note,givenName,familyName\n\nS1,\"A\n\"\"B\"\"\",A,C\n\n!,,B,B\nS2,,B,B\nP1,,P,P";
+    let text = "sourcedId,note,givenName,familyName\n\nS1,\"A\n\"\"B\"\"\",A,C\n\n! !,,B,B\nS2,,B,B\nP1,,P,P";
     let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
     for text in [text, &format!("{text}\n\n"), &windows] {
         check("users.csv", text, &bad);

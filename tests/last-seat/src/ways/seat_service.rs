@@ -37,7 +37,7 @@ impl SeatService {
         let role = matricula_seats::start(database.clone(), shutdown.clone()).await?;
         let seats = |section: &SectionId| wire::SectionCapacity {
             section_id: section.to_string(),
-            capacity: Some(place.capacity),
+            capacity: place.capacity,
             ..wire::SectionCapacity::default()
         };
         let rows = place.sections.iter().map(|section| ImportRow { row: Some(Row::Capacity(seats(section))) });
