@@ -268,6 +268,13 @@ impl World {
         answer.is_ok_and(|answer| !answer.into_inner().sections.is_empty())
     }
 
+    /// What academics has of a student.
+    pub async fn record(&self, student: &str) -> academics::GetAcademicRecordResponse {
+        let request = academics::GetAcademicRecordRequest { student_id: student.to_owned() };
+        let client = academics::academic_service_client::AcademicServiceClient::new(self.channels.academics.clone());
+        client.clone().get_academic_record(request).await.expect("the student is on record").into_inner()
+    }
+
     pub fn notifications(&self) -> Channel {
         self.channels.notifications.clone()
     }
