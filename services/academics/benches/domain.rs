@@ -81,7 +81,7 @@ fn world(catalog: &Arc<Catalog>) -> World {
         (id, Student { profile, overrides: Vec::new(), courses: Vec::new() })
     };
     let students: HashMap<StudentId, Student> = (0..REGISTRATIONS).map(student).collect();
-    World { catalog: catalog.clone(), students }
+    World { catalog: catalog.clone(), students, zone: jiff::tz::TimeZone::UTC }
 }
 
 fn commands() -> Vec<Command> {
@@ -104,7 +104,7 @@ fn domain(criterion: &mut Criterion) {
     group.bench_function("decide, a batch of 100 reservations", |bencher| {
         bencher.iter_batched_ref(
             || world(&catalog),
-            |world| commands.iter().for_each(|command| drop(black_box(world.decide(command)))),
+            |world| commands.iter().for_each(|command| drop(black_box(world.decide(command, UnixMs(0))))),
             BatchSize::SmallInput,
         );
     });

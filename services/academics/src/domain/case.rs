@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use jiff::tz::TimeZone;
 use matricula_kit::answer::Reason;
 use matricula_kit::id::SectionId;
 use matricula_kit::time::UnixMs;
@@ -21,6 +22,15 @@ pub struct ChangeSet {
     pub submitted_at: UnixMs,
 }
 
+/// What a decision takes from outside.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The moment of the decision; whether the student is active is judged by it.
+    pub now: UnixMs,
+    /// The time zone of the campus, in which students read moments.
+    pub zone: TimeZone,
+}
+
 /// A change set beside the student's record.
 #[derive(Debug)]
 pub struct Case<'a> {
@@ -30,6 +40,8 @@ pub struct Case<'a> {
     pub student: &'a Student,
     /// What is asked for.
     pub change: &'a ChangeSet,
+    /// When and where it is decided.
+    pub context: &'a Context,
     /// The adds that exist and that the student is not in.
     pub adds: Vec<&'a Section>,
     /// What is on the record and dropped.
@@ -40,13 +52,13 @@ pub struct Case<'a> {
 
 impl<'a> Case<'a> {
     /// Lays out a change set.
-    pub fn new(catalog: &'a Catalog, student: &'a Student, change: &'a ChangeSet) -> Self {
+    pub fn new(catalog: &'a Catalog, student: &'a Student, change: &'a ChangeSet, context: &'a Context) -> Self {
         let (drops, stays): (Vec<_>, Vec<_>) =
             student.in_force().partition(|course| change.drops.contains(&course.section));
         let is_in = |section: &SectionId| student.in_force().any(|course| course.section == *section);
         let adds = change.adds.iter().filter(|section| !is_in(section));
         let adds = adds.filter_map(|section| catalog.section(section)).collect();
-        Self { catalog, student, change, adds, drops, stays }
+        Self { catalog, student, change, context, adds, drops, stays }
     }
 
     /// The sections that stay, as far as the catalogue has them.

@@ -16,7 +16,7 @@ use matricula_kit::id::{CourseId, OverrideId, SagaId, SectionId, StudentId, Term
 use matricula_kit::source::Source;
 use matricula_kit::time::UnixMs;
 
-use super::case::ChangeSet;
+use super::case::{ChangeSet, Context};
 use super::catalog::{Catalog, CatalogChanges, Course, SectionEntry, Term, TermKind};
 use super::component::Component;
 use super::meetings::Meetings;
@@ -49,6 +49,11 @@ pub(crate) fn student_id(text: &str) -> StudentId {
 pub(crate) fn change(adds: &str, drops: &str) -> ChangeSet {
     let ids = |text: &str| text.split_whitespace().map(section_id).collect();
     ChangeSet { adds: ids(adds), drops: ids(drops), submitted_at: NOW }
+}
+
+/// When and where change sets are decided.
+pub(crate) fn context() -> Context {
+    Context { now: NOW, zone: TimeZone::UTC }
 }
 
 pub(crate) fn term(id: &str, deadline: Option<UnixMs>, max_credits_hundredths: i32) -> Term {

@@ -26,8 +26,7 @@ const NAMED: &str = "SELECT h.student_id, h.hold_id, h.bundle_description FROM {
 
 const SET: &str = "INSERT INTO hold (student_id, hold_id, description, source) VALUES ($1, $2, $3, 'STAFF') \
      ON CONFLICT (student_id, hold_id) DO UPDATE SET description = excluded.description, source = 'STAFF', lifted = 0";
-const LIFT_UNNAMED: &str =
-    "DELETE FROM hold WHERE student_id = $1 AND hold_id = $2 AND bundle_description IS NULL";
+const LIFT_UNNAMED: &str = "DELETE FROM hold WHERE student_id = $1 AND hold_id = $2 AND bundle_description IS NULL";
 const LIFT_NAMED: &str = "UPDATE hold SET source = 'BUNDLE', description = bundle_description, lifted = 1 \
      WHERE student_id = $1 AND hold_id = $2 AND bundle_description IS NOT NULL";
 

@@ -10,9 +10,9 @@ use matricula_kit::database::{Database, DbError, Row, Tx};
 use matricula_kit::id::{SagaId, StudentId};
 use matricula_kit::imports::ImportError;
 use matricula_kit::participant::{Operation, Participant};
-use matricula_kit::time::UnixMs;
+use matricula_kit::time::{self, UnixMs};
 
-use crate::domain::case::{Case, ChangeSet};
+use crate::domain::case::{Case, ChangeSet, Context};
 use crate::domain::catalog::{Catalog, CatalogChanges};
 use crate::domain::decide::{Action, Command, World};
 use crate::domain::rules;
@@ -63,7 +63,10 @@ impl Academics {
         students::add_details(&mut tx, details, &mut found).await?;
         records::add(&mut tx, in_force, &mut found).await?;
         Ok(match found.get(student) {
-            Some(student) => rules::check(&Case::new(&catalog, student, change)),
+            Some(student) => {
+                let context = Context { now: time::now(), zone: self.zone.clone() };
+                rules::check(&Case::new(&catalog, student, change, &context))
+            }
             None => vec![rules::student_not_found(student)],
         })
     }
@@ -147,11 +150,11 @@ impl Participant for Academics {
         records::add(tx, in_force, &mut students).await?;
         records::add(tx, of_registrations, &mut students).await?;
         students::add_details(tx, details, &mut students).await?;
-        Ok(World { catalog: self.shelf.in_write(tx, version).await?, students })
+        Ok(World { catalog: self.shelf.in_write(tx, version).await?, students, zone: self.zone.clone() })
     }
 
-    fn decide(&self, world: &mut World, operation: &Operation<Command>, _now: UnixMs) -> Answer {
-        world.decide(&operation.command)
+    fn decide(&self, world: &mut World, operation: &Operation<Command>, now: UnixMs) -> Answer {
+        world.decide(&operation.command, now)
     }
 
     fn write(&self, tx: &mut Tx, world: &World, now: UnixMs) -> Result<(), DbError> {

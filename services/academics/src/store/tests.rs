@@ -11,6 +11,7 @@ use super::*;
 use crate::domain::fixture::{self, AFTER, BEFORE, NOW, change, saga, section, section_id, student_id};
 use crate::domain::student::{Completed, Profile};
 
+mod hold_up;
 mod holds;
 mod imports;
 mod roster;

@@ -3,12 +3,12 @@
 use matricula_kit::answer::Reason::*;
 
 use super::*;
-use crate::domain::fixture::{AFTER, BEFORE, NOW, catalog, change, student};
+use crate::domain::fixture::{AFTER, BEFORE, NOW, catalog, change, context, student};
 use crate::domain::student::Student;
 
 fn reasons(student: &Student, adds: &str, drops: &str) -> Vec<Refusal> {
     let (catalog, change) = (catalog(), change(adds, drops));
-    super::check(&Case::new(&catalog, student, &change))
+    super::check(&Case::new(&catalog, student, &change, &context()))
 }
 
 /// Each expected reason is `REASON section conflicts_with`, with `-` for none.

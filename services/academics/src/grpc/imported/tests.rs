@@ -163,12 +163,7 @@ fn a_row_in_order_stays_as_it_is() {
     let mut rows = campus();
     let canonical = canonical_all(&rows);
     rows.sort_by_cached_key(order);
-    for (row, canonical) in rows.iter_mut().zip(&canonical) {
-        if let Some(Row::Student(student)) = &mut row.row {
-            student.completed.sort_by_key(|done| (done.course_id.clone(), done.grade != "B+", done.term_id.clone()));
-        }
-        assert_eq!(row, canonical);
-    }
+    assert_eq!(rows, canonical);
 }
 
 #[test]

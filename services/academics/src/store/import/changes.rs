@@ -34,7 +34,10 @@ impl<'a> StudentChanges<'a> {
         let mut seen = HashSet::with_capacity(imported.len());
         for new in imported {
             if !seen.insert(&new.id) {
-                return Err(FieldError::new(format!("students[{}].student_id", new.id), "is named twice: name it once"));
+                return Err(FieldError::new(
+                    format!("students[{}].student_id", new.id),
+                    "is named twice: name it once",
+                ));
             }
             match stored.get(&new.id) {
                 Some(old) if old == new => {}
@@ -97,9 +100,8 @@ mod tests {
         let completed = |of: &[(&StudentId, &Completed)]| {
             of.iter().map(|(_, done)| format!("{}:{}", done.course, done.grade)).collect::<Vec<_>>().join(",")
         };
-        let holds = |of: &[(&StudentId, &Hold)]| {
-            of.iter().map(|(_, hold)| hold.id.to_string()).collect::<Vec<_>>().join(",")
-        };
+        let holds =
+            |of: &[(&StudentId, &Hold)]| of.iter().map(|(_, hold)| hold.id.to_string()).collect::<Vec<_>>().join(",");
         let told = format!(
             "locked {} row {} added {} removed {} named {} unnamed {}",
             changes.stored.len(),

@@ -43,7 +43,11 @@ async fn check(events: &[Event], in_force: &str, named: &str) {
         let page = content.next_students().await.expect("a page");
         let ada = page.iter().find(|profile| profile.id.as_str() == "ada").expect("she is on record");
         let read: Vec<&str> = ada.holds.iter().map(|hold| hold.description.as_str()).collect();
-        assert_eq!((holds.join(","), read.join(",")), (in_force.to_owned(), named.to_owned()), "{backend:?} {events:?}");
+        assert_eq!(
+            (holds.join(","), read.join(",")),
+            (in_force.to_owned(), named.to_owned()),
+            "{backend:?} {events:?}"
+        );
 
         let expect = if in_force.is_empty() { "done" } else { "HOLD" };
         assert_eq!(word(&bed.write(reserve("r1", "MATH-1", "")).await), expect, "{backend:?} {events:?}");

@@ -21,7 +21,10 @@ async fn an_import_for_another_version_is_refused_whole() {
 async fn of_two_imports_of_one_version_one_is_applied() {
     for backend in BACKENDS {
         let bed = Bed::new(backend).await;
-        let (one, two) = (bed.academics.clone(), if bed.test.database.is_shared() { bed.replica().academics } else { bed.academics.clone() });
+        let (one, two) = (
+            bed.academics.clone(),
+            if bed.test.database.is_shared() { bed.replica().academics } else { bed.academics.clone() },
+        );
         let changes = CatalogChanges { sections: vec![section("MATH-9", "fall", "", "")], ..CatalogChanges::default() };
         let (eve, mal) = ([profile("eve")], [profile("mal")]);
         let (one, two) = tokio::join!(one.apply_import(1, &changes, &eve), two.apply_import(1, &changes, &mal));
