@@ -241,7 +241,7 @@ impl Board {
 impl Seats {
     /// A section from the feed.
     pub(crate) fn from_wire(wire: SectionSeats) -> (SectionId, Self) {
-        let SectionSeats { section_id, capacity, taken, version, changed_at, closed_at: _ } = wire;
+        let SectionSeats { section_id, capacity, taken, version, changed_at, closed_at: _, capacity_source: _ } = wire;
         let changed_at = changed_at.as_ref().and_then(UnixMs::from_wire);
         (SectionId::stored(section_id), Self { capacity, taken, version, changed_at })
     }

@@ -6,6 +6,7 @@ use matricula_kit::rpc::{FieldError, distinct_ids, required_id};
 use matricula_kit::time::{self, TimeZone, UnixMs};
 use serde::{Deserialize, Serialize};
 
+use crate::roster::Roster;
 use crate::seen::SeenVersion;
 
 /// Sections in one registration, adds and drops together.
@@ -29,6 +30,9 @@ pub struct RegistrationRequest {
     /// student reads the same whenever and by whichever replica it is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
+    /// The import that makes it; `None`: its student registers. No portal can set it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roster: Option<Roster>,
 }
 
 impl RegistrationRequest {
@@ -64,7 +68,13 @@ impl RegistrationRequest {
                 Ok(SeenVersion { section: required_id(&field, section, SectionId::try_new)?, version, seats: None })
             })
             .collect::<Result<_, FieldError>>()?;
-        Ok(Self { student, adds, drops, seen, submitted_at, time_zone: None })
+        Ok(Self { student, adds, drops, seen, submitted_at, time_zone: None, roster: None })
+    }
+
+    /// The same request as one of an import.
+    #[must_use]
+    pub fn of_roster(self, roster: Roster) -> Self {
+        Self { roster: Some(roster), ..self }
     }
 
     /// The same request with what each version held that was seen, by somebody who has shown it; `None` from one who does
@@ -108,6 +118,23 @@ mod tests {
         let request = RegistrationRequest::try_new("s1".into(), own(adds), own(drops), Vec::new(), UnixMs(0));
         let got = request.map(|request| request.fingerprint()).map_err(|problem| problem.to_string());
         assert_eq!(got.as_deref().map_err(String::as_str), expect);
+    }
+
+    #[test]
+    fn what_was_stored_before_rosters_is_read_and_written_alike() {
+        let stored = r#"{"student":"s1","adds":["A"],"drops":[],"submitted_at":0}"#;
+        let request: RegistrationRequest = serde_json::from_str(stored).expect("it is readable");
+        assert_eq!(request.roster, None);
+        assert_eq!(serde_json::to_string(&request).expect("it is writable"), stored);
+    }
+
+    #[test]
+    fn the_import_of_a_request_is_stored() {
+        let stored = r#"{"student":"s1","adds":["A"],"drops":[],"submitted_at":0,"roster":{"row":"E1"}}"#;
+        let request: RegistrationRequest = serde_json::from_str(stored).expect("it is readable");
+        let row = matricula_kit::id::RosterRowId::try_new("E1").expect("an id");
+        assert_eq!(request.roster, Some(Roster { row, charge: false }));
+        assert_eq!(serde_json::to_string(&request).expect("it is writable"), stored);
     }
 
     #[test]

@@ -79,7 +79,7 @@ fn world(catalog: &Arc<Catalog>) -> World {
             active_until: None,
             disabled: false,
         };
-        (id, Student { profile, overrides: Vec::new(), courses: Vec::new() })
+        (id, Student { profile, overrides: Vec::new(), courses: Vec::new(), granted: Vec::new() })
     };
     let students: HashMap<StudentId, Student> = (0..REGISTRATIONS).map(student).collect();
     World { catalog: catalog.clone(), students, zone: jiff::tz::TimeZone::UTC }

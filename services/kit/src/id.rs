@@ -119,6 +119,11 @@ id_type!(
     TermId
 );
 id_type!(
+    check_imported_id,
+    /// A row of a roster that an import takes over.
+    RosterRowId
+);
+id_type!(
     check_id,
     /// An override that staff granted.
     OverrideId

@@ -9,6 +9,7 @@ use matricula_kit::database::Database;
 use matricula_kit::serve::{Cors, Limits, Listen, Role, Serving, serve};
 use matricula_kit::tasks::Tasks;
 use matricula_kit::testing;
+use matricula_kit::time::TimeZone;
 use matricula_proto::academics::v1 as academics;
 use matricula_proto::catalog::v1::Availability;
 use matricula_proto::catalog::v1::catalog_service_client::CatalogServiceClient;
@@ -149,7 +150,7 @@ impl World {
         mislead: impl FnOnce(&mut Channels),
     ) -> Self {
         let seats = Service::start(&folder, |database, shutdown| {
-            Box::pin(async { matricula_seats::start(database, shutdown).await.expect("seats") })
+            Box::pin(async { matricula_seats::start(database, TimeZone::UTC, shutdown).await.expect("seats") })
         })
         .await;
         let enrollments = Service::start(&folder, |database, _| {
@@ -157,7 +158,7 @@ impl World {
         })
         .await;
         let academics = Service::start(&folder, |database, _| {
-            Box::pin(async { matricula_academics::start(database).await.expect("academics") })
+            Box::pin(async { matricula_academics::start(database, TimeZone::UTC).await.expect("academics") })
         })
         .await;
         let fees = Service::start(&folder, |database, _| {
@@ -266,6 +267,13 @@ impl World {
         let request = matricula_proto::catalog::v1::GetAvailabilityRequest { section_ids: own(&[section]) };
         let answer = CatalogServiceClient::new(portal.clone()).get_availability(request).await;
         answer.is_ok_and(|answer| !answer.into_inner().sections.is_empty())
+    }
+
+    /// What academics has of a student.
+    pub async fn record(&self, student: &str) -> academics::GetAcademicRecordResponse {
+        let request = academics::GetAcademicRecordRequest { student_id: student.to_owned() };
+        let client = academics::academic_service_client::AcademicServiceClient::new(self.channels.academics.clone());
+        client.clone().get_academic_record(request).await.expect("the student is on record").into_inner()
     }
 
     pub fn notifications(&self) -> Channel {

@@ -154,7 +154,7 @@ pub(crate) fn student() -> Student {
         active_until: None,
         disabled: false,
     };
-    Student { profile, overrides: Vec::new(), courses: Vec::new() }
+    Student { profile, overrides: Vec::new(), courses: Vec::new(), granted: Vec::new() }
 }
 
 impl Student {

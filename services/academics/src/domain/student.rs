@@ -141,6 +141,8 @@ pub struct Student {
     pub overrides: Vec<Override>,
     /// What registrations put on the record; at least everything that is in force.
     pub courses: Vec<RecordedCourse>,
+    /// Overrides that imports of rosters grant in this batch, and that the store has yet to write.
+    pub granted: Vec<Override>,
 }
 
 impl Profile {

@@ -35,7 +35,8 @@ fn add(section: &str, credits: i32) -> common::ReservedCourse {
 }
 
 fn assess(saga: &str, student: &str, adds: Vec<common::ReservedCourse>) -> proto::AssessFeesOperation {
-    proto::AssessFeesOperation { operation: key(saga), student_id: student.to_owned(), adds }
+    let basis = proto::ChargeBasis::Unspecified.into();
+    proto::AssessFeesOperation { operation: key(saga), student_id: student.to_owned(), adds, basis }
 }
 
 #[track_caller]
@@ -52,6 +53,7 @@ fn what_is_out_of_bounds_is_named() {
     check(wire::assess(assess("r1", "s1", vec![add("A", 1), add("A", 1)])), "adds[1].section_id");
     check(wire::assess(assess("r1", "s1", vec![add("é", 1)])), "adds[0].section_id");
     check(wire::assess(assess("r1", "s1", (0..21).map(|n| add(&format!("S{n}"), 1)).collect())), "adds");
+    check(wire::assess(proto::AssessFeesOperation { basis: 9, ..assess("r1", "s1", vec![]) }), "basis");
     let refund = proto::RefundFeesOperation {
         operation: key("r1"),
         student_id: "s1".to_owned(),

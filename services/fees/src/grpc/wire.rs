@@ -9,7 +9,7 @@ use matricula_proto::common::v1 as common;
 use matricula_proto::fees::v1 as proto;
 
 use crate::domain::price::{Credits, Currency, OutOfBounds};
-use crate::domain::{Add, Command, Posting, PostingKind};
+use crate::domain::{Add, Basis, Command, Posting, PostingKind};
 use crate::store::Balance;
 
 /// Most sections that one registration adds, or drops; the contract's bound.
@@ -19,7 +19,8 @@ const SECTIONS_MAX: usize = 20;
 pub fn assess(wire: proto::AssessFeesOperation) -> Result<Operation<Command>, FieldError> {
     let student = required_id("student_id", wire.student_id, StudentId::try_new)?;
     let adds = distinct_sections("adds", wire.adds, add, |add| &add.section)?;
-    saga(wire.operation, Leg::Action, |registration| Command::Assess { registration, student, adds })
+    let basis = basis(wire.basis)?;
+    saga(wire.operation, Leg::Action, |registration| Command::Assess { registration, student, adds, basis })
 }
 
 /// An operation of `VoidFees`.
@@ -74,6 +75,15 @@ fn saga(
     let registration = wire.as_ref().map(|operation| operation.saga_id.clone()).unwrap_or_default();
     let registration = required_id("operation.saga_id", registration, SagaId::try_new)?;
     saga_operation(wire, leg, command(registration))
+}
+
+fn basis(number: i32) -> Result<Basis, FieldError> {
+    match proto::ChargeBasis::try_from(number) {
+        Ok(proto::ChargeBasis::Unspecified) => Ok(Basis::Rates),
+        Ok(proto::ChargeBasis::Waived) => Ok(Basis::Waived),
+        Ok(proto::ChargeBasis::RatesWithoutLimit) => Ok(Basis::RatesWithoutLimit),
+        Err(_) => Err(FieldError::new("basis", format!("must be a basis of charges, got {number}"))),
+    }
 }
 
 fn add(wire: common::ReservedCourse) -> Result<Add, FieldError> {

@@ -14,7 +14,7 @@ use matricula_kit::time::UnixMs;
 use super::{Fees, account};
 use crate::domain::price::{BalanceLimit, Credits, Currency, Percent, Price};
 use crate::domain::rates::{RateTable, RefundLadder, TermRates};
-use crate::domain::{Add, Command};
+use crate::domain::{Add, Basis, Command};
 
 const TERM: &str = "2026-fall";
 
@@ -117,7 +117,8 @@ fn assess(saga: &str, student: &str, sections: &[&str]) -> Operation<Command> {
     };
     let adds = sections.iter().map(add).collect();
     let student = id(student, StudentId::try_new);
-    operation(saga, "assess_fees", Leg::Action, |registration| Command::Assess { registration, student, adds })
+    let basis = Basis::Rates;
+    operation(saga, "assess_fees", Leg::Action, |registration| Command::Assess { registration, student, adds, basis })
 }
 
 fn void(saga: &str) -> Operation<Command> {

@@ -61,6 +61,7 @@ fn notify(saga: &str, student: &str) -> Operation<Facts> {
             dropped: vec![],
             reasons: vec![],
             charged: None,
+            is_wanted: true,
         },
     }
 }

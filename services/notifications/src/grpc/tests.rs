@@ -51,7 +51,8 @@ async fn messages_are_listed_and_exported() {
         let participant = Arc::new(Notifications::new(waker));
         let (writer, _) = Writer::alone(participant, test.database.clone(), WriterLimits::default());
         let service = NotificationGrpc::new(writer, test.database.clone());
-        let operations = (0..25).map(|n| send(&format!("r{n:02}"))).collect();
+        let mut operations: Vec<_> = (0..25).map(|n| send(&format!("r{n:02}"))).collect();
+        operations[0].not_wanted = true;
         let request = Request::new(proto::SendNotificationRequest { operations });
         service.send_notification(request).await.expect("recorded");
 
@@ -78,5 +79,10 @@ async fn messages_are_listed_and_exported() {
         let first = entries[0].as_ref().expect("an entry").notification.as_ref().expect("a message");
         assert_eq!((entries.len(), first.outcome()), (25, proto::NotifiedOutcome::Enrolled));
         assert!(first.delivered_at.is_none() && first.recorded_at.is_some());
+        let why = |index: usize| {
+            let entry: &proto::ExportLedgerResponse = entries[index].as_ref().expect("an entry");
+            entry.notification.as_ref().expect("a message").undeliverable()
+        };
+        assert_eq!([0, 1].map(why), [proto::Undeliverable::NotWanted, proto::Undeliverable::Unspecified]);
     }
 }

@@ -7,6 +7,7 @@ use matricula_kit::rpc::{FieldError, distinct_ids, required_id, saga_operation};
 use matricula_kit::time::UnixMs;
 use matricula_proto::notifications::v1 as proto;
 
+use crate::domain::retry::Undeliverable;
 use crate::domain::{Facts, Outcome};
 use crate::store::{ListKey, Told};
 
@@ -26,6 +27,7 @@ pub fn send(wire: proto::SendNotificationOperation) -> Result<Operation<Facts>, 
         dropped: distinct_ids("dropped_section_ids", wire.dropped_section_ids, SECTIONS_MAX, SectionId::try_new)?,
         reasons: reasons(wire.reasons)?,
         charged: wire.charged.map(money).transpose()?,
+        is_wanted: !wire.not_wanted,
     };
     saga_operation(wire.operation, Leg::Action, facts)
 }
@@ -54,6 +56,12 @@ pub fn notification(told: Told) -> proto::Notification {
         Outcome::Refused => proto::NotifiedOutcome::Refused,
         Outcome::Cancelled => proto::NotifiedOutcome::Cancelled,
     };
+    let undeliverable = match told.undeliverable {
+        None => proto::Undeliverable::Unspecified,
+        Some(Undeliverable::NoContact) => proto::Undeliverable::NoContact,
+        Some(Undeliverable::Rejected) => proto::Undeliverable::Rejected,
+        Some(Undeliverable::NotWanted) => proto::Undeliverable::NotWanted,
+    };
     proto::Notification {
         student_id: told.message.student.into(),
         registration_id: told.message.registration.into(),
@@ -63,6 +71,7 @@ pub fn notification(told: Told) -> proto::Notification {
         recorded_at: Some(told.message.recorded_at.to_wire()),
         delivered_at: told.delivered_at.map(UnixMs::to_wire),
         delivery_failures: i32::try_from(told.failures).unwrap_or(i32::MAX),
+        undeliverable: undeliverable.into(),
     }
 }
 

@@ -6,6 +6,7 @@ use matricula_kit::imports::{self, ImportError};
 use matricula_kit::time::UnixMs;
 
 use super::message;
+use crate::domain::retry::Undeliverable;
 use crate::domain::{Contact, Message};
 
 /// A message with what became of it.
@@ -17,6 +18,8 @@ pub struct Told {
     pub delivered_at: Option<UnixMs>,
     /// Deliveries that failed so far.
     pub failures: i64,
+    /// Why it is not delivered; `None` while it is, or is to be.
+    pub undeliverable: Option<Undeliverable>,
 }
 
 /// Where a page of a student's messages begins: after this one, going back in time.
@@ -40,7 +43,7 @@ const SET_CONTACTS: &str = "INSERT INTO contacts (student_id, email, name) \
 const REMOVE_CONTACTS: &str = "DELETE FROM contacts WHERE student_id IN (SELECT r.student_id FROM {rows})";
 const ALL_CONTACTS: &str = "SELECT student_id, email, name FROM contacts ORDER BY student_id";
 const DELIVER_AGAIN: &str = "UPDATE messages SET undeliverable = NULL, next_delivery_at = 0 FROM {rows} \
-                             WHERE messages.student_id = r.student_id AND messages.undeliverable IS NOT NULL";
+                             WHERE messages.student_id = r.student_id AND messages.undeliverable IN ('NO_CONTACT', 'REJECTED')";
 
 impl ListKey {
     /// Before the newest.
@@ -106,9 +109,14 @@ pub(super) fn contact(row: &Row) -> Result<Contact, DbError> {
 }
 
 fn told(row: &Row) -> Result<Told, DbError> {
+    let undeliverable = row.opt_text("undeliverable")?.map(|name| {
+        let unknown = || DbError::corrupt(format!("a message that is not delivered because of {name}"));
+        Undeliverable::from_name(&name).ok_or_else(unknown)
+    });
     Ok(Told {
         message: message(row)?,
         delivered_at: row.opt_int("delivered_at")?.map(UnixMs),
         failures: row.int("delivery_failures")?,
+        undeliverable: undeliverable.transpose()?,
     })
 }

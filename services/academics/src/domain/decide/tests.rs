@@ -8,6 +8,8 @@ use super::*;
 use crate::domain::catalog::CatalogChanges;
 use crate::domain::fixture::{NOW, catalog, change, course, saga, section, student, term};
 
+mod roster;
+
 fn world(student: Student) -> World {
     World {
         catalog: Arc::new(catalog()),

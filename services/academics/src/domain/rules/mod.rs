@@ -13,6 +13,7 @@ mod duplicates;
 mod holds;
 mod links;
 mod permission;
+mod places;
 mod prerequisites;
 mod record;
 mod sections;
@@ -44,6 +45,15 @@ const RULES: [Rule; 15] = [
     times::time_conflict,
     credits::max_credits_exceeded,
 ];
+
+/// The rules of rosters: those without which the record would be wrong.
+const RULES_OF_ROSTERS: [Rule; 4] =
+    [sections::not_found, record::already_enrolled, record::not_enrolled, places::one_place_in_a_part];
+
+/// Every reason against a change set that an import makes of a roster; none: it is allowed.
+pub fn check_roster(case: &Case<'_>) -> Vec<Refusal> {
+    RULES_OF_ROSTERS.iter().flat_map(|rule| rule(case)).collect()
+}
 
 /// Every reason against a change set, in a stable order; none: it is allowed.
 pub fn check(case: &Case<'_>) -> Vec<Refusal> {

@@ -18,6 +18,7 @@ fn facts(outcome: Outcome, added: &str, dropped: &str) -> Facts {
         dropped: ids(dropped),
         reasons: Vec::new(),
         charged: None,
+        is_wanted: true,
     }
 }
 
