@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use crate::ids::Invalid;
 
-/// No catalogue nests deeper, and the stack of whoever reads it has an end.
+/// No catalogue nests deeper, and the stack of a reader has an end.
 const DEPTH_MAX: usize = 20;
 /// Grades that can be had and are no minimum of anything.
 const NO_MINIMUM: [&str; 2] = ["P", "NP"];
