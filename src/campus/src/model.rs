@@ -229,7 +229,7 @@ pub struct Registration {
     pub arrival_ms: u64,
     /// A double click has the same key twice.
     pub key: IdempotencyKey,
-    /// Who clicks.
+    /// The student that clicks.
     pub student_id: StudentId,
     /// Sections to add.
     pub adds: Vec<SectionId>,

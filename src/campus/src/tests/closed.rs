@@ -153,7 +153,7 @@ fn roles_are_those_of_the_standard() {
     }
 }
 
-/// Who was a student keeps a transcript, which is no reason to refuse a bundle. A closed student still has all records.
+/// A closed student keeps all records, and may still click.
 #[test]
 fn records_of_closed_students_are_taken() {
     let bundle = bundle(&[
