@@ -9,6 +9,7 @@ use matricula_kit::database::Database;
 use matricula_kit::serve::{Cors, Limits, Listen, Role, Serving, serve};
 use matricula_kit::tasks::Tasks;
 use matricula_kit::testing;
+use matricula_kit::time::TimeZone;
 use matricula_proto::academics::v1 as academics;
 use matricula_proto::catalog::v1::Availability;
 use matricula_proto::catalog::v1::catalog_service_client::CatalogServiceClient;
@@ -149,7 +150,7 @@ impl World {
         mislead: impl FnOnce(&mut Channels),
     ) -> Self {
         let seats = Service::start(&folder, |database, shutdown| {
-            Box::pin(async { matricula_seats::start(database, shutdown).await.expect("seats") })
+            Box::pin(async { matricula_seats::start(database, TimeZone::UTC, shutdown).await.expect("seats") })
         })
         .await;
         let enrollments = Service::start(&folder, |database, _| {
@@ -157,7 +158,7 @@ impl World {
         })
         .await;
         let academics = Service::start(&folder, |database, _| {
-            Box::pin(async { matricula_academics::start(database).await.expect("academics") })
+            Box::pin(async { matricula_academics::start(database, TimeZone::UTC).await.expect("academics") })
         })
         .await;
         let fees = Service::start(&folder, |database, _| {
@@ -293,11 +294,15 @@ impl World {
     /// Imports the section again, as one that is cancelled.
     pub async fn cancel_section(&self, id: &str) {
         let sections = vec![academics::Section { cancelled: true, ..section(id) }];
-        testing::import(self.channels.academics.clone(), sections.into_iter().map(Row::Section)).await.expect("it is imported");
+        testing::import(self.channels.academics.clone(), sections.into_iter().map(Row::Section))
+            .await
+            .expect("it is imported");
     }
 
     pub async fn import_section(&self, section: &str, capacity: i32) {
-        testing::import(self.seats.channel.clone(), [Row::Capacity(seats_of(section, capacity))]).await.expect("it is imported");
+        testing::import(self.seats.channel.clone(), [Row::Capacity(seats_of(section, capacity))])
+            .await
+            .expect("it is imported");
     }
 
     pub async fn set_capacity(&self, section: &str, capacity: i32) {
