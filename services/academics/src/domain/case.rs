@@ -2,11 +2,12 @@
 
 use std::fmt;
 
+use jiff::tz::TimeZone;
 use matricula_kit::answer::Reason;
 use matricula_kit::id::SectionId;
 use matricula_kit::time::UnixMs;
 
-use super::catalog::{Catalog, Section};
+use super::catalog::{Catalog, Section, Term};
 use super::grade::Letter;
 use super::student::{Override, RecordStatus, RecordedCourse, Student};
 
@@ -21,6 +22,15 @@ pub struct ChangeSet {
     pub submitted_at: UnixMs,
 }
 
+/// What a decision takes from outside.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The moment of the decision; whether the student is active is judged by it.
+    pub now: UnixMs,
+    /// The time zone of the campus, in which students read moments.
+    pub zone: TimeZone,
+}
+
 /// A change set beside the student's record.
 #[derive(Debug)]
 pub struct Case<'a> {
@@ -30,6 +40,8 @@ pub struct Case<'a> {
     pub student: &'a Student,
     /// What is asked for.
     pub change: &'a ChangeSet,
+    /// When and where it is decided.
+    pub context: &'a Context,
     /// The adds that exist and that the student is not in.
     pub adds: Vec<&'a Section>,
     /// What is on the record and dropped.
@@ -40,13 +52,13 @@ pub struct Case<'a> {
 
 impl<'a> Case<'a> {
     /// Lays out a change set.
-    pub fn new(catalog: &'a Catalog, student: &'a Student, change: &'a ChangeSet) -> Self {
+    pub fn new(catalog: &'a Catalog, student: &'a Student, change: &'a ChangeSet, context: &'a Context) -> Self {
         let (drops, stays): (Vec<_>, Vec<_>) =
             student.in_force().partition(|course| change.drops.contains(&course.section));
         let is_in = |section: &SectionId| student.in_force().any(|course| course.section == *section);
         let adds = change.adds.iter().filter(|section| !is_in(section));
         let adds = adds.filter_map(|section| catalog.section(section)).collect();
-        Self { catalog, student, change, adds, drops, stays }
+        Self { catalog, student, change, context, adds, drops, stays }
     }
 
     /// The sections that stay, as far as the catalogue has them.
@@ -88,21 +100,32 @@ impl<'a> Case<'a> {
         permits.filter(move |permit| permit.valid_until.is_none_or(|until| at <= until))
     }
 
+    /// The term of a recorded course.
+    pub fn term_of(&self, course: &RecordedCourse) -> Option<&'a Term> {
+        self.catalog.term(&course.term)
+    }
+
     /// Whether the student has completed a course with at least this grade, or with any pass.
-    pub fn completed(&self, code: &str, minimum: Option<Letter>) -> bool {
+    pub fn has_completed(&self, name: &str, minimum: Option<Letter>) -> bool {
         let mut completed = self.student.profile.completed.iter();
-        completed.any(|done| self.catalog.code(&done.course) == code && done.grade.meets(minimum))
+        completed.any(|done| self.catalog.is_named(&done.course, name) && done.grade.meets(minimum))
     }
 
-    /// Whether the student is in a course, or has it reserved, and no registration is about to drop it.
-    pub fn stays_in(&self, code: &str) -> bool {
-        let mut stays = self.stays.iter().filter(|course| course.dropped_by.is_none());
-        stays.any(|course| self.catalog.code(&course.course) == code)
+    /// Whether a recorded course counts as in progress: no registration is about to drop it, and its grade has not come.
+    pub fn is_in_progress(&self, course: &RecordedCourse) -> bool {
+        course.dropped_by.is_none() && !self.is_graded(course)
     }
 
-    /// Whether the change set adds a class of a course.
-    pub fn adds_course(&self, code: &str) -> bool {
-        self.adds.iter().any(|section| section.course.code == code)
+    /// Whether the term of a recorded course has ended and its grade has come. A grade whose term is not known is one of
+    /// every term.
+    fn is_graded(&self, course: &RecordedCourse) -> bool {
+        let mut completed = self.student.profile.completed.iter().filter(|done| done.course == course.course);
+        completed.any(|done| done.term.as_ref().is_none_or(|term| *term == course.term)) && self.has_ended(course)
+    }
+
+    /// Whether the term of a recorded course had ended when the change set was submitted.
+    pub fn has_ended(&self, course: &RecordedCourse) -> bool {
+        self.term_of(course).is_some_and(|term| term.has_ended(self.change.submitted_at))
     }
 
     /// The credits that an added section carries. The parts of a course share its credits: the first added one carries

@@ -8,10 +8,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use jiff::tz::TimeZone;
 use matricula_kit::answer::{Answer, Done, DroppedCourse, NotYet, Reason, ReservedCourse};
 use matricula_kit::id::{SagaId, StudentId};
+use matricula_kit::time::UnixMs;
 
-use super::case::{Case, ChangeSet, named_record, standing};
+use super::case::{Case, ChangeSet, Context, named_record, standing};
 use super::catalog::{Catalog, Section};
 use super::rules;
 use super::student::{RecordStatus, RecordedCourse, Student, Unsaved};
@@ -51,11 +53,13 @@ pub struct World {
     pub catalog: Arc<Catalog>,
     /// The students.
     pub students: HashMap<StudentId, Student>,
+    /// The time zone of the campus.
+    pub zone: TimeZone,
 }
 
 impl World {
-    /// Decides a command and changes the world accordingly, unless the answer is not `Done`.
-    pub fn decide(&mut self, command: &Command) -> Answer {
+    /// Decides a command at a moment and changes the world accordingly, unless the answer is not `Done`.
+    pub fn decide(&mut self, command: &Command, now: UnixMs) -> Answer {
         let Command { registration, student, action } = command;
         let Some(file) = self.students.get_mut(student) else {
             return match action {
@@ -64,7 +68,10 @@ impl World {
             };
         };
         match action {
-            Action::Reserve(change) => reserve(&self.catalog, file, registration, change),
+            Action::Reserve(change) => {
+                let context = Context { now, zone: self.zone.clone() };
+                reserve(&self.catalog, file, registration, change, &context)
+            }
             Action::Remove => {
                 end(file, registration, RecordStatus::Cancelled, RecordStatus::Enrolled);
                 Answer::done()
@@ -77,8 +84,14 @@ impl World {
     }
 }
 
-fn reserve(catalog: &Catalog, student: &mut Student, registration: &SagaId, change: &ChangeSet) -> Answer {
-    let case = Case::new(catalog, student, change);
+fn reserve(
+    catalog: &Catalog,
+    student: &mut Student,
+    registration: &SagaId,
+    change: &ChangeSet,
+    context: &Context,
+) -> Answer {
+    let case = Case::new(catalog, student, change, context);
     if let Some(course) = case.unsettled() {
         return Answer::NotYet(NotYet {
             reason: "EARLIER_REGISTRATION_PENDING".to_owned(),
