@@ -5,8 +5,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use jiff::tz::TimeZone;
 use matricula_academics::domain::case::ChangeSet;
-use matricula_academics::domain::catalog::{Catalog, Course, SectionEntry, Term};
+use matricula_academics::domain::catalog::{Catalog, Course, SectionEntry, Term, TermKind};
 use matricula_academics::domain::component::Component;
 use matricula_academics::domain::decide::{Action, Command, World};
 use matricula_academics::domain::meetings::Meetings;
@@ -33,6 +34,7 @@ fn catalog() -> Catalog {
             None
         },
         corequisites: None,
+        closed: false,
     };
     let section = |number: usize| SectionEntry {
         id: SectionId::stored(format!("C{number}-1")),
@@ -51,6 +53,12 @@ fn catalog() -> Catalog {
         add_deadline: None,
         drop_deadline: None,
         max_credits_hundredths: 1_800,
+        starts_on: Some(jiff::civil::date(2028, 8, 28)),
+        ends_on: Some(jiff::civil::date(2028, 12, 16)),
+        time_zone: matricula_kit::time::zone("America/New_York").expect("a time zone"),
+        parent: None,
+        kind: TermKind::Semester,
+        closed: false,
     }];
     let courses = (0..COURSES).map(course).collect();
     Catalog::build(1, terms, courses, (0..COURSES).map(section).collect()).expect("a sound catalogue")
@@ -67,11 +75,14 @@ fn world(catalog: &Arc<Catalog>) -> World {
             max_credits_hundredths: 0,
             completed: Vec::new(),
             holds: Vec::new(),
+            closed: false,
+            active_from: None,
+            active_until: None,
         };
         (id, Student { profile, overrides: Vec::new(), courses: Vec::new() })
     };
     let students: HashMap<StudentId, Student> = (0..REGISTRATIONS).map(student).collect();
-    World { catalog: catalog.clone(), students }
+    World { catalog: catalog.clone(), students, zone: TimeZone::UTC }
 }
 
 fn commands() -> Vec<Command> {
@@ -94,7 +105,7 @@ fn domain(criterion: &mut Criterion) {
     group.bench_function("decide, a batch of 100 reservations", |bencher| {
         bencher.iter_batched_ref(
             || world(&catalog),
-            |world| commands.iter().for_each(|command| drop(black_box(world.decide(command)))),
+            |world| commands.iter().for_each(|command| drop(black_box(world.decide(command, UnixMs(0))))),
             BatchSize::SmallInput,
         );
     });

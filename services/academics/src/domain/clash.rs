@@ -43,7 +43,8 @@ impl Clash {
         let mut clashes = section.meetings.clashes(&other.meetings);
         match (ours.starts_on.max(theirs.starts_on), ours.ends_on.min(theirs.ends_on)) {
             (Some(from), Some(until)) => {
-                let on_days = clashes.filter_map(|span| Some((first_day(span, from).filter(|day| *day < until)?, span)));
+                let on_days =
+                    clashes.filter_map(|span| Some((first_day(span, from).filter(|day| *day < until)?, span)));
                 let (date, span) = on_days.min()?;
                 Some(Self { span, date: Some(date), zone: None })
             }

@@ -19,7 +19,7 @@
 //! | CHEM | 4 | | lectures CHEM-A, -B and labs CHEM-LA, -LB; or seminar and trip CHEM-S, -T | CHEM-P spring |
 //! | BIO | 3 | with: CHEM | BIO-1 F 08-09 | BIO-S spring |
 //! | ART | 2 | | ART-1 by permission, ART-X cancelled | |
-//! | OPUS | 9 | before: MATH:B and (PHYS or CHEM:C) | OPUS-1 | |
+//! | OPUS | 9 | before: MATH:B and (PHYS or CHEM:C) | OPUS-1 | OPUS-S spring |
 //! | LATIN | 2 | | | LATIN-1, LATIN-2 in a term whose deadlines have passed |
 //! | LAW | 1 | | LAW-1; an import has closed the course | |
 //! | DANCE | 1 | | | DANCE-U summer, DANCE-C shut-a, DANCE-A and DANCE-B halves, DANCE-T tokyo M 17:30-18:30 |
@@ -200,6 +200,7 @@ pub(crate) fn changes() -> CatalogChanges {
             section("ART-1", "fall", "", ""),
             section("ART-X", "fall", "", ""),
             section("OPUS-1", "fall", "", ""),
+            section("OPUS-S", "spring", "", ""),
             section("LATIN-1", "past", "", ""),
             section("LATIN-2", "past", "", ""),
             section("LAW-1", "fall", "", ""),
@@ -314,7 +315,8 @@ impl Student {
         let catalog = catalog();
         for id in sections.split_whitespace().map(section_id) {
             let section = catalog.section(&id).expect("a section of the campus");
-            let is_carried = |other: &RecordedCourse| other.course == section.course.id && other.term == section.term.id;
+            let is_carried =
+                |other: &RecordedCourse| other.course == section.course.id && other.term == section.term.id;
             let carried = self.in_force().any(is_carried);
             self.courses.push(RecordedCourse {
                 student: self.profile.id.clone(),

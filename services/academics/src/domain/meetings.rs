@@ -98,7 +98,8 @@ impl Meetings {
     pub fn clashes(&self, other: &Self) -> impl Iterator<Item = Span> {
         self.spans.iter().flat_map(|our| {
             let until_our_end = other.spans.iter().take_while(|their| their.start < our.end);
-            let both = until_our_end.map(|their| Span { start: our.start.max(their.start), end: our.end.min(their.end) });
+            let both =
+                until_our_end.map(|their| Span { start: our.start.max(their.start), end: our.end.min(their.end) });
             both.filter(|both| both.start < both.end)
         })
     }

@@ -40,7 +40,8 @@ const SET_VERSION: &str = "UPDATE catalog_version SET version = $1";
 
 const TERMS: &str = "SELECT term_id, title, add_deadline, drop_deadline, max_credits_hundredths, starts_on, ends_on, \
                      time_zone, parent_term_id, kind, closed FROM term";
-const COURSES: &str = "SELECT course_id, code, title, credits_hundredths, prerequisites, corequisites, closed FROM course";
+const COURSES: &str =
+    "SELECT course_id, code, title, credits_hundredths, prerequisites, corequisites, closed FROM course";
 const SECTIONS: &str = "SELECT section_id, course_id, term_id, title, component, meetings, cancelled, \
                         permission_required FROM section";
 

@@ -12,16 +12,12 @@ impl Catalog {
         std::iter::successors(self.term(id), parent).take(self.terms.len())
     }
 
-    /// The session in which credits add up: the outermost term or semester. A session that is in none stands for
-    /// itself.
-    pub fn credit_session<'a>(&'a self, term: &'a Term) -> &'a Term {
-        let counts = |session: &&Term| matches!(session.kind, TermKind::Term | TermKind::Semester);
-        self.sessions(&term.id).filter(counts).last().unwrap_or(term)
-    }
-
-    /// Whether a term is a session or is in it.
-    pub fn is_within(&self, term: &TermId, session: &Term) -> bool {
-        *term == session.id || self.sessions(term).any(|around| around.id == session.id)
+    /// The sessions in which the credits of a term add up, from the inside out: the last one is the outermost term or
+    /// semester. A session that is in none stands for itself.
+    pub fn credit_sessions(&self, id: &TermId) -> impl Iterator<Item = &Term> {
+        let counts = |session: &Term| matches!(session.kind, TermKind::Term | TermKind::Semester);
+        let outermost = self.sessions(id).enumerate().filter(|(_, session)| counts(session)).last();
+        self.sessions(id).take(outermost.map_or(1, |(depth, _)| depth + 1))
     }
 
     /// The session that an import has closed and that the term is, or is in.

@@ -23,7 +23,10 @@ fn broken_imports_are_refused_by_field() {
         of_courses(vec![course("NEW", 3, "", ""), course("NEW2", 3, "MATH and NONE:B", "")]),
         "courses[1].prerequisites: no course has the code or the id \"NONE\"",
     );
-    check(of_courses(vec![course("NEW", 3, "", "NONE")]), "courses[0].corequisites: no course has the code or the id \"NONE\"");
+    check(
+        of_courses(vec![course("NEW", 3, "", "NONE")]),
+        "courses[0].corequisites: no course has the code or the id \"NONE\"",
+    );
     check(
         of_courses(vec![course("NEW", 3, "", ""), course("NEW", 3, "", "")]),
         "courses[1].course_id: c-NEW is named twice",
@@ -67,30 +70,30 @@ fn broken_terms_are_refused_by_field() {
 #[test]
 fn sessions_come_from_the_inside_out() {
     let catalog = catalog();
-    let ids = |id: &str| {
-        catalog.sessions(&term_id(id)).map(|session| session.id.to_string()).collect::<Vec<_>>().join(" ")
-    };
+    let ids =
+        |id: &str| catalog.sessions(&term_id(id)).map(|session| session.id.to_string()).collect::<Vec<_>>().join(" ");
     assert_eq!([ids("fall-a"), ids("spring"), ids("tokyo")], ["fall-a fall year", "spring year", "tokyo"]);
-    let credits = |id: &str| catalog.credit_session(catalog.term(&term_id(id)).expect("a term")).id.to_string();
-    assert_eq!([credits("fall-a"), credits("fall"), credits("year")], ["fall", "fall", "year"]);
     let closed = |id: &str| catalog.closed_session(&term_id(id)).map(|session| session.id.to_string());
     assert_eq!([closed("shut-a"), closed("shut"), closed("fall-a")], [Some("shut".into()), Some("shut".into()), None]);
 }
 
-/// The outermost of several terms, and a part that is in no term.
 #[test]
 fn credits_add_up_to_the_outermost_term() {
-    let catalog = Catalog::default();
     let terms = vec![
         term("week", None, 0).part_of("half", TermKind::GradingPeriod),
         term("half", None, 0).part_of("semester", TermKind::Term),
         term("semester", None, 0).part_of("year", TermKind::Semester),
         term("year", None, 0).of_kind(TermKind::SchoolYear),
         term("quarter", None, 0).part_of("year", TermKind::GradingPeriod),
+        term("month", None, 0).part_of("quarter", TermKind::GradingPeriod),
     ];
-    let catalog = catalog.merged(&of_terms(terms)).expect("sound terms");
-    let credits = |id: &str| catalog.credit_session(catalog.term(&term_id(id)).expect("a term")).id.to_string();
-    assert_eq!([credits("week"), credits("half"), credits("quarter")], ["semester", "semester", "quarter"]);
+    let catalog = Catalog::default().merged(&of_terms(terms)).expect("sound terms");
+    let credits = |id: &str| {
+        catalog.credit_sessions(&term_id(id)).map(|session| session.id.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!([credits("week"), credits("semester")], ["week half semester", "semester"]);
+    // A part that is in no term stands for itself, and so does a year.
+    assert_eq!([credits("quarter"), credits("month"), credits("year")], ["quarter", "month", "year"]);
 }
 
 #[test]

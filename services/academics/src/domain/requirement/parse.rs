@@ -123,9 +123,10 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token<'_>)>, InvalidRequirement> {
     while let Some(first) = rest.chars().next() {
         let at = text.len() - rest.len();
         let length = match first {
-            '"' => rest[1..].find('"').map(|length| length + 2).ok_or_else(|| {
-                InvalidRequirement::UnclosedQuote { at: character(text, at) }
-            })?,
+            '"' => rest[1..]
+                .find('"')
+                .map(|length| length + 2)
+                .ok_or_else(|| InvalidRequirement::UnclosedQuote { at: character(text, at) })?,
             _ if ends_word(first) => first.len_utf8(),
             _ => rest.find(ends_word).unwrap_or(rest.len()),
         };

@@ -49,7 +49,10 @@ fn names_are_quoted_where_they_must_be() {
 #[test]
 fn quotes_that_are_missing_are_shown() {
     let expected = "expected `and`, `or` or the end";
-    check("MATH 101", &format!("! at character 6: {expected}, found \"101\"; a name with spaces is quoted: \"MATH 101\""));
+    check(
+        "MATH 101",
+        &format!("! at character 6: {expected}, found \"101\"; a name with spaces is quoted: \"MATH 101\""),
+    );
     check(
         "C1 and INTRO TO LAW:B",
         &format!("! at character 14: {expected}, found \"TO\"; a name with spaces is quoted: \"INTRO TO LAW\""),
@@ -71,10 +74,16 @@ fn quotes_that_are_missing_are_shown() {
 fn errors_say_where_and_what() {
     check("C101 and", "! at character 9: expected a course or `(`, found the end");
     check("and C101", "! at character 1: expected a course or `(`, found `and`");
-    check("C101 C102", "! at character 6: expected `and`, `or` or the end, found \"C102\"; a name with spaces is quoted: \
-         \"C101 C102\"");
+    check(
+        "C101 C102",
+        "! at character 6: expected `and`, `or` or the end, found \"C102\"; a name with spaces is quoted: \
+         \"C101 C102\"",
+    );
     check("(C101 or C102", "! at character 1: this parenthesis is never closed");
-    check("(C101 C102)", "! at character 7: expected `and`, `or` or `)`, found \"C102\"; a name with spaces is quoted: \"C101 C102\"");
+    check(
+        "(C101 C102)",
+        "! at character 7: expected `and`, `or` or `)`, found \"C102\"; a name with spaces is quoted: \"C101 C102\"",
+    );
     check("C101)", "! at character 5: expected `and`, `or` or the end, found `)`");
     check("()", "! at character 2: expected a course or `(`, found `)`");
     check("C101:", "! at character 6: expected a grade, found the end");

@@ -6,14 +6,17 @@
 //! | the outermost term or semester of what is added | the student's own, or the session's |
 //! | a part of it that has a limit | the part's |
 //!
-//! Credits that staff permit do not count against the limit for others: a student would register them last.
+//! Credits that staff permit do not count against the limit for others, because the student could register them last;
+//! except where another added course asks for theirs as a prerequisite.
 
 use matricula_kit::answer::{Reason, Refusal};
+use matricula_kit::id::TermId;
 
+use super::prerequisites::must_precede;
 use super::required::permits_course;
 use super::shown_credits;
 use crate::domain::case::Case;
-use crate::domain::catalog::Term;
+use crate::domain::catalog::{Section, Term};
 use crate::domain::student::RecordedCourse;
 
 pub(super) fn max_credits_exceeded(case: &Case<'_>) -> Vec<Refusal> {
@@ -29,35 +32,40 @@ pub(super) fn max_credits_exceeded(case: &Case<'_>) -> Vec<Refusal> {
 }
 
 /// The sessions whose limits hold for a term, the outermost one first.
-fn limits<'a>(case: &Case<'a>, term: &'a Term) -> impl Iterator<Item = (&'a Term, i32)> {
-    let outermost = case.catalog.credit_session(term);
-    let limit = match case.student.profile.max_credits_hundredths {
-        0 => outermost.max_credits_hundredths,
-        own => own,
+fn limits<'a>(case: &Case<'a>, term: &Term) -> impl Iterator<Item = (&'a Term, i32)> {
+    let mut sessions: Vec<&Term> = case.catalog.credit_sessions(&term.id).collect();
+    sessions.reverse();
+    let own = Some(case.student.profile.max_credits_hundredths).filter(|own| *own != 0);
+    let limit = move |(index, session): (usize, &'a Term)| match own {
+        Some(own) if index == 0 => (session, own),
+        _ => (session, session.max_credits_hundredths),
     };
-    let parts = case.catalog.sessions(&term.id).take_while(|part| part.id != outermost.id);
-    let parts = parts.map(|part| (part, part.max_credits_hundredths));
-    std::iter::once((outermost, limit)).chain(parts).filter(|(_, limit)| *limit != 0)
+    sessions.into_iter().enumerate().map(limit).filter(|(_, limit)| *limit != 0)
 }
 
 fn check_session(case: &Case<'_>, session: &Term, limit: i32) -> Option<Refusal> {
+    let adds_up = |term: &TermId| case.catalog.credit_sessions(term).any(|around| around.id == session.id);
     let sum = |courses: &[&RecordedCourse]| -> i64 {
-        let within = courses.iter().filter(|course| case.catalog.is_within(&course.term, session));
+        let within = courses.iter().filter(|course| adds_up(&course.term));
         within.map(|course| i64::from(course.credits_hundredths)).sum()
     };
-    let adds = case.adds.iter().filter(|add| case.catalog.is_within(&add.term.id, session));
-    let asked = adds.filter(|add| !permits_course(case, add, Reason::MaxCreditsExceeded));
-    let added: i64 = asked.map(|add| i64::from(case.carried_credits_hundredths(add))).sum();
-    let (stays, drops, limit) = (sum(&case.stays), sum(&case.drops), i64::from(limit));
-    if stays + added <= limit || added <= drops {
+    let credits =
+        |adds: &[&Section]| -> i64 { adds.iter().map(|add| i64::from(case.carried_credits_hundredths(add))).sum() };
+    let adds = case.adds.iter().copied().filter(|add| adds_up(&add.term.id));
+    let (mut permitted, asked): (Vec<&Section>, Vec<&Section>) =
+        adds.partition(|add| permits_course(case, add, Reason::MaxCreditsExceeded));
+    permitted.retain(|add| must_precede(case, add, &asked));
+    let (has, added) = (sum(&case.stays) + credits(&permitted), credits(&asked));
+    let limit = i64::from(limit);
+    if has + added <= limit || added <= sum(&case.drops) {
         return None;
     }
     let message = format!(
         "This would make {} credits in {}, and your limit is {}: you have {} and add {}.",
-        shown_credits(stays + added),
+        shown_credits(has + added),
         session.title,
         shown_credits(limit),
-        shown_credits(stays),
+        shown_credits(has),
         shown_credits(added),
     );
     let next_step = "Drop a course in the same registration, or ask your advisor for a higher limit.";

@@ -27,27 +27,42 @@ fn of_adds(case: &Case<'_>) -> Vec<Refusal> {
     refusals.collect()
 }
 
-/// The adds whose prerequisites are not met, with these. An add counts for another one only if it could have been
-/// registered alone before it, so that two courses can't open each other.
+/// The adds whose prerequisites are not met, with these.
 fn not_met<'a>(case: &Case<'a>) -> Vec<(&'a Section, &'a Requirement)> {
-    let asking = new_courses(case).filter_map(|section| Some((section, section.course.prerequisites.as_ref()?)));
-    let asking = asking.filter(|(section, _)| !permits_course(case, section, Reason::PrerequisiteNotMet));
-    let mut waiting: Vec<(&Section, &Requirement)> = asking.collect();
-    while !waiting.is_empty() {
-        let mut taken = Taken::after(case);
-        taken.adds.retain(|add| !waiting.iter().any(|(section, _)| section.is_of_same_offering(add)));
-        let count = waiting.len();
-        waiting.retain(|(section, required)| !taken.meets(case, required, Timing::Before, &section.term));
-        if waiting.len() == count {
-            break;
-        }
+    let mut locked = locked(case, |_| true);
+    if locked.is_empty() {
+        return locked;
     }
     // A course that only waits for one that is refused has no reason of its own.
     let with_all = Taken::after(case);
     let is_met =
         |&(section, required): &(&Section, &Requirement)| with_all.meets(case, required, Timing::Before, &section.term);
-    if !waiting.iter().all(is_met) {
-        waiting.retain(|asking| !is_met(asking));
+    if !locked.iter().all(is_met) {
+        locked.retain(|asking| !is_met(asking));
     }
-    waiting
+    locked
+}
+
+/// Whether one of the other added courses could be registered only after this one.
+pub(super) fn must_precede(case: &Case<'_>, first: &Section, others: &[&Section]) -> bool {
+    let locked = locked(case, |add| !add.is_of_same_offering(first));
+    locked.iter().any(|(section, _)| others.iter().any(|other| other.is_of_same_offering(section)))
+}
+
+/// The adds that could not be registered one after the other, in any order, with their prerequisites. An add counts for
+/// another one only if it could come before it, so that two courses can't open each other.
+fn locked<'a>(case: &Case<'a>, is_added: impl Fn(&Section) -> bool) -> Vec<(&'a Section, &'a Requirement)> {
+    let asking = new_courses(case).filter_map(|section| Some((section, section.course.prerequisites.as_ref()?)));
+    let asking = asking.filter(|(section, _)| !permits_course(case, section, Reason::PrerequisiteNotMet));
+    let mut locked: Vec<(&Section, &Requirement)> = asking.collect();
+    while !locked.is_empty() {
+        let mut taken = Taken::after(case);
+        taken.adds.retain(|add| is_added(add) && !locked.iter().any(|(section, _)| section.is_of_same_offering(add)));
+        let count = locked.len();
+        locked.retain(|(section, required)| !taken.meets(case, required, Timing::Before, &section.term));
+        if locked.len() == count {
+            break;
+        }
+    }
+    locked
 }

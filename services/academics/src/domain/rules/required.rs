@@ -120,9 +120,11 @@ pub(super) fn broken_by_drops(case: &Case<'_>, timing: Timing) -> Vec<Refusal> {
                 && record_counts(case, dropped, timing, term)
         };
         let dropped = case.drops.iter().find(counted)?;
-        let mut parts = case.drops.iter().filter(|other| is_same(other, dropped)).chain(
-            case.stays.iter().filter(|other| is_same(other, stays)),
-        );
+        let mut parts = case
+            .drops
+            .iter()
+            .filter(|other| is_same(other, dropped))
+            .chain(case.stays.iter().filter(|other| is_same(other, stays)));
         if parts.any(|part| case.permits(timing.reason(), &part.section)) {
             return None;
         }

@@ -6,7 +6,7 @@ use super::*;
 use crate::domain::fixture::{AFTER, BEFORE, NOW, catalog, change, context, student};
 use crate::domain::student::Student;
 
-
+mod clicks;
 mod closed;
 mod credits;
 mod required;

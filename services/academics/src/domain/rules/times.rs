@@ -3,8 +3,8 @@
 use matricula_kit::answer::{Reason, Refusal};
 
 use crate::domain::case::{Case, Named};
-use crate::domain::clash::Clash;
 use crate::domain::catalog::Section;
+use crate::domain::clash::Clash;
 
 pub(super) fn time_conflict(case: &Case<'_>) -> Vec<Refusal> {
     let mut reasons = Vec::new();

@@ -64,8 +64,12 @@ fn permitted_credits_leave_room_for_others() {
     check(ready().enrolled("PHYS-2").permit(MaxCreditsExceeded, "OPUS-1"), "OPUS-1", "", &[]);
     check(ready().enrolled("PHYS-2").permit(MaxCreditsExceeded, "MATH-1"), "OPUS-1", "", &refused);
     check(full(), "OPUS-1 PHYS-2", "", &[]);
-    check(full().enrolled("CHEM-A CHEM-LA BIO-1 LATIN-1 ART-1 DANCE-A MATH-2"), "OPUS-1 PHYS-2", "", &refused);
+    check(full().enrolled("CHEM-A CHEM-LA BIO-1 ART-1 DANCE-A"), "OPUS-1 PHYS-2", "", &refused);
     check(full().enrolled("OPUS-1"), "PHYS-2", "", &refused);
+    // The other one asks for it as a prerequisite, so that it comes first.
+    let before = |completed: Student| completed.max_credits(4).permit(MaxCreditsExceeded, "MATH-A");
+    check(before(student()), "MATH-A PHYS-B", "", &refused);
+    check(before(student().completed("MATH", "C")), "MATH-A PHYS-B", "", &[]);
     // One part of a course is enough.
     let permitted = ready().max_credits(3).permit(MaxCreditsExceeded, "CHEM-LA");
     check(permitted, "CHEM-A CHEM-LA", "", &[]);

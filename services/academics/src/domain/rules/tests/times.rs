@@ -39,10 +39,8 @@ fn parts_of_a_semester_conflict_with_the_whole() {
 /// The first clash of A-1 in the one term with B-1 in the other, and the other way round whether there is one.
 #[track_caller]
 fn check_clash(ours: (Term, &str), theirs: (Term, &str), expect: &str) {
-    let sections = vec![
-        section("A-1", ours.0.id.as_str(), "", ours.1),
-        section("B-1", theirs.0.id.as_str(), "", theirs.1),
-    ];
+    let sections =
+        vec![section("A-1", ours.0.id.as_str(), "", ours.1), section("B-1", theirs.0.id.as_str(), "", theirs.1)];
     let mut terms = vec![ours.0, theirs.0];
     terms.dedup();
     let courses = vec![course("A", 1, "", ""), course("B", 1, "", "")];
@@ -73,7 +71,11 @@ fn terms_share_days() {
     check_clash((first(), mwf), (two("2028-10-18", "2028-12-20"), mwf), "Wednesday 2028-10-18 09:00-09:50");
     check_clash((first(), mwf), (two("2028-09-05", "2028-09-06"), mwf), "");
     check_clash((first(), mwf), (two("2028-09-05", "2028-09-07"), mwf), "Wednesday 2028-09-06 09:00-09:50");
-    check_clash((first(), "F 22:00-24:00"), (two("2028-09-01", "2028-09-02"), "F 23:00-24:00"), "Friday 2028-09-01 23:00-24:00");
+    check_clash(
+        (first(), "F 22:00-24:00"),
+        (two("2028-09-01", "2028-09-02"), "F 23:00-24:00"),
+        "Friday 2028-09-01 23:00-24:00",
+    );
     // A term of two days has no Monday.
     let short = || one("2028-08-29", "2028-08-31");
     check_clash((short(), "MT 09:00-10:00"), (short(), "M 09:00-10:00"), "");
@@ -102,7 +104,11 @@ fn time_zones_are_compared_as_instants() {
     check_clash((new_york(), "U 20:00-24:00"), (tokyo(), "M 14:00-15:00"), "");
     // Both begin on the same date, but the Monday in Tokyo is over when the first one in New York begins.
     let one_day = || one("2028-08-28", "2028-08-29").in_zone("America/New_York");
-    check_clash((one_day(), "M 00:00-24:00"), (two("2028-08-28", "2028-08-29").in_zone("Asia/Tokyo"), "M 00:00-13:00"), "");
+    check_clash(
+        (one_day(), "M 00:00-24:00"),
+        (two("2028-08-28", "2028-08-29").in_zone("Asia/Tokyo"), "M 00:00-13:00"),
+        "",
+    );
     check_clash(
         (one_day(), "M 00:00-24:00"),
         (two("2028-08-28", "2028-08-29").in_zone("Asia/Tokyo"), "M 00:00-13:01"),
