@@ -178,5 +178,22 @@ fn a_plan_is_a_table_with_samples() {
     bundle.students.drain(..3);
     bundle.sections[0].title = "Another title".to_owned();
     bundle.students[0].id = StudentId::try_new("NEW").expect("an id");
-    insta::assert_snapshot!(show::shown(&plan(&bundle, &state)), @"");
+    insta::assert_snapshot!(show::shown(&plan(&bundle, &state)), @r"
+     plan                            added   changed   closed   opened   left alone
+    ────────────────────────────────────────────────────────────────────────────────
+     terms                           -       -         -        -        1
+     courses                         -       -         -        -        7
+     sections                        -       1         -        -        19
+     seats                           -       -         -        -        20
+     students                        1       -         4        -        8
+     holds (closed: lifted)          -       -         -        -        1
+     transcripts (closed: removed)   -       -         -        -        -
+     rates (closed: removed)         -       -         -        -        1
+     course fees (closed: removed)   -       -         -        -        7
+     addresses (closed: removed)     1       -         -        -        12
+    sections changed: C001-L1 (title)
+    students added: NEW
+    students closed: S000001, S000002, S000003, S000004
+    addresses added: NEW
+    ");
 }

@@ -28,8 +28,8 @@ const MISSED_BY: [(Named, Named); 18] = [
     (("users.csv", "status"), ("roles.csv", "userSourcedId")),
     (("users.csv", "givenName"), ("users.csv", "familyName")),
     (("users.csv", "metadata.appointmentStart"), ("users.csv", "metadata.appointmentEnd")),
-    (("roles.csv", "role"), ("holds.csv", "studentSourcedId")),
-    (("roles.csv", "status"), ("holds.csv", "studentSourcedId")),
+    (("roles.csv", "role"), ("registrations.csv", "studentSourcedId")),
+    (("roles.csv", "status"), ("registrations.csv", "studentSourcedId")),
     (("registrations.csv", "arrivalMs"), ("registrations.csv", "arrivalMs")),
     // Missed in the whole file, and in the whole row.
     (("manifest.csv", "propertyName"), ("manifest.csv", "")),
