@@ -1,4 +1,4 @@
-//! Names of things: validated when made, so that whoever holds one need not check it again.
+//! Names of things: validated when made, so that no holder of one need check it again.
 
 use std::{borrow::Cow, fmt};
 

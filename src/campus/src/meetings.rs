@@ -85,3 +85,17 @@ fn parse_minute(text: &str, last: &str) -> Result<u16, Invalid> {
         _ => Err(Invalid::new(format!("{text:?} is no time of day; write it as `08:00`, up to `{last}`"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_meeting_may_last_until_midnight() {
+        let parse = |text: &str| parse_meetings(text).unwrap().remove(0);
+        let late = parse("F 22:00-24:00");
+        assert_eq!((late.start_minute, late.end_minute), (1_320, 1_440));
+        assert!(late.clashes_with(&parse("F 23:59-24:00")));
+        assert!(!late.clashes_with(&parse("R 23:59-24:00")) && !late.clashes_with(&parse("F 21:00-22:00")));
+    }
+}

@@ -22,8 +22,8 @@ pub struct Bundle {
     pub courses: Vec<Course>,
     /// `classes.csv`; what is to be deleted there is a cancelled section here.
     pub sections: Vec<Section>,
-    /// Users with the role of a student, with their holds and completed courses. A user whose role is another one now, or
-    /// none, is not among them.
+    /// Users with the role of a student, with their holds and completed courses. A user without that role, or with
+    /// another one instead, is not among them.
     pub students: Vec<Student>,
     /// `enrollments.csv`: rows of students; none when there is no such file. Each student has at most one row in force
     /// for a section.
@@ -175,8 +175,10 @@ pub struct Student {
     pub holds: Vec<Hold>,
     /// From `completed.csv`.
     pub completed: Vec<CompletedCourse>,
-    /// The row is marked `tobedeleted`, or `enabledUser` is false: no new registration.
+    /// The row is marked `tobedeleted`: no new registration.
     pub closed: bool,
+    /// `enabledUser` is false: no new registration.
+    pub disabled: bool,
     /// From which day the user has the role of a student; none: always had.
     pub active_from: Option<Date>,
     /// Until which day, that day excluded; none: no end.
@@ -227,7 +229,7 @@ pub struct Registration {
     pub arrival_ms: u64,
     /// A double click has the same key twice.
     pub key: IdempotencyKey,
-    /// Who clicks.
+    /// The student that clicks.
     pub student_id: StudentId,
     /// Sections to add.
     pub adds: Vec<SectionId>,

@@ -6,7 +6,7 @@
 //! all   = atom { "and" atom }
 //! atom  = "(" any ")" | name [ ":" grade ]
 //! name  = quoted | word { word }
-//! token = '"' ... '"' | "(" | ")" | ":" | word, which ends at a space, a parenthesis, `:` or `"`
+//! token = '"' ... '"' | "(" | ")" | ":" | word, which ends at a space, a parenthesis or `:`
 //! ```
 //!
 //! Several words in a row are one name if there is a course with that code: nothing else could be meant. The service
@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use crate::ids::Invalid;
 
-/// No catalogue nests deeper, and the stack of whoever reads it has an end.
+/// No catalogue nests deeper, and the stack of a reader has an end.
 const DEPTH_MAX: usize = 20;
 /// Grades that can be had and are no minimum of anything.
 const NO_MINIMUM: [&str; 2] = ["P", "NP"];
@@ -235,7 +235,7 @@ impl<'a> Parser<'a> {
 }
 
 fn tokens(text: &str) -> Result<Vec<(Range<usize>, Token<'_>)>, Invalid> {
-    let is_end = |char: char| char.is_whitespace() || "():\"".contains(char);
+    let is_end = |char: char| char.is_whitespace() || "():".contains(char);
     let mut tokens = Vec::new();
     let mut at = 0;
     while let Some(first) = text[at..].chars().next() {
@@ -292,9 +292,11 @@ mod tests {
         check("C1 or C2 and C3", &["C1", "C2", "C3"], &[&[0], &[1, 2]], &[&[1], &[2]]);
         check("(C1 or C2) AND C3", &["C1", "C2", "C3"], &[&[0, 2], &[1, 2]], &[&[0], &[0, 1]]);
         check(r#""MATH 101" and (C102:B or "a:b")"#, &["MATH 101", "C102", "a:b"], &[&[0, 2]], &[&[0]]);
-        check(r#""and"or"x(1)":A-"#, &["and", "x(1)"], &[&[0], &[1]], &[&[]]);
+        check(r#""and"or "x(1)":A-"#, &["and", "x(1)"], &[&[0], &[1]], &[&[]]);
         check("MATH  101:B or ART 7", &["MATH 101", "ART 7"], &[&[0]], &[&[]]);
         check("C1 : B", &["C1"], &[&[0]], &[&[]]);
+        // As the service reads it: a quote begins a name only where a name begins.
+        check(r#"C1 or"C2" C3"#, &[r#"C1 or"C2" C3"#], &[&[0]], &[&[]]);
     }
 
     #[test]

@@ -22,6 +22,15 @@ impl Scope {
         self.files.insert(file, file.columns().iter().copied().filter(is_there).collect());
     }
 
+    /// The scope without a column: what the values of a bundle say of it then means nothing.
+    #[must_use]
+    pub fn without_column(mut self, file: File, column: &str) -> Self {
+        if let Some(columns) = self.files.get_mut(&file) {
+            columns.remove(column);
+        }
+        self
+    }
+
     /// Whether the bundle has the file.
     pub fn has_file(&self, file: File) -> bool {
         self.files.contains_key(&file)

@@ -1,10 +1,14 @@
 //! The crate as others use it: problems word by word, round trips, the calibration and hostile files.
 
+mod archives;
 mod calibration;
+mod closed;
 mod files;
 mod hostile;
+mod notes;
 mod problems;
 mod round_trip;
+mod sessions;
 mod whole;
 
 use std::{fs, path::Path};

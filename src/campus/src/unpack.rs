@@ -114,3 +114,27 @@ fn write(
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, Write as _};
+
+    use zip::{ZipWriter, write::SimpleFileOptions};
+
+    use super::*;
+
+    /// A zip of zeros is a thousand times smaller than they are: what counts is how many come out.
+    #[test]
+    fn no_more_is_written_than_there_is_room_for() {
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        zip.start_file("users.csv", SimpleFileOptions::default()).unwrap();
+        zip.write_all(&[0; 100_000]).unwrap();
+        let mut archive = ZipArchive::new(zip.finish().unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut write = |name: &str, bytes_max| write(&mut archive, 0, &folder.path().join(name), bytes_max);
+        assert_eq!(write("all", 100_000), Ok(100_000));
+        let what = "makes the bundle larger than 1 GiB unpacked; export one term at a time";
+        assert_eq!(write("too much", 99_999), Err(what.to_owned()));
+        assert_eq!(folder.path().join("too much").metadata().unwrap().len(), 100_000);
+    }
+}

@@ -1,5 +1,5 @@
-//! Writes a bundle in the form that [`crate::read`] reads: the files and columns of its scope. A file of an older bundle in
-//! the same directory is replaced, or removed where this bundle does not have it.
+//! Writes a bundle in the form that [`crate::read`] reads: the files and columns of its scope. A file of an older bundle
+//! in the same directory is replaced, or removed where this bundle does not have it.
 
 use std::{
     io,
@@ -33,8 +33,8 @@ pub struct WriteError {
     pub source: io::Error,
 }
 
-/// Writes the bundle into a directory, which is made when it is not there. Files of the same names are replaced, and only
-/// when all are on the disk: there is no half of a bundle.
+/// Writes the bundle into a directory, which is made when it is not there. Files of the same names are replaced, and
+/// only when all are on the disk: there is no half of a bundle.
 pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), WriteError> {
     std::fs::create_dir_all(dir).map_err(|source| WriteError { path: dir.to_owned(), source })?;
     let mut files: Vec<(PathBuf, Written)> = Vec::new();
@@ -197,7 +197,7 @@ fn users(bundle: &Bundle, sink: &mut Sink) -> csv::Result<()> {
         "metadata.maxCredits",
     ])?;
     for student in &bundle.students {
-        let enabled = if student.closed { "false" } else { "true" };
+        let enabled = if student.disabled { "false" } else { "true" };
         sink.write_record(&[
             student.id.as_str(), status(student.closed), MODIFIED, enabled, student.id.as_str(), "", &student.given_name,
             &student.family_name, "", "", &student.email, "", "", "", "", "", "", "", "", "", ORG, "",

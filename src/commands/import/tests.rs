@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use matricula_campus::{Bundle, Hold, HoldId, Spec, StudentId};
+use matricula_campus::{Bundle, File, Hold, HoldId, Spec, StudentId};
 use matricula_proto::common::v1::Source;
 
 use super::plan::{Alarm, Desired};
@@ -94,8 +94,9 @@ fn an_absent_column_changes_nothing_and_an_empty_cell_removes() {
     let was = before.current_capacity;
     assert_eq!(after_row.differences(before), format!("{was} -> no limit"));
 
-    let columns = ["metadata.meetings", "metadata.maxNumberStudents", "metadata.credits"];
-    bundle.scope = bundle.scope.without(&columns);
+    let scope = bundle.scope.without_column(File::Classes, "metadata.meetings");
+    let scope = scope.without_column(File::Classes, "metadata.maxNumberStudents");
+    bundle.scope = scope.without_column(File::Courses, "metadata.credits");
     let left = plan(&bundle, &state);
     assert!(left.is_empty(), "{}", show::shown(&left));
 }

@@ -301,11 +301,15 @@ impl World {
     /// Imports the section again, as one that is cancelled.
     pub async fn cancel_section(&self, id: &str) {
         let sections = vec![academics::Section { cancelled: true, ..section(id) }];
-        testing::import(self.channels.academics.clone(), sections.into_iter().map(Row::Section)).await.expect("it is imported");
+        testing::import(self.channels.academics.clone(), sections.into_iter().map(Row::Section))
+            .await
+            .expect("it is imported");
     }
 
     pub async fn import_section(&self, section: &str, capacity: i32) {
-        testing::import(self.seats.channel.clone(), [Row::Capacity(seats_of(section, capacity))]).await.expect("it is imported");
+        testing::import(self.seats.channel.clone(), [Row::Capacity(seats_of(section, capacity))])
+            .await
+            .expect("it is imported");
     }
 
     pub async fn set_capacity(&self, section: &str, capacity: i32) {

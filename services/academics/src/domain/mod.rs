@@ -7,6 +7,7 @@
 
 pub mod case;
 pub mod catalog;
+pub mod clash;
 pub mod component;
 pub mod decide;
 #[cfg(test)]

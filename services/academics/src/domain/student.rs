@@ -28,6 +28,8 @@ pub struct Profile {
     pub holds: Vec<Hold>,
     /// The student takes no new registration.
     pub closed: bool,
+    /// The campus has switched the student off, which is another thing than having left.
+    pub disabled: bool,
     /// From when the student has the role of one; `None`: always had.
     pub active_from: Option<UnixMs>,
     /// Until when, that moment excluded; `None`: no end.

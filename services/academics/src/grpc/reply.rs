@@ -121,6 +121,7 @@ pub(super) fn profile(profile: Profile) -> wire::Student {
         completed: completed.collect(),
         holds: holds.collect(),
         closed: profile.closed,
+        disabled: profile.disabled,
         active_from: profile.active_from.map(UnixMs::to_wire),
         active_until: profile.active_until.map(UnixMs::to_wire),
     }

@@ -38,10 +38,10 @@ pub enum StaffError {
 
 // `CROSS JOIN` with a condition keeps SQLite from reading the whole table: it takes the rows one after the other.
 const STUDENTS: &str = "SELECT s.student_id, s.name, s.appointment_start, s.appointment_end, \
-     s.max_credits_hundredths, s.closed, s.active_from, s.active_until \
+     s.max_credits_hundredths, s.closed, s.disabled, s.active_from, s.active_until \
      FROM {rows} CROSS JOIN student s WHERE s.student_id = r.student_id";
 const STUDENTS_LOCKED: &str = "SELECT s.student_id, s.name, s.appointment_start, s.appointment_end, \
-     s.max_credits_hundredths, s.closed, s.active_from, s.active_until \
+     s.max_credits_hundredths, s.closed, s.disabled, s.active_from, s.active_until \
      FROM {rows} CROSS JOIN student s WHERE s.student_id = r.student_id ORDER BY s.student_id {for_update}";
 const COMPLETED: &str = "SELECT c.student_id, c.course_id, c.term_id, c.grade FROM {rows} CROSS JOIN completed_course c \
      WHERE c.student_id = r.student_id ORDER BY c.course_id, c.term_id, c.grade";
@@ -211,6 +211,7 @@ pub(super) fn profile(row: &Row) -> Result<Profile, DbError> {
         completed: Vec::new(),
         holds: Vec::new(),
         closed: row.int("closed")? == 1,
+        disabled: row.int("disabled")? == 1,
         active_from: row.opt_int("active_from")?.map(UnixMs),
         active_until: row.opt_int("active_until")?.map(UnixMs),
     })

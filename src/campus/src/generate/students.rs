@@ -37,6 +37,7 @@ pub(super) fn generate(catalog: &Catalog, morning: &Morning, rng: &mut impl Rng)
             holds: hold.into_iter().collect(),
             completed: completed(wanted, catalog, rng),
             closed: false,
+            disabled: false,
             active_from: None,
             active_until: None,
         }
@@ -44,8 +45,8 @@ pub(super) fn generate(catalog: &Catalog, morning: &Morning, rng: &mut impl Rng)
     morning.courses.iter().enumerate().map(student).collect()
 }
 
-/// What the wanted courses require. A required course that is wanted itself is not completed yet: such a student does not
-/// know that a course of the same term does not count.
+/// What the wanted courses require, except what is wanted itself. Such a request is refused, because a course of the
+/// same term does not count.
 fn completed(wanted: &[usize], catalog: &Catalog, rng: &mut impl Rng) -> Vec<CompletedCourse> {
     let mut completed: Vec<usize> = Vec::new();
     for course in wanted {

@@ -200,7 +200,8 @@ fn parse_student(row: Row<'_>, id: StudentId, deleted: bool, problems: &mut Prob
         max_credits_hundredths,
         holds: Vec::new(),
         completed: Vec::new(),
-        closed: deleted || !enabled,
+        closed: deleted,
+        disabled: !enabled,
         active_from: None,
         active_until: None,
     })

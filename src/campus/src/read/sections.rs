@@ -54,7 +54,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Whether course and term of a section are there. A section that is not cancelled refers to nothing that is closed.
+    /// Whether course and term of a section are there. A section that is not cancelled refers to nothing closed.
     fn refers(&mut self, row: Row<'_>, section: &Section) -> bool {
         let problems = &mut self.problems;
         let (course, term) = (section.course_id.as_str(), section.term_id.as_str());

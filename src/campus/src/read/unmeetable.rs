@@ -1,8 +1,8 @@
 //! Finds prerequisites that nobody can ever meet, such as those of two courses that ask for each other.
 //!
-//! A course can be had if some transcript has it, or if it is not closed and its prerequisites are met by courses that can
-//! be had. That is a least fixpoint: each name of a course that can be had is a reason to look again at the courses whose
-//! prerequisites have that name, and at no others.
+//! A course can be had if some transcript has it, or if it is not closed and its prerequisites are met by courses that
+//! can be had. That is a least fixpoint: each name of a course that can be had is a reason to look again at the courses
+//! whose prerequisites have that name, and at no others.
 
 use std::collections::HashSet;
 

@@ -123,3 +123,61 @@ fn the_whole_report() {
     2 problems; nothing of the bundle is used
     "#);
 }
+
+/// The small campus with one row more in its manifest, and with `enrollments.csv` or without.
+#[track_caller]
+fn check_manifest(row: &str, rosters: bool, expected: &[&str]) {
+    let text = format!("{}{row}\n", super::FILES[0].1);
+    let mut replaced = vec![("manifest.csv", Some(text.as_str()))];
+    replaced.extend(rosters.then_some(("enrollments.csv", Some("sourcedId,classSourcedId,userSourcedId,role\n"))));
+    let expected: Vec<String> = expected.iter().map(|what| format!("manifest.csv:7: {what}")).collect();
+    assert_eq!(problems_of(campus(&replaced).path()), expected);
+}
+
+#[test]
+fn the_manifest_and_the_files_agree() {
+    for (row, rosters) in [
+        ("file.enrollments,bulk", true),
+        ("file.enrollments,absent", false),
+        ("source.systemName,x", true),
+        ("file.roles,bulk", false),
+        ("file.orgs,bulk", false),
+        // Nobody reads it.
+        ("file.demographics,delta", false),
+    ] {
+        check_manifest(row, rosters, &[]);
+    }
+    let bulk_only = "must be bulk: an import takes a whole campus, not changes to one";
+    check_manifest(
+        "file.enrollments,absent",
+        true,
+        &[r#"value: "absent": enrollments.csv is there; remove it, or write bulk"#],
+    );
+    check_manifest(
+        "file.enrollments,bulk",
+        false,
+        &[r#"value: "bulk": enrollments.csv is not there; add it to the bundle, or write absent"#],
+    );
+    check_manifest("file.enrollments,delta", true, &[&format!(r#"value: "delta": file.enrollments {bulk_only}"#)]);
+    check_manifest("file.roles,delta", false, &[&format!(r#"value: "delta": file.roles {bulk_only}"#)]);
+    check_manifest(
+        "file.orgs,Bulk",
+        false,
+        &[r#"value: "Bulk": unknown; use bulk for a whole file, or absent for none"#],
+    );
+    check_manifest("file.roles,absent", false, &[r#"value: "absent": roles.csv is there; remove it, or write bulk"#]);
+    check_manifest("file.users,bulk", false, &[r#"propertyName: "file.users": is in line 6, too; keep one of them"#]);
+}
+
+#[test]
+fn a_file_that_must_be_there_is_not_absent() {
+    let text = super::FILES[0].1.to_owned() + "file.roles,absent\n";
+    let dir = campus(&[("manifest.csv", Some(&text)), ("roles.csv", None)]);
+    assert_eq!(
+        problems_of(dir.path()),
+        [
+            r#"manifest.csv:7: value: "absent": file.roles must be bulk: no import goes without roles.csv; add it to the bundle"#,
+            "roles.csv: is missing; add it to the bundle",
+        ]
+    );
+}

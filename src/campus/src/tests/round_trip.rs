@@ -224,3 +224,26 @@ fn a_real_campus() {
     assert_eq!(counts, [353, 983, 3_018, 20_081]);
     check(&bundle);
 }
+
+/// Small bundles that lie beside the repository on some machines: each changes one thing of `base`.
+#[test]
+fn bundles_that_failed_once() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/cases");
+    if !cases.exists() {
+        eprintln!("SKIPPED: {} is not there, so no case was read", cases.display());
+        return;
+    }
+    let bundle = |case: &str| read(&cases.join(case)).unwrap_or_else(|errors| panic!("{case}: {errors}"));
+    let base = bundle("base");
+    assert_eq!((base.students.len(), base.sections.len(), base.terms.len(), base.notes.len()), (8, 9, 4, 0));
+    for case in ["with-rates", "rates-emptied", "yen", "with-enrollments", "with-holds", "meeting-to-midnight"] {
+        check(&bundle(case));
+        assert_eq!(bundle(case).notes, [], "{case}");
+    }
+    assert_eq!(bundle("course-code-with-space").courses[1].prerequisites, r#""MATH 101""#);
+    assert_eq!(bundle("capacity-emptied").notes.len(), 1);
+    assert!(bundle("tobedeleted-student-8").students.iter().all(|student| student.id.as_str() != "S8"));
+    assert_eq!(bundle("with-enrollments").rosters.map(|entries| entries.len()), Some(1));
+    assert_eq!(read(&cases.join("role-capital")).unwrap_err().total(), 1);
+    assert_eq!(read(&cases.join("windows1252")).unwrap_err().total(), 2);
+}

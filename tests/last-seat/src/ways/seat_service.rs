@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use matricula_kit::database::Database;
 use matricula_kit::id::SectionId;
+use matricula_kit::time::TimeZone;
 use matricula_proto::common::v1::operation_result::Outcome;
 use matricula_proto::common::v1::{Operation, ReservedCourse};
 use matricula_proto::imports::v1::ImportRow;
@@ -34,7 +35,7 @@ impl SeatService {
     pub async fn open(place: &Place<'_>) -> anyhow::Result<Self> {
         let database = Database::open(place.url).await?;
         let shutdown = CancellationToken::new();
-        let role = matricula_seats::start(database.clone(), shutdown.clone()).await?;
+        let role = matricula_seats::start(database.clone(), TimeZone::UTC, shutdown.clone()).await?;
         let seats = |section: &SectionId| wire::SectionCapacity {
             section_id: section.to_string(),
             capacity: place.capacity,
