@@ -112,7 +112,6 @@ pub(super) fn profile(profile: Profile) -> wire::Student {
         source: hold.source.to_wire() as i32,
     });
     wire::Student {
-        disabled: false,
         student_id: profile.id.into(),
         name: profile.name,
         appointment_start: profile.appointment_start.map(UnixMs::to_wire),
