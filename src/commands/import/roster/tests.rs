@@ -66,6 +66,7 @@ fn student(id: &str) -> Student {
         holds: Vec::new(),
         completed: Vec::new(),
         closed: false,
+        disabled: false,
         active_from: None,
         active_until: None,
     }
