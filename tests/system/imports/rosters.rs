@@ -6,6 +6,15 @@ use serde_json::Value;
 
 use super::{Files, Portal, STUDENTS, import, reason};
 
+/// Terms that charge 100.00 a credit.
+const SESSIONS: &str = "\
+sourcedId,status,title,type,startDate,endDate,parentSourcedId,schoolYear,metadata.currency,metadata.perCreditMinor
+FALL,,Fall,term,2096-08-24,2096-12-18,,2097,USD,10000
+FALLA,,\"Fall, first half\",term,2096-08-24,2096-10-16,FALL,2097,USD,10000
+FALLB,,\"Fall, second half\",term,2096-10-19,2096-12-18,FALL,2097,USD,10000
+SPRING,,Spring,term,2097-01-11,2097-05-07,,2097,USD,10000
+";
+
 /// Rows as `row student class`, with `-` before one that is marked.
 fn roster(files: &Files, rows: &[&str]) {
     let mut text = "sourcedId,status,classSourcedId,userSourcedId,role\n".to_owned();
@@ -39,18 +48,7 @@ async fn rosters_that_exist_are_taken_over() {
     let files = Files::new(&system, STUDENTS);
     files.edit("manifest.csv", "file.roles,bulk", "file.roles,bulk\nfile.enrollments,bulk");
     files.edit("classes.csv", "M1-F,,,C1,org1,FALL,30", "M1-F,,,C1,org1,FALL,1");
-    files.edit(
-        "academicSessions.csv",
-        "schoolYear,metadata.maxCredits",
-        "schoolYear,metadata.maxCredits,metadata.currency,metadata.perCreditMinor",
-    );
-    for (from, to) in [("FALL,,Fall,term,2096-08-24,2096-12-18,,2097,18", ",USD,10000"), (",FALL,2097,\nFALLB", ",,")] {
-        let (head, tail) = from.split_once('\n').unwrap_or((from, ""));
-        let tail = if tail.is_empty() { String::new() } else { format!("\n{tail}") };
-        files.edit("academicSessions.csv", from, &format!("{head}{to}{tail}"));
-    }
-    files.edit("academicSessions.csv", "2096-10-19,2096-12-18,FALL,2097,", "2096-10-19,2096-12-18,FALL,2097,,,");
-    files.edit("academicSessions.csv", "2097-01-11,2097-05-07,,2097,18", "2097-01-11,2097-05-07,,2097,18,,");
+    files.put("academicSessions.csv", SESSIONS);
 
     // Three students in a class of one seat; M2-F asks for a prerequisite that none has.
     roster(&files, &["E1 S1 M1-F", "E2 S2 M1-F", "E3 S3 M1-F", "E4 S4 M2-F"]);
@@ -59,9 +57,12 @@ async fn rosters_that_exist_are_taken_over() {
     assert_eq!(outcome(&imported(&system, &files)), None, "the second run changes nothing");
     let portal = Portal::of(&system).await;
     assert_eq!(portal.refused("S5", &["M1-F"], &[]).await, reason(Reason::ClosedSection, "M1-F"));
-    let student = system.done(&["student", "S1", "--output", "json"]);
+    let student = system.done(&["student", "show", "S1", "--output", "json"]);
     let student: Value = serde_json::from_str(&student).expect("JSON");
     assert_eq!(student["account"]["balance"]["minor_units"], 0, "{student}");
+    let registration = student["courses"][0]["registration_id"].as_str().expect("a registration");
+    let saga = system.done(&["saga", "show", registration]);
+    assert!(saga.contains("an import: row E1 of a roster (enrollments.csv)"), "{saga}");
     system.audit();
 
     // S2 swaps, S3 drops; S6 has registered for the class of E5, and S7 for another class of its course.
