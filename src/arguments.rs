@@ -230,6 +230,9 @@ pub struct Import {
     /// Import also when much would be closed.
     #[arg(long)]
     pub yes: bool,
+    /// Charge students whom rosters (enrollments.csv) add; otherwise a roster costs nothing.
+    #[arg(long)]
+    pub charge: bool,
 }
 
 /// Verbs of `campus`.

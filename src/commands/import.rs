@@ -4,7 +4,7 @@
 //! bundle --read, checked as a whole--> Bundle --+
 //!                                               +--> Desired --compare--> Plan --> shown, --dry-run ends here
 //! services --ReadImported--> State -------------+                          |
-//!                                                       stage and apply: fees, seats, addresses, academics
+//!                                                       stage and apply: fees, seats, addresses, academics; then rosters
 //! ```
 //!
 //! One rule: for each file that is there, the bundle is the truth about what the file covers, field by field. An absent file
@@ -17,6 +17,7 @@ mod desired;
 #[cfg(test)]
 mod hostile;
 mod plan;
+mod roster;
 mod rows;
 mod show;
 mod state;
@@ -25,15 +26,18 @@ mod tests;
 
 use std::process::ExitCode;
 
+use jiff::civil::Date;
 use matricula_campus::{Bundle, BundleErrors};
+use matricula_kit::time;
 use serde_json::json;
 
 use crate::arguments::{Format, Import};
-use crate::clients::Services;
+use crate::clients::{Services, connect, connect_lazily};
 use crate::config::Config;
 use crate::output::{self, Progress, grouped};
 use desired::Overlay;
 use plan::Plan;
+use roster::RosterPlan;
 use state::State;
 
 /// Reads, checks and imports a bundle.
@@ -54,8 +58,16 @@ pub async fn run(config: &Config, import: Import, format: Format) -> anyhow::Res
     let services = Services::connect(&config.orchestrator).await?;
     progress.now("reading the services");
     let plan = plan_of(&bundle, &services, &config.time_zone).await?;
+    let rosters = match &bundle.rosters {
+        Some(rows) => {
+            let enrollments = connect(&config.orchestrator.enrollments_url).await?;
+            let ledger = roster::read(&enrollments, rows).await?;
+            Some(RosterPlan::new(&bundle, rows, &ledger, today(&config.time_zone)?))
+        }
+        None => None,
+    };
     drop(progress);
-    let alarms = plan.alarms();
+    let alarms: Vec<_> = plan.alarms().into_iter().chain(rosters.as_ref().and_then(RosterPlan::alarm)).collect();
     let is_stopped = !import.dry_run && !import.yes && !alarms.is_empty();
     let is_applied = !import.dry_run && !is_stopped;
     if !bundle.notes.is_empty() {
@@ -63,18 +75,33 @@ pub async fn run(config: &Config, import: Import, format: Format) -> anyhow::Res
     }
     if format == Format::Table {
         output::print(show::shown(&plan));
+        rosters.iter().for_each(|rosters| output::print(rosters.shown()));
     }
+    let mut taken_over = None;
     if is_applied {
         apply::apply(&plan, &services, &Progress::on_terminal()).await?;
+        if let Some(rosters) = rosters.as_ref().filter(|rosters| !rosters.is_empty()) {
+            let orchestrator = connect_lazily(config.client.orchestrator_urls().next().unwrap_or_default())?;
+            let progress = Progress::on_terminal();
+            taken_over = Some(roster::apply(&orchestrator, rosters, import.charge, &progress).await?);
+        }
     }
     if format == Format::Json {
-        output::json(&document(&bundle, &plan, is_applied))?;
+        let mut document = document(&bundle, &plan, is_applied);
+        document["rosters"] = json!({
+            "plan": rosters.as_ref().map(RosterPlan::to_json),
+            "outcome": taken_over.as_ref().map(roster::Outcome::to_json),
+        });
+        output::json(&document)?;
+    } else if let Some(taken_over) = &taken_over {
+        output::print(taken_over.shown());
     }
     if is_stopped {
         eprintln!("{}", show::stopped(&alarms));
         return Ok(ExitCode::FAILURE);
     }
-    eprintln!("{}", ending(&plan, import.dry_run));
+    let is_empty = plan.is_empty() && rosters.as_ref().is_none_or(RosterPlan::is_empty);
+    eprintln!("{}", ending(is_empty, import.dry_run));
     if is_applied && !bundle.registrations.is_empty() {
         let (clicks, bundle) = (grouped(bundle.registrations.len() as u64), import.bundle.display());
         eprintln!("The bundle has a morning of {clicks} clicks: play it with `matricula rush {bundle} --speed 60x`");
@@ -95,8 +122,14 @@ async fn plan_of(bundle: &Bundle, services: &Services, time_zone: &str) -> anyho
     Ok(Plan::new(&state, overlay.desired()?))
 }
 
-fn ending(plan: &Plan, is_dry_run: bool) -> &'static str {
-    match (plan.is_empty(), is_dry_run) {
+/// The day on the campus.
+fn today(time_zone: &str) -> anyhow::Result<Date> {
+    let zone = time::zone(time_zone).map_err(anyhow::Error::msg)?;
+    Ok(jiff::Timestamp::from_millisecond(time::now().0)?.to_zoned(zone).date())
+}
+
+fn ending(is_empty: bool, is_dry_run: bool) -> &'static str {
+    match (is_empty, is_dry_run) {
         (true, _) => "The services have what the bundle says: there is nothing to import.",
         (false, true) => "This is the plan; nothing was imported.",
         (false, false) => "Imported.",

@@ -1,6 +1,7 @@
 //! Imports as a registrar makes them, night after night: what a bundle says happens, or is reported.
 
 mod files;
+mod rosters;
 
 use matricula_harness::{PATIENCE, Sql, System, submission, submit};
 use matricula_kit::testing::Backend;

@@ -12,18 +12,20 @@
 //! | is not in it | dropped it | left alone: the student's own decision stands |
 //! | is not in it | has another section of the same part of the course | a conflict, unless that one ends by this import |
 //! | is not in it | | added |
-//! | is in it by an import | no row says so any more, and the bundle has the section | ended |
+//! | is in it by an import | no row says so any more, and the bundle has student and section | ended |
 //! | is in it by an own registration | no row says so | nothing: an import never ends that |
 //!
-//! A bundle covers its own classes: what an import brought into a section that the bundle does not have stays. A row is over
-//! when it is marked, or when its end date has come before the end of the term: at the end of a term nobody leaves.
+//! A bundle covers its own students and classes: what an import brought of others stays, as the record of a closed student
+//! does. A row is over when it is marked, or when its end date has come before the end of the term: at the end of a term
+//! nobody leaves.
 
 mod ledger;
 mod plan;
 mod send;
+mod show;
 #[cfg(test)]
 mod tests;
 
 pub use ledger::read;
-pub use plan::{Change, Note, RosterPlan};
+pub use plan::RosterPlan;
 pub use send::{Outcome, apply};

@@ -1,4 +1,5 @@
-//! Rosters that exist are taken over on the operators' side: into full sections, once, and without touching what students do.
+//! Rosters that exist are taken over on the operators' side: into full sections, once, and without touching what students
+//! do.
 
 use matricula_proto::common::v1::{EnrollmentStatus, Reason, Source};
 use matricula_proto::enrollments::v1 as enrollments;
@@ -141,6 +142,31 @@ async fn what_a_student_dropped_is_not_taken_over_again() {
     let again = world.taken_over(row("E1", "s1", "A", "")).await;
     assert_eq!(again.registration_id, first.registration_id, "it is the same registration");
     assert_eq!(world.enrollments_of("s1").await, ["A DROPPED E1"]);
+}
+
+/// Two imports at once, one of which does not wait: each row becomes one registration.
+#[tokio::test]
+async fn imports_at_once_take_a_row_over_once() {
+    let world = World::start().await;
+    let rows: Vec<_> = (1..=9).map(|n| row(&format!("E{n}"), &format!("s{n}"), "A", "")).collect();
+    let request = ops::TakeOverRequest { rows: rows.clone(), charge: false, wait_ms: 0 };
+    let mut client = RosterServiceClient::new(world.orchestrator.clone());
+    let (waiting, not_waiting) = tokio::join!(world.take_over(rows.clone(), false), client.take_over(request));
+    let not_waiting = not_waiting.expect("an answer").into_inner().results.into_iter();
+    let not_waiting = not_waiting.map(|result| result.result.expect("a result")).collect();
+    let ids = |results: Vec<Taken>| -> Vec<String> {
+        let id = |result| match result {
+            Taken::Registration(one) => one.registration_id,
+            Taken::NotTakenOver(why) => panic!("{why:?}"),
+        };
+        results.into_iter().map(id).collect()
+    };
+    let (waiting, not_waiting) = (ids(waiting), ids(not_waiting));
+    assert_eq!(waiting, not_waiting);
+    assert_eq!(ids(world.take_over(rows, false).await), waiting);
+    for student in 1..=9 {
+        assert_eq!(world.enrollments_of(&format!("s{student}")).await, [format!("A ENROLLED E{student}")]);
+    }
 }
 
 #[tokio::test]

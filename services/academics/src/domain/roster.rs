@@ -1,5 +1,5 @@
-//! How a row of a roster gets past a full section: by an override that the import grants, and that only its registration can
-//! use. Whether the section is full is known to the seat service alone, so that the override is always recorded.
+//! How a row of a roster gets past a full section: by an override that the import grants, and that only its registration
+//! can use. Whether the section is full is known to the seat service alone, so that the override is always recorded.
 
 use matricula_kit::answer::{Done, Reason};
 use matricula_kit::id::{OverrideId, SagaId, StudentId};

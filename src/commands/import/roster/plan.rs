@@ -20,7 +20,7 @@ pub struct RosterPlan {
     pub conflicts: Vec<Note>,
     /// Rows whose student is in the section.
     pub unchanged: usize,
-    /// Enrollments in force that earlier imports brought into sections of the bundle.
+    /// Enrollments in force that earlier imports brought, of the bundle's students in its sections.
     pub taken_over: usize,
 }
 
@@ -56,9 +56,9 @@ type Part<'a> = (&'a str, &'a str);
 impl RosterPlan {
     /// The plan of these rows of a bundle on a day.
     pub fn new(bundle: &Bundle, rows: &[RosterEntry], ledger: &Ledger, today: Date) -> Self {
-        let classes = Classes::of(bundle);
-        let rows: Vec<&RosterEntry> = rows.iter().filter(|row| !classes.is_over(row, today)).collect();
-        Planner::new(classes, &rows, ledger).plan(&rows)
+        let covered = Covered::of(bundle);
+        let rows: Vec<&RosterEntry> = rows.iter().filter(|row| !covered.is_over(row, today)).collect();
+        Planner::new(covered, &rows, ledger).plan(&rows)
     }
 
     /// Whether there is nothing to do.
@@ -80,26 +80,35 @@ impl Change {
     }
 }
 
-/// The sections of a bundle, each with the part of a course that it is, and the end of its term.
-struct Classes<'a>(HashMap<&'a str, (Part<'a>, Option<Date>)>);
+/// What a bundle covers.
+struct Covered<'a> {
+    students: HashSet<&'a str>,
+    /// Its sections, each with the part of a course that it is, and the end of its term.
+    sections: HashMap<&'a str, (Part<'a>, Option<Date>)>,
+}
 
-impl<'a> Classes<'a> {
+impl<'a> Covered<'a> {
     fn of(bundle: &'a Bundle) -> Self {
         let ends: HashMap<&str, Date> = bundle.terms.iter().map(|term| (term.id.as_str(), term.ends_on)).collect();
-        let classes = bundle.sections.iter().map(|section| {
+        let sections = bundle.sections.iter().map(|section| {
             let part = (section.course_id.as_str(), section.component.as_str());
             (section.id.as_str(), (part, ends.get(section.term_id.as_str()).copied()))
         });
-        Self(classes.collect())
+        let students = bundle.students.iter().map(|student| student.id.as_str()).collect();
+        Self { students, sections: sections.collect() }
+    }
+
+    fn has(&self, known: &Known) -> bool {
+        self.students.contains(known.student.as_str()) && self.sections.contains_key(known.section.as_str())
     }
 
     fn part(&self, section: &str) -> Option<Part<'a>> {
-        self.0.get(section).map(|(part, _)| *part)
+        self.sections.get(section).map(|(part, _)| *part)
     }
 
     /// Whether the student is not in the section any more, though the term goes on.
     fn is_over(&self, row: &RosterEntry, today: Date) -> bool {
-        let end_of_term = self.0.get(row.section_id.as_str()).and_then(|(_, end)| *end);
+        let end_of_term = self.sections.get(row.section_id.as_str()).and_then(|(_, end)| *end);
         let has_left = |day: Date| day <= today && end_of_term.is_none_or(|end| day < end);
         row.ended || row.ends_on.is_some_and(has_left)
     }
@@ -107,7 +116,7 @@ impl<'a> Classes<'a> {
 
 /// What is known while the rows are looked at one after the other.
 struct Planner<'a> {
-    classes: Classes<'a>,
+    covered: Covered<'a>,
     /// Where rows want students.
     wanted: HashSet<Place<'a>>,
     in_force: HashMap<Place<'a>, &'a Known>,
@@ -127,9 +136,9 @@ struct Taken<'a> {
 }
 
 impl<'a> Planner<'a> {
-    fn new(classes: Classes<'a>, rows: &[&'a RosterEntry], ledger: &'a Ledger) -> Self {
+    fn new(covered: Covered<'a>, rows: &[&'a RosterEntry], ledger: &'a Ledger) -> Self {
         let mut planner = Self {
-            classes,
+            covered,
             wanted: rows.iter().map(|row| place_of(row)).collect(),
             in_force: HashMap::new(),
             last: HashMap::new(),
@@ -150,8 +159,8 @@ impl<'a> Planner<'a> {
             return;
         }
         self.in_force.insert(place, known);
-        let is_covered = self.classes.part(place.1).is_some();
-        if known.row.is_some() && known.standing == Standing::Enrolled && is_covered && !self.wanted.contains(&place) {
+        let is_gone = !self.wanted.contains(&place) && self.covered.has(known);
+        if known.row.is_some() && known.standing == Standing::Enrolled && is_gone {
             self.ending.entry(place.0).or_default().push(known);
             return;
         }
@@ -161,11 +170,11 @@ impl<'a> Planner<'a> {
     }
 
     fn part_of(&self, known: &'a Known) -> Part<'a> {
-        self.classes.part(&known.section).unwrap_or((known.course.as_str(), known.component.as_str()))
+        self.covered.part(&known.section).unwrap_or((known.course.as_str(), known.component.as_str()))
     }
 
     fn plan(mut self, rows: &[&'a RosterEntry]) -> RosterPlan {
-        let imported = |known: &&&Known| known.row.is_some() && self.classes.part(&known.section).is_some();
+        let imported = |known: &&&Known| known.row.is_some() && self.covered.has(known);
         let taken_over = self.in_force.values().filter(imported).count();
         let mut plan = RosterPlan { taken_over, ..RosterPlan::default() };
         let mut seen = HashSet::with_capacity(rows.len());
@@ -198,7 +207,7 @@ impl<'a> Planner<'a> {
     /// Takes a place for a row: what the same row brought before ends with it.
     fn take(&mut self, row: &'a RosterEntry) -> Result<Change, String> {
         let (student, section) = place_of(row);
-        let Some(part) = self.classes.part(section) else {
+        let Some(part) = self.covered.part(section) else {
             return Err(format!("section {section} is not in the bundle"));
         };
         let taken = self.taken.entry(student).or_default();

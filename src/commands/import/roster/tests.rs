@@ -1,13 +1,14 @@
 //! Plans of rosters, each as what is there, what the bundle says, and what is to happen.
 //!
-//! Sections `M1` and `M2` are of course M, `P1` of course P; `X1` is of course X and in no bundle. The term ends on TERM_END.
+//! Sections `M1` and `M2` are of course M, `P1` of course P; `X1` is of course X and in no bundle, and so is student
+//! `GONE`. The term ends on TERM_END.
 
 use std::cell::RefCell;
 use std::time::Duration;
 
 use jiff::civil::{Date, date};
 use matricula_campus::{
-    Bundle, CourseId, RosterEntry, RosterId, Section, SectionId, StudentId, Term, TermId, TermKind,
+    Bundle, CourseId, RosterEntry, RosterId, Section, SectionId, Student, StudentId, Term, TermId, TermKind,
 };
 use matricula_proto::common::v1::{EnrollmentStatus, Reason, Refusal};
 use matricula_proto::enrollments::v1::Enrollment;
@@ -17,7 +18,7 @@ use matricula_proto::registration::v1::{Outcome as Decision, Registration};
 
 use super::ledger::{Known, Ledger};
 use super::plan::{Change, RosterPlan};
-use super::send::settled;
+use super::send::{Outcome, settled};
 
 const TODAY: Date = date(2096, 10, 1);
 const TERM_END: Date = date(2096, 12, 18);
@@ -50,6 +51,24 @@ fn section(id: &str) -> Section {
         meetings: String::new(),
         permission_required: false,
         cancelled: false,
+    }
+}
+
+fn student(id: &str) -> Student {
+    Student {
+        id: StudentId::try_new(id).expect("an id"),
+        given_name: String::new(),
+        family_name: String::new(),
+        email: String::new(),
+        appointment_start: None,
+        appointment_end: None,
+        max_credits_hundredths: None,
+        holds: Vec::new(),
+        completed: Vec::new(),
+        closed: false,
+        disabled: false,
+        active_from: None,
+        active_until: None,
     }
 }
 
@@ -96,7 +115,9 @@ fn plan(there: &[&str], rows: &[&str]) -> RosterPlan {
 
 fn plan_on(today: Date, there: &[&str], rows: &[&str]) -> RosterPlan {
     let sections = ["M1", "M2", "P1"].map(section).to_vec();
-    let bundle = Bundle { terms: vec![term()], sections, ..Bundle::default() };
+    let named = there.iter().map(|text| text.split(' ').next()).chain(rows.iter().map(|text| text.split(' ').nth(1)));
+    let students = named.flatten().filter(|id| *id != "GONE").map(student).collect();
+    let bundle = Bundle { terms: vec![term()], sections, students, ..Bundle::default() };
     let rows: Vec<RosterEntry> = (2..).zip(rows.iter().copied()).map(entry).collect();
     let ledger = Ledger { known: there.iter().filter_map(|text| known(text)).collect() };
     RosterPlan::new(&bundle, &rows, &ledger, today)
@@ -133,12 +154,13 @@ fn only_what_imports_brought_ends() {
     check(&["S1 M1 E1 dropped", "S1 M1 own enrolled"], &["-E1 S1 M1"], &[]);
     // Another row says the same: row ids were made anew.
     check(&["S1 M1 E1 enrolled"], &["E9 S1 M1", "-E1 S1 M1"], &[]);
-    // A bundle covers its own classes.
+    // A bundle covers its own students and classes.
     check(&["S1 X1 E1 enrolled"], &[], &[]);
+    check(&["GONE M1 E1 enrolled"], &[], &[]);
     // What is in motion is left to the next import.
     check(&["S1 M1 E1 pending"], &[], &[]);
     check(&["S1 M1 E1 leaving"], &[], &[]);
-    let plan = plan(&["S1 M1 E1 enrolled", "S2 M1 own enrolled", "S3 X1 E3 enrolled", "S4 M1 E4 dropped"], &[]);
+    let plan = plan(&["S1 M1 E1 enrolled", "S2 M1 own enrolled", "S3 X1 E3 enrolled", "GONE M1 E4 enrolled"], &[]);
     assert_eq!((plan.taken_over, plan.end.len()), (1, 1));
 }
 
@@ -252,4 +274,41 @@ async fn patience_ends_with_what_is_left() {
     let (_, settled) = send(&["E1 S1 M1"], &[&["busy"]], Duration::from_secs(3)).await;
     let problem = settled.expect_err("it is never decided");
     assert!(problem.starts_with("1 rows of rosters are not decided yet, such as E1: S1 into M1"), "{problem}");
+}
+
+#[test]
+fn a_plan_is_shown_with_what_it_cannot_do() {
+    let there =
+        ["S1 M1 E1 enrolled", "S2 M1 E2 enrolled", "S3 M2 own enrolled", "S4 M1 E4 dropped", "S5 M1 E5 enrolled"];
+    let rows = ["E1 S1 M2", "E3 S3 M1", "E4 S4 M1", "E5 S5 M1", "E6 S6 M1"];
+    insta::assert_snapshot!(plan(&there, &rows).shown(), @"
+    rosters: 1 added, 1 moved, 1 ended, 1 left alone, 1 conflicts, 1 unchanged
+    roster, left alone: enrollments.csv:4: E4: S4 has dropped section M1, and stays out of it
+    roster, conflict: enrollments.csv:3: E3: S3 has section M2 of the same course, by the student's own registration
+    ");
+}
+
+#[test]
+fn what_was_refused_is_shown() {
+    let change = |row: String| Change { row, student: "S1".to_owned(), section: Some("M1".to_owned()), ended: None };
+    let refused = (0..22).map(|row| (change(format!("E{row}")), "DUPLICATE_COURSE: You have it.".to_owned())).collect();
+    let shown = Outcome { added: 1_200, ended: 0, refused }.shown();
+    let mut lines = shown.lines();
+    assert_eq!(lines.next(), Some("rosters: 1,200 taken over, 0 ended, 22 refused"));
+    assert_eq!(lines.next(), Some("roster, refused: E0: S1 into M1: DUPLICATE_COURSE: You have it."));
+    assert_eq!(lines.next_back(), Some("and 2 more; `--output json` lists them all"));
+}
+
+#[test]
+fn an_import_that_would_end_much_asks() {
+    let alarm = |count: usize, kept: usize| {
+        let there: Vec<String> = (0..count + kept).map(|n| format!("S{n} M1 E{n} enrolled")).collect();
+        let rows: Vec<String> = (count..count + kept).map(|n| format!("E{n} S{n} M1")).collect();
+        let texts = |all: &'static [String]| all.iter().map(String::as_str).collect::<Vec<_>>();
+        plan(&texts(there.leak()), &texts(rows.leak())).alarm()
+    };
+    assert_eq!(alarm(10, 0), None, "few");
+    assert_eq!(alarm(11, 300), None, "a small part");
+    let asks = alarm(11, 100).expect("many, and a large part");
+    assert_eq!((asks.ids.len(), asks.of, asks.how), (11, 111, "ended"));
 }

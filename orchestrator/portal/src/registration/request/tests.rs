@@ -68,7 +68,7 @@ fn bounds_of_a_cart() {
     check_cart(0, |_| {}, "items");
     check_cart(20, |_| {}, "");
     check_cart(21, |_| {}, "items");
-    check_cart(2, |request| request.student_id = "?".into(), "student_id");
+    check_cart(2, |request| request.student_id = "a b".into(), "student_id");
     check_cart(2, |request| request.items[1].idempotency_key = "k0".into(), "items[1].idempotency_key");
     check_cart(3, |request| request.items[2].adds = Vec::new(), "items[2].adds");
     check_cart(3, |request| request.items[2].adds.push("é".into()), "items[2].adds[1]");
