@@ -48,7 +48,7 @@ fn register(system: &System, student: &str, section: &str, seen: &Value, output:
 async fn a_seat_that_went_between_seeing_and_clicking_is_told() {
     for backend in BACKENDS {
         let system = match backend {
-            Backend::Sqlite => System::up_with(&[], &ZONE),
+            Backend::Sqlite => System::up_with(&["--students", "0"], &ZONE),
             Backend::Postgres => System::separate(backend, &ZONE).await,
         };
         system.import(&bundle(&[("A", 1, ""), ("B", 5, "")], 3));
@@ -93,7 +93,7 @@ async fn a_seat_that_went_between_seeing_and_clicking_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_restart_less_is_said() {
-    let mut system = System::up_with(&[], &ZONE);
+    let mut system = System::up_with(&["--students", "0"], &ZONE);
     system.import(&bundle(&[("A", 1, "")], 3));
     let seen = shown(&system, "A");
     let portal = system.channel("orchestrator").await;
