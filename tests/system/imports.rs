@@ -156,7 +156,10 @@ async fn what_is_closed_takes_nothing_new_and_keeps_its_records() {
     // An absent column says nothing: the login of S7 stays switched off.
     files.without_column("users.csv", "enabledUser");
     let plan = imported(&system, &files);
-    assert_eq!((ids(&plan["students"]["opened"]), ids(&plan["sections"]["opened"])), (vec!["S8".to_owned()], vec!["E1-F".to_owned()]));
+    assert_eq!(
+        (ids(&plan["students"]["opened"]), ids(&plan["sections"]["opened"])),
+        (vec!["S8".to_owned()], vec!["E1-F".to_owned()])
+    );
     portal.enrolled("S8", &["E1-F"], &[]).await;
     assert_eq!(portal.refused("S7", &["R1-F"], &[]).await, reason(Reason::StudentNotActive, ""));
     system.audit();
@@ -169,7 +172,8 @@ async fn absent_files_and_columns_say_nothing_and_empty_cells_remove() {
     files.put("holds.csv", "holdId,studentSourcedId,description\nLIB,S7,Library fine\n");
     files.put("completed.csv", "studentSourcedId,courseSourcedId,grade\nS6,C1,B\n");
     let sessions = std::fs::read_to_string(files.path().join("academicSessions.csv")).expect("it is there");
-    let with_rates = sessions.replace("metadata.maxCredits\n", "metadata.maxCredits,metadata.currency,metadata.perCreditMinor\n");
+    let with_rates =
+        sessions.replace("metadata.maxCredits\n", "metadata.maxCredits,metadata.currency,metadata.perCreditMinor\n");
     let with_rates = with_rates.replace("2097,18\n", "2097,18,JPY,15000\n").replace("2097,\n", "2097,,JPY,15000\n");
     files.put("academicSessions.csv", &with_rates);
     imported(&system, &files);
@@ -324,7 +328,11 @@ async fn terms_have_dates() {
     // The limit of fall counts what is taken in its halves.
     files.edit("academicSessions.csv", "2096-08-24,2096-12-18,,2097,18", "2096-08-24,2096-12-18,,2097,6");
     // A term that has ended takes no adds, and what is in it stays.
-    files.edit("academicSessions.csv", "SPRING,,Spring,term,2097-01-11,2097-05-07", "SPRING,,Spring,term,2019-01-11,2019-05-07");
+    files.edit(
+        "academicSessions.csv",
+        "SPRING,,Spring,term,2097-01-11,2097-05-07",
+        "SPRING,,Spring,term,2019-01-11,2019-05-07",
+    );
     imported(&system, &files);
     assert_eq!(portal.refused("S3", &["E1-F"], &[]).await, reason(Reason::MaxCreditsExceeded, ""));
     assert_eq!(portal.refused("S7", &["M1-S"], &[]).await, reason(Reason::TermClosed, "M1-S"));

@@ -57,7 +57,9 @@ async fn apply_to(
     });
     match applied.await.map_err(|status| explained(&status))? {
         Ok(_) => Ok(()),
-        Err(outdated) => Err(explained(&outdated)).context(anyhow!("something else was imported since the plan was made")),
+        Err(outdated) => {
+            Err(explained(&outdated)).context(anyhow!("something else was imported since the plan was made"))
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use matricula_academics::domain::requirement::Requirement;
 use matricula_campus::{Bundle, Course, File, Section, Student, Term};
 use matricula_kit::time::{self, UnixMs};
 use matricula_proto::fees::v1::{CourseFee, RefundStep, TermRates};
@@ -79,7 +80,12 @@ impl Overlay<'_> {
             starts_on: term.starts_on.to_string(),
             ends_on: term.ends_on.to_string(),
             time_zone: term.time_zone.clone().unwrap_or_else(|| self.zone.to_owned()),
-            parent_term_id: self.pick(File::AcademicSessions, "parentSourcedId", parent, has.map(|has| has.parent_term_id.clone())),
+            parent_term_id: self.pick(
+                File::AcademicSessions,
+                "parentSourcedId",
+                parent,
+                has.map(|has| has.parent_term_id.clone()),
+            ),
             kind: self.pick(File::AcademicSessions, "type", says_kind.into(), has.map(|has| has.kind)),
             closed: term.closed,
         }
@@ -87,12 +93,10 @@ impl Overlay<'_> {
 
     fn course(&self, course: &Course) -> academics::Course {
         let has = self.state.courses.get(course.id.as_str());
-        let text = |column, says: &String, has: Option<&String>| {
-            self.pick(File::Courses, column, says.clone(), has.cloned())
-        };
+        let text = |column, says: String, has: Option<&String>| self.pick(File::Courses, column, says, has.cloned());
         academics::Course {
             course_id: course.id.to_string(),
-            code: text("courseCode", &course.code, has.map(|has| &has.code)),
+            code: text("courseCode", course.code.clone(), has.map(|has| &has.code)),
             title: course.title.clone(),
             credits_hundredths: self.pick(
                 File::Courses,
@@ -100,17 +104,24 @@ impl Overlay<'_> {
                 course.credits_hundredths,
                 has.map(|has| has.credits_hundredths),
             ),
-            prerequisites: text("metadata.prerequisites", &course.prerequisites, has.map(|has| &has.prerequisites)),
-            corequisites: text("metadata.corequisites", &course.corequisites, has.map(|has| &has.corequisites)),
+            prerequisites: text(
+                "metadata.prerequisites",
+                as_stored(&course.prerequisites),
+                has.map(|has| &has.prerequisites),
+            ),
+            corequisites: text(
+                "metadata.corequisites",
+                as_stored(&course.corequisites),
+                has.map(|has| &has.corequisites),
+            ),
             closed: course.closed,
         }
     }
 
     fn section(&self, section: &Section) -> academics::Section {
         let has = self.state.sections.get(section.id.as_str());
-        let text = |column, says: &String, has: Option<&String>| {
-            self.pick(File::Classes, column, says.clone(), has.cloned())
-        };
+        let text =
+            |column, says: &String, has: Option<&String>| self.pick(File::Classes, column, says.clone(), has.cloned());
         academics::Section {
             section_id: section.id.to_string(),
             course_id: section.course_id.to_string(),
@@ -194,9 +205,8 @@ impl Overlay<'_> {
 
     fn student(&self, student: &Student, campus: &TimeZone) -> academics::Student {
         let has = self.state.students.get(student.id.as_str());
-        let pick_moment = |file, column, says, has: Option<Option<prost_types::Timestamp>>| {
-            self.pick(file, column, says, has)
-        };
+        let pick_moment =
+            |file, column, says, has: Option<Option<prost_types::Timestamp>>| self.pick(file, column, says, has);
         let (start, end) = (moment(student.appointment_start), moment(student.appointment_end));
         let (from, until) = (midnight(student.active_from, campus), midnight(student.active_until, campus));
         academics::Student {
@@ -264,9 +274,19 @@ impl Overlay<'_> {
             academics::CompletedCourse { course_id, grade, term_id }
         });
         let mut completed: Vec<academics::CompletedCourse> = completed.collect();
-        let key = |done: &academics::CompletedCourse| (done.course_id.clone(), done.grade.clone(), done.term_id.clone());
+        let key =
+            |done: &academics::CompletedCourse| (done.course_id.clone(), done.grade.clone(), done.term_id.clone());
         completed.sort_by_key(key);
         completed
+    }
+}
+
+/// A requirement as the academic service writes it, so that needless quotes and parentheses are no change.
+fn as_stored(requirement: &str) -> String {
+    match Requirement::parse(requirement) {
+        Ok(parsed) => parsed.map(|parsed| parsed.to_string()).unwrap_or_default(),
+        // The service refuses it by its place.
+        Err(_) => requirement.to_owned(),
     }
 }
 

@@ -147,9 +147,8 @@ impl Plan {
             ("courses", "closed", self.courses.closed_ids(), self.courses.open_before),
             ("holds", "lifted", self.holds.removed.clone(), self.holds.count_before()),
         ];
-        let is_alarming = |count: usize, of: usize| {
-            count > CLOSED_UNASKED_MAX && count * 100 > of * CLOSED_UNASKED_PERCENT_MAX
-        };
+        let is_alarming =
+            |count: usize, of: usize| count > CLOSED_UNASKED_MAX && count * 100 > of * CLOSED_UNASKED_PERCENT_MAX;
         let alarming = closed.into_iter().filter(|(.., ids, of)| is_alarming(ids.len(), *of));
         alarming.map(|(what, how, ids, of)| Alarm { what, how, ids, of }).collect()
     }

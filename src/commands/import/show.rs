@@ -53,7 +53,8 @@ pub fn shown(plan: &Plan) -> String {
             what => format!("{id} ({what})"),
         });
         let changed: Vec<String> = changed.collect();
-        let lists = [("added", &kind.added), ("changed", &changed), (kind.closed, &kind.gone), ("opened", &kind.opened)];
+        let lists =
+            [("added", &kind.added), ("changed", &changed), (kind.closed, &kind.gone), ("opened", &kind.opened)];
         for (how, ids) in lists.into_iter().filter(|(_, ids)| !ids.is_empty()) {
             text.push_str(&format!("\n{} {how}: {}", kind.name, sample(ids, SAMPLES)));
         }

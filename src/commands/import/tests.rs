@@ -66,7 +66,10 @@ fn rows_are_changed_closed_and_opened() {
     bundle.students[0].disabled = true;
     let made = plan(&bundle, &state);
     let (after_row, before) = &made.sections.changed[0];
-    assert_eq!((after_row.section_id.as_str(), after_row.differences(before)), (bundle.sections[0].id.as_str(), "title".to_owned()));
+    assert_eq!(
+        (after_row.section_id.as_str(), after_row.differences(before)),
+        (bundle.sections[0].id.as_str(), "title".to_owned())
+    );
     assert_eq!(made.sections.closed[0].section_id, bundle.sections[1].id.as_str());
     assert_eq!(made.courses.closed[0].course_id, bundle.courses[0].id.as_str());
     let closed: Vec<&str> = made.students.closed.iter().map(|student| student.student_id.as_str()).collect();
@@ -108,7 +111,9 @@ fn holds_are_those_of_the_file_where_it_is_there() {
     bundle.students[0].holds = vec![hold("Library fine")];
     let state = after(&bundle);
     let student = bundle.students[0].id.clone();
-    let is = |plan: &Plan| (plan.holds.added.len(), plan.holds.changed.len(), plan.holds.removed.clone(), plan.holds.left_alone);
+    let is = |plan: &Plan| {
+        (plan.holds.added.len(), plan.holds.changed.len(), plan.holds.removed.clone(), plan.holds.left_alone)
+    };
     assert_eq!(is(&plan(&bundle, &state)), (0, 0, vec![], 1));
     bundle.students[0].holds = vec![hold("Another fine")];
     assert_eq!(is(&plan(&bundle, &state)), (0, 1, vec![], 0));

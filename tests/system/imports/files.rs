@@ -95,7 +95,9 @@ impl Files {
         let mut writer = csv::Writer::from_writer(Vec::new());
         let rows = reader.records().map(|row| row.expect("a row"));
         for row in std::iter::once(header.clone()).chain(rows) {
-            writer.write_record(row.iter().enumerate().filter(|(index, _)| *index != at).map(|(_, field)| field)).expect("written");
+            writer
+                .write_record(row.iter().enumerate().filter(|(index, _)| *index != at).map(|(_, field)| field))
+                .expect("written");
         }
         fs::write(self.folder.join(file), writer.into_inner().expect("written")).expect("the file is written");
     }

@@ -94,8 +94,9 @@ fn check_terms(terms: &HashMap<&TermId, &Term>, changes: &CatalogChanges) -> Res
     Ok(())
 }
 
+/// Requirements of closed courses bind nobody: the courses that they name may have left the catalogue or changed their code.
 fn check_requirements(after: &Catalog, changes: &CatalogChanges) -> Result<(), FieldError> {
-    for (index, course) in changes.courses.iter().enumerate() {
+    for (index, course) in changes.courses.iter().enumerate().filter(|(_, course)| !course.closed) {
         for (field, requirement) in requirements(course) {
             if let Some(unknown) = requirement.names().into_iter().find(|name| !after.has_named(name)) {
                 let problem = format!("no course has the code or the id {unknown:?}");
@@ -114,7 +115,9 @@ fn check_renamed(before: &Catalog, after: &Catalog, changes: &CatalogChanges) ->
             continue;
         }
         let names_old = |other: &&Course| requirements(other).any(|(_, tree)| tree.names().contains(&old));
-        if let Some(other) = after.courses().filter(names_old).min_by_key(|other| &other.id) {
+        if let Some(other) =
+            after.courses().filter(|other| !other.closed).filter(names_old).min_by_key(|other| &other.id)
+        {
             let problem = format!("the old code {old:?} is still named by the requirements of course {}", other.id);
             return Err(FieldError::new(format!("courses[{index}].code"), problem));
         }
@@ -145,11 +148,12 @@ fn check_references(
     Ok(())
 }
 
-/// All sections of a course in a term have a component, or none has: else a class without one belongs nowhere.
+/// All sections of a course in a term have a component, or none has: else a class without one belongs nowhere. Sections that
+/// are cancelled are no part of what is offered.
 fn check_components(kept: &[SectionEntry], changes: &CatalogChanges) -> Result<(), FieldError> {
     let mut firsts: HashMap<(&CourseId, &TermId), &SectionEntry> =
-        kept.iter().map(|section| ((&section.course, &section.term), section)).collect();
-    for (index, section) in changes.sections.iter().enumerate() {
+        open(kept).map(|(_, section)| ((&section.course, &section.term), section)).collect();
+    for (index, section) in open(&changes.sections) {
         let first = firsts.entry((&section.course, &section.term)).or_insert(section);
         if first.component.is_some() != section.component.is_some() {
             let has = if first.component.is_some() { "has a component" } else { "has none" };
@@ -158,4 +162,8 @@ fn check_components(kept: &[SectionEntry], changes: &CatalogChanges) -> Result<(
         }
     }
     Ok(())
+}
+
+fn open(sections: &[SectionEntry]) -> impl Iterator<Item = (usize, &SectionEntry)> {
+    sections.iter().enumerate().filter(|(_, section)| !section.cancelled)
 }

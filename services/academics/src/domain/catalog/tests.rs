@@ -156,3 +156,20 @@ fn sections_come_by_id() {
     assert_eq!(ids(None)[..3], ["ART-1", "ART-X", "BIO-1"]);
     assert_eq!(ids(Some("PHYS-1")), ["PHYS-2", "PHYS-B", "PHYS-O", "PHYS-S"]);
 }
+
+#[test]
+fn what_is_closed_stands_in_nobodys_way() {
+    // The course that names the old code is closed in the same import, and so are the classes that have components.
+    let closed = |course: Course| Course { closed: true, ..course };
+    let renamed = Course { code: "MATHS".to_owned(), ..course("MATH", 3, "", "") };
+    let naming = catalog().courses().filter(|course| course.code != "MATH").cloned().map(closed).collect::<Vec<_>>();
+    let courses = [vec![renamed], naming].concat();
+    let offered = |section: &&Section| section.course.code == "CHEM" && section.term.id == term_id("fall");
+    let before = catalog();
+    let sections =
+        before.sections_after(None).filter(offered).map(|section| SectionEntry { cancelled: true, ..section.entry() });
+    let sections = sections.chain([section("CHEM-Z", "fall", "", "")]).collect();
+    let after =
+        before.merged(&CatalogChanges { courses, sections, ..CatalogChanges::default() }).expect("nothing is broken");
+    assert!(after.section(&section_id("CHEM-Z")).is_some());
+}

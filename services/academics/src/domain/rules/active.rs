@@ -15,7 +15,9 @@ pub(super) fn student_not_active(case: &Case<'_>) -> Vec<Refusal> {
     }
     let (now, zone) = (case.context.now, &case.context.zone);
     let message = match (profile.active_from, profile.active_until) {
-        _ if profile.closed => "You are not an active student, so you can't add sections.".to_owned(),
+        _ if profile.closed || profile.disabled => {
+            "You are not an active student, so you can't add sections.".to_owned()
+        }
         (Some(from), _) if now < from => {
             format!("You are a student from {} on, so you can't add sections yet.", shown(from, zone))
         }
