@@ -296,11 +296,11 @@ mod tests {
             Section { cancelled: true, ..section("C001-L3", Some(30)) },
         ];
         insta::assert_snapshot!(sections_shown(&sections), @"
-         section   course   title         credits   part   meets            free        seats       version   changed
-        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-         C001-L1   CS101    Programming   3.50      1/L    MW 08:00-08:50   3           30          9         2026-08-17T20:53:20.000Z
-         C001-L2   CS101    Programming   3.50      1/L    MW 08:00-08:50   unknown     unknown     -         -
-         C001-L3   CS101    Programming   3.50      1/L    MW 08:00-08:50   cancelled   cancelled   9         2026-08-17T20:53:20.000Z
+         section   course   title         credits   part   meets            free        seats       set by   version   changed
+        ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+         C001-L1   CS101    Programming   3.50      1/L    MW 08:00-08:50   3           30          bundle   9         2026-08-17T20:53:20.000Z
+         C001-L2   CS101    Programming   3.50      1/L    MW 08:00-08:50   unknown     unknown     -        -         -
+         C001-L3   CS101    Programming   3.50      1/L    MW 08:00-08:50   cancelled   cancelled   bundle   9         2026-08-17T20:53:20.000Z
         ");
     }
 

@@ -290,19 +290,21 @@ mod tests {
     fn a_student_is_shown_whole() {
         insta::assert_snapshot!(shown(&known()), @r"
         S000007  Ada Byron
+          closed        takes no new registration; a bundle has closed the student, and can open it again
+          active        - to 2026-08-17T20:53:20.000Z
           appointment   2026-08-17T20:53:20.000Z to -
           credits       at most 18.00
-          balance       USD 1350.00
+          balance       USD 1,350.00
 
         Holds
-         hold      the student reads
-        ───────────────────────────────
-         library   Unpaid library fine
+         hold      the student reads     set by
+        ────────────────────────────────────────
+         library   Unpaid library fine   bundle
 
         Overrides
-         past   section     until    by    why             granted                    override
-        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-         HOLD   every one   no end   ada   pays tomorrow   2026-08-17T20:53:20.000Z   0198c5d0-0000-7000-8000-000000000002
+         past   section     until    by    source   why             granted                    override
+        ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+         HOLD   every one   no end   ada   staff    pays tomorrow   2026-08-17T20:53:20.000Z   0198c5d0-0000-7000-8000-000000000002
 
         Courses of registrations
          section   course   credits   status     registration                           dropped by
@@ -310,9 +312,9 @@ mod tests {
          C001-L1   c1       3.50      ENROLLED   0198c5d0-0000-7000-8000-000000000001   -
 
         Completed
-         course   grade
-        ────────────────
-         math     B+
+         course   grade   term
+        ──────────────────────────────
+         math     B+      2026-spring
 
         Latest registrations
          registration                           outcome    adds      drops   submitted                  reasons

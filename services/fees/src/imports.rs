@@ -1,7 +1,7 @@
 //! Rates and course fees as imports bring them.
 //!
-//! Promises: a term without rates and a course without a fee have no row in what is read, so that reading after an import
-//! gives what the import said.
+//! Promises: `read` leaves out terms without rates and courses without a fee, so that it returns the rows of the import
+//! before it.
 
 use std::collections::HashSet;
 

@@ -1,7 +1,7 @@
 //! Addresses as imports bring them.
 //!
-//! Promises: a student without an address has no row in what is read; a new address has old messages delivered that could
-//! not be.
+//! Promises: `read` leaves out students without an address; after an import of a new address, the service delivers the
+//! student's old messages that it could not deliver before.
 
 use std::collections::HashSet;
 
@@ -31,7 +31,7 @@ pub struct ContactImports {
     waker: Waker,
 }
 
-/// What an import says of a student's address.
+/// A student's address, as an import gives it.
 enum Said {
     Address(Contact),
     NoAddress(StudentId),

@@ -5,7 +5,7 @@
 //! | a section's `taken` is the number of its holds that are not released | [`World::decide`] changes both together |
 //! | a grant finds a free seat, or names the override that let it in | [`Section::admits`] |
 //! | `closed_at` is set exactly while no seat is free | [`Section::touch`] |
-//! | what staff set is not what the bundle says, and stays until the bundle says another number | [`Section::set_by_staff`] |
+//! | a capacity of staff stays until the bundle says another number | [`Section::set_by_staff`] |
 //! | `version` grows by one with every operation that changes the section, also within one batch | [`Section::touch`] |
 
 mod command;

@@ -1,8 +1,8 @@
 //! Capacities as imports bring them. They go through the one writer, so that the feed and the versions of sections see
 //! them as every other change.
 //!
-//! Promises: what is read of a section is what the last bundle said; what staff have set since is beside it, and stays
-//! until a bundle says another number.
+//! Promises: `read` returns the capacity of the last bundle, with the present one beside it. A capacity that staff have
+//! set stays until a bundle says another number.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! What a row may say, and that what is read after an import is what the import said.
+//! The bounds of rows; and `read` returns the rows of the import before it.
 
 use matricula_kit::testing::{self, BACKENDS};
 use matricula_proto::common::v1::Money;
@@ -50,7 +50,7 @@ fn rows_out_of_bounds_are_named() {
     check(&[rates(term("T", "USD", 1, &[(5, 50), (5, 40)]))], "rates.refund_ladder[1].until");
     check(&[fee("C", -1)], "course_fee.minor_units");
     check(&[fee("C|D", 1)], "course_fee.course_id");
-    // What removes the rates says nothing else of them.
+    // A row that removes the rates says nothing else of them.
     let ladder = proto::TermRates { per_credit: None, ..term("T", "USD", 1, &[(5, 50)]) };
     check(&[rates(ladder)], "rates.refund_ladder");
     check(&[rates(proto::TermRates { per_credit: None, ..limited(5) })], "rates.balance_limit_minor_units");

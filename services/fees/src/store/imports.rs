@@ -1,4 +1,4 @@
-//! What imports make of prices: all of it in one transaction, or nothing.
+//! Imports of prices: all of an import in one transaction, or nothing.
 
 use matricula_kit::database::{Args, Database, DbError, Rows, Tx};
 use matricula_kit::id::{CourseId, TermId};

@@ -1,4 +1,4 @@
-//! Prices: what a batch needs of them. What imports make of them is in [`super::imports`].
+//! The prices that a batch needs. Imports set them in [`super::imports`].
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What a row may say, and that what is read after an import is what the import said.
+//! The bounds of rows; and `read` returns the rows of the import before it.
 
 use matricula_kit::testing::{self, BACKENDS};
 use matricula_proto::fees::v1::CourseFee;

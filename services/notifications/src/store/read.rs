@@ -77,8 +77,8 @@ pub async fn contacts(database: &Database) -> Result<(i64, Vec<Contact>), DbErro
     Ok((version, rows.iter().map(contact).collect::<Result<_, _>>()?))
 }
 
-/// Sets contacts, and removes those of students who have no address any more: all or none. What could not be delivered to
-/// the students of the new contacts before is to be delivered now.
+/// Sets contacts, and removes those of students who have no address any more: all or none. The dispatcher
+/// delivers now what it could not deliver before to the students of the new contacts.
 pub async fn import_contacts(
     database: &Database,
     base_version: i64,

@@ -27,7 +27,7 @@ pub struct Section {
     /// Who has set the capacity; `None` when an earlier version of this service has stored it.
     #[serde(default)]
     pub capacity_source: Option<Source>,
-    /// What the last bundle that named the section said; `None` when that is not known. The feed does not have it.
+    /// The capacity in the last bundle that named the section; `None` when that is not known. The feed does not have it.
     #[serde(skip)]
     pub bundle_capacity: Option<i32>,
 }
@@ -72,8 +72,8 @@ impl Section {
         self.touch(now);
     }
 
-    /// Staff set the capacity; whether that changed anything. What the bundle says stays remembered, so that the next import
-    /// leaves what staff have set. Where that is not known, the capacity until now counts as what the bundle says.
+    /// Staff set the capacity; whether that changed anything. The section keeps the number of the bundle, so that the next
+    /// import leaves the number of staff. Where the former is not known, the capacity until now counts as it.
     pub fn set_by_staff(&mut self, capacity: i32, now: UnixMs) -> bool {
         let bundle = self.bundle_capacity.unwrap_or(self.capacity);
         self.set_capacity(capacity, Source::Staff, bundle, now)

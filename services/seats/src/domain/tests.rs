@@ -180,7 +180,7 @@ fn a_plan_of_another_version_changes_nothing() {
     check(&[import(7, "A=5"), import(8, "A=6")], "done", "A 0/6 v3");
 }
 
-/// What section A has after the commands: capacity, who has set it, what the bundle says.
+/// Compares section A after the commands: its capacity, the source of that, and the capacity in the bundle.
 #[track_caller]
 fn check_source(section: Section, commands: &[Command], expect: (i32, Source, i32)) {
     let mut world = World::new(vec![section], Vec::new(), Some(7), TimeZone::UTC);

@@ -71,6 +71,17 @@ fn an_enrollment() {
     ");
 }
 
+/// The command line shows the same text: `commands::registration` has the other half of this test.
+#[test]
+fn an_amount_is_shown_as_on_the_command_line() {
+    let charged = |minor_units| {
+        let charged = Some(Money { currency: "JPY".to_owned(), minor_units });
+        body(&Facts { charged, ..facts(Outcome::Enrolled, "A", "") })
+    };
+    assert!(charged(45_000).contains("\nCharged to your account: JPY 45,000\n"));
+    assert!(charged(-45_000).contains("\nGiven back to your account: JPY 45,000\n"));
+}
+
 #[test]
 fn a_drop_with_money_back() {
     let facts = Facts { charged: usd(-5_000), ..facts(Outcome::Enrolled, "", "PHYS-100-1") };
