@@ -1,5 +1,5 @@
--- What a term is a part of, and when it takes place. Dates are as in ISO 8601, in the time zone of the term; ends_on is the
--- day after the last one. A term of an earlier version has no dates until an import brings them.
+-- What a term is a part of, and when it takes place. Dates are as in ISO 8601, in the time zone of the term; ends_on is
+-- the day after the last one. A term of an earlier version has no dates until an import brings them.
 ALTER TABLE term ADD COLUMN starts_on TEXT;
 ALTER TABLE term ADD COLUMN ends_on TEXT CHECK ((starts_on IS NULL) = (ends_on IS NULL));
 ALTER TABLE term ADD COLUMN time_zone TEXT NOT NULL DEFAULT 'UTC';

@@ -111,13 +111,14 @@ impl<'a> Case<'a> {
         completed.any(|done| self.catalog.is_named(&done.course, name) && done.grade.meets(minimum))
     }
 
-    /// Whether a recorded course counts as in progress: no registration is about to drop it, and its grade has not come.
+    /// Whether a recorded course counts as in progress: no registration is about to drop it, and its grade has not
+    /// come.
     pub fn is_in_progress(&self, course: &RecordedCourse) -> bool {
         course.dropped_by.is_none() && !self.is_graded(course)
     }
 
-    /// Whether the term of a recorded course has ended and its grade has come. A grade whose term is not known is one of
-    /// every term.
+    /// Whether the term of a recorded course has ended and its grade has come. A grade whose term is not known is one
+    /// of every term.
     fn is_graded(&self, course: &RecordedCourse) -> bool {
         let mut completed = self.student.profile.completed.iter().filter(|done| done.course == course.course);
         completed.any(|done| done.term.as_ref().is_none_or(|term| *term == course.term)) && self.has_ended(course)

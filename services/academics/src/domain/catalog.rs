@@ -168,8 +168,8 @@ impl Catalog {
         self.courses.get(id).map(AsRef::as_ref)
     }
 
-    /// Whether a requirement that says `name` means this course. A course goes by its code, or by its id where no course
-    /// has that code. A course that is not in the catalogue, such as one of another school, goes by its id.
+    /// Whether a requirement that says `name` means this course. A course goes by its code, or by its id where no
+    /// course has that code. A course that is not in the catalogue, such as one of another school, goes by its id.
     pub fn is_named(&self, course: &CourseId, name: &str) -> bool {
         match self.courses.get(course) {
             Some(known) if known.code == name => true,

@@ -14,8 +14,8 @@
 //!
 //! | course | credits | asks for | sections in fall | in other terms |
 //! |---|---|---|---|---|
-//! | MATH | 3 | | MATH-1 M 08-09, MATH-2 T 08-09 | MATH-U summer, MATH-A, MATH-B halves, MATH-S spring, MATH-O undated |
-//! | PHYS | 4 | before: MATH | PHYS-1 M 08:30-09:30, PHYS-2 W 08-09 | PHYS-B fall-b, PHYS-S spring, PHYS-O undated |
+//! | MATH | 3 | | MATH-1 M 08-09, MATH-2 T 08-09 | MATH-U summer, MATH-A, -B halves, MATH-S spring, MATH-O undated |
+//! | PHYS | 4 | before: MATH | PHYS-1 M 08:30-09:30, PHYS-2 W 08-09 | PHYS-B fall-b, -S, -S2 spring, -O undated |
 //! | CHEM | 4 | | lectures CHEM-A, -B and labs CHEM-LA, -LB; or seminar and trip CHEM-S, -T | CHEM-P spring |
 //! | BIO | 3 | with: CHEM | BIO-1 F 08-09 | BIO-S spring |
 //! | ART | 2 | | ART-1 by permission, ART-X cancelled | |
@@ -187,6 +187,7 @@ pub(crate) fn changes() -> CatalogChanges {
             section("PHYS-2", "fall", "", "W 08:00-09:00"),
             section("PHYS-B", "fall-b", "", "W 08:00-09:00"),
             section("PHYS-S", "spring", "", "W 08:00-09:00"),
+            section("PHYS-S2", "spring", "", "R 08:00-09:00"),
             section("PHYS-O", "undated", "", "W 08:00-09:00"),
             section("CHEM-A", "fall", "1/lecture", "R 08:00-09:00"),
             section("CHEM-B", "fall", "1/lecture", "R 10:00-11:00"),

@@ -41,8 +41,8 @@ const PUT_TERMS: &str = "INSERT INTO term (term_id, title, add_deadline, drop_de
      drop_deadline = excluded.drop_deadline, max_credits_hundredths = excluded.max_credits_hundredths, \
      starts_on = excluded.starts_on, ends_on = excluded.ends_on, time_zone = excluded.time_zone, \
      parent_term_id = excluded.parent_term_id, kind = excluded.kind, closed = excluded.closed";
-const PUT_COURSES: &str = "INSERT INTO course (course_id, code, title, credits_hundredths, prerequisites, corequisites, \
-     closed) \
+const PUT_COURSES: &str = "INSERT INTO course (course_id, code, title, credits_hundredths, prerequisites, \
+     corequisites, closed) \
      SELECT course_id, code, title, credits_hundredths, prerequisites, corequisites, closed FROM {rows} WHERE true \
      ON CONFLICT (course_id) DO UPDATE SET code = excluded.code, title = excluded.title, \
      credits_hundredths = excluded.credits_hundredths, prerequisites = excluded.prerequisites, \

@@ -154,7 +154,7 @@ fn sections_come_by_id() {
         catalog.sections_after(after.as_ref()).map(|section| section.id.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(ids(None)[..3], ["ART-1", "ART-X", "BIO-1"]);
-    assert_eq!(ids(Some("PHYS-1")), ["PHYS-2", "PHYS-B", "PHYS-O", "PHYS-S"]);
+    assert_eq!(ids(Some("PHYS-1")), ["PHYS-2", "PHYS-B", "PHYS-O", "PHYS-S", "PHYS-S2"]);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! `STUDENT_NOT_ACTIVE`: a student whom an import has closed, or whose role has not begun or is over, adds nothing. What
-//! such a student has can be dropped.
+//! `STUDENT_NOT_ACTIVE`: a student whom an import has closed, or whose role has not begun or is over, adds nothing.
+//! Such a student can drop sections.
 
 use matricula_kit::answer::{Reason, Refusal};
 use matricula_kit::time::shown;

@@ -1,5 +1,6 @@
 //! `DUPLICATE_COURSE`: nobody takes a course twice at a time. Two classes of a course that comes in parts are the
-//! business of `LINK_REQUIRED`, unless they are in different terms. A course of a term that has ended can be taken again.
+//! business of `LINK_REQUIRED`, unless they are in different terms. A course of a term that has ended can be taken
+//! again.
 
 use matricula_kit::answer::{Reason, Refusal};
 
@@ -8,10 +9,10 @@ use crate::domain::catalog::{Catalog, Section};
 
 pub(super) fn duplicate_course(case: &Case<'_>) -> Vec<Refusal> {
     let refusals = case.adds.iter().enumerate().filter_map(|(index, add)| {
-        let stays = case.staying_sections().filter(|other| !other.term.has_ended(case.change.submitted_at));
-        let others = stays.chain(case.adds[..index].iter().copied());
+        let others = case.staying_sections().chain(case.adds[..index].iter().copied());
         let other = others.into_iter().find(|other| {
             is_duplicate(case.catalog, add, other)
+                && !other.term.has_ended(case.change.submitted_at)
                 && !case.permits(Reason::DuplicateCourse, &add.id)
                 && !case.permits(Reason::DuplicateCourse, &other.id)
         })?;

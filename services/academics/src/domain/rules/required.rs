@@ -9,8 +9,9 @@
 //! Where the dates of a term are not known, any other term counts; for corequisites the same one does, too.
 
 use matricula_kit::answer::{Reason, Refusal};
+use matricula_kit::id::{CourseId, TermId};
 
-use crate::domain::case::{Case, named_record};
+use crate::domain::case::{Case, Named, named_record};
 use crate::domain::catalog::{Course, Section, Term};
 use crate::domain::grade::Letter;
 use crate::domain::requirement::Requirement;
@@ -88,7 +89,7 @@ pub(super) fn new_courses<'c, 'a>(case: &'c Case<'a>) -> impl Iterator<Item = &'
     let firsts = adds.filter(|(index, add)| case.adds[..*index].iter().all(|other| !other.is_of_same_offering(add)));
     let is_in = |add: &Section| {
         let mut courses = case.stays.iter().chain(&case.drops);
-        courses.any(|course| course.course == add.course.id && course.term == add.term.id)
+        courses.any(|course| is_same(course, &add.course.id, &add.term.id))
     };
     firsts.map(|(_, add)| *add).filter(move |add| !is_in(add))
 }
@@ -99,49 +100,58 @@ pub(super) fn permits_course(case: &Case<'_>, section: &Section, reason: Reason)
     parts.any(|part| case.permits(reason, &part.id))
 }
 
-/// What a drop would break: a course that stays asks for one that is dropped, and nothing else that the student has
-/// takes its place.
+/// What a drop would break: a course that the student keeps asks for one that is dropped, and nothing else that the
+/// student has takes its place.
 pub(super) fn broken_by_drops(case: &Case<'_>, timing: Timing) -> Vec<Refusal> {
     if case.drops.is_empty() {
         return Vec::new();
     }
     let after = Taken::after(case);
     let before = Taken { records: case.stays.iter().chain(&case.drops).copied().collect(), adds: Vec::new() };
-    let stays = case.stays.iter().enumerate().filter(|(_, course)| course.dropped_by.is_none());
-    let firsts = stays.filter(|(index, course)| !case.stays[..*index].iter().any(|other| is_same(other, course)));
-    let refusals = firsts.filter_map(|(_, stays)| {
-        let required = timing.requirement(case.catalog.course(&stays.course)?)?;
-        let term = case.term_of(stays)?;
-        if !before.meets(case, required, timing, term) || after.meets(case, required, timing, term) {
+    let kept = kept(case);
+    let firsts = kept.iter().enumerate().filter(|(index, section)| {
+        let mut earlier = kept[..*index].iter();
+        !earlier.any(|other| other.is_of_same_offering(section))
+    });
+    let refusals = firsts.filter_map(|(_, section)| {
+        let required = timing.requirement(&section.course)?;
+        let meets = |taken: &Taken<'_>| taken.meets(case, required, timing, &section.term);
+        if !meets(&before) || meets(&after) {
             return None;
         }
-        let counted = |dropped: &&&RecordedCourse| {
-            required.names().iter().any(|name| case.catalog.is_named(&dropped.course, name))
-                && record_counts(case, dropped, timing, term)
+        let is_missed = |dropped: &&&RecordedCourse| {
+            let mut names = required.names().into_iter();
+            names.any(|name| case.catalog.is_named(&dropped.course, name))
+                && record_counts(case, dropped, timing, &section.term)
         };
-        let dropped = case.drops.iter().find(counted)?;
-        let mut parts = case
-            .drops
-            .iter()
-            .filter(|other| is_same(other, dropped))
-            .chain(case.stays.iter().filter(|other| is_same(other, stays)));
-        if parts.any(|part| case.permits(timing.reason(), &part.section)) {
-            return None;
-        }
-        Some(broken(case, timing, stays, required, dropped))
+        let dropped = case.drops.iter().find(is_missed)?;
+        let dropped_parts = case.drops.iter().filter(|other| is_same(other, &dropped.course, &dropped.term));
+        let kept_parts = kept.iter().filter(|other| other.is_of_same_offering(section)).map(|part| &part.id);
+        let mut parts = dropped_parts.map(|part| &part.section).chain(kept_parts);
+        let is_permitted = parts.any(|part| case.permits(timing.reason(), part));
+        (!is_permitted).then(|| broken(case, timing, section, required, dropped))
     });
     refusals.collect()
 }
 
-/// Whether both are classes of one course in one term.
-fn is_same(course: &RecordedCourse, other: &RecordedCourse) -> bool {
-    course.course == other.course && course.term == other.term
+/// The sections of courses that the student has before and after the change set: what stays, and what a section of the
+/// same course and term is changed to.
+fn kept<'a>(case: &Case<'a>) -> Vec<&'a Section> {
+    let stays = case.stays.iter().filter(|course| course.dropped_by.is_none());
+    let stays = stays.filter_map(|course| case.catalog.section(&course.section));
+    let is_changed = |add: &&Section| case.drops.iter().any(|course| is_same(course, &add.course.id, &add.term.id));
+    stays.chain(case.adds.iter().copied().filter(is_changed)).collect()
+}
+
+/// Whether a recorded course is a class of this course in this term.
+fn is_same(record: &RecordedCourse, course: &CourseId, term: &TermId) -> bool {
+    record.course == *course && record.term == *term
 }
 
 fn broken(
     case: &Case<'_>,
     timing: Timing,
-    stays: &RecordedCourse,
+    kept: &Section,
     required: &Requirement,
     dropped: &RecordedCourse,
 ) -> Refusal {
@@ -149,9 +159,8 @@ fn broken(
         Timing::Before => "after",
         Timing::BeforeOrWith => "together with",
     };
-    let (dropped_name, stays_name) = (named_record(case.catalog, dropped), named_record(case.catalog, stays));
-    let message = format!("{stays_name} is taken {when} {required}, so {dropped_name} can't go alone.");
-    let next_step = format!("Drop {} too, or keep {}.", stays.section, dropped.section);
-    let refusal = Refusal::section(timing.reason(), &dropped.section, message, next_step);
-    refusal.against(stays.section.as_str())
+    let (dropped_name, kept_name) = (named_record(case.catalog, dropped), Named(kept));
+    let message = format!("{kept_name} is taken {when} {required}, so {dropped_name} can't go alone.");
+    let next_step = format!("Drop {} too, or keep {}.", kept.id, dropped.section);
+    Refusal::section(timing.reason(), &dropped.section, message, next_step).against(kept.id.as_str())
 }

@@ -130,6 +130,9 @@ fn a_drop_keeps_the_prerequisites_of_what_stays() {
     check(both().permit(PrerequisiteNotMet, "MATH-1"), "", "MATH-1", &[]);
     check(both().permit(PrerequisiteNotMet, "MATH-2"), "", "MATH-1", &refused);
     check(student().enrolled("MATH-1").leaving("PHYS-S"), "", "MATH-1", &[]);
+    // The course that asks for it stays, in another section.
+    check(both(), "PHYS-S2", "PHYS-S", &[]);
+    check(both(), "PHYS-S2", "MATH-1 PHYS-S", &["PREREQUISITE_NOT_MET MATH-1 PHYS-S2"]);
     // It was not met before either: the course that is dropped did not count.
     check(student().enrolled("MATH-1 PHYS-2"), "", "MATH-1", &[]);
     check(student().enrolled("MATH-S PHYS-2"), "", "MATH-S", &[]);
