@@ -27,6 +27,7 @@ mod tests;
 use std::process::ExitCode;
 
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use matricula_campus::{Bundle, BundleErrors};
 use matricula_kit::time;
 use serde_json::json;
@@ -55,14 +56,14 @@ pub async fn run(config: &Config, import: Import, format: Format) -> anyhow::Res
             return Ok(ExitCode::FAILURE);
         }
     };
-    let services = Services::connect(&config.orchestrator).await?;
+    let (zone, services) = (config.zone()?, Services::connect(&config.orchestrator).await?);
     progress.now("reading the services");
-    let plan = plan_of(&bundle, &services, &config.time_zone).await?;
+    let plan = plan_of(&bundle, &services, &zone).await?;
     let rosters = match &bundle.rosters {
         Some(rows) => {
             let enrollments = connect(&config.orchestrator.enrollments_url).await?;
             let ledger = roster::read(&enrollments, rows).await?;
-            Some(RosterPlan::new(&bundle, rows, &ledger, today(&config.time_zone)?))
+            Some(RosterPlan::new(&bundle, rows, &ledger, today(&zone)?))
         }
         None => None,
     };
@@ -110,22 +111,21 @@ pub async fn run(config: &Config, import: Import, format: Format) -> anyhow::Res
 }
 
 /// Imports a bundle without asking anybody.
-pub async fn import_bundle(bundle: &Bundle, services: &Services, time_zone: &str) -> anyhow::Result<()> {
-    let plan = plan_of(bundle, services, time_zone).await?;
+pub async fn import_bundle(bundle: &Bundle, services: &Services, zone: &TimeZone) -> anyhow::Result<()> {
+    let plan = plan_of(bundle, services, zone).await?;
     apply::apply(&plan, services, &Progress::hidden()).await
 }
 
 /// What an import of the bundle would change.
-async fn plan_of(bundle: &Bundle, services: &Services, time_zone: &str) -> anyhow::Result<Plan> {
+async fn plan_of(bundle: &Bundle, services: &Services, zone: &TimeZone) -> anyhow::Result<Plan> {
     let state = State::read(services).await?;
-    let overlay = Overlay { bundle, state: &state, zone: time_zone };
-    Ok(Plan::new(&state, overlay.desired()?))
+    let overlay = Overlay { bundle, state: &state, zone };
+    Ok(Plan::new(&state, overlay.desired()))
 }
 
 /// The day on the campus.
-fn today(time_zone: &str) -> anyhow::Result<Date> {
-    let zone = time::zone(time_zone).map_err(anyhow::Error::msg)?;
-    Ok(jiff::Timestamp::from_millisecond(time::now().0)?.to_zoned(zone).date())
+fn today(zone: &TimeZone) -> anyhow::Result<Date> {
+    Ok(jiff::Timestamp::from_millisecond(time::now().0)?.to_zoned(zone.clone()).date())
 }
 
 fn ending(is_empty: bool, is_dry_run: bool) -> &'static str {

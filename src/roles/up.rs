@@ -132,7 +132,7 @@ async fn campus_if_empty(config: &Config, channels: &Channels, arguments: &Up) -
         notifications: channels.notifications.clone(),
         academics: channels.academics.clone(),
     };
-    import::import_bundle(&bundle, &services, &config.time_zone).await?;
+    import::import_bundle(&bundle, &services, &config.zone()?).await?;
     Ok(Some(folder))
 }
 

@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use matricula_academics::domain::requirement::Requirement;
 use matricula_campus::{Bundle, Course, File, Section, Student, Term};
-use matricula_kit::time::{self, UnixMs};
+use matricula_kit::time::UnixMs;
 use matricula_proto::fees::v1::{CourseFee, RefundStep, TermRates};
 use matricula_proto::notifications::v1::Contact;
 use matricula_proto::seats::v1::SectionCapacity;
@@ -24,25 +24,24 @@ pub struct Overlay<'a> {
     pub bundle: &'a Bundle,
     /// What the services have.
     pub state: &'a State,
-    /// The campus's time zone, by its name.
-    pub zone: &'a str,
+    /// The campus's time zone.
+    pub zone: &'a TimeZone,
 }
 
 impl Overlay<'_> {
     /// The rows as they are to be.
-    pub fn desired(&self) -> anyhow::Result<Desired> {
+    pub fn desired(&self) -> Desired {
         let bundle = self.bundle;
-        let campus = time::zone(self.zone).map_err(anyhow::Error::msg)?;
-        Ok(Desired {
+        Desired {
             terms: bundle.terms.iter().map(|term| self.term(term)).collect(),
             courses: bundle.courses.iter().map(|course| self.course(course)).collect(),
             sections: bundle.sections.iter().map(|section| self.section(section)).collect(),
-            students: bundle.students.iter().map(|student| self.student(student, &campus)).collect(),
+            students: bundle.students.iter().map(|student| self.student(student)).collect(),
             capacities: bundle.sections.iter().map(|section| self.capacity(section)).collect(),
             rates: bundle.terms.iter().filter_map(|term| self.rates(term)).collect(),
             course_fees: bundle.courses.iter().filter_map(|course| self.course_fee(course)).collect(),
             contacts: bundle.students.iter().filter_map(|student| self.contact(student)).collect(),
-        })
+        }
     }
 
     /// What the bundle says where its file has the column, or where nothing is there yet; otherwise what is there.
@@ -79,7 +78,8 @@ impl Overlay<'_> {
             ),
             starts_on: term.starts_on.to_string(),
             ends_on: term.ends_on.to_string(),
-            time_zone: term.time_zone.clone().unwrap_or_else(|| self.zone.to_owned()),
+            // The name as the database spells it, as the service returns it.
+            time_zone: term.time_zone.as_deref().or(self.zone.iana_name()).unwrap_or("UTC").to_owned(),
             parent_term_id: self.pick(
                 File::AcademicSessions,
                 "parentSourcedId",
@@ -203,12 +203,12 @@ impl Overlay<'_> {
         Some(Contact { student_id: student.id.to_string(), email: student.email.clone(), name })
     }
 
-    fn student(&self, student: &Student, campus: &TimeZone) -> academics::Student {
+    fn student(&self, student: &Student) -> academics::Student {
         let has = self.state.students.get(student.id.as_str());
         let pick_moment =
             |file, column, says, has: Option<Option<prost_types::Timestamp>>| self.pick(file, column, says, has);
         let (start, end) = (moment(student.appointment_start), moment(student.appointment_end));
-        let (from, until) = (midnight(student.active_from, campus), midnight(student.active_until, campus));
+        let (from, until) = (midnight(student.active_from, self.zone), midnight(student.active_until, self.zone));
         academics::Student {
             student_id: student.id.to_string(),
             name: student.name(),

@@ -215,7 +215,7 @@ async fn a_damaged_bundle_is_refused_by_its_reader_or_taken_by_all() {
         }
         taken += 1;
         let (services, end) = services(folder.path()).await;
-        let imported = import_bundle(&bundle, &services, "UTC").await;
+        let imported = import_bundle(&bundle, &services, &TimeZone::UTC).await;
         end.cancel();
         if let Err(error) = imported {
             let kept = folder.keep();

@@ -1,3 +1,5 @@
+//! The plan of an import, from bundles in memory and what the services would have after them.
+
 use std::collections::BTreeMap;
 
 use matricula_campus::{Bundle, File, Hold, HoldId, Spec, StudentId};
@@ -17,7 +19,7 @@ fn plan(bundle: &Bundle, state: &State) -> Plan {
 }
 
 fn desired(bundle: &Bundle, state: &State) -> Desired {
-    Overlay { bundle, state, zone: "America/New_York" }.desired().expect("a zone")
+    Overlay { bundle, state, zone: &TimeZone::UTC }.desired()
 }
 
 /// What the services have after a bundle was imported into empty ones.

@@ -110,13 +110,13 @@ impl fmt::Display for Tried<'_> {
 /// Imports into services that have other bundles, and into new ones if they refuse it: what a bundle may be must not
 /// depend on what was there, but for the currency.
 async fn import(bundle: &Bundle, services: &Services) -> anyhow::Result<()> {
-    let imported = import_bundle(bundle, services, "UTC").await;
+    let imported = import_bundle(bundle, services, &TimeZone::UTC).await;
     if imported.is_ok() {
         return imported;
     }
     let folder = tempfile::tempdir().expect("a folder");
     let (services, end) = super::services(folder.path()).await;
-    let imported = import_bundle(bundle, &services, "UTC").await;
+    let imported = import_bundle(bundle, &services, &TimeZone::UTC).await;
     end.cancel();
     imported
 }
