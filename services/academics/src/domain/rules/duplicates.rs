@@ -1,6 +1,6 @@
 //! `DUPLICATE_COURSE`: nobody takes a course twice at a time. Two classes of a course that comes in parts are the
-//! business of `LINK_REQUIRED`, unless they are in different terms. A course of a term that has ended can be taken
-//! again.
+//! business of `LINK_REQUIRED`, unless they are in different terms. Enrollments are unique a student and course, so that a
+//! course of a term that has ended counts, too, until it is dropped.
 
 use matricula_kit::answer::{Reason, Refusal};
 
@@ -12,7 +12,6 @@ pub(super) fn duplicate_course(case: &Case<'_>) -> Vec<Refusal> {
         let others = case.staying_sections().chain(case.adds[..index].iter().copied());
         let other = others.into_iter().find(|other| {
             is_duplicate(case.catalog, add, other)
-                && !other.term.has_ended(case.change.submitted_at)
                 && !case.permits(Reason::DuplicateCourse, &add.id)
                 && !case.permits(Reason::DuplicateCourse, &other.id)
         })?;
