@@ -82,9 +82,9 @@ pub(super) fn term(term: &Term) -> wire::Term {
     }
 }
 
-/// The name of a zone, which came by its name; empty for UTC.
+/// The name of a zone, which came by its name.
 fn zone(zone: &TimeZone) -> String {
-    if *zone == TimeZone::UTC { String::new() } else { zone.iana_name().unwrap_or_default().to_owned() }
+    zone.iana_name().unwrap_or("UTC").to_owned()
 }
 
 pub(super) fn course(course: &Course) -> wire::Course {
