@@ -20,6 +20,7 @@ use matricula_kit::secret::masked_url;
 use matricula_kit::serve::{Cors, LimitsConfig};
 use matricula_kit::shutdown::GRACE;
 use matricula_kit::telemetry::TelemetryConfig;
+use matricula_kit::time::{self, TimeZone};
 use matricula_notifications::{NotificationConfig, SinkConfig};
 use matricula_runtime::{RetentionConfig, RuntimeConfig};
 use serde::{Deserialize, Serialize};
@@ -59,6 +60,9 @@ pub struct Config {
     /// Threads on which the process works, 1 to 1024; 0: as many as there are cores, but one for a `serve` on up to
     /// four cores, which six processes share.
     pub worker_threads: usize,
+    /// Where the campus is, by its name in the IANA time zone database, such as `America/New_York`: students read moments as
+    /// they are there, with the zone named. A term may have a zone of its own. Logs and operators' output are in UTC.
+    pub time_zone: String,
     /// How long the process may take to end in order, from the first signal on. Kubernetes kills it after 30 s.
     pub shutdown_grace_ms: u64,
     /// Logs and traces.
@@ -174,6 +178,7 @@ impl Default for Config {
         Self {
             data_dir: PathBuf::from("matricula-data"),
             worker_threads: 0,
+            time_zone: "UTC".to_owned(),
             shutdown_grace_ms: GRACE.as_millis() as u64,
             telemetry: TelemetryConfig::default(),
             seats: service(seats),
@@ -309,6 +314,9 @@ impl Config {
             let (min, max) = (SHUTDOWN_GRACE_MS.start(), SHUTDOWN_GRACE_MS.end());
             found("shutdown_grace_ms", format!("must be {min} to {max}"));
         }
+        if let Err(problem) = self.zone() {
+            found("time_zone", problem.to_string());
+        }
         if let Err(problem) = self.delivery().try_validate() {
             found(problem.field, problem.problem);
         }
@@ -427,6 +435,11 @@ impl Config {
     /// Which pages of browsers may call the orchestrator.
     pub fn cors(&self) -> anyhow::Result<Cors> {
         Cors::try_new(&self.orchestrator.cors_origins).map_err(anyhow::Error::msg)
+    }
+
+    /// The time zone in which students read moments.
+    pub fn zone(&self) -> anyhow::Result<TimeZone> {
+        time::zone(&self.time_zone).map_err(anyhow::Error::msg)
     }
 
     /// How the notification service delivers.

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use comfy_table::{ColumnConstraint, ContentArrangement, LineStyle, TableStyle, Width};
 use indicatif::{ProgressBar, ProgressStyle};
+pub use matricula_kit::money::grouped;
 use matricula_kit::time::UnixMs;
+use matricula_proto::common::v1::Source;
 use prost_types::Timestamp;
 
 /// Exit code when stdout could not be written.
@@ -151,17 +153,22 @@ pub fn moment_or_none(wire: Option<&Timestamp>) -> String {
     moment(wire).unwrap_or_else(|| NONE.to_owned())
 }
 
-/// A number with its thousands parted: 1,234,567.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
+/// Where a value comes from, for a table.
+pub fn source(source: Source) -> &'static str {
+    match source {
+        Source::Unspecified => NONE,
+        Source::Bundle => "bundle",
+        Source::Staff => "staff",
     }
-    text
+}
+
+/// Where a value comes from, for programs; null where that is not known.
+pub fn source_to_json(source: Source) -> Option<&'static str> {
+    match source {
+        Source::Unspecified => None,
+        Source::Bundle => Some("BUNDLE"),
+        Source::Staff => Some("STAFF"),
+    }
 }
 
 /// A bar of what takes longer than a moment; drawn only when stderr is a terminal, and gone when it is done.
@@ -216,14 +223,6 @@ impl Drop for Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn thousands_are_parted() {
-        let cases = [(0, "0"), (999, "999"), (1_000, "1,000"), (12_345, "12,345"), (1_234_567, "1,234,567")];
-        for (number, text) in cases {
-            assert_eq!(grouped(number), text);
-        }
-    }
 
     const ID: &str = "0198c5d0-0000-7000-8000-000000000001";
 

@@ -10,8 +10,12 @@ const LINES_MAX: usize = 900;
 const SQL: [&str; 4] = ["INSERT INTO", "SELECT ", "DELETE FROM", "ON CONFLICT"];
 
 /// Where SQL may be besides a `store`.
-const SQL_PLACES: [&str; 3] =
-    ["services/kit/src/database/", "services/kit/src/participant/barrier.rs", "services/kit/src/testing"];
+const SQL_PLACES: [&str; 4] = [
+    "services/kit/src/database/",
+    "services/kit/src/imports",
+    "services/kit/src/participant/barrier.rs",
+    "services/kit/src/testing",
+];
 
 /// What a `domain` may not name: it knows neither wire nor database.
 const NOT_IN_DOMAIN: [&str; 3] = ["matricula_proto", "tonic", "sqlx"];

@@ -17,7 +17,7 @@ pub async fn run(config: &Config, command: Hold, format: Format) -> anyhow::Resu
     let student = match command {
         Hold::List { student } => student,
         Hold::Set(SetHold { student, hold, text, decision }) => {
-            let hold = Wire { hold_id: hold, description: text };
+            let hold = Wire { hold_id: hold, description: text, ..Wire::default() };
             change(academics.clone(), &student, hold, false, &decision).await?;
             student
         }
@@ -28,7 +28,7 @@ pub async fn run(config: &Config, command: Hold, format: Format) -> anyhow::Resu
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
                 anyhow::bail!("{student} has no hold {hold}; the holds are: {known}");
             }
-            let hold = Wire { hold_id: hold, description: String::new() };
+            let hold = Wire { hold_id: hold, ..Wire::default() };
             change(academics.clone(), &student, hold, true, &decision).await?;
             student
         }
@@ -69,14 +69,20 @@ async fn holds(academics: Academics, student: &str) -> anyhow::Result<Vec<Wire>>
 
 /// Holds for people.
 pub fn shown(holds: &[Wire]) -> String {
-    let mut table = output::table(["hold", "the student reads"]);
+    let mut table = output::table(["hold", "the student reads", "set by"]);
     for hold in holds {
-        table.add_row([hold.hold_id.clone(), hold.description.clone()]);
+        let source = output::source(hold.source()).to_owned();
+        table.add_row([hold.hold_id.clone(), hold.description.clone(), source]);
     }
+    table.may_drop(["set by"]);
     table.trim_fmt()
 }
 
 /// A hold for programs.
 pub fn to_json(hold: &Wire) -> Value {
-    json!({ "hold_id": hold.hold_id, "description": hold.description })
+    json!({
+        "hold_id": hold.hold_id,
+        "description": hold.description,
+        "source": output::source_to_json(hold.source()),
+    })
 }

@@ -52,19 +52,20 @@ async fn grant(mut academics: crate::commands::student::Academics, grant: &Grant
 
 /// Overrides for people.
 pub fn shown(overrides: &[Wire]) -> String {
-    let mut table = output::table(["past", "section", "until", "by", "why", "granted", "override"]);
+    let mut table = output::table(["past", "section", "until", "by", "source", "why", "granted", "override"]);
     for granted in overrides {
         table.add_row([
             reason_name(granted.reason).to_owned(),
             if granted.section_id.is_empty() { "every one".to_owned() } else { granted.section_id.clone() },
             moment(granted.valid_until.as_ref()).unwrap_or_else(|| "no end".to_owned()),
             if granted.granted_by.is_empty() { NONE.to_owned() } else { granted.granted_by.clone() },
+            output::source(granted.source()).to_owned(),
             granted.justification.clone(),
             moment_or_none(granted.granted_at.as_ref()),
             granted.override_id.clone(),
         ]);
     }
-    table.may_drop(["override", "granted", "by"]);
+    table.may_drop(["override", "granted", "source", "by"]);
     table.trim_fmt()
 }
 
@@ -76,6 +77,7 @@ pub fn to_json(granted: &Wire) -> Value {
         "section_id": (!granted.section_id.is_empty()).then_some(&granted.section_id),
         "reason": reason_name(granted.reason),
         "granted_by": granted.granted_by,
+        "source": output::source_to_json(granted.source()),
         "justification": granted.justification,
         "granted_at": moment(granted.granted_at.as_ref()),
         "valid_until": moment(granted.valid_until.as_ref()),

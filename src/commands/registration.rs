@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use matricula_kit::answer::Reason;
+use matricula_kit::money;
 use matricula_proto::common::v1::{Money, Refusal, SeenSection};
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
 use matricula_proto::registration::v1::{
@@ -103,11 +104,9 @@ pub fn reason_name(reason: i32) -> &'static str {
     Reason::from_wire(reason).map_or("UNKNOWN_REASON", Reason::name)
 }
 
-/// An amount with its currency: USD 1234.50.
+/// An amount for people, as messages to students have it, too.
 pub fn amount(money: &Money) -> String {
-    let sign = if money.minor_units < 0 { "-" } else { "" };
-    let minor = money.minor_units.unsigned_abs();
-    format!("{} {sign}{}.{:02}", money.currency, minor / 100, minor % 100)
+    money::shown(&money.currency, money.minor_units)
 }
 
 /// A registration for people.
@@ -369,11 +368,13 @@ mod tests {
         assert_eq!(shown(None, None), None);
     }
 
+    /// The table on the screen, the refusal and the message: one formatter.
     #[test]
-    fn amounts_have_their_currency() {
-        let money = |minor_units| Money { currency: "USD".to_owned(), minor_units };
-        for (minor_units, text) in [(135_000, "USD 1350.00"), (5, "USD 0.05"), (-1_050, "USD -10.50")] {
-            assert_eq!(amount(&money(minor_units)), text);
+    fn an_amount_is_shown_as_in_messages() {
+        for (currency, minor_units, text) in [("JPY", 45_000, "JPY 45,000"), ("USD", -135_000, "USD -1,350.00")] {
+            let money = Money { currency: currency.to_owned(), minor_units };
+            assert_eq!(amount(&money), text);
+            assert_eq!(matricula_kit::answer::Money::from(money).to_string(), text);
         }
     }
 }

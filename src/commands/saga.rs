@@ -233,6 +233,7 @@ fn saga_to_json(saga: &GetSagaResponse) -> Value {
         "turned_because": text(&saga.turned_because),
         "unreadable_because": text(&saga.unreadable_because),
         "archived_in": text(&saga.archived_in),
+        "roster_row_id": text(&saga.roster_row_id),
         "traceparent": text(&saga.traceparent),
         "steps": steps.collect::<Vec<_>>(),
         "events": events.collect::<Vec<_>>(),

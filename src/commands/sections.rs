@@ -170,6 +170,7 @@ async fn set_capacity(config: &Config, id: String, capacity: i32, format: Format
         Format::Json => output::json(&json!({
             "section_id": section.section_id,
             "capacity": section.capacity,
+            "capacity_source": output::source_to_json(section.capacity_source()),
             "taken": section.taken,
             "version": section.version,
             "changed_at": moment(section.changed_at.as_ref()),
@@ -180,7 +181,7 @@ async fn set_capacity(config: &Config, id: String, capacity: i32, format: Format
 
 fn sections_shown(sections: &[Section]) -> String {
     let mut table = output::table([
-        "section", "course", "title", "credits", "part", "meets", "free", "seats", "version", "changed",
+        "section", "course", "title", "credits", "part", "meets", "free", "seats", "set by", "version", "changed",
     ]);
     for section in sections {
         let number = |of: fn(&Availability) -> i64| match &section.availability {
@@ -200,11 +201,12 @@ fn sections_shown(sections: &[Section]) -> String {
             or_none(&section.meetings),
             number(|availability| availability.free.into()),
             number(|availability| availability.capacity.into()),
+            section.availability.as_ref().map_or(NONE, |seen| output::source(seen.capacity_source())).to_owned(),
             version,
             moment_or_none(section.availability.as_ref().and_then(|seen| seen.changed_at.as_ref())),
         ]);
     }
-    table.may_drop(["changed", "credits", "part", "course", "title", "meets"]);
+    table.may_drop(["changed", "credits", "part", "set by", "course", "title", "meets"]);
     table.trim_fmt()
 }
 
@@ -253,6 +255,7 @@ fn availability_to_json(availability: &Availability) -> Value {
         "section_id": availability.section_id,
         "capacity": availability.capacity,
         "free": availability.free,
+        "capacity_source": output::source_to_json(availability.capacity_source()),
         "version": availability.version,
         "changed_at": moment(availability.changed_at.as_ref()),
     })
@@ -262,6 +265,7 @@ fn availability_to_json(availability: &Availability) -> Value {
 mod tests {
     use super::*;
     use matricula_kit::time::UnixMs;
+    use matricula_proto::common::v1::Source;
 
     fn section(id: &str, free: Option<i32>) -> Section {
         Section {
@@ -278,6 +282,7 @@ mod tests {
                 free,
                 version: 9,
                 changed_at: Some(UnixMs(1_787_000_000_000).to_wire()),
+                capacity_source: Source::Bundle.into(),
             }),
             ..Section::default()
         }
@@ -291,11 +296,11 @@ mod tests {
             Section { cancelled: true, ..section("C001-L3", Some(30)) },
         ];
         insta::assert_snapshot!(sections_shown(&sections), @"
-         section   course   title         credits   part   meets            free        seats       version   changed
-        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-         C001-L1   CS101    Programming   3.50      1/L    MW 08:00-08:50   3           30          9         2026-08-17T20:53:20.000Z
-         C001-L2   CS101    Programming   3.50      1/L    MW 08:00-08:50   unknown     unknown     -         -
-         C001-L3   CS101    Programming   3.50      1/L    MW 08:00-08:50   cancelled   cancelled   9         2026-08-17T20:53:20.000Z
+         section   course   title         credits   part   meets            free        seats       set by   version   changed
+        ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+         C001-L1   CS101    Programming   3.50      1/L    MW 08:00-08:50   3           30          bundle   9         2026-08-17T20:53:20.000Z
+         C001-L2   CS101    Programming   3.50      1/L    MW 08:00-08:50   unknown     unknown     -        -         -
+         C001-L3   CS101    Programming   3.50      1/L    MW 08:00-08:50   cancelled   cancelled   bundle   9         2026-08-17T20:53:20.000Z
         ");
     }
 

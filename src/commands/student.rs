@@ -98,6 +98,13 @@ fn shown(known: &Known) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "  {name:<13} {value}");
     };
+    if student.closed {
+        line("closed", "takes no new registration; a bundle has closed the student, and can open it again".to_owned());
+    }
+    let (from, until) = (moment(student.active_from.as_ref()), moment(student.active_until.as_ref()));
+    if from.is_some() || until.is_some() {
+        line("active", format!("{} to {}", from.as_deref().unwrap_or(NONE), until.as_deref().unwrap_or(NONE)));
+    }
     let (start, end) = (moment(student.appointment_start.as_ref()), moment(student.appointment_end.as_ref()));
     if start.is_some() || end.is_some() {
         line("appointment", format!("{} to {}", start.as_deref().unwrap_or(NONE), end.as_deref().unwrap_or(NONE)));
@@ -144,9 +151,10 @@ fn courses_shown(courses: &[RecordedCourse]) -> String {
 }
 
 fn completed_shown(completed: &[CompletedCourse]) -> String {
-    let mut table = output::table(["course", "grade"]);
+    let mut table = output::table(["course", "grade", "term"]);
     for course in completed {
-        table.add_row([course.course_id.clone(), course.grade.clone()]);
+        let term = if course.term_id.is_empty() { NONE.to_owned() } else { course.term_id.clone() };
+        table.add_row([course.course_id.clone(), course.grade.clone(), term]);
     }
     table.trim_fmt()
 }
@@ -184,12 +192,19 @@ fn to_json(known: &Known) -> Value {
             "dropped_by_registration_id": text(&course.dropped_by_registration_id),
         })
     });
-    let completed = student.completed.iter().map(|done| json!({ "course_id": done.course_id, "grade": done.grade }));
+    let completed = student.completed.iter().map(|done| {
+        json!({
+            "course_id": done.course_id, "grade": done.grade, "term_id": text(&done.term_id),
+        })
+    });
     let registrations = known.registrations.as_ref();
     let limit = student.max_credits_hundredths;
     json!({
         "student_id": student.student_id,
         "name": text(&student.name),
+        "closed": student.closed,
+        "active_from": moment(student.active_from.as_ref()),
+        "active_until": moment(student.active_until.as_ref()),
         "appointment_start": moment(student.appointment_start.as_ref()),
         "appointment_end": moment(student.appointment_end.as_ref()),
         "max_credits_hundredths": (limit > 0).then_some(limit),
@@ -210,6 +225,7 @@ mod tests {
     use matricula_kit::answer::Reason;
     use matricula_kit::time::UnixMs;
     use matricula_proto::academics::v1::{Hold, Override};
+    use matricula_proto::common::v1::Source;
     use matricula_proto::registration::v1::Outcome;
 
     const ID: &str = "0198c5d0-0000-7000-8000-000000000001";
@@ -220,8 +236,18 @@ mod tests {
             name: "Ada Byron".to_owned(),
             max_credits_hundredths: 1_800,
             appointment_start: Some(UnixMs(1_787_000_000_000).to_wire()),
-            completed: vec![CompletedCourse { course_id: "math".to_owned(), grade: "B+".to_owned() }],
-            holds: vec![Hold { hold_id: "library".to_owned(), description: "Unpaid library fine".to_owned() }],
+            completed: vec![CompletedCourse {
+                course_id: "math".to_owned(),
+                grade: "B+".to_owned(),
+                term_id: "2026-spring".to_owned(),
+            }],
+            holds: vec![Hold {
+                hold_id: "library".to_owned(),
+                description: "Unpaid library fine".to_owned(),
+                source: Source::Bundle.into(),
+            }],
+            closed: true,
+            active_until: Some(UnixMs(1_787_000_000_000).to_wire()),
             ..Profile::default()
         };
         let course = RecordedCourse {
@@ -239,6 +265,7 @@ mod tests {
             granted_by: "ada".to_owned(),
             justification: "pays tomorrow".to_owned(),
             granted_at: Some(UnixMs(1_787_000_000_000).to_wire()),
+            source: Source::Staff.into(),
             ..Override::default()
         };
         let registration = Registration {
@@ -263,19 +290,21 @@ mod tests {
     fn a_student_is_shown_whole() {
         insta::assert_snapshot!(shown(&known()), @r"
         S000007  Ada Byron
+          closed        takes no new registration; a bundle has closed the student, and can open it again
+          active        - to 2026-08-17T20:53:20.000Z
           appointment   2026-08-17T20:53:20.000Z to -
           credits       at most 18.00
-          balance       USD 1350.00
+          balance       USD 1,350.00
 
         Holds
-         hold      the student reads
-        ───────────────────────────────
-         library   Unpaid library fine
+         hold      the student reads     set by
+        ────────────────────────────────────────
+         library   Unpaid library fine   bundle
 
         Overrides
-         past   section     until    by    why             granted                    override
-        ───────────────────────────────────────────────────────────────────────────────────────────────────────────────────
-         HOLD   every one   no end   ada   pays tomorrow   2026-08-17T20:53:20.000Z   0198c5d0-0000-7000-8000-000000000002
+         past   section     until    by    source   why             granted                    override
+        ────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+         HOLD   every one   no end   ada   staff    pays tomorrow   2026-08-17T20:53:20.000Z   0198c5d0-0000-7000-8000-000000000002
 
         Courses of registrations
          section   course   credits   status     registration                           dropped by
@@ -283,9 +312,9 @@ mod tests {
          C001-L1   c1       3.50      ENROLLED   0198c5d0-0000-7000-8000-000000000001   -
 
         Completed
-         course   grade
-        ────────────────
-         math     B+
+         course   grade   term
+        ──────────────────────────────
+         math     B+      2026-spring
 
         Latest registrations
          registration                           outcome    adds      drops   submitted                  reasons
@@ -302,5 +331,9 @@ mod tests {
         let json = to_json(&known);
         assert_eq!((&json["account"], &json["registrations"]), (&Value::Null, &Value::Null));
         assert_eq!(json["student_id"], "S000007");
+        assert_eq!((&json["closed"], &json["active_from"]), (&Value::from(true), &Value::Null));
+        let sources = (&json["holds"][0]["source"], &json["overrides"][0]["source"]);
+        assert_eq!(sources, (&Value::from("BUNDLE"), &Value::from("STAFF")));
+        assert_eq!(json["completed"][0]["term_id"], "2026-spring");
     }
 }

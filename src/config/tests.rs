@@ -289,7 +289,7 @@ fn default_ports_are_those_of_the_contract() {
 }
 
 #[test]
-fn the_end_and_the_origins_of_browsers_are_checked() {
+fn the_end_the_time_zone_and_the_origins_of_browsers_are_checked() {
     let flag = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     for (name, value, told) in [
         ("shutdown_grace_ms", "0", "shutdown_grace_ms: must be 500 to 600000"),
@@ -300,6 +300,12 @@ fn the_end_and_the_origins_of_browsers_are_checked() {
             "orchestrator.cors_origins: \"portal.example.edu\" is no origin",
         ),
         ("orchestrator.cors_origins", "https://a.example.edu https://b.example.edu", "orchestrator.cors_origins: "),
+        (
+            "time_zone",
+            "America/Nowhere",
+            "time_zone: \"America/Nowhere\" is no time zone; use a name of the IANA database",
+        ),
+        ("time_zone", "", "time_zone: \"\" is no time zone"),
         ("notifications.sink.url", "smtp://u:tls=p@mail.example.edu", "notifications.sink.url: may send"),
     ] {
         let mail = [("kind", "smtp"), ("from", "registrar@example.edu"), ("url", "smtps://mail.example.edu")];
@@ -308,11 +314,14 @@ fn the_end_and_the_origins_of_browsers_are_checked() {
         let problems = Config::load(None, &flags).expect_err("it is wrong").to_string();
         assert!(problems.contains(told), "{name}={value}: {problems}");
     }
+    assert_eq!(Config::default().zone().expect("the default"), TimeZone::UTC);
     let flags = [
+        flag("time_zone", "America/New_York"),
         flag("shutdown_grace_ms", "5000"),
         flag("orchestrator.cors_origins", "https://a.example.edu, https://b.example.edu"),
     ];
     let config = Config::load(None, &flags).expect("both can be meant").config;
+    assert_eq!(config.zone().expect("a zone").iana_name(), Some("America/New_York"));
     assert_eq!(config.shutdown_grace(), Duration::from_secs(5));
     assert_ne!(config.cors().expect("a list"), Cors::default());
 }

@@ -54,9 +54,9 @@ async fn started(
     shutdown: &CancellationToken,
 ) -> anyhow::Result<serve::Role> {
     Ok(match role {
-        Role::Seats => matricula_seats::start(database, shutdown.clone()).await?,
+        Role::Seats => matricula_seats::start(database, config.zone()?, shutdown.clone()).await?,
         Role::Enrollments => matricula_enrollments::start(database).await?,
-        Role::Academics => matricula_academics::start(database).await?,
+        Role::Academics => matricula_academics::start(database, config.zone()?).await?,
         Role::Fees => matricula_fees::start(database).await?,
         Role::Notifications => matricula_notifications::start(database, &config.delivery()).await?,
         Role::Orchestrator => anyhow::bail!("the orchestrator calls the services and is none of them"),
@@ -75,7 +75,7 @@ pub async fn orchestrator(
 ) -> anyhow::Result<Option<Serving>> {
     let own = &config.orchestrator;
     let token = shutdown.token();
-    let workload = Arc::new(Registrations::try_new(channels.clone())?);
+    let workload = Arc::new(Registrations::try_new(channels.clone())?.in_zone(config.zone()?));
     let started = patiently(Role::Orchestrator, &token, async || {
         let database = open(config, Role::Orchestrator).await?;
         let mut store =

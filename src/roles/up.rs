@@ -17,7 +17,6 @@ use crate::arguments::{Role, Up};
 use crate::clients::Services;
 use crate::commands::import;
 use crate::config::Config;
-use crate::output::Progress;
 use crate::roles::stop::Stop;
 use crate::roles::{METRICS, announce, flush, hints, start};
 
@@ -133,7 +132,7 @@ async fn campus_if_empty(config: &Config, channels: &Channels, arguments: &Up) -
         notifications: channels.notifications.clone(),
         academics: channels.academics.clone(),
     };
-    import::import_bundle(&bundle, &services, &Progress::hidden()).await?;
+    import::import_bundle(&bundle, &services, &config.zone()?).await?;
     Ok(Some(folder))
 }
 

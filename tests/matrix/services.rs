@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use matricula_kit::database::Args;
 use matricula_kit::serve::{Limits, Listen, Role, serve};
 use matricula_kit::testing::{Backend, TestDatabase, empty_database, scans_of_sqlite};
+use matricula_kit::time::TimeZone;
 use matricula_registration::Channels;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::transport::Channel;
@@ -26,9 +27,11 @@ impl Services {
             databases.push((name, test));
             database
         };
-        let seats = matricula_seats::start(database("seats").await, shutdown.clone()).await.expect("seats");
+        let seats = database("seats").await;
+        let seats = matricula_seats::start(seats, TimeZone::UTC, shutdown.clone()).await.expect("seats");
         let enrollments = matricula_enrollments::start(database("enrollments").await).await.expect("enrollments");
-        let academics = matricula_academics::start(database("academics").await).await.expect("academics");
+        let academics = database("academics").await;
+        let academics = matricula_academics::start(academics, TimeZone::UTC).await.expect("academics");
         let fees = matricula_fees::start(database("fees").await).await.expect("fees");
         let notifications = database("notifications").await;
         let notifications =

@@ -8,12 +8,11 @@ use futures::future::join_all;
 use matricula_engine::{CallAnswer, Leg, Recorded, SagaState};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
+use matricula_kit::testing;
 use matricula_kit::time::{self, UnixMs};
-use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
 use matricula_proto::common::v1::Money;
-use matricula_proto::fees::v1::fee_service_client::FeeServiceClient;
+use matricula_proto::imports::v1::import_row::Row;
 use matricula_proto::ops::v1::ExportLedgerResponse;
-use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
 use matricula_proto::{academics, fees, seats};
 use matricula_registration::saga::{self, step};
 use matricula_registration::{Channels, RegistrationRequest, Registrations};
@@ -195,21 +194,22 @@ impl World for Campus {
 /// drop and no permission to add, no seat, no credit.
 async fn import(channels: &Channels, cases: &[(usize, Vec<&'static str>)]) {
     let refuses = |refusing: &[&str], step: &str| refusing.contains(&step);
-    let mut catalog = academics::v1::ImportCatalogRequest::default();
-    catalog.terms.extend(["RICH", "POOR", "OVER"].map(|term| academics::v1::Term {
-        term_id: term.to_owned(),
-        title: term.to_owned(),
-        drop_deadline: (term == "OVER").then(|| UnixMs(1).to_wire()),
-        ..Default::default()
-    }));
-    let mut capacities = seats::v1::ImportSectionsRequest::default();
-    let mut students = academics::v1::ImportStudentsRequest::default();
+    let term = |term: &str| {
+        Row::Term(academics::v1::Term {
+            term_id: term.to_owned(),
+            title: term.to_owned(),
+            drop_deadline: (term == "OVER").then(|| UnixMs(1).to_wire()),
+            ..Default::default()
+        })
+    };
+    let mut catalog: Vec<Row> = ["RICH", "POOR", "OVER"].map(term).into();
+    let mut capacities = Vec::new();
     for (number, refusing) in cases {
-        students.students.push(academics::v1::Student {
+        catalog.push(Row::Student(academics::v1::Student {
             student_id: student(*number),
             name: student(*number),
             ..Default::default()
-        });
+        }));
         for which in ["old", "new"] {
             let (id, is_new) = (section(*number, which), which == "new");
             let term = match is_new {
@@ -217,36 +217,36 @@ async fn import(channels: &Channels, cases: &[(usize, Vec<&'static str>)]) {
                 false if refuses(refusing, step::RESERVE_COURSES) => "OVER",
                 _ => "RICH",
             };
-            catalog.courses.push(academics::v1::Course {
+            catalog.push(Row::Course(academics::v1::Course {
                 course_id: format!("c-{id}"),
                 code: format!("C {id}"),
                 title: id.clone(),
                 credits_hundredths: 300,
                 ..Default::default()
-            });
-            catalog.sections.push(academics::v1::Section {
+            }));
+            catalog.push(Row::Section(academics::v1::Section {
                 section_id: id.clone(),
                 course_id: format!("c-{id}"),
                 term_id: term.to_owned(),
                 title: id.clone(),
                 permission_required: is_new && refuses(refusing, step::RESERVE_COURSES),
                 ..Default::default()
-            });
+            }));
             let capacity = i32::from(!(is_new && refuses(refusing, step::HOLD_SEATS)));
-            capacities.sections.push(seats::v1::SectionCapacity { section_id: id, capacity });
+            let seats = seats::v1::SectionCapacity { section_id: id, capacity, ..Default::default() };
+            capacities.push(Row::Capacity(seats));
         }
     }
     let money = |minor_units| Some(Money { currency: "USD".to_owned(), minor_units });
-    let rates = |term: &str, balance_limit_minor_units| fees::v1::TermRates {
-        term_id: term.to_owned(),
-        per_credit: money(10_000),
-        balance_limit_minor_units,
-        ..Default::default()
+    let rates = |term: &str, balance_limit_minor_units| {
+        Row::Rates(fees::v1::TermRates {
+            term_id: term.to_owned(),
+            per_credit: money(10_000),
+            balance_limit_minor_units,
+            ..Default::default()
+        })
     };
-    let rates = fees::v1::ImportRatesRequest { terms: vec![rates("RICH", 0), rates("POOR", 1)], course_fees: vec![] };
-    let mut academics = AcademicServiceClient::new(channels.academics.clone());
-    academics.import_catalog(catalog).await.expect("the catalogue");
-    academics.import_students(students).await.expect("the students");
-    SeatServiceClient::new(channels.seats.clone()).import_sections(capacities).await.expect("the sections");
-    FeeServiceClient::new(channels.fees.clone()).import_rates(rates).await.expect("the rates");
+    testing::import(channels.academics.clone(), catalog).await.expect("it is imported");
+    testing::import(channels.seats.clone(), capacities).await.expect("it is imported");
+    testing::import(channels.fees.clone(), [rates("RICH", 0), rates("POOR", 1)]).await.expect("it is imported");
 }

@@ -143,7 +143,9 @@ async fn every_command_that_shows_something_has_json() {
             // A cancel that comes before the call of fees is carried out at once: there is nothing at fees to be undone.
             let waiting_for_fees = |saga: &Value| saga["saga_id"] == *parked && saga["waits_for_service"] == "fees";
             let unfinished = || json(&system, &["saga", "list", "--unfinished"]);
-            until("the saga waits for the fees", || unfinished()["sagas"].as_array().is_some_and(|sagas| sagas.iter().any(waiting_for_fees)));
+            until("the saga waits for the fees", || {
+                unfinished()["sagas"].as_array().is_some_and(|sagas| sagas.iter().any(waiting_for_fees))
+            });
             made.0.push(("parked".to_owned(), parked));
         }
         let path = command.path;

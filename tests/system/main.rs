@@ -9,6 +9,7 @@ mod edges;
 mod ending;
 mod growth;
 mod hostile;
+mod imports;
 mod kills;
 mod load;
 mod metrics;

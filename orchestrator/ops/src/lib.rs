@@ -1,17 +1,20 @@
-//! The API for operators: what every saga does and why it is stuck, and what can be done about it.
+//! The API for operators: what every saga does and why it is stuck, and what can be done about it; rosters that exist.
 //!
 //! | module | one job |
 //! |---|---|
 //! | `grpc` | `SagaService`: bounds, pages, streams, verbs |
+//! | `roster` | `RosterService`: rows of rosters become registrations |
 //! | `explain` | why a saga is where it is, in words |
 //! | `waits` | what sagas wait for: a service, or another saga and through it a service |
 //! | `wire` | a saga, its steps and its events on the wire |
 //!
 //! Promises: shows what the saga log has; a saga that can't be read is shown as such, with what is known of it, and hides
-//! no other; writes nothing: a verb goes to the instance that drives the saga, and is answered when it is durable there.
+//! no other; of sagas that run it writes nothing: a verb goes to the instance that drives the saga, and is answered when it
+//! is durable there.
 
 mod explain;
 mod grpc;
+mod roster;
 mod waits;
 mod wire;
 
@@ -19,7 +22,8 @@ use std::sync::Arc;
 
 use matricula_engine::Definition;
 use matricula_proto::ops::v1 as ops;
-use matricula_proto::ops::v1::saga_service_server::{SERVICE_NAME, SagaServiceServer};
+use matricula_proto::ops::v1::roster_service_server::{self, RosterServiceServer};
+use matricula_proto::ops::v1::saga_service_server::{self, SagaServiceServer};
 use matricula_registration::{Registrations, StoredRegistration};
 use matricula_runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -28,9 +32,10 @@ use tonic::service::RoutesBuilder;
 
 use crate::grpc::SagaGrpc;
 pub use crate::grpc::find::beginning;
+use crate::roster::RosterGrpc;
 
 /// Full names of the gRPC services, for health.
-pub const SERVICE_NAMES: [&str; 1] = [SERVICE_NAME];
+pub const SERVICE_NAMES: [&str; 2] = [saga_service_server::SERVICE_NAME, roster_service_server::SERVICE_NAME];
 
 /// Largest answer: a saga that has been retried for days has thousands of events.
 const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -48,13 +53,21 @@ pub fn shown(definition: &Definition, stored: &StoredRegistration) -> ops::GetSa
     wire::saga(definition, stored)
 }
 
-/// Adds the service to the routes; its streams end with `shutdown`.
+/// Adds the services to the routes; their streams and waits end with `shutdown`.
 pub fn add_to(routes: &mut RoutesBuilder, runtime: Arc<Runtime<Registrations>>, shutdown: CancellationToken) {
-    let server = SagaServiceServer::new(SagaGrpc::new(runtime, shutdown));
-    routes.add_service(
-        server
-            .max_encoding_message_size(RESPONSE_BYTES_MAX)
-            .accept_compressed(CompressionEncoding::Gzip)
-            .send_compressed(CompressionEncoding::Gzip),
-    );
+    let sagas = SagaServiceServer::new(SagaGrpc::new(runtime.clone(), shutdown.clone()));
+    let rosters = RosterServiceServer::new(RosterGrpc::new(runtime, shutdown));
+    routes
+        .add_service(
+            sagas
+                .max_encoding_message_size(RESPONSE_BYTES_MAX)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip),
+        )
+        .add_service(
+            rosters
+                .max_encoding_message_size(RESPONSE_BYTES_MAX)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip),
+        );
 }

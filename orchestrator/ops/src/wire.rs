@@ -60,7 +60,14 @@ pub(crate) fn saga(definition: &Definition, stored: &StoredRegistration) -> ops:
         turned_because: state.map(turned_because).unwrap_or_default(),
         unreadable_because: stored.read.as_ref().err().filter(|_| stored.is_unreadable()).cloned().unwrap_or_default(),
         archived_in: stored.archived_in().unwrap_or_default().to_owned(),
+        roster_row_id: roster_row(stored),
     }
+}
+
+/// The row of a roster that an import took over, or ended, by this registration; empty when there is none.
+fn roster_row(stored: &StoredRegistration) -> String {
+    let roster = stored.request().and_then(|request| request.roster.as_ref());
+    roster.map(|roster| roster.row.to_string()).unwrap_or_default()
 }
 
 /// A registration for the audit.

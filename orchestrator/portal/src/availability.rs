@@ -15,6 +15,7 @@ use matricula_kit::answer::SeenSeats;
 use matricula_kit::id::SectionId;
 use matricula_kit::time::UnixMs;
 use matricula_proto::catalog::v1 as wire;
+use matricula_proto::common::v1::Source;
 use matricula_proto::seats::v1::SectionSeats;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -49,6 +50,7 @@ pub(crate) struct Seats {
     taken: i32,
     version: i64,
     changed_at: Option<UnixMs>,
+    capacity_source: Source,
 }
 
 /// How far an answer can be trusted.
@@ -241,9 +243,14 @@ impl Board {
 impl Seats {
     /// A section from the feed.
     pub(crate) fn from_wire(wire: SectionSeats) -> (SectionId, Self) {
-        let SectionSeats { section_id, capacity, taken, version, changed_at, closed_at: _ } = wire;
-        let changed_at = changed_at.as_ref().and_then(UnixMs::from_wire);
-        (SectionId::stored(section_id), Self { capacity, taken, version, changed_at })
+        let seats = Self {
+            capacity: wire.capacity,
+            taken: wire.taken,
+            version: wire.version,
+            changed_at: wire.changed_at.as_ref().and_then(UnixMs::from_wire),
+            capacity_source: wire.capacity_source(),
+        };
+        (SectionId::stored(wire.section_id), seats)
     }
 
     /// The version that it is.
@@ -263,6 +270,7 @@ impl Seats {
             free: self.free(),
             version: self.version,
             changed_at: self.changed_at.map(UnixMs::to_wire),
+            capacity_source: self.capacity_source.into(),
         }
     }
 }

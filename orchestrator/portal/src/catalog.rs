@@ -127,7 +127,8 @@ fn check_section_ids(ids: &[String]) -> Result<(), FieldError> {
         return Err(FieldError::new("section_ids", format!("at most {SECTIONS_MAX}, got {}", ids.len())));
     }
     for (index, id) in ids.iter().enumerate() {
-        check_imported_id(id).map_err(|problem| FieldError::new(format!("section_ids[{index}]"), problem.to_string()))?;
+        check_imported_id(id)
+            .map_err(|problem| FieldError::new(format!("section_ids[{index}]"), problem.to_string()))?;
     }
     Ok(())
 }

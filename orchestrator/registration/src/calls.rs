@@ -54,6 +54,7 @@ pub(crate) fn reserve_courses(call: &RegistrationCall) -> Made<academics::v1::Re
         adds: ids(&call.request.adds),
         drops: ids(&call.request.drops),
         submitted_at: Some(call.request.submitted_at.to_wire()),
+        of_roster: call.request.roster.is_some(),
     })
 }
 
@@ -90,6 +91,7 @@ pub(crate) fn create_enrollments(call: &RegistrationCall) -> Made<enrollments::v
         student_id: student(call),
         adds: reserved.added,
         drops: reserved.dropped,
+        roster_row_id: call.request.roster.as_ref().map(|roster| roster.row.to_string()).unwrap_or_default(),
     })
 }
 
@@ -106,10 +108,17 @@ pub(crate) fn withdraw_commit(call: &RegistrationCall) -> Made<enrollments::v1::
 }
 
 pub(crate) fn assess_fees(call: &RegistrationCall) -> Made<fees::v1::AssessFeesOperation> {
+    use fees::v1::ChargeBasis;
+    let basis = match &call.request.roster {
+        None => ChargeBasis::Unspecified,
+        Some(roster) if roster.charge => ChargeBasis::RatesWithoutLimit,
+        Some(_) => ChargeBasis::Waived,
+    };
     Ok(fees::v1::AssessFeesOperation {
         operation: operation(call),
         student_id: student(call),
         adds: reserved(call)?.added,
+        basis: basis.into(),
     })
 }
 
@@ -142,5 +151,6 @@ pub(crate) fn send_notification(call: &RegistrationCall) -> Made<notifications::
         dropped_section_ids: ids(&call.request.drops),
         reasons: view::told(&call.state, &call.request).into_iter().map(Refusal::into).collect(),
         charged: view::charged(&call.state).map(Into::into),
+        not_wanted: call.request.roster.is_some(),
     })
 }

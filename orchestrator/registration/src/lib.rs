@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`saga`] | the table: step, service, action, what undoes it, kind |
 //! | [`request`] | what a registration asks for, validated |
+//! | [`roster`] | a registration that an import makes: its mark and its key |
 //! | `calls` | each leg of each step as an operation on the wire |
 //! | [`participants`] | the five services, and how their answers become the engine's |
 //! | [`seen`] | what has become of a section since the student saw it |
@@ -15,6 +16,7 @@ mod calls;
 pub mod participants;
 pub mod receipt;
 pub mod request;
+pub mod roster;
 pub mod saga;
 pub mod seen;
 pub mod stored;
@@ -23,6 +25,7 @@ pub mod view;
 pub use participants::{Channels, Registrations};
 pub use receipt::Receipt;
 pub use request::RegistrationRequest;
+pub use roster::Roster;
 pub use seen::SeenVersion;
 pub use stored::StoredRegistration;
 pub use view::RegistrationView;

@@ -9,6 +9,7 @@ use matricula_kit::answer::{Done, Refusal};
 use matricula_kit::id::SagaId;
 use matricula_kit::rpc::FieldError;
 use matricula_kit::telemetry::spans::Peer;
+use matricula_kit::time::TimeZone;
 use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
 use matricula_proto::academics::v1::academic_service_server;
 use matricula_proto::common::v1::{OperationResult, operation_result};
@@ -60,15 +61,26 @@ pub struct Channels {
 pub struct Registrations {
     definition: Definition,
     channels: Channels,
+    zone: TimeZone,
 }
 
 type Calls<'a> = &'a [Call<RegistrationRequest>];
 type Answers = Result<Vec<CallAnswer>, CallError>;
 
 impl Registrations {
-    /// Registrations over these services.
+    /// Registrations over these services. Students are told moments in UTC.
     pub fn try_new(channels: Channels) -> Result<Self, DefinitionError> {
-        Ok(Self { definition: saga::definition()?, channels })
+        Ok(Self { definition: saga::definition()?, channels, zone: TimeZone::UTC })
+    }
+
+    /// The same; students are told moments as they are in the time zone of the campus.
+    pub fn in_zone(self, zone: TimeZone) -> Self {
+        Self { zone, ..self }
+    }
+
+    /// The time zone in which students are told moments.
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone
     }
 
     /// The services, for those who only read.

@@ -3,9 +3,10 @@
 use matricula_kit::answer::SeenSeats;
 use matricula_kit::id::{SectionId, StudentId};
 use matricula_kit::rpc::{FieldError, distinct_ids, required_id};
-use matricula_kit::time::UnixMs;
+use matricula_kit::time::{self, TimeZone, UnixMs};
 use serde::{Deserialize, Serialize};
 
+use crate::roster::Roster;
 use crate::seen::SeenVersion;
 
 /// Sections in one registration, adds and drops together.
@@ -25,6 +26,13 @@ pub struct RegistrationRequest {
     pub seen: Vec<SeenVersion>,
     /// When it was accepted: appointments, deadlines and refunds are judged by it.
     pub submitted_at: UnixMs,
+    /// The time zone in which the student is told what has become of what was seen; none: UTC. It is stored, so that the
+    /// student reads the same whenever and by whichever replica it is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_zone: Option<String>,
+    /// The import that makes it; `None`: its student registers. No portal can set it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roster: Option<Roster>,
 }
 
 impl RegistrationRequest {
@@ -60,16 +68,32 @@ impl RegistrationRequest {
                 Ok(SeenVersion { section: required_id(&field, section, SectionId::try_new)?, version, seats: None })
             })
             .collect::<Result<_, FieldError>>()?;
-        Ok(Self { student, adds, drops, seen, submitted_at })
+        Ok(Self { student, adds, drops, seen, submitted_at, time_zone: None, roster: None })
+    }
+
+    /// The same request as one of an import.
+    #[must_use]
+    pub fn of_roster(self, roster: Roster) -> Self {
+        Self { roster: Some(roster), ..self }
     }
 
     /// The same request with what each version held that was seen, by somebody who has shown it; `None` from one who does
-    /// not know.
-    pub fn confirmed(mut self, held: impl Fn(&SectionId, i64) -> Option<SeenSeats>) -> Self {
+    /// not know. Moments of it are told in `zone`.
+    pub fn confirmed(mut self, held: impl Fn(&SectionId, i64) -> Option<SeenSeats>, zone: &TimeZone) -> Self {
         for seen in &mut self.seen {
             seen.seats = held(&seen.section, seen.version);
         }
+        // Most requests have no moment to tell, and are stored without a zone.
+        if self.seen.iter().any(|seen| seen.seats.is_some()) && *zone != TimeZone::UTC {
+            self.time_zone = zone.iana_name().map(str::to_owned);
+        }
         self
+    }
+
+    /// The time zone in which the student is told moments.
+    pub fn zone(&self) -> TimeZone {
+        let zone = self.time_zone.as_deref().map(time::zone);
+        zone.and_then(Result::ok).unwrap_or(TimeZone::UTC)
     }
 
     /// The change set in one canonical form: what must be equal for two requests to be the same. The order of sections,
@@ -97,17 +121,53 @@ mod tests {
     }
 
     #[test]
+    fn what_was_stored_before_rosters_is_read_and_written_alike() {
+        let stored = r#"{"student":"s1","adds":["A"],"drops":[],"submitted_at":0}"#;
+        let request: RegistrationRequest = serde_json::from_str(stored).expect("it is readable");
+        assert_eq!(request.roster, None);
+        assert_eq!(serde_json::to_string(&request).expect("it is writable"), stored);
+    }
+
+    #[test]
+    fn the_import_of_a_request_is_stored() {
+        let stored = r#"{"student":"s1","adds":["A"],"drops":[],"submitted_at":0,"roster":{"row":"E1"}}"#;
+        let request: RegistrationRequest = serde_json::from_str(stored).expect("it is readable");
+        let row = matricula_kit::id::RosterRowId::try_new("E1").expect("an id");
+        assert_eq!(request.roster, Some(Roster { row, charge: false }));
+        assert_eq!(serde_json::to_string(&request).expect("it is writable"), stored);
+    }
+
+    #[test]
     fn bounds_and_canonical_form() {
         check(&["B", "A"], &[], Ok("+A B -"));
         check(&["A"], &["C", "B"], Ok("+A -B C"));
         check(&[], &[], Err("adds: name at least one section to add or to drop"));
         check(&["A", "A"], &[], Err("adds[1]: A is named twice"));
         check(&["A"], &["A"], Err("drops: A is also among the adds"));
-        check(&[""], &[], Err("adds[0]: must be 1-128 printable ASCII characters without spaces, quotes, commas and |, got an empty value"));
+        let bounds = "must be 1-128 printable ASCII characters without spaces, quotes, commas and |";
+        check(&[""], &[], Err(&format!("adds[0]: {bounds}, got an empty value")));
         let ids: Vec<String> = (0..11).map(|id| id.to_string()).collect();
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         let others: Vec<String> = (20..31).map(|id| id.to_string()).collect();
         let others: Vec<&str> = others.iter().map(String::as_str).collect();
         check(&ids, &others, Err("drops: at most 20 sections in all, got 22"));
+    }
+    #[test]
+    fn the_zone_is_stored_where_there_is_a_moment_to_tell() {
+        let confirmed = |name: &str, is_known: bool| {
+            let seen = vec![("A".to_owned(), 7)];
+            let request = RegistrationRequest::try_new("s1".into(), vec!["A".into()], vec![], seen, UnixMs(0));
+            let seats = is_known.then_some(SeenSeats { free: 2, capacity: 3, changed_at: UnixMs(0) });
+            let request =
+                request.expect("within the bounds").confirmed(|_, _| seats, &time::zone(name).expect("a zone"));
+            let stored = serde_json::to_string(&request).expect("it is stored");
+            let read: RegistrationRequest = serde_json::from_str(&stored).expect("it is read");
+            assert_eq!(stored.contains("time_zone"), read.time_zone.is_some());
+            (read.time_zone.clone(), read.zone())
+        };
+        let new_york = time::zone("America/New_York").expect("a zone");
+        assert_eq!(confirmed("America/New_York", true), (Some("America/New_York".to_owned()), new_york));
+        assert_eq!(confirmed("America/New_York", false), (None, TimeZone::UTC));
+        assert_eq!(confirmed("UTC", true), (None, TimeZone::UTC));
     }
 }

@@ -6,6 +6,7 @@
 
 use matricula_kit::answer::{Reason, Refusal, Seen, SeenSeats};
 use matricula_kit::id::SectionId;
+use matricula_kit::time::{TimeZone, shown};
 use serde::{Deserialize, Serialize};
 
 /// A section as the student saw it.
@@ -20,20 +21,21 @@ pub struct SeenVersion {
     pub seats: Option<SeenSeats>,
 }
 
-/// The refusal with what the student had seen of its section, and what has happened since.
-pub(crate) fn told(mut refusal: Refusal, seen: &[SeenVersion]) -> Refusal {
+/// The refusal with what the student had seen of its section, and what has happened since, in the time zone of the campus.
+pub(crate) fn told(mut refusal: Refusal, seen: &[SeenVersion], zone: impl FnOnce() -> TimeZone) -> Refusal {
     let is_about_seats = matches!(refusal.reason, Reason::ClosedSection | Reason::SectionCancelled);
     let Some(section) = refusal.section.clone().filter(|_| is_about_seats) else { return refusal };
     let Some(seen) = seen.iter().find(|seen| seen.section == section) else { return refusal };
     refusal.seen = Some(Seen { version: seen.version, seats: seen.seats });
     // Who saw no seat has not been given false hope.
     let Some(seats) = seen.seats.filter(|seats| seats.free > 0) else { return refusal };
-    let saw = saw(&section, seen.version, seats);
+    let zone = zone();
+    let saw = saw(&section, seen.version, seats, &zone);
     match refusal.reason {
         // Nobody knows here when it was cancelled: it may have been before.
         Reason::SectionCancelled => refusal.message = format!("{} {saw}.", refusal.message),
         _ => {
-            if let Some(since) = since(&refusal, seen.version) {
+            if let Some(since) = since(&refusal, seen.version, &zone) {
                 refusal.message = format!("{saw}; {since}.");
             }
         }
@@ -41,22 +43,22 @@ pub(crate) fn told(mut refusal: Refusal, seen: &[SeenVersion]) -> Refusal {
     refusal
 }
 
-fn saw(section: &SectionId, version: i64, seats: SeenSeats) -> String {
-    let SeenSeats { free, changed_at, .. } = seats;
+fn saw(section: &SectionId, version: i64, seats: SeenSeats, zone: &TimeZone) -> String {
+    let (free, changed_at) = (seats.free, shown(seats.changed_at, zone));
     let seats = if free == 1 { "seat" } else { "seats" };
     format!("Section {section} had {free} free {seats} when you saw it (version {version}, of {changed_at})")
 }
 
 /// How the section was closed after that version; `None` where that is not told, or the versions contradict it.
-fn since(refusal: &Refusal, seen: i64) -> Option<String> {
+fn since(refusal: &Refusal, seen: i64, zone: &TimeZone) -> Option<String> {
     let decided = refusal.section_version.filter(|decided| *decided > seen)?;
     let closed = match (refusal.closed_at, refusal.capacity, refusal.capacity_set_at) {
-        (_, Some(0), Some(set)) => format!("its capacity was set to 0 at {set}"),
+        (_, Some(0), Some(set)) => format!("its capacity was set to 0 at {}", shown(set, zone)),
         (Some(closed), Some(capacity), Some(set)) if closed == set => {
-            format!("its capacity was set to {capacity} at {set}, which left none free")
+            format!("its capacity was set to {capacity} at {}, which left none free", shown(set, zone))
         }
         // Without a capacity it is not known what closed it.
-        (Some(closed), Some(1..), Some(_)) => format!("the last one went at {closed}"),
+        (Some(closed), Some(1..), Some(_)) => format!("the last one went at {}", shown(closed, zone)),
         _ => return None,
     };
     Some(format!("{closed}, and it was at version {decided} when you were refused"))
@@ -64,7 +66,7 @@ fn since(refusal: &Refusal, seen: i64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use matricula_kit::time::UnixMs;
+    use matricula_kit::time::{UnixMs, zone};
 
     use super::*;
 
@@ -95,25 +97,26 @@ mod tests {
     /// What the student is told, given what was seen.
     #[track_caller]
     fn check(refusal: Refusal, seen: SeenVersion, is_shown: bool, message: &str) {
-        let told = told(refusal, &[SeenVersion { section: section("B"), ..self::seen(5) }, seen.clone()]);
+        let seen_versions = [SeenVersion { section: section("B"), ..self::seen(5) }, seen.clone()];
+        let told = told(refusal, &seen_versions, || zone("Asia/Tokyo").expect("a zone"));
         let expected = Seen { version: seen.version, seats: seen.seats };
         assert_eq!((told.seen, told.message.as_str()), (is_shown.then_some(expected), message));
     }
 
     #[test]
     fn what_closed_it_is_told_with_both_moments_and_versions() {
-        let saw = "Section A had 2 free seats when you saw it (version 17, of 2026-08-17T20:53:23.000Z)";
+        let saw = "Section A had 2 free seats when you saw it (version 17, of 2026-08-18 05:53:23 JST)";
         let end = "and it was at version 19 when you were refused.";
-        check(closed(), seen(2), true, &format!("{saw}; the last one went at 2026-08-17T20:53:24.000Z, {end}"));
+        check(closed(), seen(2), true, &format!("{saw}; the last one went at 2026-08-18 05:53:24 JST, {end}"));
         let one = saw.replace("2 free seats", "1 free seat");
-        check(closed(), seen(1), true, &format!("{one}; the last one went at 2026-08-17T20:53:24.000Z, {end}"));
+        check(closed(), seen(1), true, &format!("{one}; the last one went at 2026-08-18 05:53:24 JST, {end}"));
         let frozen = Refusal { capacity: Some(0), capacity_set_at: Some(CLOSED_AT), ..closed() };
-        check(frozen, seen(2), true, &format!("{saw}; its capacity was set to 0 at 2026-08-17T20:53:24.000Z, {end}"));
+        check(frozen, seen(2), true, &format!("{saw}; its capacity was set to 0 at 2026-08-18 05:53:24 JST, {end}"));
         // The last seat went, and then it was frozen: the later one is why nobody gets in.
         let later = Refusal { capacity: Some(0), capacity_set_at: Some(CLOSED_AT.plus_ms(1_000)), ..closed() };
-        check(later, seen(2), true, &format!("{saw}; its capacity was set to 0 at 2026-08-17T20:53:25.000Z, {end}"));
+        check(later, seen(2), true, &format!("{saw}; its capacity was set to 0 at 2026-08-18 05:53:25 JST, {end}"));
         let lowered = Refusal { capacity: Some(28), capacity_set_at: Some(CLOSED_AT), ..closed() };
-        let by_capacity = "its capacity was set to 28 at 2026-08-17T20:53:24.000Z, which left none free";
+        let by_capacity = "its capacity was set to 28 at 2026-08-18 05:53:24 JST, which left none free";
         check(lowered, seen(2), true, &format!("{saw}; {by_capacity}, {end}"));
         let cancelled = Refusal::section(Reason::SectionCancelled, &section("A"), "A was cancelled.", "Next.");
         check(cancelled, seen(2), true, &format!("A was cancelled. {saw}."));

@@ -75,6 +75,12 @@ impl StoredRegistration {
         }
     }
 
+    /// What was asked for, as far as that can be read.
+    pub fn request(&self) -> Option<&RegistrationRequest> {
+        let read = self.read.as_ref().ok().map(|(request, _)| request);
+        read.or_else(|| self.receipt.as_ref().map(|(request, _)| request))
+    }
+
     /// The file of the archive that has its log, when that is where it is.
     pub fn archived_in(&self) -> Option<&str> {
         self.row.archived.as_ref().filter(|_| self.receipt.is_some()).map(|archived| archived.file.as_str())

@@ -60,7 +60,8 @@ pub fn outcome(outcome: Outcome) -> wire::Outcome {
 
 /// Every reason why it turned round, as the student is told: with what has become of what was seen.
 pub fn told(state: &SagaState, request: &RegistrationRequest) -> Vec<Refusal> {
-    reasons(state).into_iter().map(|refusal| seen::told(refusal, &request.seen)).collect()
+    let reasons = reasons(state).into_iter();
+    reasons.map(|refusal| seen::told(refusal, &request.seen, || request.zone())).collect()
 }
 
 /// Every reason why it turned round, as the services have said it; none while it has not.

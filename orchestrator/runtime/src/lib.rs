@@ -58,7 +58,7 @@ pub use metrics::METRICS;
 pub use outages::Outage;
 pub use retention::{Retention, RetentionConfig};
 pub use runtime::{Runtime, Submission, SubmitError, Submitted};
-pub use store::{Archived, InstanceId, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};
+pub use store::{Archived, InstanceId, KeyedSaga, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};
 pub use watch::{Progress, Watcher};
 
 /// What the sagas of an orchestrator do.

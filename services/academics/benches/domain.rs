@@ -5,8 +5,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use jiff::tz::TimeZone;
 use matricula_academics::domain::case::ChangeSet;
-use matricula_academics::domain::catalog::{Catalog, Course, SectionEntry, Term};
+use matricula_academics::domain::catalog::{Catalog, Course, SectionEntry, Term, TermKind};
 use matricula_academics::domain::component::Component;
 use matricula_academics::domain::decide::{Action, Command, World};
 use matricula_academics::domain::meetings::Meetings;
@@ -52,11 +53,11 @@ fn catalog() -> Catalog {
         add_deadline: None,
         drop_deadline: None,
         max_credits_hundredths: 1_800,
-        starts_on: None,
-        ends_on: None,
-        time_zone: jiff::tz::TimeZone::UTC,
+        starts_on: Some(jiff::civil::date(2028, 8, 28)),
+        ends_on: Some(jiff::civil::date(2028, 12, 16)),
+        time_zone: matricula_kit::time::zone("America/New_York").expect("a time zone"),
         parent: None,
-        kind: matricula_academics::domain::catalog::TermKind::Term,
+        kind: TermKind::Semester,
         closed: false,
     }];
     let courses = (0..COURSES).map(course).collect();
@@ -77,11 +78,12 @@ fn world(catalog: &Arc<Catalog>) -> World {
             closed: false,
             active_from: None,
             active_until: None,
+            disabled: false,
         };
-        (id, Student { profile, overrides: Vec::new(), courses: Vec::new() })
+        (id, Student { profile, overrides: Vec::new(), courses: Vec::new(), granted: Vec::new() })
     };
     let students: HashMap<StudentId, Student> = (0..REGISTRATIONS).map(student).collect();
-    World { catalog: catalog.clone(), students, zone: jiff::tz::TimeZone::UTC }
+    World { catalog: catalog.clone(), students, zone: TimeZone::UTC }
 }
 
 fn commands() -> Vec<Command> {

@@ -1,5 +1,6 @@
--- A student can be closed, and has the role of a student for a time; NULL: that end is open.
+-- A student can be closed or disabled, and has the role of a student for a time; NULL: that end is open.
 ALTER TABLE student ADD COLUMN closed BIGINT NOT NULL DEFAULT 0 CHECK (closed IN (0, 1));
+ALTER TABLE student ADD COLUMN disabled BIGINT NOT NULL DEFAULT 0 CHECK (disabled IN (0, 1));
 ALTER TABLE student ADD COLUMN active_from BIGINT;
 ALTER TABLE student ADD COLUMN active_until BIGINT;
 

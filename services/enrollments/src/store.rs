@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use matricula_kit::answer::Answer;
 use matricula_kit::database::{Args, Database, DbError, Row, Rows, Tx};
-use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId};
+use matricula_kit::id::{CourseId, RosterRowId, SagaId, SectionId, StudentId};
 use matricula_kit::participant::{Operation, Participant};
 use matricula_kit::time::UnixMs;
 
@@ -39,6 +39,10 @@ macro_rules! columns {
             $table,
             "dropped_by_registration_id, ",
             $table,
+            "dropped_by_import, ",
+            $table,
+            "roster_row_id, ",
+            $table,
             "created_at, ",
             $table,
             "changed_at "
@@ -68,10 +72,11 @@ const LEDGER: &str = concat!(
     "FROM enrollments WHERE (registration_id, section_id) > ($1, $2) ORDER BY registration_id, section_id LIMIT $3"
 );
 const INSERT: &str = "INSERT INTO enrollments (registration_id, section_id, student_id, course_id, component, status, \
-     dropped_by_registration_id, created_at, changed_at) SELECT registration_id, section_id, student_id, course_id, \
-     component, status, dropped_by, created_at, changed_at FROM {rows}";
+     dropped_by_registration_id, dropped_by_import, roster_row_id, created_at, changed_at) SELECT registration_id, \
+     section_id, student_id, course_id, component, status, dropped_by, dropped_by_import, roster_row_id, created_at, \
+     changed_at FROM {rows}";
 const UPDATE: &str = "UPDATE enrollments SET status = r.status, dropped_by_registration_id = r.dropped_by, \
-     changed_at = r.changed_at FROM {rows} \
+     dropped_by_import = r.dropped_by_import, changed_at = r.changed_at FROM {rows} \
      WHERE enrollments.registration_id = r.registration_id AND enrollments.section_id = r.section_id";
 
 /// The enrollment service as a participant.
@@ -128,6 +133,7 @@ impl Participant for Enrollments {
             .text("student_id", new.iter().map(|row| row.student.as_str()))
             .text("course_id", new.iter().map(|row| row.course.as_str()))
             .text("component", new.iter().map(|row| row.component.as_str()))
+            .opt_text("roster_row_id", new.iter().map(|row| row.roster_row.as_ref().map(RosterRowId::as_str)))
             .int("created_at", new.iter().map(|row| row.created_at.0));
         tx.post(INSERT, changing_columns(columns, &new).into());
         Ok(())
@@ -168,6 +174,7 @@ fn changing_columns(columns: Rows, rows: &[&Enrollment]) -> Rows {
     columns
         .text("status", rows.iter().map(|row| row.status.name()))
         .opt_text("dropped_by", rows.iter().map(|row| row.dropped_by.as_ref().map(SagaId::as_str)))
+        .int("dropped_by_import", rows.iter().map(|row| row.dropped_by_import.into()))
         .int("changed_at", rows.iter().map(|row| row.changed_at.0))
 }
 
@@ -180,6 +187,8 @@ fn enrollment(row: &Row) -> Result<Enrollment, DbError> {
         component: row.text("component")?,
         status: row.text("status")?.parse().map_err(DbError::corrupt)?,
         dropped_by: row.opt_text("dropped_by_registration_id")?.map(SagaId::stored),
+        dropped_by_import: row.int("dropped_by_import")? == 1,
+        roster_row: row.opt_text("roster_row_id")?.map(RosterRowId::stored),
         created_at: UnixMs(row.int("created_at")?),
         changed_at: UnixMs(row.int("changed_at")?),
     })

@@ -4,19 +4,19 @@
 mod ledger;
 #[cfg(test)]
 mod tests;
-mod wire;
+pub(crate) mod wire;
 
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use matricula_kit::database::Database;
 use matricula_kit::id::StudentId;
 use matricula_kit::participant::Writer;
-use matricula_kit::rpc::{FieldError, operations, required_id, results};
+use matricula_kit::rpc::{operations, required_id, results};
 use matricula_proto::fees::v1 as proto;
 use matricula_proto::fees::v1::fee_service_server::FeeService;
 use tonic::{Request, Response, Status};
 
-use crate::store::{self, Fees, ImportError};
+use crate::store::{self, Fees};
 
 /// The gRPC service.
 pub struct FeeGrpc {
@@ -58,21 +58,6 @@ impl FeeService for FeeGrpc {
         let operations = operations(request.into_inner().operations, wire::refund)?;
         let results = results(self.writer.write(operations).await?);
         Ok(Response::new(proto::RefundFeesResponse { results }))
-    }
-
-    async fn import_rates(
-        &self,
-        request: Request<proto::ImportRatesRequest>,
-    ) -> Result<Response<proto::ImportRatesResponse>, Status> {
-        let table = wire::rate_table(request.into_inner())?;
-        match store::import(&self.database, table).await {
-            Ok(()) => Ok(Response::new(proto::ImportRatesResponse {})),
-            Err(ImportError::OtherCurrency { stored }) => {
-                let problem = format!("must be {stored}: an installation has one currency, set by its first rates");
-                Err(FieldError::new("terms[0].per_credit.currency", problem).into())
-            }
-            Err(ImportError::Db(error)) => Err(error.into()),
-        }
     }
 
     async fn get_account(

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! grpc    wire <-> domain, no rules
+//! imports what imports bring: rates and course fees
 //! domain  the rules, pure: prices, rounding, the refund ladder, what is posted
 //! store   the only SQL: postings, balances, rates
 //! ```
@@ -20,6 +21,7 @@ use tonic::codec::CompressionEncoding;
 
 mod domain;
 mod grpc;
+mod imports;
 mod store;
 
 /// Name of the role.
@@ -34,7 +36,7 @@ pub async fn start(database: Database) -> Result<Role, DbError> {
     database.migrate(&MIGRATIONS).await?;
     database.leave_room(&["accounts"]).await?;
     let tasks = Tasks::new(NAME);
-    let writer = Writer::start(Arc::new(store::Fees), database.clone(), WriterLimits::default(), &tasks);
+    let writer = Writer::start(Arc::new(store::Fees::default()), database.clone(), WriterLimits::default(), &tasks);
     let server = FeeServiceServer::new(grpc::FeeGrpc::new(writer, database.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
@@ -42,6 +44,7 @@ pub async fn start(database: Database) -> Result<Role, DbError> {
         .send_compressed(CompressionEncoding::Gzip);
     let mut routes = tonic::service::RoutesBuilder::default();
     routes.add_service(server);
+    let imports = Arc::new(imports::FeeImports::new(database.clone()));
     Ok(Role {
         name: NAME,
         routes,
@@ -50,5 +53,6 @@ pub async fn start(database: Database) -> Result<Role, DbError> {
         tasks,
         grpc_web: None,
         is_participant: true,
+        imports: Some(imports),
     })
 }

@@ -30,12 +30,7 @@ pub fn check_imported_id(text: &str) -> Result<(), InvalidId> {
     check(text, IMPORTED_ID_BYTES_MAX, allowed, bounds)
 }
 
-fn check(
-    text: &str,
-    bytes_max: usize,
-    allowed: impl Fn(u8) -> bool,
-    bounds: &'static str,
-) -> Result<(), InvalidId> {
+fn check(text: &str, bytes_max: usize, allowed: impl Fn(u8) -> bool, bounds: &'static str) -> Result<(), InvalidId> {
     if !text.is_empty() && text.len() <= bytes_max && text.bytes().all(allowed) {
         return Ok(());
     }
@@ -122,6 +117,11 @@ id_type!(
     check_imported_id,
     /// A term.
     TermId
+);
+id_type!(
+    check_imported_id,
+    /// A row of a roster that an import takes over.
+    RosterRowId
 );
 id_type!(
     check_id,

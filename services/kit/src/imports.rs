@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use matricula_proto::imports::v1 as wire;
 
 use crate::database::{Args, Database, DbError, Row, Tx};
+use crate::participant::WriteError;
 use crate::rpc::FieldError;
 
 mod grpc;
@@ -70,6 +71,9 @@ pub enum ImportError {
     /// The database failed.
     #[error("the import could not be stored")]
     Database(#[from] DbError),
+    /// The one writer of the service, by which some services apply imports, has no answer.
+    #[error("the import has no answer")]
+    Write(#[from] WriteError),
 }
 
 /// The problem of a row that is another service's, or that has nothing in it.

@@ -8,6 +8,7 @@
 //! | [`answer`] | the words in which participants answer the orchestrator |
 //! | [`imports`] | how what a campus says comes in: staged, then applied at once |
 //! | [`id`], [`time`] | ids and moments as types |
+//! | [`money`] | amounts as people read them, and the one table of currencies |
 //! | [`source`] | whether staff or a bundle has set a value |
 //! | [`secret`] | hides passwords in what is shown |
 //! | [`rpc`], [`status`] | batches on the wire, and errors as `tonic::Status` |
@@ -25,6 +26,7 @@ pub mod database;
 pub mod id;
 pub mod imports;
 pub mod metrics;
+pub mod money;
 pub mod participant;
 pub mod rpc;
 pub mod secret;

@@ -2,6 +2,7 @@
 //! every participant runs on them.
 
 mod conformance;
+mod imports;
 mod plans;
 mod proxy;
 
@@ -10,6 +11,7 @@ use std::path::Path;
 use crate::database::{Args, Database, DbError, Migrator};
 
 pub use conformance::barrier_holds;
+pub use imports::{import, imported};
 pub use plans::{RowsRead, scans_of_sqlite};
 pub use proxy::Proxy;
 

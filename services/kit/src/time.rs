@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use jiff::tz::TimeZone;
+pub use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
 
 /// A moment in milliseconds since the Unix epoch, UTC.
@@ -44,7 +44,8 @@ pub fn shown(at: UnixMs, zone: &TimeZone) -> String {
 
 /// The zone of a name of the IANA database, of which every binary has a copy.
 pub fn zone(name: &str) -> Result<TimeZone, String> {
-    let unknown = |_| format!("{name:?} is no time zone; use a name of the IANA database, such as America/New_York or UTC");
+    let unknown =
+        |_| format!("{name:?} is no time zone; use a name of the IANA database, such as America/New_York or UTC");
     TimeZone::get(name).map_err(unknown)
 }
 

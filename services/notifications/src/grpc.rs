@@ -14,20 +14,18 @@ use matricula_proto::notifications::v1 as proto;
 use matricula_proto::notifications::v1::notification_service_server::NotificationService;
 use tonic::{Request, Response, Status};
 
-use crate::delivery::Waker;
 use crate::store::{self, Notifications};
 
 /// The gRPC service.
 pub struct NotificationGrpc {
     writer: Writer<Notifications>,
     database: Database,
-    waker: Waker,
 }
 
 impl NotificationGrpc {
     /// Serves what the writer writes and the database holds.
-    pub fn new(writer: Writer<Notifications>, database: Database, waker: Waker) -> Self {
-        Self { writer, database, waker }
+    pub fn new(writer: Writer<Notifications>, database: Database) -> Self {
+        Self { writer, database }
     }
 }
 
@@ -59,16 +57,6 @@ impl NotificationService for NotificationGrpc {
         let next_page_token = page.last().filter(|_| has_more).map(wire::page_token).unwrap_or_default();
         let notifications = page.into_iter().map(wire::notification).collect();
         Ok(Response::new(proto::ListNotificationsResponse { notifications, next_page_token }))
-    }
-
-    async fn import_contacts(
-        &self,
-        request: Request<proto::ImportContactsRequest>,
-    ) -> Result<Response<proto::ImportContactsResponse>, Status> {
-        let contacts = wire::contacts(request.into_inner().contacts)?;
-        store::import_contacts(&self.database, contacts).await?;
-        self.waker.wake();
-        Ok(Response::new(proto::ImportContactsResponse {}))
     }
 
     type ExportLedgerStream = stream::BoxStream<'static, Result<proto::ExportLedgerResponse, Status>>;

@@ -9,6 +9,7 @@
 //! | part | one job |
 //! |---|---|
 //! | `grpc` | wire to domain, no rules |
+//! | `imports` | addresses, as imports bring them |
 //! | `domain` | pure: what a message says, when its delivery is tried again |
 //! | `store` | the only SQL |
 //! | `delivery` | takes recorded messages to the configured sink |
@@ -30,6 +31,7 @@ mod config;
 mod delivery;
 mod domain;
 mod grpc;
+mod imports;
 mod store;
 
 pub use config::{ConfigError, NotificationConfig, SinkConfig};
@@ -72,9 +74,10 @@ fn role(database: Database, sink: Arc<dyn Sink>, delays: Delays) -> Role {
     let (waker, woken) = Waker::new();
     let tasks = Tasks::new(NAME);
     Dispatcher::start(database.clone(), sink, delays, woken, &tasks);
-    let participant = Arc::new(store::Notifications::new(waker.clone()));
+    let imports = Arc::new(imports::ContactImports::new(database.clone(), waker.clone()));
+    let participant = Arc::new(store::Notifications::new(waker));
     let writer = Writer::start(participant, database.clone(), WriterLimits::default(), &tasks);
-    let server = NotificationServiceServer::new(grpc::NotificationGrpc::new(writer, database.clone(), waker))
+    let server = NotificationServiceServer::new(grpc::NotificationGrpc::new(writer, database.clone()))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
         .accept_compressed(CompressionEncoding::Gzip)
@@ -89,5 +92,6 @@ fn role(database: Database, sink: Arc<dyn Sink>, delays: Delays) -> Role {
         tasks,
         grpc_web: None,
         is_participant: true,
+        imports: Some(imports),
     }
 }

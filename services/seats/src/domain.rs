@@ -5,6 +5,7 @@
 //! | a section's `taken` is the number of its holds that are not released | [`World::decide`] changes both together |
 //! | a grant finds a free seat, or names the override that let it in | [`Section::admits`] |
 //! | `closed_at` is set exactly while no seat is free | [`Section::touch`] |
+//! | a capacity of staff stays until the bundle says another number | [`Section::set_by_staff`] |
 //! | `version` grows by one with every operation that changes the section, also within one batch | [`Section::touch`] |
 
 mod command;
@@ -13,6 +14,6 @@ mod section;
 mod tests;
 mod world;
 
-pub use command::{Command, ImportCount, ImportReceipt, Wanted};
+pub use command::{Command, Wanted};
 pub use section::Section;
 pub use world::{Fate, Hold, HoldKey, World};

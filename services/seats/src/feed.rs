@@ -47,8 +47,8 @@ const HEARTBEAT: Duration = Duration::from_millis(250);
 const LISTEN_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// The channel on which replicas tell each other of changes.
 const CHANNEL: &str = "matricula_seats";
-/// Sections in one notification: each is at most 230 bytes, and a payload less than 8,000.
-const SECTIONS_IN_NOTIFICATION: usize = 32;
+/// Sections in one notification: each is at most 500 bytes, and a payload less than 8,000.
+const SECTIONS_IN_NOTIFICATION: usize = 16;
 
 /// Where changes are published and watched.
 #[derive(Default)]
@@ -366,5 +366,32 @@ async fn follow_notifications(feed: &Feed, database: &Database, mut listening: O
             }
         };
         feed.open();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use matricula_kit::id::SectionId;
+    use matricula_kit::source::Source;
+
+    use super::*;
+
+    /// PostgreSQL takes payloads of less than 8,000 bytes.
+    #[test]
+    fn the_largest_sections_fit_a_notification() {
+        let section = Section {
+            // JSON escapes every character of it.
+            id: SectionId::try_new("\\".repeat(128)).expect("an id"),
+            capacity: i32::MAX,
+            taken: i32::MAX,
+            version: i64::MAX,
+            changed_at: UnixMs(i64::MIN),
+            closed_at: Some(UnixMs(i64::MIN)),
+            capacity_set_at: Some(UnixMs(i64::MIN)),
+            capacity_source: Some(Source::Bundle),
+            bundle_capacity: Some(i32::MAX),
+        };
+        let payload = serde_json::to_string(&vec![section; SECTIONS_IN_NOTIFICATION]).expect("it is written");
+        assert!((6_000..8_000).contains(&payload.len()), "{} bytes", payload.len());
     }
 }

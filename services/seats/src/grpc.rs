@@ -11,12 +11,12 @@ use matricula_proto::seats::v1 as wire;
 use matricula_proto::seats::v1::seat_service_server::SeatService;
 use tonic::{Code, Request, Response, Status};
 
-use crate::domain::{Command, ImportReceipt};
+use crate::domain::Command;
 use crate::feed::{Feed, FeedError, Update};
 use crate::participant::Seats;
 use crate::store;
 
-mod convert;
+pub(crate) mod convert;
 mod ledger;
 #[cfg(test)]
 mod tests;
@@ -79,22 +79,12 @@ impl SeatService for SeatsGrpc {
         &self,
         request: Request<wire::SetCapacityRequest>,
     ) -> Result<Response<wire::SetCapacityResponse>, Status> {
-        let (section, capacity) = convert::capacity(request.into_inner())?;
+        let wire::SetCapacityRequest { section_id, capacity } = request.into_inner();
+        let (section, capacity) = convert::capacity(section_id, capacity)?;
         self.write_staff(Command::SetCapacity { section: section.clone(), capacity }).await?;
         let sections = store::sections(&self.database, std::slice::from_ref(&section)).await?;
         let section = sections.into_iter().next().map(convert::section);
         Ok(Response::new(wire::SetCapacityResponse { section }))
-    }
-
-    async fn import_sections(
-        &self,
-        request: Request<wire::ImportSectionsRequest>,
-    ) -> Result<Response<wire::ImportSectionsResponse>, Status> {
-        let capacities = convert::capacities(request.into_inner().sections)?;
-        let receipt = ImportReceipt::default();
-        self.write_staff(Command::Import { capacities, receipt: receipt.clone() }).await?;
-        let count = receipt.get().copied().unwrap_or_default();
-        Ok(Response::new(wire::ImportSectionsResponse { created: count.created, changed: count.changed }))
     }
 
     async fn get_sections(

@@ -12,6 +12,7 @@
 mod domain;
 mod feed;
 mod grpc;
+mod imports;
 mod participant;
 mod store;
 
@@ -21,6 +22,7 @@ use matricula_kit::database::{Database, DbError, Migrator};
 use matricula_kit::participant::{Writer, WriterLimits};
 use matricula_kit::serve::Role;
 use matricula_kit::tasks::Tasks;
+use matricula_kit::time::TimeZone;
 use matricula_proto::seats::v1::seat_service_server::{SERVICE_NAME, SeatServiceServer};
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
@@ -28,6 +30,7 @@ use tonic::service::RoutesBuilder;
 
 use crate::feed::Feed;
 use crate::grpc::SeatsGrpc;
+use crate::imports::SeatImports;
 use crate::participant::Seats;
 
 /// The schema of the service, after the kit's own.
@@ -37,14 +40,15 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// Brings the database up to date and starts the service. `shutdown` ends the feed, so that its endless streams don't
-/// hold up the end of the server; the other calls finish on their own.
-pub async fn start(database: Database, shutdown: CancellationToken) -> Result<Role, DbError> {
+/// hold up the end of the server; the other calls finish on their own. Students are told moments as they are in `zone`.
+pub async fn start(database: Database, zone: TimeZone, shutdown: CancellationToken) -> Result<Role, DbError> {
     database.migrate(&MIGRATIONS).await?;
     let feed = Arc::new(Feed::default());
     let tasks = Tasks::new("seats");
     feed::follow(feed.clone(), &database, shutdown, &tasks).await?;
-    let seats = Arc::new(Seats::new(feed.clone(), &database));
+    let seats = Arc::new(Seats::new(feed.clone(), &database, zone));
     let writer = Writer::start(seats, database.clone(), WriterLimits::default(), &tasks);
+    let imports = Arc::new(SeatImports::new(writer.clone(), database.clone()));
     let server = SeatServiceServer::new(SeatsGrpc::new(writer, database.clone(), feed))
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
@@ -60,5 +64,6 @@ pub async fn start(database: Database, shutdown: CancellationToken) -> Result<Ro
         tasks,
         grpc_web: None,
         is_participant: true,
+        imports: Some(imports),
     })
 }

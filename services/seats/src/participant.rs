@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use matricula_kit::answer::Answer;
 use matricula_kit::database::{Database, DbError, Tx};
 use matricula_kit::participant::{Operation, Participant};
-use matricula_kit::time::UnixMs;
+use matricula_kit::time::{TimeZone, UnixMs};
 
 use crate::domain::{Command, World};
 use crate::feed::{self, Feed};
@@ -21,12 +21,14 @@ pub struct Seats {
     /// Whether other processes write to the same database: then every process hears of changes from the database, its
     /// own too, so that all hear them in the order of commits.
     shared: bool,
+    /// Where students are told moments.
+    zone: TimeZone,
 }
 
 impl Seats {
     /// Publishes what it commits to the database to the feed.
-    pub fn new(feed: Arc<Feed>, database: &Database) -> Self {
-        Self { feed, shared: database.is_shared() }
+    pub fn new(feed: Arc<Feed>, database: &Database, zone: TimeZone) -> Self {
+        Self { feed, shared: database.is_shared(), zone }
     }
 }
 
@@ -38,7 +40,7 @@ impl Participant for Seats {
     const NAME: &'static str = "seats";
 
     async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>]) -> Result<World, DbError> {
-        store::load(tx, operations.iter().map(|operation| &operation.command)).await
+        store::load(tx, operations.iter().map(|operation| &operation.command), self.zone.clone()).await
     }
 
     fn decide(&self, world: &mut World, operation: &Operation<Command>, now: UnixMs) -> Answer {

@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 
 use matricula_kit::database::{Args, Database, DbError, Row, Rows, Tx};
 use matricula_kit::id::{OverrideId, SagaId, SectionId, StepName, StudentId};
+use matricula_kit::imports;
 use matricula_kit::participant::Key;
-use matricula_kit::time::UnixMs;
+use matricula_kit::source::Source;
+use matricula_kit::time::{TimeZone, UnixMs};
 
 use crate::domain::{Command, Fate, Hold, HoldKey, Section, World};
 
@@ -18,13 +20,13 @@ pub const PAGE_ROWS: i64 = 1_000;
 const HELD_BY_STEP: &str = "SELECT h.registration_id, h.section_id FROM {rows} \
      JOIN holds h ON h.registration_id = r.registration_id AND h.step = r.step WHERE h.released_at IS NULL";
 const LOCK_SECTIONS: &str = "SELECT s.section_id, s.capacity, s.taken, s.version, s.changed_at, s.closed_at, \
-     s.capacity_set_at FROM {rows} \
+     s.capacity_set_at, s.bundle_capacity, s.capacity_source FROM {rows} \
      JOIN sections s ON s.section_id = r.section_id ORDER BY s.section_id {for_update}";
 const READ_SECTIONS: &str = "SELECT s.section_id, s.capacity, s.taken, s.version, s.changed_at, s.closed_at, \
-     s.capacity_set_at FROM {rows} \
+     s.capacity_set_at, s.bundle_capacity, s.capacity_source FROM {rows} \
      JOIN sections s ON s.section_id = r.section_id ORDER BY s.section_id";
 const PAGE_OF_SECTIONS: &str = "SELECT section_id, capacity, taken, version, changed_at, closed_at, \
-     capacity_set_at FROM sections \
+     capacity_set_at, bundle_capacity, capacity_source FROM sections \
      WHERE section_id > $1 ORDER BY section_id LIMIT $2";
 const READ_HOLDS: &str = "SELECT h.registration_id, h.section_id, h.step, h.student_id, h.granted_at, h.released_at, \
      h.released_by, h.taken_after, h.capacity_at_grant, h.override_id FROM {rows} \
@@ -33,9 +35,11 @@ const PAGE_OF_HOLDS: &str = "SELECT registration_id, section_id, step, student_i
      taken_after, capacity_at_grant, override_id FROM holds \
      WHERE (registration_id, section_id) > ($1, $2) ORDER BY registration_id, section_id LIMIT $3";
 const INSERT_SECTIONS: &str = "INSERT INTO sections (section_id, capacity, taken, version, changed_at, closed_at, \
-     capacity_set_at) SELECT section_id, capacity, taken, version, changed_at, closed_at, capacity_set_at FROM {rows}";
+     capacity_set_at, bundle_capacity, capacity_source) SELECT section_id, capacity, taken, version, changed_at, \
+     closed_at, capacity_set_at, bundle_capacity, capacity_source FROM {rows}";
 const UPDATE_SECTIONS: &str = "UPDATE sections SET capacity = r.capacity, taken = r.taken, version = r.version, \
-     changed_at = r.changed_at, closed_at = r.closed_at, capacity_set_at = r.capacity_set_at \
+     changed_at = r.changed_at, closed_at = r.closed_at, capacity_set_at = r.capacity_set_at, \
+     bundle_capacity = r.bundle_capacity, capacity_source = r.capacity_source \
      FROM {rows} WHERE sections.section_id = r.section_id";
 const INSERT_HOLDS: &str = "INSERT INTO holds (registration_id, section_id, step, student_id, granted_at, released_at, \
      released_by, taken_after, capacity_at_grant, override_id) SELECT registration_id, section_id, step, student_id, \
@@ -44,7 +48,8 @@ const RELEASE_HOLDS: &str = "UPDATE holds SET released_at = r.released_at, relea
      WHERE holds.registration_id = r.registration_id AND holds.section_id = r.section_id AND holds.released_at IS NULL";
 
 /// Loads and locks what the commands may touch.
-pub async fn load(tx: &mut Tx, commands: impl Iterator<Item = &Command>) -> Result<World, DbError> {
+pub async fn load(tx: &mut Tx, commands: impl Iterator<Item = &Command>, zone: TimeZone) -> Result<World, DbError> {
+    let mut has_import = false;
     let mut sections = BTreeSet::new();
     let mut seats = BTreeSet::new();
     let mut steps = BTreeSet::new();
@@ -65,10 +70,13 @@ pub async fn load(tx: &mut Tx, commands: impl Iterator<Item = &Command>) -> Resu
                 sections.insert(section.clone());
             }
             Command::Import { capacities, .. } => {
+                has_import = true;
                 sections.extend(capacities.iter().map(|(section, _)| section.clone()));
             }
         }
     }
+    // Locked before all sections, by every import.
+    let import_version = if has_import { Some(imports::lock(tx).await?) } else { None };
     // Read without a lock, to learn which sections to lock. A step that has held its seats takes no more, so nothing
     // can be missed; what another replica releases meanwhile is seen below.
     for held in held_by_steps(tx, &steps).await? {
@@ -79,11 +87,14 @@ pub async fn load(tx: &mut Tx, commands: impl Iterator<Item = &Command>) -> Resu
     let held = tx.ask(READ_HOLDS, seat_rows(&seats).into());
     let locked = tx.rows(locked).await?.iter().map(section).collect::<Result<_, _>>()?;
     let held = tx.rows(held).await?.iter().map(hold).collect::<Result<_, _>>()?;
-    Ok(World::new(locked, held))
+    Ok(World::new(locked, held, import_version, zone))
 }
 
 /// Posts what has changed, each table set-wise.
 pub fn write(tx: &mut Tx, world: &World) {
+    for _ in 0..world.imports_applied() {
+        imports::next(tx);
+    }
     for (sql, fate) in [(INSERT_SECTIONS, Fate::New), (UPDATE_SECTIONS, Fate::Changed)] {
         let rows: Vec<&Section> =
             world.sections().filter(|(_, its)| *its == fate).map(|(section, _)| section).collect();
@@ -109,6 +120,26 @@ pub async fn sections(database: &Database, ids: &[SectionId]) -> Result<Vec<Sect
 pub async fn page_of_sections(tx: &mut Tx, after: &str) -> Result<Vec<Section>, DbError> {
     let rows = tx.fetch(PAGE_OF_SECTIONS, Args::new().text(after).int(PAGE_ROWS)).await?;
     rows.iter().map(section).collect()
+}
+
+/// Reads every section, and the version of imports that they have.
+pub async fn all_sections(database: &Database) -> Result<(i64, Vec<Section>), DbError> {
+    let mut snapshot = database.snapshot().await?;
+    let version = imports::version(&mut snapshot).await?;
+    let mut sections: Vec<Section> = Vec::new();
+    loop {
+        let after = sections.last().map(|section| section.id.as_str()).unwrap_or_default();
+        let page = page_of_sections(&mut snapshot, after).await?;
+        if page.is_empty() {
+            return Ok((version, sections));
+        }
+        sections.extend(page);
+    }
+}
+
+/// The version of imports in force.
+pub async fn import_version(database: &Database) -> Result<i64, DbError> {
+    imports::version(&mut database.snapshot().await?).await
 }
 
 /// Reads the page of holds that follows a key; empty texts are before all.
@@ -143,6 +174,8 @@ fn sections_as_rows(sections: &[&Section]) -> Rows {
         .int("changed_at", sections.iter().map(|section| section.changed_at.0))
         .opt_int("closed_at", sections.iter().map(|section| section.closed_at.map(|moment| moment.0)))
         .opt_int("capacity_set_at", sections.iter().map(|section| section.capacity_set_at.map(|moment| moment.0)))
+        .opt_int("bundle_capacity", sections.iter().map(|section| section.bundle_capacity.map(i64::from)))
+        .opt_text("capacity_source", sections.iter().map(|section| section.capacity_source.map(Source::name)))
 }
 
 fn holds_as_rows(holds: &[&Hold]) -> Rows {
@@ -162,6 +195,10 @@ fn released_columns(rows: Rows, holds: &[&Hold]) -> Rows {
 }
 
 fn section(row: &Row) -> Result<Section, DbError> {
+    let bundle_capacity = row.opt_int("bundle_capacity")?.map(i32::try_from).transpose();
+    let source = row
+        .opt_text("capacity_source")?
+        .map(|name| Source::from_name(&name).ok_or_else(|| DbError::corrupt(format!("capacity_source is {name}"))));
     Ok(Section {
         id: SectionId::stored(row.text("section_id")?),
         capacity: seats(row, "capacity")?,
@@ -170,6 +207,8 @@ fn section(row: &Row) -> Result<Section, DbError> {
         changed_at: UnixMs(row.int("changed_at")?),
         closed_at: row.opt_int("closed_at")?.map(UnixMs),
         capacity_set_at: row.opt_int("capacity_set_at")?.map(UnixMs),
+        capacity_source: source.transpose()?,
+        bundle_capacity: bundle_capacity.map_err(DbError::corrupt)?,
     })
 }
 

@@ -19,7 +19,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::{
     ids::{Invalid, TermId},
-    model::{Bundle, Currency, Money, Rates, RefundStep, Term},
+    model::{Bundle, Currency, Money, Rates, RefundStep, Term, TermKind},
 };
 
 /// The largest university has fewer, and their ids keep their width.
@@ -31,8 +31,9 @@ pub const SECTIONS_MAX: u32 = 100_000;
 const TERM_MAX_CREDITS_HUNDREDTHS: i32 = 1_800;
 /// USD 450.
 const PER_CREDIT_MINOR: i64 = 45_000;
-/// No generated campus ever expires: the first step of its refund ladder ends here, the others a week apart.
-const REFUND_LADDER_YEAR: i16 = 2099;
+/// The year of the term. It is far, so that no generated campus expires: nobody registers for a term that has ended.
+const YEAR: i16 = 2099;
+/// The first step of the refund ladder ends with August, the others a week apart.
 const REFUND_PERCENTS: [u8; 4] = [100, 75, 50, 25];
 
 /// What is to be generated.
@@ -83,12 +84,13 @@ pub fn generate(spec: Spec) -> Bundle {
         sections: catalog.sections,
         students,
         registrations: morning.registrations,
+        ..Bundle::default()
     }
 }
 
-/// Fall 2026, without deadlines.
+/// A fall of a far year, without deadlines.
 fn fall_term() -> Result<Term, Invalid> {
-    let first_step = date(REFUND_LADDER_YEAR, 9, 1);
+    let first_step = date(YEAR, 9, 1);
     let steps = REFUND_PERCENTS.iter().zip(0i64..);
     let refund_ladder = steps.filter_map(|(&percent, week)| {
         let day = first_step.checked_add(jiff::Span::new().try_weeks(week).ok()?).ok()?;
@@ -97,13 +99,17 @@ fn fall_term() -> Result<Term, Invalid> {
     });
     let per_credit = Money { currency: Currency::try_new("USD")?, minor_units: PER_CREDIT_MINOR };
     Ok(Term {
-        id: TermId::try_new("2026-fall")?,
-        title: "Fall 2026".to_owned(),
-        starts_on: date(2026, 8, 24),
-        ends_on: date(2026, 12, 18),
+        id: TermId::try_new(&format!("{YEAR}-fall"))?,
+        title: format!("Fall {YEAR}"),
+        kind: TermKind::Term,
+        parent: None,
+        starts_on: date(YEAR, 8, 24),
+        ends_on: date(YEAR, 12, 19),
+        time_zone: None,
         add_deadline: None,
         drop_deadline: None,
         max_credits_hundredths: Some(TERM_MAX_CREDITS_HUNDREDTHS),
         rates: Some(Rates { per_credit, refund_ladder: refund_ladder.collect(), balance_limit_minor: None }),
+        closed: false,
     })
 }

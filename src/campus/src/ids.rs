@@ -1,9 +1,11 @@
-//! Names of things: validated when made, so that whoever holds one need not check it again.
+//! Names of things: validated when made, so that no holder of one need check it again.
 
 use std::{borrow::Cow, fmt};
 
-/// The wire's bound of an id.
-const ID_BYTES_MAX: usize = 64;
+/// The wire's bound of an id that a campus brings.
+const ID_BYTES_MAX: usize = 128;
+/// The wire's bound of a component's parts.
+const PART_BYTES_MAX: usize = 64;
 /// The wire's bound of an idempotency key.
 const KEY_BYTES_MAX: usize = 128;
 
@@ -68,11 +70,19 @@ text_newtypes! {
 }
 
 pub(crate) fn check_id(text: &str) -> Result<(), Invalid> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
+    let allowed = |byte: u8| byte.is_ascii_graphic() && !b"\"'`,|".contains(&byte);
     if text.is_empty() || text.len() > ID_BYTES_MAX || !text.bytes().all(allowed) {
-        return Err(Invalid::new("not an id; use 1 to 64 letters, digits and . _ : -"));
+        return Err(Invalid::new(
+            "not an id; use 1 to 128 printable ASCII characters without spaces, quotes, commas and |",
+        ));
     }
     Ok(())
+}
+
+/// Whether a text may be the configuration or the subpart of a component.
+pub(crate) fn is_component_part(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
+    (1..=PART_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 /// Checks an address for mail: a name, `@`, and a domain with at least one letter or digit between its dots.

@@ -2,38 +2,49 @@
 //! registration morning itself (`registrations.csv`).
 //!
 //! ```text
-//! directory --read--> Bundle --write--> directory
+//! directory or zip --read--> Bundle --write--> directory
 //! Spec --generate--> Bundle
-//! directory --registrations--> one click after the other
+//! directory or zip --registrations--> one click after the other
 //! ```
 //!
-//! [`read`] gives a whole and consistent bundle or every problem of it, each named by file, line and column. An absent
-//! column or file of rules means that there is no such rule: an import invents no limits. [`generate`] is a pure
-//! function of its [`Spec`]. The crate knows nothing of services and databases, and reads no clock.
+//! [`read`] gives a whole and consistent bundle or every problem of it, each named by file, line and column. What is no
+//! problem and still worth knowing is in the bundle's notes. An absent column or file says nothing, and the bundle's
+//! [`Scope`] says which are there; an empty cell means that there is no such rule. [`generate`] is a pure function of
+//! its [`Spec`]. The crate knows nothing of services and databases, and reads no clock.
 
+mod file;
 mod generate;
 mod ids;
 mod meetings;
 mod model;
+mod notes;
 mod prerequisites;
 mod problem;
 mod read;
 mod registrations;
+mod scope;
+mod source;
+mod suggest;
 mod table;
+mod unpack;
 mod whole;
 mod write;
 
 #[cfg(test)]
 mod tests;
 
+pub use file::File;
 pub use generate::{SECTIONS_MAX, STUDENTS_MAX, Spec, SpecError, generate};
 pub use ids::{CourseId, HoldId, IdempotencyKey, Invalid, RosterId, SectionId, StudentId, TermId};
 pub use meetings::{Day, Meeting, parse_meetings};
 pub use model::{
-    Bundle, CompletedCourse, Course, Currency, Hold, Money, Rates, RefundStep, Registration, RosterEntry, Section, Student, Term,
+    Bundle, CompletedCourse, Course, Currency, Hold, Money, Rates, RefundStep, Registration, RosterEntry, Section,
+    Student, Term, TermKind,
 };
+pub use notes::Note;
 pub use problem::{BundleErrors, Problem};
 pub use read::read;
 pub use registrations::{Registrations, registrations};
+pub use scope::Scope;
 pub use whole::write_whole;
 pub use write::{WriteError, write};

@@ -4,6 +4,9 @@ use crate::ids::Invalid;
 
 /// Days in the order of the week, R being Thursday and U Sunday.
 const DAY_LETTERS: &str = "MTWRFSU";
+/// The end of a day, as an end only.
+const MIDNIGHT: &str = "24:00";
+const DAY_MINUTES: u16 = 24 * 60;
 
 /// A day of the week by its letter: M T W R F S U.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,7 +19,7 @@ pub struct Meeting {
     pub days: Vec<Day>,
     /// Minutes after midnight.
     pub start_minute: u16,
-    /// Minutes after midnight, after the start.
+    /// Minutes after midnight, after the start; 1,440 is the midnight that ends the day.
     pub end_minute: u16,
 }
 
@@ -63,20 +66,36 @@ fn parse_meeting(text: &str) -> Result<Meeting, Invalid> {
     let Some((start, end)) = times.trim().split_once('-') else {
         return Err(Invalid::new("no end; write start and end as in `08:00-08:50`"));
     };
-    (meeting.start_minute, meeting.end_minute) = (parse_minute(start)?, parse_minute(end)?);
+    meeting.start_minute = parse_minute(start, "23:59")?;
+    meeting.end_minute = if end == MIDNIGHT { DAY_MINUTES } else { parse_minute(end, MIDNIGHT)? };
     if meeting.start_minute >= meeting.end_minute {
         return Err(Invalid::new("ends before it starts; split what goes past midnight"));
     }
     Ok(meeting)
 }
 
-fn parse_minute(text: &str) -> Result<u16, Invalid> {
+/// The minute of a time; `last` is the latest that may be written in its place.
+fn parse_minute(text: &str, last: &str) -> Result<u16, Invalid> {
     let two_digits = |text: &str| match text.as_bytes() {
         [tens @ b'0'..=b'9', units @ b'0'..=b'9'] => Some((tens - b'0') * 10 + (units - b'0')),
         _ => None,
     };
     match text.split_once(':').map(|(hour, minute)| (two_digits(hour), two_digits(minute))) {
         Some((Some(hour @ 0..=23), Some(minute @ 0..=59))) => Ok(u16::from(hour) * 60 + u16::from(minute)),
-        _ => Err(Invalid::new(format!("{text:?} is no time of day; write it as `08:00`, up to `23:59`"))),
+        _ => Err(Invalid::new(format!("{text:?} is no time of day; write it as `08:00`, up to `{last}`"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_meeting_may_last_until_midnight() {
+        let parse = |text: &str| parse_meetings(text).unwrap().remove(0);
+        let late = parse("F 22:00-24:00");
+        assert_eq!((late.start_minute, late.end_minute), (1_320, 1_440));
+        assert!(late.clashes_with(&parse("F 23:59-24:00")));
+        assert!(!late.clashes_with(&parse("R 23:59-24:00")) && !late.clashes_with(&parse("F 21:00-22:00")));
     }
 }

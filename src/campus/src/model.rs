@@ -5,23 +5,33 @@ use std::fmt;
 
 use jiff::{Timestamp, civil::Date};
 
-use crate::ids::{CourseId, HoldId, RosterId, IdempotencyKey, Invalid, SectionId, StudentId, TermId};
+use crate::{
+    ids::{CourseId, HoldId, IdempotencyKey, Invalid, RosterId, SectionId, StudentId, TermId},
+    notes::Note,
+    scope::Scope,
+};
 
 /// A whole campus. Each list is in the order of its file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Bundle {
+    /// Which files and columns say it: of the others the values here say nothing.
+    pub scope: Scope,
     /// `academicSessions.csv`.
     pub terms: Vec<Term>,
     /// `courses.csv`.
     pub courses: Vec<Course>,
     /// `classes.csv`; what is to be deleted there is a cancelled section here.
     pub sections: Vec<Section>,
-    /// Users with the role of a student, with their holds and completed courses.
+    /// Users with the role of a student, with their holds and completed courses. A user without that role, or with
+    /// another one instead, is not among them.
     pub students: Vec<Student>,
-    /// `enrollments.csv`: rows of students; none when there is no such file.
+    /// `enrollments.csv`: rows of students; none when there is no such file. Each student has at most one row in force
+    /// for a section.
     pub rosters: Option<Vec<RosterEntry>>,
     /// The morning, in order of arrival; empty when there is no `registrations.csv`.
     pub registrations: Vec<Registration>,
+    /// What people should know of the bundle before it is imported.
+    pub notes: Vec<Note>,
 }
 
 /// A term with its deadlines and rates.
@@ -31,10 +41,16 @@ pub struct Term {
     pub id: TermId,
     /// For people.
     pub title: String,
+    /// Term, semester and so on.
+    pub kind: TermKind,
+    /// The session that it is a part of. No session is a part of itself, however far up.
+    pub parent: Option<TermId>,
     /// First day.
     pub starts_on: Date,
-    /// Last day.
+    /// The day after the last one, as OneRoster's `endDate` is exclusive; later than `starts_on`.
     pub ends_on: Date,
+    /// Where its days and hours are, by the IANA database; none: the campus's zone.
+    pub time_zone: Option<String>,
     /// No adds from this moment on; none: no deadline.
     pub add_deadline: Option<Timestamp>,
     /// No drops from this moment on; none: no deadline.
@@ -43,6 +59,21 @@ pub struct Term {
     pub max_credits_hundredths: Option<i32>,
     /// None: the term charges nothing.
     pub rates: Option<Rates>,
+    /// The row is marked `tobedeleted`: no new registration.
+    pub closed: bool,
+}
+
+/// What an academic session is, in the words of OneRoster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TermKind {
+    /// `term`; also where the bundle does not say.
+    Term,
+    /// `semester`.
+    Semester,
+    /// `gradingPeriod`: a part of one of the above with grades of its own.
+    GradingPeriod,
+    /// `schoolYear`: a year of them.
+    SchoolYear,
 }
 
 /// What a term charges.
@@ -89,12 +120,15 @@ pub struct Course {
     pub title: String,
     /// 3 credits are 300.
     pub credits_hundredths: i32,
-    /// `C101 and (C102:B or C103)`; empty: none. The form is checked, and every code is a course's.
+    /// `C101 and (C102:B or "MATH 103")`; empty: none. The form is checked, and every name is a course's code, or a
+    /// course's id where no course has that code.
     pub prerequisites: String,
     /// What must be taken before or at the same time, in the same form.
     pub corequisites: String,
     /// A fee besides the credits, in minor units of the term's currency.
     pub fee_minor: i64,
+    /// The row is marked `tobedeleted`: no new registration. Its sections are cancelled.
+    pub closed: bool,
 }
 
 /// A section (in OneRoster's words: a class).
@@ -141,6 +175,14 @@ pub struct Student {
     pub holds: Vec<Hold>,
     /// From `completed.csv`.
     pub completed: Vec<CompletedCourse>,
+    /// The row is marked `tobedeleted`: no new registration.
+    pub closed: bool,
+    /// `enabledUser` is false: no new registration.
+    pub disabled: bool,
+    /// From which day the user has the role of a student; none: always had.
+    pub active_from: Option<Date>,
+    /// Until which day, that day excluded; none: no end.
+    pub active_until: Option<Date>,
 }
 
 /// What keeps a student from registering.
@@ -155,13 +197,15 @@ pub struct Hold {
 /// A course that the student has completed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CompletedCourse {
-    /// Which.
+    /// Which; it may be a course that the catalogue does not have.
     pub course_id: CourseId,
+    /// When; none: not known. A student may complete a course in several terms.
+    pub term_id: Option<TermId>,
     /// `A+` to `F`, `P` or `NP`.
     pub grade: String,
 }
 
-/// A student in a section, as a roster of the bundle says.
+/// A student in a section, as a roster of the bundle says. What a row that has ended refers to may be gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RosterEntry {
     /// `sourcedId`.
@@ -172,6 +216,8 @@ pub struct RosterEntry {
     pub section_id: SectionId,
     /// The row is marked `tobedeleted`.
     pub ended: bool,
+    /// From this day on the student is not in the section any more; none: no end.
+    pub ends_on: Option<Date>,
     /// Where the row is in its file, for messages.
     pub line: u64,
 }
@@ -183,7 +229,7 @@ pub struct Registration {
     pub arrival_ms: u64,
     /// A double click has the same key twice.
     pub key: IdempotencyKey,
-    /// Who clicks.
+    /// The student that clicks.
     pub student_id: StudentId,
     /// Sections to add.
     pub adds: Vec<SectionId>,
@@ -200,11 +246,27 @@ impl Student {
     }
 }
 
+impl TermKind {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Term, Self::Semester, Self::GradingPeriod, Self::SchoolYear];
+
+    /// Its name in OneRoster.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Term => "term",
+            Self::Semester => "semester",
+            Self::GradingPeriod => "gradingPeriod",
+            Self::SchoolYear => "schoolYear",
+        }
+    }
+}
+
 impl Currency {
-    /// Checks the code and takes it.
+    /// Checks the code and takes it. In gold and the like, which have no minor unit, nobody can pay.
     pub fn try_new(code: &str) -> Result<Self, Invalid> {
+        let has_minor_unit = iso_currency::Currency::from_code(code).is_some_and(|known| known.exponent().is_some());
         match <[u8; 3]>::try_from(code.as_bytes()) {
-            Ok(letters) if letters.iter().all(u8::is_ascii_uppercase) => Ok(Self(letters)),
+            Ok(letters) if has_minor_unit => Ok(Self(letters)),
             _ => Err(Invalid::new("not a currency; use the three letters of ISO 4217, such as USD")),
         }
     }

@@ -1,26 +1,66 @@
-//! The form of prerequisites: course codes with `and`, `or` and parentheses, each with an optional minimum grade, as
-//! in `C101 and (C102:B or C103)`. Only the form is checked here; what it means is for the academics service.
+//! The form of prerequisites: courses with `and`, `or` and parentheses, each with an optional minimum grade, as in
+//! `C101 and (C102:B or "MATH 103")`. What a rule means for a student is for the academics service.
+//!
+//! ```text
+//! any   = all { "or" all }
+//! all   = atom { "and" atom }
+//! atom  = "(" any ")" | name [ ":" grade ]
+//! name  = quoted | word { word }
+//! token = '"' ... '"' | "(" | ")" | ":" | word, which ends at a space, a parenthesis or `:`
+//! ```
+//!
+//! Several words in a row are one name if there is a course with that code: nothing else could be meant. The service
+//! wants such a name in quotes, so [`Rule::quoted`] adds them. `and` and `or` join, however they are written.
+
+use std::ops::Range;
 
 use crate::ids::Invalid;
 
-/// No catalogue nests deeper, and the stack of whoever reads it has an end.
+/// No catalogue nests deeper, and the stack of a reader has an end.
 const DEPTH_MAX: usize = 20;
 /// Grades that can be had and are no minimum of anything.
 const NO_MINIMUM: [&str; 2] = ["P", "NP"];
 /// Best first.
 const GRADES: [&str; 15] = ["A+", "A", "A-", "B+", "B", "B-", "C+", "C", "C-", "D+", "D", "D-", "F", "P", "NP"];
 
-/// The course codes that an expression names; none for an empty one.
-pub(crate) fn course_codes(text: &str) -> Result<Vec<&str>, Invalid> {
-    let mut parser = Parser { tokens: tokens(text), next: 0, codes: Vec::new() };
+/// A rule that has the form. The default is that of an empty text, which asks for nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Rule {
+    /// The courses that it names, in order.
+    pub names: Vec<Name>,
+    asks: Option<Asks>,
+}
+
+/// A course as a rule names it.
+#[derive(Debug)]
+pub(crate) struct Name {
+    /// Its code or its id, without quotes.
+    pub text: String,
+    /// Where it is, quotes included.
+    at: Range<usize>,
+    /// The second of several words.
+    second_word: Option<String>,
+}
+
+#[derive(Debug)]
+enum Asks {
+    All(Vec<Asks>),
+    Any(Vec<Asks>),
+    /// For a name, by its place.
+    Name(usize),
+}
+
+/// Reads a rule.
+pub(crate) fn parse(text: &str) -> Result<Rule, Invalid> {
+    let mut parser = Parser { tokens: tokens(text)?, next: 0, names: Vec::new() };
     if parser.tokens.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Rule::default());
     }
-    parser.expression(0)?;
+    let asks = Some(parser.any(0)?);
     match parser.take() {
-        None => Ok(parser.codes),
-        Some(")") => Err(Invalid::new("a `)` without its `(`; remove it or add the other")),
-        Some(token) => Err(Invalid::new(format!("expected `and` or `or` before {token:?}"))),
+        None => Ok(Rule { names: parser.names, asks }),
+        Some(Token::Close) => Err(Invalid::new("a `)` without its `(`; remove it or add the other")),
+        Some(token) => Err(Invalid::new(format!("expected `and` or `or` before {:?}", token.text()))),
     }
 }
 
@@ -33,89 +73,244 @@ pub(crate) fn check_grade(text: &str) -> Result<String, Invalid> {
     }
 }
 
+impl Rule {
+    /// Whether the names for which `has` holds meet the rule. It gets the place of a name.
+    pub(crate) fn is_met(&self, has: impl Fn(usize) -> bool) -> bool {
+        fn met(asks: &Asks, has: &impl Fn(usize) -> bool) -> bool {
+            match asks {
+                Asks::All(parts) => parts.iter().all(|part| met(part, has)),
+                Asks::Any(parts) => parts.iter().any(|part| met(part, has)),
+                Asks::Name(place) => has(*place),
+            }
+        }
+        self.asks.as_ref().is_none_or(|asks| met(asks, &has))
+    }
+
+    /// The text that was read, with every name of several words in quotes.
+    pub(crate) fn quoted(&self, text: &str) -> String {
+        let (mut quoted, mut done) = (String::with_capacity(text.len()), 0);
+        for name in self.names.iter().filter(|name| name.second_word.is_some()) {
+            quoted.push_str(&text[done..name.at.start]);
+            quoted.push_str(&format!("\"{}\"", name.text));
+            done = name.at.end;
+        }
+        quoted + &text[done..]
+    }
+}
+
+impl Name {
+    /// What to show of the rule's text when no course has the name: the name, or all where words are in a row.
+    pub(crate) fn shown<'a>(&'a self, rule: &'a str) -> &'a str {
+        if self.second_word.is_some() { rule } else { &self.text }
+    }
+
+    /// What is wrong with a name that no course has.
+    pub(crate) fn unknown(&self) -> String {
+        match &self.second_word {
+            None => "is no course's courseCode or sourcedId; add the course or correct the name".to_owned(),
+            Some(second) => format!(
+                "expected `and` or `or` before {second:?}; a code with spaces is written in quotes: \"{}\"",
+                self.text
+            ),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token<'a> {
+    Open,
+    Close,
+    Colon,
+    And(&'a str),
+    Or(&'a str),
+    Word(&'a str),
+    Quoted(&'a str),
+}
+
+impl<'a> Token<'a> {
+    fn text(self) -> &'a str {
+        match self {
+            Self::Open => "(",
+            Self::Close => ")",
+            Self::Colon => ":",
+            Self::And(text) | Self::Or(text) | Self::Word(text) | Self::Quoted(text) => text,
+        }
+    }
+}
+
 struct Parser<'a> {
-    tokens: Vec<&'a str>,
+    /// With their places.
+    tokens: Vec<(Range<usize>, Token<'a>)>,
     next: usize,
-    codes: Vec<&'a str>,
+    names: Vec<Name>,
 }
 
 impl<'a> Parser<'a> {
-    fn take(&mut self) -> Option<&'a str> {
-        let token = self.tokens.get(self.next).copied();
+    fn peek(&self) -> Option<Token<'a>> {
+        self.tokens.get(self.next).map(|(_, token)| *token)
+    }
+
+    fn take(&mut self) -> Option<Token<'a>> {
+        let token = self.peek();
         self.next += 1;
         token
     }
 
-    /// Operands joined by `and` or `or`: how tightly each binds does not matter to the form.
-    fn expression(&mut self, depth: usize) -> Result<(), Invalid> {
-        self.operand(depth)?;
-        while self.tokens.get(self.next).is_some_and(|token| is_join(token)) {
+    fn any(&mut self, depth: usize) -> Result<Asks, Invalid> {
+        let mut parts = vec![self.all(depth)?];
+        while matches!(self.peek(), Some(Token::Or(_))) {
             self.next += 1;
-            self.operand(depth)?;
+            parts.push(self.all(depth)?);
         }
-        Ok(())
+        Ok(Asks::Any(parts))
     }
 
-    fn operand(&mut self, depth: usize) -> Result<(), Invalid> {
-        match self.take() {
-            Some("(") if depth == DEPTH_MAX => {
+    fn all(&mut self, depth: usize) -> Result<Asks, Invalid> {
+        let mut parts = vec![self.atom(depth)?];
+        while matches!(self.peek(), Some(Token::And(_))) {
+            self.next += 1;
+            parts.push(self.atom(depth)?);
+        }
+        Ok(Asks::All(parts))
+    }
+
+    fn atom(&mut self, depth: usize) -> Result<Asks, Invalid> {
+        match self.peek() {
+            Some(Token::Open) if depth == DEPTH_MAX => {
                 Err(Invalid::new(format!("nested deeper than {DEPTH_MAX} parentheses; write it flatter")))
             }
-            Some("(") => {
-                self.expression(depth + 1)?;
+            Some(Token::Open) => {
+                self.next += 1;
+                let inner = self.any(depth + 1)?;
                 match self.take() {
-                    Some(")") => Ok(()),
-                    Some(token) => Err(Invalid::new(format!("expected `and`, `or` or `)` before {token:?}"))),
+                    Some(Token::Close) => Ok(inner),
+                    Some(token) => Err(Invalid::new(format!("expected `and`, `or` or `)` before {:?}", token.text()))),
                     None => Err(Invalid::new("a `(` without its `)`; add it")),
                 }
             }
-            Some(token) if token == ")" || is_join(token) => {
-                Err(Invalid::new(format!("expected a course code before {token:?}")))
-            }
-            Some(token) => self.course(token),
+            Some(Token::Word(_) | Token::Quoted(_)) => self.course(),
+            Some(token) => Err(Invalid::new(format!("expected a course code before {:?}", token.text()))),
             None => Err(Invalid::new("ends too early; a course code must follow")),
         }
     }
 
-    fn course(&mut self, token: &'a str) -> Result<(), Invalid> {
-        let code = match token.split_once(':') {
-            Some((code, grade)) => {
-                check_grade(grade)?;
-                if NO_MINIMUM.contains(&grade) {
-                    return Err(Invalid::new(format!("{grade} is no minimum; use a letter, or name the course alone")));
-                }
-                code
+    fn course(&mut self) -> Result<Asks, Invalid> {
+        let name = self.name()?;
+        self.names.push(name);
+        if self.peek() == Some(Token::Colon) {
+            self.next += 1;
+            let Some(Token::Word(grade)) = self.take() else {
+                return Err(Invalid::new(
+                    "expected a grade after `:`, such as B; a code with `:` is written in quotes",
+                ));
+            };
+            check_grade(grade)?;
+            if NO_MINIMUM.contains(&grade) {
+                return Err(Invalid::new(format!("{grade} is no minimum; use a letter, or name the course alone")));
             }
-            None => token,
-        };
-        if code.is_empty() {
-            return Err(Invalid::new(format!("{token:?} names no course; write the code before the `:`")));
         }
-        self.codes.push(code);
-        Ok(())
+        Ok(Asks::Name(self.names.len() - 1))
+    }
+
+    /// A quoted name, or words in a row.
+    fn name(&mut self) -> Result<Name, Invalid> {
+        let (mut at, first) = self.tokens[self.next].clone();
+        self.next += 1;
+        let mut name = Name { text: first.text().to_owned(), at: at.clone(), second_word: None };
+        if name.text.trim().is_empty() {
+            return Err(Invalid::new("nothing is in the quotes; write a course code into them"));
+        }
+        if matches!(first, Token::Quoted(_)) {
+            return Ok(name);
+        }
+        while let Some(Token::Word(word)) = self.peek() {
+            at.end = self.tokens[self.next].0.end;
+            self.next += 1;
+            name.text = format!("{} {word}", name.text);
+            name.second_word.get_or_insert(word.to_owned());
+        }
+        name.at = at;
+        Ok(name)
     }
 }
 
-/// The words that join courses are no codes of any, however they are written.
-fn is_join(token: &str) -> bool {
-    token.eq_ignore_ascii_case("and") || token.eq_ignore_ascii_case("or")
-}
-
-fn tokens(text: &str) -> Vec<&str> {
+fn tokens(text: &str) -> Result<Vec<(Range<usize>, Token<'_>)>, Invalid> {
+    let is_end = |char: char| char.is_whitespace() || "():".contains(char);
     let mut tokens = Vec::new();
-    for word in text.split_whitespace() {
-        let mut rest = word;
-        while let Some(at) = rest.find(['(', ')']) {
-            let (before, paren) = rest.split_at(at);
-            if !before.is_empty() {
-                tokens.push(before);
+    let mut at = 0;
+    while let Some(first) = text[at..].chars().next() {
+        let rest = &text[at..];
+        let (length, token) = match first {
+            '(' => (1, Token::Open),
+            ')' => (1, Token::Close),
+            ':' => (1, Token::Colon),
+            '"' => {
+                let end =
+                    rest[1..].find('"').ok_or(Invalid::new("a quote is never closed; close it after the code"))?;
+                (end + 2, Token::Quoted(&rest[1..=end]))
             }
-            tokens.push(&paren[..1]);
-            rest = &paren[1..];
-        }
-        if !rest.is_empty() {
-            tokens.push(rest);
+            space if space.is_whitespace() => {
+                at += space.len_utf8();
+                continue;
+            }
+            _ => {
+                let word = &rest[..rest.find(is_end).unwrap_or(rest.len())];
+                let token = match word {
+                    _ if word.eq_ignore_ascii_case("and") => Token::And(word),
+                    _ if word.eq_ignore_ascii_case("or") => Token::Or(word),
+                    _ => Token::Word(word),
+                };
+                (word.len(), token)
+            }
+        };
+        tokens.push((at..at + length, token));
+        at += length;
+    }
+    Ok(tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The names, and which sets of them meet the rule.
+    #[track_caller]
+    fn check(text: &str, names: &[&str], met_by: &[&[usize]], not_by: &[&[usize]]) {
+        let rule = parse(text).unwrap_or_else(|invalid| panic!("{text}: {invalid}"));
+        assert_eq!(rule.names.iter().map(|name| name.text.as_str()).collect::<Vec<_>>(), names, "{text}");
+        for (sets, expected) in [(met_by, true), (not_by, false)] {
+            for set in sets {
+                assert_eq!(rule.is_met(|place| set.contains(&place)), expected, "{text} with {set:?}");
+            }
         }
     }
-    tokens
+
+    #[test]
+    fn names_and_joins() {
+        check("", &[], &[&[]], &[]);
+        check("C1", &["C1"], &[&[0]], &[&[]]);
+        check("C1 or C2 and C3", &["C1", "C2", "C3"], &[&[0], &[1, 2]], &[&[1], &[2]]);
+        check("(C1 or C2) AND C3", &["C1", "C2", "C3"], &[&[0, 2], &[1, 2]], &[&[0], &[0, 1]]);
+        check(r#""MATH 101" and (C102:B or "a:b")"#, &["MATH 101", "C102", "a:b"], &[&[0, 2]], &[&[0]]);
+        check(r#""and"or "x(1)":A-"#, &["and", "x(1)"], &[&[0], &[1]], &[&[]]);
+        check("MATH  101:B or ART 7", &["MATH 101", "ART 7"], &[&[0]], &[&[]]);
+        check("C1 : B", &["C1"], &[&[0]], &[&[]]);
+        // As the service reads it: a quote begins a name only where a name begins.
+        check(r#"C1 or"C2" C3"#, &[r#"C1 or"C2" C3"#], &[&[0]], &[&[]]);
+    }
+
+    #[test]
+    fn names_of_several_words_get_quotes() {
+        for (text, expected) in [
+            ("MATH 101", r#""MATH 101""#),
+            ("(ÄRT 7 a:B or C1) and MATH\t101", r#"("ÄRT 7 a":B or C1) and "MATH 101""#),
+            (r#""MATH 101" and C1"#, r#""MATH 101" and C1"#),
+            ("", ""),
+        ] {
+            let quoted = parse(text).unwrap().quoted(text);
+            assert_eq!(quoted, expected);
+            let names = |text| parse(text).unwrap().names.into_iter().map(|name| name.text).collect::<Vec<_>>();
+            assert_eq!(names(&quoted), names(text));
+        }
+    }
 }

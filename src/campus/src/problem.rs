@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::file::File;
+
 /// More would not be read by anybody, and a file of garbage has millions.
 const PROBLEMS_KEPT_MAX: usize = 1_000;
 /// A screen of problems; the rest is counted.
@@ -39,15 +41,21 @@ pub(crate) struct Problems {
 }
 
 impl Problem {
-    pub(crate) fn of_file(file: &str, what: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), line: None, column: None, value: None, what: what.into() }
+    pub(crate) fn of_file(file: impl fmt::Display, what: impl Into<String>) -> Self {
+        Self { file: file.to_string(), line: None, column: None, value: None, what: what.into() }
     }
 
-    pub(crate) fn of_line(file: &str, line: u64, what: impl Into<String>) -> Self {
+    pub(crate) fn of_line(file: impl fmt::Display, line: u64, what: impl Into<String>) -> Self {
         Self { line: Some(line), ..Self::of_file(file, what) }
     }
 
-    pub(crate) fn of_value(file: &str, line: u64, column: &str, value: &str, what: impl Into<String>) -> Self {
+    pub(crate) fn of_value(
+        file: impl fmt::Display,
+        line: u64,
+        column: &str,
+        value: &str,
+        what: impl Into<String>,
+    ) -> Self {
         let mut shortened: String = value.chars().take(VALUE_CHARS_MAX).collect();
         if shortened.len() < value.len() {
             shortened.push('…');
@@ -112,10 +120,11 @@ impl Problems {
         self.total == 0
     }
 
-    /// What was gathered, by file and line; `rank` orders the files.
-    pub(crate) fn into_errors(self, rank: impl Fn(&str) -> usize) -> BundleErrors {
+    /// What was gathered, by file and line; what is no file of a bundle comes last.
+    pub(crate) fn into_errors(self) -> BundleErrors {
         let Self { kept: mut problems, total } = self;
-        problems.sort_by_key(|problem| (rank(&problem.file), problem.line));
+        let file = |problem: &Problem| File::from_name(&problem.file);
+        problems.sort_by_key(|problem| (file(problem).is_none(), file(problem), problem.line));
         BundleErrors { problems, total }
     }
 }

@@ -1,39 +1,42 @@
-//! The morning, one click after the other, for whoever plays it and has no use for the rest of the bundle.
+//! The morning, one click after the other, for a player that has no use for the rest of the bundle.
 
 use std::path::Path;
 
 use crate::{
+    file::File,
     ids::{IdempotencyKey, Invalid, SectionId, StudentId},
     model::Registration,
     problem::{BundleErrors, Problem, Problems},
-    read::{REGISTRATIONS, into_errors},
+    source::Source,
     table::{Opened, Row, Table},
 };
 
-pub(crate) const COLUMNS: [&str; 5] =
-    ["arrivalMs", "idempotencyKey", "studentSourcedId", "addClassSourcedIds", "dropClassSourcedIds"];
 /// The wire's bound of a registration.
 const SECTIONS_MAX: usize = 20;
 
 /// Reads `registrations.csv` of a bundle row by row. Each row is checked on its own; whether what it names exists is
 /// for [`crate::read`].
-pub fn registrations(dir: &Path) -> Result<Registrations, BundleErrors> {
+pub fn registrations(path: &Path) -> Result<Registrations, BundleErrors> {
     let mut problems = Problems::default();
-    match Table::open(dir, REGISTRATIONS, &COLUMNS, &mut problems) {
-        Opened::Ready(table) => return Ok(Registrations { table, last_arrival_ms: 0 }),
+    let Some(source) = Source::open(path, &mut problems) else { return Err(problems.into_errors()) };
+    let file = File::Registrations;
+    match Table::open(&source.folder, file, file.columns(), &mut problems) {
+        Opened::Ready(table) => return Ok(Registrations { table, last_arrival_ms: 0, _source: source }),
         Opened::Broken => {}
         Opened::Absent => {
-            let what = format!("is missing in {}; generate a campus or name a bundle that has it", dir.display());
-            problems.push(Problem::of_file(REGISTRATIONS, what));
+            let what = format!("is missing in {}; generate a campus or name a bundle that has it", path.display());
+            problems.push(Problem::of_file(file, what));
         }
     }
-    Err(into_errors(problems))
+    Err(problems.into_errors())
 }
 
 /// The clicks of a morning in order of arrival; see [`registrations`].
 pub struct Registrations {
     table: Box<Table>,
     last_arrival_ms: u64,
+    /// The file is there for as long as it is read.
+    _source: Source,
 }
 
 impl Iterator for Registrations {
@@ -43,7 +46,7 @@ impl Iterator for Registrations {
         let mut problems = Problems::default();
         let row = self.table.next_row(&mut problems);
         let registration = row.and_then(|row| parse(row, &mut self.last_arrival_ms, &mut problems));
-        if problems.is_empty() { registration.map(Ok) } else { Some(Err(into_errors(problems))) }
+        if problems.is_empty() { registration.map(Ok) } else { Some(Err(problems.into_errors())) }
     }
 }
 

@@ -1,15 +1,22 @@
 //! The crate as others use it: problems word by word, round trips, the calibration and hostile files.
 
+mod archives;
 mod calibration;
+mod closed;
 mod files;
 mod hostile;
+mod notes;
 mod problems;
 mod round_trip;
+mod sessions;
 mod whole;
 
 use std::{fs, path::Path};
 
 use tempfile::TempDir;
+
+/// What is said of a bad id.
+const NOT_AN_ID: &str = "not an id; use 1 to 128 printable ASCII characters without spaces, quotes, commas and |";
 
 /// A small campus by hand. Every column that may be absent is.
 const FILES: [(&str, &str); 7] = [

@@ -10,6 +10,7 @@ use std::path::Path;
 use matricula_campus::{Bundle, Spec};
 use matricula_kit::database::Database;
 use matricula_kit::serve::{self, Limits, Listen, Role};
+use matricula_kit::time::TimeZone;
 use matricula_notifications::NotificationConfig;
 use rand::seq::IndexedRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -160,11 +161,11 @@ async fn services(folder: &Path) -> (Services, CancellationToken) {
         let listen = Listen { grpc: SocketAddr::from(([127, 0, 0, 1], 0)), http: None, limits: Limits::default() };
         serve::serve(role, listen, end.clone()).await.expect("it is served").in_memory
     };
-    let seats = matricula_seats::start(open("seats").await, end.clone()).await.expect("it starts");
+    let seats = matricula_seats::start(open("seats").await, TimeZone::UTC, end.clone()).await.expect("it starts");
     let fees = matricula_fees::start(open("fees").await).await.expect("it starts");
     let config = NotificationConfig { sink: Default::default() };
     let notifications = matricula_notifications::start(open("notifications").await, &config).await.expect("it starts");
-    let academics = matricula_academics::start(open("academics").await).await.expect("it starts");
+    let academics = matricula_academics::start(open("academics").await, TimeZone::UTC).await.expect("it starts");
     let services = Services {
         seats: channel(seats).await,
         fees: channel(fees).await,
@@ -214,7 +215,7 @@ async fn a_damaged_bundle_is_refused_by_its_reader_or_taken_by_all() {
         }
         taken += 1;
         let (services, end) = services(folder.path()).await;
-        let imported = import_bundle(&bundle, &services, &Progress::hidden()).await;
+        let imported = import_bundle(&bundle, &services, &TimeZone::UTC).await;
         end.cancel();
         if let Err(error) = imported {
             let kept = folder.keep();

@@ -63,6 +63,9 @@ fn head(saga: &GetSagaResponse) -> String {
         line("adds", &asked.adds.join(" "));
         line("drops", &asked.drops.join(" "));
     }
+    if !saga.roster_row_id.is_empty() {
+        line("made by", &format!("an import: row {} of a roster (enrollments.csv)", saga.roster_row_id));
+    }
     if !saga.turned_because.is_empty() {
         line("turned round", &saga.turned_because);
     }

@@ -85,6 +85,7 @@ impl Morning {
             prerequisites: String::new(),
             corequisites: String::new(),
             fee_minor: UNPAYABLE_MINOR,
+            closed: false,
         };
         let section = Section {
             id: SectionId::try_new(&format!("{prefix}DEAR-L1")).expect("a short id"),

@@ -1,6 +1,6 @@
 //! Small campuses, made in the test.
 
-use matricula_campus::{Bundle, Course, CourseId, Section, SectionId, Student, StudentId, Term, TermId};
+use matricula_campus::{Bundle, Course, CourseId, Section, SectionId, Student, StudentId, Term, TermId, TermKind};
 
 /// Ids in a test are short and good.
 fn id<T, E: std::fmt::Debug>(made: Result<T, E>) -> T {
@@ -18,6 +18,7 @@ pub fn bundle(sections: &[(&str, i32, &str)], students: u32) -> Bundle {
         prerequisites: String::new(),
         corequisites: String::new(),
         fee_minor: 0,
+        closed: false,
     });
     let classes = sections.iter().map(|(name, seats, meetings)| Section {
         id: id(SectionId::try_new(name)),
@@ -40,13 +41,21 @@ pub fn bundle(sections: &[(&str, i32, &str)], students: u32) -> Bundle {
         max_credits_hundredths: None,
         holds: Vec::new(),
         completed: Vec::new(),
+        closed: false,
+        disabled: false,
+        active_from: None,
+        active_until: None,
     });
     Bundle {
         terms: vec![Term {
             id: term.clone(),
             title: "Fall".to_owned(),
-            starts_on: "2026-08-24".parse().expect("a date"),
-            ends_on: "2026-12-18".parse().expect("a date"),
+            kind: TermKind::Term,
+            parent: None,
+            time_zone: None,
+            closed: false,
+            starts_on: "2096-08-24".parse().expect("a date"),
+            ends_on: "2096-12-18".parse().expect("a date"),
             add_deadline: None,
             drop_deadline: None,
             max_credits_hundredths: None,
@@ -55,6 +64,6 @@ pub fn bundle(sections: &[(&str, i32, &str)], students: u32) -> Bundle {
         courses: courses.collect(),
         sections: classes.collect(),
         students: students.collect(),
-        registrations: Vec::new(),
+        ..Bundle::default()
     }
 }

@@ -56,7 +56,7 @@ fn role(service: &str) -> &'static str {
         // All five serve `participant`; one is enough here.
         "seats" | "participant" => "seats",
         "enrollments" => "enrollments",
-        "academics" => "academics",
+        "academics" | "imports" => "academics",
         "fees" => "fees",
         "notifications" => "notifications",
         area => panic!("{area}: say here which role serves it"),

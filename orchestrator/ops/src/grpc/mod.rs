@@ -175,6 +175,6 @@ fn saga_id(text: String) -> Result<SagaId, FieldError> {
     required_id("saga_id", text, SagaId::try_new)
 }
 
-fn shutting_down() -> Status {
+pub(crate) fn shutting_down() -> Status {
     status::retry(Code::Unavailable, "SHUTTING_DOWN", "the orchestrator is shutting down", RETRY_UNAVAILABLE)
 }

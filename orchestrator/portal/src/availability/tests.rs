@@ -3,7 +3,8 @@
 use super::*;
 
 fn seats(capacity: i32, taken: i32, version: i64) -> Seats {
-    Seats { capacity, taken, version, changed_at: Some(UnixMs(version)) }
+    let capacity_source = Source::Bundle;
+    Seats { capacity, taken, version, changed_at: Some(UnixMs(version)), capacity_source }
 }
 
 fn section(id: &str, capacity: i32, taken: i32, version: i64) -> (SectionId, Seats) {

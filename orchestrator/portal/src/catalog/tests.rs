@@ -20,7 +20,7 @@ fn bounds() {
     check(|request| request.page_size = 1_000, "");
     check(|request| request.page_size = 1_001, "page_size");
     check(|request| request.page_size = -1, "page_size");
-    check(|request| request.page_token = "x".repeat(65), "page_token");
+    check(|request| request.page_token = "x".repeat(129), "page_token");
     check(|request| request.section_ids = vec!["A".into(); 1_000], "");
     check(|request| request.section_ids = vec!["A".into(); 1_001], "section_ids");
     check(|request| request.section_ids = vec!["A".into(), "a b".into()], "section_ids[1]");

@@ -41,7 +41,8 @@ impl RegistrationGrpc {
     async fn submit(&self, item: Item, trace: TraceContext) -> Result<Follower, Status> {
         let Item { key, request } = item;
         // What was seen is stored as it was shown: any replica can tell later what has become of it.
-        let request = request.confirmed(|section, version| self.board.seen(section, version));
+        let zone = self.runtime.workload().zone();
+        let request = request.confirmed(|section, version| self.board.seen(section, version), zone);
         let id = SagaId::generate();
         let watcher = self.runtime.watch(&id);
         let submission = Submission {

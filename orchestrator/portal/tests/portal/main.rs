@@ -6,6 +6,7 @@ mod availability;
 mod operators;
 mod registration;
 mod replicas;
+mod rosters;
 mod sagas;
 mod seen;
 mod world;

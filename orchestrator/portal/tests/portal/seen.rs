@@ -1,6 +1,6 @@
 //! No false hope: who saw seats and is refused is told what has happened since, from what the portal itself has shown.
 
-use matricula_kit::time::UnixMs;
+use matricula_kit::time::{TimeZone, UnixMs, shown};
 use matricula_proto::catalog::v1::Availability;
 use matricula_proto::common::v1::{Reason, Refusal, SeenSection};
 use matricula_proto::notifications::v1 as notifications;
@@ -11,7 +11,7 @@ use matricula_proto::registration::v1::Outcome;
 use crate::world::{World, until};
 
 fn moment(wire: Option<prost_types::Timestamp>) -> String {
-    wire.as_ref().and_then(UnixMs::from_wire).expect("a moment").to_string()
+    shown(wire.as_ref().and_then(UnixMs::from_wire).expect("a moment"), &TimeZone::UTC)
 }
 
 /// The one reason of a refusal.

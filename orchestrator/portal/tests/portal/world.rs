@@ -8,13 +8,14 @@ use std::time::Duration;
 use matricula_kit::database::Database;
 use matricula_kit::serve::{Cors, Limits, Listen, Role, Serving, serve};
 use matricula_kit::tasks::Tasks;
+use matricula_kit::testing;
+use matricula_kit::time::TimeZone;
 use matricula_proto::academics::v1 as academics;
-use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
 use matricula_proto::catalog::v1::Availability;
 use matricula_proto::catalog::v1::catalog_service_client::CatalogServiceClient;
 use matricula_proto::common::v1::Money;
 use matricula_proto::fees::v1 as fees;
-use matricula_proto::fees::v1::fee_service_client::FeeServiceClient;
+use matricula_proto::imports::v1::import_row::Row;
 use matricula_proto::ops::v1::saga_service_client::SagaServiceClient;
 use matricula_proto::registration::v1 as wire;
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
@@ -149,7 +150,7 @@ impl World {
         mislead: impl FnOnce(&mut Channels),
     ) -> Self {
         let seats = Service::start(&folder, |database, shutdown| {
-            Box::pin(async { matricula_seats::start(database, shutdown).await.expect("seats") })
+            Box::pin(async { matricula_seats::start(database, TimeZone::UTC, shutdown).await.expect("seats") })
         })
         .await;
         let enrollments = Service::start(&folder, |database, _| {
@@ -157,7 +158,7 @@ impl World {
         })
         .await;
         let academics = Service::start(&folder, |database, _| {
-            Box::pin(async { matricula_academics::start(database).await.expect("academics") })
+            Box::pin(async { matricula_academics::start(database, TimeZone::UTC).await.expect("academics") })
         })
         .await;
         let fees = Service::start(&folder, |database, _| {
@@ -268,6 +269,13 @@ impl World {
         answer.is_ok_and(|answer| !answer.into_inner().sections.is_empty())
     }
 
+    /// What academics has of a student.
+    pub async fn record(&self, student: &str) -> academics::GetAcademicRecordResponse {
+        let request = academics::GetAcademicRecordRequest { student_id: student.to_owned() };
+        let client = academics::academic_service_client::AcademicServiceClient::new(self.channels.academics.clone());
+        client.clone().get_academic_record(request).await.expect("the student is on record").into_inner()
+    }
+
     pub fn notifications(&self) -> Channel {
         self.channels.notifications.clone()
     }
@@ -293,15 +301,15 @@ impl World {
     /// Imports the section again, as one that is cancelled.
     pub async fn cancel_section(&self, id: &str) {
         let sections = vec![academics::Section { cancelled: true, ..section(id) }];
-        let catalog = academics::ImportCatalogRequest { sections, ..Default::default() };
-        let mut client = AcademicServiceClient::new(self.channels.academics.clone());
-        client.import_catalog(catalog).await.expect("the catalogue");
+        testing::import(self.channels.academics.clone(), sections.into_iter().map(Row::Section))
+            .await
+            .expect("it is imported");
     }
 
     pub async fn import_section(&self, section: &str, capacity: i32) {
-        let sections = vec![seats::SectionCapacity { section_id: section.to_owned(), capacity }];
-        let request = seats::ImportSectionsRequest { sections };
-        SeatServiceClient::new(self.seats.channel.clone()).import_sections(request).await.expect("it is imported");
+        testing::import(self.seats.channel.clone(), [Row::Capacity(seats_of(section, capacity))])
+            .await
+            .expect("it is imported");
     }
 
     pub async fn set_capacity(&self, section: &str, capacity: i32) {
@@ -348,25 +356,23 @@ async fn import(channels: &Channels) {
         credits_hundredths: 300,
         ..Default::default()
     };
-    let catalog = academics::ImportCatalogRequest {
-        terms: vec![academics::Term { term_id: "T".into(), title: "Term".into(), ..Default::default() }],
-        courses: SECTIONS.iter().map(|(id, _)| course(id)).collect(),
-        sections: SECTIONS.iter().map(|(id, _)| section(id)).collect(),
-    };
+    let term = academics::Term { term_id: "T".into(), title: "Term".into(), ..Default::default() };
     let student =
         |n: i32| academics::Student { student_id: format!("s{n}"), name: format!("Student {n}"), ..Default::default() };
-    let students = academics::ImportStudentsRequest { students: (1..=9).map(student).collect() };
-    let mut client = AcademicServiceClient::new(channels.academics.clone());
-    client.import_catalog(catalog).await.expect("the catalogue");
-    client.import_students(students).await.expect("the students");
-    let capacity =
-        |(id, capacity): &(&str, i32)| seats::SectionCapacity { section_id: (*id).to_owned(), capacity: *capacity };
-    let sections = seats::ImportSectionsRequest { sections: SECTIONS.iter().map(capacity).collect() };
-    SeatServiceClient::new(channels.seats.clone()).import_sections(sections).await.expect("the sections");
+    let courses = SECTIONS.iter().map(|(id, _)| Row::Course(course(id)));
+    let sections = SECTIONS.iter().map(|(id, _)| Row::Section(section(id)));
+    let students = (1..=9).map(student).map(Row::Student);
+    let rows = [Row::Term(term)].into_iter().chain(courses).chain(sections).chain(students);
+    testing::import(channels.academics.clone(), rows).await.expect("it is imported");
+    let capacities = SECTIONS.iter().map(|(id, capacity)| Row::Capacity(seats_of(id, *capacity)));
+    testing::import(channels.seats.clone(), capacities).await.expect("it is imported");
     let per_credit = Some(Money { currency: "USD".into(), minor_units: 10_000 });
-    let terms = vec![fees::TermRates { term_id: "T".into(), per_credit, ..Default::default() }];
-    let rates = fees::ImportRatesRequest { terms, course_fees: Vec::new() };
-    FeeServiceClient::new(channels.fees.clone()).import_rates(rates).await.expect("the rates");
+    let rates = fees::TermRates { term_id: "T".into(), per_credit, ..Default::default() };
+    testing::import(channels.fees.clone(), [Row::Rates(rates)]).await.expect("it is imported");
+}
+
+fn seats_of(section: &str, capacity: i32) -> seats::SectionCapacity {
+    seats::SectionCapacity { section_id: section.to_owned(), capacity, ..Default::default() }
 }
 
 fn section(id: &str) -> academics::Section {

@@ -25,6 +25,7 @@ use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::{TraceContext, spans};
 use tracing::Span;
 
+pub use key::KeyedSaga;
 pub use read::{SagaFilter, SagaRow};
 pub use receipt::Archived;
 pub use request::StoredRequest;

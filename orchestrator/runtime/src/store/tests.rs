@@ -3,6 +3,7 @@
 mod adopt;
 mod fence;
 mod find;
+mod key;
 mod list;
 mod write;
 

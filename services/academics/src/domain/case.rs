@@ -7,7 +7,7 @@ use matricula_kit::answer::Reason;
 use matricula_kit::id::SectionId;
 use matricula_kit::time::UnixMs;
 
-use super::catalog::{Catalog, Section};
+use super::catalog::{Catalog, Section, Term};
 use super::grade::Letter;
 use super::student::{Override, RecordStatus, RecordedCourse, Student};
 
@@ -100,21 +100,33 @@ impl<'a> Case<'a> {
         permits.filter(move |permit| permit.valid_until.is_none_or(|until| at <= until))
     }
 
+    /// The term of a recorded course.
+    pub fn term_of(&self, course: &RecordedCourse) -> Option<&'a Term> {
+        self.catalog.term(&course.term)
+    }
+
     /// Whether the student has completed a course with at least this grade, or with any pass.
-    pub fn completed(&self, code: &str, minimum: Option<Letter>) -> bool {
+    pub fn has_completed(&self, name: &str, minimum: Option<Letter>) -> bool {
         let mut completed = self.student.profile.completed.iter();
-        completed.any(|done| self.catalog.code(&done.course) == code && done.grade.meets(minimum))
+        completed.any(|done| self.catalog.is_named(&done.course, name) && done.grade.meets(minimum))
     }
 
-    /// Whether the student is in a course, or has it reserved, and no registration is about to drop it.
-    pub fn stays_in(&self, code: &str) -> bool {
-        let mut stays = self.stays.iter().filter(|course| course.dropped_by.is_none());
-        stays.any(|course| self.catalog.code(&course.course) == code)
+    /// Whether a recorded course counts as in progress: no registration is about to drop it, and its grade has not
+    /// come.
+    pub fn is_in_progress(&self, course: &RecordedCourse) -> bool {
+        course.dropped_by.is_none() && !self.is_graded(course)
     }
 
-    /// Whether the change set adds a class of a course.
-    pub fn adds_course(&self, code: &str) -> bool {
-        self.adds.iter().any(|section| section.course.code == code)
+    /// Whether the term of a recorded course has ended and its grade has come. A grade whose term is not known is one
+    /// of every term.
+    fn is_graded(&self, course: &RecordedCourse) -> bool {
+        let mut completed = self.student.profile.completed.iter().filter(|done| done.course == course.course);
+        completed.any(|done| done.term.as_ref().is_none_or(|term| *term == course.term)) && self.has_ended(course)
+    }
+
+    /// Whether the term of a recorded course had ended when the change set was submitted.
+    pub fn has_ended(&self, course: &RecordedCourse) -> bool {
+        self.term_of(course).is_some_and(|term| term.has_ended(self.change.submitted_at))
     }
 
     /// The credits that an added section carries. The parts of a course share its credits: the first added one carries

@@ -1,62 +1,22 @@
 //! The catalogue: terms, courses and sections, parsed and linked once, then only read.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use matricula_kit::id::{CourseId, SectionId, TermId};
-use matricula_kit::time::UnixMs;
 
 use super::component::Component;
 use super::meetings::Meetings;
 use super::requirement::Requirement;
 
 mod merge;
+mod sessions;
+mod term;
 #[cfg(test)]
 mod tests;
 
 pub use merge::CatalogChanges;
-
-/// A term.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Term {
-    /// Its id.
-    pub id: TermId,
-    /// For people.
-    pub title: String,
-    /// The last moment to add; `None`: no deadline.
-    pub add_deadline: Option<UnixMs>,
-    /// The last moment to drop; `None`: no deadline.
-    pub drop_deadline: Option<UnixMs>,
-    /// Most credits a student may take in it; 0: no limit.
-    pub max_credits_hundredths: i32,
-    /// The first day; `None`: not known, because an earlier version has stored the term.
-    pub starts_on: Option<Date>,
-    /// The day after the last one; `None` together with `starts_on`.
-    pub ends_on: Option<Date>,
-    /// Where its days and hours are.
-    pub time_zone: TimeZone,
-    /// The session that it is a part of.
-    pub parent: Option<TermId>,
-    /// What it is.
-    pub kind: TermKind,
-    /// It takes no new registration.
-    pub closed: bool,
-}
-
-/// What an academic session is, in the words of OneRoster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TermKind {
-    /// A term.
-    Term,
-    /// A semester.
-    Semester,
-    /// A part of one with grades of its own.
-    GradingPeriod,
-    /// A year of terms.
-    SchoolYear,
-}
+pub use term::{Term, TermKind};
 
 /// A course.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +91,7 @@ pub struct Catalog {
     version: i64,
     terms: HashMap<TermId, Arc<Term>>,
     courses: HashMap<CourseId, Arc<Course>>,
+    codes: HashSet<String>,
     sections: BTreeMap<SectionId, Section>,
     offerings: HashMap<CourseId, HashMap<TermId, Offering>>,
 }
@@ -153,6 +114,7 @@ impl Catalog {
     ) -> Result<Self, DanglingSection> {
         let mut catalog = Self { version, ..Self::default() };
         catalog.terms = terms.into_iter().map(|term| (term.id.clone(), Arc::new(term))).collect();
+        catalog.codes = courses.iter().map(|course| course.code.clone()).collect();
         catalog.courses = courses.into_iter().map(|course| (course.id.clone(), Arc::new(course))).collect();
         for entry in sections {
             let section = catalog.resolve(entry)?;
@@ -206,9 +168,19 @@ impl Catalog {
         self.courses.get(id).map(AsRef::as_ref)
     }
 
-    /// What requirements call a course. One that has left the catalogue, or that another school taught, goes by its id.
-    pub fn code<'a>(&'a self, id: &'a CourseId) -> &'a str {
-        self.courses.get(id).map_or(id.as_str(), |course| &course.code)
+    /// Whether a requirement that says `name` means this course. A course goes by its code, or by its id where no
+    /// course has that code. A course that is not in the catalogue, such as one of another school, goes by its id.
+    pub fn is_named(&self, course: &CourseId, name: &str) -> bool {
+        match self.courses.get(course) {
+            Some(known) if known.code == name => true,
+            Some(_) => course.as_str() == name && !self.codes.contains(name),
+            None => course.as_str() == name,
+        }
+    }
+
+    /// Whether `name` means a course of the catalogue.
+    pub fn has_named(&self, name: &str) -> bool {
+        self.codes.contains(name) || self.courses.contains_key(name)
     }
 
     /// In which parts a section's course is offered in the section's term.

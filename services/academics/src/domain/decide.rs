@@ -1,6 +1,6 @@
-//! The three commands: reserve a change set, take it back, settle it.
+//! The commands: reserve a change set by the rules, or take it over from a roster; take it back; settle it.
 //!
-//! | record of the registration | reserve | remove | settle |
+//! | record of the registration | reserve, take over | remove | settle |
 //! |---|---|---|---|
 //! | add | becomes `PENDING` | `CANCELLED` | `ENROLLED` |
 //! | drop, `ENROLLED` by an earlier one | marked | mark off | `DROPPED` |
@@ -9,14 +9,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
-use matricula_kit::answer::{Answer, Done, DroppedCourse, NotYet, Reason, ReservedCourse};
+use matricula_kit::answer::{Answer, Done, DroppedCourse, NotYet, Reason, Refusal, ReservedCourse};
 use matricula_kit::id::{SagaId, StudentId};
 use matricula_kit::time::UnixMs;
 
 use super::case::{Case, ChangeSet, Context, named_record, standing};
 use super::catalog::{Catalog, Section};
-use super::rules;
 use super::student::{RecordStatus, RecordedCourse, Student, Unsaved};
+use super::{roster, rules};
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +40,8 @@ pub struct Command {
 pub enum Action {
     /// Decide its change set, and reserve it.
     Reserve(ChangeSet),
+    /// Reserve the change set of an import of rosters, which asks no rules of registration.
+    TakeOver(ChangeSet),
     /// Take back what it reserved.
     Remove,
     /// Make final what it reserved.
@@ -63,14 +65,18 @@ impl World {
         let Command { registration, student, action } = command;
         let Some(file) = self.students.get_mut(student) else {
             return match action {
-                Action::Reserve(_) => Answer::Refused(vec![rules::student_not_found(student)]),
+                Action::Reserve(_) | Action::TakeOver(_) => Answer::Refused(vec![rules::student_not_found(student)]),
                 Action::Remove | Action::Settle => Answer::done(),
             };
         };
         match action {
             Action::Reserve(change) => {
                 let context = Context { now, zone: self.zone.clone() };
-                reserve(&self.catalog, file, registration, change, &context)
+                reserve(&self.catalog, file, registration, change, &context, rules::check)
+            }
+            Action::TakeOver(change) => {
+                let context = Context { now, zone: self.zone.clone() };
+                take_over(&self.catalog, file, registration, change, &context)
             }
             Action::Remove => {
                 end(file, registration, RecordStatus::Cancelled, RecordStatus::Enrolled);
@@ -84,12 +90,28 @@ impl World {
     }
 }
 
+/// Reserves what a roster says, and lets the student into full sections.
+fn take_over(
+    catalog: &Catalog,
+    student: &mut Student,
+    registration: &SagaId,
+    change: &ChangeSet,
+    context: &Context,
+) -> Answer {
+    let mut answer = reserve(catalog, student, registration, change, context, rules::check_roster);
+    if let Answer::Done(done) = &mut answer {
+        student.granted.extend(roster::admit(&student.profile.id, registration, change.submitted_at, done));
+    }
+    answer
+}
+
 fn reserve(
     catalog: &Catalog,
     student: &mut Student,
     registration: &SagaId,
     change: &ChangeSet,
     context: &Context,
+    check: fn(&Case<'_>) -> Vec<Refusal>,
 ) -> Answer {
     let case = Case::new(catalog, student, change, context);
     if let Some(course) = case.unsettled() {
@@ -100,7 +122,7 @@ fn reserve(
             waits_for: Some(course.hand_on_it().clone()),
         });
     }
-    let reasons = rules::check(&case);
+    let reasons = check(&case);
     if !reasons.is_empty() {
         return Answer::Refused(reasons);
     }

@@ -89,36 +89,58 @@ impl Meetings {
         &self.text
     }
 
-    /// The first stretch of the week in which both meet.
-    pub fn clash(&self, other: &Self) -> Option<Span> {
-        let (mut ours, mut theirs) = (self.spans.iter().peekable(), other.spans.iter().peekable());
-        while let (Some(our), Some(their)) = (ours.peek(), theirs.peek()) {
-            let both = Span { start: our.start.max(their.start), end: our.end.min(their.end) };
-            if both.start < both.end {
-                return Some(both);
-            }
-            if our.end <= their.end {
-                ours.next()
-            } else {
-                theirs.next()
-            };
-        }
-        None
+    /// The times of the week, ordered by their start.
+    pub fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
+    /// Every stretch of the week in which both meet.
+    pub fn clashes(&self, other: &Self) -> impl Iterator<Item = Span> {
+        self.spans.iter().flat_map(|our| {
+            let until_our_end = other.spans.iter().take_while(|their| their.start < our.end);
+            let both =
+                until_our_end.map(|their| Span { start: our.start.max(their.start), end: our.end.min(their.end) });
+            both.filter(|both| both.start < both.end)
+        })
+    }
+}
+
+impl Span {
+    /// A stretch of one day; Monday is day 0.
+    pub fn of_day(day: u32, start: u32, end: u32) -> Self {
+        Self { start: day * MINUTES_OF_DAY + start, end: day * MINUTES_OF_DAY + end }
+    }
+
+    /// Its day, of which 0 is Monday.
+    pub fn day(self) -> u32 {
+        self.start / MINUTES_OF_DAY
+    }
+
+    /// Its first minute of the day.
+    pub fn from_minute(self) -> u32 {
+        self.start - self.day() * MINUTES_OF_DAY
+    }
+
+    /// The minute of the day at which it is over; 1,440 is midnight.
+    pub fn to_minute(self) -> u32 {
+        self.end - self.day() * MINUTES_OF_DAY
+    }
+
+    /// The name of its day.
+    pub fn day_name(self) -> &'static str {
+        DAY_NAMES.get(self.day() as usize).copied().unwrap_or_default()
+    }
+
+    /// Its hours, as people write them: `09:00-09:50`.
+    pub fn hours(self) -> String {
+        let (from, to) = (self.from_minute(), self.to_minute());
+        format!("{:02}:{:02}-{:02}:{:02}", from / 60, from % 60, to / 60, to % 60)
     }
 }
 
 impl fmt::Display for Meetings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
-    }
-}
-
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let day = self.start / MINUTES_OF_DAY;
-        let (start, end) = (self.start - day * MINUTES_OF_DAY, self.end - day * MINUTES_OF_DAY);
-        let name = DAY_NAMES.get(day as usize).copied().unwrap_or_default();
-        write!(f, "{name} {:02}:{:02}-{:02}:{:02}", start / 60, start % 60, end / 60, end % 60)
     }
 }
 
@@ -136,8 +158,7 @@ fn parse_one(meeting: &str, spans: &mut Vec<Span>) -> Result<(), InvalidMeetings
             return Err(InvalidMeetings::DayTwice { meeting: meeting.to_owned(), letter });
         }
         // `DAYS` has seven letters of one byte.
-        let midnight = day as u32 * MINUTES_OF_DAY;
-        spans.push(Span { start: midnight + start, end: midnight + end });
+        spans.push(Span::of_day(day as u32, start, end));
     }
     Ok(())
 }
@@ -163,9 +184,15 @@ mod tests {
     #[track_caller]
     fn check(ours: &str, theirs: &str, expect: &str) {
         let (ours, theirs) = (Meetings::parse(ours).expect("meetings"), Meetings::parse(theirs).expect("meetings"));
-        let clash = |a: &Meetings, b: &Meetings| a.clash(b).map(|span| span.to_string()).unwrap_or_default();
-        assert_eq!(clash(&ours, &theirs), expect);
-        assert_eq!(clash(&theirs, &ours), expect, "the other way round");
+        let clashes = |a: &Meetings, b: &Meetings| {
+            let mut spans: Vec<Span> = a.clashes(b).collect();
+            spans.sort_unstable();
+            let shown: Vec<String> =
+                spans.into_iter().map(|span| format!("{} {}", span.day_name(), span.hours())).collect();
+            shown.join(", ")
+        };
+        assert_eq!(clashes(&ours, &theirs), expect);
+        assert_eq!(clashes(&theirs, &ours), expect, "the other way round");
     }
 
     #[track_caller]
@@ -180,7 +207,10 @@ mod tests {
         check("MTR 08:00-08:50;F 10:00-11:40", "F 09:00-10:10", "Friday 10:00-10:10");
         check("M 08:00-20:00", "M 09:00-09:10;W 08:00-09:00", "Monday 09:00-09:10");
         check("F 10:00-12:00;M 08:00-09:00", "M 10:00-11:00;F 11:00-13:00", "Friday 11:00-12:00");
+        check("MW 08:00-09:00", "MW 08:30-09:30", "Monday 08:30-09:00, Wednesday 08:30-09:00");
+        check("M 08:00-12:00;M 09:00-10:00", "M 11:00-13:00", "Monday 11:00-12:00");
         check("U 23:00-24:00", "M 00:00-01:00", "");
+        check("F 22:00-24:00", "F 23:00-24:00", "Friday 23:00-24:00");
         check("S 08:00-09:00", "U 08:00-09:00", "");
         check("", "M 08:00-09:00", "");
         check(" M  08:00-09:00 ; T 08:00-09:00 ", "T 08:30-08:40", "Tuesday 08:30-08:40");

@@ -7,6 +7,7 @@
 
 pub mod case;
 pub mod catalog;
+pub mod clash;
 pub mod component;
 pub mod decide;
 #[cfg(test)]
@@ -14,5 +15,6 @@ pub(crate) mod fixture;
 pub mod grade;
 pub mod meetings;
 pub mod requirement;
+pub mod roster;
 pub mod rules;
 pub mod student;

@@ -28,6 +28,8 @@ pub struct Profile {
     pub holds: Vec<Hold>,
     /// The student takes no new registration.
     pub closed: bool,
+    /// The campus has switched the student off, which is another thing than having left.
+    pub disabled: bool,
     /// From when the student has the role of one; `None`: always had.
     pub active_from: Option<UnixMs>,
     /// Until when, that moment excluded; `None`: no end.
@@ -139,6 +141,8 @@ pub struct Student {
     pub overrides: Vec<Override>,
     /// What registrations put on the record; at least everything that is in force.
     pub courses: Vec<RecordedCourse>,
+    /// Overrides that imports of rosters grant in this batch, and that the store has yet to write.
+    pub granted: Vec<Override>,
 }
 
 impl Profile {

@@ -167,6 +167,7 @@ pub(super) fn profile(student: wire::Student) -> Result<Profile, FieldError> {
         completed: list("completed", student.completed, OF_STUDENT_MAX, completed)?,
         holds: list("holds", student.holds, OF_STUDENT_MAX, |it| hold(it, Source::Bundle))?,
         closed: student.closed,
+        disabled: student.disabled,
         active_from: moment("active_from", student.active_from)?,
         active_until: moment("active_until", student.active_until)?,
     };

@@ -211,7 +211,8 @@ fn reserve(operation: wire::ReserveCoursesOperation) -> Result<Operation<Command
     let submitted_at = import::moment("submitted_at", operation.submitted_at)?;
     let submitted_at = submitted_at.ok_or_else(|| FieldError::new("submitted_at", "is required"))?;
     let change = change_set(operation.adds, operation.drops, submitted_at)?;
-    command(operation.operation, operation.student_id, Leg::Action, Action::Reserve(change))
+    let action = if operation.of_roster { Action::TakeOver(change) } else { Action::Reserve(change) };
+    command(operation.operation, operation.student_id, Leg::Action, action)
 }
 
 fn command(

@@ -82,9 +82,9 @@ pub(super) fn term(term: &Term) -> wire::Term {
     }
 }
 
-/// The name of a zone, which came by its name; empty for UTC.
+/// The name of a zone, which came by its name.
 fn zone(zone: &TimeZone) -> String {
-    if *zone == TimeZone::UTC { String::new() } else { zone.iana_name().unwrap_or_default().to_owned() }
+    zone.iana_name().unwrap_or("UTC").to_owned()
 }
 
 pub(super) fn course(course: &Course) -> wire::Course {
@@ -120,6 +120,7 @@ pub(super) fn profile(profile: Profile) -> wire::Student {
         completed: completed.collect(),
         holds: holds.collect(),
         closed: profile.closed,
+        disabled: profile.disabled,
         active_from: profile.active_from.map(UnixMs::to_wire),
         active_until: profile.active_until.map(UnixMs::to_wire),
     }

@@ -115,6 +115,7 @@ fn reserve_request(saga: &str, adds: &[&str], drops: &[&str]) -> wire::ReserveCo
             adds: texts(adds),
             drops: texts(drops),
             submitted_at: Some(time::now().to_wire()),
+            of_roster: false,
         }],
     }
 }

@@ -3,12 +3,13 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use jiff::civil::Date;
 use matricula_kit::database::{Args, Asked, Database, DbError, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, SectionId, TermId};
-use matricula_kit::time::UnixMs;
+use matricula_kit::time::{UnixMs, zone};
 
 use super::int32;
-use crate::domain::catalog::{Catalog, CatalogChanges, Course, SectionEntry, Term};
+use crate::domain::catalog::{Catalog, CatalogChanges, Course, SectionEntry, Term, TermKind};
 use crate::domain::component::Component;
 use crate::domain::meetings::Meetings;
 use crate::domain::requirement::Requirement;
@@ -24,20 +25,28 @@ const VERSION: &str = "SELECT version FROM catalog_version";
 const VERSION_FOR_SHARE: &str = "SELECT version FROM catalog_version {for_share}";
 const SET_VERSION: &str = "UPDATE catalog_version SET version = $1";
 
-const TERMS: &str = "SELECT term_id, title, add_deadline, drop_deadline, max_credits_hundredths FROM term";
-const COURSES: &str = "SELECT course_id, code, title, credits_hundredths, prerequisites, corequisites FROM course";
+const TERMS: &str = "SELECT term_id, title, add_deadline, drop_deadline, max_credits_hundredths, starts_on, ends_on, \
+                     time_zone, parent_term_id, kind, closed FROM term";
+const COURSES: &str =
+    "SELECT course_id, code, title, credits_hundredths, prerequisites, corequisites, closed FROM course";
 const SECTIONS: &str = "SELECT section_id, course_id, term_id, title, component, meetings, cancelled, \
                         permission_required FROM section";
 
-const PUT_TERMS: &str = "INSERT INTO term (term_id, title, add_deadline, drop_deadline, max_credits_hundredths) \
-     SELECT term_id, title, add_deadline, drop_deadline, max_credits_hundredths FROM {rows} WHERE true \
+// All terms go in one statement, so that a parent may come after its parts.
+const PUT_TERMS: &str = "INSERT INTO term (term_id, title, add_deadline, drop_deadline, max_credits_hundredths, \
+     starts_on, ends_on, time_zone, parent_term_id, kind, closed) \
+     SELECT term_id, title, add_deadline, drop_deadline, max_credits_hundredths, starts_on, ends_on, time_zone, \
+     parent_term_id, kind, closed FROM {rows} WHERE true \
      ON CONFLICT (term_id) DO UPDATE SET title = excluded.title, add_deadline = excluded.add_deadline, \
-     drop_deadline = excluded.drop_deadline, max_credits_hundredths = excluded.max_credits_hundredths";
-const PUT_COURSES: &str = "INSERT INTO course (course_id, code, title, credits_hundredths, prerequisites, corequisites) \
-     SELECT course_id, code, title, credits_hundredths, prerequisites, corequisites FROM {rows} WHERE true \
+     drop_deadline = excluded.drop_deadline, max_credits_hundredths = excluded.max_credits_hundredths, \
+     starts_on = excluded.starts_on, ends_on = excluded.ends_on, time_zone = excluded.time_zone, \
+     parent_term_id = excluded.parent_term_id, kind = excluded.kind, closed = excluded.closed";
+const PUT_COURSES: &str = "INSERT INTO course (course_id, code, title, credits_hundredths, prerequisites, \
+     corequisites, closed) \
+     SELECT course_id, code, title, credits_hundredths, prerequisites, corequisites, closed FROM {rows} WHERE true \
      ON CONFLICT (course_id) DO UPDATE SET code = excluded.code, title = excluded.title, \
      credits_hundredths = excluded.credits_hundredths, prerequisites = excluded.prerequisites, \
-     corequisites = excluded.corequisites";
+     corequisites = excluded.corequisites, closed = excluded.closed";
 const PUT_SECTIONS: &str = "INSERT INTO section (section_id, course_id, term_id, title, component, meetings, cancelled, \
      permission_required) \
      SELECT section_id, course_id, term_id, title, component, meetings, cancelled, permission_required \
@@ -105,18 +114,25 @@ async fn load(tx: &mut Tx, version: i64) -> Result<Catalog, DbError> {
 }
 
 fn term(row: &Row) -> Result<Term, DbError> {
+    let id = row.text("term_id")?;
+    let date = |column: &str| {
+        let parsed = row.opt_text(column)?.map(|text| text.parse::<Date>()).transpose();
+        parsed.map_err(|error| DbError::corrupt(format!("term {id}, {column}: {error}")))
+    };
+    let kind = row.text("kind")?;
+    let known = TermKind::from_name(&kind);
     Ok(Term {
-        id: TermId::stored(row.text("term_id")?),
         title: row.text("title")?,
         add_deadline: row.opt_int("add_deadline")?.map(UnixMs),
         drop_deadline: row.opt_int("drop_deadline")?.map(UnixMs),
         max_credits_hundredths: int32(row, "max_credits_hundredths")?,
-        starts_on: None,
-        ends_on: None,
-        time_zone: jiff::tz::TimeZone::UTC,
-        parent: None,
-        kind: crate::domain::catalog::TermKind::Term,
-        closed: false,
+        starts_on: date("starts_on")?,
+        ends_on: date("ends_on")?,
+        time_zone: zone(&row.text("time_zone")?).map_err(DbError::corrupt)?,
+        parent: row.opt_text("parent_term_id")?.map(TermId::stored),
+        kind: known.ok_or_else(|| DbError::corrupt(format!("term {id} is of an unknown kind {kind}")))?,
+        closed: row.int("closed")? == 1,
+        id: TermId::stored(id),
     })
 }
 
@@ -132,7 +148,7 @@ fn course(row: &Row) -> Result<Course, DbError> {
         credits_hundredths: int32(row, "credits_hundredths")?,
         prerequisites: requirement("prerequisites")?,
         corequisites: requirement("corequisites")?,
-        closed: false,
+        closed: row.int("closed")? == 1,
         id: CourseId::stored(id),
     })
 }
@@ -157,12 +173,19 @@ fn section(row: &Row) -> Result<SectionEntry, DbError> {
 pub(super) async fn write(tx: &mut Tx, changes: &CatalogChanges, version: i64) -> Result<(), DbError> {
     tx.post(SET_VERSION, Args::new().int(version));
     let terms = &changes.terms;
+    let shown = |date: &Option<Date>| date.map(|date| date.to_string());
     let rows = Rows::new()
         .text("term_id", terms.iter().map(|term| term.id.as_str()))
         .text("title", terms.iter().map(|term| term.title.as_str()))
         .opt_int("add_deadline", terms.iter().map(|term| term.add_deadline.map(|at| at.0)))
         .opt_int("drop_deadline", terms.iter().map(|term| term.drop_deadline.map(|at| at.0)))
-        .int("max_credits_hundredths", terms.iter().map(|term| term.max_credits_hundredths.into()));
+        .int("max_credits_hundredths", terms.iter().map(|term| term.max_credits_hundredths.into()))
+        .opt_text("starts_on", terms.iter().map(|term| shown(&term.starts_on)))
+        .opt_text("ends_on", terms.iter().map(|term| shown(&term.ends_on)))
+        .text("time_zone", terms.iter().map(|term| term.time_zone.iana_name().unwrap_or("UTC")))
+        .opt_text("parent_term_id", terms.iter().map(|term| term.parent.as_ref().map(TermId::as_str)))
+        .text("kind", terms.iter().map(|term| term.kind.name()))
+        .int("closed", terms.iter().map(|term| term.closed.into()));
     tx.execute(PUT_TERMS, rows.into()).await?;
 
     let shown = |requirement: &Option<Requirement>| requirement.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -173,7 +196,8 @@ pub(super) async fn write(tx: &mut Tx, changes: &CatalogChanges, version: i64) -
         .text("title", courses.iter().map(|course| course.title.as_str()))
         .int("credits_hundredths", courses.iter().map(|course| course.credits_hundredths.into()))
         .text("prerequisites", courses.iter().map(|course| shown(&course.prerequisites)))
-        .text("corequisites", courses.iter().map(|course| shown(&course.corequisites)));
+        .text("corequisites", courses.iter().map(|course| shown(&course.corequisites)))
+        .int("closed", courses.iter().map(|course| course.closed.into()));
     tx.execute(PUT_COURSES, rows.into()).await?;
 
     let component = |section: &SectionEntry| section.component.as_ref().map(ToString::to_string).unwrap_or_default();

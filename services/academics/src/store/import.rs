@@ -29,12 +29,14 @@ const ROWS_MAX: usize = 5_000;
 const LOCK: &str = "SELECT s.student_id FROM {rows} CROSS JOIN student s WHERE s.student_id = r.student_id \
      ORDER BY s.student_id {for_update}";
 const PUT_STUDENTS: &str = "INSERT INTO student (student_id, name, appointment_start, appointment_end, \
-     max_credits_hundredths, closed, active_from, active_until) \
-     SELECT student_id, name, appointment_start, appointment_end, max_credits_hundredths, closed, active_from, \
-     active_until FROM {rows} WHERE true \
+     max_credits_hundredths, closed, disabled, active_from, active_until) \
+     SELECT student_id, name, appointment_start, appointment_end, max_credits_hundredths, closed, disabled, \
+     active_from, active_until FROM {rows} WHERE true \
      ON CONFLICT (student_id) DO UPDATE SET name = excluded.name, appointment_start = excluded.appointment_start, \
      appointment_end = excluded.appointment_end, max_credits_hundredths = excluded.max_credits_hundredths, \
-     closed = excluded.closed, active_from = excluded.active_from, active_until = excluded.active_until";
+     closed = excluded.closed, disabled = excluded.disabled, active_from = excluded.active_from, \
+     active_until = excluded.active_until";
+
 /// Applies terms, courses, sections and students to the version that they were planned for, all or none.
 pub(super) async fn apply(
     database: &Database,
@@ -114,6 +116,7 @@ fn profile_rows(profiles: &[&Profile]) -> Rows {
         .opt_int("appointment_end", profiles.iter().map(|profile| profile.appointment_end.map(|at| at.0)))
         .int("max_credits_hundredths", profiles.iter().map(|profile| profile.max_credits_hundredths.into()))
         .int("closed", profiles.iter().map(|profile| profile.closed.into()))
+        .int("disabled", profiles.iter().map(|profile| profile.disabled.into()))
         .opt_int("active_from", profiles.iter().map(|profile| profile.active_from.map(|at| at.0)))
         .opt_int("active_until", profiles.iter().map(|profile| profile.active_until.map(|at| at.0)))
 }

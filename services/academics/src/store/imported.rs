@@ -18,9 +18,9 @@ const PAGE_ROWS: i64 = 1_000;
 
 // Ids are never empty, so the empty one is before the first.
 const STUDENTS: &str = "SELECT student_id, name, appointment_start, appointment_end, max_credits_hundredths, closed, \
-     active_from, active_until FROM student WHERE student_id > $1 ORDER BY student_id LIMIT $2";
+     disabled, active_from, active_until FROM student WHERE student_id > $1 ORDER BY student_id LIMIT $2";
 const STUDENTS_BY_ID: &str = "SELECT s.student_id, s.name, s.appointment_start, s.appointment_end, \
-     s.max_credits_hundredths, s.closed, s.active_from, s.active_until \
+     s.max_credits_hundredths, s.closed, s.disabled, s.active_from, s.active_until \
      FROM {rows} CROSS JOIN student s WHERE s.student_id = r.student_id";
 
 /// A reading of everything that imports can change.

@@ -135,7 +135,7 @@ impl Participant for Academics {
 
     async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>]) -> Result<World, DbError> {
         let commands = || operations.iter().map(|operation| &operation.command);
-        let is_reserving = |command: &&Command| matches!(command.action, Action::Reserve(_));
+        let is_reserving = |command: &&Command| matches!(command.action, Action::Reserve(_) | Action::TakeOver(_));
         let all = distinct(commands().map(|command| &command.student));
         let reserving = distinct(commands().filter(is_reserving).map(|command| &command.student));
         // Rules look at all courses of a student; an end looks at its own.
@@ -160,6 +160,7 @@ impl Participant for Academics {
 
     fn write(&self, tx: &mut Tx, world: &World, now: UnixMs) -> Result<(), DbError> {
         records::write(tx, &world.students, now);
+        students::write_granted(tx, &world.students);
         Ok(())
     }
 }

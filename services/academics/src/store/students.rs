@@ -38,16 +38,16 @@ pub enum StaffError {
 
 // `CROSS JOIN` with a condition keeps SQLite from reading the whole table: it takes the rows one after the other.
 const STUDENTS: &str = "SELECT s.student_id, s.name, s.appointment_start, s.appointment_end, \
-     s.max_credits_hundredths, s.closed, s.active_from, s.active_until \
+     s.max_credits_hundredths, s.closed, s.disabled, s.active_from, s.active_until \
      FROM {rows} CROSS JOIN student s WHERE s.student_id = r.student_id";
 const STUDENTS_LOCKED: &str = "SELECT s.student_id, s.name, s.appointment_start, s.appointment_end, \
-     s.max_credits_hundredths, s.closed, s.active_from, s.active_until \
+     s.max_credits_hundredths, s.closed, s.disabled, s.active_from, s.active_until \
      FROM {rows} CROSS JOIN student s WHERE s.student_id = r.student_id ORDER BY s.student_id {for_update}";
 const OVERRIDES: &str = "SELECT o.override_id, o.student_id, o.section_id, o.reason, o.granted_by, o.justification, \
      o.granted_at, o.valid_until, o.source FROM {rows} CROSS JOIN override_grant o \
      WHERE o.student_id = r.student_id ORDER BY o.override_id";
 
-const PUT_OVERRIDE: &str = "INSERT INTO override_grant (override_id, student_id, section_id, reason, granted_by, \
+const PUT_OVERRIDES: &str = "INSERT INTO override_grant (override_id, student_id, section_id, reason, granted_by, \
      justification, granted_at, valid_until, source) \
      SELECT override_id, student_id, section_id, reason, granted_by, justification, granted_at, valid_until, source \
      FROM {rows}";
@@ -62,7 +62,7 @@ pub(super) async fn read(tx: &mut Tx, students: Asked) -> Result<HashMap<Student
     let mut found = HashMap::new();
     for row in tx.rows(students).await? {
         let profile = profile(&row)?;
-        let student = Student { overrides: Vec::new(), courses: Vec::new(), profile };
+        let student = Student { overrides: Vec::new(), courses: Vec::new(), granted: Vec::new(), profile };
         found.insert(student.profile.id.clone(), student);
     }
     Ok(found)
@@ -147,18 +147,29 @@ pub(super) async fn lift_hold(database: &Database, student: &StudentId, hold: &H
 /// Records an override.
 pub(super) async fn grant(database: &Database, granted: &Override) -> Result<(), StaffError> {
     let mut tx = lock_one(database, &granted.student).await?;
-    let row = Rows::new()
-        .text("override_id", [granted.id.as_str()])
-        .text("student_id", [granted.student.as_str()])
-        .opt_text("section_id", [granted.section.as_ref().map(SectionId::as_str)])
-        .text("reason", [granted.reason.name()])
-        .text("granted_by", [granted.granted_by.as_str()])
-        .text("justification", [granted.justification.as_str()])
-        .int("granted_at", [granted.granted_at.0])
-        .opt_int("valid_until", [granted.valid_until.map(|until| until.0)])
-        .text("source", [granted.source.name()]);
-    tx.execute(PUT_OVERRIDE, row.into()).await?;
+    tx.execute(PUT_OVERRIDES, override_rows(&[granted])).await?;
     Ok(tx.commit().await?)
+}
+
+/// Posts the overrides that the batch grants.
+pub(super) fn write_granted(tx: &mut Tx, students: &HashMap<StudentId, Student>) {
+    let granted: Vec<&Override> = students.values().flat_map(|student| &student.granted).collect();
+    tx.post(PUT_OVERRIDES, override_rows(&granted));
+}
+
+fn override_rows(granted: &[&Override]) -> Args {
+    let section = |it: &&Override| it.section.as_ref().map(ToString::to_string);
+    let rows = Rows::new()
+        .text("override_id", granted.iter().map(|it| it.id.as_str()))
+        .text("student_id", granted.iter().map(|it| it.student.as_str()))
+        .opt_text("section_id", granted.iter().map(section))
+        .text("reason", granted.iter().map(|it| it.reason.name()))
+        .text("granted_by", granted.iter().map(|it| it.granted_by.as_str()))
+        .text("justification", granted.iter().map(|it| it.justification.as_str()))
+        .int("granted_at", granted.iter().map(|it| it.granted_at.0))
+        .opt_int("valid_until", granted.iter().map(|it| it.valid_until.map(|until| until.0)))
+        .text("source", granted.iter().map(|it| it.source.name()));
+    rows.into()
 }
 
 async fn lock_one(database: &Database, student: &StudentId) -> Result<Tx, StaffError> {
@@ -185,6 +196,7 @@ pub(super) fn profile(row: &Row) -> Result<Profile, DbError> {
         completed: Vec::new(),
         holds: Vec::new(),
         closed: row.int("closed")? == 1,
+        disabled: row.int("disabled")? == 1,
         active_from: row.opt_int("active_from")?.map(UnixMs),
         active_until: row.opt_int("active_until")?.map(UnixMs),
     })

@@ -14,6 +14,7 @@ use crate::domain::student::{Completed, Profile};
 mod hold_up;
 mod holds;
 mod imports;
+mod roster;
 mod upgrade;
 
 const RESERVE: &str = "reserve_courses";

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId};
+use matricula_kit::id::{CourseId, RosterRowId, SagaId, SectionId, StudentId};
 use matricula_kit::time::UnixMs;
 
 /// The registration that added it, and the section.
@@ -23,6 +23,10 @@ pub struct Enrollment {
     pub status: EnrollmentStatus,
     /// The registration that dropped it, or has marked it to be dropped.
     pub dropped_by: Option<SagaId>,
+    /// That registration is an import's.
+    pub dropped_by_import: bool,
+    /// The row of a roster by which an import added it; `None` when a student registered.
+    pub roster_row: Option<RosterRowId>,
     /// When it was added.
     pub created_at: UnixMs,
     /// When it changed last.

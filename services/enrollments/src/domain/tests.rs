@@ -1,12 +1,13 @@
 //! The rules as a table of scripts, and random sequences that keep the invariants.
 //!
 //! A script is commands with `;` between them: `r1 +M1 -r0/P2` creates, `r1 cancel`, `r1 commit`. `r1@T` is a registration
-//! of student T, all others are of S. `M1` and `M2` are lectures of course M, `ML1` is a lab of it.
+//! of student T, all others are of S. `M1` and `M2` are lectures of course M, `ML1` is a lab of it. `r1 +M1 #E7` is of an
+//! import that takes row E7 of a roster over.
 
 use std::collections::HashSet;
 
 use matricula_kit::answer::Answer;
-use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId};
+use matricula_kit::id::{CourseId, RosterRowId, SagaId, SectionId, StudentId};
 use matricula_kit::time::UnixMs;
 use proptest::prelude::*;
 
@@ -29,7 +30,7 @@ pub fn command(line: &str) -> Command {
     let (registration, student) = registration.split_once('@').unwrap_or((registration, "S"));
     let registration = saga(registration);
     let student = StudentId::try_new(student).expect("a valid id");
-    let (mut adds, mut drops) = (Vec::new(), Vec::new());
+    let (mut adds, mut drops, mut roster_row) = (Vec::new(), Vec::new(), None);
     for word in words {
         match (word, word.strip_prefix('+'), word.strip_prefix('-')) {
             ("cancel", ..) => return Command::Cancel { registration, student },
@@ -44,16 +45,20 @@ pub fn command(line: &str) -> Command {
                 let (earlier, name) = key.split_once('/').expect("registration/section");
                 drops.push((saga(earlier), section(name)));
             }
+            _ if word.starts_with('#') => roster_row = Some(RosterRowId::try_new(&word[1..]).expect("a valid id")),
             _ => panic!("{word}?"),
         }
     }
-    Command::Create { registration, student, adds, drops }
+    Command::Create { registration, student, adds, drops, roster_row }
 }
 
-/// "r1/M1 ENROLLED", with "<r2" when r2 has marked or dropped it.
+/// "r1/M1 ENROLLED", with "#E7" when an import added it by row E7, and "<r2" when r2 has marked or dropped it, "<#r2" when
+/// that is an import's.
 pub fn shown(row: &Enrollment) -> String {
-    let by = row.dropped_by.as_ref().map(|by| format!("<{by}")).unwrap_or_default();
-    format!("{}/{} {}{by}", row.key.0, row.key.1, row.status.name())
+    let import = if row.dropped_by_import { "#" } else { "" };
+    let by = row.dropped_by.as_ref().map(|by| format!("<{import}{by}")).unwrap_or_default();
+    let roster = row.roster_row.as_ref().map(|id| format!("#{id}")).unwrap_or_default();
+    format!("{}/{} {}{roster}{by}", row.key.0, row.key.1, row.status.name())
 }
 
 fn answer_shown(answer: &Answer) -> String {
@@ -94,6 +99,7 @@ fn assert_invariants(world: &World) {
         let marked_or_dropped = matches!(row.status, EnrollmentStatus::Enrolled | EnrollmentStatus::Dropped);
         assert!(row.dropped_by.is_none() || marked_or_dropped, "{row:?}");
         assert!(row.dropped_by.is_some() || row.status != EnrollmentStatus::Dropped, "{row:?}");
+        assert!(row.dropped_by.is_some() || !row.dropped_by_import, "{row:?}");
     }
 }
 
@@ -156,6 +162,19 @@ fn nobody_is_in_force_twice() {
     // What another registration has marked may stay after all.
     check("r0 +M1; r0 commit; r1 -r0/M1; r2 +M2", "DUPLICATE_COURSE M2/M1", "r0/M1 ENROLLED<r1");
     check("r0 +M1; r0 commit; r1 -r0/M1; r2 +M1", "ALREADY_ENROLLED M1", "r0/M1 ENROLLED<r1");
+}
+
+#[test]
+fn an_import_ends_only_what_an_import_added() {
+    let taken_over = "r0 +M1 #E1; r0 commit; ";
+    check(taken_over.trim_end_matches("; "), "done", "r0/M1 ENROLLED#E1");
+    check(&format!("{taken_over}r1 -r0/M1 #E1; r1 commit"), "done", "r0/M1 DROPPED#E1<#r1");
+    check(&format!("{taken_over}r1 -r0/M1 #E1; r1 cancel"), "done", "r0/M1 ENROLLED#E1");
+    check(&format!("{taken_over}r1 +M2 -r0/M1 #E1"), "done", "r0/M1 ENROLLED#E1<#r1, r1/M2 PENDING#E1");
+    check(&format!("{taken_over}r1 -r0/M1; r1 commit"), "done", "r0/M1 DROPPED#E1<r1");
+    check("r0 +M1; r0 commit; r1 -r0/M1 #E1", "NOT_ENROLLED M1", "r0/M1 ENROLLED");
+    check("r0 +M1; r0 commit; r1 +M1 #E1", "ALREADY_ENROLLED M1", "r0/M1 ENROLLED");
+    check("r0 +M1; r0 commit; r1 +M2 #E1", "DUPLICATE_COURSE M2/M1", "r0/M1 ENROLLED");
 }
 
 /// One line of a random script: registrations are numbered by their line, so a create is always new, and what is dropped,

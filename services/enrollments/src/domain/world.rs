@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use matricula_kit::answer::{Answer, Reason, Refusal};
-use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId};
+use matricula_kit::id::{CourseId, RosterRowId, SagaId, SectionId, StudentId};
 use matricula_kit::time::UnixMs;
 
 use crate::domain::{Enrollment, EnrollmentKey, EnrollmentStatus};
@@ -21,6 +21,8 @@ pub enum Command {
         adds: Vec<Add>,
         /// What it drops, each by the registration that had added it.
         drops: Vec<EnrollmentKey>,
+        /// The row of a roster that an import takes over, or ends; `None` when a student registers.
+        roster_row: Option<RosterRowId>,
     },
     /// The undo of a create.
     Cancel {
@@ -54,6 +56,15 @@ pub struct Add {
     pub course: CourseId,
     /// The part of the course that it is.
     pub component: String,
+}
+
+/// A create, without what it adds.
+#[derive(Clone, Copy)]
+struct Creating<'a> {
+    registration: &'a SagaId,
+    student: &'a StudentId,
+    drops: &'a [EnrollmentKey],
+    roster_row: Option<&'a RosterRowId>,
 }
 
 /// What has to be written of a row.
@@ -110,8 +121,9 @@ impl World {
     /// Decides one command and changes the world accordingly. What is refused changes nothing.
     pub fn decide(&mut self, command: &Command, now: UnixMs) -> Answer {
         match command {
-            Command::Create { registration, student, adds, drops } => {
-                self.create(registration, student, adds, drops, now)
+            Command::Create { registration, student, adds, drops, roster_row } => {
+                let creating = Creating { registration, student, drops, roster_row: roster_row.as_ref() };
+                self.create(creating, adds, now)
             }
             Command::Cancel { registration, student } => self.cancel(registration, student, now),
             Command::Commit { registration, student } => self.commit(registration, student, now),
@@ -124,25 +136,21 @@ impl World {
         self.rows.values()
     }
 
-    fn create(
-        &mut self,
-        registration: &SagaId,
-        student: &StudentId,
-        adds: &[Add],
-        drops: &[EnrollmentKey],
-        now: UnixMs,
-    ) -> Answer {
+    fn create(&mut self, creating: Creating<'_>, adds: &[Add], now: UnixMs) -> Answer {
+        let Creating { registration, student, drops, roster_row } = creating;
         let refused_adds = adds.iter().enumerate().filter_map(|(index, add)| {
             let earlier = adds[..index].iter().find(|earlier| earlier.is_same_part(&add.course, &add.component));
-            self.refuse_add(registration, student, add, drops).or_else(|| earlier.map(|earlier| add.twice(earlier)))
+            self.refuse_add(creating, add).or_else(|| earlier.map(|earlier| add.twice(earlier)))
         });
-        let refused_drops = drops.iter().filter_map(|key| self.refuse_drop(registration, student, key));
+        let refused_drops = drops.iter().filter_map(|key| self.refuse_drop(creating, key));
         let refusals: Vec<Refusal> = refused_adds.chain(refused_drops).collect();
         if !refusals.is_empty() {
             return Answer::Refused(refusals);
         }
         for key in drops {
-            self.change(key, now, |row| row.dropped_by = Some(registration.clone()));
+            self.change(key, now, |row| {
+                (row.dropped_by, row.dropped_by_import) = (Some(registration.clone()), roster_row.is_some());
+            });
         }
         for Add { section, course, component } in adds {
             let enrollment = Enrollment {
@@ -152,6 +160,8 @@ impl World {
                 component: component.clone(),
                 status: EnrollmentStatus::Pending,
                 dropped_by: None,
+                dropped_by_import: false,
+                roster_row: roster_row.cloned(),
                 created_at: now,
                 changed_at: now,
             };
@@ -161,13 +171,8 @@ impl World {
     }
 
     /// What is in force against an add. What another registration has marked is still in force: that one may be cancelled.
-    fn refuse_add(
-        &self,
-        registration: &SagaId,
-        student: &StudentId,
-        add: &Add,
-        drops: &[EnrollmentKey],
-    ) -> Option<Refusal> {
+    fn refuse_add(&self, creating: Creating<'_>, add: &Add) -> Option<Refusal> {
+        let Creating { registration, student, drops, .. } = creating;
         if self.rows.contains_key(&(registration.clone(), add.section.clone())) {
             return Some(add.already_enrolled());
         }
@@ -183,14 +188,21 @@ impl World {
         duplicate.map(|other| add.duplicate_of(other))
     }
 
-    fn refuse_drop(&self, registration: &SagaId, student: &StudentId, key: &EnrollmentKey) -> Option<Refusal> {
-        let enrolled = self.rows.get(key).is_some_and(|(row, _)| {
+    /// What speaks against a drop. What a student added is not an import's to drop.
+    fn refuse_drop(&self, creating: Creating<'_>, key: &EnrollmentKey) -> Option<Refusal> {
+        let Creating { registration, student, roster_row, .. } = creating;
+        let row = self.rows.get(key).map(|(row, _)| row);
+        let enrolled = row.filter(|row| {
             let is_free = row.dropped_by.as_ref().is_none_or(|by| by == registration);
             row.status == EnrollmentStatus::Enrolled && row.student == *student && is_free
         });
+        if enrolled.is_some_and(|row| roster_row.is_some() && row.roster_row.is_none()) {
+            let message = format!("The student has registered for section {}: an import does not end that.", key.1);
+            return Some(Refusal::section(Reason::NotEnrolled, &key.1, message, "Drop it as staff, if it is wrong."));
+        }
         let message = || format!("You are not enrolled in section {}, or you are dropping it already.", key.1);
         let next_step = "Look at your enrollments and choose again.";
-        (!enrolled).then(|| Refusal::section(Reason::NotEnrolled, &key.1, message(), next_step))
+        enrolled.is_none().then(|| Refusal::section(Reason::NotEnrolled, &key.1, message(), next_step))
     }
 
     fn cancel(&mut self, registration: &SagaId, student: &StudentId, now: UnixMs) -> Answer {
@@ -198,7 +210,7 @@ impl World {
             self.change(&key, now, |row| row.status = EnrollmentStatus::Cancelled);
         }
         for key in self.marked_by(registration, student) {
-            self.change(&key, now, |row| row.dropped_by = None);
+            self.change(&key, now, |row| (row.dropped_by, row.dropped_by_import) = (None, false));
         }
         Answer::done()
     }

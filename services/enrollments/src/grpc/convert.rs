@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use matricula_kit::answer::{DroppedCourse, ReservedCourse};
-use matricula_kit::id::{SagaId, SectionId, StudentId};
+use matricula_kit::id::{RosterRowId, SagaId, SectionId, StudentId};
 use matricula_kit::participant::{Leg, Operation};
 use matricula_kit::rpc::{self, FieldError};
 use matricula_kit::time::UnixMs;
@@ -17,7 +17,7 @@ use crate::store::Position;
 const SECTIONS_MAX: usize = 20;
 /// Longest name of a part of a course: two ids and the stroke between them.
 const COMPONENT_BYTES_MAX: usize = 129;
-/// Stands between the parts of a page token; no id has it.
+/// Stands between the parts of a page token. Only the last part, the id of a section, may have it, too.
 const TOKEN_SEPARATOR: char = '~';
 
 /// An operation that creates enrollments.
@@ -32,7 +32,11 @@ pub fn create(operation: wire::CreateEnrollmentsOperation) -> Result<Operation<C
     let drops = each("drops", operation.drops, drop_key)?;
     distinct("adds", adds.iter().map(|add| &add.section))?;
     distinct("drops", drops.iter().map(|(_, section)| section))?;
-    let command = Command::Create { registration, student, adds, drops };
+    let roster_row = match operation.roster_row_id {
+        id if id.is_empty() => None,
+        id => Some(rpc::required_id("roster_row_id", id, RosterRowId::try_new)?),
+    };
+    let command = Command::Create { registration, student, adds, drops, roster_row };
     rpc::saga_operation(operation.operation, Leg::Action, command)
 }
 
@@ -71,6 +75,8 @@ pub fn enrollment(enrollment: Enrollment) -> wire::Enrollment {
         registration_id: registration.into(),
         status: status as i32,
         dropped_by_registration_id: enrollment.dropped_by.map(String::from).unwrap_or_default(),
+        dropped_by_import: enrollment.dropped_by_import,
+        roster_row_id: enrollment.roster_row.map(String::from).unwrap_or_default(),
         created_at: Some(enrollment.created_at.to_wire()),
         changed_at: Some(enrollment.changed_at.to_wire()),
     }
@@ -88,12 +94,11 @@ pub fn position(token: &str) -> Result<Option<Position>, FieldError> {
         return Ok(None);
     }
     let position = || {
-        let mut parts = token.split(TOKEN_SEPARATOR);
+        let mut parts = token.splitn(3, TOKEN_SEPARATOR);
         let created_at = parts.next()?.parse().ok()?;
         let registration = SagaId::try_new(parts.next()?).ok()?;
         let section = SectionId::try_new(parts.next()?).ok()?;
-        let key = (registration.into(), section.into());
-        parts.next().is_none().then_some(Position { created_at: UnixMs(created_at), key })
+        Some(Position { created_at: UnixMs(created_at), key: (registration.into(), section.into()) })
     };
     let problem = || FieldError::new("page_token", "must be empty, or the next_page_token of an answer");
     position().map(Some).ok_or_else(problem)

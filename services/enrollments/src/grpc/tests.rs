@@ -47,6 +47,7 @@ fn create(saga: &str, adds: &[&str], drops: &[(&str, &str)]) -> wire::CreateEnro
         student_id: "S1".into(),
         adds: adds.iter().map(add).collect(),
         drops: drops.iter().map(drop).collect(),
+        roster_row_id: String::new(),
     }
 }
 
@@ -104,10 +105,21 @@ async fn a_registration_from_create_to_ledger() {
         assert!(is_done(cancelled(&mut client, &third).await));
         assert!(!is_done(committed(&mut client, &third).await));
 
+        let of_roster =
+            wire::CreateEnrollmentsOperation { roster_row_id: "E/1".into(), ..create("taken-over", &["R"], &[]) };
+        assert!(is_done(created(&mut client, of_roster).await));
+        let of_roster =
+            wire::CreateEnrollmentsOperation { roster_row_id: "E/1".into(), ..create("ends", &[], &[(&first, "B")]) };
+        assert!(!is_done(created(&mut client, of_roster).await), "the student has registered for it");
+
         let mut ledger = client.export_ledger(wire::ExportLedgerRequest {}).await.expect("read").into_inner();
         let mut seen = Vec::new();
         while let Some(entry) = ledger.message().await.expect("read") {
             let row = entry.enrollment.expect("an enrollment");
+            if row.section_id == "R" {
+                assert_eq!((row.roster_row_id.as_str(), row.dropped_by_import), ("E/1", false));
+                continue;
+            }
             seen.push((row.section_id.clone(), row.status(), row.dropped_by_registration_id == second));
         }
         use common::EnrollmentStatus::{Dropped, Enrolled};
@@ -120,7 +132,7 @@ async fn enrollments_are_listed_newest_first_page_by_page() {
     for backend in BACKENDS {
         let (mut client, _test) = started(backend).await;
         for number in 0..7 {
-            let section = format!("X{number}");
+            let section = format!("X~{number}");
             assert!(is_done(created(&mut client, create(&String::from(SagaId::generate()), &[&section], &[])).await));
         }
         let (mut pages, mut seen, mut page_token) = (0, Vec::new(), String::new());
@@ -134,7 +146,7 @@ async fn enrollments_are_listed_newest_first_page_by_page() {
                 break;
             }
         }
-        assert_eq!((pages, seen.join(" ").as_str()), (3, "X6 X5 X4 X3 X2 X1 X0"));
+        assert_eq!((pages, seen.join(" ").as_str()), (3, "X~6 X~5 X~4 X~3 X~2 X~1 X~0"));
         for (page_size, page_token) in [(0, "nonsense"), (0, "1~a b~c"), (-1, ""), (1_001, "")] {
             let request =
                 wire::ListEnrollmentsRequest { student_id: "S1".into(), page_size, page_token: page_token.into() };
@@ -169,4 +181,6 @@ async fn what_is_out_of_bounds_is_named() {
     let mut control = good();
     control.adds[0].component = "\0".into();
     check(control, "operations[0].adds[0].component").await;
+    check(wire::CreateEnrollmentsOperation { roster_row_id: "a b".into(), ..good() }, "operations[0].roster_row_id")
+        .await;
 }

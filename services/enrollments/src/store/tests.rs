@@ -16,6 +16,8 @@ use super::*;
 use crate::MIGRATIONS;
 use crate::domain::tests::{any_script, command, commands, shown};
 
+mod upgrade;
+
 struct Service {
     writer: Writer<Enrollments>,
     test: TestDatabase,
@@ -190,6 +192,18 @@ fn of_case(mut command: Command, case: &SagaId) -> Command {
     | Command::Withdraw { student, .. }) = &mut command;
     *student = StudentId::stored(format!("{case}:{student}"));
     command
+}
+
+#[tokio::test]
+async fn what_imports_did_is_kept() {
+    for backend in BACKENDS {
+        let service = Service::new(backend).await;
+        assert_eq!(service.write("r0 +M1 #E1; r0 commit; r1 +P1; r1 commit").await, [true; 4]);
+        assert_eq!(service.write("r2 -r1/P1 #E2").await, [false], "the student has added it");
+        assert_eq!(service.write("r3 -r0/M1 #E1; r3 cancel; r4 -r0/M1 #E1").await, [true; 3]);
+        assert_eq!(service.write("r4 commit").await, [true]);
+        assert_eq!(service.state().await, "r0/M1 DROPPED#E1<#r4, r1/P1 ENROLLED", "{backend:?}");
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@
 //!   goes to the part that carries the course's credits, or to the only part of a course; so a student who changes the
 //!   lab of a course alone pays no second fee. Of several such parts the first by section id has it. A course of several
 //!   parts without any credits has no part that could carry a fee.
-//! - A term without rates charges zero, and the zero is posted: it shows that the section was assessed.
+//! - A term without rates charges zero, and the zero is posted: it shows that the section was assessed. A term whose rates
+//!   were removed charges zero, too; what it has charged before is given back by its last refund ladder.
+//! - A roster that is taken over is charged zero in the same way, or by the rates and without a limit.
 //! - A registration that costs something is refused as a whole when the student would then owe more than the lowest
 //!   balance limit of its terms. What it drops is refunded later, and makes no room yet.
 //! - A void gives back all of what the registration was charged. A refund gives back a part of what the dropped section
@@ -36,6 +38,8 @@ pub enum Command {
         student: StudentId,
         /// What it adds, no section twice.
         adds: Vec<Add>,
+        /// By what it is charged.
+        basis: Basis,
     },
     /// Give back all that a registration was charged.
     Void {
@@ -53,6 +57,17 @@ pub enum Command {
         /// When the student asked to drop.
         effective_at: UnixMs,
     },
+}
+
+/// By what a registration is charged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Basis {
+    /// The rates of the terms, up to their balance limits: a student registers.
+    Rates,
+    /// The rates of the terms, whatever the student owes then: a roster is taken over, and is to be charged.
+    RatesWithoutLimit,
+    /// Nothing, and the zero is posted: a roster is taken over.
+    Waived,
 }
 
 /// A section to be charged.
@@ -142,7 +157,9 @@ pub struct World {
 /// Decides one operation. Only an assessment can be refused, and only for the balance limit.
 pub fn decide(world: &mut World, command: &Command, now: UnixMs) -> Answer {
     match command {
-        Command::Assess { registration, student, adds } => assess(world, registration, student, adds, now),
+        Command::Assess { registration, student, adds, basis } => {
+            assess(world, registration, student, adds, *basis, now)
+        }
         Command::Void { registration } => {
             let charged = world.charges.get(registration);
             let sections: Vec<SectionId> = charged.into_iter().flat_map(BTreeMap::keys).cloned().collect();
@@ -164,15 +181,27 @@ pub fn decide(world: &mut World, command: &Command, now: UnixMs) -> Answer {
     }
 }
 
-fn assess(world: &mut World, registration: &SagaId, student: &StudentId, adds: &[Add], now: UnixMs) -> Answer {
+fn assess(
+    world: &mut World,
+    registration: &SagaId,
+    student: &StudentId,
+    adds: &[Add],
+    basis: Basis,
+    now: UnixMs,
+) -> Answer {
     let with_fee = sections_with_course_fee(adds);
     // The barrier keeps a step from being done twice; this keeps a section from being charged by two steps.
     let before = world.charges.get(registration);
     let open = adds.iter().filter(|add| before.is_none_or(|sections| !sections.contains_key(&add.section)));
-    let amounts = open.map(|add| (add, world.prices.charge(add, with_fee.contains(&add.section))));
-    let amounts: Vec<(&Add, Charge)> = amounts.collect();
+    let amount = |add: &Add| match basis {
+        Basis::Waived => Charge::default(),
+        Basis::Rates | Basis::RatesWithoutLimit => world.prices.charge(add, with_fee.contains(&add.section)),
+    };
+    let amounts: Vec<(&Add, Charge)> = open.map(|add| (add, amount(add))).collect();
     let sum = amounts.iter().map(|(_, amount)| amount.minor_units()).sum();
-    if let Some(refusal) = world.above_limit(student, adds, sum) {
+    if basis == Basis::Rates
+        && let Some(refusal) = world.above_limit(student, adds, sum)
+    {
         return Answer::Refused(vec![refusal]);
     }
     for (add, amount) in amounts {

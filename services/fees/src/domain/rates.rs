@@ -16,7 +16,7 @@ pub const LADDER_STEPS_MAX: usize = 200;
 pub struct TermRates {
     /// Price of a credit.
     pub per_credit: Price,
-    /// What is given back, by the moment of the drop.
+    /// What is given back of a charge, by the moment of the drop.
     pub ladder: RefundLadder,
     /// The most that a student may owe after a charge; `None`: no limit.
     pub balance_limit: Option<BalanceLimit>,
@@ -39,12 +39,12 @@ pub struct BadStep {
 /// An import: everything in it is set, or nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RateTable {
-    /// The currency of its terms; `None` when it has no terms.
+    /// The currency of its rates; `None` when it has none.
     pub currency: Option<Currency>,
-    /// Terms, none twice.
-    pub terms: Vec<(TermId, TermRates)>,
-    /// Courses, none twice.
-    pub course_fees: Vec<(CourseId, Price)>,
+    /// Terms, none twice; one without rates charges nothing from now on.
+    pub terms: Vec<(TermId, Option<TermRates>)>,
+    /// Courses, none twice; one without a fee has none from now on.
+    pub course_fees: Vec<(CourseId, Option<Price>)>,
 }
 
 /// The prices that a batch needs.
@@ -54,6 +54,9 @@ pub struct Prices {
     pub currency: Currency,
     /// Rates of the terms that have any.
     pub terms: HashMap<TermId, TermRates>,
+    /// The last ladders of terms whose rates were removed. They hold for what these terms have charged before: a student
+    /// who drops later gets back as much as if the rates were still there.
+    pub former_ladders: HashMap<TermId, RefundLadder>,
     /// Fees of the courses that have one.
     pub course_fees: HashMap<CourseId, Price>,
 }
@@ -104,12 +107,17 @@ impl Prices {
         adds.iter().filter_map(|add| Some((self.terms.get(&add.term)?.balance_limit?, &add.term))).min()
     }
 
-    /// The part of a charge that is given back.
+    /// The ladder by which a term gives back what it has charged.
+    pub fn ladder(&self, term: &TermId) -> Option<&RefundLadder> {
+        self.terms.get(term).map(|rates| &rates.ladder).or_else(|| self.former_ladders.get(term))
+    }
+
+    /// The part of a charge that is given back; nothing where the term has never had a ladder.
     pub(super) fn given_back(&self, charge: Charge, term: &TermId, how: GiveBack) -> Charge {
         match how {
             GiveBack::All => charge,
             GiveBack::ByLadder { dropped_at } => {
-                let percent = self.terms.get(term).map(|rates| rates.ladder.percent_at(dropped_at));
+                let percent = self.ladder(term).map(|ladder| ladder.percent_at(dropped_at));
                 charge.part(percent.unwrap_or_default())
             }
         }

@@ -62,7 +62,14 @@ fn assess(registration: &str, adds: &[&str]) -> Command {
         registration: saga(registration),
         student: student("s1"),
         adds: adds.iter().map(|text| add(text)).collect(),
+        basis: Basis::Rates,
     }
+}
+
+/// The same for a roster.
+fn take_over(registration: &str, adds: &[&str], basis: Basis) -> Command {
+    let adds = adds.iter().map(|text| add(text)).collect();
+    Command::Assess { registration: saga(registration), student: student("s1"), adds, basis }
 }
 
 fn void(registration: &str) -> Command {
@@ -152,6 +159,21 @@ fn a_refund_follows_the_ladder() {
     }
 }
 
+/// The rates of a term go while charges of it are in force.
+#[test]
+fn the_last_ladder_holds_for_charges_of_a_term_without_rates() {
+    for (at, back) in [(9, -30_000), (10, -15_000), (20, 0)] {
+        let mut world = world();
+        decide(&mut world, &assess("r1", &["A1 A - 300 T"]), NOW);
+        let rates = world.prices.terms.remove(&id_term("T")).expect("the term has rates");
+        world.prices.former_ladders.insert(id_term("T"), rates.ladder);
+        decide(&mut world, &assess("r2", &["X1 LAB - 300 T"]), NOW);
+        decide(&mut world, &refund("r3", "s1", &[("A1", "r1")], at), NOW);
+        let back = format!("REFUND r1 A1 {back} by r3");
+        assert_eq!(shown(&world.postings), ["CHARGE r1 A1 30000 by r1", "CHARGE r2 X1 0 by r2", &back]);
+    }
+}
+
 #[test]
 fn what_was_given_back_or_is_not_there_is_left_alone() {
     let charge = assess("r1", &["A1 A - 300 T"]);
@@ -210,6 +232,24 @@ fn nobody_is_charged_above_the_limit() {
     check_limit(80_000, &[assess("r1", &["A1 A - 300 T"])], 110_000, &[]);
     // What costs nothing is never refused.
     check_limit(80_000, &[assess("r1", &["A1 A - 0 L5"]), assess("r2", &[])], 80_000, &[]);
+}
+
+#[test]
+fn rosters_are_charged_nothing_or_without_a_limit() {
+    let adds = ["A1 LAB - 300 L5", "B1 B - 300 L5"];
+    check_limit(80_000, &[take_over("r1", &adds, Basis::Waived)], 80_000, &[]);
+    check_limit(80_000, &[take_over("r1", &adds, Basis::RatesWithoutLimit)], 142_500, &[]);
+    check_limit(80_000, &[assess("r1", &adds)], 80_000, &[0]);
+    // What was waived is given back as zero, and what was charged by the ladder.
+    let refunded = |basis| [take_over("r1", &["A1 A - 300 T"], basis), refund("r9", "s1", &[("A1", "r1")], 15)];
+    check_limit(0, &refunded(Basis::Waived), 0, &[]);
+    check_limit(0, &refunded(Basis::RatesWithoutLimit), 15_000, &[]);
+
+    let mut world = world();
+    decide(&mut world, &take_over("r1", &adds, Basis::Waived), NOW);
+    let posted: Vec<_> = world.postings.iter().map(|it| (it.section.as_str(), it.kind, it.minor_units)).collect();
+    let zeros = [("A1", PostingKind::Charge, 0), ("B1", PostingKind::Charge, 0)];
+    assert_eq!(posted, zeros, "the zero shows that each section was assessed");
 }
 
 #[test]

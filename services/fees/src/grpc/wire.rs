@@ -1,28 +1,26 @@
 //! Wire to domain and back.
 
 use matricula_kit::answer::{DroppedCourse, Money, ReservedCourse};
-use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId, TermId};
+use matricula_kit::id::{SagaId, SectionId, StudentId};
 use matricula_kit::participant::{Leg, Operation};
 use matricula_kit::rpc::{FieldError, required_id, saga_operation};
 use matricula_kit::time::UnixMs;
 use matricula_proto::common::v1 as common;
 use matricula_proto::fees::v1 as proto;
 
-use crate::domain::price::{BalanceLimit, Credits, Currency, OutOfBounds, Percent, Price};
-use crate::domain::rates::{RateTable, RefundLadder, TermRates};
-use crate::domain::{Add, Command, Posting, PostingKind};
+use crate::domain::price::{Credits, Currency, OutOfBounds};
+use crate::domain::{Add, Basis, Command, Posting, PostingKind};
 use crate::store::Balance;
 
 /// Most sections that one registration adds, or drops; the contract's bound.
 const SECTIONS_MAX: usize = 20;
-/// Most terms, and most courses, in one import: far more than a school has, and well within one message.
-const IMPORT_MAX: usize = 50_000;
 
 /// An operation of `AssessFees`.
 pub fn assess(wire: proto::AssessFeesOperation) -> Result<Operation<Command>, FieldError> {
     let student = required_id("student_id", wire.student_id, StudentId::try_new)?;
     let adds = distinct_sections("adds", wire.adds, add, |add| &add.section)?;
-    saga(wire.operation, Leg::Action, |registration| Command::Assess { registration, student, adds })
+    let basis = basis(wire.basis)?;
+    saga(wire.operation, Leg::Action, |registration| Command::Assess { registration, student, adds, basis })
 }
 
 /// An operation of `VoidFees`.
@@ -39,34 +37,6 @@ pub fn refund(wire: proto::RefundFeesOperation) -> Result<Operation<Command>, Fi
     let effective_at = moment("effective_at", wire.effective_at)?;
     let command = |registration| Command::Refund { registration, student, drops, effective_at };
     saga(wire.operation, Leg::Action, command)
-}
-
-/// The rates of an import.
-pub fn rate_table(wire: proto::ImportRatesRequest) -> Result<RateTable, FieldError> {
-    let mut table = RateTable::default();
-    bounded("terms", wire.terms.len(), IMPORT_MAX)?;
-    for (index, term) in wire.terms.into_iter().enumerate() {
-        let outer = format!("terms[{index}]");
-        let (currency, id, rates) = term_rates(term).map_err(|problem| problem.within(&outer))?;
-        if let Some(first) = table.currency.replace(currency.clone())
-            && first != currency
-        {
-            let problem = format!("must be {first} as in terms[0]: an installation has one currency");
-            return Err(FieldError::new(format!("{outer}.per_credit.currency"), problem));
-        }
-        table.terms.push((id, rates));
-    }
-    bounded("course_fees", wire.course_fees.len(), IMPORT_MAX)?;
-    for (index, fee) in wire.course_fees.into_iter().enumerate() {
-        let outer = format!("course_fees[{index}]");
-        let id =
-            required_id("course_id", fee.course_id, CourseId::try_new).map_err(|problem| problem.within(&outer))?;
-        let price = Price::try_new(fee.minor_units).map_err(|problem| field("minor_units", problem).within(&outer))?;
-        table.course_fees.push((id, price));
-    }
-    none_twice("terms", "term_id", table.terms.iter().map(|(term, _)| term.as_str()))?;
-    none_twice("course_fees", "course_id", table.course_fees.iter().map(|(course, _)| course.as_str()))?;
-    Ok(table)
 }
 
 /// An amount.
@@ -107,6 +77,15 @@ fn saga(
     saga_operation(wire, leg, command(registration))
 }
 
+fn basis(number: i32) -> Result<Basis, FieldError> {
+    match proto::ChargeBasis::try_from(number) {
+        Ok(proto::ChargeBasis::Unspecified) => Ok(Basis::Rates),
+        Ok(proto::ChargeBasis::Waived) => Ok(Basis::Waived),
+        Ok(proto::ChargeBasis::RatesWithoutLimit) => Ok(Basis::RatesWithoutLimit),
+        Err(_) => Err(FieldError::new("basis", format!("must be a basis of charges, got {number}"))),
+    }
+}
+
 fn add(wire: common::ReservedCourse) -> Result<Add, FieldError> {
     let course: ReservedCourse = wire.try_into()?;
     let credits = Credits::try_new(course.credits_hundredths);
@@ -117,27 +96,6 @@ fn add(wire: common::ReservedCourse) -> Result<Add, FieldError> {
         credits: credits.map_err(|problem| field("credits_hundredths", problem))?,
         is_only_part: course.component.is_empty(),
     })
-}
-
-fn term_rates(wire: proto::TermRates) -> Result<(Currency, TermId, TermRates), FieldError> {
-    let term = required_id("term_id", wire.term_id, TermId::try_new)?;
-    let money = wire.per_credit.ok_or_else(|| FieldError::new("per_credit", "is required"))?;
-    let currency = Currency::try_new(money.currency).map_err(|problem| field("per_credit.currency", problem))?;
-    let per_credit = Price::try_new(money.minor_units).map_err(|problem| field("per_credit.minor_units", problem))?;
-    let balance_limit = match wire.balance_limit_minor_units {
-        0 => None,
-        limit => Some(BalanceLimit::try_new(limit).map_err(|problem| field("balance_limit_minor_units", problem))?),
-    };
-    let mut steps = Vec::with_capacity(wire.refund_ladder.len());
-    for (index, step) in wire.refund_ladder.into_iter().enumerate() {
-        let outer = format!("refund_ladder[{index}]");
-        let until = moment("until", step.until).map_err(|problem| problem.within(&outer))?;
-        let percent = Percent::try_new(step.percent).map_err(|problem| field("percent", problem).within(&outer))?;
-        steps.push((until, percent));
-    }
-    let ladder = RefundLadder::try_new(steps)
-        .map_err(|bad| FieldError::new(format!("refund_ladder[{}].until", bad.index), bad.problem))?;
-    Ok((currency, term, TermRates { per_credit, ladder, balance_limit }))
 }
 
 fn distinct_sections<W, T>(
@@ -173,11 +131,13 @@ fn bounded(name: &str, count: usize, max: usize) -> Result<(), FieldError> {
     Ok(())
 }
 
-fn moment(name: &str, wire: Option<prost_types::Timestamp>) -> Result<UnixMs, FieldError> {
+/// A moment that must be there.
+pub fn moment(name: &str, wire: Option<prost_types::Timestamp>) -> Result<UnixMs, FieldError> {
     let wire = wire.ok_or_else(|| FieldError::new(name, "is required"))?;
     UnixMs::from_wire(&wire).ok_or_else(|| FieldError::new(name, "must be a moment of the years 1 to 9999"))
 }
 
-fn field(name: &str, problem: OutOfBounds) -> FieldError {
+/// The problem of a field.
+pub fn field(name: &str, problem: OutOfBounds) -> FieldError {
     FieldError::new(name, problem.to_string())
 }

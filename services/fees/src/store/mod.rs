@@ -1,16 +1,19 @@
-//! The only SQL of fees. This module is the write path; [`rates`] holds prices, [`read`] accounts and the ledger.
+//! The only SQL of fees. This module is the write path; [`rates`] holds prices, [`imports`] what imports make of them, [`read`]
+//! accounts and the ledger.
 //!
 //! Charges are not locked: one that two replicas give back at once meets a unique index, and the second batch is run
 //! again with what the first one wrote. Balances are changed by what was posted, in order of students, so that batches
 //! of two replicas wait for one another and never in a circle. Only where a balance limit must hold, all accounts that
 //! the batch may change are locked before it is decided, in the same order.
 
+mod imports;
 mod rates;
 mod read;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use matricula_kit::answer::Answer;
@@ -23,11 +26,15 @@ use crate::domain::price::Charge;
 use crate::domain::rates::Prices;
 use crate::domain::{self, Charged, Charges, Command, Posting, PostingKind, World};
 
-pub use rates::{ImportError, import};
+pub use imports::{import, rate_table};
 pub use read::{Balance, PostingKey, account, balances_page, currency, postings_page};
 
 /// The service's part in the write path.
-pub struct Fees;
+#[derive(Debug, Default)]
+pub struct Fees {
+    /// Whether this process has posted something: then the currency never changes again.
+    has_posted: AtomicBool,
+}
 
 const CHARGES: &str = "SELECT c.registration_id, c.section_id, c.student_id, c.term_id, c.minor_units, b.kind AS back \
                        FROM {rows} \
@@ -62,13 +69,13 @@ impl Participant for Fees {
                 terms.extend(adds.iter().map(|add| &add.term));
             }
         }
-        let prices = rates::ask(tx, &terms, &courses);
+        let prices = rates::ask(tx, &terms, &courses, !self.has_posted.load(Ordering::Relaxed));
         let charges = charges_of(tx.rows(charges).await?)?;
         let mut prices = prices.read(tx).await?;
         // What is given back goes by the refund ladder of its own term.
         let charged = charges.values().flat_map(BTreeMap::values).map(|charged| &charged.term);
-        let missing = charged.filter(|term| !prices.terms.contains_key(*term)).collect();
-        prices.terms.extend(rates::terms(tx, &missing).await?);
+        let missing = charged.filter(|term| prices.ladder(term).is_none()).collect();
+        rates::add_terms(tx, &mut prices, &missing).await?;
         let balances = lock_balances(tx, operations, &prices, &charges).await?;
         Ok(World { prices, charges, balances, postings: Vec::new() })
     }
@@ -99,6 +106,12 @@ impl Participant for Fees {
             .int("change", changes.values().copied());
         tx.post(CHANGE_BALANCES, rows.into());
         Ok(())
+    }
+
+    fn committed(&self, world: World, _now: UnixMs) {
+        if !world.postings.is_empty() {
+            self.has_posted.store(true, Ordering::Relaxed);
+        }
     }
 }
 

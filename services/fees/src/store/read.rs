@@ -61,12 +61,12 @@ pub async fn account(database: &Database, student: &StudentId) -> Result<Account
     let balance = rows.first().map(|row| row.int("balance")).transpose()?.unwrap_or_default();
     let rows = tx.fetch(POSTINGS_OF_STUDENT, Args::new().text(student.as_str())).await?;
     let postings = rows.iter().map(posting).collect::<Result<_, _>>()?;
-    Ok(Account { currency: stored_currency(&mut tx).await?, balance, postings })
+    Ok(Account { currency: currency(&mut tx).await?, balance, postings })
 }
 
-/// The installation's currency.
+/// The installation's currency, or the default one before there are rates.
 pub async fn currency(tx: &mut Tx) -> Result<Currency, DbError> {
-    stored_currency(tx).await
+    Ok(stored_currency(tx).await?.unwrap_or_default())
 }
 
 /// The next postings of the ledger, in the order of their keys.

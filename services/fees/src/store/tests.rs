@@ -5,15 +5,16 @@ use std::sync::Arc;
 use matricula_kit::answer::{Answer, DroppedCourse, Reason};
 use matricula_kit::database::{Args, Database};
 use matricula_kit::id::{CourseId, SagaId, SectionId, StepName, StudentId, TermId};
-use matricula_kit::participant::{Key, Leg, Operation, Writer, WriterLimits};
+use matricula_kit::imports::ImportError;
+use matricula_kit::participant::{Key, Leg, Operation, Participant as _, Writer, WriterLimits};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
 use matricula_kit::time::UnixMs;
 
-use super::{Fees, ImportError, account, import};
+use super::{Fees, account};
 use crate::domain::price::{BalanceLimit, Credits, Currency, Percent, Price};
 use crate::domain::rates::{RateTable, RefundLadder, TermRates};
-use crate::domain::{Add, Command};
+use crate::domain::{Add, Basis, Command};
 
 const TERM: &str = "2026-fall";
 
@@ -63,7 +64,7 @@ impl World {
 }
 
 fn start(database: &Database) -> Writer<Fees> {
-    Writer::alone(Arc::new(Fees), database.clone(), WriterLimits::default()).0
+    Writer::alone(Arc::new(Fees::default()), database.clone(), WriterLimits::default()).0
 }
 
 fn rates(currency: &str, per_credit: i64) -> RateTable {
@@ -75,16 +76,23 @@ fn rates(currency: &str, per_credit: i64) -> RateTable {
         currency: Some(Currency::try_new(currency.to_owned()).expect("a currency")),
         terms: vec![(
             id(TERM, TermId::try_new),
-            TermRates { per_credit: price(per_credit), ladder, balance_limit: None },
+            Some(TermRates { per_credit: price(per_credit), ladder, balance_limit: None }),
         )],
-        course_fees: vec![(id("LAB", CourseId::try_new), price(2_500))],
+        course_fees: vec![(id("LAB", CourseId::try_new), Some(price(2_500)))],
     }
+}
+
+/// Imports a table as a client would that has just read.
+async fn import(database: &Database, table: RateTable) -> Result<(), ImportError> {
+    let (version, _) = super::rate_table(database).await.expect("it is read");
+    super::import(database, version, table).await
 }
 
 /// The same rates with a limit of what a student may owe.
 fn limited(minor_units: i64) -> RateTable {
     let mut table = rates("USD", 10_000);
-    table.terms[0].1.balance_limit = Some(BalanceLimit::try_new(minor_units).expect("a limit"));
+    let rates = table.terms[0].1.as_mut().expect("the term has rates");
+    rates.balance_limit = Some(BalanceLimit::try_new(minor_units).expect("a limit"));
     table
 }
 
@@ -109,7 +117,8 @@ fn assess(saga: &str, student: &str, sections: &[&str]) -> Operation<Command> {
     };
     let adds = sections.iter().map(add).collect();
     let student = id(student, StudentId::try_new);
-    operation(saga, "assess_fees", Leg::Action, |registration| Command::Assess { registration, student, adds })
+    let basis = Basis::Rates;
+    operation(saga, "assess_fees", Leg::Action, |registration| Command::Assess { registration, student, adds, basis })
 }
 
 fn void(saga: &str) -> Operation<Command> {
@@ -332,19 +341,104 @@ async fn replicas_at_once_keep_the_limit() {
     }
 }
 
+#[track_caller]
+fn is_other_currency(outcome: Result<(), ImportError>, expect: &str) {
+    match outcome {
+        Err(ImportError::Refused { reason: "OTHER_CURRENCY", message }) => assert_eq!(message, expect),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn an_installation_has_one_currency() {
     for backend in BACKENDS {
         let test = testing::database(backend, &crate::MIGRATIONS).await;
+        let database = &test.database;
         let student = id("s1", StudentId::try_new);
-        let empty = account(&test.database, &student).await.expect("an empty account");
+        let currency = async || account(database, &student).await.expect("an account").currency.to_string();
+        let empty = account(database, &student).await.expect("an empty account");
         assert_eq!((empty.currency.to_string(), empty.balance, empty.postings.len()), ("USD".to_owned(), 0, 0));
 
-        import(&test.database, rates("JPY", 5_000)).await.expect("imported");
-        let refused = import(&test.database, rates("USD", 1)).await.expect_err("another currency");
-        assert!(matches!(refused, ImportError::OtherCurrency { stored } if stored.to_string() == "JPY"));
-        let answers = start(&test.database).write(vec![assess("r1", "s1", &["A"])]).await.expect("committed");
+        // As long as nothing is posted it may change, but not under rates that stay.
+        import(database, rates("USD", 9)).await.expect("imported");
+        import(database, rates("JPY", 5_000)).await.expect("nothing is posted yet");
+        assert_eq!(currency().await, "JPY");
+        let mut other = rates("USD", 1);
+        other.terms[0].0 = id("other", TermId::try_new);
+        is_other_currency(
+            import(database, other.clone()).await,
+            "the rates are in USD, and term 2026-fall has rates in JPY: import all terms together, in one currency",
+        );
+        // A term whose rates were removed has none that could be taken for others.
+        let ended = RateTable { terms: vec![(id(TERM, TermId::try_new), None)], ..RateTable::default() };
+        import(database, ended).await.expect("the rates are removed");
+        import(database, other).await.expect("no rates are left");
+        assert_eq!(currency().await, "USD");
+        let mut both = rates("JPY", 5_000);
+        both.terms.push((id("other", TermId::try_new), None));
+        import(database, both).await.expect("all terms are named");
+
+        let answers = start(database).write(vec![assess("r1", "s1", &["A"])]).await.expect("committed");
         assert_eq!(amount(&answers[0]), Some(15_000), "the refused import changed nothing");
-        assert_eq!(account(&test.database, &student).await.expect("an account").currency.to_string(), "JPY");
+        is_other_currency(
+            import(database, rates("USD", 1)).await,
+            "the rates are in USD, and the accounts of this installation are in JPY: import rates in JPY",
+        );
+        assert_eq!(currency().await, "JPY");
+        import(database, rates("JPY", 6_000)).await.expect("the same currency");
+    }
+}
+
+/// A batch that has read the currency, and has posted nothing yet, keeps an import from changing it.
+#[tokio::test]
+async fn the_currency_does_not_change_under_a_batch() {
+    let world = World::new(Backend::Postgres).await;
+    let other = Database::open(&world.test.url).await.expect("a second replica's database");
+    let fees = Fees::default();
+    let operations = [assess("r1", "s1", &["A"])];
+    let mut tx = world.test.database.write().await.expect("a transaction");
+    let mut loaded = fees.load(&mut tx, &operations).await.expect("it is loaded");
+    assert_eq!(amount(&fees.decide(&mut loaded, &operations[0], UnixMs(5))), Some(30_000));
+    let importing = tokio::spawn(async move { import(&other, rates("JPY", 5_000)).await });
+    let is_waiting = "SELECT 1 AS one FROM pg_locks WHERE NOT granted \
+                      AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())";
+    while world.test.database.fetch(is_waiting, Args::new()).await.expect("locks").is_empty() {
+        assert!(!importing.is_finished(), "it has not waited: {importing:?}");
+        tokio::task::yield_now().await;
+    }
+    fees.write(&mut tx, &loaded, UnixMs(5)).expect("written");
+    tx.commit().await.expect("committed");
+    is_other_currency(
+        importing.await.expect("it ends"),
+        "the rates are in JPY, and the accounts of this installation are in USD: import rates in USD",
+    );
+    assert_eq!(world.lines("s1").await, ["CHARGE r1 A 30000 by r1"]);
+}
+
+/// A term whose rates are removed charges nothing from then on, and gives back what it has charged as before.
+#[tokio::test]
+async fn rates_are_removed_and_their_refund_ladder_stays() {
+    for backend in BACKENDS {
+        let world = World::new(backend).await;
+        let database = &world.test.database;
+        import(database, limited(40_000)).await.expect("imported");
+        world.write(&[&assess("r1", "s1", &["A"])]).await;
+        let lab = id("LAB", CourseId::try_new);
+        let removed = RateTable {
+            terms: vec![(id(TERM, TermId::try_new), None), (id("unknown", TermId::try_new), None)],
+            course_fees: vec![(lab.clone(), None)],
+            currency: None,
+        };
+        import(database, removed).await.expect("imported");
+        let (_, left) = super::rate_table(database).await.expect("it is read");
+        assert_eq!((left.terms, left.course_fees), (vec![], vec![]), "{backend:?}");
+
+        // Its limit is gone with the rates. A drop of a charge from before goes by the ladder from before.
+        let answers = world.write(&[&assess("r2", "s1", &["B"]), &refund("r3", "s1", "r1", "A", 1_500)]).await;
+        assert_eq!([amount(&answers[0]), amount(&answers[1])], [Some(0), Some(-15_000)], "{backend:?}");
+
+        let fees = vec![(lab, None)];
+        import(database, RateTable { course_fees: fees, ..rates("USD", 7_000) }).await.expect("rates again");
+        assert_eq!(amount(&world.write(&[&assess("r4", "s1", &["C"])]).await[0]), Some(21_000));
     }
 }

@@ -95,7 +95,8 @@ impl ImportService for ImportGrpc {
         }
         let _one = self.applying.lock().await;
         let Some(rows) = staged::rows(&self.database, &import, request.parts).await? else {
-            let message = format!("not all of the {} parts of import {import} are staged: stage them again", request.parts);
+            let message =
+                format!("not all of the {} parts of import {import} are staged: stage them again", request.parts);
             return Err(status::error(Code::FailedPrecondition, "PARTS_MISSING", message));
         };
         let count = rows.len();
@@ -117,6 +118,7 @@ impl From<ImportError> for Status {
             ImportError::Row(field) => field.into(),
             ImportError::Refused { reason, .. } => status::error(Code::FailedPrecondition, reason, message),
             ImportError::Database(error) => error.into(),
+            ImportError::Write(error) => error.into(),
         }
     }
 }

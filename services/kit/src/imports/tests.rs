@@ -1,3 +1,5 @@
+//! An import is staged in parts, and applied once and whole.
+
 use matricula_proto::fees::v1::CourseFee;
 use matricula_proto::imports::v1::import_row;
 use matricula_proto::imports::v1::import_service_server::ImportService as _;
@@ -81,7 +83,9 @@ async fn bad_parts_are_named() {
     let test = database(BACKENDS[0], &Migrator::DEFAULT).await;
     let fees = Arc::new(Fees { database: test.database.clone(), fees: std::sync::Mutex::default() });
     let service = ImportGrpc::new(fees, test.database.clone());
-    let refused = async |import: &str, part, rows| stage(&service, import, part, rows).await.expect_err("refused").message().to_owned();
+    let refused = async |import: &str, part, rows| {
+        stage(&service, import, part, rows).await.expect_err("refused").message().to_owned()
+    };
     assert!(refused("", 0, vec![]).await.starts_with("import_id: "));
     assert!(refused("i", -1, vec![]).await.starts_with("part: must be 0 to "));
     assert!(refused("i", 0, vec![fee("A"); 1_001]).await.starts_with("rows: at most 1000"));

@@ -61,6 +61,7 @@ fn notify(saga: &str, student: &str) -> Operation<Facts> {
             dropped: vec![],
             reasons: vec![],
             charged: None,
+            is_wanted: true,
         },
     }
 }
@@ -273,7 +274,7 @@ async fn a_mail_server_gets_the_mail() {
         email: "ada@example.edu".to_owned(),
         name: "Ada Lovelace".to_owned(),
     };
-    store::import_contacts(&test.database, vec![contact]).await.expect("imported");
+    store::import_contacts(&test.database, 0, vec![contact], vec![]).await.expect("imported");
     let running = start(&test.database, Arc::new(sink));
     running.writer.write(vec![notify("r1", "s1"), notify("r2", "nobody")]).await.expect("committed");
     let mail = tokio::time::timeout(PATIENCE, server.next()).await.expect("a mail");

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use matricula_kit::answer::Refusal;
 use matricula_kit::id::SectionId;
+use matricula_kit::money;
 
-use super::money;
 use super::{Facts, Outcome};
 
 /// Most sections that a subject names; more are counted.
@@ -51,14 +51,11 @@ pub fn body(facts: &Facts) -> String {
     }
     match &facts.charged {
         Some(charged) if charged.minor_units > 0 => {
-            let _ = write!(text, "\nCharged to your account: {}\n", money::shown(charged));
+            let _ = write!(text, "\nCharged to your account: {charged}\n");
         }
         Some(charged) if charged.minor_units < 0 => {
-            let back = matricula_kit::answer::Money {
-                currency: charged.currency.clone(),
-                minor_units: charged.minor_units.saturating_neg(),
-            };
-            let _ = write!(text, "\nGiven back to your account: {}\n", money::shown(&back));
+            let back = money::shown(&charged.currency, charged.minor_units.saturating_neg());
+            let _ = write!(text, "\nGiven back to your account: {back}\n");
         }
         _ => {}
     }

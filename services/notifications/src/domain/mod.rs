@@ -1,7 +1,6 @@
 //! The rules of notifications, pure: one message a registration, what it says, and when its delivery is tried again.
 
 pub mod compose;
-pub mod money;
 pub mod retry;
 
 use std::collections::HashSet;
@@ -27,6 +26,8 @@ pub struct Facts {
     pub reasons: Vec<Refusal>,
     /// What was charged.
     pub charged: Option<Money>,
+    /// Whether the message is delivered; otherwise it is only for the record.
+    pub is_wanted: bool,
 }
 
 /// How a registration ended.
@@ -73,8 +74,10 @@ pub struct Contact {
 pub struct World {
     /// Registrations that have their message.
     pub told: HashSet<SagaId>,
-    /// New messages, in order.
+    /// New messages to deliver, in order.
     pub messages: Vec<Message>,
+    /// New messages that are only for the record.
+    pub only_recorded: Vec<Message>,
 }
 
 impl Outcome {
@@ -94,7 +97,8 @@ impl Outcome {
 /// Records the message of a registration, unless it has one. It is never refused.
 pub fn decide(world: &mut World, facts: &Facts, now: UnixMs) -> Answer {
     if world.told.insert(facts.registration.clone()) {
-        world.messages.push(Message {
+        let messages = if facts.is_wanted { &mut world.messages } else { &mut world.only_recorded };
+        messages.push(Message {
             registration: facts.registration.clone(),
             student: facts.student.clone(),
             outcome: facts.outcome,

@@ -38,6 +38,8 @@ pub enum Undeliverable {
     NoContact,
     /// The receiving side refused it again and again.
     Rejected,
+    /// It is only for the record, also when the student's contact is set anew.
+    NotWanted,
 }
 
 /// The delays between the deliveries of one message.
@@ -56,11 +58,19 @@ impl Default for Delays {
 }
 
 impl Undeliverable {
+    const ALL: [Self; 3] = [Self::NoContact, Self::Rejected, Self::NotWanted];
+
+    /// The reason of a name on record.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.name() == name)
+    }
+
     /// The name on record.
     pub fn name(self) -> &'static str {
         match self {
             Self::NoContact => "NO_CONTACT",
             Self::Rejected => "REJECTED",
+            Self::NotWanted => "NOT_WANTED",
         }
     }
 }

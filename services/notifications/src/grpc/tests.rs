@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use matricula_kit::participant::WriterLimits;
-use matricula_kit::rpc::FieldError;
 use matricula_kit::testing::{self, BACKENDS};
 use matricula_proto::common::v1 as common;
 
 use super::*;
+use crate::delivery::Waker;
 
 fn send(saga: &str) -> proto::SendNotificationOperation {
     proto::SendNotificationOperation {
@@ -43,38 +43,16 @@ fn what_is_out_of_bounds_is_named() {
     check(|send| send.charged = Some(common::Money::default()), "charged.currency");
 }
 
-#[track_caller]
-fn check_contacts(contacts: &[(&str, &str, &str)], expect: Result<(), &str>) {
-    let contact = |(student, email, name): &(&str, &str, &str)| proto::Contact {
-        student_id: (*student).to_owned(),
-        email: (*email).to_owned(),
-        name: (*name).to_owned(),
-    };
-    let outcome = wire::contacts(contacts.iter().map(contact).collect());
-    assert_eq!(outcome.map(drop).map_err(|problem: FieldError| problem.field), expect.map_err(str::to_owned));
-}
-
-#[test]
-fn contacts_are_checked() {
-    check_contacts(&[("s1", "ada@example.edu", "Ada Lovelace"), ("s2", "x@example.edu", "")], Ok(()));
-    check_contacts(&[("", "ada@example.edu", "")], Err("contacts[0].student_id"));
-    check_contacts(&[("s1", "ada@example.edu", ""), ("s1", "b@example.edu", "")], Err("contacts[1].student_id"));
-    for bad in ["", "ada", "a b@example.edu", "a@example.edu\r\nBcc: b@example.edu"] {
-        check_contacts(&[("s1", bad, "")], Err("contacts[0].email"));
-    }
-    check_contacts(&[("s1", "ada@example.edu", "Ada\r\nBcc: b@example.edu")], Err("contacts[0].name"));
-    check_contacts(&[("s1", "ada@example.edu", &"x".repeat(501))], Err("contacts[0].name"));
-}
-
 #[tokio::test]
 async fn messages_are_listed_and_exported() {
     for backend in BACKENDS {
         let test = testing::database(backend, &crate::MIGRATIONS).await;
         let (waker, _woken) = Waker::new();
-        let participant = Arc::new(Notifications::new(waker.clone()));
+        let participant = Arc::new(Notifications::new(waker));
         let (writer, _) = Writer::alone(participant, test.database.clone(), WriterLimits::default());
-        let service = NotificationGrpc::new(writer, test.database.clone(), waker);
-        let operations = (0..25).map(|n| send(&format!("r{n:02}"))).collect();
+        let service = NotificationGrpc::new(writer, test.database.clone());
+        let mut operations: Vec<_> = (0..25).map(|n| send(&format!("r{n:02}"))).collect();
+        operations[0].not_wanted = true;
         let request = Request::new(proto::SendNotificationRequest { operations });
         service.send_notification(request).await.expect("recorded");
 
@@ -101,5 +79,10 @@ async fn messages_are_listed_and_exported() {
         let first = entries[0].as_ref().expect("an entry").notification.as_ref().expect("a message");
         assert_eq!((entries.len(), first.outcome()), (25, proto::NotifiedOutcome::Enrolled));
         assert!(first.delivered_at.is_none() && first.recorded_at.is_some());
+        let why = |index: usize| {
+            let entry: &proto::ExportLedgerResponse = entries[index].as_ref().expect("an entry");
+            entry.notification.as_ref().expect("a message").undeliverable()
+        };
+        assert_eq!([0, 1].map(why), [proto::Undeliverable::NotWanted, proto::Undeliverable::Unspecified]);
     }
 }

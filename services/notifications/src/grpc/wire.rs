@@ -1,8 +1,5 @@
 //! Wire to domain and back.
 
-use std::collections::HashSet;
-
-use lettre::Address;
 use matricula_kit::answer::{Money, Refusal};
 use matricula_kit::id::{SagaId, SectionId, StudentId};
 use matricula_kit::participant::{Leg, Operation};
@@ -10,17 +7,14 @@ use matricula_kit::rpc::{FieldError, distinct_ids, required_id, saga_operation};
 use matricula_kit::time::UnixMs;
 use matricula_proto::notifications::v1 as proto;
 
-use crate::domain::{Contact, Facts, Outcome};
+use crate::domain::retry::Undeliverable;
+use crate::domain::{Facts, Outcome};
 use crate::store::{ListKey, Told};
 
 /// Most sections that one registration adds, or drops; the contract's bound.
 const SECTIONS_MAX: usize = 20;
 /// Most reasons of one registration: for each section of both lists every kind of reason would fit.
 const REASONS_MAX: usize = 1_000;
-/// Most contacts in one import; the contract's bound.
-const CONTACTS_MAX: usize = 10_000;
-/// Longest name of a student: as long as on the academic record.
-const NAME_CHARS_MAX: usize = 500;
 
 /// An operation of `SendNotification`.
 pub fn send(wire: proto::SendNotificationOperation) -> Result<Operation<Facts>, FieldError> {
@@ -33,26 +27,9 @@ pub fn send(wire: proto::SendNotificationOperation) -> Result<Operation<Facts>, 
         dropped: distinct_ids("dropped_section_ids", wire.dropped_section_ids, SECTIONS_MAX, SectionId::try_new)?,
         reasons: reasons(wire.reasons)?,
         charged: wire.charged.map(money).transpose()?,
+        is_wanted: !wire.not_wanted,
     };
     saga_operation(wire.operation, Leg::Action, facts)
-}
-
-/// The contacts of an import.
-pub fn contacts(wire: Vec<proto::Contact>) -> Result<Vec<Contact>, FieldError> {
-    if wire.len() > CONTACTS_MAX {
-        return Err(FieldError::new("contacts", format!("at most {CONTACTS_MAX}, got {}", wire.len())));
-    }
-    let mut seen = HashSet::new();
-    let mut contacts = Vec::with_capacity(wire.len());
-    for (index, contact) in wire.into_iter().enumerate() {
-        let outer = format!("contacts[{index}]");
-        let contact = self::contact(contact).map_err(|problem| problem.within(&outer))?;
-        if !seen.insert(contact.student.clone()) {
-            return Err(FieldError::new(format!("{outer}.student_id"), format!("{} is named twice", contact.student)));
-        }
-        contacts.push(contact);
-    }
-    Ok(contacts)
 }
 
 /// Where a page begins; an empty token is the first page.
@@ -79,6 +56,12 @@ pub fn notification(told: Told) -> proto::Notification {
         Outcome::Refused => proto::NotifiedOutcome::Refused,
         Outcome::Cancelled => proto::NotifiedOutcome::Cancelled,
     };
+    let undeliverable = match told.undeliverable {
+        None => proto::Undeliverable::Unspecified,
+        Some(Undeliverable::NoContact) => proto::Undeliverable::NoContact,
+        Some(Undeliverable::Rejected) => proto::Undeliverable::Rejected,
+        Some(Undeliverable::NotWanted) => proto::Undeliverable::NotWanted,
+    };
     proto::Notification {
         student_id: told.message.student.into(),
         registration_id: told.message.registration.into(),
@@ -88,6 +71,7 @@ pub fn notification(told: Told) -> proto::Notification {
         recorded_at: Some(told.message.recorded_at.to_wire()),
         delivered_at: told.delivered_at.map(UnixMs::to_wire),
         delivery_failures: i32::try_from(told.failures).unwrap_or(i32::MAX),
+        undeliverable: undeliverable.into(),
     }
 }
 
@@ -118,15 +102,4 @@ fn money(wire: matricula_proto::common::v1::Money) -> Result<Money, FieldError> 
         return Ok(money);
     }
     Err(FieldError::new("charged.currency", "must be an ISO 4217 code of three capital letters"))
-}
-
-fn contact(wire: proto::Contact) -> Result<Contact, FieldError> {
-    let student = required_id("student_id", wire.student_id, StudentId::try_new)?;
-    let address: Result<Address, _> = wire.email.parse();
-    address.map_err(|problem| FieldError::new("email", problem.to_string()))?;
-    if wire.name.chars().count() > NAME_CHARS_MAX || wire.name.chars().any(char::is_control) {
-        let problem = format!("must be at most {NAME_CHARS_MAX} characters without control characters");
-        return Err(FieldError::new("name", problem));
-    }
-    Ok(Contact { student, email: wire.email, name: wire.name })
 }

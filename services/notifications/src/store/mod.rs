@@ -17,10 +17,11 @@ use matricula_kit::participant::{Operation, Participant};
 use matricula_kit::time::UnixMs;
 
 use crate::delivery::{CLAIM_FROM_BIRTH_MS, Waker};
+use crate::domain::retry::Undeliverable;
 use crate::domain::{self, Facts, Message, Outcome, World};
 
 pub use queue::{Claimed, Report, claim, claimed_from_birth, due_in_ms, report, waiting};
-pub use read::{ListKey, Told, import_contacts, ledger_page, list};
+pub use read::{ListKey, Told, contacts, import_contacts, ledger_page, list};
 
 /// The service's part in the write path.
 pub struct Notifications {
@@ -36,6 +37,9 @@ const RECORD: &str = "INSERT INTO messages (registration_id, student_id, outcome
                       delivery_failures, next_delivery_at) \
                       SELECT registration_id, student_id, outcome, subject, body, recorded_at, 0, \
                       CASE WHEN $1 = 0 THEN 0 ELSE {now_ms} + $1 END FROM {rows}";
+const RECORD_ONLY: &str = "INSERT INTO messages (registration_id, student_id, outcome, subject, body, recorded_at, \
+                           delivery_failures, undeliverable) \
+                           SELECT registration_id, student_id, outcome, subject, body, recorded_at, 0, $1 FROM {rows}";
 
 impl Notifications {
     /// Hands what each commit has recorded to the dispatcher, as long as that has room for it.
@@ -74,15 +78,10 @@ impl Participant for Notifications {
         // Only this writer hands over, one batch after the other, so that room can't become less before the commit.
         let claimed_since = self.waker.has_room_for(messages.len()).then(Instant::now);
         *self.claimed_since() = claimed_since;
-        let rows = Rows::new()
-            .text("registration_id", messages.iter().map(|message| message.registration.as_str()))
-            .text("student_id", messages.iter().map(|message| message.student.as_str()))
-            .text("outcome", messages.iter().map(|message| message.outcome.name()))
-            .text("subject", messages.iter().map(|message| message.subject.as_str()))
-            .text("body", messages.iter().map(|message| message.body.as_str()))
-            .int("recorded_at", messages.iter().map(|message| message.recorded_at.0));
         let claim_ms = if claimed_since.is_some() { CLAIM_FROM_BIRTH_MS } else { 0 };
-        tx.post(RECORD, Args::new().int(claim_ms).rows(rows));
+        tx.post(RECORD, Args::new().int(claim_ms).rows(rows(messages)));
+        let not_wanted = Undeliverable::NotWanted.name();
+        tx.post(RECORD_ONLY, Args::new().text(not_wanted).rows(rows(&world.only_recorded)));
         Ok(())
     }
 
@@ -95,6 +94,16 @@ impl Participant for Notifications {
         }
         self.waker.wake();
     }
+}
+
+fn rows(messages: &[Message]) -> Rows {
+    Rows::new()
+        .text("registration_id", messages.iter().map(|message| message.registration.as_str()))
+        .text("student_id", messages.iter().map(|message| message.student.as_str()))
+        .text("outcome", messages.iter().map(|message| message.outcome.name()))
+        .text("subject", messages.iter().map(|message| message.subject.as_str()))
+        .text("body", messages.iter().map(|message| message.body.as_str()))
+        .int("recorded_at", messages.iter().map(|message| message.recorded_at.0))
 }
 
 fn message(row: &Row) -> Result<Message, DbError> {

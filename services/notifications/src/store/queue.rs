@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 
 use matricula_kit::database::{Args, Database, DbError, Row, Rows};
-use matricula_kit::id::{SagaId, StudentId};
+use matricula_kit::id::SagaId;
 
 use super::message;
+use super::read::contact;
 use crate::domain::retry::{Next, Undeliverable};
 use crate::domain::{Contact, Message};
 
@@ -98,9 +99,8 @@ fn students(claimed: &[Claimed]) -> Rows {
 fn add_contacts(claimed: &mut [Claimed], contacts: &[Row]) -> Result<(), DbError> {
     let mut of = HashMap::with_capacity(contacts.len());
     for row in contacts {
-        let student = StudentId::stored(row.text("student_id")?);
-        let contact = Contact { student: student.clone(), email: row.text("email")?, name: row.text("name")? };
-        of.insert(student, contact);
+        let contact = contact(row)?;
+        of.insert(contact.student.clone(), contact);
     }
     for one in claimed {
         one.contact = of.get(&one.message.student).cloned();

@@ -13,6 +13,8 @@ use super::*;
 use crate::domain::Contact;
 use crate::domain::retry::{Next, Undeliverable};
 
+mod upgrade;
+
 const LEASE_MS: i64 = 600_000;
 
 fn start(database: &Database) -> Writer<Notifications> {
@@ -41,6 +43,7 @@ fn send(saga: &str, step: &str, leg: Leg, student: &str) -> Operation<Facts> {
             dropped: vec![],
             reasons: vec![],
             charged: None,
+            is_wanted: true,
         },
     }
 }
@@ -185,11 +188,52 @@ async fn a_new_contact_has_old_messages_delivered() {
             email: email.to_owned(),
             name: "Ada".to_owned(),
         };
-        import_contacts(database, vec![contact("old@example.edu")]).await.expect("imported");
-        import_contacts(database, vec![contact("ada@example.edu")]).await.expect("imported");
+        import_contacts(database, 0, vec![contact("old@example.edu")], vec![]).await.expect("imported");
+        import_contacts(database, 1, vec![contact("ada@example.edu")], vec![]).await.expect("imported");
         let claimed = claim(database, 9, LEASE_MS).await.expect("claimed");
         assert_eq!(names(&claimed), ["r2"], "{backend:?}");
         assert_eq!(claimed[0].contact, Some(contact("ada@example.edu")));
+    }
+}
+
+#[tokio::test]
+async fn a_removed_contact_is_no_contact() {
+    for backend in BACKENDS {
+        let (test, writer) = new(backend).await;
+        let database = &test.database;
+        let student = || StudentId::try_new("s1").expect("an id");
+        let contact = Contact { student: student(), email: "ada@example.edu".to_owned(), name: "Ada".to_owned() };
+        import_contacts(database, 0, vec![contact], vec![]).await.expect("imported");
+        import_contacts(database, 1, vec![], vec![student()]).await.expect("imported");
+        writer.write(vec![notify("r1", "s1")]).await.expect("committed");
+        let claimed = claim(database, 9, LEASE_MS).await.expect("claimed");
+        assert_eq!((names(&claimed), &claimed[0].contact), (vec!["r1"], &None), "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_wanted_is_only_recorded() {
+    for backend in BACKENDS {
+        let (test, writer) = new(backend).await;
+        let database = &test.database;
+        let mut quiet = notify("r1", "s1");
+        quiet.command.is_wanted = false;
+        for _ in 0..2 {
+            writer.write(vec![quiet.clone(), notify("r2", "s1")]).await.expect("committed");
+        }
+        assert_eq!(messages(database).await, ["r1 You are enrolled in A", "r2 You are enrolled in A"], "{backend:?}");
+        assert_eq!(waiting(database).await.expect("a count"), 1);
+        let contact = Contact {
+            student: StudentId::try_new("s1").expect("an id"),
+            email: "ada@example.edu".to_owned(),
+            name: "Ada".to_owned(),
+        };
+        import_contacts(database, 0, vec![contact], vec![]).await.expect("imported");
+        assert_eq!(names(&claim(database, 9, LEASE_MS).await.expect("claimed")), ["r2"], "{backend:?}");
+        let student = StudentId::try_new("s1").expect("an id");
+        let told = list(database, &student, ListKey::newest(), 9).await.expect("a page");
+        let told: Vec<_> = told.iter().map(|told| (told.message.registration.as_str(), told.undeliverable)).collect();
+        assert_eq!(told, [("r2", None), ("r1", Some(Undeliverable::NotWanted))], "{backend:?}");
     }
 }
 

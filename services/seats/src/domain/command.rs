@@ -1,7 +1,5 @@
 //! What an operation can ask of the seats.
 
-use std::sync::{Arc, OnceLock};
-
 use matricula_kit::id::{OverrideId, SagaId, SectionId, StudentId};
 use matricula_kit::participant::Key;
 
@@ -35,12 +33,12 @@ pub enum Command {
         /// The new capacity.
         capacity: i32,
     },
-    /// Staff: creates sections or sets their capacity.
+    /// Staff: creates sections, or sets their capacity to what a bundle says.
     Import {
+        /// The version of imports that the plan was made of.
+        base_version: i64,
         /// Each section with its capacity; no section twice.
         capacities: Vec<(SectionId, i32)>,
-        /// Told after the commit what was done.
-        receipt: ImportReceipt,
     },
 }
 
@@ -52,15 +50,3 @@ pub struct Wanted {
     /// What lets the student in when it is full.
     pub override_id: Option<OverrideId>,
 }
-
-/// What an import did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ImportCount {
-    /// Sections that were new.
-    pub created: i32,
-    /// Sections whose capacity was another one.
-    pub changed: i32,
-}
-
-/// Where the caller of an import finds its count. Answers of operations speak of registrations only.
-pub type ImportReceipt = Arc<OnceLock<ImportCount>>;

@@ -2,7 +2,8 @@
 
 use matricula_kit::answer::{Reason, Refusal};
 use matricula_kit::id::{OverrideId, SectionId};
-use matricula_kit::time::UnixMs;
+use matricula_kit::source::Source;
+use matricula_kit::time::{TimeZone, UnixMs, shown};
 use serde::{Deserialize, Serialize};
 
 /// The seats of a section, as one version of it.
@@ -23,14 +24,28 @@ pub struct Section {
     /// When the capacity was set to what it is; `None` when an earlier version of this service has set it.
     #[serde(default)]
     pub capacity_set_at: Option<UnixMs>,
+    /// Who has set the capacity; `None` when an earlier version of this service has stored it.
+    #[serde(default)]
+    pub capacity_source: Option<Source>,
+    /// The capacity in the last bundle that named the section; `None` when that is not known. The feed does not have it.
+    #[serde(skip)]
+    pub bundle_capacity: Option<i32>,
 }
 
 impl Section {
-    /// A new section without any seat taken.
+    /// A new section of a bundle, without any seat taken.
     pub fn new(id: SectionId, capacity: i32, now: UnixMs) -> Self {
-        let capacity_set_at = Some(now);
-        let mut section =
-            Self { id, capacity, taken: 0, version: 0, changed_at: now, closed_at: None, capacity_set_at };
+        let mut section = Self {
+            id,
+            capacity,
+            taken: 0,
+            version: 0,
+            changed_at: now,
+            closed_at: None,
+            capacity_set_at: Some(now),
+            capacity_source: Some(Source::Bundle),
+            bundle_capacity: Some(capacity),
+        };
         section.touch(now);
         section
     }
@@ -57,19 +72,33 @@ impl Section {
         self.touch(now);
     }
 
-    /// Sets the capacity; whether that changed anything.
-    pub fn set_capacity(&mut self, capacity: i32, now: UnixMs) -> bool {
-        let changes = self.capacity != capacity;
+    /// Staff set the capacity; whether that changed anything. The section keeps the number of the bundle, so that the next
+    /// import leaves the number of staff. Where the former is not known, the capacity until now counts as it.
+    pub fn set_by_staff(&mut self, capacity: i32, now: UnixMs) -> bool {
+        let bundle = self.bundle_capacity.unwrap_or(self.capacity);
+        self.set_capacity(capacity, Source::Staff, bundle, now)
+    }
+
+    /// A bundle sets the capacity; whether that changed anything. It replaces what staff have set.
+    pub fn set_by_bundle(&mut self, capacity: i32, now: UnixMs) -> bool {
+        self.set_capacity(capacity, Source::Bundle, capacity, now)
+    }
+
+    fn set_capacity(&mut self, capacity: i32, source: Source, bundle: i32, now: UnixMs) -> bool {
+        let is_other = self.capacity != capacity;
+        let changes = is_other || self.capacity_source != Some(source) || self.bundle_capacity != Some(bundle);
         if changes {
-            self.capacity = capacity;
-            self.capacity_set_at = Some(now);
+            (self.capacity, self.capacity_source, self.bundle_capacity) = (capacity, Some(source), Some(bundle));
+            if is_other {
+                self.capacity_set_at = Some(now);
+            }
             self.touch(now);
         }
         changes
     }
 
-    /// Why nobody gets in without an override.
-    pub fn closed(&self) -> Refusal {
+    /// Why nobody gets in without an override, with moments as they are in the campus's time zone.
+    pub fn closed(&self, zone: &TimeZone) -> Refusal {
         let Self { id, capacity, taken, .. } = self;
         let full = match self.capacity {
             0 => format!("Section {id} gives out no seats at present."),
@@ -79,9 +108,9 @@ impl Section {
         };
         let message = match (self.closed_at, self.capacity_set_at) {
             (Some(closed), set) if *capacity > 0 && set != Some(closed) => {
-                format!("{full} The last seat went at {closed}.")
+                format!("{full} The last seat went at {}.", shown(closed, zone))
             }
-            (_, Some(set)) => format!("{full} Its capacity was set to {capacity} at {set}."),
+            (_, Some(set)) => format!("{full} Its capacity was set to {capacity} at {}.", shown(set, zone)),
             _ => full,
         };
         let next_step = "Choose another section of the course, or try again when a seat is free.";

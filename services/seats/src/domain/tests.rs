@@ -1,11 +1,10 @@
 //! The rules as a table, and random sequences that keep the invariants.
 
-use std::sync::Arc;
-
 use matricula_kit::answer::{Answer, Reason};
 use matricula_kit::id::{OverrideId, SagaId, SectionId, StepName, StudentId};
 use matricula_kit::participant::Key;
-use matricula_kit::time::UnixMs;
+use matricula_kit::source::Source;
+use matricula_kit::time::{TimeZone, UnixMs, zone};
 use proptest::prelude::*;
 
 use super::*;
@@ -45,10 +44,20 @@ fn set(section: &str, capacity: i32) -> Command {
     Command::SetCapacity { section: section_id(section), capacity }
 }
 
-/// Sections A with 2 seats, B with 1, Z frozen.
+/// "A=5 B=1", planned from a version of imports.
+fn import(base_version: i64, capacities: &str) -> Command {
+    let capacity = |text: &str| {
+        let (section, capacity) = text.split_once('=').expect("a section and its capacity");
+        (section_id(section), capacity.parse().expect("a number"))
+    };
+    Command::Import { base_version, capacities: capacities.split_whitespace().map(capacity).collect() }
+}
+
+/// Sections A with 2 seats, B with 1, Z frozen; imports are at version 7.
 fn campus() -> World {
     let sections = [("A", 2), ("B", 1), ("Z", 0)];
-    World::new(sections.map(|(name, capacity)| Section::new(section_id(name), capacity, NOW)).into(), Vec::new())
+    let sections = sections.map(|(name, capacity)| Section::new(section_id(name), capacity, NOW));
+    World::new(sections.into(), Vec::new(), Some(7), TimeZone::UTC)
 }
 
 fn shown(answer: &Answer) -> String {
@@ -140,7 +149,8 @@ fn releases_give_back_once() {
 
 #[test]
 fn capacity_changes_evict_nobody_and_grant_nothing() {
-    check(&[set("A", 2)], "done", "");
+    // The same number by staff is theirs from then on, which is a change, once.
+    check(&[set("A", 2), set("A", 2)], "done", "A 0/2 v2");
     check(&[set("X", 2)], "SECTION_NOT_FOUND X", "");
     check(&[hold("r1", "A"), hold("r2", "A"), set("A", 1), hold("r3", "A")], "CLOSED_SECTION A", "A 2/1 v4");
     check(
@@ -153,20 +163,52 @@ fn capacity_changes_evict_nobody_and_grant_nothing() {
 }
 
 #[test]
-fn an_import_creates_and_sets_and_tells_the_count() {
-    let receipt = ImportReceipt::default();
-    let capacities = vec![(section_id("A"), 5), (section_id("B"), 1), (section_id("C"), 3)];
-    let import = Command::Import { capacities, receipt: receipt.clone() };
-    check(&[hold("r1", "A"), import.clone()], "done", "A 1/5 v3");
-
+fn an_import_creates_and_sets() {
+    check(&[hold("r1", "A"), import(7, "A=5 B=1 C=3")], "done", "A 1/5 v3");
     let mut world = campus();
-    world.decide(&import, NOW);
-    assert_eq!(receipt.get(), None, "nothing is told before the commit");
+    assert_eq!(world.decide(&import(7, "A=5 B=1 C=3"), NOW), Answer::done());
+    assert_eq!(world.imports_applied(), 1);
     let changed: Vec<String> = world.into_changes().into_iter().map(|section| section.id.into()).collect();
-    assert_eq!(
-        (receipt.get(), changed),
-        (Some(&ImportCount { created: 1, changed: 1 }), vec!["A".to_owned(), "C".to_owned()])
-    );
+    assert_eq!(changed, ["A", "C"]);
+}
+
+#[test]
+fn a_plan_of_another_version_changes_nothing() {
+    check(&[import(6, "A=5")], "not yet", "");
+    check(&[import(8, "A=5")], "not yet", "");
+    check(&[import(7, "A=5"), import(7, "A=6")], "not yet", "A 0/5 v2");
+    check(&[import(7, "A=5"), import(8, "A=6")], "done", "A 0/6 v3");
+}
+
+/// Compares section A after the commands: its capacity, the source of that, and the capacity in the bundle.
+#[track_caller]
+fn check_source(section: Section, commands: &[Command], expect: (i32, Source, i32)) {
+    let mut world = World::new(vec![section], Vec::new(), Some(7), TimeZone::UTC);
+    for command in commands {
+        assert_eq!(world.decide(command, NOW), Answer::done());
+    }
+    let (section, _) = world.sections().next().expect("section A");
+    let seen = (section.capacity, section.capacity_source, section.bundle_capacity);
+    assert_eq!(seen, (expect.0, Some(expect.1), Some(expect.2)));
+}
+
+#[test]
+fn what_staff_set_is_not_what_the_bundle_says() {
+    use Source::{Bundle, Staff};
+
+    let new = || Section::new(section_id("A"), 30, NOW);
+    check_source(new(), &[], (30, Bundle, 30));
+    check_source(new(), &[set("A", 0)], (0, Staff, 30));
+    check_source(new(), &[set("A", 30)], (30, Staff, 30));
+    check_source(new(), &[set("A", 0), set("A", 5)], (5, Staff, 30));
+    // A plan has the section only when the bundle says another number; then that replaces what staff set.
+    check_source(new(), &[set("A", 0), import(7, "B=9")], (0, Staff, 30));
+    check_source(new(), &[set("A", 0), import(7, "A=31")], (31, Bundle, 31));
+    check_source(new(), &[set("A", 31), import(7, "A=31")], (31, Bundle, 31));
+    // A section of an earlier version: what it had counts as what the bundle said.
+    let old = || Section { capacity_source: None, bundle_capacity: None, ..new() };
+    check_source(old(), &[set("A", 0)], (0, Staff, 30));
+    check_source(old(), &[import(7, "A=30")], (30, Bundle, 30));
 }
 
 #[test]
@@ -181,26 +223,37 @@ fn a_refusal_says_how_full_it_is_and_since_when() {
         let mut sections = world.sections().map(|(section, _)| section);
         let closed = sections.find(|section| section.closed_at.is_some() && section.version > 1);
         let closed = closed.expect("one is closed");
-        let refusal = closed.closed();
+        let refusal = closed.closed(&TimeZone::UTC);
         assert_eq!((refusal.reason, refusal.section_version), (Reason::ClosedSection, Some(closed.version)));
         assert_eq!((refusal.closed_at, refusal.capacity), (Some(at(closed_by)), Some(closed.capacity)));
         assert_eq!(refusal.capacity_set_at, Some(capacity_set_by.map_or(NOW, at)));
         assert_eq!(refusal.message, expect);
     };
-    let full = "Section A is full: all 2 seats are taken. The last seat went at 1970-01-01T01:16:41.000Z.";
+    let full = "Section A is full: all 2 seats are taken. The last seat went at 1970-01-01 01:16:41 UTC.";
     check(&[hold("r1", "A"), hold("r2", "A")], 1, None, full);
-    let one = "Section B is full: its one seat is taken. The last seat went at 1970-01-01T01:16:40.000Z.";
+    let one = "Section B is full: its one seat is taken. The last seat went at 1970-01-01 01:16:40 UTC.";
     check(&[hold("r1", "B")], 0, None, one);
-    let later = "Section A is full: 2 seats are taken, of 1. The last seat went at 1970-01-01T01:16:41.000Z.";
+    let later = "Section A is full: 2 seats are taken, of 1. The last seat went at 1970-01-01 01:16:41 UTC.";
     check(&[hold("r1", "A"), hold("r2", "A"), set("A", 1)], 1, Some(2), later);
     // A section that was closed by its capacity says so, and not that a seat went.
-    let frozen = "Section A gives out no seats at present. Its capacity was set to 0 at 1970-01-01T01:16:40.000Z.";
+    let frozen = "Section A gives out no seats at present. Its capacity was set to 0 at 1970-01-01 01:16:40 UTC.";
     check(&[set("A", 0)], 0, Some(0), frozen);
-    let lowered = "Section A is full: its one seat is taken. Its capacity was set to 1 at 1970-01-01T01:16:41.000Z.";
+    let lowered = "Section A is full: its one seat is taken. Its capacity was set to 1 at 1970-01-01 01:16:41 UTC.";
     check(&[hold("r1", "A"), set("A", 1)], 1, Some(1), lowered);
     let full_then_frozen =
-        "Section B gives out no seats at present. Its capacity was set to 0 at 1970-01-01T01:16:41.000Z.";
+        "Section B gives out no seats at present. Its capacity was set to 0 at 1970-01-01 01:16:41 UTC.";
     check(&[hold("r1", "B"), set("B", 0)], 0, Some(1), full_then_frozen);
+}
+
+#[test]
+fn moments_are_told_in_the_zone_of_the_campus() {
+    let new_york = zone("America/New_York").expect("a zone");
+    let mut world = World::new(vec![Section::new(section_id("B"), 1, NOW)], Vec::new(), None, new_york);
+    // 2028-08-24 13:00:03 UTC.
+    world.decide(&hold("r1", "B"), UnixMs(1_850_734_803_000));
+    let Answer::Refused(reasons) = world.decide(&hold("r2", "B"), NOW) else { panic!("it is full") };
+    let expect = "Section B is full: its one seat is taken. The last seat went at 2028-08-24 09:00:03 EDT.";
+    assert_eq!(reasons[0].message, expect);
 }
 
 /// Registrations, sections and capacities are few, so that sequences meet each other.
@@ -218,9 +271,9 @@ fn any_command() -> impl Strategy<Value = Command> {
         2 => by().prop_map(|by| undo(&by)),
         2 => (by(), by(), one()).prop_map(|(by, earlier, section)| drop_of(&by, &earlier, section)),
         1 => (one(), 0..4i32).prop_map(|(section, capacity)| set(section, capacity)),
-        1 => (one(), 0..4i32).prop_map(|(section, capacity)| Command::Import {
+        1 => (7..9i64, one(), 0..4i32).prop_map(|(base_version, section, capacity)| Command::Import {
+            base_version,
             capacities: vec![(section_id(section), capacity)],
-            receipt: Arc::default(),
         }),
     ]
 }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use matricula_kit::answer::{Answer, Reason, Refusal};
+use matricula_kit::answer::{Answer, NotYet, Reason, Refusal};
 use matricula_kit::id::{OverrideId, SagaId, SectionId, StepName, StudentId};
 use matricula_kit::participant::Key;
-use matricula_kit::time::UnixMs;
+use matricula_kit::time::{TimeZone, UnixMs};
 
-use crate::domain::{Command, ImportCount, ImportReceipt, Section, Wanted};
+use crate::domain::{Command, Section, Wanted};
 
 /// A seat by its registration and section: a registration takes at most one in a section, ever.
 pub type HoldKey = (SagaId, SectionId);
@@ -45,20 +45,27 @@ pub enum Fate {
 }
 
 /// What a batch has loaded and locked, and what its operations made of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct World {
     sections: BTreeMap<SectionId, (Section, Fate)>,
     holds: BTreeMap<HoldKey, (Hold, Fate)>,
-    imports: Vec<(ImportReceipt, ImportCount)>,
+    /// The version of imports in force, when an import is among the commands.
+    import_version: Option<i64>,
+    imports_applied: usize,
+    /// Where students are told moments.
+    zone: TimeZone,
 }
 
 impl World {
-    /// What was loaded: every section that the commands name, and every hold that they could meet.
-    pub fn new(sections: Vec<Section>, holds: Vec<Hold>) -> Self {
+    /// What was loaded: every section that the commands name, every hold that they could meet, and the version of imports
+    /// if one is among them.
+    pub fn new(sections: Vec<Section>, holds: Vec<Hold>, import_version: Option<i64>, zone: TimeZone) -> Self {
         Self {
             sections: sections.into_iter().map(|section| (section.id.clone(), (section, Fate::Kept))).collect(),
             holds: holds.into_iter().map(|hold| (hold.key.clone(), (hold, Fate::Kept))).collect(),
-            imports: Vec::new(),
+            import_version,
+            imports_applied: 0,
+            zone,
         }
     }
 
@@ -77,17 +84,13 @@ impl World {
             Command::SetCapacity { section, capacity } => match self.sections.get_mut(section) {
                 None => Answer::Refused(vec![not_found(section)]),
                 Some((section, fate)) => {
-                    if section.set_capacity(*capacity, now) {
+                    if section.set_by_staff(*capacity, now) {
                         fate.change();
                     }
                     Answer::done()
                 }
             },
-            Command::Import { capacities, receipt } => {
-                let count = self.import(capacities, now);
-                self.imports.push((receipt.clone(), count));
-                Answer::done()
-            }
+            Command::Import { base_version, capacities } => self.import(*base_version, capacities, now),
         }
     }
 
@@ -101,12 +104,13 @@ impl World {
         self.holds.values()
     }
 
-    /// The sections that have changed, as they are now. To be called after the commit: tells imports what they did.
+    /// How many imports were applied: each makes a version of its own.
+    pub fn imports_applied(&self) -> usize {
+        self.imports_applied
+    }
+
+    /// The sections that have changed, as they are now.
     pub fn into_changes(self) -> Vec<Section> {
-        for (receipt, count) in self.imports {
-            // An operation is decided once in a world, so the receipt is empty.
-            let _ = receipt.set(count);
-        }
         self.sections.into_values().filter(|(_, fate)| *fate != Fate::Kept).map(|(section, _)| section).collect()
     }
 
@@ -143,7 +147,7 @@ impl World {
             let message = format!("This registration has already taken a seat in section {}.", wanted.section);
             return Some(Refusal::section(Reason::AlreadyEnrolled, &wanted.section, message, "Register again."));
         }
-        section.admits(wanted.override_id.as_ref()).is_none().then(|| section.closed())
+        section.admits(wanted.override_id.as_ref()).is_none().then(|| section.closed(&self.zone))
     }
 
     /// Releases what is still held; the rest was never granted or is released, and giving it back twice is no fault.
@@ -161,24 +165,26 @@ impl World {
         Answer::done()
     }
 
-    fn import(&mut self, capacities: &[(SectionId, i32)], now: UnixMs) -> ImportCount {
-        let mut count = ImportCount::default();
+    fn import(&mut self, base_version: i64, capacities: &[(SectionId, i32)], now: UnixMs) -> Answer {
+        if self.import_version != Some(base_version) {
+            return Answer::NotYet(outdated());
+        }
+        self.import_version = Some(base_version + 1);
+        self.imports_applied += 1;
         for (id, capacity) in capacities {
             match self.sections.get_mut(id) {
                 None => {
                     let section = Section::new(id.clone(), *capacity, now);
                     self.sections.insert(id.clone(), (section, Fate::New));
-                    count.created += 1;
                 }
                 Some((section, fate)) => {
-                    if section.set_capacity(*capacity, now) {
+                    if section.set_by_bundle(*capacity, now) {
                         fate.change();
-                        count.changed += 1;
                     }
                 }
             }
         }
-        count
+        Answer::done()
     }
 }
 
@@ -194,4 +200,14 @@ impl Fate {
 fn not_found(section: &SectionId) -> Refusal {
     let message = format!("There is no section {section}.");
     Refusal::section(Reason::SectionNotFound, section, message, "Check the section's number.")
+}
+
+/// Another import was applied since the plan was made. The same plan is never right again.
+fn outdated() -> NotYet {
+    NotYet {
+        reason: "PLAN_OUTDATED".to_owned(),
+        message: "another import was applied since the plan was made".to_owned(),
+        retry_after_ms: 0,
+        waits_for: None,
+    }
 }

@@ -7,6 +7,7 @@ use matricula_kit::answer::{DroppedCourse, ReservedCourse};
 use matricula_kit::id::{SagaId, SectionId, StepName, StudentId};
 use matricula_kit::participant::{Key, Leg, Operation};
 use matricula_kit::rpc::{self, FieldError};
+use matricula_kit::source::Source;
 use matricula_kit::time::UnixMs;
 use matricula_proto::common::v1 as common;
 use matricula_proto::seats::v1 as wire;
@@ -16,8 +17,6 @@ use crate::domain::{Command, Hold, Section, Wanted};
 
 /// Sections of one registration.
 const SECTIONS_MAX: usize = 20;
-/// Sections of one import: a message of it is well below the largest, and a commit of it takes a fraction of a second.
-const SECTIONS_IN_IMPORT_MAX: usize = 10_000;
 /// Sections that are read at once.
 const SECTIONS_IN_READ_MAX: usize = 1_000;
 /// Capacities that can be set; 0 freezes a section.
@@ -52,27 +51,13 @@ pub fn release(operation: wire::ReleaseSeatsOperation) -> Result<Operation<Comma
     rpc::saga_operation(operation.operation, leg, command)
 }
 
-/// A section and its new capacity.
-pub fn capacity(request: wire::SetCapacityRequest) -> Result<(SectionId, i32), FieldError> {
-    let section = rpc::required_id("section_id", request.section_id, SectionId::try_new)?;
-    Ok((section, checked_capacity(request.capacity)?))
-}
-
-/// The sections of an import.
-pub fn capacities(sections: Vec<wire::SectionCapacity>) -> Result<Vec<(SectionId, i32)>, FieldError> {
-    at_most("sections", sections.len(), SECTIONS_IN_IMPORT_MAX)?;
-    let mut seen = HashSet::with_capacity(sections.len());
-    let convert = |(index, section): (usize, wire::SectionCapacity)| {
-        let take = || {
-            let id = rpc::required_id("section_id", section.section_id, SectionId::try_new)?;
-            if !seen.insert(id.clone()) {
-                return Err(FieldError::new("section_id", format!("{id} is named twice")));
-            }
-            Ok((id, checked_capacity(section.capacity)?))
-        };
-        take().map_err(|problem| problem.within(&format!("sections[{index}]")))
-    };
-    sections.into_iter().enumerate().map(convert).collect()
+/// A section and its new capacity, within the bounds.
+pub fn capacity(section_id: String, capacity: i32) -> Result<(SectionId, i32), FieldError> {
+    let section = rpc::required_id("section_id", section_id, SectionId::try_new)?;
+    let (min, max) = (CAPACITY.start(), CAPACITY.end());
+    let problem = || FieldError::new("capacity", format!("must be {min} to {max}, got {capacity}"));
+    let capacity = CAPACITY.contains(&capacity).then_some(capacity).ok_or_else(problem)?;
+    Ok((section, capacity))
 }
 
 /// The sections that are asked for.
@@ -89,7 +74,13 @@ pub fn section(section: Section) -> wire::SectionSeats {
         version: section.version,
         changed_at: Some(section.changed_at.to_wire()),
         closed_at: section.closed_at.map(UnixMs::to_wire),
+        capacity_source: source(section.capacity_source),
     }
+}
+
+/// Who has set a capacity.
+pub fn source(source: Option<Source>) -> i32 {
+    source.map_or(common::Source::Unspecified, Source::to_wire).into()
 }
 
 /// A grant on the wire.
@@ -142,10 +133,4 @@ fn distinct<'a>(field: &str, sections: impl Iterator<Item = &'a SectionId>) -> R
 
 fn at_most(field: &str, count: usize, max: usize) -> Result<(), FieldError> {
     if count > max { Err(FieldError::new(field, format!("at most {max}, got {count}"))) } else { Ok(()) }
-}
-
-fn checked_capacity(capacity: i32) -> Result<i32, FieldError> {
-    let (min, max) = (CAPACITY.start(), CAPACITY.end());
-    let problem = || FieldError::new("capacity", format!("must be {min} to {max}, got {capacity}"));
-    CAPACITY.contains(&capacity).then_some(capacity).ok_or_else(problem)
 }

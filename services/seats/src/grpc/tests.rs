@@ -7,8 +7,9 @@ use matricula_kit::id::SagaId;
 use matricula_kit::serve::{self, Limits, Listen, Serving};
 use matricula_kit::tasks::Tasks;
 use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
-use matricula_kit::time::{self, UnixMs};
+use matricula_kit::time::{self, TimeZone, UnixMs};
 use matricula_proto::common::v1 as common;
+use matricula_proto::imports::v1::import_row::Row;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 use tonic::transport::Channel;
@@ -30,7 +31,7 @@ struct Replica {
 
 async fn replica(database: &Database) -> Replica {
     let shutdown = CancellationToken::new();
-    let role = crate::start(database.clone(), shutdown.clone()).await.expect("it starts");
+    let role = crate::start(database.clone(), TimeZone::UTC, shutdown.clone()).await.expect("it starts");
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
     let listen = Listen { grpc: any_port, http: None, limits: Limits::default() };
     let serving = serve::serve(role, listen, shutdown.clone()).await.expect("it is served");
@@ -44,13 +45,12 @@ async fn started(backend: Backend, capacities: &[(&str, i32)]) -> (Replica, Test
     (replica, test)
 }
 
-async fn import(replica: &mut Replica, capacities: &[(&str, i32)]) -> (i32, i32) {
-    let sections = capacities.iter();
-    let sections =
-        sections.map(|(id, capacity)| wire::SectionCapacity { section_id: (*id).into(), capacity: *capacity });
-    let request = wire::ImportSectionsRequest { sections: sections.collect() };
-    let response = replica.client.import_sections(request).await.expect("imported").into_inner();
-    (response.created, response.changed)
+async fn import(replica: &mut Replica, capacities: &[(&str, i32)]) {
+    let row = |(id, capacity): &(&str, i32)| {
+        Row::Capacity(wire::SectionCapacity { section_id: (*id).into(), capacity: *capacity, ..Default::default() })
+    };
+    let imported = testing::import(replica.serving.in_memory.clone(), capacities.iter().map(row)).await;
+    imported.expect("it is imported");
 }
 
 fn operation(saga: &str, step: &str) -> Option<common::Operation> {
@@ -155,12 +155,17 @@ async fn seats_are_held_refused_and_released() {
 async fn capacities_are_set_and_imported() {
     for backend in BACKENDS {
         let (mut replica, _test) = started(backend, &[("A", 1), ("B", 2)]).await;
-        assert_eq!(import(&mut replica, &[("A", 1), ("B", 3), ("C", 0)]).await, (1, 1));
-        assert_eq!(import(&mut replica, &[("A", 1), ("B", 3), ("C", 0)]).await, (0, 0));
+        import(&mut replica, &[("B", 3), ("C", 0)]).await;
+        let request = wire::GetSectionsRequest { section_ids: ["A", "B", "C"].map(String::from).to_vec() };
+        let sections = replica.client.get_sections(request).await.expect("read").into_inner().sections;
+        let seen: Vec<_> = sections.iter().map(|seats| (seats.capacity, seats.version)).collect();
+        assert_eq!(seen, [(1, 1), (3, 2), (0, 1)]);
+        assert!(sections.iter().all(|seats| seats.capacity_source() == common::Source::Bundle));
+
         let request = wire::SetCapacityRequest { section_id: "A".into(), capacity: 7 };
         let section =
             replica.client.set_capacity(request.clone()).await.expect("set").into_inner().section.expect("it");
-        assert_eq!((section.capacity, section.version), (7, 2));
+        assert_eq!((section.capacity, section.version, section.capacity_source()), (7, 2, common::Source::Staff));
         let again = replica.client.set_capacity(request).await.expect("set").into_inner().section.expect("it");
         assert_eq!(again, section);
         let request = wire::SetCapacityRequest { section_id: "X".into(), capacity: 7 };
@@ -281,7 +286,7 @@ async fn a_slow_watcher_gets_the_moment_of_the_message() {
         let shutdown = CancellationToken::new();
         let tasks = Tasks::new("seats");
         crate::feed::follow(feed.clone(), &test.database, shutdown.clone(), &tasks).await.expect("follows");
-        let seats = Arc::new(Seats::new(feed.clone(), &test.database));
+        let seats = Arc::new(Seats::new(feed.clone(), &test.database, TimeZone::UTC));
         let writer = Writer::start(seats, test.database.clone(), Default::default(), &tasks);
         let service = SeatsGrpc::new(writer, test.database.clone(), feed);
         // Not over a connection, which would take messages ahead of the client.

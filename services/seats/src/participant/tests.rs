@@ -29,8 +29,7 @@ impl Service {
         let test = testing::database(backend, &MIGRATIONS).await;
         let service = Self { writer: writer(&test.database), test };
         let capacities = capacities.iter().map(|(id, capacity)| (section(id), *capacity)).collect();
-        let answers =
-            service.writer.write(vec![Operation::staff(Command::Import { capacities, receipt: Arc::default() })]);
+        let answers = service.writer.write(vec![Operation::staff(Command::Import { base_version: 0, capacities })]);
         assert_eq!(answers.await.expect("committed"), [Answer::done()]);
         service
     }
@@ -75,7 +74,7 @@ impl Service {
 }
 
 fn writer(database: &Database) -> Writer<Seats> {
-    let seats = Arc::new(Seats::new(Arc::default(), database));
+    let seats = Arc::new(Seats::new(Arc::default(), database, TimeZone::UTC));
     Writer::alone(seats, database.clone(), WriterLimits::default()).0
 }
 
@@ -180,7 +179,7 @@ async fn a_commit_in_doubt_ends_the_feed_until_it_is_decided() {
     let tasks = Tasks::new("seats");
     feed::follow(feed.clone(), &service.test.database, shutdown.clone(), &tasks).await.expect("it follows");
     // It hears nothing of the service's commits, as if each of their answers was lost.
-    let seats = Seats::new(feed.clone(), &service.test.database);
+    let seats = Seats::new(feed.clone(), &service.test.database, TimeZone::UTC);
     let watch = || feed.watch(service.test.database.clone());
     let mut watching = watch().expect("the feed is open");
     let taken = |update: Option<Result<feed::Update, feed::FeedError>>| match update {

@@ -93,6 +93,7 @@ impl Catalog {
             prerequisites: rule,
             corequisites: String::new(),
             fee_minor: if linked { LAB_FEE_MINOR } else { 0 },
+            closed: false,
         });
         self.prerequisites.push(required);
         for at in 0..lectures {

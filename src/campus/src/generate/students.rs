@@ -36,12 +36,17 @@ pub(super) fn generate(catalog: &Catalog, morning: &Morning, rng: &mut impl Rng)
             max_credits_hundredths: None,
             holds: hold.into_iter().collect(),
             completed: completed(wanted, catalog, rng),
+            closed: false,
+            disabled: false,
+            active_from: None,
+            active_until: None,
         }
     };
     morning.courses.iter().enumerate().map(student).collect()
 }
 
-/// What the wanted courses require, unless it is wanted itself: work in progress counts.
+/// What the wanted courses require, except what is wanted itself. Such a request is refused, because a course of the
+/// same term does not count.
 fn completed(wanted: &[usize], catalog: &Catalog, rng: &mut impl Rng) -> Vec<CompletedCourse> {
     let mut completed: Vec<usize> = Vec::new();
     for course in wanted {
@@ -54,6 +59,7 @@ fn completed(wanted: &[usize], catalog: &Catalog, rng: &mut impl Rng) -> Vec<Com
     completed.dedup();
     let grade = |course: usize| CompletedCourse {
         course_id: catalog.courses[course].id.clone(),
+        term_id: None,
         grade: (*GRADES.choose(rng).unwrap_or(&GRADES[0])).to_owned(),
     };
     completed.into_iter().map(grade).collect()

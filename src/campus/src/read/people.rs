@@ -1,23 +1,63 @@
-//! Students: users with that role, their holds and what they have completed.
+//! Students: users with that role, and since when until when they have it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{COMPLETED, HOLDS, ROLES, Reading, USERS, parse_credit_limit, parse_timestamp};
+use jiff::civil::Date;
+
+use super::{
+    NAMED_MAX, Reading,
+    values::{parse_bool, parse_credit_limit, parse_date, parse_end, parse_timestamp},
+};
 use crate::{
-    ids::{CourseId, HoldId, StudentId, check_email},
-    model::{CompletedCourse, Hold, Student},
-    prerequisites::check_grade,
+    file::File,
+    ids::{Invalid, StudentId, check_email},
+    model::Student,
+    notes::Note,
     problem::Problems,
+    suggest::suggested,
     table::{Index, PEOPLE_CHARS_MAX, Row},
 };
 
-/// Most holds, and most completed courses, of a student: more than a life of study brings.
-const OF_STUDENT_MAX: usize = 500;
+/// The role of students.
+const STUDENT: &str = "student";
+/// The roles of OneRoster: those in an organisation, and `administrator`, which only rosters have.
+const ROLES: [&str; 13] = [
+    "administrator",
+    "aide",
+    "counselor",
+    "districtAdministrator",
+    "guardian",
+    "parent",
+    "principal",
+    "proctor",
+    "relative",
+    "siteAdministrator",
+    STUDENT,
+    "systemAdministrator",
+    "teacher",
+];
+/// Where OneRoster allows roles of one's own.
+const OWN_ROLE_PREFIX: &str = "ext:";
+
+/// When a user has the role of a student: from the earliest begin to the latest end.
+#[derive(Clone, Copy)]
+struct Active {
+    /// None: always had.
+    from: Option<Date>,
+    /// That day excluded; none: no end.
+    until: Option<Date>,
+}
+
+/// Rows of roles that are not read.
+#[derive(Default)]
+pub(super) struct OtherRoles {
+    rows: BTreeMap<String, usize>,
+}
 
 impl Reading<'_> {
     /// Takes every user; [`Self::roles`] keeps the students.
     pub(super) fn users(&mut self) {
-        let Some(mut table) = self.required(USERS, &["sourcedId", "givenName", "familyName"]) else { return };
+        let Some(mut table) = self.open(File::Users, &["sourcedId", "givenName", "familyName"]) else { return };
         while let Some(row) = table.next_row(&mut self.problems) {
             let problems = &mut self.problems;
             let deleted = row.deleted(problems);
@@ -25,17 +65,16 @@ impl Reading<'_> {
             if let Some(id) = &id {
                 self.users.insert(row, "sourcedId", id.as_str(), deleted, problems);
             }
-            if let Some(student) = id.and_then(|id| parse_student(row, id, problems)).filter(|_| !deleted) {
-                self.bundle.students.push(student);
-            }
+            self.bundle.students.extend(id.and_then(|id| parse_student(row, id, deleted, problems)));
         }
         self.users.complete = table.complete;
     }
 
     pub(super) fn roles(&mut self) {
-        let Some(mut table) = self.required(ROLES, &["sourcedId", "userSourcedId", "role"]) else { return };
-        let mut rows = Index::new(ROLES);
-        let mut students = HashSet::new();
+        let Some(mut table) = self.open(File::Roles, &["sourcedId", "userSourcedId", "role"]) else { return };
+        let mut rows = Index::new(File::Roles);
+        let mut actives: HashMap<String, Active> = HashMap::new();
+        let (mut with_other_roles, mut others) = (HashSet::new(), OtherRoles::default());
         while let Some(row) = table.next_row(&mut self.problems) {
             let problems = &mut self.problems;
             let deleted = row.deleted(problems);
@@ -43,79 +82,94 @@ impl Reading<'_> {
                 rows.insert(row, "sourcedId", id, deleted, problems);
             }
             let user = row.required("userSourcedId", Ok, problems);
-            let role = row.required("role", Ok, problems);
-            let (Some(user), Some("student"), false) = (user, role, deleted) else { continue };
-            if self.users.check(row, "userSourcedId", user, problems) {
-                students.insert(user.to_owned());
+            let role = row.required("role", parse_role, problems);
+            let active = parse_active(row, problems);
+            let (Some(user), Some(role), false) = (user, role, deleted) else { continue };
+            if role != STUDENT {
+                others.add(role);
+                with_other_roles.insert(user.to_owned());
+            } else if self.users.check(row, "userSourcedId", user, problems) {
+                actives.entry(user.to_owned()).and_modify(|known| known.extend(active)).or_insert(active);
             }
         }
-        self.bundle.students.retain(|student| students.contains(student.id.as_str()));
-        self.students = table.complete.then_some(students);
-    }
-
-    pub(super) fn holds(&mut self) {
-        let Some(mut table) = self.optional(HOLDS, &["holdId", "studentSourcedId", "description"]) else { return };
-        let places = self.student_places();
-        let mut lines = HashMap::new();
-        while let Some(row) = table.next_row(&mut self.problems) {
-            let id = row.required("holdId", HoldId::try_new, &mut self.problems);
-            let student_id = row.required("studentSourcedId", StudentId::try_new, &mut self.problems);
-            let description = row.required_for_people("description", &mut self.problems);
-            let (Some(id), Some(student_id), Some(description)) = (id, student_id, description) else { continue };
-            if !self.is_student(row, student_id.as_str()) {
-                continue;
-            }
-            if let Some(line) = lines.insert((student_id.clone(), id.clone()), row.line) {
-                let what = format!("the student has it in line {line}, too; keep one of them");
-                row.refuse("holdId", id.as_str(), what, &mut self.problems);
-            } else if let Some(place) = places.get(&student_id) {
-                let holds = &mut self.bundle.students[*place].holds;
-                if holds.len() == OF_STUDENT_MAX {
-                    let what = format!("the student has {OF_STUDENT_MAX} above, which is the limit; remove some");
-                    row.refuse("holdId", id.as_str(), what, &mut self.problems);
-                    continue;
-                }
-                holds.push(Hold { id, description: description.to_owned() });
+        self.notes.extend(others.note(File::Roles));
+        if table.complete {
+            self.without_role(|id| actives.contains_key(id) || with_other_roles.contains(id));
+        }
+        for student in &mut self.bundle.students {
+            if let Some(active) = actives.get(student.id.as_str()) {
+                (student.active_from, student.active_until) = (active.from, active.until);
             }
         }
+        self.bundle.students.retain(|student| actives.contains_key(student.id.as_str()));
+        self.students = table.complete.then(|| actives.into_keys().collect());
     }
 
-    pub(super) fn completed(&mut self) {
-        let columns = ["studentSourcedId", "courseSourcedId", "grade"];
-        let Some(mut table) = self.optional(COMPLETED, &columns) else { return };
-        let places = self.student_places();
-        let mut lines = HashMap::new();
-        while let Some(row) = table.next_row(&mut self.problems) {
-            let student_id = row.required("studentSourcedId", StudentId::try_new, &mut self.problems);
-            let course_id = row.required("courseSourcedId", CourseId::try_new, &mut self.problems);
-            let grade = row.required("grade", check_grade, &mut self.problems);
-            let (Some(student_id), Some(course_id), Some(grade)) = (student_id, course_id, grade) else { continue };
-            let exists = self.is_student(row, student_id.as_str())
-                & self.courses.check(row, "courseSourcedId", course_id.as_str(), &mut self.problems);
-            if !exists {
-                continue;
-            }
-            if let Some(line) = lines.insert((student_id.clone(), course_id.clone()), row.line) {
-                let what = format!("the student completed it in line {line}, too; keep the grade that counts");
-                row.refuse("courseSourcedId", course_id.as_str(), what, &mut self.problems);
-            } else if let Some(place) = places.get(&student_id) {
-                let completed = &mut self.bundle.students[*place].completed;
-                if completed.len() == OF_STUDENT_MAX {
-                    let what = format!("the student has {OF_STUDENT_MAX} above, which is the limit; remove some");
-                    row.refuse("courseSourcedId", course_id.as_str(), what, &mut self.problems);
-                    continue;
-                }
-                completed.push(CompletedCourse { course_id, grade });
-            }
-        }
-    }
-
-    fn student_places(&self) -> HashMap<StudentId, usize> {
-        self.bundle.students.iter().enumerate().map(|(place, student)| (student.id.clone(), place)).collect()
+    /// Notes the users without any role, who are no students therefore.
+    fn without_role(&mut self, has_role: impl Fn(&str) -> bool) {
+        let students = self.bundle.students.iter();
+        let mut without = students.filter(|student| !student.closed && !has_role(student.id.as_str()));
+        let Some(first) = without.next() else { return };
+        let text = match without.count() {
+            0 => format!("user {} has no role in {}, and is not taken for a student", first.id, File::Roles),
+            more => format!(
+                "user {} and {more} more have no role in {}, and are not taken for students",
+                first.id,
+                File::Roles
+            ),
+        };
+        self.notes.push(Note::of_file(File::Users, text));
     }
 }
 
-fn parse_student(row: Row<'_>, id: StudentId, problems: &mut Problems) -> Option<Student> {
+impl Active {
+    fn extend(&mut self, other: Self) {
+        // `None` is before every date as a begin, and after every date as an end.
+        self.from = self.from.min(other.from);
+        self.until = self.until.zip(other.until).map(|(one, other)| one.max(other));
+    }
+}
+
+impl OtherRoles {
+    pub(super) fn add(&mut self, role: &str) {
+        *self.rows.entry(role.to_owned()).or_default() += 1;
+    }
+
+    pub(super) fn note(self, file: File) -> Option<Note> {
+        let rows: usize = self.rows.values().sum();
+        let counts: Vec<String> =
+            self.rows.iter().take(NAMED_MAX).map(|(role, rows)| format!("{rows} {role}")).collect();
+        let text =
+            format!("only rows of the role {STUDENT} are read; {rows} of other roles are not ({})", counts.join(", "));
+        (rows > 0).then(|| Note::of_file(file, text))
+    }
+}
+
+/// A role of OneRoster.
+pub(super) fn parse_role(text: &str) -> Result<&str, Invalid> {
+    if ROLES.contains(&text) || text.strip_prefix(OWN_ROLE_PREFIX).is_some_and(|own| !own.is_empty()) {
+        return Ok(text);
+    }
+    Err(Invalid::new(format!("no role of OneRoster; {}", suggested(text, &ROLES))))
+}
+
+/// Whether a role is that of students.
+pub(super) fn is_student_role(role: &str) -> bool {
+    role == STUDENT
+}
+
+fn parse_active(row: Row<'_>, problems: &mut Problems) -> Active {
+    let from = row.optional("beginDate", parse_date, problems);
+    let until = row.optional("endDate", parse_end, problems).flatten();
+    if let (Some(from), Some(until)) = (from, until)
+        && until < from
+    {
+        row.refuse("endDate", &until.to_string(), "is before beginDate; correct one of them", problems);
+    }
+    Active { from, until }
+}
+
+fn parse_student(row: Row<'_>, id: StudentId, deleted: bool, problems: &mut Problems) -> Option<Student> {
     let given_name = row.for_people("givenName", problems);
     let family_name = row.for_people("familyName", problems);
     if let (Some(given), Some(family)) = (given_name, family_name)
@@ -126,6 +180,7 @@ fn parse_student(row: Row<'_>, id: StudentId, problems: &mut Problems) -> Option
     }
     let checked_email = |text| check_email(text).map(|()| text);
     let email = row.optional("email", checked_email, problems).unwrap_or_default();
+    let enabled = row.optional("enabledUser", parse_bool, problems).unwrap_or(true);
     let appointment_start = row.optional("metadata.appointmentStart", parse_timestamp, problems);
     let appointment_end = row.optional("metadata.appointmentEnd", parse_timestamp, problems);
     if let (Some(start), Some(end)) = (appointment_start, appointment_end)
@@ -145,5 +200,9 @@ fn parse_student(row: Row<'_>, id: StudentId, problems: &mut Problems) -> Option
         max_credits_hundredths,
         holds: Vec::new(),
         completed: Vec::new(),
+        closed: deleted,
+        disabled: !enabled,
+        active_from: None,
+        active_until: None,
     })
 }

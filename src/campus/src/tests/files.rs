@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{campus, check, problems_of};
+use super::{NOT_AN_ID, campus, check, problems_of};
 
 #[test]
 fn files() {
@@ -46,7 +46,10 @@ fn a_directory_that_is_not_there() {
     let problems = problems_of(&nowhere);
     let [problem] = &problems[..] else { panic!("{problems:?}") };
     assert!(problem.starts_with(&nowhere.display().to_string()), "{problem}");
-    assert!(problem.ends_with("; name a directory with the files of a OneRoster bundle"), "{problem}");
+    assert!(
+        problem.ends_with("; name a directory with the files of a OneRoster bundle, or a zip of them"),
+        "{problem}"
+    );
 }
 
 #[test]
@@ -76,9 +79,9 @@ fn an_unusable_file_does_not_make_every_reference_to_it_wrong() {
 
 #[test]
 fn lines_are_counted_as_an_editor_counts_them() {
-    let bad = [r#"users.csv:6: sourcedId: "!": not an id; use 1 to 64 letters, digits and . _ : -"#];
+    let bad = [&format!(r#"users.csv:6: sourcedId: "! !": {NOT_AN_ID}"#)[..]];
     // The break is in a column that nobody reads: in a name it would be refused.
-    let text = "sourcedId,note,givenName,familyName\n\nS1,\"A\n\"\"B\"\"\",A,C\n\n!,,B,B\nS2,,B,B\nP1,,P,P";
+    let text = "sourcedId,note,givenName,familyName\n\nS1,\"A\n\"\"B\"\"\",A,C\n\n! !,,B,B\nS2,,B,B\nP1,,P,P";
     let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
     for text in [text, &format!("{text}\n\n"), &windows] {
         check("users.csv", text, &bad);
@@ -119,4 +122,62 @@ fn the_whole_report() {
     classes.csv:2: metadata.meetings: "MX 08:00": unknown day X; use M T W R F S U
     2 problems; nothing of the bundle is used
     "#);
+}
+
+/// The small campus with one row more in its manifest, and with `enrollments.csv` or without.
+#[track_caller]
+fn check_manifest(row: &str, rosters: bool, expected: &[&str]) {
+    let text = format!("{}{row}\n", super::FILES[0].1);
+    let mut replaced = vec![("manifest.csv", Some(text.as_str()))];
+    replaced.extend(rosters.then_some(("enrollments.csv", Some("sourcedId,classSourcedId,userSourcedId,role\n"))));
+    let expected: Vec<String> = expected.iter().map(|what| format!("manifest.csv:7: {what}")).collect();
+    assert_eq!(problems_of(campus(&replaced).path()), expected);
+}
+
+#[test]
+fn the_manifest_and_the_files_agree() {
+    for (row, rosters) in [
+        ("file.enrollments,bulk", true),
+        ("file.enrollments,absent", false),
+        ("source.systemName,x", true),
+        ("file.roles,bulk", false),
+        ("file.orgs,bulk", false),
+        // Nobody reads it.
+        ("file.demographics,delta", false),
+    ] {
+        check_manifest(row, rosters, &[]);
+    }
+    let bulk_only = "must be bulk: an import takes a whole campus, not changes to one";
+    check_manifest(
+        "file.enrollments,absent",
+        true,
+        &[r#"value: "absent": enrollments.csv is there; remove it, or write bulk"#],
+    );
+    check_manifest(
+        "file.enrollments,bulk",
+        false,
+        &[r#"value: "bulk": enrollments.csv is not there; add it to the bundle, or write absent"#],
+    );
+    check_manifest("file.enrollments,delta", true, &[&format!(r#"value: "delta": file.enrollments {bulk_only}"#)]);
+    check_manifest("file.roles,delta", false, &[&format!(r#"value: "delta": file.roles {bulk_only}"#)]);
+    check_manifest(
+        "file.orgs,Bulk",
+        false,
+        &[r#"value: "Bulk": unknown; use bulk for a whole file, or absent for none"#],
+    );
+    check_manifest("file.roles,absent", false, &[r#"value: "absent": roles.csv is there; remove it, or write bulk"#]);
+    check_manifest("file.users,bulk", false, &[r#"propertyName: "file.users": is in line 6, too; keep one of them"#]);
+}
+
+#[test]
+fn a_file_that_must_be_there_is_not_absent() {
+    let text = super::FILES[0].1.to_owned() + "file.roles,absent\n";
+    let dir = campus(&[("manifest.csv", Some(&text)), ("roles.csv", None)]);
+    assert_eq!(
+        problems_of(dir.path()),
+        [
+            r#"manifest.csv:7: value: "absent": file.roles must be bulk: no import goes without roles.csv; add it to the bundle"#,
+            "roles.csv: is missing; add it to the bundle",
+        ]
+    );
 }

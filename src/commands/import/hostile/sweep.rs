@@ -28,8 +28,8 @@ const MISSED_BY: [(Named, Named); 18] = [
     (("users.csv", "status"), ("roles.csv", "userSourcedId")),
     (("users.csv", "givenName"), ("users.csv", "familyName")),
     (("users.csv", "metadata.appointmentStart"), ("users.csv", "metadata.appointmentEnd")),
-    (("roles.csv", "role"), ("holds.csv", "studentSourcedId")),
-    (("roles.csv", "status"), ("holds.csv", "studentSourcedId")),
+    (("roles.csv", "role"), ("registrations.csv", "studentSourcedId")),
+    (("roles.csv", "status"), ("registrations.csv", "studentSourcedId")),
     (("registrations.csv", "arrivalMs"), ("registrations.csv", "arrivalMs")),
     // Missed in the whole file, and in the whole row.
     (("manifest.csv", "propertyName"), ("manifest.csv", "")),
@@ -49,7 +49,7 @@ fn campus() -> Bundle {
     student.appointment_end = moment("2026-12-01T00:00:00Z");
     student.max_credits_hundredths = Some(1_800);
     student.holds.push(Hold { id: HoldId::try_new("H1").expect("an id"), description: "Pay".to_owned() });
-    student.completed.push(CompletedCourse { course_id, grade: "B".to_owned() });
+    student.completed.push(CompletedCourse { course_id, grade: "B".to_owned(), term_id: None });
     campus
 }
 
@@ -109,14 +109,14 @@ impl fmt::Display for Tried<'_> {
 
 /// Imports into services that have other bundles, and into new ones if they refuse it: what a bundle may be must not
 /// depend on what was there, but for the currency.
-async fn import(bundle: &Bundle, services: &Services) -> anyhow::Result<Summary> {
-    let imported = import_bundle(bundle, services, &Progress::hidden()).await;
+async fn import(bundle: &Bundle, services: &Services) -> anyhow::Result<()> {
+    let imported = import_bundle(bundle, services, &TimeZone::UTC).await;
     if imported.is_ok() {
         return imported;
     }
     let folder = tempfile::tempdir().expect("a folder");
     let (services, end) = super::services(folder.path()).await;
-    let imported = import_bundle(bundle, &services, &Progress::hidden()).await;
+    let imported = import_bundle(bundle, &services, &TimeZone::UTC).await;
     end.cancel();
     imported
 }

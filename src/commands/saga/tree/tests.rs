@@ -48,6 +48,7 @@ fn a_saga_that_turned_round_is_shown() {
         ..leg(LegStatus::Trying, 12)
     };
     let saga = GetSagaResponse {
+        roster_row_id: String::new(),
         summary: Some(SagaSummary {
             saga_id: "0198c5d0-0000-7000-8000-000000000001".to_owned(),
             student_id: "S000001".to_owned(),

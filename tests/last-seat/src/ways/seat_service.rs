@@ -6,8 +6,12 @@
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
 use matricula_kit::database::Database;
+use matricula_kit::id::SectionId;
+use matricula_kit::time::TimeZone;
 use matricula_proto::common::v1::operation_result::Outcome;
 use matricula_proto::common::v1::{Operation, ReservedCourse};
+use matricula_proto::imports::v1::ImportRow;
+use matricula_proto::imports::v1::import_row::Row;
 use matricula_proto::seats::v1 as wire;
 use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
 use tokio_util::sync::CancellationToken;
@@ -31,12 +35,16 @@ impl SeatService {
     pub async fn open(place: &Place<'_>) -> anyhow::Result<Self> {
         let database = Database::open(place.url).await?;
         let shutdown = CancellationToken::new();
-        let role = matricula_seats::start(database.clone(), shutdown.clone()).await?;
+        let role = matricula_seats::start(database.clone(), TimeZone::UTC, shutdown.clone()).await?;
+        let seats = |section: &SectionId| wire::SectionCapacity {
+            section_id: section.to_string(),
+            capacity: place.capacity,
+            ..wire::SectionCapacity::default()
+        };
+        let rows = place.sections.iter().map(|section| ImportRow { row: Some(Row::Capacity(seats(section))) });
+        role.imports.context("the seat service takes imports")?.apply(0, rows.collect()).await?;
         // Its tasks end by themselves: the writer with the client, the feed when it is told to.
-        let mut client = SeatServiceClient::new(role.routes.routes().prepare());
-        let sections = place.sections.iter().map(|section| section.as_str().to_owned());
-        let sections = sections.map(|section_id| wire::SectionCapacity { section_id, capacity: place.capacity });
-        client.import_sections(wire::ImportSectionsRequest { sections: sections.collect() }).await?;
+        let client = SeatServiceClient::new(role.routes.routes().prepare());
         Ok(Self { client, database, shutdown })
     }
 }

@@ -1,5 +1,7 @@
 //! Every bound, and the name of its field.
 
+use matricula_registration::roster;
+
 use super::*;
 
 type Submit = wire::SubmitRegistrationRequest;
@@ -29,9 +31,10 @@ fn bounds_of_a_registration() {
     check(|request| request.idempotency_key = "with a space".into(), "");
     check(|request| request.idempotency_key = "tab\t".into(), "idempotency_key");
     check(|request| request.idempotency_key = "é".into(), "idempotency_key");
+    check(|request| request.idempotency_key = format!("{}E1·0", roster::KEY_PREFIX), "idempotency_key");
     check(|request| request.idempotency_key = "\u{7f}".into(), "idempotency_key");
     check(|request| request.student_id = String::new(), "student_id");
-    check(|request| request.student_id = "x".repeat(65), "student_id");
+    check(|request| request.student_id = "x".repeat(129), "student_id");
     check(|request| request.adds = vec!["A".into(), "A".into()], "adds[1]");
     check(|request| request.adds = vec!["a b".into()], "adds[0]");
     check(|request| request.adds = (0..21).map(|n| format!("A{n}")).collect(), "adds");
@@ -40,7 +43,7 @@ fn bounds_of_a_registration() {
     check(|request| request.drops = vec!["A".into()], "drops");
     check(|request| (request.adds, request.drops) = (Vec::new(), Vec::new()), "adds");
     check(|request| request.adds = Vec::new(), "");
-    check(|request| request.seen_versions[0].section_id = "?".into(), "seen_versions[0].section_id");
+    check(|request| request.seen_versions[0].section_id = "a b".into(), "seen_versions[0].section_id");
     check(|request| request.seen_versions = vec![wire::SeenVersion::default(); 21], "seen_versions");
     check(|request| request.wait_ms = 30_000, "");
     check(|request| request.wait_ms = 30_001, "wait_ms");
@@ -65,7 +68,7 @@ fn bounds_of_a_cart() {
     check_cart(0, |_| {}, "items");
     check_cart(20, |_| {}, "");
     check_cart(21, |_| {}, "items");
-    check_cart(2, |request| request.student_id = "?".into(), "student_id");
+    check_cart(2, |request| request.student_id = "a b".into(), "student_id");
     check_cart(2, |request| request.items[1].idempotency_key = "k0".into(), "items[1].idempotency_key");
     check_cart(3, |request| request.items[2].adds = Vec::new(), "items[2].adds");
     check_cart(3, |request| request.items[2].adds.push("é".into()), "items[2].adds[1]");

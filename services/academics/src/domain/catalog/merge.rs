@@ -28,13 +28,11 @@ impl Catalog {
         check_distinct("courses", "course_id", changes.courses.iter().map(|course| &course.id))?;
         check_distinct("sections", "section_id", changes.sections.iter().map(|section| &section.id))?;
 
-        let mut terms: HashMap<&TermId, &Term> = self.terms.iter().map(|(id, term)| (id, term.as_ref())).collect();
+        let mut terms: HashMap<&TermId, &Term> = self.terms().map(|term| (&term.id, term)).collect();
         terms.extend(changes.terms.iter().map(|term| (&term.id, term)));
-        let mut courses: HashMap<&CourseId, &Course> =
-            self.courses.iter().map(|(id, course)| (id, course.as_ref())).collect();
+        let mut courses: HashMap<&CourseId, &Course> = self.courses().map(|course| (&course.id, course)).collect();
         courses.extend(changes.courses.iter().map(|course| (&course.id, course)));
-        check_requirements(&courses, changes)?;
-        check_renamed(self, &courses, changes)?;
+        check_terms(&terms, changes)?;
 
         let replaced: HashSet<&SectionId> = changes.sections.iter().map(|section| &section.id).collect();
         let kept = self.sections.values().filter(|section| !replaced.contains(&section.id));
@@ -46,8 +44,11 @@ impl Catalog {
         let terms = terms.into_values().cloned().collect();
         let courses = courses.into_values().cloned().collect();
         // Every new section was checked above and every old one was linked before; the error is for completeness.
-        Self::build(self.version + 1, terms, courses, sections)
-            .map_err(|dangling| FieldError::new("sections", dangling.to_string()))
+        let after = Self::build(self.version + 1, terms, courses, sections)
+            .map_err(|dangling| FieldError::new("sections", dangling.to_string()))?;
+        check_requirements(&after, changes)?;
+        check_renamed(self, &after, changes)?;
+        Ok(after)
     }
 }
 
@@ -65,13 +66,41 @@ fn check_distinct<'a, T: Hash + Eq + Display + 'a>(
     Ok(())
 }
 
-fn check_requirements(courses: &HashMap<&CourseId, &Course>, changes: &CatalogChanges) -> Result<(), FieldError> {
-    let codes: HashSet<&str> = courses.values().map(|course| course.code.as_str()).collect();
-    for (index, course) in changes.courses.iter().enumerate() {
+/// A term ends after it begins, its parent exists, and no term is a part of itself.
+fn check_terms(terms: &HashMap<&TermId, &Term>, changes: &CatalogChanges) -> Result<(), FieldError> {
+    for (index, term) in changes.terms.iter().enumerate() {
+        let fault = |field: &str, problem: String| Err(FieldError::new(format!("terms[{index}].{field}"), problem));
+        match (term.starts_on, term.ends_on) {
+            (Some(starts_on), Some(ends_on)) if starts_on >= ends_on => {
+                return fault("ends_on", format!("must be after starts_on, which is {starts_on}, got {ends_on}"));
+            }
+            (Some(_), None) => return fault("ends_on", "is required with starts_on".to_owned()),
+            (None, Some(_)) => return fault("starts_on", "is required with ends_on".to_owned()),
+            _ => {}
+        }
+        let mut around = HashSet::from([&term.id]);
+        let mut inner = term;
+        while let Some(parent) = &inner.parent {
+            let Some(outer) = terms.get(parent) else {
+                return fault("parent_term_id", format!("there is no term {parent}"));
+            };
+            if !around.insert(parent) {
+                let problem = "must be a term around it, got one that is a part of itself";
+                return fault("parent_term_id", problem.to_owned());
+            }
+            inner = outer;
+        }
+    }
+    Ok(())
+}
+
+/// Requirements of closed courses bind nobody: the courses that they name may have left the catalogue or changed their code.
+fn check_requirements(after: &Catalog, changes: &CatalogChanges) -> Result<(), FieldError> {
+    for (index, course) in changes.courses.iter().enumerate().filter(|(_, course)| !course.closed) {
         for (field, requirement) in requirements(course) {
-            if let Some(unknown) = requirement.codes().into_iter().find(|code| !codes.contains(code)) {
-                let field = format!("courses[{index}].{field}");
-                return Err(FieldError::new(field, format!("no course has the code {unknown:?}")));
+            if let Some(unknown) = requirement.names().into_iter().find(|name| !after.has_named(name)) {
+                let problem = format!("no course has the code or the id {unknown:?}");
+                return Err(FieldError::new(format!("courses[{index}].{field}"), problem));
             }
         }
     }
@@ -79,19 +108,16 @@ fn check_requirements(courses: &HashMap<&CourseId, &Course>, changes: &CatalogCh
 }
 
 /// A course that is given another code must not leave requirements behind that name the old one.
-fn check_renamed(
-    before: &Catalog,
-    courses: &HashMap<&CourseId, &Course>,
-    changes: &CatalogChanges,
-) -> Result<(), FieldError> {
-    let codes: HashSet<&str> = courses.values().map(|course| course.code.as_str()).collect();
+fn check_renamed(before: &Catalog, after: &Catalog, changes: &CatalogChanges) -> Result<(), FieldError> {
     for (index, course) in changes.courses.iter().enumerate() {
         let Some(old) = before.course(&course.id).map(|course| course.code.as_str()) else { continue };
-        if codes.contains(old) {
+        if after.codes.contains(old) || after.is_named(&course.id, old) {
             continue;
         }
-        let names_old = |other: &&&Course| requirements(other).any(|(_, tree)| tree.codes().contains(&old));
-        if let Some(other) = courses.values().filter(names_old).min_by_key(|other| &other.id) {
+        let names_old = |other: &&Course| requirements(other).any(|(_, tree)| tree.names().contains(&old));
+        if let Some(other) =
+            after.courses().filter(|other| !other.closed).filter(names_old).min_by_key(|other| &other.id)
+        {
             let problem = format!("the old code {old:?} is still named by the requirements of course {}", other.id);
             return Err(FieldError::new(format!("courses[{index}].code"), problem));
         }
@@ -122,11 +148,12 @@ fn check_references(
     Ok(())
 }
 
-/// All sections of a course in a term have a component, or none has: else a class without one belongs nowhere.
+/// All sections of a course in a term have a component, or none has: else a class without one belongs nowhere. Sections that
+/// are cancelled are no part of what is offered.
 fn check_components(kept: &[SectionEntry], changes: &CatalogChanges) -> Result<(), FieldError> {
     let mut firsts: HashMap<(&CourseId, &TermId), &SectionEntry> =
-        kept.iter().map(|section| ((&section.course, &section.term), section)).collect();
-    for (index, section) in changes.sections.iter().enumerate() {
+        open(kept).map(|(_, section)| ((&section.course, &section.term), section)).collect();
+    for (index, section) in open(&changes.sections) {
         let first = firsts.entry((&section.course, &section.term)).or_insert(section);
         if first.component.is_some() != section.component.is_some() {
             let has = if first.component.is_some() { "has a component" } else { "has none" };
@@ -135,4 +162,8 @@ fn check_components(kept: &[SectionEntry], changes: &CatalogChanges) -> Result<(
         }
     }
     Ok(())
+}
+
+fn open(sections: &[SectionEntry]) -> impl Iterator<Item = (usize, &SectionEntry)> {
+    sections.iter().enumerate().filter(|(_, section)| !section.cancelled)
 }

@@ -6,14 +6,18 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::catalog::CatalogChanges;
+use crate::domain::clash::Clash;
 use crate::domain::fixture::{NOW, catalog, change, course, saga, section, student, term};
 
+mod roster;
+
 fn world(student: Student) -> World {
-    World {
-        catalog: Arc::new(catalog()),
-        students: HashMap::from([(student.profile.id.clone(), student)]),
-        zone: TimeZone::UTC,
-    }
+    world_of(Arc::new(catalog()), [student])
+}
+
+fn world_of<const STUDENTS: usize>(catalog: Arc<Catalog>, students: [Student; STUDENTS]) -> World {
+    let students = students.into_iter().map(|student| (student.profile.id.clone(), student)).collect();
+    World { catalog, students, zone: TimeZone::UTC }
 }
 
 fn reserve(adds: &str, drops: &str) -> Action {
@@ -162,7 +166,7 @@ fn done_tells_what_later_steps_need() {
 
 #[test]
 fn a_student_who_is_not_on_record() {
-    let mut world = World { catalog: Arc::new(catalog()), students: HashMap::new(), zone: TimeZone::UTC };
+    let mut world = world_of(Arc::new(catalog()), []);
     let refused = world.act(&saga("r1"), &reserve("MATH-1", ""));
     let Answer::Refused(reasons) = refused else { panic!("{refused:?}") };
     assert_eq!(reasons[0].reason, Reason::StudentNotFound);
@@ -204,7 +208,7 @@ fn faults(catalog: &Catalog, student: &Student) -> Vec<String> {
         student.in_force().map(|course| catalog.section(&course.section).expect("in the catalogue")).collect();
     for (index, one) in sections.iter().enumerate() {
         for other in &sections[..index] {
-            if one.meetings.clash(&other.meetings).is_some() {
+            if Clash::of(one, other).is_some() {
                 faults.push(format!("{} and {} clash", one.id, other.id));
             }
         }
@@ -278,7 +282,7 @@ proptest! {
     ) {
         let catalog = Arc::new(campus(&hours));
         let id = student().profile.id;
-        let mut world = World { catalog: catalog.clone(), students: HashMap::from([(id.clone(), student())]), zone: TimeZone::UTC };
+        let mut world = world_of(catalog.clone(), [student()]);
         let mut open: Vec<(SagaId, bool)> = Vec::new();
         for (number, request) in requests.iter().enumerate() {
             let registration = saga(&format!("r{number}"));

@@ -1,4 +1,4 @@
-//! Prerequisites and corequisites: course codes joined by `and` and `or`, each with an optional minimum grade.
+//! Prerequisites and corequisites: courses joined by `and` and `or`, each with an optional minimum grade.
 
 use std::fmt;
 
@@ -15,8 +15,8 @@ pub use parse::InvalidRequirement;
 pub enum Requirement {
     /// One course.
     Course {
-        /// Its code.
-        code: String,
+        /// Its code, or its id where no course has that code.
+        name: String,
         /// The least grade that counts; `None`: any pass.
         minimum: Option<Letter>,
     },
@@ -27,7 +27,7 @@ pub enum Requirement {
 }
 
 impl Requirement {
-    /// Takes a requirement from its text, such as `C101 and (C102:B or C103)`; an empty one asks for nothing.
+    /// Takes a requirement from its text, such as `C101 and ("MATH 102":B or C103)`; an empty one asks for nothing.
     pub fn parse(text: &str) -> Result<Option<Self>, InvalidRequirement> {
         parse::parse(text)
     }
@@ -35,17 +35,17 @@ impl Requirement {
     /// Whether it is met by one who has what `has` says.
     pub fn is_met(&self, has: &impl Fn(&str, Option<Letter>) -> bool) -> bool {
         match self {
-            Self::Course { code, minimum } => has(code, *minimum),
+            Self::Course { name, minimum } => has(name, *minimum),
             Self::All(branches) => branches.iter().all(|branch| branch.is_met(has)),
             Self::Any(branches) => branches.iter().any(|branch| branch.is_met(has)),
         }
     }
 
-    /// Every code in it, in order.
-    pub fn codes(&self) -> Vec<&str> {
+    /// Every name in it, in order.
+    pub fn names(&self) -> Vec<&str> {
         match self {
-            Self::Course { code, .. } => vec![code],
-            Self::All(branches) | Self::Any(branches) => branches.iter().flat_map(Self::codes).collect(),
+            Self::Course { name, .. } => vec![name],
+            Self::All(branches) | Self::Any(branches) => branches.iter().flat_map(Self::names).collect(),
         }
     }
 }
@@ -53,8 +53,8 @@ impl Requirement {
 impl fmt::Display for Requirement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Course { code, minimum: None } => f.write_str(code),
-            Self::Course { code, minimum: Some(minimum) } => write!(f, "{code}:{minimum}"),
+            Self::Course { name, minimum: None } => write!(f, "{}", parse::Quoted(name)),
+            Self::Course { name, minimum: Some(minimum) } => write!(f, "{}:{minimum}", parse::Quoted(name)),
             Self::All(branches) => join(f, branches, " and ", |branch| !matches!(branch, Self::Course { .. })),
             Self::Any(branches) => join(f, branches, " or ", |branch| matches!(branch, Self::Any(_))),
         }

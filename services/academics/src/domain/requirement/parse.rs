@@ -3,8 +3,13 @@
 //! ```text
 //! any    = all { "or" all }
 //! all    = atom { "and" atom }
-//! atom   = "(" any ")" | code [ ":" grade ]
+//! atom   = "(" any ")" | name [ ":" grade ]
+//! name   = word | '"' characters without '"' '"'
 //! ```
+//!
+//! A word ends before a space and before `( ) :`. A name that has one of these, or that reads `and` or `or`, is quoted.
+
+use std::fmt;
 
 use super::Requirement;
 use crate::domain::grade::{InvalidGrade, Letter};
@@ -20,6 +25,30 @@ pub enum InvalidRequirement {
     /// It is too long to be one.
     #[error("must have at most {REQUIREMENT_BYTES_MAX} bytes, got {0}")]
     TooLong(usize),
+    /// A name in quotes is empty.
+    #[error("at character {at}: there is no name in these quotes")]
+    Nameless {
+        /// Where.
+        at: usize,
+    },
+    /// A quote is opened here and never closed.
+    #[error("at character {at}: this quote is never closed")]
+    UnclosedQuote {
+        /// Where.
+        at: usize,
+    },
+    /// Two words stand side by side.
+    #[error("at character {at}: expected {expected}, found {found:?}; a name with spaces is quoted: \"{name}\"")]
+    Unquoted {
+        /// Where.
+        at: usize,
+        /// What should stand here.
+        expected: &'static str,
+        /// What does.
+        found: String,
+        /// All words that stand side by side.
+        name: String,
+    },
     /// Something else should stand here.
     #[error("at character {at}: expected {expected}, found {found}")]
     Unexpected {
@@ -37,7 +66,7 @@ pub enum InvalidRequirement {
         at: usize,
     },
     /// The minimum is no letter grade.
-    #[error("at character {at}: {source}")]
+    #[error("at character {at}: {source}; a name with a colon is quoted")]
     Grade {
         /// Where.
         at: usize,
@@ -60,7 +89,11 @@ enum Token<'a> {
     And,
     Or,
     Word(&'a str),
+    Quoted(&'a str),
 }
+
+/// A name as a requirement writes it: in quotes where it needs them.
+pub(super) struct Quoted<'a>(pub(super) &'a str);
 
 struct Parser<'a> {
     text: &'a str,
@@ -73,7 +106,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Requirement>, InvalidRequiremen
     if text.len() > REQUIREMENT_BYTES_MAX {
         return Err(InvalidRequirement::TooLong(text.len()));
     }
-    let mut parser = Parser { text, tokens: tokens(text), next: 0 };
+    let mut parser = Parser { text, tokens: tokens(text)?, next: 0 };
     if parser.tokens.is_empty() {
         return Ok(None);
     }
@@ -84,19 +117,27 @@ pub(super) fn parse(text: &str) -> Result<Option<Requirement>, InvalidRequiremen
     }
 }
 
-fn tokens(text: &str) -> Vec<(usize, Token<'_>)> {
+fn tokens(text: &str) -> Result<Vec<(usize, Token<'_>)>, InvalidRequirement> {
     let mut tokens = Vec::new();
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
         let at = text.len() - rest.len();
-        let special = |c: char| c.is_whitespace() || "():".contains(c);
-        let length = if special(first) { first.len_utf8() } else { rest.find(special).unwrap_or(rest.len()) };
+        let length = match first {
+            '"' => rest[1..]
+                .find('"')
+                .map(|length| length + 2)
+                .ok_or_else(|| InvalidRequirement::UnclosedQuote { at: character(text, at) })?,
+            _ if ends_word(first) => first.len_utf8(),
+            _ => rest.find(ends_word).unwrap_or(rest.len()),
+        };
         let (word, after) = rest.split_at(length);
         rest = after;
         let token = match word {
             "(" => Token::Open,
             ")" => Token::Close,
             ":" => Token::Colon,
+            "\"\"" => return Err(InvalidRequirement::Nameless { at: character(text, at) }),
+            _ if first == '"' => Token::Quoted(&word[1..length - 1]),
             _ if first.is_whitespace() => continue,
             _ if word.eq_ignore_ascii_case("and") => Token::And,
             _ if word.eq_ignore_ascii_case("or") => Token::Or,
@@ -104,7 +145,24 @@ fn tokens(text: &str) -> Vec<(usize, Token<'_>)> {
         };
         tokens.push((at, token));
     }
-    tokens
+    Ok(tokens)
+}
+
+fn ends_word(c: char) -> bool {
+    c.is_whitespace() || "():".contains(c)
+}
+
+/// The place of a byte, in characters from 1.
+fn character(text: &str, byte: usize) -> usize {
+    text[..byte].chars().count() + 1
+}
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(name) = self;
+        let joins = ["and", "or"].iter().any(|word| name.eq_ignore_ascii_case(word));
+        if joins || name.contains(ends_word) { write!(f, "\"{name}\"") } else { f.write_str(name) }
+    }
 }
 
 impl<'a> Parser<'a> {
@@ -140,12 +198,12 @@ impl<'a> Parser<'a> {
                 }
                 Ok(inner)
             }
-            Some(Token::Word(code)) => {
+            Some(Token::Word(name) | Token::Quoted(name)) => {
                 self.next += 1;
                 let minimum = if self.take(Token::Colon) { Some(self.grade()?) } else { None };
-                Ok(Requirement::Course { code: code.to_owned(), minimum })
+                Ok(Requirement::Course { name: name.to_owned(), minimum })
             }
-            _ => Err(self.unexpected("a course code or `(`")),
+            _ => Err(self.unexpected("a course or `(`")),
         }
     }
 
@@ -168,11 +226,11 @@ impl<'a> Parser<'a> {
 
     /// The place of the next token, in characters from 1.
     fn place(&self) -> usize {
-        let byte = self.tokens.get(self.next).map_or(self.text.len(), |(at, _)| *at);
-        self.text[..byte].chars().count() + 1
+        character(self.text, self.tokens.get(self.next).map_or(self.text.len(), |(at, _)| *at))
     }
 
     fn unexpected(&self, expected: &'static str) -> InvalidRequirement {
+        let at = self.place();
         let found = match self.peek() {
             None => "the end".to_owned(),
             Some(Token::Open) => "`(`".to_owned(),
@@ -180,9 +238,31 @@ impl<'a> Parser<'a> {
             Some(Token::Colon) => "`:`".to_owned(),
             Some(Token::And) => "`and`".to_owned(),
             Some(Token::Or) => "`or`".to_owned(),
-            Some(Token::Word(word)) => format!("{word:?}"),
+            Some(Token::Word(found)) => match self.unquoted_name() {
+                Some(name) => {
+                    let (found, name) = (found.to_owned(), name.to_owned());
+                    return InvalidRequirement::Unquoted { at, expected, found, name };
+                }
+                None => format!("{found:?}"),
+            },
+            Some(Token::Quoted(name)) => format!("{name:?}"),
         };
-        InvalidRequirement::Unexpected { at: self.place(), expected, found }
+        InvalidRequirement::Unexpected { at, expected, found }
+    }
+
+    /// The words that stand side by side around the next token, if there are several. The first word after a colon is
+    /// a grade.
+    fn unquoted_name(&self) -> Option<&'a str> {
+        let is_word = |place: &usize| matches!(self.tokens.get(*place), Some((_, Token::Word(_))));
+        let mut first = (0..self.next).rev().take_while(is_word).last()?;
+        if first > 0 && self.tokens[first - 1].1 == Token::Colon {
+            first += 1;
+        }
+        let last = (self.next..).take_while(is_word).last()?;
+        match self.tokens[last] {
+            (at, Token::Word(word)) if first < last => Some(&self.text[self.tokens[first].0..at + word.len()]),
+            _ => None,
+        }
     }
 }
 

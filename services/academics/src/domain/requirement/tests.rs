@@ -17,7 +17,7 @@ fn check(text: &str, expect: &str) {
 #[track_caller]
 fn check_met(text: &str, has: &[&str], expect: bool) {
     let requirement = Requirement::parse(text).expect("a requirement").expect("not empty");
-    assert_eq!(requirement.is_met(&|code, _| has.contains(&code)), expect, "{text} with {has:?}");
+    assert_eq!(requirement.is_met(&|name, _| has.contains(&name)), expect, "{text} with {has:?}");
 }
 
 #[test]
@@ -37,18 +37,59 @@ fn requirements_are_read() {
 }
 
 #[test]
+fn names_are_quoted_where_they_must_be() {
+    check("\"MATH 101\":B and \"C2\"", "\"MATH 101\":B and C2");
+    check("\"MATH 101\"and(\"a:b\"or \"(x)\")", "\"MATH 101\" and (\"a:b\" or \"(x)\")");
+    check("\"And\" or \"or\" or \"ore\"", "\"And\" or \"or\" or ore");
+    check("\" \"", "\" \"");
+    // An earlier version has taken such a code; it stays readable.
+    check("C\"1 or C2\"", "C\"1 or C2\"");
+}
+
+#[test]
+fn quotes_that_are_missing_are_shown() {
+    let expected = "expected `and`, `or` or the end";
+    check(
+        "MATH 101",
+        &format!("! at character 6: {expected}, found \"101\"; a name with spaces is quoted: \"MATH 101\""),
+    );
+    check(
+        "C1 and INTRO TO LAW:B",
+        &format!("! at character 14: {expected}, found \"TO\"; a name with spaces is quoted: \"INTRO TO LAW\""),
+    );
+    check(
+        "(MATH 101 or C2)",
+        "! at character 7: expected `and`, `or` or `)`, found \"101\"; a name with spaces is quoted: \"MATH 101\"",
+    );
+    check("C1:B C2", &format!("! at character 6: {expected}, found \"C2\""));
+    check("C1:B C 2", &format!("! at character 6: {expected}, found \"C\"; a name with spaces is quoted: \"C 2\""));
+    check("urn:uuid:4", "! at character 5: \"uuid\" is no grade: A+ to D-, F; a name with a colon is quoted");
+    check("C1 and \"MATH 101", "! at character 8: this quote is never closed");
+    check("C1 or \"\"", "! at character 7: there is no name in these quotes");
+    check("C1 \"C 2\"", &format!("! at character 4: {expected}, found \"C 2\""));
+    check("C1:\"B\"", "! at character 4: expected a grade, found \"B\"");
+}
+
+#[test]
 fn errors_say_where_and_what() {
-    check("C101 and", "! at character 9: expected a course code or `(`, found the end");
-    check("and C101", "! at character 1: expected a course code or `(`, found `and`");
-    check("C101 C102", "! at character 6: expected `and`, `or` or the end, found \"C102\"");
+    check("C101 and", "! at character 9: expected a course or `(`, found the end");
+    check("and C101", "! at character 1: expected a course or `(`, found `and`");
+    check(
+        "C101 C102",
+        "! at character 6: expected `and`, `or` or the end, found \"C102\"; a name with spaces is quoted: \
+         \"C101 C102\"",
+    );
     check("(C101 or C102", "! at character 1: this parenthesis is never closed");
-    check("(C101 C102)", "! at character 7: expected `and`, `or` or `)`, found \"C102\"");
+    check(
+        "(C101 C102)",
+        "! at character 7: expected `and`, `or` or `)`, found \"C102\"; a name with spaces is quoted: \"C101 C102\"",
+    );
     check("C101)", "! at character 5: expected `and`, `or` or the end, found `)`");
-    check("()", "! at character 2: expected a course code or `(`, found `)`");
+    check("()", "! at character 2: expected a course or `(`, found `)`");
     check("C101:", "! at character 6: expected a grade, found the end");
-    check("C101:P", "! at character 6: \"P\" is no grade: A+ to D-, F");
-    check("é: B or or", "! at character 9: expected a course code or `(`, found `or`");
-    check(":B", "! at character 1: expected a course code or `(`, found `:`");
+    check("C101:P", "! at character 6: \"P\" is no grade: A+ to D-, F; a name with a colon is quoted");
+    check("é: B or or", "! at character 9: expected a course or `(`, found `or`");
+    check(":B", "! at character 1: expected a course or `(`, found `:`");
     check(&"(".repeat(100), "! at character 21: more than 20 parentheses in one another");
     check(&"C".repeat(2_001), "! must have at most 2000 bytes, got 2001");
 }
@@ -67,8 +108,8 @@ fn trees_are_met_branch_by_branch() {
 
 fn any_requirement() -> impl Strategy<Value = Requirement> {
     let minimum = prop::option::of(prop::sample::select(Letter::all().collect::<Vec<_>>()));
-    let course = ("[A-Z]{1,4}-?[0-9]{1,3}", minimum);
-    let course = course.prop_map(|(code, minimum)| Requirement::Course { code, minimum });
+    let name = prop_oneof!["[A-Z]{1,4}-?[0-9]{1,3}", "[a-zA-Z():. ]{1,8}", "and|or|AND|Or"];
+    let course = (name, minimum).prop_map(|(name, minimum)| Requirement::Course { name, minimum });
     course.prop_recursive(4, 24, 4, |inner| {
         let branches = prop::collection::vec(inner, 2..4);
         prop_oneof![branches.clone().prop_map(Requirement::All), branches.prop_map(Requirement::Any)]
@@ -83,7 +124,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_panics(text in "\\PC{0,60}|[A-C1():+ andor]{0,80}") {
+    fn no_text_panics(text in "\\PC{0,60}|[A-C1():+\" andor]{0,80}") {
         if let Ok(Some(requirement)) = Requirement::parse(&text) {
             let again = Requirement::parse(&requirement.to_string());
             prop_assert_eq!(again, Ok(Some(requirement)));

@@ -1,47 +1,73 @@
-//! `MAX_CREDITS_EXCEEDED`: no more credits in a term than the student's own limit, or the term's. Who is over the limit
-//! already may change to what is no more.
+//! `MAX_CREDITS_EXCEEDED`: no more credits than a session allows. A student who is over the limit already may change to
+//! what is no more.
+//!
+//! | session | limit |
+//! |---|---|
+//! | the outermost term or semester of what is added | the student's own, or the session's |
+//! | a part of it that has a limit | the part's |
+//!
+//! Credits that staff permit do not count against the limit for others, because the student could register them last;
+//! except where another added course asks for theirs as a prerequisite.
 
 use matricula_kit::answer::{Reason, Refusal};
+use matricula_kit::id::TermId;
 
+use super::prerequisites::must_precede;
+use super::required::permits_course;
 use super::shown_credits;
 use crate::domain::case::Case;
-use crate::domain::catalog::Term;
+use crate::domain::catalog::{Section, Term};
 use crate::domain::student::RecordedCourse;
 
 pub(super) fn max_credits_exceeded(case: &Case<'_>) -> Vec<Refusal> {
-    let mut terms: Vec<&Term> = Vec::new();
+    let mut limited: Vec<(&Term, i32)> = Vec::new();
     for add in &case.adds {
-        if !terms.iter().any(|term| term.id == add.term.id) {
-            terms.push(&add.term);
+        for (session, limit) in limits(case, &add.term) {
+            if !limited.iter().any(|(other, _)| other.id == session.id) {
+                limited.push((session, limit));
+            }
         }
     }
-    terms.into_iter().filter_map(|term| check_term(case, term)).collect()
+    limited.into_iter().filter_map(|(session, limit)| check_session(case, session, limit)).collect()
 }
 
-fn check_term(case: &Case<'_>, term: &Term) -> Option<Refusal> {
-    let limit = match case.student.profile.max_credits_hundredths {
-        0 => term.max_credits_hundredths,
-        own => own,
+/// The sessions whose limits hold for a term, the outermost one first.
+fn limits<'a>(case: &Case<'a>, term: &Term) -> impl Iterator<Item = (&'a Term, i32)> {
+    let mut sessions: Vec<&Term> = case.catalog.credit_sessions(&term.id).collect();
+    sessions.reverse();
+    let own = Some(case.student.profile.max_credits_hundredths).filter(|own| *own != 0);
+    let limit = move |(index, session): (usize, &'a Term)| match own {
+        Some(own) if index == 0 => (session, own),
+        _ => (session, session.max_credits_hundredths),
     };
+    sessions.into_iter().enumerate().map(limit).filter(|(_, limit)| *limit != 0)
+}
+
+fn check_session(case: &Case<'_>, session: &Term, limit: i32) -> Option<Refusal> {
+    let adds_up = |term: &TermId| case.catalog.credit_sessions(term).any(|around| around.id == session.id);
     let sum = |courses: &[&RecordedCourse]| -> i64 {
-        let of_term = courses.iter().filter(|course| course.term == term.id);
-        of_term.map(|course| i64::from(course.credits_hundredths)).sum()
+        let within = courses.iter().filter(|course| adds_up(&course.term));
+        within.map(|course| i64::from(course.credits_hundredths)).sum()
     };
-    let adds = || case.adds.iter().filter(|add| add.term.id == term.id);
-    let added: i64 = adds().map(|add| i64::from(case.carried_credits_hundredths(add))).sum();
-    let (stays, drops) = (sum(&case.stays), sum(&case.drops));
-    let is_over = limit != 0 && stays + added > i64::from(limit) && added > drops;
-    if !is_over || adds().all(|add| case.permits(Reason::MaxCreditsExceeded, &add.id)) {
+    let credits =
+        |adds: &[&Section]| -> i64 { adds.iter().map(|add| i64::from(case.carried_credits_hundredths(add))).sum() };
+    let adds = case.adds.iter().copied().filter(|add| adds_up(&add.term.id));
+    let (mut permitted, asked): (Vec<&Section>, Vec<&Section>) =
+        adds.partition(|add| permits_course(case, add, Reason::MaxCreditsExceeded));
+    permitted.retain(|add| must_precede(case, add, &asked));
+    let (has, added) = (sum(&case.stays) + credits(&permitted), credits(&asked));
+    let limit = i64::from(limit);
+    if has + added <= limit || added <= sum(&case.drops) {
         return None;
     }
     let message = format!(
         "This would make {} credits in {}, and your limit is {}: you have {} and add {}.",
-        shown_credits(stays + added),
-        term.title,
-        shown_credits(i64::from(limit)),
-        shown_credits(stays),
+        shown_credits(has + added),
+        session.title,
+        shown_credits(limit),
+        shown_credits(has),
         shown_credits(added),
     );
     let next_step = "Drop a course in the same registration, or ask your advisor for a higher limit.";
-    Some(Refusal::whole(Reason::MaxCreditsExceeded, message, next_step).against(term.id.as_str()))
+    Some(Refusal::whole(Reason::MaxCreditsExceeded, message, next_step).against(session.id.as_str()))
 }

@@ -2,8 +2,8 @@
 //! submitted.
 
 use matricula_kit::answer::{Reason, Refusal};
+use matricula_kit::time::shown;
 
-use super::moment;
 use crate::domain::case::{Case, Named, named_record};
 
 pub(super) fn add_deadline_passed(case: &Case<'_>) -> Vec<Refusal> {
@@ -16,7 +16,7 @@ pub(super) fn add_deadline_passed(case: &Case<'_>) -> Vec<Refusal> {
             "{} can't be added any more: the deadline of {} was {}.",
             Named(section),
             section.term.title,
-            moment(deadline)
+            shown(deadline, &section.term.time_zone)
         );
         Some(Refusal::section(Reason::AddDeadlinePassed, &section.id, message, "Ask the registrar for a late add."))
     });
@@ -25,7 +25,7 @@ pub(super) fn add_deadline_passed(case: &Case<'_>) -> Vec<Refusal> {
 
 pub(super) fn drop_deadline_passed(case: &Case<'_>) -> Vec<Refusal> {
     let refusals = case.drops.iter().filter_map(|course| {
-        let term = case.catalog.term(&course.term)?;
+        let term = case.term_of(course)?;
         let deadline = term.drop_deadline.filter(|deadline| case.change.submitted_at > *deadline)?;
         if case.permits(Reason::DropDeadlinePassed, &course.section) {
             return None;
@@ -34,7 +34,7 @@ pub(super) fn drop_deadline_passed(case: &Case<'_>) -> Vec<Refusal> {
             "{} can't be dropped any more: the deadline of {} was {}.",
             named_record(case.catalog, course),
             term.title,
-            moment(deadline)
+            shown(deadline, &term.time_zone)
         );
         Some(Refusal::section(
             Reason::DropDeadlinePassed,

@@ -1,10 +1,10 @@
 //! The rules of registration, one a file. Every rule is asked, and every reason that applies is told.
 
 use matricula_kit::answer::Refusal;
-use matricula_kit::time::UnixMs;
 
 use super::case::Case;
 
+mod active;
 mod appointment;
 mod corequisites;
 mod credits;
@@ -12,10 +12,14 @@ mod deadlines;
 mod duplicates;
 mod holds;
 mod links;
+mod offered;
 mod permission;
+mod places;
 mod prerequisites;
 mod record;
+mod required;
 mod sections;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod times;
@@ -27,11 +31,14 @@ type Rule = fn(&Case<'_>) -> Vec<Refusal>;
 
 /// All rules, in the order in which their reasons are told: what concerns the student, the sections, the record, what
 /// sections ask for, and what they do to one another.
-const RULES: [Rule; 15] = [
+const RULES: [Rule; 18] = [
+    active::student_not_active,
     appointment::outside_appointment,
     holds::hold,
     sections::not_found,
     sections::cancelled,
+    offered::course_not_offered,
+    terms::term_closed,
     permission::permission_required,
     deadlines::add_deadline_passed,
     deadlines::drop_deadline_passed,
@@ -45,17 +52,18 @@ const RULES: [Rule; 15] = [
     credits::max_credits_exceeded,
 ];
 
+/// The rules of rosters: those without which the record would be wrong.
+const RULES_OF_ROSTERS: [Rule; 4] =
+    [sections::not_found, record::already_enrolled, record::not_enrolled, places::one_place_in_a_part];
+
+/// Every reason against a change set that an import makes of a roster; none: it is allowed.
+pub fn check_roster(case: &Case<'_>) -> Vec<Refusal> {
+    RULES_OF_ROSTERS.iter().flat_map(|rule| rule(case)).collect()
+}
+
 /// Every reason against a change set, in a stable order; none: it is allowed.
 pub fn check(case: &Case<'_>) -> Vec<Refusal> {
     RULES.iter().flat_map(|rule| rule(case)).collect()
-}
-
-/// A moment as students read it.
-fn moment(at: UnixMs) -> String {
-    match jiff::Timestamp::from_millisecond(at.0) {
-        Ok(moment) => moment.strftime("%Y-%m-%d %H:%M UTC").to_string(),
-        Err(_) => at.to_string(),
-    }
 }
 
 /// Credits as students read them: `3`, `1.5`.

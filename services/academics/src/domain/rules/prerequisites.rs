@@ -1,41 +1,68 @@
-//! `PREREQUISITE_NOT_MET`: what must have been taken before. Completed courses count by their grade; a course in
-//! progress or reserved counts, and counts as the minimum grade; a course of the same change set does not.
+//! `PREREQUISITE_NOT_MET`: what must have been taken before. A drop must not take away what a course that stays needs.
 
 use matricula_kit::answer::{Reason, Refusal};
 
+use super::required::{Taken, Timing, broken_by_drops, new_courses, permits_course};
 use crate::domain::case::{Case, Named};
 use crate::domain::catalog::Section;
+use crate::domain::requirement::Requirement;
 
 pub(super) fn prerequisite_not_met(case: &Case<'_>) -> Vec<Refusal> {
-    let refusals = new_courses(case).filter_map(|section| {
-        let required = section.course.prerequisites.as_ref()?;
-        if required.is_met(&|code, minimum| case.completed(code, minimum) || case.stays_in(code)) {
-            return None;
-        }
-        if permits_course(case, section, Reason::PrerequisiteNotMet) {
-            return None;
-        }
-        let message =
-            format!("{} asks for {required}, which you have neither completed nor in progress.", Named(section));
+    let mut reasons = of_adds(case);
+    reasons.extend(broken_by_drops(case, Timing::Before));
+    reasons
+}
+
+fn of_adds(case: &Case<'_>) -> Vec<Refusal> {
+    let refusals = not_met(case).into_iter().map(|(section, required)| {
+        let message = format!(
+            "{} asks for {required}, which you have neither completed nor in progress before {} begins.",
+            Named(section),
+            section.term.title
+        );
         let next_step = "Take the missing course first, or ask the department for an override.";
-        Some(
-            Refusal::section(Reason::PrerequisiteNotMet, &section.id, message, next_step).against(required.to_string()),
-        )
+        let refusal = Refusal::section(Reason::PrerequisiteNotMet, &section.id, message, next_step);
+        refusal.against(required.to_string())
     });
     refusals.collect()
 }
 
-/// The first added section of each course that the student is not in. Who only changes sections of a course has met its
-/// requirements before.
-pub(super) fn new_courses<'c, 'a>(case: &'c Case<'a>) -> impl Iterator<Item = &'a Section> + 'c {
-    let adds = case.adds.iter().enumerate();
-    let firsts = adds.filter(|(index, add)| case.adds[..*index].iter().all(|other| other.course.id != add.course.id));
-    let sections = firsts.map(|(_, add)| *add);
-    sections.filter(|add| !case.stays.iter().chain(&case.drops).any(|course| course.course == add.course.id))
+/// The adds whose prerequisites are not met, with these.
+fn not_met<'a>(case: &Case<'a>) -> Vec<(&'a Section, &'a Requirement)> {
+    let mut locked = locked(case, |_| true);
+    if locked.is_empty() {
+        return locked;
+    }
+    // A course that only waits for one that is refused has no reason of its own.
+    let with_all = Taken::after(case);
+    let is_met =
+        |&(section, required): &(&Section, &Requirement)| with_all.meets(case, required, Timing::Before, &section.term);
+    if !locked.iter().all(is_met) {
+        locked.retain(|asking| !is_met(asking));
+    }
+    locked
 }
 
-/// Whether staff let the student past a reason for any part of a course that is added.
-pub(super) fn permits_course(case: &Case<'_>, section: &Section, reason: Reason) -> bool {
-    let mut parts = case.adds.iter().filter(|other| other.course.id == section.course.id);
-    parts.any(|part| case.permits(reason, &part.id))
+/// Whether one of the other added courses could be registered only after this one.
+pub(super) fn must_precede(case: &Case<'_>, first: &Section, others: &[&Section]) -> bool {
+    let locked = locked(case, |add| !add.is_of_same_offering(first));
+    locked.iter().any(|(section, _)| others.iter().any(|other| other.is_of_same_offering(section)))
+}
+
+/// The adds that could not be registered one after the other, in any order, with their prerequisites. An add counts for
+/// another one only if it could come before it, so that two courses can't open each other.
+fn locked<'a>(case: &Case<'a>, is_added: impl Fn(&Section) -> bool) -> Vec<(&'a Section, &'a Requirement)> {
+    let asking = new_courses(case).filter_map(|section| Some((section, section.course.prerequisites.as_ref()?)));
+    let asking = asking.filter(|(section, _)| !permits_course(case, section, Reason::PrerequisiteNotMet));
+    let mut locked: Vec<(&Section, &Requirement)> = asking.collect();
+    while !locked.is_empty() {
+        let mut taken = Taken::after(case);
+        taken.adds.retain(|add| is_added(add) && !locked.iter().any(|(section, _)| section.is_of_same_offering(add)));
+        let count = locked.len();
+        locked.retain(|(section, required)| !taken.meets(case, required, Timing::Before, &section.term));
+        if locked.len() == count {
+            break;
+        }
+    }
+    locked
 }

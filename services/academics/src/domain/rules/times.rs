@@ -3,24 +3,24 @@
 use matricula_kit::answer::{Reason, Refusal};
 
 use crate::domain::case::{Case, Named};
+use crate::domain::catalog::Section;
+use crate::domain::clash::Clash;
 
 pub(super) fn time_conflict(case: &Case<'_>) -> Vec<Refusal> {
     let mut reasons = Vec::new();
     for (index, add) in case.adds.iter().enumerate() {
         for other in case.staying_sections().chain(case.adds[..index].iter().copied()) {
-            if other.term.id != add.term.id {
-                continue;
-            }
-            let Some(clash) = add.meetings.clash(&other.meetings) else { continue };
+            let Some(clash) = Clash::of(add, other) else { continue };
             if case.permits(Reason::TimeConflict, &add.id) || case.permits(Reason::TimeConflict, &other.id) {
                 continue;
             }
+            let with_zones = add.term.time_zone != other.term.time_zone;
             let message = format!(
                 "{} meets {}, at the same time as {}, which meets {}: {clash}.",
                 Named(add),
-                add.meetings,
+                meetings(add, with_zones),
                 Named(other),
-                other.meetings
+                meetings(other, with_zones)
             );
             let next_step = format!("Choose a section at another time, or drop {} in the same registration.", other.id);
             let refusal = Refusal::section(Reason::TimeConflict, &add.id, message, next_step);
@@ -28,4 +28,12 @@ pub(super) fn time_conflict(case: &Case<'_>) -> Vec<Refusal> {
         }
     }
     reasons
+}
+
+/// When a section meets, and in which time zone, where that must be said.
+fn meetings(section: &Section, with_zone: bool) -> String {
+    match section.term.time_zone.iana_name() {
+        Some(zone) if with_zone => format!("{} ({zone})", section.meetings),
+        _ => section.meetings.to_string(),
+    }
 }

@@ -71,7 +71,7 @@ impl<'a> StudentChanges<'a> {
 fn has_same_row(one: &Profile, other: &Profile) -> bool {
     let row = |of: &Profile| {
         let limits = (of.appointment_start, of.appointment_end, of.max_credits_hundredths);
-        (limits, of.closed, of.active_from, of.active_until)
+        (limits, of.closed, of.disabled, of.active_from, of.active_until)
     };
     one.name == other.name && row(one) == row(other)
 }

@@ -18,6 +18,7 @@ fn facts(outcome: Outcome, added: &str, dropped: &str) -> Facts {
         dropped: ids(dropped),
         reasons: Vec::new(),
         charged: None,
+        is_wanted: true,
     }
 }
 
@@ -68,6 +69,17 @@ fn an_enrollment() {
 
     Registration 0198f000-0000-7000-8000-000000000001
     ");
+}
+
+/// The command line shows the same text: `commands::registration` has the other half of this test.
+#[test]
+fn an_amount_is_shown_as_on_the_command_line() {
+    let charged = |minor_units| {
+        let charged = Some(Money { currency: "JPY".to_owned(), minor_units });
+        body(&Facts { charged, ..facts(Outcome::Enrolled, "A", "") })
+    };
+    assert!(charged(45_000).contains("\nCharged to your account: JPY 45,000\n"));
+    assert!(charged(-45_000).contains("\nGiven back to your account: JPY 45,000\n"));
 }
 
 #[test]

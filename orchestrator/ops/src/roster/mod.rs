@@ -1,0 +1,230 @@
+//! `RosterService`: takes over rows of rosters as registrations, and waits for their outcomes.
+//!
+//! ```text
+//! rows ──► what earlier imports made of them (one read) ──► next ──┬─► submit ──┬─► wait ──► outcomes (one read)
+//!                                                                  └─► follow ──┘
+//! ```
+//!
+//! Promises: a call that is repeated makes no second registration; a row that can't be taken over holds up no other.
+
+mod next;
+mod row;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{join_all, try_join_all};
+use matricula_engine::Outcome;
+use matricula_kit::id::{RosterRowId, SagaId};
+use matricula_kit::status;
+use matricula_kit::telemetry::TraceContext;
+use matricula_proto::ops::v1 as ops;
+use matricula_proto::ops::v1::roster_service_server::RosterService;
+use matricula_proto::registration::v1 as wire;
+use matricula_registration::{StoredRegistration, roster};
+use matricula_runtime::{KeyedSaga, Submission, SubmitError, Submitted, Watcher, Workload as _};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Request, Response, Status};
+use tracing::Span;
+
+use self::next::{Earlier, Next, Standing};
+use self::row::Row;
+use crate::Orchestrator;
+use crate::grpc::shutting_down;
+
+/// When a row may be sent again whose earlier registration is under way: a registration takes some tens of milliseconds.
+const RETRY_UNDER_WAY: Duration = Duration::from_millis(500);
+/// How long the rows of a call wait to become durable, as long as a registration of a portal.
+const DURABLE_WAIT_MAX: Duration = Duration::from_secs(25);
+/// When a call may be made again whose rows have not become durable.
+const RETRY_UNAVAILABLE: Duration = Duration::from_secs(1);
+
+/// The service.
+pub(crate) struct RosterGrpc {
+    runtime: Arc<Orchestrator>,
+    shutdown: CancellationToken,
+}
+
+/// A registration whose outcome is waited for. The watch has begun before anything was read of it.
+struct Begun {
+    id: SagaId,
+    watcher: Watcher,
+}
+
+type OfRows = HashMap<(String, RosterRowId), Vec<Earlier>>;
+
+impl RosterGrpc {
+    pub(crate) fn new(runtime: Arc<Orchestrator>, shutdown: CancellationToken) -> Self {
+        Self { runtime, shutdown }
+    }
+
+    /// What earlier imports have made of the rows, and of other rows of the same students.
+    async fn earlier(&self, rows: &[Row]) -> Result<OfRows, Status> {
+        let mut students: Vec<&str> = rows.iter().map(|row| row.request.student.as_str()).collect();
+        students.sort_unstable();
+        students.dedup();
+        let mut of_rows = OfRows::new();
+        for saga in self.runtime.store().of_prefix(&students, roster::KEY_PREFIX).await? {
+            if let Some((row, earlier)) = earlier(saga) {
+                of_rows.entry(row).or_default().push(earlier);
+            }
+        }
+        Ok(of_rows)
+    }
+
+    /// Has a row become a registration, or finds the one that it has become.
+    async fn begin(
+        &self,
+        row: Row,
+        earlier: &OfRows,
+        trace: &TraceContext,
+    ) -> Result<Result<Begun, ops::NotTakenOver>, Status> {
+        let student = row.request.student.as_str().to_owned();
+        let earlier = earlier.get(&(student, row.id.clone())).map_or(&[][..], Vec::as_slice);
+        match next::next(&row.request, earlier) {
+            Next::Follow(id) => Ok(Ok(self.begun(id))),
+            Next::Submit { number } => self.submit(row, number, trace).await,
+            Next::Await(id) => {
+                let message = format!("registration {id} of this row is under way");
+                Ok(Err(not_taken_over(message, RETRY_UNDER_WAY)))
+            }
+            Next::Refuse(message) => Ok(Err(not_taken_over(message, Duration::ZERO))),
+        }
+    }
+
+    async fn submit(
+        &self,
+        row: Row,
+        number: u32,
+        trace: &TraceContext,
+    ) -> Result<Result<Begun, ops::NotTakenOver>, Status> {
+        let begun = self.begun(SagaId::generate());
+        let submission = Submission {
+            id: begun.id.clone(),
+            subject: row.request.student.as_str().to_owned(),
+            idempotency_key: roster::key(&row.id, number),
+            fingerprint: row.request.fingerprint(),
+            request: row.request,
+            trace: trace.clone(),
+        };
+        match self.runtime.submit(submission).await {
+            Ok(Submitted::Accepted) => Ok(Ok(begun)),
+            Ok(Submitted::Existing(id)) => Ok(Ok(self.begun(id))),
+            Err(SubmitError::ShuttingDown) => Err(shutting_down()),
+            Err(error) => Ok(Err(not_accepted(&error))),
+        }
+    }
+
+    fn begun(&self, id: SagaId) -> Begun {
+        let watcher = self.runtime.watch(&id);
+        Begun { id, watcher }
+    }
+
+    /// The registrations when all are decided, or when the time is over.
+    async fn decided(
+        &self,
+        mut begun: Vec<Begun>,
+        until: Instant,
+    ) -> Result<HashMap<String, wire::Registration>, Status> {
+        let mut known = self.read(&begun).await?;
+        let is_open = |known: &HashMap<String, wire::Registration>, one: &Begun| {
+            known.get(one.id.as_str()).is_some_and(|one| one.outcome() == wire::Outcome::Pending)
+        };
+        begun.retain(|one| is_open(&known, one));
+        let waiting = join_all(
+            begun.iter_mut().map(|one| async { while one.watcher.changed().await.outcome() == Outcome::Pending {} }),
+        );
+        tokio::select! {
+            biased;
+            _ = waiting => {}
+            () = tokio::time::sleep_until(until) => {}
+            () = self.shutdown.cancelled() => {}
+        }
+        known.extend(self.read(&begun).await?);
+        Ok(known)
+    }
+
+    async fn read(&self, begun: &[Begun]) -> Result<HashMap<String, wire::Registration>, Status> {
+        let mut ids: Vec<String> = begun.iter().map(|one| one.id.as_str().to_owned()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let definition = self.runtime.workload().definition();
+        let rows = self.runtime.store().get_many(ids).await?;
+        let registrations = rows.into_iter().map(|row| StoredRegistration::read(definition, row).to_wire());
+        Ok(registrations.map(|one| (one.registration_id.clone(), one)).collect())
+    }
+}
+
+#[tonic::async_trait]
+impl RosterService for RosterGrpc {
+    async fn take_over(
+        &self,
+        request: Request<ops::TakeOverRequest>,
+    ) -> Result<Response<ops::TakeOverResponse>, Status> {
+        let trace = TraceContext::of_span(&Span::current(), &TraceContext::from_metadata(request.metadata()));
+        let ops::TakeOverRequest { rows, charge, wait_ms } = request.into_inner();
+        let until = Instant::now() + row::wait(wait_ms)?;
+        let rows = row::rows(rows, charge, self.runtime.now())?;
+        let earlier = self.earlier(&rows).await?;
+        let begun = try_join_all(rows.into_iter().map(|row| self.begin(row, &earlier, &trace)));
+        let begun = tokio::time::timeout(DURABLE_WAIT_MAX, begun).await.map_err(|_| not_known())??;
+        let mut results = Vec::with_capacity(begun.len());
+        let mut open = Vec::with_capacity(begun.len());
+        for one in begun {
+            results.push(one.map(|begun| {
+                let id = begun.id.clone();
+                open.push(begun);
+                id
+            }));
+        }
+        let registrations = self.decided(open, until).await?;
+        let results = results.into_iter().map(|result| result_of(result, &registrations));
+        Ok(Response::new(ops::TakeOverResponse { results: results.collect() }))
+    }
+}
+
+/// What an earlier import has made of a row; none for a key that is no row's.
+fn earlier(saga: KeyedSaga) -> Option<((String, RosterRowId), Earlier)> {
+    let (row, number) = roster::parse_key(&saga.idempotency_key)?;
+    let request = serde_json::from_str(&saga.request).ok();
+    Some(((saga.subject, row), Earlier { id: saga.id, number, request, standing: Standing::of(&saga.outcome) }))
+}
+
+fn result_of(
+    result: Result<SagaId, ops::NotTakenOver>,
+    registrations: &HashMap<String, wire::Registration>,
+) -> ops::RosterResult {
+    use ops::roster_result::Result as Wire;
+    let result = match result {
+        Ok(id) => match registrations.get(id.as_str()) {
+            Some(registration) => Wire::Registration(registration.clone()),
+            None => Wire::NotTakenOver(not_taken_over(format!("registration {id} is not in the log"), RETRY_UNDER_WAY)),
+        },
+        Err(why) => Wire::NotTakenOver(why),
+    };
+    ops::RosterResult { result: Some(result) }
+}
+
+fn not_accepted(error: &SubmitError) -> ops::NotTakenOver {
+    let retry_after = match error {
+        SubmitError::QueueFull { retry_after } | SubmitError::OverQuota { retry_after } => *retry_after,
+        // Two imports at once want different things of the row: one of them goes first.
+        SubmitError::KeyReused { .. } | SubmitError::ShuttingDown => RETRY_UNDER_WAY,
+        SubmitError::Unstorable(_) => Duration::ZERO,
+    };
+    not_taken_over(error.to_string(), retry_after)
+}
+
+fn not_taken_over(message: String, retry_after: Duration) -> ops::NotTakenOver {
+    let retry_after_ms = i64::try_from(retry_after.as_millis()).unwrap_or(i64::MAX);
+    ops::NotTakenOver { message, retry_after_ms }
+}
+
+/// Some may still become durable. Their keys are made of their rows, so the same again is answered rightly either way.
+fn not_known() -> Status {
+    let message =
+        "the rows could not be written down in time, and it is not known whether they will be; send the same again";
+    status::retry(Code::Unavailable, "LOG_UNAVAILABLE", message, RETRY_UNAVAILABLE)
+}

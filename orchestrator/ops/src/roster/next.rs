@@ -1,0 +1,169 @@
+//! What becomes of a row of a roster, by the registrations that imports have made of it before.
+//!
+//! | the last registration of the row that has not failed | the same is asked | something else is asked |
+//! |---|---|---|
+//! | none | a new one; nothing is there to be ended | |
+//! | under way | that one | it must end first |
+//! | committed | that one | a new one, which ends only what the row has brought |
+//!
+//! So a section that its student has dropped is not taken over again by the same row, unless an import ended it before.
+
+use matricula_engine::Outcome;
+use matricula_kit::id::SagaId;
+use matricula_registration::RegistrationRequest;
+
+/// A registration that an import has made of the row before.
+#[derive(Debug, Clone)]
+pub(super) struct Earlier {
+    pub id: SagaId,
+    /// Its number among the registrations of the row.
+    pub number: u32,
+    /// None when it can't be read here.
+    pub request: Option<RegistrationRequest>,
+    pub standing: Standing,
+}
+
+/// How a registration stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    Pending,
+    Committed,
+    /// It has changed nothing.
+    Failed,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It is done, or under way, as this registration.
+    Follow(SagaId),
+    /// A new registration of this number.
+    Submit { number: u32 },
+    /// This registration must end first.
+    Await(SagaId),
+    /// It can't be done.
+    Refuse(String),
+}
+
+impl Standing {
+    /// From the outcome as it is stored.
+    pub(super) fn of(outcome: &str) -> Self {
+        match outcome {
+            known if known == Outcome::Committed.as_str() => Self::Committed,
+            known if known == Outcome::Pending.as_str() => Self::Pending,
+            _ => Self::Failed,
+        }
+    }
+}
+
+/// Decides what is wanted of a row.
+pub(super) fn next(wanted: &RegistrationRequest, earlier: &[Earlier]) -> Next {
+    let number = earlier.iter().map(|one| one.number.saturating_add(1)).max().unwrap_or(0);
+    let mut effective: Vec<(&Earlier, &RegistrationRequest)> = Vec::new();
+    for one in earlier.iter().filter(|one| one.standing != Standing::Failed) {
+        let Some(request) = &one.request else {
+            let message = "of this row can't be read here: look at it with `matricula saga show`";
+            return Next::Refuse(format!("registration {} {message}", one.id));
+        };
+        effective.push((one, request));
+    }
+    let last = effective.iter().max_by_key(|(one, _)| one.number);
+    if let Some((last, request)) = last {
+        if (&request.adds, &request.drops) == (&wanted.adds, &wanted.drops) {
+            return Next::Follow(last.id.clone());
+        }
+        if last.standing == Standing::Pending {
+            return Next::Await(last.id.clone());
+        }
+    }
+    let brought = |section| effective.iter().any(|(_, request)| request.adds.contains(section));
+    match wanted.drops.iter().find(|section| !brought(section)) {
+        Some(section) => Next::Refuse(format!("no import has brought section {section} by this row, so none ends it")),
+        None => Next::Submit { number },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use matricula_kit::time::UnixMs;
+
+    use super::*;
+
+    /// `+A`, `-A` or `+B-A`.
+    fn request(change: &str) -> RegistrationRequest {
+        let (adds, drops) = change.split_once('-').unwrap_or((change, ""));
+        let own = |id: &str| if id.is_empty() { Vec::new() } else { vec![id.to_owned()] };
+        let (adds, drops) = (own(adds.trim_start_matches('+')), own(drops));
+        RegistrationRequest::try_new("s1".to_owned(), adds, drops, Vec::new(), UnixMs(0)).expect("within the bounds")
+    }
+
+    /// `earlier` is registrations in order: `+A committed, -A failed`. The ids are their numbers.
+    #[track_caller]
+    fn check(earlier: &str, wanted: &str, expect: &Next) {
+        let earlier = earlier.split(", ").filter(|one| !one.is_empty()).enumerate().map(|(number, one)| {
+            let (change, standing) = one.split_once(' ').expect("a change and how it stands");
+            let standing = match standing {
+                "pending" => Standing::Pending,
+                "committed" => Standing::Committed,
+                _ => Standing::Failed,
+            };
+            let request = (change != "?").then(|| request(change));
+            Earlier { id: id(number), number: number as u32, request, standing }
+        });
+        assert_eq!(next(&request(wanted), &earlier.collect::<Vec<_>>()), *expect, "{wanted}");
+    }
+
+    fn id(number: usize) -> SagaId {
+        SagaId::stored(number.to_string())
+    }
+
+    #[test]
+    fn a_row_is_taken_over_once() {
+        check("", "+A", &Next::Submit { number: 0 });
+        check("+A pending", "+A", &Next::Follow(id(0)));
+        check("+A committed", "+A", &Next::Follow(id(0)));
+        check("+A failed", "+A", &Next::Submit { number: 1 });
+        check("+A committed, -A failed", "+A", &Next::Follow(id(0)));
+    }
+
+    #[test]
+    fn a_row_that_an_import_ended_is_taken_over_again() {
+        check("+A committed, -A committed", "+A", &Next::Submit { number: 2 });
+        check("+A committed, -A committed, +A failed", "+A", &Next::Submit { number: 3 });
+        check("+A committed, -A pending", "+A", &Next::Await(id(1)));
+    }
+
+    #[test]
+    fn a_row_that_names_another_section_moves_its_student() {
+        check("+A committed", "+B-A", &Next::Submit { number: 1 });
+        check("+A committed, +B-A committed", "+B-A", &Next::Follow(id(1)));
+        check("+A committed, +B-A committed", "+A-B", &Next::Submit { number: 2 });
+        check("+A committed", "+B", &Next::Submit { number: 1 });
+    }
+
+    #[test]
+    fn an_import_ends_only_what_the_row_has_brought() {
+        check("+A committed", "-A", &Next::Submit { number: 1 });
+        check("+A committed, -A committed", "-A", &Next::Follow(id(1)));
+        check("+A pending", "-A", &Next::Await(id(0)));
+        let foreign = Next::Refuse("no import has brought section A by this row, so none ends it".to_owned());
+        check("", "-A", &foreign);
+        check("+A failed", "-A", &foreign);
+        check("+B committed", "-A", &foreign);
+        check("", "+B-A", &foreign);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_guessed() {
+        let message = "registration 0 of this row can't be read here: look at it with `matricula saga show`";
+        check("? committed", "+A", &Next::Refuse(message.to_owned()));
+        check("? failed", "+A", &Next::Submit { number: 1 });
+    }
+
+    #[test]
+    fn every_outcome_has_a_standing() {
+        let of = |outcome: Outcome| Standing::of(outcome.as_str());
+        assert_eq!([Outcome::Pending, Outcome::Committed].map(of), [Standing::Pending, Standing::Committed]);
+        assert_eq!([Outcome::Refused, Outcome::Cancelled, Outcome::TimedOut].map(of), [Standing::Failed; 3]);
+    }
+}

@@ -1,0 +1,111 @@
+//! The bounds of rows of a roster, each refused with the number of its row and the name of its field.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use matricula_kit::id::{RosterRowId, SectionId};
+use matricula_kit::rpc::{FieldError, required_id};
+use matricula_kit::time::UnixMs;
+use matricula_proto::ops::v1 as ops;
+use matricula_registration::{RegistrationRequest, Roster};
+
+/// Rows in a call: each becomes a saga, and all of them are read and written together.
+const ROWS_MAX: usize = 1_000;
+/// Longest wait for outcomes: below the minute after which proxies give up on a call.
+const WAIT_MS_MAX: i32 = 30_000;
+
+/// One row, and what is wanted of it.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub id: RosterRowId,
+    pub request: RegistrationRequest,
+}
+
+/// The rows of a call, none twice.
+pub(super) fn rows(wire: Vec<ops::RosterRow>, charge: bool, now: UnixMs) -> Result<Vec<Row>, FieldError> {
+    let count = wire.len();
+    if count == 0 || count > ROWS_MAX {
+        return Err(FieldError::new("rows", format!("must be 1 to {ROWS_MAX}, got {count}")));
+    }
+    let mut seen = HashSet::with_capacity(count);
+    let mut rows = Vec::with_capacity(count);
+    for (index, wire) in wire.into_iter().enumerate() {
+        let at = format!("rows[{index}]");
+        let row = row(wire, charge, now).map_err(|problem| problem.within(&at))?;
+        if !seen.insert((row.request.student.clone(), row.id.clone())) {
+            return Err(FieldError::new("row_id", format!("{} is named twice", row.id)).within(&at));
+        }
+        rows.push(row);
+    }
+    Ok(rows)
+}
+
+/// How long to wait for outcomes.
+pub(super) fn wait(wait_ms: i32) -> Result<Duration, FieldError> {
+    match u64::try_from(wait_ms) {
+        Ok(ms) if wait_ms <= WAIT_MS_MAX => Ok(Duration::from_millis(ms)),
+        _ => Err(FieldError::new("wait_ms", format!("must be 0 to {WAIT_MS_MAX}, got {wait_ms}"))),
+    }
+}
+
+fn row(wire: ops::RosterRow, charge: bool, now: UnixMs) -> Result<Row, FieldError> {
+    let ops::RosterRow { row_id, student_id, section_id, ended_section_id } = wire;
+    let id = required_id("row_id", row_id, RosterRowId::try_new)?;
+    let adds = section("section_id", section_id)?;
+    let drops = section("ended_section_id", ended_section_id)?;
+    if adds.is_empty() && drops.is_empty() {
+        let problem = "name the section that the student is to be in, or one that is ended in ended_section_id";
+        return Err(FieldError::new("section_id", problem));
+    }
+    if adds == drops {
+        return Err(FieldError::new("ended_section_id", "is the section that the student is to be in"));
+    }
+    let request = RegistrationRequest::try_new(student_id, adds, drops, Vec::new(), now)?;
+    let request = request.of_roster(Roster { row: id.clone(), charge });
+    Ok(Row { id, request })
+}
+
+fn section(field: &str, text: String) -> Result<Vec<String>, FieldError> {
+    if text.is_empty() { Ok(Vec::new()) } else { Ok(vec![required_id(field, text, SectionId::try_new)?.into()]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wire(row: &str, student: &str, section: &str, ended: &str) -> ops::RosterRow {
+        let [row_id, student_id, section_id, ended_section_id] = [row, student, section, ended].map(str::to_owned);
+        ops::RosterRow { row_id, student_id, section_id, ended_section_id }
+    }
+
+    #[track_caller]
+    fn check(wire: Vec<ops::RosterRow>, expect: &str) {
+        let checked = rows(wire, false, UnixMs(0));
+        assert_eq!(checked.err().map(|problem| problem.field).unwrap_or_default(), expect);
+    }
+
+    #[test]
+    fn bounds_are_named_by_row_and_field() {
+        check(vec![wire("E1", "s1", "A", ""), wire("E1", "s2", "", "A"), wire("E2", "s1", "B", "A")], "");
+        check(Vec::new(), "rows");
+        check(vec![wire("E1", "s1", "A", ""); ROWS_MAX + 1], "rows");
+        check(vec![wire("E1", "s1", "A", ""), wire("E1", "s1", "B", "")], "rows[1].row_id");
+        check(vec![wire("", "s1", "A", "")], "rows[0].row_id");
+        check(vec![wire("a b", "s1", "A", "")], "rows[0].row_id");
+        check(vec![wire("E1", "", "A", "")], "rows[0].student_id");
+        check(vec![wire("E1", "s1", "", "")], "rows[0].section_id");
+        check(vec![wire("E1", "s1", "a b", "")], "rows[0].section_id");
+        check(vec![wire("E1", "s1", "A", "a b")], "rows[0].ended_section_id");
+        check(vec![wire("E1", "s1", "A", "A")], "rows[0].ended_section_id");
+        assert!(wait(-1).is_err() && wait(30_001).is_err() && wait(30_000).is_ok());
+    }
+
+    #[test]
+    fn a_row_is_a_request_of_its_import() {
+        let rows = rows(vec![wire("E1", "s1", "B", "A")], true, UnixMs(7)).expect("within the bounds");
+        let Row { id, request } = &rows[0];
+        let roster = request.roster.as_ref().expect("it is an import's");
+        assert_eq!((&roster.row, roster.charge, request.submitted_at), (id, true, UnixMs(7)));
+        assert_eq!(request.fingerprint(), "+B -A");
+    }
+}

@@ -1,0 +1,153 @@
+//! The files of a bundle: their names, their columns, and the names that the manifest has for them.
+
+use std::fmt;
+
+/// A file of a bundle. The order is that in which problems are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum File {
+    /// `manifest.csv`: which files the bundle has.
+    Manifest,
+    /// `academicSessions.csv`: terms.
+    AcademicSessions,
+    /// `orgs.csv`: schools, which are only checked.
+    Orgs,
+    /// `courses.csv`.
+    Courses,
+    /// `classes.csv`: sections.
+    Classes,
+    /// `users.csv`: people, among them the students.
+    Users,
+    /// `roles.csv`: which people are students.
+    Roles,
+    /// `holds.csv`, not of OneRoster.
+    Holds,
+    /// `completed.csv`, not of OneRoster: transcripts.
+    Completed,
+    /// `enrollments.csv`: rosters.
+    Enrollments,
+    /// `registrations.csv`, not of OneRoster: the morning.
+    Registrations,
+}
+
+impl File {
+    /// Every file that is read.
+    pub const ALL: [Self; 11] = [
+        Self::Manifest,
+        Self::AcademicSessions,
+        Self::Orgs,
+        Self::Courses,
+        Self::Classes,
+        Self::Users,
+        Self::Roles,
+        Self::Holds,
+        Self::Completed,
+        Self::Enrollments,
+        Self::Registrations,
+    ];
+
+    /// Its name in the folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifest.csv",
+            Self::AcademicSessions => "academicSessions.csv",
+            Self::Orgs => "orgs.csv",
+            Self::Courses => "courses.csv",
+            Self::Classes => "classes.csv",
+            Self::Users => "users.csv",
+            Self::Roles => "roles.csv",
+            Self::Holds => "holds.csv",
+            Self::Completed => "completed.csv",
+            Self::Enrollments => "enrollments.csv",
+            Self::Registrations => "registrations.csv",
+        }
+    }
+
+    /// The file of a name.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|file| file.name() == name)
+    }
+
+    /// Its row in the manifest; none for the manifest itself and for files that OneRoster does not have.
+    pub(crate) fn property(self) -> Option<&'static str> {
+        match self {
+            Self::AcademicSessions => Some("file.academicSessions"),
+            Self::Orgs => Some("file.orgs"),
+            Self::Courses => Some("file.courses"),
+            Self::Classes => Some("file.classes"),
+            Self::Users => Some("file.users"),
+            Self::Roles => Some("file.roles"),
+            Self::Enrollments => Some("file.enrollments"),
+            Self::Manifest | Self::Holds | Self::Completed | Self::Registrations => None,
+        }
+    }
+
+    /// Whether there is no campus without it.
+    pub(crate) fn is_required(self) -> bool {
+        match self {
+            Self::Manifest | Self::AcademicSessions | Self::Courses | Self::Classes | Self::Users | Self::Roles => true,
+            Self::Orgs | Self::Holds | Self::Completed | Self::Enrollments | Self::Registrations => false,
+        }
+    }
+
+    /// The columns that are read.
+    #[rustfmt::skip]
+    pub(crate) fn columns(self) -> &'static [&'static str] {
+        match self {
+            Self::Manifest => &["propertyName", "value"],
+            Self::AcademicSessions => &[
+                "sourcedId", "status", "title", "type", "startDate", "endDate", "parentSourcedId",
+                "metadata.addDeadline", "metadata.dropDeadline", "metadata.maxCredits", "metadata.currency",
+                "metadata.perCreditMinor", "metadata.refundLadder", "metadata.balanceLimitMinor", "metadata.timeZone",
+            ],
+            Self::Orgs => &["sourcedId", "status"],
+            Self::Courses => &[
+                "sourcedId", "status", "title", "courseCode", "orgSourcedId", "metadata.credits",
+                "metadata.prerequisites", "metadata.corequisites", "metadata.feeMinor",
+            ],
+            Self::Classes => &[
+                "sourcedId", "status", "title", "courseSourcedId", "schoolSourcedId", "termSourcedIds",
+                "metadata.maxNumberStudents", "metadata.component", "metadata.meetings",
+                "metadata.permissionRequired",
+            ],
+            Self::Users => &[
+                "sourcedId", "status", "enabledUser", "givenName", "familyName", "email",
+                "metadata.appointmentStart", "metadata.appointmentEnd", "metadata.maxCredits",
+            ],
+            Self::Roles => &["sourcedId", "status", "userSourcedId", "role", "beginDate", "endDate"],
+            Self::Holds => &["holdId", "studentSourcedId", "description"],
+            Self::Completed => &["studentSourcedId", "courseSourcedId", "termSourcedId", "grade"],
+            Self::Enrollments => &["sourcedId", "status", "classSourcedId", "userSourcedId", "role", "endDate"],
+            Self::Registrations => {
+                &["arrivalMs", "idempotencyKey", "studentSourcedId", "addClassSourcedIds", "dropClassSourcedIds"]
+            }
+        }
+    }
+
+    /// The columns of OneRoster 1.2 that are not read, because course registration has no use for them.
+    #[rustfmt::skip]
+    pub(crate) fn unused_columns(self) -> &'static [&'static str] {
+        match self {
+            Self::AcademicSessions => &["dateLastModified", "schoolYear"],
+            Self::Orgs => &["dateLastModified", "name", "type", "identifier", "parentSourcedId"],
+            Self::Courses => &["dateLastModified", "schoolYearSourcedId", "grades", "subjects", "subjectCodes"],
+            Self::Classes => &[
+                "dateLastModified", "grades", "classCode", "classType", "location", "subjects", "subjectCodes",
+                "periods",
+            ],
+            Self::Users => &[
+                "dateLastModified", "username", "userIds", "middleName", "identifier", "sms", "phone",
+                "agentSourcedIds", "grades", "password", "userMasterIdentifier", "resourceSourcedIds",
+                "preferredGivenName", "preferredMiddleName", "preferredFamilyName", "primaryOrgSourcedId", "pronouns",
+            ],
+            Self::Roles => &["dateLastModified", "roleType", "orgSourcedId", "userProfileSourcedId"],
+            Self::Enrollments => &["dateLastModified", "schoolSourcedId", "primary", "beginDate"],
+            Self::Manifest | Self::Holds | Self::Completed | Self::Registrations => &[],
+        }
+    }
+}
+
+impl fmt::Display for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

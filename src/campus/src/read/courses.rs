@@ -1,0 +1,141 @@
+//! Courses and their rules: which courses a rule names can only be said when all are known.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{
+    Reading,
+    values::{parse_credits, parse_minor_units},
+};
+use crate::{
+    file::File,
+    ids::{CourseId, Invalid},
+    model::Course,
+    prerequisites::{Rule, parse},
+    problem::{Problem, Problems},
+    table::Row,
+};
+
+pub(super) const PREREQUISITES: &str = "metadata.prerequisites";
+const COREQUISITES: &str = "metadata.corequisites";
+/// Longest rule in bytes: some hundred courses.
+const RULE_BYTES_MAX: usize = 2_000;
+
+/// What a course asks for, as it was read.
+pub(super) struct Rules {
+    /// Where the course is in its file.
+    pub line: u64,
+    pub prerequisites: Rule,
+    corequisites: Rule,
+}
+
+/// The names that rules can use: the codes of courses, and the ids that are no course's code. Each has a number.
+pub(super) struct Names {
+    numbers: HashMap<String, usize>,
+    /// Of each course: its code, and its id where that names it.
+    pub of_courses: Vec<Vec<usize>>,
+}
+
+impl Reading<'_> {
+    pub(super) fn courses(&mut self) {
+        let Some(mut table) = self.open(File::Courses, &["sourcedId", "title"]) else { return };
+        while let Some(row) = table.next_row(&mut self.problems) {
+            let problems = &mut self.problems;
+            let closed = row.deleted(problems);
+            let id = row.required("sourcedId", CourseId::try_new, problems);
+            if let Some(id) = &id {
+                self.courses.insert(row, "sourcedId", id.as_str(), closed, problems);
+            }
+            if let Some(org) = row.optional("orgSourcedId", Ok, problems).filter(|_| !closed) {
+                self.orgs.check_kept(row, "orgSourcedId", org, problems);
+            }
+            let Some((course, rules)) = id.and_then(|id| parse_course(row, id, closed, problems)) else { continue };
+            self.bundle.courses.push(course);
+            self.rules.push(rules);
+        }
+        self.courses.complete = table.complete;
+        if table.complete {
+            self.name_courses();
+        }
+    }
+
+    /// Holds every name in a rule to be a course's, and writes the rules as the services want them.
+    fn name_courses(&mut self) {
+        let names = Names::of(&self.bundle.courses);
+        for (course, rules) in self.bundle.courses.iter_mut().zip(&self.rules) {
+            for (column, rule, text) in [
+                (PREREQUISITES, &rules.prerequisites, &mut course.prerequisites),
+                (COREQUISITES, &rules.corequisites, &mut course.corequisites),
+            ] {
+                let problem =
+                    |value: &str, what: String| Problem::of_value(File::Courses, rules.line, column, value, what);
+                for name in rule.names.iter().filter(|name| names.number(&name.text).is_none()) {
+                    self.problems.push(problem(name.shown(text), name.unknown()));
+                }
+                let quoted = rule.quoted(text);
+                if quoted.len() > RULE_BYTES_MAX {
+                    self.problems.push(problem(text, too_long()));
+                }
+                *text = quoted;
+            }
+        }
+    }
+}
+
+impl Names {
+    pub(super) fn of(courses: &[Course]) -> Self {
+        let mut numbers = HashMap::new();
+        let mut number = |name: &str| {
+            let next = numbers.len();
+            *numbers.entry(name.to_owned()).or_insert(next)
+        };
+        let mut of_courses: Vec<Vec<usize>> = courses.iter().map(|course| vec![number(&course.code)]).collect();
+        let codes: HashSet<&str> = courses.iter().map(|course| course.code.as_str()).collect();
+        for (course, names) in courses.iter().zip(&mut of_courses) {
+            if !codes.contains(course.id.as_str()) {
+                names.push(number(course.id.as_str()));
+            }
+        }
+        Self { numbers, of_courses }
+    }
+
+    /// The number of a name; none for a name of no course.
+    pub(super) fn number(&self, name: &str) -> Option<usize> {
+        self.numbers.get(name).copied()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.numbers.len()
+    }
+}
+
+fn parse_course(row: Row<'_>, id: CourseId, closed: bool, problems: &mut Problems) -> Option<(Course, Rules)> {
+    let rule = |text| if str::len(text) > RULE_BYTES_MAX { Err(Invalid::new(too_long())) } else { parse(text) };
+    let title = row.required_for_people("title", problems);
+    let code = row.for_people("courseCode", problems);
+    if let Some(code) = code.filter(|code| code.contains('"')) {
+        row.refuse("courseCode", code, "has a quote, so that no prerequisite could name it; remove it", problems);
+    }
+    let credits_hundredths = row.optional("metadata.credits", parse_credits, problems).unwrap_or(0);
+    let prerequisites = row.optional(PREREQUISITES, rule, problems).unwrap_or_default();
+    let corequisites = row.optional(COREQUISITES, rule, problems).unwrap_or_default();
+    let fee_minor = row.optional("metadata.feeMinor", parse_minor_units, problems).unwrap_or(0);
+    let code = match code? {
+        "" => id.to_string(),
+        code => code.to_owned(),
+    };
+    let course = Course {
+        id,
+        code,
+        title: title?.to_owned(),
+        credits_hundredths,
+        prerequisites: row.text(PREREQUISITES, problems)?.to_owned(),
+        corequisites: row.text(COREQUISITES, problems)?.to_owned(),
+        fee_minor,
+        closed,
+    };
+    Some((course, Rules { line: row.line, prerequisites, corequisites }))
+}
+
+fn too_long() -> String {
+    format!("is longer than {RULE_BYTES_MAX} bytes; shorten it")
+}

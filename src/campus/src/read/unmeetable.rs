@@ -1,0 +1,74 @@
+//! Finds prerequisites that nobody can ever meet, such as those of two courses that ask for each other.
+//!
+//! A course can be had if some transcript has it, or if it is not closed and its prerequisites are met by courses that
+//! can be had. That is a least fixpoint: each name of a course that can be had is a reason to look again at the courses
+//! whose prerequisites have that name, and at no others.
+
+use std::collections::HashSet;
+
+use super::{
+    Reading,
+    courses::{Names, PREREQUISITES, Rules},
+};
+use crate::{file::File, ids::CourseId, model::Course, notes::Note};
+
+impl Reading<'_> {
+    pub(super) fn unmeetable(&mut self) {
+        if !self.courses.complete {
+            return;
+        }
+        let completed = self.bundle.students.iter().flat_map(|student| &student.completed);
+        let completed: HashSet<&CourseId> = completed.map(|completed| &completed.course_id).collect();
+        // Without transcripts in the bundle, those of an earlier one may have a course that is closed now.
+        let has_transcripts = self.bundle.scope.has_file(File::Completed);
+        let unmeetable = unmeetable(&self.bundle.courses, &self.rules, |course, is_met| {
+            completed.contains(&course.id) || (is_met && !(course.closed && has_transcripts))
+        });
+        for (course, rules, out_of_reach) in unmeetable {
+            if !course.closed {
+                let text =
+                    format!("nobody can ever meet this: nobody has, or can take before, {}", out_of_reach.join(", "));
+                self.notes.push(Note::of_value(File::Courses, rules.line, PREREQUISITES, text));
+            }
+        }
+    }
+}
+
+/// The courses with prerequisites that nobody can meet, and which of the courses that they name are out of reach.
+/// `can_be_had` says of a course whether it can be had, given whether its prerequisites are met.
+fn unmeetable<'a>(
+    courses: &'a [Course],
+    rules: &'a [Rules],
+    can_be_had: impl Fn(&Course, bool) -> bool,
+) -> Vec<(&'a Course, &'a Rules, Vec<&'a str>)> {
+    let names = Names::of(courses);
+    let number = |name: &crate::prerequisites::Name| names.number(&name.text);
+    let numbers: Vec<Vec<Option<usize>>> =
+        rules.iter().map(|rules| rules.prerequisites.names.iter().map(number).collect()).collect();
+    let mut named_by: Vec<Vec<usize>> = vec![Vec::new(); names.len()];
+    for (place, numbers) in numbers.iter().enumerate() {
+        numbers.iter().flatten().for_each(|number| named_by[*number].push(place));
+    }
+    let mut reached = vec![false; names.len()];
+    let has = |number: Option<usize>, reached: &[bool]| number.is_some_and(|number| reached[number]);
+    let is_met =
+        |place: usize, reached: &[bool]| rules[place].prerequisites.is_met(|name| has(numbers[place][name], reached));
+    let mut to_look_at: Vec<usize> = (0..courses.len()).collect();
+    while let Some(place) = to_look_at.pop() {
+        if can_be_had(&courses[place], is_met(place, &reached)) {
+            for number in
+                names.of_courses[place].iter().filter(|number| !reached[**number]).copied().collect::<Vec<_>>()
+            {
+                reached[number] = true;
+                to_look_at.extend(&named_by[number]);
+            }
+        }
+    }
+    let unmet = (0..courses.len()).filter(|place| !is_met(*place, &reached));
+    let shown = |place: usize| {
+        let named = rules[place].prerequisites.names.iter().zip(&numbers[place]);
+        let out_of_reach = named.filter(|(_, number)| !has(**number, &reached)).map(|(name, _)| name.text.as_str());
+        (&courses[place], &rules[place], out_of_reach.collect())
+    };
+    unmet.map(shown).collect()
+}

@@ -1,0 +1,112 @@
+//! One row of a table: its values, each checked where it is read.
+
+use csv::ByteRecord;
+
+use crate::{
+    file::File,
+    ids::Invalid,
+    problem::{Problem, Problems},
+};
+
+/// Keeps a few hundred rows within one gRPC message.
+const TEXT_BYTES_MAX: usize = 4_096;
+/// Longest text for people, in characters: a title or some sentences. The services take no longer one.
+pub(crate) const PEOPLE_CHARS_MAX: usize = 500;
+
+/// One row.
+#[derive(Clone, Copy)]
+pub(crate) struct Row<'a> {
+    /// Its file.
+    pub file: File,
+    /// Where the row begins.
+    pub line: u64,
+    pub(super) header: &'a [String],
+    pub(super) record: &'a ByteRecord,
+}
+
+impl<'a> Row<'a> {
+    /// The trimmed text of a column, empty when the column is absent. None if it is no proper text.
+    pub(crate) fn text(&self, column: &str, problems: &mut Problems) -> Option<&'a str> {
+        let Some(at) = self.header.iter().position(|name| name == column) else { return Some("") };
+        let bytes = &self.record[at];
+        let problem = match std::str::from_utf8(bytes) {
+            Err(_) => "is not UTF-8; save the file as UTF-8",
+            Ok(text) if text.len() > TEXT_BYTES_MAX => "is longer than 4,096 bytes; shorten it",
+            Ok(text) if text.contains('\0') => "has a NUL character, which databases refuse; remove it",
+            Ok(text) => return Some(text.trim()),
+        };
+        let value = String::from_utf8_lossy(bytes);
+        problems.push(Problem::of_value(self.file, self.line, column, &value, problem));
+        None
+    }
+
+    /// A value that may be empty.
+    pub(crate) fn optional<T>(
+        &self,
+        column: &str,
+        parse: impl FnOnce(&'a str) -> Result<T, Invalid>,
+        problems: &mut Problems,
+    ) -> Option<T> {
+        let text = self.text(column, problems).filter(|text| !text.is_empty())?;
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(invalid) => {
+                self.refuse(column, text, invalid.to_string(), problems);
+                None
+            }
+        }
+    }
+
+    /// A value that must be there.
+    pub(crate) fn required<T>(
+        &self,
+        column: &str,
+        parse: impl FnOnce(&'a str) -> Result<T, Invalid>,
+        problems: &mut Problems,
+    ) -> Option<T> {
+        if self.text(column, problems)?.is_empty() {
+            self.refuse(column, "", "is empty; fill it in", problems);
+            return None;
+        }
+        self.optional(column, parse, problems)
+    }
+
+    /// A text for people, which may be empty: as long, and of such characters, as the services take.
+    pub(crate) fn for_people(&self, column: &str, problems: &mut Problems) -> Option<&'a str> {
+        let text = self.text(column, problems)?;
+        let what = if text.chars().count() > PEOPLE_CHARS_MAX {
+            format!("is longer than {PEOPLE_CHARS_MAX} characters; shorten it")
+        } else if let Some(control) = text.chars().find(|char| char.is_control()) {
+            format!("has the control character {control:?}; remove it")
+        } else {
+            return Some(text);
+        };
+        self.refuse(column, text, what, problems);
+        None
+    }
+
+    /// A text for people that must be there.
+    pub(crate) fn required_for_people(&self, column: &str, problems: &mut Problems) -> Option<&'a str> {
+        let text = self.for_people(column, problems)?;
+        if text.is_empty() {
+            self.refuse(column, text, "is empty; fill it in", problems);
+            return None;
+        }
+        Some(text)
+    }
+
+    /// Whether the row is marked `tobedeleted`.
+    pub(crate) fn deleted(&self, problems: &mut Problems) -> bool {
+        let parse = |text: &str| match text {
+            "active" => Ok(false),
+            "tobedeleted" => Ok(true),
+            _ => Err(Invalid::new("unknown status; use active or tobedeleted")),
+        };
+        self.optional("status", parse, problems).unwrap_or(false)
+    }
+
+    /// Notes that a value can't be used.
+    pub(crate) fn refuse(&self, column: &str, value: &str, what: impl Into<String>, problems: &mut Problems) {
+        problems.push(Problem::of_value(self.file, self.line, column, value, what));
+    }
+}

@@ -1,0 +1,300 @@
+//! A bundle laid over what the services have. For each file that is there the bundle is the truth, field by field; a column
+//! that a file does not have says nothing, so that the field stays as it was.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use matricula_academics::domain::requirement::Requirement;
+use matricula_campus::{Bundle, Course, File, Section, Student, Term};
+use matricula_kit::time::UnixMs;
+use matricula_proto::fees::v1::{CourseFee, RefundStep, TermRates};
+use matricula_proto::notifications::v1::Contact;
+use matricula_proto::seats::v1::SectionCapacity;
+use matricula_proto::{academics::v1 as academics, common::v1 as common};
+
+use super::plan::Desired;
+use super::rows::CAPACITY_UNLIMITED;
+use super::state::State;
+
+/// A bundle, what it is laid over, and where the campus is.
+pub struct Overlay<'a> {
+    /// The bundle.
+    pub bundle: &'a Bundle,
+    /// What the services have.
+    pub state: &'a State,
+    /// The campus's time zone.
+    pub zone: &'a TimeZone,
+}
+
+impl Overlay<'_> {
+    /// The rows as they are to be.
+    pub fn desired(&self) -> Desired {
+        let bundle = self.bundle;
+        Desired {
+            terms: bundle.terms.iter().map(|term| self.term(term)).collect(),
+            courses: bundle.courses.iter().map(|course| self.course(course)).collect(),
+            sections: bundle.sections.iter().map(|section| self.section(section)).collect(),
+            students: bundle.students.iter().map(|student| self.student(student)).collect(),
+            capacities: bundle.sections.iter().map(|section| self.capacity(section)).collect(),
+            rates: bundle.terms.iter().filter_map(|term| self.rates(term)).collect(),
+            course_fees: bundle.courses.iter().filter_map(|course| self.course_fee(course)).collect(),
+            contacts: bundle.students.iter().filter_map(|student| self.contact(student)).collect(),
+        }
+    }
+
+    /// What the bundle says where its file has the column, or where nothing is there yet; otherwise what is there.
+    fn pick<T>(&self, file: File, column: &str, says: T, has: Option<T>) -> T {
+        match has {
+            Some(has) if !self.bundle.scope.has_column(file, column) => has,
+            _ => says,
+        }
+    }
+
+    fn term(&self, term: &Term) -> academics::Term {
+        let has = self.state.terms.get(term.id.as_str());
+        let pick_moment = |column, says: Option<Timestamp>, has: Option<Option<prost_types::Timestamp>>| {
+            self.pick(File::AcademicSessions, column, moment(says), has)
+        };
+        let says_kind = match term.kind {
+            matricula_campus::TermKind::Term => academics::TermKind::Term,
+            matricula_campus::TermKind::Semester => academics::TermKind::Semester,
+            matricula_campus::TermKind::GradingPeriod => academics::TermKind::GradingPeriod,
+            matricula_campus::TermKind::SchoolYear => academics::TermKind::SchoolYear,
+        };
+        let parent = term.parent.as_ref().map(ToString::to_string).unwrap_or_default();
+        let max_credits = term.max_credits_hundredths.unwrap_or_default();
+        academics::Term {
+            term_id: term.id.to_string(),
+            title: term.title.clone(),
+            add_deadline: pick_moment("metadata.addDeadline", term.add_deadline, has.map(|has| has.add_deadline)),
+            drop_deadline: pick_moment("metadata.dropDeadline", term.drop_deadline, has.map(|has| has.drop_deadline)),
+            max_credits_hundredths: self.pick(
+                File::AcademicSessions,
+                "metadata.maxCredits",
+                max_credits,
+                has.map(|has| has.max_credits_hundredths),
+            ),
+            starts_on: term.starts_on.to_string(),
+            ends_on: term.ends_on.to_string(),
+            // The name as the database spells it, as the service returns it.
+            time_zone: term.time_zone.as_deref().or(self.zone.iana_name()).unwrap_or("UTC").to_owned(),
+            parent_term_id: self.pick(
+                File::AcademicSessions,
+                "parentSourcedId",
+                parent,
+                has.map(|has| has.parent_term_id.clone()),
+            ),
+            kind: self.pick(File::AcademicSessions, "type", says_kind.into(), has.map(|has| has.kind)),
+            closed: term.closed,
+        }
+    }
+
+    fn course(&self, course: &Course) -> academics::Course {
+        let has = self.state.courses.get(course.id.as_str());
+        let text = |column, says: String, has: Option<&String>| self.pick(File::Courses, column, says, has.cloned());
+        academics::Course {
+            course_id: course.id.to_string(),
+            code: text("courseCode", course.code.clone(), has.map(|has| &has.code)),
+            title: course.title.clone(),
+            credits_hundredths: self.pick(
+                File::Courses,
+                "metadata.credits",
+                course.credits_hundredths,
+                has.map(|has| has.credits_hundredths),
+            ),
+            prerequisites: text(
+                "metadata.prerequisites",
+                as_stored(&course.prerequisites),
+                has.map(|has| &has.prerequisites),
+            ),
+            corequisites: text(
+                "metadata.corequisites",
+                as_stored(&course.corequisites),
+                has.map(|has| &has.corequisites),
+            ),
+            closed: course.closed,
+        }
+    }
+
+    fn section(&self, section: &Section) -> academics::Section {
+        let has = self.state.sections.get(section.id.as_str());
+        let text =
+            |column, says: &String, has: Option<&String>| self.pick(File::Classes, column, says.clone(), has.cloned());
+        academics::Section {
+            section_id: section.id.to_string(),
+            course_id: section.course_id.to_string(),
+            term_id: section.term_id.to_string(),
+            title: section.title.clone(),
+            component: text("metadata.component", &section.component, has.map(|has| &has.component)),
+            meetings: text("metadata.meetings", &section.meetings, has.map(|has| &has.meetings)),
+            cancelled: section.cancelled,
+            permission_required: self.pick(
+                File::Classes,
+                "metadata.permissionRequired",
+                section.permission_required,
+                has.map(|has| has.permission_required),
+            ),
+        }
+    }
+
+    /// What staff have set is not compared: the plan asks whether the bundle says something else than the last one.
+    fn capacity(&self, section: &Section) -> SectionCapacity {
+        let says = section.capacity.unwrap_or(CAPACITY_UNLIMITED);
+        match self.state.capacities.get(section.id.as_str()) {
+            Some(has) if !self.bundle.scope.has_column(File::Classes, "metadata.maxNumberStudents") => has.clone(),
+            Some(has) => SectionCapacity { capacity: says, ..has.clone() },
+            None => {
+                SectionCapacity { section_id: section.id.to_string(), capacity: says, ..SectionCapacity::default() }
+            }
+        }
+    }
+
+    /// The rates of a term; `None` where the file says nothing about rates.
+    fn rates(&self, term: &Term) -> Option<TermRates> {
+        if !self.bundle.scope.has_column(File::AcademicSessions, "metadata.currency") {
+            return None;
+        }
+        let has = self.state.rates.get(term.id.as_str());
+        let none = TermRates { term_id: term.id.to_string(), ..TermRates::default() };
+        let Some(rates) = &term.rates else { return Some(none) };
+        let step = |step: &matricula_campus::RefundStep| RefundStep {
+            until: moment(Some(step.until)),
+            percent: i32::from(step.percent),
+        };
+        let has_minor = has.and_then(|has| has.per_credit.as_ref()).map(|has| has.minor_units);
+        Some(TermRates {
+            per_credit: Some(common::Money {
+                currency: rates.per_credit.currency.to_string(),
+                minor_units: self.pick(
+                    File::AcademicSessions,
+                    "metadata.perCreditMinor",
+                    rates.per_credit.minor_units,
+                    has_minor,
+                ),
+            }),
+            refund_ladder: self.pick(
+                File::AcademicSessions,
+                "metadata.refundLadder",
+                rates.refund_ladder.iter().map(step).collect(),
+                has.map(|has| has.refund_ladder.clone()),
+            ),
+            balance_limit_minor_units: self.pick(
+                File::AcademicSessions,
+                "metadata.balanceLimitMinor",
+                rates.balance_limit_minor.unwrap_or_default(),
+                has.map(|has| has.balance_limit_minor_units),
+            ),
+            ..none
+        })
+    }
+
+    fn course_fee(&self, course: &Course) -> Option<CourseFee> {
+        let says = self.bundle.scope.has_column(File::Courses, "metadata.feeMinor");
+        says.then(|| CourseFee { course_id: course.id.to_string(), minor_units: course.fee_minor })
+    }
+
+    fn contact(&self, student: &Student) -> Option<Contact> {
+        if !self.bundle.scope.has_column(File::Users, "email") {
+            return None;
+        }
+        let name = if student.email.is_empty() { String::new() } else { student.name() };
+        Some(Contact { student_id: student.id.to_string(), email: student.email.clone(), name })
+    }
+
+    fn student(&self, student: &Student) -> academics::Student {
+        let has = self.state.students.get(student.id.as_str());
+        let pick_moment =
+            |file, column, says, has: Option<Option<prost_types::Timestamp>>| self.pick(file, column, says, has);
+        let (start, end) = (moment(student.appointment_start), moment(student.appointment_end));
+        let (from, until) = (midnight(student.active_from, self.zone), midnight(student.active_until, self.zone));
+        academics::Student {
+            student_id: student.id.to_string(),
+            name: student.name(),
+            appointment_start: pick_moment(
+                File::Users,
+                "metadata.appointmentStart",
+                start,
+                has.map(|has| has.appointment_start),
+            ),
+            appointment_end: pick_moment(
+                File::Users,
+                "metadata.appointmentEnd",
+                end,
+                has.map(|has| has.appointment_end),
+            ),
+            max_credits_hundredths: self.pick(
+                File::Users,
+                "metadata.maxCredits",
+                student.max_credits_hundredths.unwrap_or_default(),
+                has.map(|has| has.max_credits_hundredths),
+            ),
+            completed: self.completed(student, has),
+            holds: self.holds(student, has),
+            closed: student.closed,
+            active_from: pick_moment(File::Roles, "beginDate", from, has.map(|has| has.active_from)),
+            active_until: pick_moment(File::Roles, "endDate", until, has.map(|has| has.active_until)),
+            disabled: self.pick(File::Users, "enabledUser", student.disabled, has.map(|has| has.disabled)),
+        }
+    }
+
+    fn holds(&self, student: &Student, has: Option<&academics::Student>) -> Vec<academics::Hold> {
+        if !self.bundle.scope.has_file(File::Holds) {
+            return has.map(|has| has.holds.clone()).unwrap_or_default();
+        }
+        let hold = |hold: &matricula_campus::Hold| academics::Hold {
+            hold_id: hold.id.to_string(),
+            description: hold.description.clone(),
+            source: common::Source::Bundle.into(),
+        };
+        let mut holds: Vec<academics::Hold> = student.holds.iter().map(hold).collect();
+        holds.sort_by(|a, b| a.hold_id.cmp(&b.hold_id));
+        holds
+    }
+
+    fn completed(&self, student: &Student, has: Option<&academics::Student>) -> Vec<academics::CompletedCourse> {
+        if !self.bundle.scope.has_file(File::Completed) {
+            return has.map(|has| has.completed.clone()).unwrap_or_default();
+        }
+        let terms_are_named = self.bundle.scope.has_column(File::Completed, "termSourcedId");
+        // Where the file does not say in which term a course was taken, what is known of it stays.
+        let known: HashMap<(&str, &str), &str> = has
+            .filter(|_| !terms_are_named)
+            .into_iter()
+            .flat_map(|has| &has.completed)
+            .map(|done| ((done.course_id.as_str(), done.grade.as_str()), done.term_id.as_str()))
+            .collect();
+        let completed = student.completed.iter().map(|done| {
+            let (course_id, grade) = (done.course_id.to_string(), done.grade.clone());
+            let term_id = match &done.term_id {
+                Some(term) => term.to_string(),
+                None => known.get(&(course_id.as_str(), grade.as_str())).copied().unwrap_or_default().to_owned(),
+            };
+            academics::CompletedCourse { course_id, grade, term_id }
+        });
+        let mut completed: Vec<academics::CompletedCourse> = completed.collect();
+        let key =
+            |done: &academics::CompletedCourse| (done.course_id.clone(), done.grade.clone(), done.term_id.clone());
+        completed.sort_by_key(key);
+        completed
+    }
+}
+
+/// A requirement as the academic service writes it, so that needless quotes and parentheses are no change.
+fn as_stored(requirement: &str) -> String {
+    match Requirement::parse(requirement) {
+        Ok(parsed) => parsed.map(|parsed| parsed.to_string()).unwrap_or_default(),
+        // The service refuses it by its place.
+        Err(_) => requirement.to_owned(),
+    }
+}
+
+fn moment(moment: Option<Timestamp>) -> Option<prost_types::Timestamp> {
+    moment.map(|moment| UnixMs(moment.as_millisecond()).to_wire())
+}
+
+/// The moment at which a day begins on the campus. A day that jiff can't place is beyond all years: it has no moment.
+fn midnight(day: Option<Date>, campus: &TimeZone) -> Option<prost_types::Timestamp> {
+    moment(day?.to_zoned(campus.clone()).ok().map(|at| at.timestamp()))
+}

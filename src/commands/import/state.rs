@@ -1,0 +1,138 @@
+//! What the services have: every row that an import can change, by id, and the version of each service.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use matricula_proto::academics::v1::{Course, Section, Student, Term};
+use matricula_proto::fees::v1::{CourseFee, TermRates};
+use matricula_proto::imports::v1::ReadImportedRequest;
+use matricula_proto::imports::v1::import_row::Row as Inner;
+use matricula_proto::imports::v1::import_service_client::ImportServiceClient;
+use matricula_proto::notifications::v1::Contact;
+use matricula_proto::seats::v1::SectionCapacity;
+use tonic::Status;
+use tonic::transport::Channel;
+
+use super::rows::Row;
+use crate::clients::{MESSAGE_BYTES_MAX, Services, explained, persistently};
+
+/// How long a service that is restarting or busy is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Rows of one kind by id.
+pub type ById<R> = BTreeMap<String, R>;
+
+/// The services that take imports, in the order in which an import is applied: what can still be refused comes first, and a
+/// section is on offer (academics) only when its fees, seats and addresses are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Service {
+    /// Rates and course fees.
+    Fees,
+    /// Capacities.
+    Seats,
+    /// Addresses.
+    Notifications,
+    /// Terms, courses, sections and students.
+    Academics,
+}
+
+/// What the services have.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    /// The version of each service's rows.
+    pub versions: BTreeMap<Service, i64>,
+    /// Terms.
+    pub terms: ById<Term>,
+    /// Courses.
+    pub courses: ById<Course>,
+    /// Sections.
+    pub sections: ById<Section>,
+    /// Students, with their transcripts and the holds of bundles.
+    pub students: ById<Student>,
+    /// What the last bundle said about seats.
+    pub capacities: ById<SectionCapacity>,
+    /// Rates of terms.
+    pub rates: ById<TermRates>,
+    /// Fees of courses.
+    pub course_fees: ById<CourseFee>,
+    /// Addresses of students.
+    pub contacts: ById<Contact>,
+}
+
+impl Service {
+    /// All of them, in the order of an import.
+    pub const ALL: [Self; 4] = [Self::Fees, Self::Seats, Self::Notifications, Self::Academics];
+
+    /// Its name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fees => "the fee service",
+            Self::Seats => "the seat service",
+            Self::Notifications => "the notification service",
+            Self::Academics => "the academic service",
+        }
+    }
+
+    /// The import service of it.
+    pub fn client(self, services: &Services) -> ImportServiceClient<Channel> {
+        let channel = match self {
+            Self::Fees => &services.fees,
+            Self::Seats => &services.seats,
+            Self::Notifications => &services.notifications,
+            Self::Academics => &services.academics,
+        };
+        ImportServiceClient::new(channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+}
+
+impl State {
+    /// Reads all services.
+    pub async fn read(services: &Services) -> anyhow::Result<Self> {
+        let mut state = Self::default();
+        for service in Service::ALL {
+            state.read_one(service, services).await?;
+        }
+        Ok(state)
+    }
+
+    /// Reads the rows of one service.
+    pub async fn read_one(&mut self, service: Service, services: &Services) -> anyhow::Result<()> {
+        let client = service.client(services);
+        let read = persistently(PATIENCE, |_| (), async || rows(client.clone()).await).await;
+        let (version, rows) = read.map_err(|status| explained(&status)).context(service.name())?;
+        self.versions.insert(service, version);
+        for row in rows {
+            self.insert(row);
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, row: Inner) {
+        fn put<R: Row>(rows: &mut ById<R>, row: R) {
+            rows.insert(row.id().to_owned(), row);
+        }
+        match row {
+            Inner::Term(row) => put(&mut self.terms, row),
+            Inner::Course(row) => put(&mut self.courses, row),
+            Inner::Section(row) => put(&mut self.sections, row),
+            Inner::Student(row) => put(&mut self.students, row),
+            Inner::Capacity(row) => put(&mut self.capacities, row),
+            Inner::Rates(row) => put(&mut self.rates, row),
+            Inner::CourseFee(row) => put(&mut self.course_fees, row),
+            Inner::Contact(row) => put(&mut self.contacts, row),
+        }
+    }
+}
+
+/// All rows of a service, and their version.
+async fn rows(mut client: ImportServiceClient<Channel>) -> Result<(i64, Vec<Inner>), Status> {
+    let mut messages = client.read_imported(ReadImportedRequest {}).await?.into_inner();
+    let (mut version, mut rows) = (None, Vec::new());
+    while let Some(message) = messages.message().await? {
+        version = Some(message.version);
+        rows.extend(message.rows.into_iter().filter_map(|row| row.row));
+    }
+    let version = version.ok_or_else(|| Status::data_loss("the service has sent no version"))?;
+    Ok((version, rows))
+}
