@@ -13,8 +13,8 @@ const FAILED: Letter = Letter(0);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Letter(u8);
 
-/// How a course ended. The order of its values is only for lists; whether a grade suffices, [`Grade::meets`] says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// How a course ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Grade {
     /// `A+` to `F`.
     Letter(Letter),
@@ -41,6 +41,15 @@ impl Letter {
 }
 
 impl Grade {
+    /// The grade as text.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Letter(letter) => LETTERS[usize::from(letter.0)],
+            Self::Pass => "P",
+            Self::NoPass => "NP",
+        }
+    }
+
     /// Whether a course that ended so counts where this minimum is asked for, or a pass where none is.
     pub fn meets(self, minimum: Option<Letter>) -> bool {
         match (self, minimum) {
@@ -82,11 +91,7 @@ impl fmt::Display for Letter {
 
 impl fmt::Display for Grade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Letter(letter) => letter.fmt(f),
-            Self::Pass => f.write_str("P"),
-            Self::NoPass => f.write_str("NP"),
-        }
+        f.write_str(self.as_str())
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Profile {
 }
 
 /// A course that ended with a grade.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Completed {
     /// The course, which need not be in the catalogue any more.
     pub course: CourseId,
@@ -146,10 +146,13 @@ pub struct Student {
 }
 
 impl Profile {
-    /// The same with completed courses and holds in order, and no completed course twice, so that what is equal compares
-    /// equal.
+    /// The same with completed courses and holds in the order of their texts, and no completed course twice, so that what
+    /// is equal compares equal.
     pub fn in_order(mut self) -> Self {
-        self.completed.sort_unstable();
+        fn key(done: &Completed) -> (&CourseId, &str, &Option<TermId>) {
+            (&done.course, done.grade.as_str(), &done.term)
+        }
+        self.completed.sort_unstable_by(|one, other| key(one).cmp(&key(other)));
         self.completed.dedup();
         self.holds.sort_unstable_by(|one, other| one.id.cmp(&other.id));
         self

@@ -4,7 +4,6 @@ use async_trait::async_trait;
 use matricula_kit::database::DbError;
 use matricula_kit::imports::{ImportError, Imported, foreign_row};
 use matricula_kit::rpc::FieldError;
-use matricula_proto::academics::v1 as wire;
 use matricula_proto::imports::v1::ImportRow;
 use matricula_proto::imports::v1::import_row::Row;
 
@@ -42,7 +41,7 @@ impl Imported for Academics {
             if page.is_empty() {
                 return Ok((content.version(), rows));
             }
-            rows.extend(page.into_iter().map(|profile| of(Row::Student(student(profile)))));
+            rows.extend(page.into_iter().map(|profile| of(Row::Student(reply::profile(profile)))));
         }
     }
 
@@ -64,17 +63,6 @@ impl Imported for Academics {
     }
 }
 
-/// The row in the form in which `read` returns it once it was applied: texts that are parsed as they are shown, moments to
-/// the millisecond, lists in order and without repeats. A plan compares rows in this form.
-pub fn canonical(row: ImportRow) -> Result<ImportRow, FieldError> {
-    Ok(of(match checked(row)? {
-        Checked::Term(term) => Row::Term(reply::term(&term)),
-        Checked::Course(course) => Row::Course(reply::course(&course)),
-        Checked::Section(section) => Row::Section(reply::section_entry(&section)),
-        Checked::Student(profile) => Row::Student(student(profile)),
-    }))
-}
-
 fn checked(row: ImportRow) -> Result<Checked, FieldError> {
     match row.row {
         Some(Row::Term(term)) => import::term(term).map(Checked::Term).map_err(|problem| problem.within("term")),
@@ -93,13 +81,4 @@ fn checked(row: ImportRow) -> Result<Checked, FieldError> {
 
 fn of(row: Row) -> ImportRow {
     ImportRow { row: Some(row) }
-}
-
-/// A student of an import. A hold has no source there: each is one that the bundle names.
-fn student(profile: Profile) -> wire::Student {
-    let mut student = reply::profile(profile);
-    for hold in &mut student.holds {
-        hold.set_source(matricula_proto::common::v1::Source::Unspecified);
-    }
-    student
 }

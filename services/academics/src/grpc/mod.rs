@@ -27,8 +27,6 @@ mod reply;
 #[cfg(test)]
 mod tests;
 
-pub use imported::canonical;
-
 /// Most sections of a change set; the contract's bound for a registration.
 const SECTIONS_MAX: usize = 20;
 /// Most sections that a list can be restricted to.

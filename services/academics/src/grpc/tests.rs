@@ -230,6 +230,10 @@ async fn a_registration_from_end_to_end() {
         student_id: "ada".to_owned(),
     };
     client.settle_courses(wire::SettleCoursesRequest { operations: vec![operation] }).await.expect("settled");
+    let completed =
+        wire::CompletedCourse { course_id: "c-MATH".to_owned(), grade: "C".to_owned(), ..Default::default() };
+    let graded = wire::Student { completed: vec![completed], ..student("ada") };
+    kept.import(vec![row(Row::Student(graded))]).await.expect("a grade");
     let refused = client.reserve_courses(reserve_request("r3", &["P1"], &[])).await.expect("an answer").into_inner();
     let Some(Outcome::Refused(refused)) = &refused.results[0].outcome else { panic!("{refused:?}") };
     assert_eq!(refused.reasons[0].reason(), Reason::TimeConflict);
@@ -277,7 +281,8 @@ async fn an_import_from_end_to_end() {
     kept.campus().await;
     let (version, rows) = kept.read().await;
     assert_eq!((version, rows.len()), (1, 7));
-    let hold = |id: &str| wire::Hold { hold_id: id.to_owned(), description: "Fine".to_owned(), source: 0 };
+    let source = WireSource::Bundle as i32;
+    let hold = |id: &str| wire::Hold { hold_id: id.to_owned(), description: "Fine".to_owned(), source };
     let ada = row(Row::Student(wire::Student { holds: vec![hold("h1")], closed: true, ..student("ada") }));
     kept.import(vec![ada.clone()]).await.expect("applied");
     let set = wire::SetHoldRequest { student_id: "ada".to_owned(), hold: Some(hold("h2")), ..Default::default() };

@@ -40,7 +40,7 @@ async fn everything_is_kept() {
         let bed = upgraded(backend).await;
         assert_eq!(holds(&bed).await, "h1 STAFF Fine, h2 STAFF Call us", "{backend:?}");
         let record = bed.academics.record(&student_id("ada")).await.expect("the database answers").expect("on record");
-        assert_eq!(record.profile.clone().in_order().completed, [math("F"), math("B")], "{backend:?}");
+        assert_eq!(record.profile.clone().in_order().completed, [math("B"), math("F")], "{backend:?}");
         assert_eq!((record.profile.closed, record.profile.active_until), (false, None));
         assert_eq!(record.overrides[0].source, Source::Staff);
         assert_eq!(word(&bed.write(reserve("r1", "MATH-1", "")).await), "HOLD");
