@@ -141,11 +141,10 @@ async fn every_command_that_shows_something_has_json() {
             let waiting = SubmitRegistrationRequest { wait_ms: 0, ..submission("S8", "k8", &["A"], &[]) };
             let parked = submit(&system.channel("orchestrator").await, waiting).await.registration_id;
             // A cancel that comes before the call of fees is carried out at once: there is nothing at fees to be undone.
-            let waiting_for_fees = |saga: &Value| saga["saga_id"] == *parked && saga["waits_for_service"] == "fees";
-            let unfinished = || json(&system, &["saga", "list", "--unfinished"]);
-            until("the saga waits for the fees", || {
-                unfinished()["sagas"].as_array().is_some_and(|sagas| sagas.iter().any(waiting_for_fees))
-            });
+            let waits = |destination: &Value| destination["name"] == "fees" && destination["waiting"] != 0;
+            let destinations = || json(&system, &["saga", "destinations"]);
+            let is_parked = || destinations().as_array().is_some_and(|all| all.iter().any(waits));
+            until("the saga waits for the fees", is_parked);
             made.0.push(("parked".to_owned(), parked));
         }
         let path = command.path;

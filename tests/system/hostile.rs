@@ -52,7 +52,8 @@ async fn attack(system: &System, chosen: impl Fn(&Rpc) -> bool) -> Vec<String> {
     let mut tasks = JoinSet::new();
     for (stream, rpc) in rpcs::all().into_iter().enumerate().filter(|(_, rpc)| chosen(rpc)) {
         let channel = rpc.connect(system).await;
-        let attack = Attack { maker: Maker::new(seed, stream as u64), channel, rpc: Arc::new(rpc), wrong: Vec::new() };
+        let maker = Maker::new(seed, stream as u64, rpc.role);
+        let attack = Attack { maker, channel, rpc: Arc::new(rpc), wrong: Vec::new() };
         tasks.spawn(attack.run(rounds));
     }
     assert!(!tasks.is_empty(), "no RPC was chosen");

@@ -389,12 +389,12 @@ impl System {
         command.spawn().expect("the binary starts")
     }
 
-    /// Imports a bundle.
+    /// Imports a bundle, also when it closes what an earlier one brought.
     #[track_caller]
     pub fn import(&self, bundle: &matricula_campus::Bundle) -> PathBuf {
         let folder = self.folder.path().join("bundle");
         matricula_campus::write(bundle, &folder).expect("the bundle is written");
-        self.done(&["import", &folder.display().to_string()]);
+        self.done(&["import", &folder.display().to_string(), "--yes"]);
         folder
     }
 

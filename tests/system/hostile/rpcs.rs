@@ -36,29 +36,33 @@ pub struct Rpc {
 pub fn all() -> Vec<Rpc> {
     let pool = DescriptorPool::decode(matricula_proto::DESCRIPTOR_SET).expect("the descriptors are sound");
     let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
-    let rpcs = methods.map(|method| {
+    let rpcs = methods.flat_map(|method| {
         let service = method.parent_service().full_name().to_owned();
         assert!(!method.is_client_streaming(), "{service}: extend this test by streams of requests");
-        Rpc {
+        let rpc = |role: &&'static str| Rpc {
             path: format!("/{service}/{}", method.name()),
             input: method.input(),
             output: method.output(),
             is_stream: method.is_server_streaming(),
-            role: role(&service),
-        }
+            role,
+        };
+        roles(&service).iter().map(rpc).collect::<Vec<_>>()
     });
     rpcs.collect()
 }
 
-fn role(service: &str) -> &'static str {
+/// The roles that serve a service.
+fn roles(service: &str) -> &'static [&'static str] {
     match service.split('.').nth(1).expect("matricula.<area>.v1.<Service>") {
-        "registration" | "catalog" | "ops" => "orchestrator",
+        "registration" | "catalog" | "ops" => &["orchestrator"],
         // All five serve `participant`; one is enough here.
-        "seats" | "participant" => "seats",
-        "enrollments" => "enrollments",
-        "academics" | "imports" => "academics",
-        "fees" => "fees",
-        "notifications" => "notifications",
+        "seats" | "participant" => &["seats"],
+        "enrollments" => &["enrollments"],
+        "academics" => &["academics"],
+        "fees" => &["fees"],
+        "notifications" => &["notifications"],
+        // Each takes rows of its own.
+        "imports" => &["academics", "fees", "notifications", "seats"],
         area => panic!("{area}: say here which role serves it"),
     }
 }

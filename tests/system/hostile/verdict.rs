@@ -22,7 +22,7 @@ const DOCUMENTED: [Code; 6] = [
     Code::OutOfRange,
 ];
 /// Reasons for which a well-formed call may have to come again.
-const COME_AGAIN: [&str; 2] = ["NOT_CANCELLED_YET", "AVAILABILITY_NOT_READY"];
+const COME_AGAIN: [&str; 3] = ["NOT_CANCELLED_YET", "AVAILABILITY_NOT_READY", "PLAN_OUTDATED"];
 
 /// What is wrong with the answer to a message, if anything is.
 pub fn complaint(
@@ -61,7 +61,8 @@ fn wrong_status(sent: Option<&DynamicMessage>, status: &Status) -> Option<String
     let reason = info.as_ref().map(|info| info.reason.as_str()).unwrap_or_default();
     // What can't be decoded is answered by the library, and has no details.
     let undecodable = sent.is_none() && matches!(status.code(), Code::Internal | Code::Unimplemented);
-    if undecodable || status.code() == Code::Unavailable && COME_AGAIN.contains(&reason) {
+    let may_come_again = matches!(status.code(), Code::Unavailable | Code::Aborted) && COME_AGAIN.contains(&reason);
+    if undecodable || may_come_again {
         return None;
     }
     if !DOCUMENTED.contains(&status.code()) {

@@ -70,11 +70,13 @@ fn a_cancelled_class_still_refers_to_what_is_there() {
 }
 
 #[test]
-fn students_are_closed_by_status_and_by_enabled_user() {
+fn students_are_closed_by_status_and_disabled_by_enabled_user() {
     let roles = "sourcedId,userSourcedId,role\nR1,S1,student\nR2,S2,student\nR3,S3,student\nR4,S4,student\n";
     let users = "sourcedId,status,enabledUser,givenName,familyName\nS1,active,true,A,A\nS2,tobedeleted,true,B,B\n\
                  S3,active,false,C,C\nS4,,,D,D\n";
-    assert_eq!(students(users, roles), [open("S1"), closed("S2"), closed("S3"), open("S4")]);
+    assert_eq!(students(users, roles), [open("S1"), closed("S2"), open("S3"), open("S4")]);
+    let bundle = bundle(&[("users.csv", users), ("roles.csv", roles)]);
+    assert_eq!(bundle.students.iter().map(|student| student.disabled).collect::<Vec<_>>(), [false, false, true, false]);
     check(
         "users.csv",
         "sourcedId,enabledUser,givenName,familyName\nS1,yes,A,A\nS2,True,B,B\nP1,,P,P\n",

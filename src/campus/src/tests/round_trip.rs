@@ -130,7 +130,7 @@ fn every_rule_of_students() {
     let names: Vec<String> = bundle.students.iter().map(|student| student.name()).collect();
     assert_eq!(names, ["Ada", "S2"]);
     let [ada, other] = &bundle.students[..] else { panic!("{:?}", bundle.students) };
-    assert_eq!((ada.closed, other.closed), (false, true));
+    assert_eq!((ada.closed, ada.disabled, other.closed, other.disabled), (false, false, false, true));
     assert_eq!(ada.active_from.unwrap().to_string(), "2026-08-01");
     assert_eq!(ada.active_until.unwrap().to_string(), "2027-06-01");
     assert_eq!((other.active_from, other.active_until), (None, None));
