@@ -210,15 +210,17 @@ pub struct Up {
 #[derive(Debug, Args)]
 #[command(
     after_help = "One rule: for each file that is there, the bundle is the truth about what the file covers, field by field.\n\
-    - An empty cell removes what was there: a rate, a hold's student, a limit.\n\
-    - `tobedeleted`, or absent from its file, closes a term, course, section or student: it takes no new registration\n\
-    \u{20} and keeps its records. A later bundle that names it again opens it.\n\
+    - An empty cell removes what was there: a rate, a limit, a prerequisite.\n\
+    - `tobedeleted`, or absent from its file, closes a term, course, section or student: it takes no new registration and \
+    keeps its records. A later bundle that names it again opens it.\n\
     - An absent file, or an absent column, says nothing and changes nothing.\n\
-    - What staff have set by a command stays: a hold, a lifted hold, a capacity. A bundle changes a capacity only when it\n\
-    \u{20} says something else than the last bundle.\n\n\
-    The whole bundle is checked first; every problem is named by file, line and column, and nothing of a bad bundle is\n\
-    imported. Then the plan is shown. An import that would close more than 5 % and more than 10 of the students, sections\n\
-    or courses, or lift as many holds, stops and asks for --yes.\n\n\
+    - What staff have set by a command stays: a hold, a lifted hold, a capacity. A bundle changes a capacity only when it \
+    says something else than the last bundle.\n\n\
+    The whole bundle is checked first; every problem is named by file, line and column, and nothing of a bad bundle is \
+    imported. Then the plan is shown. An import that would close more than 5 % and more than 10 of the students, sections \
+    or courses, or lift as many holds, or end as many rosters, stops and asks for --yes.\n\n\
+    `enrollments.csv` takes over who is in which section already. Rules are not asked, and nothing is charged unless \
+    --charge says so. What students have registered or dropped themselves stays.\n\n\
     Examples:\n  matricula import campus --dry-run\n  matricula import campus.zip\n  matricula import campus --yes --output json"
 )]
 pub struct Import {
