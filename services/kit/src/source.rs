@@ -2,7 +2,7 @@
 
 use matricula_proto::common::v1 as wire;
 
-/// Who has set a value.
+/// The source of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Source {

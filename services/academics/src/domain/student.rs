@@ -58,7 +58,7 @@ pub struct Hold {
     pub id: HoldId,
     /// For the student: what it is and what to do.
     pub description: String,
-    /// Who has set it.
+    /// Whether staff or a bundle has set it.
     pub source: Source,
 }
 

@@ -24,7 +24,7 @@ pub struct Section {
     /// When the capacity was set to what it is; `None` when an earlier version of this service has set it.
     #[serde(default)]
     pub capacity_set_at: Option<UnixMs>,
-    /// Who has set the capacity; `None` when an earlier version of this service has stored it.
+    /// The source of the capacity; `None` when an earlier version of this service has stored it.
     #[serde(default)]
     pub capacity_source: Option<Source>,
     /// The capacity in the last bundle that named the section; `None` when that is not known. The feed does not have it.

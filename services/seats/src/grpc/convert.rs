@@ -78,7 +78,7 @@ pub fn section(section: Section) -> wire::SectionSeats {
     }
 }
 
-/// Who has set a capacity.
+/// The source of a capacity.
 pub fn source(source: Option<Source>) -> i32 {
     source.map_or(common::Source::Unspecified, Source::to_wire).into()
 }

@@ -124,7 +124,7 @@ struct Planner<'a> {
     last: HashMap<Place<'a>, &'a Known>,
     /// What an import brought and no row says any more, by student.
     ending: BTreeMap<&'a str, Vec<&'a Known>>,
-    /// Who has, or gets, which part: by student.
+    /// The parts that each student has or gets.
     taken: HashMap<&'a str, HashMap<Part<'a>, Taken<'a>>>,
 }
 
