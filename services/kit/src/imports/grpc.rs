@@ -115,7 +115,8 @@ impl From<ImportError> for Status {
         let message = problem.to_string();
         match problem {
             ImportError::Outdated { .. } => status::error(Code::Aborted, "PLAN_OUTDATED", message),
-            ImportError::Row(field) => field.into(),
+            // The row was in an earlier request: this one has no field that could be named.
+            ImportError::Row(_) => status::error(Code::FailedPrecondition, "ROW_REFUSED", message),
             ImportError::Refused { reason, .. } => status::error(Code::FailedPrecondition, reason, message),
             ImportError::Database(error) => error.into(),
             ImportError::Write(error) => error.into(),

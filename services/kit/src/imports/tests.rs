@@ -4,6 +4,7 @@ use matricula_proto::fees::v1::CourseFee;
 use matricula_proto::imports::v1::import_row;
 use matricula_proto::imports::v1::import_service_server::ImportService as _;
 use tonic::{Code, Request};
+use tonic_types::StatusExt as _;
 
 use super::grpc::ImportGrpc;
 use super::*;
@@ -32,6 +33,9 @@ impl Imported for Fees {
     }
 
     async fn apply(&self, base_version: i64, rows: Vec<wire::ImportRow>) -> Result<(), ImportError> {
+        if rows.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(FieldError::new("course_fee.course_id", "is named twice").into());
+        }
         let tx = begin(&self.database, base_version).await?;
         tx.commit().await?;
         self.fees.lock().expect("not poisoned").extend(rows);
@@ -74,6 +78,13 @@ async fn an_import_is_applied_once_and_whole() {
         assert_eq!((outdated.code(), outdated.message().contains("version 1 is in force")), (Code::Aborted, true));
         let gone = apply(&service, "i1", 2, 1).await.expect_err("its parts are gone");
         assert_eq!(gone.code(), Code::FailedPrecondition, "{gone:?}");
+        // The request that applies has no field that could be named: the row came in an earlier one.
+        stage(&service, "i3", 0, vec![fee("E"), fee("E")]).await.expect("each row is sound by itself");
+        let twice = apply(&service, "i3", 1, 1).await.expect_err("a row is there twice");
+        let reason = twice.get_details_error_info().map(|info| info.reason);
+        assert_eq!((twice.code(), reason.as_deref()), (Code::FailedPrecondition, Some("ROW_REFUSED")));
+        let named = twice.get_details_bad_request().is_some();
+        assert_eq!((twice.message(), named), ("course_fee.course_id: is named twice", false));
         assert_eq!(fees.fees.lock().expect("not poisoned").len(), 3);
     }
 }
