@@ -300,7 +300,9 @@ async fn an_import_from_end_to_end() {
 
     let broken = wire::Section { term_id: "winter".to_owned(), ..section("M3", "MATH", "") };
     let rows = vec![row(Row::Section(broken)), row(Row::Student(student("eve")))];
-    check_field(kept.import(rows).await, "sections[M3].term_id: there is no term winter");
+    let refused = kept.import(rows).await.expect_err("a row would leave the catalogue broken");
+    let told = (refused.code(), refused.message());
+    assert_eq!(told, (Code::FailedPrecondition, "sections[M3].term_id: there is no term winter"));
     let ask = wire::GetAcademicRecordRequest { student_id: "eve".to_owned() };
     assert_eq!(client.get_academic_record(ask).await.expect_err("nothing was applied").code(), Code::NotFound);
 }
