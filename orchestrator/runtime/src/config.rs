@@ -2,6 +2,7 @@
 
 use std::thread::available_parallelism;
 
+use matricula_core::CoreConfig;
 use serde::{Deserialize, Serialize};
 
 /// Sagas at work for each processor of this machine, and how many there are at least and at most, where the setting does
@@ -91,6 +92,29 @@ fn in_flight_of(processors: usize) -> usize {
 }
 
 impl RuntimeConfig {
+    /// The bounds that the core holds.
+    pub(crate) fn core(&self) -> CoreConfig {
+        CoreConfig {
+            admission_queue_max: self.admission_queue_max,
+            admission_wait_max_ms: self.admission_wait_max_ms,
+            in_flight_time_max_ms: self.in_flight_time_max_ms,
+            subject_open_max: self.subject_open_max,
+            subject_per_second_max: self.subject_per_second_max,
+            subject_burst_max: self.subject_burst_max,
+            sagas_in_memory_max: self.sagas_in_memory_max,
+            in_flight_max: self.in_flight_max,
+            call_batch_max: self.call_batch_max,
+            destination_in_flight_max: self.destination_in_flight_max,
+            breaker_failures: self.breaker_failures,
+            breaker_open_ms: self.breaker_open_ms,
+            breaker_open_max_ms: self.breaker_open_max_ms,
+            call_timeout_ms: self.call_timeout_ms,
+            destination_attention_after_ms: self.destination_attention_after_ms,
+            lease_ttl_ms: self.lease_ttl_ms.unsigned_abs(),
+            adoption_chunk: self.adoption_chunk,
+        }
+    }
+
     /// What is out of bounds, as (setting, problem).
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();

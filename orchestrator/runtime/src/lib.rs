@@ -1,46 +1,58 @@
-//! The I/O around the pure saga engine: store, group commit, executor, calls, lease, recovery.
+//! The shell around the core of an orchestrator: sockets, database, timers. It moves data and decides nothing about a saga.
 //!
 //! ```text
-//! portal --submit--> log writer --admitted--> executor --decide (engine)--> events --> log writer --durable--+
-//!                        ^                     ^    ^                                                        |
-//!                        |                     |    +---------------- effects may be acted on ---------------+
-//!                     database                 |
-//!                                   answers    |   calls
-//!                                              +--------- destinations (queue, limit, breaker) --> participants
+//! portal, ops ──► Runtime ──Mailbox──► shell ──step──► core
+//!                                       │ │ │
+//!                                       │ │ └─► replies, watch, peers, logs, metrics
+//!                                       │ └───► calls ──► participants
+//!                                       └─────► writer, lease ──► store ──► database
 //! ```
 //!
-//! Promises: an admission is answered when it is durable; an effect leaves only after the events that decided it are
-//! durable, but for calls that whoever adopts the saga can repeat, undo or ask about, which may go ahead of the log (the
-//! engine says which, and why);
-//! at most one call of a (saga, step, leg) is in flight from here; whatever a crash cuts off is called again by whoever
-//! adopts the saga, which is why participants answer repeats. It knows no domain: a [`Workload`] brings the
-//! definition and the calls.
+//! | module | one job |
+//! |---|---|
+//! | `runtime` | the handle: starts and ends the tasks, takes submissions |
+//! | `shell` | the task that owns the core |
+//! | `mailbox` | the way to that task |
+//! | `workflow` | the workload as the core sees it |
+//! | `calls`, `writer`, `lease` | what the core wants of services and of the database, tried once |
+//! | `news`, `gauges` | what the core says, for watchers, other instances, logs and metrics |
+//! | `watch`, `remote_watch` | watches of sagas that are driven here, and elsewhere |
+//! | `order`, `driver`, `command`, `look`, `requests` | what clients and operators want of a saga, here or at its owner |
+//! | `peers` | messages between instances |
+//! | `outages` | services that do not answer |
+//! | `store`, `archive`, `retention` | the saga log: its SQL, its archive, the way from one to the other |
+//!
+//! Promises are the core's (see `matricula_core`): an admission is answered when it is durable; at most one call of a
+//! (saga, step, direction) is in flight from here. It knows no domain: a [`Workload`] brings the definition and the calls.
 
 pub mod archive;
-mod breaker;
-mod clock;
+mod calls;
 mod command;
 mod config;
-mod destination;
-mod executor;
-mod gate;
+mod driver;
+mod gauges;
 mod lease;
 mod look;
+mod mailbox;
 mod metrics;
-mod others;
+mod news;
+mod order;
 mod outages;
+mod peers;
+mod remote_watch;
 mod requests;
 mod retention;
-mod rpc;
 mod runtime;
+mod shell;
 mod store;
 mod watch;
-mod word;
+mod workflow;
 mod writer;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+pub use matricula_core::{DestinationStatus, InLine};
 use matricula_engine::{CallAnswer, CallError, Definition, Kind, Leg, Recorded, SagaState, Step, StepIndex};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
@@ -49,12 +61,10 @@ use matricula_kit::time::UnixMs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use command::{CommandError, Order, OrderVerb};
 pub use config::RuntimeConfig;
-pub use destination::DestinationStatus;
-pub use gate::InLine;
 pub use look::{Seen, SeenBy};
 pub use metrics::METRICS;
+pub use order::{CommandError, Order, OrderVerb};
 pub use outages::Outage;
 pub use retention::{Retention, RetentionConfig};
 pub use runtime::{Runtime, Submission, SubmitError, Submitted};
@@ -125,4 +135,14 @@ pub struct Call<R> {
     /// When this instance last knew that it drives the saga, by the database's clock: before the saga's end, however long
     /// the call waits to be sent, and whatever has become of the instance since.
     pub owner_alive_at: UnixMs,
+}
+
+/// The bits of a saga's id; none for a text that is no UUID, which no saga has.
+pub(crate) fn bits(id: &SagaId) -> Option<matricula_core::SagaId> {
+    id.as_str().parse().ok()
+}
+
+/// A saga's id as text.
+pub(crate) fn text(id: matricula_core::SagaId) -> SagaId {
+    SagaId::stored(id.to_string())
 }

@@ -4,7 +4,7 @@ use matricula_kit::database::{Args, DbError, Rows};
 
 use super::{InstanceId, SagaStore};
 use crate::outages::Outage;
-use crate::word::{CHANNEL, Word};
+use crate::peers::{CHANNEL, PeerMessage};
 
 const FORGET: &str = "DELETE FROM outages WHERE instance_id = $1";
 const PUT: &str = "INSERT INTO outages (instance_id, destination, outage) SELECT $1, destination, outage FROM {rows}";
@@ -34,7 +34,7 @@ impl SagaStore {
             tx.execute(PUT, Args::new().text(instance.as_str()).rows(rows)).await?;
         }
         if is_news {
-            tx.notify(CHANNEL, vec![Word::Outages.to_payload()]);
+            tx.notify(CHANNEL, vec![PeerMessage::Outages.to_payload()]);
         }
         tx.commit().await
     }

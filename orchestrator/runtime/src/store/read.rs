@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use matricula_engine::{Phase, Recorded};
+use matricula_engine::Recorded;
 use matricula_kit::database::{Args, DbError, Row, Rows};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::{self, TraceContext};
@@ -79,8 +79,8 @@ macro_rules! columns {
 }
 
 const BY_ID: &str = concat!(columns!(), "FROM {rows} JOIN sagas s ON s.saga_id = r.saga_id ORDER BY s.saga_id");
-const MOVED: &str = "SELECT s.saga_id FROM {rows} \
-                     JOIN sagas s ON s.saga_id = r.saga_id AND s.sequence > r.sequence";
+const CHANGED: &str = "SELECT s.saga_id FROM {rows} \
+                       JOIN sagas s ON s.saga_id = r.saga_id AND s.sequence > r.sequence";
 const EVENTS: &str = "SELECT e.saga_id, e.sequence, e.at, e.event FROM {rows} \
                       JOIN saga_events e ON e.saga_id = r.saga_id ORDER BY e.saga_id, e.sequence";
 macro_rules! list {
@@ -116,8 +116,8 @@ const UNFINISHED: &str =
 const REPLICA_PATIENCE: Duration = Duration::from_secs(1);
 /// Beyond every id: where the first page begins. Ids are UUIDs, in hexadecimal digits.
 const BEYOND_ALL: &str = "zzzz";
-/// Phases of sagas that are not finished.
-const UNFINISHED_PHASES: [Phase; 3] = [Phase::Running, Phase::Compensating, Phase::Completing];
+/// Phases of sagas that are not finished, as they are stored.
+const UNFINISHED_PHASES: [&str; 3] = ["running", "compensating", "completing"];
 
 impl SagaStore {
     /// One saga with its log.
@@ -144,12 +144,12 @@ impl SagaStore {
     }
 
     /// Those of these sagas, each with a known sequence, that have more events than that.
-    pub(crate) async fn moved(&self, known: &[(SagaId, u64)]) -> Result<Vec<SagaRow>, DbError> {
+    pub(crate) async fn changed(&self, known: &[(matricula_core::SagaId, u64)]) -> Result<Vec<SagaRow>, DbError> {
         let rows = Rows::new()
-            .text("saga_id", known.iter().map(|(saga, _)| saga.as_str()))
+            .text("saga_id", known.iter().map(|(saga, _)| saga.to_string()))
             .int("sequence", known.iter().map(|(_, sequence)| *sequence as i64));
-        let moved = self.database.fetch(MOVED, rows.into()).await?;
-        self.get_many(moved.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?).await
+        let changed = self.database.fetch(CHANGED, rows.into()).await?;
+        self.get_many(changed.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?).await
     }
 
     /// The same as [`SagaStore::list`] for those who need not see what was just written; from the replica, if there is one
@@ -172,8 +172,8 @@ impl SagaStore {
             [] => String::new(),
             phases => format!(",{},", phases.join(",")),
         };
-        let is_unfinished = |phase: &&str| UNFINISHED_PHASES.iter().any(|unfinished| unfinished.as_str() == *phase);
-        let are_unfinished = !filter.phases.is_empty() && filter.phases.iter().all(is_unfinished);
+        let are_unfinished =
+            !filter.phases.is_empty() && filter.phases.iter().all(|phase| UNFINISHED_PHASES.contains(phase));
         let unfinished = filter.unfinished || are_unfinished;
         let sql = match &filter.subject {
             Some(_) => LIST_OF_SUBJECT,
