@@ -1,0 +1,87 @@
+//! The id of a saga: 16 bytes, ordered by the time at which it was made.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A saga, which is also a registration: the bits of a UUIDv7. The shell makes them, because that needs a clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SagaId(u128);
+
+/// A text that is no UUID in its usual form of 36 characters.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be a UUID in its usual form of 36 lower-case characters")]
+pub struct InvalidSagaId;
+
+/// Where the usual form of a UUID has hyphens.
+const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+
+impl SagaId {
+    /// The id of these bits.
+    pub const fn from_u128(bits: u128) -> Self {
+        Self(bits)
+    }
+
+    /// Its bits.
+    pub const fn as_u128(self) -> u128 {
+        self.0
+    }
+}
+
+impl fmt::Display for SagaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |from: u32, bits: u32| (self.0 >> (128 - from - bits)) & ((1 << bits) - 1);
+        let (a, b, c, d, e) = (part(0, 32), part(32, 16), part(48, 16), part(64, 16), part(80, 48));
+        write!(f, "{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
+    }
+}
+
+impl FromStr for SagaId {
+    type Err = InvalidSagaId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSagaId> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let is_right = |(place, byte)| if HYPHENS.contains(&place) { byte == b'-' } else { is_digit(byte) };
+        if text.len() != 36 || !text.bytes().enumerate().all(is_right) {
+            return Err(InvalidSagaId);
+        }
+        let digits = text.bytes().filter(|byte| *byte != b'-');
+        let value = |byte: u8| if byte.is_ascii_digit() { byte - b'0' } else { byte - b'a' + 10 };
+        Ok(Self(digits.fold(0, |bits, byte| bits << 4 | u128::from(value(byte)))))
+    }
+}
+
+impl TryFrom<String> for SagaId {
+    type Error = InvalidSagaId;
+
+    fn try_from(text: String) -> Result<Self, InvalidSagaId> {
+        text.parse()
+    }
+}
+
+impl From<SagaId> for String {
+    fn from(id: SagaId) -> Self {
+        id.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_an_id_is_read_as_it_is_written() {
+        let text = "0197a3b2-0c4d-7e5f-8a9b-0123456789ab";
+        let id: SagaId = text.parse().expect("a UUID");
+        assert_eq!(id.to_string(), text);
+        assert_eq!(id.as_u128(), 0x0197_a3b2_0c4d_7e5f_8a9b_0123_4567_89ab);
+        for wrong in ["", "0197a3b2", &text.to_uppercase(), &text.replace('-', "0"), &format!("{text}0"), "é".repeat(18).as_str()] {
+            assert_eq!(wrong.parse::<SagaId>(), Err(InvalidSagaId), "{wrong:?}");
+        }
+        let texts = [text, "0197a3b2-0c4d-7e5f-8a9b-0123456789ac", "1197a3b2-0c4d-7e5f-8a9b-0123456789ab"];
+        let ids = texts.map(|text| text.parse::<SagaId>().expect("a UUID"));
+        assert!(ids.is_sorted(), "ids have the order of their texts");
+    }
+}

@@ -1,0 +1,81 @@
+//! One orchestrator without I/O: every decision about its sagas, as a function of what has happened.
+//!
+//! ```text
+//!            Input (a submission, an answer, a commit, a command, ...), now
+//!                                │
+//!                          Core::step ──► Ready { commit, calls, store requests, replies, changes, wake_at }
+//!                                ▲                                   │
+//!                                └── answers as further inputs ── a shell: `runtime`, or `simulation`
+//! ```
+//!
+//! The shell moves data: it writes the commit, makes the calls, asks the database, hands over the replies, and wakes the
+//! core. It decides nothing about a saga. Two shells run this code: `orchestrator/runtime` with sockets, a database and
+//! timers, and `orchestrator/simulation` with simulated ones.
+//!
+//! | module | one job |
+//! |---|---|
+//! | [`ready`] | the interface: [`Input`] and [`Ready`] |
+//! | `core` | [`Core::step`]: sagas, slots, timers, decisions, shutdown |
+//! | `log` | which events are not persisted yet, and what waits for them; group commits, retries, refused appends |
+//! | `lease` | the database's clock, lease renewals, whom this instance may declare dead, adoption |
+//! | `destination` | one service: queues, batches, limit, circuit breaker |
+//! | `admission` | who is admitted: bounds, quotas, repeats, the place in line and the expected wait |
+//! | `view` | what operators see of the sagas in memory |
+//!
+//! Promises: the same inputs at the same moments give the same results, whatever the order of a hash map is. A reply that
+//! something is done, and a change that watchers see, are [`Persisted`]: only the log module can make one, and it makes
+//! one when the commit has been answered. A call carries its [`Clearance`]: the engine's word that it may leave before the
+//! log is written, or the proof that the log is. At most one call of a (saga, step, direction) is under way from here.
+
+mod admission;
+mod config;
+mod core;
+mod destination;
+mod id;
+mod lease;
+mod log;
+mod random;
+pub mod ready;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use matricula_engine::{Definition, Step};
+
+pub use self::admission::InLine;
+pub use self::config::CoreConfig;
+pub use self::core::Core;
+pub use self::destination::DestinationStatus;
+pub use self::id::{InvalidSagaId, SagaId};
+pub use self::log::Persisted;
+pub use self::ready::{
+    Admission, Admitted, Append, AppendOutcome, Call, Change, Clearance, Commit, CommitAnswer, End, Input, Notice, Ready,
+    Reply, Rpc, RpcNo, StoreAnswer, StoreRequest, StoredSaga, Submission, Summary,
+};
+pub use self::view::{SagaView, SagasWaiting};
+
+/// Time since the shell has started, by a clock that nobody sets.
+pub type Moment = Duration;
+
+/// What the sagas of an orchestrator do, as far as the core has to know it.
+pub trait Workflow {
+    /// What the shell keeps with a saga: its request, its trace. The core hands a copy out with each call, so it is an
+    /// `Arc` or an `Rc`. The core drops it when the saga leaves memory.
+    type Request: Clone;
+
+    /// The sender of a submission or a command: whatever the shell needs to hand the reply over.
+    type Caller;
+
+    /// The table of steps.
+    fn definition(&self) -> &Definition;
+
+    /// Names of the steps that have something to do for a request.
+    fn applies(&self, request: &Self::Request) -> Vec<&'static str>;
+
+    /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. A call that nobody
+    /// waits for may gather with others of its kind; compensations never gather.
+    fn is_waited_for(&self, step: &Step, request: &Self::Request) -> bool;
+}

@@ -1,0 +1,487 @@
+//! The interface of the core: all that can happen ([`Input`]), and all that is to be done about it ([`Ready`]).
+//!
+//! | in a `Ready` | to be done by the shell | comes back as |
+//! |---|---|---|
+//! | `commit` | write it in one transaction, fenced by the lease | [`Input::CommitEnded`] |
+//! | `rpcs` | make the RPC, with a timeout | [`Input::RpcEnded`] |
+//! | `store` | one question to the database each | [`Input::StoreAnswered`] |
+//! | `replies`, `changes`, `notices` | hand them over to callers, watchers, logs and metrics | |
+//! | `wake_at` | call [`Core::step`](crate::Core::step) again at that moment, with or without inputs | |
+//! | `end` | stop: the instance is fenced, or has ended in order | |
+
+use std::sync::Arc;
+
+use matricula_engine::{CallAnswer, CallError, DecideError, Input as SagaInput, LeaveReason, Leg, Recorded, Row, SagaState, StepIndex};
+
+use crate::{Moment, Persisted, SagaId, Workflow};
+
+/// Something that has happened.
+pub enum Input<W: Workflow> {
+    /// A client submits a registration.
+    Submitted {
+        /// The submission.
+        submission: Submission<W::Request>,
+        /// Gets the reply.
+        caller: W::Caller,
+    },
+    /// A client cancels a saga, or an operator steers it.
+    Commanded {
+        /// The saga.
+        saga: SagaId,
+        /// `Cancel` or `Steer`.
+        command: SagaInput,
+        /// Gets the reply.
+        caller: W::Caller,
+    },
+    /// A commit was answered, or its answer was given up.
+    CommitEnded {
+        /// As in [`Commit::number`].
+        number: u64,
+        /// The answer.
+        answer: CommitAnswer,
+    },
+    /// An RPC has ended, with an answer a call or with an error for all of them. A timeout is an error.
+    RpcEnded {
+        /// As in [`Rpc::number`].
+        number: RpcNo,
+        /// In the order of the calls.
+        answer: Result<Vec<CallAnswer>, CallError>,
+    },
+    /// The database has answered a question.
+    StoreAnswered {
+        /// The question.
+        request: StoreRequest,
+        /// The answer.
+        answer: StoreAnswer<W::Request>,
+    },
+    /// An operator changes how many RPCs to a destination may be in flight; 0 parks its calls.
+    LimitSet {
+        /// The destination.
+        destination: &'static str,
+        /// The new limit.
+        in_flight_max: usize,
+    },
+    /// Another instance has ended in order: its sagas are to be adopted.
+    PeerLeft,
+    /// The process is to end in order.
+    Stopped,
+}
+
+/// All that is to be done after a step. What it contains may be done at once and in any order; what has to wait for a
+/// commit is kept back by the core until that commit has been answered.
+pub struct Ready<W: Workflow> {
+    /// Rows to be persisted. There is none while one is under way.
+    pub commit: Option<Arc<Commit<W::Request>>>,
+    /// RPCs that leave now.
+    pub rpcs: Vec<Rpc<W::Request>>,
+    /// Questions to the database.
+    pub store: Vec<StoreRequest>,
+    /// Answers of submissions and commands.
+    pub replies: Vec<(W::Caller, Reply)>,
+    /// Sagas that watchers see otherwise from now on.
+    pub changes: Vec<Change<W::Request>>,
+    /// What people and metrics should know.
+    pub notices: Vec<Notice>,
+    /// When to step again though nothing has happened.
+    pub wake_at: Option<Moment>,
+    /// The orchestrator has to stop.
+    pub end: Option<End>,
+}
+
+impl<W: Workflow> Default for Ready<W> {
+    fn default() -> Self {
+        Self {
+            commit: None,
+            rpcs: Vec::new(),
+            store: Vec::new(),
+            replies: Vec::new(),
+            changes: Vec::new(),
+            notices: Vec::new(),
+            wake_at: None,
+            end: None,
+        }
+    }
+}
+
+/// Why an orchestrator stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Another instance has declared this one dead and drives its sagas: this one may do nothing any more.
+    Fenced,
+    /// It was stopped, and nothing is in flight.
+    InOrder,
+}
+
+/// What is submitted.
+#[derive(Debug, Clone)]
+pub struct Submission<R> {
+    /// A new id, larger than those before it.
+    pub id: SagaId,
+    /// Whom it is about: idempotency keys and quotas are for each.
+    pub subject: String,
+    /// Unique for each subject.
+    pub key: String,
+    /// The request in one canonical form: the same key with another one is refused.
+    pub fingerprint: String,
+    /// What the saga works from.
+    pub request: R,
+}
+
+/// The answer of a submission or of a command.
+#[derive(Debug)]
+pub enum Reply {
+    /// The submission is a saga now.
+    Accepted(Persisted<SagaId>),
+    /// The key was used before.
+    Existing {
+        /// The saga of that time.
+        id: SagaId,
+        /// Whether it asked for the same.
+        same_request: bool,
+    },
+    /// Too many are open. Nothing was accepted.
+    QueueFull {
+        /// When to come back.
+        retry_after: Moment,
+    },
+    /// The subject has too many open, or submits too fast. Nothing was accepted.
+    OverQuota {
+        /// When to come back.
+        retry_after: Moment,
+    },
+    /// The submission can't be stored. Nothing was accepted.
+    Unstorable(String),
+    /// The orchestrator is stopping. Nothing was accepted.
+    ShuttingDown,
+    /// The command has taken effect.
+    Done(Persisted<()>),
+    /// The command changes nothing.
+    Refused(DecideError),
+    /// This instance does not drive the saga, or does not any more.
+    NotHere,
+}
+
+/// Rows to be written in one transaction.
+#[derive(Debug)]
+pub struct Commit<R> {
+    /// Counted from 1. A commit that is tried again has the same number.
+    pub number: u64,
+    /// New sagas, in the order of their arrival.
+    pub admissions: Vec<Admission<R>>,
+    /// Events of running ones.
+    pub appends: Vec<Append>,
+}
+
+/// A new saga, as it is stored.
+#[derive(Debug, Clone)]
+pub struct Admission<R> {
+    /// Its id.
+    pub id: SagaId,
+    /// Whom it is about.
+    pub subject: String,
+    /// The subject's own name for it.
+    pub key: String,
+    /// The request in one canonical form.
+    pub fingerprint: String,
+    /// What the saga works from.
+    pub request: R,
+    /// Its first event.
+    pub admitted: Recorded,
+}
+
+/// Events to be appended to one saga.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// The saga.
+    pub saga: SagaId,
+    /// In order, without gaps, after what is stored. Never empty.
+    pub events: Vec<Recorded>,
+    /// The state after them, as lists show it.
+    pub summary: Summary,
+}
+
+/// What lists show of a saga.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// `Phase::as_str`.
+    pub phase: &'static str,
+    /// `Outcome::as_str`.
+    pub outcome: &'static str,
+    /// Whether a person must look.
+    pub needs_attention: bool,
+    /// Whether nothing is left to do.
+    pub finished: bool,
+}
+
+impl Summary {
+    /// Of a state.
+    pub fn of(state: &SagaState) -> Self {
+        Self {
+            phase: state.phase().as_str(),
+            outcome: state.outcome().as_str(),
+            needs_attention: state.needs_attention(),
+            finished: state.phase().is_finished(),
+        }
+    }
+}
+
+/// How a commit ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommitAnswer {
+    /// It is persisted. Outcomes come in the order of the rows.
+    Written {
+        /// Of the admissions.
+        admissions: Vec<Admitted>,
+        /// Of the appends.
+        appends: Vec<AppendOutcome>,
+    },
+    /// This instance has been declared dead: nothing was written, and nothing will be.
+    Fenced,
+    /// The database has answered that the transaction lost to another one. The same again may succeed.
+    Conflict,
+    /// The database refuses the rows: the same again never succeeds.
+    Refused {
+        /// Why.
+        problem: String,
+    },
+    /// There was no answer, or an error that may pass. Whether it was written is not known.
+    Failed,
+}
+
+/// How an admission ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admitted {
+    /// It is a saga now.
+    New,
+    /// The subject has used the key before.
+    Existing {
+        /// The saga of that time.
+        id: SagaId,
+        /// Whether it asked for the same.
+        same_request: bool,
+    },
+}
+
+/// How an append ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppendOutcome {
+    /// The events are in the log.
+    Appended,
+    /// The saga has another sequence or another owner: nothing was written for it.
+    Conflict,
+}
+
+/// The number of an RPC, unique for an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RpcNo(pub u64);
+
+/// One RPC that carries calls of several sagas.
+#[derive(Debug)]
+pub struct Rpc<R> {
+    /// Names it in its answer.
+    pub number: RpcNo,
+    /// The service.
+    pub destination: &'static str,
+    /// The RPC of that service.
+    pub name: &'static str,
+    /// The calls. The core keeps the same list, to look into it while the RPC is in flight.
+    pub calls: Arc<[Call<R>]>,
+}
+
+/// One call of one step of one saga.
+#[derive(Debug)]
+pub struct Call<R> {
+    /// The saga.
+    pub saga: SagaId,
+    /// The step.
+    pub step: StepIndex,
+    /// Its name; of a compensation, the name of the step that it undoes.
+    pub step_name: &'static str,
+    /// Which direction.
+    pub leg: Leg,
+    /// Counted from 1 in its direction.
+    pub attempt: u32,
+    /// What the shell keeps with the saga.
+    pub request: R,
+    /// The saga as it stood when the call became due: the outputs of earlier steps are in it.
+    pub state: Arc<SagaState>,
+    /// Why it may leave.
+    pub clearance: Clearance,
+    /// When the database last said that this instance lives, in milliseconds of its clock. It is before the end of the
+    /// saga, however long the call waits to be sent.
+    pub owner_alive_at_ms: i64,
+}
+
+/// Why a call may leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clearance {
+    /// The engine says so: an instance that adopts the saga makes the same call again, undoes it or asks about it.
+    AheadOfLog,
+    /// All events that led to it are persisted.
+    Persisted(Persisted<()>),
+}
+
+/// A saga that watchers see otherwise from now on.
+#[derive(Debug)]
+pub enum Change<R> {
+    /// It has entered this instance: admitted, or adopted.
+    Entered {
+        /// The saga.
+        saga: SagaId,
+        /// Its state, as the log has it.
+        state: Persisted<Arc<SagaState>>,
+    },
+    /// Its log has grown.
+    Advanced {
+        /// The saga.
+        saga: SagaId,
+        /// What the shell keeps with it.
+        request: R,
+        /// Its state, as the log has it.
+        state: Persisted<Arc<SagaState>>,
+        /// How lists showed it before.
+        before: Summary,
+        /// How lists show it now.
+        after: Summary,
+    },
+    /// Another instance drives it from now on.
+    HandedOver {
+        /// The saga.
+        saga: SagaId,
+    },
+}
+
+/// A question to the database. At most one of each kind is under way, except renewals that hang.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreRequest {
+    /// Prolong this instance's lease. Answers: `Renewed`, `Fenced`, `Failed`.
+    Renew {
+        /// When it was asked.
+        asked_at: Moment,
+    },
+    /// Look for instances that have ended. Answers: `Looked`, `Fenced`, `Failed`.
+    Look {
+        /// Whether to declare instances dead whose lease has lapsed.
+        may_mark: bool,
+    },
+    /// Choose unfinished sagas of dead instances, the oldest first. Answers: `Chosen`, `Failed`.
+    Choose {
+        /// How many at most.
+        limit: usize,
+    },
+    /// Take over those of these sagas whose owner is dead, and read them. Answers: `Adopted`, `Fenced`, `Failed`. After
+    /// an error the same request again returns what the first one took.
+    Adopt {
+        /// The sagas.
+        sagas: Vec<SagaId>,
+    },
+    /// Show that a person must look at these sagas of this instance. No answer is needed.
+    Flag {
+        /// The sagas.
+        sagas: Vec<SagaId>,
+    },
+}
+
+/// The answer of the database.
+#[derive(Debug)]
+pub enum StoreAnswer<R> {
+    /// The lease is prolonged.
+    Renewed {
+        /// The time by the database's clock.
+        database_now_ms: i64,
+    },
+    /// Lapsed instances are marked, if that was asked.
+    Looked,
+    /// Sagas without an owner.
+    Chosen(Vec<SagaId>),
+    /// Sagas that are this instance's now.
+    Adopted(Vec<StoredSaga<R>>),
+    /// This instance has been declared dead.
+    Fenced,
+    /// Whether it was done is not known.
+    Failed,
+}
+
+/// A saga as it is read back.
+#[derive(Debug)]
+pub struct StoredSaga<R> {
+    /// Its log.
+    pub row: Row<SagaId>,
+    /// What it works from, or why that can't be read.
+    pub request: Result<R, String>,
+}
+
+/// Something that people or metrics should know.
+#[derive(Debug)]
+pub enum Notice {
+    /// Sagas of an instance that has ended are driven here now.
+    Adopted {
+        /// How many.
+        sagas: usize,
+    },
+    /// An adopted saga can't be driven and is left alone.
+    LeftAlone {
+        /// The saga.
+        saga: SagaId,
+        /// Why.
+        reason: LeaveReason,
+    },
+    /// The append of a saga met another owner or another sequence: the saga is not driven here any more.
+    LostOwnership {
+        /// The saga.
+        saga: SagaId,
+    },
+    /// The database refuses the log of a saga.
+    AppendRefused {
+        /// The saga.
+        saga: SagaId,
+        /// Why.
+        problem: String,
+    },
+    /// The database refuses a submission.
+    AdmissionRefused {
+        /// The saga that it would have become.
+        saga: SagaId,
+        /// Why.
+        problem: String,
+    },
+    /// An input changed nothing.
+    Ignored {
+        /// The saga.
+        saga: SagaId,
+        /// Why.
+        error: DecideError,
+    },
+    /// A submission was rejected at a bound.
+    Rejected {
+        /// "queue" or "quota".
+        bound: &'static str,
+    },
+    /// The RPC to a destination failed.
+    CallFailed {
+        /// The destination.
+        destination: &'static str,
+    },
+    /// The breaker of a destination opened.
+    BreakerOpened {
+        /// The destination.
+        destination: &'static str,
+        /// How the last RPC failed.
+        error: String,
+    },
+    /// A destination whose breaker was open answers again.
+    BreakerClosed {
+        /// The destination.
+        destination: &'static str,
+    },
+    /// A destination has begun to fail, or answers again.
+    DestinationChanged {
+        /// The destination.
+        destination: &'static str,
+    },
+    /// A saga is finished and has left memory.
+    Finished {
+        /// The saga.
+        saga: SagaId,
+    },
+}
