@@ -1,0 +1,620 @@
+//! Tests of admission: bounds, the waiting line, the rate, hints and quotas.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+fn ms(ms: u64) -> Moment {
+    Moment::from_millis(ms)
+}
+
+/// Any moment will do.
+const NOW: Moment = Moment::from_secs(1_000);
+
+fn id(number: usize) -> SagaId {
+    SagaId::from_u128(number as u128)
+}
+
+fn config(change: impl FnOnce(&mut CoreConfig)) -> CoreConfig {
+    let mut config = CoreConfig {
+        admission_queue_max: 200_000,
+        admission_wait_max_ms: 120_000,
+        in_flight_time_max_ms: 675,
+        subject_open_max: 100,
+        subject_per_second_max: 20,
+        subject_burst_max: 100,
+        sagas_in_memory_max: 200_000,
+        in_flight_max: 1_024,
+        call_batch_max: 500,
+        destination_in_flight_max: 3,
+        breaker_failures: 5,
+        breaker_open_ms: 250,
+        breaker_open_max_ms: 5_000,
+        call_timeout_ms: 5_000,
+        destination_attention_after_ms: 15_000,
+        lease_ttl_ms: 6_000,
+        adoption_chunk: 500,
+    };
+    change(&mut config);
+    config
+}
+
+fn control(change: impl FnOnce(&mut CoreConfig)) -> AdmissionControl {
+    AdmissionControl::new(&config(change), 7)
+}
+
+fn enter_as(control: &mut AdmissionControl, number: usize, subject: &str) -> Result<Admittance, Rejection> {
+    let key = format!("key {number}");
+    control.enter(Candidate { id: id(number), subject, key: &key, fingerprint: "" }, 0, NOW)
+}
+
+/// Lets one more in, of a subject of its own.
+fn enter(control: &mut AdmissionControl, number: usize) -> Result<Admittance, Rejection> {
+    enter_as(control, number, &format!("student {number}"))
+}
+
+/// Lets one more in, and it waits.
+fn wait(control: &mut AdmissionControl, number: usize, now: Moment) {
+    let (subject, key) = (format!("student {number}"), format!("key {number}"));
+    let candidate = Candidate { id: id(number), subject: &subject, key: &key, fingerprint: "" };
+    assert_eq!(control.enter(candidate, 0, now), Ok(Admittance::New));
+    control.accepted(id(number), now);
+}
+
+/// With one slot, so that the rest waits.
+fn control_with_one_slot() -> AdmissionControl {
+    control(|config| config.in_flight_max = 1)
+}
+
+fn ahead(control: &AdmissionControl, number: usize) -> Option<Option<usize>> {
+    control.place(id(number), NOW).map(|place| place.ahead)
+}
+
+#[test]
+fn the_limit_is_as_many_as_are_decided_in_time() {
+    let bounds = |open_max, at_work_max, wait_max_ms| Bounds {
+        open_max,
+        at_work_max,
+        in_memory_max: 1,
+        wait_max: ms(wait_max_ms),
+        work_max: ms(1_125),
+    };
+    assert_eq!(bounds(20_000, 1_024, 1_500).limit(3_000.0), 4_500);
+    assert_eq!(bounds(4_000, 1_024, 1_500).limit(3_000.0), 4_000, "never more than the fixed bound");
+    assert_eq!(bounds(20_000, 1_024, 1_500).limit(10.0), 320, "as many as are at work at a time, and a quarter");
+    assert_eq!([10.0, 400.0, 9_000.0].map(|rate| bounds(20_000, 1_024, 1_500).at_work(rate)), [256, 450, 1_024]);
+    assert_eq!(bounds(20_000, 1, 1_500).at_work(10.0), 1);
+    assert_eq!(bounds(16, 1_024, 1_500).limit(10.0), 16);
+}
+
+/// Otherwise the rate would not be measured any more, and a bound by a rate that was too low would stay.
+#[test]
+fn some_saga_may_always_wait() {
+    for (wait_max_ms, rate) in [10, 900, 60_000].into_iter().flat_map(|wait| [0.0, 50.0, 1e4].map(|rate| (wait, rate)))
+    {
+        for at_work_max in [1, 16, 1_024] {
+            let (wait_max, in_memory_max) = (ms(wait_max_ms), 1);
+            let work_max = wait_max.mul_f64(0.75);
+            let bounds = Bounds { open_max: usize::MAX, at_work_max, in_memory_max, wait_max, work_max };
+            let (limit, at_work) = (bounds.limit(rate), bounds.at_work(rate));
+            assert!(limit > at_work, "{limit} are let in, and {at_work} are at work: {bounds:?}, {rate}/s");
+        }
+    }
+}
+
+#[test]
+fn a_rejected_submission_takes_nothing() {
+    let mut control = control(|config| (config.admission_queue_max, config.subject_open_max) = (2, 1));
+    assert_eq!(enter_as(&mut control, 1, "ada"), Ok(Admittance::New));
+    assert!(matches!(enter_as(&mut control, 2, "ada"), Err(Rejection::OverQuota { .. })));
+    assert_eq!(enter_as(&mut control, 3, "bob"), Ok(Admittance::New), "the quota of another takes no place");
+    assert!(matches!(enter_as(&mut control, 4, "late"), Err(Rejection::QueueFull { .. })));
+    control.accepted(id(1), NOW);
+    control.withdrawn(id(3));
+    assert_eq!(enter_as(&mut control, 4, "late"), Ok(Admittance::New), "its quota was given back, and a place too");
+    let known = Admittance::Known { id: id(1), same_request: true };
+    let again = Candidate { id: id(5), subject: "ada", key: "key 1", fingerprint: "" };
+    assert_eq!(control.enter(again, 0, NOW), Ok(known), "a second click needs no place");
+    assert_eq!(ahead(&control, 1), Some(Some(0)));
+    assert_eq!(control.next_turn(NOW), Some(id(1)));
+    control.decided(id(1), NOW);
+    control.withdrawn(id(4));
+    assert_eq!((control.open(), control.at_work()), (0, 0));
+    assert_eq!(ahead(&control, 1), None);
+    assert!(control.quota.open.is_empty());
+}
+
+/// The allowance is only for submissions that are let in: when there is room again, all of it is there.
+#[test]
+fn a_submission_that_finds_no_room_costs_no_token() {
+    for (queue_max, in_memory) in [(1, 0), (10, 1)] {
+        let mut control = control(|config| {
+            (config.admission_queue_max, config.sagas_in_memory_max) = (queue_max, 1);
+            (config.subject_per_second_max, config.subject_burst_max) = (1, 2);
+        });
+        assert_eq!(enter(&mut control, 1), Ok(Admittance::New));
+        for number in 10..30 {
+            let key = number.to_string();
+            let candidate = Candidate { id: id(number), subject: "eager", key: &key, fingerprint: "" };
+            let full = control.enter(candidate, in_memory, NOW);
+            assert!(matches!(full, Err(Rejection::QueueFull { .. })), "{full:?}");
+        }
+        control.forgotten(id(1));
+        for number in [2, 3] {
+            assert_eq!(enter_as(&mut control, number, "eager"), Ok(Admittance::New), "the burst is whole");
+            control.forgotten(id(number));
+        }
+    }
+}
+
+#[test]
+fn a_submission_over_its_quota_takes_no_place() {
+    let mut control = control(|config| (config.admission_queue_max, config.subject_open_max) = (2, 1));
+    assert_eq!(enter_as(&mut control, 1, "ada"), Ok(Admittance::New));
+    for number in 2..22 {
+        let over = enter_as(&mut control, number, "ada");
+        assert!(matches!(over, Err(Rejection::OverQuota { .. })), "{over:?}");
+    }
+    assert_eq!(control.open(), 1);
+    assert_eq!(enter_as(&mut control, 30, "bob"), Ok(Admittance::New), "there is room for another student");
+}
+
+#[test]
+fn memory_is_a_bound_of_its_own() {
+    let mut control = control(|config| config.sagas_in_memory_max = 5);
+    let candidate = Candidate { id: id(1), subject: "ada", key: "k", fingerprint: "" };
+    assert!(matches!(control.enter(candidate, 5, NOW), Err(Rejection::QueueFull { .. })));
+    assert_eq!(control.enter(candidate, 4, NOW), Ok(Admittance::New));
+}
+
+#[test]
+fn adopted_sagas_are_open_pass_every_bound_and_take_no_quota() {
+    let mut control = control(|config| {
+        (config.admission_queue_max, config.subject_open_max, config.in_flight_max) = (2, 1, 1);
+    });
+    (0..3).for_each(|number| control.adopted(id(number), NOW));
+    assert_eq!((control.open(), control.waiting(), control.waiting_adopted()), (3, 3, 3));
+    assert!(matches!(enter(&mut control, 9), Err(Rejection::QueueFull { .. })));
+    assert_eq!(control.next_turn(NOW), Some(id(0)));
+    // Adopted twice: it keeps its slot, or its number.
+    (0..3).for_each(|number| control.adopted(id(number), NOW));
+    assert_eq!((control.open(), control.waiting(), control.at_work()), (3, 2, 1));
+    control.decided(id(0), NOW);
+    control.decided(id(0), NOW);
+    assert_eq!((control.open(), control.at_work()), (2, 0));
+    for number in [1, 2] {
+        assert_eq!(control.next_turn(NOW), Some(id(number)));
+        control.decided(id(number), NOW);
+    }
+    assert_eq!((control.open(), control.next_turn(NOW)), (0, None));
+}
+
+#[test]
+fn a_place_is_how_many_go_first() {
+    let mut control = control_with_one_slot();
+    (0..5).for_each(|number| wait(&mut control, number, NOW));
+    assert_eq!([0, 3, 9].map(|number| ahead(&control, number)), [Some(Some(0)), Some(Some(3)), None]);
+    assert_eq!(control.next_turn(NOW), Some(id(0)));
+    assert_eq!(control.next_turn(NOW), None, "the slot is taken");
+    assert_eq!([0, 1, 3].map(|number| ahead(&control, number)), [Some(None), Some(Some(0)), Some(Some(2))]);
+    // Adopted ones go first.
+    (10..12).for_each(|number| control.adopted(id(number), NOW));
+    assert_eq!([11, 1, 3].map(|number| ahead(&control, number)), [Some(Some(1)), Some(Some(2)), Some(Some(4))]);
+    control.decided(id(0), NOW);
+    assert_eq!(ahead(&control, 0), None);
+    assert_eq!(control.next_turn(NOW), Some(id(10)));
+    assert_eq!([11, 3].map(|number| ahead(&control, number)), [Some(Some(0)), Some(Some(3))]);
+    assert_eq!([10, 11].map(|number| control.is_waiting(id(number))), [false, true]);
+}
+
+#[test]
+fn a_saga_has_no_place_before_its_admission_is_persisted() {
+    let mut control = control_with_one_slot();
+    assert_eq!(enter(&mut control, 1), Ok(Admittance::New));
+    assert_eq!((ahead(&control, 1), control.is_waiting(id(1)), control.waiting()), (None, false, 0));
+    assert_eq!((control.next_turn(NOW), control.begin_early(id(1), NOW)), (None, false));
+    control.accepted(id(1), NOW);
+    control.accepted(id(1), NOW);
+    assert_eq!((ahead(&control, 1), control.waiting()), (Some(Some(0)), 1));
+    control.accepted(id(2), NOW);
+    assert_eq!((ahead(&control, 2), control.open()), (None, 1), "it was never let in");
+}
+
+#[test]
+fn a_saga_that_leaves_the_line_early_leaves_nothing_behind() {
+    let mut control = control_with_one_slot();
+    (0..5).for_each(|number| wait(&mut control, number, NOW));
+    assert_eq!(control.next_turn(NOW), Some(id(0)));
+    // Cancelled: it takes a slot beyond the limit.
+    assert!(control.begin_early(id(3), NOW));
+    assert!(!control.begin_early(id(3), NOW) && !control.begin_early(id(0), NOW) && !control.begin_early(id(9), NOW));
+    assert_eq!((control.at_work(), control.waiting(), ahead(&control, 3)), (2, 3, Some(None)));
+    control.decided(id(3), NOW);
+    control.forgotten(id(1));
+    control.forgotten(id(1));
+    assert_eq!([1, 2, 3].map(|number| ahead(&control, number)), [None, Some(Some(1)), None]);
+    control.decided(id(0), NOW);
+    assert_eq!(control.next_turn(NOW), Some(id(2)), "the one that is gone is passed over");
+    assert_eq!(ahead(&control, 4), Some(Some(1)));
+    control.decided(id(2), NOW);
+    assert_eq!(control.next_turn(NOW), Some(id(4)));
+    control.forgotten(id(4));
+    assert_eq!((control.open(), control.waiting(), control.at_work(), control.next_turn(NOW)), (0, 0, 0, None));
+    assert!(control.quota.open.is_empty());
+    wait(&mut control, 5, NOW);
+    assert_eq!((ahead(&control, 5), control.admitted.queue.len()), (Some(Some(0)), 1));
+}
+
+/// It was lost to another instance while it waited, and came back.
+#[test]
+fn a_saga_that_joins_again_has_its_turn_once_and_at_its_new_place() {
+    let mut control = control_with_one_slot();
+    [1, 2].into_iter().for_each(|number| control.adopted(id(number), NOW));
+    control.forgotten(id(1));
+    control.adopted(id(1), NOW);
+    assert_eq!(control.waiting(), 2);
+    for expected in [2, 1] {
+        assert_eq!(control.next_turn(NOW), Some(id(expected)));
+        control.decided(id(expected), NOW);
+    }
+    assert_eq!((control.next_turn(NOW), control.open()), (None, 0));
+}
+
+/// A decision is counted for the saga that has a slot, and for no other.
+#[test]
+fn a_saga_that_waits_is_not_decided() {
+    let mut control = control_with_one_slot();
+    wait(&mut control, 1, NOW);
+    control.decided(id(1), NOW);
+    assert_eq!((control.waiting(), control.open()), (1, 1));
+    assert_eq!(control.next_turn(NOW), Some(id(1)));
+}
+
+/// A line that is worked off by so many slots, each taking so long: every wait that was promised turns out true.
+#[test]
+fn the_expected_wait_turns_out_true_within_a_fifth() {
+    let (slots, arrivals_s) = (50, 400);
+    let mut control = control(|config| (config.in_flight_max, config.in_flight_time_max_ms) = (slots, 600_000));
+    // 250 a second are decided, 400 a second arrive: the line grows all the time.
+    let takes = |number: usize| ms(150 + 100 * (number as u64 % 2));
+    let mut at_work: Vec<(Moment, usize)> = Vec::new();
+    let mut promised: BTreeMap<usize, (Moment, InLine)> = BTreeMap::new();
+    let (mut arrived, mut kept) = (0, 0);
+    for at in 1..15_000 {
+        let now = NOW + ms(at);
+        while arrived < at as usize * arrivals_s / 1_000 {
+            let waiting = control.waiting();
+            wait(&mut control, arrived, now);
+            let place = control.place(id(arrived), now).expect("it waits");
+            assert_eq!(place.ahead, Some(waiting));
+            promised.insert(arrived, (now, place));
+            arrived += 1;
+        }
+        for (_, number) in at_work.extract_if(.., |(ends, _)| *ends <= now).collect::<Vec<_>>() {
+            control.decided(id(number), now);
+            let (since, place) = promised.remove(&number).expect("it was promised");
+            let Some(expected) = place.expected_wait.filter(|_| since > NOW + ms(3_000)) else { continue };
+            let ratio = expected.as_secs_f64() / (now - since).as_secs_f64();
+            assert!((0.8..1.2).contains(&ratio), "{number}: {expected:?}, not {:?}", now - since);
+            kept += 1;
+        }
+        while let Some(id) = control.next_turn(now) {
+            let number = id.as_u128() as usize;
+            at_work.push((now + takes(number), number));
+        }
+        assert_eq!(at_work.len(), control.at_work());
+    }
+    assert!(kept > 1_500, "only {kept} promises were looked at");
+}
+
+/// `batch` decisions at a time, every so often, for so long.
+fn run(estimator: &mut ThroughputEstimator, from: Moment, batch: u32, every: Duration, lasts: Duration) -> Moment {
+    let mut now = from;
+    while now < from + lasts {
+        now += every;
+        (0..batch).for_each(|_| estimator.decided(now));
+    }
+    now
+}
+
+#[track_caller]
+fn assert_near(rate: Option<f64>, expected: f64) {
+    let rate = rate.expect("it is known");
+    assert!((rate / expected - 1.0).abs() < 0.1, "{rate} is not {expected}");
+}
+
+#[test]
+fn the_rate_is_of_decisions_while_sagas_wait() {
+    let (mut estimator, start) = (ThroughputEstimator::new(1), NOW);
+    // Nothing waits: as many are decided as are submitted.
+    let now = run(&mut estimator, start, 1, ms(10), ms(5_000));
+    assert_eq!((estimator.rate(now), estimator.capacity()), (None, None));
+    estimator.set_waiting(now, true);
+    // Sagas that began before take a while, and are no measure.
+    let now = run(&mut estimator, now + ms(400), 100, ms(50), ms(300));
+    assert_eq!(estimator.rate(now), None, "too short to be told");
+    let now = run(&mut estimator, now, 100, ms(50), ms(2_000));
+    assert_near(estimator.rate(now), 2_000.0);
+    // An hour in which nothing waits changes nothing.
+    estimator.set_waiting(now, false);
+    let now = now + ms(3_600_000);
+    estimator.decided(now);
+    assert_near(estimator.rate(now), 2_000.0);
+    estimator.set_waiting(now, true);
+    let now = run(&mut estimator, now, 100, ms(50), ms(1_000));
+    assert_near(estimator.rate(now), 2_000.0);
+}
+
+/// A thousand that began together take their steps together, and few of them are decided before the rest.
+#[test]
+fn the_first_of_those_that_began_together_are_no_measure() {
+    let (mut estimator, start) = (ThroughputEstimator::new(1_000), NOW);
+    estimator.set_waiting(start, true);
+    let now = run(&mut estimator, start, 5, ms(50), ms(2_000));
+    assert_eq!(estimator.rate(now), None);
+    let now = run(&mut estimator, now, 50, ms(50), ms(1_000));
+    assert_near(estimator.rate(now), 1_200.0 / 3.0);
+    // A rate that is low all the time is known when all slots are full.
+    let (mut estimator, start) = (ThroughputEstimator::new(1_000), NOW);
+    estimator.set_waiting(start, true);
+    let now = run(&mut estimator, start, 1, ms(50), ms(5_200));
+    assert_near(estimator.rate(now), 20.0);
+}
+
+/// Eight are decided each 10 ms, and some saga waits from before the first of two batches to after the second.
+#[test]
+fn waits_that_end_with_a_batch_count_with_the_time_between_them() {
+    let (mut estimator, mut now) = (ThroughputEstimator::new(16), NOW);
+    for _ in 0..100 {
+        estimator.set_waiting(now, true);
+        now = run(&mut estimator, now, 8, ms(10), ms(20));
+        estimator.set_waiting(now, false);
+        now = run(&mut estimator, now, 8, ms(10), ms(20));
+    }
+    assert_near(estimator.rate(now), 800.0);
+    assert_near(estimator.capacity(), 800.0);
+}
+
+#[test]
+fn a_wait_now_and_then_is_no_saturation() {
+    let (mut estimator, mut now) = (ThroughputEstimator::new(16), NOW);
+    for _ in 0..100 {
+        estimator.set_waiting(now, true);
+        now = run(&mut estimator, now, 8, ms(10), ms(40));
+        estimator.set_waiting(now, false);
+        now = run(&mut estimator, now, 1, ms(10), ms(500));
+    }
+    assert_eq!((estimator.rate(now), estimator.capacity()), (None, None));
+}
+
+/// With a bound that is too low no saga ever waits: the bound must not stay because of that.
+#[test]
+fn a_rejection_is_saturation() {
+    let (mut estimator, mut now) = (ThroughputEstimator::new(16), NOW);
+    for _ in 0..100 {
+        estimator.rejected(now);
+        now = run(&mut estimator, now, 8, ms(10), ms(20));
+    }
+    assert_near(estimator.rate(now), 800.0);
+    // The last of them is an hour ago.
+    now = run(&mut estimator, now + ms(3_600_000), 1, ms(10), ms(5_000));
+    assert_near(estimator.rate(now), 800.0);
+    // A saga that waits is saturation, however long ago the last rejection was.
+    estimator.rejected(now);
+    estimator.set_waiting(now, true);
+    let now = run(&mut estimator, now, 4, ms(10), ms(4_000));
+    assert_near(estimator.rate(now), 400.0);
+}
+
+#[test]
+fn the_rate_follows_a_change_within_seconds() {
+    let (mut estimator, start) = (ThroughputEstimator::new(1), NOW);
+    estimator.set_waiting(start, true);
+    let now = run(&mut estimator, start, 10, ms(10), ms(6_000));
+    assert_near(estimator.rate(now), 1_000.0);
+    let now = run(&mut estimator, now, 10, ms(40), ms(5_500));
+    assert_near(estimator.rate(now), 250.0);
+    assert_near(estimator.capacity(), 250.0);
+}
+
+#[test]
+fn a_standstill_has_no_rate_and_keeps_the_capacity() {
+    let (mut estimator, start) = (ThroughputEstimator::new(1), NOW);
+    estimator.set_waiting(start, true);
+    let now = run(&mut estimator, start, 10, ms(10), ms(6_000));
+    // Half of the time that counts is a standstill.
+    assert_near(estimator.rate(now + ms(1_500)), 500.0);
+    let much_later = now + ms(3_600_000);
+    estimator.advance(much_later);
+    assert_eq!(estimator.rate(much_later), None);
+    assert_near(estimator.capacity(), 1_000.0);
+    assert!(estimator.filled < SLOT);
+}
+
+/// Hints to so many clients that are rejected at one moment.
+fn hints(count: usize, open: usize, rate: Option<f64>) -> Vec<Duration> {
+    let mut retries = RetryAfterScheduler::new(7);
+    (0..count).map(|_| retries.next(NOW, open, rate)).collect()
+}
+
+fn within(hints: &[Duration], from_s: f64, to_s: f64) -> usize {
+    hints.iter().filter(|hint| (from_s..to_s).contains(&hint.as_secs_f64())).count()
+}
+
+#[test]
+fn clients_come_back_when_there_is_room_at_the_rate_of_decisions() {
+    let hints = hints(6_000, 1_500, Some(1_000.0));
+    assert_eq!(within(&hints, 0.0, 1.4), 0, "none before those that are open now are decided");
+    for second in 3..7 {
+        let come = within(&hints, f64::from(second), f64::from(second) + 1.0);
+        assert!((900..=1_100).contains(&come), "{come} come in second {second}");
+    }
+}
+
+#[test]
+fn more_than_can_come_in_time_are_spread() {
+    let hints = hints(30_000, 1_500, Some(1_000.0));
+    assert_eq!(within(&hints, 0.0, RETRY_MAX.as_secs_f64() * (1.0 + RETRY_JITTER)), hints.len());
+    for second in (2..9).step_by(2) {
+        let come = within(&hints, f64::from(second), f64::from(second) + 2.0);
+        assert!((6_000..=8_000).contains(&come), "{come} come from second {second} on");
+    }
+}
+
+#[test]
+fn hints_of_long_ago_hold_no_client_up() {
+    let mut retries = RetryAfterScheduler::new(7);
+    for _ in 0..5_000 {
+        retries.next(NOW, 100, Some(1_000.0));
+    }
+    assert!(retries.next(NOW, 100, Some(1_000.0)) > Duration::from_secs(5) - ms(300));
+    let hint = retries.next(NOW + ms(60_000), 200, Some(1_000.0));
+    assert!((ms(190)..=ms(210)).contains(&hint), "{hint:?}");
+}
+
+#[test]
+fn without_a_rate_hints_are_spread() {
+    let hints = hints(1_000, 20_000, None);
+    for part in 0..4 {
+        let from_s = 0.5 + 0.5 * f64::from(part);
+        assert!((200..=300).contains(&within(&hints, from_s, from_s + 0.5)), "{part}");
+    }
+    assert!(self::hints(10, 0, Some(1e6)).iter().all(|hint| *hint >= RETRY_MIN));
+    assert!(self::hints(10, 1_000, Some(1e-9)).iter().all(|hint| *hint <= RETRY_MAX));
+    assert!(self::hints(10, 0, Some(1e-300)).iter().all(|hint| *hint <= RETRY_MAX));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_hints() {
+    let hints = |seed| {
+        let mut retries = RetryAfterScheduler::new(seed);
+        std::iter::repeat_with(|| retries.next(NOW, 10, None)).take(20).collect::<Vec<_>>()
+    };
+    assert_eq!(hints(1), hints(1));
+    assert_ne!(hints(1), hints(2));
+}
+
+fn quota(open: usize, per_second: u32, burst: u32) -> Quota {
+    Quota::new(&config(|config| {
+        config.subject_open_max = open;
+        (config.subject_per_second_max, config.subject_burst_max) = (per_second, burst);
+    }))
+}
+
+/// A subject submits a key that is like no other.
+fn submit(quota: &mut Quota, number: usize, subject: &str, now: Moment) -> Result<(), OverQuota> {
+    let key = format!("key {number}");
+    quota.enter(Candidate { id: id(number), subject, key: &key, fingerprint: "" }, now).map(drop)
+}
+
+#[test]
+fn a_second_click_is_known_from_when_the_first_is_persisted_until_it_is_decided() {
+    let mut quota = quota(10, 1_000, 1_000);
+    let candidate = Candidate { id: id(1), subject: "ada", key: "k", fingerprint: "A" };
+    quota.enter(candidate, NOW).expect("there is room");
+    let again = Candidate { id: id(2), ..candidate };
+    assert_eq!(quota.known(again), None, "it may never be persisted");
+    quota.accepted("ada", id(1));
+    assert_eq!(quota.known(again), Some((id(1), true)));
+    assert_eq!(quota.known(Candidate { fingerprint: "B", ..again }), Some((id(1), false)));
+    assert_eq!(quota.known(Candidate { key: "l", ..again }), None);
+    assert_eq!(quota.known(Candidate { subject: "bob", ..again }), None, "a key is of its subject");
+    quota.leave("ada", id(1));
+    assert_eq!(quota.known(again), None);
+    quota.accepted("ada", id(1));
+    assert!(quota.open.is_empty());
+}
+
+#[test]
+fn so_many_may_be_open_and_each_comes_back_once() {
+    let mut quota = quota(2, 1_000, 1_000);
+    assert_eq!([0, 1, 2].map(|number| submit(&mut quota, number, "ada", NOW)), [Ok(()), Ok(()), Err(OverQuota::Open)]);
+    assert_eq!(submit(&mut quota, 9, "bob", NOW), Ok(()), "another subject is not held up");
+    [0, 0, 2].into_iter().for_each(|number| quota.leave("ada", id(number)));
+    assert_eq!([3, 4].map(|number| submit(&mut quota, number, "ada", NOW)), [Ok(()), Err(OverQuota::Open)]);
+    [1, 3].into_iter().for_each(|number| quota.leave("ada", id(number)));
+    quota.leave("bob", id(9));
+    assert!(quota.open.is_empty(), "nothing is left behind");
+}
+
+#[test]
+fn a_double_click_costs_neither_a_place_nor_a_token() {
+    let mut quota = quota(2, 1, 2);
+    let candidate = |number, key| Candidate { id: id(number), subject: "ada", key, fingerprint: "A" };
+    quota.enter(candidate(1, "k"), NOW).expect("there is room");
+    // It is not persisted yet, so it can't be the answer: the database will find that it exists.
+    quota.enter(candidate(2, "k"), NOW).expect("a repeat takes no place");
+    quota.enter(candidate(3, "l"), NOW).expect("a repeat took no token");
+    assert_eq!(quota.enter(candidate(4, "m"), NOW), Err(OverQuota::Open));
+    // A program that clicks all the time has no more for nothing than a person.
+    let repeats = (5..50).filter(|number| quota.enter(candidate(*number, "k"), NOW).is_ok()).count();
+    assert_eq!(repeats, REPEATS_MAX - 1);
+    // The first was never persisted, and the repeat is: it has the place of the first.
+    quota.leave("ada", id(1));
+    quota.accepted("ada", id(2));
+    assert_eq!(quota.known(candidate(4, "k")), Some((id(2), true)));
+    assert_eq!(quota.enter(candidate(4, "m"), NOW), Err(OverQuota::Open));
+}
+
+#[test]
+fn a_submission_that_is_one_too_many_costs_no_token() {
+    let mut quota = quota(1, 1, 2);
+    assert_eq!(submit(&mut quota, 0, "ada", NOW), Ok(()));
+    for number in 1..20 {
+        assert_eq!(submit(&mut quota, number, "ada", NOW), Err(OverQuota::Open));
+    }
+    quota.leave("ada", id(0));
+    assert_eq!(submit(&mut quota, 20, "ada", NOW), Ok(()), "the second token is there");
+}
+
+#[test]
+fn so_many_a_second_after_a_burst() {
+    let mut quota = quota(1_000, 10, 30);
+    let mut numbers = 0..;
+    let mut tries = |quota: &mut Quota, count: usize, now| {
+        let results = numbers.by_ref().take(count).map(|number| submit(quota, number, "bot", now));
+        results.filter(Result::is_ok).count()
+    };
+    assert_eq!(tries(&mut quota, 100, NOW), 30);
+    assert_eq!(tries(&mut quota, 100, NOW + ms(1_000)), 10);
+    let now = NOW + ms(61_000);
+    assert_eq!(tries(&mut quota, 100, now), 30, "the burst is whole again");
+    let Err(OverQuota::Rate(wait)) = submit(&mut quota, 9_000, "bot", now) else { panic!("it is over its quota") };
+    assert!(wait > Duration::ZERO && wait <= ms(100), "{wait:?}");
+    assert!(submit(&mut quota, 9_000, "bot", now + wait - Duration::from_nanos(1)).is_err());
+    assert_eq!(submit(&mut quota, 9_000, "bot", now + wait), Ok(()), "the hint is true");
+}
+
+/// Right after the start, too: time begins at 0.
+#[test]
+fn a_burst_at_the_start_is_no_larger() {
+    let mut quota = quota(1_000, 10, 30);
+    let accepted = (0..100).filter(|number| submit(&mut quota, *number, "bot", Moment::ZERO).is_ok()).count();
+    assert_eq!(accepted, 30);
+}
+
+#[test]
+fn made_up_names_cost_no_memory() {
+    let (mut quota, mut now) = (quota(10, 10, 30), NOW);
+    for number in 0..200_000 {
+        let subject = format!("nobody-{number}");
+        submit(&mut quota, number, &subject, now).expect("a new one is let in");
+        quota.leave(&subject, id(number));
+        now += Duration::from_micros(100);
+    }
+    let kept = quota.rate.paid_at.len();
+    // A thousand are not whole again yet, and as many more may come before the next look.
+    assert!(kept <= 3 * SUBJECTS_KEPT, "{kept} are remembered");
+    assert!(quota.open.is_empty());
+}
+
+/// Beyond the bound a new name passes unchecked, and one that is remembered does not.
+#[test]
+fn no_more_names_than_the_bound_are_remembered() {
+    let mut quota = quota(10, 1, 1);
+    for number in 0..SUBJECTS_MAX + 5 {
+        submit(&mut quota, number, &format!("nobody-{number}"), NOW).expect("a new one is let in");
+    }
+    assert_eq!(quota.rate.paid_at.len(), SUBJECTS_MAX);
+    assert!(matches!(submit(&mut quota, 900_000, "nobody-7", NOW), Err(OverQuota::Rate(_))));
+}
