@@ -118,6 +118,11 @@ impl<W: Workflow> Core<W> {
         self.admission.waiting()
     }
 
+    /// Admissions and appends that wait for the next commit.
+    pub fn writes_waiting(&self) -> usize {
+        self.commits.waiting()
+    }
+
     /// Where a saga stands in line; none when its outcome is not open here.
     pub fn place(&mut self, now: Moment, saga: SagaId) -> Option<InLine> {
         self.admission.place(saga, now)

@@ -52,7 +52,7 @@ impl Gauges {
         for status in core.destinations(now) {
             let of = self.destinations.entry(status.name).or_insert_with(|| OfDestination::new(status.name));
             of.waiting.set(status.waiting as f64);
-            of.oldest.set(status.oldest_waiting.map_or(0.0, |waiting| waiting.as_secs_f64()));
+            of.oldest.set(status.longest_wait.as_secs_f64());
             of.in_flight.set(status.in_flight as f64);
         }
         None

@@ -227,7 +227,7 @@ impl<W: Workload> Parts<W> {
         let (workload, instance) = (self.workload.clone(), self.instance.clone());
         let core = Core::new(
             Sagas(workload.clone()),
-            self.config.core(),
+            &self.config.core(),
             instance.as_str().to_owned(),
             rand::random(),
             self.clock.moment(),
