@@ -112,7 +112,7 @@ impl RegistrationService for RegistrationGrpc {
         let row = self.lookup.get(&id).await?;
         let row = row.ok_or_else(|| status::not_found("registration", id.as_str()))?;
         let registration = StoredRegistration::read(self.runtime.workload().definition(), row).to_wire();
-        let registration = line::placed(&self.runtime, registration);
+        let registration = line::placed(&self.runtime, registration).await;
         Ok(Response::new(wire::GetRegistrationResponse { registration: Some(registration) }))
     }
 
@@ -137,8 +137,11 @@ impl RegistrationService for RegistrationGrpc {
         }
         let next = rows.last().filter(|_| has_more).map(|row| row.id.as_str().to_owned());
         let definition = self.runtime.workload().definition();
-        let registrations = rows.into_iter().map(|row| StoredRegistration::read(definition, row).to_wire());
-        let registrations = registrations.map(|one| line::placed(&self.runtime, one)).collect();
+        let mut registrations = Vec::with_capacity(rows.len());
+        for row in rows {
+            let registration = StoredRegistration::read(definition, row).to_wire();
+            registrations.push(line::placed(&self.runtime, registration).await);
+        }
         let next_page_token = next.unwrap_or_default();
         Ok(Response::new(wire::ListRegistrationsResponse { registrations, next_page_token }))
     }
@@ -182,7 +185,7 @@ impl Watch {
     /// The registration now, and then each time it looks different; `None` when it is finished.
     async fn next(&mut self) -> Result<Option<wire::Registration>, Status> {
         loop {
-            let now = line::placed(&self.runtime, self.follower.to_wire());
+            let now = line::placed(&self.runtime, self.follower.to_wire()).await;
             let is_in_line = now.place_in_line.is_some();
             if self.told.as_ref().is_none_or(|told| !line::is_same(told, &now)) {
                 self.told = Some(now.clone());

@@ -7,13 +7,13 @@ use matricula_proto::registration::v1::Outcome;
 use crate::Orchestrator;
 
 /// The registration with its place in line, when it waits for its outcome and this replica drives it.
-pub(super) fn placed(runtime: &Orchestrator, mut registration: wire::Registration) -> wire::Registration {
+pub(super) async fn placed(runtime: &Orchestrator, mut registration: wire::Registration) -> wire::Registration {
     // One that has turned round is being undone: its place has no meaning any more.
     if registration.outcome() != Outcome::Pending || !registration.reasons.is_empty() {
         return registration;
     }
     let id = SagaId::stored(registration.registration_id.clone());
-    if let Some(place) = runtime.line(&id) {
+    if let Some(place) = runtime.place(&id).await {
         registration.place_in_line = place.ahead.and_then(|ahead| i32::try_from(ahead).ok());
         registration.expected_wait = place.expected_wait.and_then(|wait| wait.try_into().ok());
     }

@@ -35,7 +35,7 @@ impl RegistrationGrpc {
         let trace = TraceContext::of_span(&Span::current(), client);
         let mut follower = self.submit(item, trace).await?;
         self.wait_for_outcome(&mut follower, until).await;
-        Ok(line::placed(&self.runtime, follower.to_wire()))
+        Ok(line::placed(&self.runtime, follower.to_wire()).await)
     }
 
     async fn submit(&self, item: Item, trace: TraceContext) -> Result<Follower, Status> {
