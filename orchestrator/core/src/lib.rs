@@ -34,6 +34,7 @@ mod destination;
 mod id;
 mod lease;
 mod log;
+mod random;
 pub mod ready;
 mod view;
 

@@ -1,0 +1,556 @@
+//! The state machine: takes inputs in their order, asks the engine what follows from each, and gathers what is to be done.
+//!
+//! A saga is decided one input after the other. On shutdown nothing new begins: calls that wait are dropped, what is in
+//! flight may end and is written, and whatever is left is called again by the instance that adopts the saga.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use matricula_engine::{Definition, Effect, Input as SagaInput, Jitter, Leg, LegStatus, Recorded, SagaState, StepIndex, decide, plan};
+
+use crate::admission::{AdmissionControl, Admittance, Candidate, InLine, Rejection};
+use crate::destination::{Answered, DestinationStatus, Destinations};
+use crate::lease::{Adoption, ClockReading, Lease};
+use crate::log::{Advance, CommitProof, CommitQueue, Due, Entrant, FlushQueue, Persisted, Settled, UnpersistedLog, Waiting};
+use crate::random::mix;
+use crate::ready::{
+    Admission, Admitted, AppendOutcome, Call, Change, Clearance, CommitAnswer, End, Input, Notice, Ready, Reply,
+    StoreAnswer, StoreRequest, StoredSaga, Submission, Summary,
+};
+use crate::{CoreConfig, Moment, SagaId, Workflow};
+
+/// A saga in memory.
+pub(crate) struct Saga<W: Workflow> {
+    request: W::Request,
+    pub state: Arc<SagaState>,
+    /// Calls that are under way or wait for their service.
+    pub calling: Vec<(StepIndex, Leg)>,
+    /// Its entry in the timers, by the database's clock.
+    wake_at_ms: Option<i64>,
+    log: UnpersistedLog<W::Caller>,
+    /// It comes from another instance, and nothing was decided about it here.
+    is_to_be_adopted: bool,
+}
+
+/// One orchestrator.
+pub struct Core<W: Workflow> {
+    pub(crate) workflow: W,
+    instance: String,
+    seed: u64,
+    in_flight_max: usize,
+    in_memory_max: usize,
+    pub(crate) sagas: HashMap<SagaId, Saga<W>>,
+    /// When sagas are to be woken, by the database's clock.
+    timers: BTreeSet<(i64, SagaId)>,
+    pub(crate) admission: AdmissionControl,
+    pub(crate) destinations: Destinations<W::Request>,
+    commits: CommitQueue<W::Request, W::Caller>,
+    flushes: FlushQueue,
+    lease: Lease,
+    adoption: Adoption,
+    is_stopping: bool,
+    end: Option<End>,
+    /// The moment of the step.
+    clock: ClockReading,
+    ready: Ready<W>,
+}
+
+impl<W: Workflow> Core<W> {
+    /// An orchestrator whose instance was registered just now. `seed` spreads retries; each instance has another one.
+    pub fn new(
+        workflow: W,
+        config: &CoreConfig,
+        instance: String,
+        seed: u64,
+        now: Moment,
+        database_now_ms: i64,
+    ) -> Self {
+        let lease = Lease::new(config, now, database_now_ms);
+        Self {
+            admission: AdmissionControl::new(config, seed),
+            destinations: Destinations::new(workflow.definition(), config),
+            workflow,
+            instance,
+            seed,
+            in_flight_max: config.in_flight_max,
+            in_memory_max: config.sagas_in_memory_max,
+            sagas: HashMap::new(),
+            timers: BTreeSet::new(),
+            commits: CommitQueue::new(seed),
+            flushes: FlushQueue::default(),
+            clock: lease.clock(now),
+            adoption: Adoption::new(config, seed, now),
+            lease,
+            is_stopping: false,
+            end: None,
+            ready: Ready::default(),
+        }
+    }
+
+    /// Takes in what has happened, in its order, and whatever is due by now; returns all that is to be done. A step
+    /// without inputs only looks at what is due. After an end nothing is done any more.
+    pub fn step(&mut self, now: Moment, inputs: impl IntoIterator<Item = Input<W>>) -> Ready<W> {
+        self.clock = self.lease.clock(now);
+        for input in inputs {
+            if self.end.is_none() {
+                self.take(input);
+            }
+        }
+        if self.end.is_none() {
+            self.do_what_is_due();
+        }
+        self.ready.end = self.end;
+        std::mem::take(&mut self.ready)
+    }
+
+    /// The time by the database's clock.
+    pub fn now_ms(&self, now: Moment) -> i64 {
+        self.lease.clock(now).now_ms
+    }
+
+    /// Sagas in memory.
+    pub fn in_memory(&self) -> usize {
+        self.sagas.len()
+    }
+
+    /// Sagas that wait for their turn.
+    pub fn queued(&self) -> usize {
+        self.admission.waiting()
+    }
+
+    /// Where a saga stands in line; none when its outcome is not open here.
+    pub fn place(&mut self, now: Moment, saga: SagaId) -> Option<InLine> {
+        self.admission.place(saga, now)
+    }
+
+    /// How each destination stands.
+    pub fn destinations(&self, now: Moment) -> Vec<DestinationStatus> {
+        self.destinations.statuses(self.lease.clock(now))
+    }
+
+    /// What the sagas do.
+    pub fn workflow(&self) -> &W {
+        &self.workflow
+    }
+
+    fn definition(&self) -> &Definition {
+        self.workflow.definition()
+    }
+
+    pub(crate) fn clock_at(&self, now: Moment) -> ClockReading {
+        self.lease.clock(now)
+    }
+
+    fn take(&mut self, input: Input<W>) {
+        match input {
+            Input::Submitted { submission, caller } => self.submitted(submission, caller),
+            Input::Commanded { saga, command, caller } => self.commanded(saga, command, caller),
+            Input::CommitEnded { number, answer } => self.commit_ended(number, answer),
+            Input::RpcEnded { number, answer } => {
+                let answered = self.destinations.ended(number, answer, self.clock.now, &mut self.ready.notices);
+                answered.into_iter().for_each(|answered| self.answered(answered));
+            }
+            Input::StoreAnswered { request, answer } => self.store_answered(request, answer),
+            Input::LimitSet { destination, in_flight_max } => self.destinations.set_limit(destination, in_flight_max),
+            Input::PeerLeft => self.adoption.wake(),
+            Input::Stopped => self.stop(),
+        }
+    }
+
+    fn do_what_is_due(&mut self) {
+        if self.is_stopping {
+            self.commits.take_refused().into_iter().for_each(|saga| self.give_away(saga));
+        } else {
+            self.wake_sagas();
+            self.fill_slots();
+            self.ask_for_sagas();
+        }
+        while let Some(saga) = self.flushes.pop(self.clock.now) {
+            self.write(saga);
+        }
+        self.ready.store.extend(self.lease.renew(self.clock.now));
+        self.ready.rpcs = self.destinations.send(self.clock, &mut self.ready.notices);
+        self.ready.commit = self.commits.next(self.clock.now);
+        if self.is_stopping && self.commits.is_idle() && self.destinations.in_flight() == 0 {
+            self.end = Some(End::InOrder);
+        }
+        self.ready.wake_at = self.wake_at();
+    }
+
+    fn wake_at(&self) -> Option<Moment> {
+        let timer = self.timers.first().filter(|_| !self.is_stopping).map(|(at_ms, _)| self.clock.moment_of(*at_ms));
+        let adoption = self.adoption.wake_at().filter(|_| !self.is_stopping);
+        let others = [self.flushes.wake_at(), self.commits.wake_at(), self.destinations.wake_at(self.clock.now)];
+        others.into_iter().chain([timer, adoption, Some(self.lease.wake_at())]).flatten().min()
+    }
+
+    /// The process is to end.
+    fn stop(&mut self) {
+        self.is_stopping = true;
+        self.destinations.close();
+        for saga in self.flushes.take_all() {
+            self.write(saga);
+        }
+    }
+
+    // Sagas that come and go.
+
+    fn submitted(&mut self, submission: Submission<W::Request>, caller: W::Caller) {
+        if self.is_stopping {
+            return self.reply(caller, Reply::ShuttingDown);
+        }
+        let Submission { id, subject, key, fingerprint, request } = submission;
+        let candidate = Candidate { id, subject: &subject, key: &key, fingerprint: &fingerprint };
+        match self.admission.enter(candidate, self.sagas.len(), self.clock.now) {
+            Ok(Admittance::New) => {}
+            Ok(Admittance::Known { id, same_request }) => {
+                return self.reply(caller, Reply::Existing { id, same_request });
+            }
+            Err(Rejection::QueueFull { retry_after }) => return self.reply(caller, Reply::QueueFull { retry_after }),
+            Err(Rejection::OverQuota { retry_after }) => return self.reply(caller, Reply::OverQuota { retry_after }),
+        }
+        let now_ms = self.clock.now_ms;
+        let first = self.definition().admit(self.workflow.applies(&request), now_ms);
+        let admitted = Recorded::first(now_ms, first);
+        // An event that does not fold must not be persisted: nobody could ever drive the saga.
+        match SagaState::replay(self.definition(), [&admitted]) {
+            Ok(state) => {
+                let admission = Admission { id, subject, key, fingerprint, request, admitted };
+                self.commits.admit(admission, Entrant { state, caller });
+            }
+            Err(error) => {
+                self.admission.withdrawn(id);
+                self.reply(caller, Reply::Unstorable(error.to_string()));
+            }
+        }
+    }
+
+    fn commit_ended(&mut self, number: u64, answer: CommitAnswer) {
+        if answer == CommitAnswer::Fenced {
+            self.end = Some(End::Fenced);
+            return;
+        }
+        let settled = self.commits.ended(number, answer, self.clock.now, &mut self.ready.notices);
+        match settled {
+            Some(settled) => self.settled(settled),
+            None if self.is_stopping => self.commits.give_up(),
+            None => {}
+        }
+    }
+
+    fn settled(&mut self, settled: Settled<W::Request, W::Caller>) {
+        let Settled { proof, admissions, appends, refused } = settled;
+        for ended in admissions {
+            let caller = ended.entrant.caller;
+            match ended.outcome {
+                Ok(Admitted::New) => {
+                    self.admission.accepted(ended.id, self.clock.now);
+                    self.enter(ended.id, ended.request, &proof.persisted(Arc::new(ended.entrant.state)), false);
+                    self.reply(caller, Reply::Accepted(proof.persisted(ended.id)));
+                }
+                Ok(Admitted::Existing { id, same_request }) => {
+                    self.admission.withdrawn(ended.id);
+                    self.reply(caller, Reply::Existing { id, same_request });
+                }
+                Err(problem) => {
+                    self.admission.withdrawn(ended.id);
+                    self.reply(caller, Reply::Unstorable(problem));
+                }
+            }
+        }
+        for (saga, summary, outcome) in appends {
+            match outcome {
+                AppendOutcome::Appended => self.appended(&proof, saga, summary),
+                AppendOutcome::Conflict => self.lost(saga),
+            }
+        }
+        if !refused.is_empty() {
+            self.ready.store.push(StoreRequest::Flag { sagas: refused });
+        }
+    }
+
+    fn enter(
+        &mut self,
+        id: SagaId,
+        request: W::Request,
+        state: &Persisted<Arc<SagaState>>,
+        is_to_be_adopted: bool,
+    ) {
+        self.ready.changes.push(Change::Entered { saga: id, state: state.clone() });
+        let state = Arc::clone(state);
+        let log = UnpersistedLog::new(&state);
+        let (calling, wake_at_ms) = (Vec::new(), None);
+        self.sagas.insert(id, Saga { request, state, calling, wake_at_ms, log, is_to_be_adopted });
+    }
+
+    fn ask_for_sagas(&mut self) {
+        // No more is adopted than will soon have a slot: the rest is left to other instances, and out of memory.
+        let waiting = self.admission.waiting_adopted();
+        let has_room = waiting < self.in_flight_max && self.sagas.len() < self.in_memory_max;
+        self.ready.store.extend(self.adoption.ask(&self.lease, has_room, self.clock.now));
+    }
+
+    fn store_answered(&mut self, request: StoreRequest, answer: StoreAnswer<W::Request>) {
+        match (request, answer) {
+            (_, StoreAnswer::Fenced) => self.end = Some(End::Fenced),
+            (StoreRequest::Renew { asked_at }, StoreAnswer::Renewed { database_now_ms }) => {
+                self.lease.renewed(database_now_ms, asked_at, self.clock.now);
+                self.clock = self.lease.clock(self.clock.now);
+            }
+            (StoreRequest::Renew { .. } | StoreRequest::Flag { .. }, _) => {}
+            (_, answer) => {
+                let stored = self.adoption.answered(answer, &self.lease, self.clock.now);
+                if !self.is_stopping && !stored.is_empty() {
+                    self.adopt(stored);
+                }
+            }
+        }
+    }
+
+    /// Sorts adopted sagas into those that can be driven on and those that are left alone.
+    fn adopt(&mut self, stored: Vec<StoredSaga<W::Request>>) {
+        let proof = CommitProof::of_read_rows();
+        let mut requests = Vec::with_capacity(stored.len());
+        let mut rows = Vec::with_capacity(stored.len());
+        for StoredSaga { mut row, request } in stored {
+            if let Err(problem) = &request {
+                row.log = Err(format!("request: {problem}"));
+            }
+            let number = requests.len();
+            requests.push((row.id, request.ok()));
+            let matricula_engine::Row { definition, version, log, .. } = row;
+            rows.push(matricula_engine::Row { id: number, definition, version, log });
+        }
+        let plan = plan(rows, [self.definition()]);
+        let mut left = Vec::new();
+        for (number, reason) in plan.leave {
+            let saga = requests[number].0;
+            self.ready.notices.push(Notice::LeftAlone { saga, reason });
+            left.push(saga);
+        }
+        let mut adopted = 0;
+        for (number, state) in plan.resume {
+            let (id, Some(request)) = (requests[number].0, requests[number].1.take()) else { continue };
+            if self.sagas.contains_key(&id) {
+                continue;
+            }
+            self.admission.adopted(id, self.clock.now);
+            self.enter(id, request, &proof.persisted(Arc::new(state)), true);
+            adopted += 1;
+        }
+        if adopted > 0 {
+            self.ready.notices.push(Notice::Adopted { sagas: adopted });
+        }
+        if !left.is_empty() {
+            self.ready.store.push(StoreRequest::Flag { sagas: left });
+        }
+        self.fill_slots();
+    }
+
+    /// An append met another owner.
+    fn lost(&mut self, saga: SagaId) {
+        self.ready.notices.push(Notice::LostOwnership { saga });
+        self.give_away(saga);
+    }
+
+    fn give_away(&mut self, saga: SagaId) {
+        self.ready.changes.push(Change::HandedOver { saga });
+        self.forget(saga);
+    }
+
+    fn forget(&mut self, id: SagaId) {
+        let Some(saga) = self.sagas.remove(&id) else { return };
+        if let Some(at_ms) = saga.wake_at_ms {
+            self.timers.remove(&(at_ms, id));
+        }
+        self.admission.forgotten(id);
+        for caller in saga.log.into_callers() {
+            self.ready.replies.push((caller, Reply::NotHere));
+        }
+    }
+
+    fn reply(&mut self, caller: W::Caller, reply: Reply) {
+        self.ready.replies.push((caller, reply));
+    }
+
+    // What happens to a saga.
+
+    fn fill_slots(&mut self) {
+        while let Some(saga) = self.admission.next_turn(self.clock.now) {
+            self.decide(saga, SagaInput::Resume, None);
+        }
+    }
+
+    fn wake_sagas(&mut self) {
+        while let Some((at_ms, id)) = self.timers.first().copied().filter(|(at_ms, _)| *at_ms <= self.clock.now_ms) {
+            self.timers.remove(&(at_ms, id));
+            if let Some(saga) = self.sagas.get_mut(&id) {
+                saga.wake_at_ms = None;
+                self.decide(id, SagaInput::Wake, None);
+            }
+        }
+    }
+
+    fn answered(&mut self, answered: Answered) {
+        let Answered { saga, step, leg, attempt, started_at, answer } = answered;
+        if let Some(saga) = self.sagas.get_mut(&saga) {
+            saga.calling.retain(|calling| *calling != (step, leg));
+        }
+        // Both moments come from one reading of one clock, so that they are as far apart as the call has taken.
+        let started_at_ms = self.clock.ms_at(started_at);
+        self.decide(saga, SagaInput::Answered { step, leg, attempt, started_at_ms, answer }, None);
+    }
+
+    fn commanded(&mut self, saga: SagaId, command: SagaInput, caller: W::Caller) {
+        if !self.sagas.contains_key(&saga) {
+            return self.reply(caller, Reply::NotHere);
+        }
+        // A cancel of a saga that waits for its turn starts the compensation before anything is called. It does not wait for a
+        // slot: for a moment there are more sagas at work, which costs less than the steps that are now not taken. Of an adopted
+        // saga, the calls that are due leave first, and are undone.
+        let is_cancel = matches!(command, SagaInput::Cancel { .. });
+        let was_waiting = is_cancel && self.admission.begin_early(saga, self.clock.now);
+        self.decide(saga, command, Some(caller));
+        if was_waiting {
+            self.decide(saga, SagaInput::Resume, None);
+        }
+    }
+
+    fn decide(&mut self, id: SagaId, input: SagaInput, caller: Option<W::Caller>) {
+        let Some(saga) = self.sagas.get_mut(&id) else { return };
+        if std::mem::take(&mut saga.is_to_be_adopted) {
+            // Before anything else is decided: what its last owner did may be missing from its log.
+            let input = SagaInput::Adopt { by: self.instance.clone() };
+            self.decide(id, input, None);
+        }
+        let Some(saga) = self.sagas.get_mut(&id) else { return };
+        let is_by_operator = matches!(input, SagaInput::Steer { .. });
+        let jitter = jitter(self.seed, id, saga.state.sequence());
+        let definition = self.workflow.definition();
+        let decision = match decide(definition, &saga.state, input, self.clock.now_ms, jitter) {
+            Ok(decision) => decision,
+            Err(error) => {
+                match caller {
+                    Some(caller) => self.ready.replies.push((caller, Reply::Refused(error))),
+                    None => self.ready.notices.push(Notice::Ignored { saga: id, error }),
+                }
+                return;
+            }
+        };
+        saga.state = Arc::new(decision.state);
+        let due = saga.log.decided(decision.events, decision.effects, caller, &saga.state);
+        if is_by_operator {
+            self.withdraw_calls(id);
+        }
+        self.set_timer(id, decision.wake_at_ms);
+        self.act(id, decision.ahead, Clearance::AheadOfLog);
+        self.follow(id, due);
+    }
+
+    fn set_timer(&mut self, id: SagaId, wake_at_ms: Option<i64>) {
+        let Some(saga) = self.sagas.get_mut(&id).filter(|saga| saga.wake_at_ms != wake_at_ms) else { return };
+        if let Some(at_ms) = std::mem::replace(&mut saga.wake_at_ms, wake_at_ms) {
+            self.timers.remove(&(at_ms, id));
+        }
+        self.timers.extend(wake_at_ms.map(|at_ms| (at_ms, id)));
+    }
+
+    /// Does what is due of a saga's log.
+    fn follow(&mut self, id: SagaId, due: Due<W::Caller>) {
+        match due {
+            Due::Now(waiting) => self.done_waiting(id, waiting),
+            Due::Write => self.write(id),
+            Due::Later if self.is_stopping => self.write(id),
+            Due::Later => self.flushes.push(id, self.clock.now),
+            Due::Nothing => {}
+        }
+    }
+
+    /// Hands what a saga has decided to the next commit, unless an append of it is under way.
+    fn write(&mut self, id: SagaId) {
+        let append = self.sagas.get_mut(&id).and_then(|saga| saga.log.send(id, &saga.state));
+        if let Some(append) = append {
+            self.commits.append(append);
+        }
+    }
+
+    fn appended(&mut self, proof: &CommitProof, id: SagaId, after: Summary) {
+        let Some(saga) = self.sagas.get_mut(&id) else { return };
+        let Some(advance) = saga.log.appended(proof, &saga.state) else { return };
+        let Advance { waiting, state, before, due } = advance;
+        let request = saga.request.clone();
+        self.ready.changes.push(Change::Advanced { saga: id, request, state, before, after });
+        self.done_waiting(id, waiting);
+        self.follow(id, due);
+    }
+
+    fn done_waiting(&mut self, id: SagaId, waiting: Persisted<Waiting<W::Caller>>) {
+        let done = waiting.unit();
+        let Waiting { effects, callers } = waiting.into_inner();
+        for caller in callers {
+            self.ready.replies.push((caller, Reply::Done(done)));
+        }
+        self.act(id, effects, Clearance::Persisted(done));
+    }
+
+    fn act(&mut self, id: SagaId, effects: Vec<Effect>, clearance: Clearance) {
+        for effect in effects {
+            match effect {
+                Effect::Call { step, leg, attempt } => self.call(id, (step, leg), attempt, clearance),
+                Effect::Decided(_) => self.admission.decided(id, self.clock.now),
+                Effect::Finished => {
+                    self.ready.notices.push(Notice::Finished { saga: id });
+                    self.forget(id);
+                }
+            }
+        }
+    }
+
+    fn call(&mut self, id: SagaId, (step, leg): (StepIndex, Leg), attempt: u32, clearance: Clearance) {
+        let Some(saga) = self.sagas.get_mut(&id) else { return };
+        // A call that waited for the log may have been made by a later decision, and be over by now.
+        let progress = saga.state.steps()[step.get()].leg(leg);
+        let is_due = progress.status == LegStatus::Trying && progress.attempts + 1 == attempt;
+        if !is_due || self.is_stopping || saga.calling.contains(&(step, leg)) {
+            return;
+        }
+        let line = self.workflow.definition().step(step);
+        let Some(rpc) = line.rpc(leg) else { return };
+        saga.calling.push((step, leg));
+        let may_gather = leg == Leg::Action && !self.workflow.is_waited_for(line, &saga.request);
+        let call = Call {
+            saga: id,
+            step,
+            step_name: line.name,
+            leg,
+            attempt,
+            request: saga.request.clone(),
+            state: saga.state.clone(),
+            clearance,
+            owner_alive_at_ms: self.lease.alive_at_ms(),
+        };
+        self.destinations.queue(call, rpc, may_gather, self.clock.now);
+    }
+
+    /// Takes back the calls of what an operator has decided: a call that waits for its service would be made when that is
+    /// back, and do a second time, or after all, what somebody has done by hand.
+    fn withdraw_calls(&mut self, id: SagaId) {
+        let Some(saga) = self.sagas.get_mut(&id) else { return };
+        let state = &saga.state;
+        let is_decided = |(step, leg): (StepIndex, Leg)| {
+            state.phase().is_finished() || state.steps()[step.get()].leg(leg).status != LegStatus::Trying
+        };
+        for (step, leg) in saga.calling.extract_if(.., |calling| is_decided(*calling)) {
+            if let Some(rpc) = self.workflow.definition().step(step).rpc(leg) {
+                self.destinations.withdraw(rpc, id, step);
+            }
+        }
+    }
+}
+
+/// The jitter of a decision: of one saga at one place of its log.
+fn jitter(seed: u64, saga: SagaId, sequence: u64) -> Jitter {
+    let bits = saga.as_u128();
+    let saga = (bits ^ (bits >> 64)) as u64;
+    Jitter((mix(seed, saga, sequence) >> 32) as u32)
+}

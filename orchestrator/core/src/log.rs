@@ -1,0 +1,489 @@
+//! The log on its way to the database: which events of a saga are not persisted yet, what waits for them, and the one
+//! commit that is under way.
+//!
+//! ```text
+//! decided ──► next: events and what waits for them ──send──► sent: part of a commit ──appended──► acted on
+//!
+//! admissions, appends ──► gathered ──► commit under way ──Written──► outcomes
+//!                                        ├─Failed, Conflict──► the same again, later
+//!                                        └─Refused──► in parts, until the refused row is alone
+//! ```
+//!
+//! Promises: one append of a saga is under way at a time, so the order of the log is the order of decisions. What waits
+//! is acted on when all that was decided before it is persisted. Events that nothing waits for are written soon all the
+//! same, so that operators see them and a crash costs few calls. A commit whose end is not known is tried until it is
+//! answered: an admission that may have been written is never forgotten. A saga whose log the database refuses holds up no
+//! other; it is tried again by itself, because the cause may be mended.
+//!
+//! Each step may be repeated: the store answers an admission or an append that stands already as if it had just been
+//! written.
+
+use std::collections::VecDeque;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::Duration;
+
+use matricula_engine::{Effect, Recorded, SagaState};
+
+use crate::random::fraction;
+use crate::ready::{Admission, Admitted, Append, AppendOutcome, Commit, CommitAnswer, Notice, Summary};
+use crate::{Moment, SagaId};
+
+/// How long events that nothing waits for stay unwritten: long enough that most sagas come to their outcome meanwhile, and
+/// one append has all; short for somebody who looks.
+const UNWRITTEN_MAX: Duration = Duration::from_millis(200);
+/// Admissions and appends in one commit. Beyond some hundred, commits gain nothing from being larger.
+const BATCH_MAX: usize = 1_000;
+/// First and longest delay between tries of a commit that failed.
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+/// Conflicts in a row after which a commit counts as refused: other transactions are long done by then, and a row is left
+/// that should not be there.
+const CONFLICTS_MAX: u32 = 20;
+/// Time until a refused append is tried again.
+const TRY_REFUSED: Duration = Duration::from_secs(5);
+
+/// A value that is true of the persisted log: only this module makes one, when a commit has been answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Persisted<T>(T);
+
+impl<T> Persisted<T> {
+    /// The value.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+
+    /// The fact alone, without the value.
+    pub(crate) fn unit(&self) -> Persisted<()> {
+        Persisted(())
+    }
+}
+
+impl<T> Deref for Persisted<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// What is to be done when something is persisted.
+pub(crate) struct Waiting<C> {
+    pub effects: Vec<Effect>,
+    pub callers: Vec<C>,
+}
+
+impl<C> Waiting<C> {
+    fn new() -> Self {
+        Self { effects: Vec::new(), callers: Vec::new() }
+    }
+
+    fn extend(&mut self, effects: Vec<Effect>, caller: Option<C>) {
+        self.effects.extend(effects);
+        self.callers.extend(caller);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.effects.is_empty() && self.callers.is_empty()
+    }
+}
+
+/// What follows from a decision.
+pub(crate) enum Due<C> {
+    /// All is persisted: do this.
+    Now(Persisted<Waiting<C>>),
+    /// Something waits for what is unwritten.
+    Write,
+    /// There is something unwritten that nothing waits for.
+    Later,
+    /// An append is under way, or nothing was decided.
+    Nothing,
+}
+
+/// What has been persisted of a saga.
+pub(crate) struct Advance<C> {
+    pub waiting: Persisted<Waiting<C>>,
+    /// The state as it is in the log now; the saga's may be ahead of it.
+    pub state: Persisted<Arc<SagaState>>,
+    /// How lists showed the saga before.
+    pub before: Summary,
+    /// What follows of what was decided meanwhile.
+    pub due: Due<C>,
+}
+
+struct Sent<C> {
+    waiting: Waiting<C>,
+    state: Arc<SagaState>,
+}
+
+/// The part of one saga's log that is not persisted.
+pub(crate) struct UnpersistedLog<C> {
+    /// How lists show the saga, by the log.
+    shown: Summary,
+    sent: Option<Sent<C>>,
+    next: Vec<Recorded>,
+    waiting: Waiting<C>,
+    /// It stands in the flush queue.
+    is_noted: bool,
+}
+
+impl<C> UnpersistedLog<C> {
+    /// Of a saga whose log is persisted.
+    pub(crate) fn new(state: &SagaState) -> Self {
+        let (next, waiting) = (Vec::new(), Waiting::new());
+        Self { shown: Summary::of(state), sent: None, next, waiting, is_noted: false }
+    }
+
+    /// Takes in a decision, except what goes ahead of the log.
+    pub(crate) fn decided(
+        &mut self,
+        events: Vec<Recorded>,
+        effects: Vec<Effect>,
+        caller: Option<C>,
+        state: &SagaState,
+    ) -> Due<C> {
+        if events.is_empty() && self.next.is_empty() {
+            return match &mut self.sent {
+                // It follows from the append that is under way.
+                Some(sent) => {
+                    sent.waiting.extend(effects, caller);
+                    Due::Nothing
+                }
+                None => Due::Now(Persisted(Waiting { effects, callers: caller.into_iter().collect() })),
+            };
+        }
+        self.next.extend(events);
+        self.waiting.extend(effects, caller);
+        self.due(state)
+    }
+
+    fn due(&mut self, state: &SagaState) -> Due<C> {
+        if self.next.is_empty() || self.sent.is_some() {
+            Due::Nothing
+        } else if !self.waiting.is_empty() || Summary::of(state) != self.shown {
+            Due::Write
+        } else if std::mem::replace(&mut self.is_noted, true) {
+            Due::Nothing
+        } else {
+            Due::Later
+        }
+    }
+
+    /// What is to be appended now; nothing while an append is under way.
+    pub(crate) fn send(&mut self, saga: SagaId, state: &Arc<SagaState>) -> Option<Append> {
+        self.is_noted = false;
+        if self.next.is_empty() || self.sent.is_some() {
+            return None;
+        }
+        let waiting = std::mem::replace(&mut self.waiting, Waiting::new());
+        self.sent = Some(Sent { waiting, state: state.clone() });
+        Some(Append { saga, events: std::mem::take(&mut self.next), summary: Summary::of(state) })
+    }
+
+    /// The append was written. `state` is the saga's, which may be ahead.
+    pub(crate) fn appended(&mut self, _proof: &CommitProof, state: &SagaState) -> Option<Advance<C>> {
+        let Sent { waiting, state: written } = self.sent.take()?;
+        let before = std::mem::replace(&mut self.shown, Summary::of(&written));
+        let due = self.due(state);
+        Some(Advance { waiting: Persisted(waiting), state: Persisted(written), before, due })
+    }
+
+    /// The callers that wait, when the saga is given up here.
+    pub(crate) fn into_callers(self) -> impl Iterator<Item = C> {
+        let sent = self.sent.map(|sent| sent.waiting.callers).unwrap_or_default();
+        sent.into_iter().chain(self.waiting.callers)
+    }
+}
+
+/// Sagas with events that nothing waits for, in the order in which they are to be written.
+#[derive(Default)]
+pub(crate) struct FlushQueue {
+    sagas: VecDeque<(Moment, SagaId)>,
+}
+
+impl FlushQueue {
+    pub(crate) fn push(&mut self, saga: SagaId, now: Moment) {
+        self.sagas.push_back((now + UNWRITTEN_MAX, saga));
+    }
+
+    /// The next saga whose time has come.
+    pub(crate) fn pop(&mut self, now: Moment) -> Option<SagaId> {
+        self.sagas.pop_front_if(|(at, _)| *at <= now).map(|(_, saga)| saga)
+    }
+
+    pub(crate) fn wake_at(&self) -> Option<Moment> {
+        self.sagas.front().map(|(at, _)| *at)
+    }
+
+    /// All of them, whether their time has come or not.
+    pub(crate) fn take_all(&mut self) -> Vec<SagaId> {
+        self.sagas.drain(..).map(|(_, saga)| saga).collect()
+    }
+}
+
+/// The proof that a commit has been answered.
+pub(crate) struct CommitProof(());
+
+impl CommitProof {
+    /// Of rows that were read from the database.
+    pub(crate) fn of_read_rows() -> Self {
+        Self(())
+    }
+
+    /// Something that is true because of what the commit has written.
+    pub(crate) fn persisted<T>(&self, value: T) -> Persisted<T> {
+        Persisted(value)
+    }
+}
+
+/// What enters memory when an admission is persisted.
+pub(crate) struct Entrant<C> {
+    pub state: SagaState,
+    pub caller: C,
+}
+
+/// An answered admission.
+pub(crate) struct AdmissionEnded<R, C> {
+    pub id: SagaId,
+    pub request: R,
+    pub entrant: Entrant<C>,
+    /// What became of it, or why the database refuses it.
+    pub outcome: Result<Admitted, String>,
+}
+
+/// What a commit's answer settles.
+pub(crate) struct Settled<R, C> {
+    pub proof: CommitProof,
+    pub admissions: Vec<AdmissionEnded<R, C>>,
+    pub appends: Vec<(SagaId, Summary, AppendOutcome)>,
+    /// Sagas whose log the database refuses: a person must look.
+    pub refused: Vec<SagaId>,
+}
+
+impl<R, C> Settled<R, C> {
+    fn nothing() -> Self {
+        Self { proof: CommitProof(()), admissions: Vec::new(), appends: Vec::new(), refused: Vec::new() }
+    }
+}
+
+enum Write<R, C> {
+    Admit(Admission<R>, Entrant<C>),
+    Append(Append),
+}
+
+/// A commit and what enters with its admissions, in their order.
+struct Batch<R, C> {
+    commit: Arc<Commit<R>>,
+    entrants: Vec<Entrant<C>>,
+    /// Its only append was refused before: that is known to people.
+    is_known_as_refused: bool,
+}
+
+struct UnderWay<R, C> {
+    batch: Batch<R, C>,
+    tries: u32,
+    conflicts: u32,
+    /// When it is tried again; none while an answer is waited for.
+    again_at: Option<Moment>,
+}
+
+/// The commits of an instance, one after the other.
+pub(crate) struct CommitQueue<R, C> {
+    seed: u64,
+    numbers: u64,
+    gathered: VecDeque<Write<R, C>>,
+    /// Parts of a refused commit; the next one is the last.
+    parts: Vec<Batch<R, C>>,
+    under_way: Option<UnderWay<R, C>>,
+    /// Appends that the database refuses, and when they are tried again.
+    refused: Vec<Append>,
+    try_refused_at: Moment,
+}
+
+impl<R: Clone, C> CommitQueue<R, C> {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            numbers: 0,
+            gathered: VecDeque::new(),
+            parts: Vec::new(),
+            under_way: None,
+            refused: Vec::new(),
+            try_refused_at: Moment::ZERO,
+        }
+    }
+
+    pub(crate) fn admit(&mut self, admission: Admission<R>, entrant: Entrant<C>) {
+        self.gathered.push_back(Write::Admit(admission, entrant));
+    }
+
+    pub(crate) fn append(&mut self, append: Append) {
+        self.gathered.push_back(Write::Append(append));
+    }
+
+    /// Whether nothing is under way or waits to be written.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.under_way.is_none() && self.parts.is_empty() && self.gathered.is_empty()
+    }
+
+    pub(crate) fn wake_at(&self) -> Option<Moment> {
+        match &self.under_way {
+            Some(under_way) => under_way.again_at,
+            None => (!self.refused.is_empty()).then_some(self.try_refused_at),
+        }
+    }
+
+    /// The commit that is to be sent now, for the first time or again.
+    pub(crate) fn next(&mut self, now: Moment) -> Option<Arc<Commit<R>>> {
+        if let Some(under_way) = &mut self.under_way {
+            under_way.again_at.take_if(|at| *at <= now)?;
+            return Some(under_way.batch.commit.clone());
+        }
+        let batch = self.parts.pop().or_else(|| self.gather()).or_else(|| self.try_refused(now))?;
+        let commit = batch.commit.clone();
+        self.under_way = Some(UnderWay { batch, tries: 0, conflicts: 0, again_at: None });
+        Some(commit)
+    }
+
+    fn gather(&mut self) -> Option<Batch<R, C>> {
+        if self.gathered.is_empty() {
+            return None;
+        }
+        let size = self.gathered.len().min(BATCH_MAX);
+        let (mut admissions, mut entrants, mut appends) = (Vec::new(), Vec::new(), Vec::new());
+        for write in self.gathered.drain(..size) {
+            match write {
+                Write::Admit(admission, entrant) => {
+                    admissions.push(admission);
+                    entrants.push(entrant);
+                }
+                Write::Append(append) => appends.push(append),
+            }
+        }
+        Some(self.batch(admissions, entrants, appends))
+    }
+
+    fn batch(&mut self, admissions: Vec<Admission<R>>, entrants: Vec<Entrant<C>>, appends: Vec<Append>) -> Batch<R, C> {
+        self.numbers += 1;
+        let commit = Arc::new(Commit { number: self.numbers, admissions, appends });
+        Batch { commit, entrants, is_known_as_refused: false }
+    }
+
+    /// Each refused append by itself, when it is time.
+    fn try_refused(&mut self, now: Moment) -> Option<Batch<R, C>> {
+        if self.refused.is_empty() || now < self.try_refused_at {
+            return None;
+        }
+        for append in std::mem::take(&mut self.refused).into_iter().rev() {
+            let batch = self.batch(Vec::new(), Vec::new(), vec![append]);
+            self.parts.push(Batch { is_known_as_refused: true, ..batch });
+        }
+        self.parts.pop()
+    }
+
+    /// Takes in the answer of a commit. None: it is another one's, or the commit is tried again.
+    pub(crate) fn ended(
+        &mut self,
+        number: u64,
+        answer: CommitAnswer,
+        now: Moment,
+        notices: &mut Vec<Notice>,
+    ) -> Option<Settled<R, C>> {
+        let is_it = |under_way: &mut UnderWay<R, C>| under_way.batch.commit.number == number && under_way.again_at.is_none();
+        let mut under_way = self.under_way.take_if(is_it)?;
+        under_way.tries += 1;
+        under_way.conflicts += u32::from(answer == CommitAnswer::Conflict);
+        match answer {
+            CommitAnswer::Written { admissions, appends } => Some(settle(under_way.batch, admissions, &appends)),
+            CommitAnswer::Refused { problem } => Some(self.refused(under_way.batch, problem, now, notices)),
+            CommitAnswer::Conflict if under_way.conflicts > CONFLICTS_MAX => {
+                let problem = "it conflicts with other transactions again and again".to_owned();
+                Some(self.refused(under_way.batch, problem, now, notices))
+            }
+            CommitAnswer::Conflict | CommitAnswer::Failed | CommitAnswer::Fenced => {
+                let longest = RETRY_FIRST.saturating_mul(1 << (under_way.tries - 1).min(16)).min(RETRY_MAX);
+                let part = 0.5 + fraction(self.seed, number, u64::from(under_way.tries)) / 2.0;
+                under_way.again_at = Some(now + longest.mul_f64(part));
+                self.under_way = Some(under_way);
+                None
+            }
+        }
+    }
+
+    /// A refused commit goes on in parts: appends by halves, admissions one by one. A single row is settled.
+    fn refused(
+        &mut self,
+        batch: Batch<R, C>,
+        problem: String,
+        now: Moment,
+        notices: &mut Vec<Notice>,
+    ) -> Settled<R, C> {
+        let Batch { commit, entrants, is_known_as_refused } = batch;
+        let mut settled = Settled::nothing();
+        match (commit.admissions.as_slice(), commit.appends.as_slice()) {
+            ([], [append]) => {
+                if !is_known_as_refused {
+                    notices.push(Notice::AppendRefused { saga: append.saga, problem });
+                    settled.refused.push(append.saga);
+                }
+                if self.refused.is_empty() {
+                    self.try_refused_at = now + TRY_REFUSED;
+                }
+                self.refused.push(append.clone());
+            }
+            ([admission], []) => {
+                notices.push(Notice::AdmissionRefused { saga: admission.id, problem: problem.clone() });
+                let ended = |entrant| AdmissionEnded {
+                    id: admission.id,
+                    request: admission.request.clone(),
+                    entrant,
+                    outcome: Err(problem.clone()),
+                };
+                settled.admissions.extend(entrants.into_iter().map(ended));
+            }
+            (admissions, appends) => {
+                for (admission, entrant) in admissions.iter().zip(entrants).rev() {
+                    let part = self.batch(vec![admission.clone()], vec![entrant], Vec::new());
+                    self.parts.push(part);
+                }
+                // Appends alone are halved; with admissions beside them they are first tried by themselves.
+                let halves = if admissions.is_empty() { appends.split_at(appends.len() / 2) } else { (appends, &[][..]) };
+                for half in [halves.1, halves.0].into_iter().filter(|half| !half.is_empty()) {
+                    let part = self.batch(Vec::new(), Vec::new(), half.to_vec());
+                    self.parts.push(part);
+                }
+            }
+        }
+        settled
+    }
+
+    /// The process ends: refused appends are given up, and their sagas with them.
+    pub(crate) fn take_refused(&mut self) -> Vec<SagaId> {
+        self.refused.drain(..).map(|append| append.saga).collect()
+    }
+
+    /// The process ends and the log can't be written: nothing is lost by giving up. Clients ask again, and an instance that
+    /// adopts the sagas resumes them.
+    pub(crate) fn give_up(&mut self) {
+        self.gathered.clear();
+        self.parts.clear();
+        self.under_way = None;
+    }
+}
+
+fn settle<R: Clone, C>(batch: Batch<R, C>, admitted: Vec<Admitted>, appended: &[AppendOutcome]) -> Settled<R, C> {
+    let Batch { commit, entrants, .. } = batch;
+    let mut settled = Settled::nothing();
+    let admissions = commit.admissions.iter().zip(entrants).zip(admitted);
+    settled.admissions = admissions
+        .map(|((admission, entrant), outcome)| AdmissionEnded {
+            id: admission.id,
+            request: admission.request.clone(),
+            entrant,
+            outcome: Ok(outcome),
+        })
+        .collect();
+    let appends = commit.appends.iter().zip(appended);
+    settled.appends = appends.map(|(append, outcome)| (append.saga, append.summary, *outcome)).collect();
+    settled
+}

@@ -1,0 +1,514 @@
+//! The core as a whole, step by step: a shell that holds everything back until the test lets it go.
+
+use std::time::Duration;
+
+use matricula_engine::{
+    CallAnswer, CallError, Code, Definition, Input as SagaInput, Kind, LeaveReason, Leg, Outcome, Recorded, RetryPolicy, Row, SagaState,
+    Step,
+};
+
+use crate::*;
+
+const MS: Duration = Duration::from_millis(1);
+/// The database's clock when the tests begin.
+const DATABASE_MS: i64 = 1_000_000;
+
+/// Small bounds.
+pub(crate) fn config() -> CoreConfig {
+    CoreConfig {
+        admission_queue_max: 1_000,
+        admission_wait_max_ms: 120_000,
+        in_flight_time_max_ms: 675,
+        subject_open_max: 100,
+        subject_per_second_max: 20,
+        subject_burst_max: 100,
+        sagas_in_memory_max: 1_000,
+        in_flight_max: 256,
+        call_batch_max: 500,
+        destination_in_flight_max: 3,
+        breaker_failures: 5,
+        breaker_open_ms: 250,
+        breaker_open_max_ms: 5_000,
+        call_timeout_ms: 5_000,
+        destination_attention_after_ms: 15_000,
+        lease_ttl_ms: 6_000,
+        adoption_chunk: 500,
+    }
+}
+
+/// Reserve, hold, commit, notify.
+struct Table(Definition);
+
+impl Table {
+    fn new() -> Self {
+        use Kind::{Closing, Compensatable, Pivot, Retriable};
+        let retry = RetryPolicy::try_new(50, 2_000, 10_000, 30).expect("a policy");
+        let line = |stage, name, destination, action, undo, kind| Step { name, stage, destination, action, undo, kind, retry };
+        let steps = vec![
+            line(1, "reserve", "alpha", "Reserve", Some("Remove"), Compensatable),
+            line(2, "hold", "beta", "Hold", Some("Release"), Compensatable),
+            line(3, "commit", "alpha", "Commit", None, Pivot),
+            line(4, "settle", "beta", "Settle", None, Retriable),
+            line(4, "notify", "gamma", "Notify", None, Closing),
+        ];
+        Self(Definition::try_new("order", 1, 600_000, steps).expect("a sound table"))
+    }
+}
+
+impl Workflow for Table {
+    type Request = &'static str;
+    type Caller = u32;
+
+    fn definition(&self) -> &Definition {
+        &self.0
+    }
+
+    fn applies(&self, _: &&'static str) -> Vec<&'static str> {
+        self.0.steps().iter().map(|step| step.name).collect()
+    }
+
+    fn is_waited_for(&self, step: &Step, _: &&'static str) -> bool {
+        step.kind != Kind::Closing
+    }
+}
+
+fn id(number: u128) -> SagaId {
+    SagaId::from_u128(number)
+}
+
+/// A core, its time, and all that it wanted and was not answered.
+struct Shell {
+    core: Core<Table>,
+    now: Moment,
+    commits: Vec<std::sync::Arc<Commit<&'static str>>>,
+    rpcs: Vec<Rpc<&'static str>>,
+    store: Vec<StoreRequest>,
+    replies: Vec<(u32, Reply)>,
+    changes: Vec<Change<&'static str>>,
+    notices: Vec<Notice>,
+    wake_at: Option<Moment>,
+    end: Option<End>,
+}
+
+impl Shell {
+    fn new() -> Self {
+        Self::with(&config())
+    }
+
+    fn with(config: &CoreConfig) -> Self {
+        let core = Core::new(Table::new(), config, "me".to_owned(), 7, Moment::ZERO, DATABASE_MS);
+        let mut shell = Self {
+            core,
+            now: Moment::ZERO,
+            commits: Vec::new(),
+            rpcs: Vec::new(),
+            store: Vec::new(),
+            replies: Vec::new(),
+            changes: Vec::new(),
+            notices: Vec::new(),
+            wake_at: None,
+            end: None,
+        };
+        shell.step([]);
+        shell
+    }
+
+    fn step(&mut self, inputs: impl IntoIterator<Item = Input<Table>>) {
+        let ready = self.core.step(self.now, inputs);
+        self.commits.extend(ready.commit);
+        self.rpcs.extend(ready.rpcs);
+        self.store.extend(ready.store);
+        self.replies.extend(ready.replies);
+        self.changes.extend(ready.changes);
+        self.notices.extend(ready.notices);
+        self.wake_at = ready.wake_at;
+        self.end = ready.end;
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+        self.step([]);
+    }
+
+    fn submit(&mut self, number: u32) {
+        let submission = Submission {
+            id: id(u128::from(number)),
+            subject: format!("student {number}"),
+            key: "key".to_owned(),
+            fingerprint: "same".to_owned(),
+            request: "request",
+        };
+        self.step([Input::Submitted { submission, caller: number }]);
+    }
+
+    /// The only commit that was not answered.
+    #[track_caller]
+    fn commit(&mut self) -> std::sync::Arc<Commit<&'static str>> {
+        assert_eq!(self.commits.len(), 1, "commits");
+        self.commits.remove(0)
+    }
+
+    /// Answers a commit: all rows are taken.
+    fn write(&mut self, commit: &Commit<&'static str>) {
+        let admissions = vec![Admitted::New; commit.admissions.len()];
+        let appends = vec![AppendOutcome::Appended; commit.appends.len()];
+        self.answer_commit(commit, CommitAnswer::Written { admissions, appends });
+    }
+
+    fn answer_commit(&mut self, commit: &Commit<&'static str>, answer: CommitAnswer) {
+        self.step([Input::CommitEnded { number: commit.number, answer }]);
+    }
+
+    /// Writes all that comes, until nothing comes any more.
+    fn write_all(&mut self) {
+        while let Some(commit) = self.commits.pop() {
+            self.write(&commit);
+        }
+    }
+
+    /// The only RPC of this name that was not answered.
+    #[track_caller]
+    fn rpc(&mut self, name: &str) -> Rpc<&'static str> {
+        let at = self.rpcs.iter().position(|rpc| rpc.name == name).unwrap_or_else(|| panic!("no {name}: {:?}", self.names()));
+        self.rpcs.remove(at)
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        self.rpcs.iter().map(|rpc| rpc.name).collect()
+    }
+
+    fn done(&mut self, name: &str) -> Rpc<&'static str> {
+        let rpc = self.rpc(name);
+        let answers = rpc.calls.iter().map(|_| CallAnswer::Done(String::new())).collect();
+        self.step([Input::RpcEnded { number: rpc.number, answer: Ok(answers) }]);
+        rpc
+    }
+
+    fn answer_store(&mut self, request: StoreRequest, answer: StoreAnswer<&'static str>) {
+        self.store.retain(|asked| *asked != request);
+        self.step([Input::StoreAnswered { request, answer }]);
+    }
+
+    fn outcomes(&self) -> Vec<Outcome> {
+        let states = self.changes.iter().filter_map(|change| match change {
+            Change::Advanced { state, .. } => Some(state.outcome()),
+            Change::Entered { .. } | Change::HandedOver { .. } => None,
+        });
+        states.collect()
+    }
+}
+
+fn kinds(replies: &[(u32, Reply)]) -> Vec<(u32, &'static str)> {
+    let kind = |reply: &Reply| match reply {
+        Reply::Accepted(_) => "accepted",
+        Reply::Existing { .. } => "existing",
+        Reply::QueueFull { .. } => "full",
+        Reply::OverQuota { .. } => "quota",
+        Reply::Unstorable(_) => "unstorable",
+        Reply::ShuttingDown => "shutting down",
+        Reply::Done(_) => "done",
+        Reply::Refused(_) => "refused",
+        Reply::NotHere => "not here",
+    };
+    replies.iter().map(|(caller, reply)| (*caller, kind(reply))).collect()
+}
+
+#[test]
+fn a_registration_is_acknowledged_when_it_is_persisted_and_goes_its_way() {
+    let mut shell = Shell::new();
+    shell.submit(1);
+    assert!(shell.replies.is_empty() && shell.rpcs.is_empty(), "nothing is persisted yet");
+    let commit = shell.commit();
+    shell.write(&commit);
+    assert_eq!(kinds(&shell.replies), [(1, "accepted")]);
+    for name in ["Reserve", "Hold"] {
+        let rpc = shell.done(name);
+        assert_eq!(rpc.calls[0].clearance, Clearance::AheadOfLog, "{name} can be undone");
+    }
+    assert!(shell.names().is_empty(), "the pivot can't be asked about, and waits for the log");
+    let commit = shell.commit();
+    assert_eq!(commit.appends[0].events.len(), 2, "both answers go in one append");
+    shell.write(&commit);
+    let pivot = shell.done("Commit");
+    assert!(matches!(pivot.calls[0].clearance, Clearance::Persisted(_)));
+    assert!(shell.names().is_empty(), "the outcome is not persisted yet");
+    assert_eq!(shell.outcomes(), [Outcome::Pending]);
+    let commit = shell.commit();
+    shell.write(&commit);
+    assert_eq!(shell.outcomes().last(), Some(&Outcome::Committed));
+    shell.done("Settle");
+    assert!(shell.names().is_empty(), "nobody waits for the notification: it gathers");
+    shell.wait(50 * MS);
+    shell.done("Notify");
+    shell.write_all();
+    assert_eq!(shell.core.in_memory(), 0);
+    assert!(matches!(shell.notices.last(), Some(Notice::Finished { .. })));
+}
+
+#[test]
+fn a_commit_without_an_answer_is_tried_again_and_settles_once() {
+    let mut shell = Shell::new();
+    shell.submit(1);
+    let first = shell.commit();
+    let mut pauses = Vec::new();
+    for _ in 0..8 {
+        shell.answer_commit(&first, CommitAnswer::Failed);
+        let wake_at = shell.wake_at.expect("it is tried again");
+        assert!(shell.commits.is_empty(), "not at once");
+        pauses.push(wake_at - shell.now);
+        shell.submit(2);
+        shell.wait(wake_at - shell.now);
+        let again = shell.commit();
+        assert_eq!(again.number, first.number);
+        assert_eq!(again.admissions.len(), 1, "what comes meanwhile waits");
+    }
+    assert!(pauses[0] <= 20 * MS && pauses[7] >= 500 * MS && pauses[7] <= 1_000 * MS, "{pauses:?}");
+    shell.write(&first);
+    assert_eq!(kinds(&shell.replies)[0], (1, "accepted"));
+    shell.write(&first);
+    assert_eq!(shell.core.in_memory(), 1, "an answer that comes twice counts once");
+}
+
+#[test]
+fn a_row_that_the_database_refuses_holds_up_no_other() {
+    let mut shell = Shell::new();
+    shell.submit(0);
+    let busy = shell.commit();
+    (1..=5).for_each(|number| shell.submit(number));
+    shell.write(&busy);
+    let all = shell.commit();
+    assert_eq!(all.admissions.len(), 5);
+    let is_poisoned = |commit: &Commit<&str>| commit.admissions.iter().any(|admission| admission.id == id(3));
+    let mut open = Some(all);
+    while let Some(commit) = open.take() {
+        if is_poisoned(&commit) {
+            shell.answer_commit(&commit, CommitAnswer::Refused { problem: "no".to_owned() });
+        } else {
+            shell.write(&commit);
+        }
+        open = shell.commits.pop();
+    }
+    let mut replies = kinds(&shell.replies);
+    replies.sort_unstable();
+    let expected = [(0, "accepted"), (1, "accepted"), (2, "accepted"), (3, "unstorable"), (4, "accepted"), (5, "accepted")];
+    assert_eq!(replies, expected);
+}
+
+/// Brings so many sagas to where the log of each has something to be written.
+fn with_appends(count: u32) -> (Shell, std::sync::Arc<Commit<&'static str>>) {
+    let mut shell = Shell::new();
+    (0..count).for_each(|number| shell.submit(number));
+    shell.write_all();
+    let cancel = |number: u32| Input::Commanded {
+        saga: id(u128::from(number)),
+        command: SagaInput::Cancel { by: "me".to_owned(), reason: String::new() },
+        caller: 100 + number,
+    };
+    shell.replies.clear();
+    // The first is under way alone, the others gather.
+    shell.step((0..count).map(cancel));
+    let commit = shell.commit();
+    (shell, commit)
+}
+
+#[test]
+fn a_log_that_is_refused_is_tried_again_by_itself() {
+    let (mut shell, all) = with_appends(4);
+    assert_eq!(all.appends.len(), 4);
+    let mut open = Some(all);
+    let refuses = |commit: &Commit<&str>| commit.appends.iter().any(|append| append.saga == id(2));
+    while let Some(commit) = open.take() {
+        if refuses(&commit) {
+            shell.answer_commit(&commit, CommitAnswer::Refused { problem: "no".to_owned() });
+        } else {
+            shell.write(&commit);
+        }
+        open = shell.commits.pop();
+    }
+    let mut done: Vec<u32> = shell.replies.iter().map(|(caller, _)| *caller).collect();
+    done.sort_unstable();
+    assert_eq!(done, [100, 101, 103]);
+    assert!(shell.store.contains(&StoreRequest::Flag { sagas: vec![id(2)] }));
+    assert_eq!(shell.notices.iter().filter(|notice| matches!(notice, Notice::AppendRefused { .. })).count(), 1);
+    shell.wait(Duration::from_secs(5));
+    let again = shell.commits.pop().expect("it is tried again");
+    shell.answer_commit(&again, CommitAnswer::Refused { problem: "no".to_owned() });
+    assert_eq!(shell.notices.iter().filter(|notice| matches!(notice, Notice::AppendRefused { .. })).count(), 1, "known");
+    shell.wait(Duration::from_secs(5));
+    let again = shell.commits.pop().expect("and again");
+    shell.write(&again);
+    assert_eq!(shell.replies.last().map(|(caller, _)| *caller), Some(102));
+}
+
+#[test]
+fn a_saga_with_another_owner_is_left_to_it() {
+    let (mut shell, commit) = with_appends(2);
+    let appends = vec![AppendOutcome::Conflict, AppendOutcome::Appended];
+    shell.answer_commit(&commit, CommitAnswer::Written { admissions: Vec::new(), appends });
+    assert_eq!(kinds(&shell.replies), [(100, "not here"), (101, "done")]);
+    assert!(shell.changes.iter().any(|change| matches!(change, Change::HandedOver { saga } if *saga == id(0))));
+    assert_eq!(shell.core.in_memory(), 1);
+}
+
+#[test]
+fn conflicts_again_and_again_count_as_refused() {
+    let (mut shell, commit) = with_appends(1);
+    for _ in 0..20 {
+        shell.answer_commit(&commit, CommitAnswer::Conflict);
+        let wake_at = shell.wake_at.expect("it is tried again");
+        shell.wait(wake_at - shell.now);
+        shell.commits.clear();
+    }
+    assert!(shell.store.iter().all(|request| !matches!(request, StoreRequest::Flag { .. })));
+    shell.answer_commit(&commit, CommitAnswer::Conflict);
+    assert!(shell.store.iter().any(|request| matches!(request, StoreRequest::Flag { .. })));
+}
+
+/// A saga of an instance that has ended.
+fn stored(number: u128, definition: &str) -> StoredSaga<&'static str> {
+    let table = Table::new();
+    let admitted = table.0.admit(table.applies(&"request"), DATABASE_MS);
+    let log = Ok(vec![Recorded::first(DATABASE_MS, admitted)]);
+    let row = Row { id: id(number), definition: definition.to_owned(), version: 1, log };
+    StoredSaga { row, request: Ok("request") }
+}
+
+#[test]
+fn what_an_adoption_may_have_taken_is_asked_for_again() {
+    let mut shell = Shell::new();
+    let look = StoreRequest::Look { may_mark: true };
+    assert_eq!(shell.store, [look.clone()], "an instance looks when it starts");
+    shell.answer_store(look.clone(), StoreAnswer::Looked);
+    let choose = StoreRequest::Choose { limit: 500 };
+    assert_eq!(shell.store, [choose.clone()]);
+    shell.answer_store(choose.clone(), StoreAnswer::Chosen(vec![id(1), id(2)]));
+    let adopt = StoreRequest::Adopt { sagas: vec![id(1), id(2)] };
+    assert_eq!(shell.store, [adopt.clone()]);
+    shell.answer_store(adopt.clone(), StoreAnswer::Failed);
+    assert_eq!(shell.store, [], "after a pause");
+    shell.step([Input::PeerLeft]);
+    assert_eq!(shell.store, [look.clone()], "an instance that ends in order is looked at without a pause");
+    shell.answer_store(look, StoreAnswer::Looked);
+    assert_eq!(shell.store, [adopt.clone()], "what was chosen comes first");
+    shell.answer_store(adopt, StoreAnswer::Adopted(vec![stored(1, "order"), stored(2, "another")]));
+    assert_eq!(shell.core.in_memory(), 1);
+    let left = |notice: &Notice| {
+        matches!(notice, Notice::LeftAlone { saga, reason: LeaveReason::UnknownDefinition { .. } } if *saga == id(2))
+    };
+    assert!(shell.notices.iter().any(left));
+    assert!(shell.store.contains(&StoreRequest::Flag { sagas: vec![id(2)] }));
+    assert!(shell.store.contains(&choose), "the next chunk");
+    // The log may not tell all that the last owner did: that is written down before anything else.
+    let commit = shell.commit();
+    let log: Vec<&str> = commit.appends[0].events.iter().map(|recorded| recorded.event.name()).collect();
+    assert_eq!(log, ["adopted"]);
+}
+
+#[test]
+fn no_more_is_adopted_than_there_is_room_for() {
+    let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, adoption_chunk: 2, ..config() });
+    shell.answer_store(StoreRequest::Look { may_mark: true }, StoreAnswer::Looked);
+    shell.answer_store(StoreRequest::Choose { limit: 2 }, StoreAnswer::Chosen(vec![id(1), id(2)]));
+    let adopt = StoreRequest::Adopt { sagas: vec![id(1), id(2)] };
+    shell.answer_store(adopt, StoreAnswer::Adopted(vec![stored(1, "order"), stored(2, "order")]));
+    assert_eq!((shell.core.in_memory(), shell.core.queued()), (2, 1));
+    assert_eq!(shell.store, [], "the rest is left to other instances");
+    let cancel = SagaInput::Cancel { by: "me".to_owned(), reason: String::new() };
+    shell.step([Input::Commanded { saga: id(2), command: cancel, caller: 9 }]);
+    assert!(shell.store.contains(&StoreRequest::Choose { limit: 2 }), "the line of adopted sagas is empty");
+}
+
+#[test]
+fn a_fenced_instance_does_nothing_any_more() {
+    let (mut shell, commit) = with_appends(2);
+    shell.rpcs.clear();
+    shell.answer_commit(&commit, CommitAnswer::Fenced);
+    assert_eq!(shell.end, Some(End::Fenced));
+    shell.submit(9);
+    shell.write(&commit);
+    shell.wait(Duration::from_secs(60));
+    assert_eq!(shell.end, Some(End::Fenced));
+    assert!(shell.rpcs.is_empty() && shell.commits.is_empty() && shell.replies.is_empty());
+    let mut shell = Shell::new();
+    shell.answer_store(StoreRequest::Renew { asked_at: shell.now }, StoreAnswer::Fenced);
+    assert_eq!(shell.end, Some(End::Fenced));
+}
+
+#[test]
+fn a_stop_lets_end_what_is_in_flight_and_begins_nothing() {
+    let mut shell = Shell::new();
+    shell.submit(1);
+    shell.write_all();
+    shell.step([Input::Stopped]);
+    assert_eq!(shell.end, None, "a call is in flight");
+    shell.submit(2);
+    assert_eq!(kinds(&shell.replies), [(1, "accepted"), (2, "shutting down")]);
+    shell.done("Reserve");
+    assert!(shell.names().is_empty(), "the next step is another instance's");
+    assert_eq!(shell.end, None, "the answer is not persisted");
+    let commit = shell.commit();
+    shell.write(&commit);
+    assert_eq!(shell.end, Some(End::InOrder));
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_log_that_cant_be_written() {
+    let mut shell = Shell::new();
+    shell.submit(1);
+    let commit = shell.commit();
+    shell.step([Input::Stopped]);
+    assert_eq!(shell.end, None);
+    shell.answer_commit(&commit, CommitAnswer::Failed);
+    assert_eq!(shell.end, Some(End::InOrder));
+}
+
+#[test]
+fn a_call_that_failed_is_made_again_when_it_is_time() {
+    let mut shell = Shell::new();
+    shell.submit(1);
+    shell.write_all();
+    let rpc = shell.rpc("Reserve");
+    let error = CallError::new(Code::Unavailable, "away", None);
+    shell.step([Input::RpcEnded { number: rpc.number, answer: Err(error.clone()) }]);
+    shell.step([Input::RpcEnded { number: rpc.number, answer: Err(error) }]);
+    assert!(shell.names().is_empty());
+    let mut waited = Duration::ZERO;
+    while shell.names().is_empty() && waited < Duration::from_secs(1) {
+        let wake_at = shell.wake_at.expect("a retry");
+        waited += wake_at - shell.now;
+        shell.wait(wake_at - shell.now);
+        shell.write_all();
+    }
+    assert_eq!(shell.rpc("Reserve").calls[0].attempt, 2, "an answer that comes twice counts once");
+}
+
+#[test]
+fn what_an_operator_sees_is_what_a_saga_waits_for() {
+    use matricula_engine::Wait;
+    let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..config() });
+    shell.submit(1);
+    shell.submit(2);
+    shell.write_all();
+    let waits = |shell: &mut Shell, number| {
+        let view = shell.core.look(shell.now, id(number)).expect("it is here");
+        view.waits.into_iter().map(|wait| (wait.step, wait.leg, wait.wait)).collect::<Vec<_>>()
+    };
+    let called = Wait::Call { since_ms: DATABASE_MS, until_ms: DATABASE_MS + 5_000 };
+    assert_eq!(waits(&mut shell, 1), [("reserve".to_owned(), Leg::Action, called)]);
+    assert_eq!(waits(&mut shell, 2), [("reserve".to_owned(), Leg::Action, Wait::Turn { ahead: Some(0) })]);
+    assert!(shell.core.look(shell.now, id(3)).is_none());
+    let waiting = shell.core.waiting();
+    assert_eq!(waiting["alpha"], SagasWaiting { direct: 1, behind: 0, oldest: Some(id(1)) });
+    shell.step([Input::LimitSet { destination: "beta", in_flight_max: 0 }]);
+    shell.done("Reserve");
+    shell.write_all();
+    assert_eq!(waits(&mut shell, 1), [("hold".to_owned(), Leg::Action, Wait::Limit { since_ms: DATABASE_MS, ahead: 0 })]);
+}
+
+#[test]
+fn a_state_that_was_read_is_the_one_that_is_driven() {
+    // What the tests above build by hand folds.
+    let table = Table::new();
+    let log = stored(1, "order").row.log.expect("it can be read");
+    assert!(SagaState::replay(&table.0, &log).is_ok());
+}

@@ -1,0 +1,112 @@
+//! What operators see of the sagas in memory: read only, and complete, because the core has the queues of the services,
+//! too.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use matricula_engine::{Leg, LegWait, SagaState, Wait};
+
+use crate::core::{Core, Saga};
+use crate::{Moment, SagaId, Workflow};
+
+/// Sagas that wait for each other, one after the other, are followed this far: a student has few registrations at a time.
+const CHAIN_MAX: usize = 16;
+
+/// One saga, as it is in memory: its log may be behind.
+#[derive(Debug, Clone)]
+pub struct SagaView {
+    /// Its state.
+    pub state: Arc<SagaState>,
+    /// What each of its calls waits for that is to be made.
+    pub waits: Vec<LegWait>,
+}
+
+/// Sagas that wait for one service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SagasWaiting {
+    /// Sagas whose next call is of this service.
+    pub direct: usize,
+    /// Sagas that wait for one of those, or for one that waits for one of those.
+    pub behind: usize,
+    /// The oldest of those whose next call is of this service.
+    pub oldest: Option<SagaId>,
+}
+
+impl<W: Workflow> Core<W> {
+    /// Where one saga stands; none when it is not in memory here.
+    pub fn look(&mut self, now: Moment, id: SagaId) -> Option<SagaView> {
+        let ahead = self.place(now, id).and_then(|place| place.ahead).map(|ahead| ahead as u64);
+        let saga = self.sagas.get(&id)?;
+        let is_waiting = self.admission.is_waiting(id);
+        let definition = self.workflow.definition();
+        let called = self.destinations.waits_of(id, self.clock_at(now));
+        let statuses = self.destinations(now);
+        let mut waits = Vec::new();
+        for (index, leg, progress) in saga.state.trying(definition) {
+            let step = definition.step(index);
+            let is_called = saga.calling.contains(&(index, leg));
+            let in_service = called.iter().find(|wait| wait.step == step.name && wait.leg == leg);
+            if let Some(wait) = in_service.filter(|_| is_called) {
+                waits.push(wait.clone());
+                continue;
+            }
+            let wait = match progress.next_attempt_at_ms {
+                _ if is_waiting => Wait::Turn { ahead },
+                Some(until_ms) if !is_called => Wait::Pause { until_ms },
+                _ => Wait::Record,
+            };
+            let mut wait = LegWait::new(step.name, leg, wait);
+            if let Some(status) = statuses.iter().find(|status| status.name == step.destination) {
+                wait.failing_since_ms = status.failing_since_ms;
+                wait.last_error.clone_from(&status.last_error);
+            }
+            waits.push(wait);
+        }
+        Some(SagaView { state: saga.state.clone(), waits })
+    }
+
+    /// How many sagas wait for each service. A saga that waits for another one is not counted for the service that said so.
+    pub fn waiting(&self) -> BTreeMap<&'static str, SagasWaiting> {
+        let mut waiting: BTreeMap<&'static str, SagasWaiting> = BTreeMap::new();
+        for (id, saga) in self.sagas.iter().filter(|(id, _)| !self.admission.is_waiting(**id)) {
+            for name in self.services_of(saga) {
+                let waiting = waiting.entry(name).or_default();
+                waiting.direct += 1;
+                waiting.oldest = Some(waiting.oldest.map_or(*id, |oldest| oldest.min(*id)));
+            }
+            if let Some(root) = self.root_of(saga) {
+                for name in self.services_of(root) {
+                    waiting.entry(name).or_default().behind += 1;
+                }
+            }
+        }
+        waiting
+    }
+
+    /// The services that the next calls of a saga are of, each once.
+    fn services_of(&self, saga: &Saga<W>) -> Vec<&'static str> {
+        let definition = self.workflow.definition();
+        let own = saga.state.trying(definition).filter(|(_, _, progress)| progress.waits_for().is_none());
+        let name = |(index, _, _): (_, Leg, _)| definition.step(index).destination;
+        let mut names: Vec<&'static str> = own.map(name).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// The saga at the end of the chain that a saga waits in; none for one that waits for no other that is here.
+    fn root_of(&self, saga: &Saga<W>) -> Option<&Saga<W>> {
+        let next = |saga: &Saga<W>| {
+            let id: SagaId = saga.state.waits_for(self.workflow.definition())?.parse().ok()?;
+            self.sagas.get(&id)
+        };
+        let mut root = next(saga)?;
+        for _ in 0..CHAIN_MAX {
+            match next(root) {
+                Some(further) => root = further,
+                None => return Some(root),
+            }
+        }
+        None
+    }
+}

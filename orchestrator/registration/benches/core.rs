@@ -1,0 +1,150 @@
+//! What the core costs a registration, without I/O: from its submission until it has left memory, every step of one
+//! orchestrator, with a database and services that answer at once.
+
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use matricula_core::{
+    Admitted, AppendOutcome, CommitAnswer, Core, CoreConfig, Input, Moment, Ready, SagaId, StoreAnswer, StoreRequest,
+    Submission, Workflow,
+};
+use matricula_engine::{CallAnswer, Definition, Kind, Step};
+use matricula_registration::saga::{self, step};
+
+/// An add of one section: what most registrations are.
+const APPLIES: [&str; 7] = [
+    step::RESERVE_COURSES,
+    step::HOLD_SEATS,
+    step::CREATE_ENROLLMENTS,
+    step::ASSESS_FEES,
+    step::COMMIT_ENROLLMENTS,
+    step::SETTLE_COURSES,
+    step::NOTIFY,
+];
+
+struct Registrations(Definition);
+
+impl Workflow for Registrations {
+    type Request = std::sync::Arc<str>;
+    type Caller = ();
+
+    fn definition(&self) -> &Definition {
+        &self.0
+    }
+
+    fn applies(&self, _: &Self::Request) -> Vec<&'static str> {
+        APPLIES.to_vec()
+    }
+
+    fn is_waited_for(&self, step: &Step, _: &Self::Request) -> bool {
+        step.kind != Kind::Closing && step.name != step::SETTLE_COURSES
+    }
+}
+
+/// The bounds that two processors have, except those of one student: all registrations of the bench begin at once.
+fn config() -> CoreConfig {
+    CoreConfig {
+        admission_queue_max: 200_000,
+        admission_wait_max_ms: 120_000,
+        in_flight_time_max_ms: 675,
+        subject_open_max: 100,
+        subject_per_second_max: 20,
+        subject_burst_max: 100,
+        sagas_in_memory_max: 200_000,
+        in_flight_max: 256,
+        call_batch_max: 500,
+        destination_in_flight_max: 3,
+        breaker_failures: 5,
+        breaker_open_ms: 250,
+        breaker_open_max_ms: 5_000,
+        call_timeout_ms: 5_000,
+        destination_attention_after_ms: 15_000,
+        lease_ttl_ms: 6_000,
+        adoption_chunk: 500,
+    }
+}
+
+struct Loop {
+    core: Core<Registrations>,
+    now: Moment,
+    sagas: u128,
+}
+
+impl Loop {
+    fn new() -> Self {
+        let table = Registrations(saga::definition().expect("the table is a saga"));
+        let core = Core::new(table, &config(), "bench".to_owned(), 1, Moment::ZERO, 0);
+        Self { core, now: Moment::ZERO, sagas: 0 }
+    }
+
+    fn submission(&mut self) -> Input<Registrations> {
+        self.sagas += 1;
+        let submission = Submission {
+            id: SagaId::from_u128(self.sagas),
+            subject: format!("S{:08}", self.sagas),
+            key: format!("key-{:08}", self.sagas),
+            fingerprint: r#"{"adds":["MATH-101-1"],"drops":[]}"#.to_owned(),
+            request: "request".into(),
+        };
+        Input::Submitted { submission, caller: () }
+    }
+
+    /// Runs so many registrations at a time to their end; returns how many inputs that took.
+    fn run(&mut self, count: usize) -> usize {
+        let mut inputs: Vec<Input<Registrations>> = (0..count).map(|_| self.submission()).collect();
+        let mut taken = 0;
+        loop {
+            taken += inputs.len();
+            self.now += Duration::from_millis(1);
+            let ready = self.core.step(self.now, inputs.drain(..));
+            if answer(ready, &mut inputs) {
+                continue;
+            }
+            if self.core.in_memory() == 0 {
+                return taken;
+            }
+        }
+    }
+}
+
+/// Answers all that is to be done; false when there is nothing.
+fn answer(ready: Ready<Registrations>, inputs: &mut Vec<Input<Registrations>>) -> bool {
+    if let Some(commit) = ready.commit {
+        let admissions = vec![Admitted::New; commit.admissions.len()];
+        let appends = vec![AppendOutcome::Appended; commit.appends.len()];
+        let answer = CommitAnswer::Written { admissions, appends };
+        inputs.push(Input::CommitEnded { number: commit.number, answer });
+    }
+    for rpc in ready.rpcs {
+        let answers = rpc.calls.iter().map(|_| CallAnswer::Done(r#"{"added":[],"dropped":[]}"#.to_owned())).collect();
+        inputs.push(Input::RpcEnded { number: rpc.number, answer: Ok(answers) });
+    }
+    for request in ready.store {
+        let answer = match &request {
+            StoreRequest::Renew { asked_at } => {
+                StoreAnswer::Renewed { database_now_ms: i64::try_from(asked_at.as_millis()).unwrap_or_default() }
+            }
+            StoreRequest::Look { .. } => StoreAnswer::Looked,
+            StoreRequest::Choose { .. } => StoreAnswer::Chosen(Vec::new()),
+            StoreRequest::Adopt { .. } => StoreAnswer::Adopted(Vec::new()),
+            StoreRequest::Flag { .. } => continue,
+        };
+        inputs.push(Input::StoreAnswered { request, answer });
+    }
+    !inputs.is_empty()
+}
+
+fn core(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("one registration through step");
+    for count in [1, 64, 256, 2_048] {
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function(format!("{count} at once"), |bencher| {
+            let mut looped = Loop::new();
+            bencher.iter(|| looped.run(count));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, core);
+criterion_main!(benches);
