@@ -23,6 +23,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::random::fraction;
 use crate::{CoreConfig, Moment, SagaId};
 
 /// Decisions a second that are assumed until the rate is measured: fewer than most machines make. In a rush before the
@@ -56,6 +57,8 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 /// Longest hint. A rate that is underestimated must keep nobody away for long. Many clients that are sent away for a
 /// minute never come back, and room would be kept for them in vain.
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// Names the purpose of the random numbers of hints.
+const RETRY_HINT: u64 = u64::from_be_bytes(*b"retryaft");
 /// Part of a hint by which it is longer or shorter, so that clients with coarse clocks do not fall into step.
 const RETRY_JITTER: f64 = 0.05;
 
@@ -592,7 +595,7 @@ struct RetryAfterScheduler {
     /// When the next client may come.
     next: Option<Moment>,
     seed: u64,
-    /// Hints so far. Each draws a number from its own place in a sequence that the seed determines.
+    /// Hints so far.
     hints: u64,
 }
 
@@ -603,7 +606,8 @@ impl RetryAfterScheduler {
 
     /// The hint for one more rejected client, when so many sagas are open and are decided at this rate.
     fn next(&mut self, now: Moment, open: usize, rate: Option<f64>) -> Duration {
-        let random = self.random();
+        self.hints += 1;
+        let random = fraction(self.seed, RETRY_HINT, self.hints);
         let Some(rate) = rate else { return spread(RETRY_UNKNOWN, random) };
         let room = Duration::try_from_secs_f64(open as f64 / rate).unwrap_or(RETRY_MAX).min(RETRY_MAX);
         let turn = self.next.filter(|next| *next > now + room).unwrap_or(now + room);
@@ -614,17 +618,6 @@ impl RetryAfterScheduler {
         }
         self.next = Some(turn + Duration::try_from_secs_f64(1.0 / rate).unwrap_or(RETRY_MAX));
         wait.mul_f64(1.0 + (random * 2.0 - 1.0) * RETRY_JITTER).max(RETRY_MIN)
-    }
-
-    /// From 0 to 1, 1 excluded: SplitMix64 of the seed and the number of the hint.
-    fn random(&mut self) -> f64 {
-        self.hints += 1;
-        let mut bits = self.seed.wrapping_add(self.hints.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^= bits >> 31;
-        // As many bits as a float holds exactly.
-        (bits >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 
