@@ -3,6 +3,7 @@
 
 use std::rc::Rc;
 
+use crate::draws::{Message, Purpose};
 use crate::env::{Env, Event};
 use crate::fact::Fact;
 use crate::names::{ClientNo, OrderNo, ProcessNo, SagaNo, SectionNo, StudentNo};
@@ -10,7 +11,7 @@ use crate::operators::Order;
 use crate::owner::ProcessEvent;
 
 /// How often somebody tries to cancel: an owner that does not drive the saga says so.
-const CANCELS_MAX: u32 = 6;
+const CANCELS_MAX: u16 = 6;
 
 /// What a saga works from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,28 +35,28 @@ impl Request {
     }
 }
 
+/// A question to an owner.
+#[derive(Debug, Clone)]
+pub(crate) struct Ask {
+    pub asker: Asker,
+    pub asked: Asked,
+}
+
 /// What somebody asks of an owner.
 #[derive(Debug, Clone)]
-pub(crate) enum Ask {
-    Submit { client: ClientNo, request: Rc<Request> },
-    Cancel { client: ClientNo, saga: SagaNo },
+pub(crate) enum Asked {
+    /// A new saga of this number, unless the client has one.
+    Submit(SagaNo, Rc<Request>),
+    Cancel(SagaNo),
     Order(Rc<Order>),
 }
 
-/// Who asks, and is answered.
-#[derive(Debug, Clone, Copy)]
+/// The sender of a question, to be answered: one copy of one question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Asker {
-    Client(ClientNo),
-    Operator(OrderNo),
-}
-
-impl Ask {
-    pub(crate) fn asker(&self) -> Asker {
-        match self {
-            Self::Submit { client, .. } | Self::Cancel { client, .. } => Asker::Client(*client),
-            Self::Order(order) => Asker::Operator(order.number),
-        }
-    }
+    Submitter { client: ClientNo, tries: u16, copy: u8 },
+    Canceller { client: ClientNo, cancels: u16, copy: u8 },
+    Operator { order: OrderNo, copy: u8 },
 }
 
 #[derive(Debug, Clone)]
@@ -78,17 +79,22 @@ pub(crate) enum ClientEvent {
     Submit,
     /// No answer has come to this try.
     Waited {
-        tries: u32,
+        tries: u16,
     },
     Cancel,
-    Replied(Reply),
+    /// A copy of a reply to one of its questions.
+    Replied {
+        to: Asker,
+        copy: u8,
+        reply: Reply,
+    },
 }
 
 struct Client {
     request: Rc<Request>,
     answered: Option<SagaNo>,
-    tries: u32,
-    cancels: u32,
+    tries: u16,
+    cancels: u16,
     cancel_answered: bool,
 }
 
@@ -108,6 +114,7 @@ impl Clients {
         let client = ClientNo(self.clients.len() as u8);
         let request = Rc::new(request);
         env.say(|| format!("{client} will ask for {request:?}"));
+        env.requests.push(request.clone());
         self.clients.push(Client { request, answered: None, tries: 0, cancels: 0, cancel_answered: false });
         self.unanswered += 1;
         env.schedule(at_ms, Event::Client { client, event: ClientEvent::Submit });
@@ -136,40 +143,46 @@ impl Clients {
                 }
             }
             ClientEvent::Cancel => self.cancel(env, client),
-            ClientEvent::Replied(reply) => self.replied(env, client, &reply),
+            ClientEvent::Replied { to, copy, reply } => self.replied(env, client, (to, copy), &reply),
         }
     }
 
-    fn somebody(&self, env: &mut Env) -> ProcessNo {
-        ProcessNo(env.below(self.processes) as u8)
-    }
-
     fn submit(&mut self, env: &mut Env, client: ClientNo) {
-        let process = self.somebody(env);
         let this = &mut self.clients[client.get()];
         this.tries += 1;
         let (tries, request) = (this.tries, this.request.clone());
-        let event = ProcessEvent::Ask(Ask::Submit { client, request });
-        env.send(Event::Process { process, event });
-        let wait_ms = 500 + i64::from(env.below(2_500));
+        let mut draw = env.draw(Purpose::Submission { client, tries });
+        let process = ProcessNo(draw.below(self.processes) as u8);
+        let asker = |copy| Asker::Submitter { client, tries, copy };
+        env.send(Message::Ask(asker(0)), |copy| {
+            let asked = Asked::Submit(SagaNo::of(client, tries, copy), request.clone());
+            Event::Process { process, event: ProcessEvent::Ask(Ask { asker: asker(copy), asked }) }
+        });
+        let wait_ms = 500 + i64::from(draw.below(2_500));
         env.schedule(wait_ms, Event::Client { client, event: ClientEvent::Waited { tries } });
     }
 
     fn cancel(&mut self, env: &mut Env, client: ClientNo) {
-        let process = self.somebody(env);
         let this = &mut self.clients[client.get()];
         if this.cancel_answered || this.cancels >= CANCELS_MAX {
             return;
         }
         this.cancels += 1;
+        let cancels = this.cancels;
+        let mut draw = env.draw(Purpose::Cancel { client, cancels });
+        let process = ProcessNo(draw.below(self.processes) as u8);
         if let Some(saga) = this.answered {
-            env.send(Event::Process { process, event: ProcessEvent::Ask(Ask::Cancel { client, saga }) });
+            let asker = |copy| Asker::Canceller { client, cancels, copy };
+            env.send(Message::Ask(asker(0)), |copy| {
+                let ask = Ask { asker: asker(copy), asked: Asked::Cancel(saga) };
+                Event::Process { process, event: ProcessEvent::Ask(ask) }
+            });
         }
-        let wait_ms = i64::from(env.below(500));
+        let wait_ms = i64::from(draw.below(500));
         env.schedule(wait_ms, Event::Client { client, event: ClientEvent::Cancel });
     }
 
-    fn replied(&mut self, env: &mut Env, client: ClientNo, reply: &Reply) {
+    fn replied(&mut self, env: &mut Env, client: ClientNo, (to, copy): (Asker, u8), reply: &Reply) {
         let this = &mut self.clients[client.get()];
         match *reply {
             Reply::Accepted { saga } => {
@@ -178,8 +191,9 @@ impl Clients {
                 if this.answered.replace(saga).is_none() {
                     self.unanswered -= 1;
                 }
-                if env.chance(env.weather.asked_again) {
-                    let in_ms = i64::from(env.below(2_000));
+                let mut draw = env.draw(Purpose::AskedAgain(to, copy));
+                if draw.chance(env.weather.asked_again) {
+                    let in_ms = i64::from(draw.below(2_000));
                     env.schedule(in_ms, Event::Client { client, event: ClientEvent::Submit });
                 }
             }

@@ -1,8 +1,9 @@
 //! What is drawn for a history before it begins: who wants what, when operators look, and which large faults come when.
 
 use crate::clients::{Clients, Request};
+use crate::draws::{Draw, Purpose, SetUp};
 use crate::env::{Env, Event};
-use crate::names::{ProcessNo, SagaNo, SectionNo, StudentNo};
+use crate::names::{CLIENTS_MAX, OrderNo, PROCESSES_MAX, ProcessNo, SagaNo, SectionNo, StudentNo};
 use crate::operators::{OperatorEvent, Operators};
 use crate::owner::ProcessEvent;
 use crate::participants::Ledgers;
@@ -13,33 +14,43 @@ use crate::store::LEASE_TTL_MS;
 const SKEW_MAX_MS: u32 = 3_600_000;
 /// Faults end after this long at most.
 const TROUBLE_MAX_MS: u32 = 20_000;
-/// Those who register; each has one saga in the end.
-pub(crate) const CLIENTS_MAX: u32 = 6;
 const DISASTERS_MAX: u32 = 10;
 /// Looks of operators, and for how long after the faults there are some.
 const LOOKS_MAX: u32 = 12;
 const LOOKS_AFTER_MS: u32 = 5_000;
 
 /// A clock that is right, or ahead or behind by up to an hour.
-pub(crate) fn skew_ms(env: &mut Env) -> i64 {
-    match env.below(3) {
+fn skew_ms(draw: &mut Draw) -> i64 {
+    match draw.below(3) {
         0 => 0,
-        1 => i64::from(env.below(SKEW_MAX_MS)),
-        _ => -i64::from(env.below(SKEW_MAX_MS)),
+        1 => i64::from(draw.below(SKEW_MAX_MS)),
+        _ => -i64::from(draw.below(SKEW_MAX_MS)),
     }
 }
 
+/// Two processes or three: for each, how far its clock is ahead.
+pub(crate) fn clocks_ahead_ms(env: &Env) -> Vec<i64> {
+    let mut draw = env.draw(Purpose::SetUp(SetUp::Processes));
+    (0..2 + draw.below(u32::from(PROCESSES_MAX) - 1)).map(|_| skew_ms(&mut draw)).collect()
+}
+
+/// The store's clock is wrong, too.
+pub(crate) fn store_ahead_ms(env: &Env) -> i64 {
+    i64::from(env.draw(Purpose::SetUp(SetUp::StoreClock)).below(2 * SKEW_MAX_MS)) - i64::from(SKEW_MAX_MS)
+}
+
 /// Few seats, and what the students have before the history begins.
-pub(crate) fn campus(env: &mut Env) -> Ledgers {
+pub(crate) fn campus(env: &Env) -> Ledgers {
+    let mut draw = env.draw(Purpose::SetUp(SetUp::Campus));
     let mut ledgers = Ledgers::default();
-    let sections = 1 + env.below(4);
+    let sections = 1 + draw.below(4);
     for section in 0..sections {
-        let seats = env.below(4) as usize;
+        let seats = draw.below(4) as usize;
         ledgers.capacity.push(seats);
         let section = SectionNo(section as u8);
         // Who has a seat can drop it or swap it, if the shape has drops at all.
         for student in 0..seats.min(2) {
-            if env.shape.may_drop() && env.chance(400) {
+            if env.shape.may_drop() && draw.chance(400) {
                 let student = StudentNo(student as u8);
                 ledgers.record.add(student, &[section], SagaNo::BEFORE, false);
                 ledgers.seats.add(student, &[section], SagaNo::BEFORE, false);
@@ -54,14 +65,16 @@ pub(crate) fn campus(env: &mut Env) -> Ledgers {
 /// Clients, with what they want and when.
 pub(crate) fn clients(env: &mut Env, processes: u32, sections: usize, trouble_ms: u32) -> Clients {
     let mut clients = Clients::new(processes);
-    let students = 1 + env.below(4);
+    let mut draw = env.draw(Purpose::SetUp(SetUp::Students));
+    let students = 1 + draw.below(4);
     // Without rules nothing keeps a student from the same section twice: then everybody comes once.
     let has_rules = env.shape.step_that(Does::Reserve).is_some();
-    for client in 0..1 + env.below(CLIENTS_MAX) {
-        let student = StudentNo(if has_rules { env.below(students) as u8 } else { client as u8 });
+    for client in 0..1 + draw.below(u32::from(CLIENTS_MAX)) {
+        let mut draw = env.draw(Purpose::SetUp(SetUp::Client(client)));
+        let student = StudentNo(if has_rules { draw.below(students) as u8 } else { client as u8 });
         let (mut adds, mut drops) = (Vec::new(), Vec::new());
         for section in (0..sections).map(|section| SectionNo(section as u8)) {
-            match env.below(6) {
+            match draw.below(6) {
                 0..3 => adds.push(section),
                 3 if env.shape.may_drop() => drops.push(section),
                 _ => {}
@@ -70,10 +83,10 @@ pub(crate) fn clients(env: &mut Env, processes: u32, sections: usize, trouble_ms
         if adds.is_empty() && drops.is_empty() {
             adds.push(SectionNo(0));
         }
-        let plain = env.below(u32::MAX);
+        let plain = draw.any();
         let request = Request { student, key: client as u8, adds, drops, plain };
-        let at_ms = i64::from(env.below(1 + trouble_ms / 2));
-        let cancel_at_ms = env.chance(300).then(|| at_ms + i64::from(env.below(3_000)));
+        let at_ms = i64::from(draw.below(1 + trouble_ms / 2));
+        let cancel_at_ms = draw.chance(300).then(|| at_ms + i64::from(draw.below(3_000)));
         clients.add(env, request, at_ms, cancel_at_ms);
     }
     clients
@@ -81,48 +94,50 @@ pub(crate) fn clients(env: &mut Env, processes: u32, sections: usize, trouble_ms
 
 /// Operators of one history in four, who look now and then, also when the faults have just ended.
 pub(crate) fn operators(env: &mut Env, processes: u32, trouble_ms: u32) -> Operators {
-    let looks = if env.chance(256) { 1 + env.below(LOOKS_MAX) } else { 0 };
-    for _ in 0..looks {
-        let at_ms = i64::from(env.below(trouble_ms + LOOKS_AFTER_MS));
-        env.schedule(at_ms, Event::Operator(OperatorEvent::Look));
+    let mut draw = env.draw(Purpose::SetUp(SetUp::Operators));
+    let looks = if draw.chance(256) { 1 + draw.below(LOOKS_MAX) } else { 0 };
+    for look in 0..looks {
+        let at_ms = i64::from(draw.below(trouble_ms + LOOKS_AFTER_MS));
+        env.schedule(at_ms, Event::Operator(OperatorEvent::Look(OrderNo(look as u16))));
     }
-    Operators::new(processes)
+    Operators::new(processes, looks as usize)
 }
 
 /// How long the trouble lasts.
-pub(crate) fn trouble_ms(env: &mut Env) -> u32 {
-    1_000 + env.below(TROUBLE_MAX_MS)
+pub(crate) fn trouble_ms(env: &Env) -> u32 {
+    1_000 + env.draw(Purpose::SetUp(SetUp::Trouble)).below(TROUBLE_MAX_MS)
 }
 
 /// Crashes, stops, outages and jumps of clocks, and the moment when all faults end.
 pub(crate) fn schedule(env: &mut Env, processes: u32, sections: usize, trouble_ms: u32) {
     // One that never comes back leaves its sagas to others, who must be there.
     let mut may_go = processes > 1;
-    for _ in 0..env.below(DISASTERS_MAX) {
-        let at_ms = i64::from(env.below(trouble_ms));
-        let process = ProcessNo(env.below(processes) as u8);
-        let event = match env.below(16) {
+    for disaster in 0..env.draw(Purpose::SetUp(SetUp::Disasters)).below(DISASTERS_MAX) {
+        let mut draw = env.draw(Purpose::SetUp(SetUp::Disaster(disaster)));
+        let at_ms = i64::from(draw.below(trouble_ms));
+        let process = ProcessNo(draw.below(processes) as u8);
+        let event = match draw.below(16) {
             0..4 => {
-                let goes = may_go && env.chance(200);
+                let goes = may_go && draw.chance(200);
                 may_go &= !goes;
-                let starts_after_ms = (!goes).then(|| i64::from(env.below(10_000)));
+                let starts_after_ms = (!goes).then(|| i64::from(draw.below(10_000)));
                 to_process(process, ProcessEvent::Crash { starts_after_ms })
             }
-            4..8 => to_process(process, ProcessEvent::Pause { for_ms: i64::from(env.below(4 * LEASE_TTL_MS as u32)) }),
+            4..8 => to_process(process, ProcessEvent::Pause { for_ms: i64::from(draw.below(4 * LEASE_TTL_MS as u32)) }),
             8 => to_process(process, ProcessEvent::Stop),
-            9 => to_process(process, ProcessEvent::ClockJump { by_ms: skew_ms(env) }),
+            9 => to_process(process, ProcessEvent::ClockJump { by_ms: skew_ms(&mut draw) }),
             10..13 => Event::StoreCrash {
-                loses_tail: env.chance(512),
-                away_ms: i64::from(env.below(8_000)),
-                clock_jump_ms: if env.chance(300) { i64::from(env.below(20_000)) - 10_000 } else { 0 },
+                loses_tail: draw.chance(512),
+                away_ms: i64::from(draw.below(8_000)),
+                clock_jump_ms: if draw.chance(300) { i64::from(draw.below(20_000)) - 10_000 } else { 0 },
             },
             13..15 => {
-                let destination = env.below(env.shape.destinations.len() as u32) as u8;
-                Event::Away { destination, for_ms: i64::from(env.below(10_000)) }
+                let destination = draw.below(env.shape.destinations.len() as u32) as u8;
+                Event::Away { destination, for_ms: i64::from(draw.below(10_000)) }
             }
             _ => {
-                let section = SectionNo(env.below(sections as u32) as u8);
-                Event::Capacity { section, seats: env.below(4) as usize }
+                let section = SectionNo(draw.below(sections as u32) as u8);
+                Event::Capacity { section, seats: draw.below(4) as usize }
             }
         };
         env.schedule(at_ms, event);

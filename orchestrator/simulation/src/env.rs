@@ -1,23 +1,22 @@
-//! What all parts of a history share: the one clock, the one source of randomness, the queue of what is to come, the
+//! What all parts of a history share: the one clock, the queue of what is to come, what is drawn from the seed, the
 //! network between the parts, and the log for people.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
 use matricula_engine::Jitter;
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::broken::Broken;
 use crate::clients::{ClientEvent, Request};
+use crate::draws::{Draw, Message, Purpose, SetUp};
 use crate::fact::Fact;
 use crate::names::{ClientNo, InstanceNo, ProcessNo, SagaNo, SectionNo};
 use crate::operators::OperatorEvent;
 use crate::owner::{OwnerInput, ProcessEvent};
 use crate::participants::Rpc;
 use crate::shapes::Shape;
-use crate::store::StoreRequest;
+use crate::store::Transaction;
 use crate::weather::Weather;
 
 /// What is to come.
@@ -28,13 +27,13 @@ pub(crate) enum Event {
     /// Something for a process, whatever instance runs there.
     Process { process: ProcessNo, event: ProcessEvent },
     /// A transaction reaches the store.
-    Store { process: ProcessNo, instance: InstanceNo, request: StoreRequest },
+    Store(Transaction),
     /// What the store has executed becomes durable.
     Flush { epoch: u32 },
     /// The store goes away for a moment.
     StoreCrash { loses_tail: bool, away_ms: i64, clock_jump_ms: i64 },
-    /// A call reaches a service.
-    Rpc { rpc: Rc<Rpc> },
+    /// A copy of a call reaches a service.
+    Rpc { rpc: Rc<Rpc>, copy: u8 },
     /// A service can't be reached for a while.
     Away { destination: u8, for_ms: i64 },
     /// Something for a client.
@@ -49,31 +48,14 @@ pub(crate) enum Event {
     Heal,
 }
 
+/// When something happens, how many were scheduled before it, and where its event is.
+///
+/// The order is the one of the fields: what is due at the same moment comes in the order of scheduling.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Scheduled {
     at_ms: i64,
     number: u64,
-    event: Event,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    /// The earliest is the greatest, for the heap; what is due at the same moment comes in the order of scheduling.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at_ms, other.number).cmp(&(self.at_ms, self.number))
-    }
+    slot: usize,
 }
 
 pub(crate) struct Env {
@@ -85,49 +67,48 @@ pub(crate) struct Env {
     pub healed: bool,
     /// What has happened and no invariant has seen yet.
     pub facts: Vec<Fact>,
-    /// What each saga was asked for, by its number.
+    /// What each client asks for, by its number.
     pub requests: Vec<Rc<Request>>,
-    /// The instances so far.
-    pub instances: u16,
-    rng: ChaCha8Rng,
-    queue: BinaryHeap<Scheduled>,
+    seed: u64,
+    /// What is to come, the earliest first. The heap moves its entries around, so the events are apart.
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    events: Vec<Option<Event>>,
+    free: Vec<usize>,
     scheduled: u64,
     log: Option<Vec<String>>,
 }
 
 impl Env {
     pub(crate) fn new(seed: u64, shapes: &[Rc<Shape>], broken: Option<Broken>, logs: bool) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let draw = |part| Draw::new(seed, &Purpose::SetUp(part));
         // Half of the histories are registrations as they are.
-        let shape = if rng.next_u32() & 1 == 0 { 0 } else { rng.next_u32() as usize % shapes.len() };
+        let mut of_shape = draw(SetUp::Shape);
+        let shape = if of_shape.chance(512) { 0 } else { of_shape.below(shapes.len() as u32) as usize };
         Self {
             now_ms: 1_000_000_000,
-            weather: Weather::draw(&mut rng),
+            weather: Weather::draw(&mut draw(SetUp::Weather)),
             shape: shapes[shape].clone(),
             broken,
             healed: false,
             facts: Vec::with_capacity(16),
             requests: Vec::new(),
-            instances: 0,
-            rng,
+            seed,
             queue: BinaryHeap::with_capacity(64),
+            events: Vec::with_capacity(64),
+            free: Vec::with_capacity(64),
             scheduled: 0,
             log: logs.then(Vec::new),
         }
     }
 
-    /// A number below `bound`; 0 for 0.
-    pub(crate) fn below(&mut self, bound: u32) -> u32 {
-        if bound == 0 { 0 } else { self.rng.next_u32() % bound }
+    /// The numbers for a purpose: the same whenever they are asked for.
+    pub(crate) fn draw(&self, purpose: Purpose) -> Draw {
+        Draw::new(self.seed, &purpose)
     }
 
-    /// True for so many of 1,024 cases.
-    pub(crate) fn chance(&mut self, of_1024: u32) -> bool {
-        of_1024 > 0 && self.rng.next_u32() & 1_023 < of_1024
-    }
-
-    pub(crate) fn jitter(&mut self) -> Jitter {
-        Jitter(self.rng.next_u32())
+    /// For the engine's decision on a saga whose log ends with this sequence.
+    pub(crate) fn jitter(&self, saga: SagaNo, sequence: u64) -> Jitter {
+        Jitter(self.draw(Purpose::Jitter { saga, sequence }).any())
     }
 
     pub(crate) fn is_broken(&self, guard: Broken) -> bool {
@@ -136,42 +117,43 @@ impl Env {
 
     pub(crate) fn schedule(&mut self, in_ms: i64, event: Event) {
         self.scheduled += 1;
-        self.queue.push(Scheduled { at_ms: self.now_ms + in_ms.max(0), number: self.scheduled, event });
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.events.push(None);
+            self.events.len() - 1
+        });
+        self.events[slot] = Some(event);
+        self.queue.push(Reverse(Scheduled { at_ms: self.now_ms + in_ms.max(0), number: self.scheduled, slot }));
     }
 
     /// Takes the next event and moves the clock to it.
     pub(crate) fn next(&mut self) -> Option<Event> {
-        let next = self.queue.pop()?;
-        self.now_ms = next.at_ms;
-        Some(next.event)
+        let Reverse(Scheduled { at_ms, slot, .. }) = self.queue.pop()?;
+        self.now_ms = at_ms;
+        self.free.push(slot);
+        self.events[slot].take()
     }
 
-    /// Sends something over the network, with what the weather does to it.
-    pub(crate) fn send(&mut self, event: Event) {
-        if self.chance(self.weather.twice) {
-            self.send_once(event.clone());
+    /// Sends a message over the network, with what the weather does to it; `event` makes its first and its second copy.
+    pub(crate) fn send(&mut self, message: Message, event: impl Fn(u8) -> Event) {
+        let mut draw = self.draw(Purpose::Message(message));
+        if draw.chance(self.weather.twice) {
+            self.send_once(&mut draw, || event(1));
         }
-        self.send_once(event);
+        self.send_once(&mut draw, || event(0));
     }
 
-    fn send_once(&mut self, event: Event) {
-        if self.chance(self.weather.lost) {
+    fn send_once(&mut self, draw: &mut Draw, event: impl Fn() -> Event) {
+        if draw.chance(self.weather.lost) {
             return;
         }
-        let usual_ms = self.below(self.weather.usual_ms);
-        let late_ms = if self.chance(self.weather.late) { self.below(self.weather.late_ms) } else { 0 };
-        self.schedule(i64::from(usual_ms + late_ms), event);
+        let usual_ms = draw.below(self.weather.usual_ms);
+        let late_ms = if draw.chance(self.weather.late) { draw.below(self.weather.late_ms) } else { 0 };
+        self.schedule(i64::from(usual_ms + late_ms), event());
     }
 
-    /// Registers what a new saga is asked for.
-    pub(crate) fn new_saga(&mut self, request: Rc<Request>) -> SagaNo {
-        self.requests.push(request);
-        SagaNo((self.requests.len() - 1) as u16)
-    }
-
-    pub(crate) fn new_instance(&mut self) -> InstanceNo {
-        self.instances += 1;
-        InstanceNo(self.instances - 1)
+    /// What a saga was asked for.
+    pub(crate) fn request(&self, saga: SagaNo) -> &Rc<Request> {
+        &self.requests[saga.client().get()]
     }
 
     /// Writes a line of the log, if one is kept.

@@ -6,14 +6,14 @@ use std::rc::Rc;
 
 use matricula_engine::{Outcome, Recorded};
 
-use crate::names::{ClientNo, InstanceNo, LegOf, ProcessNo, SagaNo, SectionNo};
+use crate::names::{ClientNo, InstanceNo, LegOf, SagaNo, SectionNo};
 use crate::operators::Order;
 
 /// One of them.
 #[derive(Debug, Clone)]
 pub(crate) enum Fact {
     /// A process runs as a new instance.
-    Started { process: ProcessNo },
+    Started { instance: InstanceNo },
     /// An instance has ended, whichever way.
     Ended { instance: InstanceNo },
     /// Durable: an instance is marked dead.

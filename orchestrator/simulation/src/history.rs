@@ -11,6 +11,7 @@ use matricula_engine::{Outcome, Phase};
 use crate::broken::Broken;
 use crate::clients::Clients;
 use crate::disasters;
+use crate::draws::Purpose;
 use crate::env::{Env, Event};
 use crate::fact::Fact;
 use crate::invariants::{self, Invariant, NOTHING_FORGOTTEN, View};
@@ -118,14 +119,13 @@ impl History {
         env.say(|| format!("seed {seed}"));
         let shape = env.shape.clone();
         env.say(|| shape.definition.render());
-        let trouble_ms = disasters::trouble_ms(&mut env);
-        let ledgers = disasters::campus(&mut env);
+        let trouble_ms = disasters::trouble_ms(&env);
+        let ledgers = disasters::campus(&env);
         let sections = ledgers.capacity.len();
-        let store = Store::new(&mut env);
+        let store = Store::new(disasters::store_ahead_ms(&env));
         let mut processes = Vec::new();
-        for no in 0..2 + env.below(2) {
-            let process = ProcessNo(no as u8);
-            processes.push(Process::new(process, disasters::skew_ms(&mut env)));
+        for (process, ahead_ms) in (0..).map(ProcessNo).zip(disasters::clocks_ahead_ms(&env)) {
+            processes.push(Process::new(process, ahead_ms));
             env.schedule(0, Event::Process { process, event: ProcessEvent::Start });
         }
         let clients = disasters::clients(&mut env, processes.len() as u32, sections, trouble_ms);
@@ -203,10 +203,12 @@ impl History {
                 }
                 processes[process.get()].handle(env, event);
             }
-            Event::Store { process, instance, request } => {
+            Event::Store(transaction) => {
+                let key = transaction.key;
+                let lives = processes[key.instance.process().get()].instance() == Some(key.instance);
                 // What a process sent before it ended may still arrive, or not.
-                if processes[process.get()].instance() == Some(instance) || env.chance(512) {
-                    store.request(env, process, instance, request);
+                if lives || env.draw(Purpose::StoreOutlived(key)).chance(512) {
+                    store.request(env, transaction);
                 }
             }
             Event::Flush { epoch } => store.flush(env, epoch),
@@ -215,9 +217,9 @@ impl History {
                 env.say(|| format!("the store crashes for {away_ms} ms, loses its tail: {loses_tail}"));
                 store.crash(env, loses_tail, away_ms, clock_jump_ms);
             }
-            Event::Rpc { rpc } => {
+            Event::Rpc { rpc, copy } => {
                 tally.calls += 1;
-                participants.call(env, &rpc);
+                participants.call(env, &rpc, copy);
             }
             Event::Away { destination, for_ms } => {
                 let name = env.shape.destinations[usize::from(destination)];

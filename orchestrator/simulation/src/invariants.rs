@@ -44,7 +44,7 @@ pub(crate) struct View<'a> {
 
 impl View<'_> {
     fn request(&self, saga: SagaNo) -> &Request {
-        &self.requests[saga.get()]
+        &self.requests[saga.client().get()]
     }
 
     /// Whether an operator decided something of a saga by hand. It is judged apart: a person answers for what it leaves,

@@ -2,8 +2,9 @@
 //!
 //! A history is a small world in one thread: the real engine, and around it simulated owners (that follow the rules of the
 //! runtime), a store in memory (with the contract of the real one), services behind barriers, clients, a network and
-//! clocks. Everything that happens is an event of one queue, and everything that is open (who is late, what is lost, who
-//! crashes when) is drawn from one source of randomness, so a seed gives the same history in every run.
+//! clocks. Everything that happens is an event of one queue. Everything that is open (which message is late or lost, which
+//! owner crashes when) is drawn from the seed, keyed by what it is for. So a seed gives the same history in every run,
+//! and an orchestrator that does things in another order meets the same faults.
 //!
 //! ```text
 //!   clients ──asks──► owners (2 or 3, each its own clock) ──transactions──► store: leases, marks, logs, group commit
@@ -17,6 +18,7 @@
 //! | module | one job |
 //! |---|---|
 //! | [`shapes`] | the sagas: the registration, and shapes that it has not |
+//! | `draws` | what a seed has for each purpose |
 //! | `disasters`, `weather` | what goes wrong: large faults and when, small ones and how often |
 //! | `owner` | an orchestrator: executor, log writer, lease and adoption, destinations |
 //! | `store` | leases, the mark `dead`, appends with a sequence, group commit, lost tails |
@@ -37,6 +39,7 @@ pub mod broken;
 pub mod campaign;
 mod clients;
 mod disasters;
+mod draws;
 mod env;
 mod fact;
 pub mod history;

@@ -1,8 +1,14 @@
-//! Small numbers for what a history is made of: cheap to copy, and the same in every run of a seed.
+//! Small numbers for what a history is made of: cheap to copy, and the same in every run of a seed. None depends on the
+//! order in which things happen.
 
 use std::fmt;
 
 use matricula_engine::{Leg, StepIndex};
+
+/// Clients of one history. Each has one saga in the end.
+pub const CLIENTS_MAX: u16 = 6;
+/// Processes of one history.
+pub const PROCESSES_MAX: u16 = 3;
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty), $letter:literal) => {
@@ -26,11 +32,11 @@ macro_rules! number {
 }
 
 number!(
-    /// A saga, in the order in which submissions reached an owner: a larger one is younger.
+    /// A saga: what becomes of one copy of one try of one client.
     SagaNo(u16), "saga "
 );
 number!(
-    /// One start of an owner: it has a lease, and once it is marked dead it never lives again.
+    /// One start of an owner in one process: it has a lease, and once it is marked dead it never lives again.
     InstanceNo(u16), "instance "
 );
 number!(
@@ -63,10 +69,32 @@ number!(
 impl SagaNo {
     /// Registered what the students have before the history begins.
     pub const BEFORE: Self = Self(u16::MAX);
+
+    /// The saga that a try of a client, counted from 1, starts; the network may make a second copy of it.
+    pub(crate) fn of(client: ClientNo, tries: u16, copy: u8) -> Self {
+        Self(((tries - 1) * 2 + u16::from(copy)) * CLIENTS_MAX + u16::from(client.0))
+    }
+
+    /// The client that started it.
+    pub(crate) fn client(self) -> ClientNo {
+        ClientNo((self.0 % CLIENTS_MAX) as u8)
+    }
+}
+
+impl InstanceNo {
+    /// The nth instance of a process, counted from 0.
+    pub(crate) fn of(process: ProcessNo, starts_before: u16) -> Self {
+        Self(starts_before * PROCESSES_MAX + u16::from(process.0))
+    }
+
+    /// The process that it runs in.
+    pub(crate) fn process(self) -> ProcessNo {
+        ProcessNo((self.0 % PROCESSES_MAX) as u8)
+    }
 }
 
 /// One leg of one step of one saga.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LegOf {
     /// The saga.
     pub saga: SagaNo,
@@ -80,4 +108,11 @@ impl fmt::Display for LegOf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the {} of step {} of {}", self.leg, self.step.0, self.saga)
     }
+}
+
+/// One attempt of a leg, counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Attempt {
+    pub of: LegOf,
+    pub number: u32,
 }

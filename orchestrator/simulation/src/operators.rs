@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use matricula_engine::{Input, Kind, Resolution, Verb, advice};
 
-use crate::clients::{Ask, Reply};
+use crate::clients::{Ask, Asked, Asker, Reply};
+use crate::draws::{Draw, Message, Purpose};
 use crate::env::{Env, Event};
 use crate::fact::Fact;
 use crate::names::{InstanceNo, OrderNo, ProcessNo, SagaNo};
@@ -47,8 +48,8 @@ impl Order {
 
 #[derive(Debug, Clone)]
 pub(crate) enum OperatorEvent {
-    /// Time to look.
-    Look,
+    /// Time to look; an order that comes of it has this number.
+    Look(OrderNo),
     Replied {
         order: OrderNo,
         reply: Reply,
@@ -57,34 +58,40 @@ pub(crate) enum OperatorEvent {
 
 pub(crate) struct Operators {
     processes: u32,
-    orders: Vec<Rc<Order>>,
+    /// What came of each look.
+    orders: Vec<Option<Rc<Order>>>,
 }
 
 impl Operators {
-    pub(crate) fn new(processes: u32) -> Self {
-        Self { processes, orders: Vec::new() }
+    pub(crate) fn new(processes: u32, looks: usize) -> Self {
+        Self { processes, orders: vec![None; looks] }
     }
 
     pub(crate) fn handle(&mut self, env: &mut Env, witness: &Witness, event: OperatorEvent) {
         match event {
-            OperatorEvent::Look => self.look(env, witness),
+            OperatorEvent::Look(number) => self.look(env, witness, number),
             OperatorEvent::Replied { order, reply } => self.replied(env, order, &reply),
         }
     }
 
-    fn look(&mut self, env: &mut Env, witness: &Witness) {
-        let Some((saga, owner, wanted)) = choose(env, witness) else { return };
-        let at_owner = witness.lives.get(owner.get()).filter(|_| env.chance(TO_OWNER)).map(|life| life.process);
-        let process = at_owner.unwrap_or_else(|| ProcessNo(env.below(self.processes) as u8));
-        let order = Rc::new(Order { number: OrderNo(self.orders.len() as u16), saga, wanted });
+    fn look(&mut self, env: &mut Env, witness: &Witness, number: OrderNo) {
+        let mut draw = env.draw(Purpose::Look(number));
+        let anybody = ProcessNo(draw.below(self.processes) as u8);
+        let to_owner = draw.chance(TO_OWNER);
+        let Some((saga, owner, wanted)) = choose(env, &mut draw, witness) else { return };
+        let process = if to_owner { owner.process() } else { anybody };
+        let order = Rc::new(Order { number, saga, wanted });
         env.say(|| format!("{} at {process}: {:?} of {saga}", order.number, order.wanted));
-        self.orders.push(order.clone());
-        env.send(Event::Process { process, event: ProcessEvent::Ask(Ask::Order(order)) });
+        self.orders[number.get()] = Some(order.clone());
+        env.send(Message::Ask(Asker::Operator { order: number, copy: 0 }), |copy| {
+            let ask = Ask { asker: Asker::Operator { order: number, copy }, asked: Asked::Order(order.clone()) };
+            Event::Process { process, event: ProcessEvent::Ask(ask) }
+        });
     }
 
     fn replied(&mut self, env: &mut Env, number: OrderNo, reply: &Reply) {
         env.say(|| format!("{number} is answered: {reply:?}"));
-        let order = &self.orders[number.get()];
+        let Some(order) = &self.orders[number.get()] else { return };
         if matches!(reply, Reply::Obeyed { .. }) {
             env.facts.push(match order.wanted {
                 Wanted::Cancel => Fact::CancelConfirmed { saga: order.saga },
@@ -95,38 +102,38 @@ impl Operators {
 }
 
 /// A saga, its owner, and something to order of it.
-fn choose(env: &mut Env, witness: &Witness) -> Option<(SagaNo, InstanceNo, Wanted)> {
+fn choose(env: &Env, draw: &mut Draw, witness: &Witness) -> Option<(SagaNo, InstanceNo, Wanted)> {
     let mut advised = Vec::new();
     for (saga, seen) in witness.sagas() {
         advised.extend(advice(&env.shape.definition, &seen.state).into_iter().map(|advice| (saga, seen.owner, advice)));
     }
-    if !advised.is_empty() && env.chance(ADVISED) {
-        let (saga, owner, advice) = advised.swap_remove(env.below(advised.len() as u32) as usize);
-        return Some((saga, owner, wanted(env, witness, saga, advice.verb, advice.step.unwrap_or_default())));
+    if !advised.is_empty() && draw.chance(ADVISED) {
+        let (saga, owner, advice) = advised.swap_remove(draw.below(advised.len() as u32) as usize);
+        return Some((saga, owner, wanted(env, draw, witness, saga, advice.verb, advice.step.unwrap_or_default())));
     }
     let sagas: Vec<(SagaNo, &Seen)> = witness.sagas().collect();
-    let (saga, seen) = *sagas.get(env.below(sagas.len() as u32) as usize)?;
-    let verb = ["retry", "skip", "resolve", "abandon", "cancel"][env.below(5) as usize];
-    let steps = env.shape.clone();
-    let step = steps.definition.steps()[env.below(steps.does.len() as u32) as usize].name;
-    Some((saga, seen.owner, wanted(env, witness, saga, verb, step)))
+    let (saga, seen) = *sagas.get(draw.below(sagas.len() as u32) as usize)?;
+    let verb = ["retry", "skip", "resolve", "abandon", "cancel"][draw.below(5) as usize];
+    let steps = env.shape.definition.steps();
+    let step = steps[draw.below(steps.len() as u32) as usize].name;
+    Some((saga, seen.owner, wanted(env, draw, witness, saga, verb, step)))
 }
 
-fn wanted(env: &mut Env, witness: &Witness, saga: SagaNo, verb: &str, step: &'static str) -> Wanted {
+fn wanted(env: &Env, draw: &mut Draw, witness: &Witness, saga: SagaNo, verb: &str, step: &'static str) -> Wanted {
     let step = step.to_owned();
     Wanted::Steer(match verb {
-        "retry" => Verb::Retry { step: Some(step).filter(|_| env.chance(512)) },
+        "retry" => Verb::Retry { step: Some(step).filter(|_| draw.chance(512)) },
         "skip" => Verb::Skip { step },
-        "resolve" => Verb::Resolve { answer: found_out(env, witness, saga, &step), step },
+        "resolve" => Verb::Resolve { answer: found_out(env, draw, witness, saga, &step), step },
         "abandon" => Verb::Abandon,
         _ => return Wanted::Cancel,
     })
 }
 
 /// What came of a pivot, by the service's own account; whoever does something else by hand has done it.
-fn found_out(env: &mut Env, witness: &Witness, saga: SagaNo, step: &str) -> Resolution {
+fn found_out(env: &Env, draw: &mut Draw, witness: &Witness, saga: SagaNo, step: &str) -> Resolution {
     let definition = &env.shape.definition;
     let pivot = definition.index(step).filter(|index| definition.step(*index).kind == Kind::Pivot);
     let is_done = pivot.is_none_or(|pivot| witness.effects(saga, pivot).done > 0);
-    if is_done == env.chance(FOUND_OUT) { Resolution::Done } else { Resolution::Refused { refusal: String::new() } }
+    if is_done == draw.chance(FOUND_OUT) { Resolution::Done } else { Resolution::Refused { refusal: String::new() } }
 }

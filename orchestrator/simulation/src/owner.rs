@@ -8,14 +8,14 @@ use std::collections::VecDeque;
 use matricula_engine::{CallAnswer, SagaState};
 
 use crate::clients::{Ask, Asker, ClientEvent, Reply};
-use crate::disasters::CLIENTS_MAX;
+use crate::draws::{BacklogItem, CrashPoint, Message, Purpose, RpcKey, TransactionKey};
 use crate::env::{Env, Event};
 use crate::fact::Fact;
-use crate::names::{InstanceNo, LegOf, ProcessNo, SagaNo};
+use crate::names::{Attempt, CLIENTS_MAX, InstanceNo, LegOf, ProcessNo, SagaNo};
 use crate::operators::OperatorEvent;
 use crate::participants::RpcAnswer;
 use crate::shapes::Does;
-use crate::store::{StoreAnswer, StoreRequest};
+use crate::store::{StoreAnswer, StoreRequest, Transaction};
 
 mod behind;
 mod destination;
@@ -32,15 +32,19 @@ const GRACE_MS: i64 = 6_000;
 #[derive(Debug, Clone)]
 pub(crate) enum OwnerInput {
     Stored {
-        asked: StoreRequest,
+        transaction: Transaction,
         answer: StoreAnswer,
     },
+    /// A copy of an answer.
     RpcEnded {
         rpc: u32,
+        key: RpcKey,
+        copy: u8,
         answer: RpcAnswer,
     },
     RpcTimeout {
         rpc: u32,
+        key: RpcKey,
     },
     Timer {
         saga: SagaNo,
@@ -59,6 +63,23 @@ pub(crate) enum OwnerInput {
         of: LegOf,
         attempt: u32,
     },
+}
+
+impl OwnerInput {
+    fn item(&self) -> BacklogItem {
+        match *self {
+            Self::Stored { ref transaction, .. } => BacklogItem::Stored(transaction.key),
+            Self::RpcEnded { key, copy, .. } => BacklogItem::Answer(key, copy),
+            Self::RpcTimeout { key, .. } => BacklogItem::CallTimeout(key),
+            Self::Timer { saga, .. } => BacklogItem::Timer(saga),
+            Self::Unwritten { saga } => BacklogItem::Unwritten(saga),
+            Self::Heartbeat => BacklogItem::Heartbeat,
+            Self::Look => BacklogItem::Look,
+            Self::WriteAgain => BacklogItem::WriteAgain,
+            Self::GraceIsOver => BacklogItem::GraceIsOver,
+            Self::Pretended { of, attempt } => BacklogItem::Pretended(Attempt { of, number: attempt }),
+        }
+    }
 }
 
 /// Something for whatever runs in a process.
@@ -90,6 +111,8 @@ pub(crate) struct Process {
     owner: Option<Owner>,
     is_paused: bool,
     is_gone: bool,
+    starts: u16,
+    pauses: u16,
     /// What came while it was stopped.
     backlog: Vec<Backlog>,
 }
@@ -97,6 +120,15 @@ pub(crate) struct Process {
 enum Backlog {
     Input(InstanceNo, OwnerInput),
     Ask(Ask),
+}
+
+impl Backlog {
+    fn item(&self) -> BacklogItem {
+        match self {
+            Self::Input(_, input) => input.item(),
+            Self::Ask(ask) => BacklogItem::Ask(ask.asker),
+        }
+    }
 }
 
 /// Whether an instance goes on.
@@ -109,7 +141,16 @@ enum Goes {
 
 impl Process {
     pub(crate) fn new(no: ProcessNo, clock_ahead_ms: i64) -> Self {
-        Self { no, clock_ahead_ms, owner: None, is_paused: false, is_gone: false, backlog: Vec::new() }
+        Self {
+            no,
+            clock_ahead_ms,
+            owner: None,
+            is_paused: false,
+            is_gone: false,
+            starts: 0,
+            pauses: 0,
+            backlog: Vec::new(),
+        }
     }
 
     /// The instance that runs here.
@@ -149,7 +190,7 @@ impl Process {
                 } else if let Some(owner) = self.owner.as_mut().filter(|owner| owner.is_open()) {
                     owner.asked(env, ask);
                 } else {
-                    reply(env, ask.asker(), Reply::Unavailable);
+                    reply(env, ask.asker, Reply::Unavailable);
                 }
             }
         }
@@ -166,7 +207,7 @@ impl Process {
         }
         let Some(owner) = &mut self.owner else { return };
         if owner.handle(env, input) == Goes::Out {
-            let starts_after_ms = Some(i64::from(env.below(1_000)));
+            let starts_after_ms = Some(i64::from(env.draw(Purpose::Restart(instance)).below(1_000)));
             self.end(env, starts_after_ms);
         }
     }
@@ -185,10 +226,11 @@ impl Process {
         if self.owner.is_some() || self.is_gone {
             return;
         }
-        let instance = env.new_instance();
+        let instance = InstanceNo::of(self.no, self.starts);
+        self.starts += 1;
         env.say(|| format!("{} starts as {instance}, its clock {} ms ahead", self.no, self.clock_ahead_ms));
-        env.facts.push(Fact::Started { process: self.no });
-        let owner = Owner::new(env, self.no, instance, self.clock_ahead_ms);
+        env.facts.push(Fact::Started { instance });
+        let mut owner = Owner::new(env, self.no, instance, self.clock_ahead_ms);
         owner.ask_store(env, StoreRequest::Register);
         self.owner = Some(owner);
     }
@@ -205,16 +247,19 @@ impl Process {
         }
     }
 
-    /// What came meanwhile is there at once, and is taken in any order.
+    /// What came meanwhile is there at once, and is taken in any order: each has a turn of its own.
     fn go_on(&mut self, env: &mut Env) {
         if !std::mem::replace(&mut self.is_paused, false) {
             return;
         }
         env.say(|| format!("{} goes on", self.no));
+        self.pauses += 1;
+        let (process, pause) = (self.no, self.pauses);
+        let turn = |item| env.draw(Purpose::Backlog { process, pause, item }).any();
         let mut backlog = std::mem::take(&mut self.backlog);
-        while !backlog.is_empty() {
-            let next = env.below(backlog.len() as u32) as usize;
-            match backlog.swap_remove(next) {
+        backlog.sort_by_cached_key(|came| turn(came.item()));
+        for came in backlog {
+            match came {
                 Backlog::Input(instance, input) => self.input(env, instance, input),
                 Backlog::Ask(ask) => self.handle(env, ProcessEvent::Ask(ask)),
             }
@@ -239,6 +284,16 @@ struct Owner {
     adoption: lease::Adoption,
     destinations: Vec<destination::Destination>,
     rpcs: u32,
+    /// How many transactions it has sent, except writes.
+    transactions: Transactions,
+}
+
+#[derive(Default)]
+struct Transactions {
+    renewals: u32,
+    looks: u32,
+    choices: u32,
+    adoptions: u32,
 }
 
 /// A saga in the memory of an instance.
@@ -256,11 +311,12 @@ struct Driven {
 }
 
 impl Owner {
-    fn new(env: &mut Env, process: ProcessNo, instance: InstanceNo, clock_ahead_ms: i64) -> Self {
+    fn new(env: &Env, process: ProcessNo, instance: InstanceNo, clock_ahead_ms: i64) -> Self {
         // A saga that is told "not yet" keeps its place until its deadline, and what it waits for may need one: only
         // sagas that never wait for each other may have fewer places than there are sagas.
-        let places_min = if env.shape.step_that(Does::Reserve).is_some() { CLIENTS_MAX } else { 1 };
-        let at_work_max = (places_min + env.below(CLIENTS_MAX)) as usize;
+        let clients_max = u32::from(CLIENTS_MAX);
+        let places_min = if env.shape.step_that(Does::Reserve).is_some() { clients_max } else { 1 };
+        let at_work_max = (places_min + env.draw(Purpose::Places(instance)).below(clients_max)) as usize;
         let destinations = env.shape.destinations.iter().map(|_| destination::Destination::default()).collect();
         Self {
             process,
@@ -278,6 +334,7 @@ impl Owner {
             adoption: lease::Adoption::default(),
             destinations,
             rpcs: 0,
+            transactions: Transactions::default(),
         }
     }
 
@@ -294,36 +351,53 @@ impl Owner {
         env.schedule(in_ms, Event::Owner { process: self.process, instance: self.instance, input });
     }
 
-    fn ask_store(&self, env: &mut Env, request: StoreRequest) {
-        let in_ms = i64::from(env.below(env.weather.store_ms));
-        env.schedule(in_ms, Event::Store { process: self.process, instance: self.instance, request });
+    /// Sends any transaction except a write.
+    fn ask_store(&mut self, env: &mut Env, request: StoreRequest) {
+        let Transactions { renewals, looks, choices, adoptions } = &mut self.transactions;
+        let number = match request {
+            StoreRequest::Renew => counted(renewals),
+            StoreRequest::MarkLapsed => counted(looks),
+            StoreRequest::Choose => counted(choices),
+            StoreRequest::Adopt(_) => counted(adoptions),
+            StoreRequest::Register | StoreRequest::Release | StoreRequest::Write(_) => 1,
+        };
+        self.send_transaction(env, request, number);
     }
 
-    /// Where a crash matters most.
-    fn may_crash_here(&self, env: &mut Env) {
-        if env.chance(env.weather.crash_at_point) {
-            let starts_after_ms = Some(i64::from(env.below(4_000)));
+    fn send_transaction(&self, env: &mut Env, request: StoreRequest, number: u32) {
+        let key = TransactionKey { instance: self.instance, kind: request.kind(), number };
+        let in_ms = i64::from(env.draw(Purpose::StoreReached(key)).below(env.weather.store_ms));
+        env.schedule(in_ms, Event::Store(Transaction { key, request }));
+    }
+
+    fn may_crash_at(&self, env: &mut Env, point: CrashPoint) {
+        if env.weather.crash_at_point == 0 {
+            return;
+        }
+        let mut draw = env.draw(Purpose::Crash(point));
+        if draw.chance(env.weather.crash_at_point) {
+            let starts_after_ms = Some(i64::from(draw.below(4_000)));
             env.schedule(0, Event::Process { process: self.process, event: ProcessEvent::Crash { starts_after_ms } });
         }
     }
 
     fn handle(&mut self, env: &mut Env, input: OwnerInput) -> Goes {
         match input {
-            OwnerInput::Stored { asked, answer } => {
-                self.may_crash_here(env);
+            OwnerInput::Stored { transaction, answer } => {
+                self.may_crash_at(env, CrashPoint::Stored(transaction.key));
                 if matches!(answer, StoreAnswer::Fenced) {
                     env.say(|| format!("{} is fenced and ends", self.instance));
                     return Goes::Out;
                 }
-                if self.stored(env, asked, answer) == Goes::Out {
+                if self.stored(env, transaction.request, answer) == Goes::Out {
                     return Goes::Out;
                 }
             }
-            OwnerInput::RpcEnded { rpc, answer } => {
-                self.may_crash_here(env);
+            OwnerInput::RpcEnded { rpc, key, copy, answer } => {
+                self.may_crash_at(env, CrashPoint::Answered(key, copy));
                 self.rpc_ended(env, rpc, Some(&answer));
             }
-            OwnerInput::RpcTimeout { rpc } => self.rpc_ended(env, rpc, None),
+            OwnerInput::RpcTimeout { rpc, .. } => self.rpc_ended(env, rpc, None),
             OwnerInput::Timer { saga, number } => self.expired(env, saga, number),
             OwnerInput::Unwritten { saga } => self.write(env, saga),
             OwnerInput::Heartbeat => self.renew(env),
@@ -362,14 +436,21 @@ impl Owner {
         for destination in &mut self.destinations {
             destination.clear();
         }
-        let grace_ms = i64::from(env.below(GRACE_MS as u32));
+        let grace_ms = i64::from(env.draw(Purpose::Grace(self.instance)).below(GRACE_MS as u32));
         self.wake_me(env, grace_ms, OwnerInput::GraceIsOver);
     }
 }
 
+fn counted(count: &mut u32) -> u32 {
+    *count += 1;
+    *count
+}
+
 fn reply(env: &mut Env, asker: Asker, reply: Reply) {
-    env.send(match asker {
-        Asker::Client(client) => Event::Client { client, event: ClientEvent::Replied(reply) },
-        Asker::Operator(order) => Event::Operator(OperatorEvent::Replied { order, reply }),
+    env.send(Message::Reply(asker), |copy| match asker {
+        Asker::Submitter { client, .. } | Asker::Canceller { client, .. } => {
+            Event::Client { client, event: ClientEvent::Replied { to: asker, copy, reply: reply.clone() } }
+        }
+        Asker::Operator { order, .. } => Event::Operator(OperatorEvent::Replied { order, reply: reply.clone() }),
     });
 }

@@ -13,9 +13,10 @@ use std::rc::Rc;
 use matricula_engine::{CallAnswer, CallError, Code, Leg, Outcome, StepIndex};
 
 use crate::broken::Broken;
+use crate::draws::{Draw, Message, Purpose, RpcKey};
 use crate::env::{Env, Event};
 use crate::fact::Fact;
-use crate::names::{InstanceNo, LegOf, ProcessNo, SagaNo};
+use crate::names::{Attempt, LegOf, SagaNo};
 use crate::owner::OwnerInput;
 use crate::shapes::Does;
 
@@ -28,8 +29,7 @@ pub(crate) use ledger::{Entry, Ledger, Ledgers};
 #[derive(Debug)]
 pub(crate) struct Rpc {
     pub number: u32,
-    pub process: ProcessNo,
-    pub instance: InstanceNo,
+    pub key: RpcKey,
     pub destination: u8,
     pub operations: Vec<Operation>,
 }
@@ -43,6 +43,13 @@ pub(crate) struct Operation {
     pub outcome: Outcome,
     /// For each drop: the saga whose add it ends, as the first step has answered.
     pub origins: Vec<SagaNo>,
+}
+
+impl Operation {
+    /// What draws for it are keyed by.
+    pub(crate) fn key(&self) -> Attempt {
+        Attempt { of: self.of, number: self.attempt }
+    }
 }
 
 /// An answer an operation, or an error for all.
@@ -96,44 +103,46 @@ impl Participants {
         }
     }
 
-    /// A call arrives.
-    pub(crate) fn call(&mut self, env: &mut Env, rpc: &Rpc) {
+    /// A copy of a call arrives.
+    pub(crate) fn call(&mut self, env: &mut Env, rpc: &Rpc, copy: u8) {
+        let mut draw = env.draw(Purpose::Service(rpc.key, copy));
+        let instance = rpc.key.instance;
         if env.now_ms < self.away_until_ms[usize::from(rpc.destination)] {
             // Refused at once, or never answered.
-            if env.chance(512) {
-                answer(env, rpc, Err(CallError::new(Code::Unavailable, "", None)));
+            if draw.chance(512) {
+                answer(env, rpc, copy, Err(CallError::new(Code::Unavailable, "", None)));
             }
             return;
         }
-        if env.chance(env.weather.error_before) {
-            let error = any_error(env);
-            env.say(|| format!("  {} of {}: {error}, nothing done", named(rpc), rpc.instance));
-            return answer(env, rpc, Err(error));
+        if draw.chance(env.weather.error_before) {
+            let error = any_error(&mut draw);
+            env.say(|| format!("  {} of {instance}: {error}, nothing done", named(rpc)));
+            return answer(env, rpc, copy, Err(error));
         }
-        let answers = rpc.operations.iter().map(|operation| self.operate(env, operation)).collect();
-        if env.chance(env.weather.error_after) {
-            let error = any_error(env);
-            env.say(|| format!("  {} of {}: done, and answered with {error}", named(rpc), rpc.instance));
-            return answer(env, rpc, Err(error));
+        let answers = rpc.operations.iter().map(|operation| self.operate(env, operation, copy)).collect();
+        if draw.chance(env.weather.error_after) {
+            let error = any_error(&mut draw);
+            env.say(|| format!("  {} of {instance}: done, and answered with {error}", named(rpc)));
+            return answer(env, rpc, copy, Err(error));
         }
-        answer(env, rpc, Ok(answers));
+        answer(env, rpc, copy, Ok(answers));
     }
 
-    fn operate(&mut self, env: &mut Env, operation: &Operation) -> CallAnswer {
+    fn operate(&mut self, env: &mut Env, operation: &Operation, copy: u8) -> CallAnswer {
         let LegOf { saga, step, leg } = operation.of;
         let place = saga.get() * self.steps + step.get();
         if self.barrier.len() <= place {
             self.barrier.resize(place + 1, Record::default());
         }
         let answer = match leg {
-            Leg::Action => self.act(env, operation, place),
+            Leg::Action => self.act(env, operation, copy, place),
             Leg::Undo => self.undo(env, operation.of, place),
         };
         env.say(|| format!("  {}, attempt {}: {answer:?}", operation.of, operation.attempt));
         answer
     }
 
-    fn act(&mut self, env: &mut Env, operation: &Operation, place: usize) -> CallAnswer {
+    fn act(&mut self, env: &mut Env, operation: &Operation, copy: u8, place: usize) -> CallAnswer {
         let LegOf { saga, step, .. } = operation.of;
         let does = env.shape.does[step.get()];
         let forgets = env.is_broken(Broken::BarrierForgetsAnswers)
@@ -146,9 +155,10 @@ impl Participants {
             _ => {}
         }
         let may_refuse = env.shape.definition.step(step).kind.may_refuse();
-        let decided = if env.chance(env.weather.not_yet) {
+        let mut draw = env.draw(Purpose::Operation(operation.key(), copy));
+        let decided = if draw.chance(env.weather.not_yet) {
             None
-        } else if may_refuse && env.chance(env.weather.refused) {
+        } else if may_refuse && draw.chance(env.weather.refused) {
             Some(CallAnswer::Refused("by the rules".to_owned()))
         } else {
             domain::decide(&mut self.ledgers, env, operation, does)
@@ -191,17 +201,21 @@ impl Participants {
     }
 }
 
-fn answer(env: &mut Env, rpc: &Rpc, answer: Result<Vec<CallAnswer>, CallError>) {
-    let input = OwnerInput::RpcEnded { rpc: rpc.number, answer: Rc::new(answer) };
-    env.send(Event::Owner { process: rpc.process, instance: rpc.instance, input });
+/// Answers a copy of a call. There may be two copies of each answer, so four in all.
+fn answer(env: &mut Env, rpc: &Rpc, copy: u8, answer: Result<Vec<CallAnswer>, CallError>) {
+    let (number, key, answer) = (rpc.number, rpc.key, Rc::new(answer));
+    env.send(Message::Answer(key, copy), |of_answer| {
+        let input = OwnerInput::RpcEnded { rpc: number, key, copy: 2 * copy + of_answer, answer: answer.clone() };
+        Event::Owner { process: key.instance.process(), instance: key.instance, input }
+    });
 }
 
 /// Any of gRPC's codes; a few with a wish to be left alone.
-fn any_error(env: &mut Env) -> CallError {
-    let code = Code::ALL[env.below(Code::ALL.len() as u32) as usize];
-    let retry_after_ms = match env.below(32) {
-        0 => Some(i64::from(env.below(90_000))),
-        1..4 => Some(i64::from(env.below(1_000))),
+fn any_error(draw: &mut Draw) -> CallError {
+    let code = Code::ALL[draw.below(Code::ALL.len() as u32) as usize];
+    let retry_after_ms = match draw.below(32) {
+        0 => Some(i64::from(draw.below(90_000))),
+        1..4 => Some(i64::from(draw.below(1_000))),
         _ => None,
     };
     CallError::new(code, "", retry_after_ms)

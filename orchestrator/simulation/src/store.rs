@@ -13,9 +13,10 @@ use matricula_engine::Recorded;
 
 use crate::broken::Broken;
 use crate::clients::Request;
+use crate::draws::{Draw, Purpose, TransactionKey, TransactionKind};
 use crate::env::{Env, Event};
 use crate::fact::Fact;
-use crate::names::{InstanceNo, ProcessNo, SagaNo};
+use crate::names::{InstanceNo, SagaNo};
 use crate::owner::OwnerInput;
 
 /// How long an instance counts as living after its last sign.
@@ -55,6 +56,34 @@ pub(crate) enum StoreRequest {
     Adopt(Vec<SagaNo>),
     Write(Rc<Batch>),
     Release,
+}
+
+impl StoreRequest {
+    /// What draws for a transaction are keyed by.
+    pub(crate) fn kind(&self) -> TransactionKind {
+        match self {
+            Self::Register => TransactionKind::Register,
+            Self::Renew => TransactionKind::Renew,
+            Self::MarkLapsed => TransactionKind::MarkLapsed,
+            Self::Choose => TransactionKind::Choose,
+            Self::Adopt(_) => TransactionKind::Adopt,
+            Self::Release => TransactionKind::Release,
+            Self::Write(batch) => {
+                let admitted = batch.admissions.iter().map(|admission| (admission.saga, &admission.first));
+                let rows = admitted.chain(batch.appends.iter().map(|append| (append.saga, &append.events)));
+                let keys = rows.map(|(saga, events)| (saga, events.first().map_or(0, |event| event.sequence)));
+                let (saga, sequence) = keys.min().expect("a write has a row");
+                TransactionKind::Write(saga, sequence)
+            }
+        }
+    }
+}
+
+/// What an instance asks of the store, and what its draws are keyed by.
+#[derive(Debug, Clone)]
+pub(crate) struct Transaction {
+    pub key: TransactionKey,
+    pub request: StoreRequest,
 }
 
 /// How an admission ended.
@@ -106,9 +135,7 @@ enum Undo {
 
 /// Executed and not durable yet.
 struct Pending {
-    process: ProcessNo,
-    instance: InstanceNo,
-    asked: StoreRequest,
+    transaction: Transaction,
     answer: StoreAnswer,
 }
 
@@ -126,25 +153,27 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    pub(crate) fn new(env: &mut Env) -> Self {
-        let clock_ahead_ms = i64::from(env.below(7_200_000)) - 3_600_000;
+    pub(crate) fn new(clock_ahead_ms: i64) -> Self {
         Self { clock_ahead_ms, ..Self::default() }
     }
 
     /// A transaction arrives.
-    pub(crate) fn request(&mut self, env: &mut Env, process: ProcessNo, instance: InstanceNo, asked: StoreRequest) {
-        if env.now_ms < self.away_until_ms || env.chance(env.weather.store_error_before) {
-            return fail(env, process, instance, asked);
+    pub(crate) fn request(&mut self, env: &mut Env, transaction: Transaction) {
+        let key = transaction.key;
+        let mut draw = env.draw(Purpose::StoreExecuted(key));
+        if env.now_ms < self.away_until_ms || draw.chance(env.weather.store_error_before) {
+            return fail(env, transaction);
         }
-        let answer = self.execute(env, instance, &asked);
-        self.pending.push(Pending { process, instance, asked, answer });
+        let answer = self.execute(env, key.instance, &transaction.request);
+        let pending = Pending { transaction, answer };
         if env.is_broken(Broken::StoreAnswersEarly) {
-            let pending = self.pending.pop().expect("just pushed");
-            answer_to(env, pending);
+            answer_to(env, pending, &mut env.draw(Purpose::StoreAnswered(key)));
+        } else {
+            self.pending.push(pending);
         }
         if !self.flushing {
             self.flushing = true;
-            let in_ms = i64::from(env.below(env.weather.store_ms));
+            let in_ms = i64::from(draw.below(env.weather.store_ms));
             env.schedule(in_ms, Event::Flush { epoch: self.epoch });
         }
     }
@@ -158,17 +187,15 @@ impl Store {
         self.undo.clear();
         env.facts.append(&mut self.pending_facts);
         for pending in std::mem::take(&mut self.pending) {
-            if env.chance(env.weather.store_error_after) {
+            let key = pending.transaction.key;
+            let mut draw = env.draw(Purpose::StoreAnswered(key));
+            if draw.chance(env.weather.store_error_after) {
                 env.say(|| {
-                    format!(
-                        "the store has committed {:?} of {} and reports an error",
-                        kind(&pending.asked),
-                        pending.instance
-                    )
+                    format!("the store has committed {:?} of {} and reports an error", name(key.kind), key.instance)
                 });
-                fail(env, pending.process, pending.instance, pending.asked);
+                fail(env, pending.transaction);
             } else {
-                answer_to(env, pending);
+                answer_to(env, pending, &mut draw);
             }
         }
     }
@@ -188,7 +215,7 @@ impl Store {
         self.away_until_ms = env.now_ms + away_ms;
         self.clock_ahead_ms += clock_jump_ms;
         for pending in std::mem::take(&mut self.pending) {
-            fail(env, pending.process, pending.instance, pending.asked);
+            fail(env, pending.transaction);
         }
     }
 
@@ -286,18 +313,18 @@ impl Store {
     fn admit(&mut self, env: &Env, instance: InstanceNo, admission: &Admission) -> Admitted {
         let Admission { saga, request, first } = admission;
         let by_key = |other: &SagaNo| {
-            let requested = &env.requests[other.get()];
-            self.owner(*other).is_some()
-                && (*other == *saga
-                    || !env.is_broken(Broken::StoreForgetsTheKey)
-                        && (requested.student, requested.key) == (request.student, request.key))
+            let has_key = || {
+                let requested = env.request(*other);
+                (requested.student, requested.key) == (request.student, request.key)
+            };
+            self.owner(*other).is_some() && (*other == *saga || !env.is_broken(Broken::StoreForgetsTheKey) && has_key())
         };
         let existing = (0..self.rows.len()).map(|saga| SagaNo(saga as u16)).find(by_key);
         match existing {
             // An earlier try of this very write was committed though it reported an error.
             Some(existing) if existing == *saga => Admitted::New,
             Some(existing) => {
-                let same_request = env.requests[existing.get()].asks_the_same(request);
+                let same_request = env.request(existing).asks_the_same(request);
                 Admitted::Existing { saga: existing, same_request }
             }
             None => {
@@ -357,28 +384,31 @@ impl Store {
     }
 }
 
-fn kind(asked: &StoreRequest) -> &'static str {
-    match asked {
-        StoreRequest::Register => "the start",
-        StoreRequest::Renew => "the renewal",
-        StoreRequest::MarkLapsed => "the marking",
-        StoreRequest::Choose => "the choice",
-        StoreRequest::Adopt(_) => "the adoption",
-        StoreRequest::Write(_) => "the write",
-        StoreRequest::Release => "the release",
+fn name(kind: TransactionKind) -> &'static str {
+    match kind {
+        TransactionKind::Register => "the start",
+        TransactionKind::Renew => "the renewal",
+        TransactionKind::MarkLapsed => "the marking",
+        TransactionKind::Choose => "the choice",
+        TransactionKind::Adopt => "the adoption",
+        TransactionKind::Write(..) => "the write",
+        TransactionKind::Release => "the release",
     }
 }
 
-fn answer_to(env: &mut Env, pending: Pending) {
-    let Pending { process, instance, asked, answer } = pending;
-    let in_ms = i64::from(env.below(env.weather.store_ms));
-    env.schedule(in_ms, Event::Owner { process, instance, input: OwnerInput::Stored { asked, answer } });
+fn answer_to(env: &mut Env, pending: Pending, draw: &mut Draw) {
+    let in_ms = i64::from(draw.below(env.weather.store_ms));
+    end(env, in_ms, pending.transaction, pending.answer);
 }
 
-fn fail(env: &mut Env, process: ProcessNo, instance: InstanceNo, asked: StoreRequest) {
-    let in_ms = if env.chance(env.weather.store_hangs) { GIVEN_UP_AFTER_MS } else { i64::from(env.below(20)) };
-    env.schedule(
-        in_ms,
-        Event::Owner { process, instance, input: OwnerInput::Stored { asked, answer: StoreAnswer::Failed } },
-    );
+fn fail(env: &mut Env, transaction: Transaction) {
+    let mut draw = env.draw(Purpose::StoreFailed(transaction.key));
+    let in_ms = if draw.chance(env.weather.store_hangs) { GIVEN_UP_AFTER_MS } else { i64::from(draw.below(20)) };
+    end(env, in_ms, transaction, StoreAnswer::Failed);
+}
+
+fn end(env: &mut Env, in_ms: i64, transaction: Transaction, answer: StoreAnswer) {
+    let instance = transaction.key.instance;
+    let input = OwnerInput::Stored { transaction, answer };
+    env.schedule(in_ms, Event::Owner { process: instance.process(), instance, input });
 }

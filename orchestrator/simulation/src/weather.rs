@@ -3,7 +3,7 @@
 //! Each history draws its own weather, and leaves about half of the faults out of it: a history with every fault at
 //! once hardly gets anywhere, and what breaks under one kind would be hidden behind another.
 
-use rand_chacha::rand_core::RngCore;
+use crate::draws::Draw;
 
 /// Chances are in 1,024ths.
 #[derive(Debug, Clone)]
@@ -62,8 +62,8 @@ impl Weather {
         }
     }
 
-    pub(crate) fn draw(rng: &mut impl RngCore) -> Self {
-        let mut some = |of_1024: u32| if rng.next_u32() & 1 == 0 { 0 } else { rng.next_u32() % of_1024 };
+    pub(crate) fn draw(draw: &mut Draw) -> Self {
+        let mut some = |below: u32| if draw.chance(512) { draw.below(below) } else { 0 };
         Self {
             lost: some(250),
             twice: some(250),

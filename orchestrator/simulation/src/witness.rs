@@ -4,7 +4,7 @@
 use matricula_engine::{Event, Intervention, Leg, SagaState, StepIndex};
 
 use crate::fact::Fact;
-use crate::names::{InstanceNo, ProcessNo, SagaNo};
+use crate::names::{InstanceNo, SagaNo};
 use crate::shapes::Shape;
 
 /// A saga as its durable log has it.
@@ -23,8 +23,8 @@ impl Seen {
 }
 
 /// An instance.
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Life {
-    pub process: ProcessNo,
     pub runs: bool,
     pub marked: bool,
 }
@@ -76,9 +76,16 @@ impl Witness {
         self.lives.get(instance.get()).is_some_and(|life| life.marked)
     }
 
+    fn started(&mut self, instance: InstanceNo) {
+        if self.lives.len() <= instance.get() {
+            self.lives.resize(instance.get() + 1, Life::default());
+        }
+        self.lives[instance.get()].runs = true;
+    }
+
     pub(crate) fn learn(&mut self, shape: &Shape, fact: &Fact) {
         match fact {
-            Fact::Started { process } => self.lives.push(Life { process: *process, runs: true, marked: false }),
+            Fact::Started { instance } => self.started(*instance),
             Fact::Ended { instance } => self.lives[instance.get()].runs = false,
             Fact::Marked { instance } => self.lives[instance.get()].marked = true,
             Fact::Admitted { saga, instance, first } => match SagaState::replay(&shape.definition, &**first) {

@@ -35,7 +35,7 @@ pub(crate) fn overdue(world: &View<'_>) -> String {
         .map(|(saga, seen)| {
             let owner = world.witness.lives.get(seen.owner.get());
             let owner = match owner {
-                Some(life) if life.runs && !life.marked => format!("{} on {}", seen.owner, life.process),
+                Some(life) if life.runs && !life.marked => format!("{} on {}", seen.owner, seen.owner.process()),
                 Some(life) if life.marked => format!("{}, which is dead", seen.owner),
                 _ => format!("{}, which has ended", seen.owner),
             };

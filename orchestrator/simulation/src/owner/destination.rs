@@ -7,6 +7,7 @@ use std::rc::Rc;
 use matricula_engine::{CallAnswer, CallError, Code};
 
 use super::{Owner, OwnerInput};
+use crate::draws::{CrashPoint, Message, Purpose, RpcKey};
 use crate::env::{Env, Event};
 use crate::names::LegOf;
 use crate::participants::{Operation, Rpc, RpcAnswer};
@@ -44,7 +45,6 @@ impl Owner {
     }
 
     fn send_calls(&mut self, env: &mut Env, to: u8) {
-        let timeout_jitter_ms = i64::from(env.below(50));
         let destination = &mut self.destinations[usize::from(to)];
         let mut left = Vec::new();
         while destination.in_flight.len() < IN_FLIGHT_MAX
@@ -59,18 +59,16 @@ impl Owner {
             self.rpcs += 1;
             let calls = operations.iter().map(|operation| (operation.of, operation.attempt)).collect();
             destination.in_flight.push(InFlight { rpc: self.rpcs, calls });
-            left.push(Rpc {
-                number: self.rpcs,
-                process: self.process,
-                instance: self.instance,
-                destination: to,
-                operations,
-            });
+            let first = operations.iter().map(Operation::key).min().expect("a call has an operation");
+            let key = RpcKey { instance: self.instance, first };
+            left.push(Rpc { number: self.rpcs, key, destination: to, operations });
         }
         for rpc in left {
-            self.wake_me(env, CALL_TIMEOUT_MS + timeout_jitter_ms, OwnerInput::RpcTimeout { rpc: rpc.number });
-            env.send(Event::Rpc { rpc: Rc::new(rpc) });
-            self.may_crash_here(env);
+            let (key, rpc) = (rpc.key, Rc::new(rpc));
+            let jitter_ms = i64::from(env.draw(Purpose::CallTimeout(key)).below(50));
+            self.wake_me(env, CALL_TIMEOUT_MS + jitter_ms, OwnerInput::RpcTimeout { rpc: rpc.number, key });
+            env.send(Message::Call(key), |copy| Event::Rpc { rpc: rpc.clone(), copy });
+            self.may_crash_at(env, CrashPoint::Called(key));
         }
     }
 

@@ -10,7 +10,8 @@ use matricula_engine::{
 use super::behind::{Behind, Waiting};
 use super::{Driven, Owner, OwnerInput, reply};
 use crate::broken::Broken;
-use crate::clients::{Ask, Asker, Reply, Request};
+use crate::clients::{Ask, Asked, Asker, Reply, Request};
+use crate::draws::Purpose;
 use crate::env::Env;
 use crate::fact::Fact;
 use crate::names::{LegOf, SagaNo};
@@ -44,24 +45,23 @@ pub(super) struct Entrant {
 
 impl Owner {
     /// Somebody asks.
-    pub(super) fn asked(&mut self, env: &mut Env, ask: Ask) {
-        match ask {
-            Ask::Submit { client, request } => {
-                let saga = env.new_saga(request.clone());
-                env.say(|| format!("{} asks {} for {saga}", client, self.instance));
+    pub(super) fn asked(&mut self, env: &mut Env, Ask { asker, asked }: Ask) {
+        match asked {
+            Asked::Submit(saga, request) => {
+                env.say(|| format!("{} asks {} for {saga}", saga.client(), self.instance));
                 let definition = &env.shape.definition;
                 let now_ms = self.clock_ms(env);
                 let first = Recorded::first(now_ms, definition.admit(applies(&env.shape, &request), now_ms));
                 let state = SagaState::replay(definition, [&first]).expect("an admission folds");
-                self.write_admission(env, client, request, Rc::new(vec![first]), Entrant { saga, state });
+                self.write_admission(env, asker, request, Rc::new(vec![first]), Entrant { saga, state });
             }
-            Ask::Cancel { client, saga } => {
-                let input = Input::Cancel { by: client.to_string(), reason: String::new() };
-                self.command(env, Asker::Client(client), saga, input);
+            Asked::Cancel(saga) => {
+                let input = Input::Cancel { by: saga.client().to_string(), reason: String::new() };
+                self.command(env, asker, saga, input);
             }
-            Ask::Order(order) => {
+            Asked::Order(order) => {
                 let input = ordered(env, &order);
-                self.command(env, Asker::Operator(order.number), order.saga, input);
+                self.command(env, asker, order.saga, input);
             }
         }
         if !self.is_stopping {
@@ -163,7 +163,7 @@ impl Owner {
             driven.calling.retain(|of| (of.step, of.leg) != (step, leg));
             env.facts.push(Fact::CallEnded { instance, of: LegOf { saga, step, leg } });
         }
-        let jitter = env.jitter();
+        let jitter = env.jitter(saga, driven.state.sequence());
         let decision = match decide(&env.shape.definition, &driven.state, pending.input, now_ms, jitter) {
             Ok(decision) => decision,
             Err(error) => {
@@ -182,6 +182,7 @@ impl Owner {
             });
         }
         driven.state = decision.state;
+        let sequence = driven.state.sequence();
         if env.is_broken(Broken::OwnerTellsBeforeDurable) {
             tell(env, saga, &driven.state);
         }
@@ -197,7 +198,7 @@ impl Owner {
             self.done_waiting(env, saga, waiting);
         } else if nothing_waits && !self.is_stopping {
             // Soon, or with what is decided until then.
-            let in_ms = i64::from(env.below(UNWRITTEN_MAX_MS));
+            let in_ms = i64::from(env.draw(Purpose::Unwritten { saga, sequence }).below(UNWRITTEN_MAX_MS));
             self.wake_me(env, in_ms, OwnerInput::Unwritten { saga });
         } else {
             self.write(env, saga);

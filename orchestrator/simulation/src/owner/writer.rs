@@ -9,7 +9,6 @@ use super::{Owner, OwnerInput, reply};
 use crate::broken::Broken;
 use crate::clients::{Asker, Reply, Request};
 use crate::env::Env;
-use crate::names::ClientNo;
 use crate::store::{Admission, Admitted, Append, Batch, StoreAnswer, StoreRequest};
 
 /// First and longest delay between tries.
@@ -20,27 +19,28 @@ const RETRY_MAX_MS: i64 = 1_000;
 pub(super) struct Writer {
     /// What waits for the next transaction.
     batch: Batch,
-    entering: Vec<(ClientNo, Entrant)>,
+    entering: Vec<(Asker, Entrant)>,
     under_way: Option<UnderWay>,
 }
 
 struct UnderWay {
     batch: Rc<Batch>,
-    entering: Vec<(ClientNo, Entrant)>,
+    entering: Vec<(Asker, Entrant)>,
     delay_ms: i64,
+    tries: u32,
 }
 
 impl Owner {
     pub(super) fn write_admission(
         &mut self,
         env: &mut Env,
-        client: ClientNo,
+        asker: Asker,
         request: Rc<Request>,
         first: Rc<Vec<Recorded>>,
         entrant: Entrant,
     ) {
         self.writer.batch.admissions.push(Admission { saga: entrant.saga, request, first });
-        self.writer.entering.push((client, entrant));
+        self.writer.entering.push((asker, entrant));
         self.write_next(env);
     }
 
@@ -56,15 +56,20 @@ impl Owner {
         }
         let batch = Rc::new(std::mem::take(&mut writer.batch));
         let entering = std::mem::take(&mut writer.entering);
-        writer.under_way = Some(UnderWay { batch: batch.clone(), entering, delay_ms: RETRY_FIRST_MS });
-        self.ask_store(env, StoreRequest::Write(batch));
+        writer.under_way = Some(UnderWay { batch: batch.clone(), entering, delay_ms: RETRY_FIRST_MS, tries: 1 });
+        self.send_write(env, batch, 1);
     }
 
     pub(super) fn write_again(&mut self, env: &mut Env) {
-        if let Some(under_way) = &self.writer.under_way {
-            let request = StoreRequest::Write(under_way.batch.clone());
-            self.ask_store(env, request);
+        if let Some(under_way) = &mut self.writer.under_way {
+            under_way.tries += 1;
+            let (batch, tries) = (under_way.batch.clone(), under_way.tries);
+            self.send_write(env, batch, tries);
         }
+    }
+
+    fn send_write(&self, env: &mut Env, batch: Rc<Batch>, tries: u32) {
+        self.send_transaction(env, StoreRequest::Write(batch), tries);
     }
 
     /// A transaction was answered.
@@ -84,13 +89,13 @@ impl Owner {
 
     fn written(&mut self, env: &mut Env, batch: &Batch, admitted: &[Admitted], appended: &[bool]) {
         let Some(under_way) = self.writer.under_way.take() else { return };
-        for ((client, entrant), admitted) in under_way.entering.into_iter().zip(admitted) {
+        for ((asker, entrant), admitted) in under_way.entering.into_iter().zip(admitted) {
             match *admitted {
                 Admitted::New => {
-                    reply(env, Asker::Client(client), Reply::Accepted { saga: entrant.saga });
+                    reply(env, asker, Reply::Accepted { saga: entrant.saga });
                     self.admitted(env, entrant);
                 }
-                Admitted::Existing { saga, .. } => reply(env, Asker::Client(client), Reply::Accepted { saga }),
+                Admitted::Existing { saga, .. } => reply(env, asker, Reply::Accepted { saga }),
             }
         }
         for (append, stands) in batch.appends.iter().zip(appended) {

@@ -13,7 +13,7 @@ use crate::shapes::Does;
 /// Decides and does an action; none when it can't be decided yet.
 pub(super) fn decide(ledgers: &mut Ledgers, env: &mut Env, operation: &Operation, does: Does) -> Option<CallAnswer> {
     let LegOf { saga, .. } = operation.of;
-    let request = env.requests[saga.get()].clone();
+    let request = env.request(saga).clone();
     let Request { student, adds, drops, .. } = &*request;
     match does {
         Does::Reserve => return reserve(ledgers, saga, &request),
