@@ -497,7 +497,7 @@ impl<R: Clone> Batch<R> {
         match answer {
             Ok(answers) => {
                 self.is_answered = true;
-                self.answers.extend(answers);
+                if self.answers.is_empty() { self.answers = answers } else { self.answers.extend(answers) }
             }
             Err(error) if error.code == Code::InvalidArgument && size > 1 => {
                 let middle = self.part.start + size / 2;
