@@ -6,12 +6,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use matricula_engine::{Definition, Effect, Input as SagaInput, Jitter, Leg, LegStatus, Recorded, SagaState, StepIndex, decide, plan};
+use matricula_engine::{
+    Definition, Effect, Input as SagaInput, Jitter, Leg, LegStatus, Recorded, SagaState, StepIndex, decide, plan,
+};
 
 use crate::admission::{AdmissionControl, Admittance, Candidate, InLine, Rejection};
 use crate::destination::{Answered, DestinationStatus, Destinations};
 use crate::lease::{Adoption, ClockReading, Lease};
-use crate::log::{Advance, CommitProof, CommitQueue, Due, Entrant, FlushQueue, Persisted, Settled, UnpersistedLog, Waiting};
+use crate::log::{
+    Advance, CommitProof, CommitQueue, Due, Entrant, FlushQueue, Persisted, Settled, UnpersistedLog, Waiting,
+};
 use crate::random::mix;
 use crate::ready::{
     Admission, Admitted, AppendOutcome, Call, Change, Clearance, CommitAnswer, End, Input, Notice, Ready, Reply,
@@ -124,7 +128,7 @@ impl<W: Workflow> Core<W> {
     }
 
     /// Where a saga stands in line; none when its outcome is not open here.
-    pub fn place(&mut self, now: Moment, saga: SagaId) -> Option<InLine> {
+    pub fn place(&self, now: Moment, saga: SagaId) -> Option<InLine> {
         self.admission.place(saga, now)
     }
 
@@ -221,7 +225,7 @@ impl<W: Workflow> Core<W> {
         match SagaState::replay(self.definition(), [&admitted]) {
             Ok(state) => {
                 let admission = Admission { id, subject, key, fingerprint, request, admitted };
-                self.commits.admit(admission, Entrant { state, caller });
+                self.commits.admit(admission, Entrant { state: Arc::new(state), caller });
             }
             Err(error) => {
                 self.admission.withdrawn(id);
@@ -250,7 +254,7 @@ impl<W: Workflow> Core<W> {
             match ended.outcome {
                 Ok(Admitted::New) => {
                     self.admission.accepted(ended.id, self.clock.now);
-                    self.enter(ended.id, ended.request, &proof.persisted(Arc::new(ended.entrant.state)), false);
+                    self.enter(ended.id, ended.request, &proof.persisted(ended.entrant.state), false);
                     self.reply(caller, Reply::Accepted(proof.persisted(ended.id)));
                 }
                 Ok(Admitted::Existing { id, same_request }) => {
@@ -274,13 +278,7 @@ impl<W: Workflow> Core<W> {
         }
     }
 
-    fn enter(
-        &mut self,
-        id: SagaId,
-        request: W::Request,
-        state: &Persisted<Arc<SagaState>>,
-        is_to_be_adopted: bool,
-    ) {
+    fn enter(&mut self, id: SagaId, request: W::Request, state: &Persisted<Arc<SagaState>>, is_to_be_adopted: bool) {
         self.ready.changes.push(Change::Entered { saga: id, state: state.clone() });
         let state = Arc::clone(state);
         let log = UnpersistedLog::new(&state);

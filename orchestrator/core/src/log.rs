@@ -238,7 +238,7 @@ impl CommitProof {
 
 /// What enters memory when an admission is persisted.
 pub(crate) struct Entrant<C> {
-    pub state: SagaState,
+    pub state: Arc<SagaState>,
     pub caller: C,
 }
 
@@ -267,7 +267,7 @@ impl<R, C> Settled<R, C> {
 }
 
 enum Write<R, C> {
-    Admit(Admission<R>, Entrant<C>),
+    Admit(Box<Admission<R>>, Entrant<C>),
     Append(Append),
 }
 
@@ -314,7 +314,7 @@ impl<R: Clone, C> CommitQueue<R, C> {
     }
 
     pub(crate) fn admit(&mut self, admission: Admission<R>, entrant: Entrant<C>) {
-        self.gathered.push_back(Write::Admit(admission, entrant));
+        self.gathered.push_back(Write::Admit(Box::new(admission), entrant));
     }
 
     pub(crate) fn append(&mut self, append: Append) {
@@ -359,7 +359,7 @@ impl<R: Clone, C> CommitQueue<R, C> {
         for write in self.gathered.drain(..size) {
             match write {
                 Write::Admit(admission, entrant) => {
-                    admissions.push(admission);
+                    admissions.push(*admission);
                     entrants.push(entrant);
                 }
                 Write::Append(append) => appends.push(append),
@@ -394,7 +394,8 @@ impl<R: Clone, C> CommitQueue<R, C> {
         now: Moment,
         notices: &mut Vec<Notice>,
     ) -> Option<Settled<R, C>> {
-        let is_it = |under_way: &mut UnderWay<R, C>| under_way.batch.commit.number == number && under_way.again_at.is_none();
+        let is_it =
+            |under_way: &mut UnderWay<R, C>| under_way.batch.commit.number == number && under_way.again_at.is_none();
         let mut under_way = self.under_way.take_if(is_it)?;
         under_way.tries += 1;
         under_way.conflicts += u32::from(answer == CommitAnswer::Conflict);
@@ -452,7 +453,8 @@ impl<R: Clone, C> CommitQueue<R, C> {
                     self.parts.push(part);
                 }
                 // Appends alone are halved; with admissions beside them they are first tried by themselves.
-                let halves = if admissions.is_empty() { appends.split_at(appends.len() / 2) } else { (appends, &[][..]) };
+                let halves =
+                    if admissions.is_empty() { appends.split_at(appends.len() / 2) } else { (appends, &[][..]) };
                 for half in [halves.1, halves.0].into_iter().filter(|half| !half.is_empty()) {
                     let part = self.batch(Vec::new(), Vec::new(), half.to_vec());
                     self.parts.push(part);

@@ -11,7 +11,9 @@
 
 use std::sync::Arc;
 
-use matricula_engine::{CallAnswer, CallError, DecideError, Input as SagaInput, LeaveReason, Leg, Recorded, Row, SagaState, StepIndex};
+use matricula_engine::{
+    CallAnswer, CallError, DecideError, Input as SagaInput, LeaveReason, Leg, Recorded, Row, SagaState, StepIndex,
+};
 
 use crate::{Moment, Persisted, SagaId, Workflow};
 
