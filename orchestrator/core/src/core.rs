@@ -7,7 +7,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use matricula_engine::{
-    Definition, Effect, Input as SagaInput, Jitter, Leg, LegStatus, Recorded, SagaState, StepIndex, decide, plan,
+    DecideError, Definition, Effect, Input as SagaInput, Jitter, Leg, LegStatus, Recorded, SagaState, StepIndex,
+    decide, plan,
 };
 
 use crate::admission::{AdmissionControl, Admittance, Candidate, InLine, Rejection};
@@ -279,7 +280,8 @@ impl<W: Workflow> Core<W> {
     }
 
     fn enter(&mut self, id: SagaId, request: W::Request, state: &Persisted<Arc<SagaState>>, is_to_be_adopted: bool) {
-        self.ready.changes.push(Change::Entered { saga: id, state: state.clone() });
+        let entered = Change::Entered { saga: id, request: request.clone(), state: state.clone() };
+        self.ready.changes.push(entered);
         let state = Arc::clone(state);
         let log = UnpersistedLog::new(&state);
         let (calling, wake_at_ms) = (Vec::new(), None);
@@ -549,6 +551,17 @@ impl<W: Workflow> Core<W> {
             }
         }
     }
+}
+
+/// The answer to a command for a saga that is finished, which is in no core: a command that has taken effect is answered so,
+/// and every other comes too late.
+pub fn answer_finished(
+    definition: &Definition,
+    state: &SagaState,
+    command: SagaInput,
+    now_ms: i64,
+) -> Result<(), DecideError> {
+    decide(definition, state, command, now_ms, Jitter(0)).map(|_| ())
 }
 
 /// The jitter of a decision: of one saga at one place of its log.
