@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use matricula_core::{Input, Reply, SagaView};
-use matricula_engine::{DecideError, Jitter, SagaState, decide};
+use matricula_core::{Input, Reply, SagaView, answer_finished};
+use matricula_engine::{DecideError, SagaState};
 use matricula_kit::id::SagaId;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -46,10 +46,9 @@ impl<W: Workload> Driver<W> {
         Some(self.of_finished(&state, order))
     }
 
-    /// An order that has taken effect is answered so, and every other comes too late.
+    /// Answers an order for a saga that is finished.
     pub(crate) fn of_finished(&self, state: &SagaState, order: Order) -> Result<(), DecideError> {
-        let now_ms = self.clock.now().0;
-        decide(self.workload.definition(), state, order.into_input(), now_ms, Jitter(0)).map(|_| ())
+        answer_finished(self.workload.definition(), state, order.into_input(), self.clock.now().0)
     }
 
     /// The state that a row's log tells.

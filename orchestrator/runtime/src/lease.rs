@@ -120,19 +120,7 @@ impl<W: Workload> Lease<W> {
 
     async fn adopt(&self, sagas: &[SagaId]) -> Result<Answer<W>, StoreError> {
         let rows = self.store.adopt(&self.instance, &texts(sagas)).await?;
-        Ok(StoreAnswer::Adopted(rows.into_iter().filter_map(|row| self.stored(row)).collect()))
-    }
-
-    /// A saga as the core takes it over; its span begins here.
-    fn stored(&self, row: SagaRow) -> Option<StoredSaga<Arc<Carried<W::Request>>>> {
-        let id = crate::bits(&row.id)?;
-        let request = serde_json::from_str::<W::Request>(&row.request);
-        let request = request.map(|request| Carried::new(request, row.trace)).map_err(|error| error.to_string());
-        if let Ok(carried) = &request {
-            carried.begin(self.workload.definition(), id);
-        }
-        let row = Row { id, definition: row.definition, version: row.version, log: row.log };
-        Some(StoredSaga { row, request })
+        Ok(StoreAnswer::Adopted(rows.into_iter().filter_map(stored::<W>).collect()))
     }
 
     async fn flag(&self, sagas: &[SagaId]) -> Result<Answer<W>, StoreError> {
@@ -143,6 +131,14 @@ impl<W: Workload> Lease<W> {
     fn definition(&self) -> (&'static str, u32) {
         (self.workload.definition().name(), self.workload.definition().version())
     }
+}
+
+/// A saga as the core takes it over.
+fn stored<W: Workload>(row: SagaRow) -> Option<StoredSaga<Arc<Carried<W::Request>>>> {
+    let id = crate::bits(&row.id)?;
+    let request = serde_json::from_str::<W::Request>(&row.request);
+    let request = request.map(|request| Carried::new(request, row.trace)).map_err(|error| error.to_string());
+    Some(StoredSaga { row: Row { id, definition: row.definition, version: row.version, log: row.log }, request })
 }
 
 fn texts(sagas: &[SagaId]) -> Vec<String> {

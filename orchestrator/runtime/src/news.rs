@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use matricula_core::{Change, Notice};
+use matricula_kit::id::SagaId;
 use tokio::sync::{Notify, broadcast};
 
 use crate::watch::Watchers;
 use crate::workflow::Carried;
-use matricula_kit::id::SagaId;
 
 /// Where news of sagas go.
 pub(crate) struct News {
+    /// Name of the definition, by which the spans of sagas are called.
+    pub definition: &'static str,
     pub watchers: Watchers,
     /// Gets the sagas that lists show otherwise now.
     pub changed: broadcast::Sender<SagaId>,
@@ -27,7 +29,10 @@ impl News {
 
     fn change<R>(&self, change: Change<Arc<Carried<R>>>) {
         match change {
-            Change::Entered { saga, state } => self.watchers.tell(saga, state.into_inner()),
+            Change::Entered { saga, request, state } => {
+                request.begin(self.definition, saga);
+                self.watchers.tell(saga, state.into_inner());
+            }
             Change::HandedOver { saga } => self.watchers.given_away(saga),
             Change::Advanced { saga, request, state, before, after } => {
                 self.watchers.tell(saga, state.into_inner());

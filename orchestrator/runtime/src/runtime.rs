@@ -251,6 +251,7 @@ impl<W: Workload> Parts<W> {
             workload,
             lease: Arc::new(lease),
             news: News {
+                definition: self.workload.definition().name(),
                 watchers: self.watchers.clone(),
                 changed: self.signals.here.clone(),
                 destinations: self.destinations.clone(),

@@ -57,13 +57,17 @@ impl<W: Workload> Shell<W> {
         let (mut wake_at, mut is_stopping) = (Some(Moment::ZERO), false);
         loop {
             tokio::select! {
-                _ = self.messages.recv_many(&mut messages, BATCH_MAX) => {}
+                // Messages first: while they come, no timer has to be set, because each step does all that is due.
+                biased;
+                // None comes any more when all senders are gone.
+                1.. = self.messages.recv_many(&mut messages, BATCH_MAX) => {}
                 Some(ended) = tasks.join_next() => inputs.push(result(ended)),
+                () = self.stopping.cancelled(), if !is_stopping => {}
                 () = self.clock.sleep_until(wake_at) => {}
-                () = self.stopping.cancelled(), if !is_stopping => {
-                    is_stopping = true;
-                    inputs.push(Input::Stopped);
-                }
+            }
+            if !is_stopping && self.stopping.is_cancelled() {
+                is_stopping = true;
+                inputs.push(Input::Stopped);
             }
             while let Some(ended) = tasks.try_join_next() {
                 inputs.push(result(ended));
@@ -99,9 +103,10 @@ impl<W: Workload> Shell<W> {
         if let Some(commit) = commit {
             self.write(commit, tasks);
         }
+        // Before the calls: they belong to spans that begin when their sagas enter.
+        self.news.tell(changes, notices);
         rpcs.into_iter().for_each(|rpc| self.call(rpc, tasks));
         store.into_iter().for_each(|request| self.ask(request, tasks));
-        self.news.tell(changes, notices);
         for (caller, reply) in replies {
             // The caller may have gone.
             drop(caller.send(reply));

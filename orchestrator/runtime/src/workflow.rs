@@ -35,12 +35,12 @@ impl<R> Carried<R> {
     }
 
     /// Begins the span of the saga: it is driven here from now on.
-    pub(crate) fn begin(&self, definition: &Definition, saga: SagaId) {
+    pub(crate) fn begin(&self, definition: &str, saga: SagaId) {
         self.driven.get_or_init(|| {
             if !self.submitted.is_wanted() {
                 return Driven { span: Span::none(), trace: self.submitted.clone() };
             }
-            let span = spans::saga(definition.name(), &crate::text(saga), &self.submitted);
+            let span = spans::saga(definition, &crate::text(saga), &self.submitted);
             let trace = match span.is_disabled() {
                 true => self.submitted.clone(),
                 false => TraceContext::of_span(&span, &self.submitted),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use matricula_core::{Admission, Admitted, Commit, CommitAnswer};
+use matricula_core::{Admission, Commit, CommitAnswer};
 use matricula_kit::telemetry::{self, spans};
 
 use crate::Workload;
@@ -40,7 +40,6 @@ impl<W: Workload> Writer<W> {
                 let operations = (commit.admissions.len() + commit.appends.len()) as f64;
                 metrics::histogram!("matricula_log_commit_seconds").record(started.elapsed());
                 metrics::histogram!("matricula_log_commit_operations").record(operations);
-                self.begin(&commit.admissions, &admitted);
                 return CommitAnswer::Written { admissions: admitted, appends: appended };
             }
             Ok(Err(StoreError::Fenced)) => return CommitAnswer::Fenced,
@@ -76,12 +75,5 @@ impl<W: Workload> Writer<W> {
             admitted: &admission.admitted,
             definition: (definition.name(), definition.version()),
         })
-    }
-
-    /// Begins the spans of the sagas that this instance drives from now on.
-    fn begin(&self, admissions: &[Admission<Arc<Carried<W::Request>>>], admitted: &[Admitted]) {
-        for (admission, _) in admissions.iter().zip(admitted).filter(|(_, answer)| **answer == Admitted::New) {
-            admission.request.begin(self.workload.definition(), admission.id);
-        }
     }
 }
