@@ -12,8 +12,8 @@ use matricula_kit::telemetry;
 use matricula_kit::time;
 
 use crate::Workload;
-use crate::peers::{PeerMessage, Signals};
-use crate::store::{InstanceId, SagaRow, SagaStore, StoreError};
+use crate::peers::Signals;
+use crate::store::{InstanceId, PeerMessage, SagaRow, SagaStore, StoreError};
 use crate::workflow::Carried;
 
 /// What the database may take to answer, for its time to be compared with this machine's.

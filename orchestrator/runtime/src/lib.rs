@@ -65,11 +65,13 @@ pub use config::RuntimeConfig;
 pub use look::{Seen, SeenBy};
 pub use metrics::METRICS;
 pub use order::{CommandError, Order, OrderVerb};
-pub use outages::Outage;
 pub use retention::{Retention, RetentionConfig};
 pub use runtime::{Runtime, Submission, SubmitError, Submitted};
-pub use store::{Archived, InstanceId, KeyedSaga, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};
+pub use store::{Archived, InstanceId, KeyedSaga, Outage, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};
 pub use watch::{Progress, Watcher};
+
+/// The tasks of an orchestrator in logs and in metrics.
+pub(crate) const ROLE: &str = "orchestrator";
 
 /// What the sagas of an orchestrator do.
 #[async_trait]

@@ -17,16 +17,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_core::{DestinationStatus, SagasWaiting};
-use matricula_kit::id::SagaId;
 use matricula_kit::telemetry;
-use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::Workload;
 use crate::mailbox::{Clock, Mailbox};
 use crate::peers::Signals;
-use crate::store::{InstanceId, SagaStore, StoreError};
+use crate::store::{InstanceId, Outage, SagaStore, StoreError};
 
 /// Time between two looks while a service does not answer. Sagas that wait are counted each time, by a pass over all that
 /// are in memory.
@@ -37,29 +35,6 @@ const LOOK_MIN: Duration = Duration::from_millis(50);
 const COUNT_MAX: Duration = Duration::from_secs(1);
 /// How long the database may take to keep what others are to see.
 const RECORD_MAX: Duration = Duration::from_secs(2);
-
-/// A service that does not answer an instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outage {
-    /// The instance that sees it.
-    pub instance: String,
-    /// The service.
-    pub destination: String,
-    /// When the first call left that has failed, or has no answer, without a success since.
-    pub since_ms: i64,
-    /// How the last call failed; empty when none has ended.
-    pub last_error: String,
-    /// "closed", "open" or "probing".
-    pub breaker: String,
-    /// When an open breaker lets the next call through.
-    pub probe_at_ms: Option<i64>,
-    /// Sagas whose next call is of this service.
-    pub sagas_waiting: usize,
-    /// Sagas that wait for one of those.
-    pub sagas_behind: usize,
-    /// The oldest of those whose next call is of this service.
-    pub oldest: Option<SagaId>,
-}
 
 /// What every instance that lives sees: this one's own come first.
 pub(crate) type Outages = Arc<Vec<Outage>>;

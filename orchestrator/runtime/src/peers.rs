@@ -1,5 +1,5 @@
 //! Messages between the instances of one PostgreSQL: which sagas have changed, that a request or an answer waits, that an
-//! instance has ended. A message only signals: nothing is true because of it alone, and a slower look finds what was missed.
+//! instance has ended. A message only wakes: nothing is true because of it alone, and a slower look finds what was missed.
 //!
 //! ```text
 //! news ──► announce ──NOTIFY──► listen ──┬─ changed ──► `remote_watch`, WatchSagas
@@ -20,63 +20,12 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{InstanceId, SagaStore, StoreError};
+use crate::store::{InstanceId, PeerMessage, SagaStore, StoreError};
 
-/// The channel of the database that the instances listen to.
-pub(crate) const CHANNEL: &str = "matricula_sagas";
-/// Ids in one payload: PostgreSQL takes less than 8,000 bytes, an id has 36, and a space.
-const IDS_MAX: usize = 200;
 /// Changed sagas that may wait to be sent. Beyond it "any may have changed" is sent instead.
 const CHANGED_WAITING_MAX: usize = 8_192;
 /// Between two tries to listen, while the database does not answer.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// One payload.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PeerMessage {
-    /// Sagas of an instance have changed; none named: any may have.
-    Changed { instance: String, sagas: Vec<SagaId> },
-    /// A request waits for the owner of its saga.
-    Asked,
-    /// A request has been answered.
-    Answered,
-    /// An instance has ended in order: what it drove is to be adopted.
-    Left,
-    /// What an instance has recorded of services that do not answer it has changed.
-    Outages,
-}
-
-impl PeerMessage {
-    pub(crate) fn to_payload(&self) -> String {
-        match self {
-            Self::Asked => "asked".to_owned(),
-            Self::Answered => "answered".to_owned(),
-            Self::Left => "left".to_owned(),
-            Self::Outages => "outages".to_owned(),
-            Self::Changed { instance, sagas } => {
-                let ids: Vec<&str> = sagas.iter().map(SagaId::as_str).collect();
-                format!("moved {instance} {}", ids.join(" ")).trim_end().to_owned()
-            }
-        }
-    }
-
-    /// None for a message of another version.
-    fn parse(payload: &str) -> Option<Self> {
-        let mut words = payload.split_whitespace();
-        match words.next()? {
-            "asked" => Some(Self::Asked),
-            "answered" => Some(Self::Answered),
-            "left" => Some(Self::Left),
-            "outages" => Some(Self::Outages),
-            "moved" => {
-                let instance = words.next()?.to_owned();
-                let sagas = words.map(SagaId::try_new).collect::<Result<_, _>>().ok()?;
-                Some(Self::Changed { instance, sagas })
-            }
-            _ => None,
-        }
-    }
-}
 
 /// What has changed: one saga; none: any may have.
 pub(crate) type Changed = Option<SagaId>;
@@ -165,7 +114,7 @@ pub(crate) async fn announce(
         let message =
             |sagas: &[SagaId]| PeerMessage::Changed { instance: instance.as_str().to_owned(), sagas: sagas.to_vec() };
         let messages: Vec<PeerMessage> =
-            if missed { vec![message(&[])] } else { sagas.chunks(IDS_MAX).map(message).collect() };
+            if missed { vec![message(&[])] } else { sagas.chunks(PeerMessage::IDS_MAX).map(message).collect() };
         if let Err(error) = store.send(&messages).await {
             // The next message says that any may have changed.
             unsent = true;
@@ -185,7 +134,7 @@ pub(crate) async fn listen(
 ) -> Result<(), StoreError> {
     let listening = async {
         loop {
-            match store.listen(CHANNEL).await {
+            match store.listen().await {
                 // No other instance can write: `announce` has all that changes.
                 Ok(None) => std::future::pending().await,
                 Ok(Some(mut payloads)) => {
@@ -221,29 +170,5 @@ fn receive(signals: &Signals, instance: &InstanceId, payload: &str, left: impl F
             }
         }
         Some(PeerMessage::Changed { .. }) | None => signals.any_may_have_changed(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(message: PeerMessage) {
-        let payload = message.to_payload();
-        assert!(payload.len() < 8_000, "PostgreSQL refuses a payload of {} bytes", payload.len());
-        assert_eq!(PeerMessage::parse(&payload), Some(message));
-    }
-
-    #[test]
-    fn messages_are_read_as_they_are_sent() {
-        let instance = InstanceId::generate().as_str().to_owned();
-        check(PeerMessage::Asked);
-        check(PeerMessage::Answered);
-        check(PeerMessage::Left);
-        check(PeerMessage::Outages);
-        check(PeerMessage::Changed { instance: instance.clone(), sagas: Vec::new() });
-        check(PeerMessage::Changed { instance, sagas: (0..IDS_MAX).map(|_| SagaId::generate()).collect() });
-        assert_eq!(PeerMessage::parse("sung by the next version"), None);
     }
 }

@@ -24,16 +24,16 @@ use crate::gauges::Gauges;
 use crate::lease::Lease;
 use crate::mailbox::{Clock, Mailbox, Messages};
 use crate::news::News;
-use crate::outages::{Lookout, Outage, Outages};
-use crate::peers::{self, Changed, PeerMessage, Signals};
+use crate::outages::{Lookout, Outages};
+use crate::peers::{self, Changed, Signals};
 use crate::remote_watch;
 use crate::requests::{Answers, Requests};
 use crate::shell::Shell;
-use crate::store::{InstanceId, SagaStore, StoreError};
+use crate::store::{InstanceId, Outage, PeerMessage, SagaStore, StoreError};
 use crate::watch::{Watcher, Watchers};
 use crate::workflow::Sagas;
 use crate::writer::Writer;
-use crate::{RuntimeConfig, Workload};
+use crate::{ROLE, RuntimeConfig, Workload};
 
 /// How long a task that returned early waits for the task that made it return: that one has failed at the same moment.
 const OTHERS_FAIL: Duration = Duration::from_secs(1);
@@ -42,8 +42,6 @@ const LAST_COMMITS: Duration = Duration::from_secs(1);
 
 /// The same, as a share of the time in which the process must end: then the lease is given back.
 const CALLS_SHARE: f64 = 0.7;
-/// Its tasks in the log and in metrics.
-pub(crate) const ROLE: &str = "orchestrator";
 /// The id that no saga has: a watch of a text that is no id waits for it.
 const NO_SAGA: matricula_core::SagaId = matricula_core::SagaId::from_u128(0);
 

@@ -18,16 +18,15 @@ use matricula_kit::tasks::observed;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::Workload;
 use crate::calls;
 use crate::gauges::Gauges;
 use crate::lease::Lease;
 use crate::mailbox::{Clock, Message, Messages, Query};
 use crate::news::News;
-use crate::runtime::ROLE;
 use crate::store::StoreError;
 use crate::workflow::{Carried, Sagas};
 use crate::writer::Writer;
+use crate::{ROLE, Workload};
 
 /// Messages that one step takes at most: the calls and commits that follow from the first of them should not wait for all.
 const BATCH_MAX: usize = 1_000;

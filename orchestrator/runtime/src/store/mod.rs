@@ -9,6 +9,7 @@ mod key;
 mod lease;
 mod line;
 mod outage;
+mod peer;
 mod read;
 mod receipt;
 mod request;
@@ -20,11 +21,13 @@ mod tests;
 use std::sync::Arc;
 
 use matricula_engine::Recorded;
-use matricula_kit::database::{Database, DbError, Migrator, Notifications};
+use matricula_kit::database::{Database, DbError, Migrator};
 use matricula_kit::telemetry::{TraceContext, spans};
 use tracing::Span;
 
 pub use key::KeyedSaga;
+pub use outage::Outage;
+pub(crate) use peer::PeerMessage;
 pub use read::{SagaFilter, SagaRow};
 pub use receipt::Archived;
 pub use request::StoredRequest;
@@ -111,10 +114,5 @@ impl SagaStore {
             spans::is_of_saga(&span, &saga.id.to_string());
         }
         span
-    }
-
-    /// Begins to listen to what other instances tell; none where there can't be any.
-    pub(crate) async fn listen(&self, channel: &'static str) -> Result<Option<Notifications>, DbError> {
-        self.database.listen(channel).await
     }
 }

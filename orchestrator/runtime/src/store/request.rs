@@ -1,10 +1,10 @@
-//! Commands on their way to the instance that drives their saga, and the messages of instances to each other.
+//! Requests on their way to the instance that drives their saga, and their answers.
 
 use matricula_kit::database::{Args, DbError, Rows};
 use matricula_kit::id::SagaId;
 
+use super::peer::{CHANNEL, PeerMessage};
 use super::{InstanceId, SagaStore};
-use crate::peers::{CHANNEL, PeerMessage};
 
 const ASK: &str = "INSERT INTO saga_requests (request_id, saga_id, wanted, created_at) VALUES ($1, $2, $3, {now_ms})";
 const UNANSWERED: &str = "SELECT r.request_id, r.saga_id, r.wanted FROM saga_requests r \
@@ -86,13 +86,6 @@ impl SagaStore {
     pub(crate) async fn sweep_requests(&self) -> Result<(), DbError> {
         let mut tx = self.database.begin().await?;
         tx.execute(SWEEP, Args::new().int(SWEEP_AFTER_MS)).await?;
-        tx.commit().await
-    }
-
-    /// Sends messages to all instances, at once.
-    pub(crate) async fn send(&self, messages: &[PeerMessage]) -> Result<(), DbError> {
-        let mut tx = self.database.begin().await?;
-        tx.notify(CHANNEL, messages.iter().map(PeerMessage::to_payload).collect());
         tx.commit().await
     }
 }
