@@ -15,7 +15,7 @@ use crate::workflow::Sagas;
 pub(crate) enum Message<W: Workload> {
     /// Something has happened.
     Input(Input<Sagas<W>>),
-    /// Somebody wants to see something, or to know a place in line. It runs after the inputs that came with it.
+    /// An operator or a client wants to see something. It runs after the inputs that came with it.
     Query(Query<W>),
 }
 
@@ -42,7 +42,7 @@ impl<W: Workload> Mailbox<W> {
         (Self(sender), receiver)
     }
 
-    /// Sends an input. When the core has ended, whoever waits for an answer sees that its sender is gone.
+    /// Sends an input. When the core has ended, the input is dropped, and with it the sender of its reply.
     pub(crate) fn input(&self, input: Input<Sagas<W>>) {
         drop(self.0.send(Message::Input(input)));
     }

@@ -41,6 +41,7 @@ pub(crate) type Outages = Arc<Vec<Outage>>;
 
 /// What the core says of the destinations, and of the sagas that wait for each.
 struct View {
+    now_ms: i64,
     statuses: Vec<DestinationStatus>,
     waiting: BTreeMap<&'static str, SagasWaiting>,
 }
@@ -81,8 +82,9 @@ impl<W: Workload> Lookout<W> {
             // A core that is too busy to answer has said what it said last.
             let view = self.view().await;
             let statuses = view.as_ref().map_or(&[][..], |view| &view.statuses);
-            if std::mem::take(&mut is_first) {
+            if is_first {
                 statuses.iter().for_each(|status| gauges(status.name, &SagasWaiting::default(), false));
+                is_first = view.is_none();
             }
             let is_failing = statuses.iter().any(|status| status.failing_since_ms.is_some());
             let is_busy = view.is_none();
@@ -111,11 +113,10 @@ impl<W: Workload> Lookout<W> {
 
     /// The outages now, after those of the last look.
     fn look(&self, before: &[Outage], view: &View) -> Vec<Outage> {
-        let now_ms = self.clock.now().0;
-        let after_ms = i64::try_from(self.attention_after.as_millis()).unwrap_or(i64::MAX);
-        let is_long = |since_ms: &i64| now_ms.saturating_sub(*since_ms) >= after_ms;
+        let after_ms = self.attention_after_ms();
         let seen = view.statuses.iter().filter_map(|status| {
-            let since_ms = status.failing_since_ms.filter(is_long)?;
+            let since_ms =
+                status.failing_since_ms.filter(|since_ms| view.now_ms.saturating_sub(*since_ms) >= after_ms)?;
             let waiting = view.waiting.get(status.name).filter(|waiting| waiting.direct > 0)?;
             Some(Outage {
                 instance: self.instance.as_str().to_owned(),
@@ -184,15 +185,22 @@ impl<W: Workload> Lookout<W> {
         }
     }
 
-    /// The destinations, and the sagas that wait for each while one of them fails; none while the core is too busy. The
-    /// sagas are counted by a pass over all that are in memory.
+    /// The destinations; and the sagas that wait for each, while one needs attention: they are counted by a pass over all
+    /// that are in memory. None while the core is too busy.
     async fn view(&self) -> Option<View> {
-        let asking = self.mailbox.query(|core, now| {
-            let statuses = core.destinations(now);
-            let is_failing = statuses.iter().any(|status| status.failing_since_ms.is_some());
-            View { waiting: if is_failing { core.waiting() } else { BTreeMap::new() }, statuses }
+        let after_ms = self.attention_after_ms();
+        let asking = self.mailbox.query(move |core, now| {
+            let (now_ms, statuses) = (core.now_ms(now), core.destinations(now));
+            let is_long = |since_ms: i64| now_ms.saturating_sub(since_ms) >= after_ms;
+            let needs_attention = statuses.iter().any(|status| status.failing_since_ms.is_some_and(is_long));
+            let waiting = if needs_attention { core.waiting() } else { BTreeMap::new() };
+            View { now_ms, statuses, waiting }
         });
         tokio::time::timeout(COUNT_MAX, asking).await.ok()?
+    }
+
+    fn attention_after_ms(&self) -> i64 {
+        i64::try_from(self.attention_after.as_millis()).unwrap_or(i64::MAX)
     }
 
     /// What the other instances have recorded; none when it can't be read.
