@@ -11,8 +11,7 @@
 //!
 //! An answer is `done`, `no`, `never` or the name of a gRPC code. It may also be the command that an operator gives
 //! while the call hangs: `retried`, `skipped`, `found-done`, `found-refused`, `abandoned`. All other attempts are
-//! answered with
-//! `done`.
+//! answered with `done`.
 
 use std::collections::BTreeSet;
 
