@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use matricula_engine::{Leg, StepIndex};
+use matricula_engine::{Direction, StepIndex};
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident($inner:ty), $letter:literal) => {
@@ -65,19 +65,19 @@ impl SagaNo {
     pub const BEFORE: Self = Self(u16::MAX);
 }
 
-/// One leg of one step of one saga.
+/// The identity of a call: one direction of one step of one saga.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LegOf {
+pub struct CallId {
     /// The saga.
     pub saga: SagaNo,
     /// The step.
     pub step: StepIndex,
     /// The direction.
-    pub leg: Leg,
+    pub direction: Direction,
 }
 
-impl fmt::Display for LegOf {
+impl fmt::Display for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the {} of step {} of {}", self.leg, self.step.0, self.saga)
+        write!(f, "the {} of step {} of {}", self.direction, self.step.0, self.saga)
     }
 }

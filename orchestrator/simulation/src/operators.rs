@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use matricula_engine::{Input, Kind, Resolution, Verb, advice};
+use matricula_engine::{Input, Kind, OperatorCommand, Resolution, advice};
 
 use crate::clients::{Ask, Reply};
 use crate::env::{Env, Event};
@@ -23,7 +23,7 @@ const FOUND_OUT: u32 = 900;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wanted {
     Cancel,
-    Steer(Verb),
+    Operator(OperatorCommand),
 }
 
 /// An order to one saga.
@@ -40,7 +40,9 @@ impl Order {
         let (by, reason) = ("an operator".to_owned(), self.number.to_string());
         match &self.wanted {
             Wanted::Cancel => Input::Cancel { by, reason },
-            Wanted::Steer(verb) => Input::Steer { verb: verb.clone(), by, command: Some(reason.clone()), reason },
+            Wanted::Operator(command) => {
+                Input::Operator { command: command.clone(), by, command_id: Some(reason.clone()), reason }
+            }
         }
     }
 }
@@ -88,7 +90,7 @@ impl Operators {
         if matches!(reply, Reply::Obeyed { .. }) {
             env.facts.push(match order.wanted {
                 Wanted::Cancel => Fact::CancelConfirmed { saga: order.saga },
-                Wanted::Steer(_) => Fact::Obeyed { order: order.clone() },
+                Wanted::Operator(_) => Fact::Obeyed { order: order.clone() },
             });
         }
     }
@@ -102,23 +104,23 @@ fn choose(env: &mut Env, witness: &Witness) -> Option<(SagaNo, InstanceNo, Wante
     }
     if !advised.is_empty() && env.chance(ADVISED) {
         let (saga, owner, advice) = advised.swap_remove(env.below(advised.len() as u32) as usize);
-        return Some((saga, owner, wanted(env, witness, saga, advice.verb, advice.step.unwrap_or_default())));
+        return Some((saga, owner, wanted(env, witness, saga, advice.command, advice.step.unwrap_or_default())));
     }
     let sagas: Vec<(SagaNo, &Seen)> = witness.sagas().collect();
     let (saga, seen) = *sagas.get(env.below(sagas.len() as u32) as usize)?;
-    let verb = ["retry", "skip", "resolve", "abandon", "cancel"][env.below(5) as usize];
+    let command = ["retry", "skip", "resolve", "abandon", "cancel"][env.below(5) as usize];
     let steps = env.shape.clone();
     let step = steps.definition.steps()[env.below(steps.does.len() as u32) as usize].name;
-    Some((saga, seen.owner, wanted(env, witness, saga, verb, step)))
+    Some((saga, seen.owner, wanted(env, witness, saga, command, step)))
 }
 
-fn wanted(env: &mut Env, witness: &Witness, saga: SagaNo, verb: &str, step: &'static str) -> Wanted {
+fn wanted(env: &mut Env, witness: &Witness, saga: SagaNo, command: &str, step: &'static str) -> Wanted {
     let step = step.to_owned();
-    Wanted::Steer(match verb {
-        "retry" => Verb::Retry { step: Some(step).filter(|_| env.chance(512)) },
-        "skip" => Verb::Skip { step },
-        "resolve" => Verb::Resolve { answer: found_out(env, witness, saga, &step), step },
-        "abandon" => Verb::Abandon,
+    Wanted::Operator(match command {
+        "retry" => OperatorCommand::Retry { step: Some(step).filter(|_| env.chance(512)) },
+        "skip" => OperatorCommand::Skip { step },
+        "resolve" => OperatorCommand::Resolve { answer: found_out(env, witness, saga, &step), step },
+        "abandon" => OperatorCommand::Abandon,
         _ => return Wanted::Cancel,
     })
 }
