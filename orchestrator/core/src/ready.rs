@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use matricula_engine::{
-    CallAnswer, CallError, DecideError, Input as SagaInput, LeaveReason, Leg, Recorded, Row, SagaState, StepIndex,
+    CallAnswer, CallError, DecideError, Direction, Input as SagaInput, LeaveReason, Recorded, Row, SagaState, StepIndex,
 };
 
 use crate::{Moment, Persisted, SagaId, Workflow};
@@ -26,11 +26,11 @@ pub enum Input<W: Workflow> {
         /// Gets the reply.
         caller: W::Caller,
     },
-    /// A client cancels a saga, or an operator steers it.
+    /// A client cancels a saga, or an operator gives a command.
     Commanded {
         /// The saga.
         saga: SagaId,
-        /// `Cancel` or `Steer`.
+        /// `Cancel` or `Operator`.
         command: SagaInput,
         /// Gets the reply.
         caller: W::Caller,
@@ -300,7 +300,7 @@ pub struct Call<R> {
     /// Its name; of a compensation, the name of the step that it undoes.
     pub step_name: &'static str,
     /// Which direction.
-    pub leg: Leg,
+    pub direction: Direction,
     /// Counted from 1 in its direction.
     pub attempt: u32,
     /// What the shell keeps with the saga.

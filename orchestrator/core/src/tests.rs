@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use matricula_engine::{
-    CallAnswer, CallError, Code, Definition, Input as SagaInput, Kind, LeaveReason, Leg, Outcome, Recorded,
+    CallAnswer, CallError, Code, Definition, Direction, Input as SagaInput, Kind, LeaveReason, Outcome, Recorded,
     RetryPolicy, Row, SagaState, Step,
 };
 
@@ -41,7 +41,7 @@ struct Table(Definition);
 
 impl Table {
     fn new() -> Self {
-        use Kind::{Closing, Compensatable, Pivot, Retriable};
+        use Kind::{Compensatable, Finalizer, Pivot, Retriable};
         let retry = RetryPolicy::try_new(50, 2_000, 10_000, 30).expect("a policy");
         let line =
             |stage, name, destination, action, undo, kind| Step { name, stage, destination, action, undo, kind, retry };
@@ -50,7 +50,7 @@ impl Table {
             line(2, "hold", "beta", "Hold", Some("Release"), Compensatable),
             line(3, "commit", "alpha", "Commit", None, Pivot),
             line(4, "settle", "beta", "Settle", None, Retriable),
-            line(4, "notify", "gamma", "Notify", None, Closing),
+            line(4, "notify", "gamma", "Notify", None, Finalizer),
         ];
         Self(Definition::try_new("order", 1, 600_000, steps).expect("a sound table"))
     }
@@ -69,7 +69,7 @@ impl Workflow for Table {
     }
 
     fn is_waited_for(&self, step: &Step, _: &&'static str) -> bool {
-        step.kind != Kind::Closing
+        step.kind != Kind::Finalizer
     }
 }
 
@@ -507,18 +507,21 @@ fn what_an_operator_sees_is_what_a_saga_waits_for() {
     shell.write_all();
     let waits = |shell: &Shell, number| {
         let view = shell.core.look(shell.now, id(number)).expect("it is here");
-        view.waits.into_iter().map(|wait| (wait.step, wait.leg, wait.wait)).collect::<Vec<_>>()
+        view.waits.into_iter().map(|wait| (wait.step, wait.direction, wait.wait)).collect::<Vec<_>>()
     };
     let called = Wait::Call { since_ms: DATABASE_MS, until_ms: DATABASE_MS + 5_000 };
-    assert_eq!(waits(&shell, 1), [("reserve".to_owned(), Leg::Action, called)]);
-    assert_eq!(waits(&shell, 2), [("reserve".to_owned(), Leg::Action, Wait::Turn { ahead: Some(0) })]);
+    assert_eq!(waits(&shell, 1), [("reserve".to_owned(), Direction::Forward, called)]);
+    assert_eq!(waits(&shell, 2), [("reserve".to_owned(), Direction::Forward, Wait::Turn { ahead: Some(0) })]);
     assert!(shell.core.look(shell.now, id(3)).is_none());
     let waiting = shell.core.waiting();
     assert_eq!(waiting["alpha"], SagasWaiting { direct: 1, behind: 0, oldest: Some(id(1)) });
     shell.step([Input::LimitSet { destination: "beta", in_flight_max: 0 }]);
     shell.done("Reserve");
     shell.write_all();
-    assert_eq!(waits(&shell, 1), [("hold".to_owned(), Leg::Action, Wait::Limit { since_ms: DATABASE_MS, ahead: 0 })]);
+    assert_eq!(
+        waits(&shell, 1),
+        [("hold".to_owned(), Direction::Forward, Wait::Limit { since_ms: DATABASE_MS, ahead: 0 })]
+    );
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use matricula_core::Rpc;
-use matricula_engine::{CallAnswer, CallError, Code, Leg};
-use matricula_kit::telemetry::spans::{self, Attempt, AttemptOutcome, Direction};
+use matricula_engine::{CallAnswer, CallError, Code, Direction};
+use matricula_kit::telemetry::spans::{self, Attempt, AttemptOutcome};
 use matricula_kit::time::UnixMs;
 use tracing::Span;
 
@@ -43,7 +43,7 @@ fn to_call<R>(call: &matricula_core::Call<Arc<Carried<R>>>) -> Call<R> {
         saga: crate::text(call.saga),
         step: call.step,
         step_name: call.step_name,
-        leg: call.leg,
+        direction: call.direction,
         attempt: call.attempt,
         request: call.request.request.clone(),
         state: call.state.clone(),
@@ -88,9 +88,9 @@ fn attempt_span<W: Workload, R>(workload: &W, rpc: &Rpc<R>, call: &mut Call<W::R
     if !call.trace.is_wanted() {
         return Span::none();
     }
-    let direction = match call.leg {
-        Leg::Action => Direction::Forward,
-        Leg::Undo => Direction::Compensation,
+    let direction = match call.direction {
+        Direction::Forward => spans::Direction::Forward,
+        Direction::Compensation => spans::Direction::Compensation,
     };
     let attempt = Attempt { saga: &call.saga, step: call.step_name, direction, number: call.attempt };
     let span = spans::call(&workload.peer(rpc.destination), rpc.name, attempt, &call.trace);

@@ -1,4 +1,5 @@
-//! Cancels and operators' verbs: each is carried out by the instance that drives the saga, wherever it was asked for.
+//! Cancels and operators' commands: each is carried out by the instance that drives the saga, wherever it was asked
+//! for.
 //!
 //! ```text
 //! here:     command ──► core ──► log ──► answer
@@ -6,8 +7,9 @@
 //! ```
 //!
 //! Promises: a command is decided by the one core that drives the saga, in turn with all else that happens to it;
-//! what is answered is durable; a command that is sent again after it took effect is answered alike. The log keeps the id of
-//! each operator's verb: so a verb whose answer was lost, or came too late, is not looked at anew when it comes again.
+//! what is answered is durable; a command that is sent again after it took effect is answered alike. The log keeps the
+//! id of each operator's command: so a command whose answer was lost, or came too late, is not looked at anew when it
+//! comes again.
 
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use matricula_kit::id::SagaId;
 use tokio::time::Instant;
 
 use crate::Workload;
-use crate::order::{ANSWER_WAIT, CommandError, Order};
+use crate::command_request::{ANSWER_WAIT, CommandError, CommandRequest};
 use crate::runtime::Runtime;
 
 /// Between two tries while a saga enters the core: first, because it was just accepted; and longest, because it waits
@@ -24,14 +26,14 @@ const ENTERING: Duration = Duration::from_millis(20);
 const ENTERING_MAX: Duration = Duration::from_millis(500);
 
 impl<W: Workload> Runtime<W> {
-    /// Has an order carried out by the instance that drives the saga, and returns when that is durable.
-    pub async fn command(&self, saga: &SagaId, mut order: Order) -> Result<(), CommandError> {
+    /// Has a request carried out by the instance that drives the saga, and returns when that is durable.
+    pub async fn command(&self, saga: &SagaId, mut request: CommandRequest) -> Result<(), CommandError> {
         // It may be tried more than once here, and by more than one instance.
-        order.id.get_or_insert_with(|| uuid::Uuid::now_v7().to_string());
+        request.id.get_or_insert_with(|| uuid::Uuid::now_v7().to_string());
         let until = Instant::now() + ANSWER_WAIT;
         let mut pause = ENTERING;
         loop {
-            match self.driver().command(saga, order.clone(), until).await {
+            match self.driver().command(saga, request.clone(), until).await {
                 Some(Ok(())) => return Ok(()),
                 Some(Err(error)) => return Err(CommandError::Refused(error.to_string())),
                 None => {}
@@ -43,11 +45,11 @@ impl<W: Workload> Runtime<W> {
             }
             let state = self.driver().read(&row).map_err(CommandError::LeftAlone)?;
             if state.phase().is_finished() {
-                let answer = self.driver().of_finished(&state, order);
+                let answer = self.driver().of_finished(&state, request);
                 return answer.map_err(|error| CommandError::Refused(error.to_string()));
             }
             if row.owner != self.instance().as_str() {
-                return self.requests().order(saga, &order, until).await;
+                return self.requests().command(saga, &request, until).await;
             }
             if Instant::now() >= until {
                 return Err(CommandError::Unanswered);

@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::Workload;
+use crate::command_request::CommandRequest;
 use crate::mailbox::{Clock, Mailbox};
-use crate::order::Order;
 use crate::store::{SagaRow, SagaStore};
 
 /// How long the core may take to answer an operator.
@@ -26,12 +26,17 @@ pub(crate) struct Driver<W: Workload> {
 }
 
 impl<W: Workload> Driver<W> {
-    /// Has an order carried out here. `None`: this instance does not drive the saga, or has not persisted by then what was
+    /// Has a command carried out here. `None`: this instance does not drive the saga, or has not persisted by then what was
     /// decided. The database may refuse a log for as long as nobody mends it.
-    pub(crate) async fn command(&self, saga: &SagaId, order: Order, until: Instant) -> Option<Result<(), DecideError>> {
+    pub(crate) async fn command(
+        &self,
+        saga: &SagaId,
+        request: CommandRequest,
+        until: Instant,
+    ) -> Option<Result<(), DecideError>> {
         let (caller, reply) = oneshot::channel();
         let saga = crate::bits(saga)?;
-        self.mailbox.input(Input::Commanded { saga, command: order.into_input(), caller });
+        self.mailbox.input(Input::Commanded { saga, command: request.into_input(), caller });
         match tokio::time::timeout_at(until, reply).await.ok()?.ok()? {
             Reply::Done(_) => Some(Ok(())),
             Reply::Refused(error) => Some(Err(error)),
@@ -39,16 +44,20 @@ impl<W: Workload> Driver<W> {
         }
     }
 
-    /// Answers an order for a saga that is finished. `None`: it is not finished, or can't be read.
-    pub(crate) async fn command_to_finished(&self, saga: &SagaId, order: Order) -> Option<Result<(), DecideError>> {
+    /// Answers a command for a saga that is finished. `None`: it is not finished, or can't be read.
+    pub(crate) async fn command_to_finished(
+        &self,
+        saga: &SagaId,
+        request: CommandRequest,
+    ) -> Option<Result<(), DecideError>> {
         let row = self.store.get(saga).await.ok()??;
         let state = self.read(&row).ok().filter(|state| state.phase().is_finished())?;
-        Some(self.of_finished(&state, order))
+        Some(self.of_finished(&state, request))
     }
 
-    /// Answers an order for a saga that is finished.
-    pub(crate) fn of_finished(&self, state: &SagaState, order: Order) -> Result<(), DecideError> {
-        answer_finished(self.workload.definition(), state, order.into_input(), self.clock.now().0)
+    /// Answers a command for a saga that is finished.
+    pub(crate) fn of_finished(&self, state: &SagaState, request: CommandRequest) -> Result<(), DecideError> {
+        answer_finished(self.workload.definition(), state, request.into_input(), self.clock.now().0)
     }
 
     /// The state that a row's log tells.

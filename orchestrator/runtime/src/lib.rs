@@ -17,7 +17,8 @@
 //! | `calls`, `writer`, `lease` | what the core wants of services and of the database, tried once |
 //! | `news`, `gauges` | what the core says, for watchers, other instances, logs and metrics |
 //! | `watch`, `remote_watch` | watches of sagas that are driven here, and elsewhere |
-//! | `order`, `driver`, `command`, `look`, `requests` | what clients and operators want of a saga, here or at its owner |
+//! | `command`, `look` | commands and looks of clients and operators, wherever the saga is driven |
+//! | `command_request`, `driver`, `requests` | the form of a command; its way to the core; its way to another instance |
 //! | `peers` | messages between instances |
 //! | `outages` | services that do not answer |
 //! | `store`, `archive`, `retention` | the saga log: its SQL, its archive, the way from one to the other |
@@ -28,6 +29,7 @@
 pub mod archive;
 mod calls;
 mod command;
+mod command_request;
 mod config;
 mod driver;
 mod gauges;
@@ -36,7 +38,6 @@ mod look;
 mod mailbox;
 mod metrics;
 mod news;
-mod order;
 mod outages;
 mod peers;
 mod remote_watch;
@@ -53,7 +54,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 pub use matricula_core::{DestinationStatus, InLine};
-use matricula_engine::{CallAnswer, CallError, Definition, Kind, Leg, Recorded, SagaState, Step, StepIndex};
+use matricula_engine::{CallAnswer, CallError, Definition, Direction, Kind, Recorded, SagaState, Step, StepIndex};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::telemetry::spans::Peer;
@@ -61,10 +62,10 @@ use matricula_kit::time::UnixMs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use command_request::{CommandError, CommandRequest, RequestedCommand};
 pub use config::RuntimeConfig;
 pub use look::{Seen, SeenBy};
 pub use metrics::METRICS;
-pub use order::{CommandError, Order, OrderVerb};
 pub use retention::{Retention, RetentionConfig};
 pub use runtime::{Runtime, Submission, SubmitError, Submitted};
 pub use store::{Archived, InstanceId, KeyedSaga, Outage, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};
@@ -88,7 +89,7 @@ pub trait Workload: Send + Sync + 'static {
     /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. What nobody waits for
     /// may wait some time for others of its kind; undos never do.
     fn is_waited_for(&self, step: &Step, _request: &Self::Request) -> bool {
-        step.kind != Kind::Closing
+        step.kind != Kind::Finalizer
     }
 
     /// Where a destination is, for traces.
@@ -115,7 +116,7 @@ pub trait Workload: Send + Sync + 'static {
     fn receipt(&self, request: &Self::Request, state: &SagaState, log: &[Recorded]) -> Result<String, String>;
 }
 
-/// One call of one leg of one saga.
+/// One call of one step of one saga, in one direction.
 #[derive(Debug)]
 pub struct Call<R> {
     /// The saga.
@@ -125,8 +126,8 @@ pub struct Call<R> {
     /// Its name; of an undo, the name of the step that it undoes.
     pub step_name: &'static str,
     /// Which direction.
-    pub leg: Leg,
-    /// Counted from 1 in its leg.
+    pub direction: Direction,
+    /// Counted from 1 in its direction.
     pub attempt: u32,
     /// The request.
     pub request: Arc<R>,

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use matricula_engine::{LegWait, SagaState};
+use matricula_engine::{CallWait, SagaState};
 use tokio::time::Instant;
 
 use crate::Workload;
@@ -19,8 +19,8 @@ const OWNER_MAX: Duration = Duration::from_secs(3);
 /// What is known of a saga beside its log.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// What each of its legs waits for that is to be called.
-    pub legs: Vec<LegWait>,
+    /// Its calls that are due, and what each waits for.
+    pub calls: Vec<CallWait>,
     /// Its state, where this instance drives it: the log may be behind it.
     pub state: Option<Arc<SagaState>>,
 }
@@ -42,7 +42,7 @@ impl<W: Workload> Runtime<W> {
     pub async fn look(&self, row: &SagaRow) -> SeenBy {
         if row.owner == self.instance().as_str() {
             return match tokio::time::timeout(LOOK_MAX, self.driver().look(&row.id)).await {
-                Ok(Some(seen)) => SeenBy::Driver(Seen { legs: seen.waits, state: Some(seen.state) }),
+                Ok(Some(seen)) => SeenBy::Driver(Seen { calls: seen.waits, state: Some(seen.state) }),
                 Ok(None) => SeenBy::LogOnly { why: "it is not in the memory of its instance".to_owned() },
                 Err(_) => SeenBy::LogOnly { why: "its instance is too busy to look".to_owned() },
             };
@@ -51,7 +51,7 @@ impl<W: Workload> Runtime<W> {
             return SeenBy::LogOnly { why: format!("instance {}, which drove it, does not live", row.owner) };
         }
         match self.requests().look(&row.id, Instant::now() + OWNER_MAX).await {
-            Some(legs) => SeenBy::Driver(Seen { legs, state: None }),
+            Some(calls) => SeenBy::Driver(Seen { calls, state: None }),
             None => SeenBy::LogOnly { why: format!("instance {}, which drives it, did not answer", row.owner) },
         }
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use matricula_engine::LegWait;
+use matricula_engine::CallWait;
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry;
 use serde::{Deserialize, Serialize};
@@ -16,8 +16,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Workload;
+use crate::command_request::{CommandError, CommandRequest};
 use crate::driver::{Driver, LOOK_MAX};
-use crate::order::{CommandError, Order};
 use crate::peers::Signals;
 use crate::store::{InstanceId, SagaStore, StoreError, StoredRequest};
 
@@ -34,7 +34,7 @@ enum Answer {
     Done,
     Refused(String),
     /// Where a saga stands; none when it is not in the memory of its owner.
-    Seen(Option<Vec<LegWait>>),
+    Seen(Option<Vec<CallWait>>),
 }
 
 /// What an owner is asked.
@@ -42,7 +42,7 @@ enum Answer {
 #[serde(untagged)]
 enum Wanted {
     Look(LookWanted),
-    Order(Order),
+    Command(CommandRequest),
 }
 
 /// An operator wants to see where a saga stands.
@@ -59,9 +59,14 @@ pub(crate) struct Requests {
 }
 
 impl Requests {
-    /// Has the owner of a saga carry out an order, and waits for its answer.
-    pub(crate) async fn order(&self, saga: &SagaId, order: &Order, until: Instant) -> Result<(), CommandError> {
-        match self.ask(saga, &Wanted::Order(order.clone()), until).await?.ok_or(CommandError::Unanswered)? {
+    /// Has the owner of a saga carry out a command, and waits for its answer.
+    pub(crate) async fn command(
+        &self,
+        saga: &SagaId,
+        request: &CommandRequest,
+        until: Instant,
+    ) -> Result<(), CommandError> {
+        match self.ask(saga, &Wanted::Command(request.clone()), until).await?.ok_or(CommandError::Unanswered)? {
             Answer::Done => Ok(()),
             Answer::Refused(message) => Err(CommandError::Refused(message)),
             Answer::Seen(_) => Err(CommandError::Unanswered),
@@ -69,10 +74,10 @@ impl Requests {
     }
 
     /// Asks the owner of a saga where it stands; none when it does not say.
-    pub(crate) async fn look(&self, saga: &SagaId, until: Instant) -> Option<Vec<LegWait>> {
+    pub(crate) async fn look(&self, saga: &SagaId, until: Instant) -> Option<Vec<CallWait>> {
         let asking = self.ask(saga, &Wanted::Look(LookWanted::Look), until);
         match tokio::time::timeout_at(until + LOOK, asking).await.ok()?.ok()?? {
-            Answer::Seen(legs) => legs,
+            Answer::Seen(calls) => calls,
             // Of another version.
             Answer::Done | Answer::Refused(_) => None,
         }
@@ -156,11 +161,11 @@ impl<W: Workload> Answers<W> {
                 let seen = tokio::time::timeout(LOOK_MAX, self.driver.look(&request.saga)).await.ok().flatten();
                 Answer::Seen(seen.map(|seen| seen.waits))
             }
-            Ok(Wanted::Order(order)) => {
-                match self.driver.command(&request.saga, order.clone(), Instant::now() + HOLD_UP_MAX).await {
+            Ok(Wanted::Command(command)) => {
+                match self.driver.command(&request.saga, command.clone(), Instant::now() + HOLD_UP_MAX).await {
                     Some(Ok(())) => Answer::Done,
                     Some(Err(error)) => Answer::Refused(error.to_string()),
-                    None => match self.driver.command_to_finished(&request.saga, order).await? {
+                    None => match self.driver.command_to_finished(&request.saga, command).await? {
                         Ok(()) => Answer::Done,
                         Err(error) => Answer::Refused(error.to_string()),
                     },

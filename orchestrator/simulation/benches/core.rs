@@ -37,7 +37,7 @@ impl Workflow for Registrations {
     }
 
     fn is_waited_for(&self, step: &Step, _: &Self::Request) -> bool {
-        step.kind != Kind::Closing && step.name != "settle_courses"
+        step.kind != Kind::Finalizer && step.name != "settle_courses"
     }
 }
 

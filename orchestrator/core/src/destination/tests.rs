@@ -23,7 +23,7 @@ fn definition() -> Definition {
         step(1, "reserve", "alpha", "Reserve", Some("Remove"), Kind::Compensatable),
         step(2, "hold", "beta", "Hold", Some("Release"), Kind::Compensatable),
         step(3, "commit", "alpha", "Commit", None, Kind::Pivot),
-        step(4, "notify", "gamma", "Notify", None, Kind::Closing),
+        step(4, "notify", "gamma", "Notify", None, Kind::Finalizer),
     ];
     Definition::try_new("order", 1, 600_000, steps).expect("a sound table")
 }
@@ -61,26 +61,26 @@ impl World {
         Self::new(|config| config.destination_in_flight_max = 1)
     }
 
-    fn queue(&mut self, number: u128, step: StepIndex, leg: Leg, now: Moment) {
+    fn queue(&mut self, number: u128, step: StepIndex, direction: Direction, now: Moment) {
         let definition = definition();
         let line = definition.step(step);
         let call = Call {
             saga: id(number),
             step,
             step_name: line.name,
-            leg,
+            direction,
             attempt: 1,
             request: "request",
             state: self.state.clone(),
             clearance: Clearance::AheadOfLog,
             owner_alive_at_ms: 0,
         };
-        let may_gather = leg == Leg::Action && line.kind == Kind::Closing;
-        self.destinations.queue(call, line.rpc(leg).expect("it has one"), may_gather, now);
+        let may_gather = direction == Direction::Forward && line.kind == Kind::Finalizer;
+        self.destinations.queue(call, line.rpc(direction).expect("it has one"), may_gather, now);
     }
 
     fn reserve(&mut self, numbers: impl IntoIterator<Item = u128>, now: Moment) {
-        numbers.into_iter().for_each(|number| self.queue(number, RESERVE, Leg::Action, now));
+        numbers.into_iter().for_each(|number| self.queue(number, RESERVE, Direction::Forward, now));
     }
 
     fn send(&mut self, now: Moment) -> Vec<Sent> {
@@ -158,15 +158,21 @@ fn an_idle_destination_is_called_at_once_and_a_busy_one_in_batches() {
     world.reserve(4..9, NOW + 2 * MS);
     assert_eq!((world.send(NOW + 2 * MS), world.destinations.wake_at(NOW + 2 * MS)), (vec![], None));
     let answered = world.succeeded(&first, NOW + 5 * MS);
-    let answer =
-        Answered { saga: id(1), step: RESERVE, leg: Leg::Action, attempt: 1, started_at: NOW, answer: done(1) };
+    let answer = Answered {
+        saga: id(1),
+        step: RESERVE,
+        direction: Direction::Forward,
+        attempt: 1,
+        started_at: NOW,
+        answer: done(1),
+    };
     assert_eq!(answered, [answer]);
     assert_eq!(world.send_one(NOW + 5 * MS).sagas, [4, 5, 6], "no more than one RPC carries");
     world.succeeded(&second, NOW + 6 * MS);
     assert_eq!(world.send_one(NOW + 6 * MS).sagas, [7, 8]);
     assert_eq!(world.destinations.in_flight(), 2);
     // Another destination has a limit of its own.
-    world.queue(1, StepIndex(1), Leg::Undo, NOW);
+    world.queue(1, StepIndex(1), Direction::Compensation, NOW);
     assert_eq!(world.send_one(NOW + 6 * MS).name, "Release");
 }
 
@@ -176,8 +182,8 @@ fn the_rpc_whose_first_call_has_waited_longest_goes_next() {
     world.reserve([1], NOW);
     let first = world.send_one(NOW);
     world.reserve([2], NOW + 2 * MS);
-    world.queue(9, COMMIT, Leg::Action, NOW + MS);
-    world.queue(8, RESERVE, Leg::Undo, NOW + 3 * MS);
+    world.queue(9, COMMIT, Direction::Forward, NOW + MS);
+    world.queue(8, RESERVE, Direction::Compensation, NOW + 3 * MS);
     world.reserve([3], NOW + 4 * MS);
     world.succeeded(&first, NOW + 5 * MS);
     let mut order = Vec::new();
@@ -192,12 +198,12 @@ fn the_rpc_whose_first_call_has_waited_longest_goes_next() {
 #[test]
 fn a_call_that_nobody_waits_for_gathers_with_others() {
     let mut world = World::new(|_| {});
-    world.queue(1, NOTIFY, Leg::Action, NOW);
+    world.queue(1, NOTIFY, Direction::Forward, NOW);
     assert_eq!((world.send(NOW), world.destinations.wake_at(NOW)), (vec![], Some(NOW + GATHER_MAX)));
-    world.queue(2, NOTIFY, Leg::Action, NOW + 20 * MS);
+    world.queue(2, NOTIFY, Direction::Forward, NOW + 20 * MS);
     assert_eq!(world.send(NOW + 49 * MS), []);
     assert_eq!(world.send_one(NOW + GATHER_MAX).sagas, [1, 2], "the first takes the others along");
-    world.queue(3, NOTIFY, Leg::Action, NOW + GATHER_MAX);
+    world.queue(3, NOTIFY, Direction::Forward, NOW + GATHER_MAX);
     assert_eq!((world.send(NOW + GATHER_MAX), world.destinations.wake_at(NOW)), (vec![], Some(NOW + 2 * GATHER_MAX)));
 }
 
@@ -306,7 +312,7 @@ fn a_withdrawn_call_is_not_made_if_it_still_waits() {
     world.reserve([1], NOW);
     let first = world.send_one(NOW);
     world.reserve([2, 3], NOW);
-    world.queue(2, COMMIT, Leg::Action, NOW);
+    world.queue(2, COMMIT, Direction::Forward, NOW);
     [1, 2].into_iter().for_each(|number| world.destinations.withdraw("Reserve", id(number), RESERVE));
     assert_eq!(world.succeeded(&first, NOW).len(), 1, "it was in flight");
     let next = world.send_one(NOW);
@@ -323,7 +329,7 @@ fn an_operator_sets_the_limit() {
     world.reserve([1, 2], NOW);
     assert_eq!((world.send(NOW), world.destinations.wake_at(NOW)), (vec![], None));
     let since_ms = ms(NOW);
-    let wait = LegWait::new("reserve", Leg::Action, Wait::Limit { since_ms, ahead: 1 });
+    let wait = CallWait::new("reserve", Direction::Forward, Wait::Limit { since_ms, ahead: 1 });
     assert_eq!(world.destinations.waits_of(id(2), clock(NOW + MS)), [wait]);
     world.destinations.set_limit("alpha", 1);
     assert_eq!(world.destinations.wake_at(NOW), Some(NOW));
@@ -352,7 +358,13 @@ fn an_open_breaker_parks_calls_until_a_probe_succeeds() {
     assert_eq!(world.notices(), [failed.clone(), changed.clone(), failed.clone(), opened]);
     let (since_ms, probe_at_ms, failing_since_ms) = (ms(now), Some(ms(now + 250 * MS)), Some(ms(NOW)));
     let wait = Wait::Breaker { since_ms, ahead: 1, probe_at_ms };
-    let expected = LegWait { step: "reserve".to_owned(), leg: Leg::Action, wait, failing_since_ms, last_error: error };
+    let expected = CallWait {
+        step: "reserve".to_owned(),
+        direction: Direction::Forward,
+        wait,
+        failing_since_ms,
+        last_error: error,
+    };
     assert_eq!(world.destinations.waits_of(id(4), clock(now)), std::slice::from_ref(&expected));
     let status = world.status("alpha", now + 5 * MS);
     assert_eq!((status.breaker, status.waiting, status.longest_wait), ("open", 2, 5 * MS));

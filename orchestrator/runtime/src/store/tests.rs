@@ -8,7 +8,7 @@ mod list;
 mod write;
 
 use matricula_core::{Admitted, AppendOutcome, Summary};
-use matricula_engine::{Definition, Event, Kind, Leg, Recorded, RetryPolicy, Step};
+use matricula_engine::{Definition, Direction, Event, Kind, Recorded, RetryPolicy, Step};
 use matricula_kit::id::SagaId;
 use matricula_kit::testing::{Backend, TestDatabase, empty_database};
 
@@ -142,7 +142,7 @@ fn events(id: &SagaId, first: u64, last: u64) -> Append {
         at_ms: 10 * sequence as i64,
         event: Event::Succeeded {
             step: "do".to_owned(),
-            leg: Leg::Action,
+            direction: Direction::Forward,
             attempt: 1,
             started_at_ms: 1,
             output: format!("output {sequence}"),
