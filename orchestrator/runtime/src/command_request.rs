@@ -15,7 +15,7 @@ pub struct CommandRequest {
     /// The command.
     #[serde(rename = "verb")]
     pub command: RequestedCommand,
-    /// Who.
+    /// The student or operator.
     pub by: String,
     /// Why, in their words.
     pub reason: String,

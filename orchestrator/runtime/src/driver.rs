@@ -26,8 +26,8 @@ pub(crate) struct Driver<W: Workload> {
 }
 
 impl<W: Workload> Driver<W> {
-    /// Has a command carried out here. `None`: this instance does not drive the saga, or has not persisted by then what was
-    /// decided. The database may refuse a log for as long as nobody mends it.
+    /// Has a command carried out here. `None`: this instance does not drive the saga, or has not persisted by then what
+    /// was decided. The database may refuse a log for as long as nobody mends it.
     pub(crate) async fn command(
         &self,
         saga: &SagaId,

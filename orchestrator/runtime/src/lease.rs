@@ -16,14 +16,14 @@ use crate::peers::Signals;
 use crate::store::{InstanceId, PeerMessage, SagaRow, SagaStore, StoreError};
 use crate::workflow::Carried;
 
-/// What the database may take to answer, for its time to be compared with this machine's.
+/// Longest round trip of a renewal whose reading of the database's clock is compared with this machine's.
 const ROUND_TRIP_MAX: Duration = Duration::from_millis(500);
 /// A machine whose clock is off by more than this is worth a warning.
 const OFF_MS: i64 = 5_000;
 
 type Answer<W> = StoreAnswer<Arc<Carried<<W as Workload>::Request>>>;
 
-/// What the core asks of the database, for one instance and one kind of saga.
+/// The questions of the core to the database, for one instance and one kind of saga.
 pub(crate) struct Lease<W: Workload> {
     pub store: SagaStore,
     pub instance: InstanceId,

@@ -1,4 +1,5 @@
-//! The shell around the core of an orchestrator: sockets, database, timers. It moves data and decides nothing about a saga.
+//! The shell around the core of an orchestrator: sockets, database, timers. It moves data and decides nothing about a
+//! saga.
 //!
 //! ```text
 //! portal, ops ──► Runtime ──Mailbox──► shell ──step──► core
@@ -18,13 +19,14 @@
 //! | `news`, `gauges` | what the core says, for watchers, other instances, logs and metrics |
 //! | `watch`, `remote_watch` | watches of sagas that are driven here, and elsewhere |
 //! | `command`, `look` | commands and looks of clients and operators, wherever the saga is driven |
-//! | `command_request`, `driver`, `requests` | the form of a command; its way to the core; its way to another instance |
+//! | `command_request`, `driver`, `requests` | a command's form; its way to the core; its way to another instance |
 //! | `peers` | messages between instances |
 //! | `outages` | services that do not answer |
 //! | `store`, `archive`, `retention` | the saga log: its SQL, its archive, the way from one to the other |
 //!
 //! Promises are the core's (see `matricula_core`): an admission is answered when it is durable; at most one call of a
-//! (saga, step, direction) is in flight from here. It knows no domain: a [`Workload`] brings the definition and the calls.
+//! (saga, step, direction) is in flight from here. It knows no domain: a [`Workload`] brings the definition and the
+//! calls.
 
 pub mod archive;
 mod calls;
@@ -86,8 +88,8 @@ pub trait Workload: Send + Sync + 'static {
     /// Names of the steps that have something to do for a request.
     fn applies(&self, request: &Self::Request) -> Vec<&'static str>;
 
-    /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. What nobody waits for
-    /// may wait some time for others of its kind; undos never do.
+    /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. What nobody
+    /// waits for may wait some time for others of its kind; undos never do.
     fn is_waited_for(&self, step: &Step, _request: &Self::Request) -> bool {
         step.kind != Kind::Finalizer
     }
@@ -135,8 +137,8 @@ pub struct Call<R> {
     pub state: Arc<SagaState>,
     /// The trace of this attempt.
     pub trace: TraceContext,
-    /// When this instance last knew that it drives the saga, by the database's clock: before the saga's end, however long
-    /// the call waits to be sent, and whatever has become of the instance since.
+    /// When this instance last knew that it drives the saga, by the database's clock: before the saga's end, however
+    /// long the call waits to be sent, and whatever has become of the instance since.
     pub owner_alive_at: UnixMs,
 }
 

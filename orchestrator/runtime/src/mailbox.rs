@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::Workload;
 use crate::workflow::Sagas;
 
-/// What the owner of the core receives.
+/// A message to the owner of the core.
 pub(crate) enum Message<W: Workload> {
     /// Something has happened.
     Input(Input<Sagas<W>>),
@@ -35,8 +35,8 @@ impl<W: Workload> Clone for Mailbox<W> {
 }
 
 impl<W: Workload> Mailbox<W> {
-    /// A new channel. It has no bound of its own: each sender waits for its answer before it sends again, the submissions
-    /// of a server are as many as its requests, and the core answers those beyond its bounds at once.
+    /// A new channel. It has no bound of its own: each sender waits for its answer before it sends again, the
+    /// submissions of a server are as many as its requests, and the core answers those beyond its bounds at once.
     pub(crate) fn new() -> (Self, Messages<W>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)

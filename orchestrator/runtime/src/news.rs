@@ -1,4 +1,4 @@
-//! Hands on what has happened to sagas: to those who watch them, to other instances, to logs and metrics.
+//! Changes of sagas and notices of the core on their way to watchers, other instances, logs and metrics.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tokio::sync::{Notify, broadcast};
 use crate::watch::Watchers;
 use crate::workflow::Carried;
 
-/// Where news of sagas go.
+/// The receivers of news.
 pub(crate) struct News {
     /// Name of the definition, by which the spans of sagas are called.
     pub definition: &'static str,

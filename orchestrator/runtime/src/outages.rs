@@ -1,5 +1,5 @@
-//! Services that do not answer. Such a service needs attention by itself, and the sagas that wait for it are counted under
-//! it: an operator is to see one cause, and not hundreds of sagas.
+//! Services that do not answer. Such a service needs attention by itself, and the sagas that wait for it are counted
+//! under it: an operator is to see one cause, and not hundreds of sagas.
 //!
 //! ```text
 //! core --destination changed--> here --destinations, counts of sagas--- core
@@ -9,8 +9,8 @@
 //! ```
 //!
 //! Promises: while every service answers, this waits and does nothing; an outage begins once the service has not
-//! answered for `destination_attention_after_ms` while a saga waits for it, and ends when it answers, or when no saga waits
-//! for it any more.
+//! answered for `destination_attention_after_ms` while a saga waits for it, and ends when it answers, or when no saga
+//! waits for it any more.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,8 +26,8 @@ use crate::mailbox::{Clock, Mailbox};
 use crate::peers::Signals;
 use crate::store::{InstanceId, Outage, SagaStore, StoreError};
 
-/// Time between two looks while a service does not answer. Sagas that wait are counted each time, by a pass over all that
-/// are in memory.
+/// Time between two looks while a service does not answer. Sagas that wait are counted each time, by a pass over all
+/// that are in memory.
 const LOOK: Duration = Duration::from_secs(1);
 /// Shortest time between two looks: where the setting is short, as in tests.
 const LOOK_MIN: Duration = Duration::from_millis(50);
@@ -138,8 +138,8 @@ impl<W: Workload> Lookout<W> {
         now
     }
 
-    /// Records the outages for the other instances, and wakes them when others began or ended than `before`. Returns what
-    /// they can read now; none when that is not known: then it is recorded again at the next look.
+    /// Records the outages for the other instances, and wakes them when others began or ended than `before`. Returns
+    /// what they can read now; none when that is not known: then it is recorded again at the next look.
     async fn record(&self, before: Option<Vec<Outage>>, now: &[Outage]) -> Option<Vec<Outage>> {
         if !self.store.is_shared() {
             return Some(now.to_vec());
@@ -185,8 +185,8 @@ impl<W: Workload> Lookout<W> {
         }
     }
 
-    /// The destinations; and the sagas that wait for each, while one needs attention: they are counted by a pass over all
-    /// that are in memory. None while the core is too busy.
+    /// The destinations; and the sagas that wait for each, while one needs attention: they are counted by a pass over
+    /// all that are in memory. None while the core is too busy.
     async fn view(&self) -> Option<View> {
         let after_ms = self.attention_after_ms();
         let asking = self.mailbox.query(move |core, now| {

@@ -1,5 +1,6 @@
-//! Messages between the instances of one PostgreSQL: which sagas have changed, that a request or an answer waits, that an
-//! instance has ended. A message only wakes: nothing is true because of it alone, and a slower look finds what was missed.
+//! Messages between the instances of one PostgreSQL: which sagas have changed, that a request or an answer waits, that
+//! an instance has ended. A message only wakes: nothing is true because of it alone, and a slower look finds what was
+//! missed.
 //!
 //! ```text
 //! news ──► announce ──NOTIFY──► listen ──┬─ changed ──► `remote_watch`, WatchSagas
@@ -27,7 +28,7 @@ const CHANGED_WAITING_MAX: usize = 8_192;
 /// Between two tries to listen, while the database does not answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What has changed: one saga; none: any may have.
+/// A saga that has changed; none: any may have.
 pub(crate) type Changed = Option<SagaId>;
 
 /// How the tasks of an instance wake each other, and are woken by other instances.
@@ -43,7 +44,7 @@ pub(crate) struct Signals {
     pub asked: Arc<Notify>,
     /// A request may have been answered.
     pub answered: Arc<Notify>,
-    /// What other instances have recorded of services that do not answer may have changed.
+    /// The outages that other instances have recorded may have changed.
     pub outages: Arc<Notify>,
     /// Whether other instances live: if not, no message is sent.
     pub has_others: Arc<AtomicBool>,
@@ -76,8 +77,8 @@ impl Signals {
     }
 }
 
-/// Sends what this instance has changed to the other tasks, and to the other instances while there are any. What comes
-/// while one message is on its way goes with the next.
+/// Sends the sagas that this instance has changed to the other tasks, and to the other instances while there are any.
+/// Sagas that change while one message is on its way go with the next.
 pub(crate) async fn announce(
     store: SagaStore,
     instance: InstanceId,
@@ -123,8 +124,8 @@ pub(crate) async fn announce(
     }
 }
 
-/// Listens to the other instances until the shutdown, and calls `left` when one has ended in order. While it can't listen,
-/// everything counts as changed now and then.
+/// Listens to the other instances until the shutdown, and calls `left` when one has ended in order. While it can't
+/// listen, everything counts as changed now and then.
 pub(crate) async fn listen(
     store: SagaStore,
     instance: InstanceId,

@@ -1,5 +1,5 @@
-//! Watches of sagas that another instance drives, or that no instance drives yet: after a crash, thousands of clients wait
-//! for sagas that are still to be adopted.
+//! Watches of sagas that another instance drives, or that no instance drives yet: after a crash, thousands of clients
+//! wait for sagas that are still to be adopted.
 //!
 //! One task asks for all of them at once which have changed, and reads those alone. A reader for each watch would take
 //! from the database just the capacity that the takeover needs.

@@ -1,6 +1,6 @@
 //! Requests between instances: asks the owner of a saga, and answers as the owner, through rows of the database.
 //!
-//! What happens in the middle: a request that was carried out and not answered, because its owner crashed, is carried
+//! Promises: a request that was carried out and not answered, because its owner crashed, is carried
 //! out again by the adopter, which answers alike (see the engine's `operator`). One whose asker has gone is swept.
 
 use std::pin::pin;

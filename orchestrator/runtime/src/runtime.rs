@@ -59,7 +59,7 @@ pub struct Runtime<W: Workload> {
     stopping: CancellationToken,
 }
 
-/// What the tasks of an orchestrator have in common.
+/// The parts that the tasks of an orchestrator share.
 struct Parts<W: Workload> {
     workload: Arc<W>,
     store: SagaStore,
@@ -136,8 +136,8 @@ impl<W: Workload> Runtime<W> {
         self.driver.clock.now()
     }
 
-    /// Gives every saga whose phase, outcome or need of attention changes, whichever instance drives it; none: any may have
-    /// changed. A slow receiver misses some, and gets an error that says so.
+    /// Gives every saga whose phase, outcome or need of attention changes, whichever instance drives it; none: any may
+    /// have changed. A slow receiver misses some, and gets an error that says so.
     pub fn moved(&self) -> broadcast::Receiver<Changed> {
         self.signals.anywhere.subscribe()
     }
@@ -153,7 +153,8 @@ impl<W: Workload> Runtime<W> {
         self.watchers.watch(crate::bits(saga).unwrap_or(NO_SAGA))
     }
 
-    /// Whether the last commit of the saga log failed. A submission that waits may then wait until the database is back.
+    /// Whether the last commit of the saga log failed. A submission that waits may then wait until the database is
+    /// back.
     pub fn is_log_failing(&self) -> bool {
         self.log_failing.load(Ordering::Relaxed)
     }
@@ -315,8 +316,8 @@ async fn until_stopped(
     ended
 }
 
-/// Waits until all tasks have ended after the shutdown, and gives the sagas that are left to other instances. Fails as soon
-/// as one of the tasks does; then the others are stopped where they are.
+/// Waits until all tasks have ended after the shutdown, and gives the sagas that are left to other instances. Fails as
+/// soon as one of the tasks does; then the others are stopped where they are.
 async fn end(
     tasks: Tasks,
     store: SagaStore,
@@ -348,7 +349,8 @@ async fn end(
         },
         () = out_of_grace => tracing::warn!("calls are still in flight after the grace period; they will be made again"),
     }
-    // Nothing is lost by stopping here: what is decided is in the log, and the rest is called again by whoever adopts it.
+    // Nothing is lost by stopping here: what is decided is in the log, and the instance that adopts the sagas calls the
+    // rest again.
     tasks.shutdown().await;
     match store.release(&instance).await {
         // Other instances take over now, and not at their next look.

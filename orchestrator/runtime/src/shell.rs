@@ -6,8 +6,8 @@
 //! ended tasks, timer ┘                     └─► wake_at: the timer
 //! ```
 //!
-//! Promises: it decides nothing about a saga. All that has come meanwhile is one step of the core. A task that panics ends
-//! the shell with its panic.
+//! Promises: it decides nothing about a saga. All that has come meanwhile is one step of the core. A task that panics
+//! ends the shell with its panic.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -28,7 +28,8 @@ use crate::workflow::{Carried, Sagas};
 use crate::writer::Writer;
 use crate::{ROLE, Workload};
 
-/// Messages that one step takes at most: the calls and commits that follow from the first of them should not wait for all.
+/// Messages that one step takes at most: the calls and commits that follow from the first of them should not wait for
+/// all.
 const BATCH_MAX: usize = 1_000;
 
 /// The owner of the core.
@@ -138,7 +139,7 @@ impl<W: Workload> Shell<W> {
     }
 }
 
-/// What a task has ended with.
+/// The input with which a task has ended.
 fn result<T>(ended: Result<T, JoinError>) -> T {
     // No task is aborted while the shell runs.
     ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))

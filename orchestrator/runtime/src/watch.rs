@@ -1,4 +1,5 @@
-//! The watches of sagas: each gets the state of its saga after every persisted change, and none has to ask the database.
+//! The watches of sagas: each gets the state of its saga after every persisted change, and none has to ask the
+//! database.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};

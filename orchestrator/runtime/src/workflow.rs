@@ -10,12 +10,13 @@ use tracing::Span;
 
 use crate::Workload;
 
-/// What the core knows of a workload.
+/// A workload, as far as the core knows it.
 pub(crate) struct Sagas<W>(pub Arc<W>);
 
-/// What is kept with a saga while it is in memory. Its span ends when the last call and the core have dropped this.
+/// The request and the trace of a saga while it is in memory. Its span ends when the last call and the core have
+/// dropped this.
 pub(crate) struct Carried<R> {
-    /// What the saga works from.
+    /// The request.
     pub request: Arc<R>,
     /// The trace of the submission.
     submitted: TraceContext,

@@ -13,7 +13,8 @@ use super::Runtime;
 use crate::Workload;
 use crate::workflow::Carried;
 
-/// Repeats of students that are over their quota which are looked up at a time: a flood of them is not let to the database.
+/// Repeats of students that are over their quota which are looked up at a time: a flood of them is not let to the
+/// database.
 pub(super) const REPEATS_MAX: usize = 8;
 
 /// What is submitted.
@@ -107,9 +108,9 @@ impl<W: Workload> Runtime<W> {
         Err(error)
     }
 
-    /// What a student that is over the quota has submitted with this key before, and its fingerprint. A repeat of what was
-    /// accepted takes nothing, and is answered whatever the quota says. When the database does not answer, the client comes
-    /// back and asks again.
+    /// The saga that a student who is over the quota has submitted with this key before, and its fingerprint. A repeat
+    /// of what was accepted takes nothing, and is answered whatever the quota says. When the database does not answer,
+    /// the client comes back and asks again.
     async fn repeated(&self, subject: &str, key: &str) -> Option<(SagaId, String)> {
         let _looking = self.repeats.try_acquire().ok()?;
         self.store().of_key(subject, key).await.ok()?

@@ -1,7 +1,7 @@
 //! How the log is stored: a row for each append, and not for each event, because the rows are what it costs.
 //!
-//! A row has the sequence and the time of its first event. One event is an object; several are an array of (time, event)
-//! pairs, with sequences that follow the first without a gap.
+//! A row has the sequence and the time of its first event. One event is an object; several are an array of (time,
+//! event) pairs, with sequences that follow the first without a gap.
 
 use matricula_core::SagaId;
 use matricula_engine::{Event, Recorded};

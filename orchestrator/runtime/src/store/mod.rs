@@ -32,8 +32,8 @@ pub use read::{SagaFilter, SagaRow};
 pub use receipt::Archived;
 pub use request::StoredRequest;
 
-/// The fence of every commit of an instance: no row when it has been marked dead. The lock keeps the mark from being set
-/// before the commit has ended.
+/// The fence of every commit of an instance: no row when it has been marked dead. The lock keeps the mark from being
+/// set before the commit has ended.
 const GUARD: &str = "SELECT instance_id FROM instances WHERE instance_id = $1 AND dead = 0 {for_share}";
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");

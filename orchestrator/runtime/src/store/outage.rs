@@ -37,8 +37,8 @@ pub struct Outage {
 }
 
 impl SagaStore {
-    /// Records which services do not answer an instance, in place of what it recorded before. Wakes the others when they
-    /// are to see it at once.
+    /// Records which services do not answer an instance, in place of what it recorded before. Wakes the others when
+    /// they are to see it at once.
     pub(crate) async fn put_outages(
         &self,
         instance: &InstanceId,

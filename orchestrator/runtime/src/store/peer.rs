@@ -19,7 +19,7 @@ pub(crate) enum PeerMessage {
     Answered,
     /// An instance has ended in order: what it drove is to be adopted.
     Left,
-    /// What an instance has recorded of services that do not answer it has changed.
+    /// The outages that an instance has recorded have changed.
     Outages,
 }
 

@@ -103,8 +103,8 @@ macro_rules! list {
 }
 
 const LIST: &str = list!("($1 = '' OR s.subject = $1)");
-/// These go by indexes of their own; the general statement would not. The id as an expression: else the database may go along
-/// the primary key, through all that is of others.
+/// These go by indexes of their own; the general statement would not. The id as an expression: else the database may go
+/// along the primary key, through all that is of others.
 const LIST_OF_SUBJECT: &str = list!("s.subject = $1", "s.saga_id || ''");
 const LIST_NEEDING_ATTENTION: &str = list!("s.needs_attention = 1 AND ($1 = '' OR s.subject = $1)");
 /// The same, through all that is finished.
@@ -152,8 +152,8 @@ impl SagaStore {
         self.get_many(changed.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?).await
     }
 
-    /// The same as [`SagaStore::list`] for those who need not see what was just written; from the replica, if there is one
-    /// that answers.
+    /// The same as [`SagaStore::list`] for those who need not see what was just written; from the replica, if there is
+    /// one that answers.
     pub async fn list_somewhat_old(&self, filter: SagaFilter) -> Result<Vec<SagaRow>, DbError> {
         if let Some(replica) = &self.replica {
             match tokio::time::timeout(REPLICA_PATIENCE, replica.list(filter.clone())).await {
@@ -198,7 +198,8 @@ impl SagaStore {
         Ok(receipt::merged(sagas, receipts, filter.limit))
     }
 
-    /// Sagas that are not finished, oldest first, with their logs; only those after this one, the end of the page before.
+    /// Sagas that are not finished, oldest first, with their logs; only those after this one, the end of the page
+    /// before.
     pub async fn unfinished(&self, after: Option<&SagaId>, limit: i64) -> Result<Vec<SagaRow>, DbError> {
         let args = Args::new().text(after.map_or("", SagaId::as_str).to_owned()).int(limit);
         let rows = self.database.fetch(UNFINISHED, args).await?;

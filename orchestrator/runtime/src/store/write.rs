@@ -59,8 +59,8 @@ impl SagaStore {
 /// What is appended to a saga's log at a time.
 type LogLine<'a> = (SagaId, &'a [Recorded]);
 
-/// Keys go in one order: of two instances that admit the same two the other way round, each would wait for the other, until the
-/// database ends one of the transactions a second later. Repeats of a key stay in the order of arrival.
+/// Keys go in one order: of two instances that admit the same two the other way round, each would wait for the other,
+/// until the database ends one of the transactions a second later. Repeats of a key stay in the order of arrival.
 fn ask_to_admit(tx: &mut Tx, instance: &InstanceId, sagas: &[NewSaga<'_>]) -> Asked {
     let mut sagas: Vec<&NewSaga<'_>> = sagas.iter().collect();
     sagas.sort_by_key(|saga| (saga.subject, saga.idempotency_key));

@@ -111,8 +111,8 @@ async fn another_instance_appends_nothing() {
     }
 }
 
-/// Two replicas, the same keys in opposite order: each key has one saga, and neither has to be told by the database that the
-/// two wait for each other, which takes it a second.
+/// Two replicas, the same keys in opposite order: each key has one saga, and neither has to be told by the database
+/// that the two wait for each other, which takes it a second.
 #[tokio::test]
 async fn replicas_that_admit_the_same_keys_agree() {
     let fixture = Fixture::new(Backend::Postgres).await;
