@@ -13,10 +13,10 @@
 //! | [`RetryAfterScheduler`] | when rejected clients should come back |
 //! | [`Quota`], [`RateLimiter`] | what one subject has open, and how fast it submits |
 //!
-//! Promises: a saga that was let in is counted until it is decided, forgotten or withdrawn. A rejected submission takes no
-//! place and no token. A subject hears of a saga only when its admission is persisted. A place in line is exact, except
-//! that a saga which left the line early counts until the line has moved past it. Each call costs the same, however long
-//! the line is. Hash maps are never read in their own order.
+//! Promises: a saga that was let in is counted until it is decided, forgotten or withdrawn. A rejected submission takes
+//! no place and no token. A subject hears of a saga only when its admission is persisted. A place in line is exact,
+//! except that a saga which left the line early counts until the line has moved past it. Each call costs the same,
+//! however long the line is. Hash maps are never read in their own order.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -28,11 +28,11 @@ use crate::{CoreConfig, Moment, SagaId};
 /// Decisions a second that are assumed until the rate is measured: fewer than most machines make. In a rush before the
 /// first measurement some clients are rejected for half a second without need, and no saga waits for long.
 const RATE_ASSUMED: f64 = 700.0;
-/// The smallest part of `in_flight_max` that is at work, however low the rate is: where a service is slow and takes many
-/// calls at a time, fewer sagas at work would lower the rate and speed up none of them.
+/// The smallest part of `in_flight_max` that is at work, however low the rate is: where a service is slow and takes
+/// many calls at a time, fewer sagas at work would lower the rate and speed up none of them.
 const AT_WORK_LEAST_PART: usize = 4;
-/// At least a quarter as many as are at work may wait. The rate is measured while sagas wait or clients are rejected, so a
-/// bound from a rate that was too low must leave room for some to wait.
+/// At least a quarter as many as are at work may wait. The rate is measured while sagas wait or clients are rejected,
+/// so a bound from a rate that was too low must leave room for some to wait.
 const WAITING_LEAST_PART: usize = 4;
 /// Weight of the latest saga in the mean time of work: some dozens count.
 const WORK_WEIGHT: f64 = 1.0 / 32.0;
@@ -41,27 +41,27 @@ const WORK_WEIGHT: f64 = 1.0 / 32.0;
 /// load is seen soon.
 const SLOT: Duration = Duration::from_millis(100);
 const SLOTS: usize = 30;
-/// Saturation is held for this long after the last wait or rejection. Sagas that wait again and again, each until the end
-/// of a batch, are saturation. Counting only the moments of their waits would count many decisions in no time.
+/// Saturation is held for this long after the last wait or rejection. Sagas that wait again and again, each until the
+/// end of a batch, are saturation. Counting only the moments of their waits would count many decisions in no time.
 const HELD: Duration = Duration::from_millis(50);
 /// With less time or fewer decisions the rate is unknown: one batch more or less would make all the difference.
 const TIME_MIN: Duration = Duration::from_millis(500);
 const DECIDED_MIN: u32 = 20;
 
-/// The range of hints while the rate is unknown: nothing is decided, or nothing has waited yet. It begins soon enough to be
-/// served as soon as work goes on, and is wide enough that clients do not come back all at once.
+/// The range of hints while the rate is unknown: nothing is decided, or nothing has waited yet. It begins soon enough
+/// to be served as soon as work goes on, and is wide enough that clients do not come back all at once.
 const RETRY_UNKNOWN: Range<Duration> = Duration::from_millis(500)..Duration::from_millis(2_500);
 /// Shortest hint: no client comes back faster over a network.
 const RETRY_MIN: Duration = Duration::from_millis(100);
-/// Longest hint. A rate that is underestimated must keep nobody away for long. Many clients that are sent away for a minute
-/// never come back, and room would be kept for them in vain.
+/// Longest hint. A rate that is underestimated must keep nobody away for long. Many clients that are sent away for a
+/// minute never come back, and room would be kept for them in vain.
 const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Part of a hint by which it is longer or shorter, so that clients with coarse clocks do not fall into step.
 const RETRY_JITTER: f64 = 0.05;
 
 /// Subjects whose last submissions are remembered at most, about 10 MB. A subject is remembered until its allowance is
-/// whole again, which takes seconds: only made-up names come to so many. Beyond it, subjects that are not remembered pass,
-/// and the bounds of the queue hold them.
+/// whole again, which takes seconds: only made-up names come to so many. Beyond it, subjects that are not remembered
+/// pass, and the bounds of the queue hold them.
 const SUBJECTS_MAX: usize = 100_000;
 /// Below this many the rate limiter does not look for subjects whose allowance is whole again.
 const SUBJECTS_KEPT: usize = 1_000;
@@ -74,8 +74,8 @@ const REPEATS_MAX: usize = 10;
 pub struct InLine {
     /// How many were accepted before it and wait for their turn; `None` when its own turn has come.
     pub ahead: Option<usize>,
-    /// How long it will take to its outcome, as fast as registrations were decided in the last seconds; `None` while that
-    /// is not known.
+    /// How long it will take to its outcome, as fast as registrations were decided in the last seconds; `None` while
+    /// that is not known.
     pub expected_wait: Option<Duration>,
 }
 
@@ -171,8 +171,8 @@ impl AdmissionControl {
         }
     }
 
-    /// Lets one submission in and counts it, unless a bound is reached. The common bounds come first and the subject's own
-    /// quota last: a submission that is rejected for lack of room costs the subject nothing.
+    /// Lets one submission in and counts it, unless a bound is reached. The common bounds come first and the subject's
+    /// own quota last: a submission that is rejected for lack of room costs the subject nothing.
     pub(crate) fn enter(
         &mut self,
         candidate: Candidate<'_>,
@@ -382,8 +382,8 @@ impl Bounds {
         }
     }
 
-    /// As many as may be open at this rate of decisions: as many as are decided in time, always some more than may be at
-    /// work, and never more than the fixed bound.
+    /// As many as may be open at this rate of decisions: as many as are decided in time, always some more than may be
+    /// at work, and never more than the fixed bound.
     fn limit(&self, rate: f64) -> usize {
         let in_time = (rate * self.wait_max.as_secs_f64()) as usize;
         let at_work = self.at_work(rate);
@@ -431,12 +431,12 @@ impl Lane {
 /// How many sagas are decided a second, measured while the instance is saturated: some sagas wait for their turn, or
 /// clients are rejected. Only then the rate is the capacity, and not the demand.
 ///
-/// The estimator counts neither time without saturation nor decisions in it. It also skips the decisions right after it,
-/// because their sagas began without saturation.
+/// The estimator counts neither time without saturation nor decisions in it. It also skips the decisions right after
+/// it, because their sagas began without saturation.
 #[derive(Debug, Clone, Copy)]
 struct ThroughputEstimator {
-    /// As many decisions give a rate before all slots are full. Sagas that begin together go through their steps together,
-    /// and the first decisions say nothing about how fast the rest come.
+    /// As many decisions give a rate before all slots are full. Sagas that begin together go through their steps
+    /// together, and the first decisions say nothing about how fast the rest come.
     decided_soon: u32,
     /// Decisions in each full slot. `oldest` is overwritten next; slots that were never full are 0.
     slots: [u32; SLOTS],
@@ -522,8 +522,8 @@ impl ThroughputEstimator {
         }
     }
 
-    /// Decisions a second in the last seconds of saturation; `None` while that is not known, and when nothing is decided
-    /// any more.
+    /// Decisions a second in the last seconds of saturation; `None` while that is not known, and when nothing is
+    /// decided any more.
     fn rate(&self, now: Moment) -> Option<f64> {
         let mut at_now = *self;
         at_now.advance(now);
@@ -580,7 +580,8 @@ impl ThroughputEstimator {
     }
 }
 
-/// When rejected clients should come back: when there will be room, and one after the other as fast as sagas are decided.
+/// When rejected clients should come back: when there will be room, and one after the other as fast as sagas are
+/// decided.
 ///
 /// ```text
 /// now ─────── those in line are decided ──┬──┬──┬──┬──┬── ... ── RETRY_MAX
@@ -637,9 +638,9 @@ fn spread(range: Range<Duration>, random: f64) -> Duration {
     range.start + (range.end - range.start).mul_f64(random)
 }
 
-/// The quotas of subjects: how many registrations without an outcome each may have, and how many a second it may submit. A
-/// program that clicks for one student must not take the places of all others. The quota also finds repeats: a second
-/// click gets the saga of the first and takes no place, however long the line is.
+/// The quotas of subjects: how many registrations without an outcome each may have, and how many a second it may
+/// submit. A program that clicks for one student must not take the places of all others. The quota also finds repeats:
+/// a second click gets the saga of the first and takes no place, however long the line is.
 ///
 /// Memory is bounded by the sagas that are open, and by [`SUBJECTS_MAX`].
 #[derive(Debug)]
@@ -724,9 +725,9 @@ impl Quota {
 
 /// Submissions a second of each subject, with a burst after a quiet time: the generic cell rate algorithm (GCRA).
 ///
-/// Of a subject it keeps one moment, the theoretical arrival time: when all of its submissions so far are paid for, at one
-/// an interval. The next may come while that moment is at most a burst ahead. The crate `governor` does the same, but it
-/// reads a clock itself, and here time is an argument.
+/// Of a subject it keeps one moment, the theoretical arrival time: when all of its submissions so far are paid for, at
+/// one an interval. The next may come while that moment is at most a burst ahead. The crate `governor` does the same,
+/// but it reads a clock itself, and here time is an argument.
 #[derive(Debug)]
 struct RateLimiter {
     interval: Duration,

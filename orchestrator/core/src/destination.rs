@@ -1,0 +1,638 @@
+//! The services as one instance sees them: which calls wait for each, what is in flight, and whether it answers.
+//!
+//! ```text
+//! queue ──► a queue an RPC ──send──► in flight (at most `in_flight_max` RPCs) ──ended──► answers
+//!                            ▲                │ a batch that is found invalid
+//!                         breaker             └──► sent again in halves, one after the other
+//! ```
+//!
+//! Calls that wait for the same RPC leave together when the limit has room. A call that somebody waits for has no
+//! timer, so an idle destination is called at once, and a busy one gets large batches. Other calls gather for
+//! [`GATHER_MAX`]. The RPC whose first call has waited longest goes next.
+//!
+//! Promises: each call that has left gets one answer, whatever happens, unless the instance stops. A timeout and a
+//! wrong number of answers are errors like others. An operation that a service finds invalid spoils no other.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use matricula_engine::{CallAnswer, CallError, Code, Definition, Leg, LegWait, StepIndex, Wait};
+
+use crate::lease::ClockReading;
+use crate::{Call, CoreConfig, Moment, Notice, Rpc, RpcNo, SagaId};
+
+/// How long a call that nobody waits for waits for others of its kind: so one call has the notifications of many
+/// registrations, and with it one commit and one statement; to a student it is no time.
+const GATHER_MAX: Duration = Duration::from_millis(50);
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answered {
+    pub saga: SagaId,
+    pub step: StepIndex,
+    pub leg: Leg,
+    pub attempt: u32,
+    /// When its RPC left.
+    pub started_at: Moment,
+    pub answer: CallAnswer,
+}
+
+/// How a service answers, and what waits for it, for operators.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DestinationStatus {
+    /// The service.
+    pub name: &'static str,
+    /// Calls that wait.
+    pub waiting: usize,
+    /// How long the call has waited that waits longest; zero when none waits.
+    pub longest_wait: Duration,
+    /// RPCs in flight.
+    pub in_flight: usize,
+    /// The most RPCs at a time.
+    pub in_flight_max: usize,
+    /// "closed", "open" or "probing".
+    pub breaker: &'static str,
+    /// When an open breaker lets the next call through; none while that one is under way, or it is closed.
+    pub probe_at_ms: Option<i64>,
+    /// How the last RPC failed; empty when it did not.
+    pub last_error: String,
+    /// When the first RPC left that failed, or has no answer for long, without a success since; none while it answers.
+    pub failing_since_ms: Option<i64>,
+}
+
+/// All services that the steps call.
+#[derive(Debug)]
+pub(crate) struct Destinations<R> {
+    /// In the order of the table of steps.
+    all: Vec<Destination<R>>,
+    /// The place of its destination in `all`, for each step.
+    of_step: Vec<usize>,
+    /// RPCs so far.
+    sent: u64,
+    is_closed: bool,
+}
+
+impl<R: Clone> Destinations<R> {
+    pub(crate) fn new(definition: &Definition, config: &CoreConfig) -> Self {
+        let mut all: Vec<Destination<R>> = Vec::new();
+        let mut of_step = Vec::with_capacity(definition.steps().len());
+        for step in definition.steps() {
+            let place = all.iter().position(|destination| destination.name == step.destination);
+            of_step.push(place.unwrap_or(all.len()));
+            if place.is_none() {
+                all.push(Destination::new(step.destination, config));
+            }
+        }
+        Self { all, of_step, sent: 0, is_closed: false }
+    }
+
+    /// A call waits from now on for the RPC of this name.
+    pub(crate) fn queue(&mut self, call: Call<R>, rpc: &'static str, may_gather: bool, now: Moment) {
+        if !self.is_closed {
+            self.all[self.of_step[call.step.get()]].queue(call, rpc, may_gather, now);
+        }
+    }
+
+    /// A call is not to be made any more, if it still waits: an operator has decided what it was for.
+    pub(crate) fn withdraw(&mut self, rpc: &'static str, saga: SagaId, step: StepIndex) {
+        let queues = &mut self.all[self.of_step[step.get()]].queues;
+        for queue in queues.iter_mut().filter(|queue| queue.rpc == rpc) {
+            queue.calls.retain(|queued| queued.call.saga != saga || queued.call.step != step);
+        }
+    }
+
+    /// From now on at most so many RPCs to a destination are in flight; 0 parks its calls.
+    pub(crate) fn set_limit(&mut self, destination: &str, in_flight_max: usize) {
+        for found in self.all.iter_mut().filter(|found| found.name == destination) {
+            found.in_flight_max = in_flight_max;
+        }
+    }
+
+    /// The instance stops: it drops the calls that wait, and the next owners of their sagas make them. Nothing is sent
+    /// any more, no half of a batch either. RPCs that are in flight may end.
+    pub(crate) fn close(&mut self) {
+        self.is_closed = true;
+        for destination in &mut self.all {
+            destination.queues.clear();
+            destination.in_flight.retain(|batch| batch.number.is_some());
+        }
+    }
+
+    /// An RPC has ended. Returns the answers of its calls; none when the RPC is not known any more, and none yet while
+    /// its batch is sent again in halves.
+    pub(crate) fn ended(
+        &mut self,
+        number: RpcNo,
+        answer: Result<Vec<CallAnswer>, CallError>,
+        now: Moment,
+        notices: &mut Vec<Notice>,
+    ) -> Vec<Answered> {
+        for destination in &mut self.all {
+            if let Some(place) = destination.in_flight.iter().position(|batch| batch.number == Some(number)) {
+                let has_ended = destination.in_flight[place].part_ended(destination.name, answer);
+                if !has_ended && !self.is_closed {
+                    return Vec::new();
+                }
+                let batch = destination.in_flight.remove(place);
+                destination.batch_ended(&batch, now, notices);
+                return batch.answered();
+            }
+        }
+        Vec::new()
+    }
+
+    /// Takes the RPCs that may leave now, and notices which destinations have begun to fail or answer again.
+    pub(crate) fn send(&mut self, now: Moment, clock: ClockReading, notices: &mut Vec<Notice>) -> Vec<Rpc<R>> {
+        let mut rpcs = Vec::new();
+        for destination in &mut self.all {
+            if !self.is_closed {
+                destination.send(now, &mut self.sent, &mut rpcs);
+            }
+            destination.observe(now, clock, notices);
+        }
+        rpcs
+    }
+
+    /// When to send again though nothing has happened: calls have gathered, a breaker lets a probe through, or a
+    /// service has been silent for too long.
+    pub(crate) fn wake_at(&self, now: Moment) -> Option<Moment> {
+        let wake_at = |destination: &Destination<R>| {
+            let sends_at = if self.is_closed { None } else { destination.sends_at(now) };
+            sends_at.into_iter().chain(destination.silent_at(now)).min()
+        };
+        self.all.iter().filter_map(wake_at).min()
+    }
+
+    /// RPCs that have not ended.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.all.iter().map(|destination| destination.in_flight.len()).sum()
+    }
+
+    /// Of each destination, in the order of the table. `clock` is read now.
+    pub(crate) fn statuses(&self, clock: ClockReading) -> Vec<DestinationStatus> {
+        self.all.iter().map(|destination| destination.status(clock)).collect()
+    }
+
+    /// Where the calls of a saga are. `clock` is read now.
+    pub(crate) fn waits_of(&self, saga: SagaId, clock: ClockReading) -> Vec<LegWait> {
+        let mut waits = Vec::new();
+        for destination in &self.all {
+            destination.waits_of(saga, clock, &mut waits);
+        }
+        waits
+    }
+}
+
+/// One service.
+#[derive(Debug)]
+struct Destination<R> {
+    name: &'static str,
+    /// The most calls in one RPC.
+    batch_max: usize,
+    call_timeout: Duration,
+    /// How long it may answer no call until it counts as failing.
+    silence_max: Duration,
+    /// The most RPCs at a time; operators change it.
+    in_flight_max: usize,
+    /// A queue an RPC.
+    queues: Vec<Queue<Call<R>>>,
+    /// In the order in which they left.
+    in_flight: Vec<Batch<R>>,
+    breaker: Breaker,
+    /// How the last RPC failed; empty when it did not.
+    last_error: String,
+    /// When the first RPC left that failed without a success since.
+    failing_since: Option<Moment>,
+    succeeded_at: Option<Moment>,
+    /// When it began to fail, silence included, as it was first seen: by the database's clock, so that it stays when
+    /// that clock is read again.
+    failing_since_ms: Option<i64>,
+}
+
+impl<R: Clone> Destination<R> {
+    fn new(name: &'static str, config: &CoreConfig) -> Self {
+        let breaker = Breaker::new(
+            config.breaker_failures,
+            Duration::from_millis(config.breaker_open_ms),
+            Duration::from_millis(config.breaker_open_max_ms),
+        );
+        Self {
+            name,
+            batch_max: config.call_batch_max,
+            call_timeout: Duration::from_millis(config.call_timeout_ms),
+            silence_max: Duration::from_millis(config.destination_attention_after_ms),
+            in_flight_max: config.destination_in_flight_max,
+            queues: Vec::new(),
+            in_flight: Vec::new(),
+            breaker,
+            last_error: String::new(),
+            failing_since: None,
+            succeeded_at: None,
+            failing_since_ms: None,
+        }
+    }
+
+    fn queue(&mut self, call: Call<R>, rpc: &'static str, may_gather: bool, now: Moment) {
+        let place = self.queues.iter().position(|queue| queue.rpc == rpc).unwrap_or_else(|| {
+            self.queues.push(Queue::new(rpc));
+            self.queues.len() - 1
+        });
+        self.queues[place].push(call, may_gather, now);
+    }
+
+    /// Takes the RPCs that may leave now. Halves keep the place of their batch in the limit, and ask no breaker: the
+    /// service has answered.
+    fn send(&mut self, now: Moment, sent: &mut u64, rpcs: &mut Vec<Rpc<R>>) {
+        for batch in self.in_flight.iter_mut().filter(|batch| batch.number.is_none()) {
+            rpcs.push(batch.send_part(self.name, sent));
+        }
+        while self.in_flight.len() < self.in_flight_max {
+            // Of those that are ready, the one whose first call has waited longest, so that a single undo is not passed
+            // over while a flood of other calls goes on.
+            let ready = self.queues.iter_mut().filter(|queue| queue.is_ready(now));
+            let Some(queue) = ready.min_by_key(|queue| queue.since()) else { return };
+            let size = match self.breaker.permit(now) {
+                Permit::All => self.batch_max,
+                Permit::Probe => {
+                    self.breaker.probing();
+                    1
+                }
+                Permit::NotBefore(_) | Permit::AfterProbe => return,
+            };
+            let mut batch = Batch::new(queue.rpc, queue.take(size), now);
+            rpcs.push(batch.send_part(self.name, sent));
+            self.in_flight.push(batch);
+        }
+    }
+
+    /// When something may leave, where only time is missing.
+    fn sends_at(&self, now: Moment) -> Option<Moment> {
+        if self.in_flight.iter().any(|batch| batch.number.is_none()) {
+            return Some(now);
+        }
+        if self.in_flight.len() >= self.in_flight_max {
+            return None;
+        }
+        let ready_at = self.queues.iter().filter_map(Queue::ready_at).min()?;
+        if ready_at > now {
+            return Some(ready_at);
+        }
+        match self.breaker.permit(now) {
+            Permit::All | Permit::Probe => Some(now),
+            Permit::NotBefore(moment) => Some(moment),
+            Permit::AfterProbe => None,
+        }
+    }
+
+    fn batch_ended(&mut self, batch: &Batch<R>, now: Moment, notices: &mut Vec<Notice>) {
+        let (destination, before) = (self.name, self.breaker.name());
+        let Some(error) = batch.failure() else {
+            if before != "closed" {
+                notices.push(Notice::BreakerClosed { destination });
+            }
+            self.breaker.succeeded();
+            self.last_error.clear();
+            self.failing_since = None;
+            self.succeeded_at = Some(now);
+            return;
+        };
+        // A batch that left before the last success says nothing about the time before that.
+        let since = self.succeeded_at.map_or(batch.sent_at, |success| batch.sent_at.max(success));
+        self.failing_since.get_or_insert(since);
+        self.breaker.failed(now);
+        self.last_error = error.to_string();
+        notices.push(Notice::CallFailed { destination });
+        if before == "closed" && self.breaker.name() == "open" {
+            notices.push(Notice::BreakerOpened { destination, error: self.last_error.clone() });
+        }
+    }
+
+    /// Notices whether it fails, and since when.
+    fn observe(&mut self, now: Moment, clock: ClockReading, notices: &mut Vec<Notice>) {
+        let silent = self.oldest_unanswered().filter(|at| now.saturating_sub(*at) >= self.silence_max);
+        let failing_since = self.failing_since.into_iter().chain(silent).min();
+        if failing_since.is_some() != self.failing_since_ms.is_some() {
+            self.failing_since_ms = failing_since.map(|since| clock.ms_at(since));
+            notices.push(Notice::DestinationChanged { destination: self.name });
+        }
+    }
+
+    /// When the oldest batch in flight left after which nothing has succeeded. A batch that left at the moment of the
+    /// last success left after it.
+    fn oldest_unanswered(&self) -> Option<Moment> {
+        let sent = self.in_flight.iter().map(|batch| batch.sent_at);
+        sent.filter(|at| self.succeeded_at.is_none_or(|success| *at >= success)).min()
+    }
+
+    /// When to look at a batch that hangs, where it may hang for longer than a service may be silent.
+    fn silent_at(&self, now: Moment) -> Option<Moment> {
+        if self.call_timeout <= self.silence_max {
+            return None;
+        }
+        let at = self.oldest_unanswered()? + self.silence_max;
+        (at > now).then_some(at)
+    }
+
+    fn probe_at_ms(&self, clock: ClockReading) -> Option<i64> {
+        match self.breaker.permit(clock.now) {
+            Permit::NotBefore(moment) => Some(clock.ms_at(moment)),
+            Permit::Probe => Some(clock.now_ms),
+            Permit::All | Permit::AfterProbe => None,
+        }
+    }
+
+    fn status(&self, clock: ClockReading) -> DestinationStatus {
+        let oldest = self.queues.iter().filter_map(Queue::since).min();
+        DestinationStatus {
+            name: self.name,
+            waiting: self.queues.iter().map(|queue| queue.calls.len()).sum(),
+            longest_wait: oldest.map_or(Duration::ZERO, |since| clock.now.saturating_sub(since)),
+            in_flight: self.in_flight.len(),
+            in_flight_max: self.in_flight_max,
+            breaker: self.breaker.name(),
+            probe_at_ms: self.failing_since_ms.and_then(|_| self.probe_at_ms(clock)),
+            last_error: self.last_error.clone(),
+            failing_since_ms: self.failing_since_ms,
+        }
+    }
+
+    fn waits_of(&self, saga: SagaId, clock: ClockReading, waits: &mut Vec<LegWait>) {
+        let wait = |call: &Call<R>, wait: Wait| LegWait {
+            step: call.step_name.to_owned(),
+            leg: call.leg,
+            wait,
+            failing_since_ms: self.failing_since_ms,
+            last_error: self.last_error.clone(),
+        };
+        for batch in &self.in_flight {
+            let (since_ms, until_ms) = (clock.ms_at(batch.sent_at), clock.ms_at(batch.sent_at + self.call_timeout));
+            let calls = batch.calls.iter().filter(|call| call.saga == saga);
+            waits.extend(calls.map(|call| wait(call, Wait::Call { since_ms, until_ms })));
+        }
+        for queue in &self.queues {
+            let places = queue.calls.iter().enumerate();
+            for (ahead, queued) in places.filter(|(_, queued)| queued.call.saga == saga) {
+                let (ahead, since_ms) = (ahead as u64, clock.ms_at(queued.since));
+                let waits_for = if self.in_flight_max == 0 {
+                    Wait::Limit { since_ms, ahead }
+                } else if self.breaker.name() == "closed" {
+                    Wait::Queue { since_ms, ahead }
+                } else {
+                    Wait::Breaker { since_ms, ahead, probe_at_ms: self.probe_at_ms(clock) }
+                };
+                waits.push(wait(&queued.call, waits_for));
+            }
+        }
+    }
+}
+
+/// Calls that wait for one RPC, in order of arrival.
+#[derive(Debug)]
+struct Queue<C> {
+    rpc: &'static str,
+    /// From when on they may leave, all of them: the earliest moment that one of them asks for.
+    ready_at: Moment,
+    calls: VecDeque<Queued<C>>,
+}
+
+#[derive(Debug)]
+struct Queued<C> {
+    since: Moment,
+    call: C,
+}
+
+impl<C> Queue<C> {
+    fn new(rpc: &'static str) -> Self {
+        Self { rpc, ready_at: Moment::ZERO, calls: VecDeque::new() }
+    }
+
+    fn push(&mut self, call: C, may_gather: bool, now: Moment) {
+        let ready_at = if may_gather { now + GATHER_MAX } else { now };
+        self.ready_at = if self.calls.is_empty() { ready_at } else { ready_at.min(self.ready_at) };
+        self.calls.push_back(Queued { since: now, call });
+    }
+
+    /// Takes the first of them.
+    fn take(&mut self, size: usize) -> Arc<[C]> {
+        let size = size.min(self.calls.len());
+        self.calls.drain(..size).map(|queued| queued.call).collect()
+    }
+
+    fn is_ready(&self, now: Moment) -> bool {
+        !self.calls.is_empty() && self.ready_at <= now
+    }
+
+    /// When they may leave; none when nothing waits.
+    fn ready_at(&self) -> Option<Moment> {
+        (!self.calls.is_empty()).then_some(self.ready_at)
+    }
+
+    /// Since when the first of them waits; none when nothing waits.
+    fn since(&self) -> Option<Moment> {
+        self.calls.front().map(|queued| queued.since)
+    }
+}
+
+/// Calls that left together: as one RPC, or as the parts of a batch that was found invalid.
+#[derive(Debug)]
+struct Batch<R> {
+    /// The RPC of the current part; none until the part has left.
+    number: Option<RpcNo>,
+    rpc: &'static str,
+    /// When the first part left.
+    sent_at: Moment,
+    calls: Arc<[Call<R>]>,
+    /// The current part, as places in `calls`.
+    part: Range<usize>,
+    /// The parts after it; the next is the last here.
+    rest: Vec<Range<usize>>,
+    /// Of the calls before the current part.
+    answers: Vec<CallAnswer>,
+    /// The service has answered some part. To find a single operation invalid is an answer.
+    is_answered: bool,
+    /// How a part failed.
+    error: Option<CallError>,
+}
+
+impl<R: Clone> Batch<R> {
+    fn new(rpc: &'static str, calls: Arc<[Call<R>]>, now: Moment) -> Self {
+        Self {
+            number: None,
+            rpc,
+            sent_at: now,
+            part: 0..calls.len(),
+            rest: Vec::new(),
+            answers: Vec::new(),
+            is_answered: false,
+            error: None,
+            calls,
+        }
+    }
+
+    /// The current part as an RPC that leaves now.
+    fn send_part(&mut self, destination: &'static str, sent: &mut u64) -> Rpc<R> {
+        *sent += 1;
+        let number = RpcNo(*sent);
+        self.number = Some(number);
+        let is_whole = self.part.len() == self.calls.len();
+        let calls = match is_whole {
+            true => self.calls.clone(),
+            false => self.calls[self.part.clone()].iter().map(same_call).collect(),
+        };
+        Rpc { number, destination, name: self.rpc, calls }
+    }
+
+    /// The current part has ended; true when it was the last one.
+    fn part_ended(&mut self, destination: &str, answer: Result<Vec<CallAnswer>, CallError>) -> bool {
+        self.number = None;
+        let size = self.part.len();
+        let answer = answer.and_then(|answers| {
+            let is_complete = answers.len() == size;
+            let problem = || format!("{destination} gave {} answers to {size} operations", answers.len());
+            if is_complete { Ok(answers) } else { Err(CallError::new(Code::Internal, problem(), None)) }
+        });
+        match answer {
+            Ok(answers) => {
+                self.is_answered = true;
+                self.answers.extend(answers);
+            }
+            Err(error) if error.code == Code::InvalidArgument && size > 1 => {
+                let middle = self.part.start + size / 2;
+                self.rest.push(middle..self.part.end);
+                self.part.end = middle;
+                return false;
+            }
+            Err(error) => {
+                self.answers.extend(std::iter::repeat_n(CallAnswer::Unknown(error.clone()), size));
+                self.is_answered |= error.code == Code::InvalidArgument;
+                self.error = Some(error);
+            }
+        }
+        let Some(next) = self.rest.pop() else { return true };
+        self.part = next;
+        false
+    }
+
+    /// The error, when the service has answered no part.
+    fn failure(&self) -> Option<&CallError> {
+        self.error.as_ref().filter(|_| !self.is_answered)
+    }
+
+    /// The answers, in the order of the calls: of all of them when the last part has ended.
+    fn answered(self) -> Vec<Answered> {
+        let answered = |(call, answer): (&Call<R>, CallAnswer)| Answered {
+            saga: call.saga,
+            step: call.step,
+            leg: call.leg,
+            attempt: call.attempt,
+            started_at: self.sent_at,
+            answer,
+        };
+        self.calls.iter().zip(self.answers).map(answered).collect()
+    }
+}
+
+/// The same attempt once more, in a smaller batch. Only here a call is copied, so it has no `Clone`.
+fn same_call<R: Clone>(call: &Call<R>) -> Call<R> {
+    Call {
+        saga: call.saga,
+        step: call.step,
+        step_name: call.step_name,
+        leg: call.leg,
+        attempt: call.attempt,
+        request: call.request.clone(),
+        state: call.state.clone(),
+        clearance: call.clearance,
+        owner_alive_at_ms: call.owner_alive_at_ms,
+    }
+}
+
+/// A circuit breaker: when calls to a destination may leave. While it is open they wait, and spend no attempts.
+///
+/// ```text
+/// closed --failures in a row--> open --time--> probing --success--> closed
+///                                 ^                |
+///                                 +----failure-----+   (and the time doubles)
+/// ```
+#[derive(Debug)]
+struct Breaker {
+    failures_max: u32,
+    open_first: Duration,
+    open_max: Duration,
+    state: BreakerState,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum BreakerState {
+    Closed { failures: u32 },
+    Open { until: Moment, for_next: Duration },
+    Probing { for_next: Duration },
+}
+
+/// What may be sent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Permit {
+    /// Anything.
+    All,
+    /// One call, to see whether the destination is back.
+    Probe,
+    /// Nothing, before this moment.
+    NotBefore(Moment),
+    /// Nothing, before the probe has ended.
+    AfterProbe,
+}
+
+impl Breaker {
+    fn new(failures_max: u32, open_first: Duration, open_max: Duration) -> Self {
+        Self { failures_max, open_first, open_max, state: BreakerState::Closed { failures: 0 } }
+    }
+
+    fn permit(&self, now: Moment) -> Permit {
+        match self.state {
+            BreakerState::Closed { .. } => Permit::All,
+            BreakerState::Open { until, .. } if now < until => Permit::NotBefore(until),
+            BreakerState::Open { .. } => Permit::Probe,
+            BreakerState::Probing { .. } => Permit::AfterProbe,
+        }
+    }
+
+    /// A probe has left.
+    fn probing(&mut self) {
+        if let BreakerState::Open { for_next, .. } = self.state {
+            self.state = BreakerState::Probing { for_next };
+        }
+    }
+
+    fn succeeded(&mut self) {
+        self.state = BreakerState::Closed { failures: 0 };
+    }
+
+    fn failed(&mut self, now: Moment) {
+        self.state = match self.state {
+            BreakerState::Closed { failures } if failures + 1 < self.failures_max => {
+                BreakerState::Closed { failures: failures + 1 }
+            }
+            BreakerState::Closed { .. } => self.open(now, self.open_first),
+            BreakerState::Probing { for_next } => self.open(now, for_next),
+            // A call that left before it opened.
+            open @ BreakerState::Open { .. } => open,
+        };
+    }
+
+    fn name(&self) -> &'static str {
+        match self.state {
+            BreakerState::Closed { .. } => "closed",
+            BreakerState::Open { .. } => "open",
+            BreakerState::Probing { .. } => "probing",
+        }
+    }
+
+    fn open(&self, now: Moment, for_now: Duration) -> BreakerState {
+        BreakerState::Open { until: now + for_now, for_next: (for_now * 2).min(self.open_max) }
+    }
+}
+
+#[cfg(test)]
+mod tests;
