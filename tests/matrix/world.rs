@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use matricula_engine::{CallAnswer, Leg, Recorded, SagaState};
+use matricula_engine::{CallAnswer, Direction, Recorded, SagaState};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing;
@@ -113,10 +113,10 @@ impl Campus {
 
     /// Makes an operation of a subject arrive.
     async fn send(&self, subject: &Subject, call: &Call) -> CallAnswer {
-        let Call { step, name, leg, attempt, state } = call.clone();
+        let Call { step, name, direction, attempt, state } = call.clone();
         let (saga, request) = (subject.saga.clone(), subject.request.clone());
         let (trace, owner_alive_at) = (TraceContext::default(), time::now());
-        let call = WireCall { saga, step, step_name: name, leg, attempt, request, state, trace, owner_alive_at };
+        let call = WireCall { saga, step, step_name: name, direction, attempt, request, state, trace, owner_alive_at };
         self.batches.call(call).await
     }
 
@@ -126,7 +126,7 @@ impl Campus {
         let first = Recorded::first(0, def.admit(self.shape.applies(), 0));
         let state = Arc::new(SagaState::replay(def, [&first]).expect("an admission"));
         let (step, name) = (def.index(step::CREATE_ENROLLMENTS).expect("a step"), step::CREATE_ENROLLMENTS);
-        let undo = Call { step, name, leg: Leg::Undo, attempt: 1, state };
+        let undo = Call { step, name, direction: Direction::Compensation, attempt: 1, state };
         assert!(matches!(self.send(subject, &undo).await, CallAnswer::Done(_)));
     }
 

@@ -6,12 +6,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use matricula_engine::{Definition, Effect, Input as SagaInput, Jitter, Leg, LegStatus, Recorded, SagaState, StepIndex, decide, plan};
+use matricula_engine::{
+    CallStatus, Definition, Direction, Effect, Input as SagaInput, Jitter, Recorded, SagaState, StepIndex, decide, plan,
+};
 
 use crate::admission::{AdmissionControl, Admittance, Candidate, InLine, Rejection};
 use crate::destination::{Answered, DestinationStatus, Destinations};
 use crate::lease::{Adoption, ClockReading, Lease};
-use crate::log::{Advance, CommitProof, CommitQueue, Due, Entrant, FlushQueue, Persisted, Settled, UnpersistedLog, Waiting};
+use crate::log::{
+    Advance, CommitProof, CommitQueue, Due, Entrant, FlushQueue, Persisted, Settled, UnpersistedLog, Waiting,
+};
 use crate::random::mix;
 use crate::ready::{
     Admission, Admitted, AppendOutcome, Call, Change, Clearance, CommitAnswer, End, Input, Notice, Ready, Reply,
@@ -24,7 +28,7 @@ pub(crate) struct Saga<W: Workflow> {
     request: W::Request,
     pub state: Arc<SagaState>,
     /// Calls that are under way or wait for their service.
-    pub calling: Vec<(StepIndex, Leg)>,
+    pub calling: Vec<(StepIndex, Direction)>,
     /// Its entry in the timers, by the database's clock.
     wake_at_ms: Option<i64>,
     log: UnpersistedLog<W::Caller>,
@@ -169,7 +173,7 @@ impl<W: Workflow> Core<W> {
             self.write(saga);
         }
         self.ready.store.extend(self.lease.renew(self.clock.now));
-        self.ready.rpcs = self.destinations.send(self.clock, &mut self.ready.notices);
+        self.ready.rpcs = self.destinations.send(self.clock.now, self.clock, &mut self.ready.notices);
         self.ready.commit = self.commits.next(self.clock.now);
         if self.is_stopping && self.commits.is_idle() && self.destinations.in_flight() == 0 {
             self.end = Some(End::InOrder);
@@ -269,13 +273,7 @@ impl<W: Workflow> Core<W> {
         }
     }
 
-    fn enter(
-        &mut self,
-        id: SagaId,
-        request: W::Request,
-        state: &Persisted<Arc<SagaState>>,
-        is_to_be_adopted: bool,
-    ) {
+    fn enter(&mut self, id: SagaId, request: W::Request, state: &Persisted<Arc<SagaState>>, is_to_be_adopted: bool) {
         self.ready.changes.push(Change::Entered { saga: id, state: state.clone() });
         let state = Arc::clone(state);
         let log = UnpersistedLog::new(&state);
@@ -392,13 +390,13 @@ impl<W: Workflow> Core<W> {
     }
 
     fn answered(&mut self, answered: Answered) {
-        let Answered { saga, step, leg, attempt, started_at, answer } = answered;
+        let Answered { saga, step, direction, attempt, started_at, answer } = answered;
         if let Some(saga) = self.sagas.get_mut(&saga) {
-            saga.calling.retain(|calling| *calling != (step, leg));
+            saga.calling.retain(|calling| *calling != (step, direction));
         }
         // Both moments come from one reading of one clock, so that they are as far apart as the call has taken.
         let started_at_ms = self.clock.ms_at(started_at);
-        self.decide(saga, SagaInput::Answered { step, leg, attempt, started_at_ms, answer }, None);
+        self.decide(saga, SagaInput::Answered { step, direction, attempt, started_at_ms, answer }, None);
     }
 
     fn commanded(&mut self, saga: SagaId, command: SagaInput, caller: W::Caller) {
@@ -424,7 +422,7 @@ impl<W: Workflow> Core<W> {
             self.decide(id, input, None);
         }
         let Some(saga) = self.sagas.get_mut(&id) else { return };
-        let is_by_operator = matches!(input, SagaInput::Steer { .. });
+        let is_by_operator = matches!(input, SagaInput::Operator { .. });
         let jitter = jitter(self.seed, id, saga.state.sequence());
         let definition = self.workflow.definition();
         let decision = match decide(definition, &saga.state, input, self.clock.now_ms, jitter) {
@@ -496,7 +494,7 @@ impl<W: Workflow> Core<W> {
     fn act(&mut self, id: SagaId, effects: Vec<Effect>, clearance: Clearance) {
         for effect in effects {
             match effect {
-                Effect::Call { step, leg, attempt } => self.call(id, (step, leg), attempt, clearance),
+                Effect::Call { step, direction, attempt } => self.call(id, (step, direction), attempt, clearance),
                 Effect::Decided(_) => self.admission.decided(id, self.clock.now),
                 Effect::Finished => {
                     self.ready.notices.push(Notice::Finished { saga: id });
@@ -506,23 +504,23 @@ impl<W: Workflow> Core<W> {
         }
     }
 
-    fn call(&mut self, id: SagaId, (step, leg): (StepIndex, Leg), attempt: u32, clearance: Clearance) {
+    fn call(&mut self, id: SagaId, (step, direction): (StepIndex, Direction), attempt: u32, clearance: Clearance) {
         let Some(saga) = self.sagas.get_mut(&id) else { return };
         // A call that waited for the log may have been made by a later decision, and be over by now.
-        let progress = saga.state.steps()[step.get()].leg(leg);
-        let is_due = progress.status == LegStatus::Trying && progress.attempts + 1 == attempt;
-        if !is_due || self.is_stopping || saga.calling.contains(&(step, leg)) {
+        let progress = saga.state.steps()[step.get()].call(direction);
+        let is_due = progress.status == CallStatus::Trying && progress.attempts + 1 == attempt;
+        if !is_due || self.is_stopping || saga.calling.contains(&(step, direction)) {
             return;
         }
         let line = self.workflow.definition().step(step);
-        let Some(rpc) = line.rpc(leg) else { return };
-        saga.calling.push((step, leg));
-        let may_gather = leg == Leg::Action && !self.workflow.is_waited_for(line, &saga.request);
+        let Some(rpc) = line.rpc(direction) else { return };
+        saga.calling.push((step, direction));
+        let may_gather = direction == Direction::Forward && !self.workflow.is_waited_for(line, &saga.request);
         let call = Call {
             saga: id,
             step,
             step_name: line.name,
-            leg,
+            direction,
             attempt,
             request: saga.request.clone(),
             state: saga.state.clone(),
@@ -537,11 +535,11 @@ impl<W: Workflow> Core<W> {
     fn withdraw_calls(&mut self, id: SagaId) {
         let Some(saga) = self.sagas.get_mut(&id) else { return };
         let state = &saga.state;
-        let is_decided = |(step, leg): (StepIndex, Leg)| {
-            state.phase().is_finished() || state.steps()[step.get()].leg(leg).status != LegStatus::Trying
+        let is_decided = |(step, direction): (StepIndex, Direction)| {
+            state.phase().is_finished() || state.steps()[step.get()].call(direction).status != CallStatus::Trying
         };
-        for (step, leg) in saga.calling.extract_if(.., |calling| is_decided(*calling)) {
-            if let Some(rpc) = self.workflow.definition().step(step).rpc(leg) {
+        for (step, direction) in saga.calling.extract_if(.., |calling| is_decided(*calling)) {
+            if let Some(rpc) = self.workflow.definition().step(step).rpc(direction) {
                 self.destinations.withdraw(rpc, id, step);
             }
         }

@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use matricula_engine::{CallAnswer, CallError, Code, Definition, Leg, LegWait, StepIndex, Wait};
+use matricula_engine::{CallAnswer, CallError, CallWait, Code, Definition, Direction, StepIndex, Wait};
 
 use crate::lease::ClockReading;
 use crate::{Call, CoreConfig, Moment, Notice, Rpc, RpcNo, SagaId};
@@ -32,7 +32,7 @@ const GATHER_MAX: Duration = Duration::from_millis(50);
 pub(crate) struct Answered {
     pub saga: SagaId,
     pub step: StepIndex,
-    pub leg: Leg,
+    pub direction: Direction,
     pub attempt: u32,
     /// When its RPC left.
     pub started_at: Moment,
@@ -176,7 +176,7 @@ impl<R: Clone> Destinations<R> {
     }
 
     /// Where the calls of a saga are. `clock` is read now.
-    pub(crate) fn waits_of(&self, saga: SagaId, clock: ClockReading) -> Vec<LegWait> {
+    pub(crate) fn waits_of(&self, saga: SagaId, clock: ClockReading) -> Vec<CallWait> {
         let mut waits = Vec::new();
         for destination in &self.all {
             destination.waits_of(saga, clock, &mut waits);
@@ -358,10 +358,10 @@ impl<R: Clone> Destination<R> {
         }
     }
 
-    fn waits_of(&self, saga: SagaId, clock: ClockReading, waits: &mut Vec<LegWait>) {
-        let wait = |call: &Call<R>, wait: Wait| LegWait {
+    fn waits_of(&self, saga: SagaId, clock: ClockReading, waits: &mut Vec<CallWait>) {
+        let wait = |call: &Call<R>, wait: Wait| CallWait {
             step: call.step_name.to_owned(),
-            leg: call.leg,
+            direction: call.direction,
             wait,
             failing_since_ms: self.failing_since_ms,
             last_error: self.last_error.clone(),
@@ -525,7 +525,7 @@ impl<R: Clone> Batch<R> {
         let answered = |(call, answer): (&Call<R>, CallAnswer)| Answered {
             saga: call.saga,
             step: call.step,
-            leg: call.leg,
+            direction: call.direction,
             attempt: call.attempt,
             started_at: self.sent_at,
             answer,
@@ -540,7 +540,7 @@ fn same_call<R: Clone>(call: &Call<R>) -> Call<R> {
         saga: call.saga,
         step: call.step,
         step_name: call.step_name,
-        leg: call.leg,
+        direction: call.direction,
         attempt: call.attempt,
         request: call.request.clone(),
         state: call.state.clone(),

@@ -77,7 +77,14 @@ mod tests {
         let id: SagaId = text.parse().expect("a UUID");
         assert_eq!(id.to_string(), text);
         assert_eq!(id.as_u128(), 0x0197_a3b2_0c4d_7e5f_8a9b_0123_4567_89ab);
-        for wrong in ["", "0197a3b2", &text.to_uppercase(), &text.replace('-', "0"), &format!("{text}0"), "é".repeat(18).as_str()] {
+        for wrong in [
+            "",
+            "0197a3b2",
+            &text.to_uppercase(),
+            &text.replace('-', "0"),
+            &format!("{text}0"),
+            "é".repeat(18).as_str(),
+        ] {
             assert_eq!(wrong.parse::<SagaId>(), Err(InvalidSagaId), "{wrong:?}");
         }
         let texts = [text, "0197a3b2-0c4d-7e5f-8a9b-0123456789ac", "1197a3b2-0c4d-7e5f-8a9b-0123456789ab"];

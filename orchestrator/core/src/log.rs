@@ -389,7 +389,8 @@ impl<R: Clone, C> CommitQueue<R, C> {
         now: Moment,
         notices: &mut Vec<Notice>,
     ) -> Option<Settled<R, C>> {
-        let is_it = |under_way: &mut UnderWay<R, C>| under_way.batch.commit.number == number && under_way.again_at.is_none();
+        let is_it =
+            |under_way: &mut UnderWay<R, C>| under_way.batch.commit.number == number && under_way.again_at.is_none();
         let mut under_way = self.under_way.take_if(is_it)?;
         under_way.tries += 1;
         under_way.conflicts += u32::from(answer == CommitAnswer::Conflict);
@@ -447,7 +448,8 @@ impl<R: Clone, C> CommitQueue<R, C> {
                     self.parts.push(part);
                 }
                 // Appends alone are halved; with admissions beside them they are first tried by themselves.
-                let halves = if admissions.is_empty() { appends.split_at(appends.len() / 2) } else { (appends, &[][..]) };
+                let halves =
+                    if admissions.is_empty() { appends.split_at(appends.len() / 2) } else { (appends, &[][..]) };
                 for half in [halves.1, halves.0].into_iter().filter(|half| !half.is_empty()) {
                     let part = self.batch(Vec::new(), Vec::new(), half.to_vec());
                     self.parts.push(part);

@@ -11,7 +11,9 @@
 
 use std::sync::Arc;
 
-use matricula_engine::{CallAnswer, CallError, DecideError, Input as SagaInput, LeaveReason, Leg, Recorded, Row, SagaState, StepIndex};
+use matricula_engine::{
+    CallAnswer, CallError, DecideError, Direction, Input as SagaInput, LeaveReason, Recorded, Row, SagaState, StepIndex,
+};
 
 use crate::{Moment, Persisted, SagaId, Workflow};
 
@@ -298,7 +300,7 @@ pub struct Call<R> {
     /// Its name; of a compensation, the name of the step that it undoes.
     pub step_name: &'static str,
     /// Which direction.
-    pub leg: Leg,
+    pub direction: Direction,
     /// Counted from 1 in its direction.
     pub attempt: u32,
     /// What the shell keeps with the saga.

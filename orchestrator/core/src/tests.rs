@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use matricula_engine::{
-    CallAnswer, CallError, Code, Definition, Input as SagaInput, Kind, LeaveReason, Leg, Outcome, Recorded, RetryPolicy, Row, SagaState,
-    Step,
+    CallAnswer, CallError, Code, Definition, Direction, Input as SagaInput, Kind, LeaveReason, Outcome, Recorded,
+    RetryPolicy, Row, SagaState, Step,
 };
 
 use crate::*;
@@ -41,15 +41,16 @@ struct Table(Definition);
 
 impl Table {
     fn new() -> Self {
-        use Kind::{Closing, Compensatable, Pivot, Retriable};
+        use Kind::{Compensatable, Finalizer, Pivot, Retriable};
         let retry = RetryPolicy::try_new(50, 2_000, 10_000, 30).expect("a policy");
-        let line = |stage, name, destination, action, undo, kind| Step { name, stage, destination, action, undo, kind, retry };
+        let line =
+            |stage, name, destination, action, undo, kind| Step { name, stage, destination, action, undo, kind, retry };
         let steps = vec![
             line(1, "reserve", "alpha", "Reserve", Some("Remove"), Compensatable),
             line(2, "hold", "beta", "Hold", Some("Release"), Compensatable),
             line(3, "commit", "alpha", "Commit", None, Pivot),
             line(4, "settle", "beta", "Settle", None, Retriable),
-            line(4, "notify", "gamma", "Notify", None, Closing),
+            line(4, "notify", "gamma", "Notify", None, Finalizer),
         ];
         Self(Definition::try_new("order", 1, 600_000, steps).expect("a sound table"))
     }
@@ -68,7 +69,7 @@ impl Workflow for Table {
     }
 
     fn is_waited_for(&self, step: &Step, _: &&'static str) -> bool {
-        step.kind != Kind::Closing
+        step.kind != Kind::Finalizer
     }
 }
 
@@ -169,7 +170,11 @@ impl Shell {
     /// The only RPC of this name that was not answered.
     #[track_caller]
     fn rpc(&mut self, name: &str) -> Rpc<&'static str> {
-        let at = self.rpcs.iter().position(|rpc| rpc.name == name).unwrap_or_else(|| panic!("no {name}: {:?}", self.names()));
+        let at = self
+            .rpcs
+            .iter()
+            .position(|rpc| rpc.name == name)
+            .unwrap_or_else(|| panic!("no {name}: {:?}", self.names()));
         self.rpcs.remove(at)
     }
 
@@ -290,7 +295,8 @@ fn a_row_that_the_database_refuses_holds_up_no_other() {
     }
     let mut replies = kinds(&shell.replies);
     replies.sort_unstable();
-    let expected = [(0, "accepted"), (1, "accepted"), (2, "accepted"), (3, "unstorable"), (4, "accepted"), (5, "accepted")];
+    let expected =
+        [(0, "accepted"), (1, "accepted"), (2, "accepted"), (3, "unstorable"), (4, "accepted"), (5, "accepted")];
     assert_eq!(replies, expected);
 }
 
@@ -333,7 +339,11 @@ fn a_log_that_is_refused_is_tried_again_by_itself() {
     shell.wait(Duration::from_secs(5));
     let again = shell.commits.pop().expect("it is tried again");
     shell.answer_commit(&again, CommitAnswer::Refused { problem: "no".to_owned() });
-    assert_eq!(shell.notices.iter().filter(|notice| matches!(notice, Notice::AppendRefused { .. })).count(), 1, "known");
+    assert_eq!(
+        shell.notices.iter().filter(|notice| matches!(notice, Notice::AppendRefused { .. })).count(),
+        1,
+        "known"
+    );
     shell.wait(Duration::from_secs(5));
     let again = shell.commits.pop().expect("and again");
     shell.write(&again);
@@ -392,9 +402,7 @@ fn what_an_adoption_may_have_taken_is_asked_for_again() {
     assert_eq!(shell.store, [adopt.clone()], "what was chosen comes first");
     shell.answer_store(adopt, StoreAnswer::Adopted(vec![stored(1, "order"), stored(2, "another")]));
     assert_eq!(shell.core.in_memory(), 1);
-    let left = |notice: &Notice| {
-        matches!(notice, Notice::LeftAlone { saga, reason: LeaveReason::UnknownDefinition { .. } } if *saga == id(2))
-    };
+    let left = |notice: &Notice| matches!(notice, Notice::LeftAlone { saga, reason: LeaveReason::UnknownDefinition { .. } } if *saga == id(2));
     assert!(shell.notices.iter().any(left));
     assert!(shell.store.contains(&StoreRequest::Flag { sagas: vec![id(2)] }));
     assert!(shell.store.contains(&choose), "the next chunk");
@@ -491,18 +499,21 @@ fn what_an_operator_sees_is_what_a_saga_waits_for() {
     shell.write_all();
     let waits = |shell: &mut Shell, number| {
         let view = shell.core.look(shell.now, id(number)).expect("it is here");
-        view.waits.into_iter().map(|wait| (wait.step, wait.leg, wait.wait)).collect::<Vec<_>>()
+        view.waits.into_iter().map(|wait| (wait.step, wait.direction, wait.wait)).collect::<Vec<_>>()
     };
     let called = Wait::Call { since_ms: DATABASE_MS, until_ms: DATABASE_MS + 5_000 };
-    assert_eq!(waits(&mut shell, 1), [("reserve".to_owned(), Leg::Action, called)]);
-    assert_eq!(waits(&mut shell, 2), [("reserve".to_owned(), Leg::Action, Wait::Turn { ahead: Some(0) })]);
+    assert_eq!(waits(&mut shell, 1), [("reserve".to_owned(), Direction::Forward, called)]);
+    assert_eq!(waits(&mut shell, 2), [("reserve".to_owned(), Direction::Forward, Wait::Turn { ahead: Some(0) })]);
     assert!(shell.core.look(shell.now, id(3)).is_none());
     let waiting = shell.core.waiting();
     assert_eq!(waiting["alpha"], SagasWaiting { direct: 1, behind: 0, oldest: Some(id(1)) });
     shell.step([Input::LimitSet { destination: "beta", in_flight_max: 0 }]);
     shell.done("Reserve");
     shell.write_all();
-    assert_eq!(waits(&mut shell, 1), [("hold".to_owned(), Leg::Action, Wait::Limit { since_ms: DATABASE_MS, ahead: 0 })]);
+    assert_eq!(
+        waits(&mut shell, 1),
+        [("hold".to_owned(), Direction::Forward, Wait::Limit { since_ms: DATABASE_MS, ahead: 0 })]
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use matricula_engine::{Leg, LegWait, SagaState, Wait};
+use matricula_engine::{CallWait, Direction, SagaState, Wait};
 
 use crate::core::{Core, Saga};
 use crate::{Moment, SagaId, Workflow};
@@ -18,7 +18,7 @@ pub struct SagaView {
     /// Its state.
     pub state: Arc<SagaState>,
     /// What each of its calls waits for that is to be made.
-    pub waits: Vec<LegWait>,
+    pub waits: Vec<CallWait>,
 }
 
 /// Sagas that wait for one service.
@@ -42,10 +42,10 @@ impl<W: Workflow> Core<W> {
         let called = self.destinations.waits_of(id, self.clock_at(now));
         let statuses = self.destinations(now);
         let mut waits = Vec::new();
-        for (index, leg, progress) in saga.state.trying(definition) {
+        for (index, direction, progress) in saga.state.trying(definition) {
             let step = definition.step(index);
-            let is_called = saga.calling.contains(&(index, leg));
-            let in_service = called.iter().find(|wait| wait.step == step.name && wait.leg == leg);
+            let is_called = saga.calling.contains(&(index, direction));
+            let in_service = called.iter().find(|wait| wait.step == step.name && wait.direction == direction);
             if let Some(wait) = in_service.filter(|_| is_called) {
                 waits.push(wait.clone());
                 continue;
@@ -55,7 +55,7 @@ impl<W: Workflow> Core<W> {
                 Some(until_ms) if !is_called => Wait::Pause { until_ms },
                 _ => Wait::Record,
             };
-            let mut wait = LegWait::new(step.name, leg, wait);
+            let mut wait = CallWait::new(step.name, direction, wait);
             if let Some(status) = statuses.iter().find(|status| status.name == step.destination) {
                 wait.failing_since_ms = status.failing_since_ms;
                 wait.last_error.clone_from(&status.last_error);
@@ -87,7 +87,7 @@ impl<W: Workflow> Core<W> {
     fn services_of(&self, saga: &Saga<W>) -> Vec<&'static str> {
         let definition = self.workflow.definition();
         let own = saga.state.trying(definition).filter(|(_, _, progress)| progress.waits_for().is_none());
-        let name = |(index, _, _): (_, Leg, _)| definition.step(index).destination;
+        let name = |(index, _, _): (_, Direction, _)| definition.step(index).destination;
         let mut names: Vec<&'static str> = own.map(name).collect();
         names.sort_unstable();
         names.dedup();

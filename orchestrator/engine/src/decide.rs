@@ -1,118 +1,124 @@
-//! The one place where something new is decided about a saga.
+//! Decides what an input changes in a saga. No other function decides anything new.
 //!
-//! | what comes in | what it may lead to |
+//! | input | possible effect |
 //! |---|---|
-//! | an answer of the call that is due | its record; the next stage, the turn or the end, where it was the last one |
-//! | an error | its record with the time of the next attempt; never the cause of a turn |
-//! | a wake, a resume | the turn, when the deadline has passed; all calls that are due |
-//! | a cancel | the turn, before the pivot is reached |
-//! | an operator's verb | its record, where it is safe (see `operator`) |
+//! | an answer of the call that is due | its record; after the last one, the next stage, the compensation or the end |
+//! | an error | its record with the time of the next attempt; never a compensation |
+//! | a wake, a resume | the compensation, when the deadline has passed; all calls that are due |
+//! | a cancel | the compensation, before the pivot is reached |
+//! | an operator's command | its record, where it is safe (see `operator`) |
 //!
-//! Promises: effects are those of the state after the events, so they may be acted on once the events are durable and
-//! not before, but for those that may go ahead (below); a decision never depends on what is in flight. A saga that is left
-//! alone after a resume has everything under way that it needs to end.
+//! Promises: effects follow from the state after the events, so the runtime runs them once the events are persisted.
+//! Two kinds of calls may start earlier (below). A decision never depends on the calls that are in flight. A saga that
+//! gets no further input after a resume has every call under way that it needs to end.
 //!
-//! What may go ahead of the log: calls of actions that can be undone, and of a pivot that somebody can be asked about,
-//! while nothing is decided. If the process dies before the log tells of them, whoever adopts the saga makes the same calls
-//! again, and participants answer repeats with the answer they have on record; or it turns the saga round, and then undoes
-//! every such action that is not known to have refused, called or not, because [`Event::Adopted`] says that the log may be
-//! behind. First of all it undoes the pivot: that makes sure that it never happens, or is refused because it has; then the saga turns back, and what it was
-//! turned for came too late. Everything else waits for the log: an adopter that did not know of the turn or of the outcome
+//! Calls of actions that can be undone, and of a pivot with a compensation, may go ahead of the log while nothing is
+//! decided. If the process dies before the log has a record of them, another instance adopts the saga:
+//!
+//! 1. Either it goes on and makes the same calls again. Participants answer a repeat with the answer that they have on
+//!    record.
+//! 2. Or it starts the compensation. [`Event::Adopted`] says that the log may lack calls, so the saga undoes every such
+//!    action without a recorded refusal, called or not. It undoes the pivot first: that makes sure that the pivot never
+//!    happens, or is refused because the pivot has happened. Then the saga reverts its compensation, and the cause of
+//!    the compensation came too late.
+//!
+//! Every other effect waits for the log. Without the start of the compensation or the outcome in its log, an adopter
 //! could decide otherwise.
 
 use crate::definition::{Definition, Kind, StepIndex};
-use crate::event::{Cause, Event, Leg, Recorded};
-use crate::operator::{Verb, VerbError, is_of, steer};
+use crate::event::{Cause, Direction, Event, Recorded};
+use crate::operator::{OperatorCommand, OperatorCommandError, intervene, is_of};
 use crate::retry::{CallError, Code, Jitter, Verdict, delay_ms, verdict};
-use crate::state::{FoldError, LegState, LegStatus, Outcome, Phase, SagaState};
+use crate::state::{CallState, CallStatus, FoldError, Outcome, Phase, SagaState};
 
-/// What the runtime tells a saga.
+/// An input of a saga.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
-    /// Nothing is under way: just admitted, or read back by who has driven it all along.
+    /// No call is under way: the saga was just admitted, or its owner has read it back.
     Resume,
-    /// Nothing is under way here: read back from the log of another process, which may have called more than it tells.
+    /// No call is under way here: the saga was read back from the log of another instance, which may lack calls.
     Adopt {
         /// The instance that drives it now.
         by: String,
     },
     /// A call has ended.
     Answered {
-        /// As in the [`Effect::Call`].
+        /// The value in the [`Effect::Call`].
         step: StepIndex,
-        /// As in the [`Effect::Call`].
-        leg: Leg,
-        /// As in the [`Effect::Call`].
+        /// The value in the [`Effect::Call`].
+        direction: Direction,
+        /// The value in the [`Effect::Call`].
         attempt: u32,
         /// When the call left.
         started_at_ms: i64,
-        /// How it ended.
+        /// How the call ended.
         answer: CallAnswer,
     },
-    /// The time of [`Decision::wake_at_ms`] has come, or somebody wants to see whether anything is due.
+    /// The time of [`Decision::wake_at_ms`] has come, or the runtime asks whether anything is due.
     Wake,
-    /// Somebody wants it undone.
+    /// A client or an operator cancels the saga.
     Cancel {
-        /// Who.
+        /// The name of the client or operator.
         by: String,
-        /// Why, in their words.
+        /// The reason, in their words.
         reason: String,
     },
-    /// An operator steers it.
-    Steer {
-        /// What they want.
-        verb: Verb,
-        /// Who.
+    /// An operator gives a command.
+    Operator {
+        /// The command.
+        command: OperatorCommand,
+        /// The name of the operator.
         by: String,
-        /// Why, in their words.
+        /// The reason, in their words.
         reason: String,
-        /// Id of this command: one that comes again after it was taken is answered as taken.
-        command: Option<String>,
+        /// Id of this command. A command that comes again after it was taken is answered as taken.
+        command_id: Option<String>,
     },
 }
 
 /// How a call ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallAnswer {
-    /// It did what it is for; its output in the words of the domain.
+    /// The call is done, with its output in the words of the domain.
     Done(String),
-    /// It said no; why, in the words of the domain.
+    /// The call was refused, with the reason in the words of the domain.
     Refused(String),
-    /// There was no answer: what it did is not known.
+    /// There was no answer, so the effect of the call is unknown.
     Unknown(CallError),
 }
 
-/// What the runtime does because of a decision.
+/// An action of the runtime that follows from a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// This call ought to be under way: start it unless a call of the same (saga, step, leg) already is. It is emitted
-    /// when it becomes due, and may be again by any later decision until its end is recorded (by each resume and wake
-    /// it is), because the engine does not know what is in flight.
+    /// This call ought to be under way: the runtime starts it unless a call of the same (saga, step, direction) is
+    /// already in flight. The effect is emitted when the call becomes due. Until the end of the call is recorded, each
+    /// resume and wake emits it again, and any other decision may, because the engine does not know the calls in
+    /// flight.
     Call {
-        /// Which step.
+        /// The step.
         step: StepIndex,
-        /// Which direction.
-        leg: Leg,
-        /// Counted from 1 in its leg.
+        /// The direction of the call.
+        direction: Direction,
+        /// The number of the attempt, counted from 1 for each direction.
         attempt: u32,
     },
-    /// The outcome stands. Emitted when it is decided, and again by a resume.
+    /// The outcome is decided. Emitted when it is decided, and again by a resume.
     Decided(Outcome),
     /// Nothing is left to do: the saga may leave memory. Emitted at the end, and again by a resume.
     Finished,
 }
 
-/// What follows from an input.
+/// The decision about an input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
-    /// To be appended, in this order; often none.
+    /// Events to be appended, in this order; often empty.
     pub events: Vec<Recorded>,
-    /// May be acted on at once, before the events are durable: calls that whoever reads the log would make again or undo.
+    /// Effects that may run at once, before the events are durable: calls that an adopter would make again or undo.
     pub ahead: Vec<Effect>,
-    /// To be acted on when these events, and all before them, are durable.
+    /// Effects that run when these events, and all before them, are durable.
     pub effects: Vec<Effect>,
-    /// When to send [`Input::Wake`]: the only timer of the saga, in place of the one before; none takes it away. A wake
-    /// may come before the events are durable.
+    /// When to send [`Input::Wake`]. It replaces the only timer of the saga; `None` stops the timer. A wake may come
+    /// before the events are durable.
     pub wake_at_ms: Option<i64>,
     /// The state after the events, so that they need not be folded again.
     pub state: SagaState,
@@ -121,38 +127,38 @@ pub struct Decision {
 /// Why an input changes nothing. None of these is a fault of the saga.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecideError {
-    /// An answer that is not waited for: of an earlier attempt, of a leg that is decided, or of an action after the
-    /// saga turned round. Harmless: what it did is recorded already or will be undone.
-    #[error("attempt {attempt} of the {leg} of {step} is not waited for")]
+    /// An answer that the saga does not wait for: of an earlier attempt, of a call that is decided, or of an action
+    /// after the saga started its compensation. It is harmless: its effect is recorded already or will be undone.
+    #[error("attempt {attempt} of the {direction} of {step} is not waited for")]
     Stale {
         /// Name of the step.
         step: &'static str,
-        /// Which direction.
-        leg: Leg,
-        /// Which attempt.
+        /// The direction of the call.
+        direction: Direction,
+        /// The number of the attempt.
         attempt: u32,
     },
-    /// The definition has no step at this place.
+    /// The definition has no step at this index.
     #[error("there is no step at place {}", step.0)]
     UnknownStep {
-        /// What was given.
+        /// The index that was given.
         step: StepIndex,
     },
     /// The call of the pivot may have left.
     #[error("too late to cancel: the saga is {}, and its pivot may have been called", phase.as_str())]
     TooLateToCancel {
-        /// Where it stands.
+        /// The phase of the saga.
         phase: Phase,
     },
-    /// It is being undone, or is undone, for another cause.
+    /// The saga is compensating, or has compensated, for another cause.
     #[error("nothing to cancel: the saga has turned round already ({cause})")]
-    AlreadyTurned {
-        /// Why it turned round.
+    AlreadyCompensating {
+        /// Why the saga started its compensation.
         cause: Cause,
     },
-    /// The operator's verb is not safe, or has nothing to do.
+    /// The operator's command is not safe, or there is nothing to do.
     #[error(transparent)]
-    Verb(#[from] VerbError),
+    Operator(#[from] OperatorCommandError),
     /// The state is of another definition.
     #[error("the decision does not fold")]
     Fold(#[from] FoldError),
@@ -171,34 +177,34 @@ pub fn decide(
     let repeat = match input {
         Input::Resume => Repeat::Everything,
         Input::Adopt { by } => {
-            // Later the log tells of every action before the pivot, and whatever is called waits for it.
-            if draft.state.may_turn(def) {
+            // Once the pivot is reached, the log has every action before it, and every call waits for the log.
+            if draft.state.may_compensate(def) {
                 draft.push(Event::Adopted { by })?;
             }
             Repeat::Everything
         }
         Input::Wake => Repeat::Calls,
-        Input::Answered { step, leg, attempt, started_at_ms, answer } => {
-            let event = draft.answered((step, leg, attempt), started_at_ms, answer, jitter)?;
-            // What the turn had stopped is called again.
-            let is_turned_back = matches!(event, Event::TurnedBack { .. });
+        Input::Answered { step, direction, attempt, started_at_ms, answer } => {
+            let event = draft.answered((step, direction, attempt), started_at_ms, answer, jitter)?;
+            // The calls that the compensation had stopped are made again.
+            let is_compensation_reverted = matches!(event, Event::CompensationReverted { .. });
             draft.push(event)?;
-            if is_turned_back { Repeat::Calls } else { Repeat::Nothing }
+            if is_compensation_reverted { Repeat::Calls } else { Repeat::Nothing }
         }
         Input::Cancel { by, reason } => {
             if draft.may_cancel()? {
-                draft.push(Event::Turned { cause: Cause::Cancelled { by, reason } })?;
+                draft.push(Event::CompensationStarted { cause: Cause::Cancelled { by, reason } })?;
             }
             Repeat::Nothing
         }
-        Input::Steer { verb, by, reason, command } => {
-            let taken = command.as_deref().and_then(|command| state.taken(command));
+        Input::Operator { command, by, reason, command_id } => {
+            let taken = command_id.as_deref().and_then(|id| state.taken(id));
             if let Some(taken) = taken {
-                if !is_of(def, taken, &verb) {
-                    return Err(VerbError::CommandReused.into());
+                if !is_of(def, taken, &command) {
+                    return Err(OperatorCommandError::CommandReused.into());
                 }
-            } else if let Some(intervention) = steer(def, state, verb, (&by, &reason))? {
-                draft.push(Event::Intervened { by, reason, intervention, command })?;
+            } else if let Some(intervention) = intervene(def, state, command, (&by, &reason))? {
+                draft.push(Event::Intervened { by, reason, intervention, command_id })?;
             }
             Repeat::Calls
         }
@@ -209,14 +215,14 @@ pub fn decide(
     Ok(Decision { events: draft.events, ahead, effects, wake_at_ms, state: draft.state })
 }
 
-/// Which effects are repeated though an earlier decision had them.
+/// The effects that are emitted again though an earlier decision had them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Repeat {
-    /// None: the runtime has acted on them.
+    /// No effects: the runtime has run them.
     Nothing,
     /// Calls that have no recorded end.
     Calls,
-    /// All: the runtime has only read the log.
+    /// All effects: the runtime has only read the log.
     Everything,
 }
 
@@ -237,16 +243,16 @@ impl Draft<'_> {
 
     fn answered(
         &mut self,
-        (index, leg, attempt): (StepIndex, Leg, u32),
+        (index, direction, attempt): (StepIndex, Direction, u32),
         started_at_ms: i64,
         answer: CallAnswer,
         jitter: Jitter,
     ) -> Result<Event, DecideError> {
         let step = self.def.steps().get(index.get()).ok_or(DecideError::UnknownStep { step: index })?;
-        if let Err(error) = self.state.attempted(self.def, step.name, leg, attempt) {
+        if let Err(error) = self.state.attempted(self.def, step.name, direction, attempt) {
             return Err(match error {
                 FoldError::NotTrying { .. } | FoldError::Attempt { .. } => {
-                    DecideError::Stale { step: step.name, leg, attempt }
+                    DecideError::Stale { step: step.name, direction, attempt }
                 }
                 other => DecideError::Fold(other),
             });
@@ -254,13 +260,17 @@ impl Draft<'_> {
         let name = step.name.to_owned();
         let (error, verdict) = match answer {
             CallAnswer::Done(output) => {
-                return Ok(Event::Succeeded { step: name, leg, attempt, started_at_ms, output });
+                return Ok(Event::Succeeded { step: name, direction, attempt, started_at_ms, output });
             }
-            CallAnswer::Refused(_) if leg == Leg::Undo && step.kind == Kind::Pivot && self.state.may_turn_back() => {
-                return Ok(Event::TurnedBack { step: name, attempt, started_at_ms });
+            CallAnswer::Refused(_)
+                if direction == Direction::Compensation && step.kind == Kind::Pivot && self.state.may_revert() =>
+            {
+                return Ok(Event::CompensationReverted { step: name, attempt, started_at_ms });
             }
             CallAnswer::Refused(refusal)
-                if leg == Leg::Action && step.kind.may_refuse() && !self.state.is_turned_back(self.def) =>
+                if direction == Direction::Forward
+                    && step.kind.may_refuse()
+                    && !self.state.is_compensation_reverted(self.def) =>
             {
                 return Ok(Event::Refused { step: name, attempt, started_at_ms, refusal });
             }
@@ -277,28 +287,30 @@ impl Draft<'_> {
         let pace = if needs_attention { Verdict::SlowRetry } else { Verdict::Retry };
         let wait_ms = delay_ms(&step.retry, attempt, pace, error.retry_after_ms, jitter);
         let next_attempt_at_ms = self.now_ms.saturating_add(wait_ms);
-        Ok(Event::Failed { step: name, leg, attempt, started_at_ms, error, next_attempt_at_ms, needs_attention })
+        Ok(Event::Failed { step: name, direction, attempt, started_at_ms, error, next_attempt_at_ms, needs_attention })
     }
 
-    /// Whether a cancel turns the saga round; not when an earlier one has.
+    /// Whether a cancel starts the compensation: not when an earlier cancel has.
     fn may_cancel(&self) -> Result<bool, DecideError> {
         match self.state.cause() {
             Some(Cause::Cancelled { .. }) => Ok(false),
-            Some(cause) => Err(DecideError::AlreadyTurned { cause: cause.clone() }),
-            None if self.state.may_turn(self.def) => Ok(true),
+            Some(cause) => Err(DecideError::AlreadyCompensating { cause: cause.clone() }),
+            None if self.state.may_compensate(self.def) => Ok(true),
             None => Err(DecideError::TooLateToCancel { phase: self.state.phase() }),
         }
     }
 
-    /// Turns round or finishes, when that is due.
+    /// Starts the compensation or finishes the saga, when that is due.
     fn settle(&mut self) -> Result<(), FoldError> {
-        let late = self.now_ms >= self.state.deadline_at_ms() && self.state.may_turn(self.def);
+        let late = self.now_ms >= self.state.deadline_at_ms() && self.state.may_compensate(self.def);
         if self.state.is_refused(self.def) {
-            self.push(Event::Turned { cause: Cause::Refused })?;
+            self.push(Event::CompensationStarted { cause: Cause::Refused })?;
         } else if late {
             // A refusal that is waiting for the other answers of its stage is the better answer.
             let refused = self.state.refusals().next().is_some();
-            self.push(Event::Turned { cause: if refused { Cause::Refused } else { Cause::DeadlinePassed } })?;
+            self.push(Event::CompensationStarted {
+                cause: if refused { Cause::Refused } else { Cause::DeadlinePassed },
+            })?;
         }
         if !self.state.phase().is_finished() && self.state.is_settled(self.def) {
             self.push(Event::Finished)?;
@@ -307,27 +319,27 @@ impl Draft<'_> {
     }
 
     fn may_go_ahead(&self, effect: &Effect) -> bool {
-        let Effect::Call { step, leg: Leg::Action, .. } = effect else { return false };
+        let Effect::Call { step, direction: Direction::Forward, .. } = effect else { return false };
         let step = self.def.step(*step);
         self.state.phase() == Phase::Running && step.kind.may_refuse() && step.undo.is_some()
     }
 
-    /// What is to be done, and when to wake the saga.
+    /// The effects of the state, and when to wake the saga.
     fn effects(&self, before: &SagaState, repeat: Repeat) -> (Vec<Effect>, Option<i64>) {
         let mut effects = Vec::new();
         let outcome = self.state.outcome();
         if outcome != Outcome::Pending && (repeat == Repeat::Everything || before.outcome() == Outcome::Pending) {
             effects.push(Effect::Decided(outcome));
         }
-        let may_turn = self.state.may_turn(self.def);
-        let mut wake_at_ms = may_turn.then(|| self.state.deadline_at_ms());
-        for (step, leg, state) in self.state.trying(self.def) {
+        let may_compensate = self.state.may_compensate(self.def);
+        let mut wake_at_ms = may_compensate.then(|| self.state.deadline_at_ms());
+        for (step, direction, state) in self.state.trying(self.def) {
             match self.retry_at_ms(step, state) {
                 Some(at_ms) => wake_at_ms = Some(wake_at_ms.map_or(at_ms, |earliest: i64| earliest.min(at_ms))),
                 None => {
-                    let was_trying = before.steps()[step.get()].leg(leg).status == LegStatus::Trying;
+                    let was_trying = before.steps()[step.get()].call(direction).status == CallStatus::Trying;
                     if repeat != Repeat::Nothing || !was_trying || state.next_attempt_at_ms.is_some() {
-                        effects.push(Effect::Call { step, leg, attempt: state.attempts + 1 });
+                        effects.push(Effect::Call { step, direction, attempt: state.attempts + 1 });
                     }
                 }
             }
@@ -338,9 +350,10 @@ impl Draft<'_> {
         (effects, wake_at_ms)
     }
 
-    /// When a leg is tried again, if not now. A time further ahead than any delay of its policy was written by a
-    /// process whose clock ran ahead of this one: it counts as come, or the saga would wait for that clock.
-    fn retry_at_ms(&self, step: StepIndex, state: &LegState) -> Option<i64> {
+    /// When a call is tried again, if not now. A time further ahead than any delay of its policy was written by a
+    /// process whose clock was ahead of this one. That time counts as come, because the saga would otherwise wait for
+    /// that clock.
+    fn retry_at_ms(&self, step: StepIndex, state: &CallState) -> Option<i64> {
         let wait_ms = state.next_attempt_at_ms?.saturating_sub(self.now_ms);
         let longest_ms = self.def.step(step).retry.delay_longest_ms();
         (0 < wait_ms && wait_ms <= longest_ms).then(|| self.now_ms + wait_ms)

@@ -1,17 +1,17 @@
-//! A saga as a table: its steps in stages, what undoes each, and what each may do to the saga.
+//! A saga as a table: its steps in stages, the compensation of each, and the effect of each on the saga.
 //!
-//! Promises: a [`Definition`] that exists is sound (see [`DefinitionError`] for what it can't be), so nothing that uses
-//! one has to check its shape again.
+//! Promises: every [`Definition`] is sound ([`DefinitionError`] lists the tables that are not), so no code that uses a
+//! definition has to check its shape again.
 
 use std::fmt;
 
-use crate::event::{Event, Leg};
+use crate::event::{Direction, Event};
 use crate::retry::RetryPolicy;
 
-/// Steps of one definition: far above any saga that a person can follow, and well within a [`StepIndex`].
+/// Most steps of a definition: far more than a person can follow, and well within a [`StepIndex`].
 const STEPS_MAX: usize = 64;
 
-/// The place of a step in its definition.
+/// The index of a step in its definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepIndex(pub u8);
 
@@ -22,34 +22,34 @@ impl StepIndex {
     }
 }
 
-/// What a step may do to its saga.
+/// The effect that a step may have on its saga.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Before the pivot: may refuse, and is undone when the saga turns round, unless it has refused.
+    /// Before the pivot: may be refused. A compensation of the saga undoes it, unless it was refused.
     Compensatable,
-    /// The point of no return: may refuse; once it has succeeded, nothing is undone. Where the log may not tell whether it
-    /// was called, its undo finds out.
+    /// The point of no return: may be refused. Once it has succeeded, no step is undone. Where the log may lack a call
+    /// of the pivot, the compensation of the pivot finds out whether it has happened.
     Pivot,
-    /// After the pivot: retried until it succeeds.
+    /// After the pivot: the step is retried until it succeeds.
     Retriable,
-    /// Runs at the end of every saga, whichever way it went: with the steps of its stage after the pivot, or when a
-    /// saga that turned round has undone everything. Retried until it succeeds.
-    Closing,
+    /// Runs at the end of every saga, whichever way the saga went: with the steps of its stage after the pivot, or when
+    /// a compensation has undone everything. Retried until it succeeds.
+    Finalizer,
 }
 
 impl Kind {
-    /// Whether an answer of this step's action can turn the saga round.
+    /// Whether a refusal of this step's action starts the compensation of the saga.
     pub fn may_refuse(self) -> bool {
         matches!(self, Self::Compensatable | Self::Pivot)
     }
 
-    /// For people and for the wire.
+    /// The name that people see and the wire has.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Compensatable => "compensatable",
             Self::Pivot => "pivot",
             Self::Retriable => "retriable",
-            Self::Closing => "closing",
+            Self::Finalizer => "closing",
         }
     }
 }
@@ -60,32 +60,32 @@ impl fmt::Display for Kind {
     }
 }
 
-/// One line of the table.
+/// One step of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// Unique in its definition, and persisted: a definition that renames a step needs a new version.
+    /// The name: unique in its definition, and persisted. A definition that renames a step needs a new version.
     pub name: &'static str,
-    /// Stages run in order, the steps of a stage at the same time.
+    /// The stage. Stages run in order, the steps of a stage at the same time.
     pub stage: u8,
     /// The service that is called.
     pub destination: &'static str,
-    /// The RPC that does it.
+    /// The RPC that does the step.
     pub action: &'static str,
-    /// The RPC that undoes it. Of the pivot, which nothing undoes: the RPC that makes sure that it never happens, or refuses
-    /// because it has. A pivot that has one is called ahead of the log.
+    /// The RPC that undoes the step. That of the pivot makes sure that the pivot never happens, or is refused because
+    /// the pivot has happened. A pivot that has such an RPC is called ahead of the log.
     pub undo: Option<&'static str>,
-    /// What it may do to its saga.
+    /// The effect that the step may have on its saga.
     pub kind: Kind,
-    /// When each of its two legs is tried again.
+    /// When the calls of both directions are tried again.
     pub retry: RetryPolicy,
 }
 
 impl Step {
-    /// The RPC of one of its legs; none when nothing undoes it.
-    pub fn rpc(&self, leg: Leg) -> Option<&'static str> {
-        match leg {
-            Leg::Action => Some(self.action),
-            Leg::Undo => self.undo,
+    /// The RPC of one of its directions; `None` when nothing undoes the step.
+    pub fn rpc(&self, direction: Direction) -> Option<&'static str> {
+        match direction {
+            Direction::Forward => Some(self.action),
+            Direction::Compensation => self.undo,
         }
     }
 }
@@ -130,7 +130,7 @@ impl Definition {
             let placed = match step.kind {
                 Kind::Compensatable => step.stage < pivot.stage,
                 Kind::Pivot => true,
-                Kind::Retriable | Kind::Closing => step.stage > pivot.stage,
+                Kind::Retriable | Kind::Finalizer => step.stage > pivot.stage,
             };
             if !placed {
                 return Err(DefinitionError::Place { step: step.name, kind: step.kind });
@@ -138,7 +138,7 @@ impl Definition {
             let undo_is_right = match step.kind {
                 Kind::Compensatable => step.undo.is_some(),
                 Kind::Pivot => true,
-                Kind::Retriable | Kind::Closing => step.undo.is_none(),
+                Kind::Retriable | Kind::Finalizer => step.undo.is_none(),
             };
             if !undo_is_right {
                 return Err(DefinitionError::Undo { step: step.name, kind: step.kind });
@@ -162,7 +162,7 @@ impl Definition {
         self.deadline_ms
     }
 
-    /// The place of its pivot.
+    /// The index of its pivot.
     pub fn pivot(&self) -> StepIndex {
         self.pivot
     }
@@ -172,24 +172,24 @@ impl Definition {
         &self.steps
     }
 
-    /// The steps with their places.
+    /// The steps with their indexes.
     pub fn indexed(&self) -> impl Iterator<Item = (StepIndex, &Step)> {
         // `STEPS_MAX` keeps every position within a u8.
         (0..=u8::MAX).map(StepIndex).zip(&self.steps)
     }
 
-    /// The step at a place that came from this definition; panics for a place beyond its table.
+    /// The step at an index that came from this definition. Panics for an index beyond its table.
     pub fn step(&self, index: StepIndex) -> &Step {
         &self.steps[index.get()]
     }
 
-    /// The place of the step of this name.
+    /// The index of the step of this name.
     pub fn index(&self, name: &str) -> Option<StepIndex> {
         self.indexed().find(|(_, step)| step.name == name).map(|(index, _)| index)
     }
 
-    /// The first event of a saga: which steps have something to do in it, and until when it may turn round by itself.
-    /// Names that the table does not have are left for the fold to refuse.
+    /// The first event of a saga: the steps that have something to do in it, and its deadline. The fold rejects names
+    /// that the table does not have.
     pub fn admit<'a>(&self, applies: impl IntoIterator<Item = &'a str>, now_ms: i64) -> Event {
         Event::Admitted {
             definition: self.name.to_owned(),
@@ -224,13 +224,13 @@ pub enum DefinitionError {
     /// A saga needs time to reach its pivot.
     #[error("the deadline of {deadline_ms} ms leaves no time")]
     Deadline {
-        /// What was given.
+        /// The deadline that was given.
         deadline_ms: i64,
     },
     /// More than 64 steps.
     #[error("{steps} steps are more than {STEPS_MAX}")]
     TooManySteps {
-        /// How many were given.
+        /// The number of steps that were given.
         steps: usize,
     },
     /// No pivot, or more than one.
@@ -256,7 +256,7 @@ pub enum DefinitionError {
         /// Its kind.
         kind: Kind,
     },
-    /// A compensatable step that nothing undoes, or a step after the pivot that something undoes.
+    /// A compensatable step without a compensation, or a step after the pivot with a compensation.
     #[error("step {step} is {kind}: compensatable steps have an undo, a pivot may have one, others have none")]
     Undo {
         /// Its name.

@@ -1,8 +1,9 @@
 //! The persisted log of a saga: what happened, in the words that stay readable for as long as the data lives.
 //!
-//! Promises: tags and field names never change; steps are written by name, so a log can be read without the definition.
-//! A call is not logged before it leaves, only when it ended: what may have been called follows from the stage, and,
-//! where somebody took the saga over, from that.
+//! Promises: tags and field names never change, though the names in the code do. Steps are written by name, so a log
+//! can be read without the definition. The log has no event for a call that leaves, only for a call that has ended. The
+//! calls that may have left follow from the stage, and from [`Event::Adopted`] where another instance has taken the
+//! saga over.
 
 use std::fmt;
 
@@ -12,37 +13,38 @@ use crate::retry::CallError;
 
 /// One direction of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Leg {
-    /// What the step does.
-    Action,
-    /// What takes it back.
-    Undo,
+pub enum Direction {
+    /// The action of the step.
+    #[serde(rename = "action")]
+    Forward,
+    /// The call that undoes the action.
+    #[serde(rename = "undo")]
+    Compensation,
 }
 
-impl fmt::Display for Leg {
+impl fmt::Display for Direction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Action => "action",
-            Self::Undo => "undo",
+            Self::Forward => "action",
+            Self::Compensation => "undo",
         })
     }
 }
 
-/// Why a saga turned round.
+/// Why a saga started its compensation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Cause {
-    /// A step said no; the refusals say why.
+    /// A step was refused; the refusals have the reasons.
     Refused,
-    /// Somebody cancelled it.
+    /// A client or an operator cancelled it.
     Cancelled {
-        /// Who.
+        /// The name of the client or operator.
         by: String,
-        /// Why, in their words.
+        /// The reason, in their words.
         reason: String,
     },
-    /// It had not reached its pivot in time.
+    /// The saga had not reached its pivot in time.
     DeadlinePassed,
 }
 
@@ -61,41 +63,43 @@ impl fmt::Display for Cause {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "snake_case")]
 pub enum Intervention {
-    /// What waits for its next attempt is called at once.
+    /// The calls that wait for their next attempt are made at once.
     Retry {
-        /// Only this step; none: all that wait.
+        /// The only step that is retried; `None` for all that wait.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         step: Option<String>,
     },
-    /// One leg counts as over, though it was not done.
+    /// A call counts as over, though it was not done.
     Skip {
         /// Name of the step.
         step: String,
-        /// Which direction.
-        leg: Leg,
+        /// The direction of the call.
+        #[serde(rename = "leg")]
+        direction: Direction,
     },
-    /// One leg counts as answered: a person has seen to it.
+    /// A call counts as answered: an operator has found how it ended, or made it so.
     Resolve {
         /// Name of the step.
         step: String,
-        /// Which direction.
-        leg: Leg,
+        /// The direction of the call.
+        #[serde(rename = "leg")]
+        direction: Direction,
         /// How it ended.
         answer: Resolution,
     },
-    /// Nothing more is done.
+    /// The saga makes no more calls.
     Abandon,
 }
 
-/// How a person found, or made, a call to have ended.
+/// How a call ended, as an operator has found or made it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Resolution {
-    /// What it is for is done.
+    /// The call is done.
     Done,
-    /// It has not happened and never will.
+    /// The call has not happened and never will.
     Refused {
-        /// Why, in the words of the domain.
+        /// The reason, in the words of the domain.
         refusal: String,
     },
 }
@@ -104,7 +108,7 @@ pub enum Resolution {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// It was accepted.
+    /// The saga was accepted.
     Admitted {
         /// Name of its definition.
         definition: String,
@@ -112,85 +116,89 @@ pub enum Event {
         version: u32,
         /// Names of the steps that have something to do.
         applies: Vec<String>,
-        /// It turns round by itself unless it has reached its pivot by then.
+        /// When the saga starts its compensation by itself, unless it has reached its pivot.
         deadline_at_ms: i64,
     },
-    /// Another process drives it from here on. What the one before had learned last, and what it called then, may be
-    /// missing from the log.
+    /// Another instance drives the saga from here on. The log may lack the last answers and calls of the instance
+    /// before.
     Adopted {
         /// The instance that drives it now.
         by: String,
     },
-    /// A call did what it is for.
+    /// A call was done.
     #[serde(rename = "step_succeeded")]
     Succeeded {
         /// Name of the step.
         step: String,
-        /// Which direction.
-        leg: Leg,
-        /// Counted from 1 in its leg.
+        /// The direction of the call.
+        #[serde(rename = "leg")]
+        direction: Direction,
+        /// The number of the attempt, counted from 1 for each direction.
         attempt: u32,
         /// When the call left.
         started_at_ms: i64,
-        /// What it answered, in the words of the domain.
+        /// The answer, in the words of the domain.
         output: String,
     },
-    /// An action said no.
+    /// An action was refused.
     #[serde(rename = "step_refused")]
     Refused {
         /// Name of the step.
         step: String,
-        /// Counted from 1.
+        /// The number of the attempt, counted from 1.
         attempt: u32,
         /// When the call left.
         started_at_ms: i64,
-        /// Why, in the words of the domain.
+        /// The reason, in the words of the domain.
         refusal: String,
     },
-    /// A call ended without an answer: what it did is unknown.
+    /// A call ended without an answer, so its effect is unknown.
     #[serde(rename = "step_failed")]
     Failed {
         /// Name of the step.
         step: String,
-        /// Which direction.
-        leg: Leg,
-        /// Counted from 1 in its leg.
+        /// The direction of the call.
+        #[serde(rename = "leg")]
+        direction: Direction,
+        /// The number of the attempt, counted from 1 for each direction.
         attempt: u32,
         /// When the call left.
         started_at_ms: i64,
-        /// What came instead of an answer.
+        /// The error that came instead of an answer.
         error: CallError,
-        /// When it is called again.
+        /// When the call is made again.
         next_attempt_at_ms: i64,
-        /// Whether it has failed for longer than its policy allows, or in a way that no retry can mend.
+        /// Whether the call has failed for longer than its policy allows, or in a way that no retry can mend.
         needs_attention: bool,
     },
-    /// It turned round: from here on, what may have been done is undone.
-    Turned {
-        /// Why.
+    /// The saga started its compensation: from here on, every step that may have been done is undone.
+    #[serde(rename = "turned")]
+    CompensationStarted {
+        /// The cause.
         cause: Cause,
     },
-    /// What makes sure that the pivot never happens found that it had, by a call of whoever drove the saga before: the turn
-    /// is taken back, and the saga goes on to the answer of its pivot.
-    TurnedBack {
+    /// The compensation of the pivot was refused, because the pivot had happened, by a call of an earlier owner. The
+    /// saga takes its compensation back, and goes on to the answer of its pivot.
+    #[serde(rename = "turned_back")]
+    CompensationReverted {
         /// Name of the pivot.
         step: String,
-        /// Counted from 1 in the undo of the pivot.
+        /// The number of the attempt, counted from 1 in the compensation of the pivot.
         attempt: u32,
         /// When the call left.
         started_at_ms: i64,
     },
-    /// An operator steered it.
+    /// An operator intervened.
     Intervened {
-        /// Who.
+        /// The name of the operator.
         by: String,
-        /// Why, in their words.
+        /// The reason, in their words.
         reason: String,
-        /// What they decided.
+        /// The decision.
         intervention: Intervention,
-        /// Id of the command, so that one whose answer was lost is known when it comes again.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        command: Option<String>,
+        /// Id of the command. A command whose answer was lost is known by its id when it comes again.
+        #[serde(rename = "command", default, skip_serializing_if = "Option::is_none")]
+        command_id: Option<String>,
     },
     /// Nothing is left to do.
     Finished,
@@ -205,29 +213,32 @@ impl Event {
             Self::Succeeded { .. } => "step_succeeded",
             Self::Refused { .. } => "step_refused",
             Self::Failed { .. } => "step_failed",
-            Self::Turned { .. } => "turned",
-            Self::TurnedBack { .. } => "turned_back",
+            Self::CompensationStarted { .. } => "turned",
+            Self::CompensationReverted { .. } => "turned_back",
             Self::Intervened { .. } => "intervened",
             Self::Finished => "finished",
         }
     }
 
-    /// The attempt that this event is the end of, if it is one.
+    /// The attempt that this event ends, if it ends one.
     pub fn attempt(&self) -> Option<Attempt<'_>> {
         match self {
-            Self::Succeeded { step, leg, attempt, started_at_ms, .. }
-            | Self::Failed { step, leg, attempt, started_at_ms, .. } => {
-                Some(Attempt { step, leg: *leg, number: *attempt, started_at_ms: *started_at_ms })
+            Self::Succeeded { step, direction, attempt, started_at_ms, .. }
+            | Self::Failed { step, direction, attempt, started_at_ms, .. } => {
+                Some(Attempt { step, direction: *direction, number: *attempt, started_at_ms: *started_at_ms })
             }
             Self::Refused { step, attempt, started_at_ms, .. } => {
-                Some(Attempt { step, leg: Leg::Action, number: *attempt, started_at_ms: *started_at_ms })
+                Some(Attempt { step, direction: Direction::Forward, number: *attempt, started_at_ms: *started_at_ms })
             }
-            Self::TurnedBack { step, attempt, started_at_ms } => {
-                Some(Attempt { step, leg: Leg::Undo, number: *attempt, started_at_ms: *started_at_ms })
-            }
+            Self::CompensationReverted { step, attempt, started_at_ms } => Some(Attempt {
+                step,
+                direction: Direction::Compensation,
+                number: *attempt,
+                started_at_ms: *started_at_ms,
+            }),
             Self::Admitted { .. }
             | Self::Adopted { .. }
-            | Self::Turned { .. }
+            | Self::CompensationStarted { .. }
             | Self::Intervened { .. }
             | Self::Finished => None,
         }
@@ -239,9 +250,9 @@ impl Event {
 pub struct Attempt<'a> {
     /// Name of the step.
     pub step: &'a str,
-    /// Which direction.
-    pub leg: Leg,
-    /// Counted from 1 in its leg.
+    /// The direction of the call.
+    pub direction: Direction,
+    /// The number of the attempt, counted from 1 for each direction.
     pub number: u32,
     /// When the call left.
     pub started_at_ms: i64,

@@ -1,94 +1,99 @@
-//! What an operator may decide about a saga, and when.
+//! The commands that an operator may give about a saga, and when each is allowed.
 //!
-//! | verb | about | allowed |
+//! | command | about | allowed |
 //! |---|---|---|
-//! | retry | what waits for its next attempt | always |
-//! | cancel | the saga (an input of its own) | until its pivot is known to have been called |
-//! | skip | an undo; a step after the pivot | once it has failed |
-//! | resolve | the same, and the pivot | once it has failed |
-//! | abandon | the saga | while it needs attention, and its outcome is not the question |
+//! | retry | the calls that wait for their next attempt | always |
+//! | cancel | the saga (an input of its own) | until its log has a call of its pivot |
+//! | skip | a compensation; a step after the pivot | once the call has failed |
+//! | resolve | the same, and the pivot | once the call has failed |
+//! | abandon | the saga | while it needs attention, and its outcome is not open |
 //!
-//! Promises: nothing that is only slow is decided by hand; before the pivot nothing is, because a cancel is safe there;
-//! what came of a pivot is never skipped, nor is the question whether it has happened, and of a pivot "done" always means
-//! that it has happened and "refused" that it never will; a saga with something skipped never reads completed or
-//! compensated; a verb that comes again after it took effect changes nothing and is no error.
+//! Promises:
+//!
+//! 1. No call that is only slow is decided manually.
+//! 2. Before the pivot no step is decided manually, because a cancel is safe there.
+//! 3. Neither the pivot nor its compensation is skipped. Resolved as "done", the pivot has happened. Resolved as
+//!    "refused", the pivot never will.
+//! 4. A saga with a skipped call never reads completed or compensated.
+//! 5. A command that comes again after it took effect changes nothing and is no error.
 
 use serde::{Deserialize, Serialize};
 
 use crate::definition::{Definition, Kind, StepIndex};
-use crate::event::{Intervention, Leg, Resolution};
-use crate::state::{Intervened, LegState, LegStatus, Phase, SagaState};
+use crate::event::{Direction, Intervention, Resolution};
+use crate::state::{CallState, CallStatus, Intervened, Phase, SagaState};
 
-/// What an operator wants.
+/// A command of an operator about a saga.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "snake_case")]
-pub enum Verb {
-    /// Call at once what waits for its next attempt.
+pub enum OperatorCommand {
+    /// Make the calls at once that wait for their next attempt.
     Retry {
-        /// Only this step; none: all that wait.
+        /// The only step that is retried; `None` for all that wait.
         step: Option<String>,
     },
-    /// Count what is being tried of a step as over, though it was not done.
+    /// Count the call of a step that is being tried as over, though it was not done.
     Skip {
         /// Name of the step.
         step: String,
     },
-    /// Count what is being tried of a step as answered.
+    /// Count the call of a step that is being tried as answered.
     Resolve {
         /// Name of the step.
         step: String,
-        /// How it ended.
+        /// How the call ended.
         answer: Resolution,
     },
-    /// Do nothing more.
+    /// Make no more calls.
     Abandon,
 }
 
-/// Why an operator's decision was not taken.
+/// Why an operator's command was rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum VerbError {
+pub enum OperatorCommandError {
     /// The definition has no such step.
     #[error("the saga has no step {step:?}")]
     UnknownStep {
-        /// What was given.
+        /// The name that was given.
         step: String,
     },
     /// Nothing is left to do.
     #[error("the saga is {}: nothing is left to do", phase.as_str())]
     Finished {
-        /// How it ended.
+        /// How the saga ended.
         phase: Phase,
     },
-    /// Nothing that failed waits for its next attempt.
+    /// No failed call waits for its next attempt.
     #[error("nothing waits for its next attempt: what is due has been called, or waits for its service")]
     NothingWaits,
-    /// The step is not reached, or is decided.
+    /// The step is not reached, or is already decided.
     #[error("{step} is not being tried")]
     NotTried {
         /// Name of the step.
         step: &'static str,
     },
-    /// Its call has not failed.
-    #[error("the {leg} of {step} has not failed; wait for its answer")]
+    /// The call of the step has not failed.
+    #[error("the {direction} of {step} has not failed; wait for its answer")]
     NotFailed {
         /// Name of the step.
         step: &'static str,
-        /// Which direction.
-        leg: Leg,
+        /// The direction of the call.
+        direction: Direction,
     },
-    /// Later steps build on what it answers.
+    /// Later steps build on the answer of the step.
     #[error("{step} stands before the pivot, and later steps build on its answer: cancel the saga instead")]
     BeforePivot {
         /// Name of the step.
         step: &'static str,
     },
-    /// What came of the pivot decides the outcome.
+    /// The answer of the pivot decides the outcome.
     #[error("{step} decides the outcome and can't be skipped: find out what came of it, and resolve it")]
     PivotSkipped {
         /// Name of the step.
         step: &'static str,
     },
-    /// Its service answers that by itself, and the saga turns back then.
+    /// The compensation of the pivot is being tried. If the pivot has happened, its service refuses the compensation,
+    /// and the saga reverts its compensation.
     #[error(
         "whether {step} has happened is being asked: if it has, mend what keeps its service from answering, and the saga turns \
          back by itself; if it has not and never will, resolve it as refused"
@@ -97,180 +102,198 @@ pub enum VerbError {
         /// Name of the step.
         step: &'static str,
     },
-    /// Nothing but the pivot can be resolved as refused.
-    #[error("the {leg} of {step} can't be refused any more: it can be resolved as done")]
+    /// Only the pivot can be resolved as refused.
+    #[error("the {direction} of {step} can't be refused any more: it can be resolved as done")]
     NotRefusable {
         /// Name of the step.
         step: &'static str,
-        /// Which direction.
-        leg: Leg,
+        /// The direction of the call.
+        direction: Direction,
     },
-    /// It goes on by itself.
+    /// The saga goes on by itself.
     #[error("the saga does not need attention: it goes on by itself")]
     NoAttention,
-    /// Nobody could tell what came of it.
+    /// An end now would leave the outcome unknown.
     #[error("the outcome is open: cancel the saga, or resolve its pivot once you know what came of it")]
     OutcomeOpen,
-    /// The id of the command is that of another decision.
+    /// The log has another decision with the same command id.
     #[error("another decision about this saga has the same command id: send this one with an id of its own")]
     CommandReused,
 }
 
-/// A verb that would be taken now.
+/// A command that the saga would take now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advice {
     /// "retry", "skip", "resolve", "abandon" or "cancel".
-    pub verb: &'static str,
-    /// The step that it is about; none for the whole saga.
+    pub command: &'static str,
+    /// The step that it is about; `None` for the whole saga.
     pub step: Option<&'static str>,
-    /// Of a resolve: which of "done" and "refused" would be taken.
+    /// For a resolve: the answers among "done" and "refused" that the saga would take.
     pub answers: &'static [&'static str],
-    /// What it would do.
+    /// The effect that the command would have.
     pub effect: &'static str,
 }
 
-/// What of a verb goes into the log; nothing when it has taken effect already.
-pub(crate) fn steer(
+/// The decision that goes into the log because of a command; `None` when the command has taken effect already.
+pub(crate) fn intervene(
     def: &Definition,
     state: &SagaState,
-    verb: Verb,
+    command: OperatorCommand,
     (by, reason): (&str, &str),
-) -> Result<Option<Intervention>, VerbError> {
+) -> Result<Option<Intervention>, OperatorCommandError> {
     let is_repeated =
-        |last: &Intervened| last.by == by && last.reason == reason && is_same(def, &last.intervention, &verb);
+        |last: &Intervened| last.by == by && last.reason == reason && is_same(def, &last.intervention, &command);
     if state.last_intervention().is_some_and(is_repeated) {
         return Ok(None);
     }
     if state.phase().is_finished() {
-        return Err(VerbError::Finished { phase: state.phase() });
+        return Err(OperatorCommandError::Finished { phase: state.phase() });
     }
-    let intervention = match verb {
-        Verb::Retry { step } => {
+    let intervention = match command {
+        OperatorCommand::Retry { step } => {
             if let Some(step) = &step {
                 index(def, step)?;
             }
             let name = |index: StepIndex| def.step(index).name;
-            let mut waiting = state.trying(def).filter(|(_, _, leg)| leg.next_attempt_at_ms.is_some());
+            let mut waiting = state.trying(def).filter(|(_, _, call)| call.next_attempt_at_ms.is_some());
             if !waiting.any(|(index, _, _)| step.as_ref().is_none_or(|step| *step == name(index))) {
-                return Err(VerbError::NothingWaits);
+                return Err(OperatorCommandError::NothingWaits);
             }
             Intervention::Retry { step }
         }
-        Verb::Skip { step } => {
-            let (name, leg, kind) = failing(def, state, &step)?;
-            match (leg, kind) {
-                (Leg::Action, Kind::Compensatable) => return Err(VerbError::BeforePivot { step: name }),
-                (_, Kind::Pivot) => return Err(VerbError::PivotSkipped { step: name }),
-                (Leg::Undo, _) | (Leg::Action, Kind::Retriable | Kind::Closing) => Intervention::Skip { step, leg },
+        OperatorCommand::Skip { step } => {
+            let (name, direction, kind) = failing(def, state, &step)?;
+            match (direction, kind) {
+                (Direction::Forward, Kind::Compensatable) => {
+                    return Err(OperatorCommandError::BeforePivot { step: name });
+                }
+                (_, Kind::Pivot) => return Err(OperatorCommandError::PivotSkipped { step: name }),
+                (Direction::Compensation, _) | (Direction::Forward, Kind::Retriable | Kind::Finalizer) => {
+                    Intervention::Skip { step, direction }
+                }
             }
         }
-        Verb::Resolve { step, answer } => {
-            let (name, leg, kind) = failing(def, state, &step)?;
-            match (leg, kind, &answer) {
-                (Leg::Action, Kind::Compensatable, _) => return Err(VerbError::BeforePivot { step: name }),
-                (Leg::Undo, Kind::Pivot, Resolution::Done) => return Err(VerbError::PivotAsked { step: name }),
-                (Leg::Undo, Kind::Pivot, Resolution::Refused { .. }) => {
-                    Intervention::Resolve { step, leg, answer: Resolution::Done }
+        OperatorCommand::Resolve { step, answer } => {
+            let (name, direction, kind) = failing(def, state, &step)?;
+            match (direction, kind, &answer) {
+                (Direction::Forward, Kind::Compensatable, _) => {
+                    return Err(OperatorCommandError::BeforePivot { step: name });
                 }
-                (_, _, Resolution::Done) => Intervention::Resolve { step, leg, answer },
-                (Leg::Action, Kind::Pivot, _) if !state.is_turned_back(def) => {
-                    Intervention::Resolve { step, leg, answer }
+                (Direction::Compensation, Kind::Pivot, Resolution::Done) => {
+                    return Err(OperatorCommandError::PivotAsked { step: name });
                 }
-                (_, _, Resolution::Refused { .. }) => return Err(VerbError::NotRefusable { step: name, leg }),
+                (Direction::Compensation, Kind::Pivot, Resolution::Refused { .. }) => {
+                    Intervention::Resolve { step, direction, answer: Resolution::Done }
+                }
+                (_, _, Resolution::Done) => Intervention::Resolve { step, direction, answer },
+                (Direction::Forward, Kind::Pivot, _) if !state.is_compensation_reverted(def) => {
+                    Intervention::Resolve { step, direction, answer }
+                }
+                (_, _, Resolution::Refused { .. }) => {
+                    return Err(OperatorCommandError::NotRefusable { step: name, direction });
+                }
             }
         }
-        Verb::Abandon if state.phase() == Phase::Running || state.is_pivot_unknown(def) => {
-            return Err(VerbError::OutcomeOpen);
+        OperatorCommand::Abandon if state.phase() == Phase::Running || state.is_pivot_unknown(def) => {
+            return Err(OperatorCommandError::OutcomeOpen);
         }
-        Verb::Abandon if !state.needs_attention() => return Err(VerbError::NoAttention),
-        Verb::Abandon => Intervention::Abandon,
+        OperatorCommand::Abandon if !state.needs_attention() => return Err(OperatorCommandError::NoAttention),
+        OperatorCommand::Abandon => Intervention::Abandon,
     };
     Ok(Some(intervention))
 }
 
-/// What an operator can do about a saga in which something has failed, the mildest first.
+/// The commands that an operator can give about a saga with a failed call, the mildest first.
 pub fn advice(def: &Definition, state: &SagaState) -> Vec<Advice> {
     let mut advice = Vec::new();
-    let failing = || state.trying(def).filter(|(_, _, leg)| leg.attempts > 0);
-    for (index, leg, progress) in failing() {
+    let failing = || state.trying(def).filter(|(_, _, call)| call.attempts > 0);
+    for (index, direction, progress) in failing() {
         let step = Some(def.step(index).name);
         let kind = def.step(index).kind;
-        let may_skip = kind != Kind::Pivot && (leg == Leg::Undo || !kind.may_refuse());
+        let may_skip = kind != Kind::Pivot && (direction == Direction::Compensation || !kind.may_refuse());
         if progress.next_attempt_at_ms.is_some() {
-            advice.push(Advice { verb: "retry", step, answers: &[], effect: "calls it at once" });
+            advice.push(Advice { command: "retry", step, answers: &[], effect: "calls it at once" });
         }
         if may_skip {
             let effect = "counts it as done: for when somebody has done by hand what it is for";
-            advice.push(Advice { verb: "resolve", step, answers: &["done"], effect });
+            advice.push(Advice { command: "resolve", step, answers: &["done"], effect });
             advice.push(Advice {
-                verb: "skip",
+                command: "skip",
                 step,
                 answers: &[],
                 effect: "leaves it undone for good; the saga goes on, and ends as abandoned",
             });
         } else if kind == Kind::Pivot {
-            let (answers, effect): (&[_], _) = match leg {
-                Leg::Action if state.is_turned_back(def) => {
+            let (answers, effect): (&[_], _) = match direction {
+                Direction::Forward if state.is_compensation_reverted(def) => {
                     (&["done"], "counts it as done: for when somebody has found that it happened")
                 }
-                Leg::Action => (
+                Direction::Forward => (
                     &["done", "refused"],
                     "counts it as done or as refused: for when somebody has found out what came of it",
                 ),
-                Leg::Undo => {
+                Direction::Compensation => {
                     (&["refused"], "counts it as refused: for when somebody has made sure that it never happens")
                 }
             };
-            advice.push(Advice { verb: "resolve", step, answers, effect });
+            advice.push(Advice { command: "resolve", step, answers, effect });
         }
     }
     if state.phase() != Phase::Running && !state.is_pivot_unknown(def) && state.needs_attention() {
         let effect = "ends the saga as it stands: whatever is left stays undone, and nobody is told";
-        advice.push(Advice { verb: "abandon", step: None, answers: &[], effect });
+        advice.push(Advice { command: "abandon", step: None, answers: &[], effect });
     }
-    if state.may_turn(def) && failing().next().is_some() {
+    if state.may_compensate(def) && failing().next().is_some() {
         let effect = "turns it round: all that may have been done is undone";
-        advice.push(Advice { verb: "cancel", step: None, answers: &[], effect });
+        advice.push(Advice { command: "cancel", step: None, answers: &[], effect });
     }
     advice
 }
 
-/// Whether an intervention is what the verb asks for. A retry is never the same: each calls anew.
-fn is_same(def: &Definition, intervention: &Intervention, verb: &Verb) -> bool {
-    match (intervention, verb) {
-        (Intervention::Skip { step, .. }, Verb::Skip { step: wanted }) => step == wanted,
-        (Intervention::Resolve { step, leg, answer }, Verb::Resolve { step: wanted, answer: found }) => {
-            let is_question = *leg == Leg::Undo && def.index(step).is_some_and(|at| def.step(at).kind == Kind::Pivot);
+/// Whether an intervention is the effect of the command. A retry is never the same: each retry calls anew.
+fn is_same(def: &Definition, intervention: &Intervention, command: &OperatorCommand) -> bool {
+    match (intervention, command) {
+        (Intervention::Skip { step, .. }, OperatorCommand::Skip { step: wanted }) => step == wanted,
+        (
+            Intervention::Resolve { step, direction, answer },
+            OperatorCommand::Resolve { step: wanted, answer: found },
+        ) => {
+            let is_question = *direction == Direction::Compensation
+                && def.index(step).is_some_and(|at| def.step(at).kind == Kind::Pivot);
             let is_answer = if is_question { matches!(found, Resolution::Refused { .. }) } else { answer == found };
             step == wanted && is_answer
         }
-        (Intervention::Abandon, Verb::Abandon) => true,
+        (Intervention::Abandon, OperatorCommand::Abandon) => true,
         _ => false,
     }
 }
 
-/// Whether the decision in the log is what the verb asks for.
-pub(crate) fn is_of(def: &Definition, intervention: &Intervention, verb: &Verb) -> bool {
-    match (intervention, verb) {
-        (Intervention::Retry { step }, Verb::Retry { step: wanted }) => step == wanted,
-        _ => is_same(def, intervention, verb),
+/// Whether the decision in the log is the effect of the command.
+pub(crate) fn is_of(def: &Definition, intervention: &Intervention, command: &OperatorCommand) -> bool {
+    match (intervention, command) {
+        (Intervention::Retry { step }, OperatorCommand::Retry { step: wanted }) => step == wanted,
+        _ => is_same(def, intervention, command),
     }
 }
 
-fn index(def: &Definition, step: &str) -> Result<StepIndex, VerbError> {
-    def.index(step).ok_or_else(|| VerbError::UnknownStep { step: step.to_owned() })
+fn index(def: &Definition, step: &str) -> Result<StepIndex, OperatorCommandError> {
+    def.index(step).ok_or_else(|| OperatorCommandError::UnknownStep { step: step.to_owned() })
 }
 
-/// The leg of a step that is being tried and has failed.
-fn failing(def: &Definition, state: &SagaState, step: &str) -> Result<(&'static str, Leg, Kind), VerbError> {
+/// The name, direction and kind of a step whose call is being tried and has failed.
+fn failing(
+    def: &Definition,
+    state: &SagaState,
+    step: &str,
+) -> Result<(&'static str, Direction, Kind), OperatorCommandError> {
     let index = index(def, step)?;
-    let line = def.step(index);
-    let mut tried = state.trying(def).filter(|(place, _, _)| *place == index);
+    let spec = def.step(index);
+    let mut tried = state.trying(def).filter(|(at, _, _)| *at == index);
     match tried.next() {
-        None => Err(VerbError::NotTried { step: line.name }),
-        Some((_, leg, LegState { status: LegStatus::Trying, attempts: 0, .. })) => {
-            Err(VerbError::NotFailed { step: line.name, leg })
+        None => Err(OperatorCommandError::NotTried { step: spec.name }),
+        Some((_, direction, CallState { status: CallStatus::Trying, attempts: 0, .. })) => {
+            Err(OperatorCommandError::NotFailed { step: spec.name, direction })
         }
-        Some((_, leg, _)) => Ok((line.name, leg, line.kind)),
+        Some((_, direction, _)) => Ok((spec.name, direction, spec.kind)),
     }
 }

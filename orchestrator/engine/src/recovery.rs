@@ -1,11 +1,11 @@
-//! What to do with the sagas that a process finds unfinished: a plan, made without touching anything.
+//! The plan for the sagas that a process finds unfinished. Making the plan changes nothing.
 //!
 //! | here | in the runtime |
 //! |---|---|
 //! | which sagas can be resumed, in which order | reads the rows, drives the sagas |
-//! | which are left alone, and why | flags and shows them |
+//! | which sagas are left alone, and why | flags and shows them |
 //!
-//! Promises: one saga that can't be read holds up no other.
+//! Promises: a saga that can't be read holds up no other saga.
 
 use crate::definition::Definition;
 use crate::event::Recorded;
@@ -14,29 +14,29 @@ use crate::state::{FoldError, SagaState};
 /// An unfinished saga, as the store has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row<Id> {
-    /// Which saga.
+    /// Id of the saga.
     pub id: Id,
     /// Name of its definition.
     pub definition: String,
     /// Version of its definition.
     pub version: u32,
-    /// Its log, or why that can't be read.
+    /// Its log, or why the log can't be read.
     pub log: Result<Vec<Recorded>, String>,
 }
 
-/// What to do with each saga, in the order of the rows.
+/// The plan for each saga, in the order of the rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan<Id> {
-    /// To be driven on.
+    /// The sagas to drive on.
     pub resume: Vec<(Id, SagaState)>,
-    /// To be left alone and shown.
+    /// The sagas to leave alone and show.
     pub leave: Vec<(Id, LeaveReason)>,
 }
 
 /// Why a saga is left alone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LeaveReason {
-    /// This process does not know its definition in this version; another may.
+    /// This process does not have its definition in this version. Another process may have it.
     #[error("{definition} v{version} is not known here")]
     UnknownDefinition {
         /// Name of its definition.
@@ -47,12 +47,13 @@ pub enum LeaveReason {
     /// Its log can't be read from the store.
     #[error("its log can't be read: {0}")]
     Unreadable(String),
-    /// Its log is not one of its definition.
+    /// Its log does not fold under its definition.
     #[error("its log does not fold")]
     Fold(#[from] FoldError),
 }
 
-/// Sorts sagas into those to resume and those to leave; both keep the order of the rows, so give the oldest first.
+/// Sorts sagas into those to resume and those to leave. Both lists keep the order of the rows, so the oldest row comes
+/// first.
 pub fn plan<'d, Id>(
     rows: impl IntoIterator<Item = Row<Id>>,
     known: impl IntoIterator<Item = &'d Definition> + Clone,

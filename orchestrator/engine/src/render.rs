@@ -1,108 +1,108 @@
 //! A saga in words, for operators.
 //!
-//! Promises: says what is recorded and nothing that only may be so; times are distances, so that a reader needs no
-//! calendar.
+//! Promises: the text has only recorded facts. Times are distances, so that a reader needs no calendar.
 
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
 use crate::definition::{Definition, StepIndex};
-use crate::event::{Event, Intervention, Leg, Recorded, Resolution};
-use crate::state::{LegState, LegStatus, Phase, SagaState};
+use crate::event::{Direction, Event, Intervention, Recorded, Resolution};
+use crate::state::{CallState, CallStatus, Phase, SagaState};
 
-/// What one leg of a saga waits for, as the instance that drives the saga sees it. The log does not tell a call that is
-/// in flight from one that waits to be sent.
+/// The wait of one call of a saga, as the instance that drives the saga sees it. The log does not distinguish a call
+/// that is in flight from a call that waits to be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LegWait {
+pub struct CallWait {
     /// Name of the step.
     pub step: String,
-    /// Which direction.
-    pub leg: Leg,
-    /// What it waits for.
+    /// The direction of the call.
+    #[serde(rename = "leg")]
+    pub direction: Direction,
+    /// The event that the call waits for.
     pub wait: Wait,
-    /// Since when no call of its service has succeeded though calls were made; none while the service answers.
+    /// Since when no call of its service has succeeded though calls were made; `None` while the service answers.
     #[serde(default)]
     pub failing_since_ms: Option<i64>,
-    /// How the last call of its service failed; empty when it did not.
+    /// How the last call of its service failed; empty when that call succeeded.
     #[serde(default)]
     pub last_error: String,
 }
 
-impl LegWait {
-    /// Of a leg whose service answers.
-    pub fn new(step: &str, leg: Leg, wait: Wait) -> Self {
-        Self { step: step.to_owned(), leg, wait, failing_since_ms: None, last_error: String::new() }
+impl CallWait {
+    /// The wait of a call whose service answers.
+    pub fn new(step: &str, direction: Direction, wait: Wait) -> Self {
+        Self { step: step.to_owned(), direction, wait, failing_since_ms: None, last_error: String::new() }
     }
 }
 
-/// What a leg can wait for.
+/// The event that a call waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Wait {
-    /// The turn of its saga: nothing of it is called yet.
+    /// The turn of its saga, which has made no call yet.
     Turn {
-        /// Sagas that are before it.
+        /// The number of sagas before it.
         ahead: Option<u64>,
     },
-    /// Its call is about to leave, or its answer is being recorded.
+    /// The record of an event: the call is about to leave, or its answer is being recorded.
     Record,
-    /// A place among the calls of its service: it is not called.
+    /// Its place in the queue of its service. The call has not left.
     Queue {
         /// Since when.
         since_ms: i64,
-        /// Calls of the same RPC that are before it.
+        /// The number of calls of the same RPC before it.
         ahead: u64,
     },
-    /// Its service, whose breaker is open: it is not called.
+    /// Its service, whose breaker is open. The call has not left.
     Breaker {
         /// Since when.
         since_ms: i64,
-        /// Calls of the same RPC that are before it.
+        /// The number of calls of the same RPC before it.
         ahead: u64,
-        /// When the next call is let through; none while that one is under way.
+        /// When the breaker lets the next call through; `None` while that call is in flight.
         probe_at_ms: Option<i64>,
     },
-    /// An operator, who has parked the calls of its service: it is not called.
+    /// An operator, who has parked the calls of its service. The call has not left.
     Limit {
         /// Since when.
         since_ms: i64,
-        /// Calls of the same RPC that are before it.
+        /// The number of calls of the same RPC before it.
         ahead: u64,
     },
-    /// The answer of a call that is in flight.
+    /// The answer: the call is in flight.
     Call {
-        /// When it was called.
+        /// When the call left.
         since_ms: i64,
-        /// When it is given up.
+        /// When the call times out.
         until_ms: i64,
     },
     /// The end of the pause after a failed attempt.
     Pause {
-        /// When it is called again.
+        /// When the call is made again.
         until_ms: i64,
     },
 }
 
-/// What is known of a saga beside its log.
+/// The knowledge about a saga in addition to its log.
 #[derive(Debug, Clone, Copy)]
 pub enum Sight<'a> {
-    /// What the instance that drives it sees.
-    Live(&'a [LegWait]),
-    /// Nothing.
+    /// The waits that the instance that drives it sees.
+    Live(&'a [CallWait]),
+    /// No more than the log.
     LogOnly,
 }
 
 impl Sight<'_> {
-    fn of(self, step: &str, leg: Leg) -> Option<LegWait> {
-        let Self::Live(legs) = self else { return None };
-        let seen = legs.iter().find(|wait| wait.step == step && wait.leg == leg).cloned();
-        // The log that is explained is a moment older than what was seen.
-        Some(seen.unwrap_or_else(|| LegWait::new(step, leg, Wait::Record)))
+    fn of(self, step: &str, direction: Direction) -> Option<CallWait> {
+        let Self::Live(calls) = self else { return None };
+        let seen = calls.iter().find(|wait| wait.step == step && wait.direction == direction).cloned();
+        // The log that is explained is a moment older than the waits.
+        Some(seen.unwrap_or_else(|| CallWait::new(step, direction, Wait::Record)))
     }
 }
 
-/// One line about an event.
+/// An event in one line.
 pub fn describe(recorded: &Recorded) -> String {
     match &recorded.event {
         Event::Admitted { definition, version, applies, deadline_at_ms } => format!(
@@ -111,21 +111,21 @@ pub fn describe(recorded: &Recorded) -> String {
             applies.join(", ")
         ),
         Event::Adopted { by } => format!("taken over by instance {by}"),
-        Event::Succeeded { step, leg, attempt, .. } => {
-            format!("{} succeeded{}", title(step, *leg), nth(*attempt))
+        Event::Succeeded { step, direction, attempt, .. } => {
+            format!("{} succeeded{}", title(step, *direction), nth(*attempt))
         }
         Event::Refused { step, attempt, refusal, .. } => {
             format!("{step} refused{}: {refusal}", nth(*attempt))
         }
-        Event::Failed { step, leg, attempt, error, next_attempt_at_ms, needs_attention, .. } => format!(
+        Event::Failed { step, direction, attempt, error, next_attempt_at_ms, needs_attention, .. } => format!(
             "{} failed{}: {error}; next attempt in {}{}",
-            title(step, *leg),
+            title(step, *direction),
             nth(*attempt),
             distance(next_attempt_at_ms.saturating_sub(recorded.at_ms)),
             if *needs_attention { "; needs attention" } else { "" }
         ),
-        Event::Turned { cause } => format!("turned round: {cause}"),
-        Event::TurnedBack { step, attempt, .. } => {
+        Event::CompensationStarted { cause } => format!("turned round: {cause}"),
+        Event::CompensationReverted { step, attempt, .. } => {
             format!("turned back{}: {step} had happened", nth(*attempt))
         }
         Event::Intervened { by, reason, intervention, .. } => {
@@ -135,10 +135,10 @@ pub fn describe(recorded: &Recorded) -> String {
     }
 }
 
-/// What a saga is doing and waiting for: a headline, and a line a step that has anything to do.
+/// The state and the waits of a saga: a headline, and a line for each step that has anything to do.
 pub fn explain(def: &Definition, state: &SagaState, sight: Sight<'_>, now_ms: i64) -> String {
     let mut text = String::from(match state.phase() {
-        Phase::Running if state.may_turn(def) => "running: not decided, can be cancelled",
+        Phase::Running if state.may_compensate(def) => "running: not decided, can be cancelled",
         Phase::Running => "running: its pivot may have been called, can't be cancelled any more",
         Phase::Compensating if state.decided_at_ms().is_some() => "compensating: all is undone, closing",
         Phase::Compensating if state.is_pivot_unknown(def) => {
@@ -157,43 +157,43 @@ pub fn explain(def: &Definition, state: &SagaState, sight: Sight<'_>, now_ms: i6
         text.push_str("; needs attention");
     }
     text.push('\n');
-    let live: Vec<(StepIndex, Leg)> = state.trying(def).map(|(index, leg, _)| (index, leg)).collect();
+    let live: Vec<(StepIndex, Direction)> = state.trying(def).map(|(index, direction, _)| (index, direction)).collect();
     for ((index, step), progress) in def.indexed().zip(state.steps()) {
         if !progress.applies {
             continue;
         }
-        let words = |leg: Leg| {
-            let wait = match live.contains(&(index, leg)) {
-                true => Some(sight.of(step.name, leg)),
+        let words = |direction: Direction| {
+            let wait = match live.contains(&(index, direction)) {
+                true => Some(sight.of(step.name, direction)),
                 false => None,
             };
-            leg_in_words(progress.leg(leg), step.destination, wait, now_ms)
+            call_in_words(progress.call(direction), step.destination, wait, now_ms)
         };
-        let _ = write!(text, "  {:<22} {}", step.name, words(Leg::Action));
+        let _ = write!(text, "  {:<22} {}", step.name, words(Direction::Forward));
         if let Some(refusal) = &progress.refusal {
             let _ = write!(text, ": {refusal}");
         }
-        if progress.undo.status != LegStatus::NotStarted {
-            let _ = write!(text, "; undo {}", words(Leg::Undo));
+        if progress.undo.status != CallStatus::NotStarted {
+            let _ = write!(text, "; undo {}", words(Direction::Compensation));
         }
         text.push('\n');
     }
     text
 }
 
-/// `wait` is none for a leg that is not to be called as its saga stands; it holds none when only the log is known.
-fn leg_in_words(leg: &LegState, service: &str, wait: Option<Option<LegWait>>, now_ms: i64) -> String {
-    match leg.status {
-        LegStatus::NotStarted => String::from("not started"),
-        LegStatus::Trying => {
+/// A call in words. `wait` is `None` for a call that is not due, and `Some(None)` when only the log is known.
+fn call_in_words(call: &CallState, service: &str, wait: Option<Option<CallWait>>, now_ms: i64) -> String {
+    match call.status {
+        CallStatus::NotStarted => String::from("not started"),
+        CallStatus::Trying => {
             let mut parts = Vec::new();
-            if let Some(error) = &leg.last_error {
-                parts.push(format!("attempt {} failed: {error}", leg.attempts));
+            if let Some(error) = &call.last_error {
+                parts.push(format!("attempt {} failed: {error}", call.attempts));
             }
             match wait {
                 None => parts.push(String::from("not waited for any more")),
                 Some(Some(wait)) => parts.push(wait_in_words(&wait, service, now_ms)),
-                Some(None) => parts.push(match leg.next_attempt_at_ms {
+                Some(None) => parts.push(match call.next_attempt_at_ms {
                     Some(at_ms) if at_ms > now_ms => next_in(at_ms, now_ms),
                     Some(_) => String::from("next is due"),
                     None => format!("waits for its turn or for {service}: the log does not say which"),
@@ -201,14 +201,14 @@ fn leg_in_words(leg: &LegState, service: &str, wait: Option<Option<LegWait>>, no
             }
             parts.join("; ")
         }
-        LegStatus::Done => format!("done{}", nth(leg.attempts)),
-        LegStatus::Refused => format!("refused{}", nth(leg.attempts)),
-        LegStatus::Skipped => String::from("skipped by an operator: not done"),
+        CallStatus::Done => format!("done{}", nth(call.attempts)),
+        CallStatus::Refused => format!("refused{}", nth(call.attempts)),
+        CallStatus::Skipped => String::from("skipped by an operator: not done"),
     }
 }
 
-/// What a leg waits for, in words.
-pub fn wait_in_words(wait: &LegWait, service: &str, now_ms: i64) -> String {
+/// The wait of a call, in words.
+pub fn wait_in_words(wait: &CallWait, service: &str, now_ms: i64) -> String {
     let since = |since_ms: i64| distance(now_ms.saturating_sub(since_ms).max(0));
     match wait.wait {
         Wait::Turn { ahead: Some(ahead) } => {
@@ -252,19 +252,21 @@ fn intervention_in_words(intervention: &Intervention) -> String {
     match intervention {
         Intervention::Retry { step: None } => String::from("had what waits tried again"),
         Intervention::Retry { step: Some(step) } => format!("had {step} tried again"),
-        Intervention::Skip { step, leg } => format!("skipped the {leg} of {step}"),
-        Intervention::Resolve { step, leg, answer: Resolution::Done } => format!("found the {leg} of {step} done"),
-        Intervention::Resolve { step, leg, answer: Resolution::Refused { .. } } => {
-            format!("found that the {leg} of {step} never happens")
+        Intervention::Skip { step, direction } => format!("skipped the {direction} of {step}"),
+        Intervention::Resolve { step, direction, answer: Resolution::Done } => {
+            format!("found the {direction} of {step} done")
+        }
+        Intervention::Resolve { step, direction, answer: Resolution::Refused { .. } } => {
+            format!("found that the {direction} of {step} never happens")
         }
         Intervention::Abandon => String::from("abandoned it"),
     }
 }
 
-fn title(step: &str, leg: Leg) -> String {
-    match leg {
-        Leg::Action => step.to_owned(),
-        Leg::Undo => format!("undo of {step}"),
+fn title(step: &str, direction: Direction) -> String {
+    match direction {
+        Direction::Forward => step.to_owned(),
+        Direction::Compensation => format!("undo of {step}"),
     }
 }
 

@@ -1,20 +1,21 @@
-//! When a call that failed is made again: the verdict on each gRPC code, and the durable schedule of a leg.
+//! When a failed call is made again: the verdict on each gRPC code, and the delays between the attempts of a call.
 //!
-//! Promises: no code turns a saga round; a delay is never shorter than what the called service asked for (up to
-//! [`RETRY_AFTER_MAX_MS`]), never longer than [`RetryPolicy::delay_longest_ms`], and spread by the caller's jitter.
+//! Promises: no code starts a compensation. A delay is never shorter than the called service asked for (up to
+//! [`RETRY_AFTER_MAX_MS`]), is never longer than [`RetryPolicy::delay_longest_ms`], and is spread by the caller's
+//! jitter.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A service that asks for more than a minute is not believed: no overload that it can foresee lasts longer, and an
-/// absurd value must not park a student's registration.
+/// Longest delay that a service can ask for: a service can't foresee an overload that lasts longer, and an absurd value
+/// must not park a student's registration.
 const RETRY_AFTER_MAX_MS: i64 = 60_000;
 
 /// Longest delay that a policy may name: a day, so that sums of times stay far from overflow.
 const DELAY_LIMIT_MS: i64 = 86_400_000;
 
-/// Longest message that is kept of an error: a saga that is retried for days records one an attempt.
+/// Longest message that is kept of an error: a saga that is retried for days records a message for each attempt.
 const MESSAGE_BYTES_MAX: usize = 500;
 
 /// The 17 codes of gRPC, by the numbers of the wire.
@@ -42,7 +43,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// All of them, each at the index of its number.
+    /// All codes, each at the index of its number.
     pub const ALL: [Self; 17] = [
         Self::Ok,
         Self::Cancelled,
@@ -63,12 +64,12 @@ impl Code {
         Self::Unauthenticated,
     ];
 
-    /// The code of a number on the wire; `Unknown` for a number that is none, as gRPC itself reads it.
+    /// The code of a number on the wire. A number without a code is `Unknown`, as in gRPC itself.
     pub fn from_number(number: i32) -> Self {
         usize::try_from(number).ok().and_then(|index| Self::ALL.get(index).copied()).unwrap_or(Self::Unknown)
     }
 
-    /// As it is persisted and shown.
+    /// The name that is persisted and shown.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -98,7 +99,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// What came instead of an answer. It says nothing about what the call did.
+/// The error that came instead of an answer. It says nothing about the effect of the call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallError {
     /// gRPC's code.
@@ -108,7 +109,7 @@ pub struct CallError {
     /// How long the service asked to be left alone (`RetryInfo`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<i64>,
-    /// Id of the saga that must end first, where the service says that this is why.
+    /// Id of the saga that must end first, if the service gives that as the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
 }
@@ -128,12 +129,12 @@ impl fmt::Display for CallError {
     }
 }
 
-/// What is done about a code. There is no verdict that rolls back: every error means "unknown".
+/// The reaction to a code. No verdict starts a compensation, because every error means "unknown".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// With backoff.
+    /// The call is retried with backoff.
     Retry,
-    /// No retry is likely to mend it: a person must look at once, and until then it is retried slowly.
+    /// No retry is likely to succeed: a person must look at once, and until then the call is retried slowly.
     SlowRetry,
 }
 
@@ -170,7 +171,7 @@ impl Jitter {
     }
 }
 
-/// How a leg is tried again.
+/// When a failed call is tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     delay_first_ms: i64,
@@ -180,7 +181,7 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// Delays double from `delay_first_ms` to `delay_max_ms`. After `attention_after_attempts` failed attempts the leg
+    /// Delays double from `delay_first_ms` to `delay_max_ms`. After `attention_after_attempts` failed attempts the call
     /// needs attention, and is tried every `delay_slow_ms` from then on.
     pub fn try_new(
         delay_first_ms: i64,
@@ -198,12 +199,12 @@ impl RetryPolicy {
         Ok(Self { delay_first_ms, delay_max_ms, delay_slow_ms, attention_after_attempts })
     }
 
-    /// Whether a leg that has failed this often needs attention.
+    /// Whether a call that has failed this often needs attention.
     pub fn is_exhausted(&self, attempts_failed: u32) -> bool {
         attempts_failed >= self.attention_after_attempts
     }
 
-    /// No delay of this policy is longer. A retry that lies further ahead was scheduled by another clock.
+    /// The longest delay of this policy. A retry that lies further ahead was scheduled by another clock.
     pub fn delay_longest_ms(&self) -> i64 {
         spread(self.delay_slow_ms, RETRY_AFTER_MAX_MS, Jitter(u32::MAX))
     }
@@ -249,7 +250,8 @@ pub fn delay_ms(
     spread(whole_ms, retry_after_ms.unwrap_or(0).clamp(0, RETRY_AFTER_MAX_MS), jitter)
 }
 
-/// Jitter is added on top of the floor too, or all that were told "in a second" would come back in the same one.
+/// Adds jitter on top of the floor too. Otherwise all callers that were asked to wait for a second would come back in
+/// the same second.
 fn spread(whole_ms: i64, floor_ms: i64, jitter: Jitter) -> i64 {
     let half_ms = whole_ms / 2;
     let rest_ms = whole_ms - half_ms;

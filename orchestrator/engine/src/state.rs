@@ -1,35 +1,36 @@
-//! What is known of a saga: the fold of its log, and nothing else.
+//! The state of a saga: the fold of its log, and nothing else.
 //!
-//! Promises: the same log gives the same state; an event that can't follow is a typed error and leaves the state as it
-//! was. Which calls may have left is part of the fold: a leg is [`LegStatus::Trying`] from the event that made it due. After
-//! a takeover the log may end before them: then every action that can be undone, and a pivot that goes ahead of the log, may
-//! have been called.
+//! Promises: the same log gives the same state. An event that can't follow is a typed error and leaves the state as it
+//! was. The state says which calls may have left: a call is [`CallStatus::Trying`] from the event that made it due.
+//! After a takeover the log may end before these events. Then every action that can be undone, and a pivot that goes
+//! ahead of the log, may have been called.
 //!
 //! ```text
 //! Running --pivot succeeded--> Completing --finished--> Completed
-//!    \------turned round-----> Compensating --finished--> Compensated
-//!    ^------turned back------------/   the pivot had happened, and the log did not tell of it
-//!                               either one --an operator skipped something of it, or gave it up--> Abandoned
+//!    \---compensation started---> Compensating --finished--> Compensated
+//!    ^---compensation reverted--------/   the pivot had happened, and the log had no record of it
+//!
+//! Completing or Compensating --an operator skipped a call of it, or gave it up--> Abandoned
 //! ```
 
 use std::sync::Arc;
 
 use crate::definition::{Definition, Kind, Step, StepIndex};
-use crate::event::{Cause, Intervention, Leg};
+use crate::event::{Cause, Direction, Intervention};
 use crate::retry::CallError;
 
 mod fold;
 
 pub use fold::FoldError;
 
-/// Where a saga stands.
+/// The phase of a saga.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
     /// Before its pivot has succeeded.
     Running,
-    /// Turned round: steps are being undone, or all are and its closing steps are left.
+    /// Its steps are being undone, or all are undone and its finalizers are left.
     Compensating,
-    /// Past its pivot: its tail is retried until it is done.
+    /// After its pivot: its other steps are retried until they are done.
     Completing,
     /// Finished, and committed.
     Completed,
@@ -45,7 +46,7 @@ impl Phase {
         matches!(self, Self::Completed | Self::Compensated | Self::Abandoned)
     }
 
-    /// For people and for the store.
+    /// The name that people see and the store has.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
@@ -58,23 +59,23 @@ impl Phase {
     }
 }
 
-/// What came of a saga, for the one who asked for it.
+/// The outcome of a saga, for the client that submitted it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// Not decided: on its way, or still being undone.
+    /// Not decided: the saga is running, or is still being undone.
     Pending,
-    /// The pivot has succeeded; nothing takes that back.
+    /// The pivot has succeeded, which nothing takes back.
     Committed,
-    /// A step refused, and everything is undone.
+    /// A step was refused, and everything is undone.
     Refused,
-    /// It was cancelled, and everything is undone.
+    /// The saga was cancelled, and everything is undone.
     Cancelled,
-    /// Its deadline passed, and everything is undone.
+    /// The deadline of the saga passed, and everything is undone.
     TimedOut,
 }
 
 impl Outcome {
-    /// For people and for the store.
+    /// The name that people see and the store has.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -86,49 +87,49 @@ impl Outcome {
     }
 }
 
-/// Where one direction of a step stands.
+/// The status of the call of one direction of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LegStatus {
-    /// Not reached, as far as the log tells.
+pub enum CallStatus {
+    /// The log has nothing of the call: the saga has not reached it.
     NotStarted,
-    /// It may have been called, and no answer is recorded. An action stays so when its saga turns round before the
-    /// answer: its undo is what settles it.
+    /// The call may have left, and no answer is recorded. An action keeps this status when its saga starts its
+    /// compensation before the answer: the compensation of the step settles it.
     Trying,
-    /// It succeeded.
+    /// The call succeeded.
     Done,
-    /// It refused. Of an undo, which only that of a pivot may: the pivot has happened.
+    /// The call was refused. A compensation is refused only for the pivot: the pivot has happened.
     Refused,
-    /// It was not done, and by an operator's decision it won't be.
+    /// The call was not done and, by an operator's decision, will not be.
     Skipped,
 }
 
-impl LegStatus {
-    /// Whether nothing more is to be done about it.
+impl CallStatus {
+    /// Whether the saga does nothing more about the call.
     pub(crate) fn is_over(self) -> bool {
         matches!(self, Self::Done | Self::Skipped)
     }
 }
 
-/// One direction of a step.
+/// The state of the call of one direction of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LegState {
-    /// Where it stands.
-    pub status: LegStatus,
-    /// Attempts whose end is recorded.
+pub struct CallState {
+    /// The status of the call.
+    pub status: CallStatus,
+    /// The number of attempts whose end is recorded.
     pub attempts: u32,
     /// How the last failed attempt ended.
     pub last_error: Option<CallError>,
-    /// When it is tried again after a failure.
+    /// When the call is tried again after a failure.
     pub next_attempt_at_ms: Option<i64>,
-    /// When its first failure was recorded.
+    /// When the first failure was recorded.
     pub first_failed_at_ms: Option<i64>,
-    /// Whether a person must look.
+    /// Whether a person must look at the call.
     pub needs_attention: bool,
 }
 
-impl LegState {
+impl CallState {
     const NEW: Self = Self {
-        status: LegStatus::NotStarted,
+        status: CallStatus::NotStarted,
         attempts: 0,
         last_error: None,
         next_attempt_at_ms: None,
@@ -136,60 +137,63 @@ impl LegState {
         needs_attention: false,
     };
 
-    /// The saga that must end first, where the last attempt was answered so.
+    /// The saga that must end first, if the last attempt was answered so.
     pub fn waits_for(&self) -> Option<&str> {
-        self.last_error.as_ref()?.waits_for.as_deref().filter(|_| self.status == LegStatus::Trying)
+        self.last_error.as_ref()?.waits_for.as_deref().filter(|_| self.status == CallStatus::Trying)
     }
 }
 
-/// One step of a saga.
+/// The state of one step of a saga.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StepState {
-    /// As in the definition.
+    /// The name of the step in the definition.
     pub name: &'static str,
-    /// Whether it has anything to do in this saga.
+    /// Whether the step has anything to do in this saga.
     pub applies: bool,
-    /// Its action.
-    pub action: LegState,
-    /// What takes it back; never started where the definition has none.
-    pub undo: LegState,
-    /// What its action answered. Shared, because each decision begins with a copy of the state.
+    /// The state of its action.
+    pub action: CallState,
+    /// The state of its compensation; never started where the definition has no compensation.
+    pub undo: CallState,
+    /// The answer of its action. Shared, because each decision begins with a copy of the state.
     pub output: Option<Arc<str>>,
-    /// Why its action refused.
+    /// Why its action was refused.
     pub refusal: Option<Arc<str>>,
-    /// Whether that is what an operator has found, and not what its participant answered.
+    /// Whether an operator has found the refusal; otherwise the participant answered it.
     pub(crate) is_refused_by_hand: bool,
 }
 
 impl StepState {
-    /// One direction.
-    pub fn leg(&self, leg: Leg) -> &LegState {
-        match leg {
-            Leg::Action => &self.action,
-            Leg::Undo => &self.undo,
+    /// The state of the call of one direction.
+    pub fn call(&self, direction: Direction) -> &CallState {
+        match direction {
+            Direction::Forward => &self.action,
+            Direction::Compensation => &self.undo,
         }
     }
 
-    fn leg_mut(&mut self, leg: Leg) -> &mut LegState {
-        match leg {
-            Leg::Action => &mut self.action,
-            Leg::Undo => &mut self.undo,
+    fn call_mut(&mut self, direction: Direction) -> &mut CallState {
+        match direction {
+            Direction::Forward => &mut self.action,
+            Direction::Compensation => &mut self.undo,
         }
     }
 
-    /// Whether a saga that turned round still has to undo this step: whatever may have been done. That is what was called,
-    /// unless it refused, because a refusal is on record with the participant and answers every repeat. In a saga that was
-    /// adopted, it is every step that is not known to have refused; the pivot too, unless the log tells what came of it. A pivot
-    /// that somebody has found not to have happened is asked: a call of it may be under way, and come later.
+    /// Whether a compensating saga still has to undo this step, because the step may have been done.
+    ///
+    /// 1. A step that was called may have been done, unless it was refused. The participant keeps a refusal, and
+    ///    answers every repeat with it.
+    /// 2. In a saga that was adopted, every step without a recorded refusal may have been done. The pivot may have been
+    ///    done too, unless the log has reached it.
+    /// 3. A pivot that an operator has found not to have happened is undone too: a call of it may arrive later.
     fn owes_undo(&self, step: &Step, is_adopted: bool) -> bool {
         let may_be_done = match (step.kind, self.action.status) {
-            (Kind::Compensatable, LegStatus::Refused) => false,
-            (Kind::Compensatable, LegStatus::NotStarted) => is_adopted && self.applies,
+            (Kind::Compensatable, CallStatus::Refused) => false,
+            (Kind::Compensatable, CallStatus::NotStarted) => is_adopted && self.applies,
             (Kind::Compensatable, _) => true,
             (Kind::Pivot, _) if step.undo.is_none() => false,
-            (Kind::Pivot, LegStatus::NotStarted) => is_adopted,
-            (Kind::Pivot, status) => status == LegStatus::Refused && self.is_refused_by_hand,
-            (Kind::Retriable | Kind::Closing, _) => false,
+            (Kind::Pivot, CallStatus::NotStarted) => is_adopted,
+            (Kind::Pivot, status) => status == CallStatus::Refused && self.is_refused_by_hand,
+            (Kind::Retriable | Kind::Finalizer, _) => false,
         };
         may_be_done && !self.undo.status.is_over()
     }
@@ -206,16 +210,16 @@ pub struct SagaState {
     updated_at_ms: i64,
     deadline_at_ms: i64,
     decided_at_ms: Option<i64>,
-    /// Whether calls may have left that its log does not tell of.
+    /// Whether calls may have left of which its log has no record.
     is_adopted: bool,
     cause: Option<Cause>,
     last_intervention: Option<Intervened>,
-    /// The commands that it has taken, by their ids. They are few: each is a decision of a person.
+    /// The operators' commands that the saga has taken, by their ids. They are few: a person decides each.
     commands: Vec<(Arc<str>, Intervention)>,
     steps: Vec<StepState>,
 }
 
-/// Who decided what about a saga.
+/// A decision of an operator, with its author.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Intervened {
     pub by: String,
@@ -234,12 +238,12 @@ impl SagaState {
         self.version
     }
 
-    /// Where it stands.
+    /// Its phase.
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Sequence of the last event of its log.
+    /// The sequence number of the last event of its log.
     pub fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -254,23 +258,23 @@ impl SagaState {
         self.updated_at_ms
     }
 
-    /// It turns round by itself unless it has reached its pivot by then.
+    /// When the saga starts its compensation by itself, unless it has reached its pivot.
     pub fn deadline_at_ms(&self) -> i64 {
         self.deadline_at_ms
     }
 
-    /// When its outcome was decided; none while it is pending.
+    /// When its outcome was decided; `None` while the outcome is pending.
     pub fn decided_at_ms(&self) -> Option<i64> {
         self.decided_at_ms
     }
 
-    /// Why it turned round.
+    /// Why it started its compensation.
     pub fn cause(&self) -> Option<&Cause> {
         self.cause.as_ref()
     }
 
-    /// What came of it. One who is told that nothing was changed holds nothing any more: a saga that turned round is
-    /// pending until all is undone.
+    /// Its outcome. A compensating saga is pending until everything is undone. So a client whose saga ended without a
+    /// change holds nothing any more.
     pub fn outcome(&self) -> Outcome {
         match (self.decided_at_ms, &self.cause) {
             (None, _) => Outcome::Pending,
@@ -286,92 +290,98 @@ impl SagaState {
         &self.steps
     }
 
-    /// What the action of a step answered.
+    /// The answer of the action of a step.
     pub fn output(&self, step: &str) -> Option<&str> {
         self.steps.iter().find(|state| state.name == step)?.output.as_deref()
     }
 
-    /// Every refusal, in order of steps: (name, why).
+    /// Every refusal, in order of steps: (name, reason).
     pub fn refusals(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.steps.iter().filter_map(|state| Some((state.name, state.refusal.as_deref()?)))
     }
 
-    /// What an operator decided last.
+    /// The last decision of an operator.
     pub(crate) fn last_intervention(&self) -> Option<&Intervened> {
         self.last_intervention.as_ref()
     }
 
-    /// What the command of this id has done; none when it is not in its log.
-    pub(crate) fn taken(&self, command: &str) -> Option<&Intervention> {
-        self.commands.iter().find(|(id, _)| **id == *command).map(|(_, intervention)| intervention)
+    /// The decision that the command of this id led to; `None` when its log has no such command.
+    pub(crate) fn taken(&self, command_id: &str) -> Option<&Intervention> {
+        self.commands.iter().find(|(id, _)| **id == *command_id).map(|(_, intervention)| intervention)
     }
 
-    /// Whether a person must look at any leg that is being tried.
+    /// Whether a person must look at any call that is being tried.
     pub fn needs_attention(&self) -> bool {
         self.steps.iter().any(|step| step.action.needs_attention || step.undo.needs_attention)
     }
 
-    /// Whether its pivot was found to have happened before the log told of it: nothing turns it round any more.
-    pub fn is_turned_back(&self, def: &Definition) -> bool {
-        self.pivot(def).undo.status == LegStatus::Refused
+    /// Whether its pivot was found to have happened before its log had a record of it. Such a saga never compensates
+    /// again.
+    pub fn is_compensation_reverted(&self, def: &Definition) -> bool {
+        self.pivot(def).undo.status == CallStatus::Refused
     }
 
-    /// Whether nothing but a decision by hand contradicts that its pivot has happened.
-    pub(crate) fn may_turn_back(&self) -> bool {
+    /// Whether a compensation may be reverted: no refusal of a participant contradicts that the pivot has happened.
+    pub(crate) fn may_revert(&self) -> bool {
         !self.steps.iter().any(|step| step.refusal.is_some() && !step.is_refused_by_hand)
     }
 
-    /// Whether it has turned round and may have to turn back: it is not known yet whether its pivot has happened.
+    /// Whether the saga is compensating, and it is not known yet whether its pivot has happened.
     pub(crate) fn is_pivot_unknown(&self, def: &Definition) -> bool {
-        self.phase == Phase::Compensating && self.pivot(def).undo.status == LegStatus::Trying
+        self.phase == Phase::Compensating && self.pivot(def).undo.status == CallStatus::Trying
     }
 
-    /// Whether it can still be cancelled or run out of time: it does not know its pivot to have been called.
-    pub fn may_turn(&self, def: &Definition) -> bool {
-        let is_called = self.pivot(def).action.status != LegStatus::NotStarted;
-        self.phase == Phase::Running && !is_called && !self.is_turned_back(def)
+    /// Whether the saga can still be cancelled or run out of time: its log has no call of its pivot.
+    pub fn may_compensate(&self, def: &Definition) -> bool {
+        let is_called = self.pivot(def).action.status != CallStatus::NotStarted;
+        self.phase == Phase::Running && !is_called && !self.is_compensation_reverted(def)
     }
 
     fn pivot(&self, def: &Definition) -> &StepState {
         &self.steps[def.pivot().get()]
     }
 
-    /// The legs that ought to be under way or waiting for their next attempt.
-    pub fn trying<'a>(&'a self, def: &'a Definition) -> impl Iterator<Item = (StepIndex, Leg, &'a LegState)> {
+    /// The calls that ought to be under way or waiting for their next attempt.
+    pub fn trying<'a>(&'a self, def: &'a Definition) -> impl Iterator<Item = (StepIndex, Direction, &'a CallState)> {
         let phase = self.phase;
-        // Once a step has refused, only first answers are waited for: they may be refusals too.
+        // Once a step was refused, the saga waits only for first answers: they may be refusals too.
         let refused = phase == Phase::Running && self.refusals().next().is_some();
-        let legs = self.with(def).flat_map(|(index, step, state)| {
-            [(index, step.kind, Leg::Action, &state.action), (index, step.kind, Leg::Undo, &state.undo)]
+        let calls = self.with(def).flat_map(|(index, step, state)| {
+            [
+                (index, step.kind, Direction::Forward, &state.action),
+                (index, step.kind, Direction::Compensation, &state.undo),
+            ]
         });
-        legs.filter(move |(_, kind, leg, state)| {
-            let live = match phase {
-                Phase::Running | Phase::Completing => true,
-                Phase::Compensating => *leg == Leg::Undo || *kind == Kind::Closing,
-                Phase::Completed | Phase::Compensated | Phase::Abandoned => false,
-            };
-            live && state.status == LegStatus::Trying && !(refused && state.attempts > 0)
-        })
-        .map(|(index, _, leg, state)| (index, leg, state))
+        calls
+            .filter(move |(_, kind, direction, state)| {
+                let live = match phase {
+                    Phase::Running | Phase::Completing => true,
+                    Phase::Compensating => *direction == Direction::Compensation || *kind == Kind::Finalizer,
+                    Phase::Completed | Phase::Compensated | Phase::Abandoned => false,
+                };
+                live && state.status == CallStatus::Trying && !(refused && state.attempts > 0)
+            })
+            .map(|(index, _, direction, state)| (index, direction, state))
     }
 
-    /// The saga that must end before this one can go on, by what a service has answered last.
+    /// The saga that must end before this one can go on, by the last answer of a service.
     pub fn waits_for<'a>(&'a self, def: &'a Definition) -> Option<&'a str> {
-        self.trying(def).find_map(|(_, _, leg)| leg.waits_for())
+        self.trying(def).find_map(|(_, _, call)| call.waits_for())
     }
 
-    /// Whether all that the saga does in its phase is done. Never true before its outcome is decided.
+    /// Whether the saga has nothing left to do in its phase. Never true before its outcome is decided.
     pub(crate) fn is_settled(&self, def: &Definition) -> bool {
         let done = |step: &Step, state: &StepState| match self.phase {
             Phase::Running => false,
             Phase::Completing => state.action.status.is_over(),
-            Phase::Compensating => step.kind != Kind::Closing || state.action.status.is_over(),
+            Phase::Compensating => step.kind != Kind::Finalizer || state.action.status.is_over(),
             Phase::Completed | Phase::Compensated | Phase::Abandoned => true,
         };
         self.decided_at_ms.is_some() && self.with(def).all(|(_, step, state)| !state.applies || done(step, state))
     }
 
-    /// Whether a refusal has come and every step of its stage has answered or failed once, so that no reason is lost.
+    /// Whether a step was refused, and every step of its stage has been answered or has failed once, so that no reason
+    /// is lost.
     pub(crate) fn is_refused(&self, def: &Definition) -> bool {
         self.phase == Phase::Running && self.refusals().next().is_some() && self.trying(def).next().is_none()
     }

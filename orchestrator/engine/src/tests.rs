@@ -31,7 +31,7 @@ fn step(
 }
 
 fn table() -> Vec<Step> {
-    use Kind::{Closing, Compensatable, Pivot, Retriable};
+    use Kind::{Compensatable, Finalizer, Pivot, Retriable};
     vec![
         step(1, "reserve_courses", "academics", ["ReserveCourses", "RemoveCourses"], Compensatable),
         step(2, "hold_seats", "seats", ["HoldSeats", "ReleaseSeats"], Compensatable),
@@ -41,7 +41,7 @@ fn table() -> Vec<Step> {
         step(5, "settle_courses", "academics", ["SettleCourses", ""], Retriable),
         step(5, "release_dropped_seats", "seats", ["ReleaseSeats", ""], Retriable),
         step(5, "refund_fees", "fees", ["RefundFees", ""], Retriable),
-        step(5, "notify", "notifications", ["SendNotification", ""], Closing),
+        step(5, "notify", "notifications", ["SendNotification", ""], Finalizer),
     ]
 }
 

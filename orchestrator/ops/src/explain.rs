@@ -3,7 +3,9 @@
 
 use std::fmt::Write as _;
 
-use matricula_engine::{Definition, Leg, LegWait, SagaState, Sight, Wait, advice, distance, explain, wait_in_words};
+use matricula_engine::{
+    CallWait, Definition, Direction, SagaState, Sight, Wait, advice, distance, explain, wait_in_words,
+};
 use matricula_kit::database::DbError;
 use matricula_kit::id::SagaId;
 use matricula_kit::time::UnixMs;
@@ -29,7 +31,7 @@ pub(crate) async fn explained(
             let explanation = format!("finished; its log is in the archive, in {file}\n{}", driver(stored));
             Ok(ops::ExplainSagaResponse { explanation, ..answer })
         }
-        // No verb can be carried out: none of them would know what it does.
+        // No command can be carried out: none of them would know what it does.
         Err(problem) => {
             let explanation = format!("can't be read here, and is left alone: {problem}\n{}", driver(stored));
             Ok(ops::ExplainSagaResponse { explanation, ..answer })
@@ -50,18 +52,18 @@ async fn of_readable(
         return Ok(answer);
     }
     let seen = runtime.look(&stored.row).await;
-    let (legs, why) = match &seen {
-        SeenBy::Driver(seen) => (seen.legs.as_slice(), None),
+    let (calls, why) = match &seen {
+        SeenBy::Driver(seen) => (seen.calls.as_slice(), None),
         SeenBy::LogOnly { why } => (&[][..], Some(why.as_str())),
     };
-    let sight = if why.is_some() { Sight::LogOnly } else { Sight::Live(legs) };
+    let sight = if why.is_some() { Sight::LogOnly } else { Sight::Live(calls) };
     let live = match &seen {
         SeenBy::Driver(seen) => seen.state.as_deref(),
         SeenBy::LogOnly { .. } => None,
     };
     let state = live.unwrap_or(state);
     answer.explanation = explain(definition, state, sight, now.0);
-    let cause = Cause::of(runtime, stored, state, legs).await?;
+    let cause = Cause::of(runtime, stored, state, calls).await?;
     answer.explanation.push_str(&cause.words);
     if let Some(why) = why {
         let age = distance(now.0.saturating_sub(stored.row.updated_at.0).max(0));
@@ -69,7 +71,7 @@ async fn of_readable(
         let _ = writeln!(answer.explanation, "  only its log is known, last recorded {age} ago: {why}");
     }
     answer.explanation.push_str(&driver(stored));
-    answer.waits = legs.iter().map(|leg| wire::wait(leg, service(definition, &leg.step))).collect();
+    answer.waits = calls.iter().map(|call| wire::wait(call, service(definition, &call.step))).collect();
     answer.only_log_because = why.unwrap_or_default().to_owned();
     answer.waits_for_saga_ids = cause.chain.into_iter().map(String::from).collect();
     answer.causes = cause.outages.iter().map(wire::outage).collect();
@@ -83,7 +85,7 @@ fn with_advice(
 ) -> ops::ExplainSagaResponse {
     let Ok((_, state)) = &stored.read else { return answer };
     let advice = advice(definition, state).into_iter().map(|advice| ops::Advice {
-        verb: advice.verb.to_owned(),
+        verb: advice.command.to_owned(),
         step: advice.step.unwrap_or_default().to_owned(),
         effect: advice.effect.to_owned(),
         answers: advice.answers.iter().map(|answer| (*answer).to_owned()).collect(),
@@ -106,7 +108,7 @@ impl Cause {
         runtime: &Orchestrator,
         stored: &StoredRegistration,
         state: &SagaState,
-        legs: &[LegWait],
+        calls: &[CallWait],
     ) -> Result<Self, DbError> {
         let (definition, now) = (runtime.workload().definition(), runtime.now());
         let (chain, root) = waits::chain(runtime, state).await?;
@@ -117,8 +119,8 @@ impl Cause {
         }
         let outages = match (&root, chain.is_empty()) {
             (None, true) => {
-                let outages = outages(runtime, stored, definition, state, legs);
-                words.push_str(&own_words(&outages, legs, now));
+                let outages = outages(runtime, stored, definition, state, calls);
+                words.push_str(&own_words(&outages, calls, now));
                 outages
             }
             (None, false) => {
@@ -128,15 +130,15 @@ impl Cause {
             (Some(root), _) => match &root.read {
                 Ok((_, of_root)) if !of_root.phase().is_finished() => {
                     let seen = runtime.look(&root.row).await;
-                    let legs = match &seen {
-                        SeenBy::Driver(seen) => seen.legs.as_slice(),
+                    let calls = match &seen {
+                        SeenBy::Driver(seen) => seen.calls.as_slice(),
                         SeenBy::LogOnly { .. } => &[],
                     };
-                    let outages = outages(runtime, root, definition, of_root, legs);
+                    let outages = outages(runtime, root, definition, of_root, calls);
                     let by_log = waits::failing_service(definition, of_root, |name| {
                         outages.iter().any(|outage| outage.destination == name)
                     });
-                    words.push_str(&root_words(definition, &outages, legs, by_log, now));
+                    words.push_str(&root_words(definition, &outages, calls, by_log, now));
                     outages
                 }
                 _ => {
@@ -156,11 +158,11 @@ fn outages(
     stored: &StoredRegistration,
     definition: &Definition,
     state: &SagaState,
-    legs: &[LegWait],
+    calls: &[CallWait],
 ) -> Vec<Outage> {
-    let is_queued = legs.iter().any(|leg| matches!(leg.wait, Wait::Turn { .. }));
+    let is_queued = calls.iter().any(|call| matches!(call.wait, Wait::Turn { .. }));
     let is_tried = |name: &str| {
-        let mut tried = state.trying(definition).filter(|(_, _, leg)| leg.waits_for().is_none());
+        let mut tried = state.trying(definition).filter(|(_, _, call)| call.waits_for().is_none());
         tried.any(|(index, _, _)| definition.step(index).destination == name)
     };
     let all = runtime.outages();
@@ -169,8 +171,8 @@ fn outages(
 }
 
 /// The services that keep a saga waiting.
-fn own_words(outages: &[Outage], legs: &[LegWait], now: UnixMs) -> String {
-    let is_queued = legs.iter().any(|leg| matches!(leg.wait, Wait::Turn { .. }));
+fn own_words(outages: &[Outage], calls: &[CallWait], now: UnixMs) -> String {
+    let is_queued = calls.iter().any(|call| matches!(call.wait, Wait::Turn { .. }));
     let begin = if is_queued { "the sagas before it wait for" } else { "waits for" };
     outages.iter().map(|outage| format!("  {begin} {}\n", outage_in_words(outage, now))).collect()
 }
@@ -179,18 +181,18 @@ fn own_words(outages: &[Outage], legs: &[LegWait], now: UnixMs) -> String {
 fn root_words(
     definition: &Definition,
     outages: &[Outage],
-    legs: &[LegWait],
+    calls: &[CallWait],
     by_log: Option<&str>,
     now: UnixMs,
 ) -> String {
     if let [outage, ..] = outages {
         return format!(",\n  which waits for {}\n", outage_in_words(outage, now));
     }
-    let words = legs.iter().map(|leg| {
-        let service = service(definition, &leg.step);
-        match leg.failing_since_ms {
-            Some(since_ms) => silent_in_words(service, since_ms, &leg.last_error, now),
-            None => format!("{service} ({}: {})", leg.step, wait_in_words(leg, service, now.0)),
+    let words = calls.iter().map(|call| {
+        let service = service(definition, &call.step);
+        match call.failing_since_ms {
+            Some(since_ms) => silent_in_words(service, since_ms, &call.last_error, now),
+            None => format!("{service} ({}: {})", call.step, wait_in_words(call, service, now.0)),
         }
     });
     match (words.collect::<Vec<_>>().as_slice(), by_log) {
@@ -217,12 +219,12 @@ fn service(definition: &Definition, step: &str) -> &'static str {
     definition.index(step).map(|index| definition.step(index).destination).unwrap_or_default()
 }
 
-/// What a verb waits for that is recorded and not carried out: the legs that are not called, in words.
-pub(crate) fn pending(definition: &Definition, legs: &[LegWait], now: UnixMs) -> String {
-    let words = legs.iter().map(|leg| {
-        let words = wait_in_words(leg, service(definition, &leg.step), now.0);
-        let undo = if leg.leg == Leg::Undo { "undo of " } else { "" };
-        format!("{undo}{}: {words}", leg.step)
+/// What a command waits for that is recorded and not carried out: the calls that have not left, in words.
+pub(crate) fn pending(definition: &Definition, calls: &[CallWait], now: UnixMs) -> String {
+    let words = calls.iter().map(|call| {
+        let words = wait_in_words(call, service(definition, &call.step), now.0);
+        let undo = if call.direction == Direction::Compensation { "undo of " } else { "" };
+        format!("{undo}{}: {words}", call.step)
     });
     words.collect::<Vec<_>>().join("; ")
 }

@@ -2,15 +2,15 @@
 //!
 //! | module | one job |
 //! |---|---|
-//! | `grpc` | `SagaService`: bounds, pages, streams, verbs |
+//! | `grpc` | `SagaService`: bounds, pages, streams, commands |
 //! | `roster` | `RosterService`: rows of rosters become registrations |
 //! | `explain` | why a saga is where it is, in words |
 //! | `waits` | what sagas wait for: a service, or another saga and through it a service |
 //! | `wire` | a saga, its steps and its events on the wire |
 //!
-//! Promises: shows what the saga log has; a saga that can't be read is shown as such, with what is known of it, and hides
-//! no other; of sagas that run it writes nothing: a verb goes to the instance that drives the saga, and is answered when it
-//! is durable there.
+//! Promises: shows what the saga log has; a saga that can't be read is shown as such, with what is known of it, and
+//! hides no other; of sagas that run it writes nothing: a command goes to the instance that drives the saga, and is
+//! answered when it is durable there.
 
 mod explain;
 mod grpc;

@@ -49,10 +49,10 @@ pub(crate) fn failing_service(
     state: &SagaState,
     is_out: impl Fn(&str) -> bool,
 ) -> Option<&'static str> {
-    let own = || state.trying(definition).filter(|(_, _, leg)| leg.waits_for().is_none());
+    let own = || state.trying(definition).filter(|(_, _, call)| call.waits_for().is_none());
     let service = |index| definition.step(index).destination;
     let out = own().map(|(index, _, _)| service(index)).find(|name| is_out(name));
-    out.or_else(|| own().find(|(_, _, leg)| leg.last_error.is_some()).map(|(index, _, _)| service(index)))
+    out.or_else(|| own().find(|(_, _, call)| call.last_error.is_some()).map(|(index, _, _)| service(index)))
 }
 
 /// Adds to each summary what its saga waits for; both are in the same order.

@@ -1,8 +1,8 @@
 //! A saga, its steps and its events on the wire.
 
 use matricula_engine::{
-    Cause, Definition, Event, Leg, LegState, LegStatus, LegWait, Phase, Recorded, SagaState, Step, StepState, Wait,
-    describe,
+    CallState, CallStatus, CallWait, Cause, Definition, Direction, Event, Phase, Recorded, SagaState, Step, StepState,
+    Wait, describe,
 };
 use matricula_kit::answer::Refusal;
 use matricula_kit::time::UnixMs;
@@ -118,8 +118,8 @@ pub(crate) fn outage(outage: &Outage) -> ops::Destination {
     }
 }
 
-/// What a leg waits for.
-pub(crate) fn wait(wait: &LegWait, service: &str) -> ops::Wait {
+/// What a call waits for.
+pub(crate) fn wait(wait: &CallWait, service: &str) -> ops::Wait {
     let moment = |ms: i64| Some(UnixMs(ms).to_wire());
     let (kind, since, until, ahead) = match wait.wait {
         Wait::Turn { ahead } => (ops::WaitKind::Turn, None, None, ahead.unwrap_or(0)),
@@ -134,7 +134,7 @@ pub(crate) fn wait(wait: &LegWait, service: &str) -> ops::Wait {
     };
     ops::Wait {
         step: wait.step.clone(),
-        undo: wait.leg == Leg::Undo,
+        undo: wait.direction == Direction::Compensation,
         service: service.to_owned(),
         kind: kind.into(),
         since,
@@ -187,26 +187,26 @@ fn step((step, state): (&Step, &StepState)) -> ops::Step {
         service: step.destination.to_owned(),
         kind: step.kind.as_str().to_owned(),
         applies: state.applies,
-        action: Some(leg(&state.action)),
-        undo: step.undo.map(|_| leg(&state.undo)),
+        action: Some(call(&state.action)),
+        undo: step.undo.map(|_| call(&state.undo)),
         undo_name: step.undo.unwrap_or_default().to_owned(),
     }
 }
 
-fn leg(leg: &LegState) -> ops::Leg {
-    let status = match leg.status {
-        LegStatus::NotStarted => ops::LegStatus::NotStarted,
-        LegStatus::Trying => ops::LegStatus::Trying,
-        LegStatus::Done => ops::LegStatus::Done,
-        LegStatus::Refused => ops::LegStatus::Refused,
-        LegStatus::Skipped => ops::LegStatus::Skipped,
+fn call(call: &CallState) -> ops::Leg {
+    let status = match call.status {
+        CallStatus::NotStarted => ops::LegStatus::NotStarted,
+        CallStatus::Trying => ops::LegStatus::Trying,
+        CallStatus::Done => ops::LegStatus::Done,
+        CallStatus::Refused => ops::LegStatus::Refused,
+        CallStatus::Skipped => ops::LegStatus::Skipped,
     };
     ops::Leg {
         status: status.into(),
-        attempts: i32::try_from(leg.attempts).unwrap_or(i32::MAX),
-        last_error: leg.last_error.as_ref().map(ToString::to_string).unwrap_or_default(),
-        next_attempt_at: leg.next_attempt_at_ms.map(|ms| UnixMs(ms).to_wire()),
-        needs_attention: leg.needs_attention,
+        attempts: i32::try_from(call.attempts).unwrap_or(i32::MAX),
+        last_error: call.last_error.as_ref().map(ToString::to_string).unwrap_or_default(),
+        next_attempt_at: call.next_attempt_at_ms.map(|ms| UnixMs(ms).to_wire()),
+        needs_attention: call.needs_attention,
     }
 }
 
@@ -218,7 +218,7 @@ fn event(recorded: &Recorded) -> ops::Event {
         name: recorded.event.name().to_owned(),
         description: description(recorded),
         step: attempt.map(|attempt| attempt.step.to_owned()).unwrap_or_default(),
-        undo: attempt.is_some_and(|attempt| attempt.leg == Leg::Undo),
+        undo: attempt.is_some_and(|attempt| attempt.direction == Direction::Compensation),
         attempt: attempt.map_or(0, |attempt| i32::try_from(attempt.number).unwrap_or(i32::MAX)),
         // Both are of one reading of one clock. Logs of older releases have the start by another clock.
         duration_ms: attempt.map_or(0, |attempt| recorded.at_ms.saturating_sub(attempt.started_at_ms).max(0)),

@@ -37,7 +37,7 @@ impl Workflow for Registrations {
     }
 
     fn is_waited_for(&self, step: &Step, _: &Self::Request) -> bool {
-        step.kind != Kind::Closing && step.name != step::SETTLE_COURSES
+        step.kind != Kind::Finalizer && step.name != step::SETTLE_COURSES
     }
 }
 

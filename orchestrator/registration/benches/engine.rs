@@ -29,14 +29,15 @@ fn run(def: &Definition, refusing: Option<&str>) -> Vec<Recorded> {
         // An answer may come to a step that was called again meanwhile, and is not waited for.
         let Ok(decision) = decide(def, &state, input, now_ms, Jitter(0)) else { continue };
         for effect in decision.ahead.into_iter().chain(decision.effects) {
-            if let Effect::Call { step, leg, attempt } = effect {
-                let is_refused = leg == matricula_engine::Leg::Action && Some(def.step(step).name) == refusing;
+            if let Effect::Call { step, direction, attempt } = effect {
+                let is_refused =
+                    direction == matricula_engine::Direction::Forward && Some(def.step(step).name) == refusing;
                 let answer = if is_refused {
                     CallAnswer::Refused("[]".to_owned())
                 } else {
                     CallAnswer::Done(r#"{"added":[],"dropped":[]}"#.to_owned())
                 };
-                inputs.push_back(Input::Answered { step, leg, attempt, started_at_ms: now_ms, answer });
+                inputs.push_back(Input::Answered { step, direction, attempt, started_at_ms: now_ms, answer });
             }
         }
         log.extend(decision.events);

@@ -1,6 +1,6 @@
-//! Each leg of each step as an operation on the wire, made from the request and from what earlier steps answered.
+//! Both directions of each step as operations on the wire, made from the request and from what earlier steps answered.
 
-use matricula_engine::{CallError, Code, Leg, Outcome, SagaState};
+use matricula_engine::{CallError, Code, Direction, Outcome, SagaState};
 use matricula_kit::answer::{Done, Refusal};
 use matricula_kit::id::SectionId;
 use matricula_proto::{academics, common, enrollments, fees, notifications, seats};
@@ -77,9 +77,9 @@ pub(crate) fn hold_seats(call: &RegistrationCall) -> Made<seats::v1::HoldSeatsOp
 /// One RPC, two uses: it undoes `hold_seats`, and it gives back the seats of dropped sections.
 pub(crate) fn release_seats(call: &RegistrationCall) -> Made<seats::v1::ReleaseSeatsOperation> {
     use seats::v1::release_seats_operation::Target;
-    let target = match call.leg {
-        Leg::Undo => Target::HeldByStep(seats::v1::HeldByStep {}),
-        Leg::Action => Target::Dropped(seats::v1::DroppedSections { sections: reserved(call)?.dropped }),
+    let target = match call.direction {
+        Direction::Compensation => Target::HeldByStep(seats::v1::HeldByStep {}),
+        Direction::Forward => Target::Dropped(seats::v1::DroppedSections { sections: reserved(call)?.dropped }),
     };
     Ok(seats::v1::ReleaseSeatsOperation { operation: operation(call), student_id: student(call), target: Some(target) })
 }

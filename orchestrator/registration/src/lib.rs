@@ -5,7 +5,7 @@
 //! | [`saga`] | the table: step, service, action, what undoes it, kind |
 //! | [`request`] | what a registration asks for, validated |
 //! | [`roster`] | a registration that an import makes: its mark and its key |
-//! | `calls` | each leg of each step as an operation on the wire |
+//! | `calls` | both directions of each step as operations on the wire |
 //! | [`participants`] | the five services, and how their answers become the engine's |
 //! | [`seen`] | what has become of a section since the student saw it |
 //! | [`view`] | a registration as its student sees it |

@@ -60,7 +60,7 @@ pub(crate) mod rpc {
 
 /// The saga. An error is a fault of this table, and shows in the first test.
 pub fn definition() -> Result<Definition, DefinitionError> {
-    use Kind::{Closing, Compensatable, Pivot, Retriable};
+    use Kind::{Compensatable, Finalizer, Pivot, Retriable};
 
     #[rustfmt::skip]
     let steps = vec![
@@ -73,7 +73,7 @@ pub fn definition() -> Result<Definition, DefinitionError> {
         line(5, step::SETTLE_COURSES,        "academics",     rpc::SETTLE_COURSES,      None,                          Retriable),
         line(5, step::RELEASE_DROPPED_SEATS, "seats",         rpc::RELEASE_SEATS,       None,                          Retriable),
         line(5, step::REFUND_FEES,           "fees",          rpc::REFUND_FEES,         None,                          Retriable),
-        line(5, step::NOTIFY,                "notifications", rpc::SEND_NOTIFICATION,   None,                          Closing),
+        line(5, step::NOTIFY,                "notifications", rpc::SEND_NOTIFICATION,   None,                          Finalizer),
     ];
     Definition::try_new(NAME, VERSION, DEADLINE_MS, steps)
 }
@@ -96,7 +96,7 @@ pub fn applies(request: &RegistrationRequest) -> Vec<&'static str> {
 /// not settled yet counts as one that is; who drops it again in the same moment waits for its settling.
 pub fn is_waited_for(step: &Step, request: &RegistrationRequest) -> bool {
     let settles_adds_only = step.name == step::SETTLE_COURSES && request.drops.is_empty();
-    step.kind != Kind::Closing && !settles_adds_only
+    step.kind != Kind::Finalizer && !settles_adds_only
 }
 
 fn line(

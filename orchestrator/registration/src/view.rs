@@ -58,13 +58,13 @@ pub fn outcome(outcome: Outcome) -> wire::Outcome {
     }
 }
 
-/// Every reason why it turned round, as the student is told: with what has become of what was seen.
+/// Every reason why its compensation started, as the student is told: with what has become of what was seen.
 pub fn told(state: &SagaState, request: &RegistrationRequest) -> Vec<Refusal> {
     let reasons = reasons(state).into_iter();
     reasons.map(|refusal| seen::told(refusal, &request.seen, || request.zone())).collect()
 }
 
-/// Every reason why it turned round, as the services have said it; none while it has not.
+/// Every reason why its compensation started, as the services have said it; none while it has not.
 pub fn reasons(state: &SagaState) -> Vec<Refusal> {
     match state.cause() {
         None => Vec::new(),

@@ -1,4 +1,5 @@
-//! Cancels and operators' verbs: each is carried out by the instance that drives the saga, wherever it was asked for.
+//! Cancels and operators' commands: each is carried out by the instance that drives the saga, wherever it was asked
+//! for.
 //!
 //! ```text
 //! here:     command ──► executor ──► log ──► answer
@@ -6,13 +7,14 @@
 //! ```
 //!
 //! Promises: a command is decided by the one executor that drives the saga, in turn with all else that happens to it;
-//! what is answered is durable; a command that is sent again after it took effect is answered alike. The log keeps the id of
-//! each operator's verb: so a verb whose answer was lost, or came too late, is not looked at anew when it comes again.
+//! what is answered is durable; a command that is sent again after it took effect is answered alike. The log keeps the
+//! id of each operator's command: so a command whose answer was lost, or came too late, is not looked at anew when it
+//! comes again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use matricula_engine::{DecideError, Input, Jitter, SagaState, Verb, decide};
+use matricula_engine::{DecideError, Input, Jitter, OperatorCommand, SagaState, decide};
 use matricula_kit::database::DbError;
 use matricula_kit::id::SagaId;
 use serde::{Deserialize, Serialize};
@@ -31,11 +33,12 @@ const ANSWER_WAIT: Duration = Duration::from_secs(12);
 const ENTERING: Duration = Duration::from_millis(20);
 const ENTERING_MAX: Duration = Duration::from_millis(500);
 
-/// What somebody wants of a saga.
+/// A command about a saga, with its author.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Order {
-    /// What it is.
-    pub verb: OrderVerb,
+pub struct CommandRequest {
+    /// The command.
+    #[serde(rename = "verb")]
+    pub command: RequestedCommand,
     /// Who.
     pub by: String,
     /// Why, in their words.
@@ -45,22 +48,23 @@ pub struct Order {
     pub id: Option<String>,
 }
 
-/// A cancel, or an operator's verb.
+/// A cancel, or an operator's command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum OrderVerb {
-    /// Turn it round.
+pub enum RequestedCommand {
+    /// Start its compensation.
     Cancel,
-    /// Steer it.
-    Steer(Verb),
+    /// A decision of an operator.
+    #[serde(rename = "steer")]
+    Operator(OperatorCommand),
 }
 
-impl Order {
+impl CommandRequest {
     pub(crate) fn into_input(self) -> Input {
-        let Self { verb, by, reason, id } = self;
-        match verb {
-            OrderVerb::Cancel => Input::Cancel { by, reason },
-            OrderVerb::Steer(verb) => Input::Steer { verb, by, reason, command: id },
+        let Self { command, by, reason, id } = self;
+        match command {
+            RequestedCommand::Cancel => Input::Cancel { by, reason },
+            RequestedCommand::Operator(command) => Input::Operator { command, by, reason, command_id: id },
         }
     }
 }
@@ -86,14 +90,14 @@ pub enum CommandError {
 }
 
 impl<W: Workload> Runtime<W> {
-    /// Has an order carried out by whoever drives the saga, and returns when that is durable.
-    pub async fn command(&self, saga: &SagaId, mut order: Order) -> Result<(), CommandError> {
+    /// Has a request carried out by whoever drives the saga, and returns when that is durable.
+    pub async fn command(&self, saga: &SagaId, mut request: CommandRequest) -> Result<(), CommandError> {
         // It may be tried more than once here, and by more than one instance.
-        order.id.get_or_insert_with(|| uuid::Uuid::now_v7().to_string());
+        request.id.get_or_insert_with(|| uuid::Uuid::now_v7().to_string());
         let until = Instant::now() + ANSWER_WAIT;
         let mut pause = ENTERING;
         loop {
-            match self.command_here(saga, order.clone(), until).await {
+            match self.command_here(saga, request.clone(), until).await {
                 Some(Ok(())) => return Ok(()),
                 Some(Err(error)) => return Err(CommandError::Refused(error.to_string())),
                 None => {}
@@ -105,10 +109,10 @@ impl<W: Workload> Runtime<W> {
             }
             let state = self.read(&row).map_err(CommandError::LeftAlone)?;
             if state.phase().is_finished() {
-                return self.of_finished(&state, order).map_err(|error| CommandError::Refused(error.to_string()));
+                return self.of_finished(&state, request).map_err(|error| CommandError::Refused(error.to_string()));
             }
             if row.owner != self.instance().as_str() {
-                return self.ask_owner(saga, &order, until).await;
+                return self.ask_owner(saga, &request, until).await;
             }
             if Instant::now() >= until {
                 return Err(CommandError::Unanswered);
@@ -123,30 +127,53 @@ impl<W: Workload> Runtime<W> {
     pub(crate) async fn command_here(
         &self,
         saga: &SagaId,
-        order: Order,
+        request: CommandRequest,
         until: Instant,
     ) -> Option<Result<(), DecideError>> {
         let (reply, answer) = oneshot::channel();
-        let command = Command { saga: saga.clone(), input: order.into_input(), reply };
+        let command = Command { saga: saga.clone(), input: request.into_input(), reply };
         self.commands().send(command).await.ok()?;
         tokio::time::timeout_at(until, answer).await.ok()?.ok()?
     }
 
     /// `None`: the saga is not finished, or can't be read.
-    pub(crate) async fn command_to_finished(&self, saga: &SagaId, order: Order) -> Option<Result<(), DecideError>> {
+    pub(crate) async fn command_to_finished(
+        &self,
+        saga: &SagaId,
+        request: CommandRequest,
+    ) -> Option<Result<(), DecideError>> {
         let row = self.store().get(saga).await.ok()??;
         let state = self.read(&row).ok().filter(|state| state.phase().is_finished())?;
-        Some(self.of_finished(&state, order))
+        Some(self.of_finished(&state, request))
     }
 
     /// What has taken effect is answered so, and everything else comes too late.
-    fn of_finished(&self, state: &SagaState, order: Order) -> Result<(), DecideError> {
-        decide(self.workload().definition(), state, order.into_input(), self.now().0, Jitter(0)).map(|_| ())
+    fn of_finished(&self, state: &SagaState, request: CommandRequest) -> Result<(), DecideError> {
+        decide(self.workload().definition(), state, request.into_input(), self.now().0, Jitter(0)).map(|_| ())
     }
 
     fn read(&self, row: &SagaRow) -> Result<Arc<SagaState>, String> {
         let log = row.log.as_ref().map_err(Clone::clone)?;
         let state = SagaState::replay(self.workload().definition(), log).map_err(|error| error.to_string())?;
         Ok(Arc::new(state))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Replicas of other versions read and write the same JSON.
+    #[test]
+    fn requests_between_replicas_keep_their_form() {
+        let request = CommandRequest {
+            command: RequestedCommand::Operator(OperatorCommand::Retry { step: None }),
+            by: "ada".to_owned(),
+            reason: "now".to_owned(),
+            id: Some("one".to_owned()),
+        };
+        let text = r#"{"verb":{"steer":{"verb":"retry","step":null}},"by":"ada","reason":"now","id":"one"}"#;
+        assert_eq!(serde_json::to_string(&request).unwrap(), text);
+        assert_eq!(serde_json::from_str::<CommandRequest>(text).unwrap(), request);
     }
 }

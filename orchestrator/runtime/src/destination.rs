@@ -8,9 +8,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use matricula_engine::{CallAnswer, CallError, Leg, LegWait, StepIndex, Wait};
+use matricula_engine::{CallAnswer, CallError, CallWait, Direction, StepIndex, Wait};
 use matricula_kit::id::SagaId;
-use matricula_kit::telemetry::spans::{self, Attempt, AttemptOutcome, Direction};
+use matricula_kit::telemetry::spans::{self, Attempt, AttemptOutcome};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::Span;
@@ -31,7 +31,7 @@ pub(crate) enum Told<R> {
     /// Somebody has decided by hand what a call was for: it is not to be made any more, if it still waits.
     Withdrawn { rpc: &'static str, saga: SagaId, step: StepIndex },
     /// An operator wants to see where the calls of a saga are.
-    Look { saga: SagaId, reply: oneshot::Sender<Vec<LegWait>> },
+    Look { saga: SagaId, reply: oneshot::Sender<Vec<CallWait>> },
 }
 
 /// A call that waits: the RPC and what it is about.
@@ -46,7 +46,7 @@ pub(crate) struct Waiting<R> {
 pub(crate) struct Answered {
     pub saga: SagaId,
     pub step: StepIndex,
-    pub leg: Leg,
+    pub direction: Direction,
     pub attempt: u32,
     /// How long it took, by the clock of this process that nobody sets.
     pub took: Duration,
@@ -233,11 +233,11 @@ impl<W: Workload> Destination<W> {
     }
 
     /// Where the calls of a saga are.
-    fn waits_of(&self, saga: &SagaId) -> Vec<LegWait> {
+    fn waits_of(&self, saga: &SagaId) -> Vec<CallWait> {
         let failing_since_ms = self.failing_since().map(|since| self.moment(since));
-        let wait = |call: &Call<W::Request>, wait: Wait| LegWait {
+        let wait = |call: &Call<W::Request>, wait: Wait| CallWait {
             step: call.step_name.to_owned(),
-            leg: call.leg,
+            direction: call.direction,
             wait,
             failing_since_ms,
             last_error: self.last_error.clone(),
@@ -367,8 +367,8 @@ impl<W: Workload> Destination<W> {
             let answered = match Arc::try_unwrap(calls) {
                 Ok(calls) => {
                     let answered = calls.into_iter().zip(answers).map(|(call, answer)| {
-                        let Call { saga, step, leg, attempt, .. } = call;
-                        Answered { saga, step, leg, attempt, took, answer }
+                        let Call { saga, step, direction, attempt, .. } = call;
+                        Answered { saga, step, direction, attempt, took, answer }
                     });
                     answered.collect()
                 }
@@ -376,7 +376,7 @@ impl<W: Workload> Destination<W> {
                 Err(calls) => {
                     let answered = calls.iter().zip(answers).map(|(call, answer)| {
                         let (saga, step) = (call.saga.clone(), call.step);
-                        Answered { saga, step, leg: call.leg, attempt: call.attempt, took, answer }
+                        Answered { saga, step, direction: call.direction, attempt: call.attempt, took, answer }
                     });
                     answered.collect()
                 }
@@ -456,9 +456,9 @@ fn attempt_span<W: Workload>(workload: &W, rpc: &'static str, call: &mut Call<W:
         return Span::none();
     }
     let destination = workload.definition().step(call.step).destination;
-    let direction = match call.leg {
-        Leg::Action => Direction::Forward,
-        Leg::Undo => Direction::Compensation,
+    let direction = match call.direction {
+        Direction::Forward => spans::Direction::Forward,
+        Direction::Compensation => spans::Direction::Compensation,
     };
     let attempt = Attempt { saga: &call.saga, step: call.step_name, direction, number: call.attempt };
     let span = spans::call(&workload.peer(destination), rpc, attempt, &call.trace);

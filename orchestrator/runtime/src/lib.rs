@@ -10,11 +10,10 @@
 //! ```
 //!
 //! Promises: an admission is answered when it is durable; an effect leaves only after the events that decided it are
-//! durable, but for calls that whoever adopts the saga can repeat, undo or ask about, which may go ahead of the log (the
-//! engine says which, and why);
-//! at most one call of a (saga, step, leg) is in flight from here; whatever a crash cuts off is called again by whoever
-//! adopts the saga, which is why participants answer repeats. It knows no domain: a [`Workload`] brings the
-//! definition and the calls.
+//! durable, but for calls that whoever adopts the saga can repeat, undo or ask about, which may go ahead of the log
+//! (the engine says which, and why); at most one call of a (saga, step, direction) is in flight from here; whatever a
+//! crash cuts off is called again by whoever adopts the saga, which is why participants answer repeats. It knows no
+//! domain: a [`Workload`] brings the definition and the calls.
 
 pub mod archive;
 mod breaker;
@@ -41,7 +40,7 @@ mod writer;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use matricula_engine::{CallAnswer, CallError, Definition, Kind, Leg, Recorded, SagaState, Step, StepIndex};
+use matricula_engine::{CallAnswer, CallError, Definition, Direction, Kind, Recorded, SagaState, Step, StepIndex};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::telemetry::spans::Peer;
@@ -49,7 +48,7 @@ use matricula_kit::time::UnixMs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use command::{CommandError, Order, OrderVerb};
+pub use command::{CommandError, CommandRequest, RequestedCommand};
 pub use config::RuntimeConfig;
 pub use destination::DestinationStatus;
 pub use gate::InLine;
@@ -76,7 +75,7 @@ pub trait Workload: Send + Sync + 'static {
     /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. What nobody waits for
     /// may wait some time for others of its kind; undos never do.
     fn is_waited_for(&self, step: &Step, _request: &Self::Request) -> bool {
-        step.kind != Kind::Closing
+        step.kind != Kind::Finalizer
     }
 
     /// Where a destination is, for traces.
@@ -103,7 +102,7 @@ pub trait Workload: Send + Sync + 'static {
     fn receipt(&self, request: &Self::Request, state: &SagaState, log: &[Recorded]) -> Result<String, String>;
 }
 
-/// One call of one leg of one saga.
+/// One call of one step of one saga, in one direction.
 #[derive(Debug)]
 pub struct Call<R> {
     /// The saga.
@@ -113,8 +112,8 @@ pub struct Call<R> {
     /// Its name; of an undo, the name of the step that it undoes.
     pub step_name: &'static str,
     /// Which direction.
-    pub leg: Leg,
-    /// Counted from 1 in its leg.
+    pub direction: Direction,
+    /// Counted from 1 in its direction.
     pub attempt: u32,
     /// The request.
     pub request: Arc<R>,

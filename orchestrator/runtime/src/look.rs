@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use matricula_engine::{LegWait, SagaState, Wait};
+use matricula_engine::{CallWait, SagaState, Wait};
 use matricula_kit::id::SagaId;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -23,8 +23,8 @@ const OWNER_MAX: Duration = Duration::from_secs(3);
 /// What is known of a saga beside its log.
 #[derive(Debug, Clone)]
 pub struct Seen {
-    /// What each of its legs waits for that is to be called.
-    pub legs: Vec<LegWait>,
+    /// Its calls that are due, and what each waits for.
+    pub calls: Vec<CallWait>,
     /// Its state, where this instance drives it: the log may be behind it.
     pub state: Option<std::sync::Arc<SagaState>>,
 }
@@ -55,7 +55,7 @@ impl<W: Workload> Runtime<W> {
             return SeenBy::LogOnly { why: format!("instance {}, which drove it, does not live", row.owner) };
         }
         match self.ask_owner_to_look(&row.id, Instant::now() + OWNER_MAX).await {
-            Some(legs) => SeenBy::Driver(Seen { legs, state: None }),
+            Some(calls) => SeenBy::Driver(Seen { calls, state: None }),
             None => SeenBy::LogOnly { why: format!("instance {}, which drives it, did not answer", row.owner) },
         }
     }
@@ -69,37 +69,37 @@ impl<W: Workload> Runtime<W> {
         let (reply, seen) = oneshot::channel();
         self.looks().send(Look::Saga { saga: saga.clone(), reply }).await.ok()?;
         let seen = seen.await.ok()??;
-        let mut legs = seen.waits;
+        let mut calls = seen.waits;
         if seen.is_queued {
             let ahead = self.line(saga).and_then(|place| place.ahead).map(|ahead| ahead as u64);
-            legs.iter_mut().for_each(|leg| leg.wait = Wait::Turn { ahead });
+            calls.iter_mut().for_each(|call| call.wait = Wait::Turn { ahead });
         }
-        for leg in &mut legs {
-            self.add_service(leg);
+        for call in &mut calls {
+            self.add_service(call);
         }
         for handle in self.handles().iter().filter(|handle| seen.called.contains(&handle.name())) {
             let (reply, waits) = oneshot::channel();
             if handle.tell(Told::Look { saga: saga.clone(), reply }) {
                 for wait in waits.await.unwrap_or_default() {
                     // A call whose answer is not waited for any more, as its saga is being undone, is left out.
-                    let mut own = legs.iter_mut();
-                    if let Some(leg) = own.find(|leg| (&leg.step, leg.leg) == (&wait.step, wait.leg)) {
-                        *leg = wait;
+                    let mut own = calls.iter_mut();
+                    if let Some(call) = own.find(|call| (&call.step, call.direction) == (&wait.step, wait.direction)) {
+                        *call = wait;
                     }
                 }
             }
         }
-        Some(Seen { legs, state: Some(seen.state) })
+        Some(Seen { calls, state: Some(seen.state) })
     }
 
-    /// How the service of a leg stands that has no call of it.
-    fn add_service(&self, leg: &mut LegWait) {
+    /// Adds the state of the service of a call that the service does not have yet.
+    fn add_service(&self, call: &mut CallWait) {
         let definition = self.workload().definition();
-        let Some(index) = definition.index(&leg.step) else { return };
+        let Some(index) = definition.index(&call.step) else { return };
         let name = definition.step(index).destination;
         if let Some(handle) = self.handles().iter().find(|handle| handle.name() == name) {
             let status = handle.status();
-            (leg.failing_since_ms, leg.last_error) = (status.failing_since_ms, status.last_error);
+            (call.failing_since_ms, call.last_error) = (status.failing_since_ms, status.last_error);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use matricula_engine::LegWait;
+use matricula_engine::CallWait;
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Workload;
-use crate::command::{CommandError, Order};
+use crate::command::{CommandError, CommandRequest};
 use crate::runtime::Runtime;
 use crate::store::{StoreError, StoredRequest};
 
@@ -35,7 +35,7 @@ enum Answer {
     Done,
     Refused(String),
     /// Where a saga stands; none when it is not in the memory of its owner.
-    Seen(Option<Vec<LegWait>>),
+    Seen(Option<Vec<CallWait>>),
 }
 
 /// What an owner is asked.
@@ -43,7 +43,7 @@ enum Answer {
 #[serde(untagged)]
 enum Wanted {
     Look(LookWanted),
-    Order(Order),
+    Command(CommandRequest),
 }
 
 /// An operator wants to see where a saga stands.
@@ -55,8 +55,13 @@ enum LookWanted {
 
 impl<W: Workload> Runtime<W> {
     /// Asks the owner of a saga and waits for its answer.
-    pub(crate) async fn ask_owner(&self, saga: &SagaId, order: &Order, until: Instant) -> Result<(), CommandError> {
-        match self.ask(saga, &Wanted::Order(order.clone()), until).await?.ok_or(CommandError::Unanswered)? {
+    pub(crate) async fn ask_owner(
+        &self,
+        saga: &SagaId,
+        request: &CommandRequest,
+        until: Instant,
+    ) -> Result<(), CommandError> {
+        match self.ask(saga, &Wanted::Command(request.clone()), until).await?.ok_or(CommandError::Unanswered)? {
             Answer::Done => Ok(()),
             Answer::Refused(message) => Err(CommandError::Refused(message)),
             Answer::Seen(_) => Err(CommandError::Unanswered),
@@ -64,10 +69,10 @@ impl<W: Workload> Runtime<W> {
     }
 
     /// Asks the owner of a saga where it stands; none when it does not say.
-    pub(crate) async fn ask_owner_to_look(&self, saga: &SagaId, until: Instant) -> Option<Vec<LegWait>> {
+    pub(crate) async fn ask_owner_to_look(&self, saga: &SagaId, until: Instant) -> Option<Vec<CallWait>> {
         let asking = self.ask(saga, &Wanted::Look(LookWanted::Look), until);
         match tokio::time::timeout_at(until + LOOK, asking).await.ok()?.ok()?? {
-            Answer::Seen(legs) => legs,
+            Answer::Seen(calls) => calls,
             // Of another version.
             Answer::Done | Answer::Refused(_) => None,
         }
@@ -142,13 +147,13 @@ impl<W: Workload> Runtime<W> {
         let answer = match serde_json::from_str::<Wanted>(&request.wanted) {
             Err(error) => Answer::Refused(format!("this request is of another version: {error}")),
             Ok(Wanted::Look(LookWanted::Look)) => {
-                Answer::Seen(self.look_here(&request.saga).await.map(|seen| seen.legs))
+                Answer::Seen(self.look_here(&request.saga).await.map(|seen| seen.calls))
             }
-            Ok(Wanted::Order(order)) => {
-                match self.command_here(&request.saga, order.clone(), Instant::now() + HOLD_UP_MAX).await {
+            Ok(Wanted::Command(command)) => {
+                match self.command_here(&request.saga, command.clone(), Instant::now() + HOLD_UP_MAX).await {
                     Some(Ok(())) => Answer::Done,
                     Some(Err(error)) => Answer::Refused(error.to_string()),
-                    None => match self.command_to_finished(&request.saga, order).await? {
+                    None => match self.command_to_finished(&request.saga, command).await? {
                         Ok(()) => Answer::Done,
                         Err(error) => Answer::Refused(error.to_string()),
                     },

@@ -31,7 +31,7 @@ pub enum Broken {
     OwnerLeavesUnansweredSteps,
     /// An error counts as a refusal.
     OwnerTurnsOnErrors,
-    /// A leg is called though a call of it is under way.
+    /// A call is made though the same call is under way.
     OwnerCallsTwice,
     /// No timer is ever set.
     OwnerForgetsTimers,

@@ -63,7 +63,7 @@ pub(crate) enum Asker {
 pub(crate) enum Reply {
     /// Accepted durably, now or before.
     Accepted { saga: SagaNo },
-    /// A cancel or a verb has taken effect, durably.
+    /// A cancel or a command has taken effect, durably.
     Obeyed { saga: SagaNo },
     /// It is too late, or not safe, or there is nothing to do.
     Refused,

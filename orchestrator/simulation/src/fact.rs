@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use matricula_engine::{Outcome, Recorded};
 
-use crate::names::{ClientNo, InstanceNo, LegOf, SagaNo, SectionNo};
+use crate::names::{CallId, ClientNo, InstanceNo, SagaNo, SectionNo};
 use crate::operators::Order;
 
 /// One of them.
@@ -25,13 +25,13 @@ pub(crate) enum Fact {
     /// Durable: it has another owner.
     Adopted { saga: SagaNo, instance: InstanceNo },
     /// An owner has handed a call to its way out; the call leaves when there is room.
-    CallMade { instance: InstanceNo, of: LegOf, attempt: u32 },
+    CallMade { instance: InstanceNo, of: CallId, attempt: u32 },
     /// An owner does not wait for a call any more.
-    CallEnded { instance: InstanceNo, of: LegOf },
+    CallEnded { instance: InstanceNo, of: CallId },
     /// A service has done an action.
-    Done { of: LegOf },
+    Done { of: CallId },
     /// A service has undone an action.
-    Undone { of: LegOf },
+    Undone { of: CallId },
     /// A seat was given when so many were taken, of so many.
     SeatGiven { saga: SagaNo, section: SectionNo, taken_before: usize, capacity: usize },
     /// The notification service has told the student.
@@ -42,6 +42,6 @@ pub(crate) enum Fact {
     Told { saga: SagaNo, outcome: Outcome },
     /// Somebody was told that the saga is being undone.
     CancelConfirmed { saga: SagaNo },
-    /// An operator was told that a verb has taken effect.
+    /// An operator was told that a command has taken effect.
     Obeyed { order: Rc<Order> },
 }

@@ -27,7 +27,7 @@ mod nobody_twice;
 mod nobody_untold;
 mod nothing_forgotten;
 mod nothing_left_behind;
-mod one_call_a_leg;
+mod one_call_at_a_time;
 mod one_outcome;
 mod one_truth;
 
@@ -105,7 +105,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(effects_once::EffectsOnce),
         Box::new(no_way_back::NoWayBack),
         Box::new(one_outcome::OneOutcome::default()),
-        Box::new(one_call_a_leg::OneCallALeg::default()),
+        Box::new(one_call_at_a_time::OneCallAtATime::default()),
         Box::new(by_hand_is_told::ByHandIsTold),
     ]
 }

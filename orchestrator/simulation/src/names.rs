@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use matricula_engine::{Leg, StepIndex};
+use matricula_engine::{Direction, StepIndex};
 
 /// Clients of one history. Each has one saga in the end.
 pub const CLIENTS_MAX: u16 = 6;
@@ -93,26 +93,26 @@ impl InstanceNo {
     }
 }
 
-/// One leg of one step of one saga.
+/// The identity of a call: one direction of one step of one saga.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LegOf {
+pub struct CallId {
     /// The saga.
     pub saga: SagaNo,
     /// The step.
     pub step: StepIndex,
     /// The direction.
-    pub leg: Leg,
+    pub direction: Direction,
 }
 
-impl fmt::Display for LegOf {
+impl fmt::Display for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the {} of step {} of {}", self.leg, self.step.0, self.saga)
+        write!(f, "the {} of step {} of {}", self.direction, self.step.0, self.saga)
     }
 }
 
-/// One attempt of a leg, counted from 1.
+/// One attempt of a direction, counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Attempt {
-    pub of: LegOf,
+    pub of: CallId,
     pub number: u32,
 }

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use matricula_engine::{Input, Kind, Resolution, Verb, advice};
+use matricula_engine::{Input, Kind, OperatorCommand, Resolution, advice};
 
 use crate::clients::{Ask, Asked, Asker, Reply};
 use crate::draws::{Draw, Message, Purpose};
@@ -24,7 +24,7 @@ const FOUND_OUT: u32 = 900;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wanted {
     Cancel,
-    Steer(Verb),
+    Operator(OperatorCommand),
 }
 
 /// An order to one saga.
@@ -41,7 +41,9 @@ impl Order {
         let (by, reason) = ("an operator".to_owned(), self.number.to_string());
         match &self.wanted {
             Wanted::Cancel => Input::Cancel { by, reason },
-            Wanted::Steer(verb) => Input::Steer { verb: verb.clone(), by, command: Some(reason.clone()), reason },
+            Wanted::Operator(command) => {
+                Input::Operator { command: command.clone(), by, command_id: Some(reason.clone()), reason }
+            }
         }
     }
 }
@@ -95,7 +97,7 @@ impl Operators {
         if matches!(reply, Reply::Obeyed { .. }) {
             env.facts.push(match order.wanted {
                 Wanted::Cancel => Fact::CancelConfirmed { saga: order.saga },
-                Wanted::Steer(_) => Fact::Obeyed { order: order.clone() },
+                Wanted::Operator(_) => Fact::Obeyed { order: order.clone() },
             });
         }
     }
@@ -109,23 +111,23 @@ fn choose(env: &Env, draw: &mut Draw, witness: &Witness) -> Option<(SagaNo, Inst
     }
     if !advised.is_empty() && draw.chance(ADVISED) {
         let (saga, owner, advice) = advised.swap_remove(draw.below(advised.len() as u32) as usize);
-        return Some((saga, owner, wanted(env, draw, witness, saga, advice.verb, advice.step.unwrap_or_default())));
+        return Some((saga, owner, wanted(env, draw, witness, saga, advice.command, advice.step.unwrap_or_default())));
     }
     let sagas: Vec<(SagaNo, &Seen)> = witness.sagas().collect();
     let (saga, seen) = *sagas.get(draw.below(sagas.len() as u32) as usize)?;
-    let verb = ["retry", "skip", "resolve", "abandon", "cancel"][draw.below(5) as usize];
+    let command = ["retry", "skip", "resolve", "abandon", "cancel"][draw.below(5) as usize];
     let steps = env.shape.definition.steps();
     let step = steps[draw.below(steps.len() as u32) as usize].name;
-    Some((saga, seen.owner, wanted(env, draw, witness, saga, verb, step)))
+    Some((saga, seen.owner, wanted(env, draw, witness, saga, command, step)))
 }
 
-fn wanted(env: &Env, draw: &mut Draw, witness: &Witness, saga: SagaNo, verb: &str, step: &'static str) -> Wanted {
+fn wanted(env: &Env, draw: &mut Draw, witness: &Witness, saga: SagaNo, command: &str, step: &'static str) -> Wanted {
     let step = step.to_owned();
-    Wanted::Steer(match verb {
-        "retry" => Verb::Retry { step: Some(step).filter(|_| draw.chance(512)) },
-        "skip" => Verb::Skip { step },
-        "resolve" => Verb::Resolve { answer: found_out(env, draw, witness, saga, &step), step },
-        "abandon" => Verb::Abandon,
+    Wanted::Operator(match command {
+        "retry" => OperatorCommand::Retry { step: Some(step).filter(|_| draw.chance(512)) },
+        "skip" => OperatorCommand::Skip { step },
+        "resolve" => OperatorCommand::Resolve { answer: found_out(env, draw, witness, saga, &step), step },
+        "abandon" => OperatorCommand::Abandon,
         _ => return Wanted::Cancel,
     })
 }

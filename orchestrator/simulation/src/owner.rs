@@ -11,7 +11,7 @@ use crate::clients::{Ask, Asker, ClientEvent, Reply};
 use crate::draws::{BacklogItem, CrashPoint, Message, Purpose, RpcKey, TransactionKey};
 use crate::env::{Env, Event};
 use crate::fact::Fact;
-use crate::names::{Attempt, CLIENTS_MAX, InstanceNo, LegOf, ProcessNo, SagaNo};
+use crate::names::{Attempt, CLIENTS_MAX, CallId, InstanceNo, ProcessNo, SagaNo};
 use crate::operators::OperatorEvent;
 use crate::participants::RpcAnswer;
 use crate::shapes::Does;
@@ -60,7 +60,7 @@ pub(crate) enum OwnerInput {
     GraceIsOver,
     /// Only of a broken owner: an answer that nobody gave.
     Pretended {
-        of: LegOf,
+        of: CallId,
         attempt: u32,
     },
 }
@@ -300,8 +300,8 @@ struct Transactions {
 struct Driven {
     saga: SagaNo,
     state: SagaState,
-    /// Legs that have a call under way.
-    calling: Vec<LegOf>,
+    /// Calls that are under way.
+    calling: Vec<CallId>,
     /// The timer that counts.
     timer: Option<u32>,
     behind: behind::Behind,

@@ -10,13 +10,13 @@
 
 use std::rc::Rc;
 
-use matricula_engine::{CallAnswer, CallError, Code, Leg, Outcome, StepIndex};
+use matricula_engine::{CallAnswer, CallError, Code, Direction, Outcome, StepIndex};
 
 use crate::broken::Broken;
 use crate::draws::{Draw, Message, Purpose, RpcKey};
 use crate::env::{Env, Event};
 use crate::fact::Fact;
-use crate::names::{Attempt, LegOf, SagaNo};
+use crate::names::{Attempt, CallId, SagaNo};
 use crate::owner::OwnerInput;
 use crate::shapes::Does;
 
@@ -37,7 +37,7 @@ pub(crate) struct Rpc {
 /// What a step of a saga asks of a service.
 #[derive(Debug, Clone)]
 pub(crate) struct Operation {
-    pub of: LegOf,
+    pub of: CallId,
     pub attempt: u32,
     /// For the notification: what came of the saga.
     pub outcome: Outcome,
@@ -129,21 +129,21 @@ impl Participants {
     }
 
     fn operate(&mut self, env: &mut Env, operation: &Operation, copy: u8) -> CallAnswer {
-        let LegOf { saga, step, leg } = operation.of;
+        let CallId { saga, step, direction } = operation.of;
         let place = saga.get() * self.steps + step.get();
         if self.barrier.len() <= place {
             self.barrier.resize(place + 1, Record::default());
         }
-        let answer = match leg {
-            Leg::Action => self.act(env, operation, copy, place),
-            Leg::Undo => self.undo(env, operation.of, place),
+        let answer = match direction {
+            Direction::Forward => self.act(env, operation, copy, place),
+            Direction::Compensation => self.undo(env, operation.of, place),
         };
         env.say(|| format!("  {}, attempt {}: {answer:?}", operation.of, operation.attempt));
         answer
     }
 
     fn act(&mut self, env: &mut Env, operation: &Operation, copy: u8, place: usize) -> CallAnswer {
-        let LegOf { saga, step, .. } = operation.of;
+        let CallId { saga, step, .. } = operation.of;
         let does = env.shape.does[step.get()];
         let forgets = env.is_broken(Broken::BarrierForgetsAnswers)
             || env.is_broken(Broken::NotificationsHaveNoBarrier) && does == Does::Notify;
@@ -180,7 +180,7 @@ impl Participants {
         answer
     }
 
-    fn undo(&mut self, env: &mut Env, of: LegOf, place: usize) -> CallAnswer {
+    fn undo(&mut self, env: &mut Env, of: CallId, place: usize) -> CallAnswer {
         let record = &mut self.barrier[place];
         let was_done = matches!(record.answer, Some(CallAnswer::Done(_))) && !record.undone;
         let is_pivot = of.step == env.shape.definition.pivot();

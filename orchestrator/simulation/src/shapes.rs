@@ -1,7 +1,7 @@
 //! The sagas that are simulated: tables of steps, each with what it does in the simulated services.
 //!
 //! The first is the registration as it is; a test holds it to the real table, so that this crate need not be built with
-//! the services' clients. The others have what the registration has not: no closing step, many steps in one stage, a
+//! the services' clients. The others have what the registration has not: no finalizer, many steps in one stage, a
 //! stage a step, nothing but a pivot, a deadline that is short.
 
 use matricula_engine::{Definition, Kind, RetryPolicy, Step, StepIndex};
@@ -92,7 +92,7 @@ impl Shape {
 
 type Line = (u8, &'static str, &'static str, &'static str, Option<&'static str>, Kind, Does);
 
-use Kind::{Closing, Compensatable, Pivot, Retriable};
+use Kind::{Compensatable, Finalizer, Pivot, Retriable};
 
 #[rustfmt::skip]
 const REGISTRATION: [Line; 9] = [
@@ -104,7 +104,7 @@ const REGISTRATION: [Line; 9] = [
     (5, "settle_courses",        "academics",     "SettleCourses",     None,                      Retriable,     Does::Settle),
     (5, "release_dropped_seats", "seats",         "ReleaseSeats",      None,                      Retriable,     Does::ReleaseDropped),
     (5, "refund_fees",           "fees",          "RefundFees",        None,                      Retriable,     Does::Refund),
-    (5, "notify",                "notifications", "SendNotification",  None,                      Closing,       Does::Notify),
+    (5, "notify",                "notifications", "SendNotification",  None,                      Finalizer,     Does::Notify),
 ];
 
 /// The registration as it is.
@@ -133,12 +133,12 @@ fn side_by_side() -> Shape {
         (1, "plain",   "seats",         "Do",      Some("Undo"),    Compensatable, Does::Plain),
         (2, "commit",  "enrollments",   "Commit",  Some("Withdraw"), Pivot,        Does::Commit),
         (3, "settle",  "academics",     "Settle",  None,            Retriable,     Does::Settle),
-        (4, "notify",  "notifications", "Send",    None,            Closing,       Does::Notify),
+        (4, "notify",  "notifications", "Send",    None,            Finalizer,     Does::Notify),
     ];
     Shape::new("side_by_side", 4_000, quick(), &lines)
 }
 
-/// A stage a step, several closing steps, before and after others.
+/// A stage a step, several finalizers, before and after others.
 fn in_a_row() -> Shape {
     #[rustfmt::skip]
     let lines = [
@@ -146,9 +146,9 @@ fn in_a_row() -> Shape {
         (2, "two",    "fees",          "Two",    Some("UndoTwo"),   Compensatable, Does::Plain),
         (3, "three",  "academics",     "Three",  Some("UndoThree"), Compensatable, Does::Plain),
         (4, "pivot",  "seats",         "Pivot",  None,              Pivot,         Does::Plain),
-        (5, "file",   "fees",          "File",   None,              Closing,       Does::Plain),
+        (5, "file",   "fees",          "File",   None,              Finalizer,     Does::Plain),
         (6, "five",   "academics",     "Five",   None,              Retriable,     Does::Plain),
-        (7, "notify", "notifications", "Notify", None,              Closing,       Does::Notify),
+        (7, "notify", "notifications", "Notify", None,              Finalizer,     Does::Notify),
     ];
     Shape::new("in_a_row", 2_500, quick(), &lines)
 }

@@ -64,7 +64,7 @@ tally! {
     stops,
     /// Times the store went away.
     store_crashes,
-    /// Verbs of operators that took effect, but for cancels.
+    /// Commands of operators that took effect, except cancels.
     obeyed,
 }
 

@@ -1,7 +1,7 @@
 //! What is durable and what was done, by an account of its own: the fold of the facts. The invariants compare with it,
 //! and never with what an owner believes.
 
-use matricula_engine::{Event, Intervention, Leg, SagaState, StepIndex};
+use matricula_engine::{Direction, Event, Intervention, SagaState, StepIndex};
 
 use crate::fact::Fact;
 use crate::names::{InstanceNo, SagaNo};
@@ -126,9 +126,9 @@ impl Witness {
                 if self.effects.len() <= place {
                     self.effects.resize(place + 1, Effects::default());
                 }
-                match of.leg {
-                    Leg::Action => self.effects[place].done += 1,
-                    Leg::Undo => self.effects[place].undone += 1,
+                match of.direction {
+                    Direction::Forward => self.effects[place].done += 1,
+                    Direction::Compensation => self.effects[place].undone += 1,
                 }
             }
             Fact::CallMade { .. }

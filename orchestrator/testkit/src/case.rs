@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use matricula_engine::{Code, Kind, Leg, Outcome, StepIndex};
+use matricula_engine::{Code, Direction, Kind, Outcome, StepIndex};
 
 use crate::shape::Shape;
 
 /// Name of the case without any fault.
 const CALM: &str = "nothing goes wrong";
 
-/// What goes wrong with the calls of one leg.
+/// What goes wrong with the calls of one direction of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// The participant says no.
@@ -113,9 +113,9 @@ impl fmt::Display for Moment {
     }
 }
 
-/// What an operator decides about a leg that needs attention.
+/// What an operator decides about a call that needs attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Steering {
+pub enum OperatorDecision {
     /// It is called at once.
     Retried,
     /// It counts as over.
@@ -128,7 +128,7 @@ pub enum Steering {
     Abandoned,
 }
 
-impl fmt::Display for Steering {
+impl fmt::Display for OperatorDecision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Retried => "retried by an operator",
@@ -163,24 +163,24 @@ pub enum Again {
 pub struct Case {
     /// What goes wrong, in words; unique in a matrix.
     pub name: String,
-    pub(crate) faults: Vec<(StepIndex, Leg, Fault)>,
+    pub(crate) faults: Vec<(StepIndex, Direction, Fault)>,
     pub(crate) cancel: Option<Cancel>,
     pub(crate) crash: Option<Crash>,
     pub(crate) again: Option<Again>,
-    pub(crate) steered: Option<(StepIndex, Leg, Steering)>,
+    pub(crate) decided: Option<(StepIndex, Direction, OperatorDecision)>,
 }
 
 impl Case {
     /// Nothing goes wrong.
     pub fn calm() -> Self {
-        Self { name: CALM.to_owned(), faults: Vec::new(), cancel: None, crash: None, again: None, steered: None }
+        Self { name: CALM.to_owned(), faults: Vec::new(), cancel: None, crash: None, again: None, decided: None }
     }
 
-    /// With a fault of a leg.
+    /// With a fault of one direction of a step.
     #[must_use]
-    pub fn with(mut self, shape: &Shape, step: StepIndex, leg: Leg, fault: Fault) -> Self {
-        self.faults.push((step, leg, fault));
-        self.and(&format!("{} {fault}", shape.title(step, leg)))
+    pub fn with(mut self, shape: &Shape, step: StepIndex, direction: Direction, fault: Fault) -> Self {
+        self.faults.push((step, direction, fault));
+        self.and(&format!("{} {fault}", shape.title(step, direction)))
     }
 
     /// Somebody cancels when the first attempt of this step's action has ended, before its answer is known. From the pivot
@@ -189,15 +189,15 @@ impl Case {
     pub fn cancelled_at(mut self, shape: &Shape, step: StepIndex) -> Self {
         let is_late = shape.definition().step(step).kind != Kind::Compensatable;
         self.cancel = Some(Cancel { step: Some(step), is_late });
-        let title = shape.title(step, Leg::Action);
+        let title = shape.title(step, Direction::Forward);
         self.and(&if is_late { format!("cancelled too late, at {title}") } else { format!("cancelled at {title}") })
     }
 
-    /// With an operator who decides about a leg once it needs attention.
+    /// With an operator who decides about a call once it needs attention.
     #[must_use]
-    pub fn steered(mut self, step: StepIndex, leg: Leg, steering: Steering) -> Self {
-        self.steered = Some((step, leg, steering));
-        self.and(&steering.to_string())
+    pub fn decided_by_operator(mut self, step: StepIndex, direction: Direction, decision: OperatorDecision) -> Self {
+        self.decided = Some((step, direction, decision));
+        self.and(&decision.to_string())
     }
 
     /// With a crash; `event` says in words after which.
@@ -232,18 +232,21 @@ impl Case {
     }
 
     /// What an operator decides in it.
-    pub(crate) fn steering(&self) -> Option<Steering> {
-        self.steered.map(|(.., steering)| steering)
+    pub(crate) fn operator_decision(&self) -> Option<OperatorDecision> {
+        self.decided.map(|(.., decision)| decision)
     }
 
-    /// What must come of it. Only three things turn a saga round: a refusal, which an operator may find out, a cancel, its
-    /// deadline.
+    /// What must come of it. Only three things start a compensation: a refusal, which an operator may find out, a
+    /// cancel, its deadline.
     pub fn outcome(&self) -> Outcome {
-        let is_left_alone = self.steered.is_none();
-        let for_ever = self.faults.iter().any(|(_, leg, fault)| *leg == Leg::Action && fault.is_for_ever());
+        let is_left_alone = self.decided.is_none();
+        let for_ever =
+            self.faults.iter().any(|(_, direction, fault)| *direction == Direction::Forward && fault.is_for_ever());
         if self.cancel.is_some_and(|cancel| !cancel.is_late) {
             Outcome::Cancelled
-        } else if self.refuses().next().is_some() || self.steering() == Some(Steering::ResolvedAsRefused) {
+        } else if self.refuses().next().is_some()
+            || self.operator_decision() == Some(OperatorDecision::ResolvedAsRefused)
+        {
             Outcome::Refused
         } else if for_ever && is_left_alone {
             Outcome::TimedOut
@@ -253,9 +256,9 @@ impl Case {
     }
 
     /// What an attempt meets.
-    pub(crate) fn fault(&self, step: StepIndex, leg: Leg, attempt: u32) -> Option<Fault> {
-        let of_leg = self.faults.iter().filter(|(of, on, _)| (*of, *on) == (step, leg));
-        of_leg.map(|(.., fault)| *fault).find(|fault| fault.hits(attempt))
+    pub(crate) fn fault(&self, step: StepIndex, direction: Direction, attempt: u32) -> Option<Fault> {
+        let of_direction = self.faults.iter().filter(|(of, on, _)| (*of, *on) == (step, direction));
+        of_direction.map(|(.., fault)| *fault).find(|fault| fault.hits(attempt))
     }
 
     fn and(mut self, what: &str) -> Self {

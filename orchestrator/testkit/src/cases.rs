@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 
 use futures::FutureExt as _;
-use matricula_engine::{Code, Event, Kind, Leg, Outcome, Recorded, StepIndex, Verdict, delay_ms};
+use matricula_engine::{Code, Direction, Event, Kind, Outcome, Recorded, StepIndex, Verdict, delay_ms};
 
-use crate::case::{Again, Case, Crash, Fault, Moment, Steering};
+use crate::case::{Again, Case, Crash, Fault, Moment, OperatorDecision};
 use crate::driver::{JITTER, run};
 use crate::shape::Shape;
 use crate::simulated::Simulated;
@@ -19,17 +19,17 @@ const FAILING_FOR_EVER: Fault = Fault::Failing { code: Code::Unavailable, attemp
 
 /// Every case but those with a crash.
 pub fn without_crash(shape: &Shape) -> Vec<Case> {
-    let families = [basic, failures, lost_answers, repeats, late, pairs, everything_again, codes, steered];
+    let families = [basic, failures, lost_answers, repeats, late, pairs, everything_again, codes, operators];
     families.into_iter().flat_map(|family| family(shape)).collect()
 }
 
 /// Nothing, each refusal, a cancel at each step, and each refusal heard where none may be.
 pub fn basic(shape: &Shape) -> Vec<Case> {
     let refused = actions(shape).filter(|step| may_refuse(shape, *step));
-    let refused = refused.map(|step| Case::calm().with(shape, step, Leg::Action, Fault::Refused));
+    let refused = refused.map(|step| Case::calm().with(shape, step, Direction::Forward, Fault::Refused));
     let cancelled = actions(shape).map(|step| Case::calm().cancelled_at(shape, step));
     let misread = actions(shape).filter(|step| !may_refuse(shape, *step));
-    let misread = misread.map(|step| Case::calm().with(shape, step, Leg::Action, Fault::Misread));
+    let misread = misread.map(|step| Case::calm().with(shape, step, Direction::Forward, Fault::Misread));
     [Case::calm()]
         .into_iter()
         .chain(refused)
@@ -39,51 +39,59 @@ pub fn basic(shape: &Shape) -> Vec<Case> {
         .collect()
 }
 
-/// Each leg failing until a person must look, then well; each action that can be undone failing for ever; the pivot failing,
-/// or done and its answer lost, until long after the deadline, which no longer turns the saga round.
+/// Each call failing until a person must look, then well; each action that can be undone failing for ever; the pivot
+/// failing, or done and its answer lost, until long after the deadline, which no longer starts a compensation.
 pub fn failures(shape: &Shape) -> Vec<Case> {
-    let legs = legs(shape);
-    let legs = legs.map(|(step, leg)| turned_for(shape, leg).with(shape, step, leg, until_attention(shape, step)));
+    let directions = directions(shape);
+    let directions = directions
+        .map(|(step, direction)| case_for(shape, direction).with(shape, step, direction, until_attention(shape, step)));
     let pivot = actions(shape).filter(|step| shape.definition().step(*step).kind == Kind::Pivot);
     let late_pivot = pivot.flat_map(|step| {
         let attempts = attempts_past_deadline(shape, step);
         let faults = [Fault::Failing { code: Code::Unavailable, attempts }, Fault::AnswerLost { attempts }];
-        faults.map(|fault| Case::calm().with(shape, step, Leg::Action, fault))
+        faults.map(|fault| Case::calm().with(shape, step, Direction::Forward, fault))
     });
-    legs.chain(of_compensatable(shape, FAILING_FOR_EVER)).chain(late_pivot).collect()
+    directions.chain(of_compensatable(shape, FAILING_FOR_EVER)).chain(late_pivot).collect()
 }
 
-/// Each leg takes effect while its caller hears an error, once; each action that can be undone, for ever.
+/// Each call takes effect while its caller hears an error, once; each action that can be undone, for ever.
 pub fn lost_answers(shape: &Shape) -> Vec<Case> {
-    let legs = legs(shape).map(|(step, leg)| turned_for(shape, leg).with(shape, step, leg, LOST));
-    legs.chain(of_compensatable(shape, LOST_FOR_EVER)).collect()
+    let directions =
+        directions(shape).map(|(step, direction)| case_for(shape, direction).with(shape, step, direction, LOST));
+    directions.chain(of_compensatable(shape, LOST_FOR_EVER)).collect()
 }
 
-/// Each leg delivered three times.
+/// Each call delivered three times.
 pub fn repeats(shape: &Shape) -> Vec<Case> {
     let thrice = Fault::Repeated { times: 3 };
-    legs(shape).map(|(step, leg)| turned_for(shape, leg).with(shape, step, leg, thrice)).collect()
+    directions(shape).map(|(step, direction)| case_for(shape, direction).with(shape, step, direction, thrice)).collect()
 }
 
-/// The first attempt of each leg arriving when all is over: after a second attempt, and, of an action that was cancelled
-/// meanwhile, after its undo.
+/// The first attempt of each call arriving when all is over: after a second attempt, and, of an action that was
+/// cancelled meanwhile, after its undo.
 pub fn late(shape: &Shape) -> Vec<Case> {
-    let legs = legs(shape).map(|(step, leg)| turned_for(shape, leg).with(shape, step, leg, Fault::Late));
-    legs.chain(cancelled_while_late(shape)).collect()
+    let directions =
+        directions(shape).map(|(step, direction)| case_for(shape, direction).with(shape, step, direction, Fault::Late));
+    directions.chain(cancelled_while_late(shape)).collect()
 }
 
 /// Each pair of steps of one stage, each of the two refused, failing or with its answer lost; their undos likewise.
 pub fn pairs(shape: &Shape) -> Vec<Case> {
     let mut cases = Vec::new();
-    for leg in [Leg::Action, Leg::Undo] {
-        let of_leg: Vec<StepIndex> = legs(shape).filter(|(_, of)| *of == leg).map(|(step, _)| step).collect();
-        for (place, &first) in of_leg.iter().enumerate() {
+    for direction in [Direction::Forward, Direction::Compensation] {
+        let of_direction: Vec<StepIndex> =
+            directions(shape).filter(|(_, of)| *of == direction).map(|(step, _)| step).collect();
+        for (place, &first) in of_direction.iter().enumerate() {
             let stage = |step: StepIndex| shape.definition().step(step).stage;
-            for &second in of_leg[place + 1..].iter().filter(|step| stage(**step) == stage(first)) {
-                for (one, other) in
-                    faults(shape, first, leg).flat_map(|one| faults(shape, second, leg).map(move |other| (one, other)))
+            for &second in of_direction[place + 1..].iter().filter(|step| stage(**step) == stage(first)) {
+                for (one, other) in faults(shape, first, direction)
+                    .flat_map(|one| faults(shape, second, direction).map(move |other| (one, other)))
                 {
-                    cases.push(turned_for(shape, leg).with(shape, first, leg, one).with(shape, second, leg, other));
+                    cases.push(
+                        case_for(shape, direction)
+                            .with(shape, first, direction, one)
+                            .with(shape, second, direction, other),
+                    );
                 }
             }
         }
@@ -97,24 +105,26 @@ pub fn everything_again(shape: &Shape) -> Vec<Case> {
     bases.flat_map(|base| [Again::InOrder, Again::Reversed].map(|again| base.clone().with_again(again))).collect()
 }
 
-/// Each of gRPC's codes, once on each leg.
+/// Each of gRPC's codes, once on each call.
 pub fn codes(shape: &Shape) -> Vec<Case> {
     let failing = |code| Fault::Failing { code, attempts: 1 };
-    legs(shape)
-        .flat_map(|(step, leg)| Code::ALL.map(|code| turned_for(shape, leg).with(shape, step, leg, failing(code))))
+    directions(shape)
+        .flat_map(|(step, direction)| {
+            Code::ALL.map(|code| case_for(shape, direction).with(shape, step, direction, failing(code)))
+        })
         .collect()
 }
 
-/// An operator's verbs about each leg that needs attention, where they are allowed: after the pivot and on undos all, about
-/// the pivot only to find out what came of it.
-pub fn steered(shape: &Shape) -> Vec<Case> {
-    use Steering::{Abandoned, ResolvedAsDone, ResolvedAsRefused, Retried, Skipped};
+/// An operator's commands about each call that needs attention, where they are allowed: after the pivot and on undos
+/// all, about the pivot only to find out what came of it.
+pub fn operators(shape: &Shape) -> Vec<Case> {
+    use OperatorDecision::{Abandoned, ResolvedAsDone, ResolvedAsRefused, Retried, Skipped};
     let mut cases = Vec::new();
-    for (step, leg) in legs(shape) {
+    for (step, direction) in directions(shape) {
         let failing = until_attention(shape, step);
-        let decided: &[(Fault, Steering)] = match (leg, shape.definition().step(step).kind) {
-            (Leg::Action, Kind::Compensatable) => &[(failing, Retried)],
-            (Leg::Action, Kind::Pivot) => {
+        let decided: &[(Fault, OperatorDecision)] = match (direction, shape.definition().step(step).kind) {
+            (Direction::Forward, Kind::Compensatable) => &[(failing, Retried)],
+            (Direction::Forward, Kind::Pivot) => {
                 &[(failing, Retried), (FAILING_FOR_EVER, ResolvedAsRefused), (LOST_FOR_EVER, ResolvedAsDone)]
             }
             _ => &[
@@ -127,9 +137,9 @@ pub fn steered(shape: &Shape) -> Vec<Case> {
                 (LOST_FOR_EVER, Abandoned),
             ],
         };
-        let base = turned_for(shape, leg);
-        let case = |(fault, steering): &(Fault, Steering)| {
-            base.clone().with(shape, step, leg, *fault).steered(step, leg, *steering)
+        let base = case_for(shape, direction);
+        let case = |(fault, decision): &(Fault, OperatorDecision)| {
+            base.clone().with(shape, step, direction, *fault).decided_by_operator(step, direction, *decision)
         };
         cases.extend(decided.iter().map(case));
     }
@@ -150,7 +160,7 @@ pub fn cancelled_behind(shape: &Shape) -> Vec<Case> {
     let faults = [FAILING, LOST, Fault::Repeated { times: 3 }, Fault::Late, until_attention(shape, pivot)];
     let asked = faults.into_iter().filter(|_| shape.definition().step(pivot).undo.is_some());
     let asked = asked.flat_map(|fault| {
-        let case = Case::calm().with(shape, pivot, Leg::Undo, fault);
+        let case = Case::calm().with(shape, pivot, Direction::Compensation, fault);
         BTreeSet::from([1, answered]).into_iter().map(move |known| (case.clone(), known))
     });
     plain.chain(asked.map(|(case, known)| behind(case, known))).collect()
@@ -191,9 +201,9 @@ fn actions(shape: &Shape) -> impl Iterator<Item = StepIndex> {
     shape.steps().map(|(index, _)| index)
 }
 
-fn legs(shape: &Shape) -> impl Iterator<Item = (StepIndex, Leg)> {
-    let undos = shape.compensatable().map(|step| (step, Leg::Undo));
-    actions(shape).map(|step| (step, Leg::Action)).chain(undos)
+fn directions(shape: &Shape) -> impl Iterator<Item = (StepIndex, Direction)> {
+    let undos = shape.compensatable().map(|step| (step, Direction::Compensation));
+    actions(shape).map(|step| (step, Direction::Forward)).chain(undos)
 }
 
 /// Failing until a person must look.
@@ -219,20 +229,22 @@ fn may_refuse(shape: &Shape, step: StepIndex) -> bool {
     shape.definition().step(step).kind.may_refuse()
 }
 
-/// Where a fault of this leg can show: an undo runs in a saga that was cancelled as late as it could be.
-fn turned_for(shape: &Shape, leg: Leg) -> Case {
-    match (leg, shape.compensatable().last()) {
-        (Leg::Undo, Some(last)) => Case::calm().cancelled_at(shape, last),
+/// Where a fault of this direction can show: an undo runs in a saga that was cancelled as late as it could be.
+fn case_for(shape: &Shape, direction: Direction) -> Case {
+    match (direction, shape.compensatable().last()) {
+        (Direction::Compensation, Some(last)) => Case::calm().cancelled_at(shape, last),
         _ => Case::calm(),
     }
 }
 
 fn of_undos(shape: &Shape, fault: Fault) -> impl Iterator<Item = Case> {
-    shape.compensatable().map(move |step| turned_for(shape, Leg::Undo).with(shape, step, Leg::Undo, fault))
+    shape
+        .compensatable()
+        .map(move |step| case_for(shape, Direction::Compensation).with(shape, step, Direction::Compensation, fault))
 }
 
 fn of_compensatable(shape: &Shape, fault: Fault) -> impl Iterator<Item = Case> {
-    shape.compensatable().map(move |step| Case::calm().with(shape, step, Leg::Action, fault))
+    shape.compensatable().map(move |step| Case::calm().with(shape, step, Direction::Forward, fault))
 }
 
 fn cancelled_while_late(shape: &Shape) -> impl Iterator<Item = Case> {
@@ -240,21 +252,21 @@ fn cancelled_while_late(shape: &Shape) -> impl Iterator<Item = Case> {
 }
 
 /// What goes wrong with one of a pair.
-fn faults(shape: &Shape, step: StepIndex, leg: Leg) -> impl Iterator<Item = Fault> {
-    let refused = (leg == Leg::Action && may_refuse(shape, step)).then_some(Fault::Refused);
+fn faults(shape: &Shape, step: StepIndex, direction: Direction) -> impl Iterator<Item = Fault> {
+    let refused = (direction == Direction::Forward && may_refuse(shape, step)).then_some(Fault::Refused);
     [FAILING, LOST].into_iter().chain(refused)
 }
 
 /// An event in a word or two.
 fn title(event: &Event) -> String {
-    let title = |step: &str, leg: Leg, end: &str| match leg {
-        Leg::Action => format!("{step} {end}"),
-        Leg::Undo => format!("undo of {step} {end}"),
+    let title = |step: &str, direction: Direction, end: &str| match direction {
+        Direction::Forward => format!("{step} {end}"),
+        Direction::Compensation => format!("undo of {step} {end}"),
     };
     match event {
-        Event::Succeeded { step, leg, .. } => title(step, *leg, "done"),
-        Event::Failed { step, leg, .. } => title(step, *leg, "failed"),
-        Event::Refused { step, .. } => title(step, Leg::Action, "refused"),
+        Event::Succeeded { step, direction, .. } => title(step, *direction, "done"),
+        Event::Failed { step, direction, .. } => title(step, *direction, "failed"),
+        Event::Refused { step, .. } => title(step, Direction::Forward, "refused"),
         other => other.name().to_owned(),
     }
 }

@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 
 use futures::StreamExt as _;
-use matricula_engine::{Code, Event, Kind, Leg, Phase, Recorded, SagaState, StepIndex, Verdict, delay_ms, describe};
+use matricula_engine::{
+    Code, Direction, Event, Kind, Phase, Recorded, SagaState, StepIndex, Verdict, delay_ms, describe,
+};
 
-use crate::case::{Case, Fault, Steering};
+use crate::case::{Case, Fault, OperatorDecision};
 use crate::driver::{JITTER, Run, run};
 use crate::shape::Shape;
 use crate::world::{Effects, World};
@@ -117,20 +119,22 @@ fn broken<S>(shape: &Shape, run: &Run<S>, effects: &Effects) -> Option<Broken> {
     require(!state.needs_attention(), &|| "it has ended and needs attention".to_owned());
     let (expected, outcome) = (case.outcome(), state.outcome());
     require(outcome == expected, &|| format!("its outcome is {}, not {}", outcome.as_str(), expected.as_str()));
-    let ended_as = match (case.steering(), state.cause()) {
-        (Some(Steering::Skipped | Steering::Abandoned), _) => Phase::Abandoned,
+    let ended_as = match (case.operator_decision(), state.cause()) {
+        (Some(OperatorDecision::Skipped | OperatorDecision::Abandoned), _) => Phase::Abandoned,
         (_, None) => Phase::Completed,
         (_, Some(_)) => Phase::Compensated,
     };
     require(state.phase() == ended_as, &|| format!("it reads {}, not {}", state.phase().as_str(), ended_as.as_str()));
     let found_out =
-        case.steered.filter(|(.., steering)| *steering == Steering::ResolvedAsRefused).map(|(step, ..)| step);
+        case.decided.filter(|(.., decision)| *decision == OperatorDecision::ResolvedAsRefused).map(|(step, ..)| step);
     let mut refusing: Vec<_> = case.refuses().chain(found_out).map(|step| def.step(step).name).collect();
     refusing.sort_unstable_by_key(|name| def.index(name));
     let reasons: Vec<_> = state.refusals().map(|(step, _)| step).collect();
     require(reasons == refusing, &|| format!("it has the reasons of {reasons:?}, not of {refusing:?}"));
-    for leg in [Leg::Action, Leg::Undo] {
-        require(in_order(shape, log, leg), &|| format!("a stage began before the one before it was done ({leg})"));
+    for direction in [Direction::Forward, Direction::Compensation] {
+        require(in_order(shape, log, direction), &|| {
+            format!("a stage began before the one before it was done ({direction})")
+        });
     }
     for failure in log.iter().filter_map(|recorded| wrong_verdict(shape, case, recorded)) {
         require(false, &|| failure.clone());
@@ -138,8 +142,8 @@ fn broken<S>(shape: &Shape, run: &Run<S>, effects: &Effects) -> Option<Broken> {
     for (index, step) in def.indexed() {
         let due = match step.kind {
             _ if !shape.has(index) => 0,
-            _ if case.steered.is_some() => i64::from(stands(case, log, index, step.name)),
-            Kind::Closing => 1,
+            _ if case.decided.is_some() => i64::from(stands(case, log, index, step.name)),
+            Kind::Finalizer => 1,
             Kind::Compensatable | Kind::Pivot | Kind::Retriable => i64::from(state.cause().is_none()),
         };
         let found = effects.get(step.name).copied().unwrap_or_default();
@@ -150,28 +154,30 @@ fn broken<S>(shape: &Shape, run: &Run<S>, effects: &Effects) -> Option<Broken> {
     (!promises.is_empty()).then(|| Broken { case: case.name.clone(), promises, history: history.join("\n") })
 }
 
-/// Whether a step's effect stands in a saga that an operator steered, who may end it anywhere: what the log has as done, and
-/// what the case let happen without an answer.
+/// Whether a step's effect stands in a saga in which an operator has decided something and may have ended it anywhere:
+/// what the log has as done, and what the case let happen without an answer.
 fn stands(case: &Case, log: &[Recorded], index: StepIndex, name: &str) -> bool {
-    let is_done = |leg: Leg| {
-        let answered = log.iter().any(
-            |recorded| matches!(&recorded.event, Event::Succeeded { step, leg: of, .. } if step == name && *of == leg),
-        );
-        answered || matches!(case.fault(index, leg, 1), Some(Fault::AnswerLost { .. }))
+    let is_done = |direction: Direction| {
+        let is_success = |event: &Event| match event {
+            Event::Succeeded { step, direction: of, .. } => step == name && *of == direction,
+            _ => false,
+        };
+        let answered = log.iter().any(|recorded| is_success(&recorded.event));
+        answered || matches!(case.fault(index, direction, 1), Some(Fault::AnswerLost { .. }))
     };
     let is_cancelled = case.cancel.is_some_and(|cancel| cancel.step == Some(index));
-    (is_done(Leg::Action) || is_cancelled) && !is_done(Leg::Undo)
+    (is_done(Direction::Forward) || is_cancelled) && !is_done(Direction::Compensation)
 }
 
 /// Whether actions succeeded in order of stages, and undos in reverse.
-fn in_order(shape: &Shape, log: &[Recorded], leg: Leg) -> bool {
+fn in_order(shape: &Shape, log: &[Recorded], direction: Direction) -> bool {
     let def = shape.definition();
     let stages = log.iter().filter_map(|recorded| match &recorded.event {
-        Event::Succeeded { step, leg: of, .. } if *of == leg => Some(def.step(def.index(step)?).stage),
+        Event::Succeeded { step, direction: of, .. } if *of == direction => Some(def.step(def.index(step)?).stage),
         _ => None,
     });
     let mut stages: Vec<u8> = stages.collect();
-    if leg == Leg::Undo {
+    if direction == Direction::Compensation {
         stages.reverse();
     }
     stages.is_sorted()
@@ -179,18 +185,19 @@ fn in_order(shape: &Shape, log: &[Recorded], leg: Leg) -> bool {
 
 /// What is wrong with how a failure was taken, by the design's table.
 fn wrong_verdict(shape: &Shape, case: &Case, recorded: &Recorded) -> Option<String> {
-    let Event::Failed { step, leg, attempt, error, next_attempt_at_ms, needs_attention, .. } = &recorded.event else {
+    let Event::Failed { step, direction, attempt, error, next_attempt_at_ms, needs_attention, .. } = &recorded.event
+    else {
         return None;
     };
     let index = shape.definition().index(step)?;
     let policy = shape.definition().step(index).retry;
-    let is_misread = case.fault(index, *leg, *attempt) == Some(Fault::Misread);
+    let is_misread = case.fault(index, *direction, *attempt) == Some(Fault::Misread);
     let is_slow = is_misread || SLOW_CODES.contains(&error.code) || policy.is_exhausted(*attempt);
     let pace = if is_slow { Verdict::SlowRetry } else { Verdict::Retry };
     let expected = (is_slow, delay_ms(&policy, *attempt, pace, error.retry_after_ms, JITTER));
     let found = (*needs_attention, next_attempt_at_ms - recorded.at_ms);
     (found != expected).then(|| {
-        let title = shape.title(index, *leg);
+        let title = shape.title(index, *direction);
         format!("{title} failed with {}: (attention, delay in ms) is {found:?}, not {expected:?}", error.code)
     })
 }

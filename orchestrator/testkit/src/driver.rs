@@ -7,11 +7,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use matricula_engine::{
-    CallAnswer, CallError, Code, DecideError, Decision, Effect, Input, Jitter, Leg, Recorded, Resolution, SagaState,
-    StepIndex, Verb, decide,
+    CallAnswer, CallError, Code, DecideError, Decision, Direction, Effect, Input, Jitter, OperatorCommand, Recorded,
+    Resolution, SagaState, StepIndex, decide,
 };
 
-use crate::case::{Again, Case, Crash, Fault, Moment, Steering};
+use crate::case::{Again, Case, Crash, Fault, Moment, OperatorDecision};
 use crate::shape::Shape;
 use crate::world::{Call, World};
 
@@ -105,9 +105,9 @@ impl<W: World> Driver<'_, W> {
         for _ in 0..INPUTS_MAX {
             if let Some(call) = self.in_flight.pop_front() {
                 self.answer(call).await;
-            } else if let Some(verb) = self.verb() {
+            } else if let Some(command) = self.operator_command() {
                 let (by, reason) = ("grace".to_owned(), "looked at it".to_owned());
-                self.input(Input::Steer { verb, by, reason, command: None }).await;
+                self.input(Input::Operator { command, by, reason, command_id: None }).await;
             } else if let Some(at_ms) = self.wake_at_ms {
                 self.now_ms = self.now_ms.max(at_ms);
                 self.input(Input::Wake).await;
@@ -122,31 +122,32 @@ impl<W: World> Driver<'_, W> {
         let started_at_ms = self.now_ms;
         let answer = self.deliver(&call).await;
         let is_cancelled = self.case.cancel.is_some_and(|cancel| cancel.step == Some(call.step));
-        if is_cancelled && call.leg == Leg::Action && self.state.cause().is_none() {
+        if is_cancelled && call.direction == Direction::Forward && self.state.cause().is_none() {
             let cancel = Input::Cancel { by: "ada".to_owned(), reason: "changed my mind".to_owned() };
             if self.input(cancel).await == Process::Crashed {
                 return;
             }
         }
-        let Call { step, leg, attempt, .. } = call;
-        self.input(Input::Answered { step, leg, attempt, started_at_ms, answer }).await;
+        let Call { step, direction, attempt, .. } = call;
+        self.input(Input::Answered { step, direction, attempt, started_at_ms, answer }).await;
     }
 
     /// What the operator of the case wants now.
-    fn verb(&self) -> Option<Verb> {
-        let (step, leg, steering) = self.case.steered?;
-        if !self.state.steps()[step.get()].leg(leg).needs_attention {
+    fn operator_command(&self) -> Option<OperatorCommand> {
+        let (step, direction, decision) = self.case.decided?;
+        if !self.state.steps()[step.get()].call(direction).needs_attention {
             return None;
         }
         let step = self.shape.definition().step(step).name.to_owned();
-        Some(match steering {
-            Steering::Retried => Verb::Retry { step: Some(step) },
-            Steering::Skipped => Verb::Skip { step },
-            Steering::ResolvedAsDone => Verb::Resolve { step, answer: Resolution::Done },
-            Steering::ResolvedAsRefused => {
-                Verb::Resolve { step, answer: Resolution::Refused { refusal: "it had not happened".to_owned() } }
-            }
-            Steering::Abandoned => Verb::Abandon,
+        Some(match decision {
+            OperatorDecision::Retried => OperatorCommand::Retry { step: Some(step) },
+            OperatorDecision::Skipped => OperatorCommand::Skip { step },
+            OperatorDecision::ResolvedAsDone => OperatorCommand::Resolve { step, answer: Resolution::Done },
+            OperatorDecision::ResolvedAsRefused => OperatorCommand::Resolve {
+                step,
+                answer: Resolution::Refused { refusal: "it had not happened".to_owned() },
+            },
+            OperatorDecision::Abandoned => OperatorCommand::Abandon,
         })
     }
 
@@ -203,10 +204,10 @@ impl<W: World> Driver<'_, W> {
         self.wake_at_ms = wake_at_ms;
         for effect in effects {
             match effect {
-                Effect::Call { step, leg, attempt } => {
-                    if !self.in_flight.iter().any(|call| (call.step, call.leg) == (step, leg)) {
+                Effect::Call { step, direction, attempt } => {
+                    if !self.in_flight.iter().any(|call| (call.step, call.direction) == (step, direction)) {
                         let name = self.shape.definition().step(step).name;
-                        self.in_flight.push_back(Call { step, name, leg, attempt, state: self.state.clone() });
+                        self.in_flight.push_back(Call { step, name, direction, attempt, state: self.state.clone() });
                     }
                 }
                 // A saga of an admission that was just stored is resumed too: it may be told twice.
@@ -248,7 +249,7 @@ impl<W: World> Driver<'_, W> {
     /// Sends a call through the network of the case; what the caller hears.
     async fn deliver(&mut self, call: &Call) -> CallAnswer {
         let unknown = |code| CallAnswer::Unknown(CallError::new(code, "made up by the case", None));
-        match self.case.fault(call.step, call.leg, call.attempt) {
+        match self.case.fault(call.step, call.direction, call.attempt) {
             Some(Fault::Failing { code, .. }) => unknown(code),
             Some(Fault::Misread) => CallAnswer::Refused("made up by the case".to_owned()),
             Some(Fault::Late) => {
@@ -273,7 +274,7 @@ impl<W: World> Driver<'_, W> {
         let answer = self.world.call(self.subject, call).await;
         self.arrived.push(call.clone());
         if let Some(broken) = self.note(call, &answer) {
-            self.broken.push(format!("{}: {broken}", self.shape.title(call.step, call.leg)));
+            self.broken.push(format!("{}: {broken}", self.shape.title(call.step, call.direction)));
         }
         answer
     }
@@ -282,23 +283,25 @@ impl<W: World> Driver<'_, W> {
     fn note(&mut self, call: &Call, answer: &CallAnswer) -> Option<String> {
         let is_pivot = call.step == self.shape.definition().pivot();
         let (first, undone) = self.answers.entry(call.step).or_default();
-        match (call.leg, answer, first) {
+        match (call.direction, answer, first) {
             (_, CallAnswer::Unknown(error), _) => Some(format!("arrived and was not answered: {error}")),
-            (Leg::Undo, CallAnswer::Refused(_), Some(CallAnswer::Done(_))) if is_pivot => None,
-            (Leg::Undo, CallAnswer::Refused(why), _) => Some(format!("an undo was refused: {why}")),
-            (Leg::Undo, CallAnswer::Done(_), Some(CallAnswer::Done(_))) if is_pivot => {
+            (Direction::Compensation, CallAnswer::Refused(_), Some(CallAnswer::Done(_))) if is_pivot => None,
+            (Direction::Compensation, CallAnswer::Refused(why), _) => Some(format!("an undo was refused: {why}")),
+            (Direction::Compensation, CallAnswer::Done(_), Some(CallAnswer::Done(_))) if is_pivot => {
                 Some("had happened, and was said to happen never".to_owned())
             }
-            (Leg::Undo, CallAnswer::Done(_), _) => {
+            (Direction::Compensation, CallAnswer::Done(_), _) => {
                 *undone = true;
                 None
             }
-            (Leg::Action, answer, Some(first)) if answer != first => {
+            (Direction::Forward, answer, Some(first)) if answer != first => {
                 Some(format!("answered {first:?} at first, and {answer:?} later"))
             }
-            (Leg::Action, _, Some(_)) => None,
-            (Leg::Action, CallAnswer::Done(_), None) if *undone => Some("came after its undo, and was done".to_owned()),
-            (Leg::Action, answer, first @ None) => {
+            (Direction::Forward, _, Some(_)) => None,
+            (Direction::Forward, CallAnswer::Done(_), None) if *undone => {
+                Some("came after its undo, and was done".to_owned())
+            }
+            (Direction::Forward, answer, first @ None) => {
                 *first = Some(answer.clone());
                 None
             }

@@ -30,7 +30,7 @@ mod shape;
 pub mod simulated;
 mod world;
 
-pub use case::{Again, Case, Crash, Fault, Moment, Steering};
+pub use case::{Again, Case, Crash, Fault, Moment, OperatorDecision};
 pub use check::{Broken, CASE, Report, run_matrix};
 pub use driver::{Run, run};
 pub use shape::Shape;

@@ -2,7 +2,7 @@
 //! proves nothing.
 
 use async_trait::async_trait;
-use matricula_engine::{CallAnswer, Leg, LegStatus};
+use matricula_engine::{CallAnswer, CallStatus, Direction};
 
 use crate::case::Case;
 use crate::shape::Shape;
@@ -25,8 +25,8 @@ impl<W: World> World for UndoesOnlyAnswered<W> {
     }
 
     async fn call(&self, subject: &W::Subject, call: &Call) -> CallAnswer {
-        let is_unanswered = call.state.steps()[call.step.get()].action.status == LegStatus::Trying;
-        if call.leg == Leg::Undo && is_unanswered {
+        let is_unanswered = call.state.steps()[call.step.get()].action.status == CallStatus::Trying;
+        if call.direction == Direction::Compensation && is_unanswered {
             return CallAnswer::Done(String::new());
         }
         self.0.call(subject, call).await

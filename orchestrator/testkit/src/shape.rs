@@ -1,6 +1,6 @@
 //! What the cases are made from: a definition, and which of its steps have something to do.
 
-use matricula_engine::{Definition, Kind, Leg, Step, StepIndex};
+use matricula_engine::{Definition, Direction, Kind, Step, StepIndex};
 
 /// A definition with the steps that apply in the sagas of a matrix.
 #[derive(Debug, Clone)]
@@ -51,12 +51,12 @@ impl Shape {
         self.steps().filter(|(_, step)| step.kind == Kind::Compensatable).map(|(index, _)| index)
     }
 
-    /// A leg in words.
-    pub(crate) fn title(&self, step: StepIndex, leg: Leg) -> String {
+    /// One direction of a step in words.
+    pub(crate) fn title(&self, step: StepIndex, direction: Direction) -> String {
         let name = self.definition.step(step).name;
-        match leg {
-            Leg::Action => name.to_owned(),
-            Leg::Undo => format!("undo of {name}"),
+        match direction {
+            Direction::Forward => name.to_owned(),
+            Direction::Compensation => format!("undo of {name}"),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use matricula_engine::{CallAnswer, Leg};
+use matricula_engine::{CallAnswer, Direction};
 
 use crate::case::Case;
 use crate::shape::Shape;
@@ -52,10 +52,10 @@ impl Simulated {
     fn answer(&self, subject: &Subject, call: &Call) -> CallAnswer {
         let mut barriers = lock(&self.barriers);
         let record = barriers.entry((subject.id, call.name)).or_default();
-        match (call.leg, &record.answer) {
-            (Leg::Action, Some(answer)) => answer.clone(),
-            (Leg::Action, None) if record.undone => CallAnswer::Refused(format!("{} was undone", call.name)),
-            (Leg::Action, None) => {
+        match (call.direction, &record.answer) {
+            (Direction::Forward, Some(answer)) => answer.clone(),
+            (Direction::Forward, None) if record.undone => CallAnswer::Refused(format!("{} was undone", call.name)),
+            (Direction::Forward, None) => {
                 let answer = if subject.refusing.contains(&call.name) {
                     CallAnswer::Refused(format!("{} says no", call.name))
                 } else {
@@ -64,12 +64,12 @@ impl Simulated {
                 };
                 record.answer.insert(answer).clone()
             }
-            (Leg::Undo, Some(CallAnswer::Done(_)))
+            (Direction::Compensation, Some(CallAnswer::Done(_)))
                 if call.step == self.shape.definition().pivot() && !record.undone =>
             {
                 CallAnswer::Refused(format!("{} has happened", call.name))
             }
-            (Leg::Undo, answer) => {
+            (Direction::Compensation, answer) => {
                 if matches!(answer, Some(CallAnswer::Done(_))) && !record.undone {
                     self.change(subject, call.name, -1);
                 }

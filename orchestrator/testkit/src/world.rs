@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use matricula_engine::{CallAnswer, Leg, SagaState, StepIndex};
+use matricula_engine::{CallAnswer, Direction, SagaState, StepIndex};
 
 use crate::case::Case;
 use crate::shape::Shape;
@@ -12,7 +12,7 @@ use crate::shape::Shape;
 /// How often the effect of each step stands: done, and not undone. A step that is missing has none.
 pub type Effects = BTreeMap<&'static str, i64>;
 
-/// One call of one leg.
+/// One call of one step, in one direction.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// The step.
@@ -20,8 +20,8 @@ pub struct Call {
     /// Its name.
     pub name: &'static str,
     /// Which direction.
-    pub leg: Leg,
-    /// Counted from 1 in its leg.
+    pub direction: Direction,
+    /// Counted from 1 in its direction.
     pub attempt: u32,
     /// The saga as it stood when the call became due: the outputs of earlier steps are in it.
     pub state: Arc<SagaState>,

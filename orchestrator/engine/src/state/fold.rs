@@ -1,13 +1,13 @@
 //! The one table of what may follow what.
 //!
-//! Promises: every pair of (phase, event) that the table does not list is [`FoldError::Illegal`]; an error changes
+//! Promises: every pair of (phase, event) that the table does not list is [`FoldError::Illegal`]. An error changes
 //! nothing.
 
 use std::sync::Arc;
 
-use super::{Intervened, LegState, LegStatus, Phase, SagaState, StepState};
+use super::{CallState, CallStatus, Intervened, Phase, SagaState, StepState};
 use crate::definition::{Definition, Kind, Step, StepIndex};
-use crate::event::{Cause, Event, Intervention, Leg, Recorded, Resolution};
+use crate::event::{Cause, Direction, Event, Intervention, Recorded, Resolution};
 
 /// Why a log is not one of the definition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,12 +29,12 @@ pub enum FoldError {
         /// Version in the log.
         version: u32,
     },
-    /// An event is missing, or there twice.
+    /// An event is missing, or is there twice.
     #[error("event {found} stands where {expected} should")]
     Sequence {
-        /// What should come.
+        /// The sequence number that is due.
         expected: u64,
-        /// What came.
+        /// The sequence number that came.
         found: u64,
     },
     /// The definition has no such step.
@@ -46,40 +46,40 @@ pub enum FoldError {
     /// A saga without its pivot could not end.
     #[error("the pivot does not apply")]
     PivotSkipped,
-    /// The table has no such pair.
+    /// The table has no such pair of phase and event.
     #[error("{event} can't happen while {}", phase.as_str())]
     Illegal {
-        /// Where the saga stands.
+        /// The phase of the saga.
         phase: Phase,
-        /// What came.
+        /// The event that came.
         event: &'static str,
     },
-    /// The leg is not being tried: not reached, already decided, or given over to the undo.
-    #[error("the {leg} of {step} is not being tried")]
+    /// The call is not being tried: it is not reached, is already decided, or its step is being undone.
+    #[error("the {direction} of {step} is not being tried")]
     NotTrying {
         /// Name of the step.
         step: String,
-        /// Which direction.
-        leg: Leg,
+        /// The direction of the call.
+        direction: Direction,
     },
-    /// An operator can't decide this leg: it has not failed, or something else must be decided instead.
-    #[error("the {leg} of {step} is not to be decided by hand")]
+    /// An operator can't decide this call: it has not failed, or something else must be decided instead.
+    #[error("the {direction} of {step} is not to be decided by hand")]
     NotByHand {
         /// Name of the step.
         step: String,
-        /// Which direction.
-        leg: Leg,
+        /// The direction of the call.
+        direction: Direction,
     },
-    /// The attempt is not the next of its leg.
-    #[error("attempt {found} of the {leg} of {step}, where {expected} is due")]
+    /// The attempt is not the next one of its call.
+    #[error("attempt {found} of the {direction} of {step}, where {expected} is due")]
     Attempt {
         /// Name of the step.
         step: String,
-        /// Which direction.
-        leg: Leg,
-        /// Which is due.
+        /// The direction of the call.
+        direction: Direction,
+        /// The number of the attempt that is due.
         expected: u32,
-        /// Which came.
+        /// The number of the attempt that came.
         found: u32,
     },
 }
@@ -115,8 +115,8 @@ impl SagaState {
             .map(|step| StepState {
                 name: step.name,
                 applies: applies.iter().any(|name| name == step.name),
-                action: LegState::NEW,
-                undo: LegState::NEW,
+                action: CallState::NEW,
+                undo: CallState::NEW,
                 output: None,
                 refusal: None,
                 is_refused_by_hand: false,
@@ -157,65 +157,65 @@ impl SagaState {
             (Phase::Running, Event::Adopted { .. }) => self.is_adopted = true,
             (
                 Phase::Running | Phase::Compensating | Phase::Completing,
-                Event::Succeeded { step, leg, attempt, output, .. },
+                Event::Succeeded { step, direction, attempt, output, .. },
             ) => {
-                let index = self.attempted(def, step, *leg, *attempt)?;
+                let index = self.attempted(def, step, *direction, *attempt)?;
                 let state = &mut self.steps[index.get()];
-                state.leg_mut(*leg).end(LegStatus::Done);
-                if *leg == Leg::Action {
+                state.call_mut(*direction).end(CallStatus::Done);
+                if *direction == Direction::Forward {
                     state.output = Some(output.as_str().into());
                 }
             }
-            (Phase::Running, Event::Refused { step, attempt, refusal, .. }) if !self.is_turned_back(def) => {
-                let index = self.attempted(def, step, Leg::Action, *attempt)?;
+            (Phase::Running, Event::Refused { step, attempt, refusal, .. }) if !self.is_compensation_reverted(def) => {
+                let index = self.attempted(def, step, Direction::Forward, *attempt)?;
                 let state = &mut self.steps[index.get()];
-                state.action.end(LegStatus::Refused);
+                state.action.end(CallStatus::Refused);
                 state.refusal = Some(refusal.as_str().into());
             }
             (
                 Phase::Running | Phase::Compensating | Phase::Completing,
-                Event::Failed { step, leg, attempt, error, next_attempt_at_ms, needs_attention, .. },
+                Event::Failed { step, direction, attempt, error, next_attempt_at_ms, needs_attention, .. },
             ) => {
-                let index = self.attempted(def, step, *leg, *attempt)?;
-                let leg = self.steps[index.get()].leg_mut(*leg);
-                leg.attempts += 1;
-                leg.last_error = Some(error.clone());
-                leg.next_attempt_at_ms = Some(*next_attempt_at_ms);
-                leg.first_failed_at_ms.get_or_insert(at_ms);
-                leg.needs_attention = *needs_attention;
+                let index = self.attempted(def, step, *direction, *attempt)?;
+                let call = self.steps[index.get()].call_mut(*direction);
+                call.attempts += 1;
+                call.last_error = Some(error.clone());
+                call.next_attempt_at_ms = Some(*next_attempt_at_ms);
+                call.first_failed_at_ms.get_or_insert(at_ms);
+                call.needs_attention = *needs_attention;
             }
-            (Phase::Running, Event::Turned { cause }) => {
-                let may_turn = match cause {
+            (Phase::Running, Event::CompensationStarted { cause }) => {
+                let may_compensate = match cause {
                     Cause::Refused => self.refusals().next().is_some(),
-                    Cause::Cancelled { .. } | Cause::DeadlinePassed => self.may_turn(def),
+                    Cause::Cancelled { .. } | Cause::DeadlinePassed => self.may_compensate(def),
                 };
-                if !may_turn {
+                if !may_compensate {
                     return Err(illegal);
                 }
-                self.turn(cause.clone());
+                self.compensate(cause.clone());
             }
-            (Phase::Compensating, Event::TurnedBack { step, attempt, .. }) if self.may_turn_back() => {
-                let index = self.attempted(def, step, Leg::Undo, *attempt)?;
+            (Phase::Compensating, Event::CompensationReverted { step, attempt, .. }) if self.may_revert() => {
+                let index = self.attempted(def, step, Direction::Compensation, *attempt)?;
                 if index != def.pivot() {
                     return Err(illegal);
                 }
                 let state = &mut self.steps[index.get()];
-                state.undo.end(LegStatus::Refused);
+                state.undo.end(CallStatus::Refused);
                 if std::mem::take(&mut state.is_refused_by_hand) {
-                    // It is called again, for the answer on record.
+                    // The pivot is called again, for the answer that its participant has on record.
                     state.refusal = None;
-                    state.action.status = LegStatus::NotStarted;
+                    state.action.status = CallStatus::NotStarted;
                 }
                 self.phase = Phase::Running;
                 self.cause = None;
             }
             (
                 Phase::Running | Phase::Compensating | Phase::Completing,
-                Event::Intervened { by, reason, intervention, command },
+                Event::Intervened { by, reason, intervention, command_id },
             ) => {
                 self.intervene(def, intervention, at_ms)?;
                 let (by, reason, intervention) = (by.clone(), reason.clone(), intervention.clone());
-                self.commands.extend(command.as_deref().map(|id| (Arc::from(id), intervention.clone())));
+                self.commands.extend(command_id.as_deref().map(|id| (Arc::from(id), intervention.clone())));
                 self.last_intervention = Some(Intervened { by, reason, intervention });
             }
             (Phase::Completing | Phase::Compensating, Event::Finished) if self.is_settled(def) => self.finish(),
@@ -235,29 +235,30 @@ impl SagaState {
         Ok(())
     }
 
-    /// The place of the step whose leg the attempt belongs to, if that is the attempt that is due.
+    /// The index of the step that was attempted, if this attempt of the call is the one that is due.
     pub(crate) fn attempted(
         &self,
         def: &Definition,
         step: &str,
-        leg: Leg,
+        direction: Direction,
         attempt: u32,
     ) -> Result<StepIndex, FoldError> {
         let index = def.index(step).ok_or_else(|| FoldError::UnknownStep { step: step.to_owned() })?;
-        let given_over =
-            self.phase == Phase::Compensating && leg == Leg::Action && def.step(index).kind != Kind::Closing;
-        let state = self.steps[index.get()].leg(leg);
-        if state.status != LegStatus::Trying || given_over || self.phase.is_finished() {
-            return Err(FoldError::NotTrying { step: step.to_owned(), leg });
+        let is_being_undone = self.phase == Phase::Compensating
+            && direction == Direction::Forward
+            && def.step(index).kind != Kind::Finalizer;
+        let state = self.steps[index.get()].call(direction);
+        if state.status != CallStatus::Trying || is_being_undone || self.phase.is_finished() {
+            return Err(FoldError::NotTrying { step: step.to_owned(), direction });
         }
         let expected = state.attempts + 1;
         if attempt != expected {
-            return Err(FoldError::Attempt { step: step.to_owned(), leg, expected, found: attempt });
+            return Err(FoldError::Attempt { step: step.to_owned(), direction, expected, found: attempt });
         }
         Ok(index)
     }
 
-    /// Takes in what an operator decided. A leg must have failed: what is only slow is not decided by hand.
+    /// Folds an operator's decision. A decided call must have failed: no call that is only slow is decided manually.
     fn intervene(&mut self, def: &Definition, intervention: &Intervention, at_ms: i64) -> Result<(), FoldError> {
         match intervention {
             Intervention::Retry { step } => {
@@ -267,28 +268,29 @@ impl SagaState {
                     state.undo.next_attempt_at_ms = None;
                 }
             }
-            Intervention::Skip { step, leg } => {
-                let (index, kind) = self.failing(def, step, *leg)?;
-                if kind == Kind::Pivot || *leg == Leg::Action && kind.may_refuse() {
-                    return Err(FoldError::NotByHand { step: step.clone(), leg: *leg });
+            Intervention::Skip { step, direction } => {
+                let (index, kind) = self.failing(def, step, *direction)?;
+                if kind == Kind::Pivot || *direction == Direction::Forward && kind.may_refuse() {
+                    return Err(FoldError::NotByHand { step: step.clone(), direction: *direction });
                 }
-                self.steps[index.get()].leg_mut(*leg).settle(LegStatus::Skipped);
+                self.steps[index.get()].call_mut(*direction).settle(CallStatus::Skipped);
             }
-            Intervention::Resolve { step, leg, answer } => {
-                let (index, kind) = self.failing(def, step, *leg)?;
-                let may_be_refused = kind == Kind::Pivot && *leg == Leg::Action && !self.is_turned_back(def);
+            Intervention::Resolve { step, direction, answer } => {
+                let (index, kind) = self.failing(def, step, *direction)?;
+                let may_be_refused =
+                    kind == Kind::Pivot && *direction == Direction::Forward && !self.is_compensation_reverted(def);
                 let state = &mut self.steps[index.get()];
                 match answer {
-                    Resolution::Done if *leg == Leg::Undo || kind != Kind::Compensatable => {
-                        state.leg_mut(*leg).settle(LegStatus::Done);
+                    Resolution::Done if *direction == Direction::Compensation || kind != Kind::Compensatable => {
+                        state.call_mut(*direction).settle(CallStatus::Done);
                     }
                     Resolution::Refused { refusal } if may_be_refused => {
-                        state.action.settle(LegStatus::Refused);
+                        state.action.settle(CallStatus::Refused);
                         state.refusal = Some(refusal.as_str().into());
                         state.is_refused_by_hand = true;
                     }
                     Resolution::Done | Resolution::Refused { .. } => {
-                        return Err(FoldError::NotByHand { step: step.clone(), leg: *leg });
+                        return Err(FoldError::NotByHand { step: step.clone(), direction: *direction });
                     }
                 }
             }
@@ -307,20 +309,20 @@ impl SagaState {
         Ok(())
     }
 
-    /// The place and kind of the step whose leg is being tried and has failed.
-    fn failing(&self, def: &Definition, step: &str, leg: Leg) -> Result<(StepIndex, Kind), FoldError> {
+    /// The index and kind of the step whose call is being tried and has failed.
+    fn failing(&self, def: &Definition, step: &str, direction: Direction) -> Result<(StepIndex, Kind), FoldError> {
         let index = def.index(step).ok_or_else(|| FoldError::UnknownStep { step: step.to_owned() })?;
-        let attempts = self.steps[index.get()].leg(leg).attempts;
-        self.attempted(def, step, leg, attempts + 1)?;
+        let attempts = self.steps[index.get()].call(direction).attempts;
+        self.attempted(def, step, direction, attempts + 1)?;
         if attempts == 0 {
-            return Err(FoldError::NotByHand { step: step.to_owned(), leg });
+            return Err(FoldError::NotByHand { step: step.to_owned(), direction });
         }
         Ok((index, def.step(index).kind))
     }
 
     fn finish(&mut self) {
         let skipped =
-            |state: &StepState| [&state.action, &state.undo].map(|leg| leg.status).contains(&LegStatus::Skipped);
+            |state: &StepState| [&state.action, &state.undo].map(|call| call.status).contains(&CallStatus::Skipped);
         self.phase = match self.phase {
             _ if self.steps.iter().any(skipped) => Phase::Abandoned,
             Phase::Completing => Phase::Completed,
@@ -328,7 +330,7 @@ impl SagaState {
         };
     }
 
-    fn turn(&mut self, cause: Cause) {
+    fn compensate(&mut self, cause: Cause) {
         self.phase = Phase::Compensating;
         self.cause = Some(cause);
         for step in &mut self.steps {
@@ -336,7 +338,7 @@ impl SagaState {
         }
     }
 
-    /// Starts what the event has made due.
+    /// Starts the calls that the last event has made due.
     fn advance(&mut self, def: &Definition, at_ms: i64) {
         match self.phase {
             Phase::Running | Phase::Completing => {
@@ -351,10 +353,10 @@ impl SagaState {
                 if let Some(stage) = owing.map(|(_, step, _)| step.stage).max() {
                     let is_adopted = self.is_adopted;
                     let due = |step: &Step, state: &StepState| step.stage == stage && state.owes_undo(step, is_adopted);
-                    self.start(def, Leg::Undo, due);
+                    self.start(def, Direction::Compensation, due);
                 } else {
                     self.decided_at_ms.get_or_insert(at_ms);
-                    self.start_stage(def, |step| step.kind == Kind::Closing);
+                    self.start_stage(def, |step| step.kind == Kind::Finalizer);
                 }
             }
             Phase::Completed | Phase::Compensated | Phase::Abandoned => {}
@@ -366,32 +368,32 @@ impl SagaState {
         let left = |step: &Step, state: &StepState| among(step) && state.applies && !state.action.status.is_over();
         let stages = self.with(def).filter(|(_, step, state)| left(step, state)).map(|(_, step, _)| step.stage);
         if let Some(stage) = stages.min() {
-            self.start(def, Leg::Action, |step, state| step.stage == stage && left(step, state));
+            self.start(def, Direction::Forward, |step, state| step.stage == stage && left(step, state));
         }
     }
 
     fn is_past_pivot(&self, def: &Definition) -> bool {
-        self.pivot(def).action.status == LegStatus::Done
+        self.pivot(def).action.status == CallStatus::Done
     }
 
-    fn start(&mut self, def: &Definition, leg: Leg, due: impl Fn(&Step, &StepState) -> bool) {
+    fn start(&mut self, def: &Definition, direction: Direction, due: impl Fn(&Step, &StepState) -> bool) {
         for (step, state) in def.steps().iter().zip(&mut self.steps) {
-            if due(step, state) && state.leg(leg).status == LegStatus::NotStarted {
-                state.leg_mut(leg).status = LegStatus::Trying;
+            if due(step, state) && state.call(direction).status == CallStatus::NotStarted {
+                state.call_mut(direction).status = CallStatus::Trying;
             }
         }
     }
 }
 
-impl LegState {
-    /// A call of it ended with an answer.
-    fn end(&mut self, status: LegStatus) {
+impl CallState {
+    /// An attempt ended with an answer.
+    fn end(&mut self, status: CallStatus) {
         self.attempts += 1;
         self.settle(status);
     }
 
-    /// It is decided, by an answer or by a person.
-    fn settle(&mut self, status: LegStatus) {
+    /// The call is decided, by an answer or by a person.
+    fn settle(&mut self, status: CallStatus) {
         self.status = status;
         self.stop();
     }

@@ -1,4 +1,4 @@
-//! What must hold of every run that has ended, whatever happened in it.
+//! The properties of every run that has ended, whatever happened in it.
 
 use super::world::World;
 use crate::*;
@@ -21,7 +21,7 @@ pub(super) fn audit(world: &World<'_>) {
         broken("an ended saga needs attention");
     }
     if state.phase() == Phase::Abandoned {
-        // What an operator gave up is left as it is; that it is told from the others is what matters.
+        // A saga that an operator gave up stays as it is. Its phase distinguishes it from the others.
         return;
     }
     let committed = state.phase() == Phase::Completed;
@@ -30,38 +30,40 @@ pub(super) fn audit(world: &World<'_>) {
     }
     let adopted = world.log.iter().any(|recorded| matches!(recorded.event, Event::Adopted { .. }));
     for ((index, step), progress) in def.indexed().zip(state.steps()) {
-        let called = |leg| world.called.contains(&(index, leg));
+        let called = |direction| world.called.contains(&(index, direction));
         let (action, undo) = (progress.action.status, progress.undo.status);
-        let unknown = action == LegStatus::NotStarted && undo != LegStatus::Done;
-        if called(Leg::Action) && (!progress.applies || unknown) {
+        let unknown = action == CallStatus::NotStarted && undo != CallStatus::Done;
+        if called(Direction::Forward) && (!progress.applies || unknown) {
             broken("a call left that the state does not know of");
         }
         let is_asked = step.kind == Kind::Pivot && step.undo.is_some();
-        if committed && (called(Leg::Undo) && !is_asked || progress.applies != (action == LegStatus::Done)) {
+        if committed
+            && (called(Direction::Compensation) && !is_asked || progress.applies != (action == CallStatus::Done))
+        {
             broken("committed, and something undone or left out");
         }
-        let is_started = action != LegStatus::NotStarted;
+        let is_started = action != CallStatus::NotStarted;
         let undone = match step.kind {
-            Kind::Compensatable if action == LegStatus::Refused => false,
+            Kind::Compensatable if action == CallStatus::Refused => false,
             Kind::Compensatable => is_started || adopted && progress.applies,
             _ => is_asked && (adopted && !is_started || progress.is_refused_by_hand),
         };
-        if !committed && undone != (undo == LegStatus::Done) {
+        if !committed && undone != (undo == CallStatus::Done) {
             broken("undone is not what may have been done");
         }
-        if !committed && step.kind == Kind::Pivot && action == LegStatus::Done {
+        if !committed && step.kind == Kind::Pivot && action == CallStatus::Done {
             broken("undone after the pivot");
         }
-        if !committed && step.kind == Kind::Retriable && called(Leg::Action) {
-            broken("a tail step ran in a saga that turned round");
+        if !committed && step.kind == Kind::Retriable && called(Direction::Forward) {
+            broken("a step after the pivot ran in a compensating saga");
         }
         let successes = world.log.iter().filter(|recorded| match &recorded.event {
-            Event::Succeeded { step: name, leg: Leg::Action, .. } => name == step.name,
+            Event::Succeeded { step: name, direction: Direction::Forward, .. } => name == step.name,
             Event::Intervened { intervention: Intervention::Resolve { step: name, .. }, .. } => name == step.name,
             _ => false,
         });
-        if step.kind == Kind::Closing && successes.count() != usize::from(progress.applies) {
-            broken("a closing step is done exactly once");
+        if step.kind == Kind::Finalizer && successes.count() != usize::from(progress.applies) {
+            broken("a finalizer is done exactly once");
         }
     }
     audit_order(world);
@@ -69,15 +71,15 @@ pub(super) fn audit(world: &World<'_>) {
 
 /// Actions succeed in order of stages, undos in reverse.
 fn audit_order(world: &World<'_>) {
-    for leg in [Leg::Action, Leg::Undo] {
+    for direction in [Direction::Forward, Direction::Compensation] {
         let stages = world.log.iter().filter_map(|recorded| match &recorded.event {
-            Event::Succeeded { step, leg: of, .. } if *of == leg => {
+            Event::Succeeded { step, direction: of, .. } if *of == direction => {
                 Some(world.def.step(world.def.index(step).unwrap()).stage)
             }
             _ => None,
         });
         let mut stages: Vec<_> = stages.collect();
-        if leg == Leg::Undo {
+        if direction == Direction::Compensation {
             stages.reverse();
         }
         assert!(stages.is_sorted(), "out of order of stages:\n{}", world.history());

@@ -1,5 +1,5 @@
-//! A crash at every boundary of the log: what is resumed from a prefix ends as what was not interrupted. With all faults
-//! and with participants: `orchestrator/testkit`.
+//! A crash at every boundary of the log: a saga that is resumed from a prefix ends as a saga that was not interrupted.
+//! `orchestrator/testkit` has the same with all faults and with participants.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use super::sample;
 use super::world::{Script, World, run};
 use crate::*;
 
-/// The end of each attempt. The same script must bring the same ones, with or without a crash.
-fn attempts(log: &[Recorded]) -> BTreeMap<(String, Leg, u32), &'static str> {
+/// The end of each attempt. The same script must lead to the same ends, with or without a crash.
+fn attempts(log: &[Recorded]) -> BTreeMap<(String, Direction, u32), &'static str> {
     let ends = log.iter().filter_map(|recorded| {
         let attempt = recorded.event.attempt()?;
-        Some(((attempt.step.to_owned(), attempt.leg, attempt.number), recorded.event.name()))
+        Some(((attempt.step.to_owned(), attempt.direction, attempt.number), recorded.event.name()))
     });
     ends.collect()
 }
@@ -28,10 +28,10 @@ fn check(script: &str) {
         let resumed = resumed.run(&script);
         audit(&resumed);
         let mut made = attempts(&resumed.log);
-        // What the one before may have called beyond its log is undone, too.
+        // The calls that the owner before may have made beyond its log are undone, too.
         let expected = attempts(&whole.log);
         made.retain(|attempt, end| {
-            expected.contains_key(attempt) || (attempt.1, *end) != (Leg::Undo, "step_succeeded")
+            expected.contains_key(attempt) || (attempt.1, *end) != (Direction::Compensation, "step_succeeded")
         });
         assert_eq!(made, expected, "cut after {cut}");
         assert_eq!(resumed.state.outcome(), whole.state.outcome(), "cut after {cut}");
@@ -69,7 +69,7 @@ fn an_ended_saga_resumes_to_its_end() {
     }
 }
 
-/// A wake repeats what is in flight, an answer does not: its stage is under way.
+/// A wake repeats the calls in flight. An answer does not, because its stage is under way.
 #[test]
 fn calls_are_repeated_by_resume_and_wake_only() {
     let def = sample();
@@ -78,21 +78,21 @@ fn calls_are_repeated_by_resume_and_wake_only() {
     let done = || CallAnswer::Done(String::new());
     world.answer(0, done());
     world.answer(0, done());
-    let create = Effect::Call { step: StepIndex(2), leg: Leg::Action, attempt: 1 };
-    let assess = Effect::Call { step: StepIndex(3), leg: Leg::Action, attempt: 1 };
+    let create = Effect::Call { step: StepIndex(2), direction: Direction::Forward, attempt: 1 };
+    let assess = Effect::Call { step: StepIndex(3), direction: Direction::Forward, attempt: 1 };
     for input in [Input::Resume, Input::Wake] {
         let decision = decide(&def, &world.state, input, 0, Jitter(0)).unwrap();
         assert_eq!((decision.ahead, decision.effects), (vec![create, assess], vec![]));
         assert_eq!(decision.wake_at_ms, Some(10_000), "its deadline");
     }
-    let (step, leg, attempt) = (StepIndex(2), Leg::Action, 1);
-    let answered = Input::Answered { step, leg, attempt, started_at_ms: 0, answer: done() };
+    let (step, direction, attempt) = (StepIndex(2), Direction::Forward, 1);
+    let answered = Input::Answered { step, direction, attempt, started_at_ms: 0, answer: done() };
     let decision = decide(&def, &world.state, answered, 0, Jitter(0)).unwrap();
     assert_eq!((decision.ahead, decision.effects, decision.wake_at_ms), (vec![], vec![], Some(10_000)));
 }
 
-/// Calls of actions that can be undone go ahead of the log; undos, the tail and a pivot that nobody can be asked about wait
-/// for it.
+/// Calls of actions that can be undone go ahead of the log. Compensations, the steps after the pivot, and a pivot
+/// without a compensation wait for the log.
 #[test]
 fn only_what_can_be_undone_goes_ahead() {
     #[track_caller]
@@ -102,7 +102,7 @@ fn only_what_can_be_undone_goes_ahead() {
         let decision = decide(&def, &world.state, Input::Wake, world.now_ms, Jitter(0)).unwrap();
         let names = |effects: Vec<Effect>| {
             let calls = effects.into_iter().filter_map(|effect| match effect {
-                Effect::Call { step, leg, .. } => Some(format!("{leg} {}", def.step(step).name)),
+                Effect::Call { step, direction, .. } => Some(format!("{direction} {}", def.step(step).name)),
                 Effect::Decided(_) | Effect::Finished => None,
             });
             calls.collect::<Vec<_>>()
@@ -112,7 +112,7 @@ fn only_what_can_be_undone_goes_ahead() {
     fn owned(names: &[&str]) -> Vec<String> {
         names.iter().map(|&name| name.to_owned()).collect()
     }
-    // What never answers runs into its deadline, except from the pivot on.
+    // A call that is never answered runs into the deadline, except from the pivot on.
     check("commit_enrollments=never", &[], &["action commit_enrollments"]);
     check("notify=never", &[], &["action notify"]);
     check("hold_seats=no undo:reserve_courses=never", &[], &["undo reserve_courses"]);
@@ -126,7 +126,7 @@ fn only_what_can_be_undone_goes_ahead() {
     assert_eq!((world.durable, world.log.len()), (5, 5), "the pivot's does");
 }
 
-/// A process dies whose calls went ahead of its log; who adopts the saga and turns it round undoes them all.
+/// A process dies whose calls went ahead of its log. An adopter that starts the compensation undoes them all.
 #[test]
 fn what_may_have_gone_ahead_is_undone() {
     let def = sample();
@@ -142,7 +142,7 @@ fn what_may_have_gone_ahead_is_undone() {
     );
 }
 
-/// The sample, with a pivot that its service can be asked about.
+/// The sample, with a pivot that has a compensation.
 fn asked() -> Definition {
     let mut steps = super::table();
     steps[4].undo = Some("WithdrawCommit");
@@ -151,7 +151,7 @@ fn asked() -> Definition {
 
 const NAMES: [&str; 5] = ["reserve_courses", "hold_seats", "create_enrollments", "commit_enrollments", "notify"];
 
-/// Adopted with a log that has nothing but the admission, and cancelled.
+/// A saga that was adopted with a log that has only the admission, and was cancelled.
 fn cancelled_behind(def: &Definition) -> World<'_> {
     let mut adopted = World::replay(def, vec![Recorded::first(0, def.admit(NAMES, 0))]);
     adopted.adopt();
@@ -171,7 +171,7 @@ fn a_pivot_that_can_be_asked_about_goes_ahead() {
 }
 
 #[test]
-fn who_turns_an_adopted_saga_asks_about_its_pivot_first() {
+fn the_compensation_of_an_adopted_saga_begins_with_its_pivot() {
     let def = asked();
     let world = cancelled_behind(&def).run(&Script::default());
     audit(&world);
@@ -190,12 +190,13 @@ fn who_turns_an_adopted_saga_asks_about_its_pivot_first() {
     );
 }
 
-/// Nothing but the answers of the services counts any more: not the deadline, not a cancel, not a refusal that can't be.
+/// Only the answers of the services count any more: not the deadline, not a cancel, not a refusal that contradicts the
+/// pivot.
 #[test]
-fn who_has_turned_back_does_not_turn_again() {
+fn a_reverted_compensation_is_not_started_again() {
     let def = asked();
     let mut world = cancelled_behind(&def);
-    let ask = world.in_flight.iter().position(|(_, leg, _)| *leg == Leg::Undo).unwrap();
+    let ask = world.in_flight.iter().position(|(_, direction, _)| *direction == Direction::Compensation).unwrap();
     world.answer(ask, CallAnswer::Refused("it has happened".to_owned()));
     assert_eq!(world.state.outcome(), Outcome::Pending);
     let cancel = Input::Cancel { by: "ada".to_owned(), reason: String::new() };
@@ -205,13 +206,14 @@ fn who_has_turned_back_does_not_turn_again() {
     assert_eq!(world.state.cause(), None, "its deadline has passed");
     world.answer(0, CallAnswer::Refused("by the rules".to_owned()));
     assert!(world.state.needs_attention(), "a refusal that contradicts the pivot is for a person");
-    let refused = Verb::Resolve { step: NAMES[0].to_owned(), answer: Resolution::Refused { refusal: String::new() } };
-    assert!(matches!(world.steer(refused), Err(DecideError::Verb(VerbError::BeforePivot { .. }))));
+    let refused =
+        OperatorCommand::Resolve { step: NAMES[0].to_owned(), answer: Resolution::Refused { refusal: String::new() } };
+    assert!(matches!(world.intervene(refused), Err(DecideError::Operator(OperatorCommandError::BeforePivot { .. }))));
     audit(&world.run(&Script::default()));
 }
 
-/// A call of the pivot may be under way, or wait for its service, when somebody finds that it has not happened: that is asked
-/// before anything is undone.
+/// A call of the pivot may be under way, or wait for its service, when an operator finds that the pivot has not
+/// happened. So the pivot is undone before any other step.
 #[test]
 fn what_was_found_of_the_pivot_is_asked_about_first() {
     let def = asked();
@@ -222,8 +224,11 @@ fn what_was_found_of_the_pivot_is_asked_about_first() {
         }
         world.answer(0, CallAnswer::Unknown(CallError::new(Code::Unavailable, "lost", None)));
         let answer = Resolution::Refused { refusal: "nothing is enrolled".to_owned() };
-        world.steer(Verb::Resolve { step: "commit_enrollments".to_owned(), answer }).unwrap();
-        assert_eq!(world.steer(Verb::Abandon), Err(DecideError::Verb(VerbError::OutcomeOpen)));
+        world.intervene(OperatorCommand::Resolve { step: "commit_enrollments".to_owned(), answer }).unwrap();
+        assert_eq!(
+            world.intervene(OperatorCommand::Abandon),
+            Err(DecideError::Operator(OperatorCommandError::OutcomeOpen))
+        );
         let world = world.run(&Script::parse(script));
         audit(&world);
         let history = world.history();
@@ -241,29 +246,32 @@ fn what_was_found_of_the_pivot_is_asked_about_first() {
     );
 }
 
-/// Whether the pivot has happened is a question that nobody may leave open.
+/// No operator may leave open whether the pivot has happened.
 #[test]
 fn the_question_is_not_skipped_nor_given_up() {
     let def = asked();
     let mut world = cancelled_behind(&def);
     let pivot = || "commit_enrollments".to_owned();
     let denied = || CallAnswer::Unknown(CallError::new(Code::PermissionDenied, "", None));
-    let ask = world.in_flight.iter().position(|(_, leg, _)| *leg == Leg::Undo).unwrap();
+    let ask = world.in_flight.iter().position(|(_, direction, _)| *direction == Direction::Compensation).unwrap();
     world.answer(ask, denied());
     assert!(world.state.needs_attention());
-    let skipped = world.steer(Verb::Skip { step: pivot() });
-    assert_eq!(skipped, Err(DecideError::Verb(VerbError::PivotSkipped { step: "commit_enrollments" })));
-    assert_eq!(world.steer(Verb::Abandon), Err(DecideError::Verb(VerbError::OutcomeOpen)));
-    let happened = world.steer(Verb::Resolve { step: pivot(), answer: Resolution::Done });
-    let asked = VerbError::PivotAsked { step: "commit_enrollments" };
-    assert_eq!(happened, Err(DecideError::Verb(asked)), "who has found that it happened must not end it as undone");
-    let advised: Vec<_> = advice(&def, &world.state).iter().map(|advice| (advice.verb, advice.answers)).collect();
+    let skipped = world.intervene(OperatorCommand::Skip { step: pivot() });
+    assert_eq!(skipped, Err(DecideError::Operator(OperatorCommandError::PivotSkipped { step: "commit_enrollments" })));
+    assert_eq!(
+        world.intervene(OperatorCommand::Abandon),
+        Err(DecideError::Operator(OperatorCommandError::OutcomeOpen))
+    );
+    let happened = world.intervene(OperatorCommand::Resolve { step: pivot(), answer: Resolution::Done });
+    let asked = OperatorCommandError::PivotAsked { step: "commit_enrollments" };
+    assert_eq!(happened, Err(DecideError::Operator(asked)), "a pivot that has happened must not end as undone");
+    let advised: Vec<_> = advice(&def, &world.state).iter().map(|advice| (advice.command, advice.answers)).collect();
     assert_eq!(advised, [("retry", &[][..]), ("resolve", &["refused"])]);
-    let never = || Verb::Resolve { step: pivot(), answer: Resolution::Refused { refusal: String::new() } };
-    world.steer(never()).unwrap();
+    let never = || OperatorCommand::Resolve { step: pivot(), answer: Resolution::Refused { refusal: String::new() } };
+    world.intervene(never()).unwrap();
     let log = world.log.clone();
-    world.steer(never()).unwrap();
-    assert_eq!(world.log, log, "a verb that comes again changes nothing");
+    world.intervene(never()).unwrap();
+    assert_eq!(world.log, log, "a command that comes again changes nothing");
     let world = world.run(&Script::default());
     audit(&world);
     assert_eq!(world.state.phase(), Phase::Compensated);

@@ -1,4 +1,4 @@
-//! The table of what may follow what, and the definitions that are none.
+//! The table of the events that may follow each other, and the tables that are no definition.
 
 use super::world::run;
 use super::{sample, step, table};
@@ -21,10 +21,11 @@ fn events(step: &str) -> Vec<(&'static str, Event)> {
     let step = || step.to_owned();
     let (attempt, started_at_ms, next_attempt_at_ms, needs_attention) = (1, 0, 0, false);
     let error = || CallError::new(Code::Unavailable, "", None);
-    let succeeded = |leg| Event::Succeeded { step: step(), leg, attempt, started_at_ms, output: String::new() };
-    let failed = |leg| Event::Failed {
+    let succeeded =
+        |direction| Event::Succeeded { step: step(), direction, attempt, started_at_ms, output: String::new() };
+    let failed = |direction| Event::Failed {
         step: step(),
-        leg,
+        direction,
         attempt,
         started_at_ms,
         error: error(),
@@ -35,19 +36,20 @@ fn events(step: &str) -> Vec<(&'static str, Event)> {
     vec![
         ("admitted", sample().admit(["commit_enrollments"], 0)),
         ("adopted", Event::Adopted { by: String::new() }),
-        ("action succeeded", succeeded(Leg::Action)),
+        ("action succeeded", succeeded(Direction::Forward)),
         ("action refused", Event::Refused { step: step(), attempt, started_at_ms, refusal: String::new() }),
-        ("action failed", failed(Leg::Action)),
-        ("undo succeeded", succeeded(Leg::Undo)),
-        ("undo failed", failed(Leg::Undo)),
-        ("turned refused", Event::Turned { cause: Cause::Refused }),
-        ("turned cancelled", Event::Turned { cause: cancelled }),
-        ("turned late", Event::Turned { cause: Cause::DeadlinePassed }),
+        ("action failed", failed(Direction::Forward)),
+        ("undo succeeded", succeeded(Direction::Compensation)),
+        ("undo failed", failed(Direction::Compensation)),
+        ("turned refused", Event::CompensationStarted { cause: Cause::Refused }),
+        ("turned cancelled", Event::CompensationStarted { cause: cancelled }),
+        ("turned late", Event::CompensationStarted { cause: Cause::DeadlinePassed }),
         ("finished", Event::Finished),
     ]
 }
 
-/// A row an event, a column a moment: `ok`, `-` not in the table, `x` in the table but not for this leg now.
+/// A row for each event, a column for each moment: `ok`, `-` not in the table, `x` in the table but not for this call
+/// now.
 fn matrix(of_step: &str) -> String {
     let def = sample();
     let columns: Vec<_> = MOMENTS.iter().map(|(moment, ..)| format!("{moment:<11}")).collect();
@@ -152,7 +154,7 @@ fn logs_that_are_none() {
     );
     let done = |name: &str, attempt| Event::Succeeded {
         step: name.to_owned(),
-        leg: Leg::Action,
+        direction: Direction::Forward,
         attempt,
         started_at_ms: 0,
         output: String::new(),
@@ -161,9 +163,12 @@ fn logs_that_are_none() {
     let step = || "reserve_courses".to_owned();
     check(
         |log| log[1].event = done("reserve_courses", 2),
-        FoldError::Attempt { step: step(), leg: Leg::Action, expected: 1, found: 2 },
+        FoldError::Attempt { step: step(), direction: Direction::Forward, expected: 1, found: 2 },
     );
-    check(|log| log[2].event = done("reserve_courses", 2), FoldError::NotTrying { step: step(), leg: Leg::Action });
+    check(
+        |log| log[2].event = done("reserve_courses", 2),
+        FoldError::NotTrying { step: step(), direction: Direction::Forward },
+    );
 }
 
 #[test]
@@ -193,9 +198,9 @@ fn tables_that_are_no_saga() {
     check(|steps| steps[3].stage = 4, Place { step: "assess_fees", kind: Kind::Compensatable });
     check(|steps| steps[5].stage = 4, Place { step: "settle_courses", kind: Kind::Retriable });
     check(|steps| steps[8].kind = Kind::Compensatable, Place { step: "notify", kind: Kind::Compensatable });
-    check(|steps| steps[0].kind = Kind::Closing, Place { step: "reserve_courses", kind: Kind::Closing });
+    check(|steps| steps[0].kind = Kind::Finalizer, Place { step: "reserve_courses", kind: Kind::Finalizer });
     check(|steps| steps[0].undo = None, Undo { step: "reserve_courses", kind: Kind::Compensatable });
-    check(|steps| steps[8].undo = Some("Undo"), Undo { step: "notify", kind: Kind::Closing });
+    check(|steps| steps[8].undo = Some("Undo"), Undo { step: "notify", kind: Kind::Finalizer });
     check(|steps| *steps = vec![steps[0].clone(); 65], TooManySteps { steps: 65 });
     let error = DefinitionError::Deadline { deadline_ms: 0 };
     assert_eq!(Definition::try_new("registration", 1, 0, table()), Err(error));

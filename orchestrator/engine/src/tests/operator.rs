@@ -1,11 +1,11 @@
-//! What operators may decide, what comes of it, and what they are told instead.
+//! The commands that operators may give, their effects, and the errors of those that are rejected.
 
 use super::audit::audit;
 use super::sample;
 use super::world::{Script, World, run};
 use crate::*;
 
-/// `script` says what the operator does, and at which attempt.
+/// `script` has the operator's command, and the attempt at which it is given.
 #[track_caller]
 fn check(script: &str, expect: &str) {
     let def = sample();
@@ -22,10 +22,10 @@ fn a_retry_calls_at_once_what_waits() {
     let mut world = World::admit(&def, ["reserve_courses", "commit_enrollments"]);
     world.answer(0, unavailable());
     assert!(world.in_flight.is_empty(), "it waits for its next attempt");
-    world.steer(Verb::Retry { step: Some("reserve_courses".to_owned()) }).unwrap();
-    assert_eq!(world.in_flight, [(StepIndex(0), Leg::Action, 2)]);
+    world.intervene(OperatorCommand::Retry { step: Some("reserve_courses".to_owned()) }).unwrap();
+    assert_eq!(world.in_flight, [(StepIndex(0), Direction::Forward, 2)]);
     assert_eq!(world.now_ms, 0, "no time has passed");
-    assert_eq!(refused(&mut world, Verb::Retry { step: None }), VerbError::NothingWaits);
+    assert_eq!(refused(&mut world, OperatorCommand::Retry { step: None }), OperatorCommandError::NothingWaits);
     audit(&world.run(&Script::default()));
 }
 
@@ -86,23 +86,23 @@ fn unavailable() -> CallAnswer {
 }
 
 #[track_caller]
-fn refused(world: &mut World<'_>, verb: Verb) -> VerbError {
+fn refused(world: &mut World<'_>, command: OperatorCommand) -> OperatorCommandError {
     let events = world.log.len();
-    match world.steer(verb) {
-        Err(DecideError::Verb(error)) => {
-            assert_eq!(world.log.len(), events, "a refused verb changes nothing");
+    match world.intervene(command) {
+        Err(DecideError::Operator(error)) => {
+            assert_eq!(world.log.len(), events, "a rejected command changes nothing");
             error
         }
         other => panic!("{other:?}"),
     }
 }
 
-fn skip(step: &str) -> Verb {
-    Verb::Skip { step: step.to_owned() }
+fn skip(step: &str) -> OperatorCommand {
+    OperatorCommand::Skip { step: step.to_owned() }
 }
 
-fn resolve(step: &str, answer: Resolution) -> Verb {
-    Verb::Resolve { step: step.to_owned(), answer }
+fn resolve(step: &str, answer: Resolution) -> OperatorCommand {
+    OperatorCommand::Resolve { step: step.to_owned(), answer }
 }
 
 fn never() -> Resolution {
@@ -114,17 +114,20 @@ fn before_the_pivot_a_cancel_is_the_safe_way() {
     let def = sample();
     let mut world = World::admit(&def, ["reserve_courses", "commit_enrollments"]);
     assert!(advice(&def, &world.state).is_empty(), "all is well");
-    let not_failed = VerbError::NotFailed { step: "reserve_courses", leg: Leg::Action };
+    let not_failed = OperatorCommandError::NotFailed { step: "reserve_courses", direction: Direction::Forward };
     assert_eq!(refused(&mut world, skip("reserve_courses")), not_failed);
     world.answer(0, unavailable());
-    let before = VerbError::BeforePivot { step: "reserve_courses" };
+    let before = OperatorCommandError::BeforePivot { step: "reserve_courses" };
     assert_eq!(refused(&mut world, skip("reserve_courses")), before);
     assert_eq!(refused(&mut world, resolve("reserve_courses", Resolution::Done)), before);
-    assert_eq!(refused(&mut world, Verb::Abandon), VerbError::OutcomeOpen);
-    assert_eq!(refused(&mut world, skip("commit_enrollments")), VerbError::NotTried { step: "commit_enrollments" });
-    assert_eq!(refused(&mut world, skip("none")), VerbError::UnknownStep { step: "none".to_owned() });
-    let verbs: Vec<_> = advice(&def, &world.state).iter().map(|advice| (advice.verb, advice.step)).collect();
-    assert_eq!(verbs, [("retry", Some("reserve_courses")), ("cancel", None)]);
+    assert_eq!(refused(&mut world, OperatorCommand::Abandon), OperatorCommandError::OutcomeOpen);
+    assert_eq!(
+        refused(&mut world, skip("commit_enrollments")),
+        OperatorCommandError::NotTried { step: "commit_enrollments" }
+    );
+    assert_eq!(refused(&mut world, skip("none")), OperatorCommandError::UnknownStep { step: "none".to_owned() });
+    let commands: Vec<_> = advice(&def, &world.state).iter().map(|advice| (advice.command, advice.step)).collect();
+    assert_eq!(commands, [("retry", Some("reserve_courses")), ("cancel", None)]);
 }
 
 #[test]
@@ -132,26 +135,29 @@ fn what_came_of_the_pivot_is_found_out_and_not_skipped() {
     let def = sample();
     let mut world = World::admit(&def, ["commit_enrollments", "notify"]);
     world.answer(0, unavailable());
-    assert_eq!(refused(&mut world, skip("commit_enrollments")), VerbError::PivotSkipped { step: "commit_enrollments" });
-    assert_eq!(refused(&mut world, Verb::Abandon), VerbError::OutcomeOpen);
-    world.steer(resolve("commit_enrollments", Resolution::Done)).unwrap();
+    assert_eq!(
+        refused(&mut world, skip("commit_enrollments")),
+        OperatorCommandError::PivotSkipped { step: "commit_enrollments" }
+    );
+    assert_eq!(refused(&mut world, OperatorCommand::Abandon), OperatorCommandError::OutcomeOpen);
+    world.intervene(resolve("commit_enrollments", Resolution::Done)).unwrap();
     world.answer(0, unavailable());
-    let settled = VerbError::NotRefusable { step: "notify", leg: Leg::Action };
+    let settled = OperatorCommandError::NotRefusable { step: "notify", direction: Direction::Forward };
     assert_eq!(refused(&mut world, resolve("notify", never())), settled);
-    assert_eq!(refused(&mut world, Verb::Abandon), VerbError::NoAttention);
-    world.steer(skip("notify")).unwrap();
-    assert_eq!(refused(&mut world, skip("other")), VerbError::Finished { phase: Phase::Abandoned });
+    assert_eq!(refused(&mut world, OperatorCommand::Abandon), OperatorCommandError::NoAttention);
+    world.intervene(skip("notify")).unwrap();
+    assert_eq!(refused(&mut world, skip("other")), OperatorCommandError::Finished { phase: Phase::Abandoned });
 }
 
 #[test]
-fn a_verb_that_comes_again_changes_nothing_and_is_no_error() {
+fn a_command_that_comes_again_changes_nothing_and_is_no_error() {
     let def = sample();
     let mut world = World::admit(&def, ["commit_enrollments", "notify"]);
     world.answer(0, CallAnswer::Done(String::new()));
     world.answer(0, unavailable());
-    world.steer(skip("notify")).unwrap();
+    world.intervene(skip("notify")).unwrap();
     let log = world.log.clone();
-    world.steer(skip("notify")).unwrap();
+    world.intervene(skip("notify")).unwrap();
     assert_eq!(world.log, log);
 }
 
@@ -162,38 +168,38 @@ fn an_answer_that_comes_after_the_decision_changes_nothing() {
     world.answer(0, CallAnswer::Done(String::new()));
     world.answer(0, unavailable());
     world
-        .input(Input::Steer {
-            verb: Verb::Retry { step: None },
+        .input(Input::Operator {
+            command: OperatorCommand::Retry { step: None },
             by: "ada".to_owned(),
             reason: "now".to_owned(),
-            command: None,
+            command_id: None,
         })
         .unwrap();
     let late = world.in_flight.iter().position(|(step, _, _)| def.step(*step).name == "settle_courses").unwrap();
-    world.steer(skip("settle_courses")).unwrap();
+    world.intervene(skip("settle_courses")).unwrap();
     let events = world.log.len();
     world.answer(late, CallAnswer::Done(String::new()));
     assert_eq!(world.log.len(), events, "a late answer was recorded");
     audit(&world.run(&Script::default()));
 }
 
-/// Its id tells a retry that comes again from another one in the same words, whatever has happened since.
+/// A retry that comes again has the same id. Another retry in the same words has another id.
 #[test]
 fn a_command_that_was_taken_is_known_by_its_id() {
     let def = sample();
     let mut world = World::admit(&def, ["reserve_courses", "commit_enrollments"]);
     world.answer(0, unavailable());
-    let retry = |command: &str| Input::Steer {
-        verb: Verb::Retry { step: None },
+    let retry = |id: &str| Input::Operator {
+        command: OperatorCommand::Retry { step: None },
         by: "ada".to_owned(),
         reason: "now".to_owned(),
-        command: Some(command.to_owned()),
+        command_id: Some(id.to_owned()),
     };
     world.input(retry("one")).unwrap();
     let events = world.log.len();
     world.input(retry("one")).expect("it was taken");
     assert_eq!(world.log.len(), events);
-    assert_eq!(world.input(retry("two")), Err(DecideError::Verb(VerbError::NothingWaits)));
+    assert_eq!(world.input(retry("two")), Err(DecideError::Operator(OperatorCommandError::NothingWaits)));
     world.answer(0, unavailable());
     world.input(retry("one")).expect("it was taken, and does not call again");
     assert_eq!(world.log.len(), events + 1);
@@ -206,8 +212,8 @@ fn a_command_that_was_taken_is_known_by_its_id() {
     let world = world.run(&Script::default());
     let again = decide(&def, &world.state, retry("two"), world.now_ms, Jitter(0)).expect("it was taken");
     assert_eq!((again.events.len(), world.state.phase()), (0, Phase::Completed));
-    let (by, reason, command) = ("ada".to_owned(), "now".to_owned(), Some("two".to_owned()));
-    let other = Input::Steer { verb: Verb::Abandon, by, reason, command };
+    let (by, reason, command_id) = ("ada".to_owned(), "now".to_owned(), Some("two".to_owned()));
+    let other = Input::Operator { command: OperatorCommand::Abandon, by, reason, command_id };
     let refused = decide(&def, &world.state, other, world.now_ms, Jitter(0)).err();
-    assert_eq!(refused, Some(DecideError::Verb(VerbError::CommandReused)), "nothing of it is done");
+    assert_eq!(refused, Some(DecideError::Operator(OperatorCommandError::CommandReused)), "nothing of it is done");
 }

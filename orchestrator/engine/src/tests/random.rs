@@ -1,4 +1,4 @@
-//! Random sagas, answers, orders, cancels, crashes and clocks: whatever happens, once it stops every saga ends well.
+//! Random sagas, answers, commands, cancels, crashes and clocks: once the faults stop, every saga ends well.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ use crate::*;
 
 const NAMES: [&str; 16] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"];
 
-/// Sizes of the stages before the pivot, and of those after it with which of their steps close.
+/// Sizes of the stages before the pivot. For each stage after it, which of its steps are finalizers.
 fn definitions() -> impl Strategy<Value = Definition> {
     let before = prop::collection::vec(1_usize..=3, 0..=3);
     let after = prop::collection::vec(prop::collection::vec(any::<bool>(), 1..=3), 0..=2);
@@ -20,8 +20,8 @@ fn definitions() -> impl Strategy<Value = Definition> {
             stages.push(vec![Kind::Compensatable; size]);
         }
         stages.push(vec![Kind::Pivot]);
-        for closing in after {
-            stages.push(closing.into_iter().map(|it| if it { Kind::Closing } else { Kind::Retriable }).collect());
+        for finalizers in after {
+            stages.push(finalizers.into_iter().map(|it| if it { Kind::Finalizer } else { Kind::Retriable }).collect());
         }
         let steps = (1..).zip(stages).flat_map(|(stage, kinds)| kinds.into_iter().map(move |kind| (stage, kind)));
         let steps = steps.map(|(stage, kind)| Step {
@@ -46,12 +46,12 @@ enum Happening {
     /// The answer comes twice.
     DoneTwice(usize),
     Wake,
-    /// To the next timer, and by how much the clock misses it.
+    /// Time passes to the next timer, which the clock misses by this much.
     Time(i64),
     Cancel,
-    /// An operator: which verb, about which step.
-    Steer(usize, usize),
-    /// The process dies; the log survives, but for this many events that nothing waited for.
+    /// An operator gives this command about this step.
+    Operator(usize, usize),
+    /// The process dies. The log survives, except this many events that no effect waited for.
     Crash(usize),
 }
 
@@ -64,7 +64,7 @@ fn happenings() -> impl Strategy<Value = Vec<Happening>> {
         1 => Just(Happening::Wake),
         2 => (-500_i64..500).prop_map(Happening::Time),
         1 => Just(Happening::Cancel),
-        2 => (0_usize..5, 0_usize..16).prop_map(|(verb, step)| Happening::Steer(verb, step)),
+        2 => (0_usize..5, 0_usize..16).prop_map(|(command, step)| Happening::Operator(command, step)),
         1 => (0_usize..6).prop_map(Happening::Crash),
     ];
     prop::collection::vec(one, 0..60)
@@ -103,46 +103,48 @@ fn happen(world: &mut World<'_>, happening: &Happening) {
             let cancel = Input::Cancel { by: "ada".to_owned(), reason: String::new() };
             match world.input(cancel) {
                 Ok(()) => assert!(matches!(world.state.cause(), Some(Cause::Cancelled { .. }))),
-                Err(DecideError::TooLateToCancel { .. } | DecideError::AlreadyTurned { .. }) => {}
+                Err(DecideError::TooLateToCancel { .. } | DecideError::AlreadyCompensating { .. }) => {}
                 Err(error) => panic!("{error}"),
             }
         }
-        Happening::Steer(verb, step) => steer(world, *verb, *step),
+        Happening::Operator(command, step) => intervene(world, *command, *step),
         Happening::Crash(lost) => crash(world, *lost),
     }
 }
 
-/// An operator tries a verb. What is advised is taken; what is taken is safe.
-fn steer(world: &mut World<'_>, verb: usize, step: usize) {
+/// An operator tries a command. An advised command is taken, and a command that is taken is safe.
+fn intervene(world: &mut World<'_>, command: usize, step: usize) {
     let line = &world.def.steps()[step % world.def.steps().len()];
     let (step, kind) = (line.name.to_owned(), line.kind);
-    let verb = match verb {
-        0 => Verb::Retry { step: None },
-        1 => Verb::Skip { step },
-        2 => Verb::Resolve { step, answer: Resolution::Done },
-        3 => Verb::Resolve { step, answer: Resolution::Refused { refusal: "never".to_owned() } },
-        _ => Verb::Abandon,
+    let command = match command {
+        0 => OperatorCommand::Retry { step: None },
+        1 => OperatorCommand::Skip { step },
+        2 => OperatorCommand::Resolve { step, answer: Resolution::Done },
+        3 => OperatorCommand::Resolve { step, answer: Resolution::Refused { refusal: "never".to_owned() } },
+        _ => OperatorCommand::Abandon,
     };
     let (undoing, events) = (world.state.phase() == Phase::Compensating, world.log.len());
-    match world.steer(verb.clone()) {
+    match world.intervene(command.clone()) {
         Ok(()) if world.log.len() == events => {}
-        Ok(()) => match verb {
-            Verb::Skip { .. } => assert!(undoing || !kind.may_refuse(), "skipped {kind}"),
-            Verb::Resolve { .. } => assert!(undoing || kind != Kind::Compensatable, "decided {kind} by hand"),
-            Verb::Abandon => assert_eq!(world.state.phase(), Phase::Abandoned),
-            Verb::Retry { .. } => {}
+        Ok(()) => match command {
+            OperatorCommand::Skip { .. } => assert!(undoing || !kind.may_refuse(), "skipped {kind}"),
+            OperatorCommand::Resolve { .. } => {
+                assert!(undoing || kind != Kind::Compensatable, "decided {kind} by hand")
+            }
+            OperatorCommand::Abandon => assert_eq!(world.state.phase(), Phase::Abandoned),
+            OperatorCommand::Retry { .. } => {}
         },
-        Err(DecideError::Verb(_)) => {}
+        Err(DecideError::Operator(_)) => {}
         Err(error) => panic!("{error}"),
     }
 }
 
-/// Everything in memory is gone, and of the log what nothing waited for; calls that have left are not. Somebody else
-/// adopts the saga.
+/// The process loses its memory, and the end of the log that no effect waited for. Calls that have left are not lost.
+/// Another instance adopts the saga.
 fn crash(world: &mut World<'_>, lost: usize) {
     let mut log = std::mem::take(&mut world.log);
     log.truncate(log.len().saturating_sub(lost).max(world.durable));
-    // That a saga has ended makes only its process forget it.
+    // The end of a saga has one effect: its process forgets it.
     if lost > 0 && log.last().is_some_and(|last| last.event == Event::Finished) {
         log.pop();
     }
@@ -173,11 +175,11 @@ proptest! {
             decided = world.state.outcome();
             prop_assert_eq!(&SagaState::replay(&def, &world.log).unwrap(), &world.state);
         }
-        // Faults are off: all answers come, and they are good ones.
+        // The faults have stopped: every call is answered, and done.
         audit(&world.run(&Script::default()));
     }
 
-    /// Whatever stands in a log, reading it never panics.
+    /// Reading a log never panics, whatever the log has.
     #[test]
     fn shuffled_logs_are_refused_or_read(
         def in definitions(),

@@ -1,4 +1,4 @@
-//! Delays, codes, and who must look when. The verdict on each code, on each leg of each step: `orchestrator/testkit`.
+//! Delays, codes, and when a person must look. `orchestrator/testkit` has the verdict on each code for each call.
 
 use super::world::{Script, World, run};
 use super::{retry, sample};
@@ -50,7 +50,7 @@ fn one_delay() {
     check(0, Retry, None, u32::MAX, 100);
     check(u32::MAX, Retry, None, u32::MAX, 400);
     check(1, SlowRetry, None, u32::MAX, 1_000);
-    // What the service asked for is the floor; jitter comes on top.
+    // The delay that the service asked for is the floor. Jitter comes on top.
     check(1, Retry, Some(5_000), 0, 5_000);
     check(1, Retry, Some(5_000), u32::MAX, 5_050);
     check(1, Retry, Some(10), 0, 50);
@@ -113,7 +113,7 @@ fn a_turn_takes_attention_off_the_actions_it_gives_over() {
     assert!(!world.state.needs_attention());
 }
 
-/// The last failure was recorded by a process whose clock ran an hour ahead: nobody waits for that clock.
+/// The last failure was recorded by a process whose clock was an hour ahead. The saga does not wait for that clock.
 #[test]
 fn a_retry_of_a_clock_that_ran_ahead_is_due() {
     let def = sample();
@@ -123,7 +123,7 @@ fn a_retry_of_a_clock_that_ran_ahead_is_due() {
     let mut adopted = World::replay(&def, world.log);
     adopted.now_ms = 0;
     adopted.adopt();
-    assert_eq!(adopted.in_flight, [(StepIndex(4), Leg::Action, 2)]);
+    assert_eq!(adopted.in_flight, [(StepIndex(4), Direction::Forward, 2)]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Whole runs: what a script of answers leads to.
+//! Whole runs: the history that a script of answers leads to.
 
 use super::audit::audit;
 use super::sample;
@@ -54,7 +54,7 @@ fn a_refusal_undoes_all_that_may_have_been_done() {
         "reserve_courses; hold_seats; create_enrollments no; assess_fees; turned: refused; \
          undo assess_fees; undo hold_seats; undo reserve_courses; notify; finished => compensated, refused",
     );
-    // Of a call without an answer nobody knows what it did; a later attempt that refuses says it of all.
+    // The effect of a call without an answer is unknown. A later attempt that is refused settles all attempts.
     check(
         "hold_seats=unavailable,no",
         "reserve_courses; hold_seats unavailable; hold_seats no; turned: refused; undo reserve_courses; notify; finished \
@@ -86,7 +86,7 @@ fn parallel_refusals_are_all_kept() {
 
 #[test]
 fn a_refusal_waits_for_first_answers_but_not_for_retries() {
-    // The failure comes after the refusal: it was the first answer, so it is not waited for again.
+    // The failure comes after the refusal. It was the first answer, so the saga does not wait for the call again.
     check(
         "create_enrollments=no assess_fees=unavailable",
         "reserve_courses; hold_seats; create_enrollments no; assess_fees unavailable; turned: refused; \
@@ -138,7 +138,7 @@ fn cancel_at_or_after_the_pivot_changes_nothing() {
 }
 
 #[test]
-fn the_deadline_turns_a_saga_only_before_the_pivot() {
+fn the_deadline_starts_a_compensation_only_before_the_pivot() {
     check(
         "hold_seats=never",
         "reserve_courses; turned: deadline passed; undo hold_seats; undo reserve_courses; notify; finished \
@@ -159,7 +159,8 @@ fn the_tail_and_the_undos_are_retried_for_ever() {
          notify unavailable; notify unavailable; notify unavailable!; notify unavailable!; notify; finished \
          => completed, committed",
     );
-    // Neither an undo, nor a tail step, nor a closing step may refuse: a person must look, and it goes on.
+    // No compensation, no step after the pivot and no finalizer may be refused. A person must look, and the saga goes
+    // on.
     check(
         "hold_seats=no undo:reserve_courses=no,done notify=no,done",
         "reserve_courses; hold_seats no; turned: refused; undo reserve_courses failed_precondition!; \
@@ -193,24 +194,25 @@ fn answers_that_are_not_waited_for_change_nothing() {
     let def = sample();
     let done = || CallAnswer::Done(String::new());
     let mut world = World::admit(&def, def.steps().iter().map(|step| step.name));
-    let answered = |step, leg, attempt| Input::Answered { step, leg, attempt, started_at_ms: 0, answer: done() };
+    let answered =
+        |step, direction, attempt| Input::Answered { step, direction, attempt, started_at_ms: 0, answer: done() };
     let (first, second) = (StepIndex(0), StepIndex(1));
-    let stale = |world: &mut World<'_>, step: StepIndex, leg, attempt| {
+    let stale = |world: &mut World<'_>, step: StepIndex, direction, attempt| {
         let before = world.state.clone();
         let name = def.step(step).name;
-        let expected = Err(DecideError::Stale { step: name, leg, attempt });
-        assert_eq!(world.input(answered(step, leg, attempt)), expected);
+        let expected = Err(DecideError::Stale { step: name, direction, attempt });
+        assert_eq!(world.input(answered(step, direction, attempt)), expected);
         assert_eq!(world.state, before);
     };
-    stale(&mut world, first, Leg::Action, 2);
-    stale(&mut world, first, Leg::Undo, 1);
-    stale(&mut world, second, Leg::Action, 1);
-    world.input(answered(first, Leg::Action, 1)).unwrap();
-    stale(&mut world, first, Leg::Action, 1);
+    stale(&mut world, first, Direction::Forward, 2);
+    stale(&mut world, first, Direction::Compensation, 1);
+    stale(&mut world, second, Direction::Forward, 1);
+    world.input(answered(first, Direction::Forward, 1)).unwrap();
+    stale(&mut world, first, Direction::Forward, 1);
     world.input(Input::Cancel { by: "ada".to_owned(), reason: String::new() }).unwrap();
-    stale(&mut world, second, Leg::Action, 1);
+    stale(&mut world, second, Direction::Forward, 1);
     assert_eq!(
-        world.input(answered(StepIndex(99), Leg::Action, 1)),
+        world.input(answered(StepIndex(99), Direction::Forward, 1)),
         Err(DecideError::UnknownStep { step: StepIndex(99) })
     );
 }
@@ -226,9 +228,9 @@ fn a_cancel_answers_by_where_the_saga_stands() {
     };
     assert_eq!(cancel("cancel@hold_seats undo:hold_seats=never"), (Ok(()), 0));
     assert_eq!(cancel("cancel@hold_seats"), (Ok(()), 0));
-    let turned = Err(DecideError::AlreadyTurned { cause: Cause::Refused });
-    assert_eq!(cancel("hold_seats=no undo:hold_seats=never"), (turned.clone(), 0));
-    assert_eq!(cancel("hold_seats=no"), (turned, 0));
+    let compensating = Err(DecideError::AlreadyCompensating { cause: Cause::Refused });
+    assert_eq!(cancel("hold_seats=no undo:hold_seats=never"), (compensating.clone(), 0));
+    assert_eq!(cancel("hold_seats=no"), (compensating, 0));
     let late = |phase| Err(DecideError::TooLateToCancel { phase });
     assert_eq!(cancel("commit_enrollments=never"), (late(Phase::Running), 0));
     assert_eq!(cancel("notify=never"), (late(Phase::Completing), 0));

@@ -1,4 +1,4 @@
-//! What people and the store read: the table, the log as JSON, the log and the state in words.
+//! The texts that people and the store read: the table, the log as JSON, the log and the state in words.
 
 use super::sample;
 use super::world::{Script, World, run};
@@ -44,21 +44,23 @@ fn the_log_for_people() {
     "#);
 }
 
-/// The persisted form: what is written here must be readable for ever.
+/// The persisted form, which must be readable for ever.
 #[test]
 fn the_log_in_the_store() {
     let log = varied_log();
     let mut causes = vec![
-        Recorded { sequence: 1, at_ms: 0, event: Event::Turned { cause: Cause::DeadlinePassed } },
+        Recorded { sequence: 1, at_ms: 0, event: Event::CompensationStarted { cause: Cause::DeadlinePassed } },
         Recorded {
             sequence: 1,
             at_ms: 0,
-            event: Event::Turned { cause: Cause::Cancelled { by: "ada".to_owned(), reason: "no time".to_owned() } },
+            event: Event::CompensationStarted {
+                cause: Cause::Cancelled { by: "ada".to_owned(), reason: "no time".to_owned() },
+            },
         },
         Recorded {
             sequence: 1,
             at_ms: 0,
-            event: Event::TurnedBack { step: "commit_enrollments".to_owned(), attempt: 1, started_at_ms: 0 },
+            event: Event::CompensationReverted { step: "commit_enrollments".to_owned(), attempt: 1, started_at_ms: 0 },
         },
     ];
     let mut log = [log[..4].to_vec(), log[6..8].to_vec(), log[log.len() - 1..].to_vec()].concat();
@@ -79,6 +81,32 @@ fn the_log_in_the_store() {
     {"sequence":1,"at_ms":0,"event":{"event":"turned","cause":{"kind":"deadline_passed"}}}
     {"sequence":1,"at_ms":0,"event":{"event":"turned","cause":{"kind":"cancelled","by":"ada","reason":"no time"}}}
     {"sequence":1,"at_ms":0,"event":{"event":"turned_back","step":"commit_enrollments","attempt":1,"started_at_ms":0}}
+    "#);
+}
+
+/// Decisions of operators are in the log too.
+#[test]
+fn interventions_in_the_store() {
+    let (step, direction) = (String::from("notify"), Direction::Compensation);
+    let answer = Resolution::Done;
+    let interventions = [
+        Intervention::Retry { step: None },
+        Intervention::Skip { step: step.clone(), direction: Direction::Forward },
+        Intervention::Resolve { step, direction, answer },
+        Intervention::Abandon,
+    ];
+    let lines = interventions.map(|intervention| {
+        let (by, reason, command_id) = (String::from("ada"), String::from("now"), Some(String::from("one")));
+        let event = Event::Intervened { by, reason, intervention, command_id };
+        let line = serde_json::to_string(&event).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), event);
+        line
+    });
+    insta::assert_snapshot!(lines.join("\n"), @r#"
+    {"event":"intervened","by":"ada","reason":"now","intervention":{"verb":"retry"},"command":"one"}
+    {"event":"intervened","by":"ada","reason":"now","intervention":{"verb":"skip","step":"notify","leg":"action"},"command":"one"}
+    {"event":"intervened","by":"ada","reason":"now","intervention":{"verb":"resolve","step":"notify","leg":"undo","answer":{"kind":"done"}},"command":"one"}
+    {"event":"intervened","by":"ada","reason":"now","intervention":{"verb":"abandon"},"command":"one"}
     "#);
 }
 
@@ -124,16 +152,20 @@ fn a_saga_explained() {
     "#);
 }
 
-/// A turn, a queue, a call, a pause and a breaker are told apart, where the instance that drives the saga tells.
+/// The text distinguishes a turn, a queue, a call, a pause and a breaker, where the owner of the saga has answered.
 #[test]
 fn what_a_saga_waits_for_is_told_apart() {
     let def = sample();
     let world = World::admit(&def, ["reserve_courses", "commit_enrollments"]);
     let explained = |wait: Wait, last_error: &str| {
-        let leg = LegWait { last_error: last_error.to_owned(), ..LegWait::new("reserve_courses", Leg::Action, wait) };
-        let text = serde_json::to_string(&leg).unwrap();
-        assert_eq!(serde_json::from_str::<LegWait>(&text).unwrap(), leg, "it goes from replica to replica");
-        let text = explain(&def, &world.state, Sight::Live(&[leg]), 20_000);
+        let call = CallWait {
+            last_error: last_error.to_owned(),
+            ..CallWait::new("reserve_courses", Direction::Forward, wait)
+        };
+        let text = serde_json::to_string(&call).unwrap();
+        assert_eq!(serde_json::from_str::<CallWait>(&text).unwrap(), call, "it goes from replica to replica");
+        assert!(text.starts_with(r#"{"step":"reserve_courses","leg":"action","wait":"#), "{text}");
+        let text = explain(&def, &world.state, Sight::Live(&[call]), 20_000);
         text.lines().nth(1).unwrap().trim().to_owned()
     };
     let waits = [

@@ -1,30 +1,38 @@
 //! A runtime in miniature: it drives a saga by a script, in order, on a clock that jumps from timer to timer.
 //!
-//! A script is words: `step=answer,answer` answers the attempts of a step's action (`undo:step=` those of its undo), all
-//! others are answered with `done`. Answers are `done`, `no`, `never` or the name of a gRPC code; or what an operator does
-//! while the call hangs: `retried`, `skipped`, `found-done`, `found-refused`, `abandoned`. `skip:step` leaves a step out;
-//! `cancel@step` cancels while that step's action is in flight.
+//! A script is a text of words:
+//!
+//! | word | meaning |
+//! |---|---|
+//! | `step=answer,answer` | the answers of the attempts of a step's action |
+//! | `undo:step=answer,answer` | the answers of the attempts of its compensation |
+//! | `skip:step` | the step does not apply |
+//! | `cancel@step` | a cancel comes while the action of the step is in flight |
+//!
+//! An answer is `done`, `no`, `never` or the name of a gRPC code. It may also be the command that an operator gives
+//! while the call hangs: `retried`, `skipped`, `found-done`, `found-refused`, `abandoned`. All other attempts are
+//! answered with `done`.
 
 use std::collections::BTreeSet;
 
 use crate::*;
 
-/// No script of these tests needs more inputs; a saga that does is stuck in a loop.
+/// Most inputs of a script. A saga that needs more is stuck in a loop.
 const INPUTS_MAX: usize = 1_000;
 
 pub(super) struct World<'a> {
     pub(super) def: &'a Definition,
     pub(super) state: SagaState,
     pub(super) log: Vec<Recorded>,
-    /// How many events must be durable: something was done that waits for them.
+    /// The number of events that must be durable, because an effect that waits for them was run.
     pub(super) durable: usize,
     pub(super) now_ms: i64,
     pub(super) wake_at_ms: Option<i64>,
-    pub(super) in_flight: Vec<(StepIndex, Leg, u32)>,
+    pub(super) in_flight: Vec<(StepIndex, Direction, u32)>,
     /// Calls that left but will not be answered.
-    hung: Vec<(StepIndex, Leg, u32)>,
-    /// Every leg that was ever called.
-    pub(super) called: BTreeSet<(StepIndex, Leg)>,
+    hung: Vec<(StepIndex, Direction, u32)>,
+    /// Every call that was ever made.
+    pub(super) called: BTreeSet<(StepIndex, Direction)>,
     pub(super) decided: Vec<Outcome>,
     pub(super) finished: usize,
     pub(super) jitter: Jitter,
@@ -38,7 +46,7 @@ impl<'a> World<'a> {
         world
     }
 
-    /// A saga that was read back; nothing is in flight.
+    /// A saga that was read back, without calls in flight.
     pub(super) fn replay(def: &'a Definition, log: Vec<Recorded>) -> Self {
         let state = SagaState::replay(def, &log).unwrap();
         Self {
@@ -68,11 +76,11 @@ impl<'a> World<'a> {
         }
         for effect in decision.ahead.into_iter().chain(decision.effects) {
             match effect {
-                Effect::Call { step, leg, attempt } => {
+                Effect::Call { step, direction, attempt } => {
                     let mut under_way = self.in_flight.iter().chain(&self.hung);
-                    if !under_way.any(|(other, other_leg, _)| (*other, *other_leg) == (step, leg)) {
-                        self.called.insert((step, leg));
-                        self.in_flight.push((step, leg, attempt));
+                    if !under_way.any(|(other, other_direction, _)| (*other, *other_direction) == (step, direction)) {
+                        self.called.insert((step, direction));
+                        self.in_flight.push((step, direction, attempt));
                     }
                 }
                 Effect::Decided(outcome) => self.decided.push(outcome),
@@ -84,40 +92,43 @@ impl<'a> World<'a> {
 
     /// Answers the call at a place of those in flight. A stale answer changes nothing, as in a runtime.
     pub(super) fn answer(&mut self, place: usize, answer: CallAnswer) {
-        let (step, leg, attempt) = self.in_flight.remove(place);
-        match self.input(Input::Answered { step, leg, attempt, started_at_ms: self.now_ms, answer }) {
+        let (step, direction, attempt) = self.in_flight.remove(place);
+        match self.input(Input::Answered { step, direction, attempt, started_at_ms: self.now_ms, answer }) {
             Ok(()) | Err(DecideError::Stale { .. }) => {}
             Err(error) => panic!("{error}"),
         }
     }
 
-    /// Somebody else drives it on.
+    /// Another instance adopts the saga.
     pub(super) fn adopt(&mut self) {
         self.input(Input::Adopt { by: "another".to_owned() }).unwrap();
     }
 
-    /// An operator decides something.
-    pub(super) fn steer(&mut self, verb: Verb) -> Result<(), DecideError> {
-        self.input(Input::Steer { verb, by: "ada".to_owned(), reason: "seen to it".to_owned(), command: None })
+    /// An operator gives a command.
+    pub(super) fn intervene(&mut self, command: OperatorCommand) -> Result<(), DecideError> {
+        self.input(Input::Operator { command, by: "ada".to_owned(), reason: "seen to it".to_owned(), command_id: None })
     }
 
     /// Runs by the script until nothing can happen any more.
     pub(super) fn run(mut self, script: &Script) -> Self {
         for _ in 0..INPUTS_MAX {
-            if let Some(&(step, leg, attempt)) = self.in_flight.first() {
+            if let Some(&(step, direction, attempt)) = self.in_flight.first() {
                 let name = self.def.step(step).name;
-                if leg == Leg::Action && script.cancel_at.as_deref() == Some(name) && self.state.cause().is_none() {
+                if direction == Direction::Forward
+                    && script.cancel_at.as_deref() == Some(name)
+                    && self.state.cause().is_none()
+                {
                     let cancel = Input::Cancel { by: "ada".to_owned(), reason: "changed my mind".to_owned() };
                     // Too late is an answer too; the saga goes on.
                     let _ = self.input(cancel);
                 }
-                if let Some(verb) = script.verb(name, leg, attempt) {
+                if let Some(command) = script.command(name, direction, attempt) {
                     let call = self.in_flight.remove(0);
                     self.hung.push(call);
-                    self.steer(verb).unwrap();
+                    self.intervene(command).unwrap();
                     continue;
                 }
-                match script.answer(name, leg, attempt) {
+                match script.answer(name, direction, attempt) {
                     None => {
                         let call = self.in_flight.remove(0);
                         self.hung.push(call);
@@ -134,7 +145,8 @@ impl<'a> World<'a> {
         panic!("still running after {INPUTS_MAX} inputs:\n{}", self.history());
     }
 
-    /// What happened, in a line: `; ` between events, `undo` before those of undos, the answer unless it was `done`.
+    /// The events in one line: `; ` between events, `undo` before those of compensations, the answer unless it was
+    /// `done`.
     pub(super) fn history(&self) -> String {
         let words: Vec<_> = self.log.iter().skip(1).map(|recorded| in_short(&recorded.event)).collect();
         let end = (self.state.phase().as_str(), self.state.outcome().as_str());
@@ -143,22 +155,26 @@ impl<'a> World<'a> {
 }
 
 fn in_short(event: &Event) -> String {
-    let title = |step: &str, leg: &Leg| if *leg == Leg::Undo { format!("undo {step}") } else { step.to_owned() };
+    let title = |step: &str, direction: &Direction| {
+        if *direction == Direction::Compensation { format!("undo {step}") } else { step.to_owned() }
+    };
     match event {
         Event::Admitted { .. } => String::from("admitted"),
         Event::Adopted { .. } => String::from("adopted"),
-        Event::Succeeded { step, leg, .. } => title(step, leg),
+        Event::Succeeded { step, direction, .. } => title(step, direction),
         Event::Refused { step, .. } => format!("{step} no"),
-        Event::Failed { step, leg, error, needs_attention, .. } => {
-            format!("{} {}{}", title(step, leg), error.code, if *needs_attention { "!" } else { "" })
+        Event::Failed { step, direction, error, needs_attention, .. } => {
+            format!("{} {}{}", title(step, direction), error.code, if *needs_attention { "!" } else { "" })
         }
-        Event::Turned { cause } => format!("turned: {cause}"),
-        Event::TurnedBack { .. } => String::from("turned back"),
+        Event::CompensationStarted { cause } => format!("turned: {cause}"),
+        Event::CompensationReverted { .. } => String::from("turned back"),
         Event::Intervened { intervention, .. } => match intervention {
             Intervention::Retry { step } => format!("retry {}", step.as_deref().unwrap_or("all")),
-            Intervention::Skip { step, leg } => format!("{} skipped", title(step, leg)),
-            Intervention::Resolve { step, leg, answer: Resolution::Done } => format!("{} found done", title(step, leg)),
-            Intervention::Resolve { step, leg, .. } => format!("{} found refused", title(step, leg)),
+            Intervention::Skip { step, direction } => format!("{} skipped", title(step, direction)),
+            Intervention::Resolve { step, direction, answer: Resolution::Done } => {
+                format!("{} found done", title(step, direction))
+            }
+            Intervention::Resolve { step, direction, .. } => format!("{} found refused", title(step, direction)),
             Intervention::Abandon => String::from("abandoned"),
         },
         Event::Finished => String::from("finished"),
@@ -167,7 +183,7 @@ fn in_short(event: &Event) -> String {
 
 #[derive(Default)]
 pub(super) struct Script {
-    answers: Vec<(String, Leg, Vec<String>)>,
+    answers: Vec<(String, Direction, Vec<String>)>,
     skips: Vec<String>,
     cancel_at: Option<String>,
 }
@@ -182,11 +198,11 @@ impl Script {
                 script.cancel_at = Some(step.to_owned());
             } else {
                 let (step, answers) = word.split_once('=').expect("a word of a script");
-                let (step, leg) = match step.strip_prefix("undo:") {
-                    Some(step) => (step, Leg::Undo),
-                    None => (step, Leg::Action),
+                let (step, direction) = match step.strip_prefix("undo:") {
+                    Some(step) => (step, Direction::Compensation),
+                    None => (step, Direction::Forward),
                 };
-                script.answers.push((step.to_owned(), leg, answers.split(',').map(str::to_owned).collect()));
+                script.answers.push((step.to_owned(), direction, answers.split(',').map(str::to_owned).collect()));
             }
         }
         script
@@ -196,28 +212,28 @@ impl Script {
         def.steps().iter().map(|step| step.name).filter(|name| !self.skips.iter().any(|skip| skip == name))
     }
 
-    fn word(&self, step: &str, leg: Leg, attempt: u32) -> &str {
-        let of_leg = self.answers.iter().find(|(name, of, _)| name == step && *of == leg);
-        of_leg.and_then(|(_, _, answers)| answers.get(attempt as usize - 1)).map_or("done", String::as_str)
+    fn word(&self, step: &str, direction: Direction, attempt: u32) -> &str {
+        let of_direction = self.answers.iter().find(|(name, of, _)| name == step && *of == direction);
+        of_direction.and_then(|(_, _, answers)| answers.get(attempt as usize - 1)).map_or("done", String::as_str)
     }
 
-    fn verb(&self, step: &str, leg: Leg, attempt: u32) -> Option<Verb> {
+    fn command(&self, step: &str, direction: Direction, attempt: u32) -> Option<OperatorCommand> {
         let name = step.to_owned();
-        Some(match self.word(step, leg, attempt) {
-            "retried" => Verb::Retry { step: None },
-            "skipped" => Verb::Skip { step: name },
-            "found-done" => Verb::Resolve { step: name, answer: Resolution::Done },
+        Some(match self.word(step, direction, attempt) {
+            "retried" => OperatorCommand::Retry { step: None },
+            "skipped" => OperatorCommand::Skip { step: name },
+            "found-done" => OperatorCommand::Resolve { step: name, answer: Resolution::Done },
             "found-refused" => {
-                Verb::Resolve { step: name, answer: Resolution::Refused { refusal: "found so".to_owned() } }
+                OperatorCommand::Resolve { step: name, answer: Resolution::Refused { refusal: "found so".to_owned() } }
             }
-            "abandoned" => Verb::Abandon,
+            "abandoned" => OperatorCommand::Abandon,
             _ => return None,
         })
     }
 
-    /// None: it never comes.
-    fn answer(&self, step: &str, leg: Leg, attempt: u32) -> Option<CallAnswer> {
-        match self.word(step, leg, attempt) {
+    /// The answer of an attempt; `None` when it never comes.
+    fn answer(&self, step: &str, direction: Direction, attempt: u32) -> Option<CallAnswer> {
+        match self.word(step, direction, attempt) {
             "done" => Some(CallAnswer::Done(format!("{step} done"))),
             "no" => Some(CallAnswer::Refused(format!("{step} says no"))),
             "never" => None,

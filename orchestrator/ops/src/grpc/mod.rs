@@ -16,14 +16,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
-use matricula_engine::Verb;
+use matricula_engine::OperatorCommand;
 use matricula_kit::id::SagaId;
 use matricula_kit::rpc::{FieldError, required_id};
 use matricula_kit::status;
 use matricula_proto::ops::v1 as ops;
 use matricula_proto::ops::v1::saga_service_server::SagaService;
 use matricula_registration::StoredRegistration;
-use matricula_runtime::{DestinationStatus, OrderVerb, Workload as _};
+use matricula_runtime::{DestinationStatus, RequestedCommand, Workload as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
@@ -91,37 +91,40 @@ impl SagaService for SagaGrpc {
         let step = if step.is_empty() { None } else { Some(self.step(step)?) };
         let decision = Decision { saga_id, by, reason, command_id };
         let Carried { summary, result, pending } =
-            self.carry_out(decision, OrderVerb::Steer(Verb::Retry { step })).await?;
+            self.carry_out(decision, RequestedCommand::Operator(OperatorCommand::Retry { step })).await?;
         Ok(Response::new(ops::RetrySagaResponse { summary, result, pending }))
     }
 
     async fn skip_step(&self, request: Request<ops::SkipStepRequest>) -> Answer<ops::SkipStepResponse> {
         let ops::SkipStepRequest { saga_id, step, by, reason, command_id } = request.into_inner();
-        let verb = Verb::Skip { step: self.step(step)? };
+        let command = OperatorCommand::Skip { step: self.step(step)? };
         let decision = Decision { saga_id, by, reason, command_id };
-        let Carried { summary, result, pending } = self.carry_out(decision, OrderVerb::Steer(verb)).await?;
+        let Carried { summary, result, pending } =
+            self.carry_out(decision, RequestedCommand::Operator(command)).await?;
         Ok(Response::new(ops::SkipStepResponse { summary, result, pending }))
     }
 
     async fn resolve_step(&self, request: Request<ops::ResolveStepRequest>) -> Answer<ops::ResolveStepResponse> {
         let ops::ResolveStepRequest { saga_id, step, by, reason, command_id, answer } = request.into_inner();
-        let verb = Verb::Resolve { step: self.step(step)?, answer: verbs::resolution(answer, &reason)? };
+        let command = OperatorCommand::Resolve { step: self.step(step)?, answer: verbs::resolution(answer, &reason)? };
         let decision = Decision { saga_id, by, reason, command_id };
-        let Carried { summary, result, pending } = self.carry_out(decision, OrderVerb::Steer(verb)).await?;
+        let Carried { summary, result, pending } =
+            self.carry_out(decision, RequestedCommand::Operator(command)).await?;
         Ok(Response::new(ops::ResolveStepResponse { summary, result, pending }))
     }
 
     async fn abandon_saga(&self, request: Request<ops::AbandonSagaRequest>) -> Answer<ops::AbandonSagaResponse> {
         let ops::AbandonSagaRequest { saga_id, by, reason, command_id } = request.into_inner();
         let decision = Decision { saga_id, by, reason, command_id };
-        let Carried { summary, result, pending } = self.carry_out(decision, OrderVerb::Steer(Verb::Abandon)).await?;
+        let Carried { summary, result, pending } =
+            self.carry_out(decision, RequestedCommand::Operator(OperatorCommand::Abandon)).await?;
         Ok(Response::new(ops::AbandonSagaResponse { summary, result, pending }))
     }
 
     async fn cancel_saga(&self, request: Request<ops::CancelSagaRequest>) -> Answer<ops::CancelSagaResponse> {
         let ops::CancelSagaRequest { saga_id, by, reason, command_id } = request.into_inner();
         let decision = Decision { saga_id, by, reason, command_id };
-        let Carried { summary, result, pending } = self.carry_out(decision, OrderVerb::Cancel).await?;
+        let Carried { summary, result, pending } = self.carry_out(decision, RequestedCommand::Cancel).await?;
         Ok(Response::new(ops::CancelSagaResponse { summary, result, pending }))
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use matricula_engine::{Outcome, Resolution, Verb, Wait};
+use matricula_engine::{OperatorCommand, Outcome, Resolution, Wait};
 use matricula_kit::answer::{Reason, Refusal};
 use matricula_kit::id::SagaId;
 use matricula_kit::rpc::{FieldError, required_id};
@@ -10,7 +10,7 @@ use matricula_kit::status;
 use matricula_proto::ops::v1 as ops;
 use matricula_proto::ops::v1::resolve_step_request as wire_resolution;
 use matricula_registration::StoredRegistration;
-use matricula_runtime::{CommandError, Order, OrderVerb, SeenBy, Workload as _};
+use matricula_runtime::{CommandError, CommandRequest, RequestedCommand, SeenBy, Workload as _};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
@@ -21,13 +21,13 @@ use crate::{explain, waits, wire};
 const BY_BYTES_MAX: usize = 64;
 /// Longest reason: some sentences, kept in the log for good.
 const REASON_BYTES_MAX: usize = 500;
-/// How long a verb that has a saga undone waits for that before it is answered as it stands: it takes some milliseconds
-/// while every service answers.
+/// How long a command that has a saga undone waits for that before it is answered as it stands: it takes some
+/// milliseconds while every service answers.
 const UNDONE_WAIT: Duration = Duration::from_secs(2);
 /// How long a call that was retried may wait in the queue of a service that answers, and the time between two looks.
 const CALLED_WAIT: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// When an unanswered verb may be sent again: a takeover by another instance is under way.
+/// When an unanswered command may be sent again: a takeover by another instance is under way.
 const RETRY_UNANSWERED: Duration = Duration::from_secs(1);
 
 /// What an operator has decided, as it comes from the wire.
@@ -38,7 +38,7 @@ pub(super) struct Decision {
     pub command_id: String,
 }
 
-/// What has become of a verb that was taken.
+/// What has become of a command that was taken.
 pub(super) struct Carried {
     pub summary: Option<ops::SagaSummary>,
     /// Of [`ops::VerbResult`].
@@ -47,63 +47,64 @@ pub(super) struct Carried {
 }
 
 impl SagaGrpc {
-    /// Has a verb carried out by whoever drives the saga, and reads what has become of the verb and of the saga.
-    pub(super) async fn carry_out(&self, decision: Decision, verb: OrderVerb) -> Result<Carried, Status> {
+    /// Has a command carried out by whoever drives the saga, and reads what has become of the command and of the saga.
+    pub(super) async fn carry_out(&self, decision: Decision, command: RequestedCommand) -> Result<Carried, Status> {
         let Decision { saga_id: id, by, reason, command_id } = decision;
         let id = saga_id(id)?;
-        let command = match command_id {
+        let command_id = match command_id {
             id if id.is_empty() => None,
             id => Some(required_id("command_id", id, SagaId::try_new)?.into()),
         };
-        let order = Order { verb: verb.clone(), by: by_of(by)?, reason: reason_of(reason)?, id: command };
-        let refused_as = refused_as(&order.verb);
+        let request =
+            CommandRequest { command: command.clone(), by: by_of(by)?, reason: reason_of(reason)?, id: command_id };
+        let refused_as = refused_as(&request.command);
         let mut watcher = self.runtime.watch(&id);
-        self.runtime.command(&id, order).await.map_err(|error| not_done(&id, refused_as, error))?;
+        self.runtime.command(&id, request).await.map_err(|error| not_done(&id, refused_as, error))?;
         let mut stored = self.stored(&id).await?;
         let is_open = stored.read.as_ref().is_ok_and(|(_, state)| state.outcome() == Outcome::Pending);
-        if is_undoing(&verb) && is_open {
+        if is_undoing(&command) && is_open {
             let undone = async { while watcher.changed().await.outcome() == Outcome::Pending {} };
             let _ = tokio::time::timeout(UNDONE_WAIT, undone).await;
             stored = self.stored(&id).await?;
         }
         let mut summary = vec![wire::summary(&stored)];
         waits::add_to(&self.runtime, &mut summary, std::slice::from_ref(&stored)).await?;
-        let pending = self.pending(&stored, &verb).await;
+        let pending = self.pending(&stored, &command).await;
         let result = if pending.is_some() { ops::VerbResult::Recorded } else { ops::VerbResult::Done };
         Ok(Carried { summary: summary.pop(), result: result.into(), pending: pending.unwrap_or_default() })
     }
 
-    /// What a verb waits for that is in the log; none when it is carried out.
-    async fn pending(&self, stored: &StoredRegistration, verb: &OrderVerb) -> Option<String> {
+    /// What a command waits for that is in the log; none when it is carried out.
+    async fn pending(&self, stored: &StoredRegistration, command: &RequestedCommand) -> Option<String> {
         let (_, state) = stored.read.as_ref().ok()?;
         if state.phase().is_finished() {
             return None;
         }
         let definition = self.runtime.workload().definition();
-        let legs = async || match self.runtime.look(&stored.row).await {
-            SeenBy::Driver(seen) => Ok(seen.legs),
+        let calls = async || match self.runtime.look(&stored.row).await {
+            SeenBy::Driver(seen) => Ok(seen.calls),
             SeenBy::LogOnly { why } => Err(why),
         };
-        match verb {
-            OrderVerb::Steer(Verb::Retry { step }) => {
+        match command {
+            RequestedCommand::Operator(OperatorCommand::Retry { step }) => {
                 let give_up_at = Instant::now() + CALLED_WAIT;
                 loop {
-                    let mut legs = match legs().await {
-                        Ok(legs) => legs,
+                    let mut calls = match calls().await {
+                        Ok(calls) => calls,
                         Err(why) => return Some(why),
                     };
                     // What was retried and is not called is parked, or in a queue that moves.
-                    legs.retain(|leg| step.as_ref().is_none_or(|step| leg.step == *step) && !is_called(leg.wait));
-                    let moves = legs.iter().all(|leg| matches!(leg.wait, Wait::Queue { .. }));
-                    if legs.is_empty() || !moves || Instant::now() >= give_up_at {
-                        return (!legs.is_empty()).then(|| explain::pending(definition, &legs, self.runtime.now()));
+                    calls.retain(|call| step.as_ref().is_none_or(|step| call.step == *step) && !is_called(call.wait));
+                    let moves = calls.iter().all(|call| matches!(call.wait, Wait::Queue { .. }));
+                    if calls.is_empty() || !moves || Instant::now() >= give_up_at {
+                        return (!calls.is_empty()).then(|| explain::pending(definition, &calls, self.runtime.now()));
                     }
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
             }
-            verb if is_undoing(verb) && state.outcome() == Outcome::Pending => Some(match legs().await {
-                Ok(legs) if !legs.is_empty() => {
-                    format!("being undone; {}", explain::pending(definition, &legs, self.runtime.now()))
+            command if is_undoing(command) && state.outcome() == Outcome::Pending => Some(match calls().await {
+                Ok(calls) if !calls.is_empty() => {
+                    format!("being undone; {}", explain::pending(definition, &calls, self.runtime.now()))
                 }
                 _ => "being undone".to_owned(),
             }),
@@ -122,12 +123,16 @@ impl SagaGrpc {
     }
 }
 
-/// Whether a verb has a saga undone: its outcome comes later.
-fn is_undoing(verb: &OrderVerb) -> bool {
-    matches!(verb, OrderVerb::Cancel | OrderVerb::Steer(Verb::Resolve { answer: Resolution::Refused { .. }, .. }))
+/// Whether a command has a saga undone: its outcome comes later.
+fn is_undoing(command: &RequestedCommand) -> bool {
+    matches!(
+        command,
+        RequestedCommand::Cancel
+            | RequestedCommand::Operator(OperatorCommand::Resolve { answer: Resolution::Refused { .. }, .. })
+    )
 }
 
-/// Whether the call of a leg has left: it is in flight, its answer is being recorded, or it has failed again.
+/// Whether a call has left: it is in flight, its answer is being recorded, or it has failed again.
 fn is_called(wait: Wait) -> bool {
     match wait {
         Wait::Call { .. } | Wait::Record | Wait::Pause { .. } => true,
@@ -175,10 +180,10 @@ fn reason_of(reason: String) -> Result<String, FieldError> {
     }
 }
 
-fn refused_as(verb: &OrderVerb) -> &'static str {
-    match verb {
-        OrderVerb::Cancel => "TOO_LATE_TO_CANCEL",
-        OrderVerb::Steer(_) => "VERB_REFUSED",
+fn refused_as(command: &RequestedCommand) -> &'static str {
+    match command {
+        RequestedCommand::Cancel => "TOO_LATE_TO_CANCEL",
+        RequestedCommand::Operator(_) => "VERB_REFUSED",
     }
 }
 

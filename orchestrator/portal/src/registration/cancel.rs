@@ -5,7 +5,7 @@ use std::time::Duration;
 use matricula_kit::id::SagaId;
 use matricula_kit::status;
 use matricula_proto::registration::v1 as wire;
-use matricula_runtime::{CommandError, Order, OrderVerb};
+use matricula_runtime::{CommandError, CommandRequest, RequestedCommand};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
@@ -18,8 +18,8 @@ const WAIT: Duration = Duration::from_secs(2);
 
 impl RegistrationGrpc {
     pub(super) async fn cancel(&self, id: &SagaId, reason: String) -> Result<wire::Registration, Status> {
-        let order = Order { verb: OrderVerb::Cancel, by: BY.to_owned(), reason, id: None };
-        self.runtime.command(id, order).await.map_err(|error| not_cancelled(id, error))?;
+        let request = CommandRequest { command: RequestedCommand::Cancel, by: BY.to_owned(), reason, id: None };
+        self.runtime.command(id, request).await.map_err(|error| not_cancelled(id, error))?;
         let mut follower = self.follow(id).await?;
         self.wait_for_outcome(&mut follower, Instant::now() + WAIT).await;
         Ok(follower.to_wire())

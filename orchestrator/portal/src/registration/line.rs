@@ -8,7 +8,7 @@ use crate::Orchestrator;
 
 /// The registration with its place in line, when it waits for its outcome and this replica drives it.
 pub(super) fn placed(runtime: &Orchestrator, mut registration: wire::Registration) -> wire::Registration {
-    // One that has turned round is being undone: its place has no meaning any more.
+    // A saga that has started its compensation is being undone: its place has no meaning any more.
     if registration.outcome() != Outcome::Pending || !registration.reasons.is_empty() {
         return registration;
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use matricula_engine::{Effect, Leg, LegStatus, StepIndex};
+use matricula_engine::{CallStatus, Direction, Effect, StepIndex};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::spans;
 
@@ -19,7 +19,7 @@ impl<W: Workload> Executor<W> {
     pub(super) fn act(&mut self, id: &SagaId, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Call { step, leg, attempt } => self.call(id, step, leg, attempt),
+                Effect::Call { step, direction, attempt } => self.call(id, step, direction, attempt),
                 Effect::Decided(_) => self.decided(id),
                 Effect::Finished => {
                     metrics::counter!("matricula_sagas_finished_total").increment(1);
@@ -29,31 +29,32 @@ impl<W: Workload> Executor<W> {
         }
     }
 
-    fn call(&mut self, id: &SagaId, step: StepIndex, leg: Leg, attempt: u32) {
+    fn call(&mut self, id: &SagaId, step: StepIndex, direction: Direction, attempt: u32) {
         let Some(saga) = self.sagas.get_mut(id) else { return };
         // A call that waited for the log may have been made by a later decision, and be over by now.
-        let progress = saga.state.steps()[step.get()].leg(leg);
-        let is_due = progress.status == LegStatus::Trying && progress.attempts + 1 == attempt;
-        if !is_due || saga.calling.contains(&(step, leg)) {
+        let progress = saga.state.steps()[step.get()].call(direction);
+        let is_due = progress.status == CallStatus::Trying && progress.attempts + 1 == attempt;
+        if !is_due || saga.calling.contains(&(step, direction)) {
             return;
         }
         let line = self.workload.definition().step(step);
-        let (Some(rpc), Some(destination)) = (line.rpc(leg), self.outbox.destinations.get(line.destination)) else {
+        let (Some(rpc), Some(destination)) = (line.rpc(direction), self.outbox.destinations.get(line.destination))
+        else {
             return;
         };
-        saga.calling.push((step, leg));
+        saga.calling.push((step, direction));
         let call = Call {
             saga: id.clone(),
             step,
             step_name: line.name,
-            leg,
+            direction,
             attempt,
             request: saga.request.clone(),
             state: saga.state.clone(),
             trace: saga.trace.clone(),
             owner_alive_at: self.outbox.clock.alive_at(),
         };
-        let may_gather = leg == Leg::Action && !self.workload.is_waited_for(line, &saga.request);
+        let may_gather = direction == Direction::Forward && !self.workload.is_waited_for(line, &saga.request);
         let _ = destination.send(Told::Call(Waiting { rpc, call, may_gather }));
     }
 
@@ -62,12 +63,14 @@ impl<W: Workload> Executor<W> {
     pub(super) fn withdraw(&mut self, id: &SagaId) {
         let Some(saga) = self.sagas.get_mut(id) else { return };
         let state = saga.state.clone();
-        let is_decided = |(step, leg): (StepIndex, Leg)| {
-            state.phase().is_finished() || state.steps()[step.get()].leg(leg).status != LegStatus::Trying
+        let is_decided = |(step, direction): (StepIndex, Direction)| {
+            state.phase().is_finished() || state.steps()[step.get()].call(direction).status != CallStatus::Trying
         };
-        for (step, leg) in saga.calling.extract_if(.., |calling| is_decided(*calling)) {
+        for (step, direction) in saga.calling.extract_if(.., |calling| is_decided(*calling)) {
             let line = self.workload.definition().step(step);
-            if let (Some(rpc), Some(destination)) = (line.rpc(leg), self.outbox.destinations.get(line.destination)) {
+            if let (Some(rpc), Some(destination)) =
+                (line.rpc(direction), self.outbox.destinations.get(line.destination))
+            {
                 let _ = destination.send(Told::Withdrawn { rpc, saga: id.clone(), step });
             }
         }

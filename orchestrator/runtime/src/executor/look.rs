@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use matricula_engine::{Leg, LegWait, SagaState, Wait};
+use matricula_engine::{CallWait, Direction, SagaState, Wait};
 use matricula_kit::id::SagaId;
 use tokio::sync::oneshot;
 
@@ -28,8 +28,8 @@ pub(crate) struct Seen {
     pub is_queued: bool,
     /// The services that were handed a call of it: they know more of it.
     pub called: Vec<&'static str>,
-    /// Its legs that are to be called, by what is known here.
-    pub waits: Vec<LegWait>,
+    /// Its calls that are due, by what is known here.
+    pub waits: Vec<CallWait>,
 }
 
 /// Sagas that wait for one service.
@@ -56,9 +56,9 @@ impl<W: Workload> Executor<W> {
         let definition = self.workload.definition();
         let is_queued = saga.place == Place::Queued;
         let (mut called, mut waits) = (Vec::new(), Vec::new());
-        for (index, leg, progress) in saga.state.trying(definition) {
+        for (index, direction, progress) in saga.state.trying(definition) {
             let step = definition.step(index);
-            let is_called = saga.calling.contains(&(index, leg));
+            let is_called = saga.calling.contains(&(index, direction));
             if is_called {
                 called.push(step.destination);
             }
@@ -67,7 +67,7 @@ impl<W: Workload> Executor<W> {
                 Some(until_ms) if !is_called => Wait::Pause { until_ms },
                 _ => Wait::Record,
             };
-            waits.push(LegWait::new(step.name, leg, wait));
+            waits.push(CallWait::new(step.name, direction, wait));
         }
         Seen { state: saga.state.clone(), is_queued, called, waits }
     }
@@ -97,7 +97,7 @@ impl<W: Workload> Executor<W> {
         let definition = self.workload.definition();
         let own = saga.state.trying(definition).filter(|(_, _, progress)| progress.waits_for().is_none());
         let mut names: Vec<&'static str> =
-            own.map(|(index, _, _): (_, Leg, _)| definition.step(index).destination).collect();
+            own.map(|(index, _, _): (_, Direction, _)| definition.step(index).destination).collect();
         names.sort_unstable();
         names.dedup();
         names

@@ -21,7 +21,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use futures::StreamExt as _;
-use matricula_engine::{DecideError, Input, Jitter, Leg, SagaState, StepIndex, decide};
+use matricula_engine::{DecideError, Direction, Input, Jitter, SagaState, StepIndex, decide};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::{TraceContext, spans};
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -47,7 +47,7 @@ pub(crate) struct Entrant<R> {
     pub state: SagaState,
 }
 
-/// Somebody steers a saga: a cancel, or an operator's verb.
+/// A request about a saga: a cancel, or an operator's command.
 pub(crate) struct Command {
     pub saga: SagaId,
     pub input: Input,
@@ -84,8 +84,8 @@ struct Saga<R> {
     trace: TraceContext,
     span: Span,
     state: Arc<SagaState>,
-    /// Legs that have a call under way.
-    calling: Vec<(StepIndex, Leg)>,
+    /// Calls that are under way.
+    calling: Vec<(StepIndex, Direction)>,
     timer: Option<delay_queue::Key>,
     behind: Behind,
     place: Place,
@@ -260,12 +260,12 @@ impl<W: Workload> Executor<W> {
     }
 
     fn answered(&mut self, answered: Answered) {
-        let Answered { saga: id, step, leg, attempt, took, answer } = answered;
+        let Answered { saga: id, step, direction, attempt, took, answer } = answered;
         // From one reading of one clock, so that the two moments are as far apart as the call has taken, whatever this
         // machine's wall clock says, and however the database's clock was set meanwhile.
         let now_ms = self.outbox.clock.now().0;
         let started_at_ms = now_ms.saturating_sub(i64::try_from(took.as_millis()).unwrap_or(i64::MAX));
-        let input = Input::Answered { step, leg, attempt, started_at_ms, answer };
+        let input = Input::Answered { step, direction, attempt, started_at_ms, answer };
         self.input_at(&id, Pending { input, reply: None }, now_ms);
     }
 
@@ -275,9 +275,9 @@ impl<W: Workload> Executor<W> {
             let _ = reply.send(None);
             return;
         }
-        // A queued one that is cancelled is turned round before anything of it is called; of an adopted one what is due leaves
-        // first, and is undone. It does not wait for a place: there are more of them for a moment, which costs less than the
-        // steps that are now not taken.
+        // A queued saga that is cancelled starts its compensation before anything of it is called; of an adopted one
+        // what is due leaves first, and is undone. It does not wait for a place: there are more of them for a moment,
+        // which costs less than the steps that are now not taken.
         let was_queued = matches!(input, Input::Cancel { .. }) && self.take_place(&saga);
         self.input(&saga, Pending { input, reply: Some(reply) });
         if was_queued {
@@ -298,10 +298,10 @@ impl<W: Workload> Executor<W> {
             self.input_at(id, Pending { input, reply: None }, now_ms);
         }
         let Some(saga) = self.sagas.get_mut(id) else { return };
-        if let Input::Answered { step, leg, .. } = pending.input {
-            saga.calling.retain(|calling| *calling != (step, leg));
+        if let Input::Answered { step, direction, .. } = pending.input {
+            saga.calling.retain(|calling| *calling != (step, direction));
         }
-        let is_steered = matches!(pending.input, Input::Steer { .. });
+        let is_by_operator = matches!(pending.input, Input::Operator { .. });
         let jitter = Jitter(rand::random());
         let decided = decide(self.workload.definition(), &saga.state, pending.input, now_ms, jitter);
         let decision = match decided {
@@ -316,7 +316,7 @@ impl<W: Workload> Executor<W> {
         };
         saga.state = Arc::new(decision.state);
         let due = saga.behind.decided(decision.events, decision.effects, pending.reply, &saga.state);
-        if is_steered {
+        if is_by_operator {
             self.withdraw(id);
         }
         self.set_timer(id, decision.wake_at_ms);

@@ -7,7 +7,7 @@ mod key;
 mod list;
 mod write;
 
-use matricula_engine::{Definition, Event, Kind, Leg, Recorded, RetryPolicy, Step};
+use matricula_engine::{Definition, Direction, Event, Kind, Recorded, RetryPolicy, Step};
 use matricula_kit::testing::{Backend, TestDatabase, empty_database};
 
 use super::*;
@@ -90,7 +90,7 @@ fn events(id: &SagaId, first: u64, last: u64) -> Append {
         at_ms: 10 * sequence as i64,
         event: Event::Succeeded {
             step: "do".to_owned(),
-            leg: Leg::Action,
+            direction: Direction::Forward,
             attempt: 1,
             started_at_ms: 1,
             output: format!("output {sequence}"),

@@ -1,6 +1,6 @@
 //! Many finished sagas and many receipts, written set-wise.
 
-use matricula_engine::{Event, Leg, Recorded};
+use matricula_engine::{Direction, Event, Recorded};
 use matricula_kit::database::{Args, Database, Rows};
 use matricula_kit::testing::Backend;
 use matricula_runtime::{SagaStore, Submission};
@@ -33,7 +33,7 @@ fn log() -> Vec<Recorded> {
     let steps: Vec<&'static str> = definition.steps().iter().map(|step| step.name).collect();
     let succeeded = |step: &&'static str| Event::Succeeded {
         step: (*step).to_owned(),
-        leg: Leg::Action,
+        direction: Direction::Forward,
         attempt: 1,
         started_at_ms: 1_700_000_000_000,
         output: format!("what {step} has answered, in as many words as there are in an answer of a service"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use matricula_engine::{Code, Leg, Outcome};
+use matricula_engine::{Code, Direction, Outcome};
 use matricula_kit::database::Args;
 use matricula_kit::testing::{BACKENDS, Backend};
 use matricula_runtime::RuntimeConfig;
@@ -17,8 +17,9 @@ async fn check(rpc: &'static str, faults: &[Fault], attempts: u32, outcome: Outc
     let (_, state) = system.run("k", order).await;
     assert_eq!(state.outcome(), outcome, "{rpc} {faults:?}");
     assert_eq!(system.world.rpcs(rpc).len() as u32, attempts, "{rpc} {faults:?}");
-    let legs = state.steps().iter().flat_map(|step| [step.leg(Leg::Action), step.leg(Leg::Undo)]);
-    assert_eq!(legs.map(|leg| leg.attempts).max(), Some(attempts), "{rpc} {faults:?}");
+    let calls =
+        state.steps().iter().flat_map(|step| [step.call(Direction::Forward), step.call(Direction::Compensation)]);
+    assert_eq!(calls.map(|call| call.attempts).max(), Some(attempts), "{rpc} {faults:?}");
 }
 
 #[tokio::test]
@@ -78,7 +79,7 @@ async fn an_invalid_operation_opens_no_breaker() {
     let (_test, system) = new(Backend::Sqlite, config).await;
     system.world.script("Hold", vec![Fault::Before(Code::InvalidArgument); 6]);
     let (_, watcher) = system.submit("k", Order::default()).await;
-    assert_eq!(finished(watcher).await.steps()[1].leg(Leg::Action).attempts, 7);
+    assert_eq!(finished(watcher).await.steps()[1].call(Direction::Forward).attempts, 7);
 }
 
 #[tokio::test]
@@ -94,7 +95,7 @@ async fn an_error_of_a_batch_is_unknown_for_all_of_it() {
     system.all_finished(first, Outcome::Committed).await;
     for (id, watcher) in sagas {
         let state = finished(watcher).await;
-        assert_eq!(state.steps()[1].leg(Leg::Action).attempts, 2, "{id}");
+        assert_eq!(state.steps()[1].call(Direction::Forward).attempts, 2, "{id}");
         system.world.audit(&id, Outcome::Committed);
     }
     assert_eq!(system.world.rpcs("Hold")[..2], [1, 9]);
@@ -114,7 +115,7 @@ async fn an_invalid_operation_spoils_no_other_of_its_batch() {
     while !within(watcher.changed()).await.needs_attention() {}
     for (id, watcher) in sagas.into_iter().chain(first) {
         let state = finished(watcher).await;
-        assert_eq!(state.steps()[0].leg(Leg::Action).attempts, 1, "{id}");
+        assert_eq!(state.steps()[0].call(Direction::Forward).attempts, 1, "{id}");
         system.world.audit(&id, Outcome::Committed);
     }
     system.world.now().invalid.clear();
@@ -142,7 +143,7 @@ async fn an_open_breaker_parks_calls_without_spending_attempts() {
     let mut attempts = 0;
     for (id, watcher) in parked {
         let state = finished(watcher).await;
-        attempts += state.steps()[1].leg(Leg::Action).attempts;
+        attempts += state.steps()[1].call(Direction::Forward).attempts;
         system.world.audit(&id, Outcome::Committed);
     }
     system.all_finished(first, Outcome::Committed).await;

@@ -1,6 +1,6 @@
 //! What an operator sees of a saga: its turn, a queue, a call, a pause, a breaker and a limit are told apart, from any replica.
 
-use matricula_engine::{Leg, LegWait, Outcome, Wait};
+use matricula_engine::{CallWait, Direction, Outcome, Wait};
 use matricula_kit::id::SagaId;
 use matricula_kit::testing::Backend;
 use matricula_runtime::{RuntimeConfig, SeenBy};
@@ -13,10 +13,10 @@ async fn seen(system: &System, saga: &SagaId) -> SeenBy {
     system.runtime.look(&row).await
 }
 
-/// What a saga waits for that has one leg to be called.
-async fn wait(system: &System, saga: &SagaId) -> Option<LegWait> {
+/// The wait of a saga that has one call due.
+async fn wait(system: &System, saga: &SagaId) -> Option<CallWait> {
     match seen(system, saga).await {
-        SeenBy::Driver(seen) => seen.legs.into_iter().next(),
+        SeenBy::Driver(seen) => seen.calls.into_iter().next(),
         SeenBy::LogOnly { .. } => None,
     }
 }
@@ -26,7 +26,7 @@ fn until(
     system: &System,
     saga: &SagaId,
     what: &'static str,
-    is_so: impl Fn(&LegWait) -> bool,
+    is_so: impl Fn(&CallWait) -> bool,
 ) -> impl Future<Output = ()> {
     eventually(what, async move || wait(system, saga).await.is_some_and(|wait| is_so(&wait)))
 }
@@ -59,7 +59,7 @@ async fn a_turn_a_queue_a_call_and_a_limit_are_told_apart_from_any_replica() {
         until(system, &waiting, "it waits for its turn", |wait| wait.wait == turn(0)).await;
         until(system, &last, "it waits behind that", |wait| wait.wait == turn(1)).await;
         let of_turn = wait(system, &waiting).await.unwrap();
-        assert_eq!((of_turn.step.as_str(), of_turn.leg), ("reserve", Leg::Action));
+        assert_eq!((of_turn.step.as_str(), of_turn.direction), ("reserve", Direction::Forward));
         let of_call = wait(system, &called).await.unwrap();
         let Wait::Call { since_ms, until_ms } = of_call.wait else { panic!("{of_call:?}") };
         assert!((until_ms - since_ms - 60_000).abs() < 1_000, "{of_call:?}");

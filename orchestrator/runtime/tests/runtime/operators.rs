@@ -1,6 +1,6 @@
-//! Operators steer sagas from any replica: what they decide is durable, in one order with all else, and by the owner.
+//! Operators command sagas from any replica: what they decide is durable, in one order with all else, and by the owner.
 
-use matricula_engine::{Code, Event, Intervention, Outcome, Phase, Resolution, Verb};
+use matricula_engine::{Code, Event, Intervention, OperatorCommand, Outcome, Phase, Resolution};
 use matricula_kit::id::SagaId;
 use matricula_kit::testing::{BACKENDS, Backend};
 use matricula_runtime::{CommandError, RuntimeConfig, Watcher};
@@ -12,11 +12,11 @@ use crate::world::{Fault, Order};
 /// Far more failures than any of these tests lets happen.
 const FOREVER: usize = 100_000;
 
-fn skip(step: &str) -> Verb {
-    Verb::Skip { step: step.to_owned() }
+fn skip(step: &str) -> OperatorCommand {
+    OperatorCommand::Skip { step: step.to_owned() }
 }
 
-/// A saga that turned round and whose undo of `charge` is not permitted, so that it needs attention.
+/// A compensating saga whose undo of `charge` is not permitted, so that it needs attention.
 async fn stuck(system: &System, key: &str) -> (SagaId, Watcher) {
     system.world.script("Void", vec![Fault::Before(Code::PermissionDenied); FOREVER]);
     let refused = Order { refuse: vec!["commit".to_owned()], ..Order::default() };
@@ -43,16 +43,16 @@ async fn what_is_skipped_lets_the_rest_go_on_and_is_never_called_compensated() {
     for backend in BACKENDS {
         let (_place, system) = new(backend, config()).await;
         let (id, watcher) = stuck(&system, "k").await;
-        let early = system.steer(&id, skip("hold")).await;
+        let early = system.intervene(&id, skip("hold")).await;
         assert!(matches!(&early, Err(CommandError::Refused(why)) if why.contains("not being tried")), "{early:?}");
-        system.steer(&id, skip("charge")).await.unwrap();
+        system.intervene(&id, skip("charge")).await.unwrap();
         assert_eq!(interventions(&system, &id).await.len(), 1, "it is durable when it is answered");
         let state = finished(watcher).await;
         assert_eq!((state.phase(), state.outcome()), (Phase::Abandoned, Outcome::Refused), "{backend:?}");
         assert_eq!(system.world.done(&id).last().map(String::as_str), Some("notify"), "{backend:?}");
         // Once more, as a client does that has not heard the answer; and something else, which comes too late.
-        system.steer(&id, skip("charge")).await.unwrap();
-        let late = system.steer(&id, Verb::Abandon).await;
+        system.intervene(&id, skip("charge")).await.unwrap();
+        let late = system.intervene(&id, OperatorCommand::Abandon).await;
         assert!(matches!(&late, Err(CommandError::Refused(why)) if why.contains("abandoned")), "{late:?}");
     }
 }
@@ -62,10 +62,11 @@ async fn a_retry_calls_what_waits() {
     let (_place, system) = new(Backend::Sqlite, config()).await;
     let (id, watcher) = stuck(&system, "k").await;
     // Between two attempts it waits; while a call is under way there is nothing to retry.
-    eventually("a retry is taken", async || system.steer(&id, Verb::Retry { step: None }).await.is_ok()).await;
+    eventually("a retry is taken", async || system.intervene(&id, OperatorCommand::Retry { step: None }).await.is_ok())
+        .await;
     let attempts = system.world.rpcs("Void").len();
     system.world.until(|world| world.rpcs.iter().filter(|(rpc, _)| *rpc == "Void").count() > attempts).await;
-    system.steer(&id, skip("charge")).await.unwrap();
+    system.intervene(&id, skip("charge")).await.unwrap();
     assert_eq!(finished(watcher).await.phase(), Phase::Abandoned);
     assert!(matches!(
         interventions(&system, &id).await[..],
@@ -82,13 +83,13 @@ async fn what_is_decided_by_hand_is_not_called_any_more() {
     assert!(system.runtime.set_destination_limit("gamma", 0));
     eventually("its call waits", async || {
         // It is refused once nothing waits for its next attempt any more.
-        let _ = system.steer(&id, Verb::Retry { step: None }).await;
+        let _ = system.intervene(&id, OperatorCommand::Retry { step: None }).await;
         waiting() == 1
     })
     .await;
     let calls = system.world.rpcs("Void").len();
-    let resolve = Verb::Resolve { step: "charge".to_owned(), answer: Resolution::Done };
-    system.steer(&id, resolve).await.unwrap();
+    let resolve = OperatorCommand::Resolve { step: "charge".to_owned(), answer: Resolution::Done };
+    system.intervene(&id, resolve).await.unwrap();
     eventually("it is taken back", async || waiting() == 0).await;
     assert!(system.runtime.set_destination_limit("gamma", 4));
     assert_eq!(finished(watcher).await.phase(), Phase::Compensated);
@@ -100,10 +101,10 @@ async fn any_replica_takes_a_verb_and_the_owner_carries_it_out() {
     let (place, first) = new(Backend::Postgres, config()).await;
     let second = beside(&place, &first, config()).await;
     let (id, watcher) = stuck(&first, "k").await;
-    let refused = second.steer(&id, skip("settle")).await;
+    let refused = second.intervene(&id, skip("settle")).await;
     assert!(matches!(&refused, Err(CommandError::Refused(why)) if why.contains("not being tried")), "{refused:?}");
-    let resolve = Verb::Resolve { step: "charge".to_owned(), answer: Resolution::Done };
-    second.steer(&id, resolve).await.unwrap();
+    let resolve = OperatorCommand::Resolve { step: "charge".to_owned(), answer: Resolution::Done };
+    second.intervene(&id, resolve).await.unwrap();
     assert_eq!(interventions(&second, &id).await.len(), 1, "it is durable when it is answered");
     assert_eq!(finished(watcher).await.phase(), Phase::Compensated);
     let row = second.runtime.store().get(&id).await.unwrap().unwrap();
@@ -143,8 +144,8 @@ async fn a_cancel_that_can_not_be_written_down_holds_up_no_other() {
     assert_eq!(finished(of_bad).await.outcome(), Outcome::Cancelled);
 }
 
-/// Verbs at both replicas at once, and the saga's own retries meanwhile: each is taken or refused, and the log has one
-/// order. The sequence that the store checks would not let two writers through.
+/// Commands at both replicas at once, and the saga's own retries meanwhile: each is taken or refused, and the log has
+/// one order. The sequence that the store checks would not let two writers through.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn verbs_at_the_same_time_are_taken_one_after_the_other() {
     let (place, first) = new(Backend::Postgres, config()).await;
@@ -152,9 +153,9 @@ async fn verbs_at_the_same_time_are_taken_one_after_the_other() {
     for round in 0..10 {
         let (id, watcher) = stuck(&first, &format!("k{round}")).await;
         let (a, b, c) = tokio::join!(
-            first.steer(&id, skip("charge")),
-            second.steer(&id, Verb::Abandon),
-            second.steer(&id, Verb::Resolve { step: "charge".to_owned(), answer: Resolution::Done }),
+            first.intervene(&id, skip("charge")),
+            second.intervene(&id, OperatorCommand::Abandon),
+            second.intervene(&id, OperatorCommand::Resolve { step: "charge".to_owned(), answer: Resolution::Done }),
         );
         let taken = [&a, &b, &c].into_iter().filter(|outcome| outcome.is_ok()).count();
         let logged = interventions(&first, &id).await;
@@ -175,7 +176,7 @@ async fn a_request_outlives_the_owner() {
     let second = beside(&place, &first, short.clone()).await;
     let third = beside(&place, &first, short).await;
     first.crash().await;
-    second.steer(&id, skip("charge")).await.unwrap();
+    second.intervene(&id, skip("charge")).await.unwrap();
     let watcher = third.runtime.watch(&id);
     eventually("it ends as abandoned", async || {
         let row = third.runtime.store().get(&id).await.unwrap().unwrap();
@@ -232,25 +233,25 @@ async fn a_limit_of_zero_parks_a_destination() {
     assert_eq!(finished(watcher).await.outcome(), Outcome::Committed);
 }
 
-/// A client whose answer was lost sends its verb again, to another replica, when the saga has gone on: it is told what has
-/// become of that verb, and not that there is nothing to retry.
+/// A client whose answer was lost sends its command again, to another replica, when the saga has gone on: it is told
+/// what has become of that command, and not that there is nothing to retry.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retry_whose_answer_was_lost_is_answered_as_done_when_it_comes_again() {
     let (place, first) = new(Backend::Postgres, config()).await;
     let second = beside(&place, &first, config()).await;
-    // Long enough that only the verb ends the pause.
+    // Long enough that only the command ends the pause.
     first.world.script("Void", [Fault::Later(60_000)]);
     let refused = Order { refuse: vec!["commit".to_owned()], ..Order::default() };
     let (id, watcher) = first.submit("k", refused).await;
-    let order = |command: &str| matricula_runtime::Order {
-        verb: matricula_runtime::OrderVerb::Steer(Verb::Retry { step: None }),
+    let request = |command: &str| matricula_runtime::CommandRequest {
+        command: matricula_runtime::RequestedCommand::Operator(OperatorCommand::Retry { step: None }),
         by: "ada".to_owned(),
         reason: "it is back".to_owned(),
         id: Some(command.to_owned()),
     };
     eventually("it waits for its next attempt", async || {
         first.world.hold("Void");
-        let taken = second.runtime.command(&id, order("one")).await.is_ok();
+        let taken = second.runtime.command(&id, request("one")).await.is_ok();
         if !taken {
             first.world.release("Void");
         }
@@ -258,16 +259,16 @@ async fn a_retry_whose_answer_was_lost_is_answered_as_done_when_it_comes_again()
     })
     .await;
     for system in [&first, &second, &first] {
-        system.runtime.command(&id, order("one")).await.expect("it was done");
+        system.runtime.command(&id, request("one")).await.expect("it was done");
     }
-    let other = second.runtime.command(&id, order("two")).await;
+    let other = second.runtime.command(&id, request("two")).await;
     assert!(matches!(&other, Err(CommandError::Refused(why)) if why.contains("nothing waits")), "{other:?}");
     assert_eq!(interventions(&first, &id).await, [Intervention::Retry { step: None }], "it was done once");
     first.world.release("Void");
     assert_eq!(finished(watcher).await.phase(), Phase::Compensated);
     for system in [&first, &second] {
-        system.runtime.command(&id, order("one")).await.expect("it was done, and the saga has ended since");
-        let other = system.runtime.command(&id, order("two")).await;
+        system.runtime.command(&id, request("one")).await.expect("it was done, and the saga has ended since");
+        let other = system.runtime.command(&id, request("two")).await;
         assert!(matches!(&other, Err(CommandError::Refused(why)) if why.contains("nothing is left")), "{other:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! A service that does not answer needs attention by itself, and the sagas that wait for it are counted under it.
 
-use matricula_engine::{Outcome, Verb};
+use matricula_engine::{OperatorCommand, Outcome};
 use matricula_kit::database::Args;
 use matricula_kit::testing::{BACKENDS, Backend};
 use matricula_runtime::{Outage, RuntimeConfig, SagaFilter};
@@ -78,8 +78,10 @@ async fn a_service_that_no_saga_waits_for_needs_no_attention() {
     system.world.down("delta");
     let (id, watcher) = system.submit("k", Order::default()).await;
     eventually("it needs attention", async || outages(&system).len() == 1).await;
-    eventually("it is skipped", async || system.steer(&id, Verb::Skip { step: "notify".to_owned() }).await.is_ok())
-        .await;
+    eventually("it is skipped", async || {
+        system.intervene(&id, OperatorCommand::Skip { step: "notify".to_owned() }).await.is_ok()
+    })
+    .await;
     finished(watcher).await;
     ends(&system).await;
     assert!(system.runtime.destinations().iter().any(|one| one.name == "delta" && one.failing_since_ms.is_some()));

@@ -132,8 +132,10 @@ async fn a_cancel_is_answered_when_it_is_durable() {
         system.world.until(|world| world.in_flight.get("beta") == Some(&1)).await;
         system.cancel(&id, "ada", "changed my mind").await.unwrap();
         let log = system.runtime.store().get(&id).await.unwrap().unwrap().log.unwrap();
-        let by_ada =
-            |event: &Event| matches!(event, Event::Turned { cause: Cause::Cancelled { by, .. } } if by == "ada");
+        let by_ada = |event: &Event| match event {
+            Event::CompensationStarted { cause: Cause::Cancelled { by, .. } } => by == "ada",
+            _ => false,
+        };
         assert!(log.iter().any(|recorded| by_ada(&recorded.event)), "{backend:?}: {log:?}");
         // Twice is once; the call that is still under way comes after its undo.
         system.cancel(&id, "bob", "").await.unwrap();

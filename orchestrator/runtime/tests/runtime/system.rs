@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use matricula_engine::{Outcome, SagaState, Verb};
+use matricula_engine::{OperatorCommand, Outcome, SagaState};
 use matricula_kit::database::{Args, Database};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing::{Backend, create_postgres};
 use matricula_runtime::{
-    CommandError, OrderVerb, Runtime, RuntimeConfig, SagaFilter, SagaRow, SagaStore, StoreError, Submission,
+    CommandError, RequestedCommand, Runtime, RuntimeConfig, SagaFilter, SagaRow, SagaStore, StoreError, Submission,
     SubmitError, Submitted, Watcher,
 };
 use tokio::task::JoinHandle;
@@ -144,16 +144,23 @@ impl System {
 
     /// Reads, also while the database comes and goes.
     pub async fn cancel(&self, saga: &SagaId, by: &str, reason: &str) -> Result<(), CommandError> {
-        self.command(saga, OrderVerb::Cancel, by, reason).await
+        self.command(saga, RequestedCommand::Cancel, by, reason).await
     }
 
-    pub async fn steer(&self, saga: &SagaId, verb: Verb) -> Result<(), CommandError> {
-        self.command(saga, OrderVerb::Steer(verb), "ada", "seen to it").await
+    pub async fn intervene(&self, saga: &SagaId, command: OperatorCommand) -> Result<(), CommandError> {
+        self.command(saga, RequestedCommand::Operator(command), "ada", "seen to it").await
     }
 
-    async fn command(&self, saga: &SagaId, verb: OrderVerb, by: &str, reason: &str) -> Result<(), CommandError> {
-        let order = matricula_runtime::Order { verb, by: by.to_owned(), reason: reason.to_owned(), id: None };
-        within(self.runtime.command(saga, order)).await
+    async fn command(
+        &self,
+        saga: &SagaId,
+        command: RequestedCommand,
+        by: &str,
+        reason: &str,
+    ) -> Result<(), CommandError> {
+        let request =
+            matricula_runtime::CommandRequest { command, by: by.to_owned(), reason: reason.to_owned(), id: None };
+        within(self.runtime.command(saga, request)).await
     }
 
     pub async fn list(&self, filter: SagaFilter) -> Vec<SagaRow> {

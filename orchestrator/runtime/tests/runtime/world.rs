@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use matricula_engine::{
-    CallAnswer, CallError, Code, Definition, Kind, Leg, Outcome, Recorded, RetryPolicy, SagaState, Step,
+    CallAnswer, CallError, Code, Definition, Direction, Kind, Outcome, Recorded, RetryPolicy, SagaState, Step,
 };
 use matricula_kit::id::SagaId;
 use matricula_runtime::{Call, Workload};
@@ -54,7 +54,7 @@ pub struct World {
 
 #[derive(Default)]
 pub struct Inner {
-    answers: HashMap<(SagaId, &'static str, Leg), CallAnswer>,
+    answers: HashMap<(SagaId, &'static str, Direction), CallAnswer>,
     /// What each saga had done for it, in order: the name of the step, with a `-` when it was undone.
     done: HashMap<SagaId, Vec<String>>,
     /// Each RPC that came: its name, and how many operations it carried.
@@ -81,7 +81,7 @@ pub fn definition() -> Definition {
 /// What makes sure that the pivot never happens, where there is something.
 fn table(withdraw: Option<&'static str>) -> Definition {
     let retry = RetryPolicy::try_new(1, 20, 50, 5).unwrap();
-    use Kind::{Closing, Compensatable, Pivot, Retriable};
+    use Kind::{Compensatable, Finalizer, Pivot, Retriable};
     let line =
         |stage, name, destination, action, undo, kind| Step { name, stage, destination, action, undo, kind, retry };
     let steps = vec![
@@ -92,7 +92,7 @@ fn table(withdraw: Option<&'static str>) -> Definition {
         line(4, "commit", "alpha", "Commit", withdraw, Pivot),
         line(5, "settle", "beta", "Settle", None, Retriable),
         line(5, "bill", "gamma", "Bill", None, Retriable),
-        line(5, "notify", "delta", "Notify", None, Closing),
+        line(5, "notify", "delta", "Notify", None, Finalizer),
     ];
     Definition::try_new("order", 1, 600_000, steps).unwrap()
 }
@@ -189,7 +189,7 @@ impl World {
                 Kind::Compensatable if committed => effects == 1 && undone == 0,
                 Kind::Compensatable => effects == undone && effects <= 1,
                 Kind::Pivot | Kind::Retriable => effects == usize::from(committed),
-                Kind::Closing => effects == 1,
+                Kind::Finalizer => effects == 1,
             };
             assert!(right, "{saga} {outcome:?}, {}: {done:?}", step.name);
         }
@@ -202,32 +202,36 @@ impl World {
     }
 
     fn answer(inner: &mut Inner, call: &Call<Order>) -> CallAnswer {
-        let key = (call.saga.clone(), call.step_name, call.leg);
+        let key = (call.saga.clone(), call.step_name, call.direction);
         if let Some(answer) = inner.answers.get(&key) {
             return answer.clone();
         }
         if let Some(other) = inner.behind.get(&call.saga).filter(|_| call.step_name == "reserve") {
             let is_settled = inner.done.get(other).is_some_and(|done| done.iter().any(|step| step == "settle"));
-            if !is_settled && call.leg == Leg::Action {
+            if !is_settled && call.direction == Direction::Forward {
                 let waits = CallError::new(Code::Aborted, "an earlier one is pending", None);
                 return CallAnswer::Unknown(CallError { waits_for: Some(other.to_string()), ..waits });
             }
         }
-        let of = |leg| inner.answers.get(&(call.saga.clone(), call.step_name, leg)).cloned();
-        let answer = match call.leg {
+        let of = |direction| inner.answers.get(&(call.saga.clone(), call.step_name, direction)).cloned();
+        let answer = match call.direction {
             // Nothing takes the pivot back.
-            Leg::Undo if call.step_name == "commit" && matches!(of(Leg::Action), Some(CallAnswer::Done(_))) => {
+            Direction::Compensation
+                if call.step_name == "commit" && matches!(of(Direction::Forward), Some(CallAnswer::Done(_))) =>
+            {
                 return CallAnswer::Refused("it has happened".to_owned());
             }
-            Leg::Action if of(Leg::Undo).is_some() => CallAnswer::Refused("undone before it came".to_owned()),
-            Leg::Action if call.request.refuse.iter().any(|step| step == call.step_name) => {
+            Direction::Forward if of(Direction::Compensation).is_some() => {
+                CallAnswer::Refused("undone before it came".to_owned())
+            }
+            Direction::Forward if call.request.refuse.iter().any(|step| step == call.step_name) => {
                 CallAnswer::Refused(format!("{} says no", call.step_name))
             }
-            leg => {
-                let effect = match (leg, of(Leg::Action)) {
-                    (Leg::Action, _) => Some(call.step_name.to_owned()),
-                    (Leg::Undo, Some(CallAnswer::Done(_))) => Some(format!("-{}", call.step_name)),
-                    (Leg::Undo, _) => None,
+            direction => {
+                let effect = match (direction, of(Direction::Forward)) {
+                    (Direction::Forward, _) => Some(call.step_name.to_owned()),
+                    (Direction::Compensation, Some(CallAnswer::Done(_))) => Some(format!("-{}", call.step_name)),
+                    (Direction::Compensation, _) => None,
                 };
                 inner.done.entry(call.saga.clone()).or_default().extend(effect);
                 CallAnswer::Done(format!("{} done", call.step_name))

@@ -34,7 +34,7 @@ fn whole(saga: SagaNo, world: &View<'_>) -> Held {
     hold(!marked, || format!("{saga} is committed, and a section that it drops is still enrolled"))
 }
 
-/// When a saga that turned round is finished, none is.
+/// When a saga that has compensated is finished, none is.
 fn nothing(saga: SagaNo, world: &View<'_>) -> Held {
     let Some(seen) = world.witness.saga(saga).filter(|seen| seen.state.phase() == Phase::Compensated) else {
         return Ok(());

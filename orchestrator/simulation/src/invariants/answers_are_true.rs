@@ -1,7 +1,7 @@
 //! A log says only what the services did: a success was done, a refusal was one, what is undone is undone. No error ever
 //! counts as an answer.
 
-use matricula_engine::{CallAnswer, Event, Leg};
+use matricula_engine::{CallAnswer, Direction, Event};
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
@@ -22,15 +22,15 @@ impl Invariant for AnswersAreTrue {
 
 fn is_true(saga: SagaNo, event: &Event, world: &View<'_>) -> Held {
     let (step, holds) = match event {
-        Event::Succeeded { step, leg, .. } => {
+        Event::Succeeded { step, direction, .. } => {
             let Some(index) = world.shape.definition.index(step) else { return Err(format!("no step {step}")) };
             let effects = world.witness.effects(saga, index);
             let undone = world.participants.record(saga, index).is_some_and(|record| record.undone);
             (
                 step,
-                match leg {
-                    Leg::Action => effects.done > effects.undone,
-                    Leg::Undo => effects.done == effects.undone && undone,
+                match direction {
+                    Direction::Forward => effects.done > effects.undone,
+                    Direction::Compensation => effects.done == effects.undone && undone,
                 },
             )
         }

@@ -2,7 +2,7 @@
 //! it was skipped or given up, and only then. Of such a saga, and of one with something resolved, a person answers for what
 //! it leaves in the services; its log, its outcome and its calls are held to all that others are held to.
 
-use matricula_engine::{Definition, Intervention, Kind, Leg, Phase, Resolution, Verb};
+use matricula_engine::{Definition, Direction, Intervention, Kind, OperatorCommand, Phase, Resolution};
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
@@ -19,9 +19,9 @@ impl Invariant for ByHandIsTold {
         match fact {
             Fact::Obeyed { order } => {
                 let log = world.witness.saga(order.saga).map(|seen| seen.interventions.as_slice()).unwrap_or_default();
-                let Wanted::Steer(verb) = &order.wanted else { return Ok(()) };
-                let stands = log.iter().any(|intervention| is_what(&world.shape.definition, verb, intervention));
-                hold(stands, || format!("{verb:?} of {} is told to be done, and its log has {log:?}", order.saga))
+                let Wanted::Operator(command) = &order.wanted else { return Ok(()) };
+                let stands = log.iter().any(|intervention| is_what(&world.shape.definition, command, intervention));
+                hold(stands, || format!("{command:?} of {} is told to be done, and its log has {log:?}", order.saga))
             }
             Fact::Appended { saga, .. } => {
                 let Some(seen) = world.witness.saga(*saga).filter(|seen| seen.state.phase().is_finished()) else {
@@ -40,20 +40,26 @@ impl Invariant for ByHandIsTold {
     }
 }
 
-/// Of a pivot "refused" means that it never happens: while that is asked, what answers is the question's own leg.
-fn is_what(definition: &Definition, verb: &Verb, intervention: &Intervention) -> bool {
-    match (verb, intervention) {
-        (Verb::Retry { step: wanted }, Intervention::Retry { step }) => step == wanted,
-        (Verb::Skip { step: wanted }, Intervention::Skip { step, .. }) => step == wanted,
-        (Verb::Resolve { step: wanted, answer: found }, Intervention::Resolve { step, leg, answer }) => {
+/// "Refused" of a pivot means that the pivot never happens. While its compensation is being tried, that is resolved as
+/// done.
+fn is_what(definition: &Definition, command: &OperatorCommand, intervention: &Intervention) -> bool {
+    match (command, intervention) {
+        (OperatorCommand::Retry { step: wanted }, Intervention::Retry { step }) => step == wanted,
+        (OperatorCommand::Skip { step: wanted }, Intervention::Skip { step, .. }) => step == wanted,
+        (
+            OperatorCommand::Resolve { step: wanted, answer: found },
+            Intervention::Resolve { step, direction, answer },
+        ) => {
             let pivot = definition.index(step).filter(|index| definition.step(*index).kind == Kind::Pivot);
-            let is_answer = match (pivot, leg) {
-                (Some(_), Leg::Undo) => matches!(found, Resolution::Refused { .. }) && *answer == Resolution::Done,
+            let is_answer = match (pivot, direction) {
+                (Some(_), Direction::Compensation) => {
+                    matches!(found, Resolution::Refused { .. }) && *answer == Resolution::Done
+                }
                 _ => answer == found,
             };
             step == wanted && is_answer
         }
-        (Verb::Abandon, Intervention::Abandon) => true,
+        (OperatorCommand::Abandon, Intervention::Abandon) => true,
         _ => false,
     }
 }

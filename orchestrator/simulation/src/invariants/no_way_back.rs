@@ -1,7 +1,8 @@
-//! No way back: nothing is undone once the pivot is done, the pivot is not done once the saga has turned round, unless
-//! it is still being asked whether it was, and nothing that comes after the pivot is done before it.
+//! No way back: nothing is undone once the pivot is done, the pivot is not done once the saga has started its
+//! compensation, unless it is still being asked whether it was, and nothing that comes after the pivot is done before
+//! it.
 
-use matricula_engine::{Kind, LegStatus, Outcome, SagaState};
+use matricula_engine::{CallStatus, Kind, Outcome, SagaState};
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
@@ -26,12 +27,14 @@ impl Invariant for NoWayBack {
         match world.shape.definition.step(of.step).kind {
             Kind::Compensatable => Ok(()),
             Kind::Pivot => {
-                let is_asked = |state: &SagaState| state.steps()[of.step.get()].undo.status == LegStatus::Trying;
-                let turned = state.is_none_or(|state| state.cause().is_some() && !is_asked(state));
-                hold(!turned, || format!("{of}, the pivot, is done, and the saga has turned round"))
+                let is_asked = |state: &SagaState| state.steps()[of.step.get()].undo.status == CallStatus::Trying;
+                let is_compensating = state.is_none_or(|state| state.cause().is_some() && !is_asked(state));
+                hold(!is_compensating, || {
+                    format!("{of}, the pivot, is done, and the saga has started its compensation")
+                })
             }
             Kind::Retriable => hold(committed(), || format!("{of} is done before the pivot")),
-            Kind::Closing => {
+            Kind::Finalizer => {
                 let decided = state.is_some_and(|state| state.outcome() != Outcome::Pending);
                 hold(decided, || format!("{of} is done before the outcome stands"))
             }

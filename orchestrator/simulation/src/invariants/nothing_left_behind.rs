@@ -40,7 +40,7 @@ fn explained(saga: SagaNo, world: &View<'_>) -> Held {
         let effects = world.witness.effects(saga, index);
         let wanted = match step.kind {
             _ if !state.applies => 0,
-            Kind::Closing => 1,
+            Kind::Finalizer => 1,
             _ => u32::from(committed),
         };
         let stands = effects.done.saturating_sub(effects.undone);

@@ -9,7 +9,7 @@ use matricula_engine::{CallAnswer, CallError, Code};
 use super::{Owner, OwnerInput};
 use crate::draws::{CrashPoint, Message, Purpose, RpcKey};
 use crate::env::{Env, Event};
-use crate::names::LegOf;
+use crate::names::CallId;
 use crate::participants::{Operation, Rpc, RpcAnswer};
 
 /// RPCs to one destination at the same time: two, so that what waits goes in one batch.
@@ -25,7 +25,7 @@ pub(super) struct Destination {
 
 struct InFlight {
     rpc: u32,
-    calls: Vec<(LegOf, u32)>,
+    calls: Vec<(CallId, u32)>,
 }
 
 impl Destination {
@@ -37,8 +37,8 @@ impl Destination {
 
 impl Owner {
     pub(super) fn enqueue(&mut self, env: &mut Env, operation: Operation) {
-        let LegOf { step, leg, .. } = operation.of;
-        let Some(rpc) = env.shape.definition.step(step).rpc(leg) else { return };
+        let CallId { step, direction, .. } = operation.of;
+        let Some(rpc) = env.shape.definition.step(step).rpc(direction) else { return };
         let destination = env.shape.destination_of[step.get()];
         self.destinations[usize::from(destination)].waiting.push_back((rpc, operation));
         self.send_calls(env, destination);

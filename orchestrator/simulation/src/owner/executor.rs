@@ -1,10 +1,12 @@
 //! Drives the sagas of an instance as the real executor does: one input of a saga at a time, effects only when the
-//! events that decided them are durable, but for those that may go ahead, and at most one call of a leg under way.
+//! events that decided them are durable, but for those that may go ahead, and at most one call of a step, in one
+//! direction, under way.
 
 use std::rc::Rc;
 
 use matricula_engine::{
-    CallAnswer, Effect, Input, Leg, LegStatus, Outcome, Recorded, Resolution, SagaState, StepIndex, Verb, decide,
+    CallAnswer, CallStatus, Direction, Effect, Input, OperatorCommand, Outcome, Recorded, Resolution, SagaState,
+    StepIndex, decide,
 };
 
 use super::behind::{Behind, Waiting};
@@ -14,7 +16,7 @@ use crate::clients::{Ask, Asked, Asker, Reply, Request};
 use crate::draws::Purpose;
 use crate::env::Env;
 use crate::fact::Fact;
-use crate::names::{LegOf, SagaNo};
+use crate::names::{CallId, SagaNo};
 use crate::operators::Order;
 use crate::participants::Operation;
 use crate::shapes::{Does, Shape};
@@ -69,7 +71,7 @@ impl Owner {
         }
     }
 
-    /// A cancel or a verb is decided as one more input of its saga.
+    /// A cancel or a command is decided as one more input of its saga.
     fn command(&mut self, env: &mut Env, asker: Asker, saga: SagaNo, input: Input) {
         if self.driven(saga).is_none() {
             return reply(env, asker, Reply::NotHere);
@@ -140,15 +142,17 @@ impl Owner {
         true
     }
 
-    pub(super) fn answered(&mut self, env: &mut Env, of: LegOf, attempt: u32, answer: CallAnswer) {
+    pub(super) fn answered(&mut self, env: &mut Env, of: CallId, attempt: u32, answer: CallAnswer) {
         let answer = match answer {
-            CallAnswer::Unknown(error) if env.is_broken(Broken::OwnerTurnsOnErrors) && of.leg == Leg::Action => {
+            CallAnswer::Unknown(error)
+                if env.is_broken(Broken::OwnerTurnsOnErrors) && of.direction == Direction::Forward =>
+            {
                 CallAnswer::Refused(error.to_string())
             }
             answer => answer,
         };
         let started_at_ms = self.clock_ms(env);
-        let input = Input::Answered { step: of.step, leg: of.leg, attempt, started_at_ms, answer };
+        let input = Input::Answered { step: of.step, direction: of.direction, attempt, started_at_ms, answer };
         self.input(env, of.saga, Pending { input, reply: None });
     }
 
@@ -159,9 +163,9 @@ impl Owner {
             self.input(env, saga, Pending { input, reply: None });
         }
         let Some(driven) = self.driven(saga) else { return };
-        if let Input::Answered { step, leg, .. } = pending.input {
-            driven.calling.retain(|of| (of.step, of.leg) != (step, leg));
-            env.facts.push(Fact::CallEnded { instance, of: LegOf { saga, step, leg } });
+        if let Input::Answered { step, direction, .. } = pending.input {
+            driven.calling.retain(|of| (of.step, of.direction) != (step, direction));
+            env.facts.push(Fact::CallEnded { instance, of: CallId { saga, step, direction } });
         }
         let jitter = env.jitter(saga, driven.state.sequence());
         let decision = match decide(&env.shape.definition, &driven.state, pending.input, now_ms, jitter) {
@@ -237,7 +241,7 @@ impl Owner {
     fn act(&mut self, env: &mut Env, saga: SagaNo, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Call { step, leg, attempt } => self.call(env, LegOf { saga, step, leg }, attempt),
+                Effect::Call { step, direction, attempt } => self.call(env, CallId { saga, step, direction }, attempt),
                 Effect::Decided(_) => {
                     let Some(driven) = self.driven(saga).filter(|driven| driven.place == Place::Taken) else {
                         continue;
@@ -250,14 +254,14 @@ impl Owner {
         }
     }
 
-    fn call(&mut self, env: &mut Env, of: LegOf, attempt: u32) {
+    fn call(&mut self, env: &mut Env, of: CallId, attempt: u32) {
         if self.is_stopping {
             return;
         }
         let calls_twice = env.is_broken(Broken::OwnerCallsTwice);
         let Some(driven) = self.driven(of.saga) else { return };
-        let progress = driven.state.steps()[of.step.get()].leg(of.leg);
-        let is_due = progress.status == LegStatus::Trying && progress.attempts + 1 == attempt;
+        let progress = driven.state.steps()[of.step.get()].call(of.direction);
+        let is_due = progress.status == CallStatus::Trying && progress.attempts + 1 == attempt;
         if !is_due || driven.calling.contains(&of) && !calls_twice {
             return;
         }
@@ -266,7 +270,7 @@ impl Owner {
         let operation =
             Operation { of, attempt, outcome: driven.state.outcome(), origins: origins(&env.shape, &driven.state) };
         env.facts.push(Fact::CallMade { instance: self.instance, of, attempt });
-        let unanswered = of.leg == Leg::Undo && action == LegStatus::Trying;
+        let unanswered = of.direction == Direction::Compensation && action == CallStatus::Trying;
         if unanswered && env.is_broken(Broken::OwnerLeavesUnansweredSteps) {
             return self.wake_me(env, 1, OwnerInput::Pretended { of, attempt });
         }
@@ -276,7 +280,7 @@ impl Owner {
     /// A broken owner undoes the first step of a saga that can't be cancelled any more.
     fn break_the_pivot(&mut self, env: &mut Env, saga: SagaNo) {
         if env.is_broken(Broken::OwnerUndoesAfterThePivot) {
-            let of = LegOf { saga, step: StepIndex(0), leg: Leg::Undo };
+            let of = CallId { saga, step: StepIndex(0), direction: Direction::Compensation };
             self.enqueue(env, Operation { of, attempt: 1, outcome: Outcome::Pending, origins: Vec::new() });
         }
     }
@@ -303,8 +307,15 @@ impl Owner {
 /// What the engine gets of an order. A broken owner writes a skip down as done.
 fn ordered(env: &Env, order: &Order) -> Input {
     match order.input() {
-        Input::Steer { verb: Verb::Skip { step }, by, reason, command } if env.is_broken(Broken::OwnerHidesSkips) => {
-            Input::Steer { verb: Verb::Resolve { step, answer: Resolution::Done }, by, reason, command }
+        Input::Operator { command: OperatorCommand::Skip { step }, by, reason, command_id }
+            if env.is_broken(Broken::OwnerHidesSkips) =>
+        {
+            Input::Operator {
+                command: OperatorCommand::Resolve { step, answer: Resolution::Done },
+                by,
+                reason,
+                command_id,
+            }
         }
         input => input,
     }

@@ -7,12 +7,12 @@ use crate::broken::Broken;
 use crate::clients::Request;
 use crate::env::Env;
 use crate::fact::Fact;
-use crate::names::{LegOf, SagaNo};
+use crate::names::{CallId, SagaNo};
 use crate::shapes::Does;
 
 /// Decides and does an action; none when it can't be decided yet.
 pub(super) fn decide(ledgers: &mut Ledgers, env: &mut Env, operation: &Operation, does: Does) -> Option<CallAnswer> {
-    let LegOf { saga, .. } = operation.of;
+    let CallId { saga, .. } = operation.of;
     let request = env.request(saga).clone();
     let Request { student, adds, drops, .. } = &*request;
     match does {

@@ -1,6 +1,6 @@
-//! The barrier, exhausted: three steps side by side and a pivot, where every message that was ever sent may arrive at any
-//! later time, in any order and any number of times, answers too, and the saga may turn round at any moment before its
-//! pivot is called.
+//! The barrier, exhausted: three steps side by side and a pivot, where every message that was ever sent may arrive at
+//! any later time, in any order and any number of times, answers too, and the saga may start its compensation at any
+//! moment before its pivot is called.
 
 use stateright::{Checker, Model, Property};
 
@@ -40,7 +40,7 @@ struct Row {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Phase {
     Running,
-    Turned,
+    Compensating,
     Undone,
     Committed,
 }
@@ -102,20 +102,20 @@ impl Barrier {
             let all_answered = stage.iter().all(Option::is_some);
             let refused = all_answered && stage.contains(&Some(Answer::Refused)) || pivot == Some(Answer::Refused);
             if refused {
-                self.turn(state);
+                self.compensate(state);
             } else if pivot == Some(Answer::Done) {
                 state.phase = Phase::Committed;
             } else if all_answered {
                 state.actions_sent[PIVOT] = true;
             }
         }
-        if state.phase == Phase::Turned && state.undos_known[..PIVOT].iter().all(|known| *known) {
+        if state.phase == Phase::Compensating && state.undos_known[..PIVOT].iter().all(|known| *known) {
             state.phase = Phase::Undone;
         }
     }
 
-    fn turn(&self, state: &mut State) {
-        state.phase = Phase::Turned;
+    fn compensate(&self, state: &mut State) {
+        state.phase = Phase::Compensating;
         for step in 0..PIVOT {
             match state.known[step] {
                 // It is on record, and answers whatever of the step is still on its way.
@@ -177,14 +177,14 @@ impl Model for Barrier {
                 self.undo(&mut state.rows[step]);
                 state.undo_answers_sent[step] = true;
             }
-            // Answers that come after the turn are not waited for.
+            // Answers that come after the compensation has started are not waited for.
             Step::Answer { step, answer } => {
                 if state.phase == Phase::Running {
                     state.known[step] = Some(answer);
                 }
             }
             Step::UndoAnswer(step) => state.undos_known[step] = true,
-            Step::Cancel => self.turn(&mut state),
+            Step::Cancel => self.compensate(&mut state),
         }
         self.settle(&mut state);
         (state != *before).then_some(state)
@@ -202,7 +202,7 @@ impl Model for Barrier {
                 state.rows[PIVOT].times_done == 0 || state.rows.iter().all(|row| stands(row) == 1)
             }),
             Property::always("nothing left behind", |_, state: &State| match state.phase {
-                Phase::Running | Phase::Turned => true,
+                Phase::Running | Phase::Compensating => true,
                 Phase::Undone => state.rows.iter().all(|row| stands(row) == 0),
                 Phase::Committed => state.rows.iter().all(|row| stands(row) == 1),
             }),

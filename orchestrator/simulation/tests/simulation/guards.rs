@@ -28,7 +28,7 @@ const SEEN_BY: [(Broken, &[&str]); 24] = [
     (OwnerTellsBeforeDurable, &["one outcome"]),
     (OwnerLeavesUnansweredSteps, &["nothing left behind", "all or nothing", "one truth", "no seat without right"]),
     (OwnerTurnsOnErrors, &["no way back", "answers are true"]),
-    (OwnerCallsTwice, &["one call a leg"]),
+    (OwnerCallsTwice, &["one call at a time"]),
     (OwnerForgetsTimers, &["nothing forgotten"]),
     (OwnerAdoptsSilently, &["nothing left behind", "one truth", "no seat without right"]),
     (PivotIsNotLookedAt, &["no way back", "nothing left behind"]),

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use futures::FutureExt as _;
-use matricula_engine::{CallAnswer, Leg};
+use matricula_engine::{CallAnswer, Direction};
 use matricula_testkit::mutants::UndoesOnlyAnswered;
 use matricula_testkit::simulated::{Simulated, Subject};
 use matricula_testkit::{Call, Case, Effects, Shape, World, cases, run_matrix};
@@ -18,8 +18,8 @@ enum Broken {
     SameAnswer,
     /// An undo undoes nothing.
     Undo,
-    /// A closing step is left out.
-    Closing,
+    /// A finalizer is left out.
+    Finalizer,
     /// A refusal is kept as if it had been done.
     Refusal,
 }
@@ -41,10 +41,10 @@ impl World for Mutant {
     async fn call(&self, subject: &Subject, call: &Call) -> CallAnswer {
         let Self(world, broken) = self;
         let done = || CallAnswer::Done(format!("{} is done", call.name));
-        match (broken, call.leg) {
+        match (broken, call.direction) {
             (Broken::Barrier, _) => world.forget(subject),
-            (Broken::Undo, Leg::Undo) => return done(),
-            (Broken::Closing, _) if call.name == "notify" => return done(),
+            (Broken::Undo, Direction::Compensation) => return done(),
+            (Broken::Finalizer, _) if call.name == "notify" => return done(),
             _ => {}
         }
         match (broken, world.call(subject, call).await) {
@@ -92,8 +92,8 @@ fn without_an_undo() {
 }
 
 #[test]
-fn without_the_closing_step() {
-    check(&Mutant(simulated(), Broken::Closing), "hold refused", "notify: its effect stands 0 times, not 1");
+fn without_the_finalizer() {
+    check(&Mutant(simulated(), Broken::Finalizer), "hold refused", "notify: its effect stands 0 times, not 1");
 }
 
 #[test]

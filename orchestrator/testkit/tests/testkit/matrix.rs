@@ -16,7 +16,7 @@ fn every_case_of_every_shape_holds() {
         let world = Simulated::new(shape);
         let mut all = cases::without_crash(world.shape());
         all.extend(cases::crashes(world.shape(), cases::for_crashes(world.shape())));
-        all.extend(cases::crashes(world.shape(), cases::steered(world.shape())));
+        all.extend(cases::crashes(world.shape(), cases::operators(world.shape())));
         all.extend(cases::cancelled_behind(world.shape()));
         let names: HashSet<_> = all.iter().map(|case| &case.name).collect();
         assert_eq!(names.len(), all.len(), "{name}: a case is there twice");

@@ -3,7 +3,7 @@
 use matricula_engine::{Definition, Kind, RetryPolicy, Step};
 use matricula_testkit::Shape;
 
-use Kind::{Closing, Compensatable, Pivot, Retriable};
+use Kind::{Compensatable, Finalizer, Pivot, Retriable};
 
 /// 100, 200, 400, 400... ms; attention after 3 failures, then every second; 10 s to the pivot.
 pub fn definition(table: &[(u8, &'static str, Kind)]) -> Definition {
@@ -38,7 +38,7 @@ pub fn registration() -> Definition {
         (5, "settle", Retriable),
         (5, "release", Retriable),
         (5, "refund", Retriable),
-        (5, "notify", Closing),
+        (5, "notify", Finalizer),
     ])
 }
 
@@ -59,8 +59,8 @@ pub fn all() -> Vec<(&'static str, Shape)> {
                 (1, "b", Compensatable),
                 (1, "c", Compensatable),
                 (2, "commit", Pivot),
-                (3, "tell", Closing),
-                (3, "note", Closing),
+                (3, "tell", Finalizer),
+                (3, "note", Finalizer),
                 (4, "sweep", Retriable),
             ])),
         ),

@@ -39,7 +39,7 @@ impl Services {
         let retry = RetryPolicy::try_new(1, 1, 1, 1).unwrap();
         let line =
             |stage, name, destination, action, kind| Step { name, stage, destination, action, undo: None, kind, retry };
-        let steps = vec![line(1, "do", "alpha", "Do", Kind::Pivot), line(2, "tell", "beta", "Tell", Kind::Closing)];
+        let steps = vec![line(1, "do", "alpha", "Do", Kind::Pivot), line(2, "tell", "beta", "Tell", Kind::Finalizer)];
         Arc::new(Self {
             definition: Definition::try_new("deed", 1, 600_000, steps).unwrap(),
             is_held: watch::Sender::new(false),

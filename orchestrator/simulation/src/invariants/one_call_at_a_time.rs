@@ -1,17 +1,17 @@
-//! At most one call of a leg of a saga is under way from one instance.
+//! At most one call of a step of a saga, in one direction, is under way from one instance.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
-use crate::names::{InstanceNo, LegOf};
+use crate::names::{CallId, InstanceNo};
 
 #[derive(Default)]
-pub(super) struct OneCallALeg {
-    under_way: Vec<(InstanceNo, LegOf)>,
+pub(super) struct OneCallAtATime {
+    under_way: Vec<(InstanceNo, CallId)>,
 }
 
-impl Invariant for OneCallALeg {
+impl Invariant for OneCallAtATime {
     fn name(&self) -> &'static str {
-        "one call a leg"
+        "one call at a time"
     }
 
     fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
