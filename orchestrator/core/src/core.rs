@@ -545,11 +545,12 @@ impl<W: Workflow> Core<W> {
         let is_decided = |(step, direction): (StepIndex, Direction)| {
             state.phase().is_finished() || state.steps()[step.get()].call(direction).status != CallStatus::Trying
         };
-        for (step, direction) in saga.calling.extract_if(.., |calling| is_decided(*calling)) {
-            if let Some(rpc) = self.workflow.definition().step(step).rpc(direction) {
-                self.destinations.withdraw(rpc, id, step);
-            }
-        }
+        let (definition, destinations) = (self.workflow.definition(), &mut self.destinations);
+        // A call that has left is under way until it ends: if it becomes due again meanwhile, it is not made twice.
+        saga.calling.retain(|&(step, direction)| {
+            let rpc = definition.step(step).rpc(direction).filter(|_| is_decided((step, direction)));
+            !rpc.is_some_and(|rpc| destinations.withdraw(rpc, id, step))
+        });
     }
 }
 
