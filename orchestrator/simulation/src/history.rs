@@ -17,8 +17,8 @@ use crate::fact::Fact;
 use crate::invariants::{self, Invariant, NOTHING_FORGOTTEN, View};
 use crate::names::ProcessNo;
 use crate::operators::Operators;
-use crate::owner::{Process, ProcessEvent};
 use crate::participants::Participants;
+use crate::replica::{Process, ProcessEvent};
 use crate::shapes::Shape;
 use crate::store::Store;
 use crate::tally::Tally;
@@ -195,13 +195,15 @@ impl History {
     fn dispatch(&mut self, event: Event) {
         let Self { env, store, processes, participants, clients, operators, witness, tally, .. } = self;
         match event {
-            Event::Owner { process, instance, input } => processes[process.get()].input(env, instance, input),
+            Event::Instance { process, instance, input } => processes[process.get()].input(env, instance, input),
             Event::Process { process, event } => {
                 tally.disaster(&event, env.healed);
                 if env.healed && is_disaster(&event) {
                     return;
                 }
-                processes[process.get()].handle(env, event);
+                if let Some(process) = processes.get_mut(process.get()) {
+                    process.handle(env, event);
+                }
             }
             Event::Store(transaction) => {
                 let key = transaction.key;
@@ -246,6 +248,7 @@ impl History {
         let env = &mut self.env;
         env.say(|| "all faults end".to_owned());
         env.healed = true;
+        env.facts.push(Fact::Healed);
         env.weather = Weather::calm();
         self.store.heal();
         self.participants.heal();
@@ -319,7 +322,8 @@ fn is_disaster(event: &ProcessEvent) -> bool {
         ProcessEvent::Crash { .. }
         | ProcessEvent::Stop
         | ProcessEvent::Pause { .. }
-        | ProcessEvent::ClockJump { .. } => true,
-        ProcessEvent::Start | ProcessEvent::GoOn | ProcessEvent::Ask(_) => false,
+        | ProcessEvent::ClockJump { .. }
+        | ProcessEvent::Limit { .. } => true,
+        ProcessEvent::Start | ProcessEvent::GoOn | ProcessEvent::PeerLeft(_) | ProcessEvent::Ask(_) => false,
     }
 }

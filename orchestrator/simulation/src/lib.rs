@@ -48,6 +48,7 @@ mod names;
 mod operators;
 mod owner;
 mod participants;
+mod replica;
 pub mod shapes;
 mod store;
 pub mod tally;

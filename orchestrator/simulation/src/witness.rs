@@ -85,9 +85,9 @@ impl Witness {
 
     pub(crate) fn learn(&mut self, shape: &Shape, fact: &Fact) {
         match fact {
-            Fact::Started { instance } => self.started(*instance),
+            Fact::Started { instance, .. } => self.started(*instance),
             Fact::Ended { instance } => self.lives[instance.get()].runs = false,
-            Fact::Marked { instance } => self.lives[instance.get()].marked = true,
+            Fact::Marked { instance, .. } => self.lives[instance.get()].marked = true,
             Fact::Admitted { saga, instance, first } => match SagaState::replay(&shape.definition, &**first) {
                 Ok(state) => {
                     if self.sagas.len() <= saga.get() {
@@ -132,6 +132,14 @@ impl Witness {
                 }
             }
             Fact::CallMade { .. }
+            | Fact::Paused { .. }
+            | Fact::WentOn { .. }
+            | Fact::Stopping { .. }
+            | Fact::StoreAway { .. }
+            | Fact::Healed
+            | Fact::CancelAsked { .. }
+            | Fact::CommitSent { .. }
+            | Fact::CommitEnded { .. }
             | Fact::CallEnded { .. }
             | Fact::SeatGiven { .. }
             | Fact::Notified { .. }
