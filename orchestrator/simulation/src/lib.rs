@@ -38,6 +38,7 @@
 pub mod broken;
 pub mod campaign;
 mod clients;
+pub mod compare;
 mod disasters;
 mod draws;
 mod env;

@@ -15,8 +15,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use matricula_core::{
-    Change, Commit, CommitAnswer, CoreConfig, End, Input, Moment, Rpc as CoreRpc, RpcNo, StoreAnswer as CoreAnswer,
-    StoreRequest as CoreRequest, StoredSaga, Submission, SagaId,
+    Change, Commit, CommitAnswer, CoreConfig, End, Input, Moment, Rpc as CoreRpc, RpcNo, SagaId,
+    StoreAnswer as CoreAnswer, StoreRequest as CoreRequest, StoredSaga, Submission,
 };
 use matricula_engine::{CallError, Code, Input as SagaInput, Outcome, Row};
 
@@ -449,9 +449,7 @@ impl Replica {
                 let submission = submission(saga, request);
                 return self.step(env, [Input::Submitted { submission, caller: Caller { asker, saga } }]);
             }
-            Asked::Cancel(saga) => {
-                (saga, SagaInput::Cancel { by: saga.client().to_string(), reason: String::new() })
-            }
+            Asked::Cancel(saga) => (saga, SagaInput::Cancel { by: saga.client().to_string(), reason: String::new() }),
             Asked::Order(order) => (order.saga, order.input()),
         };
         if matches!(command, SagaInput::Cancel { .. }) {
@@ -497,7 +495,12 @@ impl Replica {
         }
     }
 
-    fn rpc_ended(&mut self, env: &mut Env, rpc: u64, answer: Result<Vec<matricula_engine::CallAnswer>, CallError>) -> Goes {
+    fn rpc_ended(
+        &mut self,
+        env: &mut Env,
+        rpc: u64,
+        answer: Result<Vec<matricula_engine::CallAnswer>, CallError>,
+    ) -> Goes {
         if let Some(place) = self.in_flight.iter().position(|(number, _)| *number == rpc) {
             let instance = self.instance;
             let (_, calls) = self.in_flight.swap_remove(place);
@@ -621,13 +624,16 @@ impl Replica {
             self.send_rpc(env, rpc);
         }
         for request in ready.store {
-            self.ask_store(env, match request {
-                CoreRequest::Renew { asked_at } => StoreRequest::Renew { asked_at },
-                CoreRequest::Look { may_mark } => StoreRequest::Look { may_mark },
-                CoreRequest::Choose { limit } => StoreRequest::Choose { limit },
-                CoreRequest::Adopt { sagas } => StoreRequest::Adopt(sagas.into_iter().map(number_of).collect()),
-                CoreRequest::Flag { .. } => StoreRequest::Flag,
-            });
+            self.ask_store(
+                env,
+                match request {
+                    CoreRequest::Renew { asked_at } => StoreRequest::Renew { asked_at },
+                    CoreRequest::Look { may_mark } => StoreRequest::Look { may_mark },
+                    CoreRequest::Choose { limit } => StoreRequest::Choose { limit },
+                    CoreRequest::Adopt { sagas } => StoreRequest::Adopt(sagas.into_iter().map(number_of).collect()),
+                    CoreRequest::Flag { .. } => StoreRequest::Flag,
+                },
+            );
         }
         let in_ms = |at: Moment| i64::try_from(at.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
         self.wake_at_ms = ready.wake_at.map(|at| self.started_ms.saturating_add(in_ms(at)).max(env.now_ms));
@@ -760,7 +766,9 @@ fn reply_of(saga: SagaNo, reply: matricula_core::Reply) -> Reply {
     match reply {
         Core::Accepted(id) => Reply::Accepted { saga: number_of(*id) },
         Core::Existing { id, .. } => Reply::Accepted { saga: number_of(id) },
-        Core::QueueFull { .. } | Core::OverQuota { .. } | Core::Unstorable(_) | Core::ShuttingDown => Reply::Unavailable,
+        Core::QueueFull { .. } | Core::OverQuota { .. } | Core::Unstorable(_) | Core::ShuttingDown => {
+            Reply::Unavailable
+        }
         Core::Done(_) => Reply::Obeyed { saga },
         Core::Refused(_) => Reply::Refused,
         Core::NotHere => Reply::NotHere,
@@ -802,4 +810,3 @@ fn described(instance: InstanceNo, commit: &Commit<Rc<Request>>) -> String {
     let rows: Vec<String> = admissions.chain(appends).collect();
     format!("{instance} writes (commit {}): {}", commit.number, rows.join(" | "))
 }
-

@@ -119,7 +119,9 @@ pub(crate) struct Stored {
 pub(crate) enum StoreAnswer {
     Done,
     /// The instance has a lease; true time when that was executed.
-    Alive { at_ms: i64 },
+    Alive {
+        at_ms: i64,
+    },
     Fenced,
     /// The transaction lost to another one.
     Conflict,

@@ -5,8 +5,8 @@
 use std::rc::Rc;
 
 use matricula_engine::{
-    CallAnswer, Jitter, CallStatus, Direction, Effect, Input, OperatorCommand, Outcome, Recorded, Resolution, SagaState,
-    StepIndex, decide,
+    CallAnswer, CallStatus, Direction, Effect, Input, Jitter, OperatorCommand, Outcome, Recorded, Resolution,
+    SagaState, StepIndex, decide,
 };
 
 use super::behind::{Behind, Waiting};

@@ -6,12 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use matricula_core::{
-    AppendOutcome, Call, Clearance, Commit, CommitAnswer, Core, CoreConfig, Input, Moment, Notice, Ready, Reply as CoreReply,
-    Rpc, RpcNo, SagaId, StoreAnswer, StoreRequest,
+    AppendOutcome, Call, Clearance, Commit, CommitAnswer, Core, CoreConfig, Input, Moment, Notice, Ready,
+    Reply as CoreReply, Rpc, RpcNo, SagaId, StoreAnswer, StoreRequest,
 };
 use matricula_engine::{
-    CallAnswer, CallError, CallStatus, DecideError, Direction, Input as SagaInput, OperatorCommand, Outcome, Resolution,
-    SagaState, StepIndex,
+    CallAnswer, CallError, CallStatus, DecideError, Direction, Input as SagaInput, OperatorCommand, Outcome,
+    Resolution, SagaState, StepIndex,
 };
 
 use super::bounds::DESTINATION_IN_FLIGHT_MAX;
@@ -159,7 +159,10 @@ impl BrokenCore {
             && let Some(view) = self.core.look(now, saga)
         {
             let definition = &self.core.workflow().shape.definition;
-            let trying = view.state.trying(definition).filter(|(index, ..)| step == Some(&definition.step(*index).name.to_owned()));
+            let trying = view
+                .state
+                .trying(definition)
+                .filter(|(index, ..)| step == Some(&definition.step(*index).name.to_owned()));
             self.memory.withdrawn.extend(trying.map(|(index, direction, _)| (saga, index, direction)));
         }
         let command = match command {
@@ -218,7 +221,8 @@ impl BrokenCore {
         let done = ready.replies.iter().filter(|(_, reply)| matches!(reply, CoreReply::Done(_)));
         let done: Vec<SagaNo> = done.map(|(caller, _)| caller.saga).collect();
         let is_done = |saga: SagaId| done.contains(&number_of(saga));
-        let (made, left) = std::mem::take(&mut self.memory.withdrawn).into_iter().partition(|(saga, ..)| is_done(*saga));
+        let (made, left) =
+            std::mem::take(&mut self.memory.withdrawn).into_iter().partition(|(saga, ..)| is_done(*saga));
         self.memory.withdrawn = left;
         let made: Vec<(SagaId, StepIndex, Direction)> = made;
         for (saga, step, direction) in made {
@@ -276,7 +280,9 @@ impl Memory {
         let is_again = self.commit.as_ref().is_some_and(|before| before.number == sent.number);
         match missing {
             Broken::CommitsAreNotTriedAgain if is_again => *commit = None,
-            Broken::CommitsAreCutShort if sent.admissions.len() + sent.appends.len() > 1 && !sent.appends.is_empty() => {
+            Broken::CommitsAreCutShort
+                if sent.admissions.len() + sent.appends.len() > 1 && !sent.appends.is_empty() =>
+            {
                 let appends = sent.appends[..sent.appends.len() - 1].to_vec();
                 let (number, admissions) = (sent.number, sent.admissions.clone());
                 *commit = Some(Arc::new(Commit { number, admissions, appends }));
@@ -312,8 +318,7 @@ impl Memory {
             }
             (Broken::OldAnswersCount, answer) if had_ended => {
                 let is_of_same = |of: &SentCalls| {
-                    of.len() == calls.len()
-                        && of.iter().zip(&*calls).all(|(a, b)| (a.saga, a.step) == (b.saga, b.step))
+                    of.len() == calls.len() && of.iter().zip(&*calls).all(|(a, b)| (a.saga, a.step) == (b.saga, b.step))
                 };
                 let current = self.sent.iter_mut().find(|(_, (of, has_ended))| !*has_ended && is_of_same(of));
                 match current {
