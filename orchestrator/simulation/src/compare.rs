@@ -14,6 +14,7 @@ use crate::witness::Witness;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     client: usize,
+    saga: u16,
     student: u8,
     sections: Vec<SectionNo>,
     outcome: Outcome,
@@ -52,6 +53,7 @@ pub(crate) fn ends(env: &Env, witness: &Witness) -> Vec<Ended> {
             });
             Ended {
                 client: saga.client().get(),
+                saga: saga.0,
                 student: request.student.0,
                 sections: request.adds.iter().chain(&request.drops).copied().collect(),
                 outcome: seen.state.outcome(),
@@ -180,7 +182,9 @@ fn why(a: &Ended, b: &Ended, one: &[Ended], other: &[Ended]) -> &'static str {
     let others: Vec<(&Ended, &Ended)> =
         one.iter().zip(other).filter(|(x, _)| x.client != a.client).filter(differs).collect();
     let shares = |(x, _): &(&Ended, &Ended)| x.sections.iter().any(|section| a.sections.contains(section));
-    if a.is_by_hand || b.is_by_hand {
+    if a.saga != b.saga {
+        "another try of the client was admitted"
+    } else if a.is_by_hand || b.is_by_hand {
         "an operator came at another moment"
     } else if has(Outcome::TimedOut) {
         "a deadline passed"
@@ -194,6 +198,8 @@ fn why(a: &Ended, b: &Ended, one: &[Ended], other: &[Ended]) -> &'static str {
         && one.iter().any(|x| x.client != a.client && x.sections.iter().any(|s| a.sections.contains(s)))
     {
         "another saga wanted the same section"
+    } else if has(Outcome::Refused) {
+        "another attempt was refused, or at another moment"
     } else {
         "unexplained"
     }
