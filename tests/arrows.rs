@@ -18,9 +18,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("matricula-fees", &["matricula-kit", "matricula-proto"]),
     ("matricula-notifications", &["matricula-kit", "matricula-proto"]),
     ("matricula-engine", &[]),
+    ("matricula-core", &["matricula-engine"]),
     ("matricula-audit", &["matricula-proto"]),
     ("matricula-testkit", &["matricula-engine"]),
-    ("matricula-runtime", &["matricula-engine", "matricula-kit"]),
+    ("matricula-runtime", &["matricula-core", "matricula-engine", "matricula-kit"]),
     ("matricula-registration", &["matricula-engine", "matricula-kit", "matricula-proto", "matricula-runtime"]),
     (
         "matricula-portal",
@@ -30,7 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "matricula-ops",
         &["matricula-engine", "matricula-kit", "matricula-proto", "matricula-registration", "matricula-runtime"],
     ),
-    ("matricula-simulation", &["matricula-engine"]),
+    ("matricula-simulation", &["matricula-core", "matricula-engine"]),
     ("matricula-campus", &[]),
     (
         "matricula",
@@ -64,7 +65,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that do no I/O, and what must not be anywhere below them: runtimes, clocks, randomness, databases, networks.
-const PURE: [&str; 1] = ["matricula-engine"];
+const PURE: [&str; 2] = ["matricula-core", "matricula-engine"];
 const IMPURE: [&str; 11] =
     ["tokio", "async-std", "sqlx", "tonic", "rand", "getrandom", "uuid", "jiff", "chrono", "time", "reqwest"];
 

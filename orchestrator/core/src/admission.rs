@@ -23,6 +23,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::random::fraction;
 use crate::{CoreConfig, Moment, SagaId};
 
 /// Decisions a second that are assumed until the rate is measured: fewer than most machines make. In a rush before the
@@ -37,10 +38,10 @@ const WAITING_LEAST_PART: usize = 4;
 /// Weight of the latest saga in the mean time of work: some dozens count.
 const WORK_WEIGHT: f64 = 1.0 / 32.0;
 
-/// One slot of the measurement, and how many of them count: three seconds, so that batches even out and a change of the
-/// load is seen soon.
-const SLOT: Duration = Duration::from_millis(100);
-const SLOTS: usize = 30;
+/// One bucket of the measurement, and how many of them count: three seconds, so that batches even out and a change of
+/// the load is seen soon.
+const BUCKET: Duration = Duration::from_millis(100);
+const BUCKETS: usize = 30;
 /// Saturation is held for this long after the last wait or rejection. Sagas that wait again and again, each until the
 /// end of a batch, are saturation. Counting only the moments of their waits would count many decisions in no time.
 const HELD: Duration = Duration::from_millis(50);
@@ -56,6 +57,8 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 /// Longest hint. A rate that is underestimated must keep nobody away for long. Many clients that are sent away for a
 /// minute never come back, and room would be kept for them in vain.
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// Names the purpose of the random numbers of hints.
+const RETRY_HINT: u64 = u64::from_be_bytes(*b"retryaft");
 /// Part of a hint by which it is longer or shorter, so that clients with coarse clocks do not fall into step.
 const RETRY_JITTER: f64 = 0.05;
 
@@ -300,16 +303,6 @@ impl AdmissionControl {
         self.adopted.waiting
     }
 
-    /// Sagas that have a slot.
-    pub(crate) fn at_work(&self) -> usize {
-        self.at_work
-    }
-
-    /// Sagas without an outcome, with those whose admission is not persisted yet.
-    pub(crate) fn open(&self) -> usize {
-        self.open.len()
-    }
-
     /// Where a saga stands; `None` when it is not open here, or its admission is not persisted yet.
     pub(crate) fn place(&self, id: SagaId, now: Moment) -> Option<InLine> {
         match self.open.get(&id)?.stage {
@@ -435,14 +428,14 @@ impl Lane {
 /// it, because their sagas began without saturation.
 #[derive(Debug, Clone, Copy)]
 struct ThroughputEstimator {
-    /// As many decisions give a rate before all slots are full. Sagas that begin together go through their steps
+    /// As many decisions give a rate before all buckets are full. Sagas that begin together go through their steps
     /// together, and the first decisions say nothing about how fast the rest come.
     decided_soon: u32,
-    /// Decisions in each full slot. `oldest` is overwritten next; slots that were never full are 0.
-    slots: [u32; SLOTS],
+    /// Decisions in each full bucket. `oldest` is overwritten next; buckets that were never full are 0.
+    buckets: [u32; BUCKETS],
     oldest: usize,
     full: usize,
-    /// Decisions in the slot that is being filled, and how far it is.
+    /// Decisions in the bucket that is being filled, and how far it is.
     current: u32,
     filled: Duration,
     counting: Counting,
@@ -474,7 +467,7 @@ impl ThroughputEstimator {
     fn new(at_work_max: usize) -> Self {
         Self {
             decided_soon: u32::try_from(at_work_max).unwrap_or(u32::MAX).max(DECIDED_MIN),
-            slots: [0; SLOTS],
+            buckets: [0; BUCKETS],
             oldest: 0,
             full: 0,
             current: 0,
@@ -517,7 +510,7 @@ impl ThroughputEstimator {
         self.advance(now);
         match self.counting {
             Counting::Stopped | Counting::Settles { .. } => {}
-            Counting::Ready => self.counting = Counting::Settles { until: now + SLOT },
+            Counting::Ready => self.counting = Counting::Settles { until: now + BUCKET },
             Counting::Runs { .. } => self.current += 1,
         }
     }
@@ -535,11 +528,11 @@ impl ThroughputEstimator {
         self.capacity
     }
 
-    /// Over the full slots, and the one that is filled so far.
+    /// Over the full buckets, and the one that is filled so far.
     fn measured(&self, filled: Duration) -> Option<f64> {
-        let decided = self.slots.iter().sum::<u32>() + self.current;
-        let time = SLOT * self.full as u32 + filled;
-        let is_full = self.full == SLOTS && decided >= DECIDED_MIN;
+        let decided = self.buckets.iter().sum::<u32>() + self.current;
+        let time = BUCKET * self.full as u32 + filled;
+        let is_full = self.full == BUCKETS && decided >= DECIDED_MIN;
         let is_known = is_full || (decided >= self.decided_soon && time >= TIME_MIN);
         is_known.then(|| f64::from(decided) / time.as_secs_f64())
     }
@@ -549,7 +542,7 @@ impl ThroughputEstimator {
             Some(ends_at) if ends_at <= now => {
                 self.run_until(ends_at);
                 self.counting = Counting::Stopped;
-                // A part of a slot would have a whole batch, or none.
+                // A part of a bucket would have a whole batch, or none.
                 (self.current, self.filled) = (0, Duration::ZERO);
             }
             _ => self.run_until(now),
@@ -565,13 +558,13 @@ impl ThroughputEstimator {
         let Counting::Runs { until } = &mut self.counting else { return };
         self.filled += now.saturating_sub(*until);
         *until = now.max(*until);
-        // Slots beyond those that count push each other out: a long standstill costs no more than a short one.
-        self.filled = self.filled.min(SLOT * (SLOTS as u32 + 1));
-        while self.filled >= SLOT {
-            self.filled -= SLOT;
-            self.slots[self.oldest] = self.current;
-            self.oldest = (self.oldest + 1) % SLOTS;
-            self.full = (self.full + 1).min(SLOTS);
+        // Buckets beyond those that count push each other out: a long standstill costs no more than a short one.
+        self.filled = self.filled.min(BUCKET * (BUCKETS as u32 + 1));
+        while self.filled >= BUCKET {
+            self.filled -= BUCKET;
+            self.buckets[self.oldest] = self.current;
+            self.oldest = (self.oldest + 1) % BUCKETS;
+            self.full = (self.full + 1).min(BUCKETS);
             let has_decided = std::mem::take(&mut self.current) > 0;
             if has_decided {
                 self.capacity = self.measured(Duration::ZERO).or(self.capacity);
@@ -592,7 +585,7 @@ struct RetryAfterScheduler {
     /// When the next client may come.
     next: Option<Moment>,
     seed: u64,
-    /// Hints so far. Each draws a number from its own place in a sequence that the seed determines.
+    /// Hints so far.
     hints: u64,
 }
 
@@ -603,7 +596,8 @@ impl RetryAfterScheduler {
 
     /// The hint for one more rejected client, when so many sagas are open and are decided at this rate.
     fn next(&mut self, now: Moment, open: usize, rate: Option<f64>) -> Duration {
-        let random = self.random();
+        self.hints += 1;
+        let random = fraction(self.seed, RETRY_HINT, self.hints);
         let Some(rate) = rate else { return spread(RETRY_UNKNOWN, random) };
         let room = Duration::try_from_secs_f64(open as f64 / rate).unwrap_or(RETRY_MAX).min(RETRY_MAX);
         let turn = self.next.filter(|next| *next > now + room).unwrap_or(now + room);
@@ -614,17 +608,6 @@ impl RetryAfterScheduler {
         }
         self.next = Some(turn + Duration::try_from_secs_f64(1.0 / rate).unwrap_or(RETRY_MAX));
         wait.mul_f64(1.0 + (random * 2.0 - 1.0) * RETRY_JITTER).max(RETRY_MIN)
-    }
-
-    /// From 0 to 1, 1 excluded: SplitMix64 of the seed and the number of the hint.
-    fn random(&mut self) -> f64 {
-        self.hints += 1;
-        let mut bits = self.seed.wrapping_add(self.hints.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bits ^= bits >> 31;
-        // As many bits as a float holds exactly.
-        (bits >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 

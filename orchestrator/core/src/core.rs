@@ -128,7 +128,7 @@ impl<W: Workflow> Core<W> {
     }
 
     /// Where a saga stands in line; none when its outcome is not open here.
-    pub fn place(&mut self, now: Moment, saga: SagaId) -> Option<InLine> {
+    pub fn place(&self, now: Moment, saga: SagaId) -> Option<InLine> {
         self.admission.place(saga, now)
     }
 
@@ -178,7 +178,7 @@ impl<W: Workflow> Core<W> {
             self.write(saga);
         }
         self.ready.store.extend(self.lease.renew(self.clock.now));
-        self.ready.rpcs = self.destinations.send(self.clock.now, self.clock, &mut self.ready.notices);
+        self.ready.rpcs = self.destinations.send(self.clock, &mut self.ready.notices);
         self.ready.commit = self.commits.next(self.clock.now);
         if self.is_stopping && self.commits.is_idle() && self.destinations.in_flight() == 0 {
             self.end = Some(End::InOrder);
@@ -225,7 +225,7 @@ impl<W: Workflow> Core<W> {
         match SagaState::replay(self.definition(), [&admitted]) {
             Ok(state) => {
                 let admission = Admission { id, subject, key, fingerprint, request, admitted };
-                self.commits.admit(admission, Entrant { state, caller });
+                self.commits.admit(admission, Entrant { state: Arc::new(state), caller });
             }
             Err(error) => {
                 self.admission.withdrawn(id);
@@ -254,7 +254,7 @@ impl<W: Workflow> Core<W> {
             match ended.outcome {
                 Ok(Admitted::New) => {
                     self.admission.accepted(ended.id, self.clock.now);
-                    self.enter(ended.id, ended.request, &proof.persisted(Arc::new(ended.entrant.state)), false);
+                    self.enter(ended.id, ended.request, &proof.persisted(ended.entrant.state), false);
                     self.reply(caller, Reply::Accepted(proof.persisted(ended.id)));
                 }
                 Ok(Admitted::Existing { id, same_request }) => {

@@ -148,14 +148,15 @@ impl<R: Clone> Destinations<R> {
         Vec::new()
     }
 
-    /// Takes the RPCs that may leave now, and notices which destinations have begun to fail or answer again.
-    pub(crate) fn send(&mut self, now: Moment, clock: ClockReading, notices: &mut Vec<Notice>) -> Vec<Rpc<R>> {
+    /// Takes the RPCs that may leave now, and notices which destinations have begun to fail or answer again. `clock` is
+    /// read now.
+    pub(crate) fn send(&mut self, clock: ClockReading, notices: &mut Vec<Notice>) -> Vec<Rpc<R>> {
         let mut rpcs = Vec::new();
         for destination in &mut self.all {
             if !self.is_closed {
-                destination.send(now, &mut self.sent, &mut rpcs);
+                destination.send(clock.now, &mut self.sent, &mut rpcs);
             }
-            destination.observe(now, clock, notices);
+            destination.observe(clock, notices);
         }
         rpcs
     }
@@ -315,8 +316,8 @@ impl<R: Clone> Destination<R> {
     }
 
     /// Notices whether it fails, and since when.
-    fn observe(&mut self, now: Moment, clock: ClockReading, notices: &mut Vec<Notice>) {
-        let silent = self.oldest_unanswered().filter(|at| now.saturating_sub(*at) >= self.silence_max);
+    fn observe(&mut self, clock: ClockReading, notices: &mut Vec<Notice>) {
+        let silent = self.oldest_unanswered().filter(|at| clock.now.saturating_sub(*at) >= self.silence_max);
         let failing_since = self.failing_since.into_iter().chain(silent).min();
         if failing_since.is_some() != self.failing_since_ms.is_some() {
             self.failing_since_ms = failing_since.map(|since| clock.ms_at(since));
@@ -501,7 +502,7 @@ impl<R: Clone> Batch<R> {
         match answer {
             Ok(answers) => {
                 self.is_answered = true;
-                self.answers.extend(answers);
+                if self.answers.is_empty() { self.answers = answers } else { self.answers.extend(answers) }
             }
             Err(error) if error.code == Code::InvalidArgument && size > 1 => {
                 let middle = self.part.start + size / 2;

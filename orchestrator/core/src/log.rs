@@ -238,7 +238,7 @@ impl CommitProof {
 
 /// What enters memory when an admission is persisted.
 pub(crate) struct Entrant<C> {
-    pub state: SagaState,
+    pub state: Arc<SagaState>,
     pub caller: C,
 }
 
@@ -267,7 +267,7 @@ impl<R, C> Settled<R, C> {
 }
 
 enum Write<R, C> {
-    Admit(Admission<R>, Entrant<C>),
+    Admit(Box<Admission<R>>, Entrant<C>),
     Append(Append),
 }
 
@@ -314,7 +314,7 @@ impl<R: Clone, C> CommitQueue<R, C> {
     }
 
     pub(crate) fn admit(&mut self, admission: Admission<R>, entrant: Entrant<C>) {
-        self.gathered.push_back(Write::Admit(admission, entrant));
+        self.gathered.push_back(Write::Admit(Box::new(admission), entrant));
     }
 
     pub(crate) fn append(&mut self, append: Append) {
@@ -354,7 +354,7 @@ impl<R: Clone, C> CommitQueue<R, C> {
         for write in self.gathered.drain(..size) {
             match write {
                 Write::Admit(admission, entrant) => {
-                    admissions.push(admission);
+                    admissions.push(*admission);
                     entrants.push(entrant);
                 }
                 Write::Append(append) => appends.push(append),

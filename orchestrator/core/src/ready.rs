@@ -26,11 +26,11 @@ pub enum Input<W: Workflow> {
         /// Gets the reply.
         caller: W::Caller,
     },
-    /// A client cancels a saga, or an operator steers it.
+    /// A client cancels a saga, or an operator gives a command.
     Commanded {
         /// The saga.
         saga: SagaId,
-        /// `Cancel` or `Steer`.
+        /// `Cancel` or `Operator`.
         command: SagaInput,
         /// Gets the reply.
         caller: W::Caller,

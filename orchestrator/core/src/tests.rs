@@ -131,6 +131,16 @@ impl Shell {
         self.step([]);
     }
 
+    /// Waits until a commit is sent; how long that took.
+    fn until_commit(&mut self) -> Duration {
+        let since = self.now;
+        while self.commits.is_empty() {
+            let wake_at = self.wake_at.expect("something is due");
+            self.wait(wake_at - self.now);
+        }
+        self.now - since
+    }
+
     fn submit(&mut self, number: u32) {
         let submission = Submission {
             id: id(u128::from(number)),
@@ -258,11 +268,9 @@ fn a_commit_without_an_answer_is_tried_again_and_settles_once() {
     let mut pauses = Vec::new();
     for _ in 0..8 {
         shell.answer_commit(&first, CommitAnswer::Failed);
-        let wake_at = shell.wake_at.expect("it is tried again");
         assert!(shell.commits.is_empty(), "not at once");
-        pauses.push(wake_at - shell.now);
         shell.submit(2);
-        shell.wait(wake_at - shell.now);
+        pauses.push(shell.until_commit());
         let again = shell.commit();
         assert_eq!(again.number, first.number);
         assert_eq!(again.admissions.len(), 1, "what comes meanwhile waits");
@@ -365,8 +373,7 @@ fn conflicts_again_and_again_count_as_refused() {
     let (mut shell, commit) = with_appends(1);
     for _ in 0..20 {
         shell.answer_commit(&commit, CommitAnswer::Conflict);
-        let wake_at = shell.wake_at.expect("it is tried again");
-        shell.wait(wake_at - shell.now);
+        shell.until_commit();
         shell.commits.clear();
     }
     assert!(shell.store.iter().all(|request| !matches!(request, StoreRequest::Flag { .. })));
@@ -387,26 +394,27 @@ fn stored(number: u128, definition: &str) -> StoredSaga<&'static str> {
 fn what_an_adoption_may_have_taken_is_asked_for_again() {
     let mut shell = Shell::new();
     let look = StoreRequest::Look { may_mark: true };
-    assert_eq!(shell.store, [look.clone()], "an instance looks when it starts");
+    assert_eq!(shell.store, std::slice::from_ref(&look), "an instance looks when it starts");
     shell.answer_store(look.clone(), StoreAnswer::Looked);
     let choose = StoreRequest::Choose { limit: 500 };
-    assert_eq!(shell.store, [choose.clone()]);
+    assert_eq!(shell.store, std::slice::from_ref(&choose));
     shell.answer_store(choose.clone(), StoreAnswer::Chosen(vec![id(1), id(2)]));
     let adopt = StoreRequest::Adopt { sagas: vec![id(1), id(2)] };
-    assert_eq!(shell.store, [adopt.clone()]);
+    assert_eq!(shell.store, std::slice::from_ref(&adopt));
     shell.answer_store(adopt.clone(), StoreAnswer::Failed);
     assert_eq!(shell.store, [], "after a pause");
     shell.step([Input::PeerLeft]);
-    assert_eq!(shell.store, [look.clone()], "an instance that ends in order is looked at without a pause");
+    assert_eq!(shell.store, std::slice::from_ref(&look), "an instance that ends in order is looked at without a pause");
     shell.answer_store(look, StoreAnswer::Looked);
-    assert_eq!(shell.store, [adopt.clone()], "what was chosen comes first");
+    assert_eq!(shell.store, std::slice::from_ref(&adopt), "what was chosen comes first");
     shell.answer_store(adopt, StoreAnswer::Adopted(vec![stored(1, "order"), stored(2, "another")]));
     assert_eq!(shell.core.in_memory(), 1);
     let left = |notice: &Notice| matches!(notice, Notice::LeftAlone { saga, reason: LeaveReason::UnknownDefinition { .. } } if *saga == id(2));
     assert!(shell.notices.iter().any(left));
     assert!(shell.store.contains(&StoreRequest::Flag { sagas: vec![id(2)] }));
     assert!(shell.store.contains(&choose), "the next chunk");
-    // The log may not tell all that the last owner did: that is written down before anything else.
+    // The log may not have all that the last owner did: that is written down before anything else.
+    shell.until_commit();
     let commit = shell.commit();
     let log: Vec<&str> = commit.appends[0].events.iter().map(|recorded| recorded.event.name()).collect();
     assert_eq!(log, ["adopted"]);
@@ -491,19 +499,39 @@ fn a_call_that_failed_is_made_again_when_it_is_time() {
 }
 
 #[test]
+fn a_database_clock_that_is_set_back_delays_no_retry() {
+    let mut shell = Shell::new();
+    shell.submit(1);
+    shell.write_all();
+    let rpc = shell.rpc("Reserve");
+    let error = CallError::new(Code::Unavailable, "away", None);
+    shell.step([Input::RpcEnded { number: rpc.number, answer: Err(error) }]);
+    let (request, hour_ms) = (StoreRequest::Renew { asked_at: shell.now }, 3_600_000);
+    shell.answer_store(request, StoreAnswer::Renewed { database_now_ms: DATABASE_MS - hour_ms });
+    let mut waited = Duration::ZERO;
+    while shell.names().is_empty() && waited < Duration::from_secs(1) {
+        let wake_at = shell.wake_at.expect("a retry");
+        waited += wake_at - shell.now;
+        shell.wait(wake_at - shell.now);
+        shell.write_all();
+    }
+    assert_eq!(shell.rpc("Reserve").calls[0].attempt, 2);
+}
+
+#[test]
 fn what_an_operator_sees_is_what_a_saga_waits_for() {
     use matricula_engine::Wait;
     let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..config() });
     shell.submit(1);
     shell.submit(2);
     shell.write_all();
-    let waits = |shell: &mut Shell, number| {
+    let waits = |shell: &Shell, number| {
         let view = shell.core.look(shell.now, id(number)).expect("it is here");
         view.waits.into_iter().map(|wait| (wait.step, wait.direction, wait.wait)).collect::<Vec<_>>()
     };
     let called = Wait::Call { since_ms: DATABASE_MS, until_ms: DATABASE_MS + 5_000 };
-    assert_eq!(waits(&mut shell, 1), [("reserve".to_owned(), Direction::Forward, called)]);
-    assert_eq!(waits(&mut shell, 2), [("reserve".to_owned(), Direction::Forward, Wait::Turn { ahead: Some(0) })]);
+    assert_eq!(waits(&shell, 1), [("reserve".to_owned(), Direction::Forward, called)]);
+    assert_eq!(waits(&shell, 2), [("reserve".to_owned(), Direction::Forward, Wait::Turn { ahead: Some(0) })]);
     assert!(shell.core.look(shell.now, id(3)).is_none());
     let waiting = shell.core.waiting();
     assert_eq!(waiting["alpha"], SagasWaiting { direct: 1, behind: 0, oldest: Some(id(1)) });
@@ -511,7 +539,7 @@ fn what_an_operator_sees_is_what_a_saga_waits_for() {
     shell.done("Reserve");
     shell.write_all();
     assert_eq!(
-        waits(&mut shell, 1),
+        waits(&shell, 1),
         [("hold".to_owned(), Direction::Forward, Wait::Limit { since_ms: DATABASE_MS, ahead: 0 })]
     );
 }

@@ -34,7 +34,7 @@ pub struct SagasWaiting {
 
 impl<W: Workflow> Core<W> {
     /// Where one saga stands; none when it is not in memory here.
-    pub fn look(&mut self, now: Moment, id: SagaId) -> Option<SagaView> {
+    pub fn look(&self, now: Moment, id: SagaId) -> Option<SagaView> {
         let ahead = self.place(now, id).and_then(|place| place.ahead).map(|ahead| ahead as u64);
         let saga = self.sagas.get(&id)?;
         let is_waiting = self.admission.is_waiting(id);

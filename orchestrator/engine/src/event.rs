@@ -59,7 +59,7 @@ impl fmt::Display for Cause {
     }
 }
 
-/// What an operator decided about a saga, as its log keeps it.
+/// A decision of an operator about a saga, in its log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "snake_case")]
 pub enum Intervention {
@@ -104,7 +104,7 @@ pub enum Resolution {
     },
 }
 
-/// What happened to a saga.
+/// An event of a saga.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -265,7 +265,7 @@ pub struct Recorded {
     pub sequence: u64,
     /// When it was decided, by the clock of the process that decided it.
     pub at_ms: i64,
-    /// What happened.
+    /// The event.
     pub event: Event,
 }
 

@@ -119,7 +119,7 @@ fn a_rejected_submission_takes_nothing() {
     assert_eq!(control.next_turn(NOW), Some(id(1)));
     control.decided(id(1), NOW);
     control.withdrawn(id(4));
-    assert_eq!((control.open(), control.at_work()), (0, 0));
+    assert_eq!((control.open.len(), control.at_work), (0, 0));
     assert_eq!(ahead(&control, 1), None);
     assert!(control.quota.open.is_empty());
 }
@@ -155,7 +155,7 @@ fn a_submission_over_its_quota_takes_no_place() {
         let over = enter_as(&mut control, number, "ada");
         assert!(matches!(over, Err(Rejection::OverQuota { .. })), "{over:?}");
     }
-    assert_eq!(control.open(), 1);
+    assert_eq!(control.open.len(), 1);
     assert_eq!(enter_as(&mut control, 30, "bob"), Ok(Admittance::New), "there is room for another student");
 }
 
@@ -173,20 +173,20 @@ fn adopted_sagas_are_open_pass_every_bound_and_take_no_quota() {
         (config.admission_queue_max, config.subject_open_max, config.in_flight_max) = (2, 1, 1);
     });
     (0..3).for_each(|number| control.adopted(id(number), NOW));
-    assert_eq!((control.open(), control.waiting(), control.waiting_adopted()), (3, 3, 3));
+    assert_eq!((control.open.len(), control.waiting(), control.waiting_adopted()), (3, 3, 3));
     assert!(matches!(enter(&mut control, 9), Err(Rejection::QueueFull { .. })));
     assert_eq!(control.next_turn(NOW), Some(id(0)));
     // Adopted twice: it keeps its slot, or its number.
     (0..3).for_each(|number| control.adopted(id(number), NOW));
-    assert_eq!((control.open(), control.waiting(), control.at_work()), (3, 2, 1));
+    assert_eq!((control.open.len(), control.waiting(), control.at_work), (3, 2, 1));
     control.decided(id(0), NOW);
     control.decided(id(0), NOW);
-    assert_eq!((control.open(), control.at_work()), (2, 0));
+    assert_eq!((control.open.len(), control.at_work), (2, 0));
     for number in [1, 2] {
         assert_eq!(control.next_turn(NOW), Some(id(number)));
         control.decided(id(number), NOW);
     }
-    assert_eq!((control.open(), control.next_turn(NOW)), (0, None));
+    assert_eq!((control.open.len(), control.next_turn(NOW)), (0, None));
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn a_saga_has_no_place_before_its_admission_is_persisted() {
     control.accepted(id(1), NOW);
     assert_eq!((ahead(&control, 1), control.waiting()), (Some(Some(0)), 1));
     control.accepted(id(2), NOW);
-    assert_eq!((ahead(&control, 2), control.open()), (None, 1), "it was never let in");
+    assert_eq!((ahead(&control, 2), control.open.len()), (None, 1), "it was never let in");
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn a_saga_that_leaves_the_line_early_leaves_nothing_behind() {
     // Cancelled: it takes a slot beyond the limit.
     assert!(control.begin_early(id(3), NOW));
     assert!(!control.begin_early(id(3), NOW) && !control.begin_early(id(0), NOW) && !control.begin_early(id(9), NOW));
-    assert_eq!((control.at_work(), control.waiting(), ahead(&control, 3)), (2, 3, Some(None)));
+    assert_eq!((control.at_work, control.waiting(), ahead(&control, 3)), (2, 3, Some(None)));
     control.decided(id(3), NOW);
     control.forgotten(id(1));
     control.forgotten(id(1));
@@ -239,7 +239,7 @@ fn a_saga_that_leaves_the_line_early_leaves_nothing_behind() {
     control.decided(id(2), NOW);
     assert_eq!(control.next_turn(NOW), Some(id(4)));
     control.forgotten(id(4));
-    assert_eq!((control.open(), control.waiting(), control.at_work(), control.next_turn(NOW)), (0, 0, 0, None));
+    assert_eq!((control.open.len(), control.waiting(), control.at_work, control.next_turn(NOW)), (0, 0, 0, None));
     assert!(control.quota.open.is_empty());
     wait(&mut control, 5, NOW);
     assert_eq!((ahead(&control, 5), control.admitted.queue.len()), (Some(Some(0)), 1));
@@ -257,7 +257,7 @@ fn a_saga_that_joins_again_has_its_turn_once_and_at_its_new_place() {
         assert_eq!(control.next_turn(NOW), Some(id(expected)));
         control.decided(id(expected), NOW);
     }
-    assert_eq!((control.next_turn(NOW), control.open()), (None, 0));
+    assert_eq!((control.next_turn(NOW), control.open.len()), (None, 0));
 }
 
 /// A decision is counted for the saga that has a slot, and for no other.
@@ -266,7 +266,7 @@ fn a_saga_that_waits_is_not_decided() {
     let mut control = control_with_one_slot();
     wait(&mut control, 1, NOW);
     control.decided(id(1), NOW);
-    assert_eq!((control.waiting(), control.open()), (1, 1));
+    assert_eq!((control.waiting(), control.open.len()), (1, 1));
     assert_eq!(control.next_turn(NOW), Some(id(1)));
 }
 
@@ -302,7 +302,7 @@ fn the_expected_wait_turns_out_true_within_a_fifth() {
             let number = id.as_u128() as usize;
             at_work.push((now + takes(number), number));
         }
-        assert_eq!(at_work.len(), control.at_work());
+        assert_eq!(at_work.len(), control.at_work);
     }
     assert!(kept > 1_500, "only {kept} promises were looked at");
 }
@@ -354,7 +354,7 @@ fn the_first_of_those_that_began_together_are_no_measure() {
     assert_eq!(estimator.rate(now), None);
     let now = run(&mut estimator, now, 50, ms(50), ms(1_000));
     assert_near(estimator.rate(now), 1_200.0 / 3.0);
-    // A rate that is low all the time is known when all slots are full.
+    // A rate that is low all the time is known when all buckets are full.
     let (mut estimator, start) = (ThroughputEstimator::new(1_000), NOW);
     estimator.set_waiting(start, true);
     let now = run(&mut estimator, start, 1, ms(50), ms(5_200));
@@ -428,7 +428,7 @@ fn a_standstill_has_no_rate_and_keeps_the_capacity() {
     estimator.advance(much_later);
     assert_eq!(estimator.rate(much_later), None);
     assert_near(estimator.capacity(), 1_000.0);
-    assert!(estimator.filled < SLOT);
+    assert!(estimator.filled < BUCKET);
 }
 
 /// Hints to so many clients that are rejected at one moment.

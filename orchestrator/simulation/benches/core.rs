@@ -9,17 +9,17 @@ use matricula_core::{
     Submission, Workflow,
 };
 use matricula_engine::{CallAnswer, Definition, Kind, Step};
-use matricula_registration::saga::{self, step};
+use matricula_simulation::shapes;
 
-/// An add of one section: what most registrations are.
+/// The steps of an add of one section: what most registrations are.
 const APPLIES: [&str; 7] = [
-    step::RESERVE_COURSES,
-    step::HOLD_SEATS,
-    step::CREATE_ENROLLMENTS,
-    step::ASSESS_FEES,
-    step::COMMIT_ENROLLMENTS,
-    step::SETTLE_COURSES,
-    step::NOTIFY,
+    "reserve_courses",
+    "hold_seats",
+    "create_enrollments",
+    "assess_fees",
+    "commit_enrollments",
+    "settle_courses",
+    "notify",
 ];
 
 struct Registrations(Definition);
@@ -37,7 +37,7 @@ impl Workflow for Registrations {
     }
 
     fn is_waited_for(&self, step: &Step, _: &Self::Request) -> bool {
-        step.kind != Kind::Finalizer && step.name != step::SETTLE_COURSES
+        step.kind != Kind::Finalizer && step.name != "settle_courses"
     }
 }
 
@@ -72,7 +72,7 @@ struct Loop {
 
 impl Loop {
     fn new() -> Self {
-        let table = Registrations(saga::definition().expect("the table is a saga"));
+        let table = Registrations(shapes::registration().definition);
         let core = Core::new(table, &config(), "bench".to_owned(), 1, Moment::ZERO, 0);
         Self { core, now: Moment::ZERO, sagas: 0 }
     }
