@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use matricula_engine::{
     CallStatus, DecideError, Definition, Direction, Effect, Input as SagaInput, Jitter, Recorded, SagaState, StepIndex,
@@ -24,14 +25,18 @@ use crate::ready::{
 };
 use crate::{CoreConfig, Moment, SagaId, Workflow};
 
+/// Longest sleep of a saga's timer: a deadline that looks far because the clock was set back costs no more than this. A wake
+/// too many does no harm.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
 /// A saga in memory.
 pub(crate) struct Saga<W: Workflow> {
     request: W::Request,
     pub state: Arc<SagaState>,
     /// Calls that are under way or wait for their service.
     pub calling: Vec<(StepIndex, Direction)>,
-    /// Its entry in the timers, by the database's clock.
-    wake_at_ms: Option<i64>,
+    /// Its entry in the timers.
+    wake_at: Option<Moment>,
     log: UnpersistedLog<W::Caller>,
     /// It comes from another instance, and nothing was decided about it here.
     is_to_be_adopted: bool,
@@ -45,8 +50,8 @@ pub struct Core<W: Workflow> {
     in_flight_max: usize,
     in_memory_max: usize,
     pub(crate) sagas: HashMap<SagaId, Saga<W>>,
-    /// When sagas are to be woken, by the database's clock.
-    timers: BTreeSet<(i64, SagaId)>,
+    /// When sagas are to be woken. Not by the database's clock: when that is set back, no saga may wait for the difference.
+    timers: BTreeSet<(Moment, SagaId)>,
     pub(crate) admission: AdmissionControl,
     pub(crate) destinations: Destinations<W::Request>,
     commits: CommitQueue<W::Request, W::Caller>,
@@ -188,7 +193,7 @@ impl<W: Workflow> Core<W> {
     }
 
     fn wake_at(&self) -> Option<Moment> {
-        let timer = self.timers.first().filter(|_| !self.is_stopping).map(|(at_ms, _)| self.clock.moment_of(*at_ms));
+        let timer = self.timers.first().filter(|_| !self.is_stopping).map(|(at, _)| *at);
         let adoption = self.adoption.wake_at().filter(|_| !self.is_stopping);
         let others = [self.flushes.wake_at(), self.commits.wake_at(), self.destinations.wake_at(self.clock.now)];
         others.into_iter().chain([timer, adoption, Some(self.lease.wake_at())]).flatten().min()
@@ -284,8 +289,8 @@ impl<W: Workflow> Core<W> {
         self.ready.changes.push(entered);
         let state = Arc::clone(state);
         let log = UnpersistedLog::new(&state);
-        let (calling, wake_at_ms) = (Vec::new(), None);
-        self.sagas.insert(id, Saga { request, state, calling, wake_at_ms, log, is_to_be_adopted });
+        let (calling, wake_at) = (Vec::new(), None);
+        self.sagas.insert(id, Saga { request, state, calling, wake_at, log, is_to_be_adopted });
     }
 
     fn ask_for_sagas(&mut self) {
@@ -365,8 +370,8 @@ impl<W: Workflow> Core<W> {
 
     fn forget(&mut self, id: SagaId) {
         let Some(saga) = self.sagas.remove(&id) else { return };
-        if let Some(at_ms) = saga.wake_at_ms {
-            self.timers.remove(&(at_ms, id));
+        if let Some(at) = saga.wake_at {
+            self.timers.remove(&(at, id));
         }
         self.admission.forgotten(id);
         for caller in saga.log.into_callers() {
@@ -387,10 +392,10 @@ impl<W: Workflow> Core<W> {
     }
 
     fn wake_sagas(&mut self) {
-        while let Some((at_ms, id)) = self.timers.first().copied().filter(|(at_ms, _)| *at_ms <= self.clock.now_ms) {
-            self.timers.remove(&(at_ms, id));
+        while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= self.clock.now) {
+            self.timers.remove(&(at, id));
             if let Some(saga) = self.sagas.get_mut(&id) {
-                saga.wake_at_ms = None;
+                saga.wake_at = None;
                 self.decide(id, SagaInput::Wake, None);
             }
         }
@@ -453,11 +458,13 @@ impl<W: Workflow> Core<W> {
     }
 
     fn set_timer(&mut self, id: SagaId, wake_at_ms: Option<i64>) {
-        let Some(saga) = self.sagas.get_mut(&id).filter(|saga| saga.wake_at_ms != wake_at_ms) else { return };
-        if let Some(at_ms) = std::mem::replace(&mut saga.wake_at_ms, wake_at_ms) {
-            self.timers.remove(&(at_ms, id));
+        let sleep_until = self.clock.now + SLEEP_MAX;
+        let wake_at = wake_at_ms.map(|at_ms| self.clock.moment_of(at_ms).min(sleep_until));
+        let Some(saga) = self.sagas.get_mut(&id).filter(|saga| saga.wake_at != wake_at) else { return };
+        if let Some(at) = std::mem::replace(&mut saga.wake_at, wake_at) {
+            self.timers.remove(&(at, id));
         }
-        self.timers.extend(wake_at_ms.map(|at_ms| (at_ms, id)));
+        self.timers.extend(wake_at.map(|at| (at, id)));
     }
 
     /// Does what is due of a saga's log.
@@ -545,11 +552,12 @@ impl<W: Workflow> Core<W> {
         let is_decided = |(step, direction): (StepIndex, Direction)| {
             state.phase().is_finished() || state.steps()[step.get()].call(direction).status != CallStatus::Trying
         };
-        for (step, direction) in saga.calling.extract_if(.., |calling| is_decided(*calling)) {
-            if let Some(rpc) = self.workflow.definition().step(step).rpc(direction) {
-                self.destinations.withdraw(rpc, id, step);
-            }
-        }
+        let (definition, destinations) = (self.workflow.definition(), &mut self.destinations);
+        // A call that has left is under way until it ends: if it becomes due again meanwhile, it is not made twice.
+        saga.calling.retain(|&(step, direction)| {
+            let rpc = definition.step(step).rpc(direction).filter(|_| is_decided((step, direction)));
+            !rpc.is_some_and(|rpc| destinations.withdraw(rpc, id, step))
+        });
     }
 }
 

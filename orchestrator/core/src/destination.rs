@@ -95,12 +95,17 @@ impl<R: Clone> Destinations<R> {
         }
     }
 
-    /// A call is not to be made any more, if it still waits: an operator has decided what it was for.
-    pub(crate) fn withdraw(&mut self, rpc: &'static str, saga: SagaId, step: StepIndex) {
+    /// A call is not to be made any more, if it still waits: an operator has decided what it was for. Returns whether it
+    /// waited; a call that has left ends as any other.
+    pub(crate) fn withdraw(&mut self, rpc: &'static str, saga: SagaId, step: StepIndex) -> bool {
         let queues = &mut self.all[self.of_step[step.get()]].queues;
+        let mut has_waited = false;
         for queue in queues.iter_mut().filter(|queue| queue.rpc == rpc) {
+            let waiting = queue.calls.len();
             queue.calls.retain(|queued| queued.call.saga != saga || queued.call.step != step);
+            has_waited |= queue.calls.len() < waiting;
         }
+        has_waited
     }
 
     /// From now on at most so many RPCs to a destination are in flight; 0 parks its calls.

@@ -499,6 +499,26 @@ fn a_call_that_failed_is_made_again_when_it_is_time() {
 }
 
 #[test]
+fn a_database_clock_that_is_set_back_delays_no_retry() {
+    let mut shell = Shell::new();
+    shell.submit(1);
+    shell.write_all();
+    let rpc = shell.rpc("Reserve");
+    let error = CallError::new(Code::Unavailable, "away", None);
+    shell.step([Input::RpcEnded { number: rpc.number, answer: Err(error) }]);
+    let (request, hour_ms) = (StoreRequest::Renew { asked_at: shell.now }, 3_600_000);
+    shell.answer_store(request, StoreAnswer::Renewed { database_now_ms: DATABASE_MS - hour_ms });
+    let mut waited = Duration::ZERO;
+    while shell.names().is_empty() && waited < Duration::from_secs(1) {
+        let wake_at = shell.wake_at.expect("a retry");
+        waited += wake_at - shell.now;
+        shell.wait(wake_at - shell.now);
+        shell.write_all();
+    }
+    assert_eq!(shell.rpc("Reserve").calls[0].attempt, 2);
+}
+
+#[test]
 fn what_an_operator_sees_is_what_a_saga_waits_for() {
     use matricula_engine::Wait;
     let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..config() });

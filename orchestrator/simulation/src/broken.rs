@@ -23,39 +23,65 @@ pub enum Broken {
     SeatsAreNotCounted,
     /// The pivot makes one section official, and leaves the others pending.
     PivotDoesAPart,
-    /// Effects are acted on before the events that decided them are durable.
-    OwnerActsBeforeDurable,
-    /// Outcomes are told before they are durable.
-    OwnerTellsBeforeDurable,
+    /// A commit counts as written before the store has answered it.
+    CommitIsAnsweredEarly,
+    /// Watchers are told outcomes before they are durable.
+    OutcomesAreToldEarly,
     /// A step that was attempted and not answered is not undone.
-    OwnerLeavesUnansweredSteps,
+    UnansweredStepsAreLeft,
     /// An error counts as a refusal.
-    OwnerTurnsOnErrors,
+    ErrorsAreRefusals,
     /// A call is made though the same call is under way.
-    OwnerCallsTwice,
-    /// No timer is ever set.
-    OwnerForgetsTimers,
+    CallsAreMadeTwice,
+    /// No wake-up of the core ever comes.
+    WakeUpsAreLost,
     /// What an adopted saga's last owner may have called beyond its log is not undone.
-    OwnerAdoptsSilently,
+    AdoptionIsSilent,
     /// Who is to make sure that a pivot never happens says that it does, and has not looked.
     PivotIsNotLookedAt,
     /// Adopted sagas are not driven on.
-    OwnerForgetsAdopted,
+    AdoptedAreForgotten,
     /// What an adoption that reported an error has taken is not asked for again.
-    OwnerForgetsWhatItChose,
+    ChosenAreForgotten,
     /// A commit that reported an error is not tried again.
-    OwnerGivesUpWrites,
+    WritesAreGivenUp,
     /// After the pivot a cancel is still obeyed, by calling the undos.
-    OwnerUndoesAfterThePivot,
+    CompensatesAfterThePivot,
     /// The notification service has no barrier.
     NotificationsHaveNoBarrier,
     /// What an operator skips is written down as done, so that a saga with an undo left out reads compensated.
-    OwnerHidesSkips,
+    SkipsAreHidden,
+    /// A part of a commit is written, and all of it counts as written.
+    CommitsAreCutShort,
+    /// A commit whose end is not known is not tried again, and nothing else is written.
+    CommitsAreNotTriedAgain,
+    /// An append that the store refuses counts as written.
+    RefusedAppendsAreForgotten,
+    /// A submission is answered before its saga is durable.
+    SubmissionsAreAcceptedAtOnce,
+    /// The late answer of an earlier call of a step counts for the call that is under way, in either direction.
+    OldAnswersCount,
+    /// The answers of an RPC are given to its calls in another order.
+    AnswersAreMixedUp,
+    /// An RPC that has ended keeps its slot of the destination.
+    RpcSlotsAreKept,
+    /// A breaker that has opened never lets a probe through.
+    BreakerNeverProbes,
+    /// An instance that had no lease for a while declares others dead at once.
+    LeaseIsBelievedTooLong,
+    /// The first RPC of an adopted saga is never made, and the core waits for its end.
+    AdoptionsForgetTheirFirstCall,
+    /// An instance that was asked to end goes on.
+    StopIsIgnored,
+    /// More sagas are at work than there are slots.
+    SlotsAreNotCounted,
+    /// A call that an operator has decided is made all the same.
+    WithdrawnCallsAreMade,
 }
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 37] = [
         Self::StoreForgetsTheFence,
         Self::StoreForgetsTheSequence,
         Self::StoreAnswersEarly,
@@ -66,19 +92,32 @@ impl Broken {
         Self::BarrierRecordsNotYet,
         Self::SeatsAreNotCounted,
         Self::PivotDoesAPart,
-        Self::OwnerActsBeforeDurable,
-        Self::OwnerTellsBeforeDurable,
-        Self::OwnerLeavesUnansweredSteps,
-        Self::OwnerTurnsOnErrors,
-        Self::OwnerCallsTwice,
-        Self::OwnerForgetsTimers,
-        Self::OwnerAdoptsSilently,
+        Self::CommitIsAnsweredEarly,
+        Self::OutcomesAreToldEarly,
+        Self::UnansweredStepsAreLeft,
+        Self::ErrorsAreRefusals,
+        Self::CallsAreMadeTwice,
+        Self::WakeUpsAreLost,
+        Self::AdoptionIsSilent,
         Self::PivotIsNotLookedAt,
-        Self::OwnerForgetsAdopted,
-        Self::OwnerForgetsWhatItChose,
-        Self::OwnerGivesUpWrites,
-        Self::OwnerUndoesAfterThePivot,
+        Self::AdoptedAreForgotten,
+        Self::ChosenAreForgotten,
+        Self::WritesAreGivenUp,
+        Self::CompensatesAfterThePivot,
         Self::NotificationsHaveNoBarrier,
-        Self::OwnerHidesSkips,
+        Self::SkipsAreHidden,
+        Self::CommitsAreCutShort,
+        Self::CommitsAreNotTriedAgain,
+        Self::RefusedAppendsAreForgotten,
+        Self::SubmissionsAreAcceptedAtOnce,
+        Self::OldAnswersCount,
+        Self::AnswersAreMixedUp,
+        Self::RpcSlotsAreKept,
+        Self::BreakerNeverProbes,
+        Self::LeaseIsBelievedTooLong,
+        Self::AdoptionsForgetTheirFirstCall,
+        Self::StopIsIgnored,
+        Self::SlotsAreNotCounted,
+        Self::WithdrawnCallsAreMade,
     ];
 }

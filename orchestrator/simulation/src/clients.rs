@@ -8,7 +8,7 @@ use crate::env::{Env, Event};
 use crate::fact::Fact;
 use crate::names::{ClientNo, OrderNo, ProcessNo, SagaNo, SectionNo, StudentNo};
 use crate::operators::Order;
-use crate::owner::ProcessEvent;
+use crate::replica::ProcessEvent;
 
 /// How often somebody tries to cancel: an owner that does not drive the saga says so.
 const CANCELS_MAX: u16 = 6;

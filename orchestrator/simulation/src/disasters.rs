@@ -5,8 +5,8 @@ use crate::draws::{Draw, Purpose, SetUp};
 use crate::env::{Env, Event};
 use crate::names::{CLIENTS_MAX, OrderNo, PROCESSES_MAX, ProcessNo, SagaNo, SectionNo, StudentNo};
 use crate::operators::{OperatorEvent, Operators};
-use crate::owner::ProcessEvent;
 use crate::participants::Ledgers;
+use crate::replica::{DESTINATION_IN_FLIGHT_MAX, ProcessEvent};
 use crate::shapes::Does;
 use crate::store::LEASE_TTL_MS;
 
@@ -142,7 +142,22 @@ pub(crate) fn schedule(env: &mut Env, processes: u32, sections: usize, trouble_m
         };
         env.schedule(at_ms, event);
     }
+    limits(env, processes, trouble_ms);
     env.schedule(i64::from(trouble_ms), Event::Heal);
+}
+
+/// In one history of eight an operator parks a destination at a process for a while, or lets it take one call at a time.
+fn limits(env: &mut Env, processes: u32, trouble_ms: u32) {
+    let mut draw = env.draw(Purpose::SetUp(SetUp::Limits));
+    if !draw.chance(128) || env.is_plain {
+        return;
+    }
+    let process = ProcessNo(draw.below(processes) as u8);
+    let destination = draw.below(env.shape.destinations.len() as u32) as u8;
+    let (from_ms, for_ms) = (i64::from(draw.below(trouble_ms)), i64::from(draw.below(10_000)));
+    for (at_ms, in_flight_max) in [(from_ms, draw.below(2) as usize), (from_ms + for_ms, DESTINATION_IN_FLIGHT_MAX)] {
+        env.schedule(at_ms, to_process(process, ProcessEvent::Limit { destination, in_flight_max }));
+    }
 }
 
 fn to_process(process: ProcessNo, event: ProcessEvent) -> Event {

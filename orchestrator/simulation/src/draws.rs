@@ -8,7 +8,7 @@
 //! | a message | the two parties, and what the message is about |
 //! | a call of several operations | the instance and the least of the operations |
 //! | a transaction | the instance, the least row that it writes or its number, and its try |
-//! | a decision of the engine | the saga and the sequence of its log before the decision |
+//! | a row that the store refuses | the saga and the first sequence of what is appended |
 //!
 //! Sagas and instances are numbered independently of the order of events, too: see [`SagaNo`] and [`InstanceNo`].
 
@@ -52,16 +52,18 @@ pub(crate) enum Purpose {
     Crash(CrashPoint),
     /// When a process starts again whose instance was fenced or has ended in order.
     Restart(InstanceNo),
+    /// What spreads the retries of an instance.
+    Seed(InstanceNo),
+    /// The bounds of an instance, except how many sagas it drives at the same time.
+    Bounds(InstanceNo),
     /// How many sagas an instance drives at the same time.
     Places(InstanceNo),
     /// How long an instance waits that is asked to end.
     Grace(InstanceNo),
     /// The turn of something that came while a process was stopped for the nth time.
     Backlog { process: ProcessNo, pause: u16, item: BacklogItem },
-    /// For the engine's decision on a saga whose log ends with this sequence.
-    Jitter { saga: SagaNo, sequence: u64 },
-    /// How long events that nothing waits for stay unwritten.
-    Unwritten { saga: SagaNo, sequence: u64 },
+    /// Whether the store refuses a row for a while: the first event of the saga, or what is appended from this sequence on.
+    Row { saga: SagaNo, sequence: u64 },
 }
 
 /// A part of what is settled before the history begins.
@@ -78,6 +80,7 @@ pub(crate) enum SetUp {
     Operators,
     Disasters,
     Disaster(u32),
+    Limits,
 }
 
 /// A message between two parties.
@@ -91,6 +94,8 @@ pub(crate) enum Message {
     Call(RpcKey),
     /// Back from there, for a copy of the call.
     Answer(RpcKey, u8),
+    /// From an instance that has ended in order to another process.
+    PeerLeft(InstanceNo, ProcessNo),
 }
 
 /// A call of one instance for the operations of several sagas, named by the least of them.
@@ -113,9 +118,10 @@ pub(crate) struct TransactionKey {
 pub(crate) enum TransactionKind {
     Register,
     Renew,
-    MarkLapsed,
+    Look,
     Choose,
     Adopt,
+    Flag,
     Release,
     /// Named by the least of its rows: a saga and the first sequence of what is appended to it.
     Write(SagaNo, u64),
@@ -145,6 +151,9 @@ pub(crate) enum BacklogItem {
     Look,
     WriteAgain,
     GraceIsOver,
+    Wake,
+    Limit,
+    PeerLeft(InstanceNo),
     Pretended(Attempt),
 }
 
@@ -231,7 +240,7 @@ mod tests {
     use super::*;
 
     fn purposes() -> impl Iterator<Item = Purpose> {
-        (0..40).flat_map(|saga| (0..25).map(move |sequence| Purpose::Jitter { saga: SagaNo(saga), sequence }))
+        (0..40).flat_map(|saga| (0..25).map(move |sequence| Purpose::Row { saga: SagaNo(saga), sequence }))
     }
 
     #[test]

@@ -5,16 +5,14 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
-use matricula_engine::Jitter;
-
 use crate::broken::Broken;
 use crate::clients::{ClientEvent, Request};
 use crate::draws::{Draw, Message, Purpose, SetUp};
 use crate::fact::Fact;
 use crate::names::{ClientNo, InstanceNo, ProcessNo, SagaNo, SectionNo};
 use crate::operators::OperatorEvent;
-use crate::owner::{OwnerInput, ProcessEvent};
 use crate::participants::Rpc;
+use crate::replica::{InstanceInput, ProcessEvent};
 use crate::shapes::Shape;
 use crate::store::Transaction;
 use crate::weather::Weather;
@@ -23,7 +21,7 @@ use crate::weather::Weather;
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     /// Something for one instance; nothing when it is gone by then.
-    Owner { process: ProcessNo, instance: InstanceNo, input: OwnerInput },
+    Instance { process: ProcessNo, instance: InstanceNo, input: InstanceInput },
     /// Something for a process, whatever instance runs there.
     Process { process: ProcessNo, event: ProcessEvent },
     /// A transaction reaches the store.
@@ -65,6 +63,9 @@ pub(crate) struct Env {
     pub shape: Rc<Shape>,
     pub broken: Option<Broken>,
     pub healed: bool,
+    /// All bounds are wide and no row is refused: what only the new implementation does is left out.
+    pub is_plain: bool,
+    pub has_old_owner: bool,
     /// What has happened and no invariant has seen yet.
     pub facts: Vec<Fact>,
     /// What each client asks for, by its number.
@@ -90,6 +91,8 @@ impl Env {
             shape: shapes[shape].clone(),
             broken,
             healed: false,
+            is_plain: false,
+            has_old_owner: false,
             facts: Vec::with_capacity(16),
             requests: Vec::new(),
             seed,
@@ -106,9 +109,10 @@ impl Env {
         Draw::new(self.seed, &purpose)
     }
 
-    /// For the engine's decision on a saga whose log ends with this sequence.
-    pub(crate) fn jitter(&self, saga: SagaNo, sequence: u64) -> Jitter {
-        Jitter(self.draw(Purpose::Jitter { saga, sequence }).any())
+    /// What spreads the retries of an instance.
+    pub(crate) fn core_seed(&self, instance: InstanceNo) -> u64 {
+        let mut draw = self.draw(Purpose::Seed(instance));
+        u64::from(draw.any()) << 32 | u64::from(draw.any())
     }
 
     pub(crate) fn is_broken(&self, guard: Broken) -> bool {

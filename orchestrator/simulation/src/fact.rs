@@ -13,20 +13,36 @@ use crate::operators::Order;
 #[derive(Debug, Clone)]
 pub(crate) enum Fact {
     /// A process runs as a new instance.
-    Started { instance: InstanceNo },
+    Started { instance: InstanceNo, at_work_max: usize },
     /// An instance has ended, whichever way.
     Ended { instance: InstanceNo },
+    /// An instance is stopped for a while, as by SIGSTOP.
+    Paused { instance: InstanceNo },
+    /// It goes on.
+    WentOn { instance: InstanceNo },
+    /// It was asked to end in order.
+    Stopping { instance: InstanceNo },
+    /// The store can't be reached from now on, for so long.
+    StoreAway { for_ms: i64 },
+    /// All faults have ended.
+    Healed,
     /// Durable: an instance is marked dead.
-    Marked { instance: InstanceNo },
+    Marked { instance: InstanceNo, by: InstanceNo },
     /// Durable: a saga is admitted.
     Admitted { saga: SagaNo, instance: InstanceNo, first: Rc<Vec<Recorded>> },
     /// Durable: its log has grown.
     Appended { saga: SagaNo, instance: InstanceNo, events: Rc<Vec<Recorded>> },
     /// Durable: it has another owner.
     Adopted { saga: SagaNo, instance: InstanceNo },
-    /// An owner has handed a call to its way out; the call leaves when there is room.
+    /// An instance was asked to cancel a saga.
+    CancelAsked { instance: InstanceNo, saga: SagaNo },
+    /// An instance has sent a commit, or sends it again.
+    CommitSent { instance: InstanceNo },
+    /// It is given the answer.
+    CommitEnded { instance: InstanceNo },
+    /// A call has left an instance.
     CallMade { instance: InstanceNo, of: CallId, attempt: u32 },
-    /// An owner does not wait for a call any more.
+    /// An instance does not wait for a call any more.
     CallEnded { instance: InstanceNo, of: CallId },
     /// A service has done an action.
     Done { of: CallId },

@@ -17,8 +17,8 @@ use crate::fact::Fact;
 use crate::invariants::{self, Invariant, NOTHING_FORGOTTEN, View};
 use crate::names::ProcessNo;
 use crate::operators::Operators;
-use crate::owner::{Process, ProcessEvent};
 use crate::participants::Participants;
+use crate::replica::{Process, ProcessEvent};
 use crate::shapes::Shape;
 use crate::store::Store;
 use crate::tally::Tally;
@@ -56,6 +56,8 @@ pub struct Report {
     pub violation: Option<Violation>,
     /// Every line of its log, if one was wanted.
     pub log: Vec<String>,
+    /// Each client's saga, for a comparison.
+    pub ends: Vec<crate::compare::Ended>,
 }
 
 /// What is simulated.
@@ -63,11 +65,19 @@ pub struct Simulation {
     shapes: Vec<Rc<Shape>>,
     broken: Option<Broken>,
     only: Option<&'static str>,
+    is_compared: bool,
+    has_old_owner: bool,
 }
 
 impl Default for Simulation {
     fn default() -> Self {
-        Self { shapes: Shape::all().into_iter().map(Rc::new).collect(), broken: None, only: None }
+        Self {
+            shapes: Shape::all().into_iter().map(Rc::new).collect(),
+            broken: None,
+            only: None,
+            is_compared: false,
+            has_old_owner: false,
+        }
     }
 }
 
@@ -81,6 +91,16 @@ impl Simulation {
     pub fn watching(self, invariant: &'static str) -> Self {
         assert!(invariants::all().iter().any(|known| known.name() == invariant), "no invariant {invariant:?}");
         Self { only: Some(invariant), ..self }
+    }
+
+    /// A world for a comparison: what only one of the two implementations does is left out.
+    pub fn compared() -> Self {
+        Self { is_compared: true, ..Self::default() }
+    }
+
+    /// The old owner instead of the core.
+    pub fn with_old_owner(self) -> Self {
+        Self { has_old_owner: true, ..self }
     }
 
     /// The names of all invariants.
@@ -116,6 +136,10 @@ struct History {
 impl History {
     fn new(seed: u64, simulation: &Simulation, logs: bool) -> Self {
         let mut env = Env::new(seed, &simulation.shapes, simulation.broken, logs);
+        (env.is_plain, env.has_old_owner) = (simulation.is_compared, simulation.has_old_owner);
+        if env.is_plain {
+            (env.weather.store_conflicts, env.weather.row_refused) = (0, 0);
+        }
         env.say(|| format!("seed {seed}"));
         let shape = env.shape.clone();
         env.say(|| shape.definition.render());
@@ -136,7 +160,7 @@ impl History {
         Self {
             seed,
             participants: Participants::new(&env, ledgers),
-            witness: Witness::new(&shape),
+            witness: Witness::new(&shape, simulation.is_compared),
             env,
             store,
             processes,
@@ -156,7 +180,8 @@ impl History {
         self.count_outcomes();
         let shape = self.env.shape.definition.name();
         let log = self.env.take_log();
-        Report { seed: self.seed, shape, tally: self.tally, violation, log }
+        let ends = crate::compare::ends(&self.env, &self.witness);
+        Report { seed: self.seed, shape, tally: self.tally, violation, log, ends }
     }
 
     fn live(&mut self) -> Result<(), Violation> {
@@ -195,13 +220,15 @@ impl History {
     fn dispatch(&mut self, event: Event) {
         let Self { env, store, processes, participants, clients, operators, witness, tally, .. } = self;
         match event {
-            Event::Owner { process, instance, input } => processes[process.get()].input(env, instance, input),
+            Event::Instance { process, instance, input } => processes[process.get()].input(env, instance, input),
             Event::Process { process, event } => {
                 tally.disaster(&event, env.healed);
                 if env.healed && is_disaster(&event) {
                     return;
                 }
-                processes[process.get()].handle(env, event);
+                if let Some(process) = processes.get_mut(process.get()) {
+                    process.handle(env, event);
+                }
             }
             Event::Store(transaction) => {
                 let key = transaction.key;
@@ -246,6 +273,7 @@ impl History {
         let env = &mut self.env;
         env.say(|| "all faults end".to_owned());
         env.healed = true;
+        env.facts.push(Fact::Healed);
         env.weather = Weather::calm();
         self.store.heal();
         self.participants.heal();
@@ -319,7 +347,8 @@ fn is_disaster(event: &ProcessEvent) -> bool {
         ProcessEvent::Crash { .. }
         | ProcessEvent::Stop
         | ProcessEvent::Pause { .. }
-        | ProcessEvent::ClockJump { .. } => true,
-        ProcessEvent::Start | ProcessEvent::GoOn | ProcessEvent::Ask(_) => false,
+        | ProcessEvent::ClockJump { .. }
+        | ProcessEvent::Limit { .. } => true,
+        ProcessEvent::Start | ProcessEvent::GoOn | ProcessEvent::PeerLeft(_) | ProcessEvent::Ask(_) => false,
     }
 }

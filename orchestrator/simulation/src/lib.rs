@@ -38,6 +38,7 @@
 pub mod broken;
 pub mod campaign;
 mod clients;
+pub mod compare;
 mod disasters;
 mod draws;
 mod env;
@@ -48,6 +49,7 @@ mod names;
 mod operators;
 mod owner;
 mod participants;
+mod replica;
 pub mod shapes;
 mod store;
 pub mod tally;

@@ -10,7 +10,7 @@ use crate::draws::{Draw, Message, Purpose};
 use crate::env::{Env, Event};
 use crate::fact::Fact;
 use crate::names::{InstanceNo, OrderNo, ProcessNo, SagaNo};
-use crate::owner::ProcessEvent;
+use crate::replica::ProcessEvent;
 use crate::witness::{Seen, Witness};
 
 /// Of 1,024: an order is what the engine advises, as far as it advises anything.

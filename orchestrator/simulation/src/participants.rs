@@ -17,7 +17,7 @@ use crate::draws::{Draw, Message, Purpose, RpcKey};
 use crate::env::{Env, Event};
 use crate::fact::Fact;
 use crate::names::{Attempt, CallId, SagaNo};
-use crate::owner::OwnerInput;
+use crate::replica::InstanceInput;
 use crate::shapes::Does;
 
 mod domain;
@@ -28,7 +28,7 @@ pub(crate) use ledger::{Entry, Ledger, Ledgers};
 /// One call to one service, for the operations of several sagas.
 #[derive(Debug)]
 pub(crate) struct Rpc {
-    pub number: u32,
+    pub number: u64,
     pub key: RpcKey,
     pub destination: u8,
     pub operations: Vec<Operation>,
@@ -205,8 +205,8 @@ impl Participants {
 fn answer(env: &mut Env, rpc: &Rpc, copy: u8, answer: Result<Vec<CallAnswer>, CallError>) {
     let (number, key, answer) = (rpc.number, rpc.key, Rc::new(answer));
     env.send(Message::Answer(key, copy), |of_answer| {
-        let input = OwnerInput::RpcEnded { rpc: number, key, copy: 2 * copy + of_answer, answer: answer.clone() };
-        Event::Owner { process: key.instance.process(), instance: key.instance, input }
+        let input = InstanceInput::RpcEnded { rpc: number, key, copy: 2 * copy + of_answer, answer: answer.clone() };
+        Event::Instance { process: key.instance.process(), instance: key.instance, input }
     });
 }
 

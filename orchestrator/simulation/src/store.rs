@@ -9,6 +9,7 @@
 
 use std::rc::Rc;
 
+use matricula_core::Moment;
 use matricula_engine::Recorded;
 
 use crate::broken::Broken;
@@ -17,18 +18,24 @@ use crate::draws::{Draw, Purpose, TransactionKey, TransactionKind};
 use crate::env::{Env, Event};
 use crate::fact::Fact;
 use crate::names::{InstanceNo, SagaNo};
-use crate::owner::OwnerInput;
+use crate::replica::InstanceInput;
 
 /// How long an instance counts as living after its last sign.
 pub(crate) const LEASE_TTL_MS: i64 = 6_000;
 /// How long an owner waits for an answer of the store at most.
 const GIVEN_UP_AFTER_MS: i64 = 10_000;
+/// A renewal is given up when the next one is due.
+const RENEWAL_GIVEN_UP_AFTER_MS: i64 = LEASE_TTL_MS / 3;
+/// How long a row is refused at most.
+const REFUSED_FOR_MS: u32 = 20_000;
 /// Sagas adopted in one transaction: few, so that there is often more than one chunk.
-const ADOPTION_CHUNK: usize = 2;
+pub(crate) const ADOPTION_CHUNK: usize = 2;
 
 /// What one instance writes in one transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
+    /// The commit of the instance; it is tried again with the same number.
+    pub number: u64,
     pub admissions: Vec<Admission>,
     pub appends: Vec<Append>,
 }
@@ -50,10 +57,11 @@ pub(crate) struct Append {
 #[derive(Debug, Clone)]
 pub(crate) enum StoreRequest {
     Register,
-    Renew,
-    MarkLapsed,
-    Choose,
+    Renew { asked_at: Moment },
+    Look { may_mark: bool },
+    Choose { limit: usize },
     Adopt(Vec<SagaNo>),
+    Flag,
     Write(Rc<Batch>),
     Release,
 }
@@ -63,19 +71,26 @@ impl StoreRequest {
     pub(crate) fn kind(&self) -> TransactionKind {
         match self {
             Self::Register => TransactionKind::Register,
-            Self::Renew => TransactionKind::Renew,
-            Self::MarkLapsed => TransactionKind::MarkLapsed,
-            Self::Choose => TransactionKind::Choose,
+            Self::Renew { .. } => TransactionKind::Renew,
+            Self::Look { .. } => TransactionKind::Look,
+            Self::Choose { .. } => TransactionKind::Choose,
+            Self::Flag => TransactionKind::Flag,
             Self::Adopt(_) => TransactionKind::Adopt,
             Self::Release => TransactionKind::Release,
             Self::Write(batch) => {
-                let admitted = batch.admissions.iter().map(|admission| (admission.saga, &admission.first));
-                let rows = admitted.chain(batch.appends.iter().map(|append| (append.saga, &append.events)));
-                let keys = rows.map(|(saga, events)| (saga, events.first().map_or(0, |event| event.sequence)));
-                let (saga, sequence) = keys.min().expect("a write has a row");
+                let (saga, sequence) = batch.rows().min().expect("a write has a row");
                 TransactionKind::Write(saga, sequence)
             }
         }
+    }
+}
+
+impl Batch {
+    /// Each saga with the first sequence that is written.
+    fn rows(&self) -> impl Iterator<Item = (SagaNo, u64)> {
+        let admitted = self.admissions.iter().map(|admission| (admission.saga, &admission.first));
+        let rows = admitted.chain(self.appends.iter().map(|append| (append.saga, &append.events)));
+        rows.map(|(saga, events)| (saga, events.first().map_or(0, |event| event.sequence)))
     }
 }
 
@@ -103,7 +118,15 @@ pub(crate) struct Stored {
 #[derive(Debug, Clone)]
 pub(crate) enum StoreAnswer {
     Done,
+    /// The instance has a lease; true time when that was executed.
+    Alive {
+        at_ms: i64,
+    },
     Fenced,
+    /// The transaction lost to another one.
+    Conflict,
+    /// A row does not fit, for ever or until somebody mends it.
+    Refused,
     /// Whether it was done is not known.
     Failed,
     Chosen(Vec<SagaNo>),
@@ -146,6 +169,8 @@ pub(crate) struct Store {
     clock_ahead_ms: i64,
     away_until_ms: i64,
     pending: Vec<Pending>,
+    /// Rows that are refused, and until when.
+    refused: Vec<((SagaNo, u64), i64)>,
     pending_facts: Vec<Fact>,
     undo: Vec<Undo>,
     flushing: bool,
@@ -164,6 +189,9 @@ impl Store {
         if env.now_ms < self.away_until_ms || draw.chance(env.weather.store_error_before) {
             return fail(env, transaction);
         }
+        if let Some(answer) = self.trouble(env, &transaction, &mut draw) {
+            return answer_to(env, Pending { transaction, answer }, &mut draw);
+        }
         let answer = self.execute(env, key.instance, &transaction.request);
         let pending = Pending { transaction, answer };
         if env.is_broken(Broken::StoreAnswersEarly) {
@@ -176,6 +204,36 @@ impl Store {
             let in_ms = i64::from(draw.below(env.weather.store_ms));
             env.schedule(in_ms, Event::Flush { epoch: self.epoch });
         }
+    }
+
+    /// Why a write is not executed: it conflicts with another transaction, or a row of it is refused for a while.
+    fn trouble(&mut self, env: &Env, transaction: &Transaction, draw: &mut Draw) -> Option<StoreAnswer> {
+        let StoreRequest::Write(batch) = &transaction.request else { return None };
+        if self.is_dead(transaction.key.instance) {
+            return None;
+        }
+        if draw.chance(env.weather.store_conflicts) {
+            return Some(StoreAnswer::Conflict);
+        }
+        if env.weather.row_refused == 0 {
+            return None;
+        }
+        for (saga, sequence) in batch.rows() {
+            let mut draw = env.draw(Purpose::Row { saga, sequence });
+            if !draw.chance(env.weather.row_refused) {
+                continue;
+            }
+            let is_conflict = draw.chance(256);
+            let until_ms = env.now_ms + i64::from(draw.below(REFUSED_FOR_MS));
+            let known = self.refused.iter().find(|(row, _)| *row == (saga, sequence)).map(|(_, until_ms)| *until_ms);
+            if known.is_none() {
+                self.refused.push(((saga, sequence), until_ms));
+            }
+            if env.now_ms < known.unwrap_or(until_ms) {
+                return Some(if is_conflict { StoreAnswer::Conflict } else { StoreAnswer::Refused });
+            }
+        }
+        None
     }
 
     /// What was executed becomes durable, and is answered.
@@ -213,6 +271,7 @@ impl Store {
         self.flushing = false;
         self.epoch += 1;
         self.away_until_ms = env.now_ms + away_ms;
+        env.facts.push(Fact::StoreAway { for_ms: away_ms });
         self.clock_ahead_ms += clock_jump_ms;
         for pending in std::mem::take(&mut self.pending) {
             fail(env, pending.transaction);
@@ -251,31 +310,34 @@ impl Store {
         match asked {
             StoreRequest::Register => {
                 self.set_lease(instance, Some(Lease { until_ms: now_ms + LEASE_TTL_MS, dead: false }));
-                StoreAnswer::Done
+                StoreAnswer::Alive { at_ms: env.now_ms }
             }
-            StoreRequest::Renew => {
+            StoreRequest::Renew { .. } => {
                 if self.is_dead(instance) {
                     return StoreAnswer::Fenced;
                 }
                 self.set_lease(instance, Some(Lease { until_ms: now_ms + LEASE_TTL_MS, dead: false }));
-                StoreAnswer::Done
+                StoreAnswer::Alive { at_ms: env.now_ms }
             }
-            StoreRequest::MarkLapsed => {
-                for other in 0..self.leases.len() {
+            StoreRequest::Look { .. } if self.is_dead(instance) => StoreAnswer::Fenced,
+            StoreRequest::Look { may_mark } => {
+                let others = if *may_mark { self.leases.len() } else { 0 };
+                for other in 0..others {
                     let other = InstanceNo(other as u16);
                     if other != instance && self.leases[other.get()].is_some_and(|lease| lease.until_ms < now_ms) {
-                        self.mark(other);
+                        self.mark(other, instance);
                     }
                 }
                 StoreAnswer::Done
             }
             StoreRequest::Release => {
-                self.mark(instance);
+                self.mark(instance, instance);
                 StoreAnswer::Done
             }
-            StoreRequest::Choose => {
+            StoreRequest::Flag => StoreAnswer::Done,
+            StoreRequest::Choose { limit } => {
                 let sagas = (0..self.rows.len()).map(|saga| SagaNo(saga as u16));
-                StoreAnswer::Chosen(sagas.filter(|saga| self.is_ownerless(*saga)).take(ADOPTION_CHUNK).collect())
+                StoreAnswer::Chosen(sagas.filter(|saga| self.is_ownerless(*saga)).take(*limit).collect())
             }
             StoreRequest::Adopt(sagas) => self.adopt(instance, sagas),
             StoreRequest::Write(batch) => self.write(env, instance, batch),
@@ -358,11 +420,11 @@ impl Store {
         row.sequence == last.sequence && row.owner == instance
     }
 
-    fn mark(&mut self, instance: InstanceNo) {
+    fn mark(&mut self, instance: InstanceNo, by: InstanceNo) {
         let lease = self.leases.get(instance.get()).copied().flatten();
         if let Some(lease) = lease.filter(|lease| !lease.dead) {
             self.set_lease(instance, Some(Lease { dead: true, ..lease }));
-            self.pending_facts.push(Fact::Marked { instance });
+            self.pending_facts.push(Fact::Marked { instance, by });
         }
     }
 
@@ -388,9 +450,10 @@ fn name(kind: TransactionKind) -> &'static str {
     match kind {
         TransactionKind::Register => "the start",
         TransactionKind::Renew => "the renewal",
-        TransactionKind::MarkLapsed => "the marking",
+        TransactionKind::Look => "the look for lapsed leases",
         TransactionKind::Choose => "the choice",
         TransactionKind::Adopt => "the adoption",
+        TransactionKind::Flag => "the flag",
         TransactionKind::Write(..) => "the write",
         TransactionKind::Release => "the release",
     }
@@ -403,12 +466,16 @@ fn answer_to(env: &mut Env, pending: Pending, draw: &mut Draw) {
 
 fn fail(env: &mut Env, transaction: Transaction) {
     let mut draw = env.draw(Purpose::StoreFailed(transaction.key));
-    let in_ms = if draw.chance(env.weather.store_hangs) { GIVEN_UP_AFTER_MS } else { i64::from(draw.below(20)) };
+    let given_up_after_ms = match transaction.request {
+        StoreRequest::Renew { .. } => RENEWAL_GIVEN_UP_AFTER_MS,
+        _ => GIVEN_UP_AFTER_MS,
+    };
+    let in_ms = if draw.chance(env.weather.store_hangs) { given_up_after_ms } else { i64::from(draw.below(20)) };
     end(env, in_ms, transaction, StoreAnswer::Failed);
 }
 
 fn end(env: &mut Env, in_ms: i64, transaction: Transaction, answer: StoreAnswer) {
     let instance = transaction.key.instance;
-    let input = OwnerInput::Stored { transaction, answer };
-    env.schedule(in_ms, Event::Owner { process: instance.process(), instance, input });
+    let input = InstanceInput::Stored { transaction, answer };
+    env.schedule(in_ms, Event::Instance { process: instance.process(), instance, input });
 }

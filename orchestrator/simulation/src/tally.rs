@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::AddAssign;
 
 use crate::fact::Fact;
-use crate::owner::ProcessEvent;
+use crate::replica::ProcessEvent;
 
 macro_rules! tally {
     ($($(#[$doc:meta])* $field:ident),* $(,)?) => {

@@ -32,6 +32,10 @@ pub(crate) struct Weather {
     pub store_error_after: u32,
     /// A failure of the store shows only when the owner gives up waiting.
     pub store_hangs: u32,
+    /// A transaction loses to another one.
+    pub store_conflicts: u32,
+    /// A row is refused for a while.
+    pub row_refused: u32,
     /// How long the store takes at most, in milliseconds.
     pub store_ms: u32,
     /// An owner crashes at one of the places where it matters: after a call has left, an answer or a commit has come.
@@ -56,6 +60,8 @@ impl Weather {
             store_error_before: 0,
             store_error_after: 0,
             store_hangs: 0,
+            store_conflicts: 0,
+            row_refused: 0,
             store_ms: 3,
             crash_at_point: 0,
             asked_again: 0,
@@ -80,6 +86,8 @@ impl Weather {
             store_ms: 1 + some(40),
             crash_at_point: some(24),
             asked_again: some(300),
+            store_conflicts: some(60),
+            row_refused: some(24),
         }
     }
 }

@@ -13,6 +13,8 @@ pub(crate) struct Seen {
     pub owner: InstanceNo,
     /// What operators decided, in order.
     pub interventions: Vec<Intervention>,
+    /// The whole log, for a comparison.
+    pub log: Vec<Event>,
 }
 
 impl Seen {
@@ -45,11 +47,12 @@ pub(crate) struct Witness {
     effects: Vec<Effects>,
     steps: usize,
     unfinished: usize,
+    keeps_logs: bool,
 }
 
 impl Witness {
-    pub(crate) fn new(shape: &Shape) -> Self {
-        Self { steps: shape.does.len(), ..Self::default() }
+    pub(crate) fn new(shape: &Shape, keeps_logs: bool) -> Self {
+        Self { steps: shape.does.len(), keeps_logs, ..Self::default() }
     }
 
     /// The durable state of a saga.
@@ -85,16 +88,17 @@ impl Witness {
 
     pub(crate) fn learn(&mut self, shape: &Shape, fact: &Fact) {
         match fact {
-            Fact::Started { instance } => self.started(*instance),
+            Fact::Started { instance, .. } => self.started(*instance),
             Fact::Ended { instance } => self.lives[instance.get()].runs = false,
-            Fact::Marked { instance } => self.lives[instance.get()].marked = true,
+            Fact::Marked { instance, .. } => self.lives[instance.get()].marked = true,
             Fact::Admitted { saga, instance, first } => match SagaState::replay(&shape.definition, &**first) {
                 Ok(state) => {
                     if self.sagas.len() <= saga.get() {
                         self.sagas.resize_with(saga.get() + 1, || None);
                     }
                     self.unfinished += 1;
-                    self.sagas[saga.get()] = Some(Seen { state, owner: *instance, interventions: Vec::new() });
+                    self.sagas[saga.get()] =
+                        Some(Seen { state, owner: *instance, interventions: Vec::new(), log: Vec::new() });
                 }
                 Err(error) => self.unfoldable = Some(format!("{saga}: {error}")),
             },
@@ -107,6 +111,9 @@ impl Witness {
                     if let Err(error) = seen.state.apply(&shape.definition, event) {
                         self.unfoldable = Some(format!("{saga}: {error}"));
                         return;
+                    }
+                    if self.keeps_logs {
+                        seen.log.push(event.event.clone());
                     }
                     if let Event::Intervened { intervention, .. } = &event.event {
                         seen.interventions.push(intervention.clone());
@@ -132,6 +139,14 @@ impl Witness {
                 }
             }
             Fact::CallMade { .. }
+            | Fact::Paused { .. }
+            | Fact::WentOn { .. }
+            | Fact::Stopping { .. }
+            | Fact::StoreAway { .. }
+            | Fact::Healed
+            | Fact::CancelAsked { .. }
+            | Fact::CommitSent { .. }
+            | Fact::CommitEnded { .. }
             | Fact::CallEnded { .. }
             | Fact::SeatGiven { .. }
             | Fact::Notified { .. }

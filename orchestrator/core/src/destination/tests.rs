@@ -313,7 +313,8 @@ fn a_withdrawn_call_is_not_made_if_it_still_waits() {
     let first = world.send_one(NOW);
     world.reserve([2, 3], NOW);
     world.queue(2, COMMIT, Direction::Forward, NOW);
-    [1, 2].into_iter().for_each(|number| world.destinations.withdraw("Reserve", id(number), RESERVE));
+    let has_waited = [1, 2].map(|number| world.destinations.withdraw("Reserve", id(number), RESERVE));
+    assert_eq!(has_waited, [false, true], "the first has left");
     assert_eq!(world.succeeded(&first, NOW).len(), 1, "it was in flight");
     let next = world.send_one(NOW);
     assert_eq!(next.sagas, [3]);

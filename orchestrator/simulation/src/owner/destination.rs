@@ -6,16 +6,15 @@ use std::rc::Rc;
 
 use matricula_engine::{CallAnswer, CallError, Code};
 
-use super::{Owner, OwnerInput};
+use super::Owner;
 use crate::draws::{CrashPoint, Message, Purpose, RpcKey};
 use crate::env::{Env, Event};
 use crate::names::CallId;
 use crate::participants::{Operation, Rpc, RpcAnswer};
+use crate::replica::{CALL_TIMEOUT_MS, InstanceInput};
 
 /// RPCs to one destination at the same time: two, so that what waits goes in one batch.
 const IN_FLIGHT_MAX: usize = 2;
-/// Time after which a call is given up and its end is unknown.
-const CALL_TIMEOUT_MS: i64 = 5_000;
 
 #[derive(Default)]
 pub(super) struct Destination {
@@ -24,7 +23,7 @@ pub(super) struct Destination {
 }
 
 struct InFlight {
-    rpc: u32,
+    rpc: u64,
     calls: Vec<(CallId, u32)>,
 }
 
@@ -66,14 +65,14 @@ impl Owner {
         for rpc in left {
             let (key, rpc) = (rpc.key, Rc::new(rpc));
             let jitter_ms = i64::from(env.draw(Purpose::CallTimeout(key)).below(50));
-            self.wake_me(env, CALL_TIMEOUT_MS + jitter_ms, OwnerInput::RpcTimeout { rpc: rpc.number, key });
+            self.wake_me(env, CALL_TIMEOUT_MS + jitter_ms, InstanceInput::RpcTimeout { rpc: rpc.number, key });
             env.send(Message::Call(key), |copy| Event::Rpc { rpc: rpc.clone(), copy });
             self.may_crash_at(env, CrashPoint::Called(key));
         }
     }
 
     /// A call was answered, or given up (`None`).
-    pub(super) fn rpc_ended(&mut self, env: &mut Env, rpc: u32, answer: Option<&RpcAnswer>) {
+    pub(super) fn rpc_ended(&mut self, env: &mut Env, rpc: u64, answer: Option<&RpcAnswer>) {
         let at = |destination: &Destination| destination.in_flight.iter().position(|in_flight| in_flight.rpc == rpc);
         let found = self.destinations.iter().enumerate().find_map(|(to, destination)| Some((to, at(destination)?)));
         // It is not waited for any more: a second answer, or one that comes too late.

@@ -5,25 +5,24 @@
 use std::rc::Rc;
 
 use matricula_engine::{
-    CallAnswer, CallStatus, Direction, Effect, Input, OperatorCommand, Outcome, Recorded, Resolution, SagaState,
-    StepIndex, decide,
+    CallAnswer, CallStatus, Direction, Effect, Input, Jitter, OperatorCommand, Outcome, Recorded, Resolution,
+    SagaState, StepIndex, decide,
 };
 
 use super::behind::{Behind, Waiting};
-use super::{Driven, Owner, OwnerInput, reply};
+use super::{Driven, OldInput, Owner};
 use crate::broken::Broken;
 use crate::clients::{Ask, Asked, Asker, Reply, Request};
-use crate::draws::Purpose;
 use crate::env::Env;
 use crate::fact::Fact;
 use crate::names::{CallId, SagaNo};
 use crate::operators::Order;
 use crate::participants::Operation;
-use crate::shapes::{Does, Shape};
+use crate::replica::{InstanceInput, applies, origins, reply};
 use crate::store::Append;
 
 /// How long events that nothing waits for stay unwritten.
-const UNWRITTEN_MAX_MS: u32 = 200;
+const UNWRITTEN_MAX_MS: i64 = 200;
 /// Longest sleep of a saga's timer: a deadline that a clock which was set back makes look far costs no more than this.
 const SLEEP_MAX_MS: i64 = 60_000;
 
@@ -47,7 +46,7 @@ pub(super) struct Entrant {
 
 impl Owner {
     /// Somebody asks.
-    pub(super) fn asked(&mut self, env: &mut Env, Ask { asker, asked }: Ask) {
+    pub(crate) fn asked(&mut self, env: &mut Env, Ask { asker, asked }: Ask) {
         match asked {
             Asked::Submit(saga, request) => {
                 env.say(|| format!("{} asks {} for {saga}", saga.client(), self.instance));
@@ -91,7 +90,7 @@ impl Owner {
     pub(super) fn adopted(&mut self, env: &mut Env, entrants: Vec<Entrant>) {
         for entrant in entrants {
             self.queued_adopted.push_back(entrant.saga);
-            self.enter(env, entrant, !env.is_broken(Broken::OwnerAdoptsSilently));
+            self.enter(env, entrant, !env.is_broken(Broken::AdoptionIsSilent));
         }
     }
 
@@ -145,7 +144,7 @@ impl Owner {
     pub(super) fn answered(&mut self, env: &mut Env, of: CallId, attempt: u32, answer: CallAnswer) {
         let answer = match answer {
             CallAnswer::Unknown(error)
-                if env.is_broken(Broken::OwnerTurnsOnErrors) && of.direction == Direction::Forward =>
+                if env.is_broken(Broken::ErrorsAreRefusals) && of.direction == Direction::Forward =>
             {
                 CallAnswer::Refused(error.to_string())
             }
@@ -167,7 +166,7 @@ impl Owner {
             driven.calling.retain(|of| (of.step, of.direction) != (step, direction));
             env.facts.push(Fact::CallEnded { instance, of: CallId { saga, step, direction } });
         }
-        let jitter = env.jitter(saga, driven.state.sequence());
+        let jitter = jitter(env.core_seed(instance), saga, driven.state.sequence());
         let decision = match decide(&env.shape.definition, &driven.state, pending.input, now_ms, jitter) {
             Ok(decision) => decision,
             Err(error) => {
@@ -186,12 +185,11 @@ impl Owner {
             });
         }
         driven.state = decision.state;
-        let sequence = driven.state.sequence();
-        if env.is_broken(Broken::OwnerTellsBeforeDurable) {
+        if env.is_broken(Broken::OutcomesAreToldEarly) {
             tell(env, saga, &driven.state);
         }
         let (mut ahead, mut effects) = (decision.ahead, decision.effects);
-        if env.is_broken(Broken::OwnerActsBeforeDurable) {
+        if env.is_broken(Broken::CommitIsAnsweredEarly) {
             ahead.append(&mut effects);
         }
         let nothing_waits = effects.is_empty() && pending.reply.is_none();
@@ -202,8 +200,7 @@ impl Owner {
             self.done_waiting(env, saga, waiting);
         } else if nothing_waits && !self.is_stopping {
             // Soon, or with what is decided until then.
-            let in_ms = i64::from(env.draw(Purpose::Unwritten { saga, sequence }).below(UNWRITTEN_MAX_MS));
-            self.wake_me(env, in_ms, OwnerInput::Unwritten { saga });
+            self.wake_me(env, UNWRITTEN_MAX_MS, InstanceInput::Old(OldInput::Unwritten { saga }));
         } else {
             self.write(env, saga);
         }
@@ -258,7 +255,7 @@ impl Owner {
         if self.is_stopping {
             return;
         }
-        let calls_twice = env.is_broken(Broken::OwnerCallsTwice);
+        let calls_twice = env.is_broken(Broken::CallsAreMadeTwice);
         let Some(driven) = self.driven(of.saga) else { return };
         let progress = driven.state.steps()[of.step.get()].call(of.direction);
         let is_due = progress.status == CallStatus::Trying && progress.attempts + 1 == attempt;
@@ -271,15 +268,15 @@ impl Owner {
             Operation { of, attempt, outcome: driven.state.outcome(), origins: origins(&env.shape, &driven.state) };
         env.facts.push(Fact::CallMade { instance: self.instance, of, attempt });
         let unanswered = of.direction == Direction::Compensation && action == CallStatus::Trying;
-        if unanswered && env.is_broken(Broken::OwnerLeavesUnansweredSteps) {
-            return self.wake_me(env, 1, OwnerInput::Pretended { of, attempt });
+        if unanswered && env.is_broken(Broken::UnansweredStepsAreLeft) {
+            return self.wake_me(env, 1, InstanceInput::Old(OldInput::Pretended { of, attempt }));
         }
         self.enqueue(env, operation);
     }
 
     /// A broken owner undoes the first step of a saga that can't be cancelled any more.
     fn break_the_pivot(&mut self, env: &mut Env, saga: SagaNo) {
-        if env.is_broken(Broken::OwnerUndoesAfterThePivot) {
+        if env.is_broken(Broken::CompensatesAfterThePivot) {
             let of = CallId { saga, step: StepIndex(0), direction: Direction::Compensation };
             self.enqueue(env, Operation { of, attempt: 1, outcome: Outcome::Pending, origins: Vec::new() });
         }
@@ -290,9 +287,9 @@ impl Owner {
         let (number, now_ms) = (self.timers, self.clock_ms(env));
         let Some(driven) = self.driven(saga) else { return };
         driven.timer = wake_at_ms.map(|_| number);
-        if let Some(at_ms) = wake_at_ms.filter(|_| !env.is_broken(Broken::OwnerForgetsTimers)) {
+        if let Some(at_ms) = wake_at_ms.filter(|_| !env.is_broken(Broken::WakeUpsAreLost)) {
             let wait_ms = at_ms.saturating_sub(now_ms).clamp(0, SLEEP_MAX_MS);
-            self.wake_me(env, wait_ms, OwnerInput::Timer { saga, number });
+            self.wake_me(env, wait_ms, InstanceInput::Old(OldInput::Timer { saga, number }));
         }
     }
 
@@ -308,7 +305,7 @@ impl Owner {
 fn ordered(env: &Env, order: &Order) -> Input {
     match order.input() {
         Input::Operator { command: OperatorCommand::Skip { step }, by, reason, command_id }
-            if env.is_broken(Broken::OwnerHidesSkips) =>
+            if env.is_broken(Broken::SkipsAreHidden) =>
         {
             Input::Operator {
                 command: OperatorCommand::Resolve { step, answer: Resolution::Done },
@@ -329,21 +326,13 @@ fn tell(env: &mut Env, saga: SagaNo, state: &SagaState) {
     }
 }
 
-/// Names of the steps that have something to do.
-pub(crate) fn applies<'a>(shape: &'a Shape, request: &'a Request) -> impl Iterator<Item = &'a str> {
-    let steps = shape.definition.indexed().zip(&shape.does);
-    let applying = steps.filter(move |((index, step), does)| match does {
-        Does::Hold | Does::Assess => !request.adds.is_empty(),
-        Does::ReleaseDropped | Does::Refund => !request.drops.is_empty(),
-        Does::Plain => step.kind == matricula_engine::Kind::Pivot || request.plain >> index.0 & 1 == 1,
-        Does::Reserve | Does::Create | Does::Commit | Does::Settle | Does::Notify => true,
+/// The jitter of a decision, by the formula of the core.
+fn jitter(seed: u64, saga: SagaNo, sequence: u64) -> Jitter {
+    let mixed = [u64::from(saga.0), sequence].into_iter().fold(seed, |state, word| {
+        let mut z = (state ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
     });
-    applying.map(|((_, step), _)| step.name)
-}
-
-/// What the first step has answered: where the dropped sections came from.
-fn origins(shape: &Shape, state: &SagaState) -> Vec<SagaNo> {
-    let Some(reserve) = shape.step_that(Does::Reserve) else { return Vec::new() };
-    let output = state.steps()[reserve.get()].output.as_deref().unwrap_or_default();
-    output.split_whitespace().filter_map(|origin| origin.parse().ok().map(SagaNo)).collect()
+    Jitter((mixed >> 32) as u32)
 }

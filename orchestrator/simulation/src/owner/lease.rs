@@ -5,10 +5,11 @@ use std::mem;
 use matricula_engine::{Row, plan};
 
 use super::executor::Entrant;
-use super::{HEARTBEAT_MS, Owner, OwnerInput};
+use super::{HEARTBEAT_MS, OldInput, Owner};
 use crate::broken::Broken;
 use crate::env::Env;
 use crate::names::SagaNo;
+use crate::replica::InstanceInput;
 use crate::store::{StoreAnswer, StoreRequest, Stored};
 
 #[derive(Default)]
@@ -23,28 +24,28 @@ pub(super) struct Adoption {
 impl Owner {
     pub(super) fn renew(&mut self, env: &mut Env) {
         // The next does not wait for this one's answer: a renewal that hangs must not use up the time of the next.
-        self.ask_store(env, StoreRequest::Renew);
-        self.wake_me(env, HEARTBEAT_MS, OwnerInput::Heartbeat);
+        self.ask_store(env, StoreRequest::Renew { asked_at: Default::default() });
+        self.wake_me(env, HEARTBEAT_MS, InstanceInput::Old(OldInput::Heartbeat));
     }
 
     /// Time to look for instances that have ended.
     pub(super) fn look(&mut self, env: &mut Env) {
         if !self.is_stopping {
-            self.ask_store(env, StoreRequest::MarkLapsed);
+            self.ask_store(env, StoreRequest::Look { may_mark: true });
         }
     }
 
     pub(super) fn looked(&mut self, env: &mut Env, asked: &StoreRequest, answer: StoreAnswer) {
         match answer {
             StoreAnswer::Failed => {
-                if env.is_broken(Broken::OwnerForgetsWhatItChose) {
+                if env.is_broken(Broken::ChosenAreForgotten) {
                     self.adoption.chosen.clear();
                 }
-                return self.wake_me(env, HEARTBEAT_MS, OwnerInput::Look);
+                return self.wake_me(env, HEARTBEAT_MS, InstanceInput::Old(OldInput::Look));
             }
             StoreAnswer::Chosen(sagas) => {
                 if sagas.is_empty() {
-                    return self.wake_me(env, HEARTBEAT_MS, OwnerInput::Look);
+                    return self.wake_me(env, HEARTBEAT_MS, InstanceInput::Old(OldInput::Look));
                 }
                 self.adoption.chosen = sagas;
             }
@@ -55,14 +56,14 @@ impl Owner {
                     format!("{} has adopted {}", self.instance, sagas.join(", "))
                 });
                 let entrants = read_back(env, stored);
-                if !env.is_broken(Broken::OwnerForgetsAdopted) {
+                if !env.is_broken(Broken::AdoptedAreForgotten) {
                     self.adoption.handing_over = entrants;
                 }
                 if !self.adoption.handing_over.is_empty() {
                     return self.hand_over(env);
                 }
             }
-            _ => debug_assert!(matches!(asked, StoreRequest::MarkLapsed)),
+            _ => debug_assert!(matches!(asked, StoreRequest::Look { .. })),
         }
         self.next_chunk(env);
     }
@@ -83,7 +84,7 @@ impl Owner {
             return;
         }
         let request = match self.adoption.chosen.as_slice() {
-            [] => StoreRequest::Choose,
+            [] => StoreRequest::Choose { limit: crate::store::ADOPTION_CHUNK },
             chosen => StoreRequest::Adopt(chosen.to_vec()),
         };
         self.ask_store(env, request);

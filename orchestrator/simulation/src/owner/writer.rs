@@ -5,10 +5,11 @@ use std::rc::Rc;
 use matricula_engine::Recorded;
 
 use super::executor::Entrant;
-use super::{Owner, OwnerInput, reply};
+use super::{OldInput, Owner};
 use crate::broken::Broken;
 use crate::clients::{Asker, Reply, Request};
 use crate::env::Env;
+use crate::replica::{InstanceInput, reply};
 use crate::store::{Admission, Admitted, Append, Batch, StoreAnswer, StoreRequest};
 
 /// First and longest delay between tries.
@@ -78,13 +79,13 @@ impl Owner {
         if let StoreAnswer::Written(admitted, appended) = answer {
             return self.written(env, batch, &admitted, &appended);
         }
-        if env.is_broken(Broken::OwnerGivesUpWrites) {
+        if env.is_broken(Broken::WritesAreGivenUp) {
             let (admitted, appended) = (Vec::new(), vec![false; batch.appends.len()]);
             return self.written(env, batch, &admitted, &appended);
         }
         let delay_ms = under_way.delay_ms;
         under_way.delay_ms = (delay_ms * 2).min(RETRY_MAX_MS);
-        self.wake_me(env, delay_ms, OwnerInput::WriteAgain);
+        self.wake_me(env, delay_ms, InstanceInput::Old(OldInput::WriteAgain));
     }
 
     fn written(&mut self, env: &mut Env, batch: &Batch, admitted: &[Admitted], appended: &[bool]) {

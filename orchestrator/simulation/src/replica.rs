@@ -1,0 +1,812 @@
+//! A replica of the orchestrator: a process in which instances run one after the other, and one such instance.
+//!
+//! An instance is the shipped [`matricula_core::Core`] and a shell around it. The shell does what the core returns: it sends
+//! the commit and the questions to the simulated store, the RPCs over the simulated network, and the replies to clients and
+//! operators. It decides nothing about a saga. A process has a clock of its own, may be stopped and go on with stale
+//! memory, and may crash at any moment.
+//!
+//! | module | one job |
+//! |---|---|
+//! | `workflow` | what the sagas do, as the core has to know it |
+//! | `bounds` | the bounds of an instance |
+//! | `broken_core` | a core from which a guard is taken out |
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use matricula_core::{
+    Change, Commit, CommitAnswer, CoreConfig, End, Input, Moment, Rpc as CoreRpc, RpcNo, SagaId,
+    StoreAnswer as CoreAnswer, StoreRequest as CoreRequest, StoredSaga, Submission,
+};
+use matricula_engine::{CallError, Code, Input as SagaInput, Outcome, Row};
+
+use crate::clients::{Ask, Asked, Asker, ClientEvent, Reply, Request};
+use crate::draws::{BacklogItem, CrashPoint, Message, Purpose, RpcKey, TransactionKey, TransactionKind};
+use crate::env::{Env, Event};
+use crate::fact::Fact;
+use crate::names::{CallId, InstanceNo, PROCESSES_MAX, ProcessNo, SagaNo};
+use crate::operators::OperatorEvent;
+use crate::owner::{OldInput, Owner};
+use crate::participants::{Operation, Rpc, RpcAnswer};
+use crate::store::{Admission, Admitted, Append, Batch, StoreAnswer, StoreRequest, Stored, Transaction};
+
+mod bounds;
+mod broken_core;
+mod workflow;
+
+pub(crate) use bounds::{CALL_TIMEOUT_MS, DESTINATION_IN_FLIGHT_MAX, in_flight_max};
+pub(crate) use workflow::{applies, origins};
+
+use broken_core::{BrokenCore, Done};
+use workflow::{Caller, Simulated, id_of, number_of};
+
+/// How long an instance that is to end waits for what is in flight, at most.
+pub(crate) const GRACE_MS: i64 = 6_000;
+
+/// Something for one instance.
+#[derive(Debug, Clone)]
+pub(crate) enum InstanceInput {
+    Stored {
+        transaction: Transaction,
+        answer: StoreAnswer,
+    },
+    /// A copy of an answer.
+    RpcEnded {
+        rpc: u64,
+        key: RpcKey,
+        copy: u8,
+        answer: RpcAnswer,
+    },
+    RpcTimeout {
+        rpc: u64,
+        key: RpcKey,
+    },
+    /// The moment has come at which the core wants to look at what is due.
+    Wake,
+    GraceIsOver,
+    /// Only for the old owner.
+    Old(OldInput),
+}
+
+impl InstanceInput {
+    fn item(&self) -> BacklogItem {
+        match *self {
+            Self::Stored { ref transaction, .. } => BacklogItem::Stored(transaction.key),
+            Self::RpcEnded { key, copy, .. } => BacklogItem::Answer(key, copy),
+            Self::RpcTimeout { key, .. } => BacklogItem::CallTimeout(key),
+            Self::Wake => BacklogItem::Wake,
+            Self::GraceIsOver => BacklogItem::GraceIsOver,
+            Self::Old(ref input) => input.item(),
+        }
+    }
+}
+
+/// Something for the instance that runs in a process, or for the process.
+#[derive(Debug, Clone)]
+pub(crate) enum ProcessEvent {
+    Start,
+    /// Ends at once; starts again, or never.
+    Crash {
+        starts_after_ms: Option<i64>,
+    },
+    /// Is asked to end in order, and starts again.
+    Stop,
+    /// Is stopped for a while, as by SIGSTOP.
+    Pause {
+        for_ms: i64,
+    },
+    GoOn,
+    /// Its clock is set.
+    ClockJump {
+        by_ms: i64,
+    },
+    /// An operator changes how many RPCs to a destination may be in flight.
+    Limit {
+        destination: u8,
+        in_flight_max: usize,
+    },
+    /// Another instance says that it has ended in order.
+    PeerLeft(InstanceNo),
+    Ask(Ask),
+}
+
+/// A place for instances.
+pub(crate) struct Process {
+    no: ProcessNo,
+    clock_ahead_ms: i64,
+    replica: Option<Instance>,
+    is_paused: bool,
+    is_gone: bool,
+    starts: u16,
+    pauses: u16,
+    /// What came while it was stopped.
+    backlog: Vec<Backlog>,
+}
+
+enum Instance {
+    New(Box<Replica>),
+    Old(Box<Owner>),
+}
+
+enum Backlog {
+    Input(InstanceNo, InstanceInput),
+    Event(ProcessEvent),
+}
+
+impl Backlog {
+    fn item(&self) -> BacklogItem {
+        match self {
+            Self::Input(_, input) => input.item(),
+            Self::Event(ProcessEvent::Ask(ask)) => BacklogItem::Ask(ask.asker),
+            Self::Event(ProcessEvent::PeerLeft(instance)) => BacklogItem::PeerLeft(*instance),
+            Self::Event(_) => BacklogItem::Limit,
+        }
+    }
+}
+
+/// Whether an instance goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goes {
+    On,
+    /// It was fenced, or has ended in order.
+    Out,
+}
+
+impl Process {
+    pub(crate) fn new(no: ProcessNo, clock_ahead_ms: i64) -> Self {
+        Self {
+            no,
+            clock_ahead_ms,
+            replica: None,
+            is_paused: false,
+            is_gone: false,
+            starts: 0,
+            pauses: 0,
+            backlog: Vec::new(),
+        }
+    }
+
+    /// The instance that runs here.
+    pub(crate) fn instance(&self) -> Option<InstanceNo> {
+        self.replica.as_ref().map(|replica| match replica {
+            Instance::New(replica) => replica.instance,
+            Instance::Old(owner) => owner.instance,
+        })
+    }
+
+    pub(crate) fn handle(&mut self, env: &mut Env, event: ProcessEvent) {
+        match event {
+            ProcessEvent::Start => self.start(env),
+            ProcessEvent::Crash { starts_after_ms } => {
+                env.say(|| format!("{} crashes", self.no));
+                self.end(env, starts_after_ms);
+            }
+            ProcessEvent::Stop if self.is_paused => {}
+            ProcessEvent::Stop => self.stop(env),
+            ProcessEvent::Pause { for_ms } => {
+                env.say(|| format!("{} is stopped for {for_ms} ms", self.no));
+                self.is_paused = true;
+                if let Some(instance) = self.instance() {
+                    env.facts.push(Fact::Paused { instance });
+                }
+                env.schedule(for_ms, Event::Process { process: self.no, event: ProcessEvent::GoOn });
+            }
+            ProcessEvent::GoOn => self.go_on(env),
+            ProcessEvent::ClockJump { by_ms } => {
+                env.say(|| format!("the clock of {} jumps by {by_ms} ms", self.no));
+                self.clock_ahead_ms += by_ms;
+                match &mut self.replica {
+                    Some(Instance::New(replica)) => replica.clock_ahead_ms = self.clock_ahead_ms,
+                    Some(Instance::Old(owner)) => owner.clock_ahead_ms = self.clock_ahead_ms,
+                    None => {}
+                }
+            }
+            ProcessEvent::Limit { .. } | ProcessEvent::PeerLeft(_) | ProcessEvent::Ask(_) if self.is_paused => {
+                self.backlog.push(Backlog::Event(event));
+            }
+            ProcessEvent::Limit { destination, in_flight_max } => self.limit(env, destination, in_flight_max),
+            ProcessEvent::PeerLeft(_) => {
+                if let Some(Instance::New(replica)) = &mut self.replica {
+                    let goes = replica.step(env, [Input::PeerLeft]);
+                    self.ends_if(env, goes);
+                }
+            }
+            ProcessEvent::Ask(ask) => self.asked(env, ask),
+        }
+    }
+
+    fn stop(&mut self, env: &mut Env) {
+        let Some(instance) = self.instance() else { return };
+        env.say(|| format!("{} is asked to end", self.no));
+        env.facts.push(Fact::Stopping { instance });
+        let goes = match &mut self.replica {
+            Some(Instance::New(replica)) => replica.stop(env),
+            Some(Instance::Old(owner)) => {
+                owner.stop(env);
+                Goes::On
+            }
+            None => Goes::On,
+        };
+        self.ends_if(env, goes);
+    }
+
+    fn limit(&mut self, env: &mut Env, destination: u8, in_flight_max: usize) {
+        let Some(Instance::New(replica)) = &mut self.replica else { return };
+        let name = env.shape.destinations[usize::from(destination)];
+        env.say(|| format!("an operator has {} make at most {in_flight_max} calls of {name} at a time", self.no));
+        let goes = replica.step(env, [Input::LimitSet { destination: name, in_flight_max }]);
+        self.ends_if(env, goes);
+    }
+
+    fn asked(&mut self, env: &mut Env, ask: Ask) {
+        let goes = match &mut self.replica {
+            Some(Instance::New(replica)) if replica.is_open() => replica.asked(env, ask),
+            Some(Instance::Old(owner)) if owner.is_open() => {
+                owner.asked(env, ask);
+                Goes::On
+            }
+            _ => {
+                reply(env, ask.asker, Reply::Unavailable);
+                Goes::On
+            }
+        };
+        self.ends_if(env, goes);
+    }
+
+    /// Something for an instance that ran here.
+    pub(crate) fn input(&mut self, env: &mut Env, instance: InstanceNo, input: InstanceInput) {
+        if self.instance() != Some(instance) {
+            return;
+        }
+        if self.is_paused {
+            self.backlog.push(Backlog::Input(instance, input));
+            return;
+        }
+        let goes = match &mut self.replica {
+            Some(Instance::New(replica)) => replica.handle(env, input),
+            Some(Instance::Old(owner)) => owner.handle(env, input),
+            None => Goes::On,
+        };
+        self.ends_if(env, goes);
+    }
+
+    fn ends_if(&mut self, env: &mut Env, goes: Goes) {
+        if goes == Goes::Out
+            && let Some(instance) = self.instance()
+        {
+            let starts_after_ms = Some(i64::from(env.draw(Purpose::Restart(instance)).below(1_000)));
+            self.end(env, starts_after_ms);
+        }
+    }
+
+    /// All faults end: it runs, and no destination is parked.
+    pub(crate) fn heal(&mut self, env: &mut Env) {
+        if self.is_paused {
+            self.go_on(env);
+        }
+        if self.replica.is_none() && !self.is_gone {
+            self.start(env);
+        }
+        for destination in 0..env.shape.destinations.len() {
+            self.limit(env, destination as u8, DESTINATION_IN_FLIGHT_MAX);
+        }
+    }
+
+    fn start(&mut self, env: &mut Env) {
+        if self.replica.is_some() || self.is_gone {
+            return;
+        }
+        let instance = InstanceNo::of(self.no, self.starts);
+        self.starts += 1;
+        env.say(|| format!("{} starts as {instance}, its clock {} ms ahead", self.no, self.clock_ahead_ms));
+        env.facts.push(Fact::Started { instance, at_work_max: in_flight_max(env, instance) });
+        self.replica = Some(if env.has_old_owner {
+            let mut owner = Owner::new(env, self.no, instance, self.clock_ahead_ms);
+            owner.ask_store(env, StoreRequest::Register);
+            Instance::Old(Box::new(owner))
+        } else {
+            let mut replica = Replica::new(env, self.no, instance, self.clock_ahead_ms);
+            replica.ask_store(env, StoreRequest::Register);
+            Instance::New(Box::new(replica))
+        });
+    }
+
+    fn end(&mut self, env: &mut Env, starts_after_ms: Option<i64>) {
+        if let Some(instance) = self.instance() {
+            env.facts.push(Fact::Ended { instance });
+        }
+        self.replica = None;
+        self.backlog.clear();
+        self.is_paused = false;
+        match starts_after_ms {
+            Some(in_ms) => env.schedule(in_ms, Event::Process { process: self.no, event: ProcessEvent::Start }),
+            None => self.is_gone = true,
+        }
+    }
+
+    /// What came meanwhile is there at once, and is taken in any order: each has a turn of its own.
+    fn go_on(&mut self, env: &mut Env) {
+        if !std::mem::replace(&mut self.is_paused, false) {
+            return;
+        }
+        env.say(|| format!("{} goes on", self.no));
+        if let Some(instance) = self.instance() {
+            env.facts.push(Fact::WentOn { instance });
+        }
+        self.pauses += 1;
+        let (process, pause) = (self.no, self.pauses);
+        let turn = |item| env.draw(Purpose::Backlog { process, pause, item }).any();
+        let mut backlog = std::mem::take(&mut self.backlog);
+        backlog.sort_by_cached_key(|came| turn(came.item()));
+        for came in backlog {
+            match came {
+                Backlog::Input(instance, input) => self.input(env, instance, input),
+                Backlog::Event(event) => self.handle(env, event),
+            }
+        }
+    }
+}
+
+/// How far an instance is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It has no lease yet.
+    Registering,
+    Runs,
+    /// It gives back its lease, and does nothing else.
+    Releases,
+}
+
+/// One start of an orchestrator: the core and its shell.
+struct Replica {
+    process: ProcessNo,
+    instance: InstanceNo,
+    clock_ahead_ms: i64,
+    /// The moments of the core are counted from here.
+    started_ms: i64,
+    config: CoreConfig,
+    core: Option<BrokenCore>,
+    stage: Stage,
+    /// RPCs that have left, and whose end the core was not given.
+    in_flight: Vec<(u64, Vec<CallId>)>,
+    /// When the core wants to be woken, and when it will be: a wake-up that was scheduled earlier stays.
+    wake_at_ms: Option<i64>,
+    wakes_at_ms: Option<i64>,
+    /// The last write and its tries.
+    written: Option<(TransactionKind, u32)>,
+    transactions: Transactions,
+}
+
+/// How many transactions it has sent, except writes.
+#[derive(Default)]
+struct Transactions {
+    renewals: u32,
+    looks: u32,
+    choices: u32,
+    adoptions: u32,
+    flags: u32,
+}
+
+impl Replica {
+    fn new(env: &Env, process: ProcessNo, instance: InstanceNo, clock_ahead_ms: i64) -> Self {
+        Self {
+            process,
+            instance,
+            clock_ahead_ms,
+            started_ms: env.now_ms,
+            config: bounds::config(env, instance),
+            core: None,
+            stage: Stage::Registering,
+            in_flight: Vec::new(),
+            wake_at_ms: None,
+            wakes_at_ms: None,
+            written: None,
+            transactions: Transactions::default(),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.stage == Stage::Runs
+    }
+
+    fn later(&self, env: &mut Env, in_ms: i64, input: InstanceInput) {
+        env.schedule(in_ms, Event::Instance { process: self.process, instance: self.instance, input });
+    }
+
+    fn may_crash_at(&self, env: &mut Env, point: CrashPoint) {
+        may_crash_at(env, self.process, point);
+    }
+
+    // What comes in.
+
+    fn handle(&mut self, env: &mut Env, input: InstanceInput) -> Goes {
+        match input {
+            InstanceInput::Stored { transaction, answer } => self.stored(env, transaction, answer),
+            InstanceInput::RpcEnded { rpc, key, copy, answer } => {
+                self.may_crash_at(env, CrashPoint::Answered(key, copy));
+                let answer = Rc::try_unwrap(answer).unwrap_or_else(|answer| (*answer).clone());
+                self.rpc_ended(env, rpc, answer)
+            }
+            InstanceInput::RpcTimeout { rpc, .. } => {
+                if !self.in_flight.iter().any(|(number, _)| *number == rpc) {
+                    return Goes::On;
+                }
+                self.rpc_ended(env, rpc, Err(CallError::new(Code::DeadlineExceeded, "no answer", None)))
+            }
+            InstanceInput::Wake => self.woken(env),
+            InstanceInput::GraceIsOver => {
+                self.release(env);
+                Goes::On
+            }
+            InstanceInput::Old(_) => Goes::On,
+        }
+    }
+
+    fn asked(&mut self, env: &mut Env, Ask { asker, asked }: Ask) -> Goes {
+        let (saga, command) = match asked {
+            Asked::Submit(saga, request) => {
+                env.say(|| format!("{} asks {} for {saga}", saga.client(), self.instance));
+                let submission = submission(saga, request);
+                return self.step(env, [Input::Submitted { submission, caller: Caller { asker, saga } }]);
+            }
+            Asked::Cancel(saga) => (saga, SagaInput::Cancel { by: saga.client().to_string(), reason: String::new() }),
+            Asked::Order(order) => (order.saga, order.input()),
+        };
+        if matches!(command, SagaInput::Cancel { .. }) {
+            env.facts.push(Fact::CancelAsked { instance: self.instance, saga });
+        }
+        self.step(env, [Input::Commanded { saga: id_of(saga), command, caller: Caller { asker, saga } }])
+    }
+
+    fn stop(&mut self, env: &mut Env) -> Goes {
+        let grace_ms = i64::from(env.draw(Purpose::Grace(self.instance)).below(GRACE_MS as u32));
+        self.later(env, grace_ms, InstanceInput::GraceIsOver);
+        self.step(env, [Input::Stopped])
+    }
+
+    /// Gives back its lease, unless it does so already.
+    fn release(&mut self, env: &mut Env) {
+        if self.stage != Stage::Releases {
+            self.stage = Stage::Releases;
+            self.ask_store(env, StoreRequest::Release);
+        }
+    }
+
+    fn woken(&mut self, env: &mut Env) -> Goes {
+        if self.wakes_at_ms != Some(env.now_ms) && self.wakes_at_ms.is_none_or(|at_ms| at_ms > env.now_ms) {
+            return Goes::On;
+        }
+        self.wakes_at_ms = None;
+        match self.wake_at_ms {
+            Some(at_ms) if at_ms <= env.now_ms => self.step(env, []),
+            _ => {
+                self.schedule_wake(env);
+                Goes::On
+            }
+        }
+    }
+
+    fn schedule_wake(&mut self, env: &mut Env) {
+        if let Some(at_ms) = self.wake_at_ms
+            && self.wakes_at_ms.is_none_or(|scheduled_ms| scheduled_ms > at_ms)
+        {
+            self.wakes_at_ms = Some(at_ms);
+            self.later(env, at_ms - env.now_ms, InstanceInput::Wake);
+        }
+    }
+
+    fn rpc_ended(
+        &mut self,
+        env: &mut Env,
+        rpc: u64,
+        answer: Result<Vec<matricula_engine::CallAnswer>, CallError>,
+    ) -> Goes {
+        if let Some(place) = self.in_flight.iter().position(|(number, _)| *number == rpc) {
+            let instance = self.instance;
+            let (_, calls) = self.in_flight.swap_remove(place);
+            env.facts.extend(calls.into_iter().map(|of| Fact::CallEnded { instance, of }));
+        }
+        // A second answer, or one that comes too late, is handed over, too.
+        self.step(env, [Input::RpcEnded { number: RpcNo(rpc), answer }])
+    }
+
+    fn stored(&mut self, env: &mut Env, Transaction { key, request }: Transaction, answer: StoreAnswer) -> Goes {
+        self.may_crash_at(env, CrashPoint::Stored(key));
+        if self.stage == Stage::Releases && !matches!(request, StoreRequest::Release) {
+            return Goes::On;
+        }
+        match (request, answer) {
+            (StoreRequest::Register, StoreAnswer::Alive { at_ms }) => self.registered(env, at_ms),
+            (StoreRequest::Register, _) => Goes::Out,
+            (StoreRequest::Release, answer) => {
+                if matches!(answer, StoreAnswer::Done) {
+                    self.tell_peers(env);
+                }
+                Goes::Out
+            }
+            (StoreRequest::Write(batch), answer) => {
+                env.facts.push(Fact::CommitEnded { instance: self.instance });
+                let answer = self.commit_answer(answer);
+                self.step(env, [Input::CommitEnded { number: batch.number, answer }])
+            }
+            (request, answer) => {
+                let request = match request {
+                    StoreRequest::Renew { asked_at } => CoreRequest::Renew { asked_at },
+                    StoreRequest::Look { may_mark } => CoreRequest::Look { may_mark },
+                    StoreRequest::Choose { limit } => CoreRequest::Choose { limit },
+                    StoreRequest::Adopt(sagas) => CoreRequest::Adopt { sagas: sagas.into_iter().map(id_of).collect() },
+                    _ => CoreRequest::Flag { sagas: Vec::new() },
+                };
+                let answer = self.store_answer(env, answer);
+                self.step(env, [Input::StoreAnswered { request, answer }])
+            }
+        }
+    }
+
+    fn registered(&mut self, env: &mut Env, at_ms: i64) -> Goes {
+        let workflow = Simulated { shape: env.shape.clone() };
+        let seed = env.core_seed(self.instance);
+        let database_now_ms = at_ms + self.clock_ahead_ms;
+        let (name, now) = (self.instance.to_string(), self.moment(env));
+        self.core = Some(BrokenCore::new(env.broken, workflow, &self.config, name, seed, now, database_now_ms));
+        self.stage = Stage::Runs;
+        self.step(env, [])
+    }
+
+    /// Others that run now hear that the sagas of this instance are to be adopted.
+    fn tell_peers(&self, env: &mut Env) {
+        let from = self.instance;
+        for process in (0..PROCESSES_MAX as u8).map(ProcessNo).filter(|process| *process != self.process) {
+            env.send(Message::PeerLeft(from, process), |_| Event::Process {
+                process,
+                event: ProcessEvent::PeerLeft(from),
+            });
+        }
+    }
+
+    fn commit_answer(&self, answer: StoreAnswer) -> CommitAnswer {
+        match answer {
+            StoreAnswer::Written(admitted, appended) => CommitAnswer::Written {
+                admissions: admitted.into_iter().map(admitted_of).collect(),
+                appends: appended.into_iter().map(broken_core::outcome_of).collect(),
+            },
+            StoreAnswer::Fenced => CommitAnswer::Fenced,
+            StoreAnswer::Conflict => CommitAnswer::Conflict,
+            StoreAnswer::Refused => CommitAnswer::Refused { problem: "a row is refused".to_owned() },
+            _ => CommitAnswer::Failed,
+        }
+    }
+
+    fn store_answer(&self, env: &mut Env, answer: StoreAnswer) -> CoreAnswer<Rc<Request>> {
+        match answer {
+            StoreAnswer::Alive { at_ms } => CoreAnswer::Renewed { database_now_ms: at_ms + self.clock_ahead_ms },
+            StoreAnswer::Fenced => CoreAnswer::Fenced,
+            StoreAnswer::Chosen(sagas) => CoreAnswer::Chosen(sagas.into_iter().map(id_of).collect()),
+            StoreAnswer::Adopted(stored) => {
+                env.say(|| {
+                    let sagas: Vec<String> = stored.iter().map(|stored| stored.saga.to_string()).collect();
+                    format!("{} has adopted {}", self.instance, sagas.join(", "))
+                });
+                CoreAnswer::Adopted(stored.into_iter().map(|stored| read_back(env, stored)).collect())
+            }
+            StoreAnswer::Done => CoreAnswer::Looked,
+            _ => CoreAnswer::Failed,
+        }
+    }
+
+    // What goes out.
+
+    fn moment(&self, env: &Env) -> Moment {
+        Duration::from_millis((env.now_ms - self.started_ms) as u64)
+    }
+
+    /// Gives the core what has happened, and does what it returns.
+    fn step<const N: usize>(&mut self, env: &mut Env, inputs: [Input<Simulated>; N]) -> Goes {
+        let now = self.moment(env);
+        let Some(core) = self.core.as_mut().filter(|_| self.stage == Stage::Runs) else { return Goes::On };
+        let Done { ready, replies, told } = core.step(now, inputs);
+        for (caller, answer) in replies {
+            reply(env, caller.asker, answer);
+        }
+        for (caller, answer) in ready.replies {
+            reply(env, caller.asker, reply_of(caller.saga, answer));
+        }
+        for (saga, outcome) in told {
+            env.facts.push(Fact::Told { saga, outcome });
+        }
+        for change in ready.changes {
+            self.changed(env, change);
+        }
+        if let Some(commit) = ready.commit {
+            self.send_commit(env, &commit);
+        }
+        for rpc in ready.rpcs {
+            self.send_rpc(env, rpc);
+        }
+        for request in ready.store {
+            self.ask_store(
+                env,
+                match request {
+                    CoreRequest::Renew { asked_at } => StoreRequest::Renew { asked_at },
+                    CoreRequest::Look { may_mark } => StoreRequest::Look { may_mark },
+                    CoreRequest::Choose { limit } => StoreRequest::Choose { limit },
+                    CoreRequest::Adopt { sagas } => StoreRequest::Adopt(sagas.into_iter().map(number_of).collect()),
+                    CoreRequest::Flag { .. } => StoreRequest::Flag,
+                },
+            );
+        }
+        let in_ms = |at: Moment| i64::try_from(at.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
+        self.wake_at_ms = ready.wake_at.map(|at| self.started_ms.saturating_add(in_ms(at)).max(env.now_ms));
+        self.schedule_wake(env);
+        match ready.end {
+            Some(End::Fenced) => {
+                env.say(|| format!("{} is fenced and ends", self.instance));
+                Goes::Out
+            }
+            Some(End::InOrder) => {
+                self.release(env);
+                Goes::On
+            }
+            None => Goes::On,
+        }
+    }
+
+    fn changed(&self, env: &mut Env, change: Change<Rc<Request>>) {
+        let (saga, state) = match change {
+            Change::Entered { saga, state } | Change::Advanced { saga, state, .. } => (saga, state),
+            Change::HandedOver { saga } => {
+                let saga = number_of(saga);
+                return env.say(|| format!("{} does not drive {saga} any more", self.instance));
+            }
+        };
+        let outcome = state.outcome();
+        if outcome != Outcome::Pending {
+            env.facts.push(Fact::Told { saga: number_of(saga), outcome });
+        }
+    }
+
+    fn send_commit(&mut self, env: &mut Env, commit: &Commit<Rc<Request>>) {
+        env.facts.push(Fact::CommitSent { instance: self.instance });
+        env.say(|| described(self.instance, commit));
+        let admissions = commit.admissions.iter().map(|admission| Admission {
+            saga: number_of(admission.id),
+            request: admission.request.clone(),
+            first: Rc::new(vec![admission.admitted.clone()]),
+        });
+        let appends = commit.appends.iter().map(|append| Append {
+            saga: number_of(append.saga),
+            events: Rc::new(append.events.clone()),
+            finished: append.summary.finished,
+        });
+        let (admissions, appends) = (admissions.collect(), appends.collect());
+        let request = StoreRequest::Write(Rc::new(Batch { number: commit.number, admissions, appends }));
+        let kind = request.kind();
+        let tries = self.written.filter(|(before, _)| *before == kind).map_or(1, |(_, tries)| tries + 1);
+        self.written = Some((kind, tries));
+        self.send_transaction(env, request, tries);
+    }
+
+    fn send_rpc(&mut self, env: &mut Env, rpc: CoreRpc<Rc<Request>>) {
+        let operations: Vec<Operation> = rpc.calls.iter().map(|call| operation(env, call)).collect();
+        for operation in &operations {
+            let (of, attempt) = (operation.of, operation.attempt);
+            env.facts.push(Fact::CallMade { instance: self.instance, of, attempt });
+        }
+        let number = rpc.number.0;
+        self.in_flight.push((number, operations.iter().map(|operation| operation.of).collect()));
+        let first = operations.iter().map(Operation::key).min().expect("an RPC has a call");
+        let key = RpcKey { instance: self.instance, first };
+        let step = operations[0].of.step;
+        let rpc = Rc::new(Rpc { number, key, destination: env.shape.destination_of[step.get()], operations });
+        let jitter_ms = i64::from(env.draw(Purpose::CallTimeout(key)).below(50));
+        self.later(env, CALL_TIMEOUT_MS + jitter_ms, InstanceInput::RpcTimeout { rpc: number, key });
+        env.send(Message::Call(key), |copy| Event::Rpc { rpc: rpc.clone(), copy });
+        self.may_crash_at(env, CrashPoint::Called(key));
+    }
+
+    /// Sends any transaction except a write.
+    fn ask_store(&mut self, env: &mut Env, request: StoreRequest) {
+        let Transactions { renewals, looks, choices, adoptions, flags } = &mut self.transactions;
+        let number = match request {
+            StoreRequest::Renew { .. } => counted(renewals),
+            StoreRequest::Look { .. } => counted(looks),
+            StoreRequest::Choose { .. } => counted(choices),
+            StoreRequest::Adopt(_) => counted(adoptions),
+            StoreRequest::Flag => counted(flags),
+            StoreRequest::Register | StoreRequest::Release | StoreRequest::Write(_) => 1,
+        };
+        self.send_transaction(env, request, number);
+    }
+
+    fn send_transaction(&self, env: &mut Env, request: StoreRequest, number: u32) {
+        let key = TransactionKey { instance: self.instance, kind: request.kind(), number };
+        let in_ms = i64::from(env.draw(Purpose::StoreReached(key)).below(env.weather.store_ms));
+        env.schedule(in_ms, Event::Store(Transaction { key, request }));
+    }
+}
+
+pub(crate) fn counted(count: &mut u32) -> u32 {
+    *count += 1;
+    *count
+}
+
+/// A process crashes here, if the weather says so.
+pub(crate) fn may_crash_at(env: &mut Env, process: ProcessNo, point: CrashPoint) {
+    if env.weather.crash_at_point == 0 {
+        return;
+    }
+    let mut draw = env.draw(Purpose::Crash(point));
+    if draw.chance(env.weather.crash_at_point) {
+        let starts_after_ms = Some(i64::from(draw.below(4_000)));
+        env.schedule(0, Event::Process { process, event: ProcessEvent::Crash { starts_after_ms } });
+    }
+}
+
+pub(crate) fn reply(env: &mut Env, asker: Asker, reply: Reply) {
+    env.send(Message::Reply(asker), |copy| match asker {
+        Asker::Submitter { client, .. } | Asker::Canceller { client, .. } => {
+            Event::Client { client, event: ClientEvent::Replied { to: asker, copy, reply: reply.clone() } }
+        }
+        Asker::Operator { order, .. } => Event::Operator(OperatorEvent::Replied { order, reply: reply.clone() }),
+    });
+}
+
+fn submission(saga: SagaNo, request: Rc<Request>) -> Submission<Rc<Request>> {
+    Submission {
+        id: id_of(saga),
+        subject: request.student.to_string(),
+        key: request.key.to_string(),
+        fingerprint: format!("{:?} {:?} {}", request.adds, request.drops, request.plain),
+        request,
+    }
+}
+
+fn reply_of(saga: SagaNo, reply: matricula_core::Reply) -> Reply {
+    use matricula_core::Reply as Core;
+    match reply {
+        Core::Accepted(id) => Reply::Accepted { saga: number_of(*id) },
+        Core::Existing { id, .. } => Reply::Accepted { saga: number_of(id) },
+        Core::QueueFull { .. } | Core::OverQuota { .. } | Core::Unstorable(_) | Core::ShuttingDown => {
+            Reply::Unavailable
+        }
+        Core::Done(_) => Reply::Obeyed { saga },
+        Core::Refused(_) => Reply::Refused,
+        Core::NotHere => Reply::NotHere,
+    }
+}
+
+fn admitted_of(admitted: Admitted) -> matricula_core::Admitted {
+    match admitted {
+        Admitted::New => matricula_core::Admitted::New,
+        Admitted::Existing { saga, same_request } => {
+            matricula_core::Admitted::Existing { id: id_of(saga), same_request }
+        }
+    }
+}
+
+fn read_back(env: &Env, stored: Stored) -> StoredSaga<Rc<Request>> {
+    let definition = &env.shape.definition;
+    let id: SagaId = id_of(stored.saga);
+    let row = Row {
+        id,
+        definition: definition.name().to_owned(),
+        version: definition.version(),
+        log: Ok(stored.log.iter().flat_map(|events| events.iter().cloned()).collect()),
+    };
+    StoredSaga { row, request: Ok(env.request(stored.saga).clone()) }
+}
+
+fn operation(env: &Env, call: &matricula_core::Call<Rc<Request>>) -> Operation {
+    let of = CallId { saga: number_of(call.saga), step: call.step, direction: call.direction };
+    Operation { of, attempt: call.attempt, outcome: call.state.outcome(), origins: origins(&env.shape, &call.state) }
+}
+
+fn described(instance: InstanceNo, commit: &Commit<Rc<Request>>) -> String {
+    let admissions = commit.admissions.iter().map(|admission| format!("admits {}", number_of(admission.id)));
+    let appends = commit.appends.iter().map(|append| {
+        let events: Vec<String> = append.events.iter().map(|event| format!("{:?}", event.event)).collect();
+        format!("{}: {}", number_of(append.saga), events.join("; "))
+    });
+    let rows: Vec<String> = admissions.chain(appends).collect();
+    format!("{instance} writes (commit {}): {}", commit.number, rows.join(" | "))
+}

@@ -1,0 +1,73 @@
+//! The bounds of one replica: drawn, and sometimes so tight that clients are rejected.
+
+use matricula_core::CoreConfig;
+
+use crate::draws::Purpose;
+use crate::env::Env;
+use crate::names::{CLIENTS_MAX, InstanceNo};
+use crate::shapes::Does;
+use crate::store::{ADOPTION_CHUNK, LEASE_TTL_MS};
+
+/// RPCs to one destination at the same time: two, so that what waits goes in one batch.
+pub(crate) const DESTINATION_IN_FLIGHT_MAX: usize = 2;
+/// Time after which a call is given up and its end is unknown.
+pub(crate) const CALL_TIMEOUT_MS: i64 = 5_000;
+/// More than any history has.
+const PLENTY: usize = 1_000;
+
+/// The most sagas at work at an instance.
+///
+/// A saga that is answered "not yet" keeps its slot until its deadline, and the saga that it waits for may need a slot.
+/// So only sagas that never wait for each other may have fewer slots than there are sagas.
+pub(crate) fn in_flight_max(env: &Env, instance: InstanceNo) -> usize {
+    let below = u32::from(CLIENTS_MAX);
+    (places_min(env) + env.draw(Purpose::Places(instance)).below(below)) as usize
+}
+
+fn places_min(env: &Env) -> u32 {
+    if env.shape.step_that(Does::Reserve).is_some() { u32::from(CLIENTS_MAX) } else { 1 }
+}
+
+/// The bounds of an instance.
+pub(super) fn config(env: &Env, instance: InstanceNo) -> CoreConfig {
+    let ample = CoreConfig {
+        admission_queue_max: PLENTY,
+        admission_wait_max_ms: 120_000,
+        in_flight_time_max_ms: 10_000,
+        subject_open_max: PLENTY,
+        subject_per_second_max: 1_000,
+        subject_burst_max: 1_000,
+        sagas_in_memory_max: PLENTY,
+        in_flight_max: in_flight_max(env, instance),
+        call_batch_max: PLENTY,
+        destination_in_flight_max: DESTINATION_IN_FLIGHT_MAX,
+        breaker_failures: u32::MAX,
+        breaker_open_ms: 100,
+        breaker_open_max_ms: 2_000,
+        call_timeout_ms: CALL_TIMEOUT_MS as u64,
+        destination_attention_after_ms: 15_000,
+        lease_ttl_ms: LEASE_TTL_MS as u64,
+        adoption_chunk: ADOPTION_CHUNK,
+    };
+    if env.is_plain { ample } else { drawn(env, instance, ample) }
+}
+
+fn drawn(env: &Env, instance: InstanceNo, ample: CoreConfig) -> CoreConfig {
+    let mut draw = env.draw(Purpose::Bounds(instance));
+    let mut some = |of_1024, from: u32, below: u32, otherwise: usize| {
+        if draw.chance(of_1024) { (from + draw.below(below)) as usize } else { otherwise }
+    };
+    CoreConfig {
+        admission_queue_max: some(200, 1, 5, PLENTY),
+        subject_open_max: some(200, 1, 3, PLENTY),
+        subject_per_second_max: some(200, 1, 2, 1_000) as u32,
+        subject_burst_max: some(512, 1, 2, 1_000) as u32,
+        sagas_in_memory_max: some(200, places_min(env), 4, PLENTY),
+        call_batch_max: some(768, 2, 4, PLENTY),
+        breaker_failures: some(768, 1, 4, 1_000) as u32,
+        breaker_open_ms: some(512, 20, 400, 100) as u64,
+        breaker_open_max_ms: some(512, 500, 4_500, 2_000) as u64,
+        destination_attention_after_ms: some(512, 200, 6_000, 15_000) as u64,
+        ..ample
+    }
+}

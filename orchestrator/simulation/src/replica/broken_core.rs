@@ -1,0 +1,471 @@
+//! A core from which a guard is taken out, from the outside: what goes in and what comes out is changed, so that the
+//! shipped code needs no case for it. Without a missing guard everything passes through unchanged.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use matricula_core::{
+    AppendOutcome, Call, Clearance, Commit, CommitAnswer, Core, CoreConfig, Input, Moment, Notice, Ready,
+    Reply as CoreReply, Rpc, RpcNo, SagaId, StoreAnswer, StoreRequest,
+};
+use matricula_engine::{
+    CallAnswer, CallError, CallStatus, DecideError, Direction, Input as SagaInput, OperatorCommand, Outcome,
+    Resolution, SagaState, StepIndex,
+};
+
+use super::bounds::DESTINATION_IN_FLIGHT_MAX;
+use super::workflow::{Caller, Simulated, number_of};
+use crate::broken::Broken;
+use crate::clients::{Reply, Request};
+use crate::names::SagaNo;
+
+/// RPCs that the core does not know have larger numbers than those that it does.
+const UNKNOWN_TO_CORE: u64 = 1 << 40;
+
+/// What a step leads to.
+#[derive(Default)]
+pub(super) struct Done {
+    pub ready: Ready<Simulated>,
+    /// Replies that the core has not given.
+    pub replies: Vec<(Caller, Reply)>,
+    /// Outcomes that watchers are told before the core has shown them.
+    pub told: Vec<(SagaNo, Outcome)>,
+}
+
+type SagaRpc = Rpc<Rc<Request>>;
+type SagaCommit = Arc<Commit<Rc<Request>>>;
+
+pub(super) struct BrokenCore {
+    core: Core<Simulated>,
+    missing: Option<Broken>,
+    memory: Memory,
+}
+
+/// What the broken parts remember.
+#[derive(Default)]
+struct Memory {
+    /// The last commit, and whether the core waits for its answer.
+    commit: Option<SagaCommit>,
+    is_unanswered: bool,
+    /// Of each RPC its calls, and whether its end was handed over.
+    sent: BTreeMap<u64, (SentCalls, bool)>,
+    /// Places of calls that were left out of an RPC.
+    left_out: BTreeMap<u64, Vec<usize>>,
+    adopted: Vec<SagaId>,
+    /// How many slots of each destination were never given back.
+    kept: BTreeMap<&'static str, usize>,
+    /// Calls that an operator has decided, and that are made all the same once the decision is persisted.
+    withdrawn: Vec<(SagaId, StepIndex, Direction)>,
+    made: u64,
+    replies: Vec<(Caller, Reply)>,
+}
+
+type SentCalls = Arc<[Call<Rc<Request>>]>;
+
+impl BrokenCore {
+    pub(super) fn new(
+        missing: Option<Broken>,
+        workflow: Simulated,
+        config: &CoreConfig,
+        instance: String,
+        seed: u64,
+        now: Moment,
+        database_now_ms: i64,
+    ) -> Self {
+        let mut config = config.clone();
+        if missing == Some(Broken::SlotsAreNotCounted) {
+            config.in_flight_max *= 8;
+        }
+        let core = Core::new(workflow, &config, instance, seed, now, database_now_ms);
+        Self { core, missing, memory: Memory::default() }
+    }
+
+    pub(super) fn step<const N: usize>(&mut self, now: Moment, inputs: [Input<Simulated>; N]) -> Done {
+        let Some(missing) = self.missing else {
+            return Done { ready: self.core.step(now, inputs), ..Done::default() };
+        };
+        let mut changed = self.early_answer(missing).into_iter().collect::<Vec<_>>();
+        for input in inputs {
+            self.input(missing, now, input, &mut changed);
+        }
+        let mut ready = self.core.step(now, changed);
+        let mut told = Vec::new();
+        loop {
+            let again = self.output(missing, now, &mut ready, &mut told);
+            if again.is_empty() {
+                break;
+            }
+            let more = self.core.step(now, again);
+            add(&mut ready, more);
+        }
+        self.memory.is_unanswered |= ready.commit.is_some();
+        if missing == Broken::CommitIsAnsweredEarly && self.memory.is_unanswered {
+            ready.wake_at = Some(now);
+        }
+        if missing == Broken::WakeUpsAreLost {
+            ready.wake_at = None;
+        }
+        Done { ready, replies: std::mem::take(&mut self.memory.replies), told }
+    }
+
+    /// The answer of a commit that the store has not given.
+    fn early_answer(&mut self, missing: Broken) -> Option<Input<Simulated>> {
+        let is_early = missing == Broken::CommitIsAnsweredEarly && std::mem::take(&mut self.memory.is_unanswered);
+        let commit = self.memory.commit.as_ref().filter(|_| is_early)?;
+        Some(Input::CommitEnded { number: commit.number, answer: all_written(commit) })
+    }
+
+    fn input(&mut self, missing: Broken, now: Moment, input: Input<Simulated>, changed: &mut Vec<Input<Simulated>>) {
+        let memory = &mut self.memory;
+        let input = match input {
+            Input::Stopped if missing == Broken::StopIsIgnored => return,
+            Input::LimitSet { .. } if matches!(missing, Broken::RpcSlotsAreKept | Broken::BreakerNeverProbes) => return,
+            Input::Submitted { submission, caller } => {
+                if missing == Broken::SubmissionsAreAcceptedAtOnce {
+                    memory.replies.push((caller, Reply::Accepted { saga: caller.saga }));
+                }
+                Input::Submitted { submission, caller }
+            }
+            Input::Commanded { saga, command, caller } => {
+                let command = self.commanded(missing, now, saga, command);
+                Input::Commanded { saga, command, caller }
+            }
+            Input::CommitEnded { number, answer } => {
+                Input::CommitEnded { number, answer: memory.commit_ended(missing, number, answer) }
+            }
+            Input::RpcEnded { number, answer } => {
+                let (number, answer) = memory.rpc_ended(missing, number, answer);
+                changed.push(Input::RpcEnded { number, answer });
+                changed.extend(memory.keep_slot(missing, self.core.workflow(), number));
+                return;
+            }
+            Input::StoreAnswered { request, answer } => {
+                let answer = memory.store_answered(missing, &request, answer);
+                Input::StoreAnswered { request, answer }
+            }
+            input => input,
+        };
+        changed.push(input);
+    }
+
+    fn commanded(&mut self, missing: Broken, now: Moment, saga: SagaId, command: SagaInput) -> SagaInput {
+        let SagaInput::Operator { command, by, reason, command_id } = command else { return command };
+        let step = match &command {
+            OperatorCommand::Skip { step } | OperatorCommand::Resolve { step, .. } => Some(step),
+            OperatorCommand::Retry { .. } | OperatorCommand::Abandon => None,
+        };
+        if missing == Broken::WithdrawnCallsAreMade
+            && let Some(view) = self.core.look(now, saga)
+        {
+            let definition = &self.core.workflow().shape.definition;
+            let trying = view
+                .state
+                .trying(definition)
+                .filter(|(index, ..)| step == Some(&definition.step(*index).name.to_owned()));
+            self.memory.withdrawn.extend(trying.map(|(index, direction, _)| (saga, index, direction)));
+        }
+        let command = match command {
+            OperatorCommand::Skip { step } if missing == Broken::SkipsAreHidden => {
+                OperatorCommand::Resolve { step, answer: Resolution::Done }
+            }
+            command => command,
+        };
+        SagaInput::Operator { command, by, reason, command_id }
+    }
+
+    /// Changes what the core returns; what the core is to be given at once because of it.
+    fn output(
+        &mut self,
+        missing: Broken,
+        now: Moment,
+        ready: &mut Ready<Simulated>,
+        told: &mut Vec<(SagaNo, Outcome)>,
+    ) -> Vec<Input<Simulated>> {
+        let mut again = Vec::new();
+        match missing {
+            Broken::OutcomesAreToldEarly => told.extend(ready.commit.iter().flat_map(|commit| outcomes(commit))),
+            Broken::LeaseIsBelievedTooLong => {
+                for request in &mut ready.store {
+                    if let StoreRequest::Look { may_mark } = request {
+                        *may_mark = true;
+                    }
+                }
+            }
+            Broken::BreakerNeverProbes => again.extend(ready.notices.drain(..).filter_map(|notice| match notice {
+                Notice::BreakerOpened { destination, .. } => Some(Input::LimitSet { destination, in_flight_max: 0 }),
+                _ => None,
+            })),
+            Broken::CompensatesAfterThePivot => self.compensate_after_the_pivot(now, ready),
+            Broken::WithdrawnCallsAreMade => self.make_withdrawn(now, ready),
+            _ => {}
+        }
+        self.memory.commit_sent(missing, &mut ready.commit);
+        self.memory.rpcs_sent(missing, &mut ready.rpcs, &mut again);
+        again
+    }
+
+    /// A saga that can't be cancelled any more has its first step undone all the same.
+    fn compensate_after_the_pivot(&mut self, now: Moment, ready: &mut Ready<Simulated>) {
+        let is_too_late = |reply: &CoreReply| matches!(reply, CoreReply::Refused(DecideError::TooLateToCancel { .. }));
+        let late: Vec<SagaNo> =
+            ready.replies.iter().filter(|(_, reply)| is_too_late(reply)).map(|(caller, _)| caller.saga).collect();
+        for saga in late {
+            let call = self.call(now, super::id_of(saga), StepIndex(0), Direction::Compensation);
+            ready.rpcs.extend(call);
+        }
+    }
+
+    /// A call that an operator has decided is made once that is persisted.
+    fn make_withdrawn(&mut self, now: Moment, ready: &mut Ready<Simulated>) {
+        let done = ready.replies.iter().filter(|(_, reply)| matches!(reply, CoreReply::Done(_)));
+        let done: Vec<SagaNo> = done.map(|(caller, _)| caller.saga).collect();
+        let is_done = |saga: SagaId| done.contains(&number_of(saga));
+        let (made, left) =
+            std::mem::take(&mut self.memory.withdrawn).into_iter().partition(|(saga, ..)| is_done(*saga));
+        self.memory.withdrawn = left;
+        let made: Vec<(SagaId, StepIndex, Direction)> = made;
+        for (saga, step, direction) in made {
+            ready.rpcs.extend(self.call(now, saga, step, direction));
+        }
+    }
+
+    /// An RPC that the core has not asked for.
+    fn call(&mut self, now: Moment, saga: SagaId, step: StepIndex, direction: Direction) -> Option<SagaRpc> {
+        let state = self.core.look(now, saga)?.state;
+        let shape = &self.core.workflow().shape;
+        let line = shape.definition.step(step);
+        let call = Call {
+            saga,
+            step,
+            step_name: line.name,
+            direction,
+            attempt: 1,
+            request: self.memory.request(saga)?,
+            state,
+            clearance: Clearance::AheadOfLog,
+            owner_alive_at_ms: 0,
+        };
+        self.memory.made += 1;
+        let number = RpcNo(2 * UNKNOWN_TO_CORE + self.memory.made);
+        Some(Rpc { number, destination: line.destination, name: line.rpc(direction)?, calls: Arc::new([call]) })
+    }
+}
+
+impl Memory {
+    fn request(&self, saga: SagaId) -> Option<Rc<Request>> {
+        let mut calls = self.sent.values().flat_map(|(calls, _)| calls.iter());
+        calls.find(|call| call.saga == saga).map(|call| call.request.clone())
+    }
+
+    fn commit_ended(&mut self, missing: Broken, number: u64, answer: CommitAnswer) -> CommitAnswer {
+        let Some(commit) = self.commit.as_ref().filter(|commit| commit.number == number) else { return answer };
+        match (missing, answer) {
+            (Broken::WritesAreGivenUp, CommitAnswer::Failed) => {
+                let appends = vec![AppendOutcome::Conflict; commit.appends.len()];
+                CommitAnswer::Written { admissions: Vec::new(), appends }
+            }
+            (Broken::RefusedAppendsAreForgotten, CommitAnswer::Refused { .. })
+                if commit.admissions.is_empty() && commit.appends.len() == 1 =>
+            {
+                all_written(commit)
+            }
+            (Broken::CommitsAreCutShort, CommitAnswer::Written { .. }) => all_written(commit),
+            (_, answer) => answer,
+        }
+    }
+
+    fn commit_sent(&mut self, missing: Broken, commit: &mut Option<SagaCommit>) {
+        let Some(sent) = commit.clone() else { return };
+        let is_again = self.commit.as_ref().is_some_and(|before| before.number == sent.number);
+        match missing {
+            Broken::CommitsAreNotTriedAgain if is_again => *commit = None,
+            Broken::CommitsAreCutShort
+                if sent.admissions.len() + sent.appends.len() > 1 && !sent.appends.is_empty() =>
+            {
+                let appends = sent.appends[..sent.appends.len() - 1].to_vec();
+                let (number, admissions) = (sent.number, sent.admissions.clone());
+                *commit = Some(Arc::new(Commit { number, admissions, appends }));
+            }
+            _ => {}
+        }
+        self.commit = Some(sent);
+    }
+
+    /// Whose end it is, and how it ended.
+    fn rpc_ended(
+        &mut self,
+        missing: Broken,
+        number: RpcNo,
+        answer: Result<Vec<CallAnswer>, CallError>,
+    ) -> (RpcNo, Result<Vec<CallAnswer>, CallError>) {
+        let Some((calls, has_ended)) = self.sent.get_mut(&number.0) else { return (number, answer) };
+        let (calls, had_ended) = (calls.clone(), std::mem::replace(has_ended, true));
+        match (missing, answer) {
+            (Broken::AnswersAreMixedUp, Ok(mut answers)) => {
+                answers.reverse();
+                (number, Ok(answers))
+            }
+            (Broken::ErrorsAreRefusals, answer) => {
+                let answers = answer.unwrap_or_else(|error| vec![CallAnswer::Unknown(error); calls.len()]);
+                (number, Ok(answers.into_iter().zip(&*calls).map(refused).collect()))
+            }
+            (Broken::UnansweredStepsAreLeft | Broken::AdoptionIsSilent, Ok(mut answers)) => {
+                for place in self.left_out.get(&number.0).into_iter().flatten() {
+                    answers.insert(*place, CallAnswer::Done(String::new()));
+                }
+                (number, Ok(answers))
+            }
+            (Broken::OldAnswersCount, answer) if had_ended => {
+                let is_of_same = |of: &SentCalls| {
+                    of.len() == calls.len() && of.iter().zip(&*calls).all(|(a, b)| (a.saga, a.step) == (b.saga, b.step))
+                };
+                let current = self.sent.iter_mut().find(|(_, (of, has_ended))| !*has_ended && is_of_same(of));
+                match current {
+                    Some((current, (_, has_ended))) => {
+                        *has_ended = true;
+                        (RpcNo(*current), answer)
+                    }
+                    None => (number, answer),
+                }
+            }
+            (_, answer) => (number, answer),
+        }
+    }
+
+    /// A slot of a destination that is not given back.
+    fn keep_slot(&mut self, missing: Broken, workflow: &Simulated, number: RpcNo) -> Option<Input<Simulated>> {
+        let (calls, _) = self.sent.get(&number.0).filter(|_| missing == Broken::RpcSlotsAreKept)?;
+        let destination = workflow.shape.definition.step(calls.first()?.step).destination;
+        let kept = self.kept.entry(destination).or_default();
+        *kept = (*kept + 1).min(DESTINATION_IN_FLIGHT_MAX);
+        Some(Input::LimitSet { destination, in_flight_max: DESTINATION_IN_FLIGHT_MAX - *kept })
+    }
+
+    fn store_answered(
+        &mut self,
+        missing: Broken,
+        request: &StoreRequest,
+        answer: StoreAnswer<Rc<Request>>,
+    ) -> StoreAnswer<Rc<Request>> {
+        match answer {
+            StoreAnswer::Adopted(_) if missing == Broken::AdoptedAreForgotten => StoreAnswer::Adopted(Vec::new()),
+            StoreAnswer::Failed
+                if missing == Broken::ChosenAreForgotten && matches!(request, StoreRequest::Adopt { .. }) =>
+            {
+                StoreAnswer::Adopted(Vec::new())
+            }
+            StoreAnswer::Adopted(stored) => {
+                self.adopted.extend(stored.iter().map(|stored| stored.row.id));
+                StoreAnswer::Adopted(stored)
+            }
+            answer => answer,
+        }
+    }
+
+    fn rpcs_sent(&mut self, missing: Broken, rpcs: &mut Vec<SagaRpc>, again: &mut Vec<Input<Simulated>>) {
+        for rpc in &*rpcs {
+            self.sent.entry(rpc.number.0).or_insert_with(|| (rpc.calls.clone(), false));
+        }
+        match missing {
+            Broken::CallsAreMadeTwice => {
+                let twice = rpcs.iter().filter(|rpc| rpc.number.0 < UNKNOWN_TO_CORE).map(|rpc| Rpc {
+                    number: RpcNo(rpc.number.0 + UNKNOWN_TO_CORE),
+                    destination: rpc.destination,
+                    name: rpc.name,
+                    calls: rpc.calls.clone(),
+                });
+                let twice: Vec<SagaRpc> = twice.collect();
+                rpcs.extend(twice);
+            }
+            Broken::AdoptionsForgetTheirFirstCall => {
+                let is_first = |rpc: &SagaRpc| rpc.calls.iter().any(|call| self.adopted.contains(&call.saga));
+                if let Some(place) = rpcs.iter().position(is_first) {
+                    rpcs.remove(place);
+                    self.adopted.clear();
+                }
+            }
+            Broken::UnansweredStepsAreLeft => {
+                self.leave_out(rpcs, again, |_, state| state.status == CallStatus::Trying);
+            }
+            Broken::AdoptionIsSilent => {
+                let adopted = self.adopted.clone();
+                self.leave_out(rpcs, again, |saga, state| {
+                    adopted.contains(&saga) && state.status == CallStatus::NotStarted
+                });
+            }
+            _ => {}
+        }
+    }
+
+    /// Leaves compensations out by what is known of their actions; they count as done.
+    fn leave_out(
+        &mut self,
+        rpcs: &mut Vec<SagaRpc>,
+        again: &mut Vec<Input<Simulated>>,
+        is_left_out: impl Fn(SagaId, &matricula_engine::CallState) -> bool,
+    ) {
+        let is_left = |call: &Call<Rc<Request>>| {
+            call.direction == Direction::Compensation
+                && is_left_out(call.saga, &call.state.steps()[call.step.get()].action)
+        };
+        for mut rpc in std::mem::take(rpcs) {
+            let places: Vec<usize> = (0..rpc.calls.len()).filter(|place| is_left(&rpc.calls[*place])).collect();
+            if places.len() == rpc.calls.len() {
+                let answers = places.iter().map(|_| CallAnswer::Done(String::new())).collect();
+                again.push(Input::RpcEnded { number: rpc.number, answer: Ok(answers) });
+                continue;
+            }
+            if !places.is_empty() {
+                rpc.calls = rpc.calls.iter().filter(|call| !is_left(call)).map(copied).collect();
+                self.left_out.insert(rpc.number.0, places);
+            }
+            rpcs.push(rpc);
+        }
+    }
+}
+
+/// Whether the append stands, in the core's words.
+pub(super) fn outcome_of(stands: bool) -> AppendOutcome {
+    if stands { AppendOutcome::Appended } else { AppendOutcome::Conflict }
+}
+
+fn all_written(commit: &Commit<Rc<Request>>) -> CommitAnswer {
+    CommitAnswer::Written {
+        admissions: vec![matricula_core::Admitted::New; commit.admissions.len()],
+        appends: vec![AppendOutcome::Appended; commit.appends.len()],
+    }
+}
+
+fn refused((answer, call): (CallAnswer, &Call<Rc<Request>>)) -> CallAnswer {
+    match answer {
+        CallAnswer::Unknown(error) if call.direction == Direction::Forward => CallAnswer::Refused(error.to_string()),
+        answer => answer,
+    }
+}
+
+fn copied(call: &Call<Rc<Request>>) -> Call<Rc<Request>> {
+    let Call { saga, step, step_name, direction, attempt, clearance, owner_alive_at_ms, .. } = *call;
+    let (request, state): (_, Arc<SagaState>) = (call.request.clone(), call.state.clone());
+    Call { saga, step, step_name, direction, attempt, request, state, clearance, owner_alive_at_ms }
+}
+
+/// The outcomes that a commit writes.
+fn outcomes(commit: &Commit<Rc<Request>>) -> impl Iterator<Item = (SagaNo, Outcome)> {
+    let all = [Outcome::Committed, Outcome::Refused, Outcome::Cancelled, Outcome::TimedOut];
+    commit.appends.iter().filter_map(move |append| {
+        let outcome = all.into_iter().find(|outcome| outcome.as_str() == append.summary.outcome)?;
+        Some((number_of(append.saga), outcome))
+    })
+}
+
+fn add(ready: &mut Ready<Simulated>, more: Ready<Simulated>) {
+    let Ready { commit, rpcs, store, replies, changes, notices, wake_at, end } = more;
+    ready.commit = ready.commit.take().or(commit);
+    ready.rpcs.extend(rpcs);
+    ready.store.extend(store);
+    ready.replies.extend(replies);
+    ready.changes.extend(changes);
+    ready.notices.extend(notices);
+    (ready.wake_at, ready.end) = (wake_at, end);
+}

@@ -1,0 +1,71 @@
+//! What the simulated sagas do, as the core has to know it, and the names that both sides have for a saga.
+
+use std::rc::Rc;
+
+use matricula_core::{SagaId, Workflow};
+use matricula_engine::{Definition, Kind, SagaState, Step};
+
+use crate::clients::{Asker, Request};
+use crate::names::SagaNo;
+use crate::shapes::{Does, Shape};
+
+/// The workflow of one shape.
+pub(super) struct Simulated {
+    pub shape: Rc<Shape>,
+}
+
+/// The sender of a submission or a command.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller {
+    pub asker: Asker,
+    /// The saga that it is about.
+    pub saga: SagaNo,
+}
+
+impl Workflow for Simulated {
+    type Request = Rc<Request>;
+    type Caller = Caller;
+
+    fn definition(&self) -> &Definition {
+        &self.shape.definition
+    }
+
+    fn applies(&self, request: &Rc<Request>) -> Vec<&'static str> {
+        applies(&self.shape, request).collect()
+    }
+
+    fn is_waited_for(&self, step: &Step, request: &Rc<Request>) -> bool {
+        let does = self.shape.definition.index(step.name).map(|index| self.shape.does[index.get()]);
+        let settles_adds_only = does == Some(Does::Settle) && request.drops.is_empty();
+        step.kind != Kind::Finalizer && !settles_adds_only
+    }
+}
+
+/// The core's name of a saga.
+pub(super) fn id_of(saga: SagaNo) -> SagaId {
+    SagaId::from_u128(u128::from(saga.0))
+}
+
+/// The simulation's name of a saga.
+pub(super) fn number_of(id: SagaId) -> SagaNo {
+    SagaNo(u16::try_from(id.as_u128()).expect("each saga of the simulation has a small number"))
+}
+
+/// Names of the steps that have something to do.
+pub(crate) fn applies<'a>(shape: &'a Shape, request: &'a Request) -> impl Iterator<Item = &'static str> + use<'a> {
+    let steps = shape.definition.indexed().zip(&shape.does);
+    let applying = steps.filter(move |((index, step), does)| match does {
+        Does::Hold | Does::Assess => !request.adds.is_empty(),
+        Does::ReleaseDropped | Does::Refund => !request.drops.is_empty(),
+        Does::Plain => step.kind == Kind::Pivot || request.plain >> index.0 & 1 == 1,
+        Does::Reserve | Does::Create | Does::Commit | Does::Settle | Does::Notify => true,
+    });
+    applying.map(|((_, step), _)| step.name)
+}
+
+/// The output of the first step: for each drop, the saga that added the section.
+pub(crate) fn origins(shape: &Shape, state: &SagaState) -> Vec<SagaNo> {
+    let Some(reserve) = shape.step_that(Does::Reserve) else { return Vec::new() };
+    let output = state.steps()[reserve.get()].output.as_deref().unwrap_or_default();
+    output.split_whitespace().filter_map(|origin| origin.parse().ok().map(SagaNo)).collect()
+}
