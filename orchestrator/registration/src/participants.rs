@@ -1,18 +1,16 @@
-//! The five services, and how their answers become the engine's.
+//! The five services: one RPC for each row of the table, with a batch of operations.
 
 use std::collections::HashMap;
 use std::future::Future;
 
 use async_trait::async_trait;
 use matricula_engine::{CallAnswer, CallError, Code, Definition, DefinitionError, Recorded, SagaState, Step};
-use matricula_kit::answer::{Done, Refusal};
 use matricula_kit::id::SagaId;
-use matricula_kit::rpc::FieldError;
 use matricula_kit::telemetry::spans::Peer;
 use matricula_kit::time::TimeZone;
 use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
 use matricula_proto::academics::v1::academic_service_server;
-use matricula_proto::common::v1::{OperationResult, operation_result};
+use matricula_proto::common::v1::OperationResult;
 use matricula_proto::enrollments::v1::enrollment_service_client::EnrollmentServiceClient;
 use matricula_proto::enrollments::v1::enrollment_service_server;
 use matricula_proto::fees::v1::fee_service_client::FeeServiceClient;
@@ -29,10 +27,10 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use tonic_types::StatusExt as _;
 
-use crate::calls;
 use crate::receipt::Receipt;
 use crate::request::RegistrationRequest;
 use crate::saga::{self, rpc};
+use crate::{answer, calls};
 
 /// Largest message that is sent or taken: a thousand operations of twenty sections.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -296,44 +294,13 @@ where
     let mut results = results.into_iter();
     let answers = faults.into_iter().map(|fault| match (fault, &mut results) {
         (Some(error), _) => CallAnswer::Unknown(error),
-        (None, results) => results.next().map_or_else(unanswered, answer),
+        (None, results) => results.next().map_or_else(unanswered, answer::to_log),
     });
     Ok(answers.collect())
 }
 
 fn unanswered() -> CallAnswer {
-    CallAnswer::Unknown(CallError::new(Code::Internal, "a result is missing", None))
-}
-
-/// The engine's answer to one operation. What can't be understood is unknown, never a refusal.
-fn answer(result: OperationResult) -> CallAnswer {
-    let understood = match result.outcome {
-        Some(operation_result::Outcome::Done(done)) => Done::try_from(done)
-            .map_err(unreadable)
-            .and_then(|done| serde_json::to_string(&done).map_err(unreadable))
-            .map(CallAnswer::Done),
-        Some(operation_result::Outcome::Refused(refused)) => refused
-            .reasons
-            .into_iter()
-            .map(Refusal::try_from)
-            .collect::<Result<Vec<_>, FieldError>>()
-            .map_err(unreadable)
-            .and_then(|reasons| serde_json::to_string(&reasons).map_err(unreadable))
-            .map(CallAnswer::Refused),
-        Some(operation_result::Outcome::Error(error)) => {
-            let retry_after_ms = (error.retry_after_ms > 0).then_some(error.retry_after_ms);
-            let message = format!("{}: {}", error.reason, error.message);
-            let failed = CallError::new(Code::from_number(error.code), message, retry_after_ms);
-            let waits_for = SagaId::try_new(error.waits_for_saga_id).ok();
-            Err(CallError { waits_for: waits_for.map(String::from), ..failed })
-        }
-        None => Err(CallError::new(Code::Internal, "the result is empty", None)),
-    };
-    understood.unwrap_or_else(CallAnswer::Unknown)
-}
-
-fn unreadable(error: impl std::fmt::Display) -> CallError {
-    CallError::new(Code::Internal, format!("the answer can't be read: {error}"), None)
+    CallAnswer::Unknown(answer::internal("a result is missing"))
 }
 
 /// A gRPC error as the engine knows it, with the time after which the service wants to be called again.
