@@ -37,8 +37,8 @@ use tracing::Span;
 use self::follow::{Follower, placed};
 use self::lookup::Lookup;
 use self::request::Item;
-use crate::availability::Board;
 use crate::Orchestrator;
+use crate::availability::Board;
 
 /// When a caller should come back to a replica that is starting, ending or handing over.
 pub(crate) const RETRY_UNAVAILABLE: Duration = Duration::from_millis(500);
