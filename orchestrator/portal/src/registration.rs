@@ -25,9 +25,9 @@ use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry::{TraceContext, spans};
 use matricula_proto::registration::v1 as wire;
 use matricula_proto::registration::v1::registration_service_server::RegistrationService;
-use matricula_registration::{RegistrationRequest, StoredRegistration};
+use matricula_registration::{RegistrationRequest, Registrations, StoredRegistration};
 use matricula_runtime::{
-    CommandError, Order, OrderVerb, SagaFilter, Submission, SubmitError, Submitted, Workload as _,
+    CommandError, Order, OrderVerb, Runtime, SagaFilter, Submission, SubmitError, Submitted, Workload as _,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -37,11 +37,9 @@ use tracing::Span;
 use self::follow::{Follower, placed};
 use self::lookup::Lookup;
 use self::request::Item;
-use crate::Orchestrator;
 use crate::availability::Board;
+use crate::unavailable::unavailable;
 
-/// When a caller should come back to a replica that is starting, ending or handing over.
-pub(crate) const RETRY_UNAVAILABLE: Duration = Duration::from_millis(500);
 /// How often a submission that is not durable yet looks whether the log can be written at all. When the database refuses, the
 /// client gets its answer at the next look; when it hangs, at the first look after the commit has timed out (10 s).
 const DURABLE_LOOK: Duration = Duration::from_secs(5);
@@ -55,7 +53,7 @@ const CANCEL_WAIT: Duration = Duration::from_secs(2);
 
 /// The service.
 pub(crate) struct RegistrationGrpc {
-    runtime: Arc<Orchestrator>,
+    runtime: Arc<Runtime<Registrations>>,
     lookup: Lookup,
     /// Knows what students saw.
     board: Arc<Board>,
@@ -66,7 +64,7 @@ type Answer<T> = Result<Response<T>, Status>;
 
 impl RegistrationGrpc {
     pub(crate) fn new(
-        runtime: Arc<Orchestrator>,
+        runtime: Arc<Runtime<Registrations>>,
         board: Arc<Board>,
         shutdown: CancellationToken,
         tasks: &Tasks,
@@ -241,7 +239,7 @@ impl RegistrationService for RegistrationGrpc {
 fn not_known() -> Status {
     let message = "the registration could not be written down in time, and it is not known whether it will be; \
                    send the same again, with the same key";
-    status::retry(Code::Unavailable, "LOG_UNAVAILABLE", message, RETRY_UNAVAILABLE)
+    unavailable("LOG_UNAVAILABLE", message)
 }
 
 fn not_accepted(error: SubmitError) -> Status {
@@ -254,7 +252,7 @@ fn not_accepted(error: SubmitError) -> Status {
             status::retry(Code::ResourceExhausted, "STUDENT_QUOTA_EXCEEDED", message, retry_after)
         }
         SubmitError::KeyReused { .. } => status::error(Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED", message),
-        SubmitError::ShuttingDown => status::retry(Code::Unavailable, "SHUTTING_DOWN", message, RETRY_UNAVAILABLE),
+        SubmitError::ShuttingDown => unavailable("SHUTTING_DOWN", &message),
         SubmitError::Unstorable(_) => {
             tracing::error!(%error, "a registration could not be stored");
             status::error(Code::Internal, "REQUEST_UNSTORABLE", message)
@@ -270,7 +268,7 @@ fn not_cancelled(id: &SagaId, error: CommandError) -> Status {
         CommandError::LeftAlone(_) => status::error(Code::FailedPrecondition, "SAGA_UNREADABLE", message),
         CommandError::Unanswered => {
             let message = "the cancel is not recorded yet; send it again";
-            status::retry(Code::Unavailable, "NOT_CANCELLED_YET", message, RETRY_UNAVAILABLE)
+            unavailable("NOT_CANCELLED_YET", message)
         }
         CommandError::Database(error) => error.into(),
     }

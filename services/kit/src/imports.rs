@@ -43,7 +43,7 @@ pub trait Imported: Send + Sync + 'static {
     async fn apply(&self, base_version: i64, rows: Vec<wire::ImportRow>) -> Result<(), ImportError>;
 }
 
-/// What a service's [`Role`](crate::serve::Role) has when it takes imports.
+/// What a service's `Role` has when it takes imports.
 pub type Imports = Arc<dyn Imported>;
 
 /// Why an import was not applied; nothing of it was.

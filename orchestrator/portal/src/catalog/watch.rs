@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use crate::availability::{Board, Cursor, Freshness};
-use crate::shutting_down;
+use crate::unavailable::shutting_down;
 
 /// Shortest time between two looks at the board: nobody reads faster, and thousands of clients stay cheap while
 /// thousands of seats go a second. A change after a silence is told at once.

@@ -10,14 +10,16 @@ use futures::stream::{self, Stream};
 use matricula_engine::{Outcome, SagaState};
 use matricula_kit::id::SagaId;
 use matricula_proto::registration::v1 as wire;
-use matricula_registration::{RegistrationRequest, RegistrationView, StoredRegistration};
-use matricula_runtime::{Watcher, Workload as _};
+use matricula_registration::{RegistrationRequest, RegistrationView, Registrations, StoredRegistration};
+use matricula_runtime::{Runtime, Watcher, Workload as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::lookup::Lookup;
-use crate::{Orchestrator, shutting_down};
+use crate::unavailable::shutting_down;
+
+type Orchestrator = Runtime<Registrations>;
 
 /// How often a watch looks at the place in line: a person reads no faster, and thousands may watch.
 const LINE_LOOK: Duration = Duration::from_secs(1);

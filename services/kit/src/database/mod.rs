@@ -34,7 +34,7 @@ use sqlx::{PgPool, SqlitePool};
 use tokio::time::timeout;
 
 pub use args::{Args, Rows};
-pub use error::DbError;
+pub use error::{CommitError, DbError};
 pub use notify::{Heard, Notifications};
 pub use row::Row;
 pub use snapshot::SNAPSHOT_MAX;
@@ -43,7 +43,7 @@ pub use sqlx::migrate::Migrator;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use statement::run_on_sqlite;
 use tx::Way;
-pub use tx::{Asked, CommitError, Tx};
+pub use tx::{Asked, Tx};
 pub use url::{DatabasePlace, DatabaseUrl, DatabaseUrlError};
 use writers::{Engine, Writers};
 

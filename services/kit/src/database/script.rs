@@ -12,10 +12,9 @@ use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Either, Executor as _};
 
 use super::args::{Args, Column, Scalar};
-use super::error::DbError;
+use super::error::{CommitError, DbError};
 use super::row::Row;
 use super::statement::{self, Dialect};
-use super::tx::CommitError;
 use super::writers::{Lent, State};
 
 /// One that is to be sent.

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use super::ANSWER_MAX;
 use super::args::Args;
-use super::error::DbError;
+use super::error::{CommitError, DbError};
 use super::row::Row;
 use super::script::{self, Answer, Ending, Statement};
 use super::snapshot::Snapshot;
@@ -36,25 +36,6 @@ pub(super) enum Way {
 /// A statement whose rows are to be had from the transaction that was asked.
 #[must_use = "a statement that nobody needs an answer of is posted"]
 pub struct Asked(usize);
-
-/// Why a commit failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CommitError {
-    /// Nothing of the transaction took effect.
-    #[error("the transaction was not committed")]
-    NotDone(#[source] DbError),
-    /// It is not known whether it took effect.
-    #[error("it is not known whether the transaction was committed")]
-    InDoubt(#[source] DbError),
-}
-
-impl From<CommitError> for DbError {
-    fn from(error: CommitError) -> Self {
-        match error {
-            CommitError::NotDone(error) | CommitError::InDoubt(error) => error,
-        }
-    }
-}
 
 impl Tx {
     pub(super) fn new(way: Way) -> Self {

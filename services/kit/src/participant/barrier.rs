@@ -9,14 +9,14 @@
 //! refuses the whole batch when one of them was heard of before. Then it is tried again with what is recorded.
 //!
 //! Rows are taken away when the orchestrator says that their saga has ended long ago. What comes after that is
-//! not decided at all: see `forget`.
+//! not decided at all: see `stale`.
 
 use std::collections::HashMap;
 
 use crate::answer::{Answer, Reason, Refusal};
 use crate::database::{Args, Asked, DbError, Row, Rows, Tx};
 use crate::id::SagaId;
-use crate::participant::{Key, Leg, Operation, forget};
+use crate::participant::{Key, Leg, Operation, stale};
 use crate::time::{self, UnixMs};
 
 /// What is on record for one (saga, step).
@@ -62,7 +62,7 @@ const LOAD: &str = "SELECT b.saga_id, b.step, b.answer, b.undone FROM {rows} \
                     ORDER BY b.saga_id, b.step {for_update}";
 const INSERT: &str = "INSERT INTO barrier (saga_id, step, answer, undone, recorded_at) \
                       SELECT saga_id, step, answer, undone, $1 FROM {rows}";
-const FORGET: &str = "DELETE FROM barrier WHERE saga_id IN (SELECT r.saga_id FROM {rows})";
+const PURGE: &str = "DELETE FROM barrier WHERE saga_id IN (SELECT r.saga_id FROM {rows})";
 const UPDATE: &str = "UPDATE barrier SET undone = 1 FROM {rows} \
                       WHERE barrier.saga_id = r.saga_id AND barrier.step = r.step";
 
@@ -71,7 +71,7 @@ impl Barrier {
     pub(super) fn ask<C>(tx: &mut Tx, operations: &[Operation<C>], reading: Reading) -> Asked {
         let now = time::now();
         let is_read = |operation: &&Operation<C>| {
-            reading == Reading::All || operation.leg == Leg::Undo || forget::is_stale(operation.owner_alive_at, now)
+            reading == Reading::All || operation.leg == Leg::Undo || stale::is_stale(operation.owner_alive_at, now)
         };
         let read = operations.iter().filter(is_read);
         tx.ask(LOAD, key_rows(read.filter_map(|operation| operation.key.as_ref())).into())
@@ -185,8 +185,8 @@ fn key_rows<'a>(keys: impl Iterator<Item = &'a Key>) -> Rows {
 }
 
 /// Takes away all rows of these sagas, and returns how many there were.
-pub(super) async fn forget(tx: &mut Tx, sagas: &[SagaId]) -> Result<u64, DbError> {
-    tx.execute(FORGET, Rows::new().text("saga_id", sagas.iter().map(SagaId::as_str)).into()).await
+pub(super) async fn purge(tx: &mut Tx, sagas: &[SagaId]) -> Result<u64, DbError> {
+    tx.execute(PURGE, Rows::new().text("saga_id", sagas.iter().map(SagaId::as_str)).into()).await
 }
 
 fn refused_by_tombstone() -> Answer {

@@ -2,7 +2,7 @@
 
 mod barrier;
 mod faults;
-mod forget;
+mod purge;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::answer::Answer;
 use crate::database::{CommitError, Database, DbError, Tx};
 use crate::participant::barrier::{self, Barrier, Reading, Verdict};
-use crate::participant::{Key, Leg, Operation, Participant, forget};
+use crate::participant::{Key, Leg, Operation, Participant, stale};
 use crate::time::{self, UnixMs};
 
 /// How often a batch that met another writer is run again before its callers hear "not known".
@@ -111,8 +111,8 @@ fn decide<P: Participant>(
     let Some(key) = &operation.key else {
         return participant.decide(world, operation, now);
     };
-    if !barrier.knows(key) && forget::is_stale(operation.owner_alive_at, now) {
-        return forget::stale();
+    if !barrier.knows(key) && stale::is_stale(operation.owner_alive_at, now) {
+        return stale::stale();
     }
     match barrier.verdict(key, operation.leg) {
         Verdict::Answered(answer) => answer,

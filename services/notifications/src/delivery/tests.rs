@@ -15,6 +15,7 @@ use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
 
 use super::*;
 use crate::domain::{Contact, Facts, Outcome};
+use crate::handover::Waker;
 use crate::store::Notifications;
 use mail_server::MailServer;
 

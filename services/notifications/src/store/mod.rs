@@ -16,11 +16,11 @@ use matricula_kit::id::{SagaId, StudentId};
 use matricula_kit::participant::{Operation, Participant};
 use matricula_kit::time::UnixMs;
 
-use crate::delivery::{CLAIM_FROM_BIRTH_MS, Waker};
 use crate::domain::retry::Undeliverable;
 use crate::domain::{self, Facts, Message, Outcome, World};
+use crate::handover::{CLAIM_ON_INSERT_MS, Waker};
 
-pub use queue::{Claimed, Report, claim, claimed_from_birth, due_in_ms, report, waiting};
+pub use queue::{Claimed, Report, claim, claimed_on_insert, due_in_ms, report, waiting};
 pub use read::{ListKey, Told, contacts, import_contacts, ledger_page, list};
 
 /// The service's part in the write path.
@@ -78,7 +78,7 @@ impl Participant for Notifications {
         // Only this writer hands over, one batch after the other, so that room can't become less before the commit.
         let claimed_since = self.waker.has_room_for(messages.len()).then(Instant::now);
         *self.claimed_since() = claimed_since;
-        let claim_ms = if claimed_since.is_some() { CLAIM_FROM_BIRTH_MS } else { 0 };
+        let claim_ms = if claimed_since.is_some() { CLAIM_ON_INSERT_MS } else { 0 };
         tx.post(RECORD, Args::new().int(claim_ms).rows(rows(messages)));
         let not_wanted = Undeliverable::NotWanted.name();
         tx.post(RECORD_ONLY, Args::new().text(not_wanted).rows(rows(&world.only_recorded)));

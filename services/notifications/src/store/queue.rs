@@ -81,7 +81,7 @@ pub async fn claim(database: &Database, count_max: i64, lease_ms: i64) -> Result
 }
 
 /// Messages that this process has claimed when it recorded them.
-pub async fn claimed_from_birth(database: &Database, messages: Vec<Message>) -> Result<Vec<Claimed>, DbError> {
+pub async fn claimed_on_insert(database: &Database, messages: Vec<Message>) -> Result<Vec<Claimed>, DbError> {
     let claimed = messages.into_iter().map(|message| Claimed { message, contact: None, failures: 0 });
     let mut claimed: Vec<Claimed> = claimed.collect();
     let contacts = database.fetch(CONTACTS, students(&claimed).into()).await?;

@@ -155,7 +155,7 @@ async fn a_new_message_is_claimed_by_who_has_recorded_it_and_will_deliver_it() {
         writer.write(vec![notify("r1", "s1")]).await.expect("committed");
         assert!(claim(database, 9, LEASE_MS).await.expect("claimed").is_empty(), "{backend:?}: no other takes it");
         let due_in_ms = due_in_ms(database).await.expect("a wait").expect("some wait");
-        assert!((1..=CLAIM_FROM_BIRTH_MS).contains(&due_in_ms), "{backend:?}: {due_in_ms}: not for ever");
+        assert!((1..=CLAIM_ON_INSERT_MS).contains(&due_in_ms), "{backend:?}: {due_in_ms}: not for ever");
         drop(woken);
         writer.write(vec![notify("r2", "s1")]).await.expect("committed");
         assert_eq!(names(&claim(database, 9, LEASE_MS).await.expect("claimed")), ["r2"], "{backend:?}");
