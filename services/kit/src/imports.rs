@@ -108,7 +108,7 @@ pub fn check_base(base: i64, version: i64) -> Result<(), ImportError> {
 
 /// Has the commit make the next version.
 pub fn next(tx: &mut Tx) {
-    tx.post(NEXT_VERSION, Args::new());
+    tx.send(NEXT_VERSION, Args::new());
 }
 
 fn version_of(rows: &[Row]) -> Result<i64, DbError> {

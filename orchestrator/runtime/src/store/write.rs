@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use matricula_engine::{Recorded, SagaState};
-use matricula_kit::database::{Args, Asked, DbError, Rows, Tx};
+use matricula_kit::database::{Args, DbError, PendingQuery, Rows, Tx};
 use matricula_kit::id::SagaId;
 
 use super::{GUARD, InstanceId, NewSaga, SagaStore, StoreError, line};
@@ -101,9 +101,9 @@ impl SagaStore {
         appends: &[Append],
     ) -> Result<(Vec<Admission>, Vec<AppendOutcome>), StoreError> {
         let mut tx = self.database.write().await?;
-        let guard = tx.ask(GUARD, Args::new().text(instance.as_str()));
-        let inserted = ask_to_admit(&mut tx, instance, admissions);
-        let advanced = ask_to_advance(&mut tx, instance, appends);
+        let guard = tx.queue(GUARD, Args::new().text(instance.as_str()));
+        let inserted = queue_to_admit(&mut tx, instance, admissions);
+        let advanced = queue_to_advance(&mut tx, instance, appends);
         if tx.rows(guard).await?.is_empty() {
             return Err(StoreError::Fenced);
         }
@@ -120,7 +120,7 @@ type LogLine<'a> = (&'a SagaId, &'a [Recorded]);
 
 /// Keys go in one order: of two instances that admit the same two the other way round, each would wait for the other, until the
 /// database ends one of the transactions a second later. Repeats of a key stay in the order of arrival.
-fn ask_to_admit(tx: &mut Tx, instance: &InstanceId, sagas: &[NewSaga]) -> Asked {
+fn queue_to_admit(tx: &mut Tx, instance: &InstanceId, sagas: &[NewSaga]) -> PendingQuery {
     let mut sagas: Vec<&NewSaga> = sagas.iter().collect();
     sagas.sort_by(|a, b| (&a.subject, &a.idempotency_key).cmp(&(&b.subject, &b.idempotency_key)));
     let rows = Rows::new()
@@ -134,13 +134,13 @@ fn ask_to_admit(tx: &mut Tx, instance: &InstanceId, sagas: &[NewSaga]) -> Asked 
         .text("traceparent", sagas.iter().map(|saga| saga.trace.traceparent.as_str()))
         .text("tracestate", sagas.iter().map(|saga| saga.trace.tracestate.as_str()))
         .int("at", sagas.iter().map(|saga| saga.admitted.at_ms));
-    tx.ask(ADMIT, Args::new().text(instance.as_str()).rows(rows))
+    tx.queue(ADMIT, Args::new().text(instance.as_str()).rows(rows))
 }
 
 async fn admit<'a>(
     tx: &mut Tx,
     sagas: &'a [NewSaga],
-    inserted: Asked,
+    inserted: PendingQuery,
 ) -> Result<(Vec<Admission>, Vec<LogLine<'a>>), DbError> {
     let inserted = tx.rows(inserted).await?;
     let inserted: HashSet<String> = inserted.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?;
@@ -190,7 +190,7 @@ fn last(append: &Append) -> i64 {
     append.events.last().map_or(0, |event| event.sequence as i64)
 }
 
-fn ask_to_advance(tx: &mut Tx, instance: &InstanceId, appends: &[Append]) -> Asked {
+fn queue_to_advance(tx: &mut Tx, instance: &InstanceId, appends: &[Append]) -> PendingQuery {
     let rows = Rows::new()
         .text("saga_id", appends.iter().map(|append| append.saga.as_str()))
         .int("expected", appends.iter().map(|append| first(append) - 1))
@@ -200,14 +200,14 @@ fn ask_to_advance(tx: &mut Tx, instance: &InstanceId, appends: &[Append]) -> Ask
         .int("needs_attention", appends.iter().map(|append| i64::from(append.summary.needs_attention)))
         .int("finished", appends.iter().map(|append| i64::from(append.summary.finished)))
         .int("at", appends.iter().map(|append| append.events.last().map_or(0, |event| event.at_ms)));
-    tx.ask(ADVANCE, Args::new().text(instance.as_str()).rows(rows))
+    tx.queue(ADVANCE, Args::new().text(instance.as_str()).rows(rows))
 }
 
 async fn append<'a>(
     tx: &mut Tx,
     instance: &InstanceId,
     appends: &'a [Append],
-    advanced: Asked,
+    advanced: PendingQuery,
 ) -> Result<(Vec<AppendOutcome>, Vec<LogLine<'a>>), DbError> {
     let advanced = tx.rows(advanced).await?;
     let advanced: HashSet<String> = advanced.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?;
@@ -242,6 +242,6 @@ fn log<'a>(tx: &mut Tx, lines: impl Iterator<Item = LogLine<'a>>) -> Result<(), 
         texts.push(line::written(saga, events)?);
     }
     let rows = Rows::new().text("saga_id", sagas).int("sequence", sequences).int("at", times).text("event", texts);
-    tx.post(LOG, rows.into());
+    tx.send(LOG, rows.into());
     Ok(())
 }

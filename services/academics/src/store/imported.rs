@@ -85,7 +85,7 @@ impl ImportedContent {
 async fn add_details(tx: &mut Tx, page: &mut HashMap<StudentId, Profile>) -> Result<(), DbError> {
     let ids: Vec<StudentId> = page.keys().cloned().collect();
     let ids: Vec<&StudentId> = ids.iter().collect();
-    let transcripts = transcripts::ask(tx, &ids);
+    let transcripts = transcripts::queue(tx, &ids);
     for row in tx.rows(transcripts).await? {
         let (student, completed) = transcripts::transcript(&row)?;
         if let Some(profile) = page.get_mut(student.as_str()) {

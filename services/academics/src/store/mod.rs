@@ -58,8 +58,8 @@ impl Academics {
         let mut tx = self.database.snapshot().await?;
         let catalog = self.shelf.in_snapshot(&mut tx).await?;
         let (read, details) =
-            (students::ask(&mut tx, Access::Read, &[student]), students::ask_details(&mut tx, &[student]));
-        let in_force = records::ask_in_force(&mut tx, &[student]);
+            (students::queue(&mut tx, Access::Read, &[student]), students::queue_details(&mut tx, &[student]));
+        let in_force = records::queue_in_force(&mut tx, &[student]);
         let mut found = students::read(&mut tx, read).await?;
         students::add_details(&mut tx, details, &mut found).await?;
         records::add(&mut tx, in_force, &mut found).await?;
@@ -76,7 +76,7 @@ impl Academics {
     pub async fn record(&self, student: &StudentId) -> Result<Option<Student>, DbError> {
         let mut tx = self.database.snapshot().await?;
         let (read, details) =
-            (students::ask(&mut tx, Access::Read, &[student]), students::ask_details(&mut tx, &[student]));
+            (students::queue(&mut tx, Access::Read, &[student]), students::queue_details(&mut tx, &[student]));
         let mut found = students::read(&mut tx, read).await?;
         students::add_details(&mut tx, details, &mut found).await?;
         let Some(mut student) = found.remove(student) else { return Ok(None) };
@@ -142,11 +142,11 @@ impl Participant for Academics {
         let ending = commands().filter(|command| reserving.binary_search(&&command.student).is_err());
         let ending: Vec<(&StudentId, &SagaId)> =
             ending.map(|command| (&command.student, &command.registration)).collect();
-        let locked = students::ask(tx, Access::Lock, &all);
-        let in_force = records::ask_in_force(tx, &reserving);
-        let of_registrations = records::ask_of_registrations(tx, &ending);
-        let details = students::ask_details(tx, &reserving);
-        let version = self.shelf.ask(tx);
+        let locked = students::queue(tx, Access::Lock, &all);
+        let in_force = records::queue_in_force(tx, &reserving);
+        let of_registrations = records::queue_of_registrations(tx, &ending);
+        let details = students::queue_details(tx, &reserving);
+        let version = self.shelf.queue(tx);
         let mut students = students::read(tx, locked).await?;
         records::add(tx, in_force, &mut students).await?;
         records::add(tx, of_registrations, &mut students).await?;

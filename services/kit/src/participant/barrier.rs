@@ -14,7 +14,7 @@
 use std::collections::HashMap;
 
 use crate::answer::{Answer, Reason, Refusal};
-use crate::database::{Args, Asked, DbError, Row, Rows, Tx};
+use crate::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 use crate::id::SagaId;
 use crate::participant::{Key, Leg, Operation, stale};
 use crate::time::{self, UnixMs};
@@ -68,13 +68,13 @@ const UPDATE: &str = "UPDATE barrier SET undone = 1 FROM {rows} \
 
 impl Barrier {
     /// Asks for the rows of the operations that have a key.
-    pub(super) fn ask<C>(tx: &mut Tx, operations: &[Operation<C>], reading: Reading) -> Asked {
+    pub(super) fn queue<C>(tx: &mut Tx, operations: &[Operation<C>], reading: Reading) -> PendingQuery {
         let now = time::now();
         let is_read = |operation: &&Operation<C>| {
             reading == Reading::All || operation.leg == Leg::Undo || stale::is_stale(operation.owner_alive_at, now)
         };
         let read = operations.iter().filter(is_read);
-        tx.ask(LOAD, key_rows(read.filter_map(|operation| operation.key.as_ref())).into())
+        tx.queue(LOAD, key_rows(read.filter_map(|operation| operation.key.as_ref())).into())
     }
 
     /// Of the rows that were asked for.
@@ -144,11 +144,11 @@ impl Barrier {
             .text("step", inserted.iter().map(|(key, _)| key.step.as_str()))
             .opt_text("answer", answers)
             .int("undone", inserted.iter().map(|(_, record)| i64::from(record.undone)));
-        tx.post(INSERT, Args::new().int(now.0).rows(rows));
+        tx.send(INSERT, Args::new().int(now.0).rows(rows));
         let rows = Rows::new()
             .text("saga_id", self.updated.iter().map(|key| key.saga.as_str()))
             .text("step", self.updated.iter().map(|key| key.step.as_str()));
-        tx.post(UPDATE, rows.into());
+        tx.send(UPDATE, rows.into());
         Ok(())
     }
 

@@ -79,9 +79,9 @@ impl Participant for Notifications {
         let claimed_since = self.waker.has_room_for(messages.len()).then(Instant::now);
         *self.claimed_since() = claimed_since;
         let claim_ms = if claimed_since.is_some() { CLAIM_ON_INSERT_MS } else { 0 };
-        tx.post(RECORD, Args::new().int(claim_ms).rows(rows(messages)));
+        tx.send(RECORD, Args::new().int(claim_ms).rows(rows(messages)));
         let not_wanted = Undeliverable::NotWanted.name();
-        tx.post(RECORD_ONLY, Args::new().text(not_wanted).rows(rows(&world.only_recorded)));
+        tx.send(RECORD_ONLY, Args::new().text(not_wanted).rows(rows(&world.only_recorded)));
         Ok(())
     }
 

@@ -73,7 +73,7 @@ pub async fn claim(database: &Database, count_max: i64, lease_ms: i64) -> Result
         claimed.push(Claimed { message: message(&row)?, contact: None, failures: row.int("delivery_failures")? });
     }
     let rows = Rows::new().text("registration_id", claimed.iter().map(|c| c.message.registration.as_str()));
-    tx.post(CLAIM, Args::new().int(lease_ms).rows(rows));
+    tx.send(CLAIM, Args::new().int(lease_ms).rows(rows));
     let contacts = tx.fetch(CONTACTS, students(&claimed).into()).await?;
     tx.commit().await?;
     add_contacts(&mut claimed, &contacts)?;
@@ -125,6 +125,6 @@ pub async fn report(database: &Database, reports: &[Report]) -> Result<(), DbErr
         .opt_text("undeliverable", reports.iter().map(given_up))
         .opt_int("delay_ms", reports.iter().map(delay));
     let mut tx = database.write().await?;
-    tx.post(REPORT, rows.into());
+    tx.send(REPORT, rows.into());
     tx.commit().await
 }

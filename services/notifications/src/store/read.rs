@@ -93,9 +93,9 @@ pub async fn import_contacts(
         .text("email", contacts.iter().map(|contact| contact.email.as_str()))
         .text("name", contacts.iter().map(|contact| contact.name.as_str()));
     let mut tx = imports::begin(database, base_version).await?;
-    tx.post(SET_CONTACTS, rows.into());
-    tx.post(REMOVE_CONTACTS, Rows::new().text("student_id", removed.iter().map(StudentId::as_str)).into());
-    tx.post(DELIVER_AGAIN, Rows::new().text("student_id", students()).into());
+    tx.send(SET_CONTACTS, rows.into());
+    tx.send(REMOVE_CONTACTS, Rows::new().text("student_id", removed.iter().map(StudentId::as_str)).into());
+    tx.send(DELIVER_AGAIN, Rows::new().text("student_id", students()).into());
     Ok(tx.commit().await?)
 }
 
