@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::service::RoutesBuilder;
 
-use crate::availability::{Board, feed};
+use crate::availability::{AvailabilityCache, feed};
 use crate::catalog::CatalogGrpc;
 use crate::registration::RegistrationGrpc;
 
@@ -58,10 +58,10 @@ pub fn add_to(
     tasks: &Tasks,
 ) {
     let channels = runtime.workload().channels().clone();
-    let board = Arc::new(Board::default());
-    feed::start(board.clone(), channels.seats, shutdown.clone(), tasks);
-    let catalog = CatalogGrpc::new(board.clone(), channels.academics, shutdown.clone());
-    let registration = RegistrationGrpc::new(runtime, board, shutdown, tasks);
+    let cache = Arc::new(AvailabilityCache::default());
+    feed::start(cache.clone(), channels.seats, shutdown.clone(), tasks);
+    let catalog = CatalogGrpc::new(cache.clone(), channels.academics, shutdown.clone());
+    let registration = RegistrationGrpc::new(runtime, cache, shutdown, tasks);
     routes
         .add_service(
             RegistrationServiceServer::new(registration)

@@ -37,7 +37,7 @@ use tracing::Span;
 use self::follow::{Follower, placed};
 use self::lookup::Lookup;
 use self::request::Item;
-use crate::availability::Board;
+use crate::availability::AvailabilityCache;
 use crate::unavailable::unavailable;
 
 /// How often a submission that is not durable yet looks whether the log can be written at all. When the database refuses, the
@@ -56,7 +56,7 @@ pub(crate) struct RegistrationGrpc {
     runtime: Arc<Runtime<Registrations>>,
     lookup: Lookup,
     /// Knows what students saw.
-    board: Arc<Board>,
+    cache: Arc<AvailabilityCache>,
     shutdown: CancellationToken,
 }
 
@@ -65,7 +65,7 @@ type Answer<T> = Result<Response<T>, Status>;
 impl RegistrationGrpc {
     pub(crate) fn new(
         runtime: Arc<Runtime<Registrations>>,
-        board: Arc<Board>,
+        cache: Arc<AvailabilityCache>,
         shutdown: CancellationToken,
         tasks: &Tasks,
     ) -> Self {
@@ -75,7 +75,7 @@ impl RegistrationGrpc {
             async move { store.get_many(ids).await }
         };
         let lookup = Lookup::start(read, tasks);
-        Self { runtime, lookup, board, shutdown }
+        Self { runtime, lookup, cache, shutdown }
     }
 
     /// Accepts a registration, whose saga becomes part of the trace of the call, and waits for its outcome.
@@ -95,7 +95,7 @@ impl RegistrationGrpc {
         let Item { key, request } = item;
         // What was seen is stored as it was shown: any replica can tell later what has become of it.
         let zone = self.runtime.workload().zone();
-        let request = request.confirmed(|section, version| self.board.seen(section, version), zone);
+        let request = request.confirmed(|section, version| self.cache.seen(section, version), zone);
         let id = SagaId::generate();
         let watcher = self.runtime.watch(&id);
         let submission = Submission {

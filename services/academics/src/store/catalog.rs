@@ -16,7 +16,7 @@ use crate::domain::requirement::Requirement;
 
 /// The catalogue that was last seen.
 #[derive(Debug, Default)]
-pub(super) struct Shelf {
+pub(super) struct CatalogCache {
     last: RwLock<Arc<Catalog>>,
 }
 
@@ -55,7 +55,7 @@ const PUT_SECTIONS: &str = "INSERT INTO section (section_id, course_id, term_id,
      title = excluded.title, component = excluded.component, meetings = excluded.meetings, \
      cancelled = excluded.cancelled, permission_required = excluded.permission_required";
 
-impl Shelf {
+impl CatalogCache {
     /// Asks which catalogue is in force.
     pub(super) fn queue(&self, tx: &mut Tx) -> PendingQuery {
         tx.queue(VERSION, Args::new())

@@ -11,7 +11,7 @@ use crate::domain::{Contact, Message};
 
 /// A message with what became of it.
 #[derive(Debug)]
-pub struct Told {
+pub struct StoredMessage {
     /// The message.
     pub message: Message,
     /// When a sink took it.
@@ -58,15 +58,15 @@ pub async fn list(
     student: &StudentId,
     after: ListKey,
     count_max: i64,
-) -> Result<Vec<Told>, DbError> {
+) -> Result<Vec<StoredMessage>, DbError> {
     let registration = after.registration.map(String::from).unwrap_or_default();
     let args = Args::new().text(student.as_str()).int(after.recorded_at.0).text(registration).int(count_max);
-    database.fetch(LIST, args).await?.iter().map(told).collect()
+    database.fetch(LIST, args).await?.iter().map(stored_message).collect()
 }
 
 /// The next messages of the ledger, in the order of registrations.
-pub async fn ledger_page(tx: &mut Tx, after: &str) -> Result<Vec<Told>, DbError> {
-    tx.fetch(LEDGER, Args::new().text(after).int(LEDGER_PAGE)).await?.iter().map(told).collect()
+pub async fn ledger_page(tx: &mut Tx, after: &str) -> Result<Vec<StoredMessage>, DbError> {
+    tx.fetch(LEDGER, Args::new().text(after).int(LEDGER_PAGE)).await?.iter().map(stored_message).collect()
 }
 
 /// Every contact, and the version of imports that they have.
@@ -108,12 +108,12 @@ pub(super) fn contact(row: &Row) -> Result<Contact, DbError> {
     })
 }
 
-fn told(row: &Row) -> Result<Told, DbError> {
+fn stored_message(row: &Row) -> Result<StoredMessage, DbError> {
     let undeliverable = row.opt_text("undeliverable")?.map(|name| {
         let unknown = || DbError::corrupt(format!("a message that is not delivered because of {name}"));
         Undeliverable::from_name(&name).ok_or_else(unknown)
     });
-    Ok(Told {
+    Ok(StoredMessage {
         message: message(row)?,
         delivered_at: row.opt_int("delivered_at")?.map(UnixMs),
         failures: row.int("delivery_failures")?,

@@ -28,14 +28,14 @@ async fn new(backend: Backend) -> (TestDatabase, Writer<Notifications>) {
     (test, writer)
 }
 
-fn send(saga: &str, step: &str, leg: Leg, student: &str) -> Operation<Facts> {
+fn send(saga: &str, step: &str, leg: Leg, student: &str) -> Operation<RegistrationResult> {
     let registration = SagaId::try_new(saga).expect("an id");
     Operation {
         key: Some(Key { saga: registration.clone(), step: StepName::try_new(step).expect("an id") }),
         leg,
         trace: TraceContext::default(),
         owner_alive_at: None,
-        command: Facts {
+        command: RegistrationResult {
             registration,
             student: StudentId::try_new(student).expect("an id"),
             outcome: Outcome::Enrolled,
@@ -48,7 +48,7 @@ fn send(saga: &str, step: &str, leg: Leg, student: &str) -> Operation<Facts> {
     }
 }
 
-fn notify(saga: &str, student: &str) -> Operation<Facts> {
+fn notify(saga: &str, student: &str) -> Operation<RegistrationResult> {
     send(saga, "notify", Leg::Action, student)
 }
 
