@@ -132,7 +132,7 @@ impl SagaStore {
         }
         let rows = self.database.fetch(BY_ID, Rows::new().text("saga_id", ids.clone()).into()).await?;
         let mut sagas = self.with_logs(rows).await?;
-        // Asked for after the others: what is taken to the archive meanwhile is in one of the two answers.
+        // PendingQuery for after the others: what is taken to the archive meanwhile is in one of the two answers.
         let found: HashSet<&str> = sagas.iter().map(|saga| saga.id.as_str()).collect();
         let missing: Vec<String> = ids.into_iter().filter(|id| !found.contains(id.as_str())).collect();
         let archived = self.receipts(missing).await?;

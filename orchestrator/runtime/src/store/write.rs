@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use matricula_core::{Admitted, Append, AppendOutcome, SagaId};
 use matricula_engine::Recorded;
-use matricula_kit::database::{Args, Asked, DbError, Row, Rows, Tx};
+use matricula_kit::database::{Args, PendingQuery, DbError, Row, Rows, Tx};
 
 use super::{GUARD, InstanceId, NewSaga, SagaStore, StoreError, line};
 
@@ -42,9 +42,9 @@ impl SagaStore {
         appends: &[Append],
     ) -> Result<(Vec<Admitted>, Vec<AppendOutcome>), StoreError> {
         let mut tx = self.database.write().await?;
-        let guard = tx.ask(GUARD, Args::new().text(instance.as_str()));
-        let inserted = ask_to_admit(&mut tx, instance, admissions);
-        let advanced = ask_to_advance(&mut tx, instance, appends);
+        let guard = tx.queue(GUARD, Args::new().text(instance.as_str()));
+        let inserted = queue_to_admit(&mut tx, instance, admissions);
+        let advanced = queue_to_advance(&mut tx, instance, appends);
         if tx.rows(guard).await?.is_empty() {
             return Err(StoreError::Fenced);
         }
@@ -61,7 +61,7 @@ type LogLine<'a> = (SagaId, &'a [Recorded]);
 
 /// Keys go in one order: of two instances that admit the same two the other way round, each would wait for the other,
 /// until the database ends one of the transactions a second later. Repeats of a key stay in the order of arrival.
-fn ask_to_admit(tx: &mut Tx, instance: &InstanceId, sagas: &[NewSaga<'_>]) -> Asked {
+fn queue_to_admit(tx: &mut Tx, instance: &InstanceId, sagas: &[NewSaga<'_>]) -> PendingQuery {
     let mut sagas: Vec<&NewSaga<'_>> = sagas.iter().collect();
     sagas.sort_by_key(|saga| (saga.subject, saga.idempotency_key));
     let rows = Rows::new()
@@ -75,13 +75,13 @@ fn ask_to_admit(tx: &mut Tx, instance: &InstanceId, sagas: &[NewSaga<'_>]) -> As
         .text("traceparent", sagas.iter().map(|saga| saga.trace.traceparent.as_str()))
         .text("tracestate", sagas.iter().map(|saga| saga.trace.tracestate.as_str()))
         .int("at", sagas.iter().map(|saga| saga.admitted.at_ms));
-    tx.ask(ADMIT, Args::new().text(instance.as_str()).rows(rows))
+    tx.queue(ADMIT, Args::new().text(instance.as_str()).rows(rows))
 }
 
 async fn admit<'a>(
     tx: &mut Tx,
     sagas: &'a [NewSaga<'_>],
-    inserted: Asked,
+    inserted: PendingQuery,
 ) -> Result<(Vec<Admitted>, Vec<LogLine<'a>>), DbError> {
     let inserted: HashSet<SagaId> = ids(&tx.rows(inserted).await?)?;
     let existing = existing(tx, sagas, &inserted).await?;
@@ -139,7 +139,7 @@ fn last(append: &Append) -> i64 {
     append.events.last().map_or(0, |event| event.sequence as i64)
 }
 
-fn ask_to_advance(tx: &mut Tx, instance: &InstanceId, appends: &[Append]) -> Asked {
+fn queue_to_advance(tx: &mut Tx, instance: &InstanceId, appends: &[Append]) -> PendingQuery {
     let rows = Rows::new()
         .text("saga_id", appends.iter().map(|append| append.saga.to_string()))
         .int("expected", appends.iter().map(|append| first(append) - 1))
@@ -149,14 +149,14 @@ fn ask_to_advance(tx: &mut Tx, instance: &InstanceId, appends: &[Append]) -> Ask
         .int("needs_attention", appends.iter().map(|append| i64::from(append.summary.needs_attention)))
         .int("finished", appends.iter().map(|append| i64::from(append.summary.finished)))
         .int("at", appends.iter().map(|append| append.events.last().map_or(0, |event| event.at_ms)));
-    tx.ask(ADVANCE, Args::new().text(instance.as_str()).rows(rows))
+    tx.queue(ADVANCE, Args::new().text(instance.as_str()).rows(rows))
 }
 
 async fn append<'a>(
     tx: &mut Tx,
     instance: &InstanceId,
     appends: &'a [Append],
-    advanced: Asked,
+    advanced: PendingQuery,
 ) -> Result<(Vec<AppendOutcome>, Vec<LogLine<'a>>), DbError> {
     let advanced = ids(&tx.rows(advanced).await?)?;
     // What stands at its new sequence already was written by an earlier try of this write: only the owner appends.
@@ -189,6 +189,6 @@ fn log<'a>(tx: &mut Tx, lines: impl Iterator<Item = LogLine<'a>>) -> Result<(), 
         texts.push(line::written(saga, events)?);
     }
     let rows = Rows::new().text("saga_id", sagas).int("sequence", sequences).int("at", times).text("event", texts);
-    tx.post(LOG, rows.into());
+    tx.send(LOG, rows.into());
     Ok(())
 }
