@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_engine::{
-    CallStatus, Definition, Direction, Effect, Input as SagaInput, Jitter, Recorded, SagaState, StepIndex, decide, plan,
+    CallState, CallStatus, Definition, Direction, Effect, Input as SagaInput, Jitter, Recorded, SagaState, StepIndex,
+    decide, plan,
 };
 
 use crate::admission::{AdmissionControl, Admittance, Candidate, InLine, Rejection};
@@ -513,10 +514,11 @@ impl<W: Workflow> Core<W> {
 
     fn call(&mut self, id: SagaId, (step, direction): (StepIndex, Direction), attempt: u32, clearance: Clearance) {
         let Some(saga) = self.sagas.get_mut(&id) else { return };
-        // A call that waited for the log may have been made by a later decision, and be over by now.
-        let progress = saga.state.steps()[step.get()].call(direction);
-        let is_due = progress.status == CallStatus::Trying && progress.attempts + 1 == attempt;
-        if !is_due || self.is_stopping || saga.calling.contains(&(step, direction)) {
+        // A call that waited for the log may have been made by a later decision, and be over by now; or an operator has
+        // abandoned the saga.
+        let mut trying = saga.state.trying(self.workflow.definition());
+        let is_it = |(of, way, call): (_, _, &CallState)| (of, way, call.attempts + 1) == (step, direction, attempt);
+        if !trying.any(is_it) || self.is_stopping || saga.calling.contains(&(step, direction)) {
             return;
         }
         let line = self.workflow.definition().step(step);
