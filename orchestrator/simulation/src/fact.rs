@@ -34,8 +34,8 @@ pub(crate) enum Fact {
     Appended { saga: SagaNo, instance: InstanceNo, events: Rc<Vec<Recorded>> },
     /// Durable: it has another owner.
     Adopted { saga: SagaNo, instance: InstanceNo },
-    /// An instance was asked to cancel a saga.
-    CancelAsked { instance: InstanceNo, saga: SagaNo },
+    /// An instance was given a command about a saga: a cancel, or an operator's.
+    Commanded { instance: InstanceNo, saga: SagaNo },
     /// An instance has sent a commit, or sends it again.
     CommitSent { instance: InstanceNo },
     /// It is given the answer.

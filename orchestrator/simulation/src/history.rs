@@ -287,6 +287,7 @@ impl History {
             participants: &self.participants,
             requests: &self.env.requests,
             clients: &self.clients,
+            now_ms: self.env.now_ms,
         }
     }
 
@@ -302,6 +303,7 @@ impl History {
                 participants: &self.participants,
                 requests: &self.env.requests,
                 clients: &self.clients,
+                now_ms: self.env.now_ms,
             };
             for invariant in &mut self.invariants {
                 let seen = invariant.see(fact, &view);

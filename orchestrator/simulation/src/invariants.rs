@@ -7,6 +7,8 @@
 
 use std::rc::Rc;
 
+use matricula_engine::Outcome;
+
 use crate::clients::{Clients, Request};
 use crate::fact::Fact;
 use crate::names::{SagaNo, SectionNo, StudentNo};
@@ -17,9 +19,11 @@ use crate::witness::{Seen, Witness};
 mod all_or_nothing;
 mod answers_are_true;
 mod by_hand_is_told;
+mod decided_is_not_called;
 mod durable_first;
 mod effects_once;
 mod fenced_is_silent;
+mod living_are_not_ended;
 mod log_folds;
 mod no_seat_without_right;
 mod no_way_back;
@@ -28,8 +32,11 @@ mod nobody_untold;
 mod nothing_forgotten;
 mod nothing_left_behind;
 mod one_call_at_a_time;
+mod one_commit_at_a_time;
 mod one_outcome;
 mod one_truth;
+mod the_stopping_begin_nothing;
+mod turns;
 
 pub(crate) use nothing_forgotten::{NOTHING_FORGOTTEN, overdue};
 
@@ -40,11 +47,18 @@ pub(crate) struct View<'a> {
     pub participants: &'a Participants,
     pub requests: &'a [Rc<Request>],
     pub clients: &'a Clients,
+    /// True time.
+    pub now_ms: i64,
 }
 
 impl View<'_> {
     fn request(&self, saga: SagaNo) -> &Request {
         &self.requests[saga.client().get()]
+    }
+
+    /// Whether the log has the outcome of a saga.
+    fn is_decided(&self, saga: SagaNo) -> bool {
+        self.witness.saga(saga).is_some_and(|seen| seen.state.outcome() != Outcome::Pending)
     }
 
     /// Whether an operator decided something of a saga by hand. It is judged apart: a person answers for what it leaves,
@@ -107,6 +121,11 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(one_outcome::OneOutcome::default()),
         Box::new(one_call_at_a_time::OneCallAtATime::default()),
         Box::new(by_hand_is_told::ByHandIsTold),
+        Box::new(living_are_not_ended::LivingAreNotEnded::default()),
+        Box::new(turns::Turns::default()),
+        Box::new(one_commit_at_a_time::OneCommitAtATime::default()),
+        Box::new(the_stopping_begin_nothing::TheStoppingBeginNothing::default()),
+        Box::new(decided_is_not_called::DecidedIsNotCalled),
     ]
 }
 

@@ -452,13 +452,15 @@ impl Replica {
             Asked::Cancel(saga) => (saga, SagaInput::Cancel { by: saga.client().to_string(), reason: String::new() }),
             Asked::Order(order) => (order.saga, order.input()),
         };
-        if matches!(command, SagaInput::Cancel { .. }) {
-            env.facts.push(Fact::CancelAsked { instance: self.instance, saga });
-        }
+        env.facts.push(Fact::Commanded { instance: self.instance, saga });
         self.step(env, [Input::Commanded { saga: id_of(saga), command, caller: Caller { asker, saga } }])
     }
 
     fn stop(&mut self, env: &mut Env) -> Goes {
+        if self.stage == Stage::Registering {
+            // If it gets its lease all the same, that lapses.
+            return Goes::Out;
+        }
         let grace_ms = i64::from(env.draw(Purpose::Grace(self.instance)).below(GRACE_MS as u32));
         self.later(env, grace_ms, InstanceInput::GraceIsOver);
         self.step(env, [Input::Stopped])

@@ -144,7 +144,7 @@ impl Witness {
             | Fact::Stopping { .. }
             | Fact::StoreAway { .. }
             | Fact::Healed
-            | Fact::CancelAsked { .. }
+            | Fact::Commanded { .. }
             | Fact::CommitSent { .. }
             | Fact::CommitEnded { .. }
             | Fact::CallEnded { .. }
