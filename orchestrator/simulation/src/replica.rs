@@ -119,6 +119,8 @@ pub(crate) struct Process {
     is_gone: bool,
     starts: u16,
     pauses: u16,
+    /// The destination whose limit an operator has changed.
+    limited: Option<u8>,
     /// What came while it was stopped.
     backlog: Vec<Backlog>,
 }
@@ -162,6 +164,7 @@ impl Process {
             is_gone: false,
             starts: 0,
             pauses: 0,
+            limited: None,
             backlog: Vec::new(),
         }
     }
@@ -233,6 +236,7 @@ impl Process {
     fn limit(&mut self, env: &mut Env, destination: u8, in_flight_max: usize) {
         let Some(Instance::New(replica)) = &mut self.replica else { return };
         let name = env.shape.destinations[usize::from(destination)];
+        self.limited = Some(destination);
         env.say(|| format!("an operator has {} make at most {in_flight_max} calls of {name} at a time", self.no));
         let goes = replica.step(env, [Input::LimitSet { destination: name, in_flight_max }]);
         self.ends_if(env, goes);
@@ -287,8 +291,8 @@ impl Process {
         if self.replica.is_none() && !self.is_gone {
             self.start(env);
         }
-        for destination in 0..env.shape.destinations.len() {
-            self.limit(env, destination as u8, DESTINATION_IN_FLIGHT_MAX);
+        if let Some(destination) = self.limited.take() {
+            self.limit(env, destination, DESTINATION_IN_FLIGHT_MAX);
         }
     }
 
