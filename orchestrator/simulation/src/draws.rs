@@ -145,16 +145,10 @@ pub(crate) enum BacklogItem {
     Stored(TransactionKey),
     Answer(RpcKey, u8),
     CallTimeout(RpcKey),
-    Timer(SagaNo),
-    Unwritten(SagaNo),
-    Heartbeat,
-    Look,
-    WriteAgain,
     GraceIsOver,
     Wake,
     Limit,
     PeerLeft(InstanceNo),
-    Pretended(Attempt),
 }
 
 /// Numbers for one purpose, one after the other.

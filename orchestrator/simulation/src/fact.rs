@@ -54,7 +54,7 @@ pub(crate) enum Fact {
     Notified { saga: SagaNo, outcome: Outcome },
     /// A client was told that this is its saga.
     Acknowledged { client: ClientNo, saga: SagaNo },
-    /// Whoever asks an owner is told this outcome.
+    /// Watchers of the saga are told this outcome.
     Told { saga: SagaNo, outcome: Outcome },
     /// Somebody was told that the saga is being undone.
     CancelConfirmed { saga: SagaNo },

@@ -26,7 +26,6 @@ use crate::env::{Env, Event};
 use crate::fact::Fact;
 use crate::names::{CallId, InstanceNo, PROCESSES_MAX, ProcessNo, SagaNo};
 use crate::operators::OperatorEvent;
-use crate::owner::{OldInput, Owner};
 use crate::participants::{Operation, Rpc, RpcAnswer};
 use crate::store::{Admission, Admitted, Append, Batch, StoreAnswer, StoreRequest, Stored, Transaction};
 
@@ -34,14 +33,14 @@ mod bounds;
 mod broken_core;
 mod workflow;
 
-pub(crate) use bounds::{CALL_TIMEOUT_MS, DESTINATION_IN_FLIGHT_MAX, in_flight_max};
-pub(crate) use workflow::{applies, origins};
+pub(crate) use bounds::DESTINATION_IN_FLIGHT_MAX;
 
+use bounds::{CALL_TIMEOUT_MS, in_flight_max};
 use broken_core::{BrokenCore, Done};
-use workflow::{Caller, Simulated, id_of, number_of};
+use workflow::{Caller, Simulated, id_of, number_of, origins};
 
 /// How long an instance that is to end waits for what is in flight, at most.
-pub(crate) const GRACE_MS: i64 = 6_000;
+const GRACE_MS: i64 = 6_000;
 
 /// Something for one instance.
 #[derive(Debug, Clone)]
@@ -64,8 +63,6 @@ pub(crate) enum InstanceInput {
     /// The moment has come at which the core wants to look at what is due.
     Wake,
     GraceIsOver,
-    /// Only for the old owner.
-    Old(OldInput),
 }
 
 impl InstanceInput {
@@ -76,7 +73,6 @@ impl InstanceInput {
             Self::RpcTimeout { key, .. } => BacklogItem::CallTimeout(key),
             Self::Wake => BacklogItem::Wake,
             Self::GraceIsOver => BacklogItem::GraceIsOver,
-            Self::Old(ref input) => input.item(),
         }
     }
 }
@@ -114,7 +110,7 @@ pub(crate) enum ProcessEvent {
 pub(crate) struct Process {
     no: ProcessNo,
     clock_ahead_ms: i64,
-    replica: Option<Instance>,
+    replica: Option<Replica>,
     is_paused: bool,
     is_gone: bool,
     starts: u16,
@@ -123,11 +119,6 @@ pub(crate) struct Process {
     limited: Option<u8>,
     /// What came while it was stopped.
     backlog: Vec<Backlog>,
-}
-
-enum Instance {
-    New(Box<Replica>),
-    Old(Box<Owner>),
 }
 
 enum Backlog {
@@ -148,7 +139,7 @@ impl Backlog {
 
 /// Whether an instance goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Goes {
+enum Goes {
     On,
     /// It was fenced, or has ended in order.
     Out,
@@ -171,10 +162,7 @@ impl Process {
 
     /// The instance that runs here.
     pub(crate) fn instance(&self) -> Option<InstanceNo> {
-        self.replica.as_ref().map(|replica| match replica {
-            Instance::New(replica) => replica.instance,
-            Instance::Old(owner) => owner.instance,
-        })
+        self.replica.as_ref().map(|replica| replica.instance)
     }
 
     pub(crate) fn handle(&mut self, env: &mut Env, event: ProcessEvent) {
@@ -198,10 +186,8 @@ impl Process {
             ProcessEvent::ClockJump { by_ms } => {
                 env.say(|| format!("the clock of {} jumps by {by_ms} ms", self.no));
                 self.clock_ahead_ms += by_ms;
-                match &mut self.replica {
-                    Some(Instance::New(replica)) => replica.clock_ahead_ms = self.clock_ahead_ms,
-                    Some(Instance::Old(owner)) => owner.clock_ahead_ms = self.clock_ahead_ms,
-                    None => {}
+                if let Some(replica) = &mut self.replica {
+                    replica.clock_ahead_ms = self.clock_ahead_ms;
                 }
             }
             ProcessEvent::Limit { .. } | ProcessEvent::PeerLeft(_) | ProcessEvent::Ask(_) if self.is_paused => {
@@ -209,7 +195,7 @@ impl Process {
             }
             ProcessEvent::Limit { destination, in_flight_max } => self.limit(env, destination, in_flight_max),
             ProcessEvent::PeerLeft(_) => {
-                if let Some(Instance::New(replica)) = &mut self.replica {
+                if let Some(replica) = &mut self.replica {
                     let goes = replica.step(env, [Input::PeerLeft]);
                     self.ends_if(env, goes);
                 }
@@ -219,22 +205,15 @@ impl Process {
     }
 
     fn stop(&mut self, env: &mut Env) {
-        let Some(instance) = self.instance() else { return };
+        let Some(replica) = &mut self.replica else { return };
         env.say(|| format!("{} is asked to end", self.no));
-        env.facts.push(Fact::Stopping { instance });
-        let goes = match &mut self.replica {
-            Some(Instance::New(replica)) => replica.stop(env),
-            Some(Instance::Old(owner)) => {
-                owner.stop(env);
-                Goes::On
-            }
-            None => Goes::On,
-        };
+        env.facts.push(Fact::Stopping { instance: replica.instance });
+        let goes = replica.stop(env);
         self.ends_if(env, goes);
     }
 
     fn limit(&mut self, env: &mut Env, destination: u8, in_flight_max: usize) {
-        let Some(Instance::New(replica)) = &mut self.replica else { return };
+        let Some(replica) = &mut self.replica else { return };
         let name = env.shape.destinations[usize::from(destination)];
         self.limited = Some(destination);
         env.say(|| format!("an operator has {} make at most {in_flight_max} calls of {name} at a time", self.no));
@@ -244,11 +223,7 @@ impl Process {
 
     fn asked(&mut self, env: &mut Env, ask: Ask) {
         let goes = match &mut self.replica {
-            Some(Instance::New(replica)) if replica.is_open() => replica.asked(env, ask),
-            Some(Instance::Old(owner)) if owner.is_open() => {
-                owner.asked(env, ask);
-                Goes::On
-            }
+            Some(replica) if replica.is_open() => replica.asked(env, ask),
             _ => {
                 reply(env, ask.asker, Reply::Unavailable);
                 Goes::On
@@ -266,11 +241,8 @@ impl Process {
             self.backlog.push(Backlog::Input(instance, input));
             return;
         }
-        let goes = match &mut self.replica {
-            Some(Instance::New(replica)) => replica.handle(env, input),
-            Some(Instance::Old(owner)) => owner.handle(env, input),
-            None => Goes::On,
-        };
+        let Some(replica) = &mut self.replica else { return };
+        let goes = replica.handle(env, input);
         self.ends_if(env, goes);
     }
 
@@ -304,15 +276,9 @@ impl Process {
         self.starts += 1;
         env.say(|| format!("{} starts as {instance}, its clock {} ms ahead", self.no, self.clock_ahead_ms));
         env.facts.push(Fact::Started { instance, at_work_max: in_flight_max(env, instance) });
-        self.replica = Some(if env.has_old_owner {
-            let mut owner = Owner::new(env, self.no, instance, self.clock_ahead_ms);
-            owner.ask_store(env, StoreRequest::Register);
-            Instance::Old(Box::new(owner))
-        } else {
-            let mut replica = Replica::new(env, self.no, instance, self.clock_ahead_ms);
-            replica.ask_store(env, StoreRequest::Register);
-            Instance::New(Box::new(replica))
-        });
+        let mut replica = Replica::new(env, self.no, instance, self.clock_ahead_ms);
+        replica.ask_store(env, StoreRequest::Register);
+        self.replica = Some(replica);
     }
 
     fn end(&mut self, env: &mut Env, starts_after_ms: Option<i64>) {
@@ -442,7 +408,6 @@ impl Replica {
                 self.release(env);
                 Goes::On
             }
-            InstanceInput::Old(_) => Goes::On,
         }
     }
 
@@ -731,13 +696,13 @@ impl Replica {
     }
 }
 
-pub(crate) fn counted(count: &mut u32) -> u32 {
+fn counted(count: &mut u32) -> u32 {
     *count += 1;
     *count
 }
 
 /// A process crashes here, if the weather says so.
-pub(crate) fn may_crash_at(env: &mut Env, process: ProcessNo, point: CrashPoint) {
+fn may_crash_at(env: &mut Env, process: ProcessNo, point: CrashPoint) {
     if env.weather.crash_at_point == 0 {
         return;
     }
@@ -748,7 +713,7 @@ pub(crate) fn may_crash_at(env: &mut Env, process: ProcessNo, point: CrashPoint)
     }
 }
 
-pub(crate) fn reply(env: &mut Env, asker: Asker, reply: Reply) {
+fn reply(env: &mut Env, asker: Asker, reply: Reply) {
     env.send(Message::Reply(asker), |copy| match asker {
         Asker::Submitter { client, .. } | Asker::Canceller { client, .. } => {
             Event::Client { client, event: ClientEvent::Replied { to: asker, copy, reply: reply.clone() } }
