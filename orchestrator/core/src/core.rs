@@ -1,4 +1,5 @@
-//! The state machine: takes inputs in their order, asks the engine what follows from each, and gathers what is to be done.
+//! The state machine: takes inputs in their order, asks the engine what follows from each, and gathers what is to be
+//! done.
 //!
 //! A saga is decided one input after the other. On shutdown nothing new begins: calls that wait are dropped, what is in
 //! flight may end and is written, and whatever is left is called again by the instance that adopts the saga.
@@ -25,8 +26,8 @@ use crate::ready::{
 };
 use crate::{CoreConfig, Moment, SagaId, Workflow};
 
-/// Longest sleep of a saga's timer: a deadline that looks far because the clock was set back costs no more than this. A wake
-/// too many does no harm.
+/// Longest sleep of a saga's timer: a deadline that looks far because the clock was set back costs no more than this. A
+/// wake too many does no harm.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// A saga in memory.
@@ -50,7 +51,8 @@ pub struct Core<W: Workflow> {
     in_flight_max: usize,
     in_memory_max: usize,
     pub(crate) sagas: HashMap<SagaId, Saga<W>>,
-    /// When sagas are to be woken. Not by the database's clock: when that is set back, no saga may wait for the difference.
+    /// When sagas are to be woken. Not by the database's clock: when that is set back, no saga may wait for the
+    /// difference.
     timers: BTreeSet<(Moment, SagaId)>,
     pub(crate) admission: AdmissionControl,
     pub(crate) destinations: Destinations<W::Request>,
@@ -409,9 +411,9 @@ impl<W: Workflow> Core<W> {
         if !self.sagas.contains_key(&saga) {
             return self.reply(caller, Reply::NotHere);
         }
-        // A cancel of a saga that waits for its turn starts the compensation before anything is called. It does not wait for a
-        // slot: for a moment there are more sagas at work, which costs less than the steps that are now not taken. Of an adopted
-        // saga, the calls that are due leave first, and are undone.
+        // A cancel of a saga that waits for its turn starts the compensation before anything is called. It does not
+        // wait for a slot: for a moment there are more sagas at work, which costs less than the steps that are now not
+        // taken. Of an adopted saga, the calls that are due leave first, and are undone.
         let is_cancel = matches!(command, SagaInput::Cancel { .. });
         let was_waiting = is_cancel && self.admission.begin_early(saga, self.clock.now);
         self.decide(saga, command, Some(caller));
@@ -539,8 +541,8 @@ impl<W: Workflow> Core<W> {
         self.destinations.queue(call, rpc, may_gather, self.clock.now);
     }
 
-    /// Takes back the calls of what an operator has decided: a call that waits for its service would be made when that is
-    /// back, and do a second time, or after all, what somebody has done by hand.
+    /// Takes back the calls of what an operator has decided: a call that waits for its service would be made when that
+    /// is back, and do a second time, or after all, what somebody has done by hand.
     fn withdraw_calls(&mut self, id: SagaId) {
         let Some(saga) = self.sagas.get_mut(&id) else { return };
         let state = &saga.state;

@@ -146,7 +146,8 @@ pub(crate) fn schedule(env: &mut Env, processes: u32, sections: usize, trouble_m
     env.schedule(i64::from(trouble_ms), Event::Heal);
 }
 
-/// In one history of eight an operator parks a destination at a process for a while, or lets it take one call at a time.
+/// In one history of eight an operator parks a destination at a process for a while, or lets it take one call at a
+/// time.
 fn limits(env: &mut Env, processes: u32, trouble_ms: u32) {
     let mut draw = env.draw(Purpose::SetUp(SetUp::Limits));
     if !draw.chance(128) {

@@ -1,9 +1,9 @@
 //! What must hold after every event, one invariant a file. The first seven are those that `audit` proves of a real
 //! system; the others are the promises of the engine, the runtime and the barrier.
 //!
-//! Each looks at the facts of the event and at what they touch, not at the whole world, so that a history of hundreds of
-//! events costs little more with them than without. What can only be said of a world at rest is said at the end. A saga
-//! of which an operator decided something is judged apart: see `by_hand_is_told`.
+//! Each looks at the facts of the event and at what they touch, not at the whole world, so that a history of hundreds
+//! of events costs little more with them than without. What can only be said of a world at rest is said at the end. A
+//! saga of which an operator decided something is judged apart: see `by_hand_is_told`.
 
 use std::rc::Rc;
 
@@ -61,14 +61,14 @@ impl View<'_> {
         self.witness.saga(saga).is_some_and(|seen| seen.state.outcome() != Outcome::Pending)
     }
 
-    /// Whether an operator decided something of a saga by hand. It is judged apart: a person answers for what it leaves,
-    /// and what holds for every other need not hold for it.
+    /// Whether an operator decided something of a saga by hand. It is judged apart: a person answers for what it
+    /// leaves, and what holds for every other need not hold for it.
     fn is_by_hand(&self, saga: SagaNo) -> bool {
         self.witness.saga(saga).is_some_and(Seen::is_by_hand)
     }
 
-    /// Whether a saga that was decided by hand adds or drops a section of a student: then ledgers may differ about it for
-    /// good.
+    /// Whether a saga that was decided by hand adds or drops a section of a student: then ledgers may differ about it
+    /// for good.
     fn is_left_by_hand(&self, student: StudentNo, section: SectionNo) -> bool {
         self.witness.sagas().filter(|(_, seen)| seen.is_by_hand()).any(|(saga, _)| {
             let request = self.request(saga);

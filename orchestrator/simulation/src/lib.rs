@@ -2,10 +2,10 @@
 //!
 //! A history is a small world in one thread. In it runs the shipped [`matricula_core::Core`], the same code as in
 //! `orchestrator/runtime`, in two or three replicas. Around it are a store in memory with the contract of the real one,
-//! services behind barriers, clients, operators, a network and clocks. Everything that happens is an event of one queue.
-//! Everything that is open (which message is late or lost, which process crashes when) is drawn from the seed, keyed by
-//! what it is for. So a seed gives the same history in every run, and a core that does things in another order meets the
-//! same faults.
+//! services behind barriers, clients, operators, a network and clocks. Everything that happens is an event of one
+//! queue. Everything that is open (which message is late or lost, which process crashes when) is drawn from the seed,
+//! keyed by what it is for. So a seed gives the same history in every run, and a core that does things in another order
+//! meets the same faults.
 //!
 //! ```text
 //!   clients ──asks──► replicas (2 or 3, each its own clock) ──transactions──► store: leases, marks, logs, group commit
@@ -30,12 +30,12 @@
 //! | [`history`], [`campaign`] | one history, many |
 //! | [`broken`] | guards that can be taken out, to see that the invariants find it |
 //!
-//! **To find a fault:** `cargo xtask simulate --minutes 10` runs histories until one violates an invariant, and prints its
-//! seed; `cargo xtask simulate --seed N` runs that one again and writes down all that happens in it.
+//! **To find a fault:** `cargo xtask simulate --minutes 10` runs histories until one violates an invariant, and prints
+//! its seed; `cargo xtask simulate --seed N` runs that one again and writes down all that happens in it.
 //!
-//! **What is simulated of the core's bounds:** slots, the queue, quotas, memory, batches, limits, breakers and chunks of
-//! adoption are drawn for each instance, and are often tight. A rejected client comes back. An operator parks a service
-//! now and then.
+//! **What is simulated of the core's bounds:** slots, the queue, quotas, memory, batches, limits, breakers and chunks
+//! of adoption are drawn for each instance, and are often tight. A rejected client comes back. An operator parks a
+//! service now and then.
 //!
 //! **What is not here:** real time, threads, SQL, the wire. Guards inside the core are taken out by a wrapper around it
 //! (`replica/broken_core.rs`), so the shipped code has no case for them.

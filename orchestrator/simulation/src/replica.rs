@@ -1,9 +1,9 @@
 //! A replica of the orchestrator: a process in which instances run one after the other, and one such instance.
 //!
-//! An instance is the shipped [`matricula_core::Core`] and a shell around it. The shell does what the core returns: it sends
-//! the commit and the questions to the simulated store, the RPCs over the simulated network, and the replies to clients and
-//! operators. It decides nothing about a saga. A process has a clock of its own, may be stopped and go on with stale
-//! memory, and may crash at any moment.
+//! An instance is the shipped [`matricula_core::Core`] and a shell around it. The shell does what the core returns: it
+//! sends the commit and the questions to the simulated store, the RPCs over the simulated network, and the replies to
+//! clients and operators. It decides nothing about a saga. A process has a clock of its own, may be stopped and go on
+//! with stale memory, and may crash at any moment.
 //!
 //! | module | one job |
 //! |---|---|

@@ -1,5 +1,5 @@
-//! The saga store in memory, with the contract of the real one: leases by its own clock, the mark `dead` as the fence of
-//! every commit, appends with an expected sequence, group commit.
+//! The saga store in memory, with the contract of the real one: leases by its own clock, the mark `dead` as the fence
+//! of every commit, appends with an expected sequence, group commit.
 //!
 //! ```text
 //! transaction --executed, in one order--> pending --flush--> durable --> answer (or an error, though it is durable)

@@ -16,7 +16,8 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Whether anything of it was decided by hand, so that a person answers for what it leaves. A retry decides nothing.
+    /// Whether anything of it was decided by hand, so that a person answers for what it leaves. A retry decides
+    /// nothing.
     pub(crate) fn is_by_hand(&self) -> bool {
         self.interventions.iter().any(|intervention| !matches!(intervention, Intervention::Retry { .. }))
     }
@@ -131,22 +132,7 @@ impl Witness {
                     Direction::Compensation => self.effects[place].undone += 1,
                 }
             }
-            Fact::CallMade { .. }
-            | Fact::Paused { .. }
-            | Fact::WentOn { .. }
-            | Fact::Stopping { .. }
-            | Fact::StoreAway { .. }
-            | Fact::Healed
-            | Fact::Commanded { .. }
-            | Fact::CommitSent { .. }
-            | Fact::CommitEnded { .. }
-            | Fact::CallEnded { .. }
-            | Fact::SeatGiven { .. }
-            | Fact::Notified { .. }
-            | Fact::Acknowledged { .. }
-            | Fact::Told { .. }
-            | Fact::CancelConfirmed { .. }
-            | Fact::Obeyed { .. } => {}
+            _ => {}
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Each guard taken out once: the simulation has to find it, or it would find no fault of that kind. And each invariant on
-//! its own: each has a guard without which it fails, so none is there for show.
+//! Each guard taken out once: the simulation has to find it, or it would find no fault of that kind. And each invariant
+//! on its own: each has a guard without which it fails, so none is there for show.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
