@@ -1,4 +1,5 @@
-//! The state machine: takes inputs in their order, asks the engine what follows from each, and gathers what is to be done.
+//! The state machine: takes inputs in their order, asks the engine what follows from each, and gathers what is to be
+//! done.
 //!
 //! A saga is decided one input after the other. On shutdown nothing new begins: calls that wait are dropped, what is in
 //! flight may end and is written, and whatever is left is called again by the instance that adopts the saga.
@@ -8,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_engine::{
-    CallStatus, DecideError, Definition, Direction, Effect, Input as SagaInput, Jitter, Recorded, SagaState, StepIndex,
-    decide, plan,
+    CallState, CallStatus, DecideError, Definition, Direction, Effect, Input as SagaInput, Jitter, Recorded, SagaState,
+    StepIndex, decide, plan,
 };
 
 use crate::admission::{AdmissionControl, Admittance, Candidate, InLine, Rejection};
@@ -25,8 +26,8 @@ use crate::ready::{
 };
 use crate::{CoreConfig, Moment, SagaId, Workflow};
 
-/// Longest sleep of a saga's timer: a deadline that looks far because the clock was set back costs no more than this. A wake
-/// too many does no harm.
+/// Longest sleep of a saga's timer: a deadline that looks far because the clock was set back costs no more than this. A
+/// wake too many does no harm.
 const SLEEP_MAX: Duration = Duration::from_secs(60);
 
 /// A saga in memory.
@@ -50,7 +51,8 @@ pub struct Core<W: Workflow> {
     in_flight_max: usize,
     in_memory_max: usize,
     pub(crate) sagas: HashMap<SagaId, Saga<W>>,
-    /// When sagas are to be woken. Not by the database's clock: when that is set back, no saga may wait for the difference.
+    /// When sagas are to be woken. Not by the database's clock: when that is set back, no saga may wait for the
+    /// difference.
     timers: BTreeSet<(Moment, SagaId)>,
     pub(crate) admission: AdmissionControl,
     pub(crate) destinations: Destinations<W::Request>,
@@ -415,9 +417,9 @@ impl<W: Workflow> Core<W> {
         if !self.sagas.contains_key(&saga) {
             return self.reply(caller, Reply::NotHere);
         }
-        // A cancel of a saga that waits for its turn starts the compensation before anything is called. It does not wait for a
-        // slot: for a moment there are more sagas at work, which costs less than the steps that are now not taken. Of an adopted
-        // saga, the calls that are due leave first, and are undone.
+        // A cancel of a saga that waits for its turn starts the compensation before anything is called. It does not
+        // wait for a slot: for a moment there are more sagas at work, which costs less than the steps that are now not
+        // taken. Of an adopted saga, the calls that are due leave first, and are undone.
         let is_cancel = matches!(command, SagaInput::Cancel { .. });
         let was_waiting = is_cancel && self.admission.begin_early(saga, self.clock.now);
         self.decide(saga, command, Some(caller));
@@ -520,10 +522,11 @@ impl<W: Workflow> Core<W> {
 
     fn call(&mut self, id: SagaId, (step, direction): (StepIndex, Direction), attempt: u32, clearance: Clearance) {
         let Some(saga) = self.sagas.get_mut(&id) else { return };
-        // A call that waited for the log may have been made by a later decision, and be over by now.
-        let progress = saga.state.steps()[step.get()].call(direction);
-        let is_due = progress.status == CallStatus::Trying && progress.attempts + 1 == attempt;
-        if !is_due || self.is_stopping || saga.calling.contains(&(step, direction)) {
+        // A call that waited for the log may have been made by a later decision, and be over by now; or an operator has
+        // abandoned the saga.
+        let mut trying = saga.state.trying(self.workflow.definition());
+        let is_it = |(of, way, call): (_, _, &CallState)| (of, way, call.attempts + 1) == (step, direction, attempt);
+        if !trying.any(is_it) || self.is_stopping || saga.calling.contains(&(step, direction)) {
             return;
         }
         let line = self.workflow.definition().step(step);
@@ -544,8 +547,8 @@ impl<W: Workflow> Core<W> {
         self.destinations.queue(call, rpc, may_gather, self.clock.now);
     }
 
-    /// Takes back the calls of what an operator has decided: a call that waits for its service would be made when that is
-    /// back, and do a second time, or after all, what somebody has done by hand.
+    /// Takes back the calls of what an operator has decided: a call that waits for its service would be made when that
+    /// is back, and do a second time, or after all, what somebody has done by hand.
     fn withdraw_calls(&mut self, id: SagaId) {
         let Some(saga) = self.sagas.get_mut(&id) else { return };
         let state = &saga.state;

@@ -1,4 +1,4 @@
-//! Those who register: each asks with one key until it is answered, often more than once and at several owners; some
+//! Those who register: each asks with one key until it is answered, often more than once and at several replicas; some
 //! change their minds.
 
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use crate::names::{ClientNo, OrderNo, ProcessNo, SagaNo, SectionNo, StudentNo};
 use crate::operators::Order;
 use crate::replica::ProcessEvent;
 
-/// How often somebody tries to cancel: an owner that does not drive the saga says so.
+/// How often somebody tries to cancel: an instance that does not drive the saga says so.
 const CANCELS_MAX: u16 = 6;
 
 /// What a saga works from.
@@ -35,14 +35,14 @@ impl Request {
     }
 }
 
-/// A question to an owner.
+/// A question to a replica.
 #[derive(Debug, Clone)]
 pub(crate) struct Ask {
     pub asker: Asker,
     pub asked: Asked,
 }
 
-/// What somebody asks of an owner.
+/// What somebody asks of a replica.
 #[derive(Debug, Clone)]
 pub(crate) enum Asked {
     /// A new saga of this number, unless the client has one.
@@ -67,7 +67,7 @@ pub(crate) enum Reply {
     Obeyed { saga: SagaNo },
     /// It is too late, or not safe, or there is nothing to do.
     Refused,
-    /// Another owner drives it, or nobody does.
+    /// Another instance drives it, or none does.
     NotHere,
     /// Come back later.
     Unavailable,

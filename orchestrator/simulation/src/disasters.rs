@@ -10,7 +10,7 @@ use crate::replica::{DESTINATION_IN_FLIGHT_MAX, ProcessEvent};
 use crate::shapes::Does;
 use crate::store::LEASE_TTL_MS;
 
-/// The clock of an owner is wrong by an hour at most, either way.
+/// The clock that a process sees is wrong by an hour at most, either way.
 const SKEW_MAX_MS: u32 = 3_600_000;
 /// Faults end after this long at most.
 const TROUBLE_MAX_MS: u32 = 20_000;
@@ -146,10 +146,11 @@ pub(crate) fn schedule(env: &mut Env, processes: u32, sections: usize, trouble_m
     env.schedule(i64::from(trouble_ms), Event::Heal);
 }
 
-/// In one history of eight an operator parks a destination at a process for a while, or lets it take one call at a time.
+/// In one history of eight an operator parks a destination at a process for a while, or lets it take one call at a
+/// time.
 fn limits(env: &mut Env, processes: u32, trouble_ms: u32) {
     let mut draw = env.draw(Purpose::SetUp(SetUp::Limits));
-    if !draw.chance(128) || env.is_plain {
+    if !draw.chance(128) {
         return;
     }
     let process = ProcessNo(draw.below(processes) as u8);

@@ -1,7 +1,9 @@
-//! The randomness of a history. Each draw is keyed by its purpose, so that no draw depends on what else is drawn, or when.
+//! The randomness of a history. Each draw is keyed by its purpose, so that no draw depends on what else is drawn, or
+//! when.
 //!
-//! Two implementations of an orchestrator that run from one seed meet the same faults: the same call of the same attempt
-//! is lost, the same commit reports an error, though one of them does things in another order or in other batches.
+//! Two implementations of an orchestrator that run from one seed meet the same faults: the same call of the same
+//! attempt is lost, the same commit reports an error, though one of them does things in another order or in other
+//! batches.
 //!
 //! | what is drawn for | its key |
 //! |---|---|
@@ -62,7 +64,8 @@ pub(crate) enum Purpose {
     Grace(InstanceNo),
     /// The turn of something that came while a process was stopped for the nth time.
     Backlog { process: ProcessNo, pause: u16, item: BacklogItem },
-    /// Whether the store refuses a row for a while: the first event of the saga, or what is appended from this sequence on.
+    /// Whether the store refuses a row for a while: the first event of the saga, or what is appended from this sequence
+    /// on.
     Row { saga: SagaNo, sequence: u64 },
 }
 
@@ -145,16 +148,10 @@ pub(crate) enum BacklogItem {
     Stored(TransactionKey),
     Answer(RpcKey, u8),
     CallTimeout(RpcKey),
-    Timer(SagaNo),
-    Unwritten(SagaNo),
-    Heartbeat,
-    Look,
-    WriteAgain,
     GraceIsOver,
     Wake,
     Limit,
     PeerLeft(InstanceNo),
-    Pretended(Attempt),
 }
 
 /// Numbers for one purpose, one after the other.

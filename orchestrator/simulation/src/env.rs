@@ -63,9 +63,6 @@ pub(crate) struct Env {
     pub shape: Rc<Shape>,
     pub broken: Option<Broken>,
     pub healed: bool,
-    /// All bounds are wide and no row is refused: what only the new implementation does is left out.
-    pub is_plain: bool,
-    pub has_old_owner: bool,
     /// What has happened and no invariant has seen yet.
     pub facts: Vec<Fact>,
     /// What each client asks for, by its number.
@@ -91,8 +88,6 @@ impl Env {
             shape: shapes[shape].clone(),
             broken,
             healed: false,
-            is_plain: false,
-            has_old_owner: false,
             facts: Vec::with_capacity(16),
             requests: Vec::new(),
             seed,

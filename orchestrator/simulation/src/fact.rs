@@ -34,8 +34,8 @@ pub(crate) enum Fact {
     Appended { saga: SagaNo, instance: InstanceNo, events: Rc<Vec<Recorded>> },
     /// Durable: it has another owner.
     Adopted { saga: SagaNo, instance: InstanceNo },
-    /// An instance was asked to cancel a saga.
-    CancelAsked { instance: InstanceNo, saga: SagaNo },
+    /// An instance was given a command about a saga: a cancel, or an operator's.
+    Commanded { instance: InstanceNo, saga: SagaNo },
     /// An instance has sent a commit, or sends it again.
     CommitSent { instance: InstanceNo },
     /// It is given the answer.
@@ -54,7 +54,7 @@ pub(crate) enum Fact {
     Notified { saga: SagaNo, outcome: Outcome },
     /// A client was told that this is its saga.
     Acknowledged { client: ClientNo, saga: SagaNo },
-    /// Whoever asks an owner is told this outcome.
+    /// Watchers of the saga are told this outcome.
     Told { saga: SagaNo, outcome: Outcome },
     /// Somebody was told that the saga is being undone.
     CancelConfirmed { saga: SagaNo },

@@ -28,8 +28,8 @@ use crate::witness::Witness;
 /// Within so much simulated time after the last fault everything must have finished. The longest wait that a policy
 /// allows is 70 s (a slow retry after a service's wish to be left alone), and a lease of a dead instance is 6 s.
 const FINISH_WITHIN_MS: i64 = 600_000;
-/// When a saga that was decided by hand has ended, somebody takes care of what it left. Else others of the student would
-/// wait for it until their deadline.
+/// When a saga that was decided by hand has ended, somebody takes care of what it left. Else others of the student
+/// would wait for it until their deadline.
 const MENDED_AFTER_MS: i64 = 1_000;
 /// No history needs more: one that does is stuck in a loop that takes no time.
 const EVENTS_MAX: u64 = 200_000;
@@ -56,8 +56,6 @@ pub struct Report {
     pub violation: Option<Violation>,
     /// Every line of its log, if one was wanted.
     pub log: Vec<String>,
-    /// Each client's saga, for a comparison.
-    pub ends: Vec<crate::compare::Ended>,
 }
 
 /// What is simulated.
@@ -65,19 +63,11 @@ pub struct Simulation {
     shapes: Vec<Rc<Shape>>,
     broken: Option<Broken>,
     only: Option<&'static str>,
-    is_compared: bool,
-    has_old_owner: bool,
 }
 
 impl Default for Simulation {
     fn default() -> Self {
-        Self {
-            shapes: Shape::all().into_iter().map(Rc::new).collect(),
-            broken: None,
-            only: None,
-            is_compared: false,
-            has_old_owner: false,
-        }
+        Self { shapes: Shape::all().into_iter().map(Rc::new).collect(), broken: None, only: None }
     }
 }
 
@@ -91,16 +81,6 @@ impl Simulation {
     pub fn watching(self, invariant: &'static str) -> Self {
         assert!(invariants::all().iter().any(|known| known.name() == invariant), "no invariant {invariant:?}");
         Self { only: Some(invariant), ..self }
-    }
-
-    /// A world for a comparison: what only one of the two implementations does is left out.
-    pub fn compared() -> Self {
-        Self { is_compared: true, ..Self::default() }
-    }
-
-    /// The old owner instead of the core.
-    pub fn with_old_owner(self) -> Self {
-        Self { has_old_owner: true, ..self }
     }
 
     /// The names of all invariants.
@@ -136,10 +116,6 @@ struct History {
 impl History {
     fn new(seed: u64, simulation: &Simulation, logs: bool) -> Self {
         let mut env = Env::new(seed, &simulation.shapes, simulation.broken, logs);
-        (env.is_plain, env.has_old_owner) = (simulation.is_compared, simulation.has_old_owner);
-        if env.is_plain {
-            (env.weather.store_conflicts, env.weather.row_refused) = (0, 0);
-        }
         env.say(|| format!("seed {seed}"));
         let shape = env.shape.clone();
         env.say(|| shape.definition.render());
@@ -160,7 +136,7 @@ impl History {
         Self {
             seed,
             participants: Participants::new(&env, ledgers),
-            witness: Witness::new(&shape, simulation.is_compared),
+            witness: Witness::new(&shape),
             env,
             store,
             processes,
@@ -180,8 +156,7 @@ impl History {
         self.count_outcomes();
         let shape = self.env.shape.definition.name();
         let log = self.env.take_log();
-        let ends = crate::compare::ends(&self.env, &self.witness);
-        Report { seed: self.seed, shape, tally: self.tally, violation, log, ends }
+        Report { seed: self.seed, shape, tally: self.tally, violation, log }
     }
 
     fn live(&mut self) -> Result<(), Violation> {
@@ -287,6 +262,7 @@ impl History {
             participants: &self.participants,
             requests: &self.env.requests,
             clients: &self.clients,
+            now_ms: self.env.now_ms,
         }
     }
 
@@ -302,6 +278,7 @@ impl History {
                 participants: &self.participants,
                 requests: &self.env.requests,
                 clients: &self.clients,
+                now_ms: self.env.now_ms,
             };
             for invariant in &mut self.invariants {
                 let seen = invariant.see(fact, &view);

@@ -1,11 +1,13 @@
 //! What must hold after every event, one invariant a file. The first seven are those that `audit` proves of a real
 //! system; the others are the promises of the engine, the runtime and the barrier.
 //!
-//! Each looks at the facts of the event and at what they touch, not at the whole world, so that a history of hundreds of
-//! events costs little more with them than without. What can only be said of a world at rest is said at the end. A saga
-//! of which an operator decided something is judged apart: see `by_hand_is_told`.
+//! Each looks at the facts of the event and at what they touch, not at the whole world, so that a history of hundreds
+//! of events costs little more with them than without. What can only be said of a world at rest is said at the end. A
+//! saga of which an operator decided something is judged apart: see `by_hand_is_told`.
 
 use std::rc::Rc;
+
+use matricula_engine::Outcome;
 
 use crate::clients::{Clients, Request};
 use crate::fact::Fact;
@@ -17,9 +19,11 @@ use crate::witness::{Seen, Witness};
 mod all_or_nothing;
 mod answers_are_true;
 mod by_hand_is_told;
+mod decided_is_not_called;
 mod durable_first;
 mod effects_once;
 mod fenced_is_silent;
+mod living_are_not_ended;
 mod log_folds;
 mod no_seat_without_right;
 mod no_way_back;
@@ -28,8 +32,11 @@ mod nobody_untold;
 mod nothing_forgotten;
 mod nothing_left_behind;
 mod one_call_at_a_time;
+mod one_commit_at_a_time;
 mod one_outcome;
 mod one_truth;
+mod the_stopping_begin_nothing;
+mod turns;
 
 pub(crate) use nothing_forgotten::{NOTHING_FORGOTTEN, overdue};
 
@@ -40,6 +47,8 @@ pub(crate) struct View<'a> {
     pub participants: &'a Participants,
     pub requests: &'a [Rc<Request>],
     pub clients: &'a Clients,
+    /// True time.
+    pub now_ms: i64,
 }
 
 impl View<'_> {
@@ -47,14 +56,19 @@ impl View<'_> {
         &self.requests[saga.client().get()]
     }
 
-    /// Whether an operator decided something of a saga by hand. It is judged apart: a person answers for what it leaves,
-    /// and what holds for every other need not hold for it.
+    /// Whether the log has the outcome of a saga.
+    fn is_decided(&self, saga: SagaNo) -> bool {
+        self.witness.saga(saga).is_some_and(|seen| seen.state.outcome() != Outcome::Pending)
+    }
+
+    /// Whether an operator decided something of a saga by hand. It is judged apart: a person answers for what it
+    /// leaves, and what holds for every other need not hold for it.
     fn is_by_hand(&self, saga: SagaNo) -> bool {
         self.witness.saga(saga).is_some_and(Seen::is_by_hand)
     }
 
-    /// Whether a saga that was decided by hand adds or drops a section of a student: then ledgers may differ about it for
-    /// good.
+    /// Whether a saga that was decided by hand adds or drops a section of a student: then ledgers may differ about it
+    /// for good.
     fn is_left_by_hand(&self, student: StudentNo, section: SectionNo) -> bool {
         self.witness.sagas().filter(|(_, seen)| seen.is_by_hand()).any(|(saga, _)| {
             let request = self.request(saga);
@@ -107,6 +121,11 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(one_outcome::OneOutcome::default()),
         Box::new(one_call_at_a_time::OneCallAtATime::default()),
         Box::new(by_hand_is_told::ByHandIsTold),
+        Box::new(living_are_not_ended::LivingAreNotEnded::default()),
+        Box::new(turns::Turns::default()),
+        Box::new(one_commit_at_a_time::OneCommitAtATime::default()),
+        Box::new(the_stopping_begin_nothing::TheStoppingBeginNothing::default()),
+        Box::new(decided_is_not_called::DecidedIsNotCalled),
     ]
 }
 

@@ -22,20 +22,10 @@ struct Cli {
     /// Seed of the first history; by default from the clock.
     #[arg(long, conflicts_with = "seed")]
     first: Option<u64>,
-    /// Compares the core with the old owner.
-    #[arg(long)]
-    compare: bool,
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if cli.compare {
-        let progress = |compared: &matricula_simulation::compare::Compared| eprintln!("{}", compared.render());
-        let first = cli.first.unwrap_or_else(random_seed);
-        let compared = matricula_simulation::compare::run(first, cli.histories.unwrap_or(10_000), progress);
-        println!("from seed {first} on, {} histories\n{}", compared.histories, compared.render());
-        return ExitCode::SUCCESS;
-    }
     match cli.seed {
         Some(seed) if cli.histories.is_none() => replay(seed),
         seed => run(seed.or(cli.first).unwrap_or_else(random_seed), &cli),

@@ -36,11 +36,11 @@ number!(
     SagaNo(u16), "saga "
 );
 number!(
-    /// One start of an owner in one process: it has a lease, and once it is marked dead it never lives again.
+    /// One start of an orchestrator in one process: it has a lease, and once it is marked dead it never lives again.
     InstanceNo(u16), "instance "
 );
 number!(
-    /// The place where an owner runs; it starts again as another instance.
+    /// The place where an orchestrator runs; it starts again as another instance.
     ProcessNo(u8), "process "
 );
 number!(

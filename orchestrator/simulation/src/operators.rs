@@ -1,5 +1,6 @@
-//! Operators: now and then one looks at the sagas as their logs stand, and orders something: mostly what the engine advises,
-//! else anything at all. An order may be old when it arrives, come twice, or come to an owner that the saga has no more.
+//! Operators: now and then one looks at the sagas as their logs stand, and orders something: mostly what the engine
+//! advises, else anything at all. An order may be old when it arrives, come twice, or come to an instance that does not
+//! drive the saga any more.
 
 use std::rc::Rc;
 

@@ -89,8 +89,8 @@ impl Participants {
         self.away_until_ms.fill(0);
     }
 
-    /// A person makes of what a saga has left what its outcome says, and has the services refuse whatever of it is still
-    /// on its way.
+    /// A person makes of what a saga has left what its outcome says, and has the services refuse whatever of it is
+    /// still on its way.
     pub(crate) fn mend(&mut self, saga: SagaNo, committed: bool) {
         let place = saga.get() * self.steps;
         if self.barrier.len() < place + self.steps {

@@ -1,9 +1,9 @@
 //! A replica of the orchestrator: a process in which instances run one after the other, and one such instance.
 //!
-//! An instance is the shipped [`matricula_core::Core`] and a shell around it. The shell does what the core returns: it sends
-//! the commit and the questions to the simulated store, the RPCs over the simulated network, and the replies to clients and
-//! operators. It decides nothing about a saga. A process has a clock of its own, may be stopped and go on with stale
-//! memory, and may crash at any moment.
+//! An instance is the shipped [`matricula_core::Core`] and a shell around it. The shell does what the core returns: it
+//! sends the commit and the questions to the simulated store, the RPCs over the simulated network, and the replies to
+//! clients and operators. It decides nothing about a saga. A process has a clock of its own, may be stopped and go on
+//! with stale memory, and may crash at any moment.
 //!
 //! | module | one job |
 //! |---|---|
@@ -26,7 +26,6 @@ use crate::env::{Env, Event};
 use crate::fact::Fact;
 use crate::names::{CallId, InstanceNo, PROCESSES_MAX, ProcessNo, SagaNo};
 use crate::operators::OperatorEvent;
-use crate::owner::{OldInput, Owner};
 use crate::participants::{Operation, Rpc, RpcAnswer};
 use crate::store::{Admission, Admitted, Append, Batch, StoreAnswer, StoreRequest, Stored, Transaction};
 
@@ -34,14 +33,14 @@ mod bounds;
 mod broken_core;
 mod workflow;
 
-pub(crate) use bounds::{CALL_TIMEOUT_MS, DESTINATION_IN_FLIGHT_MAX, in_flight_max};
-pub(crate) use workflow::{applies, origins};
+pub(crate) use bounds::DESTINATION_IN_FLIGHT_MAX;
 
+use bounds::{CALL_TIMEOUT_MS, in_flight_max};
 use broken_core::{BrokenCore, Done};
-use workflow::{Caller, Simulated, id_of, number_of};
+use workflow::{Caller, Simulated, id_of, number_of, origins};
 
 /// How long an instance that is to end waits for what is in flight, at most.
-pub(crate) const GRACE_MS: i64 = 6_000;
+const GRACE_MS: i64 = 6_000;
 
 /// Something for one instance.
 #[derive(Debug, Clone)]
@@ -64,8 +63,6 @@ pub(crate) enum InstanceInput {
     /// The moment has come at which the core wants to look at what is due.
     Wake,
     GraceIsOver,
-    /// Only for the old owner.
-    Old(OldInput),
 }
 
 impl InstanceInput {
@@ -76,7 +73,6 @@ impl InstanceInput {
             Self::RpcTimeout { key, .. } => BacklogItem::CallTimeout(key),
             Self::Wake => BacklogItem::Wake,
             Self::GraceIsOver => BacklogItem::GraceIsOver,
-            Self::Old(ref input) => input.item(),
         }
     }
 }
@@ -114,18 +110,15 @@ pub(crate) enum ProcessEvent {
 pub(crate) struct Process {
     no: ProcessNo,
     clock_ahead_ms: i64,
-    replica: Option<Instance>,
+    replica: Option<Replica>,
     is_paused: bool,
     is_gone: bool,
     starts: u16,
     pauses: u16,
+    /// The destination whose limit an operator has changed.
+    limited: Option<u8>,
     /// What came while it was stopped.
     backlog: Vec<Backlog>,
-}
-
-enum Instance {
-    New(Box<Replica>),
-    Old(Box<Owner>),
 }
 
 enum Backlog {
@@ -146,7 +139,7 @@ impl Backlog {
 
 /// Whether an instance goes on.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Goes {
+enum Goes {
     On,
     /// It was fenced, or has ended in order.
     Out,
@@ -162,16 +155,14 @@ impl Process {
             is_gone: false,
             starts: 0,
             pauses: 0,
+            limited: None,
             backlog: Vec::new(),
         }
     }
 
     /// The instance that runs here.
     pub(crate) fn instance(&self) -> Option<InstanceNo> {
-        self.replica.as_ref().map(|replica| match replica {
-            Instance::New(replica) => replica.instance,
-            Instance::Old(owner) => owner.instance,
-        })
+        self.replica.as_ref().map(|replica| replica.instance)
     }
 
     pub(crate) fn handle(&mut self, env: &mut Env, event: ProcessEvent) {
@@ -195,10 +186,8 @@ impl Process {
             ProcessEvent::ClockJump { by_ms } => {
                 env.say(|| format!("the clock of {} jumps by {by_ms} ms", self.no));
                 self.clock_ahead_ms += by_ms;
-                match &mut self.replica {
-                    Some(Instance::New(replica)) => replica.clock_ahead_ms = self.clock_ahead_ms,
-                    Some(Instance::Old(owner)) => owner.clock_ahead_ms = self.clock_ahead_ms,
-                    None => {}
+                if let Some(replica) = &mut self.replica {
+                    replica.clock_ahead_ms = self.clock_ahead_ms;
                 }
             }
             ProcessEvent::Limit { .. } | ProcessEvent::PeerLeft(_) | ProcessEvent::Ask(_) if self.is_paused => {
@@ -206,7 +195,7 @@ impl Process {
             }
             ProcessEvent::Limit { destination, in_flight_max } => self.limit(env, destination, in_flight_max),
             ProcessEvent::PeerLeft(_) => {
-                if let Some(Instance::New(replica)) = &mut self.replica {
+                if let Some(replica) = &mut self.replica {
                     let goes = replica.step(env, [Input::PeerLeft]);
                     self.ends_if(env, goes);
                 }
@@ -216,23 +205,17 @@ impl Process {
     }
 
     fn stop(&mut self, env: &mut Env) {
-        let Some(instance) = self.instance() else { return };
+        let Some(replica) = &mut self.replica else { return };
         env.say(|| format!("{} is asked to end", self.no));
-        env.facts.push(Fact::Stopping { instance });
-        let goes = match &mut self.replica {
-            Some(Instance::New(replica)) => replica.stop(env),
-            Some(Instance::Old(owner)) => {
-                owner.stop(env);
-                Goes::On
-            }
-            None => Goes::On,
-        };
+        env.facts.push(Fact::Stopping { instance: replica.instance });
+        let goes = replica.stop(env);
         self.ends_if(env, goes);
     }
 
     fn limit(&mut self, env: &mut Env, destination: u8, in_flight_max: usize) {
-        let Some(Instance::New(replica)) = &mut self.replica else { return };
+        let Some(replica) = &mut self.replica else { return };
         let name = env.shape.destinations[usize::from(destination)];
+        self.limited = Some(destination);
         env.say(|| format!("an operator has {} make at most {in_flight_max} calls of {name} at a time", self.no));
         let goes = replica.step(env, [Input::LimitSet { destination: name, in_flight_max }]);
         self.ends_if(env, goes);
@@ -240,11 +223,7 @@ impl Process {
 
     fn asked(&mut self, env: &mut Env, ask: Ask) {
         let goes = match &mut self.replica {
-            Some(Instance::New(replica)) if replica.is_open() => replica.asked(env, ask),
-            Some(Instance::Old(owner)) if owner.is_open() => {
-                owner.asked(env, ask);
-                Goes::On
-            }
+            Some(replica) if replica.is_open() => replica.asked(env, ask),
             _ => {
                 reply(env, ask.asker, Reply::Unavailable);
                 Goes::On
@@ -262,11 +241,8 @@ impl Process {
             self.backlog.push(Backlog::Input(instance, input));
             return;
         }
-        let goes = match &mut self.replica {
-            Some(Instance::New(replica)) => replica.handle(env, input),
-            Some(Instance::Old(owner)) => owner.handle(env, input),
-            None => Goes::On,
-        };
+        let Some(replica) = &mut self.replica else { return };
+        let goes = replica.handle(env, input);
         self.ends_if(env, goes);
     }
 
@@ -287,8 +263,8 @@ impl Process {
         if self.replica.is_none() && !self.is_gone {
             self.start(env);
         }
-        for destination in 0..env.shape.destinations.len() {
-            self.limit(env, destination as u8, DESTINATION_IN_FLIGHT_MAX);
+        if let Some(destination) = self.limited.take() {
+            self.limit(env, destination, DESTINATION_IN_FLIGHT_MAX);
         }
     }
 
@@ -300,15 +276,9 @@ impl Process {
         self.starts += 1;
         env.say(|| format!("{} starts as {instance}, its clock {} ms ahead", self.no, self.clock_ahead_ms));
         env.facts.push(Fact::Started { instance, at_work_max: in_flight_max(env, instance) });
-        self.replica = Some(if env.has_old_owner {
-            let mut owner = Owner::new(env, self.no, instance, self.clock_ahead_ms);
-            owner.ask_store(env, StoreRequest::Register);
-            Instance::Old(Box::new(owner))
-        } else {
-            let mut replica = Replica::new(env, self.no, instance, self.clock_ahead_ms);
-            replica.ask_store(env, StoreRequest::Register);
-            Instance::New(Box::new(replica))
-        });
+        let mut replica = Replica::new(env, self.no, instance, self.clock_ahead_ms);
+        replica.ask_store(env, StoreRequest::Register);
+        self.replica = Some(replica);
     }
 
     fn end(&mut self, env: &mut Env, starts_after_ms: Option<i64>) {
@@ -438,7 +408,6 @@ impl Replica {
                 self.release(env);
                 Goes::On
             }
-            InstanceInput::Old(_) => Goes::On,
         }
     }
 
@@ -452,13 +421,15 @@ impl Replica {
             Asked::Cancel(saga) => (saga, SagaInput::Cancel { by: saga.client().to_string(), reason: String::new() }),
             Asked::Order(order) => (order.saga, order.input()),
         };
-        if matches!(command, SagaInput::Cancel { .. }) {
-            env.facts.push(Fact::CancelAsked { instance: self.instance, saga });
-        }
+        env.facts.push(Fact::Commanded { instance: self.instance, saga });
         self.step(env, [Input::Commanded { saga: id_of(saga), command, caller: Caller { asker, saga } }])
     }
 
     fn stop(&mut self, env: &mut Env) -> Goes {
+        if self.stage == Stage::Registering {
+            // If it gets its lease all the same, that lapses.
+            return Goes::Out;
+        }
         let grace_ms = i64::from(env.draw(Purpose::Grace(self.instance)).below(GRACE_MS as u32));
         self.later(env, grace_ms, InstanceInput::GraceIsOver);
         self.step(env, [Input::Stopped])
@@ -725,13 +696,13 @@ impl Replica {
     }
 }
 
-pub(crate) fn counted(count: &mut u32) -> u32 {
+fn counted(count: &mut u32) -> u32 {
     *count += 1;
     *count
 }
 
 /// A process crashes here, if the weather says so.
-pub(crate) fn may_crash_at(env: &mut Env, process: ProcessNo, point: CrashPoint) {
+fn may_crash_at(env: &mut Env, process: ProcessNo, point: CrashPoint) {
     if env.weather.crash_at_point == 0 {
         return;
     }
@@ -742,7 +713,7 @@ pub(crate) fn may_crash_at(env: &mut Env, process: ProcessNo, point: CrashPoint)
     }
 }
 
-pub(crate) fn reply(env: &mut Env, asker: Asker, reply: Reply) {
+fn reply(env: &mut Env, asker: Asker, reply: Reply) {
     env.send(Message::Reply(asker), |copy| match asker {
         Asker::Submitter { client, .. } | Asker::Canceller { client, .. } => {
             Event::Client { client, event: ClientEvent::Replied { to: asker, copy, reply: reply.clone() } }

@@ -1,5 +1,5 @@
-//! The saga store in memory, with the contract of the real one: leases by its own clock, the mark `dead` as the fence of
-//! every commit, appends with an expected sequence, group commit.
+//! The saga store in memory, with the contract of the real one: leases by its own clock, the mark `dead` as the fence
+//! of every commit, appends with an expected sequence, group commit.
 //!
 //! ```text
 //! transaction --executed, in one order--> pending --flush--> durable --> answer (or an error, though it is durable)
@@ -22,7 +22,7 @@ use crate::replica::InstanceInput;
 
 /// How long an instance counts as living after its last sign.
 pub(crate) const LEASE_TTL_MS: i64 = 6_000;
-/// How long an owner waits for an answer of the store at most.
+/// How long an instance waits for an answer of the store at most.
 const GIVEN_UP_AFTER_MS: i64 = 10_000;
 /// A renewal is given up when the next one is due.
 const RENEWAL_GIVEN_UP_AFTER_MS: i64 = LEASE_TTL_MS / 3;

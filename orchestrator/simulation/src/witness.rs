@@ -1,5 +1,5 @@
 //! What is durable and what was done, by an account of its own: the fold of the facts. The invariants compare with it,
-//! and never with what an owner believes.
+//! and never with what an instance has in memory.
 
 use matricula_engine::{Direction, Event, Intervention, SagaState, StepIndex};
 
@@ -13,12 +13,11 @@ pub(crate) struct Seen {
     pub owner: InstanceNo,
     /// What operators decided, in order.
     pub interventions: Vec<Intervention>,
-    /// The whole log, for a comparison.
-    pub log: Vec<Event>,
 }
 
 impl Seen {
-    /// Whether anything of it was decided by hand, so that a person answers for what it leaves. A retry decides nothing.
+    /// Whether anything of it was decided by hand, so that a person answers for what it leaves. A retry decides
+    /// nothing.
     pub(crate) fn is_by_hand(&self) -> bool {
         self.interventions.iter().any(|intervention| !matches!(intervention, Intervention::Retry { .. }))
     }
@@ -47,12 +46,11 @@ pub(crate) struct Witness {
     effects: Vec<Effects>,
     steps: usize,
     unfinished: usize,
-    keeps_logs: bool,
 }
 
 impl Witness {
-    pub(crate) fn new(shape: &Shape, keeps_logs: bool) -> Self {
-        Self { steps: shape.does.len(), keeps_logs, ..Self::default() }
+    pub(crate) fn new(shape: &Shape) -> Self {
+        Self { steps: shape.does.len(), ..Self::default() }
     }
 
     /// The durable state of a saga.
@@ -97,8 +95,7 @@ impl Witness {
                         self.sagas.resize_with(saga.get() + 1, || None);
                     }
                     self.unfinished += 1;
-                    self.sagas[saga.get()] =
-                        Some(Seen { state, owner: *instance, interventions: Vec::new(), log: Vec::new() });
+                    self.sagas[saga.get()] = Some(Seen { state, owner: *instance, interventions: Vec::new() });
                 }
                 Err(error) => self.unfoldable = Some(format!("{saga}: {error}")),
             },
@@ -111,9 +108,6 @@ impl Witness {
                     if let Err(error) = seen.state.apply(&shape.definition, event) {
                         self.unfoldable = Some(format!("{saga}: {error}"));
                         return;
-                    }
-                    if self.keeps_logs {
-                        seen.log.push(event.event.clone());
                     }
                     if let Event::Intervened { intervention, .. } = &event.event {
                         seen.interventions.push(intervention.clone());
@@ -138,22 +132,7 @@ impl Witness {
                     Direction::Compensation => self.effects[place].undone += 1,
                 }
             }
-            Fact::CallMade { .. }
-            | Fact::Paused { .. }
-            | Fact::WentOn { .. }
-            | Fact::Stopping { .. }
-            | Fact::StoreAway { .. }
-            | Fact::Healed
-            | Fact::CancelAsked { .. }
-            | Fact::CommitSent { .. }
-            | Fact::CommitEnded { .. }
-            | Fact::CallEnded { .. }
-            | Fact::SeatGiven { .. }
-            | Fact::Notified { .. }
-            | Fact::Acknowledged { .. }
-            | Fact::Told { .. }
-            | Fact::CancelConfirmed { .. }
-            | Fact::Obeyed { .. } => {}
+            _ => {}
         }
     }
 }

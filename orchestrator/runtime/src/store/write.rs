@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use matricula_core::{Admitted, Append, AppendOutcome, SagaId};
 use matricula_engine::Recorded;
-use matricula_kit::database::{Args, PendingQuery, DbError, Row, Rows, Tx};
+use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 
 use super::{GUARD, InstanceId, NewSaga, SagaStore, StoreError, line};
 

@@ -1,5 +1,5 @@
-//! A log says only what the services did: a success was done, a refusal was one, what is undone is undone. No error ever
-//! counts as an answer.
+//! A log says only what the services did: a success was done, a refusal was one, what is undone is undone. No error
+//! ever counts as an answer.
 
 use matricula_engine::{CallAnswer, Direction, Event};
 

@@ -1,4 +1,5 @@
-//! Nothing forgotten: what a client was told is accepted is durable, and when the faults have ended everything finishes.
+//! Nothing forgotten: what a client was told is accepted is durable, and when the faults have ended everything
+//! finishes.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

@@ -11,7 +11,7 @@ use crate::store::{ADOPTION_CHUNK, LEASE_TTL_MS};
 /// RPCs to one destination at the same time: two, so that what waits goes in one batch.
 pub(crate) const DESTINATION_IN_FLIGHT_MAX: usize = 2;
 /// Time after which a call is given up and its end is unknown.
-pub(crate) const CALL_TIMEOUT_MS: i64 = 5_000;
+pub(super) const CALL_TIMEOUT_MS: i64 = 5_000;
 /// More than any history has.
 const PLENTY: usize = 1_000;
 
@@ -49,7 +49,7 @@ pub(super) fn config(env: &Env, instance: InstanceNo) -> CoreConfig {
         lease_ttl_ms: LEASE_TTL_MS as u64,
         adoption_chunk: ADOPTION_CHUNK,
     };
-    if env.is_plain { ample } else { drawn(env, instance, ample) }
+    drawn(env, instance, ample)
 }
 
 fn drawn(env: &Env, instance: InstanceNo, ample: CoreConfig) -> CoreConfig {

@@ -248,7 +248,7 @@ impl BrokenCore {
         };
         self.memory.made += 1;
         let number = RpcNo(2 * UNKNOWN_TO_CORE + self.memory.made);
-        Some(Rpc { number, destination: line.destination, name: line.rpc(direction)?, calls: Arc::new([call]) })
+        Some(Rpc { number, destination: line.destination, name: line.rpc(direction)?, calls: [call].into() })
     }
 }
 
@@ -285,7 +285,7 @@ impl Memory {
             {
                 let appends = sent.appends[..sent.appends.len() - 1].to_vec();
                 let (number, admissions) = (sent.number, sent.admissions.clone());
-                *commit = Some(Arc::new(Commit { number, admissions, appends }));
+                *commit = Some(Commit { number, admissions, appends }.into());
             }
             _ => {}
         }

@@ -52,7 +52,7 @@ pub(super) fn number_of(id: SagaId) -> SagaNo {
 }
 
 /// Names of the steps that have something to do.
-pub(crate) fn applies<'a>(shape: &'a Shape, request: &'a Request) -> impl Iterator<Item = &'static str> + use<'a> {
+fn applies<'a>(shape: &'a Shape, request: &'a Request) -> impl Iterator<Item = &'static str> + use<'a> {
     let steps = shape.definition.indexed().zip(&shape.does);
     let applying = steps.filter(move |((index, step), does)| match does {
         Does::Hold | Does::Assess => !request.adds.is_empty(),
@@ -64,7 +64,7 @@ pub(crate) fn applies<'a>(shape: &'a Shape, request: &'a Request) -> impl Iterat
 }
 
 /// The output of the first step: for each drop, the saga that added the section.
-pub(crate) fn origins(shape: &Shape, state: &SagaState) -> Vec<SagaNo> {
+pub(super) fn origins(shape: &Shape, state: &SagaState) -> Vec<SagaNo> {
     let Some(reserve) = shape.step_that(Does::Reserve) else { return Vec::new() };
     let output = state.steps()[reserve.get()].output.as_deref().unwrap_or_default();
     output.split_whitespace().filter_map(|origin| origin.parse().ok().map(SagaNo)).collect()

@@ -1,0 +1,29 @@
+//! What is decided is not called: an instance makes no call of which its own log says that it is over.
+
+use matricula_engine::{CallStatus, Direction};
+
+use super::{Held, Invariant, View, hold};
+use crate::fact::Fact;
+
+pub(super) struct DecidedIsNotCalled;
+
+impl Invariant for DecidedIsNotCalled {
+    fn name(&self) -> &'static str {
+        "what is decided is not called"
+    }
+
+    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
+        let Fact::CallMade { instance, of, .. } = fact else { return Ok(()) };
+        // An instance that was given up does not know the log any more.
+        let Some(seen) = world.witness.saga(of.saga).filter(|seen| seen.owner == *instance) else { return Ok(()) };
+        let step = &seen.state.steps()[of.step.get()];
+        let status = step.call(of.direction).status;
+        // The answer that the pivot has happened may be known and not be written yet: then it is due again.
+        let is_pivot = of.direction == Direction::Forward && of.step == world.shape.definition.pivot();
+        let is_reverted = is_pivot && step.undo.status == CallStatus::Trying;
+        let may_be_due = matches!(status, CallStatus::NotStarted | CallStatus::Trying) || is_reverted;
+        hold(may_be_due && !seen.state.phase().is_finished(), || {
+            format!("{instance} makes {of}, which is {status:?} in a saga that is {}", seen.state.phase().as_str())
+        })
+    }
+}

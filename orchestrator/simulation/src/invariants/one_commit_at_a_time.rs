@@ -1,0 +1,30 @@
+//! One commit at a time: an instance sends no commit while another one has no answer.
+
+use super::{Held, Invariant, View, hold};
+use crate::fact::Fact;
+use crate::names::InstanceNo;
+
+#[derive(Default)]
+pub(super) struct OneCommitAtATime {
+    under_way: Vec<InstanceNo>,
+}
+
+impl Invariant for OneCommitAtATime {
+    fn name(&self) -> &'static str {
+        "one commit at a time"
+    }
+
+    fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
+        match fact {
+            Fact::CommitSent { instance } => {
+                hold(!self.under_way.contains(instance), || format!("{instance} sends two commits at the same time"))?;
+                self.under_way.push(*instance);
+            }
+            Fact::CommitEnded { instance } | Fact::Ended { instance } => {
+                self.under_way.retain(|other| other != instance)
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,51 @@
+//! Turns: never more sagas are at work at an instance than it has slots. A saga is at work from its first call to its
+//! outcome. A saga about which somebody has given a command needs no turn.
+
+use super::{Held, Invariant, View, hold};
+use crate::fact::Fact;
+use crate::names::{InstanceNo, SagaNo};
+
+#[derive(Default)]
+pub(super) struct Turns {
+    slots: Vec<(InstanceNo, usize)>,
+    at_work: Vec<(InstanceNo, SagaNo)>,
+    without_turn: Vec<(InstanceNo, SagaNo)>,
+}
+
+impl Invariant for Turns {
+    fn name(&self) -> &'static str {
+        "turns"
+    }
+
+    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
+        match *fact {
+            Fact::Started { instance, at_work_max } => self.slots.push((instance, at_work_max)),
+            Fact::Ended { instance } => {
+                self.slots.retain(|(other, _)| *other != instance);
+                self.at_work.retain(|(other, _)| *other != instance);
+                self.without_turn.retain(|(other, _)| *other != instance);
+            }
+            Fact::Commanded { instance, saga } => {
+                self.at_work.retain(|at_work| *at_work != (instance, saga));
+                self.without_turn.push((instance, saga));
+            }
+            Fact::Appended { saga, .. } if world.is_decided(saga) => self.at_work.retain(|(_, other)| *other != saga),
+            Fact::Adopted { saga, instance } => {
+                self.at_work.retain(|(by, other)| *other != saga || *by == instance);
+            }
+            Fact::CallMade { instance, of, .. } => {
+                let at_work = (instance, of.saga);
+                if world.is_decided(of.saga) || self.at_work.contains(&at_work) || self.without_turn.contains(&at_work)
+                {
+                    return Ok(());
+                }
+                self.at_work.push(at_work);
+                let count = self.at_work.iter().filter(|(other, _)| *other == instance).count();
+                let slots = self.slots.iter().find(|(other, _)| *other == instance).map_or(0, |(_, slots)| *slots);
+                return hold(count <= slots, || format!("{instance} has {count} sagas at work and {slots} slots"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
