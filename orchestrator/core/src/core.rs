@@ -462,7 +462,11 @@ impl<W: Workflow> Core<W> {
     fn set_timer(&mut self, id: SagaId, wake_at_ms: Option<i64>) {
         let sleep_until = self.clock.now + SLEEP_MAX;
         let wake_at = wake_at_ms.map(|at_ms| self.clock.moment_of(at_ms).min(sleep_until));
-        let Some(saga) = self.sagas.get_mut(&id).filter(|saga| saga.wake_at != wake_at) else { return };
+        let Some(saga) = self.sagas.get_mut(&id) else { return };
+        // An earlier wake does: it finds out when the next is due.
+        if saga.wake_at.zip(wake_at).is_some_and(|(set, wanted)| set <= wanted) {
+            return;
+        }
         if let Some(at) = std::mem::replace(&mut saga.wake_at, wake_at) {
             self.timers.remove(&(at, id));
         }
