@@ -21,7 +21,7 @@ const SQL_PLACES: [&str; 4] = [
 const NOT_IN_DOMAIN: [&str; 3] = ["matricula_proto", "tonic", "sqlx"];
 
 /// Parts that are functions of their arguments.
-const PURE_PLACES: [&str; 2] = ["orchestrator/engine/src/", "orchestrator/audit/src/"];
+const PURE_PLACES: [&str; 3] = ["orchestrator/engine/src/", "orchestrator/core/src/", "orchestrator/audit/src/"];
 
 /// What a pure part may not name: it waits for nothing, and reads no clock, file or network.
 const NOT_IN_PURE: [&str; 9] = [
@@ -35,6 +35,12 @@ const NOT_IN_PURE: [&str; 9] = [
     "Instant",
     "matricula_kit::time::now",
 ];
+
+/// Where data is moved and nothing is decided about a saga: the shell around the core.
+const SHELL: &str = "orchestrator/runtime/src/";
+
+/// What a decision about a saga looks at or makes.
+const NOT_IN_SHELL: [&str; 3] = ["Event::", "Effect::", "Phase::"];
 
 /// What starts a task that nobody watches.
 const UNWATCHED: [&str; 2] = ["tokio::spawn", "tokio::task::spawn"];
@@ -63,11 +69,12 @@ fn violations(path: &str, source: &str) -> Vec<String> {
     let is_domain = has_module(path, "domain");
     let is_pure = is_domain || PURE_PLACES.iter().any(|place| path.starts_with(place));
     let is_binary = path.starts_with("src/") && !STDOUT_PLACES.iter().any(|place| path.starts_with(place));
-    let rules: [(bool, &[&str], &str); 5] = [
+    let rules: [(bool, &[&str], &str); 6] = [
         (is_binary, &STDOUT, "only output.rs writes to stdout, and looks at whether it was written"),
         (!may_have_sql(path), &SQL, "SQL belongs to the store"),
         (is_domain, &NOT_IN_DOMAIN, "a domain knows neither wire nor database"),
         (is_pure, &NOT_IN_PURE, "this part is pure"),
+        (path.starts_with(SHELL), &NOT_IN_SHELL, "the core decides about sagas, and the shell moves data"),
         (!may_spawn(path), &UNWATCHED, "a task that dies must be seen: start it by `matricula_kit::tasks`"),
     ];
     for (applies, words, reason) in rules {
@@ -108,7 +115,7 @@ fn names(line: &str, word: &str) -> bool {
         let before = line[..at].chars().next_back();
         let after = line[at + word.len()..].chars().next();
         let in_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-        !in_word(before) && (word.ends_with(' ') || !in_word(after))
+        !in_word(before) && (word.ends_with([' ', ':']) || !in_word(after))
     })
 }
 
@@ -203,6 +210,19 @@ fn clocks_and_waiting_in_a_pure_part_are_found() {
         &["services/fees/src/domain.rs: has `std::fs`: this part is pure"],
     );
     check("orchestrator/runtime/src/lib.rs", "//! Doc.\nlet a = Instant::now();\n", &[]);
+}
+
+#[test]
+fn a_decision_in_the_shell_is_found() {
+    let reason = "the core decides about sagas, and the shell moves data";
+    for word in NOT_IN_SHELL {
+        let source = format!("//! Doc.\n// No {word}Finished here.\nmatches!(it, {word}Finished);\n");
+        let path = "orchestrator/runtime/src/news.rs";
+        check(path, &source, &[&format!("{path}: has `{word}`: {reason}")]);
+        check("orchestrator/core/src/core.rs", &source, &[]);
+        check("orchestrator/runtime/src/store/tests.rs", &source, &[]);
+    }
+    check("orchestrator/runtime/src/peers.rs", "//! Doc.\nlet other = StoredEvent::One;\n", &[]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use futures::future::join_all;
 use matricula_engine::{CallAnswer, Direction, Recorded, SagaState};
-use matricula_kit::id::SagaId;
+use matricula_kit::id::{SagaId, StudentId};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing;
 use matricula_kit::time::{self, UnixMs};
@@ -70,7 +70,8 @@ impl Change {
 impl Subject {
     fn new(number: usize, adds: Option<String>, drops: Option<String>) -> Self {
         let (adds, drops) = (adds.into_iter().collect(), drops.into_iter().collect());
-        let request = RegistrationRequest::try_new(student(number), adds, drops, Vec::new(), time::now());
+        let request =
+            RegistrationRequest::try_new(StudentId::stored(student(number)), adds, drops, Vec::new(), time::now());
         let request = Arc::new(request.expect("within the bounds"));
         Self { saga: SagaId::generate(), request, refusing: Vec::new(), earlier: None }
     }

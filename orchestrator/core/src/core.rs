@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_engine::{
-    CallState, CallStatus, Definition, Direction, Effect, Input as SagaInput, Jitter, Recorded, SagaState, StepIndex,
-    decide, plan,
+    CallState, CallStatus, DecideError, Definition, Direction, Effect, Input as SagaInput, Jitter, Recorded, SagaState,
+    StepIndex, decide, plan,
 };
 
 use crate::admission::{AdmissionControl, Admittance, Candidate, InLine, Rejection};
@@ -130,6 +130,11 @@ impl<W: Workflow> Core<W> {
     /// Sagas that wait for their turn.
     pub fn queued(&self) -> usize {
         self.admission.waiting()
+    }
+
+    /// Admissions and appends that wait for the next commit.
+    pub fn writes_waiting(&self) -> usize {
+        self.commits.waiting()
     }
 
     /// Where a saga stands in line; none when its outcome is not open here.
@@ -284,7 +289,8 @@ impl<W: Workflow> Core<W> {
     }
 
     fn enter(&mut self, id: SagaId, request: W::Request, state: &Persisted<Arc<SagaState>>, is_to_be_adopted: bool) {
-        self.ready.changes.push(Change::Entered { saga: id, state: state.clone() });
+        let entered = Change::Entered { saga: id, request: request.clone(), state: state.clone() };
+        self.ready.changes.push(entered);
         let state = Arc::clone(state);
         let log = UnpersistedLog::new(&state);
         let (calling, wake_at) = (Vec::new(), None);
@@ -558,6 +564,17 @@ impl<W: Workflow> Core<W> {
             !rpc.is_some_and(|rpc| destinations.withdraw(rpc, id, step))
         });
     }
+}
+
+/// The answer to a command for a saga that is finished, which is in no core: a command that has taken effect is answered so,
+/// and every other comes too late.
+pub fn answer_finished(
+    definition: &Definition,
+    state: &SagaState,
+    command: SagaInput,
+    now_ms: i64,
+) -> Result<(), DecideError> {
+    decide(definition, state, command, now_ms, Jitter(0)).map(|_| ())
 }
 
 /// The jitter of a decision: of one saga at one place of its log.

@@ -32,9 +32,14 @@ impl SagaId {
 
 impl fmt::Display for SagaId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let part = |from: u32, bits: u32| (self.0 >> (128 - from - bits)) & ((1 << bits) - 1);
-        let (a, b, c, d, e) = (part(0, 32), part(32, 16), part(48, 16), part(64, 16), part(80, 48));
-        write!(f, "{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}")
+        // By hand, because each row of the log is written with it.
+        let mut text = [b'-'; 36];
+        let digits = self.0.to_be_bytes().into_iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+        let places = (0..text.len()).filter(|place| !HYPHENS.contains(place));
+        for (place, digit) in places.zip(digits) {
+            text[place] = b"0123456789abcdef"[usize::from(digit)];
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -47,7 +47,7 @@ use matricula_engine::{Definition, Step};
 
 pub use self::admission::InLine;
 pub use self::config::CoreConfig;
-pub use self::core::Core;
+pub use self::core::{Core, answer_finished};
 pub use self::destination::DestinationStatus;
 pub use self::id::{InvalidSagaId, SagaId};
 pub use self::log::Persisted;

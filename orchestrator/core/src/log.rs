@@ -326,6 +326,11 @@ impl<R: Clone, C> CommitQueue<R, C> {
         self.under_way.is_none() && self.parts.is_empty() && self.gathered.is_empty()
     }
 
+    /// Admissions and appends that are in no commit yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.gathered.len()
+    }
+
     pub(crate) fn wake_at(&self) -> Option<Moment> {
         match &self.under_way {
             Some(under_way) => under_way.again_at,

@@ -330,6 +330,8 @@ pub enum Change<R> {
     Entered {
         /// The saga.
         saga: SagaId,
+        /// What the shell keeps with it.
+        request: R,
         /// Its state, as the log has it.
         state: Persisted<Arc<SagaState>>,
     },

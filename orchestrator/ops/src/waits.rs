@@ -31,7 +31,7 @@ impl Link {
     fn of(definition: &Definition, stored: &StoredRegistration, outages: &[Outage]) -> Self {
         match &stored.read {
             Ok((_, state)) => Self {
-                saga: state.waits_for(definition).and_then(|id| SagaId::try_new(id).ok()),
+                saga: waits_for(definition, state),
                 service: failing_service(definition, state, |name| {
                     // Another instance may reach the service.
                     outages.iter().any(|outage| outage.destination == name && outage.instance == stored.row.owner)
@@ -102,6 +102,11 @@ fn service_of(link: &Link, links: &HashMap<SagaId, Link>) -> Option<&'static str
     None
 }
 
+/// The saga that a saga waits for. Its id was checked before it came into the log.
+fn waits_for(definition: &Definition, state: &SagaState) -> Option<SagaId> {
+    state.waits_for(definition).map(|id| SagaId::stored(id.to_owned()))
+}
+
 /// The sagas that a saga waits for, each waiting for the next, and the last one of them as it is stored; empty for a saga
 /// that waits for no other.
 pub(crate) async fn chain(
@@ -109,7 +114,7 @@ pub(crate) async fn chain(
     state: &SagaState,
 ) -> Result<(Vec<SagaId>, Option<StoredRegistration>), DbError> {
     let definition = runtime.workload().definition();
-    let next = |state: &SagaState| state.waits_for(definition).and_then(|id| SagaId::try_new(id).ok());
+    let next = |state: &SagaState| waits_for(definition, state);
     let (mut chain, mut last) = (Vec::new(), None);
     let mut wanted = next(state);
     while let Some(id) = wanted.take().filter(|id| chain.len() < CHAIN_MAX && !chain.contains(id)) {

@@ -1,11 +1,11 @@
-//! Free seats in memory: what the seat service's feed has told, for many readers.
+//! Free seats in memory, as the feed of the seat service sends them, for many readers.
 //!
-//! Promises: of each section the highest version that was told; an answer is one moment of the feed, never half of a
+//! Promises: of each section the highest version that was sent; an answer is one moment of the feed, never half of a
 //! snapshot; `live` only while the feed is connected and its last message is not older than [`SILENCE_MAX`], whether it
 //! was published long ago or arrived long ago. A snapshot replaces what was known: a section that it does not have is
 //! gone, and each watcher is told so. The memory is bounded by the number of sections, what is kept of each, and
 //! [`GONE_MAX`]: a slow watcher finds the latest version of what has changed, not a queue.
-//! It also knows what it has shown, because nobody else can tell what a student saw: see [`Board::seen`].
+//! It also knows what it has shown, because no other process knows what a student saw: see [`AvailabilityCache::seen`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -15,17 +15,17 @@ use matricula_kit::answer::SeenSeats;
 use matricula_kit::id::SectionId;
 use matricula_kit::time::UnixMs;
 use matricula_proto::catalog::v1 as wire;
-use matricula_proto::common::v1::Source;
-use matricula_proto::seats::v1::SectionSeats;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::clock::SourceClock;
-use self::shown::Shown;
+use self::history::VersionHistory;
+pub(crate) use self::seats::Seats;
 
 mod clock;
 pub(crate) mod feed;
-mod shown;
+mod history;
+mod seats;
 
 /// Longest silence of a feed that counts as live: whoever watches is told within a second that it is not. Its heartbeat
 /// comes every 250 ms: two may be late.
@@ -38,19 +38,9 @@ const GONE_MAX: usize = 10_000;
 
 /// The seats of all sections.
 #[derive(Default)]
-pub(crate) struct Board {
+pub(crate) struct AvailabilityCache {
     state: RwLock<State>,
     changed: watch::Sender<()>,
-}
-
-/// A section as the seat service committed it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Seats {
-    capacity: i32,
-    taken: i32,
-    version: i64,
-    changed_at: Option<UnixMs>,
-    capacity_source: Source,
 }
 
 /// How far an answer can be trusted.
@@ -111,10 +101,10 @@ struct Entry {
     seats: Seats,
     revision: u64,
     /// What was shown before.
-    shown: Shown,
+    history: VersionHistory,
 }
 
-impl Board {
+impl AvailabilityCache {
     /// Takes a whole state in the place of what was known. It is complete up to `sent_at`, and its first part arrived at
     /// `received`.
     pub(crate) fn replace(&self, snapshot: HashMap<SectionId, Seats>, sent_at: Option<UnixMs>, received: Instant) {
@@ -221,7 +211,7 @@ impl Board {
         let state = self.read();
         let entry = state.sections.get(section)?;
         let is_shown_now = entry.seats.version == version;
-        let seats = if is_shown_now { entry.seats } else { entry.shown.find(version)? };
+        let seats = if is_shown_now { entry.seats } else { entry.history.find(version)? };
         Some(SeenSeats { free: seats.free(), capacity: seats.capacity, changed_at: seats.changed_at? })
     }
 
@@ -237,41 +227,6 @@ impl Board {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Seats {
-    /// A section from the feed.
-    pub(crate) fn from_wire(wire: SectionSeats) -> (SectionId, Self) {
-        let seats = Self {
-            capacity: wire.capacity,
-            taken: wire.taken,
-            version: wire.version,
-            changed_at: wire.changed_at.as_ref().and_then(UnixMs::from_wire),
-            capacity_source: wire.capacity_source(),
-        };
-        (SectionId::stored(wire.section_id), seats)
-    }
-
-    /// The version that it is.
-    pub(crate) fn version(&self) -> i64 {
-        self.version
-    }
-
-    fn free(&self) -> i32 {
-        // A capacity may be set below what is taken.
-        self.capacity.saturating_sub(self.taken).max(0)
-    }
-
-    fn to_wire(self, section_id: String) -> wire::Availability {
-        wire::Availability {
-            section_id,
-            capacity: self.capacity,
-            free: self.free(),
-            version: self.version,
-            changed_at: self.changed_at.map(UnixMs::to_wire),
-            capacity_source: self.capacity_source.into(),
-        }
     }
 }
 
@@ -297,10 +252,12 @@ impl State {
         match self.sections.get_mut(&id) {
             Some(entry) => {
                 self.by_revision.remove(&entry.revision);
-                entry.shown.succeed(entry.seats, seats);
+                entry.history.succeed(entry.seats, seats);
                 (entry.seats, entry.revision) = (seats, revision);
             }
-            None => drop(self.sections.insert(id.clone(), Entry { seats, revision, shown: Shown::default() })),
+            None => {
+                drop(self.sections.insert(id.clone(), Entry { seats, revision, history: VersionHistory::default() }))
+            }
         }
         self.by_revision.insert(revision, id);
     }

@@ -19,7 +19,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 use self::watch::Watch;
-use crate::availability::Board;
+use crate::availability::AvailabilityCache;
 
 /// Sections that one request may name.
 const SECTIONS_MAX: usize = 1_000;
@@ -32,7 +32,7 @@ const RETRY_UNAVAILABLE: Duration = Duration::from_secs(1);
 
 /// The service.
 pub(crate) struct CatalogGrpc {
-    board: Arc<Board>,
+    cache: Arc<AvailabilityCache>,
     academics: Channel,
     shutdown: CancellationToken,
 }
@@ -40,8 +40,8 @@ pub(crate) struct CatalogGrpc {
 type Answer<T> = Result<Response<T>, Status>;
 
 impl CatalogGrpc {
-    pub(crate) fn new(board: Arc<Board>, academics: Channel, shutdown: CancellationToken) -> Self {
-        Self { board, academics, shutdown }
+    pub(crate) fn new(cache: Arc<AvailabilityCache>, academics: Channel, shutdown: CancellationToken) -> Self {
+        Self { cache, academics, shutdown }
     }
 }
 
@@ -61,7 +61,7 @@ impl CatalogService for CatalogGrpc {
             Err(_) => return Err(catalog_unavailable("no answer in time")),
         };
         let ids = page.sections.iter().filter_map(|entry| Some(entry.section.as_ref()?.section_id.clone()));
-        let (found, _, freshness) = self.board.get(ids.collect());
+        let (found, _, freshness) = self.cache.get(ids.collect());
         let mut seats: HashMap<String, wire::Availability> =
             found.into_iter().map(|seats| (seats.section_id.clone(), seats)).collect();
         let sections = page.sections.into_iter().filter_map(|entry| section(entry, &mut seats)).collect();
@@ -81,7 +81,7 @@ impl CatalogService for CatalogGrpc {
             return Err(FieldError::new("section_ids", "name at least one section").into());
         }
         check_section_ids(&ids)?;
-        let (sections, unknown_section_ids, freshness) = self.board.get(ids);
+        let (sections, unknown_section_ids, freshness) = self.cache.get(ids);
         if freshness.as_of.is_none() {
             let message = "the seats are not known yet: the feed of the seat service has not begun";
             return Err(status::retry(Code::Unavailable, "AVAILABILITY_NOT_READY", message, RETRY_UNAVAILABLE));
@@ -98,7 +98,7 @@ impl CatalogService for CatalogGrpc {
         check_section_ids(&ids)?;
         let distinct: HashSet<String> = ids.into_iter().collect();
         let of = (!distinct.is_empty()).then(|| distinct.into_iter().map(SectionId::stored).collect());
-        let watch = Watch::new(self.board.clone(), of, self.shutdown.clone());
+        let watch = Watch::new(self.cache.clone(), of, self.shutdown.clone());
         let responses = stream::try_unfold(watch, |mut watch| async move {
             let response = watch.next().await?;
             Ok(Some((response, watch)))

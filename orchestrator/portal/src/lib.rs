@@ -13,11 +13,11 @@
 mod availability;
 mod catalog;
 mod registration;
+mod unavailable;
 
 use std::sync::Arc;
 
 use matricula_kit::metrics::Metric;
-use matricula_kit::status;
 use matricula_kit::tasks::Tasks;
 use matricula_proto::catalog::v1::catalog_service_server::{self, CatalogServiceServer};
 use matricula_proto::registration::v1::registration_service_server::{self, RegistrationServiceServer};
@@ -26,9 +26,8 @@ use matricula_runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::service::RoutesBuilder;
-use tonic::{Code, Status};
 
-use crate::availability::{Board, feed};
+use crate::availability::{AvailabilityCache, feed};
 use crate::catalog::CatalogGrpc;
 use crate::registration::RegistrationGrpc;
 
@@ -51,9 +50,6 @@ const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Largest answer: a page of 1,000 registrations with all their reasons.
 const RESPONSE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The orchestrator behind the portal.
-pub(crate) type Orchestrator = Runtime<Registrations>;
-
 /// Adds the two services to the routes, and follows the seat service until `shutdown`, by a task of the role.
 pub fn add_to(
     routes: &mut RoutesBuilder,
@@ -62,10 +58,10 @@ pub fn add_to(
     tasks: &Tasks,
 ) {
     let channels = runtime.workload().channels().clone();
-    let board = Arc::new(Board::default());
-    feed::start(board.clone(), channels.seats, shutdown.clone(), tasks);
-    let catalog = CatalogGrpc::new(board.clone(), channels.academics, shutdown.clone());
-    let registration = RegistrationGrpc::new(runtime, board, shutdown, tasks);
+    let cache = Arc::new(AvailabilityCache::default());
+    feed::start(cache.clone(), channels.seats, shutdown.clone(), tasks);
+    let catalog = CatalogGrpc::new(cache.clone(), channels.academics, shutdown.clone());
+    let registration = RegistrationGrpc::new(runtime, cache, shutdown, tasks);
     routes
         .add_service(
             RegistrationServiceServer::new(registration)
@@ -81,14 +77,4 @@ pub fn add_to(
                 .accept_compressed(CompressionEncoding::Gzip)
                 .send_compressed(CompressionEncoding::Gzip),
         );
-}
-
-/// How a stream ends when the process shuts down: not as if there were nothing more to come.
-pub(crate) fn shutting_down() -> Status {
-    status::retry(
-        Code::Unavailable,
-        "SHUTTING_DOWN",
-        "the orchestrator is shutting down; ask again",
-        registration::RETRY_UNAVAILABLE,
-    )
 }

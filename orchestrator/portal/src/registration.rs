@@ -1,19 +1,23 @@
-//! `RegistrationService`: what portals ask about registrations, from the wire to the runtime and back.
+//! `RegistrationService`: each RPC from the wire to the runtime and back.
+//!
+//! | module | one job |
+//! |---|---|
+//! | `request` | the bounds of a request, checked once |
+//! | this one | submits, cancels, reads and lists |
+//! | `follow` | one registration until its outcome, its place in line, and the stream of its changes |
+//! | `lookup` | reads of the database, joined |
 
-mod cancel;
 mod follow;
-mod line;
 mod lookup;
 mod request;
-mod submit;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use futures::future::try_join_all;
-use futures::stream::{self, BoxStream};
-use matricula_engine::Outcome;
+use futures::stream::BoxStream;
 use matricula_kit::id::{SagaId, StudentId};
 use matricula_kit::rpc::{page_size, required_id};
 use matricula_kit::status;
@@ -21,29 +25,39 @@ use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry::{TraceContext, spans};
 use matricula_proto::registration::v1 as wire;
 use matricula_proto::registration::v1::registration_service_server::RegistrationService;
-use matricula_registration::StoredRegistration;
-use matricula_runtime::{SagaFilter, Workload as _};
+use matricula_registration::{RegistrationRequest, Registrations, StoredRegistration};
+use matricula_runtime::{
+    CommandError, CommandRequest, RequestedCommand, Runtime, SagaFilter, Submission, SubmitError, Submitted,
+    Workload as _,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tracing::Span;
 
-use self::follow::Follower;
+use self::follow::{Follower, placed};
 use self::lookup::Lookup;
-use crate::availability::Board;
-use crate::{Orchestrator, shutting_down};
+use self::request::Item;
+use crate::availability::AvailabilityCache;
+use crate::unavailable::unavailable;
 
-/// When a caller should come back to a replica that is starting, ending or handing over.
-pub(crate) const RETRY_UNAVAILABLE: Duration = Duration::from_millis(500);
-/// How often a watch looks at the place in line: a person reads no faster, and thousands may watch.
-const LINE_LOOK: Duration = Duration::from_secs(1);
+/// How often a submission that is not durable yet looks whether the log can be written at all. When the database refuses, the
+/// client gets its answer at the next look; when it hangs, at the first look after the commit has timed out (10 s).
+const DURABLE_LOOK: Duration = Duration::from_secs(5);
+/// How long a submission waits to become durable while the log is written: seconds in a rush. The contract advises clients
+/// to wait 5 s longer, so that a client that is being accepted does not ask again.
+const DURABLE_WAIT_MAX: Duration = Duration::from_secs(25);
+/// Who cancels, in the log: portals don't say which person.
+const CANCELLED_BY: &str = "portal";
+/// How long a cancel that is durable may take to be undone before it is answered as it stands.
+const CANCEL_WAIT: Duration = Duration::from_secs(2);
 
 /// The service.
 pub(crate) struct RegistrationGrpc {
-    runtime: Arc<Orchestrator>,
+    runtime: Arc<Runtime<Registrations>>,
     lookup: Lookup,
     /// Knows what students saw.
-    board: Arc<Board>,
+    cache: Arc<AvailabilityCache>,
     shutdown: CancellationToken,
 }
 
@@ -51,8 +65,8 @@ type Answer<T> = Result<Response<T>, Status>;
 
 impl RegistrationGrpc {
     pub(crate) fn new(
-        runtime: Arc<Orchestrator>,
-        board: Arc<Board>,
+        runtime: Arc<Runtime<Registrations>>,
+        cache: Arc<AvailabilityCache>,
         shutdown: CancellationToken,
         tasks: &Tasks,
     ) -> Self {
@@ -62,17 +76,71 @@ impl RegistrationGrpc {
             async move { store.get_many(ids).await }
         };
         let lookup = Lookup::start(read, tasks);
-        Self { runtime, lookup, board, shutdown }
+        Self { runtime, lookup, cache, shutdown }
+    }
+
+    /// Accepts a registration, whose saga becomes part of the trace of the call, and waits for its outcome.
+    async fn submit_and_wait(
+        &self,
+        item: Item,
+        client: &TraceContext,
+        until: Instant,
+    ) -> Result<wire::Registration, Status> {
+        let trace = TraceContext::of_span(&Span::current(), client);
+        let mut follower = self.submit(item, trace).await?;
+        follower.wait_for_outcome(until, &self.shutdown).await;
+        Ok(follower.placed(&self.runtime).await)
+    }
+
+    async fn submit(&self, item: Item, trace: TraceContext) -> Result<Follower, Status> {
+        let Item { key, request } = item;
+        // What was seen is stored as it was shown: any replica can tell later what has become of it.
+        let zone = self.runtime.workload().zone();
+        let request = request.confirmed(|section, version| self.cache.seen(section, version), zone);
+        let id = SagaId::generate();
+        let watcher = self.runtime.watch(&id);
+        let submission = Submission {
+            id: id.clone(),
+            subject: request.student.as_str().to_owned(),
+            idempotency_key: key.clone(),
+            fingerprint: request.fingerprint(),
+            request: request.clone(),
+            trace,
+        };
+        match self.durably(submission).await?.map_err(not_accepted)? {
+            Submitted::Accepted => Ok(Follower::accepted(watcher, id, key, request)),
+            Submitted::Existing(id) => self.follow(&id).await,
+        }
+    }
+
+    /// Waits until the submission is durable or rejected, as long as the log is written.
+    async fn durably(
+        &self,
+        submission: Submission<RegistrationRequest>,
+    ) -> Result<Result<Submitted, SubmitError>, Status> {
+        let mut submitting = pin!(self.runtime.submit(submission));
+        let give_up_at = Instant::now() + DURABLE_WAIT_MAX;
+        loop {
+            match tokio::time::timeout(DURABLE_LOOK, &mut submitting).await {
+                Ok(submitted) => return Ok(submitted),
+                Err(_) if self.runtime.is_log_failing() || Instant::now() >= give_up_at => return Err(not_known()),
+                Err(_) => {}
+            }
+        }
+    }
+
+    async fn cancel(&self, id: &SagaId, reason: String) -> Result<wire::Registration, Status> {
+        let request =
+            CommandRequest { command: RequestedCommand::Cancel, by: CANCELLED_BY.to_owned(), reason, id: None };
+        self.runtime.command(id, request).await.map_err(|error| not_cancelled(id, error))?;
+        let mut follower = self.follow(id).await?;
+        follower.wait_for_outcome(Instant::now() + CANCEL_WAIT, &self.shutdown).await;
+        Ok(follower.to_wire())
     }
 
     async fn follow(&self, id: &SagaId) -> Result<Follower, Status> {
         let follower = Follower::open(&self.runtime, &self.lookup, id).await?;
         follower.ok_or_else(|| status::not_found("registration", id.as_str()))
-    }
-
-    /// Waits until the outcome stands, but not beyond `until`, nor beyond the life of this process.
-    async fn wait_for_outcome(&self, follower: &mut Follower, until: Instant) {
-        follower.wait(until, &self.shutdown, |state| state.outcome() != Outcome::Pending).await;
     }
 }
 
@@ -112,7 +180,7 @@ impl RegistrationService for RegistrationGrpc {
         let row = self.lookup.get(&id).await?;
         let row = row.ok_or_else(|| status::not_found("registration", id.as_str()))?;
         let registration = StoredRegistration::read(self.runtime.workload().definition(), row).to_wire();
-        let registration = line::placed(&self.runtime, registration);
+        let registration = placed(&self.runtime, &id, registration).await;
         Ok(Response::new(wire::GetRegistrationResponse { registration: Some(registration) }))
     }
 
@@ -137,8 +205,11 @@ impl RegistrationService for RegistrationGrpc {
         }
         let next = rows.last().filter(|_| has_more).map(|row| row.id.as_str().to_owned());
         let definition = self.runtime.workload().definition();
-        let registrations = rows.into_iter().map(|row| StoredRegistration::read(definition, row).to_wire());
-        let registrations = registrations.map(|one| line::placed(&self.runtime, one)).collect();
+        let mut registrations = Vec::with_capacity(rows.len());
+        for row in rows {
+            let stored = StoredRegistration::read(definition, row);
+            registrations.push(placed(&self.runtime, &stored.row.id, stored.to_wire()).await);
+        }
         let next_page_token = next.unwrap_or_default();
         Ok(Response::new(wire::ListRegistrationsResponse { registrations, next_page_token }))
     }
@@ -148,11 +219,7 @@ impl RegistrationService for RegistrationGrpc {
         request: Request<wire::WatchRegistrationRequest>,
     ) -> Answer<Self::WatchRegistrationStream> {
         let id = request::registration_id(request.into_inner().registration_id)?;
-        let (runtime, shutdown) = (self.runtime.clone(), self.shutdown.clone());
-        let watch = Watch { runtime, follower: self.follow(&id).await?, told: None, shutdown };
-        let changes = stream::try_unfold(watch, |mut watch| async move {
-            Ok::<_, Status>(watch.next().await?.map(|registration| (registration, watch)))
-        });
+        let changes = self.follow(&id).await?.changes(self.runtime.clone(), self.shutdown.clone());
         let responses =
             changes.map_ok(|registration| wire::WatchRegistrationResponse { registration: Some(registration) });
         Ok(Response::new(Box::pin(responses)))
@@ -170,39 +237,41 @@ impl RegistrationService for RegistrationGrpc {
     }
 }
 
-/// One watch of one registration.
-struct Watch {
-    runtime: Arc<Orchestrator>,
-    follower: Follower,
-    told: Option<wire::Registration>,
-    shutdown: CancellationToken,
+/// It may still become durable. The client knows its key, so the same again is answered rightly either way.
+fn not_known() -> Status {
+    let message = "the registration could not be written down in time, and it is not known whether it will be; \
+                   send the same again, with the same key";
+    unavailable("LOG_UNAVAILABLE", message)
 }
 
-impl Watch {
-    /// The registration now, and then each time it looks different; `None` when it is finished.
-    async fn next(&mut self) -> Result<Option<wire::Registration>, Status> {
-        loop {
-            let now = line::placed(&self.runtime, self.follower.to_wire());
-            let is_in_line = now.place_in_line.is_some();
-            if self.told.as_ref().is_none_or(|told| !line::is_same(told, &now)) {
-                self.told = Some(now.clone());
-                return Ok(Some(now));
-            }
-            if self.follower.is_finished() {
-                return Ok(None);
-            }
-            // Nobody is woken by a line that moves on.
-            let look = async {
-                match is_in_line {
-                    true => tokio::time::sleep(LINE_LOOK).await,
-                    false => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = self.shutdown.cancelled() => return Err(shutting_down()),
-                () = self.follower.changed() => {}
-                () = look => {}
-            }
+fn not_accepted(error: SubmitError) -> Status {
+    let message = error.to_string();
+    match error {
+        SubmitError::QueueFull { retry_after } => {
+            status::retry(Code::ResourceExhausted, "ADMISSION_QUEUE_FULL", message, retry_after)
         }
+        SubmitError::OverQuota { retry_after } => {
+            status::retry(Code::ResourceExhausted, "STUDENT_QUOTA_EXCEEDED", message, retry_after)
+        }
+        SubmitError::KeyReused { .. } => status::error(Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED", message),
+        SubmitError::ShuttingDown => unavailable("SHUTTING_DOWN", &message),
+        SubmitError::Unstorable(_) => {
+            tracing::error!(%error, "a registration could not be stored");
+            status::error(Code::Internal, "REQUEST_UNSTORABLE", message)
+        }
+    }
+}
+
+fn not_cancelled(id: &SagaId, error: CommandError) -> Status {
+    let message = error.to_string();
+    match error {
+        CommandError::NotFound => status::not_found("registration", id.as_str()),
+        CommandError::Refused(_) => status::error(Code::FailedPrecondition, "TOO_LATE_TO_CANCEL", message),
+        CommandError::LeftAlone(_) => status::error(Code::FailedPrecondition, "SAGA_UNREADABLE", message),
+        CommandError::Unanswered => {
+            let message = "the cancel is not recorded yet; send it again";
+            unavailable("NOT_CANCELLED_YET", message)
+        }
+        CommandError::Database(error) => error.into(),
     }
 }

@@ -1,11 +1,11 @@
 //! Both directions of each step as operations on the wire, made from the request and from what earlier steps answered.
 
-use matricula_engine::{CallError, Code, Direction, Outcome, SagaState};
-use matricula_kit::answer::{Done, Refusal};
+use matricula_engine::{CallError, Direction, Outcome};
 use matricula_kit::id::SectionId;
 use matricula_proto::{academics, common, enrollments, fees, notifications, seats};
 use matricula_runtime::Call;
 
+use crate::answer::{done, internal};
 use crate::request::RegistrationRequest;
 use crate::saga::step;
 use crate::view;
@@ -34,17 +34,7 @@ fn ids(sections: &[SectionId]) -> Vec<String> {
 
 /// What the academic service put on the record: courses, credits, and where dropped sections came from.
 fn reserved(call: &RegistrationCall) -> Made<common::v1::Done> {
-    output(&call.state, step::RESERVE_COURSES).map(Into::into)
-}
-
-/// What a step answered.
-pub(crate) fn output(state: &SagaState, step: &str) -> Made<Done> {
-    let text = state.output(step).ok_or_else(|| internal(format!("{step} has not answered")))?;
-    serde_json::from_str(text).map_err(|error| internal(format!("the answer of {step} can't be read: {error}")))
-}
-
-fn internal(message: String) -> CallError {
-    CallError::new(Code::Internal, message, None)
+    done(&call.state, step::RESERVE_COURSES)
 }
 
 pub(crate) fn reserve_courses(call: &RegistrationCall) -> Made<academics::v1::ReserveCoursesOperation> {
@@ -141,7 +131,7 @@ pub(crate) fn send_notification(call: &RegistrationCall) -> Made<notifications::
         Outcome::Committed => NotifiedOutcome::Enrolled,
         Outcome::Refused => NotifiedOutcome::Refused,
         Outcome::Cancelled | Outcome::TimedOut => NotifiedOutcome::Cancelled,
-        Outcome::Pending => return Err(internal("the outcome is open".to_owned())),
+        Outcome::Pending => return Err(internal("the outcome is open")),
     };
     Ok(notifications::v1::SendNotificationOperation {
         operation: operation(call),
@@ -149,8 +139,8 @@ pub(crate) fn send_notification(call: &RegistrationCall) -> Made<notifications::
         outcome: outcome.into(),
         added_section_ids: ids(&call.request.adds),
         dropped_section_ids: ids(&call.request.drops),
-        reasons: view::told(&call.state, &call.request).into_iter().map(Refusal::into).collect(),
-        charged: view::charged(&call.state).map(Into::into),
+        reasons: view::told(&call.state, &call.request),
+        charged: view::charged(&call.state),
         not_wanted: call.request.roster.is_some(),
     })
 }

@@ -6,12 +6,14 @@
 //! | [`request`] | what a registration asks for, validated |
 //! | [`roster`] | a registration that an import makes: its mark and its key |
 //! | `calls` | both directions of each step as operations on the wire |
-//! | [`participants`] | the five services, and how their answers become the engine's |
+//! | [`participants`] | the five services, each RPC with a batch |
+//! | `answer` | an answer of a service: from the wire to the log, and back |
 //! | [`seen`] | what has become of a section since the student saw it |
 //! | [`view`] | a registration as its student sees it |
 //! | [`stored`] | a registration as it is read back from the log |
 //! | [`receipt`] | what stays of it when its log is in the archive |
 
+mod answer;
 mod calls;
 pub mod participants;
 pub mod receipt;

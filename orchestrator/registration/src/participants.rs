@@ -1,18 +1,16 @@
-//! The five services, and how their answers become the engine's.
+//! The five services: one RPC for each row of the table, with a batch of operations.
 
 use std::collections::HashMap;
 use std::future::Future;
 
 use async_trait::async_trait;
 use matricula_engine::{CallAnswer, CallError, Code, Definition, DefinitionError, Recorded, SagaState, Step};
-use matricula_kit::answer::{Done, Refusal};
 use matricula_kit::id::SagaId;
-use matricula_kit::rpc::FieldError;
 use matricula_kit::telemetry::spans::Peer;
 use matricula_kit::time::TimeZone;
 use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
 use matricula_proto::academics::v1::academic_service_server;
-use matricula_proto::common::v1::{OperationResult, operation_result};
+use matricula_proto::common::v1::OperationResult;
 use matricula_proto::enrollments::v1::enrollment_service_client::EnrollmentServiceClient;
 use matricula_proto::enrollments::v1::enrollment_service_server;
 use matricula_proto::fees::v1::fee_service_client::FeeServiceClient;
@@ -29,10 +27,10 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use tonic_types::StatusExt as _;
 
-use crate::calls;
 use crate::receipt::Receipt;
 use crate::request::RegistrationRequest;
 use crate::saga::{self, rpc};
+use crate::{answer, calls};
 
 /// Largest message that is sent or taken: a thousand operations of twenty sections.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -89,19 +87,26 @@ impl Registrations {
     }
 }
 
-/// One RPC with a batch: makes the operations, sends those that could be made, and puts each answer in its place.
-macro_rules! send {
-    ($channels:expr, $calls:expr, $make:path, $client:ident.$rpc:ident($area:ident::$request:ident)) => {
-        send($calls, $make, |operations| async move {
-            let mut client = $client::new($channels.$area.clone())
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX);
-            client
-                .$rpc(request($area::v1::$request { operations }, $calls))
-                .await
-                .map(|answer| Response::into_inner(answer).results)
-        })
-        .await
+/// Calls the RPC of a name with a batch: makes the operations, sends those that could be made, and puts each answer in its
+/// place. A row has the name of the RPC in the table, its client, its method, which is also the name in [`calls`] of what
+/// makes its operation, and its request.
+macro_rules! call_rpc {
+    ($channels:expr, $calls:expr, $rpc:expr, {
+        $($name:ident => $client:ident.$method:ident($area:ident::$request:ident),)*
+    }) => {
+        match $rpc {
+            $(rpc::$name => {
+                let send_all = |operations| async move {
+                    let mut client = $client::new($channels.$area.clone())
+                        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+                    let answer = client.$method(request($area::v1::$request { operations }, $calls)).await;
+                    answer.map(|answer| Response::into_inner(answer).results)
+                };
+                Some(send($calls, calls::$method, send_all).await)
+            })*
+            _ => None,
+        }
     };
 }
 
@@ -138,96 +143,25 @@ impl Workload for Registrations {
 
     async fn call(&self, destination: &'static str, rpc: &'static str, calls: Calls<'_>) -> Answers {
         let channels = &self.channels;
-        match rpc {
-            rpc::RESERVE_COURSES => {
-                send!(
-                    channels,
-                    calls,
-                    calls::reserve_courses,
-                    AcademicServiceClient.reserve_courses(academics::ReserveCoursesRequest)
-                )
-            }
-            rpc::REMOVE_COURSES => {
-                send!(
-                    channels,
-                    calls,
-                    calls::remove_courses,
-                    AcademicServiceClient.remove_courses(academics::RemoveCoursesRequest)
-                )
-            }
-            rpc::SETTLE_COURSES => {
-                send!(
-                    channels,
-                    calls,
-                    calls::settle_courses,
-                    AcademicServiceClient.settle_courses(academics::SettleCoursesRequest)
-                )
-            }
-            rpc::HOLD_SEATS => {
-                send!(channels, calls, calls::hold_seats, SeatServiceClient.hold_seats(seats::HoldSeatsRequest))
-            }
-            rpc::RELEASE_SEATS => {
-                send!(
-                    channels,
-                    calls,
-                    calls::release_seats,
-                    SeatServiceClient.release_seats(seats::ReleaseSeatsRequest)
-                )
-            }
-            rpc::CREATE_ENROLLMENTS => {
-                send!(
-                    channels,
-                    calls,
-                    calls::create_enrollments,
-                    EnrollmentServiceClient.create_enrollments(enrollments::CreateEnrollmentsRequest)
-                )
-            }
-            rpc::CANCEL_ENROLLMENTS => {
-                send!(
-                    channels,
-                    calls,
-                    calls::cancel_enrollments,
-                    EnrollmentServiceClient.cancel_enrollments(enrollments::CancelEnrollmentsRequest)
-                )
-            }
-            rpc::COMMIT_ENROLLMENTS => {
-                send!(
-                    channels,
-                    calls,
-                    calls::commit_enrollments,
-                    EnrollmentServiceClient.commit_enrollments(enrollments::CommitEnrollmentsRequest)
-                )
-            }
-            rpc::WITHDRAW_COMMIT => {
-                send!(
-                    channels,
-                    calls,
-                    calls::withdraw_commit,
-                    EnrollmentServiceClient.withdraw_commit(enrollments::WithdrawCommitRequest)
-                )
-            }
-            rpc::ASSESS_FEES => {
-                send!(channels, calls, calls::assess_fees, FeeServiceClient.assess_fees(fees::AssessFeesRequest))
-            }
-            rpc::VOID_FEES => {
-                send!(channels, calls, calls::void_fees, FeeServiceClient.void_fees(fees::VoidFeesRequest))
-            }
-            rpc::REFUND_FEES => {
-                send!(channels, calls, calls::refund_fees, FeeServiceClient.refund_fees(fees::RefundFeesRequest))
-            }
-            rpc::SEND_NOTIFICATION => {
-                send!(
-                    channels,
-                    calls,
-                    calls::send_notification,
-                    NotificationServiceClient.send_notification(notifications::SendNotificationRequest)
-                )
-            }
-            other => {
-                let message = format!("the table names {destination}.{other}, which nothing here calls");
-                Err(CallError::new(Code::Unimplemented, message, None))
-            }
-        }
+        let answers = call_rpc!(channels, calls, rpc, {
+            RESERVE_COURSES => AcademicServiceClient.reserve_courses(academics::ReserveCoursesRequest),
+            REMOVE_COURSES => AcademicServiceClient.remove_courses(academics::RemoveCoursesRequest),
+            SETTLE_COURSES => AcademicServiceClient.settle_courses(academics::SettleCoursesRequest),
+            HOLD_SEATS => SeatServiceClient.hold_seats(seats::HoldSeatsRequest),
+            RELEASE_SEATS => SeatServiceClient.release_seats(seats::ReleaseSeatsRequest),
+            CREATE_ENROLLMENTS => EnrollmentServiceClient.create_enrollments(enrollments::CreateEnrollmentsRequest),
+            CANCEL_ENROLLMENTS => EnrollmentServiceClient.cancel_enrollments(enrollments::CancelEnrollmentsRequest),
+            COMMIT_ENROLLMENTS => EnrollmentServiceClient.commit_enrollments(enrollments::CommitEnrollmentsRequest),
+            WITHDRAW_COMMIT => EnrollmentServiceClient.withdraw_commit(enrollments::WithdrawCommitRequest),
+            ASSESS_FEES => FeeServiceClient.assess_fees(fees::AssessFeesRequest),
+            VOID_FEES => FeeServiceClient.void_fees(fees::VoidFeesRequest),
+            REFUND_FEES => FeeServiceClient.refund_fees(fees::RefundFeesRequest),
+            SEND_NOTIFICATION => NotificationServiceClient.send_notification(notifications::SendNotificationRequest),
+        });
+        answers.unwrap_or_else(|| {
+            let message = format!("the table names {destination}.{rpc}, which nothing here calls");
+            Err(CallError::new(Code::Unimplemented, message, None))
+        })
     }
 
     async fn forget(&self, destination: &'static str, sagas: &[SagaId]) -> Result<(), CallError> {
@@ -296,44 +230,13 @@ where
     let mut results = results.into_iter();
     let answers = faults.into_iter().map(|fault| match (fault, &mut results) {
         (Some(error), _) => CallAnswer::Unknown(error),
-        (None, results) => results.next().map_or_else(unanswered, answer),
+        (None, results) => results.next().map_or_else(unanswered, answer::to_log),
     });
     Ok(answers.collect())
 }
 
 fn unanswered() -> CallAnswer {
-    CallAnswer::Unknown(CallError::new(Code::Internal, "a result is missing", None))
-}
-
-/// The engine's answer to one operation. What can't be understood is unknown, never a refusal.
-fn answer(result: OperationResult) -> CallAnswer {
-    let understood = match result.outcome {
-        Some(operation_result::Outcome::Done(done)) => Done::try_from(done)
-            .map_err(unreadable)
-            .and_then(|done| serde_json::to_string(&done).map_err(unreadable))
-            .map(CallAnswer::Done),
-        Some(operation_result::Outcome::Refused(refused)) => refused
-            .reasons
-            .into_iter()
-            .map(Refusal::try_from)
-            .collect::<Result<Vec<_>, FieldError>>()
-            .map_err(unreadable)
-            .and_then(|reasons| serde_json::to_string(&reasons).map_err(unreadable))
-            .map(CallAnswer::Refused),
-        Some(operation_result::Outcome::Error(error)) => {
-            let retry_after_ms = (error.retry_after_ms > 0).then_some(error.retry_after_ms);
-            let message = format!("{}: {}", error.reason, error.message);
-            let failed = CallError::new(Code::from_number(error.code), message, retry_after_ms);
-            let waits_for = SagaId::try_new(error.waits_for_saga_id).ok();
-            Err(CallError { waits_for: waits_for.map(String::from), ..failed })
-        }
-        None => Err(CallError::new(Code::Internal, "the result is empty", None)),
-    };
-    understood.unwrap_or_else(CallAnswer::Unknown)
-}
-
-fn unreadable(error: impl std::fmt::Display) -> CallError {
-    CallError::new(Code::Internal, format!("the answer can't be read: {error}"), None)
+    CallAnswer::Unknown(answer::internal("a result is missing"))
 }
 
 /// A gRPC error as the engine knows it, with the time after which the service wants to be called again.

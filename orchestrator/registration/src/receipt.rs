@@ -3,24 +3,25 @@
 //! Promises: field names never change; the registration on the wire is the same before and after.
 
 use matricula_engine::{Event, Intervention, Recorded, SagaState};
-use matricula_kit::answer::{Money, Refusal};
 use matricula_kit::id::SagaId;
 use matricula_kit::time::UnixMs;
+use matricula_proto::common::v1 as common;
 use matricula_proto::registration::v1 as wire;
 use serde::{Deserialize, Serialize};
 
+use crate::answer::{list, optional};
 use crate::request::RegistrationRequest;
 use crate::view::{self, RegistrationView};
 
 /// The answer of a finished registration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Receipt {
     /// Name of the outcome on the wire, such as `OUTCOME_ENROLLED`.
     outcome: String,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    reasons: Vec<Refusal>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    charged: Option<Money>,
+    #[serde(default, with = "list", skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<common::Refusal>,
+    #[serde(default, with = "optional", skip_serializing_if = "Option::is_none")]
+    charged: Option<common::Money>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     decided_at: Option<UnixMs>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -53,8 +54,8 @@ impl Receipt {
     pub fn to_wire(&self, id: &SagaId, idempotency_key: &str, request: &RegistrationRequest) -> wire::Registration {
         wire::Registration {
             outcome: self.outcome().into(),
-            reasons: self.reasons.iter().cloned().map(Into::into).collect(),
-            charged: self.charged.clone().map(Into::into),
+            reasons: self.reasons.clone(),
+            charged: self.charged.clone(),
             decided_at: self.decided_at.map(UnixMs::to_wire),
             ..RegistrationView { id, idempotency_key, request, state: None }.to_wire()
         }

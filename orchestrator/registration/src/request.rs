@@ -4,6 +4,7 @@ use matricula_kit::answer::SeenSeats;
 use matricula_kit::id::{SectionId, StudentId};
 use matricula_kit::rpc::{FieldError, distinct_ids, required_id};
 use matricula_kit::time::{self, TimeZone, UnixMs};
+use matricula_proto::registration::v1 as wire;
 use serde::{Deserialize, Serialize};
 
 use crate::roster::Roster;
@@ -36,15 +37,14 @@ pub struct RegistrationRequest {
 }
 
 impl RegistrationRequest {
-    /// Checks the bounds: 1 to 20 sections, none twice, also not once to add and once to drop.
+    /// Reads what is asked for from the wire, and checks the bounds: 1 to 20 sections, none twice, also not once to add and once to drop.
     pub fn try_new(
-        student_id: String,
+        student: StudentId,
         adds: Vec<String>,
         drops: Vec<String>,
-        seen: Vec<(String, i64)>,
+        seen: Vec<wire::SeenVersion>,
         submitted_at: UnixMs,
     ) -> Result<Self, FieldError> {
-        let student = required_id("student_id", student_id, StudentId::try_new)?;
         let adds = distinct_ids("adds", adds, SECTIONS_MAX, SectionId::try_new)?;
         let drops = distinct_ids("drops", drops, SECTIONS_MAX, SectionId::try_new)?;
         if adds.is_empty() && drops.is_empty() {
@@ -63,9 +63,10 @@ impl RegistrationRequest {
         let seen = seen
             .into_iter()
             .enumerate()
-            .map(|(index, (section, version))| {
-                let field = format!("seen_versions[{index}].section_id");
-                Ok(SeenVersion { section: required_id(&field, section, SectionId::try_new)?, version, seats: None })
+            .map(|(index, wire::SeenVersion { section_id, version })| {
+                let section = required_id("section_id", section_id, SectionId::try_new)
+                    .map_err(|problem| problem.within(&format!("seen_versions[{index}]")))?;
+                Ok(SeenVersion { section, version, seats: None })
             })
             .collect::<Result<_, FieldError>>()?;
         Ok(Self { student, adds, drops, seen, submitted_at, time_zone: None, roster: None })
@@ -115,7 +116,8 @@ mod tests {
     #[track_caller]
     fn check(adds: &[&str], drops: &[&str], expect: Result<&str, &str>) {
         let own = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
-        let request = RegistrationRequest::try_new("s1".into(), own(adds), own(drops), Vec::new(), UnixMs(0));
+        let request =
+            RegistrationRequest::try_new(StudentId::stored("s1".into()), own(adds), own(drops), Vec::new(), UnixMs(0));
         let got = request.map(|request| request.fingerprint()).map_err(|problem| problem.to_string());
         assert_eq!(got.as_deref().map_err(String::as_str), expect);
     }
@@ -155,8 +157,9 @@ mod tests {
     #[test]
     fn the_zone_is_stored_where_there_is_a_moment_to_tell() {
         let confirmed = |name: &str, is_known: bool| {
-            let seen = vec![("A".to_owned(), 7)];
-            let request = RegistrationRequest::try_new("s1".into(), vec!["A".into()], vec![], seen, UnixMs(0));
+            let seen = vec![wire::SeenVersion { section_id: "A".to_owned(), version: 7 }];
+            let student = StudentId::stored("s1".into());
+            let request = RegistrationRequest::try_new(student, vec!["A".into()], vec![], seen, UnixMs(0));
             let seats = is_known.then_some(SeenSeats { free: 2, capacity: 3, changed_at: UnixMs(0) });
             let request =
                 request.expect("within the bounds").confirmed(|_, _| seats, &time::zone(name).expect("a zone"));

@@ -114,6 +114,7 @@ fn line(
 
 #[cfg(test)]
 mod tests {
+    use matricula_kit::id::StudentId;
     use matricula_kit::time::UnixMs;
 
     use super::*;
@@ -123,8 +124,8 @@ mod tests {
         let definition = definition().expect("a sound table");
         let not_waited_for = |adds: &[&str], drops: &[&str]| -> Vec<&str> {
             let owned = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
-            let request =
-                RegistrationRequest::try_new("S1".to_owned(), owned(adds), owned(drops), Vec::new(), UnixMs(0));
+            let student = StudentId::stored("S1".to_owned());
+            let request = RegistrationRequest::try_new(student, owned(adds), owned(drops), Vec::new(), UnixMs(0));
             let request = request.expect("it is within the bounds");
             let steps = definition.steps().iter().filter(|step| applies(&request).contains(&step.name));
             steps.filter(|step| !is_waited_for(step, &request)).map(|step| step.name).collect()

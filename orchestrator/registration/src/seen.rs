@@ -4,9 +4,10 @@
 //! with the request: every replica tells the same, also after a restart. Where that is not known, or does not fit the
 //! decision, less is said.
 
-use matricula_kit::answer::{Reason, Refusal, Seen, SeenSeats};
+use matricula_kit::answer::{Seen, SeenSeats};
 use matricula_kit::id::SectionId;
-use matricula_kit::time::{TimeZone, shown};
+use matricula_kit::time::{TimeZone, UnixMs, shown};
+use matricula_proto::common::v1::{Reason, Refusal};
 use serde::{Deserialize, Serialize};
 
 /// A section as the student saw it.
@@ -21,18 +22,20 @@ pub struct SeenVersion {
     pub seats: Option<SeenSeats>,
 }
 
-/// The refusal with what the student had seen of its section, and what has happened since, in the time zone of the campus.
+/// The refusal with the version of its section that the student saw, and what has happened since, in the time zone of the
+/// campus.
 pub(crate) fn told(mut refusal: Refusal, seen: &[SeenVersion], zone: impl FnOnce() -> TimeZone) -> Refusal {
-    let is_about_seats = matches!(refusal.reason, Reason::ClosedSection | Reason::SectionCancelled);
-    let Some(section) = refusal.section.clone().filter(|_| is_about_seats) else { return refusal };
-    let Some(seen) = seen.iter().find(|seen| seen.section == section) else { return refusal };
-    refusal.seen = Some(Seen { version: seen.version, seats: seen.seats });
-    // Who saw no seat has not been given false hope.
+    if !matches!(refusal.reason(), Reason::ClosedSection | Reason::SectionCancelled) {
+        return refusal;
+    }
+    let Some(seen) = seen.iter().find(|seen| seen.section.as_str() == refusal.section_id) else { return refusal };
+    refusal.seen = Some(Seen { version: seen.version, seats: seen.seats }.into());
+    // A student who saw no free seat has not been given false hope.
     let Some(seats) = seen.seats.filter(|seats| seats.free > 0) else { return refusal };
     let zone = zone();
-    let saw = saw(&section, seen.version, seats, &zone);
-    match refusal.reason {
-        // Nobody knows here when it was cancelled: it may have been before.
+    let saw = saw(&seen.section, seen.version, seats, &zone);
+    match refusal.reason() {
+        // It is not known here when it was cancelled: it may have been before.
         Reason::SectionCancelled => refusal.message = format!("{} {saw}.", refusal.message),
         _ => {
             if let Some(since) = since(&refusal, seen.version, &zone) {
@@ -51,8 +54,9 @@ fn saw(section: &SectionId, version: i64, seats: SeenSeats, zone: &TimeZone) -> 
 
 /// How the section was closed after that version; `None` where that is not told, or the versions contradict it.
 fn since(refusal: &Refusal, seen: i64, zone: &TimeZone) -> Option<String> {
-    let decided = refusal.section_version.filter(|decided| *decided > seen)?;
-    let closed = match (refusal.closed_at, refusal.capacity, refusal.capacity_set_at) {
+    let decided = Some(refusal.section_version).filter(|decided| *decided != 0 && *decided > seen)?;
+    let moment = |moment: &Option<_>| moment.as_ref().and_then(UnixMs::from_wire);
+    let closed = match (moment(&refusal.closed_at), refusal.capacity, moment(&refusal.capacity_set_at)) {
         (_, Some(0), Some(set)) => format!("its capacity was set to 0 at {}", shown(set, zone)),
         (Some(closed), Some(capacity), Some(set)) if closed == set => {
             format!("its capacity was set to {capacity} at {}, which left none free", shown(set, zone))
@@ -66,9 +70,10 @@ fn since(refusal: &Refusal, seen: i64, zone: &TimeZone) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use matricula_kit::time::{UnixMs, zone};
+    use matricula_kit::answer::{Reason, Refusal};
+    use matricula_kit::time::zone;
 
-    use super::*;
+    use super::{SectionId, Seen, SeenSeats, SeenVersion, UnixMs, told};
 
     const SEEN_AT: UnixMs = UnixMs(1_787_000_003_000);
     const CLOSED_AT: UnixMs = UnixMs(1_787_000_004_000);
@@ -98,9 +103,9 @@ mod tests {
     #[track_caller]
     fn check(refusal: Refusal, seen: SeenVersion, is_shown: bool, message: &str) {
         let seen_versions = [SeenVersion { section: section("B"), ..self::seen(5) }, seen.clone()];
-        let told = told(refusal, &seen_versions, || zone("Asia/Tokyo").expect("a zone"));
+        let told = told(refusal.into(), &seen_versions, || zone("Asia/Tokyo").expect("a zone"));
         let expected = Seen { version: seen.version, seats: seen.seats };
-        assert_eq!((told.seen, told.message.as_str()), (is_shown.then_some(expected), message));
+        assert_eq!((told.seen, told.message.as_str()), (is_shown.then(|| expected.into()), message));
     }
 
     #[test]

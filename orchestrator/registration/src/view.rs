@@ -1,12 +1,13 @@
 //! A registration as its student sees it: derived from the saga's state and request, never stored.
 
 use matricula_engine::{Cause, Outcome, SagaState};
-use matricula_kit::answer::{Money, Reason, Refusal};
+use matricula_kit::answer::{Reason, Refusal};
 use matricula_kit::id::{SagaId, SectionId};
 use matricula_kit::time::UnixMs;
+use matricula_proto::common::v1 as common;
 use matricula_proto::registration::v1 as wire;
 
-use crate::calls::output;
+use crate::answer;
 use crate::request::RegistrationRequest;
 use crate::saga::step;
 use crate::seen;
@@ -36,8 +37,8 @@ impl RegistrationView<'_> {
             adds: ids(&request.adds),
             drops: ids(&request.drops),
             outcome: outcome(state.map_or(Outcome::Pending, SagaState::outcome)).into(),
-            reasons: state.map(|state| told(state, request)).unwrap_or_default().into_iter().map(Into::into).collect(),
-            charged: state.and_then(charged).map(Into::into),
+            reasons: state.map(|state| told(state, request)).unwrap_or_default(),
+            charged: state.and_then(charged),
             submitted_at: Some(request.submitted_at.to_wire()),
             decided_at: state.and_then(SagaState::decided_at_ms).map(|ms| UnixMs(ms).to_wire()),
             needs_attention: state.is_some_and(SagaState::needs_attention),
@@ -58,19 +59,19 @@ pub fn outcome(outcome: Outcome) -> wire::Outcome {
     }
 }
 
-/// Every reason why its compensation started, as the student is told: with what has become of what was seen.
-pub fn told(state: &SagaState, request: &RegistrationRequest) -> Vec<Refusal> {
+/// Every reason why it compensates, as the student is told: with what has become of what was seen.
+pub fn told(state: &SagaState, request: &RegistrationRequest) -> Vec<common::Refusal> {
     let reasons = reasons(state).into_iter();
     reasons.map(|refusal| seen::told(refusal, &request.seen, || request.zone())).collect()
 }
 
-/// Every reason why its compensation started, as the services have said it; none while it has not.
-pub fn reasons(state: &SagaState) -> Vec<Refusal> {
+/// Every reason why it compensates, as the services have said it; none while it has not.
+pub fn reasons(state: &SagaState) -> Vec<common::Refusal> {
     match state.cause() {
         None => Vec::new(),
         Some(Cause::Refused) => {
             // What can't be read here was written by another version; it is in the log, and `saga show` has it.
-            let lists = state.refusals().filter_map(|(_, text)| serde_json::from_str::<Vec<Refusal>>(text).ok());
+            let lists = state.refusals().filter_map(|(_, text)| answer::refusals(text).ok());
             lists.flatten().collect()
         }
         Some(Cause::Cancelled { reason, .. }) => {
@@ -78,20 +79,19 @@ pub fn reasons(state: &SagaState) -> Vec<Refusal> {
                 "" => "The registration was cancelled.".to_owned(),
                 reason => format!("The registration was cancelled: {reason}"),
             };
-            vec![Refusal::whole(Reason::RegistrationCancelled, message, "Register again if you still want to.")]
+            vec![Refusal::whole(Reason::RegistrationCancelled, message, "Register again if you still want to.").into()]
         }
-        Some(Cause::DeadlinePassed) => vec![Refusal::whole(
-            Reason::RegistrationTimedOut,
-            "The registration could not be completed in time, and nothing was changed.",
-            "Register again.",
-        )],
+        Some(Cause::DeadlinePassed) => {
+            let message = "The registration could not be completed in time, and nothing was changed.";
+            vec![Refusal::whole(Reason::RegistrationTimedOut, message, "Register again.").into()]
+        }
     }
 }
 
 /// What was charged, when something was and it stands.
-pub fn charged(state: &SagaState) -> Option<Money> {
+pub fn charged(state: &SagaState) -> Option<common::Money> {
     if state.cause().is_some() {
         return None;
     }
-    output(state, step::ASSESS_FEES).ok()?.amount
+    answer::done(state, step::ASSESS_FEES).ok()?.amount
 }

@@ -2,6 +2,7 @@
 //! registration can have, every case, and a crash after every event of every case that is worth one.
 
 use futures::FutureExt as _;
+use matricula_kit::id::StudentId;
 use matricula_kit::time::UnixMs;
 use matricula_registration::{RegistrationRequest, saga};
 use matricula_testkit::mutants::UndoesOnlyAnswered;
@@ -13,7 +14,8 @@ const COMMAND: &str = "cargo test -p matricula-registration --test matrix";
 /// The steps of a registration that adds and drops these.
 fn shape(adds: &[&str], drops: &[&str]) -> Shape {
     let own = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
-    let request = RegistrationRequest::try_new("ada".to_owned(), own(adds), own(drops), Vec::new(), UnixMs(0));
+    let request =
+        RegistrationRequest::try_new(StudentId::stored("ada".to_owned()), own(adds), own(drops), Vec::new(), UnixMs(0));
     Shape::new(saga::definition().expect("a sound table"), saga::applies(&request.expect("within the bounds")))
 }
 

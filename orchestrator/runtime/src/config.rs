@@ -2,11 +2,12 @@
 
 use std::thread::available_parallelism;
 
+use matricula_core::CoreConfig;
 use serde::{Deserialize, Serialize};
 
-/// Sagas at work for each processor of this machine, and how many there are at least and at most, where the setting does
-/// not say otherwise. On two processors four times as many decide at most a tenth more a second, and commits of the log take
-/// longer, so that the first answer of a rush comes after 0.2 s (p99) instead of 0.07 (ADR 0009).
+/// Sagas at work for each processor of this machine, and how many there are at least and at most, where the setting
+/// does not say otherwise. On two processors four times as many decide at most a tenth more a second, and commits of
+/// the log take longer, so that the first answer of a rush comes after 0.2 s (p99) instead of 0.07 (ADR 0009).
 const IN_FLIGHT_OF_PROCESSOR: usize = 128;
 const IN_FLIGHT_LEAST: usize = 256;
 const IN_FLIGHT_MOST: usize = 1_024;
@@ -15,19 +16,19 @@ const IN_FLIGHT_MOST: usize = 1_024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RuntimeConfig {
-    /// Accepted registrations whose outcome is open. Beyond it submissions are rejected with a time to come back. 200,000
-    /// are more than twice what 16,000 students click in their busiest minute.
+    /// Accepted registrations whose outcome is open. Beyond it submissions are rejected with a time to come back.
+    /// 200,000 are more than twice what 16,000 students click in their busiest minute.
     pub admission_queue_max: usize,
-    /// Longest time that an accepted registration should wait for its outcome, in milliseconds: no more are accepted than
-    /// are decided in it at the measured rate, though always some more than may be at work. A rejected student comes back
-    /// later and may be overtaken, so the bound is far above what a rush needs: in 120 s two cores decide what 16,000
-    /// students click in a minute.
+    /// Longest time that an accepted registration should wait for its outcome, in milliseconds: no more are accepted
+    /// than are decided in it at the measured rate, though always some more than may be at work. A rejected student
+    /// comes back later and may be overtaken, so the bound is far above what a rush needs: in 120 s two cores decide
+    /// what 16,000 students click in a minute.
     pub admission_wait_max_ms: u64,
-    /// Time in which the sagas at work should be decided, in milliseconds: at a lower measured rate fewer sagas are at work,
-    /// down to a quarter of `in_flight_max`. More at work would only make each of them slower.
+    /// Time in which the sagas at work should be decided, in milliseconds: at a lower measured rate fewer sagas are at
+    /// work, down to a quarter of `in_flight_max`. More at work would only make each of them slower.
     pub in_flight_time_max_ms: u64,
-    /// Registrations without an outcome that one student may have here at a time. A cart has 20 at most; five of them, and
-    /// one student still has no more than one place in 200.
+    /// Registrations without an outcome that one student may have here at a time. A cart has 20 at most; five of them,
+    /// and one student still has no more than one place in 200.
     pub subject_open_max: usize,
     /// Submissions a second of one student that are looked at, and how many may come at once after a quiet time. Nobody
     /// clicks 20 times a second, and a burst is five full carts; a program that does more gets no further by it.
@@ -37,8 +38,9 @@ pub struct RuntimeConfig {
     /// Sagas that are not finished, those whose outcome is decided too. A service that only the tail needs may be away
     /// for hours; beyond this bound submissions are told to come back, before memory runs out: 200,000 are about 1 GB.
     pub sagas_in_memory_max: usize,
-    /// Sagas at work at the same time; others wait in order of arrival. 128 for each processor, 256 to 1,024, where nothing
-    /// is set; more make each slower, and more of them a second only where a service is slow and takes many at a time.
+    /// Sagas at work at the same time; others wait in order of arrival. 128 for each processor, 256 to 1,024, where
+    /// nothing is set; more make each slower, and more of them a second only where a service is slow and takes many at
+    /// a time.
     pub in_flight_max: usize,
     /// Calls that one RPC carries at most; the participants' bound is 1,000.
     pub call_batch_max: usize,
@@ -52,8 +54,9 @@ pub struct RuntimeConfig {
     pub breaker_open_ms: u64,
     /// Longest time between probes, in milliseconds.
     pub breaker_open_max_ms: u64,
-    /// How long a service may answer no call until it needs attention, in milliseconds: from the first call that failed or has
-    /// no answer, without a success since. A restart takes a few seconds, and is nothing that a person must look at.
+    /// How long a service may answer no call until it needs attention, in milliseconds: from the first call that failed
+    /// or has no answer, without a success since. A restart takes a few seconds, and is nothing that a person must look
+    /// at.
     pub destination_attention_after_ms: u64,
     /// How long an instance counts as living after its last sign, in milliseconds; a third of it is the heartbeat.
     /// Another adopts its sagas after that, well within the 10 s that a takeover may take.
@@ -91,6 +94,29 @@ fn in_flight_of(processors: usize) -> usize {
 }
 
 impl RuntimeConfig {
+    /// The bounds that the core holds.
+    pub(crate) fn core(&self) -> CoreConfig {
+        CoreConfig {
+            admission_queue_max: self.admission_queue_max,
+            admission_wait_max_ms: self.admission_wait_max_ms,
+            in_flight_time_max_ms: self.in_flight_time_max_ms,
+            subject_open_max: self.subject_open_max,
+            subject_per_second_max: self.subject_per_second_max,
+            subject_burst_max: self.subject_burst_max,
+            sagas_in_memory_max: self.sagas_in_memory_max,
+            in_flight_max: self.in_flight_max,
+            call_batch_max: self.call_batch_max,
+            destination_in_flight_max: self.destination_in_flight_max,
+            breaker_failures: self.breaker_failures,
+            breaker_open_ms: self.breaker_open_ms,
+            breaker_open_max_ms: self.breaker_open_max_ms,
+            call_timeout_ms: self.call_timeout_ms,
+            destination_attention_after_ms: self.destination_attention_after_ms,
+            lease_ttl_ms: self.lease_ttl_ms.unsigned_abs(),
+            adoption_chunk: self.adoption_chunk,
+        }
+    }
+
     /// What is out of bounds, as (setting, problem).
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();

@@ -1,45 +1,61 @@
-//! The I/O around the pure saga engine: store, group commit, executor, calls, lease, recovery.
+//! The shell around the core of an orchestrator: sockets, database, timers. It moves data and decides nothing about a
+//! saga.
 //!
 //! ```text
-//! portal --submit--> log writer --admitted--> executor --decide (engine)--> events --> log writer --durable--+
-//!                        ^                     ^    ^                                                        |
-//!                        |                     |    +---------------- effects may be acted on ---------------+
-//!                     database                 |
-//!                                   answers    |   calls
-//!                                              +--------- destinations (queue, limit, breaker) --> participants
+//! portal, ops ──► Runtime ──Mailbox──► shell ──step──► core
+//!                                       │ │ │
+//!                                       │ │ └─► replies, watch, peers, logs, metrics
+//!                                       │ └───► calls ──► participants
+//!                                       └─────► writer, lease ──► store ──► database
 //! ```
 //!
-//! Promises: an admission is answered when it is durable; an effect leaves only after the events that decided it are
-//! durable, but for calls that whoever adopts the saga can repeat, undo or ask about, which may go ahead of the log
-//! (the engine says which, and why); at most one call of a (saga, step, direction) is in flight from here; whatever a
-//! crash cuts off is called again by whoever adopts the saga, which is why participants answer repeats. It knows no
-//! domain: a [`Workload`] brings the definition and the calls.
+//! | module | one job |
+//! |---|---|
+//! | `runtime` | the handle: starts and ends the tasks, takes submissions |
+//! | `shell` | the task that owns the core |
+//! | `mailbox` | the way to that task |
+//! | `workflow` | the workload as the core sees it |
+//! | `calls`, `writer`, `lease` | what the core wants of services and of the database, tried once |
+//! | `news`, `gauges` | what the core says, for watchers, other instances, logs and metrics |
+//! | `watch`, `remote_watch` | watches of sagas that are driven here, and elsewhere |
+//! | `command`, `look` | commands and looks of clients and operators, wherever the saga is driven |
+//! | `command_request`, `driver`, `requests` | a command's form; its way to the core; its way to another instance |
+//! | `peers` | messages between instances |
+//! | `outages` | services that do not answer |
+//! | `store`, `archive`, `retention` | the saga log: its SQL, its archive, the way from one to the other |
+//!
+//! Promises are the core's (see `matricula_core`): an admission is answered when it is durable; at most one call of a
+//! (saga, step, direction) is in flight from here. It knows no domain: a [`Workload`] brings the definition and the
+//! calls.
 
 pub mod archive;
-mod breaker;
-mod clock;
+mod calls;
 mod command;
+mod command_request;
 mod config;
-mod destination;
-mod executor;
-mod gate;
+mod driver;
+mod gauges;
 mod lease;
 mod look;
+mod mailbox;
 mod metrics;
-mod others;
+mod news;
 mod outages;
+mod peers;
+mod remote_watch;
 mod requests;
 mod retention;
-mod rpc;
 mod runtime;
+mod shell;
 mod store;
 mod watch;
-mod word;
+mod workflow;
 mod writer;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+pub use matricula_core::{DestinationStatus, InLine};
 use matricula_engine::{CallAnswer, CallError, Definition, Direction, Kind, Recorded, SagaState, Step, StepIndex};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
@@ -48,17 +64,17 @@ use matricula_kit::time::UnixMs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use command::{CommandError, CommandRequest, RequestedCommand};
+pub use command_request::{CommandError, CommandRequest, RequestedCommand};
 pub use config::RuntimeConfig;
-pub use destination::DestinationStatus;
-pub use gate::InLine;
 pub use look::{Seen, SeenBy};
 pub use metrics::METRICS;
-pub use outages::Outage;
 pub use retention::{Retention, RetentionConfig};
 pub use runtime::{Runtime, Submission, SubmitError, Submitted};
-pub use store::{Archived, InstanceId, KeyedSaga, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};
+pub use store::{Archived, InstanceId, KeyedSaga, Outage, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};
 pub use watch::{Progress, Watcher};
+
+/// The tasks of an orchestrator in logs and in metrics.
+pub(crate) const ROLE: &str = "orchestrator";
 
 /// What the sagas of an orchestrator do.
 #[async_trait]
@@ -72,8 +88,8 @@ pub trait Workload: Send + Sync + 'static {
     /// Names of the steps that have something to do for a request.
     fn applies(&self, request: &Self::Request) -> Vec<&'static str>;
 
-    /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. What nobody waits for
-    /// may wait some time for others of its kind; undos never do.
+    /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. What nobody
+    /// waits for may wait some time for others of its kind; undos never do.
     fn is_waited_for(&self, step: &Step, _request: &Self::Request) -> bool {
         step.kind != Kind::Finalizer
     }
@@ -121,7 +137,17 @@ pub struct Call<R> {
     pub state: Arc<SagaState>,
     /// The trace of this attempt.
     pub trace: TraceContext,
-    /// When this instance last knew that it drives the saga, by the database's clock: before the saga's end, however long
-    /// the call waits to be sent, and whatever has become of the instance since.
+    /// When this instance last knew that it drives the saga, by the database's clock: before the saga's end, however
+    /// long the call waits to be sent, and whatever has become of the instance since.
     pub owner_alive_at: UnixMs,
+}
+
+/// The bits of a saga's id; none for a text that is no UUID, which no saga has.
+pub(crate) fn bits(id: &SagaId) -> Option<matricula_core::SagaId> {
+    id.as_str().parse().ok()
+}
+
+/// A saga's id as text.
+pub(crate) fn text(id: matricula_core::SagaId) -> SagaId {
+    SagaId::stored(id.to_string())
 }

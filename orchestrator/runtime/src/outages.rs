@@ -1,89 +1,67 @@
-//! Services that do not answer. Such a service needs attention by itself, and the sagas that wait for it are counted under
-//! it: an operator is to see one cause, and not hundreds of sagas.
+//! Services that do not answer. Such a service needs attention by itself, and the sagas that wait for it are counted
+//! under it: an operator is to see one cause, and not hundreds of sagas.
 //!
 //! ```text
-//! destination --changed--> here --counts of sagas--- executor
+//! core --destination changed--> here --destinations, counts of sagas--- core
 //!                           │ begins: an ERROR in the log, a gauge, a row for the other instances
 //!                           ▼ ends: an INFO, and the row goes
 //!                        operators
 //! ```
 //!
-//! Promises: while every service answers, this waits for a word and does nothing; an outage begins once the service has not
-//! answered for `destination_attention_after_ms` while a saga waits for it, and ends when it answers, or when no saga waits
-//! for it any more.
+//! Promises: while every service answers, this waits and does nothing; an outage begins once the service has not
+//! answered for `destination_attention_after_ms` while a saga waits for it, and ends when it answers, or when no saga
+//! waits for it any more.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use matricula_kit::id::SagaId;
+use matricula_core::{DestinationStatus, SagasWaiting};
 use matricula_kit::telemetry;
-use serde::{Deserialize, Serialize};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::DestinationStatus;
-use crate::clock::Clock;
-use crate::executor::{Look, SagasWaiting};
-use crate::store::{InstanceId, SagaStore, StoreError};
-use crate::word::Wakes;
+use crate::Workload;
+use crate::mailbox::{Clock, Mailbox};
+use crate::peers::Signals;
+use crate::store::{InstanceId, Outage, SagaStore, StoreError};
 
-/// Time between two looks while a service does not answer. Sagas that wait are counted each time, by a pass over all that
-/// are in memory.
+/// Time between two looks while a service does not answer. Sagas that wait are counted each time, by a pass over all
+/// that are in memory.
 const LOOK: Duration = Duration::from_secs(1);
 /// Shortest time between two looks: where the setting is short, as in tests.
 const LOOK_MIN: Duration = Duration::from_millis(50);
-/// How long the executor may take to count.
+/// How long the core may take to answer.
 const COUNT_MAX: Duration = Duration::from_secs(1);
 /// How long the database may take to keep what others are to see.
 const RECORD_MAX: Duration = Duration::from_secs(2);
 
-/// A service that does not answer an instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Outage {
-    /// The instance that sees it.
-    pub instance: String,
-    /// The service.
-    pub destination: String,
-    /// When the first call left that has failed, or has no answer, without a success since.
-    pub since_ms: i64,
-    /// How the last call failed; empty when none has ended.
-    pub last_error: String,
-    /// "closed", "open" or "probing".
-    pub breaker: String,
-    /// When an open breaker lets the next call through.
-    pub probe_at_ms: Option<i64>,
-    /// Sagas whose next call is of this service.
-    pub sagas_waiting: usize,
-    /// Sagas that wait for one of those.
-    pub sagas_behind: usize,
-    /// The oldest of those whose next call is of this service.
-    pub oldest: Option<SagaId>,
-}
-
 /// What every instance that lives sees: this one's own come first.
 pub(crate) type Outages = Arc<Vec<Outage>>;
 
+/// What the core says of the destinations, and of the sagas that wait for each.
+struct View {
+    now_ms: i64,
+    statuses: Vec<DestinationStatus>,
+    waiting: BTreeMap<&'static str, SagasWaiting>,
+}
+
 /// Looks for outages.
-pub(crate) struct Lookout {
+pub(crate) struct Lookout<W: Workload> {
     pub store: SagaStore,
     pub instance: InstanceId,
-    pub statuses: Vec<Arc<Mutex<DestinationStatus>>>,
+    pub mailbox: Mailbox<W>,
     /// Woken when a destination begins to fail, and when it answers again.
     pub changed: Arc<Notify>,
-    pub looks: mpsc::Sender<Look>,
     pub clock: Clock,
-    pub wakes: Wakes,
+    pub signals: Signals,
     pub attention_after: Duration,
     pub shown: watch::Sender<Outages>,
 }
 
-impl Lookout {
+impl<W: Workload> Lookout<W> {
     /// Looks until the shutdown.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        for status in self.each() {
-            gauges(status.name, &SagasWaiting::default(), false);
-        }
         shutdown.run_until_cancelled(self.look_for_ever()).await;
         // The other instances take the sagas over, and see for themselves.
         if self.store.is_shared() && !self.shown.borrow().is_empty() {
@@ -99,10 +77,19 @@ impl Lookout {
         let mut recorded = Some(Vec::new());
         // Whether the others may have recorded something that was not read yet, at first before this instance came.
         let mut is_unread = true;
+        let mut is_first = true;
         loop {
-            let is_failing = self.each().iter().any(|status| status.failing_since_ms.is_some());
-            if is_failing || !own.is_empty() {
-                own = self.look(own).await;
+            // A core that is too busy to answer has said what it said last.
+            let view = self.view().await;
+            let statuses = view.as_ref().map_or(&[][..], |view| &view.statuses);
+            if is_first {
+                statuses.iter().for_each(|status| gauges(status.name, &SagasWaiting::default(), false));
+                is_first = view.is_none();
+            }
+            let is_failing = statuses.iter().any(|status| status.failing_since_ms.is_some());
+            let is_busy = view.is_none();
+            if let Some(view) = view.filter(|_| is_failing || !own.is_empty()) {
+                own = self.look(&own, &view);
             }
             if recorded.as_ref() != Some(&own) {
                 recorded = self.record(recorded, &own).await;
@@ -114,28 +101,23 @@ impl Lookout {
                 others = read.unwrap_or(others);
             }
             self.show(&own, &others);
-            let is_open = is_failing || !own.is_empty() || !others.is_empty() || recorded.is_none() || is_unread;
+            let is_open =
+                is_busy || is_failing || !own.is_empty() || !others.is_empty() || recorded.is_none() || is_unread;
             tokio::select! {
                 () = self.changed.notified() => {}
-                () = self.wakes.outages.notified() => is_unread = true,
+                () = self.signals.outages.notified() => is_unread = true,
                 () = tokio::time::sleep(pause), if is_open => {}
             }
         }
     }
 
     /// The outages now, after those of the last look.
-    async fn look(&self, before: Vec<Outage>) -> Vec<Outage> {
-        let now_ms = self.clock.now().0;
-        let after_ms = i64::try_from(self.attention_after.as_millis()).unwrap_or(i64::MAX);
-        let is_long = |since_ms: i64| now_ms.saturating_sub(since_ms) >= after_ms;
-        let statuses = self.each();
-        let long = || statuses.iter().filter_map(|status| Some((status, status.failing_since_ms?)));
-        let long: Vec<_> = long().filter(|(_, since_ms)| is_long(*since_ms)).collect();
-        let counts = if long.is_empty() { Some(HashMap::new()) } else { self.counts().await };
-        // An executor that is too busy to count has told what it told last.
-        let Some(counts) = counts else { return before };
-        let seen = long.into_iter().filter_map(|(status, since_ms)| {
-            let waiting = counts.get(status.name).filter(|waiting| waiting.direct > 0)?;
+    fn look(&self, before: &[Outage], view: &View) -> Vec<Outage> {
+        let after_ms = self.attention_after_ms();
+        let seen = view.statuses.iter().filter_map(|status| {
+            let since_ms =
+                status.failing_since_ms.filter(|since_ms| view.now_ms.saturating_sub(*since_ms) >= after_ms)?;
+            let waiting = view.waiting.get(status.name).filter(|waiting| waiting.direct > 0)?;
             Some(Outage {
                 instance: self.instance.as_str().to_owned(),
                 destination: status.name.to_owned(),
@@ -145,19 +127,19 @@ impl Lookout {
                 probe_at_ms: status.probe_at_ms,
                 sagas_waiting: waiting.direct,
                 sagas_behind: waiting.behind,
-                oldest: waiting.oldest.clone(),
+                oldest: waiting.oldest.map(crate::text),
             })
         });
         let now: Vec<Outage> = seen.collect();
-        for status in &statuses {
+        for status in &view.statuses {
             let is_in = |outages: &[Outage]| outages.iter().any(|outage| outage.destination == status.name);
-            self.tell(status, is_in(&before), is_in(&now), counts.get(status.name));
+            self.tell(status, is_in(before), is_in(&now), view.waiting.get(status.name));
         }
         now
     }
 
-    /// Records the outages for the other instances, and wakes them when others began or ended than `before`. Returns what
-    /// they can read now; none when that is not known: then it is recorded again at the next look.
+    /// Records the outages for the other instances, and wakes them when others began or ended than `before`. Returns
+    /// what they can read now; none when that is not known: then it is recorded again at the next look.
     async fn record(&self, before: Option<Vec<Outage>>, now: &[Outage]) -> Option<Vec<Outage>> {
         if !self.store.is_shared() {
             return Some(now.to_vec());
@@ -203,14 +185,22 @@ impl Lookout {
         }
     }
 
-    /// How many sagas wait for each service; none while the executor is too busy.
-    async fn counts(&self) -> Option<HashMap<&'static str, SagasWaiting>> {
-        let counting = async {
-            let (reply, counts) = oneshot::channel();
-            self.looks.send(Look::Waiting { reply }).await.ok()?;
-            counts.await.ok()
-        };
-        tokio::time::timeout(COUNT_MAX, counting).await.ok()?
+    /// The destinations; and the sagas that wait for each, while one needs attention: they are counted by a pass over
+    /// all that are in memory. None while the core is too busy.
+    async fn view(&self) -> Option<View> {
+        let after_ms = self.attention_after_ms();
+        let asking = self.mailbox.query(move |core, now| {
+            let (now_ms, statuses) = (core.now_ms(now), core.destinations(now));
+            let is_long = |since_ms: i64| now_ms.saturating_sub(since_ms) >= after_ms;
+            let needs_attention = statuses.iter().any(|status| status.failing_since_ms.is_some_and(is_long));
+            let waiting = if needs_attention { core.waiting() } else { BTreeMap::new() };
+            View { now_ms, statuses, waiting }
+        });
+        tokio::time::timeout(COUNT_MAX, asking).await.ok()?
+    }
+
+    fn attention_after_ms(&self) -> i64 {
+        i64::try_from(self.attention_after.as_millis()).unwrap_or(i64::MAX)
     }
 
     /// What the other instances have recorded; none when it can't be read.
@@ -231,13 +221,6 @@ impl Lookout {
             }
             is_other
         });
-    }
-
-    fn each(&self) -> Vec<DestinationStatus> {
-        let status = |status: &Arc<Mutex<DestinationStatus>>| {
-            status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
-        };
-        self.statuses.iter().map(status).collect()
     }
 }
 

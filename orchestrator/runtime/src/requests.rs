@@ -1,6 +1,6 @@
-//! Commands between instances: asks the owner of a saga, and answers as the owner, through rows of the database.
+//! Requests between instances: asks the owner of a saga, and answers as the owner, through rows of the database.
 //!
-//! What happens in the middle: a request that was carried out and not answered, because its owner crashed, is carried
+//! Promises: a request that was carried out and not answered, because its owner crashed, is carried
 //! out again by the adopter, which answers alike (see the engine's `operator`). One whose asker has gone is swept.
 
 use std::pin::pin;
@@ -16,18 +16,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Workload;
-use crate::command::{CommandError, CommandRequest};
-use crate::runtime::Runtime;
-use crate::store::{StoreError, StoredRequest};
+use crate::command_request::{CommandError, CommandRequest};
+use crate::driver::{Driver, LOOK_MAX};
+use crate::peers::Signals;
+use crate::store::{InstanceId, SagaStore, StoreError, StoredRequest};
 
 /// Requests that one look takes.
 const BATCH_MAX: i64 = 100;
-/// A look though nobody was woken: the word may have been missed, or the saga is still being adopted.
+/// A look though no message came: it may have been missed, or the saga is still being adopted.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long one that can't be written down holds up the others; the next look tries it again.
 const HOLD_UP_MAX: Duration = Duration::from_secs(2);
-/// Requests older than this have nobody any more who waits for them.
-const SWEEP_AFTER_MS: i64 = 60_000;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -53,9 +52,15 @@ enum LookWanted {
     Look,
 }
 
-impl<W: Workload> Runtime<W> {
-    /// Asks the owner of a saga and waits for its answer.
-    pub(crate) async fn ask_owner(
+/// The requests of one instance to others.
+pub(crate) struct Requests {
+    pub store: SagaStore,
+    pub signals: Signals,
+}
+
+impl Requests {
+    /// Has the owner of a saga carry out a command, and waits for its answer.
+    pub(crate) async fn command(
         &self,
         saga: &SagaId,
         request: &CommandRequest,
@@ -69,7 +74,7 @@ impl<W: Workload> Runtime<W> {
     }
 
     /// Asks the owner of a saga where it stands; none when it does not say.
-    pub(crate) async fn ask_owner_to_look(&self, saga: &SagaId, until: Instant) -> Option<Vec<CallWait>> {
+    pub(crate) async fn look(&self, saga: &SagaId, until: Instant) -> Option<Vec<CallWait>> {
         let asking = self.ask(saga, &Wanted::Look(LookWanted::Look), until);
         match tokio::time::timeout_at(until + LOOK, asking).await.ok()?.ok()?? {
             Answer::Seen(calls) => calls,
@@ -81,11 +86,11 @@ impl<W: Workload> Runtime<W> {
     async fn ask(&self, saga: &SagaId, wanted: &Wanted, until: Instant) -> Result<Option<Answer>, CommandError> {
         let request = uuid::Uuid::now_v7().to_string();
         let wanted = serde_json::to_string(wanted).map_err(|error| CommandError::Refused(error.to_string()))?;
-        self.store().ask(&request, saga, &wanted).await?;
+        self.store.ask(&request, saga, &wanted).await?;
         let answer = self.answer_of(&request, until).await;
         if !matches!(answer, Ok(Some(_))) {
             // Nobody waits for it any more. When this fails too, it is swept.
-            let _ = self.store().withdraw(&request).await;
+            let _ = self.store.withdraw(&request).await;
         }
         answer
     }
@@ -93,9 +98,9 @@ impl<W: Workload> Runtime<W> {
     async fn answer_of(&self, request: &str, until: Instant) -> Result<Option<Answer>, CommandError> {
         loop {
             // Before the look, so that an answer between the two wakes it.
-            let mut answered = pin!(self.wakes().answered.notified());
+            let mut answered = pin!(self.signals.answered.notified());
             answered.as_mut().enable();
-            if let Some(text) = self.store().take_answer(request).await? {
+            if let Some(text) = self.store.take_answer(request).await? {
                 let answer = serde_json::from_str(&text);
                 return answer.map(Some).map_err(|error| CommandError::Refused(format!("the owner's answer: {error}")));
             }
@@ -108,12 +113,18 @@ impl<W: Workload> Runtime<W> {
             }
         }
     }
+}
 
-    /// Carries out what others ask of the sagas of this instance, until the shutdown.
-    pub(crate) async fn answer_requests(self: Arc<Self>, shutdown: CancellationToken) -> Result<(), StoreError> {
-        if !self.store().is_shared() {
-            return Ok(());
-        }
+/// The owner's end: carries out what other instances ask of the sagas of this one.
+pub(crate) struct Answers<W: Workload> {
+    pub driver: Arc<Driver<W>>,
+    pub instance: InstanceId,
+    pub signals: Signals,
+}
+
+impl<W: Workload> Answers<W> {
+    /// Answers until the shutdown.
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
         let answering = async {
             loop {
                 if let Err(error) = self.answer_waiting().await {
@@ -123,7 +134,7 @@ impl<W: Workload> Runtime<W> {
                     );
                 }
                 tokio::select! {
-                    () = self.wakes().asked.notified() => {}
+                    () = self.signals.asked.notified() => {}
                     () = tokio::time::sleep(LOOK) => {}
                 }
             }
@@ -133,11 +144,11 @@ impl<W: Workload> Runtime<W> {
     }
 
     async fn answer_waiting(&self) -> Result<(), StoreError> {
-        let requests = self.store().unanswered(self.instance(), BATCH_MAX).await?;
+        let requests = self.driver.store.unanswered(&self.instance, BATCH_MAX).await?;
         let answers = join_all(requests.into_iter().map(|request| self.answer_one(request))).await;
         let answers: Vec<(String, String)> = answers.into_iter().flatten().collect();
         if !answers.is_empty() {
-            self.store().answer(&answers).await?;
+            self.driver.store.answer(&answers).await?;
         }
         Ok(())
     }
@@ -147,13 +158,14 @@ impl<W: Workload> Runtime<W> {
         let answer = match serde_json::from_str::<Wanted>(&request.wanted) {
             Err(error) => Answer::Refused(format!("this request is of another version: {error}")),
             Ok(Wanted::Look(LookWanted::Look)) => {
-                Answer::Seen(self.look_here(&request.saga).await.map(|seen| seen.calls))
+                let seen = tokio::time::timeout(LOOK_MAX, self.driver.look(&request.saga)).await.ok().flatten();
+                Answer::Seen(seen.map(|seen| seen.waits))
             }
             Ok(Wanted::Command(command)) => {
-                match self.command_here(&request.saga, command.clone(), Instant::now() + HOLD_UP_MAX).await {
+                match self.driver.command(&request.saga, command.clone(), Instant::now() + HOLD_UP_MAX).await {
                     Some(Ok(())) => Answer::Done,
                     Some(Err(error)) => Answer::Refused(error.to_string()),
-                    None => match self.command_to_finished(&request.saga, command).await? {
+                    None => match self.driver.command_to_finished(&request.saga, command).await? {
                         Ok(()) => Answer::Done,
                         Err(error) => Answer::Refused(error.to_string()),
                     },
@@ -163,9 +175,4 @@ impl<W: Workload> Runtime<W> {
         let text = serde_json::to_string(&answer).ok()?;
         Some((request.id, text))
     }
-}
-
-/// Takes away what askers that crashed have left.
-pub(crate) async fn sweep(store: &crate::store::SagaStore) -> Result<(), StoreError> {
-    Ok(store.sweep_requests(SWEEP_AFTER_MS).await?)
 }

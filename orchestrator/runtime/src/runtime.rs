@@ -2,41 +2,39 @@
 
 mod submit;
 
-use std::collections::HashMap;
 use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use matricula_core::{Core, DestinationStatus, InLine, Input};
 use matricula_kit::database::DbError;
 use matricula_kit::id::SagaId;
 use matricula_kit::shutdown::Shutdown;
 use matricula_kit::tasks::{joined, observed};
 use matricula_kit::telemetry;
 use matricula_kit::time::UnixMs;
-use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use self::submit::{Submission, SubmitError, Submitted};
-use crate::clock::Clock;
-use crate::destination::{Answered, Destination, DestinationStatus, Shared, Told};
-use crate::executor::{Command, Entrant, Executor, Inbox, Look, Outbox};
-use crate::gate::{Gate, InLine};
-use crate::lease::{self, Adoption, Vigil};
-use crate::others;
-use crate::outages::{Lookout, Outage, Outages};
-use crate::store::{InstanceId, SagaStore, StoreError};
+use crate::driver::Driver;
+use crate::gauges::Gauges;
+use crate::lease::Lease;
+use crate::mailbox::{Clock, Mailbox, Messages};
+use crate::news::News;
+use crate::outages::{Lookout, Outages};
+use crate::peers::{self, Changed, Signals};
+use crate::remote_watch;
+use crate::requests::{Answers, Requests};
+use crate::shell::Shell;
+use crate::store::{InstanceId, Outage, PeerMessage, SagaStore, StoreError};
 use crate::watch::{Watcher, Watchers};
-use crate::word::{self, Moved, Wakes, Word};
-use crate::writer::{self, Log, Write};
-use crate::{RuntimeConfig, Workload};
+use crate::workflow::Sagas;
+use crate::writer::Writer;
+use crate::{ROLE, RuntimeConfig, Workload};
 
-/// Chunks of adopted sagas and commands that may wait for the executor.
-const HANDED_OVER_MAX: usize = 4;
-const COMMANDS_WAITING_MAX: usize = 1_024;
-/// Questions of operators that may wait for the executor.
-const LOOKS_WAITING_MAX: usize = 64;
 /// How long a task that returned early waits for the task that made it return: that one has failed at the same moment.
 const OTHERS_FAIL: Duration = Duration::from_secs(1);
 /// What shutdown waits for on top of the timeout of a call: commits of the last answers.
@@ -44,26 +42,36 @@ const LAST_COMMITS: Duration = Duration::from_secs(1);
 
 /// The same, as a share of the time in which the process must end: then the lease is given back.
 const CALLS_SHARE: f64 = 0.7;
-/// Its tasks in the log and in metrics.
-const ROLE: &str = "orchestrator";
+/// The id that no saga has: a watch of a text that is no id waits for it.
+const NO_SAGA: matricula_core::SagaId = matricula_core::SagaId::from_u128(0);
 
 /// A running orchestrator.
 pub struct Runtime<W: Workload> {
-    workload: Arc<W>,
-    store: SagaStore,
     instance: InstanceId,
-    writes: mpsc::UnboundedSender<Write<Entrant<W::Request>>>,
-    commands: mpsc::Sender<Command>,
-    looks: mpsc::Sender<Look>,
+    driver: Arc<Driver<W>>,
+    requests: Requests,
     watchers: Watchers,
-    wakes: Wakes,
-    clock: Clock,
-    gate: Arc<Gate>,
+    signals: Signals,
     log_failing: Arc<AtomicBool>,
     /// Looks for repeats of subjects that are over their quota.
     repeats: Semaphore,
-    destinations: Vec<DestinationHandle<W::Request>>,
     outages: watch::Receiver<Outages>,
+    stopping: CancellationToken,
+}
+
+/// The parts that the tasks of an orchestrator share.
+struct Parts<W: Workload> {
+    workload: Arc<W>,
+    store: SagaStore,
+    config: RuntimeConfig,
+    instance: InstanceId,
+    clock: Clock,
+    mailbox: Mailbox<W>,
+    watchers: Watchers,
+    signals: Signals,
+    log_failing: Arc<AtomicBool>,
+    /// Woken when a service begins to fail, and when it answers again.
+    destinations: Arc<Notify>,
     stopping: CancellationToken,
 }
 
@@ -79,139 +87,86 @@ impl<W: Workload> Runtime<W> {
     ) -> Result<(Arc<Self>, JoinHandle<Result<(), StoreError>>), DbError> {
         let shutdown = shutdown.into();
         let instance = InstanceId::generate();
-        let clock = Clock::new(store.register(&instance, config.lease_ttl_ms).await?);
-        let vigil = Vigil::new(&config);
+        let database_now_ms = store.register(&instance, config.lease_ttl_ms).await?;
         tracing::info!(instance = instance.as_str(), "the orchestrator's instance is registered");
 
-        let (writes, write_queue) = mpsc::unbounded_channel();
-        let (written_out, written) = mpsc::unbounded_channel();
-        let (answers_out, answers) = mpsc::unbounded_channel();
-        let (adopted_out, adopted) = mpsc::channel(HANDED_OVER_MAX);
-        let (commands, command_queue) = mpsc::channel(COMMANDS_WAITING_MAX);
-        let (looks, look_queue) = mpsc::channel(LOOKS_WAITING_MAX);
-        let (outages_out, outages) = watch::channel(Outages::default());
-        let changed = Arc::new(Notify::new());
-        let wakes = Wakes::new();
-        let watchers = Watchers::default();
-        let gate = Arc::new(Gate::new(&config));
-        let log_failing = Arc::new(AtomicBool::new(false));
-        let stopping = shutdown.token().child_token();
-        let closing = CancellationToken::new();
-
-        let mut tasks = JoinSet::new();
-        let (queues, destinations) =
-            start_destinations(&workload, &config, (answers_out, &clock, &changed), &mut tasks);
-        let outbox = Outbox {
-            writes: writes.clone(),
-            destinations: queues,
-            watchers: watchers.clone(),
-            moved: wakes.here.clone(),
-            clock: clock.clone(),
-            gate: gate.clone(),
-            _ended: closing.clone().drop_guard(),
-        };
-        let inbox = Inbox { written, answers, adopted, commands: command_queue, looks: look_queue };
-        let executor = Executor::new(workload.clone(), instance.clone(), &config, outbox);
-        must_run(&mut tasks, &stopping, "executor", executor.run(inbox, stopping.clone()));
-        let log = Log {
-            store: store.clone(),
-            instance: instance.clone(),
-            gate: gate.clone(),
-            failing: log_failing.clone(),
-            shutdown: stopping.clone(),
-        };
-        tasks.spawn(observed(ROLE, "log_writer", writer::run(log, write_queue, written_out, closing.clone())));
-        let keeping =
-            lease::keep(store.clone(), instance.clone(), config.clone(), clock.clone(), vigil.clone(), closing);
-        tasks.spawn(observed(ROLE, "lease", keeping));
-        let adoption = Adoption {
-            store: store.clone(),
-            instance: instance.clone(),
-            workload: workload.clone(),
-            config: config.clone(),
-            adopted: adopted_out,
-            wakes: wakes.clone(),
-            vigil,
-        };
-        must_run(&mut tasks, &stopping, "adoption", adoption.run(stopping.clone()));
-        let moved = wakes.elsewhere.subscribe();
-        let following = others::follow(store.clone(), workload.clone(), watchers.clone(), moved, stopping.clone());
-        must_run(&mut tasks, &stopping, "remote_watch", following);
-        let announcing = word::announce(store.clone(), instance.clone(), wakes.clone(), stopping.clone());
-        must_run(&mut tasks, &stopping, "announcements", announcing);
-        let listening = word::listen(store.clone(), instance.clone(), wakes.clone(), stopping.clone());
-        must_run(&mut tasks, &stopping, "listener", listening);
-        let lookout = Lookout {
-            store: store.clone(),
-            instance: instance.clone(),
-            statuses: destinations.iter().map(|destination| destination.status.clone()).collect(),
-            changed,
-            looks: looks.clone(),
-            clock: clock.clone(),
-            wakes: wakes.clone(),
-            attention_after: Duration::from_millis(config.destination_attention_after_ms),
-            shown: outages_out,
-        };
-        must_run(&mut tasks, &stopping, "lookout", lookout.run(stopping.clone()));
         let grace = Duration::from_millis(config.call_timeout_ms) + LAST_COMMITS;
-        let runtime = Arc::new(Self {
+        let (mailbox, messages) = Mailbox::new();
+        let (shown, outages) = watch::channel(Outages::default());
+        let parts = Parts {
             workload,
-            store: store.clone(),
-            instance: instance.clone(),
-            writes,
-            commands,
-            looks,
-            watchers,
-            wakes,
-            clock,
-            gate,
-            log_failing,
-            repeats: Semaphore::new(submit::REPEATS_MAX),
-            destinations,
-            outages,
-            stopping: stopping.clone(),
-        });
-        // In a database of one instance alone nobody else asks: the task would end at once.
-        if store.is_shared() {
-            must_run(&mut tasks, &stopping, "operator_requests", runtime.clone().answer_requests(stopping.clone()));
+            store,
+            config,
+            instance,
+            clock: Clock::new(database_now_ms),
+            mailbox,
+            watchers: Watchers::default(),
+            signals: Signals::new(),
+            log_failing: Arc::default(),
+            destinations: Arc::default(),
+            stopping: shutdown.token().child_token(),
+        };
+        let driver = Arc::new(parts.driver());
+        let mut tasks = Tasks { set: JoinSet::new(), stopping: parts.stopping.clone() };
+        tasks.must_run("executor", parts.shell(messages, database_now_ms).run());
+        tasks.must_run("lookout", parts.lookout(shown).run(parts.stopping.clone()));
+        parts.start_peers(&mut tasks);
+        // In a database of one instance alone no other asks: the task would end at once.
+        if parts.store.is_shared() {
+            let (instance, signals) = (parts.instance.clone(), parts.signals.clone());
+            let answers = Answers { driver: driver.clone(), instance, signals };
+            tasks.must_run("operator_requests", answers.run(parts.stopping.clone()));
         }
-        Ok((runtime, joined(end(tasks, store, instance, stopping, shutdown, grace))))
+        let runtime = Arc::new(Self {
+            instance: parts.instance.clone(),
+            driver,
+            requests: Requests { store: parts.store.clone(), signals: parts.signals.clone() },
+            watchers: parts.watchers,
+            signals: parts.signals,
+            log_failing: parts.log_failing,
+            repeats: Semaphore::new(submit::REPEATS_MAX),
+            outages,
+            stopping: parts.stopping,
+        });
+        Ok((runtime, joined(end(tasks, parts.store, parts.instance, shutdown, grace))))
     }
 
     /// The time that all replicas of the database agree on.
     pub fn now(&self) -> UnixMs {
-        self.clock.now()
+        self.driver.clock.now()
     }
 
-    /// Tells of every saga whose phase, outcome or need of attention changes, whichever instance drives it; none: any
-    /// may have changed. Who is slow misses some, and is told so.
-    pub fn moved(&self) -> broadcast::Receiver<Moved> {
-        self.wakes.anywhere.subscribe()
+    /// Gives every saga whose phase, outcome or need of attention changes, whichever instance drives it; none: any may
+    /// have changed. A slow receiver misses some, and gets an error that says so.
+    pub fn moved(&self) -> broadcast::Receiver<Changed> {
+        self.signals.anywhere.subscribe()
     }
 
     /// Where a saga stands in line; `None` when it has an outcome, or another instance drives it.
-    pub fn line(&self, saga: &SagaId) -> Option<InLine> {
-        self.gate.place(saga)
+    pub async fn place(&self, saga: &SagaId) -> Option<InLine> {
+        let saga = crate::bits(saga)?;
+        self.driver.mailbox.query(move |core, now| core.place(now, saga)).await?
     }
 
     /// Begins to watch a saga.
     pub fn watch(&self, saga: &SagaId) -> Watcher {
-        self.watchers.watch(saga)
+        self.watchers.watch(crate::bits(saga).unwrap_or(NO_SAGA))
     }
 
-    /// Whether the last commit of the saga log failed. A submission that waits may then wait until the database is back.
+    /// Whether the last commit of the saga log failed. A submission that waits may then wait until the database is
+    /// back.
     pub fn is_log_failing(&self) -> bool {
         self.log_failing.load(Ordering::Relaxed)
     }
 
     /// The saga log, to read.
     pub fn store(&self) -> &SagaStore {
-        &self.store
+        &self.driver.store
     }
 
     /// What the sagas do.
     pub fn workload(&self) -> &W {
-        &self.workload
+        &self.driver.workload
     }
 
     /// This process start.
@@ -219,9 +174,9 @@ impl<W: Workload> Runtime<W> {
         &self.instance
     }
 
-    /// How each destination stands.
-    pub fn destinations(&self) -> Vec<DestinationStatus> {
-        self.destinations.iter().map(DestinationHandle::status).collect()
+    /// How the services stand; none of them when the orchestrator has ended.
+    pub async fn destinations(&self) -> Vec<DestinationStatus> {
+        self.driver.mailbox.query(|core, now| core.destinations(now)).await.unwrap_or_default()
     }
 
     /// The services that do not answer, as each instance that lives sees them; this one's own first.
@@ -229,104 +184,123 @@ impl<W: Workload> Runtime<W> {
         self.outages.borrow().clone()
     }
 
-    /// Tells of every change of them.
+    /// Gives every change of them.
     pub fn watch_outages(&self) -> watch::Receiver<Arc<Vec<Outage>>> {
         self.outages.clone()
     }
 
     /// Changes how many RPCs to a destination may be in flight from here, 0 to park its calls; false when there is no
-    /// such destination. The bound of the settings comes back with a restart.
-    pub fn set_destination_limit(&self, name: &str, in_flight_max: usize) -> bool {
-        let named = self.destinations.iter().find(|destination| destination.name == name);
-        named.is_some_and(|destination| destination.in_flight_max.send(in_flight_max).is_ok())
+    /// such destination, or the orchestrator has ended. The bound of the settings comes back with a restart.
+    pub async fn set_destination_limit(&self, name: &str, in_flight_max: usize) -> bool {
+        let steps = self.workload().definition().steps();
+        let Some(destination) = steps.iter().map(|step| step.destination).find(|destination| *destination == name)
+        else {
+            return false;
+        };
+        self.driver.mailbox.input(Input::LimitSet { destination, in_flight_max });
+        // The limit is set when the core answers a later question.
+        self.driver.mailbox.query(|_, _| ()).await.is_some()
     }
 
-    pub(crate) fn commands(&self) -> &mpsc::Sender<Command> {
-        &self.commands
+    pub(crate) fn driver(&self) -> &Driver<W> {
+        &self.driver
     }
 
-    pub(crate) fn looks(&self) -> &mpsc::Sender<Look> {
-        &self.looks
-    }
-
-    pub(crate) fn handles(&self) -> &[DestinationHandle<W::Request>] {
-        &self.destinations
-    }
-
-    pub(crate) fn wakes(&self) -> &Wakes {
-        &self.wakes
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.requests
     }
 }
 
-type CallQueues<R> = HashMap<&'static str, mpsc::UnboundedSender<Told<R>>>;
-
-/// What the runtime keeps of a destination's task.
-pub(crate) struct DestinationHandle<R> {
-    name: &'static str,
-    status: Arc<Mutex<DestinationStatus>>,
-    in_flight_max: watch::Sender<usize>,
-    /// Weak: the destination ends when the executor drops its end.
-    told: mpsc::WeakUnboundedSender<Told<R>>,
-}
-
-impl<R> DestinationHandle<R> {
-    pub(crate) fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// Asks the destination something; false when it has ended.
-    pub(crate) fn tell(&self, told: Told<R>) -> bool {
-        self.told.upgrade().is_some_and(|queue| queue.send(told).is_ok())
-    }
-
-    pub(crate) fn status(&self) -> DestinationStatus {
-        let mut status = self.status.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
-        // What was set a moment ago counts, though the task has not told of it yet.
-        status.in_flight_max = *self.in_flight_max.borrow();
-        status
-    }
-}
-
-/// Starts a task for each service that the steps call.
-fn start_destinations<W: Workload>(
-    workload: &Arc<W>,
-    config: &RuntimeConfig,
-    (answers, clock, changed): (mpsc::UnboundedSender<Vec<Answered>>, &Clock, &Arc<Notify>),
-    tasks: &mut JoinSet<Result<(), StoreError>>,
-) -> (CallQueues<W::Request>, Vec<DestinationHandle<W::Request>>) {
-    let mut queues = HashMap::new();
-    let mut handles = Vec::new();
-    for step in workload.definition().steps() {
-        let name = step.destination;
-        if queues.contains_key(name) {
-            continue;
+impl<W: Workload> Parts<W> {
+    fn driver(&self) -> Driver<W> {
+        Driver {
+            mailbox: self.mailbox.clone(),
+            clock: self.clock.clone(),
+            store: self.store.clone(),
+            workload: self.workload.clone(),
         }
-        let status = Arc::new(Mutex::new(DestinationStatus { name, ..Default::default() }));
-        let (queue, told) = mpsc::unbounded_channel();
-        let (in_flight_max, limit) = watch::channel(config.destination_in_flight_max);
-        let shared = Shared { clock: clock.clone(), status: status.clone(), changed: changed.clone() };
-        let destination = Destination::new(name, workload.clone(), config.clone(), limit, answers.clone(), shared);
-        tasks.spawn(observed(ROLE, "calls", async move {
-            destination.run(told).await;
-            Ok(())
-        }));
-        handles.push(DestinationHandle { name, status, in_flight_max, told: queue.downgrade() });
-        queues.insert(name, queue);
     }
-    (queues, handles)
+
+    /// The owner of the core.
+    fn shell(&self, messages: Messages<W>, database_now_ms: i64) -> Shell<W> {
+        let (workload, instance) = (self.workload.clone(), self.instance.clone());
+        let core = Core::new(
+            Sagas(workload.clone()),
+            &self.config.core(),
+            instance.as_str().to_owned(),
+            rand::random(),
+            self.clock.moment(),
+            database_now_ms,
+        );
+        let lease = Lease {
+            store: self.store.clone(),
+            instance: instance.clone(),
+            workload: workload.clone(),
+            signals: self.signals.clone(),
+            lease_ttl_ms: self.config.lease_ttl_ms,
+            is_machine_off: AtomicBool::new(false),
+        };
+        lease.compare_clocks(database_now_ms);
+        let (store, failing) = (self.store.clone(), self.log_failing.clone());
+        Shell {
+            core,
+            clock: self.clock.clone(),
+            messages,
+            writer: Arc::new(Writer { store, instance, workload: workload.clone(), failing }),
+            workload,
+            lease: Arc::new(lease),
+            news: News {
+                definition: self.workload.definition().name(),
+                watchers: self.watchers.clone(),
+                changed: self.signals.here.clone(),
+                destinations: self.destinations.clone(),
+            },
+            gauges: Gauges::new(),
+            call_timeout: Duration::from_millis(self.config.call_timeout_ms),
+            stopping: self.stopping.clone(),
+        }
+    }
+
+    fn lookout(&self, shown: watch::Sender<Outages>) -> Lookout<W> {
+        Lookout {
+            store: self.store.clone(),
+            instance: self.instance.clone(),
+            mailbox: self.mailbox.clone(),
+            changed: self.destinations.clone(),
+            clock: self.clock.clone(),
+            signals: self.signals.clone(),
+            attention_after: Duration::from_millis(self.config.destination_attention_after_ms),
+            shown,
+        }
+    }
+
+    /// Starts the tasks that send to other instances and receive from them.
+    fn start_peers(&self, tasks: &mut Tasks) {
+        let common = || (self.store.clone(), self.instance.clone(), self.signals.clone(), self.stopping.clone());
+        let (store, instance, signals, stopping) = common();
+        tasks.must_run("announcements", peers::announce(store, instance, signals, stopping));
+        let (store, instance, signals, stopping) = common();
+        let mailbox = self.mailbox.clone();
+        let left = move || mailbox.input(Input::PeerLeft);
+        tasks.must_run("listener", peers::listen(store, instance, signals, left, stopping));
+        let (store, _, signals, stopping) = common();
+        let (workload, watchers) = (self.workload.clone(), self.watchers.clone());
+        let changed = signals.elsewhere.subscribe();
+        tasks.must_run("remote_watch", remote_watch::follow(store, workload, watchers, changed, stopping));
+    }
 }
 
-/// Starts a task that may not end before the shutdown. If it does, it panics, so that the process ends.
-///
-/// `calls`, `log_writer` and `lease` are started without this check. They end when the executor has dropped its ends of
-/// their channels. The executor reports why, and its error must not turn into a panic of theirs.
-fn must_run(
-    tasks: &mut JoinSet<Result<(), StoreError>>,
-    stopping: &CancellationToken,
-    task: &'static str,
-    running: impl Future<Output = Result<(), StoreError>> + Send + 'static,
-) {
-    tasks.spawn(observed(ROLE, task, until_stopped(stopping.clone(), running)));
+/// The tasks of an orchestrator, which end together.
+struct Tasks {
+    set: JoinSet<Result<(), StoreError>>,
+    stopping: CancellationToken,
+}
+
+impl Tasks {
+    /// Starts a task that may not end before the shutdown. If it does, it panics, so that the process ends.
+    fn must_run(&mut self, task: &'static str, running: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
+        self.set.spawn(observed(ROLE, task, until_stopped(self.stopping.clone(), running)));
+    }
 }
 
 async fn until_stopped(
@@ -342,16 +316,16 @@ async fn until_stopped(
     ended
 }
 
-/// Waits until all tasks have ended after the shutdown, and gives the sagas that are left to others. Fails as soon as
-/// one of them does; then the others are stopped where they are.
+/// Waits until all tasks have ended after the shutdown, and gives the sagas that are left to other instances. Fails as
+/// soon as one of the tasks does; then the others are stopped where they are.
 async fn end(
-    mut tasks: JoinSet<Result<(), StoreError>>,
+    tasks: Tasks,
     store: SagaStore,
     instance: InstanceId,
-    stopping: CancellationToken,
     shutdown: Shutdown,
     grace: Duration,
 ) -> Result<(), StoreError> {
+    let Tasks { set: mut tasks, stopping } = tasks;
     let _submissions_end_with_this = stopping.drop_guard();
     let out_of_grace = async {
         let deadline = shutdown.begun().await;
@@ -375,11 +349,12 @@ async fn end(
         },
         () = out_of_grace => tracing::warn!("calls are still in flight after the grace period; they will be made again"),
     }
-    // Nothing is lost by stopping here: what is decided is in the log, and the rest is called again by whoever adopts it.
+    // Nothing is lost by stopping here: what is decided is in the log, and the instance that adopts the sagas calls the
+    // rest again.
     tasks.shutdown().await;
     match store.release(&instance).await {
-        // Others take over now, and not when they look next.
-        Ok(()) => drop(store.tell(&[Word::Left]).await),
+        // Other instances take over now, and not at their next look.
+        Ok(()) => drop(store.send(&[PeerMessage::Left]).await),
         Err(error) => {
             tracing::warn!(error = telemetry::chain(&error), "the lease could not be given back; it will lapse");
         }

@@ -1,10 +1,11 @@
-//! Who waits for a saga: each gets its state after every durable change, and none has to ask the database.
+//! The watches of sagas: each gets the state of its saga after every persisted change, and none has to ask the
+//! database.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use matricula_core::SagaId;
 use matricula_engine::SagaState;
-use matricula_kit::id::SagaId;
 use tokio::sync::watch;
 
 /// The last durable state of a saga; `None` before the first one since the watch began.
@@ -18,7 +19,7 @@ pub(crate) struct Watchers {
 
 struct Watched {
     progress: watch::Sender<Progress>,
-    /// Whether this process has told of it as its driver: then nobody has to ask the database.
+    /// Whether this process drives it: then nobody has to ask the database.
     driven_here: bool,
     /// Counted here, under the lock: the receivers of two watches that end at the same moment would each count the
     /// other, and neither would clear up.
@@ -61,33 +62,32 @@ impl Drop for Watcher {
 
 impl Watchers {
     /// Begins a watch; changes from now on are seen.
-    pub(crate) fn watch(&self, saga: &SagaId) -> Watcher {
+    pub(crate) fn watch(&self, saga: SagaId) -> Watcher {
         let mut sagas = self.lock();
         let unwatched = || Watched { progress: watch::Sender::new(None), driven_here: false, watchers: 0 };
-        let watched = sagas.entry(saga.clone()).or_insert_with(unwatched);
+        let watched = sagas.entry(saga).or_insert_with(unwatched);
         watched.watchers += 1;
-        Watcher { saga: saga.clone(), progress: watched.progress.subscribe(), watchers: self.clone() }
+        Watcher { saga, progress: watched.progress.subscribe(), watchers: self.clone() }
     }
 
-    /// Tells those who watch a saga that this process drives where it stands.
-    pub(crate) fn tell(&self, saga: &SagaId, state: &Arc<SagaState>) {
-        if let Some(watched) = self.lock().get_mut(saga) {
+    /// Hands the state of a saga that this process drives to its watchers.
+    pub(crate) fn tell(&self, saga: SagaId, state: Arc<SagaState>) {
+        if let Some(watched) = self.lock().get_mut(&saga) {
             watched.driven_here = true;
-            watched.progress.send_replace(Some(state.clone()));
+            watched.progress.send_replace(Some(state));
         }
     }
 
-    /// Another instance drives the saga from now on: those who watch it are told what is read of it, or they would wait
-    /// for ever.
-    pub(crate) fn given_away(&self, saga: &SagaId) {
-        if let Some(watched) = self.lock().get_mut(saga) {
+    /// Another instance drives the saga from now on: its watchers get what is read of it, or they would wait for ever.
+    pub(crate) fn given_away(&self, saga: SagaId) {
+        if let Some(watched) = self.lock().get_mut(&saga) {
             watched.driven_here = false;
         }
     }
 
-    /// Tells them what was read of a saga that another instance drives.
-    pub(crate) fn tell_of_other(&self, saga: &SagaId, state: &Arc<SagaState>) {
-        if let Some(watched) = self.lock().get(saga) {
+    /// Hands what was read of a saga that another instance drives to its watchers.
+    pub(crate) fn tell_of_other(&self, saga: SagaId, state: &Arc<SagaState>) {
+        if let Some(watched) = self.lock().get(&saga) {
             let is_newer = |known: &SagaState| known.sequence() < state.sequence();
             if !watched.driven_here && watched.progress.borrow().as_deref().is_none_or(is_newer) {
                 watched.progress.send_replace(Some(state.clone()));
@@ -100,7 +100,7 @@ impl Watchers {
         let sagas = self.lock();
         let others = sagas.iter().filter(|(_, watched)| !watched.driven_here);
         let known = |watched: &Watched| watched.progress.borrow().as_ref().map_or(0, |state| state.sequence());
-        others.map(|(saga, watched)| (saga.clone(), known(watched))).collect()
+        others.map(|(saga, watched)| (*saga, known(watched))).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SagaId, Watched>> {
@@ -115,8 +115,8 @@ mod tests {
     #[test]
     fn watches_leave_nothing_behind() {
         let watchers = Watchers::default();
-        let saga = SagaId::generate();
-        let (one, two) = (watchers.watch(&saga), watchers.watch(&saga));
+        let saga = SagaId::from_u128(1);
+        let (one, two) = (watchers.watch(saga), watchers.watch(saga));
         let ended = [std::thread::spawn(move || drop(one)), std::thread::spawn(move || drop(two))];
         ended.into_iter().for_each(|thread| thread.join().expect("a drop does not panic"));
         assert!(watchers.lock().is_empty());

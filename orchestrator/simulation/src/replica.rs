@@ -625,7 +625,7 @@ impl Replica {
 
     fn changed(&self, env: &mut Env, change: Change<Rc<Request>>) {
         let (saga, state) = match change {
-            Change::Entered { saga, state } | Change::Advanced { saga, state, .. } => (saga, state),
+            Change::Entered { saga, state, .. } | Change::Advanced { saga, state, .. } => (saga, state),
             Change::HandedOver { saga } => {
                 let saga = number_of(saga);
                 return env.say(|| format!("{} does not drive {saga} any more", self.instance));

@@ -107,11 +107,11 @@ impl Participant for Enrollments {
         let registrations: BTreeSet<(&StudentId, &SagaId)> =
             ending.into_iter().map(|command| (command.student(), command.registration())).collect();
         let rows = Rows::new().text("student_id", students.iter().map(|student| student.as_str()));
-        let in_force = tx.ask(LOCK_IN_FORCE, rows.into());
+        let in_force = tx.queue(LOCK_IN_FORCE, rows.into());
         let rows = Rows::new()
             .text("student_id", registrations.iter().map(|(student, _)| student.as_str()))
             .text("registration_id", registrations.iter().map(|(_, registration)| registration.as_str()));
-        let of_registrations = tx.ask(LOCK_REGISTRATIONS, rows.into());
+        let of_registrations = tx.queue(LOCK_REGISTRATIONS, rows.into());
         let mut loaded = tx.rows(in_force).await?;
         loaded.extend(tx.rows(of_registrations).await?);
         Ok(World::new(loaded.iter().map(enrollment).collect::<Result<Vec<_>, _>>()?))
@@ -126,7 +126,7 @@ impl Participant for Enrollments {
     fn write(&self, tx: &mut Tx, world: &World, _: UnixMs) -> Result<(), DbError> {
         for takes_place in [false, true] {
             let changed = rows(world, |row, fate| fate == Fate::Changed && row.takes_place() == takes_place);
-            tx.post(UPDATE, changing_columns(key_columns(&changed), &changed).into());
+            tx.send(UPDATE, changing_columns(key_columns(&changed), &changed).into());
         }
         let new = rows(world, |_, fate| fate == Fate::New);
         let columns = key_columns(&new)
@@ -135,7 +135,7 @@ impl Participant for Enrollments {
             .text("component", new.iter().map(|row| row.component.as_str()))
             .opt_text("roster_row_id", new.iter().map(|row| row.roster_row.as_ref().map(RosterRowId::as_str)))
             .int("created_at", new.iter().map(|row| row.created_at.0));
-        tx.post(INSERT, changing_columns(columns, &new).into());
+        tx.send(INSERT, changing_columns(columns, &new).into());
         Ok(())
     }
 }

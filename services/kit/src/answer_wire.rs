@@ -43,18 +43,6 @@ impl From<Done> for wire::Done {
     }
 }
 
-impl TryFrom<wire::Done> for Done {
-    type Error = FieldError;
-
-    fn try_from(done: wire::Done) -> Result<Self, FieldError> {
-        Ok(Self {
-            added: done.added.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
-            dropped: done.dropped.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
-            amount: done.amount.map(Into::into),
-        })
-    }
-}
-
 impl From<ReservedCourse> for wire::ReservedCourse {
     fn from(course: ReservedCourse) -> Self {
         Self {

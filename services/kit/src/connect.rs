@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-use crate::secret::masked_url;
+use crate::secret::{is_scheme, masked_url};
 
 /// How long a connection may take: enough across a continent, and short enough for somebody who waits.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -102,11 +102,6 @@ pub fn service_url(url: &str) -> Result<Uri, ServiceUrlError> {
     }
     let uri = format!("http://{authority}").parse::<Uri>().ok();
     uri.filter(|uri| uri.host().is_some_and(is_host)).ok_or_else(|| ServiceUrlError::NoUrl(shown()))
-}
-
-pub(crate) fn is_scheme(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
 /// A name or an address; that of IPv6 is in brackets.

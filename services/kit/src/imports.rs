@@ -43,7 +43,7 @@ pub trait Imported: Send + Sync + 'static {
     async fn apply(&self, base_version: i64, rows: Vec<wire::ImportRow>) -> Result<(), ImportError>;
 }
 
-/// What a service's [`Role`](crate::serve::Role) has when it takes imports.
+/// What a service's `Role` has when it takes imports.
 pub type Imports = Arc<dyn Imported>;
 
 /// Why an import was not applied; nothing of it was.
@@ -108,7 +108,7 @@ pub fn check_base(base: i64, version: i64) -> Result<(), ImportError> {
 
 /// Has the commit make the next version.
 pub fn next(tx: &mut Tx) {
-    tx.post(NEXT_VERSION, Args::new());
+    tx.send(NEXT_VERSION, Args::new());
 }
 
 fn version_of(rows: &[Row]) -> Result<i64, DbError> {

@@ -116,7 +116,7 @@ pub fn operations<W, C>(
     if !span.is_none() {
         spans::has_operations(&span, operations.len());
         if let [operation] = &operations[..] {
-            spans::is_about(&span, operation.key.as_ref(), operation.leg.into());
+            operation.describe_in(&span);
         }
         let serving = TraceContext::of_span(&span, &TraceContext::default());
         for operation in &mut operations {

@@ -8,8 +8,6 @@ use std::ops::Range;
 
 use percent_encoding::percent_decode_str;
 
-use crate::connect::is_scheme;
-
 /// What is shown in the place of a secret.
 const MASK: &str = "********";
 /// Parts of the names of parameters whose values are secrets, in lower case.
@@ -77,6 +75,12 @@ fn login(value: &str) -> Option<Range<usize>> {
     };
     let end = value.rfind('@').filter(|end| *end > begin)?;
     Some(begin + shown_of_login(&value[begin..end])..end)
+}
+
+/// Whether a text may be the scheme of a URL.
+pub(crate) fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
 /// How many bytes of `user:password` are shown: the user and its `:`. A user without a password may be a token.

@@ -32,9 +32,9 @@ mod health;
 mod http;
 mod limits;
 mod memory;
-mod patience;
 mod reflection;
 mod severed;
+mod slow_client;
 #[cfg(test)]
 mod tests;
 
@@ -44,8 +44,8 @@ pub use health::RoleHealth;
 use http::Probed;
 pub use http::install_metrics;
 pub use limits::{Limits, LimitsConfig};
-use patience::Patience;
 use severed::{Cut, Severable};
+use slow_client::SlowClientLayer;
 
 /// Share of the time left that calls in flight may take when a shutdown begins. It is most of it: what they do is lost to
 /// their callers when they are cut off, and the parts after them are quick unless they hang.
@@ -349,7 +349,7 @@ async fn serve_tcp(
     let server = server();
     let inside = tower::ServiceBuilder::new()
         .layer(MapRequestLayer::new(encoding::answered_alike))
-        .layer(Patience::new(&limits))
+        .layer(SlowClientLayer::new(&limits))
         .into_inner();
     let stopped = ending.no_new_calls.cancelled_owned();
     match grpc_web {

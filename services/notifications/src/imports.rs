@@ -15,8 +15,8 @@ use matricula_proto::imports::v1::ImportRow;
 use matricula_proto::imports::v1::import_row::Row;
 use matricula_proto::notifications::v1 as proto;
 
-use crate::delivery::Waker;
 use crate::domain::Contact;
+use crate::handover::Waker;
 use crate::store;
 
 #[cfg(test)]

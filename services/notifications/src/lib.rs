@@ -12,6 +12,7 @@
 //! | `imports` | addresses, as imports bring them |
 //! | `domain` | pure: what a message says, when its delivery is tried again |
 //! | `store` | the only SQL |
+//! | `handover` | new messages, from the writer to the dispatcher |
 //! | `delivery` | takes recorded messages to the configured sink |
 //!
 //! Promises: a registration has exactly one message; recording never waits for a delivery; a message is delivered at
@@ -31,12 +32,14 @@ mod config;
 mod delivery;
 mod domain;
 mod grpc;
+mod handover;
 mod imports;
 mod store;
 
 pub use config::{ConfigError, NotificationConfig, SinkConfig};
-use delivery::{Dispatcher, Sink, Waker};
+use delivery::{Dispatcher, Sink};
 use domain::retry::Delays;
+use handover::Waker;
 
 /// The metrics of the delivery.
 pub const METRICS: [Metric; 2] = [

@@ -83,8 +83,8 @@ pub async fn load(tx: &mut Tx, commands: impl Iterator<Item = &Command>, zone: T
         sections.insert(held.1.clone());
         seats.insert(held);
     }
-    let locked = tx.ask(LOCK_SECTIONS, section_rows(&sections).into());
-    let held = tx.ask(READ_HOLDS, seat_rows(&seats).into());
+    let locked = tx.queue(LOCK_SECTIONS, section_rows(&sections).into());
+    let held = tx.queue(READ_HOLDS, seat_rows(&seats).into());
     let locked = tx.rows(locked).await?.iter().map(section).collect::<Result<_, _>>()?;
     let held = tx.rows(held).await?.iter().map(hold).collect::<Result<_, _>>()?;
     Ok(World::new(locked, held, import_version, zone))
@@ -98,13 +98,13 @@ pub fn write(tx: &mut Tx, world: &World) {
     for (sql, fate) in [(INSERT_SECTIONS, Fate::New), (UPDATE_SECTIONS, Fate::Changed)] {
         let rows: Vec<&Section> =
             world.sections().filter(|(_, its)| *its == fate).map(|(section, _)| section).collect();
-        tx.post(sql, sections_as_rows(&rows).into());
+        tx.send(sql, sections_as_rows(&rows).into());
     }
     let granted: Vec<&Hold> = world.holds().filter(|(_, fate)| *fate == Fate::New).map(|(hold, _)| hold).collect();
-    tx.post(INSERT_HOLDS, holds_as_rows(&granted).into());
+    tx.send(INSERT_HOLDS, holds_as_rows(&granted).into());
     let released: Vec<&Hold> = world.holds().filter(|(_, fate)| *fate == Fate::Changed).map(|(hold, _)| hold).collect();
     let rows = released_columns(seat_rows(released.iter().map(|hold| &hold.key)), &released);
-    tx.post(RELEASE_HOLDS, rows.into());
+    tx.send(RELEASE_HOLDS, rows.into());
 }
 
 /// Reads sections as committed; unknown ones are left out.

@@ -141,7 +141,13 @@ impl SagaService for SagaGrpc {
         let (instance, outages) = (self.runtime.instance(), self.runtime.outages());
         let others = outages.iter().filter(|outage| outage.instance != instance.as_str());
         Ok(Response::new(ops::ListDestinationsResponse {
-            destinations: self.runtime.destinations().into_iter().map(|status| self.destination(status)).collect(),
+            destinations: self
+                .runtime
+                .destinations()
+                .await
+                .into_iter()
+                .map(|status| self.destination(status))
+                .collect(),
             others_in_trouble: others.map(wire::outage).collect(),
         }))
     }
@@ -155,13 +161,16 @@ impl SagaService for SagaGrpc {
         let limit = limit.ok_or_else(|| {
             FieldError::new("in_flight_max", format!("must be 0 to {IN_FLIGHT_MAX}, got {in_flight_max}"))
         })?;
-        let is_set = self.runtime.set_destination_limit(&name, limit);
-        let destinations = self.runtime.destinations();
+        let is_set = self.runtime.set_destination_limit(&name, limit).await;
+        let destinations = self.runtime.destinations().await;
+        // The core has ended with this replica: nothing was set.
+        if destinations.is_empty() {
+            return Err(shutting_down());
+        }
         let names: Vec<&str> = destinations.iter().map(|one| one.name).collect();
         let names = names.join(", ");
         let destination = destinations.into_iter().find(|one| one.name == name);
         let destination = destination.ok_or_else(|| FieldError::new("name", format!("must be one of {names}")))?;
-        // The destination has ended with this replica: nothing was set.
         if !is_set {
             return Err(shutting_down());
         }

@@ -85,6 +85,7 @@ pub(super) fn next(wanted: &RegistrationRequest, earlier: &[Earlier]) -> Next {
 
 #[cfg(test)]
 mod tests {
+    use matricula_kit::id::StudentId;
     use matricula_kit::time::UnixMs;
 
     use super::*;
@@ -94,7 +95,8 @@ mod tests {
         let (adds, drops) = change.split_once('-').unwrap_or((change, ""));
         let own = |id: &str| if id.is_empty() { Vec::new() } else { vec![id.to_owned()] };
         let (adds, drops) = (own(adds.trim_start_matches('+')), own(drops));
-        RegistrationRequest::try_new("s1".to_owned(), adds, drops, Vec::new(), UnixMs(0)).expect("within the bounds")
+        let student = StudentId::stored("s1".to_owned());
+        RegistrationRequest::try_new(student, adds, drops, Vec::new(), UnixMs(0)).expect("within the bounds")
     }
 
     /// `earlier` is registrations in order: `+A committed, -A failed`. The ids are their numbers.

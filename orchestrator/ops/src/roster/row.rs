@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use matricula_kit::id::{RosterRowId, SectionId};
+use matricula_kit::id::{RosterRowId, StudentId};
 use matricula_kit::rpc::{FieldError, required_id};
 use matricula_kit::time::UnixMs;
 use matricula_proto::ops::v1 as ops;
@@ -51,8 +51,9 @@ pub(super) fn wait(wait_ms: i32) -> Result<Duration, FieldError> {
 fn row(wire: ops::RosterRow, charge: bool, now: UnixMs) -> Result<Row, FieldError> {
     let ops::RosterRow { row_id, student_id, section_id, ended_section_id } = wire;
     let id = required_id("row_id", row_id, RosterRowId::try_new)?;
-    let adds = section("section_id", section_id)?;
-    let drops = section("ended_section_id", ended_section_id)?;
+    let student = required_id("student_id", student_id, StudentId::try_new)?;
+    let list = |section: String| if section.is_empty() { Vec::new() } else { vec![section] };
+    let (adds, drops) = (list(section_id), list(ended_section_id));
     if adds.is_empty() && drops.is_empty() {
         let problem = "name the section that the student is to be in, or one that is ended in ended_section_id";
         return Err(FieldError::new("section_id", problem));
@@ -60,13 +61,19 @@ fn row(wire: ops::RosterRow, charge: bool, now: UnixMs) -> Result<Row, FieldErro
     if adds == drops {
         return Err(FieldError::new("ended_section_id", "is the section that the student is to be in"));
     }
-    let request = RegistrationRequest::try_new(student_id, adds, drops, Vec::new(), now)?;
+    let request = RegistrationRequest::try_new(student, adds, drops, Vec::new(), now).map_err(of_row)?;
     let request = request.of_roster(Roster { row: id.clone(), charge });
     Ok(Row { id, request })
 }
 
-fn section(field: &str, text: String) -> Result<Vec<String>, FieldError> {
-    if text.is_empty() { Ok(Vec::new()) } else { Ok(vec![required_id(field, text, SectionId::try_new)?.into()]) }
+/// A problem of the one section that is added or dropped, by the name that its field has in a row.
+fn of_row(problem: FieldError) -> FieldError {
+    let field = match problem.field.as_str() {
+        "adds[0]" => "section_id",
+        "drops[0]" => "ended_section_id",
+        _ => return problem,
+    };
+    FieldError { field: field.to_owned(), ..problem }
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Follows the seat service and keeps the board up to date.
+//! Follows the seat service and keeps the cache up to date.
 //!
 //! ```text
-//! connect --> snapshot, built aside --> board.replace --> changes, heartbeats --> board.apply
+//! connect --> snapshot, built aside --> cache.replace --> changes, heartbeats --> cache.apply
 //!    ^                                                          |
-//!    +------ backoff <------ board.lose <------ error, end, silence or too far behind
+//!    +------ backoff <------ cache.lose <------ error, end, silence or too far behind
 //! ```
 
 use std::collections::HashMap;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::transport::Channel;
 
-use super::{Board, SILENCE_MAX, Seats};
+use super::{AvailabilityCache, SILENCE_MAX, Seats};
 
 /// Largest message of the feed; the seat service sends thousands of sections in one.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -49,18 +49,18 @@ enum Lost {
 }
 
 /// Follows the feed until `shutdown`, and again after a failure: all that is known comes with the next snapshot.
-pub(crate) fn start(board: Arc<Board>, seats: Channel, shutdown: CancellationToken, tasks: &Tasks) {
+pub(crate) fn start(cache: Arc<AvailabilityCache>, seats: Channel, shutdown: CancellationToken, tasks: &Tasks) {
     tasks.restarted("availability", move || {
-        let (board, seats, shutdown) = (board.clone(), seats.clone(), shutdown.clone());
+        let (cache, seats, shutdown) = (cache.clone(), seats.clone(), shutdown.clone());
         async move {
             // Should the task panic: nothing is live until it is started again.
-            let _lost = LostOnDrop(&board);
-            run(&board, seats, shutdown).await;
+            let _lost = LostOnDrop(&cache);
+            run(&cache, seats, shutdown).await;
         }
     });
 }
 
-struct LostOnDrop<'a>(&'a Board);
+struct LostOnDrop<'a>(&'a AvailabilityCache);
 
 impl Drop for LostOnDrop<'_> {
     fn drop(&mut self) {
@@ -69,20 +69,20 @@ impl Drop for LostOnDrop<'_> {
     }
 }
 
-async fn run(board: &Board, seats: Channel, shutdown: CancellationToken) {
+async fn run(cache: &AvailabilityCache, seats: Channel, shutdown: CancellationToken) {
     let following = async {
         let mut delays = delays();
         loop {
-            let lost = match open(board, seats.clone()).await {
+            let lost = match open(cache, seats.clone()).await {
                 Ok(stream) => {
                     tracing::info!("the feed of seats is live");
                     metrics::gauge!("matricula_availability_live").set(1.0);
                     delays = self::delays();
-                    follow(board, stream).await
+                    follow(cache, stream).await
                 }
                 Err(lost) => lost,
             };
-            board.lose();
+            cache.lose();
             metrics::gauge!("matricula_availability_live").set(0.0);
             tracing::warn!(error = telemetry::chain(&lost), "the feed of seats is lost; availability is not live");
             tokio::time::sleep(delays.next().unwrap_or(RETRY_MAX)).await;
@@ -101,7 +101,7 @@ fn delays() -> ExponentialBackoff {
 }
 
 /// Asks for the feed and takes its snapshot.
-async fn open(board: &Board, seats: Channel) -> Result<tonic::Streaming<WatchSeatsResponse>, Lost> {
+async fn open(cache: &AvailabilityCache, seats: Channel) -> Result<tonic::Streaming<WatchSeatsResponse>, Lost> {
     let mut client = SeatServiceClient::new(seats).max_decoding_message_size(MESSAGE_BYTES_MAX);
     let opened = heard(client.watch_seats(WatchSeatsRequest {}), OPENING_MAX).await?;
     let mut stream = opened.into_inner();
@@ -117,14 +117,14 @@ async fn open(board: &Board, seats: Channel) -> Result<tonic::Streaming<WatchSea
             }
         }
         if message.snapshot_complete {
-            board.replace(snapshot, as_of, received);
+            cache.replace(snapshot, as_of, received);
             return Ok(stream);
         }
     }
 }
 
 /// Takes changes until the feed is lost.
-async fn follow(board: &Board, mut stream: tonic::Streaming<WatchSeatsResponse>) -> Lost {
+async fn follow(cache: &AvailabilityCache, mut stream: tonic::Streaming<WatchSeatsResponse>) -> Lost {
     let mut behind_since = None;
     loop {
         let message = match next(&mut stream, SILENCE_MAX).await {
@@ -132,7 +132,7 @@ async fn follow(board: &Board, mut stream: tonic::Streaming<WatchSeatsResponse>)
             Err(lost) => return lost,
         };
         let sent_at = sent_at(&message);
-        let freshness = board.apply(message.sections.into_iter().map(Seats::from_wire).collect(), sent_at);
+        let freshness = cache.apply(message.sections.into_iter().map(Seats::from_wire).collect(), sent_at);
         if freshness.live {
             behind_since = None;
         } else if behind_since.get_or_insert_with(Instant::now).elapsed() > BEHIND_MAX {

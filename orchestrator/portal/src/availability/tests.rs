@@ -1,4 +1,6 @@
-//! What the board promises.
+//! What the cache promises.
+
+use matricula_proto::common::v1::Source;
 
 use super::*;
 
@@ -11,11 +13,11 @@ fn section(id: &str, capacity: i32, taken: i32, version: i64) -> (SectionId, Sea
     (SectionId::stored(id.to_owned()), seats(capacity, taken, version))
 }
 
-fn board(sections: &[(&str, i32, i32, i64)]) -> Board {
-    let board = Board::default();
+fn cache(sections: &[(&str, i32, i32, i64)]) -> AvailabilityCache {
+    let cache = AvailabilityCache::default();
     let snapshot = sections.iter().map(|(id, capacity, taken, version)| section(id, *capacity, *taken, *version));
-    board.replace(snapshot.collect(), Some(UnixMs(1_000)), Instant::now());
-    board
+    cache.replace(snapshot.collect(), Some(UnixMs(1_000)), Instant::now());
+    cache
 }
 
 /// `id:free@version` of each, in order of ids.
@@ -25,10 +27,10 @@ fn shown(mut sections: Vec<wire::Availability>) -> String {
     shown.collect::<Vec<_>>().join(" ")
 }
 
-/// What has changed, of a board that has forgotten nothing.
+/// What has changed, of a cache that has forgotten nothing.
 #[track_caller]
-fn since(board: &Board, cursor: Option<Cursor>, of: Option<&[SectionId]>) -> Changes {
-    board.since(cursor, of).expect("all that is gone is remembered")
+fn since(cache: &AvailabilityCache, cursor: Option<Cursor>, of: Option<&[SectionId]>) -> Changes {
+    cache.since(cursor, of).expect("all that is gone is remembered")
 }
 
 fn id(id: &str) -> SectionId {
@@ -36,155 +38,155 @@ fn id(id: &str) -> SectionId {
 }
 
 /// The cursor, what was found, and what is unknown, in order of ids.
-fn step(board: &Board, cursor: &mut Option<Cursor>, of: Option<&[SectionId]>) -> String {
-    let mut changes = since(board, *cursor, of);
+fn step(cache: &AvailabilityCache, cursor: &mut Option<Cursor>, of: Option<&[SectionId]>) -> String {
+    let mut changes = since(cache, *cursor, of);
     *cursor = changes.cursor;
     changes.unknown.sort();
     format!("{} -{}", shown(changes.sections), changes.unknown.join(" -"))
 }
 
 #[track_caller]
-fn check(board: &Board, expect: &str) {
-    assert_eq!(shown(since(board, None, None).sections), expect);
+fn check(cache: &AvailabilityCache, expect: &str) {
+    assert_eq!(shown(since(cache, None, None).sections), expect);
 }
 
 #[tokio::test]
 async fn the_highest_version_of_a_section_holds() {
-    let board = board(&[("A", 10, 3, 5), ("B", 2, 2, 1)]);
-    check(&board, "A:7@5 B:0@1");
-    board.apply(vec![section("A", 10, 9, 4), section("B", 2, 1, 2)], Some(UnixMs(2_000)));
-    check(&board, "A:7@5 B:1@2");
-    board.apply(vec![section("C", 1, 0, 1)], None);
-    check(&board, "A:7@5 B:1@2 C:1@1");
+    let cache = cache(&[("A", 10, 3, 5), ("B", 2, 2, 1)]);
+    check(&cache, "A:7@5 B:0@1");
+    cache.apply(vec![section("A", 10, 9, 4), section("B", 2, 1, 2)], Some(UnixMs(2_000)));
+    check(&cache, "A:7@5 B:1@2");
+    cache.apply(vec![section("C", 1, 0, 1)], None);
+    check(&cache, "A:7@5 B:1@2 C:1@1");
 }
 
 #[tokio::test]
 async fn free_seats_are_never_below_zero() {
-    check(&board(&[("A", 3, 5, 1), ("B", 0, 0, 1)]), "A:0@1 B:0@1");
+    check(&cache(&[("A", 3, 5, 1), ("B", 0, 0, 1)]), "A:0@1 B:0@1");
 }
 
 #[tokio::test]
 async fn a_snapshot_takes_the_place_of_all_that_was_known() {
-    let board = board(&[("A", 10, 3, 5), ("B", 2, 2, 1)]);
-    board.replace(HashMap::from([section("A", 10, 4, 2), section("C", 1, 0, 1)]), Some(UnixMs(2_000)), Instant::now());
-    check(&board, "A:6@2 C:1@1");
+    let cache = cache(&[("A", 10, 3, 5), ("B", 2, 2, 1)]);
+    cache.replace(HashMap::from([section("A", 10, 4, 2), section("C", 1, 0, 1)]), Some(UnixMs(2_000)), Instant::now());
+    check(&cache, "A:6@2 C:1@1");
 }
 
 #[tokio::test]
 async fn unknown_sections_are_listed_apart() {
-    let board = board(&[("A", 10, 3, 5)]);
-    let (found, unknown, freshness) = board.get(vec!["X".into(), "A".into()]);
+    let cache = cache(&[("A", 10, 3, 5)]);
+    let (found, unknown, freshness) = cache.get(vec!["X".into(), "A".into()]);
     assert_eq!((shown(found), unknown), ("A:7@5".to_owned(), vec!["X".to_owned()]));
     assert_eq!(freshness, Freshness { as_of: Some(UnixMs(1_000)), live: true });
 }
 
 #[tokio::test]
 async fn changes_are_those_since_a_revision() {
-    let board = board(&[("A", 10, 3, 5), ("B", 2, 2, 1), ("C", 1, 0, 1)]);
-    let start = since(&board, None, None);
+    let cache = cache(&[("A", 10, 3, 5), ("B", 2, 2, 1), ("C", 1, 0, 1)]);
+    let start = since(&cache, None, None);
     assert_eq!((start.sections.len(), start.has_more), (3, false));
-    board.apply(vec![section("A", 10, 4, 6), section("B", 2, 1, 2)], None);
-    board.apply(vec![section("A", 10, 5, 7)], None);
-    let next = since(&board, start.cursor, None);
+    cache.apply(vec![section("A", 10, 4, 6), section("B", 2, 1, 2)], None);
+    cache.apply(vec![section("A", 10, 5, 7)], None);
+    let next = since(&cache, start.cursor, None);
     assert_eq!(shown(next.sections), "A:5@7 B:1@2");
-    assert_eq!(shown(since(&board, next.cursor, None).sections), "");
+    assert_eq!(shown(since(&cache, next.cursor, None).sections), "");
     let only_b = [SectionId::stored("B".to_owned()), SectionId::stored("X".to_owned())];
-    assert_eq!(shown(since(&board, start.cursor, Some(&only_b)).sections), "B:1@2");
+    assert_eq!(shown(since(&cache, start.cursor, Some(&only_b)).sections), "B:1@2");
     // A snapshot that says nothing new is no change.
     let again = [("A", 10, 5, 7), ("B", 2, 1, 2), ("C", 1, 0, 1)];
     let again = again.iter().map(|(id, capacity, taken, version)| section(id, *capacity, *taken, *version));
-    board.replace(again.collect(), None, Instant::now());
-    assert_eq!(shown(since(&board, next.cursor, None).sections), "");
+    cache.replace(again.collect(), None, Instant::now());
+    assert_eq!(shown(since(&cache, next.cursor, None).sections), "");
 }
 
 #[tokio::test]
 async fn a_section_that_is_gone_is_told_once_to_each_who_watches_it() {
-    let board = board(&[("A", 10, 3, 5), ("B", 2, 2, 1), ("C", 1, 0, 1)]);
+    let cache = cache(&[("A", 10, 3, 5), ("B", 2, 2, 1), ("C", 1, 0, 1)]);
     let (ab, none) = ([id("A"), id("B"), id("X")], [id("X")]);
     let (mut all, mut two, mut never) = (None, None, None);
-    assert_eq!(step(&board, &mut all, None), "A:7@5 B:0@1 C:1@1 -");
-    assert_eq!(step(&board, &mut two, Some(&ab)), "A:7@5 B:0@1 -X");
-    assert_eq!(step(&board, &mut never, Some(&none)), " -X");
+    assert_eq!(step(&cache, &mut all, None), "A:7@5 B:0@1 C:1@1 -");
+    assert_eq!(step(&cache, &mut two, Some(&ab)), "A:7@5 B:0@1 -X");
+    assert_eq!(step(&cache, &mut never, Some(&none)), " -X");
     // A database was restored: B and C are not in it.
-    board.replace(HashMap::from([section("A", 10, 4, 4)]), Some(UnixMs(2_000)), Instant::now());
+    cache.replace(HashMap::from([section("A", 10, 4, 4)]), Some(UnixMs(2_000)), Instant::now());
     let away = all;
-    assert_eq!(step(&board, &mut all, None), "A:6@4 -B -C");
-    assert_eq!(step(&board, &mut two, Some(&ab)), "A:6@4 -B");
-    assert_eq!(step(&board, &mut never, Some(&none)), " -");
+    assert_eq!(step(&cache, &mut all, None), "A:6@4 -B -C");
+    assert_eq!(step(&cache, &mut two, Some(&ab)), "A:6@4 -B");
+    assert_eq!(step(&cache, &mut never, Some(&none)), " -");
     // They are back and gone again, and then B is back.
     let whole = [section("A", 10, 4, 4), section("B", 2, 0, 1), section("C", 1, 0, 1)];
-    board.replace(HashMap::from(whole), Some(UnixMs(3_000)), Instant::now());
-    board.replace(HashMap::from([section("A", 10, 4, 4)]), Some(UnixMs(4_000)), Instant::now());
-    board.apply(vec![section("B", 2, 1, 2), section("X", 1, 0, 1)], Some(UnixMs(5_000)));
+    cache.replace(HashMap::from(whole), Some(UnixMs(3_000)), Instant::now());
+    cache.replace(HashMap::from([section("A", 10, 4, 4)]), Some(UnixMs(4_000)), Instant::now());
+    cache.apply(vec![section("B", 2, 1, 2), section("X", 1, 0, 1)], Some(UnixMs(5_000)));
     let mut slow = away;
-    assert_eq!(step(&board, &mut slow, None), "A:6@4 B:1@2 X:1@1 -C", "a slow one is told how it stands");
-    assert_eq!(step(&board, &mut all, None), "B:1@2 X:1@1 -C");
-    assert_eq!(step(&board, &mut two, Some(&ab)), "B:1@2 X:1@1 -");
-    assert_eq!(step(&board, &mut never, Some(&none)), "X:1@1 -");
-    assert_eq!([all, two, never].map(|mut cursor| step(&board, &mut cursor, None)), [" -", " -", " -"]);
+    assert_eq!(step(&cache, &mut slow, None), "A:6@4 B:1@2 X:1@1 -C", "a slow one is told how it stands");
+    assert_eq!(step(&cache, &mut all, None), "B:1@2 X:1@1 -C");
+    assert_eq!(step(&cache, &mut two, Some(&ab)), "B:1@2 X:1@1 -");
+    assert_eq!(step(&cache, &mut never, Some(&none)), "X:1@1 -");
+    assert_eq!([all, two, never].map(|mut cursor| step(&cache, &mut cursor, None)), [" -", " -", " -"]);
     // One that begins now never had C.
-    assert_eq!(step(&board, &mut None, None), "A:6@4 B:1@2 X:1@1 -");
-    assert_eq!(step(&board, &mut None, Some(&[id("C")])), " -C");
+    assert_eq!(step(&cache, &mut None, None), "A:6@4 B:1@2 X:1@1 -");
+    assert_eq!(step(&cache, &mut None, Some(&[id("C")])), " -C");
 }
 
 #[tokio::test]
 async fn nothing_is_unknown_before_the_first_snapshot() {
-    let board = Board::default();
+    let cache = AvailabilityCache::default();
     let (of, mut cursor) = ([id("A"), id("X")], None);
-    assert_eq!(step(&board, &mut cursor, Some(&of)), " -");
-    board.replace(HashMap::new(), Some(UnixMs(1)), Instant::now());
-    assert_eq!(step(&board, &mut cursor, Some(&of)), " -A -X");
-    assert_eq!(step(&board, &mut cursor, Some(&of)), " -");
-    board.apply(vec![section("A", 1, 0, 1)], Some(UnixMs(2)));
-    assert_eq!(step(&board, &mut cursor, Some(&of)), "A:1@1 -");
+    assert_eq!(step(&cache, &mut cursor, Some(&of)), " -");
+    cache.replace(HashMap::new(), Some(UnixMs(1)), Instant::now());
+    assert_eq!(step(&cache, &mut cursor, Some(&of)), " -A -X");
+    assert_eq!(step(&cache, &mut cursor, Some(&of)), " -");
+    cache.apply(vec![section("A", 1, 0, 1)], Some(UnixMs(2)));
+    assert_eq!(step(&cache, &mut cursor, Some(&of)), "A:1@1 -");
 }
 
 #[tokio::test]
 async fn what_is_gone_costs_no_memory_without_bound() {
     let ids = |count: usize| (0..count).map(|n| section(&format!("S{n}"), 1, 0, 1)).collect::<HashMap<_, _>>();
-    let board = Board::default();
-    board.replace(ids(GONE_MAX), Some(UnixMs(1)), Instant::now());
-    let mut cursor = since(&board, None, Some(&[id("S1")])).cursor;
-    board.replace(HashMap::new(), Some(UnixMs(2)), Instant::now());
-    assert_eq!(board.read().by_revision.len(), GONE_MAX);
-    assert_eq!(step(&board, &mut cursor, Some(&[id("S1")])), " -S1");
+    let cache = AvailabilityCache::default();
+    cache.replace(ids(GONE_MAX), Some(UnixMs(1)), Instant::now());
+    let mut cursor = since(&cache, None, Some(&[id("S1")])).cursor;
+    cache.replace(HashMap::new(), Some(UnixMs(2)), Instant::now());
+    assert_eq!(cache.read().by_revision.len(), GONE_MAX);
+    assert_eq!(step(&cache, &mut cursor, Some(&[id("S1")])), " -S1");
     let behind = cursor;
-    board.replace(ids(GONE_MAX + 1), Some(UnixMs(3)), Instant::now());
-    board.replace(HashMap::new(), Some(UnixMs(4)), Instant::now());
-    let state = board.read();
+    cache.replace(ids(GONE_MAX + 1), Some(UnixMs(3)), Instant::now());
+    cache.replace(HashMap::new(), Some(UnixMs(4)), Instant::now());
+    let state = cache.read();
     assert_eq!((state.sections.len(), state.by_revision.len(), state.gone.len()), (0, 0, 0));
     drop(state);
-    assert!(board.since(behind, None).is_none(), "it is not guessed what is gone");
+    assert!(cache.since(behind, None).is_none(), "it is not guessed what is gone");
     // One that begins anew is not behind, and stays so.
     let mut anew = None;
-    assert_eq!(step(&board, &mut anew, Some(&[id("S1")])), " -S1");
-    assert_eq!(step(&board, &mut anew, Some(&[id("S1")])), " -");
+    assert_eq!(step(&cache, &mut anew, Some(&[id("S1")])), " -S1");
+    assert_eq!(step(&cache, &mut anew, Some(&[id("S1")])), " -");
 }
 
 /// Its first part may be far behind the last revision that was forgotten.
 #[tokio::test]
 async fn a_watch_that_begins_with_many_parts_is_not_behind() {
-    let board = Board::default();
+    let cache = AvailabilityCache::default();
     let kept: HashMap<_, _> = (0..CHANGES_MAX + 1).map(|n| section(&format!("K{n}"), 1, 0, 1)).collect();
     let mut both = kept.clone();
     both.extend((0..=GONE_MAX).map(|n| section(&format!("S{n}"), 1, 0, 1)));
-    board.replace(kept.clone(), Some(UnixMs(1)), Instant::now());
-    board.replace(both, Some(UnixMs(2)), Instant::now());
-    board.replace(kept, Some(UnixMs(3)), Instant::now());
-    let first = since(&board, None, None);
+    cache.replace(kept.clone(), Some(UnixMs(1)), Instant::now());
+    cache.replace(both, Some(UnixMs(2)), Instant::now());
+    cache.replace(kept, Some(UnixMs(3)), Instant::now());
+    let first = since(&cache, None, None);
     assert!(first.has_more);
-    let second = since(&board, first.cursor, None);
+    let second = since(&cache, first.cursor, None);
     assert_eq!((second.sections.len(), second.has_more), (1, false));
 }
 
 #[tokio::test]
 async fn many_changes_come_in_parts() {
-    let board = Board::default();
+    let cache = AvailabilityCache::default();
     let count = CHANGES_MAX * 2 + 1;
-    board.replace((0..count).map(|n| section(&format!("S{n}"), 1, 0, 1)).collect(), None, Instant::now());
+    cache.replace((0..count).map(|n| section(&format!("S{n}"), 1, 0, 1)).collect(), None, Instant::now());
     let (mut cursor, mut sizes, mut ids) = (None, Vec::new(), std::collections::BTreeSet::new());
     loop {
-        let changes = since(&board, cursor, None);
+        let changes = since(&cache, cursor, None);
         cursor = changes.cursor;
         sizes.push(changes.sections.len());
         ids.extend(changes.sections.into_iter().map(|seats| seats.section_id));
@@ -197,76 +199,76 @@ async fn many_changes_come_in_parts() {
 
 #[tokio::test]
 async fn changing_for_ever_costs_no_memory() {
-    let board = board(&[("A", 10, 3, 0), ("B", 2, 2, 0)]);
+    let cache = cache(&[("A", 10, 3, 0), ("B", 2, 2, 0)]);
     for version in 1..=1_000 {
-        board.apply(vec![section("A", 10, 3, version)], None);
+        cache.apply(vec![section("A", 10, 3, version)], None);
     }
-    let state = board.read();
+    let state = cache.read();
     assert_eq!((state.sections.len(), state.by_revision.len()), (2, 2));
 }
 
 #[tokio::test]
 async fn what_was_shown_is_known_and_nothing_else() {
-    let board = board(&[("A", 10, 3, 5), ("B", 2, 2, 1)]);
-    board.apply(vec![section("A", 10, 5, 7)], None);
-    board.apply(vec![section("A", 4, 5, 8)], None);
-    let free = |version| board.seen(&SectionId::stored("A".to_owned()), version).map(|seen| seen.free);
+    let cache = cache(&[("A", 10, 3, 5), ("B", 2, 2, 1)]);
+    cache.apply(vec![section("A", 10, 5, 7)], None);
+    cache.apply(vec![section("A", 4, 5, 8)], None);
+    let free = |version| cache.seen(&SectionId::stored("A".to_owned()), version).map(|seen| seen.free);
     assert_eq!([5, 7, 8].map(free), [Some(7), Some(5), Some(0)]);
-    let seen = board.seen(&SectionId::stored("A".to_owned()), 7);
+    let seen = cache.seen(&SectionId::stored("A".to_owned()), 7);
     assert_eq!(seen, Some(SeenSeats { free: 5, capacity: 10, changed_at: UnixMs(7) }));
     // Version 6 was committed together with 7 and never shown; what is to come is not known; nor is another section.
     assert_eq!([i64::MIN, 0, 4, 6, 9, i64::MAX].map(free), [None; 6]);
-    assert_eq!(board.seen(&SectionId::stored("C".to_owned()), 5), None);
+    assert_eq!(cache.seen(&SectionId::stored("C".to_owned()), 5), None);
     // A feed that comes back has missed versions, and forgets none.
-    board.lose();
-    board.replace(HashMap::from([section("A", 10, 6, 20)]), None, Instant::now());
+    cache.lose();
+    cache.replace(HashMap::from([section("A", 10, 6, 20)]), None, Instant::now());
     assert_eq!([5, 8, 12, 20].map(free), [Some(7), Some(0), None, Some(4)]);
     // A database that was restored counts anew: version 7 may be another one now.
-    board.replace(HashMap::from([section("A", 10, 1, 6)]), None, Instant::now());
+    cache.replace(HashMap::from([section("A", 10, 1, 6)]), None, Instant::now());
     assert_eq!([5, 6, 7, 20].map(free), [None, Some(9), None, None]);
 }
 
 #[tokio::test]
 async fn only_the_latest_versions_are_kept() {
-    let board = board(&[("A", 1_000, 0, 0)]);
-    let last = shown::VERSIONS_MAX as i64 * 3;
+    let cache = cache(&[("A", 1_000, 0, 0)]);
+    let last = history::VERSIONS_MAX as i64 * 3;
     for version in 1..=last {
-        board.apply(vec![section("A", 1_000, version as i32, version)], None);
+        cache.apply(vec![section("A", 1_000, version as i32, version)], None);
     }
-    let is_known = |version| board.seen(&SectionId::stored("A".to_owned()), version).is_some();
+    let is_known = |version| cache.seen(&SectionId::stored("A".to_owned()), version).is_some();
     let known: Vec<i64> = (0..=last).filter(|version| is_known(*version)).collect();
-    assert_eq!(known, (last - shown::VERSIONS_MAX as i64..=last).collect::<Vec<_>>());
+    assert_eq!(known, (last - history::VERSIONS_MAX as i64..=last).collect::<Vec<_>>());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_or_lost_feed_is_not_live() {
-    let live = |board: &Board| board.get(Vec::new()).2.live;
-    let fresh = Board::default();
+    let live = |cache: &AvailabilityCache| cache.get(Vec::new()).2.live;
+    let fresh = AvailabilityCache::default();
     assert_eq!(fresh.get(Vec::new()).2, Freshness { as_of: None, live: false });
 
-    let board = board(&[("A", 10, 3, 5)]);
-    assert!(live(&board));
+    let cache = cache(&[("A", 10, 3, 5)]);
+    assert!(live(&cache));
     tokio::time::advance(SILENCE_MAX - Duration::from_millis(1)).await;
-    assert!(live(&board));
-    board.apply(Vec::new(), Some(UnixMs(3_000)));
+    assert!(live(&cache));
+    cache.apply(Vec::new(), Some(UnixMs(3_000)));
     tokio::time::advance(SILENCE_MAX / 2).await;
-    assert!(live(&board));
+    assert!(live(&cache));
     tokio::time::advance(SILENCE_MAX).await;
-    assert!(!live(&board));
-    board.apply(Vec::new(), Some(UnixMs(9_000)));
-    assert!(live(&board));
+    assert!(!live(&cache));
+    cache.apply(Vec::new(), Some(UnixMs(9_000)));
+    assert!(live(&cache));
     // A message that was long on its way is not live, though it has just arrived, and the next quick one is.
     tokio::time::advance(Duration::from_secs(2)).await;
-    assert!(!board.apply(Vec::new(), Some(UnixMs(9_100))).live);
-    assert!(board.apply(Vec::new(), Some(UnixMs(11_000))).live);
-    board.lose();
+    assert!(!cache.apply(Vec::new(), Some(UnixMs(9_100))).live);
+    assert!(cache.apply(Vec::new(), Some(UnixMs(11_000))).live);
+    cache.lose();
     // What was known stays, and so does how old it is.
-    assert_eq!(board.get(Vec::new()).2, Freshness { as_of: Some(UnixMs(11_000)), live: false });
-    check(&board, "A:7@5");
+    assert_eq!(cache.get(Vec::new()).2, Freshness { as_of: Some(UnixMs(11_000)), live: false });
+    check(&cache, "A:7@5");
     // A snapshot that took long to come is as old as its first part.
     let first_part = Instant::now();
     tokio::time::advance(SILENCE_MAX).await;
-    board.replace(HashMap::from([section("A", 10, 3, 5)]), Some(UnixMs(12_000)), first_part);
-    assert_eq!(board.get(Vec::new()).2, Freshness { as_of: Some(UnixMs(12_000)), live: false });
-    assert!(board.apply(Vec::new(), Some(UnixMs(12_900))).live);
+    cache.replace(HashMap::from([section("A", 10, 3, 5)]), Some(UnixMs(12_000)), first_part);
+    assert_eq!(cache.get(Vec::new()).2, Freshness { as_of: Some(UnixMs(12_000)), live: false });
+    assert!(cache.apply(Vec::new(), Some(UnixMs(12_900))).live);
 }

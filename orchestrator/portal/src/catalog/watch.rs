@@ -16,16 +16,16 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-use crate::availability::{Board, Cursor, Freshness};
-use crate::shutting_down;
+use crate::availability::{AvailabilityCache, Cursor, Freshness};
+use crate::unavailable::shutting_down;
 
-/// Shortest time between two looks at the board: nobody reads faster, and thousands of clients stay cheap while
+/// Shortest time between two looks at the cache: nobody reads faster, and thousands of clients stay cheap while
 /// thousands of seats go a second. A change after a silence is told at once.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The watch of one client.
 pub(super) struct Watch {
-    board: Arc<Board>,
+    cache: Arc<AvailabilityCache>,
     /// None: all sections.
     of: Option<Vec<SectionId>>,
     changed: watch::Receiver<()>,
@@ -41,10 +41,10 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(board: Arc<Board>, of: Option<Vec<SectionId>>, shutdown: CancellationToken) -> Self {
-        let changed = board.subscribe();
+    pub(super) fn new(cache: Arc<AvailabilityCache>, of: Option<Vec<SectionId>>, shutdown: CancellationToken) -> Self {
+        let changed = cache.subscribe();
         let (cursor, told_live, as_of, looked_at) = (None, None, None, Instant::now());
-        Self { board, of, changed, shutdown, cursor, told_live, as_of, has_more: false, looked_at }
+        Self { cache, of, changed, shutdown, cursor, told_live, as_of, has_more: false, looked_at }
     }
 
     /// The next message; an error when the process shuts down, or when the client has to begin anew.
@@ -67,7 +67,7 @@ impl Watch {
         };
         match self.shutdown.run_until_cancelled(changing).await {
             Some(Ok(())) => Ok(()),
-            // The board lives as long as this watch: only the shutdown comes here.
+            // The cache lives as long as this watch: only the shutdown comes here.
             Some(Err(_)) | None => Err(shutting_down()),
         }
     }
@@ -77,7 +77,7 @@ impl Watch {
         // What changes from here on wakes the next wait.
         self.changed.mark_unchanged();
         self.looked_at = Instant::now();
-        let changes = self.board.since(self.cursor, self.of.as_deref()).ok_or_else(too_slow)?;
+        let changes = self.cache.since(self.cursor, self.of.as_deref()).ok_or_else(too_slow)?;
         let live = changes.freshness.live;
         let is_news = self.told_live.replace(live) != Some(live);
         let snapshot_complete = self.as_of.is_none() && changes.cursor.is_some() && !changes.has_more;

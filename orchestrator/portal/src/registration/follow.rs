@@ -1,24 +1,31 @@
-//! Follows one registration, wherever it is driven.
+//! Follows one registration until its outcome, wherever it is driven, with its place in the waiting line.
 //!
 //! Promises: it asks the database once at most, when it begins; every change comes from the runtime, which knows what
 //! this process drives and looks after what others drive.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use matricula_engine::SagaState;
+use futures::stream::{self, Stream};
+use matricula_engine::{Outcome, SagaState};
 use matricula_kit::id::SagaId;
 use matricula_proto::registration::v1 as wire;
-use matricula_registration::{RegistrationRequest, RegistrationView, StoredRegistration};
-use matricula_runtime::{Watcher, Workload as _};
+use matricula_registration::{RegistrationRequest, RegistrationView, Registrations, StoredRegistration};
+use matricula_runtime::{Runtime, Watcher, Workload as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::lookup::Lookup;
-use crate::Orchestrator;
+use crate::unavailable::shutting_down;
+
+type Orchestrator = Runtime<Registrations>;
+
+/// How often a watch looks at the place in line: a person reads no faster, and thousands may watch.
+const LINE_LOOK: Duration = Duration::from_secs(1);
 
 /// One registration as last known here.
-pub(crate) struct Follower {
+pub(super) struct Follower {
     watcher: Watcher,
     id: SagaId,
     known: Known,
@@ -37,7 +44,7 @@ enum Known {
 
 impl Follower {
     /// Follows a registration that was just accepted here, with a watch that began before.
-    pub(crate) fn accepted(watcher: Watcher, id: SagaId, key: String, request: RegistrationRequest) -> Self {
+    pub(super) fn accepted(watcher: Watcher, id: SagaId, key: String, request: RegistrationRequest) -> Self {
         let known = Known::Readable { key, request: Box::new(request), state: None };
         Self { watcher, id, known }
     }
@@ -50,8 +57,20 @@ impl Follower {
         Ok(Some(Self { watcher, id: id.clone(), known }))
     }
 
+    /// The registration now, and then each time it looks different, until it is finished.
+    pub(super) fn changes(
+        self,
+        runtime: Arc<Orchestrator>,
+        shutdown: CancellationToken,
+    ) -> impl Stream<Item = Result<wire::Registration, Status>> {
+        let watch = Watch { runtime, follower: self, sent: None, shutdown };
+        stream::try_unfold(watch, |mut watch| async move {
+            Ok(watch.next().await?.map(|registration| (registration, watch)))
+        })
+    }
+
     /// Waits for the next change; for ever when there can be none. May be dropped at any time.
-    pub(crate) async fn changed(&mut self) {
+    async fn changed(&mut self) {
         if matches!(self.known, Known::Fixed(_)) {
             return std::future::pending().await;
         }
@@ -63,15 +82,10 @@ impl Follower {
         }
     }
 
-    /// Waits until the state is as wanted or will not change any more, `until` has come, or the process shuts down.
-    pub(crate) async fn wait(
-        &mut self,
-        until: Instant,
-        shutdown: &CancellationToken,
-        is_wanted: impl Fn(&SagaState) -> bool,
-    ) {
+    /// Waits until the outcome stands or can't change any more, `until` has come, or the process shuts down.
+    pub(super) async fn wait_for_outcome(&mut self, until: Instant, shutdown: &CancellationToken) {
         let waiting = async {
-            while !self.is_finished() && !self.state().is_some_and(&is_wanted) {
+            while !self.is_decided() {
                 self.changed().await;
             }
         };
@@ -83,16 +97,19 @@ impl Follower {
         }
     }
 
-    /// Where it stands; none when that can't be read, or when it was accepted and nothing has happened since.
-    pub(crate) fn state(&self) -> Option<&SagaState> {
+    /// Whether the outcome stands, as far as this replica can read it.
+    fn is_decided(&self) -> bool {
         match &self.known {
-            Known::Readable { state, .. } => state.as_deref(),
-            Known::Fixed(_) => None,
+            Known::Readable { state: Some(state), .. } => {
+                state.outcome() != Outcome::Pending || state.phase().is_finished()
+            }
+            Known::Readable { state: None, .. } => false,
+            Known::Fixed(_) => true,
         }
     }
 
     /// Whether no change will come any more.
-    pub(crate) fn is_finished(&self) -> bool {
+    fn is_finished(&self) -> bool {
         match &self.known {
             Known::Readable { state, .. } => state.as_ref().is_some_and(|state| state.phase().is_finished()),
             Known::Fixed(_) => true,
@@ -100,7 +117,7 @@ impl Follower {
     }
 
     /// The registration on the wire.
-    pub(crate) fn to_wire(&self) -> wire::Registration {
+    pub(super) fn to_wire(&self) -> wire::Registration {
         match &self.known {
             Known::Readable { key, request, state } => {
                 let view = RegistrationView { id: &self.id, idempotency_key: key, request, state: state.as_deref() };
@@ -108,6 +125,11 @@ impl Follower {
             }
             Known::Fixed(registration) => registration.as_ref().clone(),
         }
+    }
+
+    /// The registration on the wire, with its place in the waiting line.
+    pub(super) async fn placed(&self, runtime: &Orchestrator) -> wire::Registration {
+        placed(runtime, &self.id, self.to_wire()).await
     }
 
     /// Takes a state, unless it is not newer than what is known.
@@ -125,13 +147,72 @@ impl Follower {
 async fn read(runtime: &Orchestrator, lookup: &Lookup, id: &SagaId) -> Result<Option<Known>, Status> {
     let Some(row) = lookup.get(id).await? else { return Ok(None) };
     let stored = StoredRegistration::read(runtime.workload().definition(), row);
-    let fixed = Box::new(stored.to_wire());
     let known = match stored.read {
         Ok((request, state)) => {
             let state = Some(Arc::new(state));
             Known::Readable { key: stored.row.idempotency_key, request: Box::new(request), state }
         }
-        Err(_) => Known::Fixed(fixed),
+        Err(_) => Known::Fixed(Box::new(stored.to_wire())),
     };
     Ok(Some(known))
+}
+
+/// One watch of one registration.
+struct Watch {
+    runtime: Arc<Orchestrator>,
+    follower: Follower,
+    sent: Option<wire::Registration>,
+    shutdown: CancellationToken,
+}
+
+impl Watch {
+    /// The registration now, and then each time it looks different; `None` when it is finished.
+    async fn next(&mut self) -> Result<Option<wire::Registration>, Status> {
+        loop {
+            let now = self.follower.placed(&self.runtime).await;
+            let is_in_line = now.place_in_line.is_some();
+            if self.sent.as_ref().is_none_or(|sent| !is_same(sent, &now)) {
+                self.sent = Some(now.clone());
+                return Ok(Some(now));
+            }
+            if self.follower.is_finished() {
+                return Ok(None);
+            }
+            // The runtime wakes no watch when the waiting line moves on.
+            let look = async {
+                match is_in_line {
+                    true => tokio::time::sleep(LINE_LOOK).await,
+                    false => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.shutdown.cancelled() => return Err(shutting_down()),
+                () = self.follower.changed() => {}
+                () = look => {}
+            }
+        }
+    }
+}
+
+/// The registration with its place in the waiting line, when it waits for its outcome and this replica drives it.
+pub(super) async fn placed(
+    runtime: &Orchestrator,
+    id: &SagaId,
+    mut registration: wire::Registration,
+) -> wire::Registration {
+    // A saga that compensates has no place any more.
+    if registration.outcome() != wire::Outcome::Pending || !registration.reasons.is_empty() {
+        return registration;
+    }
+    if let Some(place) = runtime.place(id).await {
+        registration.place_in_line = place.ahead.and_then(|ahead| i32::try_from(ahead).ok());
+        registration.expected_wait = place.expected_wait.and_then(|wait| wait.try_into().ok());
+    }
+    registration
+}
+
+/// Whether two look the same, except for the expected wait, which changes all the time.
+fn is_same(one: &wire::Registration, other: &wire::Registration) -> bool {
+    let plain = |registration: &wire::Registration| wire::Registration { expected_wait: None, ..registration.clone() };
+    plain(one) == plain(other)
 }

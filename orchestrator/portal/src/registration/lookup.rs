@@ -17,15 +17,13 @@ use std::time::Duration;
 
 use matricula_kit::database::DbError;
 use matricula_kit::id::SagaId;
-use matricula_kit::status;
 use matricula_kit::tasks::Tasks;
 use matricula_runtime::SagaRow;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
-use tonic::{Code, Status};
+use tonic::Status;
 
-use super::RETRY_UNAVAILABLE;
-use crate::shutting_down;
+use crate::unavailable::{shutting_down, unavailable};
 
 /// Registrations that one read asks for: with their logs some megabytes.
 const BATCH_MAX: usize = 500;
@@ -168,7 +166,7 @@ where
 }
 
 fn unanswered() -> Status {
-    status::retry(Code::Unavailable, "DATABASE_UNAVAILABLE", "the database does not answer", RETRY_UNAVAILABLE)
+    unavailable("DATABASE_UNAVAILABLE", "the database does not answer")
 }
 
 #[cfg(test)]
@@ -178,6 +176,7 @@ mod tests {
     use matricula_kit::telemetry::TraceContext;
     use matricula_kit::time::UnixMs;
     use tokio::sync::Semaphore;
+    use tonic::Code;
 
     use super::*;
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use matricula_kit::id::SagaId;
+use matricula_kit::id::{SagaId, StudentId};
 use matricula_kit::rpc::{FieldError, free_text, required_id};
 use matricula_kit::time::UnixMs;
 use matricula_proto::registration::v1 as wire;
@@ -29,8 +29,10 @@ pub(crate) struct Item {
 
 /// A registration from the wire.
 pub(crate) fn item(wire: wire::SubmitRegistrationRequest, now: UnixMs) -> Result<Item, FieldError> {
-    let key = idempotency_key(wire.idempotency_key)?;
-    let request = RegistrationRequest::try_new(wire.student_id, wire.adds, wire.drops, seen(wire.seen_versions), now)?;
+    let wire::SubmitRegistrationRequest { idempotency_key, student_id, adds, drops, seen_versions, wait_ms: _ } = wire;
+    let key = key(idempotency_key)?;
+    let student = student(student_id)?;
+    let request = RegistrationRequest::try_new(student, adds, drops, seen_versions, now)?;
     Ok(Item { key, request })
 }
 
@@ -40,22 +42,20 @@ pub(crate) fn cart(wire: wire::SubmitCartRequest, now: UnixMs) -> Result<Vec<Ite
     if count == 0 || count > CART_ITEMS_MAX {
         return Err(FieldError::new("items", format!("must be 1 to {CART_ITEMS_MAX}, got {count}")));
     }
+    let student = student(wire.student_id)?;
     let mut keys = HashSet::new();
     let mut items = Vec::with_capacity(count);
     for (index, cart_item) in wire.items.into_iter().enumerate() {
         let at = format!("items[{index}]");
         let wire::CartItem { idempotency_key, adds, drops, seen_versions } = cart_item;
-        let student_id = wire.student_id.clone();
-        let one =
-            wire::SubmitRegistrationRequest { idempotency_key, student_id, adds, drops, seen_versions, wait_ms: 0 };
-        let item = item(one, now).map_err(|problem| match problem.field.as_str() {
-            "student_id" => problem,
-            _ => problem.within(&at),
-        })?;
-        if !keys.insert(item.key.clone()) {
+        let within = |problem: FieldError| problem.within(&at);
+        let key = key(idempotency_key).map_err(within)?;
+        let request = RegistrationRequest::try_new(student.clone(), adds, drops, seen_versions, now);
+        let request = request.map_err(within)?;
+        if !keys.insert(key.clone()) {
             return Err(FieldError::new("idempotency_key", "is used by an earlier item of the cart").within(&at));
         }
-        items.push(item);
+        items.push(Item { key, request });
     }
     Ok(items)
 }
@@ -78,7 +78,11 @@ pub(crate) fn cancel_reason(text: String) -> Result<String, FieldError> {
     free_text("reason", text, REASON_BYTES_MAX)
 }
 
-fn idempotency_key(text: String) -> Result<String, FieldError> {
+fn student(text: String) -> Result<StudentId, FieldError> {
+    required_id("student_id", text, StudentId::try_new)
+}
+
+fn key(text: String) -> Result<String, FieldError> {
     let shown = match text.len() {
         0 => "an empty value".to_owned(),
         1..=KEY_BYTES_MAX if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) => return Ok(text),
@@ -87,10 +91,6 @@ fn idempotency_key(text: String) -> Result<String, FieldError> {
     };
     let problem = format!("must be 1-{KEY_BYTES_MAX} bytes of printable ASCII, got {shown}");
     Err(FieldError::new("idempotency_key", problem))
-}
-
-fn seen(wire: Vec<wire::SeenVersion>) -> Vec<(String, i64)> {
-    wire.into_iter().map(|seen| (seen.section_id, seen.version)).collect()
 }
 
 #[cfg(test)]

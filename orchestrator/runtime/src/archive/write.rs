@@ -11,8 +11,8 @@ use super::{EXTENSION, Line};
 /// Characters of a moment that are its day.
 const DAY_CHARS: usize = "2026-11-25".len();
 
-/// Writes lines to a new file below `dir` and returns its path from there. When it returns, the file is durable with its
-/// name. What a crash leaves ends in `.tmp`, is read by nobody and can be deleted.
+/// Writes lines to a new file below `dir` and returns its path from there. When it returns, the file is durable with
+/// its name. What a crash leaves ends in `.tmp`, is read by nobody and can be deleted.
 pub(crate) fn write(dir: &Path, now: UnixMs, lines: &[Line]) -> io::Result<String> {
     let moment = now.to_string();
     let day = moment.get(..DAY_CHARS).unwrap_or("undated");

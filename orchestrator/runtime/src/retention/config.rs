@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// How late a call of a finished saga may take effect, in seconds: four hours. Services decide no call that is older than
-/// two, the clocks of two machines may differ by one, and one is left for what was being committed. See ADR 0010.
+/// How late a call of a finished saga may take effect, in seconds: four hours. Services decide no call that is older
+/// than two, the clocks of two machines may differ by one, and one is left for what was being committed. See ADR 0010.
 const MARGIN_S: u64 = 4 * 60 * 60;
 const KEEP_S_MAX: u64 = 100 * 365 * 24 * 60 * 60;
 
@@ -18,8 +18,8 @@ pub struct RetentionConfig {
     /// How long a saga stays after its end, in seconds. Thirty days: as long as anybody asks how a registration went,
     /// with every attempt at hand. Its answer stays for ever.
     pub keep_finished_s: u64,
-    /// Shortest time that may be set there, in seconds: four hours, after which no call of a finished saga can take effect
-    /// any more, and its barrier rows are not needed. Less is for tests, in which no call is late.
+    /// Shortest time that may be set there, in seconds: four hours, after which no call of a finished saga can take
+    /// effect any more, and its barrier rows are not needed. Less is for tests, in which no call is late.
     pub margin_s: u64,
     /// Folder of the archive's files; empty: `archive` in the data folder.
     pub archive_dir: PathBuf,

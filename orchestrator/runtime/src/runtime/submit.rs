@@ -1,23 +1,20 @@
-//! Takes submissions: past the gate, into the log, and back with what became of them.
+//! Takes submissions to the core, and back with what became of them.
 //!
-//! Promises: who is told `Accepted` has a durable saga; who is turned away is told at once, and has none.
+//! Promises: an accepted submission is a durable saga. A rejected one is answered at once, and is none.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use matricula_engine::{Recorded, SagaState};
+use matricula_core::{Input, Reply};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
 use tokio::sync::oneshot;
 
 use super::Runtime;
 use crate::Workload;
-use crate::executor::Entrant;
-use crate::gate::{Entered, Entry, TurnedAway};
-use crate::store::{Admission, NewSaga};
-use crate::writer::Write;
+use crate::workflow::Carried;
 
-/// Repeats of students that are over their quota which are looked up at a time: a flood of them is not let to the database.
+/// Repeats of students that are over their quota which are looked up at a time: a flood of them is not let to the
+/// database.
 pub(super) const REPEATS_MAX: usize = 8;
 
 /// What is submitted.
@@ -81,62 +78,42 @@ impl<W: Workload> Runtime<W> {
         if self.stopping.is_cancelled() {
             return Err(SubmitError::ShuttingDown);
         }
-        // First of all: whoever is turned away, or clicks again, costs next to nothing.
-        let Submission { id, subject, idempotency_key: key, fingerprint, .. } = &submission;
-        match self.gate.enter(Entry { id, subject, key, fingerprint }) {
-            Ok(Entered::New) => {}
-            Ok(Entered::Known { id, same_request }) => return existing(id, same_request),
-            Err(why) => return self.turned_away(why, &submission).await,
-        }
-        let id = submission.id.clone();
-        let (reply, admission) = oneshot::channel();
-        let handed_over = self.new_saga(submission).and_then(|(saga, entrant)| {
-            let write = Write::Admit { saga: Box::new(saga), entrant, reply };
-            self.writes.send(write).map_err(|_| SubmitError::ShuttingDown)
-        });
-        if let Err(error) = handed_over {
-            self.gate.withdraw(&id);
-            return Err(error);
-        }
-        // From here on the executor counts it off: when it is decided, or turns out to exist.
-        match admission.await.map_err(|_| SubmitError::ShuttingDown)? {
-            Ok(Admission::Admitted) => Ok(Submitted::Accepted),
-            Ok(Admission::Existing { id, same_request }) => existing(id, same_request),
-            Err(problem) => Err(SubmitError::Unstorable(problem)),
-        }
-    }
-
-    /// What one is told who is not let in. A repeat of what was accepted before takes nothing, and is answered whatever
-    /// the subject's quota says.
-    async fn turned_away(&self, why: TurnedAway, what: &Submission<W::Request>) -> Result<Submitted, SubmitError> {
-        let (bound, error) = match why {
-            TurnedAway::Full(retry_after) => ("queue", SubmitError::QueueFull { retry_after }),
-            TurnedAway::OverQuota(retry_after) => ("quota", SubmitError::OverQuota { retry_after }),
+        let Submission { id, subject, idempotency_key: key, fingerprint, request, trace } = submission;
+        let bits = crate::bits(&id).ok_or_else(|| SubmitError::Unstorable(format!("{id} is no UUID")))?;
+        let submission = matricula_core::Submission {
+            id: bits,
+            subject: subject.clone(),
+            key: key.clone(),
+            fingerprint: fingerprint.clone(),
+            request: Carried::new(request, trace),
         };
-        if let (TurnedAway::OverQuota(_), Ok(_looking)) = (why, self.repeats.try_acquire()) {
-            // When the database does not answer, the caller comes back and asks again.
-            let found = self.store.of_key(&what.subject, &what.idempotency_key).await;
-            if let Ok(Some((id, fingerprint))) = found {
-                return existing(id, fingerprint == what.fingerprint);
+        let (caller, reply) = oneshot::channel();
+        self.driver.mailbox.input(Input::Submitted { submission, caller });
+        let (bound, error) = match reply.await.map_err(|_| SubmitError::ShuttingDown)? {
+            Reply::Accepted(_) => return Ok(Submitted::Accepted),
+            Reply::Existing { id, same_request } => return existing(crate::text(id), same_request),
+            Reply::Unstorable(problem) => return Err(SubmitError::Unstorable(problem)),
+            Reply::QueueFull { retry_after } => ("queue", SubmitError::QueueFull { retry_after }),
+            Reply::OverQuota { retry_after } => {
+                if let Some((id, of_existing)) = self.repeated(&subject, &key).await {
+                    return existing(id, of_existing == fingerprint);
+                }
+                ("quota", SubmitError::OverQuota { retry_after })
             }
-        }
+            Reply::ShuttingDown | Reply::Done(_) | Reply::Refused(_) | Reply::NotHere => {
+                return Err(SubmitError::ShuttingDown);
+            }
+        };
         metrics::counter!("matricula_submissions_turned_away_total", "bound" => bound).increment(1);
         Err(error)
     }
 
-    fn new_saga(&self, submission: Submission<W::Request>) -> Result<(NewSaga, Entrant<W::Request>), SubmitError> {
-        let Submission { id, subject, idempotency_key, fingerprint, request, trace } = submission;
-        let definition = self.workload.definition();
-        let now_ms = self.clock.now().0;
-        let admitted = Recorded::first(now_ms, definition.admit(self.workload.applies(&request), now_ms));
-        // What does not fold must not become durable: nobody could ever drive it.
-        let state = SagaState::replay(definition, [&admitted]);
-        let state = state.map_err(|error| SubmitError::Unstorable(error.to_string()))?;
-        let text = serde_json::to_string(&request).map_err(|error| SubmitError::Unstorable(error.to_string()))?;
-        let entrant = Entrant { id: id.clone(), request: Arc::new(request), trace: trace.clone(), state };
-        let definition = (definition.name(), definition.version());
-        let saga = NewSaga { id, subject, idempotency_key, fingerprint, request: text, trace, admitted, definition };
-        Ok((saga, entrant))
+    /// The saga that a student who is over the quota has submitted with this key before, and its fingerprint. A repeat
+    /// of what was accepted takes nothing, and is answered whatever the quota says. When the database does not answer,
+    /// the client comes back and asks again.
+    async fn repeated(&self, subject: &str, key: &str) -> Option<(SagaId, String)> {
+        let _looking = self.repeats.try_acquire().ok()?;
+        self.store().of_key(subject, key).await.ok()?
     }
 }
 

@@ -1,7 +1,8 @@
 //! The way of finished sagas out of the hot tables: which are old enough, their receipts, their removal.
 //!
 //! A saga's receipt is committed before its row is removed, and between the two every write passes that had begun
-//! before: so an admission always sees the key in one of the two places, and a key never has a second saga. See ADR 0010.
+//! before: so an admission always sees the key in one of the two places, and a key never has a second saga. See ADR
+//! 0010.
 
 use matricula_kit::database::{Args, DbError, Rows};
 use matricula_kit::id::SagaId;
@@ -9,8 +10,8 @@ use matricula_kit::time::UnixMs;
 
 use super::{GUARD, InstanceId, SagaStore, StoreError};
 
-/// By id, so that it goes along the primary key from its old end, where nothing else is left: a saga that has ended long
-/// ago was made long ago, and its id begins with the time at which it was made.
+/// By id, so that it goes along the primary key from its old end, where nothing else is left: a saga that has ended
+/// long ago was made long ago, and its id begins with the time at which it was made.
 const DUE: &str = "SELECT s.saga_id FROM sagas s WHERE s.saga_id > $1 AND s.saga_id < $2 AND s.finished = 1 \
      AND s.updated_at <= $3 ORDER BY s.saga_id LIMIT $4";
 const KEEP: &str = "INSERT INTO receipts (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \

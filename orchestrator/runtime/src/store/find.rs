@@ -12,7 +12,8 @@ const OF_RECEIPTS: &str =
     "SELECT a.saga_id FROM receipts a WHERE a.saga_id BETWEEN $1 AND $2 ORDER BY a.saga_id LIMIT $3";
 
 impl SagaStore {
-    /// The ids from `first` to `last`, both included, in order: of sagas whose log is here, and of those in the archive.
+    /// The ids from `first` to `last`, both included, in order: of sagas whose log is here, and of those in the
+    /// archive.
     pub async fn ids_between(&self, first: &str, last: &str, limit: i64) -> Result<Vec<SagaId>, DbError> {
         let mut ids = BTreeSet::new();
         // What is taken to the archive between the two is in one of them.

@@ -48,7 +48,8 @@ impl SagaStore {
         Ok(found)
     }
 
-    /// The saga that a subject has submitted with a key, one in the archive too, and the fingerprint of what it asked for.
+    /// The saga that a subject has submitted with a key, one in the archive too, and the fingerprint of what it asked
+    /// for.
     pub async fn of_key(&self, subject: &str, key: &str) -> Result<Option<(SagaId, String)>, DbError> {
         let rows = self.database.fetch(OF_KEY, Args::new().text(subject).text(key)).await?;
         let found = rows.first().map(|row| Ok((SagaId::stored(row.text("saga_id")?), row.text("fingerprint")?)));

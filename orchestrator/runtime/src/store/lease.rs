@@ -1,9 +1,9 @@
 //! Instances and their leases, by the database's clock: who lives, and whose sagas are to be adopted.
 //!
 //! A lease that has lapsed is not yet an end: the end is the mark `dead`, set in a transaction of its own by whoever
-//! sees the lapse. Every commit of an instance reads its own row with a lock that the mark has to wait for, so after the
-//! mark nothing of it can be committed any more, and its sagas can be given away. An instance that comes back before
-//! anybody has marked it goes on: a database that was away, or a machine that slept, ends nobody.
+//! sees the lapse. Every commit of an instance reads its own row with a lock that the mark has to wait for, so after
+//! the mark nothing of it can be committed any more, and its sagas can be given away. An instance that comes back
+//! before anybody has marked it goes on: a database that was away, or a machine that slept, ends nobody.
 
 use matricula_kit::database::{Args, DbError, Rows};
 
@@ -14,7 +14,8 @@ const REGISTER: &str = "INSERT INTO instances (instance_id, started_at, lease_un
 const RENEW: &str = "UPDATE instances SET lease_until = {now_ms} + $2 WHERE instance_id = $1 AND dead = 0 \
      RETURNING lease_until - $2 AS now_ms";
 const RELEASE: &str = "UPDATE instances SET dead = 1 WHERE instance_id = $1";
-/// Only by who holds a lease: a machine that was asleep finds all others lapsed when it wakes, though it was away and not they.
+/// Only by who holds a lease: a machine that was asleep finds all others lapsed when it wakes, though it was away and
+/// not they.
 const MARK_LAPSED: &str = "UPDATE instances SET dead = 1 \
      WHERE dead = 0 AND lease_until < {now_ms} AND instance_id <> $1 AND EXISTS \
      (SELECT 1 FROM instances me WHERE me.instance_id = $1 AND me.dead = 0 AND me.lease_until >= {now_ms})";
@@ -34,9 +35,9 @@ const ADOPTABLE: &str = concat!(
     ownerless!(),
     ") SELECT saga_id FROM ownerless ORDER BY saga_id LIMIT $3"
 );
-/// In the order of ids: two instances that adopt the same sagas wait for each other, and never in a circle. A cross join,
-/// because SQLite keeps its order: it would else go through all that the dead instance has left, for each chunk, and
-/// read the list of the chunk anew for every one.
+/// In the order of ids: two instances that adopt the same sagas wait for each other, and never in a circle. A cross
+/// join, because SQLite keeps its order: it would else go through all that the dead instance has left, for each chunk,
+/// and read the list of the chunk anew for every one.
 const ADOPT: &str = concat!(
     "UPDATE sagas SET owner = $1 WHERE saga_id IN (SELECT s.saga_id FROM {rows} \
      CROSS JOIN sagas s WHERE s.saga_id = r.saga_id AND ",

@@ -9,6 +9,7 @@ mod key;
 mod lease;
 mod line;
 mod outage;
+mod peer;
 mod read;
 mod receipt;
 mod request;
@@ -20,19 +21,19 @@ mod tests;
 use std::sync::Arc;
 
 use matricula_engine::Recorded;
-use matricula_kit::database::{Database, DbError, Migrator, Notifications};
-use matricula_kit::id::SagaId;
+use matricula_kit::database::{Database, DbError, Migrator};
 use matricula_kit::telemetry::{TraceContext, spans};
 use tracing::Span;
 
 pub use key::KeyedSaga;
+pub use outage::Outage;
+pub(crate) use peer::PeerMessage;
 pub use read::{SagaFilter, SagaRow};
 pub use receipt::Archived;
 pub use request::StoredRequest;
-pub use write::{Admission, Append, AppendOutcome, Summary};
 
-/// The fence of every commit of an instance: no row when it has been marked dead. The lock keeps the mark from being set
-/// before the commit has ended.
+/// The fence of every commit of an instance: no row when it has been marked dead. The lock keeps the mark from being
+/// set before the commit has ended.
 const GUARD: &str = "SELECT instance_id FROM instances WHERE instance_id = $1 AND dead = 0 {for_share}";
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
@@ -55,21 +56,21 @@ impl InstanceId {
 
 /// A saga as it is admitted.
 #[derive(Debug, Clone)]
-pub struct NewSaga {
+pub struct NewSaga<'a> {
     /// Its id, larger than those before it.
-    pub id: SagaId,
+    pub id: matricula_core::SagaId,
     /// Whom it is about: idempotency keys are unique for each.
-    pub subject: String,
+    pub subject: &'a str,
     /// The caller's key.
-    pub idempotency_key: String,
+    pub idempotency_key: &'a str,
     /// What the caller asked for, in one canonical form: the same key with another one is refused.
-    pub fingerprint: String,
+    pub fingerprint: &'a str,
     /// The request that the steps work from, as JSON.
     pub request: String,
     /// The trace that it belongs to.
-    pub trace: TraceContext,
+    pub trace: &'a TraceContext,
     /// Its first event.
-    pub admitted: Recorded,
+    pub admitted: &'a Recorded,
     /// Name and version of its definition.
     pub definition: (&'static str, u32),
 }
@@ -107,16 +108,11 @@ impl SagaStore {
     }
 
     /// The span of a commit with these admissions: appends have none.
-    pub(crate) fn commit_span(&self, admissions: &[NewSaga]) -> Span {
-        let span = spans::commit(&self.database, admissions.iter().map(|saga| &saga.trace), admissions.len());
+    pub(crate) fn commit_span(&self, admissions: &[NewSaga<'_>]) -> Span {
+        let span = spans::commit(&self.database, admissions.iter().map(|saga| saga.trace), admissions.len());
         if let [saga] = admissions {
-            spans::is_of_saga(&span, saga.id.as_str());
+            spans::is_of_saga(&span, &saga.id.to_string());
         }
         span
-    }
-
-    /// Begins to listen to what other instances tell; none where there can't be any.
-    pub(crate) async fn listen(&self, channel: &'static str) -> Result<Option<Notifications>, DbError> {
-        self.database.listen(channel).await
     }
 }

@@ -1,10 +1,11 @@
 //! Services that do not answer an instance, as operators at other instances read it.
 
 use matricula_kit::database::{Args, DbError, Rows};
+use matricula_kit::id::SagaId;
+use serde::{Deserialize, Serialize};
 
+use super::peer::{CHANNEL, PeerMessage};
 use super::{InstanceId, SagaStore};
-use crate::outages::Outage;
-use crate::word::{CHANNEL, Word};
 
 const FORGET: &str = "DELETE FROM outages WHERE instance_id = $1";
 const PUT: &str = "INSERT INTO outages (instance_id, destination, outage) SELECT $1, destination, outage FROM {rows}";
@@ -12,9 +13,32 @@ const OF_OTHERS: &str = "SELECT o.outage FROM outages o JOIN instances i ON i.in
      WHERE o.instance_id <> $1 AND i.dead = 0 AND i.lease_until > {now_ms} ORDER BY o.instance_id, o.destination";
 const SWEEP: &str = "DELETE FROM outages WHERE instance_id IN (SELECT instance_id FROM instances WHERE dead = 1)";
 
+/// A service that does not answer an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outage {
+    /// The instance that sees it.
+    pub instance: String,
+    /// The service.
+    pub destination: String,
+    /// When the first call left that has failed, or has no answer, without a success since.
+    pub since_ms: i64,
+    /// How the last call failed; empty when none has ended.
+    pub last_error: String,
+    /// "closed", "open" or "probing".
+    pub breaker: String,
+    /// When an open breaker lets the next call through.
+    pub probe_at_ms: Option<i64>,
+    /// Sagas whose next call is of this service.
+    pub sagas_waiting: usize,
+    /// Sagas that wait for one of those.
+    pub sagas_behind: usize,
+    /// The oldest of those whose next call is of this service.
+    pub oldest: Option<SagaId>,
+}
+
 impl SagaStore {
-    /// Records which services do not answer an instance, in place of what it recorded before. Wakes the others when they
-    /// are to see it at once.
+    /// Records which services do not answer an instance, in place of what it recorded before. Wakes the others when
+    /// they are to see it at once.
     pub(crate) async fn put_outages(
         &self,
         instance: &InstanceId,
@@ -34,7 +58,7 @@ impl SagaStore {
             tx.execute(PUT, Args::new().text(instance.as_str()).rows(rows)).await?;
         }
         if is_news {
-            tx.notify(CHANNEL, vec![Word::Outages.to_payload()]);
+            tx.notify(CHANNEL, vec![PeerMessage::Outages.to_payload()]);
         }
         tx.commit().await
     }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use matricula_engine::{Phase, Recorded};
+use matricula_engine::Recorded;
 use matricula_kit::database::{Args, DbError, Row, Rows};
 use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::{self, TraceContext};
@@ -79,8 +79,8 @@ macro_rules! columns {
 }
 
 const BY_ID: &str = concat!(columns!(), "FROM {rows} JOIN sagas s ON s.saga_id = r.saga_id ORDER BY s.saga_id");
-const MOVED: &str = "SELECT s.saga_id FROM {rows} \
-                     JOIN sagas s ON s.saga_id = r.saga_id AND s.sequence > r.sequence";
+const CHANGED: &str = "SELECT s.saga_id FROM {rows} \
+                       JOIN sagas s ON s.saga_id = r.saga_id AND s.sequence > r.sequence";
 const EVENTS: &str = "SELECT e.saga_id, e.sequence, e.at, e.event FROM {rows} \
                       JOIN saga_events e ON e.saga_id = r.saga_id ORDER BY e.saga_id, e.sequence";
 macro_rules! list {
@@ -103,8 +103,8 @@ macro_rules! list {
 }
 
 const LIST: &str = list!("($1 = '' OR s.subject = $1)");
-/// These go by indexes of their own; the general statement would not. The id as an expression: else the database may go along
-/// the primary key, through all that is of others.
+/// These go by indexes of their own; the general statement would not. The id as an expression: else the database may go
+/// along the primary key, through all that is of others.
 const LIST_OF_SUBJECT: &str = list!("s.subject = $1", "s.saga_id || ''");
 const LIST_NEEDING_ATTENTION: &str = list!("s.needs_attention = 1 AND ($1 = '' OR s.subject = $1)");
 /// The same, through all that is finished.
@@ -116,8 +116,8 @@ const UNFINISHED: &str =
 const REPLICA_PATIENCE: Duration = Duration::from_secs(1);
 /// Beyond every id: where the first page begins. Ids are UUIDs, in hexadecimal digits.
 const BEYOND_ALL: &str = "zzzz";
-/// Phases of sagas that are not finished.
-const UNFINISHED_PHASES: [Phase; 3] = [Phase::Running, Phase::Compensating, Phase::Completing];
+/// Phases of sagas that are not finished, as they are stored.
+const UNFINISHED_PHASES: [&str; 3] = ["running", "compensating", "completing"];
 
 impl SagaStore {
     /// One saga with its log.
@@ -132,7 +132,7 @@ impl SagaStore {
         }
         let rows = self.database.fetch(BY_ID, Rows::new().text("saga_id", ids.clone()).into()).await?;
         let mut sagas = self.with_logs(rows).await?;
-        // Asked for after the others: what is taken to the archive meanwhile is in one of the two answers.
+        // PendingQuery for after the others: what is taken to the archive meanwhile is in one of the two answers.
         let found: HashSet<&str> = sagas.iter().map(|saga| saga.id.as_str()).collect();
         let missing: Vec<String> = ids.into_iter().filter(|id| !found.contains(id.as_str())).collect();
         let archived = self.receipts(missing).await?;
@@ -144,16 +144,16 @@ impl SagaStore {
     }
 
     /// Those of these sagas, each with a known sequence, that have more events than that.
-    pub(crate) async fn moved(&self, known: &[(SagaId, u64)]) -> Result<Vec<SagaRow>, DbError> {
+    pub(crate) async fn changed(&self, known: &[(matricula_core::SagaId, u64)]) -> Result<Vec<SagaRow>, DbError> {
         let rows = Rows::new()
-            .text("saga_id", known.iter().map(|(saga, _)| saga.as_str()))
+            .text("saga_id", known.iter().map(|(saga, _)| saga.to_string()))
             .int("sequence", known.iter().map(|(_, sequence)| *sequence as i64));
-        let moved = self.database.fetch(MOVED, rows.into()).await?;
-        self.get_many(moved.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?).await
+        let changed = self.database.fetch(CHANGED, rows.into()).await?;
+        self.get_many(changed.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?).await
     }
 
-    /// The same as [`SagaStore::list`] for those who need not see what was just written; from the replica, if there is one
-    /// that answers.
+    /// The same as [`SagaStore::list`] for those who need not see what was just written; from the replica, if there is
+    /// one that answers.
     pub async fn list_somewhat_old(&self, filter: SagaFilter) -> Result<Vec<SagaRow>, DbError> {
         if let Some(replica) = &self.replica {
             match tokio::time::timeout(REPLICA_PATIENCE, replica.list(filter.clone())).await {
@@ -172,8 +172,8 @@ impl SagaStore {
             [] => String::new(),
             phases => format!(",{},", phases.join(",")),
         };
-        let is_unfinished = |phase: &&str| UNFINISHED_PHASES.iter().any(|unfinished| unfinished.as_str() == *phase);
-        let are_unfinished = !filter.phases.is_empty() && filter.phases.iter().all(is_unfinished);
+        let are_unfinished =
+            !filter.phases.is_empty() && filter.phases.iter().all(|phase| UNFINISHED_PHASES.contains(phase));
         let unfinished = filter.unfinished || are_unfinished;
         let sql = match &filter.subject {
             Some(_) => LIST_OF_SUBJECT,
@@ -198,7 +198,8 @@ impl SagaStore {
         Ok(receipt::merged(sagas, receipts, filter.limit))
     }
 
-    /// Sagas that are not finished, oldest first, with their logs; only those after this one, the end of the page before.
+    /// Sagas that are not finished, oldest first, with their logs; only those after this one, the end of the page
+    /// before.
     pub async fn unfinished(&self, after: Option<&SagaId>, limit: i64) -> Result<Vec<SagaRow>, DbError> {
         let args = Args::new().text(after.map_or("", SagaId::as_str).to_owned()).int(limit);
         let rows = self.database.fetch(UNFINISHED, args).await?;

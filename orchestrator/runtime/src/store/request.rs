@@ -1,10 +1,10 @@
-//! Commands on their way to the instance that drives their saga, and the word that goes round between instances.
+//! Requests on their way to the instance that drives their saga, and their answers.
 
 use matricula_kit::database::{Args, DbError, Rows};
 use matricula_kit::id::SagaId;
 
+use super::peer::{CHANNEL, PeerMessage};
 use super::{InstanceId, SagaStore};
-use crate::word::{CHANNEL, Word};
 
 const ASK: &str = "INSERT INTO saga_requests (request_id, saga_id, wanted, created_at) VALUES ($1, $2, $3, {now_ms})";
 const UNANSWERED: &str = "SELECT r.request_id, r.saga_id, r.wanted FROM saga_requests r \
@@ -14,6 +14,9 @@ const ANSWER: &str = "UPDATE saga_requests SET answer = r.answer FROM {rows} \
 const TAKE: &str = "DELETE FROM saga_requests WHERE request_id = $1 AND answer IS NOT NULL RETURNING answer";
 const WITHDRAW: &str = "DELETE FROM saga_requests WHERE request_id = $1";
 const SWEEP: &str = "DELETE FROM saga_requests WHERE created_at < {now_ms} - $1";
+
+/// Requests older than this have no asker any more that waits for the answer.
+const SWEEP_AFTER_MS: i64 = 60_000;
 
 /// A request that its owner has not answered.
 #[derive(Debug)]
@@ -36,7 +39,7 @@ impl SagaStore {
     pub async fn ask(&self, request: &str, saga: &SagaId, wanted: &str) -> Result<(), DbError> {
         let mut tx = self.database.begin().await?;
         tx.execute(ASK, Args::new().text(request).text(saga.as_str()).text(wanted)).await?;
-        tx.notify(CHANNEL, vec![Word::Asked.to_payload()]);
+        tx.notify(CHANNEL, vec![PeerMessage::Asked.to_payload()]);
         tx.commit().await
     }
 
@@ -60,7 +63,7 @@ impl SagaStore {
             .text("answer", answers.iter().map(|(_, answer)| answer.as_str()));
         let mut tx = self.database.begin().await?;
         tx.execute(ANSWER, rows.into()).await?;
-        tx.notify(CHANNEL, vec![Word::Answered.to_payload()]);
+        tx.notify(CHANNEL, vec![PeerMessage::Answered.to_payload()]);
         tx.commit().await
     }
 
@@ -79,17 +82,10 @@ impl SagaStore {
         tx.commit().await
     }
 
-    /// Takes away what processes that crashed while they asked have left.
-    pub async fn sweep_requests(&self, older_than_ms: i64) -> Result<(), DbError> {
+    /// Removes the requests of processes that crashed while they asked.
+    pub(crate) async fn sweep_requests(&self) -> Result<(), DbError> {
         let mut tx = self.database.begin().await?;
-        tx.execute(SWEEP, Args::new().int(older_than_ms)).await?;
-        tx.commit().await
-    }
-
-    /// Tells all instances something, at once.
-    pub(crate) async fn tell(&self, words: &[Word]) -> Result<(), DbError> {
-        let mut tx = self.database.begin().await?;
-        tx.notify(CHANNEL, words.iter().map(Word::to_payload).collect());
+        tx.execute(SWEEP, Args::new().int(SWEEP_AFTER_MS)).await?;
         tx.commit().await
     }
 }

@@ -7,7 +7,9 @@ mod key;
 mod list;
 mod write;
 
+use matricula_core::{Admitted, AppendOutcome, Summary};
 use matricula_engine::{Definition, Direction, Event, Kind, Recorded, RetryPolicy, Step};
+use matricula_kit::id::SagaId;
 use matricula_kit::testing::{Backend, TestDatabase, empty_database};
 
 use super::*;
@@ -15,6 +17,56 @@ use super::*;
 /// A lease that does not lapse while a test runs, and one that has when it is given.
 const LONG_MS: i64 = 3_600_000;
 const LAPSED_MS: i64 = -1;
+
+/// A saga as it is admitted.
+#[derive(Clone)]
+struct NewSaga {
+    id: SagaId,
+    subject: String,
+    idempotency_key: String,
+    fingerprint: String,
+    request: String,
+    trace: TraceContext,
+    admitted: Recorded,
+    definition: (&'static str, u32),
+}
+
+/// Events of one saga.
+struct Append {
+    saga: SagaId,
+    events: Vec<Recorded>,
+    summary: Summary,
+}
+
+/// The bits of an id.
+fn bits(id: &SagaId) -> matricula_core::SagaId {
+    id.as_str().parse().unwrap()
+}
+
+/// Writes one commit.
+async fn write(
+    store: &SagaStore,
+    instance: &InstanceId,
+    sagas: &[NewSaga],
+    appends: &[Append],
+) -> Result<(Vec<Admitted>, Vec<AppendOutcome>), StoreError> {
+    let sagas = sagas.iter().map(|saga| super::NewSaga {
+        id: bits(&saga.id),
+        subject: &saga.subject,
+        idempotency_key: &saga.idempotency_key,
+        fingerprint: &saga.fingerprint,
+        request: saga.request.clone(),
+        trace: &saga.trace,
+        admitted: &saga.admitted,
+        definition: saga.definition,
+    });
+    let appends = appends.iter().map(|append| matricula_core::Append {
+        saga: bits(&append.saga),
+        events: append.events.clone(),
+        summary: append.summary,
+    });
+    store.write(instance, &sagas.collect::<Vec<_>>(), &appends.collect::<Vec<_>>()).await
+}
 
 /// An open store with one living instance.
 struct Fixture {
@@ -35,13 +87,13 @@ impl Fixture {
     /// Admits sagas and returns their ids.
     async fn admit(&self, keys: &[&str]) -> Vec<SagaId> {
         let sagas: Vec<NewSaga> = keys.iter().map(|key| saga("ada", key, "same")).collect();
-        let (admitted, _) = self.store.write(&self.instance, &sagas, &[]).await.unwrap();
-        assert!(admitted.iter().all(|admission| *admission == Admission::Admitted), "{admitted:?}");
+        let (admitted, _) = write(&self.store, &self.instance, &sagas, &[]).await.unwrap();
+        assert!(admitted.iter().all(|admission| *admission == Admitted::New), "{admitted:?}");
         sagas.into_iter().map(|saga| saga.id).collect()
     }
 
     async fn append(&self, append: Append) -> AppendOutcome {
-        self.store.write(&self.instance, &[], &[append]).await.unwrap().1[0]
+        write(&self.store, &self.instance, &[], &[append]).await.unwrap().1[0]
     }
 
     /// The sequences of the stored log.

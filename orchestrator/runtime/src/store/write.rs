@@ -2,70 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use matricula_engine::{Recorded, SagaState};
-use matricula_kit::database::{Args, Asked, DbError, Rows, Tx};
-use matricula_kit::id::SagaId;
+use matricula_core::{Admitted, Append, AppendOutcome, SagaId};
+use matricula_engine::Recorded;
+use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 
 use super::{GUARD, InstanceId, NewSaga, SagaStore, StoreError, line};
-
-/// How an admission ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Admission {
-    /// It is accepted, durably.
-    Admitted,
-    /// Its subject has used the key before.
-    Existing {
-        /// The saga of that time.
-        id: SagaId,
-        /// Whether it asked for the same.
-        same_request: bool,
-    },
-}
-
-/// Events to be appended to one saga.
-#[derive(Debug, Clone)]
-pub struct Append {
-    /// The saga.
-    pub saga: SagaId,
-    /// In order, without gaps, after what is stored. Never empty.
-    pub events: Vec<Recorded>,
-    /// The state after them, as lists show it.
-    pub summary: Summary,
-}
-
-/// What lists show of a saga.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Summary {
-    /// `Phase::as_str`.
-    pub phase: &'static str,
-    /// `Outcome::as_str`.
-    pub outcome: &'static str,
-    /// Whether a person must look.
-    pub needs_attention: bool,
-    /// Whether nothing is left to do.
-    pub finished: bool,
-}
-
-impl Summary {
-    /// Of a state.
-    pub fn of(state: &SagaState) -> Self {
-        Self {
-            phase: state.phase().as_str(),
-            outcome: state.outcome().as_str(),
-            needs_attention: state.needs_attention(),
-            finished: state.phase().is_finished(),
-        }
-    }
-}
-
-/// How an append ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AppendOutcome {
-    /// The events are durable.
-    Appended,
-    /// The saga has another sequence or another owner: nothing was written for it.
-    Conflict,
-}
 
 /// A key of the archive is taken, too. A subquery and not a join: PostgreSQL would go through all receipts for a large
 /// batch.
@@ -97,13 +38,13 @@ impl SagaStore {
     pub async fn write(
         &self,
         instance: &InstanceId,
-        admissions: &[NewSaga],
+        admissions: &[NewSaga<'_>],
         appends: &[Append],
-    ) -> Result<(Vec<Admission>, Vec<AppendOutcome>), StoreError> {
+    ) -> Result<(Vec<Admitted>, Vec<AppendOutcome>), StoreError> {
         let mut tx = self.database.write().await?;
-        let guard = tx.ask(GUARD, Args::new().text(instance.as_str()));
-        let inserted = ask_to_admit(&mut tx, instance, admissions);
-        let advanced = ask_to_advance(&mut tx, instance, appends);
+        let guard = tx.queue(GUARD, Args::new().text(instance.as_str()));
+        let inserted = queue_to_admit(&mut tx, instance, admissions);
+        let advanced = queue_to_advance(&mut tx, instance, appends);
         if tx.rows(guard).await?.is_empty() {
             return Err(StoreError::Fenced);
         }
@@ -116,52 +57,51 @@ impl SagaStore {
 }
 
 /// What is appended to a saga's log at a time.
-type LogLine<'a> = (&'a SagaId, &'a [Recorded]);
+type LogLine<'a> = (SagaId, &'a [Recorded]);
 
-/// Keys go in one order: of two instances that admit the same two the other way round, each would wait for the other, until the
-/// database ends one of the transactions a second later. Repeats of a key stay in the order of arrival.
-fn ask_to_admit(tx: &mut Tx, instance: &InstanceId, sagas: &[NewSaga]) -> Asked {
-    let mut sagas: Vec<&NewSaga> = sagas.iter().collect();
-    sagas.sort_by(|a, b| (&a.subject, &a.idempotency_key).cmp(&(&b.subject, &b.idempotency_key)));
+/// Keys go in one order: of two instances that admit the same two the other way round, each would wait for the other,
+/// until the database ends one of the transactions a second later. Repeats of a key stay in the order of arrival.
+fn queue_to_admit(tx: &mut Tx, instance: &InstanceId, sagas: &[NewSaga<'_>]) -> PendingQuery {
+    let mut sagas: Vec<&NewSaga<'_>> = sagas.iter().collect();
+    sagas.sort_by_key(|saga| (saga.subject, saga.idempotency_key));
     let rows = Rows::new()
-        .text("saga_id", sagas.iter().map(|saga| saga.id.as_str()))
+        .text("saga_id", sagas.iter().map(|saga| saga.id.to_string()))
         .text("definition", sagas.iter().map(|saga| saga.definition.0))
         .int("version", sagas.iter().map(|saga| i64::from(saga.definition.1)))
-        .text("subject", sagas.iter().map(|saga| saga.subject.as_str()))
-        .text("idempotency_key", sagas.iter().map(|saga| saga.idempotency_key.as_str()))
-        .text("fingerprint", sagas.iter().map(|saga| saga.fingerprint.as_str()))
+        .text("subject", sagas.iter().map(|saga| saga.subject))
+        .text("idempotency_key", sagas.iter().map(|saga| saga.idempotency_key))
+        .text("fingerprint", sagas.iter().map(|saga| saga.fingerprint))
         .text("request", sagas.iter().map(|saga| saga.request.as_str()))
         .text("traceparent", sagas.iter().map(|saga| saga.trace.traceparent.as_str()))
         .text("tracestate", sagas.iter().map(|saga| saga.trace.tracestate.as_str()))
         .int("at", sagas.iter().map(|saga| saga.admitted.at_ms));
-    tx.ask(ADMIT, Args::new().text(instance.as_str()).rows(rows))
+    tx.queue(ADMIT, Args::new().text(instance.as_str()).rows(rows))
 }
 
 async fn admit<'a>(
     tx: &mut Tx,
-    sagas: &'a [NewSaga],
-    inserted: Asked,
-) -> Result<(Vec<Admission>, Vec<LogLine<'a>>), DbError> {
-    let inserted = tx.rows(inserted).await?;
-    let inserted: HashSet<String> = inserted.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?;
+    sagas: &'a [NewSaga<'_>],
+    inserted: PendingQuery,
+) -> Result<(Vec<Admitted>, Vec<LogLine<'a>>), DbError> {
+    let inserted: HashSet<SagaId> = ids(&tx.rows(inserted).await?)?;
     let existing = existing(tx, sagas, &inserted).await?;
     let mut admissions = Vec::with_capacity(sagas.len());
     let mut events = Vec::with_capacity(inserted.len());
     for saga in sagas {
-        if inserted.contains(saga.id.as_str()) {
-            events.push((&saga.id, std::slice::from_ref(&saga.admitted)));
-            admissions.push(Admission::Admitted);
+        if inserted.contains(&saga.id) {
+            events.push((saga.id, std::slice::from_ref(saga.admitted)));
+            admissions.push(Admitted::New);
             continue;
         }
-        let key = (saga.subject.clone(), saga.idempotency_key.clone());
+        let key = (saga.subject.to_owned(), saga.idempotency_key.to_owned());
         let (id, fingerprint) = existing
             .get(&key)
             .ok_or_else(|| DbError::corrupt(format!("saga {} was neither inserted nor found by its key", saga.id)))?;
         admissions.push(if *id == saga.id {
             // An earlier try of this very write was committed though it reported an error.
-            Admission::Admitted
+            Admitted::New
         } else {
-            Admission::Existing { id: id.clone(), same_request: *fingerprint == saga.fingerprint }
+            Admitted::Existing { id: *id, same_request: *fingerprint == saga.fingerprint }
         });
     }
     Ok((admissions, events))
@@ -169,17 +109,26 @@ async fn admit<'a>(
 
 type Existing = HashMap<(String, String), (SagaId, String)>;
 
-async fn existing(tx: &mut Tx, sagas: &[NewSaga], inserted: &HashSet<String>) -> Result<Existing, DbError> {
-    let others: Vec<&NewSaga> = sagas.iter().filter(|saga| !inserted.contains(saga.id.as_str())).collect();
+async fn existing(tx: &mut Tx, sagas: &[NewSaga<'_>], inserted: &HashSet<SagaId>) -> Result<Existing, DbError> {
+    let others: Vec<&NewSaga<'_>> = sagas.iter().filter(|saga| !inserted.contains(&saga.id)).collect();
     let rows = Rows::new()
-        .text("subject", others.iter().map(|saga| saga.subject.as_str()))
-        .text("idempotency_key", others.iter().map(|saga| saga.idempotency_key.as_str()));
+        .text("subject", others.iter().map(|saga| saga.subject))
+        .text("idempotency_key", others.iter().map(|saga| saga.idempotency_key));
     let mut existing = HashMap::new();
     for row in tx.fetch(EXISTING, rows.into()).await? {
         let key = (row.text("subject")?, row.text("idempotency_key")?);
-        existing.insert(key, (SagaId::stored(row.text("saga_id")?), row.text("fingerprint")?));
+        existing.insert(key, (id(&row)?, row.text("fingerprint")?));
     }
     Ok(existing)
+}
+
+fn id(row: &Row) -> Result<SagaId, DbError> {
+    let text = row.text("saga_id")?;
+    text.parse().map_err(|error| DbError::corrupt(format!("the id {text:?} of a saga {error}")))
+}
+
+fn ids(rows: &[Row]) -> Result<HashSet<SagaId>, DbError> {
+    rows.iter().map(id).collect()
 }
 
 fn first(append: &Append) -> i64 {
@@ -190,9 +139,9 @@ fn last(append: &Append) -> i64 {
     append.events.last().map_or(0, |event| event.sequence as i64)
 }
 
-fn ask_to_advance(tx: &mut Tx, instance: &InstanceId, appends: &[Append]) -> Asked {
+fn queue_to_advance(tx: &mut Tx, instance: &InstanceId, appends: &[Append]) -> PendingQuery {
     let rows = Rows::new()
-        .text("saga_id", appends.iter().map(|append| append.saga.as_str()))
+        .text("saga_id", appends.iter().map(|append| append.saga.to_string()))
         .int("expected", appends.iter().map(|append| first(append) - 1))
         .int("sequence", appends.iter().map(last))
         .text("phase", appends.iter().map(|append| append.summary.phase))
@@ -200,34 +149,32 @@ fn ask_to_advance(tx: &mut Tx, instance: &InstanceId, appends: &[Append]) -> Ask
         .int("needs_attention", appends.iter().map(|append| i64::from(append.summary.needs_attention)))
         .int("finished", appends.iter().map(|append| i64::from(append.summary.finished)))
         .int("at", appends.iter().map(|append| append.events.last().map_or(0, |event| event.at_ms)));
-    tx.ask(ADVANCE, Args::new().text(instance.as_str()).rows(rows))
+    tx.queue(ADVANCE, Args::new().text(instance.as_str()).rows(rows))
 }
 
 async fn append<'a>(
     tx: &mut Tx,
     instance: &InstanceId,
     appends: &'a [Append],
-    advanced: Asked,
+    advanced: PendingQuery,
 ) -> Result<(Vec<AppendOutcome>, Vec<LogLine<'a>>), DbError> {
-    let advanced = tx.rows(advanced).await?;
-    let advanced: HashSet<String> = advanced.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?;
+    let advanced = ids(&tx.rows(advanced).await?)?;
     // What stands at its new sequence already was written by an earlier try of this write: only the owner appends.
-    let others: Vec<&Append> = appends.iter().filter(|append| !advanced.contains(append.saga.as_str())).collect();
+    let others: Vec<&Append> = appends.iter().filter(|append| !advanced.contains(&append.saga)).collect();
     let rows = Rows::new()
-        .text("saga_id", others.iter().map(|append| append.saga.as_str()))
+        .text("saga_id", others.iter().map(|append| append.saga.to_string()))
         .int("sequence", others.iter().map(|append| last(append)));
-    let standing = tx.fetch(STANDING, Args::new().text(instance.as_str()).rows(rows)).await?;
-    let standing: HashSet<String> = standing.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?;
+    let standing = ids(&tx.fetch(STANDING, Args::new().text(instance.as_str()).rows(rows)).await?)?;
 
     let mut outcomes = Vec::with_capacity(appends.len());
     let mut events = Vec::new();
     for append in appends {
-        let saga = append.saga.as_str();
-        if advanced.contains(saga) {
-            events.push((&append.saga, append.events.as_slice()));
+        let is_advanced = advanced.contains(&append.saga);
+        if is_advanced {
+            events.push((append.saga, append.events.as_slice()));
         }
-        let durable = advanced.contains(saga) || standing.contains(saga);
-        outcomes.push(if durable { AppendOutcome::Appended } else { AppendOutcome::Conflict });
+        let is_durable = is_advanced || standing.contains(&append.saga);
+        outcomes.push(if is_durable { AppendOutcome::Appended } else { AppendOutcome::Conflict });
     }
     Ok((outcomes, events))
 }
@@ -236,12 +183,12 @@ fn log<'a>(tx: &mut Tx, lines: impl Iterator<Item = LogLine<'a>>) -> Result<(), 
     let (mut sagas, mut sequences, mut times, mut texts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (saga, events) in lines {
         let Some(first) = events.first() else { continue };
-        sagas.push(saga.as_str());
+        sagas.push(saga.to_string());
         sequences.push(first.sequence as i64);
         times.push(first.at_ms);
         texts.push(line::written(saga, events)?);
     }
     let rows = Rows::new().text("saga_id", sagas).int("sequence", sequences).int("at", times).text("event", texts);
-    tx.post(LOG, rows.into());
+    tx.send(LOG, rows.into());
     Ok(())
 }

@@ -89,7 +89,7 @@ async fn an_error_of_a_batch_is_unknown_for_all_of_it() {
     let first = system.submit_all("first", 1).await;
     system.world.until(|world| world.in_flight.get("beta") == Some(&1)).await;
     let sagas = system.submit_all("k", 9).await;
-    eventually("nine wait", async || system.destination("beta").1 == 9).await;
+    eventually("nine wait", async || system.destination("beta").await.1 == 9).await;
     system.world.script("Hold", [Fault::After(Code::Unavailable)]);
     system.world.release("Hold");
     system.all_finished(first, Outcome::Committed).await;
@@ -108,7 +108,7 @@ async fn an_invalid_operation_spoils_no_other_of_its_batch() {
     let first = system.submit_all("first", 1).await;
     system.world.until(|world| world.in_flight.get("alpha") == Some(&1)).await;
     let mut sagas = system.submit_all("k", 30).await;
-    eventually("thirty wait", async || system.destination("alpha").1 == 30).await;
+    eventually("thirty wait", async || system.destination("alpha").await.1 == 30).await;
     let (bad, mut watcher) = sagas.remove(17);
     system.world.now().invalid.insert(bad.clone());
     system.world.release("Reserve");
@@ -129,16 +129,16 @@ async fn an_open_breaker_parks_calls_without_spending_attempts() {
     let (_test, system) = new(Backend::Sqlite, slow_probes).await;
     system.world.down("beta");
     let first = system.submit_all("first", 1).await;
-    eventually("it opens", async || system.destination("beta").0 == "open").await;
-    assert!(system.destination("beta").2.contains("scripted"), "{:?}", system.destination("beta"));
+    eventually("it opens", async || system.destination("beta").await.0 == "open").await;
+    assert!(system.destination("beta").await.2.contains("scripted"), "{:?}", system.destination("beta").await);
     let parked = system.submit_all("parked", 50).await;
-    eventually("they wait", async || system.destination("beta").1 >= 50).await;
+    eventually("they wait", async || system.destination("beta").await.1 >= 50).await;
     let before = system.world.rpcs("Hold").len();
     system.world.until(|world| world.rpcs.iter().filter(|(rpc, _)| *rpc == "Hold").count() >= before + 2).await;
     assert_eq!(system.world.rpcs("Hold")[before..before + 2], [1, 1], "a probe is one call");
 
     // Another service is not in its way.
-    assert_eq!(system.destination("alpha").0, "closed");
+    assert_eq!(system.destination("alpha").await.0, "closed");
     system.world.up("beta");
     let mut attempts = 0;
     for (id, watcher) in parked {
@@ -149,7 +149,7 @@ async fn an_open_breaker_parks_calls_without_spending_attempts() {
     system.all_finished(first, Outcome::Committed).await;
     let probes = system.world.rpcs("Hold").iter().filter(|operations| **operations == 1).count() as u32;
     assert!(attempts <= 50 + probes, "{attempts} attempts for 50 calls, and {probes} probes");
-    assert_eq!((system.destination("beta").0, system.destination("beta").2.as_str()), ("closed", ""));
+    assert_eq!((system.destination("beta").await.0, system.destination("beta").await.2.as_str()), ("closed", ""));
 }
 
 /// Every RPC fails somehow with a probability of 30 %, and all retries come within milliseconds: whatever order answers,

@@ -14,7 +14,7 @@ async fn only_so_many_sagas_are_at_work() {
     system.world.hold("Reserve");
     let sagas = system.submit_all("k", 40).await;
     eventually("five were begun", async || {
-        let waiting = system.destination("alpha").1;
+        let waiting = system.destination("alpha").await.1;
         system.world.now().at_work.len() + waiting == 5
     })
     .await;
@@ -31,7 +31,7 @@ async fn only_so_many_rpcs_are_in_flight() {
     system.world.hold("Hold");
     let sagas = system.submit_all("k", 40).await;
     system.world.until(|world| world.in_flight.get("beta") == Some(&2)).await;
-    eventually("the others wait", async || system.destination("beta").1 == 38).await;
+    eventually("the others wait", async || system.destination("beta").await.1 == 38).await;
     system.world.release("Hold");
     system.all_finished(sagas, Outcome::Committed).await;
     let most = system.world.now().in_flight_most.clone();
@@ -47,7 +47,7 @@ async fn what_waits_goes_together() {
     let mut sagas = system.submit_all("first", 1).await;
     system.world.until(|world| world.in_flight.get("alpha") == Some(&1)).await;
     sagas.extend(system.submit_all("k", 50).await);
-    eventually("fifty wait", async || system.destination("alpha").1 == 50).await;
+    eventually("fifty wait", async || system.destination("alpha").await.1 == 50).await;
     system.world.release("Reserve");
     system.all_finished(sagas, Outcome::Committed).await;
     let sizes = system.world.rpcs("Reserve");
@@ -64,11 +64,11 @@ async fn a_single_call_is_not_passed_over() {
     let (cancelled, watcher) = system.submit("cancelled", Order::default()).await;
     system.world.until(|world| world.in_flight.get("alpha") == Some(&1)).await;
     let mut sagas = system.submit_all("before", 5).await;
-    eventually("five wait", async || system.destination("alpha").1 == 5).await;
+    eventually("five wait", async || system.destination("alpha").await.1 == 5).await;
     system.cancel(&cancelled, "ada", "").await.unwrap();
-    eventually("its undo waits", async || system.destination("alpha").1 == 6).await;
+    eventually("its undo waits", async || system.destination("alpha").await.1 == 6).await;
     sagas.extend(system.submit_all("after", 20).await);
-    eventually("twenty more wait", async || system.destination("alpha").1 == 26).await;
+    eventually("twenty more wait", async || system.destination("alpha").await.1 == 26).await;
     system.world.release("Reserve");
     assert_eq!(finished(watcher).await.outcome(), Outcome::Cancelled);
     let rpcs: Vec<_> =

@@ -10,12 +10,13 @@ use crate::system::{System, config, eventually, finished, new, order};
 use crate::world::Order;
 
 /// How many are before each; a dot for one whose turn has come, a dash for one that is not open here.
-fn places(system: &System, sagas: &[(matricula_kit::id::SagaId, matricula_runtime::Watcher)]) -> Vec<String> {
+async fn places(system: &System, sagas: &[(matricula_kit::id::SagaId, matricula_runtime::Watcher)]) -> Vec<String> {
     let shown = |place: Option<matricula_runtime::InLine>| match place {
         None => "-".to_owned(),
         Some(place) => place.ahead.map_or(".".to_owned(), |ahead| ahead.to_string()),
     };
-    sagas.iter().map(|(id, _)| shown(system.runtime.line(id))).collect()
+    let places = sagas.iter().map(async |(id, _)| shown(system.runtime.place(id).await));
+    futures::future::join_all(places).await
 }
 
 #[tokio::test]
@@ -27,17 +28,17 @@ async fn everybody_who_is_accepted_knows_the_place_at_once() {
         for number in 0..6_usize {
             let (id, watcher) = system.submit(&format!("k{number}"), Order::default()).await;
             // As soon as it is accepted, whether or not the executor has heard of it.
-            let place = system.runtime.line(&id).expect("it is open here");
+            let place = system.runtime.place(&id).await.expect("it is open here");
             assert!(place.ahead.is_none_or(|ahead| ahead <= number), "{number}: {place:?}");
             sagas.push((id, watcher));
         }
-        eventually("two are at work", async || places(&system, &sagas) == [".", ".", "0", "1", "2", "3"]).await;
+        eventually("two are at work", async || places(&system, &sagas).await == [".", ".", "0", "1", "2", "3"]).await;
         // One that is cancelled has left the line when those before it have their turn.
         system.cancel(&sagas[3].0, "ada", "").await.unwrap();
         let cancelled = sagas.remove(3);
         system.world.release("Reserve");
         assert_eq!(finished(cancelled.1).await.outcome(), Outcome::Cancelled);
-        eventually("nobody is in line", async || places(&system, &sagas) == ["-"; 5]).await;
+        eventually("nobody is in line", async || places(&system, &sagas).await == ["-"; 5]).await;
         system.all_finished(sagas, Outcome::Committed).await;
     }
 }
@@ -53,8 +54,10 @@ async fn the_wait_is_told_when_the_rate_is_known() {
         round += 1;
         assert!(round < 1_000, "the rate is never known");
         let more = system.submit_all(&format!("k{round}-"), 100).await;
-        waits =
-            more.iter().filter(|(id, _)| system.runtime.line(id).is_some_and(|at| at.expected_wait.is_some())).count();
+        for (id, _) in &more {
+            let place = system.runtime.place(id).await;
+            waits += usize::from(place.is_some_and(|place| place.expected_wait.is_some()));
+        }
         sagas.extend(more);
     }
     system.all_finished(sagas, Outcome::Committed).await;

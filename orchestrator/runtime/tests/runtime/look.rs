@@ -66,9 +66,9 @@ async fn a_turn_a_queue_a_call_and_a_limit_are_told_apart_from_any_replica() {
         assert_eq!(of_call.step, "charge");
         assert!(matches!(wait(system, &queued).await.unwrap().wait, Wait::Queue { .. }));
     }
-    assert!(first.runtime.set_destination_limit("gamma", 0));
+    assert!(first.runtime.set_destination_limit("gamma", 0).await);
     until(&second, &queued, "it is parked", |wait| matches!(wait.wait, Wait::Limit { .. })).await;
-    assert!(first.runtime.set_destination_limit("gamma", 1));
+    assert!(first.runtime.set_destination_limit("gamma", 1).await);
     first.world.release("Charge");
     for watcher in [of_called, of_queued, of_waiting, of_last] {
         assert_eq!(finished(watcher).await.outcome(), Outcome::Committed);

@@ -79,19 +79,19 @@ async fn a_retry_calls_what_waits() {
 async fn what_is_decided_by_hand_is_not_called_any_more() {
     let (_place, system) = new(Backend::Sqlite, config()).await;
     let (id, watcher) = stuck(&system, "k").await;
-    let waiting = || system.destination("gamma").1;
-    assert!(system.runtime.set_destination_limit("gamma", 0));
+    let waiting = async || system.destination("gamma").await.1;
+    assert!(system.runtime.set_destination_limit("gamma", 0).await);
     eventually("its call waits", async || {
         // It is refused once nothing waits for its next attempt any more.
         let _ = system.intervene(&id, OperatorCommand::Retry { step: None }).await;
-        waiting() == 1
+        waiting().await == 1
     })
     .await;
     let calls = system.world.rpcs("Void").len();
     let resolve = OperatorCommand::Resolve { step: "charge".to_owned(), answer: Resolution::Done };
     system.intervene(&id, resolve).await.unwrap();
-    eventually("it is taken back", async || waiting() == 0).await;
-    assert!(system.runtime.set_destination_limit("gamma", 4));
+    eventually("it is taken back", async || waiting().await == 0).await;
+    assert!(system.runtime.set_destination_limit("gamma", 4).await);
     assert_eq!(finished(watcher).await.phase(), Phase::Compensated);
     assert_eq!(system.world.rpcs("Void").len(), calls);
 }
@@ -219,17 +219,18 @@ async fn what_one_replica_moves_is_told_to_the_other() {
 #[tokio::test]
 async fn a_limit_of_zero_parks_a_destination() {
     let (_place, system) = new(Backend::Sqlite, config()).await;
-    assert!(!system.runtime.set_destination_limit("omega", 1), "there is no such destination");
-    assert!(system.runtime.set_destination_limit("beta", 0));
+    assert!(!system.runtime.set_destination_limit("omega", 1).await, "there is no such destination");
+    assert!(system.runtime.set_destination_limit("beta", 0).await);
     let (_, watcher) = system.submit("k", Order::default()).await;
     system.world.until(|world| world.rpcs.iter().any(|(rpc, _)| *rpc == "Reserve")).await;
     eventually("its call waits", async || {
-        let beta = system.runtime.destinations().into_iter().find(|destination| destination.name == "beta").unwrap();
+        let beta =
+            system.runtime.destinations().await.into_iter().find(|destination| destination.name == "beta").unwrap();
         (beta.waiting, beta.in_flight, beta.in_flight_max) == (1, 0, 0)
     })
     .await;
     assert!(system.world.rpcs("Hold").is_empty());
-    assert!(system.runtime.set_destination_limit("beta", 1));
+    assert!(system.runtime.set_destination_limit("beta", 1).await);
     assert_eq!(finished(watcher).await.outcome(), Outcome::Committed);
 }
 

@@ -50,7 +50,7 @@ async fn a_service_that_does_not_answer_is_the_cause_and_sagas_are_counted_under
         assert!(seen[0].last_error.contains("scripted"), "{seen:?}");
         assert_eq!(seen[0].instance, system.runtime.instance().as_str());
         assert_eq!(seen[0].oldest.as_ref(), sagas.iter().map(|(id, _)| id).min(), "{backend:?}");
-        let status = system.runtime.destinations().into_iter().find(|one| one.name == "gamma").unwrap();
+        let status = system.runtime.destinations().await.into_iter().find(|one| one.name == "gamma").unwrap();
         assert_eq!(status.failing_since_ms, Some(seen[0].since_ms));
         system.world.up("gamma");
         ends(&system).await;
@@ -84,7 +84,9 @@ async fn a_service_that_no_saga_waits_for_needs_no_attention() {
     .await;
     finished(watcher).await;
     ends(&system).await;
-    assert!(system.runtime.destinations().iter().any(|one| one.name == "delta" && one.failing_since_ms.is_some()));
+    assert!(
+        system.runtime.destinations().await.iter().any(|one| one.name == "delta" && one.failing_since_ms.is_some())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -188,8 +188,8 @@ impl System {
     }
 
     /// How a destination stands, in a word and two numbers.
-    pub fn destination(&self, name: &str) -> (&'static str, usize, String) {
-        let status = self.runtime.destinations().into_iter().find(|status| status.name == name).unwrap();
+    pub async fn destination(&self, name: &str) -> (&'static str, usize, String) {
+        let status = self.runtime.destinations().await.into_iter().find(|status| status.name == name).unwrap();
         (status.breaker, status.waiting, status.last_error)
     }
 

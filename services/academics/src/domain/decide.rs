@@ -13,8 +13,8 @@ use matricula_kit::answer::{Answer, Done, DroppedCourse, NotYet, Reason, Refusal
 use matricula_kit::id::{SagaId, StudentId};
 use matricula_kit::time::UnixMs;
 
-use super::case::{Case, ChangeSet, Context, named_record, standing};
 use super::catalog::{Catalog, Section};
+use super::context::{ChangeSet, Context, RuleContext, named_record, standing};
 use super::student::{RecordStatus, RecordedCourse, Student, Unsaved};
 use super::{roster, rules};
 
@@ -111,10 +111,10 @@ fn reserve(
     registration: &SagaId,
     change: &ChangeSet,
     context: &Context,
-    check: fn(&Case<'_>) -> Vec<Refusal>,
+    check: fn(&RuleContext<'_>) -> Vec<Refusal>,
 ) -> Answer {
-    let case = Case::new(catalog, student, change, context);
-    if let Some(course) = case.unsettled() {
+    let context = RuleContext::new(catalog, student, change, context);
+    if let Some(course) = context.unsettled() {
         return Answer::NotYet(NotYet {
             reason: "EARLIER_REGISTRATION_PENDING".to_owned(),
             message: format!("{} is {}.", named_record(catalog, course), standing(course)),
@@ -122,11 +122,11 @@ fn reserve(
             waits_for: Some(course.hand_on_it().clone()),
         });
     }
-    let reasons = check(&case);
+    let reasons = check(&context);
     if !reasons.is_empty() {
         return Answer::Refused(reasons);
     }
-    let done = effect(&case);
+    let done = effect(&context);
     for added in &done.added {
         student.courses.push(RecordedCourse {
             student: student.profile.id.clone(),
@@ -149,9 +149,9 @@ fn reserve(
 }
 
 /// What an allowed change set does.
-fn effect(case: &Case<'_>) -> Done {
-    let added = case.adds.iter().map(|section| reserved(case, section)).collect();
-    let dropped = case.drops.iter().map(|course| DroppedCourse {
+fn effect(context: &RuleContext<'_>) -> Done {
+    let added = context.adds.iter().map(|section| reserved(context, section)).collect();
+    let dropped = context.drops.iter().map(|course| DroppedCourse {
         section: course.section.clone(),
         course: course.course.clone(),
         registration: course.registration.clone(),
@@ -159,14 +159,14 @@ fn effect(case: &Case<'_>) -> Done {
     Done { added, dropped: dropped.collect(), amount: None }
 }
 
-fn reserved(case: &Case<'_>, section: &Section) -> ReservedCourse {
+fn reserved(context: &RuleContext<'_>, section: &Section) -> ReservedCourse {
     ReservedCourse {
         section: section.id.clone(),
         course: section.course.id.clone(),
         component: section.component.as_ref().map(ToString::to_string).unwrap_or_default(),
-        credits_hundredths: case.carried_credits_hundredths(section),
+        credits_hundredths: context.carried_credits_hundredths(section),
         term: section.term.id.clone(),
-        closed_section_override: case.permit(Reason::ClosedSection, &section.id).map(|permit| permit.id.clone()),
+        closed_section_override: context.permit(Reason::ClosedSection, &section.id).map(|permit| permit.id.clone()),
     }
 }
 

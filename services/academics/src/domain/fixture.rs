@@ -31,9 +31,9 @@ use matricula_kit::id::{CourseId, OverrideId, SagaId, SectionId, StudentId, Term
 use matricula_kit::source::Source;
 use matricula_kit::time::{self, UnixMs};
 
-use super::case::{ChangeSet, Context};
 use super::catalog::{Catalog, CatalogChanges, Course, SectionEntry, Term, TermKind};
 use super::component::Component;
+use super::context::{ChangeSet, Context};
 use super::meetings::Meetings;
 use super::requirement::Requirement;
 use super::student::{Completed, Hold, HoldId, Override, Profile, RecordStatus, RecordedCourse, Student, Unsaved};

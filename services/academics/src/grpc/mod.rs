@@ -15,8 +15,8 @@ use matricula_proto::academics::v1::academic_service_server::AcademicService;
 use matricula_proto::common::v1 as common;
 use tonic::{Request, Response, Status};
 
-use crate::domain::case::ChangeSet;
 use crate::domain::catalog::Section;
+use crate::domain::context::ChangeSet;
 use crate::domain::decide::{Action, Command};
 use crate::domain::student::Override;
 use crate::store::{Academics, StaffError};

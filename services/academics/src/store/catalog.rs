@@ -4,7 +4,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::civil::Date;
-use matricula_kit::database::{Args, Asked, Database, DbError, Row, Rows, Tx};
+use matricula_kit::database::{Args, Database, DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, SectionId, TermId};
 use matricula_kit::time::{UnixMs, zone};
 
@@ -16,7 +16,7 @@ use crate::domain::requirement::Requirement;
 
 /// The catalogue that was last seen.
 #[derive(Debug, Default)]
-pub(super) struct Shelf {
+pub(super) struct CatalogCache {
     last: RwLock<Arc<Catalog>>,
 }
 
@@ -55,14 +55,14 @@ const PUT_SECTIONS: &str = "INSERT INTO section (section_id, course_id, term_id,
      title = excluded.title, component = excluded.component, meetings = excluded.meetings, \
      cancelled = excluded.cancelled, permission_required = excluded.permission_required";
 
-impl Shelf {
+impl CatalogCache {
     /// Asks which catalogue is in force.
-    pub(super) fn ask(&self, tx: &mut Tx) -> Asked {
-        tx.ask(VERSION, Args::new())
+    pub(super) fn queue(&self, tx: &mut Tx) -> PendingQuery {
+        tx.queue(VERSION, Args::new())
     }
 
     /// The catalogue in force, for a transaction that writes and has asked which it is.
-    pub(super) async fn in_write(&self, tx: &mut Tx, asked: Asked) -> Result<Arc<Catalog>, DbError> {
+    pub(super) async fn in_write(&self, tx: &mut Tx, asked: PendingQuery) -> Result<Arc<Catalog>, DbError> {
         let last = self.last();
         if version_in(&tx.rows(asked).await?)? == last.version() {
             return Ok(last);
@@ -171,7 +171,7 @@ fn section(row: &Row) -> Result<SectionEntry, DbError> {
 
 /// Writes the changes that have made a catalogue, and its version, in a transaction that no other import can overtake.
 pub(super) async fn write(tx: &mut Tx, changes: &CatalogChanges, version: i64) -> Result<(), DbError> {
-    tx.post(SET_VERSION, Args::new().int(version));
+    tx.send(SET_VERSION, Args::new().int(version));
     let terms = &changes.terms;
     let shown = |date: &Option<Date>| date.map(|date| date.to_string());
     let rows = Rows::new()

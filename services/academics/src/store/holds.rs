@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 
-use matricula_kit::database::{Args, Asked, DbError, Row, Rows, Tx};
+use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::StudentId;
 use matricula_kit::source::Source;
 
@@ -41,8 +41,8 @@ const UNNAME_OF_BUNDLE: &str = "DELETE FROM hold WHERE source = 'BUNDLE' \
      AND (student_id, hold_id) IN (SELECT student_id, hold_id FROM {rows})";
 
 /// Asks for the holds in force of these students.
-pub(super) fn ask_in_force(tx: &mut Tx, students: &[&StudentId]) -> Asked {
-    tx.ask(IN_FORCE, ids(students))
+pub(super) fn queue_in_force(tx: &mut Tx, students: &[&StudentId]) -> PendingQuery {
+    tx.queue(IN_FORCE, ids(students))
 }
 
 /// The student and the hold of a row of those in force.
@@ -75,13 +75,13 @@ pub(super) async fn add_named(
 
 /// Posts that staff set a hold, or give it another text.
 pub(super) fn set(tx: &mut Tx, student: &StudentId, hold: &Hold) {
-    tx.post(SET, Args::new().text(student.as_str()).text(hold.id.as_str()).text(&hold.description));
+    tx.send(SET, Args::new().text(student.as_str()).text(hold.id.as_str()).text(&hold.description));
 }
 
 /// Posts that staff lift a hold, if it is there.
 pub(super) fn lift(tx: &mut Tx, student: &StudentId, hold: &HoldId) {
     for sql in [LIFT_UNNAMED, LIFT_NAMED] {
-        tx.post(sql, Args::new().text(student.as_str()).text(hold.as_str()));
+        tx.send(sql, Args::new().text(student.as_str()).text(hold.as_str()));
     }
 }
 
@@ -93,7 +93,7 @@ pub(super) async fn name(tx: &mut Tx, holds: &[(&StudentId, &Hold)]) -> Result<(
 
 /// Stores that the bundle does not name holds any more.
 pub(super) async fn unname(tx: &mut Tx, holds: &[(&StudentId, &Hold)]) -> Result<(), DbError> {
-    tx.post(UNNAME_OF_STAFF, keys(holds).into());
+    tx.send(UNNAME_OF_STAFF, keys(holds).into());
     tx.execute(UNNAME_OF_BUNDLE, keys(holds).into()).await.map(drop)
 }
 

@@ -12,7 +12,7 @@ use matricula_kit::id::StudentId;
 use matricula_kit::imports::{self, ImportError};
 use matricula_kit::rpc::FieldError;
 
-use super::catalog::{self, Shelf};
+use super::catalog::{self, CatalogCache};
 use super::imported::ImportedContent;
 use super::{holds, students, transcripts};
 use crate::domain::catalog::{Catalog, CatalogChanges};
@@ -40,12 +40,12 @@ const PUT_STUDENTS: &str = "INSERT INTO student (student_id, name, appointment_s
 /// Applies terms, courses, sections and students to the version that they were planned for, all or none.
 pub(super) async fn apply(
     database: &Database,
-    shelf: &Shelf,
+    catalogs: &CatalogCache,
     base_version: i64,
     catalog_changes: &CatalogChanges,
     profiles: &[Profile],
 ) -> Result<(), ImportError> {
-    let mut content = ImportedContent::begin(database, shelf).await?;
+    let mut content = ImportedContent::begin(database, catalogs).await?;
     imports::check_base(base_version, content.version())?;
     let merged = merged(content.catalog(), catalog_changes)?;
     let ids: Vec<&StudentId> = profiles.iter().map(|profile| &profile.id).collect();
@@ -62,7 +62,7 @@ pub(super) async fn apply(
     write(&mut tx, &changes).await?;
     tx.commit().await?;
     if let Some(merged) = merged {
-        shelf.put(merged);
+        catalogs.put(merged);
     }
     Ok(())
 }

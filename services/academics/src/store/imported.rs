@@ -8,7 +8,7 @@ use matricula_kit::database::{Args, Database, DbError, Tx};
 use matricula_kit::id::StudentId;
 use matricula_kit::imports;
 
-use super::catalog::Shelf;
+use super::catalog::CatalogCache;
 use super::{holds, students, transcripts};
 use crate::domain::catalog::Catalog;
 use crate::domain::student::Profile;
@@ -33,10 +33,10 @@ pub struct ImportedContent {
 
 impl ImportedContent {
     /// Begins a reading of what is committed now.
-    pub(super) async fn begin(database: &Database, shelf: &Shelf) -> Result<Self, DbError> {
+    pub(super) async fn begin(database: &Database, catalogs: &CatalogCache) -> Result<Self, DbError> {
         let mut tx = database.snapshot().await?;
         let version = imports::version(&mut tx).await?;
-        let catalog = shelf.in_snapshot(&mut tx).await?;
+        let catalog = catalogs.in_snapshot(&mut tx).await?;
         Ok(Self { tx, version, catalog, after: String::new() })
     }
 
@@ -85,7 +85,7 @@ impl ImportedContent {
 async fn add_details(tx: &mut Tx, page: &mut HashMap<StudentId, Profile>) -> Result<(), DbError> {
     let ids: Vec<StudentId> = page.keys().cloned().collect();
     let ids: Vec<&StudentId> = ids.iter().collect();
-    let transcripts = transcripts::ask(tx, &ids);
+    let transcripts = transcripts::queue(tx, &ids);
     for row in tx.rows(transcripts).await? {
         let (student, completed) = transcripts::transcript(&row)?;
         if let Some(profile) = page.get_mut(student.as_str()) {

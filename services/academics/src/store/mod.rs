@@ -12,8 +12,8 @@ use matricula_kit::imports::ImportError;
 use matricula_kit::participant::{Operation, Participant};
 use matricula_kit::time::{self, UnixMs};
 
-use crate::domain::case::{Case, ChangeSet, Context};
 use crate::domain::catalog::{Catalog, CatalogChanges};
+use crate::domain::context::{ChangeSet, Context, RuleContext};
 use crate::domain::decide::{Action, Command, World};
 use crate::domain::rules;
 use crate::domain::student::{Hold, HoldId, Override, Profile, Student};
@@ -37,7 +37,7 @@ pub use students::StaffError;
 /// The service's part in the write path, and its reads.
 pub struct Academics {
     database: Database,
-    shelf: catalog::Shelf,
+    catalogs: catalog::CatalogCache,
     /// Where the campus is: in its time students read moments.
     zone: TimeZone,
 }
@@ -45,28 +45,28 @@ pub struct Academics {
 impl Academics {
     /// On a migrated database, for a campus in this time zone.
     pub fn new(database: Database, zone: TimeZone) -> Self {
-        Self { database, shelf: catalog::Shelf::default(), zone }
+        Self { database, catalogs: catalog::CatalogCache::default(), zone }
     }
 
     /// The catalogue in force.
     pub async fn catalog(&self) -> Result<Arc<Catalog>, DbError> {
-        self.shelf.current(&self.database).await
+        self.catalogs.current(&self.database).await
     }
 
     /// Every reason that speaks against a change set now. Advice: nothing is locked.
     pub async fn advise(&self, student: &StudentId, change: &ChangeSet) -> Result<Vec<Refusal>, DbError> {
         let mut tx = self.database.snapshot().await?;
-        let catalog = self.shelf.in_snapshot(&mut tx).await?;
+        let catalog = self.catalogs.in_snapshot(&mut tx).await?;
         let (read, details) =
-            (students::ask(&mut tx, Access::Read, &[student]), students::ask_details(&mut tx, &[student]));
-        let in_force = records::ask_in_force(&mut tx, &[student]);
+            (students::queue(&mut tx, Access::Read, &[student]), students::queue_details(&mut tx, &[student]));
+        let in_force = records::queue_in_force(&mut tx, &[student]);
         let mut found = students::read(&mut tx, read).await?;
         students::add_details(&mut tx, details, &mut found).await?;
         records::add(&mut tx, in_force, &mut found).await?;
         Ok(match found.get(student) {
             Some(student) => {
                 let context = Context { now: time::now(), zone: self.zone.clone() };
-                rules::check(&Case::new(&catalog, student, change, &context))
+                rules::check(&RuleContext::new(&catalog, student, change, &context))
             }
             None => vec![rules::student_not_found(student)],
         })
@@ -76,7 +76,7 @@ impl Academics {
     pub async fn record(&self, student: &StudentId) -> Result<Option<Student>, DbError> {
         let mut tx = self.database.snapshot().await?;
         let (read, details) =
-            (students::ask(&mut tx, Access::Read, &[student]), students::ask_details(&mut tx, &[student]));
+            (students::queue(&mut tx, Access::Read, &[student]), students::queue_details(&mut tx, &[student]));
         let mut found = students::read(&mut tx, read).await?;
         students::add_details(&mut tx, details, &mut found).await?;
         let Some(mut student) = found.remove(student) else { return Ok(None) };
@@ -86,7 +86,7 @@ impl Academics {
 
     /// Begins a reading of everything that imports can change.
     pub async fn imported(&self) -> Result<ImportedContent, DbError> {
-        ImportedContent::begin(&self.database, &self.shelf).await
+        ImportedContent::begin(&self.database, &self.catalogs).await
     }
 
     /// Creates or replaces terms, courses, sections and students ([`Profile::in_order`]), all or none, if `base_version` is
@@ -97,7 +97,7 @@ impl Academics {
         catalog: &CatalogChanges,
         students: &[Profile],
     ) -> Result<(), ImportError> {
-        import::apply(&self.database, &self.shelf, base_version, catalog, students).await
+        import::apply(&self.database, &self.catalogs, base_version, catalog, students).await
     }
 
     /// Sets a hold, or replaces its description: it is staff's from now on.
@@ -142,16 +142,16 @@ impl Participant for Academics {
         let ending = commands().filter(|command| reserving.binary_search(&&command.student).is_err());
         let ending: Vec<(&StudentId, &SagaId)> =
             ending.map(|command| (&command.student, &command.registration)).collect();
-        let locked = students::ask(tx, Access::Lock, &all);
-        let in_force = records::ask_in_force(tx, &reserving);
-        let of_registrations = records::ask_of_registrations(tx, &ending);
-        let details = students::ask_details(tx, &reserving);
-        let version = self.shelf.ask(tx);
+        let locked = students::queue(tx, Access::Lock, &all);
+        let in_force = records::queue_in_force(tx, &reserving);
+        let of_registrations = records::queue_of_registrations(tx, &ending);
+        let details = students::queue_details(tx, &reserving);
+        let version = self.catalogs.queue(tx);
         let mut students = students::read(tx, locked).await?;
         records::add(tx, in_force, &mut students).await?;
         records::add(tx, of_registrations, &mut students).await?;
         students::add_details(tx, details, &mut students).await?;
-        Ok(World { catalog: self.shelf.in_write(tx, version).await?, students, zone: self.zone.clone() })
+        Ok(World { catalog: self.catalogs.in_write(tx, version).await?, students, zone: self.zone.clone() })
     }
 
     fn decide(&self, world: &mut World, operation: &Operation<Command>, now: UnixMs) -> Answer {

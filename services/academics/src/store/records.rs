@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use matricula_kit::database::{Args, Asked, DbError, Row, Rows, Tx};
+use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, SagaId, SectionId, StudentId, TermId};
 use matricula_kit::time::UnixMs;
 
@@ -35,21 +35,25 @@ const UPDATE: &str = "UPDATE course_record SET status = r.status, \
      AND course_record.status IN ('PENDING', 'ENROLLED')";
 
 /// Asks for the courses in force of these students.
-pub(super) fn ask_in_force(tx: &mut Tx, students: &[&StudentId]) -> Asked {
-    tx.ask(IN_FORCE, ids(students))
+pub(super) fn queue_in_force(tx: &mut Tx, students: &[&StudentId]) -> PendingQuery {
+    tx.queue(IN_FORCE, ids(students))
 }
 
 /// Asks for the courses in force that these registrations of students have added or drop.
-pub(super) fn ask_of_registrations(tx: &mut Tx, registrations: &[(&StudentId, &SagaId)]) -> Asked {
+pub(super) fn queue_of_registrations(tx: &mut Tx, registrations: &[(&StudentId, &SagaId)]) -> PendingQuery {
     let rows = Rows::new()
         .text("student_id", registrations.iter().map(|(student, _)| student.as_str()))
         .text("registration_id", registrations.iter().map(|(_, registration)| registration.as_str()));
-    tx.ask(OF_REGISTRATIONS, rows.into())
+    tx.queue(OF_REGISTRATIONS, rows.into())
 }
 
 /// Adds courses that were asked for to their students; one that came before is not added again: it was added by one of
 /// the registrations and is dropped by another.
-pub(super) async fn add(tx: &mut Tx, courses: Asked, into: &mut HashMap<StudentId, Student>) -> Result<(), DbError> {
+pub(super) async fn add(
+    tx: &mut Tx,
+    courses: PendingQuery,
+    into: &mut HashMap<StudentId, Student>,
+) -> Result<(), DbError> {
     for row in tx.rows(courses).await? {
         let course = recorded_course(&row)?;
         let Some(student) = into.get_mut(&course.student) else { continue };
@@ -81,9 +85,9 @@ pub(super) fn write(tx: &mut Tx, students: &HashMap<StudentId, Student>, now: Un
         .text("course_id", new.iter().map(|course| course.course.as_str()))
         .text("term_id", new.iter().map(|course| course.term.as_str()))
         .int("credits_hundredths", new.iter().map(|course| course.credits_hundredths.into()));
-    tx.post(INSERT, Args::new().int(now.0).rows(rows));
+    tx.send(INSERT, Args::new().int(now.0).rows(rows));
     // Under the locks of their students nobody else has changed them since they were read.
-    tx.post(UPDATE, Args::new().int(now.0).rows(key_and_state(&unsaved(Unsaved::Changed))));
+    tx.send(UPDATE, Args::new().int(now.0).rows(key_and_state(&unsaved(Unsaved::Changed))));
 }
 
 /// The recorded course of a row.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use matricula_kit::answer::Reason;
-use matricula_kit::database::{Args, Asked, Database, DbError, Row, Rows, Tx};
+use matricula_kit::database::{Args, Database, DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{OverrideId, SectionId, StudentId};
 use matricula_kit::source::Source;
 use matricula_kit::time::UnixMs;
@@ -53,12 +53,12 @@ const PUT_OVERRIDES: &str = "INSERT INTO override_grant (override_id, student_id
      FROM {rows}";
 
 /// Asks for students.
-pub(super) fn ask(tx: &mut Tx, access: Access, students: &[&StudentId]) -> Asked {
-    tx.ask(if access == Access::Lock { STUDENTS_LOCKED } else { STUDENTS }, ids(students))
+pub(super) fn queue(tx: &mut Tx, access: Access, students: &[&StudentId]) -> PendingQuery {
+    tx.queue(if access == Access::Lock { STUDENTS_LOCKED } else { STUDENTS }, ids(students))
 }
 
 /// Students that were asked for, without their courses of registrations.
-pub(super) async fn read(tx: &mut Tx, students: Asked) -> Result<HashMap<StudentId, Student>, DbError> {
+pub(super) async fn read(tx: &mut Tx, students: PendingQuery) -> Result<HashMap<StudentId, Student>, DbError> {
     let mut found = HashMap::new();
     for row in tx.rows(students).await? {
         let profile = profile(&row)?;
@@ -69,25 +69,25 @@ pub(super) async fn read(tx: &mut Tx, students: Asked) -> Result<HashMap<Student
 }
 
 /// What the rules ask of students.
-pub(super) struct AskedDetails {
-    completed: Asked,
-    holds: Asked,
-    overrides: Asked,
+pub(super) struct PendingDetails {
+    completed: PendingQuery,
+    holds: PendingQuery,
+    overrides: PendingQuery,
 }
 
 /// Asks what the rules ask of these students: completed courses, holds and overrides.
-pub(super) fn ask_details(tx: &mut Tx, students: &[&StudentId]) -> AskedDetails {
-    AskedDetails {
-        completed: transcripts::ask(tx, students),
-        holds: holds::ask_in_force(tx, students),
-        overrides: tx.ask(OVERRIDES, ids(students)),
+pub(super) fn queue_details(tx: &mut Tx, students: &[&StudentId]) -> PendingDetails {
+    PendingDetails {
+        completed: transcripts::queue(tx, students),
+        holds: holds::queue_in_force(tx, students),
+        overrides: tx.queue(OVERRIDES, ids(students)),
     }
 }
 
 /// Adds what was asked for to its students.
 pub(super) async fn add_details(
     tx: &mut Tx,
-    details: AskedDetails,
+    details: PendingDetails,
     into: &mut HashMap<StudentId, Student>,
 ) -> Result<(), DbError> {
     for row in tx.rows(details.completed).await? {
@@ -154,7 +154,7 @@ pub(super) async fn grant(database: &Database, granted: &Override) -> Result<(),
 /// Posts the overrides that the batch grants.
 pub(super) fn write_granted(tx: &mut Tx, students: &HashMap<StudentId, Student>) {
     let granted: Vec<&Override> = students.values().flat_map(|student| &student.granted).collect();
-    tx.post(PUT_OVERRIDES, override_rows(&granted));
+    tx.send(PUT_OVERRIDES, override_rows(&granted));
 }
 
 fn override_rows(granted: &[&Override]) -> Args {

@@ -5,7 +5,7 @@
 //! The text has `course|term|grade` for each course, separated by commas: ids have neither of both signs. The term is empty
 //! where it is not known.
 
-use matricula_kit::database::{Asked, DbError, Row, Rows, Tx};
+use matricula_kit::database::{DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, StudentId, TermId};
 
 use super::students::ids;
@@ -18,8 +18,8 @@ const PUT: &str = "INSERT INTO transcript (student_id, completed) SELECT student
      ON CONFLICT (student_id) DO UPDATE SET completed = excluded.completed";
 
 /// Asks for the transcripts of these students; one who has completed nothing may have none.
-pub(super) fn ask(tx: &mut Tx, students: &[&StudentId]) -> Asked {
-    tx.ask(OF_STUDENTS, ids(students))
+pub(super) fn queue(tx: &mut Tx, students: &[&StudentId]) -> PendingQuery {
+    tx.queue(OF_STUDENTS, ids(students))
 }
 
 /// The student and the completed courses of a row.

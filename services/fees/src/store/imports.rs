@@ -58,15 +58,15 @@ pub async fn import(database: &Database, base_version: i64, mut table: RateTable
             None => ended.push(term),
         }
     }
-    tx.post(SET_TERMS, rates_as_rows(&rates)?.into());
-    tx.post(END_TERMS, Rows::new().text("term_id", ended.iter().map(|term| term.as_str())).into());
+    tx.send(SET_TERMS, rates_as_rows(&rates)?.into());
+    tx.send(END_TERMS, Rows::new().text("term_id", ended.iter().map(|term| term.as_str())).into());
     let set = || table.course_fees.iter().filter_map(|(course, fee)| Some((course, (*fee)?)));
     let rows = Rows::new()
         .text("course_id", set().map(|(course, _)| course.as_str()))
         .int("minor_units", set().map(|(_, fee)| fee.minor_units()));
-    tx.post(SET_COURSE_FEES, rows.into());
+    tx.send(SET_COURSE_FEES, rows.into());
     let removed = table.course_fees.iter().filter(|(_, fee)| fee.is_none());
-    tx.post(REMOVE_COURSE_FEES, Rows::new().text("course_id", removed.map(|(course, _)| course.as_str())).into());
+    tx.send(REMOVE_COURSE_FEES, Rows::new().text("course_id", removed.map(|(course, _)| course.as_str())).into());
     Ok(tx.commit().await?)
 }
 
@@ -99,7 +99,7 @@ async fn set_currency(tx: &mut Tx, currency: &Currency, table: &RateTable) -> Re
             }
         }
     }
-    tx.post(SET_CURRENCY, Args::new().text(currency.to_string()));
+    tx.send(SET_CURRENCY, Args::new().text(currency.to_string()));
     Ok(())
 }
 

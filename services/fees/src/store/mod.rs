@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use matricula_kit::answer::Answer;
-use matricula_kit::database::{Asked, DbError, Row, Rows, Tx};
+use matricula_kit::database::{DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{SagaId, SectionId, StudentId, TermId};
 use matricula_kit::participant::{Operation, Participant};
 use matricula_kit::time::UnixMs;
@@ -61,7 +61,7 @@ impl Participant for Fees {
     const NAME: &'static str = crate::NAME;
 
     async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>]) -> Result<World, DbError> {
-        let charges = ask_charges(tx, operations);
+        let charges = queue_charges(tx, operations);
         let (mut courses, mut terms) = (BTreeSet::new(), BTreeSet::new());
         for operation in operations {
             if let Command::Assess { adds, .. } = &operation.command {
@@ -69,7 +69,7 @@ impl Participant for Fees {
                 terms.extend(adds.iter().map(|add| &add.term));
             }
         }
-        let prices = rates::ask(tx, &terms, &courses, !self.has_posted.load(Ordering::Relaxed));
+        let prices = rates::queue(tx, &terms, &courses, !self.has_posted.load(Ordering::Relaxed));
         let charges = charges_of(tx.rows(charges).await?)?;
         let mut prices = prices.read(tx).await?;
         // What is given back goes by the refund ladder of its own term.
@@ -95,7 +95,7 @@ impl Participant for Fees {
             .int("minor_units", postings.iter().map(|posting| posting.minor_units))
             .text("caused_by_registration_id", postings.iter().map(|posting| posting.caused_by.as_str()))
             .int("posted_at", postings.iter().map(|posting| posting.posted_at.0));
-        tx.post(POST, rows.into());
+        tx.send(POST, rows.into());
 
         let mut changes: BTreeMap<&StudentId, i64> = BTreeMap::new();
         for posting in postings {
@@ -104,7 +104,7 @@ impl Participant for Fees {
         let rows = Rows::new()
             .text("student_id", changes.keys().map(|student| student.as_str()))
             .int("change", changes.values().copied());
-        tx.post(CHANGE_BALANCES, rows.into());
+        tx.send(CHANGE_BALANCES, rows.into());
         Ok(())
     }
 
@@ -139,7 +139,7 @@ async fn lock_balances(
 }
 
 /// Asks what every registration was charged that the operations name.
-fn ask_charges(tx: &mut Tx, operations: &[Operation<Command>]) -> Asked {
+fn queue_charges(tx: &mut Tx, operations: &[Operation<Command>]) -> PendingQuery {
     let mut registrations: BTreeSet<&SagaId> = BTreeSet::new();
     for operation in operations {
         match &operation.command {
@@ -149,7 +149,7 @@ fn ask_charges(tx: &mut Tx, operations: &[Operation<Command>]) -> Asked {
             Command::Refund { drops, .. } => registrations.extend(drops.iter().map(|drop| &drop.registration)),
         }
     }
-    tx.ask(CHARGES, Rows::new().text("registration_id", registrations.into_iter().map(SagaId::as_str)).into())
+    tx.queue(CHARGES, Rows::new().text("registration_id", registrations.into_iter().map(SagaId::as_str)).into())
 }
 
 fn charges_of(rows: Vec<Row>) -> Result<Charges, DbError> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use matricula_kit::database::{Args, Asked, DbError, Row, Rows, Tx};
+use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, TermId};
 
 use crate::domain::price::{BalanceLimit, Currency, Price};
@@ -26,29 +26,29 @@ pub(super) fn currency_of(rows: &[Row]) -> Result<Option<Currency>, DbError> {
 }
 
 /// Prices that were asked for.
-pub(super) struct AskedPrices {
-    currency: Asked,
-    terms: Asked,
-    course_fees: Asked,
+pub(super) struct PendingPrices {
+    currency: PendingQuery,
+    terms: PendingQuery,
+    course_fees: PendingQuery,
 }
 
 /// Asks for the prices of these terms and courses. The currency may change as long as nothing is posted: then the batch
 /// holds it, and it is asked first, so that the prices are those of that currency.
-pub(super) fn ask(
+pub(super) fn queue(
     tx: &mut Tx,
     terms: &BTreeSet<&TermId>,
     courses: &BTreeSet<&CourseId>,
     may_change_currency: bool,
-) -> AskedPrices {
+) -> PendingPrices {
     let courses = Rows::new().text("course_id", courses.iter().map(|course| course.as_str()));
-    AskedPrices {
-        currency: tx.ask(if may_change_currency { CURRENCY_FOR_SHARE } else { CURRENCY }, Args::new()),
-        terms: ask_terms(tx, terms),
-        course_fees: tx.ask(COURSE_FEES, courses.into()),
+    PendingPrices {
+        currency: tx.queue(if may_change_currency { CURRENCY_FOR_SHARE } else { CURRENCY }, Args::new()),
+        terms: queue_terms(tx, terms),
+        course_fees: tx.queue(COURSE_FEES, courses.into()),
     }
 }
 
-impl AskedPrices {
+impl PendingPrices {
     /// The prices.
     pub(super) async fn read(self, tx: &mut Tx) -> Result<Prices, DbError> {
         let mut prices =
@@ -61,12 +61,12 @@ impl AskedPrices {
 
 /// Adds what these terms charge, or by which ladder they give back.
 pub(super) async fn add_terms(tx: &mut Tx, prices: &mut Prices, terms: &BTreeSet<&TermId>) -> Result<(), DbError> {
-    let asked = ask_terms(tx, terms);
+    let asked = queue_terms(tx, terms);
     take_terms(prices, &tx.rows(asked).await?)
 }
 
-fn ask_terms(tx: &mut Tx, terms: &BTreeSet<&TermId>) -> Asked {
-    tx.ask(TERMS, Rows::new().text("term_id", terms.iter().map(|term| term.as_str())).into())
+fn queue_terms(tx: &mut Tx, terms: &BTreeSet<&TermId>) -> PendingQuery {
+    tx.queue(TERMS, Rows::new().text("term_id", terms.iter().map(|term| term.as_str())).into())
 }
 
 fn take_terms(prices: &mut Prices, rows: &[Row]) -> Result<(), DbError> {

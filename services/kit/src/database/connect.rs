@@ -10,8 +10,8 @@ use sqlx::migrate::{MigrateError, Migration, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use super::pool::WriterPool;
 use super::url::{DatabaseUrl, DatabaseUrlError, real_path};
-use super::writers::Writers;
 use super::{Args, Database, DbError, PostgresDatabase, Rows, SqliteDatabase, schema, session};
 
 /// The barrier's table, which every participant has. Services number their own migrations from 100.
@@ -60,7 +60,7 @@ impl Database {
             return Err(error);
         }
         let readers = readers().connect_lazy_with(options);
-        Ok(Self::Postgres(PostgresDatabase { writers: Writers::of(readers.clone()), readers }))
+        Ok(Self::Postgres(PostgresDatabase { writers: WriterPool::of(readers.clone()), readers }))
     }
 
     /// Brings the schema up to date: the barrier's table, then the service's own migrations.
@@ -118,7 +118,7 @@ async fn open_postgres(options: PgConnectOptions) -> Result<Database, DbError> {
     let writers = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).max_connections(POSTGRES_WRITERS_MAX);
     let writers = writers.max_lifetime(None).idle_timeout(None);
     let writers = writers.after_connect(|connection, _| Box::pin(session::begin(connection, session::OF_WRITERS)));
-    let writers = Writers::of(writers.connect_with(to_write).await?);
+    let writers = WriterPool::of(writers.connect_with(to_write).await?);
     Ok(Database::Postgres(PostgresDatabase { writers, readers: readers().connect_lazy_with(options) }))
 }
 
@@ -155,7 +155,7 @@ async fn open_sqlite(path: &Path, create: bool) -> Result<Database, DbError> {
     let writer = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
     // There is nothing between this process and its file that could break a connection.
     let writer = writer.idle_timeout(None).max_lifetime(None).test_before_acquire(false);
-    let writer = Writers::of(writer.connect_with(options.clone()).await?);
+    let writer = WriterPool::of(writer.connect_with(options.clone()).await?);
     let readers = SqlitePoolOptions::new().max_connections(SQLITE_READERS_MAX).acquire_timeout(ACQUIRE_TIMEOUT);
     let readers = readers.test_before_acquire(false);
     let readers = readers.connect_lazy_with(options.read_only(true));

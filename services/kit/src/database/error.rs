@@ -158,3 +158,22 @@ impl From<crate::id::InvalidId> for DbError {
         Self::Corrupt(error.to_string())
     }
 }
+
+/// Why a commit failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Nothing of the transaction took effect.
+    #[error("the transaction was not committed")]
+    NotDone(#[source] DbError),
+    /// It is not known whether it took effect.
+    #[error("it is not known whether the transaction was committed")]
+    InDoubt(#[source] DbError),
+}
+
+impl From<CommitError> for DbError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::NotDone(error) | CommitError::InDoubt(error) => error,
+        }
+    }
+}

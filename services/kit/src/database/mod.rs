@@ -10,7 +10,7 @@
 //! | `{for_update_skip_locked}` | `FOR UPDATE SKIP LOCKED` | nothing |
 //! | `{now_ms}` | the server's clock, as Unix milliseconds | the same, of this machine |
 //!
-//! `{rows}` carries any number of rows in one prepared statement, and a [`Tx`] sends what it is asked and told in as few
+//! `{rows}` carries any number of rows in one prepared statement, and a [`Tx`] puts its statements into as few
 //! messages as it can: most batches are two round trips. In an upsert, SQLite wants `WHERE true` between the rows and `ON CONFLICT`.
 
 mod args;
@@ -18,6 +18,7 @@ mod connect;
 mod error;
 mod identity;
 mod notify;
+mod pool;
 mod row;
 mod schema;
 mod script;
@@ -26,7 +27,6 @@ mod snapshot;
 mod statement;
 mod tx;
 mod url;
-mod writers;
 
 use std::time::Duration;
 
@@ -34,8 +34,9 @@ use sqlx::{PgPool, SqlitePool};
 use tokio::time::timeout;
 
 pub use args::{Args, Rows};
-pub use error::DbError;
+pub use error::{CommitError, DbError};
 pub use notify::{Heard, Notifications};
+use pool::{Engine, WriterPool};
 pub use row::Row;
 pub use snapshot::SNAPSHOT_MAX;
 use snapshot::Snapshot;
@@ -43,9 +44,8 @@ pub use sqlx::migrate::Migrator;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use statement::run_on_sqlite;
 use tx::Way;
-pub use tx::{Asked, CommitError, Tx};
+pub use tx::{PendingQuery, Tx};
 pub use url::{DatabasePlace, DatabaseUrl, DatabaseUrlError};
-use writers::{Engine, Writers};
 
 const PING: &str = "SELECT 1 AS one";
 const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
@@ -65,7 +65,7 @@ pub enum Database {
 /// One connection writes, so that writers queue in this process and never meet `SQLITE_BUSY`; several read.
 #[derive(Clone)]
 pub struct SqliteDatabase {
-    writer: Writers<sqlx::Sqlite>,
+    writer: WriterPool<sqlx::Sqlite>,
     readers: SqlitePool,
     /// Held as long as the database is open: a second process is refused instead of corrupting the order of writes.
     _lock: std::sync::Arc<std::fs::File>,
@@ -74,7 +74,7 @@ pub struct SqliteDatabase {
 /// A few connections write and others read, so that no crowd of readers keeps the writer waiting.
 #[derive(Clone)]
 pub struct PostgresDatabase {
-    writers: Writers<sqlx::Postgres>,
+    writers: WriterPool<sqlx::Postgres>,
     readers: PgPool,
 }
 
@@ -87,11 +87,11 @@ impl Database {
         Ok(tx)
     }
 
-    /// The same, but it begins with the first that is sent: what is asked and told before needs no message of its own.
+    /// The same, but it begins with the first that is sent: what is queued before needs no message of its own.
     pub async fn write(&self) -> Result<Tx, DbError> {
         Ok(Tx::new(match self {
-            Self::Sqlite(sqlite) => Way::Sqlite(sqlite.writer.lend().await?),
-            Self::Postgres(postgres) => Way::Postgres(postgres.writers.lend().await?),
+            Self::Sqlite(sqlite) => Way::Sqlite(sqlite.writer.acquire().await?),
+            Self::Postgres(postgres) => Way::Postgres(postgres.writers.acquire().await?),
         }))
     }
 
@@ -141,8 +141,8 @@ impl Database {
         match self {
             Self::Sqlite(_) => self.fetch(PING, Args::new()).await.map(drop),
             Self::Postgres(postgres) => {
-                let mut lent = postgres.writers.lend().await?;
-                Ok(sqlx::Postgres::run(&mut lent.link().connection, PING).await?)
+                let mut pooled = postgres.writers.acquire().await?;
+                Ok(sqlx::Postgres::run(&mut pooled.connection().inner, PING).await?)
             }
         }
     }

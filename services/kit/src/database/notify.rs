@@ -88,7 +88,7 @@ impl Tx {
     /// PostgreSQL refuses payloads of 8,000 bytes and more.
     pub fn notify(&mut self, channel: &'static str, payloads: Vec<String>) {
         if self.is_shared() {
-            self.post(NOTIFY, Args::new().text(channel).rows(Rows::new().text("payload", payloads)));
+            self.send(NOTIFY, Args::new().text(channel).rows(Rows::new().text("payload", payloads)));
         }
     }
 }

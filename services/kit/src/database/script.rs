@@ -12,11 +12,10 @@ use futures::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Either, Executor as _};
 
 use super::args::{Args, Column, Scalar};
-use super::error::DbError;
+use super::error::{CommitError, DbError};
+use super::pool::{PooledConnection, State};
 use super::row::Row;
 use super::statement::{self, Dialect};
-use super::tx::CommitError;
-use super::writers::{Lent, State};
 
 /// One that is to be sent.
 pub(super) struct Statement {
@@ -83,13 +82,13 @@ fn failed(error: sqlx::Error, parts: &Parts, ending: Ending) -> CommitError {
 }
 
 pub(super) async fn on_sqlite(
-    lent: &mut Lent<sqlx::Sqlite>,
+    pooled: &mut PooledConnection<sqlx::Sqlite>,
     statements: Vec<Statement>,
     ending: Ending,
     answers: &mut [Option<Answer>],
 ) -> Result<(), CommitError> {
     let (mut text, mut parts, mut arguments) = (String::new(), Parts::default(), Vec::new());
-    let begins = lent.state == State::Ready;
+    let begins = pooled.state == State::Ready;
     if begins {
         text.push_str("BEGIN IMMEDIATE;");
         parts.of.push(None);
@@ -113,8 +112,8 @@ pub(super) async fn on_sqlite(
     for args in arguments {
         query = statement::bound_to_sqlite(query, args).map_err(CommitError::NotDone)?;
     }
-    lent.state = State::Unknown;
-    let mut stream = lent.link().connection.fetch_many(query);
+    pooled.state = State::Unknown;
+    let mut stream = pooled.connection().inner.fetch_many(query);
     loop {
         match stream.try_next().await {
             Ok(Some(Either::Right(row))) => parts.rows.push(Row::Sqlite(row)),
@@ -124,28 +123,28 @@ pub(super) async fn on_sqlite(
                 drop(stream);
                 // It did not begin: there is nothing to undo.
                 if begins && parts.ended == 0 {
-                    lent.state = State::Ready;
+                    pooled.state = State::Ready;
                 }
                 return Err(failed(error, &parts, ending));
             }
         }
     }
     drop(stream);
-    lent.state = after(ending);
+    pooled.state = after(ending);
     Ok(())
 }
 
 pub(super) async fn on_postgres(
-    lent: &mut Lent<sqlx::Postgres>,
+    pooled: &mut PooledConnection<sqlx::Postgres>,
     statements: Vec<Statement>,
     ending: Ending,
     answers: &mut [Option<Answer>],
 ) -> Result<(), CommitError> {
     let (mut text, mut parts, mut preparing) = (String::new(), Parts::default(), Vec::new());
-    let begins = lent.state == State::Ready;
-    let link = lent.link();
+    let begins = pooled.state == State::Ready;
+    let connection = pooled.connection();
     if begins {
-        if std::mem::take(&mut link.plans_are_old) {
+        if std::mem::take(&mut connection.plans_are_old) {
             text.push_str("DISCARD PLANS;");
             parts.of.push(None);
         }
@@ -160,7 +159,7 @@ pub(super) async fn on_postgres(
             parts.of.push(Some(*number));
             continue;
         }
-        if !link.prepared.contains(&expanded.id) && !preparing.contains(&expanded.id) {
+        if !connection.prepared.contains(&expanded.id) && !preparing.contains(&expanded.id) {
             preparing.push(expanded.id);
             prepare(&mut text, expanded, args);
             parts.of.push(None);
@@ -175,10 +174,10 @@ pub(super) async fn on_postgres(
     if parts.of.is_empty() {
         return Ok(());
     }
-    link.is_preparing = !preparing.is_empty();
-    lent.state = State::Unknown;
+    connection.is_preparing = !preparing.is_empty();
+    pooled.state = State::Unknown;
     // The arguments in it are literals that were made here.
-    let mut stream = sqlx::raw_sql(AssertSqlSafe(text)).fetch_many(&mut *lent.link().connection);
+    let mut stream = sqlx::raw_sql(AssertSqlSafe(text)).fetch_many(&mut *pooled.connection().inner);
     loop {
         match stream.try_next().await {
             Ok(Some(Either::Right(row))) => parts.rows.push(Row::Postgres(row)),
@@ -188,10 +187,10 @@ pub(super) async fn on_postgres(
         }
     }
     drop(stream);
-    let link = lent.link();
-    link.is_preparing = false;
-    link.prepared.extend(preparing);
-    lent.state = after(ending);
+    let connection = pooled.connection();
+    connection.is_preparing = false;
+    connection.prepared.extend(preparing);
+    pooled.state = after(ending);
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::ANSWER_MAX;
 use super::error::DbError;
-use super::writers::Engine;
+use super::pool::Engine;
 use crate::tasks;
 
 /// How long a snapshot may last. The ledger of a large university, 2 million rows, takes a minute; the space that is not

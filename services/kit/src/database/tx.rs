@@ -1,23 +1,23 @@
 //! A transaction, and the few messages that it takes.
 //!
-//! What is asked is collected, and sent when somebody wants the first of its rows; what is posted waits for the next such
-//! message, or for the commit. So a batch that reads five tables and writes three is two messages and two answers, and
-//! between them no process waits for the other.
+//! A query is queued, and goes out when its caller wants the first of its rows. A statement without an answer waits for the
+//! next such message, or for the commit. So a batch that reads five tables and writes three is two messages and two
+//! answers, and between them no process waits for the other.
 
 use sqlx::AssertSqlSafe;
 use tokio::time::timeout;
 
 use super::ANSWER_MAX;
 use super::args::Args;
-use super::error::DbError;
+use super::error::{CommitError, DbError};
+use super::pool::PooledConnection;
 use super::row::Row;
 use super::script::{self, Answer, Ending, Statement};
 use super::snapshot::Snapshot;
 use super::statement;
-use super::writers::Lent;
 
-/// A transaction. Dropped without [`Tx::commit`], it is rolled back. PostgreSQL has 15 s to answer each message: who waits for
-/// longer waits for a way that is gone, and would wait until the system gives it up.
+/// A transaction. Dropped without [`Tx::commit`], it is rolled back. PostgreSQL has 15 s to answer each message: a process
+/// that waits for longer waits on a connection that is gone, until the system gives it up.
 pub struct Tx {
     way: Way,
     /// Not sent yet.
@@ -27,43 +27,24 @@ pub struct Tx {
 }
 
 pub(super) enum Way {
-    Sqlite(Lent<sqlx::Sqlite>),
-    Postgres(Lent<sqlx::Postgres>),
+    Sqlite(PooledConnection<sqlx::Sqlite>),
+    Postgres(PooledConnection<sqlx::Postgres>),
     SqliteSnapshot(Snapshot<sqlx::Sqlite>),
     PostgresSnapshot(Snapshot<sqlx::Postgres>),
 }
 
-/// A statement whose rows are to be had from the transaction that was asked.
-#[must_use = "a statement that nobody needs an answer of is posted"]
-pub struct Asked(usize);
-
-/// Why a commit failed.
-#[derive(Debug, thiserror::Error)]
-pub enum CommitError {
-    /// Nothing of the transaction took effect.
-    #[error("the transaction was not committed")]
-    NotDone(#[source] DbError),
-    /// It is not known whether it took effect.
-    #[error("it is not known whether the transaction was committed")]
-    InDoubt(#[source] DbError),
-}
-
-impl From<CommitError> for DbError {
-    fn from(error: CommitError) -> Self {
-        match error {
-            CommitError::NotDone(error) | CommitError::InDoubt(error) => error,
-        }
-    }
-}
+/// A query of a transaction whose rows can be read from that transaction.
+#[must_use = "a statement whose answer is not needed is given to `send`"]
+pub struct PendingQuery(usize);
 
 impl Tx {
     pub(super) fn new(way: Way) -> Self {
         Self { way, unsent: Vec::new(), answers: Vec::new() }
     }
 
-    /// Asks for rows. Statements take effect in the order in which they are asked and posted, each on what the ones before
-    /// it have done and others have committed until then.
-    pub fn ask(&mut self, sql: &'static str, args: Args) -> Asked {
+    /// Queues a query. Statements take effect in the order in which they are queued and sent, each on what the ones before
+    /// it have done and other transactions have committed until then.
+    pub fn queue(&mut self, sql: &'static str, args: Args) -> PendingQuery {
         let number = self.answers.len();
         if args.is_no_rows() {
             self.answers.push(Some(Answer::default()));
@@ -71,40 +52,39 @@ impl Tx {
             self.answers.push(None);
             self.unsent.push(Statement { sql, args, number });
         }
-        Asked(number)
+        PendingQuery(number)
     }
 
-    /// The rows of what was asked.
-    pub async fn rows(&mut self, asked: Asked) -> Result<Vec<Row>, DbError> {
-        Ok(self.answer(asked).await?.rows)
+    /// The rows of a query.
+    pub async fn rows(&mut self, pending: PendingQuery) -> Result<Vec<Row>, DbError> {
+        Ok(self.answer(pending).await?.rows)
     }
 
-    /// Has a statement run whose answer nobody needs: with the next that is sent, or with the commit, which fails if it
-    /// fails.
-    pub fn post(&mut self, sql: &'static str, args: Args) {
-        let Asked(_) = self.ask(sql, args);
+    /// Sends a statement whose answer is not needed: in the next message, or with the commit, which fails if it fails.
+    pub fn send(&mut self, sql: &'static str, args: Args) {
+        let PendingQuery(_) = self.queue(sql, args);
     }
 
     /// Runs a statement and returns how many rows it changed.
     pub async fn execute(&mut self, sql: &'static str, args: Args) -> Result<u64, DbError> {
-        let asked = self.ask(sql, args);
-        Ok(self.answer(asked).await?.rows_changed)
+        let pending = self.queue(sql, args);
+        Ok(self.answer(pending).await?.rows_changed)
     }
 
     /// Runs a statement and returns its rows.
     pub async fn fetch(&mut self, sql: &'static str, args: Args) -> Result<Vec<Row>, DbError> {
-        let asked = self.ask(sql, args);
-        self.rows(asked).await
+        let pending = self.queue(sql, args);
+        self.rows(pending).await
     }
 
     /// Sends what is not sent yet, and commits. After an error it is not known whether the transaction took effect.
     pub async fn commit(self) -> Result<(), DbError> {
-        Ok(self.conclude().await?)
+        Ok(self.commit_checked().await?)
     }
 
-    /// The same, for who must know whether a transaction that failed may have taken effect.
-    pub async fn conclude(mut self) -> Result<(), CommitError> {
-        self.send(Ending::Commit).await?;
+    /// The same; the error says whether a transaction that failed may have taken effect.
+    pub async fn commit_checked(mut self) -> Result<(), CommitError> {
+        self.flush(Ending::Commit).await?;
         match self.way {
             // It was sent with the statements.
             Way::Sqlite(_) | Way::Postgres(_) => Ok(()),
@@ -115,23 +95,23 @@ impl Tx {
 
     /// Begins now, instead of with the first that is sent.
     pub(super) async fn begin(&mut self) -> Result<(), DbError> {
-        Ok(self.send(Ending::Open).await?)
+        Ok(self.flush(Ending::Open).await?)
     }
 
-    async fn answer(&mut self, asked: Asked) -> Result<Answer, DbError> {
-        if self.answers[asked.0].is_none() {
-            self.send(Ending::Open).await?;
+    async fn answer(&mut self, pending: PendingQuery) -> Result<Answer, DbError> {
+        if self.answers[pending.0].is_none() {
+            self.flush(Ending::Open).await?;
         }
-        // It is taken once: who was asked is gone with it.
-        Ok(self.answers[asked.0].take().unwrap_or_default())
+        // It is taken once: the query is consumed with it.
+        Ok(self.answers[pending.0].take().unwrap_or_default())
     }
 
-    async fn send(&mut self, ending: Ending) -> Result<(), CommitError> {
+    async fn flush(&mut self, ending: Ending) -> Result<(), CommitError> {
         let statements = std::mem::take(&mut self.unsent);
         match &mut self.way {
-            Way::Sqlite(lent) => script::on_sqlite(lent, statements, ending, &mut self.answers).await,
-            Way::Postgres(lent) => {
-                let answered = script::on_postgres(lent, statements, ending, &mut self.answers);
+            Way::Sqlite(pooled) => script::on_sqlite(pooled, statements, ending, &mut self.answers).await,
+            Way::Postgres(pooled) => {
+                let answered = script::on_postgres(pooled, statements, ending, &mut self.answers);
                 timeout(ANSWER_MAX, answered).await.unwrap_or_else(|_| {
                     let error = DbError::no_answer_within(ANSWER_MAX);
                     Err(match ending {
@@ -161,11 +141,11 @@ impl Tx {
         }
     }
 
-    /// Changes a table. What was asked and posted before is sent first.
+    /// Changes a table. What was queued and sent before goes out first.
     pub(super) async fn alter(&mut self, sql: String) -> Result<(), DbError> {
-        self.send(Ending::Open).await?;
-        if let Way::Postgres(lent) = &mut self.way {
-            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *lent.link().connection).await?;
+        self.flush(Ending::Open).await?;
+        if let Way::Postgres(pooled) = &mut self.way {
+            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *pooled.connection().inner).await?;
         }
         Ok(())
     }

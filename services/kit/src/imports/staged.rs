@@ -43,7 +43,7 @@ pub(super) async fn put(
     let body = STANDARD.encode(request.encode_to_vec());
     let (bytes, now) = (body.len() as i64, time::now());
     let mut tx = database.begin().await?;
-    tx.post(REMOVE_OLD, Args::new().int(now.plus_ms(-KEPT_MS).0));
+    tx.send(REMOVE_OLD, Args::new().int(now.plus_ms(-KEPT_MS).0));
     let staged = tx.fetch(STAGED_BYTES, Args::new()).await?;
     let staged = staged.first().map_or(Ok(0), |row| row.int("bytes"))?;
     if staged + bytes > BYTES_MAX {

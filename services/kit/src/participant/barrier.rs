@@ -9,14 +9,14 @@
 //! refuses the whole batch when one of them was heard of before. Then it is tried again with what is recorded.
 //!
 //! Rows are taken away when the orchestrator says that their saga has ended long ago. What comes after that is
-//! not decided at all: see `forget`.
+//! not decided at all: see `stale`.
 
 use std::collections::HashMap;
 
 use crate::answer::{Answer, Reason, Refusal};
-use crate::database::{Args, Asked, DbError, Row, Rows, Tx};
+use crate::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 use crate::id::SagaId;
-use crate::participant::{Key, Leg, Operation, forget};
+use crate::participant::{Key, Leg, Operation, stale};
 use crate::time::{self, UnixMs};
 
 /// What is on record for one (saga, step).
@@ -62,19 +62,19 @@ const LOAD: &str = "SELECT b.saga_id, b.step, b.answer, b.undone FROM {rows} \
                     ORDER BY b.saga_id, b.step {for_update}";
 const INSERT: &str = "INSERT INTO barrier (saga_id, step, answer, undone, recorded_at) \
                       SELECT saga_id, step, answer, undone, $1 FROM {rows}";
-const FORGET: &str = "DELETE FROM barrier WHERE saga_id IN (SELECT r.saga_id FROM {rows})";
+const PURGE: &str = "DELETE FROM barrier WHERE saga_id IN (SELECT r.saga_id FROM {rows})";
 const UPDATE: &str = "UPDATE barrier SET undone = 1 FROM {rows} \
                       WHERE barrier.saga_id = r.saga_id AND barrier.step = r.step";
 
 impl Barrier {
     /// Asks for the rows of the operations that have a key.
-    pub(super) fn ask<C>(tx: &mut Tx, operations: &[Operation<C>], reading: Reading) -> Asked {
+    pub(super) fn queue<C>(tx: &mut Tx, operations: &[Operation<C>], reading: Reading) -> PendingQuery {
         let now = time::now();
         let is_read = |operation: &&Operation<C>| {
-            reading == Reading::All || operation.leg == Leg::Undo || forget::is_stale(operation.owner_alive_at, now)
+            reading == Reading::All || operation.leg == Leg::Undo || stale::is_stale(operation.owner_alive_at, now)
         };
         let read = operations.iter().filter(is_read);
-        tx.ask(LOAD, key_rows(read.filter_map(|operation| operation.key.as_ref())).into())
+        tx.queue(LOAD, key_rows(read.filter_map(|operation| operation.key.as_ref())).into())
     }
 
     /// Of the rows that were asked for.
@@ -144,11 +144,11 @@ impl Barrier {
             .text("step", inserted.iter().map(|(key, _)| key.step.as_str()))
             .opt_text("answer", answers)
             .int("undone", inserted.iter().map(|(_, record)| i64::from(record.undone)));
-        tx.post(INSERT, Args::new().int(now.0).rows(rows));
+        tx.send(INSERT, Args::new().int(now.0).rows(rows));
         let rows = Rows::new()
             .text("saga_id", self.updated.iter().map(|key| key.saga.as_str()))
             .text("step", self.updated.iter().map(|key| key.step.as_str()));
-        tx.post(UPDATE, rows.into());
+        tx.send(UPDATE, rows.into());
         Ok(())
     }
 
@@ -185,8 +185,8 @@ fn key_rows<'a>(keys: impl Iterator<Item = &'a Key>) -> Rows {
 }
 
 /// Takes away all rows of these sagas, and returns how many there were.
-pub(super) async fn forget(tx: &mut Tx, sagas: &[SagaId]) -> Result<u64, DbError> {
-    tx.execute(FORGET, Rows::new().text("saga_id", sagas.iter().map(SagaId::as_str)).into()).await
+pub(super) async fn purge(tx: &mut Tx, sagas: &[SagaId]) -> Result<u64, DbError> {
+    tx.execute(PURGE, Rows::new().text("saga_id", sagas.iter().map(SagaId::as_str)).into()).await
 }
 
 fn refused_by_tombstone() -> Answer {

@@ -11,23 +11,25 @@
 //! decide, what to write. The barrier is not its business, so no service can forget it.
 
 mod barrier;
-mod forget;
+mod purge;
+mod stale;
 #[cfg(test)]
 mod tests;
 mod transaction;
 mod writer;
 
 use async_trait::async_trait;
+use tracing::Span;
 
 use crate::answer::Answer;
 use crate::database::{DbError, Tx};
 use crate::id::{SagaId, StepName};
 use crate::telemetry::TraceContext;
-use crate::telemetry::spans::Direction;
+use crate::telemetry::spans::{self, Direction};
 use crate::time::UnixMs;
 
-pub use forget::STALE_AFTER_MS;
-pub(crate) use forget::{SERVICE_NAME, server};
+pub(crate) use purge::{SERVICE_NAME, server};
+pub use stale::STALE_AFTER_MS;
 pub use writer::{StaffError, WriteError, Writer, WriterLimits};
 
 /// Names the step of a saga that an operation belongs to.
@@ -76,6 +78,13 @@ impl<C> Operation<C> {
     /// A staff operation: no saga, no barrier.
     pub fn staff(command: C) -> Self {
         Self { key: None, leg: Leg::Action, trace: TraceContext::default(), owner_alive_at: None, command }
+    }
+
+    /// Records in a span that it is about this operation alone. A staff operation is of no saga.
+    pub(crate) fn describe_in(&self, span: &Span) {
+        if let Some(Key { saga, step }) = &self.key {
+            spans::is_about(span, saga, step, self.leg.into());
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 mod barrier;
 mod faults;
-mod forget;
+mod purge;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -107,10 +107,10 @@ impl Participant for Counters {
 
     fn write(&self, tx: &mut Tx, world: &World, _: UnixMs) -> Result<(), DbError> {
         for statement in &world.also {
-            tx.post(statement, Args::new());
+            tx.send(statement, Args::new());
         }
         let rows = Rows::new().text("name", world.values.keys()).int("value", world.values.values().copied());
-        tx.post(WRITE, rows.into());
+        tx.send(WRITE, rows.into());
         Ok(())
     }
 

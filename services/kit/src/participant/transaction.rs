@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::answer::Answer;
 use crate::database::{CommitError, Database, DbError, Tx};
 use crate::participant::barrier::{self, Barrier, Reading, Verdict};
-use crate::participant::{Key, Leg, Operation, Participant, forget};
+use crate::participant::{Key, Leg, Operation, Participant, stale};
 use crate::time::{self, UnixMs};
 
 /// How often a batch that met another writer is run again before its callers hear "not known".
@@ -56,7 +56,7 @@ async fn run_once<P: Participant>(
 ) -> Result<Option<(Vec<Answer>, P::World, UnixMs)>, Failure> {
     let prepared = in_time(answer_timeout, prepare(participant, database, operations, reading)).await;
     let Some((tx, answers, world, now)) = prepared.map_err(Failure::NotDone)? else { return Ok(None) };
-    let committed = tokio::time::timeout(answer_timeout, tx.conclude()).await;
+    let committed = tokio::time::timeout(answer_timeout, tx.commit_checked()).await;
     match committed.unwrap_or_else(|_| Err(CommitError::InDoubt(DbError::no_answer_within(answer_timeout)))) {
         Ok(()) => Ok(Some((answers, world, now))),
         Err(CommitError::NotDone(error)) => Err(Failure::NotDone(error)),
@@ -76,7 +76,7 @@ async fn prepare<P: Participant>(
     reading: Reading,
 ) -> Result<Option<(Tx, Vec<Answer>, P::World, UnixMs)>, DbError> {
     let mut tx = database.write().await?;
-    let stored = Barrier::ask(&mut tx, operations, reading);
+    let stored = Barrier::queue(&mut tx, operations, reading);
     // Those too that the barrier will answer: repeats are few, and a message of their own for the others would cost more.
     let mut world = participant.load(&mut tx, operations).await?;
     let mut barrier = Barrier::of(tx.rows(stored).await?)?;
@@ -111,8 +111,8 @@ fn decide<P: Participant>(
     let Some(key) = &operation.key else {
         return participant.decide(world, operation, now);
     };
-    if !barrier.knows(key) && forget::is_stale(operation.owner_alive_at, now) {
-        return forget::stale();
+    if !barrier.knows(key) && stale::is_stale(operation.owner_alive_at, now) {
+        return stale::stale();
     }
     match barrier.verdict(key, operation.leg) {
         Verdict::Answered(answer) => answer,

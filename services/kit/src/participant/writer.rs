@@ -241,7 +241,7 @@ impl<P: Participant> Committer<P> {
         let traces = operations.iter().map(|operation| &operation.trace);
         let span = spans::commit(&self.database, traces, operations.len());
         if let [operation] = operations {
-            spans::is_about(&span, operation.key.as_ref(), operation.leg.into());
+            operation.describe_in(&span);
         }
         let committing = transaction::run(self.participant.as_ref(), &self.database, operations, self.answer_timeout);
         let outcome = AssertUnwindSafe(committing.instrument(span.clone())).catch_unwind().await;

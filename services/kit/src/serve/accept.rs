@@ -17,7 +17,7 @@ use super::limits::Limits;
 /// How long to wait when the system can't give out another connection: until some are closed there is nothing to do.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// Shortest time between two lines in the log about the same trouble.
-const TOLD_INTERVAL: Duration = Duration::from_secs(1);
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The connections of a port, each within its limits.
 pub(super) fn connections(
@@ -34,7 +34,7 @@ pub(super) fn connections(
         role,
         protocol,
         limits,
-        told: Told::default(),
+        log: RateLimitedLog::default(),
     };
     // Never ends by itself: what can go wrong with one connection says nothing of the next.
     Box::pin(stream::unfold(port, |mut port| async move {
@@ -51,7 +51,7 @@ struct Port {
     role: &'static str,
     protocol: &'static str,
     limits: Limits,
-    told: Told,
+    log: RateLimitedLog,
 }
 
 impl Port {
@@ -68,7 +68,7 @@ impl Port {
                     Err(_) => {
                         drop(stream);
                         self.refused.increment(1);
-                        if let Some(count) = self.told.again() {
+                        if let Some(count) = self.log.again() {
                             let limit = self.limits.connections_max;
                             tracing::warn!(
                                 role,
@@ -82,7 +82,7 @@ impl Port {
                 },
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    if let Some(count) = self.told.again() {
+                    if let Some(count) = self.log.again() {
                         tracing::warn!(role, protocol, %error, count, "no connection can be taken at present");
                     }
                     // The listener stays ready: without a pause this would take a whole core.
@@ -104,18 +104,18 @@ fn is_of_one_connection(error: &Error) -> bool {
     )
 }
 
-/// Counts what happens, and says when it is time to tell.
+/// Counts what happens, and says when a log line is due.
 #[derive(Default)]
-struct Told {
+struct RateLimitedLog {
     last: Option<Instant>,
     since: u64,
 }
 
-impl Told {
-    /// It happened again; how often since it was last told, if it is to be told now.
+impl RateLimitedLog {
+    /// It happened again: how often since the last log line, when a line is due.
     fn again(&mut self) -> Option<u64> {
         self.since += 1;
-        if self.last.is_some_and(|last| last.elapsed() < TOLD_INTERVAL) {
+        if self.last.is_some_and(|last| last.elapsed() < LOG_INTERVAL) {
             return None;
         }
         self.last = Some(Instant::now());
@@ -128,10 +128,10 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn trouble_is_told_once_a_second() {
-        let mut told = Told::default();
-        assert_eq!((told.again(), told.again(), told.again()), (Some(1), None, None));
-        tokio::time::advance(TOLD_INTERVAL).await;
-        assert_eq!((told.again(), told.again()), (Some(3), None));
+    async fn trouble_is_logged_once_a_second() {
+        let mut log = RateLimitedLog::default();
+        assert_eq!((log.again(), log.again(), log.again()), (Some(1), None, None));
+        tokio::time::advance(LOG_INTERVAL).await;
+        assert_eq!((log.again(), log.again()), (Some(3), None));
     }
 }

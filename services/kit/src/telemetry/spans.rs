@@ -15,8 +15,7 @@ use tracing::{Span, field};
 
 use super::TraceContext;
 use crate::database::{Database, DbError};
-use crate::id::SagaId;
-use crate::participant::Key;
+use crate::id::{SagaId, StepName};
 
 /// The names of gRPC's codes, each at the index of its number.
 const CODES: [&str; 17] = [
@@ -264,10 +263,12 @@ pub fn not_committed(span: &Span, error: &DbError) {
     span.record("otel.status_description", error.to_string());
 }
 
-/// The one operation that a commit or a call is about.
-pub(crate) fn is_about(span: &Span, key: Option<&Key>, direction: Direction) {
-    let Some(key) = key.filter(|_| !span.is_disabled()) else { return };
-    span.record("matricula.saga.id", key.saga.as_str()).record("matricula.step", key.step.as_str());
+/// The one step of a saga that a commit or a call is about.
+pub(crate) fn is_about(span: &Span, saga: &SagaId, step: &StepName, direction: Direction) {
+    if span.is_disabled() {
+        return;
+    }
+    span.record("matricula.saga.id", saga.as_str()).record("matricula.step", step.as_str());
     span.record("matricula.direction", direction.as_str());
 }
 

@@ -24,7 +24,7 @@ use futures::{FutureExt as _, StreamExt as _, stream};
 use matricula_kit::database::{Database, DbError};
 use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry::chain;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::Mutex;
 
 pub use file::FileSink;
 pub use sink::{LogSink, Sink, SinkError};
@@ -32,6 +32,7 @@ pub use smtp::SmtpSink;
 
 use crate::domain::Message;
 use crate::domain::retry::{Delays, Failure, Next};
+use crate::handover::{CLAIM_ON_INSERT_MS, HANDED_OVER_FOR, HANDED_OVER_MAX, Woken};
 use crate::store::{self, Claimed, Report};
 
 /// Messages that are claimed at once: enough for few commits when the sink is quick.
@@ -43,17 +44,10 @@ const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a claim holds: longer than a whole batch of deliveries that all time out.
 const CLAIM_MS: i64 = 240_000;
 const _: () = assert!(BATCH_MAX / DELIVERIES_MAX as i64 * DELIVERY_TIMEOUT.as_millis() as i64 + 60_000 <= CLAIM_MS);
-/// How long the claim holds of a message that was handed over, and how long after it was recorded its delivery may begin: the
-/// delivery and its report must fit between. One that comes later is left to whoever claims it next.
-pub const CLAIM_FROM_BIRTH_MS: i64 = 30_000;
-const HANDED_OVER_FOR: Duration = Duration::from_secs(10);
-const _: () = assert!(
-    (HANDED_OVER_FOR.as_millis() + DELIVERY_TIMEOUT.as_millis()) as i64 + REPORT_TIME_MS <= CLAIM_FROM_BIRTH_MS
-);
+const _: () =
+    assert!((HANDED_OVER_FOR.as_millis() + DELIVERY_TIMEOUT.as_millis()) as i64 + REPORT_TIME_MS <= CLAIM_ON_INSERT_MS);
 /// For the tries of a report with their pauses.
 const REPORT_TIME_MS: i64 = 8_000;
-/// Messages that may wait here: what a second of a registration morning brings. What is beyond waits in the database.
-const HANDED_OVER_MAX: usize = 4_096;
 /// While messages are handed over all the time, how often the database is looked at for others.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long messages gather after a batch that was not full: on the morning when everybody registers, a claim
@@ -67,27 +61,6 @@ const CONTENDED: Duration = Duration::from_millis(100);
 const MEASURED_EVERY: Duration = Duration::from_secs(10);
 /// How often a report is tried: with its pauses some seconds. After that the messages are delivered again.
 const REPORT_TRIES_MAX: usize = 6;
-
-/// Wakes the dispatcher, and hands new messages to it. When the last one is dropped, the dispatcher finishes what is under
-/// way and ends.
-#[derive(Clone)]
-pub struct Waker {
-    signal: mpsc::Sender<()>,
-    messages: mpsc::Sender<HandedOver>,
-}
-
-/// The dispatcher's end of a [`Waker`].
-pub struct Woken {
-    signal: mpsc::Receiver<()>,
-    messages: mpsc::Receiver<HandedOver>,
-}
-
-/// A message that was claimed when it was recorded.
-struct HandedOver {
-    message: Message,
-    /// When it was claimed, which is before its commit.
-    since: Instant,
-}
 
 /// The task that delivers.
 pub struct Dispatcher {
@@ -110,64 +83,6 @@ enum Round {
     Delivered,
     /// The same, and more may be due: the batch was full.
     More,
-}
-
-impl Waker {
-    /// A waker and its other end.
-    pub fn new() -> (Self, Woken) {
-        // One waiting signal says it all.
-        let (signal, signalled) = mpsc::channel(1);
-        let (messages, handed_over) = mpsc::channel(HANDED_OVER_MAX);
-        (Self { signal, messages }, Woken { signal: signalled, messages: handed_over })
-    }
-
-    /// There is something to deliver.
-    pub fn wake(&self) {
-        // Full: the dispatcher will look anyway. Closed: it has ended.
-        let _ = self.signal.try_send(());
-    }
-
-    /// Whether so many messages can be handed over.
-    pub fn has_room_for(&self, messages: usize) -> bool {
-        !self.messages.is_closed() && self.messages.capacity() >= messages
-    }
-
-    /// Hands over messages that are claimed since then. What finds no room is delivered when its claim lapses.
-    pub fn hand_over(&self, messages: Vec<Message>, since: Instant) {
-        for message in messages {
-            let _ = self.messages.try_send(HandedOver { message, since });
-        }
-    }
-}
-
-impl Woken {
-    fn is_over(&self) -> bool {
-        self.signal.is_closed()
-    }
-
-    /// Waits until woken, or for the time given; not at all as long as something that was handed over is left.
-    async fn wait(&mut self, time: Duration) {
-        if !self.messages.is_empty() {
-            return;
-        }
-        let _ = tokio::time::timeout(time, self.signal.recv()).await;
-    }
-
-    /// Waits for the time given, whatever is recorded meanwhile; not longer than until the end.
-    async fn pause(&mut self, time: Duration) {
-        let until = tokio::time::Instant::now() + time;
-        while let Ok(Some(())) = tokio::time::timeout_at(until, self.signal.recv()).await {}
-    }
-
-    /// What was handed over, at most so many, and until when their deliveries may begin; without what is too late already.
-    fn handed_over(&mut self, count_max: usize) -> (Vec<Message>, Option<Instant>) {
-        let handed_over = std::iter::from_fn(|| self.messages.try_recv().ok()).take(count_max);
-        let in_time = handed_over.filter(|handed_over| handed_over.since.elapsed() <= HANDED_OVER_FOR);
-        let in_time: Vec<HandedOver> = in_time.collect();
-        // In the order in which they were recorded: the first is the oldest.
-        let begin_by = in_time.first().map(|oldest| oldest.since + HANDED_OVER_FOR);
-        (in_time.into_iter().map(|handed_over| handed_over.message).collect(), begin_by)
-    }
 }
 
 impl Dispatcher {
@@ -217,7 +132,7 @@ impl Dispatcher {
         self.measure().await?;
         let (handed_over, begin_by) = self.woken.handed_over(BATCH_MAX as usize);
         if !handed_over.is_empty() {
-            let claimed = store::claimed_from_birth(&self.database, handed_over).await?;
+            let claimed = store::claimed_on_insert(&self.database, handed_over).await?;
             let round = self.deliver_all(claimed, begin_by).await?;
             if round == Round::SinkDown || self.looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
                 return Ok(round);

@@ -14,7 +14,8 @@ use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
 
 use super::*;
-use crate::domain::{Contact, Facts, Outcome};
+use crate::domain::{Contact, Outcome, RegistrationResult};
+use crate::handover::Waker;
 use crate::store::Notifications;
 use mail_server::MailServer;
 
@@ -46,14 +47,14 @@ impl Running {
     }
 }
 
-fn notify(saga: &str, student: &str) -> Operation<Facts> {
+fn notify(saga: &str, student: &str) -> Operation<RegistrationResult> {
     let registration = SagaId::try_new(saga).expect("an id");
     Operation {
         key: Some(Key { saga: registration.clone(), step: StepName::try_new("notify").expect("an id") }),
         leg: Leg::Action,
         trace: TraceContext::default(),
         owner_alive_at: None,
-        command: Facts {
+        command: RegistrationResult {
             registration,
             student: StudentId::try_new(student).expect("an id"),
             outcome: Outcome::Enrolled,
@@ -66,7 +67,7 @@ fn notify(saga: &str, student: &str) -> Operation<Facts> {
     }
 }
 
-fn many(count: usize) -> Vec<Operation<Facts>> {
+fn many(count: usize) -> Vec<Operation<RegistrationResult>> {
     (0..count).map(|n| notify(&format!("r{n:04}"), "s1")).collect()
 }
 

@@ -6,7 +6,7 @@ use matricula_kit::answer::Refusal;
 use matricula_kit::id::SectionId;
 use matricula_kit::money;
 
-use super::{Facts, Outcome};
+use super::{Outcome, RegistrationResult};
 
 /// Most sections that a subject names; more are counted.
 const SECTIONS_NAMED_MAX: usize = 3;
@@ -14,9 +14,9 @@ const SECTIONS_NAMED_MAX: usize = 3;
 const SENTENCE_CHARS_MAX: usize = 1_000;
 
 /// The subject: one line with the outcome and the sections.
-pub fn subject(facts: &Facts) -> String {
-    let (added, dropped) = (&facts.added, &facts.dropped);
-    match (facts.outcome, added.as_slice(), dropped.as_slice()) {
+pub fn subject(result: &RegistrationResult) -> String {
+    let (added, dropped) = (&result.added, &result.dropped);
+    match (result.outcome, added.as_slice(), dropped.as_slice()) {
         (Outcome::Enrolled, [], []) => "Your registration is complete".to_owned(),
         (Outcome::Enrolled, added, []) => format!("You are enrolled in {}", named(added)),
         (Outcome::Enrolled, [], dropped) => format!("You dropped {}", named(dropped)),
@@ -29,27 +29,27 @@ pub fn subject(facts: &Facts) -> String {
 }
 
 /// The body: what was done or wanted, what it costs, every reason with what to do next, and the registration's id.
-pub fn body(facts: &Facts) -> String {
+pub fn body(result: &RegistrationResult) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
-    match facts.outcome {
+    match result.outcome {
         Outcome::Enrolled => {
             text.push_str("Your registration is complete.\n");
-            list(&mut text, "Added", &facts.added);
-            list(&mut text, "Dropped", &facts.dropped);
+            list(&mut text, "Added", &result.added);
+            list(&mut text, "Dropped", &result.dropped);
         }
         Outcome::Refused => {
             text.push_str("Your registration was refused. Nothing in your schedule has changed.\n");
-            list(&mut text, "You asked to add", &facts.added);
-            list(&mut text, "You asked to drop", &facts.dropped);
+            list(&mut text, "You asked to add", &result.added);
+            list(&mut text, "You asked to drop", &result.dropped);
         }
         Outcome::Cancelled => {
             text.push_str("Your registration was cancelled. Nothing in your schedule has changed.\n");
-            list(&mut text, "You had asked to add", &facts.added);
-            list(&mut text, "You had asked to drop", &facts.dropped);
+            list(&mut text, "You had asked to add", &result.added);
+            list(&mut text, "You had asked to drop", &result.dropped);
         }
     }
-    match &facts.charged {
+    match &result.charged {
         Some(charged) if charged.minor_units > 0 => {
             let _ = write!(text, "\nCharged to your account: {charged}\n");
         }
@@ -59,13 +59,13 @@ pub fn body(facts: &Facts) -> String {
         }
         _ => {}
     }
-    if !facts.reasons.is_empty() {
-        text.push_str(if facts.reasons.len() == 1 { "\nThe reason:\n" } else { "\nThe reasons:\n" });
-        for refusal in &facts.reasons {
+    if !result.reasons.is_empty() {
+        text.push_str(if result.reasons.len() == 1 { "\nThe reason:\n" } else { "\nThe reasons:\n" });
+        for refusal in &result.reasons {
             reason(&mut text, refusal);
         }
     }
-    let _ = write!(text, "\nRegistration {}\n", facts.registration);
+    let _ = write!(text, "\nRegistration {}\n", result.registration);
     text
 }
 

@@ -11,7 +11,7 @@ use matricula_kit::time::UnixMs;
 
 /// What is known of a registration that has ended.
 #[derive(Debug, Clone)]
-pub struct Facts {
+pub struct RegistrationResult {
     /// The registration.
     pub registration: SagaId,
     /// Whose it is.
@@ -95,15 +95,15 @@ impl Outcome {
 }
 
 /// Records the message of a registration, unless it has one. It is never refused.
-pub fn decide(world: &mut World, facts: &Facts, now: UnixMs) -> Answer {
-    if world.told.insert(facts.registration.clone()) {
-        let messages = if facts.is_wanted { &mut world.messages } else { &mut world.only_recorded };
+pub fn decide(world: &mut World, result: &RegistrationResult, now: UnixMs) -> Answer {
+    if world.told.insert(result.registration.clone()) {
+        let messages = if result.is_wanted { &mut world.messages } else { &mut world.only_recorded };
         messages.push(Message {
-            registration: facts.registration.clone(),
-            student: facts.student.clone(),
-            outcome: facts.outcome,
-            subject: compose::subject(facts),
-            body: compose::body(facts),
+            registration: result.registration.clone(),
+            student: result.student.clone(),
+            outcome: result.outcome,
+            subject: compose::subject(result),
+            body: compose::body(result),
             recorded_at: now,
         });
     }

@@ -7,7 +7,7 @@ use matricula_kit::testing::{self, BACKENDS};
 use matricula_proto::common::v1 as common;
 
 use super::*;
-use crate::delivery::Waker;
+use crate::handover::Waker;
 
 fn send(saga: &str) -> proto::SendNotificationOperation {
     proto::SendNotificationOperation {

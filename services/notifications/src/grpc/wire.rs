@@ -8,8 +8,8 @@ use matricula_kit::time::UnixMs;
 use matricula_proto::notifications::v1 as proto;
 
 use crate::domain::retry::Undeliverable;
-use crate::domain::{Facts, Outcome};
-use crate::store::{ListKey, Told};
+use crate::domain::{Outcome, RegistrationResult};
+use crate::store::{ListKey, StoredMessage};
 
 /// Most sections that one registration adds, or drops; the contract's bound.
 const SECTIONS_MAX: usize = 20;
@@ -17,9 +17,9 @@ const SECTIONS_MAX: usize = 20;
 const REASONS_MAX: usize = 1_000;
 
 /// An operation of `SendNotification`.
-pub fn send(wire: proto::SendNotificationOperation) -> Result<Operation<Facts>, FieldError> {
+pub fn send(wire: proto::SendNotificationOperation) -> Result<Operation<RegistrationResult>, FieldError> {
     let registration = wire.operation.as_ref().map(|operation| operation.saga_id.clone()).unwrap_or_default();
-    let facts = Facts {
+    let result = RegistrationResult {
         registration: required_id("operation.saga_id", registration, SagaId::try_new)?,
         student: required_id("student_id", wire.student_id, StudentId::try_new)?,
         outcome: outcome(wire.outcome)?,
@@ -29,7 +29,7 @@ pub fn send(wire: proto::SendNotificationOperation) -> Result<Operation<Facts>, 
         charged: wire.charged.map(money).transpose()?,
         is_wanted: !wire.not_wanted,
     };
-    saga_operation(wire.operation, Leg::Action, facts)
+    saga_operation(wire.operation, Leg::Action, result)
 }
 
 /// Where a page begins; an empty token is the first page.
@@ -45,32 +45,32 @@ pub fn page_key(token: &str) -> Result<ListKey, FieldError> {
 }
 
 /// The token of the page after a message.
-pub fn page_token(last: &Told) -> String {
+pub fn page_token(last: &StoredMessage) -> String {
     format!("{} {}", last.message.recorded_at.0, last.message.registration)
 }
 
 /// A message.
-pub fn notification(told: Told) -> proto::Notification {
-    let outcome = match told.message.outcome {
+pub fn notification(stored: StoredMessage) -> proto::Notification {
+    let outcome = match stored.message.outcome {
         Outcome::Enrolled => proto::NotifiedOutcome::Enrolled,
         Outcome::Refused => proto::NotifiedOutcome::Refused,
         Outcome::Cancelled => proto::NotifiedOutcome::Cancelled,
     };
-    let undeliverable = match told.undeliverable {
+    let undeliverable = match stored.undeliverable {
         None => proto::Undeliverable::Unspecified,
         Some(Undeliverable::NoContact) => proto::Undeliverable::NoContact,
         Some(Undeliverable::Rejected) => proto::Undeliverable::Rejected,
         Some(Undeliverable::NotWanted) => proto::Undeliverable::NotWanted,
     };
     proto::Notification {
-        student_id: told.message.student.into(),
-        registration_id: told.message.registration.into(),
+        student_id: stored.message.student.into(),
+        registration_id: stored.message.registration.into(),
         outcome: outcome as i32,
-        subject: told.message.subject,
-        body: told.message.body,
-        recorded_at: Some(told.message.recorded_at.to_wire()),
-        delivered_at: told.delivered_at.map(UnixMs::to_wire),
-        delivery_failures: i32::try_from(told.failures).unwrap_or(i32::MAX),
+        subject: stored.message.subject,
+        body: stored.message.body,
+        recorded_at: Some(stored.message.recorded_at.to_wire()),
+        delivered_at: stored.delivered_at.map(UnixMs::to_wire),
+        delivery_failures: i32::try_from(stored.failures).unwrap_or(i32::MAX),
         undeliverable: undeliverable.into(),
     }
 }

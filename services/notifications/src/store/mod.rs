@@ -16,12 +16,12 @@ use matricula_kit::id::{SagaId, StudentId};
 use matricula_kit::participant::{Operation, Participant};
 use matricula_kit::time::UnixMs;
 
-use crate::delivery::{CLAIM_FROM_BIRTH_MS, Waker};
 use crate::domain::retry::Undeliverable;
-use crate::domain::{self, Facts, Message, Outcome, World};
+use crate::domain::{self, Message, Outcome, RegistrationResult, World};
+use crate::handover::{CLAIM_ON_INSERT_MS, Waker};
 
-pub use queue::{Claimed, Report, claim, claimed_from_birth, due_in_ms, report, waiting};
-pub use read::{ListKey, Told, contacts, import_contacts, ledger_page, list};
+pub use queue::{Claimed, Report, claim, claimed_on_insert, due_in_ms, report, waiting};
+pub use read::{ListKey, StoredMessage, contacts, import_contacts, ledger_page, list};
 
 /// The service's part in the write path.
 pub struct Notifications {
@@ -54,12 +54,12 @@ impl Notifications {
 
 #[async_trait]
 impl Participant for Notifications {
-    type Command = Facts;
+    type Command = RegistrationResult;
     type World = World;
 
     const NAME: &'static str = crate::NAME;
 
-    async fn load(&self, tx: &mut Tx, operations: &[Operation<Facts>]) -> Result<World, DbError> {
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<RegistrationResult>]) -> Result<World, DbError> {
         let registrations = operations.iter().map(|operation| operation.command.registration.as_str());
         let rows = Rows::new().text("registration_id", registrations);
         let mut world = World::default();
@@ -69,7 +69,7 @@ impl Participant for Notifications {
         Ok(world)
     }
 
-    fn decide(&self, world: &mut World, operation: &Operation<Facts>, now: UnixMs) -> Answer {
+    fn decide(&self, world: &mut World, operation: &Operation<RegistrationResult>, now: UnixMs) -> Answer {
         domain::decide(world, &operation.command, now)
     }
 
@@ -78,10 +78,10 @@ impl Participant for Notifications {
         // Only this writer hands over, one batch after the other, so that room can't become less before the commit.
         let claimed_since = self.waker.has_room_for(messages.len()).then(Instant::now);
         *self.claimed_since() = claimed_since;
-        let claim_ms = if claimed_since.is_some() { CLAIM_FROM_BIRTH_MS } else { 0 };
-        tx.post(RECORD, Args::new().int(claim_ms).rows(rows(messages)));
+        let claim_ms = if claimed_since.is_some() { CLAIM_ON_INSERT_MS } else { 0 };
+        tx.send(RECORD, Args::new().int(claim_ms).rows(rows(messages)));
         let not_wanted = Undeliverable::NotWanted.name();
-        tx.post(RECORD_ONLY, Args::new().text(not_wanted).rows(rows(&world.only_recorded)));
+        tx.send(RECORD_ONLY, Args::new().text(not_wanted).rows(rows(&world.only_recorded)));
         Ok(())
     }
 

@@ -73,7 +73,7 @@ pub async fn claim(database: &Database, count_max: i64, lease_ms: i64) -> Result
         claimed.push(Claimed { message: message(&row)?, contact: None, failures: row.int("delivery_failures")? });
     }
     let rows = Rows::new().text("registration_id", claimed.iter().map(|c| c.message.registration.as_str()));
-    tx.post(CLAIM, Args::new().int(lease_ms).rows(rows));
+    tx.send(CLAIM, Args::new().int(lease_ms).rows(rows));
     let contacts = tx.fetch(CONTACTS, students(&claimed).into()).await?;
     tx.commit().await?;
     add_contacts(&mut claimed, &contacts)?;
@@ -81,7 +81,7 @@ pub async fn claim(database: &Database, count_max: i64, lease_ms: i64) -> Result
 }
 
 /// Messages that this process has claimed when it recorded them.
-pub async fn claimed_from_birth(database: &Database, messages: Vec<Message>) -> Result<Vec<Claimed>, DbError> {
+pub async fn claimed_on_insert(database: &Database, messages: Vec<Message>) -> Result<Vec<Claimed>, DbError> {
     let claimed = messages.into_iter().map(|message| Claimed { message, contact: None, failures: 0 });
     let mut claimed: Vec<Claimed> = claimed.collect();
     let contacts = database.fetch(CONTACTS, students(&claimed).into()).await?;
@@ -125,6 +125,6 @@ pub async fn report(database: &Database, reports: &[Report]) -> Result<(), DbErr
         .opt_text("undeliverable", reports.iter().map(given_up))
         .opt_int("delay_ms", reports.iter().map(delay));
     let mut tx = database.write().await?;
-    tx.post(REPORT, rows.into());
+    tx.send(REPORT, rows.into());
     tx.commit().await
 }

@@ -11,7 +11,7 @@ use crate::domain::{Contact, Message};
 
 /// A message with what became of it.
 #[derive(Debug)]
-pub struct Told {
+pub struct StoredMessage {
     /// The message.
     pub message: Message,
     /// When a sink took it.
@@ -58,15 +58,15 @@ pub async fn list(
     student: &StudentId,
     after: ListKey,
     count_max: i64,
-) -> Result<Vec<Told>, DbError> {
+) -> Result<Vec<StoredMessage>, DbError> {
     let registration = after.registration.map(String::from).unwrap_or_default();
     let args = Args::new().text(student.as_str()).int(after.recorded_at.0).text(registration).int(count_max);
-    database.fetch(LIST, args).await?.iter().map(told).collect()
+    database.fetch(LIST, args).await?.iter().map(stored_message).collect()
 }
 
 /// The next messages of the ledger, in the order of registrations.
-pub async fn ledger_page(tx: &mut Tx, after: &str) -> Result<Vec<Told>, DbError> {
-    tx.fetch(LEDGER, Args::new().text(after).int(LEDGER_PAGE)).await?.iter().map(told).collect()
+pub async fn ledger_page(tx: &mut Tx, after: &str) -> Result<Vec<StoredMessage>, DbError> {
+    tx.fetch(LEDGER, Args::new().text(after).int(LEDGER_PAGE)).await?.iter().map(stored_message).collect()
 }
 
 /// Every contact, and the version of imports that they have.
@@ -93,9 +93,9 @@ pub async fn import_contacts(
         .text("email", contacts.iter().map(|contact| contact.email.as_str()))
         .text("name", contacts.iter().map(|contact| contact.name.as_str()));
     let mut tx = imports::begin(database, base_version).await?;
-    tx.post(SET_CONTACTS, rows.into());
-    tx.post(REMOVE_CONTACTS, Rows::new().text("student_id", removed.iter().map(StudentId::as_str)).into());
-    tx.post(DELIVER_AGAIN, Rows::new().text("student_id", students()).into());
+    tx.send(SET_CONTACTS, rows.into());
+    tx.send(REMOVE_CONTACTS, Rows::new().text("student_id", removed.iter().map(StudentId::as_str)).into());
+    tx.send(DELIVER_AGAIN, Rows::new().text("student_id", students()).into());
     Ok(tx.commit().await?)
 }
 
@@ -108,12 +108,12 @@ pub(super) fn contact(row: &Row) -> Result<Contact, DbError> {
     })
 }
 
-fn told(row: &Row) -> Result<Told, DbError> {
+fn stored_message(row: &Row) -> Result<StoredMessage, DbError> {
     let undeliverable = row.opt_text("undeliverable")?.map(|name| {
         let unknown = || DbError::corrupt(format!("a message that is not delivered because of {name}"));
         Undeliverable::from_name(&name).ok_or_else(unknown)
     });
-    Ok(Told {
+    Ok(StoredMessage {
         message: message(row)?,
         delivered_at: row.opt_int("delivered_at")?.map(UnixMs),
         failures: row.int("delivery_failures")?,

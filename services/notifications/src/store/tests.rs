@@ -28,14 +28,14 @@ async fn new(backend: Backend) -> (TestDatabase, Writer<Notifications>) {
     (test, writer)
 }
 
-fn send(saga: &str, step: &str, leg: Leg, student: &str) -> Operation<Facts> {
+fn send(saga: &str, step: &str, leg: Leg, student: &str) -> Operation<RegistrationResult> {
     let registration = SagaId::try_new(saga).expect("an id");
     Operation {
         key: Some(Key { saga: registration.clone(), step: StepName::try_new(step).expect("an id") }),
         leg,
         trace: TraceContext::default(),
         owner_alive_at: None,
-        command: Facts {
+        command: RegistrationResult {
             registration,
             student: StudentId::try_new(student).expect("an id"),
             outcome: Outcome::Enrolled,
@@ -48,7 +48,7 @@ fn send(saga: &str, step: &str, leg: Leg, student: &str) -> Operation<Facts> {
     }
 }
 
-fn notify(saga: &str, student: &str) -> Operation<Facts> {
+fn notify(saga: &str, student: &str) -> Operation<RegistrationResult> {
     send(saga, "notify", Leg::Action, student)
 }
 
@@ -155,7 +155,7 @@ async fn a_new_message_is_claimed_by_who_has_recorded_it_and_will_deliver_it() {
         writer.write(vec![notify("r1", "s1")]).await.expect("committed");
         assert!(claim(database, 9, LEASE_MS).await.expect("claimed").is_empty(), "{backend:?}: no other takes it");
         let due_in_ms = due_in_ms(database).await.expect("a wait").expect("some wait");
-        assert!((1..=CLAIM_FROM_BIRTH_MS).contains(&due_in_ms), "{backend:?}: {due_in_ms}: not for ever");
+        assert!((1..=CLAIM_ON_INSERT_MS).contains(&due_in_ms), "{backend:?}: {due_in_ms}: not for ever");
         drop(woken);
         writer.write(vec![notify("r2", "s1")]).await.expect("committed");
         assert_eq!(names(&claim(database, 9, LEASE_MS).await.expect("claimed")), ["r2"], "{backend:?}");

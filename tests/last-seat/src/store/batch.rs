@@ -36,7 +36,7 @@ pub fn insert_holds(tx: &mut Tx, granted: &[Ask]) {
         .text("registration_id", granted.iter().map(|ask| ask.registration.as_str()))
         .text("section_id", granted.iter().map(|ask| ask.section.as_str()))
         .text("student_id", granted.iter().map(|ask| ask.student.as_str()));
-    tx.post(INSERT_HOLDS, rows.into());
+    tx.send(INSERT_HOLDS, rows.into());
 }
 
 /// Posts the counts.
@@ -44,5 +44,5 @@ pub fn update(tx: &mut Tx, sections: &BTreeMap<SectionId, Section>) {
     let rows = Rows::new()
         .text("section_id", sections.keys().map(SectionId::as_str))
         .int("taken", sections.values().map(|section| section.taken));
-    tx.post(UPDATE_SECTIONS, rows.into());
+    tx.send(UPDATE_SECTIONS, rows.into());
 }

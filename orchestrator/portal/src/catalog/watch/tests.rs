@@ -13,15 +13,15 @@ fn section(id: &str, capacity: i32, taken: i32, version: i64) -> (SectionId, Sea
     Seats::from_wire(SectionSeats { section_id: id.to_owned(), capacity, taken, version, ..Default::default() })
 }
 
-fn board() -> Arc<Board> {
-    let board = Arc::new(Board::default());
-    board.replace(HashMap::from([section("A", 9, 0, 1), section("B", 9, 0, 1)]), Some(UnixMs(1)), Instant::now());
-    board
+fn cache() -> Arc<AvailabilityCache> {
+    let cache = Arc::new(AvailabilityCache::default());
+    cache.replace(HashMap::from([section("A", 9, 0, 1), section("B", 9, 0, 1)]), Some(UnixMs(1)), Instant::now());
+    cache
 }
 
-fn watch(board: &Arc<Board>, of: &[&str]) -> Watch {
+fn watch(cache: &Arc<AvailabilityCache>, of: &[&str]) -> Watch {
     let ids = of.iter().map(|id| SectionId::stored((*id).to_owned())).collect();
-    Watch::new(board.clone(), (!of.is_empty()).then_some(ids), CancellationToken::new())
+    Watch::new(cache.clone(), (!of.is_empty()).then_some(ids), CancellationToken::new())
 }
 
 /// `live: id:free@version ...` of the next message, in order of ids.
@@ -36,13 +36,13 @@ async fn next(watch: &mut Watch) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn the_state_comes_first_and_then_the_changes() {
-    let board = board();
-    let (mut all, mut one) = (watch(&board, &[]), watch(&board, &["B", "X"]));
+    let cache = cache();
+    let (mut all, mut one) = (watch(&cache, &[]), watch(&cache, &["B", "X"]));
     assert_eq!(next(&mut all).await, "true: A:9@1 B:9@1");
     assert_eq!(next(&mut one).await, "true: B:9@1 -X");
-    board.apply(vec![section("A", 9, 1, 2)], None);
+    cache.apply(vec![section("A", 9, 1, 2)], None);
     assert_eq!(next(&mut all).await, "true: A:8@2");
-    board.apply(vec![section("B", 9, 2, 2)], None);
+    cache.apply(vec![section("B", 9, 2, 2)], None);
     assert_eq!(next(&mut all).await, "true: B:7@2");
     // The change of A was none of its.
     assert_eq!(next(&mut one).await, "true: B:7@2");
@@ -50,45 +50,45 @@ async fn the_state_comes_first_and_then_the_changes() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_client_gets_the_latest_version_alone() {
-    let board = board();
-    let mut slow = watch(&board, &[]);
+    let cache = cache();
+    let mut slow = watch(&cache, &[]);
     next(&mut slow).await;
     for version in 2..=9 {
-        board.apply(vec![section("A", 9, i32::try_from(version).expect("small"), version)], None);
+        cache.apply(vec![section("A", 9, i32::try_from(version).expect("small"), version)], None);
     }
     assert_eq!(next(&mut slow).await, "true: A:0@9");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_feed_lost_and_back_is_told() {
-    let board = board();
-    let mut all = watch(&board, &["A"]);
+    let cache = cache();
+    let mut all = watch(&cache, &["A"]);
     next(&mut all).await;
-    board.lose();
+    cache.lose();
     assert_eq!(next(&mut all).await, "false:");
-    board.replace(HashMap::from([section("A", 9, 4, 5)]), Some(UnixMs(2)), Instant::now());
+    cache.replace(HashMap::from([section("A", 9, 4, 5)]), Some(UnixMs(2)), Instant::now());
     assert_eq!(next(&mut all).await, "true: A:5@5");
-    board.lose();
+    cache.lose();
     assert_eq!(next(&mut all).await, "false:");
-    board.replace(HashMap::from([section("A", 9, 4, 5)]), Some(UnixMs(3)), Instant::now());
+    cache.replace(HashMap::from([section("A", 9, 4, 5)]), Some(UnixMs(3)), Instant::now());
     assert_eq!(next(&mut all).await, "true:");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_section_that_is_gone_is_told_to_quick_and_slow_clients() {
-    let board = board();
-    let (mut quick, mut slow, mut one) = (watch(&board, &[]), watch(&board, &[]), watch(&board, &["B"]));
+    let cache = cache();
+    let (mut quick, mut slow, mut one) = (watch(&cache, &[]), watch(&cache, &[]), watch(&cache, &["B"]));
     for watch in [&mut quick, &mut slow, &mut one] {
         next(watch).await;
     }
     // The feed was lost, and is back with a state that has no B.
-    board.lose();
+    cache.lose();
     assert_eq!(next(&mut quick).await, "false:");
-    board.replace(HashMap::from([section("A", 9, 0, 1)]), Some(UnixMs(2)), Instant::now());
+    cache.replace(HashMap::from([section("A", 9, 0, 1)]), Some(UnixMs(2)), Instant::now());
     assert_eq!(next(&mut quick).await, "true: -B");
     assert_eq!(next(&mut slow).await, "true: -B");
     assert_eq!(next(&mut one).await, "true: -B");
-    board.apply(vec![section("B", 9, 3, 1)], None);
+    cache.apply(vec![section("B", 9, 3, 1)], None);
     assert_eq!(next(&mut one).await, "true: B:6@1");
 }
 
@@ -96,47 +96,47 @@ async fn a_section_that_is_gone_is_told_to_quick_and_slow_clients() {
 #[tokio::test(start_paused = true)]
 async fn a_moment_is_told_when_the_client_has_everything() {
     let many = |version| (0..2_500).map(move |n| section(&format!("S{n}"), 9, 0, version));
-    let board = Arc::new(Board::default());
-    let mut watch = watch(&board, &[]);
+    let cache = Arc::new(AvailabilityCache::default());
+    let mut watch = watch(&cache, &[]);
     let mut told = async || {
         let message = watch.next().await.expect("a message");
         let as_of = message.freshness.and_then(|freshness| UnixMs::from_wire(&freshness.as_of?)).map(|moment| moment.0);
         (message.sections.len(), as_of, message.snapshot_complete)
     };
     assert_eq!(told().await, (0, None, false), "it is early");
-    board.replace(many(1).collect(), Some(UnixMs(1)), Instant::now());
+    cache.replace(many(1).collect(), Some(UnixMs(1)), Instant::now());
     assert_eq!([told().await, told().await], [(1_000, None, false), (1_000, None, false)]);
     assert_eq!(told().await, (500, Some(1), true));
-    board.apply(many(2).collect(), Some(UnixMs(2)));
+    cache.apply(many(2).collect(), Some(UnixMs(2)));
     assert_eq!([told().await, told().await], [(1_000, Some(1), false), (1_000, Some(1), false)]);
     assert_eq!(told().await, (500, Some(2), false));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_can_not_be_told_what_is_gone_begins_anew() {
-    let board = board();
-    let mut slow = watch(&board, &[]);
+    let cache = cache();
+    let mut slow = watch(&cache, &[]);
     next(&mut slow).await;
     let many = (0..20_000).map(|n| section(&format!("S{n}"), 9, 0, 1)).collect();
-    board.replace(many, Some(UnixMs(2)), Instant::now());
-    board.replace(HashMap::from([section("A", 9, 0, 1)]), Some(UnixMs(3)), Instant::now());
+    cache.replace(many, Some(UnixMs(2)), Instant::now());
+    cache.replace(HashMap::from([section("A", 9, 0, 1)]), Some(UnixMs(3)), Instant::now());
     assert_eq!(slow.next().await.expect_err("the end").code(), Code::DataLoss);
-    assert_eq!(next(&mut watch(&board, &[])).await, "true: A:9@1");
+    assert_eq!(next(&mut watch(&cache, &[])).await, "true: A:9@1");
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_who_is_early_is_told_so() {
-    let board = Arc::new(Board::default());
-    let mut early = watch(&board, &[]);
+    let cache = Arc::new(AvailabilityCache::default());
+    let mut early = watch(&cache, &[]);
     assert_eq!(next(&mut early).await, "false:");
-    board.replace(HashMap::from([section("A", 1, 0, 1)]), Some(UnixMs(1)), Instant::now());
+    cache.replace(HashMap::from([section("A", 1, 0, 1)]), Some(UnixMs(1)), Instant::now());
     assert_eq!(next(&mut early).await, "true: A:1@1");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_shutdown_ends_it() {
-    let (board, shutdown) = (board(), CancellationToken::new());
-    let mut watch = Watch::new(board.clone(), None, shutdown.clone());
+    let (cache, shutdown) = (cache(), CancellationToken::new());
+    let mut watch = Watch::new(cache.clone(), None, shutdown.clone());
     watch.next().await.expect("the state");
     shutdown.cancel();
     assert_eq!(watch.next().await.expect_err("the end").code(), Code::Unavailable);

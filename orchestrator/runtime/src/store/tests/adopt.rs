@@ -35,7 +35,7 @@ async fn what_a_dead_instance_left_is_adopted_oldest_first() {
         let heir = heir(&fixture).await;
         store.release(&fixture.instance).await.unwrap();
         let own = saga("bob", "b", "same");
-        store.write(&heir, std::slice::from_ref(&own), &[]).await.unwrap();
+        write(store, &heir, std::slice::from_ref(&own), &[]).await.unwrap();
         assert_eq!(store.adoptable(KNOWN, 2).await.unwrap(), texts(&[ids[0].clone(), ids[2].clone()]), "{backend:?}");
         let unfinished = texts(&[ids[0].clone(), ids[2].clone(), ids[3].clone()]);
         assert_eq!(store.adoptable(KNOWN, 10).await.unwrap(), unfinished, "{backend:?}");
@@ -45,7 +45,7 @@ async fn what_a_dead_instance_left_is_adopted_oldest_first() {
         assert_eq!(store.adoptable(KNOWN, 10).await.unwrap(), unfinished[2..], "{backend:?}");
         let row = store.get(&ids[0]).await.unwrap().unwrap();
         assert_eq!((row.owner.as_str(), row.owner_alive), (heir.as_str(), true));
-        let (_, appended) = store.write(&heir, &[], &[events(&ids[0], 2, 2)]).await.unwrap();
+        let (_, appended) = write(store, &heir, &[], &[events(&ids[0], 2, 2)]).await.unwrap();
         assert_eq!(appended, [AppendOutcome::Appended], "{backend:?}");
     }
 }
@@ -113,7 +113,7 @@ async fn unknown_definitions_are_left_where_they_are_and_flagged() {
         let newer = NewSaga { definition: ("one", 2), ..saga("ada", "newer", "same") };
         let other = NewSaga { definition: ("two", 1), ..saga("ada", "other", "same") };
         let known = saga("ada", "known", "same");
-        fixture.store.write(&fixture.instance, &[newer.clone(), other.clone(), known.clone()], &[]).await.unwrap();
+        write(&fixture.store, &fixture.instance, &[newer.clone(), other.clone(), known.clone()], &[]).await.unwrap();
         assert_eq!(fixture.store.flag_unknown(KNOWN).await.unwrap(), 0, "{backend:?}: their instance lives");
         let heir = heir(&fixture).await;
         fixture.store.release(&fixture.instance).await.unwrap();
@@ -126,7 +126,7 @@ async fn unknown_definitions_are_left_where_they_are_and_flagged() {
         // Whoever knows the version takes it over, and its next event takes the mark away.
         assert_eq!(fixture.store.adoptable(("one", 2), 10).await.unwrap(), [newer.id.as_str()]);
         fixture.store.adopt(&heir, &texts(std::slice::from_ref(&newer.id))).await.unwrap();
-        fixture.store.write(&heir, &[], &[events(&newer.id, 2, 2)]).await.unwrap();
+        write(&fixture.store, &heir, &[], &[events(&newer.id, 2, 2)]).await.unwrap();
         assert!(!fixture.store.get(&newer.id).await.unwrap().unwrap().needs_attention, "{backend:?}");
     }
 }

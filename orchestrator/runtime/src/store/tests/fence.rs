@@ -15,7 +15,7 @@ async fn lapsed(store: &SagaStore) -> InstanceId {
 }
 
 async fn is_fenced(store: &SagaStore, instance: &InstanceId) -> bool {
-    match store.write(instance, &[], &[]).await {
+    match write(store, instance, &[], &[]).await {
         Ok(_) => false,
         Err(StoreError::Fenced) => true,
         Err(error) => panic!("{error:?}"),
@@ -30,7 +30,7 @@ async fn nothing_of_a_fenced_batch_is_written() {
         fixture.store.release(&fixture.instance).await.unwrap();
         let new = saga("ada", "new", "same");
         let batch = (std::slice::from_ref(&new), [events(&ids[0], 2, 2)]);
-        let outcome = fixture.store.write(&fixture.instance, batch.0, &batch.1).await;
+        let outcome = write(&fixture.store, &fixture.instance, batch.0, &batch.1).await;
         assert!(matches!(outcome, Err(StoreError::Fenced)), "{backend:?}: {outcome:?}");
         assert!(fixture.store.get(&new.id).await.unwrap().is_none());
         assert_eq!(fixture.log(&ids[0]).await, [1]);

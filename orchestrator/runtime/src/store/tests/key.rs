@@ -15,7 +15,7 @@ async fn sagas_are_found_by_the_beginning_of_their_keys() {
         let fixture = Fixture::new(backend).await;
         let ids = fixture.admit(&["import·E1·0", "a click", "import·E1·1"]).await;
         let other = saga("bob", "import·E1·0", "same");
-        fixture.store.write(&fixture.instance, &[other], &[]).await.unwrap();
+        write(&fixture.store, &fixture.instance, &[other], &[]).await.unwrap();
         let of_ada = ["ada import·E1·0 pending", "ada import·E1·1 pending"];
         assert_eq!(keys(&fixture.store, &["ada"]).await, of_ada, "{backend:?}");
         assert_eq!(keys(&fixture.store, &["bob", "eve"]).await, ["bob import·E1·0 pending"], "{backend:?}");

@@ -59,7 +59,7 @@ async fn lists_filter() {
         let fixture = Fixture::new(backend).await;
         let mut ids = fixture.admit(&["a", "b", "c"]).await;
         let bobs = saga("bob", "a", "same");
-        fixture.store.write(&fixture.instance, std::slice::from_ref(&bobs), &[]).await.unwrap();
+        write(&fixture.store, &fixture.instance, std::slice::from_ref(&bobs), &[]).await.unwrap();
         ids.push(bobs.id);
         fixture.append(finished(&ids[0], 2)).await;
         let attention = Summary { phase: "compensating", needs_attention: true, ..RUNNING };

@@ -14,8 +14,8 @@ async fn a_new_saga_is_admitted_with_its_first_event() {
             ..saga("ada", "k", "same")
         };
         let (admitted, appended) =
-            fixture.store.write(&fixture.instance, std::slice::from_ref(&new), &[]).await.unwrap();
-        assert_eq!((admitted, appended), (vec![Admission::Admitted], vec![]), "{backend:?}");
+            write(&fixture.store, &fixture.instance, std::slice::from_ref(&new), &[]).await.unwrap();
+        assert_eq!((admitted, appended), (vec![Admitted::New], vec![]), "{backend:?}");
         let row = fixture.store.get(&new.id).await.unwrap().unwrap();
         assert_eq!(row.log.unwrap(), vec![new.admitted]);
         assert_eq!((row.request, row.trace), (new.request, new.trace));
@@ -32,9 +32,9 @@ async fn a_key_is_used_once() {
         let fixture = Fixture::new(backend).await;
         let first = fixture.admit(&["k"]).await.remove(0);
         let again = [saga("ada", "k", "same"), saga("ada", "k", "other"), saga("bob", "k", "other")];
-        let (admitted, _) = fixture.store.write(&fixture.instance, &again, &[]).await.unwrap();
-        let existing = |same_request| Admission::Existing { id: first.clone(), same_request };
-        assert_eq!(admitted, [existing(true), existing(false), Admission::Admitted], "{backend:?}");
+        let (admitted, _) = write(&fixture.store, &fixture.instance, &again, &[]).await.unwrap();
+        let existing = |same_request| Admitted::Existing { id: bits(&first), same_request };
+        assert_eq!(admitted, [existing(true), existing(false), Admitted::New], "{backend:?}");
         assert!(fixture.store.get(&again[0].id).await.unwrap().is_none());
     }
 }
@@ -44,9 +44,9 @@ async fn of_two_with_one_key_in_a_batch_the_first_is_admitted() {
     for backend in BACKENDS {
         let fixture = Fixture::new(backend).await;
         let twins = [saga("ada", "k", "same"), saga("ada", "k", "same"), saga("ada", "k", "other")];
-        let (admitted, _) = fixture.store.write(&fixture.instance, &twins, &[]).await.unwrap();
-        let existing = |same_request| Admission::Existing { id: twins[0].id.clone(), same_request };
-        assert_eq!(admitted, [Admission::Admitted, existing(true), existing(false)], "{backend:?}");
+        let (admitted, _) = write(&fixture.store, &fixture.instance, &twins, &[]).await.unwrap();
+        let existing = |same_request| Admitted::Existing { id: bits(&twins[0].id), same_request };
+        assert_eq!(admitted, [Admitted::New, existing(true), existing(false)], "{backend:?}");
         assert_eq!(fixture.log(&twins[0].id).await, [1]);
     }
 }
@@ -59,8 +59,8 @@ async fn the_same_write_again_answers_the_same_and_doubles_nothing() {
         let old = fixture.admit(&["old"]).await.remove(0);
         let admissions = [saga("ada", "new", "same"), saga("ada", "old", "same")];
         let appends = [events(&old, 2, 4)];
-        let first = fixture.store.write(&fixture.instance, &admissions, &appends).await.unwrap();
-        let again = fixture.store.write(&fixture.instance, &admissions, &appends).await.unwrap();
+        let first = write(&fixture.store, &fixture.instance, &admissions, &appends).await.unwrap();
+        let again = write(&fixture.store, &fixture.instance, &admissions, &appends).await.unwrap();
         assert_eq!(first, again, "{backend:?}");
         assert_eq!(again.1, [AppendOutcome::Appended]);
         assert_eq!(fixture.log(&old).await, [1, 2, 3, 4]);
@@ -81,7 +81,7 @@ async fn appends_are_in_order() {
             events(&SagaId::generate(), 2, 2),
             finished(&ids[3], 2),
         ];
-        let (_, appended) = fixture.store.write(&fixture.instance, &[], &batch).await.unwrap();
+        let (_, appended) = write(&fixture.store, &fixture.instance, &[], &batch).await.unwrap();
         use AppendOutcome::{Appended, Conflict};
         assert_eq!(appended, [Appended, Conflict, Conflict, Conflict, Appended], "{backend:?}");
         for (id, log) in ids.iter().zip([&[1, 2, 3][..], &[1], &[1], &[1, 2]]) {
@@ -102,17 +102,17 @@ async fn another_instance_appends_nothing() {
         fixture.store.register(&other, LONG_MS).await.unwrap();
         let own = saga("bob", "b", "same");
         let (admitted, appended) =
-            fixture.store.write(&other, std::slice::from_ref(&own), &[events(&ids[0], 2, 2)]).await.unwrap();
-        assert_eq!((admitted, appended), (vec![Admission::Admitted], vec![AppendOutcome::Conflict]), "{backend:?}");
+            write(&fixture.store, &other, std::slice::from_ref(&own), &[events(&ids[0], 2, 2)]).await.unwrap();
+        assert_eq!((admitted, appended), (vec![Admitted::New], vec![AppendOutcome::Conflict]), "{backend:?}");
         assert_eq!(fixture.log(&ids[0]).await, [1]);
         // The sequence that it expected is the one that now stands, but of another's making.
-        let (_, appended) = fixture.store.write(&other, &[], &[events(&ids[0], 1, 1)]).await.unwrap();
+        let (_, appended) = write(&fixture.store, &other, &[], &[events(&ids[0], 1, 1)]).await.unwrap();
         assert_eq!(appended, [AppendOutcome::Conflict]);
     }
 }
 
-/// Two replicas, the same keys in opposite order: each key has one saga, and neither has to be told by the database that the
-/// two wait for each other, which takes it a second.
+/// Two replicas, the same keys in opposite order: each key has one saga, and neither has to be told by the database
+/// that the two wait for each other, which takes it a second.
 #[tokio::test]
 async fn replicas_that_admit_the_same_keys_agree() {
     let fixture = Fixture::new(Backend::Postgres).await;
@@ -122,11 +122,11 @@ async fn replicas_that_admit_the_same_keys_agree() {
         let keys: Vec<String> = (0..200).map(|key| format!("{round} {key}")).collect();
         let ours: Vec<NewSaga> = keys.iter().map(|key| saga("ada", key, "same")).collect();
         let theirs: Vec<NewSaga> = keys.iter().rev().map(|key| saga("ada", key, "same")).collect();
-        let write = async |instance, sagas| fixture.store.write(instance, sagas, &[]).await.unwrap().0;
-        let (a, b): (Vec<Admission>, Vec<Admission>) =
+        let write = async |instance, sagas| write(&fixture.store, instance, sagas, &[]).await.unwrap().0;
+        let (a, b): (Vec<Admitted>, Vec<Admitted>) =
             tokio::join!(write(&fixture.instance, &ours), write(&other, &theirs));
         for (saga, (ours, theirs)) in ours.iter().zip(a.iter().zip(b.iter().rev())) {
-            assert_ne!(*ours == Admission::Admitted, *theirs == Admission::Admitted, "{}", saga.idempotency_key);
+            assert_ne!(*ours == Admitted::New, *theirs == Admitted::New, "{}", saga.idempotency_key);
         }
     }
 }

@@ -4,16 +4,16 @@
 use matricula_kit::answer::{Reason, Refusal};
 use matricula_kit::time::shown;
 
-use crate::domain::case::Case;
+use crate::domain::context::RuleContext;
 
 /// Role dates are judged at the decision: a student whose role ended while the registration waited is not active.
-pub(super) fn student_not_active(case: &Case<'_>) -> Vec<Refusal> {
-    let (change, profile) = (&case.change, &case.student.profile);
+pub(super) fn student_not_active(context: &RuleContext<'_>) -> Vec<Refusal> {
+    let (change, profile) = (&context.change, &context.student.profile);
     let only_drops = change.adds.is_empty() && !change.drops.is_empty();
     if only_drops {
         return Vec::new();
     }
-    let (now, zone) = (case.context.now, &case.context.zone);
+    let (now, zone) = (context.at.now, &context.at.zone);
     let message = match (profile.active_from, profile.active_until) {
         _ if profile.closed || profile.disabled => {
             "You are not an active student, so you can't add sections.".to_owned()

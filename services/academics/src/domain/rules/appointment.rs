@@ -3,11 +3,11 @@
 use matricula_kit::answer::{Reason, Refusal};
 use matricula_kit::time::shown;
 
-use crate::domain::case::Case;
+use crate::domain::context::RuleContext;
 
-pub(super) fn outside_appointment(case: &Case<'_>) -> Vec<Refusal> {
-    let zone = &case.context.zone;
-    let (profile, at) = (&case.student.profile, case.change.submitted_at);
+pub(super) fn outside_appointment(context: &RuleContext<'_>) -> Vec<Refusal> {
+    let zone = &context.at.zone;
+    let (profile, at) = (&context.student.profile, context.change.submitted_at);
     let refusal = match (profile.appointment_start, profile.appointment_end) {
         (Some(start), _) if at < start => Refusal::whole(
             Reason::OutsideAppointment,
@@ -21,5 +21,5 @@ pub(super) fn outside_appointment(case: &Case<'_>) -> Vec<Refusal> {
         ),
         _ => return Vec::new(),
     };
-    if case.permits_whole(Reason::OutsideAppointment) { Vec::new() } else { vec![refusal] }
+    if context.permits_whole(Reason::OutsideAppointment) { Vec::new() } else { vec![refusal] }
 }

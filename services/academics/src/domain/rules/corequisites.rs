@@ -4,19 +4,19 @@
 use matricula_kit::answer::{Reason, Refusal};
 
 use super::required::{Taken, Timing, broken_by_drops, new_courses, permits_course};
-use crate::domain::case::{Case, Named};
+use crate::domain::context::{Named, RuleContext};
 
-pub(super) fn corequisite_required(case: &Case<'_>) -> Vec<Refusal> {
-    let mut reasons = of_adds(case);
-    reasons.extend(broken_by_drops(case, Timing::BeforeOrWith));
+pub(super) fn corequisite_required(context: &RuleContext<'_>) -> Vec<Refusal> {
+    let mut reasons = of_adds(context);
+    reasons.extend(broken_by_drops(context, Timing::BeforeOrWith));
     reasons
 }
 
-fn of_adds(case: &Case<'_>) -> Vec<Refusal> {
-    let refusals = new_courses(case).filter_map(|section| {
+fn of_adds(context: &RuleContext<'_>) -> Vec<Refusal> {
+    let refusals = new_courses(context).filter_map(|section| {
         let required = section.course.corequisites.as_ref()?;
-        let is_met = Taken::after(case).meets(case, required, Timing::BeforeOrWith, &section.term);
-        if is_met || permits_course(case, section, Reason::CorequisiteRequired) {
+        let is_met = Taken::after(context).meets(context, required, Timing::BeforeOrWith, &section.term);
+        if is_met || permits_course(context, section, Reason::CorequisiteRequired) {
             return None;
         }
         let message = format!("{} is taken together with or after {required}.", Named(section));

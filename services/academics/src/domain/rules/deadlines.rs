@@ -4,12 +4,12 @@
 use matricula_kit::answer::{Reason, Refusal};
 use matricula_kit::time::shown;
 
-use crate::domain::case::{Case, Named, named_record};
+use crate::domain::context::{Named, RuleContext, named_record};
 
-pub(super) fn add_deadline_passed(case: &Case<'_>) -> Vec<Refusal> {
-    let refusals = case.adds.iter().filter_map(|section| {
-        let deadline = section.term.add_deadline.filter(|deadline| case.change.submitted_at > *deadline)?;
-        if case.permits(Reason::AddDeadlinePassed, &section.id) {
+pub(super) fn add_deadline_passed(context: &RuleContext<'_>) -> Vec<Refusal> {
+    let refusals = context.adds.iter().filter_map(|section| {
+        let deadline = section.term.add_deadline.filter(|deadline| context.change.submitted_at > *deadline)?;
+        if context.permits(Reason::AddDeadlinePassed, &section.id) {
             return None;
         }
         let message = format!(
@@ -23,16 +23,16 @@ pub(super) fn add_deadline_passed(case: &Case<'_>) -> Vec<Refusal> {
     refusals.collect()
 }
 
-pub(super) fn drop_deadline_passed(case: &Case<'_>) -> Vec<Refusal> {
-    let refusals = case.drops.iter().filter_map(|course| {
-        let term = case.term_of(course)?;
-        let deadline = term.drop_deadline.filter(|deadline| case.change.submitted_at > *deadline)?;
-        if case.permits(Reason::DropDeadlinePassed, &course.section) {
+pub(super) fn drop_deadline_passed(context: &RuleContext<'_>) -> Vec<Refusal> {
+    let refusals = context.drops.iter().filter_map(|course| {
+        let term = context.term_of(course)?;
+        let deadline = term.drop_deadline.filter(|deadline| context.change.submitted_at > *deadline)?;
+        if context.permits(Reason::DropDeadlinePassed, &course.section) {
             return None;
         }
         let message = format!(
             "{} can't be dropped any more: the deadline of {} was {}.",
-            named_record(case.catalog, course),
+            named_record(context.catalog, course),
             term.title,
             shown(deadline, &term.time_zone)
         );

@@ -4,16 +4,16 @@
 
 use matricula_kit::answer::{Reason, Refusal};
 
-use crate::domain::case::{Case, Named};
 use crate::domain::catalog::{Catalog, Section};
+use crate::domain::context::{Named, RuleContext};
 
-pub(super) fn duplicate_course(case: &Case<'_>) -> Vec<Refusal> {
-    let refusals = case.adds.iter().enumerate().filter_map(|(index, add)| {
-        let others = case.staying_sections().chain(case.adds[..index].iter().copied());
+pub(super) fn duplicate_course(context: &RuleContext<'_>) -> Vec<Refusal> {
+    let refusals = context.adds.iter().enumerate().filter_map(|(index, add)| {
+        let others = context.staying_sections().chain(context.adds[..index].iter().copied());
         let other = others.into_iter().find(|other| {
-            is_duplicate(case.catalog, add, other)
-                && !case.permits(Reason::DuplicateCourse, &add.id)
-                && !case.permits(Reason::DuplicateCourse, &other.id)
+            is_duplicate(context.catalog, add, other)
+                && !context.permits(Reason::DuplicateCourse, &add.id)
+                && !context.permits(Reason::DuplicateCourse, &other.id)
         })?;
         let message = format!("{} is the same course as {}, which you have or add.", Named(add), Named(other));
         let next_step = format!("Take one of them; to change sections, drop {} in the same registration.", other.id);

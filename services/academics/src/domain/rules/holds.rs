@@ -2,13 +2,13 @@
 
 use matricula_kit::answer::{Reason, Refusal};
 
-use crate::domain::case::Case;
+use crate::domain::context::RuleContext;
 
-pub(super) fn hold(case: &Case<'_>) -> Vec<Refusal> {
-    if case.student.profile.holds.is_empty() || case.permits_whole(Reason::Hold) {
+pub(super) fn hold(context: &RuleContext<'_>) -> Vec<Refusal> {
+    if context.student.profile.holds.is_empty() || context.permits_whole(Reason::Hold) {
         return Vec::new();
     }
-    let holds = case.student.profile.holds.iter().map(|hold| {
+    let holds = context.student.profile.holds.iter().map(|hold| {
         let message = format!("A hold on your record forbids registration: {}", hold.description);
         Refusal::whole(Reason::Hold, message, "Clear the hold, then register again.").against(hold.id.as_str())
     });

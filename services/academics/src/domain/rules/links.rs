@@ -1,4 +1,4 @@
-//! `LINK_REQUIRED`: a course that comes in parts is taken as exactly one class of each part of one configuration. Asked
+//! `LINK_REQUIRED`: a course that comes in parts is taken as exactly one class of each part of one configuration. PendingQuery
 //! of every course that the change set touches, as it would be afterwards: complete, or gone.
 
 use std::collections::BTreeMap;
@@ -6,25 +6,27 @@ use std::collections::BTreeMap;
 use matricula_kit::answer::{Reason, Refusal};
 use matricula_kit::id::SectionId;
 
-use crate::domain::case::{Case, Named};
 use crate::domain::catalog::{Offering, Section};
 use crate::domain::component::Component;
+use crate::domain::context::{Named, RuleContext};
 
 /// How many sections that would do are named: enough to choose from, few enough to read.
 const SUGGESTIONS_MAX: usize = 5;
 
-pub(super) fn link_required(case: &Case<'_>) -> Vec<Refusal> {
+pub(super) fn link_required(context: &RuleContext<'_>) -> Vec<Refusal> {
     let mut reasons = Vec::new();
-    for touched in touched(case) {
-        let Some(offering) = case.catalog.offering(touched).filter(|offering| !offering.is_single()) else { continue };
-        let after: Vec<&Section> = case
+    for touched in touched(context) {
+        let Some(offering) = context.catalog.offering(touched).filter(|offering| !offering.is_single()) else {
+            continue;
+        };
+        let after: Vec<&Section> = context
             .staying_sections()
-            .chain(case.adds.iter().copied())
+            .chain(context.adds.iter().copied())
             .filter(|section| section.is_of_same_offering(touched))
             .collect();
-        let dropped = case.drops.iter().filter(|course| course.course == touched.course.id);
+        let dropped = context.drops.iter().filter(|course| course.course == touched.course.id);
         let mut concerned = after.iter().map(|section| &section.id).chain(dropped.map(|course| &course.section));
-        if after.is_empty() || concerned.any(|section| case.permits(Reason::LinkRequired, section)) {
+        if after.is_empty() || concerned.any(|section| context.permits(Reason::LinkRequired, section)) {
             continue;
         }
         check_set(touched, &after, offering, &mut reasons);
@@ -33,10 +35,10 @@ pub(super) fn link_required(case: &Case<'_>) -> Vec<Refusal> {
 }
 
 /// One section of each course and term that the change set touches: the first one that it names.
-fn touched<'a>(case: &Case<'a>) -> Vec<&'a Section> {
-    let dropped = case.drops.iter().filter_map(|course| case.catalog.section(&course.section));
+fn touched<'a>(context: &RuleContext<'a>) -> Vec<&'a Section> {
+    let dropped = context.drops.iter().filter_map(|course| context.catalog.section(&course.section));
     let mut touched: Vec<&Section> = Vec::new();
-    for section in case.adds.iter().copied().chain(dropped) {
+    for section in context.adds.iter().copied().chain(dropped) {
         if !touched.iter().any(|other| other.is_of_same_offering(section)) {
             touched.push(section);
         }

@@ -2,7 +2,7 @@
 
 use matricula_kit::answer::Refusal;
 
-use super::case::Case;
+use super::context::RuleContext;
 
 mod active;
 mod appointment;
@@ -27,7 +27,7 @@ mod times;
 pub use record::student_not_found;
 
 /// A rule: the reasons that it has against a change set.
-type Rule = fn(&Case<'_>) -> Vec<Refusal>;
+type Rule = fn(&RuleContext<'_>) -> Vec<Refusal>;
 
 /// All rules, in the order in which their reasons are told: what concerns the student, the sections, the record, what
 /// sections ask for, and what they do to one another.
@@ -57,13 +57,13 @@ const RULES_OF_ROSTERS: [Rule; 4] =
     [sections::not_found, record::already_enrolled, record::not_enrolled, places::one_place_in_a_part];
 
 /// Every reason against a change set that an import makes of a roster; none: it is allowed.
-pub fn check_roster(case: &Case<'_>) -> Vec<Refusal> {
-    RULES_OF_ROSTERS.iter().flat_map(|rule| rule(case)).collect()
+pub fn check_roster(context: &RuleContext<'_>) -> Vec<Refusal> {
+    RULES_OF_ROSTERS.iter().flat_map(|rule| rule(context)).collect()
 }
 
 /// Every reason against a change set, in a stable order; none: it is allowed.
-pub fn check(case: &Case<'_>) -> Vec<Refusal> {
-    RULES.iter().flat_map(|rule| rule(case)).collect()
+pub fn check(context: &RuleContext<'_>) -> Vec<Refusal> {
+    RULES.iter().flat_map(|rule| rule(context)).collect()
 }
 
 /// Credits as students read them: `3`, `1.5`.

@@ -3,12 +3,12 @@
 
 use matricula_kit::answer::{Reason, Refusal};
 
-use crate::domain::case::{Case, Named};
 use crate::domain::catalog::Section;
+use crate::domain::context::{Named, RuleContext};
 
-pub(super) fn one_place_in_a_part(case: &Case<'_>) -> Vec<Refusal> {
-    let refusals = case.adds.iter().enumerate().filter_map(|(index, add)| {
-        let others = case.staying_sections().chain(case.adds[..index].iter().copied());
+pub(super) fn one_place_in_a_part(context: &RuleContext<'_>) -> Vec<Refusal> {
+    let refusals = context.adds.iter().enumerate().filter_map(|(index, add)| {
+        let others = context.staying_sections().chain(context.adds[..index].iter().copied());
         let other = others.into_iter().find(|other| is_same_part(add, other))?;
         let message =
             format!("{} is the same part of its course as {}, which the student has.", Named(add), Named(other));

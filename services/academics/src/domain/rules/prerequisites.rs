@@ -3,18 +3,18 @@
 use matricula_kit::answer::{Reason, Refusal};
 
 use super::required::{Taken, Timing, broken_by_drops, new_courses, permits_course};
-use crate::domain::case::{Case, Named};
 use crate::domain::catalog::Section;
+use crate::domain::context::{Named, RuleContext};
 use crate::domain::requirement::Requirement;
 
-pub(super) fn prerequisite_not_met(case: &Case<'_>) -> Vec<Refusal> {
-    let mut reasons = of_adds(case);
-    reasons.extend(broken_by_drops(case, Timing::Before));
+pub(super) fn prerequisite_not_met(context: &RuleContext<'_>) -> Vec<Refusal> {
+    let mut reasons = of_adds(context);
+    reasons.extend(broken_by_drops(context, Timing::Before));
     reasons
 }
 
-fn of_adds(case: &Case<'_>) -> Vec<Refusal> {
-    let refusals = not_met(case).into_iter().map(|(section, required)| {
+fn of_adds(context: &RuleContext<'_>) -> Vec<Refusal> {
+    let refusals = not_met(context).into_iter().map(|(section, required)| {
         let message = format!(
             "{} asks for {required}, which you have neither completed nor in progress before {} begins.",
             Named(section),
@@ -28,15 +28,16 @@ fn of_adds(case: &Case<'_>) -> Vec<Refusal> {
 }
 
 /// The adds whose prerequisites are not met, with these.
-fn not_met<'a>(case: &Case<'a>) -> Vec<(&'a Section, &'a Requirement)> {
-    let mut locked = locked(case, |_| true);
+fn not_met<'a>(context: &RuleContext<'a>) -> Vec<(&'a Section, &'a Requirement)> {
+    let mut locked = locked(context, |_| true);
     if locked.is_empty() {
         return locked;
     }
     // A course that only waits for one that is refused has no reason of its own.
-    let with_all = Taken::after(case);
-    let is_met =
-        |&(section, required): &(&Section, &Requirement)| with_all.meets(case, required, Timing::Before, &section.term);
+    let with_all = Taken::after(context);
+    let is_met = |&(section, required): &(&Section, &Requirement)| {
+        with_all.meets(context, required, Timing::Before, &section.term)
+    };
     if !locked.iter().all(is_met) {
         locked.retain(|asking| !is_met(asking));
     }
@@ -44,22 +45,22 @@ fn not_met<'a>(case: &Case<'a>) -> Vec<(&'a Section, &'a Requirement)> {
 }
 
 /// Whether one of the other added courses could be registered only after this one.
-pub(super) fn must_precede(case: &Case<'_>, first: &Section, others: &[&Section]) -> bool {
-    let locked = locked(case, |add| !add.is_of_same_offering(first));
+pub(super) fn must_precede(context: &RuleContext<'_>, first: &Section, others: &[&Section]) -> bool {
+    let locked = locked(context, |add| !add.is_of_same_offering(first));
     locked.iter().any(|(section, _)| others.iter().any(|other| other.is_of_same_offering(section)))
 }
 
 /// The adds that could not be registered one after the other, in any order, with their prerequisites. An add counts for
 /// another one only if it could come before it, so that two courses can't open each other.
-fn locked<'a>(case: &Case<'a>, is_added: impl Fn(&Section) -> bool) -> Vec<(&'a Section, &'a Requirement)> {
-    let asking = new_courses(case).filter_map(|section| Some((section, section.course.prerequisites.as_ref()?)));
-    let asking = asking.filter(|(section, _)| !permits_course(case, section, Reason::PrerequisiteNotMet));
+fn locked<'a>(context: &RuleContext<'a>, is_added: impl Fn(&Section) -> bool) -> Vec<(&'a Section, &'a Requirement)> {
+    let asking = new_courses(context).filter_map(|section| Some((section, section.course.prerequisites.as_ref()?)));
+    let asking = asking.filter(|(section, _)| !permits_course(context, section, Reason::PrerequisiteNotMet));
     let mut locked: Vec<(&Section, &Requirement)> = asking.collect();
     while !locked.is_empty() {
-        let mut taken = Taken::after(case);
+        let mut taken = Taken::after(context);
         taken.adds.retain(|add| is_added(add) && !locked.iter().any(|(section, _)| section.is_of_same_offering(add)));
         let count = locked.len();
-        locked.retain(|(section, required)| !taken.meets(case, required, Timing::Before, &section.term));
+        locked.retain(|(section, required)| !taken.meets(context, required, Timing::Before, &section.term));
         if locked.len() == count {
             break;
         }

@@ -11,8 +11,8 @@
 use matricula_kit::answer::{Reason, Refusal};
 use matricula_kit::id::{CourseId, TermId};
 
-use crate::domain::case::{Case, Named, named_record};
 use crate::domain::catalog::{Course, Section, Term};
+use crate::domain::context::{Named, RuleContext, named_record};
 use crate::domain::grade::Letter;
 use crate::domain::requirement::Requirement;
 use crate::domain::student::RecordedCourse;
@@ -62,85 +62,85 @@ pub(super) struct Taken<'a> {
 
 impl<'a> Taken<'a> {
     /// What the student has when the change set is done.
-    pub(super) fn after(case: &Case<'a>) -> Self {
-        Self { records: case.stays.clone(), adds: case.adds.clone() }
+    pub(super) fn after(context: &RuleContext<'a>) -> Self {
+        Self { records: context.stays.clone(), adds: context.adds.clone() }
     }
 
     /// Whether this meets what a course of `term` asks for.
-    pub(super) fn meets(&self, case: &Case<'_>, required: &Requirement, timing: Timing, term: &Term) -> bool {
+    pub(super) fn meets(&self, context: &RuleContext<'_>, required: &Requirement, timing: Timing, term: &Term) -> bool {
         required.is_met(&|name: &str, minimum: Option<Letter>| {
-            let mut records = self.records.iter().filter(|course| case.catalog.is_named(&course.course, name));
-            let mut adds = self.adds.iter().filter(|add| case.catalog.is_named(&add.course.id, name));
-            case.has_completed(name, minimum)
-                || records.any(|course| record_counts(case, course, timing, term))
+            let mut records = self.records.iter().filter(|course| context.catalog.is_named(&course.course, name));
+            let mut adds = self.adds.iter().filter(|add| context.catalog.is_named(&add.course.id, name));
+            context.has_completed(name, minimum)
+                || records.any(|course| record_counts(context, course, timing, term))
                 || adds.any(|add| timing.counts(&add.term, term))
         })
     }
 }
 
-fn record_counts(case: &Case<'_>, course: &RecordedCourse, timing: Timing, term: &Term) -> bool {
-    case.is_in_progress(course) && case.term_of(course).is_some_and(|other| timing.counts(other, term))
+fn record_counts(context: &RuleContext<'_>, course: &RecordedCourse, timing: Timing, term: &Term) -> bool {
+    context.is_in_progress(course) && context.term_of(course).is_some_and(|other| timing.counts(other, term))
 }
 
 /// The first added section of each course and term that the student is not in. A student who only changes sections of a
 /// course within a term has met its requirements before.
-pub(super) fn new_courses<'c, 'a>(case: &'c Case<'a>) -> impl Iterator<Item = &'a Section> + 'c {
-    let adds = case.adds.iter().enumerate();
-    let firsts = adds.filter(|(index, add)| case.adds[..*index].iter().all(|other| !other.is_of_same_offering(add)));
+pub(super) fn new_courses<'c, 'a>(context: &'c RuleContext<'a>) -> impl Iterator<Item = &'a Section> + 'c {
+    let adds = context.adds.iter().enumerate();
+    let firsts = adds.filter(|(index, add)| context.adds[..*index].iter().all(|other| !other.is_of_same_offering(add)));
     let is_in = |add: &Section| {
-        let mut courses = case.stays.iter().chain(&case.drops);
+        let mut courses = context.stays.iter().chain(&context.drops);
         courses.any(|course| is_same(course, &add.course.id, &add.term.id))
     };
     firsts.map(|(_, add)| *add).filter(move |add| !is_in(add))
 }
 
 /// Whether staff let the student past a reason for any part of a course that is added.
-pub(super) fn permits_course(case: &Case<'_>, section: &Section, reason: Reason) -> bool {
-    let mut parts = case.adds.iter().filter(|other| other.is_of_same_offering(section));
-    parts.any(|part| case.permits(reason, &part.id))
+pub(super) fn permits_course(context: &RuleContext<'_>, section: &Section, reason: Reason) -> bool {
+    let mut parts = context.adds.iter().filter(|other| other.is_of_same_offering(section));
+    parts.any(|part| context.permits(reason, &part.id))
 }
 
 /// What a drop would break: a course that the student keeps asks for one that is dropped, and nothing else that the
 /// student has takes its place.
-pub(super) fn broken_by_drops(case: &Case<'_>, timing: Timing) -> Vec<Refusal> {
-    if case.drops.is_empty() {
+pub(super) fn broken_by_drops(context: &RuleContext<'_>, timing: Timing) -> Vec<Refusal> {
+    if context.drops.is_empty() {
         return Vec::new();
     }
-    let after = Taken::after(case);
-    let before = Taken { records: case.stays.iter().chain(&case.drops).copied().collect(), adds: Vec::new() };
-    let kept = kept(case);
+    let after = Taken::after(context);
+    let before = Taken { records: context.stays.iter().chain(&context.drops).copied().collect(), adds: Vec::new() };
+    let kept = kept(context);
     let firsts = kept.iter().enumerate().filter(|(index, section)| {
         let mut earlier = kept[..*index].iter();
         !earlier.any(|other| other.is_of_same_offering(section))
     });
     let refusals = firsts.filter_map(|(_, section)| {
         let required = timing.requirement(&section.course)?;
-        let meets = |taken: &Taken<'_>| taken.meets(case, required, timing, &section.term);
+        let meets = |taken: &Taken<'_>| taken.meets(context, required, timing, &section.term);
         if !meets(&before) || meets(&after) {
             return None;
         }
         let is_missed = |dropped: &&&RecordedCourse| {
             let mut names = required.names().into_iter();
-            names.any(|name| case.catalog.is_named(&dropped.course, name))
-                && record_counts(case, dropped, timing, &section.term)
+            names.any(|name| context.catalog.is_named(&dropped.course, name))
+                && record_counts(context, dropped, timing, &section.term)
         };
-        let dropped = case.drops.iter().find(is_missed)?;
-        let dropped_parts = case.drops.iter().filter(|other| is_same(other, &dropped.course, &dropped.term));
+        let dropped = context.drops.iter().find(is_missed)?;
+        let dropped_parts = context.drops.iter().filter(|other| is_same(other, &dropped.course, &dropped.term));
         let kept_parts = kept.iter().filter(|other| other.is_of_same_offering(section)).map(|part| &part.id);
         let mut parts = dropped_parts.map(|part| &part.section).chain(kept_parts);
-        let is_permitted = parts.any(|part| case.permits(timing.reason(), part));
-        (!is_permitted).then(|| broken(case, timing, section, required, dropped))
+        let is_permitted = parts.any(|part| context.permits(timing.reason(), part));
+        (!is_permitted).then(|| broken(context, timing, section, required, dropped))
     });
     refusals.collect()
 }
 
 /// The sections of courses that the student has before and after the change set: what stays, and what a section of the
 /// same course and term is changed to.
-fn kept<'a>(case: &Case<'a>) -> Vec<&'a Section> {
-    let stays = case.stays.iter().filter(|course| course.dropped_by.is_none());
-    let stays = stays.filter_map(|course| case.catalog.section(&course.section));
-    let is_changed = |add: &&Section| case.drops.iter().any(|course| is_same(course, &add.course.id, &add.term.id));
-    stays.chain(case.adds.iter().copied().filter(is_changed)).collect()
+fn kept<'a>(context: &RuleContext<'a>) -> Vec<&'a Section> {
+    let stays = context.stays.iter().filter(|course| course.dropped_by.is_none());
+    let stays = stays.filter_map(|course| context.catalog.section(&course.section));
+    let is_changed = |add: &&Section| context.drops.iter().any(|course| is_same(course, &add.course.id, &add.term.id));
+    stays.chain(context.adds.iter().copied().filter(is_changed)).collect()
 }
 
 /// Whether a recorded course is a class of this course in this term.
@@ -149,7 +149,7 @@ fn is_same(record: &RecordedCourse, course: &CourseId, term: &TermId) -> bool {
 }
 
 fn broken(
-    case: &Case<'_>,
+    context: &RuleContext<'_>,
     timing: Timing,
     kept: &Section,
     required: &Requirement,
@@ -159,7 +159,7 @@ fn broken(
         Timing::Before => "after",
         Timing::BeforeOrWith => "together with",
     };
-    let (dropped_name, kept_name) = (named_record(case.catalog, dropped), Named(kept));
+    let (dropped_name, kept_name) = (named_record(context.catalog, dropped), Named(kept));
     let message = format!("{kept_name} is taken {when} {required}, so {dropped_name} can't go alone.");
     let next_step = format!("Drop {} too, or keep {}.", kept.id, dropped.section);
     Refusal::section(timing.reason(), &dropped.section, message, next_step).against(kept.id.as_str())

@@ -4,22 +4,22 @@
 use matricula_kit::answer::{Reason, Refusal};
 use matricula_kit::time::shown;
 
-use crate::domain::case::{Case, Named};
 use crate::domain::catalog::Section;
+use crate::domain::context::{Named, RuleContext};
 
-pub(super) fn term_closed(case: &Case<'_>) -> Vec<Refusal> {
-    let refusals = case.adds.iter().filter_map(|section| {
-        let message = format!("{} can't be added: {}.", Named(section), why_closed(case, section)?);
+pub(super) fn term_closed(context: &RuleContext<'_>) -> Vec<Refusal> {
+    let refusals = context.adds.iter().filter_map(|section| {
+        let message = format!("{} can't be added: {}.", Named(section), why_closed(context, section)?);
         Some(Refusal::section(Reason::TermClosed, &section.id, message, "Choose a section of a term that is open."))
     });
     refusals.collect()
 }
 
-fn why_closed(case: &Case<'_>, section: &Section) -> Option<String> {
+fn why_closed(context: &RuleContext<'_>, section: &Section) -> Option<String> {
     let term = &section.term;
-    if let Some(closed) = case.catalog.closed_session(&term.id) {
+    if let Some(closed) = context.catalog.closed_session(&term.id) {
         return Some(format!("{} is closed", closed.title));
     }
-    let end = term.ends_at().filter(|end| case.change.submitted_at >= *end)?;
+    let end = term.ends_at().filter(|end| context.change.submitted_at >= *end)?;
     Some(format!("{} ended on {}", term.title, shown(end, &term.time_zone)))
 }

@@ -14,7 +14,7 @@ mod times;
 
 fn reasons(student: &Student, adds: &str, drops: &str) -> Vec<Refusal> {
     let (catalog, change, context) = (catalog(), change(adds, drops), context());
-    super::check(&Case::new(&catalog, student, &change, &context))
+    super::check(&RuleContext::new(&catalog, student, &change, &context))
 }
 
 /// Each expected reason is `REASON section conflicts_with`, with `-` for none.

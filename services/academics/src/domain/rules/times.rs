@@ -2,16 +2,16 @@
 
 use matricula_kit::answer::{Reason, Refusal};
 
-use crate::domain::case::{Case, Named};
 use crate::domain::catalog::Section;
 use crate::domain::clash::Clash;
+use crate::domain::context::{Named, RuleContext};
 
-pub(super) fn time_conflict(case: &Case<'_>) -> Vec<Refusal> {
+pub(super) fn time_conflict(context: &RuleContext<'_>) -> Vec<Refusal> {
     let mut reasons = Vec::new();
-    for (index, add) in case.adds.iter().enumerate() {
-        for other in case.staying_sections().chain(case.adds[..index].iter().copied()) {
+    for (index, add) in context.adds.iter().enumerate() {
+        for other in context.staying_sections().chain(context.adds[..index].iter().copied()) {
             let Some(clash) = Clash::of(add, other) else { continue };
-            if case.permits(Reason::TimeConflict, &add.id) || case.permits(Reason::TimeConflict, &other.id) {
+            if context.permits(Reason::TimeConflict, &add.id) || context.permits(Reason::TimeConflict, &other.id) {
                 continue;
             }
             let with_zones = add.term.time_zone != other.term.time_zone;

@@ -75,7 +75,7 @@ async fn every_text_and_number_comes_back_as_it_was() {
         written.sort();
 
         let mut tx = test.database.write().await.expect("a transaction");
-        tx.post(INSERT, Args::new().int(-1).rows(rows(&written)));
+        tx.send(INSERT, Args::new().int(-1).rows(rows(&written)));
         let stored = tx.fetch(ALL, Args::new()).await.expect("rows");
         assert_eq!(stored.len(), written.len(), "{backend:?}");
         for (row, (name, value, number)) in stored.iter().zip(&written) {
@@ -84,8 +84,8 @@ async fn every_text_and_number_comes_back_as_it_was() {
             assert_eq!(row.opt_int("number").expect("a number"), number.map(|number| number - 1), "{backend:?}");
         }
         for it in HOSTILE {
-            tx.post(RENAME, Args::new().text("9998").text(it));
-            let asked = tx.ask(OF, Args::new().text(it).rows(Rows::new().text("name", ["9998"])));
+            tx.send(RENAME, Args::new().text("9998").text(it));
+            let asked = tx.queue(OF, Args::new().text(it).rows(Rows::new().text("name", ["9998"])));
             let row = tx.rows(asked).await.expect("rows").pop().expect("one");
             assert_eq!([row.text("value").expect("it"), row.text("told").expect("it")], [it, it], "{backend:?}");
         }
@@ -103,12 +103,12 @@ async fn each_that_asks_gets_its_own_rows_whatever_was_asked_and_posted_around_i
         // Twice, so that everything is prepared the second time.
         for (a, b) in [("a", "b"), ("c", "d")] {
             let mut tx = test.database.write().await.expect("a transaction");
-            let before = tx.ask(OF, of(a));
-            tx.post(INSERT, one(a));
-            let nothing = tx.ask(OF, Args::new().text("none").rows(Rows::new().text("name", Vec::<String>::new())));
-            let after = tx.ask(OF, of(a));
-            tx.post(INSERT, one(b));
-            let other = tx.ask(OF, of(b));
+            let before = tx.queue(OF, of(a));
+            tx.send(INSERT, one(a));
+            let nothing = tx.queue(OF, Args::new().text("none").rows(Rows::new().text("name", Vec::<String>::new())));
+            let after = tx.queue(OF, of(a));
+            tx.send(INSERT, one(b));
+            let other = tx.queue(OF, of(b));
             let values = |rows: Vec<crate::database::Row>| -> Vec<String> {
                 rows.iter().map(|row| row.text("value").expect("a value")).collect()
             };
@@ -129,18 +129,18 @@ async fn one_statement_that_fails_undoes_all_and_says_that_nothing_was_done() {
         let test = things(backend).await;
         for _ in 0..3 {
             let mut tx = test.database.write().await.expect("a transaction");
-            tx.post(INSERT, Args::new().int(0).rows(rows(&[("a".to_owned(), None, None)])));
-            tx.post(WRONG, Args::new());
-            let failed = tx.conclude().await.expect_err("a null that is none");
+            tx.send(INSERT, Args::new().int(0).rows(rows(&[("a".to_owned(), None, None)])));
+            tx.send(WRONG, Args::new());
+            let failed = tx.commit_checked().await.expect_err("a null that is none");
             assert!(matches!(failed, CommitError::NotDone(_)), "{backend:?}: {failed:?}");
 
             let mut tx = test.database.write().await.expect("a transaction");
-            tx.post(INSERT, Args::new().int(0).rows(rows(&[("a".to_owned(), None, None)])));
+            tx.send(INSERT, Args::new().int(0).rows(rows(&[("a".to_owned(), None, None)])));
             tx.fetch(WRONG, Args::new()).await.expect_err("a null that is none");
         }
         assert!(names(&test.database).await.is_empty(), "{backend:?}");
         let mut tx = test.database.write().await.expect("the connection is of use");
-        tx.post(INSERT, Args::new().int(0).rows(rows(&[("a".to_owned(), None, None)])));
+        tx.send(INSERT, Args::new().int(0).rows(rows(&[("a".to_owned(), None, None)])));
         tx.commit().await.expect("committed");
         assert_eq!(names(&test.database).await, ["a"], "{backend:?}");
     }
@@ -153,7 +153,7 @@ async fn what_is_dropped_before_its_commit_is_undone_before_the_connection_is_le
         for round in 0..20 {
             let mut tx = test.database.write().await.expect("a transaction");
             let name = format!("{round}");
-            tx.post(INSERT, Args::new().int(0).rows(rows(&[(name, None, None)])));
+            tx.send(INSERT, Args::new().int(0).rows(rows(&[(name, None, None)])));
             if round % 2 == 0 {
                 tx.fetch(ALL, Args::new()).await.expect("rows");
             } else {
@@ -171,8 +171,8 @@ async fn what_is_dropped_before_its_commit_is_undone_before_the_connection_is_le
 async fn a_text_that_postgres_cannot_have_is_refused_and_ends_no_message() {
     let test = things(Backend::Postgres).await;
     let mut tx = test.database.write().await.expect("a transaction");
-    tx.post(INSERT, Args::new().int(0).rows(rows(&[("a\0b".to_owned(), None, None)])));
-    let failed = tx.conclude().await.expect_err("a zero byte");
+    tx.send(INSERT, Args::new().int(0).rows(rows(&[("a\0b".to_owned(), None, None)])));
+    let failed = tx.commit_checked().await.expect_err("a zero byte");
     assert!(matches!(&failed, CommitError::NotDone(error) if error.is_permanent()), "{failed:?}");
     assert!(names(&test.database).await.is_empty());
 }

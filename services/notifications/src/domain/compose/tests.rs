@@ -9,8 +9,8 @@ fn ids(text: &str) -> Vec<SectionId> {
     text.split_whitespace().map(|id| SectionId::try_new(id).expect("an id")).collect()
 }
 
-fn facts(outcome: Outcome, added: &str, dropped: &str) -> Facts {
-    Facts {
+fn result(outcome: Outcome, added: &str, dropped: &str) -> RegistrationResult {
+    RegistrationResult {
         registration: SagaId::try_new("0198f000-0000-7000-8000-000000000001").expect("an id"),
         student: StudentId::try_new("s1").expect("an id"),
         outcome,
@@ -26,13 +26,13 @@ fn usd(minor_units: i64) -> Option<Money> {
     Some(Money { currency: "USD".to_owned(), minor_units })
 }
 
-fn shown(facts: &Facts) -> String {
-    format!("Subject: {}\n\n{}", subject(facts), body(facts))
+fn shown(result: &RegistrationResult) -> String {
+    format!("Subject: {}\n\n{}", subject(result), body(result))
 }
 
 #[track_caller]
 fn check_subject(outcome: Outcome, added: &str, dropped: &str, expect: &str) {
-    assert_eq!(subject(&facts(outcome, added, dropped)), expect);
+    assert_eq!(subject(&result(outcome, added, dropped)), expect);
 }
 
 #[test]
@@ -52,8 +52,11 @@ fn subjects_name_what_happened() {
 
 #[test]
 fn an_enrollment() {
-    let facts = Facts { charged: usd(137_500), ..facts(Outcome::Enrolled, "CHEM-101-L1 CHEM-101-B2", "PHYS-100-1") };
-    insta::assert_snapshot!(shown(&facts), @r"
+    let result = RegistrationResult {
+        charged: usd(137_500),
+        ..result(Outcome::Enrolled, "CHEM-101-L1 CHEM-101-B2", "PHYS-100-1")
+    };
+    insta::assert_snapshot!(shown(&result), @r"
     Subject: You are enrolled in CHEM-101-L1 and CHEM-101-B2 and dropped PHYS-100-1
 
     Your registration is complete.
@@ -76,7 +79,7 @@ fn an_enrollment() {
 fn an_amount_is_shown_as_on_the_command_line() {
     let charged = |minor_units| {
         let charged = Some(Money { currency: "JPY".to_owned(), minor_units });
-        body(&Facts { charged, ..facts(Outcome::Enrolled, "A", "") })
+        body(&RegistrationResult { charged, ..result(Outcome::Enrolled, "A", "") })
     };
     assert!(charged(45_000).contains("\nCharged to your account: JPY 45,000\n"));
     assert!(charged(-45_000).contains("\nGiven back to your account: JPY 45,000\n"));
@@ -84,8 +87,8 @@ fn an_amount_is_shown_as_on_the_command_line() {
 
 #[test]
 fn a_drop_with_money_back() {
-    let facts = Facts { charged: usd(-5_000), ..facts(Outcome::Enrolled, "", "PHYS-100-1") };
-    insta::assert_snapshot!(shown(&facts), @r"
+    let result = RegistrationResult { charged: usd(-5_000), ..result(Outcome::Enrolled, "", "PHYS-100-1") };
+    insta::assert_snapshot!(shown(&result), @r"
     Subject: You dropped PHYS-100-1
 
     Your registration is complete.
@@ -112,8 +115,9 @@ fn a_refusal_with_every_reason() {
         .against("MATH-200-1"),
         Refusal::whole(Reason::StudentNotFound, "You are not on record.\nRegistration nothing", ""),
     ];
-    let facts = Facts { reasons, charged: usd(0), ..facts(Outcome::Refused, "CHEM-101-L1", "PHYS-100-1") };
-    insta::assert_snapshot!(shown(&facts), @r"
+    let result =
+        RegistrationResult { reasons, charged: usd(0), ..result(Outcome::Refused, "CHEM-101-L1", "PHYS-100-1") };
+    insta::assert_snapshot!(shown(&result), @r"
     Subject: Your registration for CHEM-101-L1 in place of PHYS-100-1 was refused
 
     Your registration was refused. Nothing in your schedule has changed.
@@ -138,8 +142,8 @@ fn a_refusal_with_every_reason() {
 fn a_cancellation() {
     let next = "Submit it again.";
     let reasons = vec![Refusal::whole(Reason::RegistrationTimedOut, "It did not get through in time.", next)];
-    let facts = Facts { reasons, ..facts(Outcome::Cancelled, "CHEM-101-L1", "") };
-    insta::assert_snapshot!(shown(&facts), @r"
+    let result = RegistrationResult { reasons, ..result(Outcome::Cancelled, "CHEM-101-L1", "") };
+    insta::assert_snapshot!(shown(&result), @r"
     Subject: Your registration for CHEM-101-L1 was cancelled
 
     Your registration was cancelled. Nothing in your schedule has changed.

@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 use matricula_kit::time::{UnixMs, zone};
 
 use super::*;
-use crate::domain::case::Context;
+use crate::domain::context::Context;
 
 #[test]
 fn a_closed_student_only_drops() {
@@ -31,7 +31,7 @@ fn the_role_of_a_student_has_dates() {
     let until_after = student().active(None, Some(AFTER));
     let decided_at = |now| {
         let context = Context { now, zone: TimeZone::UTC };
-        super::super::check(&Case::new(&catalog, &until_after, &change, &context)).len()
+        super::super::check(&RuleContext::new(&catalog, &until_after, &change, &context)).len()
     };
     assert_eq!((decided_at(UnixMs(AFTER.0 - 1)), decided_at(AFTER)), (0, 1));
 }
@@ -93,7 +93,7 @@ fn moments_name_their_time_zone() {
     let catalog = crate::domain::catalog::Catalog::default().merged(&changes).expect("a sound catalogue");
     let context = Context { now: NOW, zone: zone("America/Los_Angeles").expect("a time zone") };
     let late = student().appointment(BEFORE, BEFORE);
-    let reasons = super::super::check(&Case::new(&catalog, &late, &change, &context));
+    let reasons = super::super::check(&RuleContext::new(&catalog, &late, &change, &context));
     let messages: Vec<&str> = reasons.iter().map(|refusal| refusal.message.as_str()).collect();
     assert_eq!(
         messages,

@@ -1,7 +1,8 @@
-//! The connections that write: each is kept with the statements that it has prepared, and lent to one transaction at a time.
+//! The pool of the connections that write: each is kept with the statements that it has prepared, and serves one transaction
+//! at a time.
 //!
-//! The driver's pool opens and closes them. It does not lend them: with each return it would ask the server whether it is
-//! still there, which is a round trip for every batch.
+//! The driver's pool opens and closes them. It does not hand them out: with each return it would ask the server whether it
+//! is still there, which is a round trip for every batch.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -27,7 +28,7 @@ const AGE_MAX: Duration = Duration::from_secs(1_800);
 /// How long a transaction that came to nothing may take to be undone before its connection is given up.
 const UNDO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Which database it is, as far as lending connections goes.
+/// Which database it is, as far as the pool is concerned.
 pub(super) trait Engine: sqlx::Database {
     /// Whether a connection may break or grow old by itself.
     const IS_REMOTE: bool;
@@ -55,19 +56,19 @@ impl Engine for Postgres {
     }
 }
 
-/// All of a database.
-pub(super) struct Writers<DB: Engine> {
+/// All connections of a database that write.
+pub(super) struct WriterPool<DB: Engine> {
     pool: Pool<DB>,
     acquire_timeout: Duration,
     permits: Arc<Semaphore>,
-    idle: Arc<Mutex<Vec<Link<DB>>>>,
+    idle: Arc<Mutex<Vec<Connection<DB>>>>,
     uses: Arc<AtomicU32>,
 }
 
 /// One connection, and what is known of it. It is closed when this is dropped, and never goes back to the driver's pool: what
 /// it has prepared would be forgotten here, and not there.
-pub(super) struct Link<DB: Engine> {
-    pub(super) connection: PoolConnection<DB>,
+pub(super) struct Connection<DB: Engine> {
+    pub(super) inner: PoolConnection<DB>,
     /// Numbers of the statements that it has prepared by name.
     pub(super) prepared: HashSet<usize>,
     /// Whether it may have prepared more than that.
@@ -78,12 +79,12 @@ pub(super) struct Link<DB: Engine> {
     used: Instant,
 }
 
-/// A connection that is lent. It goes back when it is dropped: at once, when no transaction is open on it, and else when
+/// A connection out of the pool. It goes back when it is dropped: at once when no transaction is open on it, otherwise when
 /// that was undone.
-pub(super) struct Lent<DB: Engine> {
-    link: Option<Link<DB>>,
+pub(super) struct PooledConnection<DB: Engine> {
+    connection: Option<Connection<DB>>,
     permit: Option<OwnedSemaphorePermit>,
-    idle: Arc<Mutex<Vec<Link<DB>>>>,
+    idle: Arc<Mutex<Vec<Connection<DB>>>>,
     pool: Pool<DB>,
     pub(super) state: State,
 }
@@ -99,13 +100,13 @@ pub(super) enum State {
     Unknown,
 }
 
-impl<DB: Engine> Drop for Link<DB> {
+impl<DB: Engine> Drop for Connection<DB> {
     fn drop(&mut self) {
-        self.connection.close_on_drop();
+        self.inner.close_on_drop();
     }
 }
 
-impl<DB: Engine> Clone for Writers<DB> {
+impl<DB: Engine> Clone for WriterPool<DB> {
     fn clone(&self) -> Self {
         Self {
             pool: self.pool.clone(),
@@ -117,7 +118,7 @@ impl<DB: Engine> Clone for Writers<DB> {
     }
 }
 
-impl<DB: Engine> Writers<DB> {
+impl<DB: Engine> WriterPool<DB> {
     /// As many as the pool may have; a caller waits for one as long as the pool lets it.
     pub(super) fn of(pool: Pool<DB>) -> Self {
         let (number, acquire_timeout) = (pool.options().get_max_connections(), pool.options().get_acquire_timeout());
@@ -130,33 +131,33 @@ impl<DB: Engine> Writers<DB> {
         }
     }
 
-    /// Lends a connection.
-    pub(super) async fn lend(&self) -> Result<Lent<DB>, DbError> {
+    /// A connection of the pool, as soon as there is a free one.
+    pub(super) async fn acquire(&self) -> Result<PooledConnection<DB>, DbError> {
         let waiting = tokio::time::timeout(self.acquire_timeout, self.permits.clone().acquire_owned()).await;
         let Ok(Ok(permit)) = waiting else { return Err(sqlx::Error::PoolTimedOut.into()) };
-        let mut link = self.link().await?;
+        let mut connection = self.open().await?;
         let uses = self.uses.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        link.plans_are_old = DB::IS_REMOTE && (uses.is_power_of_two() || uses.is_multiple_of(PLANNED_ANEW_EVERY));
+        connection.plans_are_old = DB::IS_REMOTE && (uses.is_power_of_two() || uses.is_multiple_of(PLANNED_ANEW_EVERY));
         let (idle, pool) = (self.idle.clone(), self.pool.clone());
-        Ok(Lent { link: Some(link), permit: Some(permit), idle, pool, state: State::Ready })
+        Ok(PooledConnection { connection: Some(connection), permit: Some(permit), idle, pool, state: State::Ready })
     }
 
-    async fn link(&self) -> Result<Link<DB>, DbError> {
+    async fn open(&self) -> Result<Connection<DB>, DbError> {
         loop {
             let idle = locked(&self.idle).pop();
-            let Some(mut link) = idle else { break };
-            if !DB::IS_REMOTE || link.used.elapsed() < TRUSTED_FOR {
-                return Ok(link);
+            let Some(mut connection) = idle else { break };
+            if !DB::IS_REMOTE || connection.used.elapsed() < TRUSTED_FOR {
+                return Ok(connection);
             }
-            let answered = tokio::time::timeout(self.acquire_timeout, link.connection.ping()).await;
+            let answered = tokio::time::timeout(self.acquire_timeout, connection.inner.ping()).await;
             if matches!(answered, Ok(Ok(()))) {
-                return Ok(link);
+                return Ok(connection);
             }
         }
         let connection = self.pool.acquire().await?;
         let now = Instant::now();
-        Ok(Link {
-            connection,
+        Ok(Connection {
+            inner: connection,
             prepared: HashSet::new(),
             is_preparing: false,
             plans_are_old: false,
@@ -165,13 +166,13 @@ impl<DB: Engine> Writers<DB> {
         })
     }
 
-    /// The driver's pool, with room for who takes none of these.
+    /// The driver's pool, with room for callers that use none of these.
     pub(super) fn pool(&self) -> &Pool<DB> {
         locked(&self.idle).clear();
         &self.pool
     }
 
-    /// Closes them; what is lent is closed when it comes back.
+    /// Closes them; one in use is closed when it comes back.
     pub(super) async fn close(&self) {
         let closing = self.pool.close();
         locked(&self.idle).clear();
@@ -179,53 +180,53 @@ impl<DB: Engine> Writers<DB> {
     }
 }
 
-impl<DB: Engine> Lent<DB> {
+impl<DB: Engine> PooledConnection<DB> {
     /// The connection.
     ///
     /// # Panics
     /// Never: it is taken out by the drop alone.
-    pub(super) fn link(&mut self) -> &mut Link<DB> {
-        self.link.as_mut().expect("a lent connection is there until it is dropped")
+    pub(super) fn connection(&mut self) -> &mut Connection<DB> {
+        self.connection.as_mut().expect("a pooled connection is there until it is dropped")
     }
 }
 
-impl<DB: Engine> Drop for Lent<DB> {
+impl<DB: Engine> Drop for PooledConnection<DB> {
     fn drop(&mut self) {
-        let (Some(link), Some(permit)) = (self.link.take(), self.permit.take()) else { return };
+        let (Some(connection), Some(permit)) = (self.connection.take(), self.permit.take()) else { return };
         let (idle, pool) = (self.idle.clone(), self.pool.clone());
         if self.state == State::Ready {
-            put_back(link, &idle, &pool);
+            put_back(connection, &idle, &pool);
             return;
         }
         // Without a runtime, and where it is not known what the connection has prepared, it ends: the database undoes what
         // is open then.
-        if let (Ok(runtime), false) = (tokio::runtime::Handle::try_current(), link.is_preparing) {
-            runtime.spawn(undo(link, permit, idle, pool));
+        if let (Ok(runtime), false) = (tokio::runtime::Handle::try_current(), connection.is_preparing) {
+            runtime.spawn(undo(connection, permit, idle, pool));
         }
     }
 }
 
 async fn undo<DB: Engine>(
-    mut link: Link<DB>,
+    mut connection: Connection<DB>,
     permit: OwnedSemaphorePermit,
-    idle: Arc<Mutex<Vec<Link<DB>>>>,
+    idle: Arc<Mutex<Vec<Connection<DB>>>>,
     pool: Pool<DB>,
 ) {
     // An error: SQLite has rolled back by itself, or there is no way to know.
-    if let Ok(Ok(())) = tokio::time::timeout(UNDO_TIMEOUT, DB::run(&mut link.connection, "ROLLBACK")).await {
-        put_back(link, &idle, &pool);
+    if let Ok(Ok(())) = tokio::time::timeout(UNDO_TIMEOUT, DB::run(&mut connection.inner, "ROLLBACK")).await {
+        put_back(connection, &idle, &pool);
     }
     drop(permit);
 }
 
-fn put_back<DB: Engine>(mut link: Link<DB>, idle: &Mutex<Vec<Link<DB>>>, pool: &Pool<DB>) {
-    link.used = Instant::now();
-    let is_old = DB::IS_REMOTE && link.born.elapsed() > AGE_MAX;
+fn put_back<DB: Engine>(mut connection: Connection<DB>, idle: &Mutex<Vec<Connection<DB>>>, pool: &Pool<DB>) {
+    connection.used = Instant::now();
+    let is_old = DB::IS_REMOTE && connection.born.elapsed() > AGE_MAX;
     if !is_old && !pool.is_closed() {
-        locked(idle).push(link);
+        locked(idle).push(connection);
     }
 }
 
-fn locked<DB: Engine>(idle: &Mutex<Vec<Link<DB>>>) -> MutexGuard<'_, Vec<Link<DB>>> {
+fn locked<DB: Engine>(idle: &Mutex<Vec<Connection<DB>>>) -> MutexGuard<'_, Vec<Connection<DB>>> {
     idle.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -31,9 +31,9 @@ pub struct Context {
     pub zone: TimeZone,
 }
 
-/// A change set beside the student's record.
+/// A change set beside the student's record, as every rule reads it.
 #[derive(Debug)]
-pub struct Case<'a> {
+pub struct RuleContext<'a> {
     /// The catalogue.
     pub catalog: &'a Catalog,
     /// Who asks.
@@ -41,7 +41,7 @@ pub struct Case<'a> {
     /// What is asked for.
     pub change: &'a ChangeSet,
     /// When and where it is decided.
-    pub context: &'a Context,
+    pub at: &'a Context,
     /// The adds that exist and that the student is not in.
     pub adds: Vec<&'a Section>,
     /// What is on the record and dropped.
@@ -50,7 +50,7 @@ pub struct Case<'a> {
     pub stays: Vec<&'a RecordedCourse>,
 }
 
-impl<'a> Case<'a> {
+impl<'a> RuleContext<'a> {
     /// Lays out a change set.
     pub fn new(catalog: &'a Catalog, student: &'a Student, change: &'a ChangeSet, context: &'a Context) -> Self {
         let (drops, stays): (Vec<_>, Vec<_>) =
@@ -58,7 +58,7 @@ impl<'a> Case<'a> {
         let is_in = |section: &SectionId| student.in_force().any(|course| course.section == *section);
         let adds = change.adds.iter().filter(|section| !is_in(section));
         let adds = adds.filter_map(|section| catalog.section(section)).collect();
-        Self { catalog, student, change, context, adds, drops, stays }
+        Self { catalog, student, change, at: context, adds, drops, stays }
     }
 
     /// The sections that stay, as far as the catalogue has them.

@@ -1,16 +1,16 @@
-//! Tells watchers of sagas that another instance drives, or that nobody drives yet: after a crash, thousands wait for
-//! sagas that are still to be adopted.
+//! Watches of sagas that another instance drives, or that no instance drives yet: after a crash, thousands of clients
+//! wait for sagas that are still to be adopted.
 //!
-//! One task asks for all of them at once which have moved, and reads those alone. A reader for each who waits would
-//! take from the database just what the takeover needs.
+//! One task asks for all of them at once which have changed, and reads those alone. A reader for each watch would take
+//! from the database just the capacity that the takeover needs.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use matricula_core::SagaId;
 use matricula_engine::SagaState;
 use matricula_kit::database::DbError;
-use matricula_kit::id::SagaId;
 use matricula_kit::telemetry;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -18,12 +18,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Workload;
+use crate::peers::Changed;
 use crate::store::{SagaStore, StoreError};
 use crate::watch::Watchers;
-use crate::word::Moved;
 
-/// Time between two looks at all of them. Other instances tell what they have moved; this is for what was missed, and
-/// for sagas that nobody drives yet.
+/// Time between two looks at all of them. Other instances send the sagas that they have changed. This is for missed
+/// messages, and for sagas that no instance drives yet.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Sagas that one statement asks for.
 const CHUNK: usize = 1_000;
@@ -33,14 +33,14 @@ pub(crate) async fn follow<W: Workload>(
     store: SagaStore,
     workload: Arc<W>,
     watchers: Watchers,
-    mut moved: broadcast::Receiver<Moved>,
+    mut changed: broadcast::Receiver<Changed>,
     shutdown: CancellationToken,
 ) -> Result<(), StoreError> {
     let following = async {
         let mut look_at = Instant::now() + PAUSE;
         loop {
-            let word = tokio::time::timeout_at(look_at, next(&mut moved)).await;
-            let Ok(named) = word.map(|word| gather(word, &mut moved)) else {
+            let first = tokio::time::timeout_at(look_at, next(&mut changed)).await;
+            let Ok(named) = first.map(|first| gather(first, &mut changed)) else {
                 look(&store, workload.as_ref(), &watchers, watchers.of_others()).await;
                 look_at = Instant::now() + PAUSE;
                 continue;
@@ -54,9 +54,9 @@ pub(crate) async fn follow<W: Workload>(
     Ok(())
 }
 
-/// The next saga that moved; none: any may have.
-async fn next(moved: &mut broadcast::Receiver<Moved>) -> Moved {
-    match moved.recv().await {
+/// The next saga that has changed; none: any may have.
+async fn next(changed: &mut broadcast::Receiver<Changed>) -> Changed {
+    match changed.recv().await {
         Ok(saga) => saga,
         Err(RecvError::Lagged(_)) => None,
         // The sender is held by the runtime, which this task does not outlive.
@@ -64,12 +64,16 @@ async fn next(moved: &mut broadcast::Receiver<Moved>) -> Moved {
     }
 }
 
-/// All sagas that have been named by now; none: any may have moved.
-fn gather(first: Moved, moved: &mut broadcast::Receiver<Moved>) -> Option<HashSet<SagaId>> {
-    let mut named = first.map(|saga| HashSet::from([saga]));
+/// All sagas that have been named by now; none: any may have changed.
+fn gather(first: Changed, changed: &mut broadcast::Receiver<Changed>) -> Option<HashSet<SagaId>> {
+    let mut named = first.map(|saga| HashSet::from_iter(crate::bits(&saga)));
     loop {
-        match moved.try_recv() {
-            Ok(Some(saga)) => drop(named.as_mut().map(|named| named.insert(saga))),
+        match changed.try_recv() {
+            Ok(Some(saga)) => {
+                if let Some(named) = named.as_mut() {
+                    named.extend(crate::bits(&saga));
+                }
+            }
             Ok(None) | Err(TryRecvError::Lagged(_)) => named = None,
             Err(TryRecvError::Empty | TryRecvError::Closed) => return named,
         }
@@ -91,10 +95,10 @@ async fn tell<W: Workload>(
     watchers: &Watchers,
     known: &[(SagaId, u64)],
 ) -> Result<(), DbError> {
-    for row in store.moved(known).await? {
+    for row in store.changed(known).await? {
         let state = row.log.ok().and_then(|log| SagaState::replay(workload.definition(), &log).ok());
-        if let Some(state) = state {
-            watchers.tell_of_other(&row.id, &Arc::new(state));
+        if let (Some(saga), Some(state)) = (crate::bits(&row.id), state) {
+            watchers.tell_of_other(saga, &Arc::new(state));
         }
     }
     Ok(())

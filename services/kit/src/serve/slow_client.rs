@@ -2,8 +2,8 @@
 //! and a stream whose reader takes nothing is ended, so that what it holds (a snapshot of the database) is given back.
 //!
 //! ```text
-//! request body  --> Arriving: counts bytes, times the next one --> handler
-//! client <-- Leaving: one frame ahead, times its reader <-- pump task <-- stream of the handler
+//! request body  --> RequestBodyGuard: counts bytes, times the next one --> handler
+//! client <-- ResponseBodyGuard: one frame ahead, times its reader <-- pump task <-- stream of the handler
 //! ```
 
 use std::collections::HashSet;
@@ -36,9 +36,9 @@ const EXPORTS_MAX: usize = 2;
 /// Every service has its ledger under this name.
 const EXPORT: &str = "/ExportLedger";
 
-/// The patience of one port, around all its services.
+/// The limits for slow clients of one port, around all its services.
 #[derive(Clone)]
-pub(super) struct Patience {
+pub(super) struct SlowClientLayer {
     arriving: Arc<Budget>,
     exports: Arc<Semaphore>,
     stall: Duration,
@@ -52,14 +52,14 @@ struct Budget {
     bytes_max: usize,
 }
 
-/// The services of a port within its patience.
+/// A service behind these limits.
 #[derive(Clone)]
-pub(super) struct Patient<S> {
+pub(super) struct SlowClientService<S> {
     inner: S,
-    patience: Patience,
+    layer: SlowClientLayer,
 }
 
-impl Patience {
+impl SlowClientLayer {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             arriving: Arc::new(Budget { bytes: AtomicUsize::new(0), bytes_max: limits.arriving_bytes_max }),
@@ -73,7 +73,7 @@ impl Patience {
     fn with_request(&self, request: http::Request<Body>) -> http::Request<Body> {
         request.map(|body| {
             let budget = self.arriving.clone();
-            Body::new(Arriving { body, budget, bytes: 0, stall: self.stall, waiting: None })
+            Body::new(RequestBodyGuard { body, budget, bytes: 0, stall: self.stall, waiting: None })
         })
     }
 
@@ -84,20 +84,20 @@ impl Patience {
             let end = Arc::new(AtomicU8::new(BROKEN));
             let pumping = pump(body, frames, self.stall, end.clone());
             tasks::detached("stream", pumping.map(|()| drop(export)));
-            Body::new(Leaving { waiting, end })
+            Body::new(ResponseBodyGuard { waiting, end })
         })
     }
 }
 
-impl<S> Layer<S> for Patience {
-    type Service = Patient<S>;
+impl<S> Layer<S> for SlowClientLayer {
+    type Service = SlowClientService<S>;
 
-    fn layer(&self, inner: S) -> Patient<S> {
-        Patient { inner, patience: self.clone() }
+    fn layer(&self, inner: S) -> SlowClientService<S> {
+        SlowClientService { inner, layer: self.clone() }
     }
 }
 
-impl<S> Service<http::Request<Body>> for Patient<S>
+impl<S> Service<http::Request<Body>> for SlowClientService<S>
 where
     S: Service<http::Request<Body>, Response = http::Response<Body>>,
     S::Future: Send + 'static,
@@ -116,18 +116,18 @@ where
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let path = request.uri().path();
-        if !self.patience.streams.contains(path) {
-            return Either::Left(self.inner.call(self.patience.with_request(request)));
+        if !self.layer.streams.contains(path) {
+            return Either::Left(self.inner.call(self.layer.with_request(request)));
         }
-        let export = path.ends_with(EXPORT).then(|| self.patience.exports.clone().try_acquire_owned());
+        let export = path.ends_with(EXPORT).then(|| self.layer.exports.clone().try_acquire_owned());
         let Ok(export) = export.transpose() else {
             let message = format!("{EXPORTS_MAX} ledgers are being exported");
             let refused = status::retry(Code::ResourceExhausted, "TOO_MANY_EXPORTS", message, RETRY_BUSY);
             return Either::Right(Either::Right(futures::future::ready(Ok(refused.into_http()))));
         };
-        let patience = self.patience.clone();
-        let answering = self.inner.call(self.patience.with_request(request));
-        let answering = answering.map(|answer| answer.map(|response| patience.with_stream(response, export)));
+        let layer = self.layer.clone();
+        let answering = self.inner.call(self.layer.with_request(request));
+        let answering = answering.map(|answer| answer.map(|response| layer.with_stream(response, export)));
         Either::Right(Either::Left(answering.boxed()))
     }
 }
@@ -147,7 +147,7 @@ fn streams() -> HashSet<String> {
 }
 
 /// The body of a request.
-struct Arriving {
+struct RequestBodyGuard {
     body: Body,
     budget: Arc<Budget>,
     /// What it has taken of the budget.
@@ -156,7 +156,7 @@ struct Arriving {
     waiting: Option<Pin<Box<Sleep>>>,
 }
 
-impl http_body::Body for Arriving {
+impl http_body::Body for RequestBodyGuard {
     type Data = Bytes;
     type Error = Status;
 
@@ -191,7 +191,7 @@ impl http_body::Body for Arriving {
     }
 }
 
-impl Drop for Arriving {
+impl Drop for RequestBodyGuard {
     fn drop(&mut self) {
         self.budget.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -227,13 +227,13 @@ const STALLED: u8 = 1;
 const WHOLE: u8 = 2;
 
 /// The body of a streamed answer.
-struct Leaving {
+struct ResponseBodyGuard {
     waiting: mpsc::Receiver<Result<Frame<Bytes>, Status>>,
     /// Set before the pump ends.
     end: Arc<AtomicU8>,
 }
 
-impl http_body::Body for Leaving {
+impl http_body::Body for ResponseBodyGuard {
     type Data = Bytes;
     type Error = Status;
 
@@ -283,27 +283,27 @@ mod tests {
     }
 
     /// Asks for a stream; it holds `alive` as long as it lives.
-    async fn ask(patience: &Patience, path: &str, alive: &Arc<()>) -> Response<Body> {
+    async fn ask(layer: &SlowClientLayer, path: &str, alive: &Arc<()>) -> Response<Body> {
         let alive = alive.clone();
         let inner = service_fn(move |_: Request<Body>| {
             let body = Body::new(Endless { _alive: alive.clone() });
             async move { Ok::<_, Status>(Response::new(body)) }
         });
         let request = Request::post(path).body(Body::empty()).expect("a request");
-        let mut service = patience.layer(inner);
+        let mut service = layer.layer(inner);
         service.call(request).await.expect("an answer")
     }
 
-    fn patience() -> Patience {
-        Patience::new(&Limits { stall: STALL, ..Limits::default() })
+    fn layer() -> SlowClientLayer {
+        SlowClientLayer::new(&Limits { stall: STALL, ..Limits::default() })
     }
 
     const LEDGER: &str = "/matricula.seats.v1.SeatService/ExportLedger";
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_takes_nothing_gives_back_what_it_holds() {
-        let (patience, alive) = (patience(), Arc::new(()));
-        let mut body = ask(&patience, LEDGER, &alive).await.into_body();
+        let (layer, alive) = (layer(), Arc::new(()));
+        let mut body = ask(&layer, LEDGER, &alive).await.into_body();
         // A slow reader is no stalled one.
         for _ in 0..5 {
             tokio::time::sleep(STALL / 2).await;
@@ -324,8 +324,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_that_leaves_ends_the_stream() {
-        let (patience, alive) = (patience(), Arc::new(()));
-        drop(ask(&patience, LEDGER, &alive).await);
+        let (layer, alive) = (layer(), Arc::new(()));
+        drop(ask(&layer, LEDGER, &alive).await);
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(Arc::strong_count(&alive), 1);
     }
@@ -348,7 +348,7 @@ mod tests {
     async fn a_stream_that_panics_ends_with_an_error() {
         let inner = service_fn(|_: Request<Body>| async { Ok::<_, Status>(Response::new(Body::new(Broken(false)))) });
         let request = Request::post(LEDGER).body(Body::empty()).expect("a request");
-        let answer = patience().layer(inner).call(request).await.expect("an answer");
+        let answer = layer().layer(inner).call(request).await.expect("an answer");
         let mut body = answer.into_body();
         let mut frames = Vec::new();
         while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
@@ -362,17 +362,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn two_ledgers_are_exported_at_once() {
-        let (patience, alive) = (patience(), Arc::new(()));
-        let kept = [ask(&patience, LEDGER, &alive).await, ask(&patience, LEDGER, &alive).await];
-        let third = ask(&patience, LEDGER, &alive).await;
+        let (layer, alive) = (layer(), Arc::new(()));
+        let kept = [ask(&layer, LEDGER, &alive).await, ask(&layer, LEDGER, &alive).await];
+        let third = ask(&layer, LEDGER, &alive).await;
         let status = Status::from_header_map(third.headers()).expect("a status");
         assert_eq!(status.code(), Code::ResourceExhausted);
         // Other streams are no ledgers.
-        let watch = ask(&patience, "/matricula.seats.v1.SeatService/WatchSeats", &alive).await;
+        let watch = ask(&layer, "/matricula.seats.v1.SeatService/WatchSeats", &alive).await;
         assert!(Status::from_header_map(watch.headers()).is_none());
         drop(kept);
         tokio::time::sleep(Duration::from_millis(1)).await;
-        let fourth = ask(&patience, LEDGER, &alive).await;
+        let fourth = ask(&layer, LEDGER, &alive).await;
         assert!(Status::from_header_map(fourth.headers()).is_none());
     }
 }

@@ -1,10 +1,10 @@
-//! What was shown of one section before what is shown now: its latest versions, in order.
+//! The history of one section: the latest versions that were shown before the present one, in order.
 //!
 //! Promises: a version is found as it was shown, or not at all; at most [`VERSIONS_MAX`] are kept, the latest.
 
 use std::collections::VecDeque;
 
-use super::Seats;
+use super::seats::Seats;
 
 /// Earlier versions that are kept of a section. A section of thirty seats has some forty from open to full; one of
 /// hundreds is seen minutes before it is full. 256 are 10 kB, and a section that does not change has none.
@@ -12,12 +12,12 @@ pub(super) const VERSIONS_MAX: usize = 256;
 
 /// Versions of a section that were shown before the present one.
 #[derive(Debug, Default)]
-pub(super) struct Shown {
+pub(super) struct VersionHistory {
     /// In order of their versions.
     versions: VecDeque<Seats>,
 }
 
-impl Shown {
+impl VersionHistory {
     /// `earlier` was shown until now, and `present` is from now on.
     pub(super) fn succeed(&mut self, earlier: Seats, present: Seats) {
         if present.version <= earlier.version {

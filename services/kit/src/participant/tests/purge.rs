@@ -5,13 +5,14 @@ use matricula_proto::participant::v1::participant_service_server::ParticipantSer
 use tonic::{Code, Request};
 
 use super::*;
-use crate::participant::forget::{Forget, STALE_AFTER_MS};
+use crate::participant::STALE_AFTER_MS;
+use crate::participant::purge::Purge;
 use crate::time;
 
-async fn forget(service: &Service, sagas: &[&SagaId]) -> Result<i64, tonic::Status> {
+async fn purge(service: &Service, sagas: &[&SagaId]) -> Result<i64, tonic::Status> {
     let saga_ids = sagas.iter().map(|saga| saga.as_str().to_owned()).collect();
-    let forget = Forget::new(service.test.database.clone());
-    let answer = forget.forget_sagas(Request::new(ForgetSagasRequest { saga_ids })).await?;
+    let purge = Purge::new(service.test.database.clone());
+    let answer = purge.forget_sagas(Request::new(ForgetSagasRequest { saga_ids })).await?;
     Ok(answer.into_inner().rows)
 }
 
@@ -32,9 +33,9 @@ async fn all_rows_of_a_saga_go_and_no_others() {
         written(&service.writer, operation(&tombstone, Leg::Undo, What::Count)).await;
 
         let ended: Vec<&SagaId> = sagas[..440].iter().chain([&tombstone]).collect();
-        assert_eq!(forget(&service, &ended).await.expect("forgotten"), 441, "{backend:?}: more than one commit takes");
-        assert_eq!(forget(&service, &ended).await.expect("forgotten"), 0, "{backend:?}: again");
-        assert_eq!(forget(&service, &[]).await.expect("forgotten"), 0, "{backend:?}: nothing");
+        assert_eq!(purge(&service, &ended).await.expect("purged"), 441, "{backend:?}: more than one commit takes");
+        assert_eq!(purge(&service, &ended).await.expect("purged"), 0, "{backend:?}: again");
+        assert_eq!(purge(&service, &[]).await.expect("purged"), 0, "{backend:?}: nothing");
         for (index, saga) in sagas.iter().enumerate() {
             let expect = if index < 440 { "none" } else { "answered" };
             assert_eq!(service.record(saga).await, expect, "{backend:?}: {index}");
@@ -57,7 +58,7 @@ async fn what_comes_late_takes_effect_at_most_once() {
         assert_eq!(written(&service.writer, aged(action(&done), old)).await, "done", "{backend:?}");
         assert_eq!(service.value("a").await, 1, "{backend:?}");
 
-        forget(&service, &[&done]).await.expect("forgotten");
+        purge(&service, &[&done]).await.expect("purged");
         for saga in [&done, &never] {
             for leg in [Leg::Action, Leg::Undo] {
                 let late = aged(operation(saga, leg, What::Count), old);
@@ -79,8 +80,8 @@ async fn what_comes_late_takes_effect_at_most_once() {
 async fn bounds() {
     let service = Service::new(Backend::Sqlite).await;
     let saga = SagaId::generate();
-    let many = forget(&service, &[&saga; 1_001]).await.expect_err("too many");
+    let many = purge(&service, &[&saga; 1_001]).await.expect_err("too many");
     assert_eq!(many.code(), Code::InvalidArgument, "{many:?}");
-    let bad = forget(&service, &[&saga, &SagaId::stored("a b".to_owned())]).await.expect_err("no id");
+    let bad = purge(&service, &[&saga, &SagaId::stored("a b".to_owned())]).await.expect_err("no id");
     assert!(bad.code() == Code::InvalidArgument && bad.message().contains("saga_ids[1]"), "{bad:?}");
 }

@@ -1,0 +1,146 @@
+//! The shell around the core: one task that owns it, feeds it with all that happens, and does what it says.
+//!
+//! ```text
+//! callers ──Mailbox──┐                     ┌─► commit, RPCs, store requests: a task each, whose end is an input
+//!                    ├─► Core::step ─► Ready ─► replies, watchers, other instances, logs and metrics
+//! ended tasks, timer ┘                     └─► wake_at: the timer
+//! ```
+//!
+//! Promises: it decides nothing about a saga. All that has come meanwhile is one step of the core. A task that panics
+//! ends the shell with its panic.
+
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use matricula_core::{Commit, Core, End, Input, Moment, Ready, Rpc, StoreRequest};
+use matricula_kit::tasks::observed;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::calls;
+use crate::gauges::Gauges;
+use crate::lease::Lease;
+use crate::mailbox::{Clock, Message, Messages, Query};
+use crate::news::News;
+use crate::store::StoreError;
+use crate::workflow::{Carried, Sagas};
+use crate::writer::Writer;
+use crate::{ROLE, Workload};
+
+/// Messages that one step takes at most: the calls and commits that follow from the first of them should not wait for
+/// all.
+const BATCH_MAX: usize = 1_000;
+
+/// The owner of the core.
+pub(crate) struct Shell<W: Workload> {
+    pub core: Core<Sagas<W>>,
+    pub clock: Clock,
+    pub messages: Messages<W>,
+    pub workload: Arc<W>,
+    pub writer: Arc<Writer<W>>,
+    pub lease: Arc<Lease<W>>,
+    pub news: News,
+    pub gauges: Gauges,
+    pub call_timeout: Duration,
+    pub stopping: CancellationToken,
+}
+
+/// Tasks that were started for the core. Each ends with what the core is to know.
+type Tasks<W> = JoinSet<Input<Sagas<W>>>;
+
+impl<W: Workload> Shell<W> {
+    /// Runs until the core ends: in order after the shutdown, or because the instance is fenced.
+    pub(crate) async fn run(mut self) -> Result<(), StoreError> {
+        let mut tasks = Tasks::<W>::new();
+        let (mut messages, mut inputs, mut queries) = (Vec::new(), Vec::new(), Vec::<Query<W>>::new());
+        let (mut wake_at, mut is_stopping) = (Some(Moment::ZERO), false);
+        loop {
+            tokio::select! {
+                // Messages first: while they come, no timer has to be set, because each step does all that is due.
+                biased;
+                // None comes any more when all senders are gone.
+                1.. = self.messages.recv_many(&mut messages, BATCH_MAX) => {}
+                Some(ended) = tasks.join_next() => inputs.push(result(ended)),
+                () = self.stopping.cancelled(), if !is_stopping => {}
+                () = self.clock.sleep_until(wake_at) => {}
+            }
+            if !is_stopping && self.stopping.is_cancelled() {
+                is_stopping = true;
+                inputs.push(Input::Stopped);
+            }
+            while let Some(ended) = tasks.try_join_next() {
+                inputs.push(result(ended));
+            }
+            while messages.len() < BATCH_MAX
+                && let Ok(message) = self.messages.try_recv()
+            {
+                messages.push(message);
+            }
+            for message in messages.drain(..) {
+                match message {
+                    Message::Input(input) => inputs.push(input),
+                    Message::Query(query) => queries.push(query),
+                }
+            }
+            let now = self.clock.moment();
+            let ready = self.core.step(now, inputs.drain(..));
+            queries.drain(..).for_each(|query| query(&mut self.core, now));
+            self.clock.set(now, self.core.now_ms(now));
+            let look_at = self.gauges.set(now, &self.core);
+            wake_at = ready.wake_at.into_iter().chain(look_at).min();
+            match self.carry_out(ready, &mut tasks) {
+                None => {}
+                Some(End::InOrder) => return Ok(()),
+                Some(End::Fenced) => return Err(StoreError::Fenced),
+            }
+        }
+    }
+
+    /// Does what the core says; returns whether the shell is to end.
+    fn carry_out(&mut self, ready: Ready<Sagas<W>>, tasks: &mut Tasks<W>) -> Option<End> {
+        let Ready { commit, rpcs, store, replies, changes, notices, wake_at: _, end } = ready;
+        if let Some(commit) = commit {
+            self.write(commit, tasks);
+        }
+        // Before the calls: they belong to spans that begin when their sagas enter.
+        self.news.tell(changes, notices);
+        rpcs.into_iter().for_each(|rpc| self.call(rpc, tasks));
+        store.into_iter().for_each(|request| self.ask(request, tasks));
+        for (caller, reply) in replies {
+            // The caller may have gone.
+            drop(caller.send(reply));
+        }
+        end
+    }
+
+    fn write(&self, commit: Arc<Commit<Arc<Carried<W::Request>>>>, tasks: &mut Tasks<W>) {
+        let writer = self.writer.clone();
+        tasks.spawn(observed(ROLE, "log_writer", async move {
+            Input::CommitEnded { number: commit.number, answer: writer.write(&commit).await }
+        }));
+    }
+
+    fn call(&self, rpc: Rpc<Arc<Carried<W::Request>>>, tasks: &mut Tasks<W>) {
+        let (workload, timeout) = (self.workload.clone(), self.call_timeout);
+        tasks.spawn(observed(ROLE, "calls", async move {
+            let number = rpc.number;
+            Input::RpcEnded { number, answer: calls::call(workload.as_ref(), rpc, timeout).await }
+        }));
+    }
+
+    fn ask(&self, request: StoreRequest, tasks: &mut Tasks<W>) {
+        let (lease, name) =
+            (self.lease.clone(), if matches!(request, StoreRequest::Renew { .. }) { "lease" } else { "adoption" });
+        tasks.spawn(observed(ROLE, name, async move {
+            let answer = lease.answer(&request).await;
+            Input::StoreAnswered { request, answer }
+        }));
+    }
+}
+
+/// The input with which a task has ended.
+fn result<T>(ended: Result<T, JoinError>) -> T {
+    // No task is aborted while the shell runs.
+    ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))
+}
