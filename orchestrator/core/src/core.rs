@@ -68,7 +68,9 @@ pub struct Core<W: Workflow> {
 }
 
 impl<W: Workflow> Core<W> {
-    /// An orchestrator whose instance was registered just now. `seed` spreads retries; each instance has another one.
+    /// An orchestrator whose instance was registered. `now` is the moment at which the registration was asked for: if its
+    /// answer has waited in a process that was stopped, the lease is as old as the question. `seed` spreads retries; each
+    /// instance has another one.
     pub fn new(
         workflow: W,
         config: &CoreConfig,

@@ -110,7 +110,7 @@ impl Lease {
         if now.saturating_sub(asked_at) <= ROUND_TRIP_MAX {
             self.reading = ClockReading { now, now_ms: database_now_ms };
         }
-        self.continuity.renewed(now, self.ttl);
+        self.continuity.renewed(asked_at, now, self.ttl);
     }
 
     /// Whether this instance may declare others dead.
@@ -122,17 +122,19 @@ impl Lease {
 /// Whether this instance has renewed its lease without a gap. After a gap it can't tell an instance that has ended from one
 /// that could not renew either.
 struct LeaseContinuity {
+    /// When the last renewal was asked for that was answered. A process that was stopped may take in its answer much
+    /// later, and then it says nothing about the time between.
     renewed: Moment,
     /// When the renewal came that ended the last gap.
     back: Option<Moment>,
 }
 
 impl LeaseContinuity {
-    fn renewed(&mut self, now: Moment, ttl: Duration) {
-        if now.saturating_sub(self.renewed) > ttl {
+    fn renewed(&mut self, asked_at: Moment, now: Moment, ttl: Duration) {
+        if asked_at.saturating_sub(self.renewed) > ttl {
             self.back = Some(now);
         }
-        self.renewed = now;
+        self.renewed = self.renewed.max(asked_at);
     }
 
     fn is_unbroken(&self, now: Moment, ttl: Duration) -> bool {
@@ -236,12 +238,25 @@ mod tests {
         let ttl = 10 * S;
         assert!(continuity.is_unbroken(S, ttl), "one that has just started marks instances that it finds lapsed");
         assert!(!continuity.is_unbroken(11 * S, ttl), "it has a gap itself");
-        continuity.renewed(11 * S, ttl);
+        continuity.renewed(11 * S, 11 * S, ttl);
         assert!(!continuity.is_unbroken(11 * S, ttl), "it is back, and the others may be about to be");
-        continuity.renewed(16 * S, ttl);
+        continuity.renewed(16 * S, 16 * S, ttl);
         assert!(!continuity.is_unbroken(21 * S, ttl));
-        continuity.renewed(22 * S, ttl);
+        continuity.renewed(22 * S, 22 * S, ttl);
         assert!(continuity.is_unbroken(22 * S, ttl));
+    }
+
+    /// A process is stopped with the answer of a renewal on its way, and the database is away meanwhile.
+    #[test]
+    fn an_answer_that_waited_closes_no_gap() {
+        let mut continuity = LeaseContinuity { renewed: Moment::ZERO, back: None };
+        let ttl = 10 * S;
+        continuity.renewed(3 * S, 15 * S, ttl);
+        assert!(!continuity.is_unbroken(15 * S, ttl), "it says that the instance lived 12 s ago");
+        continuity.renewed(21 * S, 21 * S, ttl);
+        assert!(!continuity.is_unbroken(26 * S, ttl), "the others may be about to be back");
+        continuity.renewed(30 * S, 30 * S, ttl);
+        assert!(continuity.is_unbroken(32 * S, ttl));
     }
 
     #[test]

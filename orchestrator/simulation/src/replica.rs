@@ -518,7 +518,8 @@ impl Replica {
         let workflow = Simulated { shape: env.shape.clone() };
         let seed = env.core_seed(self.instance);
         let database_now_ms = at_ms + self.clock_ahead_ms;
-        let (name, now) = (self.instance.to_string(), self.moment(env));
+        // The lease is as old as the question, however long the answer has waited in a process that was stopped.
+        let (name, now) = (self.instance.to_string(), Moment::ZERO);
         self.core = Some(BrokenCore::new(env.broken, workflow, &self.config, name, seed, now, database_now_ms));
         self.stage = Stage::Runs;
         self.step(env, [])
