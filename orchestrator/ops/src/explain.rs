@@ -7,11 +7,10 @@ use matricula_engine::{
     CallWait, Definition, Direction, SagaState, Sight, Wait, advice, distance, explain, wait_in_words,
 };
 use matricula_kit::database::DbError;
-use matricula_kit::id::SagaId;
 use matricula_kit::time::UnixMs;
 use matricula_proto::ops::v1 as ops;
 use matricula_registration::StoredRegistration;
-use matricula_runtime::{Outage, SeenBy, Workload as _};
+use matricula_runtime::{Outage, SagaId, SeenBy, Workload as _};
 
 use crate::{Orchestrator, waits, wire};
 

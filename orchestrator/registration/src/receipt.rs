@@ -3,10 +3,10 @@
 //! Promises: field names never change; the registration on the wire is the same before and after.
 
 use matricula_engine::{Event, Intervention, Recorded, SagaState};
-use matricula_kit::id::SagaId;
 use matricula_kit::time::UnixMs;
 use matricula_proto::common::v1 as common;
 use matricula_proto::registration::v1 as wire;
+use matricula_runtime::SagaId;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{list, optional};
@@ -51,7 +51,7 @@ impl Receipt {
     }
 
     /// The registration on the wire.
-    pub fn to_wire(&self, id: &SagaId, idempotency_key: &str, request: &RegistrationRequest) -> wire::Registration {
+    pub fn to_wire(&self, id: SagaId, idempotency_key: &str, request: &RegistrationRequest) -> wire::Registration {
         wire::Registration {
             outcome: self.outcome().into(),
             reasons: self.reasons.clone(),

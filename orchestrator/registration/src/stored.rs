@@ -43,7 +43,7 @@ impl StoredRegistration {
 
     /// The registration on the wire. One that can't be read has no outcome, and needs attention.
     pub fn to_wire(&self) -> wire::Registration {
-        let (id, idempotency_key) = (&self.row.id, self.row.idempotency_key.as_str());
+        let (id, idempotency_key) = (self.row.id, self.row.idempotency_key.as_str());
         match (&self.read, &self.receipt) {
             (Ok((request, state)), _) => {
                 RegistrationView { id, idempotency_key, request, state: Some(state) }.to_wire()
@@ -53,7 +53,7 @@ impl StoredRegistration {
                 let ids = |sections: Vec<SectionId>| sections.into_iter().map(String::from).collect();
                 let (adds, drops) = request(&self.row).map(|request| (request.adds, request.drops)).unwrap_or_default();
                 wire::Registration {
-                    registration_id: self.row.id.as_str().to_owned(),
+                    registration_id: self.row.id.to_string(),
                     idempotency_key: self.row.idempotency_key.clone(),
                     student_id: self.row.subject.clone(),
                     adds: ids(adds),

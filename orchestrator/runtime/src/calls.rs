@@ -40,7 +40,7 @@ pub(crate) async fn call<W: Workload>(
 /// A call as the workload gets it. Nothing large is copied.
 fn to_call<R>(call: &matricula_core::Call<Arc<Carried<R>>>) -> Call<R> {
     Call {
-        saga: crate::text(call.saga),
+        saga: call.saga,
         step: call.step,
         step_name: call.step_name,
         direction: call.direction,
@@ -92,7 +92,8 @@ fn attempt_span<W: Workload, R>(workload: &W, rpc: &Rpc<R>, call: &mut Call<W::R
         Direction::Forward => spans::Direction::Forward,
         Direction::Compensation => spans::Direction::Compensation,
     };
-    let attempt = Attempt { saga: &call.saga, step: call.step_name, direction, number: call.attempt };
+    let saga = call.saga.to_string();
+    let attempt = Attempt { saga: &saga, step: call.step_name, direction, number: call.attempt };
     let span = spans::call(&workload.peer(rpc.destination), rpc.name, attempt, &call.trace);
     call.trace = call.trace.for_call(&span);
     span

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use matricula_kit::id::SagaId;
+use matricula_core::SagaId;
 use tokio::time::Instant;
 
 use crate::Workload;
@@ -27,7 +27,7 @@ const ENTERING_MAX: Duration = Duration::from_millis(500);
 
 impl<W: Workload> Runtime<W> {
     /// Has a request carried out by the instance that drives the saga, and returns when that is durable.
-    pub async fn command(&self, saga: &SagaId, mut request: CommandRequest) -> Result<(), CommandError> {
+    pub async fn command(&self, saga: SagaId, mut request: CommandRequest) -> Result<(), CommandError> {
         // It may be tried more than once here, and by more than one instance.
         request.id.get_or_insert_with(|| uuid::Uuid::now_v7().to_string());
         let until = Instant::now() + ANSWER_WAIT;

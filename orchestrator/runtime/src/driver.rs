@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use matricula_core::{Input, Reply, SagaView, answer_finished};
+use matricula_core::{Input, Reply, SagaId, SagaView, answer_finished};
 use matricula_engine::{DecideError, SagaState};
-use matricula_kit::id::SagaId;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -30,12 +29,11 @@ impl<W: Workload> Driver<W> {
     /// was decided. The database may refuse a log for as long as nobody mends it.
     pub(crate) async fn command(
         &self,
-        saga: &SagaId,
+        saga: SagaId,
         request: CommandRequest,
         until: Instant,
     ) -> Option<Result<(), DecideError>> {
         let (caller, reply) = oneshot::channel();
-        let saga = crate::bits(saga)?;
         self.mailbox.input(Input::Commanded { saga, command: request.into_input(), caller });
         match tokio::time::timeout_at(until, reply).await.ok()?.ok()? {
             Reply::Done(_) => Some(Ok(())),
@@ -47,7 +45,7 @@ impl<W: Workload> Driver<W> {
     /// Answers a command for a saga that is finished. `None`: it is not finished, or can't be read.
     pub(crate) async fn command_to_finished(
         &self,
-        saga: &SagaId,
+        saga: SagaId,
         request: CommandRequest,
     ) -> Option<Result<(), DecideError>> {
         let row = self.store.get(saga).await.ok()??;
@@ -67,8 +65,7 @@ impl<W: Workload> Driver<W> {
     }
 
     /// Where a saga stands. `None`: this instance does not drive it, or has ended.
-    pub(crate) async fn look(&self, saga: &SagaId) -> Option<SagaView> {
-        let saga = crate::bits(saga)?;
+    pub(crate) async fn look(&self, saga: SagaId) -> Option<SagaView> {
         self.mailbox.query(move |core, now| core.look(now, saga)).await?
     }
 }

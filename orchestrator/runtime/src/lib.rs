@@ -55,9 +55,8 @@ mod writer;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-pub use matricula_core::{DestinationStatus, InLine};
+pub use matricula_core::{DestinationStatus, InLine, InvalidSagaId, SagaId};
 use matricula_engine::{CallAnswer, CallError, Definition, Direction, Kind, Recorded, SagaState, Step, StepIndex};
-use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::telemetry::spans::Peer;
 use matricula_kit::time::UnixMs;
@@ -142,12 +141,7 @@ pub struct Call<R> {
     pub owner_alive_at: UnixMs,
 }
 
-/// The bits of a saga's id; none for a text that is no UUID, which no saga has.
-pub(crate) fn bits(id: &SagaId) -> Option<matricula_core::SagaId> {
-    id.as_str().parse().ok()
-}
-
-/// A saga's id as text.
-pub(crate) fn text(id: matricula_core::SagaId) -> SagaId {
-    SagaId::stored(id.to_string())
+/// A new id of a saga, larger than every id made before it by this process.
+pub fn new_saga_id() -> SagaId {
+    SagaId::from_u128(uuid::Uuid::now_v7().as_u128())
 }

@@ -41,7 +41,7 @@ impl<W: Workload> Runtime<W> {
     /// Where a saga stands by the instance that drives it.
     pub async fn look(&self, row: &SagaRow) -> SeenBy {
         if row.owner == self.instance().as_str() {
-            return match tokio::time::timeout(LOOK_MAX, self.driver().look(&row.id)).await {
+            return match tokio::time::timeout(LOOK_MAX, self.driver().look(row.id)).await {
                 Ok(Some(seen)) => SeenBy::Driver(Seen { calls: seen.waits, state: Some(seen.state) }),
                 Ok(None) => SeenBy::LogOnly { why: "it is not in the memory of its instance".to_owned() },
                 Err(_) => SeenBy::LogOnly { why: "its instance is too busy to look".to_owned() },
@@ -50,7 +50,7 @@ impl<W: Workload> Runtime<W> {
         if !row.owner_alive {
             return SeenBy::LogOnly { why: format!("instance {}, which drove it, does not live", row.owner) };
         }
-        match self.requests().look(&row.id, Instant::now() + OWNER_MAX).await {
+        match self.requests().look(row.id, Instant::now() + OWNER_MAX).await {
             Some(calls) => SeenBy::Driver(Seen { calls, state: None }),
             None => SeenBy::LogOnly { why: format!("instance {}, which drives it, did not answer", row.owner) },
         }

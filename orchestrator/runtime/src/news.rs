@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use matricula_core::{Change, Notice};
-use matricula_kit::id::SagaId;
+use matricula_core::{Change, Notice, SagaId};
 use tokio::sync::{Notify, broadcast};
 
 use crate::watch::Watchers;
@@ -42,7 +41,7 @@ impl News {
                 }
                 if before != after {
                     // Nobody may be listening.
-                    let _ = self.changed.send(crate::text(saga));
+                    let _ = self.changed.send(saga);
                 }
             }
         }

@@ -127,7 +127,7 @@ impl<W: Workload> Lookout<W> {
                 probe_at_ms: status.probe_at_ms,
                 sagas_waiting: waiting.direct,
                 sagas_behind: waiting.behind,
-                oldest: waiting.oldest.map(crate::text),
+                oldest: waiting.oldest,
             })
         });
         let now: Vec<Outage> = seen.collect();

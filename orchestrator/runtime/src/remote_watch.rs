@@ -66,12 +66,12 @@ async fn next(changed: &mut broadcast::Receiver<Changed>) -> Changed {
 
 /// All sagas that have been named by now; none: any may have changed.
 fn gather(first: Changed, changed: &mut broadcast::Receiver<Changed>) -> Option<HashSet<SagaId>> {
-    let mut named = first.map(|saga| HashSet::from_iter(crate::bits(&saga)));
+    let mut named = first.map(|saga| HashSet::from([saga]));
     loop {
         match changed.try_recv() {
             Ok(Some(saga)) => {
                 if let Some(named) = named.as_mut() {
-                    named.extend(crate::bits(&saga));
+                    named.insert(saga);
                 }
             }
             Ok(None) | Err(TryRecvError::Lagged(_)) => named = None,
@@ -97,8 +97,8 @@ async fn tell<W: Workload>(
 ) -> Result<(), DbError> {
     for row in store.changed(known).await? {
         let state = row.log.ok().and_then(|log| SagaState::replay(workload.definition(), &log).ok());
-        if let (Some(saga), Some(state)) = (crate::bits(&row.id), state) {
-            watchers.tell_of_other(saga, &Arc::new(state));
+        if let Some(state) = state {
+            watchers.tell_of_other(row.id, &Arc::new(state));
         }
     }
     Ok(())

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
+use matricula_core::SagaId;
 use matricula_engine::CallWait;
-use matricula_kit::id::SagaId;
 use matricula_kit::telemetry;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -62,7 +62,7 @@ impl Requests {
     /// Has the owner of a saga carry out a command, and waits for its answer.
     pub(crate) async fn command(
         &self,
-        saga: &SagaId,
+        saga: SagaId,
         request: &CommandRequest,
         until: Instant,
     ) -> Result<(), CommandError> {
@@ -74,7 +74,7 @@ impl Requests {
     }
 
     /// Asks the owner of a saga where it stands; none when it does not say.
-    pub(crate) async fn look(&self, saga: &SagaId, until: Instant) -> Option<Vec<CallWait>> {
+    pub(crate) async fn look(&self, saga: SagaId, until: Instant) -> Option<Vec<CallWait>> {
         let asking = self.ask(saga, &Wanted::Look(LookWanted::Look), until);
         match tokio::time::timeout_at(until + LOOK, asking).await.ok()?.ok()?? {
             Answer::Seen(calls) => calls,
@@ -83,7 +83,7 @@ impl Requests {
         }
     }
 
-    async fn ask(&self, saga: &SagaId, wanted: &Wanted, until: Instant) -> Result<Option<Answer>, CommandError> {
+    async fn ask(&self, saga: SagaId, wanted: &Wanted, until: Instant) -> Result<Option<Answer>, CommandError> {
         let request = uuid::Uuid::now_v7().to_string();
         let wanted = serde_json::to_string(wanted).map_err(|error| CommandError::Refused(error.to_string()))?;
         self.store.ask(&request, saga, &wanted).await?;
@@ -158,14 +158,14 @@ impl<W: Workload> Answers<W> {
         let answer = match serde_json::from_str::<Wanted>(&request.wanted) {
             Err(error) => Answer::Refused(format!("this request is of another version: {error}")),
             Ok(Wanted::Look(LookWanted::Look)) => {
-                let seen = tokio::time::timeout(LOOK_MAX, self.driver.look(&request.saga)).await.ok().flatten();
+                let seen = tokio::time::timeout(LOOK_MAX, self.driver.look(request.saga)).await.ok().flatten();
                 Answer::Seen(seen.map(|seen| seen.waits))
             }
             Ok(Wanted::Command(command)) => {
-                match self.driver.command(&request.saga, command.clone(), Instant::now() + HOLD_UP_MAX).await {
+                match self.driver.command(request.saga, command.clone(), Instant::now() + HOLD_UP_MAX).await {
                     Some(Ok(())) => Answer::Done,
                     Some(Err(error)) => Answer::Refused(error.to_string()),
-                    None => match self.driver.command_to_finished(&request.saga, command).await? {
+                    None => match self.driver.command_to_finished(request.saga, command).await? {
                         Ok(()) => Answer::Done,
                         Err(error) => Answer::Refused(error.to_string()),
                     },

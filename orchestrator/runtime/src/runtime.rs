@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use matricula_core::{Core, DestinationStatus, InLine, Input};
+use matricula_core::{Core, DestinationStatus, InLine, Input, SagaId};
 use matricula_kit::database::DbError;
-use matricula_kit::id::SagaId;
 use matricula_kit::shutdown::Shutdown;
 use matricula_kit::tasks::{joined, observed};
 use matricula_kit::telemetry;
@@ -42,8 +41,6 @@ const LAST_COMMITS: Duration = Duration::from_secs(1);
 
 /// The same, as a share of the time in which the process must end: then the lease is given back.
 const CALLS_SHARE: f64 = 0.7;
-/// The id that no saga has: a watch of a text that is no id waits for it.
-const NO_SAGA: matricula_core::SagaId = matricula_core::SagaId::from_u128(0);
 
 /// A running orchestrator.
 pub struct Runtime<W: Workload> {
@@ -143,14 +140,13 @@ impl<W: Workload> Runtime<W> {
     }
 
     /// Where a saga stands in line; `None` when it has an outcome, or another instance drives it.
-    pub async fn place(&self, saga: &SagaId) -> Option<InLine> {
-        let saga = crate::bits(saga)?;
+    pub async fn place(&self, saga: SagaId) -> Option<InLine> {
         self.driver.mailbox.query(move |core, now| core.place(now, saga)).await?
     }
 
     /// Begins to watch a saga.
-    pub fn watch(&self, saga: &SagaId) -> Watcher {
-        self.watchers.watch(crate::bits(saga).unwrap_or(NO_SAGA))
+    pub fn watch(&self, saga: SagaId) -> Watcher {
+        self.watchers.watch(saga)
     }
 
     /// Whether the last commit of the saga log failed. A submission that waits may then wait until the database is

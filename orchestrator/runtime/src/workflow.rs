@@ -41,7 +41,7 @@ impl<R> Carried<R> {
             if !self.submitted.is_wanted() {
                 return Driven { span: Span::none(), trace: self.submitted.clone() };
             }
-            let span = spans::saga(definition, &crate::text(saga), &self.submitted);
+            let span = spans::saga(definition, &saga.to_string(), &self.submitted);
             let trace = match span.is_disabled() {
                 true => self.submitted.clone(),
                 false => TraceContext::of_span(&span, &self.submitted),

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use matricula_engine::{OperatorCommand, Outcome, Resolution, Wait};
 use matricula_kit::answer::{Reason, Refusal};
-use matricula_kit::id::SagaId;
-use matricula_kit::rpc::{FieldError, required_id};
+use matricula_kit::rpc::{FieldError, checked_id};
 use matricula_kit::status;
 use matricula_proto::ops::v1 as ops;
 use matricula_proto::ops::v1::resolve_step_request as wire_resolution;
 use matricula_registration::StoredRegistration;
-use matricula_runtime::{CommandError, CommandRequest, RequestedCommand, SeenBy, Workload as _};
+use matricula_runtime::{CommandError, CommandRequest, RequestedCommand, SagaId, SeenBy, Workload as _};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
@@ -53,19 +52,20 @@ impl SagaGrpc {
         let id = saga_id(id)?;
         let command_id = match command_id {
             id if id.is_empty() => None,
-            id => Some(required_id("command_id", id, SagaId::try_new)?.into()),
+            id => Some(checked_id("command_id", id)?),
         };
         let request =
             CommandRequest { command: command.clone(), by: by_of(by)?, reason: reason_of(reason)?, id: command_id };
+        let id = id?;
         let refused_as = refused_as(&request.command);
-        let mut watcher = self.runtime.watch(&id);
-        self.runtime.command(&id, request).await.map_err(|error| not_done(&id, refused_as, error))?;
-        let mut stored = self.stored(&id).await?;
+        let mut watcher = self.runtime.watch(id);
+        self.runtime.command(id, request).await.map_err(|error| not_done(id, refused_as, error))?;
+        let mut stored = self.stored(id).await?;
         let is_open = stored.read.as_ref().is_ok_and(|(_, state)| state.outcome() == Outcome::Pending);
         if is_undoing(&command) && is_open {
             let undone = async { while watcher.changed().await.outcome() == Outcome::Pending {} };
             let _ = tokio::time::timeout(UNDONE_WAIT, undone).await;
-            stored = self.stored(&id).await?;
+            stored = self.stored(id).await?;
         }
         let mut summary = vec![wire::summary(&stored)];
         waits::add_to(&self.runtime, &mut summary, std::slice::from_ref(&stored)).await?;
@@ -187,10 +187,10 @@ fn refused_as(command: &RequestedCommand) -> &'static str {
     }
 }
 
-fn not_done(id: &SagaId, refused_as: &str, error: CommandError) -> Status {
+fn not_done(id: SagaId, refused_as: &str, error: CommandError) -> Status {
     let message = error.to_string();
     match error {
-        CommandError::NotFound => status::not_found("saga", id.as_str()),
+        CommandError::NotFound => status::not_found("saga", &id.to_string()),
         CommandError::Refused(_) => status::error(Code::FailedPrecondition, refused_as, message),
         CommandError::LeftAlone(_) => status::error(Code::FailedPrecondition, "SAGA_UNREADABLE", message),
         CommandError::Unanswered => status::retry(Code::Unavailable, "OWNER_DID_NOT_ANSWER", message, RETRY_UNANSWERED),

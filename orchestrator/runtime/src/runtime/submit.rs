@@ -4,8 +4,7 @@
 
 use std::time::Duration;
 
-use matricula_core::{Input, Reply};
-use matricula_kit::id::SagaId;
+use matricula_core::{Input, Reply, SagaId};
 use matricula_kit::telemetry::TraceContext;
 use tokio::sync::oneshot;
 
@@ -79,9 +78,8 @@ impl<W: Workload> Runtime<W> {
             return Err(SubmitError::ShuttingDown);
         }
         let Submission { id, subject, idempotency_key: key, fingerprint, request, trace } = submission;
-        let bits = crate::bits(&id).ok_or_else(|| SubmitError::Unstorable(format!("{id} is no UUID")))?;
         let submission = matricula_core::Submission {
-            id: bits,
+            id,
             subject: subject.clone(),
             key: key.clone(),
             fingerprint: fingerprint.clone(),
@@ -91,7 +89,7 @@ impl<W: Workload> Runtime<W> {
         self.driver.mailbox.input(Input::Submitted { submission, caller });
         let (bound, error) = match reply.await.map_err(|_| SubmitError::ShuttingDown)? {
             Reply::Accepted(_) => return Ok(Submitted::Accepted),
-            Reply::Existing { id, same_request } => return existing(crate::text(id), same_request),
+            Reply::Existing { id, same_request } => return existing(id, same_request),
             Reply::Unstorable(problem) => return Err(SubmitError::Unstorable(problem)),
             Reply::QueueFull { retry_after } => ("queue", SubmitError::QueueFull { retry_after }),
             Reply::OverQuota { retry_after } => {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use matricula_core::SagaId;
 use matricula_kit::database::{Args, DbError};
-use matricula_kit::id::SagaId;
 
-use super::SagaStore;
+use super::{SagaStore, readable_ids};
 
 const OF_SAGAS: &str = "SELECT s.saga_id FROM sagas s WHERE s.saga_id BETWEEN $1 AND $2 ORDER BY s.saga_id LIMIT $3";
 const OF_RECEIPTS: &str =
@@ -19,9 +19,7 @@ impl SagaStore {
         // What is taken to the archive between the two is in one of them.
         for sql in [OF_SAGAS, OF_RECEIPTS] {
             let rows = self.database.fetch(sql, Args::new().text(first).text(last).int(limit)).await?;
-            for row in rows {
-                ids.insert(SagaId::stored(row.text("saga_id")?));
-            }
+            ids.extend(readable_ids(&rows)?);
         }
         Ok(ids.into_iter().take(usize::try_from(limit).unwrap_or_default()).collect())
     }

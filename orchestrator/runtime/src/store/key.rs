@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use matricula_core::SagaId;
 use matricula_kit::database::{Args, DbError, Row, Rows};
-use matricula_kit::id::SagaId;
 
-use super::SagaStore;
+use super::{SagaStore, readable_id, saga_id};
 
 const OF_KEY: &str = "SELECT saga_id, fingerprint FROM sagas WHERE subject = $1 AND idempotency_key = $2 \
      UNION ALL SELECT saga_id, fingerprint FROM receipts WHERE subject = $1 AND idempotency_key = $2";
@@ -39,12 +39,13 @@ impl SagaStore {
         for sql in [OF_PREFIX, RECEIPTS_OF_PREFIX] {
             let rows = Rows::new().text("subject", subjects.iter().copied());
             for row in self.database.fetch(sql, Args::new().text(format!("{prefix}%")).rows(rows)).await? {
-                let saga = keyed_saga(&row)?;
-                found.insert(saga.id.clone(), saga);
+                if let Some(id) = readable_id(&row)? {
+                    found.insert(id, keyed_saga(id, &row)?);
+                }
             }
         }
         let mut found: Vec<KeyedSaga> = found.into_values().collect();
-        found.sort_by(|a, b| a.id.cmp(&b.id));
+        found.sort_by_key(|saga| saga.id);
         Ok(found)
     }
 
@@ -52,14 +53,14 @@ impl SagaStore {
     /// for.
     pub async fn of_key(&self, subject: &str, key: &str) -> Result<Option<(SagaId, String)>, DbError> {
         let rows = self.database.fetch(OF_KEY, Args::new().text(subject).text(key)).await?;
-        let found = rows.first().map(|row| Ok((SagaId::stored(row.text("saga_id")?), row.text("fingerprint")?)));
+        let found = rows.first().map(|row| Ok((saga_id(row)?, row.text("fingerprint")?)));
         found.transpose()
     }
 }
 
-fn keyed_saga(row: &Row) -> Result<KeyedSaga, DbError> {
+fn keyed_saga(id: SagaId, row: &Row) -> Result<KeyedSaga, DbError> {
     Ok(KeyedSaga {
-        id: SagaId::stored(row.text("saga_id")?),
+        id,
         subject: row.text("subject")?,
         idempotency_key: row.text("idempotency_key")?,
         request: row.text("request")?,

@@ -20,8 +20,9 @@ mod tests;
 
 use std::sync::Arc;
 
+use matricula_core::SagaId;
 use matricula_engine::Recorded;
-use matricula_kit::database::{Database, DbError, Migrator};
+use matricula_kit::database::{Database, DbError, Migrator, Row, Rows};
 use matricula_kit::telemetry::{TraceContext, spans};
 use tracing::Span;
 
@@ -58,7 +59,7 @@ impl InstanceId {
 #[derive(Debug, Clone)]
 pub struct NewSaga<'a> {
     /// Its id, larger than those before it.
-    pub id: matricula_core::SagaId,
+    pub id: SagaId,
     /// Whom it is about: idempotency keys are unique for each.
     pub subject: &'a str,
     /// The caller's key.
@@ -110,9 +111,38 @@ impl SagaStore {
     /// The span of a commit with these admissions: appends have none.
     pub(crate) fn commit_span(&self, admissions: &[NewSaga<'_>]) -> Span {
         let span = spans::commit(&self.database, admissions.iter().map(|saga| saga.trace), admissions.len());
-        if let [saga] = admissions {
+        if let [saga] = admissions
+            && !span.is_disabled()
+        {
             spans::is_of_saga(&span, &saga.id.to_string());
         }
         span
     }
+}
+
+/// The id of a row that must have one.
+fn saga_id(row: &Row) -> Result<SagaId, DbError> {
+    let text = row.text("saga_id")?;
+    text.parse().map_err(|error| DbError::corrupt(format!("the id {text:?} of a saga {error}")))
+}
+
+/// The id of a row, or `None` for a text that is no UUID: nothing can be done with such a saga, and it must not hide the
+/// others. It is left alone, and the log of this process says so.
+fn readable_id(row: &Row) -> Result<Option<SagaId>, DbError> {
+    let text = row.text("saga_id")?;
+    let id = text.parse().ok();
+    if id.is_none() {
+        tracing::error!(saga_id = text, "the id of a saga in the database is no UUID; the saga is left alone");
+    }
+    Ok(id)
+}
+
+/// The ids of these rows that can be read.
+fn readable_ids(rows: &[Row]) -> Result<Vec<SagaId>, DbError> {
+    rows.iter().filter_map(|row| readable_id(row).transpose()).collect()
+}
+
+/// The ids as rows of a statement.
+fn id_rows(ids: &[SagaId]) -> Rows {
+    Rows::new().text("saga_id", ids.iter().map(SagaId::to_string))
 }

@@ -1,7 +1,7 @@
 //! Services that do not answer an instance, as operators at other instances read it.
 
+use matricula_core::SagaId;
 use matricula_kit::database::{Args, DbError, Rows};
-use matricula_kit::id::SagaId;
 use serde::{Deserialize, Serialize};
 
 use super::peer::{CHANNEL, PeerMessage};

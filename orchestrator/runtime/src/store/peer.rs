@@ -1,7 +1,9 @@
 //! Messages between instances, as the database carries them.
 
+use std::fmt::Write as _;
+
+use matricula_core::SagaId;
 use matricula_kit::database::{DbError, Notifications};
-use matricula_kit::id::SagaId;
 
 use super::SagaStore;
 
@@ -34,8 +36,12 @@ impl PeerMessage {
             Self::Left => "left".to_owned(),
             Self::Outages => "outages".to_owned(),
             Self::Changed { instance, sagas } => {
-                let ids: Vec<&str> = sagas.iter().map(SagaId::as_str).collect();
-                format!("moved {instance} {}", ids.join(" ")).trim_end().to_owned()
+                let mut payload = format!("moved {instance}");
+                for saga in sagas {
+                    // Writing to a string does not fail.
+                    let _ = write!(payload, " {saga}");
+                }
+                payload
             }
         }
     }
@@ -50,7 +56,7 @@ impl PeerMessage {
             "outages" => Some(Self::Outages),
             "moved" => {
                 let instance = words.next()?.to_owned();
-                let sagas = words.map(SagaId::try_new).collect::<Result<_, _>>().ok()?;
+                let sagas = words.map(str::parse).collect::<Result<_, _>>().ok()?;
                 Some(Self::Changed { instance, sagas })
             }
             _ => None,
@@ -85,13 +91,13 @@ mod tests {
 
     #[test]
     fn messages_are_read_as_they_are_sent() {
-        let instance = SagaId::generate().to_string();
+        let instance = crate::new_saga_id().to_string();
         check(PeerMessage::Asked);
         check(PeerMessage::Answered);
         check(PeerMessage::Left);
         check(PeerMessage::Outages);
         check(PeerMessage::Changed { instance: instance.clone(), sagas: Vec::new() });
-        let sagas = (0..PeerMessage::IDS_MAX).map(|_| SagaId::generate()).collect();
+        let sagas = (0..PeerMessage::IDS_MAX).map(|_| crate::new_saga_id()).collect();
         check(PeerMessage::Changed { instance, sagas });
         assert_eq!(PeerMessage::parse("sung by the next version"), None);
     }

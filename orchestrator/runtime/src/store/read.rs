@@ -3,15 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use matricula_core::SagaId;
 use matricula_engine::Recorded;
 use matricula_kit::database::{Args, DbError, Row, Rows};
-use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::{self, TraceContext};
 use matricula_kit::time::UnixMs;
 
-use super::SagaStore;
 use super::line;
 use super::receipt::{self, Archived};
+use super::{SagaStore, id_rows, readable_id, readable_ids, saga_id};
 
 /// A saga as stored.
 #[derive(Debug, Clone)]
@@ -63,8 +63,8 @@ pub struct SagaFilter {
     pub unfinished: bool,
     /// Also those whose log is in the archive; only together with `subject`, `before` and `limit`.
     pub archived: bool,
-    /// Only those older than this one: the end of the page before.
-    pub before: Option<SagaId>,
+    /// Only those whose id is lower than this text: the last id of the page before.
+    pub before: Option<String>,
     /// How many.
     pub limit: i64,
 }
@@ -121,35 +121,35 @@ const UNFINISHED_PHASES: [&str; 3] = ["running", "compensating", "completing"];
 
 impl SagaStore {
     /// One saga with its log.
-    pub async fn get(&self, id: &SagaId) -> Result<Option<SagaRow>, DbError> {
-        Ok(self.get_many(vec![id.as_str().to_owned()]).await?.pop())
+    pub async fn get(&self, id: SagaId) -> Result<Option<SagaRow>, DbError> {
+        Ok(self.get_many(vec![id]).await?.pop())
     }
 
     /// The sagas of these ids that exist, by id, with their logs, or with what is kept of them.
-    pub async fn get_many(&self, ids: Vec<String>) -> Result<Vec<SagaRow>, DbError> {
+    pub async fn get_many(&self, ids: Vec<SagaId>) -> Result<Vec<SagaRow>, DbError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = self.database.fetch(BY_ID, Rows::new().text("saga_id", ids.clone()).into()).await?;
+        let rows = self.database.fetch(BY_ID, id_rows(&ids).into()).await?;
         let mut sagas = self.with_logs(rows).await?;
-        // PendingQuery for after the others: what is taken to the archive meanwhile is in one of the two answers.
-        let found: HashSet<&str> = sagas.iter().map(|saga| saga.id.as_str()).collect();
-        let missing: Vec<String> = ids.into_iter().filter(|id| !found.contains(id.as_str())).collect();
-        let archived = self.receipts(missing).await?;
+        // Queried after the others: what is taken to the archive meanwhile is in one of the two answers.
+        let found: HashSet<SagaId> = sagas.iter().map(|saga| saga.id).collect();
+        let missing: Vec<SagaId> = ids.into_iter().filter(|id| !found.contains(id)).collect();
+        let archived = self.receipts(&missing).await?;
         if !archived.is_empty() {
             sagas.extend(archived);
-            sagas.sort_by(|a, b| a.id.cmp(&b.id));
+            sagas.sort_by_key(|saga| saga.id);
         }
         Ok(sagas)
     }
 
     /// Those of these sagas, each with a known sequence, that have more events than that.
-    pub(crate) async fn changed(&self, known: &[(matricula_core::SagaId, u64)]) -> Result<Vec<SagaRow>, DbError> {
+    pub(crate) async fn changed(&self, known: &[(SagaId, u64)]) -> Result<Vec<SagaRow>, DbError> {
         let rows = Rows::new()
             .text("saga_id", known.iter().map(|(saga, _)| saga.to_string()))
             .int("sequence", known.iter().map(|(_, sequence)| *sequence as i64));
         let changed = self.database.fetch(CHANGED, rows.into()).await?;
-        self.get_many(changed.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?).await
+        self.get_many(readable_ids(&changed)?).await
     }
 
     /// The same as [`SagaStore::list`] for those who need not see what was just written; from the replica, if there is
@@ -181,16 +181,17 @@ impl SagaStore {
             None if unfinished => LIST_UNFINISHED,
             None => LIST,
         };
-        let before = filter.before.map_or_else(|| BEYOND_ALL.to_owned(), String::from);
-        let args = Args::new()
-            .text(filter.subject.clone().unwrap_or_default())
-            .text(phases)
-            .int(i64::from(filter.needs_attention))
-            .int(i64::from(unfinished))
-            .text(before.as_str())
-            .int(filter.limit);
-        let rows = self.database.fetch(sql, args).await?;
-        let sagas = self.with_logs(rows).await?;
+        let before = filter.before.unwrap_or_else(|| BEYOND_ALL.to_owned());
+        let args = |before: &str| {
+            Args::new()
+                .text(filter.subject.clone().unwrap_or_default())
+                .text(phases.as_str())
+                .int(i64::from(filter.needs_attention))
+                .int(i64::from(unfinished))
+                .text(before)
+                .int(filter.limit)
+        };
+        let sagas = self.page(sql, args, before.clone(), filter.limit).await?;
         if !filter.archived {
             return Ok(sagas);
         }
@@ -200,17 +201,42 @@ impl SagaStore {
 
     /// Sagas that are not finished, oldest first, with their logs; only those after this one, the end of the page
     /// before.
-    pub async fn unfinished(&self, after: Option<&SagaId>, limit: i64) -> Result<Vec<SagaRow>, DbError> {
-        let args = Args::new().text(after.map_or("", SagaId::as_str).to_owned()).int(limit);
-        let rows = self.database.fetch(UNFINISHED, args).await?;
-        self.with_logs(rows).await
+    pub async fn unfinished(&self, after: Option<SagaId>, limit: i64) -> Result<Vec<SagaRow>, DbError> {
+        let after = after.map(String::from).unwrap_or_default();
+        self.page(UNFINISHED, |after| Args::new().text(after).int(limit), after, limit).await
+    }
+
+    /// The next `limit` sagas of a list from this id on. Rows whose id can't be read are left out, and do not make the
+    /// page shorter: to its reader, a short page is the last.
+    async fn page(
+        &self,
+        sql: &'static str,
+        args: impl Fn(&str) -> Args,
+        mut id: String,
+        limit: i64,
+    ) -> Result<Vec<SagaRow>, DbError> {
+        let limit = usize::try_from(limit).unwrap_or_default();
+        let mut sagas = Vec::new();
+        loop {
+            let rows = self.database.fetch(sql, args(&id)).await?;
+            let count = rows.len();
+            if let Some(last) = rows.last() {
+                id = last.text("saga_id")?;
+            }
+            let readable = self.with_logs(rows).await?;
+            let is_end = count < limit || readable.len() == count;
+            sagas.extend(readable);
+            if is_end || sagas.len() >= limit {
+                sagas.truncate(limit);
+                return Ok(sagas);
+            }
+        }
     }
 
     /// A log that went to the archive between its row and its events is no damage.
     async fn with_receipts(&self, sagas: &mut [SagaRow]) -> Result<(), DbError> {
-        let without: Vec<String> =
-            sagas.iter().filter(|saga| saga.log.is_err()).map(|saga| saga.id.as_str().to_owned()).collect();
-        for receipt in self.receipts(without).await? {
+        let without: Vec<SagaId> = sagas.iter().filter(|saga| saga.log.is_err()).map(|saga| saga.id).collect();
+        for receipt in self.receipts(&without).await? {
             if let Some(saga) = sagas.iter_mut().find(|saga| saga.id == receipt.id && saga.log.is_err()) {
                 *saga = receipt;
             }
@@ -219,14 +245,15 @@ impl SagaStore {
     }
 
     async fn with_logs(&self, rows: Vec<Row>) -> Result<Vec<SagaRow>, DbError> {
-        let mut sagas = rows.iter().map(saga_row).collect::<Result<Vec<_>, _>>()?;
+        let sagas: Result<Vec<_>, _> = rows.iter().filter_map(|row| saga_row(row).transpose()).collect();
+        let mut sagas = sagas?;
         if sagas.is_empty() {
             return Ok(sagas);
         }
-        let ids = Rows::new().text("saga_id", sagas.iter().map(|saga| saga.id.as_str()));
-        let mut logs: HashMap<String, Result<Vec<Recorded>, String>> = HashMap::with_capacity(sagas.len());
+        let ids = Rows::new().text("saga_id", sagas.iter().map(|saga| saga.id.to_string()));
+        let mut logs: HashMap<SagaId, Result<Vec<Recorded>, String>> = HashMap::with_capacity(sagas.len());
         for row in self.database.fetch(EVENTS, ids.into()).await? {
-            let log = logs.entry(row.text("saga_id")?).or_insert_with(|| Ok(Vec::new()));
+            let log = logs.entry(saga_id(&row)?).or_insert_with(|| Ok(Vec::new()));
             match (line::read(&row), log) {
                 (Ok(events), Ok(log)) => log.extend(events),
                 (Err(problem), log @ Ok(_)) => *log = Err(problem),
@@ -235,7 +262,7 @@ impl SagaStore {
             }
         }
         for saga in sagas.iter_mut().filter(|saga| saga.log.is_ok()) {
-            let log = logs.remove(saga.id.as_str()).unwrap_or_else(|| Err("it has no events".to_owned()));
+            let log = logs.remove(&saga.id).unwrap_or_else(|| Err("it has no events".to_owned()));
             saga.log = log.and_then(|log| whole(log, saga.sequence));
         }
         self.with_receipts(&mut sagas).await?;
@@ -252,8 +279,8 @@ fn whole(log: Vec<Recorded>, sequence: i64) -> Result<Vec<Recorded>, String> {
 }
 
 /// A row whose id can be read is told of, whatever else can't be: one bad saga must not hide the others.
-fn saga_row(row: &Row) -> Result<SagaRow, DbError> {
-    let id = SagaId::stored(row.text("saga_id")?);
+fn saga_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
+    let Some(id) = readable_id(row)? else { return Ok(None) };
     let mut problem = None;
     let mut keep = |error: DbError| {
         problem.get_or_insert_with(|| telemetry::chain(&error));
@@ -269,7 +296,7 @@ fn saga_row(row: &Row) -> Result<SagaRow, DbError> {
     // The schema keeps the version within bounds.
     let version = u32::try_from(version).unwrap_or_default();
     let log = problem.map_or(Ok(Vec::new()), Err);
-    Ok(SagaRow {
+    Ok(Some(SagaRow {
         id,
         subject,
         idempotency_key,
@@ -286,5 +313,5 @@ fn saga_row(row: &Row) -> Result<SagaRow, DbError> {
         sequence,
         log,
         archived: None,
-    })
+    }))
 }

@@ -1,13 +1,14 @@
 //! Reads what is kept of sagas whose log has gone to the archive.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 
-use matricula_kit::database::{Args, DbError, Row, Rows};
-use matricula_kit::id::SagaId;
+use matricula_core::SagaId;
+use matricula_kit::database::{Args, DbError, Row};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::time::UnixMs;
 
-use super::{SagaRow, SagaStore};
+use super::{SagaRow, SagaStore, id_rows, readable_id};
 
 /// What is kept of a saga whose log is in the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,12 +36,12 @@ const LIST_OF_SUBJECT: &str =
 
 impl SagaStore {
     /// Of these sagas, those that have a receipt, by id.
-    pub(super) async fn receipts(&self, ids: Vec<String>) -> Result<Vec<SagaRow>, DbError> {
+    pub(super) async fn receipts(&self, ids: &[SagaId]) -> Result<Vec<SagaRow>, DbError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = self.database.fetch(BY_ID, Rows::new().text("saga_id", ids).into()).await?;
-        rows.iter().map(saga_row).collect()
+        let rows = self.database.fetch(BY_ID, id_rows(ids).into()).await?;
+        rows.iter().filter_map(|row| saga_row(row).transpose()).collect()
     }
 
     /// Receipts before an id, newest first; of one subject, or of all.
@@ -55,24 +56,26 @@ impl SagaStore {
             Some(subject) => self.database.fetch(LIST_OF_SUBJECT, args.text(subject)).await?,
             None => self.database.fetch(LIST, args).await?,
         };
-        rows.iter().map(saga_row).collect()
+        rows.iter().filter_map(|row| saga_row(row).transpose()).collect()
     }
 }
 
 /// One page of two, newest first. What is in both is between the two commits that take it to the archive: it still has
 /// its log.
 pub(super) fn merged(mut sagas: Vec<SagaRow>, receipts: Vec<SagaRow>, limit: i64) -> Vec<SagaRow> {
-    let known: HashSet<SagaId> = sagas.iter().map(|saga| saga.id.clone()).collect();
+    let known: HashSet<SagaId> = sagas.iter().map(|saga| saga.id).collect();
     sagas.extend(receipts.into_iter().filter(|receipt| !known.contains(&receipt.id)));
-    sagas.sort_by(|a, b| b.id.cmp(&a.id));
+    sagas.sort_by_key(|saga| Reverse(saga.id));
     sagas.truncate(usize::try_from(limit).unwrap_or_default());
     sagas
 }
 
-fn saga_row(row: &Row) -> Result<SagaRow, DbError> {
+/// `None` for a row whose id is no UUID.
+fn saga_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
+    let Some(id) = readable_id(row)? else { return Ok(None) };
     let file = row.text("archived_in")?;
-    Ok(SagaRow {
-        id: SagaId::stored(row.text("saga_id")?),
+    Ok(Some(SagaRow {
+        id,
         subject: row.text("subject")?,
         idempotency_key: row.text("idempotency_key")?,
         definition: row.text("definition")?,
@@ -88,5 +91,5 @@ fn saga_row(row: &Row) -> Result<SagaRow, DbError> {
         sequence: 0,
         log: Err(format!("it is in the archive, in {file}")),
         archived: Some(Archived { receipt: row.text("receipt")?, file }),
-    })
+    }))
 }

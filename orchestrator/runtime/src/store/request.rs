@@ -1,10 +1,10 @@
 //! Requests on their way to the instance that drives their saga, and their answers.
 
-use matricula_kit::database::{Args, DbError, Rows};
-use matricula_kit::id::SagaId;
+use matricula_core::SagaId;
+use matricula_kit::database::{Args, DbError, Row, Rows};
 
 use super::peer::{CHANNEL, PeerMessage};
-use super::{InstanceId, SagaStore};
+use super::{InstanceId, SagaStore, readable_id};
 
 const ASK: &str = "INSERT INTO saga_requests (request_id, saga_id, wanted, created_at) VALUES ($1, $2, $3, {now_ms})";
 const UNANSWERED: &str = "SELECT r.request_id, r.saga_id, r.wanted FROM saga_requests r \
@@ -36,9 +36,9 @@ impl SagaStore {
     }
 
     /// Leaves a request for whoever drives the saga, and wakes all instances.
-    pub async fn ask(&self, request: &str, saga: &SagaId, wanted: &str) -> Result<(), DbError> {
+    pub async fn ask(&self, request: &str, saga: SagaId, wanted: &str) -> Result<(), DbError> {
         let mut tx = self.database.begin().await?;
-        tx.execute(ASK, Args::new().text(request).text(saga.as_str()).text(wanted)).await?;
+        tx.execute(ASK, Args::new().text(request).text(saga.to_string()).text(wanted)).await?;
         tx.notify(CHANNEL, vec![PeerMessage::Asked.to_payload()]);
         tx.commit().await
     }
@@ -46,14 +46,11 @@ impl SagaStore {
     /// Requests about sagas of this instance that are not answered, the oldest first.
     pub async fn unanswered(&self, instance: &InstanceId, limit: i64) -> Result<Vec<StoredRequest>, DbError> {
         let rows = self.database.fetch(UNANSWERED, Args::new().text(instance.as_str()).int(limit)).await?;
-        let request = |row: &matricula_kit::database::Row| {
-            Ok(StoredRequest {
-                id: row.text("request_id")?,
-                saga: SagaId::stored(row.text("saga_id")?),
-                wanted: row.text("wanted")?,
-            })
+        let request = |row: &Row| {
+            let Some(saga) = readable_id(row)? else { return Ok(None) };
+            Ok(Some(StoredRequest { id: row.text("request_id")?, saga, wanted: row.text("wanted")? }))
         };
-        rows.iter().map(request).collect()
+        rows.iter().filter_map(|row| request(row).transpose()).collect()
     }
 
     /// Answers requests, (id, answer), and wakes those who wait.

@@ -6,7 +6,7 @@ use matricula_core::{Admitted, Append, AppendOutcome, SagaId};
 use matricula_engine::Recorded;
 use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 
-use super::{GUARD, InstanceId, NewSaga, SagaStore, StoreError, line};
+use super::{GUARD, InstanceId, NewSaga, SagaStore, StoreError, line, saga_id};
 
 /// A key of the archive is taken, too. A subquery and not a join: PostgreSQL would go through all receipts for a large
 /// batch.
@@ -117,18 +117,13 @@ async fn existing(tx: &mut Tx, sagas: &[NewSaga<'_>], inserted: &HashSet<SagaId>
     let mut existing = HashMap::new();
     for row in tx.fetch(EXISTING, rows.into()).await? {
         let key = (row.text("subject")?, row.text("idempotency_key")?);
-        existing.insert(key, (id(&row)?, row.text("fingerprint")?));
+        existing.insert(key, (saga_id(&row)?, row.text("fingerprint")?));
     }
     Ok(existing)
 }
 
-fn id(row: &Row) -> Result<SagaId, DbError> {
-    let text = row.text("saga_id")?;
-    text.parse().map_err(|error| DbError::corrupt(format!("the id {text:?} of a saga {error}")))
-}
-
 fn ids(rows: &[Row]) -> Result<HashSet<SagaId>, DbError> {
-    rows.iter().map(id).collect()
+    rows.iter().map(saga_id).collect()
 }
 
 fn first(append: &Append) -> i64 {

@@ -79,7 +79,7 @@ impl Workload for Services {
         if *self.away.lock().unwrap() == Some(destination) {
             return Err(CallError::new(Code::Unavailable, "away", None));
         }
-        self.forgotten.lock().unwrap().entry(destination).or_default().extend(sagas.iter().cloned());
+        self.forgotten.lock().unwrap().entry(destination).or_default().extend_from_slice(sagas);
         Ok(())
     }
 
@@ -123,9 +123,9 @@ impl System {
     }
 
     pub(super) async fn submit(&self, key: &str, what: &str) -> Result<(SagaId, Submitted), SubmitError> {
-        let id = SagaId::generate();
+        let id = crate::new_saga_id();
         let submission = Submission {
-            id: id.clone(),
+            id,
             subject: "ada".to_owned(),
             idempotency_key: key.to_owned(),
             fingerprint: what.to_owned(),

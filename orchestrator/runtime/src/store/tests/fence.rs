@@ -29,14 +29,14 @@ async fn nothing_of_a_fenced_batch_is_written() {
         let ids = fixture.admit(&["a"]).await;
         fixture.store.release(&fixture.instance).await.unwrap();
         let new = saga("ada", "new", "same");
-        let batch = (std::slice::from_ref(&new), [events(&ids[0], 2, 2)]);
+        let batch = (std::slice::from_ref(&new), [events(ids[0], 2, 2)]);
         let outcome = write(&fixture.store, &fixture.instance, batch.0, &batch.1).await;
         assert!(matches!(outcome, Err(StoreError::Fenced)), "{backend:?}: {outcome:?}");
-        assert!(fixture.store.get(&new.id).await.unwrap().is_none());
-        assert_eq!(fixture.log(&ids[0]).await, [1]);
+        assert!(fixture.store.get(new.id).await.unwrap().is_none());
+        assert_eq!(fixture.log(ids[0]).await, [1]);
         let renewed = fixture.store.renew(&fixture.instance, LONG_MS).await;
         assert!(matches!(renewed, Err(StoreError::Fenced)), "{backend:?}: {renewed:?}");
-        let adopted = fixture.store.adopt(&fixture.instance, &[ids[0].as_str().to_owned()]).await;
+        let adopted = fixture.store.adopt(&fixture.instance, &ids).await;
         assert!(matches!(adopted, Err(StoreError::Fenced)), "{backend:?}: {adopted:?}");
     }
 }

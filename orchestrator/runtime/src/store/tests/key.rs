@@ -23,7 +23,7 @@ async fn sagas_are_found_by_the_beginning_of_their_keys() {
 
         // The first is taken to the archive: finished as far as the tables know.
         fixture.sabotage("UPDATE sagas SET finished = 1, phase = 'completed', outcome = 'committed'").await;
-        let receipts = [(ids[0].clone(), "{}".to_owned())];
+        let receipts = [(ids[0], "{}".to_owned())];
         fixture.store.keep_receipts(&fixture.instance, "a file", &receipts).await.unwrap();
         let both = ["ada import·E1·0 committed", "ada import·E1·1 committed"];
         assert_eq!(keys(&fixture.store, &["ada"]).await, both, "{backend:?}: between receipt and removal");
