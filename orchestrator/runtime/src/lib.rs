@@ -12,14 +12,12 @@
 //! | module | one job |
 //! |---|---|
 //! | `runtime` | the handle: starts and ends the tasks, takes submissions |
-//! | `shell` | the task that owns the core |
-//! | `mailbox` | the way to that task |
-//! | `workflow` | the workload as the core sees it |
-//! | `calls`, `writer`, `lease` | what the core wants of services and of the database, tried once |
-//! | `news`, `gauges` | what the core says, for watchers, other instances, logs and metrics |
-//! | `watch`, `remote_watch` | watches of sagas that are driven here, and elsewhere |
-//! | `command`, `look` | commands and looks of clients and operators, wherever the saga is driven |
-//! | `command_request`, `driver`, `requests` | a command's form; its way to the core; its way to another instance |
+//! | `shell` | the task that owns the core, and the mailbox that leads to it |
+//! | `workflow` | the workload as the core sees it: what a saga carries, how its calls are made |
+//! | `writer`, `lease` | what the core wants of the database, tried once |
+//! | `news` | what watchers, other instances, logs and metrics get |
+//! | `watch` | watches of sagas that are driven here, and elsewhere |
+//! | `commands` | commands and looks of clients and operators, wherever the saga is driven |
 //! | `peers` | messages between instances |
 //! | `outages` | services that do not answer |
 //! | `store`, `archive`, `retention` | the saga log: its SQL, its archive, the way from one to the other |
@@ -29,21 +27,12 @@
 //! calls.
 
 pub mod archive;
-mod calls;
-mod command;
-mod command_request;
+mod commands;
 mod config;
-mod driver;
-mod gauges;
 mod lease;
-mod look;
-mod mailbox;
-mod metrics;
 mod news;
 mod outages;
 mod peers;
-mod remote_watch;
-mod requests;
 mod retention;
 mod runtime;
 mod shell;
@@ -63,10 +52,9 @@ use matricula_kit::time::UnixMs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use command_request::{CommandError, CommandRequest, RequestedCommand};
+pub use commands::{CommandError, CommandRequest, RequestedCommand, Seen, SeenBy};
 pub use config::RuntimeConfig;
-pub use look::{Seen, SeenBy};
-pub use metrics::METRICS;
+pub use news::METRICS;
 pub use retention::{Retention, RetentionConfig};
 pub use runtime::{Runtime, Submission, SubmitError, Submitted};
 pub use store::{Archived, InstanceId, KeyedSaga, Outage, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};

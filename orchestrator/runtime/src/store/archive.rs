@@ -8,7 +8,7 @@ use matricula_core::SagaId;
 use matricula_kit::database::{Args, DbError, Rows};
 use matricula_kit::time::UnixMs;
 
-use super::{GUARD, InstanceId, SagaStore, StoreError, id_rows, readable_ids};
+use super::{FENCE, InstanceId, SagaStore, StoreError, id_rows, readable_ids};
 
 /// By id, so that it goes along the primary key from its old end, where nothing else is left: a saga that has ended
 /// long ago was made long ago, and its id begins with the time at which it was made.
@@ -75,7 +75,7 @@ impl SagaStore {
             .text("saga_id", receipts.iter().map(|(saga, _)| saga.to_string()))
             .text("receipt", receipts.iter().map(|(_, receipt)| receipt.as_str()));
         let mut tx = self.database.begin().await?;
-        if tx.fetch(GUARD, Args::new().text(instance.as_str())).await?.is_empty() {
+        if tx.fetch(FENCE, Args::new().text(instance.as_str())).await?.is_empty() {
             return Err(StoreError::Fenced);
         }
         tx.execute(KEEP, Args::new().text(file).rows(rows)).await?;
@@ -100,7 +100,7 @@ impl SagaStore {
     /// between the receipts and this.
     pub(crate) async fn remove(&self, instance: &InstanceId, sagas: &[SagaId]) -> Result<u64, StoreError> {
         let mut tx = self.database.begin().await?;
-        if tx.fetch(GUARD, Args::new().text(instance.as_str())).await?.is_empty() {
+        if tx.fetch(FENCE, Args::new().text(instance.as_str())).await?.is_empty() {
             return Err(StoreError::Fenced);
         }
         tx.execute(REMOVE_EVENTS, id_rows(sagas).into()).await?;

@@ -8,7 +8,7 @@
 use matricula_core::SagaId;
 use matricula_kit::database::{Args, DbError};
 
-use super::{GUARD, InstanceId, SagaRow, SagaStore, StoreError, id_rows, readable_ids};
+use super::{FENCE, InstanceId, SagaRow, SagaStore, StoreError, id_rows, readable_ids};
 
 const REGISTER: &str = "INSERT INTO instances (instance_id, started_at, lease_until, dead) VALUES ($1, {now_ms}, {now_ms} + $2, 0) \
      RETURNING started_at AS now_ms";
@@ -105,7 +105,7 @@ impl SagaStore {
     /// is left out. After an error, the same call again returns what the first one took.
     pub async fn adopt(&self, instance: &InstanceId, ids: &[SagaId]) -> Result<Vec<SagaRow>, StoreError> {
         let mut tx = self.database.begin().await?;
-        if tx.fetch(GUARD, Args::new().text(instance.as_str())).await?.is_empty() {
+        if tx.fetch(FENCE, Args::new().text(instance.as_str())).await?.is_empty() {
             return Err(StoreError::Fenced);
         }
         tx.execute(ADOPT, Args::new().text(instance.as_str()).rows(id_rows(ids))).await?;

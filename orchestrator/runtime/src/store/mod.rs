@@ -1,18 +1,22 @@
 //! The saga log in a database: the only SQL of the orchestrator.
 //!
+//! | module | one job |
+//! |---|---|
+//! | `write` | admissions and appends in one commit |
+//! | `entry` | how a log entry is stored |
+//! | `read` | sagas by id and by key, and lists |
+//! | `lease` | instances, their leases, adoption |
+//! | `peer` | what instances leave for each other |
+//! | `archive` | the way of finished sagas out of the hot tables |
+//!
 //! Promises: what `write` has answered is durable; a write by an instance that has been marked dead is refused whole
 //! (`Fenced`); an append whose expected sequence is not the stored one is refused by itself (`Conflict`).
 
 mod archive;
-mod find;
-mod key;
+mod entry;
 mod lease;
-mod line;
-mod outage;
 mod peer;
 mod read;
-mod receipt;
-mod request;
 mod write;
 
 #[cfg(test)]
@@ -26,16 +30,13 @@ use matricula_kit::database::{Database, DbError, Migrator, Row, Rows};
 use matricula_kit::telemetry::{TraceContext, spans};
 use tracing::Span;
 
-pub use key::KeyedSaga;
-pub use outage::Outage;
 pub(crate) use peer::PeerMessage;
-pub use read::{SagaFilter, SagaRow};
-pub use receipt::Archived;
-pub use request::StoredRequest;
+pub use peer::{Outage, StoredRequest};
+pub use read::{Archived, KeyedSaga, SagaFilter, SagaRow};
 
 /// The fence of every commit of an instance: no row when it has been marked dead. The lock keeps the mark from being
 /// set before the commit has ended.
-const GUARD: &str = "SELECT instance_id FROM instances WHERE instance_id = $1 AND dead = 0 {for_share}";
+const FENCE: &str = "SELECT instance_id FROM instances WHERE instance_id = $1 AND dead = 0 {for_share}";
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 

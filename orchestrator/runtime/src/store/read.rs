@@ -1,6 +1,11 @@
-//! Reads of the saga log: one saga, many, lists. None of them is on the way of a registration that runs.
+//! Reads of the saga log: by id, by the beginning of an id, by key, and lists; of those too whose log has gone to the
+//! archive, from their receipts. None of them is on the way of a registration that runs.
+//!
+//! Promises: a row that can't be read hides no other. A saga that is taken to the archive between two statements is in
+//! the answer of one of them.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use matricula_core::SagaId;
@@ -9,9 +14,7 @@ use matricula_kit::database::{Args, DbError, Row, Rows};
 use matricula_kit::telemetry::{self, TraceContext};
 use matricula_kit::time::UnixMs;
 
-use super::line;
-use super::receipt::{self, Archived};
-use super::{SagaStore, id_rows, readable_id, readable_ids, saga_id};
+use super::{SagaStore, entry, id_rows, readable_id, readable_ids, saga_id};
 
 /// A saga as stored.
 #[derive(Debug, Clone)]
@@ -48,6 +51,15 @@ pub struct SagaRow {
     pub log: Result<Vec<Recorded>, String>,
     /// What is kept of it when its log is in the archive.
     pub archived: Option<Archived>,
+}
+
+/// What is kept of a saga whose log is in the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archived {
+    /// What `Workload::receipt` made of it.
+    pub receipt: String,
+    /// The file of the archive that has its log.
+    pub file: String,
 }
 
 /// Which sagas a list holds.
@@ -196,7 +208,7 @@ impl SagaStore {
             return Ok(sagas);
         }
         let receipts = self.receipts_before(&before, filter.subject.as_deref(), filter.limit).await?;
-        Ok(receipt::merged(sagas, receipts, filter.limit))
+        Ok(merged(sagas, receipts, filter.limit))
     }
 
     /// Sagas that are not finished, oldest first, with their logs; only those after this one, the end of the page
@@ -254,7 +266,7 @@ impl SagaStore {
         let mut logs: HashMap<SagaId, Result<Vec<Recorded>, String>> = HashMap::with_capacity(sagas.len());
         for row in self.database.fetch(EVENTS, ids.into()).await? {
             let log = logs.entry(saga_id(&row)?).or_insert_with(|| Ok(Vec::new()));
-            match (line::read(&row), log) {
+            match (entry::read(&row), log) {
                 (Ok(events), Ok(log)) => log.extend(events),
                 (Err(problem), log @ Ok(_)) => *log = Err(problem),
                 // The first problem is the one to report.
@@ -314,4 +326,154 @@ fn saga_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
         log,
         archived: None,
     }))
+}
+
+macro_rules! receipts {
+    ($rest:literal) => {
+        concat!(
+            "SELECT a.saga_id, a.definition, a.version, a.subject, a.idempotency_key, a.request, a.created_at, \
+             a.finished_at, a.phase, a.receipt, a.archived_in FROM ",
+            $rest
+        )
+    };
+}
+
+const RECEIPTS_BY_ID: &str = receipts!("{rows} JOIN receipts a ON a.saga_id = r.saga_id ORDER BY a.saga_id");
+const LIST_RECEIPTS: &str = receipts!("receipts a WHERE a.saga_id < $1 ORDER BY a.saga_id DESC LIMIT $2");
+const LIST_RECEIPTS_OF_SUBJECT: &str =
+    receipts!("receipts a WHERE a.saga_id < $1 AND a.subject = $3 ORDER BY a.saga_id DESC LIMIT $2");
+
+impl SagaStore {
+    /// Of these sagas, those that have a receipt, by id.
+    async fn receipts(&self, ids: &[SagaId]) -> Result<Vec<SagaRow>, DbError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self.database.fetch(RECEIPTS_BY_ID, id_rows(ids).into()).await?;
+        rows.iter().filter_map(|row| receipt_row(row).transpose()).collect()
+    }
+
+    /// Receipts before an id, newest first; of one subject, or of all.
+    async fn receipts_before(&self, before: &str, subject: Option<&str>, limit: i64) -> Result<Vec<SagaRow>, DbError> {
+        let args = Args::new().text(before).int(limit);
+        let rows = match subject {
+            Some(subject) => self.database.fetch(LIST_RECEIPTS_OF_SUBJECT, args.text(subject)).await?,
+            None => self.database.fetch(LIST_RECEIPTS, args).await?,
+        };
+        rows.iter().filter_map(|row| receipt_row(row).transpose()).collect()
+    }
+}
+
+/// One page of two, newest first. What is in both is between the two commits that take it to the archive: it still has
+/// its log.
+fn merged(mut sagas: Vec<SagaRow>, receipts: Vec<SagaRow>, limit: i64) -> Vec<SagaRow> {
+    let known: HashSet<SagaId> = sagas.iter().map(|saga| saga.id).collect();
+    sagas.extend(receipts.into_iter().filter(|receipt| !known.contains(&receipt.id)));
+    sagas.sort_by_key(|saga| Reverse(saga.id));
+    sagas.truncate(usize::try_from(limit).unwrap_or_default());
+    sagas
+}
+
+/// `None` for a row whose id is no UUID.
+fn receipt_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
+    let Some(id) = readable_id(row)? else { return Ok(None) };
+    let file = row.text("archived_in")?;
+    Ok(Some(SagaRow {
+        id,
+        subject: row.text("subject")?,
+        idempotency_key: row.text("idempotency_key")?,
+        definition: row.text("definition")?,
+        version: u32::try_from(row.int("version")?).unwrap_or_default(),
+        request: row.text("request")?,
+        trace: TraceContext::default(),
+        created_at: UnixMs(row.int("created_at")?),
+        updated_at: UnixMs(row.int("finished_at")?),
+        owner: String::new(),
+        owner_alive: false,
+        phase: row.text("phase")?,
+        needs_attention: false,
+        sequence: 0,
+        log: Err(format!("it is in the archive, in {file}")),
+        archived: Some(Archived { receipt: row.text("receipt")?, file }),
+    }))
+}
+
+const IDS_OF_SAGAS: &str =
+    "SELECT s.saga_id FROM sagas s WHERE s.saga_id BETWEEN $1 AND $2 ORDER BY s.saga_id LIMIT $3";
+const IDS_OF_RECEIPTS: &str =
+    "SELECT a.saga_id FROM receipts a WHERE a.saga_id BETWEEN $1 AND $2 ORDER BY a.saga_id LIMIT $3";
+
+impl SagaStore {
+    /// The ids from `first` to `last`, both included, in order: of sagas whose log is here, and of those in the
+    /// archive.
+    pub async fn ids_between(&self, first: &str, last: &str, limit: i64) -> Result<Vec<SagaId>, DbError> {
+        let mut ids = BTreeSet::new();
+        // What is taken to the archive between the two is in one of them.
+        for sql in [IDS_OF_SAGAS, IDS_OF_RECEIPTS] {
+            let rows = self.database.fetch(sql, Args::new().text(first).text(last).int(limit)).await?;
+            ids.extend(readable_ids(&rows)?);
+        }
+        Ok(ids.into_iter().take(usize::try_from(limit).unwrap_or_default()).collect())
+    }
+}
+
+const OF_KEY: &str = "SELECT saga_id, fingerprint FROM sagas WHERE subject = $1 AND idempotency_key = $2 \
+     UNION ALL SELECT saga_id, fingerprint FROM receipts WHERE subject = $1 AND idempotency_key = $2";
+
+/// The `CROSS JOIN` has SQLite go from the subjects to their sagas. A subject has few, so the prefix needs no index.
+const OF_PREFIX: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.request, s.outcome \
+     FROM {rows} CROSS JOIN sagas s WHERE s.subject = r.subject AND s.idempotency_key LIKE $1";
+const RECEIPTS_OF_PREFIX: &str = "SELECT a.saga_id, a.subject, a.idempotency_key, a.request, a.outcome \
+     FROM {rows} CROSS JOIN receipts a WHERE a.subject = r.subject AND a.idempotency_key LIKE $1";
+
+/// A saga as it is found by its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyedSaga {
+    /// Its id.
+    pub id: SagaId,
+    /// Whom it is about.
+    pub subject: String,
+    /// The caller's key.
+    pub idempotency_key: String,
+    /// The request, as JSON.
+    pub request: String,
+    /// `Outcome::as_str` after its last event.
+    pub outcome: String,
+}
+
+impl SagaStore {
+    /// The sagas of these subjects whose keys begin with `prefix`, those in the archive too, in the order of their ids.
+    pub async fn of_prefix(&self, subjects: &[&str], prefix: &str) -> Result<Vec<KeyedSaga>, DbError> {
+        let mut found = HashMap::new();
+        // A saga that is taken to the archive between the two is in one of them.
+        for sql in [OF_PREFIX, RECEIPTS_OF_PREFIX] {
+            let rows = Rows::new().text("subject", subjects.iter().copied());
+            for row in self.database.fetch(sql, Args::new().text(format!("{prefix}%")).rows(rows)).await? {
+                if let Some(id) = readable_id(&row)? {
+                    found.insert(id, keyed_saga(id, &row)?);
+                }
+            }
+        }
+        let mut found: Vec<KeyedSaga> = found.into_values().collect();
+        found.sort_by_key(|saga| saga.id);
+        Ok(found)
+    }
+
+    /// The saga that a subject has submitted with a key, one in the archive too, and the fingerprint of what it asked
+    /// for.
+    pub async fn of_key(&self, subject: &str, key: &str) -> Result<Option<(SagaId, String)>, DbError> {
+        let rows = self.database.fetch(OF_KEY, Args::new().text(subject).text(key)).await?;
+        let found = rows.first().map(|row| Ok((saga_id(row)?, row.text("fingerprint")?)));
+        found.transpose()
+    }
+}
+
+fn keyed_saga(id: SagaId, row: &Row) -> Result<KeyedSaga, DbError> {
+    Ok(KeyedSaga {
+        id,
+        subject: row.text("subject")?,
+        idempotency_key: row.text("idempotency_key")?,
+        request: row.text("request")?,
+        outcome: row.text("outcome")?,
+    })
 }

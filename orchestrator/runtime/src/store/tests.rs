@@ -2,9 +2,7 @@
 
 mod adopt;
 mod fence;
-mod find;
-mod key;
-mod list;
+mod read;
 mod write;
 
 use matricula_core::{Admitted, AppendOutcome, SagaId, Summary};

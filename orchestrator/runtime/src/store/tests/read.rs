@@ -1,4 +1,4 @@
-//! Reads: one, many, lists; and what can't be read hides nothing else.
+//! Reads: by id, by the beginning of an id, by key, and lists; a row that can't be read hides no other.
 
 use matricula_kit::database::Database;
 use matricula_kit::testing::{BACKENDS, Backend};
@@ -145,5 +145,52 @@ async fn a_saga_whose_id_is_no_uuid_is_left_alone_and_hides_no_other() {
         store.register(&heir, LONG_MS).await.unwrap();
         store.release(&fixture.instance).await.unwrap();
         assert_eq!(store.adoptable(("one", 1), 10).await.unwrap(), ids[..3], "{backend:?}");
+    }
+}
+
+async fn between(store: &SagaStore, first: &str, last: &str, limit: i64) -> Vec<String> {
+    let found = store.ids_between(first, last, limit).await.unwrap();
+    found.into_iter().map(String::from).collect()
+}
+
+#[tokio::test]
+async fn ids_are_found_by_their_range() {
+    for backend in BACKENDS {
+        let fixture = Fixture::new(backend).await;
+        let ids: Vec<String> = fixture.admit(&["a", "b", "c"]).await.into_iter().map(String::from).collect();
+        let (zeros, effs) = ("00000000-0000-0000-0000-000000000000", "ffffffff-ffff-ffff-ffff-ffffffffffff");
+        assert_eq!(between(&fixture.store, zeros, effs, 10).await, ids, "{backend:?}");
+        assert_eq!(between(&fixture.store, zeros, effs, 2).await, ids[..2], "{backend:?}");
+        assert_eq!(between(&fixture.store, &ids[1], &ids[1], 10).await, [ids[1].clone()], "{backend:?}");
+        assert_eq!(between(&fixture.store, zeros, &ids[0], 10).await, [ids[0].clone()], "{backend:?}");
+        assert!(between(&fixture.store, zeros, zeros, 10).await.is_empty(), "{backend:?}");
+    }
+}
+
+async fn keys(store: &SagaStore, subjects: &[&str]) -> Vec<String> {
+    let found = store.of_prefix(subjects, "import·").await.unwrap();
+    found.into_iter().map(|saga| format!("{} {} {}", saga.subject, saga.idempotency_key, saga.outcome)).collect()
+}
+
+#[tokio::test]
+async fn sagas_are_found_by_the_beginning_of_their_keys() {
+    for backend in BACKENDS {
+        let fixture = Fixture::new(backend).await;
+        let ids = fixture.admit(&["import·E1·0", "a click", "import·E1·1"]).await;
+        let other = saga("bob", "import·E1·0", "same");
+        write(&fixture.store, &fixture.instance, &[other], &[]).await.unwrap();
+        let of_ada = ["ada import·E1·0 pending", "ada import·E1·1 pending"];
+        assert_eq!(keys(&fixture.store, &["ada"]).await, of_ada, "{backend:?}");
+        assert_eq!(keys(&fixture.store, &["bob", "eve"]).await, ["bob import·E1·0 pending"], "{backend:?}");
+        assert!(keys(&fixture.store, &[]).await.is_empty(), "{backend:?}");
+
+        // The first is taken to the archive: finished as far as the tables know.
+        fixture.sabotage("UPDATE sagas SET finished = 1, phase = 'completed', outcome = 'committed'").await;
+        let receipts = [(ids[0], "{}".to_owned())];
+        fixture.store.keep_receipts(&fixture.instance, "a file", &receipts).await.unwrap();
+        let both = ["ada import·E1·0 committed", "ada import·E1·1 committed"];
+        assert_eq!(keys(&fixture.store, &["ada"]).await, both, "{backend:?}: between receipt and removal");
+        fixture.store.remove(&fixture.instance, &ids[..1]).await.unwrap();
+        assert_eq!(keys(&fixture.store, &["ada"]).await, both, "{backend:?}: removed");
     }
 }
