@@ -159,7 +159,7 @@ pub struct StepState {
     /// Why its action was refused.
     pub refusal: Option<Arc<str>>,
     /// Whether an operator has found the refusal; otherwise the participant answered it.
-    pub(crate) is_refused_by_hand: bool,
+    pub(crate) is_refused_manually: bool,
 }
 
 impl StepState {
@@ -192,7 +192,7 @@ impl StepState {
             (Kind::Compensatable, _) => true,
             (Kind::Pivot, _) if step.undo.is_none() => false,
             (Kind::Pivot, CallStatus::NotStarted) => is_adopted,
-            (Kind::Pivot, status) => status == CallStatus::Refused && self.is_refused_by_hand,
+            (Kind::Pivot, status) => status == CallStatus::Refused && self.is_refused_manually,
             (Kind::Retriable | Kind::Finalizer, _) => false,
         };
         may_be_done && !self.undo.status.is_over()
@@ -323,7 +323,7 @@ impl SagaState {
 
     /// Whether a compensation may be reverted: no refusal of a participant contradicts that the pivot has happened.
     pub(crate) fn may_revert(&self) -> bool {
-        !self.steps.iter().any(|step| step.refusal.is_some() && !step.is_refused_by_hand)
+        !self.steps.iter().any(|step| step.refusal.is_some() && !step.is_refused_manually)
     }
 
     /// Whether the saga is compensating, and it is not known yet whether its pivot has happened.

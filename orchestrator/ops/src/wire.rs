@@ -76,7 +76,7 @@ pub(crate) fn ledger_entry(stored: &StoredRegistration) -> ops::ExportLedgerResp
         registration: Some(stored.to_wire()),
         phase: phase(stored).into(),
         owner_alive: stored.row.owner_alive && !is_finished(stored),
-        decided_by_hand: stored.is_decided_by_hand(),
+        decided_by_hand: stored.is_decided_manually(),
     }
 }
 

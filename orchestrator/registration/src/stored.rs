@@ -8,7 +8,7 @@ use matricula_kit::id::SectionId;
 use matricula_proto::registration::v1 as wire;
 use matricula_runtime::{Archived, SagaRow};
 
-use crate::receipt::{Receipt, is_decided_by_hand};
+use crate::receipt::{Receipt, is_decided_manually};
 use crate::request::RegistrationRequest;
 use crate::view::{self, RegistrationView};
 
@@ -91,11 +91,11 @@ impl StoredRegistration {
         self.read.is_err() && self.receipt.is_none()
     }
 
-    /// Whether an operator decided something of it by hand, as far as that can be read.
-    pub fn is_decided_by_hand(&self) -> bool {
+    /// Whether an operator decided something of it manually, as far as that can be read.
+    pub fn is_decided_manually(&self) -> bool {
         match &self.receipt {
-            Some((_, receipt)) => receipt.is_decided_by_hand(),
-            None => self.row.log.as_ref().is_ok_and(|log| is_decided_by_hand(log)),
+            Some((_, receipt)) => receipt.is_decided_manually(),
+            None => self.row.log.as_ref().is_ok_and(|log| is_decided_manually(log)),
         }
     }
 }

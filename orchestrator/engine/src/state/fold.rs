@@ -64,7 +64,7 @@ pub enum FoldError {
     },
     /// An operator can't decide this call: it has not failed, or something else must be decided instead.
     #[error("the {direction} of {step} is not to be decided by hand")]
-    NotByHand {
+    NotManual {
         /// Name of the step.
         step: String,
         /// The direction of the call.
@@ -119,7 +119,7 @@ impl SagaState {
                 undo: CallState::NEW,
                 output: None,
                 refusal: None,
-                is_refused_by_hand: false,
+                is_refused_manually: false,
             })
             .collect();
         if !steps[def.pivot().get()].applies {
@@ -201,7 +201,7 @@ impl SagaState {
                 }
                 let state = &mut self.steps[index.get()];
                 state.undo.end(CallStatus::Refused);
-                if std::mem::take(&mut state.is_refused_by_hand) {
+                if std::mem::take(&mut state.is_refused_manually) {
                     // The pivot is called again, for the answer that its participant has on record.
                     state.refusal = None;
                     state.action.status = CallStatus::NotStarted;
@@ -271,7 +271,7 @@ impl SagaState {
             Intervention::Skip { step, direction } => {
                 let (index, kind) = self.failing(def, step, *direction)?;
                 if kind == Kind::Pivot || *direction == Direction::Forward && kind.may_refuse() {
-                    return Err(FoldError::NotByHand { step: step.clone(), direction: *direction });
+                    return Err(FoldError::NotManual { step: step.clone(), direction: *direction });
                 }
                 self.steps[index.get()].call_mut(*direction).settle(CallStatus::Skipped);
             }
@@ -287,10 +287,10 @@ impl SagaState {
                     Resolution::Refused { refusal } if may_be_refused => {
                         state.action.settle(CallStatus::Refused);
                         state.refusal = Some(refusal.as_str().into());
-                        state.is_refused_by_hand = true;
+                        state.is_refused_manually = true;
                     }
                     Resolution::Done | Resolution::Refused { .. } => {
-                        return Err(FoldError::NotByHand { step: step.clone(), direction: *direction });
+                        return Err(FoldError::NotManual { step: step.clone(), direction: *direction });
                     }
                 }
             }
@@ -315,7 +315,7 @@ impl SagaState {
         let attempts = self.steps[index.get()].call(direction).attempts;
         self.attempted(def, step, direction, attempts + 1)?;
         if attempts == 0 {
-            return Err(FoldError::NotByHand { step: step.to_owned(), direction });
+            return Err(FoldError::NotManual { step: step.to_owned(), direction });
         }
         Ok((index, def.step(index).kind))
     }

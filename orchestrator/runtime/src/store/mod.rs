@@ -100,7 +100,7 @@ impl SagaStore {
     /// Opens the log and brings its schema up to date.
     pub async fn open(database: Database) -> Result<Self, DbError> {
         database.migrate_plain(&MIGRATIONS).await?;
-        database.leave_room(&["sagas"]).await?;
+        database.set_fillfactor(&["sagas"]).await?;
         Ok(Self { database, replica: None })
     }
 

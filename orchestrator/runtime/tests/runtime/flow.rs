@@ -87,7 +87,7 @@ async fn fill(system: &System, prefix: &str) -> Vec<(matricula_runtime::SagaId, 
 }
 
 #[tokio::test]
-async fn beyond_the_limit_submissions_are_turned_away_and_every_place_comes_back() {
+async fn beyond_the_limit_submissions_are_rejected_and_every_place_comes_back() {
     for backend in BACKENDS {
         let (_test, system) = new(backend, RuntimeConfig { admission_queue_max: 3, ..config() }).await;
         system.world.hold("Commit");

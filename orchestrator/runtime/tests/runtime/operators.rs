@@ -73,9 +73,9 @@ async fn a_retry_calls_what_waits() {
     ));
 }
 
-/// A call that waits for its service would be made when that is back, and do once more what somebody has done by hand.
+/// A call that waits for its service would be made when that is back, and do once more what somebody has done manually.
 #[tokio::test]
-async fn what_is_decided_by_hand_is_not_called_any_more() {
+async fn what_is_decided_manually_is_not_called_any_more() {
     let (_place, system) = new(Backend::Sqlite, config()).await;
     let (id, watcher) = stuck(&system, "k").await;
     let waiting = async || system.destination("gamma").await.1;

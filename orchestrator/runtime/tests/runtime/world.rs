@@ -81,17 +81,17 @@ pub fn definition() -> Definition {
 fn table(withdraw: Option<&'static str>) -> Definition {
     let retry = RetryPolicy::try_new(1, 20, 50, 5).unwrap();
     use Kind::{Compensatable, Finalizer, Pivot, Retriable};
-    let line =
+    let step =
         |stage, name, destination, action, undo, kind| Step { name, stage, destination, action, undo, kind, retry };
     let steps = vec![
-        line(1, "reserve", "alpha", "Reserve", Some("Unreserve"), Compensatable),
-        line(2, "hold", "beta", "Hold", Some("Release"), Compensatable),
-        line(3, "enroll", "alpha", "Enroll", Some("Unenroll"), Compensatable),
-        line(3, "charge", "gamma", "Charge", Some("Void"), Compensatable),
-        line(4, "commit", "alpha", "Commit", withdraw, Pivot),
-        line(5, "settle", "beta", "Settle", None, Retriable),
-        line(5, "bill", "gamma", "Bill", None, Retriable),
-        line(5, "notify", "delta", "Notify", None, Finalizer),
+        step(1, "reserve", "alpha", "Reserve", Some("Unreserve"), Compensatable),
+        step(2, "hold", "beta", "Hold", Some("Release"), Compensatable),
+        step(3, "enroll", "alpha", "Enroll", Some("Unenroll"), Compensatable),
+        step(3, "charge", "gamma", "Charge", Some("Void"), Compensatable),
+        step(4, "commit", "alpha", "Commit", withdraw, Pivot),
+        step(5, "settle", "beta", "Settle", None, Retriable),
+        step(5, "bill", "gamma", "Bill", None, Retriable),
+        step(5, "notify", "delta", "Notify", None, Finalizer),
     ];
     Definition::try_new("order", 1, 600_000, steps).unwrap()
 }

@@ -75,7 +75,7 @@ impl Database {
 
     /// Has PostgreSQL leave room in the pages of these tables, whose rows change soon after they were written: such a change
     /// then stays on its page, and no index has to be told. SQLite changes rows in place.
-    pub async fn leave_room(&self, tables: &[&'static str]) -> Result<(), DbError> {
+    pub async fn set_fillfactor(&self, tables: &[&'static str]) -> Result<(), DbError> {
         let Self::Postgres(_) = self else { return Ok(()) };
         let mut tx = self.begin().await?;
         // Replicas that start together come here one after the other.

@@ -43,7 +43,7 @@ use snapshot::Snapshot;
 pub use sqlx::migrate::Migrator;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use statement::run_on_sqlite;
-use tx::Way;
+use tx::Backend;
 pub use tx::{PendingQuery, Tx};
 pub use url::{DatabasePlace, DatabaseUrl, DatabaseUrlError};
 
@@ -90,8 +90,8 @@ impl Database {
     /// The same, but it begins with the first that is sent: what is queued before needs no message of its own.
     pub async fn write(&self) -> Result<Tx, DbError> {
         Ok(Tx::new(match self {
-            Self::Sqlite(sqlite) => Way::Sqlite(sqlite.writer.acquire().await?),
-            Self::Postgres(postgres) => Way::Postgres(postgres.writers.acquire().await?),
+            Self::Sqlite(sqlite) => Backend::Sqlite(sqlite.writer.acquire().await?),
+            Self::Postgres(postgres) => Backend::Postgres(postgres.writers.acquire().await?),
         }))
     }
 
@@ -104,9 +104,9 @@ impl Database {
     /// The same, for as long as given.
     pub(crate) async fn snapshot_within(&self, limit: Duration) -> Result<Tx, DbError> {
         Ok(Tx::new(match self {
-            Self::Sqlite(sqlite) => Way::SqliteSnapshot(Snapshot::begin(&sqlite.readers, "BEGIN", limit).await?),
+            Self::Sqlite(sqlite) => Backend::SqliteSnapshot(Snapshot::begin(&sqlite.readers, "BEGIN", limit).await?),
             Self::Postgres(postgres) => {
-                Way::PostgresSnapshot(Snapshot::begin(&postgres.readers, BEGIN_SNAPSHOT, limit).await?)
+                Backend::PostgresSnapshot(Snapshot::begin(&postgres.readers, BEGIN_SNAPSHOT, limit).await?)
             }
         }))
     }

@@ -37,9 +37,9 @@ pub(super) struct Services {
 impl Services {
     pub(super) fn new() -> Arc<Self> {
         let retry = RetryPolicy::try_new(1, 1, 1, 1).unwrap();
-        let line =
+        let step =
             |stage, name, destination, action, kind| Step { name, stage, destination, action, undo: None, kind, retry };
-        let steps = vec![line(1, "do", "alpha", "Do", Kind::Pivot), line(2, "tell", "beta", "Tell", Kind::Finalizer)];
+        let steps = vec![step(1, "do", "alpha", "Do", Kind::Pivot), step(2, "tell", "beta", "Tell", Kind::Finalizer)];
         Arc::new(Self {
             definition: Definition::try_new("deed", 1, 600_000, steps).unwrap(),
             is_held: watch::Sender::new(false),
