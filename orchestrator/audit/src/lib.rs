@@ -13,12 +13,12 @@
 //! was not, or that came later, is *in motion*: its own traces, and the sections that it adds or drops for its student,
 //! may be half done. Whatever a service has a trace of is known afterwards: an unknown registration is a violation.
 //!
-//! A registration of which an operator decided something manually (a step skipped or resolved, the saga abandoned) is in
-//! motion for good: people were to see to it, and the ledgers can't tell whether they have, nor how. So 1, 2, 3, 5 and 6 ask
-//! nothing of its traces, nor of the sections that it adds or drops for its student, and no lack of a notification counts.
-//! What the ledgers do say must be right all the same: nobody is enrolled twice (4), told twice or told another outcome (6),
-//! and what was accepted stays known with its outcome (7). The report counts these registrations and names them beside the
-//! verdicts: it neither passes over them nor calls them a fault of the system.
+//! A registration of which an operator decided something manually (a step skipped or resolved, the saga abandoned) is
+//! in motion for good: people were to see to it, and the ledgers can't tell whether they have, nor how. So 1, 2, 3, 5
+//! and 6 ask nothing of its traces, nor of the sections that it adds or drops for its student, and no lack of a
+//! notification counts. What the ledgers do say must be right all the same: nobody is enrolled twice (4), told twice or
+//! told another outcome (6), and what was accepted stays known with its outcome (7). The report counts these
+//! registrations and names them beside the verdicts: it neither passes over them nor calls them a fault of the system.
 
 mod invariants;
 mod ledgers;

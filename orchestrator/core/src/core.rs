@@ -70,9 +70,9 @@ pub struct Core<W: Workflow> {
 }
 
 impl<W: Workflow> Core<W> {
-    /// An orchestrator whose instance was registered. `now` is the moment at which the registration was asked for: if its
-    /// answer has waited in a process that was stopped, the lease is as old as the question. `seed` spreads retries; each
-    /// instance has another one.
+    /// An orchestrator whose instance was registered. `now` is the moment at which the registration was asked for: if
+    /// its answer has waited in a process that was stopped, the lease is as old as the question. `seed` spreads
+    /// retries; each instance has another one.
     pub fn new(
         workflow: W,
         config: &CoreConfig,
@@ -582,8 +582,8 @@ impl<W: Workflow> Core<W> {
     }
 }
 
-/// The answer to a command for a saga that is finished, which is in no core: a command that has taken effect is answered so,
-/// and every other comes too late.
+/// The answer to a command for a saga that is finished, which is in no core: a command that has taken effect is
+/// answered so, and every other comes too late.
 pub fn answer_finished(
     definition: &Definition,
     state: &SagaState,

@@ -95,8 +95,8 @@ impl<R: Clone> Destinations<R> {
         }
     }
 
-    /// A call is not to be made any more, if it still waits: an operator has decided what it was for. Returns whether it
-    /// waited; a call that has left ends as any other.
+    /// A call is not to be made any more, if it still waits: an operator has decided what it was for. Returns whether
+    /// it waited; a call that has left ends as any other.
     pub(crate) fn withdraw(&mut self, rpc: &'static str, saga: SagaId, step: StepIndex) -> bool {
         let queues = &mut self.all[self.of_step[step.get()]].queues;
         let mut has_waited = false;

@@ -1,5 +1,5 @@
-//! Why a saga is where it is, in words, and what an operator can do about it: the cause first, be it a service or another
-//! saga, by what the instance that drives the saga sees, and not by the log alone.
+//! Why a saga is where it is, in words, and what an operator can do about it: the cause first, be it a service or
+//! another saga, by what the instance that drives the saga sees, and not by the log alone.
 
 use std::fmt::Write as _;
 
@@ -150,8 +150,8 @@ impl Cause {
     }
 }
 
-/// The services that need attention and that a saga waits for. One whose turn has not come waits for those that the sagas
-/// at work wait for.
+/// The services that need attention and that a saga waits for. One whose turn has not come waits for those that the
+/// sagas at work wait for.
 fn outages(
     runtime: &Orchestrator,
     stored: &StoredRegistration,

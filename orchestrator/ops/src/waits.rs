@@ -41,8 +41,8 @@ impl Link {
     }
 }
 
-/// The service that keeps a saga from going on: one that does not answer the instance that drives the saga, or else one that
-/// has failed the saga.
+/// The service that keeps a saga from going on: one that does not answer the instance that drives the saga, or else one
+/// that has failed the saga.
 pub(crate) fn failing_service(
     definition: &Definition,
     state: &SagaState,
@@ -105,8 +105,8 @@ fn waits_for(definition: &Definition, state: &SagaState) -> Option<SagaId> {
     state.waits_for(definition)?.parse().ok()
 }
 
-/// The sagas that a saga waits for, each waiting for the next, and the last one of them as it is stored; empty for a saga
-/// that waits for no other.
+/// The sagas that a saga waits for, each waiting for the next, and the last one of them as it is stored; empty for a
+/// saga that waits for no other.
 pub(crate) async fn chain(
     runtime: &Orchestrator,
     state: &SagaState,

@@ -41,11 +41,12 @@ use self::request::Item;
 use crate::availability::AvailabilityCache;
 use crate::unavailable::unavailable;
 
-/// How often a submission that is not durable yet looks whether the log can be written at all. When the database refuses, the
-/// client gets its answer at the next look; when it hangs, at the first look after the commit has timed out (10 s).
+/// How often a submission that is not durable yet looks whether the log can be written at all. When the database
+/// refuses, the client gets its answer at the next look; when it hangs, at the first look after the commit has timed
+/// out (10 s).
 const DURABLE_LOOK: Duration = Duration::from_secs(5);
-/// How long a submission waits to become durable while the log is written: seconds in a rush. The contract advises clients
-/// to wait 5 s longer, so that a client that is being accepted does not ask again.
+/// How long a submission waits to become durable while the log is written: seconds in a rush. The contract advises
+/// clients to wait 5 s longer, so that a client that is being accepted does not ask again.
 const DURABLE_WAIT_MAX: Duration = Duration::from_secs(25);
 /// Who cancels, in the log: portals don't say which person.
 const CANCELLED_BY: &str = "portal";

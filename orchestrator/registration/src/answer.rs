@@ -4,8 +4,8 @@
 //! OperationResult --to_log--> CallAnswer (JSON) --log--> done, refusals --> operations of later steps, the student's answer
 //! ```
 //!
-//! Promises: an answer is decoded once in each direction, with nothing between the wire and JSON; the JSON has the fields
-//! that the log has always had; an answer that can't be understood is unknown, never a refusal.
+//! Promises: an answer is decoded once in each direction, with nothing between the wire and JSON; the JSON has the
+//! fields that the log has always had; an answer that can't be understood is unknown, never a refusal.
 
 use matricula_engine::{CallAnswer, CallError, Code, SagaState};
 use matricula_kit::id::{InvalidId, check_id, check_imported_id};

@@ -86,9 +86,9 @@ impl Registrations {
     }
 }
 
-/// Calls the RPC of a name with a batch: makes the operations, sends those that could be made, and puts each answer in its
-/// place. A row has the name of the RPC in the table, its client, its method, which is also the name in [`calls`] of what
-/// makes its operation, and its request.
+/// Calls the RPC of a name with a batch: makes the operations, sends those that could be made, and puts each answer in
+/// its place. A row has the name of the RPC in the table, its client, its method, which is also the name in [`calls`]
+/// of what makes its operation, and its request.
 macro_rules! call_rpc {
     ($channels:expr, $calls:expr, $rpc:expr, {
         $($name:ident => $client:ident.$method:ident($area:ident::$request:ident),)*

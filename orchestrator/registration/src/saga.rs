@@ -64,7 +64,8 @@ pub fn definition() -> Result<Definition, DefinitionError> {
 
     #[rustfmt::skip]
     let steps = vec![
-        //   stage  step                         service          action                    what undoes it                 kind
+        // stage  step                         service          action                    what undoes it
+        // kind
         spec(1, step::RESERVE_COURSES,       "academics",     rpc::RESERVE_COURSES,     Some(rpc::REMOVE_COURSES),     Compensatable),
         spec(2, step::HOLD_SEATS,            "seats",         rpc::HOLD_SEATS,          Some(rpc::RELEASE_SEATS),      Compensatable),
         spec(3, step::CREATE_ENROLLMENTS,    "enrollments",   rpc::CREATE_ENROLLMENTS,  Some(rpc::CANCEL_ENROLLMENTS), Compensatable),
@@ -92,8 +93,8 @@ pub fn applies(request: &RegistrationRequest) -> Vec<&'static str> {
 }
 
 /// Whether somebody waits for a step: the student, whoever gets a seat that is given back, or the student's next
-/// registration, which is judged by the record and the account that this one leaves. To the rules a course that is added and
-/// not settled yet counts as one that is; who drops it again in the same moment waits for its settling.
+/// registration, which is judged by the record and the account that this one leaves. To the rules a course that is
+/// added and not settled yet counts as one that is; who drops it again in the same moment waits for its settling.
 pub fn is_waited_for(step: &Step, request: &RegistrationRequest) -> bool {
     let settles_adds_only = step.name == step::SETTLE_COURSES && request.drops.is_empty();
     step.kind != Kind::Finalizer && !settles_adds_only

@@ -1,7 +1,7 @@
 //! A registration as it is read back from the saga log, or from its receipt when its log is in the archive.
 //!
-//! Promises: what can't be read (a version that this replica does not know, a log that does not fold) is shown with what
-//! is known of it, so that one bad record hides no other.
+//! Promises: what can't be read (a version that this replica does not know, a log that does not fold) is shown with
+//! what is known of it, so that one bad record hides no other.
 
 use matricula_engine::{Definition, SagaState};
 use matricula_kit::id::SectionId;

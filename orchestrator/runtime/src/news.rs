@@ -1,5 +1,5 @@
-//! What watchers, other instances, logs and metrics get: the news of each step of the core, its gauges, and the names of
-//! all metrics of an orchestrator.
+//! What watchers, other instances, logs and metrics get: the news of each step of the core, its gauges, and the names
+//! of all metrics of an orchestrator.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! The watches of sagas: each gets the state of its saga after every persisted change, and none has to ask the database.
+//! The watches of sagas: each gets the state of its saga after every persisted change, and none has to ask the
+//! database.
 //!
 //! Of a saga that this instance drives, the core hands out each state. Sagas that another instance drives, or that no
 //! instance drives yet, are followed by one task: after a crash, thousands of clients wait for sagas that are still to

@@ -1,7 +1,7 @@
 //! Finds a saga by the beginning of its id, as people type it.
 //!
-//! Ids are UUIDs of equal form, so those with a prefix lie between two UUIDs: the prefix filled up with `0`, and with `f`.
-//! That is a range of the primary key, however many sagas there are.
+//! Ids are UUIDs of equal form, so those with a prefix lie between two UUIDs: the prefix filled up with `0`, and with
+//! `f`. That is a range of the primary key, however many sagas there are.
 
 use matricula_kit::id::check_id;
 use matricula_kit::rpc::FieldError;
@@ -51,7 +51,8 @@ fn bounds(prefix: &str) -> Result<(String, String), FieldError> {
     })
 }
 
-/// The beginning of an id as ids are written: in lower case, with hyphens. What is no beginning of a UUID stays as it is.
+/// The beginning of an id as ids are written: in lower case, with hyphens. What is no beginning of a UUID stays as it
+/// is.
 pub fn beginning(typed: &str) -> String {
     digits(typed).map_or_else(|| typed.to_owned(), |digits| hyphenated(digits.chars()))
 }

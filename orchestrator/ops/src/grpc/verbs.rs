@@ -1,4 +1,5 @@
-//! What an operator decides about a saga: its bounds, its way to whoever drives the saga, and what the answer is called.
+//! What an operator decides about a saga: its bounds, its way to whoever drives the saga, and what the answer is
+//! called.
 
 use std::time::Duration;
 
@@ -140,8 +141,8 @@ fn is_called(wait: Wait) -> bool {
     }
 }
 
-/// How a person found a step to have ended, as its saga is told. The refusal of a pivot reaches the student, in words of
-/// its domain.
+/// How a person found a step to have ended, as its saga is told. The refusal of a pivot reaches the student, in words
+/// of its domain.
 pub(super) fn resolution(answer: Option<wire_resolution::Answer>, reason: &str) -> Result<Resolution, FieldError> {
     match answer {
         None => Err(FieldError::new("answer", "is required: done or refused")),

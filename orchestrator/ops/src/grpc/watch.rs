@@ -27,11 +27,11 @@ use crate::{Orchestrator, waits, wire};
 
 /// Sagas that are read at once: with their logs they are some hundred kilobytes.
 const READ_MAX: usize = 200;
-/// Ids of sagas that the client was told of and that are not over. Beyond it, the end of the oldest of them is told only
-/// when word of it comes, not when that was missed.
+/// Ids of sagas that the client was told of and that are not over. Beyond it, the end of the oldest of them is told
+/// only when word of it comes, not when that was missed.
 const OPEN_MAX: usize = 10_000;
-/// Ids of sagas that have moved and wait to be read. Beyond it all that are unfinished are listed again. Twice the other
-/// bound, so that reading again what is open leaves room for what moves meanwhile.
+/// Ids of sagas that have moved and wait to be read. Beyond it all that are unfinished are listed again. Twice the
+/// other bound, so that reading again what is open leaves room for what moves meanwhile.
 const PENDING_MAX: usize = 2 * OPEN_MAX;
 
 /// The stream, until the shutdown.

@@ -34,7 +34,8 @@ use self::row::Row;
 use crate::Orchestrator;
 use crate::grpc::shutting_down;
 
-/// When a row may be sent again whose earlier registration is under way: a registration takes some tens of milliseconds.
+/// When a row may be sent again whose earlier registration is under way: a registration takes some tens of
+/// milliseconds.
 const RETRY_UNDER_WAY: Duration = Duration::from_millis(500);
 /// How long the rows of a call wait to become durable, as long as a registration of a portal.
 const DURABLE_WAIT_MAX: Duration = Duration::from_secs(25);

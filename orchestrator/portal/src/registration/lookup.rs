@@ -8,8 +8,8 @@
 //!             ▲  a registration that is being read waits for the next read
 //! ```
 //!
-//! Promises: a read that is slow, or hangs, delays only those who asked for what it reads; an answer was read after it was
-//! asked for; every read ends.
+//! Promises: a read that is slow, or hangs, delays only those who asked for what it reads; an answer was read after it
+//! was asked for; every read ends.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -124,8 +124,8 @@ where
         }
     }
 
-    /// Takes what waits, except what is being read: that read may have begun before the caller asked, and must not delay
-    /// the others of a second one.
+    /// Takes what waits, except what is being read: that read may have begun before the caller asked, and must not
+    /// delay the others of a second one.
     fn next_batch(&mut self) -> Vec<Asked> {
         let mut batch = Vec::new();
         if self.waiting.is_empty() {

@@ -127,8 +127,8 @@ fn saga_id(row: &Row) -> Result<SagaId, DbError> {
     text.parse().map_err(|error| DbError::corrupt(format!("the id {text:?} of a saga {error}")))
 }
 
-/// The id of a row, or `None` for a text that is no UUID: nothing can be done with such a saga, and it must not hide the
-/// others. It is left alone, and the log of this process says so.
+/// The id of a row, or `None` for a text that is no UUID: nothing can be done with such a saga, and it must not hide
+/// the others. It is left alone, and the log of this process says so.
 fn readable_id(row: &Row) -> Result<Option<SagaId>, DbError> {
     let text = row.text("saga_id")?;
     let id = text.parse().ok();

@@ -154,7 +154,8 @@ async fn append<'a>(
     advanced: PendingQuery,
 ) -> Result<(Vec<AppendOutcome>, Vec<LogEntry<'a>>), DbError> {
     let advanced = ids(&tx.rows(advanced).await?)?;
-    // A saga that is at its new sequence already was appended to by an earlier try of this write: only the owner appends.
+    // A saga that is at its new sequence already was appended to by an earlier try of this write: only the owner
+    // appends.
     let others: Vec<&Append> = appends.iter().filter(|append| !advanced.contains(&append.saga)).collect();
     let rows = Rows::new()
         .text("saga_id", others.iter().map(|append| append.saga.to_string()))

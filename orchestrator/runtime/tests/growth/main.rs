@@ -1,5 +1,5 @@
-//! A database with many finished sagas: nothing reads them again, nothing gets slower by them, and they leave while others
-//! come and go.
+//! A database with many finished sagas: nothing reads them again, nothing gets slower by them, and they leave while
+//! others come and go.
 
 #[path = "../runtime/system.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]

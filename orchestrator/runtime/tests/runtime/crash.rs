@@ -216,7 +216,8 @@ async fn run(database: &Database, statements: &[&str]) {
     tx.commit().await.unwrap();
 }
 
-/// More than can be worked off within a lease: it goes on being renewed, and no more is taken than there are places for.
+/// More than can be worked off within a lease: it goes on being renewed, and no more is taken than there are places
+/// for.
 #[tokio::test]
 async fn a_large_takeover_does_not_cost_the_lease() {
     const BACKLOG: usize = 600;

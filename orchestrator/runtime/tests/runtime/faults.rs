@@ -152,8 +152,8 @@ async fn an_open_breaker_parks_calls_without_spending_attempts() {
     assert_eq!((system.destination("beta").await.0, system.destination("beta").await.2.as_str()), ("closed", ""));
 }
 
-/// Every RPC fails somehow with a probability of 30 %, and all retries come within milliseconds: whatever order answers,
-/// wakes and appends meet in, nothing is lost and nothing is done twice.
+/// Every RPC fails somehow with a probability of 30 %, and all retries come within milliseconds: whatever order
+/// answers, wakes and appends meet in, nothing is lost and nothing is done twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_a_storm_everything_finishes_once() {
     for (backend, sagas) in BACKENDS.into_iter().zip([2_000, 500]) {

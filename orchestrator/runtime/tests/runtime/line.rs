@@ -147,8 +147,8 @@ async fn too_many_a_second_are_told_when_to_come_back() {
     system.all_settled().await;
 }
 
-/// Nobody can be decided: no more is accepted than the time allows at the rate that a start reckons with, but a quarter more
-/// than may be at work.
+/// Nobody can be decided: no more is accepted than the time allows at the rate that a start reckons with, but a quarter
+/// more than may be at work.
 #[tokio::test]
 async fn no_more_are_accepted_than_are_decided_in_time() {
     for (admission_wait_max_ms, in_flight_max, accepted) in [(80, 10, 56), (80, 400, 125)] {

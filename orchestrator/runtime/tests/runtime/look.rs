@@ -1,4 +1,5 @@
-//! What an operator sees of a saga: its turn, a queue, a call, a pause, a breaker and a limit are told apart, from any replica.
+//! What an operator sees of a saga: its turn, a queue, a call, a pause, a breaker and a limit are told apart, from any
+//! replica.
 
 use matricula_engine::{CallWait, Direction, Outcome, Wait};
 use matricula_kit::testing::Backend;

@@ -19,8 +19,8 @@ enum Opened {
 
 const SAGAS: usize = 20;
 
-/// What an instance does wrong after its sagas were given to another, which has ended since, so that all that is written is
-/// written by the first.
+/// What an instance does wrong after its sagas were given to another, which has ended since, so that all that is
+/// written is written by the first.
 async fn wrongs(opened: Opened) -> Vec<&'static str> {
     // Nothing but its writes tells the first that it was given up.
     let long = RuntimeConfig { lease_ttl_ms: 600_000, ..config() };

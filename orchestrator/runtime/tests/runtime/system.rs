@@ -128,7 +128,8 @@ impl System {
         }
     }
 
-    /// Waits until the log holds no unfinished saga, then checks what was done for every one. Returns how many there are.
+    /// Waits until the log holds no unfinished saga, then checks what was done for every one. Returns how many there
+    /// are.
     pub async fn all_settled(&self) -> usize {
         let filter = SagaFilter { unfinished: true, limit: 1, ..SagaFilter::default() };
         eventually("every saga finishes", async || self.list(filter.clone()).await.is_empty()).await;

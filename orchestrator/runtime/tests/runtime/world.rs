@@ -1,5 +1,5 @@
-//! Participants in one process, as the barrier contract wants them: the same call again gets the recorded answer, an undo
-//! leaves a tombstone, an effect happens once. What they did is counted, and their faults are scripted.
+//! Participants in one process, as the barrier contract wants them: the same call again gets the recorded answer, an
+//! undo leaves a tombstone, an effect happens once. What they did is counted, and their faults are scripted.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -10,8 +10,9 @@
 //! | `{for_update_skip_locked}` | `FOR UPDATE SKIP LOCKED` | nothing |
 //! | `{now_ms}` | the server's clock, as Unix milliseconds | the same, of this machine |
 //!
-//! `{rows}` carries any number of rows in one prepared statement, and a [`Tx`] puts its statements into as few
-//! messages as it can: most batches are two round trips. In an upsert, SQLite wants `WHERE true` between the rows and `ON CONFLICT`.
+//! `{rows}` carries any number of rows in one prepared statement, and a [`Tx`] puts its statements into as few messages
+//! as it can: most batches are two round trips. In an upsert, SQLite wants `WHERE true` between the rows and `ON
+//! CONFLICT`.
 
 mod args;
 mod connect;
@@ -49,8 +50,8 @@ pub use url::{DatabasePlace, DatabaseUrl, DatabaseUrlError};
 
 const PING: &str = "SELECT 1 AS one";
 const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
-/// How long PostgreSQL may take to answer a message. Whoever waits for longer waits for a way that is gone and did not say so: the
-/// system would give it up a quarter of an hour later. The largest import is far below it.
+/// How long PostgreSQL may take to answer a message. Whoever waits for longer waits for a way that is gone and did not
+/// say so: the system would give it up a quarter of an hour later. The largest import is far below it.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
 
 /// A service's database.

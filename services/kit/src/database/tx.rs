@@ -1,7 +1,7 @@
 //! A transaction, and the few messages that it takes.
 //!
-//! A query is queued, and goes out when its caller wants the first of its rows. A statement without an answer waits for the
-//! next such message, or for the commit. So a batch that reads five tables and writes three is two messages and two
+//! A query is queued, and goes out when its caller wants the first of its rows. A statement without an answer waits for
+//! the next such message, or for the commit. So a batch that reads five tables and writes three is two messages and two
 //! answers, and between them no process waits for the other.
 
 use sqlx::AssertSqlSafe;
@@ -16,8 +16,8 @@ use super::script::{self, Answer, Ending, Statement};
 use super::snapshot::Snapshot;
 use super::statement;
 
-/// A transaction. Dropped without [`Tx::commit`], it is rolled back. PostgreSQL has 15 s to answer each message: a process
-/// that waits for longer waits on a connection that is gone, until the system gives it up.
+/// A transaction. Dropped without [`Tx::commit`], it is rolled back. PostgreSQL has 15 s to answer each message: a
+/// process that waits for longer waits on a connection that is gone, until the system gives it up.
 pub struct Tx {
     backend: Backend,
     /// Not sent yet.
@@ -42,8 +42,8 @@ impl Tx {
         Self { backend, unsent: Vec::new(), answers: Vec::new() }
     }
 
-    /// Queues a query. Statements take effect in the order in which they are queued and sent, each on what the ones before
-    /// it have done and other transactions have committed until then.
+    /// Queues a query. Statements take effect in the order in which they are queued and sent, each on what the ones
+    /// before it have done and other transactions have committed until then.
     pub fn queue(&mut self, sql: &'static str, args: Args) -> PendingQuery {
         let number = self.answers.len();
         if args.is_no_rows() {
