@@ -150,7 +150,7 @@ impl Cause {
     }
 }
 
-/// The services that need attention and that a saga waits for. One whose turn has not come waits for those that the
+/// The services that need attention and that a saga waits for. A saga whose turn has not come waits for those that the
 /// sagas at work wait for.
 fn outages(
     runtime: &Orchestrator,
@@ -228,7 +228,7 @@ pub(crate) fn pending(definition: &Definition, calls: &[CallWait], now: UnixMs) 
     words.collect::<Vec<_>>().join("; ")
 }
 
-/// Who drives it, and whether that instance lives by the database's clock.
+/// The instance that drives it, and whether that instance lives by the database's clock.
 fn driver(stored: &StoredRegistration) -> String {
     let mut text = String::from("  ");
     let owner = &stored.row.owner;

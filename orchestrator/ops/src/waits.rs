@@ -73,7 +73,7 @@ pub(crate) async fn add_to(
         }
         missing.sort_unstable();
         missing.dedup();
-        // One that is not here is not asked for again.
+        // A saga that is not here is not asked for again.
         links.extend(missing.iter().map(|id| (*id, Link::default())));
         for row in runtime.store().get_many(missing).await? {
             let one = StoredRegistration::read(definition, row);

@@ -48,7 +48,7 @@ const DURABLE_LOOK: Duration = Duration::from_secs(5);
 /// How long a submission waits to become durable while the log is written: seconds in a rush. The contract advises
 /// clients to wait 5 s longer, so that a client that is being accepted does not ask again.
 const DURABLE_WAIT_MAX: Duration = Duration::from_secs(25);
-/// Who cancels, in the log: portals don't say which person.
+/// The author of a cancel in the log: portals don't say which person.
 const CANCELLED_BY: &str = "portal";
 /// How long a cancel that is durable may take to be undone before it is answered as it stands.
 const CANCEL_WAIT: Duration = Duration::from_secs(2);
@@ -95,7 +95,8 @@ impl RegistrationGrpc {
 
     async fn submit(&self, item: Item, trace: TraceContext) -> Result<Follower, Status> {
         let Item { key, request } = item;
-        // What was seen is stored as it was shown: any replica can tell later what has become of it.
+        // The versions that the student saw are stored as they were shown: any replica can tell later what has become
+        // of it.
         let zone = self.runtime.workload().zone();
         let request = request.confirmed(|section, version| self.cache.seen(section, version), zone);
         let id = matricula_runtime::new_saga_id();

@@ -7,12 +7,12 @@
 //!                                     answer in the row    ◄──────────
 //! ```
 //!
-//! Promises: a command is decided by the one core that drives the saga, in turn with all else that happens to it. What
-//! is answered is durable. A command that is sent again after it took effect is answered alike: the log keeps the id of
-//! each operator's command, so that a repeat whose answer was lost is not decided anew. A request that was carried out
-//! and not answered, because its owner crashed, is carried out again by the adopter, which answers alike (see the
-//! engine's `operator`). A request whose asker has gone is swept. A look changes nothing, and gives up soon, because an
-//! operator waits: then only the log is known.
+//! Promises: a command is decided by the one core that drives the saga, in turn with all else that happens to it. A
+//! command is answered when it is durable. A command that is sent again after it took effect is answered alike: the log
+//! keeps the id of each operator's command, so that a repeat whose answer was lost is not decided anew. A request that
+//! was carried out and not answered, because its owner crashed, is carried out again by the adopter, which answers
+//! alike (see the engine's `operator`). A request whose asker has gone is swept. A look changes nothing, and gives up
+//! soon, because an operator waits: then only the log is known.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ use crate::store::{InstanceId, SagaRow, SagaStore, StoreError, StoredRequest};
 const ANSWER_WAIT: Duration = Duration::from_secs(12);
 /// How long the core may take to answer an operator.
 const LOOK_MAX: Duration = Duration::from_millis(500);
-/// How long another instance may take.
+/// How long another instance may take to answer a look.
 const OWNER_MAX: Duration = Duration::from_secs(3);
 /// Between two tries while a saga enters the core: first, because it was just accepted; and longest, because it waits
 /// with many others that were adopted.

@@ -75,8 +75,8 @@ pub trait Workload: Send + Sync + 'static {
     /// Names of the steps that have something to do for a request.
     fn applies(&self, request: &Self::Request) -> Vec<&'static str>;
 
-    /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. What nobody
-    /// waits for may wait some time for others of its kind; undos never do.
+    /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. A call that
+    /// nobody waits for may gather with others of its kind. Compensations never gather.
     fn is_waited_for(&self, step: &Step, _request: &Self::Request) -> bool {
         step.kind != Kind::Finalizer
     }

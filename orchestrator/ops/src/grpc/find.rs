@@ -38,7 +38,7 @@ pub(super) async fn saga(
     }
 }
 
-/// The first and the last id that a prefix may stand for. What is no beginning of a UUID stands for itself.
+/// The first and the last id that a prefix may stand for. A text that is no beginning of a UUID stands for itself.
 fn bounds(prefix: &str) -> Result<(String, String), FieldError> {
     check_id(prefix).map_err(|problem| FieldError::new("id_prefix", problem.to_string()))?;
     if prefix.len() < PREFIX_CHARS_MIN {
@@ -51,8 +51,8 @@ fn bounds(prefix: &str) -> Result<(String, String), FieldError> {
     })
 }
 
-/// The beginning of an id as ids are written: in lower case, with hyphens. What is no beginning of a UUID stays as it
-/// is.
+/// The beginning of an id as ids are written: in lower case, with hyphens. A text that is no beginning of a UUID stays
+/// as it is.
 pub fn beginning(typed: &str) -> String {
     digits(typed).map_or_else(|| typed.to_owned(), |digits| hyphenated(digits.chars()))
 }

@@ -93,7 +93,7 @@ fn filter(request: ops::ListSagasRequest) -> Result<(SagaFilter, Wanted), FieldE
     let stored = if is_unreadable_wanted { &[] } else { phases.as_slice() };
     let stored = stored.iter().filter_map(|phase| wire::stored_phase(*phase)).collect();
     let wanted = Wanted { phases, needs_attention };
-    // What can't be read always needs attention, whatever the store says.
+    // A saga that can't be read always needs attention, whatever the store says.
     let needs_attention = needs_attention && !is_unreadable_wanted;
     let archived = false;
     Ok((SagaFilter { subject, phases: stored, needs_attention, unfinished, archived, before, limit }, wanted))

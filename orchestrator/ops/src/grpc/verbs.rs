@@ -1,5 +1,5 @@
-//! What an operator decides about a saga: its bounds, its way to whoever drives the saga, and what the answer is
-//! called.
+//! What an operator decides about a saga: its bounds, its way to the instance that drives the saga, and what the answer
+//! is called.
 
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ impl SagaGrpc {
                         Ok(calls) => calls,
                         Err(why) => return Some(why),
                     };
-                    // What was retried and is not called is parked, or in a queue that moves.
+                    // A call that was retried and has not left is parked, or in a queue that moves.
                     calls.retain(|call| step.as_ref().is_none_or(|step| call.step == *step) && !is_called(call.wait));
                     let moves = calls.iter().all(|call| matches!(call.wait, Wait::Queue { .. }));
                     if calls.is_empty() || !moves || Instant::now() >= give_up_at {

@@ -155,7 +155,7 @@ impl Watch {
         self.known_outages = now.to_vec();
     }
 
-    /// Begins the list anew. What the client takes for unfinished may have ended, so that it is not in the list.
+    /// Begins the list anew. A saga that the client takes for unfinished may have ended, so that it is not in the list.
     fn list_again(&mut self) {
         self.has_missed = false;
         self.list = List::After(None);

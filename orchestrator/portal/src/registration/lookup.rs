@@ -96,7 +96,7 @@ where
                 next = asked.recv(), if self.waiting.len() < WAITING_MAX => {
                     let Some(next) = next else { return };
                     self.waiting.push_back(next);
-                    // What else is there goes with it.
+                    // Callers that are there already go with it.
                     while self.waiting.len() < WAITING_MAX {
                         let Ok(next) = asked.try_recv() else { break };
                         self.waiting.push_back(next);

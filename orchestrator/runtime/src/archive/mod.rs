@@ -33,7 +33,7 @@ pub(crate) use write::write;
 /// How the names of files end.
 const EXTENSION: &str = "jsonl";
 
-/// One line of a file. What is unknown to this version is passed over.
+/// One line of a file. A field that this version does not know is passed over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Line {
     saga_id: SagaId,

@@ -220,7 +220,7 @@ impl<W: Workload> Retention<W> {
         Ok(removed)
     }
 
-    /// Has every service forget sagas. One that is away keeps them in the database until it is back.
+    /// Has every service forget sagas. A service that is away keeps them in the database until it is back.
     async fn forget(&self, sagas: &[SagaId]) -> Result<(), RetentionError> {
         let steps = self.runtime.workload().definition().steps();
         let mut destinations: Vec<&'static str> = steps.iter().map(|step| step.destination).collect();

@@ -15,8 +15,8 @@ const REGISTER: &str = "INSERT INTO instances (instance_id, started_at, lease_un
 const RENEW: &str = "UPDATE instances SET lease_until = {now_ms} + $2 WHERE instance_id = $1 AND dead = 0 \
      RETURNING lease_until - $2 AS now_ms";
 const RELEASE: &str = "UPDATE instances SET dead = 1 WHERE instance_id = $1";
-/// Only by who holds a lease: a machine that was asleep finds all others lapsed when it wakes, though it was away and
-/// not they.
+/// Only by an instance that holds a lease: a machine that was asleep finds all others lapsed when it wakes, though it
+/// was away and not they.
 const MARK_LAPSED: &str = "UPDATE instances SET dead = 1 \
      WHERE dead = 0 AND lease_until < {now_ms} AND instance_id <> $1 AND EXISTS \
      (SELECT 1 FROM instances me WHERE me.instance_id = $1 AND me.dead = 0 AND me.lease_until >= {now_ms})";
@@ -101,8 +101,8 @@ impl SagaStore {
         readable_ids(&rows)
     }
 
-    /// Takes over those of these sagas whose instance is dead, and returns them. What another instance took in between
-    /// is left out. After an error, the same call again returns what the first one took.
+    /// Takes over those of these sagas whose instance is dead, and returns them. Sagas that another instance took in
+    /// between are left out. After an error, the same call again returns what the first one took.
     pub async fn adopt(&self, instance: &InstanceId, ids: &[SagaId]) -> Result<Vec<SagaRow>, StoreError> {
         let mut tx = self.database.begin().await?;
         if tx.fetch(FENCE, Args::new().text(instance.as_str())).await?.is_empty() {
@@ -123,7 +123,8 @@ impl SagaStore {
     }
 
     /// Marks the unfinished sagas of dead instances that are not of this definition, and returns how many there are
-    /// that were not marked before. Whoever knows their definition adopts them, and its next event takes the mark away.
+    /// that were not marked before. An instance that knows their definition adopts them, and its next event takes the
+    /// mark away.
     pub async fn flag_unknown(&self, definition: (&str, u32)) -> Result<u64, DbError> {
         let mut tx = self.database.begin().await?;
         let flagged = tx.execute(FLAG_UNKNOWN, Args::new().text(definition.0).int(i64::from(definition.1))).await?;

@@ -219,7 +219,7 @@ impl SagaStore {
         tx.commit().await
     }
 
-    /// What other instances that live have recorded. What another version has written otherwise is left out.
+    /// The outages that other living instances have recorded. An entry in the form of another version is left out.
     pub(crate) async fn outages_of_others(&self, instance: &InstanceId) -> Result<Vec<Outage>, DbError> {
         let rows = self.database.fetch(OUTAGES_OF_OTHERS, Args::new().text(instance.as_str())).await?;
         let texts = rows.iter().map(|row| row.text("outage")).collect::<Result<Vec<_>, _>>()?;

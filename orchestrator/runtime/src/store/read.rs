@@ -282,7 +282,8 @@ impl SagaStore {
     }
 }
 
-/// A log that ends before its row says has lost what others have acted on. One that goes on has just been appended to.
+/// A log that ends before its row says has lost events that others have acted on. A log that goes on has just been
+/// appended to.
 fn whole(log: Vec<Recorded>, sequence: i64) -> Result<Vec<Recorded>, String> {
     match log.last().map_or(0, |last| last.sequence as i64) {
         last if last < sequence => Err(format!("it ends with event {last}, and its row says {sequence}")),
@@ -364,8 +365,8 @@ impl SagaStore {
     }
 }
 
-/// One page of two, newest first. What is in both is between the two commits that take it to the archive: it still has
-/// its log.
+/// One page of two, newest first. A saga that is in both is between the two commits that take it to the archive: it
+/// still has its log.
 fn merged(mut sagas: Vec<SagaRow>, receipts: Vec<SagaRow>, limit: i64) -> Vec<SagaRow> {
     let known: HashSet<SagaId> = sagas.iter().map(|saga| saga.id).collect();
     sagas.extend(receipts.into_iter().filter(|receipt| !known.contains(&receipt.id)));
@@ -408,7 +409,7 @@ impl SagaStore {
     /// archive.
     pub async fn ids_between(&self, first: &str, last: &str, limit: i64) -> Result<Vec<SagaId>, DbError> {
         let mut ids = BTreeSet::new();
-        // What is taken to the archive between the two is in one of them.
+        // A saga that is taken to the archive between the two statements is in one of the answers.
         for sql in [IDS_OF_SAGAS, IDS_OF_RECEIPTS] {
             let rows = self.database.fetch(sql, Args::new().text(first).text(last).int(limit)).await?;
             ids.extend(readable_ids(&rows)?);
