@@ -40,6 +40,12 @@ pub(crate) enum Fact {
     CommitSent { instance: InstanceNo },
     /// It is given the answer.
     CommitEnded { instance: InstanceNo },
+    /// An instance has rejected a submission, at one of its bounds.
+    Rejected,
+    /// The store has refused a row of an instance for good, as far as that one knows.
+    RowRefused,
+    /// The breaker of a service has opened.
+    BreakerOpened,
     /// A call has left an instance.
     CallMade { instance: InstanceNo, of: CallId, attempt: u32 },
     /// An instance does not wait for a call any more.

@@ -15,8 +15,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use matricula_core::{
-    Change, Commit, CommitAnswer, CoreConfig, End, Input, Moment, Rpc as CoreRpc, RpcNo, SagaId,
-    StoreAnswer as CoreAnswer, StoreRequest as CoreRequest, StoredSaga, Submission,
+    Change, Commit, CommitAnswer, CoreConfig, End, Input, Moment, Notice, Reply as CoreReply, Rpc as CoreRpc, RpcNo,
+    SagaId, StoreAnswer as CoreAnswer, StoreRequest as CoreRequest, StoredSaga, Submission,
 };
 use matricula_engine::{CallError, Code, Input as SagaInput, Outcome, Row};
 
@@ -581,11 +581,15 @@ impl Replica {
             reply(env, caller.asker, answer);
         }
         for (caller, answer) in ready.replies {
+            if matches!(answer, CoreReply::QueueFull { .. } | CoreReply::OverQuota { .. }) {
+                env.facts.push(Fact::Rejected);
+            }
             reply(env, caller.asker, reply_of(caller.saga, answer));
         }
         for (saga, outcome) in told {
             env.facts.push(Fact::Told { saga, outcome });
         }
+        env.facts.extend(ready.notices.iter().filter_map(noted));
         for change in ready.changes {
             self.changed(env, change);
         }
@@ -723,6 +727,15 @@ fn reply(env: &mut Env, asker: Asker, reply: Reply) {
     });
 }
 
+/// What is counted of the core's notices.
+fn noted(notice: &Notice) -> Option<Fact> {
+    match notice {
+        Notice::AppendRefused { .. } | Notice::AdmissionRefused { .. } => Some(Fact::RowRefused),
+        Notice::BreakerOpened { .. } => Some(Fact::BreakerOpened),
+        _ => None,
+    }
+}
+
 fn submission(saga: SagaNo, request: Rc<Request>) -> Submission<Rc<Request>> {
     Submission {
         id: id_of(saga),
@@ -733,17 +746,17 @@ fn submission(saga: SagaNo, request: Rc<Request>) -> Submission<Rc<Request>> {
     }
 }
 
-fn reply_of(saga: SagaNo, reply: matricula_core::Reply) -> Reply {
-    use matricula_core::Reply as Core;
+fn reply_of(saga: SagaNo, reply: CoreReply) -> Reply {
     match reply {
-        Core::Accepted(id) => Reply::Accepted { saga: number_of(*id) },
-        Core::Existing { id, .. } => Reply::Accepted { saga: number_of(id) },
-        Core::QueueFull { .. } | Core::OverQuota { .. } | Core::Unstorable(_) | Core::ShuttingDown => {
-            Reply::Unavailable
-        }
-        Core::Done(_) => Reply::Obeyed { saga },
-        Core::Refused(_) => Reply::Refused,
-        Core::NotHere => Reply::NotHere,
+        CoreReply::Accepted(id) => Reply::Accepted { saga: number_of(*id) },
+        CoreReply::Existing { id, .. } => Reply::Accepted { saga: number_of(id) },
+        CoreReply::QueueFull { .. }
+        | CoreReply::OverQuota { .. }
+        | CoreReply::Unstorable(_)
+        | CoreReply::ShuttingDown => Reply::Unavailable,
+        CoreReply::Done(_) => Reply::Obeyed { saga },
+        CoreReply::Refused(_) => Reply::Refused,
+        CoreReply::NotHere => Reply::NotHere,
     }
 }
 
