@@ -117,7 +117,7 @@ pub(crate) struct Process {
     pauses: u16,
     /// The destination whose limit an operator has changed.
     limited: Option<u8>,
-    /// What came while it was stopped.
+    /// Inputs and events that arrived while it was stopped.
     backlog: Vec<Backlog>,
 }
 
@@ -294,7 +294,7 @@ impl Process {
         }
     }
 
-    /// What came meanwhile is there at once, and is taken in any order: each has a turn of its own.
+    /// All that arrived meanwhile is there at once. It is taken in any order: each item draws its turn.
     fn go_on(&mut self, env: &mut Env) {
         if !std::mem::replace(&mut self.is_paused, false) {
             return;
@@ -387,7 +387,7 @@ impl Replica {
         may_crash_at(env, self.process, point);
     }
 
-    // What comes in.
+    // Input.
 
     fn handle(&mut self, env: &mut Env, input: InstanceInput) -> Goes {
         match input {
@@ -525,7 +525,7 @@ impl Replica {
         self.step(env, [])
     }
 
-    /// Others that run now hear that the sagas of this instance are to be adopted.
+    /// The other processes are told that the sagas of this instance are to be adopted.
     fn tell_peers(&self, env: &mut Env) {
         let from = self.instance;
         for process in (0..PROCESSES_MAX as u8).map(ProcessNo).filter(|process| *process != self.process) {
@@ -566,7 +566,7 @@ impl Replica {
         }
     }
 
-    // What goes out.
+    // Output.
 
     fn moment(&self, env: &Env) -> Moment {
         Duration::from_millis((env.now_ms - self.started_ms) as u64)
@@ -727,7 +727,7 @@ fn reply(env: &mut Env, asker: Asker, reply: Reply) {
     });
 }
 
-/// What is counted of the core's notices.
+/// The notices of the core that are counted.
 fn noted(notice: &Notice) -> Option<Fact> {
     match notice {
         Notice::AppendRefused { .. } | Notice::AdmissionRefused { .. } => Some(Fact::RowRefused),

@@ -23,7 +23,7 @@ use crate::names::SagaNo;
 /// RPCs that the core does not know have larger numbers than those that it does.
 const UNKNOWN_TO_CORE: u64 = 1 << 40;
 
-/// What a step leads to.
+/// The result of a step.
 #[derive(Default)]
 pub(super) struct Done {
     pub ready: Ready<Simulated>,
@@ -42,7 +42,7 @@ pub(super) struct BrokenCore {
     memory: Memory,
 }
 
-/// What the broken parts remember.
+/// The memory of the broken parts.
 #[derive(Default)]
 struct Memory {
     /// The last commit, and whether the core waits for its answer.
@@ -174,7 +174,7 @@ impl BrokenCore {
         SagaInput::Operator { command, by, reason, command_id }
     }
 
-    /// Changes what the core returns; what the core is to be given at once because of it.
+    /// Changes what the core returns; returns inputs that the core is to be given at once because of it.
     fn output(
         &mut self,
         missing: Broken,

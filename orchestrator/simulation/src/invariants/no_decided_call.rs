@@ -1,15 +1,15 @@
-//! What is decided is not called: an instance makes no call of which its own log says that it is over.
+//! A decided call is not made: an instance makes no call that is over by its own log.
 
 use matricula_engine::{CallStatus, Direction, Phase};
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
 
-pub(super) struct DecidedIsNotCalled;
+pub(super) struct NoDecidedCall;
 
-impl Invariant for DecidedIsNotCalled {
+impl Invariant for NoDecidedCall {
     fn name(&self) -> &'static str {
-        "what is decided is not called"
+        "a decided call is not made"
     }
 
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
