@@ -56,6 +56,8 @@ pub(crate) enum Purpose {
     Restart(InstanceNo),
     /// The seed that spreads the retries of an instance.
     Seed(InstanceNo),
+    /// For how long the inputs of an instance gather before a step.
+    Gathers(InstanceNo),
     /// The bounds of an instance, except how many sagas it drives at the same time.
     Bounds(InstanceNo),
     /// How many sagas an instance drives at the same time.
@@ -150,6 +152,7 @@ pub(crate) enum BacklogItem {
     CallTimeout(RpcKey),
     GraceIsOver,
     Wake,
+    Gathered,
     Limit,
     PeerLeft(InstanceNo),
 }

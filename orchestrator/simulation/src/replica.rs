@@ -62,6 +62,8 @@ pub(crate) enum InstanceInput {
     },
     /// The moment has come at which the core wants to look at what is due.
     Wake,
+    /// The core takes in all that has gathered.
+    Gathered,
     GraceIsOver,
 }
 
@@ -72,6 +74,7 @@ impl InstanceInput {
             Self::RpcEnded { key, copy, .. } => BacklogItem::Answer(key, copy),
             Self::RpcTimeout { key, .. } => BacklogItem::CallTimeout(key),
             Self::Wake => BacklogItem::Wake,
+            Self::Gathered => BacklogItem::Gathered,
             Self::GraceIsOver => BacklogItem::GraceIsOver,
         }
     }
@@ -196,7 +199,7 @@ impl Process {
             ProcessEvent::Limit { destination, in_flight_max } => self.limit(env, destination, in_flight_max),
             ProcessEvent::PeerLeft(_) => {
                 if let Some(replica) = &mut self.replica {
-                    let goes = replica.step(env, [Input::PeerLeft]);
+                    let goes = replica.take(env, Input::PeerLeft);
                     self.ends_if(env, goes);
                 }
             }
@@ -217,7 +220,7 @@ impl Process {
         let name = env.shape.destinations[usize::from(destination)];
         self.limited = Some(destination);
         env.say(|| format!("an operator has {} make at most {in_flight_max} calls of {name} at a time", self.no));
-        let goes = replica.step(env, [Input::LimitSet { destination: name, in_flight_max }]);
+        let goes = replica.take(env, Input::LimitSet { destination: name, in_flight_max });
         self.ends_if(env, goes);
     }
 
@@ -336,6 +339,9 @@ struct Replica {
     started_ms: i64,
     config: CoreConfig,
     core: Option<BrokenCore>,
+    /// For how long inputs gather before the core takes them in one step, as in a process that is busy.
+    gathers_ms: i64,
+    gathered: Vec<Input<Simulated>>,
     stage: Stage,
     /// RPCs that have left, and whose end the core was not given.
     in_flight: Vec<(u64, Vec<CallId>)>,
@@ -366,6 +372,8 @@ impl Replica {
             started_ms: env.now_ms,
             config: bounds::config(env, instance),
             core: None,
+            gathers_ms: bounds::gathers_ms(env, instance),
+            gathered: Vec::new(),
             stage: Stage::Registering,
             in_flight: Vec::new(),
             wake_at_ms: None,
@@ -404,6 +412,7 @@ impl Replica {
                 self.rpc_ended(env, rpc, Err(CallError::new(Code::DeadlineExceeded, "no answer", None)))
             }
             InstanceInput::Wake => self.woken(env),
+            InstanceInput::Gathered => self.step(env),
             InstanceInput::GraceIsOver => {
                 self.release(env);
                 Goes::On
@@ -416,13 +425,13 @@ impl Replica {
             Asked::Submit(saga, request) => {
                 env.say(|| format!("{} asks {} for {saga}", saga.client(), self.instance));
                 let submission = submission(saga, request);
-                return self.step(env, [Input::Submitted { submission, caller: Caller { asker, saga } }]);
+                return self.take(env, Input::Submitted { submission, caller: Caller { asker, saga } });
             }
             Asked::Cancel(saga) => (saga, SagaInput::Cancel { by: saga.client().to_string(), reason: String::new() }),
             Asked::Order(order) => (order.saga, order.input()),
         };
         env.facts.push(Fact::Commanded { instance: self.instance, saga });
-        self.step(env, [Input::Commanded { saga: id_of(saga), command, caller: Caller { asker, saga } }])
+        self.take(env, Input::Commanded { saga: id_of(saga), command, caller: Caller { asker, saga } })
     }
 
     fn stop(&mut self, env: &mut Env) -> Goes {
@@ -432,7 +441,7 @@ impl Replica {
         }
         let grace_ms = i64::from(env.draw(Purpose::Grace(self.instance)).below(GRACE_MS as u32));
         self.later(env, grace_ms, InstanceInput::GraceIsOver);
-        self.step(env, [Input::Stopped])
+        self.take(env, Input::Stopped)
     }
 
     /// Gives back its lease, unless it does so already.
@@ -449,7 +458,7 @@ impl Replica {
         }
         self.wakes_at_ms = None;
         match self.wake_at_ms {
-            Some(at_ms) if at_ms <= env.now_ms => self.step(env, []),
+            Some(at_ms) if at_ms <= env.now_ms => self.step(env),
             _ => {
                 self.schedule_wake(env);
                 Goes::On
@@ -478,7 +487,7 @@ impl Replica {
             env.facts.extend(calls.into_iter().map(|of| Fact::CallEnded { instance, of }));
         }
         // A second answer, or one that comes too late, is handed over, too.
-        self.step(env, [Input::RpcEnded { number: RpcNo(rpc), answer }])
+        self.take(env, Input::RpcEnded { number: RpcNo(rpc), answer })
     }
 
     fn stored(&mut self, env: &mut Env, Transaction { key, request }: Transaction, answer: StoreAnswer) -> Goes {
@@ -498,7 +507,7 @@ impl Replica {
             (StoreRequest::Write(batch), answer) => {
                 env.facts.push(Fact::CommitEnded { instance: self.instance });
                 let answer = self.commit_answer(answer);
-                self.step(env, [Input::CommitEnded { number: batch.number, answer }])
+                self.take(env, Input::CommitEnded { number: batch.number, answer })
             }
             (request, answer) => {
                 let request = match request {
@@ -509,7 +518,7 @@ impl Replica {
                     _ => CoreRequest::Flag { sagas: Vec::new() },
                 };
                 let answer = self.store_answer(env, answer);
-                self.step(env, [Input::StoreAnswered { request, answer }])
+                self.take(env, Input::StoreAnswered { request, answer })
             }
         }
     }
@@ -522,7 +531,7 @@ impl Replica {
         let (name, now) = (self.instance.to_string(), Moment::ZERO);
         self.core = Some(BrokenCore::new(env.broken, workflow, &self.config, name, seed, now, database_now_ms));
         self.stage = Stage::Runs;
-        self.step(env, [])
+        self.step(env)
     }
 
     /// The other processes are told that the sagas of this instance are to be adopted.
@@ -572,11 +581,26 @@ impl Replica {
         Duration::from_millis((env.now_ms - self.started_ms) as u64)
     }
 
-    /// Gives the core what has happened, and does what it returns.
-    fn step<const N: usize>(&mut self, env: &mut Env, inputs: [Input<Simulated>; N]) -> Goes {
+    /// Gives the core something that has happened, now or soon.
+    fn take(&mut self, env: &mut Env, input: Input<Simulated>) -> Goes {
+        if self.stage != Stage::Runs {
+            return Goes::On;
+        }
+        self.gathered.push(input);
+        if self.gathers_ms == 0 {
+            return self.step(env);
+        }
+        if self.gathered.len() == 1 {
+            self.later(env, self.gathers_ms, InstanceInput::Gathered);
+        }
+        Goes::On
+    }
+
+    /// Gives the core all that has happened, and does what it returns.
+    fn step(&mut self, env: &mut Env) -> Goes {
         let now = self.moment(env);
         let Some(core) = self.core.as_mut().filter(|_| self.stage == Stage::Runs) else { return Goes::On };
-        let Done { ready, replies, told } = core.step(now, inputs);
+        let Done { ready, replies, told } = core.step(now, std::mem::take(&mut self.gathered));
         for (caller, answer) in replies {
             reply(env, caller.asker, answer);
         }

@@ -81,7 +81,7 @@ impl BrokenCore {
         Self { core, missing, memory: Memory::default() }
     }
 
-    pub(super) fn step<const N: usize>(&mut self, now: Moment, inputs: [Input<Simulated>; N]) -> Done {
+    pub(super) fn step(&mut self, now: Moment, inputs: Vec<Input<Simulated>>) -> Done {
         let Some(missing) = self.missing else {
             return Done { ready: self.core.step(now, inputs), ..Done::default() };
         };
