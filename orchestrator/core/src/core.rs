@@ -60,6 +60,8 @@ pub struct Core<W: Workflow> {
     flushes: FlushQueue,
     lease: Lease,
     adoption: Adoption,
+    /// Sagas that are left alone and whose mark was not written; each heartbeat tries again.
+    unflagged: Vec<SagaId>,
     is_stopping: bool,
     end: Option<End>,
     /// The moment of the step.
@@ -95,6 +97,7 @@ impl<W: Workflow> Core<W> {
             clock: lease.clock(now),
             adoption: Adoption::new(config, seed, now),
             lease,
+            unflagged: Vec::new(),
             is_stopping: false,
             end: None,
             ready: Ready::default(),
@@ -187,7 +190,12 @@ impl<W: Workflow> Core<W> {
         while let Some(saga) = self.flushes.pop(self.clock.now) {
             self.write(saga);
         }
-        self.ready.store.extend(self.lease.renew(self.clock.now));
+        if let Some(renewal) = self.lease.renew(self.clock.now) {
+            self.ready.store.push(renewal);
+            if !self.unflagged.is_empty() {
+                self.ready.store.push(StoreRequest::Flag { sagas: std::mem::take(&mut self.unflagged) });
+            }
+        }
         self.ready.rpcs = self.destinations.send(self.clock, &mut self.ready.notices);
         self.ready.commit = self.commits.next(self.clock.now);
         if self.is_stopping && self.commits.is_idle() && self.destinations.in_flight() == 0 {
@@ -310,6 +318,10 @@ impl<W: Workflow> Core<W> {
             (StoreRequest::Renew { asked_at }, StoreAnswer::Renewed { database_now_ms }) => {
                 self.lease.renewed(database_now_ms, asked_at, self.clock.now);
                 self.clock = self.lease.clock(self.clock.now);
+            }
+            (StoreRequest::Flag { sagas }, StoreAnswer::Failed) => {
+                // A saga in memory gets its mark from its own log.
+                self.unflagged.extend(sagas.into_iter().filter(|saga| !self.sagas.contains_key(saga)));
             }
             (StoreRequest::Renew { .. } | StoreRequest::Flag { .. }, _) => {}
             (_, answer) => {
@@ -464,7 +476,11 @@ impl<W: Workflow> Core<W> {
     fn set_timer(&mut self, id: SagaId, wake_at_ms: Option<i64>) {
         let sleep_until = self.clock.now + SLEEP_MAX;
         let wake_at = wake_at_ms.map(|at_ms| self.clock.moment_of(at_ms).min(sleep_until));
-        let Some(saga) = self.sagas.get_mut(&id).filter(|saga| saga.wake_at != wake_at) else { return };
+        let Some(saga) = self.sagas.get_mut(&id) else { return };
+        // An earlier wake does: it finds out when the next is due.
+        if saga.wake_at.zip(wake_at).is_some_and(|(set, wanted)| set <= wanted) {
+            return;
+        }
         if let Some(at) = std::mem::replace(&mut saga.wake_at, wake_at) {
             self.timers.remove(&(at, id));
         }

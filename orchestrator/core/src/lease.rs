@@ -205,7 +205,9 @@ impl Adoption {
                 return sagas;
             }
             StoreAnswer::Looked => self.stage = Stage::Between,
-            StoreAnswer::Failed | StoreAnswer::Fenced | StoreAnswer::Renewed { .. } => self.rest(lease, now),
+            StoreAnswer::Failed | StoreAnswer::Fenced | StoreAnswer::Flagged | StoreAnswer::Renewed { .. } => {
+                self.rest(lease, now);
+            }
         }
         Vec::new()
     }

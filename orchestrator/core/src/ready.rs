@@ -379,7 +379,8 @@ pub enum StoreRequest {
         /// The sagas.
         sagas: Vec<SagaId>,
     },
-    /// Show that a person must look at these sagas of this instance. No answer is needed.
+    /// Show that a person must look at these sagas of this instance. Answers: `Flagged`, `Fenced`, `Failed`; after an error
+    /// they are flagged again.
     Flag {
         /// The sagas.
         sagas: Vec<SagaId>,
@@ -396,6 +397,8 @@ pub enum StoreAnswer<R> {
     },
     /// Lapsed instances are marked, if that was asked.
     Looked,
+    /// The sagas are flagged.
+    Flagged,
     /// Sagas without an owner.
     Chosen(Vec<SagaId>),
     /// Sagas that are this instance's now.
@@ -455,11 +458,6 @@ pub enum Notice {
         saga: SagaId,
         /// Why.
         error: DecideError,
-    },
-    /// A submission was rejected at a bound.
-    Rejected {
-        /// "queue" or "quota".
-        bound: &'static str,
     },
     /// The RPC to a destination failed.
     CallFailed {

@@ -413,6 +413,12 @@ fn what_an_adoption_may_have_taken_is_asked_for_again() {
     assert!(shell.notices.iter().any(left));
     assert!(shell.store.contains(&StoreRequest::Flag { sagas: vec![id(2)] }));
     assert!(shell.store.contains(&choose), "the next chunk");
+    let flag = StoreRequest::Flag { sagas: vec![id(2)] };
+    shell.answer_store(flag.clone(), StoreAnswer::Failed);
+    assert!(!shell.store.contains(&flag), "after a pause");
+    shell.now += Duration::from_secs(2);
+    shell.step([]);
+    assert!(shell.store.contains(&flag), "a saga that is left alone is marked in the end");
     // The log may not have all that the last owner did: that is written down before anything else.
     shell.until_commit();
     let commit = shell.commit();

@@ -125,7 +125,7 @@ impl<W: Workload> Lease<W> {
 
     async fn flag(&self, sagas: &[SagaId]) -> Result<Answer<W>, StoreError> {
         self.store.flag(&self.instance, &texts(sagas)).await?;
-        Ok(StoreAnswer::Looked)
+        Ok(StoreAnswer::Flagged)
     }
 
     fn definition(&self) -> (&'static str, u32) {

@@ -63,8 +63,6 @@ impl News {
                 tracing::error!(saga_id = %saga, problem, "a submission can't be stored");
             }
             Notice::Ignored { saga, error } => tracing::debug!(saga_id = %saga, %error, "an input changed nothing"),
-            // The submission counts it, unless it turns out to be a repeat.
-            Notice::Rejected { .. } => {}
             Notice::CallFailed { destination } => {
                 metrics::counter!("matricula_call_failures_total", "destination" => destination).increment(1);
             }
