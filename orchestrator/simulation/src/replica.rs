@@ -515,9 +515,13 @@ impl Replica {
                     StoreRequest::Look { may_mark } => CoreRequest::Look { may_mark },
                     StoreRequest::Choose { limit } => CoreRequest::Choose { limit },
                     StoreRequest::Adopt(sagas) => CoreRequest::Adopt { sagas: sagas.into_iter().map(id_of).collect() },
-                    _ => CoreRequest::Flag { sagas: Vec::new() },
+                    StoreRequest::Flag(sagas) => CoreRequest::Flag { sagas: sagas.into_iter().map(id_of).collect() },
+                    StoreRequest::Register | StoreRequest::Release | StoreRequest::Write(_) => return Goes::On,
                 };
-                let answer = self.store_answer(env, answer);
+                let answer = match (&request, answer) {
+                    (CoreRequest::Flag { .. }, StoreAnswer::Done) => CoreAnswer::Flagged,
+                    (_, answer) => self.store_answer(env, answer),
+                };
                 self.take(env, Input::StoreAnswered { request, answer })
             }
         }
@@ -631,7 +635,7 @@ impl Replica {
                     CoreRequest::Look { may_mark } => StoreRequest::Look { may_mark },
                     CoreRequest::Choose { limit } => StoreRequest::Choose { limit },
                     CoreRequest::Adopt { sagas } => StoreRequest::Adopt(sagas.into_iter().map(number_of).collect()),
-                    CoreRequest::Flag { .. } => StoreRequest::Flag,
+                    CoreRequest::Flag { sagas } => StoreRequest::Flag(sagas.into_iter().map(number_of).collect()),
                 },
             );
         }
@@ -712,7 +716,7 @@ impl Replica {
             StoreRequest::Look { .. } => counted(looks),
             StoreRequest::Choose { .. } => counted(choices),
             StoreRequest::Adopt(_) => counted(adoptions),
-            StoreRequest::Flag => counted(flags),
+            StoreRequest::Flag(_) => counted(flags),
             StoreRequest::Register | StoreRequest::Release | StoreRequest::Write(_) => 1,
         };
         self.send_transaction(env, request, number);

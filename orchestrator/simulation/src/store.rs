@@ -61,7 +61,7 @@ pub(crate) enum StoreRequest {
     Look { may_mark: bool },
     Choose { limit: usize },
     Adopt(Vec<SagaNo>),
-    Flag,
+    Flag(Vec<SagaNo>),
     Write(Rc<Batch>),
     Release,
 }
@@ -74,7 +74,7 @@ impl StoreRequest {
             Self::Renew { .. } => TransactionKind::Renew,
             Self::Look { .. } => TransactionKind::Look,
             Self::Choose { .. } => TransactionKind::Choose,
-            Self::Flag => TransactionKind::Flag,
+            Self::Flag(_) => TransactionKind::Flag,
             Self::Adopt(_) => TransactionKind::Adopt,
             Self::Release => TransactionKind::Release,
             Self::Write(batch) => {
@@ -334,7 +334,8 @@ impl Store {
                 self.mark(instance, instance);
                 StoreAnswer::Done
             }
-            StoreRequest::Flag => StoreAnswer::Done,
+            StoreRequest::Flag(_) if self.is_dead(instance) => StoreAnswer::Fenced,
+            StoreRequest::Flag(_) => StoreAnswer::Done,
             StoreRequest::Choose { limit } => {
                 let sagas = (0..self.rows.len()).map(|saga| SagaNo(saga as u16));
                 StoreAnswer::Chosen(sagas.filter(|saga| self.is_ownerless(*saga)).take(*limit).collect())
