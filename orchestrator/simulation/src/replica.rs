@@ -15,8 +15,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use matricula_core::{
-    Change, Commit, CommitAnswer, CoreConfig, End, Input, Moment, Notice, Reply as CoreReply, Rpc as CoreRpc, RpcNo,
-    SagaId, StoreAnswer as CoreAnswer, StoreRequest as CoreRequest, StoredSaga, Submission,
+    Change, Commit, CommitAnswer, CoreConfig, End, Input, Moment, Notice, Registered, Reply as CoreReply,
+    Rpc as CoreRpc, RpcNo, SagaId, StoreAnswer as CoreAnswer, StoreRequest as CoreRequest, StoredSaga, Submission,
 };
 use matricula_engine::{CallError, Code, Input as SagaInput, Outcome, Row};
 
@@ -532,8 +532,9 @@ impl Replica {
         let seed = env.core_seed(self.instance);
         let database_now_ms = at_ms + self.clock_ahead_ms;
         // The lease is as old as the question, however long the answer has waited in a process that was stopped.
-        let (name, now) = (self.instance.to_string(), Moment::ZERO);
-        self.core = Some(BrokenCore::new(env.broken, workflow, &self.config, name, seed, now, database_now_ms));
+        let name = self.instance.to_string();
+        let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms };
+        self.core = Some(BrokenCore::new(env.broken, workflow, &self.config, name, seed, registered));
         self.stage = Stage::Runs;
         self.step(env)
     }

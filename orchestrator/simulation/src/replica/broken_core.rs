@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use matricula_core::{
-    AppendOutcome, Call, Clearance, Commit, CommitAnswer, Core, CoreConfig, Input, Moment, Notice, Ready,
+    AppendOutcome, Call, Clearance, Commit, CommitAnswer, Core, CoreConfig, Input, Moment, Notice, Ready, Registered,
     Reply as CoreReply, Rpc, RpcNo, SagaId, StoreAnswer, StoreRequest,
 };
 use matricula_engine::{
@@ -70,14 +70,13 @@ impl BrokenCore {
         config: &CoreConfig,
         instance: String,
         seed: u64,
-        now: Moment,
-        database_now_ms: i64,
+        registered: Registered,
     ) -> Self {
         let mut config = config.clone();
         if missing == Some(Broken::SlotsAreNotCounted) {
             config.in_flight_max *= 8;
         }
-        let core = Core::new(workflow, &config, instance, seed, now, database_now_ms);
+        let core = Core::new(workflow, &config, instance, seed, registered);
         Self { core, missing, memory: Memory::default() }
     }
 
