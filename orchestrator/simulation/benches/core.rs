@@ -11,6 +11,10 @@ use matricula_core::{
 use matricula_engine::{CallAnswer, Definition, Kind, Step};
 use matricula_simulation::shapes;
 
+/// The product's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The steps of an add of one section: what most registrations are.
 const APPLIES: [&str; 7] = [
     "reserve_courses",
