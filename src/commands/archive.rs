@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use matricula_kit::id::SagaId;
+use matricula_kit::id::check_id;
 use matricula_registration::{StoredRegistration, saga};
+use matricula_runtime::SagaId;
 use matricula_runtime::archive::{Archive, Found, Problem};
 use serde_json::Value;
 
@@ -66,29 +67,33 @@ fn list(archive: Archive, student: Option<&str>, limit: usize, format: Format) -
 /// Shows the one saga whose id begins so. A whole id is found in the newest file that has it; for a beginning, all files are
 /// read.
 fn show(archive: Archive, typed: String, format: Format) -> anyhow::Result<ExitCode> {
-    let typed = SagaId::try_new(matricula_ops::beginning(&typed)).context("the id")?;
-    let is_whole = typed.as_str().len() == uuid::fmt::Hyphenated::LENGTH;
+    let typed = matricula_ops::beginning(&typed);
+    check_id(&typed).context("the id")?;
+    let whole = typed.parse::<SagaId>().ok();
     let files = archive.files();
-    let archive = if is_whole { archive.only(&typed) } else { archive.only_beginning_with(typed.as_str()) };
+    let archive = match whole {
+        Some(id) => archive.only(id),
+        None => archive.only_beginning_with(&typed),
+    };
     // Of the others only the ids are kept: many may begin so.
     let (mut found, mut candidates): (Option<Found>, BTreeSet<SagaId>) = (None, BTreeSet::new());
     for read in archive {
         match read {
             // An id can be named in another saga: as the registration that it drops sections of.
-            Ok(read) if !read.saga.id.as_str().starts_with(typed.as_str()) => {}
+            Ok(read) if !read.saga.id.to_string().starts_with(&typed) => {}
             // A file is read after those that are newer, and the newest has the last word.
             Ok(read) => {
-                candidates.insert(read.saga.id.clone());
+                candidates.insert(read.saga.id);
                 found.get_or_insert(read);
             }
             Err(problem) => tell(&problem),
         }
-        if is_whole && found.is_some() {
+        if whole.is_some() && found.is_some() {
             break;
         }
     }
     if candidates.len() > 1 {
-        let shown: Vec<&str> = candidates.iter().take(CANDIDATES_MAX).map(SagaId::as_str).collect();
+        let shown: Vec<String> = candidates.iter().take(CANDIDATES_MAX).map(SagaId::to_string).collect();
         let (count, shown) = (candidates.len(), shown.join(", "));
         anyhow::bail!("{count} sagas of the archive have an id that begins with {typed}: {shown}");
     }

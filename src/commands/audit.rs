@@ -147,16 +147,16 @@ pub fn shown(report: &Report) -> String {
         };
         let _ = writeln!(text, "\n{count} {verb} attention: `matricula saga list --needs-attention` shows which.");
     }
-    let by_hand = &report.by_hand;
-    if by_hand.count > 0 {
+    let manual = &report.manual;
+    if manual.count > 0 {
         let _ = write!(
             text,
             "\nDecided by hand: operators skipped, resolved or abandoned something of {} registrations. What these left in\n\
              the services is not judged above; `matricula saga show ID` tells who decided what, and why:\n   {}\n",
-            grouped(by_hand.count),
-            by_hand.registration_ids.join("\n   "),
+            grouped(manual.count),
+            manual.registration_ids.join("\n   "),
         );
-        let hidden = by_hand.count.saturating_sub(by_hand.registration_ids.len() as u64);
+        let hidden = manual.count.saturating_sub(manual.registration_ids.len() as u64);
         if hidden > 0 {
             let _ = writeln!(text, "   and {} more", grouped(hidden));
         }
@@ -181,14 +181,14 @@ pub fn to_json(report: &Report) -> Value {
         "holds": report.holds(),
         "needing_attention": report.needing_attention,
         "invariants": invariants.collect::<Vec<_>>(),
-        "decided_by_hand": { "count": report.by_hand.count, "registration_ids": report.by_hand.registration_ids },
+        "decided_by_hand": { "count": report.manual.count, "registration_ids": report.manual.registration_ids },
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use matricula_audit::{ByHand, Verdict};
+    use matricula_audit::{ManualDecisions, Verdict};
 
     #[test]
     fn a_broken_invariant_stands_out() {
@@ -201,8 +201,8 @@ mod tests {
             violations: vec!["registration r-1: C001-L1 is enrolled, C001-B1 is not".to_owned()],
             violations_count: 21,
         };
-        let by_hand = ByHand { registration_ids: vec!["r-2".to_owned(), "r-3".to_owned()], count: 3 };
-        let report = Report { invariants: vec![holding.invariants[0].clone(), broken], needing_attention: 2, by_hand };
+        let manual = ManualDecisions { registration_ids: vec!["r-2".to_owned(), "r-3".to_owned()], count: 3 };
+        let report = Report { invariants: vec![holding.invariants[0].clone(), broken], needing_attention: 2, manual };
         insta::assert_snapshot!(shown(&report), @"
              invariant               facts checked   violations   verdict
         ──────────────────────────────────────────────────────────────────

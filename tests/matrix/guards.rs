@@ -29,7 +29,7 @@ impl World for WithoutBarrier {
 
     async fn call(&self, subject: &Subject, call: &Call) -> CallAnswer {
         let service = self.shape().definition().step(call.step).destination;
-        self.0.services().forget(service, subject.saga.as_str()).await;
+        self.0.services().forget(service, &subject.saga.to_string()).await;
         self.0.call(subject, call).await
     }
 

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use matricula_audit::{Ledgers, Report, audit};
 use matricula_engine::SagaState;
-use matricula_kit::id::SagaId;
 use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
 use matricula_proto::common::v1::EnrollmentStatus;
 use matricula_proto::enrollments::v1::enrollment_service_client::EnrollmentServiceClient;
@@ -16,6 +15,7 @@ use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
 use matricula_proto::{academics, enrollments, fees, notifications, seats};
 use matricula_registration::saga::step;
 use matricula_registration::{Channels, RegistrationRequest, RegistrationView};
+use matricula_runtime::SagaId;
 use matricula_testkit::Effects;
 use tonic::{Response, Status, Streaming};
 
@@ -92,11 +92,11 @@ impl<'a> Traces<'a> {
 
     /// How often the effect of each step stands, for a registration of one section to add, or one to drop that an earlier
     /// registration had added, or both.
-    pub fn effects(&self, saga: &SagaId, earlier: Option<&SagaId>, adds: bool) -> Effects {
+    pub fn effects(&self, saga: SagaId, earlier: Option<SagaId>, adds: bool) -> Effects {
         use EnrollmentStatus::{Dropped, Enrolled, Pending};
         let none = Trace::default();
-        let own = self.0.get(saga.as_str()).unwrap_or(&none);
-        let earlier = earlier.and_then(|saga| self.0.get(saga.as_str())).unwrap_or(&none);
+        let own = self.0.get(saga.to_string().as_str()).unwrap_or(&none);
+        let earlier = earlier.and_then(|saga| self.0.get(saga.to_string().as_str())).unwrap_or(&none);
         let courses = |of: &[EnrollmentStatus]| match adds {
             true => own.courses.iter().filter(|course| of.contains(&course.status())).count(),
             false => own.dropped_courses.iter().filter(|course| of.contains(&course.status())).count(),
@@ -123,10 +123,10 @@ impl<'a> Traces<'a> {
 }
 
 /// A registration for the audit, as the orchestrator would export it.
-pub fn registration(id: &SagaId, request: &RegistrationRequest, state: &SagaState) -> ExportLedgerResponse {
+pub fn registration(id: SagaId, request: &RegistrationRequest, state: &SagaState) -> ExportLedgerResponse {
     let name = format!("SAGA_PHASE_{}", state.phase().as_str().to_uppercase());
     let phase = SagaPhase::from_str_name(&name).expect("every phase has its name on the wire");
-    let view = RegistrationView { id, idempotency_key: id.as_str(), request, state: Some(state) };
+    let view = RegistrationView { id, idempotency_key: &id.to_string(), request, state: Some(state) };
     ExportLedgerResponse { registration: Some(view.to_wire()), phase: phase.into(), ..Default::default() }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use async_trait::async_trait;
 use futures::future::join_all;
 use matricula_engine::{CallAnswer, Direction, Recorded, SagaState};
-use matricula_kit::id::{SagaId, StudentId};
+use matricula_kit::id::StudentId;
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing;
 use matricula_kit::time::{self, UnixMs};
@@ -16,7 +16,7 @@ use matricula_proto::ops::v1::ExportLedgerResponse;
 use matricula_proto::{academics, fees, seats};
 use matricula_registration::saga::{self, step};
 use matricula_registration::{Channels, RegistrationRequest, Registrations};
-use matricula_runtime::Call as WireCall;
+use matricula_runtime::{Call as WireCall, SagaId};
 use matricula_testkit::{Call, Case, Effects, Run, Shape, World, run};
 use tokio::sync::Mutex;
 
@@ -73,7 +73,7 @@ impl Subject {
         let request =
             RegistrationRequest::try_new(StudentId::stored(student(number)), adds, drops, Vec::new(), time::now());
         let request = Arc::new(request.expect("within the bounds"));
-        Self { saga: SagaId::generate(), request, refusing: Vec::new(), earlier: None }
+        Self { saga: matricula_runtime::new_saga_id(), request, refusing: Vec::new(), earlier: None }
     }
 }
 
@@ -107,7 +107,7 @@ impl Campus {
     pub async fn audit(&self, runs: &[Run<Subject>]) -> matricula_audit::Report {
         let earlier = self.earlier.lock().await;
         let all = earlier.iter().chain(runs);
-        let export = |run: &Run<Subject>| ledgers::registration(&run.subject.saga, &run.subject.request, &run.state);
+        let export = |run: &Run<Subject>| ledgers::registration(run.subject.saga, &run.subject.request, &run.state);
         let registrations: Vec<ExportLedgerResponse> = all.map(export).collect();
         ledgers::prove(ledgers::read(&self.services.channels).await, registrations)
     }
@@ -115,7 +115,7 @@ impl Campus {
     /// Makes an operation of a subject arrive.
     async fn send(&self, subject: &Subject, call: &Call) -> CallAnswer {
         let Call { step, name, direction, attempt, state } = call.clone();
-        let (saga, request) = (subject.saga.clone(), subject.request.clone());
+        let (saga, request) = (subject.saga, subject.request.clone());
         let (trace, owner_alive_at) = (TraceContext::default(), time::now());
         let call = WireCall { saga, step, step_name: name, direction, attempt, request, state, trace, owner_alive_at };
         self.batches.call(call).await
@@ -142,7 +142,7 @@ impl Campus {
             run(&first, Case::calm(), subject)
         });
         let runs = join_all(enrolling).await;
-        let sagas = runs.iter().map(|run| Some(run.subject.saga.clone())).collect();
+        let sagas = runs.iter().map(|run| Some(run.subject.saga)).collect();
         self.earlier.lock().await.extend(runs);
         sagas
     }
@@ -187,7 +187,7 @@ impl World for Campus {
         let ledgers = ledgers::read(&self.services.channels).await;
         let traces = ledgers::Traces::of(&ledgers);
         let adds = self.change.adds();
-        subjects.iter().map(|subject| traces.effects(&subject.saga, subject.earlier.as_ref(), adds)).collect()
+        subjects.iter().map(|subject| traces.effects(subject.saga, subject.earlier, adds)).collect()
     }
 }
 

@@ -3,8 +3,8 @@
 /// As many violations are spelled out, and all are counted: the first ones show what is wrong, a million would not.
 pub const VIOLATIONS_SHOWN_MAX: usize = 20;
 
-/// As many registrations that were decided by hand are named, and all are counted.
-pub const BY_HAND_SHOWN_MAX: usize = 20;
+/// As many registrations that were decided manually are named, and all are counted.
+pub const MANUAL_SHOWN_MAX: usize = 20;
 
 /// The verdicts, in the order of the invariants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,31 +14,31 @@ pub struct Report {
     /// Registrations that a person must look at. They break no invariant, and are not done.
     pub needing_attention: u64,
     /// What the verdicts leave out.
-    pub by_hand: ByHand,
+    pub manual: ManualDecisions,
 }
 
 /// Registrations of which an operator skipped, resolved or abandoned something: a person said so, with a reason that
 /// `saga show` has. What they left in the services is neither a violation nor proven to be in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ByHand {
+pub struct ManualDecisions {
     /// The oldest of them.
     pub registration_ids: Vec<String>,
     /// All of them.
     pub count: u64,
 }
 
-impl ByHand {
+impl ManualDecisions {
     pub(crate) fn of(ids: &[&str]) -> Self {
         let mut named = ids.to_vec();
         // Ids are made in the order of time.
         named.sort_unstable();
-        named.truncate(BY_HAND_SHOWN_MAX);
+        named.truncate(MANUAL_SHOWN_MAX);
         Self { registration_ids: named.into_iter().map(str::to_owned).collect(), count: ids.len() as u64 }
     }
 }
 
 impl Report {
-    /// Whether every invariant holds, for all but the registrations that were decided by hand.
+    /// Whether every invariant holds, for all but the registrations that were decided manually.
     #[must_use]
     pub fn holds(&self) -> bool {
         self.invariants.iter().all(Verdict::holds)

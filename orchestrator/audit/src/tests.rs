@@ -201,7 +201,7 @@ fn abandon(w: &mut Ledgers, id: &str) {
 }
 
 #[test]
-fn what_is_decided_by_hand_is_counted_and_not_held_against_the_system() {
+fn what_is_decided_manually_is_counted_and_not_held_against_the_system() {
     // The same as above breaks 1, 2 and 5; 2 and 5; 5; 6.
     let leave: [fn(&mut Ledgers); 5] = [
         |w| of!(w.holds, "refused", "LEC").released_at = None,
@@ -224,10 +224,10 @@ fn what_is_decided_by_hand_is_counted_and_not_held_against_the_system() {
         check(abandoned, &[]);
         let mut ledgers = world();
         abandoned(&mut ledgers);
-        let left = audit(&ledgers).by_hand;
+        let left = audit(&ledgers).manual;
         assert_eq!((left.count, left.registration_ids), (1, vec!["refused".to_owned()]));
     }
-    assert_eq!(audit(&world()).by_hand.count, 0);
+    assert_eq!(audit(&world()).manual.count, 0);
     // Completed, and its notification is an operator's word.
     check(
         |w| {
@@ -250,7 +250,7 @@ fn what_is_decided_by_hand_is_counted_and_not_held_against_the_system() {
 }
 
 #[test]
-fn what_is_decided_by_hand_excuses_nothing_else() {
+fn what_is_decided_manually_excuses_nothing_else() {
     // Others are held to all that they were.
     check(
         |w| {

@@ -17,7 +17,7 @@ pub struct World<'a> {
     pub ledgers: &'a Ledgers,
     registrations: HashMap<&'a str, Known<'a>>,
     in_motion: HashSet<Place<'a>>,
-    by_hand: Vec<&'a str>,
+    manual: Vec<&'a str>,
     added: HashMap<(&'a str, &'a str), EnrollmentStatus>,
     dropped: HashSet<(&'a str, &'a str)>,
 }
@@ -32,11 +32,11 @@ impl<'a> World<'a> {
     pub fn of(ledgers: &'a Ledgers) -> Self {
         let before = entries(&ledgers.registrations_before);
         let settled: HashSet<&str> = before
-            .filter(|(_, entry)| is_finished(entry) && !is_by_hand(entry))
+            .filter(|(_, entry)| is_finished(entry) && !is_manual(entry))
             .map(|(r, _)| r.registration_id.as_str())
             .collect();
         let after = entries(&ledgers.registrations_after);
-        let by_hand = after.filter(|(_, entry)| is_by_hand(entry)).map(|(r, _)| r.registration_id.as_str()).collect();
+        let manual = after.filter(|(_, entry)| is_manual(entry)).map(|(r, _)| r.registration_id.as_str()).collect();
         let registrations: HashMap<&str, Known<'_>> = entries(&ledgers.registrations_after)
             .map(|(registration, _)| {
                 let id = registration.registration_id.as_str();
@@ -59,7 +59,7 @@ impl<'a> World<'a> {
             .filter(|e| has_left(e.status()))
             .map(|e| (e.dropped_by_registration_id.as_str(), e.section_id.as_str()))
             .collect();
-        Self { ledgers, registrations, in_motion, by_hand, added, dropped }
+        Self { ledgers, registrations, in_motion, manual, added, dropped }
     }
 
     /// Whether a registration was ever accepted.
@@ -72,9 +72,9 @@ impl<'a> World<'a> {
         self.registrations.get(registration_id).map(|known| known.registration)
     }
 
-    /// The registrations of which an operator decided something by hand.
-    pub fn by_hand(&self) -> &[&'a str] {
-        &self.by_hand
+    /// The registrations of which an operator decided something manually.
+    pub fn manual(&self) -> &[&'a str] {
+        &self.manual
     }
 
     /// A registration that was finished before anything else was read, and by itself.
@@ -88,7 +88,7 @@ impl<'a> World<'a> {
     }
 
     /// Whether a registration in motion adds or drops the section for the student: what services say of it may be half
-    /// done. One that was decided by hand is in motion for good.
+    /// done. One that was decided manually is in motion for good.
     pub fn is_in_motion(&self, place: Place<'_>) -> bool {
         self.in_motion.contains(&place)
     }
@@ -116,7 +116,7 @@ pub fn is_finished(entry: &ExportLedgerResponse) -> bool {
 }
 
 /// Whether an operator skipped, resolved or abandoned something of a saga.
-fn is_by_hand(entry: &ExportLedgerResponse) -> bool {
+fn is_manual(entry: &ExportLedgerResponse) -> bool {
     entry.decided_by_hand || entry.phase() == SagaPhase::Abandoned
 }
 

@@ -539,14 +539,14 @@ impl<W: Workflow> Core<W> {
         if !trying.any(is_it) || self.is_stopping || saga.calling.contains(&(step, direction)) {
             return;
         }
-        let line = self.workflow.definition().step(step);
-        let Some(rpc) = line.rpc(direction) else { return };
+        let spec = self.workflow.definition().step(step);
+        let Some(rpc) = spec.rpc(direction) else { return };
         saga.calling.push((step, direction));
-        let may_gather = direction == Direction::Forward && !self.workflow.is_waited_for(line, &saga.request);
+        let may_gather = direction == Direction::Forward && !self.workflow.is_waited_for(spec, &saga.request);
         let call = Call {
             saga: id,
             step,
-            step_name: line.name,
+            step_name: spec.name,
             direction,
             attempt,
             request: saga.request.clone(),
@@ -574,8 +574,8 @@ impl<W: Workflow> Core<W> {
     }
 }
 
-/// The answer to a command for a saga that is finished, which is in no core: a command that has taken effect is answered so,
-/// and every other comes too late.
+/// The answer to a command for a saga that is finished, which is in no core: a command that has taken effect is
+/// answered so, and every other comes too late.
 pub fn answer_finished(
     definition: &Definition,
     state: &SagaState,

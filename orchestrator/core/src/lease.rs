@@ -5,10 +5,11 @@
 //! every heartbeat, too: Look ──► Choose ──► Adopt ──► sagas enter ──► Choose ... until none is left
 //! ```
 //!
-//! Promises: the time of sagas is the database's, carried on by a clock that nobody sets, so all instances agree, however
-//! wrong the clock of one machine is. An instance declares another one dead only when its own renewals had no gap: after an
-//! outage of the database nobody could renew, and everybody gets the time of a lease to show that they live. Sagas that an
-//! adoption may have given to this instance are asked for again until that is known, because no other instance would.
+//! Promises: the time of sagas is the database's, carried on by a clock that nobody sets, so all instances agree,
+//! however wrong the clock of one machine is. An instance declares another one dead only when its own renewals had no
+//! gap: after an outage of the database nobody could renew, and everybody gets the time of a lease to show that they
+//! live. Sagas that an adoption may have given to this instance are asked for again until that is known, because no
+//! other instance would.
 
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ use crate::{Moment, SagaId};
 
 /// Longest round trip of a renewal whose reading of the clock counts: the reading was true at some moment of it.
 const ROUND_TRIP_MAX: Duration = Duration::from_millis(500);
-/// Time between two looks for instances that have ended, in heartbeats, from and to: instances that were started together
-/// should not all look at the same moment.
+/// Time between two looks for instances that have ended, in heartbeats, from and to: instances that were started
+/// together should not all look at the same moment.
 const LOOK_HEARTBEATS: (f64, f64) = (0.75, 1.25);
 
 /// One reading of the database's clock, with the moment of this process at which it was read.
@@ -86,8 +87,8 @@ impl Lease {
         ClockReading { now, now_ms: self.reading.ms_at(now) }
     }
 
-    /// When the database last said that this instance lives. It says so to no instance that is marked dead, so for one that
-    /// was given up this stays before the mark, whatever its own clock does.
+    /// When the database last said that this instance lives. It says so to no instance that is marked dead, so for one
+    /// that was given up this stays before the mark, whatever its own clock does.
     pub(crate) fn alive_at_ms(&self) -> i64 {
         self.alive_at_ms
     }
@@ -125,8 +126,8 @@ impl Lease {
     }
 }
 
-/// Whether this instance has renewed its lease without a gap. After a gap it can't tell an instance that has ended from one
-/// that could not renew either.
+/// Whether this instance has renewed its lease without a gap. After a gap it can't tell an instance that has ended from
+/// one that could not renew either.
 struct LeaseContinuity {
     /// When the last renewal was asked for that was answered. A process that was stopped may take in its answer much
     /// later, and then it says nothing about the time between.

@@ -8,9 +8,9 @@
 //!                                └── answers as further inputs ── a shell: `runtime`, or `simulation`
 //! ```
 //!
-//! The shell moves data: it writes the commit, makes the calls, asks the database, hands over the replies, and wakes the
-//! core. It decides nothing about a saga. Two shells run this code: `orchestrator/runtime` with sockets, a database and
-//! timers, and `orchestrator/simulation` with simulated ones.
+//! The shell moves data: it writes the commit, makes the calls, asks the database, hands over the replies, and wakes
+//! the core. It decides nothing about a saga. Two shells run this code: `orchestrator/runtime` with sockets, a database
+//! and timers, and `orchestrator/simulation` with simulated ones.
 //!
 //! | module | one job |
 //! |---|---|
@@ -22,10 +22,11 @@
 //! | `admission` | who is admitted: bounds, quotas, repeats, the place in line and the expected wait |
 //! | `view` | what operators see of the sagas in memory |
 //!
-//! Promises: the same inputs at the same moments give the same results, whatever the order of a hash map is. A reply that
-//! something is done, and a change that watchers see, are [`Persisted`]: only the log module can make one, and it makes
-//! one when the commit has been answered. A call carries its [`Clearance`]: the engine's word that it may leave before the
-//! log is written, or the proof that the log is. At most one call of a (saga, step, direction) is under way from here.
+//! Promises: the same inputs at the same moments give the same results, whatever the order of a hash map is. A reply
+//! that something is done, and a change that watchers see, are [`Persisted`]: only the log module can make one, and it
+//! makes one when the commit has been answered. A call carries its [`Clearance`]: the engine's word that it may leave
+//! before the log is written, or the proof that the log is. At most one call of a (saga, step, direction) is under way
+//! from here.
 
 mod admission;
 mod config;
@@ -75,7 +76,7 @@ pub trait Workflow {
     /// Names of the steps that have something to do for a request.
     fn applies(&self, request: &Self::Request) -> Vec<&'static str>;
 
-    /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. A call that nobody
-    /// waits for may gather with others of its kind; compensations never gather.
+    /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. A call that
+    /// nobody waits for may gather with others of its kind; compensations never gather.
     fn is_waited_for(&self, step: &Step, request: &Self::Request) -> bool;
 }

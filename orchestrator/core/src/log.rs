@@ -12,8 +12,8 @@
 //! Promises: one append of a saga is under way at a time, so the order of the log is the order of decisions. What waits
 //! is acted on when all that was decided before it is persisted. Events that nothing waits for are written soon all the
 //! same, so that operators see them and a crash costs few calls. A commit whose end is not known is tried until it is
-//! answered: an admission that may have been written is never forgotten. A saga whose log the database refuses holds up no
-//! other; it is tried again by itself, because the cause may be mended.
+//! answered: an admission that may have been written is never forgotten. A saga whose log the database refuses holds up
+//! no other; it is tried again by itself, because the cause may be mended.
 //!
 //! Each step may be repeated: the store answers an admission or an append that stands already as if it had just been
 //! written.
@@ -29,16 +29,16 @@ use crate::random::fraction;
 use crate::ready::{Admission, Admitted, Append, AppendOutcome, Commit, CommitAnswer, Notice, Summary};
 use crate::{Moment, SagaId};
 
-/// How long events that nothing waits for stay unwritten: long enough that most sagas come to their outcome meanwhile, and
-/// one append has all; short for somebody who looks.
+/// How long events that nothing waits for stay unwritten: long enough that most sagas come to their outcome meanwhile,
+/// and one append has all; short for somebody who looks.
 const UNWRITTEN_MAX: Duration = Duration::from_millis(200);
 /// Admissions and appends in one commit. Beyond some hundred, commits gain nothing from being larger.
 const BATCH_MAX: usize = 1_000;
 /// First and longest delay between tries of a commit that failed.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(1);
-/// Conflicts in a row after which a commit counts as refused: other transactions are long done by then, and a row is left
-/// that should not be there.
+/// Conflicts in a row after which a commit counts as refused: other transactions are long done by then, and a row is
+/// left that should not be there.
 const CONFLICTS_MAX: u32 = 20;
 /// Time until a refused append is tried again.
 const TRY_REFUSED: Duration = Duration::from_secs(5);
@@ -469,8 +469,8 @@ impl<R: Clone, C> CommitQueue<R, C> {
         self.refused.drain(..).map(|append| append.saga).collect()
     }
 
-    /// The process ends and the log can't be written: nothing is lost by giving up. Clients ask again, and an instance that
-    /// adopts the sagas resumes them.
+    /// The process ends and the log can't be written: nothing is lost by giving up. Clients ask again, and an instance
+    /// that adopts the sagas resumes them.
     pub(crate) fn give_up(&mut self) {
         self.gathered.clear();
         self.parts.clear();

@@ -1,8 +1,8 @@
 //! Numbers that spread decisions in time, from a seed and from what they are for: the same in every run, whatever came
 //! before.
 
-/// A number of 64 bits for a purpose that two numbers name. (The finalizer of SplitMix64, from Steele, Lea and Flood, "Fast
-/// splittable pseudorandom number generators", 2014, once for each word.)
+/// A number of 64 bits for a purpose that two numbers name. (The finalizer of SplitMix64, from Steele, Lea and Flood,
+/// "Fast splittable pseudorandom number generators", 2014, once for each word.)
 pub(crate) fn mix(seed: u64, one: u64, other: u64) -> u64 {
     [one, other].into_iter().fold(seed, |state, word| {
         let mut z = (state ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);

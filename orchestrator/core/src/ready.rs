@@ -390,8 +390,8 @@ pub enum StoreRequest {
         /// The sagas.
         sagas: Vec<SagaId>,
     },
-    /// Show that a person must look at these sagas of this instance. Answers: `Flagged`, `Fenced`, `Failed`; after an error
-    /// they are flagged again.
+    /// Show that a person must look at these sagas of this instance. Answers: `Flagged`, `Fenced`, `Failed`; after an
+    /// error they are flagged again.
     Flag {
         /// The sagas.
         sagas: Vec<SagaId>,

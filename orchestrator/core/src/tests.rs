@@ -43,14 +43,14 @@ impl Table {
     fn new() -> Self {
         use Kind::{Compensatable, Finalizer, Pivot, Retriable};
         let retry = RetryPolicy::try_new(50, 2_000, 10_000, 30).expect("a policy");
-        let line =
+        let step =
             |stage, name, destination, action, undo, kind| Step { name, stage, destination, action, undo, kind, retry };
         let steps = vec![
-            line(1, "reserve", "alpha", "Reserve", Some("Remove"), Compensatable),
-            line(2, "hold", "beta", "Hold", Some("Release"), Compensatable),
-            line(3, "commit", "alpha", "Commit", None, Pivot),
-            line(4, "settle", "beta", "Settle", None, Retriable),
-            line(4, "notify", "gamma", "Notify", None, Finalizer),
+            step(1, "reserve", "alpha", "Reserve", Some("Remove"), Compensatable),
+            step(2, "hold", "beta", "Hold", Some("Release"), Compensatable),
+            step(3, "commit", "alpha", "Commit", None, Pivot),
+            step(4, "settle", "beta", "Settle", None, Retriable),
+            step(4, "notify", "gamma", "Notify", None, Finalizer),
         ];
         Self(Definition::try_new("order", 1, 600_000, steps).expect("a sound table"))
     }

@@ -9,7 +9,8 @@ use matricula_engine::{CallWait, Direction, SagaState, Wait};
 use crate::core::{Core, Saga};
 use crate::{Moment, SagaId, Workflow};
 
-/// Sagas that wait for each other, one after the other, are followed this far: a student has few registrations at a time.
+/// Sagas that wait for each other, one after the other, are followed this far: a student has few registrations at a
+/// time.
 const CHAIN_MAX: usize = 16;
 
 /// One saga, as it is in memory: its log may be behind.
@@ -65,7 +66,8 @@ impl<W: Workflow> Core<W> {
         Some(SagaView { state: saga.state.clone(), waits })
     }
 
-    /// How many sagas wait for each service. A saga that waits for another one is not counted for the service that said so.
+    /// How many sagas wait for each service. A saga that waits for another one is not counted for the service that said
+    /// so.
     pub fn waiting(&self) -> BTreeMap<&'static str, SagasWaiting> {
         let mut waiting: BTreeMap<&'static str, SagasWaiting> = BTreeMap::new();
         for (id, saga) in self.sagas.iter().filter(|(id, _)| !self.admission.is_waiting(**id)) {

@@ -1,5 +1,5 @@
-//! Why a saga is where it is, in words, and what an operator can do about it: the cause first, be it a service or another
-//! saga, by what the instance that drives the saga sees, and not by the log alone.
+//! Why a saga is where it is, in words, and what an operator can do about it: the cause first, be it a service or
+//! another saga, by what the instance that drives the saga sees, and not by the log alone.
 
 use std::fmt::Write as _;
 
@@ -7,11 +7,10 @@ use matricula_engine::{
     CallWait, Definition, Direction, SagaState, Sight, Wait, advice, distance, explain, wait_in_words,
 };
 use matricula_kit::database::DbError;
-use matricula_kit::id::SagaId;
 use matricula_kit::time::UnixMs;
 use matricula_proto::ops::v1 as ops;
 use matricula_registration::StoredRegistration;
-use matricula_runtime::{Outage, SeenBy, Workload as _};
+use matricula_runtime::{Outage, SagaId, SeenBy, Workload as _};
 
 use crate::{Orchestrator, waits, wire};
 
@@ -151,8 +150,8 @@ impl Cause {
     }
 }
 
-/// The services that need attention and that a saga waits for. One whose turn has not come waits for those that the sagas
-/// at work wait for.
+/// The services that need attention and that a saga waits for. A saga whose turn has not come waits for those that the
+/// sagas at work wait for.
 fn outages(
     runtime: &Orchestrator,
     stored: &StoredRegistration,
@@ -229,7 +228,7 @@ pub(crate) fn pending(definition: &Definition, calls: &[CallWait], now: UnixMs) 
     words.collect::<Vec<_>>().join("; ")
 }
 
-/// Who drives it, and whether that instance lives by the database's clock.
+/// The instance that drives it, and whether that instance lives by the database's clock.
 fn driver(stored: &StoredRegistration) -> String {
     let mut text = String::from("  ");
     let owner = &stored.row.owner;

@@ -10,10 +10,9 @@ use std::collections::HashMap;
 
 use matricula_engine::{Definition, SagaState};
 use matricula_kit::database::DbError;
-use matricula_kit::id::SagaId;
 use matricula_proto::ops::v1 as ops;
 use matricula_registration::StoredRegistration;
-use matricula_runtime::{Outage, Workload as _};
+use matricula_runtime::{Outage, SagaId, Workload as _};
 
 use crate::Orchestrator;
 
@@ -42,8 +41,8 @@ impl Link {
     }
 }
 
-/// The service that keeps a saga from going on: one that does not answer the instance that drives the saga, or else one that
-/// has failed the saga.
+/// The service that keeps a saga from going on: one that does not answer the instance that drives the saga, or else one
+/// that has failed the saga.
 pub(crate) fn failing_service(
     definition: &Definition,
     state: &SagaState,
@@ -64,27 +63,26 @@ pub(crate) async fn add_to(
     let (definition, outages) = (runtime.workload().definition(), runtime.outages());
     let mut links: HashMap<SagaId, Link> = HashMap::new();
     for one in stored {
-        links.insert(one.row.id.clone(), Link::of(definition, one, &outages));
+        links.insert(one.row.id, Link::of(definition, one, &outages));
     }
     for _ in 0..CHAIN_MAX {
-        let wanted = links.values().filter_map(|link| link.saga.as_ref());
-        let mut missing: Vec<String> =
-            wanted.filter(|id| !links.contains_key(*id)).map(|id| id.as_str().to_owned()).collect();
+        let wanted = links.values().filter_map(|link| link.saga);
+        let mut missing: Vec<SagaId> = wanted.filter(|id| !links.contains_key(id)).collect();
         if missing.is_empty() {
             break;
         }
         missing.sort_unstable();
         missing.dedup();
-        // One that is not here is not asked for again.
-        links.extend(missing.iter().map(|id| (SagaId::stored(id.clone()), Link::default())));
+        // A saga that is not here is not asked for again.
+        links.extend(missing.iter().map(|id| (*id, Link::default())));
         for row in runtime.store().get_many(missing).await? {
             let one = StoredRegistration::read(definition, row);
-            links.insert(one.row.id.clone(), Link::of(definition, &one, &outages));
+            links.insert(one.row.id, Link::of(definition, &one, &outages));
         }
     }
     for (summary, one) in summaries.iter_mut().zip(stored) {
         let Some(link) = links.get(&one.row.id) else { continue };
-        summary.waits_for_saga_id = link.saga.as_ref().map(|saga| saga.as_str().to_owned()).unwrap_or_default();
+        summary.waits_for_saga_id = link.saga.map(String::from).unwrap_or_default();
         summary.waits_for_service = service_of(link, &links).unwrap_or_default().to_owned();
     }
     Ok(())
@@ -102,13 +100,13 @@ fn service_of(link: &Link, links: &HashMap<SagaId, Link>) -> Option<&'static str
     None
 }
 
-/// The saga that a saga waits for. Its id was checked before it came into the log.
+/// The saga that a saga waits for. A service may have named one that is none of ours.
 fn waits_for(definition: &Definition, state: &SagaState) -> Option<SagaId> {
-    state.waits_for(definition).map(|id| SagaId::stored(id.to_owned()))
+    state.waits_for(definition)?.parse().ok()
 }
 
-/// The sagas that a saga waits for, each waiting for the next, and the last one of them as it is stored; empty for a saga
-/// that waits for no other.
+/// The sagas that a saga waits for, each waiting for the next, and the last one of them as it is stored; empty for a
+/// saga that waits for no other.
 pub(crate) async fn chain(
     runtime: &Orchestrator,
     state: &SagaState,
@@ -118,7 +116,7 @@ pub(crate) async fn chain(
     let (mut chain, mut last) = (Vec::new(), None);
     let mut wanted = next(state);
     while let Some(id) = wanted.take().filter(|id| chain.len() < CHAIN_MAX && !chain.contains(id)) {
-        let row = runtime.store().get(&id).await?;
+        let row = runtime.store().get(id).await?;
         chain.push(id);
         let Some(row) = row else { return Ok((chain, None)) };
         let one = StoredRegistration::read(definition, row);
@@ -134,19 +132,19 @@ mod tests {
 
     #[test]
     fn the_service_at_the_end_of_a_chain_is_found_and_a_circle_ends() {
-        let id = |text: &str| SagaId::stored(text.to_owned());
-        let waits = |saga: &str| Link { saga: Some(id(saga)), service: None };
+        let id = |letter: char| SagaId::from_u128(u128::from(letter as u32));
+        let waits = |saga: char| Link { saga: Some(id(saga)), service: None };
         let fees = Link { saga: None, service: Some("fees") };
         let links = HashMap::from([
-            (id("a"), waits("b")),
-            (id("b"), waits("c")),
-            (id("c"), fees.clone()),
-            (id("x"), waits("y")),
-            (id("y"), waits("x")),
+            (id('a'), waits('b')),
+            (id('b'), waits('c')),
+            (id('c'), fees.clone()),
+            (id('x'), waits('y')),
+            (id('y'), waits('x')),
         ]);
-        assert_eq!(service_of(&links[&id("a")], &links), Some("fees"));
+        assert_eq!(service_of(&links[&id('a')], &links), Some("fees"));
         assert_eq!(service_of(&fees, &links), Some("fees"));
-        assert_eq!(service_of(&links[&id("x")], &links), None);
-        assert_eq!(service_of(&waits("gone"), &links), None);
+        assert_eq!(service_of(&links[&id('x')], &links), None);
+        assert_eq!(service_of(&waits('g'), &links), None);
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn summary(stored: &StoredRegistration) -> ops::SagaSummary {
     let row = &stored.row;
     let is_driven = row.owner_alive && !is_finished(stored);
     ops::SagaSummary {
-        saga_id: row.id.as_str().to_owned(),
+        saga_id: row.id.to_string(),
         student_id: row.subject.clone(),
         phase: phase(stored).into(),
         outcome: stored.outcome().into(),
@@ -76,7 +76,7 @@ pub(crate) fn ledger_entry(stored: &StoredRegistration) -> ops::ExportLedgerResp
         registration: Some(stored.to_wire()),
         phase: phase(stored).into(),
         owner_alive: stored.row.owner_alive && !is_finished(stored),
-        decided_by_hand: stored.is_decided_by_hand(),
+        decided_by_hand: stored.is_decided_manually(),
     }
 }
 
@@ -111,7 +111,7 @@ pub(crate) fn outage(outage: &Outage) -> ops::Destination {
         needs_attention: true,
         sagas_waiting: count(outage.sagas_waiting),
         sagas_behind: count(outage.sagas_behind),
-        oldest_saga_id: outage.oldest.as_ref().map(|saga| saga.as_str().to_owned()).unwrap_or_default(),
+        oldest_saga_id: outage.oldest.map(String::from).unwrap_or_default(),
         instance: outage.instance.clone(),
         next_probe_at: outage.probe_at_ms.map(|ms| UnixMs(ms).to_wire()),
         ..ops::Destination::default()

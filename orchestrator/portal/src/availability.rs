@@ -105,8 +105,8 @@ struct Entry {
 }
 
 impl AvailabilityCache {
-    /// Takes a whole state in the place of what was known. It is complete up to `sent_at`, and its first part arrived at
-    /// `received`.
+    /// Takes a whole state in the place of what was known. It is complete up to `sent_at`, and its first part arrived
+    /// at `received`.
     pub(crate) fn replace(&self, snapshot: HashMap<SectionId, Seats>, sent_at: Option<UnixMs>, received: Instant) {
         let mut state = self.write();
         // Another connection, perhaps to another process.

@@ -18,8 +18,8 @@ use std::time::Duration;
 use futures::TryStreamExt as _;
 use futures::future::try_join_all;
 use futures::stream::BoxStream;
-use matricula_kit::id::{SagaId, StudentId};
-use matricula_kit::rpc::{page_size, required_id};
+use matricula_kit::id::StudentId;
+use matricula_kit::rpc::{checked_id, page_size, required_id};
 use matricula_kit::status;
 use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry::{TraceContext, spans};
@@ -27,7 +27,7 @@ use matricula_proto::registration::v1 as wire;
 use matricula_proto::registration::v1::registration_service_server::RegistrationService;
 use matricula_registration::{RegistrationRequest, Registrations, StoredRegistration};
 use matricula_runtime::{
-    CommandError, CommandRequest, RequestedCommand, Runtime, SagaFilter, Submission, SubmitError, Submitted,
+    CommandError, CommandRequest, RequestedCommand, Runtime, SagaFilter, SagaId, Submission, SubmitError, Submitted,
     Workload as _,
 };
 use tokio::time::Instant;
@@ -41,13 +41,14 @@ use self::request::Item;
 use crate::availability::AvailabilityCache;
 use crate::unavailable::unavailable;
 
-/// How often a submission that is not durable yet looks whether the log can be written at all. When the database refuses, the
-/// client gets its answer at the next look; when it hangs, at the first look after the commit has timed out (10 s).
+/// How often a submission that is not durable yet looks whether the log can be written at all. When the database
+/// refuses, the client gets its answer at the next look; when it hangs, at the first look after the commit has timed
+/// out (10 s).
 const DURABLE_LOOK: Duration = Duration::from_secs(5);
-/// How long a submission waits to become durable while the log is written: seconds in a rush. The contract advises clients
-/// to wait 5 s longer, so that a client that is being accepted does not ask again.
+/// How long a submission waits to become durable while the log is written: seconds in a rush. The contract advises
+/// clients to wait 5 s longer, so that a client that is being accepted does not ask again.
 const DURABLE_WAIT_MAX: Duration = Duration::from_secs(25);
-/// Who cancels, in the log: portals don't say which person.
+/// The author of a cancel in the log: portals don't say which person.
 const CANCELLED_BY: &str = "portal";
 /// How long a cancel that is durable may take to be undone before it is answered as it stands.
 const CANCEL_WAIT: Duration = Duration::from_secs(2);
@@ -94,13 +95,14 @@ impl RegistrationGrpc {
 
     async fn submit(&self, item: Item, trace: TraceContext) -> Result<Follower, Status> {
         let Item { key, request } = item;
-        // What was seen is stored as it was shown: any replica can tell later what has become of it.
+        // The versions that the student saw are stored as they were shown: any replica can tell later what has become
+        // of it.
         let zone = self.runtime.workload().zone();
         let request = request.confirmed(|section, version| self.cache.seen(section, version), zone);
-        let id = SagaId::generate();
-        let watcher = self.runtime.watch(&id);
+        let id = matricula_runtime::new_saga_id();
+        let watcher = self.runtime.watch(id);
         let submission = Submission {
-            id: id.clone(),
+            id,
             subject: request.student.as_str().to_owned(),
             idempotency_key: key.clone(),
             fingerprint: request.fingerprint(),
@@ -109,7 +111,7 @@ impl RegistrationGrpc {
         };
         match self.durably(submission).await?.map_err(not_accepted)? {
             Submitted::Accepted => Ok(Follower::accepted(watcher, id, key, request)),
-            Submitted::Existing(id) => self.follow(&id).await,
+            Submitted::Existing(id) => self.follow(id).await,
         }
     }
 
@@ -129,7 +131,7 @@ impl RegistrationGrpc {
         }
     }
 
-    async fn cancel(&self, id: &SagaId, reason: String) -> Result<wire::Registration, Status> {
+    async fn cancel(&self, id: SagaId, reason: String) -> Result<wire::Registration, Status> {
         let request =
             CommandRequest { command: RequestedCommand::Cancel, by: CANCELLED_BY.to_owned(), reason, id: None };
         self.runtime.command(id, request).await.map_err(|error| not_cancelled(id, error))?;
@@ -138,9 +140,9 @@ impl RegistrationGrpc {
         Ok(follower.to_wire())
     }
 
-    async fn follow(&self, id: &SagaId) -> Result<Follower, Status> {
+    async fn follow(&self, id: SagaId) -> Result<Follower, Status> {
         let follower = Follower::open(&self.runtime, &self.lookup, id).await?;
-        follower.ok_or_else(|| status::not_found("registration", id.as_str()))
+        follower.ok_or_else(|| status::not_found("registration", &id.to_string()))
     }
 }
 
@@ -176,11 +178,11 @@ impl RegistrationService for RegistrationGrpc {
         &self,
         request: Request<wire::GetRegistrationRequest>,
     ) -> Answer<wire::GetRegistrationResponse> {
-        let id = request::registration_id(request.into_inner().registration_id)?;
-        let row = self.lookup.get(&id).await?;
-        let row = row.ok_or_else(|| status::not_found("registration", id.as_str()))?;
+        let id = request::registration_id(request.into_inner().registration_id)??;
+        let row = self.lookup.get(id).await?;
+        let row = row.ok_or_else(|| status::not_found("registration", &id.to_string()))?;
         let registration = StoredRegistration::read(self.runtime.workload().definition(), row).to_wire();
-        let registration = placed(&self.runtime, &id, registration).await;
+        let registration = placed(&self.runtime, id, registration).await;
         Ok(Response::new(wire::GetRegistrationResponse { registration: Some(registration) }))
     }
 
@@ -193,7 +195,7 @@ impl RegistrationService for RegistrationGrpc {
         let size = page_size(request.page_size)?;
         let before = match request.page_token {
             token if token.is_empty() => None,
-            token => Some(required_id("page_token", token, SagaId::try_new)?),
+            token => Some(checked_id("page_token", token)?),
         };
         // One more than asked for tells whether there is a next page.
         let subject = Some(student.into());
@@ -203,12 +205,12 @@ impl RegistrationService for RegistrationGrpc {
         if has_more {
             rows.pop();
         }
-        let next = rows.last().filter(|_| has_more).map(|row| row.id.as_str().to_owned());
+        let next = rows.last().filter(|_| has_more).map(|row| row.id.to_string());
         let definition = self.runtime.workload().definition();
         let mut registrations = Vec::with_capacity(rows.len());
         for row in rows {
             let stored = StoredRegistration::read(definition, row);
-            registrations.push(placed(&self.runtime, &stored.row.id, stored.to_wire()).await);
+            registrations.push(placed(&self.runtime, stored.row.id, stored.to_wire()).await);
         }
         let next_page_token = next.unwrap_or_default();
         Ok(Response::new(wire::ListRegistrationsResponse { registrations, next_page_token }))
@@ -218,8 +220,8 @@ impl RegistrationService for RegistrationGrpc {
         &self,
         request: Request<wire::WatchRegistrationRequest>,
     ) -> Answer<Self::WatchRegistrationStream> {
-        let id = request::registration_id(request.into_inner().registration_id)?;
-        let changes = self.follow(&id).await?.changes(self.runtime.clone(), self.shutdown.clone());
+        let id = request::registration_id(request.into_inner().registration_id)??;
+        let changes = self.follow(id).await?.changes(self.runtime.clone(), self.shutdown.clone());
         let responses =
             changes.map_ok(|registration| wire::WatchRegistrationResponse { registration: Some(registration) });
         Ok(Response::new(Box::pin(responses)))
@@ -232,7 +234,7 @@ impl RegistrationService for RegistrationGrpc {
         let request = request.into_inner();
         let id = request::registration_id(request.registration_id)?;
         let reason = request::cancel_reason(request.reason)?;
-        let registration = self.cancel(&id, reason).await?;
+        let registration = self.cancel(id?, reason).await?;
         Ok(Response::new(wire::CancelRegistrationResponse { registration: Some(registration) }))
     }
 }
@@ -262,10 +264,10 @@ fn not_accepted(error: SubmitError) -> Status {
     }
 }
 
-fn not_cancelled(id: &SagaId, error: CommandError) -> Status {
+fn not_cancelled(id: SagaId, error: CommandError) -> Status {
     let message = error.to_string();
     match error {
-        CommandError::NotFound => status::not_found("registration", id.as_str()),
+        CommandError::NotFound => status::not_found("registration", &id.to_string()),
         CommandError::Refused(_) => status::error(Code::FailedPrecondition, "TOO_LATE_TO_CANCEL", message),
         CommandError::LeftAlone(_) => status::error(Code::FailedPrecondition, "SAGA_UNREADABLE", message),
         CommandError::Unanswered => {

@@ -4,11 +4,11 @@
 //! OperationResult --to_log--> CallAnswer (JSON) --log--> done, refusals --> operations of later steps, the student's answer
 //! ```
 //!
-//! Promises: an answer is decoded once in each direction, with nothing between the wire and JSON; the JSON has the fields
-//! that the log has always had; an answer that can't be understood is unknown, never a refusal.
+//! Promises: an answer is decoded once in each direction, with nothing between the wire and JSON; the JSON has the
+//! fields that the log has always had; an answer that can't be understood is unknown, never a refusal.
 
 use matricula_engine::{CallAnswer, CallError, Code, SagaState};
-use matricula_kit::id::{InvalidId, SagaId, check_id, check_imported_id};
+use matricula_kit::id::{InvalidId, check_id, check_imported_id};
 use matricula_kit::rpc::FieldError;
 use matricula_proto::common::v1 as wire;
 use matricula_proto::common::v1::operation_result::Outcome;
@@ -30,8 +30,8 @@ pub(crate) fn to_log(result: wire::OperationResult) -> CallAnswer {
             let retry_after_ms = (error.retry_after_ms > 0).then_some(error.retry_after_ms);
             let message = format!("{}: {}", error.reason, error.message);
             let failed = CallError::new(Code::from_number(error.code), message, retry_after_ms);
-            let waits_for = SagaId::try_new(error.waits_for_saga_id).ok();
-            Err(CallError { waits_for: waits_for.map(String::from), ..failed })
+            let waits_for = Some(error.waits_for_saga_id).filter(|saga| check_id(saga).is_ok());
+            Err(CallError { waits_for, ..failed })
         }
         None => Err(internal("the result is empty")),
     };

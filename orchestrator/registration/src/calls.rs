@@ -16,7 +16,7 @@ type RegistrationCall = Call<RegistrationRequest>;
 /// The saga's step and the trace, as every operation carries them.
 fn operation(call: &RegistrationCall) -> Option<common::v1::Operation> {
     Some(common::v1::Operation {
-        saga_id: call.saga.as_str().to_owned(),
+        saga_id: call.saga.to_string(),
         step: call.step_name.to_owned(),
         traceparent: call.trace.traceparent.clone(),
         tracestate: call.trace.tracestate.clone(),

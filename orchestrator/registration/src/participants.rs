@@ -5,7 +5,6 @@ use std::future::Future;
 
 use async_trait::async_trait;
 use matricula_engine::{CallAnswer, CallError, Code, Definition, DefinitionError, Recorded, SagaState, Step};
-use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::spans::Peer;
 use matricula_kit::time::TimeZone;
 use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
@@ -22,7 +21,7 @@ use matricula_proto::participant::v1::participant_service_client::ParticipantSer
 use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
 use matricula_proto::seats::v1::seat_service_server;
 use matricula_proto::{academics, enrollments, fees, notifications, seats};
-use matricula_runtime::{Call, Workload};
+use matricula_runtime::{Call, SagaId, Workload};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 use tonic_types::StatusExt as _;
@@ -87,9 +86,9 @@ impl Registrations {
     }
 }
 
-/// Calls the RPC of a name with a batch: makes the operations, sends those that could be made, and puts each answer in its
-/// place. A row has the name of the RPC in the table, its client, its method, which is also the name in [`calls`] of what
-/// makes its operation, and its request.
+/// Calls the RPC of a name with a batch: makes the operations, sends those that could be made, and puts each answer in
+/// its place. A row has the name of the RPC in the table, its client, its method, which is also the name in [`calls`]
+/// of what makes its operation, and its request.
 macro_rules! call_rpc {
     ($channels:expr, $calls:expr, $rpc:expr, {
         $($name:ident => $client:ident.$method:ident($area:ident::$request:ident),)*
@@ -177,7 +176,7 @@ impl Workload for Registrations {
                 return Err(CallError::new(Code::Unimplemented, message, None));
             }
         };
-        let saga_ids = sagas.iter().map(|saga| saga.as_str().to_owned()).collect();
+        let saga_ids = sagas.iter().map(SagaId::to_string).collect();
         let mut client = ParticipantServiceClient::new(channel.clone());
         let forgotten = client.forget_sagas(Request::new(ForgetSagasRequest { saga_ids })).await;
         forgotten.map(|_| ()).map_err(|status| call_error(&status))

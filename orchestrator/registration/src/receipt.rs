@@ -3,10 +3,10 @@
 //! Promises: field names never change; the registration on the wire is the same before and after.
 
 use matricula_engine::{Event, Intervention, Recorded, SagaState};
-use matricula_kit::id::SagaId;
 use matricula_kit::time::UnixMs;
 use matricula_proto::common::v1 as common;
 use matricula_proto::registration::v1 as wire;
+use matricula_runtime::SagaId;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{list, optional};
@@ -24,8 +24,8 @@ pub struct Receipt {
     charged: Option<common::Money>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     decided_at: Option<UnixMs>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    decided_by_hand: bool,
+    #[serde(rename = "decided_by_hand", default, skip_serializing_if = "std::ops::Not::not")]
+    decided_manually: bool,
 }
 
 impl Receipt {
@@ -36,7 +36,7 @@ impl Receipt {
             reasons: view::reasons(state),
             charged: view::charged(state),
             decided_at: state.decided_at_ms().map(UnixMs),
-            decided_by_hand: is_decided_by_hand(log),
+            decided_manually: is_decided_manually(log),
         }
     }
 
@@ -45,13 +45,13 @@ impl Receipt {
         wire::Outcome::from_str_name(&self.outcome).unwrap_or_default()
     }
 
-    /// Whether an operator decided something of it by hand.
-    pub fn is_decided_by_hand(&self) -> bool {
-        self.decided_by_hand
+    /// Whether an operator decided something of it manually.
+    pub fn is_decided_manually(&self) -> bool {
+        self.decided_manually
     }
 
     /// The registration on the wire.
-    pub fn to_wire(&self, id: &SagaId, idempotency_key: &str, request: &RegistrationRequest) -> wire::Registration {
+    pub fn to_wire(&self, id: SagaId, idempotency_key: &str, request: &RegistrationRequest) -> wire::Registration {
         wire::Registration {
             outcome: self.outcome().into(),
             reasons: self.reasons.clone(),
@@ -63,7 +63,7 @@ impl Receipt {
 }
 
 /// Whether a person said what came of a call of a saga, or that nothing will.
-pub(crate) fn is_decided_by_hand(log: &[Recorded]) -> bool {
+pub(crate) fn is_decided_manually(log: &[Recorded]) -> bool {
     log.iter().any(|recorded| match &recorded.event {
         Event::Intervened { intervention, .. } => match intervention {
             Intervention::Skip { .. } | Intervention::Resolve { .. } | Intervention::Abandon => true,

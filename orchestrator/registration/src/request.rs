@@ -27,8 +27,8 @@ pub struct RegistrationRequest {
     pub seen: Vec<SeenVersion>,
     /// When it was accepted: appointments, deadlines and refunds are judged by it.
     pub submitted_at: UnixMs,
-    /// The time zone in which the student is told what has become of what was seen; none: UTC. It is stored, so that the
-    /// student reads the same whenever and by whichever replica it is told.
+    /// The time zone in which the student is told what has become of what was seen; none: UTC. It is stored, so that
+    /// the student reads the same whenever and by whichever replica it is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_zone: Option<String>,
     /// The import that makes it; `None`: its student registers. No portal can set it.
@@ -37,7 +37,8 @@ pub struct RegistrationRequest {
 }
 
 impl RegistrationRequest {
-    /// Reads what is asked for from the wire, and checks the bounds: 1 to 20 sections, none twice, also not once to add and once to drop.
+    /// Reads what is asked for from the wire, and checks the bounds: 1 to 20 sections, none twice, also not once to add
+    /// and once to drop.
     pub fn try_new(
         student: StudentId,
         adds: Vec<String>,
@@ -78,8 +79,8 @@ impl RegistrationRequest {
         Self { roster: Some(roster), ..self }
     }
 
-    /// The same request with what each version held that was seen, by somebody who has shown it; `None` from one who does
-    /// not know. Moments of it are told in `zone`.
+    /// The same request with what each version held that was seen, by somebody who has shown it; `None` from one who
+    /// does not know. Moments of it are told in `zone`.
     pub fn confirmed(mut self, held: impl Fn(&SectionId, i64) -> Option<SeenSeats>, zone: &TimeZone) -> Self {
         for seen in &mut self.seen {
             seen.seats = held(&seen.section, seen.version);

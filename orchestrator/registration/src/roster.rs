@@ -1,12 +1,13 @@
-//! A registration that an import makes: it takes over a row of a roster, or ends what an earlier import brought by that row.
+//! A registration that an import makes: it takes over a row of a roster, or ends what an earlier import brought by that
+//! row.
 //!
 //! Promises: each registration of a row has a key of its own, numbered from 0, and no portal can send such a key.
 
 use matricula_kit::id::RosterRowId;
 use serde::{Deserialize, Serialize};
 
-/// Where the keys of rosters begin. Portals' keys are printable ASCII, so they have no middle dot, and neither has the id of
-/// a row.
+/// Where the keys of rosters begin. Portals' keys are printable ASCII, so they have no middle dot, and neither has the
+/// id of a row.
 pub const KEY_PREFIX: &str = "import·";
 /// Stands between the parts of a key.
 const SEPARATOR: char = '·';

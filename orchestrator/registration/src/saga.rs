@@ -64,16 +64,17 @@ pub fn definition() -> Result<Definition, DefinitionError> {
 
     #[rustfmt::skip]
     let steps = vec![
-        //   stage  step                         service          action                    what undoes it                 kind
-        line(1, step::RESERVE_COURSES,       "academics",     rpc::RESERVE_COURSES,     Some(rpc::REMOVE_COURSES),     Compensatable),
-        line(2, step::HOLD_SEATS,            "seats",         rpc::HOLD_SEATS,          Some(rpc::RELEASE_SEATS),      Compensatable),
-        line(3, step::CREATE_ENROLLMENTS,    "enrollments",   rpc::CREATE_ENROLLMENTS,  Some(rpc::CANCEL_ENROLLMENTS), Compensatable),
-        line(3, step::ASSESS_FEES,           "fees",          rpc::ASSESS_FEES,         Some(rpc::VOID_FEES),          Compensatable),
-        line(4, step::COMMIT_ENROLLMENTS,    "enrollments",   rpc::COMMIT_ENROLLMENTS,  Some(rpc::WITHDRAW_COMMIT),    Pivot),
-        line(5, step::SETTLE_COURSES,        "academics",     rpc::SETTLE_COURSES,      None,                          Retriable),
-        line(5, step::RELEASE_DROPPED_SEATS, "seats",         rpc::RELEASE_SEATS,       None,                          Retriable),
-        line(5, step::REFUND_FEES,           "fees",          rpc::REFUND_FEES,         None,                          Retriable),
-        line(5, step::NOTIFY,                "notifications", rpc::SEND_NOTIFICATION,   None,                          Finalizer),
+        // stage  step                         service          action                    what undoes it
+        // kind
+        spec(1, step::RESERVE_COURSES,       "academics",     rpc::RESERVE_COURSES,     Some(rpc::REMOVE_COURSES),     Compensatable),
+        spec(2, step::HOLD_SEATS,            "seats",         rpc::HOLD_SEATS,          Some(rpc::RELEASE_SEATS),      Compensatable),
+        spec(3, step::CREATE_ENROLLMENTS,    "enrollments",   rpc::CREATE_ENROLLMENTS,  Some(rpc::CANCEL_ENROLLMENTS), Compensatable),
+        spec(3, step::ASSESS_FEES,           "fees",          rpc::ASSESS_FEES,         Some(rpc::VOID_FEES),          Compensatable),
+        spec(4, step::COMMIT_ENROLLMENTS,    "enrollments",   rpc::COMMIT_ENROLLMENTS,  Some(rpc::WITHDRAW_COMMIT),    Pivot),
+        spec(5, step::SETTLE_COURSES,        "academics",     rpc::SETTLE_COURSES,      None,                          Retriable),
+        spec(5, step::RELEASE_DROPPED_SEATS, "seats",         rpc::RELEASE_SEATS,       None,                          Retriable),
+        spec(5, step::REFUND_FEES,           "fees",          rpc::REFUND_FEES,         None,                          Retriable),
+        spec(5, step::NOTIFY,                "notifications", rpc::SEND_NOTIFICATION,   None,                          Finalizer),
     ];
     Definition::try_new(NAME, VERSION, DEADLINE_MS, steps)
 }
@@ -92,14 +93,14 @@ pub fn applies(request: &RegistrationRequest) -> Vec<&'static str> {
 }
 
 /// Whether somebody waits for a step: the student, whoever gets a seat that is given back, or the student's next
-/// registration, which is judged by the record and the account that this one leaves. To the rules a course that is added and
-/// not settled yet counts as one that is; who drops it again in the same moment waits for its settling.
+/// registration, which is judged by the record and the account that this one leaves. To the rules a course that is
+/// added and not settled yet counts as one that is; who drops it again in the same moment waits for its settling.
 pub fn is_waited_for(step: &Step, request: &RegistrationRequest) -> bool {
     let settles_adds_only = step.name == step::SETTLE_COURSES && request.drops.is_empty();
     step.kind != Kind::Finalizer && !settles_adds_only
 }
 
-fn line(
+fn spec(
     stage: u8,
     name: &'static str,
     destination: &'static str,

@@ -22,8 +22,8 @@ pub struct SeenVersion {
     pub seats: Option<SeenSeats>,
 }
 
-/// The refusal with the version of its section that the student saw, and what has happened since, in the time zone of the
-/// campus.
+/// The refusal with the version of its section that the student saw, and what has happened since, in the time zone of
+/// the campus.
 pub(crate) fn told(mut refusal: Refusal, seen: &[SeenVersion], zone: impl FnOnce() -> TimeZone) -> Refusal {
     if !matches!(refusal.reason(), Reason::ClosedSection | Reason::SectionCancelled) {
         return refusal;

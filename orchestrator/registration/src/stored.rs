@@ -1,14 +1,14 @@
 //! A registration as it is read back from the saga log, or from its receipt when its log is in the archive.
 //!
-//! Promises: what can't be read (a version that this replica does not know, a log that does not fold) is shown with what
-//! is known of it, so that one bad record hides no other.
+//! Promises: what can't be read (a version that this replica does not know, a log that does not fold) is shown with
+//! what is known of it, so that one bad record hides no other.
 
 use matricula_engine::{Definition, SagaState};
 use matricula_kit::id::SectionId;
 use matricula_proto::registration::v1 as wire;
 use matricula_runtime::{Archived, SagaRow};
 
-use crate::receipt::{Receipt, is_decided_by_hand};
+use crate::receipt::{Receipt, is_decided_manually};
 use crate::request::RegistrationRequest;
 use crate::view::{self, RegistrationView};
 
@@ -43,7 +43,7 @@ impl StoredRegistration {
 
     /// The registration on the wire. One that can't be read has no outcome, and needs attention.
     pub fn to_wire(&self) -> wire::Registration {
-        let (id, idempotency_key) = (&self.row.id, self.row.idempotency_key.as_str());
+        let (id, idempotency_key) = (self.row.id, self.row.idempotency_key.as_str());
         match (&self.read, &self.receipt) {
             (Ok((request, state)), _) => {
                 RegistrationView { id, idempotency_key, request, state: Some(state) }.to_wire()
@@ -53,7 +53,7 @@ impl StoredRegistration {
                 let ids = |sections: Vec<SectionId>| sections.into_iter().map(String::from).collect();
                 let (adds, drops) = request(&self.row).map(|request| (request.adds, request.drops)).unwrap_or_default();
                 wire::Registration {
-                    registration_id: self.row.id.as_str().to_owned(),
+                    registration_id: self.row.id.to_string(),
                     idempotency_key: self.row.idempotency_key.clone(),
                     student_id: self.row.subject.clone(),
                     adds: ids(adds),
@@ -91,11 +91,11 @@ impl StoredRegistration {
         self.read.is_err() && self.receipt.is_none()
     }
 
-    /// Whether an operator decided something of it by hand, as far as that can be read.
-    pub fn is_decided_by_hand(&self) -> bool {
+    /// Whether an operator decided something of it manually, as far as that can be read.
+    pub fn is_decided_manually(&self) -> bool {
         match &self.receipt {
-            Some((_, receipt)) => receipt.is_decided_by_hand(),
-            None => self.row.log.as_ref().is_ok_and(|log| is_decided_by_hand(log)),
+            Some((_, receipt)) => receipt.is_decided_manually(),
+            None => self.row.log.as_ref().is_ok_and(|log| is_decided_manually(log)),
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use matricula_engine::{Cause, Outcome, SagaState};
 use matricula_kit::answer::{Reason, Refusal};
-use matricula_kit::id::{SagaId, SectionId};
+use matricula_kit::id::SectionId;
 use matricula_kit::time::UnixMs;
 use matricula_proto::common::v1 as common;
 use matricula_proto::registration::v1 as wire;
+use matricula_runtime::SagaId;
 
 use crate::answer;
 use crate::request::RegistrationRequest;
@@ -16,7 +17,7 @@ use crate::seen;
 #[derive(Debug, Clone, Copy)]
 pub struct RegistrationView<'a> {
     /// Its id, which is also its saga's.
-    pub id: &'a SagaId,
+    pub id: SagaId,
     /// The caller's key.
     pub idempotency_key: &'a str,
     /// What was asked for.
@@ -31,7 +32,7 @@ impl RegistrationView<'_> {
         let Self { id, idempotency_key, request, state } = self;
         let ids = |sections: &[SectionId]| sections.iter().map(|section| section.as_str().to_owned()).collect();
         wire::Registration {
-            registration_id: id.as_str().to_owned(),
+            registration_id: id.to_string(),
             idempotency_key: idempotency_key.to_owned(),
             student_id: request.student.as_str().to_owned(),
             adds: ids(&request.adds),
@@ -42,7 +43,7 @@ impl RegistrationView<'_> {
             submitted_at: Some(request.submitted_at.to_wire()),
             decided_at: state.and_then(SagaState::decided_at_ms).map(|ms| UnixMs(ms).to_wire()),
             needs_attention: state.is_some_and(SagaState::needs_attention),
-            // Whoever drives it knows these.
+            // The instance that drives it adds these.
             place_in_line: None,
             expected_wait: None,
         }

@@ -1,5 +1,5 @@
-//! The fault matrix over the registration saga, with simulated participants that keep the contract: for each shape that a
-//! registration can have, every case, and a crash after every event of every case that is worth one.
+//! The fault matrix over the registration saga, with simulated participants that keep the contract: for each shape that
+//! a registration can have, every case, and a crash after every event of every case that is worth one.
 
 use futures::FutureExt as _;
 use matricula_kit::id::StudentId;

@@ -114,17 +114,16 @@ impl<W: Workload> Lease<W> {
     }
 
     async fn choose(&self, limit: usize) -> Result<Answer<W>, StoreError> {
-        let chosen = self.store.adoptable(self.definition(), limit).await?;
-        Ok(StoreAnswer::Chosen(chosen.iter().filter_map(|id| id.parse().ok()).collect()))
+        Ok(StoreAnswer::Chosen(self.store.adoptable(self.definition(), limit).await?))
     }
 
     async fn adopt(&self, sagas: &[SagaId]) -> Result<Answer<W>, StoreError> {
-        let rows = self.store.adopt(&self.instance, &texts(sagas)).await?;
-        Ok(StoreAnswer::Adopted(rows.into_iter().filter_map(stored::<W>).collect()))
+        let rows = self.store.adopt(&self.instance, sagas).await?;
+        Ok(StoreAnswer::Adopted(rows.into_iter().map(stored::<W>).collect()))
     }
 
     async fn flag(&self, sagas: &[SagaId]) -> Result<Answer<W>, StoreError> {
-        self.store.flag(&self.instance, &texts(sagas)).await?;
+        self.store.flag(&self.instance, sagas).await?;
         Ok(StoreAnswer::Flagged)
     }
 
@@ -134,13 +133,8 @@ impl<W: Workload> Lease<W> {
 }
 
 /// A saga as the core takes it over.
-fn stored<W: Workload>(row: SagaRow) -> Option<StoredSaga<Arc<Carried<W::Request>>>> {
-    let id = crate::bits(&row.id)?;
+fn stored<W: Workload>(row: SagaRow) -> StoredSaga<Arc<Carried<W::Request>>> {
     let request = serde_json::from_str::<W::Request>(&row.request);
     let request = request.map(|request| Carried::new(request, row.trace)).map_err(|error| error.to_string());
-    Some(StoredSaga { row: Row { id, definition: row.definition, version: row.version, log: row.log }, request })
-}
-
-fn texts(sagas: &[SagaId]) -> Vec<String> {
-    sagas.iter().map(SagaId::to_string).collect()
+    StoredSaga { row: Row { id: row.id, definition: row.definition, version: row.version, log: row.log }, request }
 }

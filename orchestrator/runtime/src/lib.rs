@@ -12,14 +12,12 @@
 //! | module | one job |
 //! |---|---|
 //! | `runtime` | the handle: starts and ends the tasks, takes submissions |
-//! | `shell` | the task that owns the core |
-//! | `mailbox` | the way to that task |
-//! | `workflow` | the workload as the core sees it |
-//! | `calls`, `writer`, `lease` | what the core wants of services and of the database, tried once |
-//! | `news`, `gauges` | what the core says, for watchers, other instances, logs and metrics |
-//! | `watch`, `remote_watch` | watches of sagas that are driven here, and elsewhere |
-//! | `command`, `look` | commands and looks of clients and operators, wherever the saga is driven |
-//! | `command_request`, `driver`, `requests` | a command's form; its way to the core; its way to another instance |
+//! | `shell` | the task that owns the core, and the mailbox that leads to it |
+//! | `workflow` | the workload as the core sees it: what a saga carries, how its calls are made |
+//! | `writer`, `lease` | what the core wants of the database, tried once |
+//! | `news` | what watchers, other instances, logs and metrics get |
+//! | `watch` | watches of sagas that are driven here, and elsewhere |
+//! | `commands` | commands and looks of clients and operators, wherever the saga is driven |
 //! | `peers` | messages between instances |
 //! | `outages` | services that do not answer |
 //! | `store`, `archive`, `retention` | the saga log: its SQL, its archive, the way from one to the other |
@@ -29,21 +27,12 @@
 //! calls.
 
 pub mod archive;
-mod calls;
-mod command;
-mod command_request;
+mod commands;
 mod config;
-mod driver;
-mod gauges;
 mod lease;
-mod look;
-mod mailbox;
-mod metrics;
 mod news;
 mod outages;
 mod peers;
-mod remote_watch;
-mod requests;
 mod retention;
 mod runtime;
 mod shell;
@@ -55,19 +44,17 @@ mod writer;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-pub use matricula_core::{DestinationStatus, InLine};
+pub use matricula_core::{DestinationStatus, InLine, InvalidSagaId, SagaId};
 use matricula_engine::{CallAnswer, CallError, Definition, Direction, Kind, Recorded, SagaState, Step, StepIndex};
-use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::telemetry::spans::Peer;
 use matricula_kit::time::UnixMs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use command_request::{CommandError, CommandRequest, RequestedCommand};
+pub use commands::{CommandError, CommandRequest, RequestedCommand, Seen, SeenBy};
 pub use config::RuntimeConfig;
-pub use look::{Seen, SeenBy};
-pub use metrics::METRICS;
+pub use news::METRICS;
 pub use retention::{Retention, RetentionConfig};
 pub use runtime::{Runtime, Submission, SubmitError, Submitted};
 pub use store::{Archived, InstanceId, KeyedSaga, Outage, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};
@@ -88,8 +75,8 @@ pub trait Workload: Send + Sync + 'static {
     /// Names of the steps that have something to do for a request.
     fn applies(&self, request: &Self::Request) -> Vec<&'static str>;
 
-    /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. What nobody
-    /// waits for may wait some time for others of its kind; undos never do.
+    /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. A call that
+    /// nobody waits for may gather with others of its kind. Compensations never gather.
     fn is_waited_for(&self, step: &Step, _request: &Self::Request) -> bool {
         step.kind != Kind::Finalizer
     }
@@ -142,12 +129,7 @@ pub struct Call<R> {
     pub owner_alive_at: UnixMs,
 }
 
-/// The bits of a saga's id; none for a text that is no UUID, which no saga has.
-pub(crate) fn bits(id: &SagaId) -> Option<matricula_core::SagaId> {
-    id.as_str().parse().ok()
-}
-
-/// A saga's id as text.
-pub(crate) fn text(id: matricula_core::SagaId) -> SagaId {
-    SagaId::stored(id.to_string())
+/// A new id of a saga, larger than every id made before it by this process.
+pub fn new_saga_id() -> SagaId {
+    SagaId::from_u128(uuid::Uuid::now_v7().as_u128())
 }

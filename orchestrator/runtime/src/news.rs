@@ -1,13 +1,21 @@
-//! Changes of sagas and notices of the core on their way to watchers, other instances, logs and metrics.
+//! What watchers, other instances, logs and metrics get: the news of each step of the core, its gauges, and the names
+//! of all metrics of an orchestrator.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use matricula_core::{Change, Notice};
-use matricula_kit::id::SagaId;
+use matricula_core::{Change, Core, Moment, Notice, SagaId};
+use matricula_kit::metrics::Metric;
+use metrics::Gauge;
 use tokio::sync::{Notify, broadcast};
 
+use crate::Workload;
 use crate::watch::Watchers;
-use crate::workflow::Carried;
+use crate::workflow::{Carried, Sagas};
+
+/// Time between two settings of the gauges: what reads them comes once in some seconds.
+const GAUGES_PAUSE: Duration = Duration::from_millis(100);
 
 /// The receivers of news.
 pub(crate) struct News {
@@ -42,7 +50,7 @@ impl News {
                 }
                 if before != after {
                     // Nobody may be listening.
-                    let _ = self.changed.send(crate::text(saga));
+                    let _ = self.changed.send(saga);
                 }
             }
         }
@@ -75,3 +83,104 @@ impl News {
         }
     }
 }
+
+/// The gauges of one orchestrator.
+pub(crate) struct Gauges {
+    in_memory: Gauge,
+    queued: Gauge,
+    writes_waiting: Gauge,
+    destinations: BTreeMap<&'static str, OfDestination>,
+    /// When they are to be set again.
+    set_at: Moment,
+}
+
+/// Those of one destination.
+struct OfDestination {
+    waiting: Gauge,
+    oldest: Gauge,
+    in_flight: Gauge,
+}
+
+impl Gauges {
+    pub(crate) fn new() -> Self {
+        Self {
+            in_memory: metrics::gauge!("matricula_sagas_in_memory"),
+            queued: metrics::gauge!("matricula_sagas_queued"),
+            writes_waiting: metrics::gauge!("matricula_log_writes_waiting"),
+            destinations: BTreeMap::new(),
+            set_at: Moment::ZERO,
+        }
+    }
+
+    /// Sets them, unless that was done a moment ago; returns when they are to be set, then.
+    pub(crate) fn set<W: Workload>(&mut self, now: Moment, core: &Core<Sagas<W>>) -> Option<Moment> {
+        if now < self.set_at {
+            return Some(self.set_at);
+        }
+        self.set_at = now + GAUGES_PAUSE;
+        self.in_memory.set(core.in_memory() as f64);
+        self.queued.set(core.queued() as f64);
+        self.writes_waiting.set(core.writes_waiting() as f64);
+        for status in core.destinations(now) {
+            let of = self.destinations.entry(status.name).or_insert_with(|| OfDestination::new(status.name));
+            of.waiting.set(status.waiting as f64);
+            of.oldest.set(status.longest_wait.as_secs_f64());
+            of.in_flight.set(status.in_flight as f64);
+        }
+        None
+    }
+}
+
+impl OfDestination {
+    fn new(name: &'static str) -> Self {
+        Self {
+            waiting: metrics::gauge!("matricula_calls_waiting", "destination" => name),
+            oldest: metrics::gauge!("matricula_calls_oldest_seconds", "destination" => name),
+            in_flight: metrics::gauge!("matricula_calls_in_flight", "destination" => name),
+        }
+    }
+}
+
+/// The metrics of an orchestrator.
+pub const METRICS: [Metric; 25] = [
+    Metric::counter(
+        "matricula_submissions_turned_away_total",
+        "Submissions rejected because of a bound: queue or quota",
+    ),
+    Metric::gauge("matricula_sagas_in_memory", "Sagas that this instance drives"),
+    Metric::gauge("matricula_sagas_queued", "Accepted sagas that wait for their turn"),
+    Metric::counter("matricula_sagas_decided_total", "Sagas that have an outcome, by outcome"),
+    Metric::counter("matricula_sagas_finished_total", "Sagas of which nothing is left to do"),
+    Metric::gauge("matricula_calls_waiting", "Calls that wait for a service"),
+    Metric::gauge("matricula_calls_oldest_seconds", "How long the oldest waiting call of a service has waited"),
+    Metric::gauge("matricula_calls_in_flight", "RPCs in flight to a service"),
+    Metric::counter("matricula_call_failures_total", "RPCs to a service without an answer"),
+    Metric::histogram("matricula_call_seconds", "Time of an RPC to a service"),
+    Metric::histogram("matricula_call_operations", "Operations in an RPC to a service"),
+    Metric::gauge(
+        "matricula_destination_needs_attention",
+        "1 while a service has not answered for longer than it may, otherwise 0",
+    ),
+    Metric::gauge("matricula_destination_sagas_waiting", "Sagas that wait for a service that needs attention"),
+    Metric::gauge(
+        "matricula_destination_sagas_behind",
+        "Sagas that wait for a saga that waits for a service that needs attention",
+    ),
+    Metric::gauge(
+        "matricula_log_writes_waiting",
+        "Admissions and appends that wait for the next commit of the saga log",
+    ),
+    Metric::histogram("matricula_log_commit_seconds", "Time of a commit of the saga log"),
+    Metric::histogram("matricula_log_commit_operations", "Admissions and appends in a commit of the saga log"),
+    Metric::counter("matricula_log_commit_failures_total", "Commits of the saga log that failed and were tried again"),
+    Metric::counter("matricula_replica_failures_total", "Lists that the replica could not answer"),
+    Metric::gauge("matricula_log_sagas", "Sagas in the saga log"),
+    Metric::counter("matricula_sagas_archived_total", "Finished sagas moved from the saga log to the archive"),
+    Metric::gauge("matricula_retention_oldest_seconds", "Age of the oldest finished saga in the saga log"),
+    Metric::counter("matricula_retention_failures_total", "Failed searches for finished sagas to archive"),
+    Metric::gauge(
+        "matricula_retention_unreadable",
+        "Finished sagas that stay in the saga log because they can't be read",
+    ),
+    Metric::histogram("matricula_retention_chunk_seconds", "Time to archive one chunk of finished sagas"),
+];

@@ -22,8 +22,8 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::Workload;
-use crate::mailbox::{Clock, Mailbox};
 use crate::peers::Signals;
+use crate::shell::{Clock, Mailbox};
 use crate::store::{InstanceId, Outage, SagaStore, StoreError};
 
 /// Time between two looks while a service does not answer. Sagas that wait are counted each time, by a pass over all
@@ -127,7 +127,7 @@ impl<W: Workload> Lookout<W> {
                 probe_at_ms: status.probe_at_ms,
                 sagas_waiting: waiting.direct,
                 sagas_behind: waiting.behind,
-                oldest: waiting.oldest.map(crate::text),
+                oldest: waiting.oldest,
             })
         });
         let now: Vec<Outage> = seen.collect();

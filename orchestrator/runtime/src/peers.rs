@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use matricula_core::SagaId;
 use matricula_kit::database::Heard;
-use matricula_kit::id::SagaId;
 use matricula_kit::telemetry;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Notify, broadcast};
@@ -65,7 +65,7 @@ impl Signals {
 
     /// Another instance has changed something. Nobody may be listening.
     fn changed_elsewhere(&self, saga: Changed) {
-        let _ = self.elsewhere.send(saga.clone());
+        let _ = self.elsewhere.send(saga);
         let _ = self.anywhere.send(saga);
     }
 
@@ -103,7 +103,7 @@ pub(crate) async fn announce(
             }
         }
         for saga in &sagas {
-            let _ = signals.anywhere.send(Some(saga.clone()));
+            let _ = signals.anywhere.send(Some(*saga));
         }
         if missed {
             let _ = signals.anywhere.send(None);

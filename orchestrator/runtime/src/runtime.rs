@@ -1,37 +1,31 @@
-//! The handle of an orchestrator: starts its tasks, takes submissions and cancels, and ends in order.
-
-mod submit;
+//! The handle of an orchestrator: starts its tasks, takes submissions and commands to them, and ends in order.
+//!
+//! Promises: an accepted submission is a durable saga. A rejected one is answered at once, and is none.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use matricula_core::{Core, DestinationStatus, InLine, Input, Registered};
+use matricula_core::{Core, DestinationStatus, InLine, Input, Registered, Reply, SagaId};
 use matricula_kit::database::DbError;
-use matricula_kit::id::SagaId;
 use matricula_kit::shutdown::Shutdown;
 use matricula_kit::tasks::{joined, observed};
-use matricula_kit::telemetry;
+use matricula_kit::telemetry::{self, TraceContext};
 use matricula_kit::time::UnixMs;
-use tokio::sync::{Notify, Semaphore, broadcast, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-pub use self::submit::{Submission, SubmitError, Submitted};
-use crate::driver::Driver;
-use crate::gauges::Gauges;
+use crate::commands::{Answers, CommandError, CommandRequest, Commands, Driver, Requests, SeenBy};
 use crate::lease::Lease;
-use crate::mailbox::{Clock, Mailbox, Messages};
-use crate::news::News;
+use crate::news::{Gauges, News};
 use crate::outages::{Lookout, Outages};
 use crate::peers::{self, Changed, Signals};
-use crate::remote_watch;
-use crate::requests::{Answers, Requests};
-use crate::shell::Shell;
-use crate::store::{InstanceId, Outage, PeerMessage, SagaStore, StoreError};
-use crate::watch::{Watcher, Watchers};
-use crate::workflow::Sagas;
+use crate::shell::{Clock, Mailbox, Messages, Shell};
+use crate::store::{InstanceId, Outage, PeerMessage, SagaRow, SagaStore, StoreError};
+use crate::watch::{Watcher, Watchers, follow_others};
+use crate::workflow::{Carried, Sagas};
 use crate::writer::Writer;
 use crate::{ROLE, RuntimeConfig, Workload};
 
@@ -42,14 +36,68 @@ const LAST_COMMITS: Duration = Duration::from_secs(1);
 
 /// The same, as a share of the time in which the process must end: then the lease is given back.
 const CALLS_SHARE: f64 = 0.7;
-/// The id that no saga has: a watch of a text that is no id waits for it.
-const NO_SAGA: matricula_core::SagaId = matricula_core::SagaId::from_u128(0);
+/// Repeats of students that are over their quota which are looked up at a time: a flood of them is not let to the
+/// database.
+const REPEATS_MAX: usize = 8;
+
+/// What is submitted.
+#[derive(Debug, Clone)]
+pub struct Submission<R> {
+    /// A new id.
+    pub id: SagaId,
+    /// Whom it is about.
+    pub subject: String,
+    /// Unique for each subject.
+    pub idempotency_key: String,
+    /// The request in one canonical form.
+    pub fingerprint: String,
+    /// What the saga works from.
+    pub request: R,
+    /// The trace that it belongs to.
+    pub trace: TraceContext,
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Submitted {
+    /// It is accepted, durably.
+    Accepted,
+    /// The same was submitted before: this is its saga.
+    Existing(SagaId),
+}
+
+/// Why a submission was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// Too many are waiting. Nothing was accepted.
+    #[error("too many registrations are waiting")]
+    QueueFull {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// This subject has too many open, or submits too fast. Nothing was accepted.
+    #[error("the student has too many registrations under way, or submits too many a second")]
+    OverQuota {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The key was used for another request.
+    #[error("the idempotency key was used before, for another request (registration {existing})")]
+    KeyReused {
+        /// The registration of that time.
+        existing: SagaId,
+    },
+    /// It is not known whether it was accepted: the orchestrator is shutting down.
+    #[error("the orchestrator is shutting down")]
+    ShuttingDown,
+    /// The request can't be stored, or is none of this saga's. Nothing was accepted.
+    #[error("the request can't be stored: {0}")]
+    Unstorable(String),
+}
 
 /// A running orchestrator.
 pub struct Runtime<W: Workload> {
-    instance: InstanceId,
-    driver: Arc<Driver<W>>,
-    requests: Requests,
+    commands: Commands<W>,
     watchers: Watchers,
     signals: Signals,
     log_failing: Arc<AtomicBool>,
@@ -122,22 +170,66 @@ impl<W: Workload> Runtime<W> {
             tasks.must_run("operator_requests", answers.run(parts.stopping.clone()));
         }
         let runtime = Arc::new(Self {
-            instance: parts.instance.clone(),
-            driver,
-            requests: Requests { store: parts.store.clone(), signals: parts.signals.clone() },
+            commands: Commands {
+                driver,
+                requests: Requests { store: parts.store.clone(), signals: parts.signals.clone() },
+                instance: parts.instance.clone(),
+            },
             watchers: parts.watchers,
             signals: parts.signals,
             log_failing: parts.log_failing,
-            repeats: Semaphore::new(submit::REPEATS_MAX),
+            repeats: Semaphore::new(REPEATS_MAX),
             outages,
             stopping: parts.stopping,
         });
         Ok((runtime, joined(end(tasks, parts.store, parts.instance, shutdown, grace))))
     }
 
+    /// Accepts a submission durably, or says why not. Watch the id first to miss nothing.
+    pub async fn submit(&self, submission: Submission<W::Request>) -> Result<Submitted, SubmitError> {
+        if self.stopping.is_cancelled() {
+            return Err(SubmitError::ShuttingDown);
+        }
+        let Submission { id, subject, idempotency_key: key, fingerprint, request, trace } = submission;
+        let submission = matricula_core::Submission {
+            id,
+            subject: subject.clone(),
+            key: key.clone(),
+            fingerprint: fingerprint.clone(),
+            request: Carried::new(request, trace),
+        };
+        let (caller, reply) = oneshot::channel();
+        self.commands.driver.mailbox.input(Input::Submitted { submission, caller });
+        let (bound, error) = match reply.await.map_err(|_| SubmitError::ShuttingDown)? {
+            Reply::Accepted(_) => return Ok(Submitted::Accepted),
+            Reply::Existing { id, same_request } => return existing(id, same_request),
+            Reply::Unstorable(problem) => return Err(SubmitError::Unstorable(problem)),
+            Reply::QueueFull { retry_after } => ("queue", SubmitError::QueueFull { retry_after }),
+            Reply::OverQuota { retry_after } => {
+                if let Some((id, of_existing)) = self.repeated(&subject, &key).await {
+                    return existing(id, of_existing == fingerprint);
+                }
+                ("quota", SubmitError::OverQuota { retry_after })
+            }
+            Reply::ShuttingDown | Reply::Done(_) | Reply::Refused(_) | Reply::NotHere => {
+                return Err(SubmitError::ShuttingDown);
+            }
+        };
+        metrics::counter!("matricula_submissions_turned_away_total", "bound" => bound).increment(1);
+        Err(error)
+    }
+
+    /// The saga that a student who is over the quota has submitted with this key before, and its fingerprint. A repeat
+    /// of what was accepted takes nothing, and is answered whatever the quota says. When the database does not answer,
+    /// the client comes back and asks again.
+    async fn repeated(&self, subject: &str, key: &str) -> Option<(SagaId, String)> {
+        let _looking = self.repeats.try_acquire().ok()?;
+        self.store().of_key(subject, key).await.ok()?
+    }
+
     /// The time that all replicas of the database agree on.
     pub fn now(&self) -> UnixMs {
-        self.driver.clock.now()
+        self.commands.driver.clock.now()
     }
 
     /// Gives every saga whose phase, outcome or need of attention changes, whichever instance drives it; none: any may
@@ -147,14 +239,13 @@ impl<W: Workload> Runtime<W> {
     }
 
     /// Where a saga stands in line; `None` when it has an outcome, or another instance drives it.
-    pub async fn place(&self, saga: &SagaId) -> Option<InLine> {
-        let saga = crate::bits(saga)?;
-        self.driver.mailbox.query(move |core, now| core.place(now, saga)).await?
+    pub async fn place(&self, saga: SagaId) -> Option<InLine> {
+        self.commands.driver.mailbox.query(move |core, now| core.place(now, saga)).await?
     }
 
     /// Begins to watch a saga.
-    pub fn watch(&self, saga: &SagaId) -> Watcher {
-        self.watchers.watch(crate::bits(saga).unwrap_or(NO_SAGA))
+    pub fn watch(&self, saga: SagaId) -> Watcher {
+        self.watchers.watch(saga)
     }
 
     /// Whether the last commit of the saga log failed. A submission that waits may then wait until the database is
@@ -165,22 +256,22 @@ impl<W: Workload> Runtime<W> {
 
     /// The saga log, to read.
     pub fn store(&self) -> &SagaStore {
-        &self.driver.store
+        &self.commands.driver.store
     }
 
     /// What the sagas do.
     pub fn workload(&self) -> &W {
-        &self.driver.workload
+        &self.commands.driver.workload
     }
 
     /// This process start.
     pub fn instance(&self) -> &InstanceId {
-        &self.instance
+        &self.commands.instance
     }
 
     /// How the services stand; none of them when the orchestrator has ended.
     pub async fn destinations(&self) -> Vec<DestinationStatus> {
-        self.driver.mailbox.query(|core, now| core.destinations(now)).await.unwrap_or_default()
+        self.commands.driver.mailbox.query(|core, now| core.destinations(now)).await.unwrap_or_default()
     }
 
     /// The services that do not answer, as each instance that lives sees them; this one's own first.
@@ -201,18 +292,24 @@ impl<W: Workload> Runtime<W> {
         else {
             return false;
         };
-        self.driver.mailbox.input(Input::LimitSet { destination, in_flight_max });
+        self.commands.driver.mailbox.input(Input::LimitSet { destination, in_flight_max });
         // The limit is set when the core answers a later question.
-        self.driver.mailbox.query(|_, _| ()).await.is_some()
+        self.commands.driver.mailbox.query(|_, _| ()).await.is_some()
     }
 
-    pub(crate) fn driver(&self) -> &Driver<W> {
-        &self.driver
+    /// Has a request carried out by the instance that drives the saga, and returns when that is durable.
+    pub async fn command(&self, saga: SagaId, request: CommandRequest) -> Result<(), CommandError> {
+        self.commands.command(saga, request).await
     }
 
-    pub(crate) fn requests(&self) -> &Requests {
-        &self.requests
+    /// Where a saga stands by the instance that drives it.
+    pub async fn look(&self, row: &SagaRow) -> SeenBy {
+        self.commands.look(row).await
     }
+}
+
+fn existing(id: SagaId, same_request: bool) -> Result<Submitted, SubmitError> {
+    if same_request { Ok(Submitted::Existing(id)) } else { Err(SubmitError::KeyReused { existing: id }) }
 }
 
 impl<W: Workload> Parts<W> {
@@ -289,7 +386,7 @@ impl<W: Workload> Parts<W> {
         let (store, _, signals, stopping) = common();
         let (workload, watchers) = (self.workload.clone(), self.watchers.clone());
         let changed = signals.elsewhere.subscribe();
-        tasks.must_run("remote_watch", remote_watch::follow(store, workload, watchers, changed, stopping));
+        tasks.must_run("remote_watch", follow_others(store, workload, watchers, changed, stopping));
     }
 }
 

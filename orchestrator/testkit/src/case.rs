@@ -33,8 +33,8 @@ pub enum Fault {
         /// Deliveries of each attempt.
         times: u32,
     },
-    /// The first attempt is under way for so long that the caller hears `DEADLINE_EXCEEDED`; it arrives when the saga has
-    /// ended.
+    /// The first attempt is under way for so long that the caller hears `DEADLINE_EXCEEDED`; it arrives when the saga
+    /// has ended.
     Late,
 }
 
@@ -88,7 +88,8 @@ pub enum Moment {
     BeforeAnswers,
     /// The first of the calls that are due was answered, and the answer is not stored.
     BeforeAppend,
-    /// All calls that are due have taken effect, and what the saga knew without anything waiting for it was never stored.
+    /// All calls that are due have taken effect, and what the saga knew without anything waiting for it was never
+    /// stored.
     LogBehind,
     /// No crash: the commit of the event reported an error though it had succeeded. The log is read again, while calls
     /// from before are still under way.
@@ -183,8 +184,8 @@ impl Case {
         self.and(&format!("{} {fault}", shape.title(step, direction)))
     }
 
-    /// Somebody cancels when the first attempt of this step's action has ended, before its answer is known. From the pivot
-    /// on that is too late.
+    /// Somebody cancels when the first attempt of this step's action has ended, before its answer is known. From the
+    /// pivot on that is too late.
     #[must_use]
     pub fn cancelled_at(mut self, shape: &Shape, step: StepIndex) -> Self {
         let is_late = shape.definition().step(step).kind != Kind::Compensatable;
@@ -207,8 +208,8 @@ impl Case {
         self.and(&format!("crash after event {} ({event}), {}", crash.after_event, crash.moment))
     }
 
-    /// With a crash of a process whose log is behind, after which whoever adopts the saga is asked to cancel it; `is_late`
-    /// when the pivot had been called by then.
+    /// With a crash of a process whose log is behind, after which whoever adopts the saga is asked to cancel it;
+    /// `is_late` when the pivot had been called by then.
     #[must_use]
     pub fn cancelled_behind(self, after_event: usize, event: &str, is_late: bool) -> Self {
         let mut case = self.with_crash(Crash { after_event, moment: Moment::LogBehind }, event);

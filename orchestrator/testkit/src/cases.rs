@@ -146,8 +146,9 @@ pub fn operators(shape: &Shape) -> Vec<Case> {
     cases
 }
 
-/// A process dies whose log is behind, after each event up to the pivot's, and whoever adopts the saga is asked to cancel it.
-/// That is too late where the pivot had been called. The question whether it had may be repeated, fail or lose its answer.
+/// A process dies whose log is behind, after each event up to the pivot's, and whoever adopts the saga is asked to
+/// cancel it. That is too late where the pivot had been called. The question whether it had may be repeated, fail or
+/// lose its answer.
 pub fn cancelled_behind(shape: &Shape) -> Vec<Case> {
     let pivot = shape.definition().pivot();
     let name = shape.definition().step(pivot).name;

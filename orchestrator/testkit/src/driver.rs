@@ -1,7 +1,8 @@
-//! Runs one saga by one case: the engine's `decide` over a log in memory, with the case between it and the participants.
+//! Runs one saga by one case: the engine's `decide` over a log in memory, with the case between it and the
+//! participants.
 //!
-//! What a runtime does with threads and timers happens here one after the other: calls are answered in the order in which
-//! they became due, and when none is under way the clock jumps to the next timer.
+//! What a runtime does with threads and timers happens here one after the other: calls are answered in the order in
+//! which they became due, and when none is under way the clock jumps to the next timer.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -31,7 +31,7 @@ const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// campus's time zone.
 pub async fn start(database: Database, time_zone: TimeZone) -> Result<Role, DbError> {
     database.migrate(&MIGRATIONS).await?;
-    database.leave_room(&["course_record"]).await?;
+    database.set_fillfactor(&["course_record"]).await?;
     let academics = Arc::new(store::Academics::new(database.clone(), time_zone));
     let tasks = Tasks::new(store::Academics::NAME);
     let writer = Writer::start(academics.clone(), database.clone(), WriterLimits::default(), &tasks);

@@ -13,4 +13,4 @@ pub mod tests;
 mod world;
 
 pub use enrollment::{Enrollment, EnrollmentKey, EnrollmentStatus};
-pub use world::{Add, Command, Fate, World};
+pub use world::{Add, Command, RowState, World};

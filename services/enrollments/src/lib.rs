@@ -36,7 +36,7 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// Brings the database up to date and makes the role ready to be served.
 pub async fn start(database: Database) -> Result<Role, DbError> {
     database.migrate(&MIGRATIONS).await?;
-    database.leave_room(&["enrollments"]).await?;
+    database.set_fillfactor(&["enrollments"]).await?;
     let tasks = Tasks::new(NAME);
     let writer = Writer::start(Arc::new(Enrollments), database.clone(), WriterLimits::default(), &tasks);
     let server = EnrollmentServiceServer::new(EnrollmentsGrpc::new(writer, database.clone()))

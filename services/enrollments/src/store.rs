@@ -12,7 +12,7 @@ use matricula_kit::id::{CourseId, RosterRowId, SagaId, SectionId, StudentId};
 use matricula_kit::participant::{Operation, Participant};
 use matricula_kit::time::UnixMs;
 
-use crate::domain::{Command, Enrollment, EnrollmentKey, Fate, World};
+use crate::domain::{Command, Enrollment, EnrollmentKey, RowState, World};
 
 #[cfg(test)]
 mod tests;
@@ -125,10 +125,11 @@ impl Participant for Enrollments {
     /// the new ones: so the indexes hold after every statement and not only at the end.
     fn write(&self, tx: &mut Tx, world: &World, _: UnixMs) -> Result<(), DbError> {
         for takes_place in [false, true] {
-            let changed = rows(world, |row, fate| fate == Fate::Changed && row.takes_place() == takes_place);
+            let changed =
+                rows(world, |row, row_state| row_state == RowState::Changed && row.takes_place() == takes_place);
             tx.send(UPDATE, changing_columns(key_columns(&changed), &changed).into());
         }
-        let new = rows(world, |_, fate| fate == Fate::New);
+        let new = rows(world, |_, row_state| row_state == RowState::New);
         let columns = key_columns(&new)
             .text("student_id", new.iter().map(|row| row.student.as_str()))
             .text("course_id", new.iter().map(|row| row.course.as_str()))
@@ -160,8 +161,8 @@ pub async fn page_of_ledger(tx: &mut Tx, after: Option<&EnrollmentKey>) -> Resul
     tx.fetch(LEDGER, args).await?.iter().map(enrollment).collect()
 }
 
-fn rows(world: &World, which: impl Fn(&Enrollment, Fate) -> bool) -> Vec<&Enrollment> {
-    world.rows().filter(|(row, fate)| which(row, *fate)).map(|(row, _)| row).collect()
+fn rows(world: &World, which: impl Fn(&Enrollment, RowState) -> bool) -> Vec<&Enrollment> {
+    world.rows().filter(|(row, row_state)| which(row, *row_state)).map(|(row, _)| row).collect()
 }
 
 fn key_columns(rows: &[&Enrollment]) -> Rows {

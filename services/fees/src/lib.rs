@@ -34,7 +34,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 /// Brings the schema up to date and makes the role ready to be served.
 pub async fn start(database: Database) -> Result<Role, DbError> {
     database.migrate(&MIGRATIONS).await?;
-    database.leave_room(&["accounts"]).await?;
+    database.set_fillfactor(&["accounts"]).await?;
     let tasks = Tasks::new(NAME);
     let writer = Writer::start(Arc::new(store::Fees::default()), database.clone(), WriterLimits::default(), &tasks);
     let server = FeeServiceServer::new(grpc::FeeGrpc::new(writer, database.clone()))

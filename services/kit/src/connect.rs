@@ -1,9 +1,9 @@
 //! Channels to other processes, made so that a service that is being restarted on this machine can have its port back.
 //!
-//! A port of a role may lie in the range from which the system takes the local ports of outgoing connections; the default
-//! ports do not. While no process listens on such a port, one of many attempts to connect to it from this machine may be given
-//! the same port as its own, and the connection meets itself: it is established, answers nothing, and keeps the port from the
-//! service that comes back.
+//! A port of a role may lie in the range from which the system takes the local ports of outgoing connections; the
+//! default ports do not. While no process listens on such a port, one of many attempts to connect to it from this
+//! machine may be given the same port as its own, and the connection meets itself: it is established, answers nothing,
+//! and keeps the port from the service that comes back.
 
 use std::io;
 use std::time::Duration;
@@ -22,8 +22,8 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Port of an `http` URL that names none.
 const HTTP_PORT: u16 = 80;
 
-/// Why the URL of a service is refused. What is spoken is HTTP/2 without TLS: nothing of a URL is ignored, so that nobody
-/// takes a connection to be encrypted that is not.
+/// Why the URL of a service is refused. What is spoken is HTTP/2 without TLS: nothing of a URL is ignored, so that
+/// nobody takes a connection to be encrypted that is not.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceUrlError {
     /// It has no scheme, or is no URL.

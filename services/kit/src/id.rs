@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Longest id that Matricula makes, in bytes.
 pub const ID_BYTES_MAX: usize = 64;
-/// Longest id that a campus brings, in bytes: OneRoster allows 255, and the longest that systems make are far below 128.
+/// Longest id that a campus brings, in bytes: OneRoster allows 255, and the longest that systems make are far below
+/// 128.
 pub const IMPORTED_ID_BYTES_MAX: usize = 128;
 
 /// An id that the bounds forbid.

@@ -1,12 +1,12 @@
-//! Imports: what a campus says comes into a service. A client reads what is there, makes a plan, stages the rows that are to
-//! change, and has them applied all at once.
+//! Imports: what a campus says comes into a service. A client reads what is there, makes a plan, stages the rows that
+//! are to change, and has them applied all at once.
 //!
 //! ```text
 //! ReadImported --rows of version v--> plan --> StageRows (part 0, 1, ...) --> ApplyImport(v) --> version v + 1
 //! ```
 //!
-//! Why each call may be repeated: reading changes nothing; a part replaces itself; and an import that was applied has made
-//! the next version, so that a repeat is refused as outdated, and the plan that is made anew is empty.
+//! Why each call may be repeated: reading changes nothing; a part replaces itself; and an import that was applied has
+//! made the next version, so that a repeat is refused as outdated, and the plan that is made anew is empty.
 //!
 //! A service brings an [`Imported`]: its rows, their checks, and how they are written.
 
@@ -86,8 +86,8 @@ pub async fn version(tx: &mut Tx) -> Result<i64, DbError> {
     version_of(&tx.fetch(VERSION, Args::new()).await?)
 }
 
-/// Begins the transaction that applies an import: from here on no other import is applied, and its commit makes the next
-/// version. Refused when the version in force is not the one of the plan.
+/// Begins the transaction that applies an import: from here on no other import is applied, and its commit makes the
+/// next version. Refused when the version in force is not the one of the plan.
 pub async fn begin(database: &Database, base_version: i64) -> Result<Tx, ImportError> {
     let mut tx = database.begin().await?;
     let version = lock(&mut tx).await?;

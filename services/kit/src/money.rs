@@ -16,8 +16,8 @@ const MINOR_DIGITS_DEFAULT: u32 = 2;
 #[error("must be a currency of ISO 4217 with a minor unit, such as USD or JPY, got {0:?}")]
 pub struct UnknownCurrency(String);
 
-/// How many digits the minor unit of a currency has: 2 for `USD`, 0 for `JPY`. An error for codes that ISO 4217 does not
-/// have, and for those without a minor unit, such as gold.
+/// How many digits the minor unit of a currency has: 2 for `USD`, 0 for `JPY`. An error for codes that ISO 4217 does
+/// not have, and for those without a minor unit, such as gold.
 pub fn minor_digits(currency: &str) -> Result<u32, UnknownCurrency> {
     let digits = Currency::from_code(currency).and_then(Currency::exponent);
     digits.map(u32::from).ok_or_else(|| UnknownCurrency(currency.to_owned()))

@@ -4,7 +4,7 @@ use matricula_proto::common::v1 as wire;
 use tracing::Span;
 
 use crate::answer::Answer;
-use crate::id::{InvalidId, SagaId, StepName};
+use crate::id::{InvalidId, SagaId, StepName, check_id};
 use crate::participant::{Key, Leg, Operation};
 use crate::telemetry::{TraceContext, spans};
 use crate::time::UnixMs;
@@ -66,6 +66,12 @@ pub fn required_id<T>(
     try_new: impl FnOnce(String) -> Result<T, InvalidId>,
 ) -> Result<T, FieldError> {
     try_new(text).map_err(|problem| FieldError::new(field, problem.to_string()))
+}
+
+/// Takes an id that Matricula makes from the wire, as text within the bounds.
+pub fn checked_id(field: &str, text: String) -> Result<String, FieldError> {
+    check_id(&text).map_err(|problem| FieldError::new(field, problem.to_string()))?;
+    Ok(text)
 }
 
 /// Takes a list of ids from the wire, at most `max` and none twice.

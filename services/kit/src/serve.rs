@@ -1,6 +1,6 @@
 //! Serves a role: gRPC over TCP and in memory, health, reflection, `/metrics`, `/healthz`, `/readyz`, and an end that
-//! loses nothing: no new calls, those in flight finish, then the tasks (writers among them), then the database, all by one
-//! deadline.
+//! loses nothing: no new calls, those in flight finish, then the tasks (writers among them), then the database, all by
+//! one deadline.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,8 +47,8 @@ pub use limits::{Limits, LimitsConfig};
 use severed::{Cut, Severable};
 use slow_client::SlowClientLayer;
 
-/// Share of the time left that calls in flight may take when a shutdown begins. It is most of it: what they do is lost to
-/// their callers when they are cut off, and the parts after them are quick unless they hang.
+/// Share of the time left that calls in flight may take when a shutdown begins. It is most of it: what they do is lost
+/// to their callers when they are cut off, and the parts after them are quick unless they hang.
 const CALLS_SHARE: f64 = 0.6;
 /// The same for what hangs after its connection was cut, the tasks of the role, its database, and the last probe.
 const CUT_SHARE: f64 = 0.2;
@@ -313,8 +313,8 @@ async fn ended<const N: usize>(mut handles: [JoinHandle<()>; N], until: Instant)
     in_time.is_err().then_some(handles)
 }
 
-/// Binds an address. One that is in use is tried again for a while: after a crash, connections that were being made to the
-/// port can hold it for a moment.
+/// Binds an address. One that is in use is tried again for a while: after a crash, connections that were being made to
+/// the port can hold it for a moment.
 async fn bind(role: &'static str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
     let attempts = ConstantBuilder::default().with_delay(BIND_PAUSE).with_max_times(BIND_ATTEMPTS_MAX);
     let bound = (|| TcpListener::bind(address))

@@ -31,7 +31,8 @@ const RESTART_MAX: Duration = Duration::from_secs(30);
 /// A task that has run for so long begins with the shortest pause again.
 const STEADY_AFTER: Duration = Duration::from_secs(60);
 
-/// The long-lived tasks of a role. When this is dropped without [`Tasks::join`], an end of a task is no failure any more.
+/// The long-lived tasks of a role. When this is dropped without [`Tasks::join`], an end of a task is no failure any
+/// more.
 pub struct Tasks {
     role: &'static str,
     shared: Arc<Shared>,

@@ -1,7 +1,7 @@
 //! Logs, spans and W3C trace context.
 //!
-//! A trace comes in from the client, is stored with the saga, and goes out with every operation. Whether it is sampled was
-//! decided where it began, and is read off the context: what is not sampled costs no span.
+//! A trace comes in from the client, is stored with the saga, and goes out with every operation. Whether it is sampled
+//! was decided where it began, and is read off the context: what is not sampled costs no span.
 //!
 //! | module | one job |
 //! |---|---|
@@ -358,7 +358,8 @@ pub fn init(
     Ok(Telemetry { provider })
 }
 
-/// Whether stderr is shown in colours: a terminal that has them, and neither `NO_COLOR`, `CLICOLOR=0` nor `TERM=dumb` is set.
+/// Whether stderr is shown in colours: a terminal that has them, and neither `NO_COLOR`, `CLICOLOR=0` nor `TERM=dumb`
+/// is set.
 fn is_coloured() -> bool {
     anstream::AutoStream::choice(&std::io::stderr()) != anstream::ColorChoice::Never
 }

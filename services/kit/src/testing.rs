@@ -1,5 +1,5 @@
-//! Throw-away databases for tests: real SQLite files and real PostgreSQL databases, each test its own; and the suite that
-//! every participant runs on them.
+//! Throw-away databases for tests: real SQLite files and real PostgreSQL databases, each test its own; and the suite
+//! that every participant runs on them.
 
 mod conformance;
 mod imports;

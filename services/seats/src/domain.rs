@@ -16,4 +16,4 @@ mod world;
 
 pub use command::{Command, Wanted};
 pub use section::Section;
-pub use world::{Fate, Hold, HoldKey, World};
+pub use world::{Hold, HoldKey, RowState, World};

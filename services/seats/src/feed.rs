@@ -36,7 +36,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::{Fate, Section, World};
+use crate::domain::{RowState, Section, World};
 use crate::store::{self, PAGE_ROWS};
 
 /// Batches of changes that a watcher may be behind before it has to begin anew: some seconds of full load.
@@ -265,7 +265,7 @@ impl Watching {
 /// Has the transaction tell all replicas of the sections that it changes.
 pub fn announce(tx: &mut Tx, world: &World) -> Result<(), DbError> {
     let changed: Vec<&Section> =
-        world.sections().filter(|(_, fate)| *fate != Fate::Kept).map(|(section, _)| section).collect();
+        world.sections().filter(|(_, row_state)| *row_state != RowState::Kept).map(|(section, _)| section).collect();
     let payloads = changed.chunks(SECTIONS_IN_NOTIFICATION).map(serde_json::to_string).collect::<Result<_, _>>();
     tx.notify(CHANNEL, payloads.map_err(DbError::corrupt)?);
     Ok(())

@@ -12,7 +12,7 @@ use matricula_kit::participant::Key;
 use matricula_kit::source::Source;
 use matricula_kit::time::{TimeZone, UnixMs};
 
-use crate::domain::{Command, Fate, Hold, HoldKey, Section, World};
+use crate::domain::{Command, Hold, HoldKey, RowState, Section, World};
 
 /// Rows of one page of a snapshot or of the ledger: large enough to be cheap, small enough for one message.
 pub const PAGE_ROWS: i64 = 1_000;
@@ -95,14 +95,16 @@ pub fn write(tx: &mut Tx, world: &World) {
     for _ in 0..world.imports_applied() {
         imports::next(tx);
     }
-    for (sql, fate) in [(INSERT_SECTIONS, Fate::New), (UPDATE_SECTIONS, Fate::Changed)] {
+    for (sql, row_state) in [(INSERT_SECTIONS, RowState::New), (UPDATE_SECTIONS, RowState::Changed)] {
         let rows: Vec<&Section> =
-            world.sections().filter(|(_, its)| *its == fate).map(|(section, _)| section).collect();
+            world.sections().filter(|(_, its)| *its == row_state).map(|(section, _)| section).collect();
         tx.send(sql, sections_as_rows(&rows).into());
     }
-    let granted: Vec<&Hold> = world.holds().filter(|(_, fate)| *fate == Fate::New).map(|(hold, _)| hold).collect();
+    let granted: Vec<&Hold> =
+        world.holds().filter(|(_, row_state)| *row_state == RowState::New).map(|(hold, _)| hold).collect();
     tx.send(INSERT_HOLDS, holds_as_rows(&granted).into());
-    let released: Vec<&Hold> = world.holds().filter(|(_, fate)| *fate == Fate::Changed).map(|(hold, _)| hold).collect();
+    let released: Vec<&Hold> =
+        world.holds().filter(|(_, row_state)| *row_state == RowState::Changed).map(|(hold, _)| hold).collect();
     let rows = released_columns(seat_rows(released.iter().map(|hold| &hold.key)), &released);
     tx.send(RELEASE_HOLDS, rows.into());
 }

@@ -2,7 +2,6 @@
 //! was cut off is made again: what was applied is then left alone.
 
 use anyhow::{Context as _, anyhow};
-use matricula_kit::id::SagaId;
 use matricula_proto::imports::v1::{ApplyImportRequest, ImportRow, StageRowsRequest};
 use prost::Message as _;
 use tonic::{Code, Status};
@@ -39,8 +38,7 @@ async fn apply_to(
     progress: &Progress,
 ) -> anyhow::Result<()> {
     let client = service.client(services);
-    // Unique, as a saga's id is.
-    let import_id = SagaId::generate().to_string();
+    let import_id = uuid::Uuid::now_v7().to_string();
     let parts = parts(rows);
     let count = i32::try_from(parts.len()).context("the import has too many rows")?;
     for (part, rows) in (0..).zip(parts) {

@@ -1,5 +1,6 @@
-//! 2: a student is enrolled in a section in enrollments, has a seat in seats, has it on the academic record and is charged
-//! for it in fees: all four, by the same registration, or none. An account's balance is the sum of its postings.
+//! 2: a student is enrolled in a section in enrollments, has a seat in seats, has it on the academic record and is
+//! charged for it in fees: all four, by the same registration, or none. An account's balance is the sum of its
+//! postings.
 
 use std::collections::HashMap;
 

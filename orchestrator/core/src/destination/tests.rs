@@ -63,11 +63,11 @@ impl World {
 
     fn queue(&mut self, number: u128, step: StepIndex, direction: Direction, now: Moment) {
         let definition = definition();
-        let line = definition.step(step);
+        let spec = definition.step(step);
         let call = Call {
             saga: id(number),
             step,
-            step_name: line.name,
+            step_name: spec.name,
             direction,
             attempt: 1,
             request: "request",
@@ -75,8 +75,8 @@ impl World {
             clearance: Clearance::AheadOfLog,
             owner_alive_at_ms: 0,
         };
-        let may_gather = direction == Direction::Forward && line.kind == Kind::Finalizer;
-        self.destinations.queue(call, line.rpc(direction).expect("it has one"), may_gather, now);
+        let may_gather = direction == Direction::Forward && spec.kind == Kind::Finalizer;
+        self.destinations.queue(call, spec.rpc(direction).expect("it has one"), may_gather, now);
     }
 
     fn reserve(&mut self, numbers: impl IntoIterator<Item = u128>, now: Moment) {

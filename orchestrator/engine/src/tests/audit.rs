@@ -46,7 +46,7 @@ pub(super) fn audit(world: &World<'_>) {
         let undone = match step.kind {
             Kind::Compensatable if action == CallStatus::Refused => false,
             Kind::Compensatable => is_started || adopted && progress.applies,
-            _ => is_asked && (adopted && !is_started || progress.is_refused_by_hand),
+            _ => is_asked && (adopted && !is_started || progress.is_refused_manually),
         };
         if !committed && undone != (undo == CallStatus::Done) {
             broken("undone is not what may have been done");

@@ -39,7 +39,7 @@ fn an_undo_that_is_skipped_leaves_the_saga_abandoned() {
 }
 
 #[test]
-fn an_undo_that_was_done_by_hand_counts() {
+fn an_undo_that_was_done_manually_counts() {
     check(
         "assess_fees=no undo:hold_seats=unavailable,found-done",
         "assess_fees no; turned: refused; undo create_enrollments; undo hold_seats unavailable; \

@@ -114,8 +114,8 @@ fn happen(world: &mut World<'_>, happening: &Happening) {
 
 /// An operator tries a command. An advised command is taken, and a command that is taken is safe.
 fn intervene(world: &mut World<'_>, command: usize, step: usize) {
-    let line = &world.def.steps()[step % world.def.steps().len()];
-    let (step, kind) = (line.name.to_owned(), line.kind);
+    let spec = &world.def.steps()[step % world.def.steps().len()];
+    let (step, kind) = (spec.name.to_owned(), spec.kind);
     let command = match command {
         0 => OperatorCommand::Retry { step: None },
         1 => OperatorCommand::Skip { step },
@@ -129,7 +129,7 @@ fn intervene(world: &mut World<'_>, command: usize, step: usize) {
         Ok(()) => match command {
             OperatorCommand::Skip { .. } => assert!(undoing || !kind.may_refuse(), "skipped {kind}"),
             OperatorCommand::Resolve { .. } => {
-                assert!(undoing || kind != Kind::Compensatable, "decided {kind} by hand")
+                assert!(undoing || kind != Kind::Compensatable, "decided {kind} manually")
             }
             OperatorCommand::Abandon => assert_eq!(world.state.phase(), Phase::Abandoned),
             OperatorCommand::Retry { .. } => {}

@@ -1,12 +1,13 @@
 //! Finds a saga by the beginning of its id, as people type it.
 //!
-//! Ids are UUIDs of equal form, so those with a prefix lie between two UUIDs: the prefix filled up with `0`, and with `f`.
-//! That is a range of the primary key, however many sagas there are.
+//! Ids are UUIDs of equal form, so those with a prefix lie between two UUIDs: the prefix filled up with `0`, and with
+//! `f`. That is a range of the primary key, however many sagas there are.
 
-use matricula_kit::id::{SagaId, check_id};
+use matricula_kit::id::check_id;
 use matricula_kit::rpc::FieldError;
 use matricula_kit::status;
 use matricula_proto::ops::v1 as ops;
+use matricula_runtime::SagaId;
 use tonic::{Code, Status};
 
 use crate::Orchestrator;
@@ -32,12 +33,12 @@ pub(super) async fn saga(
     let found = runtime.store().ids_between(&first, &last, COUNTED_MAX as i64 + 1).await?;
     match found.as_slice() {
         [] => Err(status::not_found("saga", &prefix)),
-        [one] => Ok(ops::FindSagaResponse { saga_id: one.as_str().to_owned() }),
+        [one] => Ok(ops::FindSagaResponse { saga_id: one.to_string() }),
         several => Err(status::error(Code::FailedPrecondition, "AMBIGUOUS_ID", ambiguous(&prefix, several))),
     }
 }
 
-/// The first and the last id that a prefix may stand for. What is no beginning of a UUID stands for itself.
+/// The first and the last id that a prefix may stand for. A text that is no beginning of a UUID stands for itself.
 fn bounds(prefix: &str) -> Result<(String, String), FieldError> {
     check_id(prefix).map_err(|problem| FieldError::new("id_prefix", problem.to_string()))?;
     if prefix.len() < PREFIX_CHARS_MIN {
@@ -50,7 +51,8 @@ fn bounds(prefix: &str) -> Result<(String, String), FieldError> {
     })
 }
 
-/// The beginning of an id as ids are written: in lower case, with hyphens. What is no beginning of a UUID stays as it is.
+/// The beginning of an id as ids are written: in lower case, with hyphens. A text that is no beginning of a UUID stays
+/// as it is.
 pub fn beginning(typed: &str) -> String {
     digits(typed).map_or_else(|| typed.to_owned(), |digits| hyphenated(digits.chars()))
 }
@@ -79,7 +81,7 @@ fn hyphenated(digits: impl Iterator<Item = char>) -> String {
 
 fn ambiguous(prefix: &str, found: &[SagaId]) -> String {
     let count = if found.len() > COUNTED_MAX { format!("more than {COUNTED_MAX}") } else { found.len().to_string() };
-    let shown: Vec<&str> = found.iter().take(SHOWN_MAX).map(SagaId::as_str).collect();
+    let shown: Vec<String> = found.iter().take(SHOWN_MAX).map(SagaId::to_string).collect();
     let more = if found.len() > SHOWN_MAX { ", ..." } else { "" };
     format!("{count} sagas have an id that begins with {prefix}: {}{more}", shown.join(", "))
 }
@@ -122,10 +124,14 @@ mod tests {
 
     #[test]
     fn an_ambiguous_prefix_is_answered_with_five_of_its_ids() {
-        let ids = |count: usize| (0..count).map(|id| SagaId::stored(format!("id-{id}"))).collect::<Vec<_>>();
-        assert_eq!(ambiguous("id-", &ids(2)), "2 sagas have an id that begins with id-: id-0, id-1");
-        let six = "6 sagas have an id that begins with id-: id-0, id-1, id-2, id-3, id-4, ...";
-        assert_eq!(ambiguous("id-", &ids(6)), six);
-        assert!(ambiguous("id-", &ids(1_001)).starts_with("more than 1000 sagas"));
+        let ids = |count: usize| (0..count).map(|id| SagaId::from_u128(id as u128)).collect::<Vec<_>>();
+        let shown = |ids: std::ops::Range<u8>| -> Vec<String> {
+            ids.map(|id| format!("00000000-0000-0000-0000-{id:012}")).collect()
+        };
+        let two = format!("2 sagas have an id that begins with 0000: {}", shown(0..2).join(", "));
+        assert_eq!(ambiguous("0000", &ids(2)), two);
+        let six = format!("6 sagas have an id that begins with 0000: {}, ...", shown(0..5).join(", "));
+        assert_eq!(ambiguous("0000", &ids(6)), six);
+        assert!(ambiguous("0000", &ids(1_001)).starts_with("more than 1000 sagas"));
     }
 }

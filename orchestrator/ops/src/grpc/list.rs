@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use futures::stream::{self, Stream};
-use matricula_kit::id::{SagaId, StudentId};
-use matricula_kit::rpc::{FieldError, page_size, required_id};
+use matricula_kit::id::StudentId;
+use matricula_kit::rpc::{FieldError, checked_id, page_size, required_id};
 use matricula_proto::ops::v1 as ops;
 use matricula_registration::StoredRegistration;
 use matricula_runtime::{SagaFilter, Workload as _};
@@ -31,7 +31,7 @@ pub(super) async fn list(
     waits::add_to(runtime, &mut sagas, &stored).await?;
     Ok(ops::ListSagasResponse {
         sagas,
-        next_page_token: next.map(String::from).unwrap_or_default(),
+        next_page_token: next.unwrap_or_default(),
         destinations_in_trouble: runtime.outages().iter().map(wire::outage).collect(),
     })
 }
@@ -73,7 +73,7 @@ fn filter(request: ops::ListSagasRequest) -> Result<(SagaFilter, Wanted), FieldE
     let limit = page_size(size)?;
     let before = match page_token {
         token if token.is_empty() => None,
-        token => Some(required_id("page_token", token, SagaId::try_new)?),
+        token => Some(checked_id("page_token", token)?),
     };
     let subject = match student_id {
         id if id.is_empty() => None,
@@ -93,7 +93,7 @@ fn filter(request: ops::ListSagasRequest) -> Result<(SagaFilter, Wanted), FieldE
     let stored = if is_unreadable_wanted { &[] } else { phases.as_slice() };
     let stored = stored.iter().filter_map(|phase| wire::stored_phase(*phase)).collect();
     let wanted = Wanted { phases, needs_attention };
-    // What can't be read always needs attention, whatever the store says.
+    // A saga that can't be read always needs attention, whatever the store says.
     let needs_attention = needs_attention && !is_unreadable_wanted;
     let archived = false;
     Ok((SagaFilter { subject, phases: stored, needs_attention, unfinished, archived, before, limit }, wanted))
@@ -104,7 +104,7 @@ async fn page(
     runtime: &Orchestrator,
     mut filter: SagaFilter,
     wanted: &Wanted,
-) -> Result<(Vec<StoredRegistration>, Option<SagaId>), Status> {
+) -> Result<(Vec<StoredRegistration>, Option<String>), Status> {
     let definition = runtime.workload().definition();
     let size = usize::try_from(filter.limit).unwrap_or(usize::MAX);
     // One more than asked for tells whether there is a next page.
@@ -119,7 +119,7 @@ async fn page(
                 return Ok((sagas, filter.before));
             }
             looked_at += 1;
-            filter.before = Some(row.id.clone());
+            filter.before = Some(row.id.to_string());
             let stored = StoredRegistration::read(definition, row);
             if wanted.has(&wire::summary(&stored)) {
                 sagas.push(stored);
@@ -138,7 +138,7 @@ async fn export_page(
 ) -> Result<(Vec<ops::ExportLedgerResponse>, Option<SagaFilter>), Status> {
     let definition = runtime.workload().definition();
     let rows = runtime.store().list(filter.clone()).await?;
-    let next = rows.last().map(|row| SagaFilter { before: Some(row.id.clone()), ..filter });
+    let next = rows.last().map(|row| SagaFilter { before: Some(row.id.to_string()), ..filter });
     let entries = rows.into_iter().map(|row| wire::ledger_entry(&StoredRegistration::read(definition, row))).collect();
     Ok((entries, next))
 }

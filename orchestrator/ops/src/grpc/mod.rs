@@ -17,13 +17,12 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use matricula_engine::OperatorCommand;
-use matricula_kit::id::SagaId;
-use matricula_kit::rpc::{FieldError, required_id};
+use matricula_kit::rpc::{FieldError, checked_id};
 use matricula_kit::status;
 use matricula_proto::ops::v1 as ops;
 use matricula_proto::ops::v1::saga_service_server::SagaService;
 use matricula_registration::StoredRegistration;
-use matricula_runtime::{DestinationStatus, RequestedCommand, Workload as _};
+use matricula_runtime::{DestinationStatus, RequestedCommand, SagaId, Workload as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
@@ -48,9 +47,9 @@ impl SagaGrpc {
         Self { runtime, shutdown }
     }
 
-    async fn stored(&self, id: &SagaId) -> Result<StoredRegistration, Status> {
+    async fn stored(&self, id: SagaId) -> Result<StoredRegistration, Status> {
         let row = self.runtime.store().get(id).await?;
-        let row = row.ok_or_else(|| status::not_found("saga", id.as_str()))?;
+        let row = row.ok_or_else(|| status::not_found("saga", &id.to_string()))?;
         Ok(StoredRegistration::read(self.runtime.workload().definition(), row))
     }
 
@@ -73,7 +72,7 @@ impl SagaService for SagaGrpc {
     }
 
     async fn get_saga(&self, request: Request<ops::GetSagaRequest>) -> Answer<ops::GetSagaResponse> {
-        let stored = self.stored(&saga_id(request.into_inner().saga_id)?).await?;
+        let stored = self.stored(saga_id(request.into_inner().saga_id)??).await?;
         Ok(Response::new(wire::saga(self.runtime.workload().definition(), &stored)))
     }
 
@@ -82,7 +81,7 @@ impl SagaService for SagaGrpc {
     }
 
     async fn explain_saga(&self, request: Request<ops::ExplainSagaRequest>) -> Answer<ops::ExplainSagaResponse> {
-        let stored = self.stored(&saga_id(request.into_inner().saga_id)?).await?;
+        let stored = self.stored(saga_id(request.into_inner().saga_id)??).await?;
         Ok(Response::new(explain::explained(&self.runtime, &stored).await?))
     }
 
@@ -183,8 +182,10 @@ impl SagaService for SagaGrpc {
     }
 }
 
-fn saga_id(text: String) -> Result<SagaId, FieldError> {
-    required_id("saga_id", text, SagaId::try_new)
+/// The id of a saga. An id within the bounds of the wire may be no UUID: then no saga has it.
+fn saga_id(text: String) -> Result<Result<SagaId, Status>, FieldError> {
+    let text = checked_id("saga_id", text)?;
+    Ok(text.parse().map_err(|_| status::not_found("saga", &text)))
 }
 
 pub(crate) fn shutting_down() -> Status {

@@ -1,16 +1,16 @@
-//! What an operator decides about a saga: its bounds, its way to whoever drives the saga, and what the answer is called.
+//! What an operator decides about a saga: its bounds, its way to the instance that drives the saga, and what the answer
+//! is called.
 
 use std::time::Duration;
 
 use matricula_engine::{OperatorCommand, Outcome, Resolution, Wait};
 use matricula_kit::answer::{Reason, Refusal};
-use matricula_kit::id::SagaId;
-use matricula_kit::rpc::{FieldError, required_id};
+use matricula_kit::rpc::{FieldError, checked_id};
 use matricula_kit::status;
 use matricula_proto::ops::v1 as ops;
 use matricula_proto::ops::v1::resolve_step_request as wire_resolution;
 use matricula_registration::StoredRegistration;
-use matricula_runtime::{CommandError, CommandRequest, RequestedCommand, SeenBy, Workload as _};
+use matricula_runtime::{CommandError, CommandRequest, RequestedCommand, SagaId, SeenBy, Workload as _};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
@@ -53,19 +53,20 @@ impl SagaGrpc {
         let id = saga_id(id)?;
         let command_id = match command_id {
             id if id.is_empty() => None,
-            id => Some(required_id("command_id", id, SagaId::try_new)?.into()),
+            id => Some(checked_id("command_id", id)?),
         };
         let request =
             CommandRequest { command: command.clone(), by: by_of(by)?, reason: reason_of(reason)?, id: command_id };
+        let id = id?;
         let refused_as = refused_as(&request.command);
-        let mut watcher = self.runtime.watch(&id);
-        self.runtime.command(&id, request).await.map_err(|error| not_done(&id, refused_as, error))?;
-        let mut stored = self.stored(&id).await?;
+        let mut watcher = self.runtime.watch(id);
+        self.runtime.command(id, request).await.map_err(|error| not_done(id, refused_as, error))?;
+        let mut stored = self.stored(id).await?;
         let is_open = stored.read.as_ref().is_ok_and(|(_, state)| state.outcome() == Outcome::Pending);
         if is_undoing(&command) && is_open {
             let undone = async { while watcher.changed().await.outcome() == Outcome::Pending {} };
             let _ = tokio::time::timeout(UNDONE_WAIT, undone).await;
-            stored = self.stored(&id).await?;
+            stored = self.stored(id).await?;
         }
         let mut summary = vec![wire::summary(&stored)];
         waits::add_to(&self.runtime, &mut summary, std::slice::from_ref(&stored)).await?;
@@ -93,7 +94,7 @@ impl SagaGrpc {
                         Ok(calls) => calls,
                         Err(why) => return Some(why),
                     };
-                    // What was retried and is not called is parked, or in a queue that moves.
+                    // A call that was retried and has not left is parked, or in a queue that moves.
                     calls.retain(|call| step.as_ref().is_none_or(|step| call.step == *step) && !is_called(call.wait));
                     let moves = calls.iter().all(|call| matches!(call.wait, Wait::Queue { .. }));
                     if calls.is_empty() || !moves || Instant::now() >= give_up_at {
@@ -140,8 +141,8 @@ fn is_called(wait: Wait) -> bool {
     }
 }
 
-/// How a person found a step to have ended, as its saga is told. The refusal of a pivot reaches the student, in words of
-/// its domain.
+/// How a person found a step to have ended, as its saga is told. The refusal of a pivot reaches the student, in words
+/// of its domain.
 pub(super) fn resolution(answer: Option<wire_resolution::Answer>, reason: &str) -> Result<Resolution, FieldError> {
     match answer {
         None => Err(FieldError::new("answer", "is required: done or refused")),
@@ -187,10 +188,10 @@ fn refused_as(command: &RequestedCommand) -> &'static str {
     }
 }
 
-fn not_done(id: &SagaId, refused_as: &str, error: CommandError) -> Status {
+fn not_done(id: SagaId, refused_as: &str, error: CommandError) -> Status {
     let message = error.to_string();
     match error {
-        CommandError::NotFound => status::not_found("saga", id.as_str()),
+        CommandError::NotFound => status::not_found("saga", &id.to_string()),
         CommandError::Refused(_) => status::error(Code::FailedPrecondition, refused_as, message),
         CommandError::LeftAlone(_) => status::error(Code::FailedPrecondition, "SAGA_UNREADABLE", message),
         CommandError::Unanswered => status::retry(Code::Unavailable, "OWNER_DID_NOT_ANSWER", message, RETRY_UNANSWERED),

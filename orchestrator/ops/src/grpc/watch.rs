@@ -13,10 +13,9 @@ use std::sync::Arc;
 
 use futures::stream::{self, Stream};
 use matricula_kit::database::DbError;
-use matricula_kit::id::SagaId;
 use matricula_proto::ops::v1 as ops;
 use matricula_registration::StoredRegistration;
-use matricula_runtime::{Outage, SagaRow, Workload as _};
+use matricula_runtime::{Outage, SagaId, SagaRow, Workload as _};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::watch;
@@ -28,11 +27,11 @@ use crate::{Orchestrator, waits, wire};
 
 /// Sagas that are read at once: with their logs they are some hundred kilobytes.
 const READ_MAX: usize = 200;
-/// Ids of sagas that the client was told of and that are not over. Beyond it, the end of the oldest of them is told only
-/// when word of it comes, not when that was missed.
+/// Ids of sagas that the client was told of and that are not over. Beyond it, the end of the oldest of them is told
+/// only when word of it comes, not when that was missed.
 const OPEN_MAX: usize = 10_000;
-/// Ids of sagas that have moved and wait to be read. Beyond it all that are unfinished are listed again. Twice the other
-/// bound, so that reading again what is open leaves room for what moves meanwhile.
+/// Ids of sagas that have moved and wait to be read. Beyond it all that are unfinished are listed again. Twice the
+/// other bound, so that reading again what is open leaves room for what moves meanwhile.
 const PENDING_MAX: usize = 2 * OPEN_MAX;
 
 /// The stream, until the shutdown.
@@ -156,17 +155,17 @@ impl Watch {
         self.known_outages = now.to_vec();
     }
 
-    /// Begins the list anew. What the client takes for unfinished may have ended, so that it is not in the list.
+    /// Begins the list anew. A saga that the client takes for unfinished may have ended, so that it is not in the list.
     fn list_again(&mut self) {
         self.has_missed = false;
         self.list = List::After(None);
-        self.pending.extend(self.open.iter().cloned());
+        self.pending.extend(self.open.iter());
     }
 
     async fn list_on(&mut self, after: Option<SagaId>) -> Result<(), DbError> {
-        let rows = self.runtime.store().unfinished(after.as_ref(), READ_MAX as i64).await?;
+        let rows = self.runtime.store().unfinished(after, READ_MAX as i64).await?;
         self.list = match rows.last() {
-            Some(last) if rows.len() == READ_MAX => List::After(Some(last.id.clone())),
+            Some(last) if rows.len() == READ_MAX => List::After(Some(last.id)),
             _ => List::Complete,
         };
         for row in &rows {
@@ -176,8 +175,7 @@ impl Watch {
     }
 
     async fn read_pending(&mut self) -> Result<(), DbError> {
-        let ids: Vec<String> =
-            std::iter::from_fn(|| self.pending.pop_first()).take(READ_MAX).map(String::from).collect();
+        let ids = std::iter::from_fn(|| self.pending.pop_first()).take(READ_MAX).collect();
         let rows = self.runtime.store().get_many(ids).await?;
         self.take(rows).await
     }
@@ -196,7 +194,7 @@ impl Watch {
 
     /// A saga as it is told; none when the client does not want it.
     fn wanted(&mut self, stored: &StoredRegistration) -> Option<ops::SagaSummary> {
-        let id = stored.row.id.clone();
+        let id = stored.row.id;
         let summary = wire::summary(stored);
         let is_open = if self.needs_attention { summary.needs_attention } else { !wire::is_finished(stored) };
         let was_open = self.open.remove(&id);

@@ -16,14 +16,14 @@ use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
 use matricula_engine::Outcome;
-use matricula_kit::id::{RosterRowId, SagaId};
+use matricula_kit::id::RosterRowId;
 use matricula_kit::status;
 use matricula_kit::telemetry::TraceContext;
 use matricula_proto::ops::v1 as ops;
 use matricula_proto::ops::v1::roster_service_server::RosterService;
 use matricula_proto::registration::v1 as wire;
 use matricula_registration::{StoredRegistration, roster};
-use matricula_runtime::{KeyedSaga, Submission, SubmitError, Submitted, Watcher, Workload as _};
+use matricula_runtime::{KeyedSaga, SagaId, SagaRow, Submission, SubmitError, Submitted, Watcher, Workload as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
@@ -34,7 +34,8 @@ use self::row::Row;
 use crate::Orchestrator;
 use crate::grpc::shutting_down;
 
-/// When a row may be sent again whose earlier registration is under way: a registration takes some tens of milliseconds.
+/// When a row may be sent again whose earlier registration is under way: a registration takes some tens of
+/// milliseconds.
 const RETRY_UNDER_WAY: Duration = Duration::from_millis(500);
 /// How long the rows of a call wait to become durable, as long as a registration of a portal.
 const DURABLE_WAIT_MAX: Duration = Duration::from_secs(25);
@@ -100,9 +101,9 @@ impl RosterGrpc {
         number: u32,
         trace: &TraceContext,
     ) -> Result<Result<Begun, ops::NotTakenOver>, Status> {
-        let begun = self.begun(SagaId::generate());
+        let begun = self.begun(matricula_runtime::new_saga_id());
         let submission = Submission {
-            id: begun.id.clone(),
+            id: begun.id,
             subject: row.request.student.as_str().to_owned(),
             idempotency_key: roster::key(&row.id, number),
             fingerprint: row.request.fingerprint(),
@@ -118,7 +119,7 @@ impl RosterGrpc {
     }
 
     fn begun(&self, id: SagaId) -> Begun {
-        let watcher = self.runtime.watch(&id);
+        let watcher = self.runtime.watch(id);
         Begun { id, watcher }
     }
 
@@ -127,10 +128,10 @@ impl RosterGrpc {
         &self,
         mut begun: Vec<Begun>,
         until: Instant,
-    ) -> Result<HashMap<String, wire::Registration>, Status> {
+    ) -> Result<HashMap<SagaId, wire::Registration>, Status> {
         let mut known = self.read(&begun).await?;
-        let is_open = |known: &HashMap<String, wire::Registration>, one: &Begun| {
-            known.get(one.id.as_str()).is_some_and(|one| one.outcome() == wire::Outcome::Pending)
+        let is_open = |known: &HashMap<SagaId, wire::Registration>, one: &Begun| {
+            known.get(&one.id).is_some_and(|one| one.outcome() == wire::Outcome::Pending)
         };
         begun.retain(|one| is_open(&known, one));
         let waiting = join_all(
@@ -146,14 +147,14 @@ impl RosterGrpc {
         Ok(known)
     }
 
-    async fn read(&self, begun: &[Begun]) -> Result<HashMap<String, wire::Registration>, Status> {
-        let mut ids: Vec<String> = begun.iter().map(|one| one.id.as_str().to_owned()).collect();
+    async fn read(&self, begun: &[Begun]) -> Result<HashMap<SagaId, wire::Registration>, Status> {
+        let mut ids: Vec<SagaId> = begun.iter().map(|one| one.id).collect();
         ids.sort_unstable();
         ids.dedup();
         let definition = self.runtime.workload().definition();
         let rows = self.runtime.store().get_many(ids).await?;
-        let registrations = rows.into_iter().map(|row| StoredRegistration::read(definition, row).to_wire());
-        Ok(registrations.map(|one| (one.registration_id.clone(), one)).collect())
+        let registration = |row: SagaRow| (row.id, StoredRegistration::read(definition, row).to_wire());
+        Ok(rows.into_iter().map(registration).collect())
     }
 }
 
@@ -174,7 +175,7 @@ impl RosterService for RosterGrpc {
         let mut open = Vec::with_capacity(begun.len());
         for one in begun {
             results.push(one.map(|begun| {
-                let id = begun.id.clone();
+                let id = begun.id;
                 open.push(begun);
                 id
             }));
@@ -194,11 +195,11 @@ fn earlier(saga: KeyedSaga) -> Option<((String, RosterRowId), Earlier)> {
 
 fn result_of(
     result: Result<SagaId, ops::NotTakenOver>,
-    registrations: &HashMap<String, wire::Registration>,
+    registrations: &HashMap<SagaId, wire::Registration>,
 ) -> ops::RosterResult {
     use ops::roster_result::Result as Wire;
     let result = match result {
-        Ok(id) => match registrations.get(id.as_str()) {
+        Ok(id) => match registrations.get(&id) {
             Some(registration) => Wire::Registration(registration.clone()),
             None => Wire::NotTakenOver(not_taken_over(format!("registration {id} is not in the log"), RETRY_UNDER_WAY)),
         },

@@ -9,8 +9,8 @@
 //! So a section that its student has dropped is not taken over again by the same row, unless an import ended it before.
 
 use matricula_engine::Outcome;
-use matricula_kit::id::SagaId;
 use matricula_registration::RegistrationRequest;
+use matricula_runtime::SagaId;
 
 /// A registration that an import has made of the row before.
 #[derive(Debug, Clone)]
@@ -70,10 +70,10 @@ pub(super) fn next(wanted: &RegistrationRequest, earlier: &[Earlier]) -> Next {
     let last = effective.iter().max_by_key(|(one, _)| one.number);
     if let Some((last, request)) = last {
         if (&request.adds, &request.drops) == (&wanted.adds, &wanted.drops) {
-            return Next::Follow(last.id.clone());
+            return Next::Follow(last.id);
         }
         if last.standing == Standing::Pending {
-            return Next::Await(last.id.clone());
+            return Next::Await(last.id);
         }
     }
     let brought = |section| effective.iter().any(|(_, request)| request.adds.contains(section));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     fn id(number: usize) -> SagaId {
-        SagaId::stored(number.to_string())
+        SagaId::from_u128(number as u128)
     }
 
     #[test]
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_not_guessed() {
-        let message = "registration 0 of this row can't be read here: look at it with `matricula saga show`";
+        let message = "registration 00000000-0000-0000-0000-000000000000 of this row can't be read here: look at it with `matricula saga show`";
         check("? committed", "+A", &Next::Refuse(message.to_owned()));
         check("? failed", "+A", &Next::Submit { number: 1 });
     }

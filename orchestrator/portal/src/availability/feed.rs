@@ -29,7 +29,8 @@ use super::{AvailabilityCache, SILENCE_MAX, Seats};
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long the snapshot may keep still: nothing is called live meanwhile, and a service that has just started is busy.
 const OPENING_MAX: Duration = Duration::from_secs(3);
-/// How long the messages may be older than what counts as live. Then a new snapshot is quicker than all that is on its way.
+/// How long the messages may be older than what counts as live. Then a new snapshot is quicker than all that is on its
+/// way.
 const BEHIND_MAX: Duration = Duration::from_secs(3);
 /// First and longest delay before the feed is asked for again: at once after a restart, and never a burden.
 const RETRY_FIRST: Duration = Duration::from_millis(50);

@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use futures::stream::{self, Stream};
 use matricula_engine::{Outcome, SagaState};
-use matricula_kit::id::SagaId;
 use matricula_proto::registration::v1 as wire;
 use matricula_registration::{RegistrationRequest, RegistrationView, Registrations, StoredRegistration};
-use matricula_runtime::{Runtime, Watcher, Workload as _};
+use matricula_runtime::{Runtime, SagaId, Watcher, Workload as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -50,11 +49,11 @@ impl Follower {
     }
 
     /// Follows a registration of the log; none when there is none.
-    pub(super) async fn open(runtime: &Orchestrator, lookup: &Lookup, id: &SagaId) -> Result<Option<Self>, Status> {
+    pub(super) async fn open(runtime: &Orchestrator, lookup: &Lookup, id: SagaId) -> Result<Option<Self>, Status> {
         // The watch begins first, so that no change falls between the two.
         let watcher = runtime.watch(id);
         let Some(known) = read(runtime, lookup, id).await? else { return Ok(None) };
-        Ok(Some(Self { watcher, id: id.clone(), known }))
+        Ok(Some(Self { watcher, id, known }))
     }
 
     /// The registration now, and then each time it looks different, until it is finished.
@@ -120,7 +119,7 @@ impl Follower {
     pub(super) fn to_wire(&self) -> wire::Registration {
         match &self.known {
             Known::Readable { key, request, state } => {
-                let view = RegistrationView { id: &self.id, idempotency_key: key, request, state: state.as_deref() };
+                let view = RegistrationView { id: self.id, idempotency_key: key, request, state: state.as_deref() };
                 view.to_wire()
             }
             Known::Fixed(registration) => registration.as_ref().clone(),
@@ -129,7 +128,7 @@ impl Follower {
 
     /// The registration on the wire, with its place in the waiting line.
     pub(super) async fn placed(&self, runtime: &Orchestrator) -> wire::Registration {
-        placed(runtime, &self.id, self.to_wire()).await
+        placed(runtime, self.id, self.to_wire()).await
     }
 
     /// Takes a state, unless it is not newer than what is known.
@@ -144,7 +143,7 @@ impl Follower {
 }
 
 /// The registration as stored.
-async fn read(runtime: &Orchestrator, lookup: &Lookup, id: &SagaId) -> Result<Option<Known>, Status> {
+async fn read(runtime: &Orchestrator, lookup: &Lookup, id: SagaId) -> Result<Option<Known>, Status> {
     let Some(row) = lookup.get(id).await? else { return Ok(None) };
     let stored = StoredRegistration::read(runtime.workload().definition(), row);
     let known = match stored.read {
@@ -197,7 +196,7 @@ impl Watch {
 /// The registration with its place in the waiting line, when it waits for its outcome and this replica drives it.
 pub(super) async fn placed(
     runtime: &Orchestrator,
-    id: &SagaId,
+    id: SagaId,
     mut registration: wire::Registration,
 ) -> wire::Registration {
     // A saga that compensates has no place any more.

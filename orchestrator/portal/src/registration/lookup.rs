@@ -8,17 +8,16 @@
 //!             ▲  a registration that is being read waits for the next read
 //! ```
 //!
-//! Promises: a read that is slow, or hangs, delays only those who asked for what it reads; an answer was read after it was
-//! asked for; every read ends.
+//! Promises: a read that is slow, or hangs, delays only those who asked for what it reads; an answer was read after it
+//! was asked for; every read ends.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_kit::database::DbError;
-use matricula_kit::id::SagaId;
 use matricula_kit::tasks::Tasks;
-use matricula_runtime::SagaRow;
+use matricula_runtime::{SagaId, SagaRow};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tonic::Status;
@@ -49,7 +48,7 @@ pub(super) struct Lookup {
 
 impl Lookup {
     /// Starts a reader. `read` gets ids without repetition.
-    pub(super) fn start<F>(read: impl Fn(Vec<String>) -> F + Send + Sync + 'static, tasks: &Tasks) -> Self
+    pub(super) fn start<F>(read: impl Fn(Vec<SagaId>) -> F + Send + Sync + 'static, tasks: &Tasks) -> Self
     where
         F: Future<Output = Result<Vec<SagaRow>, DbError>> + Send + 'static,
     {
@@ -64,9 +63,9 @@ impl Lookup {
     }
 
     /// The registration as stored; none when there is none.
-    pub(super) async fn get(&self, id: &SagaId) -> Found {
+    pub(super) async fn get(&self, id: SagaId) -> Found {
         let (reply, found) = oneshot::channel();
-        let asked = Asked { id: id.clone(), reply };
+        let asked = Asked { id, reply };
         self.asked.send(asked).await.map_err(|_| shutting_down())?;
         found.await.map_err(|_| shutting_down())?
     }
@@ -83,7 +82,7 @@ struct Reader<R> {
 
 impl<R, F> Reader<R>
 where
-    R: Fn(Vec<String>) -> F,
+    R: Fn(Vec<SagaId>) -> F,
     F: Future<Output = Result<Vec<SagaRow>, DbError>> + Send + 'static,
 {
     fn new(read: R) -> Self {
@@ -97,7 +96,7 @@ where
                 next = asked.recv(), if self.waiting.len() < WAITING_MAX => {
                     let Some(next) = next else { return };
                     self.waiting.push_back(next);
-                    // What else is there goes with it.
+                    // Callers that are there already go with it.
                     while self.waiting.len() < WAITING_MAX {
                         let Ok(next) = asked.try_recv() else { break };
                         self.waiting.push_back(next);
@@ -115,7 +114,7 @@ where
             if batch.is_empty() {
                 return;
             }
-            let mut ids: Vec<String> = batch.iter().map(|asked| asked.id.as_str().to_owned()).collect();
+            let mut ids: Vec<SagaId> = batch.iter().map(|asked| asked.id).collect();
             ids.sort_unstable();
             ids.dedup();
             let read = tokio::time::timeout(READ_TIMEOUT, (self.read)(ids));
@@ -125,14 +124,14 @@ where
         }
     }
 
-    /// Takes what waits, except what is being read: that read may have begun before the caller asked, and must not delay
-    /// the others of a second one.
+    /// Takes what waits, except what is being read: that read may have begun before the caller asked, and must not
+    /// delay the others of a second one.
     fn next_batch(&mut self) -> Vec<Asked> {
         let mut batch = Vec::new();
         if self.waiting.is_empty() {
             return batch;
         }
-        let busy: HashSet<&SagaId> = self.reading.values().flatten().map(|asked| &asked.id).collect();
+        let busy: HashSet<SagaId> = self.reading.values().flatten().map(|asked| asked.id).collect();
         let mut left = VecDeque::new();
         for asked in self.waiting.drain(..) {
             if asked.reply.is_closed() {
@@ -156,7 +155,7 @@ where
             }
         };
         let rows: Result<HashMap<SagaId, SagaRow>, Status> =
-            rows.map(|rows| rows.into_iter().map(|row| (row.id.clone(), row)).collect());
+            rows.map(|rows| rows.into_iter().map(|row| (row.id, row)).collect());
         for asked in self.reading.remove(&id).unwrap_or_default() {
             let found = rows.as_ref().map(|rows| rows.get(&asked.id).cloned()).map_err(Status::clone);
             // A caller that went away meanwhile needs no answer.
@@ -180,9 +179,24 @@ mod tests {
 
     use super::*;
 
-    fn row(id: &str) -> SagaRow {
+    /// What the reads of a test do with an id: it is in the upper half of its bits.
+    const KNOWN: u128 = 1;
+    const UNKNOWN: u128 = 2;
+    const BROKEN: u128 = 3;
+    const SLOW: u128 = 4;
+    const POISON: u128 = 5;
+
+    fn id(kind: u128, number: usize) -> SagaId {
+        SagaId::from_u128(kind << 64 | number as u128)
+    }
+
+    fn is(kind: u128) -> impl Fn(&SagaId) -> bool {
+        move |id| id.as_u128() >> 64 == kind
+    }
+
+    fn row(id: SagaId) -> SagaRow {
         SagaRow {
-            id: SagaId::stored(id.to_owned()),
+            id,
             subject: "S1".to_owned(),
             idempotency_key: "k".to_owned(),
             definition: String::new(),
@@ -201,27 +215,27 @@ mod tests {
         }
     }
 
-    /// A lookup that knows the ids that begin with "known", keeps the sizes of its reads, and reads when it may.
+    /// A lookup that knows the ids of `KNOWN`, keeps the sizes of its reads, and reads when it may.
     fn lookup(may: Arc<Semaphore>) -> (Arc<Lookup>, Arc<Mutex<Vec<usize>>>) {
         let sizes = Arc::new(Mutex::new(Vec::new()));
         let kept = sizes.clone();
-        let read = move |ids: Vec<String>| {
+        let read = move |ids: Vec<SagaId>| {
             kept.lock().expect("no panic").push(ids.len());
             let may = may.clone();
             async move {
                 may.acquire().await.expect("open").forget();
-                if ids.iter().any(|id| id == "broken") {
+                if ids.iter().any(is(BROKEN)) {
                     return Err(DbError::corrupt("broken"));
                 }
-                Ok(ids.iter().filter(|id| id.starts_with("known")).map(|id| row(id)).collect())
+                Ok(ids.into_iter().filter(is(KNOWN)).map(row).collect())
             }
         };
         let lookup = Lookup::start(read, &Tasks::new("test"));
         (Arc::new(lookup), sizes)
     }
 
-    async fn found(lookup: &Lookup, id: &str) -> Result<bool, Code> {
-        let found = lookup.get(&SagaId::stored(id.to_owned())).await;
+    async fn found(lookup: &Lookup, id: SagaId) -> Result<bool, Code> {
+        let found = lookup.get(id).await;
         found.map(|row| row.is_some()).map_err(|status| status.code())
     }
 
@@ -233,7 +247,7 @@ mod tests {
         for number in 0..400 {
             let lookup = lookup.clone();
             // Each is asked for twice, as by somebody who clicks again.
-            asking.spawn(async move { found(&lookup, &format!("known-{}", number / 2)).await });
+            asking.spawn(async move { found(&lookup, id(KNOWN, number / 2)).await });
             if number < READS_MAX * 2 && number % 2 == 0 {
                 // The first ones are being read: all others wait.
                 while sizes.lock().expect("no panic").len() <= number / 2 {
@@ -254,30 +268,30 @@ mod tests {
     async fn each_gets_its_own_answer() {
         let may = Arc::new(Semaphore::new(2));
         let (lookup, _) = lookup(may.clone());
-        assert_eq!(found(&lookup, "known").await, Ok(true));
-        assert_eq!(found(&lookup, "unknown").await, Ok(false));
+        assert_eq!(found(&lookup, id(KNOWN, 0)).await, Ok(true));
+        assert_eq!(found(&lookup, id(UNKNOWN, 0)).await, Ok(false));
         // No answer within the timeout; then the next read is made.
-        assert_eq!(found(&lookup, "known").await, Err(Code::Unavailable));
+        assert_eq!(found(&lookup, id(KNOWN, 0)).await, Err(Code::Unavailable));
         may.add_permits(2);
-        assert_eq!(found(&lookup, "broken").await, Err(Code::Internal));
-        assert_eq!(found(&lookup, "known").await, Ok(true));
+        assert_eq!(found(&lookup, id(BROKEN, 0)).await, Err(Code::Internal));
+        assert_eq!(found(&lookup, id(KNOWN, 0)).await, Ok(true));
     }
 
     /// The ids of each read that has begun.
-    type Reads = Arc<Mutex<Vec<Vec<String>>>>;
+    type Reads = Arc<Mutex<Vec<Vec<SagaId>>>>;
 
-    /// A lookup whose reads of ids that begin with "slow" never end, and those of "poison" panic.
+    /// A lookup whose reads of ids of `SLOW` never end, and those of `POISON` panic.
     fn hanging() -> (Arc<Lookup>, Reads) {
         let reads = Reads::default();
         let kept = reads.clone();
-        let read = move |ids: Vec<String>| {
+        let read = move |ids: Vec<SagaId>| {
             kept.lock().expect("no panic").push(ids.clone());
             async move {
-                if ids.iter().any(|id| id.starts_with("slow")) {
+                if ids.iter().any(is(SLOW)) {
                     std::future::pending::<()>().await;
                 }
-                assert!(!ids.iter().any(|id| id.starts_with("poison")), "a read panics");
-                Ok(ids.iter().map(|id| row(id)).collect())
+                assert!(!ids.iter().any(is(POISON)), "a read panics");
+                Ok(ids.into_iter().map(row).collect())
             }
         };
         (Arc::new(Lookup::start(read, &Tasks::new("test"))), reads)
@@ -291,16 +305,16 @@ mod tests {
         let mut slow = tokio::task::JoinSet::new();
         for _ in 0..50 {
             let asking = lookup.clone();
-            slow.spawn(async move { found(&asking, "slow").await });
+            slow.spawn(async move { found(&asking, id(SLOW, 0)).await });
             tokio::task::yield_now().await;
-            assert_eq!(found(&lookup, "other").await, Ok(true));
+            assert_eq!(found(&lookup, id(KNOWN, 0)).await, Ok(true));
         }
         assert_eq!(began.elapsed(), Duration::ZERO, "nobody has waited for the read that hangs");
-        assert_eq!(reads.lock().expect("no panic").iter().filter(|ids| ids[..] == ["slow"]).count(), 1);
+        assert_eq!(reads.lock().expect("no panic").iter().filter(|ids| ids[..] == [id(SLOW, 0)]).count(), 1);
         // It ends all the same, and so does the one read for all those who came meanwhile.
         assert!(slow.join_all().await.iter().all(|answer| *answer == Err(Code::Unavailable)));
         assert!(began.elapsed() < 3 * READ_TIMEOUT, "{:?}", began.elapsed());
-        assert_eq!(found(&lookup, "other").await, Ok(true));
+        assert_eq!(found(&lookup, id(KNOWN, 0)).await, Ok(true));
     }
 
     #[tokio::test(start_paused = true)]
@@ -309,11 +323,11 @@ mod tests {
         let mut slow = tokio::task::JoinSet::new();
         for number in 0..READS_MAX {
             let asking = lookup.clone();
-            slow.spawn(async move { found(&asking, &format!("slow-{number}")).await });
+            slow.spawn(async move { found(&asking, id(SLOW, number)).await });
             tokio::task::yield_now().await;
         }
         let began = tokio::time::Instant::now();
-        assert_eq!(found(&lookup, "other").await, Ok(true));
+        assert_eq!(found(&lookup, id(KNOWN, 0)).await, Ok(true));
         assert!(began.elapsed() <= READ_TIMEOUT, "{:?}", began.elapsed());
         assert!(slow.join_all().await.iter().all(|answer| *answer == Err(Code::Unavailable)));
     }
@@ -321,7 +335,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_read_that_panics_ends_no_other() {
         let (lookup, _) = hanging();
-        assert_eq!(found(&lookup, "poison").await, Err(Code::Unavailable));
-        assert_eq!(found(&lookup, "other").await, Ok(true));
+        assert_eq!(found(&lookup, id(POISON, 0)).await, Err(Code::Unavailable));
+        assert_eq!(found(&lookup, id(KNOWN, 0)).await, Ok(true));
     }
 }

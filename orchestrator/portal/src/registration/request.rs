@@ -3,11 +3,14 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use matricula_kit::id::{SagaId, StudentId};
-use matricula_kit::rpc::{FieldError, free_text, required_id};
+use matricula_kit::id::StudentId;
+use matricula_kit::rpc::{FieldError, checked_id, free_text, required_id};
+use matricula_kit::status;
 use matricula_kit::time::UnixMs;
 use matricula_proto::registration::v1 as wire;
 use matricula_registration::RegistrationRequest;
+use matricula_runtime::SagaId;
+use tonic::Status;
 
 /// Longest idempotency key: a UUID fits three times.
 const KEY_BYTES_MAX: usize = 128;
@@ -69,8 +72,11 @@ pub(crate) fn wait(wait_ms: i32) -> Result<Duration, FieldError> {
 }
 
 /// The id of a registration.
-pub(crate) fn registration_id(text: String) -> Result<SagaId, FieldError> {
-    required_id("registration_id", text, SagaId::try_new)
+///
+/// An id within the bounds of the wire may be no UUID: then no registration has it.
+pub(crate) fn registration_id(text: String) -> Result<Result<SagaId, Status>, FieldError> {
+    let text = checked_id("registration_id", text)?;
+    Ok(text.parse().map_err(|_| status::not_found("registration", &text)))
 }
 
 /// Why somebody cancels.

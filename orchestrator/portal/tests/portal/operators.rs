@@ -99,7 +99,7 @@ fn check_field<T: std::fmt::Debug>(answer: Result<T, Status>, field: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tail_that_fails_is_decided_by_hand() {
+async fn a_tail_that_fails_is_decided_manually() {
     let world = World::start_misled(|channels| channels.notifications = channels.seats.clone()).await;
     let here = Operator(world.sagas.clone());
     let there = Operator(SagaServiceClient::new(world.replica().await));

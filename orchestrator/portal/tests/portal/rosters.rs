@@ -1,5 +1,5 @@
-//! Rosters that exist are taken over on the operators' side: into full sections, once, and without touching what students
-//! do.
+//! Rosters that exist are taken over on the operators' side: into full sections, once, and without touching what
+//! students do.
 
 use matricula_proto::common::v1::{EnrollmentStatus, Reason, Source};
 use matricula_proto::enrollments::v1 as enrollments;

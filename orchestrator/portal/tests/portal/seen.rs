@@ -104,8 +104,8 @@ async fn what_was_not_shown_is_not_believed() {
     assert_eq!(reason(&unseen).seen, None);
 }
 
-/// Another replica has heard the same feed. One that was started since says less; and what was confirmed once is told by
-/// every one of them.
+/// Another replica has heard the same feed. One that was started since says less; and what was confirmed once is told
+/// by every one of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_replica_tells_what_it_knows() {
     let world = World::start_shared().await;

@@ -1,7 +1,7 @@
 //! The stored form of an answer is the one that the log has always had.
 
 use matricula_kit::answer::{Answer, Done, DroppedCourse, Money, NotYet, Reason, Refusal, ReservedCourse};
-use matricula_kit::id::{CourseId, OverrideId, SectionId, TermId};
+use matricula_kit::id::{CourseId, OverrideId, SagaId, SectionId, TermId};
 use matricula_kit::time::UnixMs;
 
 use super::*;

@@ -19,8 +19,8 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use matricula_core::SagaId;
 use matricula_engine::{Recorded, SagaState};
-use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::time::UnixMs;
 use serde::{Deserialize, Serialize};
@@ -33,7 +33,7 @@ pub(crate) use write::write;
 /// How the names of files end.
 const EXTENSION: &str = "jsonl";
 
-/// One line of a file. What is unknown to this version is passed over.
+/// One line of a file. A field that this version does not know is passed over.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Line {
     saga_id: SagaId,
@@ -56,7 +56,7 @@ impl Line {
     /// A finished saga, whose log folds to this state.
     pub(crate) fn new(row: &SagaRow, log: &[Recorded], state: &SagaState) -> serde_json::Result<Self> {
         Ok(Self {
-            saga_id: row.id.clone(),
+            saga_id: row.id,
             definition: row.definition.clone(),
             version: row.version,
             subject: row.subject.clone(),

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
-use matricula_kit::id::SagaId;
+use matricula_core::SagaId;
 
 use super::{EXTENSION, Line};
 use crate::store::SagaRow;
@@ -70,7 +70,7 @@ impl Archive {
     }
 
     /// Looks for one saga alone, which is quicker: lines that don't name it are not even parsed.
-    pub fn only(mut self, saga: &SagaId) -> Self {
+    pub fn only(mut self, saga: SagaId) -> Self {
         self.only = Some(format!("\"{saga}\""));
         self
     }
@@ -104,7 +104,7 @@ impl Iterator for Archive {
             let read = lines.next(self.only.as_deref());
             match read {
                 None => self.open = None,
-                Some(Ok(found)) if !self.seen.insert(found.saga.id.clone()) => {}
+                Some(Ok(found)) if !self.seen.insert(found.saga.id) => {}
                 Some(read) => {
                     // A file that can't be read any further is left.
                     if read.as_ref().is_err_and(|problem| problem.line.is_none()) {

@@ -9,11 +9,11 @@ use super::*;
 
 const NOON: UnixMs = UnixMs(1_787_000_000_000);
 
-fn line(saga: &SagaId, key: &str) -> Line {
+fn line(saga: SagaId, key: &str) -> Line {
     let admitted =
         Event::Admitted { definition: "one".to_owned(), version: 1, applies: vec!["do".to_owned()], deadline_at_ms: 9 };
     Line {
-        saga_id: saga.clone(),
+        saga_id: saga,
         definition: "one".to_owned(),
         version: 1,
         subject: "ada".to_owned(),
@@ -31,7 +31,7 @@ fn line(saga: &SagaId, key: &str) -> Line {
 }
 
 fn lines(count: usize) -> Vec<Line> {
-    (0..count).map(|number| line(&SagaId::generate(), &format!("k{number}"))).collect()
+    (0..count).map(|number| line(crate::new_saga_id(), &format!("k{number}"))).collect()
 }
 
 /// What an archive has: the keys of its sagas, in the order in which they are read, and what can't be read.
@@ -69,7 +69,7 @@ fn what_is_written_is_read() {
 fn a_saga_of_two_files_is_read_once_and_the_newest_file_first() {
     let folder = tempfile::tempdir().expect("a folder");
     let (one, other) = (folder.path().join("one"), folder.path().join("other"));
-    let (first, second) = (lines(2), vec![line(&SagaId::generate(), "new")]);
+    let (first, second) = (lines(2), vec![line(crate::new_saga_id(), "new")]);
     write(&one, NOON, &first).expect("written");
     // After a crash the same sagas were written again, by another replica to another folder, together with more.
     write(&other, NOON.plus_ms(-86_400_000), &[&first[..], &second[..]].concat()).expect("written");
@@ -77,8 +77,8 @@ fn a_saga_of_two_files_is_read_once_and_the_newest_file_first() {
     let (keys, problems) = read(Archive::open(&dirs).expect("it opens"));
     assert_eq!((keys, problems), (vec!["k0".to_owned(), "k1".to_owned(), "new".to_owned()], vec![]));
 
-    let wanted = first[1].saga_id.clone();
-    let (keys, _) = read(Archive::open(&dirs).expect("it opens").only(&wanted));
+    let wanted = first[1].saga_id;
+    let (keys, _) = read(Archive::open(&dirs).expect("it opens").only(wanted));
     assert_eq!(keys, ["k1"]);
     assert_eq!(Archive::open(&dirs).expect("it opens").files(), 2);
 }

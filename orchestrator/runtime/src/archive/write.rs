@@ -12,7 +12,7 @@ use super::{EXTENSION, Line};
 const DAY_CHARS: usize = "2026-11-25".len();
 
 /// Writes lines to a new file below `dir` and returns its path from there. When it returns, the file is durable with
-/// its name. What a crash leaves ends in `.tmp`, is read by nobody and can be deleted.
+/// its name. A file that a crash leaves ends in `.tmp`. No reader opens it, and it can be deleted.
 pub(crate) fn write(dir: &Path, now: UnixMs, lines: &[Line]) -> io::Result<String> {
     let moment = now.to_string();
     let day = moment.get(..DAY_CHARS).unwrap_or("undated");

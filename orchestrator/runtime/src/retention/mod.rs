@@ -19,9 +19,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use matricula_core::SagaId;
 use matricula_engine::{CallError, Code, Recorded, SagaState};
 use matricula_kit::database::DbError;
-use matricula_kit::id::SagaId;
 use matricula_kit::telemetry;
 use matricula_kit::time::UnixMs;
 use tokio_util::sync::CancellationToken;
@@ -147,11 +147,11 @@ impl<W: Workload> Retention<W> {
         let mut after = String::new();
         loop {
             let started = Instant::now();
-            let ids = store.due(&after, ended_by, self.config.chunk as i64).await?;
-            let Some(last) = ids.last() else { break };
-            after = last.clone();
-            let chunk = self.read(store.get_many(ids).await?);
-            swept.left += chunk.left;
+            let due = store.due(&after, ended_by, self.config.chunk as i64).await?;
+            let Some(last) = due.last else { break };
+            after = last;
+            let chunk = self.read(store.get_many(due.sagas).await?);
+            swept.left += due.without_id + chunk.left;
             swept.archived += self.take_out(chunk, now).await?;
             metrics::histogram!("matricula_retention_chunk_seconds").record(started.elapsed());
             tokio::time::sleep((started.elapsed() * REST_FACTOR).max(REST_MIN)).await;
@@ -174,7 +174,7 @@ impl<W: Workload> Retention<W> {
                     chunk.receipts.push((row.id, receipt));
                 }
                 Err(problem) => {
-                    tracing::debug!(saga_id = row.id.as_str(), problem, "a finished saga can't be archived");
+                    tracing::debug!(saga_id = %row.id, problem, "a finished saga can't be archived");
                     chunk.left += 1;
                 }
             }
@@ -204,7 +204,7 @@ impl<W: Workload> Retention<W> {
         if lines.is_empty() {
             return Ok(0);
         }
-        let sagas: Vec<SagaId> = receipts.iter().map(|(saga, _)| saga.clone()).collect();
+        let sagas: Vec<SagaId> = receipts.iter().map(|(saga, _)| *saga).collect();
         self.forget(&sagas).await?;
         let dir = self.dir.clone();
         let written = tokio::task::spawn_blocking(move || archive::write(&dir, now, &lines));
@@ -220,7 +220,7 @@ impl<W: Workload> Retention<W> {
         Ok(removed)
     }
 
-    /// Has every service forget sagas. One that is away keeps them in the database until it is back.
+    /// Has every service forget sagas. A service that is away keeps them in the database until it is back.
     async fn forget(&self, sagas: &[SagaId]) -> Result<(), RetentionError> {
         let steps = self.runtime.workload().definition().steps();
         let mut destinations: Vec<&'static str> = steps.iter().map(|step| step.destination).collect();

@@ -16,7 +16,7 @@ use world::{DAY_MS, PATIENCE, System};
 fn archived(dir: &Path) -> Vec<SagaRow> {
     let archive = Archive::open(&[dir.to_owned()]).unwrap();
     let mut sagas: Vec<SagaRow> = archive.map(|read| read.unwrap().saga).collect();
-    sagas.sort_by(|a, b| a.id.cmp(&b.id));
+    sagas.sort_by_key(|a| a.id);
     sagas
 }
 
@@ -30,7 +30,7 @@ async fn what_ended_long_ago_leaves_and_its_key_stays_taken() {
         let system = System::new(backend).await;
         let mut ids = system.finish_all(0..30).await;
         ids.sort();
-        let before = system.runtime.store().get(&ids[3]).await.unwrap().unwrap();
+        let before = system.runtime.store().get(ids[3]).await.unwrap().unwrap();
         assert_eq!(system.sweep_in(29).await.unwrap(), swept(0, 0), "{backend:?}: too early");
         assert!(system.services.forgotten("alpha").is_empty(), "{backend:?}: rows are needed until the margin is over");
         system.services.is_held.send_replace(true);
@@ -44,20 +44,20 @@ async fn what_ended_long_ago_leaves_and_its_key_stays_taken() {
             assert_eq!(forgotten, ids, "{backend:?}: {service}");
         }
         let files = archived(system.dir.path());
-        assert_eq!(files.iter().map(|saga| saga.id.clone()).collect::<Vec<_>>(), ids, "{backend:?}");
+        assert_eq!(files.iter().map(|saga| saga.id).collect::<Vec<_>>(), ids, "{backend:?}");
         assert_eq!(files[3].log, before.log, "{backend:?}: with its whole log");
         assert_eq!(system.sweep_in(31).await.unwrap(), swept(0, 0), "{backend:?}: once");
 
-        let kept = system.runtime.store().get(&ids[3]).await.unwrap().unwrap();
+        let kept = system.runtime.store().get(ids[3]).await.unwrap().unwrap();
         assert_eq!(kept.archived.as_ref().unwrap().receipt, "[\"deed\",\"committed\",4]", "{backend:?}");
         assert!(kept.log.is_err_and(|why| why.contains(".jsonl")), "{backend:?}: it says where");
         assert_eq!((kept.updated_at, kept.phase), (before.updated_at, before.phase), "{backend:?}");
 
         let key = &before.idempotency_key;
         let again = system.submit(key, "deed").await.unwrap().1;
-        assert_eq!(again, Submitted::Existing(ids[3].clone()), "{backend:?}: the same key is the same saga");
+        assert_eq!(again, Submitted::Existing(ids[3]), "{backend:?}: the same key is the same saga");
         let other = system.submit(key, "another").await;
-        assert_eq!(other, Err(SubmitError::KeyReused { existing: ids[3].clone() }), "{backend:?}");
+        assert_eq!(other, Err(SubmitError::KeyReused { existing: ids[3] }), "{backend:?}");
 
         // A page of both, newest first; each page goes on where the one before has ended.
         let mut listed = Vec::new();
@@ -65,7 +65,7 @@ async fn what_ended_long_ago_leaves_and_its_key_stays_taken() {
         loop {
             let page = system.runtime.store().list(filter.clone()).await.unwrap();
             let Some(last) = page.last() else { break };
-            filter.before = Some(last.id.clone());
+            filter.before = Some(last.id.to_string());
             listed.extend(page.into_iter().map(|row| row.id));
         }
         let expect: Vec<SagaId> = [&running].into_iter().chain(ids.iter().rev()).cloned().collect();
@@ -94,7 +94,7 @@ async fn where_it_is_cut_off_it_goes_on() {
         let store = system.runtime.store();
         let now = system.runtime.now();
         let chunk = async || {
-            let rows = store.get_many(ids[..6].iter().map(|id| id.as_str().to_owned()).collect()).await.unwrap();
+            let rows = store.get_many(ids[..6].to_vec()).await.unwrap();
             system.retention.read(rows)
         };
         let after_file = chunk().await;
@@ -121,7 +121,7 @@ async fn where_it_is_cut_off_it_goes_on() {
 }
 
 fn id_of(rows: &[SagaRow], key: &str) -> Option<SagaId> {
-    rows.iter().find(|row| row.idempotency_key == key).map(|row| row.id.clone())
+    rows.iter().find(|row| row.idempotency_key == key).map(|row| row.id)
 }
 
 impl Submitted {
@@ -193,10 +193,8 @@ async fn one_of_two_replicas_does_it() {
     let third =
         System::on(Database::open(&url).await.unwrap(), first.services.clone(), tempfile::tempdir().unwrap()).await;
     let ids = second.finish_all(20..40).await;
-    let read = async |system: &System| {
-        let ids = ids.iter().map(|id| id.as_str().to_owned()).collect();
-        system.retention.read(system.runtime.store().get_many(ids).await.unwrap())
-    };
+    let read =
+        async |system: &System| system.retention.read(system.runtime.store().get_many(ids.clone()).await.unwrap());
     let (chunk, same) = (read(&second).await, read(&third).await);
     let now = second.runtime.now();
     let (a, b) = tokio::join!(second.retention.take_out(chunk, now), third.retention.take_out(same, now));

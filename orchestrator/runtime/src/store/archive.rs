@@ -4,11 +4,11 @@
 //! before: so an admission always sees the key in one of the two places, and a key never has a second saga. See ADR
 //! 0010.
 
+use matricula_core::SagaId;
 use matricula_kit::database::{Args, DbError, Rows};
-use matricula_kit::id::SagaId;
 use matricula_kit::time::UnixMs;
 
-use super::{GUARD, InstanceId, SagaStore, StoreError};
+use super::{FENCE, InstanceId, SagaStore, StoreError, id_rows, readable_ids};
 
 /// By id, so that it goes along the primary key from its old end, where nothing else is left: a saga that has ended
 /// long ago was made long ago, and its id begins with the time at which it was made.
@@ -36,6 +36,17 @@ const OLDEST: &str =
     "SELECT s.updated_at FROM sagas s WHERE s.saga_id > '' AND s.finished = 1 ORDER BY s.saga_id LIMIT 1";
 const COUNT: &str = "SELECT count(*) AS sagas FROM sagas";
 
+/// Finished sagas that are old enough for the archive.
+#[derive(Debug)]
+pub(crate) struct Due {
+    /// Those whose id can be read, oldest first.
+    pub sagas: Vec<SagaId>,
+    /// How many have an id that is no UUID: they stay.
+    pub without_id: u64,
+    /// The id of the last one, as it is stored; `None` when there is none.
+    pub last: Option<String>,
+}
+
 impl SagaStore {
     /// Whether this is the longest-living instance of those that live: it does what one does for all. Two may think so
     /// for a moment; what they do is right then, too, and only done twice.
@@ -45,9 +56,12 @@ impl SagaStore {
     }
 
     /// At most `limit` sagas that had ended by `ended_by`, oldest first; only those after this one.
-    pub(crate) async fn due(&self, after: &str, ended_by: UnixMs, limit: i64) -> Result<Vec<String>, DbError> {
+    pub(crate) async fn due(&self, after: &str, ended_by: UnixMs, limit: i64) -> Result<Due, DbError> {
         let args = Args::new().text(after).text(first_id_after(ended_by)).int(ended_by.0).int(limit);
-        self.database.fetch(DUE, args).await?.iter().map(|row| row.text("saga_id")).collect()
+        let rows = self.database.fetch(DUE, args).await?;
+        let sagas = readable_ids(&rows)?;
+        let last = rows.last().map(|row| row.text("saga_id")).transpose()?;
+        Ok(Due { without_id: (rows.len() - sagas.len()) as u64, sagas, last })
     }
 
     /// Commits the receipts, (saga, receipt), of finished sagas whose logs are durable in a file.
@@ -58,10 +72,10 @@ impl SagaStore {
         receipts: &[(SagaId, String)],
     ) -> Result<(), StoreError> {
         let rows = Rows::new()
-            .text("saga_id", receipts.iter().map(|(saga, _)| saga.as_str()))
+            .text("saga_id", receipts.iter().map(|(saga, _)| saga.to_string()))
             .text("receipt", receipts.iter().map(|(_, receipt)| receipt.as_str()));
         let mut tx = self.database.begin().await?;
-        if tx.fetch(GUARD, Args::new().text(instance.as_str())).await?.is_empty() {
+        if tx.fetch(FENCE, Args::new().text(instance.as_str())).await?.is_empty() {
             return Err(StoreError::Fenced);
         }
         tx.execute(KEEP, Args::new().text(file).rows(rows)).await?;
@@ -85,13 +99,12 @@ impl SagaStore {
     /// Removes finished sagas that have a receipt, with their logs; returns how many. Call [`SagaStore::pass_writes`]
     /// between the receipts and this.
     pub(crate) async fn remove(&self, instance: &InstanceId, sagas: &[SagaId]) -> Result<u64, StoreError> {
-        let ids = || Rows::new().text("saga_id", sagas.iter().map(SagaId::as_str));
         let mut tx = self.database.begin().await?;
-        if tx.fetch(GUARD, Args::new().text(instance.as_str())).await?.is_empty() {
+        if tx.fetch(FENCE, Args::new().text(instance.as_str())).await?.is_empty() {
             return Err(StoreError::Fenced);
         }
-        tx.execute(REMOVE_EVENTS, ids().into()).await?;
-        let removed = tx.execute(REMOVE, ids().into()).await?;
+        tx.execute(REMOVE_EVENTS, id_rows(sagas).into()).await?;
+        let removed = tx.execute(REMOVE, id_rows(sagas).into()).await?;
         tx.commit().await?;
         Ok(removed)
     }
@@ -130,10 +143,10 @@ mod tests {
     #[test]
     fn ids_are_told_apart_by_their_time() {
         let before = matricula_kit::time::now();
-        let saga = SagaId::generate();
+        let saga = crate::new_saga_id();
         let after = matricula_kit::time::now();
-        assert!(saga.as_str() < first_id_after(after).as_str());
-        assert!(saga.as_str() >= first_id_after(before.plus_ms(-1)).as_str());
+        assert!(saga.to_string() < first_id_after(after));
+        assert!(saga.to_string() >= first_id_after(before.plus_ms(-1)));
         assert_eq!(first_id_after(UnixMs(-5)), "00000000-0000-0000-0000-000000000000");
     }
 }

@@ -5,17 +5,18 @@
 //! the mark nothing of it can be committed any more, and its sagas can be given away. An instance that comes back
 //! before anybody has marked it goes on: a database that was away, or a machine that slept, ends nobody.
 
-use matricula_kit::database::{Args, DbError, Rows};
+use matricula_core::SagaId;
+use matricula_kit::database::{Args, DbError};
 
-use super::{GUARD, InstanceId, SagaRow, SagaStore, StoreError};
+use super::{FENCE, InstanceId, SagaRow, SagaStore, StoreError, id_rows, readable_ids};
 
 const REGISTER: &str = "INSERT INTO instances (instance_id, started_at, lease_until, dead) VALUES ($1, {now_ms}, {now_ms} + $2, 0) \
      RETURNING started_at AS now_ms";
 const RENEW: &str = "UPDATE instances SET lease_until = {now_ms} + $2 WHERE instance_id = $1 AND dead = 0 \
      RETURNING lease_until - $2 AS now_ms";
 const RELEASE: &str = "UPDATE instances SET dead = 1 WHERE instance_id = $1";
-/// Only by who holds a lease: a machine that was asleep finds all others lapsed when it wakes, though it was away and
-/// not they.
+/// Only by an instance that holds a lease: a machine that was asleep finds all others lapsed when it wakes, though it
+/// was away and not they.
 const MARK_LAPSED: &str = "UPDATE instances SET dead = 1 \
      WHERE dead = 0 AND lease_until < {now_ms} AND instance_id <> $1 AND EXISTS \
      (SELECT 1 FROM instances me WHERE me.instance_id = $1 AND me.dead = 0 AND me.lease_until >= {now_ms})";
@@ -94,21 +95,20 @@ impl SagaStore {
     }
 
     /// At most `limit` unfinished sagas of a definition whose instance is dead, the oldest first.
-    pub async fn adoptable(&self, definition: (&str, u32), limit: usize) -> Result<Vec<String>, DbError> {
+    pub async fn adoptable(&self, definition: (&str, u32), limit: usize) -> Result<Vec<SagaId>, DbError> {
         let args = Args::new().text(definition.0).int(i64::from(definition.1)).int(limit as i64);
         let rows = self.database.fetch(ADOPTABLE, args).await?;
-        rows.iter().map(|row| row.text("saga_id")).collect()
+        readable_ids(&rows)
     }
 
-    /// Takes over those of these sagas whose instance is dead, and returns them. What another instance took in between
-    /// is left out. After an error, the same call again returns what the first one took.
-    pub async fn adopt(&self, instance: &InstanceId, ids: &[String]) -> Result<Vec<SagaRow>, StoreError> {
+    /// Takes over those of these sagas whose instance is dead, and returns them. Sagas that another instance took in
+    /// between are left out. After an error, the same call again returns what the first one took.
+    pub async fn adopt(&self, instance: &InstanceId, ids: &[SagaId]) -> Result<Vec<SagaRow>, StoreError> {
         let mut tx = self.database.begin().await?;
-        if tx.fetch(GUARD, Args::new().text(instance.as_str())).await?.is_empty() {
+        if tx.fetch(FENCE, Args::new().text(instance.as_str())).await?.is_empty() {
             return Err(StoreError::Fenced);
         }
-        let rows = Rows::new().text("saga_id", ids);
-        tx.execute(ADOPT, Args::new().text(instance.as_str()).rows(rows)).await?;
+        tx.execute(ADOPT, Args::new().text(instance.as_str()).rows(id_rows(ids))).await?;
         tx.commit().await?;
         let mut sagas = self.get_many(ids.to_vec()).await?;
         sagas.retain(|saga| saga.owner == instance.as_str());
@@ -116,15 +116,15 @@ impl SagaStore {
     }
 
     /// Marks sagas of this instance that it can't drive: a person must look.
-    pub async fn flag(&self, instance: &InstanceId, ids: &[String]) -> Result<(), DbError> {
+    pub async fn flag(&self, instance: &InstanceId, ids: &[SagaId]) -> Result<(), DbError> {
         let mut tx = self.database.begin().await?;
-        let rows = Rows::new().text("saga_id", ids);
-        tx.execute(FLAG, Args::new().text(instance.as_str()).rows(rows)).await?;
+        tx.execute(FLAG, Args::new().text(instance.as_str()).rows(id_rows(ids))).await?;
         tx.commit().await
     }
 
     /// Marks the unfinished sagas of dead instances that are not of this definition, and returns how many there are
-    /// that were not marked before. Whoever knows their definition adopts them, and its next event takes the mark away.
+    /// that were not marked before. An instance that knows their definition adopts them, and its next event takes the
+    /// mark away.
     pub async fn flag_unknown(&self, definition: (&str, u32)) -> Result<u64, DbError> {
         let mut tx = self.database.begin().await?;
         let flagged = tx.execute(FLAG_UNKNOWN, Args::new().text(definition.0).int(i64::from(definition.1))).await?;

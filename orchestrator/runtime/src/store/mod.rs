@@ -1,18 +1,22 @@
 //! The saga log in a database: the only SQL of the orchestrator.
 //!
+//! | module | one job |
+//! |---|---|
+//! | `write` | admissions and appends in one commit |
+//! | `entry` | how a log entry is stored |
+//! | `read` | sagas by id and by key, and lists |
+//! | `lease` | instances, their leases, adoption |
+//! | `peer` | what instances leave for each other |
+//! | `archive` | the way of finished sagas out of the hot tables |
+//!
 //! Promises: what `write` has answered is durable; a write by an instance that has been marked dead is refused whole
 //! (`Fenced`); an append whose expected sequence is not the stored one is refused by itself (`Conflict`).
 
 mod archive;
-mod find;
-mod key;
+mod entry;
 mod lease;
-mod line;
-mod outage;
 mod peer;
 mod read;
-mod receipt;
-mod request;
 mod write;
 
 #[cfg(test)]
@@ -20,21 +24,19 @@ mod tests;
 
 use std::sync::Arc;
 
+use matricula_core::SagaId;
 use matricula_engine::Recorded;
-use matricula_kit::database::{Database, DbError, Migrator};
+use matricula_kit::database::{Database, DbError, Migrator, Row, Rows};
 use matricula_kit::telemetry::{TraceContext, spans};
 use tracing::Span;
 
-pub use key::KeyedSaga;
-pub use outage::Outage;
 pub(crate) use peer::PeerMessage;
-pub use read::{SagaFilter, SagaRow};
-pub use receipt::Archived;
-pub use request::StoredRequest;
+pub use peer::{Outage, StoredRequest};
+pub use read::{Archived, KeyedSaga, SagaFilter, SagaRow};
 
 /// The fence of every commit of an instance: no row when it has been marked dead. The lock keeps the mark from being
 /// set before the commit has ended.
-const GUARD: &str = "SELECT instance_id FROM instances WHERE instance_id = $1 AND dead = 0 {for_share}";
+const FENCE: &str = "SELECT instance_id FROM instances WHERE instance_id = $1 AND dead = 0 {for_share}";
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
@@ -58,7 +60,7 @@ impl InstanceId {
 #[derive(Debug, Clone)]
 pub struct NewSaga<'a> {
     /// Its id, larger than those before it.
-    pub id: matricula_core::SagaId,
+    pub id: SagaId,
     /// Whom it is about: idempotency keys are unique for each.
     pub subject: &'a str,
     /// The caller's key.
@@ -98,7 +100,7 @@ impl SagaStore {
     /// Opens the log and brings its schema up to date.
     pub async fn open(database: Database) -> Result<Self, DbError> {
         database.migrate_plain(&MIGRATIONS).await?;
-        database.leave_room(&["sagas"]).await?;
+        database.set_fillfactor(&["sagas"]).await?;
         Ok(Self { database, replica: None })
     }
 
@@ -110,9 +112,38 @@ impl SagaStore {
     /// The span of a commit with these admissions: appends have none.
     pub(crate) fn commit_span(&self, admissions: &[NewSaga<'_>]) -> Span {
         let span = spans::commit(&self.database, admissions.iter().map(|saga| saga.trace), admissions.len());
-        if let [saga] = admissions {
+        if let [saga] = admissions
+            && !span.is_disabled()
+        {
             spans::is_of_saga(&span, &saga.id.to_string());
         }
         span
     }
+}
+
+/// The id of a row that must have one.
+fn saga_id(row: &Row) -> Result<SagaId, DbError> {
+    let text = row.text("saga_id")?;
+    text.parse().map_err(|error| DbError::corrupt(format!("the id {text:?} of a saga {error}")))
+}
+
+/// The id of a row, or `None` for a text that is no UUID: nothing can be done with such a saga, and it must not hide
+/// the others. It is left alone, and the log of this process says so.
+fn readable_id(row: &Row) -> Result<Option<SagaId>, DbError> {
+    let text = row.text("saga_id")?;
+    let id = text.parse().ok();
+    if id.is_none() {
+        tracing::error!(saga_id = text, "the id of a saga in the database is no UUID; the saga is left alone");
+    }
+    Ok(id)
+}
+
+/// The ids of these rows that can be read.
+fn readable_ids(rows: &[Row]) -> Result<Vec<SagaId>, DbError> {
+    rows.iter().filter_map(|row| readable_id(row).transpose()).collect()
+}
+
+/// The ids as rows of a statement.
+fn id_rows(ids: &[SagaId]) -> Rows {
+    Rows::new().text("saga_id", ids.iter().map(SagaId::to_string))
 }

@@ -1,9 +1,13 @@
-//! Messages between instances, as the database carries them.
+//! What instances leave for each other in the database: messages that wake, requests to the owner of a saga with their
+//! answers, and the services that do not answer an instance.
 
-use matricula_kit::database::{DbError, Notifications};
-use matricula_kit::id::SagaId;
+use std::fmt::Write as _;
 
-use super::SagaStore;
+use matricula_core::SagaId;
+use matricula_kit::database::{Args, DbError, Notifications, Row, Rows};
+use serde::{Deserialize, Serialize};
+
+use super::{InstanceId, SagaStore, readable_id};
 
 /// The channel of the database that the instances listen to.
 pub(super) const CHANNEL: &str = "matricula_sagas";
@@ -34,8 +38,12 @@ impl PeerMessage {
             Self::Left => "left".to_owned(),
             Self::Outages => "outages".to_owned(),
             Self::Changed { instance, sagas } => {
-                let ids: Vec<&str> = sagas.iter().map(SagaId::as_str).collect();
-                format!("moved {instance} {}", ids.join(" ")).trim_end().to_owned()
+                let mut payload = format!("moved {instance}");
+                for saga in sagas {
+                    // Writing to a string does not fail.
+                    let _ = write!(payload, " {saga}");
+                }
+                payload
             }
         }
     }
@@ -50,7 +58,7 @@ impl PeerMessage {
             "outages" => Some(Self::Outages),
             "moved" => {
                 let instance = words.next()?.to_owned();
-                let sagas = words.map(SagaId::try_new).collect::<Result<_, _>>().ok()?;
+                let sagas = words.map(str::parse).collect::<Result<_, _>>().ok()?;
                 Some(Self::Changed { instance, sagas })
             }
             _ => None,
@@ -72,6 +80,160 @@ impl SagaStore {
     }
 }
 
+const ASK: &str = "INSERT INTO saga_requests (request_id, saga_id, wanted, created_at) VALUES ($1, $2, $3, {now_ms})";
+const UNANSWERED: &str = "SELECT r.request_id, r.saga_id, r.wanted FROM saga_requests r \
+     JOIN sagas s ON s.saga_id = r.saga_id WHERE r.answer IS NULL AND s.owner = $1 ORDER BY r.created_at LIMIT $2";
+const ANSWER: &str = "UPDATE saga_requests SET answer = r.answer FROM {rows} \
+     WHERE saga_requests.request_id = r.request_id AND saga_requests.answer IS NULL";
+const TAKE_ANSWER: &str = "DELETE FROM saga_requests WHERE request_id = $1 AND answer IS NOT NULL RETURNING answer";
+const WITHDRAW: &str = "DELETE FROM saga_requests WHERE request_id = $1";
+const SWEEP_REQUESTS: &str = "DELETE FROM saga_requests WHERE created_at < {now_ms} - $1";
+
+/// Requests older than this have no asker any more that waits for the answer.
+const REQUESTS_AGE_MAX_MS: i64 = 60_000;
+
+/// A request that its owner has not answered.
+#[derive(Debug)]
+pub struct StoredRequest {
+    /// Its id.
+    pub id: String,
+    /// The saga that it is about.
+    pub saga: SagaId,
+    /// What is wanted, as JSON.
+    pub wanted: String,
+}
+
+impl SagaStore {
+    /// Whether several instances may share this database.
+    pub fn is_shared(&self) -> bool {
+        self.database.is_shared()
+    }
+
+    /// Leaves a request for whoever drives the saga, and wakes all instances.
+    pub async fn ask(&self, request: &str, saga: SagaId, wanted: &str) -> Result<(), DbError> {
+        let mut tx = self.database.begin().await?;
+        tx.execute(ASK, Args::new().text(request).text(saga.to_string()).text(wanted)).await?;
+        tx.notify(CHANNEL, vec![PeerMessage::Asked.to_payload()]);
+        tx.commit().await
+    }
+
+    /// Requests about sagas of this instance that are not answered, the oldest first.
+    pub async fn unanswered(&self, instance: &InstanceId, limit: i64) -> Result<Vec<StoredRequest>, DbError> {
+        let rows = self.database.fetch(UNANSWERED, Args::new().text(instance.as_str()).int(limit)).await?;
+        let request = |row: &Row| {
+            let Some(saga) = readable_id(row)? else { return Ok(None) };
+            Ok(Some(StoredRequest { id: row.text("request_id")?, saga, wanted: row.text("wanted")? }))
+        };
+        rows.iter().filter_map(|row| request(row).transpose()).collect()
+    }
+
+    /// Answers requests, (id, answer), and wakes those who wait.
+    pub async fn answer(&self, answers: &[(String, String)]) -> Result<(), DbError> {
+        let rows = Rows::new()
+            .text("request_id", answers.iter().map(|(id, _)| id.as_str()))
+            .text("answer", answers.iter().map(|(_, answer)| answer.as_str()));
+        let mut tx = self.database.begin().await?;
+        tx.execute(ANSWER, rows.into()).await?;
+        tx.notify(CHANNEL, vec![PeerMessage::Answered.to_payload()]);
+        tx.commit().await
+    }
+
+    /// Takes the answer of a request, if it has come.
+    pub async fn take_answer(&self, request: &str) -> Result<Option<String>, DbError> {
+        let mut tx = self.database.begin().await?;
+        let rows = tx.fetch(TAKE_ANSWER, Args::new().text(request)).await?;
+        tx.commit().await?;
+        rows.first().map(|row| row.text("answer")).transpose()
+    }
+
+    /// Takes a request away, answered or not.
+    pub async fn withdraw(&self, request: &str) -> Result<(), DbError> {
+        let mut tx = self.database.begin().await?;
+        tx.execute(WITHDRAW, Args::new().text(request)).await?;
+        tx.commit().await
+    }
+
+    /// Removes the requests of processes that crashed while they asked.
+    pub(crate) async fn sweep_requests(&self) -> Result<(), DbError> {
+        let mut tx = self.database.begin().await?;
+        tx.execute(SWEEP_REQUESTS, Args::new().int(REQUESTS_AGE_MAX_MS)).await?;
+        tx.commit().await
+    }
+}
+
+const FORGET_OUTAGES: &str = "DELETE FROM outages WHERE instance_id = $1";
+const PUT_OUTAGES: &str =
+    "INSERT INTO outages (instance_id, destination, outage) SELECT $1, destination, outage FROM {rows}";
+const OUTAGES_OF_OTHERS: &str = "SELECT o.outage FROM outages o JOIN instances i ON i.instance_id = o.instance_id \
+     WHERE o.instance_id <> $1 AND i.dead = 0 AND i.lease_until > {now_ms} ORDER BY o.instance_id, o.destination";
+const SWEEP_OUTAGES: &str =
+    "DELETE FROM outages WHERE instance_id IN (SELECT instance_id FROM instances WHERE dead = 1)";
+
+/// A service that does not answer an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outage {
+    /// The instance that sees it.
+    pub instance: String,
+    /// The service.
+    pub destination: String,
+    /// When the first call left that has failed, or has no answer, without a success since.
+    pub since_ms: i64,
+    /// How the last call failed; empty when none has ended.
+    pub last_error: String,
+    /// "closed", "open" or "probing".
+    pub breaker: String,
+    /// When an open breaker lets the next call through.
+    pub probe_at_ms: Option<i64>,
+    /// Sagas whose next call is of this service.
+    pub sagas_waiting: usize,
+    /// Sagas that wait for one of those.
+    pub sagas_behind: usize,
+    /// The oldest of those whose next call is of this service.
+    pub oldest: Option<SagaId>,
+}
+
+impl SagaStore {
+    /// Records which services do not answer an instance, in place of what it recorded before. Wakes the others when
+    /// they are to see it at once.
+    pub(crate) async fn put_outages(
+        &self,
+        instance: &InstanceId,
+        outages: &[Outage],
+        is_news: bool,
+    ) -> Result<(), DbError> {
+        let mut texts = Vec::with_capacity(outages.len());
+        for outage in outages {
+            texts.push(serde_json::to_string(outage).map_err(|error| DbError::corrupt(error.to_string()))?);
+        }
+        let rows = Rows::new()
+            .text("destination", outages.iter().map(|outage| outage.destination.as_str()))
+            .text("outage", texts.iter().map(String::as_str));
+        let mut tx = self.database.begin().await?;
+        tx.execute(FORGET_OUTAGES, Args::new().text(instance.as_str())).await?;
+        if !outages.is_empty() {
+            tx.execute(PUT_OUTAGES, Args::new().text(instance.as_str()).rows(rows)).await?;
+        }
+        if is_news {
+            tx.notify(CHANNEL, vec![PeerMessage::Outages.to_payload()]);
+        }
+        tx.commit().await
+    }
+
+    /// The outages that other living instances have recorded. An entry in the form of another version is left out.
+    pub(crate) async fn outages_of_others(&self, instance: &InstanceId) -> Result<Vec<Outage>, DbError> {
+        let rows = self.database.fetch(OUTAGES_OF_OTHERS, Args::new().text(instance.as_str())).await?;
+        let texts = rows.iter().map(|row| row.text("outage")).collect::<Result<Vec<_>, _>>()?;
+        Ok(texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect())
+    }
+
+    /// Takes away what instances that have ended have left.
+    pub(crate) async fn sweep_outages(&self) -> Result<(), DbError> {
+        let mut tx = self.database.begin().await?;
+        tx.execute(SWEEP_OUTAGES, Args::new()).await?;
+        tx.commit().await
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,13 +247,13 @@ mod tests {
 
     #[test]
     fn messages_are_read_as_they_are_sent() {
-        let instance = SagaId::generate().to_string();
+        let instance = crate::new_saga_id().to_string();
         check(PeerMessage::Asked);
         check(PeerMessage::Answered);
         check(PeerMessage::Left);
         check(PeerMessage::Outages);
         check(PeerMessage::Changed { instance: instance.clone(), sagas: Vec::new() });
-        let sagas = (0..PeerMessage::IDS_MAX).map(|_| SagaId::generate()).collect();
+        let sagas = (0..PeerMessage::IDS_MAX).map(|_| crate::new_saga_id()).collect();
         check(PeerMessage::Changed { instance, sagas });
         assert_eq!(PeerMessage::parse("sung by the next version"), None);
     }

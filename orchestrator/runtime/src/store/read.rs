@@ -1,17 +1,20 @@
-//! Reads of the saga log: one saga, many, lists. None of them is on the way of a registration that runs.
+//! Reads of the saga log: by id, by the beginning of an id, by key, and lists; of those too whose log has gone to the
+//! archive, from their receipts. None of them is on the way of a registration that runs.
+//!
+//! Promises: a row that can't be read hides no other. A saga that is taken to the archive between two statements is in
+//! the answer of one of them.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
+use matricula_core::SagaId;
 use matricula_engine::Recorded;
 use matricula_kit::database::{Args, DbError, Row, Rows};
-use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::{self, TraceContext};
 use matricula_kit::time::UnixMs;
 
-use super::SagaStore;
-use super::line;
-use super::receipt::{self, Archived};
+use super::{SagaStore, entry, id_rows, readable_id, readable_ids, saga_id};
 
 /// A saga as stored.
 #[derive(Debug, Clone)]
@@ -50,6 +53,15 @@ pub struct SagaRow {
     pub archived: Option<Archived>,
 }
 
+/// What is kept of a saga whose log is in the archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Archived {
+    /// What `Workload::receipt` made of it.
+    pub receipt: String,
+    /// The file of the archive that has its log.
+    pub file: String,
+}
+
 /// Which sagas a list holds.
 #[derive(Debug, Clone, Default)]
 pub struct SagaFilter {
@@ -63,8 +75,8 @@ pub struct SagaFilter {
     pub unfinished: bool,
     /// Also those whose log is in the archive; only together with `subject`, `before` and `limit`.
     pub archived: bool,
-    /// Only those older than this one: the end of the page before.
-    pub before: Option<SagaId>,
+    /// Only those whose id is lower than this text: the last id of the page before.
+    pub before: Option<String>,
     /// How many.
     pub limit: i64,
 }
@@ -121,35 +133,35 @@ const UNFINISHED_PHASES: [&str; 3] = ["running", "compensating", "completing"];
 
 impl SagaStore {
     /// One saga with its log.
-    pub async fn get(&self, id: &SagaId) -> Result<Option<SagaRow>, DbError> {
-        Ok(self.get_many(vec![id.as_str().to_owned()]).await?.pop())
+    pub async fn get(&self, id: SagaId) -> Result<Option<SagaRow>, DbError> {
+        Ok(self.get_many(vec![id]).await?.pop())
     }
 
     /// The sagas of these ids that exist, by id, with their logs, or with what is kept of them.
-    pub async fn get_many(&self, ids: Vec<String>) -> Result<Vec<SagaRow>, DbError> {
+    pub async fn get_many(&self, ids: Vec<SagaId>) -> Result<Vec<SagaRow>, DbError> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = self.database.fetch(BY_ID, Rows::new().text("saga_id", ids.clone()).into()).await?;
+        let rows = self.database.fetch(BY_ID, id_rows(&ids).into()).await?;
         let mut sagas = self.with_logs(rows).await?;
-        // PendingQuery for after the others: what is taken to the archive meanwhile is in one of the two answers.
-        let found: HashSet<&str> = sagas.iter().map(|saga| saga.id.as_str()).collect();
-        let missing: Vec<String> = ids.into_iter().filter(|id| !found.contains(id.as_str())).collect();
-        let archived = self.receipts(missing).await?;
+        // Queried after the others: what is taken to the archive meanwhile is in one of the two answers.
+        let found: HashSet<SagaId> = sagas.iter().map(|saga| saga.id).collect();
+        let missing: Vec<SagaId> = ids.into_iter().filter(|id| !found.contains(id)).collect();
+        let archived = self.receipts(&missing).await?;
         if !archived.is_empty() {
             sagas.extend(archived);
-            sagas.sort_by(|a, b| a.id.cmp(&b.id));
+            sagas.sort_by_key(|saga| saga.id);
         }
         Ok(sagas)
     }
 
     /// Those of these sagas, each with a known sequence, that have more events than that.
-    pub(crate) async fn changed(&self, known: &[(matricula_core::SagaId, u64)]) -> Result<Vec<SagaRow>, DbError> {
+    pub(crate) async fn changed(&self, known: &[(SagaId, u64)]) -> Result<Vec<SagaRow>, DbError> {
         let rows = Rows::new()
             .text("saga_id", known.iter().map(|(saga, _)| saga.to_string()))
             .int("sequence", known.iter().map(|(_, sequence)| *sequence as i64));
         let changed = self.database.fetch(CHANGED, rows.into()).await?;
-        self.get_many(changed.iter().map(|row| row.text("saga_id")).collect::<Result<_, _>>()?).await
+        self.get_many(readable_ids(&changed)?).await
     }
 
     /// The same as [`SagaStore::list`] for those who need not see what was just written; from the replica, if there is
@@ -181,36 +193,62 @@ impl SagaStore {
             None if unfinished => LIST_UNFINISHED,
             None => LIST,
         };
-        let before = filter.before.map_or_else(|| BEYOND_ALL.to_owned(), String::from);
-        let args = Args::new()
-            .text(filter.subject.clone().unwrap_or_default())
-            .text(phases)
-            .int(i64::from(filter.needs_attention))
-            .int(i64::from(unfinished))
-            .text(before.as_str())
-            .int(filter.limit);
-        let rows = self.database.fetch(sql, args).await?;
-        let sagas = self.with_logs(rows).await?;
+        let before = filter.before.unwrap_or_else(|| BEYOND_ALL.to_owned());
+        let args = |before: &str| {
+            Args::new()
+                .text(filter.subject.clone().unwrap_or_default())
+                .text(phases.as_str())
+                .int(i64::from(filter.needs_attention))
+                .int(i64::from(unfinished))
+                .text(before)
+                .int(filter.limit)
+        };
+        let sagas = self.page(sql, args, before.clone(), filter.limit).await?;
         if !filter.archived {
             return Ok(sagas);
         }
         let receipts = self.receipts_before(&before, filter.subject.as_deref(), filter.limit).await?;
-        Ok(receipt::merged(sagas, receipts, filter.limit))
+        Ok(merged(sagas, receipts, filter.limit))
     }
 
     /// Sagas that are not finished, oldest first, with their logs; only those after this one, the end of the page
     /// before.
-    pub async fn unfinished(&self, after: Option<&SagaId>, limit: i64) -> Result<Vec<SagaRow>, DbError> {
-        let args = Args::new().text(after.map_or("", SagaId::as_str).to_owned()).int(limit);
-        let rows = self.database.fetch(UNFINISHED, args).await?;
-        self.with_logs(rows).await
+    pub async fn unfinished(&self, after: Option<SagaId>, limit: i64) -> Result<Vec<SagaRow>, DbError> {
+        let after = after.map(String::from).unwrap_or_default();
+        self.page(UNFINISHED, |after| Args::new().text(after).int(limit), after, limit).await
+    }
+
+    /// The next `limit` sagas of a list from this id on. Rows whose id can't be read are left out, and do not make the
+    /// page shorter: to its reader, a short page is the last.
+    async fn page(
+        &self,
+        sql: &'static str,
+        args: impl Fn(&str) -> Args,
+        mut id: String,
+        limit: i64,
+    ) -> Result<Vec<SagaRow>, DbError> {
+        let limit = usize::try_from(limit).unwrap_or_default();
+        let mut sagas = Vec::new();
+        loop {
+            let rows = self.database.fetch(sql, args(&id)).await?;
+            let count = rows.len();
+            if let Some(last) = rows.last() {
+                id = last.text("saga_id")?;
+            }
+            let readable = self.with_logs(rows).await?;
+            let is_end = count < limit || readable.len() == count;
+            sagas.extend(readable);
+            if is_end || sagas.len() >= limit {
+                sagas.truncate(limit);
+                return Ok(sagas);
+            }
+        }
     }
 
     /// A log that went to the archive between its row and its events is no damage.
     async fn with_receipts(&self, sagas: &mut [SagaRow]) -> Result<(), DbError> {
-        let without: Vec<String> =
-            sagas.iter().filter(|saga| saga.log.is_err()).map(|saga| saga.id.as_str().to_owned()).collect();
-        for receipt in self.receipts(without).await? {
+        let without: Vec<SagaId> = sagas.iter().filter(|saga| saga.log.is_err()).map(|saga| saga.id).collect();
+        for receipt in self.receipts(&without).await? {
             if let Some(saga) = sagas.iter_mut().find(|saga| saga.id == receipt.id && saga.log.is_err()) {
                 *saga = receipt;
             }
@@ -219,15 +257,16 @@ impl SagaStore {
     }
 
     async fn with_logs(&self, rows: Vec<Row>) -> Result<Vec<SagaRow>, DbError> {
-        let mut sagas = rows.iter().map(saga_row).collect::<Result<Vec<_>, _>>()?;
+        let sagas: Result<Vec<_>, _> = rows.iter().filter_map(|row| saga_row(row).transpose()).collect();
+        let mut sagas = sagas?;
         if sagas.is_empty() {
             return Ok(sagas);
         }
-        let ids = Rows::new().text("saga_id", sagas.iter().map(|saga| saga.id.as_str()));
-        let mut logs: HashMap<String, Result<Vec<Recorded>, String>> = HashMap::with_capacity(sagas.len());
+        let ids = Rows::new().text("saga_id", sagas.iter().map(|saga| saga.id.to_string()));
+        let mut logs: HashMap<SagaId, Result<Vec<Recorded>, String>> = HashMap::with_capacity(sagas.len());
         for row in self.database.fetch(EVENTS, ids.into()).await? {
-            let log = logs.entry(row.text("saga_id")?).or_insert_with(|| Ok(Vec::new()));
-            match (line::read(&row), log) {
+            let log = logs.entry(saga_id(&row)?).or_insert_with(|| Ok(Vec::new()));
+            match (entry::read(&row), log) {
                 (Ok(events), Ok(log)) => log.extend(events),
                 (Err(problem), log @ Ok(_)) => *log = Err(problem),
                 // The first problem is the one to report.
@@ -235,7 +274,7 @@ impl SagaStore {
             }
         }
         for saga in sagas.iter_mut().filter(|saga| saga.log.is_ok()) {
-            let log = logs.remove(saga.id.as_str()).unwrap_or_else(|| Err("it has no events".to_owned()));
+            let log = logs.remove(&saga.id).unwrap_or_else(|| Err("it has no events".to_owned()));
             saga.log = log.and_then(|log| whole(log, saga.sequence));
         }
         self.with_receipts(&mut sagas).await?;
@@ -243,7 +282,8 @@ impl SagaStore {
     }
 }
 
-/// A log that ends before its row says has lost what others have acted on. One that goes on has just been appended to.
+/// A log that ends before its row says has lost events that others have acted on. A log that goes on has just been
+/// appended to.
 fn whole(log: Vec<Recorded>, sequence: i64) -> Result<Vec<Recorded>, String> {
     match log.last().map_or(0, |last| last.sequence as i64) {
         last if last < sequence => Err(format!("it ends with event {last}, and its row says {sequence}")),
@@ -252,8 +292,8 @@ fn whole(log: Vec<Recorded>, sequence: i64) -> Result<Vec<Recorded>, String> {
 }
 
 /// A row whose id can be read is told of, whatever else can't be: one bad saga must not hide the others.
-fn saga_row(row: &Row) -> Result<SagaRow, DbError> {
-    let id = SagaId::stored(row.text("saga_id")?);
+fn saga_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
+    let Some(id) = readable_id(row)? else { return Ok(None) };
     let mut problem = None;
     let mut keep = |error: DbError| {
         problem.get_or_insert_with(|| telemetry::chain(&error));
@@ -269,7 +309,7 @@ fn saga_row(row: &Row) -> Result<SagaRow, DbError> {
     // The schema keeps the version within bounds.
     let version = u32::try_from(version).unwrap_or_default();
     let log = problem.map_or(Ok(Vec::new()), Err);
-    Ok(SagaRow {
+    Ok(Some(SagaRow {
         id,
         subject,
         idempotency_key,
@@ -286,5 +326,155 @@ fn saga_row(row: &Row) -> Result<SagaRow, DbError> {
         sequence,
         log,
         archived: None,
+    }))
+}
+
+macro_rules! receipts {
+    ($rest:literal) => {
+        concat!(
+            "SELECT a.saga_id, a.definition, a.version, a.subject, a.idempotency_key, a.request, a.created_at, \
+             a.finished_at, a.phase, a.receipt, a.archived_in FROM ",
+            $rest
+        )
+    };
+}
+
+const RECEIPTS_BY_ID: &str = receipts!("{rows} JOIN receipts a ON a.saga_id = r.saga_id ORDER BY a.saga_id");
+const LIST_RECEIPTS: &str = receipts!("receipts a WHERE a.saga_id < $1 ORDER BY a.saga_id DESC LIMIT $2");
+const LIST_RECEIPTS_OF_SUBJECT: &str =
+    receipts!("receipts a WHERE a.saga_id < $1 AND a.subject = $3 ORDER BY a.saga_id DESC LIMIT $2");
+
+impl SagaStore {
+    /// Of these sagas, those that have a receipt, by id.
+    async fn receipts(&self, ids: &[SagaId]) -> Result<Vec<SagaRow>, DbError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self.database.fetch(RECEIPTS_BY_ID, id_rows(ids).into()).await?;
+        rows.iter().filter_map(|row| receipt_row(row).transpose()).collect()
+    }
+
+    /// Receipts before an id, newest first; of one subject, or of all.
+    async fn receipts_before(&self, before: &str, subject: Option<&str>, limit: i64) -> Result<Vec<SagaRow>, DbError> {
+        let args = Args::new().text(before).int(limit);
+        let rows = match subject {
+            Some(subject) => self.database.fetch(LIST_RECEIPTS_OF_SUBJECT, args.text(subject)).await?,
+            None => self.database.fetch(LIST_RECEIPTS, args).await?,
+        };
+        rows.iter().filter_map(|row| receipt_row(row).transpose()).collect()
+    }
+}
+
+/// One page of two, newest first. A saga that is in both is between the two commits that take it to the archive: it
+/// still has its log.
+fn merged(mut sagas: Vec<SagaRow>, receipts: Vec<SagaRow>, limit: i64) -> Vec<SagaRow> {
+    let known: HashSet<SagaId> = sagas.iter().map(|saga| saga.id).collect();
+    sagas.extend(receipts.into_iter().filter(|receipt| !known.contains(&receipt.id)));
+    sagas.sort_by_key(|saga| Reverse(saga.id));
+    sagas.truncate(usize::try_from(limit).unwrap_or_default());
+    sagas
+}
+
+/// `None` for a row whose id is no UUID.
+fn receipt_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
+    let Some(id) = readable_id(row)? else { return Ok(None) };
+    let file = row.text("archived_in")?;
+    Ok(Some(SagaRow {
+        id,
+        subject: row.text("subject")?,
+        idempotency_key: row.text("idempotency_key")?,
+        definition: row.text("definition")?,
+        version: u32::try_from(row.int("version")?).unwrap_or_default(),
+        request: row.text("request")?,
+        trace: TraceContext::default(),
+        created_at: UnixMs(row.int("created_at")?),
+        updated_at: UnixMs(row.int("finished_at")?),
+        owner: String::new(),
+        owner_alive: false,
+        phase: row.text("phase")?,
+        needs_attention: false,
+        sequence: 0,
+        log: Err(format!("it is in the archive, in {file}")),
+        archived: Some(Archived { receipt: row.text("receipt")?, file }),
+    }))
+}
+
+const IDS_OF_SAGAS: &str =
+    "SELECT s.saga_id FROM sagas s WHERE s.saga_id BETWEEN $1 AND $2 ORDER BY s.saga_id LIMIT $3";
+const IDS_OF_RECEIPTS: &str =
+    "SELECT a.saga_id FROM receipts a WHERE a.saga_id BETWEEN $1 AND $2 ORDER BY a.saga_id LIMIT $3";
+
+impl SagaStore {
+    /// The ids from `first` to `last`, both included, in order: of sagas whose log is here, and of those in the
+    /// archive.
+    pub async fn ids_between(&self, first: &str, last: &str, limit: i64) -> Result<Vec<SagaId>, DbError> {
+        let mut ids = BTreeSet::new();
+        // A saga that is taken to the archive between the two statements is in one of the answers.
+        for sql in [IDS_OF_SAGAS, IDS_OF_RECEIPTS] {
+            let rows = self.database.fetch(sql, Args::new().text(first).text(last).int(limit)).await?;
+            ids.extend(readable_ids(&rows)?);
+        }
+        Ok(ids.into_iter().take(usize::try_from(limit).unwrap_or_default()).collect())
+    }
+}
+
+const OF_KEY: &str = "SELECT saga_id, fingerprint FROM sagas WHERE subject = $1 AND idempotency_key = $2 \
+     UNION ALL SELECT saga_id, fingerprint FROM receipts WHERE subject = $1 AND idempotency_key = $2";
+
+/// The `CROSS JOIN` has SQLite go from the subjects to their sagas. A subject has few, so the prefix needs no index.
+const OF_PREFIX: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.request, s.outcome \
+     FROM {rows} CROSS JOIN sagas s WHERE s.subject = r.subject AND s.idempotency_key LIKE $1";
+const RECEIPTS_OF_PREFIX: &str = "SELECT a.saga_id, a.subject, a.idempotency_key, a.request, a.outcome \
+     FROM {rows} CROSS JOIN receipts a WHERE a.subject = r.subject AND a.idempotency_key LIKE $1";
+
+/// A saga as it is found by its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyedSaga {
+    /// Its id.
+    pub id: SagaId,
+    /// Whom it is about.
+    pub subject: String,
+    /// The caller's key.
+    pub idempotency_key: String,
+    /// The request, as JSON.
+    pub request: String,
+    /// `Outcome::as_str` after its last event.
+    pub outcome: String,
+}
+
+impl SagaStore {
+    /// The sagas of these subjects whose keys begin with `prefix`, those in the archive too, in the order of their ids.
+    pub async fn of_prefix(&self, subjects: &[&str], prefix: &str) -> Result<Vec<KeyedSaga>, DbError> {
+        let mut found = HashMap::new();
+        // A saga that is taken to the archive between the two is in one of them.
+        for sql in [OF_PREFIX, RECEIPTS_OF_PREFIX] {
+            let rows = Rows::new().text("subject", subjects.iter().copied());
+            for row in self.database.fetch(sql, Args::new().text(format!("{prefix}%")).rows(rows)).await? {
+                if let Some(id) = readable_id(&row)? {
+                    found.insert(id, keyed_saga(id, &row)?);
+                }
+            }
+        }
+        let mut found: Vec<KeyedSaga> = found.into_values().collect();
+        found.sort_by_key(|saga| saga.id);
+        Ok(found)
+    }
+
+    /// The saga that a subject has submitted with a key, one in the archive too, and the fingerprint of what it asked
+    /// for.
+    pub async fn of_key(&self, subject: &str, key: &str) -> Result<Option<(SagaId, String)>, DbError> {
+        let rows = self.database.fetch(OF_KEY, Args::new().text(subject).text(key)).await?;
+        let found = rows.first().map(|row| Ok((saga_id(row)?, row.text("fingerprint")?)));
+        found.transpose()
+    }
+}
+
+fn keyed_saga(id: SagaId, row: &Row) -> Result<KeyedSaga, DbError> {
+    Ok(KeyedSaga {
+        id,
+        subject: row.text("subject")?,
+        idempotency_key: row.text("idempotency_key")?,
+        request: row.text("request")?,
+        outcome: row.text("outcome")?,
     })
 }

@@ -2,14 +2,11 @@
 
 mod adopt;
 mod fence;
-mod find;
-mod key;
-mod list;
+mod read;
 mod write;
 
-use matricula_core::{Admitted, AppendOutcome, Summary};
+use matricula_core::{Admitted, AppendOutcome, SagaId, Summary};
 use matricula_engine::{Definition, Direction, Event, Kind, Recorded, RetryPolicy, Step};
-use matricula_kit::id::SagaId;
 use matricula_kit::testing::{Backend, TestDatabase, empty_database};
 
 use super::*;
@@ -38,11 +35,6 @@ struct Append {
     summary: Summary,
 }
 
-/// The bits of an id.
-fn bits(id: &SagaId) -> matricula_core::SagaId {
-    id.as_str().parse().unwrap()
-}
-
 /// Writes one commit.
 async fn write(
     store: &SagaStore,
@@ -51,7 +43,7 @@ async fn write(
     appends: &[Append],
 ) -> Result<(Vec<Admitted>, Vec<AppendOutcome>), StoreError> {
     let sagas = sagas.iter().map(|saga| super::NewSaga {
-        id: bits(&saga.id),
+        id: saga.id,
         subject: &saga.subject,
         idempotency_key: &saga.idempotency_key,
         fingerprint: &saga.fingerprint,
@@ -61,7 +53,7 @@ async fn write(
         definition: saga.definition,
     });
     let appends = appends.iter().map(|append| matricula_core::Append {
-        saga: bits(&append.saga),
+        saga: append.saga,
         events: append.events.clone(),
         summary: append.summary,
     });
@@ -97,7 +89,7 @@ impl Fixture {
     }
 
     /// The sequences of the stored log.
-    async fn log(&self, id: &SagaId) -> Vec<u64> {
+    async fn log(&self, id: SagaId) -> Vec<u64> {
         let row = self.store.get(id).await.unwrap().unwrap();
         row.log.unwrap().iter().map(|event| event.sequence).collect()
     }
@@ -124,7 +116,7 @@ fn definition() -> Definition {
 
 fn saga(subject: &str, key: &str, fingerprint: &str) -> NewSaga {
     NewSaga {
-        id: SagaId::generate(),
+        id: crate::new_saga_id(),
         subject: subject.to_owned(),
         idempotency_key: key.to_owned(),
         fingerprint: fingerprint.to_owned(),
@@ -136,7 +128,7 @@ fn saga(subject: &str, key: &str, fingerprint: &str) -> NewSaga {
 }
 
 /// Events `first` to `last` of a saga. Their words don't matter to the store.
-fn events(id: &SagaId, first: u64, last: u64) -> Append {
+fn events(id: SagaId, first: u64, last: u64) -> Append {
     let event = |sequence| Recorded {
         sequence,
         at_ms: 10 * sequence as i64,
@@ -148,12 +140,12 @@ fn events(id: &SagaId, first: u64, last: u64) -> Append {
             output: format!("output {sequence}"),
         },
     };
-    Append { saga: id.clone(), events: (first..=last).map(event).collect(), summary: RUNNING }
+    Append { saga: id, events: (first..=last).map(event).collect(), summary: RUNNING }
 }
 
 const RUNNING: Summary = Summary { phase: "running", outcome: "pending", needs_attention: false, finished: false };
 const DONE: Summary = Summary { phase: "completed", outcome: "committed", needs_attention: false, finished: true };
 
-fn finished(id: &SagaId, sequence: u64) -> Append {
+fn finished(id: SagaId, sequence: u64) -> Append {
     Append { summary: DONE, ..events(id, sequence, sequence) }
 }

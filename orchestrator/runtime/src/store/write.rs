@@ -6,7 +6,7 @@ use matricula_core::{Admitted, Append, AppendOutcome, SagaId};
 use matricula_engine::Recorded;
 use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 
-use super::{GUARD, InstanceId, NewSaga, SagaStore, StoreError, line};
+use super::{FENCE, InstanceId, NewSaga, SagaStore, StoreError, entry, saga_id};
 
 /// A key of the archive is taken, too. A subquery and not a join: PostgreSQL would go through all receipts for a large
 /// batch.
@@ -26,7 +26,7 @@ const ADVANCE: &str = "UPDATE sagas SET sequence = r.sequence, phase = r.phase, 
      needs_attention = r.needs_attention, finished = r.finished, updated_at = r.at FROM {rows} \
      WHERE sagas.saga_id = r.saga_id AND sagas.sequence = r.expected AND sagas.owner = $1 RETURNING sagas.saga_id";
 
-const STANDING: &str = "SELECT s.saga_id FROM {rows} \
+const ALREADY_APPENDED: &str = "SELECT s.saga_id FROM {rows} \
      JOIN sagas s ON s.saga_id = r.saga_id AND s.sequence = r.sequence WHERE s.owner = $1";
 
 const LOG: &str =
@@ -42,10 +42,10 @@ impl SagaStore {
         appends: &[Append],
     ) -> Result<(Vec<Admitted>, Vec<AppendOutcome>), StoreError> {
         let mut tx = self.database.write().await?;
-        let guard = tx.queue(GUARD, Args::new().text(instance.as_str()));
+        let fence = tx.queue(FENCE, Args::new().text(instance.as_str()));
         let inserted = queue_to_admit(&mut tx, instance, admissions);
         let advanced = queue_to_advance(&mut tx, instance, appends);
-        if tx.rows(guard).await?.is_empty() {
+        if tx.rows(fence).await?.is_empty() {
             return Err(StoreError::Fenced);
         }
         let (admitted, first_events) = admit(&mut tx, admissions, inserted).await?;
@@ -56,8 +56,8 @@ impl SagaStore {
     }
 }
 
-/// What is appended to a saga's log at a time.
-type LogLine<'a> = (SagaId, &'a [Recorded]);
+/// The events that one write appends to the log of a saga.
+type LogEntry<'a> = (SagaId, &'a [Recorded]);
 
 /// Keys go in one order: of two instances that admit the same two the other way round, each would wait for the other,
 /// until the database ends one of the transactions a second later. Repeats of a key stay in the order of arrival.
@@ -82,7 +82,7 @@ async fn admit<'a>(
     tx: &mut Tx,
     sagas: &'a [NewSaga<'_>],
     inserted: PendingQuery,
-) -> Result<(Vec<Admitted>, Vec<LogLine<'a>>), DbError> {
+) -> Result<(Vec<Admitted>, Vec<LogEntry<'a>>), DbError> {
     let inserted: HashSet<SagaId> = ids(&tx.rows(inserted).await?)?;
     let existing = existing(tx, sagas, &inserted).await?;
     let mut admissions = Vec::with_capacity(sagas.len());
@@ -117,18 +117,13 @@ async fn existing(tx: &mut Tx, sagas: &[NewSaga<'_>], inserted: &HashSet<SagaId>
     let mut existing = HashMap::new();
     for row in tx.fetch(EXISTING, rows.into()).await? {
         let key = (row.text("subject")?, row.text("idempotency_key")?);
-        existing.insert(key, (id(&row)?, row.text("fingerprint")?));
+        existing.insert(key, (saga_id(&row)?, row.text("fingerprint")?));
     }
     Ok(existing)
 }
 
-fn id(row: &Row) -> Result<SagaId, DbError> {
-    let text = row.text("saga_id")?;
-    text.parse().map_err(|error| DbError::corrupt(format!("the id {text:?} of a saga {error}")))
-}
-
 fn ids(rows: &[Row]) -> Result<HashSet<SagaId>, DbError> {
-    rows.iter().map(id).collect()
+    rows.iter().map(saga_id).collect()
 }
 
 fn first(append: &Append) -> i64 {
@@ -157,14 +152,15 @@ async fn append<'a>(
     instance: &InstanceId,
     appends: &'a [Append],
     advanced: PendingQuery,
-) -> Result<(Vec<AppendOutcome>, Vec<LogLine<'a>>), DbError> {
+) -> Result<(Vec<AppendOutcome>, Vec<LogEntry<'a>>), DbError> {
     let advanced = ids(&tx.rows(advanced).await?)?;
-    // What stands at its new sequence already was written by an earlier try of this write: only the owner appends.
+    // A saga that is at its new sequence already was appended to by an earlier try of this write: only the owner
+    // appends.
     let others: Vec<&Append> = appends.iter().filter(|append| !advanced.contains(&append.saga)).collect();
     let rows = Rows::new()
         .text("saga_id", others.iter().map(|append| append.saga.to_string()))
         .int("sequence", others.iter().map(|append| last(append)));
-    let standing = ids(&tx.fetch(STANDING, Args::new().text(instance.as_str()).rows(rows)).await?)?;
+    let already_appended = ids(&tx.fetch(ALREADY_APPENDED, Args::new().text(instance.as_str()).rows(rows)).await?)?;
 
     let mut outcomes = Vec::with_capacity(appends.len());
     let mut events = Vec::new();
@@ -173,20 +169,20 @@ async fn append<'a>(
         if is_advanced {
             events.push((append.saga, append.events.as_slice()));
         }
-        let is_durable = is_advanced || standing.contains(&append.saga);
+        let is_durable = is_advanced || already_appended.contains(&append.saga);
         outcomes.push(if is_durable { AppendOutcome::Appended } else { AppendOutcome::Conflict });
     }
     Ok((outcomes, events))
 }
 
-fn log<'a>(tx: &mut Tx, lines: impl Iterator<Item = LogLine<'a>>) -> Result<(), DbError> {
+fn log<'a>(tx: &mut Tx, entries: impl Iterator<Item = LogEntry<'a>>) -> Result<(), DbError> {
     let (mut sagas, mut sequences, mut times, mut texts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (saga, events) in lines {
+    for (saga, events) in entries {
         let Some(first) = events.first() else { continue };
         sagas.push(saga.to_string());
         sequences.push(first.sequence as i64);
         times.push(first.at_ms);
-        texts.push(line::written(saga, events)?);
+        texts.push(entry::written(saga, events)?);
     }
     let rows = Rows::new().text("saga_id", sagas).int("sequence", sequences).int("at", times).text("event", texts);
     tx.send(LOG, rows.into());

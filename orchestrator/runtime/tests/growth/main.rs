@@ -1,5 +1,5 @@
-//! A database with many finished sagas: nothing reads them again, nothing gets slower by them, and they leave while others
-//! come and go.
+//! A database with many finished sagas: nothing reads them again, nothing gets slower by them, and they leave while
+//! others come and go.
 
 #[path = "../runtime/system.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]
@@ -35,12 +35,12 @@ async fn work(place: &Place, batch: usize) {
     let first = System::start(place.open().await, World::new(), settings()).await;
     let store = first.runtime.store().clone();
     let sagas = first.submit_all("new", batch).await;
-    let ids: Vec<_> = sagas.iter().map(|(id, _)| id.clone()).collect();
+    let ids: Vec<_> = sagas.iter().map(|(id, _)| *id).collect();
     first.all_finished(sagas, Outcome::Committed).await;
-    for (key, existing) in [("new0", ids[0].as_str().to_owned()), ("hot7", fill::hot(7)), ("old7", fill::old(7))] {
+    for (key, existing) in [("new0", ids[0].to_string()), ("hot7", fill::hot(7)), ("old7", fill::old(7))] {
         let submission = if key == "new0" { order(key, Order::default()) } else { fill::again(key) };
         match first.runtime.submit(submission).await {
-            Ok(Submitted::Existing(id)) => assert_eq!(id.as_str(), existing, "{key}"),
+            Ok(Submitted::Existing(id)) => assert_eq!(id.to_string(), existing, "{key}"),
             other => panic!("{key}: {other:?}"),
         }
     }
@@ -54,11 +54,12 @@ async fn work(place: &Place, batch: usize) {
     ];
     for filter in lists {
         store.list(filter.clone()).await.unwrap();
-        store.list(SagaFilter { before: Some(ids[0].clone()), ..filter }).await.unwrap();
+        store.list(SagaFilter { before: Some(ids[0].to_string()), ..filter }).await.unwrap();
     }
     store.unfinished(None, 10).await.unwrap();
-    store.unfinished(Some(&ids[0]), 10).await.unwrap();
-    let many = vec![ids[0].as_str().to_owned(), fill::hot(3), fill::old(3), "none".to_owned()];
+    store.unfinished(Some(ids[0]), 10).await.unwrap();
+    let many =
+        vec![ids[0], fill::hot(3).parse().unwrap(), fill::old(3).parse().unwrap(), matricula_runtime::new_saga_id()];
     assert_eq!(store.get_many(many).await.unwrap().len(), 3);
     // Its file is another's then.
     drop(store);

@@ -2,8 +2,8 @@
 
 use matricula_engine::{Event, Outcome};
 use matricula_kit::database::Database;
-use matricula_kit::id::SagaId;
 use matricula_kit::testing::BACKENDS;
+use matricula_runtime::SagaId;
 
 use crate::crash::{refuse_events_of, short_lease, take_all_events};
 use crate::system::{Place, System, eventually, finished, new};
@@ -20,17 +20,17 @@ async fn ahead_of_its_log(system: &System) -> SagaId {
 async fn has_done_ahead(system: &System, ahead: &[&str]) -> SagaId {
     system.world.hold("Reserve");
     let (id, _) = system.submit("k", Order::default()).await;
-    refuse_events_of(&system.database, &id).await;
+    refuse_events_of(&system.database, id).await;
     system.world.release("Reserve");
     let world = &system.world;
     eventually("all that may go ahead is done", async || {
-        let mut done = world.done(&id);
+        let mut done = world.done(id);
         done.sort();
         done == ahead
     })
     .await;
     let store = system.runtime.store();
-    eventually("its log is refused", async || store.get(&id).await.unwrap().unwrap().needs_attention).await;
+    eventually("its log is refused", async || store.get(id).await.unwrap().unwrap().needs_attention).await;
     id
 }
 
@@ -40,10 +40,10 @@ async fn the_pivot_waits_for_the_log_and_what_can_be_undone_does_not() {
         let (_place, system) = new(backend, short_lease()).await;
         let id = ahead_of_its_log(&system).await;
         assert_eq!(system.world.rpcs("Commit").len(), 0, "{backend:?}");
-        let watcher = system.runtime.watch(&id);
+        let watcher = system.runtime.watch(id);
         take_all_events(&system.database).await;
         assert_eq!(finished(watcher).await.outcome(), Outcome::Committed, "{backend:?}");
-        system.world.audit(&id, Outcome::Committed);
+        system.world.audit(id, Outcome::Committed);
     }
 }
 
@@ -53,10 +53,10 @@ async fn what_went_ahead_of_a_lost_log_is_undone_by_whoever_turns_the_saga() {
         let (place, system) = new(backend, short_lease()).await;
         let id = ahead_of_its_log(&system).await;
         let system = crash_and_mend(&place, system).await;
-        eventually("it is taken over", async || system.cancel(&id, "ada", "changed my mind").await.is_ok()).await;
-        assert_eq!(finished(system.runtime.watch(&id)).await.outcome(), Outcome::Cancelled, "{backend:?}");
-        system.world.audit(&id, Outcome::Cancelled);
-        let log = system.runtime.store().get(&id).await.unwrap().unwrap().log.unwrap();
+        eventually("it is taken over", async || system.cancel(id, "ada", "changed my mind").await.is_ok()).await;
+        assert_eq!(finished(system.runtime.watch(id)).await.outcome(), Outcome::Cancelled, "{backend:?}");
+        system.world.audit(id, Outcome::Cancelled);
+        let log = system.runtime.store().get(id).await.unwrap().unwrap().log.unwrap();
         assert!(matches!(log[1].event, Event::Adopted { .. }), "{backend:?}: {log:?}");
     }
 }
@@ -68,8 +68,8 @@ async fn what_went_ahead_of_a_lost_log_is_asked_for_again_by_whoever_goes_on() {
         let id = ahead_of_its_log(&system).await;
         let system = crash_and_mend(&place, system).await;
         system.world.release("Reserve");
-        assert_eq!(finished(system.runtime.watch(&id)).await.outcome(), Outcome::Committed, "{backend:?}");
-        system.world.audit(&id, Outcome::Committed);
+        assert_eq!(finished(system.runtime.watch(id)).await.outcome(), Outcome::Committed, "{backend:?}");
+        system.world.audit(id, Outcome::Committed);
     }
 }
 
@@ -80,12 +80,12 @@ async fn a_pivot_that_went_ahead_of_a_lost_log_is_found_by_whoever_turns_the_sag
         let system = System::start(place.open().await, World::asked(), short_lease()).await;
         let id = has_done_ahead(&system, &AHEAD_WITH_PIVOT).await;
         let system = crash_and_mend(&place, system).await;
-        eventually("it is taken over", async || system.cancel(&id, "ada", "changed my mind").await.is_ok()).await;
-        let watcher = system.runtime.watch(&id);
+        eventually("it is taken over", async || system.cancel(id, "ada", "changed my mind").await.is_ok()).await;
+        let watcher = system.runtime.watch(id);
         system.world.release("Reserve");
         assert_eq!(finished(watcher).await.outcome(), Outcome::Committed, "{backend:?}");
-        system.world.audit(&id, Outcome::Committed);
-        let log = system.runtime.store().get(&id).await.unwrap().unwrap().log.unwrap();
+        system.world.audit(id, Outcome::Committed);
+        let log = system.runtime.store().get(id).await.unwrap().unwrap().log.unwrap();
         let turns: Vec<_> =
             log.iter().map(|recorded| recorded.event.name()).filter(|name| name.starts_with("turned")).collect();
         assert_eq!(turns, ["turned", "turned_back"], "{backend:?}");
@@ -100,9 +100,9 @@ async fn a_pivot_that_was_never_called_is_withdrawn_before_anything_is_undone() 
         system.world.hold("Commit");
         let id = has_done_ahead(&system, &AHEAD).await;
         let system = crash_and_mend(&place, system).await;
-        eventually("it is taken over", async || system.cancel(&id, "ada", "changed my mind").await.is_ok()).await;
-        assert_eq!(finished(system.runtime.watch(&id)).await.outcome(), Outcome::Cancelled, "{backend:?}");
-        system.world.audit(&id, Outcome::Cancelled);
+        eventually("it is taken over", async || system.cancel(id, "ada", "changed my mind").await.is_ok()).await;
+        assert_eq!(finished(system.runtime.watch(id)).await.outcome(), Outcome::Cancelled, "{backend:?}");
+        system.world.audit(id, Outcome::Cancelled);
         let names: Vec<_> = system.world.now().rpcs.iter().map(|(name, _)| *name).collect();
         let first_undo = names.iter().position(|name| ["Unreserve", "Release", "Unenroll", "Void"].contains(name));
         assert!(names.iter().position(|name| *name == "Withdraw") < first_undo, "{backend:?}: {names:?}");

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use matricula_engine::{Event, Outcome};
 use matricula_kit::database::{Args, Database};
-use matricula_kit::id::SagaId;
 use matricula_kit::testing::{BACKENDS, Backend, empty_database};
-use matricula_runtime::{RuntimeConfig, SagaFilter, StoreError, SubmitError};
+use matricula_runtime::{RuntimeConfig, SagaFilter, SagaId, StoreError, SubmitError};
 
 use crate::system::{Place, System, config, eventually, finished, new, order, within};
 use crate::world::{Order, World};
@@ -58,7 +57,7 @@ async fn the_end_comes_in_order() {
         within(task).await.unwrap().unwrap();
 
         // The call in flight was answered, the answer recorded, and nothing more begun; the saga is anybody's.
-        let row = runtime.store().get(&id).await.unwrap().unwrap();
+        let row = runtime.store().get(id).await.unwrap().unwrap();
         assert!(!row.owner_alive, "{backend:?}: the lease is given back");
         let log = row.log.unwrap();
         let reserved = |event: &Event| matches!(event, Event::Succeeded { step, .. } if step == "reserve");
@@ -118,7 +117,7 @@ async fn what_can_not_be_read_or_is_not_known_is_left_alone_and_flagged() {
             rows.iter().all(|row| row.log.as_ref().is_ok_and(|log| log.len() == 2))
         })
         .await;
-        let of = |index: usize| Args::new().text(ids[index].as_str());
+        let of = |index: usize| Args::new().text(ids[index].to_string());
         system.sql("UPDATE saga_events SET event = 'not JSON' WHERE sequence = 2 AND saga_id = $1", of(0)).await;
         system.sql("UPDATE saga_events SET sequence = 7 WHERE sequence = 2 AND saga_id = $1", of(1)).await;
         system.sql("UPDATE sagas SET request = '[1]' WHERE saga_id = $1", of(2)).await;
@@ -135,9 +134,9 @@ async fn what_can_not_be_read_or_is_not_known_is_left_alone_and_flagged() {
             is(5, "completed", false) && (0..5).all(|index| is(index, "running", true))
         })
         .await;
-        let unknown = system.runtime.store().get(&ids[3]).await.unwrap().unwrap();
+        let unknown = system.runtime.store().get(ids[3]).await.unwrap().unwrap();
         assert!(!unknown.owner_alive, "{backend:?}: it waits for an instance that knows its version");
-        system.world.audit(&ids[5], Outcome::Committed);
+        system.world.audit(ids[5], Outcome::Committed);
         // And the instance works on.
         system.run("new", Order::default()).await;
     }
@@ -150,13 +149,13 @@ async fn a_row_that_can_not_be_read_hides_no_other() {
     system.world.hold("Hold");
     let (bad, _) = system.submit("bad", Order::default()).await;
     let (good, _) = system.submit("good", Order::default()).await;
-    system.sql("UPDATE sagas SET created_at = 'noon' WHERE saga_id = $1", Args::new().text(bad.as_str())).await;
+    system.sql("UPDATE sagas SET created_at = 'noon' WHERE saga_id = $1", Args::new().text(bad.to_string())).await;
     let system = restart(&place, system, short_lease()).await;
     system.world.release("Hold");
     eventually("the good one is finished, the bad one is flagged", async || {
         let rows = system.list(SagaFilter { limit: 10, ..SagaFilter::default() }).await;
-        let of = |id: &SagaId| rows.iter().find(|row| row.id == *id).unwrap();
-        of(&good).phase == "completed" && of(&bad).needs_attention && of(&bad).log.is_err()
+        let of = |id: SagaId| rows.iter().find(|row| row.id == id).unwrap();
+        of(good).phase == "completed" && of(bad).needs_attention && of(bad).log.is_err()
     })
     .await;
 }
@@ -170,21 +169,21 @@ async fn a_saga_whose_log_is_refused_holds_up_no_other() {
         system.world.hold("Reserve");
         let mut sagas = system.submit_all("k", 50).await;
         let (bad, of_bad) = sagas.remove(20);
-        refuse_events_of(&system.database, &bad).await;
+        refuse_events_of(&system.database, bad).await;
         system.world.release("Reserve");
         for (id, watcher) in sagas {
             finished(watcher).await;
-            system.world.audit(&id, Outcome::Committed);
+            system.world.audit(id, Outcome::Committed);
         }
-        eventually("it is flagged", async || system.runtime.store().get(&bad).await.unwrap().unwrap().needs_attention)
+        eventually("it is flagged", async || system.runtime.store().get(bad).await.unwrap().unwrap().needs_attention)
             .await;
         take_all_events(&system.database).await;
         assert_eq!(finished(of_bad).await.outcome(), Outcome::Committed, "{backend:?}");
-        system.world.audit(&bad, Outcome::Committed);
+        system.world.audit(bad, Outcome::Committed);
     }
 }
 
-pub async fn refuse_events_of(database: &Database, saga: &SagaId) {
+pub async fn refuse_events_of(database: &Database, saga: SagaId) {
     let guard = format!("CHECK (saga_id <> '{saga}' OR sequence = 1)");
     if database.is_shared() {
         run(database, &[&format!("ALTER TABLE saga_events ADD CONSTRAINT poisoned {guard}")]).await;
@@ -217,7 +216,8 @@ async fn run(database: &Database, statements: &[&str]) {
     tx.commit().await.unwrap();
 }
 
-/// More than can be worked off within a lease: it goes on being renewed, and no more is taken than there are places for.
+/// More than can be worked off within a lease: it goes on being renewed, and no more is taken than there are places
+/// for.
 #[tokio::test]
 async fn a_large_takeover_does_not_cost_the_lease() {
     const BACKLOG: usize = 600;

@@ -96,7 +96,7 @@ async fn an_error_of_a_batch_is_unknown_for_all_of_it() {
     for (id, watcher) in sagas {
         let state = finished(watcher).await;
         assert_eq!(state.steps()[1].call(Direction::Forward).attempts, 2, "{id}");
-        system.world.audit(&id, Outcome::Committed);
+        system.world.audit(id, Outcome::Committed);
     }
     assert_eq!(system.world.rpcs("Hold")[..2], [1, 9]);
 }
@@ -110,17 +110,17 @@ async fn an_invalid_operation_spoils_no_other_of_its_batch() {
     let mut sagas = system.submit_all("k", 30).await;
     eventually("thirty wait", async || system.destination("alpha").await.1 == 30).await;
     let (bad, mut watcher) = sagas.remove(17);
-    system.world.now().invalid.insert(bad.clone());
+    system.world.now().invalid.insert(bad);
     system.world.release("Reserve");
     while !within(watcher.changed()).await.needs_attention() {}
     for (id, watcher) in sagas.into_iter().chain(first) {
         let state = finished(watcher).await;
         assert_eq!(state.steps()[0].call(Direction::Forward).attempts, 1, "{id}");
-        system.world.audit(&id, Outcome::Committed);
+        system.world.audit(id, Outcome::Committed);
     }
     system.world.now().invalid.clear();
     assert_eq!(finished(watcher).await.outcome(), Outcome::Committed);
-    system.world.audit(&bad, Outcome::Committed);
+    system.world.audit(bad, Outcome::Committed);
 }
 
 #[tokio::test]
@@ -144,7 +144,7 @@ async fn an_open_breaker_parks_calls_without_spending_attempts() {
     for (id, watcher) in parked {
         let state = finished(watcher).await;
         attempts += state.steps()[1].call(Direction::Forward).attempts;
-        system.world.audit(&id, Outcome::Committed);
+        system.world.audit(id, Outcome::Committed);
     }
     system.all_finished(first, Outcome::Committed).await;
     let probes = system.world.rpcs("Hold").iter().filter(|operations| **operations == 1).count() as u32;
@@ -152,8 +152,8 @@ async fn an_open_breaker_parks_calls_without_spending_attempts() {
     assert_eq!((system.destination("beta").await.0, system.destination("beta").await.2.as_str()), ("closed", ""));
 }
 
-/// Every RPC fails somehow with a probability of 30 %, and all retries come within milliseconds: whatever order answers,
-/// wakes and appends meet in, nothing is lost and nothing is done twice.
+/// Every RPC fails somehow with a probability of 30 %, and all retries come within milliseconds: whatever order
+/// answers, wakes and appends meet in, nothing is lost and nothing is done twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_a_storm_everything_finishes_once() {
     for (backend, sagas) in BACKENDS.into_iter().zip([2_000, 500]) {
@@ -199,6 +199,6 @@ async fn a_wake_does_not_call_again_what_has_been_answered() {
     tokio::time::sleep(WOKEN).await;
     world.release("Notify");
     finished(watcher).await;
-    world.audit(&id, Outcome::Committed);
+    world.audit(id, Outcome::Committed);
     assert_eq!(world.rpcs("Notify").len(), 2);
 }

@@ -65,7 +65,7 @@ async fn a_single_call_is_not_passed_over() {
     system.world.until(|world| world.in_flight.get("alpha") == Some(&1)).await;
     let mut sagas = system.submit_all("before", 5).await;
     eventually("five wait", async || system.destination("alpha").await.1 == 5).await;
-    system.cancel(&cancelled, "ada", "").await.unwrap();
+    system.cancel(cancelled, "ada", "").await.unwrap();
     eventually("its undo waits", async || system.destination("alpha").await.1 == 6).await;
     sagas.extend(system.submit_all("after", 20).await);
     eventually("twenty more wait", async || system.destination("alpha").await.1 == 26).await;
@@ -79,7 +79,7 @@ async fn a_single_call_is_not_passed_over() {
 }
 
 /// Fills the queue of three, and checks that it is full then.
-async fn fill(system: &System, prefix: &str) -> Vec<(matricula_kit::id::SagaId, matricula_runtime::Watcher)> {
+async fn fill(system: &System, prefix: &str) -> Vec<(matricula_runtime::SagaId, matricula_runtime::Watcher)> {
     let sagas = system.submit_all(prefix, 3).await;
     let more = system.runtime.submit(order(&format!("{prefix} more"), Order::default())).await;
     assert!(is_full(&more), "{prefix}: {more:?}");
@@ -87,7 +87,7 @@ async fn fill(system: &System, prefix: &str) -> Vec<(matricula_kit::id::SagaId, 
 }
 
 #[tokio::test]
-async fn beyond_the_limit_submissions_are_turned_away_and_every_place_comes_back() {
+async fn beyond_the_limit_submissions_are_rejected_and_every_place_comes_back() {
     for backend in BACKENDS {
         let (_test, system) = new(backend, RuntimeConfig { admission_queue_max: 3, ..config() }).await;
         system.world.hold("Commit");
@@ -102,7 +102,7 @@ async fn beyond_the_limit_submissions_are_turned_away_and_every_place_comes_back
         }
         // Of a caller that has gone, whose saga is admitted all the same.
         let submission = order("gone", Order::default());
-        let watcher = system.runtime.watch(&submission.id);
+        let watcher = system.runtime.watch(submission.id);
         {
             let submitting = system.runtime.submit(submission);
             tokio::pin!(submitting);
@@ -114,7 +114,7 @@ async fn beyond_the_limit_submissions_are_turned_away_and_every_place_comes_back
         system.run("refused", Order { refuse, ..Order::default() }).await;
         system.world.hold("Hold");
         let (id, watcher) = system.submit("cancelled", Order::default()).await;
-        system.cancel(&id, "ada", "").await.unwrap();
+        system.cancel(id, "ada", "").await.unwrap();
         assert_eq!(finished(watcher).await.outcome(), Outcome::Cancelled);
 
         let sagas = fill(&system, "second").await;

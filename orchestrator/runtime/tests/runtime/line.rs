@@ -10,12 +10,12 @@ use crate::system::{System, config, eventually, finished, new, order};
 use crate::world::Order;
 
 /// How many are before each; a dot for one whose turn has come, a dash for one that is not open here.
-async fn places(system: &System, sagas: &[(matricula_kit::id::SagaId, matricula_runtime::Watcher)]) -> Vec<String> {
+async fn places(system: &System, sagas: &[(matricula_runtime::SagaId, matricula_runtime::Watcher)]) -> Vec<String> {
     let shown = |place: Option<matricula_runtime::InLine>| match place {
         None => "-".to_owned(),
         Some(place) => place.ahead.map_or(".".to_owned(), |ahead| ahead.to_string()),
     };
-    let places = sagas.iter().map(async |(id, _)| shown(system.runtime.place(id).await));
+    let places = sagas.iter().map(async |(id, _)| shown(system.runtime.place(*id).await));
     futures::future::join_all(places).await
 }
 
@@ -28,13 +28,13 @@ async fn everybody_who_is_accepted_knows_the_place_at_once() {
         for number in 0..6_usize {
             let (id, watcher) = system.submit(&format!("k{number}"), Order::default()).await;
             // As soon as it is accepted, whether or not its saga has entered the core.
-            let place = system.runtime.place(&id).await.expect("it is open here");
+            let place = system.runtime.place(id).await.expect("it is open here");
             assert!(place.ahead.is_none_or(|ahead| ahead <= number), "{number}: {place:?}");
             sagas.push((id, watcher));
         }
         eventually("two are at work", async || places(&system, &sagas).await == [".", ".", "0", "1", "2", "3"]).await;
         // One that is cancelled has left the line when those before it have their turn.
-        system.cancel(&sagas[3].0, "ada", "").await.unwrap();
+        system.cancel(sagas[3].0, "ada", "").await.unwrap();
         let cancelled = sagas.remove(3);
         system.world.release("Reserve");
         assert_eq!(finished(cancelled.1).await.outcome(), Outcome::Cancelled);
@@ -55,7 +55,7 @@ async fn the_wait_is_told_when_the_rate_is_known() {
         assert!(round < 1_000, "the rate is never known");
         let more = system.submit_all(&format!("k{round}-"), 100).await;
         for (id, _) in &more {
-            let place = system.runtime.place(id).await;
+            let place = system.runtime.place(*id).await;
             waits += usize::from(place.is_some_and(|place| place.expected_wait.is_some()));
         }
         sagas.extend(more);
@@ -74,10 +74,10 @@ async fn one_subject_can_not_take_the_places_of_others() {
         assert!((Duration::from_millis(100)..=Duration::from_secs(30)).contains(&retry_after), "{retry_after:?}");
         // What was accepted is answered by its key, and another body is still another body.
         let again = system.runtime.submit(order("k1", Order::default())).await;
-        assert_eq!(again, Ok(Submitted::Existing(sagas[1].0.clone())));
+        assert_eq!(again, Ok(Submitted::Existing(sagas[1].0)));
         let refuse = vec!["hold".to_owned()];
         let other = system.runtime.submit(order("k1", Order { refuse, ..Order::default() })).await;
-        assert_eq!(other, Err(SubmitError::KeyReused { existing: sagas[1].0.clone() }));
+        assert_eq!(other, Err(SubmitError::KeyReused { existing: sagas[1].0 }));
         // Others are served.
         let mut of_bob = order("k1", Order::default());
         of_bob.subject = "bob".to_owned();
@@ -96,7 +96,7 @@ async fn one_more(system: &System, key: &str) {
     eventually("there is room", async || {
         number += 1;
         let submission = order(&format!("{key}-{number}"), Order::default());
-        let watcher = system.runtime.watch(&submission.id);
+        let watcher = system.runtime.watch(submission.id);
         let is_accepted = system.runtime.submit(submission).await == Ok(Submitted::Accepted);
         if is_accepted {
             finished(watcher).await;
@@ -147,8 +147,8 @@ async fn too_many_a_second_are_told_when_to_come_back() {
     system.all_settled().await;
 }
 
-/// Nobody can be decided: no more is accepted than the time allows at the rate that a start reckons with, but a quarter more
-/// than may be at work.
+/// Nobody can be decided: no more is accepted than the time allows at the rate that a start reckons with, but a quarter
+/// more than may be at work.
 #[tokio::test]
 async fn no_more_are_accepted_than_are_decided_in_time() {
     for (admission_wait_max_ms, in_flight_max, accepted) in [(80, 10, 56), (80, 400, 125)] {

@@ -1,20 +1,20 @@
-//! What an operator sees of a saga: its turn, a queue, a call, a pause, a breaker and a limit are told apart, from any replica.
+//! What an operator sees of a saga: its turn, a queue, a call, a pause, a breaker and a limit are told apart, from any
+//! replica.
 
 use matricula_engine::{CallWait, Direction, Outcome, Wait};
-use matricula_kit::id::SagaId;
 use matricula_kit::testing::Backend;
-use matricula_runtime::{RuntimeConfig, SeenBy};
+use matricula_runtime::{RuntimeConfig, SagaId, SeenBy};
 
 use crate::system::{System, config, eventually, finished, new};
 use crate::world::{Fault, Order};
 
-async fn seen(system: &System, saga: &SagaId) -> SeenBy {
+async fn seen(system: &System, saga: SagaId) -> SeenBy {
     let row = system.runtime.store().get(saga).await.unwrap().unwrap();
     system.runtime.look(&row).await
 }
 
 /// The wait of a saga that has one call due.
-async fn wait(system: &System, saga: &SagaId) -> Option<CallWait> {
+async fn wait(system: &System, saga: SagaId) -> Option<CallWait> {
     match seen(system, saga).await {
         SeenBy::Driver(seen) => seen.calls.into_iter().next(),
         SeenBy::LogOnly { .. } => None,
@@ -24,7 +24,7 @@ async fn wait(system: &System, saga: &SagaId) -> Option<CallWait> {
 #[track_caller]
 fn until(
     system: &System,
-    saga: &SagaId,
+    saga: SagaId,
     what: &'static str,
     is_so: impl Fn(&CallWait) -> bool,
 ) -> impl Future<Output = ()> {
@@ -49,25 +49,25 @@ async fn a_turn_a_queue_a_call_and_a_limit_are_told_apart_from_any_replica() {
     let second = System::start(place.open().await, first.world.clone(), narrow).await;
     first.world.hold("Charge");
     let (called, of_called) = first.submit("called", order()).await;
-    until(&first, &called, "it is called", |wait| matches!(wait.wait, Wait::Call { .. })).await;
+    until(&first, called, "it is called", |wait| matches!(wait.wait, Wait::Call { .. })).await;
     let (queued, of_queued) = first.submit("queued", order()).await;
-    until(&first, &queued, "it waits in the queue", |wait| matches!(wait.wait, Wait::Queue { ahead: 0, .. })).await;
+    until(&first, queued, "it waits in the queue", |wait| matches!(wait.wait, Wait::Queue { ahead: 0, .. })).await;
     let (waiting, of_waiting) = first.submit("waiting", order()).await;
     let (last, of_last) = first.submit("last", order()).await;
     for system in [&first, &second] {
         let turn = |ahead| Wait::Turn { ahead: Some(ahead) };
-        until(system, &waiting, "it waits for its turn", |wait| wait.wait == turn(0)).await;
-        until(system, &last, "it waits behind that", |wait| wait.wait == turn(1)).await;
-        let of_turn = wait(system, &waiting).await.unwrap();
+        until(system, waiting, "it waits for its turn", |wait| wait.wait == turn(0)).await;
+        until(system, last, "it waits behind that", |wait| wait.wait == turn(1)).await;
+        let of_turn = wait(system, waiting).await.unwrap();
         assert_eq!((of_turn.step.as_str(), of_turn.direction), ("reserve", Direction::Forward));
-        let of_call = wait(system, &called).await.unwrap();
+        let of_call = wait(system, called).await.unwrap();
         let Wait::Call { since_ms, until_ms } = of_call.wait else { panic!("{of_call:?}") };
         assert!((until_ms - since_ms - 60_000).abs() < 1_000, "{of_call:?}");
         assert_eq!(of_call.step, "charge");
-        assert!(matches!(wait(system, &queued).await.unwrap().wait, Wait::Queue { .. }));
+        assert!(matches!(wait(system, queued).await.unwrap().wait, Wait::Queue { .. }));
     }
     assert!(first.runtime.set_destination_limit("gamma", 0).await);
-    until(&second, &queued, "it is parked", |wait| matches!(wait.wait, Wait::Limit { .. })).await;
+    until(&second, queued, "it is parked", |wait| matches!(wait.wait, Wait::Limit { .. })).await;
     assert!(first.runtime.set_destination_limit("gamma", 1).await);
     first.world.release("Charge");
     for watcher in [of_called, of_queued, of_waiting, of_last] {
@@ -82,12 +82,12 @@ async fn a_pause_and_an_open_breaker_are_told_apart() {
     let (_place, system) = new(Backend::Sqlite, parked).await;
     system.world.script("Charge", [Fault::Later(60_000)]);
     let (paused, _) = system.submit("paused", order()).await;
-    until(&system, &paused, "it is in a pause", |wait| matches!(wait.wait, Wait::Pause { .. })).await;
-    let of_pause = wait(&system, &paused).await.unwrap();
+    until(&system, paused, "it is in a pause", |wait| matches!(wait.wait, Wait::Pause { .. })).await;
+    let of_pause = wait(&system, paused).await.unwrap();
     assert!(of_pause.failing_since_ms.is_some() && of_pause.last_error.contains("scripted"), "{of_pause:?}");
     let (parked, _) = system.submit("parked", order()).await;
-    until(&system, &parked, "it is parked", |wait| matches!(wait.wait, Wait::Breaker { .. })).await;
-    let of_breaker = wait(&system, &parked).await.unwrap();
+    until(&system, parked, "it is parked", |wait| matches!(wait.wait, Wait::Breaker { .. })).await;
+    let of_breaker = wait(&system, parked).await.unwrap();
     assert!(matches!(of_breaker.wait, Wait::Breaker { probe_at_ms: Some(_), .. }), "{of_breaker:?}");
     assert!(of_breaker.last_error.contains("scripted"), "{of_breaker:?}");
 }
@@ -98,9 +98,9 @@ async fn of_a_saga_whose_instance_does_not_answer_only_the_log_is_known() {
     let second = System::start(place.open().await, first.world.clone(), config()).await;
     first.world.hold("Charge");
     let (id, _) = first.submit("k", order()).await;
-    until(&second, &id, "it is called", |wait| matches!(wait.wait, Wait::Call { .. })).await;
+    until(&second, id, "it is called", |wait| matches!(wait.wait, Wait::Call { .. })).await;
     // Its lease lives on.
     first.crash().await;
-    let SeenBy::LogOnly { why } = seen(&second, &id).await else { panic!("nobody can have told") };
+    let SeenBy::LogOnly { why } = seen(&second, id).await else { panic!("nobody can have told") };
     assert!(why.contains("did not answer"), "{why}");
 }

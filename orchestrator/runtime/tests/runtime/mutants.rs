@@ -1,9 +1,8 @@
 //! The fence taken away from outside: what an instance must not do once it was given up is then done, and seen.
 
 use matricula_kit::database::{Args, Database};
-use matricula_kit::id::SagaId;
 use matricula_kit::testing::Backend;
-use matricula_runtime::{RuntimeConfig, SagaFilter, Submitted};
+use matricula_runtime::{RuntimeConfig, SagaFilter, SagaId, Submitted};
 
 use crate::system::{System, config, eventually, finished, new, order, within};
 use crate::world::Order;
@@ -20,15 +19,15 @@ enum Opened {
 
 const SAGAS: usize = 20;
 
-/// What an instance does wrong after its sagas were given to another, which has ended since, so that all that is written is
-/// written by the first.
+/// What an instance does wrong after its sagas were given to another, which has ended since, so that all that is
+/// written is written by the first.
 async fn wrongs(opened: Opened) -> Vec<&'static str> {
     // Nothing but its writes tells the first that it was given up.
     let long = RuntimeConfig { lease_ttl_ms: 600_000, ..config() };
     let (place, first) = new(Backend::Postgres, long).await;
     first.world.hold("Hold");
     let sagas = first.submit_all("k", SAGAS).await;
-    let newest = sagas.iter().map(|(id, _)| id.clone()).max().unwrap();
+    let newest = sagas.iter().map(|(id, _)| *id).max().unwrap();
     reserved(&first).await;
 
     let second =
@@ -42,7 +41,7 @@ async fn wrongs(opened: Opened) -> Vec<&'static str> {
     })
     .await;
     second.crash().await;
-    let before = events(&first.database, &newest).await;
+    let before = events(&first.database, newest).await;
 
     if opened != Opened::Nothing {
         first.sql("UPDATE instances SET dead = 0 WHERE instance_id = $1", instance()).await;
@@ -52,7 +51,7 @@ async fn wrongs(opened: Opened) -> Vec<&'static str> {
     }
     first.world.release("Hold");
     let late = order("late", Order::default());
-    let watcher = first.runtime.watch(&late.id);
+    let watcher = first.runtime.watch(late.id);
     let is_admitted = first.runtime.submit(late).await == Ok(Submitted::Accepted);
     if is_admitted {
         // Its answers come after those that were held, and so do its events.
@@ -65,7 +64,7 @@ async fn wrongs(opened: Opened) -> Vec<&'static str> {
     let mut wrongs = Vec::new();
     wrongs.extend((!has_stopped).then_some("it goes on"));
     wrongs.extend(is_admitted.then_some("it admits sagas"));
-    let appended = events(&database, &newest).await - before;
+    let appended = events(&database, newest).await - before;
     wrongs.extend((appended > 0).then_some("it writes to sagas that are another's"));
     wrongs
 }
@@ -81,9 +80,9 @@ async fn reserved(system: &System) {
 }
 
 /// Events of the sagas up to this one.
-async fn events(database: &Database, newest: &SagaId) -> i64 {
+async fn events(database: &Database, newest: SagaId) -> i64 {
     let sql = "SELECT COUNT(*) AS events FROM saga_events WHERE saga_id <= $1";
-    database.fetch(sql, Args::new().text(newest.as_str())).await.unwrap()[0].int("events").unwrap()
+    database.fetch(sql, Args::new().text(newest.to_string())).await.unwrap()[0].int("events").unwrap()
 }
 
 #[tokio::test]

@@ -1,9 +1,8 @@
 //! Operators command sagas from any replica: what they decide is durable, in one order with all else, and by the owner.
 
 use matricula_engine::{Code, Event, Intervention, OperatorCommand, Outcome, Phase, Resolution};
-use matricula_kit::id::SagaId;
 use matricula_kit::testing::{BACKENDS, Backend};
-use matricula_runtime::{CommandError, RuntimeConfig, Watcher};
+use matricula_runtime::{CommandError, RuntimeConfig, SagaId, Watcher};
 
 use crate::crash::{refuse_events_of, take_all_events};
 use crate::system::{Place, System, config, decided, eventually, finished, new, within};
@@ -25,7 +24,7 @@ async fn stuck(system: &System, key: &str) -> (SagaId, Watcher) {
     (id, watcher)
 }
 
-async fn interventions(system: &System, saga: &SagaId) -> Vec<Intervention> {
+async fn interventions(system: &System, saga: SagaId) -> Vec<Intervention> {
     let log = system.runtime.store().get(saga).await.unwrap().unwrap().log.unwrap();
     let of = |event| match event {
         Event::Intervened { intervention, .. } => Some(intervention),
@@ -43,16 +42,16 @@ async fn what_is_skipped_lets_the_rest_go_on_and_is_never_called_compensated() {
     for backend in BACKENDS {
         let (_place, system) = new(backend, config()).await;
         let (id, watcher) = stuck(&system, "k").await;
-        let early = system.intervene(&id, skip("hold")).await;
+        let early = system.intervene(id, skip("hold")).await;
         assert!(matches!(&early, Err(CommandError::Refused(why)) if why.contains("not being tried")), "{early:?}");
-        system.intervene(&id, skip("charge")).await.unwrap();
-        assert_eq!(interventions(&system, &id).await.len(), 1, "it is durable when it is answered");
+        system.intervene(id, skip("charge")).await.unwrap();
+        assert_eq!(interventions(&system, id).await.len(), 1, "it is durable when it is answered");
         let state = finished(watcher).await;
         assert_eq!((state.phase(), state.outcome()), (Phase::Abandoned, Outcome::Refused), "{backend:?}");
-        assert_eq!(system.world.done(&id).last().map(String::as_str), Some("notify"), "{backend:?}");
+        assert_eq!(system.world.done(id).last().map(String::as_str), Some("notify"), "{backend:?}");
         // Once more, as a client does that has not heard the answer; and something else, which comes too late.
-        system.intervene(&id, skip("charge")).await.unwrap();
-        let late = system.intervene(&id, OperatorCommand::Abandon).await;
+        system.intervene(id, skip("charge")).await.unwrap();
+        let late = system.intervene(id, OperatorCommand::Abandon).await;
         assert!(matches!(&late, Err(CommandError::Refused(why)) if why.contains("abandoned")), "{late:?}");
     }
 }
@@ -62,34 +61,34 @@ async fn a_retry_calls_what_waits() {
     let (_place, system) = new(Backend::Sqlite, config()).await;
     let (id, watcher) = stuck(&system, "k").await;
     // Between two attempts it waits; while a call is under way there is nothing to retry.
-    eventually("a retry is taken", async || system.intervene(&id, OperatorCommand::Retry { step: None }).await.is_ok())
+    eventually("a retry is taken", async || system.intervene(id, OperatorCommand::Retry { step: None }).await.is_ok())
         .await;
     let attempts = system.world.rpcs("Void").len();
     system.world.until(|world| world.rpcs.iter().filter(|(rpc, _)| *rpc == "Void").count() > attempts).await;
-    system.intervene(&id, skip("charge")).await.unwrap();
+    system.intervene(id, skip("charge")).await.unwrap();
     assert_eq!(finished(watcher).await.phase(), Phase::Abandoned);
     assert!(matches!(
-        interventions(&system, &id).await[..],
+        interventions(&system, id).await[..],
         [Intervention::Retry { step: None }, Intervention::Skip { .. }]
     ));
 }
 
-/// A call that waits for its service would be made when that is back, and do once more what somebody has done by hand.
+/// A call that waits for its service would be made when that is back, and do once more what somebody has done manually.
 #[tokio::test]
-async fn what_is_decided_by_hand_is_not_called_any_more() {
+async fn what_is_decided_manually_is_not_called_any_more() {
     let (_place, system) = new(Backend::Sqlite, config()).await;
     let (id, watcher) = stuck(&system, "k").await;
     let waiting = async || system.destination("gamma").await.1;
     assert!(system.runtime.set_destination_limit("gamma", 0).await);
     eventually("its call waits", async || {
         // It is refused once nothing waits for its next attempt any more.
-        let _ = system.intervene(&id, OperatorCommand::Retry { step: None }).await;
+        let _ = system.intervene(id, OperatorCommand::Retry { step: None }).await;
         waiting().await == 1
     })
     .await;
     let calls = system.world.rpcs("Void").len();
     let resolve = OperatorCommand::Resolve { step: "charge".to_owned(), answer: Resolution::Done };
-    system.intervene(&id, resolve).await.unwrap();
+    system.intervene(id, resolve).await.unwrap();
     eventually("it is taken back", async || waiting().await == 0).await;
     assert!(system.runtime.set_destination_limit("gamma", 4).await);
     assert_eq!(finished(watcher).await.phase(), Phase::Compensated);
@@ -101,13 +100,13 @@ async fn any_replica_takes_a_verb_and_the_owner_carries_it_out() {
     let (place, first) = new(Backend::Postgres, config()).await;
     let second = beside(&place, &first, config()).await;
     let (id, watcher) = stuck(&first, "k").await;
-    let refused = second.intervene(&id, skip("settle")).await;
+    let refused = second.intervene(id, skip("settle")).await;
     assert!(matches!(&refused, Err(CommandError::Refused(why)) if why.contains("not being tried")), "{refused:?}");
     let resolve = OperatorCommand::Resolve { step: "charge".to_owned(), answer: Resolution::Done };
-    second.intervene(&id, resolve).await.unwrap();
-    assert_eq!(interventions(&second, &id).await.len(), 1, "it is durable when it is answered");
+    second.intervene(id, resolve).await.unwrap();
+    assert_eq!(interventions(&second, id).await.len(), 1, "it is durable when it is answered");
     assert_eq!(finished(watcher).await.phase(), Phase::Compensated);
-    let row = second.runtime.store().get(&id).await.unwrap().unwrap();
+    let row = second.runtime.store().get(id).await.unwrap().unwrap();
     assert_eq!(row.owner, first.runtime.instance().as_str());
     eventually("no request is left behind", async || {
         second.runtime.store().unanswered(first.runtime.instance(), 10).await.unwrap().is_empty()
@@ -121,7 +120,7 @@ async fn a_cancel_works_at_any_replica() {
     let second = beside(&place, &first, config()).await;
     first.world.hold("Hold");
     let (id, mut watcher) = first.submit("k", Order::default()).await;
-    second.cancel(&id, "ada", "changed my mind").await.unwrap();
+    second.cancel(id, "ada", "changed my mind").await.unwrap();
     assert_eq!(decided(&mut watcher).await, Outcome::Cancelled);
     first.world.release("Hold");
 }
@@ -134,8 +133,8 @@ async fn a_cancel_that_can_not_be_written_down_holds_up_no_other() {
     first.world.hold("Reserve");
     let (bad, of_bad) = first.submit("bad", Order::default()).await;
     let (good, mut of_good) = first.submit("good", Order::default()).await;
-    refuse_events_of(&first.database, &bad).await;
-    let (refused, taken) = tokio::join!(second.cancel(&bad, "ada", "no"), second.cancel(&good, "ada", "no"));
+    refuse_events_of(&first.database, bad).await;
+    let (refused, taken) = tokio::join!(second.cancel(bad, "ada", "no"), second.cancel(good, "ada", "no"));
     assert!(matches!(refused, Err(CommandError::Unanswered)), "{refused:?}");
     taken.unwrap();
     first.world.release("Reserve");
@@ -153,12 +152,12 @@ async fn verbs_at_the_same_time_are_taken_one_after_the_other() {
     for round in 0..10 {
         let (id, watcher) = stuck(&first, &format!("k{round}")).await;
         let (a, b, c) = tokio::join!(
-            first.intervene(&id, skip("charge")),
-            second.intervene(&id, OperatorCommand::Abandon),
-            second.intervene(&id, OperatorCommand::Resolve { step: "charge".to_owned(), answer: Resolution::Done }),
+            first.intervene(id, skip("charge")),
+            second.intervene(id, OperatorCommand::Abandon),
+            second.intervene(id, OperatorCommand::Resolve { step: "charge".to_owned(), answer: Resolution::Done }),
         );
         let taken = [&a, &b, &c].into_iter().filter(|outcome| outcome.is_ok()).count();
-        let logged = interventions(&first, &id).await;
+        let logged = interventions(&first, id).await;
         assert_eq!(logged.len(), taken, "{a:?} {b:?} {c:?} {logged:?}");
         assert!(taken >= 1, "{a:?} {b:?} {c:?}");
         let skipped = |it: &Intervention| matches!(it, Intervention::Skip { .. } | Intervention::Abandon);
@@ -176,10 +175,10 @@ async fn a_request_outlives_the_owner() {
     let second = beside(&place, &first, short.clone()).await;
     let third = beside(&place, &first, short).await;
     first.crash().await;
-    second.intervene(&id, skip("charge")).await.unwrap();
-    let watcher = third.runtime.watch(&id);
+    second.intervene(id, skip("charge")).await.unwrap();
+    let watcher = third.runtime.watch(id);
     eventually("it ends as abandoned", async || {
-        let row = third.runtime.store().get(&id).await.unwrap().unwrap();
+        let row = third.runtime.store().get(id).await.unwrap().unwrap();
         row.phase == Phase::Abandoned.as_str()
     })
     .await;
@@ -200,7 +199,7 @@ async fn what_one_replica_moves_is_told_to_the_other() {
         decided(&mut watcher).await;
         let heard = async {
             loop {
-                if told.recv().await.unwrap() == Some(id.clone()) {
+                if told.recv().await.unwrap() == Some(id) {
                     return;
                 }
             }
@@ -211,7 +210,7 @@ async fn what_one_replica_moves_is_told_to_the_other() {
         assert!(round < 100, "the word never came");
     }
     let (id, _) = first.submit("last", Order::default()).await;
-    let mut there = second.runtime.watch(&id);
+    let mut there = second.runtime.watch(id);
     assert_eq!(decided(&mut there).await, Outcome::Committed);
     first.world.release("Notify");
 }
@@ -252,7 +251,7 @@ async fn a_retry_whose_answer_was_lost_is_answered_as_done_when_it_comes_again()
     };
     eventually("it waits for its next attempt", async || {
         first.world.hold("Void");
-        let taken = second.runtime.command(&id, request("one")).await.is_ok();
+        let taken = second.runtime.command(id, request("one")).await.is_ok();
         if !taken {
             first.world.release("Void");
         }
@@ -260,16 +259,16 @@ async fn a_retry_whose_answer_was_lost_is_answered_as_done_when_it_comes_again()
     })
     .await;
     for system in [&first, &second, &first] {
-        system.runtime.command(&id, request("one")).await.expect("it was done");
+        system.runtime.command(id, request("one")).await.expect("it was done");
     }
-    let other = second.runtime.command(&id, request("two")).await;
+    let other = second.runtime.command(id, request("two")).await;
     assert!(matches!(&other, Err(CommandError::Refused(why)) if why.contains("nothing waits")), "{other:?}");
-    assert_eq!(interventions(&first, &id).await, [Intervention::Retry { step: None }], "it was done once");
+    assert_eq!(interventions(&first, id).await, [Intervention::Retry { step: None }], "it was done once");
     first.world.release("Void");
     assert_eq!(finished(watcher).await.phase(), Phase::Compensated);
     for system in [&first, &second] {
-        system.runtime.command(&id, request("one")).await.expect("it was done, and the saga has ended since");
-        let other = system.runtime.command(&id, request("two")).await;
+        system.runtime.command(id, request("one")).await.expect("it was done, and the saga has ended since");
+        let other = system.runtime.command(id, request("two")).await;
         assert!(matches!(&other, Err(CommandError::Refused(why)) if why.contains("nothing is left")), "{other:?}");
     }
 }

@@ -31,11 +31,11 @@ async fn a_service_that_does_not_answer_is_the_cause_and_sagas_are_counted_under
         let (last, watcher) = system.submit("last", Order::default()).await;
         // It waits for one of them, and the next one for it: both wait for the service in the end.
         for key in ["behind", "behind that"] {
-            let before = sagas[sagas.len() - 1].0.clone();
+            let before = sagas[sagas.len() - 1].0;
             let submission = crate::system::order(key, Order::default());
-            system.world.now().behind.insert(submission.id.clone(), before);
-            let watcher = system.runtime.watch(&submission.id);
-            sagas.push((submission.id.clone(), watcher));
+            system.world.now().behind.insert(submission.id, before);
+            let watcher = system.runtime.watch(submission.id);
+            sagas.push((submission.id, watcher));
             system.runtime.submit(submission).await.unwrap();
         }
         sagas.push((last, watcher));
@@ -79,7 +79,7 @@ async fn a_service_that_no_saga_waits_for_needs_no_attention() {
     let (id, watcher) = system.submit("k", Order::default()).await;
     eventually("it needs attention", async || outages(&system).len() == 1).await;
     eventually("it is skipped", async || {
-        system.intervene(&id, OperatorCommand::Skip { step: "notify".to_owned() }).await.is_ok()
+        system.intervene(id, OperatorCommand::Skip { step: "notify".to_owned() }).await.is_ok()
     })
     .await;
     finished(watcher).await;

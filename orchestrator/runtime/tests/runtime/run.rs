@@ -1,7 +1,6 @@
 //! One saga at a time: forward, back, cancelled, watched.
 
 use matricula_engine::{Cause, Event, Outcome, Phase};
-use matricula_kit::id::SagaId;
 use matricula_kit::testing::{BACKENDS, Backend};
 use matricula_runtime::{CommandError, RuntimeConfig, SubmitError, Submitted};
 
@@ -18,10 +17,10 @@ async fn forward() {
         let (_test, system) = new(backend, config()).await;
         let (id, state) = system.run("k", Order::default()).await;
         assert_eq!((state.phase(), state.outcome()), (Phase::Completed, Outcome::Committed), "{backend:?}");
-        let done = system.world.done(&id);
+        let done = system.world.done(id);
         assert_eq!(done[..2], ["reserve", "hold"]);
         assert_eq!(done[4], "commit");
-        let row = system.runtime.store().get(&id).await.unwrap().unwrap();
+        let row = system.runtime.store().get(id).await.unwrap().unwrap();
         let log = row.log.unwrap();
         assert_eq!(log.len(), 10, "{backend:?}: the admission, an event a step, the end: {log:?}");
         assert_eq!((row.phase.as_str(), row.needs_attention), ("completed", false));
@@ -34,7 +33,7 @@ async fn steps_with_nothing_to_do_are_skipped() {
     let skip = ["hold", "charge", "settle", "bill"].map(str::to_owned).to_vec();
     let (id, watcher) = system.submit("k", Order { skip, ..Order::default() }).await;
     assert_eq!(finished(watcher).await.outcome(), Outcome::Committed);
-    assert_eq!(system.world.done(&id), ["reserve", "enroll", "commit", "notify"]);
+    assert_eq!(system.world.done(id), ["reserve", "enroll", "commit", "notify"]);
 }
 
 #[tokio::test]
@@ -43,15 +42,15 @@ async fn a_refusal_turns_it_round_in_reverse() {
         let (_test, system) = new(backend, config()).await;
         let (id, state) = system.run("at the pivot", refuse(&["commit"])).await;
         assert_eq!(state.outcome(), Outcome::Refused, "{backend:?}");
-        let done = system.world.done(&id);
+        let done = system.world.done(id);
         assert_eq!(done[done.len() - 3..], ["-hold", "-reserve", "notify"], "{backend:?}: {done:?}");
 
         let (id, state) = system.run("both of a stage", refuse(&["enroll", "charge"])).await;
         assert_eq!(state.refusals().map(|(step, _)| step).collect::<Vec<_>>(), ["enroll", "charge"], "{backend:?}");
-        assert_eq!(system.world.done(&id), ["reserve", "hold", "-hold", "-reserve", "notify"], "{backend:?}");
+        assert_eq!(system.world.done(id), ["reserve", "hold", "-hold", "-reserve", "notify"], "{backend:?}");
 
         let (id, _) = system.run("at once", refuse(&["reserve"])).await;
-        assert_eq!(system.world.done(&id), ["notify"], "{backend:?}");
+        assert_eq!(system.world.done(id), ["notify"], "{backend:?}");
     }
 }
 
@@ -61,7 +60,7 @@ async fn a_key_has_one_saga() {
         let (_test, system) = new(backend, config()).await;
         let (id, _) = system.run("k", Order::default()).await;
         let again = system.runtime.submit(order("k", Order::default())).await;
-        assert_eq!(again, Ok(Submitted::Existing(id.clone())), "{backend:?}");
+        assert_eq!(again, Ok(Submitted::Existing(id)), "{backend:?}");
         let other = system.runtime.submit(order("k", refuse(&["hold"]))).await;
         assert_eq!(other, Err(SubmitError::KeyReused { existing: id }), "{backend:?}");
     }
@@ -99,7 +98,7 @@ async fn a_watch_sees_every_durable_change() {
         for (index, stage) in stages.iter().enumerate() {
             stage.iter().for_each(|rpc| system.world.release(rpc));
             let state = within(watcher.changed()).await;
-            let stored = system.runtime.store().get(&id).await.unwrap().unwrap().log.unwrap();
+            let stored = system.runtime.store().get(id).await.unwrap().unwrap().log.unwrap();
             assert_eq!(stored.len() as u64, state.sequence(), "{backend:?}: it is durable when it is told");
             // The end is recorded together with the last answer.
             let expected = 2 + index as u64 + u64::from(index == stages.len() - 1);
@@ -114,10 +113,10 @@ async fn a_queued_saga_is_cancelled_before_anything_is_called() {
     system.world.hold("Reserve");
     let (_, first) = system.submit("first", Order::default()).await;
     let (queued, mut watcher) = system.submit("queued", Order::default()).await;
-    system.cancel(&queued, "ada", "").await.unwrap();
+    system.cancel(queued, "ada", "").await.unwrap();
     assert_eq!(decided(&mut watcher).await, Outcome::Cancelled);
     assert_eq!(finished(watcher).await.outcome(), Outcome::Cancelled);
-    assert_eq!(system.world.done(&queued), ["notify"]);
+    assert_eq!(system.world.done(queued), ["notify"]);
     assert_eq!(system.world.rpcs("Reserve"), [1], "only the first was called");
     system.world.release("Reserve");
     assert_eq!(finished(first).await.outcome(), Outcome::Committed);
@@ -130,20 +129,20 @@ async fn a_cancel_is_answered_when_it_is_durable() {
         system.world.hold("Hold");
         let (id, watcher) = system.submit("k", Order::default()).await;
         system.world.until(|world| world.in_flight.get("beta") == Some(&1)).await;
-        system.cancel(&id, "ada", "changed my mind").await.unwrap();
-        let log = system.runtime.store().get(&id).await.unwrap().unwrap().log.unwrap();
+        system.cancel(id, "ada", "changed my mind").await.unwrap();
+        let log = system.runtime.store().get(id).await.unwrap().unwrap().log.unwrap();
         let by_ada = |event: &Event| match event {
             Event::CompensationStarted { cause: Cause::Cancelled { by, .. } } => by == "ada",
             _ => false,
         };
         assert!(log.iter().any(|recorded| by_ada(&recorded.event)), "{backend:?}: {log:?}");
         // Twice is once; the call that is still under way comes after its undo.
-        system.cancel(&id, "bob", "").await.unwrap();
+        system.cancel(id, "bob", "").await.unwrap();
         let state = finished(watcher).await;
         system.world.release("Hold");
         system.world.until(|world| world.in_flight.get("beta") == Some(&0)).await;
         assert_eq!(state.outcome(), Outcome::Cancelled);
-        system.world.audit(&id, Outcome::Cancelled);
+        system.world.audit(id, Outcome::Cancelled);
     }
 }
 
@@ -153,13 +152,13 @@ async fn a_cancel_may_come_too_late() {
     system.world.hold("Commit");
     let (id, watcher) = system.submit("k", Order::default()).await;
     system.world.until(|world| world.rpcs.iter().any(|(rpc, _)| *rpc == "Commit")).await;
-    let refused = system.cancel(&id, "ada", "").await;
+    let refused = system.cancel(id, "ada", "").await;
     assert!(matches!(&refused, Err(CommandError::Refused(why)) if why.contains("too late")), "{refused:?}");
     system.world.release("Commit");
     assert_eq!(finished(watcher).await.outcome(), Outcome::Committed);
-    let refused = system.cancel(&id, "ada", "").await;
+    let refused = system.cancel(id, "ada", "").await;
     assert!(matches!(&refused, Err(CommandError::Refused(why)) if why.contains("completed")), "{refused:?}");
-    let unknown = system.cancel(&SagaId::generate(), "ada", "").await;
+    let unknown = system.cancel(matricula_runtime::new_saga_id(), "ada", "").await;
     assert!(matches!(unknown, Err(CommandError::NotFound)), "{unknown:?}");
 }
 
@@ -171,7 +170,7 @@ async fn a_cancel_does_not_come_too_early() {
         // Not before the cancel has come: one that has finished is not here any more.
         system.world.hold("Notify");
         let (id, watcher) = system.submit(&format!("k{round}"), Order::default()).await;
-        let cancelled = system.cancel(&id, "ada", "").await;
+        let cancelled = system.cancel(id, "ada", "").await;
         system.world.release("Notify");
         let outcome = finished(watcher).await.outcome();
         match cancelled {
@@ -179,6 +178,6 @@ async fn a_cancel_does_not_come_too_early() {
             Err(CommandError::Refused(_)) => assert_eq!(outcome, Outcome::Committed),
             Err(error) => panic!("in round {round}: {error}"),
         }
-        system.world.audit(&id, outcome);
+        system.world.audit(id, outcome);
     }
 }

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use matricula_engine::{OperatorCommand, Outcome, SagaState};
 use matricula_kit::database::{Args, Database};
-use matricula_kit::id::SagaId;
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing::{Backend, create_postgres};
 use matricula_runtime::{
-    CommandError, RequestedCommand, Runtime, RuntimeConfig, SagaFilter, SagaRow, SagaStore, StoreError, Submission,
-    SubmitError, Submitted, Watcher,
+    CommandError, RequestedCommand, Runtime, RuntimeConfig, SagaFilter, SagaId, SagaRow, SagaStore, StoreError,
+    Submission, SubmitError, Submitted, Watcher,
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -80,7 +79,7 @@ pub async fn new(backend: Backend, config: RuntimeConfig) -> (Place, System) {
 
 pub fn order(key: &str, request: Order) -> Submission<Order> {
     Submission {
-        id: SagaId::generate(),
+        id: matricula_runtime::new_saga_id(),
         subject: "ada".to_owned(),
         idempotency_key: key.to_owned(),
         fingerprint: serde_json::to_string(&request).unwrap(),
@@ -100,8 +99,8 @@ impl System {
     /// Submits, and watches from before.
     pub async fn submit(&self, key: &str, request: Order) -> (SagaId, Watcher) {
         let submission = order(key, request);
-        let id = submission.id.clone();
-        let watcher = self.runtime.watch(&id);
+        let id = submission.id;
+        let watcher = self.runtime.watch(id);
         assert_eq!(self.runtime.submit(submission).await, Ok(Submitted::Accepted), "{key}");
         (id, watcher)
     }
@@ -117,7 +116,7 @@ impl System {
     pub async fn run(&self, key: &str, request: Order) -> (SagaId, Arc<SagaState>) {
         let (id, watcher) = self.submit(key, request).await;
         let state = finished(watcher).await;
-        self.world.audit(&id, state.outcome());
+        self.world.audit(id, state.outcome());
         (id, state)
     }
 
@@ -125,11 +124,12 @@ impl System {
     pub async fn all_finished(&self, sagas: Vec<(SagaId, Watcher)>, outcome: Outcome) {
         for (id, watcher) in sagas {
             assert_eq!(finished(watcher).await.outcome(), outcome, "{id}");
-            self.world.audit(&id, outcome);
+            self.world.audit(id, outcome);
         }
     }
 
-    /// Waits until the log holds no unfinished saga, then checks what was done for every one. Returns how many there are.
+    /// Waits until the log holds no unfinished saga, then checks what was done for every one. Returns how many there
+    /// are.
     pub async fn all_settled(&self) -> usize {
         let filter = SagaFilter { unfinished: true, limit: 1, ..SagaFilter::default() };
         eventually("every saga finishes", async || self.list(filter.clone()).await.is_empty()).await;
@@ -137,23 +137,23 @@ impl System {
         for row in &rows {
             let log = row.log.as_ref().unwrap();
             let state = SagaState::replay(&crate::world::definition(), log).unwrap();
-            self.world.audit(&row.id, state.outcome());
+            self.world.audit(row.id, state.outcome());
         }
         rows.len()
     }
 
     /// Reads, also while the database comes and goes.
-    pub async fn cancel(&self, saga: &SagaId, by: &str, reason: &str) -> Result<(), CommandError> {
+    pub async fn cancel(&self, saga: SagaId, by: &str, reason: &str) -> Result<(), CommandError> {
         self.command(saga, RequestedCommand::Cancel, by, reason).await
     }
 
-    pub async fn intervene(&self, saga: &SagaId, command: OperatorCommand) -> Result<(), CommandError> {
+    pub async fn intervene(&self, saga: SagaId, command: OperatorCommand) -> Result<(), CommandError> {
         self.command(saga, RequestedCommand::Operator(command), "ada", "seen to it").await
     }
 
     async fn command(
         &self,
-        saga: &SagaId,
+        saga: SagaId,
         command: RequestedCommand,
         by: &str,
         reason: &str,

@@ -1,5 +1,5 @@
-//! Participants in one process, as the barrier contract wants them: the same call again gets the recorded answer, an undo
-//! leaves a tombstone, an effect happens once. What they did is counted, and their faults are scripted.
+//! Participants in one process, as the barrier contract wants them: the same call again gets the recorded answer, an
+//! undo leaves a tombstone, an effect happens once. What they did is counted, and their faults are scripted.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,8 +9,7 @@ use async_trait::async_trait;
 use matricula_engine::{
     CallAnswer, CallError, Code, Definition, Direction, Kind, Outcome, Recorded, RetryPolicy, SagaState, Step,
 };
-use matricula_kit::id::SagaId;
-use matricula_runtime::{Call, Workload};
+use matricula_runtime::{Call, SagaId, Workload};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde::{Deserialize, Serialize};
@@ -82,17 +81,17 @@ pub fn definition() -> Definition {
 fn table(withdraw: Option<&'static str>) -> Definition {
     let retry = RetryPolicy::try_new(1, 20, 50, 5).unwrap();
     use Kind::{Compensatable, Finalizer, Pivot, Retriable};
-    let line =
+    let step =
         |stage, name, destination, action, undo, kind| Step { name, stage, destination, action, undo, kind, retry };
     let steps = vec![
-        line(1, "reserve", "alpha", "Reserve", Some("Unreserve"), Compensatable),
-        line(2, "hold", "beta", "Hold", Some("Release"), Compensatable),
-        line(3, "enroll", "alpha", "Enroll", Some("Unenroll"), Compensatable),
-        line(3, "charge", "gamma", "Charge", Some("Void"), Compensatable),
-        line(4, "commit", "alpha", "Commit", withdraw, Pivot),
-        line(5, "settle", "beta", "Settle", None, Retriable),
-        line(5, "bill", "gamma", "Bill", None, Retriable),
-        line(5, "notify", "delta", "Notify", None, Finalizer),
+        step(1, "reserve", "alpha", "Reserve", Some("Unreserve"), Compensatable),
+        step(2, "hold", "beta", "Hold", Some("Release"), Compensatable),
+        step(3, "enroll", "alpha", "Enroll", Some("Unenroll"), Compensatable),
+        step(3, "charge", "gamma", "Charge", Some("Void"), Compensatable),
+        step(4, "commit", "alpha", "Commit", withdraw, Pivot),
+        step(5, "settle", "beta", "Settle", None, Retriable),
+        step(5, "bill", "gamma", "Bill", None, Retriable),
+        step(5, "notify", "delta", "Notify", None, Finalizer),
     ];
     Definition::try_new("order", 1, 600_000, steps).unwrap()
 }
@@ -163,8 +162,8 @@ impl World {
     }
 
     /// What a saga had done for it.
-    pub fn done(&self, saga: &SagaId) -> Vec<String> {
-        self.now().done.get(saga).cloned().unwrap_or_default()
+    pub fn done(&self, saga: SagaId) -> Vec<String> {
+        self.now().done.get(&saga).cloned().unwrap_or_default()
     }
 
     /// RPCs of a service that are in flight.
@@ -179,7 +178,7 @@ impl World {
 
     /// What was done for a finished saga is what its outcome says, each thing once.
     #[track_caller]
-    pub fn audit(&self, saga: &SagaId, outcome: Outcome) {
+    pub fn audit(&self, saga: SagaId, outcome: Outcome) {
         let done = self.done(saga);
         for step in self.definition.steps() {
             let count = |name: &str| done.iter().filter(|effect| *effect == name).count();
@@ -202,7 +201,7 @@ impl World {
     }
 
     fn answer(inner: &mut Inner, call: &Call<Order>) -> CallAnswer {
-        let key = (call.saga.clone(), call.step_name, call.direction);
+        let key = (call.saga, call.step_name, call.direction);
         if let Some(answer) = inner.answers.get(&key) {
             return answer.clone();
         }
@@ -213,7 +212,7 @@ impl World {
                 return CallAnswer::Unknown(CallError { waits_for: Some(other.to_string()), ..waits });
             }
         }
-        let of = |direction| inner.answers.get(&(call.saga.clone(), call.step_name, direction)).cloned();
+        let of = |direction| inner.answers.get(&(call.saga, call.step_name, direction)).cloned();
         let answer = match call.direction {
             // Nothing takes the pivot back.
             Direction::Compensation
@@ -233,7 +232,7 @@ impl World {
                     (Direction::Compensation, Some(CallAnswer::Done(_))) => Some(format!("-{}", call.step_name)),
                     (Direction::Compensation, _) => None,
                 };
-                inner.done.entry(call.saga.clone()).or_default().extend(effect);
+                inner.done.entry(call.saga).or_default().extend(effect);
                 CallAnswer::Done(format!("{} done", call.step_name))
             }
         };
@@ -253,7 +252,7 @@ impl Inner {
         let most = self.in_flight_most.entry(destination).or_default();
         *most = (*most).max(*in_flight);
         if rpc == "Reserve" {
-            self.at_work.extend(calls.iter().map(|call| call.saga.clone()));
+            self.at_work.extend(calls.iter().map(|call| call.saga));
             self.at_work_most = self.at_work_most.max(self.at_work.len());
         }
         if self.down.contains(destination) {

@@ -15,7 +15,7 @@ use matricula_kit::time::UnixMs;
 
 use super::catalog::{Catalog, Section};
 use super::context::{ChangeSet, Context, RuleContext, named_record, standing};
-use super::student::{RecordStatus, RecordedCourse, Student, Unsaved};
+use super::student::{RecordStatus, RecordedCourse, RowState, Student};
 use super::{roster, rules};
 
 #[cfg(test)]
@@ -137,7 +137,7 @@ fn reserve(
             credits_hundredths: added.credits_hundredths,
             status: RecordStatus::Pending,
             dropped_by: None,
-            unsaved: Unsaved::New,
+            row_state: RowState::New,
         });
     }
     for course in student.courses.iter_mut().filter(|course| course.status == RecordStatus::Enrolled) {

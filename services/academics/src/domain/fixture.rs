@@ -36,7 +36,7 @@ use super::component::Component;
 use super::context::{ChangeSet, Context};
 use super::meetings::Meetings;
 use super::requirement::Requirement;
-use super::student::{Completed, Hold, HoldId, Override, Profile, RecordStatus, RecordedCourse, Student, Unsaved};
+use super::student::{Completed, Hold, HoldId, Override, Profile, RecordStatus, RecordedCourse, RowState, Student};
 
 /// When change sets are submitted: 2026-08-17 08:00 UTC.
 pub(crate) const NOW: UnixMs = UnixMs(1_786_953_600_000);
@@ -329,7 +329,7 @@ impl Student {
                 credits_hundredths: if carried { 0 } else { section.course.credits_hundredths },
                 status,
                 dropped_by: dropped_by.map(saga),
-                unsaved: Unsaved::Nothing,
+                row_state: RowState::Kept,
             });
         }
         self

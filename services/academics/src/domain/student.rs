@@ -117,18 +117,18 @@ pub struct RecordedCourse {
     pub status: RecordStatus,
     /// The registration that dropped it, or is about to.
     pub dropped_by: Option<SagaId>,
-    /// Whether the store has yet to be told.
-    pub unsaved: Unsaved,
+    /// What has to be written of it.
+    pub row_state: RowState,
 }
 
-/// What the store does not know of a recorded course.
+/// What has to be written of a recorded course.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unsaved {
+pub enum RowState {
     /// Nothing: it is as it was loaded.
-    Nothing,
-    /// That it exists.
+    Kept,
+    /// It was not there.
     New,
-    /// Its status or its mark.
+    /// It was loaded, and its status or its mark has changed.
     Changed,
 }
 
@@ -189,8 +189,8 @@ impl RecordedCourse {
     pub fn change(&mut self, status: RecordStatus, dropped_by: Option<SagaId>) {
         self.status = status;
         self.dropped_by = dropped_by;
-        if self.unsaved == Unsaved::Nothing {
-            self.unsaved = Unsaved::Changed;
+        if self.row_state == RowState::Kept {
+            self.row_state = RowState::Changed;
         }
     }
 }

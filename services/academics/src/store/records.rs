@@ -8,7 +8,7 @@ use matricula_kit::time::UnixMs;
 
 use super::int32;
 use super::students::ids;
-use crate::domain::student::{RecordStatus, RecordedCourse, Student, Unsaved};
+use crate::domain::student::{RecordStatus, RecordedCourse, RowState, Student};
 
 // `CROSS JOIN` with a condition keeps SQLite from reading the whole table: it takes the rows one after the other.
 const IN_FORCE: &str = "SELECT c.registration_id, c.section_id, c.student_id, c.course_id, c.term_id, \
@@ -72,14 +72,14 @@ pub(super) async fn of_student(tx: &mut Tx, student: &StudentId) -> Result<Vec<R
 
 /// Posts what is new or changed.
 pub(super) fn write(tx: &mut Tx, students: &HashMap<StudentId, Student>, now: UnixMs) {
-    let unsaved = |what: Unsaved| {
+    let with_state = |what: RowState| {
         let courses = students.values().flat_map(|student| &student.courses);
-        let mut courses: Vec<&RecordedCourse> = courses.filter(|course| course.unsaved == what).collect();
+        let mut courses: Vec<&RecordedCourse> = courses.filter(|course| course.row_state == what).collect();
         // In the order of the key: new rows go to the end of the index one beside the other.
         courses.sort_unstable_by_key(|course| (&course.registration, &course.section));
         courses
     };
-    let new = unsaved(Unsaved::New);
+    let new = with_state(RowState::New);
     let rows = key_and_state(&new)
         .text("student_id", new.iter().map(|course| course.student.as_str()))
         .text("course_id", new.iter().map(|course| course.course.as_str()))
@@ -87,7 +87,7 @@ pub(super) fn write(tx: &mut Tx, students: &HashMap<StudentId, Student>, now: Un
         .int("credits_hundredths", new.iter().map(|course| course.credits_hundredths.into()));
     tx.send(INSERT, Args::new().int(now.0).rows(rows));
     // Under the locks of their students nobody else has changed them since they were read.
-    tx.send(UPDATE, Args::new().int(now.0).rows(key_and_state(&unsaved(Unsaved::Changed))));
+    tx.send(UPDATE, Args::new().int(now.0).rows(key_and_state(&with_state(RowState::Changed))));
 }
 
 /// The recorded course of a row.
@@ -103,7 +103,7 @@ pub(super) fn recorded_course(row: &Row) -> Result<RecordedCourse, DbError> {
         status: RecordStatus::from_name(&status)
             .ok_or_else(|| DbError::corrupt(format!("unknown status {status} of a course")))?,
         dropped_by: row.opt_text("dropped_by_registration_id")?.map(SagaId::stored),
-        unsaved: Unsaved::Nothing,
+        row_state: RowState::Kept,
     })
 }
 

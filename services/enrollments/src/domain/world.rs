@@ -69,7 +69,7 @@ struct Creating<'a> {
 
 /// What has to be written of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum RowState {
     /// Nothing: it is as it was loaded.
     Kept,
     /// It was loaded and has changed.
@@ -81,7 +81,7 @@ pub enum Fate {
 /// What a batch has loaded and locked, and what its operations made of it.
 #[derive(Debug, Default)]
 pub struct World {
-    rows: BTreeMap<EnrollmentKey, (Enrollment, Fate)>,
+    rows: BTreeMap<EnrollmentKey, (Enrollment, RowState)>,
     of_student: HashMap<StudentId, Vec<EnrollmentKey>>,
 }
 
@@ -113,7 +113,7 @@ impl World {
     pub fn new(loaded: impl IntoIterator<Item = Enrollment>) -> Self {
         let mut world = Self::default();
         for enrollment in loaded {
-            world.insert(enrollment, Fate::Kept);
+            world.insert(enrollment, RowState::Kept);
         }
         world
     }
@@ -132,7 +132,7 @@ impl World {
     }
 
     /// The enrollments, each with what has to be written of it, in the order of their registrations.
-    pub fn rows(&self) -> impl Iterator<Item = &(Enrollment, Fate)> {
+    pub fn rows(&self) -> impl Iterator<Item = &(Enrollment, RowState)> {
         self.rows.values()
     }
 
@@ -165,7 +165,7 @@ impl World {
                 created_at: now,
                 changed_at: now,
             };
-            self.insert(enrollment, Fate::New);
+            self.insert(enrollment, RowState::New);
         }
         Answer::done()
     }
@@ -252,19 +252,19 @@ impl World {
     }
 
     fn change(&mut self, key: &EnrollmentKey, now: UnixMs, how: impl FnOnce(&mut Enrollment)) {
-        let Some((row, fate)) = self.rows.get_mut(key) else { return };
+        let Some((row, row_state)) = self.rows.get_mut(key) else { return };
         how(row);
         row.changed_at = now;
-        if *fate == Fate::Kept {
-            *fate = Fate::Changed;
+        if *row_state == RowState::Kept {
+            *row_state = RowState::Changed;
         }
     }
 
-    fn insert(&mut self, enrollment: Enrollment, fate: Fate) {
+    fn insert(&mut self, enrollment: Enrollment, row_state: RowState) {
         let key = enrollment.key.clone();
         let student = enrollment.student.clone();
         // A row can be loaded twice: as one of its student's and as one of its registration's.
-        if self.rows.insert(key.clone(), (enrollment, fate)).is_none() {
+        if self.rows.insert(key.clone(), (enrollment, row_state)).is_none() {
             self.of_student.entry(student).or_default().push(key);
         }
     }

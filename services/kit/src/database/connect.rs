@@ -19,8 +19,8 @@ static KIT_MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// Readers of one SQLite file: reads are ledgers, lists and lookups, never the hot path.
 const SQLITE_READERS_MAX: u32 = 4;
-/// Rows that the thread of a SQLite connection may be ahead of who reads them: those of a batch, so that the two wake each other
-/// once for a batch and not for every fifty rows. Each row is some hundred bytes.
+/// Rows that the thread of a SQLite connection may be ahead of who reads them: those of a batch, so that the two wake
+/// each other once for a batch and not for every fifty rows. Each row is some hundred bytes.
 const SQLITE_ROWS_AHEAD: usize = 1_000;
 /// Connections to PostgreSQL that write: the writer of the process, its lease, staff operations. More would cost the
 /// server more than they bring: throughput peaks at a few writers that batch.
@@ -38,8 +38,8 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const REPLICA_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Database {
-    /// Opens `sqlite:path` or `postgres://...`. A SQLite file is created when it is not there, unless the URL has `mode=rw`, and
-    /// locked: one process at a time may have it.
+    /// Opens `sqlite:path` or `postgres://...`. A SQLite file is created when it is not there, unless the URL has
+    /// `mode=rw`, and locked: one process at a time may have it.
     pub async fn open(url: &str) -> Result<Self, DbError> {
         match DatabaseUrl::parse(url).map_err(unusable)? {
             DatabaseUrl::Sqlite { path, create } => open_sqlite(&path, create).await,
@@ -47,9 +47,9 @@ impl Database {
         }
     }
 
-    /// A replica that follows a PostgreSQL database, for reads that may be as old as it is behind. It is connected to when it
-    /// is first read from, so that nothing else has to wait for it, or ends with it; what can't be used at all is refused at
-    /// once when it answers within a second.
+    /// A replica that follows a PostgreSQL database, for reads that may be as old as it is behind. It is connected to
+    /// when it is first read from, so that nothing else has to wait for it, or ends with it; what can't be used at all
+    /// is refused at once when it answers within a second.
     pub async fn replica(url: &str) -> Result<Self, DbError> {
         let DatabaseUrl::Postgres(options) = DatabaseUrl::parse(url).map_err(unusable)? else {
             return Err(DbError::Setup("the URL of a replica must begin with postgres://".to_owned()));
@@ -73,9 +73,9 @@ impl Database {
         self.run(migrations.iter().cloned().collect()).await
     }
 
-    /// Has PostgreSQL leave room in the pages of these tables, whose rows change soon after they were written: such a change
-    /// then stays on its page, and no index has to be told. SQLite changes rows in place.
-    pub async fn leave_room(&self, tables: &[&'static str]) -> Result<(), DbError> {
+    /// Has PostgreSQL leave room in the pages of these tables, whose rows change soon after they were written: such a
+    /// change then stays on its page, and no index has to be told. SQLite changes rows in place.
+    pub async fn set_fillfactor(&self, tables: &[&'static str]) -> Result<(), DbError> {
         let Self::Postgres(_) = self else { return Ok(()) };
         let mut tx = self.begin().await?;
         // Replicas that start together come here one after the other.

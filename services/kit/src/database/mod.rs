@@ -10,8 +10,9 @@
 //! | `{for_update_skip_locked}` | `FOR UPDATE SKIP LOCKED` | nothing |
 //! | `{now_ms}` | the server's clock, as Unix milliseconds | the same, of this machine |
 //!
-//! `{rows}` carries any number of rows in one prepared statement, and a [`Tx`] puts its statements into as few
-//! messages as it can: most batches are two round trips. In an upsert, SQLite wants `WHERE true` between the rows and `ON CONFLICT`.
+//! `{rows}` carries any number of rows in one prepared statement, and a [`Tx`] puts its statements into as few messages
+//! as it can: most batches are two round trips. In an upsert, SQLite wants `WHERE true` between the rows and `ON
+//! CONFLICT`.
 
 mod args;
 mod connect;
@@ -43,14 +44,14 @@ use snapshot::Snapshot;
 pub use sqlx::migrate::Migrator;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use statement::run_on_sqlite;
-use tx::Way;
+use tx::Backend;
 pub use tx::{PendingQuery, Tx};
 pub use url::{DatabasePlace, DatabaseUrl, DatabaseUrlError};
 
 const PING: &str = "SELECT 1 AS one";
 const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
-/// How long PostgreSQL may take to answer a message. Whoever waits for longer waits for a way that is gone and did not say so: the
-/// system would give it up a quarter of an hour later. The largest import is far below it.
+/// How long PostgreSQL may take to answer a message. Whoever waits for longer waits for a way that is gone and did not
+/// say so: the system would give it up a quarter of an hour later. The largest import is far below it.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
 
 /// A service's database.
@@ -90,8 +91,8 @@ impl Database {
     /// The same, but it begins with the first that is sent: what is queued before needs no message of its own.
     pub async fn write(&self) -> Result<Tx, DbError> {
         Ok(Tx::new(match self {
-            Self::Sqlite(sqlite) => Way::Sqlite(sqlite.writer.acquire().await?),
-            Self::Postgres(postgres) => Way::Postgres(postgres.writers.acquire().await?),
+            Self::Sqlite(sqlite) => Backend::Sqlite(sqlite.writer.acquire().await?),
+            Self::Postgres(postgres) => Backend::Postgres(postgres.writers.acquire().await?),
         }))
     }
 
@@ -104,9 +105,9 @@ impl Database {
     /// The same, for as long as given.
     pub(crate) async fn snapshot_within(&self, limit: Duration) -> Result<Tx, DbError> {
         Ok(Tx::new(match self {
-            Self::Sqlite(sqlite) => Way::SqliteSnapshot(Snapshot::begin(&sqlite.readers, "BEGIN", limit).await?),
+            Self::Sqlite(sqlite) => Backend::SqliteSnapshot(Snapshot::begin(&sqlite.readers, "BEGIN", limit).await?),
             Self::Postgres(postgres) => {
-                Way::PostgresSnapshot(Snapshot::begin(&postgres.readers, BEGIN_SNAPSHOT, limit).await?)
+                Backend::PostgresSnapshot(Snapshot::begin(&postgres.readers, BEGIN_SNAPSHOT, limit).await?)
             }
         }))
     }

@@ -1,9 +1,10 @@
 //! Word of commits between the processes that share a database: PostgreSQL's `NOTIFY`, which reaches every listener in
-//! the order of commits, and nobody when the transaction is rolled back. A SQLite file has one process, which needs none.
+//! the order of commits, and nobody when the transaction is rolled back. A SQLite file has one process, which needs
+//! none.
 //!
-//! A connection that only listens cannot detect that the server is gone, or how much of what was committed is still on its
-//! way. So the server is asked every [`ASK_EVERY`], and its answer proves that all that was committed before the question
-//! has been heard.
+//! A connection that only listens cannot detect that the server is gone, or how much of what was committed is still on
+//! its way. So the server is asked every [`ASK_EVERY`], and its answer proves that all that was committed before the
+//! question has been heard.
 
 use std::time::Duration;
 
@@ -38,8 +39,8 @@ pub enum Heard {
 }
 
 impl Database {
-    /// Begins to listen to a channel, or `None` where no other process can write. It has a connection of its own until it is
-    /// dropped.
+    /// Begins to listen to a channel, or `None` where no other process can write. It has a connection of its own until
+    /// it is dropped.
     pub async fn listen(&self, channel: &'static str) -> Result<Option<Notifications>, DbError> {
         let Self::Postgres(postgres) = self else { return Ok(None) };
         // Not one of the readers: a connection that hangs comes back only when the system gives it up, a quarter of an
@@ -57,8 +58,8 @@ impl Database {
 }
 
 impl Notifications {
-    /// Waits for the next payload, or for the certainty that all of a moment have been heard. `None`, or an error, means that
-    /// payloads may have been missed: listen again, and read the state anew.
+    /// Waits for the next payload, or for the certainty that all of a moment have been heard. `None`, or an error,
+    /// means that payloads may have been missed: listen again, and read the state anew.
     pub async fn next(&mut self) -> Result<Option<Heard>, DbError> {
         loop {
             if let Some(moment) = self.answered {

@@ -1,8 +1,8 @@
-//! The pool of the connections that write: each is kept with the statements that it has prepared, and serves one transaction
-//! at a time.
+//! The pool of the connections that write: each is kept with the statements that it has prepared, and serves one
+//! transaction at a time.
 //!
-//! The driver's pool opens and closes them. It does not hand them out: with each return it would ask the server whether it
-//! is still there, which is a round trip for every batch.
+//! The driver's pool opens and closes them. It does not hand them out: with each return it would ask the server whether
+//! it is still there, which is a round trip for every batch.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,12 +16,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::error::DbError;
 
 /// A plan that was made while a table was all but empty reads the whole table, and the server keeps it until its
-/// statistics catch up, on just the morning when the table fills. So plans are made anew after 1, 2, 4, 8, ... uses of the
-/// connections, and then at each multiple of this: seldom enough to cost nothing, and soon enough that no table has grown by
-/// more than some thousand rows. It is a prime, so that connections which take turns are all met.
+/// statistics catch up, on just the morning when the table fills. So plans are made anew after 1, 2, 4, 8, ... uses of
+/// the connections, and then at each multiple of this: seldom enough to cost nothing, and soon enough that no table has
+/// grown by more than some thousand rows. It is a prime, so that connections which take turns are all met.
 const PLANNED_ANEW_EVERY: u32 = 61;
-/// A connection that was used so short a time ago is taken to be there. When it is not, the batch fails that uses it, and is
-/// sent again.
+/// A connection that was used so short a time ago is taken to be there. When it is not, the batch fails that uses it,
+/// and is sent again.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// A connection is given up at this age, so that what a server's process gathers in its life does not stay for ever.
 const AGE_MAX: Duration = Duration::from_secs(1_800);
@@ -65,8 +65,8 @@ pub(super) struct WriterPool<DB: Engine> {
     uses: Arc<AtomicU32>,
 }
 
-/// One connection, and what is known of it. It is closed when this is dropped, and never goes back to the driver's pool: what
-/// it has prepared would be forgotten here, and not there.
+/// One connection, and what is known of it. It is closed when this is dropped, and never goes back to the driver's
+/// pool: what it has prepared would be forgotten here, and not there.
 pub(super) struct Connection<DB: Engine> {
     pub(super) inner: PoolConnection<DB>,
     /// Numbers of the statements that it has prepared by name.
@@ -79,8 +79,8 @@ pub(super) struct Connection<DB: Engine> {
     used: Instant,
 }
 
-/// A connection out of the pool. It goes back when it is dropped: at once when no transaction is open on it, otherwise when
-/// that was undone.
+/// A connection out of the pool. It goes back when it is dropped: at once when no transaction is open on it, otherwise
+/// when that was undone.
 pub(super) struct PooledConnection<DB: Engine> {
     connection: Option<Connection<DB>>,
     permit: Option<OwnedSemaphorePermit>,
@@ -198,8 +198,8 @@ impl<DB: Engine> Drop for PooledConnection<DB> {
             put_back(connection, &idle, &pool);
             return;
         }
-        // Without a runtime, and where it is not known what the connection has prepared, it ends: the database undoes what
-        // is open then.
+        // Without a runtime, and where it is not known what the connection has prepared, it ends: the database undoes
+        // what is open then.
         if let (Ok(runtime), false) = (tokio::runtime::Handle::try_current(), connection.is_preparing) {
             runtime.spawn(undo(connection, permit, idle, pool));
         }

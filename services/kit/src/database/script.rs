@@ -1,8 +1,8 @@
 //! Several statements in one message to the database, and their answers.
 //!
-//! The driver has no pipeline for prepared statements, but takes a text of many statements. On PostgreSQL each statement is
-//! prepared under a name once a connection, and the text executes it by name, with its arguments as literals; on SQLite the
-//! driver keeps the whole text prepared, and its arguments are bound.
+//! The driver has no pipeline for prepared statements, but takes a text of many statements. On PostgreSQL each
+//! statement is prepared under a name once a connection, and the text executes it by name, with its arguments as
+//! literals; on SQLite the driver keeps the whole text prepared, and its arguments are bound.
 //!
 //! Each statement of such a text sees what was committed before it began, as if it had been sent by itself.
 
@@ -71,8 +71,8 @@ impl Parts {
     }
 }
 
-/// What an error means for the transaction. The database's word about a statement before the commit means that the commit
-/// was not run; everything else may have come after it.
+/// What an error means for the transaction. The database's word about a statement before the commit means that the
+/// commit was not run; everything else may have come after it.
 fn failed(error: sqlx::Error, parts: &Parts, ending: Ending) -> CommitError {
     let is_of_statement = matches!(error, sqlx::Error::Database(_)) && parts.failed_before_last();
     match ending {
@@ -279,8 +279,8 @@ fn push_array(text: &mut String, column: &Column) -> Result<(), DbError> {
     Ok(())
 }
 
-/// A text within a literal, whose only special character is its quote as long as `standard_conforming_strings` is on, which
-/// every connection here asks for; within an array quotes and backslashes have a backslash before them.
+/// A text within a literal, whose only special character is its quote as long as `standard_conforming_strings` is on,
+/// which every connection here asks for; within an array quotes and backslashes have a backslash before them.
 /// <https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-STRINGS>
 fn push_literal(text: &mut String, value: &str, in_array: bool) -> Result<(), DbError> {
     let mut rest = value;

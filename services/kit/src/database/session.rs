@@ -1,12 +1,12 @@
 //! Sessions on PostgreSQL: what must be in force on each, and what a server must offer.
 //!
-//! A database, a user or a pooler can have defaults of its own. Those that would change what a statement means, or end it
-//! halfway, are set when a connection is made; a connection whose settings are not in force is not used. This costs one
-//! message a connection.
+//! A database, a user or a pooler can have defaults of its own. Those that would change what a statement means, or end
+//! it halfway, are set when a connection is made; a connection whose settings are not in force is not used. This costs
+//! one message a connection.
 //!
-//! Not set, on purpose: `default_transaction_read_only`, by which operators keep writers out; `search_path`, by which they choose
-//! the schema; formats of dates and bytes, because only texts and integers are read and written; `synchronous_commit`, unless it is
-//! `off`: the other values choose how far a standby must have come.
+//! Not set, on purpose: `default_transaction_read_only`, by which operators keep writers out; `search_path`, by which
+//! they choose the schema; formats of dates and bytes, because only texts and integers are read and written;
+//! `synchronous_commit`, unless it is `off`: the other values choose how far a standby must have come.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -19,11 +19,12 @@ use super::DbError;
 
 /// Settings that are in force on every connection.
 ///
-/// First those that say what a statement means. Then bounds of time, which belong to this program: a commit that is ended by the
-/// server halfway is in doubt. Then how statements are planned: all of them look up rows by key, some hundred a batch, or go
-/// through a table in the order of its key. What reads whole tables at once is ruled out, and pages cost nothing, because those
-/// of a registration morning are in memory: so a look-up by index is chosen as soon as a table has more than some ten rows,
-/// whatever the server's statistics say of a table that fills in minutes. Compiling plans would cost more than running them.
+/// First those that say what a statement means. Then bounds of time, which belong to this program: a commit that is
+/// ended by the server halfway is in doubt. Then how statements are planned: all of them look up rows by key, some
+/// hundred a batch, or go through a table in the order of its key. What reads whole tables at once is ruled out, and
+/// pages cost nothing, because those of a registration morning are in memory: so a look-up by index is chosen as soon
+/// as a table has more than some ten rows, whatever the server's statistics say of a table that fills in minutes.
+/// Compiling plans would cost more than running them.
 const ALWAYS: [(&str, &str); 17] = [
     // Values are written as literals: with `off`, a backslash in a name would begin an escape.
     ("standard_conforming_strings", "on"),
@@ -50,11 +51,11 @@ const ALWAYS: [(&str, &str); 17] = [
 /// Settings of the connections that read: their statements are few, so each is planned when it is run.
 pub(super) const OF_READERS: &[(&str, &str)] =
     &[("plan_cache_mode", "force_custom_plan"), ("idle_in_transaction_session_timeout", "0")];
-/// Settings of the connections that write: their plans are kept, because planning a statement for each batch takes longer
-/// than running it.
+/// Settings of the connections that write: their plans are kept, because planning a statement for each batch takes
+/// longer than running it.
 ///
-/// A process that was stopped in the middle of a transaction keeps its locks: what waits for them would wait until it is
-/// continued. No writer is idle between two statements for as long as that timeout, and a lease lapses later.
+/// A process that was stopped in the middle of a transaction keeps its locks: what waits for them would wait until it
+/// is continued. No writer is idle between two statements for as long as that timeout, and a lease lapses later.
 pub(super) const OF_WRITERS: &[(&str, &str)] =
     &[("plan_cache_mode", "force_generic_plan"), ("idle_in_transaction_session_timeout", "4s")];
 /// How often each of two connections is asked for the process of the server that is behind it.
@@ -117,8 +118,8 @@ async fn probed(options: &PgConnectOptions, own: &[(&str, &str)]) -> Result<(), 
     Ok(connection.close().await?)
 }
 
-/// Whether each connection has a process of the server to itself for as long as it lasts. A pooler that lends processes for a
-/// transaction gives two connections the same one, or one connection several.
+/// Whether each connection has a process of the server to itself for as long as it lasts. A pooler that lends processes
+/// for a transaction gives two connections the same one, or one connection several.
 async fn has_sessions(one: &mut PgConnection, other: &mut PgConnection) -> Result<bool, DbError> {
     let (mut pids_of_one, mut pids_of_other) = (Vec::new(), Vec::new());
     for _ in 0..POOLING_ROUNDS {

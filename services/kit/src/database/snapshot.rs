@@ -1,8 +1,8 @@
 //! A read of one state of the database that takes several statements, bounded in time.
 //!
-//! While it lasts, it has a connection of the few that read; PostgreSQL can't remove rows that it may still want to see, and
-//! SQLite can't fold what was written since into its file. So it is given up after a while, also when its reader has
-//! stopped to read and nobody asks for anything: a timer takes it away.
+//! While it lasts, it has a connection of the few that read; PostgreSQL can't remove rows that it may still want to
+//! see, and SQLite can't fold what was written since into its file. So it is given up after a while, also when its
+//! reader has stopped to read and nobody asks for anything: a timer takes it away.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,8 +19,8 @@ use super::error::DbError;
 use super::pool::Engine;
 use crate::tasks;
 
-/// How long a snapshot may last. The ledger of a large university, 2 million rows, takes a minute; the space that is not
-/// cleaned meanwhile is small.
+/// How long a snapshot may last. The ledger of a large university, 2 million rows, takes a minute; the space that is
+/// not cleaned meanwhile is small.
 pub const SNAPSHOT_MAX: Duration = Duration::from_secs(300);
 /// How long the end of one may take before its connection is given up.
 const END_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! A transaction, and the few messages that it takes.
 //!
-//! A query is queued, and goes out when its caller wants the first of its rows. A statement without an answer waits for the
-//! next such message, or for the commit. So a batch that reads five tables and writes three is two messages and two
+//! A query is queued, and goes out when its caller wants the first of its rows. A statement without an answer waits for
+//! the next such message, or for the commit. So a batch that reads five tables and writes three is two messages and two
 //! answers, and between them no process waits for the other.
 
 use sqlx::AssertSqlSafe;
@@ -16,17 +16,17 @@ use super::script::{self, Answer, Ending, Statement};
 use super::snapshot::Snapshot;
 use super::statement;
 
-/// A transaction. Dropped without [`Tx::commit`], it is rolled back. PostgreSQL has 15 s to answer each message: a process
-/// that waits for longer waits on a connection that is gone, until the system gives it up.
+/// A transaction. Dropped without [`Tx::commit`], it is rolled back. PostgreSQL has 15 s to answer each message: a
+/// process that waits for longer waits on a connection that is gone, until the system gives it up.
 pub struct Tx {
-    way: Way,
+    backend: Backend,
     /// Not sent yet.
     unsent: Vec<Statement>,
     /// By number of the statement; those that are sent have one, until it is taken.
     answers: Vec<Option<Answer>>,
 }
 
-pub(super) enum Way {
+pub(super) enum Backend {
     Sqlite(PooledConnection<sqlx::Sqlite>),
     Postgres(PooledConnection<sqlx::Postgres>),
     SqliteSnapshot(Snapshot<sqlx::Sqlite>),
@@ -38,12 +38,12 @@ pub(super) enum Way {
 pub struct PendingQuery(usize);
 
 impl Tx {
-    pub(super) fn new(way: Way) -> Self {
-        Self { way, unsent: Vec::new(), answers: Vec::new() }
+    pub(super) fn new(backend: Backend) -> Self {
+        Self { backend, unsent: Vec::new(), answers: Vec::new() }
     }
 
-    /// Queues a query. Statements take effect in the order in which they are queued and sent, each on what the ones before
-    /// it have done and other transactions have committed until then.
+    /// Queues a query. Statements take effect in the order in which they are queued and sent, each on what the ones
+    /// before it have done and other transactions have committed until then.
     pub fn queue(&mut self, sql: &'static str, args: Args) -> PendingQuery {
         let number = self.answers.len();
         if args.is_no_rows() {
@@ -85,11 +85,11 @@ impl Tx {
     /// The same; the error says whether a transaction that failed may have taken effect.
     pub async fn commit_checked(mut self) -> Result<(), CommitError> {
         self.flush(Ending::Commit).await?;
-        match self.way {
+        match self.backend {
             // It was sent with the statements.
-            Way::Sqlite(_) | Way::Postgres(_) => Ok(()),
-            Way::SqliteSnapshot(snapshot) => snapshot.end().await.map_err(CommitError::InDoubt),
-            Way::PostgresSnapshot(snapshot) => snapshot.end().await.map_err(CommitError::InDoubt),
+            Backend::Sqlite(_) | Backend::Postgres(_) => Ok(()),
+            Backend::SqliteSnapshot(snapshot) => snapshot.end().await.map_err(CommitError::InDoubt),
+            Backend::PostgresSnapshot(snapshot) => snapshot.end().await.map_err(CommitError::InDoubt),
         }
     }
 
@@ -108,9 +108,9 @@ impl Tx {
 
     async fn flush(&mut self, ending: Ending) -> Result<(), CommitError> {
         let statements = std::mem::take(&mut self.unsent);
-        match &mut self.way {
-            Way::Sqlite(pooled) => script::on_sqlite(pooled, statements, ending, &mut self.answers).await,
-            Way::Postgres(pooled) => {
+        match &mut self.backend {
+            Backend::Sqlite(pooled) => script::on_sqlite(pooled, statements, ending, &mut self.answers).await,
+            Backend::Postgres(pooled) => {
                 let answered = script::on_postgres(pooled, statements, ending, &mut self.answers);
                 timeout(ANSWER_MAX, answered).await.unwrap_or_else(|_| {
                     let error = DbError::no_answer_within(ANSWER_MAX);
@@ -120,7 +120,7 @@ impl Tx {
                     })
                 })
             }
-            Way::SqliteSnapshot(snapshot) => {
+            Backend::SqliteSnapshot(snapshot) => {
                 for Statement { sql, args, number } in statements {
                     let query = statement::sqlite(sql, args).map_err(CommitError::NotDone)?;
                     let rows = snapshot.run(|connection| Box::pin(query.fetch_all(connection))).await;
@@ -129,7 +129,7 @@ impl Tx {
                 }
                 Ok(())
             }
-            Way::PostgresSnapshot(snapshot) => {
+            Backend::PostgresSnapshot(snapshot) => {
                 for Statement { sql, args, number } in statements {
                     let query = statement::postgres(sql, args);
                     let rows = snapshot.run(|connection| Box::pin(query.fetch_all(connection))).await;
@@ -144,7 +144,7 @@ impl Tx {
     /// Changes a table. What was queued and sent before goes out first.
     pub(super) async fn alter(&mut self, sql: String) -> Result<(), DbError> {
         self.flush(Ending::Open).await?;
-        if let Way::Postgres(pooled) = &mut self.way {
+        if let Backend::Postgres(pooled) = &mut self.backend {
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *pooled.connection().inner).await?;
         }
         Ok(())
@@ -152,6 +152,6 @@ impl Tx {
 
     /// Whether other processes may share the database.
     pub(super) fn is_shared(&self) -> bool {
-        matches!(self.way, Way::Postgres(_) | Way::PostgresSnapshot(_))
+        matches!(self.backend, Backend::Postgres(_) | Backend::PostgresSnapshot(_))
     }
 }

@@ -1,7 +1,7 @@
 //! What the URL of a database says, and whether two URLs name the same database.
 //!
-//! URLs of SQLite are read as the driver documents them, those of PostgreSQL as libpq and the driver do. What would be ignored,
-//! or would lose data, is refused.
+//! URLs of SQLite are read as the driver documents them, those of PostgreSQL as libpq and the driver do. What would be
+//! ignored, or would lose data, is refused.
 
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;

@@ -5,8 +5,8 @@
 //! | action | decide, record the answer | the recorded answer | the recorded answer | refused |
 //! | undo | record a tombstone, done | undo if it was done, record; or refused, and nothing recorded | done | done |
 //!
-//! A batch is first tried as if its actions were new, as almost all are: then nothing is read for them, and the primary key
-//! refuses the whole batch when one of them was heard of before. Then it is tried again with what is recorded.
+//! A batch is first tried as if its actions were new, as almost all are: then nothing is read for them, and the primary
+//! key refuses the whole batch when one of them was heard of before. Then it is tried again with what is recorded.
 //!
 //! Rows are taken away when the orchestrator says that their saga has ended long ago. What comes after that is
 //! not decided at all: see `stale`.
@@ -39,8 +39,8 @@ pub(super) struct Barrier {
 /// What a batch reads before it decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// What is on record of its undos, and of what is so late that an answer may be on record. Its actions are taken to be
-    /// new; an answer that is recorded then meets the primary key, and for any other the record is read after all.
+    /// What is on record of its undos, and of what is so late that an answer may be on record. Its actions are taken to
+    /// be new; an answer that is recorded then meets the primary key, and for any other the record is read after all.
     Undos,
     /// What is on record of every operation.
     All,

@@ -1,10 +1,10 @@
 //! Purges sagas that have ended: their barrier rows are deleted when the orchestrator says so, never by age.
 //!
-//! Promises: no call of a saga is decided anew when its rows are gone. Every call says when its orchestrator last knew that
-//! it drives the saga, which is before the saga's end. A call for which that is longer ago than [`super::STALE_AFTER_MS`] is
-//! not decided without a barrier row, however long it lay in a queue, in a socket or in a process that was stopped. The
-//! orchestrator purges a saga only when its end is hours longer ago than that. All participants serve this beside their own
-//! service, so that none can leave it out.
+//! Promises: no call of a saga is decided anew when its rows are gone. Every call says when its orchestrator last knew
+//! that it drives the saga, which is before the saga's end. A call for which that is longer ago than
+//! [`super::STALE_AFTER_MS`] is not decided without a barrier row, however long it lay in a queue, in a socket or in a
+//! process that was stopped. The orchestrator purges a saga only when its end is hours longer ago than that. All
+//! participants serve this beside their own service, so that none can leave it out.
 
 use matricula_proto::participant::v1 as wire;
 pub(crate) use matricula_proto::participant::v1::participant_service_server::SERVICE_NAME;

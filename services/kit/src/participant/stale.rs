@@ -3,9 +3,9 @@
 use crate::answer::{Answer, NotYet};
 use crate::time::UnixMs;
 
-/// An operation without a barrier row is not decided when its orchestrator last knew so long ago that it drives the saga,
-/// in milliseconds: two hours. So the clocks of two machines may differ by an hour, and far more than that, before a fresh
-/// call is kept out.
+/// An operation without a barrier row is not decided when its orchestrator last knew so long ago that it drives the
+/// saga, in milliseconds: two hours. So the clocks of two machines may differ by an hour, and far more than that,
+/// before a fresh call is kept out.
 pub const STALE_AFTER_MS: i64 = 2 * 60 * 60 * 1_000;
 
 /// When a stale operation should be sent again: at once would be the same.

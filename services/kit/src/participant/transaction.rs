@@ -77,7 +77,8 @@ async fn prepare<P: Participant>(
 ) -> Result<Option<(Tx, Vec<Answer>, P::World, UnixMs)>, DbError> {
     let mut tx = database.write().await?;
     let stored = Barrier::queue(&mut tx, operations, reading);
-    // Those too that the barrier will answer: repeats are few, and a message of their own for the others would cost more.
+    // Those too that the barrier will answer: repeats are few, and a message of their own for the others would cost
+    // more.
     let mut world = participant.load(&mut tx, operations).await?;
     let mut barrier = Barrier::of(tx.rows(stored).await?)?;
     // After the locks, so that moments recorded for one row never go backwards by waiting.

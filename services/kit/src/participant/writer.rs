@@ -87,7 +87,8 @@ struct Request<C> {
     queued_at: Instant,
 }
 
-/// The handle by which requests reach the writer. When the last one is dropped, the writer finishes what waits and ends.
+/// The handle by which requests reach the writer. When the last one is dropped, the writer finishes what waits and
+/// ends.
 pub struct Writer<P: Participant> {
     queue: mpsc::Sender<Request<P::Command>>,
 }
@@ -99,7 +100,8 @@ impl<P: Participant> Clone for Writer<P> {
 }
 
 impl<P: Participant> Writer<P> {
-    /// Starts the writer of a service among its tasks. It must run: what a panic left in its memory is not to be trusted.
+    /// Starts the writer of a service among its tasks. It must run: what a panic left in its memory is not to be
+    /// trusted.
     pub fn start(participant: Arc<P>, database: Database, limits: WriterLimits, tasks: &Tasks) -> Self {
         let (writer, running) = Self::new(participant, database, limits);
         tasks.must_run("writer", running);
@@ -169,7 +171,8 @@ async fn run<P: Participant>(
             operations += next.operations.len();
             batch.push(next);
         }
-        // A caller whose deadline has passed hears no answer; the operation's next attempt will be a request of its own.
+        // A caller whose deadline has passed hears no answer; the operation's next attempt will be a request of its
+        // own.
         batch.retain(|request| !request.reply.is_closed());
         metrics::gauge!("matricula_writer_requests_waiting", "service" => P::NAME).set(requests.len() as f64);
         if !batch.is_empty() {

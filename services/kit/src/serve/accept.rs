@@ -1,5 +1,5 @@
-//! Takes connections, as many as the limit allows. One too many is closed at once: whoever connects hears "no" instead of
-//! waiting, and those who are connected keep what they have.
+//! Takes connections, as many as the limit allows. One too many is closed at once: whoever connects hears "no" instead
+//! of waiting, and those who are connected keep what they have.
 
 use std::io::{Error, ErrorKind};
 use std::sync::Arc;

@@ -14,8 +14,8 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use super::limits::Limits;
 
-/// Bytes with which every connection begins: the preface of HTTP/2, and less than any request of HTTP/1 that has a host.
-/// What comes after it is watched by the HTTP server: headers of HTTP/1 have a time limit, HTTP/2 answers pings.
+/// Bytes with which every connection begins: the preface of HTTP/2, and less than any request of HTTP/1 that has a
+/// host. What comes after it is watched by the HTTP server: headers of HTTP/1 have a time limit, HTTP/2 answers pings.
 const OPENING_BYTES: usize = 24;
 
 /// A place among the connections of a port.

@@ -1,4 +1,5 @@
-//! Which pages of browsers may call a port (CORS): an allow list of origins. A page of the port's own origin needs none.
+//! Which pages of browsers may call a port (CORS): an allow list of origins. A page of the port's own origin needs
+//! none.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! When answers are compressed. Most clients offer to take gzip with every call, asked or not; packing each small answer
-//! would cost the server more than the network saves. A client that packs its own requests wants packed answers.
+//! When answers are compressed. Most clients offer to take gzip with every call, asked or not; packing each small
+//! answer would cost the server more than the network saves. A client that packs its own requests wants packed answers.
 
 use tonic::codegen::http;
 

@@ -1,5 +1,5 @@
-//! Whether a role can do its work: its database answers, its tasks run, and no shutdown has begun. The same state goes to
-//! gRPC health (each service, and the empty name that Kubernetes asks for), to `/readyz` and to `/healthz`.
+//! Whether a role can do its work: its database answers, its tasks run, and no shutdown has begun. The same state goes
+//! to gRPC health (each service, and the empty name that Kubernetes asks for), to `/readyz` and to `/healthz`.
 
 use std::pin::Pin;
 use std::task::Poll;

@@ -128,8 +128,8 @@ async fn metrics_text() -> impl IntoResponse {
     ([(CONTENT_TYPE, METRICS_FORM)], METRICS.get().map(PrometheusHandle::render).unwrap_or_default())
 }
 
-/// Whether the process can go on: not when a task has ended that must run. It ends by itself then; if that hangs, the one
-/// who probes ends it.
+/// Whether the process can go on: not when a task has ended that must run. It ends by itself then; if that hangs, the
+/// one who probes ends it.
 async fn liveness(State(probed): State<Arc<Vec<Probed>>>) -> (StatusCode, String) {
     answer("ok", &probed, Probed::failed)
 }

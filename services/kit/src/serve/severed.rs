@@ -1,5 +1,5 @@
-//! A connection that can be cut from outside: at the end of the time for calls in flight, what still hangs on it ends with
-//! it, so that what those calls hold (a writer, a snapshot of the database) is given back in time.
+//! A connection that can be cut from outside: at the end of the time for calls in flight, what still hangs on it ends
+//! with it, so that what those calls hold (a writer, a snapshot of the database) is given back in time.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;

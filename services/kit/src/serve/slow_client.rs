@@ -30,8 +30,8 @@ use crate::{status, tasks};
 
 /// When to come back while too much is arriving, or while others export.
 const RETRY_BUSY: Duration = Duration::from_secs(1);
-/// Ledgers that a port exports at once. Each holds a snapshot: a connection of the few that read, and on SQLite what was
-/// written since can't be folded into the file. An audit reads one.
+/// Ledgers that a port exports at once. Each holds a snapshot: a connection of the few that read, and on SQLite what
+/// was written since can't be folded into the file. An audit reads one.
 const EXPORTS_MAX: usize = 2;
 /// Every service has its ledger under this name.
 const EXPORT: &str = "/ExportLedger";

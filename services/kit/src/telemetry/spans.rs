@@ -95,7 +95,7 @@ impl Peer {
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt<'a> {
     /// The saga.
-    pub saga: &'a SagaId,
+    pub saga: &'a str,
     /// The step; of a compensation, the step that it undoes.
     pub step: &'a str,
     /// Which way it goes.
@@ -159,7 +159,7 @@ pub fn call(peer: &Peer, rpc: &str, attempt: Attempt<'_>, parent: &TraceContext)
         rpc.status_code = field::Empty,
         "error.type" = field::Empty,
         otel.status_description = field::Empty,
-        matricula.saga.id = attempt.saga.as_str(),
+        matricula.saga.id = attempt.saga,
         matricula.step = attempt.step,
         matricula.direction = attempt.direction.as_str(),
         matricula.attempt = i64::from(attempt.number),
@@ -197,7 +197,7 @@ fn record_code(span: &Span, code: Code, is_error: bool) {
 }
 
 /// The span of a saga, from when this process begins to drive it until it is finished or another process drives it.
-pub fn saga(definition: &str, saga: &SagaId, parent: &TraceContext) -> Span {
+pub fn saga(definition: &str, saga: &str, parent: &TraceContext) -> Span {
     if !parent.is_wanted() {
         return Span::none();
     }
@@ -205,7 +205,7 @@ pub fn saga(definition: &str, saga: &SagaId, parent: &TraceContext) -> Span {
         parent: None,
         "saga",
         otel.name = definition,
-        matricula.saga.id = saga.as_str(),
+        matricula.saga.id = saga,
         matricula.outcome = field::Empty,
         trace_id = parent.trace_id(),
     );

@@ -39,8 +39,8 @@ impl Model {
     }
 }
 
-/// Runs an action and its undo in every order and number, one by one, together in one request, and at the same time, each
-/// sequence for a saga of its own: the answers and the effect are always those of the barrier's table.
+/// Runs an action and its undo in every order and number, one by one, together in one request, and at the same time,
+/// each sequence for a saga of its own: the answers and the effect are always those of the barrier's table.
 ///
 /// `step` makes the action, which must be one that is done, and its undo. `state` shows the effect without the saga and
 /// without moments: it is the same text before every action, and another one after it.

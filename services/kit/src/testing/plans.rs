@@ -7,8 +7,8 @@ use crate::database::{Args, Database, run_on_sqlite};
 /// How often a fact is looked for that nobody tells.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// The statements that this process has run on SQLite by now and that, on this database, read one of these tables, given
-/// with their aliases, from end to end: each with the line of its plan that says so. An index that is named in
+/// The statements that this process has run on SQLite by now and that, on this database, read one of these tables,
+/// given with their aliases, from end to end: each with the line of its plan that says so. An index that is named in
 /// `partial` holds few rows, and may be read whole.
 ///
 /// # Panics

@@ -1,4 +1,5 @@
-//! A connection to PostgreSQL that fails where a real one does: the answer to a commit is lost, or nothing comes any more.
+//! A connection to PostgreSQL that fails where a real one does: the answer to a commit is lost, or nothing comes any
+//! more.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -63,7 +64,8 @@ impl Proxy {
         self.faults.hang_at_commit.store(true, Ordering::SeqCst);
     }
 
-    /// Lets nothing pass any more on the connections that there are, as when the way to the server is gone. New ones pass.
+    /// Lets nothing pass any more on the connections that there are, as when the way to the server is gone. New ones
+    /// pass.
     pub fn hang(&self) {
         self.faults.hang();
     }

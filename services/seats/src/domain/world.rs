@@ -35,7 +35,7 @@ pub struct Hold {
 
 /// What has to be written of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum RowState {
     /// Nothing: it is as it was loaded.
     Kept,
     /// It was loaded and has changed.
@@ -47,8 +47,8 @@ pub enum Fate {
 /// What a batch has loaded and locked, and what its operations made of it.
 #[derive(Debug)]
 pub struct World {
-    sections: BTreeMap<SectionId, (Section, Fate)>,
-    holds: BTreeMap<HoldKey, (Hold, Fate)>,
+    sections: BTreeMap<SectionId, (Section, RowState)>,
+    holds: BTreeMap<HoldKey, (Hold, RowState)>,
     /// The version of imports in force, when an import is among the commands.
     import_version: Option<i64>,
     imports_applied: usize,
@@ -61,8 +61,8 @@ impl World {
     /// if one is among them.
     pub fn new(sections: Vec<Section>, holds: Vec<Hold>, import_version: Option<i64>, zone: TimeZone) -> Self {
         Self {
-            sections: sections.into_iter().map(|section| (section.id.clone(), (section, Fate::Kept))).collect(),
-            holds: holds.into_iter().map(|hold| (hold.key.clone(), (hold, Fate::Kept))).collect(),
+            sections: sections.into_iter().map(|section| (section.id.clone(), (section, RowState::Kept))).collect(),
+            holds: holds.into_iter().map(|hold| (hold.key.clone(), (hold, RowState::Kept))).collect(),
             import_version,
             imports_applied: 0,
             zone,
@@ -83,9 +83,9 @@ impl World {
             Command::ReleaseDropped { by, seats } => self.release(seats, by, now),
             Command::SetCapacity { section, capacity } => match self.sections.get_mut(section) {
                 None => Answer::Refused(vec![not_found(section)]),
-                Some((section, fate)) => {
+                Some((section, row_state)) => {
                     if section.set_by_staff(*capacity, now) {
-                        fate.change();
+                        row_state.change();
                     }
                     Answer::done()
                 }
@@ -95,12 +95,12 @@ impl World {
     }
 
     /// The sections, each with what has to be written of it, in the order of their ids.
-    pub fn sections(&self) -> impl Iterator<Item = &(Section, Fate)> {
+    pub fn sections(&self) -> impl Iterator<Item = &(Section, RowState)> {
         self.sections.values()
     }
 
     /// The holds, each with what has to be written of it, in the order of their registrations.
-    pub fn holds(&self) -> impl Iterator<Item = &(Hold, Fate)> {
+    pub fn holds(&self) -> impl Iterator<Item = &(Hold, RowState)> {
         self.holds.values()
     }
 
@@ -111,7 +111,11 @@ impl World {
 
     /// The sections that have changed, as they are now.
     pub fn into_changes(self) -> Vec<Section> {
-        self.sections.into_values().filter(|(_, fate)| *fate != Fate::Kept).map(|(section, _)| section).collect()
+        self.sections
+            .into_values()
+            .filter(|(_, row_state)| *row_state != RowState::Kept)
+            .map(|(section, _)| section)
+            .collect()
     }
 
     fn hold(&mut self, holder: &Key, student: &StudentId, wanted: &[Wanted], now: UnixMs) -> Answer {
@@ -120,10 +124,10 @@ impl World {
             return Answer::Refused(refusals);
         }
         for Wanted { section: id, override_id } in wanted {
-            let Some((section, fate)) = self.sections.get_mut(id) else { continue };
+            let Some((section, row_state)) = self.sections.get_mut(id) else { continue };
             let used = section.admits(override_id.as_ref()).flatten().cloned();
             section.take(now);
-            fate.change();
+            row_state.change();
             let hold = Hold {
                 key: (holder.saga.clone(), id.clone()),
                 step: holder.step.clone(),
@@ -134,7 +138,7 @@ impl World {
                 capacity_at_grant: section.capacity,
                 override_id: used,
             };
-            self.holds.insert(hold.key.clone(), (hold, Fate::New));
+            self.holds.insert(hold.key.clone(), (hold, RowState::New));
         }
         Answer::done()
     }
@@ -175,11 +179,11 @@ impl World {
             match self.sections.get_mut(id) {
                 None => {
                     let section = Section::new(id.clone(), *capacity, now);
-                    self.sections.insert(id.clone(), (section, Fate::New));
+                    self.sections.insert(id.clone(), (section, RowState::New));
                 }
-                Some((section, fate)) => {
+                Some((section, row_state)) => {
                     if section.set_by_bundle(*capacity, now) {
-                        fate.change();
+                        row_state.change();
                     }
                 }
             }
@@ -188,7 +192,7 @@ impl World {
     }
 }
 
-impl Fate {
+impl RowState {
     /// The row has changed; one that is new stays new.
     fn change(&mut self) {
         if *self == Self::Kept {

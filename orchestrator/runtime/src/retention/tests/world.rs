@@ -37,9 +37,9 @@ pub(super) struct Services {
 impl Services {
     pub(super) fn new() -> Arc<Self> {
         let retry = RetryPolicy::try_new(1, 1, 1, 1).unwrap();
-        let line =
+        let step =
             |stage, name, destination, action, kind| Step { name, stage, destination, action, undo: None, kind, retry };
-        let steps = vec![line(1, "do", "alpha", "Do", Kind::Pivot), line(2, "tell", "beta", "Tell", Kind::Finalizer)];
+        let steps = vec![step(1, "do", "alpha", "Do", Kind::Pivot), step(2, "tell", "beta", "Tell", Kind::Finalizer)];
         Arc::new(Self {
             definition: Definition::try_new("deed", 1, 600_000, steps).unwrap(),
             is_held: watch::Sender::new(false),
@@ -79,7 +79,7 @@ impl Workload for Services {
         if *self.away.lock().unwrap() == Some(destination) {
             return Err(CallError::new(Code::Unavailable, "away", None));
         }
-        self.forgotten.lock().unwrap().entry(destination).or_default().extend(sagas.iter().cloned());
+        self.forgotten.lock().unwrap().entry(destination).or_default().extend_from_slice(sagas);
         Ok(())
     }
 
@@ -123,9 +123,9 @@ impl System {
     }
 
     pub(super) async fn submit(&self, key: &str, what: &str) -> Result<(SagaId, Submitted), SubmitError> {
-        let id = SagaId::generate();
+        let id = crate::new_saga_id();
         let submission = Submission {
-            id: id.clone(),
+            id,
             subject: "ada".to_owned(),
             idempotency_key: key.to_owned(),
             fingerprint: what.to_owned(),

@@ -15,12 +15,8 @@ async fn heir(fixture: &Fixture) -> InstanceId {
     heir
 }
 
-fn texts(ids: &[SagaId]) -> Vec<String> {
-    ids.iter().map(|id| id.as_str().to_owned()).collect()
-}
-
-fn taken(rows: Vec<SagaRow>) -> Vec<String> {
-    rows.into_iter().map(|row| row.id.into()).collect()
+fn taken(rows: Vec<SagaRow>) -> Vec<SagaId> {
+    rows.into_iter().map(|row| row.id).collect()
 }
 
 #[tokio::test]
@@ -28,7 +24,7 @@ async fn what_a_dead_instance_left_is_adopted_oldest_first() {
     for backend in BACKENDS {
         let fixture = Fixture::new(backend).await;
         let ids = fixture.admit(&["a", "b", "c", "d"]).await;
-        fixture.append(finished(&ids[1], 2)).await;
+        fixture.append(finished(ids[1], 2)).await;
         let store = &fixture.store;
         assert!(store.adoptable(KNOWN, 10).await.unwrap().is_empty(), "{backend:?}: its instance lives");
 
@@ -36,16 +32,16 @@ async fn what_a_dead_instance_left_is_adopted_oldest_first() {
         store.release(&fixture.instance).await.unwrap();
         let own = saga("bob", "b", "same");
         write(store, &heir, std::slice::from_ref(&own), &[]).await.unwrap();
-        assert_eq!(store.adoptable(KNOWN, 2).await.unwrap(), texts(&[ids[0].clone(), ids[2].clone()]), "{backend:?}");
-        let unfinished = texts(&[ids[0].clone(), ids[2].clone(), ids[3].clone()]);
+        assert_eq!(store.adoptable(KNOWN, 2).await.unwrap(), [ids[0], ids[2]], "{backend:?}");
+        let unfinished = [ids[0], ids[2], ids[3]];
         assert_eq!(store.adoptable(KNOWN, 10).await.unwrap(), unfinished, "{backend:?}");
 
         let rows = store.adopt(&heir, &unfinished[..2]).await.unwrap();
         assert_eq!(taken(rows), unfinished[..2]);
         assert_eq!(store.adoptable(KNOWN, 10).await.unwrap(), unfinished[2..], "{backend:?}");
-        let row = store.get(&ids[0]).await.unwrap().unwrap();
+        let row = store.get(ids[0]).await.unwrap().unwrap();
         assert_eq!((row.owner.as_str(), row.owner_alive), (heir.as_str(), true));
-        let (_, appended) = write(store, &heir, &[], &[events(&ids[0], 2, 2)]).await.unwrap();
+        let (_, appended) = write(store, &heir, &[], &[events(ids[0], 2, 2)]).await.unwrap();
         assert_eq!(appended, [AppendOutcome::Appended], "{backend:?}");
     }
 }
@@ -55,7 +51,7 @@ async fn what_a_dead_instance_left_is_adopted_oldest_first() {
 async fn the_same_adoption_again_returns_the_same() {
     for backend in BACKENDS {
         let fixture = Fixture::new(backend).await;
-        let ids = texts(&fixture.admit(&["a", "b"]).await);
+        let ids = fixture.admit(&["a", "b"]).await;
         let heir = heir(&fixture).await;
         fixture.store.release(&fixture.instance).await.unwrap();
         for _ in 0..2 {
@@ -69,16 +65,16 @@ async fn only_what_is_left_can_be_adopted() {
     for backend in BACKENDS {
         let fixture = Fixture::new(backend).await;
         let ids = fixture.admit(&["a", "b"]).await;
-        fixture.append(finished(&ids[1], 2)).await;
+        fixture.append(finished(ids[1], 2)).await;
         let (heir, third) = (heir(&fixture).await, heir(&fixture).await);
         if backend == Backend::Postgres {
-            assert!(fixture.store.adopt(&heir, &texts(&ids)).await.unwrap().is_empty(), "their instance lives");
+            assert!(fixture.store.adopt(&heir, &ids).await.unwrap().is_empty(), "their instance lives");
             fixture.store.release(&fixture.instance).await.unwrap();
-            fixture.store.adopt(&heir, &texts(&ids)).await.unwrap();
+            fixture.store.adopt(&heir, &ids).await.unwrap();
         }
-        let by_third = taken(fixture.store.adopt(&third, &texts(&ids)).await.unwrap());
+        let by_third = taken(fixture.store.adopt(&third, &ids).await.unwrap());
         // On a file the third has ended the heir by registering, and nobody else can be there.
-        let expected = if backend == Backend::Sqlite { texts(&ids[..1]) } else { Vec::new() };
+        let expected = if backend == Backend::Sqlite { ids[..1].to_vec() } else { Vec::new() };
         assert_eq!(by_third, expected, "{backend:?}");
     }
 }
@@ -87,7 +83,7 @@ async fn only_what_is_left_can_be_adopted() {
 async fn instances_that_adopt_at_once_share() {
     let fixture = Fixture::new(Backend::Postgres).await;
     let keys: Vec<String> = (0..300).map(|key| format!("k{key}")).collect();
-    let ids = texts(&fixture.admit(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await);
+    let ids = fixture.admit(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let (one, two) = (heir(&fixture).await, heir(&fixture).await);
     fixture.store.release(&fixture.instance).await.unwrap();
     let adopt_all = async |heir: &InstanceId| {
@@ -101,7 +97,7 @@ async fn instances_that_adopt_at_once_share() {
         }
     };
     let (by_one, by_two) = tokio::join!(adopt_all(&one), adopt_all(&two));
-    let all: HashSet<&String> = by_one.iter().chain(&by_two).collect();
+    let all: HashSet<&SagaId> = by_one.iter().chain(&by_two).collect();
     assert_eq!(by_one.len() + by_two.len(), ids.len(), "no saga was given to both");
     assert_eq!(all, ids.iter().collect());
 }
@@ -117,17 +113,17 @@ async fn unknown_definitions_are_left_where_they_are_and_flagged() {
         assert_eq!(fixture.store.flag_unknown(KNOWN).await.unwrap(), 0, "{backend:?}: their instance lives");
         let heir = heir(&fixture).await;
         fixture.store.release(&fixture.instance).await.unwrap();
-        assert_eq!(fixture.store.adoptable(KNOWN, 10).await.unwrap(), [known.id.as_str()], "{backend:?}");
+        assert_eq!(fixture.store.adoptable(KNOWN, 10).await.unwrap(), [known.id], "{backend:?}");
         assert_eq!(fixture.store.flag_unknown(KNOWN).await.unwrap(), 2, "{backend:?}");
         assert_eq!(fixture.store.flag_unknown(KNOWN).await.unwrap(), 0, "{backend:?}: once is enough");
-        let row = fixture.store.get(&newer.id).await.unwrap().unwrap();
+        let row = fixture.store.get(newer.id).await.unwrap().unwrap();
         assert_eq!((row.needs_attention, row.owner_alive), (true, false), "{backend:?}");
 
         // Whoever knows the version takes it over, and its next event takes the mark away.
-        assert_eq!(fixture.store.adoptable(("one", 2), 10).await.unwrap(), [newer.id.as_str()]);
-        fixture.store.adopt(&heir, &texts(std::slice::from_ref(&newer.id))).await.unwrap();
-        write(&fixture.store, &heir, &[], &[events(&newer.id, 2, 2)]).await.unwrap();
-        assert!(!fixture.store.get(&newer.id).await.unwrap().unwrap().needs_attention, "{backend:?}");
+        assert_eq!(fixture.store.adoptable(("one", 2), 10).await.unwrap(), [newer.id]);
+        fixture.store.adopt(&heir, &[newer.id]).await.unwrap();
+        write(&fixture.store, &heir, &[], &[events(newer.id, 2, 2)]).await.unwrap();
+        assert!(!fixture.store.get(newer.id).await.unwrap().unwrap().needs_attention, "{backend:?}");
     }
 }
 
@@ -136,12 +132,12 @@ async fn flags_are_set_on_own_unfinished_sagas() {
     for backend in BACKENDS {
         let fixture = Fixture::new(backend).await;
         let ids = fixture.admit(&["a", "b"]).await;
-        fixture.append(finished(&ids[1], 2)).await;
-        fixture.store.flag(&InstanceId::generate(), &texts(&ids)).await.unwrap();
-        assert!(!fixture.store.get(&ids[0]).await.unwrap().unwrap().needs_attention, "{backend:?}");
-        fixture.store.flag(&fixture.instance, &texts(&ids)).await.unwrap();
+        fixture.append(finished(ids[1], 2)).await;
+        fixture.store.flag(&InstanceId::generate(), &ids).await.unwrap();
+        assert!(!fixture.store.get(ids[0]).await.unwrap().unwrap().needs_attention, "{backend:?}");
+        fixture.store.flag(&fixture.instance, &ids).await.unwrap();
         fixture.store.flag(&fixture.instance, &[]).await.unwrap();
-        let rows = fixture.store.get_many(texts(&ids)).await.unwrap();
+        let rows = fixture.store.get_many(ids).await.unwrap();
         let flags: Vec<bool> = rows.iter().map(|row| row.needs_attention).collect();
         assert_eq!(flags, [true, false], "{backend:?}");
     }

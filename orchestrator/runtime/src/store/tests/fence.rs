@@ -29,14 +29,14 @@ async fn nothing_of_a_fenced_batch_is_written() {
         let ids = fixture.admit(&["a"]).await;
         fixture.store.release(&fixture.instance).await.unwrap();
         let new = saga("ada", "new", "same");
-        let batch = (std::slice::from_ref(&new), [events(&ids[0], 2, 2)]);
+        let batch = (std::slice::from_ref(&new), [events(ids[0], 2, 2)]);
         let outcome = write(&fixture.store, &fixture.instance, batch.0, &batch.1).await;
         assert!(matches!(outcome, Err(StoreError::Fenced)), "{backend:?}: {outcome:?}");
-        assert!(fixture.store.get(&new.id).await.unwrap().is_none());
-        assert_eq!(fixture.log(&ids[0]).await, [1]);
+        assert!(fixture.store.get(new.id).await.unwrap().is_none());
+        assert_eq!(fixture.log(ids[0]).await, [1]);
         let renewed = fixture.store.renew(&fixture.instance, LONG_MS).await;
         assert!(matches!(renewed, Err(StoreError::Fenced)), "{backend:?}: {renewed:?}");
-        let adopted = fixture.store.adopt(&fixture.instance, &[ids[0].as_str().to_owned()]).await;
+        let adopted = fixture.store.adopt(&fixture.instance, &ids).await;
         assert!(matches!(adopted, Err(StoreError::Fenced)), "{backend:?}: {adopted:?}");
     }
 }
@@ -109,7 +109,7 @@ async fn the_mark_waits_for_a_commit_under_way() {
     let other = InstanceId::generate();
     store.register(&other, LAPSED_MS).await.unwrap();
     let mut commit = test.database.begin().await.unwrap();
-    assert_eq!(commit.fetch(GUARD, Args::new().text(other.as_str())).await.unwrap().len(), 1);
+    assert_eq!(commit.fetch(FENCE, Args::new().text(other.as_str())).await.unwrap().len(), 1);
     let marking = store.mark_lapsed(&instance);
     tokio::pin!(marking);
     wait_for_a_lock(&test.database, &mut marking).await;
@@ -134,7 +134,7 @@ async fn an_instance_stopped_in_the_middle_of_a_commit_can_be_marked() {
     let Fixture { store, instance, test } = Fixture::new(Backend::Postgres).await;
     let stopped = lapsed(&store).await;
     let mut commit = test.database.begin().await.unwrap();
-    commit.fetch(GUARD, Args::new().text(stopped.as_str())).await.unwrap();
+    commit.fetch(FENCE, Args::new().text(stopped.as_str())).await.unwrap();
     store.mark_lapsed(&instance).await.unwrap();
     assert!(commit.commit().await.is_err(), "the server has ended it");
     assert!(is_fenced(&store, &stopped).await);

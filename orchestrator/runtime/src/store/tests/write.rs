@@ -16,7 +16,7 @@ async fn a_new_saga_is_admitted_with_its_first_event() {
         let (admitted, appended) =
             write(&fixture.store, &fixture.instance, std::slice::from_ref(&new), &[]).await.unwrap();
         assert_eq!((admitted, appended), (vec![Admitted::New], vec![]), "{backend:?}");
-        let row = fixture.store.get(&new.id).await.unwrap().unwrap();
+        let row = fixture.store.get(new.id).await.unwrap().unwrap();
         assert_eq!(row.log.unwrap(), vec![new.admitted]);
         assert_eq!((row.request, row.trace), (new.request, new.trace));
         assert_eq!((row.subject.as_str(), row.idempotency_key.as_str()), ("ada", "k"));
@@ -33,9 +33,9 @@ async fn a_key_is_used_once() {
         let first = fixture.admit(&["k"]).await.remove(0);
         let again = [saga("ada", "k", "same"), saga("ada", "k", "other"), saga("bob", "k", "other")];
         let (admitted, _) = write(&fixture.store, &fixture.instance, &again, &[]).await.unwrap();
-        let existing = |same_request| Admitted::Existing { id: bits(&first), same_request };
+        let existing = |same_request| Admitted::Existing { id: first, same_request };
         assert_eq!(admitted, [existing(true), existing(false), Admitted::New], "{backend:?}");
-        assert!(fixture.store.get(&again[0].id).await.unwrap().is_none());
+        assert!(fixture.store.get(again[0].id).await.unwrap().is_none());
     }
 }
 
@@ -45,9 +45,9 @@ async fn of_two_with_one_key_in_a_batch_the_first_is_admitted() {
         let fixture = Fixture::new(backend).await;
         let twins = [saga("ada", "k", "same"), saga("ada", "k", "same"), saga("ada", "k", "other")];
         let (admitted, _) = write(&fixture.store, &fixture.instance, &twins, &[]).await.unwrap();
-        let existing = |same_request| Admitted::Existing { id: bits(&twins[0].id), same_request };
+        let existing = |same_request| Admitted::Existing { id: twins[0].id, same_request };
         assert_eq!(admitted, [Admitted::New, existing(true), existing(false)], "{backend:?}");
-        assert_eq!(fixture.log(&twins[0].id).await, [1]);
+        assert_eq!(fixture.log(twins[0].id).await, [1]);
     }
 }
 
@@ -58,13 +58,13 @@ async fn the_same_write_again_answers_the_same_and_doubles_nothing() {
         let fixture = Fixture::new(backend).await;
         let old = fixture.admit(&["old"]).await.remove(0);
         let admissions = [saga("ada", "new", "same"), saga("ada", "old", "same")];
-        let appends = [events(&old, 2, 4)];
+        let appends = [events(old, 2, 4)];
         let first = write(&fixture.store, &fixture.instance, &admissions, &appends).await.unwrap();
         let again = write(&fixture.store, &fixture.instance, &admissions, &appends).await.unwrap();
         assert_eq!(first, again, "{backend:?}");
         assert_eq!(again.1, [AppendOutcome::Appended]);
-        assert_eq!(fixture.log(&old).await, [1, 2, 3, 4]);
-        assert_eq!(fixture.log(&admissions[0].id).await, [1]);
+        assert_eq!(fixture.log(old).await, [1, 2, 3, 4]);
+        assert_eq!(fixture.log(admissions[0].id).await, [1]);
     }
 }
 
@@ -74,21 +74,21 @@ async fn appends_are_in_order() {
         let fixture = Fixture::new(backend).await;
         let ids = fixture.admit(&["a", "b", "c", "d"]).await;
         let batch = [
-            events(&ids[0], 2, 3),
+            events(ids[0], 2, 3),
             // A gap, a repetition of what is there, and a saga that is not.
-            events(&ids[1], 3, 3),
-            events(&ids[2], 1, 2),
-            events(&SagaId::generate(), 2, 2),
-            finished(&ids[3], 2),
+            events(ids[1], 3, 3),
+            events(ids[2], 1, 2),
+            events(crate::new_saga_id(), 2, 2),
+            finished(ids[3], 2),
         ];
         let (_, appended) = write(&fixture.store, &fixture.instance, &[], &batch).await.unwrap();
         use AppendOutcome::{Appended, Conflict};
         assert_eq!(appended, [Appended, Conflict, Conflict, Conflict, Appended], "{backend:?}");
         for (id, log) in ids.iter().zip([&[1, 2, 3][..], &[1], &[1], &[1, 2]]) {
-            assert_eq!(fixture.log(id).await, log);
+            assert_eq!(fixture.log(*id).await, log);
         }
-        assert_eq!(fixture.append(events(&ids[0], 4, 4)).await, Appended);
-        let row = fixture.store.get(&ids[3]).await.unwrap().unwrap();
+        assert_eq!(fixture.append(events(ids[0], 4, 4)).await, Appended);
+        let row = fixture.store.get(ids[3]).await.unwrap().unwrap();
         assert_eq!((row.phase.as_str(), row.updated_at.0), ("completed", 20));
     }
 }
@@ -102,11 +102,11 @@ async fn another_instance_appends_nothing() {
         fixture.store.register(&other, LONG_MS).await.unwrap();
         let own = saga("bob", "b", "same");
         let (admitted, appended) =
-            write(&fixture.store, &other, std::slice::from_ref(&own), &[events(&ids[0], 2, 2)]).await.unwrap();
+            write(&fixture.store, &other, std::slice::from_ref(&own), &[events(ids[0], 2, 2)]).await.unwrap();
         assert_eq!((admitted, appended), (vec![Admitted::New], vec![AppendOutcome::Conflict]), "{backend:?}");
-        assert_eq!(fixture.log(&ids[0]).await, [1]);
+        assert_eq!(fixture.log(ids[0]).await, [1]);
         // The sequence that it expected is the one that now stands, but of another's making.
-        let (_, appended) = write(&fixture.store, &other, &[], &[events(&ids[0], 1, 1)]).await.unwrap();
+        let (_, appended) = write(&fixture.store, &other, &[], &[events(ids[0], 1, 1)]).await.unwrap();
         assert_eq!(appended, [AppendOutcome::Conflict]);
     }
 }

@@ -4,8 +4,8 @@ use std::sync::atomic::AtomicI64;
 
 use super::*;
 
-/// The table of the barrier: what came before, what comes in, what is answered, whether the domain was asked in what was
-/// committed, and what is on record then.
+/// The table of the barrier: what came before, what comes in, what is answered, whether the domain was asked in what
+/// was committed, and what is on record then.
 #[tokio::test]
 async fn the_verdict_table_row_by_row() {
     use Leg::{Action, Undo};

@@ -37,7 +37,8 @@ async fn all_that_is_stuck_ends_by_one_deadline() {
     role.tasks.must_run("stuck", std::future::pending::<()>());
     let shutdown = Shutdown::new(GRACE);
     let serving = serve(role, anywhere(), shutdown.clone()).await.expect("it is served");
-    // A call whose message never comes, over TCP and in memory's place by another connection; a stream that is not read.
+    // A call whose message never comes, over TCP and in memory's place by another connection; a stream that is not
+    // read.
     let client = h2(serving.grpc).await;
     let (_body, call) = begin(&client, 1_000, 10).await;
     let mut stream = deaf(serving.grpc).await.await.expect("a head").into_body();

@@ -1,4 +1,5 @@
-//! Health for the empty service name, `/readyz` and `/healthz` follow what is true: the database, the tasks, the shutdown.
+//! Health for the empty service name, `/readyz` and `/healthz` follow what is true: the database, the tasks, the
+//! shutdown.
 
 use tokio::sync::oneshot;
 use tonic::Streaming;

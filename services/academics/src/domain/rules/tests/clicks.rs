@@ -15,7 +15,7 @@ use crate::domain::catalog::{Catalog, CatalogChanges, Course, SectionEntry, Term
 use crate::domain::decide::{Action, Command, World};
 use crate::domain::fixture::{change, course, saga, section, student, term};
 use crate::domain::requirement::Requirement;
-use crate::domain::student::{RecordStatus, RecordedCourse, Student, Unsaved};
+use crate::domain::student::{RecordStatus, RecordedCourse, RowState, Student};
 
 const TERMS: usize = 4;
 const COURSES: [&str; 4] = ["A", "B", "C", "D"];
@@ -156,7 +156,7 @@ impl History {
                 credits_hundredths: section.course.credits_hundredths,
                 status: if *is_pending { RecordStatus::Pending } else { RecordStatus::Enrolled },
                 dropped_by: (*is_leaving && !*is_pending).then(|| saga("other")),
-                unsaved: Unsaved::Nothing,
+                row_state: RowState::Kept,
             });
         }
         student

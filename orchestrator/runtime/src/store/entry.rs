@@ -1,4 +1,4 @@
-//! How the log is stored: a row for each append, and not for each event, because the rows are what it costs.
+//! How a log entry is stored: a row for each append, and not for each event, because the rows are what it costs.
 //!
 //! A row has the sequence and the time of its first event. One event is an object; several are an array of (time,
 //! event) pairs, with sequences that follow the first without a gap.

@@ -1,0 +1,412 @@
+//! Commands and looks of clients and operators: each is answered by the instance that drives the saga, wherever it was
+//! asked for.
+//!
+//! ```text
+//! here:     Commands ──► Driver ──► core ──► log ──► answer
+//! another:  Commands ──► Requests ──► row of saga_requests ──NOTIFY──► Answers of the owner ──► its Driver
+//!                                     answer in the row    ◄──────────
+//! ```
+//!
+//! Promises: a command is decided by the one core that drives the saga, in turn with all else that happens to it. A
+//! command is answered when it is durable. A command that is sent again after it took effect is answered alike: the log
+//! keeps the id of each operator's command, so that a repeat whose answer was lost is not decided anew. A request that
+//! was carried out and not answered, because its owner crashed, is carried out again by the adopter, which answers
+//! alike (see the engine's `operator`). A request whose asker has gone is swept. A look changes nothing, and gives up
+//! soon, because an operator waits: then only the log is known.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use matricula_core::{Input, Reply, SagaId, SagaView, answer_finished};
+use matricula_engine::{CallWait, DecideError, OperatorCommand, SagaState};
+use matricula_kit::database::DbError;
+use matricula_kit::telemetry;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::Workload;
+use crate::peers::Signals;
+use crate::shell::{Clock, Mailbox};
+use crate::store::{InstanceId, SagaRow, SagaStore, StoreError, StoredRequest};
+
+/// How long an answer may take: a takeover by another instance is within it.
+const ANSWER_WAIT: Duration = Duration::from_secs(12);
+/// How long the core may take to answer an operator.
+const LOOK_MAX: Duration = Duration::from_millis(500);
+/// How long another instance may take to answer a look.
+const OWNER_MAX: Duration = Duration::from_secs(3);
+/// Between two tries while a saga enters the core: first, because it was just accepted; and longest, because it waits
+/// with many others that were adopted.
+const ENTERING: Duration = Duration::from_millis(20);
+const ENTERING_MAX: Duration = Duration::from_millis(500);
+/// Requests that one look takes.
+const BATCH_MAX: i64 = 100;
+/// A look though no message came: it may have been missed, or the saga is still being adopted.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long one that can't be written down holds up the others; the next look tries it again.
+const HOLD_UP_MAX: Duration = Duration::from_secs(2);
+
+/// A command about a saga, with its author.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandRequest {
+    /// The command.
+    #[serde(rename = "verb")]
+    pub command: RequestedCommand,
+    /// The student or operator.
+    pub by: String,
+    /// Why, in their words.
+    pub reason: String,
+    /// Id of this command, by which one is known that comes again because its answer was lost. None: a new one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+/// A cancel, or an operator's command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestedCommand {
+    /// Start its compensation.
+    Cancel,
+    /// A decision of an operator.
+    #[serde(rename = "steer")]
+    Operator(OperatorCommand),
+}
+
+impl CommandRequest {
+    pub(crate) fn into_input(self) -> matricula_engine::Input {
+        let Self { command, by, reason, id } = self;
+        match command {
+            RequestedCommand::Cancel => matricula_engine::Input::Cancel { by, reason },
+            RequestedCommand::Operator(command) => {
+                matricula_engine::Input::Operator { command, by, reason, command_id: id }
+            }
+        }
+    }
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// There is no such saga.
+    #[error("there is no such saga")]
+    NotFound,
+    /// It would be unsafe, or there is nothing to do; the message says what can be done instead.
+    #[error("{0}")]
+    Refused(String),
+    /// Its record can't be read here, so it is left alone.
+    #[error("the saga can't be read here and is left alone: {0}")]
+    LeftAlone(String),
+    /// No instance that drives it has answered in time. Whether it is carried out is not known; it may be sent again.
+    #[error("no instance that drives the saga has answered within {} s", ANSWER_WAIT.as_secs())]
+    Unanswered,
+    /// The database.
+    #[error("the saga store")]
+    Database(#[from] DbError),
+}
+
+/// What is known of a saga beside its log.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// Its calls that are due, and what each waits for.
+    pub calls: Vec<CallWait>,
+    /// Its state, where this instance drives it: the log may be behind it.
+    pub state: Option<Arc<SagaState>>,
+}
+
+/// Where the answer came from.
+#[derive(Debug, Clone)]
+pub enum SeenBy {
+    /// The instance that drives it.
+    Driver(Seen),
+    /// Nobody: the instance that drives it has not answered, or there is none. Only the log is known.
+    LogOnly {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Commands and looks, wherever their saga is driven.
+pub(crate) struct Commands<W: Workload> {
+    pub driver: Arc<Driver<W>>,
+    pub requests: Requests,
+    pub instance: InstanceId,
+}
+
+impl<W: Workload> Commands<W> {
+    /// Has a request carried out by the instance that drives the saga, and returns when that is durable.
+    pub(crate) async fn command(&self, saga: SagaId, mut request: CommandRequest) -> Result<(), CommandError> {
+        // It may be tried more than once here, and by more than one instance.
+        request.id.get_or_insert_with(|| uuid::Uuid::now_v7().to_string());
+        let until = Instant::now() + ANSWER_WAIT;
+        let mut pause = ENTERING;
+        loop {
+            match self.driver.command(saga, request.clone(), until).await {
+                Some(Ok(())) => return Ok(()),
+                Some(Err(error)) => return Err(CommandError::Refused(error.to_string())),
+                None => {}
+            }
+            let row = self.driver.store.get(saga).await?.ok_or(CommandError::NotFound)?;
+            if row.archived.is_some() {
+                let message = "nothing is left to do: the saga is finished, and its log is in the archive";
+                return Err(CommandError::Refused(message.to_owned()));
+            }
+            let state = self.driver.read(&row).map_err(CommandError::LeftAlone)?;
+            if state.phase().is_finished() {
+                let answer = self.driver.of_finished(&state, request);
+                return answer.map_err(|error| CommandError::Refused(error.to_string()));
+            }
+            if row.owner != self.instance.as_str() {
+                return self.requests.command(saga, &request, until).await;
+            }
+            if Instant::now() >= until {
+                return Err(CommandError::Unanswered);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(ENTERING_MAX);
+        }
+    }
+
+    /// Where a saga stands by the instance that drives it.
+    pub(crate) async fn look(&self, row: &SagaRow) -> SeenBy {
+        if row.owner == self.instance.as_str() {
+            return match tokio::time::timeout(LOOK_MAX, self.driver.look(row.id)).await {
+                Ok(Some(seen)) => SeenBy::Driver(Seen { calls: seen.waits, state: Some(seen.state) }),
+                Ok(None) => SeenBy::LogOnly { why: "it is not in the memory of its instance".to_owned() },
+                Err(_) => SeenBy::LogOnly { why: "its instance is too busy to look".to_owned() },
+            };
+        }
+        if !row.owner_alive {
+            return SeenBy::LogOnly { why: format!("instance {}, which drove it, does not live", row.owner) };
+        }
+        match self.requests.look(row.id, Instant::now() + OWNER_MAX).await {
+            Some(calls) => SeenBy::Driver(Seen { calls, state: None }),
+            None => SeenBy::LogOnly { why: format!("instance {}, which drives it, did not answer", row.owner) },
+        }
+    }
+}
+
+/// The sagas of this instance, as commands and operators reach them.
+pub(crate) struct Driver<W: Workload> {
+    pub mailbox: Mailbox<W>,
+    pub clock: Clock,
+    pub store: SagaStore,
+    pub workload: Arc<W>,
+}
+
+impl<W: Workload> Driver<W> {
+    /// Has a command carried out here. `None`: this instance does not drive the saga, or has not persisted by then what
+    /// was decided. The database may refuse a log for as long as nobody mends it.
+    pub(crate) async fn command(
+        &self,
+        saga: SagaId,
+        request: CommandRequest,
+        until: Instant,
+    ) -> Option<Result<(), DecideError>> {
+        let (caller, reply) = oneshot::channel();
+        self.mailbox.input(Input::Commanded { saga, command: request.into_input(), caller });
+        match tokio::time::timeout_at(until, reply).await.ok()?.ok()? {
+            Reply::Done(_) => Some(Ok(())),
+            Reply::Refused(error) => Some(Err(error)),
+            _ => None,
+        }
+    }
+
+    /// Answers a command for a saga that is finished. `None`: it is not finished, or can't be read.
+    pub(crate) async fn command_to_finished(
+        &self,
+        saga: SagaId,
+        request: CommandRequest,
+    ) -> Option<Result<(), DecideError>> {
+        let row = self.store.get(saga).await.ok()??;
+        let state = self.read(&row).ok().filter(|state| state.phase().is_finished())?;
+        Some(self.of_finished(&state, request))
+    }
+
+    /// Answers a command for a saga that is finished.
+    pub(crate) fn of_finished(&self, state: &SagaState, request: CommandRequest) -> Result<(), DecideError> {
+        answer_finished(self.workload.definition(), state, request.into_input(), self.clock.now().0)
+    }
+
+    /// The state that a row's log tells.
+    pub(crate) fn read(&self, row: &SagaRow) -> Result<SagaState, String> {
+        let log = row.log.as_ref().map_err(Clone::clone)?;
+        SagaState::replay(self.workload.definition(), log).map_err(|error| error.to_string())
+    }
+
+    /// Where a saga stands. `None`: this instance does not drive it, or has ended.
+    pub(crate) async fn look(&self, saga: SagaId) -> Option<SagaView> {
+        self.mailbox.query(move |core, now| core.look(now, saga)).await?
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Done,
+    Refused(String),
+    /// Where a saga stands; none when it is not in the memory of its owner.
+    Seen(Option<Vec<CallWait>>),
+}
+
+/// What an owner is asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Wanted {
+    Look(LookWanted),
+    Command(CommandRequest),
+}
+
+/// An operator wants to see where a saga stands.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LookWanted {
+    Look,
+}
+
+/// The requests of one instance to others.
+pub(crate) struct Requests {
+    pub store: SagaStore,
+    pub signals: Signals,
+}
+
+impl Requests {
+    /// Has the owner of a saga carry out a command, and waits for its answer.
+    pub(crate) async fn command(
+        &self,
+        saga: SagaId,
+        request: &CommandRequest,
+        until: Instant,
+    ) -> Result<(), CommandError> {
+        match self.ask(saga, &Wanted::Command(request.clone()), until).await?.ok_or(CommandError::Unanswered)? {
+            Answer::Done => Ok(()),
+            Answer::Refused(message) => Err(CommandError::Refused(message)),
+            Answer::Seen(_) => Err(CommandError::Unanswered),
+        }
+    }
+
+    /// Asks the owner of a saga where it stands; none when it does not say.
+    pub(crate) async fn look(&self, saga: SagaId, until: Instant) -> Option<Vec<CallWait>> {
+        let asking = self.ask(saga, &Wanted::Look(LookWanted::Look), until);
+        match tokio::time::timeout_at(until + LOOK, asking).await.ok()?.ok()?? {
+            Answer::Seen(calls) => calls,
+            // Of another version.
+            Answer::Done | Answer::Refused(_) => None,
+        }
+    }
+
+    async fn ask(&self, saga: SagaId, wanted: &Wanted, until: Instant) -> Result<Option<Answer>, CommandError> {
+        let request = uuid::Uuid::now_v7().to_string();
+        let wanted = serde_json::to_string(wanted).map_err(|error| CommandError::Refused(error.to_string()))?;
+        self.store.ask(&request, saga, &wanted).await?;
+        let answer = self.answer_of(&request, until).await;
+        if !matches!(answer, Ok(Some(_))) {
+            // Nobody waits for it any more. When this fails too, it is swept.
+            let _ = self.store.withdraw(&request).await;
+        }
+        answer
+    }
+
+    async fn answer_of(&self, request: &str, until: Instant) -> Result<Option<Answer>, CommandError> {
+        loop {
+            // Before the look, so that an answer between the two wakes it.
+            let mut answered = pin!(self.signals.answered.notified());
+            answered.as_mut().enable();
+            if let Some(text) = self.store.take_answer(request).await? {
+                let answer = serde_json::from_str(&text);
+                return answer.map(Some).map_err(|error| CommandError::Refused(format!("the owner's answer: {error}")));
+            }
+            if Instant::now() >= until {
+                return Ok(None);
+            }
+            tokio::select! {
+                () = answered => {}
+                () = tokio::time::sleep_until(until.min(Instant::now() + LOOK)) => {}
+            }
+        }
+    }
+}
+
+/// The owner's end: carries out what other instances ask of the sagas of this one.
+pub(crate) struct Answers<W: Workload> {
+    pub driver: Arc<Driver<W>>,
+    pub instance: InstanceId,
+    pub signals: Signals,
+}
+
+impl<W: Workload> Answers<W> {
+    /// Answers until the shutdown.
+    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
+        let answering = async {
+            loop {
+                if let Err(error) = self.answer_waiting().await {
+                    tracing::warn!(
+                        error = telemetry::chain(&error),
+                        "requests of other instances could not be answered"
+                    );
+                }
+                tokio::select! {
+                    () = self.signals.asked.notified() => {}
+                    () = tokio::time::sleep(LOOK) => {}
+                }
+            }
+        };
+        shutdown.run_until_cancelled(answering).await;
+        Ok(())
+    }
+
+    async fn answer_waiting(&self) -> Result<(), StoreError> {
+        let requests = self.driver.store.unanswered(&self.instance, BATCH_MAX).await?;
+        let answers = join_all(requests.into_iter().map(|request| self.answer_one(request))).await;
+        let answers: Vec<(String, String)> = answers.into_iter().flatten().collect();
+        if !answers.is_empty() {
+            self.driver.store.answer(&answers).await?;
+        }
+        Ok(())
+    }
+
+    /// None for a saga that is not in memory yet, or not any more, or whose log is not taken: the next look finds out.
+    async fn answer_one(&self, request: StoredRequest) -> Option<(String, String)> {
+        let answer = match serde_json::from_str::<Wanted>(&request.wanted) {
+            Err(error) => Answer::Refused(format!("this request is of another version: {error}")),
+            Ok(Wanted::Look(LookWanted::Look)) => {
+                let seen = tokio::time::timeout(LOOK_MAX, self.driver.look(request.saga)).await.ok().flatten();
+                Answer::Seen(seen.map(|seen| seen.waits))
+            }
+            Ok(Wanted::Command(command)) => {
+                match self.driver.command(request.saga, command.clone(), Instant::now() + HOLD_UP_MAX).await {
+                    Some(Ok(())) => Answer::Done,
+                    Some(Err(error)) => Answer::Refused(error.to_string()),
+                    None => match self.driver.command_to_finished(request.saga, command).await? {
+                        Ok(()) => Answer::Done,
+                        Err(error) => Answer::Refused(error.to_string()),
+                    },
+                }
+            }
+        };
+        let text = serde_json::to_string(&answer).ok()?;
+        Some((request.id, text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Replicas of other versions read and write the same JSON.
+    #[test]
+    fn requests_between_replicas_keep_their_form() {
+        let request = CommandRequest {
+            command: RequestedCommand::Operator(OperatorCommand::Retry { step: None }),
+            by: "ada".to_owned(),
+            reason: "now".to_owned(),
+            id: Some("one".to_owned()),
+        };
+        let text = r#"{"verb":{"steer":{"verb":"retry","step":null}},"by":"ada","reason":"now","id":"one"}"#;
+        assert_eq!(serde_json::to_string(&request).unwrap(), text);
+        assert_eq!(serde_json::from_str::<CommandRequest>(text).unwrap(), request);
+    }
+}
