@@ -21,8 +21,8 @@ use crate::log::{
 };
 use crate::random::mix;
 use crate::ready::{
-    Admission, Admitted, AppendOutcome, Call, Change, Clearance, CommitAnswer, End, Input, Notice, Ready, Reply,
-    StoreAnswer, StoreRequest, StoredSaga, Submission, Summary,
+    Admission, Admitted, AppendOutcome, Call, Change, Clearance, CommitAnswer, End, Input, Notice, Ready, Registered,
+    Reply, StoreAnswer, StoreRequest, StoredSaga, Submission, Summary,
 };
 use crate::{CoreConfig, Moment, SagaId, Workflow};
 
@@ -70,18 +70,10 @@ pub struct Core<W: Workflow> {
 }
 
 impl<W: Workflow> Core<W> {
-    /// An orchestrator whose instance was registered. `now` is the moment at which the registration was asked for: if
-    /// its answer has waited in a process that was stopped, the lease is as old as the question. `seed` spreads
-    /// retries; each instance has another one.
-    pub fn new(
-        workflow: W,
-        config: &CoreConfig,
-        instance: String,
-        seed: u64,
-        now: Moment,
-        database_now_ms: i64,
-    ) -> Self {
-        let lease = Lease::new(config, now, database_now_ms);
+    /// An orchestrator whose instance was registered. The lease is as old as the question: the answer may have waited in a
+    /// process that was stopped. `seed` spreads retries; each instance has another one.
+    pub fn new(workflow: W, config: &CoreConfig, instance: String, seed: u64, registered: Registered) -> Self {
+        let (lease, now) = (Lease::new(config, registered), registered.answered_at);
         Self {
             admission: AdmissionControl::new(config, seed),
             destinations: Destinations::new(workflow.definition(), config),

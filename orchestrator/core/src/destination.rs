@@ -95,10 +95,13 @@ impl<R: Clone> Destinations<R> {
         }
     }
 
-    /// A call is not to be made any more, if it still waits: an operator has decided what it was for. Returns whether
-    /// it waited; a call that has left ends as any other.
+    /// A call is not to be made any more, if it still waits: an operator has decided what it was for. Returns whether it
+    /// waited in a queue. Any other call ends with its batch; if it waits for its half of the batch, it is left out.
     pub(crate) fn withdraw(&mut self, rpc: &'static str, saga: SagaId, step: StepIndex) -> bool {
-        let queues = &mut self.all[self.of_step[step.get()]].queues;
+        let Destination { queues, in_flight, .. } = &mut self.all[self.of_step[step.get()]];
+        for batch in in_flight.iter_mut().filter(|batch| batch.rpc == rpc) {
+            batch.withdraw(saga, step);
+        }
         let mut has_waited = false;
         for queue in queues.iter_mut().filter(|queue| queue.rpc == rpc) {
             let waiting = queue.calls.len();
@@ -454,6 +457,8 @@ struct Batch<R> {
     part: Range<usize>,
     /// The parts after it; the next is the last here.
     rest: Vec<Range<usize>>,
+    /// Places in `rest` of calls that are not to be made any more.
+    withdrawn: Vec<usize>,
     /// Of the calls before the current part.
     answers: Vec<CallAnswer>,
     /// The service has answered some part. To find a single operation invalid is an answer.
@@ -470,6 +475,7 @@ impl<R: Clone> Batch<R> {
             sent_at: now,
             part: 0..calls.len(),
             rest: Vec::new(),
+            withdrawn: Vec::new(),
             answers: Vec::new(),
             is_answered: false,
             error: None,
@@ -516,9 +522,34 @@ impl<R: Clone> Batch<R> {
                 self.error = Some(error);
             }
         }
-        let Some(next) = self.rest.pop() else { return true };
-        self.part = next;
+        !self.next_part()
+    }
+
+    /// Goes on to the next part, around the calls that were withdrawn; false when none is left.
+    fn next_part(&mut self) -> bool {
+        while let Some(mut part) = self.rest.pop() {
+            let withdrawn = part.clone().find(|place| self.withdrawn.contains(place));
+            if withdrawn == Some(part.start) {
+                let error = CallError::new(Code::Cancelled, "an operator has decided it", None);
+                self.answers.push(CallAnswer::Unknown(error));
+                part.start += 1;
+                self.rest.extend((!part.is_empty()).then_some(part));
+                continue;
+            }
+            if let Some(place) = withdrawn {
+                self.rest.push(place..part.end);
+                part.end = place;
+            }
+            self.part = part;
+            return true;
+        }
         false
+    }
+
+    fn withdraw(&mut self, saga: SagaId, step: StepIndex) {
+        let places = self.rest.iter().cloned().flatten();
+        self.withdrawn
+            .extend(places.filter(|place| (self.calls[*place].saga, self.calls[*place].step) == (saga, step)));
     }
 
     /// The error, when the service has answered no part.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::config::CoreConfig;
 use crate::random::fraction;
-use crate::ready::{StoreAnswer, StoreRequest, StoredSaga};
+use crate::ready::{Registered, StoreAnswer, StoreRequest, StoredSaga};
 use crate::{Moment, SagaId};
 
 /// Longest round trip of a renewal whose reading of the clock counts: the reading was true at some moment of it.
@@ -46,6 +46,11 @@ impl ClockReading {
     }
 }
 
+/// When the database has most likely read its clock: in the middle of the round trip.
+fn middle(asked_at: Moment, answered_at: Moment) -> Moment {
+    asked_at + answered_at.saturating_sub(asked_at) / 2
+}
+
 fn to_ms(span: Moment) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
@@ -64,15 +69,16 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// Begins with the lease that the database has just given.
-    pub(crate) fn new(config: &CoreConfig, now: Moment, database_now_ms: i64) -> Self {
+    pub(crate) fn new(config: &CoreConfig, registered: Registered) -> Self {
+        let Registered { asked_at, answered_at, database_now_ms } = registered;
         let ttl = Duration::from_millis(config.lease_ttl_ms);
         Self {
             ttl,
             heartbeat: ttl / 3,
-            reading: ClockReading { now, now_ms: database_now_ms },
+            reading: ClockReading { now: middle(asked_at, answered_at), now_ms: database_now_ms },
             alive_at_ms: database_now_ms,
-            renew_at: now + ttl / 3,
-            continuity: LeaseContinuity { renewed: now, back: None },
+            renew_at: answered_at + ttl / 3,
+            continuity: LeaseContinuity { renewed: asked_at, back: None },
         }
     }
 
@@ -109,7 +115,7 @@ impl Lease {
     pub(crate) fn renewed(&mut self, database_now_ms: i64, asked_at: Moment, now: Moment) {
         self.alive_at_ms = database_now_ms;
         if now.saturating_sub(asked_at) <= ROUND_TRIP_MAX {
-            self.reading = ClockReading { now, now_ms: database_now_ms };
+            self.reading = ClockReading { now: middle(asked_at, now), now_ms: database_now_ms };
         }
         self.continuity.renewed(asked_at, now, self.ttl);
     }
@@ -265,13 +271,18 @@ mod tests {
     #[test]
     fn the_time_is_the_databases() {
         let config = crate::tests::config();
-        let mut lease = Lease::new(&config, 5 * S, 1_000_000);
+        let registered = Registered { asked_at: 4 * S, answered_at: 6 * S, database_now_ms: 1_000_000 };
+        let mut lease = Lease::new(&config, registered);
         assert_eq!(lease.clock(7 * S).now_ms, 1_002_000);
         lease.renewed(9_000_000, 7 * S, 7 * S + S);
         assert_eq!(lease.clock(8 * S).now_ms, 1_003_000, "an answer of long ago does not set the clock");
         assert_eq!(lease.alive_at_ms(), 9_000_000, "but it says that the instance lived then");
-        lease.renewed(9_000_000, 8 * S, 8 * S + S / 100);
-        assert_eq!(lease.clock(9 * S + S / 100).now_ms, 9_001_000);
+        lease.renewed(9_000_000, 8 * S, 8 * S + S / 50);
+        assert_eq!(
+            lease.clock(9 * S + S / 100).now_ms,
+            9_001_000,
+            "the reading was made in the middle of the round trip"
+        );
         let clock = lease.clock(9 * S + S / 100);
         assert_eq!(clock.ms_at(8 * S + S / 100), 9_000_000);
         assert_eq!(clock.moment_of(9_002_000), 10 * S + S / 100);

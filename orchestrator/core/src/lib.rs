@@ -54,7 +54,7 @@ pub use self::id::{InvalidSagaId, SagaId};
 pub use self::log::Persisted;
 pub use self::ready::{
     Admission, Admitted, Append, AppendOutcome, Call, Change, Clearance, Commit, CommitAnswer, End, Input, Notice,
-    Ready, Reply, Rpc, RpcNo, StoreAnswer, StoreRequest, StoredSaga, Submission, Summary,
+    Ready, Registered, Reply, Rpc, RpcNo, StoreAnswer, StoreRequest, StoredSaga, Submission, Summary,
 };
 pub use self::view::{SagaView, SagasWaiting};
 

@@ -17,6 +17,17 @@ use matricula_engine::{
 
 use crate::{Moment, Persisted, SagaId, Workflow};
 
+/// The registration of an instance, which comes before its core.
+#[derive(Debug, Clone, Copy)]
+pub struct Registered {
+    /// When the database was asked.
+    pub asked_at: Moment,
+    /// When it had answered.
+    pub answered_at: Moment,
+    /// The time by its clock.
+    pub database_now_ms: i64,
+}
+
 /// Something that has happened.
 pub enum Input<W: Workflow> {
     /// A client submits a registration.

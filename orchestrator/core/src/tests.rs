@@ -97,7 +97,9 @@ impl Shell {
     }
 
     fn with(config: &CoreConfig) -> Self {
-        let core = Core::new(Table::new(), config, "me".to_owned(), 7, Moment::ZERO, DATABASE_MS);
+        let (asked_at, answered_at) = (Moment::ZERO, Moment::ZERO);
+        let registered = Registered { asked_at, answered_at, database_now_ms: DATABASE_MS };
+        let core = Core::new(Table::new(), config, "me".to_owned(), 7, registered);
         let mut shell = Self {
             core,
             now: Moment::ZERO,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use matricula_core::{Core, DestinationStatus, InLine, Input, Reply, SagaId};
+use matricula_core::{Core, DestinationStatus, InLine, Input, Registered, Reply, SagaId};
 use matricula_kit::database::DbError;
 use matricula_kit::shutdown::Shutdown;
 use matricula_kit::tasks::{joined, observed};
@@ -135,7 +135,11 @@ impl<W: Workload> Runtime<W> {
     ) -> Result<(Arc<Self>, JoinHandle<Result<(), StoreError>>), DbError> {
         let shutdown = shutdown.into();
         let instance = InstanceId::generate();
+        let clock = Clock::start();
+        let asked_at = clock.moment();
         let database_now_ms = store.register(&instance, config.lease_ttl_ms).await?;
+        let registered = Registered { asked_at, answered_at: clock.moment(), database_now_ms };
+        clock.set(registered.answered_at, database_now_ms);
         tracing::info!(instance = instance.as_str(), "the orchestrator's instance is registered");
 
         let grace = Duration::from_millis(config.call_timeout_ms) + LAST_COMMITS;
@@ -146,7 +150,7 @@ impl<W: Workload> Runtime<W> {
             store,
             config,
             instance,
-            clock: Clock::new(database_now_ms),
+            clock,
             mailbox,
             watchers: Watchers::default(),
             signals: Signals::new(),
@@ -156,7 +160,7 @@ impl<W: Workload> Runtime<W> {
         };
         let driver = Arc::new(parts.driver());
         let mut tasks = Tasks { set: JoinSet::new(), stopping: parts.stopping.clone() };
-        tasks.must_run("executor", parts.shell(messages, database_now_ms).run());
+        tasks.must_run("executor", parts.shell(messages, registered).run());
         tasks.must_run("lookout", parts.lookout(shown).run(parts.stopping.clone()));
         parts.start_peers(&mut tasks);
         // In a database of one instance alone no other asks: the task would end at once.
@@ -319,15 +323,14 @@ impl<W: Workload> Parts<W> {
     }
 
     /// The owner of the core.
-    fn shell(&self, messages: Messages<W>, database_now_ms: i64) -> Shell<W> {
+    fn shell(&self, messages: Messages<W>, registered: Registered) -> Shell<W> {
         let (workload, instance) = (self.workload.clone(), self.instance.clone());
         let core = Core::new(
             Sagas(workload.clone()),
             &self.config.core(),
             instance.as_str().to_owned(),
             rand::random(),
-            self.clock.moment(),
-            database_now_ms,
+            registered,
         );
         let lease = Lease {
             store: self.store.clone(),
@@ -337,7 +340,7 @@ impl<W: Workload> Parts<W> {
             lease_ttl_ms: self.config.lease_ttl_ms,
             is_machine_off: AtomicBool::new(false),
         };
-        lease.compare_clocks(database_now_ms);
+        lease.compare_clocks(registered.database_now_ms);
         let (store, failing) = (self.store.clone(), self.log_failing.clone());
         Shell {
             core,

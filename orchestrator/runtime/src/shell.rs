@@ -203,9 +203,9 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Begins with what the database has just said.
-    pub(crate) fn new(database_now_ms: i64) -> Self {
-        Self { started: Instant::now(), ahead_ms: Arc::new(AtomicI64::new(database_now_ms)) }
+    /// Starts to count moments. The database's clock is not known yet.
+    pub(crate) fn start() -> Self {
+        Self { started: Instant::now(), ahead_ms: Arc::default() }
     }
 
     /// The moment now.

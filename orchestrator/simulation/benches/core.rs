@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use matricula_core::{
-    Admitted, AppendOutcome, CommitAnswer, Core, CoreConfig, Input, Moment, Ready, SagaId, StoreAnswer, StoreRequest,
-    Submission, Workflow,
+    Admitted, AppendOutcome, CommitAnswer, Core, CoreConfig, Input, Moment, Ready, Registered, SagaId, StoreAnswer,
+    StoreRequest, Submission, Workflow,
 };
 use matricula_engine::{CallAnswer, Definition, Kind, Step};
 use matricula_simulation::shapes;
+
+/// The product's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The steps of an add of one section: what most registrations are.
 const APPLIES: [&str; 7] = [
@@ -73,7 +77,8 @@ struct Loop {
 impl Loop {
     fn new() -> Self {
         let table = Registrations(shapes::registration().definition);
-        let core = Core::new(table, &config(), "bench".to_owned(), 1, Moment::ZERO, 0);
+        let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: 0 };
+        let core = Core::new(table, &config(), "bench".to_owned(), 1, registered);
         Self { core, now: Moment::ZERO, sagas: 0 }
     }
 

@@ -35,13 +35,13 @@ pub enum Broken {
     CallsAreMadeTwice,
     /// No wake-up of the core ever comes.
     WakeUpsAreLost,
-    /// What an adopted saga's last owner may have called beyond its log is not undone.
+    /// Calls that the last owner of an adopted saga may have made beyond its log are not undone.
     AdoptionIsSilent,
-    /// Who is to make sure that a pivot never happens says that it does, and has not looked.
+    /// The service that must make sure that a pivot never happens answers that it does, and has not looked.
     PivotIsNotLookedAt,
     /// Adopted sagas are not driven on.
     AdoptedAreForgotten,
-    /// What an adoption that reported an error has taken is not asked for again.
+    /// Sagas that an adoption has taken which reported an error are not asked for again.
     ChosenAreForgotten,
     /// A commit that reported an error is not tried again.
     WritesAreGivenUp,
@@ -49,7 +49,7 @@ pub enum Broken {
     CompensatesAfterThePivot,
     /// The notification service has no barrier.
     NotificationsHaveNoBarrier,
-    /// What an operator skips is written down as done, so that a saga with an undo left out reads compensated.
+    /// A skip is written down as done, so that a saga with a compensation left out reads compensated.
     SkipsAreHidden,
     /// A part of a commit is written, and all of it counts as written.
     CommitsAreCutShort,

@@ -19,12 +19,12 @@ use std::hash::{Hash, Hasher};
 use crate::clients::Asker;
 use crate::names::{Attempt, ClientNo, InstanceNo, OrderNo, ProcessNo, SagaNo};
 
-/// What a draw is for. Two draws of one history with the same purpose are equal.
+/// The purpose of a draw. Two draws of one history with the same purpose are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Purpose {
     /// Something that is settled before the history begins.
     SetUp(SetUp),
-    /// What the network does to a message.
+    /// The fate of a message in the network.
     Message(Message),
     /// Which process a client asks, and how long the client waits before the next try.
     Submission { client: ClientNo, tries: u16 },
@@ -32,11 +32,11 @@ pub(crate) enum Purpose {
     Cancel { client: ClientNo, cancels: u16 },
     /// Whether a client that has its answer asks again: for the copy of a reply.
     AskedAgain(Asker, u8),
-    /// What an operator finds and orders.
+    /// The finding and the order of an operator.
     Look(OrderNo),
     /// Whether a service takes a call as a whole, and what error it answers: for the copy of a call.
     Service(RpcKey, u8),
-    /// What a service makes of one operation: for the copy of a call.
+    /// The answer of a service to one operation: for the copy of a call.
     Operation(Attempt, u8),
     /// When an instance gives up a call.
     CallTimeout(RpcKey),
@@ -54,8 +54,10 @@ pub(crate) enum Purpose {
     Crash(CrashPoint),
     /// When a process starts again whose instance was fenced or has ended in order.
     Restart(InstanceNo),
-    /// What spreads the retries of an instance.
+    /// The seed that spreads the retries of an instance.
     Seed(InstanceNo),
+    /// For how long the inputs of an instance gather before a step.
+    Gathers(InstanceNo),
     /// The bounds of an instance, except how many sagas it drives at the same time.
     Bounds(InstanceNo),
     /// How many sagas an instance drives at the same time.
@@ -150,6 +152,7 @@ pub(crate) enum BacklogItem {
     CallTimeout(RpcKey),
     GraceIsOver,
     Wake,
+    Gathered,
     Limit,
     PeerLeft(InstanceNo),
 }

@@ -104,7 +104,7 @@ impl Env {
         Draw::new(self.seed, &purpose)
     }
 
-    /// What spreads the retries of an instance.
+    /// The seed that spreads the retries of an instance.
     pub(crate) fn core_seed(&self, instance: InstanceNo) -> u64 {
         let mut draw = self.draw(Purpose::Seed(instance));
         u64::from(draw.any()) << 32 | u64::from(draw.any())

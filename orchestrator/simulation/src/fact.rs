@@ -1,6 +1,6 @@
-//! What happens in a history, as the invariants see it: each fact once, in the order of its happening.
+//! The facts of a history, as the invariants see them: each fact once, in the order in which they happen.
 //!
-//! What a commit did is a fact when it is durable, not before.
+//! The effect of a commit is a fact when it is durable, not before.
 
 use std::rc::Rc;
 
@@ -9,7 +9,7 @@ use matricula_engine::{Outcome, Recorded};
 use crate::names::{CallId, ClientNo, InstanceNo, SagaNo, SectionNo};
 use crate::operators::Order;
 
-/// One of them.
+/// A fact.
 #[derive(Debug, Clone)]
 pub(crate) enum Fact {
     /// A process runs as a new instance.
@@ -40,6 +40,12 @@ pub(crate) enum Fact {
     CommitSent { instance: InstanceNo },
     /// It is given the answer.
     CommitEnded { instance: InstanceNo },
+    /// An instance has rejected a submission, at one of its bounds.
+    Rejected,
+    /// The store has refused a row of an instance for good, as far as that one knows.
+    RowRefused,
+    /// The breaker of a service has opened.
+    BreakerOpened,
     /// A call has left an instance.
     CallMade { instance: InstanceNo, of: CallId, attempt: u32 },
     /// An instance does not wait for a call any more.

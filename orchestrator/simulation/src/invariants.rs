@@ -19,12 +19,12 @@ use crate::witness::{Seen, Witness};
 mod all_or_nothing;
 mod answers_are_true;
 mod by_hand_is_told;
-mod decided_is_not_called;
 mod durable_first;
 mod effects_once;
 mod fenced_is_silent;
 mod living_are_not_ended;
 mod log_folds;
+mod no_decided_call;
 mod no_seat_without_right;
 mod no_way_back;
 mod nobody_twice;
@@ -125,7 +125,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(turns::Turns::default()),
         Box::new(one_commit_at_a_time::OneCommitAtATime::default()),
         Box::new(the_stopping_begin_nothing::TheStoppingBeginNothing::default()),
-        Box::new(decided_is_not_called::DecidedIsNotCalled),
+        Box::new(no_decided_call::NoDecidedCall),
     ]
 }
 

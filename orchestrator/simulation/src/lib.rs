@@ -21,7 +21,7 @@
 //! | [`shapes`] | the sagas: the registration, and shapes that it has not |
 //! | `draws` | what a seed has for each purpose |
 //! | `disasters`, `weather` | what goes wrong: large faults and when, small ones and how often |
-//! | `replica` | a process, and in it the core with a shell: it sends what the core returns, and hands back the answers |
+//! | `replica` | a process with the core in it and a shell around it, which carries what goes in and out |
 //! | `store` | leases, the mark `dead`, appends with a sequence, group commit, lost tails, refused rows |
 //! | `participants` | the barrier, and ledgers with few seats |
 //! | `clients` | keys asked for again and again, cancels |

@@ -15,8 +15,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use matricula_core::{
-    Change, Commit, CommitAnswer, CoreConfig, End, Input, Moment, Rpc as CoreRpc, RpcNo, SagaId,
-    StoreAnswer as CoreAnswer, StoreRequest as CoreRequest, StoredSaga, Submission,
+    Change, Commit, CommitAnswer, CoreConfig, End, Input, Moment, Notice, Registered, Reply as CoreReply,
+    Rpc as CoreRpc, RpcNo, SagaId, StoreAnswer as CoreAnswer, StoreRequest as CoreRequest, StoredSaga, Submission,
 };
 use matricula_engine::{CallError, Code, Input as SagaInput, Outcome, Row};
 
@@ -62,6 +62,8 @@ pub(crate) enum InstanceInput {
     },
     /// The moment has come at which the core wants to look at what is due.
     Wake,
+    /// The core takes in all that has gathered.
+    Gathered,
     GraceIsOver,
 }
 
@@ -72,6 +74,7 @@ impl InstanceInput {
             Self::RpcEnded { key, copy, .. } => BacklogItem::Answer(key, copy),
             Self::RpcTimeout { key, .. } => BacklogItem::CallTimeout(key),
             Self::Wake => BacklogItem::Wake,
+            Self::Gathered => BacklogItem::Gathered,
             Self::GraceIsOver => BacklogItem::GraceIsOver,
         }
     }
@@ -117,7 +120,7 @@ pub(crate) struct Process {
     pauses: u16,
     /// The destination whose limit an operator has changed.
     limited: Option<u8>,
-    /// What came while it was stopped.
+    /// Inputs and events that arrived while it was stopped.
     backlog: Vec<Backlog>,
 }
 
@@ -196,7 +199,7 @@ impl Process {
             ProcessEvent::Limit { destination, in_flight_max } => self.limit(env, destination, in_flight_max),
             ProcessEvent::PeerLeft(_) => {
                 if let Some(replica) = &mut self.replica {
-                    let goes = replica.step(env, [Input::PeerLeft]);
+                    let goes = replica.take(env, Input::PeerLeft);
                     self.ends_if(env, goes);
                 }
             }
@@ -217,7 +220,7 @@ impl Process {
         let name = env.shape.destinations[usize::from(destination)];
         self.limited = Some(destination);
         env.say(|| format!("an operator has {} make at most {in_flight_max} calls of {name} at a time", self.no));
-        let goes = replica.step(env, [Input::LimitSet { destination: name, in_flight_max }]);
+        let goes = replica.take(env, Input::LimitSet { destination: name, in_flight_max });
         self.ends_if(env, goes);
     }
 
@@ -294,7 +297,7 @@ impl Process {
         }
     }
 
-    /// What came meanwhile is there at once, and is taken in any order: each has a turn of its own.
+    /// All that arrived meanwhile is there at once. It is taken in any order: each item draws its turn.
     fn go_on(&mut self, env: &mut Env) {
         if !std::mem::replace(&mut self.is_paused, false) {
             return;
@@ -336,6 +339,9 @@ struct Replica {
     started_ms: i64,
     config: CoreConfig,
     core: Option<BrokenCore>,
+    /// For how long inputs gather before the core takes them in one step, as in a process that is busy.
+    gathers_ms: i64,
+    gathered: Vec<Input<Simulated>>,
     stage: Stage,
     /// RPCs that have left, and whose end the core was not given.
     in_flight: Vec<(u64, Vec<CallId>)>,
@@ -366,6 +372,8 @@ impl Replica {
             started_ms: env.now_ms,
             config: bounds::config(env, instance),
             core: None,
+            gathers_ms: bounds::gathers_ms(env, instance),
+            gathered: Vec::new(),
             stage: Stage::Registering,
             in_flight: Vec::new(),
             wake_at_ms: None,
@@ -387,7 +395,7 @@ impl Replica {
         may_crash_at(env, self.process, point);
     }
 
-    // What comes in.
+    // Input.
 
     fn handle(&mut self, env: &mut Env, input: InstanceInput) -> Goes {
         match input {
@@ -404,6 +412,7 @@ impl Replica {
                 self.rpc_ended(env, rpc, Err(CallError::new(Code::DeadlineExceeded, "no answer", None)))
             }
             InstanceInput::Wake => self.woken(env),
+            InstanceInput::Gathered => self.step(env),
             InstanceInput::GraceIsOver => {
                 self.release(env);
                 Goes::On
@@ -416,13 +425,13 @@ impl Replica {
             Asked::Submit(saga, request) => {
                 env.say(|| format!("{} asks {} for {saga}", saga.client(), self.instance));
                 let submission = submission(saga, request);
-                return self.step(env, [Input::Submitted { submission, caller: Caller { asker, saga } }]);
+                return self.take(env, Input::Submitted { submission, caller: Caller { asker, saga } });
             }
             Asked::Cancel(saga) => (saga, SagaInput::Cancel { by: saga.client().to_string(), reason: String::new() }),
             Asked::Order(order) => (order.saga, order.input()),
         };
         env.facts.push(Fact::Commanded { instance: self.instance, saga });
-        self.step(env, [Input::Commanded { saga: id_of(saga), command, caller: Caller { asker, saga } }])
+        self.take(env, Input::Commanded { saga: id_of(saga), command, caller: Caller { asker, saga } })
     }
 
     fn stop(&mut self, env: &mut Env) -> Goes {
@@ -432,7 +441,7 @@ impl Replica {
         }
         let grace_ms = i64::from(env.draw(Purpose::Grace(self.instance)).below(GRACE_MS as u32));
         self.later(env, grace_ms, InstanceInput::GraceIsOver);
-        self.step(env, [Input::Stopped])
+        self.take(env, Input::Stopped)
     }
 
     /// Gives back its lease, unless it does so already.
@@ -449,7 +458,7 @@ impl Replica {
         }
         self.wakes_at_ms = None;
         match self.wake_at_ms {
-            Some(at_ms) if at_ms <= env.now_ms => self.step(env, []),
+            Some(at_ms) if at_ms <= env.now_ms => self.step(env),
             _ => {
                 self.schedule_wake(env);
                 Goes::On
@@ -478,7 +487,7 @@ impl Replica {
             env.facts.extend(calls.into_iter().map(|of| Fact::CallEnded { instance, of }));
         }
         // A second answer, or one that comes too late, is handed over, too.
-        self.step(env, [Input::RpcEnded { number: RpcNo(rpc), answer }])
+        self.take(env, Input::RpcEnded { number: RpcNo(rpc), answer })
     }
 
     fn stored(&mut self, env: &mut Env, Transaction { key, request }: Transaction, answer: StoreAnswer) -> Goes {
@@ -498,7 +507,7 @@ impl Replica {
             (StoreRequest::Write(batch), answer) => {
                 env.facts.push(Fact::CommitEnded { instance: self.instance });
                 let answer = self.commit_answer(answer);
-                self.step(env, [Input::CommitEnded { number: batch.number, answer }])
+                self.take(env, Input::CommitEnded { number: batch.number, answer })
             }
             (request, answer) => {
                 let request = match request {
@@ -506,10 +515,14 @@ impl Replica {
                     StoreRequest::Look { may_mark } => CoreRequest::Look { may_mark },
                     StoreRequest::Choose { limit } => CoreRequest::Choose { limit },
                     StoreRequest::Adopt(sagas) => CoreRequest::Adopt { sagas: sagas.into_iter().map(id_of).collect() },
-                    _ => CoreRequest::Flag { sagas: Vec::new() },
+                    StoreRequest::Flag(sagas) => CoreRequest::Flag { sagas: sagas.into_iter().map(id_of).collect() },
+                    StoreRequest::Register | StoreRequest::Release | StoreRequest::Write(_) => return Goes::On,
                 };
-                let answer = self.store_answer(env, answer);
-                self.step(env, [Input::StoreAnswered { request, answer }])
+                let answer = match (&request, answer) {
+                    (CoreRequest::Flag { .. }, StoreAnswer::Done) => CoreAnswer::Flagged,
+                    (_, answer) => self.store_answer(env, answer),
+                };
+                self.take(env, Input::StoreAnswered { request, answer })
             }
         }
     }
@@ -519,13 +532,14 @@ impl Replica {
         let seed = env.core_seed(self.instance);
         let database_now_ms = at_ms + self.clock_ahead_ms;
         // The lease is as old as the question, however long the answer has waited in a process that was stopped.
-        let (name, now) = (self.instance.to_string(), Moment::ZERO);
-        self.core = Some(BrokenCore::new(env.broken, workflow, &self.config, name, seed, now, database_now_ms));
+        let name = self.instance.to_string();
+        let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms };
+        self.core = Some(BrokenCore::new(env.broken, workflow, &self.config, name, seed, registered));
         self.stage = Stage::Runs;
-        self.step(env, [])
+        self.step(env)
     }
 
-    /// Others that run now hear that the sagas of this instance are to be adopted.
+    /// The other processes are told that the sagas of this instance are to be adopted.
     fn tell_peers(&self, env: &mut Env) {
         let from = self.instance;
         for process in (0..PROCESSES_MAX as u8).map(ProcessNo).filter(|process| *process != self.process) {
@@ -566,26 +580,45 @@ impl Replica {
         }
     }
 
-    // What goes out.
+    // Output.
 
     fn moment(&self, env: &Env) -> Moment {
         Duration::from_millis((env.now_ms - self.started_ms) as u64)
     }
 
-    /// Gives the core what has happened, and does what it returns.
-    fn step<const N: usize>(&mut self, env: &mut Env, inputs: [Input<Simulated>; N]) -> Goes {
+    /// Gives the core something that has happened, now or soon.
+    fn take(&mut self, env: &mut Env, input: Input<Simulated>) -> Goes {
+        if self.stage != Stage::Runs {
+            return Goes::On;
+        }
+        self.gathered.push(input);
+        if self.gathers_ms == 0 {
+            return self.step(env);
+        }
+        if self.gathered.len() == 1 {
+            self.later(env, self.gathers_ms, InstanceInput::Gathered);
+        }
+        Goes::On
+    }
+
+    /// Gives the core all that has happened, and does what it returns.
+    fn step(&mut self, env: &mut Env) -> Goes {
         let now = self.moment(env);
         let Some(core) = self.core.as_mut().filter(|_| self.stage == Stage::Runs) else { return Goes::On };
-        let Done { ready, replies, told } = core.step(now, inputs);
+        let Done { ready, replies, told } = core.step(now, std::mem::take(&mut self.gathered));
         for (caller, answer) in replies {
             reply(env, caller.asker, answer);
         }
         for (caller, answer) in ready.replies {
+            if matches!(answer, CoreReply::QueueFull { .. } | CoreReply::OverQuota { .. }) {
+                env.facts.push(Fact::Rejected);
+            }
             reply(env, caller.asker, reply_of(caller.saga, answer));
         }
         for (saga, outcome) in told {
             env.facts.push(Fact::Told { saga, outcome });
         }
+        env.facts.extend(ready.notices.iter().filter_map(noted));
         for change in ready.changes {
             self.changed(env, change);
         }
@@ -603,7 +636,7 @@ impl Replica {
                     CoreRequest::Look { may_mark } => StoreRequest::Look { may_mark },
                     CoreRequest::Choose { limit } => StoreRequest::Choose { limit },
                     CoreRequest::Adopt { sagas } => StoreRequest::Adopt(sagas.into_iter().map(number_of).collect()),
-                    CoreRequest::Flag { .. } => StoreRequest::Flag,
+                    CoreRequest::Flag { sagas } => StoreRequest::Flag(sagas.into_iter().map(number_of).collect()),
                 },
             );
         }
@@ -684,7 +717,7 @@ impl Replica {
             StoreRequest::Look { .. } => counted(looks),
             StoreRequest::Choose { .. } => counted(choices),
             StoreRequest::Adopt(_) => counted(adoptions),
-            StoreRequest::Flag => counted(flags),
+            StoreRequest::Flag(_) => counted(flags),
             StoreRequest::Register | StoreRequest::Release | StoreRequest::Write(_) => 1,
         };
         self.send_transaction(env, request, number);
@@ -723,6 +756,15 @@ fn reply(env: &mut Env, asker: Asker, reply: Reply) {
     });
 }
 
+/// The notices of the core that are counted.
+fn noted(notice: &Notice) -> Option<Fact> {
+    match notice {
+        Notice::AppendRefused { .. } | Notice::AdmissionRefused { .. } => Some(Fact::RowRefused),
+        Notice::BreakerOpened { .. } => Some(Fact::BreakerOpened),
+        _ => None,
+    }
+}
+
 fn submission(saga: SagaNo, request: Rc<Request>) -> Submission<Rc<Request>> {
     Submission {
         id: id_of(saga),
@@ -733,17 +775,17 @@ fn submission(saga: SagaNo, request: Rc<Request>) -> Submission<Rc<Request>> {
     }
 }
 
-fn reply_of(saga: SagaNo, reply: matricula_core::Reply) -> Reply {
-    use matricula_core::Reply as Core;
+fn reply_of(saga: SagaNo, reply: CoreReply) -> Reply {
     match reply {
-        Core::Accepted(id) => Reply::Accepted { saga: number_of(*id) },
-        Core::Existing { id, .. } => Reply::Accepted { saga: number_of(id) },
-        Core::QueueFull { .. } | Core::OverQuota { .. } | Core::Unstorable(_) | Core::ShuttingDown => {
-            Reply::Unavailable
-        }
-        Core::Done(_) => Reply::Obeyed { saga },
-        Core::Refused(_) => Reply::Refused,
-        Core::NotHere => Reply::NotHere,
+        CoreReply::Accepted(id) => Reply::Accepted { saga: number_of(*id) },
+        CoreReply::Existing { id, .. } => Reply::Accepted { saga: number_of(id) },
+        CoreReply::QueueFull { .. }
+        | CoreReply::OverQuota { .. }
+        | CoreReply::Unstorable(_)
+        | CoreReply::ShuttingDown => Reply::Unavailable,
+        CoreReply::Done(_) => Reply::Obeyed { saga },
+        CoreReply::Refused(_) => Reply::Refused,
+        CoreReply::NotHere => Reply::NotHere,
     }
 }
 

@@ -31,7 +31,7 @@ const REFUSED_FOR_MS: u32 = 20_000;
 /// Sagas adopted in one transaction: few, so that there is often more than one chunk.
 pub(crate) const ADOPTION_CHUNK: usize = 2;
 
-/// What one instance writes in one transaction.
+/// The rows that an instance writes in one transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     /// The commit of the instance; it is tried again with the same number.
@@ -61,20 +61,20 @@ pub(crate) enum StoreRequest {
     Look { may_mark: bool },
     Choose { limit: usize },
     Adopt(Vec<SagaNo>),
-    Flag,
+    Flag(Vec<SagaNo>),
     Write(Rc<Batch>),
     Release,
 }
 
 impl StoreRequest {
-    /// What draws for a transaction are keyed by.
+    /// The key of the draws for a transaction.
     pub(crate) fn kind(&self) -> TransactionKind {
         match self {
             Self::Register => TransactionKind::Register,
             Self::Renew { .. } => TransactionKind::Renew,
             Self::Look { .. } => TransactionKind::Look,
             Self::Choose { .. } => TransactionKind::Choose,
-            Self::Flag => TransactionKind::Flag,
+            Self::Flag(_) => TransactionKind::Flag,
             Self::Adopt(_) => TransactionKind::Adopt,
             Self::Release => TransactionKind::Release,
             Self::Write(batch) => {
@@ -94,7 +94,7 @@ impl Batch {
     }
 }
 
-/// What an instance asks of the store, and what its draws are keyed by.
+/// A request of an instance to the store, with the key of its draws.
 #[derive(Debug, Clone)]
 pub(crate) struct Transaction {
     pub key: TransactionKey,
@@ -236,7 +236,7 @@ impl Store {
         None
     }
 
-    /// What was executed becomes durable, and is answered.
+    /// Everything that was executed becomes durable, and is answered.
     pub(crate) fn flush(&mut self, env: &mut Env, epoch: u32) {
         if epoch != self.epoch {
             return;
@@ -258,7 +258,7 @@ impl Store {
         }
     }
 
-    /// Restarts. What was executed and not durable is kept or lost; nobody is told which.
+    /// Restarts. It keeps or loses the transactions that were executed and not durable, and tells nobody which.
     pub(crate) fn crash(&mut self, env: &mut Env, loses_tail: bool, away_ms: i64, clock_jump_ms: i64) {
         if loses_tail {
             for undo in std::mem::take(&mut self.undo).into_iter().rev() {
@@ -334,7 +334,8 @@ impl Store {
                 self.mark(instance, instance);
                 StoreAnswer::Done
             }
-            StoreRequest::Flag => StoreAnswer::Done,
+            StoreRequest::Flag(_) if self.is_dead(instance) => StoreAnswer::Fenced,
+            StoreRequest::Flag(_) => StoreAnswer::Done,
             StoreRequest::Choose { limit } => {
                 let sagas = (0..self.rows.len()).map(|saga| SagaNo(saga as u16));
                 StoreAnswer::Chosen(sagas.filter(|saga| self.is_ownerless(*saga)).take(*limit).collect())
@@ -416,7 +417,8 @@ impl Store {
             self.pending_facts.push(Fact::Appended { saga: *saga, instance, events: events.clone() });
             return true;
         }
-        // What stands at its new sequence already was written by an earlier try of this write: only the owner appends.
+        // If the row is at the new sequence already, an earlier try of this write has written it: only the owner
+        // appends.
         row.sequence == last.sequence && row.owner == instance
     }
 

@@ -64,6 +64,12 @@ tally! {
     stops,
     /// Times the store went away.
     store_crashes,
+    /// Submissions that were rejected at a bound.
+    rejected,
+    /// Rows that the store refused.
+    rows_refused,
+    /// Breakers that opened.
+    breakers_opened,
     /// Commands of operators that took effect, except cancels.
     obeyed,
 }
@@ -76,6 +82,9 @@ impl Tally {
             Fact::Adopted { .. } => self.adopted += 1,
             Fact::Marked { .. } => self.marked += 1,
             Fact::Obeyed { .. } => self.obeyed += 1,
+            Fact::Rejected => self.rejected += 1,
+            Fact::RowRefused => self.rows_refused += 1,
+            Fact::BreakerOpened => self.breakers_opened += 1,
             _ => {}
         }
     }

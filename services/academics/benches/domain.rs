@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use jiff::tz::TimeZone;
-use matricula_academics::domain::case::ChangeSet;
 use matricula_academics::domain::catalog::{Catalog, Course, SectionEntry, Term, TermKind};
 use matricula_academics::domain::component::Component;
+use matricula_academics::domain::context::ChangeSet;
 use matricula_academics::domain::decide::{Action, Command, World};
 use matricula_academics::domain::meetings::Meetings;
 use matricula_academics::domain::requirement::Requirement;

@@ -258,6 +258,24 @@ fn a_batch_that_is_found_invalid_is_sent_again_in_halves() {
 }
 
 #[test]
+fn a_withdrawn_call_is_left_out_of_the_half_that_has_not_left() {
+    let mut world = World::with_one_at_a_time();
+    world.reserve(1..=6, NOW);
+    let whole = world.send_one(NOW);
+    assert_eq!(world.failed(&whole, Code::InvalidArgument, NOW), []);
+    let first = world.send_one(NOW);
+    assert_eq!(first.sagas, [1, 2, 3]);
+    let has_waited = [1, 4, 5].map(|number| world.destinations.withdraw("Reserve", id(number), RESERVE));
+    assert_eq!(has_waited, [false; 3], "they end with their batch");
+    assert_eq!(world.succeeded(&first, NOW), []);
+    let second = world.send_one(NOW);
+    assert_eq!(second.sagas, [6]);
+    let left_out = CallAnswer::Unknown(CallError::new(Code::Cancelled, "an operator has decided it", None));
+    let rest = [(1, done(1)), (2, done(2)), (3, done(3)), (4, left_out.clone()), (5, left_out), (6, done(6))];
+    assert_eq!(answers(&world.succeeded(&second, NOW)), rest);
+}
+
+#[test]
 fn a_batch_fails_only_when_no_part_of_it_was_answered() {
     let mut world = World::with_one_at_a_time();
     world.reserve(1..=2, NOW);

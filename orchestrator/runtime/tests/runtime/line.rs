@@ -27,7 +27,7 @@ async fn everybody_who_is_accepted_knows_the_place_at_once() {
         let mut sagas = Vec::new();
         for number in 0..6_usize {
             let (id, watcher) = system.submit(&format!("k{number}"), Order::default()).await;
-            // As soon as it is accepted, whether or not the executor has heard of it.
+            // As soon as it is accepted, whether or not its saga has entered the core.
             let place = system.runtime.place(id).await.expect("it is open here");
             assert!(place.ahead.is_none_or(|ahead| ahead <= number), "{number}: {place:?}");
             sagas.push((id, watcher));

@@ -52,6 +52,12 @@ pub(super) fn config(env: &Env, instance: InstanceNo) -> CoreConfig {
     drawn(env, instance, ample)
 }
 
+/// For how long inputs gather before a step: half of the instances take each by itself.
+pub(super) fn gathers_ms(env: &Env, instance: InstanceNo) -> i64 {
+    let mut draw = env.draw(Purpose::Gathers(instance));
+    if draw.chance(512) { 0 } else { 1 + i64::from(draw.below(30)) }
+}
+
 fn drawn(env: &Env, instance: InstanceNo, ample: CoreConfig) -> CoreConfig {
     let mut draw = env.draw(Purpose::Bounds(instance));
     let mut some = |of_1024, from: u32, below: u32, otherwise: usize| {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use matricula_core::{
-    AppendOutcome, Call, Clearance, Commit, CommitAnswer, Core, CoreConfig, Input, Moment, Notice, Ready,
+    AppendOutcome, Call, Clearance, Commit, CommitAnswer, Core, CoreConfig, Input, Moment, Notice, Ready, Registered,
     Reply as CoreReply, Rpc, RpcNo, SagaId, StoreAnswer, StoreRequest,
 };
 use matricula_engine::{
@@ -23,7 +23,7 @@ use crate::names::SagaNo;
 /// RPCs that the core does not know have larger numbers than those that it does.
 const UNKNOWN_TO_CORE: u64 = 1 << 40;
 
-/// What a step leads to.
+/// The result of a step.
 #[derive(Default)]
 pub(super) struct Done {
     pub ready: Ready<Simulated>,
@@ -42,7 +42,7 @@ pub(super) struct BrokenCore {
     memory: Memory,
 }
 
-/// What the broken parts remember.
+/// The memory of the broken parts.
 #[derive(Default)]
 struct Memory {
     /// The last commit, and whether the core waits for its answer.
@@ -70,18 +70,17 @@ impl BrokenCore {
         config: &CoreConfig,
         instance: String,
         seed: u64,
-        now: Moment,
-        database_now_ms: i64,
+        registered: Registered,
     ) -> Self {
         let mut config = config.clone();
         if missing == Some(Broken::SlotsAreNotCounted) {
             config.in_flight_max *= 8;
         }
-        let core = Core::new(workflow, &config, instance, seed, now, database_now_ms);
+        let core = Core::new(workflow, &config, instance, seed, registered);
         Self { core, missing, memory: Memory::default() }
     }
 
-    pub(super) fn step<const N: usize>(&mut self, now: Moment, inputs: [Input<Simulated>; N]) -> Done {
+    pub(super) fn step(&mut self, now: Moment, inputs: Vec<Input<Simulated>>) -> Done {
         let Some(missing) = self.missing else {
             return Done { ready: self.core.step(now, inputs), ..Done::default() };
         };
@@ -174,7 +173,7 @@ impl BrokenCore {
         SagaInput::Operator { command, by, reason, command_id }
     }
 
-    /// Changes what the core returns; what the core is to be given at once because of it.
+    /// Changes what the core returns; returns inputs that the core is to be given at once because of it.
     fn output(
         &mut self,
         missing: Broken,

@@ -1,4 +1,4 @@
-//! What the simulated sagas do, as the core has to know it, and the names that both sides have for a saga.
+//! The workflow of the simulated sagas, as the core has to know it, and the names that both sides have for a saga.
 
 use std::rc::Rc;
 

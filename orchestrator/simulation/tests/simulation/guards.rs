@@ -50,7 +50,7 @@ const SEEN_BY: [(Broken, &[&str]); 37] = [
     (AdoptionsForgetTheirFirstCall, &["nothing forgotten"]),
     (StopIsIgnored, &["the stopping begin nothing"]),
     (SlotsAreNotCounted, &["turns"]),
-    (WithdrawnCallsAreMade, &["what is decided is not called"]),
+    (WithdrawnCallsAreMade, &["a decided call is not made"]),
 ];
 
 /// Runs a world without the guard until the simulation finds it, and says which invariant did.

@@ -1,15 +1,15 @@
-//! What is decided is not called: an instance makes no call of which its own log says that it is over.
+//! A decided call is not made: an instance makes no call that is over by its own log.
 
-use matricula_engine::{CallStatus, Direction};
+use matricula_engine::{CallStatus, Direction, Phase};
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
 
-pub(super) struct DecidedIsNotCalled;
+pub(super) struct NoDecidedCall;
 
-impl Invariant for DecidedIsNotCalled {
+impl Invariant for NoDecidedCall {
     fn name(&self) -> &'static str {
-        "what is decided is not called"
+        "a decided call is not made"
     }
 
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
@@ -22,7 +22,8 @@ impl Invariant for DecidedIsNotCalled {
         let is_pivot = of.direction == Direction::Forward && of.step == world.shape.definition.pivot();
         let is_reverted = is_pivot && step.undo.status == CallStatus::Trying;
         let may_be_due = matches!(status, CallStatus::NotStarted | CallStatus::Trying) || is_reverted;
-        hold(may_be_due && !seen.state.phase().is_finished(), || {
+        // The compensation of a step settles a late action, so an action may be made late.
+        hold(may_be_due && seen.state.phase() != Phase::Abandoned, || {
             format!("{instance} makes {of}, which is {status:?} in a saga that is {}", seen.state.phase().as_str())
         })
     }
