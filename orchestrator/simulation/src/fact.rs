@@ -8,6 +8,7 @@ use matricula_engine::{Outcome, Recorded};
 
 use crate::names::{CallId, ClientNo, InstanceNo, SagaNo, SectionNo};
 use crate::operators::Order;
+use crate::replica::Looked;
 
 /// A fact.
 #[derive(Debug, Clone)]
@@ -46,6 +47,11 @@ pub(crate) enum Fact {
     RowRefused,
     /// The breaker of a service has opened.
     BreakerOpened,
+    /// An instance has taken a step, and sagas wait for their turn. So many others have had theirs and no durable
+    /// outcome.
+    Waiting { instance: InstanceNo, waiting: usize, at_work: usize },
+    /// An operator looks at an instance.
+    Looked { instance: InstanceNo, looked: Rc<Looked> },
     /// A call has left an instance.
     CallMade { instance: InstanceNo, of: CallId, attempt: u32 },
     /// An instance does not wait for a call any more.

@@ -35,8 +35,10 @@ mod one_call_at_a_time;
 mod one_commit_at_a_time;
 mod one_outcome;
 mod one_truth;
+mod the_line_moves;
 mod the_stopping_begin_nothing;
 mod turns;
+mod views_are_true;
 
 pub(crate) use nothing_forgotten::{NOTHING_FORGOTTEN, overdue};
 
@@ -126,6 +128,8 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(one_commit_at_a_time::OneCommitAtATime::default()),
         Box::new(the_stopping_begin_nothing::TheStoppingBeginNothing::default()),
         Box::new(no_decided_call::NoDecidedCall),
+        Box::new(the_line_moves::TheLineMoves::default()),
+        Box::new(views_are_true::ViewsAreTrue),
     ]
 }
 
