@@ -81,11 +81,13 @@ pub enum Broken {
     SlotsStayEmpty,
     /// Operators do not see what a saga waits for.
     CallsInFlightAreHidden,
+    /// Submissions are let in however many are open.
+    QueuesHaveNoBound,
 }
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::StoreForgetsTheFence,
         Self::StoreForgetsTheSequence,
         Self::StoreAnswersEarly,
@@ -125,5 +127,6 @@ impl Broken {
         Self::WithdrawnCallsAreMade,
         Self::SlotsStayEmpty,
         Self::CallsInFlightAreHidden,
+        Self::QueuesHaveNoBound,
     ];
 }

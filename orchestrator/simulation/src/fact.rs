@@ -8,7 +8,7 @@ use matricula_engine::{Outcome, Recorded};
 
 use crate::names::{CallId, ClientNo, InstanceNo, SagaNo, SectionNo};
 use crate::operators::Order;
-use crate::replica::Looked;
+use crate::replica::{Looked, Submitted};
 
 /// A fact.
 #[derive(Debug, Clone)]
@@ -41,8 +41,8 @@ pub(crate) enum Fact {
     CommitSent { instance: InstanceNo },
     /// It is given the answer.
     CommitEnded { instance: InstanceNo },
-    /// An instance has rejected a submission, at one of its bounds.
-    Rejected,
+    /// An instance has let a submission in, or has rejected it at one of its bounds.
+    Submitted { instance: InstanceNo, submitted: Rc<Submitted> },
     /// The store has refused a row of an instance for good, as far as that one knows.
     RowRefused,
     /// The breaker of a service has opened.

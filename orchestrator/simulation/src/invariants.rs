@@ -18,6 +18,7 @@ use crate::witness::{Seen, Witness};
 
 mod all_or_nothing;
 mod answers_are_true;
+mod bounds_hold;
 mod by_hand_is_told;
 mod durable_first;
 mod effects_once;
@@ -130,6 +131,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(no_decided_call::NoDecidedCall),
         Box::new(the_line_moves::TheLineMoves::default()),
         Box::new(views_are_true::ViewsAreTrue),
+        Box::new(bounds_hold::BoundsHold),
     ]
 }
 

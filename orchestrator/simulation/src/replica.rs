@@ -10,13 +10,14 @@
 //! | `workflow` | what the sagas do, as the core has to know it |
 //! | `account` | what the shell knows of its core, to compare with what operators see |
 //! | `bounds` | the bounds of an instance |
+//! | `submissions` | which submissions the core has let in |
 //! | `broken_core` | a core from which a guard is taken out |
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use matricula_core::{
-    Change, Commit, CommitAnswer, CoreConfig, End, Input, Moment, Notice, Registered, Reply as CoreReply,
+    Change, Commit, CommitAnswer, CoreConfig, End, Input, Moment, Notice, Ready, Registered, Reply as CoreReply,
     Rpc as CoreRpc, RpcNo, SagaId, StoreAnswer as CoreAnswer, StoreRequest as CoreRequest, StoredSaga, Submission,
 };
 use matricula_engine::{CallError, Code, Input as SagaInput, Outcome, Row};
@@ -33,14 +34,18 @@ use crate::store::{Admission, Admitted, Append, Batch, StoreAnswer, StoreRequest
 mod account;
 mod bounds;
 mod broken_core;
+mod submissions;
 mod workflow;
 
 pub(crate) use account::{KnownCall, KnownDestination, KnownSaga, Looked, ShownSaga};
 pub(crate) use bounds::{CALL_TIMEOUT_MS, DESTINATION_IN_FLIGHT_MAX};
 
+pub(crate) use submissions::{Entry, Submitted};
+
 use account::Account;
 use bounds::in_flight_max;
 use broken_core::{BrokenCore, Done};
+use submissions::Submissions;
 use workflow::{Caller, Simulated, id_of, number_of, origins};
 
 /// How long an instance that is to end waits for what is in flight, at most.
@@ -359,6 +364,7 @@ struct Replica {
     written: Option<(TransactionKind, u32)>,
     transactions: Transactions,
     account: Account,
+    submissions: Submissions,
     /// Of 1,024 steps: an operator looks after so many.
     looks_of_1024: u32,
     steps: u32,
@@ -392,6 +398,7 @@ impl Replica {
             written: None,
             transactions: Transactions::default(),
             account: Account::new(env),
+            submissions: Submissions::default(),
             looks_of_1024: bounds::looks_of_1024(env, instance),
             steps: 0,
         }
@@ -622,17 +629,13 @@ impl Replica {
     fn step(&mut self, env: &mut Env) -> Goes {
         let now = self.moment(env);
         let Some(core) = self.core.as_mut().filter(|_| self.stage == Stage::Runs) else { return Goes::On };
+        self.submissions.asked(&self.account, &self.gathered);
         let Done { ready, replies, told } = core.step(now, std::mem::take(&mut self.gathered));
+        self.accounted(env, &ready);
         for (caller, answer) in replies {
             reply(env, caller.asker, answer);
         }
         for (caller, answer) in ready.replies {
-            if matches!(answer, CoreReply::QueueFull { .. } | CoreReply::OverQuota { .. }) {
-                env.facts.push(Fact::Rejected);
-            }
-            if let CoreReply::Accepted(id) = &answer {
-                self.account.accepted(**id);
-            }
             reply(env, caller.asker, reply_of(caller.saga, answer));
         }
         for (saga, outcome) in told {
@@ -640,10 +643,8 @@ impl Replica {
         }
         env.facts.extend(ready.notices.iter().filter_map(noted));
         for change in ready.changes {
-            self.account.changed(&change);
             self.changed(env, change);
         }
-        self.account.noticed(env, &ready.notices);
         if let Some(commit) = ready.commit {
             self.send_commit(env, &commit);
         }
@@ -678,6 +679,16 @@ impl Replica {
                 Goes::On
             }
             None => Goes::On,
+        }
+    }
+
+    /// Keeps its own account of what the core has returned.
+    fn accounted(&mut self, env: &mut Env, ready: &Ready<Simulated>) {
+        self.account.changed(env, ready);
+        let entered = ready.changes.iter().filter(|change| matches!(change, Change::Entered { .. })).count();
+        let instance = self.instance;
+        for submitted in self.submissions.answered(env, &self.account, &self.config, &ready.replies, entered) {
+            env.facts.push(Fact::Submitted { instance, submitted: Rc::new(submitted) });
         }
     }
 

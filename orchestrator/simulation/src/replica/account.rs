@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use matricula_core::{Change, DestinationStatus, InLine, Moment, Notice, SagaId, SagaView, SagasWaiting};
+use matricula_core::{Change, DestinationStatus, InLine, Moment, Notice, Ready, Reply, SagaId, SagaView, SagasWaiting};
 use matricula_engine::{CallError, Code, Outcome};
 
 use super::bounds::DESTINATION_IN_FLIGHT_MAX;
 use super::broken_core::BrokenCore;
-use super::workflow::{id_of, number_of};
-use crate::clients::Request;
+use super::workflow::{Simulated, id_of, number_of};
 use crate::env::Env;
 use crate::names::{Attempt, CallId, SagaNo};
 
@@ -58,7 +57,6 @@ pub(crate) struct Account {
     pub is_stopping: bool,
     /// A saga about which somebody has given a command has left, or one that another instance took over.
     pub has_left_early: bool,
-    accepted: Vec<SagaId>,
 }
 
 /// What the core shows of one saga.
@@ -103,31 +101,32 @@ impl Account {
         self.sagas.iter_mut().filter(|known| known.saga == saga).for_each(|known| known.is_commanded = true);
     }
 
-    /// A submission is acknowledged: its saga enters in the same step.
-    pub(super) fn accepted(&mut self, saga: SagaId) {
-        self.accepted.push(saga);
-    }
-
-    pub(super) fn changed(&mut self, change: &Change<Rc<Request>>) {
-        match change {
-            Change::Entered { saga, state, .. } => {
-                let is_adopted = !self.accepted.contains(saga);
-                let saga = number_of(*saga);
-                self.calls.retain(|call| call.made.of.saga != saga);
-                let had_outcome = state.outcome() != Outcome::Pending;
-                let (is_settled, is_commanded) = (false, false);
-                self.sagas.push(KnownSaga { saga, is_adopted, had_outcome, is_settled, is_commanded });
+    /// The core has taken a step.
+    pub(super) fn changed(&mut self, env: &Env, ready: &Ready<Simulated>) {
+        let mut accepted = Vec::new();
+        accepted.extend(ready.replies.iter().filter_map(|(_, reply)| match reply {
+            Reply::Accepted(saga) => Some(**saga),
+            _ => None,
+        }));
+        for change in &ready.changes {
+            match change {
+                Change::Entered { saga, state, .. } => {
+                    let (saga, is_adopted) = (number_of(*saga), !accepted.contains(saga));
+                    self.calls.retain(|call| call.made.of.saga != saga);
+                    let had_outcome = state.outcome() != Outcome::Pending;
+                    let (is_settled, is_commanded) = (false, false);
+                    self.sagas.push(KnownSaga { saga, is_adopted, had_outcome, is_settled, is_commanded });
+                }
+                Change::Advanced { saga, state, .. } => {
+                    let saga = number_of(*saga);
+                    let is_settled = state.outcome() != Outcome::Pending;
+                    let known = self.sagas.iter_mut().filter(|known| known.saga == saga);
+                    known.for_each(|known| known.is_settled = is_settled);
+                }
+                Change::HandedOver { saga } => self.left(*saga),
             }
-            Change::Advanced { saga, state, .. } => {
-                let saga = number_of(*saga);
-                let is_settled = state.outcome() != Outcome::Pending;
-                self.sagas
-                    .iter_mut()
-                    .filter(|known| known.saga == saga)
-                    .for_each(|known| known.is_settled = is_settled);
-            }
-            Change::HandedOver { saga } => self.left(*saga),
         }
+        self.noticed(env, &ready.notices);
     }
 
     fn left(&mut self, saga: SagaId) {
@@ -137,9 +136,7 @@ impl Account {
         self.sagas.retain(|known| known.saga != saga);
     }
 
-    /// A step is over: its changes were handed over before.
-    pub(super) fn noticed(&mut self, env: &Env, notices: &[Notice]) {
-        self.accepted.clear();
+    fn noticed(&mut self, env: &Env, notices: &[Notice]) {
         let place = |name: &str| env.shape.destinations.iter().position(|other| *other == name);
         for notice in notices {
             let (name, is_breaker_open) = match notice {

@@ -79,6 +79,9 @@ impl BrokenCore {
         if missing == Some(Broken::SlotsStayEmpty) {
             config.in_flight_max = 1;
         }
+        if missing == Some(Broken::QueuesHaveNoBound) {
+            config.admission_queue_max = usize::MAX;
+        }
         let core = Core::new(workflow, &config, instance, seed, registered);
         Self { core, missing, memory: Memory::default() }
     }
