@@ -1,7 +1,6 @@
 //! The shell's own account of its core: what went in and what came out. Views of operators are compared with it.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 
 use matricula_core::{Change, DestinationStatus, InLine, Moment, Notice, Ready, Reply, SagaId, SagaView, SagasWaiting};
 use matricula_engine::{CallError, Code, Outcome};

@@ -63,7 +63,7 @@ pub(super) fn gathers_ms(env: &Env, instance: InstanceNo) -> i64 {
 
 /// After how many of 1,024 steps an operator looks at an instance: of three in four nobody looks.
 pub(super) fn looks_of_1024(env: &Env, instance: InstanceNo) -> u32 {
-    if env.draw(Purpose::Looks(instance)).chance(256) { 128 } else { 0 }
+    if env.draw(Purpose::Looks(instance)).chance(256) { 48 } else { 0 }
 }
 
 fn drawn(env: &Env, instance: InstanceNo, ample: CoreConfig) -> CoreConfig {

@@ -78,6 +78,9 @@ impl Submissions {
             }
             _ => None,
         }));
+        if self.asked.is_empty() {
+            return;
+        }
         self.in_memory = account.sagas.len();
         self.open = self.entering.len() + account.sagas.iter().filter(|known| may_be_open(known)).count();
     }
@@ -91,6 +94,9 @@ impl Submissions {
         replies: &[(Caller, CoreReply)],
         entered: usize,
     ) -> Vec<Submitted> {
+        if self.asked.is_empty() && (self.entering.is_empty() || replies.is_empty()) {
+            return Vec::new();
+        }
         let is_asker = |caller: &Caller| matches!(caller.asker, Asker::Submitter { .. });
         let answers = || replies.iter().filter(|(caller, _)| is_asker(caller));
         let before = self.entering.clone();
