@@ -83,11 +83,13 @@ pub enum Broken {
     CallsInFlightAreHidden,
     /// Submissions are let in however many are open.
     QueuesHaveNoBound,
+    /// The store is never asked to show that a person must look.
+    RefusedAreHidden,
 }
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::StoreForgetsTheFence,
         Self::StoreForgetsTheSequence,
         Self::StoreAnswersEarly,
@@ -128,5 +130,6 @@ impl Broken {
         Self::SlotsStayEmpty,
         Self::CallsInFlightAreHidden,
         Self::QueuesHaveNoBound,
+        Self::RefusedAreHidden,
     ];
 }

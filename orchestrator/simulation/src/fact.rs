@@ -43,8 +43,9 @@ pub(crate) enum Fact {
     CommitEnded { instance: InstanceNo },
     /// An instance has let a submission in, or has rejected it at one of its bounds.
     Submitted { instance: InstanceNo, submitted: Rc<Submitted> },
-    /// The store has refused a row of an instance for good, as far as that one knows.
-    RowRefused,
+    /// The store has refused a row of an instance for good, as far as that one knows. `is_shown`: it has the store show
+    /// that a person must look, or nothing is stored that could be shown.
+    RowRefused { instance: InstanceNo, saga: SagaNo, is_shown: bool },
     /// The breaker of a service has opened.
     BreakerOpened,
     /// An instance has taken a step, and sagas wait for their turn. So many others have had theirs and no durable

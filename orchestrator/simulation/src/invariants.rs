@@ -36,6 +36,7 @@ mod one_call_at_a_time;
 mod one_commit_at_a_time;
 mod one_outcome;
 mod one_truth;
+mod refused_are_shown;
 mod the_line_moves;
 mod the_stopping_begin_nothing;
 mod turns;
@@ -132,6 +133,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(the_line_moves::TheLineMoves::default()),
         Box::new(views_are_true::ViewsAreTrue),
         Box::new(bounds_hold::BoundsHold),
+        Box::new(refused_are_shown::RefusedAreShown),
     ]
 }
 

@@ -382,12 +382,14 @@ struct Transactions {
 
 impl Replica {
     fn new(env: &Env, process: ProcessNo, instance: InstanceNo, clock_ahead_ms: i64) -> Self {
+        let config = bounds::config(env, instance);
         Self {
             process,
             instance,
             clock_ahead_ms,
             started_ms: env.now_ms,
-            config: bounds::config(env, instance),
+            account: Account::new(env, config.breaker_failures),
+            config,
             core: None,
             gathers_ms: bounds::gathers_ms(env, instance),
             gathered: Vec::new(),
@@ -397,7 +399,6 @@ impl Replica {
             wakes_at_ms: None,
             written: None,
             transactions: Transactions::default(),
-            account: Account::new(env),
             submissions: Submissions::default(),
             looks_of_1024: bounds::looks_of_1024(env, instance),
             steps: 0,
@@ -641,7 +642,8 @@ impl Replica {
         for (saga, outcome) in told {
             env.facts.push(Fact::Told { saga, outcome });
         }
-        env.facts.extend(ready.notices.iter().filter_map(noted));
+        let instance = self.instance;
+        env.facts.extend(ready.notices.iter().filter_map(|notice| noted(instance, notice, &ready.store)));
         for change in ready.changes {
             self.changed(env, change);
         }
@@ -685,6 +687,10 @@ impl Replica {
     /// Keeps its own account of what the core has returned.
     fn accounted(&mut self, env: &mut Env, ready: &Ready<Simulated>) {
         self.account.changed(env, ready);
+        if ready.end.is_some() {
+            // A core that was fenced answers nothing any more.
+            return;
+        }
         let entered = ready.changes.iter().filter(|change| matches!(change, Change::Entered { .. })).count();
         let instance = self.instance;
         for submitted in self.submissions.answered(env, &self.account, &self.config, &ready.replies, entered) {
@@ -810,9 +816,17 @@ fn reply(env: &mut Env, asker: Asker, reply: Reply) {
 }
 
 /// The notices of the core that are counted.
-fn noted(notice: &Notice) -> Option<Fact> {
+fn noted(instance: InstanceNo, notice: &Notice, store: &[CoreRequest]) -> Option<Fact> {
     match notice {
-        Notice::AppendRefused { .. } | Notice::AdmissionRefused { .. } => Some(Fact::RowRefused),
+        Notice::AppendRefused { saga, .. } => {
+            let is_shown =
+                |request: &CoreRequest| matches!(request, CoreRequest::Flag { sagas } if sagas.contains(saga));
+            let is_shown = store.iter().any(is_shown);
+            Some(Fact::RowRefused { instance, saga: number_of(*saga), is_shown })
+        }
+        Notice::AdmissionRefused { saga, .. } => {
+            Some(Fact::RowRefused { instance, saga: number_of(*saga), is_shown: true })
+        }
         Notice::BreakerOpened { .. } => Some(Fact::BreakerOpened),
         _ => None,
     }

@@ -83,7 +83,7 @@ impl Tally {
             Fact::Marked { .. } => self.marked += 1,
             Fact::Obeyed { .. } => self.obeyed += 1,
             Fact::Submitted { submitted, .. } => self.rejected += u64::from(submitted.entry != Entry::LetIn),
-            Fact::RowRefused => self.rows_refused += 1,
+            Fact::RowRefused { .. } => self.rows_refused += 1,
             Fact::BreakerOpened => self.breakers_opened += 1,
             _ => {}
         }

@@ -111,6 +111,10 @@ impl<'a> Seeing<'a> {
         })?;
         hold(status.in_flight_max == known.in_flight_max, || format!("a limit of {}", status.in_flight_max))?;
         is_so(status.breaker != "closed", known.is_breaker_open, "the breaker is open")?;
+        if let Some(failures) = known.failures {
+            is_so(status.breaker != "closed", failures >= known.failures_max, "the breaker is open")?;
+            is_so(!status.last_error.is_empty(), failures > 0, "the last call has failed")?;
+        }
         is_so(status.failing_since_ms.is_some(), known.is_failing, "it fails")?;
         is_so(status.probe_at_ms.is_some(), known.is_failing && status.breaker == "open", "a probe has a time")?;
         hold(status.breaker == "closed" || !status.last_error.is_empty(), || "an open breaker, no error".to_owned())?;

@@ -44,6 +44,10 @@ pub(crate) struct KnownDestination {
     pub in_flight_max: usize,
     pub is_breaker_open: bool,
     pub is_failing: bool,
+    /// RPCs in a row that have failed; none when a batch was halved, whose parts count together.
+    pub failures: Option<u32>,
+    /// As many open its breaker.
+    pub failures_max: u32,
 }
 
 /// What the shell knows.
@@ -82,12 +86,14 @@ pub(crate) struct Looked {
 }
 
 impl Account {
-    pub(super) fn new(env: &Env) -> Self {
+    pub(super) fn new(env: &Env, failures_max: u32) -> Self {
         let destination = KnownDestination {
             in_flight: 0,
             in_flight_max: DESTINATION_IN_FLIGHT_MAX,
             is_breaker_open: false,
             is_failing: false,
+            failures: Some(0),
+            failures_max,
         };
         Self { destinations: vec![destination; env.shape.destinations.len()], ..Self::default() }
     }
@@ -177,7 +183,17 @@ impl Account {
         let is_halved = calls.len() > 1 && error.is_some_and(|error| error.code == Code::InvalidArgument);
         if let Some(call) = calls.first() {
             let destination = usize::from(env.shape.destination_of[call.step.get()]);
-            self.destinations[destination].in_flight -= 1;
+            let known = &mut self.destinations[destination];
+            known.in_flight -= 1;
+            known.failures = match error {
+                Some(error) if error.code == Code::InvalidArgument => None,
+                Some(_) => known.failures.map(|failures| failures + 1),
+                None => Some(0),
+            };
+            // A later part of a halved batch says nothing by itself.
+            if self.calls.iter().any(|known| known.made.of == *call && known.is_halved) {
+                known.failures = None;
+            }
         }
         for call in self.calls.iter_mut().filter(|call| calls.contains(&call.made.of)) {
             call.is_under_way = false;

@@ -214,6 +214,7 @@ impl BrokenCore {
                 Notice::BreakerOpened { destination, .. } => Some(Input::LimitSet { destination, in_flight_max: 0 }),
                 _ => None,
             })),
+            Broken::RefusedAreHidden => ready.store.retain(|request| !matches!(request, StoreRequest::Flag { .. })),
             Broken::CompensatesAfterThePivot => self.compensate_after_the_pivot(now, ready),
             Broken::WithdrawnCallsAreMade => self.make_withdrawn(now, ready),
             _ => {}

@@ -39,6 +39,8 @@ pub(crate) struct Submitted {
     pub earlier_ms: Vec<i64>,
     /// Some key of the student came twice while it was open: then it is not known here what each of them costs.
     pub is_repeated: bool,
+    /// The instance was asked to end before.
+    pub is_too_late: bool,
     pub bounds: CoreConfig,
 }
 
@@ -46,6 +48,7 @@ pub(crate) struct Submitted {
 struct Asked {
     saga: SagaNo,
     student: StudentNo,
+    is_too_late: bool,
 }
 
 impl Asked {
@@ -63,6 +66,7 @@ pub(super) struct Submissions {
     let_in_ms: Vec<(StudentNo, i64)>,
     repeated: Vec<StudentNo>,
     asked: Vec<Asked>,
+    is_stopping: bool,
     /// Before the step.
     open: usize,
     in_memory: usize,
@@ -72,12 +76,16 @@ impl Submissions {
     /// A step begins.
     pub(super) fn asked(&mut self, account: &Account, inputs: &[Input<Simulated>]) {
         self.asked.clear();
-        self.asked.extend(inputs.iter().filter_map(|input| match input {
-            Input::Submitted { submission, caller } => {
-                Some(Asked { saga: caller.saga, student: submission.request.student })
+        for input in inputs {
+            match input {
+                Input::Submitted { submission, caller } => {
+                    let (student, is_too_late) = (submission.request.student, self.is_stopping);
+                    self.asked.push(Asked { saga: caller.saga, student, is_too_late });
+                }
+                Input::Stopped => self.is_stopping = true,
+                _ => {}
             }
-            _ => None,
-        }));
+        }
         if self.asked.is_empty() {
             return;
         }
@@ -120,13 +128,15 @@ impl Submissions {
                 entry,
                 open: 0,
                 open_of_student: 0,
-                open_most: self.open + asked.len(),
-                open_of_student_most: 0,
+                open_most: self.open + asked.len() + entered,
+                // Those that were open before and have left in the step.
+                open_of_student_most: before.len() + (self.in_memory + entered - account.sagas.len()),
                 in_memory: self.in_memory,
                 in_memory_most: self.in_memory + entered,
                 has_left: account.sagas.len() < self.in_memory + entered,
                 earlier_ms: of_student.map(|(_, at_ms)| env.now_ms - at_ms).collect(),
                 is_repeated: self.repeated.contains(&this.student),
+                is_too_late: this.is_too_late,
                 bounds: bounds.clone(),
             });
             if entry == Entry::LetIn {
@@ -152,7 +162,7 @@ impl Submissions {
         submitted.open_of_student = open.len();
         let in_memory = account.sagas.iter().filter(|known| is_of_student(known.saga)).count();
         let asked = asked.iter().chain(&self.entering).filter(|asked| asked.student == submitted.student).count();
-        submitted.open_of_student_most = in_memory + asked;
+        submitted.open_of_student_most += in_memory + asked;
     }
 }
 
