@@ -77,11 +77,19 @@ pub enum Broken {
     SlotsAreNotCounted,
     /// A call that an operator has decided is made all the same.
     WithdrawnCallsAreMade,
+    /// One saga at a time is at work, however many slots there are.
+    SlotsStayEmpty,
+    /// Operators do not see what a saga waits for.
+    CallsInFlightAreHidden,
+    /// Submissions are let in however many are open.
+    QueuesHaveNoBound,
+    /// The store is never asked to show that a person must look.
+    RefusedAreHidden,
 }
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 41] = [
         Self::StoreForgetsTheFence,
         Self::StoreForgetsTheSequence,
         Self::StoreAnswersEarly,
@@ -119,5 +127,9 @@ impl Broken {
         Self::StopIsIgnored,
         Self::SlotsAreNotCounted,
         Self::WithdrawnCallsAreMade,
+        Self::SlotsStayEmpty,
+        Self::CallsInFlightAreHidden,
+        Self::QueuesHaveNoBound,
+        Self::RefusedAreHidden,
     ];
 }

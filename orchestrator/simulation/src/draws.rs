@@ -62,6 +62,10 @@ pub(crate) enum Purpose {
     Bounds(InstanceNo),
     /// How many sagas an instance drives at the same time.
     Places(InstanceNo),
+    /// How often operators look at an instance.
+    Looks(InstanceNo),
+    /// Whether an operator looks at an instance after its nth step.
+    LookedAt { instance: InstanceNo, step: u32 },
     /// How long an instance waits that is asked to end.
     Grace(InstanceNo),
     /// The turn of something that came while a process was stopped for the nth time.

@@ -8,6 +8,7 @@ use matricula_engine::{Outcome, Recorded};
 
 use crate::names::{CallId, ClientNo, InstanceNo, SagaNo, SectionNo};
 use crate::operators::Order;
+use crate::replica::{Looked, Submitted};
 
 /// A fact.
 #[derive(Debug, Clone)]
@@ -40,12 +41,18 @@ pub(crate) enum Fact {
     CommitSent { instance: InstanceNo },
     /// It is given the answer.
     CommitEnded { instance: InstanceNo },
-    /// An instance has rejected a submission, at one of its bounds.
-    Rejected,
-    /// The store has refused a row of an instance for good, as far as that one knows.
-    RowRefused,
+    /// An instance has let a submission in, or has rejected it at one of its bounds.
+    Submitted { instance: InstanceNo, submitted: Rc<Submitted> },
+    /// The store has refused a row of an instance for good, as far as that one knows. `is_shown`: it has the store show
+    /// that a person must look, or nothing is stored that could be shown.
+    RowRefused { instance: InstanceNo, saga: SagaNo, is_shown: bool },
     /// The breaker of a service has opened.
     BreakerOpened,
+    /// An instance has taken a step, and sagas wait for their turn. So many others have had theirs and no durable
+    /// outcome.
+    Waiting { instance: InstanceNo, waiting: usize, at_work: usize },
+    /// An operator looks at an instance.
+    Looked { instance: InstanceNo, looked: Rc<Looked> },
     /// A call has left an instance.
     CallMade { instance: InstanceNo, of: CallId, attempt: u32 },
     /// An instance does not wait for a call any more.

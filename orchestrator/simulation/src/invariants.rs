@@ -18,6 +18,7 @@ use crate::witness::{Seen, Witness};
 
 mod all_or_nothing;
 mod answers_are_true;
+mod bounds_hold;
 mod by_hand_is_told;
 mod durable_first;
 mod effects_once;
@@ -35,8 +36,11 @@ mod one_call_at_a_time;
 mod one_commit_at_a_time;
 mod one_outcome;
 mod one_truth;
+mod refused_are_shown;
+mod the_line_moves;
 mod the_stopping_begin_nothing;
 mod turns;
+mod views_are_true;
 
 pub(crate) use nothing_forgotten::{NOTHING_FORGOTTEN, overdue};
 
@@ -126,6 +130,10 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(one_commit_at_a_time::OneCommitAtATime::default()),
         Box::new(the_stopping_begin_nothing::TheStoppingBeginNothing::default()),
         Box::new(no_decided_call::NoDecidedCall),
+        Box::new(the_line_moves::TheLineMoves::default()),
+        Box::new(views_are_true::ViewsAreTrue),
+        Box::new(bounds_hold::BoundsHold),
+        Box::new(refused_are_shown::RefusedAreShown),
     ]
 }
 

@@ -8,14 +8,16 @@
 //! | module | one job |
 //! |---|---|
 //! | `workflow` | what the sagas do, as the core has to know it |
+//! | `account` | what the shell knows of its core, to compare with what operators see |
 //! | `bounds` | the bounds of an instance |
+//! | `submissions` | which submissions the core has let in |
 //! | `broken_core` | a core from which a guard is taken out |
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use matricula_core::{
-    Change, Commit, CommitAnswer, CoreConfig, End, Input, Moment, Notice, Registered, Reply as CoreReply,
+    Change, Commit, CommitAnswer, CoreConfig, End, Input, Moment, Notice, Ready, Registered, Reply as CoreReply,
     Rpc as CoreRpc, RpcNo, SagaId, StoreAnswer as CoreAnswer, StoreRequest as CoreRequest, StoredSaga, Submission,
 };
 use matricula_engine::{CallError, Code, Input as SagaInput, Outcome, Row};
@@ -29,14 +31,21 @@ use crate::operators::OperatorEvent;
 use crate::participants::{Operation, Rpc, RpcAnswer};
 use crate::store::{Admission, Admitted, Append, Batch, StoreAnswer, StoreRequest, Stored, Transaction};
 
+mod account;
 mod bounds;
 mod broken_core;
+mod submissions;
 mod workflow;
 
-pub(crate) use bounds::DESTINATION_IN_FLIGHT_MAX;
+pub(crate) use account::{KnownCall, KnownDestination, KnownSaga, Looked, ShownSaga};
+pub(crate) use bounds::{CALL_TIMEOUT_MS, DESTINATION_IN_FLIGHT_MAX};
 
-use bounds::{CALL_TIMEOUT_MS, in_flight_max};
+pub(crate) use submissions::{Entry, Submitted};
+
+use account::Account;
+use bounds::in_flight_max;
 use broken_core::{BrokenCore, Done};
+use submissions::Submissions;
 use workflow::{Caller, Simulated, id_of, number_of, origins};
 
 /// How long an instance that is to end waits for what is in flight, at most.
@@ -220,6 +229,9 @@ impl Process {
         let name = env.shape.destinations[usize::from(destination)];
         self.limited = Some(destination);
         env.say(|| format!("an operator has {} make at most {in_flight_max} calls of {name} at a time", self.no));
+        if replica.is_open() {
+            replica.account.limit_set(destination, in_flight_max);
+        }
         let goes = replica.take(env, Input::LimitSet { destination: name, in_flight_max });
         self.ends_if(env, goes);
     }
@@ -351,6 +363,11 @@ struct Replica {
     /// The last write and its tries.
     written: Option<(TransactionKind, u32)>,
     transactions: Transactions,
+    account: Account,
+    submissions: Submissions,
+    /// Of 1,024 steps: an operator looks after so many.
+    looks_of_1024: u32,
+    steps: u32,
 }
 
 /// How many transactions it has sent, except writes.
@@ -365,12 +382,14 @@ struct Transactions {
 
 impl Replica {
     fn new(env: &Env, process: ProcessNo, instance: InstanceNo, clock_ahead_ms: i64) -> Self {
+        let config = bounds::config(env, instance);
         Self {
             process,
             instance,
             clock_ahead_ms,
             started_ms: env.now_ms,
-            config: bounds::config(env, instance),
+            account: Account::new(env, config.breaker_failures),
+            config,
             core: None,
             gathers_ms: bounds::gathers_ms(env, instance),
             gathered: Vec::new(),
@@ -380,6 +399,9 @@ impl Replica {
             wakes_at_ms: None,
             written: None,
             transactions: Transactions::default(),
+            submissions: Submissions::default(),
+            looks_of_1024: bounds::looks_of_1024(env, instance),
+            steps: 0,
         }
     }
 
@@ -431,6 +453,7 @@ impl Replica {
             Asked::Order(order) => (order.saga, order.input()),
         };
         env.facts.push(Fact::Commanded { instance: self.instance, saga });
+        self.account.commanded(saga);
         self.take(env, Input::Commanded { saga: id_of(saga), command, caller: Caller { asker, saga } })
     }
 
@@ -441,6 +464,7 @@ impl Replica {
         }
         let grace_ms = i64::from(env.draw(Purpose::Grace(self.instance)).below(GRACE_MS as u32));
         self.later(env, grace_ms, InstanceInput::GraceIsOver);
+        self.account.is_stopping = true;
         self.take(env, Input::Stopped)
     }
 
@@ -484,6 +508,7 @@ impl Replica {
         if let Some(place) = self.in_flight.iter().position(|(number, _)| *number == rpc) {
             let instance = self.instance;
             let (_, calls) = self.in_flight.swap_remove(place);
+            self.account.ended(env, &calls, answer.as_ref().err());
             env.facts.extend(calls.into_iter().map(|of| Fact::CallEnded { instance, of }));
         }
         // A second answer, or one that comes too late, is handed over, too.
@@ -605,20 +630,20 @@ impl Replica {
     fn step(&mut self, env: &mut Env) -> Goes {
         let now = self.moment(env);
         let Some(core) = self.core.as_mut().filter(|_| self.stage == Stage::Runs) else { return Goes::On };
+        self.submissions.asked(&self.account, &self.gathered);
         let Done { ready, replies, told } = core.step(now, std::mem::take(&mut self.gathered));
+        self.accounted(env, &ready);
         for (caller, answer) in replies {
             reply(env, caller.asker, answer);
         }
         for (caller, answer) in ready.replies {
-            if matches!(answer, CoreReply::QueueFull { .. } | CoreReply::OverQuota { .. }) {
-                env.facts.push(Fact::Rejected);
-            }
             reply(env, caller.asker, reply_of(caller.saga, answer));
         }
         for (saga, outcome) in told {
             env.facts.push(Fact::Told { saga, outcome });
         }
-        env.facts.extend(ready.notices.iter().filter_map(noted));
+        let instance = self.instance;
+        env.facts.extend(ready.notices.iter().filter_map(|notice| noted(instance, notice, &ready.store)));
         for change in ready.changes {
             self.changed(env, change);
         }
@@ -643,6 +668,9 @@ impl Replica {
         let in_ms = |at: Moment| i64::try_from(at.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
         self.wake_at_ms = ready.wake_at.map(|at| self.started_ms.saturating_add(in_ms(at)).max(env.now_ms));
         self.schedule_wake(env);
+        if ready.end.is_none() {
+            self.looked_at(env, now);
+        }
         match ready.end {
             Some(End::Fenced) => {
                 env.say(|| format!("{} is fenced and ends", self.instance));
@@ -653,6 +681,36 @@ impl Replica {
                 Goes::On
             }
             None => Goes::On,
+        }
+    }
+
+    /// Keeps its own account of what the core has returned.
+    fn accounted(&mut self, env: &mut Env, ready: &Ready<Simulated>) {
+        self.account.changed(env, ready);
+        if ready.end.is_some() {
+            // A core that was fenced answers nothing any more.
+            return;
+        }
+        let entered = ready.changes.iter().filter(|change| matches!(change, Change::Entered { .. })).count();
+        let instance = self.instance;
+        for submitted in self.submissions.answered(env, &self.account, &self.config, &ready.replies, entered) {
+            env.facts.push(Fact::Submitted { instance, submitted: Rc::new(submitted) });
+        }
+    }
+
+    /// What can be seen of the core after a step: how many are at work while others wait, and now and then all that
+    /// operators see.
+    fn looked_at(&mut self, env: &mut Env, now: Moment) {
+        let (Some(core), instance) = (&self.core, self.instance) else { return };
+        let waiting = core.core().queued();
+        if waiting > 0 && !self.account.is_stopping {
+            env.facts.push(Fact::Waiting { instance, waiting, at_work: self.account.at_work(core, now) });
+        }
+        self.steps += 1;
+        let looked_at = Purpose::LookedAt { instance, step: self.steps };
+        if self.looks_of_1024 > 0 && env.draw(looked_at).chance(self.looks_of_1024) {
+            let looked = Rc::new(account::look(env, core, now, &self.account));
+            env.facts.push(Fact::Looked { instance, looked });
         }
     }
 
@@ -698,11 +756,12 @@ impl Replica {
             env.facts.push(Fact::CallMade { instance: self.instance, of, attempt });
         }
         let number = rpc.number.0;
+        let destination = env.shape.destination_of[operations[0].of.step.get()];
+        self.account.sent(env, destination, operations.iter().map(Operation::key));
         self.in_flight.push((number, operations.iter().map(|operation| operation.of).collect()));
         let first = operations.iter().map(Operation::key).min().expect("an RPC has a call");
         let key = RpcKey { instance: self.instance, first };
-        let step = operations[0].of.step;
-        let rpc = Rc::new(Rpc { number, key, destination: env.shape.destination_of[step.get()], operations });
+        let rpc = Rc::new(Rpc { number, key, destination, operations });
         let jitter_ms = i64::from(env.draw(Purpose::CallTimeout(key)).below(50));
         self.later(env, CALL_TIMEOUT_MS + jitter_ms, InstanceInput::RpcTimeout { rpc: number, key });
         env.send(Message::Call(key), |copy| Event::Rpc { rpc: rpc.clone(), copy });
@@ -757,9 +816,17 @@ fn reply(env: &mut Env, asker: Asker, reply: Reply) {
 }
 
 /// The notices of the core that are counted.
-fn noted(notice: &Notice) -> Option<Fact> {
+fn noted(instance: InstanceNo, notice: &Notice, store: &[CoreRequest]) -> Option<Fact> {
     match notice {
-        Notice::AppendRefused { .. } | Notice::AdmissionRefused { .. } => Some(Fact::RowRefused),
+        Notice::AppendRefused { saga, .. } => {
+            let is_shown =
+                |request: &CoreRequest| matches!(request, CoreRequest::Flag { sagas } if sagas.contains(saga));
+            let is_shown = store.iter().any(is_shown);
+            Some(Fact::RowRefused { instance, saga: number_of(*saga), is_shown })
+        }
+        Notice::AdmissionRefused { saga, .. } => {
+            Some(Fact::RowRefused { instance, saga: number_of(*saga), is_shown: true })
+        }
         Notice::BreakerOpened { .. } => Some(Fact::BreakerOpened),
         _ => None,
     }

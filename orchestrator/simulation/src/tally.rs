@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::AddAssign;
 
 use crate::fact::Fact;
-use crate::replica::ProcessEvent;
+use crate::replica::{Entry, ProcessEvent};
 
 macro_rules! tally {
     ($($(#[$doc:meta])* $field:ident),* $(,)?) => {
@@ -82,8 +82,8 @@ impl Tally {
             Fact::Adopted { .. } => self.adopted += 1,
             Fact::Marked { .. } => self.marked += 1,
             Fact::Obeyed { .. } => self.obeyed += 1,
-            Fact::Rejected => self.rejected += 1,
-            Fact::RowRefused => self.rows_refused += 1,
+            Fact::Submitted { submitted, .. } => self.rejected += u64::from(submitted.entry != Entry::LetIn),
+            Fact::RowRefused { .. } => self.rows_refused += 1,
             Fact::BreakerOpened => self.breakers_opened += 1,
             _ => {}
         }

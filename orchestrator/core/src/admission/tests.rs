@@ -167,6 +167,73 @@ fn memory_is_a_bound_of_its_own() {
     assert_eq!(control.enter(candidate, 4, NOW), Ok(Admittance::New));
 }
 
+/// Memory is short because a service is away: that says nothing about how fast sagas are decided.
+#[test]
+fn only_a_rejection_for_a_full_queue_is_saturation() {
+    let candidate = Candidate { id: id(1), subject: "ada", key: "k", fingerprint: "" };
+    let mut control = control(|config| (config.sagas_in_memory_max, config.admission_queue_max) = (5, 1));
+    assert!(control.enter(candidate, 5, NOW).is_err());
+    assert_eq!(control.throughput.counting, Counting::Stopped);
+    enter(&mut control, 2).expect("there is room for one");
+    assert!(control.enter(candidate, 4, NOW).is_err());
+    assert_eq!(control.throughput.counting, Counting::Ready);
+}
+
+#[test]
+fn the_rate_is_measured_from_the_first_saga_that_waits_to_the_last() {
+    let is_saturated = |control: &AdmissionControl| {
+        let ThroughputEstimator { counting, ends_at, .. } = control.throughput;
+        counting != Counting::Stopped && ends_at.is_none()
+    };
+    let joins: [fn(&mut AdmissionControl, usize); 2] =
+        [|control, number| wait(control, number, NOW), |control, number| control.adopted(id(number), NOW)];
+    let leaves: [fn(&mut AdmissionControl, usize); 3] = [
+        |control, number| assert_eq!(control.next_turn(NOW), Some(id(number))),
+        |control, number| assert!(control.begin_early(id(number), NOW)),
+        |control, number| {
+            control.forgotten(id(number));
+            // The core asks for turns after each step, and here all slots are taken.
+            control.at_work += 2;
+            assert_eq!(control.next_turn(NOW), None);
+            control.at_work -= 2;
+        },
+    ];
+    for join in joins {
+        for leave in leaves {
+            let mut control = control(|config| config.in_flight_max = 2);
+            assert!(!is_saturated(&control));
+            join(&mut control, 1);
+            join(&mut control, 2);
+            assert!(is_saturated(&control));
+            leave(&mut control, 1);
+            assert!(is_saturated(&control), "one waits");
+            leave(&mut control, 2);
+            assert!(!is_saturated(&control), "none waits");
+        }
+    }
+}
+
+/// The place of a saga counts those before it, and its wait the time until they had their turns.
+#[test]
+fn a_saga_at_work_waits_for_the_rest_of_the_mean_time_of_work() {
+    let mut control = control_with_one_slot();
+    for number in 0..3 {
+        wait(&mut control, number, NOW);
+    }
+    assert_eq!(control.next_turn(NOW), Some(id(0)));
+    control.decided(id(0), NOW + ms(320));
+    assert_eq!(control.work(), Some(ms(320)), "the first is the mean");
+    assert_eq!(control.next_turn(NOW + ms(320)), Some(id(1)));
+    let place = control.place(id(1), NOW + ms(420)).expect("it is at work");
+    assert_eq!(place, InLine { ahead: None, expected_wait: Some(ms(220)) });
+    control.decided(id(1), NOW + ms(320));
+    assert_eq!(control.work(), Some(ms(310)), "of 32 sagas the last counts as one");
+    // A saga that began before its turn says nothing about how long the others take.
+    assert!(control.begin_early(id(2), NOW));
+    control.decided(id(2), NOW + ms(9_000));
+    assert_eq!((control.work(), control.at_work), (Some(ms(310)), 0));
+}
+
 #[test]
 fn adopted_sagas_are_open_pass_every_bound_and_take_no_quota() {
     let mut control = control(|config| {

@@ -1,8 +1,9 @@
-//! The stopping begin nothing: an instance that was asked to end makes no call any more.
+//! The stopping begin nothing: an instance that was asked to end makes no call any more, and lets no submission in.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
 use crate::names::InstanceNo;
+use crate::replica::Entry;
 
 #[derive(Default)]
 pub(super) struct TheStoppingBeginNothing {
@@ -17,6 +18,10 @@ impl Invariant for TheStoppingBeginNothing {
     fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
         match fact {
             Fact::Stopping { instance } => self.stopping.push(*instance),
+            Fact::Submitted { instance, submitted } => {
+                let is_let_in = submitted.is_too_late && submitted.entry == Entry::LetIn;
+                return hold(!is_let_in, || format!("{instance} is to end and lets {} in", submitted.saga));
+            }
             Fact::CallMade { instance, of, .. } => {
                 return hold(!self.stopping.contains(instance), || format!("{instance} is to end and makes {of}"));
             }

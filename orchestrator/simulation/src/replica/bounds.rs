@@ -11,7 +11,7 @@ use crate::store::{ADOPTION_CHUNK, LEASE_TTL_MS};
 /// RPCs to one destination at the same time: two, so that what waits goes in one batch.
 pub(crate) const DESTINATION_IN_FLIGHT_MAX: usize = 2;
 /// Time after which a call is given up and its end is unknown.
-pub(super) const CALL_TIMEOUT_MS: i64 = 5_000;
+pub(crate) const CALL_TIMEOUT_MS: i64 = 5_000;
 /// More than any history has.
 const PLENTY: usize = 1_000;
 
@@ -21,7 +21,10 @@ const PLENTY: usize = 1_000;
 /// So only sagas that never wait for each other may have fewer slots than there are sagas.
 pub(crate) fn in_flight_max(env: &Env, instance: InstanceNo) -> usize {
     let below = u32::from(CLIENTS_MAX);
-    (places_min(env) + env.draw(Purpose::Places(instance)).below(below)) as usize
+    let mut draw = env.draw(Purpose::Places(instance));
+    // Half of them are so small that sagas wait for each other's slots.
+    let more = if draw.chance(512) { draw.below(2) } else { draw.below(below) };
+    (places_min(env) + more) as usize
 }
 
 fn places_min(env: &Env) -> u32 {
@@ -56,6 +59,11 @@ pub(super) fn config(env: &Env, instance: InstanceNo) -> CoreConfig {
 pub(super) fn gathers_ms(env: &Env, instance: InstanceNo) -> i64 {
     let mut draw = env.draw(Purpose::Gathers(instance));
     if draw.chance(512) { 0 } else { 1 + i64::from(draw.below(30)) }
+}
+
+/// After how many of 1,024 steps an operator looks at an instance: of three in four nobody looks.
+pub(super) fn looks_of_1024(env: &Env, instance: InstanceNo) -> u32 {
+    if env.draw(Purpose::Looks(instance)).chance(256) { 48 } else { 0 }
 }
 
 fn drawn(env: &Env, instance: InstanceNo, ample: CoreConfig) -> CoreConfig {

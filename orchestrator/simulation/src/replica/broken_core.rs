@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use matricula_core::{
     AppendOutcome, Call, Clearance, Commit, CommitAnswer, Core, CoreConfig, Input, Moment, Notice, Ready, Registered,
-    Reply as CoreReply, Rpc, RpcNo, SagaId, StoreAnswer, StoreRequest,
+    Reply as CoreReply, Rpc, RpcNo, SagaId, SagaView, StoreAnswer, StoreRequest,
 };
 use matricula_engine::{
     CallAnswer, CallError, CallStatus, DecideError, Direction, Input as SagaInput, OperatorCommand, Outcome,
-    Resolution, SagaState, StepIndex,
+    Resolution, SagaState, StepIndex, Wait,
 };
 
 use super::bounds::DESTINATION_IN_FLIGHT_MAX;
@@ -76,8 +76,27 @@ impl BrokenCore {
         if missing == Some(Broken::SlotsAreNotCounted) {
             config.in_flight_max *= 8;
         }
+        if missing == Some(Broken::SlotsStayEmpty) {
+            config.in_flight_max = 1;
+        }
+        if missing == Some(Broken::QueuesHaveNoBound) {
+            config.admission_queue_max = usize::MAX;
+        }
         let core = Core::new(workflow, &config, instance, seed, registered);
         Self { core, missing, memory: Memory::default() }
+    }
+
+    pub(super) fn core(&self) -> &Core<Simulated> {
+        &self.core
+    }
+
+    /// What operators see of a saga.
+    pub(super) fn look(&self, now: Moment, saga: SagaId) -> Option<SagaView> {
+        let mut view = self.core.look(now, saga)?;
+        if self.missing == Some(Broken::CallsInFlightAreHidden) {
+            view.waits.iter_mut().for_each(|wait| wait.wait = Wait::Record);
+        }
+        Some(view)
     }
 
     pub(super) fn step(&mut self, now: Moment, inputs: Vec<Input<Simulated>>) -> Done {
@@ -195,6 +214,7 @@ impl BrokenCore {
                 Notice::BreakerOpened { destination, .. } => Some(Input::LimitSet { destination, in_flight_max: 0 }),
                 _ => None,
             })),
+            Broken::RefusedAreHidden => ready.store.retain(|request| !matches!(request, StoreRequest::Flag { .. })),
             Broken::CompensatesAfterThePivot => self.compensate_after_the_pivot(now, ready),
             Broken::WithdrawnCallsAreMade => self.make_withdrawn(now, ready),
             _ => {}
