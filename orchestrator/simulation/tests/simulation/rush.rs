@@ -1,6 +1,8 @@
-//! A rush: more registrations than a service can take, at one core, for many seconds. Histories have a handful of sagas,
-//! and the core measures how fast sagas are decided only when many are. Here it does, and what it makes of the rate has
-//! to turn out true: the bound of the queue, the sagas at work, the promised waits, and when rejected clients come back.
+//! A rush: more registrations than a service can take, at one core, for many seconds.
+//!
+//! Histories have a handful of sagas, and the core measures how fast sagas are decided only when many are. Here many
+//! are. What the core makes of the rate has to turn out true: the bound of the queue, the sagas at work, the promised
+//! waits, and when rejected clients come back.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -193,8 +195,8 @@ fn what_is_made_of_the_rate_in_a_rush_turns_out_true() {
     let tries_mean = f64::from(tries.values().sum::<u32>()) / clients as f64;
     let near = ratios.iter().filter(|ratio| (0.8..1.25).contains(*ratio)).count();
     println!(
-        "{decided} decided after {now_ms} ms; open: {open_most}, at work: {at_work:?}, tries: {tries_mean:.2}; {near} of \
-         {} waits are near",
+        "{decided} decided after {now_ms} ms; open: {open_most}, at work: {at_work:?}, tries: {tries_mean:.2}; \
+         {near} of {} waits are near",
         ratios.len()
     );
     assert_eq!(*decided, clients, "each client that comes back when told is let in sooner or later");
