@@ -12,14 +12,15 @@ use matricula_core::{
 };
 use matricula_engine::{CallAnswer, Definition, Kind, Outcome, RetryPolicy, Step};
 
-/// The service takes three RPCs of twenty calls at a time, each for 100 ms: 600 calls a second.
+/// The service takes three RPCs of twenty calls at a time, each for 150 ms: 400 calls a second. That is far from the rate
+/// that the core assumes until it has measured one.
 const CALLS: usize = 20;
 const RPCS: usize = 3;
-const CALL_MS: u64 = 100;
+const CALL_MS: u64 = 150;
 const COMMIT_MS: u64 = 5;
-const DECIDED_A_SECOND: usize = 600;
+const DECIDED_A_SECOND: usize = 400;
 /// Half as many again come, for so long.
-const ARRIVE_A_SECOND: u64 = 900;
+const ARRIVE_A_SECOND: u64 = 600;
 const ARRIVE_FOR_MS: u64 = 15_000;
 /// From then on the rate is known.
 const KNOWN_MS: u64 = 6_000;
@@ -56,7 +57,7 @@ fn core(admission_wait_max_ms: u64) -> Core<Table> {
         subject_per_second_max: 100,
         subject_burst_max: 100,
         sagas_in_memory_max: 100_000,
-        in_flight_max: 800,
+        in_flight_max: 600,
         call_batch_max: CALLS,
         destination_in_flight_max: RPCS,
         breaker_failures: 5,
