@@ -494,3 +494,47 @@ fn settle<R: Clone, C>(batch: Batch<R, C>, admitted: Vec<Admitted>, appended: &[
     settled.appends = appends.map(|(append, outcome)| (append.saga, append.summary, *outcome)).collect();
     settled
 }
+
+#[cfg(test)]
+mod tests {
+    use matricula_engine::{Definition, Input, Jitter, Kind, RetryPolicy, Step, decide};
+
+    use super::*;
+
+    /// A saga that is admitted and then cancelled.
+    fn cancelled() -> (Arc<SagaState>, Arc<SagaState>, Vec<Recorded>) {
+        let retry = RetryPolicy::try_new(50, 2_000, 10_000, 30).expect("a policy");
+        let line = |stage, name, action, undo, kind| {
+            let destination = "alpha";
+            Step { name, stage, destination, action, undo, kind, retry }
+        };
+        let steps = vec![
+            line(1, "reserve", "Reserve", Some("Remove"), Kind::Compensatable),
+            line(2, "commit", "Commit", None, Kind::Pivot),
+        ];
+        let definition = Definition::try_new("log", 1, 600_000, steps).expect("a sound table");
+        let admitted = Recorded::first(0, definition.admit(vec!["reserve", "commit"], 0));
+        let state = SagaState::replay(&definition, [&admitted]).expect("it folds");
+        let command = Input::Cancel { by: "ada".to_owned(), reason: String::new() };
+        let decision = decide(&definition, &state, command, 0, Jitter(0)).expect("it can be cancelled");
+        (Arc::new(state), Arc::new(decision.state), decision.events)
+    }
+
+    /// A saga stays in the flush queue when its events are written for another reason.
+    #[test]
+    fn one_append_of_a_saga_is_under_way_and_none_is_empty() {
+        let (before, after, events) = cancelled();
+        let saga = SagaId::from_u128(1);
+        let mut log: UnpersistedLog<u32> = UnpersistedLog::new(&before);
+        assert!(log.send(saga, &before).is_none(), "nothing was decided");
+        assert!(matches!(log.decided(events.clone(), Vec::new(), Some(1), &after), Due::Write));
+        assert_eq!(log.send(saga, &after).map(|append| append.events), Some(events.clone()));
+        assert!(matches!(log.decided(events.clone(), Vec::new(), Some(2), &after), Due::Nothing));
+        assert!(log.send(saga, &after).is_none(), "an append is under way");
+        let advance = log.appended(&CommitProof(()), &after).expect("it was under way");
+        assert_eq!(advance.waiting.callers, [1]);
+        assert!(matches!(advance.due, Due::Write), "a caller waits for the rest");
+        assert_eq!(log.send(saga, &after).map(|append| append.events), Some(events));
+        assert_eq!(log.into_callers().collect::<Vec<_>>(), [2]);
+    }
+}

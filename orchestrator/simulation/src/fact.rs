@@ -37,8 +37,8 @@ pub(crate) enum Fact {
     Adopted { saga: SagaNo, instance: InstanceNo },
     /// An instance was given a command about a saga: a cancel, or an operator's.
     Commanded { instance: InstanceNo, saga: SagaNo },
-    /// An instance has sent a commit, or sends it again.
-    CommitSent { instance: InstanceNo },
+    /// An instance has sent a commit, or sends it again. `empty`: a saga of which nothing is appended.
+    CommitSent { instance: InstanceNo, empty: Option<SagaNo> },
     /// It is given the answer.
     CommitEnded { instance: InstanceNo },
     /// An instance has let a submission in, or has rejected it at one of its bounds.

@@ -383,12 +383,13 @@ struct Transactions {
 impl Replica {
     fn new(env: &Env, process: ProcessNo, instance: InstanceNo, clock_ahead_ms: i64) -> Self {
         let config = bounds::config(env, instance);
+        let looks_of_1024 = bounds::looks_of_1024(env, instance);
         Self {
             process,
             instance,
             clock_ahead_ms,
             started_ms: env.now_ms,
-            account: Account::new(env, config.breaker_failures),
+            account: Account::new(env, config.breaker_failures, looks_of_1024 > 0),
             config,
             core: None,
             gathers_ms: bounds::gathers_ms(env, instance),
@@ -400,7 +401,7 @@ impl Replica {
             written: None,
             transactions: Transactions::default(),
             submissions: Submissions::default(),
-            looks_of_1024: bounds::looks_of_1024(env, instance),
+            looks_of_1024,
             steps: 0,
         }
     }
@@ -729,7 +730,9 @@ impl Replica {
     }
 
     fn send_commit(&mut self, env: &mut Env, commit: &Commit<Rc<Request>>) {
-        env.facts.push(Fact::CommitSent { instance: self.instance });
+        let empty = commit.appends.iter().find(|append| append.events.is_empty());
+        let empty = empty.map(|append| number_of(append.saga));
+        env.facts.push(Fact::CommitSent { instance: self.instance, empty });
         env.say(|| described(self.instance, commit));
         let admissions = commit.admissions.iter().map(|admission| Admission {
             saga: number_of(admission.id),

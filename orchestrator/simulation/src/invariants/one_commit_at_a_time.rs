@@ -1,4 +1,5 @@
-//! One commit at a time: an instance sends no commit while another one has no answer.
+//! One commit at a time: an instance sends no commit while another one has no answer, and none with an append
+//! that is empty.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
@@ -16,7 +17,8 @@ impl Invariant for OneCommitAtATime {
 
     fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
         match fact {
-            Fact::CommitSent { instance } => {
+            Fact::CommitSent { instance, empty } => {
+                hold(empty.is_none(), || format!("{instance} appends nothing to the log of {empty:?}"))?;
                 hold(!self.under_way.contains(instance), || format!("{instance} sends two commits at the same time"))?;
                 self.under_way.push(*instance);
             }

@@ -1,5 +1,5 @@
-//! The refused are shown: when the store refuses the log of a saga, the instance has the store show at once that a person
-//! must look.
+//! The refused are shown: when the store refuses the log of a saga, the instance has the store show at once that a
+//! person must look.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

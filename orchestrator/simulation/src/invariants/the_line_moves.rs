@@ -1,5 +1,5 @@
-//! The line moves: while sagas of an instance wait for their turn, each of its slots is held by a saga without a durable
-//! outcome.
+//! The line moves: while sagas of an instance wait for their turn, each of its slots is held by a saga without a
+//! durable outcome.
 //!
 //! The core may leave up to three quarters of the slots empty when it has measured that sagas are decided slowly. It
 //! measures twenty decisions at least, and no instance of a history decides so many.

@@ -17,7 +17,8 @@ use crate::names::{Attempt, CallId};
 use crate::replica::{CALL_TIMEOUT_MS, KnownCall, KnownDestination, KnownSaga, Looked, ShownSaga};
 use crate::shapes::Shape;
 
-/// How long a call that nobody waits for may gather with others though its service is idle, and how late a timer may be.
+/// How long a call that nobody waits for may gather with others though its service is idle, and how late a timer may
+/// be.
 const GATHERS_MAX_MS: i64 = 50 + 1;
 
 pub(super) struct ViewsAreTrue;

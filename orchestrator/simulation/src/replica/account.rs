@@ -58,6 +58,8 @@ pub(crate) struct Account {
     pub calls: Vec<KnownCall>,
     pub destinations: Vec<KnownDestination>,
     pub is_stopping: bool,
+    /// Operators look at it now and then. Otherwise nobody asks for its calls.
+    is_watched: bool,
     /// A saga about which somebody has given a command has left, or one that another instance took over.
     pub has_left_early: bool,
 }
@@ -86,7 +88,7 @@ pub(crate) struct Looked {
 }
 
 impl Account {
-    pub(super) fn new(env: &Env, failures_max: u32) -> Self {
+    pub(super) fn new(env: &Env, failures_max: u32, is_watched: bool) -> Self {
         let destination = KnownDestination {
             in_flight: 0,
             in_flight_max: DESTINATION_IN_FLIGHT_MAX,
@@ -95,7 +97,8 @@ impl Account {
             failures: Some(0),
             failures_max,
         };
-        Self { destinations: vec![destination; env.shape.destinations.len()], ..Self::default() }
+        let destinations = vec![destination; env.shape.destinations.len()];
+        Self { destinations, is_watched, ..Self::default() }
     }
 
     pub(super) fn limit_set(&mut self, destination: u8, in_flight_max: usize) {
@@ -163,6 +166,9 @@ impl Account {
     }
 
     pub(super) fn sent(&mut self, env: &Env, destination: u8, calls: impl Iterator<Item = Attempt>) {
+        if !self.is_watched {
+            return;
+        }
         self.destinations[usize::from(destination)].in_flight += 1;
         for made in calls {
             if let Some(call) = self.calls.iter_mut().find(|call| call.made == made) {
@@ -180,6 +186,9 @@ impl Account {
     }
 
     pub(super) fn ended(&mut self, env: &Env, calls: &[CallId], error: Option<&CallError>) {
+        if !self.is_watched {
+            return;
+        }
         let is_halved = calls.len() > 1 && error.is_some_and(|error| error.code == Code::InvalidArgument);
         if let Some(call) = calls.first() {
             let destination = usize::from(env.shape.destination_of[call.step.get()]);

@@ -90,7 +90,7 @@ impl Submissions {
             return;
         }
         self.in_memory = account.sagas.len();
-        self.open = self.entering.len() + account.sagas.iter().filter(|known| may_be_open(known)).count();
+        self.open = self.entering.len() + account.sagas.iter().filter(may_be_open).count();
     }
 
     /// A step is over: these are its answers, and as many sagas have entered.
