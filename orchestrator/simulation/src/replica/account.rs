@@ -58,6 +58,8 @@ pub(crate) struct Account {
     pub calls: Vec<KnownCall>,
     pub destinations: Vec<KnownDestination>,
     pub is_stopping: bool,
+    /// Sagas that a command was given about, here or not.
+    commanded: Vec<SagaNo>,
     /// Operators look at it now and then. Otherwise nobody asks for its calls.
     is_watched: bool,
     /// A saga about which somebody has given a command has left, or one that another instance took over.
@@ -106,6 +108,8 @@ impl Account {
     }
 
     pub(super) fn commanded(&mut self, saga: SagaNo) {
+        // A command may be taken in the step in which its saga enters.
+        self.commanded.push(saga);
         self.sagas.iter_mut().filter(|known| known.saga == saga).for_each(|known| known.is_commanded = true);
     }
 
@@ -122,7 +126,7 @@ impl Account {
                     let (saga, is_adopted) = (number_of(*saga), !accepted.contains(saga));
                     self.calls.retain(|call| call.made.of.saga != saga);
                     let had_outcome = state.outcome() != Outcome::Pending;
-                    let (is_settled, is_commanded) = (false, false);
+                    let (is_settled, is_commanded) = (false, self.commanded.contains(&saga));
                     self.sagas.push(KnownSaga { saga, is_adopted, had_outcome, is_settled, is_commanded });
                 }
                 Change::Advanced { saga, state, .. } => {
