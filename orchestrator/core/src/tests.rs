@@ -308,6 +308,8 @@ fn a_row_that_the_database_refuses_holds_up_no_other() {
     let expected =
         [(0, "accepted"), (1, "accepted"), (2, "accepted"), (3, "unstorable"), (4, "accepted"), (5, "accepted")];
     assert_eq!(replies, expected);
+    let is_shown = |notice: &Notice| matches!(notice, Notice::AdmissionRefused { saga, .. } if *saga == id(3));
+    assert!(shell.notices.iter().any(is_shown), "people see it in the log");
 }
 
 /// Brings so many sagas to where the log of each has something to be written.
