@@ -71,8 +71,8 @@ async fn one_that_was_given_up_stops_while_the_other_goes_on() {
     assert_eq!(second.all_settled().await, 100);
 }
 
-/// A saga can leave a live instance: a person has given it away in the database. Whoever waits for it at the instance
-/// that had it gets the outcome that another reaches.
+/// A saga can leave a live instance: a person has given it away in the database. A client that waits for it at the
+/// instance that had it gets the outcome that another reaches.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_waits_where_a_saga_was_driven_hears_of_its_end_elsewhere() {
     // The first looks for sagas of others once at its start, and not again: it does not take its own back.

@@ -50,8 +50,8 @@ pub use url::{DatabasePlace, DatabaseUrl, DatabaseUrlError};
 
 const PING: &str = "SELECT 1 AS one";
 const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
-/// How long PostgreSQL may take to answer a message. Whoever waits for longer waits for a way that is gone and did not
-/// say so: the system would give it up a quarter of an hour later. The largest import is far below it.
+/// How long PostgreSQL may take to answer a message. After that the connection is taken for dead: the system would give
+/// it up a quarter of an hour later. The largest import is far below it.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
 
 /// A service's database.
