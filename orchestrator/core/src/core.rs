@@ -382,6 +382,13 @@ impl<W: Workflow> Core<W> {
             self.timers.remove(&(at, id));
         }
         self.admission.forgotten(id);
+        // A call that still waits for its service is none of a saga that has ended or is driven elsewhere. Mostly there is
+        // no such call; after a skipped compensation there may be.
+        for (step, direction) in saga.calling {
+            if let Some(rpc) = self.workflow.definition().step(step).rpc(direction) {
+                self.destinations.withdraw(rpc, id, step);
+            }
+        }
         for caller in saga.log.into_callers() {
             self.ready.replies.push((caller, Reply::NotHere));
         }

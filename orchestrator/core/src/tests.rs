@@ -373,6 +373,22 @@ fn a_saga_with_another_owner_is_left_to_it() {
 }
 
 #[test]
+fn a_saga_that_is_gone_leaves_no_call_behind() {
+    let mut shell = Shell::new();
+    shell.step([Input::LimitSet { destination: "beta", in_flight_max: 0 }]);
+    shell.submit(1);
+    shell.write_all();
+    shell.done("Reserve");
+    shell.until_commit();
+    let commit = shell.commit();
+    let appends = vec![AppendOutcome::Conflict];
+    shell.answer_commit(&commit, CommitAnswer::Written { admissions: Vec::new(), appends });
+    assert_eq!(shell.core.in_memory(), 0);
+    shell.step([Input::LimitSet { destination: "beta", in_flight_max: 3 }]);
+    assert!(shell.names().is_empty(), "its new owner calls: {:?}", shell.names());
+}
+
+#[test]
 fn conflicts_again_and_again_count_as_refused() {
     let (mut shell, commit) = with_appends(1);
     for _ in 0..20 {
