@@ -1,12 +1,12 @@
 //! The end of a real process: everything that can be stuck is, and it ends by one deadline nevertheless.
 
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use matricula_chaos::proxy::{Fault, Proxy};
-use matricula_harness::System;
+use matricula_harness::{ReservedPort, System};
 use matricula_kit::testing::{Backend, create_postgres};
 use matricula_proto::seats::v1::SetCapacityRequest;
 use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
@@ -119,11 +119,11 @@ async fn a_process_whose_stderr_is_stuck_ends_at_its_deadline() {
     let system = System::up();
     let (_unread, mut stderr) = std::io::pipe().expect("a pipe");
     stderr.write_all(&[b' '; PIPE_BYTES]).expect("it takes as much");
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let port = ReservedPort::any().expect("a free port");
     let mut serving = system
         .matricula()
         .args(["serve", "fees"])
-        .env("MATRICULA_FEES__LISTEN", port.to_string())
+        .env("MATRICULA_FEES__LISTEN", port.address().to_string())
         .env("MATRICULA_FEES__HTTP_LISTEN", "127.0.0.1:0")
         .env("MATRICULA_FEES__DATABASE_URL", "sqlite:stuck.db")
         .env("MATRICULA_WORKER_THREADS", "2")
@@ -133,7 +133,7 @@ async fn a_process_whose_stderr_is_stuck_ends_at_its_deadline() {
         .stderr(stderr)
         .spawn()
         .expect("the binary starts");
-    until(async || TcpStream::connect(port).ok()).await;
+    until(async || TcpStream::connect(port.address()).ok()).await;
     let signalled = Command::new("kill").args(["-TERM", &serving.id().to_string()]).status();
     assert!(signalled.expect("kill runs").success());
     let asked = Instant::now();

@@ -1,4 +1,4 @@
-//! Starts the real binary in a folder of its own on free ports, and ends it whatever happens to the test.
+//! Starts the real binary in a folder of its own on reserved ports, and ends it whatever happens to the test.
 //!
 //! A process is named by its role; further orchestrators on the same database have names of their own.
 
@@ -24,7 +24,7 @@ use tonic::transport::{Channel, Endpoint};
 pub use client::{Followed, Portals, is_of_connection, is_retryable, is_settled, retry_delay, submission, submit};
 pub use clock::wrong_clock;
 pub use cluster::Cluster;
-pub use matricula_postgres::Mode;
+pub use matricula_postgres::{Mode, ReservedPort};
 pub use metrics::Metrics;
 pub use process::{cpu, cpu_of_server, memory_mib, peak_memory_mib};
 pub use sql::Sql;
@@ -42,6 +42,9 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// How often a fact is looked for that nobody tells.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// Where a process listens that is told to find a port itself: it may be another one after each start.
+const ANY_PORT: &str = "127.0.0.1:0";
+
 /// The six roles, in the order in which they are started.
 pub const ROLES: [&str; 6] = ["seats", "enrollments", "academics", "fees", "notifications", "orchestrator"];
 
@@ -50,11 +53,16 @@ pub struct System {
     folder: tempfile::TempDir,
     /// Processes by what they serve; "up" serves everything.
     processes: HashMap<&'static str, Process>,
-    /// Addresses by process, the same after a restart.
-    addresses: HashMap<&'static str, String>,
+    /// Ports of gRPC by process, the same after a restart.
+    ports: HashMap<&'static str, Port>,
     settings: Vec<(String, String)>,
     /// Variables of the environment of all processes that are no settings.
     environment: Vec<(String, String)>,
+}
+
+struct Port {
+    address: String,
+    _reserved: ReservedPort,
 }
 
 struct Process {
@@ -83,9 +91,9 @@ impl System {
         let mut system = Self::new(settings);
         system.environment = own(environment);
         for role in ROLES {
-            system.set(&format!("{role}.listen"), "127.0.0.1:0");
+            system.place(role);
         }
-        system.set("orchestrator.http_listen", "127.0.0.1:0");
+        system.set("orchestrator.http_listen", ANY_PORT);
         let arguments = ["up"].iter().chain(arguments).map(|text| (*text).to_owned()).collect();
         system.start("up", arguments, Vec::new(), Vec::new());
         system
@@ -133,8 +141,8 @@ impl System {
 
     fn start_roles(&mut self) {
         for role in ROLES {
-            self.set(&format!("{role}.listen"), "127.0.0.1:0");
-            self.set(&format!("{role}.http_listen"), "127.0.0.1:0");
+            self.place(role);
+            self.set(&format!("{role}.http_listen"), ANY_PORT);
             self.start(role, vec!["serve".to_owned(), role.to_owned()], Vec::new(), Vec::new());
         }
     }
@@ -146,15 +154,16 @@ impl System {
 
     /// The same, with variables in its environment that are no settings.
     pub fn add_orchestrator_in(&mut self, name: &'static str, environment: &[(&str, &str)]) {
-        let ports = [("orchestrator.listen", "127.0.0.1:0"), ("orchestrator.http_listen", "127.0.0.1:0")];
+        let address = self.reserve(name);
+        let ports = [("orchestrator.listen", address.as_str()), ("orchestrator.http_listen", ANY_PORT)];
         let arguments = vec!["serve".to_owned(), "orchestrator".to_owned()];
         self.start(name, arguments, own(&ports), own(environment));
     }
 
     fn new(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let (processes, addresses) = (HashMap::new(), HashMap::new());
-        Self { folder, processes, addresses, settings: own(settings), environment: Vec::new() }
+        let (processes, ports) = (HashMap::new(), HashMap::new());
+        Self { folder, processes, ports, settings: own(settings), environment: Vec::new() }
     }
 
     /// The system's folder.
@@ -189,6 +198,25 @@ impl System {
         command
     }
 
+    /// Reserves the port of a role, and tells all processes where the role will be.
+    fn place(&mut self, role: &'static str) {
+        let address = self.reserve(role);
+        self.set(&format!("{role}.listen"), &address);
+        let url = format!("http://{address}");
+        match role {
+            "orchestrator" => self.set("client.orchestrator_url", &url),
+            service => self.set(&format!("orchestrator.{service}_url"), &url),
+        }
+    }
+
+    fn reserve(&mut self, name: &'static str) -> String {
+        let reserved = ReservedPort::any().expect("a free port");
+        let address = reserved.address().to_string();
+        self.ports.insert(name, Port { address: address.clone(), _reserved: reserved });
+        address
+    }
+
+    /// Starts a process and waits until it serves.
     fn start(
         &mut self,
         name: &'static str,
@@ -198,29 +226,14 @@ impl System {
     ) {
         let said = self.launch(name, arguments, own_settings, environment);
         let log = self.processes[name].log.clone();
-        let is_first = name == "up" || ROLES.contains(&name);
         // The last address that is printed: of the orchestrator in `up`, of the role itself else.
         let awaited = ROLES.into_iter().find(|role| *role == name).unwrap_or("orchestrator");
+        let is_served = |line: String| line.split_once(" gRPC ").is_some_and(|(role, _)| role.trim() == awaited);
         loop {
             let line = said.recv_timeout(PATIENCE).unwrap_or_else(|_| {
                 panic!("{name} did not start:\n{}", log.lock().expect("no panic holds it").join("\n"))
             });
-            let Some((role, address)) = line.split_once(" gRPC ") else { continue };
-            let Some(role) = ROLES.into_iter().find(|known| *known == role.trim()) else { continue };
-            if !is_first {
-                let process = self.processes.get_mut(name).expect("it was started");
-                process.own_settings[0].1 = address.to_owned();
-                self.addresses.insert(name, address.to_owned());
-                return;
-            }
-            self.addresses.insert(role, address.to_owned());
-            self.set(&format!("{role}.listen"), address);
-            let url = format!("http://{address}");
-            match role {
-                "orchestrator" => self.set("client.orchestrator_url", &url),
-                service => self.set(&format!("orchestrator.{service}_url"), &url),
-            }
-            if role == awaited {
+            if is_served(line) {
                 return;
             }
         }
@@ -348,7 +361,7 @@ impl System {
 
     /// The commands talk to this orchestrator from now on.
     pub fn ask(&mut self, name: &'static str) {
-        self.set("client.orchestrator_url", &format!("http://{}", self.addresses[name]));
+        self.set("client.orchestrator_url", &format!("http://{}", self.ports[name].address));
     }
 
     /// Asks a process to end with SIGTERM, and returns its exit code.
@@ -413,7 +426,7 @@ impl System {
 
     /// Where a process serves gRPC.
     pub fn address(&self, name: &str) -> &str {
-        &self.addresses[name]
+        &self.ports[name].address
     }
 
     /// A new connection to a process.

@@ -5,7 +5,6 @@
 //! fastest that it can be, and the form in which a restart forgets every lock.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,12 +12,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use backoff::{ConstantBuilder, Retryable as _};
+use matricula_postgres::ReservedPort;
 use tempfile::TempDir;
 
 /// The server's program, as every distribution calls it.
 const PROGRAM: &str = "redis-server";
-/// A free port can be taken by somebody else between finding it and using it: another one is tried this often.
-const START_ATTEMPTS_MAX: u32 = 3;
 /// It starts in some milliseconds; 5 s in all.
 const PING_PAUSE: Duration = Duration::from_millis(20);
 const PINGS_MAX: usize = 250;
@@ -37,6 +35,7 @@ pub struct RedisServer {
     version: String,
     folder: TempDir,
     watchdog: Child,
+    _port: ReservedPort,
 }
 
 impl RedisServer {
@@ -46,32 +45,31 @@ impl RedisServer {
         if !std::env::split_paths(&path).any(|folder| Path::new(&folder).join(PROGRAM).is_file()) {
             return Ok(None);
         }
-        for _ in 1..START_ATTEMPTS_MAX {
-            match Self::start().await {
-                Ok(server) => return Ok(Some(server)),
-                Err(error) => eprintln!("{error:#}: trying another port."),
-            }
-        }
         Self::start().await.map(Some)
     }
 
     async fn start() -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("matricula-redis-").tempdir()?;
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let port = ReservedPort::any().context("no loopback port is free")?;
         let mut watchdog = Command::new("sh");
-        watchdog.args(["-c", WATCHDOG, "sh", &port.to_string()]).arg(folder.path()).process_group(0);
+        watchdog.args(["-c", WATCHDOG, "sh", &port.number().to_string()]).arg(folder.path()).process_group(0);
         watchdog.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut watchdog = watchdog.spawn().context("can't run sh")?;
         let mut line = String::new();
         let said = watchdog.stdout.take().map(|stdout| BufReader::new(stdout).read_line(&mut line));
         // From here on dropping it cleans up.
-        let mut server =
-            Self { url: format!("redis://127.0.0.1:{port}"), pid: 0, version: String::new(), folder, watchdog };
+        let mut server = Self {
+            url: format!("redis://{}", port.address()),
+            pid: 0,
+            version: String::new(),
+            folder,
+            watchdog,
+            _port: port,
+        };
         said.context("sh has no output")??;
         server.pid = line.trim().parse().context("sh did not say what it has started")?;
         let pause = ConstantBuilder::new().with_delay(PING_PAUSE).with_max_times(PINGS_MAX);
         let info = (|| info(&server.url)).retry(pause).await.with_context(|| format!("{}: no answer", server.url))?;
-        // On a port that was taken meanwhile somebody else answers.
         if field(&info, "process_id") != Some(&server.pid.to_string()) {
             bail!("{}: another server answers", server.url);
         }

@@ -7,7 +7,6 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
@@ -17,6 +16,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, bail};
 use tempfile::TempDir;
 
+use crate::port::ReservedPort;
 use crate::user::{User, is_root};
 
 /// The role that tests connect as; it may create databases.
@@ -24,9 +24,6 @@ const ROLE: &str = "matricula";
 
 /// Tests run in parallel and each opens pools of its own.
 const CONNECTIONS_MAX: u32 = 400;
-
-/// A free port can be taken by somebody else between finding it and using it: another one is tried this often.
-const START_ATTEMPTS_MAX: u32 = 3;
 
 /// A slow disk may take this long to start or stop a server.
 const PG_CTL_TIMEOUT_S: u32 = 60;
@@ -52,7 +49,7 @@ pub enum Mode {
 pub struct Cluster {
     binaries: PathBuf,
     user: Option<User>,
-    port: u16,
+    port: ReservedPort,
     url: String,
     folder: TempDir,
     watchdog: Child,
@@ -85,18 +82,12 @@ impl Cluster {
         watchdog.args(["-c", WATCHDOG, "sh"]).arg(binaries).arg(folder.path()).process_group(0);
         watchdog.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let watchdog = watchdog.spawn().context("can't run sh")?;
-        let mut cluster = Self { binaries: binaries.to_owned(), user, port: 0, url: String::new(), folder, watchdog };
+        let port = ReservedPort::any().context("no loopback port is free")?;
+        let url = format!("postgres://{ROLE}@{}", port.address());
+        let cluster = Self { binaries: binaries.to_owned(), user, port, url, folder, watchdog };
         cluster.init()?;
-        for attempt in 1..=START_ATTEMPTS_MAX {
-            cluster.port = free_port()?;
-            cluster.url = format!("postgres://{ROLE}@127.0.0.1:{}", cluster.port);
-            match cluster.start_again() {
-                Ok(()) => return Ok(cluster),
-                Err(error) if attempt == START_ATTEMPTS_MAX => return Err(error),
-                Err(_) => eprintln!("PostgreSQL did not start on port {}: trying another one.", cluster.port),
-            }
-        }
-        unreachable!("the last attempt returns")
+        cluster.start_again()?;
+        Ok(cluster)
     }
 
     /// The server's URL, without a database.
@@ -108,7 +99,7 @@ impl Cluster {
     pub fn socket_url(&self) -> String {
         let folder: String =
             self.folder.path().as_os_str().as_bytes().iter().map(|byte| format!("%{byte:02X}")).collect();
-        format!("postgres://{ROLE}@{folder}:{}", self.port)
+        format!("postgres://{ROLE}@{folder}:{}", self.port.number())
     }
 
     /// The operating system's number of the running server.
@@ -127,7 +118,7 @@ impl Cluster {
     /// Starts a stopped server, on the port that it had; returns when it takes connections.
     pub fn start_again(&self) -> anyhow::Result<()> {
         let mut command = self.pg_ctl("start");
-        command.args(["--options", &format!("-p {}", self.port), "--log"]).arg(self.log());
+        command.args(["--options", &format!("-p {}", self.port.number()), "--log"]).arg(self.log());
         self.done(command, "start")
     }
 
@@ -217,11 +208,6 @@ pub(crate) fn as_user(program: impl AsRef<std::ffi::OsStr>, user: Option<&User>)
         command.uid(user.uid).gid(user.gid);
     }
     command
-}
-
-fn free_port() -> anyhow::Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no loopback port is free")?;
-    Ok(listener.local_addr()?.port())
 }
 
 #[cfg(test)]

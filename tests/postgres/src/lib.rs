@@ -1,11 +1,14 @@
-//! Throw-away PostgreSQL clusters, and poolers in front of them, for tests: found, started, restarted, stopped, and gone with the process that made them.
+//! Throw-away PostgreSQL clusters, and poolers in front of them, for tests: found, started, restarted, stopped, and gone with
+//! the process that made them. The ports of such servers are reserved.
 
 mod binaries;
 mod cluster;
 mod pgbouncer;
+mod port;
 mod user;
 
 pub use binaries::find as find_binaries;
 pub use cluster::{Cluster, Mode};
 pub use pgbouncer::PgBouncer;
+pub use port::ReservedPort;
 pub use user::is_root;
