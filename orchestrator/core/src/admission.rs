@@ -641,8 +641,14 @@ struct OpenSubmission {
     key: String,
     fingerprint: String,
     is_persisted: bool,
-    /// Its subject had submitted the same key before, and that was not persisted yet: it takes no place of its own.
-    is_repeat: bool,
+}
+
+/// How many of the subject's places are taken: one by each key, however often it was submitted. Repeats beyond
+/// [`REPEATS_MAX`] take places, too.
+fn places(open: &[OpenSubmission]) -> usize {
+    let is_first = |&(place, one): &(usize, &OpenSubmission)| open[..place].iter().all(|other| other.key != one.key);
+    let keys = open.iter().enumerate().filter(is_first).count();
+    keys.max(open.len().saturating_sub(REPEATS_MAX))
 }
 
 /// Why a subject may not have one more.
@@ -674,16 +680,16 @@ impl Quota {
         let known = self.open.get_key_value(candidate.subject);
         let subject = known.map_or_else(|| Arc::from(candidate.subject), |(subject, _)| subject.clone());
         let open = known.map_or(&[][..], |(_, open)| open);
-        let repeats = open.iter().filter(|open| open.is_repeat).count();
-        let is_repeat = repeats < REPEATS_MAX && open.iter().any(|open| open.key == candidate.key);
+        let places = places(open);
+        let is_repeat = open.len() - places < REPEATS_MAX && open.iter().any(|open| open.key == candidate.key);
         if !is_repeat {
-            if open.len() - repeats >= self.open_max {
+            if places >= self.open_max {
                 return Err(OverQuota::Open);
             }
             self.rate.take(&subject, now).map_err(OverQuota::Rate)?;
         }
         let (key, fingerprint) = (candidate.key.to_owned(), candidate.fingerprint.to_owned());
-        let open = OpenSubmission { id: candidate.id, key, fingerprint, is_persisted: false, is_repeat };
+        let open = OpenSubmission { id: candidate.id, key, fingerprint, is_persisted: false };
         self.open.entry(subject.clone()).or_default().push(open);
         Ok(subject)
     }
@@ -692,8 +698,7 @@ impl Quota {
     fn accepted(&mut self, subject: &str, id: SagaId) {
         let mut open = self.open.get_mut(subject).into_iter().flatten();
         if let Some(open) = open.find(|open| open.id == id) {
-            // A repeat that is accepted was the first: the submission before it was never persisted.
-            (open.is_persisted, open.is_repeat) = (true, false);
+            open.is_persisted = true;
         }
     }
 

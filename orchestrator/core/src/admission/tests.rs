@@ -616,11 +616,27 @@ fn a_double_click_costs_neither_a_place_nor_a_token() {
     // A program that clicks all the time has no more for nothing than a person.
     let repeats = (5..50).filter(|number| quota.enter(candidate(*number, "k"), NOW).is_ok()).count();
     assert_eq!(repeats, REPEATS_MAX - 1);
-    // The first was never persisted, and the repeat is: it has the place of the first.
-    quota.leave("ada", id(1));
+    // A repeat is persisted before the first: both have one place.
     quota.accepted("ada", id(2));
+    assert_eq!(quota.enter(candidate(4, "m"), NOW), Err(OverQuota::Open));
+    // The first is withdrawn, and the repeat keeps its place.
+    quota.leave("ada", id(1));
     assert_eq!(quota.known(candidate(4, "k")), Some((id(2), true)));
     assert_eq!(quota.enter(candidate(4, "m"), NOW), Err(OverQuota::Open));
+}
+
+/// The first was refused by the database, and its repeat is still on its way there.
+#[test]
+fn a_repeat_keeps_the_place_of_the_first() {
+    let mut quota = quota(2, 1_000, 1_000);
+    let candidate = |number, key| Candidate { id: id(number), subject: "ada", key, fingerprint: "A" };
+    for (number, key) in [(1, "k"), (2, "k"), (3, "l")] {
+        quota.enter(candidate(number, key), NOW).expect("there is room");
+    }
+    quota.leave("ada", id(1));
+    assert_eq!(quota.enter(candidate(4, "m"), NOW), Err(OverQuota::Open));
+    quota.leave("ada", id(2));
+    quota.enter(candidate(5, "m"), NOW).expect("a place is free");
 }
 
 #[test]
