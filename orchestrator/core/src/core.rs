@@ -249,8 +249,10 @@ impl<W: Workflow> Core<W> {
             self.end = Some(End::Fenced);
             return;
         }
-        let settled = self.commits.ended(number, answer, self.clock.now, &mut self.ready.notices);
-        match settled {
+        if !self.commits.awaits(number) {
+            return;
+        }
+        match self.commits.ended(answer, self.clock.now, &mut self.ready.notices) {
             Some(settled) => self.settled(settled),
             None if self.is_stopping => self.commits.give_up(),
             None => {}
