@@ -38,3 +38,29 @@ pub struct CoreConfig {
     /// Sagas adopted in one transaction, at most.
     pub adoption_chunk: usize,
 }
+
+impl CoreConfig {
+    /// The default bounds of a machine with two processors, for tests and benches of the core. Each says only which
+    /// bound is another one.
+    pub fn for_tests() -> Self {
+        Self {
+            admission_queue_max: 200_000,
+            admission_wait_max_ms: 120_000,
+            in_flight_time_max_ms: 675,
+            subject_open_max: 100,
+            subject_per_second_max: 20,
+            subject_burst_max: 100,
+            sagas_in_memory_max: 200_000,
+            in_flight_max: 256,
+            call_batch_max: 500,
+            destination_in_flight_max: 3,
+            breaker_failures: 5,
+            breaker_open_ms: 250,
+            breaker_open_max_ms: 5_000,
+            call_timeout_ms: 5_000,
+            destination_attention_after_ms: 15_000,
+            lease_ttl_ms: 6_000,
+            adoption_chunk: 500,
+        }
+    }
+}

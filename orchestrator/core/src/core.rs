@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use matricula_engine::{
     CallState, CallStatus, DecideError, Definition, Direction, Effect, Input as SagaInput, Jitter, Recorded, SagaState,
-    StepIndex, decide, plan,
+    StepIndex, decide,
 };
 
 use crate::admission::{AdmissionControl, Admittance, Candidate, InLine, Rejection};
@@ -249,8 +249,10 @@ impl<W: Workflow> Core<W> {
             self.end = Some(End::Fenced);
             return;
         }
-        let settled = self.commits.ended(number, answer, self.clock.now, &mut self.ready.notices);
-        match settled {
+        if !self.commits.awaits(number) {
+            return;
+        }
+        match self.commits.ended(answer, self.clock.now, &mut self.ready.notices) {
             Some(settled) => self.settled(settled),
             None if self.is_stopping => self.commits.give_up(),
             None => {}
@@ -328,33 +330,24 @@ impl<W: Workflow> Core<W> {
     /// Sorts adopted sagas into those that can be driven on and those that are left alone.
     fn adopt(&mut self, stored: Vec<StoredSaga<W::Request>>) {
         let proof = CommitProof::of_read_rows();
-        let mut requests = Vec::with_capacity(stored.len());
-        let mut rows = Vec::with_capacity(stored.len());
+        let (mut adopted, mut left) = (0, Vec::new());
         for StoredSaga { mut row, request } in stored {
             if let Err(problem) = &request {
                 row.log = Err(format!("request: {problem}"));
             }
-            let number = requests.len();
-            requests.push((row.id, request.ok()));
-            let matricula_engine::Row { definition, version, log, .. } = row;
-            rows.push(matricula_engine::Row { id: number, definition, version, log });
-        }
-        let plan = plan(rows, [self.definition()]);
-        let mut left = Vec::new();
-        for (number, reason) in plan.leave {
-            let saga = requests[number].0;
-            self.ready.notices.push(Notice::LeftAlone { saga, reason });
-            left.push(saga);
-        }
-        let mut adopted = 0;
-        for (number, state) in plan.resume {
-            let (id, Some(request)) = (requests[number].0, requests[number].1.take()) else { continue };
-            if self.sagas.contains_key(&id) {
-                continue;
+            let saga = row.id;
+            match (row.resume(self.definition()), request) {
+                (Ok(state), Ok(request)) if !self.sagas.contains_key(&saga) => {
+                    self.admission.adopted(saga, self.clock.now);
+                    self.enter(saga, request, &proof.persisted(Arc::new(state)), true);
+                    adopted += 1;
+                }
+                (Err(reason), _) => {
+                    self.ready.notices.push(Notice::LeftAlone { saga, reason });
+                    left.push(saga);
+                }
+                _ => {}
             }
-            self.admission.adopted(id, self.clock.now);
-            self.enter(id, request, &proof.persisted(Arc::new(state)), true);
-            adopted += 1;
         }
         if adopted > 0 {
             self.ready.notices.push(Notice::Adopted { sagas: adopted });

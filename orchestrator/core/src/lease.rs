@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn the_time_is_the_databases() {
-        let config = crate::tests::config();
+        let config = CoreConfig::for_tests();
         let registered = Registered { asked_at: 4 * S, answered_at: 6 * S, database_now_ms: 1_000_000 };
         let mut lease = Lease::new(&config, registered);
         assert_eq!(lease.clock(7 * S).now_ms, 1_002_000);

@@ -386,17 +386,20 @@ impl<R: Clone, C> CommitQueue<R, C> {
         self.parts.pop()
     }
 
-    /// Takes in the answer of a commit. None: it is another one's, or the commit is tried again.
+    /// Whether an answer is the one that is waited for. An answer of another commit, or a second one, is not.
+    pub(crate) fn awaits(&self, number: u64) -> bool {
+        let under_way = self.under_way.as_ref().filter(|under_way| under_way.again_at.is_none());
+        under_way.is_some_and(|under_way| under_way.batch.commit.number == number)
+    }
+
+    /// Takes in the answer of the commit that is under way. None: the commit is tried again.
     pub(crate) fn ended(
         &mut self,
-        number: u64,
         answer: CommitAnswer,
         now: Moment,
         notices: &mut Vec<Notice>,
     ) -> Option<Settled<R, C>> {
-        let is_it =
-            |under_way: &mut UnderWay<R, C>| under_way.batch.commit.number == number && under_way.again_at.is_none();
-        let mut under_way = self.under_way.take_if(is_it)?;
+        let mut under_way = self.under_way.take()?;
         under_way.tries += 1;
         under_way.conflicts += u32::from(answer == CommitAnswer::Conflict);
         match answer {
@@ -408,7 +411,7 @@ impl<R: Clone, C> CommitQueue<R, C> {
             }
             CommitAnswer::Conflict | CommitAnswer::Failed | CommitAnswer::Fenced => {
                 let longest = RETRY_FIRST.saturating_mul(1 << (under_way.tries - 1).min(16)).min(RETRY_MAX);
-                let part = 0.5 + fraction(self.seed, number, u64::from(under_way.tries)) / 2.0;
+                let part = 0.5 + fraction(self.seed, under_way.batch.commit.number, u64::from(under_way.tries)) / 2.0;
                 under_way.again_at = Some(now + longest.mul_f64(part));
                 self.under_way = Some(under_way);
                 None

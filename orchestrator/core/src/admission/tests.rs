@@ -16,25 +16,7 @@ fn id(number: usize) -> SagaId {
 }
 
 fn config(change: impl FnOnce(&mut CoreConfig)) -> CoreConfig {
-    let mut config = CoreConfig {
-        admission_queue_max: 200_000,
-        admission_wait_max_ms: 120_000,
-        in_flight_time_max_ms: 675,
-        subject_open_max: 100,
-        subject_per_second_max: 20,
-        subject_burst_max: 100,
-        sagas_in_memory_max: 200_000,
-        in_flight_max: 1_024,
-        call_batch_max: 500,
-        destination_in_flight_max: 3,
-        breaker_failures: 5,
-        breaker_open_ms: 250,
-        breaker_open_max_ms: 5_000,
-        call_timeout_ms: 5_000,
-        destination_attention_after_ms: 15_000,
-        lease_ttl_ms: 6_000,
-        adoption_chunk: 500,
-    };
+    let mut config = CoreConfig { in_flight_max: 1_024, ..CoreConfig::for_tests() };
     change(&mut config);
     config
 }

@@ -4,7 +4,6 @@ use matricula_engine::{Kind, Recorded, RetryPolicy, SagaState, Step};
 
 use super::*;
 use crate::Clearance;
-use crate::tests::config;
 
 const MS: Duration = Duration::from_millis(1);
 const NOW: Moment = Moment::from_secs(1_000);
@@ -49,7 +48,7 @@ struct World {
 
 impl World {
     fn new(change: impl FnOnce(&mut CoreConfig)) -> Self {
-        let (mut config, definition) = (config(), definition());
+        let (mut config, definition) = (CoreConfig::for_tests(), definition());
         change(&mut config);
         let admitted = Recorded::first(0, definition.admit(["reserve", "hold", "commit", "notify"], 0));
         let state = Arc::new(SagaState::replay(&definition, [&admitted]).expect("a sound log"));
