@@ -1,4 +1,5 @@
-//! The id of a saga: 16 bytes, ordered by the time at which it was made.
+//! The id of a saga, 16 bytes and ordered by the time at which it was made; and the ticket, its number in the order of
+//! acceptance.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,6 +10,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SagaId(u128);
+
+/// A number in the order of acceptance, over all instances: later commits have larger ones. Some numbers belong to no
+/// saga.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Ticket(pub u64);
 
 /// A text that is no UUID in its usual form of 36 characters.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -2,7 +2,7 @@
 //!
 //! | in a `Ready` | to be done by the shell | comes back as |
 //! |---|---|---|
-//! | `commit` | write it in one transaction, fenced by the lease | [`Input::CommitEnded`] |
+//! | `commits` | write each in one transaction, fenced by the lease | [`Input::CommitEnded`] |
 //! | `rpcs` | make the RPC, with a timeout | [`Input::RpcEnded`] |
 //! | `store` | one question to the database each | [`Input::StoreAnswered`] |
 //! | `replies`, `changes`, `notices` | hand them over to callers, watchers, logs and metrics | |
@@ -15,7 +15,7 @@ use matricula_engine::{
     CallAnswer, CallError, DecideError, Direction, Input as SagaInput, LeaveReason, Recorded, Row, SagaState, StepIndex,
 };
 
-use crate::{Moment, Persisted, SagaId, Workflow};
+use crate::{Moment, Persisted, SagaId, Ticket, Workflow};
 
 /// The registration of an instance, which comes before its core.
 #[derive(Debug, Clone, Copy)]
@@ -46,10 +46,20 @@ pub enum Input<W: Workflow> {
         /// Gets the reply.
         caller: W::Caller,
     },
+    /// The same of a saga that waits in line, as it was read from the database: this instance drives it from now on, if
+    /// its turn has not come meanwhile.
+    CommandedInLine {
+        /// The saga.
+        saga: QueuedSaga<W::Request>,
+        /// `Cancel` or `Operator`.
+        command: SagaInput,
+        /// Gets the reply.
+        caller: W::Caller,
+    },
     /// A commit was answered, or its answer was given up.
     CommitEnded {
         /// As in [`Commit::number`].
-        number: u64,
+        number: CommitNo,
         /// The answer.
         answer: CommitAnswer,
     },
@@ -76,6 +86,8 @@ pub enum Input<W: Workflow> {
     },
     /// Another instance has ended in order: its sagas are to be adopted.
     PeerLeft,
+    /// Another instance has queued sagas in a line that was empty.
+    LineBegun,
     /// The process is to end in order.
     Stopped,
 }
@@ -83,8 +95,8 @@ pub enum Input<W: Workflow> {
 /// All that is to be done after a step. What it contains may be done at once and in any order; what has to wait for a
 /// commit is kept back by the core until that commit has been answered.
 pub struct Ready<W: Workflow> {
-    /// Rows to be persisted. There is none while one is under way.
-    pub commit: Option<Arc<Commit<W::Request>>>,
+    /// Rows to be persisted, at most one commit of each [`Lane`]. There is none of a lane while one of it is under way.
+    pub commits: Vec<Arc<Commit<W::Request>>>,
     /// RPCs that leave now.
     pub rpcs: Vec<Rpc<W::Request>>,
     /// Questions to the database.
@@ -104,7 +116,7 @@ pub struct Ready<W: Workflow> {
 impl<W: Workflow> Default for Ready<W> {
     fn default() -> Self {
         Self {
-            commit: None,
+            commits: Vec::new(),
             rpcs: Vec::new(),
             store: Vec::new(),
             replies: Vec::new(),
@@ -144,7 +156,7 @@ pub struct Submission<R> {
 #[derive(Debug)]
 pub enum Reply {
     /// The submission is a saga now.
-    Accepted(Persisted<SagaId>),
+    Accepted(Persisted<Accepted>),
     /// The key was used before.
     Existing {
         /// The saga of that time.
@@ -162,6 +174,11 @@ pub enum Reply {
         /// When to come back.
         retry_after: Moment,
     },
+    /// Registration is closed. Nothing was accepted.
+    Closed {
+        /// What students are told.
+        sentence: String,
+    },
     /// The submission can't be stored. Nothing was accepted.
     Unstorable(String),
     /// The orchestrator is stopping. Nothing was accepted.
@@ -174,13 +191,44 @@ pub enum Reply {
     NotHere,
 }
 
+/// An accepted submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its saga.
+    pub id: SagaId,
+    /// Its number in the order of acceptance.
+    pub ticket: Ticket,
+    /// Whether it waits in line, and any instance may drive it when its turn comes.
+    pub is_queued: bool,
+}
+
+/// Which commits follow one another. Those of different lanes are under way at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Admissions while there is a line: acceptance waits for nothing else.
+    Acceptance,
+    /// Everything else, and admissions while there is no line.
+    Log,
+}
+
+/// The number of a commit. A commit that is tried again has the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommitNo {
+    /// Which commits it follows.
+    pub lane: Lane,
+    /// Counted from 1 in each lane.
+    pub number: u64,
+}
+
 /// Rows to be written in one transaction.
 #[derive(Debug)]
 pub struct Commit<R> {
-    /// Counted from 1. A commit that is tried again has the same number.
-    pub number: u64,
-    /// New sagas, in the order of their arrival.
+    /// Names it in its answer.
+    pub number: CommitNo,
+    /// New sagas, in the order of their arrival. Those with a first event come first.
     pub admissions: Vec<Admission<R>>,
+    /// Sagas of the line whose turn has come.
+    pub claim: Option<Claim>,
     /// Events of running ones.
     pub appends: Vec<Append>,
 }
@@ -198,8 +246,76 @@ pub struct Admission<R> {
     pub fingerprint: String,
     /// What the saga works from.
     pub request: R,
+    /// Its first event, where a slot is kept for it: it begins at once if no saga is queued and the door is open, and
+    /// is queued otherwise. None: it is queued.
+    pub first: Option<Recorded>,
+}
+
+/// Takes sagas out of the line: this instance drives them from now on.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The ticket whose turn had come last when these were read. When it is another one by now, another instance has
+    /// claimed, and only turns out of order are taken. Of a claim that is written again after it took effect, the
+    /// answer is the same.
+    pub after: Ticket,
+    /// In the order of their tickets. All queued sagas between `after` and the last of them that is in order are here.
+    pub turns: Vec<Turn>,
+}
+
+/// A queued saga that begins.
+#[derive(Debug, Clone)]
+pub struct Turn {
+    /// The saga.
+    pub saga: SagaId,
+    /// Its ticket.
+    pub ticket: Ticket,
     /// Its first event.
-    pub admitted: Recorded,
+    pub first: Recorded,
+    /// It is to be undone, and does not wait for its turn.
+    pub is_out_of_order: bool,
+}
+
+/// The line, as the database has it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LineState {
+    /// The ticket whose turn has come last: all up to it have had theirs.
+    pub served: Ticket,
+    /// The ticket that was given last.
+    pub last: Ticket,
+    /// Whether registration is open.
+    pub door: Door,
+}
+
+/// Whether registration is open, as a registrar has set it for all instances.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Door {
+    /// Open, paused or closed.
+    pub state: DoorState,
+    /// What students are told; may be empty.
+    pub sentence: String,
+}
+
+/// What the door lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DoorState {
+    /// Everything.
+    #[default]
+    Open,
+    /// Submissions are accepted and queued, and no turn comes.
+    Paused,
+    /// Nothing new is accepted. The line goes on.
+    Closed,
+}
+
+/// A saga that waits in line, as it is read.
+#[derive(Debug, Clone)]
+pub struct QueuedSaga<R> {
+    /// The saga.
+    pub id: SagaId,
+    /// Its ticket.
+    pub ticket: Ticket,
+    /// What it works from, or why that can't be read.
+    pub request: Result<R, String>,
 }
 
 /// Events to be appended to one saga.
@@ -245,8 +361,12 @@ pub enum CommitAnswer {
     Written {
         /// Of the admissions.
         admissions: Vec<Admitted>,
+        /// Of the claim: whether this instance drives the saga now.
+        claimed: Vec<bool>,
         /// Of the appends.
         appends: Vec<AppendOutcome>,
+        /// The line as it is then, of a commit with admissions or a claim.
+        line: Option<LineState>,
     },
     /// This instance has been declared dead: nothing was written, and nothing will be.
     Fenced,
@@ -262,10 +382,25 @@ pub enum CommitAnswer {
 }
 
 /// How an admission ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admitted {
-    /// It is a saga now.
-    New,
+    /// It is a saga of this instance now.
+    Begun {
+        /// Its number in the order of acceptance.
+        ticket: Ticket,
+    },
+    /// It waits in line.
+    Queued {
+        /// Its number in the order of acceptance.
+        ticket: Ticket,
+    },
+    /// The subject has as many sagas without an outcome as it may. Nothing was accepted.
+    OverQuota,
+    /// The door is closed. Nothing was accepted.
+    Closed {
+        /// What students are told.
+        sentence: String,
+    },
     /// The subject has used the key before.
     Existing {
         /// The saga of that time.
@@ -390,6 +525,13 @@ pub enum StoreRequest {
         /// The sagas.
         sagas: Vec<SagaId>,
     },
+    /// Read the line, and the queued sagas behind a ticket in the order of their tickets. Answers: `Line`, `Failed`.
+    ReadLine {
+        /// Those behind this one.
+        after: Ticket,
+        /// How many at most; 0 reads the state of the line alone.
+        limit: usize,
+    },
     /// Show that a person must look at these sagas of this instance. Answers: `Flagged`, `Fenced`, `Failed`; after an
     /// error they are flagged again.
     Flag {
@@ -410,6 +552,14 @@ pub enum StoreAnswer<R> {
     Looked,
     /// The sagas are flagged.
     Flagged,
+    /// The line. All queued sagas behind the ticket that was asked for, up to the last of these, are here; when there
+    /// are fewer than the limit, all up to `state.last` are.
+    Line {
+        /// Its state, read before the sagas.
+        state: LineState,
+        /// In the order of their tickets.
+        sagas: Vec<QueuedSaga<R>>,
+    },
     /// Sagas without an owner.
     Chosen(Vec<SagaId>),
     /// Sagas that are this instance's now.

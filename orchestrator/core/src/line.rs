@@ -1,0 +1,252 @@
+//! The waiting line as one orchestrator knows it. The line itself is in the database, one for all instances; what is
+//! known here is as old as the last answer.
+//!
+//! ```text
+//! tickets   1 ───────── served ──────────────────────────────── last
+//!           had their turn    │ next: read ahead │ not read here │
+//!                             └─ claimed from the front, as slots become free
+//! ```
+//!
+//! | type | one job |
+//! |---|---|
+//! | [`Line`] | what is known of the line, the sagas that are next, and the claim that is under way |
+//! | [`Speed`] | how many turns come a second |
+//! | [`LineView`] | what portals are told |
+//!
+//! Promises: sagas are claimed in the order of their tickets, and none is passed over. A saga that waits costs nothing
+//! here until it is nearly its turn. The door is as the last answer had it: the database has the last word.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::ready::{DoorState, LineState, QueuedSaga, StoreRequest};
+use crate::{CoreConfig, Door, Moment, Ticket};
+
+/// Sagas that one read of the line takes.
+const READ_MAX: usize = 256;
+/// Time between two reads of the line when nobody says that it has changed.
+const LOOK: Duration = Duration::from_secs(1);
+/// A read that failed is tried again after this time.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// A claim that the database refuses is tried again after this time.
+const CLAIM_AGAIN: Duration = Duration::from_secs(5);
+
+/// The rate is that of the turns in this time: batches even out, and a change of the load is seen soon.
+const MEASURED: Duration = Duration::from_secs(3);
+/// Between two samples of it.
+const SAMPLED: Duration = Duration::from_millis(100);
+/// With less time or fewer turns the rate is not known: one batch more or less would make all the difference.
+const TIME_MIN: Duration = Duration::from_millis(500);
+const TURNS_MIN: u64 = 20;
+
+/// The line as portals are told of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LineView {
+    /// The ticket whose turn has come last: a place in line is a ticket minus this one.
+    pub served: Ticket,
+    /// The ticket that was given last.
+    pub last: Ticket,
+    /// Turns a thousand seconds, as fast as they came in the last seconds of a line; none while that is not known.
+    pub turns_per_1000_s: Option<u64>,
+    /// Mean time from a turn to the outcome; none while that is not known.
+    pub work: Option<Duration>,
+    /// Whether registration is open.
+    pub door: Door,
+}
+
+impl LineView {
+    /// How many have their turn before this ticket's; none when it has had its own.
+    pub fn ahead(&self, ticket: Ticket) -> Option<u64> {
+        ticket.0.checked_sub(self.served.0)?.checked_sub(1)
+    }
+
+    /// How long a ticket takes to its outcome; none while that is not known, or when its turn has come.
+    pub fn expected_wait(&self, ticket: Ticket) -> Option<Duration> {
+        let places = self.ahead(ticket)? + 1;
+        let rate = self.turns_per_1000_s.filter(|rate| *rate > 0)? as f64 / 1_000.0;
+        Some(Duration::try_from_secs_f64(places as f64 / rate).ok()? + self.work.unwrap_or_default())
+    }
+}
+
+/// What an instance knows of the line.
+#[derive(Debug)]
+pub(crate) struct Line<R> {
+    waiting_max: u64,
+    wait_max: Duration,
+    state: LineState,
+    /// The queued sagas that are next, in the order of their tickets, without a gap.
+    next: VecDeque<QueuedSaga<R>>,
+    /// All queued sagas up to this ticket were read.
+    read_to: Ticket,
+    is_reading: bool,
+    look_at: Moment,
+    has_claim: bool,
+    /// The database has refused a claim: none before this moment.
+    claim_from: Moment,
+    speed: Speed,
+}
+
+impl<R> Line<R> {
+    pub(crate) fn new(config: &CoreConfig, now: Moment) -> Self {
+        Self {
+            waiting_max: config.admission_queue_max as u64,
+            wait_max: Duration::from_millis(config.admission_wait_max_ms),
+            state: LineState::default(),
+            next: VecDeque::new(),
+            read_to: Ticket::default(),
+            is_reading: false,
+            look_at: now,
+            has_claim: false,
+            claim_from: Moment::ZERO,
+            speed: Speed::default(),
+        }
+    }
+
+    /// How many are in line, as far as it is known. Tickets that belong to no saga count.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.state.last.0 - self.state.served.0
+    }
+
+    /// Whether a saga that begins now goes past nobody who is known of.
+    pub(crate) fn lets_through(&self) -> bool {
+        self.waiting() == 0 && self.state.door.state == DoorState::Open
+    }
+
+    /// Whether it is as long as it may be: by number, or by the time at the last rate at which turns came.
+    pub(crate) fn is_full(&self) -> bool {
+        let waiting = self.waiting();
+        waiting >= self.waiting_max || self.speed.last.is_some_and(|rate| waiting as f64 / rate > self.wait_max.as_secs_f64())
+    }
+
+    /// Turns a second now; none while that is not known, and when no turn comes any more.
+    pub(crate) fn rate(&self, now: Moment) -> Option<f64> {
+        self.speed.rate(now)
+    }
+
+    /// Takes in the state of the line, by an answer of the database. Answers may come in another order than the
+    /// database gave them.
+    pub(crate) fn seen(&mut self, state: LineState, now: Moment) {
+        let had_line = self.waiting() > 0;
+        self.state.served = self.state.served.max(state.served);
+        self.state.last = self.state.last.max(state.last).max(self.state.served);
+        self.state.door = state.door;
+        while self.next.pop_front_if(|saga| saga.ticket <= self.state.served).is_some() {}
+        self.read_to = self.read_to.max(self.state.served);
+        self.speed.seen(self.state.served, had_line, self.waiting() > 0, now);
+    }
+
+    /// Another instance says that there is a line now.
+    pub(crate) fn wake(&mut self, now: Moment) {
+        self.look_at = self.look_at.min(now);
+    }
+
+    /// What to read now, with so many slots free.
+    pub(crate) fn ask(&mut self, free: usize, now: Moment) -> Option<StoreRequest> {
+        let may_claim = self.state.door.state != DoorState::Paused && free > self.next.len();
+        let has_more = self.state.last > self.read_to;
+        if self.is_reading || !(now >= self.look_at || (may_claim && has_more)) {
+            return None;
+        }
+        (self.is_reading, self.look_at) = (true, now + LOOK);
+        Some(StoreRequest::ReadLine { after: self.read_to, limit: if may_claim { READ_MAX } else { 0 } })
+    }
+
+    /// Takes in what was read behind a ticket.
+    pub(crate) fn read(&mut self, after: Ticket, limit: usize, state: LineState, sagas: Vec<QueuedSaga<R>>, now: Moment) {
+        self.is_reading = false;
+        let all_to = match sagas.last() {
+            None if limit == 0 => after,
+            Some(last) if sagas.len() >= limit => last.ticket,
+            _ => state.last,
+        };
+        // When the line is read anew, what comes behind the place of before would leave a gap.
+        if after <= self.read_to {
+            self.next.extend(sagas.into_iter().filter(|saga| saga.ticket > self.read_to));
+            self.read_to = self.read_to.max(all_to);
+        }
+        self.seen(state, now);
+    }
+
+    pub(crate) fn read_failed(&mut self, now: Moment) {
+        (self.is_reading, self.look_at) = (false, now + LOOK_AGAIN);
+    }
+
+    pub(crate) fn wake_at(&self) -> Option<Moment> {
+        (!self.is_reading).then_some(self.look_at)
+    }
+
+    /// The sagas whose turn it is, as many as there are free slots, and the ticket that they follow.
+    pub(crate) fn claim(&mut self, free: usize, now: Moment) -> Option<(Ticket, Vec<QueuedSaga<R>>)> {
+        let may_claim = !self.has_claim && self.state.door.state != DoorState::Paused && now >= self.claim_from;
+        if !may_claim || free == 0 || self.next.is_empty() {
+            return None;
+        }
+        self.has_claim = true;
+        let turns = self.next.drain(..free.min(self.next.len())).collect();
+        Some((self.state.served, turns))
+    }
+
+    /// The claim was answered. When it has missed a saga, whose turn has come elsewhere or was refused by the database, the
+    /// line is read anew.
+    pub(crate) fn claim_ended(&mut self, has_missed: bool) {
+        self.has_claim = false;
+        if has_missed {
+            self.next.clear();
+            self.read_to = self.state.served;
+        }
+    }
+
+    /// The database refuses a claim: the cause may be mended.
+    pub(crate) fn claim_refused(&mut self, now: Moment) {
+        self.claim_from = now + CLAIM_AGAIN;
+    }
+
+    /// What portals are told.
+    pub(crate) fn view(&self, work: Option<Duration>, now: Moment) -> LineView {
+        let LineState { served, last, door } = self.state.clone();
+        let turns_per_1000_s = self.speed.rate(now).map(|rate| (rate * 1_000.0) as u64);
+        LineView { served, last, turns_per_1000_s, work, door }
+    }
+}
+
+/// How many turns come a second while there is a line. Without a line turns come as fast as clicks, which says nothing
+/// about how long a line would take.
+#[derive(Debug, Default)]
+struct Speed {
+    /// The oldest first; each was seen while there was a line since the one before.
+    samples: VecDeque<(Moment, Ticket)>,
+    /// The rate when a turn last came: it outlives the line, and a standstill.
+    last: Option<f64>,
+}
+
+impl Speed {
+    fn seen(&mut self, served: Ticket, had_line: bool, has_line: bool, now: Moment) {
+        if !had_line {
+            self.samples.clear();
+        }
+        let is_old = |(at, _): &mut (Moment, Ticket)| *at + MEASURED < now;
+        // One that is older stays, so that the samples cover all of the time.
+        while self.samples.len() > 2 && self.samples.get_mut(1).is_some_and(is_old) {
+            self.samples.pop_front();
+        }
+        if self.samples.back().is_none_or(|(at, _)| *at + SAMPLED <= now) && (had_line || has_line) {
+            let has_moved = self.samples.back().is_some_and(|(_, before)| *before < served);
+            self.samples.push_back((now, served));
+            if has_moved {
+                self.last = self.rate(now).or(self.last);
+            }
+        }
+    }
+
+    fn rate(&self, now: Moment) -> Option<f64> {
+        let ((since, first), (_, served)) = self.samples.front().copied().zip(self.samples.back().copied())?;
+        let (time, turns) = (now.saturating_sub(since), served.0 - first.0);
+        let is_known = time >= TIME_MIN && turns >= TURNS_MIN;
+        if !is_known {
+            // Before enough is seen of this line, the one before says most.
+            return self.last.filter(|_| time < MEASURED);
+        }
+        Some(turns as f64 / time.as_secs_f64())
+    }
+}

@@ -1,0 +1,176 @@
+//! The slots: which sagas are at work, and how many may be.
+//!
+//! ```text
+//!  adopted ──► waits, oldest first ──next_turn──┐
+//!  admitted or claimed ──reserve──► reserved ───┴begin──► at work ──decided──► free
+//! ```
+//!
+//! Promises: acceptance goes first. While it is slower than its aim, fewer sagas are at work, down to a quarter. Adopted
+//! sagas were accepted before all that wait in line, and go before them. Hash maps are never read in their own order.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use crate::{CoreConfig, Moment, SagaId};
+
+/// The smallest part of the slots that is always in use.
+const LEAST_PART: usize = 4;
+/// Acceptance that takes longer holds back the start of sagas: half of what is promised at most to one in a hundred.
+const ACCEPTANCE_AIM: Duration = Duration::from_millis(125);
+/// Time between two changes of the number of slots.
+const CHANGE: Duration = Duration::from_millis(100);
+/// Without an acceptance for so long its last latency says nothing.
+const VOID: Duration = Duration::from_secs(1);
+/// The part of the slots that stays after a slow acceptance, and the part of all that comes back after a fast one.
+const FEWER: f64 = 0.75;
+const MORE: f64 = 1.0 / 16.0;
+/// Weight of the latest saga in the mean time of work: some dozens count.
+const WORK_WEIGHT: f64 = 1.0 / 32.0;
+
+/// The slots of one orchestrator.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    most: usize,
+    taken: HashMap<SagaId, Slot>,
+    /// Adopted sagas without a slot. Ids are in the order of acceptance, but for milliseconds.
+    waiting: BTreeSet<SagaId>,
+    pressure: Pressure,
+    /// Mean time from a turn to the outcome, in seconds.
+    work_s: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Slot {
+    /// Its first event is on its way to the database.
+    Reserved,
+    /// None: it took its slot before its turn.
+    AtWork { since: Option<Moment> },
+}
+
+impl Slots {
+    pub(crate) fn new(config: &CoreConfig) -> Self {
+        let (taken, waiting) = (HashMap::new(), BTreeSet::new());
+        Self { most: config.in_flight_max, taken, waiting, pressure: Pressure::default(), work_s: None }
+    }
+
+    /// How many sagas may begin now. None while an adopted one waits.
+    pub(crate) fn free(&self, now: Moment) -> usize {
+        let limit = if self.waiting.is_empty() { self.pressure.limit(self.most, now) } else { 0 };
+        limit.saturating_sub(self.taken.len())
+    }
+
+    /// Keeps a slot for a saga that is about to begin.
+    pub(crate) fn reserve(&mut self, id: SagaId) {
+        self.taken.insert(id, Slot::Reserved);
+    }
+
+    /// A saga begins in the slot that was kept for it.
+    pub(crate) fn begin(&mut self, id: SagaId, now: Moment) {
+        self.taken.insert(id, Slot::AtWork { since: Some(now) });
+    }
+
+    /// A saga comes from another instance.
+    pub(crate) fn adopted(&mut self, id: SagaId) {
+        if !self.taken.contains_key(&id) {
+            self.waiting.insert(id);
+        }
+    }
+
+    /// The adopted saga that gets the next slot; none when no saga waits or all slots are taken.
+    pub(crate) fn next_turn(&mut self, now: Moment) -> Option<SagaId> {
+        if self.taken.len() >= self.pressure.limit(self.most, now) {
+            return None;
+        }
+        let id = self.waiting.pop_first()?;
+        self.begin(id, now);
+        Some(id)
+    }
+
+    /// A saga takes a slot before its turn, whatever the limit is. False when it has one.
+    pub(crate) fn begin_early(&mut self, id: SagaId) -> bool {
+        let waited = self.waiting.remove(&id);
+        if waited {
+            self.taken.insert(id, Slot::AtWork { since: None });
+        }
+        waited
+    }
+
+    /// A saga at work has its outcome: it gives its slot back. More than once does no harm.
+    pub(crate) fn decided(&mut self, id: SagaId, now: Moment) {
+        if let Some(Slot::AtWork { since: Some(since) }) = self.taken.remove(&id) {
+            let took = now.saturating_sub(since).as_secs_f64();
+            self.work_s = Some(self.work_s.map_or(took, |mean| mean + (took - mean) * WORK_WEIGHT));
+        }
+    }
+
+    /// It does not begin after all, or this instance does not drive it any more.
+    pub(crate) fn release(&mut self, id: SagaId) {
+        self.taken.remove(&id);
+        self.waiting.remove(&id);
+    }
+
+    /// Whether it waits for a slot.
+    pub(crate) fn is_waiting(&self, id: SagaId) -> bool {
+        self.waiting.contains(&id)
+    }
+
+    /// Adopted sagas that wait for a slot.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Adopted sagas that get a slot before this one.
+    pub(crate) fn ahead(&self, id: SagaId) -> u64 {
+        self.waiting.range(..id).count() as u64
+    }
+
+    /// Sagas with a slot whose first event is not persisted yet.
+    pub(crate) fn reserved(&self) -> usize {
+        self.taken.values().filter(|slot| **slot == Slot::Reserved).count()
+    }
+
+    /// A submission was accepted, so long after it came.
+    pub(crate) fn accepted(&mut self, latency: Duration, now: Moment) {
+        self.pressure.accepted(latency, now);
+    }
+
+    /// Mean time from a turn to the outcome; none before the first.
+    pub(crate) fn work(&self) -> Option<Duration> {
+        self.work_s.and_then(|mean| Duration::try_from_secs_f64(mean).ok())
+    }
+}
+
+/// How far acceptance holds back the start of sagas.
+#[derive(Debug)]
+struct Pressure {
+    /// The part of the slots that may be taken.
+    part: f64,
+    changed_at: Moment,
+    accepted_at: Option<Moment>,
+}
+
+impl Default for Pressure {
+    fn default() -> Self {
+        Self { part: 1.0, changed_at: Moment::ZERO, accepted_at: None }
+    }
+}
+
+impl Pressure {
+    fn limit(&self, most: usize, now: Moment) -> usize {
+        let is_void = self.accepted_at.is_none_or(|at| at + VOID <= now);
+        let limit = if is_void { most } else { (most as f64 * self.part) as usize };
+        limit.clamp(most.div_ceil(LEAST_PART), most)
+    }
+
+    fn accepted(&mut self, latency: Duration, now: Moment) {
+        if self.accepted_at.is_none_or(|at| at + VOID <= now) {
+            self.part = 1.0;
+        }
+        self.accepted_at = Some(now);
+        if self.changed_at + CHANGE <= now {
+            self.changed_at = now;
+            let part = if latency > ACCEPTANCE_AIM { self.part * FEWER } else { self.part + MORE };
+            self.part = part.clamp(1.0 / LEAST_PART as f64, 1.0);
+        }
+    }
+}
