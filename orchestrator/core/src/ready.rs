@@ -141,7 +141,7 @@ pub struct Submission<R> {
 }
 
 /// The answer of a submission or of a command.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The submission is a saga now.
     Accepted(Persisted<SagaId>),
