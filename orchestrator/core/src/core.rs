@@ -252,37 +252,33 @@ impl<W: Workflow> Core<W> {
     }
 
     fn settled(&mut self, settled: Settled<W::Request, W::Caller>) {
-        let Settled { proof, admissions, appends, refused } = settled;
-        for ended in admissions {
-            let caller = ended.entrant.caller;
-            match ended.outcome {
+        let Settled { proof, commit, entrants, admissions, appends, refused } = settled;
+        for ((admission, Entrant { state, caller }), outcome) in commit.admissions.iter().zip(entrants).zip(admissions)
+        {
+            let entering = admission.id;
+            let reply = match outcome {
                 Ok(Admitted::New) => {
-                    self.admission.accepted(ended.id, self.clock.now);
-                    self.enter(ended.id, ended.request, &proof.persisted(ended.entrant.state), false);
-                    self.reply(caller, Reply::Accepted(proof.persisted(ended.id)));
+                    self.admission.accepted(entering, self.clock.now);
+                    self.enter(entering, admission.request.clone(), &proof.persisted(state), false);
+                    self.reply(caller, Reply::Accepted(proof.persisted(entering)));
+                    continue;
                 }
-                Ok(Admitted::Existing { id, same_request }) => {
-                    self.admission.leave(ended.id);
-                    self.reply(caller, Reply::Existing { id, same_request });
-                }
-                Err(problem) => {
-                    self.admission.leave(ended.id);
-                    self.reply(caller, Reply::Unstorable(problem));
-                }
-            }
+                Ok(Admitted::Existing { id, same_request }) => Reply::Existing { id, same_request },
+                Err(problem) => Reply::Unstorable(problem),
+            };
+            self.admission.leave(entering);
+            self.reply(caller, reply);
         }
-        for (saga, summary, outcome) in appends {
+        for (append, outcome) in commit.appends.iter().zip(appends) {
             match outcome {
-                AppendOutcome::Appended => self.appended(&proof, saga, summary),
+                AppendOutcome::Appended => self.appended(&proof, append.saga, append.summary),
                 AppendOutcome::Conflict => {
-                    self.ready.notices.push(Notice::LostOwnership { saga });
-                    self.give_away(saga);
+                    self.ready.notices.push(Notice::LostOwnership { saga: append.saga });
+                    self.give_away(append.saga);
                 }
             }
         }
-        if !refused.is_empty() {
-            self.ready.store.push(StoreRequest::Flag { sagas: refused });
-        }
+        self.ready.store.extend(refused.map(|saga| StoreRequest::Flag { sagas: vec![saga] }));
     }
 
     fn enter(&mut self, id: SagaId, request: W::Request, state: &Persisted<Arc<SagaState>>, is_to_be_adopted: bool) {

@@ -302,7 +302,7 @@ pub struct Rpc<R> {
 }
 
 /// One call of one step of one saga.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Call<R> {
     /// The saga.
     pub saga: SagaId,
