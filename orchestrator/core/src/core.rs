@@ -13,7 +13,7 @@ use matricula_engine::{
     StepIndex, decide,
 };
 
-use crate::admission::{AdmissionControl, Admittance, Candidate, InLine, Rejection};
+use crate::admission::{AdmissionControl, InLine};
 use crate::destination::{Answered, DestinationStatus, Destinations};
 use crate::lease::{Adoption, ClockReading, Lease};
 use crate::log::{
@@ -48,8 +48,7 @@ pub struct Core<W: Workflow> {
     pub(crate) workflow: W,
     instance: String,
     seed: u64,
-    in_flight_max: usize,
-    in_memory_max: usize,
+    config: CoreConfig,
     pub(crate) sagas: HashMap<SagaId, Saga<W>>,
     /// When sagas are to be woken. Not by the database's clock: when that is set back, no saga may wait for the
     /// difference.
@@ -80,8 +79,7 @@ impl<W: Workflow> Core<W> {
             workflow,
             instance,
             seed,
-            in_flight_max: config.in_flight_max,
-            in_memory_max: config.sagas_in_memory_max,
+            config: config.clone(),
             sagas: HashMap::new(),
             timers: BTreeSet::new(),
             commits: CommitQueue::new(seed),
@@ -218,16 +216,10 @@ impl<W: Workflow> Core<W> {
         if self.is_stopping {
             return self.reply(caller, Reply::ShuttingDown);
         }
-        let Submission { id, subject, key, fingerprint, request } = submission;
-        let candidate = Candidate { id, subject: &subject, key: &key, fingerprint: &fingerprint };
-        match self.admission.enter(candidate, self.sagas.len(), self.clock.now) {
-            Ok(Admittance::New) => {}
-            Ok(Admittance::Known { id, same_request }) => {
-                return self.reply(caller, Reply::Existing { id, same_request });
-            }
-            Err(Rejection::QueueFull { retry_after }) => return self.reply(caller, Reply::QueueFull { retry_after }),
-            Err(Rejection::OverQuota { retry_after }) => return self.reply(caller, Reply::OverQuota { retry_after }),
+        if let Err(reply) = self.admission.enter(&submission, self.sagas.len(), self.clock.now) {
+            return self.reply(caller, reply);
         }
+        let Submission { id, subject, key, fingerprint, request } = submission;
         let now_ms = self.clock.now_ms;
         let first = self.definition().admit(self.workflow.applies(&request), now_ms);
         let admitted = Recorded::first(now_ms, first);
@@ -238,7 +230,7 @@ impl<W: Workflow> Core<W> {
                 self.commits.admit(admission, Entrant { state: Arc::new(state), caller });
             }
             Err(error) => {
-                self.admission.withdrawn(id);
+                self.admission.leave(id);
                 self.reply(caller, Reply::Unstorable(error.to_string()));
             }
         }
@@ -260,34 +252,33 @@ impl<W: Workflow> Core<W> {
     }
 
     fn settled(&mut self, settled: Settled<W::Request, W::Caller>) {
-        let Settled { proof, admissions, appends, refused } = settled;
-        for ended in admissions {
-            let caller = ended.entrant.caller;
-            match ended.outcome {
+        let Settled { proof, commit, entrants, admissions, appends, refused } = settled;
+        for ((admission, Entrant { state, caller }), outcome) in commit.admissions.iter().zip(entrants).zip(admissions)
+        {
+            let entering = admission.id;
+            let reply = match outcome {
                 Ok(Admitted::New) => {
-                    self.admission.accepted(ended.id, self.clock.now);
-                    self.enter(ended.id, ended.request, &proof.persisted(ended.entrant.state), false);
-                    self.reply(caller, Reply::Accepted(proof.persisted(ended.id)));
+                    self.admission.accepted(entering, self.clock.now);
+                    self.enter(entering, admission.request.clone(), &proof.persisted(state), false);
+                    self.reply(caller, Reply::Accepted(proof.persisted(entering)));
+                    continue;
                 }
-                Ok(Admitted::Existing { id, same_request }) => {
-                    self.admission.withdrawn(ended.id);
-                    self.reply(caller, Reply::Existing { id, same_request });
-                }
-                Err(problem) => {
-                    self.admission.withdrawn(ended.id);
-                    self.reply(caller, Reply::Unstorable(problem));
-                }
-            }
+                Ok(Admitted::Existing { id, same_request }) => Reply::Existing { id, same_request },
+                Err(problem) => Reply::Unstorable(problem),
+            };
+            self.admission.leave(entering);
+            self.reply(caller, reply);
         }
-        for (saga, summary, outcome) in appends {
+        for (append, outcome) in commit.appends.iter().zip(appends) {
             match outcome {
-                AppendOutcome::Appended => self.appended(&proof, saga, summary),
-                AppendOutcome::Conflict => self.lost(saga),
+                AppendOutcome::Appended => self.appended(&proof, append.saga, append.summary),
+                AppendOutcome::Conflict => {
+                    self.ready.notices.push(Notice::LostOwnership { saga: append.saga });
+                    self.give_away(append.saga);
+                }
             }
         }
-        if !refused.is_empty() {
-            self.ready.store.push(StoreRequest::Flag { sagas: refused });
-        }
+        self.ready.store.extend(refused.map(|saga| StoreRequest::Flag { sagas: vec![saga] }));
     }
 
     fn enter(&mut self, id: SagaId, request: W::Request, state: &Persisted<Arc<SagaState>>, is_to_be_adopted: bool) {
@@ -302,7 +293,7 @@ impl<W: Workflow> Core<W> {
     fn ask_for_sagas(&mut self) {
         // No more is adopted than will soon have a slot: the rest is left to other instances, and out of memory.
         let waiting = self.admission.waiting_adopted();
-        let has_room = waiting < self.in_flight_max && self.sagas.len() < self.in_memory_max;
+        let has_room = waiting < self.config.in_flight_max && self.sagas.len() < self.config.sagas_in_memory_max;
         self.ready.store.extend(self.adoption.ask(&self.lease, has_room, self.clock.now));
     }
 
@@ -358,12 +349,6 @@ impl<W: Workflow> Core<W> {
         self.fill_slots();
     }
 
-    /// An append met another owner.
-    fn lost(&mut self, saga: SagaId) {
-        self.ready.notices.push(Notice::LostOwnership { saga });
-        self.give_away(saga);
-    }
-
     fn give_away(&mut self, saga: SagaId) {
         self.ready.changes.push(Change::HandedOver { saga });
         self.forget(saga);
@@ -374,7 +359,7 @@ impl<W: Workflow> Core<W> {
         if let Some(at) = saga.wake_at {
             self.timers.remove(&(at, id));
         }
-        self.admission.forgotten(id);
+        self.admission.leave(id);
         // A call that still waits for its service is none of a saga that has ended or is driven elsewhere. Mostly there is
         // no such call; after a skipped compensation there may be.
         for (step, direction) in saga.calling {

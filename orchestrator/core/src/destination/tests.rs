@@ -503,14 +503,13 @@ fn a_breaker_opens_after_failures_in_a_row_and_closes_after_a_probe() {
     breaker.succeeded();
     breaker.failed(NOW);
     breaker.failed(NOW);
-    assert_eq!(breaker.permit(NOW), Permit::All, "a success in between starts the count again");
+    assert_eq!(breaker.permit(NOW, 500), 500, "a success in between starts the count again");
     breaker.failed(NOW);
-    assert_eq!(breaker.permit(NOW), Permit::NotBefore(NOW + 100 * MS));
-    assert_eq!(breaker.permit(NOW + 100 * MS), Permit::Probe);
-    breaker.probing();
-    assert_eq!(breaker.permit(NOW + 100 * MS), Permit::AfterProbe);
+    assert_eq!((breaker.permit(NOW, 500), breaker.opens_at()), (0, Some(NOW + 100 * MS)));
+    assert_eq!(breaker.permit(NOW + 100 * MS, 500), 1, "a probe");
+    assert_eq!((breaker.permit(NOW + 100 * MS, 500), breaker.opens_at()), (0, None), "it has not ended");
     breaker.succeeded();
-    assert_eq!(breaker.permit(NOW + 100 * MS), Permit::All);
+    assert_eq!(breaker.permit(NOW + 100 * MS, 500), 500);
 }
 
 #[test]
@@ -519,9 +518,10 @@ fn a_breaker_waits_longer_after_each_failed_probe() {
     let mut breaker = Breaker::new(1, 100 * MS, 300 * MS);
     breaker.failed(now);
     for wait in [100, 200, 300, 300] {
-        assert_eq!(breaker.permit(now), Permit::NotBefore(now + wait * MS));
+        assert_eq!(breaker.permit(now, 500), 0);
+        assert_eq!(breaker.opens_at(), Some(now + wait * MS));
         now += wait * MS;
-        breaker.probing();
+        assert_eq!(breaker.permit(now, 500), 1);
         breaker.failed(now);
     }
 }
@@ -531,5 +531,5 @@ fn a_late_failure_does_not_keep_a_breaker_open() {
     let mut breaker = Breaker::new(1, 100 * MS, 300 * MS);
     breaker.failed(NOW);
     breaker.failed(NOW + 50 * MS);
-    assert_eq!(breaker.permit(NOW + 100 * MS), Permit::Probe);
+    assert_eq!(breaker.permit(NOW + 100 * MS, 500), 1);
 }
