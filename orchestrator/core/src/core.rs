@@ -9,21 +9,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_engine::{
-    CallState, CallStatus, DecideError, Definition, Direction, Effect, Input as SagaInput, Jitter, Recorded, SagaState,
-    StepIndex, decide,
+    CallState, CallStatus, DecideError, Definition, Direction, Effect, FoldError, Input as SagaInput, Jitter,
+    LeaveReason, Recorded, SagaState, StepIndex, decide,
 };
 
-use crate::admission::{AdmissionControl, InLine};
+use crate::admission::{Bounds, Room, when_decided};
 use crate::destination::{Answered, DestinationStatus, Destinations};
 use crate::lease::{Adoption, ClockReading, Lease};
+use crate::line::{Line, LineView};
 use crate::log::{
-    Advance, CommitProof, CommitQueue, Due, Entrant, FlushQueue, Persisted, Settled, UnpersistedLog, Waiting,
+    Advance, Claimant, CommitProof, CommitQueue, Due, Entrant, FlushQueue, Persisted, Settled, UnpersistedLog, Waiting,
 };
 use crate::random::mix;
 use crate::ready::{
-    Admission, Admitted, AppendOutcome, Call, Change, Clearance, CommitAnswer, End, Input, Notice, Ready, Registered,
-    Reply, StoreAnswer, StoreRequest, StoredSaga, Submission, Summary,
+    Accepted, Admission, Admitted, AppendOutcome, Call, Change, Clearance, CommitAnswer, CommitNo, End, Input, Lane,
+    Notice, QueuedSaga, Ready, Registered, Reply, StoreAnswer, StoreRequest, StoredSaga, Submission, Summary, Turn,
 };
+use crate::slots::Slots;
 use crate::{CoreConfig, Moment, SagaId, Workflow};
 
 /// Longest sleep of a saga's timer: a deadline that looks far because the clock was set back costs no more than this. A
@@ -53,8 +55,15 @@ pub struct Core<W: Workflow> {
     /// When sagas are to be woken. Not by the database's clock: when that is set back, no saga may wait for the
     /// difference.
     timers: BTreeSet<(Moment, SagaId)>,
-    pub(crate) admission: AdmissionControl,
+    bounds: Bounds,
+    line: Line<W::Request>,
+    pub(crate) slots: Slots,
+    /// Submissions that are to be queued and are not answered: none that comes later may begin before them.
+    queueing: usize,
     pub(crate) destinations: Destinations<W::Request>,
+    /// Admissions while there is a line.
+    acceptance: CommitQueue<W::Request, W::Caller>,
+    /// Everything else that is written.
     commits: CommitQueue<W::Request, W::Caller>,
     flushes: FlushQueue,
     lease: Lease,
@@ -74,7 +83,10 @@ impl<W: Workflow> Core<W> {
     pub fn new(workflow: W, config: &CoreConfig, instance: String, seed: u64, registered: Registered) -> Self {
         let (lease, now) = (Lease::new(config, registered), registered.answered_at);
         Self {
-            admission: AdmissionControl::new(config, seed),
+            bounds: Bounds::new(config, seed),
+            line: Line::new(config, now),
+            slots: Slots::new(config),
+            queueing: 0,
             destinations: Destinations::new(workflow.definition(), config),
             workflow,
             instance,
@@ -82,7 +94,8 @@ impl<W: Workflow> Core<W> {
             config: config.clone(),
             sagas: HashMap::new(),
             timers: BTreeSet::new(),
-            commits: CommitQueue::new(seed),
+            acceptance: CommitQueue::new(Lane::Acceptance, seed),
+            commits: CommitQueue::new(Lane::Log, seed),
             flushes: FlushQueue::default(),
             clock: lease.clock(now),
             adoption: Adoption::new(config, seed, now),
@@ -120,19 +133,19 @@ impl<W: Workflow> Core<W> {
         self.sagas.len()
     }
 
-    /// Sagas that wait for their turn.
-    pub fn queued(&self) -> usize {
-        self.admission.waiting()
+    /// Adopted sagas that wait for a slot.
+    pub fn adopted_waiting(&self) -> usize {
+        self.slots.waiting()
     }
 
     /// Admissions and appends that wait for the next commit.
     pub fn writes_waiting(&self) -> usize {
-        self.commits.waiting()
+        self.commits.waiting() + self.acceptance.waiting()
     }
 
-    /// Where a saga stands in line; none when its outcome is not open here.
-    pub fn place(&self, now: Moment, saga: SagaId) -> Option<InLine> {
-        self.admission.place(saga, now)
+    /// The waiting line, as far as it is known here.
+    pub fn line(&self, now: Moment) -> LineView {
+        self.line.view(self.slots.work(), now)
     }
 
     /// How each destination stands.
@@ -157,6 +170,7 @@ impl<W: Workflow> Core<W> {
         match input {
             Input::Submitted { submission, caller } => self.submitted(submission, caller),
             Input::Commanded { saga, command, caller } => self.commanded(saga, command, caller),
+            Input::CommandedInLine { saga, command, caller } => self.commanded_in_line(saga, command, caller),
             Input::CommitEnded { number, answer } => self.commit_ended(number, answer),
             Input::RpcEnded { number, answer } => {
                 let answered = self.destinations.ended(number, answer, self.clock.now, &mut self.ready.notices);
@@ -165,6 +179,7 @@ impl<W: Workflow> Core<W> {
             Input::StoreAnswered { request, answer } => self.store_answered(request, answer),
             Input::LimitSet { destination, in_flight_max } => self.destinations.set_limit(destination, in_flight_max),
             Input::PeerLeft => self.adoption.wake(),
+            Input::LineBegun => self.line.wake(self.clock.now),
             Input::Stopped => self.stop(),
         }
     }
@@ -187,8 +202,10 @@ impl<W: Workflow> Core<W> {
             }
         }
         self.ready.rpcs = self.destinations.send(self.clock, &mut self.ready.notices);
-        self.ready.commit = self.commits.next(self.clock.now);
-        if self.is_stopping && self.commits.is_idle() && self.destinations.in_flight() == 0 {
+        let queues = [&mut self.acceptance, &mut self.commits];
+        self.ready.commits = queues.into_iter().filter_map(|queue| queue.next(self.clock.now)).collect();
+        let is_idle = self.acceptance.is_idle() && self.commits.is_idle();
+        if self.is_stopping && is_idle && self.destinations.in_flight() == 0 {
             self.end = Some(End::InOrder);
         }
         self.ready.wake_at = self.wake_at();
@@ -197,8 +214,10 @@ impl<W: Workflow> Core<W> {
     fn wake_at(&self) -> Option<Moment> {
         let timer = self.timers.first().filter(|_| !self.is_stopping).map(|(at, _)| *at);
         let adoption = self.adoption.wake_at().filter(|_| !self.is_stopping);
-        let others = [self.flushes.wake_at(), self.commits.wake_at(), self.destinations.wake_at(self.clock.now)];
-        others.into_iter().chain([timer, adoption, Some(self.lease.wake_at())]).flatten().min()
+        let line = self.line.wake_at().filter(|_| !self.is_stopping);
+        let commits = [self.acceptance.wake_at(), self.commits.wake_at()];
+        let others = [self.flushes.wake_at(), self.destinations.wake_at(self.clock.now), Some(self.lease.wake_at())];
+        others.into_iter().chain([timer, adoption, line]).chain(commits).flatten().min()
     }
 
     /// The process is to end.
@@ -216,58 +235,83 @@ impl<W: Workflow> Core<W> {
         if self.is_stopping {
             return self.reply(caller, Reply::ShuttingDown);
         }
-        if let Err(reply) = self.admission.enter(&submission, self.sagas.len(), self.clock.now) {
+        let Submission { id, subject, key, fingerprint, request } = submission;
+        let now = self.clock.now;
+        let in_memory = self.sagas.len() + self.slots.reserved();
+        let unwritten_since = self.acceptance.unwritten_since().into_iter().chain(self.commits.unwritten_since()).min();
+        let room = Room { line: &self.line, in_memory, unwritten_since };
+        if let Err(reply) = self.bounds.enter(&subject, &room, now) {
             return self.reply(caller, reply);
         }
-        let Submission { id, subject, key, fingerprint, request } = submission;
-        let now_ms = self.clock.now_ms;
-        let first = self.definition().admit(self.workflow.applies(&request), now_ms);
-        let admitted = Recorded::first(now_ms, first);
         // An event that does not fold must not be persisted: nobody could ever drive the saga.
-        match SagaState::replay(self.definition(), [&admitted]) {
-            Ok(state) => {
-                let admission = Admission { id, subject, key, fingerprint, request, admitted };
-                self.commits.admit(admission, Entrant { state: Arc::new(state), caller });
-            }
-            Err(error) => {
-                self.admission.leave(id);
-                self.reply(caller, Reply::Unstorable(error.to_string()));
-            }
+        let (first, state) = match self.first_event(&request) {
+            Ok(begins) => begins,
+            Err(error) => return self.reply(caller, Reply::Unstorable(error.to_string())),
+        };
+        let has_line = self.line.waiting() > 0;
+        let begins = self.line.lets_through() && self.queueing == 0 && self.slots.free(now) > 0;
+        if begins {
+            self.slots.reserve(id);
+        } else {
+            self.queueing += 1;
         }
+        let admission = Admission { id, subject, key, fingerprint, request, first: begins.then_some(first) };
+        let entrant = Entrant { state: begins.then_some(state), caller, came_at: now };
+        if has_line { &mut self.acceptance } else { &mut self.commits }.admit(admission, entrant);
     }
 
-    fn commit_ended(&mut self, number: u64, answer: CommitAnswer) {
+    /// The first event of a saga that begins now, and its state after it.
+    fn first_event(&self, request: &W::Request) -> Result<(Recorded, Arc<SagaState>), FoldError> {
+        let now_ms = self.clock.now_ms;
+        let first = Recorded::first(now_ms, self.definition().admit(self.workflow.applies(request), now_ms));
+        let state = SagaState::replay(self.definition(), [&first])?;
+        Ok((first, Arc::new(state)))
+    }
+
+    fn commit_ended(&mut self, number: CommitNo, answer: CommitAnswer) {
         if answer == CommitAnswer::Fenced {
             self.end = Some(End::Fenced);
             return;
         }
-        if !self.commits.awaits(number) {
+        let queue = match number.lane {
+            Lane::Acceptance => &mut self.acceptance,
+            Lane::Log => &mut self.commits,
+        };
+        if !queue.awaits(number) {
             return;
         }
-        match self.commits.ended(answer, self.clock.now, &mut self.ready.notices) {
+        match queue.ended(answer, self.clock.now, &mut self.ready.notices) {
             Some(settled) => self.settled(settled),
-            None if self.is_stopping => self.commits.give_up(),
+            None if self.is_stopping => queue.give_up(),
             None => {}
         }
     }
 
     fn settled(&mut self, settled: Settled<W::Request, W::Caller>) {
-        let Settled { proof, commit, entrants, admissions, appends, refused } = settled;
-        for ((admission, Entrant { state, caller }), outcome) in commit.admissions.iter().zip(entrants).zip(admissions)
-        {
-            let entering = admission.id;
-            let reply = match outcome {
-                Ok(Admitted::New) => {
-                    self.admission.accepted(entering, self.clock.now);
-                    self.enter(entering, admission.request.clone(), &proof.persisted(state), false);
-                    self.reply(caller, Reply::Accepted(proof.persisted(entering)));
-                    continue;
-                }
-                Ok(Admitted::Existing { id, same_request }) => Reply::Existing { id, same_request },
-                Err(problem) => Reply::Unstorable(problem),
-            };
-            self.admission.leave(entering);
-            self.reply(caller, reply);
+        let Settled {
+            proof,
+            commit,
+            entrants,
+            admissions,
+            claimants,
+            claimed,
+            appends,
+            line,
+            is_claim_refused,
+            refused,
+        } = settled;
+        if let Some(line) = line {
+            self.line.seen(line, self.clock.now);
+        }
+        let mut begun = Vec::new();
+        for ((admission, entrant), outcome) in commit.admissions.iter().zip(entrants).zip(admissions) {
+            begun.extend(self.admitted(&proof, admission, entrant, outcome));
+        }
+        if let Some(claim) = commit.claim.as_ref().filter(|_| !claimed.is_empty()) {
+            if is_claim_refused {
+                self.line.claim_refused(self.clock.now);
+            }
+            begun.extend(self.claimed(&proof, &claim.turns, claimants, &claimed));
         }
         for (append, outcome) in commit.appends.iter().zip(appends) {
             match outcome {
@@ -279,7 +323,132 @@ impl<W: Workflow> Core<W> {
             }
         }
         self.ready.store.extend(refused.map(|saga| StoreRequest::Flag { sagas: vec![saga] }));
+        // While the process ends, no saga begins: another instance adopts it.
+        if !self.is_stopping {
+            begun.into_iter().for_each(|saga| self.decide(saga, SagaInput::Resume, None));
+        }
     }
+
+    /// A submission was answered by the database. The saga that begins now.
+    fn admitted(
+        &mut self,
+        proof: &CommitProof,
+        admission: &Admission<W::Request>,
+        entrant: Entrant<W::Caller>,
+        outcome: Result<Admitted, String>,
+    ) -> Option<SagaId> {
+        let (id, Entrant { state, caller, came_at }, now) = (admission.id, entrant, self.clock.now);
+        self.queueing -= usize::from(state.is_none());
+        if let Ok(Admitted::Begun { .. } | Admitted::Queued { .. }) = outcome {
+            self.slots.accepted(now.saturating_sub(came_at), now);
+        }
+        let accepted = |ticket, is_queued| Reply::Accepted(proof.persisted(Accepted { id, ticket, is_queued }));
+        let reply = match outcome {
+            Ok(Admitted::Begun { ticket }) => {
+                self.reply(caller, accepted(ticket, false));
+                let state = proof.persisted(state?);
+                self.slots.begin(id, now);
+                self.enter(id, admission.request.clone(), &state, false);
+                return Some(id);
+            }
+            Ok(Admitted::Queued { ticket }) => accepted(ticket, true),
+            Ok(Admitted::Existing { id, same_request }) => Reply::Existing { id, same_request },
+            Ok(Admitted::OverQuota) => Reply::OverQuota { retry_after: when_decided(&self.line, now) },
+            Ok(Admitted::Closed { sentence }) => Reply::Closed { sentence },
+            Err(problem) => Reply::Unstorable(problem),
+        };
+        self.slots.release(id);
+        self.reply(caller, reply);
+        None
+    }
+
+    // The line.
+
+    /// Claims the sagas whose turn it is, as many as may begin.
+    fn claim(&mut self) {
+        let Some((after, sagas)) = self.line.claim(self.may_begin(), self.clock.now) else { return };
+        let turns: Vec<_> = sagas.into_iter().map(|saga| self.turn(saga, None)).collect();
+        self.commits.claim(after, turns.into_iter());
+    }
+
+    /// How many sagas may be taken out of the line.
+    fn may_begin(&self) -> usize {
+        let memory = self.config.sagas_in_memory_max.saturating_sub(self.sagas.len() + self.slots.reserved());
+        self.slots.free(self.clock.now).min(memory)
+    }
+
+    /// A queued saga on its way out of the line, by its turn or by a command.
+    fn turn(
+        &mut self,
+        queued: QueuedSaga<W::Request>,
+        command: Option<(SagaInput, W::Caller)>,
+    ) -> (Turn, Claimant<W::Request, W::Caller>) {
+        let QueuedSaga { id: saga, ticket, request } = queued;
+        let is_out_of_order = command.is_some();
+        self.slots.reserve(saga);
+        let begins = request.map_err(|problem| format!("request: {problem}")).and_then(|request| {
+            let (first, state) = self.first_event(&request).map_err(|error| error.to_string())?;
+            Ok((first, (request, state)))
+        });
+        let (first, saga_of) = match begins {
+            Ok((first, saga)) => (first, Ok(saga)),
+            Err(problem) => {
+                let now_ms = self.clock.now_ms;
+                let first = Recorded::first(now_ms, self.definition().admit(Vec::new(), now_ms));
+                (first, Err(LeaveReason::Unreadable(problem)))
+            }
+        };
+        (Turn { saga, ticket, first, is_out_of_order }, Claimant { saga: saga_of, command })
+    }
+
+    /// A claim was answered by the database. The sagas that begin now.
+    fn claimed(
+        &mut self,
+        proof: &CommitProof,
+        turns: &[Turn],
+        claimants: Vec<Claimant<W::Request, W::Caller>>,
+        claimed: &[bool],
+    ) -> Vec<SagaId> {
+        let (mut begun, mut is_in_order, mut has_missed) = (Vec::new(), false, false);
+        for ((turn, claimant), &is_mine) in turns.iter().zip(claimants).zip(claimed) {
+            let (id, Claimant { saga, command }) = (turn.saga, claimant);
+            is_in_order |= !turn.is_out_of_order;
+            has_missed |= !turn.is_out_of_order && !is_mine;
+            if is_mine && !self.sagas.contains_key(&id) {
+                match saga {
+                    Ok((request, state)) => {
+                        self.slots.begin(id, self.clock.now);
+                        self.enter(id, request, &proof.persisted(state), false);
+                        begun.push(id);
+                    }
+                    Err(reason) => {
+                        self.slots.release(id);
+                        self.ready.notices.push(Notice::LeftAlone { saga: id, reason });
+                        self.ready.store.push(StoreRequest::Flag { sagas: vec![id] });
+                    }
+                }
+            } else if !is_mine && !self.sagas.contains_key(&id) {
+                self.slots.release(id);
+            }
+            if let Some((command, caller)) = command {
+                self.commanded(id, command, caller);
+            }
+        }
+        if is_in_order {
+            self.line.claim_ended(has_missed);
+        }
+        begun
+    }
+
+    fn commanded_in_line(&mut self, queued: QueuedSaga<W::Request>, command: SagaInput, caller: W::Caller) {
+        if self.is_stopping || self.sagas.contains_key(&queued.id) {
+            return self.commanded(queued.id, command, caller);
+        }
+        let (turn, claimant) = self.turn(queued, Some((command, caller)));
+        self.commits.claim_out_of_order(turn, claimant);
+    }
+
+    // Sagas in memory.
 
     fn enter(&mut self, id: SagaId, request: W::Request, state: &Persisted<Arc<SagaState>>, is_to_be_adopted: bool) {
         let entered = Change::Entered { saga: id, request: request.clone(), state: state.clone() };
@@ -292,8 +461,8 @@ impl<W: Workflow> Core<W> {
 
     fn ask_for_sagas(&mut self) {
         // No more is adopted than will soon have a slot: the rest is left to other instances, and out of memory.
-        let waiting = self.admission.waiting_adopted();
-        let has_room = waiting < self.config.in_flight_max && self.sagas.len() < self.config.sagas_in_memory_max;
+        let has_room =
+            self.slots.waiting() < self.config.in_flight_max && self.sagas.len() < self.config.sagas_in_memory_max;
         self.ready.store.extend(self.adoption.ask(&self.lease, has_room, self.clock.now));
     }
 
@@ -309,6 +478,10 @@ impl<W: Workflow> Core<W> {
                 self.unflagged.extend(sagas.into_iter().filter(|saga| !self.sagas.contains_key(saga)));
             }
             (StoreRequest::Renew { .. } | StoreRequest::Flag { .. }, _) => {}
+            (StoreRequest::ReadLine { after, limit }, StoreAnswer::Line { state, sagas }) => {
+                self.line.read(after, limit, state, sagas, self.clock.now);
+            }
+            (StoreRequest::ReadLine { .. }, _) => self.line.read_failed(self.clock.now),
             (_, answer) => {
                 let stored = self.adoption.answered(answer, &self.lease, self.clock.now);
                 if !self.is_stopping && !stored.is_empty() {
@@ -329,7 +502,7 @@ impl<W: Workflow> Core<W> {
             let saga = row.id;
             match (row.resume(self.definition()), request) {
                 (Ok(state), Ok(request)) if !self.sagas.contains_key(&saga) => {
-                    self.admission.adopted(saga, self.clock.now);
+                    self.slots.adopted(saga);
                     self.enter(saga, request, &proof.persisted(Arc::new(state)), true);
                     adopted += 1;
                 }
@@ -359,7 +532,7 @@ impl<W: Workflow> Core<W> {
         if let Some(at) = saga.wake_at {
             self.timers.remove(&(at, id));
         }
-        self.admission.leave(id);
+        self.slots.release(id);
         // A call that still waits for its service is none of a saga that has ended or is driven elsewhere. Mostly there is
         // no such call; after a skipped compensation there may be.
         for (step, direction) in saga.calling {
@@ -379,9 +552,11 @@ impl<W: Workflow> Core<W> {
     // What happens to a saga.
 
     fn fill_slots(&mut self) {
-        while let Some(saga) = self.admission.next_turn(self.clock.now) {
+        while let Some(saga) = self.slots.next_turn(self.clock.now) {
             self.decide(saga, SagaInput::Resume, None);
         }
+        self.claim();
+        self.ready.store.extend(self.line.ask(self.may_begin(), self.clock.now));
     }
 
     fn wake_sagas(&mut self) {
@@ -412,7 +587,7 @@ impl<W: Workflow> Core<W> {
         // wait for a slot: for a moment there are more sagas at work, which costs less than the steps that are now not
         // taken. Of an adopted saga, the calls that are due leave first, and are undone.
         let is_cancel = matches!(command, SagaInput::Cancel { .. });
-        let was_waiting = is_cancel && self.admission.begin_early(saga, self.clock.now);
+        let was_waiting = is_cancel && self.slots.begin_early(saga);
         self.decide(saga, command, Some(caller));
         if was_waiting {
             self.decide(saga, SagaInput::Resume, None);
@@ -506,7 +681,7 @@ impl<W: Workflow> Core<W> {
         for effect in effects {
             match effect {
                 Effect::Call { step, direction, attempt } => self.call(id, (step, direction), attempt, clearance),
-                Effect::Decided(_) => self.admission.decided(id, self.clock.now),
+                Effect::Decided(_) => self.slots.decided(id, self.clock.now),
                 Effect::Finished => {
                     self.ready.notices.push(Notice::Finished { saga: id });
                     self.forget(id);

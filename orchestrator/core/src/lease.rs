@@ -197,7 +197,11 @@ impl Adoption {
                 return sagas;
             }
             StoreAnswer::Looked => self.stage = Stage::Between,
-            StoreAnswer::Failed | StoreAnswer::Fenced | StoreAnswer::Flagged | StoreAnswer::Renewed { .. } => {
+            StoreAnswer::Failed
+            | StoreAnswer::Fenced
+            | StoreAnswer::Flagged
+            | StoreAnswer::Renewed { .. }
+            | StoreAnswer::Line { .. } => {
                 self.rest(lease, now);
             }
         }

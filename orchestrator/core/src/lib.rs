@@ -19,7 +19,9 @@
 //! | `log` | which events are not persisted yet, and what waits for them; group commits, retries, refused appends |
 //! | `lease` | the database's clock, lease renewals, whom this instance may declare dead, adoption |
 //! | `destination` | one service: queues, batches, limit, circuit breaker |
-//! | `admission` | who is admitted: bounds, quotas, repeats, the place in line and the expected wait |
+//! | `admission` | which submissions go to the database, and when rejected clients should come back |
+//! | `line` | what is known of the waiting line, and which sagas are claimed from it |
+//! | `slots` | which sagas are at work, and how many may be |
 //! | `view` | what operators see of the sagas in memory |
 //!
 //! Promises: the same inputs at the same moments give the same results, whatever the order of a hash map is. A reply
@@ -34,9 +36,11 @@ mod core;
 mod destination;
 mod id;
 mod lease;
+mod line;
 mod log;
 mod random;
 pub mod ready;
+mod slots;
 mod view;
 
 #[cfg(test)]
@@ -46,15 +50,16 @@ use std::time::Duration;
 
 use matricula_engine::{Definition, Step};
 
-pub use self::admission::InLine;
 pub use self::config::CoreConfig;
 pub use self::core::{Core, answer_finished};
 pub use self::destination::DestinationStatus;
-pub use self::id::{InvalidSagaId, SagaId};
+pub use self::id::{InvalidSagaId, SagaId, Ticket};
+pub use self::line::LineView;
 pub use self::log::Persisted;
 pub use self::ready::{
-    Admission, Admitted, Append, AppendOutcome, Call, Change, Clearance, Commit, CommitAnswer, End, Input, Notice,
-    Ready, Registered, Reply, Rpc, RpcNo, StoreAnswer, StoreRequest, StoredSaga, Submission, Summary,
+    Accepted, Admission, Admitted, Append, AppendOutcome, Call, Change, Claim, Clearance, Commit, CommitAnswer,
+    CommitNo, Door, DoorState, End, Input, Lane, LineState, Notice, QueuedSaga, Ready, Registered, Reply, Rpc, RpcNo,
+    StoreAnswer, StoreRequest, StoredSaga, Submission, Summary, Turn,
 };
 pub use self::view::{SagaView, SagasWaiting};
 

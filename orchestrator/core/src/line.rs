@@ -116,7 +116,8 @@ impl<R> Line<R> {
     /// Whether it is as long as it may be: by number, or by the time at the last rate at which turns came.
     pub(crate) fn is_full(&self) -> bool {
         let waiting = self.waiting();
-        waiting >= self.waiting_max || self.speed.last.is_some_and(|rate| waiting as f64 / rate > self.wait_max.as_secs_f64())
+        waiting >= self.waiting_max
+            || self.speed.last.is_some_and(|rate| waiting as f64 / rate > self.wait_max.as_secs_f64())
     }
 
     /// Turns a second now; none while that is not known, and when no turn comes any more.
@@ -153,7 +154,14 @@ impl<R> Line<R> {
     }
 
     /// Takes in what was read behind a ticket.
-    pub(crate) fn read(&mut self, after: Ticket, limit: usize, state: LineState, sagas: Vec<QueuedSaga<R>>, now: Moment) {
+    pub(crate) fn read(
+        &mut self,
+        after: Ticket,
+        limit: usize,
+        state: LineState,
+        sagas: Vec<QueuedSaga<R>>,
+        now: Moment,
+    ) {
         self.is_reading = false;
         let all_to = match sagas.last() {
             None if limit == 0 => after,

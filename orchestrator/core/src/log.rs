@@ -4,7 +4,7 @@
 //! ```text
 //! decided ──► next: events and what waits for them ──send──► sent: part of a commit ──appended──► acted on
 //!
-//! admissions, appends ──► gathered ──► commit under way ──Written──► outcomes
+//! admissions, claims, appends ──► gathered ──► commit under way ──Written──► outcomes
 //!                                        ├─Failed, Conflict──► the same again, later
 //!                                        └─Refused──► in parts, until the refused row is alone
 //! ```
@@ -23,11 +23,14 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use matricula_engine::{Effect, Recorded, SagaState};
+use matricula_engine::{Effect, Input as SagaInput, LeaveReason, Recorded, SagaState};
 
 use crate::random::fraction;
-use crate::ready::{Admission, Admitted, Append, AppendOutcome, Commit, CommitAnswer, Notice, Summary};
-use crate::{Moment, SagaId};
+use crate::ready::{
+    Admission, Admitted, Append, AppendOutcome, Claim, Commit, CommitAnswer, CommitNo, Lane, LineState, Notice,
+    Summary, Turn,
+};
+use crate::{Moment, SagaId, Ticket};
 
 /// How long events that nothing waits for stay unwritten: long enough that most sagas come to their outcome meanwhile,
 /// and one append has all; short for somebody who looks.
@@ -236,10 +239,20 @@ impl CommitProof {
     }
 }
 
-/// What enters memory when an admission is persisted.
+/// A submission on its way to the database.
 pub(crate) struct Entrant<C> {
-    pub state: Arc<SagaState>,
+    /// What enters memory if it begins at once; none of one that is to be queued.
+    pub state: Option<Arc<SagaState>>,
     pub caller: C,
+    pub came_at: Moment,
+}
+
+/// A queued saga on its way out of the line.
+pub(crate) struct Claimant<R, C> {
+    /// What enters memory, or why that can't be read.
+    pub saga: Result<(R, Arc<SagaState>), LeaveReason>,
+    /// What takes it out of the line before its turn.
+    pub command: Option<(SagaInput, C)>,
 }
 
 /// What a commit's answer settles. Rows of the commit that are tried again have no outcome yet.
@@ -249,20 +262,48 @@ pub(crate) struct Settled<R, C> {
     pub entrants: Vec<Entrant<C>>,
     /// What became of its admissions, or why the database refuses them.
     pub admissions: Vec<Result<Admitted, String>>,
+    pub claimants: Vec<Claimant<R, C>>,
+    /// Of its claim, whether this instance drives each saga now.
+    pub claimed: Vec<bool>,
     pub appends: Vec<AppendOutcome>,
+    pub line: Option<LineState>,
+    /// The database refuses its claim.
+    pub is_claim_refused: bool,
     /// The saga whose log the database refuses: a person must look.
     pub refused: Option<SagaId>,
 }
 
-enum Write<R, C> {
-    Admit(Box<Admission<R>>, Entrant<C>),
-    Append(Append),
+/// The rows of a commit, and what is to enter memory with them, in the same order.
+struct Rows<R, C> {
+    admissions: Vec<Admission<R>>,
+    entrants: Vec<Entrant<C>>,
+    claim: Option<Claim>,
+    claimants: Vec<Claimant<R, C>>,
+    appends: Vec<Append>,
 }
 
-/// A commit, what enters with its admissions, in their order, and how it went so far.
+impl<R, C> Default for Rows<R, C> {
+    fn default() -> Self {
+        let (admissions, entrants, claimants, appends) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { admissions, entrants, claim: None, claimants, appends }
+    }
+}
+
+impl<R, C> Rows<R, C> {
+    fn admission(admission: Admission<R>, entrant: Entrant<C>) -> Self {
+        Self { admissions: vec![admission], entrants: vec![entrant], ..Self::default() }
+    }
+
+    fn appends(appends: Vec<Append>) -> Self {
+        Self { appends, ..Self::default() }
+    }
+}
+
+/// A commit, what enters with it, and how it went so far.
 struct Batch<R, C> {
     commit: Arc<Commit<R>>,
     entrants: Vec<Entrant<C>>,
+    claimants: Vec<Claimant<R, C>>,
     /// Its only append was refused before: that is known to people.
     is_known_as_refused: bool,
     tries: u32,
@@ -274,8 +315,13 @@ struct Batch<R, C> {
 /// The commits of an instance, one after the other.
 pub(crate) struct CommitQueue<R, C> {
     seed: u64,
+    lane: Lane,
     numbers: u64,
-    gathered: VecDeque<Write<R, C>>,
+    admissions: VecDeque<(Admission<R>, Entrant<C>)>,
+    /// The ticket that the claim follows, and what is to be claimed.
+    after: Ticket,
+    turns: Vec<(Turn, Claimant<R, C>)>,
+    appends: VecDeque<Append>,
     /// Parts of a refused commit; the next one is the last.
     parts: Vec<Batch<R, C>>,
     under_way: Option<Batch<R, C>>,
@@ -285,11 +331,15 @@ pub(crate) struct CommitQueue<R, C> {
 }
 
 impl<R: Clone, C> CommitQueue<R, C> {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(lane: Lane, seed: u64) -> Self {
         Self {
             seed,
+            lane,
             numbers: 0,
-            gathered: VecDeque::new(),
+            admissions: VecDeque::new(),
+            after: Ticket::default(),
+            turns: Vec::new(),
+            appends: VecDeque::new(),
             parts: Vec::new(),
             under_way: None,
             refused: Vec::new(),
@@ -298,21 +348,40 @@ impl<R: Clone, C> CommitQueue<R, C> {
     }
 
     pub(crate) fn admit(&mut self, admission: Admission<R>, entrant: Entrant<C>) {
-        self.gathered.push_back(Write::Admit(Box::new(admission), entrant));
+        self.admissions.push_back((admission, entrant));
+    }
+
+    /// Takes sagas out of the line whose turn comes after this ticket's.
+    pub(crate) fn claim(&mut self, after: Ticket, turns: impl Iterator<Item = (Turn, Claimant<R, C>)>) {
+        self.after = after;
+        self.turns.extend(turns);
+    }
+
+    /// Takes one saga out of the line out of order.
+    pub(crate) fn claim_out_of_order(&mut self, turn: Turn, claimant: Claimant<R, C>) {
+        self.turns.push((turn, claimant));
     }
 
     pub(crate) fn append(&mut self, append: Append) {
-        self.gathered.push_back(Write::Append(append));
+        self.appends.push_back(append);
     }
 
     /// Whether nothing is under way or waits to be written.
     pub(crate) fn is_idle(&self) -> bool {
-        self.under_way.is_none() && self.parts.is_empty() && self.gathered.is_empty()
+        self.under_way.is_none() && self.parts.is_empty() && self.waiting() == 0
     }
 
-    /// Admissions and appends that are in no commit yet.
+    /// Admissions, claims and appends that are in no commit yet.
     pub(crate) fn waiting(&self) -> usize {
-        self.gathered.len()
+        self.admissions.len() + self.turns.len() + self.appends.len()
+    }
+
+    /// Since when the oldest submission waits to be written.
+    pub(crate) fn unwritten_since(&self) -> Option<Moment> {
+        let batches = self.under_way.iter().chain(self.parts.last());
+        let mut entrants =
+            batches.flat_map(|batch| &batch.entrants).chain(self.admissions.iter().map(|(_, entrant)| entrant));
+        entrants.next().map(|entrant| entrant.came_at)
     }
 
     pub(crate) fn wake_at(&self) -> Option<Moment> {
@@ -334,28 +403,28 @@ impl<R: Clone, C> CommitQueue<R, C> {
         Some(commit)
     }
 
+    /// Admissions come first.
     fn gather(&mut self) -> Option<Batch<R, C>> {
-        if self.gathered.is_empty() {
+        if self.waiting() == 0 {
             return None;
         }
-        let size = self.gathered.len().min(BATCH_MAX);
-        let (mut admissions, mut entrants, mut appends) = (Vec::new(), Vec::new(), Vec::new());
-        for write in self.gathered.drain(..size) {
-            match write {
-                Write::Admit(admission, entrant) => {
-                    admissions.push(*admission);
-                    entrants.push(entrant);
-                }
-                Write::Append(append) => appends.push(append),
-            }
+        let mut rows = Rows::default();
+        let admissions = self.admissions.len().min(BATCH_MAX);
+        (rows.admissions, rows.entrants) = self.admissions.drain(..admissions).unzip();
+        if !self.turns.is_empty() {
+            let (turns, claimants) = self.turns.drain(..).unzip();
+            (rows.claim, rows.claimants) = (Some(Claim { after: self.after, turns }), claimants);
         }
-        Some(self.batch(admissions, entrants, appends))
+        rows.appends = self.appends.drain(..self.appends.len().min(BATCH_MAX - admissions)).collect();
+        Some(self.batch(rows))
     }
 
-    fn batch(&mut self, admissions: Vec<Admission<R>>, entrants: Vec<Entrant<C>>, appends: Vec<Append>) -> Batch<R, C> {
+    fn batch(&mut self, rows: Rows<R, C>) -> Batch<R, C> {
+        let Rows { admissions, entrants, claim, claimants, appends } = rows;
         self.numbers += 1;
-        let commit = Arc::new(Commit { number: self.numbers, admissions, appends });
-        Batch { commit, entrants, is_known_as_refused: false, tries: 0, conflicts: 0, again_at: None }
+        let number = CommitNo { lane: self.lane, number: self.numbers };
+        let commit = Arc::new(Commit { number, admissions, claim, appends });
+        Batch { commit, entrants, claimants, is_known_as_refused: false, tries: 0, conflicts: 0, again_at: None }
     }
 
     /// Each refused append by itself, when it is time.
@@ -364,14 +433,14 @@ impl<R: Clone, C> CommitQueue<R, C> {
             return None;
         }
         for append in std::mem::take(&mut self.refused).into_iter().rev() {
-            let batch = self.batch(Vec::new(), Vec::new(), vec![append]);
+            let batch = self.batch(Rows::appends(vec![append]));
             self.parts.push(Batch { is_known_as_refused: true, ..batch });
         }
         self.parts.pop()
     }
 
     /// Whether an answer is the one that is waited for. An answer of another commit, or a second one, is not.
-    pub(crate) fn awaits(&self, number: u64) -> bool {
+    pub(crate) fn awaits(&self, number: CommitNo) -> bool {
         let under_way = self.under_way.as_ref().filter(|under_way| under_way.again_at.is_none());
         under_way.is_some_and(|under_way| under_way.commit.number == number)
     }
@@ -387,12 +456,16 @@ impl<R: Clone, C> CommitQueue<R, C> {
         under_way.tries += 1;
         under_way.conflicts += u32::from(answer == CommitAnswer::Conflict);
         match answer {
-            CommitAnswer::Written { admissions, appends } => Some(Settled {
+            CommitAnswer::Written { admissions, claimed, appends, line } => Some(Settled {
                 proof: CommitProof(()),
                 commit: under_way.commit,
                 entrants: under_way.entrants,
                 admissions: admissions.into_iter().map(Ok).collect(),
+                claimants: under_way.claimants,
+                claimed,
                 appends,
+                line,
+                is_claim_refused: false,
                 refused: None,
             }),
             CommitAnswer::Refused { problem } => Some(self.refused(under_way, problem, now, notices)),
@@ -402,7 +475,7 @@ impl<R: Clone, C> CommitQueue<R, C> {
             }
             CommitAnswer::Conflict | CommitAnswer::Failed | CommitAnswer::Fenced => {
                 let longest = RETRY_FIRST.saturating_mul(1 << (under_way.tries - 1).min(16)).min(RETRY_MAX);
-                let part = 0.5 + fraction(self.seed, under_way.commit.number, u64::from(under_way.tries)) / 2.0;
+                let part = 0.5 + fraction(self.seed, under_way.commit.number.number, u64::from(under_way.tries)) / 2.0;
                 under_way.again_at = Some(now + longest.mul_f64(part));
                 self.under_way = Some(under_way);
                 None
@@ -410,7 +483,8 @@ impl<R: Clone, C> CommitQueue<R, C> {
         }
     }
 
-    /// A refused commit goes on in parts: appends by halves, admissions one by one. A single row is settled.
+    /// A refused commit goes on in parts: appends by halves, admissions one by one, a claim by itself. A single row is
+    /// settled.
     fn refused(
         &mut self,
         batch: Batch<R, C>,
@@ -418,38 +492,59 @@ impl<R: Clone, C> CommitQueue<R, C> {
         now: Moment,
         notices: &mut Vec<Notice>,
     ) -> Settled<R, C> {
-        let Batch { commit, mut entrants, is_known_as_refused, .. } = batch;
-        let (mut outcomes, mut refused) = (Vec::new(), None);
-        match (commit.admissions.as_slice(), commit.appends.as_slice()) {
-            ([], [append]) => {
+        let Batch { commit, entrants, claimants, is_known_as_refused, .. } = batch;
+        let mut settled = Settled {
+            proof: CommitProof(()),
+            commit: commit.clone(),
+            entrants,
+            admissions: Vec::new(),
+            claimants,
+            claimed: Vec::new(),
+            appends: Vec::new(),
+            line: None,
+            is_claim_refused: false,
+            refused: None,
+        };
+        match (commit.admissions.as_slice(), &commit.claim, commit.appends.as_slice()) {
+            ([], None, [append]) => {
                 if !is_known_as_refused {
                     notices.push(Notice::AppendRefused { saga: append.saga, problem });
-                    refused = Some(append.saga);
+                    settled.refused = Some(append.saga);
                 }
                 if self.refused.is_empty() {
                     self.try_refused_at = now + TRY_REFUSED;
                 }
                 self.refused.push(append.clone());
             }
-            ([admission], []) => {
+            ([admission], None, []) => {
                 notices.push(Notice::AdmissionRefused { saga: admission.id, problem: problem.clone() });
-                outcomes.push(Err(problem));
+                settled.admissions.push(Err(problem));
             }
-            (admissions, appends) => {
-                for (admission, entrant) in admissions.iter().zip(entrants.drain(..)).rev() {
-                    let part = self.batch(vec![admission.clone()], vec![entrant], Vec::new());
+            ([], Some(claim), []) => {
+                notices.push(Notice::ClaimRefused { sagas: claim.turns.len(), problem });
+                (settled.claimed, settled.is_claim_refused) = (vec![false; claim.turns.len()], true);
+            }
+            (admissions, claim, appends) => {
+                let entrants = std::mem::take(&mut settled.entrants);
+                for (admission, entrant) in admissions.iter().zip(entrants).rev() {
+                    let part = self.batch(Rows::admission(admission.clone(), entrant));
                     self.parts.push(part);
                 }
-                // Appends alone are halved; with admissions beside them they are first tried by themselves.
-                let halves =
-                    if admissions.is_empty() { appends.split_at(appends.len() / 2) } else { (appends, &[][..]) };
+                if let Some(claim) = claim {
+                    let claimants = std::mem::take(&mut settled.claimants);
+                    let part = self.batch(Rows { claim: Some(claim.clone()), claimants, ..Rows::default() });
+                    self.parts.push(part);
+                }
+                // Appends alone are halved; with other rows beside them they are first tried by themselves.
+                let is_alone = admissions.is_empty() && claim.is_none();
+                let halves = if is_alone { appends.split_at(appends.len() / 2) } else { (appends, &[][..]) };
                 for half in [halves.1, halves.0].into_iter().filter(|half| !half.is_empty()) {
-                    let part = self.batch(Vec::new(), Vec::new(), half.to_vec());
+                    let part = self.batch(Rows::appends(half.to_vec()));
                     self.parts.push(part);
                 }
             }
         }
-        Settled { proof: CommitProof(()), commit, entrants, admissions: outcomes, appends: Vec::new(), refused }
+        settled
     }
 
     /// The process ends: refused appends are given up, and their sagas with them.
@@ -460,7 +555,9 @@ impl<R: Clone, C> CommitQueue<R, C> {
     /// The process ends and the log can't be written: nothing is lost by giving up. Clients ask again, and an instance
     /// that adopts the sagas resumes them.
     pub(crate) fn give_up(&mut self) {
-        self.gathered.clear();
+        self.admissions.clear();
+        self.turns.clear();
+        self.appends.clear();
         self.parts.clear();
         self.under_way = None;
     }

@@ -606,6 +606,13 @@ pub enum Notice {
         /// Why.
         problem: String,
     },
+    /// The database refuses to have sagas taken out of the line. They stay there, and it is tried again.
+    ClaimRefused {
+        /// How many.
+        sagas: usize,
+        /// Why.
+        problem: String,
+    },
     /// The database refuses a submission.
     AdmissionRefused {
         /// The saga that it would have become.

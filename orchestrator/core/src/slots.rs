@@ -32,6 +32,8 @@ const WORK_WEIGHT: f64 = 1.0 / 32.0;
 pub(crate) struct Slots {
     most: usize,
     taken: HashMap<SagaId, Slot>,
+    /// Slots of sagas whose first event is not persisted yet.
+    reserved: usize,
     /// Adopted sagas without a slot. Ids are in the order of acceptance, but for milliseconds.
     waiting: BTreeSet<SagaId>,
     pressure: Pressure,
@@ -50,7 +52,7 @@ enum Slot {
 impl Slots {
     pub(crate) fn new(config: &CoreConfig) -> Self {
         let (taken, waiting) = (HashMap::new(), BTreeSet::new());
-        Self { most: config.in_flight_max, taken, waiting, pressure: Pressure::default(), work_s: None }
+        Self { most: config.in_flight_max, taken, reserved: 0, waiting, pressure: Pressure::default(), work_s: None }
     }
 
     /// How many sagas may begin now. None while an adopted one waits.
@@ -61,12 +63,24 @@ impl Slots {
 
     /// Keeps a slot for a saga that is about to begin.
     pub(crate) fn reserve(&mut self, id: SagaId) {
-        self.taken.insert(id, Slot::Reserved);
+        self.take(id, Slot::Reserved);
+    }
+
+    fn take(&mut self, id: SagaId, slot: Slot) {
+        self.reserved += usize::from(slot == Slot::Reserved);
+        let before = self.taken.insert(id, slot);
+        self.reserved -= usize::from(before == Some(Slot::Reserved));
+    }
+
+    fn give_back(&mut self, id: SagaId) -> Option<Slot> {
+        let before = self.taken.remove(&id);
+        self.reserved -= usize::from(before == Some(Slot::Reserved));
+        before
     }
 
     /// A saga begins in the slot that was kept for it.
     pub(crate) fn begin(&mut self, id: SagaId, now: Moment) {
-        self.taken.insert(id, Slot::AtWork { since: Some(now) });
+        self.take(id, Slot::AtWork { since: Some(now) });
     }
 
     /// A saga comes from another instance.
@@ -90,14 +104,14 @@ impl Slots {
     pub(crate) fn begin_early(&mut self, id: SagaId) -> bool {
         let waited = self.waiting.remove(&id);
         if waited {
-            self.taken.insert(id, Slot::AtWork { since: None });
+            self.take(id, Slot::AtWork { since: None });
         }
         waited
     }
 
     /// A saga at work has its outcome: it gives its slot back. More than once does no harm.
     pub(crate) fn decided(&mut self, id: SagaId, now: Moment) {
-        if let Some(Slot::AtWork { since: Some(since) }) = self.taken.remove(&id) {
+        if let Some(Slot::AtWork { since: Some(since) }) = self.give_back(id) {
             let took = now.saturating_sub(since).as_secs_f64();
             self.work_s = Some(self.work_s.map_or(took, |mean| mean + (took - mean) * WORK_WEIGHT));
         }
@@ -105,7 +119,7 @@ impl Slots {
 
     /// It does not begin after all, or this instance does not drive it any more.
     pub(crate) fn release(&mut self, id: SagaId) {
-        self.taken.remove(&id);
+        self.give_back(id);
         self.waiting.remove(&id);
     }
 
@@ -126,7 +140,7 @@ impl Slots {
 
     /// Sagas with a slot whose first event is not persisted yet.
     pub(crate) fn reserved(&self) -> usize {
-        self.taken.values().filter(|slot| **slot == Slot::Reserved).count()
+        self.reserved
     }
 
     /// A submission was accepted, so long after it came.

@@ -36,9 +36,8 @@ pub struct SagasWaiting {
 impl<W: Workflow> Core<W> {
     /// Where one saga stands; none when it is not in memory here.
     pub fn look(&self, now: Moment, id: SagaId) -> Option<SagaView> {
-        let ahead = self.place(now, id).and_then(|place| place.ahead).map(|ahead| ahead as u64);
         let saga = self.sagas.get(&id)?;
-        let is_waiting = self.admission.is_waiting(id);
+        let is_waiting = self.slots.is_waiting(id);
         let definition = self.workflow.definition();
         let called = self.destinations.waits_of(id, self.clock_at(now));
         let statuses = self.destinations(now);
@@ -52,7 +51,7 @@ impl<W: Workflow> Core<W> {
                 continue;
             }
             let wait = match progress.next_attempt_at_ms {
-                _ if is_waiting => Wait::Turn { ahead },
+                _ if is_waiting => Wait::Turn { ahead: Some(self.slots.ahead(id)) },
                 Some(until_ms) if !is_called => Wait::Pause { until_ms },
                 _ => Wait::Record,
             };
@@ -70,7 +69,7 @@ impl<W: Workflow> Core<W> {
     /// so.
     pub fn waiting(&self) -> BTreeMap<&'static str, SagasWaiting> {
         let mut waiting: BTreeMap<&'static str, SagasWaiting> = BTreeMap::new();
-        for (id, saga) in self.sagas.iter().filter(|(id, _)| !self.admission.is_waiting(**id)) {
+        for (id, saga) in self.sagas.iter().filter(|(id, _)| !self.slots.is_waiting(**id)) {
             for name in self.services_of(saga) {
                 let waiting = waiting.entry(name).or_default();
                 waiting.direct += 1;
