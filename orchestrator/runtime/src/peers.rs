@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! news ──► announce ──NOTIFY──► listen ──┬─ changed ──► `remote_watch`, WatchSagas
-//!                                        ├─ asked ────► `requests` of the saga's owner
+//!                                        ├─ asked ────► `answer_others` of the saga's owner
 //!                                        ├─ answered ─► the instance that has asked
 //!                                        ├─ left ─────► the core
 //!                                        └─ outages ──► `outages`
