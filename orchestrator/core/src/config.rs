@@ -13,19 +13,14 @@ const IN_FLIGHT_MOST: usize = 1_024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CoreConfig {
-    /// Accepted registrations whose outcome is open. Beyond it submissions are rejected with a time to come back.
-    /// 200,000 are more than twice what 16,000 students click in their busiest minute.
+    /// Registrations that wait in line. Beyond it submissions are rejected with a time to come back. 200,000 are more
+    /// than twice what 16,000 students click in their busiest minute.
     pub admission_queue_max: usize,
-    /// Longest time that an accepted registration should wait for its outcome, in milliseconds: no more are accepted
-    /// than are decided in it at the measured rate, though always some more than may be at work. A rejected student
-    /// comes back later and may be overtaken, so the bound is far above what a rush needs: in 120 s two cores decide
-    /// what 16,000 students click in a minute.
+    /// Longest time that an accepted registration should wait for its turn, in milliseconds, at the rate at which turns
+    /// came last. A rejected student comes back later and may be overtaken, so the bound is far above what a rush needs:
+    /// in 120 s two cores decide what 16,000 students click in a minute.
     pub admission_wait_max_ms: u64,
-    /// Time in which the sagas at work should be decided, in milliseconds: at a lower measured rate fewer sagas are at
-    /// work, down to a quarter of `in_flight_max`. More at work would only make each of them slower.
-    pub in_flight_time_max_ms: u64,
-    /// Registrations without an outcome that one student may have here at a time. A cart has 20 at most; five of them,
-    /// and one student still has no more than one place in 200.
+    /// Registrations without an outcome that one student may have at a time, at all instances: one cart.
     pub subject_open_max: usize,
     /// Submissions a second of one student that are looked at, and how many may come at once after a quiet time. Nobody
     /// clicks 20 times a second, and a burst is five full carts; a program that does more gets no further by it.
@@ -74,9 +69,8 @@ impl CoreConfig {
         let in_flight_max = processors.saturating_mul(IN_FLIGHT_OF_PROCESSOR);
         Self {
             admission_queue_max: 200_000,
-            admission_wait_max_ms: 120_000,
-            in_flight_time_max_ms: 675,
-            subject_open_max: 100,
+            admission_wait_max_ms: 900_000,
+            subject_open_max: 20,
             subject_per_second_max: 20,
             subject_burst_max: 100,
             sagas_in_memory_max: 200_000,
@@ -103,7 +97,6 @@ impl CoreConfig {
         };
         check((1..=1_000_000).contains(&self.admission_queue_max), "admission_queue_max", "1 to 1000000");
         check((10..=3_600_000).contains(&self.admission_wait_max_ms), "admission_wait_max_ms", "10 to 3600000");
-        check((1..=600_000).contains(&self.in_flight_time_max_ms), "in_flight_time_max_ms", "1 to 600000");
         check((1..=1_000_000).contains(&self.subject_open_max), "subject_open_max", "1 to 1000000");
         check((1..=1_000_000).contains(&self.subject_per_second_max), "subject_per_second_max", "1 to 1000000");
         check((1..=1_000_000).contains(&self.subject_burst_max), "subject_burst_max", "1 to 1000000");

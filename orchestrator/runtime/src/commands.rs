@@ -27,8 +27,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::store::{SagaRow, StoredRequest};
-use crate::{Runtime, Workload};
+use crate::store::{QueuedRow, SagaRow, StoredRequest};
+use crate::{Runtime, Workload, lease};
 
 /// How long an answer may take: a takeover by another instance is within it.
 const ANSWER_WAIT: Duration = Duration::from_secs(12);
@@ -166,6 +166,14 @@ impl<W: Workload> Runtime<W> {
                 let message = "nothing is left to do: the saga is finished, and its log is in the archive";
                 return Err(CommandError::Refused(message.to_owned()));
             }
+            if row.is_queued {
+                if let Some(answer) = self.command_in_line(row, request.clone(), until).await {
+                    return answer.map_err(CommandError::Refused);
+                }
+                // Its turn has come meanwhile, here or elsewhere.
+                self.pause(&mut pause, until).await?;
+                continue;
+            }
             let state = self.replayed(&row).map_err(CommandError::LeftAlone)?;
             if state.phase().is_finished() {
                 return self.command_finished(&state, request).map_err(CommandError::Refused);
@@ -177,12 +185,18 @@ impl<W: Workload> Runtime<W> {
                     Some(Answer::Seen(_)) | None => Err(CommandError::Unanswered),
                 };
             }
-            if Instant::now() >= until {
-                return Err(CommandError::Unanswered);
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(ENTERING_MAX);
+            self.pause(&mut pause, until).await?;
         }
+    }
+
+    /// Waits before the next try, longer each time.
+    async fn pause(&self, pause: &mut Duration, until: Instant) -> Result<(), CommandError> {
+        if Instant::now() >= until {
+            return Err(CommandError::Unanswered);
+        }
+        tokio::time::sleep(*pause).await;
+        *pause = (*pause * 2).min(ENTERING_MAX);
+        Ok(())
     }
 
     /// Where a saga stands by the instance that drives it.
@@ -193,6 +207,9 @@ impl<W: Workload> Runtime<W> {
                 Ok(None) => SeenBy::LogOnly { why: "it is not in the memory of its instance".to_owned() },
                 Err(_) => SeenBy::LogOnly { why: "its instance is too busy to look".to_owned() },
             };
+        }
+        if row.is_queued {
+            return SeenBy::LogOnly { why: "it waits in line, and no instance drives it yet".to_owned() };
         }
         if !row.owner_alive {
             return SeenBy::LogOnly { why: format!("instance {}, which drove it, does not live", row.owner) };
@@ -210,11 +227,21 @@ impl<W: Workload> Runtime<W> {
     async fn command_here(&self, saga: SagaId, request: CommandRequest, until: Instant) -> Option<Result<(), String>> {
         let (caller, reply) = oneshot::channel();
         self.mailbox.input(Input::Commanded { saga, command: request.into_input(), caller });
-        match tokio::time::timeout_at(until, reply).await.ok()?.ok()? {
-            Reply::Done(_) => Some(Ok(())),
-            Reply::Refused(error) => Some(Err(error.to_string())),
-            _ => None,
-        }
+        answered(reply, until).await
+    }
+
+    /// The same of a saga that waits in line: it is driven here from now on. `None`: it does not wait there any more.
+    async fn command_in_line(
+        &self,
+        row: SagaRow,
+        request: CommandRequest,
+        until: Instant,
+    ) -> Option<Result<(), String>> {
+        let row = QueuedRow { id: row.id, ticket: row.ticket, request: row.request, trace: row.trace };
+        let (caller, reply) = oneshot::channel();
+        let saga = lease::queued::<W>(row);
+        self.mailbox.input(Input::CommandedInLine { saga, command: request.into_input(), caller });
+        answered(reply, until).await
     }
 
     /// Answers a command for a saga that is finished.
@@ -306,6 +333,15 @@ impl<W: Workload> Runtime<W> {
         };
         let text = serde_json::to_string(&answer).ok()?;
         Some((request.id, text))
+    }
+}
+
+/// What the core has answered to a command. `None`: it does not drive the saga, or has not answered by then.
+async fn answered(reply: oneshot::Receiver<Reply>, until: Instant) -> Option<Result<(), String>> {
+    match tokio::time::timeout_at(until, reply).await.ok()?.ok()? {
+        Reply::Done(_) => Some(Ok(())),
+        Reply::Refused(error) => Some(Err(error.to_string())),
+        _ => None,
     }
 }
 

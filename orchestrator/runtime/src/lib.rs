@@ -43,7 +43,9 @@ mod writer;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-pub use matricula_core::{CoreConfig as RuntimeConfig, DestinationStatus, InLine, InvalidSagaId, SagaId};
+pub use matricula_core::{
+    CoreConfig as RuntimeConfig, DestinationStatus, Door, DoorState, InvalidSagaId, LineView, SagaId, Ticket,
+};
 use matricula_engine::{CallAnswer, CallError, Definition, Direction, Kind, Recorded, SagaState, Step, StepIndex};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::telemetry::spans::Peer;
@@ -55,7 +57,9 @@ pub use commands::{CommandError, CommandRequest, RequestedCommand, Seen, SeenBy}
 pub use news::METRICS;
 pub use retention::{Retention, RetentionConfig};
 pub use runtime::{Runtime, Submission, SubmitError, Submitted};
-pub use store::{Archived, InstanceId, KeyedSaga, Outage, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};
+pub use store::{
+    Archived, DoorChange, InstanceId, KeyedSaga, Outage, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest,
+};
 pub use watch::{Progress, Watcher};
 
 /// The tasks of an orchestrator in logs and in metrics.

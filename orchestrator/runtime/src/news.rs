@@ -4,14 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use matricula_core::{Change, Core, Moment, Notice};
+use matricula_core::{Change, Core, LineView, Moment, Notice};
 use matricula_kit::metrics::Metric;
+use tokio::sync::watch;
 
 use crate::workflow::{Carried, Sagas};
 use crate::{Runtime, Workload};
 
 /// Time between two settings of the gauges: what reads them comes once in some seconds.
 const GAUGES_PAUSE: Duration = Duration::from_millis(100);
+/// Time between two looks at the line for portals, which send it on once a second.
+const LINE_PAUSE: Duration = Duration::from_millis(250);
 
 impl<W: Workload> Runtime<W> {
     /// Hands on the news of one step.
@@ -23,6 +26,10 @@ impl<W: Workload> Runtime<W> {
     fn change(&self, change: Change<Arc<Carried<W::Request>>>) {
         match change {
             Change::Entered { saga, request, state } => {
+                // It was stored before it came here: out of the line, or from another instance.
+                if request.unstored().is_empty() {
+                    self.signals.changed_here(saga);
+                }
                 request.begin(self.definition().0, saga);
                 self.watchers.tell(saga, state.into_inner());
             }
@@ -50,6 +57,9 @@ impl<W: Workload> Runtime<W> {
             }
             Notice::AppendRefused { saga, problem } => {
                 tracing::error!(saga_id = %saga, problem, "the log of a saga can't be written");
+            }
+            Notice::ClaimRefused { sagas, problem } => {
+                tracing::error!(sagas, problem, "sagas can't be taken out of the line; trying again");
             }
             Notice::AdmissionRefused { saga, problem } => {
                 tracing::error!(saga_id = %saga, problem, "a submission can't be stored");
@@ -82,8 +92,9 @@ impl Gauges {
             return Some(self.set_at);
         }
         self.set_at = now + GAUGES_PAUSE;
+        let line = core.line(now);
         metrics::gauge!("matricula_sagas_in_memory").set(core.in_memory() as f64);
-        metrics::gauge!("matricula_sagas_queued").set(core.queued() as f64);
+        metrics::gauge!("matricula_sagas_queued").set((line.last.0 - line.served.0) as f64);
         metrics::gauge!("matricula_log_writes_waiting").set(core.writes_waiting() as f64);
         for of in core.destinations(now) {
             metrics::gauge!("matricula_calls_waiting", "destination" => of.name).set(of.waiting as f64);
@@ -95,14 +106,49 @@ impl Gauges {
     }
 }
 
+/// The line as portals see it.
+#[derive(Default)]
+pub(crate) struct LineNews {
+    /// When it is to be looked at again.
+    publish_at: Moment,
+}
+
+impl LineNews {
+    /// Publishes the line if it has changed, unless that was done a moment ago; returns when it is to be done, then.
+    pub(crate) fn publish<W: Workload>(
+        &mut self,
+        now: Moment,
+        core: &Core<Sagas<W>>,
+        to: &watch::Sender<LineView>,
+    ) -> Option<Moment> {
+        if now < self.publish_at {
+            return Some(self.publish_at);
+        }
+        self.publish_at = now + LINE_PAUSE;
+        let line = core.line(now);
+        to.send_if_modified(|published| {
+            let is_changed = *published != line;
+            if is_changed {
+                *published = line;
+            }
+            is_changed
+        });
+        None
+    }
+}
+
 /// The metrics of an orchestrator.
-pub const METRICS: [Metric; 25] = [
+pub const METRICS: [Metric; 26] = [
+    Metric::histogram(
+        "matricula_acceptance_seconds",
+        "Time from a submission to its durable acceptance, in this process",
+    ),
     Metric::counter(
         "matricula_submissions_turned_away_total",
-        "Submissions rejected because of a bound: queue or quota",
+        "Submissions rejected because of a bound: queue, quota or door",
     ),
     Metric::gauge("matricula_sagas_in_memory", "Sagas that this instance drives"),
-    Metric::gauge("matricula_sagas_queued", "Accepted sagas that wait for their turn"),
+    Metric::gauge("matricula_sagas_queued", "Accepted sagas that wait in line, of all instances"),
     Metric::counter("matricula_sagas_decided_total", "Sagas that have an outcome, by outcome"),
     Metric::counter("matricula_sagas_finished_total", "Sagas of which nothing is left to do"),
     Metric::gauge("matricula_calls_waiting", "Calls that wait for a service"),

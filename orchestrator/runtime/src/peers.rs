@@ -7,6 +7,7 @@
 //!                                        ├─ asked ────► `answer_others` of the saga's owner
 //!                                        ├─ answered ─► the instance that has asked
 //!                                        ├─ left ─────► the core
+//!                                        ├─ queued ───► the core
 //!                                        └─ outages ──► `outages`
 //! ```
 
@@ -47,6 +48,8 @@ pub(crate) struct Signals {
     pub outages: Notify,
     /// A service begins to fail, or answers again.
     pub destinations: Notify,
+    /// This instance has queued sagas in a line that was empty.
+    pub line_begun: Notify,
     /// Whether other instances live: if not, no message is sent.
     pub has_others: AtomicBool,
 }
@@ -61,6 +64,7 @@ impl Signals {
             answered: Notify::new(),
             outages: Notify::new(),
             destinations: Notify::new(),
+            line_begun: Notify::new(),
             has_others: AtomicBool::new(false),
         }
     }
@@ -121,6 +125,18 @@ impl<W: Workload> Runtime<W> {
         }
     }
 
+    /// Wakes the other instances when there is a line: each of them looks once a second by itself.
+    pub(crate) async fn announce_line(self: Arc<Self>) {
+        loop {
+            self.signals.line_begun.notified().await;
+            if self.signals.has_others.load(Ordering::Relaxed)
+                && let Err(error) = self.store.send(&[PeerMessage::Queued]).await
+            {
+                tracing::debug!(error = telemetry::chain(&error), "other instances could not be told of the line");
+            }
+        }
+    }
+
     /// The message that this instance has changed these sagas; none named: any may have changed.
     pub(crate) fn changed_message(&self, sagas: &[SagaId]) -> PeerMessage {
         PeerMessage::Changed { instance: self.instance.as_str().to_owned(), sagas: sagas.to_vec() }
@@ -153,6 +169,7 @@ impl<W: Workload> Runtime<W> {
         match message {
             Some(PeerMessage::Asked) => self.signals.asked.notify_one(),
             Some(PeerMessage::Answered) => self.signals.answered.notify_waiters(),
+            Some(PeerMessage::Queued) => self.mailbox.input(Input::LineBegun),
             Some(PeerMessage::Left) => self.mailbox.input(Input::PeerLeft),
             Some(PeerMessage::Outages) => self.signals.outages.notify_one(),
             Some(PeerMessage::Changed { instance, .. }) if instance == self.instance.as_str() => {}

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
-use matricula_core::{Core, DestinationStatus, InLine, Input, Registered, Reply, SagaId};
-use matricula_engine::SagaState;
+use matricula_core::{Core, DestinationStatus, Door, Input, LineView, Registered, Reply, SagaId, Ticket};
+use matricula_engine::{Recorded, SagaState};
 use matricula_kit::database::DbError;
 use matricula_kit::shutdown::Shutdown;
 use matricula_kit::tasks::{joined, observed};
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::outages::Outages;
 use crate::peers::{Changed, Signals};
 use crate::shell::{Clock, Mailbox, Shell};
-use crate::store::{InstanceId, PeerMessage, SagaRow, SagaStore, StoreError};
+use crate::store::{FirstEvent, InstanceId, PeerMessage, SagaRow, SagaStore, StoreError};
 use crate::watch::{Watcher, Watchers};
 use crate::workflow::{Carried, Sagas};
 use crate::{ROLE, RuntimeConfig, Workload};
@@ -59,7 +59,12 @@ pub struct Submission<R> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Submitted {
     /// It is accepted, durably.
-    Accepted,
+    Accepted {
+        /// Its number in the order of acceptance.
+        ticket: Ticket,
+        /// Whether it waits in line: then its place is known from its ticket and [`Runtime::line`].
+        is_queued: bool,
+    },
     /// The same was submitted before: this is its saga.
     Existing(SagaId),
 }
@@ -78,6 +83,12 @@ pub enum SubmitError {
     OverQuota {
         /// When to come back.
         retry_after: Duration,
+    },
+    /// Registration is closed. Nothing was accepted.
+    #[error("registration is closed: {sentence}")]
+    Closed {
+        /// What students are told.
+        sentence: String,
     },
     /// The key was used for another request.
     #[error("the idempotency key was used before, for another request (registration {existing})")]
@@ -104,6 +115,9 @@ pub struct Runtime<W: Workload> {
     pub(crate) watchers: Watchers,
     pub(crate) signals: Signals,
     pub(crate) outages: watch::Sender<Outages>,
+    pub(crate) line: watch::Sender<LineView>,
+    /// Whether there was a line after the last commit.
+    pub(crate) has_line: AtomicBool,
     /// Whether the last try of a commit failed.
     pub(crate) log_failing: AtomicBool,
     /// Whether this machine's clock is not the database's.
@@ -128,6 +142,7 @@ impl<W: Workload> Runtime<W> {
     ) -> Result<(Arc<Self>, JoinHandle<Result<(), StoreError>>), DbError> {
         let shutdown = shutdown.into();
         let instance = InstanceId::generate();
+        let store = store.with_first_events(first_event(workload.clone()));
         let clock = Clock::start();
         let asked_at = clock.moment();
         let database_now_ms = store.register(&instance, config.lease_ttl_ms).await?;
@@ -148,6 +163,8 @@ impl<W: Workload> Runtime<W> {
             watchers: Watchers::default(),
             signals: Signals::new(),
             outages: watch::Sender::default(),
+            line: watch::Sender::default(),
+            has_line: AtomicBool::new(false),
             log_failing: AtomicBool::new(false),
             is_clock_off: AtomicBool::new(false),
             stopping: shutdown.token().child_token(),
@@ -162,6 +179,7 @@ impl<W: Workload> Runtime<W> {
         // In a database of one instance alone there are no others.
         if runtime.store.is_shared() {
             runtime.must_run(&mut tasks, "announcements", runtime.clone().announce());
+            runtime.must_go_on(&mut tasks, "line_announcements", runtime.clone().announce_line());
             runtime.must_go_on(&mut tasks, "listener", runtime.clone().listen());
             runtime.must_go_on(&mut tasks, "operator_requests", runtime.clone().answer_others());
         }
@@ -199,6 +217,7 @@ impl<W: Workload> Runtime<W> {
         if self.stopping.is_cancelled() {
             return Err(SubmitError::ShuttingDown);
         }
+        let came_at = Instant::now();
         let Submission { id, subject, idempotency_key: key, fingerprint, request, trace } = submission;
         let unstored = serde_json::to_string(&request).map_err(|error| {
             tracing::error!(saga_id = %id, problem = %error, "a submission can't be stored");
@@ -209,9 +228,13 @@ impl<W: Workload> Runtime<W> {
         let (caller, reply) = oneshot::channel();
         self.mailbox.input(Input::Submitted { submission, caller });
         let (bound, error) = match reply.await.map_err(|_| SubmitError::ShuttingDown)? {
-            Reply::Accepted(_) => return Ok(Submitted::Accepted),
+            Reply::Accepted(accepted) => {
+                metrics::histogram!("matricula_acceptance_seconds").record(came_at.elapsed());
+                return Ok(Submitted::Accepted { ticket: accepted.ticket, is_queued: accepted.is_queued });
+            }
             Reply::Existing { id, same_request } => return existing(id, same_request),
             Reply::Unstorable(problem) => return Err(SubmitError::Unstorable(problem)),
+            Reply::Closed { sentence } => ("door", SubmitError::Closed { sentence }),
             Reply::QueueFull { retry_after } => ("queue", SubmitError::QueueFull { retry_after }),
             Reply::OverQuota { retry_after, subject, key, fingerprint } => {
                 if let Some((id, of_existing)) = self.repeated(&subject, &key).await {
@@ -246,9 +269,16 @@ impl<W: Workload> Runtime<W> {
         self.signals.anywhere.subscribe()
     }
 
-    /// Where a saga stands in line; `None` when it has an outcome, or another instance drives it.
-    pub async fn place(&self, saga: SagaId) -> Option<InLine> {
-        self.mailbox.query(move |core, now| core.place(now, saga)).await?
+    /// The waiting line of all instances, as far as it is known here; it changes at most four times a second.
+    pub fn line(&self) -> watch::Receiver<LineView> {
+        self.line.subscribe()
+    }
+
+    /// Changes whether registration is open, for all instances: durably, with its author and their reason.
+    pub async fn set_door(&self, door: &Door, set_by: &str, reason: &str) -> Result<(), DbError> {
+        self.store.set_door(door, set_by, reason).await?;
+        self.mailbox.input(Input::LineBegun);
+        Ok(())
     }
 
     /// Begins to watch a saga.
@@ -360,6 +390,14 @@ impl<W: Workload> Runtime<W> {
         }
         Ok(())
     }
+}
+
+/// How a saga would begin, of its stored request.
+fn first_event<W: Workload>(workload: Arc<W>) -> FirstEvent {
+    Arc::new(move |request, at| {
+        let request: W::Request = serde_json::from_str(request).map_err(|error| format!("request: {error}"))?;
+        Ok(Recorded::first(at.0, workload.definition().admit(workload.applies(&request), at.0)))
+    })
 }
 
 fn existing(id: SagaId, same_request: bool) -> Result<Submitted, SubmitError> {

@@ -21,7 +21,7 @@ use matricula_kit::time::UnixMs;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::news::Gauges;
+use crate::news::{Gauges, LineNews};
 use crate::store::StoreError;
 use crate::workflow::{self, Carried, Sagas};
 use crate::{ROLE, Runtime, Workload};
@@ -46,7 +46,7 @@ impl<W: Workload> Shell<W> {
         let mut tasks = Tasks::<W>::new();
         let (mut messages, mut inputs, mut queries) = (Vec::new(), Vec::new(), Vec::<Query<W>>::new());
         let (mut wake_at, mut is_stopping) = (Some(Moment::ZERO), false);
-        let mut gauges = Gauges::default();
+        let (mut gauges, mut line) = (Gauges::default(), LineNews::default());
         let runtime = self.runtime.clone();
         loop {
             tokio::select! {
@@ -79,8 +79,8 @@ impl<W: Workload> Shell<W> {
             let ready = self.core.step(now, inputs.drain(..));
             queries.drain(..).for_each(|query| query(&mut self.core, now));
             runtime.clock.set(now, self.core.now_ms(now));
-            let look_at = gauges.set(now, &self.core);
-            wake_at = ready.wake_at.into_iter().chain(look_at).min();
+            let look_at = [gauges.set(now, &self.core), line.publish(now, &self.core, &runtime.line)];
+            wake_at = ready.wake_at.into_iter().chain(look_at.into_iter().flatten()).min();
             match self.carry_out(ready, &mut tasks) {
                 None => {}
                 Some(End::InOrder) => return Ok(()),
@@ -91,10 +91,8 @@ impl<W: Workload> Shell<W> {
 
     /// Does what the core says; returns whether the shell is to end.
     fn carry_out(&mut self, ready: Ready<Sagas<W>>, tasks: &mut Tasks<W>) -> Option<End> {
-        let Ready { commit, rpcs, store, replies, changes, notices, wake_at: _, end } = ready;
-        if let Some(commit) = commit {
-            self.write(commit, tasks);
-        }
+        let Ready { commits, rpcs, store, replies, changes, notices, wake_at: _, end } = ready;
+        commits.into_iter().for_each(|commit| self.write(commit, tasks));
         // Before the calls: they belong to spans that begin when their sagas enter.
         self.runtime.hand_on(changes, notices);
         rpcs.into_iter().for_each(|rpc| self.call(rpc, tasks));
@@ -122,7 +120,11 @@ impl<W: Workload> Shell<W> {
     }
 
     fn ask(&self, request: StoreRequest, tasks: &mut Tasks<W>) {
-        let name = if matches!(request, StoreRequest::Renew { .. }) { "lease" } else { "adoption" };
+        let name = match request {
+            StoreRequest::Renew { .. } => "lease",
+            StoreRequest::ReadLine { .. } => "line",
+            _ => "adoption",
+        };
         let runtime = self.runtime.clone();
         tasks.spawn(observed(ROLE, name, async move {
             let answer = runtime.ask_store(&request).await;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use matricula_core::{Commit, CommitAnswer};
+use matricula_core::{Admitted, Commit, CommitAnswer, LineState};
 use matricula_kit::telemetry::{self, spans};
 
-use crate::store::StoreError;
+use crate::store::{StoreError, WriteAs, Written};
 use crate::workflow::Carried;
 use crate::{Runtime, Workload};
 
@@ -19,14 +19,17 @@ impl<W: Workload> Runtime<W> {
     pub(crate) async fn write(&self, commit: &Commit<Arc<Carried<W::Request>>>) -> CommitAnswer {
         let started = Instant::now();
         let span = self.store.commit_span(&commit.admissions);
-        let writing = self.store.write(&self.instance, self.definition(), &commit.admissions, &commit.appends);
+        let subject_open_max = self.config.subject_open_max;
+        let as_of = WriteAs { instance: &self.instance, definition: self.definition(), subject_open_max };
+        let writing = self.store.write(as_of, commit);
         let (answer, problem) = match tokio::time::timeout(COMMIT_TIMEOUT, writing).await {
-            Ok(Ok((admitted, appended))) => {
+            Ok(Ok(Written { admissions, claimed, appends, line })) => {
                 self.log_failing.store(false, Ordering::Relaxed);
-                let operations = (commit.admissions.len() + commit.appends.len()) as f64;
+                let operations = (admissions.len() + claimed.len() + appends.len()) as f64;
                 metrics::histogram!("matricula_log_commit_seconds").record(started.elapsed());
                 metrics::histogram!("matricula_log_commit_operations").record(operations);
-                return CommitAnswer::Written { admissions: admitted, appends: appended };
+                self.line_after(&admissions, line.as_ref());
+                return CommitAnswer::Written { admissions, claimed, appends, line };
             }
             Ok(Err(StoreError::Fenced)) => return CommitAnswer::Fenced,
             Ok(Err(StoreError::Database(error))) => {
@@ -44,5 +47,15 @@ impl<W: Workload> Runtime<W> {
         metrics::counter!("matricula_log_commit_failures_total").increment(1);
         tracing::warn!(problem, "the saga log could not be written; trying again");
         answer
+    }
+
+    /// A commit was written: others are to know when it has begun a line.
+    fn line_after(&self, admissions: &[Admitted], line: Option<&LineState>) {
+        let Some(line) = line else { return };
+        let has_line = line.last > line.served;
+        let had_line = self.has_line.swap(has_line, Ordering::Relaxed);
+        if has_line && !had_line && admissions.iter().any(|outcome| matches!(outcome, Admitted::Queued { .. })) {
+            self.signals.line_begun.notify_one();
+        }
     }
 }

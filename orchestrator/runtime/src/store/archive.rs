@@ -30,7 +30,7 @@ const ELDEST: &str =
 const PASS: &str = "SELECT instance_id FROM instances WHERE instance_id = $1 {for_update}";
 /// Of dead instances, those that no saga waits to be taken over from.
 const SWEEP_INSTANCES: &str = "DELETE FROM instances WHERE dead = 1 AND lease_until < $1 AND NOT EXISTS \
-     (SELECT 1 FROM sagas s WHERE s.finished = 0 AND s.owner = instances.instance_id)";
+     (SELECT 1 FROM sagas s WHERE s.finished = 0 AND s.queued = 0 AND s.owner = instances.instance_id)";
 
 const OLDEST: &str =
     "SELECT s.updated_at FROM sagas s WHERE s.saga_id > '' AND s.finished = 1 ORDER BY s.saga_id LIMIT 1";

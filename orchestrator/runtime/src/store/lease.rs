@@ -25,7 +25,7 @@ const MARK_OTHERS: &str = "UPDATE instances SET dead = 1 WHERE dead = 0 AND inst
 
 macro_rules! ownerless {
     () => {
-        "s.finished = 0 AND s.owner IN (SELECT instance_id FROM instances WHERE dead = 1)"
+        "s.finished = 0 AND s.queued = 0 AND s.owner IN (SELECT instance_id FROM instances WHERE dead = 1)"
     };
 }
 
@@ -46,7 +46,7 @@ const ADOPT: &str = concat!(
     " ORDER BY s.saga_id {for_update})"
 );
 const FLAG: &str = "UPDATE sagas SET needs_attention = 1 \
-                    WHERE owner = $1 AND finished = 0 AND saga_id IN (SELECT r.saga_id FROM {rows})";
+                    WHERE owner = $1 AND finished = 0 AND queued = 0 AND saga_id IN (SELECT r.saga_id FROM {rows})";
 const FLAG_UNKNOWN: &str = concat!(
     "UPDATE sagas SET needs_attention = 1 WHERE saga_id IN (SELECT s.saga_id FROM sagas s \
      WHERE NOT (s.definition = $1 AND s.version = $2) AND s.needs_attention = 0 AND ",

@@ -2,7 +2,8 @@
 //!
 //! | module | one job |
 //! |---|---|
-//! | `write` | admissions and appends in one commit |
+//! | `write` | admissions, a claim and appends in one commit |
+//! | `line` | the waiting line: its state, the sagas in it, the door |
 //! | `entry` | how a log entry is stored |
 //! | `read` | sagas by id and by key, and lists |
 //! | `lease` | instances, their leases, adoption |
@@ -15,6 +16,7 @@
 mod archive;
 mod entry;
 mod lease;
+mod line;
 mod peer;
 mod read;
 mod write;
@@ -25,15 +27,20 @@ mod tests;
 use std::sync::Arc;
 
 use matricula_core::{Admission, SagaId};
+use matricula_engine::Recorded;
 use matricula_kit::database::{Args, Database, DbError, Migrator, Row, Rows, Tx};
 use matricula_kit::telemetry::spans;
+use matricula_kit::time::UnixMs;
 use tracing::Span;
 
 use crate::workflow::Carried;
 
+pub use line::DoorChange;
+pub(crate) use line::QueuedRow;
 pub(crate) use peer::PeerMessage;
 pub use peer::{Outage, StoredRequest};
 pub use read::{Archived, KeyedSaga, SagaFilter, SagaRow};
+pub(crate) use write::{WriteAs, Written};
 
 /// The fence of every commit of an instance: no row when it has been marked dead. The lock keeps the mark from being
 /// set before the commit has ended.
@@ -77,19 +84,31 @@ pub struct SagaStore {
     database: Database,
     /// Where [`SagaStore::list_somewhat_old`] reads first.
     replica: Option<Arc<SagaStore>>,
+    /// How a saga that waits in line is shown.
+    begin: Option<FirstEvent>,
 }
+
+/// The first event of a saga that would begin now, of its request as JSON; or why that can't be read.
+pub(crate) type FirstEvent = Arc<dyn Fn(&str, UnixMs) -> Result<Recorded, String> + Send + Sync>;
 
 impl SagaStore {
     /// Opens the log and brings its schema up to date.
     pub async fn open(database: Database) -> Result<Self, DbError> {
         database.migrate_plain(&MIGRATIONS).await?;
         database.set_fillfactor(&["sagas"]).await?;
-        Ok(Self { database, replica: None })
+        Ok(Self { database, replica: None, begin: None })
     }
 
     /// Has the lists that may be somewhat old read from a replica of the database, as long as it answers.
     pub fn with_lists_from(self, replica: Database) -> Self {
-        Self { replica: Some(Arc::new(Self { database: replica, replica: None })), ..self }
+        let replica = Self { database: replica, replica: None, begin: self.begin.clone() };
+        Self { replica: Some(Arc::new(replica)), ..self }
+    }
+
+    /// Has sagas that wait in line read as if they had just begun: they are accepted, and have no events yet.
+    pub(crate) fn with_first_events(self, begin: FirstEvent) -> Self {
+        let replica = self.replica.map(|replica| Arc::new((*replica).clone().with_first_events(begin.clone())));
+        Self { replica, begin: Some(begin), ..self }
     }
 
     /// The span of a commit with these admissions: appends have none.

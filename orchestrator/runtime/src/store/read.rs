@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use matricula_core::SagaId;
+use matricula_core::{SagaId, Ticket};
 use matricula_engine::Recorded;
 use matricula_kit::database::{Args, DbError, Row, Rows};
 use matricula_kit::telemetry::{self, TraceContext};
@@ -22,6 +22,10 @@ use super::{SagaStore, entry, id_rows, readable_id, readable_ids, saga_id};
 pub struct SagaRow {
     /// Its id.
     pub id: SagaId,
+    /// Its number in the order of acceptance; 0 of a saga from before there were tickets, or of a receipt.
+    pub ticket: Ticket,
+    /// Whether it waits in line: no instance drives it, and its log is what it would begin with.
+    pub is_queued: bool,
     /// Whom it is about.
     pub subject: String,
     /// The caller's key.
@@ -34,7 +38,7 @@ pub struct SagaRow {
     pub request: String,
     /// The trace that it belongs to.
     pub trace: TraceContext,
-    /// When it was admitted.
+    /// When it was accepted.
     pub created_at: UnixMs,
     /// When its last event was recorded.
     pub updated_at: UnixMs,
@@ -86,6 +90,7 @@ macro_rules! columns {
     () => {
         "SELECT s.saga_id, s.subject, s.idempotency_key, s.definition, s.version, s.request, s.traceparent, \
          s.tracestate, s.created_at, s.updated_at, s.owner, s.phase, s.needs_attention, s.sequence, \
+         s.ticket, s.queued, \
          COALESCE((SELECT CAST(1 AS BIGINT) FROM instances i \
          WHERE i.instance_id = s.owner AND i.dead = 0 AND i.lease_until > {now_ms}), CAST(0 AS BIGINT)) AS owner_alive "
     };
@@ -121,16 +126,22 @@ const LIST: &str = list!("($1 = '' OR s.subject = $1)");
 const LIST_OF_SUBJECT: &str = list!("s.subject = $1", "s.saga_id || ''");
 const LIST_NEEDING_ATTENTION: &str = list!("s.needs_attention = 1 AND ($1 = '' OR s.subject = $1)");
 /// The same, through all that is finished.
-const LIST_UNFINISHED: &str = list!("s.finished = 0 AND ($1 = '' OR s.subject = $1)", "s.saga_id || ''");
-const UNFINISHED: &str =
-    concat!(columns!(), "FROM sagas s WHERE s.finished = 0 AND s.saga_id || '' > $1 ORDER BY s.saga_id || '' LIMIT $2");
+const LIST_UNFINISHED: &str = list!(
+    "s.saga_id IN (SELECT u.saga_id FROM sagas u WHERE u.finished = 0 AND u.queued = 0 UNION ALL \
+     SELECT q.saga_id FROM sagas q WHERE q.queued = 1) AND ($1 = '' OR s.subject = $1)",
+    "s.saga_id || ''"
+);
+const UNFINISHED: &str = concat!(
+    columns!(),
+    "FROM sagas s WHERE s.finished = 0 AND s.queued = 0 AND s.saga_id || '' > $1 ORDER BY s.saga_id || '' LIMIT $2"
+);
 
 /// How long a replica may take for a list, before the database itself is asked: a page takes milliseconds.
 const REPLICA_PATIENCE: Duration = Duration::from_secs(1);
 /// Beyond every id: where the first page begins. Ids are UUIDs, in hexadecimal digits.
 const BEYOND_ALL: &str = "zzzz";
 /// Phases of sagas that are not finished, as they are stored.
-const UNFINISHED_PHASES: [&str; 3] = ["running", "compensating", "completing"];
+const UNFINISHED_PHASES: [&str; 4] = ["queued", "running", "compensating", "completing"];
 
 impl SagaStore {
     /// One saga with its log.
@@ -212,7 +223,7 @@ impl SagaStore {
         Ok(merged(sagas, receipts, filter.limit))
     }
 
-    /// Sagas that are not finished, oldest first, with their logs; only those after this one, the end of the page
+    /// Sagas that have begun and are not finished, oldest first, with their logs; only those after this one, the end of the page
     /// before.
     pub async fn unfinished(&self, after: Option<SagaId>, limit: i64) -> Result<Vec<SagaRow>, DbError> {
         let after = after.map(String::from).unwrap_or_default();
@@ -264,8 +275,11 @@ impl SagaStore {
             }
         }
         for saga in sagas.iter_mut().filter(|saga| saga.log.is_ok()) {
-            let log = logs.remove(&saga.id).unwrap_or_else(|| Err("it has no events".to_owned()));
-            saga.log = log.and_then(|log| whole(log, saga.sequence));
+            saga.log = match logs.remove(&saga.id) {
+                Some(log) => log.and_then(|log| whole(log, saga.sequence)),
+                None if saga.is_queued => self.first_of_queued(saga),
+                None => Err("it has no events".to_owned()),
+            };
         }
         // A log that went to the archive between its row and its events is no damage.
         let without: Vec<SagaId> = sagas.iter().filter(|saga| saga.log.is_err()).map(|saga| saga.id).collect();
@@ -275,6 +289,14 @@ impl SagaStore {
             }
         }
         Ok(sagas)
+    }
+}
+
+impl SagaStore {
+    /// The log of a saga that waits in line: what it would begin with, if it had begun when it was accepted.
+    fn first_of_queued(&self, saga: &SagaRow) -> Result<Vec<Recorded>, String> {
+        let begin = self.begin.as_ref().ok_or("it waits in line, and has no events yet")?;
+        Ok(vec![begin(&saga.request, saga.created_at)?])
     }
 }
 
@@ -297,6 +319,8 @@ fn saga_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
     let int = |column| row.int(column).map_err(keep).unwrap_or_default();
     let saga = SagaRow {
         id,
+        ticket: Ticket(u64::try_from(int("ticket")).unwrap_or_default()),
+        is_queued: int("queued") == 1,
         subject: text("subject"),
         idempotency_key: text("idempotency_key"),
         definition: text("definition"),
@@ -369,6 +393,8 @@ fn receipt_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
     let file = row.text("archived_in")?;
     Ok(Some(SagaRow {
         id,
+        ticket: Ticket::default(),
+        is_queued: false,
         subject: row.text("subject")?,
         idempotency_key: row.text("idempotency_key")?,
         definition: row.text("definition")?,
