@@ -350,6 +350,10 @@ impl<W: Workflow> Core<W> {
         let reply = match outcome {
             Ok(Admitted::Begun { ticket }) => {
                 self.reply(caller, accepted(ticket, false));
+                // An earlier try has queued it, and it was taken out of the line before this one was answered.
+                if self.sagas.contains_key(&id) {
+                    return None;
+                }
                 let state = proof.persisted(state?);
                 self.slots.begin(id, now);
                 self.enter(id, admission.request.clone(), &state, false);
