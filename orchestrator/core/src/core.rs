@@ -248,7 +248,7 @@ impl<W: Workflow> Core<W> {
             Ok(begins) => begins,
             Err(error) => return self.reply(caller, Reply::Unstorable(error.to_string())),
         };
-        let has_line = self.line.waiting() > 0;
+        let has_line = !self.line.is_empty();
         let begins = self.line.lets_through() && self.queueing == 0 && self.slots.free(now) > 0;
         if begins {
             self.slots.reserve(id);
@@ -409,33 +409,36 @@ impl<W: Workflow> Core<W> {
         claimants: Vec<Claimant<W::Request, W::Caller>>,
         claimed: &[bool],
     ) -> Vec<SagaId> {
-        let (mut begun, mut is_in_order, mut has_missed) = (Vec::new(), false, false);
+        let (mut begun, mut missed) = (Vec::new(), Vec::new());
         for ((turn, claimant), &is_mine) in turns.iter().zip(claimants).zip(claimed) {
             let (id, Claimant { saga, command }) = (turn.saga, claimant);
-            is_in_order |= !turn.is_out_of_order;
-            has_missed |= !turn.is_out_of_order && !is_mine;
-            if is_mine && !self.sagas.contains_key(&id) {
-                match saga {
-                    Ok((request, state)) => {
-                        self.slots.begin(id, self.clock.now);
-                        self.enter(id, request, &proof.persisted(state), false);
-                        begun.push(id);
-                    }
-                    Err(reason) => {
-                        self.slots.release(id);
-                        self.ready.notices.push(Notice::LeftAlone { saga: id, reason });
-                        self.ready.store.push(StoreRequest::Flag { sagas: vec![id] });
+            match saga {
+                // A command has taken it out of the line here, just before its turn.
+                _ if self.sagas.contains_key(&id) => {}
+                Ok((request, state)) if is_mine => {
+                    self.slots.begin(id, self.clock.now);
+                    self.enter(id, request, &proof.persisted(state), false);
+                    begun.push(id);
+                }
+                Err(reason) if is_mine => {
+                    self.slots.release(id);
+                    self.ready.notices.push(Notice::LeftAlone { saga: id, reason });
+                    self.ready.store.push(StoreRequest::Flag { sagas: vec![id] });
+                }
+                saga => {
+                    self.slots.release(id);
+                    if !turn.is_out_of_order {
+                        let request = saga.map(|(request, _)| request).map_err(|reason| reason.to_string());
+                        missed.push(QueuedSaga { id, ticket: turn.ticket, request });
                     }
                 }
-            } else if !is_mine && !self.sagas.contains_key(&id) {
-                self.slots.release(id);
             }
             if let Some((command, caller)) = command {
                 self.commanded(id, command, caller);
             }
         }
-        if is_in_order {
-            self.line.claim_ended(has_missed);
+        if turns.iter().any(|turn| !turn.is_out_of_order) {
+            self.line.claim_ended(missed);
         }
         begun
     }
