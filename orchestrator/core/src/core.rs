@@ -367,7 +367,12 @@ impl<W: Workflow> Core<W> {
     /// Claims the sagas whose turn it is, as many as may begin.
     fn claim(&mut self) {
         let Some((after, sagas)) = self.line.claim(self.may_begin(), self.clock.now) else { return };
-        let turns: Vec<_> = sagas.into_iter().map(|saga| self.turn(saga, None)).collect();
+        // A cancel has taken some out of the line before their turn.
+        let queued = sagas.into_iter().filter(|saga| !self.sagas.contains_key(&saga.id)).collect::<Vec<_>>();
+        if queued.is_empty() {
+            return self.line.claim_ended(false);
+        }
+        let turns: Vec<_> = queued.into_iter().map(|saga| self.turn(saga, None)).collect();
         self.commits.claim(after, turns.into_iter());
     }
 
