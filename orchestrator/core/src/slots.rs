@@ -188,3 +188,6 @@ impl Pressure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
