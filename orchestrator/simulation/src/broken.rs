@@ -85,11 +85,21 @@ pub enum Broken {
     QueuesHaveNoBound,
     /// The store is never asked to show that a person must look.
     RefusedAreHidden,
+    /// As many sagas are at work as there are slots, however slowly they are decided.
+    SlotsIgnoreTheRate,
+    /// Each rejected client is told to come back after the same time.
+    HintsAreAllTheSame,
+    /// A core takes in what is given to it after the answer that fences it, in the same step.
+    FencedGoOn,
+    /// Calls that nobody waits for leave at once.
+    CallsDoNotGather,
+    /// A commit is sent some seconds after it is due.
+    CommitsAreHeldBack,
 }
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 46] = [
         Self::StoreForgetsTheFence,
         Self::StoreForgetsTheSequence,
         Self::StoreAnswersEarly,
@@ -131,5 +141,10 @@ impl Broken {
         Self::CallsInFlightAreHidden,
         Self::QueuesHaveNoBound,
         Self::RefusedAreHidden,
+        Self::SlotsIgnoreTheRate,
+        Self::HintsAreAllTheSame,
+        Self::FencedGoOn,
+        Self::CallsDoNotGather,
+        Self::CommitsAreHeldBack,
     ];
 }

@@ -22,6 +22,7 @@ use matricula_core::{
 };
 use matricula_engine::{CallError, Code, Input as SagaInput, Outcome, Row};
 
+use crate::broken::Broken;
 use crate::clients::{Ask, Asked, Asker, ClientEvent, Reply, Request};
 use crate::draws::{BacklogItem, CrashPoint, Message, Purpose, RpcKey, TransactionKey, TransactionKind};
 use crate::env::{Env, Event};
@@ -38,13 +39,14 @@ mod submissions;
 mod workflow;
 
 pub(crate) use account::{KnownCall, KnownDestination, KnownSaga, Looked, ShownSaga};
-pub(crate) use bounds::{CALL_TIMEOUT_MS, DESTINATION_IN_FLIGHT_MAX};
+pub(crate) use bounds::{CALL_TIMEOUT_MS, DESTINATION_IN_FLIGHT_MAX, ample_bounds};
 
 pub(crate) use submissions::{Entry, Submitted};
+pub(crate) use workflow::may_gather;
 
 use account::Account;
 use bounds::in_flight_max;
-use broken_core::{BrokenCore, Done};
+use broken_core::{BrokenCore, Done, is_fence};
 use submissions::Submissions;
 use workflow::{Caller, Simulated, id_of, number_of, origins};
 
@@ -533,6 +535,8 @@ impl Replica {
             (StoreRequest::Write(batch), answer) => {
                 env.facts.push(Fact::CommitEnded { instance: self.instance });
                 let answer = self.commit_answer(answer);
+                let is_over = matches!(answer, CommitAnswer::Written { .. } | CommitAnswer::Refused { .. });
+                self.account.is_writing &= !is_over;
                 self.take(env, Input::CommitEnded { number: batch.number, answer })
             }
             (request, answer) => {
@@ -554,7 +558,7 @@ impl Replica {
     }
 
     fn registered(&mut self, env: &mut Env, at_ms: i64) -> Goes {
-        let workflow = Simulated { shape: env.shape.clone() };
+        let workflow = Simulated { shape: env.shape.clone(), gathers: !env.is_broken(Broken::CallsDoNotGather) };
         let seed = env.core_seed(self.instance);
         let database_now_ms = at_ms + self.clock_ahead_ms;
         // The lease is as old as the question, however long the answer has waited in a process that was stopped.
@@ -632,7 +636,16 @@ impl Replica {
         let now = self.moment(env);
         let Some(core) = self.core.as_mut().filter(|_| self.stage == Stage::Runs) else { return Goes::On };
         self.submissions.asked(&self.account, &self.gathered);
+        let after_fence = after_fence(&self.gathered);
         let Done { ready, replies, told } = core.step(now, std::mem::take(&mut self.gathered));
+        if let Some(askers) = after_fence {
+            let answered = ready.replies.iter().find(|(caller, _)| askers.contains(&caller.asker));
+            env.facts.push(Fact::Fenced {
+                instance: self.instance,
+                answered: answered.map(|(caller, _)| caller.saga),
+                has_sent: ready.commit.is_some() || !ready.rpcs.is_empty(),
+            });
+        }
         self.accounted(env, &ready);
         for (caller, answer) in replies {
             reply(env, caller.asker, answer);
@@ -720,6 +733,7 @@ impl Replica {
             Change::Entered { saga, state, .. } | Change::Advanced { saga, state, .. } => (saga, state),
             Change::HandedOver { saga } => {
                 let saga = number_of(saga);
+                env.facts.push(Fact::GaveAway { instance: self.instance });
                 return env.say(|| format!("{} does not drive {saga} any more", self.instance));
             }
         };
@@ -734,6 +748,7 @@ impl Replica {
         let empty = empty.map(|append| number_of(append.saga));
         env.facts.push(Fact::CommitSent { instance: self.instance, empty });
         env.say(|| described(self.instance, commit));
+        self.account.is_writing = true;
         let admissions = commit.admissions.iter().map(|admission| Admission {
             saga: number_of(admission.id),
             request: admission.request.clone(),
@@ -795,6 +810,16 @@ impl Replica {
 fn counted(count: &mut u32) -> u32 {
     *count += 1;
     *count
+}
+
+/// Whose questions come after an answer that fences the core; none when there is no such answer.
+fn after_fence(inputs: &[Input<Simulated>]) -> Option<Vec<Asker>> {
+    let fence = inputs.iter().position(is_fence)?;
+    let askers = inputs[fence..].iter().filter_map(|input| match input {
+        Input::Submitted { caller, .. } | Input::Commanded { caller, .. } => Some(caller.asker),
+        _ => None,
+    });
+    Some(askers.collect())
 }
 
 /// A process crashes here, if the weather says so.

@@ -22,6 +22,10 @@ pub(crate) struct KnownSaga {
     pub is_settled: bool,
     /// Somebody has given a command about it.
     pub is_commanded: bool,
+    /// The store has refused an append to its log.
+    pub is_refused: bool,
+    /// The last event of its log.
+    pub sequence: u64,
 }
 
 /// A call that has left.
@@ -58,6 +62,8 @@ pub(crate) struct Account {
     pub calls: Vec<KnownCall>,
     pub destinations: Vec<KnownDestination>,
     pub is_stopping: bool,
+    /// A commit was sent, and the core does not know its end.
+    pub is_writing: bool,
     /// Sagas that a command was given about, here or not.
     commanded: Vec<SagaNo>,
     /// Operators look at it now and then. Otherwise nobody asks for its calls.
@@ -126,14 +132,22 @@ impl Account {
                     let (saga, is_adopted) = (number_of(*saga), !accepted.contains(saga));
                     self.calls.retain(|call| call.made.of.saga != saga);
                     let had_outcome = state.outcome() != Outcome::Pending;
-                    let (is_settled, is_commanded) = (false, self.commanded.contains(&saga));
-                    self.sagas.push(KnownSaga { saga, is_adopted, had_outcome, is_settled, is_commanded });
+                    self.sagas.push(KnownSaga {
+                        saga,
+                        is_adopted,
+                        had_outcome,
+                        is_settled: false,
+                        is_commanded: self.commanded.contains(&saga),
+                        is_refused: false,
+                        sequence: state.sequence(),
+                    });
                 }
                 Change::Advanced { saga, state, .. } => {
                     let saga = number_of(*saga);
                     let is_settled = state.outcome() != Outcome::Pending;
-                    let known = self.sagas.iter_mut().filter(|known| known.saga == saga);
-                    known.for_each(|known| known.is_settled = is_settled);
+                    for known in self.sagas.iter_mut().filter(|known| known.saga == saga) {
+                        (known.is_settled, known.sequence) = (is_settled, state.sequence());
+                    }
                 }
                 Change::HandedOver { saga } => self.left(*saga),
             }
@@ -154,6 +168,12 @@ impl Account {
             let (name, is_breaker_open) = match notice {
                 Notice::Finished { saga } => {
                     self.left(*saga);
+                    continue;
+                }
+                Notice::AppendRefused { saga, .. } => {
+                    let saga = number_of(*saga);
+                    let refused = self.sagas.iter_mut().filter(|known| known.saga == saga);
+                    refused.for_each(|known| known.is_refused = true);
                     continue;
                 }
                 Notice::BreakerOpened { destination, .. } => (destination, Some(true)),

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use matricula_core::{
     AppendOutcome, Call, Clearance, Commit, CommitAnswer, Core, CoreConfig, Input, Moment, Notice, Ready, Registered,
@@ -22,6 +23,9 @@ use crate::names::SagaNo;
 
 /// RPCs that the core does not know have larger numbers than those that it does.
 const UNKNOWN_TO_CORE: u64 = 1 << 40;
+
+/// How long a commit is held back.
+const HELD_BACK: Duration = Duration::from_secs(2);
 
 /// The result of a step.
 #[derive(Default)]
@@ -53,6 +57,7 @@ struct Memory {
     /// Places of calls that were left out of an RPC.
     left_out: BTreeMap<u64, Vec<usize>>,
     adopted: Vec<SagaId>,
+    held_back: Option<(Moment, SagaCommit)>,
     /// How many slots of each destination were never given back.
     kept: BTreeMap<&'static str, usize>,
     /// Calls that an operator has decided, and that are made all the same once the decision is persisted.
@@ -107,7 +112,11 @@ impl BrokenCore {
         for input in inputs {
             self.input(missing, now, input, &mut changed);
         }
+        if missing == Broken::FencedGoOn {
+            changed.sort_by_key(is_fence);
+        }
         let mut ready = self.core.step(now, changed);
+        self.memory.hold_back(missing, now, &mut ready);
         let mut told = Vec::new();
         loop {
             let again = self.output(missing, now, &mut ready, &mut told);
@@ -294,6 +303,19 @@ impl Memory {
         }
     }
 
+    /// Commits are sent two seconds late.
+    fn hold_back(&mut self, missing: Broken, now: Moment, ready: &mut Ready<Simulated>) {
+        if missing != Broken::CommitsAreHeldBack {
+            return;
+        }
+        if let Some(commit) = ready.commit.take() {
+            self.held_back = Some((now + HELD_BACK, commit));
+        }
+        ready.commit = self.held_back.take_if(|(until, _)| *until <= now).map(|(_, commit)| commit);
+        let wake_at = self.held_back.as_ref().map(|(until, _)| *until);
+        ready.wake_at = ready.wake_at.into_iter().chain(wake_at).min();
+    }
+
     fn commit_sent(&mut self, missing: Broken, commit: &mut Option<SagaCommit>) {
         let Some(sent) = commit.clone() else { return };
         let is_again = self.commit.as_ref().is_some_and(|before| before.number == sent.number);
@@ -442,6 +464,15 @@ impl Memory {
             rpcs.push(rpc);
         }
     }
+}
+
+/// Whether it is an answer that fences the core.
+pub(super) fn is_fence(input: &Input<Simulated>) -> bool {
+    matches!(
+        input,
+        Input::CommitEnded { answer: CommitAnswer::Fenced, .. }
+            | Input::StoreAnswered { answer: StoreAnswer::Fenced, .. }
+    )
 }
 
 /// Whether the append stands, in the core's words.
