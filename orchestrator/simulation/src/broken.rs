@@ -95,11 +95,17 @@ pub enum Broken {
     CallsDoNotGather,
     /// A commit is sent some seconds after it is due.
     CommitsAreHeldBack,
+    /// A batch that a service finds invalid fails as a whole.
+    HalvesAreLost,
+    /// All commits of an instance have the same number.
+    CommitsHaveOneNumber,
+    /// An instance that is asked to end waits for nothing.
+    EndsAtOnce,
 }
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 49] = [
         Self::StoreForgetsTheFence,
         Self::StoreForgetsTheSequence,
         Self::StoreAnswersEarly,
@@ -146,5 +152,8 @@ impl Broken {
         Self::FencedGoOn,
         Self::CallsDoNotGather,
         Self::CommitsAreHeldBack,
+        Self::HalvesAreLost,
+        Self::CommitsHaveOneNumber,
+        Self::EndsAtOnce,
     ];
 }

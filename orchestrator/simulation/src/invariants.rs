@@ -24,8 +24,10 @@ mod calls_gather;
 mod decisions_are_written;
 mod durable_first;
 mod effects_once;
+mod ends_in_order;
 mod fenced_does_nothing;
 mod fenced_is_silent;
+mod halves_are_sent;
 mod living_are_not_ended;
 mod log_folds;
 mod no_decided_call;
@@ -140,6 +142,8 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(fenced_does_nothing::FencedDoesNothing),
         Box::new(calls_gather::CallsGather::default()),
         Box::new(decisions_are_written::DecisionsAreWritten::default()),
+        Box::new(halves_are_sent::HalvesAreSent::default()),
+        Box::new(ends_in_order::EndsInOrder),
     ]
 }
 

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_core::{
-    AppendOutcome, Call, Clearance, Commit, CommitAnswer, Core, CoreConfig, Input, Moment, Notice, Ready, Registered,
-    Reply as CoreReply, Rpc, RpcNo, SagaId, SagaView, StoreAnswer, StoreRequest,
+    AppendOutcome, Call, Clearance, Commit, CommitAnswer, Core, CoreConfig, End, Input, Moment, Notice, Ready,
+    Registered, Reply as CoreReply, Rpc, RpcNo, SagaId, SagaView, StoreAnswer, StoreRequest,
 };
 use matricula_engine::{
-    CallAnswer, CallError, CallStatus, DecideError, Direction, Input as SagaInput, OperatorCommand, Outcome,
+    CallAnswer, CallError, CallStatus, Code, DecideError, Direction, Input as SagaInput, OperatorCommand, Outcome,
     Resolution, SagaState, StepIndex, Wait,
 };
 
@@ -108,6 +108,7 @@ impl BrokenCore {
         let Some(missing) = self.missing else {
             return Done { ready: self.core.step(now, inputs), ..Done::default() };
         };
+        let is_stopped = inputs.iter().any(|input| matches!(input, Input::Stopped));
         let mut changed = self.early_answer(missing).into_iter().collect::<Vec<_>>();
         for input in inputs {
             self.input(missing, now, input, &mut changed);
@@ -129,6 +130,9 @@ impl BrokenCore {
         self.memory.is_unanswered |= ready.commit.is_some();
         if missing == Broken::CommitIsAnsweredEarly && self.memory.is_unanswered {
             ready.wake_at = Some(now);
+        }
+        if missing == Broken::EndsAtOnce && is_stopped {
+            ready.end = ready.end.or(Some(End::InOrder));
         }
         if missing == Broken::WakeUpsAreLost {
             ready.wake_at = None;
@@ -157,6 +161,10 @@ impl BrokenCore {
             Input::Commanded { saga, command, caller } => {
                 let command = self.commanded(missing, now, saga, command);
                 Input::Commanded { saga, command, caller }
+            }
+            Input::CommitEnded { answer, .. } if missing == Broken::CommitsHaveOneNumber => {
+                let number = memory.commit.as_ref().map_or(0, |commit| commit.number);
+                Input::CommitEnded { number, answer }
             }
             Input::CommitEnded { number, answer } => {
                 Input::CommitEnded { number, answer: memory.commit_ended(missing, number, answer) }
@@ -321,6 +329,10 @@ impl Memory {
         let is_again = self.commit.as_ref().is_some_and(|before| before.number == sent.number);
         match missing {
             Broken::CommitsAreNotTriedAgain if is_again => *commit = None,
+            Broken::CommitsHaveOneNumber => {
+                let (admissions, appends) = (sent.admissions.clone(), sent.appends.clone());
+                *commit = Some(Commit { number: 1, admissions, appends }.into());
+            }
             Broken::CommitsAreCutShort
                 if sent.admissions.len() + sent.appends.len() > 1 && !sent.appends.is_empty() =>
             {
@@ -343,6 +355,9 @@ impl Memory {
         let Some((calls, has_ended)) = self.sent.get_mut(&number.0) else { return (number, answer) };
         let (calls, had_ended) = (calls.clone(), std::mem::replace(has_ended, true));
         match (missing, answer) {
+            (Broken::HalvesAreLost, Err(error)) if error.code == Code::InvalidArgument => {
+                (number, Err(CallError::new(Code::Internal, error.to_string(), None)))
+            }
             (Broken::AnswersAreMixedUp, Ok(mut answers)) => {
                 answers.reverse();
                 (number, Ok(answers))
