@@ -19,6 +19,7 @@ use crate::names::ProcessNo;
 use crate::operators::Operators;
 use crate::participants::Participants;
 use crate::replica::{Process, ProcessEvent};
+use crate::rush;
 use crate::shapes::Shape;
 use crate::store::Store;
 use crate::tally::Tally;
@@ -79,23 +80,30 @@ impl Simulation {
 
     /// Looks at one invariant only, so that no other can be the first to see what is wrong.
     pub fn watching(self, invariant: &'static str) -> Self {
-        assert!(invariants::all().iter().any(|known| known.name() == invariant), "no invariant {invariant:?}");
+        assert!(Self::invariants().contains(&invariant), "no invariant {invariant:?}");
         Self { only: Some(invariant), ..self }
     }
 
     /// The names of all invariants.
     pub fn invariants() -> Vec<&'static str> {
-        invariants::all().iter().map(|invariant| invariant.name()).collect()
+        invariants::all().iter().map(|invariant| invariant.name()).chain(rush::INVARIANTS).collect()
     }
 
     /// Runs the history of a seed.
     pub fn run(&self, seed: u64) -> Report {
-        History::new(seed, self, false).run()
+        self.history(seed, false)
     }
 
     /// Runs the history of a seed, and writes down all that happens in it.
     pub fn run_with_log(&self, seed: u64) -> Report {
-        History::new(seed, self, true).run()
+        self.history(seed, true)
+    }
+
+    fn history(&self, seed: u64, logs: bool) -> Report {
+        if rush::is_rush(seed) {
+            return rush::run(seed, self.broken, self.only, logs);
+        }
+        History::new(seed, self, logs).run()
     }
 }
 

@@ -20,9 +20,14 @@ mod all_or_nothing;
 mod answers_are_true;
 mod bounds_hold;
 mod by_hand_is_told;
+mod calls_gather;
+mod decisions_are_written;
 mod durable_first;
 mod effects_once;
+mod ends_in_order;
+mod fenced_does_nothing;
 mod fenced_is_silent;
+mod halves_are_sent;
 mod living_are_not_ended;
 mod log_folds;
 mod no_decided_call;
@@ -134,6 +139,11 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(views_are_true::ViewsAreTrue),
         Box::new(bounds_hold::BoundsHold),
         Box::new(refused_are_shown::RefusedAreShown),
+        Box::new(fenced_does_nothing::FencedDoesNothing),
+        Box::new(calls_gather::CallsGather::default()),
+        Box::new(decisions_are_written::DecisionsAreWritten::default()),
+        Box::new(halves_are_sent::HalvesAreSent::default()),
+        Box::new(ends_in_order::EndsInOrder),
     ]
 }
 

@@ -54,6 +54,7 @@ mod names;
 mod operators;
 mod participants;
 mod replica;
+mod rush;
 pub mod shapes;
 mod store;
 pub mod tally;

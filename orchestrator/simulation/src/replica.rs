@@ -22,11 +22,12 @@ use matricula_core::{
 };
 use matricula_engine::{CallError, Code, Input as SagaInput, Outcome, Row};
 
+use crate::broken::Broken;
 use crate::clients::{Ask, Asked, Asker, ClientEvent, Reply, Request};
 use crate::draws::{BacklogItem, CrashPoint, Message, Purpose, RpcKey, TransactionKey, TransactionKind};
 use crate::env::{Env, Event};
 use crate::fact::Fact;
-use crate::names::{CallId, InstanceNo, PROCESSES_MAX, ProcessNo, SagaNo};
+use crate::names::{Attempt, CallId, InstanceNo, PROCESSES_MAX, ProcessNo, SagaNo};
 use crate::operators::OperatorEvent;
 use crate::participants::{Operation, Rpc, RpcAnswer};
 use crate::store::{Admission, Admitted, Append, Batch, StoreAnswer, StoreRequest, Stored, Transaction};
@@ -38,16 +39,19 @@ mod submissions;
 mod workflow;
 
 pub(crate) use account::{KnownCall, KnownDestination, KnownSaga, Looked, ShownSaga};
-pub(crate) use bounds::{CALL_TIMEOUT_MS, DESTINATION_IN_FLIGHT_MAX};
+pub(crate) use bounds::{CALL_TIMEOUT_MS, DESTINATION_IN_FLIGHT_MAX, ample_bounds};
 
 pub(crate) use submissions::{Entry, Submitted};
+pub(crate) use workflow::may_gather;
 
 use account::Account;
 use bounds::in_flight_max;
-use broken_core::{BrokenCore, Done};
+use broken_core::{BrokenCore, Done, is_fence};
 use submissions::Submissions;
 use workflow::{Caller, Simulated, id_of, number_of, origins};
 
+/// The database's time is read from answers that take at most so long.
+pub(crate) const ROUND_TRIP_MAX: Duration = Duration::from_millis(500);
 /// How long an instance that is to end waits for what is in flight, at most.
 const GRACE_MS: i64 = 6_000;
 
@@ -200,6 +204,7 @@ impl Process {
                 self.clock_ahead_ms += by_ms;
                 if let Some(replica) = &mut self.replica {
                     replica.clock_ahead_ms = self.clock_ahead_ms;
+                    replica.account.is_clock_set = true;
                 }
             }
             ProcessEvent::Limit { .. } | ProcessEvent::PeerLeft(_) | ProcessEvent::Ask(_) if self.is_paused => {
@@ -356,10 +361,12 @@ struct Replica {
     gathered: Vec<Input<Simulated>>,
     stage: Stage,
     /// RPCs that have left, and whose end the core was not given.
-    in_flight: Vec<(u64, Vec<CallId>)>,
+    in_flight: Vec<(u64, Vec<Attempt>)>,
     /// When the core wants to be woken, and when it will be: a wake-up that was scheduled earlier stays.
     wake_at_ms: Option<i64>,
     wakes_at_ms: Option<i64>,
+    /// A commit has left, and has no answer.
+    has_commit: bool,
     /// The last write and its tries.
     written: Option<(TransactionKind, u32)>,
     transactions: Transactions,
@@ -398,6 +405,7 @@ impl Replica {
             in_flight: Vec::new(),
             wake_at_ms: None,
             wakes_at_ms: None,
+            has_commit: false,
             written: None,
             transactions: Transactions::default(),
             submissions: Submissions::default(),
@@ -509,8 +517,13 @@ impl Replica {
         if let Some(place) = self.in_flight.iter().position(|(number, _)| *number == rpc) {
             let instance = self.instance;
             let (_, calls) = self.in_flight.swap_remove(place);
-            self.account.ended(env, &calls, answer.as_ref().err());
-            env.facts.extend(calls.into_iter().map(|of| Fact::CallEnded { instance, of }));
+            let error = answer.as_ref().err();
+            let is_halved = calls.len() > 1 && error.is_some_and(|error| error.code == Code::InvalidArgument);
+            self.account.ended(env, &calls, error);
+            env.facts.extend(calls.iter().map(|made| Fact::CallEnded { instance, of: made.of }));
+            if is_halved {
+                env.facts.extend(calls.into_iter().map(|made| Fact::Halved { instance, made }));
+            }
         }
         // A second answer, or one that comes too late, is handed over, too.
         self.take(env, Input::RpcEnded { number: RpcNo(rpc), answer })
@@ -532,7 +545,10 @@ impl Replica {
             }
             (StoreRequest::Write(batch), answer) => {
                 env.facts.push(Fact::CommitEnded { instance: self.instance });
+                self.has_commit = false;
                 let answer = self.commit_answer(answer);
+                let is_over = matches!(answer, CommitAnswer::Written { .. } | CommitAnswer::Refused { .. });
+                self.account.is_writing &= !is_over;
                 self.take(env, Input::CommitEnded { number: batch.number, answer })
             }
             (request, answer) => {
@@ -554,7 +570,7 @@ impl Replica {
     }
 
     fn registered(&mut self, env: &mut Env, at_ms: i64) -> Goes {
-        let workflow = Simulated { shape: env.shape.clone() };
+        let workflow = Simulated { shape: env.shape.clone(), gathers: !env.is_broken(Broken::CallsDoNotGather) };
         let seed = env.core_seed(self.instance);
         let database_now_ms = at_ms + self.clock_ahead_ms;
         // The lease is as old as the question, however long the answer has waited in a process that was stopped.
@@ -632,7 +648,18 @@ impl Replica {
         let now = self.moment(env);
         let Some(core) = self.core.as_mut().filter(|_| self.stage == Stage::Runs) else { return Goes::On };
         self.submissions.asked(&self.account, &self.gathered);
+        let after_fence = after_fence(&self.gathered);
+        let tells_time = self.gathered.iter().any(|input| tells_time(input, now));
+        self.account.clock_ahead_ms = self.account.clock_ahead_ms.or(tells_time.then_some(self.clock_ahead_ms));
         let Done { ready, replies, told } = core.step(now, std::mem::take(&mut self.gathered));
+        if let Some(askers) = after_fence {
+            let answered = ready.replies.iter().find(|(caller, _)| askers.contains(&caller.asker));
+            env.facts.push(Fact::Fenced {
+                instance: self.instance,
+                answered: answered.map(|(caller, _)| caller.saga),
+                has_sent: ready.commit.is_some() || !ready.rpcs.is_empty(),
+            });
+        }
         self.accounted(env, &ready);
         for (caller, answer) in replies {
             reply(env, caller.asker, answer);
@@ -678,6 +705,8 @@ impl Replica {
                 Goes::Out
             }
             Some(End::InOrder) => {
+                let (instance, calls, has_commit) = (self.instance, self.in_flight.len(), self.has_commit);
+                env.facts.push(Fact::EndsInOrder { instance, calls, has_commit });
                 self.release(env);
                 Goes::On
             }
@@ -720,6 +749,7 @@ impl Replica {
             Change::Entered { saga, state, .. } | Change::Advanced { saga, state, .. } => (saga, state),
             Change::HandedOver { saga } => {
                 let saga = number_of(saga);
+                env.facts.push(Fact::GaveAway { instance: self.instance });
                 return env.say(|| format!("{} does not drive {saga} any more", self.instance));
             }
         };
@@ -732,8 +762,8 @@ impl Replica {
     fn send_commit(&mut self, env: &mut Env, commit: &Commit<Rc<Request>>) {
         let empty = commit.appends.iter().find(|append| append.events.is_empty());
         let empty = empty.map(|append| number_of(append.saga));
-        env.facts.push(Fact::CommitSent { instance: self.instance, empty });
         env.say(|| described(self.instance, commit));
+        self.account.is_writing = true;
         let admissions = commit.admissions.iter().map(|admission| Admission {
             saga: number_of(admission.id),
             request: admission.request.clone(),
@@ -747,6 +777,8 @@ impl Replica {
         let (admissions, appends) = (admissions.collect(), appends.collect());
         let request = StoreRequest::Write(Rc::new(Batch { number: commit.number, admissions, appends }));
         let kind = request.kind();
+        env.facts.push(Fact::CommitSent { instance: self.instance, number: commit.number, kind, empty });
+        self.has_commit = true;
         let tries = self.written.filter(|(before, _)| *before == kind).map_or(1, |(_, tries)| tries + 1);
         self.written = Some((kind, tries));
         self.send_transaction(env, request, tries);
@@ -761,7 +793,7 @@ impl Replica {
         let number = rpc.number.0;
         let destination = env.shape.destination_of[operations[0].of.step.get()];
         self.account.sent(env, destination, operations.iter().map(Operation::key));
-        self.in_flight.push((number, operations.iter().map(|operation| operation.of).collect()));
+        self.in_flight.push((number, operations.iter().map(Operation::key).collect()));
         let first = operations.iter().map(Operation::key).min().expect("an RPC has a call");
         let key = RpcKey { instance: self.instance, first };
         let rpc = Rc::new(Rpc { number, key, destination, operations });
@@ -795,6 +827,22 @@ impl Replica {
 fn counted(count: &mut u32) -> u32 {
     *count += 1;
     *count
+}
+
+/// Whose questions come after an answer that fences the core; none when there is no such answer.
+fn after_fence(inputs: &[Input<Simulated>]) -> Option<Vec<Asker>> {
+    let fence = inputs.iter().position(is_fence)?;
+    let askers = inputs[fence..].iter().filter_map(|input| match input {
+        Input::Submitted { caller, .. } | Input::Commanded { caller, .. } => Some(caller.asker),
+        _ => None,
+    });
+    Some(askers.collect())
+}
+
+/// Whether it is an answer with the database's time that has not taken long.
+fn tells_time(input: &Input<Simulated>, now: Moment) -> bool {
+    matches!(input, Input::StoreAnswered { request: CoreRequest::Renew { asked_at }, answer: CoreAnswer::Renewed { .. } }
+        if now - *asked_at <= ROUND_TRIP_MAX)
 }
 
 /// A process crashes here, if the weather says so.
