@@ -148,6 +148,11 @@ impl<W: Workflow> Core<W> {
         self.line.view(self.slots.work(), now)
     }
 
+    /// How many are in line, as far as it is known here.
+    pub fn in_line(&self) -> u64 {
+        self.line.waiting()
+    }
+
     /// How each destination stands.
     pub fn destinations(&self, now: Moment) -> Vec<DestinationStatus> {
         self.destinations.statuses(self.lease.clock(now))

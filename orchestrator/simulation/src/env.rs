@@ -14,7 +14,7 @@ use crate::operators::OperatorEvent;
 use crate::participants::Rpc;
 use crate::replica::{InstanceInput, ProcessEvent};
 use crate::shapes::Shape;
-use crate::store::Transaction;
+use crate::store::{Door, Transaction};
 use crate::weather::Weather;
 
 /// What is to come.
@@ -42,6 +42,8 @@ pub(crate) enum Event {
     Mend { saga: SagaNo },
     /// A section gets another number of seats.
     Capacity { section: SectionNo, seats: usize },
+    /// A registrar sets the door.
+    Door(Door),
     /// All faults end.
     Heal,
 }

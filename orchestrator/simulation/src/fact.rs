@@ -4,18 +4,20 @@
 
 use std::rc::Rc;
 
+use matricula_core::{CommitNo, Lane};
 use matricula_engine::{Outcome, Recorded};
 
 use crate::draws::TransactionKind;
 use crate::names::{Attempt, CallId, ClientNo, InstanceNo, SagaNo, SectionNo};
 use crate::operators::Order;
 use crate::replica::{Looked, Submitted};
+use crate::store::Door;
 
 /// A fact.
 #[derive(Debug, Clone)]
 pub(crate) enum Fact {
     /// A process runs as a new instance.
-    Started { instance: InstanceNo, at_work_max: usize },
+    Started { instance: InstanceNo, at_work_max: usize, open_max: usize },
     /// An instance has ended, whichever way.
     Ended { instance: InstanceNo },
     /// An instance is stopped for a while, as by SIGSTOP.
@@ -30,19 +32,33 @@ pub(crate) enum Fact {
     Healed,
     /// Durable: an instance is marked dead.
     Marked { instance: InstanceNo, by: InstanceNo },
-    /// Durable: a saga is admitted.
-    Admitted { saga: SagaNo, instance: InstanceNo, first: Rc<Vec<Recorded>> },
+    /// Durable: a saga is admitted. Without a first event it is queued.
+    Admitted { saga: SagaNo, instance: InstanceNo, ticket: u64, first: Option<Rc<Vec<Recorded>>> },
+    /// Durable: it has left the line, and an instance drives it.
+    Claimed { saga: SagaNo, instance: InstanceNo, ticket: u64, first: Rc<Vec<Recorded>>, is_out_of_order: bool },
+    /// Durable: a registrar has set the door.
+    DoorSet { door: Door },
     /// Durable: its log has grown.
     Appended { saga: SagaNo, instance: InstanceNo, events: Rc<Vec<Recorded>> },
     /// Durable: it has another owner.
     Adopted { saga: SagaNo, instance: InstanceNo },
-    /// An instance was given a command about a saga: a cancel, or an operator's.
-    Commanded { instance: InstanceNo, saga: SagaNo },
+    /// An instance was given a command about a saga: a cancel, or an operator's. `is_queued`: the saga was in line when
+    /// its row was read.
+    Commanded { instance: InstanceNo, saga: SagaNo, is_cancel: bool, is_queued: bool },
+    /// An instance answers a command so: it does not drive the saga.
+    NotHere { instance: InstanceNo, saga: SagaNo },
     /// An instance has sent a commit, or sends it again. `kind` names it by its rows. `empty`: a saga of which nothing is
     /// appended.
-    CommitSent { instance: InstanceNo, number: u64, kind: TransactionKind, empty: Option<SagaNo> },
-    /// It is given the answer.
-    CommitEnded { instance: InstanceNo },
+    /// `turns`: sagas that are claimed in order.
+    CommitSent {
+        instance: InstanceNo,
+        number: CommitNo,
+        kind: TransactionKind,
+        empty: Option<SagaNo>,
+        turns: Vec<SagaNo>,
+    },
+    /// It is given the answer of the commit of a lane.
+    CommitEnded { instance: InstanceNo, lane: Lane },
     /// An instance has let a submission in, or has rejected it at one of its bounds.
     Submitted { instance: InstanceNo, submitted: Rc<Submitted> },
     /// The store has refused a row of an instance for good, as far as that one knows. `is_shown`: it has the store show
@@ -55,9 +71,11 @@ pub(crate) enum Fact {
     GaveAway { instance: InstanceNo },
     /// The breaker of a service has opened.
     BreakerOpened,
-    /// An instance has taken a step, and sagas wait for their turn. So many others have had theirs and no durable
-    /// outcome.
-    Waiting { instance: InstanceNo, waiting: usize, at_work: usize },
+    /// An instance has taken a step. Adopted sagas wait there for their turn, or there is a line. So many others have had
+    /// theirs and no durable outcome.
+    Waiting { instance: InstanceNo, adopted: usize, at_work: usize },
+    /// An instance has taken a step, and no saga waits for its turn, as far as it knows.
+    NoneWaits { instance: InstanceNo },
     /// An operator looks at an instance.
     Looked { instance: InstanceNo, looked: Rc<Looked> },
     /// A call has left an instance.

@@ -19,7 +19,6 @@ use crate::names::ProcessNo;
 use crate::operators::Operators;
 use crate::participants::Participants;
 use crate::replica::{Process, ProcessEvent};
-use crate::rush;
 use crate::shapes::Shape;
 use crate::store::Store;
 use crate::tally::Tally;
@@ -86,7 +85,7 @@ impl Simulation {
 
     /// The names of all invariants.
     pub fn invariants() -> Vec<&'static str> {
-        invariants::all().iter().map(|invariant| invariant.name()).chain(rush::INVARIANTS).collect()
+        invariants::all().iter().map(|invariant| invariant.name()).collect()
     }
 
     /// Runs the history of a seed.
@@ -100,9 +99,6 @@ impl Simulation {
     }
 
     fn history(&self, seed: u64, logs: bool) -> Report {
-        if rush::is_rush(seed) {
-            return rush::run(seed, self.broken, self.only, logs);
-        }
         History::new(seed, self, logs).run()
     }
 }
@@ -243,6 +239,11 @@ impl History {
                 let committed = witness.saga(saga).is_some_and(|seen| seen.state.outcome() == Outcome::Committed);
                 participants.mend(saga, committed);
             }
+            Event::Door(_) if env.healed => {}
+            Event::Door(door) => {
+                env.say(|| format!("the door is {door:?}"));
+                store.set_door(env, door);
+            }
             Event::Capacity { section, seats } => {
                 env.say(|| format!("{section} has {seats} seats now"));
                 participants.ledgers.capacity[section.get()] = seats;
@@ -258,7 +259,7 @@ impl History {
         env.healed = true;
         env.facts.push(Fact::Healed);
         env.weather = Weather::calm();
-        self.store.heal();
+        self.store.heal(env);
         self.participants.heal();
         self.processes.iter_mut().for_each(|process| process.heal(env));
     }
@@ -334,6 +335,8 @@ fn is_disaster(event: &ProcessEvent) -> bool {
         | ProcessEvent::Pause { .. }
         | ProcessEvent::ClockJump { .. }
         | ProcessEvent::Limit { .. } => true,
-        ProcessEvent::Start | ProcessEvent::GoOn | ProcessEvent::PeerLeft(_) | ProcessEvent::Ask(_) => false,
+        ProcessEvent::Start | ProcessEvent::GoOn | ProcessEvent::PeerLeft(_)
+        | ProcessEvent::LineBegun(..)
+        | ProcessEvent::Ask(_) => false,
     }
 }

@@ -45,6 +45,11 @@ mod refused_are_shown;
 mod the_line_moves;
 mod the_stopping_begin_nothing;
 mod turns;
+mod turns_follow_tickets;
+mod never_back_in_line;
+mod queued_are_nobodys;
+mod the_door_holds;
+mod cancels_do_not_wait;
 mod views_are_true;
 
 pub(crate) use nothing_forgotten::{NOTHING_FORGOTTEN, overdue};
@@ -137,7 +142,12 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(no_decided_call::NoDecidedCall),
         Box::new(the_line_moves::TheLineMoves::default()),
         Box::new(views_are_true::ViewsAreTrue),
-        Box::new(bounds_hold::BoundsHold),
+        Box::new(turns_follow_tickets::TurnsFollowTickets::default()),
+        Box::new(never_back_in_line::NeverBackInLine::default()),
+        Box::new(queued_are_nobodys::QueuedAreNobodys),
+        Box::new(the_door_holds::TheDoorHolds::default()),
+        Box::new(cancels_do_not_wait::CancelsDoNotWait::default()),
+        Box::new(bounds_hold::BoundsHold::default()),
         Box::new(refused_are_shown::RefusedAreShown),
         Box::new(fenced_does_nothing::FencedDoesNothing),
         Box::new(calls_gather::CallsGather::default()),

@@ -54,7 +54,6 @@ mod names;
 mod operators;
 mod participants;
 mod replica;
-mod rush;
 pub mod shapes;
 mod store;
 pub mod tally;

@@ -10,6 +10,7 @@
 //! | `workflow` | what the sagas do, as the core has to know it |
 //! | `account` | what the shell knows of its core, to compare with what operators see |
 //! | `bounds` | the bounds of an instance |
+//! | `line` | what the shell does for the waiting line |
 //! | `submissions` | which submissions the core has let in |
 //! | `broken_core` | a core from which a guard is taken out |
 
@@ -17,10 +18,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use matricula_core::{
-    Change, Commit, CommitAnswer, CoreConfig, End, Input, Moment, Notice, Ready, Registered, Reply as CoreReply,
+    Change, Commit, CommitAnswer, CommitNo, CoreConfig, Lane, Ticket, End, Input, Moment, Notice, Ready, Registered, Reply as CoreReply,
     Rpc as CoreRpc, RpcNo, SagaId, StoreAnswer as CoreAnswer, StoreRequest as CoreRequest, StoredSaga, Submission,
 };
-use matricula_engine::{CallError, Code, Input as SagaInput, Outcome, Row};
+use matricula_engine::{CallError, Code, Outcome, Row};
 
 use crate::broken::Broken;
 use crate::clients::{Ask, Asked, Asker, ClientEvent, Reply, Request};
@@ -30,22 +31,22 @@ use crate::fact::Fact;
 use crate::names::{Attempt, CallId, InstanceNo, PROCESSES_MAX, ProcessNo, SagaNo};
 use crate::operators::OperatorEvent;
 use crate::participants::{Operation, Rpc, RpcAnswer};
-use crate::store::{Admission, Admitted, Append, Batch, StoreAnswer, StoreRequest, Stored, Transaction};
+use crate::store::{Admission, Append, Batch, StoreAnswer, StoreRequest, Stored, Transaction};
 
 mod account;
 mod bounds;
 mod broken_core;
+mod line;
 mod submissions;
 mod workflow;
 
 pub(crate) use account::{KnownCall, KnownDestination, KnownSaga, Looked, ShownSaga};
-pub(crate) use bounds::{CALL_TIMEOUT_MS, DESTINATION_IN_FLIGHT_MAX, ample_bounds};
+pub(crate) use bounds::{CALL_TIMEOUT_MS, DESTINATION_IN_FLIGHT_MAX};
 
 pub(crate) use submissions::{Entry, Submitted};
 pub(crate) use workflow::may_gather;
 
 use account::Account;
-use bounds::in_flight_max;
 use broken_core::{BrokenCore, Done, is_fence};
 use submissions::Submissions;
 use workflow::{Caller, Simulated, id_of, number_of, origins};
@@ -119,6 +120,8 @@ pub(crate) enum ProcessEvent {
     },
     /// Another instance says that it has ended in order.
     PeerLeft(InstanceNo),
+    /// Another instance says, for the nth time, that it has queued sagas in a line that was empty.
+    LineBegun(InstanceNo, u32),
     Ask(Ask),
 }
 
@@ -148,6 +151,7 @@ impl Backlog {
             Self::Input(_, input) => input.item(),
             Self::Event(ProcessEvent::Ask(ask)) => BacklogItem::Ask(ask.asker),
             Self::Event(ProcessEvent::PeerLeft(instance)) => BacklogItem::PeerLeft(*instance),
+            Self::Event(ProcessEvent::LineBegun(instance, number)) => BacklogItem::LineBegun(*instance, *number),
             Self::Event(_) => BacklogItem::Limit,
         }
     }
@@ -207,17 +211,26 @@ impl Process {
                     replica.account.is_clock_set = true;
                 }
             }
-            ProcessEvent::Limit { .. } | ProcessEvent::PeerLeft(_) | ProcessEvent::Ask(_) if self.is_paused => {
+            ProcessEvent::Limit { .. }
+            | ProcessEvent::PeerLeft(_)
+            | ProcessEvent::LineBegun(..)
+            | ProcessEvent::Ask(_)
+                if self.is_paused =>
+            {
                 self.backlog.push(Backlog::Event(event));
             }
             ProcessEvent::Limit { destination, in_flight_max } => self.limit(env, destination, in_flight_max),
-            ProcessEvent::PeerLeft(_) => {
-                if let Some(replica) = &mut self.replica {
-                    let goes = replica.take(env, Input::PeerLeft);
-                    self.ends_if(env, goes);
-                }
-            }
+            ProcessEvent::PeerLeft(_) => self.told(env, Input::PeerLeft),
+            ProcessEvent::LineBegun(..) => self.told(env, Input::LineBegun),
             ProcessEvent::Ask(ask) => self.asked(env, ask),
+        }
+    }
+
+    /// Another instance has sent something.
+    fn told(&mut self, env: &mut Env, input: Input<Simulated>) {
+        if let Some(replica) = &mut self.replica {
+            let goes = replica.take(env, input);
+            self.ends_if(env, goes);
         }
     }
 
@@ -295,8 +308,9 @@ impl Process {
         let instance = InstanceNo::of(self.no, self.starts);
         self.starts += 1;
         env.say(|| format!("{} starts as {instance}, its clock {} ms ahead", self.no, self.clock_ahead_ms));
-        env.facts.push(Fact::Started { instance, at_work_max: in_flight_max(env, instance) });
         let mut replica = Replica::new(env, self.no, instance, self.clock_ahead_ms);
+        let CoreConfig { in_flight_max: at_work_max, subject_open_max: open_max, .. } = replica.config;
+        env.facts.push(Fact::Started { instance, at_work_max, open_max });
         replica.ask_store(env, StoreRequest::Register);
         self.replica = Some(replica);
     }
@@ -365,10 +379,12 @@ struct Replica {
     /// When the core wants to be woken, and when it will be: a wake-up that was scheduled earlier stays.
     wake_at_ms: Option<i64>,
     wakes_at_ms: Option<i64>,
-    /// A commit has left, and has no answer.
-    has_commit: bool,
-    /// The last write and its tries.
-    written: Option<(TransactionKind, u32)>,
+    /// The lanes of commits that have left, and have no answer.
+    under_way: Vec<Lane>,
+    /// The last write of each lane and its tries.
+    written: [Option<(TransactionKind, u32)>; 2],
+    /// How often it has told the others that there is a line.
+    lines_begun: u32,
     transactions: Transactions,
     account: Account,
     submissions: Submissions,
@@ -385,6 +401,8 @@ struct Transactions {
     choices: u32,
     adoptions: u32,
     flags: u32,
+    line_reads: u32,
+    row_reads: u32,
 }
 
 impl Replica {
@@ -405,8 +423,9 @@ impl Replica {
             in_flight: Vec::new(),
             wake_at_ms: None,
             wakes_at_ms: None,
-            has_commit: false,
-            written: None,
+            under_way: Vec::new(),
+            written: [None; 2],
+            lines_begun: 0,
             transactions: Transactions::default(),
             submissions: Submissions::default(),
             looks_of_1024,
@@ -452,18 +471,12 @@ impl Replica {
     }
 
     fn asked(&mut self, env: &mut Env, Ask { asker, asked }: Ask) -> Goes {
-        let (saga, command) = match asked {
-            Asked::Submit(saga, request) => {
-                env.say(|| format!("{} asks {} for {saga}", saga.client(), self.instance));
-                let submission = submission(saga, request);
-                return self.take(env, Input::Submitted { submission, caller: Caller { asker, saga } });
-            }
-            Asked::Cancel(saga) => (saga, SagaInput::Cancel { by: saga.client().to_string(), reason: String::new() }),
-            Asked::Order(order) => (order.saga, order.input()),
-        };
-        env.facts.push(Fact::Commanded { instance: self.instance, saga });
-        self.account.commanded(saga);
-        self.take(env, Input::Commanded { saga: id_of(saga), command, caller: Caller { asker, saga } })
+        if let Asked::Submit(saga, request) = asked {
+            env.say(|| format!("{} asks {} for {saga}", saga.client(), self.instance));
+            let submission = submission(saga, request);
+            return self.take(env, Input::Submitted { submission, caller: Caller { asker, saga } });
+        }
+        self.ordered(env, Ask { asker, asked })
     }
 
     fn stop(&mut self, env: &mut Env) -> Goes {
@@ -544,21 +557,31 @@ impl Replica {
                 Goes::Out
             }
             (StoreRequest::Write(batch), answer) => {
-                env.facts.push(Fact::CommitEnded { instance: self.instance });
-                self.has_commit = false;
-                let answer = self.commit_answer(answer);
+                let lane = batch.number.lane;
+                env.facts.push(Fact::CommitEnded { instance: self.instance, lane });
+                self.under_way.retain(|other| *other != lane);
+                let answer = line::commit_answer(answer);
                 let is_over = matches!(answer, CommitAnswer::Written { .. } | CommitAnswer::Refused { .. });
-                self.account.is_writing &= !is_over;
+                self.account.is_writing &= !is_over || lane == Lane::Acceptance;
                 self.take(env, Input::CommitEnded { number: batch.number, answer })
+            }
+            (StoreRequest::ReadRow(ask), StoreAnswer::Row(row)) => self.order(env, &ask, row),
+            (StoreRequest::ReadRow(ask), _) => {
+                reply(env, ask.asker, Reply::Unavailable);
+                Goes::On
             }
             (request, answer) => {
                 let request = match request {
+                    StoreRequest::ReadLine { after, limit } => CoreRequest::ReadLine { after: Ticket(after), limit },
                     StoreRequest::Renew { asked_at } => CoreRequest::Renew { asked_at },
                     StoreRequest::Look { may_mark } => CoreRequest::Look { may_mark },
                     StoreRequest::Choose { limit } => CoreRequest::Choose { limit },
                     StoreRequest::Adopt(sagas) => CoreRequest::Adopt { sagas: sagas.into_iter().map(id_of).collect() },
                     StoreRequest::Flag(sagas) => CoreRequest::Flag { sagas: sagas.into_iter().map(id_of).collect() },
-                    StoreRequest::Register | StoreRequest::Release | StoreRequest::Write(_) => return Goes::On,
+                    StoreRequest::Register
+                    | StoreRequest::Release
+                    | StoreRequest::ReadRow(_)
+                    | StoreRequest::Write(_) => return Goes::On,
                 };
                 let answer = match (&request, answer) {
                     (CoreRequest::Flag { .. }, StoreAnswer::Done) => CoreAnswer::Flagged,
@@ -592,20 +615,7 @@ impl Replica {
         }
     }
 
-    fn commit_answer(&self, answer: StoreAnswer) -> CommitAnswer {
-        match answer {
-            StoreAnswer::Written(admitted, appended) => CommitAnswer::Written {
-                admissions: admitted.into_iter().map(admitted_of).collect(),
-                appends: appended.into_iter().map(broken_core::outcome_of).collect(),
-            },
-            StoreAnswer::Fenced => CommitAnswer::Fenced,
-            StoreAnswer::Conflict => CommitAnswer::Conflict,
-            StoreAnswer::Refused => CommitAnswer::Refused { problem: "a row is refused".to_owned() },
-            _ => CommitAnswer::Failed,
-        }
-    }
-
-    fn store_answer(&self, env: &mut Env, answer: StoreAnswer) -> CoreAnswer<Rc<Request>> {
+    fn store_answer(&mut self, env: &mut Env, answer: StoreAnswer) -> CoreAnswer<Rc<Request>> {
         match answer {
             StoreAnswer::Alive { at_ms } => CoreAnswer::Renewed { database_now_ms: at_ms + self.clock_ahead_ms },
             StoreAnswer::Fenced => CoreAnswer::Fenced,
@@ -615,8 +625,13 @@ impl Replica {
                     let sagas: Vec<String> = stored.iter().map(|stored| stored.saga.to_string()).collect();
                     format!("{} has adopted {}", self.instance, sagas.join(", "))
                 });
+                self.account.adopted.extend(stored.iter().map(|stored| stored.saga));
                 CoreAnswer::Adopted(stored.into_iter().map(|stored| read_back(env, stored)).collect())
             }
+            StoreAnswer::Line(state, queued) => CoreAnswer::Line {
+                state: line::state_of(state),
+                sagas: queued.into_iter().map(|queued| line::read(env, queued)).collect(),
+            },
             StoreAnswer::Done => CoreAnswer::Looked,
             _ => CoreAnswer::Failed,
         }
@@ -647,7 +662,8 @@ impl Replica {
     fn step(&mut self, env: &mut Env) -> Goes {
         let now = self.moment(env);
         let Some(core) = self.core.as_mut().filter(|_| self.stage == Stage::Runs) else { return Goes::On };
-        self.submissions.asked(&self.account, &self.gathered);
+        let had_line = line::has_line(core, now);
+        self.submissions.asked(core, &self.gathered);
         let after_fence = after_fence(&self.gathered);
         let tells_time = self.gathered.iter().any(|input| tells_time(input, now));
         self.account.clock_ahead_ms = self.account.clock_ahead_ms.or(tells_time.then_some(self.clock_ahead_ms));
@@ -657,14 +673,20 @@ impl Replica {
             env.facts.push(Fact::Fenced {
                 instance: self.instance,
                 answered: answered.map(|(caller, _)| caller.saga),
-                has_sent: ready.commit.is_some() || !ready.rpcs.is_empty(),
+                has_sent: !ready.commits.is_empty() || !ready.rpcs.is_empty(),
             });
+        }
+        if !had_line && line::has_line(core, now) && ready.replies.iter().any(|(_, reply)| line::is_queued(reply)) {
+            self.tell_line_begun(env);
         }
         self.accounted(env, &ready);
         for (caller, answer) in replies {
             reply(env, caller.asker, answer);
         }
         for (caller, answer) in ready.replies {
+            if answer == CoreReply::NotHere {
+                env.facts.push(Fact::NotHere { instance: self.instance, saga: caller.saga });
+            }
             reply(env, caller.asker, reply_of(caller.saga, answer));
         }
         for (saga, outcome) in told {
@@ -675,7 +697,7 @@ impl Replica {
         for change in ready.changes {
             self.changed(env, change);
         }
-        if let Some(commit) = ready.commit {
+        for commit in ready.commits {
             self.send_commit(env, &commit);
         }
         for rpc in ready.rpcs {
@@ -690,6 +712,7 @@ impl Replica {
                     CoreRequest::Choose { limit } => StoreRequest::Choose { limit },
                     CoreRequest::Adopt { sagas } => StoreRequest::Adopt(sagas.into_iter().map(number_of).collect()),
                     CoreRequest::Flag { sagas } => StoreRequest::Flag(sagas.into_iter().map(number_of).collect()),
+                    CoreRequest::ReadLine { after, limit } => StoreRequest::ReadLine { after: after.0, limit },
                 },
             );
         }
@@ -705,7 +728,8 @@ impl Replica {
                 Goes::Out
             }
             Some(End::InOrder) => {
-                let (instance, calls, has_commit) = (self.instance, self.in_flight.len(), self.has_commit);
+                let (instance, calls) = (self.instance, self.in_flight.len());
+                let has_commit = !self.under_way.is_empty();
                 env.facts.push(Fact::EndsInOrder { instance, calls, has_commit });
                 self.release(env);
                 Goes::On
@@ -721,9 +745,8 @@ impl Replica {
             // A core that was fenced answers nothing any more.
             return;
         }
-        let entered = ready.changes.iter().filter(|change| matches!(change, Change::Entered { .. })).count();
         let instance = self.instance;
-        for submitted in self.submissions.answered(env, &self.account, &self.config, &ready.replies, entered) {
+        for submitted in self.submissions.answered(env, &self.config, &ready.replies) {
             env.facts.push(Fact::Submitted { instance, submitted: Rc::new(submitted) });
         }
     }
@@ -732,9 +755,13 @@ impl Replica {
     /// operators see.
     fn looked_at(&mut self, env: &mut Env, now: Moment) {
         let (Some(core), instance) = (&self.core, self.instance) else { return };
-        let waiting = core.core().queued();
-        if waiting > 0 && !self.account.is_stopping {
-            env.facts.push(Fact::Waiting { instance, waiting, at_work: self.account.at_work(core, now) });
+        let waiting = core.core().adopted_waiting();
+        if (waiting > 0 || line::has_line(core, now)) && !self.account.is_stopping {
+            let has_room = core.core().in_memory() < self.config.sagas_in_memory_max;
+            let at_work = if has_room { self.account.at_work(core) } else { usize::MAX };
+            env.facts.push(Fact::Waiting { instance, adopted: waiting, at_work });
+        } else {
+            env.facts.push(Fact::NoneWaits { instance });
         }
         self.steps += 1;
         let looked_at = Purpose::LookedAt { instance, step: self.steps };
@@ -767,20 +794,26 @@ impl Replica {
         let admissions = commit.admissions.iter().map(|admission| Admission {
             saga: number_of(admission.id),
             request: admission.request.clone(),
-            first: Rc::new(vec![admission.admitted.clone()]),
+            first: admission.first.as_ref().map(|first| Rc::new(vec![first.clone()])),
         });
         let appends = commit.appends.iter().map(|append| Append {
             saga: number_of(append.saga),
             events: Rc::new(append.events.clone()),
+            has_outcome: append.summary.outcome != Outcome::Pending.as_str(),
             finished: append.summary.finished,
         });
         let (admissions, appends) = (admissions.collect(), appends.collect());
-        let request = StoreRequest::Write(Rc::new(Batch { number: commit.number, admissions, appends }));
+        let (number, claim) = (commit.number, commit.claim.as_ref().map(line::claim));
+        let in_order = claim.iter().flat_map(|claim| &claim.turns).filter(|turn| !turn.is_out_of_order);
+        let turns = in_order.map(|turn| turn.saga).collect();
+        let subject_open_max = self.config.subject_open_max;
+        let request = StoreRequest::Write(Rc::new(Batch { number, admissions, claim, appends, subject_open_max }));
         let kind = request.kind();
-        env.facts.push(Fact::CommitSent { instance: self.instance, number: commit.number, kind, empty });
-        self.has_commit = true;
-        let tries = self.written.filter(|(before, _)| *before == kind).map_or(1, |(_, tries)| tries + 1);
-        self.written = Some((kind, tries));
+        env.facts.push(Fact::CommitSent { instance: self.instance, number, kind, empty, turns });
+        self.under_way.push(number.lane);
+        let written = &mut self.written[number.lane as usize];
+        let tries = written.filter(|(before, _)| *before == kind).map_or(1, |(_, tries)| tries + 1);
+        *written = Some((kind, tries));
         self.send_transaction(env, request, tries);
     }
 
@@ -805,13 +838,16 @@ impl Replica {
 
     /// Sends any transaction except a write.
     fn ask_store(&mut self, env: &mut Env, request: StoreRequest) {
-        let Transactions { renewals, looks, choices, adoptions, flags } = &mut self.transactions;
+        let Transactions { renewals, looks, choices, adoptions, flags, line_reads, row_reads } =
+            &mut self.transactions;
         let number = match request {
             StoreRequest::Renew { .. } => counted(renewals),
             StoreRequest::Look { .. } => counted(looks),
             StoreRequest::Choose { .. } => counted(choices),
             StoreRequest::Adopt(_) => counted(adoptions),
             StoreRequest::Flag(_) => counted(flags),
+            StoreRequest::ReadLine { .. } => counted(line_reads),
+            StoreRequest::ReadRow(_) => counted(row_reads),
             StoreRequest::Register | StoreRequest::Release | StoreRequest::Write(_) => 1,
         };
         self.send_transaction(env, request, number);
@@ -833,7 +869,9 @@ fn counted(count: &mut u32) -> u32 {
 fn after_fence(inputs: &[Input<Simulated>]) -> Option<Vec<Asker>> {
     let fence = inputs.iter().position(is_fence)?;
     let askers = inputs[fence..].iter().filter_map(|input| match input {
-        Input::Submitted { caller, .. } | Input::Commanded { caller, .. } => Some(caller.asker),
+        Input::Submitted { caller, .. }
+        | Input::Commanded { caller, .. }
+        | Input::CommandedInLine { caller, .. } => Some(caller.asker),
         _ => None,
     });
     Some(askers.collect())
@@ -895,24 +933,16 @@ fn submission(saga: SagaNo, request: Rc<Request>) -> Submission<Rc<Request>> {
 
 fn reply_of(saga: SagaNo, reply: CoreReply) -> Reply {
     match reply {
-        CoreReply::Accepted(id) => Reply::Accepted { saga: number_of(*id) },
+        CoreReply::Accepted(accepted) => Reply::Accepted { saga: number_of(accepted.id) },
         CoreReply::Existing { id, .. } => Reply::Accepted { saga: number_of(id) },
         CoreReply::QueueFull { .. }
         | CoreReply::OverQuota { .. }
+        | CoreReply::Closed { .. }
         | CoreReply::Unstorable(_)
         | CoreReply::ShuttingDown => Reply::Unavailable,
         CoreReply::Done(_) => Reply::Obeyed { saga },
         CoreReply::Refused(_) => Reply::Refused,
         CoreReply::NotHere => Reply::NotHere,
-    }
-}
-
-fn admitted_of(admitted: Admitted) -> matricula_core::Admitted {
-    match admitted {
-        Admitted::New => matricula_core::Admitted::New,
-        Admitted::Existing { saga, same_request } => {
-            matricula_core::Admitted::Existing { id: id_of(saga), same_request }
-        }
     }
 }
 
@@ -934,11 +964,19 @@ fn operation(env: &Env, call: &matricula_core::Call<Rc<Request>>) -> Operation {
 }
 
 fn described(instance: InstanceNo, commit: &Commit<Rc<Request>>) -> String {
-    let admissions = commit.admissions.iter().map(|admission| format!("admits {}", number_of(admission.id)));
+    let admissions = commit.admissions.iter().map(|admission| {
+        let verb = if admission.first.is_some() { "admits" } else { "queues" };
+        format!("{verb} {}", number_of(admission.id))
+    });
+    let claim = commit.claim.iter().map(|claim| {
+        let turns = claim.turns.iter().map(|turn| format!("{} ({})", number_of(turn.saga), turn.ticket.0));
+        format!("claims {} after {}", turns.collect::<Vec<_>>().join(", "), claim.after.0)
+    });
     let appends = commit.appends.iter().map(|append| {
         let events: Vec<String> = append.events.iter().map(|event| format!("{:?}", event.event)).collect();
         format!("{}: {}", number_of(append.saga), events.join("; "))
     });
-    let rows: Vec<String> = admissions.chain(appends).collect();
-    format!("{instance} writes (commit {}): {}", commit.number, rows.join(" | "))
+    let rows: Vec<String> = admissions.chain(claim).chain(appends).collect();
+    let CommitNo { lane, number } = commit.number;
+    format!("{instance} writes ({lane:?} {number}): {}", rows.join(" | "))
 }

@@ -21,7 +21,7 @@ impl Invariant for HalvesAreSent {
     fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
         match *fact {
             Fact::Halved { instance, made } => self.halved.push((instance, made)),
-            Fact::Commanded { instance, saga } => self.commanded.push((instance, saga)),
+            Fact::Commanded { instance, saga, .. } => self.commanded.push((instance, saga)),
             Fact::CallMade { instance, of, attempt } => {
                 let is_it = |(by, made): &(InstanceNo, Attempt)| (*by, made.of) == (instance, of);
                 let Some(place) = self.halved.iter().position(is_it) else { return Ok(()) };

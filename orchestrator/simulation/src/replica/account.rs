@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use matricula_core::{Change, DestinationStatus, InLine, Moment, Notice, Ready, Reply, SagaId, SagaView, SagasWaiting};
+use matricula_core::{Change, DestinationStatus, Moment, Notice, Ready, SagaId, SagaView, SagasWaiting};
 use matricula_engine::{CallError, Code, Outcome};
 
 use super::bounds::DESTINATION_IN_FLIGHT_MAX;
@@ -67,6 +67,8 @@ pub(crate) struct Account {
     /// How far the clock of the process was ahead when the core first read the database's time, and whether it was set.
     pub clock_ahead_ms: Option<i64>,
     pub is_clock_set: bool,
+    /// Sagas that came from other instances.
+    pub(super) adopted: Vec<SagaNo>,
     /// Sagas that a command was given about, here or not.
     commanded: Vec<SagaNo>,
     /// Operators look at it now and then. Otherwise nobody asks for its calls.
@@ -80,7 +82,6 @@ pub(crate) struct Account {
 pub(crate) struct ShownSaga {
     pub saga: SagaNo,
     pub view: Option<SagaView>,
-    pub place: Option<InLine>,
 }
 
 /// What an operator sees, and what the shell knows at the same moment.
@@ -91,7 +92,8 @@ pub(crate) struct Looked {
     /// The database's time, by the core.
     pub database_ms: i64,
     pub in_memory: usize,
-    pub queued: usize,
+    /// Adopted sagas that wait for a slot.
+    pub adopted_waiting: usize,
     pub sagas: Vec<ShownSaga>,
     pub destinations: Vec<DestinationStatus>,
     pub waiting: BTreeMap<&'static str, SagasWaiting>,
@@ -124,20 +126,15 @@ impl Account {
 
     /// The core has taken a step.
     pub(super) fn changed(&mut self, env: &Env, ready: &Ready<Simulated>) {
-        let mut accepted = Vec::new();
-        accepted.extend(ready.replies.iter().filter_map(|(_, reply)| match reply {
-            Reply::Accepted(saga) => Some(**saga),
-            _ => None,
-        }));
         for change in &ready.changes {
             match change {
                 Change::Entered { saga, state, .. } => {
-                    let (saga, is_adopted) = (number_of(*saga), !accepted.contains(saga));
+                    let saga = number_of(*saga);
                     self.calls.retain(|call| call.made.of.saga != saga);
                     let had_outcome = state.outcome() != Outcome::Pending;
                     self.sagas.push(KnownSaga {
                         saga,
-                        is_adopted,
+                        is_adopted: self.adopted.contains(&saga),
                         had_outcome,
                         is_settled: false,
                         is_commanded: self.commanded.contains(&saga),
@@ -237,14 +234,11 @@ impl Account {
         }
     }
 
-    /// Sagas that have their turn, and whose outcome is not in the log.
-    pub(super) fn at_work(&self, core: &BrokenCore, now: Moment) -> usize {
-        let is_open = |known: &&KnownSaga| {
-            // A command may decide a saga that waits for its turn.
-            let is_in_doubt = known.had_outcome || known.is_commanded;
-            if is_in_doubt { core.core().place(now, id_of(known.saga)).is_some() } else { !known.is_settled }
-        };
-        self.sagas.iter().filter(is_open).count().saturating_sub(core.core().queued())
+    /// Sagas that have their turn, and whose outcome is not in the log. A command may have decided a saga whose outcome
+    /// was in the log before: it counts.
+    pub(super) fn at_work(&self, core: &BrokenCore) -> usize {
+        let is_open = |known: &&KnownSaga| known.had_outcome || known.is_commanded || !known.is_settled;
+        self.sagas.iter().filter(is_open).count().saturating_sub(core.core().adopted_waiting())
     }
 }
 
@@ -253,14 +247,13 @@ pub(super) fn look(env: &Env, core: &BrokenCore, now: Moment, known: &Account) -
     let shown = |known: &KnownSaga| ShownSaga {
         saga: known.saga,
         view: core.look(now, id_of(known.saga)),
-        place: core.core().place(now, id_of(known.saga)),
     };
     let sagas = known.sagas.iter().map(shown).collect();
     Looked {
         now_ms: env.now_ms,
         database_ms: core.core().now_ms(now),
         in_memory: core.core().in_memory(),
-        queued: core.core().queued(),
+        adopted_waiting: core.core().adopted_waiting(),
         sagas,
         destinations: core.core().destinations(now),
         waiting: core.core().waiting(),

@@ -32,7 +32,7 @@ fn places_min(env: &Env) -> u32 {
 }
 
 /// Bounds that hold up nothing, except that so many sagas may be at work.
-pub(crate) fn ample_bounds(in_flight_max: usize) -> CoreConfig {
+fn ample_bounds(in_flight_max: usize) -> CoreConfig {
     CoreConfig {
         admission_queue_max: PLENTY,
         admission_wait_max_ms: 120_000,

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_core::{
-    AppendOutcome, Call, Clearance, Commit, CommitAnswer, Core, CoreConfig, End, Input, Moment, Notice, Ready,
-    Registered, Reply as CoreReply, Rpc, RpcNo, SagaId, SagaView, StoreAnswer, StoreRequest,
+    Admission, Admitted, AppendOutcome, Call, Change, Clearance, Commit, CommitAnswer, CommitNo, Core, CoreConfig, End, Input, Lane, Moment, Notice, Ready,
+    Registered, Reply as CoreReply, Rpc, RpcNo, SagaId, SagaView, StoreAnswer, StoreRequest, Ticket, Workflow,
 };
 use matricula_engine::{
-    CallAnswer, CallError, CallStatus, Code, DecideError, Direction, Input as SagaInput, OperatorCommand, Outcome,
+    CallAnswer, CallError, CallStatus, Code, DecideError, Direction, Input as SagaInput, OperatorCommand, Outcome, Recorded,
     Resolution, SagaState, StepIndex, Wait,
 };
 
@@ -49,15 +49,20 @@ pub(super) struct BrokenCore {
 /// The memory of the broken parts.
 #[derive(Default)]
 struct Memory {
-    /// The last commit, and whether the core waits for its answer.
-    commit: Option<SagaCommit>,
-    is_unanswered: bool,
+    /// The last commit of each lane, and the lanes whose last commit has no answer.
+    commits: BTreeMap<Lane, SagaCommit>,
+    unanswered: Vec<Lane>,
+    /// Sagas that were to be claimed and were not, and as many slots.
+    missed: usize,
+    slots: usize,
+    /// Cancels of queued sagas that wait for their turn.
+    waiting: Vec<(SagaId, SagaInput, Caller)>,
     /// Of each RPC its calls, and whether its end was handed over.
     sent: BTreeMap<u64, (SentCalls, bool)>,
     /// Places of calls that were left out of an RPC.
     left_out: BTreeMap<u64, Vec<usize>>,
     adopted: Vec<SagaId>,
-    held_back: Option<(Moment, SagaCommit)>,
+    held_back: Vec<(Moment, SagaCommit)>,
     /// How many slots of each destination were never given back.
     kept: BTreeMap<&'static str, usize>,
     /// Calls that an operator has decided, and that are made all the same once the decision is persisted.
@@ -87,8 +92,9 @@ impl BrokenCore {
         if missing == Some(Broken::QueuesHaveNoBound) {
             config.admission_queue_max = usize::MAX;
         }
+        let slots = if missing == Some(Broken::MissedClaimsKeepTheirSlots) { config.in_flight_max } else { 0 };
         let core = Core::new(workflow, &config, instance, seed, registered);
-        Self { core, missing, memory: Memory::default() }
+        Self { core, missing, memory: Memory { slots, ..Memory::default() } }
     }
 
     pub(super) fn core(&self) -> &Core<Simulated> {
@@ -109,7 +115,7 @@ impl BrokenCore {
             return Done { ready: self.core.step(now, inputs), ..Done::default() };
         };
         let is_stopped = inputs.iter().any(|input| matches!(input, Input::Stopped));
-        let mut changed = self.early_answer(missing).into_iter().collect::<Vec<_>>();
+        let mut changed = self.early_answers(missing);
         for input in inputs {
             self.input(missing, now, input, &mut changed);
         }
@@ -127,8 +133,8 @@ impl BrokenCore {
             let more = self.core.step(now, again);
             add(&mut ready, more);
         }
-        self.memory.is_unanswered |= ready.commit.is_some();
-        if missing == Broken::CommitIsAnsweredEarly && self.memory.is_unanswered {
+        self.memory.unanswered.extend(ready.commits.iter().map(|commit| commit.number.lane));
+        if missing == Broken::CommitIsAnsweredEarly && !self.memory.unanswered.is_empty() {
             ready.wake_at = Some(now);
         }
         if missing == Broken::EndsAtOnce && is_stopped {
@@ -140,11 +146,14 @@ impl BrokenCore {
         Done { ready, replies: std::mem::take(&mut self.memory.replies), told }
     }
 
-    /// The answer of a commit that the store has not given.
-    fn early_answer(&mut self, missing: Broken) -> Option<Input<Simulated>> {
-        let is_early = missing == Broken::CommitIsAnsweredEarly && std::mem::take(&mut self.memory.is_unanswered);
-        let commit = self.memory.commit.as_ref().filter(|_| is_early)?;
-        Some(Input::CommitEnded { number: commit.number, answer: all_written(commit) })
+    /// The answers of commits that the store has not given.
+    fn early_answers(&mut self, missing: Broken) -> Vec<Input<Simulated>> {
+        let lanes = std::mem::take(&mut self.memory.unanswered);
+        if missing != Broken::CommitIsAnsweredEarly {
+            return Vec::new();
+        }
+        let commits = lanes.iter().filter_map(|lane| self.memory.commits.get(lane));
+        commits.map(|commit| Input::CommitEnded { number: commit.number, answer: all_written(commit) }).collect()
     }
 
     fn input(&mut self, missing: Broken, now: Moment, input: Input<Simulated>, changed: &mut Vec<Input<Simulated>>) {
@@ -162,8 +171,12 @@ impl BrokenCore {
                 let command = self.commanded(missing, now, saga, command);
                 Input::Commanded { saga, command, caller }
             }
-            Input::CommitEnded { answer, .. } if missing == Broken::CommitsHaveOneNumber => {
-                let number = memory.commit.as_ref().map_or(0, |commit| commit.number);
+            Input::CommandedInLine { saga, command, caller } if missing == Broken::CancelsInLineWait => {
+                memory.waiting.push((saga.id, command, caller));
+                return;
+            }
+            Input::CommitEnded { number, answer } if missing == Broken::CommitsHaveOneNumber => {
+                let number = memory.commits.get(&number.lane).map_or(number, |commit| commit.number);
                 Input::CommitEnded { number, answer }
             }
             Input::CommitEnded { number, answer } => {
@@ -219,7 +232,9 @@ impl BrokenCore {
     ) -> Vec<Input<Simulated>> {
         let mut again = Vec::new();
         match missing {
-            Broken::OutcomesAreToldEarly => told.extend(ready.commit.iter().flat_map(|commit| outcomes(commit))),
+            Broken::OutcomesAreToldEarly => told.extend(ready.commits.iter().flat_map(|commit| outcomes(commit))),
+            Broken::QueuedBeginAhead => self.begin_ahead(now, ready),
+            Broken::CancelsInLineWait => again.extend(self.memory.turn_of_cancels(ready)),
             Broken::LeaseIsBelievedTooLong => {
                 for request in &mut ready.store {
                     if let StoreRequest::Look { may_mark } = request {
@@ -236,9 +251,25 @@ impl BrokenCore {
             Broken::WithdrawnCallsAreMade => self.make_withdrawn(now, ready),
             _ => {}
         }
-        self.memory.commit_sent(missing, &mut ready.commit);
+        self.memory.commits_sent(missing, &mut ready.commits);
         self.memory.rpcs_sent(missing, &mut ready.rpcs, &mut again);
         again
+    }
+
+    /// The last of several submissions that are to be queued begins at once.
+    fn begin_ahead(&self, now: Moment, ready: &mut Ready<Simulated>) {
+        let workflow = self.core.workflow();
+        for sent in &mut ready.commits {
+            let queued = sent.admissions.iter().filter(|admission| admission.first.is_none()).count();
+            if queued > 1 {
+                *sent = changed(sent, |commit| {
+                    let now_ms = self.core.now_ms(now);
+                    let Some(last) = commit.admissions.last_mut() else { return };
+                    let applies = workflow.applies(&last.request);
+                    last.first = Some(Recorded::first(now_ms, workflow.definition().admit(applies, now_ms)));
+                });
+            }
+        }
     }
 
     /// A saga that can't be cancelled any more has its first step undone all the same.
@@ -294,15 +325,24 @@ impl Memory {
         calls.find(|call| call.saga == saga).map(|call| call.request.clone())
     }
 
-    fn commit_ended(&mut self, missing: Broken, number: u64, answer: CommitAnswer) -> CommitAnswer {
-        let Some(commit) = self.commit.as_ref().filter(|commit| commit.number == number) else { return answer };
+    fn commit_ended(&mut self, missing: Broken, number: CommitNo, answer: CommitAnswer) -> CommitAnswer {
+        let last = self.commits.get(&number.lane);
+        let Some(commit) = last.filter(|commit| commit.number == number) else { return answer };
         match (missing, answer) {
-            (Broken::WritesAreGivenUp, CommitAnswer::Failed) => {
-                let appends = vec![AppendOutcome::Conflict; commit.appends.len()];
-                CommitAnswer::Written { admissions: Vec::new(), appends }
+            (Broken::WritesAreGivenUp, CommitAnswer::Failed) => nothing_written(commit),
+            (Broken::LostClaimsAreForgotten, CommitAnswer::Failed)
+                if commit.claim.is_some() && commit.admissions.is_empty() && commit.appends.is_empty() =>
+            {
+                nothing_written(commit)
+            }
+            (Broken::MissedClaimsKeepTheirSlots, answer) => {
+                if let CommitAnswer::Written { claimed, .. } = &answer {
+                    self.missed += claimed.iter().filter(|is_mine| !**is_mine).count();
+                }
+                answer
             }
             (Broken::RefusedAppendsAreForgotten, CommitAnswer::Refused { .. })
-                if commit.admissions.is_empty() && commit.appends.len() == 1 =>
+                if commit.admissions.is_empty() && commit.claim.is_none() && commit.appends.len() == 1 =>
             {
                 all_written(commit)
             }
@@ -316,33 +356,38 @@ impl Memory {
         if missing != Broken::CommitsAreHeldBack {
             return;
         }
-        if let Some(commit) = ready.commit.take() {
-            self.held_back = Some((now + HELD_BACK, commit));
-        }
-        ready.commit = self.held_back.take_if(|(until, _)| *until <= now).map(|(_, commit)| commit);
-        let wake_at = self.held_back.as_ref().map(|(until, _)| *until);
+        self.held_back.extend(ready.commits.drain(..).map(|commit| (now + HELD_BACK, commit)));
+        let due = self.held_back.extract_if(.., |(until, _)| *until <= now);
+        ready.commits = due.map(|(_, commit)| commit).collect();
+        let wake_at = self.held_back.iter().map(|(until, _)| *until).min();
         ready.wake_at = ready.wake_at.into_iter().chain(wake_at).min();
     }
 
-    fn commit_sent(&mut self, missing: Broken, commit: &mut Option<SagaCommit>) {
-        let Some(sent) = commit.clone() else { return };
-        let is_again = self.commit.as_ref().is_some_and(|before| before.number == sent.number);
-        match missing {
-            Broken::CommitsAreNotTriedAgain if is_again => *commit = None,
-            Broken::CommitsHaveOneNumber => {
-                let (admissions, appends) = (sent.admissions.clone(), sent.appends.clone());
-                *commit = Some(Commit { number: 1, admissions, appends }.into());
-            }
-            Broken::CommitsAreCutShort
-                if sent.admissions.len() + sent.appends.len() > 1 && !sent.appends.is_empty() =>
-            {
-                let appends = sent.appends[..sent.appends.len() - 1].to_vec();
-                let (number, admissions) = (sent.number, sent.admissions.clone());
-                *commit = Some(Commit { number, admissions, appends }.into());
-            }
-            _ => {}
+    fn commits_sent(&mut self, missing: Broken, commits: &mut Vec<SagaCommit>) {
+        for sent in std::mem::take(commits) {
+            let before = self.commits.insert(sent.number.lane, sent.clone());
+            let is_again = before.is_some_and(|before| before.number == sent.number);
+            commits.extend(match missing {
+                Broken::CommitsAreNotTriedAgain if is_again => None,
+                Broken::CommitsHaveOneNumber => Some(changed(&sent, |commit| commit.number.number = 1)),
+                Broken::CommitsAreCutShort if sent.admissions.len() + sent.appends.len() > 1 => {
+                    Some(changed(&sent, |commit| drop(commit.appends.pop())))
+                }
+                Broken::ClaimsAreUnsorted => Some(changed(&sent, |commit| {
+                    commit.claim.iter_mut().for_each(|claim| claim.turns.reverse());
+                })),
+                _ => Some(sent),
+            });
         }
-        self.commit = Some(sent);
+    }
+
+    /// Cancels whose saga has entered.
+    fn turn_of_cancels(&mut self, ready: &Ready<Simulated>) -> Vec<Input<Simulated>> {
+        let entered = |id: SagaId| {
+            ready.changes.iter().any(|change| matches!(change, Change::Entered { saga, .. } if *saga == id))
+        };
+        let due = self.waiting.extract_if(.., |(saga, ..)| entered(*saga));
+        due.map(|(saga, command, caller)| Input::Commanded { saga, command, caller }).collect()
     }
 
     /// Whose end it is, and how it ended.
@@ -405,6 +450,13 @@ impl Memory {
         answer: StoreAnswer<Rc<Request>>,
     ) -> StoreAnswer<Rc<Request>> {
         match answer {
+            StoreAnswer::Line { state, mut sagas } if missing == Broken::LineIsReadWithGaps => {
+                if sagas.len() > 1 {
+                    sagas.remove(0);
+                }
+                StoreAnswer::Line { state, sagas }
+            }
+            StoreAnswer::Line { .. } if self.slots > 0 && self.missed >= self.slots => StoreAnswer::Failed,
             StoreAnswer::Adopted(_) if missing == Broken::AdoptedAreForgotten => StoreAnswer::Adopted(Vec::new()),
             StoreAnswer::Failed
                 if missing == Broken::ChosenAreForgotten && matches!(request, StoreRequest::Adopt { .. }) =>
@@ -496,10 +548,35 @@ pub(super) fn outcome_of(stands: bool) -> AppendOutcome {
 }
 
 fn all_written(commit: &Commit<Rc<Request>>) -> CommitAnswer {
+    let ticket = Ticket::default();
+    let admitted = |admission: &Admission<Rc<Request>>| match admission.first {
+        Some(_) => Admitted::Begun { ticket },
+        None => Admitted::Queued { ticket },
+    };
     CommitAnswer::Written {
-        admissions: vec![matricula_core::Admitted::New; commit.admissions.len()],
+        admissions: commit.admissions.iter().map(admitted).collect(),
+        claimed: commit.claim.iter().flat_map(|claim| &claim.turns).map(|_| true).collect(),
         appends: vec![AppendOutcome::Appended; commit.appends.len()],
+        line: None,
     }
+}
+
+fn nothing_written(commit: &Commit<Rc<Request>>) -> CommitAnswer {
+    CommitAnswer::Written {
+        admissions: Vec::new(),
+        claimed: commit.claim.iter().flat_map(|claim| &claim.turns).map(|_| false).collect(),
+        appends: vec![AppendOutcome::Conflict; commit.appends.len()],
+        line: None,
+    }
+}
+
+/// The same commit with changes.
+fn changed(commit: &SagaCommit, change: impl FnOnce(&mut Commit<Rc<Request>>)) -> SagaCommit {
+    let Commit { number, admissions, claim, appends } = &**commit;
+    let (admissions, claim, appends) = (admissions.clone(), claim.clone(), appends.clone());
+    let mut changed = Commit { number: *number, admissions, claim, appends };
+    change(&mut changed);
+    changed.into()
 }
 
 fn refused((answer, call): (CallAnswer, &Call<Rc<Request>>)) -> CallAnswer {
@@ -525,8 +602,8 @@ fn outcomes(commit: &Commit<Rc<Request>>) -> impl Iterator<Item = (SagaNo, Outco
 }
 
 fn add(ready: &mut Ready<Simulated>, more: Ready<Simulated>) {
-    let Ready { commit, rpcs, store, replies, changes, notices, wake_at, end } = more;
-    ready.commit = ready.commit.take().or(commit);
+    let Ready { commits, rpcs, store, replies, changes, notices, wake_at, end } = more;
+    ready.commits.extend(commits);
     ready.rpcs.extend(rpcs);
     ready.store.extend(store);
     ready.replies.extend(replies);
