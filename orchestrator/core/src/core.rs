@@ -404,7 +404,10 @@ impl<W: Workflow> Core<W> {
             Ok((first, saga)) => (first, Ok(saga)),
             Err(problem) => {
                 let now_ms = self.clock.now_ms;
-                let first = Recorded::first(now_ms, self.definition().admit(Vec::new(), now_ms));
+                // As if it had all steps, so that its log folds.
+                let applies: Vec<_> = self.definition().steps().iter().map(|step| step.name).collect();
+                let admitted = self.definition().admit(applies, now_ms);
+                let first = Recorded::first(now_ms, admitted);
                 (first, Err(LeaveReason::Unreadable(problem)))
             }
         };
