@@ -335,7 +335,9 @@ fn is_disaster(event: &ProcessEvent) -> bool {
         | ProcessEvent::Pause { .. }
         | ProcessEvent::ClockJump { .. }
         | ProcessEvent::Limit { .. } => true,
-        ProcessEvent::Start | ProcessEvent::GoOn | ProcessEvent::PeerLeft(_)
+        ProcessEvent::Start
+        | ProcessEvent::GoOn
+        | ProcessEvent::PeerLeft(_)
         | ProcessEvent::LineBegun(..)
         | ProcessEvent::Ask(_) => false,
     }

@@ -18,8 +18,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use matricula_core::{
-    Change, Commit, CommitAnswer, CommitNo, CoreConfig, Lane, Ticket, End, Input, Moment, Notice, Ready, Registered, Reply as CoreReply,
-    Rpc as CoreRpc, RpcNo, SagaId, StoreAnswer as CoreAnswer, StoreRequest as CoreRequest, StoredSaga, Submission,
+    Change, Commit, CommitAnswer, CommitNo, CoreConfig, End, Input, Lane, Moment, Notice, Ready, Registered,
+    Reply as CoreReply, Rpc as CoreRpc, RpcNo, SagaId, StoreAnswer as CoreAnswer, StoreRequest as CoreRequest,
+    StoredSaga, Submission, Ticket,
 };
 use matricula_engine::{CallError, Code, Outcome, Row};
 
@@ -838,8 +839,7 @@ impl Replica {
 
     /// Sends any transaction except a write.
     fn ask_store(&mut self, env: &mut Env, request: StoreRequest) {
-        let Transactions { renewals, looks, choices, adoptions, flags, line_reads, row_reads } =
-            &mut self.transactions;
+        let Transactions { renewals, looks, choices, adoptions, flags, line_reads, row_reads } = &mut self.transactions;
         let number = match request {
             StoreRequest::Renew { .. } => counted(renewals),
             StoreRequest::Look { .. } => counted(looks),
@@ -869,9 +869,9 @@ fn counted(count: &mut u32) -> u32 {
 fn after_fence(inputs: &[Input<Simulated>]) -> Option<Vec<Asker>> {
     let fence = inputs.iter().position(is_fence)?;
     let askers = inputs[fence..].iter().filter_map(|input| match input {
-        Input::Submitted { caller, .. }
-        | Input::Commanded { caller, .. }
-        | Input::CommandedInLine { caller, .. } => Some(caller.asker),
+        Input::Submitted { caller, .. } | Input::Commanded { caller, .. } | Input::CommandedInLine { caller, .. } => {
+            Some(caller.asker)
+        }
         _ => None,
     });
     Some(askers.collect())

@@ -83,13 +83,22 @@ pub(crate) struct Append {
 #[derive(Debug, Clone)]
 pub(crate) enum StoreRequest {
     Register,
-    Renew { asked_at: Moment },
-    Look { may_mark: bool },
-    Choose { limit: usize },
+    Renew {
+        asked_at: Moment,
+    },
+    Look {
+        may_mark: bool,
+    },
+    Choose {
+        limit: usize,
+    },
     Adopt(Vec<SagaNo>),
     Flag(Vec<SagaNo>),
     /// The queued sagas behind a ticket.
-    ReadLine { after: u64, limit: usize },
+    ReadLine {
+        after: u64,
+        limit: usize,
+    },
     /// Whether a saga is queued, for an order that came about it.
     ReadRow(Rc<Ask>),
     Write(Rc<Batch>),
@@ -120,8 +129,7 @@ impl StoreRequest {
 impl Batch {
     /// Each saga with the first sequence that is written.
     fn rows(&self) -> impl Iterator<Item = (SagaNo, u64)> {
-        let admitted =
-            self.admissions.iter().map(|admission| (admission.saga, u64::from(admission.first.is_some())));
+        let admitted = self.admissions.iter().map(|admission| (admission.saga, u64::from(admission.first.is_some())));
         let claimed = self.claim.iter().flat_map(|claim| &claim.turns).map(|turn| (turn.saga, 1));
         let sequence = |append: &Append| append.events.first().map_or(0, |event| event.sequence);
         let appended = self.appends.iter().map(move |append| (append.saga, sequence(append)));

@@ -12,7 +12,7 @@ pub(crate) struct Seen {
     pub state: SagaState,
     pub owner: InstanceNo,
     pub ticket: u64,
-    /// It waits in line. Its state is the one of a saga that has nothing to do.
+    /// It waits in line. Its state is the one of a saga that has begun and has all steps.
     pub is_queued: bool,
     /// What operators decided, in order.
     pub interventions: Vec<Intervention>,
@@ -89,8 +89,9 @@ impl Witness {
 
     /// A saga is admitted, or leaves the line.
     fn enters(&mut self, shape: &Shape, saga: SagaNo, owner: InstanceNo, ticket: u64, first: Option<&[Recorded]>) {
-        let nothing = [Recorded::first(0, shape.definition.admit(Vec::new(), 0))];
-        match SagaState::replay(&shape.definition, first.unwrap_or(&nothing)) {
+        let applies = shape.definition.steps().iter().map(|step| step.name).collect();
+        let not_begun = [Recorded::first(0, shape.definition.admit(applies, 0))];
+        match SagaState::replay(&shape.definition, first.unwrap_or(&not_begun)) {
             Ok(state) => {
                 if self.sagas.len() <= saga.get() {
                     self.sagas.resize_with(saga.get() + 1, || None);

@@ -24,10 +24,16 @@ impl Invariant for OneCommitAtATime {
             Fact::CommitSent { instance, number, kind, empty, .. } => {
                 hold(empty.is_none(), || format!("{instance} appends nothing to the log of {empty:?}"))?;
                 let under_way = (*instance, number.lane);
-                hold(!self.under_way.contains(&under_way), || format!("{instance} sends two commits at the same time"))?;
+                hold(!self.under_way.contains(&under_way), || {
+                    format!("{instance} sends two commits at the same time")
+                })?;
                 self.under_way.push(under_way);
                 let is_before = |by: &InstanceNo, before: &CommitNo| (*by, before.lane) == under_way;
-                let last = self.last.iter().find(|(by, before, _)| is_before(by, before)).map(|(_, number, kind)| (*number, *kind));
+                let last = self
+                    .last
+                    .iter()
+                    .find(|(by, before, _)| is_before(by, before))
+                    .map(|(_, number, kind)| (*number, *kind));
                 hold(last.is_none_or(|(before, of)| before != *number || of == *kind), || {
                     format!("{instance} has two commits with the number {number:?}: {last:?} and {kind:?}")
                 })?;

@@ -66,7 +66,9 @@ impl<'a> Seeing<'a> {
         }
         hold(*in_memory == known.sagas.len(), || format!("{in_memory} sagas in memory, not {}", known.sagas.len()))?;
         let waiting = sagas.iter().filter(|shown| is_waiting(shown)).count();
-        hold(*adopted_waiting >= waiting, || format!("{adopted_waiting} sagas wait for a slot, and {waiting} are shown"))?;
+        hold(*adopted_waiting >= waiting, || {
+            format!("{adopted_waiting} sagas wait for a slot, and {waiting} are shown")
+        })?;
         for (known, shown) in self.with_known() {
             hold(shown.view.is_some(), || format!("nothing of {}", known.saga))?;
         }

@@ -244,10 +244,7 @@ impl Account {
 
 /// What the core shows now.
 pub(super) fn look(env: &Env, core: &BrokenCore, now: Moment, known: &Account) -> Looked {
-    let shown = |known: &KnownSaga| ShownSaga {
-        saga: known.saga,
-        view: core.look(now, id_of(known.saga)),
-    };
+    let shown = |known: &KnownSaga| ShownSaga { saga: known.saga, view: core.look(now, id_of(known.saga)) };
     let sagas = known.sagas.iter().map(shown).collect();
     Looked {
         now_ms: env.now_ms,

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_core::{
-    Admission, Admitted, AppendOutcome, Call, Change, Clearance, Commit, CommitAnswer, CommitNo, Core, CoreConfig, End, Input, Lane, Moment, Notice, Ready,
-    Registered, Reply as CoreReply, Rpc, RpcNo, SagaId, SagaView, StoreAnswer, StoreRequest, Ticket, Workflow,
+    Admission, Admitted, AppendOutcome, Call, Change, Clearance, Commit, CommitAnswer, CommitNo, Core, CoreConfig, End,
+    Input, Lane, Moment, Notice, Ready, Registered, Reply as CoreReply, Rpc, RpcNo, SagaId, SagaView, StoreAnswer,
+    StoreRequest, Ticket, Workflow,
 };
 use matricula_engine::{
-    CallAnswer, CallError, CallStatus, Code, DecideError, Direction, Input as SagaInput, OperatorCommand, Outcome, Recorded,
-    Resolution, SagaState, StepIndex, Wait,
+    CallAnswer, CallError, CallStatus, Code, DecideError, Direction, Input as SagaInput, OperatorCommand, Outcome,
+    Recorded, Resolution, SagaState, StepIndex, Wait,
 };
 
 use super::bounds::DESTINATION_IN_FLIGHT_MAX;

@@ -3,9 +3,7 @@
 
 use std::rc::Rc;
 
-use matricula_core::{
-    CommitAnswer, Input, Moment, QueuedSaga, Reply as CoreReply, Ticket,
-};
+use matricula_core::{CommitAnswer, Input, Moment, QueuedSaga, Reply as CoreReply, Ticket};
 use matricula_engine::Input as SagaInput;
 
 use super::broken_core::{self, BrokenCore};
