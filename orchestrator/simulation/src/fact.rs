@@ -64,9 +64,8 @@ pub(crate) enum Fact {
     /// The store has refused a row of an instance for good, as far as that one knows. `is_shown`: it has the store show
     /// that a person must look, or nothing is stored that could be shown.
     RowRefused { instance: InstanceNo, saga: SagaNo, is_shown: bool },
-    /// The core of an instance was given the answer that it is fenced. `answered`: a saga about which it answers what
-    /// came after that.
-    Fenced { instance: InstanceNo, answered: Option<SagaNo>, has_sent: bool },
+    /// The core of an instance was given the answer that it is fenced, and a question after that.
+    Fenced { instance: InstanceNo, is_answered: bool, has_sent: bool },
     /// An instance does not drive a saga any more that is not finished.
     GaveAway { instance: InstanceNo },
     /// The breaker of a service has opened.

@@ -28,7 +28,7 @@ use crate::witness::Witness;
 /// Within so much simulated time after the last fault everything must have finished. The longest wait that a policy
 /// allows is 70 s (a slow retry after a service's wish to be left alone), and a lease of a dead instance is 6 s.
 const FINISH_WITHIN_MS: i64 = 600_000;
-/// When a saga that was decided by hand has ended, somebody takes care of what it left. Else others of the student
+/// When a saga that was decided manually has ended, somebody takes care of what it left. Else others of the student
 /// would wait for it until their deadline.
 const MENDED_AFTER_MS: i64 = 1_000;
 /// No history needs more: one that does is stuck in a loop that takes no time.
@@ -294,7 +294,10 @@ impl History {
                 seen.map_err(|what| Violation { invariant: invariant.name(), what })?;
             }
             if let Fact::Appended { saga, .. } = fact
-                && self.witness.saga(*saga).is_some_and(|seen| seen.is_by_hand() && seen.state.phase().is_finished())
+                && self
+                    .witness
+                    .saga(*saga)
+                    .is_some_and(|seen| seen.is_decided_manually() && seen.state.phase().is_finished())
             {
                 self.env.schedule(MENDED_AFTER_MS, Event::Mend { saga: *saga });
             }

@@ -19,9 +19,9 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Whether anything of it was decided by hand, so that a person answers for what it leaves. A retry decides
+    /// Whether anything of it was decided manually, so that a person answers for what it leaves. A retry decides
     /// nothing.
-    pub(crate) fn is_by_hand(&self) -> bool {
+    pub(crate) fn is_decided_manually(&self) -> bool {
         self.interventions.iter().any(|intervention| !matches!(intervention, Intervention::Retry { .. }))
     }
 }
@@ -89,7 +89,7 @@ impl Witness {
 
     /// A saga is admitted, or leaves the line.
     fn enters(&mut self, shape: &Shape, saga: SagaNo, owner: InstanceNo, ticket: u64, first: Option<&[Recorded]>) {
-        let applies = shape.definition.steps().iter().map(|step| step.name).collect();
+        let applies: Vec<_> = shape.definition.steps().iter().map(|step| step.name).collect();
         let not_begun = [Recorded::first(0, shape.definition.admit(applies, 0))];
         match SagaState::replay(&shape.definition, first.unwrap_or(&not_begun)) {
             Ok(state) => {

@@ -11,8 +11,8 @@ impl Invariant for FencedDoesNothing {
     }
 
     fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
-        let Fact::Fenced { instance, answered, has_sent } = fact else { return Ok(()) };
-        hold(answered.is_none(), || format!("{instance} was fenced, and answers about {answered:?} after that"))?;
+        let Fact::Fenced { instance, is_answered, has_sent } = fact else { return Ok(()) };
+        hold(!is_answered, || format!("{instance} was fenced, and answers a question after that"))?;
         hold(!has_sent, || format!("{instance} was fenced, and sends a commit or a call after that"))
     }
 }

@@ -17,7 +17,7 @@ use matricula_engine::{
 };
 
 use super::bounds::DESTINATION_IN_FLIGHT_MAX;
-use super::workflow::{Caller, Simulated, number_of};
+use super::workflow::{Caller, Simulated, id_of, number_of};
 use crate::broken::Broken;
 use crate::clients::{Reply, Request};
 use crate::names::SagaNo;
@@ -279,7 +279,7 @@ impl BrokenCore {
         let late: Vec<SagaNo> =
             ready.replies.iter().filter(|(_, reply)| is_too_late(reply)).map(|(caller, _)| caller.saga).collect();
         for saga in late {
-            let call = self.call(now, super::id_of(saga), StepIndex(0), Direction::Compensation);
+            let call = self.call(now, id_of(saga), StepIndex(0), Direction::Compensation);
             ready.rpcs.extend(call);
         }
     }

@@ -37,7 +37,7 @@ const SEEN_BY: [(Broken, &[&str]); 49] = [
     (WritesAreGivenUp, &["nothing forgotten"]),
     (CompensatesAfterThePivot, &["no way back", "one truth"]),
     (NotificationsHaveNoBarrier, &["effects once", "nobody untold"]),
-    (SkipsAreHidden, &["by hand is told"]),
+    (SkipsAreHidden, &["manual decisions are told"]),
     (CommitsAreCutShort, &["durable first", "nothing forgotten"]),
     (CommitsAreNotTriedAgain, &["nothing forgotten"]),
     (RefusedAppendsAreForgotten, &["durable first", "nothing forgotten"]),
