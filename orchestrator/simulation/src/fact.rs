@@ -45,8 +45,8 @@ pub(crate) enum Fact {
     /// An instance was given a command about a saga: a cancel, or an operator's. `is_queued`: the saga was in line when
     /// its row was read.
     Commanded { instance: InstanceNo, saga: SagaNo, is_cancel: bool, is_queued: bool },
-    /// An instance answers a command so: it does not drive the saga.
-    NotHere { instance: InstanceNo, saga: SagaNo },
+    /// An instance does not obey a command: it is too late, or the instance does not drive the saga.
+    Declined { instance: InstanceNo, saga: SagaNo },
     /// An instance has sent a commit, or sends it again. `kind` names it by its rows. `empty`: a saga of which nothing is
     /// appended.
     /// `turns`: sagas that are claimed in order.

@@ -1,7 +1,7 @@
 //! Cancels do not wait: an instance that is told to cancel a queued saga never begins that saga, unless its turn was on
-//! the way.
+//! the way. Only the student is told.
 
-use matricula_engine::Direction;
+use matricula_engine::{Direction, Kind};
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
@@ -19,7 +19,7 @@ impl Invariant for CancelsDoNotWait {
         "cancels do not wait"
     }
 
-    fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
+    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         match fact {
             Fact::CommitSent { instance, turns, .. } => {
                 self.not_judged.extend(turns.iter().map(|saga| (*instance, *saga)));
@@ -32,9 +32,10 @@ impl Invariant for CancelsDoNotWait {
                     self.not_judged.push(it);
                 }
             }
-            Fact::NotHere { instance, saga } => self.cancelled.retain(|other| *other != (*instance, *saga)),
+            Fact::Declined { instance, saga } => self.cancelled.retain(|other| *other != (*instance, *saga)),
             Fact::CallMade { instance, of, .. } if of.direction == Direction::Forward => {
-                return hold(!self.cancelled.contains(&(*instance, of.saga)), || {
+                let is_told = world.shape.definition.step(of.step).kind == Kind::Finalizer;
+                return hold(is_told || !self.cancelled.contains(&(*instance, of.saga)), || {
                     format!("{instance} makes {of}, which was cancelled before its turn")
                 });
             }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use matricula_core::{
-    Change, Commit, End, Input, Moment, Ready, Rpc as CoreRpc, StoreAnswer as CoreAnswer, StoreRequest as CoreRequest,
+    Change, Commit, End, Input, Moment, Ready, Reply as CoreReply, Rpc as CoreRpc, StoreAnswer as CoreAnswer, StoreRequest as CoreRequest,
 };
 use matricula_engine::{Input as SagaInput, Outcome};
 
@@ -68,8 +68,8 @@ impl Replica {
             reply(env, caller.asker, answer);
         }
         for (caller, answer) in ready.replies {
-            if answer == matricula_core::Reply::NotHere {
-                env.facts.push(Fact::NotHere { instance: self.instance, saga: caller.saga });
+            if matches!(answer, CoreReply::NotHere | CoreReply::Refused(_)) {
+                env.facts.push(Fact::Declined { instance: self.instance, saga: caller.saga });
             }
             reply(env, caller.asker, reply_of(caller.saga, answer));
         }
