@@ -343,6 +343,8 @@ impl<W: Workflow> Core<W> {
         outcome: Result<Admitted, String>,
     ) -> Option<SagaId> {
         let (id, Entrant { state, caller, came_at }, now) = (admission.id, entrant, self.clock.now);
+        // An earlier try was written and not answered. Its saga was claimed, and its owner has ended.
+        let is_adopted = self.sagas.contains_key(&id);
         self.queueing -= usize::from(state.is_none());
         if let Ok(Admitted::Begun { .. } | Admitted::Queued { .. }) = outcome {
             self.slots.accepted(now.saturating_sub(came_at), now);
@@ -351,6 +353,9 @@ impl<W: Workflow> Core<W> {
         let reply = match outcome {
             Ok(Admitted::Begun { ticket }) => {
                 self.reply(caller, accepted(ticket, false));
+                if is_adopted {
+                    return None;
+                }
                 let state = proof.persisted(state?);
                 self.slots.begin(id, now);
                 self.enter(id, admission.request.clone(), &state, false);
@@ -362,7 +367,9 @@ impl<W: Workflow> Core<W> {
             Ok(Admitted::Closed { sentence }) => Reply::Closed { sentence },
             Err(problem) => Reply::Unstorable(problem),
         };
-        self.slots.release(id);
+        if !is_adopted {
+            self.slots.release(id);
+        }
         self.reply(caller, reply);
         None
     }

@@ -60,6 +60,18 @@ fn a_slot_is_kept_until_the_first_event_is_persisted() {
     assert_eq!((slots.free(START), slots.reserved()), (1, 0));
 }
 
+/// Another instance was first, and has ended.
+#[test]
+fn an_adopted_saga_waits_for_its_turn_though_a_slot_was_kept_for_it() {
+    let mut slots = slots(2);
+    slots.reserve(id(1));
+    slots.adopted(id(1));
+    assert_eq!((slots.reserved(), slots.waiting()), (0, 1));
+    assert_eq!(slots.next_turn(START), Some(id(1)));
+    slots.adopted(id(1));
+    assert_eq!(slots.waiting(), 0, "it is at work");
+}
+
 /// Acceptances of this latency, one each 100 ms.
 fn accept(slots: &mut Slots, from: Moment, latency: Duration, count: u32) -> Moment {
     (0..count).for_each(|number| slots.accepted(latency, from + CHANGE * number));

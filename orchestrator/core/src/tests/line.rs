@@ -106,6 +106,38 @@ fn a_missed_claim_gives_its_slot_back() {
     assert_eq!(shell.core.in_memory(), 1);
 }
 
+/// The claim hangs. Another instance claims the saga, and ends.
+#[test]
+fn a_saga_that_is_adopted_while_it_is_claimed_here_goes_on() {
+    let mut shell = Shell::new();
+    shell.line.last = Ticket(1);
+    shell.step([Input::LineBegun]);
+    shell.read([1]);
+    let claim = shell.commit();
+    shell.adopt([1]);
+    assert!(shell.names().contains(&"Reserve"));
+    let (admissions, appends, line) = (Vec::new(), Vec::new(), None);
+    shell.answer_commit(&claim, CommitAnswer::Written { admissions, claimed: vec![false], appends, line });
+    shell.done("Reserve");
+    assert!(shell.names().contains(&"Hold"));
+}
+
+/// The saga was queued, and the answer was lost. Another instance claims it, and ends.
+#[test]
+fn a_saga_that_is_adopted_while_it_is_admitted_here_goes_on() {
+    for outcome in [Admitted::Queued { ticket: Ticket(1) }, Admitted::Begun { ticket: Ticket(1) }] {
+        let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::for_tests() });
+        shell.submit(1);
+        let admission = shell.commit();
+        shell.adopt([1]);
+        let (claimed, appends, line) = (Vec::new(), Vec::new(), None);
+        shell.answer_commit(&admission, CommitAnswer::Written { admissions: vec![outcome], claimed, appends, line });
+        assert_eq!(shell.core.adopted_waiting(), 0);
+        shell.done("Reserve");
+        assert!(shell.names().contains(&"Hold"));
+    }
+}
+
 #[test]
 fn a_claim_without_an_answer_is_tried_again() {
     let mut shell = Shell::new();
