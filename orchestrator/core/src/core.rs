@@ -148,6 +148,11 @@ impl<W: Workflow> Core<W> {
         self.line.view(self.slots.work(), now)
     }
 
+    /// How many are in line, as far as it is known here.
+    pub fn in_line(&self) -> u64 {
+        self.line.waiting()
+    }
+
     /// How each destination stands.
     pub fn destinations(&self, now: Moment) -> Vec<DestinationStatus> {
         self.destinations.statuses(self.lease.clock(now))
@@ -338,6 +343,8 @@ impl<W: Workflow> Core<W> {
         outcome: Result<Admitted, String>,
     ) -> Option<SagaId> {
         let (id, Entrant { state, caller, came_at }, now) = (admission.id, entrant, self.clock.now);
+        // An earlier try was written and not answered. Its saga was claimed, and its owner has ended.
+        let is_adopted = self.sagas.contains_key(&id);
         self.queueing -= usize::from(state.is_none());
         if let Ok(Admitted::Begun { .. } | Admitted::Queued { .. }) = outcome {
             self.slots.accepted(now.saturating_sub(came_at), now);
@@ -346,6 +353,9 @@ impl<W: Workflow> Core<W> {
         let reply = match outcome {
             Ok(Admitted::Begun { ticket }) => {
                 self.reply(caller, accepted(ticket, false));
+                if is_adopted {
+                    return None;
+                }
                 let state = proof.persisted(state?);
                 self.slots.begin(id, now);
                 self.enter(id, admission.request.clone(), &state, false);
@@ -357,7 +367,9 @@ impl<W: Workflow> Core<W> {
             Ok(Admitted::Closed { sentence }) => Reply::Closed { sentence },
             Err(problem) => Reply::Unstorable(problem),
         };
-        self.slots.release(id);
+        if !is_adopted {
+            self.slots.release(id);
+        }
         self.reply(caller, reply);
         None
     }
@@ -367,7 +379,12 @@ impl<W: Workflow> Core<W> {
     /// Claims the sagas whose turn it is, as many as may begin.
     fn claim(&mut self) {
         let Some((after, sagas)) = self.line.claim(self.may_begin(), self.clock.now) else { return };
-        let turns: Vec<_> = sagas.into_iter().map(|saga| self.turn(saga, None)).collect();
+        // A cancel has taken some out of the line before their turn.
+        let queued = sagas.into_iter().filter(|saga| !self.sagas.contains_key(&saga.id)).collect::<Vec<_>>();
+        if queued.is_empty() {
+            return self.line.claim_ended(false);
+        }
+        let turns: Vec<_> = queued.into_iter().map(|saga| self.turn(saga, None)).collect();
         self.commits.claim(after, turns.into_iter());
     }
 
@@ -394,7 +411,10 @@ impl<W: Workflow> Core<W> {
             Ok((first, saga)) => (first, Ok(saga)),
             Err(problem) => {
                 let now_ms = self.clock.now_ms;
-                let first = Recorded::first(now_ms, self.definition().admit(Vec::new(), now_ms));
+                // As if it had all steps, so that its log folds.
+                let applies: Vec<_> = self.definition().steps().iter().map(|step| step.name).collect();
+                let admitted = self.definition().admit(applies, now_ms);
+                let first = Recorded::first(now_ms, admitted);
                 (first, Err(LeaveReason::Unreadable(problem)))
             }
         };

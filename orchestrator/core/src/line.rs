@@ -39,6 +39,8 @@ const SAMPLED: Duration = Duration::from_millis(100);
 /// With less time or fewer turns the rate is not known: one batch more or less would make all the difference.
 const TIME_MIN: Duration = Duration::from_millis(500);
 const TURNS_MIN: u64 = 20;
+/// Without a turn for so long the line stands still. That says nothing about how fast it moves when it goes on.
+const STANDSTILL: Duration = Duration::from_secs(1);
 
 /// The line as portals are told of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -103,9 +105,11 @@ impl<R> Line<R> {
         }
     }
 
-    /// How many are in line, as far as it is known. Tickets that belong to no saga count.
+    /// How many are in line, as far as it is known. Tickets that belong to no saga count until that is read.
     pub(crate) fn waiting(&self) -> u64 {
-        self.state.last.0 - self.state.served.0
+        let is_read_out = self.next.is_empty() && !self.has_claim;
+        let empty_to = if is_read_out { self.read_to } else { self.state.served };
+        self.state.last.0.saturating_sub(empty_to.0)
     }
 
     /// Whether no saga is queued, as far as it is known. The tickets that are left then belong to no saga.
@@ -225,6 +229,8 @@ impl<R> Line<R> {
 struct Speed {
     /// The oldest first; each was seen while there was a line since the one before.
     samples: VecDeque<(Moment, Ticket)>,
+    /// When the last turn was seen.
+    moved_at: Moment,
     /// The rate when a turn last came: it outlives the line, and a standstill.
     last: Option<f64>,
 }
@@ -241,8 +247,12 @@ impl Speed {
         }
         if self.samples.back().is_none_or(|(at, _)| *at + SAMPLED <= now) && (had_line || has_line) {
             let has_moved = self.samples.back().is_some_and(|(_, before)| *before < served);
+            if has_moved && self.moved_at + STANDSTILL < now {
+                self.samples.clear();
+            }
             self.samples.push_back((now, served));
             if has_moved {
+                self.moved_at = now;
                 self.last = self.rate(now).or(self.last);
             }
         }
@@ -259,3 +269,6 @@ impl Speed {
         Some(turns as f64 / time.as_secs_f64())
     }
 }
+
+#[cfg(test)]
+mod tests;
