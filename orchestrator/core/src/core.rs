@@ -13,7 +13,7 @@ use matricula_engine::{
     LeaveReason, Recorded, SagaState, StepIndex, decide,
 };
 
-use crate::admission::{Bounds, Room, when_decided};
+use crate::admission::{Bounds, Rejection, Room, when_decided};
 use crate::destination::{Answered, DestinationStatus, Destinations};
 use crate::lease::{Adoption, ClockReading, Lease};
 use crate::line::{Line, LineView};
@@ -245,8 +245,12 @@ impl<W: Workflow> Core<W> {
         let in_memory = self.sagas.len() + self.slots.reserved();
         let unwritten_since = self.acceptance.unwritten_since().into_iter().chain(self.commits.unwritten_since()).min();
         let room = Room { line: &self.line, in_memory, unwritten_since };
-        if let Err(reply) = self.bounds.enter(&subject, &room, now) {
-            return self.reply(caller, reply);
+        match self.bounds.enter(&subject, &room, now) {
+            Ok(()) => {}
+            Err(Rejection::QueueFull { retry_after }) => return self.reply(caller, Reply::QueueFull { retry_after }),
+            Err(Rejection::OverQuota { retry_after }) => {
+                return self.reply(caller, Reply::OverQuota { retry_after, subject, key, fingerprint });
+            }
         }
         // An event that does not fold must not be persisted: nobody could ever drive the saga.
         let (first, state) = match self.first_event(&request) {
@@ -363,7 +367,12 @@ impl<W: Workflow> Core<W> {
             }
             Ok(Admitted::Queued { ticket }) => accepted(ticket, true),
             Ok(Admitted::Existing { id, same_request }) => Reply::Existing { id, same_request },
-            Ok(Admitted::OverQuota) => Reply::OverQuota { retry_after: when_decided(&self.line, now) },
+            Ok(Admitted::OverQuota) => Reply::OverQuota {
+                retry_after: when_decided(&self.line, now),
+                subject: admission.subject.clone(),
+                key: admission.key.clone(),
+                fingerprint: admission.fingerprint.clone(),
+            },
             Ok(Admitted::Closed { sentence }) => Reply::Closed { sentence },
             Err(problem) => Reply::Unstorable(problem),
         };

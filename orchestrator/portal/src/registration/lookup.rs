@@ -197,6 +197,8 @@ mod tests {
     fn row(id: SagaId) -> SagaRow {
         SagaRow {
             id,
+            ticket: matricula_runtime::Ticket::default(),
+            is_queued: false,
             subject: "S1".to_owned(),
             idempotency_key: "k".to_owned(),
             definition: String::new(),

@@ -45,7 +45,7 @@ pub use sqlx::migrate::Migrator;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use statement::run_on_sqlite;
 use tx::Backend;
-pub use tx::{PendingQuery, Tx};
+pub use tx::{Answers, PendingQuery, Tx};
 pub use url::{DatabasePlace, DatabaseUrl, DatabaseUrlError};
 
 const PING: &str = "SELECT 1 AS one";

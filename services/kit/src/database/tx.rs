@@ -37,6 +37,17 @@ pub(super) enum Backend {
 #[must_use = "a statement whose answer is not needed is given to `send`"]
 pub struct PendingQuery(usize);
 
+/// The answers of a transaction that was committed.
+pub struct Answers(Vec<Option<Answer>>);
+
+impl Answers {
+    /// The rows of a query.
+    pub fn rows(&mut self, pending: PendingQuery) -> Vec<Row> {
+        // It is taken once: the query is consumed with it.
+        self.0[pending.0].take().unwrap_or_default().rows
+    }
+}
+
 impl Tx {
     pub(super) fn new(backend: Backend) -> Self {
         Self { backend, unsent: Vec::new(), answers: Vec::new() }
@@ -83,14 +94,22 @@ impl Tx {
     }
 
     /// The same; the error says whether a transaction that failed may have taken effect.
-    pub async fn commit_checked(mut self) -> Result<(), CommitError> {
+    pub async fn commit_checked(self) -> Result<(), CommitError> {
+        self.commit_answered().await.map(drop)
+    }
+
+    /// Sends what is queued and the commit in one message, and returns the answers. A transaction that is sent as a
+    /// whole holds its locks for no longer than the server needs for it: a client that is stopped in the middle of it
+    /// holds none.
+    pub async fn commit_answered(mut self) -> Result<Answers, CommitError> {
         self.flush(Ending::Commit).await?;
         match self.backend {
             // It was sent with the statements.
-            Backend::Sqlite(_) | Backend::Postgres(_) => Ok(()),
-            Backend::SqliteSnapshot(snapshot) => snapshot.end().await.map_err(CommitError::InDoubt),
-            Backend::PostgresSnapshot(snapshot) => snapshot.end().await.map_err(CommitError::InDoubt),
+            Backend::Sqlite(_) | Backend::Postgres(_) => {}
+            Backend::SqliteSnapshot(snapshot) => snapshot.end().await.map_err(CommitError::InDoubt)?,
+            Backend::PostgresSnapshot(snapshot) => snapshot.end().await.map_err(CommitError::InDoubt)?,
         }
+        Ok(Answers(self.answers))
     }
 
     /// Begins now, instead of with the first that is sent.
