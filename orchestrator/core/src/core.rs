@@ -226,7 +226,9 @@ impl<W: Workflow> Core<W> {
                 return self.reply(caller, Reply::Existing { id, same_request });
             }
             Err(Rejection::QueueFull { retry_after }) => return self.reply(caller, Reply::QueueFull { retry_after }),
-            Err(Rejection::OverQuota { retry_after }) => return self.reply(caller, Reply::OverQuota { retry_after }),
+            Err(Rejection::OverQuota { retry_after }) => {
+                return self.reply(caller, Reply::OverQuota { retry_after, subject, key, fingerprint });
+            }
         }
         let now_ms = self.clock.now_ms;
         let first = self.definition().admit(self.workflow.applies(&request), now_ms);

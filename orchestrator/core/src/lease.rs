@@ -71,7 +71,7 @@ impl Lease {
     /// Begins with the lease that the database has just given.
     pub(crate) fn new(config: &CoreConfig, registered: Registered) -> Self {
         let Registered { asked_at, answered_at, database_now_ms } = registered;
-        let ttl = Duration::from_millis(config.lease_ttl_ms);
+        let ttl = Duration::from_millis(config.lease_ttl_ms.unsigned_abs());
         Self {
             ttl,
             heartbeat: ttl / 3,

@@ -8,7 +8,7 @@
 use matricula_core::SagaId;
 use matricula_kit::database::{Args, DbError};
 
-use super::{FENCE, InstanceId, SagaRow, SagaStore, StoreError, id_rows, readable_ids};
+use super::{InstanceId, SagaRow, SagaStore, StoreError, id_rows, readable_ids};
 
 const REGISTER: &str = "INSERT INTO instances (instance_id, started_at, lease_until, dead) VALUES ($1, {now_ms}, {now_ms} + $2, 0) \
      RETURNING started_at AS now_ms";
@@ -89,25 +89,19 @@ impl SagaStore {
 
     /// Ends the instance of its own accord, so that others need not wait for its lease.
     pub async fn release(&self, instance: &InstanceId) -> Result<(), DbError> {
-        let mut tx = self.database.begin().await?;
-        tx.execute(RELEASE, Args::new().text(instance.as_str())).await?;
-        tx.commit().await
+        self.execute(RELEASE, Args::new().text(instance.as_str())).await.map(drop)
     }
 
     /// At most `limit` unfinished sagas of a definition whose instance is dead, the oldest first.
     pub async fn adoptable(&self, definition: (&str, u32), limit: usize) -> Result<Vec<SagaId>, DbError> {
         let args = Args::new().text(definition.0).int(i64::from(definition.1)).int(limit as i64);
-        let rows = self.database.fetch(ADOPTABLE, args).await?;
-        readable_ids(&rows)
+        readable_ids(&self.database.fetch(ADOPTABLE, args).await?)
     }
 
     /// Takes over those of these sagas whose instance is dead, and returns them. Sagas that another instance took in
     /// between are left out. After an error, the same call again returns what the first one took.
     pub async fn adopt(&self, instance: &InstanceId, ids: &[SagaId]) -> Result<Vec<SagaRow>, StoreError> {
-        let mut tx = self.database.begin().await?;
-        if tx.fetch(FENCE, Args::new().text(instance.as_str())).await?.is_empty() {
-            return Err(StoreError::Fenced);
-        }
+        let mut tx = self.begin_fenced(instance).await?;
         tx.execute(ADOPT, Args::new().text(instance.as_str()).rows(id_rows(ids))).await?;
         tx.commit().await?;
         let mut sagas = self.get_many(ids.to_vec()).await?;
@@ -117,18 +111,13 @@ impl SagaStore {
 
     /// Marks sagas of this instance that it can't drive: a person must look.
     pub async fn flag(&self, instance: &InstanceId, ids: &[SagaId]) -> Result<(), DbError> {
-        let mut tx = self.database.begin().await?;
-        tx.execute(FLAG, Args::new().text(instance.as_str()).rows(id_rows(ids))).await?;
-        tx.commit().await
+        self.execute(FLAG, Args::new().text(instance.as_str()).rows(id_rows(ids))).await.map(drop)
     }
 
     /// Marks the unfinished sagas of dead instances that are not of this definition, and returns how many there are
     /// that were not marked before. An instance that knows their definition adopts them, and its next event takes the
     /// mark away.
     pub async fn flag_unknown(&self, definition: (&str, u32)) -> Result<u64, DbError> {
-        let mut tx = self.database.begin().await?;
-        let flagged = tx.execute(FLAG_UNKNOWN, Args::new().text(definition.0).int(i64::from(definition.1))).await?;
-        tx.commit().await?;
-        Ok(flagged)
+        self.execute(FLAG_UNKNOWN, Args::new().text(definition.0).int(i64::from(definition.1))).await
     }
 }

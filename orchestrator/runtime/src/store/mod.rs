@@ -24,11 +24,12 @@ mod tests;
 
 use std::sync::Arc;
 
-use matricula_core::SagaId;
-use matricula_engine::Recorded;
-use matricula_kit::database::{Database, DbError, Migrator, Row, Rows};
-use matricula_kit::telemetry::{TraceContext, spans};
+use matricula_core::{Admission, SagaId};
+use matricula_kit::database::{Args, Database, DbError, Migrator, Row, Rows, Tx};
+use matricula_kit::telemetry::spans;
 use tracing::Span;
+
+use crate::workflow::Carried;
 
 pub(crate) use peer::PeerMessage;
 pub use peer::{Outage, StoredRequest};
@@ -57,25 +58,7 @@ impl InstanceId {
 }
 
 /// A saga as it is admitted.
-#[derive(Debug, Clone)]
-pub struct NewSaga<'a> {
-    /// Its id, larger than those before it.
-    pub id: SagaId,
-    /// Whom it is about: idempotency keys are unique for each.
-    pub subject: &'a str,
-    /// The caller's key.
-    pub idempotency_key: &'a str,
-    /// What the caller asked for, in one canonical form: the same key with another one is refused.
-    pub fingerprint: &'a str,
-    /// The request that the steps work from, as JSON.
-    pub request: String,
-    /// The trace that it belongs to.
-    pub trace: &'a TraceContext,
-    /// Its first event.
-    pub admitted: &'a Recorded,
-    /// Name and version of its definition.
-    pub definition: (&'static str, u32),
-}
+pub(crate) type NewSaga<R> = Admission<Arc<Carried<R>>>;
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -110,14 +93,32 @@ impl SagaStore {
     }
 
     /// The span of a commit with these admissions: appends have none.
-    pub(crate) fn commit_span(&self, admissions: &[NewSaga<'_>]) -> Span {
-        let span = spans::commit(&self.database, admissions.iter().map(|saga| saga.trace), admissions.len());
+    pub(crate) fn commit_span<R>(&self, admissions: &[NewSaga<R>]) -> Span {
+        let traces = admissions.iter().map(|saga| &saga.request.submitted);
+        let span = spans::commit(&self.database, traces, admissions.len());
         if let [saga] = admissions
             && !span.is_disabled()
         {
             spans::is_of_saga(&span, &saga.id.to_string());
         }
         span
+    }
+
+    /// Runs one statement in a transaction of its own; returns how many rows it changed.
+    async fn execute(&self, sql: &'static str, args: impl Into<Args>) -> Result<u64, DbError> {
+        let mut tx = self.database.begin().await?;
+        let changed = tx.execute(sql, args.into()).await?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    /// Begins a transaction of an instance that has not been marked dead.
+    async fn begin_fenced(&self, instance: &InstanceId) -> Result<Tx, StoreError> {
+        let mut tx = self.database.begin().await?;
+        if tx.fetch(FENCE, Args::new().text(instance.as_str())).await?.is_empty() {
+            return Err(StoreError::Fenced);
+        }
+        Ok(tx)
     }
 }
 

@@ -148,16 +148,12 @@ impl SagaStore {
 
     /// Takes a request away, answered or not.
     pub async fn withdraw(&self, request: &str) -> Result<(), DbError> {
-        let mut tx = self.database.begin().await?;
-        tx.execute(WITHDRAW, Args::new().text(request)).await?;
-        tx.commit().await
+        self.execute(WITHDRAW, Args::new().text(request)).await.map(drop)
     }
 
     /// Removes the requests of processes that crashed while they asked.
     pub(crate) async fn sweep_requests(&self) -> Result<(), DbError> {
-        let mut tx = self.database.begin().await?;
-        tx.execute(SWEEP_REQUESTS, Args::new().int(REQUESTS_AGE_MAX_MS)).await?;
-        tx.commit().await
+        self.execute(SWEEP_REQUESTS, Args::new().int(REQUESTS_AGE_MAX_MS)).await.map(drop)
     }
 }
 
@@ -228,9 +224,7 @@ impl SagaStore {
 
     /// Takes away what instances that have ended have left.
     pub(crate) async fn sweep_outages(&self) -> Result<(), DbError> {
-        let mut tx = self.database.begin().await?;
-        tx.execute(SWEEP_OUTAGES, Args::new()).await?;
-        tx.commit().await
+        self.execute(SWEEP_OUTAGES, Args::new()).await.map(drop)
     }
 }
 

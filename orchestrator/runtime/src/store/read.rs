@@ -4,8 +4,9 @@
 //! Promises: a row that can't be read hides no other. A saga that is taken to the archive between two statements is in
 //! the answer of one of them.
 
+use std::cell::OnceCell;
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use matricula_core::SagaId;
@@ -245,17 +246,6 @@ impl SagaStore {
         }
     }
 
-    /// A log that went to the archive between its row and its events is no damage.
-    async fn with_receipts(&self, sagas: &mut [SagaRow]) -> Result<(), DbError> {
-        let without: Vec<SagaId> = sagas.iter().filter(|saga| saga.log.is_err()).map(|saga| saga.id).collect();
-        for receipt in self.receipts(&without).await? {
-            if let Some(saga) = sagas.iter_mut().find(|saga| saga.id == receipt.id && saga.log.is_err()) {
-                *saga = receipt;
-            }
-        }
-        Ok(())
-    }
-
     async fn with_logs(&self, rows: Vec<Row>) -> Result<Vec<SagaRow>, DbError> {
         let sagas: Result<Vec<_>, _> = rows.iter().filter_map(|row| saga_row(row).transpose()).collect();
         let mut sagas = sagas?;
@@ -277,7 +267,13 @@ impl SagaStore {
             let log = logs.remove(&saga.id).unwrap_or_else(|| Err("it has no events".to_owned()));
             saga.log = log.and_then(|log| whole(log, saga.sequence));
         }
-        self.with_receipts(&mut sagas).await?;
+        // A log that went to the archive between its row and its events is no damage.
+        let without: Vec<SagaId> = sagas.iter().filter(|saga| saga.log.is_err()).map(|saga| saga.id).collect();
+        for receipt in self.receipts(&without).await? {
+            if let Some(saga) = sagas.iter_mut().find(|saga| saga.id == receipt.id) {
+                *saga = receipt;
+            }
+        }
         Ok(sagas)
     }
 }
@@ -294,39 +290,31 @@ fn whole(log: Vec<Recorded>, sequence: i64) -> Result<Vec<Recorded>, String> {
 /// A row whose id can be read is told of, whatever else can't be: one bad saga must not hide the others.
 fn saga_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
     let Some(id) = readable_id(row)? else { return Ok(None) };
-    let mut problem = None;
-    let mut keep = |error: DbError| {
-        problem.get_or_insert_with(|| telemetry::chain(&error));
-    };
-    let mut text = |column| row.text(column).map_err(&mut keep).unwrap_or_default();
-    let (subject, idempotency_key, definition) = (text("subject"), text("idempotency_key"), text("definition"));
-    let (request, owner, phase) = (text("request"), text("owner"), text("phase"));
-    let trace = TraceContext { traceparent: text("traceparent"), tracestate: text("tracestate") };
-    let mut int = |column| row.int(column).map_err(&mut keep).unwrap_or_default();
-    let (version, sequence) = (int("version"), int("sequence"));
-    let (created_at, updated_at) = (UnixMs(int("created_at")), UnixMs(int("updated_at")));
-    let (owner_alive, needs_attention) = (int("owner_alive") == 1, int("needs_attention") == 1);
-    // The schema keeps the version within bounds.
-    let version = u32::try_from(version).unwrap_or_default();
-    let log = problem.map_or(Ok(Vec::new()), Err);
-    Ok(Some(SagaRow {
+    // The first problem is the one to report.
+    let problem = OnceCell::new();
+    let keep = |error: DbError| drop(problem.set(telemetry::chain(&error)));
+    let text = |column| row.text(column).map_err(keep).unwrap_or_default();
+    let int = |column| row.int(column).map_err(keep).unwrap_or_default();
+    let saga = SagaRow {
         id,
-        subject,
-        idempotency_key,
-        definition,
-        version,
-        request,
-        trace,
-        created_at,
-        updated_at,
-        owner,
-        owner_alive,
-        phase,
-        needs_attention,
-        sequence,
-        log,
+        subject: text("subject"),
+        idempotency_key: text("idempotency_key"),
+        definition: text("definition"),
+        request: text("request"),
+        owner: text("owner"),
+        phase: text("phase"),
+        trace: TraceContext { traceparent: text("traceparent"), tracestate: text("tracestate") },
+        // The schema keeps the version within bounds.
+        version: u32::try_from(int("version")).unwrap_or_default(),
+        sequence: int("sequence"),
+        created_at: UnixMs(int("created_at")),
+        updated_at: UnixMs(int("updated_at")),
+        owner_alive: int("owner_alive") == 1,
+        needs_attention: int("needs_attention") == 1,
+        log: Ok(Vec::new()),
         archived: None,
-    }))
+    };
+    Ok(Some(SagaRow { log: problem.into_inner().map_or(Ok(Vec::new()), Err), ..saga }))
 }
 
 macro_rules! receipts {
@@ -445,36 +433,29 @@ pub struct KeyedSaga {
 impl SagaStore {
     /// The sagas of these subjects whose keys begin with `prefix`, those in the archive too, in the order of their ids.
     pub async fn of_prefix(&self, subjects: &[&str], prefix: &str) -> Result<Vec<KeyedSaga>, DbError> {
-        let mut found = HashMap::new();
+        let mut found = BTreeMap::new();
         // A saga that is taken to the archive between the two is in one of them.
         for sql in [OF_PREFIX, RECEIPTS_OF_PREFIX] {
-            let rows = Rows::new().text("subject", subjects.iter().copied());
+            let rows = Rows::new().text("subject", subjects);
             for row in self.database.fetch(sql, Args::new().text(format!("{prefix}%")).rows(rows)).await? {
-                if let Some(id) = readable_id(&row)? {
-                    found.insert(id, keyed_saga(id, &row)?);
-                }
+                let Some(id) = readable_id(&row)? else { continue };
+                let saga = KeyedSaga {
+                    id,
+                    subject: row.text("subject")?,
+                    idempotency_key: row.text("idempotency_key")?,
+                    request: row.text("request")?,
+                    outcome: row.text("outcome")?,
+                };
+                found.insert(id, saga);
             }
         }
-        let mut found: Vec<KeyedSaga> = found.into_values().collect();
-        found.sort_by_key(|saga| saga.id);
-        Ok(found)
+        Ok(found.into_values().collect())
     }
 
     /// The saga that a subject has submitted with a key, one in the archive too, and the fingerprint of what it asked
     /// for.
     pub async fn of_key(&self, subject: &str, key: &str) -> Result<Option<(SagaId, String)>, DbError> {
         let rows = self.database.fetch(OF_KEY, Args::new().text(subject).text(key)).await?;
-        let found = rows.first().map(|row| Ok((saga_id(row)?, row.text("fingerprint")?)));
-        found.transpose()
+        rows.first().map(|row| Ok((saga_id(row)?, row.text("fingerprint")?))).transpose()
     }
-}
-
-fn keyed_saga(id: SagaId, row: &Row) -> Result<KeyedSaga, DbError> {
-    Ok(KeyedSaga {
-        id,
-        subject: row.text("subject")?,
-        idempotency_key: row.text("idempotency_key")?,
-        request: row.text("request")?,
-        outcome: row.text("outcome")?,
-    })
 }

@@ -7,6 +7,7 @@ mod write;
 
 use matricula_core::{Admitted, AppendOutcome, SagaId, Summary};
 use matricula_engine::{Definition, Direction, Event, Kind, Recorded, RetryPolicy, Step};
+use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing::{Backend, TestDatabase, empty_database};
 
 use super::*;
@@ -42,22 +43,22 @@ async fn write(
     sagas: &[NewSaga],
     appends: &[Append],
 ) -> Result<(Vec<Admitted>, Vec<AppendOutcome>), StoreError> {
+    let definition = sagas.first().map_or(("one", 1), |saga| saga.definition);
+    assert!(sagas.iter().all(|saga| saga.definition == definition), "a commit is of one definition");
     let sagas = sagas.iter().map(|saga| super::NewSaga {
         id: saga.id,
-        subject: &saga.subject,
-        idempotency_key: &saga.idempotency_key,
-        fingerprint: &saga.fingerprint,
-        request: saga.request.clone(),
-        trace: &saga.trace,
-        admitted: &saga.admitted,
-        definition: saga.definition,
+        subject: saga.subject.clone(),
+        key: saga.idempotency_key.clone(),
+        fingerprint: saga.fingerprint.clone(),
+        request: Carried::new((), saga.request.as_str().into(), saga.trace.clone()),
+        admitted: saga.admitted.clone(),
     });
     let appends = appends.iter().map(|append| matricula_core::Append {
         saga: append.saga,
         events: append.events.clone(),
         summary: append.summary,
     });
-    store.write(instance, &sagas.collect::<Vec<_>>(), &appends.collect::<Vec<_>>()).await
+    store.write(instance, definition, &sagas.collect::<Vec<_>>(), &appends.collect::<Vec<_>>()).await
 }
 
 /// An open store with one living instance.

@@ -1,6 +1,7 @@
 //! Group commit: admissions and appends of many sagas in one transaction, fenced by the instance's lease.
 
 use std::collections::{HashMap, HashSet};
+use std::slice;
 
 use matricula_core::{Admitted, Append, AppendOutcome, SagaId};
 use matricula_engine::Recorded;
@@ -33,93 +34,84 @@ const LOG: &str =
     "INSERT INTO saga_events (saga_id, sequence, at, event) SELECT saga_id, sequence, at, event FROM {rows}";
 
 impl SagaStore {
-    /// Admits sagas and appends events in one commit; answers come in the order given. After an error it is not known
-    /// whether the commit took effect: the same call again is answered rightly either way.
-    pub async fn write(
+    /// Admits sagas of one definition and appends events in one commit; answers come in the order given. After an error
+    /// it is not known whether the commit took effect: the same call again is answered rightly either way.
+    pub(crate) async fn write<R>(
         &self,
         instance: &InstanceId,
-        admissions: &[NewSaga<'_>],
+        definition: (&str, u32),
+        admissions: &[NewSaga<R>],
         appends: &[Append],
     ) -> Result<(Vec<Admitted>, Vec<AppendOutcome>), StoreError> {
         let mut tx = self.database.write().await?;
         let fence = tx.queue(FENCE, Args::new().text(instance.as_str()));
-        let inserted = queue_to_admit(&mut tx, instance, admissions);
+        let inserted = queue_to_admit(&mut tx, instance, definition, admissions);
         let advanced = queue_to_advance(&mut tx, instance, appends);
         if tx.rows(fence).await?.is_empty() {
             return Err(StoreError::Fenced);
         }
-        let (admitted, first_events) = admit(&mut tx, admissions, inserted).await?;
-        let (appended, later_events) = append(&mut tx, instance, appends, advanced).await?;
-        log(&mut tx, first_events.into_iter().chain(later_events))?;
+        let inserted = ids(&tx.rows(inserted).await?)?;
+        let admitted = admitted(&mut tx, admissions, &inserted).await?;
+        let advanced = ids(&tx.rows(advanced).await?)?;
+        let appended = appended(&mut tx, instance, appends, &advanced).await?;
+        let new = admissions.iter().filter(|saga| inserted.contains(&saga.id));
+        let first_events = new.map(|saga| (saga.id, slice::from_ref(&saga.admitted)));
+        let grown = appends.iter().filter(|append| advanced.contains(&append.saga));
+        log(&mut tx, first_events.chain(grown.map(|append| (append.saga, append.events.as_slice()))))?;
         tx.commit().await?;
         Ok((admitted, appended))
     }
 }
 
-/// The events that one write appends to the log of a saga.
-type LogEntry<'a> = (SagaId, &'a [Recorded]);
-
 /// Keys go in one order: of two instances that admit the same two the other way round, each would wait for the other,
 /// until the database ends one of the transactions a second later. Repeats of a key stay in the order of arrival.
-fn queue_to_admit(tx: &mut Tx, instance: &InstanceId, sagas: &[NewSaga<'_>]) -> PendingQuery {
-    let mut sagas: Vec<&NewSaga<'_>> = sagas.iter().collect();
-    sagas.sort_by_key(|saga| (saga.subject, saga.idempotency_key));
+fn queue_to_admit<R>(
+    tx: &mut Tx,
+    instance: &InstanceId,
+    definition: (&str, u32),
+    sagas: &[NewSaga<R>],
+) -> PendingQuery {
+    let mut sagas: Vec<&NewSaga<R>> = sagas.iter().collect();
+    sagas.sort_by_key(|saga| (&saga.subject, &saga.key));
     let rows = Rows::new()
         .text("saga_id", sagas.iter().map(|saga| saga.id.to_string()))
-        .text("definition", sagas.iter().map(|saga| saga.definition.0))
-        .int("version", sagas.iter().map(|saga| i64::from(saga.definition.1)))
-        .text("subject", sagas.iter().map(|saga| saga.subject))
-        .text("idempotency_key", sagas.iter().map(|saga| saga.idempotency_key))
-        .text("fingerprint", sagas.iter().map(|saga| saga.fingerprint))
-        .text("request", sagas.iter().map(|saga| saga.request.as_str()))
-        .text("traceparent", sagas.iter().map(|saga| saga.trace.traceparent.as_str()))
-        .text("tracestate", sagas.iter().map(|saga| saga.trace.tracestate.as_str()))
+        .text("definition", sagas.iter().map(|_| definition.0))
+        .int("version", sagas.iter().map(|_| i64::from(definition.1)))
+        .text("subject", sagas.iter().map(|saga| &saga.subject))
+        .text("idempotency_key", sagas.iter().map(|saga| &saga.key))
+        .text("fingerprint", sagas.iter().map(|saga| &saga.fingerprint))
+        .text("request", sagas.iter().map(|saga| saga.request.unstored()))
+        .text("traceparent", sagas.iter().map(|saga| &saga.request.submitted.traceparent))
+        .text("tracestate", sagas.iter().map(|saga| &saga.request.submitted.tracestate))
         .int("at", sagas.iter().map(|saga| saga.admitted.at_ms));
     tx.queue(ADMIT, Args::new().text(instance.as_str()).rows(rows))
 }
 
-async fn admit<'a>(
-    tx: &mut Tx,
-    sagas: &'a [NewSaga<'_>],
-    inserted: PendingQuery,
-) -> Result<(Vec<Admitted>, Vec<LogEntry<'a>>), DbError> {
-    let inserted: HashSet<SagaId> = ids(&tx.rows(inserted).await?)?;
-    let existing = existing(tx, sagas, &inserted).await?;
-    let mut admissions = Vec::with_capacity(sagas.len());
-    let mut events = Vec::with_capacity(inserted.len());
-    for saga in sagas {
-        if inserted.contains(&saga.id) {
-            events.push((saga.id, std::slice::from_ref(saga.admitted)));
-            admissions.push(Admitted::New);
-            continue;
-        }
-        let key = (saga.subject.to_owned(), saga.idempotency_key.to_owned());
-        let (id, fingerprint) = existing
-            .get(&key)
-            .ok_or_else(|| DbError::corrupt(format!("saga {} was neither inserted nor found by its key", saga.id)))?;
-        admissions.push(if *id == saga.id {
-            // An earlier try of this very write was committed though it reported an error.
-            Admitted::New
-        } else {
-            Admitted::Existing { id: *id, same_request: *fingerprint == saga.fingerprint }
-        });
-    }
-    Ok((admissions, events))
-}
-
-type Existing = HashMap<(String, String), (SagaId, String)>;
-
-async fn existing(tx: &mut Tx, sagas: &[NewSaga<'_>], inserted: &HashSet<SagaId>) -> Result<Existing, DbError> {
-    let others: Vec<&NewSaga<'_>> = sagas.iter().filter(|saga| !inserted.contains(&saga.id)).collect();
+/// How each admission has ended. Those that were not inserted are found by their keys.
+async fn admitted<R>(tx: &mut Tx, sagas: &[NewSaga<R>], inserted: &HashSet<SagaId>) -> Result<Vec<Admitted>, DbError> {
+    let others: Vec<&NewSaga<R>> = sagas.iter().filter(|saga| !inserted.contains(&saga.id)).collect();
     let rows = Rows::new()
-        .text("subject", others.iter().map(|saga| saga.subject))
-        .text("idempotency_key", others.iter().map(|saga| saga.idempotency_key));
+        .text("subject", others.iter().map(|saga| &saga.subject))
+        .text("idempotency_key", others.iter().map(|saga| &saga.key));
     let mut existing = HashMap::new();
     for row in tx.fetch(EXISTING, rows.into()).await? {
         let key = (row.text("subject")?, row.text("idempotency_key")?);
         existing.insert(key, (saga_id(&row)?, row.text("fingerprint")?));
     }
-    Ok(existing)
+    let outcome = |saga: &NewSaga<R>| {
+        if inserted.contains(&saga.id) {
+            return Ok(Admitted::New);
+        }
+        match existing.get(&(saga.subject.clone(), saga.key.clone())) {
+            // An earlier try of this very write was committed though it reported an error.
+            Some((id, _)) if *id == saga.id => Ok(Admitted::New),
+            Some((id, fingerprint)) => {
+                Ok(Admitted::Existing { id: *id, same_request: *fingerprint == saga.fingerprint })
+            }
+            None => Err(DbError::corrupt(format!("saga {} was neither inserted nor found by its key", saga.id))),
+        }
+    };
+    sagas.iter().map(outcome).collect()
 }
 
 fn ids(rows: &[Row]) -> Result<HashSet<SagaId>, DbError> {
@@ -147,35 +139,27 @@ fn queue_to_advance(tx: &mut Tx, instance: &InstanceId, appends: &[Append]) -> P
     tx.queue(ADVANCE, Args::new().text(instance.as_str()).rows(rows))
 }
 
-async fn append<'a>(
+/// How each append has ended. A saga that is at its new sequence already was appended to by an earlier try of this
+/// write: only the owner appends.
+async fn appended(
     tx: &mut Tx,
     instance: &InstanceId,
-    appends: &'a [Append],
-    advanced: PendingQuery,
-) -> Result<(Vec<AppendOutcome>, Vec<LogEntry<'a>>), DbError> {
-    let advanced = ids(&tx.rows(advanced).await?)?;
-    // A saga that is at its new sequence already was appended to by an earlier try of this write: only the owner
-    // appends.
+    appends: &[Append],
+    advanced: &HashSet<SagaId>,
+) -> Result<Vec<AppendOutcome>, DbError> {
     let others: Vec<&Append> = appends.iter().filter(|append| !advanced.contains(&append.saga)).collect();
     let rows = Rows::new()
         .text("saga_id", others.iter().map(|append| append.saga.to_string()))
         .int("sequence", others.iter().map(|append| last(append)));
-    let already_appended = ids(&tx.fetch(ALREADY_APPENDED, Args::new().text(instance.as_str()).rows(rows)).await?)?;
-
-    let mut outcomes = Vec::with_capacity(appends.len());
-    let mut events = Vec::new();
-    for append in appends {
-        let is_advanced = advanced.contains(&append.saga);
-        if is_advanced {
-            events.push((append.saga, append.events.as_slice()));
-        }
-        let is_durable = is_advanced || already_appended.contains(&append.saga);
-        outcomes.push(if is_durable { AppendOutcome::Appended } else { AppendOutcome::Conflict });
-    }
-    Ok((outcomes, events))
+    let earlier = ids(&tx.fetch(ALREADY_APPENDED, Args::new().text(instance.as_str()).rows(rows)).await?)?;
+    let outcome = |append: &Append| match advanced.contains(&append.saga) || earlier.contains(&append.saga) {
+        true => AppendOutcome::Appended,
+        false => AppendOutcome::Conflict,
+    };
+    Ok(appends.iter().map(outcome).collect())
 }
 
-fn log<'a>(tx: &mut Tx, entries: impl Iterator<Item = LogEntry<'a>>) -> Result<(), DbError> {
+fn log<'a>(tx: &mut Tx, entries: impl Iterator<Item = (SagaId, &'a [Recorded])>) -> Result<(), DbError> {
     let (mut sagas, mut sequences, mut times, mut texts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (saga, events) in entries {
         let Some(first) = events.first() else { continue };

@@ -49,7 +49,7 @@ pub(super) fn config(env: &Env, instance: InstanceNo) -> CoreConfig {
         breaker_open_max_ms: 2_000,
         call_timeout_ms: CALL_TIMEOUT_MS as u64,
         destination_attention_after_ms: 15_000,
-        lease_ttl_ms: LEASE_TTL_MS as u64,
+        lease_ttl_ms: LEASE_TTL_MS,
         adoption_chunk: ADOPTION_CHUNK,
     };
     drawn(env, instance, ample)

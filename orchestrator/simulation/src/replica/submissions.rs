@@ -115,7 +115,7 @@ impl Submissions {
             let entry = match answers().find(|(caller, _)| caller.saga == this.saga) {
                 None => Entry::LetIn,
                 Some((_, CoreReply::QueueFull { retry_after })) => Entry::QueueFull { retry_after: *retry_after },
-                Some((_, CoreReply::OverQuota { retry_after })) => Entry::OverQuota { retry_after: *retry_after },
+                Some((_, CoreReply::OverQuota { retry_after, .. })) => Entry::OverQuota { retry_after: *retry_after },
                 Some(_) => continue,
             };
             if before.iter().chain(&asked[..place]).any(|other| this.has_key_of(other.saga)) {
