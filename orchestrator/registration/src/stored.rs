@@ -1,14 +1,18 @@
 //! A registration as it is read back from the saga log, or from its receipt when its log is in the archive.
 //!
-//! Promises: what can't be read (a version that this replica does not know, a log that does not fold) is shown with
+//! A receipt is the answer of a finished registration, as its student gets it, for ever. Promises: its field names never
+//! change, and the registration on the wire is the same before and after; what can't be read (a version that this replica does not know, a log that does not fold) is shown with
 //! what is known of it, so that one bad record hides no other.
 
-use matricula_engine::{Definition, SagaState};
+use matricula_engine::{Definition, Event, Intervention, Recorded, SagaState};
 use matricula_kit::id::SectionId;
+use matricula_kit::time::UnixMs;
+use matricula_proto::common::v1 as common;
 use matricula_proto::registration::v1 as wire;
-use matricula_runtime::{Archived, SagaRow};
+use matricula_runtime::{Archived, SagaId, SagaRow};
+use serde::{Deserialize, Serialize};
 
-use crate::receipt::{Receipt, is_decided_manually};
+use crate::answer::{list, optional};
 use crate::request::RegistrationRequest;
 use crate::view::{self, RegistrationView};
 
@@ -94,7 +98,7 @@ impl StoredRegistration {
     /// Whether an operator decided something of it manually, as far as that can be read.
     pub fn is_decided_manually(&self) -> bool {
         match &self.receipt {
-            Some((_, receipt)) => receipt.is_decided_manually(),
+            Some((_, receipt)) => receipt.decided_manually,
             None => self.row.log.as_ref().is_ok_and(|log| is_decided_manually(log)),
         }
     }
@@ -106,4 +110,59 @@ fn request(row: &SagaRow) -> Result<RegistrationRequest, serde_json::Error> {
 
 fn receipt(row: &SagaRow, archived: &Archived) -> Result<(RegistrationRequest, Receipt), serde_json::Error> {
     Ok((request(row)?, serde_json::from_str(&archived.receipt)?))
+}
+
+/// The answer of a finished registration.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Receipt {
+    /// Name of the outcome on the wire, such as `OUTCOME_ENROLLED`.
+    outcome: String,
+    #[serde(default, with = "list", skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<common::Refusal>,
+    #[serde(default, with = "optional", skip_serializing_if = "Option::is_none")]
+    charged: Option<common::Money>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    decided_at: Option<UnixMs>,
+    #[serde(rename = "decided_by_hand", default, skip_serializing_if = "std::ops::Not::not")]
+    decided_manually: bool,
+}
+
+impl Receipt {
+    /// Of a finished registration.
+    pub(crate) fn new(state: &SagaState, log: &[Recorded]) -> Self {
+        Self {
+            outcome: view::outcome(state.outcome()).as_str_name().to_owned(),
+            reasons: view::reasons(state),
+            charged: view::charged(state),
+            decided_at: state.decided_at_ms().map(UnixMs),
+            decided_manually: is_decided_manually(log),
+        }
+    }
+
+    /// The outcome on the wire.
+    fn outcome(&self) -> wire::Outcome {
+        wire::Outcome::from_str_name(&self.outcome).unwrap_or_default()
+    }
+
+    /// The registration on the wire.
+    fn to_wire(&self, id: SagaId, idempotency_key: &str, request: &RegistrationRequest) -> wire::Registration {
+        wire::Registration {
+            outcome: self.outcome().into(),
+            reasons: self.reasons.clone(),
+            charged: self.charged.clone(),
+            decided_at: self.decided_at.map(UnixMs::to_wire),
+            ..RegistrationView { id, idempotency_key, request, state: None }.to_wire()
+        }
+    }
+}
+
+/// Whether a person said what came of a call of a saga, or that nothing will.
+fn is_decided_manually(log: &[Recorded]) -> bool {
+    log.iter().any(|recorded| match &recorded.event {
+        Event::Intervened { intervention, .. } => match intervention {
+            Intervention::Skip { .. } | Intervention::Resolve { .. } | Intervention::Abandon => true,
+            Intervention::Retry { .. } => false,
+        },
+        _ => false,
+    })
 }

@@ -22,7 +22,8 @@ use matricula_kit::telemetry::TraceContext;
 use matricula_proto::ops::v1 as ops;
 use matricula_proto::ops::v1::roster_service_server::RosterService;
 use matricula_proto::registration::v1 as wire;
-use matricula_registration::{StoredRegistration, roster};
+use matricula_registration::StoredRegistration;
+use matricula_registration::request::{ROSTER_KEY_PREFIX, parse_roster_key, roster_key};
 use matricula_runtime::{KeyedSaga, SagaId, SagaRow, Submission, SubmitError, Submitted, Watcher, Workload as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -67,7 +68,7 @@ impl RosterGrpc {
         students.sort_unstable();
         students.dedup();
         let mut of_rows = OfRows::new();
-        for saga in self.runtime.store().of_prefix(&students, roster::KEY_PREFIX).await? {
+        for saga in self.runtime.store().of_prefix(&students, ROSTER_KEY_PREFIX).await? {
             if let Some((row, earlier)) = earlier(saga) {
                 of_rows.entry(row).or_default().push(earlier);
             }
@@ -105,7 +106,7 @@ impl RosterGrpc {
         let submission = Submission {
             id: begun.id,
             subject: row.request.student.as_str().to_owned(),
-            idempotency_key: roster::key(&row.id, number),
+            idempotency_key: roster_key(&row.id, number),
             fingerprint: row.request.fingerprint(),
             request: row.request,
             trace: trace.clone(),
@@ -188,7 +189,7 @@ impl RosterService for RosterGrpc {
 
 /// What an earlier import has made of a row; none for a key that is no row's.
 fn earlier(saga: KeyedSaga) -> Option<((String, RosterRowId), Earlier)> {
-    let (row, number) = roster::parse_key(&saga.idempotency_key)?;
+    let (row, number) = parse_roster_key(&saga.idempotency_key)?;
     let request = serde_json::from_str(&saga.request).ok();
     Some(((saga.subject, row), Earlier { id: saga.id, number, request, standing: Standing::of(&saga.outcome) }))
 }

@@ -1,6 +1,6 @@
 //! Every bound, and the name of its field.
 
-use matricula_registration::roster;
+use matricula_registration::request::ROSTER_KEY_PREFIX;
 
 use super::*;
 
@@ -31,7 +31,7 @@ fn bounds_of_a_registration() {
     check(|request| request.idempotency_key = "with a space".into(), "");
     check(|request| request.idempotency_key = "tab\t".into(), "idempotency_key");
     check(|request| request.idempotency_key = "é".into(), "idempotency_key");
-    check(|request| request.idempotency_key = format!("{}E1·0", roster::KEY_PREFIX), "idempotency_key");
+    check(|request| request.idempotency_key = format!("{}E1·0", ROSTER_KEY_PREFIX), "idempotency_key");
     check(|request| request.idempotency_key = "\u{7f}".into(), "idempotency_key");
     check(|request| request.student_id = String::new(), "student_id");
     check(|request| request.student_id = "x".repeat(129), "student_id");
