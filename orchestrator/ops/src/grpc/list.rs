@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::TryStreamExt as _;
 use futures::stream::{self, Stream};
 use matricula_kit::id::StudentId;
-use matricula_kit::rpc::{FieldError, checked_id, page_size, required_id};
+use matricula_kit::rpc::{self, FieldError, page_size, required_id};
 use matricula_proto::ops::v1 as ops;
 use matricula_registration::StoredRegistration;
 use matricula_runtime::{SagaFilter, Workload as _};
@@ -71,10 +71,7 @@ fn filter(request: ops::ListSagasRequest) -> Result<(SagaFilter, Wanted), FieldE
     let ops::ListSagasRequest { page_size: size, page_token, phases, student_id, needs_attention, unfinished } =
         request;
     let limit = page_size(size)?;
-    let before = match page_token {
-        token if token.is_empty() => None,
-        token => Some(checked_id("page_token", token)?),
-    };
+    let before = rpc::page_token(page_token)?;
     let subject = match student_id {
         id if id.is_empty() => None,
         id => Some(required_id("student_id", id, StudentId::try_new)?.into()),

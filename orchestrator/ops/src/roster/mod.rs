@@ -17,6 +17,7 @@ use std::time::Duration;
 use futures::future::{join_all, try_join_all};
 use matricula_engine::Outcome;
 use matricula_kit::id::RosterRowId;
+use matricula_kit::rpc::wait_time;
 use matricula_kit::status;
 use matricula_kit::telemetry::TraceContext;
 use matricula_proto::ops::v1 as ops;
@@ -167,7 +168,7 @@ impl RosterService for RosterGrpc {
     ) -> Result<Response<ops::TakeOverResponse>, Status> {
         let trace = TraceContext::of_span(&Span::current(), &TraceContext::from_metadata(request.metadata()));
         let ops::TakeOverRequest { rows, charge, wait_ms } = request.into_inner();
-        let until = Instant::now() + row::wait(wait_ms)?;
+        let until = Instant::now() + wait_time(wait_ms)?;
         let rows = row::rows(rows, charge, self.runtime.now())?;
         let earlier = self.earlier(&rows).await?;
         let begun = try_join_all(rows.into_iter().map(|row| self.begin(row, &earlier, &trace)));
