@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::{SagaGrpc, saga_id};
-use crate::{explain, waits, wire};
+use crate::{explain, waits};
 
 /// Longest name of an operator: an address of mail fits.
 const BY_BYTES_MAX: usize = 64;
@@ -38,13 +38,8 @@ pub(super) struct Decision {
     pub command_id: String,
 }
 
-/// What has become of a command that was taken.
-pub(super) struct Carried {
-    pub summary: Option<ops::SagaSummary>,
-    /// Of [`ops::VerbResult`].
-    pub result: i32,
-    pub pending: String,
-}
+/// What has become of a command that was taken: the saga, an [`ops::VerbResult`], and what it waits for.
+pub(super) type Carried = (Option<ops::SagaSummary>, i32, String);
 
 impl SagaGrpc {
     /// Has a command carried out by whoever drives the saga, and reads what has become of the command and of the saga.
@@ -58,9 +53,8 @@ impl SagaGrpc {
         let request =
             CommandRequest { command: command.clone(), by: by_of(by)?, reason: reason_of(reason)?, id: command_id };
         let id = id?;
-        let refused_as = refused_as(&request.command);
         let mut watcher = self.runtime.watch(id);
-        self.runtime.command(id, request).await.map_err(|error| not_done(id, refused_as, error))?;
+        self.runtime.command(id, request).await.map_err(|error| not_done(id, &command, error))?;
         let mut stored = self.stored(id).await?;
         let is_open = stored.read.as_ref().is_ok_and(|(_, state)| state.outcome() == Outcome::Pending);
         if is_undoing(&command) && is_open {
@@ -68,11 +62,10 @@ impl SagaGrpc {
             let _ = tokio::time::timeout(UNDONE_WAIT, undone).await;
             stored = self.stored(id).await?;
         }
-        let mut summary = vec![wire::summary(&stored)];
-        waits::add_to(&self.runtime, &mut summary, std::slice::from_ref(&stored)).await?;
+        let summary = waits::summaries(&self.runtime, std::slice::from_ref(&stored)).await?.pop();
         let pending = self.pending(&stored, &command).await;
         let result = if pending.is_some() { ops::VerbResult::Recorded } else { ops::VerbResult::Done };
-        Ok(Carried { summary: summary.pop(), result: result.into(), pending: pending.unwrap_or_default() })
+        Ok((summary, result.into(), pending.unwrap_or_default()))
     }
 
     /// What a command waits for that is in the log; none when it is carried out.
@@ -181,15 +174,12 @@ fn reason_of(reason: String) -> Result<String, FieldError> {
     }
 }
 
-fn refused_as(command: &RequestedCommand) -> &'static str {
-    match command {
+fn not_done(id: SagaId, command: &RequestedCommand, error: CommandError) -> Status {
+    let message = error.to_string();
+    let refused_as = match command {
         RequestedCommand::Cancel => "TOO_LATE_TO_CANCEL",
         RequestedCommand::Operator(_) => "VERB_REFUSED",
-    }
-}
-
-fn not_done(id: SagaId, refused_as: &str, error: CommandError) -> Status {
-    let message = error.to_string();
+    };
     match error {
         CommandError::NotFound => status::not_found("saga", &id.to_string()),
         CommandError::Refused(_) => status::error(Code::FailedPrecondition, refused_as, message),
