@@ -151,8 +151,7 @@ impl RegistrationGrpc {
     }
 
     async fn follow(&self, id: SagaId) -> Result<Follower, Status> {
-        let follower = Follower::open(&self.runtime, &self.lookup, id).await?;
-        follower.ok_or_else(|| status::not_found("registration", &id.to_string()))
+        Follower::open(&self.runtime, &self.lookup, id).await
     }
 }
 
@@ -375,12 +374,20 @@ impl Follower {
         Self { watcher, id, known }
     }
 
-    /// Follows a registration of the log; none when there is none.
-    async fn open(runtime: &Orchestrator, lookup: &Lookup, id: SagaId) -> Result<Option<Self>, Status> {
+    /// Follows a registration of the log.
+    async fn open(runtime: &Orchestrator, lookup: &Lookup, id: SagaId) -> Result<Self, Status> {
         // The watch begins first, so that no change falls between the two.
         let watcher = runtime.watch(id);
-        let Some(known) = read(runtime, lookup, id).await? else { return Ok(None) };
-        Ok(Some(Self { watcher, id, known }))
+        let row = lookup.get(id).await?.ok_or_else(|| status::not_found("registration", &id.to_string()))?;
+        let stored = StoredRegistration::read(runtime.workload().definition(), row);
+        let known = match stored.read {
+            Ok((request, state)) => {
+                let state = Some(Arc::new(state));
+                Known::Readable { key: stored.row.idempotency_key, request: Box::new(request), state }
+            }
+            Err(_) => Known::Fixed(Box::new(stored.to_wire())),
+        };
+        Ok(Self { watcher, id, known })
     }
 
     /// The registration now, and then each time it looks different, until it is finished.
@@ -389,10 +396,43 @@ impl Follower {
         runtime: Arc<Orchestrator>,
         shutdown: CancellationToken,
     ) -> impl Stream<Item = Result<wire::Registration, Status>> {
-        let watch = Watch { runtime, follower: self, sent: None, shutdown };
-        stream::try_unfold(watch, |mut watch| async move {
-            Ok(watch.next().await?.map(|registration| (registration, watch)))
+        stream::try_unfold((self, None), move |(mut follower, sent)| {
+            let (runtime, shutdown) = (runtime.clone(), shutdown.clone());
+            async move {
+                let next = follower.next(sent.as_ref(), &runtime, &shutdown).await?;
+                Ok(next.map(|registration| (registration.clone(), (follower, Some(registration)))))
+            }
         })
+    }
+
+    /// The registration as soon as it looks different from what was sent; `None` when it is finished.
+    async fn next(
+        &mut self,
+        sent: Option<&wire::Registration>,
+        runtime: &Orchestrator,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<wire::Registration>, Status> {
+        loop {
+            let now = self.placed(runtime).await;
+            if sent.is_none_or(|sent| !is_same(sent, &now)) {
+                return Ok(Some(now));
+            }
+            if self.is_finished() {
+                return Ok(None);
+            }
+            // The runtime wakes no watch when the waiting line moves on.
+            let look = async {
+                match now.place_in_line {
+                    Some(_) => tokio::time::sleep(LINE_LOOK).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return Err(shutting_down()),
+                () = self.changed() => {}
+                () = look => {}
+            }
+        }
     }
 
     /// Waits for the next change; for ever when there can be none. May be dropped at any time.
@@ -466,57 +506,6 @@ impl Follower {
         }
         *state = Some(newer);
         true
-    }
-}
-
-/// The registration as stored.
-async fn read(runtime: &Orchestrator, lookup: &Lookup, id: SagaId) -> Result<Option<Known>, Status> {
-    let Some(row) = lookup.get(id).await? else { return Ok(None) };
-    let stored = StoredRegistration::read(runtime.workload().definition(), row);
-    let known = match stored.read {
-        Ok((request, state)) => {
-            let state = Some(Arc::new(state));
-            Known::Readable { key: stored.row.idempotency_key, request: Box::new(request), state }
-        }
-        Err(_) => Known::Fixed(Box::new(stored.to_wire())),
-    };
-    Ok(Some(known))
-}
-
-/// One watch of one registration.
-struct Watch {
-    runtime: Arc<Orchestrator>,
-    follower: Follower,
-    sent: Option<wire::Registration>,
-    shutdown: CancellationToken,
-}
-
-impl Watch {
-    /// The registration now, and then each time it looks different; `None` when it is finished.
-    async fn next(&mut self) -> Result<Option<wire::Registration>, Status> {
-        loop {
-            let now = self.follower.placed(&self.runtime).await;
-            let is_in_line = now.place_in_line.is_some();
-            if self.sent.as_ref().is_none_or(|sent| !is_same(sent, &now)) {
-                self.sent = Some(now.clone());
-                return Ok(Some(now));
-            }
-            if self.follower.is_finished() {
-                return Ok(None);
-            }
-            // The runtime wakes no watch when the waiting line moves on.
-            let look = async {
-                match is_in_line {
-                    true => tokio::time::sleep(LINE_LOOK).await,
-                    false => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = self.shutdown.cancelled() => return Err(shutting_down()),
-                () = self.follower.changed() => {}
-                () = look => {}
-            }
-        }
     }
 }
 

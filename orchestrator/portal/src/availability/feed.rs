@@ -113,7 +113,7 @@ async fn open(cache: &AvailabilityCache, seats: Channel) -> Result<tonic::Stream
         // What was committed while the snapshot was sent comes after it: it is as old as its first part.
         let (as_of, received) = *first.get_or_insert_with(|| (sent_at(&message), Instant::now()));
         for (id, seats) in message.sections.into_iter().map(Seats::from_wire) {
-            if snapshot.get(&id).is_none_or(|known| known.version() < seats.version()) {
+            if snapshot.get(&id).is_none_or(|known| known.version < seats.version) {
                 snapshot.insert(id, seats);
             }
         }
