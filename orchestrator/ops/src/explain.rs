@@ -9,7 +9,7 @@ use matricula_engine::{
 use matricula_kit::database::DbError;
 use matricula_kit::time::UnixMs;
 use matricula_proto::ops::v1 as ops;
-use matricula_registration::StoredRegistration;
+use matricula_registration::{Read, StoredRegistration};
 use matricula_runtime::{Outage, SeenBy, Workload as _};
 
 use crate::{Orchestrator, waits, wire};
@@ -22,13 +22,10 @@ pub(crate) async fn explained(
     let summary = waits::summaries(runtime, std::slice::from_ref(stored)).await?.pop();
     let answer = ops::ExplainSagaResponse { summary, ..ops::ExplainSagaResponse::default() };
     let explanation = match &stored.read {
-        Ok((_, state)) => return of_readable(runtime, stored, state, answer).await,
-        Err(_) if !stored.is_unreadable() => {
-            let file = stored.archived_in().unwrap_or_default();
-            format!("finished; its log is in the archive, in {file}\n")
-        }
+        Read::Log(_, state) => return of_readable(runtime, stored, state, answer).await,
+        Read::Receipt(..) => format!("finished; its log is in the archive, in {}\n", wire::archived_in(stored)),
         // No command can be carried out: none of them would know what it does.
-        Err(problem) => format!("can't be read here, and is left alone: {problem}\n"),
+        Read::Unreadable(problem) => format!("can't be read here, and is left alone: {problem}\n"),
     };
     Ok(ops::ExplainSagaResponse { explanation: explanation + &driver(stored), ..answer })
 }
@@ -87,13 +84,13 @@ async fn add_cause(
         let _ = write!(words, "{begin} for registration {id} of the same student");
     }
     let mut found = Vec::new();
-    match root.as_ref().map(|root| (root, &root.read)) {
+    match root.as_ref().map(|root| (root, root.state())) {
         None if chain.is_empty() => {
             found = outages(runtime, stored, definition, state, calls);
             words.push_str(&own_words(&found, calls, now));
         }
         None => words.push_str(",\n  which is not on record here\n"),
-        Some((root, Ok((_, state)))) if !state.phase().is_finished() => {
+        Some((root, Some(state))) if !state.phase().is_finished() => {
             let calls = match runtime.look(&root.row).await {
                 SeenBy::Driver(seen) => seen.calls,
                 SeenBy::LogOnly { .. } => Vec::new(),
@@ -194,7 +191,7 @@ fn driver(stored: &StoredRegistration) -> String {
     // Writing to a string does not fail.
     let _ = match (wire::is_finished(stored), stored.row.owner_alive) {
         (true, _) => writeln!(text, "nobody drives it any more: it is finished"),
-        (false, true) if stored.read.is_err() => writeln!(text, "it belongs to instance {owner}, which lives"),
+        (false, true) if stored.state().is_none() => writeln!(text, "it belongs to instance {owner}, which lives"),
         (false, true) => writeln!(text, "driven by instance {owner}, which lives"),
         (false, false) => {
             writeln!(text, "instance {owner}, which drove it, does not live: the next one that does adopts it")

@@ -28,7 +28,7 @@ struct Link {
 
 impl Link {
     fn of(definition: &Definition, stored: &StoredRegistration, outages: &[Outage]) -> Self {
-        let Ok((_, state)) = &stored.read else { return Self::default() };
+        let Some(state) = stored.state() else { return Self::default() };
         // Another instance may reach the service.
         let own = || outages.iter().filter(|outage| outage.instance == stored.row.owner);
         let is_out = |name: &str| own().any(|outage| outage.destination == name);
@@ -112,7 +112,7 @@ pub(crate) async fn chain(
         chain.push(id);
         let Some(row) = row else { return Ok((chain, None)) };
         let one = StoredRegistration::read(definition, row);
-        wanted = one.read.as_ref().ok().and_then(|(_, state)| waits_for(definition, state));
+        wanted = one.state().and_then(|state| waits_for(definition, state));
         last = Some(one);
     }
     Ok((chain, last))

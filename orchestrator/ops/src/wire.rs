@@ -7,7 +7,7 @@ use matricula_engine::{
 use matricula_kit::answer::Refusal;
 use matricula_kit::time::UnixMs;
 use matricula_proto::ops::v1 as ops;
-use matricula_registration::{StoredRegistration, view};
+use matricula_registration::{Read, StoredRegistration, view};
 use matricula_runtime::{DestinationStatus, InstanceId, Outage};
 
 /// The phases of the engine on the wire.
@@ -46,7 +46,7 @@ pub fn summary(stored: &StoredRegistration) -> ops::SagaSummary {
 
 /// A saga as `GetSaga` has it, wherever it was read from.
 pub fn shown(definition: &Definition, stored: &StoredRegistration) -> ops::GetSagaResponse {
-    let state = stored.read.as_ref().ok().map(|(_, state)| state);
+    let state = stored.state();
     let steps = state.map(|state| definition.steps().iter().zip(state.steps()).map(step).collect());
     let events = stored.row.log.as_ref().map(|log| log.iter().map(event).collect());
     ops::GetSagaResponse {
@@ -56,10 +56,20 @@ pub fn shown(definition: &Definition, stored: &StoredRegistration) -> ops::GetSa
         events: events.unwrap_or_default(),
         traceparent: stored.row.trace.traceparent.clone(),
         turned_because: state.map(turned_because).unwrap_or_default(),
-        unreadable_because: stored.read.as_ref().err().filter(|_| stored.is_unreadable()).cloned().unwrap_or_default(),
-        archived_in: stored.archived_in().unwrap_or_default().to_owned(),
+        unreadable_because: unreadable_because(stored).unwrap_or_default().to_owned(),
+        archived_in: archived_in(stored).to_owned(),
         roster_row_id: roster_row(stored),
     }
+}
+
+/// The file of the archive that has the log, when only the receipt is here.
+pub(crate) fn archived_in(stored: &StoredRegistration) -> &str {
+    let archived = stored.row.archived.as_ref().filter(|_| matches!(stored.read, Read::Receipt(..)));
+    archived.map_or("", |archived| &archived.file)
+}
+
+fn unreadable_because(stored: &StoredRegistration) -> Option<&str> {
+    if let Read::Unreadable(why) = &stored.read { Some(why) } else { None }
 }
 
 /// The row of a roster that an import took over, or ended, by this registration; empty when there is none.
@@ -145,9 +155,9 @@ pub(crate) fn wait(wait: &CallWait, service: &str) -> ops::Wait {
 
 fn phase(stored: &StoredRegistration) -> ops::SagaPhase {
     let name = match &stored.read {
-        Ok((_, state)) => state.phase().as_str(),
-        Err(_) if stored.is_unreadable() || !is_finished(stored) => return ops::SagaPhase::Unreadable,
-        Err(_) => &stored.row.phase,
+        Read::Log(_, state) => state.phase().as_str(),
+        Read::Receipt(..) if is_finished(stored) => &stored.row.phase,
+        _ => return ops::SagaPhase::Unreadable,
     };
     PHASES.iter().find(|(phase, _)| phase.as_str() == name).map_or(ops::SagaPhase::Unreadable, |(_, phase)| *phase)
 }
@@ -159,7 +169,7 @@ pub(crate) fn is_finished(stored: &StoredRegistration) -> bool {
 
 /// A saga that can't be read always needs attention, whatever the store says.
 pub(crate) fn needs_attention(stored: &StoredRegistration) -> bool {
-    stored.row.needs_attention || stored.is_unreadable()
+    stored.row.needs_attention || unreadable_because(stored).is_some()
 }
 
 fn turned_because(state: &SagaState) -> String {

@@ -62,7 +62,7 @@ pub fn add_to(
     shutdown: CancellationToken,
     tasks: &Tasks,
 ) {
-    let channels = runtime.workload().channels().clone();
+    let channels = runtime.workload().channels.clone();
     let cache = Arc::new(AvailabilityCache::default());
     feed::start(cache.clone(), channels.seats, shutdown.clone(), tasks);
     let catalog = CatalogGrpc::new(cache.clone(), channels.academics, shutdown.clone());

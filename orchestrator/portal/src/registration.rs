@@ -1,5 +1,5 @@
-//! `RegistrationService`: each RPC from the wire to the runtime and back; and one registration until its outcome, wherever
-//! it is driven, with its place in the waiting line.
+//! `RegistrationService`: each RPC from the wire to the runtime and back; and one registration until its outcome,
+//! wherever it is driven, with its place in the waiting line.
 //!
 //! Promises: a request that is out of its bounds is refused with the name of its field. A registration that is followed
 //! is read from the database once at most, when that begins; every change comes from the runtime, which knows what this
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use futures::stream::{self, BoxStream, Stream};
 use matricula_engine::{Outcome, SagaState};
 use matricula_kit::id::StudentId;
@@ -26,7 +26,7 @@ use matricula_kit::telemetry::{TraceContext, spans};
 use matricula_kit::time::UnixMs;
 use matricula_proto::registration::v1 as wire;
 use matricula_proto::registration::v1::registration_service_server::RegistrationService;
-use matricula_registration::{RegistrationRequest, RegistrationView, Registrations, StoredRegistration};
+use matricula_registration::{Read, RegistrationRequest, RegistrationView, Registrations, StoredRegistration};
 use matricula_runtime::{
     CommandError, CommandRequest, RequestedCommand, Runtime, SagaFilter, SagaId, Submission, SubmitError, Submitted,
     Watcher, Workload as _,
@@ -107,19 +107,11 @@ impl RegistrationGrpc {
         let Item { key, request } = item;
         // The versions that the student saw are stored as they were shown: any replica can tell later what has become
         // of it.
-        let zone = self.runtime.workload().zone();
+        let zone = &self.runtime.workload().zone;
         let request = request.confirmed(|section, version| self.cache.seen(section, version), zone);
         let id = matricula_runtime::new_saga_id();
         let watcher = self.runtime.watch(id);
-        let submission = Submission {
-            id,
-            subject: request.student.as_str().to_owned(),
-            idempotency_key: key.clone(),
-            fingerprint: request.fingerprint(),
-            request: request.clone(),
-            trace,
-        };
-        match self.durably(submission).await?.map_err(not_accepted)? {
+        match self.durably(request.clone().submission(id, key.clone(), trace)).await?.map_err(not_accepted)? {
             Submitted::Accepted => Ok(Follower::accepted(watcher, id, key, request)),
             Submitted::Existing(id) => self.follow(id).await,
         }
@@ -213,11 +205,8 @@ impl RegistrationService for RegistrationGrpc {
         }
         let next = rows.last().filter(|_| has_more).map(|row| row.id.to_string());
         let definition = self.runtime.workload().definition();
-        let mut registrations = Vec::with_capacity(rows.len());
-        for row in rows {
-            let stored = StoredRegistration::read(definition, row);
-            registrations.push(placed(&self.runtime, stored.row.id, stored.to_wire()).await);
-        }
+        let rows = rows.into_iter().map(|row| StoredRegistration::read(definition, row));
+        let registrations = join_all(rows.map(|stored| placed(&self.runtime, stored.row.id, stored.to_wire()))).await;
         let next_page_token = next.unwrap_or_default();
         Ok(Response::new(wire::ListRegistrationsResponse { registrations, next_page_token }))
     }
@@ -381,11 +370,11 @@ impl Follower {
         let row = lookup.get(id).await?.ok_or_else(|| status::not_found("registration", &id.to_string()))?;
         let stored = StoredRegistration::read(runtime.workload().definition(), row);
         let known = match stored.read {
-            Ok((request, state)) => {
+            Read::Log(request, state) => {
                 let state = Some(Arc::new(state));
                 Known::Readable { key: stored.row.idempotency_key, request: Box::new(request), state }
             }
-            Err(_) => Known::Fixed(Box::new(stored.to_wire())),
+            Read::Receipt(..) | Read::Unreadable(_) => Known::Fixed(Box::new(stored.to_wire())),
         };
         Ok(Self { watcher, id, known })
     }
@@ -465,13 +454,8 @@ impl Follower {
 
     /// Whether the outcome stands, as far as this replica can read it.
     fn is_decided(&self) -> bool {
-        match &self.known {
-            Known::Readable { state: Some(state), .. } => {
-                state.outcome() != Outcome::Pending || state.phase().is_finished()
-            }
-            Known::Readable { state: None, .. } => false,
-            Known::Fixed(_) => true,
-        }
+        let state = if let Known::Readable { state, .. } = &self.known { state.as_ref() } else { None };
+        self.is_finished() || state.is_some_and(|state| state.outcome() != Outcome::Pending)
     }
 
     /// Whether no change will come any more.

@@ -22,7 +22,8 @@ pub(crate) fn to_log(result: wire::OperationResult) -> CallAnswer {
     let understood = match result.outcome {
         Some(Outcome::Done(done)) => check_done(&done).and_then(|()| to_json(&InForm(&done))).map(CallAnswer::Done),
         Some(Outcome::Refused(refused)) => {
-            check_refused(&refused).and_then(|()| refusals_to_json(&refused.reasons)).map(CallAnswer::Refused)
+            let forms: Vec<_> = refused.reasons.iter().map(InForm).collect();
+            check_refused(&refused).and_then(|()| to_json(&forms)).map(CallAnswer::Refused)
         }
         Some(Outcome::Error(error)) => {
             let retry_after_ms = (error.retry_after_ms > 0).then_some(error.retry_after_ms);
@@ -48,11 +49,6 @@ pub(crate) fn refusals(text: &str) -> Result<Vec<wire::Refusal>, serde_json::Err
     serde_json::from_str::<Vec<InForm<_>>>(text).map(unwrapped)
 }
 
-/// The reasons of a refusal, as the log has them.
-fn refusals_to_json(reasons: &[wire::Refusal]) -> Result<String, CallError> {
-    to_json(&reasons.iter().map(InForm).collect::<Vec<_>>())
-}
-
 fn to_json(form: &impl Serialize) -> Result<String, CallError> {
     serde_json::to_string(form).map_err(unreadable)
 }
@@ -67,9 +63,8 @@ fn unreadable(error: impl std::fmt::Display) -> CallError {
 
 fn check_done(done: &wire::Done) -> Result<(), CallError> {
     for course in &done.added {
-        match course.closed_section_override_id.as_str() {
-            "" => {}
-            id => check("closed_section_override_id", check_id(id))?,
+        if !course.closed_section_override_id.is_empty() {
+            check("closed_section_override_id", check_id(&course.closed_section_override_id))?;
         }
         check("section_id", check_imported_id(&course.section_id))?;
         check("course_id", check_imported_id(&course.course_id))?;

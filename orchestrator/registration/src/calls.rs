@@ -1,5 +1,5 @@
-//! The calls of the five services: both directions of each step as operations on the wire, made from the request and from
-//! what earlier steps answered, and one RPC for each row of the table, with a batch of them.
+//! The calls of the five services: both directions of each step as operations on the wire, made from the request and
+//! from what earlier steps answered, and one RPC for each row of the table, with a batch of them.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -62,8 +62,10 @@ pub struct Channels {
 /// The workload: registrations over five services.
 pub struct Registrations {
     definition: Definition,
-    channels: Channels,
-    zone: TimeZone,
+    /// The services.
+    pub channels: Channels,
+    /// The time zone in which students are told moments.
+    pub zone: TimeZone,
 }
 
 type RegistrationCall = Call<RegistrationRequest>;
@@ -95,21 +97,11 @@ impl Registrations {
     pub fn in_zone(self, zone: TimeZone) -> Self {
         Self { zone, ..self }
     }
-
-    /// The time zone in which students are told moments.
-    pub fn zone(&self) -> &TimeZone {
-        &self.zone
-    }
-
-    /// The services, for those who only read.
-    pub fn channels(&self) -> &Channels {
-        &self.channels
-    }
 }
 
 /// Calls the RPC of a name with a batch: makes the operations, sends those that could be made, and puts each answer in
-/// its place. A row has the name of the RPC in the table, its client, its method, which is also the name of what makes its
-/// operation, and its request.
+/// its place. A row has the name of the RPC in the table, its client, its method, which is also the name of what makes
+/// its operation, and its request.
 macro_rules! call_rpc {
     ($channels:expr, $calls:expr, $rpc:expr, {
         $($name:ident => $client:ident.$method:ident($area:ident::$request:ident),)*

@@ -18,5 +18,5 @@ pub mod view;
 
 pub use calls::{Channels, Registrations};
 pub use request::{RegistrationRequest, Roster};
-pub use stored::StoredRegistration;
+pub use stored::{Read, Receipt, StoredRegistration};
 pub use view::RegistrationView;

@@ -1,20 +1,22 @@
 //! What a registration asks for: a change set of adds and drops, what its student saw, and the import that makes it.
 //!
-//! Promises: each registration of a row of a roster has a key of its own, numbered from 0, and no portal can send such a
-//! key.
+//! Promises: each registration of a row of a roster has a key of its own, numbered from 0, and no portal can send such
+//! a key.
 
 use matricula_kit::answer::SeenSeats;
 use matricula_kit::id::{RosterRowId, SectionId, StudentId};
 use matricula_kit::rpc::{FieldError, distinct_ids, required_id};
+use matricula_kit::telemetry::TraceContext;
 use matricula_kit::time::{self, TimeZone, UnixMs};
 use matricula_proto::registration::v1 as wire;
+use matricula_runtime::{SagaId, Submission};
 use serde::{Deserialize, Serialize};
 
 /// Sections in one registration, adds and drops together.
 pub const SECTIONS_MAX: usize = 20;
 
-/// Where the keys begin of registrations that an import makes. Portals' keys are printable ASCII, so they have no middle dot, and neither has the
-/// id of a row.
+/// Where the keys begin of registrations that an import makes. Portals' keys are printable ASCII, so they have no middle
+/// dot, and neither has the id of a row.
 pub const ROSTER_KEY_PREFIX: &str = "import·";
 /// Stands between the parts of a key.
 const SEPARATOR: char = '·';
@@ -54,8 +56,8 @@ pub struct SeenVersion {
     pub seats: Option<SeenSeats>,
 }
 
-/// What a saga knows of the import that makes it: it takes over a row of a roster, or ends what an earlier import brought
-/// by that row.
+/// What a saga knows of the import that makes it: it takes over a row of a roster, or ends what an earlier import
+/// brought by that row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roster {
     /// The row that is taken over or ended.
@@ -119,6 +121,12 @@ impl RegistrationRequest {
             self.time_zone = zone.iana_name().map(str::to_owned);
         }
         self
+    }
+
+    /// The request as it is submitted to an orchestrator.
+    pub fn submission(self, id: SagaId, idempotency_key: String, trace: TraceContext) -> Submission<Self> {
+        let (subject, fingerprint) = (self.student.as_str().to_owned(), self.fingerprint());
+        Submission { id, subject, idempotency_key, fingerprint, request: self, trace }
     }
 
     /// The time zone in which the student is told moments.

@@ -1,8 +1,8 @@
 //! A registration as its student sees it: derived from the saga's state and request, never stored.
 //!
 //! A refusal gives no false hope, and says what has become of a section since the student saw it. What a section held
-//! when it was seen comes from what the seat service told the portal's API, and is stored with the request: every replica
-//! tells the same, also after a restart. Where that is not known, or does not fit the decision, less is said.
+//! when it was seen comes from what the seat service told the portal's API, and is stored with the request: every
+//! replica tells the same, also after a restart. Where that is not known, or does not fit the decision, less is said.
 
 use matricula_engine::{Cause, Outcome, SagaState};
 use matricula_kit::answer::{Reason, Refusal, Seen, SeenSeats};
@@ -71,25 +71,24 @@ pub fn told(state: &SagaState, request: &RegistrationRequest) -> Vec<common::Ref
 
 /// Every reason why it compensates, as the services have said it; none while it has not.
 pub fn reasons(state: &SagaState) -> Vec<common::Refusal> {
-    match state.cause() {
-        None => Vec::new(),
+    let (reason, message, next_step) = match state.cause() {
+        None => return Vec::new(),
         Some(Cause::Refused) => {
             // What can't be read here was written by another version; it is in the log, and `saga show` has it.
             let lists = state.refusals().filter_map(|(_, text)| answer::refusals(text).ok());
-            lists.flatten().collect()
+            return lists.flatten().collect();
         }
         Some(Cause::Cancelled { reason, .. }) => {
-            let message = match reason.as_str() {
-                "" => "The registration was cancelled.".to_owned(),
-                reason => format!("The registration was cancelled: {reason}"),
-            };
-            vec![Refusal::whole(Reason::RegistrationCancelled, message, "Register again if you still want to.").into()]
+            let because = if reason.is_empty() { ".".to_owned() } else { format!(": {reason}") };
+            let message = format!("The registration was cancelled{because}");
+            (Reason::RegistrationCancelled, message, "Register again if you still want to.")
         }
         Some(Cause::DeadlinePassed) => {
-            let message = "The registration could not be completed in time, and nothing was changed.";
-            vec![Refusal::whole(Reason::RegistrationTimedOut, message, "Register again.").into()]
+            let message = "The registration could not be completed in time, and nothing was changed.".to_owned();
+            (Reason::RegistrationTimedOut, message, "Register again.")
         }
-    }
+    };
+    vec![Refusal::whole(reason, message, next_step).into()]
 }
 
 /// What was charged, when something was and it stands.

@@ -1,5 +1,5 @@
-//! The words in which every participant answers the orchestrator: done, refused with reasons, or not decidable yet; to and
-//! from the wire.
+//! The words in which every participant answers the orchestrator: done, refused with reasons, or not decidable yet; to
+//! and from the wire.
 //!
 //! An answer is what the barrier records and repeats, so it is serializable, and its fields are never renamed.
 

@@ -56,7 +56,7 @@ impl SagaGrpc {
         let mut watcher = self.runtime.watch(id);
         self.runtime.command(id, request).await.map_err(|error| not_done(id, &command, error))?;
         let mut stored = self.stored(id).await?;
-        let is_open = stored.read.as_ref().is_ok_and(|(_, state)| state.outcome() == Outcome::Pending);
+        let is_open = stored.state().is_some_and(|state| state.outcome() == Outcome::Pending);
         if is_undoing(&command) && is_open {
             let undone = async { while watcher.changed().await.outcome() == Outcome::Pending {} };
             let _ = tokio::time::timeout(UNDONE_WAIT, undone).await;
@@ -70,7 +70,7 @@ impl SagaGrpc {
 
     /// What a command waits for that is in the log; none when it is carried out.
     async fn pending(&self, stored: &StoredRegistration, command: &RequestedCommand) -> Option<String> {
-        let (_, state) = stored.read.as_ref().ok()?;
+        let state = stored.state()?;
         if state.phase().is_finished() {
             return None;
         }

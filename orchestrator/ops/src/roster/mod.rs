@@ -25,7 +25,7 @@ use matricula_proto::ops::v1::roster_service_server::RosterService;
 use matricula_proto::registration::v1 as wire;
 use matricula_registration::StoredRegistration;
 use matricula_registration::request::{ROSTER_KEY_PREFIX, parse_roster_key, roster_key};
-use matricula_runtime::{KeyedSaga, SagaId, SagaRow, Submission, SubmitError, Submitted, Watcher, Workload as _};
+use matricula_runtime::{KeyedSaga, SagaId, SagaRow, SubmitError, Submitted, Watcher, Workload as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
@@ -104,15 +104,8 @@ impl RosterGrpc {
         trace: &TraceContext,
     ) -> Result<Result<Begun, ops::NotTakenOver>, Status> {
         let begun = self.begun(matricula_runtime::new_saga_id());
-        let submission = Submission {
-            id: begun.id,
-            subject: row.request.student.as_str().to_owned(),
-            idempotency_key: roster_key(&row.id, number),
-            fingerprint: row.request.fingerprint(),
-            request: row.request,
-            trace: trace.clone(),
-        };
-        match self.runtime.submit(submission).await {
+        let key = roster_key(&row.id, number);
+        match self.runtime.submit(row.request.submission(begun.id, key, trace.clone())).await {
             Ok(Submitted::Accepted) => Ok(Ok(begun)),
             Ok(Submitted::Existing(id)) => Ok(Ok(self.begun(id))),
             Err(SubmitError::ShuttingDown) => Err(shutting_down()),
@@ -173,15 +166,9 @@ impl RosterService for RosterGrpc {
         let earlier = self.earlier(&rows).await?;
         let begun = try_join_all(rows.into_iter().map(|row| self.begin(row, &earlier, &trace)));
         let begun = tokio::time::timeout(DURABLE_WAIT_MAX, begun).await.map_err(|_| not_known())??;
-        let mut results = Vec::with_capacity(begun.len());
-        let mut open = Vec::with_capacity(begun.len());
-        for one in begun {
-            results.push(one.map(|begun| {
-                let id = begun.id;
-                open.push(begun);
-                id
-            }));
-        }
+        let results: Vec<_> =
+            begun.iter().map(|one| one.as_ref().map(|begun| begun.id).map_err(Clone::clone)).collect();
+        let open = begun.into_iter().flatten().collect();
         let registrations = self.decided(open, until).await?;
         let results = results.into_iter().map(|result| result_of(result, &registrations));
         Ok(Response::new(ops::TakeOverResponse { results: results.collect() }))

@@ -1,6 +1,5 @@
 //! What the cache promises.
 
-
 use super::*;
 
 fn seats(capacity: i32, taken: i32, version: i64) -> Seats {

@@ -9,11 +9,11 @@
 //! key refuses the whole batch when one of them was heard of before. Then it is tried again with what is recorded.
 //!
 //! Rows are deleted when the orchestrator says that their saga has ended long ago, never by age. Promises: no call of a
-//! saga is decided anew when its rows are gone. Every call says when its orchestrator last knew that it drives the saga,
-//! which is before the saga's end. A call for which that is longer ago than [`STALE_AFTER_MS`] is not decided without a
-//! barrier row, however long it lay in a queue, in a socket or in a process that was stopped. The orchestrator purges a
-//! saga only when its end is hours longer ago than that. All participants serve the purge beside their own service, so
-//! that none can leave it out.
+//! saga is decided anew when its rows are gone. Every call says when its orchestrator last knew that it drives the
+//! saga, which is before the saga's end. A call for which that is longer ago than [`STALE_AFTER_MS`] is not decided
+//! without a barrier row, however long it lay in a queue, in a socket or in a process that was stopped. The
+//! orchestrator purges a saga only when its end is hours longer ago than that. All participants serve the purge beside
+//! their own service, so that none can leave it out.
 
 use std::collections::HashMap;
 
