@@ -111,22 +111,22 @@ impl RegistrationGrpc {
         let request = request.confirmed(|section, version| self.cache.seen(section, version), zone);
         let id = matricula_runtime::new_saga_id();
         let watcher = self.runtime.watch(id);
-        match self.durably(request.clone().submission(id, key.clone(), trace)).await?.map_err(not_accepted)? {
-            Submitted::Accepted => Ok(Follower::accepted(watcher, id, key, request)),
+        match self.durably(request.clone().submission(id, key.clone(), trace)).await? {
+            Submitted::Accepted => {
+                let known = Known::Readable { key, request: Box::new(request), state: None };
+                Ok(Follower { watcher, id, known })
+            }
             Submitted::Existing(id) => self.follow(id).await,
         }
     }
 
     /// Waits until the submission is durable or rejected, as long as the log is written.
-    async fn durably(
-        &self,
-        submission: Submission<RegistrationRequest>,
-    ) -> Result<Result<Submitted, SubmitError>, Status> {
+    async fn durably(&self, submission: Submission<RegistrationRequest>) -> Result<Submitted, Status> {
         let mut submitting = pin!(self.runtime.submit(submission));
         let give_up_at = Instant::now() + DURABLE_WAIT_MAX;
         loop {
             match tokio::time::timeout(DURABLE_LOOK, &mut submitting).await {
-                Ok(submitted) => return Ok(submitted),
+                Ok(submitted) => return submitted.map_err(not_accepted),
                 Err(_) if self.runtime.is_log_failing() || Instant::now() >= give_up_at => return Err(not_known()),
                 Err(_) => {}
             }
@@ -142,8 +142,20 @@ impl RegistrationGrpc {
         Ok(follower.to_wire())
     }
 
+    /// Follows a registration of the log.
     async fn follow(&self, id: SagaId) -> Result<Follower, Status> {
-        Follower::open(&self.runtime, &self.lookup, id).await
+        // The watch begins first, so that no change falls between the two.
+        let watcher = self.runtime.watch(id);
+        let row = self.lookup.get(id).await?.ok_or_else(|| status::not_found("registration", &id.to_string()))?;
+        let stored = StoredRegistration::read(self.runtime.workload().definition(), row);
+        let known = match stored.read {
+            Read::Log(request, state) => {
+                let state = Some(Arc::new(state));
+                Known::Readable { key: stored.row.idempotency_key, request: Box::new(request), state }
+            }
+            Read::Receipt(..) | Read::Unreadable(_) => Known::Fixed(Box::new(stored.to_wire())),
+        };
+        Ok(Follower { watcher, id, known })
     }
 }
 
@@ -357,28 +369,6 @@ enum Known {
 }
 
 impl Follower {
-    /// Follows a registration that was just accepted here, with a watch that began before.
-    fn accepted(watcher: Watcher, id: SagaId, key: String, request: RegistrationRequest) -> Self {
-        let known = Known::Readable { key, request: Box::new(request), state: None };
-        Self { watcher, id, known }
-    }
-
-    /// Follows a registration of the log.
-    async fn open(runtime: &Orchestrator, lookup: &Lookup, id: SagaId) -> Result<Self, Status> {
-        // The watch begins first, so that no change falls between the two.
-        let watcher = runtime.watch(id);
-        let row = lookup.get(id).await?.ok_or_else(|| status::not_found("registration", &id.to_string()))?;
-        let stored = StoredRegistration::read(runtime.workload().definition(), row);
-        let known = match stored.read {
-            Read::Log(request, state) => {
-                let state = Some(Arc::new(state));
-                Known::Readable { key: stored.row.idempotency_key, request: Box::new(request), state }
-            }
-            Read::Receipt(..) | Read::Unreadable(_) => Known::Fixed(Box::new(stored.to_wire())),
-        };
-        Ok(Self { watcher, id, known })
-    }
-
     /// The registration now, and then each time it looks different, until it is finished.
     fn changes(
         self,

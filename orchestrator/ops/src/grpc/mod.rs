@@ -27,7 +27,6 @@ use matricula_runtime::{DestinationStatus, SagaId, Workload as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
-use self::verbs::Decision;
 use crate::{Orchestrator, explain, wire};
 
 /// Most RPCs that may be allowed in flight to one service: what a connection carries.
@@ -46,13 +45,8 @@ type Answer<T> = Result<Response<T>, Status>;
 /// Has a command carried out, and answers its request: the requests and answers of all commands have these fields.
 macro_rules! carry_out {
     ($self:ident, $request:ident, $command:expr, $response:ident) => {{
-        let decision = Decision {
-            saga_id: $request.saga_id,
-            by: $request.by,
-            reason: $request.reason,
-            command_id: $request.command_id,
-        };
-        let (summary, result, pending) = $self.carry_out(decision, $command).await?;
+        let carried = $self.carry_out($request.saga_id, $command, $request.by, $request.reason, $request.command_id);
+        let (summary, result, pending) = carried.await?;
         Ok(Response::new(ops::$response { summary, result, pending }))
     }};
 }

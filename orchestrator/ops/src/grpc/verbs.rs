@@ -30,22 +30,20 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// When an unanswered command may be sent again: a takeover by another instance is under way.
 const RETRY_UNANSWERED: Duration = Duration::from_secs(1);
 
-/// What an operator has decided, as it comes from the wire.
-pub(super) struct Decision {
-    pub saga_id: String,
-    pub by: String,
-    pub reason: String,
-    pub command_id: String,
-}
-
 /// What has become of a command that was taken: the saga, an [`ops::VerbResult`], and what it waits for.
 pub(super) type Carried = (Option<ops::SagaSummary>, i32, String);
 
 impl SagaGrpc {
     /// Has a command carried out by whoever drives the saga, and reads what has become of the command and of the saga.
-    pub(super) async fn carry_out(&self, decision: Decision, command: RequestedCommand) -> Result<Carried, Status> {
-        let Decision { saga_id: id, by, reason, command_id } = decision;
-        let id = saga_id(id)?;
+    pub(super) async fn carry_out(
+        &self,
+        saga: String,
+        command: RequestedCommand,
+        by: String,
+        reason: String,
+        command_id: String,
+    ) -> Result<Carried, Status> {
+        let id = saga_id(saga)?;
         let command_id = match command_id {
             id if id.is_empty() => None,
             id => Some(checked_id("command_id", id)?),
