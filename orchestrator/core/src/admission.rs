@@ -343,7 +343,7 @@ impl Lane {
 ///
 /// The estimator counts neither time without saturation nor decisions in it. It also skips the decisions right after
 /// it, because their sagas began without saturation.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct ThroughputEstimator {
     /// As many decisions give a rate before all buckets are full. Sagas that begin together go through their steps
     /// together, and the first decisions say nothing about how fast the rest come.
@@ -362,9 +362,10 @@ struct ThroughputEstimator {
     capacity: Option<f64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Counting {
     /// The instance is not saturated.
+    #[default]
     Stopped,
     /// It is, and nothing was decided since.
     Ready,
@@ -382,17 +383,8 @@ enum Counting {
 impl ThroughputEstimator {
     /// Where so many may be at work at a time.
     fn new(at_work_max: usize) -> Self {
-        Self {
-            decided_soon: u32::try_from(at_work_max).unwrap_or(u32::MAX).max(DECIDED_MIN),
-            buckets: [0; BUCKETS],
-            oldest: 0,
-            full: 0,
-            current: 0,
-            filled: Duration::ZERO,
-            counting: Counting::Stopped,
-            ends_at: None,
-            capacity: None,
-        }
+        let decided_soon = u32::try_from(at_work_max).unwrap_or(u32::MAX).max(DECIDED_MIN);
+        Self { decided_soon, ..Self::default() }
     }
 
     /// From now on some saga waits, or none.

@@ -57,7 +57,7 @@ pub struct Core<W: Workflow> {
     pub(crate) destinations: Destinations<W::Request>,
     commits: CommitQueue<W::Request, W::Caller>,
     flushes: FlushQueue,
-    lease: Lease,
+    pub(crate) lease: Lease,
     adoption: Adoption,
     /// Sagas that are left alone and whose mark was not written; each heartbeat tries again.
     unflagged: Vec<SagaId>,
@@ -147,10 +147,6 @@ impl<W: Workflow> Core<W> {
 
     fn definition(&self) -> &Definition {
         self.workflow.definition()
-    }
-
-    pub(crate) fn clock_at(&self, now: Moment) -> ClockReading {
-        self.lease.clock(now)
     }
 
     fn take(&mut self, input: Input<W>) {

@@ -185,11 +185,7 @@ impl<R: Clone> Destinations<R> {
 
     /// Where the calls of a saga are. `clock` is read now.
     pub(crate) fn waits_of(&self, saga: SagaId, clock: ClockReading) -> Vec<CallWait> {
-        let mut waits = Vec::new();
-        for destination in &self.all {
-            destination.waits_of(saga, clock, &mut waits);
-        }
-        waits
+        self.all.iter().flat_map(|destination| destination.waits_of(saga, clock)).collect()
     }
 }
 
@@ -352,7 +348,8 @@ impl<R: Clone> Destination<R> {
         }
     }
 
-    fn waits_of(&self, saga: SagaId, clock: ClockReading, waits: &mut Vec<CallWait>) {
+    fn waits_of(&self, saga: SagaId, clock: ClockReading) -> Vec<CallWait> {
+        let mut waits = Vec::new();
         let wait = |call: &Call<R>, wait: Wait| CallWait {
             step: call.step_name.to_owned(),
             direction: call.direction,
@@ -379,6 +376,7 @@ impl<R: Clone> Destination<R> {
                 waits.push(wait(&queued.call, waits_for));
             }
         }
+        waits
     }
 }
 
@@ -415,7 +413,7 @@ impl<C> Queue<C> {
     }
 
     fn is_ready(&self, now: Moment) -> bool {
-        !self.calls.is_empty() && self.ready_at <= now
+        self.ready_at().is_some_and(|at| at <= now)
     }
 
     /// When they may leave; none when nothing waits.

@@ -694,9 +694,8 @@ impl SagaState {
 
     /// The index and kind of the step whose call is being tried and has failed.
     fn failing(&self, def: &Definition, step: &str, direction: Direction) -> Result<(StepIndex, Kind), FoldError> {
-        let index = def.index(step).ok_or_else(|| FoldError::UnknownStep { step: step.to_owned() })?;
-        let attempts = self.steps[index.get()].call(direction).attempts;
-        self.attempted(def, step, direction, attempts + 1)?;
+        let attempts = def.index(step).map_or(0, |index| self.steps[index.get()].call(direction).attempts);
+        let index = self.attempted(def, step, direction, attempts + 1)?;
         if attempts == 0 {
             return Err(FoldError::NotManual { step: step.to_owned(), direction });
         }
