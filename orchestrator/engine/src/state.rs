@@ -343,22 +343,17 @@ impl SagaState {
         let phase = self.phase;
         // Once a step was refused, the saga waits only for first answers: they may be refusals too.
         let refused = phase == Phase::Running && self.refusals().next().is_some();
-        let calls = self.with(def).flat_map(|(index, step, state)| {
-            [
-                (index, step.kind, Direction::Forward, &state.action),
-                (index, step.kind, Direction::Compensation, &state.undo),
-            ]
-        });
-        calls
-            .filter(move |(_, kind, direction, state)| {
+        self.with(def).flat_map(move |(index, step, state)| {
+            let calls = [Direction::Forward, Direction::Compensation].map(|way| (index, way, state.call(way)));
+            calls.into_iter().filter(move |(_, direction, call)| {
                 let live = match phase {
                     Phase::Running | Phase::Completing => true,
-                    Phase::Compensating => *direction == Direction::Compensation || *kind == Kind::Finalizer,
+                    Phase::Compensating => *direction == Direction::Compensation || step.kind == Kind::Finalizer,
                     Phase::Completed | Phase::Compensated | Phase::Abandoned => false,
                 };
-                live && state.status == CallStatus::Trying && !(refused && state.attempts > 0)
+                live && call.status == CallStatus::Trying && !(refused && call.attempts > 0)
             })
-            .map(|(index, _, direction, state)| (index, direction, state))
+        })
     }
 
     /// The saga that must end before this one can go on, by the last answer of a service.
