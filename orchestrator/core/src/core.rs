@@ -258,13 +258,14 @@ impl<W: Workflow> Core<W> {
                 Ok(Admitted::New) => {
                     self.admission.accepted(entering, self.clock.now);
                     self.enter(entering, admission.request.clone(), &proof.persisted(state), false);
-                    self.reply(caller, Reply::Accepted(proof.persisted(entering)));
-                    continue;
+                    Reply::Accepted(proof.persisted(entering))
                 }
                 Ok(Admitted::Existing { id, same_request }) => Reply::Existing { id, same_request },
                 Err(problem) => Reply::Unstorable(problem),
             };
-            self.admission.leave(entering);
+            if !matches!(reply, Reply::Accepted(_)) {
+                self.admission.leave(entering);
+            }
             self.reply(caller, reply);
         }
         for (append, outcome) in commit.appends.iter().zip(appends) {
