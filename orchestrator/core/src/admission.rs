@@ -132,9 +132,9 @@ impl AdmissionControl {
         }
     }
 
-    /// Lets one submission in and counts it, unless it is a repeat or a bound is reached: then its reply comes back. The
-    /// common bounds come first and the subject's own quota last: a submission that is rejected for lack of room costs
-    /// the subject nothing.
+    /// Lets one submission in and counts it, unless it is a repeat or a bound is reached: then its reply comes back.
+    /// The common bounds come first and the subject's own quota last: a submission that is rejected for lack of room
+    /// costs the subject nothing.
     pub(crate) fn enter<R>(&mut self, submission: &Submission<R>, in_memory: usize, now: Moment) -> Result<(), Reply> {
         if let Some((id, same_request)) = self.quota.known(submission) {
             return Err(Reply::Existing { id, same_request });
@@ -270,8 +270,8 @@ impl AdmissionControl {
         self.work_s.and_then(|mean| Duration::try_from_secs_f64(mean).ok())
     }
 
-    /// As many as may be open: as many as are decided in time, always some more than may be at work, and never more than
-    /// the fixed bound.
+    /// As many as may be open: as many as are decided in time, always some more than may be at work, and never more
+    /// than the fixed bound.
     fn open_max(&self) -> usize {
         let at_work = self.at_work_max();
         let in_time = self.decided_in(self.config.admission_wait_max_ms);
@@ -561,8 +561,8 @@ impl Quota {
         Some((known.id, known.fingerprint == submission.fingerprint))
     }
 
-    /// Counts a submission of a subject until it leaves, unless it is too many: then it returns how long the subject has
-    /// to wait for a token, or none where it waits for an outcome. A repeat of one that is not persisted yet costs
+    /// Counts a submission of a subject until it leaves, unless it is too many: then it returns how long the subject
+    /// has to wait for a token, or none where it waits for an outcome. A repeat of one that is not persisted yet costs
     /// neither a place nor a token. A rejected one costs no token: the token is taken last.
     fn enter<R>(&mut self, submission: &Submission<R>, now: Moment) -> Result<Arc<str>, Option<Duration>> {
         // One name for all that is kept of a subject.
