@@ -39,10 +39,9 @@ pub struct CoreConfig {
     pub adoption_chunk: usize,
 }
 
-impl CoreConfig {
-    /// The default bounds of a machine with two processors, for tests and benches of the core. Each says only which
-    /// bound is another one.
-    pub fn for_tests() -> Self {
+/// The bounds of a machine with two processors, where nothing is set.
+impl Default for CoreConfig {
+    fn default() -> Self {
         Self {
             admission_queue_max: 200_000,
             admission_wait_max_ms: 120_000,

@@ -16,7 +16,7 @@ fn id(number: usize) -> SagaId {
 }
 
 fn config(change: impl FnOnce(&mut CoreConfig)) -> CoreConfig {
-    let mut config = CoreConfig { in_flight_max: 1_024, ..CoreConfig::for_tests() };
+    let mut config = CoreConfig { in_flight_max: 1_024, ..CoreConfig::default() };
     change(&mut config);
     config
 }

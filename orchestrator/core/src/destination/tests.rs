@@ -48,7 +48,7 @@ struct World {
 
 impl World {
     fn new(change: impl FnOnce(&mut CoreConfig)) -> Self {
-        let (mut config, definition) = (CoreConfig::for_tests(), definition());
+        let (mut config, definition) = (CoreConfig::default(), definition());
         change(&mut config);
         let admitted = Recorded::first(0, definition.admit(["reserve", "hold", "commit", "notify"], 0));
         let state = Arc::new(SagaState::replay(&definition, [&admitted]).expect("a sound log"));

@@ -56,7 +56,7 @@ fn core(admission_wait_max_ms: u64) -> Core<Table> {
         in_flight_max: 600,
         call_batch_max: CALLS,
         destination_in_flight_max: RPCS,
-        ..CoreConfig::for_tests()
+        ..CoreConfig::default()
     };
     let table = Table(Definition::try_new("rush", 1, 600_000, vec![step]).expect("a sound table"));
     let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: DATABASE_MS };
