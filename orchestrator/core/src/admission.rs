@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::random::fraction;
-use crate::{CoreConfig, Moment, SagaId};
+use crate::{CoreConfig, Moment, Reply, SagaId, Submission};
 
 /// Decisions a second that are assumed until the rate is measured: fewer than most machines make. In a rush before the
 /// first measurement some clients are rejected for half a second without need, and no saga waits for long.
@@ -82,52 +82,10 @@ pub struct InLine {
     pub expected_wait: Option<Duration>,
 }
 
-/// A submission that asks to be let in.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Candidate<'a> {
-    /// The saga that it would become.
-    pub id: SagaId,
-    /// The student.
-    pub subject: &'a str,
-    /// The subject's own name for it.
-    pub key: &'a str,
-    /// The request in one canonical form.
-    pub fingerprint: &'a str,
-}
-
-/// How a submission is let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Admittance {
-    /// It has a place from now on.
-    New,
-    /// The same key was let in before. That admission is persisted, and its saga is open.
-    Known {
-        /// The saga of that time.
-        id: SagaId,
-        /// Whether it asked for the same.
-        same_request: bool,
-    },
-}
-
-/// Why a submission is not let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rejection {
-    /// Too many sagas are open, or in memory.
-    QueueFull {
-        /// When to come back.
-        retry_after: Duration,
-    },
-    /// The subject has too many open, or submits too fast.
-    OverQuota {
-        /// When to come back.
-        retry_after: Duration,
-    },
-}
-
 /// Lets submissions in, and gives slots to sagas in the order of the waiting line.
 #[derive(Debug)]
 pub(crate) struct AdmissionControl {
-    bounds: Bounds,
+    config: CoreConfig,
     /// Sagas without an outcome: let in, or adopted.
     open: HashMap<SagaId, OpenSaga>,
     admitted: Lane,
@@ -154,7 +112,7 @@ enum Stage {
     /// It was let in, and its admission is not persisted yet.
     Entering,
     /// It has a number in a lane.
-    Waiting { is_adopted: bool, number: u64 },
+    Waiting { is_adopted: bool, number: usize },
     /// It has a slot, since its turn or since before its turn.
     AtWork { since: Moment, had_turn: bool },
 }
@@ -162,7 +120,7 @@ enum Stage {
 impl AdmissionControl {
     pub(crate) fn new(config: &CoreConfig, seed: u64) -> Self {
         Self {
-            bounds: Bounds::new(config),
+            config: config.clone(),
             open: HashMap::new(),
             admitted: Lane::default(),
             adopted: Lane::default(),
@@ -174,39 +132,32 @@ impl AdmissionControl {
         }
     }
 
-    /// Lets one submission in and counts it, unless a bound is reached. The common bounds come first and the subject's
-    /// own quota last: a submission that is rejected for lack of room costs the subject nothing.
-    pub(crate) fn enter(
-        &mut self,
-        candidate: Candidate<'_>,
-        in_memory: usize,
-        now: Moment,
-    ) -> Result<Admittance, Rejection> {
-        if let Some((id, same_request)) = self.quota.known(candidate) {
-            return Ok(Admittance::Known { id, same_request });
+    /// Lets one submission in and counts it, unless it is a repeat or a bound is reached: then its reply comes back.
+    /// The common bounds come first and the subject's own quota last: a submission that is rejected for lack of room
+    /// costs the subject nothing.
+    pub(crate) fn enter<R>(&mut self, submission: &Submission<R>, in_memory: usize, now: Moment) -> Result<(), Reply> {
+        if let Some((id, same_request)) = self.quota.known(submission) {
+            return Err(Reply::Existing { id, same_request });
         }
-        let has_memory = in_memory < self.bounds.in_memory_max;
-        if !has_memory || self.open.len() >= self.bounds.limit(self.rate_to_plan_with()) {
+        let has_memory = in_memory < self.config.sagas_in_memory_max;
+        if !has_memory || self.open.len() >= self.open_max() {
             if has_memory {
                 self.throughput.rejected(now);
             }
             // Memory is short because a service is away: when it will be free is unknown.
             let rate = self.throughput.rate(now).filter(|_| has_memory);
-            return Err(Rejection::QueueFull { retry_after: self.retries.next(now, self.open.len(), rate) });
+            return Err(Reply::QueueFull { retry_after: self.retries.next(now, self.open.len(), rate) });
         }
-        let subject = match self.quota.enter(candidate, now) {
-            Ok(subject) => subject,
-            Err(OverQuota::Rate(wait)) => {
-                return Err(Rejection::OverQuota { retry_after: wait.clamp(RETRY_MIN, RETRY_MAX) });
-            }
-            Err(OverQuota::Open) => {
-                // A saga of this subject is among those.
-                let retry_after = time_to_decide_all(self.open.len(), self.throughput.rate(now));
-                return Err(Rejection::OverQuota { retry_after });
-            }
-        };
-        self.open.insert(candidate.id, OpenSaga { stage: Stage::Entering, subject: Some(subject) });
-        Ok(Admittance::New)
+        let subject = self.quota.enter(submission, now).map_err(|wait| {
+            let rate = self.throughput.rate(now);
+            let wait = wait.or_else(|| time_to_decide(self.open.len(), rate?)).unwrap_or(RETRY_UNKNOWN.end);
+            let retry_after = wait.clamp(RETRY_MIN, RETRY_MAX);
+            let Submission { subject, key, fingerprint, .. } = submission;
+            let (subject, key, fingerprint) = (subject.clone(), key.clone(), fingerprint.clone());
+            Reply::OverQuota { retry_after, subject, key, fingerprint }
+        })?;
+        self.open.insert(submission.id, OpenSaga { stage: Stage::Entering, subject: Some(subject) });
+        Ok(())
     }
 
     /// The admission is persisted: the saga joins the waiting line, and its subject may hear of it.
@@ -219,11 +170,6 @@ impl AdmissionControl {
             saga.stage = self.admitted.join(id, false);
             self.throughput.set_waiting(now, true);
         }
-    }
-
-    /// It was let in, and it is not new after all or can't be stored.
-    pub(crate) fn withdrawn(&mut self, id: SagaId) {
-        self.leave(id);
     }
 
     /// A saga comes from another instance, which let it in: no bound holds it. It joins the lane that goes first.
@@ -241,7 +187,7 @@ impl AdmissionControl {
             self.throughput.set_waiting(now, false);
             return None;
         }
-        if self.at_work >= self.bounds.at_work(self.rate_to_plan_with()) {
+        if self.at_work >= self.at_work_max() {
             return None;
         }
         let is_adopted = self.adopted.waiting > 0;
@@ -283,11 +229,6 @@ impl AdmissionControl {
         self.leave(id);
     }
 
-    /// This instance does not drive the saga any more, whether it has its outcome or not.
-    pub(crate) fn forgotten(&mut self, id: SagaId) {
-        self.leave(id);
-    }
-
     /// Whether it is in the line, and its turn has not come.
     pub(crate) fn is_waiting(&self, id: SagaId) -> bool {
         self.open.get(&id).is_some_and(|saga| matches!(saga.stage, Stage::Waiting { .. }))
@@ -310,9 +251,9 @@ impl AdmissionControl {
             Stage::Waiting { is_adopted, number } => {
                 let ahead = match is_adopted {
                     true => number - self.adopted.front(),
-                    false => self.adopted.waiting as u64 + (number - self.admitted.front()),
+                    false => self.adopted.waiting + (number - self.admitted.front()),
                 };
-                Some(InLine { ahead: usize::try_from(ahead).ok(), expected_wait: self.expected_wait(ahead, now) })
+                Some(InLine { ahead: Some(ahead), expected_wait: self.expected_wait(ahead, now) })
             }
             Stage::AtWork { since, .. } => {
                 let worked = now.saturating_sub(since);
@@ -322,22 +263,37 @@ impl AdmissionControl {
     }
 
     /// How long a saga takes to its outcome with so many before it; `None` while that is not known.
-    fn expected_wait(&self, ahead: u64, now: Moment) -> Option<Duration> {
+    fn expected_wait(&self, ahead: usize, now: Moment) -> Option<Duration> {
         let rate = self.throughput.rate(now)?;
         // Its turn comes when those before it had theirs and one more slot is free.
-        let turn = Duration::try_from_secs_f64((ahead + 1) as f64 / rate).ok()?;
-        Some(turn + self.work()?)
+        Some(time_to_decide(ahead + 1, rate)? + self.work()?)
     }
 
     fn work(&self) -> Option<Duration> {
         self.work_s.and_then(|mean| Duration::try_from_secs_f64(mean).ok())
     }
 
-    fn rate_to_plan_with(&self) -> f64 {
-        self.throughput.capacity().unwrap_or(RATE_ASSUMED)
+    /// As many as may be open: as many as are decided in time, always some more than may be at work, and never more
+    /// than the fixed bound.
+    fn open_max(&self) -> usize {
+        let at_work = self.at_work_max();
+        let in_time = self.decided_in(self.config.admission_wait_max_ms);
+        in_time.max(at_work + at_work.div_ceil(WAITING_LEAST_PART)).min(self.config.admission_queue_max)
     }
 
-    fn leave(&mut self, id: SagaId) {
+    /// As many as may be at work.
+    fn at_work_max(&self) -> usize {
+        let most = self.config.in_flight_max;
+        self.decided_in(self.config.in_flight_time_max_ms).clamp(most.div_ceil(AT_WORK_LEAST_PART), most)
+    }
+
+    /// As many as are decided in this time, as far as that is known.
+    fn decided_in(&self, time_ms: u64) -> usize {
+        (self.throughput.capacity.unwrap_or(RATE_ASSUMED) * Duration::from_millis(time_ms).as_secs_f64()) as usize
+    }
+
+    /// The saga has its outcome, is not driven here any more, is not new after all or can't be stored.
+    pub(crate) fn leave(&mut self, id: SagaId) {
         let Some(OpenSaga { stage, subject }) = self.open.remove(&id) else { return };
         match stage {
             Stage::Entering => {}
@@ -354,42 +310,6 @@ impl AdmissionControl {
     }
 }
 
-/// The common bounds.
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    open_max: usize,
-    at_work_max: usize,
-    in_memory_max: usize,
-    wait_max: Duration,
-    work_max: Duration,
-}
-
-impl Bounds {
-    fn new(config: &CoreConfig) -> Self {
-        Self {
-            open_max: config.admission_queue_max,
-            at_work_max: config.in_flight_max,
-            in_memory_max: config.sagas_in_memory_max,
-            wait_max: Duration::from_millis(config.admission_wait_max_ms),
-            work_max: Duration::from_millis(config.in_flight_time_max_ms),
-        }
-    }
-
-    /// As many as may be open at this rate of decisions: as many as are decided in time, always some more than may be
-    /// at work, and never more than the fixed bound.
-    fn limit(&self, rate: f64) -> usize {
-        let in_time = (rate * self.wait_max.as_secs_f64()) as usize;
-        let at_work = self.at_work(rate);
-        in_time.max(at_work + at_work.div_ceil(WAITING_LEAST_PART)).min(self.open_max)
-    }
-
-    /// As many as may be at work at this rate of decisions.
-    fn at_work(&self, rate: f64) -> usize {
-        let in_time = (rate * self.work_max.as_secs_f64()) as usize;
-        in_time.clamp(self.at_work_max.div_ceil(AT_WORK_LEAST_PART), self.at_work_max)
-    }
-}
-
 /// Sagas that wait, in order. Numbers are given in order and taken from the front, so a place is a difference of two
 /// numbers and not a search.
 #[derive(Debug, Default)]
@@ -397,7 +317,7 @@ struct Lane {
     /// Those that wait, and those that left early and were not reached yet.
     queue: VecDeque<SagaId>,
     /// The number of the next that joins.
-    next: u64,
+    next: usize,
     /// Those that wait.
     waiting: usize,
 }
@@ -416,8 +336,8 @@ impl Lane {
     }
 
     /// The number at the front.
-    fn front(&self) -> u64 {
-        self.next - self.queue.len() as u64
+    fn front(&self) -> usize {
+        self.next - self.queue.len()
     }
 }
 
@@ -426,7 +346,7 @@ impl Lane {
 ///
 /// The estimator counts neither time without saturation nor decisions in it. It also skips the decisions right after
 /// it, because their sagas began without saturation.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct ThroughputEstimator {
     /// As many decisions give a rate before all buckets are full. Sagas that begin together go through their steps
     /// together, and the first decisions say nothing about how fast the rest come.
@@ -445,9 +365,10 @@ struct ThroughputEstimator {
     capacity: Option<f64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Counting {
     /// The instance is not saturated.
+    #[default]
     Stopped,
     /// It is, and nothing was decided since.
     Ready,
@@ -465,17 +386,8 @@ enum Counting {
 impl ThroughputEstimator {
     /// Where so many may be at work at a time.
     fn new(at_work_max: usize) -> Self {
-        Self {
-            decided_soon: u32::try_from(at_work_max).unwrap_or(u32::MAX).max(DECIDED_MIN),
-            buckets: [0; BUCKETS],
-            oldest: 0,
-            full: 0,
-            current: 0,
-            filled: Duration::ZERO,
-            counting: Counting::Stopped,
-            ends_at: None,
-            capacity: None,
-        }
+        let decided_soon = u32::try_from(at_work_max).unwrap_or(u32::MAX).max(DECIDED_MIN);
+        Self { decided_soon, ..Self::default() }
     }
 
     /// From now on some saga waits, or none.
@@ -521,11 +433,6 @@ impl ThroughputEstimator {
         let mut at_now = *self;
         at_now.advance(now);
         at_now.measured(at_now.filled)
-    }
-
-    /// The same, as it was when something was last decided: the rate when nothing is in the way.
-    fn capacity(&self) -> Option<f64> {
-        self.capacity
     }
 
     /// Over the full buckets, and the one that is filled so far.
@@ -599,22 +506,21 @@ impl RetryAfterScheduler {
         self.hints += 1;
         let random = fraction(self.seed, RETRY_HINT, self.hints);
         let Some(rate) = rate else { return spread(RETRY_UNKNOWN, random) };
-        let room = Duration::try_from_secs_f64(open as f64 / rate).unwrap_or(RETRY_MAX).min(RETRY_MAX);
+        let room = time_to_decide(open, rate).unwrap_or(RETRY_MAX).min(RETRY_MAX);
         let turn = self.next.filter(|next| *next > now + room).unwrap_or(now + room);
         let wait = turn - now;
         if wait >= RETRY_MAX {
             // As many clients as there is room for in that time have their hints already.
             return spread(room.min(RETRY_MAX / 2)..RETRY_MAX, random);
         }
-        self.next = Some(turn + Duration::try_from_secs_f64(1.0 / rate).unwrap_or(RETRY_MAX));
+        self.next = Some(turn + time_to_decide(1, rate).unwrap_or(RETRY_MAX));
         wait.mul_f64(1.0 + (random * 2.0 - 1.0) * RETRY_JITTER).max(RETRY_MIN)
     }
 }
 
-/// When all that are open now are decided, within the bounds of a hint.
-fn time_to_decide_all(open: usize, rate: Option<f64>) -> Duration {
-    let room = rate.and_then(|rate| Duration::try_from_secs_f64(open as f64 / rate).ok());
-    room.unwrap_or(RETRY_UNKNOWN.end).clamp(RETRY_MIN, RETRY_MAX)
+/// How long it takes to decide so many at a rate.
+fn time_to_decide(sagas: usize, rate: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(sagas as f64 / rate).ok()
 }
 
 fn spread(range: Range<Duration>, random: f64) -> Duration {
@@ -651,15 +557,6 @@ fn places(open: &[OpenSubmission]) -> usize {
     keys.max(open.len().saturating_sub(REPEATS_MAX))
 }
 
-/// Why a subject may not have one more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum OverQuota {
-    /// It has as many without an outcome as it may.
-    Open,
-    /// It submits too fast; the next may come after this time.
-    Rate(Duration),
-}
-
 impl Quota {
     fn new(config: &CoreConfig) -> Self {
         let rate = RateLimiter::new(config.subject_per_second_max, config.subject_burst_max);
@@ -667,29 +564,30 @@ impl Quota {
     }
 
     /// The saga that the same key of the same subject has become, while it is open, and whether it asked for the same.
-    fn known(&self, candidate: Candidate<'_>) -> Option<(SagaId, bool)> {
-        let mut open = self.open.get(candidate.subject)?.iter();
-        let known = open.find(|open| open.is_persisted && open.key == candidate.key)?;
-        Some((known.id, known.fingerprint == candidate.fingerprint))
+    fn known<R>(&self, submission: &Submission<R>) -> Option<(SagaId, bool)> {
+        let mut open = self.open.get(submission.subject.as_str())?.iter();
+        let known = open.find(|open| open.is_persisted && open.key == submission.key)?;
+        Some((known.id, known.fingerprint == submission.fingerprint))
     }
 
-    /// Counts a submission of a subject until it leaves, or returns why it is too many. A repeat of one that is not
-    /// persisted yet costs neither a place nor a token. A rejected one costs no token: the token is taken last.
-    fn enter(&mut self, candidate: Candidate<'_>, now: Moment) -> Result<Arc<str>, OverQuota> {
+    /// Counts a submission of a subject until it leaves, unless it is too many: then it returns how long the subject
+    /// has to wait for a token, or none where it waits for an outcome. A repeat of one that is not persisted yet costs
+    /// neither a place nor a token. A rejected one costs no token: the token is taken last.
+    fn enter<R>(&mut self, submission: &Submission<R>, now: Moment) -> Result<Arc<str>, Option<Duration>> {
         // One name for all that is kept of a subject.
-        let known = self.open.get_key_value(candidate.subject);
-        let subject = known.map_or_else(|| Arc::from(candidate.subject), |(subject, _)| subject.clone());
+        let known = self.open.get_key_value(submission.subject.as_str());
+        let subject = known.map_or_else(|| Arc::from(submission.subject.as_str()), |(subject, _)| subject.clone());
         let open = known.map_or(&[][..], |(_, open)| open);
         let places = places(open);
-        let is_repeat = open.len() - places < REPEATS_MAX && open.iter().any(|open| open.key == candidate.key);
+        let is_repeat = open.len() - places < REPEATS_MAX && open.iter().any(|open| open.key == submission.key);
         if !is_repeat {
             if places >= self.open_max {
-                return Err(OverQuota::Open);
+                return Err(None);
             }
-            self.rate.take(&subject, now).map_err(OverQuota::Rate)?;
+            self.rate.take(&subject, now).map_err(Some)?;
         }
-        let (key, fingerprint) = (candidate.key.to_owned(), candidate.fingerprint.to_owned());
-        let open = OpenSubmission { id: candidate.id, key, fingerprint, is_persisted: false };
+        let (key, fingerprint) = (submission.key.clone(), submission.fingerprint.clone());
+        let open = OpenSubmission { id: submission.id, key, fingerprint, is_persisted: false };
         self.open.entry(subject.clone()).or_default().push(open);
         Ok(subject)
     }

@@ -4,20 +4,20 @@
 //! A saga is decided one input after the other. On shutdown nothing new begins: calls that wait are dropped, what is in
 //! flight may end and is written, and whatever is left is called again by the instance that adopts the saga.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_engine::{
     CallState, CallStatus, DecideError, Definition, Direction, Effect, Input as SagaInput, Jitter, Recorded, SagaState,
-    StepIndex, decide, plan,
+    StepIndex, decide,
 };
 
-use crate::admission::{AdmissionControl, Admittance, Candidate, InLine, Rejection};
+use crate::admission::{AdmissionControl, InLine};
 use crate::destination::{Answered, DestinationStatus, Destinations};
 use crate::lease::{Adoption, ClockReading, Lease};
 use crate::log::{
-    Advance, CommitProof, CommitQueue, Due, Entrant, FlushQueue, Persisted, Settled, UnpersistedLog, Waiting,
+    Advance, CommitProof, CommitQueue, Due, Entrant, Persisted, Settled, UNWRITTEN_MAX, UnpersistedLog, Waiting,
 };
 use crate::random::mix;
 use crate::ready::{
@@ -48,8 +48,7 @@ pub struct Core<W: Workflow> {
     pub(crate) workflow: W,
     instance: String,
     seed: u64,
-    in_flight_max: usize,
-    in_memory_max: usize,
+    config: CoreConfig,
     pub(crate) sagas: HashMap<SagaId, Saga<W>>,
     /// When sagas are to be woken. Not by the database's clock: when that is set back, no saga may wait for the
     /// difference.
@@ -57,8 +56,9 @@ pub struct Core<W: Workflow> {
     pub(crate) admission: AdmissionControl,
     pub(crate) destinations: Destinations<W::Request>,
     commits: CommitQueue<W::Request, W::Caller>,
-    flushes: FlushQueue,
-    lease: Lease,
+    /// When sagas are to be written whose events nothing waits for, in that order.
+    flushes: VecDeque<(Moment, SagaId)>,
+    pub(crate) lease: Lease,
     adoption: Adoption,
     /// Sagas that are left alone and whose mark was not written; each heartbeat tries again.
     unflagged: Vec<SagaId>,
@@ -80,12 +80,11 @@ impl<W: Workflow> Core<W> {
             workflow,
             instance,
             seed,
-            in_flight_max: config.in_flight_max,
-            in_memory_max: config.sagas_in_memory_max,
+            config: config.clone(),
             sagas: HashMap::new(),
             timers: BTreeSet::new(),
             commits: CommitQueue::new(seed),
-            flushes: FlushQueue::default(),
+            flushes: VecDeque::new(),
             clock: lease.clock(now),
             adoption: Adoption::new(config, seed, now),
             lease,
@@ -151,10 +150,6 @@ impl<W: Workflow> Core<W> {
         self.workflow.definition()
     }
 
-    pub(crate) fn clock_at(&self, now: Moment) -> ClockReading {
-        self.lease.clock(now)
-    }
-
     fn take(&mut self, input: Input<W>) {
         match input {
             Input::Submitted { submission, caller } => self.submitted(submission, caller),
@@ -179,7 +174,7 @@ impl<W: Workflow> Core<W> {
             self.fill_slots();
             self.ask_for_sagas();
         }
-        while let Some(saga) = self.flushes.pop(self.clock.now) {
+        while let Some((_, saga)) = self.flushes.pop_front_if(|(at, _)| *at <= self.clock.now) {
             self.write(saga);
         }
         if let Some(renewal) = self.lease.renew(self.clock.now) {
@@ -199,7 +194,8 @@ impl<W: Workflow> Core<W> {
     fn wake_at(&self) -> Option<Moment> {
         let timer = self.timers.first().filter(|_| !self.is_stopping).map(|(at, _)| *at);
         let adoption = self.adoption.wake_at().filter(|_| !self.is_stopping);
-        let others = [self.flushes.wake_at(), self.commits.wake_at(), self.destinations.wake_at(self.clock.now)];
+        let flush = self.flushes.front().map(|(at, _)| *at);
+        let others = [flush, self.commits.wake_at(), self.destinations.wake_at(self.clock.now)];
         others.into_iter().chain([timer, adoption, Some(self.lease.wake_at())]).flatten().min()
     }
 
@@ -207,7 +203,7 @@ impl<W: Workflow> Core<W> {
     fn stop(&mut self) {
         self.is_stopping = true;
         self.destinations.close();
-        for saga in self.flushes.take_all() {
+        for (_, saga) in std::mem::take(&mut self.flushes) {
             self.write(saga);
         }
     }
@@ -218,18 +214,10 @@ impl<W: Workflow> Core<W> {
         if self.is_stopping {
             return self.reply(caller, Reply::ShuttingDown);
         }
-        let Submission { id, subject, key, fingerprint, request } = submission;
-        let candidate = Candidate { id, subject: &subject, key: &key, fingerprint: &fingerprint };
-        match self.admission.enter(candidate, self.sagas.len(), self.clock.now) {
-            Ok(Admittance::New) => {}
-            Ok(Admittance::Known { id, same_request }) => {
-                return self.reply(caller, Reply::Existing { id, same_request });
-            }
-            Err(Rejection::QueueFull { retry_after }) => return self.reply(caller, Reply::QueueFull { retry_after }),
-            Err(Rejection::OverQuota { retry_after }) => {
-                return self.reply(caller, Reply::OverQuota { retry_after, subject, key, fingerprint });
-            }
+        if let Err(reply) = self.admission.enter(&submission, self.sagas.len(), self.clock.now) {
+            return self.reply(caller, reply);
         }
+        let Submission { id, subject, key, fingerprint, request } = submission;
         let now_ms = self.clock.now_ms;
         let first = self.definition().admit(self.workflow.applies(&request), now_ms);
         let admitted = Recorded::first(now_ms, first);
@@ -240,7 +228,7 @@ impl<W: Workflow> Core<W> {
                 self.commits.admit(admission, Entrant { state: Arc::new(state), caller });
             }
             Err(error) => {
-                self.admission.withdrawn(id);
+                self.admission.leave(id);
                 self.reply(caller, Reply::Unstorable(error.to_string()));
             }
         }
@@ -251,8 +239,10 @@ impl<W: Workflow> Core<W> {
             self.end = Some(End::Fenced);
             return;
         }
-        let settled = self.commits.ended(number, answer, self.clock.now, &mut self.ready.notices);
-        match settled {
+        if !self.commits.awaits(number) {
+            return;
+        }
+        match self.commits.ended(answer, self.clock.now, &mut self.ready.notices) {
             Some(settled) => self.settled(settled),
             None if self.is_stopping => self.commits.give_up(),
             None => {}
@@ -260,34 +250,34 @@ impl<W: Workflow> Core<W> {
     }
 
     fn settled(&mut self, settled: Settled<W::Request, W::Caller>) {
-        let Settled { proof, admissions, appends, refused } = settled;
-        for ended in admissions {
-            let caller = ended.entrant.caller;
-            match ended.outcome {
+        let Settled { proof, commit, entrants, admissions, appends, refused } = settled;
+        for ((admission, Entrant { state, caller }), outcome) in commit.admissions.iter().zip(entrants).zip(admissions)
+        {
+            let entering = admission.id;
+            let reply = match outcome {
                 Ok(Admitted::New) => {
-                    self.admission.accepted(ended.id, self.clock.now);
-                    self.enter(ended.id, ended.request, &proof.persisted(ended.entrant.state), false);
-                    self.reply(caller, Reply::Accepted(proof.persisted(ended.id)));
+                    self.admission.accepted(entering, self.clock.now);
+                    self.enter(entering, admission.request.clone(), &proof.persisted(state), false);
+                    Reply::Accepted(proof.persisted(entering))
                 }
-                Ok(Admitted::Existing { id, same_request }) => {
-                    self.admission.withdrawn(ended.id);
-                    self.reply(caller, Reply::Existing { id, same_request });
-                }
-                Err(problem) => {
-                    self.admission.withdrawn(ended.id);
-                    self.reply(caller, Reply::Unstorable(problem));
-                }
+                Ok(Admitted::Existing { id, same_request }) => Reply::Existing { id, same_request },
+                Err(problem) => Reply::Unstorable(problem),
+            };
+            if !matches!(reply, Reply::Accepted(_)) {
+                self.admission.leave(entering);
             }
+            self.reply(caller, reply);
         }
-        for (saga, summary, outcome) in appends {
+        for (append, outcome) in commit.appends.iter().zip(appends) {
             match outcome {
-                AppendOutcome::Appended => self.appended(&proof, saga, summary),
-                AppendOutcome::Conflict => self.lost(saga),
+                AppendOutcome::Appended => self.appended(&proof, append.saga, append.summary),
+                AppendOutcome::Conflict => {
+                    self.ready.notices.push(Notice::LostOwnership { saga: append.saga });
+                    self.give_away(append.saga);
+                }
             }
         }
-        if !refused.is_empty() {
-            self.ready.store.push(StoreRequest::Flag { sagas: refused });
-        }
+        self.ready.store.extend(refused.map(|saga| StoreRequest::Flag { sagas: vec![saga] }));
     }
 
     fn enter(&mut self, id: SagaId, request: W::Request, state: &Persisted<Arc<SagaState>>, is_to_be_adopted: bool) {
@@ -302,7 +292,7 @@ impl<W: Workflow> Core<W> {
     fn ask_for_sagas(&mut self) {
         // No more is adopted than will soon have a slot: the rest is left to other instances, and out of memory.
         let waiting = self.admission.waiting_adopted();
-        let has_room = waiting < self.in_flight_max && self.sagas.len() < self.in_memory_max;
+        let has_room = waiting < self.config.in_flight_max && self.sagas.len() < self.config.sagas_in_memory_max;
         self.ready.store.extend(self.adoption.ask(&self.lease, has_room, self.clock.now));
     }
 
@@ -330,33 +320,24 @@ impl<W: Workflow> Core<W> {
     /// Sorts adopted sagas into those that can be driven on and those that are left alone.
     fn adopt(&mut self, stored: Vec<StoredSaga<W::Request>>) {
         let proof = CommitProof::of_read_rows();
-        let mut requests = Vec::with_capacity(stored.len());
-        let mut rows = Vec::with_capacity(stored.len());
+        let (mut adopted, mut left) = (0, Vec::new());
         for StoredSaga { mut row, request } in stored {
             if let Err(problem) = &request {
                 row.log = Err(format!("request: {problem}"));
             }
-            let number = requests.len();
-            requests.push((row.id, request.ok()));
-            let matricula_engine::Row { definition, version, log, .. } = row;
-            rows.push(matricula_engine::Row { id: number, definition, version, log });
-        }
-        let plan = plan(rows, [self.definition()]);
-        let mut left = Vec::new();
-        for (number, reason) in plan.leave {
-            let saga = requests[number].0;
-            self.ready.notices.push(Notice::LeftAlone { saga, reason });
-            left.push(saga);
-        }
-        let mut adopted = 0;
-        for (number, state) in plan.resume {
-            let (id, Some(request)) = (requests[number].0, requests[number].1.take()) else { continue };
-            if self.sagas.contains_key(&id) {
-                continue;
+            let saga = row.id;
+            match (row.resume(self.definition()), request) {
+                (Ok(state), Ok(request)) if !self.sagas.contains_key(&saga) => {
+                    self.admission.adopted(saga, self.clock.now);
+                    self.enter(saga, request, &proof.persisted(Arc::new(state)), true);
+                    adopted += 1;
+                }
+                (Err(reason), _) => {
+                    self.ready.notices.push(Notice::LeftAlone { saga, reason });
+                    left.push(saga);
+                }
+                _ => {}
             }
-            self.admission.adopted(id, self.clock.now);
-            self.enter(id, request, &proof.persisted(Arc::new(state)), true);
-            adopted += 1;
         }
         if adopted > 0 {
             self.ready.notices.push(Notice::Adopted { sagas: adopted });
@@ -365,12 +346,6 @@ impl<W: Workflow> Core<W> {
             self.ready.store.push(StoreRequest::Flag { sagas: left });
         }
         self.fill_slots();
-    }
-
-    /// An append met another owner.
-    fn lost(&mut self, saga: SagaId) {
-        self.ready.notices.push(Notice::LostOwnership { saga });
-        self.give_away(saga);
     }
 
     fn give_away(&mut self, saga: SagaId) {
@@ -383,13 +358,11 @@ impl<W: Workflow> Core<W> {
         if let Some(at) = saga.wake_at {
             self.timers.remove(&(at, id));
         }
-        self.admission.forgotten(id);
+        self.admission.leave(id);
         // A call that still waits for its service is none of a saga that has ended or is driven elsewhere. Mostly there is
         // no such call; after a skipped compensation there may be.
         for (step, direction) in saga.calling {
-            if let Some(rpc) = self.workflow.definition().step(step).rpc(direction) {
-                self.destinations.withdraw(rpc, id, step);
-            }
+            self.destinations.withdraw(id, step, direction);
         }
         for caller in saga.log.into_callers() {
             self.ready.replies.push((caller, Reply::NotHere));
@@ -494,7 +467,7 @@ impl<W: Workflow> Core<W> {
             Due::Now(waiting) => self.done_waiting(id, waiting),
             Due::Write => self.write(id),
             Due::Later if self.is_stopping => self.write(id),
-            Due::Later => self.flushes.push(id, self.clock.now),
+            Due::Later => self.flushes.push_back((self.clock.now + UNWRITTEN_MAX, id)),
             Due::Nothing => {}
         }
     }
@@ -570,15 +543,12 @@ impl<W: Workflow> Core<W> {
     /// is back, and do a second time, or after all, what somebody has done by hand.
     fn withdraw_calls(&mut self, id: SagaId) {
         let Some(saga) = self.sagas.get_mut(&id) else { return };
-        let state = &saga.state;
-        let is_decided = |(step, direction): (StepIndex, Direction)| {
-            state.phase().is_finished() || state.steps()[step.get()].call(direction).status != CallStatus::Trying
-        };
-        let (definition, destinations) = (self.workflow.definition(), &mut self.destinations);
+        let (state, destinations) = (&saga.state, &mut self.destinations);
         // A call that has left is under way until it ends: if it becomes due again meanwhile, it is not made twice.
         saga.calling.retain(|&(step, direction)| {
-            let rpc = definition.step(step).rpc(direction).filter(|_| is_decided((step, direction)));
-            !rpc.is_some_and(|rpc| destinations.withdraw(rpc, id, step))
+            let is_trying = state.steps()[step.get()].call(direction).status == CallStatus::Trying;
+            let is_decided = state.phase().is_finished() || !is_trying;
+            !(is_decided && destinations.withdraw(id, step, direction))
         });
     }
 }

@@ -14,7 +14,6 @@
 //! wrong number of answers are errors like others. An operation that a service finds invalid spoils no other.
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,18 +96,14 @@ impl<R: Clone> Destinations<R> {
 
     /// A call is not to be made any more, if it still waits: an operator has decided what it was for. Returns whether it
     /// waited in a queue. Any other call ends with its batch; if it waits for its half of the batch, it is left out.
-    pub(crate) fn withdraw(&mut self, rpc: &'static str, saga: SagaId, step: StepIndex) -> bool {
+    pub(crate) fn withdraw(&mut self, saga: SagaId, step: StepIndex, direction: Direction) -> bool {
         let Destination { queues, in_flight, .. } = &mut self.all[self.of_step[step.get()]];
-        for batch in in_flight.iter_mut().filter(|batch| batch.rpc == rpc) {
-            batch.withdraw(saga, step);
-        }
-        let mut has_waited = false;
-        for queue in queues.iter_mut().filter(|queue| queue.rpc == rpc) {
-            let waiting = queue.calls.len();
-            queue.calls.retain(|queued| queued.call.saga != saga || queued.call.step != step);
-            has_waited |= queue.calls.len() < waiting;
-        }
-        has_waited
+        let is_it = |call: &Call<R>| (call.saga, call.step, call.direction) == (saga, step, direction);
+        in_flight.iter_mut().for_each(|batch| batch.withdraw(is_it));
+        let waiting = |queues: &[Queue<Call<R>>]| queues.iter().map(|queue| queue.calls.len()).sum::<usize>();
+        let before = waiting(queues);
+        queues.iter_mut().for_each(|queue| queue.calls.retain(|queued| !is_it(&queued.call)));
+        waiting(queues) < before
     }
 
     /// From now on at most so many RPCs to a destination are in flight; 0 parks its calls.
@@ -186,11 +181,7 @@ impl<R: Clone> Destinations<R> {
 
     /// Where the calls of a saga are. `clock` is read now.
     pub(crate) fn waits_of(&self, saga: SagaId, clock: ClockReading) -> Vec<CallWait> {
-        let mut waits = Vec::new();
-        for destination in &self.all {
-            destination.waits_of(saga, clock, &mut waits);
-        }
-        waits
+        self.all.iter().flat_map(|destination| destination.waits_of(saga, clock)).collect()
     }
 }
 
@@ -262,14 +253,10 @@ impl<R: Clone> Destination<R> {
             // over while a flood of other calls goes on.
             let ready = self.queues.iter_mut().filter(|queue| queue.is_ready(now));
             let Some(queue) = ready.min_by_key(|queue| queue.since()) else { return };
-            let size = match self.breaker.permit(now) {
-                Permit::All => self.batch_max,
-                Permit::Probe => {
-                    self.breaker.probing();
-                    1
-                }
-                Permit::NotBefore(_) | Permit::AfterProbe => return,
-            };
+            let size = self.breaker.permit(now, self.batch_max);
+            if size == 0 {
+                return;
+            }
             let mut batch = Batch::new(queue.rpc, queue.take(size), now);
             rpcs.push(batch.send_part(self.name, sent));
             self.in_flight.push(batch);
@@ -285,14 +272,7 @@ impl<R: Clone> Destination<R> {
             return None;
         }
         let ready_at = self.queues.iter().filter_map(Queue::ready_at).min()?;
-        if ready_at > now {
-            return Some(ready_at);
-        }
-        match self.breaker.permit(now) {
-            Permit::All | Permit::Probe => Some(now),
-            Permit::NotBefore(moment) => Some(moment),
-            Permit::AfterProbe => None,
-        }
+        Some(ready_at.max(self.breaker.opens_at()?).max(now))
     }
 
     fn batch_ended(&mut self, batch: &Batch<R>, now: Moment, notices: &mut Vec<Notice>) {
@@ -345,11 +325,8 @@ impl<R: Clone> Destination<R> {
     }
 
     fn probe_at_ms(&self, clock: ClockReading) -> Option<i64> {
-        match self.breaker.permit(clock.now) {
-            Permit::NotBefore(moment) => Some(clock.ms_at(moment)),
-            Permit::Probe => Some(clock.now_ms),
-            Permit::All | Permit::AfterProbe => None,
-        }
+        let opens_at = self.breaker.opens_at().filter(|_| self.breaker.name() != "closed");
+        opens_at.map(|at| clock.ms_at(at.max(clock.now)))
     }
 
     fn status(&self, clock: ClockReading) -> DestinationStatus {
@@ -367,7 +344,8 @@ impl<R: Clone> Destination<R> {
         }
     }
 
-    fn waits_of(&self, saga: SagaId, clock: ClockReading, waits: &mut Vec<CallWait>) {
+    fn waits_of(&self, saga: SagaId, clock: ClockReading) -> Vec<CallWait> {
+        let mut waits = Vec::new();
         let wait = |call: &Call<R>, wait: Wait| CallWait {
             step: call.step_name.to_owned(),
             direction: call.direction,
@@ -394,6 +372,7 @@ impl<R: Clone> Destination<R> {
                 waits.push(wait(&queued.call, waits_for));
             }
         }
+        waits
     }
 }
 
@@ -430,7 +409,7 @@ impl<C> Queue<C> {
     }
 
     fn is_ready(&self, now: Moment) -> bool {
-        !self.calls.is_empty() && self.ready_at <= now
+        self.ready_at().is_some_and(|at| at <= now)
     }
 
     /// When they may leave; none when nothing waits.
@@ -454,13 +433,11 @@ struct Batch<R> {
     sent_at: Moment,
     calls: Arc<[Call<R>]>,
     /// The current part, as places in `calls`.
-    part: Range<usize>,
+    part: Vec<usize>,
     /// The parts after it; the next is the last here.
-    rest: Vec<Range<usize>>,
-    /// Places in `rest` of calls that are not to be made any more.
-    withdrawn: Vec<usize>,
-    /// Of the calls before the current part.
-    answers: Vec<CallAnswer>,
+    rest: Vec<Vec<usize>>,
+    /// Of each call, as far as they have come.
+    answers: Vec<Option<CallAnswer>>,
     /// The service has answered some part. To find a single operation invalid is an answer.
     is_answered: bool,
     /// How a part failed.
@@ -473,10 +450,9 @@ impl<R: Clone> Batch<R> {
             number: None,
             rpc,
             sent_at: now,
-            part: 0..calls.len(),
+            part: (0..calls.len()).collect(),
             rest: Vec::new(),
-            withdrawn: Vec::new(),
-            answers: Vec::new(),
+            answers: vec![None; calls.len()],
             is_answered: false,
             error: None,
             calls,
@@ -491,7 +467,7 @@ impl<R: Clone> Batch<R> {
         let is_whole = self.part.len() == self.calls.len();
         let calls = match is_whole {
             true => self.calls.clone(),
-            false => self.calls[self.part.clone()].iter().map(same_call).collect(),
+            false => self.part.iter().map(|place| self.calls[*place].clone()).collect(),
         };
         Rpc { number, destination, name: self.rpc, calls }
     }
@@ -508,48 +484,36 @@ impl<R: Clone> Batch<R> {
         match answer {
             Ok(answers) => {
                 self.is_answered = true;
-                if self.answers.is_empty() { self.answers = answers } else { self.answers.extend(answers) }
+                for (place, answer) in self.part.drain(..).zip(answers) {
+                    self.answers[place] = Some(answer);
+                }
             }
             Err(error) if error.code == Code::InvalidArgument && size > 1 => {
-                let middle = self.part.start + size / 2;
-                self.rest.push(middle..self.part.end);
-                self.part.end = middle;
+                self.rest.push(self.part.split_off(size / 2));
                 return false;
             }
             Err(error) => {
-                self.answers.extend(std::iter::repeat_n(CallAnswer::Unknown(error.clone()), size));
+                for place in self.part.drain(..) {
+                    self.answers[place] = Some(CallAnswer::Unknown(error.clone()));
+                }
                 self.is_answered |= error.code == Code::InvalidArgument;
                 self.error = Some(error);
             }
         }
-        !self.next_part()
+        self.part = self.rest.pop().unwrap_or_default();
+        self.part.is_empty()
     }
 
-    /// Goes on to the next part, around the calls that were withdrawn; false when none is left.
-    fn next_part(&mut self) -> bool {
-        while let Some(mut part) = self.rest.pop() {
-            let withdrawn = part.clone().find(|place| self.withdrawn.contains(place));
-            if withdrawn == Some(part.start) {
+    /// Leaves a call out of the parts after the current one.
+    fn withdraw(&mut self, is_it: impl Fn(&Call<R>) -> bool) {
+        let Self { calls, rest, answers, .. } = self;
+        for part in rest.iter_mut() {
+            for place in part.extract_if(.., |place| is_it(&calls[*place])) {
                 let error = CallError::new(Code::Cancelled, "an operator has decided it", None);
-                self.answers.push(CallAnswer::Unknown(error));
-                part.start += 1;
-                self.rest.extend((!part.is_empty()).then_some(part));
-                continue;
+                answers[place] = Some(CallAnswer::Unknown(error));
             }
-            if let Some(place) = withdrawn {
-                self.rest.push(place..part.end);
-                part.end = place;
-            }
-            self.part = part;
-            return true;
         }
-        false
-    }
-
-    fn withdraw(&mut self, saga: SagaId, step: StepIndex) {
-        let places = self.rest.iter().cloned().flatten();
-        self.withdrawn
-            .extend(places.filter(|place| (self.calls[*place].saga, self.calls[*place].step) == (saga, step)));
+        rest.retain(|part| !part.is_empty());
     }
 
     /// The error, when the service has answered no part.
@@ -559,30 +523,11 @@ impl<R: Clone> Batch<R> {
 
     /// The answers, in the order of the calls: of all of them when the last part has ended.
     fn answered(self) -> Vec<Answered> {
-        let answered = |(call, answer): (&Call<R>, CallAnswer)| Answered {
-            saga: call.saga,
-            step: call.step,
-            direction: call.direction,
-            attempt: call.attempt,
-            started_at: self.sent_at,
-            answer,
+        let answered = |(call, answer): (&Call<R>, Option<CallAnswer>)| {
+            let Call { saga, step, direction, attempt, .. } = *call;
+            Some(Answered { saga, step, direction, attempt, started_at: self.sent_at, answer: answer? })
         };
-        self.calls.iter().zip(self.answers).map(answered).collect()
-    }
-}
-
-/// The same attempt once more, in a smaller batch. Only here a call is copied, so it has no `Clone`.
-fn same_call<R: Clone>(call: &Call<R>) -> Call<R> {
-    Call {
-        saga: call.saga,
-        step: call.step,
-        step_name: call.step_name,
-        direction: call.direction,
-        attempt: call.attempt,
-        request: call.request.clone(),
-        state: call.state.clone(),
-        clearance: call.clearance,
-        owner_alive_at_ms: call.owner_alive_at_ms,
+        self.calls.iter().zip(self.answers).filter_map(answered).collect()
     }
 }
 
@@ -608,37 +553,29 @@ enum BreakerState {
     Probing { for_next: Duration },
 }
 
-/// What may be sent now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Permit {
-    /// Anything.
-    All,
-    /// One call, to see whether the destination is back.
-    Probe,
-    /// Nothing, before this moment.
-    NotBefore(Moment),
-    /// Nothing, before the probe has ended.
-    AfterProbe,
-}
-
 impl Breaker {
     fn new(failures_max: u32, open_first: Duration, open_max: Duration) -> Self {
         Self { failures_max, open_first, open_max, state: BreakerState::Closed { failures: 0 } }
     }
 
-    fn permit(&self, now: Moment) -> Permit {
+    /// How many calls may leave together now, of so many. When an open breaker has waited, one may: the probe.
+    fn permit(&mut self, now: Moment, most: usize) -> usize {
         match self.state {
-            BreakerState::Closed { .. } => Permit::All,
-            BreakerState::Open { until, .. } if now < until => Permit::NotBefore(until),
-            BreakerState::Open { .. } => Permit::Probe,
-            BreakerState::Probing { .. } => Permit::AfterProbe,
+            BreakerState::Closed { .. } => most,
+            BreakerState::Open { until, for_next } if until <= now => {
+                self.state = BreakerState::Probing { for_next };
+                1
+            }
+            BreakerState::Open { .. } | BreakerState::Probing { .. } => 0,
         }
     }
 
-    /// A probe has left.
-    fn probing(&mut self) {
-        if let BreakerState::Open { for_next, .. } = self.state {
-            self.state = BreakerState::Probing { for_next };
+    /// When calls may leave, the past included; none before the probe has ended.
+    fn opens_at(&self) -> Option<Moment> {
+        match self.state {
+            BreakerState::Closed { .. } => Some(Moment::ZERO),
+            BreakerState::Open { until, .. } => Some(until),
+            BreakerState::Probing { .. } => None,
         }
     }
 

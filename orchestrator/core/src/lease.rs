@@ -58,13 +58,16 @@ fn to_ms(span: Moment) -> i64 {
 /// The lease of this instance.
 pub(crate) struct Lease {
     ttl: Duration,
-    heartbeat: Duration,
     /// The last reading of the database's clock that counts.
     reading: ClockReading,
     /// The time of its last answer, also of one that came too late to count.
     alive_at_ms: i64,
     renew_at: Moment,
-    continuity: LeaseContinuity,
+    /// When the last renewal was asked for that was answered. A process that was stopped may take in its answer much
+    /// later, and then it says nothing about the time between.
+    renewed: Moment,
+    /// When the renewal came that ended the last gap between renewals.
+    back: Option<Moment>,
 }
 
 impl Lease {
@@ -74,11 +77,11 @@ impl Lease {
         let ttl = Duration::from_millis(config.lease_ttl_ms.unsigned_abs());
         Self {
             ttl,
-            heartbeat: ttl / 3,
             reading: ClockReading { now: middle(asked_at, answered_at), now_ms: database_now_ms },
             alive_at_ms: database_now_ms,
             renew_at: answered_at + ttl / 3,
-            continuity: LeaseContinuity { renewed: asked_at, back: None },
+            renewed: asked_at,
+            back: None,
         }
     }
 
@@ -94,7 +97,7 @@ impl Lease {
     }
 
     pub(crate) fn heartbeat(&self) -> Duration {
-        self.heartbeat
+        self.ttl / 3
     }
 
     /// The renewal, when it is time. It is sent though an earlier one may hang: that one must not use up its time.
@@ -102,7 +105,7 @@ impl Lease {
         if now < self.renew_at {
             return None;
         }
-        self.renew_at = now + self.heartbeat;
+        self.renew_at = now + self.heartbeat();
         Some(StoreRequest::Renew { asked_at: now })
     }
 
@@ -117,35 +120,17 @@ impl Lease {
         if now.saturating_sub(asked_at) <= ROUND_TRIP_MAX {
             self.reading = ClockReading { now: middle(asked_at, now), now_ms: database_now_ms };
         }
-        self.continuity.renewed(asked_at, now, self.ttl);
-    }
-
-    /// Whether this instance may declare others dead.
-    pub(crate) fn is_unbroken(&self, now: Moment) -> bool {
-        self.continuity.is_unbroken(now, self.ttl)
-    }
-}
-
-/// Whether this instance has renewed its lease without a gap. After a gap it can't tell an instance that has ended from
-/// one that could not renew either.
-struct LeaseContinuity {
-    /// When the last renewal was asked for that was answered. A process that was stopped may take in its answer much
-    /// later, and then it says nothing about the time between.
-    renewed: Moment,
-    /// When the renewal came that ended the last gap.
-    back: Option<Moment>,
-}
-
-impl LeaseContinuity {
-    fn renewed(&mut self, asked_at: Moment, now: Moment, ttl: Duration) {
-        if asked_at.saturating_sub(self.renewed) > ttl {
+        if asked_at.saturating_sub(self.renewed) > self.ttl {
             self.back = Some(now);
         }
         self.renewed = self.renewed.max(asked_at);
     }
 
-    fn is_unbroken(&self, now: Moment, ttl: Duration) -> bool {
-        now.saturating_sub(self.renewed) <= ttl && self.back.is_none_or(|back| now.saturating_sub(back) > ttl)
+    /// Whether this instance may declare others dead: it has renewed its lease without a gap. After a gap it can't tell
+    /// an instance that has ended from one that could not renew either.
+    pub(crate) fn is_unbroken(&self, now: Moment) -> bool {
+        let is_recent = |at: Moment| now.saturating_sub(at) <= self.ttl;
+        is_recent(self.renewed) && !self.back.is_some_and(is_recent)
     }
 }
 
@@ -240,37 +225,41 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
+    /// Of 10 s.
+    fn lease() -> Lease {
+        let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: 0 };
+        Lease::new(&CoreConfig { lease_ttl_ms: 10_000, ..CoreConfig::default() }, registered)
+    }
+
     /// After an outage of the database every instance is late. The first that is back must not end the others.
     #[test]
     fn after_a_gap_others_get_a_lease_to_show_that_they_live() {
-        let mut continuity = LeaseContinuity { renewed: Moment::ZERO, back: None };
-        let ttl = 10 * S;
-        assert!(continuity.is_unbroken(S, ttl), "one that has just started marks instances that it finds lapsed");
-        assert!(!continuity.is_unbroken(11 * S, ttl), "it has a gap itself");
-        continuity.renewed(11 * S, 11 * S, ttl);
-        assert!(!continuity.is_unbroken(11 * S, ttl), "it is back, and the others may be about to be");
-        continuity.renewed(16 * S, 16 * S, ttl);
-        assert!(!continuity.is_unbroken(21 * S, ttl));
-        continuity.renewed(22 * S, 22 * S, ttl);
-        assert!(continuity.is_unbroken(22 * S, ttl));
+        let mut lease = lease();
+        assert!(lease.is_unbroken(S), "one that has just started marks instances that it finds lapsed");
+        assert!(!lease.is_unbroken(11 * S), "it has a gap itself");
+        lease.renewed(0, 11 * S, 11 * S);
+        assert!(!lease.is_unbroken(11 * S), "it is back, and the others may be about to be");
+        lease.renewed(0, 16 * S, 16 * S);
+        assert!(!lease.is_unbroken(21 * S));
+        lease.renewed(0, 22 * S, 22 * S);
+        assert!(lease.is_unbroken(22 * S));
     }
 
     /// A process is stopped with the answer of a renewal on its way, and the database is away meanwhile.
     #[test]
     fn an_answer_that_waited_closes_no_gap() {
-        let mut continuity = LeaseContinuity { renewed: Moment::ZERO, back: None };
-        let ttl = 10 * S;
-        continuity.renewed(3 * S, 15 * S, ttl);
-        assert!(!continuity.is_unbroken(15 * S, ttl), "it says that the instance lived 12 s ago");
-        continuity.renewed(21 * S, 21 * S, ttl);
-        assert!(!continuity.is_unbroken(26 * S, ttl), "the others may be about to be back");
-        continuity.renewed(30 * S, 30 * S, ttl);
-        assert!(continuity.is_unbroken(32 * S, ttl));
+        let mut lease = lease();
+        lease.renewed(0, 3 * S, 15 * S);
+        assert!(!lease.is_unbroken(15 * S), "it says that the instance lived 12 s ago");
+        lease.renewed(0, 21 * S, 21 * S);
+        assert!(!lease.is_unbroken(26 * S), "the others may be about to be back");
+        lease.renewed(0, 30 * S, 30 * S);
+        assert!(lease.is_unbroken(32 * S));
     }
 
     #[test]
     fn the_time_is_the_databases() {
-        let config = crate::tests::config();
+        let config = CoreConfig::default();
         let registered = Registered { asked_at: 4 * S, answered_at: 6 * S, database_now_ms: 1_000_000 };
         let mut lease = Lease::new(&config, registered);
         assert_eq!(lease.clock(7 * S).now_ms, 1_002_000);

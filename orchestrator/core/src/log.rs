@@ -31,7 +31,7 @@ use crate::{Moment, SagaId};
 
 /// How long events that nothing waits for stay unwritten: long enough that most sagas come to their outcome meanwhile,
 /// and one append has all; short for somebody who looks.
-const UNWRITTEN_MAX: Duration = Duration::from_millis(200);
+pub(crate) const UNWRITTEN_MAX: Duration = Duration::from_millis(200);
 /// Admissions and appends in one commit. Beyond some hundred, commits gain nothing from being larger.
 const BATCH_MAX: usize = 1_000;
 /// First and longest delay between tries of a commit that failed.
@@ -123,7 +123,7 @@ pub(crate) struct UnpersistedLog<C> {
     sent: Option<Sent<C>>,
     next: Vec<Recorded>,
     waiting: Waiting<C>,
-    /// It stands in the flush queue.
+    /// It stands among those that are flushed.
     is_noted: bool,
 }
 
@@ -195,32 +195,6 @@ impl<C> UnpersistedLog<C> {
     }
 }
 
-/// Sagas with events that nothing waits for, in the order in which they are to be written.
-#[derive(Default)]
-pub(crate) struct FlushQueue {
-    sagas: VecDeque<(Moment, SagaId)>,
-}
-
-impl FlushQueue {
-    pub(crate) fn push(&mut self, saga: SagaId, now: Moment) {
-        self.sagas.push_back((now + UNWRITTEN_MAX, saga));
-    }
-
-    /// The next saga whose time has come.
-    pub(crate) fn pop(&mut self, now: Moment) -> Option<SagaId> {
-        self.sagas.pop_front_if(|(at, _)| *at <= now).map(|(_, saga)| saga)
-    }
-
-    pub(crate) fn wake_at(&self) -> Option<Moment> {
-        self.sagas.front().map(|(at, _)| *at)
-    }
-
-    /// All of them, whether their time has come or not.
-    pub(crate) fn take_all(&mut self) -> Vec<SagaId> {
-        self.sagas.drain(..).map(|(_, saga)| saga).collect()
-    }
-}
-
 /// The proof that a commit has been answered.
 pub(crate) struct CommitProof(());
 
@@ -242,28 +216,16 @@ pub(crate) struct Entrant<C> {
     pub caller: C,
 }
 
-/// An answered admission.
-pub(crate) struct AdmissionEnded<R, C> {
-    pub id: SagaId,
-    pub request: R,
-    pub entrant: Entrant<C>,
-    /// What became of it, or why the database refuses it.
-    pub outcome: Result<Admitted, String>,
-}
-
-/// What a commit's answer settles.
+/// What a commit's answer settles. Rows of the commit that are tried again have no outcome yet.
 pub(crate) struct Settled<R, C> {
     pub proof: CommitProof,
-    pub admissions: Vec<AdmissionEnded<R, C>>,
-    pub appends: Vec<(SagaId, Summary, AppendOutcome)>,
-    /// Sagas whose log the database refuses: a person must look.
-    pub refused: Vec<SagaId>,
-}
-
-impl<R, C> Settled<R, C> {
-    fn nothing() -> Self {
-        Self { proof: CommitProof(()), admissions: Vec::new(), appends: Vec::new(), refused: Vec::new() }
-    }
+    pub commit: Arc<Commit<R>>,
+    pub entrants: Vec<Entrant<C>>,
+    /// What became of its admissions, or why the database refuses them.
+    pub admissions: Vec<Result<Admitted, String>>,
+    pub appends: Vec<AppendOutcome>,
+    /// The saga whose log the database refuses: a person must look.
+    pub refused: Option<SagaId>,
 }
 
 enum Write<R, C> {
@@ -271,16 +233,12 @@ enum Write<R, C> {
     Append(Append),
 }
 
-/// A commit and what enters with its admissions, in their order.
+/// A commit, what enters with its admissions, in their order, and how it went so far.
 struct Batch<R, C> {
     commit: Arc<Commit<R>>,
     entrants: Vec<Entrant<C>>,
     /// Its only append was refused before: that is known to people.
     is_known_as_refused: bool,
-}
-
-struct UnderWay<R, C> {
-    batch: Batch<R, C>,
     tries: u32,
     conflicts: u32,
     /// When it is tried again; none while an answer is waited for.
@@ -294,7 +252,7 @@ pub(crate) struct CommitQueue<R, C> {
     gathered: VecDeque<Write<R, C>>,
     /// Parts of a refused commit; the next one is the last.
     parts: Vec<Batch<R, C>>,
-    under_way: Option<UnderWay<R, C>>,
+    under_way: Option<Batch<R, C>>,
     /// Appends that the database refuses, and when they are tried again.
     refused: Vec<Append>,
     try_refused_at: Moment,
@@ -342,11 +300,11 @@ impl<R: Clone, C> CommitQueue<R, C> {
     pub(crate) fn next(&mut self, now: Moment) -> Option<Arc<Commit<R>>> {
         if let Some(under_way) = &mut self.under_way {
             under_way.again_at.take_if(|at| *at <= now)?;
-            return Some(under_way.batch.commit.clone());
+            return Some(under_way.commit.clone());
         }
         let batch = self.parts.pop().or_else(|| self.gather()).or_else(|| self.try_refused(now))?;
         let commit = batch.commit.clone();
-        self.under_way = Some(UnderWay { batch, tries: 0, conflicts: 0, again_at: None });
+        self.under_way = Some(batch);
         Some(commit)
     }
 
@@ -371,7 +329,7 @@ impl<R: Clone, C> CommitQueue<R, C> {
     fn batch(&mut self, admissions: Vec<Admission<R>>, entrants: Vec<Entrant<C>>, appends: Vec<Append>) -> Batch<R, C> {
         self.numbers += 1;
         let commit = Arc::new(Commit { number: self.numbers, admissions, appends });
-        Batch { commit, entrants, is_known_as_refused: false }
+        Batch { commit, entrants, is_known_as_refused: false, tries: 0, conflicts: 0, again_at: None }
     }
 
     /// Each refused append by itself, when it is time.
@@ -386,29 +344,39 @@ impl<R: Clone, C> CommitQueue<R, C> {
         self.parts.pop()
     }
 
-    /// Takes in the answer of a commit. None: it is another one's, or the commit is tried again.
+    /// Whether an answer is the one that is waited for. An answer of another commit, or a second one, is not.
+    pub(crate) fn awaits(&self, number: u64) -> bool {
+        let under_way = self.under_way.as_ref().filter(|under_way| under_way.again_at.is_none());
+        under_way.is_some_and(|under_way| under_way.commit.number == number)
+    }
+
+    /// Takes in the answer of the commit that is under way. None: the commit is tried again.
     pub(crate) fn ended(
         &mut self,
-        number: u64,
         answer: CommitAnswer,
         now: Moment,
         notices: &mut Vec<Notice>,
     ) -> Option<Settled<R, C>> {
-        let is_it =
-            |under_way: &mut UnderWay<R, C>| under_way.batch.commit.number == number && under_way.again_at.is_none();
-        let mut under_way = self.under_way.take_if(is_it)?;
+        let mut under_way = self.under_way.take()?;
         under_way.tries += 1;
         under_way.conflicts += u32::from(answer == CommitAnswer::Conflict);
         match answer {
-            CommitAnswer::Written { admissions, appends } => Some(settle(under_way.batch, admissions, &appends)),
-            CommitAnswer::Refused { problem } => Some(self.refused(under_way.batch, problem, now, notices)),
+            CommitAnswer::Written { admissions, appends } => Some(Settled {
+                proof: CommitProof(()),
+                commit: under_way.commit,
+                entrants: under_way.entrants,
+                admissions: admissions.into_iter().map(Ok).collect(),
+                appends,
+                refused: None,
+            }),
+            CommitAnswer::Refused { problem } => Some(self.refused(under_way, problem, now, notices)),
             CommitAnswer::Conflict if under_way.conflicts > CONFLICTS_MAX => {
                 let problem = "it conflicts with other transactions again and again".to_owned();
-                Some(self.refused(under_way.batch, problem, now, notices))
+                Some(self.refused(under_way, problem, now, notices))
             }
             CommitAnswer::Conflict | CommitAnswer::Failed | CommitAnswer::Fenced => {
                 let longest = RETRY_FIRST.saturating_mul(1 << (under_way.tries - 1).min(16)).min(RETRY_MAX);
-                let part = 0.5 + fraction(self.seed, number, u64::from(under_way.tries)) / 2.0;
+                let part = 0.5 + fraction(self.seed, under_way.commit.number, u64::from(under_way.tries)) / 2.0;
                 under_way.again_at = Some(now + longest.mul_f64(part));
                 self.under_way = Some(under_way);
                 None
@@ -424,13 +392,13 @@ impl<R: Clone, C> CommitQueue<R, C> {
         now: Moment,
         notices: &mut Vec<Notice>,
     ) -> Settled<R, C> {
-        let Batch { commit, entrants, is_known_as_refused } = batch;
-        let mut settled = Settled::nothing();
+        let Batch { commit, mut entrants, is_known_as_refused, .. } = batch;
+        let (mut outcomes, mut refused) = (Vec::new(), None);
         match (commit.admissions.as_slice(), commit.appends.as_slice()) {
             ([], [append]) => {
                 if !is_known_as_refused {
                     notices.push(Notice::AppendRefused { saga: append.saga, problem });
-                    settled.refused.push(append.saga);
+                    refused = Some(append.saga);
                 }
                 if self.refused.is_empty() {
                     self.try_refused_at = now + TRY_REFUSED;
@@ -439,16 +407,10 @@ impl<R: Clone, C> CommitQueue<R, C> {
             }
             ([admission], []) => {
                 notices.push(Notice::AdmissionRefused { saga: admission.id, problem: problem.clone() });
-                let ended = |entrant| AdmissionEnded {
-                    id: admission.id,
-                    request: admission.request.clone(),
-                    entrant,
-                    outcome: Err(problem.clone()),
-                };
-                settled.admissions.extend(entrants.into_iter().map(ended));
+                outcomes.push(Err(problem));
             }
             (admissions, appends) => {
-                for (admission, entrant) in admissions.iter().zip(entrants).rev() {
+                for (admission, entrant) in admissions.iter().zip(entrants.drain(..)).rev() {
                     let part = self.batch(vec![admission.clone()], vec![entrant], Vec::new());
                     self.parts.push(part);
                 }
@@ -461,7 +423,7 @@ impl<R: Clone, C> CommitQueue<R, C> {
                 }
             }
         }
-        settled
+        Settled { proof: CommitProof(()), commit, entrants, admissions: outcomes, appends: Vec::new(), refused }
     }
 
     /// The process ends: refused appends are given up, and their sagas with them.
@@ -476,23 +438,6 @@ impl<R: Clone, C> CommitQueue<R, C> {
         self.parts.clear();
         self.under_way = None;
     }
-}
-
-fn settle<R: Clone, C>(batch: Batch<R, C>, admitted: Vec<Admitted>, appended: &[AppendOutcome]) -> Settled<R, C> {
-    let Batch { commit, entrants, .. } = batch;
-    let mut settled = Settled::nothing();
-    let admissions = commit.admissions.iter().zip(entrants).zip(admitted);
-    settled.admissions = admissions
-        .map(|((admission, entrant), outcome)| AdmissionEnded {
-            id: admission.id,
-            request: admission.request.clone(),
-            entrant,
-            outcome: Ok(outcome),
-        })
-        .collect();
-    let appends = commit.appends.iter().zip(appended);
-    settled.appends = appends.map(|(append, outcome)| (append.saga, append.summary, *outcome)).collect();
-    settled
 }
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ pub struct Submission<R> {
 }
 
 /// The answer of a submission or of a command.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The submission is a saga now.
     Accepted(Persisted<SagaId>),
@@ -308,7 +308,7 @@ pub struct Rpc<R> {
 }
 
 /// One call of one step of one saga.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Call<R> {
     /// The saga.
     pub saga: SagaId,

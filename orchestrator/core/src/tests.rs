@@ -13,29 +13,6 @@ const MS: Duration = Duration::from_millis(1);
 /// The database's clock when the tests begin.
 const DATABASE_MS: i64 = 1_000_000;
 
-/// Small bounds.
-pub(crate) fn config() -> CoreConfig {
-    CoreConfig {
-        admission_queue_max: 1_000,
-        admission_wait_max_ms: 120_000,
-        in_flight_time_max_ms: 675,
-        subject_open_max: 100,
-        subject_per_second_max: 20,
-        subject_burst_max: 100,
-        sagas_in_memory_max: 1_000,
-        in_flight_max: 256,
-        call_batch_max: 500,
-        destination_in_flight_max: 3,
-        breaker_failures: 5,
-        breaker_open_ms: 250,
-        breaker_open_max_ms: 5_000,
-        call_timeout_ms: 5_000,
-        destination_attention_after_ms: 15_000,
-        lease_ttl_ms: 6_000,
-        adoption_chunk: 500,
-    }
-}
-
 /// Reserve, hold, commit, notify.
 struct Table(Definition);
 
@@ -93,7 +70,7 @@ struct Shell {
 
 impl Shell {
     fn new() -> Self {
-        Self::with(&config())
+        Self::with(&CoreConfig::default())
     }
 
     fn with(config: &CoreConfig) -> Self {
@@ -448,7 +425,7 @@ fn what_an_adoption_may_have_taken_is_asked_for_again() {
 
 #[test]
 fn no_more_is_adopted_than_there_is_room_for() {
-    let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, adoption_chunk: 2, ..config() });
+    let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, adoption_chunk: 2, ..CoreConfig::default() });
     shell.answer_store(StoreRequest::Look { may_mark: true }, StoreAnswer::Looked);
     shell.answer_store(StoreRequest::Choose { limit: 2 }, StoreAnswer::Chosen(vec![id(1), id(2)]));
     let adopt = StoreRequest::Adopt { sagas: vec![id(1), id(2)] };
@@ -505,6 +482,20 @@ fn a_stop_does_not_wait_for_a_log_that_cant_be_written() {
 }
 
 #[test]
+fn a_stop_does_not_give_up_a_commit_for_the_answer_of_another() {
+    let mut shell = Shell::new();
+    shell.submit(1);
+    let before = shell.commit();
+    shell.write(&before);
+    shell.submit(2);
+    let commit = shell.commit();
+    shell.step([Input::Stopped]);
+    shell.answer_commit(&before, CommitAnswer::Failed);
+    shell.write(&commit);
+    assert_eq!(kinds(&shell.replies), [(1, "accepted"), (2, "accepted")]);
+}
+
+#[test]
 fn a_call_that_failed_is_made_again_when_it_is_time() {
     let mut shell = Shell::new();
     shell.submit(1);
@@ -547,7 +538,7 @@ fn a_database_clock_that_is_set_back_delays_no_retry() {
 #[test]
 fn what_an_operator_sees_is_what_a_saga_waits_for() {
     use matricula_engine::Wait;
-    let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..config() });
+    let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::default() });
     shell.submit(1);
     shell.submit(2);
     shell.write_all();

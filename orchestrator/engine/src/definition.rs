@@ -127,19 +127,14 @@ impl Definition {
                 return Err(DefinitionError::StageOrder { step: step.name });
             }
             stage_before = step.stage;
-            let placed = match step.kind {
-                Kind::Compensatable => step.stage < pivot.stage,
-                Kind::Pivot => true,
-                Kind::Retriable | Kind::Finalizer => step.stage > pivot.stage,
+            let (is_placed, undo_is_right) = match step.kind {
+                Kind::Compensatable => (step.stage < pivot.stage, step.undo.is_some()),
+                Kind::Pivot => (true, true),
+                Kind::Retriable | Kind::Finalizer => (step.stage > pivot.stage, step.undo.is_none()),
             };
-            if !placed {
+            if !is_placed {
                 return Err(DefinitionError::Place { step: step.name, kind: step.kind });
             }
-            let undo_is_right = match step.kind {
-                Kind::Compensatable => step.undo.is_some(),
-                Kind::Pivot => true,
-                Kind::Retriable | Kind::Finalizer => step.undo.is_none(),
-            };
             if !undo_is_right {
                 return Err(DefinitionError::Undo { step: step.name, kind: step.kind });
             }

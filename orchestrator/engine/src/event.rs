@@ -222,26 +222,22 @@ impl Event {
 
     /// The attempt that this event ends, if it ends one.
     pub fn attempt(&self) -> Option<Attempt<'_>> {
-        match self {
+        let (step, direction, number, started_at_ms) = match self {
             Self::Succeeded { step, direction, attempt, started_at_ms, .. }
             | Self::Failed { step, direction, attempt, started_at_ms, .. } => {
-                Some(Attempt { step, direction: *direction, number: *attempt, started_at_ms: *started_at_ms })
+                (step, *direction, attempt, started_at_ms)
             }
-            Self::Refused { step, attempt, started_at_ms, .. } => {
-                Some(Attempt { step, direction: Direction::Forward, number: *attempt, started_at_ms: *started_at_ms })
+            Self::Refused { step, attempt, started_at_ms, .. } => (step, Direction::Forward, attempt, started_at_ms),
+            Self::CompensationReverted { step, attempt, started_at_ms } => {
+                (step, Direction::Compensation, attempt, started_at_ms)
             }
-            Self::CompensationReverted { step, attempt, started_at_ms } => Some(Attempt {
-                step,
-                direction: Direction::Compensation,
-                number: *attempt,
-                started_at_ms: *started_at_ms,
-            }),
             Self::Admitted { .. }
             | Self::Adopted { .. }
             | Self::CompensationStarted { .. }
             | Self::Intervened { .. }
-            | Self::Finished => None,
-        }
+            | Self::Finished => return None,
+        };
+        Some(Attempt { step, direction, number: *number, started_at_ms: *started_at_ms })
     }
 }
 

@@ -1,11 +1,4 @@
-//! The plan for the sagas that a process finds unfinished. Making the plan changes nothing.
-//!
-//! | here | in the runtime |
-//! |---|---|
-//! | which sagas can be resumed, in which order | reads the rows, drives the sagas |
-//! | which sagas are left alone, and why | flags and shows them |
-//!
-//! Promises: a saga that can't be read holds up no other saga.
+//! The sagas that a process finds unfinished: which of them can be driven on, and why the others are left alone.
 
 use crate::definition::Definition;
 use crate::event::Recorded;
@@ -22,15 +15,6 @@ pub struct Row<Id> {
     pub version: u32,
     /// Its log, or why the log can't be read.
     pub log: Result<Vec<Recorded>, String>,
-}
-
-/// The plan for each saga, in the order of the rows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan<Id> {
-    /// The sagas to drive on.
-    pub resume: Vec<(Id, SagaState)>,
-    /// The sagas to leave alone and show.
-    pub leave: Vec<(Id, LeaveReason)>,
 }
 
 /// Why a saga is left alone.
@@ -52,26 +36,12 @@ pub enum LeaveReason {
     Fold(#[from] FoldError),
 }
 
-/// Sorts sagas into those to resume and those to leave. Both lists keep the order of the rows, so the oldest row comes
-/// first.
-pub fn plan<'d, Id>(
-    rows: impl IntoIterator<Item = Row<Id>>,
-    known: impl IntoIterator<Item = &'d Definition> + Clone,
-) -> Plan<Id> {
-    let mut plan = Plan { resume: Vec::new(), leave: Vec::new() };
-    for row in rows {
-        let mut known = known.clone().into_iter();
-        let state = match known.find(|def| def.name() == row.definition && def.version() == row.version) {
-            None => Err(LeaveReason::UnknownDefinition { definition: row.definition, version: row.version }),
-            Some(def) => row
-                .log
-                .map_err(LeaveReason::Unreadable)
-                .and_then(|log| SagaState::replay(def, &log).map_err(LeaveReason::Fold)),
-        };
-        match state {
-            Ok(state) => plan.resume.push((row.id, state)),
-            Err(reason) => plan.leave.push((row.id, reason)),
+impl<Id> Row<Id> {
+    /// The state to drive the saga on from, or why this process leaves it alone.
+    pub fn resume(self, def: &Definition) -> Result<SagaState, LeaveReason> {
+        if def.name() != self.definition || def.version() != self.version {
+            return Err(LeaveReason::UnknownDefinition { definition: self.definition, version: self.version });
         }
+        Ok(SagaState::replay(def, &self.log.map_err(LeaveReason::Unreadable)?)?)
     }
-    plan
 }

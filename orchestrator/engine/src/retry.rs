@@ -18,78 +18,53 @@ const DELAY_LIMIT_MS: i64 = 86_400_000;
 /// Longest message that is kept of an error: a saga that is retried for days records a message for each attempt.
 const MESSAGE_BYTES_MAX: usize = 500;
 
-/// The 17 codes of gRPC, by the numbers of the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs, reason = "the names are gRPC's, and documented there")]
-pub enum Code {
-    Ok = 0,
-    Cancelled = 1,
-    Unknown = 2,
-    InvalidArgument = 3,
-    DeadlineExceeded = 4,
-    NotFound = 5,
-    AlreadyExists = 6,
-    PermissionDenied = 7,
-    ResourceExhausted = 8,
-    FailedPrecondition = 9,
-    Aborted = 10,
-    OutOfRange = 11,
-    Unimplemented = 12,
-    Internal = 13,
-    Unavailable = 14,
-    DataLoss = 15,
-    Unauthenticated = 16,
+macro_rules! codes {
+    ($($code:ident = $name:literal,)*) => {
+        /// The codes of gRPC, in the order of their numbers on the wire.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[allow(missing_docs, reason = "the names are gRPC's, and documented there")]
+        pub enum Code {
+            $(#[serde(rename = $name)] $code,)*
+        }
+
+        impl Code {
+            /// All codes, each at the index of its number.
+            pub const ALL: [Self; 17] = [$(Self::$code),*];
+
+            /// The name that is persisted and shown.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$code => $name,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    Ok = "ok",
+    Cancelled = "cancelled",
+    Unknown = "unknown",
+    InvalidArgument = "invalid_argument",
+    DeadlineExceeded = "deadline_exceeded",
+    NotFound = "not_found",
+    AlreadyExists = "already_exists",
+    PermissionDenied = "permission_denied",
+    ResourceExhausted = "resource_exhausted",
+    FailedPrecondition = "failed_precondition",
+    Aborted = "aborted",
+    OutOfRange = "out_of_range",
+    Unimplemented = "unimplemented",
+    Internal = "internal",
+    Unavailable = "unavailable",
+    DataLoss = "data_loss",
+    Unauthenticated = "unauthenticated",
 }
 
 impl Code {
-    /// All codes, each at the index of its number.
-    pub const ALL: [Self; 17] = [
-        Self::Ok,
-        Self::Cancelled,
-        Self::Unknown,
-        Self::InvalidArgument,
-        Self::DeadlineExceeded,
-        Self::NotFound,
-        Self::AlreadyExists,
-        Self::PermissionDenied,
-        Self::ResourceExhausted,
-        Self::FailedPrecondition,
-        Self::Aborted,
-        Self::OutOfRange,
-        Self::Unimplemented,
-        Self::Internal,
-        Self::Unavailable,
-        Self::DataLoss,
-        Self::Unauthenticated,
-    ];
-
     /// The code of a number on the wire. A number without a code is `Unknown`, as in gRPC itself.
     pub fn from_number(number: i32) -> Self {
         usize::try_from(number).ok().and_then(|index| Self::ALL.get(index).copied()).unwrap_or(Self::Unknown)
-    }
-
-    /// The name that is persisted and shown.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Cancelled => "cancelled",
-            Self::Unknown => "unknown",
-            Self::InvalidArgument => "invalid_argument",
-            Self::DeadlineExceeded => "deadline_exceeded",
-            Self::NotFound => "not_found",
-            Self::AlreadyExists => "already_exists",
-            Self::PermissionDenied => "permission_denied",
-            Self::ResourceExhausted => "resource_exhausted",
-            Self::FailedPrecondition => "failed_precondition",
-            Self::Aborted => "aborted",
-            Self::OutOfRange => "out_of_range",
-            Self::Unimplemented => "unimplemented",
-            Self::Internal => "internal",
-            Self::Unavailable => "unavailable",
-            Self::DataLoss => "data_loss",
-            Self::Unauthenticated => "unauthenticated",
-        }
     }
 }
 
@@ -144,19 +119,7 @@ pub fn verdict(code: Code) -> Verdict {
         Code::InvalidArgument | Code::Unimplemented | Code::Unauthenticated | Code::PermissionDenied => {
             Verdict::SlowRetry
         }
-        Code::Ok
-        | Code::Cancelled
-        | Code::Unknown
-        | Code::DeadlineExceeded
-        | Code::NotFound
-        | Code::AlreadyExists
-        | Code::ResourceExhausted
-        | Code::FailedPrecondition
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Internal
-        | Code::Unavailable
-        | Code::DataLoss => Verdict::Retry,
+        _ => Verdict::Retry,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The state of a saga: the fold of its log, and nothing else.
 //!
-//! Promises: the same log gives the same state. `apply` has the one table of what may follow what: every pair of
-//! (phase, event) that it does not list is [`FoldError::Illegal`]. An event that can't follow leaves the state as it
+//! Promises: the same log gives the same state. `may_follow` has the one table of what may follow what: every pair
+//! of (phase, event) that it does not list is [`FoldError::Illegal`]. An event that can't follow leaves the state as it
 //! was. The state says which calls may have left: a call is [`CallStatus::Trying`] from the event that made it due.
 //! After a takeover the log may end before these events. Then every action that can be undone, and a pivot that goes
 //! ahead of the log, may have been called.
@@ -17,7 +17,7 @@
 use std::sync::Arc;
 
 use crate::definition::{Definition, Kind, Step, StepIndex};
-use crate::event::{Cause, Direction, Event, Intervention, Recorded, Resolution};
+use crate::event::{Attempt, Cause, Direction, Event, Intervention, Recorded, Resolution};
 use crate::retry::CallError;
 
 /// The phase of a saga.
@@ -343,22 +343,17 @@ impl SagaState {
         let phase = self.phase;
         // Once a step was refused, the saga waits only for first answers: they may be refusals too.
         let refused = phase == Phase::Running && self.refusals().next().is_some();
-        let calls = self.with(def).flat_map(|(index, step, state)| {
-            [
-                (index, step.kind, Direction::Forward, &state.action),
-                (index, step.kind, Direction::Compensation, &state.undo),
-            ]
-        });
-        calls
-            .filter(move |(_, kind, direction, state)| {
+        self.with(def).flat_map(move |(index, step, state)| {
+            let calls = [Direction::Forward, Direction::Compensation].map(|way| (index, way, state.call(way)));
+            calls.into_iter().filter(move |(_, direction, call)| {
                 let live = match phase {
                     Phase::Running | Phase::Completing => true,
-                    Phase::Compensating => *direction == Direction::Compensation || *kind == Kind::Finalizer,
+                    Phase::Compensating => *direction == Direction::Compensation || step.kind == Kind::Finalizer,
                     Phase::Completed | Phase::Compensated | Phase::Abandoned => false,
                 };
-                live && state.status == CallStatus::Trying && !(refused && state.attempts > 0)
+                live && call.status == CallStatus::Trying && !(refused && call.attempts > 0)
             })
-            .map(|(index, _, direction, state)| (index, direction, state))
+        })
     }
 
     /// The saga that must end before this one can go on, by the last answer of a service.
@@ -526,59 +521,76 @@ impl SagaState {
     /// Folds the next event of the log.
     pub fn apply(&mut self, def: &Definition, recorded: &Recorded) -> Result<(), FoldError> {
         self.check(def)?;
+        let Recorded { sequence, at_ms, ref event } = *recorded;
         let expected = self.sequence + 1;
-        if recorded.sequence != expected {
-            return Err(FoldError::Sequence { expected, found: recorded.sequence });
+        if sequence != expected {
+            return Err(FoldError::Sequence { expected, found: sequence });
         }
-        let at_ms = recorded.at_ms;
-        let illegal = FoldError::Illegal { phase: self.phase, event: recorded.event.name() };
-        match (self.phase, &recorded.event) {
-            (Phase::Running, Event::Adopted { .. }) => self.is_adopted = true,
-            (
-                Phase::Running | Phase::Compensating | Phase::Completing,
-                Event::Succeeded { step, direction, attempt, output, .. },
-            ) => {
-                let index = self.attempted(def, step, *direction, *attempt)?;
-                let state = &mut self.steps[index.get()];
-                state.call_mut(*direction).end(CallStatus::Done);
-                if *direction == Direction::Forward {
+        if !self.may_follow(def, event) {
+            return Err(FoldError::Illegal { phase: self.phase, event: event.name() });
+        }
+        if let Some(attempt) = event.attempt() {
+            self.ended(def, attempt, event, at_ms)?;
+        }
+        match event {
+            Event::Adopted { .. } => self.is_adopted = true,
+            Event::CompensationStarted { cause } => self.compensate(cause.clone()),
+            Event::Intervened { by, reason, intervention, command_id } => {
+                self.intervene(def, intervention, at_ms)?;
+                let (by, reason, intervention) = (by.clone(), reason.clone(), intervention.clone());
+                self.commands.extend(command_id.as_deref().map(|id| (Arc::from(id), intervention.clone())));
+                self.last_intervention = Some(Intervened { by, reason, intervention });
+            }
+            Event::Finished => self.finish(),
+            _ => {}
+        }
+        self.sequence = sequence;
+        self.updated_at_ms = at_ms;
+        self.advance(def, at_ms);
+        Ok(())
+    }
+
+    /// The table of what may follow what.
+    fn may_follow(&self, def: &Definition, event: &Event) -> bool {
+        match (self.phase, event) {
+            (Phase::Completed | Phase::Compensated | Phase::Abandoned, _) => false,
+            (_, Event::Succeeded { .. } | Event::Failed { .. } | Event::Intervened { .. }) => true,
+            (Phase::Running, Event::Adopted { .. }) => true,
+            (Phase::Running, Event::Refused { .. }) => !self.is_compensation_reverted(def),
+            (Phase::Running, Event::CompensationStarted { cause: Cause::Refused }) => self.refusals().next().is_some(),
+            (Phase::Running, Event::CompensationStarted { .. }) => self.may_compensate(def),
+            (Phase::Compensating, Event::CompensationReverted { step, .. }) => {
+                self.may_revert() && def.index(step) == Some(def.pivot())
+            }
+            (Phase::Completing | Phase::Compensating, Event::Finished) => self.is_settled(def),
+            _ => false,
+        }
+    }
+
+    /// Folds the end of an attempt of a call.
+    fn ended(&mut self, def: &Definition, of: Attempt<'_>, event: &Event, at_ms: i64) -> Result<(), FoldError> {
+        let index = self.attempted(def, of.step, of.direction, of.number)?;
+        let state = &mut self.steps[index.get()];
+        match event {
+            Event::Succeeded { output, .. } => {
+                state.call_mut(of.direction).end(CallStatus::Done);
+                if of.direction == Direction::Forward {
                     state.output = Some(output.as_str().into());
                 }
             }
-            (Phase::Running, Event::Refused { step, attempt, refusal, .. }) if !self.is_compensation_reverted(def) => {
-                let index = self.attempted(def, step, Direction::Forward, *attempt)?;
-                let state = &mut self.steps[index.get()];
+            Event::Refused { refusal, .. } => {
                 state.action.end(CallStatus::Refused);
                 state.refusal = Some(refusal.as_str().into());
             }
-            (
-                Phase::Running | Phase::Compensating | Phase::Completing,
-                Event::Failed { step, direction, attempt, error, next_attempt_at_ms, needs_attention, .. },
-            ) => {
-                let index = self.attempted(def, step, *direction, *attempt)?;
-                let call = self.steps[index.get()].call_mut(*direction);
+            Event::Failed { error, next_attempt_at_ms, needs_attention, .. } => {
+                let call = state.call_mut(of.direction);
                 call.attempts += 1;
                 call.last_error = Some(error.clone());
                 call.next_attempt_at_ms = Some(*next_attempt_at_ms);
                 call.first_failed_at_ms.get_or_insert(at_ms);
                 call.needs_attention = *needs_attention;
             }
-            (Phase::Running, Event::CompensationStarted { cause }) => {
-                let may_compensate = match cause {
-                    Cause::Refused => self.refusals().next().is_some(),
-                    Cause::Cancelled { .. } | Cause::DeadlinePassed => self.may_compensate(def),
-                };
-                if !may_compensate {
-                    return Err(illegal);
-                }
-                self.compensate(cause.clone());
-            }
-            (Phase::Compensating, Event::CompensationReverted { step, attempt, .. }) if self.may_revert() => {
-                let index = self.attempted(def, step, Direction::Compensation, *attempt)?;
-                if index != def.pivot() {
-                    return Err(illegal);
-                }
-                let state = &mut self.steps[index.get()];
+            Event::CompensationReverted { .. } => {
                 state.undo.end(CallStatus::Refused);
                 if std::mem::take(&mut state.is_refused_manually) {
                     // The pivot is called again, for the answer that its participant has on record.
@@ -588,21 +600,8 @@ impl SagaState {
                 self.phase = Phase::Running;
                 self.cause = None;
             }
-            (
-                Phase::Running | Phase::Compensating | Phase::Completing,
-                Event::Intervened { by, reason, intervention, command_id },
-            ) => {
-                self.intervene(def, intervention, at_ms)?;
-                let (by, reason, intervention) = (by.clone(), reason.clone(), intervention.clone());
-                self.commands.extend(command_id.as_deref().map(|id| (Arc::from(id), intervention.clone())));
-                self.last_intervention = Some(Intervened { by, reason, intervention });
-            }
-            (Phase::Completing | Phase::Compensating, Event::Finished) if self.is_settled(def) => self.finish(),
-            _ => return Err(illegal),
+            _ => {}
         }
-        self.sequence = recorded.sequence;
-        self.updated_at_ms = at_ms;
-        self.advance(def, at_ms);
         Ok(())
     }
 
@@ -690,9 +689,8 @@ impl SagaState {
 
     /// The index and kind of the step whose call is being tried and has failed.
     fn failing(&self, def: &Definition, step: &str, direction: Direction) -> Result<(StepIndex, Kind), FoldError> {
-        let index = def.index(step).ok_or_else(|| FoldError::UnknownStep { step: step.to_owned() })?;
-        let attempts = self.steps[index.get()].call(direction).attempts;
-        self.attempted(def, step, direction, attempts + 1)?;
+        let attempts = def.index(step).map_or(0, |index| self.steps[index.get()].call(direction).attempts);
+        let index = self.attempted(def, step, direction, attempts + 1)?;
         if attempts == 0 {
             return Err(FoldError::NotManual { step: step.to_owned(), direction });
         }

@@ -45,29 +45,6 @@ impl Workflow for Registrations {
     }
 }
 
-/// The bounds that two processors have, except those of one student: all registrations of the bench begin at once.
-fn config() -> CoreConfig {
-    CoreConfig {
-        admission_queue_max: 200_000,
-        admission_wait_max_ms: 120_000,
-        in_flight_time_max_ms: 675,
-        subject_open_max: 100,
-        subject_per_second_max: 20,
-        subject_burst_max: 100,
-        sagas_in_memory_max: 200_000,
-        in_flight_max: 256,
-        call_batch_max: 500,
-        destination_in_flight_max: 3,
-        breaker_failures: 5,
-        breaker_open_ms: 250,
-        breaker_open_max_ms: 5_000,
-        call_timeout_ms: 5_000,
-        destination_attention_after_ms: 15_000,
-        lease_ttl_ms: 6_000,
-        adoption_chunk: 500,
-    }
-}
-
 struct Loop {
     core: Core<Registrations>,
     now: Moment,
@@ -78,7 +55,7 @@ impl Loop {
     fn new() -> Self {
         let table = Registrations(shapes::registration().definition);
         let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: 0 };
-        let core = Core::new(table, &config(), "bench".to_owned(), 1, registered);
+        let core = Core::new(table, &CoreConfig::default(), "bench".to_owned(), 1, registered);
         Self { core, now: Moment::ZERO, sagas: 0 }
     }
 

@@ -16,25 +16,7 @@ fn id(number: usize) -> SagaId {
 }
 
 fn config(change: impl FnOnce(&mut CoreConfig)) -> CoreConfig {
-    let mut config = CoreConfig {
-        admission_queue_max: 200_000,
-        admission_wait_max_ms: 120_000,
-        in_flight_time_max_ms: 675,
-        subject_open_max: 100,
-        subject_per_second_max: 20,
-        subject_burst_max: 100,
-        sagas_in_memory_max: 200_000,
-        in_flight_max: 1_024,
-        call_batch_max: 500,
-        destination_in_flight_max: 3,
-        breaker_failures: 5,
-        breaker_open_ms: 250,
-        breaker_open_max_ms: 5_000,
-        call_timeout_ms: 5_000,
-        destination_attention_after_ms: 15_000,
-        lease_ttl_ms: 6_000,
-        adoption_chunk: 500,
-    };
+    let mut config = CoreConfig { in_flight_max: 1_024, ..CoreConfig::default() };
     change(&mut config);
     config
 }
@@ -43,21 +25,24 @@ fn control(change: impl FnOnce(&mut CoreConfig)) -> AdmissionControl {
     AdmissionControl::new(&config(change), 7)
 }
 
-fn enter_as(control: &mut AdmissionControl, number: usize, subject: &str) -> Result<Admittance, Rejection> {
-    let key = format!("key {number}");
-    control.enter(Candidate { id: id(number), subject, key: &key, fingerprint: "" }, 0, NOW)
+fn submission(number: usize, subject: &str, key: &str) -> Submission<()> {
+    let (subject, key) = (subject.to_owned(), key.to_owned());
+    Submission { id: id(number), subject, key, fingerprint: "A".to_owned(), request: () }
+}
+
+fn enter_as(control: &mut AdmissionControl, number: usize, subject: &str) -> Result<(), Reply> {
+    control.enter(&submission(number, subject, &format!("key {number}")), 0, NOW)
 }
 
 /// Lets one more in, of a subject of its own.
-fn enter(control: &mut AdmissionControl, number: usize) -> Result<Admittance, Rejection> {
+fn enter(control: &mut AdmissionControl, number: usize) -> Result<(), Reply> {
     enter_as(control, number, &format!("student {number}"))
 }
 
 /// Lets one more in, and it waits.
 fn wait(control: &mut AdmissionControl, number: usize, now: Moment) {
-    let (subject, key) = (format!("student {number}"), format!("key {number}"));
-    let candidate = Candidate { id: id(number), subject: &subject, key: &key, fingerprint: "" };
-    assert_eq!(control.enter(candidate, 0, now), Ok(Admittance::New));
+    let submission = submission(number, &format!("student {number}"), "key");
+    assert_eq!(control.enter(&submission, 0, now), Ok(()));
     control.accepted(id(number), now);
 }
 
@@ -72,19 +57,20 @@ fn ahead(control: &AdmissionControl, number: usize) -> Option<Option<usize>> {
 
 #[test]
 fn the_limit_is_as_many_as_are_decided_in_time() {
-    let bounds = |open_max, at_work_max, wait_max_ms| Bounds {
-        open_max,
-        at_work_max,
-        in_memory_max: 1,
-        wait_max: ms(wait_max_ms),
-        work_max: ms(1_125),
+    let bounds = |open_max, at_work_max, rate| {
+        let mut control = control(|config| {
+            (config.admission_queue_max, config.in_flight_max) = (open_max, at_work_max);
+            (config.admission_wait_max_ms, config.in_flight_time_max_ms) = (1_500, 1_125);
+        });
+        control.throughput.capacity = Some(rate);
+        (control.open_max(), control.at_work_max())
     };
-    assert_eq!(bounds(20_000, 1_024, 1_500).limit(3_000.0), 4_500);
-    assert_eq!(bounds(4_000, 1_024, 1_500).limit(3_000.0), 4_000, "never more than the fixed bound");
-    assert_eq!(bounds(20_000, 1_024, 1_500).limit(10.0), 320, "as many as are at work at a time, and a quarter");
-    assert_eq!([10.0, 400.0, 9_000.0].map(|rate| bounds(20_000, 1_024, 1_500).at_work(rate)), [256, 450, 1_024]);
-    assert_eq!(bounds(20_000, 1, 1_500).at_work(10.0), 1);
-    assert_eq!(bounds(16, 1_024, 1_500).limit(10.0), 16);
+    assert_eq!(bounds(20_000, 1_024, 3_000.0).0, 4_500);
+    assert_eq!(bounds(4_000, 1_024, 3_000.0).0, 4_000, "never more than the fixed bound");
+    assert_eq!(bounds(20_000, 1_024, 10.0).0, 320, "as many as are at work at a time, and a quarter");
+    assert_eq!([10.0, 400.0, 9_000.0].map(|rate| bounds(20_000, 1_024, rate).1), [256, 450, 1_024]);
+    assert_eq!(bounds(20_000, 1, 10.0).1, 1);
+    assert_eq!(bounds(16, 1_024, 10.0).0, 16);
 }
 
 /// Otherwise the rate would not be measured any more, and a bound by a rate that was too low would stay.
@@ -93,11 +79,13 @@ fn some_saga_may_always_wait() {
     for (wait_max_ms, rate) in [10, 900, 60_000].into_iter().flat_map(|wait| [0.0, 50.0, 1e4].map(|rate| (wait, rate)))
     {
         for at_work_max in [1, 16, 1_024] {
-            let (wait_max, in_memory_max) = (ms(wait_max_ms), 1);
-            let work_max = wait_max.mul_f64(0.75);
-            let bounds = Bounds { open_max: usize::MAX, at_work_max, in_memory_max, wait_max, work_max };
-            let (limit, at_work) = (bounds.limit(rate), bounds.at_work(rate));
-            assert!(limit > at_work, "{limit} are let in, and {at_work} are at work: {bounds:?}, {rate}/s");
+            let mut control = control(|config| {
+                (config.admission_queue_max, config.in_flight_max) = (usize::MAX, at_work_max);
+                (config.admission_wait_max_ms, config.in_flight_time_max_ms) = (wait_max_ms, wait_max_ms * 3 / 4);
+            });
+            control.throughput.capacity = Some(rate);
+            let (limit, at_work) = (control.open_max(), control.at_work_max());
+            assert!(limit > at_work, "{limit} are let in, and {at_work} are at work: {wait_max_ms} ms, {rate}/s");
         }
     }
 }
@@ -105,20 +93,20 @@ fn some_saga_may_always_wait() {
 #[test]
 fn a_rejected_submission_takes_nothing() {
     let mut control = control(|config| (config.admission_queue_max, config.subject_open_max) = (2, 1));
-    assert_eq!(enter_as(&mut control, 1, "ada"), Ok(Admittance::New));
-    assert!(matches!(enter_as(&mut control, 2, "ada"), Err(Rejection::OverQuota { .. })));
-    assert_eq!(enter_as(&mut control, 3, "bob"), Ok(Admittance::New), "the quota of another takes no place");
-    assert!(matches!(enter_as(&mut control, 4, "late"), Err(Rejection::QueueFull { .. })));
+    assert_eq!(enter_as(&mut control, 1, "ada"), Ok(()));
+    assert!(matches!(enter_as(&mut control, 2, "ada"), Err(Reply::OverQuota { .. })));
+    assert_eq!(enter_as(&mut control, 3, "bob"), Ok(()), "the quota of another takes no place");
+    assert!(matches!(enter_as(&mut control, 4, "late"), Err(Reply::QueueFull { .. })));
     control.accepted(id(1), NOW);
-    control.withdrawn(id(3));
-    assert_eq!(enter_as(&mut control, 4, "late"), Ok(Admittance::New), "its quota was given back, and a place too");
-    let known = Admittance::Known { id: id(1), same_request: true };
-    let again = Candidate { id: id(5), subject: "ada", key: "key 1", fingerprint: "" };
-    assert_eq!(control.enter(again, 0, NOW), Ok(known), "a second click needs no place");
+    control.leave(id(3));
+    assert_eq!(enter_as(&mut control, 4, "late"), Ok(()), "its quota was given back, and a place too");
+    let known = Reply::Existing { id: id(1), same_request: true };
+    let again = submission(5, "ada", "key 1");
+    assert_eq!(control.enter(&again, 0, NOW), Err(known), "a second click needs no place");
     assert_eq!(ahead(&control, 1), Some(Some(0)));
     assert_eq!(control.next_turn(NOW), Some(id(1)));
     control.decided(id(1), NOW);
-    control.withdrawn(id(4));
+    control.leave(id(4));
     assert_eq!((control.open.len(), control.at_work), (0, 0));
     assert_eq!(ahead(&control, 1), None);
     assert!(control.quota.open.is_empty());
@@ -132,17 +120,15 @@ fn a_submission_that_finds_no_room_costs_no_token() {
             (config.admission_queue_max, config.sagas_in_memory_max) = (queue_max, 1);
             (config.subject_per_second_max, config.subject_burst_max) = (1, 2);
         });
-        assert_eq!(enter(&mut control, 1), Ok(Admittance::New));
+        assert_eq!(enter(&mut control, 1), Ok(()));
         for number in 10..30 {
-            let key = number.to_string();
-            let candidate = Candidate { id: id(number), subject: "eager", key: &key, fingerprint: "" };
-            let full = control.enter(candidate, in_memory, NOW);
-            assert!(matches!(full, Err(Rejection::QueueFull { .. })), "{full:?}");
+            let full = control.enter(&submission(number, "eager", &number.to_string()), in_memory, NOW);
+            assert!(matches!(full, Err(Reply::QueueFull { .. })), "{full:?}");
         }
-        control.forgotten(id(1));
+        control.leave(id(1));
         for number in [2, 3] {
-            assert_eq!(enter_as(&mut control, number, "eager"), Ok(Admittance::New), "the burst is whole");
-            control.forgotten(id(number));
+            assert_eq!(enter_as(&mut control, number, "eager"), Ok(()), "the burst is whole");
+            control.leave(id(number));
         }
     }
 }
@@ -150,32 +136,32 @@ fn a_submission_that_finds_no_room_costs_no_token() {
 #[test]
 fn a_submission_over_its_quota_takes_no_place() {
     let mut control = control(|config| (config.admission_queue_max, config.subject_open_max) = (2, 1));
-    assert_eq!(enter_as(&mut control, 1, "ada"), Ok(Admittance::New));
+    assert_eq!(enter_as(&mut control, 1, "ada"), Ok(()));
     for number in 2..22 {
         let over = enter_as(&mut control, number, "ada");
-        assert!(matches!(over, Err(Rejection::OverQuota { .. })), "{over:?}");
+        assert!(matches!(over, Err(Reply::OverQuota { .. })), "{over:?}");
     }
     assert_eq!(control.open.len(), 1);
-    assert_eq!(enter_as(&mut control, 30, "bob"), Ok(Admittance::New), "there is room for another student");
+    assert_eq!(enter_as(&mut control, 30, "bob"), Ok(()), "there is room for another student");
 }
 
 #[test]
 fn memory_is_a_bound_of_its_own() {
     let mut control = control(|config| config.sagas_in_memory_max = 5);
-    let candidate = Candidate { id: id(1), subject: "ada", key: "k", fingerprint: "" };
-    assert!(matches!(control.enter(candidate, 5, NOW), Err(Rejection::QueueFull { .. })));
-    assert_eq!(control.enter(candidate, 4, NOW), Ok(Admittance::New));
+    let submission = submission(1, "ada", "k");
+    assert!(matches!(control.enter(&submission, 5, NOW), Err(Reply::QueueFull { .. })));
+    assert_eq!(control.enter(&submission, 4, NOW), Ok(()));
 }
 
 /// Memory is short because a service is away: that says nothing about how fast sagas are decided.
 #[test]
 fn only_a_rejection_for_a_full_queue_is_saturation() {
-    let candidate = Candidate { id: id(1), subject: "ada", key: "k", fingerprint: "" };
+    let submission = submission(1, "ada", "k");
     let mut control = control(|config| (config.sagas_in_memory_max, config.admission_queue_max) = (5, 1));
-    assert!(control.enter(candidate, 5, NOW).is_err());
+    assert!(control.enter(&submission, 5, NOW).is_err());
     assert_eq!(control.throughput.counting, Counting::Stopped);
     enter(&mut control, 2).expect("there is room for one");
-    assert!(control.enter(candidate, 4, NOW).is_err());
+    assert!(control.enter(&submission, 4, NOW).is_err());
     assert_eq!(control.throughput.counting, Counting::Ready);
 }
 
@@ -191,7 +177,7 @@ fn the_rate_is_measured_from_the_first_saga_that_waits_to_the_last() {
         |control, number| assert_eq!(control.next_turn(NOW), Some(id(number))),
         |control, number| assert!(control.begin_early(id(number), NOW)),
         |control, number| {
-            control.forgotten(id(number));
+            control.leave(id(number));
             // The core asks for turns after each step, and here all slots are taken.
             control.at_work += 2;
             assert_eq!(control.next_turn(NOW), None);
@@ -241,7 +227,7 @@ fn adopted_sagas_are_open_pass_every_bound_and_take_no_quota() {
     });
     (0..3).for_each(|number| control.adopted(id(number), NOW));
     assert_eq!((control.open.len(), control.waiting(), control.waiting_adopted()), (3, 3, 3));
-    assert!(matches!(enter(&mut control, 9), Err(Rejection::QueueFull { .. })));
+    assert!(matches!(enter(&mut control, 9), Err(Reply::QueueFull { .. })));
     assert_eq!(control.next_turn(NOW), Some(id(0)));
     // Adopted twice: it keeps its slot, or its number.
     (0..3).for_each(|number| control.adopted(id(number), NOW));
@@ -277,7 +263,7 @@ fn a_place_is_how_many_go_first() {
 #[test]
 fn a_saga_has_no_place_before_its_admission_is_persisted() {
     let mut control = control_with_one_slot();
-    assert_eq!(enter(&mut control, 1), Ok(Admittance::New));
+    assert_eq!(enter(&mut control, 1), Ok(()));
     assert_eq!((ahead(&control, 1), control.is_waiting(id(1)), control.waiting()), (None, false, 0));
     assert_eq!((control.next_turn(NOW), control.begin_early(id(1), NOW)), (None, false));
     control.accepted(id(1), NOW);
@@ -297,15 +283,15 @@ fn a_saga_that_leaves_the_line_early_leaves_nothing_behind() {
     assert!(!control.begin_early(id(3), NOW) && !control.begin_early(id(0), NOW) && !control.begin_early(id(9), NOW));
     assert_eq!((control.at_work, control.waiting(), ahead(&control, 3)), (2, 3, Some(None)));
     control.decided(id(3), NOW);
-    control.forgotten(id(1));
-    control.forgotten(id(1));
+    control.leave(id(1));
+    control.leave(id(1));
     assert_eq!([1, 2, 3].map(|number| ahead(&control, number)), [None, Some(Some(1)), None]);
     control.decided(id(0), NOW);
     assert_eq!(control.next_turn(NOW), Some(id(2)), "the one that is gone is passed over");
     assert_eq!(ahead(&control, 4), Some(Some(1)));
     control.decided(id(2), NOW);
     assert_eq!(control.next_turn(NOW), Some(id(4)));
-    control.forgotten(id(4));
+    control.leave(id(4));
     assert_eq!((control.open.len(), control.waiting(), control.at_work, control.next_turn(NOW)), (0, 0, 0, None));
     assert!(control.quota.open.is_empty());
     wait(&mut control, 5, NOW);
@@ -317,7 +303,7 @@ fn a_saga_that_leaves_the_line_early_leaves_nothing_behind() {
 fn a_saga_that_joins_again_has_its_turn_once_and_at_its_new_place() {
     let mut control = control_with_one_slot();
     [1, 2].into_iter().for_each(|number| control.adopted(id(number), NOW));
-    control.forgotten(id(1));
+    control.leave(id(1));
     control.adopted(id(1), NOW);
     assert_eq!(control.waiting(), 2);
     for expected in [2, 1] {
@@ -395,7 +381,7 @@ fn the_rate_is_of_decisions_while_sagas_wait() {
     let (mut estimator, start) = (ThroughputEstimator::new(1), NOW);
     // Nothing waits: as many are decided as are submitted.
     let now = run(&mut estimator, start, 1, ms(10), ms(5_000));
-    assert_eq!((estimator.rate(now), estimator.capacity()), (None, None));
+    assert_eq!((estimator.rate(now), estimator.capacity), (None, None));
     estimator.set_waiting(now, true);
     // Sagas that began before take a while, and are no measure.
     let now = run(&mut estimator, now + ms(400), 100, ms(50), ms(300));
@@ -439,7 +425,7 @@ fn waits_that_end_with_a_batch_count_with_the_time_between_them() {
         now = run(&mut estimator, now, 8, ms(10), ms(20));
     }
     assert_near(estimator.rate(now), 800.0);
-    assert_near(estimator.capacity(), 800.0);
+    assert_near(estimator.capacity, 800.0);
 }
 
 #[test]
@@ -451,7 +437,7 @@ fn a_wait_now_and_then_is_no_saturation() {
         estimator.set_waiting(now, false);
         now = run(&mut estimator, now, 1, ms(10), ms(500));
     }
-    assert_eq!((estimator.rate(now), estimator.capacity()), (None, None));
+    assert_eq!((estimator.rate(now), estimator.capacity), (None, None));
 }
 
 /// With a bound that is too low no saga ever waits: the bound must not stay because of that.
@@ -481,7 +467,7 @@ fn the_rate_follows_a_change_within_seconds() {
     assert_near(estimator.rate(now), 1_000.0);
     let now = run(&mut estimator, now, 10, ms(40), ms(5_500));
     assert_near(estimator.rate(now), 250.0);
-    assert_near(estimator.capacity(), 250.0);
+    assert_near(estimator.capacity, 250.0);
 }
 
 #[test]
@@ -494,7 +480,7 @@ fn a_standstill_has_no_rate_and_keeps_the_capacity() {
     let much_later = now + ms(3_600_000);
     estimator.advance(much_later);
     assert_eq!(estimator.rate(much_later), None);
-    assert_near(estimator.capacity(), 1_000.0);
+    assert_near(estimator.capacity, 1_000.0);
     assert!(estimator.filled < BUCKET);
 }
 
@@ -569,25 +555,24 @@ fn quota(open: usize, per_second: u32, burst: u32) -> Quota {
 }
 
 /// A subject submits a key that is like no other.
-fn submit(quota: &mut Quota, number: usize, subject: &str, now: Moment) -> Result<(), OverQuota> {
-    let key = format!("key {number}");
-    quota.enter(Candidate { id: id(number), subject, key: &key, fingerprint: "" }, now).map(drop)
+fn submit(quota: &mut Quota, number: usize, subject: &str, now: Moment) -> Result<(), Option<Duration>> {
+    quota.enter(&submission(number, subject, &format!("key {number}")), now).map(drop)
 }
 
 #[test]
 fn a_second_click_is_known_from_when_the_first_is_persisted_until_it_is_decided() {
     let mut quota = quota(10, 1_000, 1_000);
-    let candidate = Candidate { id: id(1), subject: "ada", key: "k", fingerprint: "A" };
-    quota.enter(candidate, NOW).expect("there is room");
-    let again = Candidate { id: id(2), ..candidate };
-    assert_eq!(quota.known(again), None, "it may never be persisted");
+    quota.enter(&submission(1, "ada", "k"), NOW).expect("there is room");
+    let again = submission(2, "ada", "k");
+    assert_eq!(quota.known(&again), None, "it may never be persisted");
     quota.accepted("ada", id(1));
-    assert_eq!(quota.known(again), Some((id(1), true)));
-    assert_eq!(quota.known(Candidate { fingerprint: "B", ..again }), Some((id(1), false)));
-    assert_eq!(quota.known(Candidate { key: "l", ..again }), None);
-    assert_eq!(quota.known(Candidate { subject: "bob", ..again }), None, "a key is of its subject");
+    assert_eq!(quota.known(&again), Some((id(1), true)));
+    let other = Submission { fingerprint: "B".to_owned(), ..submission(2, "ada", "k") };
+    assert_eq!(quota.known(&other), Some((id(1), false)));
+    assert_eq!(quota.known(&submission(2, "ada", "l")), None);
+    assert_eq!(quota.known(&submission(2, "bob", "k")), None, "a key is of its subject");
     quota.leave("ada", id(1));
-    assert_eq!(quota.known(again), None);
+    assert_eq!(quota.known(&again), None);
     quota.accepted("ada", id(1));
     assert!(quota.open.is_empty());
 }
@@ -595,10 +580,10 @@ fn a_second_click_is_known_from_when_the_first_is_persisted_until_it_is_decided(
 #[test]
 fn so_many_may_be_open_and_each_comes_back_once() {
     let mut quota = quota(2, 1_000, 1_000);
-    assert_eq!([0, 1, 2].map(|number| submit(&mut quota, number, "ada", NOW)), [Ok(()), Ok(()), Err(OverQuota::Open)]);
+    assert_eq!([0, 1, 2].map(|number| submit(&mut quota, number, "ada", NOW)), [Ok(()), Ok(()), Err(None)]);
     assert_eq!(submit(&mut quota, 9, "bob", NOW), Ok(()), "another subject is not held up");
     [0, 0, 2].into_iter().for_each(|number| quota.leave("ada", id(number)));
-    assert_eq!([3, 4].map(|number| submit(&mut quota, number, "ada", NOW)), [Ok(()), Err(OverQuota::Open)]);
+    assert_eq!([3, 4].map(|number| submit(&mut quota, number, "ada", NOW)), [Ok(()), Err(None)]);
     [1, 3].into_iter().for_each(|number| quota.leave("ada", id(number)));
     quota.leave("bob", id(9));
     assert!(quota.open.is_empty(), "nothing is left behind");
@@ -607,36 +592,34 @@ fn so_many_may_be_open_and_each_comes_back_once() {
 #[test]
 fn a_double_click_costs_neither_a_place_nor_a_token() {
     let mut quota = quota(2, 1, 2);
-    let candidate = |number, key| Candidate { id: id(number), subject: "ada", key, fingerprint: "A" };
-    quota.enter(candidate(1, "k"), NOW).expect("there is room");
+    quota.enter(&submission(1, "ada", "k"), NOW).expect("there is room");
     // It is not persisted yet, so it can't be the answer: the database will find that it exists.
-    quota.enter(candidate(2, "k"), NOW).expect("a repeat takes no place");
-    quota.enter(candidate(3, "l"), NOW).expect("a repeat took no token");
-    assert_eq!(quota.enter(candidate(4, "m"), NOW), Err(OverQuota::Open));
+    quota.enter(&submission(2, "ada", "k"), NOW).expect("a repeat takes no place");
+    quota.enter(&submission(3, "ada", "l"), NOW).expect("a repeat took no token");
+    assert_eq!(quota.enter(&submission(4, "ada", "m"), NOW), Err(None));
     // A program that clicks all the time has no more for nothing than a person.
-    let repeats = (5..50).filter(|number| quota.enter(candidate(*number, "k"), NOW).is_ok()).count();
+    let repeats = (5..50).filter(|number| quota.enter(&submission(*number, "ada", "k"), NOW).is_ok()).count();
     assert_eq!(repeats, REPEATS_MAX - 1);
     // A repeat is persisted before the first: both have one place.
     quota.accepted("ada", id(2));
-    assert_eq!(quota.enter(candidate(4, "m"), NOW), Err(OverQuota::Open));
+    assert_eq!(quota.enter(&submission(4, "ada", "m"), NOW), Err(None));
     // The first is withdrawn, and the repeat keeps its place.
     quota.leave("ada", id(1));
-    assert_eq!(quota.known(candidate(4, "k")), Some((id(2), true)));
-    assert_eq!(quota.enter(candidate(4, "m"), NOW), Err(OverQuota::Open));
+    assert_eq!(quota.known(&submission(4, "ada", "k")), Some((id(2), true)));
+    assert_eq!(quota.enter(&submission(4, "ada", "m"), NOW), Err(None));
 }
 
 /// The first was refused by the database, and its repeat is still on its way there.
 #[test]
 fn a_repeat_keeps_the_place_of_the_first() {
     let mut quota = quota(2, 1_000, 1_000);
-    let candidate = |number, key| Candidate { id: id(number), subject: "ada", key, fingerprint: "A" };
     for (number, key) in [(1, "k"), (2, "k"), (3, "l")] {
-        quota.enter(candidate(number, key), NOW).expect("there is room");
+        quota.enter(&submission(number, "ada", key), NOW).expect("there is room");
     }
     quota.leave("ada", id(1));
-    assert_eq!(quota.enter(candidate(4, "m"), NOW), Err(OverQuota::Open));
+    assert_eq!(quota.enter(&submission(4, "ada", "m"), NOW), Err(None));
     quota.leave("ada", id(2));
-    quota.enter(candidate(5, "m"), NOW).expect("a place is free");
+    quota.enter(&submission(5, "ada", "m"), NOW).expect("a place is free");
 }
 
 #[test]
@@ -644,7 +627,7 @@ fn a_submission_that_is_one_too_many_costs_no_token() {
     let mut quota = quota(1, 1, 2);
     assert_eq!(submit(&mut quota, 0, "ada", NOW), Ok(()));
     for number in 1..20 {
-        assert_eq!(submit(&mut quota, number, "ada", NOW), Err(OverQuota::Open));
+        assert_eq!(submit(&mut quota, number, "ada", NOW), Err(None));
     }
     quota.leave("ada", id(0));
     assert_eq!(submit(&mut quota, 20, "ada", NOW), Ok(()), "the second token is there");
@@ -662,7 +645,7 @@ fn so_many_a_second_after_a_burst() {
     assert_eq!(tries(&mut quota, 100, NOW + ms(1_000)), 10);
     let now = NOW + ms(61_000);
     assert_eq!(tries(&mut quota, 100, now), 30, "the burst is whole again");
-    let Err(OverQuota::Rate(wait)) = submit(&mut quota, 9_000, "bot", now) else { panic!("it is over its quota") };
+    let Err(Some(wait)) = submit(&mut quota, 9_000, "bot", now) else { panic!("it is over its quota") };
     assert!(wait > Duration::ZERO && wait <= ms(100), "{wait:?}");
     assert!(submit(&mut quota, 9_000, "bot", now + wait - Duration::from_nanos(1)).is_err());
     assert_eq!(submit(&mut quota, 9_000, "bot", now + wait), Ok(()), "the hint is true");
@@ -699,5 +682,5 @@ fn no_more_names_than_the_bound_are_remembered() {
         submit(&mut quota, number, &format!("nobody-{number}"), NOW).expect("a new one is let in");
     }
     assert_eq!(quota.rate.paid_at.len(), SUBJECTS_MAX);
-    assert!(matches!(submit(&mut quota, 900_000, "nobody-7", NOW), Err(OverQuota::Rate(_))));
+    assert!(matches!(submit(&mut quota, 900_000, "nobody-7", NOW), Err(Some(_))));
 }

@@ -4,7 +4,6 @@ use matricula_engine::{Kind, Recorded, RetryPolicy, SagaState, Step};
 
 use super::*;
 use crate::Clearance;
-use crate::tests::config;
 
 const MS: Duration = Duration::from_millis(1);
 const NOW: Moment = Moment::from_secs(1_000);
@@ -49,7 +48,7 @@ struct World {
 
 impl World {
     fn new(change: impl FnOnce(&mut CoreConfig)) -> Self {
-        let (mut config, definition) = (config(), definition());
+        let (mut config, definition) = (CoreConfig::default(), definition());
         change(&mut config);
         let admitted = Recorded::first(0, definition.admit(["reserve", "hold", "commit", "notify"], 0));
         let state = Arc::new(SagaState::replay(&definition, [&admitted]).expect("a sound log"));
@@ -265,7 +264,7 @@ fn a_withdrawn_call_is_left_out_of_the_half_that_has_not_left() {
     assert_eq!(world.failed(&whole, Code::InvalidArgument, NOW), []);
     let first = world.send_one(NOW);
     assert_eq!(first.sagas, [1, 2, 3]);
-    let has_waited = [1, 4, 5].map(|number| world.destinations.withdraw("Reserve", id(number), RESERVE));
+    let has_waited = [1, 4, 5].map(|number| world.destinations.withdraw(id(number), RESERVE, Direction::Forward));
     assert_eq!(has_waited, [false; 3], "they end with their batch");
     assert_eq!(world.succeeded(&first, NOW), []);
     let second = world.send_one(NOW);
@@ -331,7 +330,7 @@ fn a_withdrawn_call_is_not_made_if_it_still_waits() {
     let first = world.send_one(NOW);
     world.reserve([2, 3], NOW);
     world.queue(2, COMMIT, Direction::Forward, NOW);
-    let has_waited = [1, 2].map(|number| world.destinations.withdraw("Reserve", id(number), RESERVE));
+    let has_waited = [1, 2].map(|number| world.destinations.withdraw(id(number), RESERVE, Direction::Forward));
     assert_eq!(has_waited, [false, true], "the first has left");
     assert_eq!(world.succeeded(&first, NOW).len(), 1, "it was in flight");
     let next = world.send_one(NOW);
@@ -504,14 +503,13 @@ fn a_breaker_opens_after_failures_in_a_row_and_closes_after_a_probe() {
     breaker.succeeded();
     breaker.failed(NOW);
     breaker.failed(NOW);
-    assert_eq!(breaker.permit(NOW), Permit::All, "a success in between starts the count again");
+    assert_eq!(breaker.permit(NOW, 500), 500, "a success in between starts the count again");
     breaker.failed(NOW);
-    assert_eq!(breaker.permit(NOW), Permit::NotBefore(NOW + 100 * MS));
-    assert_eq!(breaker.permit(NOW + 100 * MS), Permit::Probe);
-    breaker.probing();
-    assert_eq!(breaker.permit(NOW + 100 * MS), Permit::AfterProbe);
+    assert_eq!((breaker.permit(NOW, 500), breaker.opens_at()), (0, Some(NOW + 100 * MS)));
+    assert_eq!(breaker.permit(NOW + 100 * MS, 500), 1, "a probe");
+    assert_eq!((breaker.permit(NOW + 100 * MS, 500), breaker.opens_at()), (0, None), "it has not ended");
     breaker.succeeded();
-    assert_eq!(breaker.permit(NOW + 100 * MS), Permit::All);
+    assert_eq!(breaker.permit(NOW + 100 * MS, 500), 500);
 }
 
 #[test]
@@ -520,9 +518,10 @@ fn a_breaker_waits_longer_after_each_failed_probe() {
     let mut breaker = Breaker::new(1, 100 * MS, 300 * MS);
     breaker.failed(now);
     for wait in [100, 200, 300, 300] {
-        assert_eq!(breaker.permit(now), Permit::NotBefore(now + wait * MS));
+        assert_eq!(breaker.permit(now, 500), 0);
+        assert_eq!(breaker.opens_at(), Some(now + wait * MS));
         now += wait * MS;
-        breaker.probing();
+        assert_eq!(breaker.permit(now, 500), 1);
         breaker.failed(now);
     }
 }
@@ -532,5 +531,5 @@ fn a_late_failure_does_not_keep_a_breaker_open() {
     let mut breaker = Breaker::new(1, 100 * MS, 300 * MS);
     breaker.failed(NOW);
     breaker.failed(NOW + 50 * MS);
-    assert_eq!(breaker.permit(NOW + 100 * MS), Permit::Probe);
+    assert_eq!(breaker.permit(NOW + 100 * MS, 500), 1);
 }

@@ -50,23 +50,13 @@ fn core(admission_wait_max_ms: u64) -> Core<Table> {
     let (destination, undo) = ("seats", Some("Withdraw"));
     let step = Step { name: "pivot", stage: 1, destination, action: "Pivot", undo, kind: Kind::Pivot, retry };
     let config = CoreConfig {
-        admission_queue_max: 100_000,
         admission_wait_max_ms,
         in_flight_time_max_ms: 500,
-        subject_open_max: 10,
         subject_per_second_max: 100,
-        subject_burst_max: 100,
-        sagas_in_memory_max: 100_000,
         in_flight_max: 600,
         call_batch_max: CALLS,
         destination_in_flight_max: RPCS,
-        breaker_failures: 5,
-        breaker_open_ms: 250,
-        breaker_open_max_ms: 5_000,
-        call_timeout_ms: 5_000,
-        destination_attention_after_ms: 15_000,
-        lease_ttl_ms: 6_000,
-        adoption_chunk: 500,
+        ..CoreConfig::default()
     };
     let table = Table(Definition::try_new("rush", 1, 600_000, vec![step]).expect("a sound table"));
     let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: DATABASE_MS };
