@@ -25,7 +25,7 @@ const LATER_THAN_ACKNOWLEDGED: Duration = Duration::from_millis(250);
 const LATER_THAN_CLICK: Duration = Duration::from_millis(200);
 /// Examples in the report; all are counted.
 const EXAMPLES_MAX: usize = 10;
-/// How far a server's clock may be off. A registration that was submitted earlier than that before the rush is an old one.
+/// How far a server's clock may be off. A registration that was submitted that long before the rush is not judged.
 const CLOCK_ERROR_MAX: Duration = Duration::from_secs(5);
 
 /// A click as the judgement needs it. Durations count from the start of the run.

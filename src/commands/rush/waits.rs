@@ -1,8 +1,9 @@
 //! Compares the waits that registrations are given with how long they really take.
 //!
-//! A wait in the line is given with the acceptance. Afterwards [`ask`] asks once a second for some of the registrations that wait, the
-//! same share of each part of the line. An answer counts for as many registrations as were left out beside it, so each
-//! second counts with the registrations that waited in it, and a long line costs the system no more than a short one.
+//! A wait in the line is given with the acceptance. Afterwards [`ask`] asks once a second for some of the registrations
+//! that wait, the same share of each part of the line. An answer counts for as many registrations as were left out beside
+//! it. So each second counts with the registrations that waited in it, and a long line costs the system no more than a
+//! short one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
