@@ -85,11 +85,27 @@ pub enum Broken {
     QueuesHaveNoBound,
     /// The store is never asked to show that a person must look.
     RefusedAreHidden,
+    /// As many sagas are at work as there are slots, however slowly they are decided.
+    SlotsIgnoreTheRate,
+    /// Each rejected client is told to come back after the same time.
+    HintsAreAllTheSame,
+    /// A core takes in what is given to it after the answer that fences it, in the same step.
+    FencedGoOn,
+    /// Calls that nobody waits for leave at once.
+    CallsDoNotGather,
+    /// A commit is sent some seconds after it is due.
+    CommitsAreHeldBack,
+    /// A batch that a service finds invalid fails as a whole.
+    HalvesAreLost,
+    /// All commits of an instance have the same number.
+    CommitsHaveOneNumber,
+    /// An instance that is asked to end waits for nothing.
+    EndsAtOnce,
 }
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 49] = [
         Self::StoreForgetsTheFence,
         Self::StoreForgetsTheSequence,
         Self::StoreAnswersEarly,
@@ -131,5 +147,13 @@ impl Broken {
         Self::CallsInFlightAreHidden,
         Self::QueuesHaveNoBound,
         Self::RefusedAreHidden,
+        Self::SlotsIgnoreTheRate,
+        Self::HintsAreAllTheSame,
+        Self::FencedGoOn,
+        Self::CallsDoNotGather,
+        Self::CommitsAreHeldBack,
+        Self::HalvesAreLost,
+        Self::CommitsHaveOneNumber,
+        Self::EndsAtOnce,
     ];
 }

@@ -90,6 +90,7 @@ pub(crate) enum SetUp {
     Disasters,
     Disaster(u32),
     Limits,
+    Rush,
 }
 
 /// A message between two parties.

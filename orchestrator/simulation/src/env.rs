@@ -38,7 +38,7 @@ pub(crate) enum Event {
     Client { client: ClientNo, event: ClientEvent },
     /// Something for the operators.
     Operator(OperatorEvent),
-    /// A person takes care of what a saga has left that was decided by hand.
+    /// A person takes care of what a saga has left that was decided manually.
     Mend { saga: SagaNo },
     /// A section gets another number of seats.
     Capacity { section: SectionNo, seats: usize },

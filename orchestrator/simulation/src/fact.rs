@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use matricula_engine::{Outcome, Recorded};
 
-use crate::names::{CallId, ClientNo, InstanceNo, SagaNo, SectionNo};
+use crate::draws::TransactionKind;
+use crate::names::{Attempt, CallId, ClientNo, InstanceNo, SagaNo, SectionNo};
 use crate::operators::Order;
 use crate::replica::{Looked, Submitted};
 
@@ -37,8 +38,9 @@ pub(crate) enum Fact {
     Adopted { saga: SagaNo, instance: InstanceNo },
     /// An instance was given a command about a saga: a cancel, or an operator's.
     Commanded { instance: InstanceNo, saga: SagaNo },
-    /// An instance has sent a commit, or sends it again. `empty`: a saga of which nothing is appended.
-    CommitSent { instance: InstanceNo, empty: Option<SagaNo> },
+    /// An instance has sent a commit, or sends it again. `kind` names it by its rows. `empty`: a saga of which nothing is
+    /// appended.
+    CommitSent { instance: InstanceNo, number: u64, kind: TransactionKind, empty: Option<SagaNo> },
     /// It is given the answer.
     CommitEnded { instance: InstanceNo },
     /// An instance has let a submission in, or has rejected it at one of its bounds.
@@ -46,6 +48,10 @@ pub(crate) enum Fact {
     /// The store has refused a row of an instance for good, as far as that one knows. `is_shown`: it has the store show
     /// that a person must look, or nothing is stored that could be shown.
     RowRefused { instance: InstanceNo, saga: SagaNo, is_shown: bool },
+    /// The core of an instance was given the answer that it is fenced, and a question after that.
+    Fenced { instance: InstanceNo, is_answered: bool, has_sent: bool },
+    /// An instance does not drive a saga any more that is not finished.
+    GaveAway { instance: InstanceNo },
     /// The breaker of a service has opened.
     BreakerOpened,
     /// An instance has taken a step, and sagas wait for their turn. So many others have had theirs and no durable
@@ -57,6 +63,10 @@ pub(crate) enum Fact {
     CallMade { instance: InstanceNo, of: CallId, attempt: u32 },
     /// An instance does not wait for a call any more.
     CallEnded { instance: InstanceNo, of: CallId },
+    /// The batch of a call was found invalid, and has more than one call.
+    Halved { instance: InstanceNo, made: Attempt },
+    /// An instance that was asked to end says that it is through, with so many calls in flight, and perhaps a commit.
+    EndsInOrder { instance: InstanceNo, calls: usize, has_commit: bool },
     /// A service has done an action.
     Done { of: CallId },
     /// A service has undone an action.

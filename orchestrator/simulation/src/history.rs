@@ -19,6 +19,7 @@ use crate::names::ProcessNo;
 use crate::operators::Operators;
 use crate::participants::Participants;
 use crate::replica::{Process, ProcessEvent};
+use crate::rush;
 use crate::shapes::Shape;
 use crate::store::Store;
 use crate::tally::Tally;
@@ -28,7 +29,7 @@ use crate::witness::Witness;
 /// Within so much simulated time after the last fault everything must have finished. The longest wait that a policy
 /// allows is 70 s (a slow retry after a service's wish to be left alone), and a lease of a dead instance is 6 s.
 const FINISH_WITHIN_MS: i64 = 600_000;
-/// When a saga that was decided by hand has ended, somebody takes care of what it left. Else others of the student
+/// When a saga that was decided manually has ended, somebody takes care of what it left. Else others of the student
 /// would wait for it until their deadline.
 const MENDED_AFTER_MS: i64 = 1_000;
 /// No history needs more: one that does is stuck in a loop that takes no time.
@@ -79,23 +80,30 @@ impl Simulation {
 
     /// Looks at one invariant only, so that no other can be the first to see what is wrong.
     pub fn watching(self, invariant: &'static str) -> Self {
-        assert!(invariants::all().iter().any(|known| known.name() == invariant), "no invariant {invariant:?}");
+        assert!(Self::invariants().contains(&invariant), "no invariant {invariant:?}");
         Self { only: Some(invariant), ..self }
     }
 
     /// The names of all invariants.
     pub fn invariants() -> Vec<&'static str> {
-        invariants::all().iter().map(|invariant| invariant.name()).collect()
+        invariants::all().iter().map(|invariant| invariant.name()).chain(rush::INVARIANTS).collect()
     }
 
     /// Runs the history of a seed.
     pub fn run(&self, seed: u64) -> Report {
-        History::new(seed, self, false).run()
+        self.history(seed, false)
     }
 
     /// Runs the history of a seed, and writes down all that happens in it.
     pub fn run_with_log(&self, seed: u64) -> Report {
-        History::new(seed, self, true).run()
+        self.history(seed, true)
+    }
+
+    fn history(&self, seed: u64, logs: bool) -> Report {
+        if rush::is_rush(seed) {
+            return rush::run(seed, self.broken, self.only, logs);
+        }
+        History::new(seed, self, logs).run()
     }
 }
 
@@ -285,7 +293,10 @@ impl History {
                 seen.map_err(|what| Violation { invariant: invariant.name(), what })?;
             }
             if let Fact::Appended { saga, .. } = fact
-                && self.witness.saga(*saga).is_some_and(|seen| seen.is_by_hand() && seen.state.phase().is_finished())
+                && self
+                    .witness
+                    .saga(*saga)
+                    .is_some_and(|seen| seen.is_decided_manually() && seen.state.phase().is_finished())
             {
                 self.env.schedule(MENDED_AFTER_MS, Event::Mend { saga: *saga });
             }

@@ -16,9 +16,9 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// Whether anything of it was decided by hand, so that a person answers for what it leaves. A retry decides
+    /// Whether anything of it was decided manually, so that a person answers for what it leaves. A retry decides
     /// nothing.
-    pub(crate) fn is_by_hand(&self) -> bool {
+    pub(crate) fn is_decided_manually(&self) -> bool {
         self.interventions.iter().any(|intervention| !matches!(intervention, Intervention::Retry { .. }))
     }
 }

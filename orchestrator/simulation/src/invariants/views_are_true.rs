@@ -14,7 +14,7 @@ use matricula_engine::{CallState, CallWait, Direction, StepIndex, Wait};
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
 use crate::names::{Attempt, CallId};
-use crate::replica::{CALL_TIMEOUT_MS, KnownCall, KnownDestination, KnownSaga, Looked, ShownSaga};
+use crate::replica::{CALL_TIMEOUT_MS, KnownCall, KnownDestination, KnownSaga, Looked, ROUND_TRIP_MAX, ShownSaga};
 use crate::shapes::Shape;
 
 /// How long a call that nobody waits for may gather with others though its service is idle, and how late a timer may
@@ -57,7 +57,13 @@ impl<'a> Seeing<'a> {
     }
 
     fn counts(&self) -> Held {
-        let Looked { in_memory, queued, sagas, known, .. } = self.looked;
+        let Looked { now_ms, database_ms, in_memory, queued, sagas, known, .. } = self.looked;
+        if let Some(ahead_ms) = known.clock_ahead_ms.filter(|_| !known.is_clock_set) {
+            let wrong_ms = (database_ms - now_ms - ahead_ms).abs();
+            hold(wrong_ms <= ROUND_TRIP_MAX.as_millis() as i64, || {
+                format!("the database's time, {wrong_ms} ms wrong")
+            })?;
+        }
         hold(*in_memory == known.sagas.len(), || format!("{in_memory} sagas in memory, not {}", known.sagas.len()))?;
         let waiting = sagas.iter().filter(|shown| is_waiting(shown)).count();
         hold(*queued == waiting, || format!("{queued} sagas in the line, and {waiting} have a place in it"))?;

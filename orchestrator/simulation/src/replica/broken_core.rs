@@ -4,24 +4,28 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use matricula_core::{
-    AppendOutcome, Call, Clearance, Commit, CommitAnswer, Core, CoreConfig, Input, Moment, Notice, Ready, Registered,
-    Reply as CoreReply, Rpc, RpcNo, SagaId, SagaView, StoreAnswer, StoreRequest,
+    AppendOutcome, Call, Clearance, Commit, CommitAnswer, Core, CoreConfig, End, Input, Moment, Notice, Ready,
+    Registered, Reply as CoreReply, Rpc, RpcNo, SagaId, SagaView, StoreAnswer, StoreRequest,
 };
 use matricula_engine::{
-    CallAnswer, CallError, CallStatus, DecideError, Direction, Input as SagaInput, OperatorCommand, Outcome,
+    CallAnswer, CallError, CallStatus, Code, DecideError, Direction, Input as SagaInput, OperatorCommand, Outcome,
     Resolution, SagaState, StepIndex, Wait,
 };
 
 use super::bounds::DESTINATION_IN_FLIGHT_MAX;
-use super::workflow::{Caller, Simulated, number_of};
+use super::workflow::{Caller, Simulated, id_of, number_of};
 use crate::broken::Broken;
 use crate::clients::{Reply, Request};
 use crate::names::SagaNo;
 
 /// RPCs that the core does not know have larger numbers than those that it does.
 const UNKNOWN_TO_CORE: u64 = 1 << 40;
+
+/// How long a commit is held back.
+const HELD_BACK: Duration = Duration::from_secs(2);
 
 /// The result of a step.
 #[derive(Default)]
@@ -53,6 +57,7 @@ struct Memory {
     /// Places of calls that were left out of an RPC.
     left_out: BTreeMap<u64, Vec<usize>>,
     adopted: Vec<SagaId>,
+    held_back: Option<(Moment, SagaCommit)>,
     /// How many slots of each destination were never given back.
     kept: BTreeMap<&'static str, usize>,
     /// Calls that an operator has decided, and that are made all the same once the decision is persisted.
@@ -103,11 +108,16 @@ impl BrokenCore {
         let Some(missing) = self.missing else {
             return Done { ready: self.core.step(now, inputs), ..Done::default() };
         };
+        let is_stopped = inputs.iter().any(|input| matches!(input, Input::Stopped));
         let mut changed = self.early_answer(missing).into_iter().collect::<Vec<_>>();
         for input in inputs {
             self.input(missing, now, input, &mut changed);
         }
+        if missing == Broken::FencedGoOn {
+            changed.sort_by_key(is_fence);
+        }
         let mut ready = self.core.step(now, changed);
+        self.memory.hold_back(missing, now, &mut ready);
         let mut told = Vec::new();
         loop {
             let again = self.output(missing, now, &mut ready, &mut told);
@@ -120,6 +130,9 @@ impl BrokenCore {
         self.memory.is_unanswered |= ready.commit.is_some();
         if missing == Broken::CommitIsAnsweredEarly && self.memory.is_unanswered {
             ready.wake_at = Some(now);
+        }
+        if missing == Broken::EndsAtOnce && is_stopped {
+            ready.end = ready.end.or(Some(End::InOrder));
         }
         if missing == Broken::WakeUpsAreLost {
             ready.wake_at = None;
@@ -148,6 +161,10 @@ impl BrokenCore {
             Input::Commanded { saga, command, caller } => {
                 let command = self.commanded(missing, now, saga, command);
                 Input::Commanded { saga, command, caller }
+            }
+            Input::CommitEnded { answer, .. } if missing == Broken::CommitsHaveOneNumber => {
+                let number = memory.commit.as_ref().map_or(0, |commit| commit.number);
+                Input::CommitEnded { number, answer }
             }
             Input::CommitEnded { number, answer } => {
                 Input::CommitEnded { number, answer: memory.commit_ended(missing, number, answer) }
@@ -230,7 +247,7 @@ impl BrokenCore {
         let late: Vec<SagaNo> =
             ready.replies.iter().filter(|(_, reply)| is_too_late(reply)).map(|(caller, _)| caller.saga).collect();
         for saga in late {
-            let call = self.call(now, super::id_of(saga), StepIndex(0), Direction::Compensation);
+            let call = self.call(now, id_of(saga), StepIndex(0), Direction::Compensation);
             ready.rpcs.extend(call);
         }
     }
@@ -294,11 +311,28 @@ impl Memory {
         }
     }
 
+    /// Commits are sent two seconds late.
+    fn hold_back(&mut self, missing: Broken, now: Moment, ready: &mut Ready<Simulated>) {
+        if missing != Broken::CommitsAreHeldBack {
+            return;
+        }
+        if let Some(commit) = ready.commit.take() {
+            self.held_back = Some((now + HELD_BACK, commit));
+        }
+        ready.commit = self.held_back.take_if(|(until, _)| *until <= now).map(|(_, commit)| commit);
+        let wake_at = self.held_back.as_ref().map(|(until, _)| *until);
+        ready.wake_at = ready.wake_at.into_iter().chain(wake_at).min();
+    }
+
     fn commit_sent(&mut self, missing: Broken, commit: &mut Option<SagaCommit>) {
         let Some(sent) = commit.clone() else { return };
         let is_again = self.commit.as_ref().is_some_and(|before| before.number == sent.number);
         match missing {
             Broken::CommitsAreNotTriedAgain if is_again => *commit = None,
+            Broken::CommitsHaveOneNumber => {
+                let (admissions, appends) = (sent.admissions.clone(), sent.appends.clone());
+                *commit = Some(Commit { number: 1, admissions, appends }.into());
+            }
             Broken::CommitsAreCutShort
                 if sent.admissions.len() + sent.appends.len() > 1 && !sent.appends.is_empty() =>
             {
@@ -321,6 +355,9 @@ impl Memory {
         let Some((calls, has_ended)) = self.sent.get_mut(&number.0) else { return (number, answer) };
         let (calls, had_ended) = (calls.clone(), std::mem::replace(has_ended, true));
         match (missing, answer) {
+            (Broken::HalvesAreLost, Err(error)) if error.code == Code::InvalidArgument => {
+                (number, Err(CallError::new(Code::Internal, error.to_string(), None)))
+            }
             (Broken::AnswersAreMixedUp, Ok(mut answers)) => {
                 answers.reverse();
                 (number, Ok(answers))
@@ -442,6 +479,15 @@ impl Memory {
             rpcs.push(rpc);
         }
     }
+}
+
+/// Whether it is an answer that fences the core.
+pub(super) fn is_fence(input: &Input<Simulated>) -> bool {
+    matches!(
+        input,
+        Input::CommitEnded { answer: CommitAnswer::Fenced, .. }
+            | Input::StoreAnswered { answer: StoreAnswer::Fenced, .. }
+    )
 }
 
 /// Whether the append stands, in the core's words.
