@@ -6,7 +6,6 @@ use std::rc::Rc;
 
 use matricula_engine::{Outcome, Recorded};
 
-use crate::draws::TransactionKind;
 use crate::names::{Attempt, CallId, ClientNo, InstanceNo, SagaNo, SectionNo};
 use crate::operators::Order;
 use crate::replica::{Looked, Submitted};
@@ -38,9 +37,9 @@ pub(crate) enum Fact {
     Adopted { saga: SagaNo, instance: InstanceNo },
     /// An instance was given a command about a saga: a cancel, or an operator's.
     Commanded { instance: InstanceNo, saga: SagaNo },
-    /// An instance has sent a commit, or sends it again. `kind` names it by its rows. `empty`: a saga of which nothing is
-    /// appended.
-    CommitSent { instance: InstanceNo, number: u64, kind: TransactionKind, empty: Option<SagaNo> },
+    /// An instance has sent a commit, or sends it again. `empty`: a saga of which nothing is appended. `is_misnamed`: it
+    /// has the number of the commit before, and other rows.
+    CommitSent { instance: InstanceNo, empty: Option<SagaNo>, is_misnamed: bool },
     /// It is given the answer.
     CommitEnded { instance: InstanceNo },
     /// An instance has let a submission in, or has rejected it at one of its bounds.

@@ -25,8 +25,8 @@ mod rate;
 #[cfg(test)]
 mod tests;
 
-/// One seed of so many is a rush. A rush takes as long as ten other histories.
-const EVERY: u64 = 1_024;
+/// One seed of so many is a rush. It takes as long as ten other histories.
+const EVERY: u64 = 2_048;
 /// The place of a rush among them: soon after the first, so that a short run has one, too.
 const PLACE: u64 = 7;
 const COMMIT_MS: u64 = 5;

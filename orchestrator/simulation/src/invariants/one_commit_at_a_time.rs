@@ -2,14 +2,12 @@
 //! empty. Two commits have different numbers.
 
 use super::{Held, Invariant, View, hold};
-use crate::draws::TransactionKind;
 use crate::fact::Fact;
 use crate::names::InstanceNo;
 
 #[derive(Default)]
 pub(super) struct OneCommitAtATime {
     under_way: Vec<InstanceNo>,
-    last: Vec<(InstanceNo, u64, TransactionKind)>,
 }
 
 impl Invariant for OneCommitAtATime {
@@ -19,16 +17,11 @@ impl Invariant for OneCommitAtATime {
 
     fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
         match fact {
-            Fact::CommitSent { instance, number, kind, empty } => {
+            Fact::CommitSent { instance, empty, is_misnamed } => {
                 hold(empty.is_none(), || format!("{instance} appends nothing to the log of {empty:?}"))?;
                 hold(!self.under_way.contains(instance), || format!("{instance} sends two commits at the same time"))?;
                 self.under_way.push(*instance);
-                let last = self.last.iter().find(|(by, ..)| by == instance).map(|(_, number, kind)| (*number, *kind));
-                hold(last.is_none_or(|(before, of)| before != *number || of == *kind), || {
-                    format!("{instance} has two commits with the number {number}: {last:?} and {kind:?}")
-                })?;
-                self.last.retain(|(by, ..)| by != instance);
-                self.last.push((*instance, *number, *kind));
+                hold(!is_misnamed, || format!("{instance} has two commits with the same number"))?;
             }
             Fact::CommitEnded { instance } | Fact::Ended { instance } => {
                 self.under_way.retain(|other| other != instance)

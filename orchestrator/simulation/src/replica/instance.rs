@@ -52,6 +52,8 @@ pub(super) struct Replica {
     /// When the core wants to be woken, and when it will be: a wake-up that was scheduled earlier stays.
     pub wake_at_ms: Option<i64>,
     pub wakes_at_ms: Option<i64>,
+    /// The number of the last commit.
+    pub commit_number: u64,
     /// A commit has left, and has no answer.
     pub has_commit: bool,
     /// The last write and its tries.
@@ -92,6 +94,7 @@ impl Replica {
             in_flight: Vec::new(),
             wake_at_ms: None,
             wakes_at_ms: None,
+            commit_number: u64::MAX,
             has_commit: false,
             written: None,
             transactions: Transactions::default(),

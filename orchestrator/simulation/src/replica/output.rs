@@ -175,7 +175,10 @@ impl Replica {
         let (admissions, appends) = (admissions.collect(), appends.collect());
         let request = StoreRequest::Write(Rc::new(Batch { number: commit.number, admissions, appends }));
         let kind = request.kind();
-        env.facts.push(Fact::CommitSent { instance: self.instance, number: commit.number, kind, empty });
+        let is_other = self.written.is_none_or(|(before, _)| before != kind);
+        let is_misnamed = is_other && self.commit_number == commit.number;
+        env.facts.push(Fact::CommitSent { instance: self.instance, empty, is_misnamed });
+        self.commit_number = commit.number;
         self.has_commit = true;
         let tries = self.written.filter(|(before, _)| *before == kind).map_or(1, |(_, tries)| tries + 1);
         self.written = Some((kind, tries));
