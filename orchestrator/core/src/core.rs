@@ -4,7 +4,7 @@
 //! A saga is decided one input after the other. On shutdown nothing new begins: calls that wait are dropped, what is in
 //! flight may end and is written, and whatever is left is called again by the instance that adopts the saga.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use crate::destination::{Answered, DestinationStatus, Destinations};
 use crate::lease::{Adoption, ClockReading, Lease};
 use crate::line::{Line, LineView};
 use crate::log::{
-    Advance, Claimant, CommitProof, CommitQueue, Due, Entrant, FlushQueue, Persisted, Settled, UnpersistedLog, Waiting,
+    Advance, Claimant, CommitProof, CommitQueue, Due, Entrant, Persisted, Settled, UNWRITTEN_MAX, UnpersistedLog,
+    Waiting,
 };
 use crate::random::mix;
 use crate::ready::{
@@ -65,8 +66,9 @@ pub struct Core<W: Workflow> {
     acceptance: CommitQueue<W::Request, W::Caller>,
     /// Everything else that is written.
     commits: CommitQueue<W::Request, W::Caller>,
-    flushes: FlushQueue,
-    lease: Lease,
+    /// When sagas are to be written whose events nothing waits for, in that order.
+    flushes: VecDeque<(Moment, SagaId)>,
+    pub(crate) lease: Lease,
     adoption: Adoption,
     /// Sagas that are left alone and whose mark was not written; each heartbeat tries again.
     unflagged: Vec<SagaId>,
@@ -96,7 +98,7 @@ impl<W: Workflow> Core<W> {
             timers: BTreeSet::new(),
             acceptance: CommitQueue::new(Lane::Acceptance, seed),
             commits: CommitQueue::new(Lane::Log, seed),
-            flushes: FlushQueue::default(),
+            flushes: VecDeque::new(),
             clock: lease.clock(now),
             adoption: Adoption::new(config, seed, now),
             lease,
@@ -167,10 +169,6 @@ impl<W: Workflow> Core<W> {
         self.workflow.definition()
     }
 
-    pub(crate) fn clock_at(&self, now: Moment) -> ClockReading {
-        self.lease.clock(now)
-    }
-
     fn take(&mut self, input: Input<W>) {
         match input {
             Input::Submitted { submission, caller } => self.submitted(submission, caller),
@@ -197,7 +195,7 @@ impl<W: Workflow> Core<W> {
             self.fill_slots();
             self.ask_for_sagas();
         }
-        while let Some(saga) = self.flushes.pop(self.clock.now) {
+        while let Some((_, saga)) = self.flushes.pop_front_if(|(at, _)| *at <= self.clock.now) {
             self.write(saga);
         }
         if let Some(renewal) = self.lease.renew(self.clock.now) {
@@ -221,7 +219,11 @@ impl<W: Workflow> Core<W> {
         let adoption = self.adoption.wake_at().filter(|_| !self.is_stopping);
         let line = self.line.wake_at().filter(|_| !self.is_stopping);
         let commits = [self.acceptance.wake_at(), self.commits.wake_at()];
-        let others = [self.flushes.wake_at(), self.destinations.wake_at(self.clock.now), Some(self.lease.wake_at())];
+        let others = [
+            self.flushes.front().map(|(at, _)| *at),
+            self.destinations.wake_at(self.clock.now),
+            Some(self.lease.wake_at()),
+        ];
         others.into_iter().chain([timer, adoption, line]).chain(commits).flatten().min()
     }
 
@@ -229,7 +231,7 @@ impl<W: Workflow> Core<W> {
     fn stop(&mut self) {
         self.is_stopping = true;
         self.destinations.close();
-        for saga in self.flushes.take_all() {
+        for (_, saga) in std::mem::take(&mut self.flushes) {
             self.write(saga);
         }
     }
@@ -391,7 +393,7 @@ impl<W: Workflow> Core<W> {
         // A cancel has taken some out of the line before their turn.
         let queued = sagas.into_iter().filter(|saga| !self.sagas.contains_key(&saga.id)).collect::<Vec<_>>();
         if queued.is_empty() {
-            return self.line.claim_ended(false);
+            return self.line.claim_ended(Vec::new());
         }
         let turns: Vec<_> = queued.into_iter().map(|saga| self.turn(saga, None)).collect();
         self.commits.claim(after, turns.into_iter());
@@ -568,9 +570,7 @@ impl<W: Workflow> Core<W> {
         // A call that still waits for its service is none of a saga that has ended or is driven elsewhere. Mostly there is
         // no such call; after a skipped compensation there may be.
         for (step, direction) in saga.calling {
-            if let Some(rpc) = self.workflow.definition().step(step).rpc(direction) {
-                self.destinations.withdraw(rpc, id, step);
-            }
+            self.destinations.withdraw(id, step, direction);
         }
         for caller in saga.log.into_callers() {
             self.ready.replies.push((caller, Reply::NotHere));
@@ -677,7 +677,7 @@ impl<W: Workflow> Core<W> {
             Due::Now(waiting) => self.done_waiting(id, waiting),
             Due::Write => self.write(id),
             Due::Later if self.is_stopping => self.write(id),
-            Due::Later => self.flushes.push(id, self.clock.now),
+            Due::Later => self.flushes.push_back((self.clock.now + UNWRITTEN_MAX, id)),
             Due::Nothing => {}
         }
     }
@@ -753,15 +753,12 @@ impl<W: Workflow> Core<W> {
     /// is back, and do a second time, or after all, what somebody has done by hand.
     fn withdraw_calls(&mut self, id: SagaId) {
         let Some(saga) = self.sagas.get_mut(&id) else { return };
-        let state = &saga.state;
-        let is_decided = |(step, direction): (StepIndex, Direction)| {
-            state.phase().is_finished() || state.steps()[step.get()].call(direction).status != CallStatus::Trying
-        };
-        let (definition, destinations) = (self.workflow.definition(), &mut self.destinations);
+        let (state, destinations) = (&saga.state, &mut self.destinations);
         // A call that has left is under way until it ends: if it becomes due again meanwhile, it is not made twice.
         saga.calling.retain(|&(step, direction)| {
-            let rpc = definition.step(step).rpc(direction).filter(|_| is_decided((step, direction)));
-            !rpc.is_some_and(|rpc| destinations.withdraw(rpc, id, step))
+            let is_trying = state.steps()[step.get()].call(direction).status == CallStatus::Trying;
+            let is_decided = state.phase().is_finished() || !is_trying;
+            !(is_decided && destinations.withdraw(id, step, direction))
         });
     }
 }

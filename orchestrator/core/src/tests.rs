@@ -245,7 +245,7 @@ impl Shell {
     /// Other instances have ended, and these were theirs.
     fn adopt<const N: usize>(&mut self, sagas: [u128; N]) {
         self.answer_store(StoreRequest::Look { may_mark: true }, StoreAnswer::Looked);
-        let (chosen, limit) = (sagas.map(id).to_vec(), CoreConfig::for_tests().adoption_chunk);
+        let (chosen, limit) = (sagas.map(id).to_vec(), CoreConfig::default().adoption_chunk);
         self.answer_store(StoreRequest::Choose { limit }, StoreAnswer::Chosen(chosen.clone()));
         let adopted = sagas.map(|saga| stored(saga, "order")).into_iter().collect();
         self.answer_store(StoreRequest::Adopt { sagas: chosen }, StoreAnswer::Adopted(adopted));

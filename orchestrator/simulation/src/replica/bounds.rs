@@ -36,7 +36,6 @@ fn ample_bounds(in_flight_max: usize) -> CoreConfig {
     CoreConfig {
         admission_queue_max: PLENTY,
         admission_wait_max_ms: 120_000,
-        in_flight_time_max_ms: 10_000,
         subject_open_max: PLENTY,
         subject_per_second_max: 1_000,
         subject_burst_max: 1_000,
