@@ -225,6 +225,10 @@ impl<'a> Seeing<'a> {
 
     /// How many sagas wait for each service.
     fn waiting(&self) -> Held {
+        // A command may have an adopted saga call a service before its turn.
+        if self.looked.known.sagas.iter().any(|known| known.is_adopted && known.is_commanded) {
+            return Ok(());
+        }
         for destination in &self.shape.destinations {
             let direct = self.looked.sagas.iter().filter(|shown| !is_waiting(shown) && self.calls(shown, destination));
             let (count, oldest) = (direct.clone().count(), direct.map(|shown| shown.saga.0).min());
