@@ -49,6 +49,7 @@ pub(crate) struct Bounds {
 }
 
 /// Why a submission does not go to the database.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Rejection {
     /// There is no room for it.
     QueueFull { retry_after: Duration },

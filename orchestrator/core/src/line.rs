@@ -39,6 +39,8 @@ const SAMPLED: Duration = Duration::from_millis(100);
 /// With less time or fewer turns the rate is not known: one batch more or less would make all the difference.
 const TIME_MIN: Duration = Duration::from_millis(500);
 const TURNS_MIN: u64 = 20;
+/// Without a turn for so long the line stands still. That says nothing about how fast it moves when it goes on.
+const STANDSTILL: Duration = Duration::from_secs(1);
 
 /// The line as portals are told of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -103,14 +105,21 @@ impl<R> Line<R> {
         }
     }
 
-    /// How many are in line, as far as it is known. Tickets that belong to no saga count.
+    /// How many are in line, as far as it is known. Tickets that belong to no saga count until that is read.
     pub(crate) fn waiting(&self) -> u64 {
-        self.state.last.0 - self.state.served.0
+        let is_read_out = self.next.is_empty() && !self.has_claim;
+        let empty_to = if is_read_out { self.read_to } else { self.state.served };
+        self.state.last.0.saturating_sub(empty_to.0)
+    }
+
+    /// Whether no saga is queued, as far as it is known. The tickets that are left then belong to no saga.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.last <= self.read_to && self.next.is_empty() && !self.has_claim
     }
 
     /// Whether a saga that begins now goes past nobody who is known of.
     pub(crate) fn lets_through(&self) -> bool {
-        self.waiting() == 0 && self.state.door.state == DoorState::Open
+        self.is_empty() && self.state.door.state == DoorState::Open
     }
 
     /// Whether it is as long as it may be: by number, or by the time at the last rate at which turns came.
@@ -168,11 +177,8 @@ impl<R> Line<R> {
             Some(last) if sagas.len() >= limit => last.ticket,
             _ => state.last,
         };
-        // When the line is read anew, what comes behind the place of before would leave a gap.
-        if after <= self.read_to {
-            self.next.extend(sagas.into_iter().filter(|saga| saga.ticket > self.read_to));
-            self.read_to = self.read_to.max(all_to);
-        }
+        self.next.extend(sagas.into_iter().filter(|saga| saga.ticket > self.read_to));
+        self.read_to = self.read_to.max(all_to);
         self.seen(state, now);
     }
 
@@ -195,13 +201,11 @@ impl<R> Line<R> {
         Some((self.state.served, turns))
     }
 
-    /// The claim was answered. When it has missed a saga, whose turn has come elsewhere or was refused by the database, the
-    /// line is read anew.
-    pub(crate) fn claim_ended(&mut self, has_missed: bool) {
+    /// The claim was answered. What it has missed is next again, unless its turn has come elsewhere.
+    pub(crate) fn claim_ended(&mut self, missed: Vec<QueuedSaga<R>>) {
         self.has_claim = false;
-        if has_missed {
-            self.next.clear();
-            self.read_to = self.state.served;
+        for saga in missed.into_iter().rev().filter(|saga| saga.ticket > self.state.served) {
+            self.next.push_front(saga);
         }
     }
 
@@ -213,6 +217,7 @@ impl<R> Line<R> {
     /// What portals are told.
     pub(crate) fn view(&self, work: Option<Duration>, now: Moment) -> LineView {
         let LineState { served, last, door } = self.state.clone();
+        let served = if self.is_empty() { last } else { served };
         let turns_per_1000_s = self.speed.rate(now).map(|rate| (rate * 1_000.0) as u64);
         LineView { served, last, turns_per_1000_s, work, door }
     }
@@ -224,6 +229,8 @@ impl<R> Line<R> {
 struct Speed {
     /// The oldest first; each was seen while there was a line since the one before.
     samples: VecDeque<(Moment, Ticket)>,
+    /// When the last turn was seen.
+    moved_at: Moment,
     /// The rate when a turn last came: it outlives the line, and a standstill.
     last: Option<f64>,
 }
@@ -240,8 +247,12 @@ impl Speed {
         }
         if self.samples.back().is_none_or(|(at, _)| *at + SAMPLED <= now) && (had_line || has_line) {
             let has_moved = self.samples.back().is_some_and(|(_, before)| *before < served);
+            if has_moved && self.moved_at + STANDSTILL < now {
+                self.samples.clear();
+            }
             self.samples.push_back((now, served));
             if has_moved {
+                self.moved_at = now;
                 self.last = self.rate(now).or(self.last);
             }
         }
@@ -258,3 +269,6 @@ impl Speed {
         Some(turns as f64 / time.as_secs_f64())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -83,9 +83,10 @@ impl Slots {
         self.take(id, Slot::AtWork { since: Some(now) });
     }
 
-    /// A saga comes from another instance.
+    /// A saga comes from another instance. If a slot was kept for it, it had begun there, and waits with the others.
     pub(crate) fn adopted(&mut self, id: SagaId) {
-        if !self.taken.contains_key(&id) {
+        if !matches!(self.taken.get(&id), Some(Slot::AtWork { .. })) {
+            self.give_back(id);
             self.waiting.insert(id);
         }
     }
@@ -188,3 +189,6 @@ impl Pressure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

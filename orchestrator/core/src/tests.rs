@@ -9,6 +9,8 @@ use matricula_engine::{
 
 use crate::*;
 
+mod line;
+
 const MS: Duration = Duration::from_millis(1);
 /// The database's clock when the tests begin.
 const DATABASE_MS: i64 = 1_000_000;
@@ -54,13 +56,32 @@ fn id(number: u128) -> SagaId {
     SagaId::from_u128(number)
 }
 
+fn submitted(number: u32) -> Input<Table> {
+    let submission = Submission {
+        id: id(u128::from(number)),
+        subject: format!("student {number}"),
+        key: "key".to_owned(),
+        fingerprint: "same".to_owned(),
+        request: "request",
+    };
+    Input::Submitted { submission, caller: number }
+}
+
+fn cancel() -> SagaInput {
+    SagaInput::Cancel { by: "me".to_owned(), reason: String::new() }
+}
+
 /// A core, its time, and all that it wanted and was not answered.
 struct Shell {
     core: Core<Table>,
     now: Moment,
     commits: Vec<std::sync::Arc<Commit<&'static str>>>,
+    /// The line in the database.
+    line: LineState,
     rpcs: Vec<Rpc<&'static str>>,
+    /// Except reads of the line.
     store: Vec<StoreRequest>,
+    reads: Vec<StoreRequest>,
     replies: Vec<(u32, Reply)>,
     changes: Vec<Change<&'static str>>,
     notices: Vec<Notice>,
@@ -81,8 +102,10 @@ impl Shell {
             core,
             now: Moment::ZERO,
             commits: Vec::new(),
+            line: LineState::default(),
             rpcs: Vec::new(),
             store: Vec::new(),
+            reads: Vec::new(),
             replies: Vec::new(),
             changes: Vec::new(),
             notices: Vec::new(),
@@ -90,14 +113,18 @@ impl Shell {
             end: None,
         };
         shell.step([]);
+        shell.read([]);
         shell
     }
 
     fn step(&mut self, inputs: impl IntoIterator<Item = Input<Table>>) {
         let ready = self.core.step(self.now, inputs);
-        self.commits.extend(ready.commit);
+        self.commits.extend(ready.commits);
         self.rpcs.extend(ready.rpcs);
-        self.store.extend(ready.store);
+        let is_read = |request: &StoreRequest| matches!(request, StoreRequest::ReadLine { .. });
+        let (reads, others): (Vec<_>, Vec<_>) = ready.store.into_iter().partition(is_read);
+        self.reads.extend(reads);
+        self.store.extend(others);
         self.replies.extend(ready.replies);
         self.changes.extend(ready.changes);
         self.notices.extend(ready.notices);
@@ -121,14 +148,7 @@ impl Shell {
     }
 
     fn submit(&mut self, number: u32) {
-        let submission = Submission {
-            id: id(u128::from(number)),
-            subject: format!("student {number}"),
-            key: "key".to_owned(),
-            fingerprint: "same".to_owned(),
-            request: "request",
-        };
-        self.step([Input::Submitted { submission, caller: number }]);
+        self.step([submitted(number)]);
     }
 
     /// The only commit that was not answered.
@@ -140,9 +160,48 @@ impl Shell {
 
     /// Answers a commit: all rows are taken.
     fn write(&mut self, commit: &Commit<&'static str>) {
-        let admissions = vec![Admitted::New; commit.admissions.len()];
-        let appends = vec![AppendOutcome::Appended; commit.appends.len()];
-        self.answer_commit(commit, CommitAnswer::Written { admissions, appends });
+        let answer = self.written(commit);
+        self.answer_commit(commit, answer);
+    }
+
+    /// The database takes all rows of a commit.
+    fn written(&mut self, commit: &Commit<&'static str>) -> CommitAnswer {
+        let has_line = self.line.last > self.line.served;
+        let mut admitted = |admission: &Admission<&'static str>| {
+            let ticket = Ticket(self.line.last.0 + 1);
+            self.line.last = ticket;
+            let begins = admission.first.is_some() && !has_line && self.line.door.state == DoorState::Open;
+            if begins {
+                self.line.served = ticket;
+            }
+            if begins { Admitted::Begun { ticket } } else { Admitted::Queued { ticket } }
+        };
+        let admissions = commit.admissions.iter().map(&mut admitted).collect();
+        let turns = commit.claim.iter().flat_map(|claim| &claim.turns);
+        for turn in turns.clone().filter(|turn| !turn.is_out_of_order) {
+            self.line.served = turn.ticket;
+        }
+        CommitAnswer::Written {
+            admissions,
+            claimed: turns.map(|_| true).collect(),
+            appends: vec![AppendOutcome::Appended; commit.appends.len()],
+            line: Some(self.line.clone()),
+        }
+    }
+
+    /// The database has taken all appends of a commit, except some.
+    fn appended(&mut self, commit: &Commit<&'static str>, appends: Vec<AppendOutcome>) {
+        let (admissions, claimed) = (Vec::new(), Vec::new());
+        self.answer_commit(commit, CommitAnswer::Written { admissions, claimed, appends, line: None });
+    }
+
+    /// Answers the only read of the line, of sagas whose tickets are these.
+    #[track_caller]
+    fn read(&mut self, tickets: impl IntoIterator<Item = u64>) {
+        assert_eq!(self.reads.len(), 1, "reads of the line");
+        let request = self.reads.remove(0);
+        let (state, sagas) = (self.line.clone(), tickets.into_iter().map(queued).collect());
+        self.step([Input::StoreAnswered { request, answer: StoreAnswer::Line { state, sagas } }]);
     }
 
     fn answer_commit(&mut self, commit: &Commit<&'static str>, answer: CommitAnswer) {
@@ -183,6 +242,15 @@ impl Shell {
         self.step([Input::StoreAnswered { request, answer }]);
     }
 
+    /// Other instances have ended, and these were theirs.
+    fn adopt<const N: usize>(&mut self, sagas: [u128; N]) {
+        self.answer_store(StoreRequest::Look { may_mark: true }, StoreAnswer::Looked);
+        let (chosen, limit) = (sagas.map(id).to_vec(), CoreConfig::default().adoption_chunk);
+        self.answer_store(StoreRequest::Choose { limit }, StoreAnswer::Chosen(chosen.clone()));
+        let adopted = sagas.map(|saga| stored(saga, "order")).into_iter().collect();
+        self.answer_store(StoreRequest::Adopt { sagas: chosen }, StoreAnswer::Adopted(adopted));
+    }
+
     fn outcomes(&self) -> Vec<Outcome> {
         let states = self.changes.iter().filter_map(|change| match change {
             Change::Advanced { state, .. } => Some(state.outcome()),
@@ -192,12 +260,19 @@ impl Shell {
     }
 }
 
+/// A queued saga, whose ticket is its number.
+fn queued(number: u64) -> QueuedSaga<&'static str> {
+    QueuedSaga { id: id(u128::from(number)), ticket: Ticket(number), request: Ok("request") }
+}
+
 fn kinds(replies: &[(u32, Reply)]) -> Vec<(u32, &'static str)> {
     let kind = |reply: &Reply| match reply {
+        Reply::Accepted(accepted) if accepted.is_queued => "queued",
         Reply::Accepted(_) => "accepted",
         Reply::Existing { .. } => "existing",
         Reply::QueueFull { .. } => "full",
         Reply::OverQuota { .. } => "quota",
+        Reply::Closed { .. } => "closed",
         Reply::Unstorable(_) => "unstorable",
         Reply::ShuttingDown => "shutting down",
         Reply::Done(_) => "done",
@@ -256,7 +331,10 @@ fn a_commit_without_an_answer_is_tried_again_and_settles_once() {
     }
     assert!(pauses[0] <= 20 * MS && pauses[7] >= 500 * MS && pauses[7] <= 1_000 * MS, "{pauses:?}");
     shell.write(&first);
-    assert_eq!(kinds(&shell.replies)[0], (1, "accepted"));
+    let mut replies = kinds(&shell.replies);
+    assert_eq!(replies.pop(), Some((1, "accepted")));
+    assert_eq!(replies, [(2, "full")], "no other is to wait for more than a second");
+    shell.commits.clear();
     shell.write(&first);
     assert_eq!(shell.core.in_memory(), 1, "an answer that comes twice counts once");
 }
@@ -294,14 +372,11 @@ fn with_appends(count: u32) -> (Shell, std::sync::Arc<Commit<&'static str>>) {
     let mut shell = Shell::new();
     (0..count).for_each(|number| shell.submit(number));
     shell.write_all();
-    let cancel = |number: u32| Input::Commanded {
-        saga: id(u128::from(number)),
-        command: SagaInput::Cancel { by: "me".to_owned(), reason: String::new() },
-        caller: 100 + number,
-    };
+    let cancelled =
+        |number: u32| Input::Commanded { saga: id(u128::from(number)), command: cancel(), caller: 100 + number };
     shell.replies.clear();
     // The first is under way alone, the others gather.
-    shell.step((0..count).map(cancel));
+    shell.step((0..count).map(cancelled));
     let commit = shell.commit();
     (shell, commit)
 }
@@ -343,7 +418,7 @@ fn a_log_that_is_refused_is_tried_again_by_itself() {
 fn a_saga_with_another_owner_is_left_to_it() {
     let (mut shell, commit) = with_appends(2);
     let appends = vec![AppendOutcome::Conflict, AppendOutcome::Appended];
-    shell.answer_commit(&commit, CommitAnswer::Written { admissions: Vec::new(), appends });
+    shell.appended(&commit, appends);
     assert_eq!(kinds(&shell.replies), [(100, "not here"), (101, "done")]);
     assert!(shell.changes.iter().any(|change| matches!(change, Change::HandedOver { saga } if *saga == id(0))));
     assert_eq!(shell.core.in_memory(), 1);
@@ -359,7 +434,7 @@ fn a_saga_that_is_gone_leaves_no_call_behind() {
     shell.until_commit();
     let commit = shell.commit();
     let appends = vec![AppendOutcome::Conflict];
-    shell.answer_commit(&commit, CommitAnswer::Written { admissions: Vec::new(), appends });
+    shell.appended(&commit, appends);
     assert_eq!(shell.core.in_memory(), 0);
     shell.step([Input::LimitSet { destination: "beta", in_flight_max: 3 }]);
     assert!(shell.names().is_empty(), "its new owner calls: {:?}", shell.names());
@@ -430,10 +505,9 @@ fn no_more_is_adopted_than_there_is_room_for() {
     shell.answer_store(StoreRequest::Choose { limit: 2 }, StoreAnswer::Chosen(vec![id(1), id(2)]));
     let adopt = StoreRequest::Adopt { sagas: vec![id(1), id(2)] };
     shell.answer_store(adopt, StoreAnswer::Adopted(vec![stored(1, "order"), stored(2, "order")]));
-    assert_eq!((shell.core.in_memory(), shell.core.queued()), (2, 1));
+    assert_eq!((shell.core.in_memory(), shell.core.adopted_waiting()), (2, 1));
     assert_eq!(shell.store, [], "the rest is left to other instances");
-    let cancel = SagaInput::Cancel { by: "me".to_owned(), reason: String::new() };
-    shell.step([Input::Commanded { saga: id(2), command: cancel, caller: 9 }]);
+    shell.step([Input::Commanded { saga: id(2), command: cancel(), caller: 9 }]);
     assert!(shell.store.contains(&StoreRequest::Choose { limit: 2 }), "the line of adopted sagas is empty");
 }
 
@@ -540,8 +614,8 @@ fn what_an_operator_sees_is_what_a_saga_waits_for() {
     use matricula_engine::Wait;
     let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::default() });
     shell.submit(1);
-    shell.submit(2);
     shell.write_all();
+    shell.adopt([2]);
     let waits = |shell: &Shell, number| {
         let view = shell.core.look(shell.now, id(number)).expect("it is here");
         view.waits.into_iter().map(|wait| (wait.step, wait.direction, wait.wait)).collect::<Vec<_>>()

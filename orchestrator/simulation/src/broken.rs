@@ -11,6 +11,16 @@ pub enum Broken {
     StoreAnswersEarly,
     /// The store admits the same key twice.
     StoreForgetsTheKey,
+    /// The store numbers sagas in another order than that of its commits.
+    TicketsComeOutOfOrder,
+    /// The store lets a saga begin at once though others are queued.
+    StoreAdmitsPastTheLine,
+    /// The store admits sagas though the door is closed.
+    StoreForgetsTheDoor,
+    /// The store admits more sagas of a student than may be open.
+    StoreForgetsTheQuota,
+    /// A saga that was claimed is queued again when its owner ends before it has called anything.
+    ClaimedReturnToTheLine,
     /// The barrier does not know what it has answered.
     BarrierForgetsAnswers,
     /// The barrier knows what was done, and not what was refused: it is decided again.
@@ -85,15 +95,44 @@ pub enum Broken {
     QueuesHaveNoBound,
     /// The store is never asked to show that a person must look.
     RefusedAreHidden,
+    /// A core takes in what is given to it after the answer that fences it, in the same step.
+    FencedGoOn,
+    /// Calls that nobody waits for leave at once.
+    CallsDoNotGather,
+    /// A commit is sent some seconds after it is due.
+    CommitsAreHeldBack,
+    /// A batch that a service finds invalid fails as a whole.
+    HalvesAreLost,
+    /// All commits of an instance have the same number.
+    CommitsHaveOneNumber,
+    /// An instance that is asked to end waits for nothing.
+    EndsAtOnce,
+    /// Sagas are claimed in another order than that of their tickets.
+    ClaimsAreUnsorted,
+    /// The first of the sagas that were read ahead is forgotten.
+    LineIsReadWithGaps,
+    /// A slot that was kept for a saga which another instance has claimed is never given back.
+    MissedClaimsKeepTheirSlots,
+    /// A claim that reported an error is not tried again.
+    LostClaimsAreForgotten,
+    /// A cancel of a saga that is queued waits for its turn.
+    CancelsInLineWait,
+    /// A submission begins at once though one before it is to be queued.
+    QueuedBeginAhead,
 }
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 58] = [
         Self::StoreForgetsTheFence,
         Self::StoreForgetsTheSequence,
         Self::StoreAnswersEarly,
         Self::StoreForgetsTheKey,
+        Self::TicketsComeOutOfOrder,
+        Self::StoreAdmitsPastTheLine,
+        Self::StoreForgetsTheDoor,
+        Self::StoreForgetsTheQuota,
+        Self::ClaimedReturnToTheLine,
         Self::BarrierForgetsAnswers,
         Self::BarrierForgetsRefusals,
         Self::BarrierForgetsTombstones,
@@ -131,5 +170,17 @@ impl Broken {
         Self::CallsInFlightAreHidden,
         Self::QueuesHaveNoBound,
         Self::RefusedAreHidden,
+        Self::FencedGoOn,
+        Self::CallsDoNotGather,
+        Self::CommitsAreHeldBack,
+        Self::HalvesAreLost,
+        Self::CommitsHaveOneNumber,
+        Self::EndsAtOnce,
+        Self::ClaimsAreUnsorted,
+        Self::LineIsReadWithGaps,
+        Self::MissedClaimsKeepTheirSlots,
+        Self::LostClaimsAreForgotten,
+        Self::CancelsInLineWait,
+        Self::QueuedBeginAhead,
     ];
 }

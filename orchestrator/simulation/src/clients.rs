@@ -42,6 +42,17 @@ pub(crate) struct Ask {
     pub asked: Asked,
 }
 
+impl Ask {
+    /// The saga that it is about; none of a submission.
+    pub(crate) fn saga(&self) -> Option<SagaNo> {
+        match &self.asked {
+            Asked::Submit(..) => None,
+            Asked::Cancel(saga) => Some(*saga),
+            Asked::Order(order) => Some(order.saga),
+        }
+    }
+}
+
 /// What somebody asks of a replica.
 #[derive(Debug, Clone)]
 pub(crate) enum Asked {

@@ -8,7 +8,7 @@ use crate::operators::{OperatorEvent, Operators};
 use crate::participants::Ledgers;
 use crate::replica::{DESTINATION_IN_FLIGHT_MAX, ProcessEvent};
 use crate::shapes::Does;
-use crate::store::LEASE_TTL_MS;
+use crate::store::{Door, LEASE_TTL_MS};
 
 /// The clock that a process sees is wrong by an hour at most, either way.
 const SKEW_MAX_MS: u32 = 3_600_000;
@@ -143,7 +143,22 @@ pub(crate) fn schedule(env: &mut Env, processes: u32, sections: usize, trouble_m
         env.schedule(at_ms, event);
     }
     limits(env, processes, trouble_ms);
+    doors(env, trouble_ms);
     env.schedule(i64::from(trouble_ms), Event::Heal);
+}
+
+/// In one history of eight a registrar pauses or closes the door now and then, and opens it again.
+fn doors(env: &mut Env, trouble_ms: u32) {
+    let mut draw = env.draw(Purpose::SetUp(SetUp::Doors));
+    if !draw.chance(128) {
+        return;
+    }
+    for _ in 0..1 + draw.below(3) {
+        let (from_ms, for_ms) = (i64::from(draw.below(trouble_ms)), i64::from(draw.below(5_000)));
+        let door = if draw.chance(512) { Door::Paused } else { Door::Closed };
+        env.schedule(from_ms, Event::Door(door));
+        env.schedule(from_ms + for_ms, Event::Door(Door::Open));
+    }
 }
 
 /// In one history of eight an operator parks a destination at a process for a while, or lets it take one call at a

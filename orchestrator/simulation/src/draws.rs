@@ -90,6 +90,7 @@ pub(crate) enum SetUp {
     Disasters,
     Disaster(u32),
     Limits,
+    Doors,
 }
 
 /// A message between two parties.
@@ -105,6 +106,8 @@ pub(crate) enum Message {
     Answer(RpcKey, u8),
     /// From an instance that has ended in order to another process.
     PeerLeft(InstanceNo, ProcessNo),
+    /// From an instance that has queued sagas, for the nth time, to another process.
+    LineBegun(InstanceNo, u32, ProcessNo),
 }
 
 /// A call of one instance for the operations of several sagas, named by the least of them.
@@ -131,6 +134,8 @@ pub(crate) enum TransactionKind {
     Choose,
     Adopt,
     Flag,
+    ReadLine,
+    ReadRow,
     Release,
     /// Named by the least of its rows: a saga and the first sequence of what is appended to it.
     Write(SagaNo, u64),
@@ -159,6 +164,7 @@ pub(crate) enum BacklogItem {
     Gathered,
     Limit,
     PeerLeft(InstanceNo),
+    LineBegun(InstanceNo, u32),
 }
 
 /// Numbers for one purpose, one after the other.

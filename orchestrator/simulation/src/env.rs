@@ -14,7 +14,7 @@ use crate::operators::OperatorEvent;
 use crate::participants::Rpc;
 use crate::replica::{InstanceInput, ProcessEvent};
 use crate::shapes::Shape;
-use crate::store::Transaction;
+use crate::store::{Door, Transaction};
 use crate::weather::Weather;
 
 /// What is to come.
@@ -38,10 +38,12 @@ pub(crate) enum Event {
     Client { client: ClientNo, event: ClientEvent },
     /// Something for the operators.
     Operator(OperatorEvent),
-    /// A person takes care of what a saga has left that was decided by hand.
+    /// A person takes care of what a saga has left that was decided manually.
     Mend { saga: SagaNo },
     /// A section gets another number of seats.
     Capacity { section: SectionNo, seats: usize },
+    /// A registrar sets the door.
+    Door(Door),
     /// All faults end.
     Heal,
 }

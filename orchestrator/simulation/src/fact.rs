@@ -4,17 +4,20 @@
 
 use std::rc::Rc;
 
+use matricula_core::{CommitNo, Lane};
 use matricula_engine::{Outcome, Recorded};
 
-use crate::names::{CallId, ClientNo, InstanceNo, SagaNo, SectionNo};
+use crate::draws::TransactionKind;
+use crate::names::{Attempt, CallId, ClientNo, InstanceNo, SagaNo, SectionNo};
 use crate::operators::Order;
 use crate::replica::{Looked, Submitted};
+use crate::store::Door;
 
 /// A fact.
 #[derive(Debug, Clone)]
 pub(crate) enum Fact {
     /// A process runs as a new instance.
-    Started { instance: InstanceNo, at_work_max: usize },
+    Started { instance: InstanceNo, at_work_max: usize, open_max: usize },
     /// An instance has ended, whichever way.
     Ended { instance: InstanceNo },
     /// An instance is stopped for a while, as by SIGSTOP.
@@ -29,34 +32,59 @@ pub(crate) enum Fact {
     Healed,
     /// Durable: an instance is marked dead.
     Marked { instance: InstanceNo, by: InstanceNo },
-    /// Durable: a saga is admitted.
-    Admitted { saga: SagaNo, instance: InstanceNo, first: Rc<Vec<Recorded>> },
+    /// Durable: a saga is admitted. Without a first event it is queued.
+    Admitted { saga: SagaNo, instance: InstanceNo, ticket: u64, first: Option<Rc<Vec<Recorded>>> },
+    /// Durable: it has left the line, and an instance drives it.
+    Claimed { saga: SagaNo, instance: InstanceNo, ticket: u64, first: Rc<Vec<Recorded>>, is_out_of_order: bool },
+    /// Durable: a registrar has set the door.
+    DoorSet { door: Door },
     /// Durable: its log has grown.
     Appended { saga: SagaNo, instance: InstanceNo, events: Rc<Vec<Recorded>> },
     /// Durable: it has another owner.
     Adopted { saga: SagaNo, instance: InstanceNo },
-    /// An instance was given a command about a saga: a cancel, or an operator's.
-    Commanded { instance: InstanceNo, saga: SagaNo },
-    /// An instance has sent a commit, or sends it again. `empty`: a saga of which nothing is appended.
-    CommitSent { instance: InstanceNo, empty: Option<SagaNo> },
-    /// It is given the answer.
-    CommitEnded { instance: InstanceNo },
+    /// An instance was given a command about a saga: a cancel, or an operator's. `is_queued`: the saga was in line when
+    /// its row was read.
+    Commanded { instance: InstanceNo, saga: SagaNo, is_cancel: bool, is_queued: bool },
+    /// An instance does not obey a command: it is too late, or the instance does not drive the saga.
+    Declined { instance: InstanceNo, saga: SagaNo },
+    /// An instance has sent a commit, or sends it again. `kind` names it by its rows. `empty`: a saga of which nothing is
+    /// appended.
+    /// `turns`: sagas that are claimed in order.
+    CommitSent {
+        instance: InstanceNo,
+        number: CommitNo,
+        kind: TransactionKind,
+        empty: Option<SagaNo>,
+        turns: Vec<SagaNo>,
+    },
+    /// It is given the answer of the commit of a lane.
+    CommitEnded { instance: InstanceNo, lane: Lane },
     /// An instance has let a submission in, or has rejected it at one of its bounds.
     Submitted { instance: InstanceNo, submitted: Rc<Submitted> },
     /// The store has refused a row of an instance for good, as far as that one knows. `is_shown`: it has the store show
     /// that a person must look, or nothing is stored that could be shown.
     RowRefused { instance: InstanceNo, saga: SagaNo, is_shown: bool },
+    /// The core of an instance was given the answer that it is fenced, and a question after that.
+    Fenced { instance: InstanceNo, is_answered: bool, has_sent: bool },
+    /// An instance does not drive a saga any more that is not finished.
+    GaveAway { instance: InstanceNo },
     /// The breaker of a service has opened.
     BreakerOpened,
-    /// An instance has taken a step, and sagas wait for their turn. So many others have had theirs and no durable
-    /// outcome.
-    Waiting { instance: InstanceNo, waiting: usize, at_work: usize },
+    /// An instance has taken a step. Adopted sagas wait there for their turn, or there is a line. So many others have had
+    /// theirs and no durable outcome.
+    Waiting { instance: InstanceNo, adopted: usize, at_work: usize },
+    /// An instance has taken a step, and no saga waits for its turn, as far as it knows.
+    NoneWaits { instance: InstanceNo },
     /// An operator looks at an instance.
     Looked { instance: InstanceNo, looked: Rc<Looked> },
     /// A call has left an instance.
     CallMade { instance: InstanceNo, of: CallId, attempt: u32 },
     /// An instance does not wait for a call any more.
     CallEnded { instance: InstanceNo, of: CallId },
+    /// The batch of a call was found invalid, and has more than one call.
+    Halved { instance: InstanceNo, made: Attempt },
+    /// An instance that was asked to end says that it is through, with so many calls in flight, and perhaps a commit.
+    EndsInOrder { instance: InstanceNo, calls: usize, has_commit: bool },
     /// A service has done an action.
     Done { of: CallId },
     /// A service has undone an action.

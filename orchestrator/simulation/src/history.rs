@@ -28,7 +28,7 @@ use crate::witness::Witness;
 /// Within so much simulated time after the last fault everything must have finished. The longest wait that a policy
 /// allows is 70 s (a slow retry after a service's wish to be left alone), and a lease of a dead instance is 6 s.
 const FINISH_WITHIN_MS: i64 = 600_000;
-/// When a saga that was decided by hand has ended, somebody takes care of what it left. Else others of the student
+/// When a saga that was decided manually has ended, somebody takes care of what it left. Else others of the student
 /// would wait for it until their deadline.
 const MENDED_AFTER_MS: i64 = 1_000;
 /// No history needs more: one that does is stuck in a loop that takes no time.
@@ -79,7 +79,7 @@ impl Simulation {
 
     /// Looks at one invariant only, so that no other can be the first to see what is wrong.
     pub fn watching(self, invariant: &'static str) -> Self {
-        assert!(invariants::all().iter().any(|known| known.name() == invariant), "no invariant {invariant:?}");
+        assert!(Self::invariants().contains(&invariant), "no invariant {invariant:?}");
         Self { only: Some(invariant), ..self }
     }
 
@@ -90,12 +90,16 @@ impl Simulation {
 
     /// Runs the history of a seed.
     pub fn run(&self, seed: u64) -> Report {
-        History::new(seed, self, false).run()
+        self.history(seed, false)
     }
 
     /// Runs the history of a seed, and writes down all that happens in it.
     pub fn run_with_log(&self, seed: u64) -> Report {
-        History::new(seed, self, true).run()
+        self.history(seed, true)
+    }
+
+    fn history(&self, seed: u64, logs: bool) -> Report {
+        History::new(seed, self, logs).run()
     }
 }
 
@@ -235,6 +239,11 @@ impl History {
                 let committed = witness.saga(saga).is_some_and(|seen| seen.state.outcome() == Outcome::Committed);
                 participants.mend(saga, committed);
             }
+            Event::Door(_) if env.healed => {}
+            Event::Door(door) => {
+                env.say(|| format!("the door is {door:?}"));
+                store.set_door(env, door);
+            }
             Event::Capacity { section, seats } => {
                 env.say(|| format!("{section} has {seats} seats now"));
                 participants.ledgers.capacity[section.get()] = seats;
@@ -250,7 +259,7 @@ impl History {
         env.healed = true;
         env.facts.push(Fact::Healed);
         env.weather = Weather::calm();
-        self.store.heal();
+        self.store.heal(env);
         self.participants.heal();
         self.processes.iter_mut().for_each(|process| process.heal(env));
     }
@@ -285,7 +294,10 @@ impl History {
                 seen.map_err(|what| Violation { invariant: invariant.name(), what })?;
             }
             if let Fact::Appended { saga, .. } = fact
-                && self.witness.saga(*saga).is_some_and(|seen| seen.is_by_hand() && seen.state.phase().is_finished())
+                && self
+                    .witness
+                    .saga(*saga)
+                    .is_some_and(|seen| seen.is_decided_manually() && seen.state.phase().is_finished())
             {
                 self.env.schedule(MENDED_AFTER_MS, Event::Mend { saga: *saga });
             }
@@ -326,6 +338,10 @@ fn is_disaster(event: &ProcessEvent) -> bool {
         | ProcessEvent::Pause { .. }
         | ProcessEvent::ClockJump { .. }
         | ProcessEvent::Limit { .. } => true,
-        ProcessEvent::Start | ProcessEvent::GoOn | ProcessEvent::PeerLeft(_) | ProcessEvent::Ask(_) => false,
+        ProcessEvent::Start
+        | ProcessEvent::GoOn
+        | ProcessEvent::PeerLeft(_)
+        | ProcessEvent::LineBegun(..)
+        | ProcessEvent::Ask(_) => false,
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Each looks at the facts of the event and at what they touch, not at the whole world, so that a history of hundreds
 //! of events costs little more with them than without. What can only be said of a world at rest is said at the end. A
-//! saga of which an operator decided something is judged apart: see `by_hand_is_told`.
+//! saga of which an operator decided something is judged apart: see `manual_is_told`.
 
 use std::rc::Rc;
 
@@ -19,12 +19,19 @@ use crate::witness::{Seen, Witness};
 mod all_or_nothing;
 mod answers_are_true;
 mod bounds_hold;
-mod by_hand_is_told;
+mod calls_gather;
+mod cancels_do_not_wait;
+mod decisions_are_written;
 mod durable_first;
 mod effects_once;
+mod ends_in_order;
+mod fenced_does_nothing;
 mod fenced_is_silent;
+mod halves_are_sent;
 mod living_are_not_ended;
 mod log_folds;
+mod manual_is_told;
+mod never_back_in_line;
 mod no_decided_call;
 mod no_seat_without_right;
 mod no_way_back;
@@ -36,10 +43,13 @@ mod one_call_at_a_time;
 mod one_commit_at_a_time;
 mod one_outcome;
 mod one_truth;
+mod queued_are_nobodys;
 mod refused_are_shown;
+mod the_door_holds;
 mod the_line_moves;
 mod the_stopping_begin_nothing;
 mod turns;
+mod turns_follow_tickets;
 mod views_are_true;
 
 pub(crate) use nothing_forgotten::{NOTHING_FORGOTTEN, overdue};
@@ -65,27 +75,27 @@ impl View<'_> {
         self.witness.saga(saga).is_some_and(|seen| seen.state.outcome() != Outcome::Pending)
     }
 
-    /// Whether an operator decided something of a saga by hand. It is judged apart: a person answers for what it
+    /// Whether an operator decided something of a saga manually. It is judged apart: a person answers for what it
     /// leaves, and what holds for every other need not hold for it.
-    fn is_by_hand(&self, saga: SagaNo) -> bool {
-        self.witness.saga(saga).is_some_and(Seen::is_by_hand)
+    fn is_decided_manually(&self, saga: SagaNo) -> bool {
+        self.witness.saga(saga).is_some_and(Seen::is_decided_manually)
     }
 
-    /// Whether a saga that was decided by hand adds or drops a section of a student: then ledgers may differ about it
+    /// Whether a saga that was decided manually adds or drops a section of a student: then ledgers may differ about it
     /// for good.
-    fn is_left_by_hand(&self, student: StudentNo, section: SectionNo) -> bool {
-        self.witness.sagas().filter(|(_, seen)| seen.is_by_hand()).any(|(saga, _)| {
+    fn is_left_manually(&self, student: StudentNo, section: SectionNo) -> bool {
+        self.witness.sagas().filter(|(_, seen)| seen.is_decided_manually()).any(|(saga, _)| {
             let request = self.request(saga);
             request.student == student && request.adds.iter().chain(&request.drops).any(|other| *other == section)
         })
     }
 
-    /// Whether a saga that is not finished, or was decided by hand, drops a section of a student: then ledgers may
+    /// Whether a saga that is not finished, or was decided manually, drops a section of a student: then ledgers may
     /// differ about it.
     fn is_being_dropped(&self, of: &Request, section: SectionNo) -> bool {
         self.witness.sagas().any(|(saga, seen)| {
             let request = self.request(saga);
-            let is_in_motion = !seen.state.phase().is_finished() || seen.is_by_hand();
+            let is_in_motion = !seen.state.phase().is_finished() || seen.is_decided_manually();
             is_in_motion && request.student == of.student && request.drops.contains(&section)
         })
     }
@@ -124,7 +134,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(no_way_back::NoWayBack),
         Box::new(one_outcome::OneOutcome::default()),
         Box::new(one_call_at_a_time::OneCallAtATime::default()),
-        Box::new(by_hand_is_told::ByHandIsTold),
+        Box::new(manual_is_told::ManualIsTold),
         Box::new(living_are_not_ended::LivingAreNotEnded::default()),
         Box::new(turns::Turns::default()),
         Box::new(one_commit_at_a_time::OneCommitAtATime::default()),
@@ -132,8 +142,18 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(no_decided_call::NoDecidedCall),
         Box::new(the_line_moves::TheLineMoves::default()),
         Box::new(views_are_true::ViewsAreTrue),
-        Box::new(bounds_hold::BoundsHold),
+        Box::new(turns_follow_tickets::TurnsFollowTickets::default()),
+        Box::new(never_back_in_line::NeverBackInLine::default()),
+        Box::new(queued_are_nobodys::QueuedAreNobodys),
+        Box::new(the_door_holds::TheDoorHolds::default()),
+        Box::new(cancels_do_not_wait::CancelsDoNotWait::default()),
+        Box::new(bounds_hold::BoundsHold::default()),
         Box::new(refused_are_shown::RefusedAreShown),
+        Box::new(fenced_does_nothing::FencedDoesNothing),
+        Box::new(calls_gather::CallsGather::default()),
+        Box::new(decisions_are_written::DecisionsAreWritten::default()),
+        Box::new(halves_are_sent::HalvesAreSent::default()),
+        Box::new(ends_in_order::EndsInOrder),
     ]
 }
 

@@ -82,6 +82,9 @@ impl SagaNo {
 }
 
 impl InstanceNo {
+    /// The owner of what is queued.
+    pub(crate) const NOBODY: Self = Self(u16::MAX);
+
     /// The nth instance of a process, counted from 0.
     pub(crate) fn of(process: ProcessNo, starts_before: u16) -> Self {
         Self(starts_before * PROCESSES_MAX + u16::from(process.0))

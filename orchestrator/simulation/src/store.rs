@@ -1,5 +1,5 @@
 //! The saga store in memory, with the contract of the real one: leases by its own clock, the mark `dead` as the fence
-//! of every commit, appends with an expected sequence, group commit.
+//! of every commit, the waiting line, appends with an expected sequence, group commit.
 //!
 //! ```text
 //! transaction --executed, in one order--> pending --flush--> durable --> answer (or an error, though it is durable)
@@ -9,16 +9,20 @@
 
 use std::rc::Rc;
 
-use matricula_core::Moment;
+use matricula_core::{CommitNo, Moment};
 use matricula_engine::Recorded;
 
 use crate::broken::Broken;
-use crate::clients::Request;
+use crate::clients::{Ask, Request};
 use crate::draws::{Draw, Purpose, TransactionKey, TransactionKind};
 use crate::env::{Env, Event};
 use crate::fact::Fact;
 use crate::names::{InstanceNo, SagaNo};
 use crate::replica::InstanceInput;
+
+mod line;
+
+pub(crate) use line::{Door, LineState, Queued};
 
 /// How long an instance counts as living after its last sign.
 pub(crate) const LEASE_TTL_MS: i64 = 6_000;
@@ -32,36 +36,71 @@ const REFUSED_FOR_MS: u32 = 20_000;
 pub(crate) const ADOPTION_CHUNK: usize = 2;
 
 /// The rows that an instance writes in one transaction.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Batch {
     /// The commit of the instance; it is tried again with the same number.
-    pub number: u64,
+    pub number: CommitNo,
+    /// In the order of their arrival.
     pub admissions: Vec<Admission>,
+    pub claim: Option<Claim>,
     pub appends: Vec<Append>,
+    /// Sagas without an outcome that one student may have.
+    pub subject_open_max: usize,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Admission {
     pub saga: SagaNo,
     pub request: Rc<Request>,
+    /// None: it is to be queued.
+    pub first: Option<Rc<Vec<Recorded>>>,
+}
+
+/// Sagas that are taken out of the line.
+#[derive(Debug, Clone)]
+pub(crate) struct Claim {
+    /// The ticket whose turn had come last.
+    pub after: u64,
+    pub turns: Vec<Turn>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Turn {
+    pub saga: SagaNo,
+    pub ticket: u64,
     pub first: Rc<Vec<Recorded>>,
+    pub is_out_of_order: bool,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) struct Append {
     pub saga: SagaNo,
     pub events: Rc<Vec<Recorded>>,
+    pub has_outcome: bool,
     pub finished: bool,
 }
 
 #[derive(Debug, Clone)]
 pub(crate) enum StoreRequest {
     Register,
-    Renew { asked_at: Moment },
-    Look { may_mark: bool },
-    Choose { limit: usize },
+    Renew {
+        asked_at: Moment,
+    },
+    Look {
+        may_mark: bool,
+    },
+    Choose {
+        limit: usize,
+    },
     Adopt(Vec<SagaNo>),
     Flag(Vec<SagaNo>),
+    /// The queued sagas behind a ticket.
+    ReadLine {
+        after: u64,
+        limit: usize,
+    },
+    /// Whether a saga is queued, for an order that came about it.
+    ReadRow(Rc<Ask>),
     Write(Rc<Batch>),
     Release,
 }
@@ -76,6 +115,8 @@ impl StoreRequest {
             Self::Choose { .. } => TransactionKind::Choose,
             Self::Flag(_) => TransactionKind::Flag,
             Self::Adopt(_) => TransactionKind::Adopt,
+            Self::ReadLine { .. } => TransactionKind::ReadLine,
+            Self::ReadRow(_) => TransactionKind::ReadRow,
             Self::Release => TransactionKind::Release,
             Self::Write(batch) => {
                 let (saga, sequence) = batch.rows().min().expect("a write has a row");
@@ -88,9 +129,11 @@ impl StoreRequest {
 impl Batch {
     /// Each saga with the first sequence that is written.
     fn rows(&self) -> impl Iterator<Item = (SagaNo, u64)> {
-        let admitted = self.admissions.iter().map(|admission| (admission.saga, &admission.first));
-        let rows = admitted.chain(self.appends.iter().map(|append| (append.saga, &append.events)));
-        rows.map(|(saga, events)| (saga, events.first().map_or(0, |event| event.sequence)))
+        let admitted = self.admissions.iter().map(|admission| (admission.saga, u64::from(admission.first.is_some())));
+        let claimed = self.claim.iter().flat_map(|claim| &claim.turns).map(|turn| (turn.saga, 1));
+        let sequence = |append: &Append| append.events.first().map_or(0, |event| event.sequence);
+        let appended = self.appends.iter().map(move |append| (append.saga, sequence(append)));
+        admitted.chain(claimed).chain(appended)
     }
 }
 
@@ -104,7 +147,10 @@ pub(crate) struct Transaction {
 /// How an admission ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admitted {
-    New,
+    Begun { ticket: u64 },
+    Queued { ticket: u64 },
+    OverQuota,
+    Closed,
     Existing { saga: SagaNo, same_request: bool },
 }
 
@@ -131,8 +177,21 @@ pub(crate) enum StoreAnswer {
     Failed,
     Chosen(Vec<SagaNo>),
     Adopted(Vec<Stored>),
-    /// Admissions, and for each append whether it stands.
-    Written(Vec<Admitted>, Vec<bool>),
+    Line(LineState, Vec<Queued>),
+    /// The saga with its ticket if it is queued.
+    Row(Option<Queued>),
+    Written(Written),
+}
+
+/// What became of the rows of a batch.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    pub admitted: Vec<Admitted>,
+    /// For each turn, whether the saga is this instance's now.
+    pub claimed: Vec<bool>,
+    /// For each append, whether it stands.
+    pub appended: Vec<bool>,
+    pub line: Option<LineState>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -143,8 +202,12 @@ struct Lease {
 
 #[derive(Debug)]
 struct Row {
+    /// [`InstanceNo::NOBODY`] while it is queued.
     owner: InstanceNo,
+    ticket: u64,
+    is_queued: bool,
     sequence: u64,
+    has_outcome: bool,
     finished: bool,
     log: Vec<Rc<Vec<Recorded>>>,
 }
@@ -153,7 +216,10 @@ enum Undo {
     Lease(InstanceNo, Option<Lease>),
     NewRow(SagaNo),
     Owner(SagaNo, InstanceNo),
-    Append(SagaNo),
+    /// Whether it had its outcome before.
+    Append(SagaNo, bool),
+    Line(LineState),
+    Claimed(SagaNo),
 }
 
 /// Executed and not durable yet.
@@ -166,6 +232,7 @@ struct Pending {
 pub(crate) struct Store {
     leases: Vec<Option<Lease>>,
     rows: Vec<Option<Row>>,
+    line: LineState,
     clock_ahead_ms: i64,
     away_until_ms: i64,
     pending: Vec<Pending>,
@@ -199,9 +266,16 @@ impl Store {
         } else {
             self.pending.push(pending);
         }
-        if !self.flushing {
-            self.flushing = true;
-            let in_ms = i64::from(draw.below(env.weather.store_ms));
+        self.flush_in(env, i64::from(draw.below(env.weather.store_ms)));
+    }
+
+    fn flush_soon(&mut self, env: &mut Env) {
+        self.flush_in(env, 1);
+    }
+
+    /// What is executed becomes durable then, unless that is on its way.
+    fn flush_in(&mut self, env: &mut Env, in_ms: i64) {
+        if !std::mem::replace(&mut self.flushing, true) {
             env.schedule(in_ms, Event::Flush { epoch: self.epoch });
         }
     }
@@ -278,8 +352,9 @@ impl Store {
         }
     }
 
-    pub(crate) fn heal(&mut self) {
+    pub(crate) fn heal(&mut self, env: &mut Env) {
         self.away_until_ms = 0;
+        self.set_door(env, Door::Open);
     }
 
     /// The owner of a saga, as it stands.
@@ -292,10 +367,12 @@ impl Store {
             Undo::Lease(instance, lease) => self.leases[instance.get()] = lease,
             Undo::NewRow(saga) => self.rows[saga.get()] = None,
             Undo::Owner(saga, owner) => self.row(saga).owner = owner,
-            Undo::Append(saga) => {
+            Undo::Line(line) => self.line = line,
+            Undo::Claimed(saga) => self.queue_again(saga),
+            Undo::Append(saga, had_outcome) => {
                 let row = self.row(saga);
                 row.log.pop();
-                row.finished = false;
+                (row.finished, row.has_outcome) = (false, had_outcome);
                 row.sequence = row.log.last().and_then(|events| events.last()).map_or(0, |event| event.sequence);
             }
         }
@@ -325,13 +402,13 @@ impl Store {
                 for other in 0..others {
                     let other = InstanceNo(other as u16);
                     if other != instance && self.leases[other.get()].is_some_and(|lease| lease.until_ms < now_ms) {
-                        self.mark(other, instance);
+                        self.mark(env, other, instance);
                     }
                 }
                 StoreAnswer::Done
             }
             StoreRequest::Release => {
-                self.mark(instance, instance);
+                self.mark(env, instance, instance);
                 StoreAnswer::Done
             }
             StoreRequest::Flag(_) if self.is_dead(instance) => StoreAnswer::Fenced,
@@ -341,6 +418,8 @@ impl Store {
                 StoreAnswer::Chosen(sagas.filter(|saga| self.is_ownerless(*saga)).take(*limit).collect())
             }
             StoreRequest::Adopt(sagas) => self.adopt(instance, sagas),
+            StoreRequest::ReadLine { after, limit } => self.read_line(*after, *limit),
+            StoreRequest::ReadRow(ask) => StoreAnswer::Row(ask.saga().and_then(|saga| self.queued(saga))),
             StoreRequest::Write(batch) => self.write(env, instance, batch),
         }
     }
@@ -368,52 +447,25 @@ impl Store {
         if self.is_dead(instance) && !env.is_broken(Broken::StoreForgetsTheFence) {
             return StoreAnswer::Fenced;
         }
-        let admitted = batch.admissions.iter().map(|admission| self.admit(env, instance, admission)).collect();
+        let admitted = self.admit(env, instance, batch);
+        let claimed = batch.claim.as_ref().map(|claim| self.claim(instance, claim)).unwrap_or_default();
         let appended = batch.appends.iter().map(|append| self.append(env, instance, append)).collect();
-        StoreAnswer::Written(admitted, appended)
-    }
-
-    fn admit(&mut self, env: &Env, instance: InstanceNo, admission: &Admission) -> Admitted {
-        let Admission { saga, request, first } = admission;
-        let by_key = |other: &SagaNo| {
-            let has_key = || {
-                let requested = env.request(*other);
-                (requested.student, requested.key) == (request.student, request.key)
-            };
-            self.owner(*other).is_some() && (*other == *saga || !env.is_broken(Broken::StoreForgetsTheKey) && has_key())
-        };
-        let existing = (0..self.rows.len()).map(|saga| SagaNo(saga as u16)).find(by_key);
-        match existing {
-            // An earlier try of this very write was committed though it reported an error.
-            Some(existing) if existing == *saga => Admitted::New,
-            Some(existing) => {
-                let same_request = env.request(existing).asks_the_same(request);
-                Admitted::Existing { saga: existing, same_request }
-            }
-            None => {
-                if self.rows.len() <= saga.get() {
-                    self.rows.resize_with(saga.get() + 1, || None);
-                }
-                self.rows[saga.get()] =
-                    Some(Row { owner: instance, sequence: 1, finished: false, log: vec![first.clone()] });
-                self.undo.push(Undo::NewRow(*saga));
-                self.pending_facts.push(Fact::Admitted { saga: *saga, instance, first: first.clone() });
-                Admitted::New
-            }
-        }
+        let has_line = !batch.admissions.is_empty() || batch.claim.is_some();
+        StoreAnswer::Written(Written { admitted, claimed, appended, line: has_line.then_some(self.line) })
     }
 
     /// Whether the events stand in the log now.
     fn append(&mut self, env: &Env, instance: InstanceNo, append: &Append) -> bool {
-        let Append { saga, events, finished } = append;
+        let Append { saga, events, has_outcome, finished } = append;
         let (Some(first), Some(last)) = (events.first(), events.last()) else { return false };
         let Some(row) = self.rows.get_mut(saga.get()).and_then(Option::as_mut) else { return false };
         let as_expected = row.sequence + 1 == first.sequence && row.owner == instance;
         if as_expected || env.is_broken(Broken::StoreForgetsTheSequence) {
             row.sequence = last.sequence;
+            let had_outcome = std::mem::replace(&mut row.has_outcome, *has_outcome);
             row.finished = *finished;
             row.log.push(events.clone());
-            self.undo.push(Undo::Append(*saga));
+            self.undo.push(Undo::Append(*saga, had_outcome));
             self.pending_facts.push(Fact::Appended { saga: *saga, instance, events: events.clone() });
             return true;
         }
@@ -422,11 +474,12 @@ impl Store {
         row.sequence == last.sequence && row.owner == instance
     }
 
-    fn mark(&mut self, instance: InstanceNo, by: InstanceNo) {
+    fn mark(&mut self, env: &Env, instance: InstanceNo, by: InstanceNo) {
         let lease = self.leases.get(instance.get()).copied().flatten();
         if let Some(lease) = lease.filter(|lease| !lease.dead) {
             self.set_lease(instance, Some(Lease { dead: true, ..lease }));
             self.pending_facts.push(Fact::Marked { instance, by });
+            self.forget_claims(env, instance);
         }
     }
 
@@ -444,7 +497,7 @@ impl Store {
 
     fn is_ownerless(&self, saga: SagaNo) -> bool {
         let row = self.rows.get(saga.get()).and_then(Option::as_ref);
-        row.is_some_and(|row| !row.finished && self.is_dead(row.owner))
+        row.is_some_and(|row| !row.finished && !row.is_queued && self.is_dead(row.owner))
     }
 }
 
@@ -456,6 +509,8 @@ fn name(kind: TransactionKind) -> &'static str {
         TransactionKind::Choose => "the choice",
         TransactionKind::Adopt => "the adoption",
         TransactionKind::Flag => "the flag",
+        TransactionKind::ReadLine => "the read of the line",
+        TransactionKind::ReadRow => "the read of a saga",
         TransactionKind::Write(..) => "the write",
         TransactionKind::Release => "the release",
     }

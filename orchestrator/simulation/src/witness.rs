@@ -1,7 +1,7 @@
 //! What is durable and what was done, by an account of its own: the fold of the facts. The invariants compare with it,
 //! and never with what an instance has in memory.
 
-use matricula_engine::{Direction, Event, Intervention, SagaState, StepIndex};
+use matricula_engine::{Direction, Event, Intervention, Recorded, SagaState, StepIndex};
 
 use crate::fact::Fact;
 use crate::names::{InstanceNo, SagaNo};
@@ -11,14 +11,17 @@ use crate::shapes::Shape;
 pub(crate) struct Seen {
     pub state: SagaState,
     pub owner: InstanceNo,
+    pub ticket: u64,
+    /// It waits in line. Its state is the one of a saga that has begun and has all steps.
+    pub is_queued: bool,
     /// What operators decided, in order.
     pub interventions: Vec<Intervention>,
 }
 
 impl Seen {
-    /// Whether anything of it was decided by hand, so that a person answers for what it leaves. A retry decides
+    /// Whether anything of it was decided manually, so that a person answers for what it leaves. A retry decides
     /// nothing.
-    pub(crate) fn is_by_hand(&self) -> bool {
+    pub(crate) fn is_decided_manually(&self) -> bool {
         self.interventions.iter().any(|intervention| !matches!(intervention, Intervention::Retry { .. }))
     }
 }
@@ -84,21 +87,36 @@ impl Witness {
         self.lives[instance.get()].runs = true;
     }
 
+    /// A saga is admitted, or leaves the line.
+    fn enters(&mut self, shape: &Shape, saga: SagaNo, owner: InstanceNo, ticket: u64, first: Option<&[Recorded]>) {
+        let applies: Vec<_> = shape.definition.steps().iter().map(|step| step.name).collect();
+        let not_begun = [Recorded::first(0, shape.definition.admit(applies, 0))];
+        match SagaState::replay(&shape.definition, first.unwrap_or(&not_begun)) {
+            Ok(state) => {
+                if self.sagas.len() <= saga.get() {
+                    self.sagas.resize_with(saga.get() + 1, || None);
+                }
+                let (is_queued, interventions) = (first.is_none(), Vec::new());
+                self.sagas[saga.get()] = Some(Seen { state, owner, ticket, is_queued, interventions });
+            }
+            Err(error) => self.unfoldable = Some(format!("{saga}: {error}")),
+        }
+    }
+
     pub(crate) fn learn(&mut self, shape: &Shape, fact: &Fact) {
         match fact {
             Fact::Started { instance, .. } => self.started(*instance),
             Fact::Ended { instance } => self.lives[instance.get()].runs = false,
             Fact::Marked { instance, .. } => self.lives[instance.get()].marked = true,
-            Fact::Admitted { saga, instance, first } => match SagaState::replay(&shape.definition, &**first) {
-                Ok(state) => {
-                    if self.sagas.len() <= saga.get() {
-                        self.sagas.resize_with(saga.get() + 1, || None);
-                    }
-                    self.unfinished += 1;
-                    self.sagas[saga.get()] = Some(Seen { state, owner: *instance, interventions: Vec::new() });
-                }
-                Err(error) => self.unfoldable = Some(format!("{saga}: {error}")),
-            },
+            Fact::Admitted { saga, instance, ticket, first } => {
+                let is_new = self.saga(*saga).is_none();
+                let owner = first.as_ref().map_or(InstanceNo::NOBODY, |_| *instance);
+                self.enters(shape, *saga, owner, *ticket, first.as_ref().map(|first| &***first));
+                self.unfinished += usize::from(is_new);
+            }
+            Fact::Claimed { saga, instance, ticket, first, .. } => {
+                self.enters(shape, *saga, *instance, *ticket, Some(first));
+            }
             Fact::Appended { saga, events, .. } => {
                 let Some(Some(seen)) = self.sagas.get_mut(saga.get()) else {
                     self.unfoldable = Some(format!("{saga} grows before it is admitted"));

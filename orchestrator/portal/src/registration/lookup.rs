@@ -22,7 +22,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tonic::Status;
 
-use crate::unavailable::{shutting_down, unavailable};
+use crate::{shutting_down, unavailable};
 
 /// Registrations that one read asks for: with their logs some megabytes.
 const BATCH_MAX: usize = 500;

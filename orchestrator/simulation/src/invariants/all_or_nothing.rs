@@ -16,9 +16,9 @@ impl Invariant for AllOrNothing {
 
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         match fact {
-            Fact::Done { of } if world.is_by_hand(of.saga) => Ok(()),
+            Fact::Done { of } if world.is_decided_manually(of.saga) => Ok(()),
             Fact::Done { of } if world.shape.does[of.step.get()] == Does::Commit => whole(of.saga, world),
-            Fact::Appended { saga, .. } if !world.is_by_hand(*saga) => nothing(*saga, world),
+            Fact::Appended { saga, .. } if !world.is_decided_manually(*saga) => nothing(*saga, world),
             _ => Ok(()),
         }
     }

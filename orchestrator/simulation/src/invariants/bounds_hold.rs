@@ -1,24 +1,44 @@
-//! The bounds hold: an instance lets no submission in beyond a bound, and rejects none while there is room. A rejected
-//! client is sent away for a tenth of a second at least and for ten seconds at most.
+//! The bounds hold: an instance lets no submission in beyond a bound, and rejects none while there is room. No student
+//! has more sagas without an outcome than the quota, over all instances. A rejected client is sent away for a tenth of a
+//! second at least and for ten seconds at most.
 
 use std::time::Duration;
 
+use matricula_engine::Outcome;
+
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
+use crate::names::{InstanceNo, SagaNo};
 use crate::replica::{Entry, Submitted};
+use crate::witness::Seen;
 
 /// How long a rejected client is sent away.
 const RETRY_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(10);
 
-pub(super) struct BoundsHold;
+/// While a submission has waited for so long to be written, none is let in.
+const DURABLE_MAX_MS: i64 = 1_000;
+
+/// How many sagas of one student each instance lets be open.
+#[derive(Default)]
+pub(super) struct BoundsHold {
+    open_max: Vec<(InstanceNo, usize)>,
+}
 
 impl Invariant for BoundsHold {
     fn name(&self) -> &'static str {
         "the bounds hold"
     }
 
-    fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
-        let Fact::Submitted { instance, submitted } = fact else { return Ok(()) };
+    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
+        let (instance, submitted) = match fact {
+            Fact::Started { instance, open_max, .. } => {
+                self.open_max.push((*instance, *open_max));
+                return Ok(());
+            }
+            Fact::Admitted { saga, instance, .. } => return self.quota(*saga, *instance, world),
+            Fact::Submitted { instance, submitted } => (instance, submitted),
+            _ => return Ok(()),
+        };
         let held = match submitted.entry {
             Entry::LetIn => let_in(submitted),
             Entry::QueueFull { retry_after } => queue_full(submitted).and_then(|()| hint(retry_after)),
@@ -28,33 +48,41 @@ impl Invariant for BoundsHold {
     }
 }
 
-fn let_in(submitted: &Submitted) -> Held {
-    let Submitted { open, open_of_student, in_memory, has_left, bounds, is_repeated, .. } = submitted;
-    hold(*open <= bounds.admission_queue_max, || format!("{open} open of {}", bounds.admission_queue_max))?;
-    // A saga that has left in the same step may have left before.
-    hold(*in_memory < bounds.sagas_in_memory_max || *has_left, || {
-        format!("let in with {in_memory} in memory of {}", bounds.sagas_in_memory_max)
-    })?;
-    if *is_repeated {
-        return Ok(());
+impl BoundsHold {
+    /// So many sagas of one student have no outcome, over all instances.
+    fn quota(&self, saga: SagaNo, instance: InstanceNo, world: &View<'_>) -> Held {
+        let student = world.request(saga).student;
+        let is_open = |(other, seen): &(SagaNo, &Seen)| {
+            seen.state.outcome() == Outcome::Pending && world.request(*other).student == student
+        };
+        let open = world.witness.sagas().filter(is_open).count();
+        let open_max = self.open_max.iter().find(|(other, _)| *other == instance).map_or(0, |(_, most)| *most);
+        hold(open <= open_max, || format!("{saga} at {instance}: {open} open of {student}, of {open_max}"))
     }
-    hold(*open_of_student <= bounds.subject_open_max, || {
-        format!("{open_of_student} open of the student, of {}", bounds.subject_open_max)
-    })?;
+}
+
+fn let_in(submitted: &Submitted) -> Held {
+    let Submitted { in_line, in_memory, is_alone, bounds, .. } = submitted;
+    let is_full = *in_line >= bounds.admission_queue_max as u64 || *in_memory >= bounds.sagas_in_memory_max;
+    hold(!is_full || !is_alone, || format!("let in with {in_line} in line and {in_memory} in memory"))?;
     hold(!is_too_fast(submitted), || format!("let in too soon after those of {:?} ms ago", submitted.earlier_ms))
 }
 
 fn queue_full(submitted: &Submitted) -> Held {
-    let Submitted { open_most, in_memory_most, bounds, .. } = submitted;
-    let is_full = *open_most >= bounds.admission_queue_max || *in_memory_most >= bounds.sagas_in_memory_max;
-    hold(is_full, || format!("no room with {open_most} open and {in_memory_most} in memory at most"))
+    let Submitted { in_line, in_memory, unanswered, unanswered_ms, is_alone, bounds, .. } = submitted;
+    // Of the sagas that are about to enter memory, those on their way out of the line are not known here.
+    let in_memory = in_memory + unanswered + bounds.in_flight_max;
+    let is_full = *in_line >= bounds.admission_queue_max as u64
+        || in_memory >= bounds.sagas_in_memory_max
+        || *unanswered_ms >= DURABLE_MAX_MS;
+    hold(is_full || !is_alone, || {
+        format!("no room with {in_line} in line, {in_memory} in memory at most, and {unanswered_ms} ms of waiting")
+    })
 }
 
 fn over_quota(submitted: &Submitted) -> Held {
-    let Submitted { open_of_student_most, bounds, is_repeated, .. } = submitted;
-    let is_over = *open_of_student_most >= bounds.subject_open_max || is_too_fast(submitted);
-    hold(is_over || *is_repeated, || {
-        format!("over a quota with {open_of_student_most} open, after those of {:?} ms ago", submitted.earlier_ms)
+    hold(is_too_fast(submitted) || !submitted.is_alone, || {
+        format!("too fast after those of {:?} ms ago", submitted.earlier_ms)
     })
 }
 

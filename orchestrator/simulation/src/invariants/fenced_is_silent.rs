@@ -12,7 +12,9 @@ impl Invariant for FencedIsSilent {
 
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         let (saga, instance) = match fact {
-            Fact::Admitted { saga, instance, .. } | Fact::Adopted { saga, instance } => (saga, instance),
+            Fact::Admitted { saga, instance, .. }
+            | Fact::Claimed { saga, instance, .. }
+            | Fact::Adopted { saga, instance } => (saga, instance),
             Fact::Appended { saga, instance, .. } => {
                 let owner = world.witness.saga(*saga).map(|seen| seen.owner);
                 hold(owner == Some(*instance), || format!("{instance} appends to {saga} of {owner:?}"))?;

@@ -18,7 +18,7 @@ impl Invariant for NoSeatWithoutRight {
         hold(taken_before < capacity, || format!("{saga} gets seat {} of {capacity} in {section}", taken_before + 1))?;
         // Who is given a seat after the saga has ended would keep it for ever.
         let seen = world.witness.saga(*saga);
-        hold(seen.is_some_and(|seen| !seen.state.phase().is_finished() || seen.is_by_hand()), || {
+        hold(seen.is_some_and(|seen| !seen.state.phase().is_finished() || seen.is_decided_manually()), || {
             format!("{saga} gets a seat in {section} when nobody drives it")
         })
     }
@@ -28,7 +28,7 @@ impl Invariant for NoSeatWithoutRight {
             return Ok(());
         }
         let ledgers = &world.participants.ledgers;
-        let is_judged = |entry: &&Entry| !world.is_left_by_hand(entry.student, entry.section);
+        let is_judged = |entry: &&Entry| !world.is_left_manually(entry.student, entry.section);
         for seat in ledgers.seats.entries.iter().filter(is_judged) {
             let mut of_saga = ledgers.enrollments.of_saga(seat.saga);
             let enrolled = of_saga.any(|entry| (entry.student, entry.section) == (seat.student, seat.section));

@@ -16,7 +16,7 @@ impl Invariant for NoWayBack {
 
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         let (Fact::Done { of } | Fact::Undone { of }) = fact else { return Ok(()) };
-        if world.is_by_hand(of.saga) {
+        if world.is_decided_manually(of.saga) {
             return Ok(());
         }
         let committed = || world.witness.effects(of.saga, world.shape.definition.pivot()).done > 0;

@@ -34,7 +34,7 @@ impl Invariant for NobodyTwice {
                     let official = entries.iter().filter(|entry| entry.student == student && !entry.pending);
                     official.filter(|entry| entry.section == section).count()
                 };
-                let is_judged = |section| !world.is_left_by_hand(student, section);
+                let is_judged = |section| !world.is_left_manually(student, section);
                 let mut adds = world.request(of.saga).adds.iter();
                 let twice = adds.find(|section| of_student(**section) > 1 && is_judged(**section));
                 hold(twice.is_none(), || format!("{student} is enrolled twice in {twice:?}"))

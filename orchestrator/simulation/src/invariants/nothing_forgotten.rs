@@ -40,6 +40,9 @@ pub(crate) fn overdue(world: &View<'_>) -> String {
                 Some(life) if life.marked => format!("{}, which is dead", seen.owner),
                 _ => format!("{}, which has ended", seen.owner),
             };
+            if seen.is_queued {
+                return format!("{saga} is in line with ticket {}", seen.ticket);
+            }
             format!("{saga} is {} and belongs to {owner}", seen.state.phase().as_str())
         })
         .collect();

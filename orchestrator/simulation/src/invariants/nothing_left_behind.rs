@@ -21,7 +21,7 @@ impl Invariant for NothingLeftBehind {
             }
             Fact::Done { of } | Fact::Undone { of } => {
                 let seen = world.witness.saga(of.saga);
-                let may = seen.is_some_and(|seen| !seen.state.phase().is_finished() || seen.is_by_hand());
+                let may = seen.is_some_and(|seen| !seen.state.phase().is_finished() || seen.is_decided_manually());
                 hold(may, || format!("{of} is done too late"))
             }
             _ => Ok(()),
@@ -34,7 +34,7 @@ impl Invariant for NothingLeftBehind {
 }
 
 fn explained(saga: SagaNo, world: &View<'_>) -> Held {
-    let Some(seen) = world.witness.saga(saga).filter(|seen| !seen.is_by_hand()) else { return Ok(()) };
+    let Some(seen) = world.witness.saga(saga).filter(|seen| !seen.is_decided_manually()) else { return Ok(()) };
     let committed = seen.state.phase() == Phase::Completed;
     for ((index, step), state) in world.shape.definition.indexed().zip(seen.state.steps()) {
         let effects = world.witness.effects(saga, index);

@@ -21,7 +21,7 @@ impl Invariant for OneTruth {
     }
 
     fn end(&mut self, world: &View<'_>) -> Held {
-        let is_judged = |entry: &&Entry| !world.is_left_by_hand(entry.student, entry.section);
+        let is_judged = |entry: &&Entry| !world.is_left_manually(entry.student, entry.section);
         let enrollments = &world.participants.ledgers.enrollments;
         for (name, ledger) in kept(world) {
             let unsettled = |entry: &&Entry| entry.pending || entry.dropping.is_some();
@@ -43,7 +43,7 @@ impl Invariant for OneTruth {
 /// The adds of a saga that has just finished are in all ledgers alike, its drops in none.
 fn of_finished(saga: SagaNo, world: &View<'_>) -> Held {
     let Some(seen) = world.witness.saga(saga) else { return Ok(()) };
-    if seen.state.phase() != matricula_engine::Phase::Completed || seen.is_by_hand() {
+    if seen.state.phase() != matricula_engine::Phase::Completed || seen.is_decided_manually() {
         return Ok(());
     }
     let request = world.request(saga);

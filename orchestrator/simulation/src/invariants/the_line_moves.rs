@@ -1,16 +1,47 @@
-//! The line moves: while sagas of an instance wait for their turn, each of its slots is held by a saga without a
-//! durable outcome.
-//!
-//! The core may leave up to three quarters of the slots empty when it has measured that sagas are decided slowly. It
-//! measures twenty decisions at least, and no instance of a history decides so many.
+//! The line moves: when the faults have ended, no saga waits for its turn for long while an instance that lives has a
+//! free slot.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
-use crate::names::InstanceNo;
+use crate::names::{InstanceNo, SagaNo};
+
+/// A transaction that was under way when the faults ended may be given up after 10 s, and is then tried again.
+const MOVES_WITHIN_MS: i64 = 15_000;
 
 #[derive(Default)]
 pub(super) struct TheLineMoves {
     slots: Vec<(InstanceNo, usize)>,
+    /// Instances with a free slot, and since when.
+    free: Vec<(InstanceNo, i64)>,
+    healed_ms: Option<i64>,
+    /// Sagas in line, and since when.
+    queued: Vec<(SagaNo, i64)>,
+}
+
+impl TheLineMoves {
+    fn is_not_free(&mut self, instance: InstanceNo) {
+        self.free.retain(|(other, _)| *other != instance);
+    }
+
+    fn waits(&mut self, instance: InstanceNo, adopted: usize, at_work: usize, now_ms: i64) -> Held {
+        let slots = self.slots.iter().find(|(other, _)| *other == instance).map_or(0, |(_, slots)| *slots);
+        if at_work >= slots {
+            self.is_not_free(instance);
+            return Ok(());
+        }
+        let known = self.free.iter().find(|(other, _)| *other == instance);
+        let Some(since_ms) = known.map(|(_, since_ms)| *since_ms) else {
+            self.free.push((instance, now_ms));
+            return Ok(());
+        };
+        let Some(healed_ms) = self.healed_ms else { return Ok(()) };
+        let queued = self.queued.first().map(|(_, since_ms)| *since_ms);
+        let waits_since = queued.into_iter().chain((adopted > 0).then_some(since_ms)).min();
+        let waited_ms = waits_since.map_or(0, |waits_since| now_ms - waits_since.max(since_ms).max(healed_ms));
+        hold(waited_ms <= MOVES_WITHIN_MS, || {
+            format!("{adopted} adopted sagas and {:?} wait, with {at_work} of {slots} slots at work", self.queued)
+        })
+    }
 }
 
 impl Invariant for TheLineMoves {
@@ -18,14 +49,17 @@ impl Invariant for TheLineMoves {
         "the line moves"
     }
 
-    fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
+    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         match *fact {
-            Fact::Started { instance, at_work_max } => self.slots.push((instance, at_work_max)),
-            Fact::Waiting { instance, waiting, at_work } => {
-                let slots = self.slots.iter().find(|(other, _)| *other == instance).map_or(0, |(_, slots)| *slots);
-                return hold(at_work >= slots, || {
-                    format!("{waiting} sagas wait at {instance}, and {at_work} of {slots} slots are at work")
-                });
+            Fact::Started { instance, at_work_max, .. } => self.slots.push((instance, at_work_max)),
+            Fact::Healed => self.healed_ms = Some(world.now_ms),
+            Fact::Admitted { saga, first: None, .. } => self.queued.push((saga, world.now_ms)),
+            Fact::Claimed { saga, .. } => self.queued.retain(|(other, _)| *other != saga),
+            Fact::Ended { instance } | Fact::Stopping { instance } | Fact::NoneWaits { instance } => {
+                self.is_not_free(instance);
+            }
+            Fact::Waiting { instance, adopted, at_work } => {
+                return self.waits(instance, adopted, at_work, world.now_ms);
             }
             _ => {}
         }

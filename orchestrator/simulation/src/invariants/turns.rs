@@ -19,13 +19,13 @@ impl Invariant for Turns {
 
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         match *fact {
-            Fact::Started { instance, at_work_max } => self.slots.push((instance, at_work_max)),
+            Fact::Started { instance, at_work_max, .. } => self.slots.push((instance, at_work_max)),
             Fact::Ended { instance } => {
                 self.slots.retain(|(other, _)| *other != instance);
                 self.at_work.retain(|(other, _)| *other != instance);
                 self.without_turn.retain(|(other, _)| *other != instance);
             }
-            Fact::Commanded { instance, saga } => {
+            Fact::Commanded { instance, saga, .. } => {
                 self.at_work.retain(|at_work| *at_work != (instance, saga));
                 self.without_turn.push((instance, saga));
             }

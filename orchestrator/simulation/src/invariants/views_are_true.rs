@@ -13,8 +13,8 @@ use matricula_engine::{CallState, CallWait, Direction, StepIndex, Wait};
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
-use crate::names::{Attempt, CallId};
-use crate::replica::{CALL_TIMEOUT_MS, KnownCall, KnownDestination, KnownSaga, Looked, ShownSaga};
+use crate::names::{Attempt, CallId, SagaNo};
+use crate::replica::{CALL_TIMEOUT_MS, KnownCall, KnownDestination, KnownSaga, Looked, ROUND_TRIP_MAX, ShownSaga};
 use crate::shapes::Shape;
 
 /// How long a call that nobody waits for may gather with others though its service is idle, and how late a timer may
@@ -57,38 +57,35 @@ impl<'a> Seeing<'a> {
     }
 
     fn counts(&self) -> Held {
-        let Looked { in_memory, queued, sagas, known, .. } = self.looked;
+        let Looked { now_ms, database_ms, in_memory, adopted_waiting, sagas, known, .. } = self.looked;
+        if let Some(ahead_ms) = known.clock_ahead_ms.filter(|_| !known.is_clock_set) {
+            let wrong_ms = (database_ms - now_ms - ahead_ms).abs();
+            hold(wrong_ms <= ROUND_TRIP_MAX.as_millis() as i64, || {
+                format!("the database's time, {wrong_ms} ms wrong")
+            })?;
+        }
         hold(*in_memory == known.sagas.len(), || format!("{in_memory} sagas in memory, not {}", known.sagas.len()))?;
         let waiting = sagas.iter().filter(|shown| is_waiting(shown)).count();
-        hold(*queued == waiting, || format!("{queued} sagas in the line, and {waiting} have a place in it"))?;
+        hold(*adopted_waiting >= waiting, || {
+            format!("{adopted_waiting} sagas wait for a slot, and {waiting} are shown")
+        })?;
         for (known, shown) in self.with_known() {
             hold(shown.view.is_some(), || format!("nothing of {}", known.saga))?;
-            hold(known.is_commanded || known.had_outcome || known.is_settled == shown.place.is_none(), || {
-                format!("{} at {:?}, and its log has its outcome: {}", known.saga, shown.place, known.is_settled)
-            })?;
         }
         Ok(())
     }
 
-    /// Those that wait do so in the order in which they have entered, the adopted ones first.
+    /// Adopted sagas wait in the order of their ids.
     fn line(&self) -> Held {
-        let mut before = 0;
-        // A saga that left the line early counts until the line has moved past it.
-        let is_exact =
-            self.looked.known.sagas.iter().all(|known| !known.is_commanded) && !self.looked.known.has_left_early;
-        for is_adopted in [true, false] {
-            let mut has_begun = false;
-            for (known, shown) in self.with_known().filter(|(known, _)| known.is_adopted == is_adopted) {
-                let Some(ahead) = shown.place.and_then(|place| place.ahead) else {
-                    hold(!has_begun || known.is_commanded, || format!("{} overtake others in the line", known.saga))?;
-                    continue;
-                };
-                has_begun = true;
-                hold(ahead == before || ahead > before && !is_exact, || {
-                    format!("{ahead} sagas ahead of {}, not {before}", known.saga)
-                })?;
-                before += 1;
-            }
+        let mut waiting: Vec<(SagaNo, u64)> = Vec::new();
+        for (known, shown) in self.with_known() {
+            waiting.extend(ahead(shown).map(|ahead| (known.saga, ahead)));
+            hold(known.is_adopted || ahead(shown).is_none(), || format!("{} waits for a turn", known.saga))?;
+        }
+        waiting.sort_unstable();
+        for (before, (saga, ahead)) in (0..).zip(waiting) {
+            let hidden = self.looked.adopted_waiting as u64;
+            hold((before..hidden).contains(&ahead), || format!("{ahead} sagas ahead of {saga}, not {before}"))?;
         }
         Ok(())
     }
@@ -228,6 +225,10 @@ impl<'a> Seeing<'a> {
 
     /// How many sagas wait for each service.
     fn waiting(&self) -> Held {
+        // A command may have an adopted saga call a service before its turn.
+        if self.looked.known.sagas.iter().any(|known| known.is_adopted && known.is_commanded) {
+            return Ok(());
+        }
         for destination in &self.shape.destinations {
             let direct = self.looked.sagas.iter().filter(|shown| !is_waiting(shown) && self.calls(shown, destination));
             let (count, oldest) = (direct.clone().count(), direct.map(|shown| shown.saga.0).min());
@@ -252,7 +253,16 @@ impl<'a> Seeing<'a> {
 }
 
 fn is_waiting(shown: &ShownSaga) -> bool {
-    shown.place.is_some_and(|place| place.ahead.is_some())
+    ahead(shown).is_some()
+}
+
+/// How many sagas have their turn before one that waits for it.
+fn ahead(shown: &ShownSaga) -> Option<u64> {
+    let mut waits = shown.view.iter().flat_map(|view| &view.waits);
+    waits.find_map(|wait| match wait.wait {
+        Wait::Turn { ahead } => ahead,
+        _ => None,
+    })
 }
 
 /// Since when a call waits in a queue, and how many are ahead of it.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use matricula_core::{Change, DestinationStatus, InLine, Moment, Notice, Ready, Reply, SagaId, SagaView, SagasWaiting};
+use matricula_core::{Change, DestinationStatus, Moment, Notice, Ready, SagaId, SagaView, SagasWaiting};
 use matricula_engine::{CallError, Code, Outcome};
 
 use super::bounds::DESTINATION_IN_FLIGHT_MAX;
 use super::broken_core::BrokenCore;
 use super::workflow::{Simulated, id_of, number_of};
 use crate::env::Env;
-use crate::names::{Attempt, CallId, SagaNo};
+use crate::names::{Attempt, SagaNo};
 
 /// A saga that is in the core's memory.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,10 @@ pub(crate) struct KnownSaga {
     pub is_settled: bool,
     /// Somebody has given a command about it.
     pub is_commanded: bool,
+    /// The store has refused an append to its log.
+    pub is_refused: bool,
+    /// The last event of its log.
+    pub sequence: u64,
 }
 
 /// A call that has left.
@@ -58,6 +62,13 @@ pub(crate) struct Account {
     pub calls: Vec<KnownCall>,
     pub destinations: Vec<KnownDestination>,
     pub is_stopping: bool,
+    /// A commit was sent, and the core does not know its end.
+    pub is_writing: bool,
+    /// How far the clock of the process was ahead when the core first read the database's time, and whether it was set.
+    pub clock_ahead_ms: Option<i64>,
+    pub is_clock_set: bool,
+    /// Sagas that came from other instances.
+    pub(super) adopted: Vec<SagaNo>,
     /// Sagas that a command was given about, here or not.
     commanded: Vec<SagaNo>,
     /// Operators look at it now and then. Otherwise nobody asks for its calls.
@@ -71,7 +82,6 @@ pub(crate) struct Account {
 pub(crate) struct ShownSaga {
     pub saga: SagaNo,
     pub view: Option<SagaView>,
-    pub place: Option<InLine>,
 }
 
 /// What an operator sees, and what the shell knows at the same moment.
@@ -82,7 +92,8 @@ pub(crate) struct Looked {
     /// The database's time, by the core.
     pub database_ms: i64,
     pub in_memory: usize,
-    pub queued: usize,
+    /// Adopted sagas that wait for a slot.
+    pub adopted_waiting: usize,
     pub sagas: Vec<ShownSaga>,
     pub destinations: Vec<DestinationStatus>,
     pub waiting: BTreeMap<&'static str, SagasWaiting>,
@@ -115,25 +126,28 @@ impl Account {
 
     /// The core has taken a step.
     pub(super) fn changed(&mut self, env: &Env, ready: &Ready<Simulated>) {
-        let mut accepted = Vec::new();
-        accepted.extend(ready.replies.iter().filter_map(|(_, reply)| match reply {
-            Reply::Accepted(saga) => Some(**saga),
-            _ => None,
-        }));
         for change in &ready.changes {
             match change {
                 Change::Entered { saga, state, .. } => {
-                    let (saga, is_adopted) = (number_of(*saga), !accepted.contains(saga));
+                    let saga = number_of(*saga);
                     self.calls.retain(|call| call.made.of.saga != saga);
                     let had_outcome = state.outcome() != Outcome::Pending;
-                    let (is_settled, is_commanded) = (false, self.commanded.contains(&saga));
-                    self.sagas.push(KnownSaga { saga, is_adopted, had_outcome, is_settled, is_commanded });
+                    self.sagas.push(KnownSaga {
+                        saga,
+                        is_adopted: self.adopted.contains(&saga),
+                        had_outcome,
+                        is_settled: false,
+                        is_commanded: self.commanded.contains(&saga),
+                        is_refused: false,
+                        sequence: state.sequence(),
+                    });
                 }
                 Change::Advanced { saga, state, .. } => {
                     let saga = number_of(*saga);
                     let is_settled = state.outcome() != Outcome::Pending;
-                    let known = self.sagas.iter_mut().filter(|known| known.saga == saga);
-                    known.for_each(|known| known.is_settled = is_settled);
+                    for known in self.sagas.iter_mut().filter(|known| known.saga == saga) {
+                        (known.is_settled, known.sequence) = (is_settled, state.sequence());
+                    }
                 }
                 Change::HandedOver { saga } => self.left(*saga),
             }
@@ -154,6 +168,12 @@ impl Account {
             let (name, is_breaker_open) = match notice {
                 Notice::Finished { saga } => {
                     self.left(*saga);
+                    continue;
+                }
+                Notice::AppendRefused { saga, .. } => {
+                    let saga = number_of(*saga);
+                    let refused = self.sagas.iter_mut().filter(|known| known.saga == saga);
+                    refused.for_each(|known| known.is_refused = true);
                     continue;
                 }
                 Notice::BreakerOpened { destination, .. } => (destination, Some(true)),
@@ -189,13 +209,13 @@ impl Account {
         }
     }
 
-    pub(super) fn ended(&mut self, env: &Env, calls: &[CallId], error: Option<&CallError>) {
+    pub(super) fn ended(&mut self, env: &Env, calls: &[Attempt], error: Option<&CallError>) {
         if !self.is_watched {
             return;
         }
         let is_halved = calls.len() > 1 && error.is_some_and(|error| error.code == Code::InvalidArgument);
         if let Some(call) = calls.first() {
-            let destination = usize::from(env.shape.destination_of[call.step.get()]);
+            let destination = usize::from(env.shape.destination_of[call.of.step.get()]);
             let known = &mut self.destinations[destination];
             known.in_flight -= 1;
             known.failures = match error {
@@ -204,40 +224,33 @@ impl Account {
                 None => Some(0),
             };
             // A later part of a halved batch says nothing by itself.
-            if self.calls.iter().any(|known| known.made.of == *call && known.is_halved) {
+            if self.calls.iter().any(|known| known.made.of == call.of && known.is_halved) {
                 known.failures = None;
             }
         }
-        for call in self.calls.iter_mut().filter(|call| calls.contains(&call.made.of)) {
+        for call in self.calls.iter_mut().filter(|call| calls.iter().any(|ended| ended.of == call.made.of)) {
             call.is_under_way = false;
             call.is_halved |= is_halved;
         }
     }
 
-    /// Sagas that have their turn, and whose outcome is not in the log.
-    pub(super) fn at_work(&self, core: &BrokenCore, now: Moment) -> usize {
-        let is_open = |known: &&KnownSaga| {
-            // A command may decide a saga that waits for its turn.
-            let is_in_doubt = known.had_outcome || known.is_commanded;
-            if is_in_doubt { core.core().place(now, id_of(known.saga)).is_some() } else { !known.is_settled }
-        };
-        self.sagas.iter().filter(is_open).count().saturating_sub(core.core().queued())
+    /// Sagas that have their turn, and whose outcome is not in the log. A command may have decided a saga whose outcome
+    /// was in the log before: it counts.
+    pub(super) fn at_work(&self, core: &BrokenCore) -> usize {
+        let is_open = |known: &&KnownSaga| known.had_outcome || known.is_commanded || !known.is_settled;
+        self.sagas.iter().filter(is_open).count().saturating_sub(core.core().adopted_waiting())
     }
 }
 
 /// What the core shows now.
 pub(super) fn look(env: &Env, core: &BrokenCore, now: Moment, known: &Account) -> Looked {
-    let shown = |known: &KnownSaga| ShownSaga {
-        saga: known.saga,
-        view: core.look(now, id_of(known.saga)),
-        place: core.core().place(now, id_of(known.saga)),
-    };
+    let shown = |known: &KnownSaga| ShownSaga { saga: known.saga, view: core.look(now, id_of(known.saga)) };
     let sagas = known.sagas.iter().map(shown).collect();
     Looked {
         now_ms: env.now_ms,
         database_ms: core.core().now_ms(now),
         in_memory: core.core().in_memory(),
-        queued: core.core().queued(),
+        adopted_waiting: core.core().adopted_waiting(),
         sagas,
         destinations: core.core().destinations(now),
         waiting: core.core().waiting(),

@@ -31,17 +31,16 @@ fn places_min(env: &Env) -> u32 {
     if env.shape.step_that(Does::Reserve).is_some() { u32::from(CLIENTS_MAX) } else { 1 }
 }
 
-/// The bounds of an instance.
-pub(super) fn config(env: &Env, instance: InstanceNo) -> CoreConfig {
-    let ample = CoreConfig {
+/// Bounds that hold up nothing, except that so many sagas may be at work.
+fn ample_bounds(in_flight_max: usize) -> CoreConfig {
+    CoreConfig {
         admission_queue_max: PLENTY,
         admission_wait_max_ms: 120_000,
-        in_flight_time_max_ms: 10_000,
         subject_open_max: PLENTY,
         subject_per_second_max: 1_000,
         subject_burst_max: 1_000,
         sagas_in_memory_max: PLENTY,
-        in_flight_max: in_flight_max(env, instance),
+        in_flight_max,
         call_batch_max: PLENTY,
         destination_in_flight_max: DESTINATION_IN_FLIGHT_MAX,
         breaker_failures: u32::MAX,
@@ -51,8 +50,7 @@ pub(super) fn config(env: &Env, instance: InstanceNo) -> CoreConfig {
         destination_attention_after_ms: 15_000,
         lease_ttl_ms: LEASE_TTL_MS,
         adoption_chunk: ADOPTION_CHUNK,
-    };
-    drawn(env, instance, ample)
+    }
 }
 
 /// For how long inputs gather before a step: half of the instances take each by itself.
@@ -66,7 +64,8 @@ pub(super) fn looks_of_1024(env: &Env, instance: InstanceNo) -> u32 {
     if env.draw(Purpose::Looks(instance)).chance(256) { 48 } else { 0 }
 }
 
-fn drawn(env: &Env, instance: InstanceNo, ample: CoreConfig) -> CoreConfig {
+/// The bounds of an instance.
+pub(super) fn config(env: &Env, instance: InstanceNo) -> CoreConfig {
     let mut draw = env.draw(Purpose::Bounds(instance));
     let mut some = |of_1024, from: u32, below: u32, otherwise: usize| {
         if draw.chance(of_1024) { (from + draw.below(below)) as usize } else { otherwise }
@@ -82,6 +81,6 @@ fn drawn(env: &Env, instance: InstanceNo, ample: CoreConfig) -> CoreConfig {
         breaker_open_ms: some(512, 20, 400, 100) as u64,
         breaker_open_max_ms: some(512, 500, 4_500, 2_000) as u64,
         destination_attention_after_ms: some(512, 200, 6_000, 15_000) as u64,
-        ..ample
+        ..ample_bounds(in_flight_max(env, instance))
     }
 }

@@ -4,24 +4,29 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use matricula_core::{
-    AppendOutcome, Call, Clearance, Commit, CommitAnswer, Core, CoreConfig, Input, Moment, Notice, Ready, Registered,
-    Reply as CoreReply, Rpc, RpcNo, SagaId, SagaView, StoreAnswer, StoreRequest,
+    Admission, Admitted, AppendOutcome, Call, Change, Clearance, Commit, CommitAnswer, CommitNo, Core, CoreConfig, End,
+    Input, Lane, Moment, Notice, Ready, Registered, Reply as CoreReply, Rpc, RpcNo, SagaId, SagaView, StoreAnswer,
+    StoreRequest, Ticket, Workflow,
 };
 use matricula_engine::{
-    CallAnswer, CallError, CallStatus, DecideError, Direction, Input as SagaInput, OperatorCommand, Outcome,
-    Resolution, SagaState, StepIndex, Wait,
+    CallAnswer, CallError, CallStatus, Code, DecideError, Direction, Input as SagaInput, OperatorCommand, Outcome,
+    Recorded, Resolution, SagaState, StepIndex, Wait,
 };
 
 use super::bounds::DESTINATION_IN_FLIGHT_MAX;
-use super::workflow::{Caller, Simulated, number_of};
+use super::workflow::{Caller, Simulated, id_of, number_of};
 use crate::broken::Broken;
 use crate::clients::{Reply, Request};
 use crate::names::SagaNo;
 
 /// RPCs that the core does not know have larger numbers than those that it does.
 const UNKNOWN_TO_CORE: u64 = 1 << 40;
+
+/// How long a commit is held back.
+const HELD_BACK: Duration = Duration::from_secs(2);
 
 /// The result of a step.
 #[derive(Default)]
@@ -45,14 +50,20 @@ pub(super) struct BrokenCore {
 /// The memory of the broken parts.
 #[derive(Default)]
 struct Memory {
-    /// The last commit, and whether the core waits for its answer.
-    commit: Option<SagaCommit>,
-    is_unanswered: bool,
+    /// The last commit of each lane, and the lanes whose last commit has no answer.
+    commits: BTreeMap<Lane, SagaCommit>,
+    unanswered: Vec<Lane>,
+    /// Sagas that were to be claimed and were not, and as many slots.
+    missed: usize,
+    slots: usize,
+    /// Cancels of queued sagas that wait for their turn.
+    waiting: Vec<(SagaId, SagaInput, Caller)>,
     /// Of each RPC its calls, and whether its end was handed over.
     sent: BTreeMap<u64, (SentCalls, bool)>,
     /// Places of calls that were left out of an RPC.
     left_out: BTreeMap<u64, Vec<usize>>,
     adopted: Vec<SagaId>,
+    held_back: Vec<(Moment, SagaCommit)>,
     /// How many slots of each destination were never given back.
     kept: BTreeMap<&'static str, usize>,
     /// Calls that an operator has decided, and that are made all the same once the decision is persisted.
@@ -82,8 +93,9 @@ impl BrokenCore {
         if missing == Some(Broken::QueuesHaveNoBound) {
             config.admission_queue_max = usize::MAX;
         }
+        let slots = if missing == Some(Broken::MissedClaimsKeepTheirSlots) { config.in_flight_max } else { 0 };
         let core = Core::new(workflow, &config, instance, seed, registered);
-        Self { core, missing, memory: Memory::default() }
+        Self { core, missing, memory: Memory { slots, ..Memory::default() } }
     }
 
     pub(super) fn core(&self) -> &Core<Simulated> {
@@ -103,11 +115,16 @@ impl BrokenCore {
         let Some(missing) = self.missing else {
             return Done { ready: self.core.step(now, inputs), ..Done::default() };
         };
-        let mut changed = self.early_answer(missing).into_iter().collect::<Vec<_>>();
+        let is_stopped = inputs.iter().any(|input| matches!(input, Input::Stopped));
+        let mut changed = self.early_answers(missing);
         for input in inputs {
             self.input(missing, now, input, &mut changed);
         }
+        if missing == Broken::FencedGoOn {
+            changed.sort_by_key(is_fence);
+        }
         let mut ready = self.core.step(now, changed);
+        self.memory.hold_back(missing, now, &mut ready);
         let mut told = Vec::new();
         loop {
             let again = self.output(missing, now, &mut ready, &mut told);
@@ -117,9 +134,12 @@ impl BrokenCore {
             let more = self.core.step(now, again);
             add(&mut ready, more);
         }
-        self.memory.is_unanswered |= ready.commit.is_some();
-        if missing == Broken::CommitIsAnsweredEarly && self.memory.is_unanswered {
+        self.memory.unanswered.extend(ready.commits.iter().map(|commit| commit.number.lane));
+        if missing == Broken::CommitIsAnsweredEarly && !self.memory.unanswered.is_empty() {
             ready.wake_at = Some(now);
+        }
+        if missing == Broken::EndsAtOnce && is_stopped {
+            ready.end = ready.end.or(Some(End::InOrder));
         }
         if missing == Broken::WakeUpsAreLost {
             ready.wake_at = None;
@@ -127,11 +147,14 @@ impl BrokenCore {
         Done { ready, replies: std::mem::take(&mut self.memory.replies), told }
     }
 
-    /// The answer of a commit that the store has not given.
-    fn early_answer(&mut self, missing: Broken) -> Option<Input<Simulated>> {
-        let is_early = missing == Broken::CommitIsAnsweredEarly && std::mem::take(&mut self.memory.is_unanswered);
-        let commit = self.memory.commit.as_ref().filter(|_| is_early)?;
-        Some(Input::CommitEnded { number: commit.number, answer: all_written(commit) })
+    /// The answers of commits that the store has not given.
+    fn early_answers(&mut self, missing: Broken) -> Vec<Input<Simulated>> {
+        let lanes = std::mem::take(&mut self.memory.unanswered);
+        if missing != Broken::CommitIsAnsweredEarly {
+            return Vec::new();
+        }
+        let commits = lanes.iter().filter_map(|lane| self.memory.commits.get(lane));
+        commits.map(|commit| Input::CommitEnded { number: commit.number, answer: all_written(commit) }).collect()
     }
 
     fn input(&mut self, missing: Broken, now: Moment, input: Input<Simulated>, changed: &mut Vec<Input<Simulated>>) {
@@ -148,6 +171,14 @@ impl BrokenCore {
             Input::Commanded { saga, command, caller } => {
                 let command = self.commanded(missing, now, saga, command);
                 Input::Commanded { saga, command, caller }
+            }
+            Input::CommandedInLine { saga, command, caller } if missing == Broken::CancelsInLineWait => {
+                memory.waiting.push((saga.id, command, caller));
+                return;
+            }
+            Input::CommitEnded { number, answer } if missing == Broken::CommitsHaveOneNumber => {
+                let number = memory.commits.get(&number.lane).map_or(number, |commit| commit.number);
+                Input::CommitEnded { number, answer }
             }
             Input::CommitEnded { number, answer } => {
                 Input::CommitEnded { number, answer: memory.commit_ended(missing, number, answer) }
@@ -202,7 +233,9 @@ impl BrokenCore {
     ) -> Vec<Input<Simulated>> {
         let mut again = Vec::new();
         match missing {
-            Broken::OutcomesAreToldEarly => told.extend(ready.commit.iter().flat_map(|commit| outcomes(commit))),
+            Broken::OutcomesAreToldEarly => told.extend(ready.commits.iter().flat_map(|commit| outcomes(commit))),
+            Broken::QueuedBeginAhead => self.begin_ahead(now, ready),
+            Broken::CancelsInLineWait => again.extend(self.memory.turn_of_cancels(ready)),
             Broken::LeaseIsBelievedTooLong => {
                 for request in &mut ready.store {
                     if let StoreRequest::Look { may_mark } = request {
@@ -219,9 +252,25 @@ impl BrokenCore {
             Broken::WithdrawnCallsAreMade => self.make_withdrawn(now, ready),
             _ => {}
         }
-        self.memory.commit_sent(missing, &mut ready.commit);
+        self.memory.commits_sent(missing, &mut ready.commits);
         self.memory.rpcs_sent(missing, &mut ready.rpcs, &mut again);
         again
+    }
+
+    /// The last of several submissions that are to be queued begins at once.
+    fn begin_ahead(&self, now: Moment, ready: &mut Ready<Simulated>) {
+        let workflow = self.core.workflow();
+        for sent in &mut ready.commits {
+            let queued = sent.admissions.iter().filter(|admission| admission.first.is_none()).count();
+            if queued > 1 {
+                *sent = changed(sent, |commit| {
+                    let now_ms = self.core.now_ms(now);
+                    let Some(last) = commit.admissions.last_mut() else { return };
+                    let applies = workflow.applies(&last.request);
+                    last.first = Some(Recorded::first(now_ms, workflow.definition().admit(applies, now_ms)));
+                });
+            }
+        }
     }
 
     /// A saga that can't be cancelled any more has its first step undone all the same.
@@ -230,7 +279,7 @@ impl BrokenCore {
         let late: Vec<SagaNo> =
             ready.replies.iter().filter(|(_, reply)| is_too_late(reply)).map(|(caller, _)| caller.saga).collect();
         for saga in late {
-            let call = self.call(now, super::id_of(saga), StepIndex(0), Direction::Compensation);
+            let call = self.call(now, id_of(saga), StepIndex(0), Direction::Compensation);
             ready.rpcs.extend(call);
         }
     }
@@ -277,15 +326,24 @@ impl Memory {
         calls.find(|call| call.saga == saga).map(|call| call.request.clone())
     }
 
-    fn commit_ended(&mut self, missing: Broken, number: u64, answer: CommitAnswer) -> CommitAnswer {
-        let Some(commit) = self.commit.as_ref().filter(|commit| commit.number == number) else { return answer };
+    fn commit_ended(&mut self, missing: Broken, number: CommitNo, answer: CommitAnswer) -> CommitAnswer {
+        let last = self.commits.get(&number.lane);
+        let Some(commit) = last.filter(|commit| commit.number == number) else { return answer };
         match (missing, answer) {
-            (Broken::WritesAreGivenUp, CommitAnswer::Failed) => {
-                let appends = vec![AppendOutcome::Conflict; commit.appends.len()];
-                CommitAnswer::Written { admissions: Vec::new(), appends }
+            (Broken::WritesAreGivenUp, CommitAnswer::Failed) => nothing_written(commit),
+            (Broken::LostClaimsAreForgotten, CommitAnswer::Failed)
+                if commit.claim.is_some() && commit.admissions.is_empty() && commit.appends.is_empty() =>
+            {
+                nothing_written(commit)
+            }
+            (Broken::MissedClaimsKeepTheirSlots, answer) => {
+                if let CommitAnswer::Written { claimed, .. } = &answer {
+                    self.missed += claimed.iter().filter(|is_mine| !**is_mine).count();
+                }
+                answer
             }
             (Broken::RefusedAppendsAreForgotten, CommitAnswer::Refused { .. })
-                if commit.admissions.is_empty() && commit.appends.len() == 1 =>
+                if commit.admissions.is_empty() && commit.claim.is_none() && commit.appends.len() == 1 =>
             {
                 all_written(commit)
             }
@@ -294,21 +352,43 @@ impl Memory {
         }
     }
 
-    fn commit_sent(&mut self, missing: Broken, commit: &mut Option<SagaCommit>) {
-        let Some(sent) = commit.clone() else { return };
-        let is_again = self.commit.as_ref().is_some_and(|before| before.number == sent.number);
-        match missing {
-            Broken::CommitsAreNotTriedAgain if is_again => *commit = None,
-            Broken::CommitsAreCutShort
-                if sent.admissions.len() + sent.appends.len() > 1 && !sent.appends.is_empty() =>
-            {
-                let appends = sent.appends[..sent.appends.len() - 1].to_vec();
-                let (number, admissions) = (sent.number, sent.admissions.clone());
-                *commit = Some(Commit { number, admissions, appends }.into());
-            }
-            _ => {}
+    /// Commits are sent two seconds late.
+    fn hold_back(&mut self, missing: Broken, now: Moment, ready: &mut Ready<Simulated>) {
+        if missing != Broken::CommitsAreHeldBack {
+            return;
         }
-        self.commit = Some(sent);
+        self.held_back.extend(ready.commits.drain(..).map(|commit| (now + HELD_BACK, commit)));
+        let due = self.held_back.extract_if(.., |(until, _)| *until <= now);
+        ready.commits = due.map(|(_, commit)| commit).collect();
+        let wake_at = self.held_back.iter().map(|(until, _)| *until).min();
+        ready.wake_at = ready.wake_at.into_iter().chain(wake_at).min();
+    }
+
+    fn commits_sent(&mut self, missing: Broken, commits: &mut Vec<SagaCommit>) {
+        for sent in std::mem::take(commits) {
+            let before = self.commits.insert(sent.number.lane, sent.clone());
+            let is_again = before.is_some_and(|before| before.number == sent.number);
+            commits.extend(match missing {
+                Broken::CommitsAreNotTriedAgain if is_again => None,
+                Broken::CommitsHaveOneNumber => Some(changed(&sent, |commit| commit.number.number = 1)),
+                Broken::CommitsAreCutShort if sent.admissions.len() + sent.appends.len() > 1 => {
+                    Some(changed(&sent, |commit| drop(commit.appends.pop())))
+                }
+                Broken::ClaimsAreUnsorted => Some(changed(&sent, |commit| {
+                    commit.claim.iter_mut().for_each(|claim| claim.turns.reverse());
+                })),
+                _ => Some(sent),
+            });
+        }
+    }
+
+    /// Cancels whose saga has entered.
+    fn turn_of_cancels(&mut self, ready: &Ready<Simulated>) -> Vec<Input<Simulated>> {
+        let entered = |id: SagaId| {
+            ready.changes.iter().any(|change| matches!(change, Change::Entered { saga, .. } if *saga == id))
+        };
+        let due = self.waiting.extract_if(.., |(saga, ..)| entered(*saga));
+        due.map(|(saga, command, caller)| Input::Commanded { saga, command, caller }).collect()
     }
 
     /// Whose end it is, and how it ended.
@@ -321,6 +401,9 @@ impl Memory {
         let Some((calls, has_ended)) = self.sent.get_mut(&number.0) else { return (number, answer) };
         let (calls, had_ended) = (calls.clone(), std::mem::replace(has_ended, true));
         match (missing, answer) {
+            (Broken::HalvesAreLost, Err(error)) if error.code == Code::InvalidArgument => {
+                (number, Err(CallError::new(Code::Internal, error.to_string(), None)))
+            }
             (Broken::AnswersAreMixedUp, Ok(mut answers)) => {
                 answers.reverse();
                 (number, Ok(answers))
@@ -368,6 +451,13 @@ impl Memory {
         answer: StoreAnswer<Rc<Request>>,
     ) -> StoreAnswer<Rc<Request>> {
         match answer {
+            StoreAnswer::Line { state, mut sagas } if missing == Broken::LineIsReadWithGaps => {
+                if sagas.len() > 1 {
+                    sagas.remove(0);
+                }
+                StoreAnswer::Line { state, sagas }
+            }
+            StoreAnswer::Line { .. } if self.slots > 0 && self.missed >= self.slots => StoreAnswer::Failed,
             StoreAnswer::Adopted(_) if missing == Broken::AdoptedAreForgotten => StoreAnswer::Adopted(Vec::new()),
             StoreAnswer::Failed
                 if missing == Broken::ChosenAreForgotten && matches!(request, StoreRequest::Adopt { .. }) =>
@@ -444,16 +534,50 @@ impl Memory {
     }
 }
 
+/// Whether it is an answer that fences the core.
+pub(super) fn is_fence(input: &Input<Simulated>) -> bool {
+    matches!(
+        input,
+        Input::CommitEnded { answer: CommitAnswer::Fenced, .. }
+            | Input::StoreAnswered { answer: StoreAnswer::Fenced, .. }
+    )
+}
+
 /// Whether the append stands, in the core's words.
 pub(super) fn outcome_of(stands: bool) -> AppendOutcome {
     if stands { AppendOutcome::Appended } else { AppendOutcome::Conflict }
 }
 
 fn all_written(commit: &Commit<Rc<Request>>) -> CommitAnswer {
+    let ticket = Ticket::default();
+    let admitted = |admission: &Admission<Rc<Request>>| match admission.first {
+        Some(_) => Admitted::Begun { ticket },
+        None => Admitted::Queued { ticket },
+    };
     CommitAnswer::Written {
-        admissions: vec![matricula_core::Admitted::New; commit.admissions.len()],
+        admissions: commit.admissions.iter().map(admitted).collect(),
+        claimed: commit.claim.iter().flat_map(|claim| &claim.turns).map(|_| true).collect(),
         appends: vec![AppendOutcome::Appended; commit.appends.len()],
+        line: None,
     }
+}
+
+fn nothing_written(commit: &Commit<Rc<Request>>) -> CommitAnswer {
+    CommitAnswer::Written {
+        admissions: Vec::new(),
+        claimed: commit.claim.iter().flat_map(|claim| &claim.turns).map(|_| false).collect(),
+        appends: vec![AppendOutcome::Conflict; commit.appends.len()],
+        line: None,
+    }
+}
+
+/// The same commit with changes.
+fn changed(commit: &SagaCommit, change: impl FnOnce(&mut Commit<Rc<Request>>)) -> SagaCommit {
+    let Commit { number, admissions, claim, appends } = &**commit;
+    let (admissions, claim, appends) = (admissions.clone(), claim.clone(), appends.clone());
+    let mut changed = Commit { number: *number, admissions, claim, appends };
+    change(&mut changed);
+    changed.into()
 }
 
 fn refused((answer, call): (CallAnswer, &Call<Rc<Request>>)) -> CallAnswer {
@@ -479,8 +603,8 @@ fn outcomes(commit: &Commit<Rc<Request>>) -> impl Iterator<Item = (SagaNo, Outco
 }
 
 fn add(ready: &mut Ready<Simulated>, more: Ready<Simulated>) {
-    let Ready { commit, rpcs, store, replies, changes, notices, wake_at, end } = more;
-    ready.commit = ready.commit.take().or(commit);
+    let Ready { commits, rpcs, store, replies, changes, notices, wake_at, end } = more;
+    ready.commits.extend(commits);
     ready.rpcs.extend(rpcs);
     ready.store.extend(store);
     ready.replies.extend(replies);

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use matricula_core::{SagaId, Workflow};
-use matricula_engine::{Definition, Kind, SagaState, Step};
+use matricula_engine::{Definition, Direction, Kind, SagaState, Step};
 
 use crate::clients::{Asker, Request};
 use crate::names::SagaNo;
@@ -12,6 +12,8 @@ use crate::shapes::{Does, Shape};
 /// The workflow of one shape.
 pub(super) struct Simulated {
     pub shape: Rc<Shape>,
+    /// Calls that nobody waits for gather with others.
+    pub gathers: bool,
 }
 
 /// The sender of a submission or a command.
@@ -35,10 +37,15 @@ impl Workflow for Simulated {
     }
 
     fn is_waited_for(&self, step: &Step, request: &Rc<Request>) -> bool {
-        let does = self.shape.definition.index(step.name).map(|index| self.shape.does[index.get()]);
-        let settles_adds_only = does == Some(Does::Settle) && request.drops.is_empty();
-        step.kind != Kind::Finalizer && !settles_adds_only
+        !self.gathers || !may_gather(&self.shape, step, Direction::Forward, request)
     }
+}
+
+/// Whether nobody waits for a call: it may gather with others.
+pub(crate) fn may_gather(shape: &Shape, step: &Step, direction: Direction, request: &Request) -> bool {
+    let does = shape.definition.index(step.name).map(|index| shape.does[index.get()]);
+    let settles_adds_only = does == Some(Does::Settle) && request.drops.is_empty();
+    direction == Direction::Forward && (step.kind == Kind::Finalizer || settles_adds_only)
 }
 
 /// The core's name of a saga.

@@ -13,7 +13,7 @@ const HISTORIES: u64 = 10_000;
 const TIME: Duration = Duration::from_secs(60);
 
 /// A guard, and the invariants that see by themselves that it is missing.
-const SEEN_BY: [(Broken, &[&str]); 41] = [
+const SEEN_BY: [(Broken, &[&str]); 49] = [
     (StoreForgetsTheFence, &["a fenced instance is silent"]),
     (StoreForgetsTheSequence, &["the log folds"]),
     (StoreAnswersEarly, &["durable first", "nothing forgotten", "one outcome"]),
@@ -37,7 +37,7 @@ const SEEN_BY: [(Broken, &[&str]); 41] = [
     (WritesAreGivenUp, &["nothing forgotten"]),
     (CompensatesAfterThePivot, &["no way back", "one truth"]),
     (NotificationsHaveNoBarrier, &["effects once", "nobody untold"]),
-    (SkipsAreHidden, &["by hand is told"]),
+    (SkipsAreHidden, &["manual decisions are told"]),
     (CommitsAreCutShort, &["durable first", "nothing forgotten"]),
     (CommitsAreNotTriedAgain, &["nothing forgotten"]),
     (RefusedAppendsAreForgotten, &["durable first", "nothing forgotten"]),
@@ -55,6 +55,14 @@ const SEEN_BY: [(Broken, &[&str]); 41] = [
     (CallsInFlightAreHidden, &["a view is true"]),
     (QueuesHaveNoBound, &["the bounds hold"]),
     (RefusedAreHidden, &["the refused are shown"]),
+    (SlotsIgnoreTheRate, &["the rate is followed"]),
+    (HintsAreAllTheSame, &["hints are spread"]),
+    (FencedGoOn, &["a fenced core does nothing more"]),
+    (CallsDoNotGather, &["calls gather"]),
+    (CommitsAreHeldBack, &["decisions are written"]),
+    (HalvesAreLost, &["halves are sent"]),
+    (CommitsHaveOneNumber, &["one commit at a time"]),
+    (EndsAtOnce, &["an end in order"]),
 ];
 
 /// Runs a world without the guard until the simulation finds it, and says which invariant did.

@@ -4,4 +4,3 @@ mod barrier;
 mod guards;
 mod histories;
 mod lease;
-mod rush;

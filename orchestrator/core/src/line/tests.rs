@@ -1,0 +1,192 @@
+//! Tests of what one orchestrator knows of the line.
+
+use super::*;
+use crate::SagaId;
+
+const START: Moment = Moment::from_secs(10);
+const MS: Duration = Duration::from_millis(1);
+
+fn line() -> Line<()> {
+    let config = CoreConfig { admission_queue_max: 1_000, admission_wait_max_ms: 2_000, ..CoreConfig::default() };
+    Line::new(&config, START)
+}
+
+fn state(served: u64, last: u64) -> LineState {
+    LineState { served: Ticket(served), last: Ticket(last), ..LineState::default() }
+}
+
+fn sagas(tickets: impl IntoIterator<Item = u64>) -> Vec<QueuedSaga<()>> {
+    let queued =
+        |ticket: u64| QueuedSaga { id: SagaId::from_u128(ticket.into()), ticket: Ticket(ticket), request: Ok(()) };
+    tickets.into_iter().map(queued).collect()
+}
+
+fn asked(line: &mut Line<()>, free: usize, now: Moment) -> Option<(Ticket, usize)> {
+    line.ask(free, now).map(|request| match request {
+        StoreRequest::ReadLine { after, limit } => (after, limit),
+        other => panic!("{other:?}"),
+    })
+}
+
+/// Reads the line with so many free slots; the database has these.
+fn read(line: &mut Line<()>, free: usize, state: LineState, tickets: impl IntoIterator<Item = u64>) {
+    let (after, limit) = asked(line, free, START).expect("it is time");
+    let found = sagas(tickets).into_iter().filter(|saga| saga.ticket > after).take(limit).collect();
+    line.read(after, limit, state, found, START);
+}
+
+fn claimed(line: &mut Line<()>, free: usize) -> Option<(u64, Vec<u64>)> {
+    let (after, sagas) = line.claim(free, START)?;
+    Some((after.0, sagas.iter().map(|saga| saga.ticket.0).collect()))
+}
+
+#[test]
+fn the_line_is_read_ahead_without_a_gap() {
+    let mut line = line();
+    read(&mut line, 10, state(0, 600), 1..=600);
+    assert_eq!(claimed(&mut line, 2), Some((0, vec![1, 2])));
+    assert_eq!(claimed(&mut line, 2), None, "one claim at a time");
+    assert_eq!(asked(&mut line, 100, START), None, "enough is read");
+    line.seen(state(2, 600), START);
+    line.claim_ended(Vec::new());
+    assert_eq!(claimed(&mut line, 253), Some((2, (3..=255).collect())));
+    let free = 300;
+    assert_eq!(asked(&mut line, free, START), Some((Ticket(256), READ_MAX)), "behind what was read");
+    assert_eq!(asked(&mut line, free, START), None, "one read at a time");
+    line.read(Ticket(256), READ_MAX, state(2, 600), sagas(257..=512), START);
+    line.seen(state(255, 600), START);
+    line.claim_ended(Vec::new());
+    assert_eq!(claimed(&mut line, 300), Some((255, (256..=512).collect())));
+}
+
+#[test]
+fn what_a_claim_has_missed_is_next_again() {
+    let mut line = line();
+    read(&mut line, 10, state(0, 9), 1..=9);
+    assert_eq!(claimed(&mut line, 5), Some((0, vec![1, 2, 3, 4, 5])));
+    // Another instance has claimed three.
+    line.seen(state(3, 9), START);
+    line.claim_ended(sagas(1..=5));
+    assert_eq!(claimed(&mut line, 3), Some((3, vec![4, 5, 6])), "in their order, and without those three");
+}
+
+#[test]
+fn a_claim_that_the_database_refuses_leaves_no_gap() {
+    let mut line = line();
+    read(&mut line, 10, state(0, 3), 1..=3);
+    line.seen(state(0, 9), START);
+    assert_eq!(asked(&mut line, 10, START), Some((Ticket(3), READ_MAX)));
+    assert_eq!(claimed(&mut line, 10), Some((0, vec![1, 2, 3])));
+    line.claim_refused(START);
+    line.claim_ended(sagas(1..=3));
+    line.read(Ticket(3), READ_MAX, state(0, 9), sagas(4..=9), START);
+    assert_eq!(claimed(&mut line, 10), None, "the cause may be mended");
+    let later = START + CLAIM_AGAIN;
+    let again = line.claim(10, later).map(|(after, sagas)| (after, sagas.len()));
+    assert_eq!(again, Some((Ticket(0), 9)));
+}
+
+#[test]
+fn what_another_instance_has_claimed_is_forgotten() {
+    let mut line = line();
+    read(&mut line, 10, state(0, 9), 1..=9);
+    line.seen(state(6, 12), START);
+    line.seen(state(4, 10), START);
+    assert_eq!(line.waiting(), 6, "an old answer changes nothing");
+    assert_eq!(claimed(&mut line, 2), Some((6, vec![7, 8])));
+}
+
+#[test]
+fn tickets_without_a_saga_are_no_line() {
+    let mut line = line();
+    read(&mut line, 10, state(4, 9), []);
+    assert_eq!(line.waiting(), 0);
+    assert!(line.lets_through());
+    line.seen(state(4, 10), START);
+    assert_eq!(line.waiting(), 1, "nobody has looked whose it is");
+    assert!(!line.lets_through());
+    // A full read says nothing of what comes behind it.
+    let mut line = self::line();
+    read(&mut line, 10, state(0, 600), 1..=600);
+    assert_eq!(line.waiting(), 600);
+    // Those that are claimed wait until the answer.
+    let mut line = self::line();
+    read(&mut line, 10, state(0, 2), 1..=2);
+    assert_eq!(claimed(&mut line, 10), Some((0, vec![1, 2])));
+    assert_eq!(line.waiting(), 2);
+}
+
+#[test]
+fn the_line_is_looked_at_each_second_and_sooner_when_somebody_says_so() {
+    let mut line = line();
+    assert_eq!(asked(&mut line, 0, START), Some((Ticket(0), 0)), "without a free slot only its state is read");
+    line.read(Ticket(0), 0, state(0, 0), Vec::new(), START);
+    assert_eq!(line.wake_at(), Some(START + LOOK));
+    assert_eq!(asked(&mut line, 10, START + LOOK - MS), None);
+    line.wake(START + 5 * MS);
+    assert_eq!(asked(&mut line, 10, START + 5 * MS), Some((Ticket(0), READ_MAX)));
+    line.read_failed(START + 6 * MS);
+    assert_eq!(line.wake_at(), Some(START + 6 * MS + LOOK_AGAIN));
+}
+
+#[test]
+fn the_door_stops_new_ones_or_turns() {
+    let mut line = line();
+    let with_door = |door, last| LineState { door: Door { state: door, sentence: String::new() }, ..state(0, last) };
+    line.seen(with_door(DoorState::Closed, 0), START);
+    assert!(!line.lets_through(), "the database refuses it, with the sentence");
+    read(&mut line, 10, with_door(DoorState::Paused, 3), 1..=3);
+    assert_eq!(claimed(&mut line, 10), None);
+    line.seen(with_door(DoorState::Closed, 3), START);
+    assert_eq!(claimed(&mut line, 10), Some((0, vec![1, 2, 3])), "the line goes on");
+}
+
+/// So many turns each 100 ms, for so many ticks.
+fn run(line: &mut Line<()>, from: Moment, served: u64, turns: u64, ticks: u32) -> Moment {
+    for tick in 0..=ticks {
+        line.seen(state(served + u64::from(tick) * turns, 100_000), from + SAMPLED * tick);
+    }
+    from + SAMPLED * ticks
+}
+
+#[test]
+fn the_rate_is_of_the_last_turns_while_there_is_a_line() {
+    let mut line = line();
+    let now = run(&mut line, START, 0, 10, 4);
+    assert_eq!(line.rate(now), None, "not enough is seen");
+    let now = run(&mut line, now, 40, 10, 60);
+    assert_eq!(line.rate(now), Some(100.0));
+    let now = run(&mut line, now, 640, 20, 60);
+    assert_eq!(line.rate(now), Some(200.0), "it follows a change");
+    let view = line.view(Some(300 * MS), now);
+    assert_eq!((view.served, view.turns_per_1000_s), (Ticket(1_840), Some(200_000)));
+    assert_eq!([1_840, 1_841, 1_860].map(|ticket| view.ahead(Ticket(ticket))), [None, Some(0), Some(19)]);
+    assert_eq!(view.expected_wait(Ticket(1_860)), Some(400 * MS));
+    // Without a line turns come as fast as clicks.
+    line.seen(state(100_000, 100_000), now);
+    line.seen(state(200_000, 200_000), now + MEASURED);
+    line.seen(state(200_000, 200_500), now + MEASURED + SAMPLED);
+    line.seen(state(200_001, 200_500), now + MEASURED + SAMPLED * 2);
+    assert_eq!(line.rate(now + MEASURED + SAMPLED * 2), Some(200.0), "the line before says most");
+}
+
+#[test]
+fn a_line_is_full_by_number_and_by_time() {
+    let mut line = line();
+    line.seen(state(0, 999), START);
+    assert!(!line.is_full());
+    line.seen(state(0, 1_000), START);
+    assert!(line.is_full());
+    // A hundred a second: 2 s are two hundred.
+    let mut line = self::line();
+    for tick in 0..40 {
+        line.seen(state(u64::from(tick) * 10, u64::from(tick) * 10 + 199), START + SAMPLED * tick);
+    }
+    assert!(!line.is_full());
+    line.seen(state(390, 591), START + SAMPLED * 40);
+    assert!(line.is_full());
+    // The rate outlives a standstill, and the first turns after it say nothing.
+    line.seen(state(390, 591), START + SAMPLED * 400);
+    line.seen(state(420, 610), START + SAMPLED * 401);
+    assert!(!line.is_full());
+}

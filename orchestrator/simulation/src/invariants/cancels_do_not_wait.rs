@@ -1,0 +1,46 @@
+//! Cancels do not wait: an instance that is told to cancel a queued saga never begins that saga, unless its turn was on
+//! the way. Only the student is told.
+
+use matricula_engine::{Direction, Kind};
+
+use super::{Held, Invariant, View, hold};
+use crate::fact::Fact;
+use crate::names::{InstanceNo, SagaNo};
+
+#[derive(Default)]
+pub(super) struct CancelsDoNotWait {
+    cancelled: Vec<(InstanceNo, SagaNo)>,
+    /// Sagas that an instance has claimed in order, or has been told something else about.
+    not_judged: Vec<(InstanceNo, SagaNo)>,
+}
+
+impl Invariant for CancelsDoNotWait {
+    fn name(&self) -> &'static str {
+        "cancels do not wait"
+    }
+
+    fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
+        match fact {
+            Fact::CommitSent { instance, turns, .. } => {
+                self.not_judged.extend(turns.iter().map(|saga| (*instance, *saga)));
+            }
+            Fact::Commanded { instance, saga, is_cancel, is_queued } => {
+                let it = (*instance, *saga);
+                if *is_cancel && *is_queued && !self.not_judged.contains(&it) {
+                    self.cancelled.push(it);
+                } else {
+                    self.not_judged.push(it);
+                }
+            }
+            Fact::Declined { instance, saga } => self.cancelled.retain(|other| *other != (*instance, *saga)),
+            Fact::CallMade { instance, of, .. } if of.direction == Direction::Forward => {
+                let is_told = world.shape.definition.step(of.step).kind == Kind::Finalizer;
+                return hold(is_told || !self.cancelled.contains(&(*instance, of.saga)), || {
+                    format!("{instance} makes {of}, which was cancelled before its turn")
+                });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,19 @@
+//! An end in order: an instance that was asked to end is through when each call and each commit that has left has an
+//! answer, and not before.
+
+use super::{Held, Invariant, View, hold};
+use crate::fact::Fact;
+
+pub(super) struct EndsInOrder;
+
+impl Invariant for EndsInOrder {
+    fn name(&self) -> &'static str {
+        "an end in order"
+    }
+
+    fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
+        let Fact::EndsInOrder { instance, calls, has_commit } = fact else { return Ok(()) };
+        hold(*calls == 0, || format!("{instance} is through with {calls} calls in flight"))?;
+        hold(!has_commit, || format!("{instance} is through, and its commit has no answer"))
+    }
+}

@@ -1,0 +1,46 @@
+//! Turns follow tickets, over all instances: later acceptances have larger tickets, a claim takes the queued saga with
+//! the smallest ticket, unless that one is cancelled, and nothing begins at once while an older saga is queued.
+
+use super::{Held, Invariant, View, hold};
+use crate::fact::Fact;
+use crate::names::SagaNo;
+
+#[derive(Default)]
+pub(super) struct TurnsFollowTickets {
+    last: u64,
+    /// In the order in which they were accepted.
+    queued: Vec<(u64, SagaNo)>,
+}
+
+impl Invariant for TurnsFollowTickets {
+    fn name(&self) -> &'static str {
+        "turns follow tickets"
+    }
+
+    fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
+        match fact {
+            Fact::Admitted { saga, ticket, first, .. } => {
+                let last = std::mem::replace(&mut self.last, *ticket);
+                hold(last < *ticket, || format!("{saga} is accepted with ticket {ticket} after ticket {last}"))?;
+                if first.is_none() {
+                    self.queued.push((*ticket, *saga));
+                    return Ok(());
+                }
+                let older = self.queued.first();
+                hold(older.is_none(), || format!("{saga} begins with ticket {ticket}, and {older:?} is queued"))
+            }
+            Fact::Claimed { saga, ticket, is_out_of_order, .. } => {
+                let is_it = |queued: &(u64, SagaNo)| *queued == (*ticket, *saga);
+                let Some(place) = self.queued.iter().position(is_it) else {
+                    return Err(format!("{saga} with ticket {ticket} leaves the line, and is not in it"));
+                };
+                self.queued.remove(place);
+                let older = self.queued.first().filter(|_| place > 0);
+                hold(older.is_none() || *is_out_of_order, || {
+                    format!("the turn of {saga} with ticket {ticket} comes before that of {older:?}")
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! One start of an orchestrator: what reaches it becomes inputs of its core.
+
+use std::rc::Rc;
+
+use matricula_core::{
+    CommitAnswer, CoreConfig, Input, Lane, Moment, Registered, RpcNo, StoreAnswer as CoreAnswer,
+    StoreRequest as CoreRequest, Ticket,
+};
+use matricula_engine::{CallError, Code};
+
+use super::account::Account;
+use super::broken_core::BrokenCore;
+use super::output::reply;
+use super::submissions::Submissions;
+use super::translate::{commit_answer, read_back, read_queued, state_of, submission};
+use super::workflow::{Caller, Simulated, id_of};
+use super::{Goes, InstanceInput, ProcessEvent, bounds};
+use crate::broken::Broken;
+use crate::clients::{Ask, Asked, Reply, Request};
+use crate::draws::{CrashPoint, Message, Purpose, TransactionKind};
+use crate::env::{Env, Event};
+use crate::fact::Fact;
+use crate::names::{Attempt, InstanceNo, PROCESSES_MAX, ProcessNo};
+use crate::store::{StoreAnswer, StoreRequest, Transaction};
+
+/// How long an instance that is to end waits for what is in flight, at most.
+const GRACE_MS: i64 = 6_000;
+
+/// How far an instance is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It has no lease yet.
+    Registering,
+    Runs,
+    /// It gives back its lease, and does nothing else.
+    Releases,
+}
+
+/// One start of an orchestrator: the core and its shell.
+pub(super) struct Replica {
+    pub process: ProcessNo,
+    pub instance: InstanceNo,
+    pub clock_ahead_ms: i64,
+    /// The moments of the core are counted from here.
+    pub started_ms: i64,
+    pub config: CoreConfig,
+    pub core: Option<BrokenCore>,
+    /// For how long inputs gather before the core takes them in one step, as in a process that is busy.
+    pub gathers_ms: i64,
+    pub gathered: Vec<Input<Simulated>>,
+    pub stage: Stage,
+    /// RPCs that have left, and whose end the core was not given.
+    pub in_flight: Vec<(u64, Vec<Attempt>)>,
+    /// When the core wants to be woken, and when it will be: a wake-up that was scheduled earlier stays.
+    pub wake_at_ms: Option<i64>,
+    pub wakes_at_ms: Option<i64>,
+    /// The lanes of commits that have left, and have no answer.
+    pub under_way: Vec<Lane>,
+    /// The last write of each lane and its tries.
+    pub written: [Option<(TransactionKind, u32)>; 2],
+    /// How often it has told the others that there is a line.
+    pub lines_begun: u32,
+    pub transactions: Transactions,
+    pub account: Account,
+    pub submissions: Submissions,
+    /// Of 1,024 steps: an operator looks after so many.
+    pub looks_of_1024: u32,
+    pub steps: u32,
+}
+
+/// How many transactions it has sent, except writes.
+#[derive(Default)]
+pub(super) struct Transactions {
+    pub renewals: u32,
+    pub looks: u32,
+    pub choices: u32,
+    pub adoptions: u32,
+    pub flags: u32,
+    pub line_reads: u32,
+    pub row_reads: u32,
+}
+
+impl Replica {
+    pub(super) fn new(env: &Env, process: ProcessNo, instance: InstanceNo, clock_ahead_ms: i64) -> Self {
+        let config = bounds::config(env, instance);
+        let looks_of_1024 = bounds::looks_of_1024(env, instance);
+        Self {
+            process,
+            instance,
+            clock_ahead_ms,
+            started_ms: env.now_ms,
+            account: Account::new(env, config.breaker_failures, looks_of_1024 > 0),
+            config,
+            core: None,
+            gathers_ms: bounds::gathers_ms(env, instance),
+            gathered: Vec::new(),
+            stage: Stage::Registering,
+            in_flight: Vec::new(),
+            wake_at_ms: None,
+            wakes_at_ms: None,
+            under_way: Vec::new(),
+            written: [None; 2],
+            lines_begun: 0,
+            transactions: Transactions::default(),
+            submissions: Submissions::default(),
+            looks_of_1024,
+            steps: 0,
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.stage == Stage::Runs
+    }
+
+    pub(super) fn later(&self, env: &mut Env, in_ms: i64, input: InstanceInput) {
+        env.schedule(in_ms, Event::Instance { process: self.process, instance: self.instance, input });
+    }
+
+    pub(super) fn may_crash_at(&self, env: &mut Env, point: CrashPoint) {
+        may_crash_at(env, self.process, point);
+    }
+
+    // Input.
+
+    pub(super) fn handle(&mut self, env: &mut Env, input: InstanceInput) -> Goes {
+        match input {
+            InstanceInput::Stored { transaction, answer } => self.stored(env, transaction, answer),
+            InstanceInput::RpcEnded { rpc, key, copy, answer } => {
+                self.may_crash_at(env, CrashPoint::Answered(key, copy));
+                let answer = Rc::try_unwrap(answer).unwrap_or_else(|answer| (*answer).clone());
+                self.rpc_ended(env, rpc, answer)
+            }
+            InstanceInput::RpcTimeout { rpc, .. } => {
+                if !self.in_flight.iter().any(|(number, _)| *number == rpc) {
+                    return Goes::On;
+                }
+                self.rpc_ended(env, rpc, Err(CallError::new(Code::DeadlineExceeded, "no answer", None)))
+            }
+            InstanceInput::Wake => self.woken(env),
+            InstanceInput::Gathered => self.step(env),
+            InstanceInput::GraceIsOver => {
+                self.release(env);
+                Goes::On
+            }
+        }
+    }
+
+    pub(super) fn asked(&mut self, env: &mut Env, Ask { asker, asked }: Ask) -> Goes {
+        if let Asked::Submit(saga, request) = asked {
+            env.say(|| format!("{} asks {} for {saga}", saga.client(), self.instance));
+            let submission = submission(saga, request);
+            return self.take(env, Input::Submitted { submission, caller: Caller { asker, saga } });
+        }
+        self.ordered(env, Ask { asker, asked })
+    }
+
+    pub(super) fn stop(&mut self, env: &mut Env) -> Goes {
+        if self.stage == Stage::Registering {
+            // If it gets its lease all the same, that lapses.
+            return Goes::Out;
+        }
+        let grace_ms = i64::from(env.draw(Purpose::Grace(self.instance)).below(GRACE_MS as u32));
+        self.later(env, grace_ms, InstanceInput::GraceIsOver);
+        self.account.is_stopping = true;
+        self.take(env, Input::Stopped)
+    }
+
+    /// Gives back its lease, unless it does so already.
+    pub(super) fn release(&mut self, env: &mut Env) {
+        if self.stage != Stage::Releases {
+            self.stage = Stage::Releases;
+            self.ask_store(env, StoreRequest::Release);
+        }
+    }
+
+    fn woken(&mut self, env: &mut Env) -> Goes {
+        if self.wakes_at_ms != Some(env.now_ms) && self.wakes_at_ms.is_none_or(|at_ms| at_ms > env.now_ms) {
+            return Goes::On;
+        }
+        self.wakes_at_ms = None;
+        match self.wake_at_ms {
+            Some(at_ms) if at_ms <= env.now_ms => self.step(env),
+            _ => {
+                self.schedule_wake(env);
+                Goes::On
+            }
+        }
+    }
+
+    pub(super) fn schedule_wake(&mut self, env: &mut Env) {
+        if let Some(at_ms) = self.wake_at_ms
+            && self.wakes_at_ms.is_none_or(|scheduled_ms| scheduled_ms > at_ms)
+        {
+            self.wakes_at_ms = Some(at_ms);
+            self.later(env, at_ms - env.now_ms, InstanceInput::Wake);
+        }
+    }
+
+    fn rpc_ended(
+        &mut self,
+        env: &mut Env,
+        rpc: u64,
+        answer: Result<Vec<matricula_engine::CallAnswer>, CallError>,
+    ) -> Goes {
+        if let Some(place) = self.in_flight.iter().position(|(number, _)| *number == rpc) {
+            let instance = self.instance;
+            let (_, calls) = self.in_flight.swap_remove(place);
+            let error = answer.as_ref().err();
+            let is_halved = calls.len() > 1 && error.is_some_and(|error| error.code == Code::InvalidArgument);
+            self.account.ended(env, &calls, error);
+            env.facts.extend(calls.iter().map(|made| Fact::CallEnded { instance, of: made.of }));
+            if is_halved {
+                env.facts.extend(calls.into_iter().map(|made| Fact::Halved { instance, made }));
+            }
+        }
+        // A second answer, or one that comes too late, is handed over, too.
+        self.take(env, Input::RpcEnded { number: RpcNo(rpc), answer })
+    }
+
+    fn stored(&mut self, env: &mut Env, Transaction { key, request }: Transaction, answer: StoreAnswer) -> Goes {
+        self.may_crash_at(env, CrashPoint::Stored(key));
+        if self.stage == Stage::Releases && !matches!(request, StoreRequest::Release) {
+            return Goes::On;
+        }
+        match (request, answer) {
+            (StoreRequest::Register, StoreAnswer::Alive { at_ms }) => self.registered(env, at_ms),
+            (StoreRequest::Register, _) => Goes::Out,
+            (StoreRequest::Release, answer) => {
+                if matches!(answer, StoreAnswer::Done) {
+                    self.tell_peers(env);
+                }
+                Goes::Out
+            }
+            (StoreRequest::Write(batch), answer) => {
+                let lane = batch.number.lane;
+                env.facts.push(Fact::CommitEnded { instance: self.instance, lane });
+                self.under_way.retain(|other| *other != lane);
+                let answer = commit_answer(answer);
+                let is_over = matches!(answer, CommitAnswer::Written { .. } | CommitAnswer::Refused { .. });
+                self.account.is_writing &= !is_over || lane == Lane::Acceptance;
+                self.take(env, Input::CommitEnded { number: batch.number, answer })
+            }
+            (StoreRequest::ReadRow(ask), StoreAnswer::Row(row)) => self.order(env, &ask, row),
+            (StoreRequest::ReadRow(ask), _) => {
+                reply(env, ask.asker, Reply::Unavailable);
+                Goes::On
+            }
+            (request, answer) => {
+                let request = match request {
+                    StoreRequest::ReadLine { after, limit } => CoreRequest::ReadLine { after: Ticket(after), limit },
+                    StoreRequest::Renew { asked_at } => CoreRequest::Renew { asked_at },
+                    StoreRequest::Look { may_mark } => CoreRequest::Look { may_mark },
+                    StoreRequest::Choose { limit } => CoreRequest::Choose { limit },
+                    StoreRequest::Adopt(sagas) => CoreRequest::Adopt { sagas: sagas.into_iter().map(id_of).collect() },
+                    StoreRequest::Flag(sagas) => CoreRequest::Flag { sagas: sagas.into_iter().map(id_of).collect() },
+                    StoreRequest::Register
+                    | StoreRequest::Release
+                    | StoreRequest::ReadRow(_)
+                    | StoreRequest::Write(_) => return Goes::On,
+                };
+                let answer = match (&request, answer) {
+                    (CoreRequest::Flag { .. }, StoreAnswer::Done) => CoreAnswer::Flagged,
+                    (_, answer) => self.store_answer(env, answer),
+                };
+                self.take(env, Input::StoreAnswered { request, answer })
+            }
+        }
+    }
+
+    fn registered(&mut self, env: &mut Env, at_ms: i64) -> Goes {
+        let workflow = Simulated { shape: env.shape.clone(), gathers: !env.is_broken(Broken::CallsDoNotGather) };
+        let seed = env.core_seed(self.instance);
+        let database_now_ms = at_ms + self.clock_ahead_ms;
+        // The lease is as old as the question, however long the answer has waited in a process that was stopped.
+        let name = self.instance.to_string();
+        let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms };
+        self.core = Some(BrokenCore::new(env.broken, workflow, &self.config, name, seed, registered));
+        self.stage = Stage::Runs;
+        self.step(env)
+    }
+
+    /// The other processes are told that the sagas of this instance are to be adopted.
+    fn tell_peers(&self, env: &mut Env) {
+        let from = self.instance;
+        for process in (0..PROCESSES_MAX as u8).map(ProcessNo).filter(|process| *process != self.process) {
+            env.send(Message::PeerLeft(from, process), |_| Event::Process {
+                process,
+                event: ProcessEvent::PeerLeft(from),
+            });
+        }
+    }
+
+    fn store_answer(&mut self, env: &mut Env, answer: StoreAnswer) -> CoreAnswer<Rc<Request>> {
+        match answer {
+            StoreAnswer::Alive { at_ms } => CoreAnswer::Renewed { database_now_ms: at_ms + self.clock_ahead_ms },
+            StoreAnswer::Fenced => CoreAnswer::Fenced,
+            StoreAnswer::Chosen(sagas) => CoreAnswer::Chosen(sagas.into_iter().map(id_of).collect()),
+            StoreAnswer::Adopted(stored) => {
+                env.say(|| {
+                    let sagas: Vec<String> = stored.iter().map(|stored| stored.saga.to_string()).collect();
+                    format!("{} has adopted {}", self.instance, sagas.join(", "))
+                });
+                self.account.adopted.extend(stored.iter().map(|stored| stored.saga));
+                CoreAnswer::Adopted(stored.into_iter().map(|stored| read_back(env, stored)).collect())
+            }
+            StoreAnswer::Line(state, queued) => CoreAnswer::Line {
+                state: state_of(state),
+                sagas: queued.into_iter().map(|queued| read_queued(env, queued)).collect(),
+            },
+            StoreAnswer::Done => CoreAnswer::Looked,
+            _ => CoreAnswer::Failed,
+        }
+    }
+}
+
+/// A process crashes here, if the weather says so.
+fn may_crash_at(env: &mut Env, process: ProcessNo, point: CrashPoint) {
+    if env.weather.crash_at_point == 0 {
+        return;
+    }
+    let mut draw = env.draw(Purpose::Crash(point));
+    if draw.chance(env.weather.crash_at_point) {
+        let starts_after_ms = Some(i64::from(draw.below(4_000)));
+        env.schedule(0, Event::Process { process, event: ProcessEvent::Crash { starts_after_ms } });
+    }
+}

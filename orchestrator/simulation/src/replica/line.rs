@@ -1,0 +1,71 @@
+//! What the shell of an instance does for the waiting line: it reads the row of a saga that an order is about, and tells
+//! the other instances when a line has begun.
+
+use std::rc::Rc;
+
+use matricula_core::{Input, Moment, Reply as CoreReply};
+use matricula_engine::Input as SagaInput;
+
+use super::broken_core::BrokenCore;
+use super::instance::Replica;
+use super::translate::read_queued;
+use super::workflow::{Caller, id_of};
+use super::{Goes, ProcessEvent};
+use crate::clients::{Ask, Asked};
+use crate::draws::Message;
+use crate::env::{Env, Event};
+use crate::fact::Fact;
+use crate::names::{PROCESSES_MAX, ProcessNo};
+use crate::store::{self, StoreRequest};
+
+impl Replica {
+    /// A cancel or an order. Of a saga that is not in memory here, the row is read first.
+    pub(super) fn ordered(&mut self, env: &mut Env, ask: Ask) -> Goes {
+        let Some(saga) = ask.saga() else { return Goes::On };
+        if self.account.sagas.iter().any(|known| known.saga == saga) {
+            return self.order(env, &ask, None);
+        }
+        self.ask_store(env, StoreRequest::ReadRow(Rc::new(ask)));
+        Goes::On
+    }
+
+    /// Gives the core an order about a saga, which was queued when it was read, or was not.
+    pub(super) fn order(&mut self, env: &mut Env, ask: &Ask, queued: Option<store::Queued>) -> Goes {
+        let (saga, command) = match &ask.asked {
+            Asked::Submit(..) => return Goes::On,
+            Asked::Cancel(saga) => (*saga, SagaInput::Cancel { by: saga.client().to_string(), reason: String::new() }),
+            Asked::Order(order) => (order.saga, order.input()),
+        };
+        let is_cancel = matches!(command, SagaInput::Cancel { .. });
+        let is_queued = queued.is_some();
+        env.facts.push(Fact::Commanded { instance: self.instance, saga, is_cancel, is_queued });
+        self.account.commanded(saga);
+        let caller = Caller { asker: ask.asker, saga };
+        match queued {
+            Some(queued) => self.take(env, Input::CommandedInLine { saga: read_queued(env, queued), command, caller }),
+            None => self.take(env, Input::Commanded { saga: id_of(saga), command, caller }),
+        }
+    }
+
+    /// The other processes are told that there are sagas to be claimed.
+    pub(super) fn tell_line_begun(&mut self, env: &mut Env) {
+        self.lines_begun += 1;
+        let (from, number) = (self.instance, self.lines_begun);
+        for process in (0..PROCESSES_MAX as u8).map(ProcessNo).filter(|process| *process != self.process) {
+            env.send(Message::LineBegun(from, number, process), |_| Event::Process {
+                process,
+                event: ProcessEvent::LineBegun(from, number),
+            });
+        }
+    }
+}
+
+/// Whether there is a line, as far as the core knows.
+pub(super) fn has_line(core: &BrokenCore, now: Moment) -> bool {
+    let line = core.core().line(now);
+    line.last > line.served
+}
+
+pub(super) fn is_queued(reply: &CoreReply) -> bool {
+    matches!(reply, CoreReply::Accepted(accepted) if accepted.is_queued)
+}

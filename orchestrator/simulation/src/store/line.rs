@@ -1,0 +1,184 @@
+//! The waiting line of the store: tickets in the order of commits, admissions that begin or are queued, claims in the
+//! order of tickets, the door, and how many one student may have open.
+
+use super::{Admission, Admitted, Batch, Claim, Row, Store, StoreAnswer, Turn, Undo};
+use crate::broken::Broken;
+use crate::env::Env;
+use crate::fact::Fact;
+use crate::names::{InstanceNo, SagaNo};
+
+/// What the door lets through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Door {
+    #[default]
+    Open,
+    /// Submissions are queued, and no turn comes.
+    Paused,
+    /// Nothing new is accepted.
+    Closed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct LineState {
+    /// The ticket whose turn has come last.
+    pub served: u64,
+    /// The ticket that was given last.
+    pub last: u64,
+    pub door: Door,
+}
+
+/// A saga in the line.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Queued {
+    pub saga: SagaNo,
+    pub ticket: u64,
+}
+
+impl Store {
+    /// A registrar sets the door, for all instances.
+    pub(crate) fn set_door(&mut self, env: &mut Env, door: Door) {
+        self.set_line(LineState { door, ..self.line });
+        self.pending_facts.push(Fact::DoorSet { door });
+        self.flush_soon(env);
+    }
+
+    fn set_line(&mut self, line: LineState) {
+        self.undo.push(Undo::Line(std::mem::replace(&mut self.line, line)));
+    }
+
+    fn sagas(&self) -> impl Iterator<Item = (SagaNo, &Row)> {
+        (0..).map(SagaNo).zip(&self.rows).filter_map(|(saga, row)| Some((saga, row.as_ref()?)))
+    }
+
+    /// The saga if it is queued.
+    pub(super) fn queued(&self, saga: SagaNo) -> Option<Queued> {
+        let row = self.rows.get(saga.get())?.as_ref().filter(|row| row.is_queued)?;
+        Some(Queued { saga, ticket: row.ticket })
+    }
+
+    pub(super) fn read_line(&self, after: u64, limit: usize) -> StoreAnswer {
+        let behind = |saga| self.queued(saga).filter(|queued| queued.ticket > after);
+        let mut queued: Vec<Queued> = self.sagas().filter_map(|(saga, _)| behind(saga)).collect();
+        queued.sort_unstable_by_key(|queued| queued.ticket);
+        queued.truncate(limit);
+        StoreAnswer::Line(self.line, queued)
+    }
+
+    pub(super) fn admit(&mut self, env: &Env, instance: InstanceNo, batch: &Batch) -> Vec<Admitted> {
+        let has_queued = self.sagas().any(|(_, row)| row.is_queued) && !env.is_broken(Broken::StoreAdmitsPastTheLine);
+        let may_begin = !has_queued && self.line.door == Door::Open;
+        let open_max = if env.is_broken(Broken::StoreForgetsTheQuota) { usize::MAX } else { batch.subject_open_max };
+        let admitted = batch.admissions.iter().map(|admission| {
+            let ticket = self.line.last + 1;
+            self.set_line(LineState { last: ticket, ..self.line });
+            if let Some(answer) = self.existing(env, instance, admission) {
+                return answer;
+            }
+            if self.line.door == Door::Closed && !env.is_broken(Broken::StoreForgetsTheDoor) {
+                return Admitted::Closed;
+            }
+            let is_open = |(saga, row): &(SagaNo, &Row)| {
+                !row.has_outcome && env.request(*saga).student == admission.request.student
+            };
+            if self.sagas().filter(is_open).count() >= open_max {
+                return Admitted::OverQuota;
+            }
+            // Of two transactions, the one that has drawn its numbers first commits last.
+            let is_early = env.is_broken(Broken::TicketsComeOutOfOrder);
+            let ticket = if is_early { ((ticket - 1) ^ 1) + 1 } else { ticket };
+            self.insert(instance, admission, ticket, may_begin)
+        });
+        admitted.collect()
+    }
+
+    /// How an admission is answered whose key is in use.
+    fn existing(&self, env: &Env, instance: InstanceNo, admission: &Admission) -> Option<Admitted> {
+        let Admission { saga, request, .. } = admission;
+        let has_key = |other: SagaNo| {
+            let requested = env.request(other);
+            !env.is_broken(Broken::StoreForgetsTheKey)
+                && (requested.student, requested.key) == (request.student, request.key)
+        };
+        let (existing, row) = self.sagas().find(|(other, _)| other == saga || has_key(*other))?;
+        if existing != *saga {
+            let same_request = env.request(existing).asks_the_same(request);
+            return Some(Admitted::Existing { saga: existing, same_request });
+        }
+        // An earlier try of this very write was committed though it reported an error.
+        let ticket = row.ticket;
+        let is_mine = row.owner == instance && row.sequence == 1;
+        Some(if is_mine { Admitted::Begun { ticket } } else { Admitted::Queued { ticket } })
+    }
+
+    fn insert(&mut self, instance: InstanceNo, admission: &Admission, ticket: u64, may_begin: bool) -> Admitted {
+        let Admission { saga, ref first, .. } = *admission;
+        let first = first.clone().filter(|_| may_begin);
+        if self.rows.len() <= saga.get() {
+            self.rows.resize_with(saga.get() + 1, || None);
+        }
+        let is_queued = first.is_none();
+        self.rows[saga.get()] = Some(Row {
+            owner: if is_queued { InstanceNo::NOBODY } else { instance },
+            ticket,
+            is_queued,
+            sequence: u64::from(!is_queued),
+            has_outcome: false,
+            finished: false,
+            log: first.iter().cloned().collect(),
+        });
+        self.undo.push(Undo::NewRow(saga));
+        self.pending_facts.push(Fact::Admitted { saga, instance, ticket, first });
+        if is_queued {
+            return Admitted::Queued { ticket };
+        }
+        self.set_line(LineState { served: self.line.served.max(ticket), ..self.line });
+        Admitted::Begun { ticket }
+    }
+
+    /// For each turn, whether the saga is this instance's now.
+    pub(super) fn claim(&mut self, instance: InstanceNo, claim: &Claim) -> Vec<bool> {
+        let is_next = self.line.served == claim.after;
+        for turn in claim.turns.iter().filter(|turn| is_next || turn.is_out_of_order) {
+            if !turn.is_out_of_order {
+                self.set_line(LineState { served: self.line.served.max(turn.ticket), ..self.line });
+            }
+            if self.queued(turn.saga).is_some() {
+                self.begin(instance, turn);
+            }
+        }
+        let is_mine = |turn: &Turn| {
+            let row = self.rows.get(turn.saga.get()).and_then(Option::as_ref);
+            row.is_some_and(|row| row.owner == instance && row.sequence == 1)
+        };
+        claim.turns.iter().map(is_mine).collect()
+    }
+
+    fn begin(&mut self, instance: InstanceNo, turn: &Turn) {
+        let Turn { saga, ticket, ref first, is_out_of_order } = *turn;
+        let row = self.row(saga);
+        (row.owner, row.is_queued, row.sequence) = (instance, false, 1);
+        row.log.push(first.clone());
+        self.undo.push(Undo::Claimed(saga));
+        self.pending_facts.push(Fact::Claimed { saga, instance, ticket, first: first.clone(), is_out_of_order });
+    }
+
+    /// A claim is taken back.
+    pub(super) fn queue_again(&mut self, saga: SagaNo) {
+        let row = self.row(saga);
+        (row.owner, row.is_queued, row.sequence) = (InstanceNo::NOBODY, true, 0);
+        row.log.clear();
+    }
+
+    /// Without the guard, sagas that an instance has claimed and not begun return to the line when it ends.
+    pub(super) fn forget_claims(&mut self, env: &Env, instance: InstanceNo) {
+        if !env.is_broken(Broken::ClaimedReturnToTheLine) {
+            return;
+        }
+        let claimed = self.sagas().filter(|(_, row)| row.owner == instance && row.sequence == 1);
+        let claimed: Vec<(SagaNo, u64)> = claimed.map(|(saga, row)| (saga, row.ticket)).collect();
+        for (saga, ticket) in claimed {
+            self.queue_again(saga);
+            self.pending_facts.push(Fact::Admitted { saga, instance, ticket, first: None });
+        }
+    }
+}
