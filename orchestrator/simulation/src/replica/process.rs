@@ -1,4 +1,5 @@
-//! A process: a place where instances run one after the other. It is stopped, crashes and starts again, and has a clock.
+//! A process: a place where instances run one after the other. It is stopped, crashes and starts again, and has a
+//! clock.
 
 use matricula_core::Input;
 

@@ -1,5 +1,5 @@
-//! An account of all sagas of a rush: which ones wait, which ones are at work, and what follows from the rate for slots,
-//! bounds, promised waits and the hints of rejected clients.
+//! An account of all sagas of a rush: which ones wait, which ones are at work, and what follows from the rate for
+//! slots, bounds, promised waits and the hints of rejected clients.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::RangeInclusive;

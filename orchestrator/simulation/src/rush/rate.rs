@@ -1,8 +1,8 @@
 //! How fast sagas are decided, from a list of all decisions that count: the definition, without the core's buckets.
 //!
 //! Time counts while the instance is saturated: a saga waits for its turn, or did so or a client was rejected less than
-//! 50 ms ago. After the first decision of a saturation 100 ms pass before time counts. When the saturation ends, the last
-//! part of 100 ms counts no more.
+//! 50 ms ago. After the first decision of a saturation 100 ms pass before time counts. When the saturation ends, the
+//! last part of 100 ms counts no more.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -56,7 +56,7 @@ fn run(mut rush: Rush) -> (f64, usize) {
     let near = ratios.iter().filter(|ratio| (0.8..1.25).contains(*ratio)).count();
     let tries_mean = rush.tries as f64 / CLIENTS as f64;
     println!(
-        "{} decided after {} ms; open: {open_most}, at work: {at_work:?}, tries: {tries_mean:.2}; {near} of {} waits near",
+        "{} decided after {} ms; open: {open_most}, at work: {at_work:?}, tries: {tries_mean:.2}; {near} of {} near",
         rush.tally.sagas,
         rush.now_ms,
         ratios.len()
