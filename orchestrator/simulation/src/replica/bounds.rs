@@ -48,7 +48,7 @@ fn ample_bounds(in_flight_max: usize) -> CoreConfig {
         breaker_open_max_ms: 2_000,
         call_timeout_ms: CALL_TIMEOUT_MS as u64,
         destination_attention_after_ms: 15_000,
-        lease_ttl_ms: LEASE_TTL_MS as u64,
+        lease_ttl_ms: LEASE_TTL_MS,
         adoption_chunk: ADOPTION_CHUNK,
     }
 }
