@@ -10,7 +10,7 @@ use matricula_kit::database::DbError;
 use matricula_kit::time::UnixMs;
 use matricula_proto::ops::v1 as ops;
 use matricula_registration::{Read, StoredRegistration};
-use matricula_runtime::{Outage, SeenBy, Workload as _};
+use matricula_runtime::{DoorChange, DoorState, LineView, Outage, SeenBy, Ticket, Workload as _};
 
 use crate::{Orchestrator, waits, wire};
 
@@ -22,6 +22,7 @@ pub(crate) async fn explained(
     let summary = waits::summaries(runtime, std::slice::from_ref(stored)).await?.pop();
     let answer = ops::ExplainSagaResponse { summary, ..ops::ExplainSagaResponse::default() };
     let explanation = match &stored.read {
+        Read::Log(..) if stored.row.is_queued => return in_line(runtime, stored, answer).await,
         Read::Log(_, state) => return of_readable(runtime, stored, state, answer).await,
         Read::Receipt(..) => format!("finished; its log is in the archive, in {}\n", wire::archived_in(stored)),
         // No command can be carried out: none of them would know what it does.
@@ -65,6 +66,52 @@ async fn of_readable(
     answer.waits = calls.iter().map(|call| wire::wait(call, service(definition, &call.step))).collect();
     answer.only_log_because = why.cloned().unwrap_or_default();
     Ok(answer)
+}
+
+/// Of a saga that waits in line. Nothing of it was called, so that only a cancel is left to decide.
+async fn in_line(
+    runtime: &Orchestrator,
+    stored: &StoredRegistration,
+    mut answer: ops::ExplainSagaResponse,
+) -> Result<ops::ExplainSagaResponse, DbError> {
+    let (now, line) = (runtime.now(), runtime.line().borrow().clone());
+    let ticket = stored.row.ticket;
+    let door = runtime.store().door_changes(1).await?.pop().filter(|change| change.door.state == DoorState::Paused);
+    let mut words = line_in_words(ticket, &line);
+    if let Some(door) = &door {
+        let _ = writeln!(words, "  {}", paused_in_words(door, now));
+    }
+    let outages = runtime.outages();
+    for outage in outages.iter() {
+        let _ = writeln!(words, "  sagas before it wait for {}", outage_in_words(outage, now));
+    }
+    answer.explanation = words + &driver(stored);
+    let effect = "takes it out of the line: nothing of it was called";
+    answer.advice = vec![ops::Advice { verb: "cancel".to_owned(), effect: effect.to_owned(), ..Default::default() }];
+    let ahead = line.ahead(ticket).map(|ahead| i64::try_from(ahead).unwrap_or(i64::MAX)).unwrap_or_default();
+    answer.waits = vec![ops::Wait { kind: ops::WaitKind::Turn.into(), ahead, ..Default::default() }];
+    answer.causes = outages.iter().map(wire::outage).collect();
+    Ok(answer)
+}
+
+/// Where a ticket is in the line, and how fast that moves.
+fn line_in_words(ticket: Ticket, line: &LineView) -> String {
+    let before = match line.ahead(ticket) {
+        None => "its turn is coming now".to_owned(),
+        Some(0) => "it is the next".to_owned(),
+        Some(ahead) => format!("{ahead} before it"),
+    };
+    let rate = match line.turns_per_1000_s {
+        Some(turns) => format!("as fast as {:.1} a second", turns as f64 / 1_000.0),
+        None => "how fast the line moves is not known".to_owned(),
+    };
+    format!("queued: it waits in line, nothing was called\n  ticket {}: {before}, {rate}\n", ticket.0)
+}
+
+fn paused_in_words(door: &DoorChange, now: UnixMs) -> String {
+    let DoorChange { changed_at, set_by, reason, .. } = door;
+    let age = distance(now.0.saturating_sub(changed_at.0).max(0));
+    format!("no turn comes: the door was paused by {set_by} {age} ago, at {}: {reason}", changed_at)
 }
 
 /// Adds what keeps a saga from going on: the sagas that it waits for, each waiting for the next one, and services that
@@ -188,6 +235,9 @@ pub(crate) fn pending(definition: &Definition, calls: &[CallWait], now: UnixMs) 
 fn driver(stored: &StoredRegistration) -> String {
     let mut text = String::from("  ");
     let owner = &stored.row.owner;
+    if stored.row.is_queued {
+        return text + "no instance drives it yet: the next one with a free slot does\n";
+    }
     // Writing to a string does not fail.
     let _ = match (wire::is_finished(stored), stored.row.owner_alive) {
         (true, _) => writeln!(text, "nobody drives it any more: it is finished"),

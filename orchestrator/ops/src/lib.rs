@@ -1,8 +1,9 @@
-//! The API for operators: what every saga does and why it is stuck, and what can be done about it; rosters that exist.
+//! The API for operators: what every saga does and why it is stuck, and what can be done about it; whether registration
+//! is open; rosters that exist.
 //!
 //! | module | one job |
 //! |---|---|
-//! | `grpc` | `SagaService`: bounds, pages, streams, commands |
+//! | `grpc` | `SagaService`: bounds, pages, streams, commands; `DoorService` |
 //! | `roster` | `RosterService`: rows of rosters become registrations |
 //! | `explain` | why a saga is where it is, in words |
 //! | `waits` | what sagas wait for: a service, or another saga and through it a service |
@@ -20,6 +21,7 @@ mod wire;
 
 use std::sync::Arc;
 
+use matricula_proto::ops::v1::door_service_server::{self, DoorServiceServer};
 use matricula_proto::ops::v1::roster_service_server::{self, RosterServiceServer};
 use matricula_proto::ops::v1::saga_service_server::{self, SagaServiceServer};
 use matricula_registration::Registrations;
@@ -29,12 +31,14 @@ use tonic::codec::CompressionEncoding;
 use tonic::service::RoutesBuilder;
 
 use crate::grpc::SagaGrpc;
+use crate::grpc::door::DoorGrpc;
 pub use crate::grpc::find::beginning;
 use crate::roster::RosterGrpc;
 pub use crate::wire::{shown, summary};
 
 /// Full names of the gRPC services, for health.
-pub const SERVICE_NAMES: [&str; 2] = [saga_service_server::SERVICE_NAME, roster_service_server::SERVICE_NAME];
+pub const SERVICE_NAMES: [&str; 3] =
+    [saga_service_server::SERVICE_NAME, door_service_server::SERVICE_NAME, roster_service_server::SERVICE_NAME];
 
 /// Largest answer: a saga that has been retried for days has thousands of events.
 const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -45,8 +49,10 @@ pub(crate) type Orchestrator = Runtime<Registrations>;
 /// Adds the services to the routes; their streams and waits end with `shutdown`.
 pub fn add_to(routes: &mut RoutesBuilder, runtime: Arc<Runtime<Registrations>>, shutdown: CancellationToken) {
     let sagas = SagaServiceServer::new(SagaGrpc::new(runtime.clone(), shutdown.clone()));
+    let door = DoorServiceServer::new(DoorGrpc::new(runtime.clone()));
     let rosters = RosterServiceServer::new(RosterGrpc::new(runtime, shutdown));
     routes
+        .add_service(door.accept_compressed(CompressionEncoding::Gzip).send_compressed(CompressionEncoding::Gzip))
         .add_service(
             sagas
                 .max_encoding_message_size(RESPONSE_BYTES_MAX)

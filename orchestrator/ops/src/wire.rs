@@ -7,8 +7,9 @@ use matricula_engine::{
 use matricula_kit::answer::Refusal;
 use matricula_kit::time::UnixMs;
 use matricula_proto::ops::v1 as ops;
+use matricula_proto::registration::v1 as registration;
 use matricula_registration::{Read, StoredRegistration, view};
-use matricula_runtime::{DestinationStatus, InstanceId, Outage};
+use matricula_runtime::{DestinationStatus, DoorChange, DoorState, InstanceId, Outage};
 
 /// The phases of the engine on the wire.
 const PHASES: [(Phase, ops::SagaPhase); 6] = [
@@ -20,8 +21,14 @@ const PHASES: [(Phase, ops::SagaPhase); 6] = [
     (Phase::Abandoned, ops::SagaPhase::Abandoned),
 ];
 
+/// The phase of a saga that waits in line, as the store has it: to the engine it has not begun.
+const QUEUED: &str = "queued";
+
 /// The phase as the store has it; none for one that only a reader sees.
 pub(crate) fn stored_phase(phase: ops::SagaPhase) -> Option<&'static str> {
+    if phase == ops::SagaPhase::Queued {
+        return Some(QUEUED);
+    }
     PHASES.iter().find(|(_, on_wire)| *on_wire == phase).map(|(phase, _)| phase.as_str())
 }
 
@@ -126,6 +133,26 @@ pub(crate) fn outage(outage: &Outage) -> ops::Destination {
     }
 }
 
+/// Whether registration is open.
+pub(crate) fn door(state: DoorState) -> registration::Door {
+    match state {
+        DoorState::Open => registration::Door::Open,
+        DoorState::Paused => registration::Door::Paused,
+        DoorState::Closed => registration::Door::Closed,
+    }
+}
+
+/// A change of the door.
+pub(crate) fn door_change(change: DoorChange) -> ops::DoorChange {
+    ops::DoorChange {
+        door: door(change.door.state).into(),
+        sentence: change.door.sentence,
+        by: change.set_by,
+        reason: change.reason,
+        changed_at: Some(change.changed_at.to_wire()),
+    }
+}
+
 /// What a call waits for.
 pub(crate) fn wait(wait: &CallWait, service: &str) -> ops::Wait {
     let moment = |ms: i64| Some(UnixMs(ms).to_wire());
@@ -155,6 +182,7 @@ pub(crate) fn wait(wait: &CallWait, service: &str) -> ops::Wait {
 
 fn phase(stored: &StoredRegistration) -> ops::SagaPhase {
     let name = match &stored.read {
+        Read::Log(..) if stored.row.is_queued => return ops::SagaPhase::Queued,
         Read::Log(_, state) => state.phase().as_str(),
         Read::Receipt(..) if is_finished(stored) => &stored.row.phase,
         _ => return ops::SagaPhase::Unreadable,

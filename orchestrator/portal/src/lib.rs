@@ -12,6 +12,7 @@
 
 mod availability;
 mod catalog;
+mod line;
 mod registration;
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! `RegistrationService`: each RPC from the wire to the runtime and back; and one registration until its outcome,
-//! wherever it is driven, with its place in the waiting line.
+//! `RegistrationService`: each RPC from the wire to the runtime and back; and one registration until its outcome, in
+//! line and wherever it is driven.
 //!
 //! Promises: a request that is out of its bounds is refused with the name of its field. A registration that is followed
 //! is read from the database once at most, when that begins; every change comes from the runtime, which knows what this
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use futures::future::{join_all, try_join_all};
+use futures::future::try_join_all;
 use futures::stream::{self, BoxStream, Stream};
 use matricula_engine::{Outcome, SagaState};
 use matricula_kit::id::StudentId;
@@ -28,9 +28,10 @@ use matricula_proto::registration::v1 as wire;
 use matricula_proto::registration::v1::registration_service_server::RegistrationService;
 use matricula_registration::{Read, RegistrationRequest, RegistrationView, Registrations, StoredRegistration};
 use matricula_runtime::{
-    CommandError, CommandRequest, RequestedCommand, Runtime, SagaFilter, SagaId, Submission, SubmitError, Submitted,
-    Watcher, Workload as _,
+    CommandError, CommandRequest, LineView, RequestedCommand, Runtime, SagaFilter, SagaId, Submission, SubmitError,
+    Submitted, Ticket, Watcher, Workload as _,
 };
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
@@ -38,6 +39,7 @@ use tracing::Span;
 
 use self::lookup::Lookup;
 use crate::availability::AvailabilityCache;
+use crate::line::{self, LineFeed};
 use crate::{shutting_down, unavailable};
 
 type Orchestrator = Runtime<Registrations>;
@@ -60,13 +62,17 @@ const KEY_BYTES_MAX: usize = 128;
 const CART_ITEMS_MAX: usize = 20;
 /// Longest reason of a cancel: some sentences, recorded and shown.
 const REASON_BYTES_MAX: usize = 500;
-/// How often a watch looks at the place in line: a person reads no faster, and thousands may watch.
-const LINE_LOOK: Duration = Duration::from_secs(1);
+/// What students are told of a door that was closed without a sentence.
+const CLOSED: &str = "Registration is closed.";
 
 /// The service.
 pub(crate) struct RegistrationGrpc {
     runtime: Arc<Orchestrator>,
     lookup: Lookup,
+    /// The waiting line, for places.
+    line: watch::Receiver<LineView>,
+    /// The waiting line, for those who watch it.
+    line_feed: Arc<LineFeed>,
     /// Knows what students saw.
     cache: Arc<AvailabilityCache>,
     shutdown: CancellationToken,
@@ -87,7 +93,8 @@ impl RegistrationGrpc {
             async move { store.get_many(ids).await }
         };
         let lookup = Lookup::start(read, tasks);
-        Self { runtime, lookup, cache, shutdown }
+        let line_feed = LineFeed::start(runtime.clone(), shutdown.clone(), tasks);
+        Self { line: runtime.line(), line_feed, runtime, lookup, cache, shutdown }
     }
 
     /// Accepts a registration, whose saga becomes part of the trace of the call, and waits for its outcome.
@@ -100,7 +107,7 @@ impl RegistrationGrpc {
         let trace = TraceContext::of_span(&Span::current(), client);
         let mut follower = self.submit(item, trace).await?;
         follower.wait_for_outcome(until, &self.shutdown).await;
-        Ok(follower.placed(&self.runtime).await)
+        Ok(follower.placed(&self.line))
     }
 
     async fn submit(&self, item: Item, trace: TraceContext) -> Result<Follower, Status> {
@@ -112,8 +119,8 @@ impl RegistrationGrpc {
         let id = matricula_runtime::new_saga_id();
         let watcher = self.runtime.watch(id);
         match self.durably(request.clone().submission(id, key.clone(), trace)).await? {
-            Submitted::Accepted => {
-                let known = Known::Readable { key, request: Box::new(request), state: None };
+            Submitted::Accepted { ticket, is_queued } => {
+                let known = Known::Readable { key, ticket, request: Box::new(request), is_queued, state: None };
                 Ok(Follower { watcher, id, known })
             }
             Submitted::Existing(id) => self.follow(id).await,
@@ -150,8 +157,9 @@ impl RegistrationGrpc {
         let stored = StoredRegistration::read(self.runtime.workload().definition(), row);
         let known = match stored.read {
             Read::Log(request, state) => {
-                let state = Some(Arc::new(state));
-                Known::Readable { key: stored.row.idempotency_key, request: Box::new(request), state }
+                let row = stored.row;
+                let (key, ticket, is_queued) = (row.idempotency_key, row.ticket, row.is_queued);
+                Known::Readable { key, ticket, request: Box::new(request), is_queued, state: Some(Arc::new(state)) }
             }
             Read::Receipt(..) | Read::Unreadable(_) => Known::Fixed(Box::new(stored.to_wire())),
         };
@@ -161,6 +169,7 @@ impl RegistrationGrpc {
 
 #[tonic::async_trait]
 impl RegistrationService for RegistrationGrpc {
+    type WatchLineStream = BoxStream<'static, Result<wire::WatchLineResponse, Status>>;
     type WatchRegistrationStream = BoxStream<'static, Result<wire::WatchRegistrationResponse, Status>>;
 
     async fn submit_registration(
@@ -194,8 +203,8 @@ impl RegistrationService for RegistrationGrpc {
         let id = registration_id(request.into_inner().registration_id)??;
         let row = self.lookup.get(id).await?;
         let row = row.ok_or_else(|| status::not_found("registration", &id.to_string()))?;
-        let registration = StoredRegistration::read(self.runtime.workload().definition(), row).to_wire();
-        let registration = placed(&self.runtime, id, registration).await;
+        let stored = StoredRegistration::read(self.runtime.workload().definition(), row);
+        let registration = placed(&stored, &self.line.borrow());
         Ok(Response::new(wire::GetRegistrationResponse { registration: Some(registration) }))
     }
 
@@ -218,7 +227,8 @@ impl RegistrationService for RegistrationGrpc {
         let next = rows.last().filter(|_| has_more).map(|row| row.id.to_string());
         let definition = self.runtime.workload().definition();
         let rows = rows.into_iter().map(|row| StoredRegistration::read(definition, row));
-        let registrations = join_all(rows.map(|stored| placed(&self.runtime, stored.row.id, stored.to_wire()))).await;
+        let line = self.line.borrow().clone();
+        let registrations = rows.map(|stored| placed(&stored, &line)).collect();
         let next_page_token = next.unwrap_or_default();
         Ok(Response::new(wire::ListRegistrationsResponse { registrations, next_page_token }))
     }
@@ -228,10 +238,14 @@ impl RegistrationService for RegistrationGrpc {
         request: Request<wire::WatchRegistrationRequest>,
     ) -> Answer<Self::WatchRegistrationStream> {
         let id = registration_id(request.into_inner().registration_id)??;
-        let changes = self.follow(id).await?.changes(self.runtime.clone(), self.shutdown.clone());
+        let changes = self.follow(id).await?.changes(self.line.clone(), self.shutdown.clone());
         let responses =
             changes.map_ok(|registration| wire::WatchRegistrationResponse { registration: Some(registration) });
         Ok(Response::new(Box::pin(responses)))
+    }
+
+    async fn watch_line(&self, _: Request<wire::WatchLineRequest>) -> Answer<Self::WatchLineStream> {
+        Ok(Response::new(Box::pin(self.line_feed.watch())))
     }
 
     async fn cancel_registration(
@@ -261,6 +275,10 @@ fn not_accepted(error: SubmitError) -> Status {
         }
         SubmitError::OverQuota { retry_after } => {
             status::retry(Code::ResourceExhausted, "STUDENT_QUOTA_EXCEEDED", message, retry_after)
+        }
+        SubmitError::Closed { sentence } => {
+            let sentence = if sentence.is_empty() { CLOSED.to_owned() } else { sentence };
+            status::error(Code::FailedPrecondition, "REGISTRATION_CLOSED", sentence)
         }
         SubmitError::KeyReused { .. } => status::error(Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED", message),
         SubmitError::ShuttingDown => unavailable("SHUTTING_DOWN", &message),
@@ -360,7 +378,10 @@ struct Follower {
 enum Known {
     Readable {
         key: String,
+        ticket: Ticket,
         request: Box<RegistrationRequest>,
+        /// Its turn has not come.
+        is_queued: bool,
         /// None while nothing has happened since it was accepted.
         state: Option<Arc<SagaState>>,
     },
@@ -369,16 +390,16 @@ enum Known {
 }
 
 impl Follower {
-    /// The registration now, and then each time it looks different, until it is finished.
+    /// The registration now, then when its turn comes, and each time it looks different, until it is finished.
     fn changes(
         self,
-        runtime: Arc<Orchestrator>,
+        line: watch::Receiver<LineView>,
         shutdown: CancellationToken,
     ) -> impl Stream<Item = Result<wire::Registration, Status>> {
         stream::try_unfold((self, None), move |(mut follower, sent)| {
-            let (runtime, shutdown) = (runtime.clone(), shutdown.clone());
+            let (line, shutdown) = (line.clone(), shutdown.clone());
             async move {
-                let next = follower.next(sent.as_ref(), &runtime, &shutdown).await?;
+                let next = follower.next(sent.as_ref(), &line, &shutdown).await?;
                 Ok(next.map(|registration| (registration.clone(), (follower, Some(registration)))))
             }
         })
@@ -388,28 +409,20 @@ impl Follower {
     async fn next(
         &mut self,
         sent: Option<&wire::Registration>,
-        runtime: &Orchestrator,
+        line: &watch::Receiver<LineView>,
         shutdown: &CancellationToken,
     ) -> Result<Option<wire::Registration>, Status> {
         loop {
-            let now = self.placed(runtime).await;
+            let now = self.placed(line);
             if sent.is_none_or(|sent| !is_same(sent, &now)) {
                 return Ok(Some(now));
             }
             if self.is_finished() {
                 return Ok(None);
             }
-            // The runtime wakes no watch when the waiting line moves on.
-            let look = async {
-                match now.place_in_line {
-                    Some(_) => tokio::time::sleep(LINE_LOOK).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 () = shutdown.cancelled() => return Err(shutting_down()),
                 () = self.changed() => {}
-                () = look => {}
             }
         }
     }
@@ -459,23 +472,29 @@ impl Follower {
     /// The registration on the wire.
     fn to_wire(&self) -> wire::Registration {
         match &self.known {
-            Known::Readable { key, request, state } => {
-                let view = RegistrationView { id: self.id, idempotency_key: key, request, state: state.as_deref() };
-                view.to_wire()
+            Known::Readable { key, ticket, request, state, is_queued: _ } => {
+                let (id, ticket, state) = (self.id, *ticket, state.as_deref());
+                RegistrationView { id, idempotency_key: key, ticket, request, state }.to_wire()
             }
             Known::Fixed(registration) => registration.as_ref().clone(),
         }
     }
 
-    /// The registration on the wire, with its place in the waiting line.
-    async fn placed(&self, runtime: &Orchestrator) -> wire::Registration {
-        placed(runtime, self.id, self.to_wire()).await
+    /// The registration on the wire, with its place while it waits in line.
+    fn placed(&self, line: &watch::Receiver<LineView>) -> wire::Registration {
+        let mut registration = self.to_wire();
+        if let Known::Readable { ticket, is_queued: true, .. } = &self.known {
+            line::place(&mut registration, *ticket, &line.borrow());
+        }
+        registration
     }
 
-    /// Takes a state, unless it is not newer than what is known.
+    /// Takes a state, unless it is not newer than what is known. The first one of a registration that waited in line
+    /// says that its turn has come.
     fn take(&mut self, newer: Arc<SagaState>) -> bool {
-        let Known::Readable { state, .. } = &mut self.known else { return false };
-        if state.as_ref().is_some_and(|known| known.sequence() >= newer.sequence()) {
+        let Known::Readable { state, is_queued, .. } = &mut self.known else { return false };
+        let is_known = |known: &SagaState| known.sequence() >= newer.sequence();
+        if !std::mem::take(is_queued) && state.as_deref().is_some_and(is_known) {
             return false;
         }
         *state = Some(newer);
@@ -483,21 +502,21 @@ impl Follower {
     }
 }
 
-/// The registration with its place in the waiting line, when it waits for its outcome and this replica drives it.
-async fn placed(runtime: &Orchestrator, id: SagaId, mut registration: wire::Registration) -> wire::Registration {
-    // A saga that compensates has no place any more.
-    if registration.outcome() != wire::Outcome::Pending || !registration.reasons.is_empty() {
-        return registration;
-    }
-    if let Some(place) = runtime.place(id).await {
-        registration.place_in_line = place.ahead.and_then(|ahead| i32::try_from(ahead).ok());
-        registration.expected_wait = place.expected_wait.and_then(|wait| wait.try_into().ok());
+/// A registration as it is stored, with its place while it waits in line.
+fn placed(stored: &StoredRegistration, line: &LineView) -> wire::Registration {
+    let mut registration = stored.to_wire();
+    if stored.row.is_queued {
+        line::place(&mut registration, stored.row.ticket, line);
     }
     registration
 }
 
-/// Whether two look the same, except for the expected wait, which changes all the time.
+/// Whether two look the same to a watch: a place and a wait change all the time, and it sends them only once.
 fn is_same(one: &wire::Registration, other: &wire::Registration) -> bool {
-    let plain = |registration: &wire::Registration| wire::Registration { expected_wait: None, ..registration.clone() };
+    let plain = |registration: &wire::Registration| wire::Registration {
+        place_in_line: registration.place_in_line.map(|_| 0),
+        expected_wait: None,
+        ..registration.clone()
+    };
     plain(one) == plain(other)
 }

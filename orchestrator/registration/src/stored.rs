@@ -10,7 +10,7 @@ use matricula_kit::id::SectionId;
 use matricula_kit::time::UnixMs;
 use matricula_proto::common::v1 as common;
 use matricula_proto::registration::v1 as wire;
-use matricula_runtime::{Archived, SagaId, SagaRow};
+use matricula_runtime::{Archived, SagaId, SagaRow, Ticket};
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{list, optional};
@@ -57,9 +57,10 @@ impl StoredRegistration {
         let (id, idempotency_key) = (self.row.id, self.row.idempotency_key.as_str());
         match &self.read {
             Read::Log(request, state) => {
-                RegistrationView { id, idempotency_key, request, state: Some(state) }.to_wire()
+                let (ticket, state) = (self.row.ticket, Some(state));
+                RegistrationView { id, idempotency_key, ticket, request, state }.to_wire()
             }
-            Read::Receipt(request, receipt) => receipt.to_wire(id, idempotency_key, request),
+            Read::Receipt(request, receipt) => receipt.to_wire(id, idempotency_key, self.row.ticket, request),
             Read::Unreadable(_) => {
                 let ids = |sections: Vec<SectionId>| sections.into_iter().map(String::from).collect();
                 let (adds, drops) = request(&self.row).map(|request| (request.adds, request.drops)).unwrap_or_default();
@@ -153,13 +154,19 @@ impl Receipt {
     }
 
     /// The registration on the wire.
-    fn to_wire(&self, id: SagaId, idempotency_key: &str, request: &RegistrationRequest) -> wire::Registration {
+    fn to_wire(
+        &self,
+        id: SagaId,
+        idempotency_key: &str,
+        ticket: Ticket,
+        request: &RegistrationRequest,
+    ) -> wire::Registration {
         wire::Registration {
             outcome: self.outcome().into(),
             reasons: self.reasons.clone(),
             charged: self.charged.clone(),
             decided_at: self.decided_at.map(UnixMs::to_wire),
-            ..RegistrationView { id, idempotency_key, request, state: None }.to_wire()
+            ..RegistrationView { id, idempotency_key, ticket, request, state: None }.to_wire()
         }
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! | module | one job |
 //! |---|---|
+//! | `door` | `DoorService`: whether registration is open |
 //! | `find` | a saga by the beginning of its id |
 //! | `list` | pages, and the export for the audit |
 //! | `verbs` | what an operator decides, carried out by whoever drives the saga |
 //! | `watch` | sagas as they change |
 
+pub(crate) mod door;
 pub(crate) mod find;
 mod list;
 mod verbs;

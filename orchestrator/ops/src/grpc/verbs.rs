@@ -151,7 +151,7 @@ pub(super) fn resolution(answer: Option<wire_resolution::Answer>, reason: &str) 
     }
 }
 
-fn by_of(by: String) -> Result<String, FieldError> {
+pub(super) fn by_of(by: String) -> Result<String, FieldError> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:@-".contains(&byte);
     match by.len() {
         1..=BY_BYTES_MAX if by.bytes().all(is_allowed) => Ok(by),
@@ -162,7 +162,7 @@ fn by_of(by: String) -> Result<String, FieldError> {
     }
 }
 
-fn reason_of(reason: String) -> Result<String, FieldError> {
+pub(super) fn reason_of(reason: String) -> Result<String, FieldError> {
     match reason.len() {
         1..=REASON_BYTES_MAX if !reason.chars().any(char::is_control) => Ok(reason),
         bytes => {
