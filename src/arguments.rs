@@ -1,6 +1,7 @@
 //! The command line as types: commands, flags, help with examples.
 
 mod archive;
+mod registration;
 mod saga;
 mod staff;
 #[cfg(test)]
@@ -12,6 +13,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use archive::{Archive, Place};
+pub use registration::{DoorDecision, Registration};
 pub use saga::{Decision, Saga};
 pub use staff::{Grant, Hold, Override, SetHold, Student};
 
@@ -104,7 +106,7 @@ pub enum Command {
     },
     /// Register a student, and show the outcome with its reasons.
     Register(Register),
-    /// Show registrations.
+    /// Show registrations; open, pause and close registration.
     Registration {
         /// What to do.
         #[command(subcommand)]
@@ -281,30 +283,6 @@ pub struct Register {
     /// How long to wait for the outcome: at most 30s.
     #[arg(long, default_value = "10s", value_parser = duration)]
     pub wait: Duration,
-}
-
-/// Verbs of `registration`.
-#[derive(Debug, Subcommand)]
-pub enum Registration {
-    /// Show one registration.
-    #[command(after_help = "Examples:\n  \
-        matricula registration show 01a20394-7ebb-7176-8acb-23285aac80e3\n  \
-        matricula registration show 01a20394-7eb")]
-    Show {
-        /// Its id, or the beginning of its id.
-        #[arg(value_parser = id_or_prefix)]
-        id: String,
-    },
-    /// List the registrations of a student, newest first.
-    #[command(after_help = "Example:\n  \
-        matricula registration list S000001 --limit 10")]
-    List {
-        /// The student.
-        student: String,
-        /// At most this many.
-        #[arg(long, default_value_t = 100)]
-        limit: u32,
-    },
 }
 
 /// Verbs of `sections`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
 use matricula_proto::registration::v1::{
-    Outcome, Registration, SeenVersion, SubmitRegistrationRequest, WatchRegistrationRequest,
+    Outcome, Registration, SeenVersion, SubmitRegistrationRequest, WatchLineRequest, WatchRegistrationRequest,
 };
 use tokio::time::Instant;
 use tonic::{Code, Request, Status};
@@ -76,12 +76,21 @@ async fn watch_line(mut client: Client, registration: &Registration, until: Inst
     let watching = async {
         let request = WatchRegistrationRequest { registration_id: registration.registration_id.clone() };
         let mut changes = client.watch_registration(request).await?.into_inner();
-        while let Some(change) = changes.message().await? {
-            let now = change.registration.unwrap_or_default();
-            if now.outcome() != Outcome::Pending {
-                break;
+        let mut line = client.watch_line(WatchLineRequest {}).await?.into_inner();
+        let mut now = registration.clone();
+        while now.outcome() == Outcome::Pending {
+            let place = registration::in_line(&now).map(|place| format!("waits in line: {place}"));
+            progress.now(place.unwrap_or_else(|| "accepted, not decided yet".to_owned()));
+            tokio::select! {
+                change = changes.message() => match change?.and_then(|change| change.registration) {
+                    Some(change) => now = change,
+                    None => break,
+                },
+                moved = line.message(), if now.place_in_line.is_some() => match moved? {
+                    Some(moved) => registration::move_in_line(&mut now, &moved),
+                    None => break,
+                },
             }
-            progress.now(registration::in_line(&now).unwrap_or_else(|| "accepted, not decided yet".to_owned()));
         }
         Ok::<_, Status>(())
     };

@@ -1,4 +1,4 @@
-//! `matricula registration`: what became of registrations, for people and as JSON.
+//! `matricula registration`: what became of registrations, for people and as JSON. The door is in `door`.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -9,12 +9,13 @@ use matricula_kit::money;
 use matricula_proto::common::v1::{Money, Refusal, SeenSection};
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
 use matricula_proto::registration::v1::{
-    GetRegistrationRequest, ListRegistrationsRequest, Outcome, Registration as Wire,
+    Door, GetRegistrationRequest, ListRegistrationsRequest, Outcome, Registration as Wire, WatchLineResponse,
 };
 use serde_json::{Value, json};
 
 use crate::arguments::{Format, Registration};
 use crate::clients::{MESSAGE_BYTES_MAX, connect, explained, whole_id};
+use crate::commands::door;
 use crate::config::Config;
 use crate::output::{self, NONE, moment, moment_or_none};
 
@@ -28,6 +29,10 @@ pub async fn run(config: &Config, command: Registration, format: Format) -> anyh
     match command {
         Registration::Show { id } => show(client, whole_id(&channel, &id).await?, format).await?,
         Registration::List { student, limit } => list(client, student, limit, format).await?,
+        Registration::Open(decision) => door::set(channel, Door::Open, decision, format).await?,
+        Registration::Pause(decision) => door::set(channel, Door::Paused, decision, format).await?,
+        Registration::Close(decision) => door::set(channel, Door::Closed, decision, format).await?,
+        Registration::Door { limit } => door::show(channel, limit, format).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -77,7 +82,10 @@ pub fn list_shown(registrations: &[Wire]) -> String {
     for registration in registrations {
         table.add_row([
             registration.registration_id.clone(),
-            outcome_name(registration.outcome).to_owned(),
+            match in_line(registration) {
+                Some(in_line) => format!("{}: {in_line}", outcome_name(registration.outcome)),
+                None => outcome_name(registration.outcome).to_owned(),
+            },
             sections(&registration.adds),
             sections(&registration.drops),
             moment_or_none(registration.submitted_at.as_ref()),
@@ -144,19 +152,32 @@ pub fn shown(registration: &Wire) -> String {
     head + &text
 }
 
-/// Where it stands in line and how long it will take; none where that is not known.
+/// Where it stands in line and how long it will take, as far as that is known; none when it does not wait there.
 pub fn in_line(registration: &Wire) -> Option<String> {
-    let expected = registration.expected_wait.and_then(|wait| Duration::try_from(wait).ok());
-    let place = match registration.place_in_line {
-        None if expected.is_none() => return None,
-        None => "its turn has come".to_owned(),
-        Some(0) => "it is the next".to_owned(),
-        Some(ahead) => format!("{ahead} before it"),
+    let before = match registration.place_in_line? {
+        0 => "it is the next".to_owned(),
+        ahead => format!("{ahead} before it"),
     };
-    Some(match expected {
-        Some(expected) => format!("{place}; its outcome in about {:.1} s", expected.as_secs_f64()),
+    let place = match registration.ticket {
+        Some(ticket) => format!("ticket {ticket}, {before}"),
+        None => before,
+    };
+    let expected = registration.expected_wait.and_then(|wait| Duration::try_from(wait).ok());
+    Some(match expected.map(|wait| wait.as_secs_f64()) {
+        Some(seconds) if seconds < 10.0 => format!("{place}, about {seconds:.1} s"),
+        Some(seconds) => format!("{place}, about {seconds:.0} s"),
         None => place,
     })
+}
+
+/// Moves a registration that waits in line to where it is by now.
+pub fn move_in_line(registration: &mut Wire, line: &WatchLineResponse) {
+    let places = registration.ticket.map(|ticket| ticket - line.now_serving).filter(|places| *places > 0);
+    registration.place_in_line = places.map(|places| i32::try_from(places - 1).unwrap_or(i32::MAX));
+    let rate = line.turns_per_second.filter(|rate| *rate > 0.0 && line.door() != Door::Paused);
+    let work = line.work.and_then(|work| Duration::try_from(work).ok()).unwrap_or_default();
+    let turns = places.zip(rate).and_then(|(places, rate)| Duration::try_from_secs_f64(places as f64 / rate).ok());
+    registration.expected_wait = turns.and_then(|turns| (turns + work).try_into().ok());
 }
 
 fn refusal_shown(refusal: &Refusal, student: &str) -> String {
@@ -194,6 +215,7 @@ pub fn to_json(registration: &Wire) -> Value {
         "submitted_at": moment(registration.submitted_at.as_ref()),
         "decided_at": moment(registration.decided_at.as_ref()),
         "needs_attention": registration.needs_attention,
+        "ticket": registration.ticket,
         "place_in_line": registration.place_in_line,
         "expected_wait_ms": expected_wait.map(|wait| wait.as_millis() as u64),
     })
@@ -273,6 +295,7 @@ mod tests {
             submitted_at: Some(UnixMs(1_787_000_000_123).to_wire()),
             decided_at: Some(UnixMs(1_787_000_000_150).to_wire()),
             needs_attention: true,
+            ticket: Some(41),
             place_in_line: None,
             expected_wait: None,
         }
@@ -350,22 +373,37 @@ mod tests {
           ],
           "registration_id": "0198c5d0-0000-7000-8000-000000000001",
           "student_id": "S000001",
-          "submitted_at": "2026-08-17T20:53:20.123Z"
+          "submitted_at": "2026-08-17T20:53:20.123Z",
+          "ticket": 41
         }
         "#);
     }
 
     #[test]
     fn a_place_in_line_is_told_as_far_as_it_is_known() {
-        let shown = |place_in_line, expected_ms: Option<i32>| {
-            let wait =
-                |ms: i32| prost_types::Duration { seconds: i64::from(ms / 1_000), nanos: ms % 1_000 * 1_000_000 };
-            in_line(&Wire { place_in_line, expected_wait: expected_ms.map(wait), ..Wire::default() })
+        let shown = |place_in_line, expected_ms: Option<u64>| {
+            let expected_wait = expected_ms.and_then(|ms| Duration::from_millis(ms).try_into().ok());
+            in_line(&Wire { ticket: Some(80), place_in_line, expected_wait, ..Wire::default() })
         };
-        assert_eq!(shown(Some(41), Some(1_250)).as_deref(), Some("41 before it; its outcome in about 1.2 s"));
-        assert_eq!(shown(Some(0), None).as_deref(), Some("it is the next"));
-        assert_eq!(shown(None, Some(60)).as_deref(), Some("its turn has come; its outcome in about 0.1 s"));
-        assert_eq!(shown(None, None), None);
+        assert_eq!(shown(Some(41), Some(1_250)).as_deref(), Some("ticket 80, 41 before it, about 1.2 s"));
+        assert_eq!(shown(Some(312), Some(40_100)).as_deref(), Some("ticket 80, 312 before it, about 40 s"));
+        assert_eq!(shown(Some(0), None).as_deref(), Some("ticket 80, it is the next"));
+        assert_eq!(shown(None, Some(60)), None);
+    }
+
+    #[test]
+    fn a_place_follows_the_line() {
+        let mut registration = Wire { ticket: Some(80), place_in_line: Some(41), ..Wire::default() };
+        let mut line = WatchLineResponse { now_serving: 60, turns_per_second: Some(10.0), ..Default::default() };
+        line.work = Duration::from_millis(500).try_into().ok();
+        move_in_line(&mut registration, &line);
+        assert_eq!(in_line(&registration).as_deref(), Some("ticket 80, 19 before it, about 2.5 s"));
+        line.set_door(Door::Paused);
+        move_in_line(&mut registration, &line);
+        assert_eq!(in_line(&registration).as_deref(), Some("ticket 80, 19 before it"));
+        line.now_serving = 80;
+        move_in_line(&mut registration, &line);
+        assert_eq!(in_line(&registration), None);
     }
 
     /// The table on the screen, the refusal and the message: one formatter.

@@ -161,6 +161,7 @@ fn waits_for(saga: &SagaSummary) -> Option<String> {
 
 fn phase_name(phase: i32) -> &'static str {
     match SagaPhase::try_from(phase) {
+        Ok(SagaPhase::Queued) => "queued",
         Ok(SagaPhase::Running) => "running",
         Ok(SagaPhase::Compensating) => "compensating",
         Ok(SagaPhase::Completing) => "completing",

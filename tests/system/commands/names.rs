@@ -1,7 +1,8 @@
 //! The names in the documents of each command. Programs rely on them: more may come, and none may go.
 
 const SECTIONS: &str = "freshness sections";
-const REGISTRATION: &str = "adds charged decided_at drops expected_wait_ms idempotency_key needs_attention outcome place_in_line reasons registration_id student_id submitted_at";
+const REGISTRATION: &str = "adds charged decided_at drops expected_wait_ms idempotency_key needs_attention outcome place_in_line reasons registration_id student_id submitted_at ticket";
+const DOOR: &str = "by changed_at door reason sentence";
 const HOLD: &str = "description hold_id";
 const OVERRIDE: &str = "granted_at granted_by justification override_id reason section_id student_id valid_until";
 const SAGA: &str =
@@ -32,6 +33,10 @@ pub const NAMES: &[(&str, &str)] = &[
     ("register", REGISTRATION),
     ("registration show", REGISTRATION),
     ("registration list", REGISTRATION),
+    ("registration pause", DOOR),
+    ("registration close", DOOR),
+    ("registration open", DOOR),
+    ("registration door", "changes door sentence"),
     ("hold set", HOLD),
     ("hold list", HOLD),
     ("hold lift", ""),

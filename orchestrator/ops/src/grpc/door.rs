@@ -72,7 +72,8 @@ fn door_of(door: i32, sentence: String) -> Result<Door, FieldError> {
     };
     if sentence.len() > SENTENCE_BYTES_MAX || sentence.chars().any(char::is_control) {
         let bytes = sentence.len();
-        let bounds = format!("must be at most {SENTENCE_BYTES_MAX} bytes without control characters, got {bytes} bytes");
+        let bounds =
+            format!("must be at most {SENTENCE_BYTES_MAX} bytes without control characters, got {bytes} bytes");
         return Err(FieldError::new("sentence", bounds));
     }
     if state == DoorState::Closed && sentence.trim().is_empty() {
