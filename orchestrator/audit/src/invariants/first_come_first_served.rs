@@ -84,7 +84,8 @@ fn by_student<'a>(world: &World<'a>) -> HashMap<&'a str, Vec<&'a Registration>> 
 /// Whether an earlier registration of the same student had no outcome yet when this one was accepted.
 fn waited_for_its_own(registration: &Registration, of_students: &HashMap<&str, Vec<&Registration>>) -> bool {
     let of_student = of_students.get(registration.student_id.as_str());
-    let mut earlier = of_student.into_iter().flatten().filter(|other| other.ticket < registration.ticket);
+    let mut earlier =
+        of_student.into_iter().flatten().filter(|other| other.ticket.is_some() && other.ticket < registration.ticket);
     earlier.any(|other| {
         let decided = other.decided_at.as_ref().map(time);
         decided.is_none_or(|decided| Some(decided) >= registration.submitted_at.as_ref().map(time))
