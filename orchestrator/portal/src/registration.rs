@@ -30,7 +30,7 @@ use matricula_proto::registration::v1::registration_service_server::Registration
 use matricula_registration::{Read, RegistrationRequest, RegistrationView, Registrations, StoredRegistration};
 use matricula_runtime::{
     CommandError, CommandRequest, RequestedCommand, Runtime, SagaFilter, SagaId, Submission, SubmitError, Submitted,
-    Watcher, Workload as _,
+    Ticket, Watcher, Workload as _,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
