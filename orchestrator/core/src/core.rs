@@ -351,6 +351,8 @@ impl<W: Workflow> Core<W> {
         let (id, Entrant { state, caller, came_at }, now) = (admission.id, entrant, self.clock.now);
         // An earlier try was written and not answered. Its saga was claimed, and its owner has ended.
         let is_adopted = self.sagas.contains_key(&id);
+        // It may have been read from the line before this answer came, and be claimed by now.
+        let keeps_slot = state.is_some() && !self.commits.is_claiming(id);
         self.queueing -= usize::from(state.is_none());
         if let Ok(Admitted::Begun { .. } | Admitted::Queued { .. }) = outcome {
             self.slots.accepted(now.saturating_sub(came_at), now);
@@ -378,7 +380,7 @@ impl<W: Workflow> Core<W> {
             Ok(Admitted::Closed { sentence }) => Reply::Closed { sentence },
             Err(problem) => Reply::Unstorable(problem),
         };
-        if !is_adopted {
+        if keeps_slot && !is_adopted {
             self.slots.release(id);
         }
         self.reply(caller, reply);

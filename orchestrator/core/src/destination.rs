@@ -151,9 +151,7 @@ impl<R: Clone> Destinations<R> {
     pub(crate) fn send(&mut self, clock: ClockReading, notices: &mut Vec<Notice>) -> Vec<Rpc<R>> {
         let mut rpcs = Vec::new();
         for destination in &mut self.all {
-            if !self.is_closed {
-                destination.send(clock.now, &mut self.sent, &mut rpcs);
-            }
+            destination.send(clock.now, &mut self.sent, &mut rpcs);
             destination.observe(clock, notices);
         }
         rpcs
@@ -163,8 +161,7 @@ impl<R: Clone> Destinations<R> {
     /// service has been silent for too long.
     pub(crate) fn wake_at(&self, now: Moment) -> Option<Moment> {
         let wake_at = |destination: &Destination<R>| {
-            let sends_at = if self.is_closed { None } else { destination.sends_at(now) };
-            sends_at.into_iter().chain(destination.silent_at(now)).min()
+            destination.sends_at(now).into_iter().chain(destination.silent_at(now)).min()
         };
         self.all.iter().filter_map(wake_at).min()
     }

@@ -336,6 +336,11 @@ impl<R: Clone, C> CommitQueue<R, C> {
         self.turns.push((turn, claimant));
     }
 
+    /// Whether a saga is about to be taken out of the line, in a commit that has not left.
+    pub(crate) fn is_claiming(&self, saga: SagaId) -> bool {
+        self.turns.iter().any(|(turn, _)| turn.saga == saga)
+    }
+
     pub(crate) fn append(&mut self, append: Append) {
         self.appends.push_back(append);
     }

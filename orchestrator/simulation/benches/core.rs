@@ -55,7 +55,7 @@ impl Loop {
     fn new() -> Self {
         let table = Registrations(shapes::registration().definition);
         let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: 0 };
-        let core = Core::new(table, &CoreConfig::default(), "bench".to_owned(), 1, registered);
+        let core = Core::new(table, &CoreConfig::for_tests(), "bench".to_owned(), 1, registered);
         Self { core, now: Moment::ZERO, sagas: 0 }
     }
 

@@ -65,6 +65,26 @@ fn a_saga_that_the_database_queues_does_not_begin_and_gives_its_slot_back() {
     assert_eq!(turns(&claim), Some((0, vec![1])), "the slot is there for the one whose turn it is");
 }
 
+/// The read of the line comes before the answer of the commit that has queued the saga.
+#[test]
+fn a_saga_that_is_claimed_before_its_admission_is_answered_keeps_its_slot() {
+    let mut shell = busy();
+    shell.line.last = Ticket(2);
+    shell.step([Input::LineBegun]);
+    shell.read([]);
+    shell.submit(3);
+    let admission = shell.commit();
+    let answer = shell.written(&admission);
+    finish(&mut shell);
+    shell.write_all();
+    shell.read([3]);
+    let claim = shell.commit();
+    assert_eq!(turns(&claim), Some((1, vec![3])));
+    shell.answer_commit(&admission, answer);
+    shell.adopt([9]);
+    assert_eq!(shell.core.adopted_waiting(), 1, "there is one slot, and it is kept");
+}
+
 #[test]
 fn a_claimed_saga_enters_and_begins_when_that_is_persisted() {
     let mut shell = busy();
