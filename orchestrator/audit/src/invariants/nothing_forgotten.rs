@@ -42,7 +42,7 @@ fn agree(phase: SagaPhase, outcome: Outcome) -> bool {
         SagaPhase::Completing | SagaPhase::Completed => outcome == Outcome::Enrolled,
         SagaPhase::Compensated => matches!(outcome, Outcome::Refused | Outcome::Cancelled),
         SagaPhase::Abandoned => matches!(outcome, Outcome::Enrolled | Outcome::Refused | Outcome::Cancelled),
-        SagaPhase::Running => outcome == Outcome::Pending,
+        SagaPhase::Queued | SagaPhase::Running => outcome == Outcome::Pending,
         SagaPhase::Compensating => outcome != Outcome::Enrolled,
         SagaPhase::Unreadable | SagaPhase::Unspecified => true,
     }
