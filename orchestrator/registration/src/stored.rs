@@ -54,6 +54,11 @@ impl StoredRegistration {
 
     /// The registration on the wire. One that can't be read has no outcome, and needs attention.
     pub fn to_wire(&self) -> wire::Registration {
+        let ticket = i64::try_from(self.row.ticket.0).ok().filter(|ticket| *ticket > 0);
+        wire::Registration { ticket, ..self.without_ticket() }
+    }
+
+    fn without_ticket(&self) -> wire::Registration {
         let (id, idempotency_key) = (self.row.id, self.row.idempotency_key.as_str());
         match &self.read {
             Read::Log(request, state) => {
