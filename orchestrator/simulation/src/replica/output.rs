@@ -5,7 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use matricula_core::{
-    Change, Commit, End, Input, Moment, Ready, Reply as CoreReply, Rpc as CoreRpc, StoreAnswer as CoreAnswer, StoreRequest as CoreRequest,
+    Change, Commit, End, Input, Moment, Ready, Reply as CoreReply, Rpc as CoreRpc, StoreAnswer as CoreAnswer,
+    StoreRequest as CoreRequest,
 };
 use matricula_engine::{Input as SagaInput, Outcome};
 
