@@ -359,8 +359,8 @@ pub struct Rush {
     /// Connections to the orchestrators, spread over them.
     #[arg(long, default_value_t = 8)]
     pub connections: usize,
-    /// Ask for the acknowledgement first and for the outcome then, and tell how long the first answer takes; outcomes are
-    /// told up to 100 ms late.
+    /// Ask for the acknowledgement first and for the outcome then. The report shows how long acceptance takes, the longest
+    /// line and wait, and how the given waits compare with the real ones; outcomes are told up to 100 ms late.
     #[arg(long)]
     pub acknowledge: bool,
     /// Write the report to this file, too, as JSON.

@@ -10,6 +10,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use figment::Figment;
@@ -202,7 +203,7 @@ impl Default for Config {
                 academics_url: url(academics),
                 fees_url: url(fees),
                 notifications_url: url(notifications),
-                runtime: RuntimeConfig::default(),
+                runtime: RuntimeConfig::for_processors(available_parallelism().map_or(1, usize::from)),
                 retention: RetentionConfig::default(),
             },
             limits: LimitsConfig::default(),

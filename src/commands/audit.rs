@@ -42,6 +42,16 @@ pub async fn run(config: &Config, format: Format) -> anyhow::Result<ExitCode> {
 
 /// Reads all ledgers and proves every invariant over them.
 pub async fn prove(config: &Config, progress: &Progress) -> anyhow::Result<Report> {
+    let (report, ()) = prove_and(config, progress, |_| ()).await?;
+    Ok(report)
+}
+
+/// Does the same, and makes something else of the ledgers, too.
+pub async fn prove_and<T: Send + 'static>(
+    config: &Config,
+    progress: &Progress,
+    also: impl FnOnce(&Ledgers) -> T + Send + 'static,
+) -> anyhow::Result<(Report, T)> {
     let urls = &config.orchestrator;
     let orchestrator = connect(&config.client.orchestrator_url).await?;
     let (seats, enrollments) = (connect(&urls.seats_url).await?, connect(&urls.enrollments_url).await?);
@@ -81,7 +91,7 @@ pub async fn prove(config: &Config, progress: &Progress) -> anyhow::Result<Repor
         academics.into_iter().for_each(|entry| ledgers.add_academics(entry));
         fees.into_iter().for_each(|entry| ledgers.add_fees(entry));
         notifications.into_iter().for_each(|entry| ledgers.add_notifications(entry));
-        matricula_audit::audit(&ledgers)
+        (matricula_audit::audit(&ledgers), also(&ledgers))
     });
     Ok(proof.await?)
 }

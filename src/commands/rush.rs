@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! registrations.csv ─> play: one task a click, at its moment ─> follow: until it is decided ─> tally ─> report
-//!                      (whatever the earlier clicks do)          (retries, lost answers)         └─> audit
+//!                      (whatever the earlier clicks do)  │       (retries, lost answers)         └─> audit, order
+//!                                                        └────> waits: are the given waits right?
 //! ```
 //!
 //! The load is open-loop: a click is sent when it is due, whether or not earlier ones are answered, and its latency
@@ -10,9 +11,11 @@
 
 mod follow;
 mod live;
+mod order;
 mod play;
 mod report;
 mod tally;
+mod waits;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -61,13 +64,16 @@ pub async fn run(config: &Config, rush: Rush, format: Format) -> anyhow::Result<
 
     let stop = Stop::listen();
     let pace = play::Pace { speed: rush.speed, acknowledge: rush.acknowledge };
-    let tally = play::play(&rush.dir, &morning, pace, channels, stop.token()).await?;
+    let mut tally = play::play(&rush.dir, &morning, pace, channels, stop.token()).await?;
     let unfinished = settle(&config.client).await?;
     let progress = Progress::on_terminal();
-    let proof = audit::prove(config, &progress).await.context("the clicks are played; the audit could not be made")?;
+    let (played, started) = (std::mem::take(&mut tally.played), tally.started_at);
+    let judged = move |ledgers: &matricula_audit::Ledgers| order::judge(played, &ledgers.holds, started);
+    let proof = audit::prove_and(config, &progress, judged).await;
+    let (proof, order) = proof.context("the clicks are played; the audit could not be made")?;
     drop(progress);
 
-    let report = Report::new(setting, &tally, unfinished, &proof);
+    let report = Report::new(setting, &tally, order, (unfinished, &proof));
     if let Some(file) = &rush.report {
         write(&report, file)?;
     }

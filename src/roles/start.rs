@@ -90,7 +90,7 @@ pub async fn orchestrator(
     });
     let Some((database, runtime, task)) = started.await? else { return Ok(None) };
 
-    let retention = Retention::new(runtime.clone(), own.retention.clone(), config.archive_dir());
+    let retention = Arc::new(Retention::new(runtime.clone(), own.retention.clone(), config.archive_dir()));
     let tasks = Tasks::new(Role::Orchestrator.name());
     let stopping = token.clone();
     tasks.restarted("retention", move || retention.clone().run(stopping.clone()));

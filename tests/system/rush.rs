@@ -14,7 +14,13 @@ fn check(system: &System) {
     // `rush` ends with 1 if a click has no outcome, a repeated key got another answer, or the audit is not clean.
     let said = system.done(&["rush", &folder, "--speed", "600x", "--report", &report.display().to_string()]);
     assert!(said.contains("ENROLLED") && said.contains("REFUSED"), "{said}");
-    assert!(report.is_file());
+    let report = std::fs::read_to_string(&report).expect("the report");
+    let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    let order = &report["first_come_first_served"];
+    let refused = order["refused_closed_section"].as_u64().expect("a number");
+    assert!(refused > 0 && Some(refused) == report["refusals"]["CLOSED_SECTION"].as_u64(), "{report}");
+    let overtaken = order["overtaken"].as_u64().expect("a number") as usize;
+    assert_eq!(order["overtaken_examples"].as_array().map(Vec::len), Some(overtaken.min(10)), "{report}");
     system.audit();
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::line::Line;
 use crate::random::fraction;
-use crate::{CoreConfig, Moment, Reply};
+use crate::{CoreConfig, Moment};
 
 /// Submissions are rejected while an older one has waited for this time to be written.
 const DURABLE_MAX: Duration = Duration::from_secs(1);
@@ -48,6 +48,15 @@ pub(crate) struct Bounds {
     retries: RetryAfterScheduler,
 }
 
+/// Why a submission does not go to the database.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Rejection {
+    /// There is no room for it.
+    QueueFull { retry_after: Duration },
+    /// Its subject submits too fast.
+    OverQuota { retry_after: Duration },
+}
+
 /// What the bounds look at.
 pub(crate) struct Room<'a, R> {
     pub line: &'a Line<R>,
@@ -68,16 +77,16 @@ impl Bounds {
 
     /// Lets one submission through, or says when to come back. The bounds of all come first and the subject's own last:
     /// a submission that is rejected for lack of room costs the subject nothing.
-    pub(crate) fn enter<R>(&mut self, subject: &str, room: &Room<'_, R>, now: Moment) -> Result<(), Reply> {
+    pub(crate) fn enter<R>(&mut self, subject: &str, room: &Room<'_, R>, now: Moment) -> Result<(), Rejection> {
         let Room { line, in_memory, unwritten_since } = room;
         // Memory is short because a service is away, and submissions wait because the database is slow: when that ends
         // is not known.
         let is_stuck = unwritten_since.is_some_and(|since| since + DURABLE_MAX <= now);
         if is_stuck || *in_memory >= self.in_memory_max || line.is_full() {
             let rate = line.rate(now).filter(|_| line.is_full());
-            return Err(Reply::QueueFull { retry_after: self.retries.next(now, line.waiting(), rate) });
+            return Err(Rejection::QueueFull { retry_after: self.retries.next(now, line.waiting(), rate) });
         }
-        let too_fast = |wait: Duration| Reply::OverQuota { retry_after: wait.clamp(RETRY_MIN, RETRY_MAX) };
+        let too_fast = |wait: Duration| Rejection::OverQuota { retry_after: wait.clamp(RETRY_MIN, RETRY_MAX) };
         self.rate.take(subject, now).map_err(too_fast)
     }
 }

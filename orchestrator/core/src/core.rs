@@ -4,7 +4,7 @@
 //! A saga is decided one input after the other. On shutdown nothing new begins: calls that wait are dropped, what is in
 //! flight may end and is written, and whatever is left is called again by the instance that adopts the saga.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +13,13 @@ use matricula_engine::{
     LeaveReason, Recorded, SagaState, StepIndex, decide,
 };
 
-use crate::admission::{Bounds, Room, when_decided};
+use crate::admission::{Bounds, Rejection, Room, when_decided};
 use crate::destination::{Answered, DestinationStatus, Destinations};
 use crate::lease::{Adoption, ClockReading, Lease};
 use crate::line::{Line, LineView};
 use crate::log::{
-    Advance, Claimant, CommitProof, CommitQueue, Due, Entrant, FlushQueue, Persisted, Settled, UnpersistedLog, Waiting,
+    Advance, Claimant, CommitProof, CommitQueue, Due, Entrant, Persisted, Settled, UNWRITTEN_MAX, UnpersistedLog,
+    Waiting,
 };
 use crate::random::mix;
 use crate::ready::{
@@ -65,8 +66,9 @@ pub struct Core<W: Workflow> {
     acceptance: CommitQueue<W::Request, W::Caller>,
     /// Everything else that is written.
     commits: CommitQueue<W::Request, W::Caller>,
-    flushes: FlushQueue,
-    lease: Lease,
+    /// When sagas are to be written whose events nothing waits for, in that order.
+    flushes: VecDeque<(Moment, SagaId)>,
+    pub(crate) lease: Lease,
     adoption: Adoption,
     /// Sagas that are left alone and whose mark was not written; each heartbeat tries again.
     unflagged: Vec<SagaId>,
@@ -96,7 +98,7 @@ impl<W: Workflow> Core<W> {
             timers: BTreeSet::new(),
             acceptance: CommitQueue::new(Lane::Acceptance, seed),
             commits: CommitQueue::new(Lane::Log, seed),
-            flushes: FlushQueue::default(),
+            flushes: VecDeque::new(),
             clock: lease.clock(now),
             adoption: Adoption::new(config, seed, now),
             lease,
@@ -167,10 +169,6 @@ impl<W: Workflow> Core<W> {
         self.workflow.definition()
     }
 
-    pub(crate) fn clock_at(&self, now: Moment) -> ClockReading {
-        self.lease.clock(now)
-    }
-
     fn take(&mut self, input: Input<W>) {
         match input {
             Input::Submitted { submission, caller } => self.submitted(submission, caller),
@@ -197,7 +195,7 @@ impl<W: Workflow> Core<W> {
             self.fill_slots();
             self.ask_for_sagas();
         }
-        while let Some(saga) = self.flushes.pop(self.clock.now) {
+        while let Some((_, saga)) = self.flushes.pop_front_if(|(at, _)| *at <= self.clock.now) {
             self.write(saga);
         }
         if let Some(renewal) = self.lease.renew(self.clock.now) {
@@ -221,7 +219,11 @@ impl<W: Workflow> Core<W> {
         let adoption = self.adoption.wake_at().filter(|_| !self.is_stopping);
         let line = self.line.wake_at().filter(|_| !self.is_stopping);
         let commits = [self.acceptance.wake_at(), self.commits.wake_at()];
-        let others = [self.flushes.wake_at(), self.destinations.wake_at(self.clock.now), Some(self.lease.wake_at())];
+        let others = [
+            self.flushes.front().map(|(at, _)| *at),
+            self.destinations.wake_at(self.clock.now),
+            Some(self.lease.wake_at()),
+        ];
         others.into_iter().chain([timer, adoption, line]).chain(commits).flatten().min()
     }
 
@@ -229,7 +231,7 @@ impl<W: Workflow> Core<W> {
     fn stop(&mut self) {
         self.is_stopping = true;
         self.destinations.close();
-        for saga in self.flushes.take_all() {
+        for (_, saga) in std::mem::take(&mut self.flushes) {
             self.write(saga);
         }
     }
@@ -245,15 +247,19 @@ impl<W: Workflow> Core<W> {
         let in_memory = self.sagas.len() + self.slots.reserved();
         let unwritten_since = self.acceptance.unwritten_since().into_iter().chain(self.commits.unwritten_since()).min();
         let room = Room { line: &self.line, in_memory, unwritten_since };
-        if let Err(reply) = self.bounds.enter(&subject, &room, now) {
-            return self.reply(caller, reply);
+        match self.bounds.enter(&subject, &room, now) {
+            Ok(()) => {}
+            Err(Rejection::QueueFull { retry_after }) => return self.reply(caller, Reply::QueueFull { retry_after }),
+            Err(Rejection::OverQuota { retry_after }) => {
+                return self.reply(caller, Reply::OverQuota { retry_after, subject, key, fingerprint });
+            }
         }
         // An event that does not fold must not be persisted: nobody could ever drive the saga.
         let (first, state) = match self.first_event(&request) {
             Ok(begins) => begins,
             Err(error) => return self.reply(caller, Reply::Unstorable(error.to_string())),
         };
-        let has_line = self.line.waiting() > 0;
+        let has_line = !self.line.is_empty();
         let begins = self.line.lets_through() && self.queueing == 0 && self.slots.free(now) > 0;
         if begins {
             self.slots.reserve(id);
@@ -365,7 +371,12 @@ impl<W: Workflow> Core<W> {
             }
             Ok(Admitted::Queued { ticket }) => accepted(ticket, true),
             Ok(Admitted::Existing { id, same_request }) => Reply::Existing { id, same_request },
-            Ok(Admitted::OverQuota) => Reply::OverQuota { retry_after: when_decided(&self.line, now) },
+            Ok(Admitted::OverQuota) => Reply::OverQuota {
+                retry_after: when_decided(&self.line, now),
+                subject: admission.subject.clone(),
+                key: admission.key.clone(),
+                fingerprint: admission.fingerprint.clone(),
+            },
             Ok(Admitted::Closed { sentence }) => Reply::Closed { sentence },
             Err(problem) => Reply::Unstorable(problem),
         };
@@ -384,7 +395,7 @@ impl<W: Workflow> Core<W> {
         // A cancel has taken some out of the line before their turn.
         let queued = sagas.into_iter().filter(|saga| !self.sagas.contains_key(&saga.id)).collect::<Vec<_>>();
         if queued.is_empty() {
-            return self.line.claim_ended(false);
+            return self.line.claim_ended(Vec::new());
         }
         let turns: Vec<_> = queued.into_iter().map(|saga| self.turn(saga, None)).collect();
         self.commits.claim(after, turns.into_iter());
@@ -431,33 +442,36 @@ impl<W: Workflow> Core<W> {
         claimants: Vec<Claimant<W::Request, W::Caller>>,
         claimed: &[bool],
     ) -> Vec<SagaId> {
-        let (mut begun, mut is_in_order, mut has_missed) = (Vec::new(), false, false);
+        let (mut begun, mut missed) = (Vec::new(), Vec::new());
         for ((turn, claimant), &is_mine) in turns.iter().zip(claimants).zip(claimed) {
             let (id, Claimant { saga, command }) = (turn.saga, claimant);
-            is_in_order |= !turn.is_out_of_order;
-            has_missed |= !turn.is_out_of_order && !is_mine;
-            if is_mine && !self.sagas.contains_key(&id) {
-                match saga {
-                    Ok((request, state)) => {
-                        self.slots.begin(id, self.clock.now);
-                        self.enter(id, request, &proof.persisted(state), false);
-                        begun.push(id);
-                    }
-                    Err(reason) => {
-                        self.slots.release(id);
-                        self.ready.notices.push(Notice::LeftAlone { saga: id, reason });
-                        self.ready.store.push(StoreRequest::Flag { sagas: vec![id] });
+            match saga {
+                // A command has taken it out of the line here, just before its turn.
+                _ if self.sagas.contains_key(&id) => {}
+                Ok((request, state)) if is_mine => {
+                    self.slots.begin(id, self.clock.now);
+                    self.enter(id, request, &proof.persisted(state), false);
+                    begun.push(id);
+                }
+                Err(reason) if is_mine => {
+                    self.slots.release(id);
+                    self.ready.notices.push(Notice::LeftAlone { saga: id, reason });
+                    self.ready.store.push(StoreRequest::Flag { sagas: vec![id] });
+                }
+                saga => {
+                    self.slots.release(id);
+                    if !turn.is_out_of_order {
+                        let request = saga.map(|(request, _)| request).map_err(|reason| reason.to_string());
+                        missed.push(QueuedSaga { id, ticket: turn.ticket, request });
                     }
                 }
-            } else if !is_mine && !self.sagas.contains_key(&id) {
-                self.slots.release(id);
             }
             if let Some((command, caller)) = command {
                 self.commanded(id, command, caller);
             }
         }
-        if is_in_order {
-            self.line.claim_ended(has_missed);
+        if turns.iter().any(|turn| !turn.is_out_of_order) {
+            self.line.claim_ended(missed);
         }
         begun
     }
@@ -558,9 +572,7 @@ impl<W: Workflow> Core<W> {
         // A call that still waits for its service is none of a saga that has ended or is driven elsewhere. Mostly there is
         // no such call; after a skipped compensation there may be.
         for (step, direction) in saga.calling {
-            if let Some(rpc) = self.workflow.definition().step(step).rpc(direction) {
-                self.destinations.withdraw(rpc, id, step);
-            }
+            self.destinations.withdraw(id, step, direction);
         }
         for caller in saga.log.into_callers() {
             self.ready.replies.push((caller, Reply::NotHere));
@@ -667,7 +679,7 @@ impl<W: Workflow> Core<W> {
             Due::Now(waiting) => self.done_waiting(id, waiting),
             Due::Write => self.write(id),
             Due::Later if self.is_stopping => self.write(id),
-            Due::Later => self.flushes.push(id, self.clock.now),
+            Due::Later => self.flushes.push_back((self.clock.now + UNWRITTEN_MAX, id)),
             Due::Nothing => {}
         }
     }
@@ -743,15 +755,12 @@ impl<W: Workflow> Core<W> {
     /// is back, and do a second time, or after all, what somebody has done by hand.
     fn withdraw_calls(&mut self, id: SagaId) {
         let Some(saga) = self.sagas.get_mut(&id) else { return };
-        let state = &saga.state;
-        let is_decided = |(step, direction): (StepIndex, Direction)| {
-            state.phase().is_finished() || state.steps()[step.get()].call(direction).status != CallStatus::Trying
-        };
-        let (definition, destinations) = (self.workflow.definition(), &mut self.destinations);
+        let (state, destinations) = (&saga.state, &mut self.destinations);
         // A call that has left is under way until it ends: if it becomes due again meanwhile, it is not made twice.
         saga.calling.retain(|&(step, direction)| {
-            let rpc = definition.step(step).rpc(direction).filter(|_| is_decided((step, direction)));
-            !rpc.is_some_and(|rpc| destinations.withdraw(rpc, id, step))
+            let is_trying = state.steps()[step.get()].call(direction).status == CallStatus::Trying;
+            let is_decided = state.phase().is_finished() || !is_trying;
+            !(is_decided && destinations.withdraw(id, step, direction))
         });
     }
 }

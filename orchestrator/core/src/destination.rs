@@ -96,18 +96,14 @@ impl<R: Clone> Destinations<R> {
 
     /// A call is not to be made any more, if it still waits: an operator has decided what it was for. Returns whether it
     /// waited in a queue. Any other call ends with its batch; if it waits for its half of the batch, it is left out.
-    pub(crate) fn withdraw(&mut self, rpc: &'static str, saga: SagaId, step: StepIndex) -> bool {
+    pub(crate) fn withdraw(&mut self, saga: SagaId, step: StepIndex, direction: Direction) -> bool {
         let Destination { queues, in_flight, .. } = &mut self.all[self.of_step[step.get()]];
-        for batch in in_flight.iter_mut().filter(|batch| batch.rpc == rpc) {
-            batch.withdraw(saga, step);
-        }
-        let mut has_waited = false;
-        for queue in queues.iter_mut().filter(|queue| queue.rpc == rpc) {
-            let waiting = queue.calls.len();
-            queue.calls.retain(|queued| queued.call.saga != saga || queued.call.step != step);
-            has_waited |= queue.calls.len() < waiting;
-        }
-        has_waited
+        let is_it = |call: &Call<R>| (call.saga, call.step, call.direction) == (saga, step, direction);
+        in_flight.iter_mut().for_each(|batch| batch.withdraw(is_it));
+        let waiting = |queues: &[Queue<Call<R>>]| queues.iter().map(|queue| queue.calls.len()).sum::<usize>();
+        let before = waiting(queues);
+        queues.iter_mut().for_each(|queue| queue.calls.retain(|queued| !is_it(&queued.call)));
+        waiting(queues) < before
     }
 
     /// From now on at most so many RPCs to a destination are in flight; 0 parks its calls.
@@ -155,9 +151,7 @@ impl<R: Clone> Destinations<R> {
     pub(crate) fn send(&mut self, clock: ClockReading, notices: &mut Vec<Notice>) -> Vec<Rpc<R>> {
         let mut rpcs = Vec::new();
         for destination in &mut self.all {
-            if !self.is_closed {
-                destination.send(clock.now, &mut self.sent, &mut rpcs);
-            }
+            destination.send(clock.now, &mut self.sent, &mut rpcs);
             destination.observe(clock, notices);
         }
         rpcs
@@ -167,8 +161,7 @@ impl<R: Clone> Destinations<R> {
     /// service has been silent for too long.
     pub(crate) fn wake_at(&self, now: Moment) -> Option<Moment> {
         let wake_at = |destination: &Destination<R>| {
-            let sends_at = if self.is_closed { None } else { destination.sends_at(now) };
-            sends_at.into_iter().chain(destination.silent_at(now)).min()
+            destination.sends_at(now).into_iter().chain(destination.silent_at(now)).min()
         };
         self.all.iter().filter_map(wake_at).min()
     }
@@ -185,11 +178,7 @@ impl<R: Clone> Destinations<R> {
 
     /// Where the calls of a saga are. `clock` is read now.
     pub(crate) fn waits_of(&self, saga: SagaId, clock: ClockReading) -> Vec<CallWait> {
-        let mut waits = Vec::new();
-        for destination in &self.all {
-            destination.waits_of(saga, clock, &mut waits);
-        }
-        waits
+        self.all.iter().flat_map(|destination| destination.waits_of(saga, clock)).collect()
     }
 }
 
@@ -352,7 +341,8 @@ impl<R: Clone> Destination<R> {
         }
     }
 
-    fn waits_of(&self, saga: SagaId, clock: ClockReading, waits: &mut Vec<CallWait>) {
+    fn waits_of(&self, saga: SagaId, clock: ClockReading) -> Vec<CallWait> {
+        let mut waits = Vec::new();
         let wait = |call: &Call<R>, wait: Wait| CallWait {
             step: call.step_name.to_owned(),
             direction: call.direction,
@@ -379,6 +369,7 @@ impl<R: Clone> Destination<R> {
                 waits.push(wait(&queued.call, waits_for));
             }
         }
+        waits
     }
 }
 
@@ -415,7 +406,7 @@ impl<C> Queue<C> {
     }
 
     fn is_ready(&self, now: Moment) -> bool {
-        !self.calls.is_empty() && self.ready_at <= now
+        self.ready_at().is_some_and(|at| at <= now)
     }
 
     /// When they may leave; none when nothing waits.
@@ -511,11 +502,10 @@ impl<R: Clone> Batch<R> {
     }
 
     /// Leaves a call out of the parts after the current one.
-    fn withdraw(&mut self, saga: SagaId, step: StepIndex) {
+    fn withdraw(&mut self, is_it: impl Fn(&Call<R>) -> bool) {
         let Self { calls, rest, answers, .. } = self;
-        let is_it = |place: &usize| (calls[*place].saga, calls[*place].step) == (saga, step);
         for part in rest.iter_mut() {
-            for place in part.extract_if(.., |place| is_it(place)) {
+            for place in part.extract_if(.., |place| is_it(&calls[*place])) {
                 let error = CallError::new(Code::Cancelled, "an operator has decided it", None);
                 answers[place] = Some(CallAnswer::Unknown(error));
             }

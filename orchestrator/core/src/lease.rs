@@ -74,7 +74,7 @@ impl Lease {
     /// Begins with the lease that the database has just given.
     pub(crate) fn new(config: &CoreConfig, registered: Registered) -> Self {
         let Registered { asked_at, answered_at, database_now_ms } = registered;
-        let ttl = Duration::from_millis(config.lease_ttl_ms);
+        let ttl = Duration::from_millis(config.lease_ttl_ms.unsigned_abs());
         Self {
             ttl,
             reading: ClockReading { now: middle(asked_at, answered_at), now_ms: database_now_ms },
@@ -232,7 +232,7 @@ mod tests {
     /// Of 10 s.
     fn lease() -> Lease {
         let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: 0 };
-        Lease::new(&CoreConfig { lease_ttl_ms: 10_000, ..CoreConfig::for_tests() }, registered)
+        Lease::new(&CoreConfig { lease_ttl_ms: 10_000, ..CoreConfig::default() }, registered)
     }
 
     /// After an outage of the database every instance is late. The first that is back must not end the others.
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn the_time_is_the_databases() {
-        let config = CoreConfig::for_tests();
+        let config = CoreConfig::default();
         let registered = Registered { asked_at: 4 * S, answered_at: 6 * S, database_now_ms: 1_000_000 };
         let mut lease = Lease::new(&config, registered);
         assert_eq!(lease.clock(7 * S).now_ms, 1_002_000);

@@ -112,9 +112,14 @@ impl<R> Line<R> {
         self.state.last.0.saturating_sub(empty_to.0)
     }
 
+    /// Whether no saga is queued, as far as it is known. The tickets that are left then belong to no saga.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.last <= self.read_to && self.next.is_empty() && !self.has_claim
+    }
+
     /// Whether a saga that begins now goes past nobody who is known of.
     pub(crate) fn lets_through(&self) -> bool {
-        self.waiting() == 0 && self.state.door.state == DoorState::Open
+        self.is_empty() && self.state.door.state == DoorState::Open
     }
 
     /// Whether it is as long as it may be: by number, or by the time at the last rate at which turns came.
@@ -172,11 +177,8 @@ impl<R> Line<R> {
             Some(last) if sagas.len() >= limit => last.ticket,
             _ => state.last,
         };
-        // When the line is read anew, what comes behind the place of before would leave a gap.
-        if after <= self.read_to {
-            self.next.extend(sagas.into_iter().filter(|saga| saga.ticket > self.read_to));
-            self.read_to = self.read_to.max(all_to);
-        }
+        self.next.extend(sagas.into_iter().filter(|saga| saga.ticket > self.read_to));
+        self.read_to = self.read_to.max(all_to);
         self.seen(state, now);
     }
 
@@ -199,13 +201,11 @@ impl<R> Line<R> {
         Some((self.state.served, turns))
     }
 
-    /// The claim was answered. When it has missed a saga, whose turn has come elsewhere or was refused by the database, the
-    /// line is read anew.
-    pub(crate) fn claim_ended(&mut self, has_missed: bool) {
+    /// The claim was answered. What it has missed is next again, unless its turn has come elsewhere.
+    pub(crate) fn claim_ended(&mut self, missed: Vec<QueuedSaga<R>>) {
         self.has_claim = false;
-        if has_missed {
-            self.next.clear();
-            self.read_to = self.state.served;
+        for saga in missed.into_iter().rev().filter(|saga| saga.ticket > self.state.served) {
+            self.next.push_front(saga);
         }
     }
 
@@ -217,6 +217,7 @@ impl<R> Line<R> {
     /// What portals are told.
     pub(crate) fn view(&self, work: Option<Duration>, now: Moment) -> LineView {
         let LineState { served, last, door } = self.state.clone();
+        let served = if self.is_empty() { last } else { served };
         let turns_per_1000_s = self.speed.rate(now).map(|rate| (rate * 1_000.0) as u64);
         LineView { served, last, turns_per_1000_s, work, door }
     }

@@ -34,7 +34,7 @@ use crate::{Moment, SagaId, Ticket};
 
 /// How long events that nothing waits for stay unwritten: long enough that most sagas come to their outcome meanwhile,
 /// and one append has all; short for somebody who looks.
-const UNWRITTEN_MAX: Duration = Duration::from_millis(200);
+pub(crate) const UNWRITTEN_MAX: Duration = Duration::from_millis(200);
 /// Admissions and appends in one commit. Beyond some hundred, commits gain nothing from being larger.
 const BATCH_MAX: usize = 1_000;
 /// First and longest delay between tries of a commit that failed.
@@ -126,7 +126,7 @@ pub(crate) struct UnpersistedLog<C> {
     sent: Option<Sent<C>>,
     next: Vec<Recorded>,
     waiting: Waiting<C>,
-    /// It stands in the flush queue.
+    /// It stands among those that are flushed.
     is_noted: bool,
 }
 
@@ -195,32 +195,6 @@ impl<C> UnpersistedLog<C> {
     pub(crate) fn into_callers(self) -> impl Iterator<Item = C> {
         let sent = self.sent.map(|sent| sent.waiting.callers).unwrap_or_default();
         sent.into_iter().chain(self.waiting.callers)
-    }
-}
-
-/// Sagas with events that nothing waits for, in the order in which they are to be written.
-#[derive(Default)]
-pub(crate) struct FlushQueue {
-    sagas: VecDeque<(Moment, SagaId)>,
-}
-
-impl FlushQueue {
-    pub(crate) fn push(&mut self, saga: SagaId, now: Moment) {
-        self.sagas.push_back((now + UNWRITTEN_MAX, saga));
-    }
-
-    /// The next saga whose time has come.
-    pub(crate) fn pop(&mut self, now: Moment) -> Option<SagaId> {
-        self.sagas.pop_front_if(|(at, _)| *at <= now).map(|(_, saga)| saga)
-    }
-
-    pub(crate) fn wake_at(&self) -> Option<Moment> {
-        self.sagas.front().map(|(at, _)| *at)
-    }
-
-    /// All of them, whether their time has come or not.
-    pub(crate) fn take_all(&mut self) -> Vec<SagaId> {
-        self.sagas.drain(..).map(|(_, saga)| saga).collect()
     }
 }
 

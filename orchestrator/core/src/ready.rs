@@ -173,6 +173,12 @@ pub enum Reply {
     OverQuota {
         /// When to come back.
         retry_after: Moment,
+        /// As in the submission, like the others: it may repeat one that the core does not know any more.
+        subject: String,
+        /// Unique for each subject.
+        key: String,
+        /// The request in one canonical form.
+        fingerprint: String,
     },
     /// Registration is closed. Nothing was accepted.
     Closed {

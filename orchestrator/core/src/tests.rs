@@ -91,7 +91,7 @@ struct Shell {
 
 impl Shell {
     fn new() -> Self {
-        Self::with(&CoreConfig::for_tests())
+        Self::with(&CoreConfig::default())
     }
 
     fn with(config: &CoreConfig) -> Self {
@@ -245,7 +245,7 @@ impl Shell {
     /// Other instances have ended, and these were theirs.
     fn adopt<const N: usize>(&mut self, sagas: [u128; N]) {
         self.answer_store(StoreRequest::Look { may_mark: true }, StoreAnswer::Looked);
-        let (chosen, limit) = (sagas.map(id).to_vec(), CoreConfig::for_tests().adoption_chunk);
+        let (chosen, limit) = (sagas.map(id).to_vec(), CoreConfig::default().adoption_chunk);
         self.answer_store(StoreRequest::Choose { limit }, StoreAnswer::Chosen(chosen.clone()));
         let adopted = sagas.map(|saga| stored(saga, "order")).into_iter().collect();
         self.answer_store(StoreRequest::Adopt { sagas: chosen }, StoreAnswer::Adopted(adopted));
@@ -500,7 +500,7 @@ fn what_an_adoption_may_have_taken_is_asked_for_again() {
 
 #[test]
 fn no_more_is_adopted_than_there_is_room_for() {
-    let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, adoption_chunk: 2, ..CoreConfig::for_tests() });
+    let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, adoption_chunk: 2, ..CoreConfig::default() });
     shell.answer_store(StoreRequest::Look { may_mark: true }, StoreAnswer::Looked);
     shell.answer_store(StoreRequest::Choose { limit: 2 }, StoreAnswer::Chosen(vec![id(1), id(2)]));
     let adopt = StoreRequest::Adopt { sagas: vec![id(1), id(2)] };
@@ -612,7 +612,7 @@ fn a_database_clock_that_is_set_back_delays_no_retry() {
 #[test]
 fn what_an_operator_sees_is_what_a_saga_waits_for() {
     use matricula_engine::Wait;
-    let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::for_tests() });
+    let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::default() });
     shell.submit(1);
     shell.write_all();
     shell.adopt([2]);

@@ -39,7 +39,7 @@ impl<W: Workflow> Core<W> {
         let saga = self.sagas.get(&id)?;
         let is_waiting = self.slots.is_waiting(id);
         let definition = self.workflow.definition();
-        let called = self.destinations.waits_of(id, self.clock_at(now));
+        let called = self.destinations.waits_of(id, self.lease.clock(now));
         let statuses = self.destinations(now);
         let mut waits = Vec::new();
         for (index, direction, progress) in saga.state.trying(definition) {

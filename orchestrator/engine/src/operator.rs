@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::{Definition, Kind, StepIndex};
 use crate::event::{Direction, Intervention, Resolution};
-use crate::state::{CallState, CallStatus, Intervened, Phase, SagaState};
+use crate::state::{Intervened, Phase, SagaState};
 
 /// A command of an operator about a saga.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,74 +156,55 @@ pub(crate) fn intervene(
             }
             let name = |index: StepIndex| def.step(index).name;
             let mut waiting = state.trying(def).filter(|(_, _, call)| call.next_attempt_at_ms.is_some());
-            if !waiting.any(|(index, _, _)| step.as_ref().is_none_or(|step| *step == name(index))) {
-                return Err(OperatorCommandError::NothingWaits);
-            }
-            Intervention::Retry { step }
+            let is_any = waiting.any(|(index, _, _)| step.as_ref().is_none_or(|step| *step == name(index)));
+            if is_any { Ok(Intervention::Retry { step }) } else { Err(OperatorCommandError::NothingWaits) }
         }
         OperatorCommand::Skip { step } => {
             let (name, direction, kind) = failing(def, state, &step)?;
             match (direction, kind) {
-                (Direction::Forward, Kind::Compensatable) => {
-                    return Err(OperatorCommandError::BeforePivot { step: name });
-                }
-                (_, Kind::Pivot) => return Err(OperatorCommandError::PivotSkipped { step: name }),
-                (Direction::Compensation, _) | (Direction::Forward, Kind::Retriable | Kind::Finalizer) => {
-                    Intervention::Skip { step, direction }
-                }
+                (Direction::Forward, Kind::Compensatable) => Err(OperatorCommandError::BeforePivot { step: name }),
+                (_, Kind::Pivot) => Err(OperatorCommandError::PivotSkipped { step: name }),
+                _ => Ok(Intervention::Skip { step, direction }),
             }
         }
         OperatorCommand::Resolve { step, answer } => {
             let (name, direction, kind) = failing(def, state, &step)?;
             match (direction, kind, &answer) {
-                (Direction::Forward, Kind::Compensatable, _) => {
-                    return Err(OperatorCommandError::BeforePivot { step: name });
-                }
+                (Direction::Forward, Kind::Compensatable, _) => Err(OperatorCommandError::BeforePivot { step: name }),
                 (Direction::Compensation, Kind::Pivot, Resolution::Done) => {
-                    return Err(OperatorCommandError::PivotAsked { step: name });
+                    Err(OperatorCommandError::PivotAsked { step: name })
                 }
-                (Direction::Compensation, Kind::Pivot, Resolution::Refused { .. }) => {
-                    Intervention::Resolve { step, direction, answer: Resolution::Done }
+                (Direction::Compensation, Kind::Pivot, _) => {
+                    Ok(Intervention::Resolve { step, direction, answer: Resolution::Done })
                 }
-                (_, _, Resolution::Done) => Intervention::Resolve { step, direction, answer },
-                (Direction::Forward, Kind::Pivot, _) if !state.is_compensation_reverted(def) => {
-                    Intervention::Resolve { step, direction, answer }
+                (_, Kind::Pivot, Resolution::Refused { .. }) if !state.is_compensation_reverted(def) => {
+                    Ok(Intervention::Resolve { step, direction, answer })
                 }
-                (_, _, Resolution::Refused { .. }) => {
-                    return Err(OperatorCommandError::NotRefusable { step: name, direction });
-                }
+                (_, _, Resolution::Done) => Ok(Intervention::Resolve { step, direction, answer }),
+                (_, _, Resolution::Refused { .. }) => Err(OperatorCommandError::NotRefusable { step: name, direction }),
             }
         }
         OperatorCommand::Abandon if state.phase() == Phase::Running || state.is_pivot_unknown(def) => {
-            return Err(OperatorCommandError::OutcomeOpen);
+            Err(OperatorCommandError::OutcomeOpen)
         }
-        OperatorCommand::Abandon if !state.needs_attention() => return Err(OperatorCommandError::NoAttention),
-        OperatorCommand::Abandon => Intervention::Abandon,
+        OperatorCommand::Abandon if !state.needs_attention() => Err(OperatorCommandError::NoAttention),
+        OperatorCommand::Abandon => Ok(Intervention::Abandon),
     };
-    Ok(Some(intervention))
+    intervention.map(Some)
 }
 
 /// The commands that an operator can give about a saga with a failed call, the mildest first.
 pub fn advice(def: &Definition, state: &SagaState) -> Vec<Advice> {
-    let mut advice = Vec::new();
+    let mut all = Vec::new();
+    let mut advise = |command, step, answers, effect| all.push(Advice { command, step, answers, effect });
     let failing = || state.trying(def).filter(|(_, _, call)| call.attempts > 0);
     for (index, direction, progress) in failing() {
         let step = Some(def.step(index).name);
         let kind = def.step(index).kind;
-        let may_skip = kind != Kind::Pivot && (direction == Direction::Compensation || !kind.may_refuse());
         if progress.next_attempt_at_ms.is_some() {
-            advice.push(Advice { command: "retry", step, answers: &[], effect: "calls it at once" });
+            advise("retry", step, &[][..], "calls it at once");
         }
-        if may_skip {
-            let effect = "counts it as done: for when somebody has done by hand what it is for";
-            advice.push(Advice { command: "resolve", step, answers: &["done"], effect });
-            advice.push(Advice {
-                command: "skip",
-                step,
-                answers: &[],
-                effect: "leaves it undone for good; the saga goes on, and ends as abandoned",
-            });
-        } else if kind == Kind::Pivot {
+        if kind == Kind::Pivot {
             let (answers, effect): (&[_], _) = match direction {
                 Direction::Forward if state.is_compensation_reverted(def) => {
                     (&["done"], "counts it as done: for when somebody has found that it happened")
@@ -236,18 +217,21 @@ pub fn advice(def: &Definition, state: &SagaState) -> Vec<Advice> {
                     (&["refused"], "counts it as refused: for when somebody has made sure that it never happens")
                 }
             };
-            advice.push(Advice { command: "resolve", step, answers, effect });
+            advise("resolve", step, answers, effect);
+        } else if direction == Direction::Compensation || !kind.may_refuse() {
+            let effect = "counts it as done: for when somebody has done by hand what it is for";
+            advise("resolve", step, &["done"], effect);
+            advise("skip", step, &[], "leaves it undone for good; the saga goes on, and ends as abandoned");
         }
     }
     if state.phase() != Phase::Running && !state.is_pivot_unknown(def) && state.needs_attention() {
         let effect = "ends the saga as it stands: whatever is left stays undone, and nobody is told";
-        advice.push(Advice { command: "abandon", step: None, answers: &[], effect });
+        advise("abandon", None, &[], effect);
     }
     if state.may_compensate(def) && failing().next().is_some() {
-        let effect = "turns it round: all that may have been done is undone";
-        advice.push(Advice { command: "cancel", step: None, answers: &[], effect });
+        advise("cancel", None, &[], "turns it round: all that may have been done is undone");
     }
-    advice
+    all
 }
 
 /// Whether an intervention is the effect of the command. A retry is never the same: each retry calls anew.
@@ -291,7 +275,7 @@ fn failing(
     let mut tried = state.trying(def).filter(|(at, _, _)| *at == index);
     match tried.next() {
         None => Err(OperatorCommandError::NotTried { step: spec.name }),
-        Some((_, direction, CallState { status: CallStatus::Trying, attempts: 0, .. })) => {
+        Some((_, direction, call)) if call.attempts == 0 => {
             Err(OperatorCommandError::NotFailed { step: spec.name, direction })
         }
         Some((_, direction, _)) => Ok((spec.name, direction, spec.kind)),

@@ -163,10 +163,7 @@ pub fn explain(def: &Definition, state: &SagaState, sight: Sight<'_>, now_ms: i6
             continue;
         }
         let words = |direction: Direction| {
-            let wait = match live.contains(&(index, direction)) {
-                true => Some(sight.of(step.name, direction)),
-                false => None,
-            };
+            let wait = live.contains(&(index, direction)).then(|| sight.of(step.name, direction));
             call_in_words(progress.call(direction), step.destination, wait, now_ms)
         };
         let _ = write!(text, "  {:<22} {}", step.name, words(Direction::Forward));

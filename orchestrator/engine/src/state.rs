@@ -343,22 +343,17 @@ impl SagaState {
         let phase = self.phase;
         // Once a step was refused, the saga waits only for first answers: they may be refusals too.
         let refused = phase == Phase::Running && self.refusals().next().is_some();
-        let calls = self.with(def).flat_map(|(index, step, state)| {
-            [
-                (index, step.kind, Direction::Forward, &state.action),
-                (index, step.kind, Direction::Compensation, &state.undo),
-            ]
-        });
-        calls
-            .filter(move |(_, kind, direction, state)| {
+        self.with(def).flat_map(move |(index, step, state)| {
+            let calls = [Direction::Forward, Direction::Compensation].map(|way| (index, way, state.call(way)));
+            calls.into_iter().filter(move |(_, direction, call)| {
                 let live = match phase {
                     Phase::Running | Phase::Completing => true,
-                    Phase::Compensating => *direction == Direction::Compensation || *kind == Kind::Finalizer,
+                    Phase::Compensating => *direction == Direction::Compensation || step.kind == Kind::Finalizer,
                     Phase::Completed | Phase::Compensated | Phase::Abandoned => false,
                 };
-                live && state.status == CallStatus::Trying && !(refused && state.attempts > 0)
+                live && call.status == CallStatus::Trying && !(refused && call.attempts > 0)
             })
-            .map(|(index, _, direction, state)| (index, direction, state))
+        })
     }
 
     /// The saga that must end before this one can go on, by the last answer of a service.
@@ -694,9 +689,8 @@ impl SagaState {
 
     /// The index and kind of the step whose call is being tried and has failed.
     fn failing(&self, def: &Definition, step: &str, direction: Direction) -> Result<(StepIndex, Kind), FoldError> {
-        let index = def.index(step).ok_or_else(|| FoldError::UnknownStep { step: step.to_owned() })?;
-        let attempts = self.steps[index.get()].call(direction).attempts;
-        self.attempted(def, step, direction, attempts + 1)?;
+        let attempts = def.index(step).map_or(0, |index| self.steps[index.get()].call(direction).attempts);
+        let index = self.attempted(def, step, direction, attempts + 1)?;
         if attempts == 0 {
             return Err(FoldError::NotManual { step: step.to_owned(), direction });
         }

@@ -9,8 +9,8 @@ use matricula_engine::{
 use matricula_kit::database::DbError;
 use matricula_kit::time::UnixMs;
 use matricula_proto::ops::v1 as ops;
-use matricula_registration::StoredRegistration;
-use matricula_runtime::{Outage, SagaId, SeenBy, Workload as _};
+use matricula_registration::{Read, StoredRegistration};
+use matricula_runtime::{Outage, SeenBy, Workload as _};
 
 use crate::{Orchestrator, waits, wire};
 
@@ -19,24 +19,15 @@ pub(crate) async fn explained(
     runtime: &Orchestrator,
     stored: &StoredRegistration,
 ) -> Result<ops::ExplainSagaResponse, DbError> {
-    let definition = runtime.workload().definition();
-    let mut summary = vec![wire::summary(stored)];
-    waits::add_to(runtime, &mut summary, std::slice::from_ref(stored)).await?;
-    let answer = ops::ExplainSagaResponse { summary: summary.pop(), ..ops::ExplainSagaResponse::default() };
-    match &stored.read {
-        Ok((_, state)) => of_readable(runtime, stored, state, answer).await,
-        Err(_) if !stored.is_unreadable() => {
-            let file = stored.archived_in().unwrap_or_default();
-            let explanation = format!("finished; its log is in the archive, in {file}\n{}", driver(stored));
-            Ok(ops::ExplainSagaResponse { explanation, ..answer })
-        }
+    let summary = waits::summaries(runtime, std::slice::from_ref(stored)).await?.pop();
+    let answer = ops::ExplainSagaResponse { summary, ..ops::ExplainSagaResponse::default() };
+    let explanation = match &stored.read {
+        Read::Log(_, state) => return of_readable(runtime, stored, state, answer).await,
+        Read::Receipt(..) => format!("finished; its log is in the archive, in {}\n", wire::archived_in(stored)),
         // No command can be carried out: none of them would know what it does.
-        Err(problem) => {
-            let explanation = format!("can't be read here, and is left alone: {problem}\n{}", driver(stored));
-            Ok(ops::ExplainSagaResponse { explanation, ..answer })
-        }
-    }
-    .map(|answer| with_advice(definition, stored, answer))
+        Read::Unreadable(problem) => format!("can't be read here, and is left alone: {problem}\n"),
+    };
+    Ok(ops::ExplainSagaResponse { explanation: explanation + &driver(stored), ..answer })
 }
 
 async fn of_readable(
@@ -46,24 +37,25 @@ async fn of_readable(
     mut answer: ops::ExplainSagaResponse,
 ) -> Result<ops::ExplainSagaResponse, DbError> {
     let (definition, now) = (runtime.workload().definition(), runtime.now());
+    let advice = advice(definition, state).into_iter().map(|advice| ops::Advice {
+        verb: advice.command.to_owned(),
+        step: advice.step.unwrap_or_default().to_owned(),
+        effect: advice.effect.to_owned(),
+        answers: advice.answers.iter().map(|answer| (*answer).to_owned()).collect(),
+    });
+    answer.advice = advice.collect();
     if state.phase().is_finished() {
         answer.explanation = explain(definition, state, Sight::LogOnly, now.0) + &driver(stored);
         return Ok(answer);
     }
     let seen = runtime.look(&stored.row).await;
-    let (calls, why) = match &seen {
-        SeenBy::Driver(seen) => (seen.calls.as_slice(), None),
-        SeenBy::LogOnly { why } => (&[][..], Some(why.as_str())),
-    };
-    let sight = if why.is_some() { Sight::LogOnly } else { Sight::Live(calls) };
-    let live = match &seen {
-        SeenBy::Driver(seen) => seen.state.as_deref(),
-        SeenBy::LogOnly { .. } => None,
+    let (calls, sight, live, why) = match &seen {
+        SeenBy::Driver(seen) => (&seen.calls[..], Sight::Live(&seen.calls), seen.state.as_deref(), None),
+        SeenBy::LogOnly { why } => (&[][..], Sight::LogOnly, None, Some(why)),
     };
     let state = live.unwrap_or(state);
     answer.explanation = explain(definition, state, sight, now.0);
-    let cause = Cause::of(runtime, stored, state, calls).await?;
-    answer.explanation.push_str(&cause.words);
+    add_cause(runtime, stored, state, calls, &mut answer).await?;
     if let Some(why) = why {
         let age = distance(now.0.saturating_sub(stored.row.updated_at.0).max(0));
         // Writing to a string does not fail.
@@ -71,83 +63,46 @@ async fn of_readable(
     }
     answer.explanation.push_str(&driver(stored));
     answer.waits = calls.iter().map(|call| wire::wait(call, service(definition, &call.step))).collect();
-    answer.only_log_because = why.unwrap_or_default().to_owned();
-    answer.waits_for_saga_ids = cause.chain.into_iter().map(String::from).collect();
-    answer.causes = cause.outages.iter().map(wire::outage).collect();
+    answer.only_log_because = why.cloned().unwrap_or_default();
     Ok(answer)
 }
 
-fn with_advice(
-    definition: &Definition,
+/// Adds what keeps a saga from going on: the sagas that it waits for, each waiting for the next one, and services that
+/// answer nobody. A saga that only goes its way has neither.
+async fn add_cause(
+    runtime: &Orchestrator,
     stored: &StoredRegistration,
-    answer: ops::ExplainSagaResponse,
-) -> ops::ExplainSagaResponse {
-    let Ok((_, state)) = &stored.read else { return answer };
-    let advice = advice(definition, state).into_iter().map(|advice| ops::Advice {
-        verb: advice.command.to_owned(),
-        step: advice.step.unwrap_or_default().to_owned(),
-        effect: advice.effect.to_owned(),
-        answers: advice.answers.iter().map(|answer| (*answer).to_owned()).collect(),
-    });
-    ops::ExplainSagaResponse { advice: advice.collect(), ..answer }
-}
-
-/// What keeps a saga from going on.
-struct Cause {
-    /// The sagas that it waits for, each waiting for the next one.
-    chain: Vec<SagaId>,
-    /// Services that answer nobody.
-    outages: Vec<Outage>,
-    /// In words; empty when it only goes its way.
-    words: String,
-}
-
-impl Cause {
-    async fn of(
-        runtime: &Orchestrator,
-        stored: &StoredRegistration,
-        state: &SagaState,
-        calls: &[CallWait],
-    ) -> Result<Self, DbError> {
-        let (definition, now) = (runtime.workload().definition(), runtime.now());
-        let (chain, root) = waits::chain(runtime, state).await?;
-        let mut words = String::new();
-        for (place, id) in chain.iter().enumerate() {
-            let begin = if place == 0 { "  waits" } else { ",\n  which waits" };
-            let _ = write!(words, "{begin} for registration {id} of the same student");
-        }
-        let outages = match (&root, chain.is_empty()) {
-            (None, true) => {
-                let outages = outages(runtime, stored, definition, state, calls);
-                words.push_str(&own_words(&outages, calls, now));
-                outages
-            }
-            (None, false) => {
-                words.push_str(",\n  which is not on record here\n");
-                Vec::new()
-            }
-            (Some(root), _) => match &root.read {
-                Ok((_, of_root)) if !of_root.phase().is_finished() => {
-                    let seen = runtime.look(&root.row).await;
-                    let calls = match &seen {
-                        SeenBy::Driver(seen) => seen.calls.as_slice(),
-                        SeenBy::LogOnly { .. } => &[],
-                    };
-                    let outages = outages(runtime, root, definition, of_root, calls);
-                    let by_log = waits::failing_service(definition, of_root, |name| {
-                        outages.iter().any(|outage| outage.destination == name)
-                    });
-                    words.push_str(&root_words(definition, &outages, calls, by_log, now));
-                    outages
-                }
-                _ => {
-                    words.push_str(",\n  which has ended: the next attempt goes on\n");
-                    Vec::new()
-                }
-            },
-        };
-        Ok(Self { chain, outages, words })
+    state: &SagaState,
+    calls: &[CallWait],
+    answer: &mut ops::ExplainSagaResponse,
+) -> Result<(), DbError> {
+    let (definition, now) = (runtime.workload().definition(), runtime.now());
+    let (chain, root) = waits::chain(runtime, state).await?;
+    let words = &mut answer.explanation;
+    for (place, id) in chain.iter().enumerate() {
+        let begin = if place == 0 { "  waits" } else { ",\n  which waits" };
+        let _ = write!(words, "{begin} for registration {id} of the same student");
     }
+    let mut found = Vec::new();
+    match root.as_ref().map(|root| (root, root.state())) {
+        None if chain.is_empty() => {
+            found = outages(runtime, stored, definition, state, calls);
+            words.push_str(&own_words(&found, calls, now));
+        }
+        None => words.push_str(",\n  which is not on record here\n"),
+        Some((root, Some(state))) if !state.phase().is_finished() => {
+            let calls = match runtime.look(&root.row).await {
+                SeenBy::Driver(seen) => seen.calls,
+                SeenBy::LogOnly { .. } => Vec::new(),
+            };
+            found = outages(runtime, root, definition, state, &calls);
+            words.push_str(&root_words(definition, &found, &calls, state, now));
+        }
+        Some(_) => words.push_str(",\n  which has ended: the next attempt goes on\n"),
+    }
+    answer.waits_for_saga_ids = chain.into_iter().map(String::from).collect();
+    answer.causes = found.iter().map(wire::outage).collect();
+    Ok(())
 }
 
 /// The services that need attention and that a saga waits for. A saga whose turn has not come waits for those that the
@@ -181,7 +136,7 @@ fn root_words(
     definition: &Definition,
     outages: &[Outage],
     calls: &[CallWait],
-    by_log: Option<&str>,
+    state: &SagaState,
     now: UnixMs,
 ) -> String {
     if let [outage, ..] = outages {
@@ -194,6 +149,7 @@ fn root_words(
             None => format!("{service} ({}: {})", call.step, wait_in_words(call, service, now.0)),
         }
     });
+    let by_log = waits::failing_service(definition, state, |_| false);
     match (words.collect::<Vec<_>>().as_slice(), by_log) {
         ([], Some(service)) => format!(",\n  which waits for {service}, by its log\n"),
         ([], None) => ",\n  which is under way\n".to_owned(),
@@ -235,7 +191,7 @@ fn driver(stored: &StoredRegistration) -> String {
     // Writing to a string does not fail.
     let _ = match (wire::is_finished(stored), stored.row.owner_alive) {
         (true, _) => writeln!(text, "nobody drives it any more: it is finished"),
-        (false, true) if stored.read.is_err() => writeln!(text, "it belongs to instance {owner}, which lives"),
+        (false, true) if stored.state().is_none() => writeln!(text, "it belongs to instance {owner}, which lives"),
         (false, true) => writeln!(text, "driven by instance {owner}, which lives"),
         (false, false) => {
             writeln!(text, "instance {owner}, which drove it, does not live: the next one that does adopts it")

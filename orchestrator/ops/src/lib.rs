@@ -20,11 +20,9 @@ mod wire;
 
 use std::sync::Arc;
 
-use matricula_engine::Definition;
-use matricula_proto::ops::v1 as ops;
 use matricula_proto::ops::v1::roster_service_server::{self, RosterServiceServer};
 use matricula_proto::ops::v1::saga_service_server::{self, SagaServiceServer};
-use matricula_registration::{Registrations, StoredRegistration};
+use matricula_registration::Registrations;
 use matricula_runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
@@ -33,6 +31,7 @@ use tonic::service::RoutesBuilder;
 use crate::grpc::SagaGrpc;
 pub use crate::grpc::find::beginning;
 use crate::roster::RosterGrpc;
+pub use crate::wire::{shown, summary};
 
 /// Full names of the gRPC services, for health.
 pub const SERVICE_NAMES: [&str; 2] = [saga_service_server::SERVICE_NAME, roster_service_server::SERVICE_NAME];
@@ -42,16 +41,6 @@ const RESPONSE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The orchestrator that is shown.
 pub(crate) type Orchestrator = Runtime<Registrations>;
-
-/// A saga as `ListSagas` has it, wherever it was read from.
-pub fn summary(stored: &StoredRegistration) -> ops::SagaSummary {
-    wire::summary(stored)
-}
-
-/// A saga as `GetSaga` has it, wherever it was read from.
-pub fn shown(definition: &Definition, stored: &StoredRegistration) -> ops::GetSagaResponse {
-    wire::saga(definition, stored)
-}
 
 /// Adds the services to the routes; their streams and waits end with `shutdown`.
 pub fn add_to(routes: &mut RoutesBuilder, runtime: Arc<Runtime<Registrations>>, shutdown: CancellationToken) {

@@ -14,7 +14,7 @@ use matricula_proto::ops::v1 as ops;
 use matricula_registration::StoredRegistration;
 use matricula_runtime::{Outage, SagaId, Workload as _};
 
-use crate::Orchestrator;
+use crate::{Orchestrator, wire};
 
 /// Sagas of a chain that are followed. A student has few registrations at a time.
 const CHAIN_MAX: usize = 16;
@@ -28,16 +28,11 @@ struct Link {
 
 impl Link {
     fn of(definition: &Definition, stored: &StoredRegistration, outages: &[Outage]) -> Self {
-        match &stored.read {
-            Ok((_, state)) => Self {
-                saga: waits_for(definition, state),
-                service: failing_service(definition, state, |name| {
-                    // Another instance may reach the service.
-                    outages.iter().any(|outage| outage.destination == name && outage.instance == stored.row.owner)
-                }),
-            },
-            Err(_) => Self::default(),
-        }
+        let Some(state) = stored.state() else { return Self::default() };
+        // Another instance may reach the service.
+        let own = || outages.iter().filter(|outage| outage.instance == stored.row.owner);
+        let is_out = |name: &str| own().any(|outage| outage.destination == name);
+        Self { saga: waits_for(definition, state), service: failing_service(definition, state, is_out) }
     }
 }
 
@@ -54,17 +49,14 @@ pub(crate) fn failing_service(
     out.or_else(|| own().find(|(_, _, call)| call.last_error.is_some()).map(|(index, _, _)| service(index)))
 }
 
-/// Adds to each summary what its saga waits for; both are in the same order.
-pub(crate) async fn add_to(
+/// The lines of a list, in the order of the sagas, each with what its saga waits for.
+pub(crate) async fn summaries(
     runtime: &Orchestrator,
-    summaries: &mut [ops::SagaSummary],
     stored: &[StoredRegistration],
-) -> Result<(), DbError> {
+) -> Result<Vec<ops::SagaSummary>, DbError> {
     let (definition, outages) = (runtime.workload().definition(), runtime.outages());
-    let mut links: HashMap<SagaId, Link> = HashMap::new();
-    for one in stored {
-        links.insert(one.row.id, Link::of(definition, one, &outages));
-    }
+    let link = |one: &StoredRegistration| (one.row.id, Link::of(definition, one, &outages));
+    let mut links: HashMap<SagaId, Link> = stored.iter().map(link).collect();
     for _ in 0..CHAIN_MAX {
         let wanted = links.values().filter_map(|link| link.saga);
         let mut missing: Vec<SagaId> = wanted.filter(|id| !links.contains_key(id)).collect();
@@ -75,17 +67,18 @@ pub(crate) async fn add_to(
         missing.dedup();
         // A saga that is not here is not asked for again.
         links.extend(missing.iter().map(|id| (*id, Link::default())));
-        for row in runtime.store().get_many(missing).await? {
-            let one = StoredRegistration::read(definition, row);
-            links.insert(one.row.id, Link::of(definition, &one, &outages));
+        let rows = runtime.store().get_many(missing).await?;
+        links.extend(rows.into_iter().map(|row| link(&StoredRegistration::read(definition, row))));
+    }
+    let summary = |one: &StoredRegistration| {
+        let link = &links[&one.row.id];
+        ops::SagaSummary {
+            waits_for_saga_id: link.saga.map(String::from).unwrap_or_default(),
+            waits_for_service: service_of(link, &links).unwrap_or_default().to_owned(),
+            ..wire::summary(one)
         }
-    }
-    for (summary, one) in summaries.iter_mut().zip(stored) {
-        let Some(link) = links.get(&one.row.id) else { continue };
-        summary.waits_for_saga_id = link.saga.map(String::from).unwrap_or_default();
-        summary.waits_for_service = service_of(link, &links).unwrap_or_default().to_owned();
-    }
-    Ok(())
+    };
+    Ok(stored.iter().map(summary).collect())
 }
 
 /// The service of a saga, or of the one at the end of its chain.
@@ -112,15 +105,14 @@ pub(crate) async fn chain(
     state: &SagaState,
 ) -> Result<(Vec<SagaId>, Option<StoredRegistration>), DbError> {
     let definition = runtime.workload().definition();
-    let next = |state: &SagaState| waits_for(definition, state);
     let (mut chain, mut last) = (Vec::new(), None);
-    let mut wanted = next(state);
+    let mut wanted = waits_for(definition, state);
     while let Some(id) = wanted.take().filter(|id| chain.len() < CHAIN_MAX && !chain.contains(id)) {
         let row = runtime.store().get(id).await?;
         chain.push(id);
         let Some(row) = row else { return Ok((chain, None)) };
         let one = StoredRegistration::read(definition, row);
-        wanted = one.read.as_ref().ok().and_then(|(_, state)| next(state));
+        wanted = one.state().and_then(|state| waits_for(definition, state));
         last = Some(one);
     }
     Ok((chain, last))

@@ -7,28 +7,26 @@ use matricula_engine::{
 use matricula_kit::answer::Refusal;
 use matricula_kit::time::UnixMs;
 use matricula_proto::ops::v1 as ops;
-use matricula_registration::{StoredRegistration, view};
+use matricula_registration::{Read, StoredRegistration, view};
 use matricula_runtime::{DestinationStatus, InstanceId, Outage};
 
-/// Phases in which nothing is left to do.
-const FINISHED: [Phase; 3] = [Phase::Completed, Phase::Compensated, Phase::Abandoned];
+/// The phases of the engine on the wire.
+const PHASES: [(Phase, ops::SagaPhase); 6] = [
+    (Phase::Running, ops::SagaPhase::Running),
+    (Phase::Compensating, ops::SagaPhase::Compensating),
+    (Phase::Completing, ops::SagaPhase::Completing),
+    (Phase::Completed, ops::SagaPhase::Completed),
+    (Phase::Compensated, ops::SagaPhase::Compensated),
+    (Phase::Abandoned, ops::SagaPhase::Abandoned),
+];
 
 /// The phase as the store has it; none for one that only a reader sees.
 pub(crate) fn stored_phase(phase: ops::SagaPhase) -> Option<&'static str> {
-    let phase = match phase {
-        ops::SagaPhase::Running => Phase::Running,
-        ops::SagaPhase::Compensating => Phase::Compensating,
-        ops::SagaPhase::Completing => Phase::Completing,
-        ops::SagaPhase::Completed => Phase::Completed,
-        ops::SagaPhase::Compensated => Phase::Compensated,
-        ops::SagaPhase::Abandoned => Phase::Abandoned,
-        ops::SagaPhase::Unspecified | ops::SagaPhase::Unreadable => return None,
-    };
-    Some(phase.as_str())
+    PHASES.iter().find(|(_, on_wire)| *on_wire == phase).map(|(phase, _)| phase.as_str())
 }
 
-/// A line of a list.
-pub(crate) fn summary(stored: &StoredRegistration) -> ops::SagaSummary {
+/// A saga as `ListSagas` has it, wherever it was read from.
+pub fn summary(stored: &StoredRegistration) -> ops::SagaSummary {
     let row = &stored.row;
     let is_driven = row.owner_alive && !is_finished(stored);
     ops::SagaSummary {
@@ -36,7 +34,7 @@ pub(crate) fn summary(stored: &StoredRegistration) -> ops::SagaSummary {
         student_id: row.subject.clone(),
         phase: phase(stored).into(),
         outcome: stored.outcome().into(),
-        needs_attention: row.needs_attention || stored.is_unreadable(),
+        needs_attention: needs_attention(stored),
         created_at: Some(row.created_at.to_wire()),
         updated_at: Some(row.updated_at.to_wire()),
         owner: if is_driven { row.owner.clone() } else { String::new() },
@@ -46,9 +44,9 @@ pub(crate) fn summary(stored: &StoredRegistration) -> ops::SagaSummary {
     }
 }
 
-/// All that is known of a saga.
-pub(crate) fn saga(definition: &Definition, stored: &StoredRegistration) -> ops::GetSagaResponse {
-    let state = stored.read.as_ref().ok().map(|(_, state)| state);
+/// A saga as `GetSaga` has it, wherever it was read from.
+pub fn shown(definition: &Definition, stored: &StoredRegistration) -> ops::GetSagaResponse {
+    let state = stored.state();
     let steps = state.map(|state| definition.steps().iter().zip(state.steps()).map(step).collect());
     let events = stored.row.log.as_ref().map(|log| log.iter().map(event).collect());
     ops::GetSagaResponse {
@@ -58,10 +56,20 @@ pub(crate) fn saga(definition: &Definition, stored: &StoredRegistration) -> ops:
         events: events.unwrap_or_default(),
         traceparent: stored.row.trace.traceparent.clone(),
         turned_because: state.map(turned_because).unwrap_or_default(),
-        unreadable_because: stored.read.as_ref().err().filter(|_| stored.is_unreadable()).cloned().unwrap_or_default(),
-        archived_in: stored.archived_in().unwrap_or_default().to_owned(),
+        unreadable_because: unreadable_because(stored).unwrap_or_default().to_owned(),
+        archived_in: archived_in(stored).to_owned(),
         roster_row_id: roster_row(stored),
     }
+}
+
+/// The file of the archive that has the log, when only the receipt is here.
+pub(crate) fn archived_in(stored: &StoredRegistration) -> &str {
+    let archived = stored.row.archived.as_ref().filter(|_| matches!(stored.read, Read::Receipt(..)));
+    archived.map_or("", |archived| &archived.file)
+}
+
+fn unreadable_because(stored: &StoredRegistration) -> Option<&str> {
+    if let Read::Unreadable(why) = &stored.read { Some(why) } else { None }
 }
 
 /// The row of a roster that an import took over, or ended, by this registration; empty when there is none.
@@ -146,26 +154,22 @@ pub(crate) fn wait(wait: &CallWait, service: &str) -> ops::Wait {
 }
 
 fn phase(stored: &StoredRegistration) -> ops::SagaPhase {
-    let phase = match &stored.read {
-        Ok((_, state)) => state.phase(),
-        Err(_) => match FINISHED.into_iter().find(|phase| phase.as_str() == stored.row.phase) {
-            Some(phase) if !stored.is_unreadable() => phase,
-            _ => return ops::SagaPhase::Unreadable,
-        },
+    let name = match &stored.read {
+        Read::Log(_, state) => state.phase().as_str(),
+        Read::Receipt(..) if is_finished(stored) => &stored.row.phase,
+        _ => return ops::SagaPhase::Unreadable,
     };
-    match phase {
-        Phase::Running => ops::SagaPhase::Running,
-        Phase::Compensating => ops::SagaPhase::Compensating,
-        Phase::Completing => ops::SagaPhase::Completing,
-        Phase::Completed => ops::SagaPhase::Completed,
-        Phase::Compensated => ops::SagaPhase::Compensated,
-        Phase::Abandoned => ops::SagaPhase::Abandoned,
-    }
+    PHASES.iter().find(|(phase, _)| phase.as_str() == name).map_or(ops::SagaPhase::Unreadable, |(_, phase)| *phase)
 }
 
 /// By the store, because a saga that can't be read here may be finished.
 pub(crate) fn is_finished(stored: &StoredRegistration) -> bool {
-    FINISHED.iter().any(|phase| phase.as_str() == stored.row.phase)
+    PHASES.iter().any(|(phase, _)| phase.is_finished() && phase.as_str() == stored.row.phase)
+}
+
+/// A saga that can't be read always needs attention, whatever the store says.
+pub(crate) fn needs_attention(stored: &StoredRegistration) -> bool {
+    stored.row.needs_attention || unreadable_because(stored).is_some()
 }
 
 fn turned_because(state: &SagaState) -> String {

@@ -7,7 +7,7 @@
 //! [`GONE_MAX`]: a slow watcher finds the latest version of what has changed, not a queue.
 //! It also knows what it has shown, because no other process knows what a student saw: see [`AvailabilityCache::seen`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -15,17 +15,15 @@ use matricula_kit::answer::SeenSeats;
 use matricula_kit::id::SectionId;
 use matricula_kit::time::UnixMs;
 use matricula_proto::catalog::v1 as wire;
+use matricula_proto::common::v1::Source;
+use matricula_proto::seats::v1::SectionSeats;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::clock::SourceClock;
-use self::history::VersionHistory;
-pub(crate) use self::seats::Seats;
 
 mod clock;
 pub(crate) mod feed;
-mod history;
-mod seats;
 
 /// Longest silence of a feed that counts as live: whoever watches is told within a second that it is not. Its heartbeat
 /// comes every 250 ms: two may be late.
@@ -35,6 +33,10 @@ const CHANGES_MAX: usize = 1_000;
 /// Sections that are gone and remembered, so that watchers can be told: less than 2 MB. Beyond it all of them are
 /// forgotten, and a watcher that was not told yet begins anew.
 const GONE_MAX: usize = 10_000;
+
+/// Earlier versions that are kept of a section. A section of thirty seats has some forty from open to full; one of
+/// hundreds is seen minutes before it is full. 256 are 10 kB, and a section that does not change has none.
+const VERSIONS_MAX: usize = 256;
 
 /// The seats of all sections.
 #[derive(Default)]
@@ -182,7 +184,7 @@ impl AvailabilityCache {
         if let Some(ids) = of {
             for id in ids {
                 match state.sections.get(id) {
-                    Some(entry) if entry.revision > revision => sections.push(entry.to_wire(id)),
+                    Some(entry) if entry.revision > revision => sections.push(entry.seats.to_wire(id.to_string())),
                     Some(_) => {}
                     None if is_new => unknown.push(id.as_str().to_owned()),
                     None if state.gone.get(id).is_some_and(|at| *at > revision) => unknown.push(id.as_str().to_owned()),
@@ -195,7 +197,7 @@ impl AvailabilityCache {
         let mut range = state.by_revision.range(revision.saturating_add(1)..);
         for (at, id) in range.by_ref().take(CHANGES_MAX) {
             match state.sections.get(id) {
-                Some(entry) => sections.push(entry.to_wire(id)),
+                Some(entry) => sections.push(entry.seats.to_wire(id.to_string())),
                 None if *at > began => unknown.push(id.as_str().to_owned()),
                 None => {}
             }
@@ -227,12 +229,6 @@ impl AvailabilityCache {
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Entry {
-    fn to_wire(&self, id: &SectionId) -> wire::Availability {
-        self.seats.to_wire(id.as_str().to_owned())
     }
 }
 
@@ -285,6 +281,73 @@ impl State {
     fn freshness(&self) -> Freshness {
         let is_fresh = |heard: &Heard| heard.at.elapsed().saturating_add(heard.age) < SILENCE_MAX;
         Freshness { as_of: self.as_of, live: self.heard.as_ref().is_some_and(is_fresh) }
+    }
+}
+
+/// A section as the seat service committed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seats {
+    capacity: i32,
+    taken: i32,
+    version: i64,
+    changed_at: Option<UnixMs>,
+    capacity_source: Source,
+}
+
+impl Seats {
+    /// A section from the feed.
+    pub(crate) fn from_wire(wire: SectionSeats) -> (SectionId, Self) {
+        let seats = Self {
+            capacity: wire.capacity,
+            taken: wire.taken,
+            version: wire.version,
+            changed_at: wire.changed_at.as_ref().and_then(UnixMs::from_wire),
+            capacity_source: wire.capacity_source(),
+        };
+        (SectionId::stored(wire.section_id), seats)
+    }
+
+    fn free(&self) -> i32 {
+        // A capacity may be set below what is taken.
+        self.capacity.saturating_sub(self.taken).max(0)
+    }
+
+    fn to_wire(self, section_id: String) -> wire::Availability {
+        wire::Availability {
+            section_id,
+            capacity: self.capacity,
+            free: self.free(),
+            version: self.version,
+            changed_at: self.changed_at.map(UnixMs::to_wire),
+            capacity_source: self.capacity_source.into(),
+        }
+    }
+}
+
+/// Versions of a section that were shown before the present one. A version is found as it was shown, or not at all.
+#[derive(Debug, Default)]
+struct VersionHistory {
+    /// In order of their versions.
+    versions: VecDeque<Seats>,
+}
+
+impl VersionHistory {
+    /// `earlier` was shown until now, and `present` is from now on.
+    fn succeed(&mut self, earlier: Seats, present: Seats) {
+        if present.version <= earlier.version {
+            // The database was restored: its versions begin anew, and say nothing of those that were shown.
+            self.versions.clear();
+            return;
+        }
+        if self.versions.len() == VERSIONS_MAX {
+            self.versions.pop_front();
+        }
+        self.versions.push_back(earlier);
+    }
+
+    fn find(&self, version: i64) -> Option<Seats> {
+        let at = self.versions.binary_search_by_key(&version, |seats| seats.version).ok()?;
+        self.versions.get(at).copied()
     }
 }
 

@@ -13,11 +13,12 @@
 mod availability;
 mod catalog;
 mod registration;
-mod unavailable;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use matricula_kit::metrics::Metric;
+use matricula_kit::status;
 use matricula_kit::tasks::Tasks;
 use matricula_proto::catalog::v1::catalog_service_server::{self, CatalogServiceServer};
 use matricula_proto::registration::v1::registration_service_server::{self, RegistrationServiceServer};
@@ -26,6 +27,7 @@ use matricula_runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding;
 use tonic::service::RoutesBuilder;
+use tonic::{Code, Status};
 
 use crate::availability::{AvailabilityCache, feed};
 use crate::catalog::CatalogGrpc;
@@ -50,6 +52,9 @@ const REQUEST_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Largest answer: a page of 1,000 registrations with all their reasons.
 const RESPONSE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
+/// When a client should come back to a replica that is starting, ending or handing over.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
 /// Adds the two services to the routes, and follows the seat service until `shutdown`, by a task of the role.
 pub fn add_to(
     routes: &mut RoutesBuilder,
@@ -57,7 +62,7 @@ pub fn add_to(
     shutdown: CancellationToken,
     tasks: &Tasks,
 ) {
-    let channels = runtime.workload().channels().clone();
+    let channels = runtime.workload().channels.clone();
     let cache = Arc::new(AvailabilityCache::default());
     feed::start(cache.clone(), channels.seats, shutdown.clone(), tasks);
     let catalog = CatalogGrpc::new(cache.clone(), channels.academics, shutdown.clone());
@@ -77,4 +82,14 @@ pub fn add_to(
                 .accept_compressed(CompressionEncoding::Gzip)
                 .send_compressed(CompressionEncoding::Gzip),
         );
+}
+
+/// A request that can be sent again soon.
+pub(crate) fn unavailable(reason: &'static str, message: &str) -> Status {
+    status::retry(Code::Unavailable, reason, message, RETRY_AFTER)
+}
+
+/// The end of a stream when the process shuts down. The client must not take it for the end of the changes.
+pub(crate) fn shutting_down() -> Status {
+    unavailable("SHUTTING_DOWN", "the orchestrator is shutting down; ask again")
 }

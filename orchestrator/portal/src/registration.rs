@@ -1,45 +1,46 @@
-//! `RegistrationService`: each RPC from the wire to the runtime and back.
+//! `RegistrationService`: each RPC from the wire to the runtime and back; and one registration until its outcome,
+//! wherever it is driven, with its place in the waiting line.
 //!
-//! | module | one job |
-//! |---|---|
-//! | `request` | the bounds of a request, checked once |
-//! | this one | submits, cancels, reads and lists |
-//! | `follow` | one registration until its outcome, its place in line, and the stream of its changes |
-//! | `lookup` | reads of the database, joined |
+//! Promises: a request that is out of its bounds is refused with the name of its field. A registration that is followed
+//! is read from the database once at most, when that begins; every change comes from the runtime, which knows what this
+//! process drives and looks after what others drive.
 
-mod follow;
 mod lookup;
-mod request;
+#[cfg(test)]
+mod tests;
 
+use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use futures::future::try_join_all;
-use futures::stream::BoxStream;
+use futures::future::{join_all, try_join_all};
+use futures::stream::{self, BoxStream, Stream};
+use matricula_engine::{Outcome, SagaState};
 use matricula_kit::id::StudentId;
-use matricula_kit::rpc::{checked_id, page_size, required_id};
+use matricula_kit::rpc::{FieldError, checked_id, free_text, page_size, page_token, required_id, wait_time};
 use matricula_kit::status;
 use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry::{TraceContext, spans};
+use matricula_kit::time::UnixMs;
 use matricula_proto::registration::v1 as wire;
 use matricula_proto::registration::v1::registration_service_server::RegistrationService;
-use matricula_registration::{RegistrationRequest, Registrations, StoredRegistration};
+use matricula_registration::{Read, RegistrationRequest, RegistrationView, Registrations, StoredRegistration};
 use matricula_runtime::{
     CommandError, CommandRequest, RequestedCommand, Runtime, SagaFilter, SagaId, Submission, SubmitError, Submitted,
-    Workload as _,
+    Watcher, Workload as _,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 use tracing::Span;
 
-use self::follow::{Follower, placed};
 use self::lookup::Lookup;
-use self::request::Item;
 use crate::availability::AvailabilityCache;
-use crate::unavailable::unavailable;
+use crate::{shutting_down, unavailable};
+
+type Orchestrator = Runtime<Registrations>;
 
 /// How often a submission that is not durable yet looks whether the log can be written at all. When the database
 /// refuses, the client gets its answer at the next look; when it hangs, at the first look after the commit has timed
@@ -53,9 +54,18 @@ const CANCELLED_BY: &str = "portal";
 /// How long a cancel that is durable may take to be undone before it is answered as it stands.
 const CANCEL_WAIT: Duration = Duration::from_secs(2);
 
+/// Longest idempotency key: a UUID fits three times.
+const KEY_BYTES_MAX: usize = 128;
+/// Registrations in one cart.
+const CART_ITEMS_MAX: usize = 20;
+/// Longest reason of a cancel: some sentences, recorded and shown.
+const REASON_BYTES_MAX: usize = 500;
+/// How often a watch looks at the place in line: a person reads no faster, and thousands may watch.
+const LINE_LOOK: Duration = Duration::from_secs(1);
+
 /// The service.
 pub(crate) struct RegistrationGrpc {
-    runtime: Arc<Runtime<Registrations>>,
+    runtime: Arc<Orchestrator>,
     lookup: Lookup,
     /// Knows what students saw.
     cache: Arc<AvailabilityCache>,
@@ -66,7 +76,7 @@ type Answer<T> = Result<Response<T>, Status>;
 
 impl RegistrationGrpc {
     pub(crate) fn new(
-        runtime: Arc<Runtime<Registrations>>,
+        runtime: Arc<Orchestrator>,
         cache: Arc<AvailabilityCache>,
         shutdown: CancellationToken,
         tasks: &Tasks,
@@ -97,34 +107,26 @@ impl RegistrationGrpc {
         let Item { key, request } = item;
         // The versions that the student saw are stored as they were shown: any replica can tell later what has become
         // of it.
-        let zone = self.runtime.workload().zone();
+        let zone = &self.runtime.workload().zone;
         let request = request.confirmed(|section, version| self.cache.seen(section, version), zone);
         let id = matricula_runtime::new_saga_id();
         let watcher = self.runtime.watch(id);
-        let submission = Submission {
-            id,
-            subject: request.student.as_str().to_owned(),
-            idempotency_key: key.clone(),
-            fingerprint: request.fingerprint(),
-            request: request.clone(),
-            trace,
-        };
-        match self.durably(submission).await?.map_err(not_accepted)? {
-            Submitted::Accepted => Ok(Follower::accepted(watcher, id, key, request)),
+        match self.durably(request.clone().submission(id, key.clone(), trace)).await? {
+            Submitted::Accepted => {
+                let known = Known::Readable { key, request: Box::new(request), state: None };
+                Ok(Follower { watcher, id, known })
+            }
             Submitted::Existing(id) => self.follow(id).await,
         }
     }
 
     /// Waits until the submission is durable or rejected, as long as the log is written.
-    async fn durably(
-        &self,
-        submission: Submission<RegistrationRequest>,
-    ) -> Result<Result<Submitted, SubmitError>, Status> {
+    async fn durably(&self, submission: Submission<RegistrationRequest>) -> Result<Submitted, Status> {
         let mut submitting = pin!(self.runtime.submit(submission));
         let give_up_at = Instant::now() + DURABLE_WAIT_MAX;
         loop {
             match tokio::time::timeout(DURABLE_LOOK, &mut submitting).await {
-                Ok(submitted) => return Ok(submitted),
+                Ok(submitted) => return submitted.map_err(not_accepted),
                 Err(_) if self.runtime.is_log_failing() || Instant::now() >= give_up_at => return Err(not_known()),
                 Err(_) => {}
             }
@@ -140,9 +142,20 @@ impl RegistrationGrpc {
         Ok(follower.to_wire())
     }
 
+    /// Follows a registration of the log.
     async fn follow(&self, id: SagaId) -> Result<Follower, Status> {
-        let follower = Follower::open(&self.runtime, &self.lookup, id).await?;
-        follower.ok_or_else(|| status::not_found("registration", &id.to_string()))
+        // The watch begins first, so that no change falls between the two.
+        let watcher = self.runtime.watch(id);
+        let row = self.lookup.get(id).await?.ok_or_else(|| status::not_found("registration", &id.to_string()))?;
+        let stored = StoredRegistration::read(self.runtime.workload().definition(), row);
+        let known = match stored.read {
+            Read::Log(request, state) => {
+                let state = Some(Arc::new(state));
+                Known::Readable { key: stored.row.idempotency_key, request: Box::new(request), state }
+            }
+            Read::Receipt(..) | Read::Unreadable(_) => Known::Fixed(Box::new(stored.to_wire())),
+        };
+        Ok(Follower { watcher, id, known })
     }
 }
 
@@ -156,8 +169,8 @@ impl RegistrationService for RegistrationGrpc {
     ) -> Answer<wire::SubmitRegistrationResponse> {
         let trace = TraceContext::from_metadata(request.metadata());
         let request = request.into_inner();
-        let wait = request::wait(request.wait_ms)?;
-        let item = request::item(request, self.runtime.now())?;
+        let wait = wait_time(request.wait_ms)?;
+        let item = item(request, self.runtime.now())?;
         let registration = self.submit_and_wait(item, &trace, Instant::now() + wait).await?;
         spans::is_of_saga(&Span::current(), &registration.registration_id);
         Ok(Response::new(wire::SubmitRegistrationResponse { registration: Some(registration) }))
@@ -166,8 +179,8 @@ impl RegistrationService for RegistrationGrpc {
     async fn submit_cart(&self, request: Request<wire::SubmitCartRequest>) -> Answer<wire::SubmitCartResponse> {
         let trace = TraceContext::from_metadata(request.metadata());
         let request = request.into_inner();
-        let wait = request::wait(request.wait_ms)?;
-        let items = request::cart(request, self.runtime.now())?;
+        let wait = wait_time(request.wait_ms)?;
+        let items = cart(request, self.runtime.now())?;
         let until = Instant::now() + wait;
         let submitted = items.into_iter().map(|item| self.submit_and_wait(item, &trace, until));
         let registrations = try_join_all(submitted).await?;
@@ -178,7 +191,7 @@ impl RegistrationService for RegistrationGrpc {
         &self,
         request: Request<wire::GetRegistrationRequest>,
     ) -> Answer<wire::GetRegistrationResponse> {
-        let id = request::registration_id(request.into_inner().registration_id)??;
+        let id = registration_id(request.into_inner().registration_id)??;
         let row = self.lookup.get(id).await?;
         let row = row.ok_or_else(|| status::not_found("registration", &id.to_string()))?;
         let registration = StoredRegistration::read(self.runtime.workload().definition(), row).to_wire();
@@ -193,10 +206,7 @@ impl RegistrationService for RegistrationGrpc {
         let request = request.into_inner();
         let student = required_id("student_id", request.student_id, StudentId::try_new)?;
         let size = page_size(request.page_size)?;
-        let before = match request.page_token {
-            token if token.is_empty() => None,
-            token => Some(checked_id("page_token", token)?),
-        };
+        let before = page_token(request.page_token)?;
         // One more than asked for tells whether there is a next page.
         let subject = Some(student.into());
         let filter = SagaFilter { subject, archived: true, before, limit: size + 1, ..Default::default() };
@@ -207,11 +217,8 @@ impl RegistrationService for RegistrationGrpc {
         }
         let next = rows.last().filter(|_| has_more).map(|row| row.id.to_string());
         let definition = self.runtime.workload().definition();
-        let mut registrations = Vec::with_capacity(rows.len());
-        for row in rows {
-            let stored = StoredRegistration::read(definition, row);
-            registrations.push(placed(&self.runtime, stored.row.id, stored.to_wire()).await);
-        }
+        let rows = rows.into_iter().map(|row| StoredRegistration::read(definition, row));
+        let registrations = join_all(rows.map(|stored| placed(&self.runtime, stored.row.id, stored.to_wire()))).await;
         let next_page_token = next.unwrap_or_default();
         Ok(Response::new(wire::ListRegistrationsResponse { registrations, next_page_token }))
     }
@@ -220,7 +227,7 @@ impl RegistrationService for RegistrationGrpc {
         &self,
         request: Request<wire::WatchRegistrationRequest>,
     ) -> Answer<Self::WatchRegistrationStream> {
-        let id = request::registration_id(request.into_inner().registration_id)??;
+        let id = registration_id(request.into_inner().registration_id)??;
         let changes = self.follow(id).await?.changes(self.runtime.clone(), self.shutdown.clone());
         let responses =
             changes.map_ok(|registration| wire::WatchRegistrationResponse { registration: Some(registration) });
@@ -232,8 +239,8 @@ impl RegistrationService for RegistrationGrpc {
         request: Request<wire::CancelRegistrationRequest>,
     ) -> Answer<wire::CancelRegistrationResponse> {
         let request = request.into_inner();
-        let id = request::registration_id(request.registration_id)?;
-        let reason = request::cancel_reason(request.reason)?;
+        let id = registration_id(request.registration_id)?;
+        let reason = free_text("reason", request.reason, REASON_BYTES_MAX)?;
         let registration = self.cancel(id?, reason).await?;
         Ok(Response::new(wire::CancelRegistrationResponse { registration: Some(registration) }))
     }
@@ -276,4 +283,221 @@ fn not_cancelled(id: SagaId, error: CommandError) -> Status {
         }
         CommandError::Database(error) => error.into(),
     }
+}
+
+/// One registration to submit.
+#[derive(Debug)]
+struct Item {
+    /// Unique for the student.
+    key: String,
+    /// What is asked for.
+    request: RegistrationRequest,
+}
+
+/// A registration from the wire.
+fn item(wire: wire::SubmitRegistrationRequest, now: UnixMs) -> Result<Item, FieldError> {
+    let wire::SubmitRegistrationRequest { idempotency_key, student_id, adds, drops, seen_versions, wait_ms: _ } = wire;
+    let key = key(idempotency_key)?;
+    let student = student(student_id)?;
+    let request = RegistrationRequest::try_new(student, adds, drops, seen_versions, now)?;
+    Ok(Item { key, request })
+}
+
+/// All registrations of a cart from the wire, or the first that is out of bounds.
+fn cart(wire: wire::SubmitCartRequest, now: UnixMs) -> Result<Vec<Item>, FieldError> {
+    let count = wire.items.len();
+    if count == 0 || count > CART_ITEMS_MAX {
+        return Err(FieldError::new("items", format!("must be 1 to {CART_ITEMS_MAX}, got {count}")));
+    }
+    let student = student(wire.student_id)?;
+    let mut keys = HashSet::new();
+    let mut items = Vec::with_capacity(count);
+    for (index, cart_item) in wire.items.into_iter().enumerate() {
+        let at = format!("items[{index}]");
+        let wire::CartItem { idempotency_key, adds, drops, seen_versions } = cart_item;
+        let within = |problem: FieldError| problem.within(&at);
+        let key = key(idempotency_key).map_err(within)?;
+        let request = RegistrationRequest::try_new(student.clone(), adds, drops, seen_versions, now);
+        let request = request.map_err(within)?;
+        if !keys.insert(key.clone()) {
+            return Err(FieldError::new("idempotency_key", "is used by an earlier item of the cart").within(&at));
+        }
+        items.push(Item { key, request });
+    }
+    Ok(items)
+}
+
+/// The id of a registration.
+///
+/// An id within the bounds of the wire may be no UUID: then no registration has it.
+fn registration_id(text: String) -> Result<Result<SagaId, Status>, FieldError> {
+    let text = checked_id("registration_id", text)?;
+    Ok(text.parse().map_err(|_| status::not_found("registration", &text)))
+}
+
+fn student(text: String) -> Result<StudentId, FieldError> {
+    required_id("student_id", text, StudentId::try_new)
+}
+
+fn key(text: String) -> Result<String, FieldError> {
+    let shown = match text.len() {
+        0 => "an empty value".to_owned(),
+        1..=KEY_BYTES_MAX if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) => return Ok(text),
+        1..=KEY_BYTES_MAX => format!("{text:?}"),
+        bytes => format!("{bytes} bytes"),
+    };
+    let problem = format!("must be 1-{KEY_BYTES_MAX} bytes of printable ASCII, got {shown}");
+    Err(FieldError::new("idempotency_key", problem))
+}
+
+/// One registration as last known here.
+struct Follower {
+    watcher: Watcher,
+    id: SagaId,
+    known: Known,
+}
+
+enum Known {
+    Readable {
+        key: String,
+        request: Box<RegistrationRequest>,
+        /// None while nothing has happened since it was accepted.
+        state: Option<Arc<SagaState>>,
+    },
+    /// Nothing of it will change here: its log is in the archive, or this replica can't read it.
+    Fixed(Box<wire::Registration>),
+}
+
+impl Follower {
+    /// The registration now, and then each time it looks different, until it is finished.
+    fn changes(
+        self,
+        runtime: Arc<Orchestrator>,
+        shutdown: CancellationToken,
+    ) -> impl Stream<Item = Result<wire::Registration, Status>> {
+        stream::try_unfold((self, None), move |(mut follower, sent)| {
+            let (runtime, shutdown) = (runtime.clone(), shutdown.clone());
+            async move {
+                let next = follower.next(sent.as_ref(), &runtime, &shutdown).await?;
+                Ok(next.map(|registration| (registration.clone(), (follower, Some(registration)))))
+            }
+        })
+    }
+
+    /// The registration as soon as it looks different from what was sent; `None` when it is finished.
+    async fn next(
+        &mut self,
+        sent: Option<&wire::Registration>,
+        runtime: &Orchestrator,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<wire::Registration>, Status> {
+        loop {
+            let now = self.placed(runtime).await;
+            if sent.is_none_or(|sent| !is_same(sent, &now)) {
+                return Ok(Some(now));
+            }
+            if self.is_finished() {
+                return Ok(None);
+            }
+            // The runtime wakes no watch when the waiting line moves on.
+            let look = async {
+                match now.place_in_line {
+                    Some(_) => tokio::time::sleep(LINE_LOOK).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return Err(shutting_down()),
+                () = self.changed() => {}
+                () = look => {}
+            }
+        }
+    }
+
+    /// Waits for the next change; for ever when there can be none. May be dropped at any time.
+    async fn changed(&mut self) {
+        if matches!(self.known, Known::Fixed(_)) {
+            return std::future::pending().await;
+        }
+        loop {
+            let newer = self.watcher.changed().await;
+            if self.take(newer) {
+                return;
+            }
+        }
+    }
+
+    /// Waits until the outcome stands or can't change any more, `until` has come, or the process shuts down.
+    async fn wait_for_outcome(&mut self, until: Instant, shutdown: &CancellationToken) {
+        let waiting = async {
+            while !self.is_decided() {
+                self.changed().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = waiting => {}
+            () = tokio::time::sleep_until(until) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+
+    /// Whether the outcome stands, as far as this replica can read it.
+    fn is_decided(&self) -> bool {
+        let state = if let Known::Readable { state, .. } = &self.known { state.as_ref() } else { None };
+        self.is_finished() || state.is_some_and(|state| state.outcome() != Outcome::Pending)
+    }
+
+    /// Whether no change will come any more.
+    fn is_finished(&self) -> bool {
+        match &self.known {
+            Known::Readable { state, .. } => state.as_ref().is_some_and(|state| state.phase().is_finished()),
+            Known::Fixed(_) => true,
+        }
+    }
+
+    /// The registration on the wire.
+    fn to_wire(&self) -> wire::Registration {
+        match &self.known {
+            Known::Readable { key, request, state } => {
+                let view = RegistrationView { id: self.id, idempotency_key: key, request, state: state.as_deref() };
+                view.to_wire()
+            }
+            Known::Fixed(registration) => registration.as_ref().clone(),
+        }
+    }
+
+    /// The registration on the wire, with its place in the waiting line.
+    async fn placed(&self, runtime: &Orchestrator) -> wire::Registration {
+        placed(runtime, self.id, self.to_wire()).await
+    }
+
+    /// Takes a state, unless it is not newer than what is known.
+    fn take(&mut self, newer: Arc<SagaState>) -> bool {
+        let Known::Readable { state, .. } = &mut self.known else { return false };
+        if state.as_ref().is_some_and(|known| known.sequence() >= newer.sequence()) {
+            return false;
+        }
+        *state = Some(newer);
+        true
+    }
+}
+
+/// The registration with its place in the waiting line, when it waits for its outcome and this replica drives it.
+async fn placed(runtime: &Orchestrator, id: SagaId, mut registration: wire::Registration) -> wire::Registration {
+    // A saga that compensates has no place any more.
+    if registration.outcome() != wire::Outcome::Pending || !registration.reasons.is_empty() {
+        return registration;
+    }
+    if let Some(place) = runtime.place(id).await {
+        registration.place_in_line = place.ahead.and_then(|ahead| i32::try_from(ahead).ok());
+        registration.expected_wait = place.expected_wait.and_then(|wait| wait.try_into().ok());
+    }
+    registration
+}
+
+/// Whether two look the same, except for the expected wait, which changes all the time.
+fn is_same(one: &wire::Registration, other: &wire::Registration) -> bool {
+    let plain = |registration: &wire::Registration| wire::Registration { expected_wait: None, ..registration.clone() };
+    plain(one) == plain(other)
 }

@@ -4,30 +4,19 @@
 //! |---|---|
 //! | [`saga`] | the table: step, service, action, what undoes it, kind |
 //! | [`request`] | what a registration asks for, validated |
-//! | [`roster`] | a registration that an import makes: its mark and its key |
-//! | `calls` | both directions of each step as operations on the wire |
-//! | [`participants`] | the five services, each RPC with a batch |
+//! | `calls` | both directions of each step as operations on the wire, and each RPC with a batch of them |
 //! | `answer` | an answer of a service: from the wire to the log, and back |
-//! | [`seen`] | what has become of a section since the student saw it |
 //! | [`view`] | a registration as its student sees it |
-//! | [`stored`] | a registration as it is read back from the log |
-//! | [`receipt`] | what stays of it when its log is in the archive |
+//! | `stored` | a registration as it is read back from the log, or from what stays of it in the archive |
 
 mod answer;
 mod calls;
-pub mod participants;
-pub mod receipt;
 pub mod request;
-pub mod roster;
 pub mod saga;
-pub mod seen;
-pub mod stored;
+mod stored;
 pub mod view;
 
-pub use participants::{Channels, Registrations};
-pub use receipt::Receipt;
-pub use request::RegistrationRequest;
-pub use roster::Roster;
-pub use seen::SeenVersion;
-pub use stored::StoredRegistration;
+pub use calls::{Channels, Registrations};
+pub use request::{RegistrationRequest, Roster};
+pub use stored::{Read, Receipt, StoredRegistration};
 pub use view::RegistrationView;

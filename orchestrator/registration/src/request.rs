@@ -1,17 +1,25 @@
-//! What a registration asks for: a change set of adds and drops.
+//! What a registration asks for: a change set of adds and drops, what its student saw, and the import that makes it.
+//!
+//! Promises: each registration of a row of a roster has a key of its own, numbered from 0, and no portal can send such
+//! a key.
 
 use matricula_kit::answer::SeenSeats;
-use matricula_kit::id::{SectionId, StudentId};
+use matricula_kit::id::{RosterRowId, SectionId, StudentId};
 use matricula_kit::rpc::{FieldError, distinct_ids, required_id};
+use matricula_kit::telemetry::TraceContext;
 use matricula_kit::time::{self, TimeZone, UnixMs};
 use matricula_proto::registration::v1 as wire;
+use matricula_runtime::{SagaId, Submission};
 use serde::{Deserialize, Serialize};
-
-use crate::roster::Roster;
-use crate::seen::SeenVersion;
 
 /// Sections in one registration, adds and drops together.
 pub const SECTIONS_MAX: usize = 20;
+
+/// Where the keys begin of registrations that an import makes. Portals' keys are printable ASCII, so they have no middle
+/// dot, and neither has the id of a row.
+pub const ROSTER_KEY_PREFIX: &str = "import·";
+/// Stands between the parts of a key.
+const SEPARATOR: char = '·';
 
 /// A change set of one student, as the saga's steps work from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +42,29 @@ pub struct RegistrationRequest {
     /// The import that makes it; `None`: its student registers. No portal can set it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roster: Option<Roster>,
+}
+
+/// A section as the student saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenVersion {
+    /// The section.
+    pub section: SectionId,
+    /// Its version, as the client named it.
+    pub version: i64,
+    /// What that version held; `None` where nobody could confirm it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seats: Option<SeenSeats>,
+}
+
+/// What a saga knows of the import that makes it: it takes over a row of a roster, or ends what an earlier import
+/// brought by that row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roster {
+    /// The row that is taken over or ended.
+    pub row: RosterRowId,
+    /// Whether it is charged what the rates say; otherwise zero is charged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub charge: bool,
 }
 
 impl RegistrationRequest {
@@ -92,6 +123,12 @@ impl RegistrationRequest {
         self
     }
 
+    /// The request as it is submitted to an orchestrator.
+    pub fn submission(self, id: SagaId, idempotency_key: String, trace: TraceContext) -> Submission<Self> {
+        let (subject, fingerprint) = (self.student.as_str().to_owned(), self.fingerprint());
+        Submission { id, subject, idempotency_key, fingerprint, request: self, trace }
+    }
+
     /// The time zone in which the student is told moments.
     pub fn zone(&self) -> TimeZone {
         let zone = self.time_zone.as_deref().map(time::zone);
@@ -108,6 +145,17 @@ impl RegistrationRequest {
         };
         format!("+{} -{}", sorted(&self.adds), sorted(&self.drops))
     }
+}
+
+/// The key of a row's registration of this number.
+pub fn roster_key(row: &RosterRowId, number: u32) -> String {
+    format!("{ROSTER_KEY_PREFIX}{row}{SEPARATOR}{number}")
+}
+
+/// The row and the number of a key; `None` for a key that is no roster's.
+pub fn parse_roster_key(key: &str) -> Option<(RosterRowId, u32)> {
+    let (row, number) = key.strip_prefix(ROSTER_KEY_PREFIX)?.rsplit_once(SEPARATOR)?;
+    Some((RosterRowId::try_new(row).ok()?, number.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -135,7 +183,7 @@ mod tests {
     fn the_import_of_a_request_is_stored() {
         let stored = r#"{"student":"s1","adds":["A"],"drops":[],"submitted_at":0,"roster":{"row":"E1"}}"#;
         let request: RegistrationRequest = serde_json::from_str(stored).expect("it is readable");
-        let row = matricula_kit::id::RosterRowId::try_new("E1").expect("an id");
+        let row = RosterRowId::try_new("E1").expect("an id");
         assert_eq!(request.roster, Some(Roster { row, charge: false }));
         assert_eq!(serde_json::to_string(&request).expect("it is writable"), stored);
     }
@@ -155,6 +203,7 @@ mod tests {
         let others: Vec<&str> = others.iter().map(String::as_str).collect();
         check(&ids, &others, Err("drops: at most 20 sections in all, got 22"));
     }
+
     #[test]
     fn the_zone_is_stored_where_there_is_a_moment_to_tell() {
         let confirmed = |name: &str, is_known: bool| {
@@ -173,5 +222,21 @@ mod tests {
         assert_eq!(confirmed("America/New_York", true), (Some("America/New_York".to_owned()), new_york));
         assert_eq!(confirmed("America/New_York", false), (None, TimeZone::UTC));
         assert_eq!(confirmed("UTC", true), (None, TimeZone::UTC));
+    }
+
+    #[test]
+    fn keys_are_read_as_they_are_written() {
+        for row in ["E1", "urn:uuid:4f1d", "a/b#7", "1"] {
+            let row = RosterRowId::try_new(row).expect("an id");
+            assert_eq!(parse_roster_key(&roster_key(&row, 12)), Some((row, 12)));
+        }
+        for foreign in ["", "import-E1-0", "import·E1", "import·E1·x", "import··0", "E1·0"] {
+            assert_eq!(parse_roster_key(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn no_portal_can_send_such_a_key() {
+        assert!(!ROSTER_KEY_PREFIX.bytes().all(|byte| matches!(byte, b' '..=b'~')));
     }
 }

@@ -2,9 +2,9 @@
 //! asked for.
 //!
 //! ```text
-//! here:     Commands ──► Driver ──► core ──► log ──► answer
-//! another:  Commands ──► Requests ──► row of saga_requests ──NOTIFY──► Answers of the owner ──► its Driver
-//!                                     answer in the row    ◄──────────
+//! here:     command, look ──► core ──► log ──► answer
+//! another:  command, look ──► row of saga_requests ──NOTIFY──► the owner's `answer_others` ──► its core
+//!                             answer in the row    ◄─────────
 //! ```
 //!
 //! Promises: a command is decided by the one core that drives the saga, in turn with all else that happens to it. A
@@ -20,18 +20,15 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use matricula_core::{Input, Reply, SagaId, SagaView, answer_finished};
-use matricula_engine::{CallWait, DecideError, OperatorCommand, SagaState};
+use matricula_engine::{CallWait, OperatorCommand, SagaState};
 use matricula_kit::database::DbError;
 use matricula_kit::telemetry;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use crate::Workload;
-use crate::peers::Signals;
-use crate::shell::{Clock, Mailbox};
-use crate::store::{InstanceId, SagaRow, SagaStore, StoreError, StoredRequest};
+use crate::store::{QueuedRow, SagaRow, StoredRequest};
+use crate::{Runtime, Workload, lease};
 
 /// How long an answer may take: a takeover by another instance is within it.
 const ANSWER_WAIT: Duration = Duration::from_secs(12);
@@ -129,120 +126,6 @@ pub enum SeenBy {
     },
 }
 
-/// Commands and looks, wherever their saga is driven.
-pub(crate) struct Commands<W: Workload> {
-    pub driver: Arc<Driver<W>>,
-    pub requests: Requests,
-    pub instance: InstanceId,
-}
-
-impl<W: Workload> Commands<W> {
-    /// Has a request carried out by the instance that drives the saga, and returns when that is durable.
-    pub(crate) async fn command(&self, saga: SagaId, mut request: CommandRequest) -> Result<(), CommandError> {
-        // It may be tried more than once here, and by more than one instance.
-        request.id.get_or_insert_with(|| uuid::Uuid::now_v7().to_string());
-        let until = Instant::now() + ANSWER_WAIT;
-        let mut pause = ENTERING;
-        loop {
-            match self.driver.command(saga, request.clone(), until).await {
-                Some(Ok(())) => return Ok(()),
-                Some(Err(error)) => return Err(CommandError::Refused(error.to_string())),
-                None => {}
-            }
-            let row = self.driver.store.get(saga).await?.ok_or(CommandError::NotFound)?;
-            if row.archived.is_some() {
-                let message = "nothing is left to do: the saga is finished, and its log is in the archive";
-                return Err(CommandError::Refused(message.to_owned()));
-            }
-            let state = self.driver.read(&row).map_err(CommandError::LeftAlone)?;
-            if state.phase().is_finished() {
-                let answer = self.driver.of_finished(&state, request);
-                return answer.map_err(|error| CommandError::Refused(error.to_string()));
-            }
-            if row.owner != self.instance.as_str() {
-                return self.requests.command(saga, &request, until).await;
-            }
-            if Instant::now() >= until {
-                return Err(CommandError::Unanswered);
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(ENTERING_MAX);
-        }
-    }
-
-    /// Where a saga stands by the instance that drives it.
-    pub(crate) async fn look(&self, row: &SagaRow) -> SeenBy {
-        if row.owner == self.instance.as_str() {
-            return match tokio::time::timeout(LOOK_MAX, self.driver.look(row.id)).await {
-                Ok(Some(seen)) => SeenBy::Driver(Seen { calls: seen.waits, state: Some(seen.state) }),
-                Ok(None) => SeenBy::LogOnly { why: "it is not in the memory of its instance".to_owned() },
-                Err(_) => SeenBy::LogOnly { why: "its instance is too busy to look".to_owned() },
-            };
-        }
-        if !row.owner_alive {
-            return SeenBy::LogOnly { why: format!("instance {}, which drove it, does not live", row.owner) };
-        }
-        match self.requests.look(row.id, Instant::now() + OWNER_MAX).await {
-            Some(calls) => SeenBy::Driver(Seen { calls, state: None }),
-            None => SeenBy::LogOnly { why: format!("instance {}, which drives it, did not answer", row.owner) },
-        }
-    }
-}
-
-/// The sagas of this instance, as commands and operators reach them.
-pub(crate) struct Driver<W: Workload> {
-    pub mailbox: Mailbox<W>,
-    pub clock: Clock,
-    pub store: SagaStore,
-    pub workload: Arc<W>,
-}
-
-impl<W: Workload> Driver<W> {
-    /// Has a command carried out here. `None`: this instance does not drive the saga, or has not persisted by then what
-    /// was decided. The database may refuse a log for as long as nobody mends it.
-    pub(crate) async fn command(
-        &self,
-        saga: SagaId,
-        request: CommandRequest,
-        until: Instant,
-    ) -> Option<Result<(), DecideError>> {
-        let (caller, reply) = oneshot::channel();
-        self.mailbox.input(Input::Commanded { saga, command: request.into_input(), caller });
-        match tokio::time::timeout_at(until, reply).await.ok()?.ok()? {
-            Reply::Done(_) => Some(Ok(())),
-            Reply::Refused(error) => Some(Err(error)),
-            _ => None,
-        }
-    }
-
-    /// Answers a command for a saga that is finished. `None`: it is not finished, or can't be read.
-    pub(crate) async fn command_to_finished(
-        &self,
-        saga: SagaId,
-        request: CommandRequest,
-    ) -> Option<Result<(), DecideError>> {
-        let row = self.store.get(saga).await.ok()??;
-        let state = self.read(&row).ok().filter(|state| state.phase().is_finished())?;
-        Some(self.of_finished(&state, request))
-    }
-
-    /// Answers a command for a saga that is finished.
-    pub(crate) fn of_finished(&self, state: &SagaState, request: CommandRequest) -> Result<(), DecideError> {
-        answer_finished(self.workload.definition(), state, request.into_input(), self.clock.now().0)
-    }
-
-    /// The state that a row's log tells.
-    pub(crate) fn read(&self, row: &SagaRow) -> Result<SagaState, String> {
-        let log = row.log.as_ref().map_err(Clone::clone)?;
-        SagaState::replay(self.workload.definition(), log).map_err(|error| error.to_string())
-    }
-
-    /// Where a saga stands. `None`: this instance does not drive it, or has ended.
-    pub(crate) async fn look(&self, saga: SagaId) -> Option<SagaView> {
-        self.mailbox.query(move |core, now| core.look(now, saga)).await?
-    }
-}
-
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Answer {
@@ -267,37 +150,112 @@ enum LookWanted {
     Look,
 }
 
-/// The requests of one instance to others.
-pub(crate) struct Requests {
-    pub store: SagaStore,
-    pub signals: Signals,
-}
+impl<W: Workload> Runtime<W> {
+    /// Has a request carried out by the instance that drives the saga, and returns when that is durable.
+    pub async fn command(&self, saga: SagaId, mut request: CommandRequest) -> Result<(), CommandError> {
+        // It may be tried more than once here, and by more than one instance.
+        request.id.get_or_insert_with(|| uuid::Uuid::now_v7().to_string());
+        let until = Instant::now() + ANSWER_WAIT;
+        let mut pause = ENTERING;
+        loop {
+            if let Some(answer) = self.command_here(saga, request.clone(), until).await {
+                return answer.map_err(CommandError::Refused);
+            }
+            let row = self.store.get(saga).await?.ok_or(CommandError::NotFound)?;
+            if row.archived.is_some() {
+                let message = "nothing is left to do: the saga is finished, and its log is in the archive";
+                return Err(CommandError::Refused(message.to_owned()));
+            }
+            if row.is_queued {
+                if let Some(answer) = self.command_in_line(row, request.clone(), until).await {
+                    return answer.map_err(CommandError::Refused);
+                }
+                // Its turn has come meanwhile, here or elsewhere.
+                self.pause(&mut pause, until).await?;
+                continue;
+            }
+            let state = self.replayed(&row).map_err(CommandError::LeftAlone)?;
+            if state.phase().is_finished() {
+                return self.command_finished(&state, request).map_err(CommandError::Refused);
+            }
+            if row.owner != self.instance.as_str() {
+                return match self.ask(saga, &Wanted::Command(request), until).await? {
+                    Some(Answer::Done) => Ok(()),
+                    Some(Answer::Refused(message)) => Err(CommandError::Refused(message)),
+                    Some(Answer::Seen(_)) | None => Err(CommandError::Unanswered),
+                };
+            }
+            self.pause(&mut pause, until).await?;
+        }
+    }
 
-impl Requests {
-    /// Has the owner of a saga carry out a command, and waits for its answer.
-    pub(crate) async fn command(
+    /// Waits before the next try, longer each time.
+    async fn pause(&self, pause: &mut Duration, until: Instant) -> Result<(), CommandError> {
+        if Instant::now() >= until {
+            return Err(CommandError::Unanswered);
+        }
+        tokio::time::sleep(*pause).await;
+        *pause = (*pause * 2).min(ENTERING_MAX);
+        Ok(())
+    }
+
+    /// Where a saga stands by the instance that drives it.
+    pub async fn look(&self, row: &SagaRow) -> SeenBy {
+        if row.owner == self.instance.as_str() {
+            return match tokio::time::timeout(LOOK_MAX, self.look_here(row.id)).await {
+                Ok(Some(seen)) => SeenBy::Driver(Seen { calls: seen.waits, state: Some(seen.state) }),
+                Ok(None) => SeenBy::LogOnly { why: "it is not in the memory of its instance".to_owned() },
+                Err(_) => SeenBy::LogOnly { why: "its instance is too busy to look".to_owned() },
+            };
+        }
+        if row.is_queued {
+            return SeenBy::LogOnly { why: "it waits in line, and no instance drives it yet".to_owned() };
+        }
+        if !row.owner_alive {
+            return SeenBy::LogOnly { why: format!("instance {}, which drove it, does not live", row.owner) };
+        }
+        let until = Instant::now() + OWNER_MAX;
+        let asking = self.ask(row.id, &Wanted::Look(LookWanted::Look), until);
+        match tokio::time::timeout_at(until + LOOK, asking).await {
+            Ok(Ok(Some(Answer::Seen(Some(calls))))) => SeenBy::Driver(Seen { calls, state: None }),
+            _ => SeenBy::LogOnly { why: format!("instance {}, which drives it, did not answer", row.owner) },
+        }
+    }
+
+    /// Has a command carried out here. `None`: this instance does not drive the saga, or has not persisted by then what
+    /// was decided. The database may refuse a log for as long as nobody mends it.
+    async fn command_here(&self, saga: SagaId, request: CommandRequest, until: Instant) -> Option<Result<(), String>> {
+        let (caller, reply) = oneshot::channel();
+        self.mailbox.input(Input::Commanded { saga, command: request.into_input(), caller });
+        answered(reply, until).await
+    }
+
+    /// The same of a saga that waits in line: it is driven here from now on. `None`: it does not wait there any more.
+    async fn command_in_line(
         &self,
-        saga: SagaId,
-        request: &CommandRequest,
+        row: SagaRow,
+        request: CommandRequest,
         until: Instant,
-    ) -> Result<(), CommandError> {
-        match self.ask(saga, &Wanted::Command(request.clone()), until).await?.ok_or(CommandError::Unanswered)? {
-            Answer::Done => Ok(()),
-            Answer::Refused(message) => Err(CommandError::Refused(message)),
-            Answer::Seen(_) => Err(CommandError::Unanswered),
-        }
+    ) -> Option<Result<(), String>> {
+        let row = QueuedRow { id: row.id, ticket: row.ticket, request: row.request, trace: row.trace };
+        let (caller, reply) = oneshot::channel();
+        let saga = lease::queued::<W>(row);
+        self.mailbox.input(Input::CommandedInLine { saga, command: request.into_input(), caller });
+        answered(reply, until).await
     }
 
-    /// Asks the owner of a saga where it stands; none when it does not say.
-    pub(crate) async fn look(&self, saga: SagaId, until: Instant) -> Option<Vec<CallWait>> {
-        let asking = self.ask(saga, &Wanted::Look(LookWanted::Look), until);
-        match tokio::time::timeout_at(until + LOOK, asking).await.ok()?.ok()?? {
-            Answer::Seen(calls) => calls,
-            // Of another version.
-            Answer::Done | Answer::Refused(_) => None,
-        }
+    /// Answers a command for a saga that is finished.
+    fn command_finished(&self, state: &SagaState, request: CommandRequest) -> Result<(), String> {
+        let answer = answer_finished(self.workload.definition(), state, request.into_input(), self.now().0);
+        answer.map_err(|error| error.to_string())
     }
 
+    /// Where a saga stands. `None`: this instance does not drive it, or has ended.
+    async fn look_here(&self, saga: SagaId) -> Option<SagaView> {
+        self.mailbox.query(move |core, now| core.look(now, saga)).await?
+    }
+
+    /// Asks the owner of a saga, another instance; none when it does not answer.
     async fn ask(&self, saga: SagaId, wanted: &Wanted, until: Instant) -> Result<Option<Answer>, CommandError> {
         let request = uuid::Uuid::now_v7().to_string();
         let wanted = serde_json::to_string(wanted).map_err(|error| CommandError::Refused(error.to_string()))?;
@@ -328,42 +286,26 @@ impl Requests {
             }
         }
     }
-}
 
-/// The owner's end: carries out what other instances ask of the sagas of this one.
-pub(crate) struct Answers<W: Workload> {
-    pub driver: Arc<Driver<W>>,
-    pub instance: InstanceId,
-    pub signals: Signals,
-}
-
-impl<W: Workload> Answers<W> {
-    /// Answers until the shutdown.
-    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        let answering = async {
-            loop {
-                if let Err(error) = self.answer_waiting().await {
-                    tracing::warn!(
-                        error = telemetry::chain(&error),
-                        "requests of other instances could not be answered"
-                    );
-                }
-                tokio::select! {
-                    () = self.signals.asked.notified() => {}
-                    () = tokio::time::sleep(LOOK) => {}
-                }
+    /// The owner's end: carries out what other instances ask of the sagas of this one.
+    pub(crate) async fn answer_others(self: Arc<Self>) {
+        loop {
+            if let Err(error) = self.answer_waiting().await {
+                tracing::warn!(error = telemetry::chain(&error), "requests of other instances could not be answered");
             }
-        };
-        shutdown.run_until_cancelled(answering).await;
-        Ok(())
+            tokio::select! {
+                () = self.signals.asked.notified() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
     }
 
-    async fn answer_waiting(&self) -> Result<(), StoreError> {
-        let requests = self.driver.store.unanswered(&self.instance, BATCH_MAX).await?;
+    async fn answer_waiting(&self) -> Result<(), DbError> {
+        let requests = self.store.unanswered(&self.instance, BATCH_MAX).await?;
         let answers = join_all(requests.into_iter().map(|request| self.answer_one(request))).await;
         let answers: Vec<(String, String)> = answers.into_iter().flatten().collect();
         if !answers.is_empty() {
-            self.driver.store.answer(&answers).await?;
+            self.store.answer(&answers).await?;
         }
         Ok(())
     }
@@ -373,22 +315,33 @@ impl<W: Workload> Answers<W> {
         let answer = match serde_json::from_str::<Wanted>(&request.wanted) {
             Err(error) => Answer::Refused(format!("this request is of another version: {error}")),
             Ok(Wanted::Look(LookWanted::Look)) => {
-                let seen = tokio::time::timeout(LOOK_MAX, self.driver.look(request.saga)).await.ok().flatten();
+                let seen = tokio::time::timeout(LOOK_MAX, self.look_here(request.saga)).await.ok().flatten();
                 Answer::Seen(seen.map(|seen| seen.waits))
             }
             Ok(Wanted::Command(command)) => {
-                match self.driver.command(request.saga, command.clone(), Instant::now() + HOLD_UP_MAX).await {
-                    Some(Ok(())) => Answer::Done,
-                    Some(Err(error)) => Answer::Refused(error.to_string()),
-                    None => match self.driver.command_to_finished(request.saga, command).await? {
-                        Ok(()) => Answer::Done,
-                        Err(error) => Answer::Refused(error.to_string()),
-                    },
-                }
+                let until = Instant::now() + HOLD_UP_MAX;
+                let answer = match self.command_here(request.saga, command.clone(), until).await {
+                    Some(answer) => answer,
+                    None => {
+                        let row = self.store.get(request.saga).await.ok()??;
+                        let state = self.replayed(&row).ok().filter(|state| state.phase().is_finished())?;
+                        self.command_finished(&state, command)
+                    }
+                };
+                answer.map_or_else(Answer::Refused, |()| Answer::Done)
             }
         };
         let text = serde_json::to_string(&answer).ok()?;
         Some((request.id, text))
+    }
+}
+
+/// What the core has answered to a command. `None`: it does not drive the saga, or has not answered by then.
+async fn answered(reply: oneshot::Receiver<Reply>, until: Instant) -> Option<Result<(), String>> {
+    match tokio::time::timeout_at(until, reply).await.ok()?.ok()? {
+        Reply::Done(_) => Some(Ok(())),
+        Reply::Refused(error) => Some(Err(error.to_string())),
+        _ => None,
     }
 }
 

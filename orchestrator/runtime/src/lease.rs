@@ -2,19 +2,19 @@
 //! asked once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use matricula_core::{SagaId, StoreAnswer, StoreRequest, StoredSaga};
+use matricula_core::{QueuedSaga, StoreAnswer, StoreRequest, StoredSaga};
 use matricula_engine::Row;
 use matricula_kit::database::DbError;
-use matricula_kit::telemetry;
+use matricula_kit::telemetry::{self, TraceContext};
 use matricula_kit::time;
+use serde::de::DeserializeOwned;
 
-use crate::Workload;
-use crate::peers::Signals;
-use crate::store::{InstanceId, PeerMessage, SagaRow, SagaStore, StoreError};
+use crate::store::{QueuedRow, SagaRow, StoreError};
 use crate::workflow::Carried;
+use crate::{Runtime, Workload};
 
 /// Longest round trip of a renewal whose reading of the database's clock is compared with this machine's.
 const ROUND_TRIP_MAX: Duration = Duration::from_millis(500);
@@ -23,39 +23,47 @@ const OFF_MS: i64 = 5_000;
 
 type Answer<W> = StoreAnswer<Arc<Carried<<W as Workload>::Request>>>;
 
-/// The questions of the core to the database, for one instance and one kind of saga.
-pub(crate) struct Lease<W: Workload> {
-    pub store: SagaStore,
-    pub instance: InstanceId,
-    pub workload: Arc<W>,
-    pub signals: Signals,
-    pub lease_ttl_ms: i64,
-    pub is_machine_off: AtomicBool,
-}
-
-impl<W: Workload> Lease<W> {
-    /// Asks the database.
-    pub(crate) async fn answer(&self, request: &StoreRequest) -> Answer<W> {
-        let answer = match request {
-            StoreRequest::Renew { .. } => return self.renew().await,
-            StoreRequest::Look { may_mark } => self.look(*may_mark).await,
-            StoreRequest::Choose { limit } => self.choose(*limit).await,
-            StoreRequest::Adopt { sagas } => self.adopt(sagas).await,
-            StoreRequest::Flag { sagas } => self.flag(sagas).await,
-        };
-        answer.unwrap_or_else(|error| {
+impl<W: Workload> Runtime<W> {
+    /// Asks the database, once.
+    pub(crate) async fn ask_store(&self, request: &StoreRequest) -> Answer<W> {
+        self.asked(request).await.unwrap_or_else(|error| {
             if matches!(error, StoreError::Fenced) {
                 return StoreAnswer::Fenced;
             }
-            tracing::warn!(error = telemetry::chain(&error), "sagas could not be adopted; trying again");
+            tracing::warn!(error = telemetry::chain(&error), "the saga log could not be asked; trying again");
             StoreAnswer::Failed
+        })
+    }
+
+    async fn asked(&self, request: &StoreRequest) -> Result<Answer<W>, StoreError> {
+        Ok(match request {
+            StoreRequest::Renew { .. } => self.renew().await,
+            StoreRequest::Look { may_mark } => {
+                self.look_for_ended(*may_mark).await?;
+                StoreAnswer::Looked
+            }
+            StoreRequest::Choose { limit } => {
+                StoreAnswer::Chosen(self.store.adoptable(self.definition(), *limit).await?)
+            }
+            StoreRequest::Adopt { sagas } => {
+                let rows = self.store.adopt(&self.instance, sagas).await?;
+                StoreAnswer::Adopted(rows.into_iter().map(stored::<W>).collect())
+            }
+            StoreRequest::ReadLine { after, limit } => {
+                let (state, rows) = self.store.read_line(*after, *limit).await?;
+                StoreAnswer::Line { state, sagas: rows.into_iter().map(queued::<W>).collect() }
+            }
+            StoreRequest::Flag { sagas } => {
+                self.store.flag(&self.instance, sagas).await?;
+                StoreAnswer::Flagged
+            }
         })
     }
 
     /// Prolongs the lease. A renewal that hangs must not use up the time of the next.
     async fn renew(&self) -> Answer<W> {
-        let (asked, heartbeat) = (Instant::now(), Duration::from_millis(self.lease_ttl_ms.unsigned_abs() / 3));
-        let renewing = self.store.renew(&self.instance, self.lease_ttl_ms);
+        let (asked, heartbeat) = (Instant::now(), Duration::from_millis(self.config.lease_ttl_ms.unsigned_abs() / 3));
+        let renewing = self.store.renew(&self.instance, self.config.lease_ttl_ms);
         let problem = match tokio::time::timeout(heartbeat, renewing).await {
             Ok(Ok(database_now_ms)) => {
                 if asked.elapsed() <= ROUND_TRIP_MAX {
@@ -74,14 +82,14 @@ impl<W: Workload> Lease<W> {
     pub(crate) fn compare_clocks(&self, database_now_ms: i64) {
         let ahead_ms = time::now().0.saturating_sub(database_now_ms);
         let is_off = ahead_ms.abs() > OFF_MS;
-        if is_off && !self.is_machine_off.swap(is_off, Ordering::Relaxed) {
+        if is_off && !self.is_clock_off.swap(is_off, Ordering::Relaxed) {
             tracing::warn!(ahead_ms, "this machine's clock is not the database's; sagas go by the database's");
         }
-        self.is_machine_off.store(is_off, Ordering::Relaxed);
+        self.is_clock_off.store(is_off, Ordering::Relaxed);
     }
 
     /// Marks instances that have ended, where that may be done, and removes what ended instances have left.
-    async fn look(&self, may_mark: bool) -> Result<Answer<W>, StoreError> {
+    async fn look_for_ended(&self, may_mark: bool) -> Result<(), StoreError> {
         if may_mark {
             let has_others = self.store.mark_lapsed(&self.instance).await?;
             let had_others = self.signals.has_others.swap(has_others, Ordering::Relaxed);
@@ -90,6 +98,7 @@ impl<W: Workload> Lease<W> {
             }
         }
         self.store.sweep_requests().await?;
+        self.store.sweep_line().await?;
         if self.store.is_shared() {
             self.store.sweep_outages().await?;
         }
@@ -100,41 +109,32 @@ impl<W: Workload> Lease<W> {
                 "sagas whose definition is not known here have no instance that drives them"
             );
         }
-        Ok(StoreAnswer::Looked)
+        Ok(())
     }
 
     /// Tells new instances that any saga of this one may have changed: since they came they received no message of any.
     async fn greet(&self) -> Result<(), DbError> {
-        let any = PeerMessage::Changed { instance: self.instance.as_str().to_owned(), sagas: Vec::new() };
-        let sent = self.store.send(&[any]).await;
+        let sent = self.store.send(&[self.changed_message(&[])]).await;
         if sent.is_err() {
             self.signals.has_others.store(false, Ordering::Relaxed);
         }
         sent
     }
+}
 
-    async fn choose(&self, limit: usize) -> Result<Answer<W>, StoreError> {
-        Ok(StoreAnswer::Chosen(self.store.adoptable(self.definition(), limit).await?))
-    }
+/// A request that is stored, or why it can't be read.
+fn carried<R: DeserializeOwned>(request: &str, trace: TraceContext) -> Result<Arc<Carried<R>>, String> {
+    let request = serde_json::from_str(request).map_err(|error| error.to_string())?;
+    Ok(Carried::new(request, Arc::default(), trace))
+}
 
-    async fn adopt(&self, sagas: &[SagaId]) -> Result<Answer<W>, StoreError> {
-        let rows = self.store.adopt(&self.instance, sagas).await?;
-        Ok(StoreAnswer::Adopted(rows.into_iter().map(stored::<W>).collect()))
-    }
-
-    async fn flag(&self, sagas: &[SagaId]) -> Result<Answer<W>, StoreError> {
-        self.store.flag(&self.instance, sagas).await?;
-        Ok(StoreAnswer::Flagged)
-    }
-
-    fn definition(&self) -> (&'static str, u32) {
-        (self.workload.definition().name(), self.workload.definition().version())
-    }
+/// A saga of the line as the core takes it in.
+pub(crate) fn queued<W: Workload>(row: QueuedRow) -> QueuedSaga<Arc<Carried<W::Request>>> {
+    QueuedSaga { id: row.id, ticket: row.ticket, request: carried(&row.request, row.trace) }
 }
 
 /// A saga as the core takes it over.
 fn stored<W: Workload>(row: SagaRow) -> StoredSaga<Arc<Carried<W::Request>>> {
-    let request = serde_json::from_str::<W::Request>(&row.request);
-    let request = request.map(|request| Carried::new(request, row.trace)).map_err(|error| error.to_string());
+    let request = carried(&row.request, row.trace);
     StoredSaga { row: Row { id: row.id, definition: row.definition, version: row.version, log: row.log }, request }
 }

@@ -11,7 +11,7 @@
 //!
 //! | module | one job |
 //! |---|---|
-//! | `runtime` | the handle: starts and ends the tasks, takes submissions |
+//! | `runtime` | the handle, and what the tasks share: starts and ends them, takes submissions |
 //! | `shell` | the task that owns the core, and the mailbox that leads to it |
 //! | `workflow` | the workload as the core sees it: what a saga carries, how its calls are made |
 //! | `writer`, `lease` | what the core wants of the database, tried once |
@@ -28,7 +28,6 @@
 
 pub mod archive;
 mod commands;
-mod config;
 mod lease;
 mod news;
 mod outages;
@@ -44,7 +43,9 @@ mod writer;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-pub use matricula_core::{DestinationStatus, InLine, InvalidSagaId, SagaId};
+pub use matricula_core::{
+    CoreConfig as RuntimeConfig, DestinationStatus, Door, DoorState, InvalidSagaId, LineView, SagaId, Ticket,
+};
 use matricula_engine::{CallAnswer, CallError, Definition, Direction, Kind, Recorded, SagaState, Step, StepIndex};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::telemetry::spans::Peer;
@@ -53,11 +54,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use commands::{CommandError, CommandRequest, RequestedCommand, Seen, SeenBy};
-pub use config::RuntimeConfig;
 pub use news::METRICS;
 pub use retention::{Retention, RetentionConfig};
 pub use runtime::{Runtime, Submission, SubmitError, Submitted};
-pub use store::{Archived, InstanceId, KeyedSaga, Outage, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest};
+pub use store::{
+    Archived, DoorChange, InstanceId, KeyedSaga, Outage, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest,
+};
 pub use watch::{Progress, Watcher};
 
 /// The tasks of an orchestrator in logs and in metrics.

@@ -1,44 +1,36 @@
 //! What watchers, other instances, logs and metrics get: the news of each step of the core, its gauges, and the names
 //! of all metrics of an orchestrator.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use matricula_core::{Change, Core, Moment, Notice, SagaId};
+use matricula_core::{Change, Core, LineView, Moment, Notice};
 use matricula_kit::metrics::Metric;
-use metrics::Gauge;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::watch;
 
-use crate::Workload;
-use crate::watch::Watchers;
 use crate::workflow::{Carried, Sagas};
+use crate::{Runtime, Workload};
 
 /// Time between two settings of the gauges: what reads them comes once in some seconds.
 const GAUGES_PAUSE: Duration = Duration::from_millis(100);
+/// Time between two looks at the line for portals, which send it on once a second.
+const LINE_PAUSE: Duration = Duration::from_millis(250);
 
-/// The receivers of news.
-pub(crate) struct News {
-    /// Name of the definition, by which the spans of sagas are called.
-    pub definition: &'static str,
-    pub watchers: Watchers,
-    /// Gets the sagas that lists show otherwise now.
-    pub changed: broadcast::Sender<SagaId>,
-    /// Woken when a service begins to fail, and when it answers again.
-    pub destinations: Arc<Notify>,
-}
-
-impl News {
+impl<W: Workload> Runtime<W> {
     /// Hands on the news of one step.
-    pub(crate) fn tell<R>(&self, changes: Vec<Change<Arc<Carried<R>>>>, notices: Vec<Notice>) {
+    pub(crate) fn hand_on(&self, changes: Vec<Change<Arc<Carried<W::Request>>>>, notices: Vec<Notice>) {
         changes.into_iter().for_each(|change| self.change(change));
         notices.into_iter().for_each(|notice| self.notice(notice));
     }
 
-    fn change<R>(&self, change: Change<Arc<Carried<R>>>) {
+    fn change(&self, change: Change<Arc<Carried<W::Request>>>) {
         match change {
             Change::Entered { saga, request, state } => {
-                request.begin(self.definition, saga);
+                // It was stored before it came here: out of the line, or from another instance.
+                if request.unstored().is_empty() {
+                    self.signals.changed_here(saga);
+                }
+                request.begin(self.definition().0, saga);
                 self.watchers.tell(saga, state.into_inner());
             }
             Change::HandedOver { saga } => self.watchers.given_away(saga),
@@ -49,8 +41,7 @@ impl News {
                     request.decided(after.outcome);
                 }
                 if before != after {
-                    // Nobody may be listening.
-                    let _ = self.changed.send(saga);
+                    self.signals.changed_here(saga);
                 }
             }
         }
@@ -67,6 +58,9 @@ impl News {
             Notice::AppendRefused { saga, problem } => {
                 tracing::error!(saga_id = %saga, problem, "the log of a saga can't be written");
             }
+            Notice::ClaimRefused { sagas, problem } => {
+                tracing::error!(sagas, problem, "sagas can't be taken out of the line; trying again");
+            }
             Notice::AdmissionRefused { saga, problem } => {
                 tracing::error!(saga_id = %saga, problem, "a submission can't be stored");
             }
@@ -78,77 +72,83 @@ impl News {
                 tracing::warn!(destination, error, "the destination's breaker opened");
             }
             Notice::BreakerClosed { destination } => tracing::info!(destination, "the destination answers again"),
-            Notice::DestinationChanged { .. } => self.destinations.notify_one(),
+            Notice::DestinationChanged { .. } => self.signals.destinations.notify_one(),
             Notice::Finished { .. } => metrics::counter!("matricula_sagas_finished_total").increment(1),
         }
     }
 }
 
 /// The gauges of one orchestrator.
+#[derive(Default)]
 pub(crate) struct Gauges {
-    in_memory: Gauge,
-    queued: Gauge,
-    writes_waiting: Gauge,
-    destinations: BTreeMap<&'static str, OfDestination>,
     /// When they are to be set again.
     set_at: Moment,
 }
 
-/// Those of one destination.
-struct OfDestination {
-    waiting: Gauge,
-    oldest: Gauge,
-    in_flight: Gauge,
-}
-
 impl Gauges {
-    pub(crate) fn new() -> Self {
-        Self {
-            in_memory: metrics::gauge!("matricula_sagas_in_memory"),
-            queued: metrics::gauge!("matricula_sagas_queued"),
-            writes_waiting: metrics::gauge!("matricula_log_writes_waiting"),
-            destinations: BTreeMap::new(),
-            set_at: Moment::ZERO,
-        }
-    }
-
     /// Sets them, unless that was done a moment ago; returns when they are to be set, then.
     pub(crate) fn set<W: Workload>(&mut self, now: Moment, core: &Core<Sagas<W>>) -> Option<Moment> {
         if now < self.set_at {
             return Some(self.set_at);
         }
         self.set_at = now + GAUGES_PAUSE;
-        self.in_memory.set(core.in_memory() as f64);
-        self.queued.set(core.queued() as f64);
-        self.writes_waiting.set(core.writes_waiting() as f64);
-        for status in core.destinations(now) {
-            let of = self.destinations.entry(status.name).or_insert_with(|| OfDestination::new(status.name));
-            of.waiting.set(status.waiting as f64);
-            of.oldest.set(status.longest_wait.as_secs_f64());
-            of.in_flight.set(status.in_flight as f64);
+        let line = core.line(now);
+        metrics::gauge!("matricula_sagas_in_memory").set(core.in_memory() as f64);
+        metrics::gauge!("matricula_sagas_queued").set((line.last.0 - line.served.0) as f64);
+        metrics::gauge!("matricula_log_writes_waiting").set(core.writes_waiting() as f64);
+        for of in core.destinations(now) {
+            metrics::gauge!("matricula_calls_waiting", "destination" => of.name).set(of.waiting as f64);
+            metrics::gauge!("matricula_calls_oldest_seconds", "destination" => of.name)
+                .set(of.longest_wait.as_secs_f64());
+            metrics::gauge!("matricula_calls_in_flight", "destination" => of.name).set(of.in_flight as f64);
         }
         None
     }
 }
 
-impl OfDestination {
-    fn new(name: &'static str) -> Self {
-        Self {
-            waiting: metrics::gauge!("matricula_calls_waiting", "destination" => name),
-            oldest: metrics::gauge!("matricula_calls_oldest_seconds", "destination" => name),
-            in_flight: metrics::gauge!("matricula_calls_in_flight", "destination" => name),
+/// The line as portals see it.
+#[derive(Default)]
+pub(crate) struct LineNews {
+    /// When it is to be looked at again.
+    publish_at: Moment,
+}
+
+impl LineNews {
+    /// Publishes the line if it has changed, unless that was done a moment ago; returns when it is to be done, then.
+    pub(crate) fn publish<W: Workload>(
+        &mut self,
+        now: Moment,
+        core: &Core<Sagas<W>>,
+        to: &watch::Sender<LineView>,
+    ) -> Option<Moment> {
+        if now < self.publish_at {
+            return Some(self.publish_at);
         }
+        self.publish_at = now + LINE_PAUSE;
+        let line = core.line(now);
+        to.send_if_modified(|published| {
+            let is_changed = *published != line;
+            if is_changed {
+                *published = line;
+            }
+            is_changed
+        });
+        None
     }
 }
 
 /// The metrics of an orchestrator.
-pub const METRICS: [Metric; 25] = [
+pub const METRICS: [Metric; 26] = [
+    Metric::histogram(
+        "matricula_acceptance_seconds",
+        "Time from a submission to its durable acceptance, in this process",
+    ),
     Metric::counter(
         "matricula_submissions_turned_away_total",
-        "Submissions rejected because of a bound: queue or quota",
+        "Submissions rejected because of a bound: queue, quota or door",
     ),
     Metric::gauge("matricula_sagas_in_memory", "Sagas that this instance drives"),
-    Metric::gauge("matricula_sagas_queued", "Accepted sagas that wait for their turn"),
+    Metric::gauge("matricula_sagas_queued", "Accepted sagas that wait in line, of all instances"),
     Metric::counter("matricula_sagas_decided_total", "Sagas that have an outcome, by outcome"),
     Metric::counter("matricula_sagas_finished_total", "Sagas of which nothing is left to do"),
     Metric::gauge("matricula_calls_waiting", "Calls that wait for a service"),

@@ -18,13 +18,9 @@ use std::time::Duration;
 
 use matricula_core::{DestinationStatus, SagasWaiting};
 use matricula_kit::telemetry;
-use tokio::sync::{Notify, watch};
-use tokio_util::sync::CancellationToken;
 
-use crate::Workload;
-use crate::peers::Signals;
-use crate::shell::{Clock, Mailbox};
-use crate::store::{InstanceId, Outage, SagaStore, StoreError};
+use crate::store::{Outage, StoreError};
+use crate::{Runtime, Workload};
 
 /// Time between two looks while a service does not answer. Sagas that wait are counted each time, by a pass over all
 /// that are in memory.
@@ -46,32 +42,20 @@ struct View {
     waiting: BTreeMap<&'static str, SagasWaiting>,
 }
 
-/// Looks for outages.
-pub(crate) struct Lookout<W: Workload> {
-    pub store: SagaStore,
-    pub instance: InstanceId,
-    pub mailbox: Mailbox<W>,
-    /// Woken when a destination begins to fail, and when it answers again.
-    pub changed: Arc<Notify>,
-    pub clock: Clock,
-    pub signals: Signals,
-    pub attention_after: Duration,
-    pub shown: watch::Sender<Outages>,
-}
-
-impl<W: Workload> Lookout<W> {
-    /// Looks until the shutdown.
-    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        shutdown.run_until_cancelled(self.look_for_ever()).await;
+impl<W: Workload> Runtime<W> {
+    /// Looks for outages until the shutdown.
+    pub(crate) async fn look_for_outages(self: Arc<Self>) -> Result<(), StoreError> {
+        self.stopping.run_until_cancelled(self.look_for_ever()).await;
         // The other instances take the sagas over, and see for themselves.
-        if self.store.is_shared() && !self.shown.borrow().is_empty() {
+        if self.store.is_shared() && !self.outages().is_empty() {
             let _ = tokio::time::timeout(RECORD_MAX, self.store.put_outages(&self.instance, &[], true)).await;
         }
         Ok(())
     }
 
     async fn look_for_ever(&self) {
-        let pause = (self.attention_after / 4).clamp(LOOK_MIN, LOOK);
+        let attention_after = Duration::from_millis(self.config.destination_attention_after_ms);
+        let pause = (attention_after / 4).clamp(LOOK_MIN, LOOK);
         let (mut own, mut others) = (Vec::new(), Vec::new());
         // What the other instances can read of `own`; none after a record that may have failed.
         let mut recorded = Some(Vec::new());
@@ -83,13 +67,13 @@ impl<W: Workload> Lookout<W> {
             let view = self.view().await;
             let statuses = view.as_ref().map_or(&[][..], |view| &view.statuses);
             if is_first {
-                statuses.iter().for_each(|status| gauges(status.name, &SagasWaiting::default(), false));
+                statuses.iter().for_each(|status| gauges(status.name, None));
                 is_first = view.is_none();
             }
             let is_failing = statuses.iter().any(|status| status.failing_since_ms.is_some());
             let is_busy = view.is_none();
             if let Some(view) = view.filter(|_| is_failing || !own.is_empty()) {
-                own = self.look(&own, &view);
+                own = self.outages_now(&own, &view);
             }
             if recorded.as_ref() != Some(&own) {
                 recorded = self.record(recorded, &own).await;
@@ -104,7 +88,7 @@ impl<W: Workload> Lookout<W> {
             let is_open =
                 is_busy || is_failing || !own.is_empty() || !others.is_empty() || recorded.is_none() || is_unread;
             tokio::select! {
-                () = self.changed.notified() => {}
+                () = self.signals.destinations.notified() => {}
                 () = self.signals.outages.notified() => is_unread = true,
                 () = tokio::time::sleep(pause), if is_open => {}
             }
@@ -112,95 +96,67 @@ impl<W: Workload> Lookout<W> {
     }
 
     /// The outages now, after those of the last look.
-    fn look(&self, before: &[Outage], view: &View) -> Vec<Outage> {
-        let after_ms = self.attention_after_ms();
-        let seen = view.statuses.iter().filter_map(|status| {
-            let since_ms =
-                status.failing_since_ms.filter(|since_ms| view.now_ms.saturating_sub(*since_ms) >= after_ms)?;
-            let waiting = view.waiting.get(status.name).filter(|waiting| waiting.direct > 0)?;
-            Some(Outage {
-                instance: self.instance.as_str().to_owned(),
-                destination: status.name.to_owned(),
-                since_ms,
-                last_error: status.last_error.clone(),
-                breaker: status.breaker.to_owned(),
-                probe_at_ms: status.probe_at_ms,
-                sagas_waiting: waiting.direct,
-                sagas_behind: waiting.behind,
-                oldest: waiting.oldest,
-            })
-        });
-        let now: Vec<Outage> = seen.collect();
+    fn outages_now(&self, before: &[Outage], view: &View) -> Vec<Outage> {
+        let mut now = Vec::new();
         for status in &view.statuses {
-            let is_in = |outages: &[Outage]| outages.iter().any(|outage| outage.destination == status.name);
-            self.tell(status, is_in(before), is_in(&now), view.waiting.get(status.name));
+            let outage = self.outage(status, view);
+            let was_out = before.iter().any(|outage| outage.destination == status.name);
+            if was_out || outage.is_some() {
+                gauges(status.name, outage.as_ref());
+            }
+            tell(status, view.now_ms, was_out, outage.as_ref());
+            now.extend(outage);
         }
         now
+    }
+
+    fn outage(&self, status: &DestinationStatus, view: &View) -> Option<Outage> {
+        let since_ms = overdue_since(status, view.now_ms, self.config.destination_attention_after_ms)?;
+        let waiting = view.waiting.get(status.name).filter(|waiting| waiting.direct > 0)?;
+        Some(Outage {
+            instance: self.instance.as_str().to_owned(),
+            destination: status.name.to_owned(),
+            since_ms,
+            last_error: status.last_error.clone(),
+            breaker: status.breaker.to_owned(),
+            probe_at_ms: status.probe_at_ms,
+            sagas_waiting: waiting.direct,
+            sagas_behind: waiting.behind,
+            oldest: waiting.oldest,
+        })
     }
 
     /// Records the outages for the other instances, and wakes them when others began or ended than `before`. Returns
     /// what they can read now; none when that is not known: then it is recorded again at the next look.
     async fn record(&self, before: Option<Vec<Outage>>, now: &[Outage]) -> Option<Vec<Outage>> {
-        if !self.store.is_shared() {
-            return Some(now.to_vec());
-        }
-        let names =
-            |outages: &[Outage]| -> Vec<String> { outages.iter().map(|outage| outage.destination.clone()).collect() };
-        let is_news = before.is_none_or(|before| names(now) != names(&before));
-        let recording = self.store.put_outages(&self.instance, now, is_news);
-        match tokio::time::timeout(RECORD_MAX, recording).await {
-            Ok(Ok(())) => return Some(now.to_vec()),
-            Ok(Err(error)) => tracing::warn!(error = telemetry::chain(&error), "other instances can't see the outage"),
-            Err(_) => tracing::warn!("other instances can't see the outage: the database does not answer"),
-        }
-        None
-    }
-
-    /// Writes the log and the gauges of one service.
-    fn tell(&self, status: &DestinationStatus, was_out: bool, is_out: bool, waiting: Option<&SagasWaiting>) {
-        let none = SagasWaiting::default();
-        let waiting = waiting.filter(|_| is_out).unwrap_or(&none);
-        if was_out || is_out {
-            gauges(status.name, waiting, is_out);
-        }
-        let silent_s = status.failing_since_ms.map(|since_ms| self.clock.now().0.saturating_sub(since_ms) / 1_000);
-        match (was_out, is_out) {
-            (false, true) => tracing::error!(
-                destination = status.name,
-                error = status.last_error,
-                silent_s,
-                sagas_waiting = waiting.direct,
-                sagas_behind = waiting.behind,
-                "a service does not answer, and needs attention"
-            ),
-            (true, false) if status.failing_since_ms.is_none() => {
-                tracing::info!(destination = status.name, "a service that needed attention answers again");
+        if self.store.is_shared() {
+            let is_news = before.is_none_or(|before| {
+                now.iter().map(|outage| &outage.destination).ne(before.iter().map(|outage| &outage.destination))
+            });
+            let recording = self.store.put_outages(&self.instance, now, is_news);
+            let problem = match tokio::time::timeout(RECORD_MAX, recording).await {
+                Ok(recorded) => recorded.err().map(|error| telemetry::chain(&error)),
+                Err(_) => Some("the database does not answer".to_owned()),
+            };
+            if let Some(problem) = problem {
+                tracing::warn!(error = problem, "other instances can't see the outage");
+                return None;
             }
-            (true, false) => tracing::info!(
-                destination = status.name,
-                silent_s,
-                "no saga waits any more for a service that does not answer"
-            ),
-            _ => {}
         }
+        Some(now.to_vec())
     }
 
     /// The destinations; and the sagas that wait for each, while one needs attention: they are counted by a pass over
     /// all that are in memory. None while the core is too busy.
     async fn view(&self) -> Option<View> {
-        let after_ms = self.attention_after_ms();
+        let after_ms = self.config.destination_attention_after_ms;
         let asking = self.mailbox.query(move |core, now| {
             let (now_ms, statuses) = (core.now_ms(now), core.destinations(now));
-            let is_long = |since_ms: i64| now_ms.saturating_sub(since_ms) >= after_ms;
-            let needs_attention = statuses.iter().any(|status| status.failing_since_ms.is_some_and(is_long));
+            let needs_attention = statuses.iter().any(|status| overdue_since(status, now_ms, after_ms).is_some());
             let waiting = if needs_attention { core.waiting() } else { BTreeMap::new() };
             View { now_ms, statuses, waiting }
         });
         tokio::time::timeout(COUNT_MAX, asking).await.ok()?
-    }
-
-    fn attention_after_ms(&self) -> i64 {
-        i64::try_from(self.attention_after.as_millis()).unwrap_or(i64::MAX)
     }
 
     /// What the other instances have recorded; none when it can't be read.
@@ -213,8 +169,8 @@ impl<W: Workload> Lookout<W> {
     }
 
     fn show(&self, own: &[Outage], others: &[Outage]) {
-        let all: Vec<Outage> = own.iter().chain(others).cloned().collect();
-        self.shown.send_if_modified(|shown| {
+        let all = [own, others].concat();
+        self.outages.send_if_modified(|shown| {
             let is_other = **shown != all;
             if is_other {
                 *shown = Arc::new(all);
@@ -224,8 +180,38 @@ impl<W: Workload> Lookout<W> {
     }
 }
 
-fn gauges(destination: &'static str, waiting: &SagasWaiting, is_out: bool) {
-    metrics::gauge!("matricula_destination_needs_attention", "destination" => destination).set(f64::from(is_out));
-    metrics::gauge!("matricula_destination_sagas_waiting", "destination" => destination).set(waiting.direct as f64);
-    metrics::gauge!("matricula_destination_sagas_behind", "destination" => destination).set(waiting.behind as f64);
+/// Since when a service has not answered, when that is for so long that it needs attention.
+fn overdue_since(status: &DestinationStatus, now_ms: i64, after_ms: u64) -> Option<i64> {
+    status.failing_since_ms.filter(|since_ms| now_ms.saturating_sub(*since_ms) >= after_ms as i64)
+}
+
+/// Writes the log of one service.
+fn tell(status: &DestinationStatus, now_ms: i64, was_out: bool, outage: Option<&Outage>) {
+    let destination = status.name;
+    let silent_s = status.failing_since_ms.map(|since_ms| now_ms.saturating_sub(since_ms) / 1_000);
+    match outage {
+        Some(outage) if !was_out => tracing::error!(
+            destination,
+            error = status.last_error,
+            silent_s,
+            sagas_waiting = outage.sagas_waiting,
+            sagas_behind = outage.sagas_behind,
+            "a service does not answer, and needs attention"
+        ),
+        None if was_out && silent_s.is_none() => {
+            tracing::info!(destination, "a service that needed attention answers again");
+        }
+        None if was_out => {
+            tracing::info!(destination, silent_s, "no saga waits any more for a service that does not answer");
+        }
+        _ => {}
+    }
+}
+
+fn gauges(destination: &'static str, outage: Option<&Outage>) {
+    let (waiting, behind) = outage.map_or((0, 0), |outage| (outage.sagas_waiting, outage.sagas_behind));
+    let needs_attention = f64::from(outage.is_some());
+    metrics::gauge!("matricula_destination_needs_attention", "destination" => destination).set(needs_attention);
+    metrics::gauge!("matricula_destination_sagas_waiting", "destination" => destination).set(waiting as f64);
+    metrics::gauge!("matricula_destination_sagas_behind", "destination" => destination).set(behind as f64);
 }

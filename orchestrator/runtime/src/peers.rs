@@ -4,9 +4,10 @@
 //!
 //! ```text
 //! news ──► announce ──NOTIFY──► listen ──┬─ changed ──► `remote_watch`, WatchSagas
-//!                                        ├─ asked ────► `requests` of the saga's owner
+//!                                        ├─ asked ────► `answer_others` of the saga's owner
 //!                                        ├─ answered ─► the instance that has asked
 //!                                        ├─ left ─────► the core
+//!                                        ├─ queued ───► the core
 //!                                        └─ outages ──► `outages`
 //! ```
 
@@ -14,14 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use matricula_core::SagaId;
+use matricula_core::{Input, SagaId};
 use matricula_kit::database::Heard;
 use matricula_kit::telemetry;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Notify, broadcast};
-use tokio_util::sync::CancellationToken;
 
-use crate::store::{InstanceId, PeerMessage, SagaStore, StoreError};
+use crate::store::{PeerMessage, StoreError};
+use crate::{Runtime, Workload};
 
 /// Changed sagas that may wait to be sent. Beyond it "any may have changed" is sent instead.
 const CHANGED_WAITING_MAX: usize = 8_192;
@@ -32,22 +33,25 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(crate) type Changed = Option<SagaId>;
 
 /// How the tasks of an instance wake each other, and are woken by other instances.
-#[derive(Clone)]
 pub(crate) struct Signals {
-    /// Sagas that this instance has changed.
+    /// Sagas that this instance has changed, for the other instances.
     pub here: broadcast::Sender<SagaId>,
     /// Sagas that other instances have changed.
     pub elsewhere: broadcast::Sender<Changed>,
     /// Sagas that any instance has changed.
     pub anywhere: broadcast::Sender<Changed>,
     /// A request may wait for this instance.
-    pub asked: Arc<Notify>,
+    pub asked: Notify,
     /// A request may have been answered.
-    pub answered: Arc<Notify>,
+    pub answered: Notify,
     /// The outages that other instances have recorded may have changed.
-    pub outages: Arc<Notify>,
+    pub outages: Notify,
+    /// A service begins to fail, or answers again.
+    pub destinations: Notify,
+    /// This instance has queued sagas in a line that was empty.
+    pub line_begun: Notify,
     /// Whether other instances live: if not, no message is sent.
-    pub has_others: Arc<AtomicBool>,
+    pub has_others: AtomicBool,
 }
 
 impl Signals {
@@ -56,11 +60,19 @@ impl Signals {
             here: broadcast::Sender::new(CHANGED_WAITING_MAX),
             elsewhere: broadcast::Sender::new(CHANGED_WAITING_MAX),
             anywhere: broadcast::Sender::new(CHANGED_WAITING_MAX),
-            asked: Arc::default(),
-            answered: Arc::default(),
-            outages: Arc::default(),
-            has_others: Arc::default(),
+            asked: Notify::new(),
+            answered: Notify::new(),
+            outages: Notify::new(),
+            destinations: Notify::new(),
+            line_begun: Notify::new(),
+            has_others: AtomicBool::new(false),
         }
+    }
+
+    /// This instance has changed a saga. Nobody may be listening.
+    pub(crate) fn changed_here(&self, saga: SagaId) {
+        let _ = self.here.send(saga);
+        let _ = self.anywhere.send(Some(saga));
     }
 
     /// Another instance has changed something. Nobody may be listening.
@@ -77,72 +89,70 @@ impl Signals {
     }
 }
 
-/// Sends the sagas that this instance has changed to the other tasks, and to the other instances while there are any.
-/// Sagas that change while one message is on its way go with the next.
-pub(crate) async fn announce(
-    store: SagaStore,
-    instance: InstanceId,
-    signals: Signals,
-    shutdown: CancellationToken,
-) -> Result<(), StoreError> {
-    let mut changed = signals.here.subscribe();
-    let mut unsent = false;
-    loop {
-        let mut sagas = Vec::new();
-        let mut missed = std::mem::take(&mut unsent);
-        match shutdown.run_until_cancelled(changed.recv()).await {
-            Some(Ok(saga)) => sagas.push(saga),
-            Some(Err(RecvError::Lagged(_))) => missed = true,
-            Some(Err(RecvError::Closed)) | None => return Ok(()),
-        }
-        while sagas.len() < CHANGED_WAITING_MAX {
-            match changed.try_recv() {
-                Ok(saga) => sagas.push(saga),
-                Err(broadcast::error::TryRecvError::Lagged(_)) => missed = true,
-                Err(_) => break,
+impl<W: Workload> Runtime<W> {
+    /// Sends the sagas that this instance has changed to the other instances, while there are any. Sagas that change
+    /// while one message is on its way go with the next.
+    pub(crate) async fn announce(self: Arc<Self>) -> Result<(), StoreError> {
+        let mut changed = self.signals.here.subscribe();
+        let mut unsent = false;
+        loop {
+            let mut sagas = Vec::new();
+            let mut missed = std::mem::take(&mut unsent);
+            match self.stopping.run_until_cancelled(changed.recv()).await {
+                Some(Ok(saga)) => sagas.push(saga),
+                Some(Err(RecvError::Lagged(_))) => missed = true,
+                Some(Err(RecvError::Closed)) | None => return Ok(()),
+            }
+            while sagas.len() < CHANGED_WAITING_MAX {
+                match changed.try_recv() {
+                    Ok(saga) => sagas.push(saga),
+                    Err(TryRecvError::Lagged(_)) => missed = true,
+                    Err(_) => break,
+                }
+            }
+            if !self.signals.has_others.load(Ordering::Relaxed) {
+                continue;
+            }
+            let messages = match missed {
+                true => vec![self.changed_message(&[])],
+                false => sagas.chunks(PeerMessage::IDS_MAX).map(|sagas| self.changed_message(sagas)).collect(),
+            };
+            if let Err(error) = self.store.send(&messages).await {
+                // The next message says that any may have changed.
+                unsent = true;
+                tracing::debug!(error = telemetry::chain(&error), "other instances could not be told what moved");
             }
         }
-        for saga in &sagas {
-            let _ = signals.anywhere.send(Some(*saga));
-        }
-        if missed {
-            let _ = signals.anywhere.send(None);
-            sagas.clear();
-        }
-        if !store.is_shared() || !signals.has_others.load(Ordering::Relaxed) {
-            continue;
-        }
-        let message =
-            |sagas: &[SagaId]| PeerMessage::Changed { instance: instance.as_str().to_owned(), sagas: sagas.to_vec() };
-        let messages: Vec<PeerMessage> =
-            if missed { vec![message(&[])] } else { sagas.chunks(PeerMessage::IDS_MAX).map(message).collect() };
-        if let Err(error) = store.send(&messages).await {
-            // The next message says that any may have changed.
-            unsent = true;
-            tracing::debug!(error = telemetry::chain(&error), "other instances could not be told what moved");
+    }
+
+    /// Wakes the other instances when there is a line: each of them looks once a second by itself.
+    pub(crate) async fn announce_line(self: Arc<Self>) {
+        loop {
+            self.signals.line_begun.notified().await;
+            if self.signals.has_others.load(Ordering::Relaxed)
+                && let Err(error) = self.store.send(&[PeerMessage::Queued]).await
+            {
+                tracing::debug!(error = telemetry::chain(&error), "other instances could not be told of the line");
+            }
         }
     }
-}
 
-/// Listens to the other instances until the shutdown, and calls `left` when one has ended in order. While it can't
-/// listen, everything counts as changed now and then.
-pub(crate) async fn listen(
-    store: SagaStore,
-    instance: InstanceId,
-    signals: Signals,
-    left: impl Fn(),
-    shutdown: CancellationToken,
-) -> Result<(), StoreError> {
-    let listening = async {
+    /// The message that this instance has changed these sagas; none named: any may have changed.
+    pub(crate) fn changed_message(&self, sagas: &[SagaId]) -> PeerMessage {
+        PeerMessage::Changed { instance: self.instance.as_str().to_owned(), sagas: sagas.to_vec() }
+    }
+
+    /// Listens to the other instances. While it can't, everything counts as changed now and then.
+    pub(crate) async fn listen(self: Arc<Self>) {
         loop {
-            match store.listen().await {
-                // No other instance can write: `announce` has all that changes.
+            match self.store.listen().await {
+                // No other instance can write.
                 Ok(None) => std::future::pending().await,
                 Ok(Some(mut payloads)) => {
-                    signals.any_may_have_changed();
+                    self.signals.any_may_have_changed();
                     while let Ok(Some(heard)) = payloads.next().await {
                         if let Heard::Payload(payload) = heard {
-                            receive(&signals, &instance, &payload, &left);
+                            self.receive(PeerMessage::parse(&payload));
                         }
                     }
                 }
@@ -150,26 +160,23 @@ pub(crate) async fn listen(
                     tracing::debug!(error = telemetry::chain(&error), "can't listen to other instances; trying again");
                 }
             }
-            signals.any_may_have_changed();
+            self.signals.any_may_have_changed();
             tokio::time::sleep(PAUSE).await;
         }
-    };
-    shutdown.run_until_cancelled(listening).await;
-    Ok(())
-}
+    }
 
-fn receive(signals: &Signals, instance: &InstanceId, payload: &str, left: impl Fn()) {
-    match PeerMessage::parse(payload) {
-        Some(PeerMessage::Asked) => signals.asked.notify_one(),
-        Some(PeerMessage::Answered) => signals.answered.notify_waiters(),
-        Some(PeerMessage::Left) => left(),
-        Some(PeerMessage::Outages) => signals.outages.notify_one(),
-        Some(PeerMessage::Changed { instance: of, .. }) if of == instance.as_str() => {}
-        Some(PeerMessage::Changed { sagas, .. }) if !sagas.is_empty() => {
-            for saga in sagas {
-                signals.changed_elsewhere(Some(saga));
+    fn receive(&self, message: Option<PeerMessage>) {
+        match message {
+            Some(PeerMessage::Asked) => self.signals.asked.notify_one(),
+            Some(PeerMessage::Answered) => self.signals.answered.notify_waiters(),
+            Some(PeerMessage::Queued) => self.mailbox.input(Input::LineBegun),
+            Some(PeerMessage::Left) => self.mailbox.input(Input::PeerLeft),
+            Some(PeerMessage::Outages) => self.signals.outages.notify_one(),
+            Some(PeerMessage::Changed { instance, .. }) if instance == self.instance.as_str() => {}
+            Some(PeerMessage::Changed { sagas, .. }) if !sagas.is_empty() => {
+                sagas.into_iter().for_each(|saga| self.signals.changed_elsewhere(Some(saga)));
             }
+            Some(PeerMessage::Changed { .. }) | None => self.signals.any_may_have_changed(),
         }
-        Some(PeerMessage::Changed { .. }) | None => signals.any_may_have_changed(),
     }
 }

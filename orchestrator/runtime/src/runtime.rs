@@ -7,26 +7,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use matricula_core::{Core, DestinationStatus, InLine, Input, Registered, Reply, SagaId};
+use futures::FutureExt as _;
+use matricula_core::{Core, DestinationStatus, Door, Input, LineView, Registered, Reply, SagaId, Ticket};
+use matricula_engine::{Recorded, SagaState};
 use matricula_kit::database::DbError;
 use matricula_kit::shutdown::Shutdown;
 use matricula_kit::tasks::{joined, observed};
 use matricula_kit::telemetry::{self, TraceContext};
 use matricula_kit::time::UnixMs;
-use tokio::sync::{Notify, Semaphore, broadcast, oneshot, watch};
+use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::commands::{Answers, CommandError, CommandRequest, Commands, Driver, Requests, SeenBy};
-use crate::lease::Lease;
-use crate::news::{Gauges, News};
-use crate::outages::{Lookout, Outages};
-use crate::peers::{self, Changed, Signals};
-use crate::shell::{Clock, Mailbox, Messages, Shell};
-use crate::store::{InstanceId, Outage, PeerMessage, SagaRow, SagaStore, StoreError};
-use crate::watch::{Watcher, Watchers, follow_others};
+use crate::outages::Outages;
+use crate::peers::{Changed, Signals};
+use crate::shell::{Clock, Mailbox, Shell};
+use crate::store::{FirstEvent, InstanceId, PeerMessage, SagaRow, SagaStore, StoreError};
+use crate::watch::{Watcher, Watchers};
 use crate::workflow::{Carried, Sagas};
-use crate::writer::Writer;
 use crate::{ROLE, RuntimeConfig, Workload};
 
 /// How long a task that returned early waits for the task that made it return: that one has failed at the same moment.
@@ -61,7 +59,12 @@ pub struct Submission<R> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Submitted {
     /// It is accepted, durably.
-    Accepted,
+    Accepted {
+        /// Its number in the order of acceptance.
+        ticket: Ticket,
+        /// Whether it waits in line: then its place is known from its ticket and [`Runtime::line`].
+        is_queued: bool,
+    },
     /// The same was submitted before: this is its saga.
     Existing(SagaId),
 }
@@ -81,6 +84,12 @@ pub enum SubmitError {
         /// When to come back.
         retry_after: Duration,
     },
+    /// Registration is closed. Nothing was accepted.
+    #[error("registration is closed: {sentence}")]
+    Closed {
+        /// What students are told.
+        sentence: String,
+    },
     /// The key was used for another request.
     #[error("the idempotency key was used before, for another request (registration {existing})")]
     KeyReused {
@@ -95,33 +104,31 @@ pub enum SubmitError {
     Unstorable(String),
 }
 
-/// A running orchestrator.
+/// A running orchestrator: what its tasks share.
 pub struct Runtime<W: Workload> {
-    commands: Commands<W>,
-    watchers: Watchers,
-    signals: Signals,
-    log_failing: Arc<AtomicBool>,
+    pub(crate) workload: Arc<W>,
+    pub(crate) store: SagaStore,
+    pub(crate) config: RuntimeConfig,
+    pub(crate) instance: InstanceId,
+    pub(crate) clock: Clock,
+    pub(crate) mailbox: Mailbox<W>,
+    pub(crate) watchers: Watchers,
+    pub(crate) signals: Signals,
+    pub(crate) outages: watch::Sender<Outages>,
+    pub(crate) line: watch::Sender<LineView>,
+    /// Whether there was a line after the last commit.
+    pub(crate) has_line: AtomicBool,
+    /// Whether the last try of a commit failed.
+    pub(crate) log_failing: AtomicBool,
+    /// Whether this machine's clock is not the database's.
+    pub(crate) is_clock_off: AtomicBool,
+    pub(crate) stopping: CancellationToken,
     /// Looks for repeats of subjects that are over their quota.
     repeats: Semaphore,
-    outages: watch::Receiver<Outages>,
-    stopping: CancellationToken,
 }
 
-/// The parts that the tasks of an orchestrator share.
-struct Parts<W: Workload> {
-    workload: Arc<W>,
-    store: SagaStore,
-    config: RuntimeConfig,
-    instance: InstanceId,
-    clock: Clock,
-    mailbox: Mailbox<W>,
-    watchers: Watchers,
-    signals: Signals,
-    log_failing: Arc<AtomicBool>,
-    /// Woken when a service begins to fail, and when it answers again.
-    destinations: Arc<Notify>,
-    stopping: CancellationToken,
-}
+/// The tasks of an orchestrator, which end together.
+type Tasks = JoinSet<Result<(), StoreError>>;
 
 impl<W: Workload> Runtime<W> {
     /// Registers a new instance and starts its tasks. The task returned ends after `shutdown`, or with `Fenced` when
@@ -135,6 +142,7 @@ impl<W: Workload> Runtime<W> {
     ) -> Result<(Arc<Self>, JoinHandle<Result<(), StoreError>>), DbError> {
         let shutdown = shutdown.into();
         let instance = InstanceId::generate();
+        let store = store.with_first_events(first_event(workload.clone()));
         let clock = Clock::start();
         let asked_at = clock.moment();
         let database_now_ms = store.register(&instance, config.lease_ttl_ms).await?;
@@ -142,10 +150,10 @@ impl<W: Workload> Runtime<W> {
         clock.set(registered.answered_at, database_now_ms);
         tracing::info!(instance = instance.as_str(), "the orchestrator's instance is registered");
 
-        let grace = Duration::from_millis(config.call_timeout_ms) + LAST_COMMITS;
         let (mailbox, messages) = Mailbox::new();
-        let (shown, outages) = watch::channel(Outages::default());
-        let parts = Parts {
+        let name = instance.as_str().to_owned();
+        let core = Core::new(Sagas(workload.clone()), &config, name, rand::random(), registered);
+        let runtime = Arc::new(Self {
             workload,
             store,
             config,
@@ -154,35 +162,54 @@ impl<W: Workload> Runtime<W> {
             mailbox,
             watchers: Watchers::default(),
             signals: Signals::new(),
-            log_failing: Arc::default(),
-            destinations: Arc::default(),
+            outages: watch::Sender::default(),
+            line: watch::Sender::default(),
+            has_line: AtomicBool::new(false),
+            log_failing: AtomicBool::new(false),
+            is_clock_off: AtomicBool::new(false),
             stopping: shutdown.token().child_token(),
-        };
-        let driver = Arc::new(parts.driver());
-        let mut tasks = Tasks { set: JoinSet::new(), stopping: parts.stopping.clone() };
-        tasks.must_run("executor", parts.shell(messages, registered).run());
-        tasks.must_run("lookout", parts.lookout(shown).run(parts.stopping.clone()));
-        parts.start_peers(&mut tasks);
-        // In a database of one instance alone no other asks: the task would end at once.
-        if parts.store.is_shared() {
-            let (instance, signals) = (parts.instance.clone(), parts.signals.clone());
-            let answers = Answers { driver: driver.clone(), instance, signals };
-            tasks.must_run("operator_requests", answers.run(parts.stopping.clone()));
-        }
-        let runtime = Arc::new(Self {
-            commands: Commands {
-                driver,
-                requests: Requests { store: parts.store.clone(), signals: parts.signals.clone() },
-                instance: parts.instance.clone(),
-            },
-            watchers: parts.watchers,
-            signals: parts.signals,
-            log_failing: parts.log_failing,
             repeats: Semaphore::new(REPEATS_MAX),
-            outages,
-            stopping: parts.stopping,
         });
-        Ok((runtime, joined(end(tasks, parts.store, parts.instance, shutdown, grace))))
+        runtime.compare_clocks(database_now_ms);
+        let mut tasks = Tasks::new();
+        let shell = Shell { runtime: runtime.clone(), core, messages };
+        runtime.must_run(&mut tasks, "executor", shell.run());
+        runtime.must_run(&mut tasks, "lookout", runtime.clone().look_for_outages());
+        runtime.must_go_on(&mut tasks, "remote_watch", runtime.clone().follow_others());
+        // In a database of one instance alone there are no others.
+        if runtime.store.is_shared() {
+            runtime.must_run(&mut tasks, "announcements", runtime.clone().announce());
+            runtime.must_go_on(&mut tasks, "line_announcements", runtime.clone().announce_line());
+            runtime.must_go_on(&mut tasks, "listener", runtime.clone().listen());
+            runtime.must_go_on(&mut tasks, "operator_requests", runtime.clone().answer_others());
+        }
+        let ending = joined(runtime.clone().end(tasks, shutdown));
+        Ok((runtime, ending))
+    }
+
+    /// Starts a task that may not end before the shutdown. If it does, it panics, so that the process ends.
+    fn must_run(
+        &self,
+        tasks: &mut Tasks,
+        task: &'static str,
+        running: impl Future<Output = Result<(), StoreError>> + Send + 'static,
+    ) {
+        let stopping = self.stopping.clone();
+        tasks.spawn(observed(ROLE, task, async move {
+            running.await?;
+            if !stopping.is_cancelled() {
+                // When it returned because another task has failed, `end` reports that failure and stops this one here.
+                tokio::time::sleep(OTHERS_FAIL).await;
+                assert!(stopping.is_cancelled(), "it returned before the shutdown");
+            }
+            Ok(())
+        }));
+    }
+
+    /// Starts a task that goes on until it is cut off at the shutdown.
+    fn must_go_on(&self, tasks: &mut Tasks, task: &'static str, running: impl Future<Output = ()> + Send + 'static) {
+        let running = self.stopping.clone().run_until_cancelled_owned(running);
+        self.must_run(tasks, task, running.map(|_| Ok(())));
     }
 
     /// Accepts a submission durably, or says why not. Watch the id first to miss nothing.
@@ -190,22 +217,26 @@ impl<W: Workload> Runtime<W> {
         if self.stopping.is_cancelled() {
             return Err(SubmitError::ShuttingDown);
         }
+        let came_at = Instant::now();
         let Submission { id, subject, idempotency_key: key, fingerprint, request, trace } = submission;
-        let submission = matricula_core::Submission {
-            id,
-            subject: subject.clone(),
-            key: key.clone(),
-            fingerprint: fingerprint.clone(),
-            request: Carried::new(request, trace),
-        };
+        let unstored = serde_json::to_string(&request).map_err(|error| {
+            tracing::error!(saga_id = %id, problem = %error, "a submission can't be stored");
+            SubmitError::Unstorable(error.to_string())
+        })?;
+        let request = Carried::new(request, unstored.into(), trace);
+        let submission = matricula_core::Submission { id, subject, key, fingerprint, request };
         let (caller, reply) = oneshot::channel();
-        self.commands.driver.mailbox.input(Input::Submitted { submission, caller });
+        self.mailbox.input(Input::Submitted { submission, caller });
         let (bound, error) = match reply.await.map_err(|_| SubmitError::ShuttingDown)? {
-            Reply::Accepted(_) => return Ok(Submitted::Accepted),
+            Reply::Accepted(accepted) => {
+                metrics::histogram!("matricula_acceptance_seconds").record(came_at.elapsed());
+                return Ok(Submitted::Accepted { ticket: accepted.ticket, is_queued: accepted.is_queued });
+            }
             Reply::Existing { id, same_request } => return existing(id, same_request),
             Reply::Unstorable(problem) => return Err(SubmitError::Unstorable(problem)),
+            Reply::Closed { sentence } => ("door", SubmitError::Closed { sentence }),
             Reply::QueueFull { retry_after } => ("queue", SubmitError::QueueFull { retry_after }),
-            Reply::OverQuota { retry_after } => {
+            Reply::OverQuota { retry_after, subject, key, fingerprint } => {
                 if let Some((id, of_existing)) = self.repeated(&subject, &key).await {
                     return existing(id, of_existing == fingerprint);
                 }
@@ -224,12 +255,12 @@ impl<W: Workload> Runtime<W> {
     /// the client comes back and asks again.
     async fn repeated(&self, subject: &str, key: &str) -> Option<(SagaId, String)> {
         let _looking = self.repeats.try_acquire().ok()?;
-        self.store().of_key(subject, key).await.ok()?
+        self.store.of_key(subject, key).await.ok()?
     }
 
     /// The time that all replicas of the database agree on.
     pub fn now(&self) -> UnixMs {
-        self.commands.driver.clock.now()
+        self.clock.now()
     }
 
     /// Gives every saga whose phase, outcome or need of attention changes, whichever instance drives it; none: any may
@@ -238,9 +269,16 @@ impl<W: Workload> Runtime<W> {
         self.signals.anywhere.subscribe()
     }
 
-    /// Where a saga stands in line; `None` when it has an outcome, or another instance drives it.
-    pub async fn place(&self, saga: SagaId) -> Option<InLine> {
-        self.commands.driver.mailbox.query(move |core, now| core.place(now, saga)).await?
+    /// The waiting line of all instances, as far as it is known here; it changes at most four times a second.
+    pub fn line(&self) -> watch::Receiver<LineView> {
+        self.line.subscribe()
+    }
+
+    /// Changes whether registration is open, for all instances: durably, with its author and their reason.
+    pub async fn set_door(&self, door: &Door, set_by: &str, reason: &str) -> Result<(), DbError> {
+        self.store.set_door(door, set_by, reason).await?;
+        self.mailbox.input(Input::LineBegun);
+        Ok(())
     }
 
     /// Begins to watch a saga.
@@ -256,208 +294,112 @@ impl<W: Workload> Runtime<W> {
 
     /// The saga log, to read.
     pub fn store(&self) -> &SagaStore {
-        &self.commands.driver.store
+        &self.store
     }
 
     /// What the sagas do.
     pub fn workload(&self) -> &W {
-        &self.commands.driver.workload
+        &self.workload
     }
 
     /// This process start.
     pub fn instance(&self) -> &InstanceId {
-        &self.commands.instance
+        &self.instance
     }
 
     /// How the services stand; none of them when the orchestrator has ended.
     pub async fn destinations(&self) -> Vec<DestinationStatus> {
-        self.commands.driver.mailbox.query(|core, now| core.destinations(now)).await.unwrap_or_default()
+        self.mailbox.query(|core, now| core.destinations(now)).await.unwrap_or_default()
     }
 
     /// The services that do not answer, as each instance that lives sees them; this one's own first.
-    pub fn outages(&self) -> Arc<Vec<Outage>> {
+    pub fn outages(&self) -> Outages {
         self.outages.borrow().clone()
     }
 
     /// Gives every change of them.
-    pub fn watch_outages(&self) -> watch::Receiver<Arc<Vec<Outage>>> {
-        self.outages.clone()
+    pub fn watch_outages(&self) -> watch::Receiver<Outages> {
+        self.outages.subscribe()
     }
 
     /// Changes how many RPCs to a destination may be in flight from here, 0 to park its calls; false when there is no
     /// such destination, or the orchestrator has ended. The bound of the settings comes back with a restart.
     pub async fn set_destination_limit(&self, name: &str, in_flight_max: usize) -> bool {
-        let steps = self.workload().definition().steps();
+        let steps = self.workload.definition().steps();
         let Some(destination) = steps.iter().map(|step| step.destination).find(|destination| *destination == name)
         else {
             return false;
         };
-        self.commands.driver.mailbox.input(Input::LimitSet { destination, in_flight_max });
+        self.mailbox.input(Input::LimitSet { destination, in_flight_max });
         // The limit is set when the core answers a later question.
-        self.commands.driver.mailbox.query(|_, _| ()).await.is_some()
+        self.mailbox.query(|_, _| ()).await.is_some()
     }
 
-    /// Has a request carried out by the instance that drives the saga, and returns when that is durable.
-    pub async fn command(&self, saga: SagaId, request: CommandRequest) -> Result<(), CommandError> {
-        self.commands.command(saga, request).await
+    /// Name and version of the definition of its sagas.
+    pub(crate) fn definition(&self) -> (&'static str, u32) {
+        (self.workload.definition().name(), self.workload.definition().version())
     }
 
-    /// Where a saga stands by the instance that drives it.
-    pub async fn look(&self, row: &SagaRow) -> SeenBy {
-        self.commands.look(row).await
+    /// Time after which a call is given up.
+    pub(crate) fn call_timeout(&self) -> Duration {
+        Duration::from_millis(self.config.call_timeout_ms)
     }
+
+    /// The state that a row's log tells.
+    pub(crate) fn replayed(&self, row: &SagaRow) -> Result<SagaState, String> {
+        let log = row.log.as_ref().map_err(Clone::clone)?;
+        SagaState::replay(self.workload.definition(), log).map_err(|error| error.to_string())
+    }
+
+    /// Waits until all tasks have ended after the shutdown, and gives the sagas that are left to other instances. Fails
+    /// as soon as one of the tasks does; then the others are stopped where they are.
+    async fn end(self: Arc<Self>, mut tasks: Tasks, shutdown: Shutdown) -> Result<(), StoreError> {
+        let _submissions_end_with_this = self.stopping.clone().drop_guard();
+        let grace = self.call_timeout() + LAST_COMMITS;
+        let out_of_grace = async {
+            let deadline = shutdown.begun().await;
+            let until = deadline.part(CALLS_SHARE).min(Instant::now() + grace);
+            tokio::time::sleep_until(until.into()).await;
+        };
+        let ended = async {
+            while let Some(ended) = tasks.join_next().await {
+                match ended {
+                    Ok(result) => result?,
+                    // Recovery is another process's: what a panic left in memory is not to be trusted.
+                    Err(error) => resume_unwind(error.into_panic()),
+                }
+            }
+            Ok(())
+        };
+        tokio::select! {
+            ended = ended => if let Err(error) = ended {
+                tracing::error!(error = telemetry::chain(&error), "the orchestrator must stop");
+                return Err(error);
+            },
+            () = out_of_grace => tracing::warn!("calls are still in flight after the grace period; they will be made again"),
+        }
+        // Nothing is lost by stopping here: what is decided is in the log, and the instance that adopts the sagas calls
+        // the rest again.
+        tasks.shutdown().await;
+        match self.store.release(&self.instance).await {
+            // Other instances take over now, and not at their next look.
+            Ok(()) => drop(self.store.send(&[PeerMessage::Left]).await),
+            Err(error) => {
+                tracing::warn!(error = telemetry::chain(&error), "the lease could not be given back; it will lapse");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a saga would begin, of its stored request.
+fn first_event<W: Workload>(workload: Arc<W>) -> FirstEvent {
+    Arc::new(move |request, at| {
+        let request: W::Request = serde_json::from_str(request).map_err(|error| format!("request: {error}"))?;
+        Ok(Recorded::first(at.0, workload.definition().admit(workload.applies(&request), at.0)))
+    })
 }
 
 fn existing(id: SagaId, same_request: bool) -> Result<Submitted, SubmitError> {
     if same_request { Ok(Submitted::Existing(id)) } else { Err(SubmitError::KeyReused { existing: id }) }
-}
-
-impl<W: Workload> Parts<W> {
-    fn driver(&self) -> Driver<W> {
-        Driver {
-            mailbox: self.mailbox.clone(),
-            clock: self.clock.clone(),
-            store: self.store.clone(),
-            workload: self.workload.clone(),
-        }
-    }
-
-    /// The owner of the core.
-    fn shell(&self, messages: Messages<W>, registered: Registered) -> Shell<W> {
-        let (workload, instance) = (self.workload.clone(), self.instance.clone());
-        let core = Core::new(
-            Sagas(workload.clone()),
-            &self.config.core(),
-            instance.as_str().to_owned(),
-            rand::random(),
-            registered,
-        );
-        let lease = Lease {
-            store: self.store.clone(),
-            instance: instance.clone(),
-            workload: workload.clone(),
-            signals: self.signals.clone(),
-            lease_ttl_ms: self.config.lease_ttl_ms,
-            is_machine_off: AtomicBool::new(false),
-        };
-        lease.compare_clocks(registered.database_now_ms);
-        let (store, failing) = (self.store.clone(), self.log_failing.clone());
-        Shell {
-            core,
-            clock: self.clock.clone(),
-            messages,
-            writer: Arc::new(Writer { store, instance, workload: workload.clone(), failing }),
-            workload,
-            lease: Arc::new(lease),
-            news: News {
-                definition: self.workload.definition().name(),
-                watchers: self.watchers.clone(),
-                changed: self.signals.here.clone(),
-                destinations: self.destinations.clone(),
-            },
-            gauges: Gauges::new(),
-            call_timeout: Duration::from_millis(self.config.call_timeout_ms),
-            stopping: self.stopping.clone(),
-        }
-    }
-
-    fn lookout(&self, shown: watch::Sender<Outages>) -> Lookout<W> {
-        Lookout {
-            store: self.store.clone(),
-            instance: self.instance.clone(),
-            mailbox: self.mailbox.clone(),
-            changed: self.destinations.clone(),
-            clock: self.clock.clone(),
-            signals: self.signals.clone(),
-            attention_after: Duration::from_millis(self.config.destination_attention_after_ms),
-            shown,
-        }
-    }
-
-    /// Starts the tasks that send to other instances and receive from them.
-    fn start_peers(&self, tasks: &mut Tasks) {
-        let common = || (self.store.clone(), self.instance.clone(), self.signals.clone(), self.stopping.clone());
-        let (store, instance, signals, stopping) = common();
-        tasks.must_run("announcements", peers::announce(store, instance, signals, stopping));
-        let (store, instance, signals, stopping) = common();
-        let mailbox = self.mailbox.clone();
-        let left = move || mailbox.input(Input::PeerLeft);
-        tasks.must_run("listener", peers::listen(store, instance, signals, left, stopping));
-        let (store, _, signals, stopping) = common();
-        let (workload, watchers) = (self.workload.clone(), self.watchers.clone());
-        let changed = signals.elsewhere.subscribe();
-        tasks.must_run("remote_watch", follow_others(store, workload, watchers, changed, stopping));
-    }
-}
-
-/// The tasks of an orchestrator, which end together.
-struct Tasks {
-    set: JoinSet<Result<(), StoreError>>,
-    stopping: CancellationToken,
-}
-
-impl Tasks {
-    /// Starts a task that may not end before the shutdown. If it does, it panics, so that the process ends.
-    fn must_run(&mut self, task: &'static str, running: impl Future<Output = Result<(), StoreError>> + Send + 'static) {
-        self.set.spawn(observed(ROLE, task, until_stopped(self.stopping.clone(), running)));
-    }
-}
-
-async fn until_stopped(
-    stopping: CancellationToken,
-    running: impl Future<Output = Result<(), StoreError>>,
-) -> Result<(), StoreError> {
-    let ended = running.await;
-    if ended.is_ok() && !stopping.is_cancelled() {
-        // When it returned because another task has failed, `end` reports that failure and stops this one here.
-        tokio::time::sleep(OTHERS_FAIL).await;
-        assert!(stopping.is_cancelled(), "it returned before the shutdown");
-    }
-    ended
-}
-
-/// Waits until all tasks have ended after the shutdown, and gives the sagas that are left to other instances. Fails as
-/// soon as one of the tasks does; then the others are stopped where they are.
-async fn end(
-    tasks: Tasks,
-    store: SagaStore,
-    instance: InstanceId,
-    shutdown: Shutdown,
-    grace: Duration,
-) -> Result<(), StoreError> {
-    let Tasks { set: mut tasks, stopping } = tasks;
-    let _submissions_end_with_this = stopping.drop_guard();
-    let out_of_grace = async {
-        let deadline = shutdown.begun().await;
-        let until = deadline.part(CALLS_SHARE).min(Instant::now() + grace);
-        tokio::time::sleep_until(until.into()).await;
-    };
-    let ended = async {
-        while let Some(ended) = tasks.join_next().await {
-            match ended {
-                Ok(result) => result?,
-                // Recovery is another process's: what a panic left in memory is not to be trusted.
-                Err(error) => resume_unwind(error.into_panic()),
-            }
-        }
-        Ok(())
-    };
-    tokio::select! {
-        ended = ended => if let Err(error) = ended {
-            tracing::error!(error = telemetry::chain(&error), "the orchestrator must stop");
-            return Err(error);
-        },
-        () = out_of_grace => tracing::warn!("calls are still in flight after the grace period; they will be made again"),
-    }
-    // Nothing is lost by stopping here: what is decided is in the log, and the instance that adopts the sagas calls the
-    // rest again.
-    tasks.shutdown().await;
-    match store.release(&instance).await {
-        // Other instances take over now, and not at their next look.
-        Ok(()) => drop(store.send(&[PeerMessage::Left]).await),
-        Err(error) => {
-            tracing::warn!(error = telemetry::chain(&error), "the lease could not be given back; it will lapse");
-        }
-    }
-    Ok(())
 }

@@ -13,21 +13,18 @@
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use matricula_core::{Commit, Core, End, Input, Moment, Ready, Rpc, StoreRequest};
 use matricula_kit::tasks::observed;
 use matricula_kit::time::UnixMs;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
-use tokio_util::sync::CancellationToken;
 
-use crate::lease::Lease;
-use crate::news::{Gauges, News};
+use crate::news::{Gauges, LineNews};
 use crate::store::StoreError;
 use crate::workflow::{self, Carried, Sagas};
-use crate::writer::Writer;
-use crate::{ROLE, Workload};
+use crate::{ROLE, Runtime, Workload};
 
 /// Messages that one step takes at most: the calls and commits that follow from the first of them should not wait for
 /// all.
@@ -35,16 +32,9 @@ const BATCH_MAX: usize = 1_000;
 
 /// The owner of the core.
 pub(crate) struct Shell<W: Workload> {
+    pub runtime: Arc<Runtime<W>>,
     pub core: Core<Sagas<W>>,
-    pub clock: Clock,
     pub messages: Messages<W>,
-    pub workload: Arc<W>,
-    pub writer: Arc<Writer<W>>,
-    pub lease: Arc<Lease<W>>,
-    pub news: News,
-    pub gauges: Gauges,
-    pub call_timeout: Duration,
-    pub stopping: CancellationToken,
 }
 
 /// Tasks that were started for the core. Each ends with what the core is to know.
@@ -56,17 +46,18 @@ impl<W: Workload> Shell<W> {
         let mut tasks = Tasks::<W>::new();
         let (mut messages, mut inputs, mut queries) = (Vec::new(), Vec::new(), Vec::<Query<W>>::new());
         let (mut wake_at, mut is_stopping) = (Some(Moment::ZERO), false);
+        let (mut gauges, mut line) = (Gauges::default(), LineNews::default());
+        let runtime = self.runtime.clone();
         loop {
             tokio::select! {
                 // Messages first: while they come, no timer has to be set, because each step does all that is due.
                 biased;
-                // None comes any more when all senders are gone.
-                1.. = self.messages.recv_many(&mut messages, BATCH_MAX) => {}
+                _ = self.messages.recv_many(&mut messages, BATCH_MAX) => {}
                 Some(ended) = tasks.join_next() => inputs.push(result(ended)),
-                () = self.stopping.cancelled(), if !is_stopping => {}
-                () = self.clock.sleep_until(wake_at) => {}
+                () = runtime.stopping.cancelled(), if !is_stopping => {}
+                () = runtime.clock.sleep_until(wake_at) => {}
             }
-            if !is_stopping && self.stopping.is_cancelled() {
+            if !is_stopping && runtime.stopping.is_cancelled() {
                 is_stopping = true;
                 inputs.push(Input::Stopped);
             }
@@ -84,12 +75,12 @@ impl<W: Workload> Shell<W> {
                     Message::Query(query) => queries.push(query),
                 }
             }
-            let now = self.clock.moment();
+            let now = runtime.clock.moment();
             let ready = self.core.step(now, inputs.drain(..));
             queries.drain(..).for_each(|query| query(&mut self.core, now));
-            self.clock.set(now, self.core.now_ms(now));
-            let look_at = self.gauges.set(now, &self.core);
-            wake_at = ready.wake_at.into_iter().chain(look_at).min();
+            runtime.clock.set(now, self.core.now_ms(now));
+            let look_at = [gauges.set(now, &self.core), line.publish(now, &self.core, &runtime.line)];
+            wake_at = ready.wake_at.into_iter().chain(look_at.into_iter().flatten()).min();
             match self.carry_out(ready, &mut tasks) {
                 None => {}
                 Some(End::InOrder) => return Ok(()),
@@ -100,12 +91,10 @@ impl<W: Workload> Shell<W> {
 
     /// Does what the core says; returns whether the shell is to end.
     fn carry_out(&mut self, ready: Ready<Sagas<W>>, tasks: &mut Tasks<W>) -> Option<End> {
-        let Ready { commit, rpcs, store, replies, changes, notices, wake_at: _, end } = ready;
-        if let Some(commit) = commit {
-            self.write(commit, tasks);
-        }
+        let Ready { commits, rpcs, store, replies, changes, notices, wake_at: _, end } = ready;
+        commits.into_iter().for_each(|commit| self.write(commit, tasks));
         // Before the calls: they belong to spans that begin when their sagas enter.
-        self.news.tell(changes, notices);
+        self.runtime.hand_on(changes, notices);
         rpcs.into_iter().for_each(|rpc| self.call(rpc, tasks));
         store.into_iter().for_each(|request| self.ask(request, tasks));
         for (caller, reply) in replies {
@@ -116,25 +105,29 @@ impl<W: Workload> Shell<W> {
     }
 
     fn write(&self, commit: Arc<Commit<Arc<Carried<W::Request>>>>, tasks: &mut Tasks<W>) {
-        let writer = self.writer.clone();
+        let runtime = self.runtime.clone();
         tasks.spawn(observed(ROLE, "log_writer", async move {
-            Input::CommitEnded { number: commit.number, answer: writer.write(&commit).await }
+            Input::CommitEnded { number: commit.number, answer: runtime.write(&commit).await }
         }));
     }
 
     fn call(&self, rpc: Rpc<Arc<Carried<W::Request>>>, tasks: &mut Tasks<W>) {
-        let (workload, timeout) = (self.workload.clone(), self.call_timeout);
+        let runtime = self.runtime.clone();
         tasks.spawn(observed(ROLE, "calls", async move {
-            let number = rpc.number;
-            Input::RpcEnded { number, answer: workflow::call(workload.as_ref(), rpc, timeout).await }
+            let (number, timeout) = (rpc.number, runtime.call_timeout());
+            Input::RpcEnded { number, answer: workflow::call(runtime.workload(), rpc, timeout).await }
         }));
     }
 
     fn ask(&self, request: StoreRequest, tasks: &mut Tasks<W>) {
-        let (lease, name) =
-            (self.lease.clone(), if matches!(request, StoreRequest::Renew { .. }) { "lease" } else { "adoption" });
+        let name = match request {
+            StoreRequest::Renew { .. } => "lease",
+            StoreRequest::ReadLine { .. } => "line",
+            _ => "adoption",
+        };
+        let runtime = self.runtime.clone();
         tasks.spawn(observed(ROLE, name, async move {
-            let answer = lease.answer(&request).await;
+            let answer = runtime.ask_store(&request).await;
             Input::StoreAnswered { request, answer }
         }));
     }
@@ -163,12 +156,6 @@ pub(crate) type Query<W> = Box<dyn FnOnce(&mut Core<Sagas<W>>, Moment) + Send>;
 /// A sender of messages to the core.
 pub(crate) struct Mailbox<W: Workload>(mpsc::UnboundedSender<Message<W>>);
 
-impl<W: Workload> Clone for Mailbox<W> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
 impl<W: Workload> Mailbox<W> {
     /// A new channel. It has no bound of its own: each sender waits for its answer before it sends again, the
     /// submissions of a server are as many as its requests, and the core answers those beyond its bounds at once.
@@ -195,17 +182,16 @@ impl<W: Workload> Mailbox<W> {
 }
 
 /// The moments of this process, and the database's clock as the core reckons it.
-#[derive(Clone)]
 pub(crate) struct Clock {
     started: Instant,
     /// The database's clock is ahead of the moments by so many milliseconds.
-    ahead_ms: Arc<AtomicI64>,
+    ahead_ms: AtomicI64,
 }
 
 impl Clock {
     /// Starts to count moments. The database's clock is not known yet.
     pub(crate) fn start() -> Self {
-        Self { started: Instant::now(), ahead_ms: Arc::default() }
+        Self { started: Instant::now(), ahead_ms: AtomicI64::new(0) }
     }
 
     /// The moment now.

@@ -17,11 +17,9 @@ use matricula_kit::telemetry;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use crate::Workload;
 use crate::peers::Changed;
-use crate::store::{SagaStore, StoreError};
+use crate::{Runtime, Workload};
 
 /// Time between two looks at all of them. Other instances send the sagas that they have changed. This is for missed
 /// messages, and for sagas that no instance drives yet.
@@ -107,11 +105,11 @@ impl Watchers {
     }
 
     /// Hands what was read of a saga that another instance drives to its watchers.
-    pub(crate) fn tell_of_other(&self, saga: SagaId, state: &Arc<SagaState>) {
+    pub(crate) fn tell_of_other(&self, saga: SagaId, state: Arc<SagaState>) {
         if let Some(watched) = self.lock().get(&saga) {
             let is_newer = |known: &SagaState| known.sequence() < state.sequence();
             if !watched.driven_here && watched.progress.borrow().as_deref().is_none_or(is_newer) {
-                watched.progress.send_replace(Some(state.clone()));
+                watched.progress.send_replace(Some(state));
             }
         }
     }
@@ -129,30 +127,38 @@ impl Watchers {
     }
 }
 
-/// Follows the watched sagas of other instances until the shutdown.
-pub(crate) async fn follow_others<W: Workload>(
-    store: SagaStore,
-    workload: Arc<W>,
-    watchers: Watchers,
-    mut changed: broadcast::Receiver<Changed>,
-    shutdown: CancellationToken,
-) -> Result<(), StoreError> {
-    let following = async {
+impl<W: Workload> Runtime<W> {
+    /// Follows the watched sagas of other instances.
+    pub(crate) async fn follow_others(self: Arc<Self>) {
+        let mut changed = self.signals.elsewhere.subscribe();
         let mut look_at = Instant::now() + PAUSE;
         loop {
             let first = tokio::time::timeout_at(look_at, next(&mut changed)).await;
-            let Ok(named) = first.map(|first| gather(first, &mut changed)) else {
-                look(&store, workload.as_ref(), &watchers, watchers.of_others()).await;
+            let named = first.map(|first| gather(first, &mut changed));
+            let mut watched = self.watchers.of_others();
+            if let Ok(Some(named)) = &named {
+                watched.retain(|(saga, _)| named.contains(saga));
+            }
+            if let Err(error) = self.read_watched(&watched).await {
+                tracing::warn!(error = telemetry::chain(&error), "sagas that are waited for could not be read");
+            }
+            if named.is_err() {
                 look_at = Instant::now() + PAUSE;
-                continue;
-            };
-            let mut watched = watchers.of_others();
-            watched.retain(|(saga, _)| named.as_ref().is_none_or(|named| named.contains(saga)));
-            look(&store, workload.as_ref(), &watchers, watched).await;
+            }
         }
-    };
-    shutdown.run_until_cancelled(following).await;
-    Ok(())
+    }
+
+    /// Reads those of these sagas that have more events than is known, and hands their states out.
+    async fn read_watched(&self, known: &[(SagaId, u64)]) -> Result<(), DbError> {
+        for chunk in known.chunks(CHUNK) {
+            for row in self.store.changed(chunk).await? {
+                if let Ok(state) = self.replayed(&row) {
+                    self.watchers.tell_of_other(row.id, Arc::new(state));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The next saga that has changed; none: any may have.
@@ -179,30 +185,6 @@ fn gather(first: Changed, changed: &mut broadcast::Receiver<Changed>) -> Option<
             Err(TryRecvError::Empty | TryRecvError::Closed) => return named,
         }
     }
-}
-
-async fn look<W: Workload>(store: &SagaStore, workload: &W, watchers: &Watchers, watched: Vec<(SagaId, u64)>) {
-    for chunk in watched.chunks(CHUNK) {
-        if let Err(error) = tell(store, workload, watchers, chunk).await {
-            tracing::warn!(error = telemetry::chain(&error), "sagas that are waited for could not be read");
-            break;
-        }
-    }
-}
-
-async fn tell<W: Workload>(
-    store: &SagaStore,
-    workload: &W,
-    watchers: &Watchers,
-    known: &[(SagaId, u64)],
-) -> Result<(), DbError> {
-    for row in store.changed(known).await? {
-        let state = row.log.ok().and_then(|log| SagaState::replay(workload.definition(), &log).ok());
-        if let Some(state) = state {
-            watchers.tell_of_other(row.id, &Arc::new(state));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Promises: a timeout, a panic and a wrong number of answers are errors like others.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
@@ -25,8 +25,10 @@ pub(crate) struct Sagas<W>(pub Arc<W>);
 pub(crate) struct Carried<R> {
     /// The request.
     pub request: Arc<R>,
+    /// The request as JSON, until it is stored.
+    unstored: Mutex<Arc<str>>,
     /// The trace of the submission.
-    submitted: TraceContext,
+    pub submitted: TraceContext,
     driven: OnceLock<Driven>,
 }
 
@@ -37,13 +39,19 @@ struct Driven {
 }
 
 impl<R> Carried<R> {
-    /// Of a saga that is not driven here yet.
-    pub(crate) fn new(request: R, submitted: TraceContext) -> Arc<Self> {
-        Arc::new(Self { request: Arc::new(request), submitted, driven: OnceLock::new() })
+    /// Of a saga that is not driven here yet; `unstored` is empty when it is stored already.
+    pub(crate) fn new(request: R, unstored: Arc<str>, submitted: TraceContext) -> Arc<Self> {
+        Arc::new(Self { request: Arc::new(request), unstored: unstored.into(), submitted, driven: OnceLock::new() })
     }
 
-    /// Begins the span of the saga: it is driven here from now on.
+    /// The request as JSON, as long as it is not stored.
+    pub(crate) fn unstored(&self) -> Arc<str> {
+        self.unstored.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Begins the span of the saga: it is stored, and driven here from now on.
     pub(crate) fn begin(&self, definition: &str, saga: SagaId) {
+        *self.unstored.lock().unwrap_or_else(PoisonError::into_inner) = Arc::default();
         self.driven.get_or_init(|| {
             if !self.submitted.is_wanted() {
                 return Driven { span: Span::none(), trace: self.submitted.clone() };
@@ -55,11 +63,6 @@ impl<R> Carried<R> {
             };
             Driven { span, trace }
         });
-    }
-
-    /// The trace of the submission.
-    pub(crate) fn submitted(&self) -> &TraceContext {
-        &self.submitted
     }
 
     /// The trace that calls belong to.

@@ -1,46 +1,35 @@
 //! One try of a commit of the saga log. The core says when it is tried again, and in which parts.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use matricula_core::{Admission, Commit, CommitAnswer};
+use matricula_core::{Admitted, Commit, CommitAnswer, LineState};
 use matricula_kit::telemetry::{self, spans};
 
-use crate::Workload;
-use crate::store::{InstanceId, NewSaga, SagaStore, StoreError};
+use crate::store::{StoreError, WriteAs, Written};
 use crate::workflow::Carried;
+use crate::{Runtime, Workload};
 
 /// A commit that takes longer is given up: a half-open connection would be waited for for ever.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The saga log as one instance writes it.
-pub(crate) struct Writer<W: Workload> {
-    pub store: SagaStore,
-    pub instance: InstanceId,
-    pub workload: Arc<W>,
-    /// Whether the last try of a commit failed.
-    pub failing: Arc<AtomicBool>,
-}
-
-impl<W: Workload> Writer<W> {
+impl<W: Workload> Runtime<W> {
     /// Writes a commit, once.
     pub(crate) async fn write(&self, commit: &Commit<Arc<Carried<W::Request>>>) -> CommitAnswer {
-        let admissions: Result<Vec<NewSaga<'_>>, _> = commit.admissions.iter().map(|new| self.new_saga(new)).collect();
-        let admissions = match admissions {
-            Ok(admissions) => admissions,
-            Err(error) => return CommitAnswer::Refused { problem: error.to_string() },
-        };
         let started = Instant::now();
-        let span = self.store.commit_span(&admissions);
-        let writing = self.store.write(&self.instance, &admissions, &commit.appends);
+        let span = self.store.commit_span(&commit.admissions);
+        let subject_open_max = self.config.subject_open_max;
+        let as_of = WriteAs { instance: &self.instance, definition: self.definition(), subject_open_max };
+        let writing = self.store.write(as_of, commit);
         let (answer, problem) = match tokio::time::timeout(COMMIT_TIMEOUT, writing).await {
-            Ok(Ok((admitted, appended))) => {
-                self.failing.store(false, Ordering::Relaxed);
-                let operations = (commit.admissions.len() + commit.appends.len()) as f64;
+            Ok(Ok(Written { admissions, claimed, appends, line })) => {
+                self.log_failing.store(false, Ordering::Relaxed);
+                let operations = (admissions.len() + claimed.len() + appends.len()) as f64;
                 metrics::histogram!("matricula_log_commit_seconds").record(started.elapsed());
                 metrics::histogram!("matricula_log_commit_operations").record(operations);
-                return CommitAnswer::Written { admissions: admitted, appends: appended };
+                self.line_after(&admissions, line.as_ref());
+                return CommitAnswer::Written { admissions, claimed, appends, line };
             }
             Ok(Err(StoreError::Fenced)) => return CommitAnswer::Fenced,
             Ok(Err(StoreError::Database(error))) => {
@@ -54,26 +43,19 @@ impl<W: Workload> Writer<W> {
             Err(_) => (CommitAnswer::Failed, format!("no answer within {} s", COMMIT_TIMEOUT.as_secs())),
         };
         // A conflict is an answer: the log can be written.
-        self.failing.store(answer == CommitAnswer::Failed, Ordering::Relaxed);
+        self.log_failing.store(answer == CommitAnswer::Failed, Ordering::Relaxed);
         metrics::counter!("matricula_log_commit_failures_total").increment(1);
         tracing::warn!(problem, "the saga log could not be written; trying again");
         answer
     }
 
-    fn new_saga<'a>(
-        &self,
-        admission: &'a Admission<Arc<Carried<W::Request>>>,
-    ) -> Result<NewSaga<'a>, serde_json::Error> {
-        let definition = self.workload.definition();
-        Ok(NewSaga {
-            id: admission.id,
-            subject: &admission.subject,
-            idempotency_key: &admission.key,
-            fingerprint: &admission.fingerprint,
-            request: serde_json::to_string(&*admission.request.request)?,
-            trace: admission.request.submitted(),
-            admitted: &admission.admitted,
-            definition: (definition.name(), definition.version()),
-        })
+    /// A commit was written: others are to know when it has begun a line.
+    fn line_after(&self, admissions: &[Admitted], line: Option<&LineState>) {
+        let Some(line) = line else { return };
+        let has_line = line.last > line.served;
+        let had_line = self.has_line.swap(has_line, Ordering::Relaxed);
+        if has_line && !had_line && admissions.iter().any(|outcome| matches!(outcome, Admitted::Queued { .. })) {
+            self.signals.line_begun.notify_one();
+        }
     }
 }

@@ -20,7 +20,6 @@
 //! | `testing` | throw-away databases for tests |
 
 pub mod answer;
-mod answer_wire;
 pub mod connect;
 pub mod database;
 pub mod id;

@@ -1,5 +1,7 @@
 //! Batches on the wire: bounds, field errors, and the operations of a request as domain operations.
 
+use std::time::Duration;
+
 use matricula_proto::common::v1 as wire;
 use tracing::Span;
 
@@ -11,6 +13,9 @@ use crate::time::UnixMs;
 
 /// Most operations in one request; the contract's bound for every mutating RPC.
 pub const OPERATIONS_MAX: usize = 1_000;
+
+/// Longest wait for an outcome: below the minute after which proxies give up on a call.
+const WAIT_MS_MAX: i32 = 30_000;
 
 /// Longest path of a field and longest problem that are told, in characters: an answer that repeated a huge value would
 /// be larger than what a client takes as the end of a call, and the caller would hear nothing at all.
@@ -105,6 +110,19 @@ pub fn page_size(asked: i32) -> Result<i64, FieldError> {
     }
 }
 
+/// Where a page begins, from the wire: behind the row of this id; `None` for the first page.
+pub fn page_token(token: String) -> Result<Option<String>, FieldError> {
+    if token.is_empty() { Ok(None) } else { checked_id("page_token", token).map(Some) }
+}
+
+/// How long to wait for an outcome, from the wire.
+pub fn wait_time(wait_ms: i32) -> Result<Duration, FieldError> {
+    match u64::try_from(wait_ms) {
+        Ok(ms) if wait_ms <= WAIT_MS_MAX => Ok(Duration::from_millis(ms)),
+        _ => Err(FieldError::new("wait_ms", format!("must be 0 to {WAIT_MS_MAX}, got {wait_ms}"))),
+    }
+}
+
 /// Turns the operations of a request into domain operations, naming the one that is out of bounds. To be called where
 /// the request is answered: its span is told what it is about, and what its operations cause becomes part of it.
 pub fn operations<W, C>(
@@ -173,6 +191,12 @@ mod tests {
         assert!(told.to_string().chars().count() < 1_100, "{} bytes", told.to_string().len());
         assert!(told.problem.ends_with("é..."));
         assert_eq!(FieldError::new("field", "is required").to_string(), "field: is required");
+    }
+
+    #[test]
+    fn a_wait_has_bounds() {
+        assert!(wait_time(-1).is_err() && wait_time(30_001).is_err());
+        assert_eq!(wait_time(30_000), Ok(Duration::from_secs(30)));
     }
 
     #[test]

@@ -29,10 +29,10 @@ const PAGE_OF_SECTIONS: &str = "SELECT section_id, capacity, taken, version, cha
      capacity_set_at, bundle_capacity, capacity_source FROM sections \
      WHERE section_id > $1 ORDER BY section_id LIMIT $2";
 const READ_HOLDS: &str = "SELECT h.registration_id, h.section_id, h.step, h.student_id, h.granted_at, h.released_at, \
-     h.released_by, h.taken_after, h.capacity_at_grant, h.override_id FROM {rows} \
+     h.released_by, h.taken_after, h.capacity_at_grant, h.section_version, h.override_id FROM {rows} \
      JOIN holds h ON h.registration_id = r.registration_id AND h.section_id = r.section_id";
 const PAGE_OF_HOLDS: &str = "SELECT registration_id, section_id, step, student_id, granted_at, released_at, released_by, \
-     taken_after, capacity_at_grant, override_id FROM holds \
+     taken_after, capacity_at_grant, section_version, override_id FROM holds \
      WHERE (registration_id, section_id) > ($1, $2) ORDER BY registration_id, section_id LIMIT $3";
 const INSERT_SECTIONS: &str = "INSERT INTO sections (section_id, capacity, taken, version, changed_at, closed_at, \
      capacity_set_at, bundle_capacity, capacity_source) SELECT section_id, capacity, taken, version, changed_at, \
@@ -42,8 +42,9 @@ const UPDATE_SECTIONS: &str = "UPDATE sections SET capacity = r.capacity, taken 
      bundle_capacity = r.bundle_capacity, capacity_source = r.capacity_source \
      FROM {rows} WHERE sections.section_id = r.section_id";
 const INSERT_HOLDS: &str = "INSERT INTO holds (registration_id, section_id, step, student_id, granted_at, released_at, \
-     released_by, taken_after, capacity_at_grant, override_id) SELECT registration_id, section_id, step, student_id, \
-     granted_at, released_at, released_by, taken_after, capacity_at_grant, override_id FROM {rows}";
+     released_by, taken_after, capacity_at_grant, section_version, override_id) SELECT registration_id, section_id, step, \
+     student_id, granted_at, released_at, released_by, taken_after, capacity_at_grant, section_version, override_id \
+     FROM {rows}";
 const RELEASE_HOLDS: &str = "UPDATE holds SET released_at = r.released_at, released_by = r.released_by FROM {rows} \
      WHERE holds.registration_id = r.registration_id AND holds.section_id = r.section_id AND holds.released_at IS NULL";
 
@@ -187,6 +188,7 @@ fn holds_as_rows(holds: &[&Hold]) -> Rows {
         .int("granted_at", holds.iter().map(|hold| hold.granted_at.0))
         .int("taken_after", holds.iter().map(|hold| i64::from(hold.taken_after)))
         .int("capacity_at_grant", holds.iter().map(|hold| i64::from(hold.capacity_at_grant)))
+        .int("section_version", holds.iter().map(|hold| hold.section_version))
         .opt_text("override_id", holds.iter().map(|hold| hold.override_id.as_ref().map(OverrideId::as_str)));
     released_columns(rows, holds)
 }
@@ -227,6 +229,7 @@ fn hold(row: &Row) -> Result<Hold, DbError> {
         released,
         taken_after: seats(row, "taken_after")?,
         capacity_at_grant: seats(row, "capacity_at_grant")?,
+        section_version: row.int("section_version")?,
         override_id: row.opt_text("override_id")?.map(OverrideId::stored),
     })
 }

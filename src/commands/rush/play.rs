@@ -2,16 +2,18 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use matricula_campus::{BundleErrors, Registration as Click};
-use matricula_proto::registration::v1::SubmitRegistrationRequest;
+use matricula_kit::time;
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
+use matricula_proto::registration::v1::{Outcome, SubmitRegistrationRequest};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::Request;
 use tonic::transport::Channel;
 
@@ -19,6 +21,7 @@ use super::Morning;
 use super::follow::follow;
 use super::live::Live;
 use super::tally::{Answered, FirstAnswer, Said, Sent, Tally};
+use super::waits::{self, Waits};
 use crate::clients::ANSWER_MARGIN;
 
 /// Clicks outstanding at once, about 10 kB each; beyond it the next one is late, and the report says so.
@@ -40,7 +43,7 @@ pub fn due(arrival_ms: u64, speed: f64) -> Duration {
 pub struct Pace {
     /// How much faster than in the file.
     pub speed: f64,
-    /// Whether the first call of a click waits for no outcome.
+    /// Whether the calls of a click wait for no outcome until it is acknowledged.
     pub acknowledge: bool,
 }
 
@@ -55,10 +58,14 @@ pub async fn play(
     let (clicks, reader) = read(dir);
     let (answers, mut answered) = mpsc::channel(OUTSTANDING_MAX);
     let sent = Arc::new(Sent::default());
-    let player = Player { pace, channels: channels.into(), answers, sent: Arc::clone(&sent), stop };
+    let started = Instant::now();
+    let waits = pace.acknowledge.then(|| Arc::new(Waits::default()));
+    let asking = waits.clone().map(|waits| AbortOnDropHandle::new(tokio::spawn(waits::ask(waits, started))));
+    let run = Run { started, waits: waits.clone() };
+    let player = Player { pace, channels: channels.into(), answers, sent: Arc::clone(&sent), stop, run };
     let player = tokio::spawn(player.run(clicks));
 
-    let mut tally = Tally::of(morning.clicks);
+    let mut tally = Tally::of(morning.clicks, time::now());
     let mut live = Live::new(morning.clicks);
     let mut batch = Vec::with_capacity(ANSWERS_PER_TURN);
     loop {
@@ -78,7 +85,9 @@ pub async fn play(
     drop(live);
     player.await?;
     reader.await??;
+    drop(asking);
     tally.close(&sent);
+    tally.waits = waits.map(|waits| waits.close());
     Ok(tally)
 }
 
@@ -103,14 +112,23 @@ struct Player {
     answers: mpsc::Sender<Answered>,
     sent: Arc<Sent>,
     stop: CancellationToken,
+    run: Run,
+}
+
+/// What all clicks of a run have in common.
+#[derive(Debug, Clone)]
+struct Run {
+    started: Instant,
+    /// Where the acceptance is asked for before the outcome.
+    waits: Option<Arc<Waits>>,
 }
 
 impl Player {
     /// Returns when the last click is sent; the answers end when the last click has ended.
     async fn run(self, mut clicks: mpsc::Receiver<Click>) {
         let places = Arc::new(Semaphore::new(OUTSTANDING_MAX));
-        let started = Instant::now();
-        let mut first = 0;
+        let started = self.run.started;
+        let (mut first, mut number) = (0, 0);
         while let Some(Some(click)) = self.stop.run_until_cancelled(clicks.recv()).await {
             let due = due(click.arrival_ms, self.pace.speed);
             if started.elapsed() < due {
@@ -130,10 +148,11 @@ impl Player {
             };
             first = (first + 1) % self.channels.len();
             let ways = Ways { channels: Arc::clone(&self.channels), next: AtomicUsize::new(first) };
-            let (answers, sent, acknowledge) = (self.answers.clone(), Arc::clone(&self.sent), self.pace.acknowledge);
+            let (answers, sent, run) = (self.answers.clone(), Arc::clone(&self.sent), self.run.clone());
+            number += 1;
             tokio::spawn(async move {
                 sent.begin(started.elapsed());
-                let answer = send(click, due, started, ways, acknowledge).await;
+                let answer = send((number, click), due, run, ways).await;
                 sent.end(answer.ended, answer.followed.end.is_ok());
                 // The receiver outlives every click.
                 let _ = answers.send(answer).await;
@@ -159,7 +178,34 @@ impl Ways {
     }
 }
 
-async fn send(click: Click, due: Duration, started: Instant, ways: Ways, acknowledge: bool) -> Answered {
+/// What the calls of one click have met so far.
+#[derive(Debug, Default)]
+struct Calls {
+    first_answer: Option<FirstAnswer>,
+    /// When the first call was sent that was not rejected.
+    admitted: Option<Duration>,
+    acknowledged: Option<Duration>,
+    may_be_accepted: bool,
+}
+
+impl Calls {
+    fn sent(&mut self, now: Duration) {
+        self.admitted.get_or_insert(now);
+    }
+
+    fn answered(&mut self, said: Said, now: Duration) {
+        self.first_answer.get_or_insert(FirstAnswer { at: now, said });
+        match said {
+            Said::Accepted => drop(self.acknowledged.get_or_insert(now)),
+            // This call has accepted nothing. An earlier call whose answer was lost, or which said so, may have.
+            Said::ComeBack if !self.may_be_accepted => self.admitted = None,
+            Said::ComeBack | Said::Otherwise => {}
+        }
+        self.may_be_accepted |= said != Said::ComeBack;
+    }
+}
+
+async fn send((number, click): (u64, Click), due: Duration, run: Run, ways: Ways) -> Answered {
     let request = SubmitRegistrationRequest {
         idempotency_key: click.key.into_string(),
         student_id: click.student_id.into_string(),
@@ -168,33 +214,83 @@ async fn send(click: Click, due: Duration, started: Instant, ways: Ways, acknowl
         seen_versions: Vec::new(),
         wait_ms: 0,
     };
+    let Run { started, waits } = run;
     let sent = started.elapsed();
-    let first_answer = OnceLock::new();
-    let mut is_first = true;
+    let calls = Mutex::new(Calls::default());
+    let calls = || calls.lock().unwrap_or_else(PoisonError::into_inner);
     let followed = follow(|| {
-        let wait = if std::mem::take(&mut is_first) && acknowledge { Duration::ZERO } else { WAIT };
+        // The first call waits for no outcome where its answer is to show the acceptance.
+        let waits = waits.as_ref().filter(|_| calls().acknowledged.is_none());
+        let wait = if waits.is_some() { Duration::ZERO } else { WAIT };
         // 30 s fit.
         let wait_ms = wait.as_millis() as i32;
         let mut attempt = Request::new(SubmitRegistrationRequest { wait_ms, ..request.clone() });
         attempt.set_timeout(wait + ANSWER_MARGIN);
-        let (ways, first_answer) = (&ways, &first_answer);
+        let (ways, calls) = (&ways, &calls);
         async move {
-            let answer = RegistrationServiceClient::new(ways.now()).submit_registration(attempt).await;
-            first_answer.get_or_init(|| FirstAnswer { at: started.elapsed(), said: Said::of(&answer) });
-            let answer = answer.inspect_err(|_| ways.failed())?;
-            Ok(answer.into_inner().registration.unwrap_or_default())
+            calls().sent(started.elapsed());
+            let channel = ways.now();
+            let answer = RegistrationServiceClient::new(channel.clone()).submit_registration(attempt).await;
+            let answer = answer.map(|answer| answer.into_inner().registration.unwrap_or_default());
+            let now = started.elapsed();
+            calls().answered(Said::of(&answer), now);
+            match (&answer, waits) {
+                (Ok(registration), Some(waits)) if registration.outcome() == Outcome::Pending => {
+                    waits.accepted(number, registration, Some(channel), now);
+                }
+                (Ok(_), _) => {}
+                (Err(_), _) => ways.failed(),
+            }
+            answer
         }
     })
     .await;
     let ended = started.elapsed();
-    let first_answer = acknowledge.then(|| first_answer.into_inner()).flatten();
+    if let Some(waits) = &waits {
+        waits.ended(number, followed.end.is_ok(), ended);
+    }
+    let Calls { first_answer, admitted, acknowledged, .. } = std::mem::take(&mut *calls());
+    let is_asked = waits.is_some();
     let SubmitRegistrationRequest { student_id, idempotency_key: key, .. } = request;
-    Answered { student_id, key, followed, due, sent, first_answer, ended }
+    Answered {
+        student_id,
+        key,
+        followed,
+        due,
+        sent,
+        admitted: admitted.unwrap_or(sent),
+        first_answer: first_answer.filter(|_| is_asked),
+        acknowledged: acknowledged.filter(|_| is_asked),
+        ended,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Answers one call after the other, a second apart; expects when the click was admitted and acknowledged.
+    #[track_caller]
+    fn check_calls(said: &[Said], admitted_s: Option<u64>, acknowledged_s: Option<u64>) {
+        let mut calls = Calls::default();
+        for (second, said) in (0..).zip(said) {
+            calls.sent(Duration::from_secs(second));
+            calls.answered(*said, Duration::from_secs(second));
+        }
+        let seen = [calls.admitted, calls.acknowledged].map(|at| at.map(|at| at.as_secs()));
+        assert_eq!(seen, [admitted_s, acknowledged_s], "{said:?}");
+    }
+
+    #[test]
+    fn a_click_is_admitted_by_the_first_call_that_can_have_been_accepted() {
+        use Said::{Accepted, ComeBack, Otherwise};
+        check_calls(&[Accepted, Accepted], Some(0), Some(0));
+        check_calls(&[ComeBack, ComeBack, Accepted], Some(2), Some(2));
+        check_calls(&[ComeBack, Otherwise, Accepted], Some(1), Some(2));
+        check_calls(&[ComeBack, Otherwise, ComeBack, Accepted], Some(1), Some(3));
+        check_calls(&[Accepted, ComeBack, Accepted], Some(0), Some(0));
+        check_calls(&[ComeBack], None, None);
+    }
 
     #[test]
     fn clicks_come_faster_in_the_same_order() {

@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::order::{Order, Overtaken};
 use super::play::OUTSTANDING_MAX;
 use super::tally::{Latency, Tally, Troubled};
+use super::waits::Ratios;
 use crate::commands::audit;
 use crate::output::grouped;
 
@@ -44,6 +46,9 @@ pub struct Report {
     latency_since_sent_ms: Percentiles,
     #[serde(flatten)]
     first_answers: Option<FirstAnswersMs>,
+    #[serde(flatten)]
+    acceptance: Option<Acceptance>,
+    first_come_first_served: Order,
     active_s: f64,
     registrations_per_s: f64,
     registrations_in_busiest_s: u64,
@@ -70,6 +75,48 @@ struct FirstAnswersMs {
     first_answer_accepted_ms: Option<Percentiles>,
     #[serde(skip_serializing_if = "Option::is_none")]
     first_answer_come_back_ms: Option<Percentiles>,
+}
+
+/// What `--acknowledge` shows of acceptance and of the waiting line.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Acceptance {
+    /// From when the click was due to when it was acknowledged.
+    acceptance_since_due_ms: Percentiles,
+    acceptance_to_outcome_ms: Percentiles,
+    longest_line: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    given_waits_to_real: Option<GivenWaits>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    given_waits_to_real_at_acceptance: Option<GivenWaits>,
+}
+
+/// How many times as long as the real waits the given ones were.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct GivenWaits {
+    count: u64,
+    p10: f64,
+    p50: f64,
+    p90: f64,
+}
+
+impl GivenWaits {
+    fn of_any(ratios: &Ratios) -> Option<Self> {
+        let [p10, p50, p90] = [10.0, 50.0, 90.0].map(|percent| ratios.percentile(percent));
+        (ratios.count > 0).then_some(Self { count: ratios.count, p10, p50, p90 })
+    }
+}
+
+impl Acceptance {
+    fn of(tally: &Tally) -> Option<Self> {
+        let waits = tally.waits.as_ref()?;
+        Some(Self {
+            acceptance_since_due_ms: (&tally.acceptance).into(),
+            acceptance_to_outcome_ms: (&tally.accepted_to_outcome).into(),
+            longest_line: waits.longest_line,
+            given_waits_to_real: GivenWaits::of_any(&waits.later),
+            given_waits_to_real_at_acceptance: GivenWaits::of_any(&waits.at_acceptance),
+        })
+    }
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -102,7 +149,12 @@ impl Percentiles {
 
 impl Report {
     /// Puts together what was counted and what was proved.
-    pub fn new(setting: Setting, tally: &Tally, unfinished: bool, proof: &matricula_audit::Report) -> Self {
+    pub fn new(
+        setting: Setting,
+        tally: &Tally,
+        order: Order,
+        (unfinished, proof): (bool, &matricula_audit::Report),
+    ) -> Self {
         let active_s = tally.active.map_or(0.0, |(first, last)| last.saturating_sub(first).as_secs_f64());
         let registrations = tally.registrations();
         Self {
@@ -128,6 +180,8 @@ impl Report {
                 first_answer_accepted_ms: Percentiles::of_any(&of.accepted),
                 first_answer_come_back_ms: Percentiles::of_any(&of.come_back),
             }),
+            acceptance: Acceptance::of(tally),
+            first_come_first_served: order,
             active_s,
             registrations_per_s: if active_s > 0.0 { registrations as f64 / active_s } else { 0.0 },
             registrations_in_busiest_s: tally.decided_per_s.iter().copied().max().unwrap_or_default(),
@@ -191,6 +245,59 @@ impl Report {
         Ok(())
     }
 
+    fn fmt_order(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let order = &self.first_come_first_served;
+        writeln!(f, "\nFirst come, first served")?;
+        let mut line = |what: &str, count: u64, more: &str| writeln!(f, "  {what:<28} {:>10}{more}", grouped(count));
+        line("refused, section full", order.refused_closed_section, "")?;
+        let longest = match order.overtaken {
+            0 => String::new(),
+            _ => format!("  longest: {:.1} ms after the acknowledgement", order.overtaken_longest_ms),
+        };
+        line("of these overtaken", order.overtaken, &longest)?;
+        let excuse = "  an earlier registration of the student was not settled";
+        line("overtaken, but excused", order.overtaken_excused, excuse)?;
+        line(
+            "overtaken by clicks alone",
+            order.overtaken_by_clicks,
+            "  a click 0.2 s later was enrolled in the section",
+        )?;
+        if order.submitted_before > 0 {
+            line("not judged", order.submitted_before, "  submitted before the rush began")?;
+        }
+        for one in &order.overtaken_examples {
+            let Overtaken { student_id, section_id, refused_at_version, by_student_id, granted_at_version, .. } = one;
+            let Overtaken { sent_ms, acknowledged_ms, by_sent_ms, .. } = one;
+            writeln!(
+                f,
+                "  ! section {section_id}: {by_student_id}, sent at {by_sent_ms:.1} ms, got a seat (version \
+                 {granted_at_version}); {student_id}, sent at {sent_ms:.1} ms and acknowledged at \
+                 {acknowledged_ms:.1} ms, got none (version {refused_at_version})"
+            )?;
+        }
+        if !order.acknowledged_is_measured && order.refused_closed_section > 0 {
+            writeln!(f, "  (acknowledged: when the server says it was submitted; --acknowledge measures it)")?;
+        }
+        Ok(())
+    }
+
+    fn fmt_waits(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(acceptance) = &self.acceptance else { return Ok(()) };
+        let longest_s = acceptance.acceptance_to_outcome_ms.max / 1_000.0;
+        let line = grouped(u64::try_from(acceptance.longest_line).unwrap_or_default());
+        writeln!(f, "\nLongest line: {line}; longest wait from acceptance to outcome: {longest_s:.1} s")?;
+        let later = ("given each second", acceptance.given_waits_to_real);
+        let first = ("given at acceptance", acceptance.given_waits_to_real_at_acceptance);
+        if later.1.or(first.1).is_some() {
+            writeln!(f, "\n{:<30} {:>9} {:>9} {:>9} {:>9}", "Given waits / real waits", "count", "p10", "p50", "p90")?;
+        }
+        for (what, waits) in [later, first] {
+            let Some(GivenWaits { count, p10, p50, p90 }) = waits else { continue };
+            writeln!(f, "  {what:<28} {:>9} {p10:>9.2} {p50:>9.2} {p90:>9.2}", grouped(count))?;
+        }
+        Ok(())
+    }
+
     fn fmt_speed(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n{:<30} {:>9} {:>9} {:>9} {:>9} {:>9}", "Milliseconds", "p50", "p90", "p99", "p99.9", "max")?;
         let first_answers = self.first_answers.iter().flat_map(|of| {
@@ -204,7 +311,11 @@ impl Report {
             ("  click to outcome, since sent", &self.latency_since_sent_ms),
             ("  sent later than due", &self.generator_lateness_ms),
         ];
-        for (what, at) in latencies.into_iter().chain(first_answers) {
+        let acceptance = self.acceptance.iter().flat_map(|of| {
+            let accepted = ("  due to acceptance", &of.acceptance_since_due_ms);
+            [accepted, ("  acceptance to outcome", &of.acceptance_to_outcome_ms)]
+        });
+        for (what, at) in latencies.into_iter().chain(first_answers).chain(acceptance) {
             let Percentiles { p50, p90, p99, p99_9, max } = at;
             writeln!(f, "{what:<30} {p50:>9.1} {p90:>9.1} {p99:>9.1} {p99_9:>9.1} {max:>9.1}")?;
         }
@@ -255,7 +366,9 @@ impl fmt::Display for Report {
         writeln!(f, "Rush of {dir}, {speed} times as fast as the morning, {connections} connections")?;
         self.fmt_outcomes(f)?;
         self.fmt_clicks(f)?;
+        self.fmt_order(f)?;
         self.fmt_speed(f)?;
+        self.fmt_waits(f)?;
         self.fmt_caveats(f)
     }
 }
@@ -276,14 +389,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::commands::rush::order;
     use crate::commands::rush::tally::tests::{answered, decided, lost, sent};
     use crate::commands::rush::tally::{Answered, FirstAnswer, Said};
-    use matricula_proto::registration::v1::Outcome;
+    use crate::commands::rush::waits::Waits;
+    use matricula_proto::registration::v1::{Outcome, Registration};
 
     fn report(tally: &Tally, connections: usize) -> Report {
         let setting = Setting { dir: PathBuf::from("campus"), speed: 60.0, connections };
         let proof = matricula_audit::audit(&matricula_audit::Ledgers::default());
-        Report::new(setting, tally, false, &proof)
+        let order = order::judge(tally.played.clone(), &[], tally.started_at);
+        Report::new(setting, tally, order, (false, &proof))
     }
 
     #[test]
@@ -294,6 +410,86 @@ mod tests {
         tally.add(Answered { first_answer: Some(first_answer), ..click });
         let shown = report(&tally, 8).to_string();
         assert!(shown.contains("that it is accepted") && !shown.contains("when to come back"), "{shown}");
+    }
+
+    #[test]
+    fn acceptance_and_waits_are_shown() {
+        let mut tally = Tally::default();
+        let waits = Waits::default();
+        for (number, given_s) in [(0, 2), (1, 3)] {
+            let click = answered(&format!("k{number}"), 0, decided(&format!("r{number}"), Outcome::Enrolled));
+            let acknowledged = click.sent + Duration::from_millis(2);
+            let accepted = Registration {
+                place_in_line: Some(1_700),
+                expected_wait: Duration::from_secs(given_s).try_into().ok(),
+                ..Registration::default()
+            };
+            waits.accepted(number, &accepted, None, acknowledged);
+            let ended = acknowledged + Duration::from_secs(2);
+            waits.ended(number, true, ended);
+            tally.add(Answered { acknowledged: Some(acknowledged), ended, ..click });
+        }
+        tally.waits = Some(waits.close());
+        let report = report(&tally, 8);
+        let shown = report.to_string();
+        let from = shown.find("Milliseconds").expect("times are shown");
+        insta::assert_snapshot!(&shown[from..], @"
+        Milliseconds                         p50       p90       p99     p99.9       max
+          click to outcome, since due     2004.0    2004.0    2004.0    2004.0    2004.0
+          click to outcome, since sent    2002.9    2002.9    2002.9    2002.9    2002.9
+          sent later than due                1.0       1.0       1.0       1.0       1.0
+          due to acceptance                  3.0       3.0       3.0       3.0       3.0
+          acceptance to outcome           2000.9    2000.9    2000.9    2000.9    2000.9
+
+        1 registrations/s decided over 2.0 s, 2 in the busiest second; at most 0 clicks outstanding;
+        longest time in which somebody waited and nobody got an outcome: 0.0 s
+
+        Longest line: 1,700; longest wait from acceptance to outcome: 2.0 s
+
+        Given waits / real waits           count       p10       p50       p90
+          given at acceptance                  2      1.00      1.00      1.50
+        ");
+        let json = serde_json::to_value(report).expect("JSON");
+        assert_eq!(json["longest_line"], 1_700);
+        assert_eq!(json["given_waits_to_real_at_acceptance"]["p90"], 1.5);
+    }
+
+    #[test]
+    fn who_was_overtaken_is_shown() {
+        let overtaken = Overtaken {
+            student_id: "S1".to_owned(),
+            key: "k1".to_owned(),
+            section_id: "C001-L1".to_owned(),
+            sent_ms: 10.0,
+            acknowledged_ms: 12.5,
+            refused_at_version: 31,
+            by_student_id: "S2".to_owned(),
+            by_key: "k2".to_owned(),
+            by_sent_ms: 1_012.5,
+            granted_at_version: 30,
+            overtaken_by_ms: 1_000.0,
+        };
+        let order = Order {
+            acknowledged_is_measured: true,
+            refused_closed_section: 9,
+            overtaken: 1,
+            overtaken_excused: 2,
+            overtaken_longest_ms: 1_000.0,
+            overtaken_examples: vec![overtaken],
+            overtaken_by_clicks: 3,
+            submitted_before: 4,
+        };
+        let report = Report { first_come_first_served: order, ..report(&Tally::default(), 8) }.to_string();
+        let (_, order) = report.split_once("\n\nFirst come, first served\n").expect("the order is shown");
+        let (order, _) = order.split_once("\n\n").expect("more follows");
+        insta::assert_snapshot!(order, @"
+          refused, section full                 9
+          of these overtaken                    1  longest: 1000.0 ms after the acknowledgement
+          overtaken, but excused                2  an earlier registration of the student was not settled
+          overtaken by clicks alone             3  a click 0.2 s later was enrolled in the section
+          not judged                            4  submitted before the rush began
+          ! section C001-L1: S2, sent at 1012.5 ms, got a seat (version 30); S1, sent at 10.0 ms and acknowledged at 12.5 ms, got none (version 31)
+        ");
     }
 
     #[test]
@@ -325,6 +521,13 @@ mod tests {
           repeated, other answer                0
           turned away, came back                0
           answer lost, asked again              0
+
+        First come, first served
+          refused, section full               250
+          of these overtaken                    0
+          overtaken, but excused                0  an earlier registration of the student was not settled
+          overtaken by clicks alone             0  a click 0.2 s later was enrolled in the section
+          (acknowledged: when the server says it was submitted; --acknowledge measures it)
 
         Milliseconds                         p50       p90       p99     p99.9       max
           click to outcome, since due       11.0      11.0      11.0      11.0      11.0
@@ -366,6 +569,12 @@ mod tests {
           ! 1 without an outcome: given up after 300 s: Unavailable: connection refused
           ! student S1, key k1: first r1 ENROLLED, then r2 ENROLLED
 
+        First come, first served
+          refused, section full                 0
+          of these overtaken                    0
+          overtaken, but excused                0  an earlier registration of the student was not settled
+          overtaken by clicks alone             0  a click 0.2 s later was enrolled in the section
+
         Milliseconds                         p50       p90       p99     p99.9       max
           click to outcome, since due       11.0      11.0      11.0      11.0      11.0
           click to outcome, since sent      10.0      10.0      10.0      10.0      10.0
@@ -386,6 +595,6 @@ mod tests {
         tally.close(&sent(1));
         let json = serde_json::to_value(report(&tally, 1)).expect("JSON");
         let names: Vec<&String> = json.as_object().expect("an object").keys().collect();
-        insta::assert_snapshot!(format!("{names:?}"), @r#"["active_s", "answers_lost", "audit", "audit_holds", "clicks", "clicks_held_back", "clicks_outstanding_max", "clicks_planned", "clicks_without_outcome", "connections", "dir", "errors", "generator_lateness_ms", "latency_since_due_ms", "latency_since_sent_ms", "outcomes", "refusals", "registrations", "registrations_in_busiest_s", "registrations_per_s", "repeated_keys", "sagas_unfinished_at_audit", "speed", "stall_longest_ms", "turned_away"]"#);
+        insta::assert_snapshot!(format!("{names:?}"), @r#"["active_s", "answers_lost", "audit", "audit_holds", "clicks", "clicks_held_back", "clicks_outstanding_max", "clicks_planned", "clicks_without_outcome", "connections", "dir", "errors", "first_come_first_served", "generator_lateness_ms", "latency_since_due_ms", "latency_since_sent_ms", "outcomes", "refusals", "registrations", "registrations_in_busiest_s", "registrations_per_s", "repeated_keys", "sagas_unfinished_at_audit", "speed", "stall_longest_ms", "turned_away"]"#);
     }
 }

@@ -5,10 +5,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use matricula_kit::time::UnixMs;
 use matricula_proto::registration::v1::{Outcome, Registration};
 use tonic::Status;
 
 use super::follow::{Followed, is_turned_away};
+use super::order::Click;
+use super::waits::SeenWaits;
 use crate::commands::registration::{outcome_name, reason_name};
 
 /// Differences and errors that are spelled out; all are counted.
@@ -46,8 +49,12 @@ pub struct Answered {
     pub due: Duration,
     /// When it was sent first.
     pub sent: Duration,
+    /// When the first call was sent that was not rejected: no earlier call can have been accepted.
+    pub admitted: Duration,
     /// Where the first answer is asked for: when it came, and what it said.
     pub first_answer: Option<FirstAnswer>,
+    /// Where the first answer is asked for: when the first call was answered that accepted it.
+    pub acknowledged: Option<Duration>,
     /// When it ended.
     pub ended: Duration,
 }
@@ -97,6 +104,8 @@ pub struct FirstAnswers {
 /// Everything counted.
 #[derive(Debug, Default)]
 pub struct Tally {
+    /// When the run began, by this machine's clock.
+    pub started_at: UnixMs,
     /// Clicks that were to be sent.
     pub planned: u64,
     /// Clicks that were sent.
@@ -127,6 +136,14 @@ pub struct Tally {
     pub since_sent: Latency,
     /// Where first answers are asked for.
     pub first_answers: Option<FirstAnswers>,
+    /// From when the click was due to when it was acknowledged, where first answers are asked for.
+    pub acceptance: Latency,
+    /// From when a click was acknowledged to its outcome, likewise.
+    pub accepted_to_outcome: Latency,
+    /// What was seen of the waits, where first answers are asked for.
+    pub waits: Option<SeenWaits>,
+    /// Every click, for the judgement on the order.
+    pub played: Vec<Click>,
     /// From when the click was due to when it was sent.
     pub lateness: Latency,
     /// Registrations decided in each second of the run.
@@ -200,9 +217,9 @@ impl Sent {
 }
 
 impl Tally {
-    /// Of so many clicks that are to be sent.
-    pub fn of(planned: u64) -> Self {
-        Self { planned, ..Self::default() }
+    /// Of so many clicks that are to be sent, from that moment on.
+    pub fn of(planned: u64, started_at: UnixMs) -> Self {
+        Self { planned, started_at, ..Self::default() }
     }
 
     /// Registrations that were decided: distinct keys.
@@ -229,6 +246,10 @@ impl Tally {
                 Said::Otherwise => {}
             }
         }
+        if let Some(acknowledged) = answered.acknowledged {
+            self.acceptance.record(acknowledged.saturating_sub(answered.due));
+        }
+        self.played.push(answered.played());
         let is_decided = answered.followed.end.is_ok();
         self.turned_away.add(answered.followed.turned_away, is_decided);
         self.lost.add(answered.followed.lost, is_decided);
@@ -240,6 +261,9 @@ impl Tally {
                 self.decided += 1;
                 self.since_due.record(answered.ended.saturating_sub(answered.due));
                 self.since_sent.record(answered.ended.saturating_sub(answered.sent));
+                if let Some(acknowledged) = answered.acknowledged {
+                    self.accepted_to_outcome.record(answered.ended.saturating_sub(acknowledged));
+                }
                 self.add_decided((answered.student_id, answered.key), &registration, answered.ended);
             }
             // The kinds of errors are few; a server that makes up a new one for every click must not fill the memory.
@@ -291,6 +315,28 @@ impl Tally {
         self.held_back = flow.held_back;
         self.outstanding_max = flow.outstanding_max;
         self.stall_longest = flow.stall_longest;
+    }
+}
+
+impl Answered {
+    fn played(&self) -> Click {
+        let registration = self.followed.end.as_ref().ok();
+        let click = Click {
+            key: (self.student_id.clone(), self.key.clone()),
+            registration_id: String::new(),
+            sent: self.sent,
+            admitted: self.admitted,
+            acknowledged: self.acknowledged,
+            ended: registration.map(|_| self.ended),
+            submitted_at: None,
+            decided_at: None,
+            is_enrolled: false,
+            full: Vec::new(),
+        };
+        match registration {
+            Some(registration) => click.decided_as(registration),
+            None => click,
+        }
     }
 }
 

@@ -14,14 +14,14 @@ const NOW: Moment = Moment::from_secs(1_000);
 
 /// So many wait, at a bound of ten.
 fn line(waiting: u64) -> Line<()> {
-    let config = CoreConfig { admission_queue_max: 10, ..CoreConfig::for_tests() };
+    let config = CoreConfig { admission_queue_max: 10, ..CoreConfig::default() };
     let mut line = Line::new(&config, NOW);
     line.seen(LineState { last: Ticket(waiting), ..LineState::default() }, NOW);
     line
 }
 
 fn bounds(change: impl FnOnce(&mut CoreConfig)) -> Bounds {
-    let mut config = CoreConfig { subject_per_second_max: 1, subject_burst_max: 2, ..CoreConfig::for_tests() };
+    let mut config = CoreConfig { subject_per_second_max: 1, subject_burst_max: 2, ..CoreConfig::default() };
     change(&mut config);
     Bounds::new(&config, 7)
 }
@@ -40,7 +40,7 @@ fn a_submission_that_finds_no_room_costs_no_token() {
     for room in no_room {
         for _ in 0..20 {
             let rejected = bounds.enter("eager", &room, NOW);
-            assert!(matches!(rejected, Err(Reply::QueueFull { .. })), "{rejected:?}");
+            assert!(matches!(rejected, Err(Rejection::QueueFull { .. })), "{rejected:?}");
         }
     }
     let is_nearly_stuck = Some(since + ms(1));
@@ -49,7 +49,7 @@ fn a_submission_that_finds_no_room_costs_no_token() {
         assert_eq!(bounds.enter("eager", &room, NOW), Ok(()), "the burst is whole");
     }
     let too_fast = bounds.enter("eager", &room(&free), NOW);
-    assert!(matches!(too_fast, Err(Reply::OverQuota { .. })), "{too_fast:?}");
+    assert!(matches!(too_fast, Err(Rejection::OverQuota { .. })), "{too_fast:?}");
     assert_eq!(bounds.enter("another", &room(&free), NOW), Ok(()));
 }
 
@@ -65,7 +65,7 @@ fn a_standstill_for_another_reason_has_no_rate() {
     assert!(full.rate(now).is_some_and(|rate| (95.0..105.0).contains(&rate)), "{:?}", full.rate(now));
     let mut bounds = bounds(|config| config.sagas_in_memory_max = 5);
     let hint = |bounds: &mut Bounds, room: &Room<'_, ()>| match bounds.enter("ada", room, now) {
-        Err(Reply::QueueFull { retry_after }) => retry_after,
+        Err(Rejection::QueueFull { retry_after }) => retry_after,
         other => panic!("{other:?}"),
     };
     let of_memory = hint(&mut bounds, &Room { in_memory: 5, ..room(&full) });

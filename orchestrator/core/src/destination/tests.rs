@@ -48,7 +48,7 @@ struct World {
 
 impl World {
     fn new(change: impl FnOnce(&mut CoreConfig)) -> Self {
-        let (mut config, definition) = (CoreConfig::for_tests(), definition());
+        let (mut config, definition) = (CoreConfig::default(), definition());
         change(&mut config);
         let admitted = Recorded::first(0, definition.admit(["reserve", "hold", "commit", "notify"], 0));
         let state = Arc::new(SagaState::replay(&definition, [&admitted]).expect("a sound log"));
@@ -264,7 +264,7 @@ fn a_withdrawn_call_is_left_out_of_the_half_that_has_not_left() {
     assert_eq!(world.failed(&whole, Code::InvalidArgument, NOW), []);
     let first = world.send_one(NOW);
     assert_eq!(first.sagas, [1, 2, 3]);
-    let has_waited = [1, 4, 5].map(|number| world.destinations.withdraw("Reserve", id(number), RESERVE));
+    let has_waited = [1, 4, 5].map(|number| world.destinations.withdraw(id(number), RESERVE, Direction::Forward));
     assert_eq!(has_waited, [false; 3], "they end with their batch");
     assert_eq!(world.succeeded(&first, NOW), []);
     let second = world.send_one(NOW);
@@ -330,7 +330,7 @@ fn a_withdrawn_call_is_not_made_if_it_still_waits() {
     let first = world.send_one(NOW);
     world.reserve([2, 3], NOW);
     world.queue(2, COMMIT, Direction::Forward, NOW);
-    let has_waited = [1, 2].map(|number| world.destinations.withdraw("Reserve", id(number), RESERVE));
+    let has_waited = [1, 2].map(|number| world.destinations.withdraw(id(number), RESERVE, Direction::Forward));
     assert_eq!(has_waited, [false, true], "the first has left");
     assert_eq!(world.succeeded(&first, NOW).len(), 1, "it was in flight");
     let next = world.send_one(NOW);

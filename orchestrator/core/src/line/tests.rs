@@ -7,7 +7,7 @@ const START: Moment = Moment::from_secs(10);
 const MS: Duration = Duration::from_millis(1);
 
 fn line() -> Line<()> {
-    let config = CoreConfig { admission_queue_max: 1_000, admission_wait_max_ms: 2_000, ..CoreConfig::for_tests() };
+    let config = CoreConfig { admission_queue_max: 1_000, admission_wait_max_ms: 2_000, ..CoreConfig::default() };
     Line::new(&config, START)
 }
 
@@ -48,43 +48,42 @@ fn the_line_is_read_ahead_without_a_gap() {
     assert_eq!(claimed(&mut line, 2), None, "one claim at a time");
     assert_eq!(asked(&mut line, 100, START), None, "enough is read");
     line.seen(state(2, 600), START);
-    line.claim_ended(false);
+    line.claim_ended(Vec::new());
     assert_eq!(claimed(&mut line, 253), Some((2, (3..=255).collect())));
     let free = 300;
     assert_eq!(asked(&mut line, free, START), Some((Ticket(256), READ_MAX)), "behind what was read");
     assert_eq!(asked(&mut line, free, START), None, "one read at a time");
     line.read(Ticket(256), READ_MAX, state(2, 600), sagas(257..=512), START);
     line.seen(state(255, 600), START);
-    line.claim_ended(false);
+    line.claim_ended(Vec::new());
     assert_eq!(claimed(&mut line, 300), Some((255, (256..=512).collect())));
 }
 
 #[test]
-fn a_claim_that_missed_a_saga_reads_the_line_anew() {
+fn what_a_claim_has_missed_is_next_again() {
     let mut line = line();
     read(&mut line, 10, state(0, 9), 1..=9);
-    assert_eq!(claimed(&mut line, 3), Some((0, vec![1, 2, 3])));
-    line.seen(state(5, 9), START);
-    line.claim_ended(true);
-    assert_eq!(claimed(&mut line, 3), None, "what was read may be gone");
-    assert_eq!(asked(&mut line, 3, START), Some((Ticket(5), READ_MAX)));
-    line.read(Ticket(5), READ_MAX, state(5, 9), sagas(6..=9), START);
-    assert_eq!(claimed(&mut line, 3), Some((5, vec![6, 7, 8])));
+    assert_eq!(claimed(&mut line, 5), Some((0, vec![1, 2, 3, 4, 5])));
+    // Another instance has claimed three.
+    line.seen(state(3, 9), START);
+    line.claim_ended(sagas(1..=5));
+    assert_eq!(claimed(&mut line, 3), Some((3, vec![4, 5, 6])), "in their order, and without those three");
 }
 
 #[test]
-fn a_read_that_comes_too_late_leaves_no_gap() {
+fn a_claim_that_the_database_refuses_leaves_no_gap() {
     let mut line = line();
     read(&mut line, 10, state(0, 3), 1..=3);
     line.seen(state(0, 9), START);
     assert_eq!(asked(&mut line, 10, START), Some((Ticket(3), READ_MAX)));
     assert_eq!(claimed(&mut line, 10), Some((0, vec![1, 2, 3])));
-    line.claim_ended(true);
-    // 1 to 3 are still queued: the database has refused the claim.
+    line.claim_refused(START);
+    line.claim_ended(sagas(1..=3));
     line.read(Ticket(3), READ_MAX, state(0, 9), sagas(4..=9), START);
-    assert_eq!(claimed(&mut line, 10), None);
-    read(&mut line, 10, state(0, 9), 1..=9);
-    assert_eq!(claimed(&mut line, 10), Some((0, (1..=9).collect())));
+    assert_eq!(claimed(&mut line, 10), None, "the cause may be mended");
+    let later = START + CLAIM_AGAIN;
+    let again = line.claim(10, later).map(|(after, sagas)| (after, sagas.len()));
+    assert_eq!(again, Some((Ticket(0), 9)));
 }
 
 #[test]
@@ -140,18 +139,6 @@ fn the_door_stops_new_ones_or_turns() {
     assert_eq!(claimed(&mut line, 10), None);
     line.seen(with_door(DoorState::Closed, 3), START);
     assert_eq!(claimed(&mut line, 10), Some((0, vec![1, 2, 3])), "the line goes on");
-}
-
-#[test]
-fn a_refused_claim_is_tried_again_after_a_pause() {
-    let mut line = line();
-    read(&mut line, 10, state(0, 3), 1..=3);
-    assert!(claimed(&mut line, 1).is_some());
-    line.claim_refused(START);
-    line.claim_ended(true);
-    read(&mut line, 10, state(0, 3), 1..=3);
-    assert!(line.claim(1, START + CLAIM_AGAIN - MS).is_none());
-    assert!(line.claim(1, START + CLAIM_AGAIN).is_some());
 }
 
 /// So many turns each 100 ms, for so many ticks.

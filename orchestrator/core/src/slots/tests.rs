@@ -10,7 +10,7 @@ fn id(number: u128) -> SagaId {
 }
 
 fn slots(most: usize) -> Slots {
-    Slots::new(&CoreConfig { in_flight_max: most, ..CoreConfig::for_tests() })
+    Slots::new(&CoreConfig { in_flight_max: most, ..CoreConfig::default() })
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::*;
 
 /// One slot, and it is taken.
 fn busy() -> Shell {
-    let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::for_tests() });
+    let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::default() });
     shell.submit(1);
     shell.write_all();
     assert_eq!(kinds(&shell.replies), [(1, "accepted")]);
@@ -32,7 +32,7 @@ fn finish(shell: &mut Shell) {
 
 #[test]
 fn a_submission_that_comes_behind_one_that_is_to_be_queued_never_begins_before_it() {
-    let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::for_tests() });
+    let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::default() });
     shell.step([submitted(1), submitted(2)]);
     let first = shell.commit();
     assert_eq!(firsts(&first), [(1, true), (2, false)]);
@@ -51,7 +51,7 @@ fn a_submission_that_comes_behind_one_that_is_to_be_queued_never_begins_before_i
 
 #[test]
 fn a_saga_that_the_database_queues_does_not_begin_and_gives_its_slot_back() {
-    let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::for_tests() });
+    let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::default() });
     // Another instance has a line, which is not known here.
     shell.line.last = Ticket(5);
     shell.submit(6);
@@ -109,7 +109,7 @@ fn a_claimed_saga_enters_and_begins_when_that_is_persisted() {
 
 #[test]
 fn a_missed_claim_gives_its_slot_back() {
-    let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::for_tests() });
+    let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::default() });
     shell.line.last = Ticket(3);
     shell.step([Input::LineBegun]);
     shell.read(1..=3);
@@ -119,7 +119,6 @@ fn a_missed_claim_gives_its_slot_back() {
     let (admissions, appends, line) = (Vec::new(), Vec::new(), Some(shell.line.clone()));
     shell.answer_commit(&claim, CommitAnswer::Written { admissions, claimed: vec![false], appends, line });
     assert_eq!(shell.core.in_memory(), 0);
-    shell.read(2..=3);
     let claim = shell.commit();
     assert_eq!(turns(&claim), Some((1, vec![2])));
     shell.write(&claim);
@@ -146,7 +145,7 @@ fn a_saga_that_is_adopted_while_it_is_claimed_here_goes_on() {
 #[test]
 fn a_saga_that_is_adopted_while_it_is_admitted_here_goes_on() {
     for outcome in [Admitted::Queued { ticket: Ticket(1) }, Admitted::Begun { ticket: Ticket(1) }] {
-        let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::for_tests() });
+        let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::default() });
         shell.submit(1);
         let admission = shell.commit();
         shell.adopt([1]);
@@ -203,7 +202,7 @@ fn a_cancel_that_comes_when_the_turn_has_come_elsewhere_is_not_for_this_instance
 
 #[test]
 fn a_cancelled_saga_is_not_claimed_again() {
-    let mut shell = Shell::with(&CoreConfig { in_flight_max: 2, ..CoreConfig::for_tests() });
+    let mut shell = Shell::with(&CoreConfig { in_flight_max: 2, ..CoreConfig::default() });
     shell.line.last = Ticket(2);
     shell.step([Input::CommandedInLine { saga: queued(1), command: cancel(), caller: 1 }]);
     shell.step([Input::LineBegun]);

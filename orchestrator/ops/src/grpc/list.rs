@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::TryStreamExt as _;
 use futures::stream::{self, Stream};
 use matricula_kit::id::StudentId;
-use matricula_kit::rpc::{FieldError, checked_id, page_size, required_id};
+use matricula_kit::rpc::{self, FieldError, page_size, required_id};
 use matricula_proto::ops::v1 as ops;
 use matricula_registration::StoredRegistration;
 use matricula_runtime::{SagaFilter, Workload as _};
@@ -27,10 +27,8 @@ pub(super) async fn list(
 ) -> Result<ops::ListSagasResponse, Status> {
     let (filter, wanted) = filter(request)?;
     let (stored, next) = page(runtime, filter, &wanted).await?;
-    let mut sagas: Vec<ops::SagaSummary> = stored.iter().map(wire::summary).collect();
-    waits::add_to(runtime, &mut sagas, &stored).await?;
     Ok(ops::ListSagasResponse {
-        sagas,
+        sagas: waits::summaries(runtime, &stored).await?,
         next_page_token: next.unwrap_or_default(),
         destinations_in_trouble: runtime.outages().iter().map(wire::outage).collect(),
     })
@@ -71,32 +69,25 @@ fn filter(request: ops::ListSagasRequest) -> Result<(SagaFilter, Wanted), FieldE
     let ops::ListSagasRequest { page_size: size, page_token, phases, student_id, needs_attention, unfinished } =
         request;
     let limit = page_size(size)?;
-    let before = match page_token {
-        token if token.is_empty() => None,
-        token => Some(checked_id("page_token", token)?),
-    };
+    let before = rpc::page_token(page_token)?;
     let subject = match student_id {
         id if id.is_empty() => None,
         id => Some(required_id("student_id", id, StudentId::try_new)?.into()),
     };
-    let phases = phases
-        .into_iter()
-        .enumerate()
-        .map(|(index, number)| match ops::SagaPhase::try_from(number) {
-            Ok(ops::SagaPhase::Unspecified) | Err(_) => {
-                Err(FieldError::new(format!("phases[{index}]"), format!("must be a phase, got {number}")))
-            }
-            Ok(phase) => Ok(phase),
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let phase = |(index, number): (usize, i32)| match ops::SagaPhase::try_from(number) {
+        Ok(ops::SagaPhase::Unspecified) | Err(_) => {
+            Err(FieldError::new(format!("phases[{index}]"), format!("must be a phase, got {number}")))
+        }
+        Ok(phase) => Ok(phase),
+    };
+    let phases: Vec<ops::SagaPhase> = phases.into_iter().enumerate().map(phase).collect::<Result<_, _>>()?;
     let is_unreadable_wanted = phases.contains(&ops::SagaPhase::Unreadable);
     let stored = if is_unreadable_wanted { &[] } else { phases.as_slice() };
     let stored = stored.iter().filter_map(|phase| wire::stored_phase(*phase)).collect();
     let wanted = Wanted { phases, needs_attention };
     // A saga that can't be read always needs attention, whatever the store says.
     let needs_attention = needs_attention && !is_unreadable_wanted;
-    let archived = false;
-    Ok((SagaFilter { subject, phases: stored, needs_attention, unfinished, archived, before, limit }, wanted))
+    Ok((SagaFilter { subject, phases: stored, needs_attention, unfinished, archived: false, before, limit }, wanted))
 }
 
 /// A page of the sagas that are wanted, and where the next one begins.

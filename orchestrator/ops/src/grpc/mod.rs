@@ -22,11 +22,11 @@ use matricula_kit::status;
 use matricula_proto::ops::v1 as ops;
 use matricula_proto::ops::v1::saga_service_server::SagaService;
 use matricula_registration::StoredRegistration;
-use matricula_runtime::{DestinationStatus, RequestedCommand, SagaId, Workload as _};
+use matricula_runtime::RequestedCommand::{Cancel, Operator};
+use matricula_runtime::{DestinationStatus, SagaId, Workload as _};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
-use self::verbs::{Carried, Decision};
 use crate::{Orchestrator, explain, wire};
 
 /// Most RPCs that may be allowed in flight to one service: what a connection carries.
@@ -41,6 +41,15 @@ pub(crate) struct SagaGrpc {
 }
 
 type Answer<T> = Result<Response<T>, Status>;
+
+/// Has a command carried out, and answers its request: the requests and answers of all commands have these fields.
+macro_rules! carry_out {
+    ($self:ident, $request:ident, $command:expr, $response:ident) => {{
+        let carried = $self.carry_out($request.saga_id, $command, $request.by, $request.reason, $request.command_id);
+        let (summary, result, pending) = carried.await?;
+        Ok(Response::new(ops::$response { summary, result, pending }))
+    }};
+}
 
 impl SagaGrpc {
     pub(crate) fn new(runtime: Arc<Orchestrator>, shutdown: CancellationToken) -> Self {
@@ -73,7 +82,7 @@ impl SagaService for SagaGrpc {
 
     async fn get_saga(&self, request: Request<ops::GetSagaRequest>) -> Answer<ops::GetSagaResponse> {
         let stored = self.stored(saga_id(request.into_inner().saga_id)??).await?;
-        Ok(Response::new(wire::saga(self.runtime.workload().definition(), &stored)))
+        Ok(Response::new(wire::shown(self.runtime.workload().definition(), &stored)))
     }
 
     async fn find_saga(&self, request: Request<ops::FindSagaRequest>) -> Answer<ops::FindSagaResponse> {
@@ -86,45 +95,32 @@ impl SagaService for SagaGrpc {
     }
 
     async fn retry_saga(&self, request: Request<ops::RetrySagaRequest>) -> Answer<ops::RetrySagaResponse> {
-        let ops::RetrySagaRequest { saga_id, step, by, reason, command_id } = request.into_inner();
-        let step = if step.is_empty() { None } else { Some(self.step(step)?) };
-        let decision = Decision { saga_id, by, reason, command_id };
-        let Carried { summary, result, pending } =
-            self.carry_out(decision, RequestedCommand::Operator(OperatorCommand::Retry { step })).await?;
-        Ok(Response::new(ops::RetrySagaResponse { summary, result, pending }))
+        let request = request.into_inner();
+        let step = if request.step.is_empty() { None } else { Some(self.step(request.step)?) };
+        carry_out!(self, request, Operator(OperatorCommand::Retry { step }), RetrySagaResponse)
     }
 
     async fn skip_step(&self, request: Request<ops::SkipStepRequest>) -> Answer<ops::SkipStepResponse> {
-        let ops::SkipStepRequest { saga_id, step, by, reason, command_id } = request.into_inner();
-        let command = OperatorCommand::Skip { step: self.step(step)? };
-        let decision = Decision { saga_id, by, reason, command_id };
-        let Carried { summary, result, pending } =
-            self.carry_out(decision, RequestedCommand::Operator(command)).await?;
-        Ok(Response::new(ops::SkipStepResponse { summary, result, pending }))
+        let request = request.into_inner();
+        let step = self.step(request.step)?;
+        carry_out!(self, request, Operator(OperatorCommand::Skip { step }), SkipStepResponse)
     }
 
     async fn resolve_step(&self, request: Request<ops::ResolveStepRequest>) -> Answer<ops::ResolveStepResponse> {
-        let ops::ResolveStepRequest { saga_id, step, by, reason, command_id, answer } = request.into_inner();
-        let command = OperatorCommand::Resolve { step: self.step(step)?, answer: verbs::resolution(answer, &reason)? };
-        let decision = Decision { saga_id, by, reason, command_id };
-        let Carried { summary, result, pending } =
-            self.carry_out(decision, RequestedCommand::Operator(command)).await?;
-        Ok(Response::new(ops::ResolveStepResponse { summary, result, pending }))
+        let request = request.into_inner();
+        let step = self.step(request.step)?;
+        let answer = verbs::resolution(request.answer, &request.reason)?;
+        carry_out!(self, request, Operator(OperatorCommand::Resolve { step, answer }), ResolveStepResponse)
     }
 
     async fn abandon_saga(&self, request: Request<ops::AbandonSagaRequest>) -> Answer<ops::AbandonSagaResponse> {
-        let ops::AbandonSagaRequest { saga_id, by, reason, command_id } = request.into_inner();
-        let decision = Decision { saga_id, by, reason, command_id };
-        let Carried { summary, result, pending } =
-            self.carry_out(decision, RequestedCommand::Operator(OperatorCommand::Abandon)).await?;
-        Ok(Response::new(ops::AbandonSagaResponse { summary, result, pending }))
+        let request = request.into_inner();
+        carry_out!(self, request, Operator(OperatorCommand::Abandon), AbandonSagaResponse)
     }
 
     async fn cancel_saga(&self, request: Request<ops::CancelSagaRequest>) -> Answer<ops::CancelSagaResponse> {
-        let ops::CancelSagaRequest { saga_id, by, reason, command_id } = request.into_inner();
-        let decision = Decision { saga_id, by, reason, command_id };
-        let Carried { summary, result, pending } = self.carry_out(decision, RequestedCommand::Cancel).await?;
-        Ok(Response::new(ops::CancelSagaResponse { summary, result, pending }))
+        let request = request.into_inner();
+        carry_out!(self, request, Cancel, CancelSagaResponse)
     }
 
     async fn watch_sagas(&self, request: Request<ops::WatchSagasRequest>) -> Answer<Self::WatchSagasStream> {
@@ -139,16 +135,10 @@ impl SagaService for SagaGrpc {
     ) -> Answer<ops::ListDestinationsResponse> {
         let (instance, outages) = (self.runtime.instance(), self.runtime.outages());
         let others = outages.iter().filter(|outage| outage.instance != instance.as_str());
-        Ok(Response::new(ops::ListDestinationsResponse {
-            destinations: self
-                .runtime
-                .destinations()
-                .await
-                .into_iter()
-                .map(|status| self.destination(status))
-                .collect(),
-            others_in_trouble: others.map(wire::outage).collect(),
-        }))
+        let others_in_trouble = others.map(wire::outage).collect();
+        let destinations = self.runtime.destinations().await.into_iter();
+        let destinations = destinations.map(|status| self.destination(status)).collect();
+        Ok(Response::new(ops::ListDestinationsResponse { destinations, others_in_trouble }))
     }
 
     async fn set_destination_limit(
@@ -166,8 +156,7 @@ impl SagaService for SagaGrpc {
         if destinations.is_empty() {
             return Err(shutting_down());
         }
-        let names: Vec<&str> = destinations.iter().map(|one| one.name).collect();
-        let names = names.join(", ");
+        let names = destinations.iter().map(|one| one.name).collect::<Vec<_>>().join(", ");
         let destination = destinations.into_iter().find(|one| one.name == name);
         let destination = destination.ok_or_else(|| FieldError::new("name", format!("must be one of {names}")))?;
         if !is_set {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::{SagaGrpc, saga_id};
-use crate::{explain, waits, wire};
+use crate::{explain, waits};
 
 /// Longest name of an operator: an address of mail fits.
 const BY_BYTES_MAX: usize = 64;
@@ -30,27 +30,20 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// When an unanswered command may be sent again: a takeover by another instance is under way.
 const RETRY_UNANSWERED: Duration = Duration::from_secs(1);
 
-/// What an operator has decided, as it comes from the wire.
-pub(super) struct Decision {
-    pub saga_id: String,
-    pub by: String,
-    pub reason: String,
-    pub command_id: String,
-}
-
-/// What has become of a command that was taken.
-pub(super) struct Carried {
-    pub summary: Option<ops::SagaSummary>,
-    /// Of [`ops::VerbResult`].
-    pub result: i32,
-    pub pending: String,
-}
+/// What has become of a command that was taken: the saga, an [`ops::VerbResult`], and what it waits for.
+pub(super) type Carried = (Option<ops::SagaSummary>, i32, String);
 
 impl SagaGrpc {
     /// Has a command carried out by whoever drives the saga, and reads what has become of the command and of the saga.
-    pub(super) async fn carry_out(&self, decision: Decision, command: RequestedCommand) -> Result<Carried, Status> {
-        let Decision { saga_id: id, by, reason, command_id } = decision;
-        let id = saga_id(id)?;
+    pub(super) async fn carry_out(
+        &self,
+        saga: String,
+        command: RequestedCommand,
+        by: String,
+        reason: String,
+        command_id: String,
+    ) -> Result<Carried, Status> {
+        let id = saga_id(saga)?;
         let command_id = match command_id {
             id if id.is_empty() => None,
             id => Some(checked_id("command_id", id)?),
@@ -58,26 +51,24 @@ impl SagaGrpc {
         let request =
             CommandRequest { command: command.clone(), by: by_of(by)?, reason: reason_of(reason)?, id: command_id };
         let id = id?;
-        let refused_as = refused_as(&request.command);
         let mut watcher = self.runtime.watch(id);
-        self.runtime.command(id, request).await.map_err(|error| not_done(id, refused_as, error))?;
+        self.runtime.command(id, request).await.map_err(|error| not_done(id, &command, error))?;
         let mut stored = self.stored(id).await?;
-        let is_open = stored.read.as_ref().is_ok_and(|(_, state)| state.outcome() == Outcome::Pending);
+        let is_open = stored.state().is_some_and(|state| state.outcome() == Outcome::Pending);
         if is_undoing(&command) && is_open {
             let undone = async { while watcher.changed().await.outcome() == Outcome::Pending {} };
             let _ = tokio::time::timeout(UNDONE_WAIT, undone).await;
             stored = self.stored(id).await?;
         }
-        let mut summary = vec![wire::summary(&stored)];
-        waits::add_to(&self.runtime, &mut summary, std::slice::from_ref(&stored)).await?;
+        let summary = waits::summaries(&self.runtime, std::slice::from_ref(&stored)).await?.pop();
         let pending = self.pending(&stored, &command).await;
         let result = if pending.is_some() { ops::VerbResult::Recorded } else { ops::VerbResult::Done };
-        Ok(Carried { summary: summary.pop(), result: result.into(), pending: pending.unwrap_or_default() })
+        Ok((summary, result.into(), pending.unwrap_or_default()))
     }
 
     /// What a command waits for that is in the log; none when it is carried out.
     async fn pending(&self, stored: &StoredRegistration, command: &RequestedCommand) -> Option<String> {
-        let (_, state) = stored.read.as_ref().ok()?;
+        let state = stored.state()?;
         if state.phase().is_finished() {
             return None;
         }
@@ -181,15 +172,12 @@ fn reason_of(reason: String) -> Result<String, FieldError> {
     }
 }
 
-fn refused_as(command: &RequestedCommand) -> &'static str {
-    match command {
+fn not_done(id: SagaId, command: &RequestedCommand, error: CommandError) -> Status {
+    let message = error.to_string();
+    let refused_as = match command {
         RequestedCommand::Cancel => "TOO_LATE_TO_CANCEL",
         RequestedCommand::Operator(_) => "VERB_REFUSED",
-    }
-}
-
-fn not_done(id: SagaId, refused_as: &str, error: CommandError) -> Status {
-    let message = error.to_string();
+    };
     match error {
         CommandError::NotFound => status::not_found("saga", &id.to_string()),
         CommandError::Refused(_) => status::error(Code::FailedPrecondition, refused_as, message),

@@ -183,27 +183,24 @@ impl Watch {
     /// Has those sagas told that the client wants.
     async fn take(&mut self, rows: Vec<SagaRow>) -> Result<(), DbError> {
         let definition = self.runtime.workload().definition();
-        let stored: Vec<_> = rows.into_iter().map(|row| StoredRegistration::read(definition, row)).collect();
-        let (mut summaries, stored): (Vec<_>, Vec<_>) =
-            stored.into_iter().filter_map(|stored| Some((self.wanted(&stored)?, stored))).unzip();
-        waits::add_to(&self.runtime, &mut summaries, &stored).await?;
-        let told = summaries.into_iter();
+        let mut stored: Vec<_> = rows.into_iter().map(|row| StoredRegistration::read(definition, row)).collect();
+        stored.retain(|one| is_wanted(&mut self.open, self.needs_attention, one));
+        let told = waits::summaries(&self.runtime, &stored).await?.into_iter();
         self.told.extend(told.map(|summary| ops::WatchSagasResponse { summary: Some(summary), destination: None }));
         Ok(())
     }
+}
 
-    /// A saga as it is told; none when the client does not want it.
-    fn wanted(&mut self, stored: &StoredRegistration) -> Option<ops::SagaSummary> {
-        let id = stored.row.id;
-        let summary = wire::summary(stored);
-        let is_open = if self.needs_attention { summary.needs_attention } else { !wire::is_finished(stored) };
-        let was_open = self.open.remove(&id);
-        if is_open {
-            self.open.insert(id);
-            if self.open.len() > OPEN_MAX {
-                self.open.pop_first();
-            }
+/// Whether a client is told of a saga. `open` has what the client takes for unfinished, and is kept up to date.
+fn is_wanted(open: &mut BTreeSet<SagaId>, needs_attention: bool, stored: &StoredRegistration) -> bool {
+    let id = stored.row.id;
+    let is_open = if needs_attention { wire::needs_attention(stored) } else { !wire::is_finished(stored) };
+    let was_open = open.remove(&id);
+    if is_open {
+        open.insert(id);
+        if open.len() > OPEN_MAX {
+            open.pop_first();
         }
-        (is_open || was_open || !self.needs_attention).then_some(summary)
     }
+    is_open || was_open || !needs_attention
 }

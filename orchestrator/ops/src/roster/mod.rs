@@ -17,13 +17,15 @@ use std::time::Duration;
 use futures::future::{join_all, try_join_all};
 use matricula_engine::Outcome;
 use matricula_kit::id::RosterRowId;
+use matricula_kit::rpc::wait_time;
 use matricula_kit::status;
 use matricula_kit::telemetry::TraceContext;
 use matricula_proto::ops::v1 as ops;
 use matricula_proto::ops::v1::roster_service_server::RosterService;
 use matricula_proto::registration::v1 as wire;
-use matricula_registration::{StoredRegistration, roster};
-use matricula_runtime::{KeyedSaga, SagaId, SagaRow, Submission, SubmitError, Submitted, Watcher, Workload as _};
+use matricula_registration::StoredRegistration;
+use matricula_registration::request::{ROSTER_KEY_PREFIX, parse_roster_key, roster_key};
+use matricula_runtime::{KeyedSaga, SagaId, SagaRow, SubmitError, Submitted, Watcher, Workload as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
@@ -67,7 +69,7 @@ impl RosterGrpc {
         students.sort_unstable();
         students.dedup();
         let mut of_rows = OfRows::new();
-        for saga in self.runtime.store().of_prefix(&students, roster::KEY_PREFIX).await? {
+        for saga in self.runtime.store().of_prefix(&students, ROSTER_KEY_PREFIX).await? {
             if let Some((row, earlier)) = earlier(saga) {
                 of_rows.entry(row).or_default().push(earlier);
             }
@@ -102,15 +104,8 @@ impl RosterGrpc {
         trace: &TraceContext,
     ) -> Result<Result<Begun, ops::NotTakenOver>, Status> {
         let begun = self.begun(matricula_runtime::new_saga_id());
-        let submission = Submission {
-            id: begun.id,
-            subject: row.request.student.as_str().to_owned(),
-            idempotency_key: roster::key(&row.id, number),
-            fingerprint: row.request.fingerprint(),
-            request: row.request,
-            trace: trace.clone(),
-        };
-        match self.runtime.submit(submission).await {
+        let key = roster_key(&row.id, number);
+        match self.runtime.submit(row.request.submission(begun.id, key, trace.clone())).await {
             Ok(Submitted::Accepted) => Ok(Ok(begun)),
             Ok(Submitted::Existing(id)) => Ok(Ok(self.begun(id))),
             Err(SubmitError::ShuttingDown) => Err(shutting_down()),
@@ -166,20 +161,14 @@ impl RosterService for RosterGrpc {
     ) -> Result<Response<ops::TakeOverResponse>, Status> {
         let trace = TraceContext::of_span(&Span::current(), &TraceContext::from_metadata(request.metadata()));
         let ops::TakeOverRequest { rows, charge, wait_ms } = request.into_inner();
-        let until = Instant::now() + row::wait(wait_ms)?;
+        let until = Instant::now() + wait_time(wait_ms)?;
         let rows = row::rows(rows, charge, self.runtime.now())?;
         let earlier = self.earlier(&rows).await?;
         let begun = try_join_all(rows.into_iter().map(|row| self.begin(row, &earlier, &trace)));
         let begun = tokio::time::timeout(DURABLE_WAIT_MAX, begun).await.map_err(|_| not_known())??;
-        let mut results = Vec::with_capacity(begun.len());
-        let mut open = Vec::with_capacity(begun.len());
-        for one in begun {
-            results.push(one.map(|begun| {
-                let id = begun.id;
-                open.push(begun);
-                id
-            }));
-        }
+        let results: Vec<_> =
+            begun.iter().map(|one| one.as_ref().map(|begun| begun.id).map_err(Clone::clone)).collect();
+        let open = begun.into_iter().flatten().collect();
         let registrations = self.decided(open, until).await?;
         let results = results.into_iter().map(|result| result_of(result, &registrations));
         Ok(Response::new(ops::TakeOverResponse { results: results.collect() }))
@@ -188,7 +177,7 @@ impl RosterService for RosterGrpc {
 
 /// What an earlier import has made of a row; none for a key that is no row's.
 fn earlier(saga: KeyedSaga) -> Option<((String, RosterRowId), Earlier)> {
-    let (row, number) = roster::parse_key(&saga.idempotency_key)?;
+    let (row, number) = parse_roster_key(&saga.idempotency_key)?;
     let request = serde_json::from_str(&saga.request).ok();
     Some(((saga.subject, row), Earlier { id: saga.id, number, request, standing: Standing::of(&saga.outcome) }))
 }

@@ -1,7 +1,6 @@
 //! The bounds of rows of a roster, each refused with the number of its row and the name of its field.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use matricula_kit::id::{RosterRowId, StudentId};
 use matricula_kit::rpc::{FieldError, required_id};
@@ -11,9 +10,6 @@ use matricula_registration::{RegistrationRequest, Roster};
 
 /// Rows in a call: each becomes a saga, and all of them are read and written together.
 const ROWS_MAX: usize = 1_000;
-/// Longest wait for outcomes: below the minute after which proxies give up on a call.
-const WAIT_MS_MAX: i32 = 30_000;
-
 /// One row, and what is wanted of it.
 #[derive(Debug)]
 pub(super) struct Row {
@@ -38,14 +34,6 @@ pub(super) fn rows(wire: Vec<ops::RosterRow>, charge: bool, now: UnixMs) -> Resu
         rows.push(row);
     }
     Ok(rows)
-}
-
-/// How long to wait for outcomes.
-pub(super) fn wait(wait_ms: i32) -> Result<Duration, FieldError> {
-    match u64::try_from(wait_ms) {
-        Ok(ms) if wait_ms <= WAIT_MS_MAX => Ok(Duration::from_millis(ms)),
-        _ => Err(FieldError::new("wait_ms", format!("must be 0 to {WAIT_MS_MAX}, got {wait_ms}"))),
-    }
 }
 
 fn row(wire: ops::RosterRow, charge: bool, now: UnixMs) -> Result<Row, FieldError> {
@@ -104,7 +92,6 @@ mod tests {
         check(vec![wire("E1", "s1", "a b", "")], "rows[0].section_id");
         check(vec![wire("E1", "s1", "A", "a b")], "rows[0].ended_section_id");
         check(vec![wire("E1", "s1", "A", "A")], "rows[0].ended_section_id");
-        assert!(wait(-1).is_err() && wait(30_001).is_err() && wait(30_000).is_ok());
     }
 
     #[test]

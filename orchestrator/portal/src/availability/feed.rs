@@ -53,11 +53,7 @@ enum Lost {
 pub(crate) fn start(cache: Arc<AvailabilityCache>, seats: Channel, shutdown: CancellationToken, tasks: &Tasks) {
     tasks.restarted("availability", move || {
         let (cache, seats, shutdown) = (cache.clone(), seats.clone(), shutdown.clone());
-        async move {
-            // Should the task panic: nothing is live until it is started again.
-            let _lost = LostOnDrop(&cache);
-            run(&cache, seats, shutdown).await;
-        }
+        async move { run(&cache, seats, shutdown).await }
     });
 }
 
@@ -74,6 +70,8 @@ async fn run(cache: &AvailabilityCache, seats: Channel, shutdown: CancellationTo
     let following = async {
         let mut delays = delays();
         loop {
+            // Should the task panic or end: nothing is live until it is started again.
+            let until_lost = LostOnDrop(cache);
             let lost = match open(cache, seats.clone()).await {
                 Ok(stream) => {
                     tracing::info!("the feed of seats is live");
@@ -83,8 +81,7 @@ async fn run(cache: &AvailabilityCache, seats: Channel, shutdown: CancellationTo
                 }
                 Err(lost) => lost,
             };
-            cache.lose();
-            metrics::gauge!("matricula_availability_live").set(0.0);
+            drop(until_lost);
             tracing::warn!(error = telemetry::chain(&lost), "the feed of seats is lost; availability is not live");
             tokio::time::sleep(delays.next().unwrap_or(RETRY_MAX)).await;
         }
@@ -113,7 +110,7 @@ async fn open(cache: &AvailabilityCache, seats: Channel) -> Result<tonic::Stream
         // What was committed while the snapshot was sent comes after it: it is as old as its first part.
         let (as_of, received) = *first.get_or_insert_with(|| (sent_at(&message), Instant::now()));
         for (id, seats) in message.sections.into_iter().map(Seats::from_wire) {
-            if snapshot.get(&id).is_none_or(|known| known.version() < seats.version()) {
+            if snapshot.get(&id).is_none_or(|known| known.version < seats.version) {
                 snapshot.insert(id, seats);
             }
         }

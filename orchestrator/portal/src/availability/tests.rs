@@ -1,7 +1,5 @@
 //! What the cache promises.
 
-use matricula_proto::common::v1::Source;
-
 use super::*;
 
 fn seats(capacity: i32, taken: i32, version: i64) -> Seats {
@@ -231,13 +229,13 @@ async fn what_was_shown_is_known_and_nothing_else() {
 #[tokio::test]
 async fn only_the_latest_versions_are_kept() {
     let cache = cache(&[("A", 1_000, 0, 0)]);
-    let last = history::VERSIONS_MAX as i64 * 3;
+    let last = VERSIONS_MAX as i64 * 3;
     for version in 1..=last {
         cache.apply(vec![section("A", 1_000, version as i32, version)], None);
     }
     let is_known = |version| cache.seen(&SectionId::stored("A".to_owned()), version).is_some();
     let known: Vec<i64> = (0..=last).filter(|version| is_known(*version)).collect();
-    assert_eq!(known, (last - history::VERSIONS_MAX as i64..=last).collect::<Vec<_>>());
+    assert_eq!(known, (last - VERSIONS_MAX as i64..=last).collect::<Vec<_>>());
 }
 
 #[tokio::test(start_paused = true)]

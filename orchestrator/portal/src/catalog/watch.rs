@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use crate::availability::{AvailabilityCache, Cursor, Freshness};
-use crate::unavailable::shutting_down;
+use crate::shutting_down;
 
 /// Shortest time between two looks at the cache: nobody reads faster, and thousands of clients stay cheap while
 /// thousands of seats go a second. A change after a silence is told at once.

@@ -22,7 +22,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::{Id, JoinError, JoinSet};
 use tonic::Status;
 
-use crate::unavailable::{shutting_down, unavailable};
+use crate::{shutting_down, unavailable};
 
 /// Registrations that one read asks for: with their logs some megabytes.
 const BATCH_MAX: usize = 500;
@@ -197,6 +197,8 @@ mod tests {
     fn row(id: SagaId) -> SagaRow {
         SagaRow {
             id,
+            ticket: matricula_runtime::Ticket::default(),
+            is_queued: false,
             subject: "S1".to_owned(),
             idempotency_key: "k".to_owned(),
             definition: String::new(),

@@ -224,7 +224,7 @@ async fn a_row_moves_its_student_and_can_be_charged() {
 async fn portals_cannot_use_the_keys_of_rosters() {
     let world = World::start().await;
     world.taken_over(row("E1", "s1", "A", "")).await;
-    let key = format!("{}E1·1", matricula_registration::roster::KEY_PREFIX);
+    let key = format!("{}E1·1", matricula_registration::request::ROSTER_KEY_PREFIX);
     let refused = world.submit("s1", &key, &["B"], &[]).await.expect_err("it is no key of a portal");
     assert_eq!(refused.code(), Code::InvalidArgument);
     let request = ops::TakeOverRequest { rows: vec![row("E1", "s1", "A", "A")], charge: false, wait_ms: 0 };

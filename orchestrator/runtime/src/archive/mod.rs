@@ -19,7 +19,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use matricula_core::SagaId;
+use matricula_core::{SagaId, Ticket};
 use matricula_engine::{Recorded, SagaState};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::time::UnixMs;
@@ -78,6 +78,8 @@ impl Line {
         let sequence = self.events.len() as i64;
         SagaRow {
             id: self.saga_id,
+            ticket: Ticket::default(),
+            is_queued: false,
             subject: self.subject,
             idempotency_key: self.idempotency_key,
             definition: self.definition,

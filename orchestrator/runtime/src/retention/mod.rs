@@ -20,16 +20,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use matricula_core::SagaId;
-use matricula_engine::{CallError, Code, Recorded, SagaState};
+use matricula_engine::{CallError, Code, Recorded};
 use matricula_kit::database::DbError;
 use matricula_kit::telemetry;
 use matricula_kit::time::UnixMs;
 use tokio_util::sync::CancellationToken;
 
+use crate::Workload;
 use crate::archive::{self, Line};
 use crate::runtime::Runtime;
 use crate::store::{SagaRow, StoreError};
-use crate::{RuntimeConfig, Workload};
 
 pub use config::RetentionConfig;
 
@@ -39,6 +39,8 @@ const REMOVED_IN_COMMIT_MAX: usize = 200;
 const REST_FACTOR: u32 = 4;
 /// Shortest rest, so that others get a turn however quick a chunk is.
 const REST_MIN: Duration = Duration::from_millis(20);
+/// How long a service may take to forget sagas: that is quicker than a step's call, and nobody waits for it.
+const FORGET_MAX: Duration = Duration::from_secs(5);
 /// Time between two counts of the hot rows: a count reads a whole index.
 const COUNT_EVERY: Duration = Duration::from_secs(600);
 
@@ -47,7 +49,6 @@ pub struct Retention<W: Workload> {
     runtime: Arc<Runtime<W>>,
     config: RetentionConfig,
     dir: PathBuf,
-    forget_timeout: Duration,
 }
 
 /// What one look came to.
@@ -86,23 +87,14 @@ struct Chunk {
     left: u64,
 }
 
-impl<W: Workload> Clone for Retention<W> {
-    fn clone(&self) -> Self {
-        let Self { runtime, config, dir, forget_timeout } = self;
-        Self { runtime: runtime.clone(), config: config.clone(), dir: dir.clone(), forget_timeout: *forget_timeout }
-    }
-}
-
 impl<W: Workload> Retention<W> {
     /// Of a running orchestrator; `config` is checked, and `dir` is where files go.
     pub fn new(runtime: Arc<Runtime<W>>, config: RetentionConfig, dir: PathBuf) -> Self {
-        // A purge is quicker than a step's call, and nobody waits for it.
-        let forget_timeout = Duration::from_millis(RuntimeConfig::default().call_timeout_ms);
-        Self { runtime, config, dir, forget_timeout }
+        Self { runtime, config, dir }
     }
 
     /// Looks again and again until the shutdown. Where it is cut off nothing is lost.
-    pub async fn run(self, shutdown: CancellationToken) {
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         if !self.config.enabled {
             tracing::info!("finished sagas stay in the database: the retention is switched off");
             return shutdown.cancelled().await;
@@ -183,12 +175,11 @@ impl<W: Workload> Retention<W> {
     }
 
     fn read_one(&self, row: &SagaRow) -> Result<(Line, String), String> {
-        let definition = self.runtime.workload().definition();
-        if (row.definition.as_str(), row.version) != (definition.name(), definition.version()) {
+        if (row.definition.as_str(), row.version) != self.runtime.definition() {
             return Err(format!("{} v{} is not known here", row.definition, row.version));
         }
         let log: &[Recorded] = row.log.as_ref().map_err(Clone::clone)?;
-        let state = SagaState::replay(definition, log).map_err(|error| error.to_string())?;
+        let state = self.runtime.replayed(row)?;
         if !state.phase().is_finished() {
             return Err("its row says that it is finished, and its log does not".to_owned());
         }
@@ -228,7 +219,7 @@ impl<W: Workload> Retention<W> {
         destinations.dedup();
         for destination in destinations {
             let forgetting = self.runtime.workload().forget(destination, sagas);
-            let forgotten = tokio::time::timeout(self.forget_timeout, forgetting).await;
+            let forgotten = tokio::time::timeout(FORGET_MAX, forgetting).await;
             let forgotten =
                 forgotten.unwrap_or_else(|_| Err(CallError::new(Code::DeadlineExceeded, "no answer", None)));
             forgotten.map_err(|error| RetentionError::NotForgotten { destination, error })?;

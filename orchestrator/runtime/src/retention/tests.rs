@@ -128,7 +128,7 @@ impl Submitted {
     fn existing(self) -> Option<SagaId> {
         match self {
             Self::Existing(id) => Some(id),
-            Self::Accepted => None,
+            Self::Accepted { .. } => None,
         }
     }
 }

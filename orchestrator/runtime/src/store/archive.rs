@@ -8,7 +8,7 @@ use matricula_core::SagaId;
 use matricula_kit::database::{Args, DbError, Rows};
 use matricula_kit::time::UnixMs;
 
-use super::{FENCE, InstanceId, SagaStore, StoreError, id_rows, readable_ids};
+use super::{InstanceId, SagaStore, StoreError, id_rows, readable_ids};
 
 /// By id, so that it goes along the primary key from its old end, where nothing else is left: a saga that has ended
 /// long ago was made long ago, and its id begins with the time at which it was made.
@@ -30,7 +30,7 @@ const ELDEST: &str =
 const PASS: &str = "SELECT instance_id FROM instances WHERE instance_id = $1 {for_update}";
 /// Of dead instances, those that no saga waits to be taken over from.
 const SWEEP_INSTANCES: &str = "DELETE FROM instances WHERE dead = 1 AND lease_until < $1 AND NOT EXISTS \
-     (SELECT 1 FROM sagas s WHERE s.finished = 0 AND s.owner = instances.instance_id)";
+     (SELECT 1 FROM sagas s WHERE s.finished = 0 AND s.queued = 0 AND s.owner = instances.instance_id)";
 
 const OLDEST: &str =
     "SELECT s.updated_at FROM sagas s WHERE s.saga_id > '' AND s.finished = 1 ORDER BY s.saga_id LIMIT 1";
@@ -74,10 +74,7 @@ impl SagaStore {
         let rows = Rows::new()
             .text("saga_id", receipts.iter().map(|(saga, _)| saga.to_string()))
             .text("receipt", receipts.iter().map(|(_, receipt)| receipt.as_str()));
-        let mut tx = self.database.begin().await?;
-        if tx.fetch(FENCE, Args::new().text(instance.as_str())).await?.is_empty() {
-            return Err(StoreError::Fenced);
-        }
+        let mut tx = self.begin_fenced(instance).await?;
         tx.execute(KEEP, Args::new().text(file).rows(rows)).await?;
         Ok(tx.commit().await?)
     }
@@ -89,9 +86,7 @@ impl SagaStore {
             return Ok(());
         }
         for row in self.database.fetch(LIVING, Args::new()).await? {
-            let mut tx = self.database.begin().await?;
-            tx.fetch(PASS, Args::new().text(row.text("instance_id")?)).await?;
-            tx.commit().await?;
+            self.execute(PASS, Args::new().text(row.text("instance_id")?)).await?;
         }
         Ok(())
     }
@@ -99,10 +94,7 @@ impl SagaStore {
     /// Removes finished sagas that have a receipt, with their logs; returns how many. Call [`SagaStore::pass_writes`]
     /// between the receipts and this.
     pub(crate) async fn remove(&self, instance: &InstanceId, sagas: &[SagaId]) -> Result<u64, StoreError> {
-        let mut tx = self.database.begin().await?;
-        if tx.fetch(FENCE, Args::new().text(instance.as_str())).await?.is_empty() {
-            return Err(StoreError::Fenced);
-        }
+        let mut tx = self.begin_fenced(instance).await?;
         tx.execute(REMOVE_EVENTS, id_rows(sagas).into()).await?;
         let removed = tx.execute(REMOVE, id_rows(sagas).into()).await?;
         tx.commit().await?;
@@ -111,10 +103,7 @@ impl SagaStore {
 
     /// Takes away instances that ended before this moment and that nothing refers to; returns how many.
     pub(crate) async fn sweep_instances(&self, ended_by: UnixMs) -> Result<u64, DbError> {
-        let mut tx = self.database.begin().await?;
-        let swept = tx.execute(SWEEP_INSTANCES, Args::new().int(ended_by.0)).await?;
-        tx.commit().await?;
-        Ok(swept)
+        self.execute(SWEEP_INSTANCES, Args::new().int(ended_by.0)).await
     }
 
     /// When the oldest finished saga of the hot tables ended.

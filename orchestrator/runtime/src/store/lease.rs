@@ -8,7 +8,7 @@
 use matricula_core::SagaId;
 use matricula_kit::database::{Args, DbError};
 
-use super::{FENCE, InstanceId, SagaRow, SagaStore, StoreError, id_rows, readable_ids};
+use super::{InstanceId, SagaRow, SagaStore, StoreError, id_rows, readable_ids};
 
 const REGISTER: &str = "INSERT INTO instances (instance_id, started_at, lease_until, dead) VALUES ($1, {now_ms}, {now_ms} + $2, 0) \
      RETURNING started_at AS now_ms";
@@ -25,7 +25,7 @@ const MARK_OTHERS: &str = "UPDATE instances SET dead = 1 WHERE dead = 0 AND inst
 
 macro_rules! ownerless {
     () => {
-        "s.finished = 0 AND s.owner IN (SELECT instance_id FROM instances WHERE dead = 1)"
+        "s.finished = 0 AND s.queued = 0 AND s.owner IN (SELECT instance_id FROM instances WHERE dead = 1)"
     };
 }
 
@@ -46,7 +46,7 @@ const ADOPT: &str = concat!(
     " ORDER BY s.saga_id {for_update})"
 );
 const FLAG: &str = "UPDATE sagas SET needs_attention = 1 \
-                    WHERE owner = $1 AND finished = 0 AND saga_id IN (SELECT r.saga_id FROM {rows})";
+                    WHERE owner = $1 AND finished = 0 AND queued = 0 AND saga_id IN (SELECT r.saga_id FROM {rows})";
 const FLAG_UNKNOWN: &str = concat!(
     "UPDATE sagas SET needs_attention = 1 WHERE saga_id IN (SELECT s.saga_id FROM sagas s \
      WHERE NOT (s.definition = $1 AND s.version = $2) AND s.needs_attention = 0 AND ",
@@ -89,25 +89,19 @@ impl SagaStore {
 
     /// Ends the instance of its own accord, so that others need not wait for its lease.
     pub async fn release(&self, instance: &InstanceId) -> Result<(), DbError> {
-        let mut tx = self.database.begin().await?;
-        tx.execute(RELEASE, Args::new().text(instance.as_str())).await?;
-        tx.commit().await
+        self.execute(RELEASE, Args::new().text(instance.as_str())).await.map(drop)
     }
 
     /// At most `limit` unfinished sagas of a definition whose instance is dead, the oldest first.
     pub async fn adoptable(&self, definition: (&str, u32), limit: usize) -> Result<Vec<SagaId>, DbError> {
         let args = Args::new().text(definition.0).int(i64::from(definition.1)).int(limit as i64);
-        let rows = self.database.fetch(ADOPTABLE, args).await?;
-        readable_ids(&rows)
+        readable_ids(&self.database.fetch(ADOPTABLE, args).await?)
     }
 
     /// Takes over those of these sagas whose instance is dead, and returns them. Sagas that another instance took in
     /// between are left out. After an error, the same call again returns what the first one took.
     pub async fn adopt(&self, instance: &InstanceId, ids: &[SagaId]) -> Result<Vec<SagaRow>, StoreError> {
-        let mut tx = self.database.begin().await?;
-        if tx.fetch(FENCE, Args::new().text(instance.as_str())).await?.is_empty() {
-            return Err(StoreError::Fenced);
-        }
+        let mut tx = self.begin_fenced(instance).await?;
         tx.execute(ADOPT, Args::new().text(instance.as_str()).rows(id_rows(ids))).await?;
         tx.commit().await?;
         let mut sagas = self.get_many(ids.to_vec()).await?;
@@ -117,18 +111,13 @@ impl SagaStore {
 
     /// Marks sagas of this instance that it can't drive: a person must look.
     pub async fn flag(&self, instance: &InstanceId, ids: &[SagaId]) -> Result<(), DbError> {
-        let mut tx = self.database.begin().await?;
-        tx.execute(FLAG, Args::new().text(instance.as_str()).rows(id_rows(ids))).await?;
-        tx.commit().await
+        self.execute(FLAG, Args::new().text(instance.as_str()).rows(id_rows(ids))).await.map(drop)
     }
 
     /// Marks the unfinished sagas of dead instances that are not of this definition, and returns how many there are
     /// that were not marked before. An instance that knows their definition adopts them, and its next event takes the
     /// mark away.
     pub async fn flag_unknown(&self, definition: (&str, u32)) -> Result<u64, DbError> {
-        let mut tx = self.database.begin().await?;
-        let flagged = tx.execute(FLAG_UNKNOWN, Args::new().text(definition.0).int(i64::from(definition.1))).await?;
-        tx.commit().await?;
-        Ok(flagged)
+        self.execute(FLAG_UNKNOWN, Args::new().text(definition.0).int(i64::from(definition.1))).await
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! | module | one job |
 //! |---|---|
-//! | `write` | admissions and appends in one commit |
+//! | `write` | admissions, a claim and appends in one commit |
+//! | `line` | the waiting line: its state, the sagas in it, the door |
 //! | `entry` | how a log entry is stored |
 //! | `read` | sagas by id and by key, and lists |
 //! | `lease` | instances, their leases, adoption |
@@ -15,6 +16,7 @@
 mod archive;
 mod entry;
 mod lease;
+mod line;
 mod peer;
 mod read;
 mod write;
@@ -24,15 +26,21 @@ mod tests;
 
 use std::sync::Arc;
 
-use matricula_core::SagaId;
+use matricula_core::{Admission, SagaId};
 use matricula_engine::Recorded;
-use matricula_kit::database::{Database, DbError, Migrator, Row, Rows};
-use matricula_kit::telemetry::{TraceContext, spans};
+use matricula_kit::database::{Args, Database, DbError, Migrator, Row, Rows, Tx};
+use matricula_kit::telemetry::spans;
+use matricula_kit::time::UnixMs;
 use tracing::Span;
 
+use crate::workflow::Carried;
+
+pub use line::DoorChange;
+pub(crate) use line::QueuedRow;
 pub(crate) use peer::PeerMessage;
 pub use peer::{Outage, StoredRequest};
 pub use read::{Archived, KeyedSaga, SagaFilter, SagaRow};
+pub(crate) use write::{WriteAs, Written};
 
 /// The fence of every commit of an instance: no row when it has been marked dead. The lock keeps the mark from being
 /// set before the commit has ended.
@@ -57,25 +65,7 @@ impl InstanceId {
 }
 
 /// A saga as it is admitted.
-#[derive(Debug, Clone)]
-pub struct NewSaga<'a> {
-    /// Its id, larger than those before it.
-    pub id: SagaId,
-    /// Whom it is about: idempotency keys are unique for each.
-    pub subject: &'a str,
-    /// The caller's key.
-    pub idempotency_key: &'a str,
-    /// What the caller asked for, in one canonical form: the same key with another one is refused.
-    pub fingerprint: &'a str,
-    /// The request that the steps work from, as JSON.
-    pub request: String,
-    /// The trace that it belongs to.
-    pub trace: &'a TraceContext,
-    /// Its first event.
-    pub admitted: &'a Recorded,
-    /// Name and version of its definition.
-    pub definition: (&'static str, u32),
-}
+pub(crate) type NewSaga<R> = Admission<Arc<Carried<R>>>;
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -94,30 +84,60 @@ pub struct SagaStore {
     database: Database,
     /// Where [`SagaStore::list_somewhat_old`] reads first.
     replica: Option<Arc<SagaStore>>,
+    /// How a saga that waits in line is shown.
+    begin: Option<FirstEvent>,
 }
+
+/// The first event of a saga that would begin now, of its request as JSON; or why that can't be read.
+pub(crate) type FirstEvent = Arc<dyn Fn(&str, UnixMs) -> Result<Recorded, String> + Send + Sync>;
 
 impl SagaStore {
     /// Opens the log and brings its schema up to date.
     pub async fn open(database: Database) -> Result<Self, DbError> {
         database.migrate_plain(&MIGRATIONS).await?;
         database.set_fillfactor(&["sagas"]).await?;
-        Ok(Self { database, replica: None })
+        Ok(Self { database, replica: None, begin: None })
     }
 
     /// Has the lists that may be somewhat old read from a replica of the database, as long as it answers.
     pub fn with_lists_from(self, replica: Database) -> Self {
-        Self { replica: Some(Arc::new(Self { database: replica, replica: None })), ..self }
+        let replica = Self { database: replica, replica: None, begin: self.begin.clone() };
+        Self { replica: Some(Arc::new(replica)), ..self }
+    }
+
+    /// Has sagas that wait in line read as if they had just begun: they are accepted, and have no events yet.
+    pub(crate) fn with_first_events(self, begin: FirstEvent) -> Self {
+        let replica = self.replica.map(|replica| Arc::new((*replica).clone().with_first_events(begin.clone())));
+        Self { replica, begin: Some(begin), ..self }
     }
 
     /// The span of a commit with these admissions: appends have none.
-    pub(crate) fn commit_span(&self, admissions: &[NewSaga<'_>]) -> Span {
-        let span = spans::commit(&self.database, admissions.iter().map(|saga| saga.trace), admissions.len());
+    pub(crate) fn commit_span<R>(&self, admissions: &[NewSaga<R>]) -> Span {
+        let traces = admissions.iter().map(|saga| &saga.request.submitted);
+        let span = spans::commit(&self.database, traces, admissions.len());
         if let [saga] = admissions
             && !span.is_disabled()
         {
             spans::is_of_saga(&span, &saga.id.to_string());
         }
         span
+    }
+
+    /// Runs one statement in a transaction of its own; returns how many rows it changed.
+    async fn execute(&self, sql: &'static str, args: impl Into<Args>) -> Result<u64, DbError> {
+        let mut tx = self.database.begin().await?;
+        let changed = tx.execute(sql, args.into()).await?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    /// Begins a transaction of an instance that has not been marked dead.
+    async fn begin_fenced(&self, instance: &InstanceId) -> Result<Tx, StoreError> {
+        let mut tx = self.database.begin().await?;
+        if tx.fetch(FENCE, Args::new().text(instance.as_str())).await?.is_empty() {
+            return Err(StoreError::Fenced);
+        }
+        Ok(tx)
     }
 }
 

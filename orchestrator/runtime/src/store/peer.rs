@@ -21,6 +21,8 @@ pub(crate) enum PeerMessage {
     Asked,
     /// A request has been answered.
     Answered,
+    /// Sagas wait in a line that was empty, or the door has changed.
+    Queued,
     /// An instance has ended in order: what it drove is to be adopted.
     Left,
     /// The outages that an instance has recorded have changed.
@@ -35,6 +37,7 @@ impl PeerMessage {
         match self {
             Self::Asked => "asked".to_owned(),
             Self::Answered => "answered".to_owned(),
+            Self::Queued => "queued".to_owned(),
             Self::Left => "left".to_owned(),
             Self::Outages => "outages".to_owned(),
             Self::Changed { instance, sagas } => {
@@ -54,6 +57,7 @@ impl PeerMessage {
         match words.next()? {
             "asked" => Some(Self::Asked),
             "answered" => Some(Self::Answered),
+            "queued" => Some(Self::Queued),
             "left" => Some(Self::Left),
             "outages" => Some(Self::Outages),
             "moved" => {
@@ -148,16 +152,12 @@ impl SagaStore {
 
     /// Takes a request away, answered or not.
     pub async fn withdraw(&self, request: &str) -> Result<(), DbError> {
-        let mut tx = self.database.begin().await?;
-        tx.execute(WITHDRAW, Args::new().text(request)).await?;
-        tx.commit().await
+        self.execute(WITHDRAW, Args::new().text(request)).await.map(drop)
     }
 
     /// Removes the requests of processes that crashed while they asked.
     pub(crate) async fn sweep_requests(&self) -> Result<(), DbError> {
-        let mut tx = self.database.begin().await?;
-        tx.execute(SWEEP_REQUESTS, Args::new().int(REQUESTS_AGE_MAX_MS)).await?;
-        tx.commit().await
+        self.execute(SWEEP_REQUESTS, Args::new().int(REQUESTS_AGE_MAX_MS)).await.map(drop)
     }
 }
 
@@ -228,9 +228,7 @@ impl SagaStore {
 
     /// Takes away what instances that have ended have left.
     pub(crate) async fn sweep_outages(&self) -> Result<(), DbError> {
-        let mut tx = self.database.begin().await?;
-        tx.execute(SWEEP_OUTAGES, Args::new()).await?;
-        tx.commit().await
+        self.execute(SWEEP_OUTAGES, Args::new()).await.map(drop)
     }
 }
 
@@ -250,6 +248,7 @@ mod tests {
         let instance = crate::new_saga_id().to_string();
         check(PeerMessage::Asked);
         check(PeerMessage::Answered);
+        check(PeerMessage::Queued);
         check(PeerMessage::Left);
         check(PeerMessage::Outages);
         check(PeerMessage::Changed { instance: instance.clone(), sagas: Vec::new() });

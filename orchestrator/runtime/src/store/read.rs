@@ -4,11 +4,12 @@
 //! Promises: a row that can't be read hides no other. A saga that is taken to the archive between two statements is in
 //! the answer of one of them.
 
+use std::cell::OnceCell;
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
-use matricula_core::SagaId;
+use matricula_core::{SagaId, Ticket};
 use matricula_engine::Recorded;
 use matricula_kit::database::{Args, DbError, Row, Rows};
 use matricula_kit::telemetry::{self, TraceContext};
@@ -21,6 +22,10 @@ use super::{SagaStore, entry, id_rows, readable_id, readable_ids, saga_id};
 pub struct SagaRow {
     /// Its id.
     pub id: SagaId,
+    /// Its number in the order of acceptance; 0 of a saga from before there were tickets, or of a receipt.
+    pub ticket: Ticket,
+    /// Whether it waits in line: no instance drives it, and its log is what it would begin with.
+    pub is_queued: bool,
     /// Whom it is about.
     pub subject: String,
     /// The caller's key.
@@ -33,7 +38,7 @@ pub struct SagaRow {
     pub request: String,
     /// The trace that it belongs to.
     pub trace: TraceContext,
-    /// When it was admitted.
+    /// When it was accepted.
     pub created_at: UnixMs,
     /// When its last event was recorded.
     pub updated_at: UnixMs,
@@ -85,6 +90,7 @@ macro_rules! columns {
     () => {
         "SELECT s.saga_id, s.subject, s.idempotency_key, s.definition, s.version, s.request, s.traceparent, \
          s.tracestate, s.created_at, s.updated_at, s.owner, s.phase, s.needs_attention, s.sequence, \
+         s.ticket, s.queued, \
          COALESCE((SELECT CAST(1 AS BIGINT) FROM instances i \
          WHERE i.instance_id = s.owner AND i.dead = 0 AND i.lease_until > {now_ms}), CAST(0 AS BIGINT)) AS owner_alive "
     };
@@ -120,16 +126,22 @@ const LIST: &str = list!("($1 = '' OR s.subject = $1)");
 const LIST_OF_SUBJECT: &str = list!("s.subject = $1", "s.saga_id || ''");
 const LIST_NEEDING_ATTENTION: &str = list!("s.needs_attention = 1 AND ($1 = '' OR s.subject = $1)");
 /// The same, through all that is finished.
-const LIST_UNFINISHED: &str = list!("s.finished = 0 AND ($1 = '' OR s.subject = $1)", "s.saga_id || ''");
-const UNFINISHED: &str =
-    concat!(columns!(), "FROM sagas s WHERE s.finished = 0 AND s.saga_id || '' > $1 ORDER BY s.saga_id || '' LIMIT $2");
+const LIST_UNFINISHED: &str = list!(
+    "s.saga_id IN (SELECT u.saga_id FROM sagas u WHERE u.finished = 0 AND u.queued = 0 UNION ALL \
+     SELECT q.saga_id FROM sagas q WHERE q.queued = 1) AND ($1 = '' OR s.subject = $1)",
+    "s.saga_id || ''"
+);
+const UNFINISHED: &str = concat!(
+    columns!(),
+    "FROM sagas s WHERE s.finished = 0 AND s.queued = 0 AND s.saga_id || '' > $1 ORDER BY s.saga_id || '' LIMIT $2"
+);
 
 /// How long a replica may take for a list, before the database itself is asked: a page takes milliseconds.
 const REPLICA_PATIENCE: Duration = Duration::from_secs(1);
 /// Beyond every id: where the first page begins. Ids are UUIDs, in hexadecimal digits.
 const BEYOND_ALL: &str = "zzzz";
 /// Phases of sagas that are not finished, as they are stored.
-const UNFINISHED_PHASES: [&str; 3] = ["running", "compensating", "completing"];
+const UNFINISHED_PHASES: [&str; 4] = ["queued", "running", "compensating", "completing"];
 
 impl SagaStore {
     /// One saga with its log.
@@ -211,7 +223,7 @@ impl SagaStore {
         Ok(merged(sagas, receipts, filter.limit))
     }
 
-    /// Sagas that are not finished, oldest first, with their logs; only those after this one, the end of the page
+    /// Sagas that have begun and are not finished, oldest first, with their logs; only those after this one, the end of the page
     /// before.
     pub async fn unfinished(&self, after: Option<SagaId>, limit: i64) -> Result<Vec<SagaRow>, DbError> {
         let after = after.map(String::from).unwrap_or_default();
@@ -245,17 +257,6 @@ impl SagaStore {
         }
     }
 
-    /// A log that went to the archive between its row and its events is no damage.
-    async fn with_receipts(&self, sagas: &mut [SagaRow]) -> Result<(), DbError> {
-        let without: Vec<SagaId> = sagas.iter().filter(|saga| saga.log.is_err()).map(|saga| saga.id).collect();
-        for receipt in self.receipts(&without).await? {
-            if let Some(saga) = sagas.iter_mut().find(|saga| saga.id == receipt.id && saga.log.is_err()) {
-                *saga = receipt;
-            }
-        }
-        Ok(())
-    }
-
     async fn with_logs(&self, rows: Vec<Row>) -> Result<Vec<SagaRow>, DbError> {
         let sagas: Result<Vec<_>, _> = rows.iter().filter_map(|row| saga_row(row).transpose()).collect();
         let mut sagas = sagas?;
@@ -274,11 +275,28 @@ impl SagaStore {
             }
         }
         for saga in sagas.iter_mut().filter(|saga| saga.log.is_ok()) {
-            let log = logs.remove(&saga.id).unwrap_or_else(|| Err("it has no events".to_owned()));
-            saga.log = log.and_then(|log| whole(log, saga.sequence));
+            saga.log = match logs.remove(&saga.id) {
+                Some(log) => log.and_then(|log| whole(log, saga.sequence)),
+                None if saga.is_queued => self.first_of_queued(saga),
+                None => Err("it has no events".to_owned()),
+            };
         }
-        self.with_receipts(&mut sagas).await?;
+        // A log that went to the archive between its row and its events is no damage.
+        let without: Vec<SagaId> = sagas.iter().filter(|saga| saga.log.is_err()).map(|saga| saga.id).collect();
+        for receipt in self.receipts(&without).await? {
+            if let Some(saga) = sagas.iter_mut().find(|saga| saga.id == receipt.id) {
+                *saga = receipt;
+            }
+        }
         Ok(sagas)
+    }
+}
+
+impl SagaStore {
+    /// The log of a saga that waits in line: what it would begin with, if it had begun when it was accepted.
+    fn first_of_queued(&self, saga: &SagaRow) -> Result<Vec<Recorded>, String> {
+        let begin = self.begin.as_ref().ok_or("it waits in line, and has no events yet")?;
+        Ok(vec![begin(&saga.request, saga.created_at)?])
     }
 }
 
@@ -294,39 +312,33 @@ fn whole(log: Vec<Recorded>, sequence: i64) -> Result<Vec<Recorded>, String> {
 /// A row whose id can be read is told of, whatever else can't be: one bad saga must not hide the others.
 fn saga_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
     let Some(id) = readable_id(row)? else { return Ok(None) };
-    let mut problem = None;
-    let mut keep = |error: DbError| {
-        problem.get_or_insert_with(|| telemetry::chain(&error));
-    };
-    let mut text = |column| row.text(column).map_err(&mut keep).unwrap_or_default();
-    let (subject, idempotency_key, definition) = (text("subject"), text("idempotency_key"), text("definition"));
-    let (request, owner, phase) = (text("request"), text("owner"), text("phase"));
-    let trace = TraceContext { traceparent: text("traceparent"), tracestate: text("tracestate") };
-    let mut int = |column| row.int(column).map_err(&mut keep).unwrap_or_default();
-    let (version, sequence) = (int("version"), int("sequence"));
-    let (created_at, updated_at) = (UnixMs(int("created_at")), UnixMs(int("updated_at")));
-    let (owner_alive, needs_attention) = (int("owner_alive") == 1, int("needs_attention") == 1);
-    // The schema keeps the version within bounds.
-    let version = u32::try_from(version).unwrap_or_default();
-    let log = problem.map_or(Ok(Vec::new()), Err);
-    Ok(Some(SagaRow {
+    // The first problem is the one to report.
+    let problem = OnceCell::new();
+    let keep = |error: DbError| drop(problem.set(telemetry::chain(&error)));
+    let text = |column| row.text(column).map_err(keep).unwrap_or_default();
+    let int = |column| row.int(column).map_err(keep).unwrap_or_default();
+    let saga = SagaRow {
         id,
-        subject,
-        idempotency_key,
-        definition,
-        version,
-        request,
-        trace,
-        created_at,
-        updated_at,
-        owner,
-        owner_alive,
-        phase,
-        needs_attention,
-        sequence,
-        log,
+        ticket: Ticket(u64::try_from(int("ticket")).unwrap_or_default()),
+        is_queued: int("queued") == 1,
+        subject: text("subject"),
+        idempotency_key: text("idempotency_key"),
+        definition: text("definition"),
+        request: text("request"),
+        owner: text("owner"),
+        phase: text("phase"),
+        trace: TraceContext { traceparent: text("traceparent"), tracestate: text("tracestate") },
+        // The schema keeps the version within bounds.
+        version: u32::try_from(int("version")).unwrap_or_default(),
+        sequence: int("sequence"),
+        created_at: UnixMs(int("created_at")),
+        updated_at: UnixMs(int("updated_at")),
+        owner_alive: int("owner_alive") == 1,
+        needs_attention: int("needs_attention") == 1,
+        log: Ok(Vec::new()),
         archived: None,
-    }))
+    };
+    Ok(Some(SagaRow { log: problem.into_inner().map_or(Ok(Vec::new()), Err), ..saga }))
 }
 
 macro_rules! receipts {
@@ -381,6 +393,8 @@ fn receipt_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
     let file = row.text("archived_in")?;
     Ok(Some(SagaRow {
         id,
+        ticket: Ticket::default(),
+        is_queued: false,
         subject: row.text("subject")?,
         idempotency_key: row.text("idempotency_key")?,
         definition: row.text("definition")?,
@@ -445,36 +459,29 @@ pub struct KeyedSaga {
 impl SagaStore {
     /// The sagas of these subjects whose keys begin with `prefix`, those in the archive too, in the order of their ids.
     pub async fn of_prefix(&self, subjects: &[&str], prefix: &str) -> Result<Vec<KeyedSaga>, DbError> {
-        let mut found = HashMap::new();
+        let mut found = BTreeMap::new();
         // A saga that is taken to the archive between the two is in one of them.
         for sql in [OF_PREFIX, RECEIPTS_OF_PREFIX] {
-            let rows = Rows::new().text("subject", subjects.iter().copied());
+            let rows = Rows::new().text("subject", subjects);
             for row in self.database.fetch(sql, Args::new().text(format!("{prefix}%")).rows(rows)).await? {
-                if let Some(id) = readable_id(&row)? {
-                    found.insert(id, keyed_saga(id, &row)?);
-                }
+                let Some(id) = readable_id(&row)? else { continue };
+                let saga = KeyedSaga {
+                    id,
+                    subject: row.text("subject")?,
+                    idempotency_key: row.text("idempotency_key")?,
+                    request: row.text("request")?,
+                    outcome: row.text("outcome")?,
+                };
+                found.insert(id, saga);
             }
         }
-        let mut found: Vec<KeyedSaga> = found.into_values().collect();
-        found.sort_by_key(|saga| saga.id);
-        Ok(found)
+        Ok(found.into_values().collect())
     }
 
     /// The saga that a subject has submitted with a key, one in the archive too, and the fingerprint of what it asked
     /// for.
     pub async fn of_key(&self, subject: &str, key: &str) -> Result<Option<(SagaId, String)>, DbError> {
         let rows = self.database.fetch(OF_KEY, Args::new().text(subject).text(key)).await?;
-        let found = rows.first().map(|row| Ok((saga_id(row)?, row.text("fingerprint")?)));
-        found.transpose()
+        rows.first().map(|row| Ok((saga_id(row)?, row.text("fingerprint")?))).transpose()
     }
-}
-
-fn keyed_saga(id: SagaId, row: &Row) -> Result<KeyedSaga, DbError> {
-    Ok(KeyedSaga {
-        id,
-        subject: row.text("subject")?,
-        idempotency_key: row.text("idempotency_key")?,
-        request: row.text("request")?,
-        outcome: row.text("outcome")?,
-    })
 }

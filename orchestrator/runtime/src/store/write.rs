@@ -1,140 +1,277 @@
-//! Group commit: admissions and appends of many sagas in one transaction, fenced by the instance's lease.
+//! Group commit: admissions, a claim and appends of many sagas in one transaction, fenced by the instance's lease.
+//!
+//! It goes to the database in one message, together with its COMMIT: an instance that is stopped in the middle of it
+//! holds no lock.
+//!
+//! | statements | of |
+//! |---|---|
+//! | fence | every commit |
+//! | lock of the tickets, `ADMIT`, the last ticket | admissions |
+//! | lock of the turns, `CLAIM` | a claim |
+//! | `ADVANCE` | appends |
+//! | `LOG`, `STANDING` | first events of what begins, and later ones |
+//! | the turns that are over, the state of the line | admissions, a claim |
+//!
+//! Each statement changes nothing when the instance has been marked dead, and nothing that an earlier try of the same
+//! commit has changed. Tickets are given behind one lock that is held to the commit: their order is that of commits.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::slice;
+use std::sync::Arc;
 
-use matricula_core::{Admitted, Append, AppendOutcome, SagaId};
+use matricula_core::{
+    Admitted, Append, AppendOutcome, Claim, Commit, Door, DoorState, LineState, SagaId, Ticket, Turn,
+};
 use matricula_engine::Recorded;
 use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 
+use super::line::{self, LINE_STATE};
 use super::{FENCE, InstanceId, NewSaga, SagaStore, StoreError, entry, saga_id};
+use crate::workflow::Carried;
 
-/// A key of the archive is taken, too. A subquery and not a join: PostgreSQL would go through all receipts for a large
-/// batch.
-const ADMIT: &str = "INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \
-     traceparent, tracestate, created_at, owner, sequence, phase, outcome, needs_attention, finished, updated_at) \
-     SELECT r.saga_id, r.definition, r.version, r.subject, r.idempotency_key, r.fingerprint, r.request, \
-     r.traceparent, r.tracestate, r.at, $1, 1, 'running', 'pending', 0, 0, r.at FROM {rows} \
-     WHERE (SELECT a.saga_id FROM receipts a WHERE a.subject = r.subject AND a.idempotency_key = r.idempotency_key) \
-     IS NULL ON CONFLICT DO NOTHING RETURNING saga_id";
+/// An instance is not marked dead: the fence has a lock on its row, or has waited for the mark.
+macro_rules! alive {
+    () => {
+        "EXISTS (SELECT 1 FROM instances WHERE instance_id = $1 AND dead = 0)"
+    };
+}
 
-const EXISTING: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.fingerprint FROM {rows} \
+const LOCK_TICKETS: &str = "SELECT name FROM line_locks WHERE name = 'tickets' {for_update}";
+const LOCK_TURNS: &str = "SELECT name FROM line_locks WHERE name = 'turns' {for_update}";
+
+/// Accepts what has a new key, within the quota of its subject. A key of the archive is taken, too. Subqueries and not
+/// joins: PostgreSQL would go through all receipts for a large batch.
+///
+/// `l` is the line: a saga begins only if none is queued. A queued saga has a ticket behind that of the last turn; the
+/// database would else go through all that were queued before.
+const ADMIT: &str = concat!(
+    "INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, traceparent, \
+     tracestate, created_at, ticket, queued, owner, sequence, phase, outcome, needs_attention, finished, updated_at) \
+     SELECT n.saga_id, $2, $3, n.subject, n.idempotency_key, n.fingerprint, n.request, n.traceparent, n.tracestate, \
+     {now_ms}, l.last + n.number, 1 - n.begins * l.is_free, \
+     CASE WHEN n.begins * l.is_free = 1 THEN $1 ELSE '' END, n.begins * l.is_free, \
+     CASE WHEN n.begins * l.is_free = 1 THEN 'running' ELSE 'queued' END, 'pending', 0, 0, {now_ms} \
+     FROM (SELECT r.*, row_number() OVER (PARTITION BY r.subject ORDER BY r.number) AS nth FROM {rows} \
+     WHERE (SELECT s.saga_id FROM sagas s WHERE s.subject = r.subject AND s.idempotency_key = r.idempotency_key) IS NULL \
+     AND (SELECT a.saga_id FROM receipts a WHERE a.subject = r.subject AND a.idempotency_key = r.idempotency_key) IS NULL\
+     ) n CROSS JOIN (SELECT COALESCE((SELECT MAX(last_ticket) FROM line_tickets), 0) AS last, ",
+    line::door_state!(),
+    " AS door, CASE WHEN ",
+    line::door_state!(),
+    " = 'open' AND (SELECT q.ticket FROM sagas q WHERE q.queued = 1 AND q.ticket > ",
+    line::served!(),
+    " ORDER BY q.ticket LIMIT 1) IS NULL THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS is_free) l \
+     WHERE l.door <> 'closed' AND \
+     n.nth + (SELECT COUNT(*) FROM sagas o WHERE o.subject = n.subject AND o.outcome = 'pending') <= $4 AND ",
+    alive!(),
+    " ON CONFLICT DO NOTHING RETURNING saga_id, ticket, queued"
+);
+/// Each by its primary key, whatever the database thinks of how many there are.
+const GIVE_TICKETS: &str = concat!(
+    "INSERT INTO line_tickets (last_ticket) SELECT t.last_ticket FROM \
+     (SELECT MAX((SELECT s.ticket FROM sagas s WHERE s.saga_id = r.saga_id)) AS last_ticket FROM {rows}) t \
+     WHERE t.last_ticket IS NOT NULL AND ",
+    alive!(),
+    " ON CONFLICT DO NOTHING"
+);
+/// What the keys belong to that were not accepted now.
+const EXISTING: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.fingerprint, s.ticket, s.owner FROM {rows} \
      JOIN sagas s ON s.subject = r.subject AND s.idempotency_key = r.idempotency_key UNION ALL \
-     SELECT a.saga_id, a.subject, a.idempotency_key, a.fingerprint FROM {rows} \
+     SELECT a.saga_id, a.subject, a.idempotency_key, a.fingerprint, CAST(0 AS BIGINT), '' FROM {rows} \
      JOIN receipts a ON a.subject = r.subject AND a.idempotency_key = r.idempotency_key";
 
-const ADVANCE: &str = "UPDATE sagas SET sequence = r.sequence, phase = r.phase, outcome = r.outcome, \
+/// It begins by the definition of its instance. `queued + 0`: the sagas are found by their ids, and not by going through the line, which the database takes for
+/// empty when it was empty last night.
+const CLAIM: &str = concat!(
+    "UPDATE sagas SET owner = $1, queued = 0, phase = 'running', sequence = 1, updated_at = r.at, definition = $3, \
+     version = $4 FROM {rows} \
+     WHERE sagas.saga_id = r.saga_id AND sagas.queued + 0 = 1 AND (r.is_out_of_order = 1 OR ($2 = ",
+    line::served!(),
+    " AND ",
+    line::door_state!(),
+    " <> 'paused')) AND ",
+    alive!()
+);
+/// All before the first that is queued have had their turn; when none is queued, all have. It is true at any moment: new
+/// ones are queued behind all that have a ticket.
+const PASS_TURNS: &str = concat!(
+    "INSERT INTO line_turns (ticket) SELECT COALESCE((SELECT q.ticket FROM sagas q WHERE q.queued = 1 AND q.ticket > ",
+    line::served!(),
+    " ORDER BY q.ticket LIMIT 1) - 1, (SELECT MAX(last_ticket) FROM line_tickets), 0) WHERE ",
+    alive!(),
+    " ON CONFLICT DO NOTHING"
+);
+
+const ADVANCE: &str = concat!(
+    "UPDATE sagas SET sequence = r.sequence, phase = r.phase, outcome = r.outcome, \
      needs_attention = r.needs_attention, finished = r.finished, updated_at = r.at FROM {rows} \
-     WHERE sagas.saga_id = r.saga_id AND sagas.sequence = r.expected AND sagas.owner = $1 RETURNING sagas.saga_id";
+     WHERE sagas.saga_id = r.saga_id AND sagas.sequence = r.expected AND sagas.owner = $1 AND ",
+    alive!()
+);
 
-const ALREADY_APPENDED: &str = "SELECT s.saga_id FROM {rows} \
-     JOIN sagas s ON s.saga_id = r.saga_id AND s.sequence = r.sequence WHERE s.owner = $1";
+/// Of sagas that this commit, or an earlier try of it, has brought to the sequence of their last event: only the owner
+/// does that.
+const LOG: &str = concat!(
+    "INSERT INTO saga_events (saga_id, sequence, at, event) SELECT r.saga_id, r.sequence, r.at, r.event FROM {rows} \
+     WHERE (SELECT s.owner FROM sagas s WHERE s.saga_id = r.saga_id AND s.sequence = r.reached) = $1 AND ",
+    alive!(),
+    " ON CONFLICT DO NOTHING"
+);
+const STANDING: &str = "SELECT r.place FROM {rows} \
+     WHERE (SELECT s.owner FROM sagas s WHERE s.saga_id = r.saga_id AND s.sequence = r.reached) = $1";
 
-const LOG: &str =
-    "INSERT INTO saga_events (saga_id, sequence, at, event) SELECT saga_id, sequence, at, event FROM {rows}";
+/// How a commit is written: by whom, and within which bounds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct WriteAs<'a> {
+    pub instance: &'a InstanceId,
+    /// Name and version of the definition of all its sagas.
+    pub definition: (&'a str, u32),
+    /// Sagas without an outcome that one subject may have.
+    pub subject_open_max: usize,
+}
+
+/// What came of a commit, in the order of its rows.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub admissions: Vec<Admitted>,
+    pub claimed: Vec<bool>,
+    pub appends: Vec<AppendOutcome>,
+    /// The line as it is then, of a commit with admissions or a claim.
+    pub line: Option<LineState>,
+}
 
 impl SagaStore {
-    /// Admits sagas and appends events in one commit; answers come in the order given. After an error it is not known
-    /// whether the commit took effect: the same call again is answered rightly either way.
-    pub async fn write(
+    /// Writes a commit. After an error it is not known whether it took effect: the same call again is answered rightly
+    /// either way.
+    pub(crate) async fn write<R>(
         &self,
-        instance: &InstanceId,
-        admissions: &[NewSaga<'_>],
-        appends: &[Append],
-    ) -> Result<(Vec<Admitted>, Vec<AppendOutcome>), StoreError> {
+        as_of: WriteAs<'_>,
+        commit: &Commit<Arc<Carried<R>>>,
+    ) -> Result<Written, StoreError> {
+        let instance = as_of.instance.as_str();
+        let Commit { admissions, claim, appends, .. } = commit;
+        // A repeat of a key within the commit is answered by what became of the first.
+        let firsts = firsts(admissions);
+        let turns = claim.as_ref().map_or(&[][..], |claim| claim.turns.as_slice());
         let mut tx = self.database.write().await?;
-        let fence = tx.queue(FENCE, Args::new().text(instance.as_str()));
-        let inserted = queue_to_admit(&mut tx, instance, admissions);
-        let advanced = queue_to_advance(&mut tx, instance, appends);
-        if tx.rows(fence).await?.is_empty() {
+        let fence = tx.queue(FENCE, Args::new().text(instance));
+        let inserted = queue_admissions(&mut tx, as_of, &firsts);
+        queue_claim(&mut tx, as_of, claim.as_ref());
+        let standing = queue_events(&mut tx, instance, &firsts, turns, appends)?;
+        let line = (!admissions.is_empty() || claim.is_some()).then(|| {
+            tx.send(PASS_TURNS, Args::new().text(instance));
+            tx.queue(LINE_STATE, Args::new())
+        });
+
+        let mut answers = tx.commit_answered().await.map_err(DbError::from)?;
+        if answers.rows(fence).is_empty() {
             return Err(StoreError::Fenced);
         }
-        let (admitted, first_events) = admit(&mut tx, admissions, inserted).await?;
-        let (appended, later_events) = append(&mut tx, instance, appends, advanced).await?;
-        log(&mut tx, first_events.into_iter().chain(later_events))?;
-        tx.commit().await?;
-        Ok((admitted, appended))
+        let line = line.map(|line| line::state(answers.rows(line).first())).transpose()?;
+        let stands = places(&answers.rows(standing), turns.len() + appends.len())?;
+        let (claimed, appended) = stands.split_at(turns.len());
+        let inserted = inserted.map(|inserted| answers.rows(inserted)).unwrap_or_default();
+        let door = line.as_ref().map(|line| line.door.clone()).unwrap_or_default();
+        let admissions = self.admitted(instance, admissions, &inserted, &door).await?;
+        let outcome = |stands: &bool| if *stands { AppendOutcome::Appended } else { AppendOutcome::Conflict };
+        Ok(Written { admissions, claimed: claimed.to_vec(), appends: appended.iter().map(outcome).collect(), line })
     }
-}
 
-/// The events that one write appends to the log of a saga.
-type LogEntry<'a> = (SagaId, &'a [Recorded]);
-
-/// Keys go in one order: of two instances that admit the same two the other way round, each would wait for the other,
-/// until the database ends one of the transactions a second later. Repeats of a key stay in the order of arrival.
-fn queue_to_admit(tx: &mut Tx, instance: &InstanceId, sagas: &[NewSaga<'_>]) -> PendingQuery {
-    let mut sagas: Vec<&NewSaga<'_>> = sagas.iter().collect();
-    sagas.sort_by_key(|saga| (saga.subject, saga.idempotency_key));
-    let rows = Rows::new()
-        .text("saga_id", sagas.iter().map(|saga| saga.id.to_string()))
-        .text("definition", sagas.iter().map(|saga| saga.definition.0))
-        .int("version", sagas.iter().map(|saga| i64::from(saga.definition.1)))
-        .text("subject", sagas.iter().map(|saga| saga.subject))
-        .text("idempotency_key", sagas.iter().map(|saga| saga.idempotency_key))
-        .text("fingerprint", sagas.iter().map(|saga| saga.fingerprint))
-        .text("request", sagas.iter().map(|saga| saga.request.as_str()))
-        .text("traceparent", sagas.iter().map(|saga| saga.trace.traceparent.as_str()))
-        .text("tracestate", sagas.iter().map(|saga| saga.trace.tracestate.as_str()))
-        .int("at", sagas.iter().map(|saga| saga.admitted.at_ms));
-    tx.queue(ADMIT, Args::new().text(instance.as_str()).rows(rows))
-}
-
-async fn admit<'a>(
-    tx: &mut Tx,
-    sagas: &'a [NewSaga<'_>],
-    inserted: PendingQuery,
-) -> Result<(Vec<Admitted>, Vec<LogEntry<'a>>), DbError> {
-    let inserted: HashSet<SagaId> = ids(&tx.rows(inserted).await?)?;
-    let existing = existing(tx, sagas, &inserted).await?;
-    let mut admissions = Vec::with_capacity(sagas.len());
-    let mut events = Vec::with_capacity(inserted.len());
-    for saga in sagas {
-        if inserted.contains(&saga.id) {
-            events.push((saga.id, std::slice::from_ref(saga.admitted)));
-            admissions.push(Admitted::New);
-            continue;
+    /// How each admission has ended. Those that were not inserted are looked for by their keys.
+    async fn admitted<R>(
+        &self,
+        instance: &str,
+        sagas: &[NewSaga<R>],
+        inserted: &[Row],
+        door: &Door,
+    ) -> Result<Vec<Admitted>, DbError> {
+        let mut begun = HashMap::with_capacity(inserted.len());
+        for row in inserted {
+            begun.insert(saga_id(row)?, (ticket(row)?, row.int("queued")? == 0));
         }
-        let key = (saga.subject.to_owned(), saga.idempotency_key.to_owned());
-        let (id, fingerprint) = existing
-            .get(&key)
-            .ok_or_else(|| DbError::corrupt(format!("saga {} was neither inserted nor found by its key", saga.id)))?;
-        admissions.push(if *id == saga.id {
-            // An earlier try of this very write was committed though it reported an error.
-            Admitted::New
-        } else {
-            Admitted::Existing { id: *id, same_request: *fingerprint == saga.fingerprint }
-        });
+        let others: Vec<&NewSaga<R>> = sagas.iter().filter(|saga| !begun.contains_key(&saga.id)).collect();
+        let mut existing = HashMap::new();
+        if !others.is_empty() {
+            let rows = Rows::new()
+                .text("subject", others.iter().map(|saga| &saga.subject))
+                .text("idempotency_key", others.iter().map(|saga| &saga.key));
+            for row in self.database.fetch(EXISTING, rows.into()).await? {
+                let found = (saga_id(&row)?, row.text("fingerprint")?, ticket(&row)?, row.text("owner")?);
+                existing.insert((row.text("subject")?, row.text("idempotency_key")?), found);
+            }
+        }
+        let accepted = |ticket, begins| if begins { Admitted::Begun { ticket } } else { Admitted::Queued { ticket } };
+        let outcome = |saga: &NewSaga<R>| {
+            if let Some((ticket, begins)) = begun.get(&saga.id) {
+                return accepted(*ticket, *begins);
+            }
+            match existing.get(&(saga.subject.clone(), saga.key.clone())) {
+                // An earlier try of this very commit took effect though it reported an error.
+                Some((id, _, ticket, owner)) if *id == saga.id => accepted(*ticket, owner == instance),
+                Some((id, fingerprint, ..)) => {
+                    Admitted::Existing { id: *id, same_request: *fingerprint == saga.fingerprint }
+                }
+                None if door.state == DoorState::Closed => Admitted::Closed { sentence: door.sentence.clone() },
+                None => Admitted::OverQuota,
+            }
+        };
+        Ok(sagas.iter().map(outcome).collect())
     }
-    Ok((admissions, events))
 }
 
-type Existing = HashMap<(String, String), (SagaId, String)>;
+/// The first admission of each key, with its number in the order of arrival.
+fn firsts<R>(sagas: &[NewSaga<R>]) -> Vec<(i64, &NewSaga<R>)> {
+    let mut firsts: Vec<(i64, &NewSaga<R>)> = (1..).zip(sagas).collect();
+    // Keys go in one order, so that no two instances wait for each other.
+    firsts.sort_by_key(|(number, saga)| (&saga.subject, &saga.key, *number));
+    firsts.dedup_by_key(|(_, saga)| (&saga.subject, &saga.key));
+    firsts
+}
 
-async fn existing(tx: &mut Tx, sagas: &[NewSaga<'_>], inserted: &HashSet<SagaId>) -> Result<Existing, DbError> {
-    let others: Vec<&NewSaga<'_>> = sagas.iter().filter(|saga| !inserted.contains(&saga.id)).collect();
+fn queue_admissions<R>(tx: &mut Tx, as_of: WriteAs<'_>, sagas: &[(i64, &NewSaga<R>)]) -> Option<PendingQuery> {
+    if sagas.is_empty() {
+        return None;
+    }
+    let of = || sagas.iter().map(|(_, saga)| *saga);
     let rows = Rows::new()
-        .text("subject", others.iter().map(|saga| saga.subject))
-        .text("idempotency_key", others.iter().map(|saga| saga.idempotency_key));
-    let mut existing = HashMap::new();
-    for row in tx.fetch(EXISTING, rows.into()).await? {
-        let key = (row.text("subject")?, row.text("idempotency_key")?);
-        existing.insert(key, (saga_id(&row)?, row.text("fingerprint")?));
-    }
-    Ok(existing)
+        .text("saga_id", of().map(|saga| saga.id.to_string()))
+        .text("subject", of().map(|saga| &saga.subject))
+        .text("idempotency_key", of().map(|saga| &saga.key))
+        .text("fingerprint", of().map(|saga| &saga.fingerprint))
+        .text("request", of().map(|saga| saga.request.unstored()))
+        .text("traceparent", of().map(|saga| &saga.request.submitted.traceparent))
+        .text("tracestate", of().map(|saga| &saga.request.submitted.tracestate))
+        .int("number", sagas.iter().map(|(number, _)| *number))
+        .int("begins", of().map(|saga| i64::from(saga.first.is_some())));
+    let instance = as_of.instance.as_str();
+    let (name, version) = (as_of.definition.0, i64::from(as_of.definition.1));
+    let args = Args::new().text(instance).text(name).int(version).int(as_of.subject_open_max as i64);
+    tx.send(LOCK_TICKETS, Args::new());
+    let inserted = tx.queue(ADMIT, args.rows(rows));
+    let ids = Rows::new().text("saga_id", of().map(|saga| saga.id.to_string()));
+    tx.send(GIVE_TICKETS, Args::new().text(instance).rows(ids));
+    Some(inserted)
 }
 
-fn ids(rows: &[Row]) -> Result<HashSet<SagaId>, DbError> {
-    rows.iter().map(saga_id).collect()
+fn queue_claim(tx: &mut Tx, as_of: WriteAs<'_>, claim: Option<&Claim>) {
+    let Some(Claim { after, turns }) = claim else { return };
+    let rows = Rows::new()
+        .text("saga_id", turns.iter().map(|turn| turn.saga.to_string()))
+        .int("is_out_of_order", turns.iter().map(|turn| i64::from(turn.is_out_of_order)))
+        .int("at", turns.iter().map(|turn| turn.first.at_ms));
+    tx.send(LOCK_TURNS, Args::new());
+    let (name, version) = (as_of.definition.0, i64::from(as_of.definition.1));
+    tx.send(CLAIM, Args::new().text(as_of.instance.as_str()).int(after.0 as i64).text(name).int(version).rows(rows));
 }
 
-fn first(append: &Append) -> i64 {
-    append.events.first().map_or(0, |event| event.sequence as i64)
-}
-
-fn last(append: &Append) -> i64 {
-    append.events.last().map_or(0, |event| event.sequence as i64)
-}
-
-fn queue_to_advance(tx: &mut Tx, instance: &InstanceId, appends: &[Append]) -> PendingQuery {
+/// Queues the appends and all events. The query returns the places of the turns and appends that stand.
+fn queue_events<R>(
+    tx: &mut Tx,
+    instance: &str,
+    admissions: &[(i64, &NewSaga<R>)],
+    turns: &[Turn],
+    appends: &[Append],
+) -> Result<PendingQuery, DbError> {
     let rows = Rows::new()
         .text("saga_id", appends.iter().map(|append| append.saga.to_string()))
         .int("expected", appends.iter().map(|append| first(append) - 1))
@@ -144,47 +281,60 @@ fn queue_to_advance(tx: &mut Tx, instance: &InstanceId, appends: &[Append]) -> P
         .int("needs_attention", appends.iter().map(|append| i64::from(append.summary.needs_attention)))
         .int("finished", appends.iter().map(|append| i64::from(append.summary.finished)))
         .int("at", appends.iter().map(|append| append.events.last().map_or(0, |event| event.at_ms)));
-    tx.queue(ADVANCE, Args::new().text(instance.as_str()).rows(rows))
-}
+    tx.send(ADVANCE, Args::new().text(instance).rows(rows));
 
-async fn append<'a>(
-    tx: &mut Tx,
-    instance: &InstanceId,
-    appends: &'a [Append],
-    advanced: PendingQuery,
-) -> Result<(Vec<AppendOutcome>, Vec<LogEntry<'a>>), DbError> {
-    let advanced = ids(&tx.rows(advanced).await?)?;
-    // A saga that is at its new sequence already was appended to by an earlier try of this write: only the owner
-    // appends.
-    let others: Vec<&Append> = appends.iter().filter(|append| !advanced.contains(&append.saga)).collect();
+    let begun = admissions.iter().filter_map(|(_, saga)| Some((saga.id, saga.first.as_ref().map(slice::from_ref)?)));
+    let claimed = turns.iter().map(|turn| (turn.saga, slice::from_ref(&turn.first)));
+    let later = appends.iter().map(|append| (append.saga, append.events.as_slice()));
+    let rows = event_rows(begun.chain(claimed).chain(later))?;
+    tx.send(LOG, Args::new().text(instance).rows(rows));
+
+    let claimed = turns.iter().map(|turn| (turn.saga, 1));
+    let reached: Vec<(SagaId, i64)> = claimed.chain(appends.iter().map(|append| (append.saga, last(append)))).collect();
     let rows = Rows::new()
-        .text("saga_id", others.iter().map(|append| append.saga.to_string()))
-        .int("sequence", others.iter().map(|append| last(append)));
-    let already_appended = ids(&tx.fetch(ALREADY_APPENDED, Args::new().text(instance.as_str()).rows(rows)).await?)?;
-
-    let mut outcomes = Vec::with_capacity(appends.len());
-    let mut events = Vec::new();
-    for append in appends {
-        let is_advanced = advanced.contains(&append.saga);
-        if is_advanced {
-            events.push((append.saga, append.events.as_slice()));
-        }
-        let is_durable = is_advanced || already_appended.contains(&append.saga);
-        outcomes.push(if is_durable { AppendOutcome::Appended } else { AppendOutcome::Conflict });
-    }
-    Ok((outcomes, events))
+        .int("place", (0..).zip(&reached).map(|(place, _)| place))
+        .text("saga_id", reached.iter().map(|(saga, _)| saga.to_string()))
+        .int("reached", reached.iter().map(|(_, reached)| *reached));
+    Ok(tx.queue(STANDING, Args::new().text(instance).rows(rows)))
 }
 
-fn log<'a>(tx: &mut Tx, entries: impl Iterator<Item = LogEntry<'a>>) -> Result<(), DbError> {
-    let (mut sagas, mut sequences, mut times, mut texts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+fn event_rows<'a>(entries: impl Iterator<Item = (SagaId, &'a [Recorded])>) -> Result<Rows, DbError> {
+    let (mut sagas, mut sequences, mut reached) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut times, mut texts) = (Vec::new(), Vec::new());
     for (saga, events) in entries {
-        let Some(first) = events.first() else { continue };
+        let [first, ..] = events else { continue };
         sagas.push(saga.to_string());
         sequences.push(first.sequence as i64);
+        reached.push(first.sequence as i64 + events.len() as i64 - 1);
         times.push(first.at_ms);
         texts.push(entry::written(saga, events)?);
     }
-    let rows = Rows::new().text("saga_id", sagas).int("sequence", sequences).int("at", times).text("event", texts);
-    tx.send(LOG, rows.into());
-    Ok(())
+    Ok(Rows::new()
+        .text("saga_id", sagas)
+        .int("sequence", sequences)
+        .int("reached", reached)
+        .int("at", times)
+        .text("event", texts))
+}
+
+/// Of so many rows, which are among the answers.
+fn places(rows: &[Row], count: usize) -> Result<Vec<bool>, DbError> {
+    let mut stands = vec![false; count];
+    for row in rows {
+        let place = usize::try_from(row.int("place")?).unwrap_or(usize::MAX);
+        *stands.get_mut(place).ok_or_else(|| DbError::corrupt(format!("place {place} of {count}")))? = true;
+    }
+    Ok(stands)
+}
+
+fn ticket(row: &Row) -> Result<Ticket, DbError> {
+    Ok(Ticket(u64::try_from(row.int("ticket")?).unwrap_or_default()))
+}
+
+fn first(append: &Append) -> i64 {
+    append.events.first().map_or(0, |event| event.sequence as i64)
+}
+
+fn last(append: &Append) -> i64 {
+    append.events.last().map_or(0, |event| event.sequence as i64)
 }

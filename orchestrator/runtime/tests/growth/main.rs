@@ -10,6 +10,7 @@ mod world;
 
 mod fill;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use matricula_engine::Outcome;
@@ -83,7 +84,7 @@ async fn retain(system: &System, folder: &std::path::Path) {
     let config = RetentionConfig { margin_s: 0, keep_finished_s: 0, look_ms: 100, ..RetentionConfig::default() };
     assert_eq!(config.problems(), []);
     let shutdown = CancellationToken::new();
-    let retention = Retention::new(system.runtime.clone(), config, folder.to_owned());
+    let retention = Arc::new(Retention::new(system.runtime.clone(), config, folder.to_owned()));
     let retaining = tokio::spawn(retention.run(shutdown.clone()));
     eventually("they leave", async || fill::count(&system.database, "filled").await == 0).await;
     shutdown.cancel();

@@ -4,63 +4,86 @@ use std::time::Duration;
 
 use matricula_engine::Outcome;
 use matricula_kit::testing::{BACKENDS, Backend};
-use matricula_runtime::{RuntimeConfig, SubmitError, Submitted};
+use matricula_runtime::{Door, DoorState, RuntimeConfig, SagaId, SubmitError, Submitted, Ticket, Watcher};
 
-use crate::system::{System, config, eventually, finished, new, order};
+use crate::system::{System, config, decided, eventually, finished, new, order};
 use crate::world::Order;
 
-/// How many are before each; a dot for one whose turn has come, a dash for one that is not open here.
-async fn places(system: &System, sagas: &[(matricula_runtime::SagaId, matricula_runtime::Watcher)]) -> Vec<String> {
-    let shown = |place: Option<matricula_runtime::InLine>| match place {
-        None => "-".to_owned(),
-        Some(place) => place.ahead.map_or(".".to_owned(), |ahead| ahead.to_string()),
-    };
-    let places = sagas.iter().map(async |(id, _)| shown(system.runtime.place(*id).await));
-    futures::future::join_all(places).await
+/// Submits, and returns what became of it.
+async fn submitted(system: &System, key: &str) -> (SagaId, Watcher, Submitted) {
+    let submission = order(key, Order::default());
+    let (id, watcher) = (submission.id, system.runtime.watch(submission.id));
+    let outcome = system.runtime.submit(submission).await;
+    (id, watcher, outcome.unwrap_or_else(|error| panic!("{key}: {error}")))
 }
 
 #[tokio::test]
-async fn everybody_who_is_accepted_knows_the_place_at_once() {
+async fn everybody_is_accepted_and_turns_follow_tickets() {
     for backend in BACKENDS {
         let (_test, system) = new(backend, RuntimeConfig { in_flight_max: 2, ..config() }).await;
         system.world.hold("Reserve");
         let mut sagas = Vec::new();
-        for number in 0..6_usize {
-            let (id, watcher) = system.submit(&format!("k{number}"), Order::default()).await;
-            // As soon as it is accepted, whether or not its saga has entered the core.
-            let place = system.runtime.place(id).await.expect("it is open here");
-            assert!(place.ahead.is_none_or(|ahead| ahead <= number), "{number}: {place:?}");
+        for number in 0..6 {
+            let (id, watcher, outcome) = submitted(&system, &format!("k{number}")).await;
+            let expected = Submitted::Accepted { ticket: Ticket(number + 1), is_queued: number >= 2 };
+            assert_eq!(outcome, expected, "{backend:?}");
             sagas.push((id, watcher));
         }
-        eventually("two are at work", async || places(&system, &sagas).await == [".", ".", "0", "1", "2", "3"]).await;
-        // One that is cancelled has left the line when those before it have their turn.
-        system.cancel(sagas[3].0, "ada", "").await.unwrap();
-        let cancelled = sagas.remove(3);
+        let mut line = system.runtime.line();
+        let line = line.wait_for(|line| line.last == Ticket(6)).await.unwrap().clone();
+        assert_eq!((line.served, line.ahead(Ticket(2)), line.ahead(Ticket(6))), (Ticket(2), None, Some(3)));
+        let row = system.runtime.store().get(sagas[5].0).await.unwrap().unwrap();
+        assert_eq!((row.phase.as_str(), row.owner.as_str(), row.log.unwrap().len()), ("queued", "", 1), "{backend:?}");
+        // One that is cancelled does not wait for its turn.
+        let (cancelled, watcher) = sagas.remove(3);
+        system.cancel(cancelled, "ada", "").await.unwrap();
+        system.cancel(cancelled, "ada", "").await.unwrap();
+        assert_eq!(decided(&mut { watcher }).await, Outcome::Cancelled);
         system.world.release("Reserve");
-        assert_eq!(finished(cancelled.1).await.outcome(), Outcome::Cancelled);
-        eventually("nobody is in line", async || places(&system, &sagas).await == ["-"; 5]).await;
         system.all_finished(sagas, Outcome::Committed).await;
+        let mut line = system.runtime.line();
+        line.wait_for(|line| line.served == line.last).await.unwrap();
+        assert_eq!(system.all_settled().await, 6, "{backend:?}");
+    }
+}
+
+/// The queued are the database's: a process that comes back goes on with them, in their order.
+#[tokio::test]
+async fn the_line_outlives_its_instance() {
+    for backend in BACKENDS {
+        let (test, system) = new(backend, RuntimeConfig { in_flight_max: 1, ..config() }).await;
+        system.world.hold("Reserve");
+        let mut ids = Vec::new();
+        for number in 0..5 {
+            ids.push(submitted(&system, &format!("k{number}")).await.0);
+        }
+        let world = system.world.clone();
+        system.crash().await;
+        world.release("Reserve");
+        let system = System::start(test.open().await, world, config()).await;
+        for (id, number) in ids.iter().zip(0..) {
+            let again = system.runtime.submit(order(&format!("k{number}"), Order::default())).await;
+            assert_eq!(again, Ok(Submitted::Existing(*id)), "{backend:?}");
+        }
+        assert_eq!(system.all_settled().await, 5, "{backend:?}");
     }
 }
 
 #[tokio::test]
-async fn the_wait_is_told_when_the_rate_is_known() {
-    let (_test, system) = new(Backend::Sqlite, RuntimeConfig { in_flight_max: 10, ..config() }).await;
-    let mut waits = 0;
-    let mut sagas = system.submit_all("k", 200).await;
-    let mut round = 0;
-    // Somebody waits all the time, until the rate is known.
-    while waits == 0 {
-        round += 1;
-        assert!(round < 1_000, "the rate is never known");
-        let more = system.submit_all(&format!("k{round}-"), 100).await;
-        for (id, _) in &more {
-            let place = system.runtime.place(*id).await;
-            waits += usize::from(place.is_some_and(|place| place.expected_wait.is_some()));
-        }
-        sagas.extend(more);
-    }
-    system.all_finished(sagas, Outcome::Committed).await;
+async fn the_door_is_shut_with_a_sentence() {
+    let (_test, system) = new(Backend::Sqlite, config()).await;
+    let door = |state, sentence: &str| Door { state, sentence: sentence.to_owned() };
+    let mut line = system.runtime.line();
+    system.runtime.set_door(&door(DoorState::Paused, "soon"), "grace", "a fault").await.unwrap();
+    line.wait_for(|line| line.door.state == DoorState::Paused).await.unwrap();
+    let (_, mut watcher, outcome) = submitted(&system, "waits").await;
+    assert_eq!(outcome, Submitted::Accepted { ticket: Ticket(1), is_queued: true });
+    system.runtime.set_door(&door(DoorState::Closed, "Until August."), "grace", "it is over").await.unwrap();
+    assert_eq!(decided(&mut watcher).await, Outcome::Committed, "the line goes on");
+    let more = system.runtime.submit(order("more", Order::default())).await;
+    assert_eq!(more, Err(SubmitError::Closed { sentence: "Until August.".to_owned() }));
+    system.runtime.set_door(&door(DoorState::Open, ""), "grace", "again").await.unwrap();
+    system.run("more", Order::default()).await;
 }
 
 #[tokio::test]
@@ -81,11 +104,11 @@ async fn one_subject_can_not_take_the_places_of_others() {
         // Others are served.
         let mut of_bob = order("k1", Order::default());
         of_bob.subject = "bob".to_owned();
-        assert_eq!(system.runtime.submit(of_bob).await, Ok(Submitted::Accepted));
+        assert!(matches!(system.runtime.submit(of_bob).await, Ok(Submitted::Accepted { .. })));
         system.world.release("Hold");
         system.all_finished(sagas, Outcome::Committed).await;
         let room = system.runtime.submit(order("k3", Order::default())).await;
-        assert_eq!(room, Ok(Submitted::Accepted), "every place came back");
+        assert!(matches!(room, Ok(Submitted::Accepted { .. })), "every place came back: {room:?}");
         system.all_settled().await;
     }
 }
@@ -97,7 +120,7 @@ async fn one_more(system: &System, key: &str) {
         number += 1;
         let submission = order(&format!("{key}-{number}"), Order::default());
         let watcher = system.runtime.watch(submission.id);
-        let is_accepted = system.runtime.submit(submission).await == Ok(Submitted::Accepted);
+        let is_accepted = matches!(system.runtime.submit(submission).await, Ok(Submitted::Accepted { .. }));
         if is_accepted {
             finished(watcher).await;
         }
@@ -147,19 +170,17 @@ async fn too_many_a_second_are_told_when_to_come_back() {
     system.all_settled().await;
 }
 
-/// Nobody can be decided: no more is accepted than the time allows at the rate that a start reckons with, but a quarter
-/// more than may be at work.
+/// A line of the longest length: nobody more is accepted, until turns come.
 #[tokio::test]
-async fn no_more_are_accepted_than_are_decided_in_time() {
-    for (admission_wait_max_ms, in_flight_max, accepted) in [(80, 10, 56), (80, 400, 125)] {
-        let bounds = RuntimeConfig { admission_wait_max_ms, in_flight_time_max_ms: 60, in_flight_max, ..config() };
-        let (_test, system) = new(Backend::Sqlite, bounds).await;
-        system.world.hold("Commit");
-        let sagas = system.submit_all("k", accepted).await;
-        let more = system.runtime.submit(order("more", Order::default())).await;
-        let Err(SubmitError::QueueFull { retry_after }) = more else { panic!("{more:?}") };
-        assert!(retry_after <= Duration::from_secs(30), "{retry_after:?}");
-        system.world.release("Commit");
-        system.all_finished(sagas, Outcome::Committed).await;
-    }
+async fn a_line_is_only_so_long() {
+    let bounds = RuntimeConfig { admission_queue_max: 20, in_flight_max: 10, ..config() };
+    let (_test, system) = new(Backend::Sqlite, bounds).await;
+    system.world.hold("Commit");
+    let sagas = system.submit_all("k", 30).await;
+    let more = system.runtime.submit(order("more", Order::default())).await;
+    let Err(SubmitError::QueueFull { retry_after }) = more else { panic!("{more:?}") };
+    assert!(retry_after <= Duration::from_secs(30), "{retry_after:?}");
+    system.world.release("Commit");
+    system.all_finished(sagas, Outcome::Committed).await;
+    one_more(&system, "after").await;
 }

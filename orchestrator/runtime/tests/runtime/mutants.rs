@@ -52,7 +52,7 @@ async fn wrongs(opened: Opened) -> Vec<&'static str> {
     first.world.release("Hold");
     let late = order("late", Order::default());
     let watcher = first.runtime.watch(late.id);
-    let is_admitted = first.runtime.submit(late).await == Ok(Submitted::Accepted);
+    let is_admitted = matches!(first.runtime.submit(late).await, Ok(Submitted::Accepted { .. }));
     if is_admitted {
         // Its answers come after those that were held, and so do its events.
         finished(watcher).await;

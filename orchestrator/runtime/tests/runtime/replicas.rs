@@ -116,7 +116,7 @@ async fn the_same_key_at_two_replicas_is_one_saga() {
             first.runtime.submit(order(&key, Order::default())),
             second.runtime.submit(order(&key, Order::default()))
         );
-        let accepted = [&a, &b].into_iter().filter(|outcome| matches!(outcome, Ok(Submitted::Accepted))).count();
+        let accepted = [&a, &b].into_iter().filter(|outcome| matches!(outcome, Ok(Submitted::Accepted { .. }))).count();
         let existing = [&a, &b].into_iter().filter(|outcome| matches!(outcome, Ok(Submitted::Existing(_)))).count();
         assert_eq!((accepted, existing), (1, 1), "{a:?} {b:?}");
     }

@@ -36,7 +36,6 @@ fn ample_bounds(in_flight_max: usize) -> CoreConfig {
     CoreConfig {
         admission_queue_max: PLENTY,
         admission_wait_max_ms: 120_000,
-        in_flight_time_max_ms: 10_000,
         subject_open_max: PLENTY,
         subject_per_second_max: 1_000,
         subject_burst_max: 1_000,
@@ -49,7 +48,7 @@ fn ample_bounds(in_flight_max: usize) -> CoreConfig {
         breaker_open_max_ms: 2_000,
         call_timeout_ms: CALL_TIMEOUT_MS as u64,
         destination_attention_after_ms: 15_000,
-        lease_ttl_ms: LEASE_TTL_MS as u64,
+        lease_ttl_ms: LEASE_TTL_MS,
         adoption_chunk: ADOPTION_CHUNK,
     }
 }

@@ -92,7 +92,7 @@ impl Submissions {
             let entry = match answers().find(|(caller, _)| caller.saga == asked.saga) {
                 None => Entry::LetIn,
                 Some((_, CoreReply::QueueFull { retry_after })) => Entry::QueueFull { retry_after: *retry_after },
-                Some((_, CoreReply::OverQuota { retry_after })) => Entry::OverQuota { retry_after: *retry_after },
+                Some((_, CoreReply::OverQuota { retry_after, .. })) => Entry::OverQuota { retry_after: *retry_after },
                 Some(_) => continue,
             };
             let of_student = self.let_in_ms.iter().filter(|(student, _)| *student == asked.student);

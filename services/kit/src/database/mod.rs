@@ -14,15 +14,12 @@
 //! as it can: most batches are two round trips. In an upsert, SQLite wants `WHERE true` between the rows and `ON
 //! CONFLICT`.
 
-mod args;
 mod connect;
 mod error;
 mod identity;
 mod notify;
 mod pool;
-mod row;
 mod schema;
-mod script;
 mod session;
 mod snapshot;
 mod statement;
@@ -34,18 +31,17 @@ use std::time::Duration;
 use sqlx::{PgPool, SqlitePool};
 use tokio::time::timeout;
 
-pub use args::{Args, Rows};
 pub use error::{CommitError, DbError};
 pub use notify::{Heard, Notifications};
 use pool::{Engine, WriterPool};
-pub use row::Row;
 pub use snapshot::SNAPSHOT_MAX;
 use snapshot::Snapshot;
 pub use sqlx::migrate::Migrator;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use statement::run_on_sqlite;
+pub use statement::{Args, Row, Rows};
 use tx::Backend;
-pub use tx::{PendingQuery, Tx};
+pub use tx::{Answers, PendingQuery, Tx};
 pub use url::{DatabasePlace, DatabaseUrl, DatabaseUrlError};
 
 const PING: &str = "SELECT 1 AS one";

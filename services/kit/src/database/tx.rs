@@ -3,18 +3,23 @@
 //! A query is queued, and goes out when its caller wants the first of its rows. A statement without an answer waits for
 //! the next such message, or for the commit. So a batch that reads five tables and writes three is two messages and two
 //! answers, and between them no process waits for the other.
+//!
+//! The driver has no pipeline for prepared statements, but takes a text of many statements. On PostgreSQL each
+//! statement is prepared under a name once a connection, and the text executes it by name, with its arguments as
+//! literals; on SQLite the driver keeps the whole text prepared, and its arguments are bound. Each statement of such a
+//! text sees what was committed before it began, as if it had been sent by itself.
 
-use sqlx::AssertSqlSafe;
+use std::fmt::Write as _;
+
+use futures::TryStreamExt as _;
+use sqlx::{AssertSqlSafe, Either, Executor as _};
 use tokio::time::timeout;
 
 use super::ANSWER_MAX;
-use super::args::Args;
 use super::error::{CommitError, DbError};
-use super::pool::PooledConnection;
-use super::row::Row;
-use super::script::{self, Answer, Ending, Statement};
+use super::pool::{PooledConnection, State};
 use super::snapshot::Snapshot;
-use super::statement;
+use super::statement::{self, Args, Column, Dialect, Row, Scalar};
 
 /// A transaction. Dropped without [`Tx::commit`], it is rolled back. PostgreSQL has 15 s to answer each message: a
 /// process that waits for longer waits on a connection that is gone, until the system gives it up.
@@ -36,6 +41,17 @@ pub(super) enum Backend {
 /// A query of a transaction whose rows can be read from that transaction.
 #[must_use = "a statement whose answer is not needed is given to `send`"]
 pub struct PendingQuery(usize);
+
+/// The answers of a transaction that was committed.
+pub struct Answers(Vec<Option<Answer>>);
+
+impl Answers {
+    /// The rows of a query.
+    pub fn rows(&mut self, pending: PendingQuery) -> Vec<Row> {
+        // It is taken once: the query is consumed with it.
+        self.0[pending.0].take().unwrap_or_default().rows
+    }
+}
 
 impl Tx {
     pub(super) fn new(backend: Backend) -> Self {
@@ -83,14 +99,22 @@ impl Tx {
     }
 
     /// The same; the error says whether a transaction that failed may have taken effect.
-    pub async fn commit_checked(mut self) -> Result<(), CommitError> {
+    pub async fn commit_checked(self) -> Result<(), CommitError> {
+        self.commit_answered().await.map(drop)
+    }
+
+    /// Sends what is queued and the commit in one message, and returns the answers. A transaction that is sent as a
+    /// whole holds its locks for no longer than the server needs for it: a client that is stopped in the middle of it
+    /// holds none.
+    pub async fn commit_answered(mut self) -> Result<Answers, CommitError> {
         self.flush(Ending::Commit).await?;
         match self.backend {
             // It was sent with the statements.
-            Backend::Sqlite(_) | Backend::Postgres(_) => Ok(()),
-            Backend::SqliteSnapshot(snapshot) => snapshot.end().await.map_err(CommitError::InDoubt),
-            Backend::PostgresSnapshot(snapshot) => snapshot.end().await.map_err(CommitError::InDoubt),
+            Backend::Sqlite(_) | Backend::Postgres(_) => {}
+            Backend::SqliteSnapshot(snapshot) => snapshot.end().await.map_err(CommitError::InDoubt)?,
+            Backend::PostgresSnapshot(snapshot) => snapshot.end().await.map_err(CommitError::InDoubt)?,
         }
+        Ok(Answers(self.answers))
     }
 
     /// Begins now, instead of with the first that is sent.
@@ -109,9 +133,9 @@ impl Tx {
     async fn flush(&mut self, ending: Ending) -> Result<(), CommitError> {
         let statements = std::mem::take(&mut self.unsent);
         match &mut self.backend {
-            Backend::Sqlite(pooled) => script::on_sqlite(pooled, statements, ending, &mut self.answers).await,
+            Backend::Sqlite(pooled) => on_sqlite(pooled, statements, ending, &mut self.answers).await,
             Backend::Postgres(pooled) => {
-                let answered = script::on_postgres(pooled, statements, ending, &mut self.answers);
+                let answered = on_postgres(pooled, statements, ending, &mut self.answers);
                 timeout(ANSWER_MAX, answered).await.unwrap_or_else(|_| {
                     let error = DbError::no_answer_within(ANSWER_MAX);
                     Err(match ending {
@@ -155,3 +179,288 @@ impl Tx {
         matches!(self.backend, Backend::Postgres(_) | Backend::PostgresSnapshot(_))
     }
 }
+
+/// One that is to be sent.
+struct Statement {
+    sql: &'static str,
+    args: Args,
+    /// Where its answer belongs.
+    number: usize,
+}
+
+/// What came of a statement.
+#[derive(Default)]
+struct Answer {
+    rows: Vec<Row>,
+    rows_changed: u64,
+}
+
+/// What follows the statements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// More of the transaction.
+    Open,
+    /// Its commit.
+    Commit,
+}
+
+impl Answer {
+    fn of_rows(rows: impl Iterator<Item = Row>) -> Self {
+        Self { rows: rows.collect(), rows_changed: 0 }
+    }
+}
+
+/// Parts of a text, in order: whose answer each is, or nobody's.
+#[derive(Default)]
+struct Parts {
+    of: Vec<Option<usize>>,
+    ended: usize,
+    rows: Vec<Row>,
+}
+
+impl Parts {
+    /// Takes in what the database says.
+    fn hear(&mut self, rows_changed: u64, answers: &mut [Option<Answer>]) {
+        let rows = std::mem::take(&mut self.rows);
+        if let Some(Some(number)) = self.of.get(self.ended) {
+            answers[*number] = Some(Answer { rows, rows_changed });
+        }
+        self.ended += 1;
+    }
+
+    /// Whether the error came before the last part.
+    fn failed_before_last(&self) -> bool {
+        self.ended + 1 < self.of.len()
+    }
+}
+
+/// What an error means for the transaction. The database's word about a statement before the commit means that the
+/// commit was not run; everything else may have come after it.
+fn failed(error: sqlx::Error, parts: &Parts, ending: Ending) -> CommitError {
+    let is_of_statement = matches!(error, sqlx::Error::Database(_)) && parts.failed_before_last();
+    match ending {
+        Ending::Commit if !is_of_statement => CommitError::InDoubt(error.into()),
+        Ending::Commit | Ending::Open => CommitError::NotDone(error.into()),
+    }
+}
+
+async fn on_sqlite(
+    pooled: &mut PooledConnection<sqlx::Sqlite>,
+    statements: Vec<Statement>,
+    ending: Ending,
+    answers: &mut [Option<Answer>],
+) -> Result<(), CommitError> {
+    let (mut text, mut parts, mut arguments) = (String::new(), Parts::default(), Vec::new());
+    let begins = pooled.state == State::Ready;
+    if begins {
+        text.push_str("BEGIN IMMEDIATE;");
+        parts.of.push(None);
+    }
+    let mut bound = 0;
+    for Statement { sql, args, number } in statements {
+        text.push_str(&statement::expanded(Dialect::Sqlite, sql, &args, bound).text);
+        text.push(';');
+        parts.of.push(Some(number));
+        bound += args.scalars.len() + usize::from(args.rows.is_some());
+        arguments.push(args);
+    }
+    if ending == Ending::Commit {
+        text.push_str("COMMIT");
+        parts.of.push(None);
+    }
+    if parts.of.is_empty() {
+        return Ok(());
+    }
+    let mut query = sqlx::query(AssertSqlSafe(text));
+    for args in arguments {
+        query = statement::bound_to_sqlite(query, args).map_err(CommitError::NotDone)?;
+    }
+    pooled.state = State::Unknown;
+    let mut stream = pooled.connection().inner.fetch_many(query);
+    loop {
+        match stream.try_next().await {
+            Ok(Some(Either::Right(row))) => parts.rows.push(Row::Sqlite(row)),
+            Ok(Some(Either::Left(done))) => parts.hear(done.rows_affected(), answers),
+            Ok(None) => break,
+            Err(error) => {
+                drop(stream);
+                // It did not begin: there is nothing to undo.
+                if begins && parts.ended == 0 {
+                    pooled.state = State::Ready;
+                }
+                return Err(failed(error, &parts, ending));
+            }
+        }
+    }
+    drop(stream);
+    pooled.state = after(ending);
+    Ok(())
+}
+
+async fn on_postgres(
+    pooled: &mut PooledConnection<sqlx::Postgres>,
+    statements: Vec<Statement>,
+    ending: Ending,
+    answers: &mut [Option<Answer>],
+) -> Result<(), CommitError> {
+    let (mut text, mut parts, mut preparing) = (String::new(), Parts::default(), Vec::new());
+    let begins = pooled.state == State::Ready;
+    let connection = pooled.connection();
+    if begins {
+        if std::mem::take(&mut connection.plans_are_old) {
+            text.push_str("DISCARD PLANS;");
+            parts.of.push(None);
+        }
+        text.push_str("BEGIN;");
+        parts.of.push(None);
+    }
+    for Statement { sql, args, number } in &statements {
+        let expanded = statement::expanded(Dialect::Postgres, sql, args, 0);
+        if !may_be_prepared(&expanded.text) {
+            text.push_str(&expanded.text);
+            text.push(';');
+            parts.of.push(Some(*number));
+            continue;
+        }
+        if !connection.prepared.contains(&expanded.id) && !preparing.contains(&expanded.id) {
+            preparing.push(expanded.id);
+            prepare(&mut text, expanded, args);
+            parts.of.push(None);
+        }
+        execute(&mut text, expanded.id, args).map_err(CommitError::NotDone)?;
+        parts.of.push(Some(*number));
+    }
+    if ending == Ending::Commit {
+        text.push_str("COMMIT");
+        parts.of.push(None);
+    }
+    if parts.of.is_empty() {
+        return Ok(());
+    }
+    connection.is_preparing = !preparing.is_empty();
+    pooled.state = State::Unknown;
+    // The arguments in it are literals that were made here.
+    let mut stream = sqlx::raw_sql(AssertSqlSafe(text)).fetch_many(&mut *pooled.connection().inner);
+    loop {
+        match stream.try_next().await {
+            Ok(Some(Either::Right(row))) => parts.rows.push(Row::Postgres(row)),
+            Ok(Some(Either::Left(done))) => parts.hear(done.rows_affected(), answers),
+            Ok(None) => break,
+            Err(error) => return Err(failed(error, &parts, ending)),
+        }
+    }
+    drop(stream);
+    let connection = pooled.connection();
+    connection.is_preparing = false;
+    connection.prepared.extend(preparing);
+    pooled.state = after(ending);
+    Ok(())
+}
+
+fn after(ending: Ending) -> State {
+    match ending {
+        Ending::Open => State::Open,
+        Ending::Commit => State::Ready,
+    }
+}
+
+/// PostgreSQL prepares what reads and writes rows, and nothing that changes tables or sessions.
+fn may_be_prepared(sql: &str) -> bool {
+    ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH"].iter().any(|word| sql.starts_with(word))
+}
+
+fn prepare(text: &mut String, expanded: &statement::Expanded, args: &Args) {
+    let scalars = args.scalars.iter().map(|scalar| match scalar {
+        Scalar::Text(_) => "text",
+        Scalar::Int(_) => "bigint",
+    });
+    let columns = args.rows.iter().flat_map(|rows| &rows.columns).map(|(_, column)| match column {
+        Column::Text(_) => "text[]",
+        Column::Int(_) => "bigint[]",
+    });
+    let types: Vec<&str> = scalars.chain(columns).collect();
+    let types = if types.is_empty() { String::new() } else { format!(" ({})", types.join(", ")) };
+    // Writing to a string does not fail.
+    let _ = write!(text, "PREPARE m{}{types} AS {};", expanded.id, expanded.text);
+}
+
+fn execute(text: &mut String, id: usize, args: &Args) -> Result<(), DbError> {
+    let _ = write!(text, "EXECUTE m{id}");
+    let mut separator = '(';
+    for scalar in &args.scalars {
+        text.push(separator);
+        separator = ',';
+        match scalar {
+            Scalar::Text(Some(value)) => {
+                text.push('\'');
+                push_literal(text, value, false)?;
+                text.push('\'');
+            }
+            Scalar::Int(Some(value)) => {
+                let _ = write!(text, "'{value}'");
+            }
+            Scalar::Text(None) | Scalar::Int(None) => text.push_str("NULL"),
+        }
+    }
+    for (_, column) in args.rows.iter().flat_map(|rows| &rows.columns) {
+        text.push(separator);
+        separator = ',';
+        push_array(text, column)?;
+    }
+    text.push_str(if separator == '(' { ";" } else { ");" });
+    Ok(())
+}
+
+/// An array as PostgreSQL reads it, in a literal.
+/// <https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO>
+fn push_array(text: &mut String, column: &Column) -> Result<(), DbError> {
+    text.push_str("'{");
+    match column {
+        Column::Text(values) => {
+            for (index, value) in values.iter().enumerate() {
+                text.push_str(if index == 0 { "" } else { "," });
+                let Some(value) = value else {
+                    text.push_str("NULL");
+                    continue;
+                };
+                text.push('"');
+                push_literal(text, value, true)?;
+                text.push('"');
+            }
+        }
+        Column::Int(values) => {
+            for (index, value) in values.iter().enumerate() {
+                text.push_str(if index == 0 { "" } else { "," });
+                let _ = match value {
+                    Some(value) => write!(text, "{value}"),
+                    None => write!(text, "NULL"),
+                };
+            }
+        }
+    }
+    text.push_str("}'");
+    Ok(())
+}
+
+/// A text within a literal, whose only special character is its quote as long as `standard_conforming_strings` is on,
+/// which every connection here asks for; within an array quotes and backslashes have a backslash before them.
+/// <https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-STRINGS>
+fn push_literal(text: &mut String, value: &str, in_array: bool) -> Result<(), DbError> {
+    let mut rest = value;
+    while let Some(at) = rest.find(['\'', '"', '\\', '\0']) {
+        text.push_str(&rest[..at]);
+        match rest.as_bytes()[at] {
+            b'\'' => text.push_str("''"),
+            b'"' => text.push_str(if in_array { "\\\"" } else { "\"" }),
+            b'\\' => text.push_str(if in_array { "\\\\" } else { "\\" }),
+            // It would end the message.
+            _ => return Err(DbError::no_text()),
+        }
+        rest = &rest[at + 1..];
+    }
+    text.push_str(rest);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,16 +8,37 @@
 //! A batch is first tried as if its actions were new, as almost all are: then nothing is read for them, and the primary
 //! key refuses the whole batch when one of them was heard of before. Then it is tried again with what is recorded.
 //!
-//! Rows are taken away when the orchestrator says that their saga has ended long ago. What comes after that is
-//! not decided at all: see `stale`.
+//! Rows are deleted when the orchestrator says that their saga has ended long ago, never by age. Promises: no call of a
+//! saga is decided anew when its rows are gone. Every call says when its orchestrator last knew that it drives the
+//! saga, which is before the saga's end. A call for which that is longer ago than [`STALE_AFTER_MS`] is not decided
+//! without a barrier row, however long it lay in a queue, in a socket or in a process that was stopped. The
+//! orchestrator purges a saga only when its end is hours longer ago than that. All participants serve the purge beside
+//! their own service, so that none can leave it out.
 
 use std::collections::HashMap;
 
-use crate::answer::{Answer, Reason, Refusal};
-use crate::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
-use crate::id::SagaId;
-use crate::participant::{Key, Leg, Operation, stale};
+use matricula_proto::participant::v1 as wire;
+pub(crate) use matricula_proto::participant::v1::participant_service_server::SERVICE_NAME;
+use matricula_proto::participant::v1::participant_service_server::{ParticipantService, ParticipantServiceServer};
+use tonic::{Request, Response, Status};
+
+use crate::answer::{Answer, NotYet, Reason, Refusal};
+use crate::database::{Args, Database, DbError, PendingQuery, Row, Rows, Tx};
+use crate::id::{SagaId, StepName};
+use crate::participant::{Key, Leg, Operation};
+use crate::rpc::{self, FieldError};
 use crate::time::{self, UnixMs};
+
+/// An operation without a barrier row is not decided when its orchestrator last knew so long ago that it drives the
+/// saga, in milliseconds: two hours. So the clocks of two machines may differ by an hour, and far more than that,
+/// before a fresh call is kept out.
+pub const STALE_AFTER_MS: i64 = 2 * 60 * 60 * 1_000;
+
+/// When a stale operation should be sent again: at once would be the same.
+const RETRY_STALE_MS: i64 = 1_000;
+
+/// Sagas whose rows go in one transaction: some milliseconds, for which a writer on SQLite waits.
+const SAGAS_IN_COMMIT_MAX: usize = 200;
 
 /// What is on record for one (saga, step).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +92,7 @@ impl Barrier {
     pub(super) fn queue<C>(tx: &mut Tx, operations: &[Operation<C>], reading: Reading) -> PendingQuery {
         let now = time::now();
         let is_read = |operation: &&Operation<C>| {
-            reading == Reading::All || operation.leg == Leg::Undo || stale::is_stale(operation.owner_alive_at, now)
+            reading == Reading::All || operation.leg == Leg::Undo || is_stale(operation.owner_alive_at, now)
         };
         let read = operations.iter().filter(is_read);
         tx.queue(LOAD, key_rows(read.filter_map(|operation| operation.key.as_ref())).into())
@@ -81,10 +102,7 @@ impl Barrier {
     pub(super) fn of(rows: Vec<Row>) -> Result<Self, DbError> {
         let mut barrier = Self::default();
         for row in rows {
-            let key = Key {
-                saga: SagaId::stored(row.text("saga_id")?),
-                step: crate::id::StepName::stored(row.text("step")?),
-            };
+            let key = Key { saga: SagaId::stored(row.text("saga_id")?), step: StepName::stored(row.text("step")?) };
             let answer = match row.opt_text("answer")? {
                 Some(text) => Some(serde_json::from_str(&text).map_err(|error| {
                     DbError::corrupt(format!("barrier row of saga {}, step {}: {error}", key.saga, key.step))
@@ -184,15 +202,74 @@ fn key_rows<'a>(keys: impl Iterator<Item = &'a Key>) -> Rows {
         .text("step", keys.iter().map(|key| key.step.as_str()))
 }
 
-/// Takes away all rows of these sagas, and returns how many there were.
-pub(super) async fn purge(tx: &mut Tx, sagas: &[SagaId]) -> Result<u64, DbError> {
-    tx.execute(PURGE, Rows::new().text("saga_id", sagas.iter().map(SagaId::as_str)).into()).await
-}
-
 fn refused_by_tombstone() -> Answer {
     Answer::Refused(vec![Refusal::whole(
         Reason::RegistrationCancelled,
         "The registration was cancelled before this step was done.",
         "Register again.",
     )])
+}
+
+/// Whether an operation is too old to be decided without a barrier row.
+pub(super) fn is_stale(owner_alive_at: Option<UnixMs>, now: UnixMs) -> bool {
+    owner_alive_at.is_some_and(|alive_at| now.0.saturating_sub(alive_at.0) > STALE_AFTER_MS)
+}
+
+/// What is answered to it. Nothing is recorded.
+pub(super) fn stale() -> Answer {
+    metrics::counter!("matricula_stale_operations_total").increment(1);
+    Answer::NotYet(NotYet {
+        reason: "STALE_OPERATION".to_owned(),
+        message: format!(
+            "by the clock of this service the call is more than {} minutes old, and is not decided any more; when every call \
+             is answered so, the clocks of the machines differ",
+            STALE_AFTER_MS / 60_000
+        ),
+        retry_after_ms: RETRY_STALE_MS,
+        waits_for: None,
+    })
+}
+
+/// What all participants serve alike.
+pub(crate) struct Purge {
+    pub(super) database: Database,
+}
+
+/// The service over a participant's database.
+pub(crate) fn server(database: Database) -> ParticipantServiceServer<Purge> {
+    ParticipantServiceServer::new(Purge { database })
+}
+
+impl Purge {
+    async fn purge(&self, sagas: &[SagaId]) -> Result<u64, DbError> {
+        let mut rows = 0;
+        for sagas in sagas.chunks(SAGAS_IN_COMMIT_MAX) {
+            let mut tx = self.database.begin().await?;
+            let ids = Rows::new().text("saga_id", sagas.iter().map(SagaId::as_str));
+            rows += tx.execute(PURGE, ids.into()).await?;
+            tx.commit().await?;
+        }
+        Ok(rows)
+    }
+}
+
+#[tonic::async_trait]
+impl ParticipantService for Purge {
+    async fn forget_sagas(
+        &self,
+        request: Request<wire::ForgetSagasRequest>,
+    ) -> Result<Response<wire::ForgetSagasResponse>, Status> {
+        let sagas = saga_ids(request.into_inner().saga_ids)?;
+        let rows = self.purge(&sagas).await?;
+        metrics::counter!("matricula_barrier_rows_forgotten_total").increment(rows);
+        Ok(Response::new(wire::ForgetSagasResponse { rows: i64::try_from(rows).unwrap_or(i64::MAX) }))
+    }
+}
+
+fn saga_ids(ids: Vec<String>) -> Result<Vec<SagaId>, FieldError> {
+    if ids.len() > rpc::OPERATIONS_MAX {
+        return Err(FieldError::new("saga_ids", format!("at most {}, got {}", rpc::OPERATIONS_MAX, ids.len())));
+    }
+    let checked = ids.into_iter().enumerate();
+    checked.map(|(index, id)| rpc::required_id(&format!("saga_ids[{index}]"), id, SagaId::try_new)).collect()
 }

@@ -98,6 +98,9 @@ fn assert_invariants(world: &World) {
     for (hold, _) in world.holds() {
         assert!(hold.taken_after <= hold.capacity_at_grant || hold.override_id.is_some(), "no right to: {hold:?}");
     }
+    let versions: Vec<_> = world.holds().map(|(hold, _)| (&hold.key.1, hold.section_version)).collect();
+    let distinct: std::collections::BTreeSet<_> = versions.iter().collect();
+    assert_eq!(distinct.len(), versions.len(), "each grant makes a version of its own: {versions:?}");
 }
 
 #[test]

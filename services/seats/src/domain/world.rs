@@ -29,6 +29,8 @@ pub struct Hold {
     pub taken_after: i32,
     /// The capacity at that moment.
     pub capacity_at_grant: i32,
+    /// The version of the section that the grant made; 0 when an earlier version of this service has stored the hold.
+    pub section_version: i64,
     /// What let the student into a full section.
     pub override_id: Option<OverrideId>,
 }
@@ -136,6 +138,7 @@ impl World {
                 released: None,
                 taken_after: section.taken,
                 capacity_at_grant: section.capacity,
+                section_version: section.version,
                 override_id: used,
             };
             self.holds.insert(hold.key.clone(), (hold, RowState::New));

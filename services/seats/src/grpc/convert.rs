@@ -95,6 +95,7 @@ pub fn seat_hold(hold: Hold) -> wire::SeatHold {
         taken_after: hold.taken_after,
         capacity_at_grant: hold.capacity_at_grant,
         override_id: hold.override_id.map(String::from).unwrap_or_default(),
+        section_version: hold.section_version,
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use futures::future::join_all;
 use matricula_kit::answer::Answer;
+use matricula_kit::database::{Args, Migrator};
 use matricula_kit::id::{OverrideId, SagaId, SectionId, StepName, StudentId};
 use matricula_kit::participant::{Key, Leg, Writer, WriterLimits};
 use matricula_kit::tasks::Tasks;
@@ -157,15 +158,16 @@ async fn the_rush_for_the_last_seats() {
         let sections = service.sections().await;
         assert_eq!((sections[0].version, sections[0].closed_at.is_some()), (11, true));
         assert_eq!((sections[1].version, sections[1].closed_at), (11, None));
-        let mut order: Vec<i32> = service
+        let mut order: Vec<(i32, i64)> = service
             .holds()
             .await
             .iter()
             .filter(|hold| hold.key.1 == section("A"))
-            .map(|hold| hold.taken_after)
+            .map(|hold| (hold.taken_after, hold.section_version))
             .collect();
         order.sort_unstable();
-        assert_eq!(order, (1..=10).collect::<Vec<_>>(), "every grant has its own number");
+        let expect: Vec<(i32, i64)> = (1..=10).zip(2..).collect();
+        assert_eq!(order, expect, "every grant has its own number and its own version");
     }
 }
 
@@ -284,6 +286,33 @@ async fn a_capacity_can_move_while_seats_are_taken() {
     }
 }
 
+/// A grant that an earlier version of the service has stored has no version; it can be released like any other.
+#[tokio::test]
+async fn a_grant_of_an_earlier_version_is_kept_without_a_version() {
+    const SECTION: &str =
+        "INSERT INTO sections (section_id, capacity, taken, version, changed_at) VALUES ('A', 2, 1, 2, 5)";
+    const HOLD: &str = "INSERT INTO holds (registration_id, section_id, step, student_id, granted_at, taken_after, \
+         capacity_at_grant) VALUES ('r0', 'A', 'hold_seats', 'S', 5, 1, 2)";
+    for backend in BACKENDS {
+        let test = testing::empty_database(backend).await;
+        let before = MIGRATIONS.iter().filter(|migration| migration.version < 103).cloned().collect();
+        test.database.migrate(&Migrator::with_migrations(before)).await.expect("it is empty");
+        let mut tx = test.database.begin().await.expect("the database answers");
+        tx.execute(SECTION, Args::new()).await.expect("a section of the version before");
+        tx.execute(HOLD, Args::new()).await.expect("a hold of the version before");
+        tx.commit().await.expect("committed");
+        test.database.migrate(&MIGRATIONS).await.expect("it is brought up to date");
+        let service = Service { writer: writer(&test.database), test };
+        assert!(service.is_done(hold(&SagaId::generate(), &["A"])).await);
+        let mut versions: Vec<i64> = service.holds().await.iter().map(|hold| hold.section_version).collect();
+        versions.sort_unstable();
+        assert_eq!(versions, [0, 3], "{backend:?}");
+        let seat = (SagaId::stored("r0".to_owned()), section("A"));
+        assert!(service.is_done(drop_of(&SagaId::generate(), &[seat])).await);
+        assert_eq!(service.state().await, "A 1 ", "{backend:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_override_beyond_the_capacity_is_on_the_ledger() {
     for backend in BACKENDS {
@@ -294,12 +323,12 @@ async fn an_override_beyond_the_capacity_is_on_the_ledger() {
         let command = |holder| Command::Hold { holder, student, wanted };
         assert!(service.is_done(operation(&SagaId::generate(), "hold_seats", Leg::Action, command)).await);
         assert_eq!(service.state().await, "A 2 ");
-        let grants: Vec<(i32, Option<String>)> = service
+        let grants: Vec<(i32, i64, Option<String>)> = service
             .holds()
             .await
             .into_iter()
-            .map(|hold| (hold.taken_after, hold.override_id.map(Into::into)))
+            .map(|hold| (hold.taken_after, hold.section_version, hold.override_id.map(Into::into)))
             .collect();
-        assert_eq!(grants, [(1, None), (2, Some("O-7".to_owned()))]);
+        assert_eq!(grants, [(1, 2, None), (2, 3, Some("O-7".to_owned()))]);
     }
 }

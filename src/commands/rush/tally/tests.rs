@@ -12,7 +12,9 @@ pub fn answered(key: &str, due_ms: u64, followed: Followed) -> Answered {
         followed,
         due: Duration::from_millis(due_ms),
         sent: Duration::from_millis(due_ms + 1),
+        admitted: Duration::from_millis(due_ms + 1),
         first_answer: None,
+        acknowledged: None,
         ended: Duration::from_millis(due_ms + 11),
     }
 }
@@ -128,8 +130,10 @@ fn first_answers_are_told_apart_by_what_they_say() {
     for (said, took_ms) in said.into_iter().zip([20, 3, 500]) {
         let click = answered("k", 0, decided("r-1", Outcome::Enrolled));
         let at = click.sent + Duration::from_millis(took_ms);
-        tally.add(Answered { first_answer: Some(FirstAnswer { at, said }), ..click });
+        let acknowledged = (said == Said::Accepted).then_some(at);
+        tally.add(Answered { first_answer: Some(FirstAnswer { at, said }), acknowledged, ..click });
     }
+    assert_eq!(tally.acceptance.max_ms().round(), 21.0, "late sends count");
     let FirstAnswers { all, accepted, come_back } = tally.first_answers.expect("they were asked for");
     assert_eq!([all, accepted, come_back].map(|latency| latency.max_ms().round()), [500.0, 20.0, 3.0]);
 }

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use matricula_engine::{CallAnswer, Definition, Kind, RetryPolicy, Step};
+use matricula_engine::{CallAnswer, Definition, Kind, RetryPolicy, SagaState, Step};
 use matricula_kit::database::{Args, Database};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing::{Backend, TestDatabase, empty_database};
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::super::*;
-use crate::{Call, SagaStore, Submission, SubmitError, Submitted};
+use crate::{Call, RuntimeConfig, SagaStore, Submission, SubmitError, Submitted};
 
 /// No fact that a test waits for takes longer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);

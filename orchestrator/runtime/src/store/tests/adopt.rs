@@ -109,7 +109,9 @@ async fn unknown_definitions_are_left_where_they_are_and_flagged() {
         let newer = NewSaga { definition: ("one", 2), ..saga("ada", "newer", "same") };
         let other = NewSaga { definition: ("two", 1), ..saga("ada", "other", "same") };
         let known = saga("ada", "known", "same");
-        write(&fixture.store, &fixture.instance, &[newer.clone(), other.clone(), known.clone()], &[]).await.unwrap();
+        for new in [&newer, &other, &known] {
+            write(&fixture.store, &fixture.instance, std::slice::from_ref(new), &[]).await.unwrap();
+        }
         assert_eq!(fixture.store.flag_unknown(KNOWN).await.unwrap(), 0, "{backend:?}: their instance lives");
         let heir = heir(&fixture).await;
         fixture.store.release(&fixture.instance).await.unwrap();

@@ -15,7 +15,7 @@ async fn a_new_saga_is_admitted_with_its_first_event() {
         };
         let (admitted, appended) =
             write(&fixture.store, &fixture.instance, std::slice::from_ref(&new), &[]).await.unwrap();
-        assert_eq!((admitted, appended), (vec![Admitted::New], vec![]), "{backend:?}");
+        assert_eq!((admitted, appended), (vec![NEW], vec![]), "{backend:?}");
         let row = fixture.store.get(new.id).await.unwrap().unwrap();
         assert_eq!(row.log.unwrap(), vec![new.admitted]);
         assert_eq!((row.request, row.trace), (new.request, new.trace));
@@ -34,7 +34,7 @@ async fn a_key_is_used_once() {
         let again = [saga("ada", "k", "same"), saga("ada", "k", "other"), saga("bob", "k", "other")];
         let (admitted, _) = write(&fixture.store, &fixture.instance, &again, &[]).await.unwrap();
         let existing = |same_request| Admitted::Existing { id: first, same_request };
-        assert_eq!(admitted, [existing(true), existing(false), Admitted::New], "{backend:?}");
+        assert_eq!(admitted, [existing(true), existing(false), NEW], "{backend:?}");
         assert!(fixture.store.get(again[0].id).await.unwrap().is_none());
     }
 }
@@ -46,7 +46,7 @@ async fn of_two_with_one_key_in_a_batch_the_first_is_admitted() {
         let twins = [saga("ada", "k", "same"), saga("ada", "k", "same"), saga("ada", "k", "other")];
         let (admitted, _) = write(&fixture.store, &fixture.instance, &twins, &[]).await.unwrap();
         let existing = |same_request| Admitted::Existing { id: twins[0].id, same_request };
-        assert_eq!(admitted, [Admitted::New, existing(true), existing(false)], "{backend:?}");
+        assert_eq!(admitted, [NEW, existing(true), existing(false)], "{backend:?}");
         assert_eq!(fixture.log(twins[0].id).await, [1]);
     }
 }
@@ -103,7 +103,7 @@ async fn another_instance_appends_nothing() {
         let own = saga("bob", "b", "same");
         let (admitted, appended) =
             write(&fixture.store, &other, std::slice::from_ref(&own), &[events(ids[0], 2, 2)]).await.unwrap();
-        assert_eq!((admitted, appended), (vec![Admitted::New], vec![AppendOutcome::Conflict]), "{backend:?}");
+        assert_eq!((admitted, appended), (vec![NEW], vec![AppendOutcome::Conflict]), "{backend:?}");
         assert_eq!(fixture.log(ids[0]).await, [1]);
         // The sequence that it expected is the one that now stands, but of another's making.
         let (_, appended) = write(&fixture.store, &other, &[], &[events(ids[0], 1, 1)]).await.unwrap();
@@ -126,7 +126,7 @@ async fn replicas_that_admit_the_same_keys_agree() {
         let (a, b): (Vec<Admitted>, Vec<Admitted>) =
             tokio::join!(write(&fixture.instance, &ours), write(&other, &theirs));
         for (saga, (ours, theirs)) in ours.iter().zip(a.iter().zip(b.iter().rev())) {
-            assert_ne!(*ours == Admitted::New, *theirs == Admitted::New, "{}", saga.idempotency_key);
+            assert_ne!(*ours == NEW, *theirs == NEW, "{}", saga.idempotency_key);
         }
     }
 }

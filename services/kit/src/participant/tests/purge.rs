@@ -6,12 +6,12 @@ use tonic::{Code, Request};
 
 use super::*;
 use crate::participant::STALE_AFTER_MS;
-use crate::participant::purge::Purge;
+use crate::participant::barrier::Purge;
 use crate::time;
 
 async fn purge(service: &Service, sagas: &[&SagaId]) -> Result<i64, tonic::Status> {
     let saga_ids = sagas.iter().map(|saga| saga.as_str().to_owned()).collect();
-    let purge = Purge::new(service.test.database.clone());
+    let purge = Purge { database: service.test.database.clone() };
     let answer = purge.forget_sagas(Request::new(ForgetSagasRequest { saga_ids })).await?;
     Ok(answer.into_inner().rows)
 }

@@ -124,6 +124,26 @@ async fn each_that_asks_gets_its_own_rows_whatever_was_asked_and_posted_around_i
 }
 
 #[tokio::test]
+async fn what_goes_with_the_commit_is_answered() {
+    for backend in BACKENDS {
+        let test = things(backend).await;
+        for name in ["a", "b"] {
+            let mut tx = test.database.write().await.expect("a transaction");
+            let args = || Args::new().text("told").rows(Rows::new().text("name", [name]));
+            let before = tx.queue(OF, args());
+            tx.send(INSERT, Args::new().int(0).rows(rows(&[(name.to_owned(), Some(name.to_uppercase()), None)])));
+            let after = tx.queue(OF, args());
+            let nothing = tx.queue(OF, Args::new().text("told").rows(Rows::new().text("name", Vec::<String>::new())));
+            let mut answers = tx.commit_answered().await.expect("committed");
+            assert!(answers.rows(before).is_empty() && answers.rows(nothing).is_empty(), "{backend:?}");
+            let row = answers.rows(after).pop().expect("one");
+            assert_eq!(row.text("value").expect("a value"), name.to_uppercase(), "{backend:?}");
+        }
+        assert_eq!(names(&test.database).await, ["a", "b"], "{backend:?}");
+    }
+}
+
+#[tokio::test]
 async fn one_statement_that_fails_undoes_all_and_says_that_nothing_was_done() {
     for backend in BACKENDS {
         let test = things(backend).await;

@@ -1,6 +1,6 @@
 //! Every bound, and the name of its field.
 
-use matricula_registration::roster;
+use matricula_registration::request::ROSTER_KEY_PREFIX;
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn check(change: impl FnOnce(&mut Submit), expect: &str) {
         wait_ms: 0,
     };
     change(&mut request);
-    let checked = wait(request.wait_ms).and_then(|_| item(request, UnixMs(0)));
+    let checked = wait_time(request.wait_ms).and_then(|_| item(request, UnixMs(0)));
     assert_eq!(checked.err().map(|problem| problem.field).unwrap_or_default(), expect);
 }
 
@@ -31,7 +31,7 @@ fn bounds_of_a_registration() {
     check(|request| request.idempotency_key = "with a space".into(), "");
     check(|request| request.idempotency_key = "tab\t".into(), "idempotency_key");
     check(|request| request.idempotency_key = "é".into(), "idempotency_key");
-    check(|request| request.idempotency_key = format!("{}E1·0", roster::KEY_PREFIX), "idempotency_key");
+    check(|request| request.idempotency_key = format!("{}E1·0", ROSTER_KEY_PREFIX), "idempotency_key");
     check(|request| request.idempotency_key = "\u{7f}".into(), "idempotency_key");
     check(|request| request.student_id = String::new(), "student_id");
     check(|request| request.student_id = "x".repeat(129), "student_id");
@@ -77,10 +77,10 @@ fn bounds_of_a_cart() {
 #[test]
 fn bounds_of_a_cancel() {
     for good in ["", "two lines,\nthe second", &"x".repeat(500)] {
-        assert_eq!(cancel_reason(good.to_owned()).as_deref(), Ok(good));
+        assert_eq!(free_text("reason", good.to_owned(), REASON_BYTES_MAX).as_deref(), Ok(good));
     }
     for bad in ["a\0b", &"x".repeat(501)] {
-        assert_eq!(cancel_reason(bad.to_owned()).expect_err("out of bounds").field, "reason");
+        assert_eq!(free_text("reason", bad.to_owned(), REASON_BYTES_MAX).expect_err("out of bounds").field, "reason");
     }
     assert!(registration_id(String::new()).is_err());
 }

@@ -1,0 +1,146 @@
+//! The waiting line: its state, the sagas in it, and the door.
+//!
+//! Promises: the state is read before the sagas, so that all that were queued by then are among them. Of the tables that
+//! only grow, all rows but the last are swept; every change of the door stays.
+
+use matricula_core::{Door, DoorState, LineState, SagaId, Ticket};
+use matricula_kit::database::{Args, DbError, Row};
+use matricula_kit::telemetry::TraceContext;
+use matricula_kit::time::UnixMs;
+
+use super::peer::{CHANNEL, PeerMessage};
+use super::{SagaStore, readable_id};
+
+/// The ticket up to which all have had their turn.
+macro_rules! served {
+    () => {
+        "COALESCE((SELECT MAX(ticket) FROM line_turns), 0)"
+    };
+}
+
+/// What the door lets through.
+macro_rules! door_state {
+    () => {
+        "COALESCE((SELECT d.state FROM door d ORDER BY d.number DESC LIMIT 1), 'open')"
+    };
+}
+
+pub(super) use {door_state, served};
+
+pub(super) const LINE_STATE: &str = concat!(
+    "SELECT ",
+    served!(),
+    " AS served, COALESCE((SELECT MAX(last_ticket) FROM line_tickets), 0) AS last, ",
+    door_state!(),
+    " AS door, COALESCE((SELECT d.sentence FROM door d ORDER BY d.number DESC LIMIT 1), '') AS sentence"
+);
+const QUEUED: &str = "SELECT s.saga_id, s.ticket, s.request, s.traceparent, s.tracestate FROM sagas s \
+     WHERE s.queued = 1 AND s.ticket > $1 ORDER BY s.ticket LIMIT $2";
+const SWEEP_TICKETS: &str = "DELETE FROM line_tickets WHERE last_ticket < (SELECT MAX(last_ticket) FROM line_tickets)";
+const SWEEP_TURNS: &str = "DELETE FROM line_turns WHERE ticket < (SELECT MAX(ticket) FROM line_turns)";
+
+/// The number is a primary key: of two changes at once, the second one fails.
+const SET_DOOR: &str = "INSERT INTO door (number, changed_at, state, sentence, set_by, reason) \
+     SELECT COALESCE((SELECT MAX(number) FROM door), 0) + 1, {now_ms}, $1, $2, $3, $4";
+const DOOR_CHANGES: &str = "SELECT changed_at, state, sentence, set_by, reason FROM door ORDER BY number DESC LIMIT $1";
+
+/// A saga that waits in line, as it is stored.
+#[derive(Debug)]
+pub(crate) struct QueuedRow {
+    pub id: SagaId,
+    pub ticket: Ticket,
+    /// As JSON.
+    pub request: String,
+    pub trace: TraceContext,
+}
+
+/// A change of the door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoorChange {
+    /// When, by the database's clock.
+    pub changed_at: UnixMs,
+    /// The door from then on.
+    pub door: Door,
+    /// The registrar.
+    pub set_by: String,
+    /// Why, in their words.
+    pub reason: String,
+}
+
+impl SagaStore {
+    /// The state of the line, and at most `limit` sagas behind a ticket, in the order of their tickets.
+    pub(crate) async fn read_line(&self, after: Ticket, limit: usize) -> Result<(LineState, Vec<QueuedRow>), DbError> {
+        let state = state(self.database.fetch(LINE_STATE, Args::new()).await?.first())?;
+        if limit == 0 {
+            return Ok((state, Vec::new()));
+        }
+        let args = Args::new().int(i64::try_from(after.0).unwrap_or(i64::MAX)).int(limit as i64);
+        let rows = self.database.fetch(QUEUED, args).await?;
+        let queued = rows.iter().filter_map(|row| queued_row(row).transpose());
+        Ok((state, queued.collect::<Result<_, _>>()?))
+    }
+
+    /// Changes the door for all instances.
+    pub(crate) async fn set_door(&self, door: &Door, set_by: &str, reason: &str) -> Result<(), DbError> {
+        let mut tx = self.database.write().await?;
+        tx.send(SET_DOOR, Args::new().text(door_text(door.state)).text(&door.sentence).text(set_by).text(reason));
+        tx.notify(CHANNEL, vec![PeerMessage::Queued.to_payload()]);
+        tx.commit().await
+    }
+
+    /// The last changes of the door, the newest first. Without any it is open.
+    pub async fn door_changes(&self, limit: i64) -> Result<Vec<DoorChange>, DbError> {
+        let rows = self.database.fetch(DOOR_CHANGES, Args::new().int(limit)).await?;
+        rows.iter().map(door_change).collect()
+    }
+
+    /// Takes away what is known of tickets and turns before the last.
+    pub(crate) async fn sweep_line(&self) -> Result<(), DbError> {
+        let mut tx = self.database.write().await?;
+        tx.send(SWEEP_TICKETS, Args::new());
+        tx.send(SWEEP_TURNS, Args::new());
+        tx.commit().await
+    }
+}
+
+/// The answer of [`LINE_STATE`].
+pub(super) fn state(row: Option<&Row>) -> Result<LineState, DbError> {
+    let row = row.ok_or_else(|| DbError::corrupt("the line has no state"))?;
+    let ticket = |column| row.int(column).map(|number| Ticket(u64::try_from(number).unwrap_or_default()));
+    let door = Door { state: state_of_door(&row.text("door")?)?, sentence: row.text("sentence")? };
+    Ok(LineState { served: ticket("served")?, last: ticket("last")?, door })
+}
+
+/// None for a row whose id is no UUID: it keeps its place, and nobody can drive it.
+fn queued_row(row: &Row) -> Result<Option<QueuedRow>, DbError> {
+    let Some(id) = readable_id(row)? else { return Ok(None) };
+    let ticket = Ticket(u64::try_from(row.int("ticket")?).unwrap_or_default());
+    let trace = TraceContext { traceparent: row.text("traceparent")?, tracestate: row.text("tracestate")? };
+    Ok(Some(QueuedRow { id, ticket, request: row.text("request")?, trace }))
+}
+
+fn door_change(row: &Row) -> Result<DoorChange, DbError> {
+    Ok(DoorChange {
+        changed_at: UnixMs(row.int("changed_at")?),
+        door: Door { state: state_of_door(&row.text("state")?)?, sentence: row.text("sentence")? },
+        set_by: row.text("set_by")?,
+        reason: row.text("reason")?,
+    })
+}
+
+fn door_text(state: DoorState) -> &'static str {
+    match state {
+        DoorState::Open => "open",
+        DoorState::Paused => "paused",
+        DoorState::Closed => "closed",
+    }
+}
+
+fn state_of_door(text: &str) -> Result<DoorState, DbError> {
+    match text {
+        "open" => Ok(DoorState::Open),
+        "paused" => Ok(DoorState::Paused),
+        "closed" => Ok(DoorState::Closed),
+        _ => Err(DbError::corrupt(format!("the door is {text:?}"))),
+    }
+}

@@ -1,0 +1,435 @@
+//! The line: tickets, turns, quota and door, with several instances on one database.
+
+use matricula_core::{Claim, Door, DoorState, LineState, Turn};
+use matricula_kit::database::Args;
+use matricula_kit::testing::BACKENDS;
+use tokio::task::JoinSet;
+
+use super::*;
+
+type Admission = matricula_core::Admission<Arc<Carried<()>>>;
+
+/// A submission for which a slot is kept.
+fn begins(subject: &str, key: &str) -> Admission {
+    let NewSaga { id, subject, idempotency_key, fingerprint, request, trace, admitted, .. } =
+        saga(subject, key, "same");
+    let request = Carried::new((), request.as_str().into(), trace);
+    Admission { id, subject, key: idempotency_key, fingerprint, request, first: Some(admitted) }
+}
+
+/// A submission for which there is no slot.
+fn waits(subject: &str, key: &str) -> Admission {
+    Admission { first: None, ..begins(subject, key) }
+}
+
+fn commit(admissions: Vec<Admission>, claim: Option<Claim>) -> Commit<Arc<Carried<()>>> {
+    Commit { number: CommitNo { lane: Lane::Log, number: 1 }, admissions, claim, appends: Vec::new() }
+}
+
+fn claim(after: u64, turns: &[(SagaId, Ticket)], is_out_of_order: bool) -> Claim {
+    let first = saga("", "", "").admitted;
+    let turn = |(saga, ticket): &(_, _)| Turn { saga: *saga, ticket: *ticket, first: first.clone(), is_out_of_order };
+    Claim { after: Ticket(after), turns: turns.iter().map(turn).collect() }
+}
+
+/// Several instances of one database: of a file only the last one lives.
+struct Line {
+    fixture: Fixture,
+    others: Vec<InstanceId>,
+    subject_open_max: usize,
+}
+
+impl Line {
+    async fn new(backend: Backend) -> Self {
+        let fixture = Fixture::new(backend).await;
+        let mut others = Vec::new();
+        if backend == Backend::Postgres {
+            for _ in 0..2 {
+                let other = InstanceId::generate();
+                fixture.store.register(&other, LONG_MS).await.unwrap();
+                others.push(other);
+            }
+        }
+        Self { fixture, others, subject_open_max: 20 }
+    }
+
+    /// One of the instances; on a file always the same.
+    fn instance(&self, number: usize) -> &InstanceId {
+        match self.others.get(number.wrapping_sub(1)) {
+            Some(other) => other,
+            None => &self.fixture.instance,
+        }
+    }
+
+    async fn write(&self, number: usize, commit: &Commit<Arc<Carried<()>>>) -> Written {
+        self.try_write(number, commit).await.unwrap()
+    }
+
+    async fn try_write(&self, number: usize, commit: &Commit<Arc<Carried<()>>>) -> Result<Written, StoreError> {
+        let instance = self.instance(number);
+        let as_of = WriteAs { instance, definition: ("one", 1), subject_open_max: self.subject_open_max };
+        self.fixture.store.write(as_of, commit).await
+    }
+
+    async fn admit(&self, number: usize, admissions: Vec<Admission>) -> Vec<Admitted> {
+        self.write(number, &commit(admissions, None)).await.admissions
+    }
+
+    async fn claim(&self, number: usize, claim: Claim) -> Vec<bool> {
+        self.write(number, &commit(Vec::new(), Some(claim))).await.claimed
+    }
+
+    async fn read(&self, after: u64) -> (LineState, Vec<(SagaId, Ticket)>) {
+        let (state, rows) = self.fixture.store.read_line(Ticket(after), 1_000).await.unwrap();
+        (state, rows.into_iter().map(|row| (row.id, row.ticket)).collect())
+    }
+
+    async fn served_and_last(&self) -> (u64, u64) {
+        let (state, _) = self.read(0).await;
+        (state.served.0, state.last.0)
+    }
+
+    async fn row(&self, id: SagaId) -> SagaRow {
+        self.fixture.store.get(id).await.unwrap().unwrap()
+    }
+}
+
+fn begun(ticket: u64) -> Admitted {
+    Admitted::Begun { ticket: Ticket(ticket) }
+}
+
+fn queued(ticket: u64) -> Admitted {
+    Admitted::Queued { ticket: Ticket(ticket) }
+}
+
+#[tokio::test]
+async fn a_saga_begins_at_once_only_while_nobody_waits() {
+    for backend in BACKENDS {
+        let line = Line::new(backend).await;
+        assert_eq!(line.served_and_last().await, (0, 0), "{backend:?}");
+        let mixed = vec![begins("z", "1"), begins("a", "1"), waits("m", "1"), waits("b", "1")];
+        let ids: Vec<SagaId> = mixed.iter().map(|admission| admission.id).collect();
+        let outcomes = line.admit(0, mixed).await;
+        assert_eq!(outcomes, [begun(1), begun(2), queued(3), queued(4)], "{backend:?}: in the order of arrival");
+        assert_eq!(line.served_and_last().await, (2, 4), "{backend:?}");
+        // Another instance has free slots, and does not know that there is a line.
+        assert_eq!(line.admit(1, vec![begins("c", "1")]).await, [queued(5)], "{backend:?}");
+        let row = line.row(ids[2]).await;
+        assert_eq!((row.phase.as_str(), row.owner.as_str(), row.ticket, row.sequence), ("queued", "", Ticket(3), 0));
+        assert!(row.is_queued && row.log.is_err() && !row.owner_alive, "{backend:?}");
+        assert_eq!(line.fixture.log(ids[0]).await, [1], "{backend:?}");
+
+        let (state, rows) = line.read(2).await;
+        assert_eq!(rows.iter().map(|(_, ticket)| ticket.0).collect::<Vec<_>>(), [3, 4, 5], "{backend:?}");
+        assert_eq!(line.claim(0, claim(state.served.0, &rows, false)).await, [true; 3], "{backend:?}");
+        assert_eq!(line.served_and_last().await, (5, 5), "{backend:?}");
+        let row = line.row(ids[2]).await;
+        assert_eq!((row.phase.as_str(), row.sequence, row.is_queued), ("running", 1, false), "{backend:?}");
+        assert_eq!(line.fixture.log(ids[2]).await, [1], "{backend:?}");
+        assert_eq!(line.admit(1, vec![begins("d", "1")]).await, [begun(6)], "{backend:?}: the line is empty");
+    }
+}
+
+#[tokio::test]
+async fn a_queued_saga_is_read_as_it_would_begin() {
+    for backend in BACKENDS {
+        let line = Line::new(backend).await;
+        let new = waits("ada", "1");
+        line.admit(0, vec![new.clone()]).await;
+        let begin = |_: &str, at: UnixMs| Ok(Recorded::first(at.0, definition().admit(["do"], at.0)));
+        let store = line.fixture.store.clone().with_first_events(Arc::new(begin));
+        let row = store.get(new.id).await.unwrap().unwrap();
+        let log = row.log.unwrap();
+        assert_eq!((log.len(), log[0].at_ms), (1, row.created_at.0), "{backend:?}");
+        let unfinished = SagaFilter { unfinished: true, limit: 10, ..SagaFilter::default() };
+        let in_line = SagaFilter { phases: vec!["queued"], limit: 10, ..SagaFilter::default() };
+        for filter in [unfinished, in_line] {
+            let ids: Vec<SagaId> = store.list(filter).await.unwrap().iter().map(|row| row.id).collect();
+            assert_eq!(ids, [new.id], "{backend:?}");
+        }
+        assert!(store.unfinished(None, 10).await.unwrap().is_empty(), "{backend:?}: it has not begun");
+    }
+}
+
+#[tokio::test]
+async fn claims_follow_each_other() {
+    for backend in BACKENDS {
+        let line = Line::new(backend).await;
+        line.admit(0, (0..10).map(|key| waits(&format!("s{key}"), "1")).collect()).await;
+        let (state, rows) = line.read(0).await;
+        let (first, second) = (claim(state.served.0, &rows[..4], false), claim(state.served.0, &rows[..6], false));
+        assert_eq!(line.claim(0, first.clone()).await, [true; 4], "{backend:?}");
+        let again = line.claim(1, second).await;
+        let is_same = line.instance(1) == line.instance(0);
+        assert_eq!(again[..4], [is_same; 4], "{backend:?}");
+        assert_eq!(again[4..], [false; 2], "{backend:?}: another one had claimed since it was read");
+        // The answer to the first was lost.
+        assert_eq!(line.claim(0, first).await, [true; 4], "{backend:?}");
+        assert_eq!(line.served_and_last().await, (4, 10), "{backend:?}");
+        assert_eq!(line.claim(1, claim(4, &rows[4..], false)).await, [true; 6], "{backend:?}");
+        assert_eq!(line.served_and_last().await, (10, 10), "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_out_of_order_holds_up_no_other() {
+    for backend in BACKENDS {
+        let line = Line::new(backend).await;
+        line.admit(0, (0..4).map(|key| waits(&format!("s{key}"), "1")).collect()).await;
+        let (_, rows) = line.read(0).await;
+        let cancel = claim(77, &rows[2..3], true);
+        assert_eq!(line.claim(1, cancel.clone()).await, [true], "{backend:?}");
+        assert_eq!(line.claim(1, cancel).await, [true], "{backend:?}: again");
+        assert_eq!(line.served_and_last().await, (0, 4), "{backend:?}");
+        assert_eq!(line.claim(0, claim(0, &rows[..2], false)).await, [true; 2], "{backend:?}");
+        assert_eq!(line.served_and_last().await, (3, 4), "{backend:?}: the third had its turn before");
+        assert_eq!(line.claim(0, claim(0, &rows[3..], true)).await, [true], "{backend:?}");
+        assert_eq!(line.served_and_last().await, (4, 4), "{backend:?}: nobody is left");
+    }
+}
+
+#[tokio::test]
+async fn the_same_commit_again_is_answered_alike() {
+    for backend in BACKENDS {
+        let line = Line::new(backend).await;
+        line.admit(0, vec![begins("old", "1")]).await;
+        let admissions = vec![begins("a", "1"), begins("b", "1"), waits("c", "1"), begins("old", "1"), waits("c", "1")];
+        let commit = commit(admissions, None);
+        let first = line.write(0, &commit).await;
+        assert_eq!(first.admissions[..3], [begun(2), begun(3), queued(4)], "{backend:?}");
+        let existing = |id| Admitted::Existing { id, same_request: true };
+        assert!(matches!(first.admissions[3], Admitted::Existing { .. }), "{backend:?}");
+        assert_eq!(first.admissions[4], existing(commit.admissions[2].id), "{backend:?}: the first counts");
+        let again = line.write(0, &commit).await;
+        assert_eq!(first, again, "{backend:?}");
+        assert_eq!(line.fixture.log(commit.admissions[0].id).await, [1], "{backend:?}");
+        // Meanwhile its turn has come elsewhere.
+        let (state, rows) = line.read(3).await;
+        line.claim(1, claim(state.served.0, &rows, false)).await;
+        let again = line.write(0, &commit).await;
+        let third = if line.instance(1) == line.instance(0) { begun(4) } else { queued(4) };
+        assert_eq!(again.admissions[..3], [begun(2), begun(3), third], "{backend:?}");
+        assert_eq!(line.served_and_last().await, (4, 4), "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_a_fenced_commit_is_written() {
+    for backend in BACKENDS {
+        let line = Line::new(backend).await;
+        line.admit(0, vec![waits("a", "1")]).await;
+        let (_, rows) = line.read(0).await;
+        line.fixture.store.release(line.instance(0)).await.unwrap();
+        let new = begins("b", "1");
+        let outcome = line.try_write(0, &commit(vec![new.clone()], Some(claim(0, &rows, false)))).await;
+        assert!(matches!(outcome, Err(StoreError::Fenced)), "{backend:?}: {outcome:?}");
+        assert!(line.fixture.store.get(new.id).await.unwrap().is_none(), "{backend:?}");
+        assert!(line.row(rows[0].0).await.is_queued, "{backend:?}");
+        assert_eq!(line.served_and_last().await, (0, 1), "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_subject_has_so_many_open_and_no_more() {
+    for backend in BACKENDS {
+        let line = Line { subject_open_max: 3, ..Line::new(backend).await };
+        let first = vec![begins("ada", "1"), begins("ada", "2")];
+        line.admit(0, first.clone()).await;
+        let more = vec![
+            // Repeats take nothing.
+            begins("ada", "1"),
+            begins("ada", "2"),
+            waits("ada", "3"),
+            waits("bob", "1"),
+            waits("ada", "4"),
+        ];
+        let outcomes = line.admit(1, more).await;
+        let existing = |id| Admitted::Existing { id, same_request: true };
+        assert_eq!(outcomes[..2], [existing(first[0].id), existing(first[1].id)], "{backend:?}");
+        assert_eq!(outcomes[2..], [queued(5), queued(6), Admitted::OverQuota], "{backend:?}");
+        assert_eq!(line.admit(1, vec![begins("ada", "1")]).await, [existing(first[0].id)], "{backend:?}");
+        // One has its outcome.
+        let done = [super::Append { ..finished(first[0].id, 2) }];
+        super::write(&line.fixture.store, line.instance(0), &[], &done).await.unwrap();
+        assert_eq!(line.admit(1, vec![begins("ada", "4")]).await, [queued(7)], "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_door_is_for_all_and_its_changes_stay() {
+    for backend in BACKENDS {
+        let line = Line::new(backend).await;
+        let store = &line.fixture.store;
+        let door = |state, sentence: &str| Door { state, sentence: sentence.to_owned() };
+        let old = begins("old", "1");
+        line.admit(0, vec![old.clone()]).await;
+        store.set_door(&door(DoorState::Paused, "soon"), "grace", "a fault").await.unwrap();
+        assert_eq!(line.admit(1, vec![begins("a", "1")]).await, [queued(2)], "{backend:?}: it is accepted");
+        let (state, rows) = line.read(1).await;
+        assert_eq!(state.door, door(DoorState::Paused, "soon"), "{backend:?}");
+        assert_eq!(line.claim(0, claim(1, &rows, false)).await, [false], "{backend:?}: no turn comes");
+        assert_eq!(line.claim(0, claim(1, &rows, true)).await, [true], "{backend:?}: it is cancelled");
+
+        store.set_door(&door(DoorState::Closed, "Until August."), "grace", "it is over").await.unwrap();
+        let closed = Admitted::Closed { sentence: "Until August.".to_owned() };
+        let existing = Admitted::Existing { id: old.id, same_request: true };
+        assert_eq!(line.admit(1, vec![begins("b", "1"), begins("old", "1")]).await, [closed, existing], "{backend:?}");
+        store.set_door(&door(DoorState::Open, ""), "ada", "again").await.unwrap();
+        assert_eq!(line.admit(1, vec![begins("b", "1")]).await, [begun(3)], "{backend:?}");
+        let changes = store.door_changes(2).await.unwrap();
+        let by: Vec<(&str, &str)> = changes.iter().map(|it| (it.set_by.as_str(), it.reason.as_str())).collect();
+        assert_eq!(by, [("ada", "again"), ("grace", "it is over")], "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_waits_in_line_is_not_adopted() {
+    for backend in BACKENDS {
+        let line = Line::new(backend).await;
+        line.admit(0, vec![begins("a", "1"), waits("b", "1")]).await;
+        let heir = InstanceId::generate();
+        line.fixture.store.register(&heir, LONG_MS).await.unwrap();
+        line.fixture.store.release(line.instance(0)).await.unwrap();
+        let adoptable = line.fixture.store.adoptable(("one", 1), 10).await.unwrap();
+        assert_eq!(adoptable.len(), 1, "{backend:?}");
+        let (_, rows) = line.read(0).await;
+        assert!(line.fixture.store.adopt(&heir, &[rows[0].0]).await.unwrap().is_empty(), "{backend:?}");
+        assert_eq!(line.fixture.store.flag_unknown(("other", 1)).await.unwrap(), 1, "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_swept_is_not_missed() {
+    for backend in BACKENDS {
+        let line = Line::new(backend).await;
+        for key in ["1", "2", "3"] {
+            line.admit(0, vec![begins("a", key)]).await;
+        }
+        line.admit(0, vec![waits("a", "4")]).await;
+        line.fixture.store.sweep_line().await.unwrap();
+        assert_eq!(line.served_and_last().await, (3, 4), "{backend:?}");
+        let rows = line.fixture.test.database.fetch("SELECT ticket FROM line_turns", Args::new()).await.unwrap();
+        assert_eq!(rows.len(), 1, "{backend:?}");
+        assert_eq!(line.admit(0, vec![begins("a", "5")]).await, [queued(5)], "{backend:?}");
+    }
+}
+
+/// Tickets in the order of commits: what another connection reads has no gap that is filled later.
+#[tokio::test]
+async fn tickets_are_in_the_order_of_commits() {
+    let line = Arc::new(Line::new(Backend::Postgres).await);
+    let mut writing = JoinSet::new();
+    for number in 0..3 {
+        let line = line.clone();
+        writing.spawn(async move {
+            for round in 0..20 {
+                let admissions = (0..7).map(|key| waits(&format!("{number} {round} {key}"), "1")).collect();
+                line.admit(number, admissions).await;
+            }
+        });
+    }
+    let (mut seen, mut all) = (0, Vec::new());
+    loop {
+        let is_over = writing.is_empty();
+        let (_, rows) = line.read(seen).await;
+        all.extend(rows.iter().map(|(_, ticket)| ticket.0));
+        seen = all.last().copied().unwrap_or_default();
+        if is_over {
+            break;
+        }
+        while let Some(ended) = writing.try_join_next() {
+            ended.unwrap();
+        }
+        tokio::task::yield_now().await;
+    }
+    let (_, rows) = line.read(0).await;
+    assert_eq!(all, rows.iter().map(|(_, ticket)| ticket.0).collect::<Vec<_>>(), "none came in behind a reader");
+    assert_eq!(all.len(), 3 * 20 * 7);
+}
+
+#[tokio::test]
+async fn instances_that_claim_at_once_share_the_line_in_its_order() {
+    let line = Arc::new(Line::new(Backend::Postgres).await);
+    line.admit(0, (0..300).map(|key| waits(&format!("s{key}"), "1")).collect()).await;
+    let mut claiming = JoinSet::new();
+    for number in 0..3 {
+        let line = line.clone();
+        claiming.spawn(async move {
+            let mut taken = Vec::new();
+            loop {
+                let (state, _) = line.read(0).await;
+                let (_, rows) = line.read(state.served.0).await;
+                if rows.is_empty() {
+                    return taken;
+                }
+                let next = &rows[..rows.len().min(7)];
+                let claimed = line.claim(number, claim(state.served.0, next, false)).await;
+                assert!(claimed.iter().all(|it| *it == claimed[0]), "all or none: {claimed:?}");
+                taken.extend(next.iter().zip(claimed).filter(|(_, is_mine)| *is_mine).map(|(turn, _)| turn.1.0));
+            }
+        });
+    }
+    let mut all: Vec<u64> = Vec::new();
+    while let Some(taken) = claiming.join_next().await {
+        let taken = taken.unwrap();
+        assert!(taken.is_sorted(), "{taken:?}");
+        all.extend(taken);
+    }
+    all.sort_unstable();
+    assert_eq!(all, (1..=300).collect::<Vec<u64>>(), "each had one turn");
+}
+
+/// A commit is one message: between its parts no other can come, and nothing is locked when it was answered.
+#[tokio::test]
+async fn no_lock_waits_for_a_client() {
+    let line = Line::new(Backend::Postgres).await;
+    let new = begins("a", "1");
+    let commit = commit(vec![new.clone()], None);
+    {
+        // Given up as soon as it was sent: the client goes no further.
+        let mut writing = Box::pin(line.write(0, &commit));
+        while line.fixture.store.get(new.id).await.unwrap().is_none() {
+            let step = tokio::time::timeout(std::time::Duration::from_millis(1), &mut writing).await;
+            if step.is_ok() {
+                break;
+            }
+        }
+    }
+    let others = line.admit(1, vec![begins("b", "1")]);
+    let others = tokio::time::timeout(std::time::Duration::from_secs(3), others).await.expect("nothing is locked");
+    assert_eq!(others, [begun(2)]);
+}
+
+/// A database of the build before, with sagas under way.
+#[tokio::test]
+async fn sagas_from_before_the_line_go_on() {
+    const BEFORE: i64 = 12;
+    for backend in BACKENDS {
+        let test = empty_database(backend).await;
+        let before = MIGRATIONS.iter().filter(|migration| migration.version <= BEFORE).cloned().collect();
+        test.database.migrate_plain(&Migrator::with_migrations(before)).await.unwrap();
+        let (old, dead) = (crate::new_saga_id(), InstanceId::generate());
+        let mut tx = test.database.begin().await.unwrap();
+        let instance = "INSERT INTO instances (instance_id, started_at, lease_until, dead) VALUES ($1, 0, 0, 1)";
+        tx.execute(instance, Args::new().text(dead.as_str())).await.unwrap();
+        let row = "INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \
+             traceparent, tracestate, created_at, owner, sequence, phase, outcome, needs_attention, finished, updated_at) \
+             VALUES ($1, 'one', 1, 'ada', 'k', 'same', '{}', '', '', 1, $2, 1, 'running', 'pending', 0, 0, 1)";
+        tx.execute(row, Args::new().text(old.to_string()).text(dead.as_str())).await.unwrap();
+        let event = entry::written(old, std::slice::from_ref(&saga("", "", "").admitted)).unwrap();
+        let log = "INSERT INTO saga_events (saga_id, sequence, at, event) VALUES ($1, 1, 1, $2)";
+        tx.execute(log, Args::new().text(old.to_string()).text(event)).await.unwrap();
+        tx.commit().await.unwrap();
+
+        let store = SagaStore::open(test.database.clone()).await.unwrap();
+        let instance = InstanceId::generate();
+        store.register(&instance, LONG_MS).await.unwrap();
+        assert_eq!(store.adoptable(("one", 1), 10).await.unwrap(), [old], "{backend:?}");
+        let adopted = store.adopt(&instance, &[old]).await.unwrap();
+        assert_eq!((adopted[0].ticket, adopted[0].is_queued), (Ticket(0), false), "{backend:?}");
+        let (admitted, appended) =
+            write(&store, &instance, &[saga("ada", "k", "same")], &[events(old, 2, 2)]).await.unwrap();
+        assert_eq!(admitted, [Admitted::Existing { id: old, same_request: true }], "{backend:?}");
+        assert_eq!(appended, [AppendOutcome::Appended], "{backend:?}");
+    }
+}
