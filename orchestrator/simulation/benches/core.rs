@@ -65,7 +65,7 @@ impl Loop {
     fn new(in_flight_max: usize) -> Self {
         let table = Registrations(shapes::registration().definition);
         let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: 0 };
-        let config = CoreConfig { in_flight_max, ..CoreConfig::for_tests() };
+        let config = CoreConfig { in_flight_max, ..CoreConfig::default() };
         let core = Core::new(table, &config, "bench".to_owned(), 1, registered);
         Self { core, now: Moment::ZERO, sagas: 0, database: Database::default() }
     }
