@@ -41,7 +41,10 @@ pub(super) struct CallsGather {
 impl CallsGather {
     fn judge(&mut self) -> Held {
         for Early { of, queue, since_ms } in &self.early {
-            let has_reason = self.left.iter().any(|(other, at_ms)| other == queue && at_ms >= since_ms);
+            // A batch that is full leaves a call behind, which may be the reason.
+            let may_be_full = self.early.iter().filter(|early| early.queue == *queue).count() > 1;
+            let has_left = self.left.iter().any(|(other, at_ms)| other == queue && at_ms >= since_ms);
+            let has_reason = has_left || may_be_full;
             hold(has_reason || self.has_probes || self.withdrawn.contains(&queue.0), || {
                 format!("{of} leaves {} {} ms after the pivot", queue.0, self.at_ms - since_ms)
             })?;
