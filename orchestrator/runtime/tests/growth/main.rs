@@ -125,7 +125,7 @@ async fn check_plans(backend: Backend, rows: i64, batch: usize) -> Place {
 /// The short form of [`a_million_finished_sagas_cost_nothing`]: by the plans of all statements, and by what was read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn finished_sagas_are_read_by_nobody_and_leave_while_others_come() {
-    const ROWS: i64 = 10_000;
+    const ROWS: i64 = 15_000;
     for backend in BACKENDS {
         let place = check_plans(backend, ROWS, 100).await;
         let folder = tempfile::tempdir().unwrap();
