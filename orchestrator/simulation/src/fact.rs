@@ -70,11 +70,9 @@ pub(crate) enum Fact {
     GaveAway { instance: InstanceNo },
     /// The breaker of a service has opened.
     BreakerOpened,
-    /// An instance has taken a step. Adopted sagas wait there for their turn, or there is a line. So many others have had
-    /// theirs and no durable outcome.
-    Waiting { instance: InstanceNo, adopted: usize, at_work: usize },
-    /// An instance has taken a step, and no saga waits for its turn, as far as it knows.
-    NoneWaits { instance: InstanceNo },
+    /// An instance has taken a step. So many adopted sagas wait there for their turn, and so many others have had theirs
+    /// and no durable outcome.
+    Stepped { instance: InstanceNo, adopted: usize, at_work: usize },
     /// An operator looks at an instance.
     Looked { instance: InstanceNo, looked: Rc<Looked> },
     /// A call has left an instance.
