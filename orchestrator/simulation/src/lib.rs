@@ -38,8 +38,8 @@
 //! service now and then. Other operators look at what an instance shows of its sagas. A history has a handful of sagas,
 //! so the core measures how fast turns come in none of them: `tests/simulation/rush.rs` does.
 //!
-//! **The line:** tickets, claims, the door and the quota are in the simulated store. Registrars pause and close the door
-//! now and then. Few slots and late answers make lines, and several instances claim from them.
+//! **The line:** tickets, claims, the door and the quota are in the simulated store. Registrars pause and close the
+//! door now and then. Few slots and late answers make lines, and several instances claim from them.
 //!
 //! **What is not here:** real time, threads, SQL, the wire. Guards inside the core are taken out by a wrapper around it
 //! (`replica/broken_core.rs`), so the shipped code has no case for them.
