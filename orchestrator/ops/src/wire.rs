@@ -22,6 +22,9 @@ const PHASES: [(Phase, ops::SagaPhase); 6] = [
 
 /// The phase as the store has it; none for one that only a reader sees.
 pub(crate) fn stored_phase(phase: ops::SagaPhase) -> Option<&'static str> {
+    if phase == ops::SagaPhase::Queued {
+        return Some("queued");
+    }
     PHASES.iter().find(|(_, on_wire)| *on_wire == phase).map(|(phase, _)| phase.as_str())
 }
 
@@ -85,6 +88,7 @@ pub(crate) fn ledger_entry(stored: &StoredRegistration) -> ops::ExportLedgerResp
         phase: phase(stored).into(),
         owner_alive: stored.row.owner_alive && !is_finished(stored),
         decided_by_hand: stored.is_decided_manually(),
+        was_delayed: stored.was_delayed(),
     }
 }
 
@@ -155,6 +159,7 @@ pub(crate) fn wait(wait: &CallWait, service: &str) -> ops::Wait {
 
 fn phase(stored: &StoredRegistration) -> ops::SagaPhase {
     let name = match &stored.read {
+        Read::Log(..) if stored.row.is_queued => return ops::SagaPhase::Queued,
         Read::Log(_, state) => state.phase().as_str(),
         Read::Receipt(..) if is_finished(stored) => &stored.row.phase,
         _ => return ops::SagaPhase::Unreadable,

@@ -5,6 +5,7 @@
 //! is read from the database once at most, when that begins; every change comes from the runtime, which knows what this
 //! process drives and looks after what others drive.
 
+mod line;
 mod lookup;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt as _;
-use futures::future::{join_all, try_join_all};
+use futures::future::try_join_all;
 use futures::stream::{self, BoxStream, Stream};
 use matricula_engine::{Outcome, SagaState};
 use matricula_kit::id::StudentId;
@@ -29,7 +30,7 @@ use matricula_proto::registration::v1::registration_service_server::Registration
 use matricula_registration::{Read, RegistrationRequest, RegistrationView, Registrations, StoredRegistration};
 use matricula_runtime::{
     CommandError, CommandRequest, RequestedCommand, Runtime, SagaFilter, SagaId, Submission, SubmitError, Submitted,
-    Watcher, Workload as _,
+    Ticket, Watcher, Workload as _,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -100,7 +101,7 @@ impl RegistrationGrpc {
         let trace = TraceContext::of_span(&Span::current(), client);
         let mut follower = self.submit(item, trace).await?;
         follower.wait_for_outcome(until, &self.shutdown).await;
-        Ok(follower.placed(&self.runtime).await)
+        Ok(follower.placed(&self.runtime))
     }
 
     async fn submit(&self, item: Item, trace: TraceContext) -> Result<Follower, Status> {
@@ -112,8 +113,9 @@ impl RegistrationGrpc {
         let id = matricula_runtime::new_saga_id();
         let watcher = self.runtime.watch(id);
         match self.durably(request.clone().submission(id, key.clone(), trace)).await? {
-            Submitted::Accepted => {
-                let known = Known::Readable { key, request: Box::new(request), state: None };
+            Submitted::Accepted { ticket, .. } => {
+                let ticket = i64::try_from(ticket.0).ok();
+                let known = Known::Readable { key, request: Box::new(request), ticket, state: None };
                 Ok(Follower { watcher, id, known })
             }
             Submitted::Existing(id) => self.follow(id).await,
@@ -150,8 +152,9 @@ impl RegistrationGrpc {
         let stored = StoredRegistration::read(self.runtime.workload().definition(), row);
         let known = match stored.read {
             Read::Log(request, state) => {
-                let state = Some(Arc::new(state));
-                Known::Readable { key: stored.row.idempotency_key, request: Box::new(request), state }
+                let ticket = i64::try_from(stored.row.ticket.0).ok().filter(|ticket| *ticket > 0);
+                let (key, state) = (stored.row.idempotency_key, Some(Arc::new(state)));
+                Known::Readable { key, request: Box::new(request), ticket, state }
             }
             Read::Receipt(..) | Read::Unreadable(_) => Known::Fixed(Box::new(stored.to_wire())),
         };
@@ -195,7 +198,7 @@ impl RegistrationService for RegistrationGrpc {
         let row = self.lookup.get(id).await?;
         let row = row.ok_or_else(|| status::not_found("registration", &id.to_string()))?;
         let registration = StoredRegistration::read(self.runtime.workload().definition(), row).to_wire();
-        let registration = placed(&self.runtime, id, registration).await;
+        let registration = placed(&self.runtime, registration);
         Ok(Response::new(wire::GetRegistrationResponse { registration: Some(registration) }))
     }
 
@@ -218,7 +221,7 @@ impl RegistrationService for RegistrationGrpc {
         let next = rows.last().filter(|_| has_more).map(|row| row.id.to_string());
         let definition = self.runtime.workload().definition();
         let rows = rows.into_iter().map(|row| StoredRegistration::read(definition, row));
-        let registrations = join_all(rows.map(|stored| placed(&self.runtime, stored.row.id, stored.to_wire()))).await;
+        let registrations = rows.map(|stored| placed(&self.runtime, stored.to_wire())).collect();
         let next_page_token = next.unwrap_or_default();
         Ok(Response::new(wire::ListRegistrationsResponse { registrations, next_page_token }))
     }
@@ -232,6 +235,12 @@ impl RegistrationService for RegistrationGrpc {
         let responses =
             changes.map_ok(|registration| wire::WatchRegistrationResponse { registration: Some(registration) });
         Ok(Response::new(Box::pin(responses)))
+    }
+
+    type WatchLineStream = BoxStream<'static, Result<wire::WatchLineResponse, Status>>;
+
+    async fn watch_line(&self, _: Request<wire::WatchLineRequest>) -> Answer<Self::WatchLineStream> {
+        Ok(Response::new(Box::pin(line::watch(self.runtime.clone(), self.shutdown.clone()))))
     }
 
     async fn cancel_registration(
@@ -262,6 +271,7 @@ fn not_accepted(error: SubmitError) -> Status {
         SubmitError::OverQuota { retry_after } => {
             status::retry(Code::ResourceExhausted, "STUDENT_QUOTA_EXCEEDED", message, retry_after)
         }
+        SubmitError::Closed { .. } => status::error(Code::FailedPrecondition, "REGISTRATION_CLOSED", message),
         SubmitError::KeyReused { .. } => status::error(Code::AlreadyExists, "IDEMPOTENCY_KEY_REUSED", message),
         SubmitError::ShuttingDown => unavailable("SHUTTING_DOWN", &message),
         SubmitError::Unstorable(_) => {
@@ -361,6 +371,7 @@ enum Known {
     Readable {
         key: String,
         request: Box<RegistrationRequest>,
+        ticket: Option<i64>,
         /// None while nothing has happened since it was accepted.
         state: Option<Arc<SagaState>>,
     },
@@ -392,7 +403,7 @@ impl Follower {
         shutdown: &CancellationToken,
     ) -> Result<Option<wire::Registration>, Status> {
         loop {
-            let now = self.placed(runtime).await;
+            let now = self.placed(runtime);
             if sent.is_none_or(|sent| !is_same(sent, &now)) {
                 return Ok(Some(now));
             }
@@ -459,17 +470,17 @@ impl Follower {
     /// The registration on the wire.
     fn to_wire(&self) -> wire::Registration {
         match &self.known {
-            Known::Readable { key, request, state } => {
+            Known::Readable { key, request, ticket, state } => {
                 let view = RegistrationView { id: self.id, idempotency_key: key, request, state: state.as_deref() };
-                view.to_wire()
+                wire::Registration { ticket: *ticket, ..view.to_wire() }
             }
             Known::Fixed(registration) => registration.as_ref().clone(),
         }
     }
 
     /// The registration on the wire, with its place in the waiting line.
-    async fn placed(&self, runtime: &Orchestrator) -> wire::Registration {
-        placed(runtime, self.id, self.to_wire()).await
+    fn placed(&self, runtime: &Orchestrator) -> wire::Registration {
+        placed(runtime, self.to_wire())
     }
 
     /// Takes a state, unless it is not newer than what is known.
@@ -483,15 +494,17 @@ impl Follower {
     }
 }
 
-/// The registration with its place in the waiting line, when it waits for its outcome and this replica drives it.
-async fn placed(runtime: &Orchestrator, id: SagaId, mut registration: wire::Registration) -> wire::Registration {
+/// The registration with its place in the waiting line, as long as it waits there.
+fn placed(runtime: &Orchestrator, mut registration: wire::Registration) -> wire::Registration {
     // A saga that compensates has no place any more.
     if registration.outcome() != wire::Outcome::Pending || !registration.reasons.is_empty() {
         return registration;
     }
-    if let Some(place) = runtime.place(id).await {
-        registration.place_in_line = place.ahead.and_then(|ahead| i32::try_from(ahead).ok());
-        registration.expected_wait = place.expected_wait.and_then(|wait| wait.try_into().ok());
+    if let Some(ticket) = registration.ticket.and_then(|ticket| u64::try_from(ticket).ok()) {
+        let line = runtime.line();
+        let line = line.borrow();
+        registration.place_in_line = line.ahead(Ticket(ticket)).and_then(|ahead| i32::try_from(ahead).ok());
+        registration.expected_wait = line.expected_wait(Ticket(ticket)).and_then(|wait| wait.try_into().ok());
     }
     registration
 }

@@ -5,7 +5,7 @@
 //! its student gets it, for ever: its field names never change, and the registration on the wire is the same before and
 //! after.
 
-use matricula_engine::{Definition, Event, Intervention, Recorded, SagaState};
+use matricula_engine::{Definition, Direction, Event, Intervention, Recorded, SagaState};
 use matricula_kit::id::SectionId;
 use matricula_kit::time::UnixMs;
 use matricula_proto::common::v1 as common;
@@ -54,6 +54,11 @@ impl StoredRegistration {
 
     /// The registration on the wire. One that can't be read has no outcome, and needs attention.
     pub fn to_wire(&self) -> wire::Registration {
+        let ticket = i64::try_from(self.row.ticket.0).ok().filter(|ticket| *ticket > 0);
+        wire::Registration { ticket, ..self.without_ticket() }
+    }
+
+    fn without_ticket(&self) -> wire::Registration {
         let (id, idempotency_key) = (self.row.id, self.row.idempotency_key.as_str());
         match &self.read {
             Read::Log(request, state) => {
@@ -101,6 +106,15 @@ impl StoredRegistration {
             _ => self.row.log.as_ref().is_ok_and(|log| is_decided_manually(log)),
         }
     }
+
+    /// Whether an action had to be called again, or another instance took the registration over, as far as its log is here.
+    pub fn was_delayed(&self) -> bool {
+        self.row.log.as_ref().is_ok_and(|log| log.iter().any(|recorded| is_delay(&recorded.event)))
+    }
+}
+
+fn is_delay(event: &Event) -> bool {
+    matches!(event, Event::Adopted { .. } | Event::Failed { direction: Direction::Forward, .. })
 }
 
 fn request(row: &SagaRow) -> Result<RegistrationRequest, serde_json::Error> {

@@ -46,9 +46,10 @@ impl RegistrationView<'_> {
             submitted_at: Some(request.submitted_at.to_wire()),
             decided_at: state.and_then(SagaState::decided_at_ms).map(|ms| UnixMs(ms).to_wire()),
             needs_attention: state.is_some_and(SagaState::needs_attention),
-            // The instance that drives it adds these.
+            // Whoever has its row, and knows the line, adds these.
             place_in_line: None,
             expected_wait: None,
+            ticket: None,
         }
     }
 }

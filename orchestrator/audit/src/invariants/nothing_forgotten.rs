@@ -1,4 +1,4 @@
-//! 7: every accepted registration is finished, in progress with an owner that lives, or waits for a human. What was
+//! 7: every accepted registration is finished, in line, in progress with an owner that lives, or waits for a human. What was
 //! finished stays so, and what was accepted stays known.
 
 use matricula_proto::ops::v1::{ExportLedgerResponse, SagaPhase};
@@ -34,7 +34,9 @@ pub fn prove(world: &World<'_>) -> Verdict {
 }
 
 fn is_cared_for(registration: &Registration, entry: &ExportLedgerResponse) -> bool {
-    is_finished(entry) || entry.owner_alive || registration.needs_attention
+    // Every instance takes the next one out of the line, and the one that was asked lives.
+    let is_in_line = entry.phase() == SagaPhase::Queued;
+    is_finished(entry) || is_in_line || entry.owner_alive || registration.needs_attention
 }
 
 fn agree(phase: SagaPhase, outcome: Outcome) -> bool {
@@ -42,7 +44,7 @@ fn agree(phase: SagaPhase, outcome: Outcome) -> bool {
         SagaPhase::Completing | SagaPhase::Completed => outcome == Outcome::Enrolled,
         SagaPhase::Compensated => matches!(outcome, Outcome::Refused | Outcome::Cancelled),
         SagaPhase::Abandoned => matches!(outcome, Outcome::Enrolled | Outcome::Refused | Outcome::Cancelled),
-        SagaPhase::Running => outcome == Outcome::Pending,
+        SagaPhase::Queued | SagaPhase::Running => outcome == Outcome::Pending,
         SagaPhase::Compensating => outcome != Outcome::Enrolled,
         SagaPhase::Unreadable | SagaPhase::Unspecified => true,
     }

@@ -106,7 +106,7 @@ impl RosterGrpc {
         let begun = self.begun(matricula_runtime::new_saga_id());
         let key = roster_key(&row.id, number);
         match self.runtime.submit(row.request.submission(begun.id, key, trace.clone())).await {
-            Ok(Submitted::Accepted) => Ok(Ok(begun)),
+            Ok(Submitted::Accepted { .. }) => Ok(Ok(begun)),
             Ok(Submitted::Existing(id)) => Ok(Ok(self.begun(id))),
             Err(SubmitError::ShuttingDown) => Err(shutting_down()),
             Err(error) => Ok(Err(not_accepted(&error))),
@@ -202,7 +202,8 @@ fn not_accepted(error: &SubmitError) -> ops::NotTakenOver {
         SubmitError::QueueFull { retry_after } | SubmitError::OverQuota { retry_after } => *retry_after,
         // Two imports at once want different things of the row: one of them goes first.
         SubmitError::KeyReused { .. } | SubmitError::ShuttingDown => RETRY_UNDER_WAY,
-        SubmitError::Unstorable(_) => Duration::ZERO,
+        // An operator opens registration, or takes the row away.
+        SubmitError::Closed { .. } | SubmitError::Unstorable(_) => Duration::ZERO,
     };
     not_taken_over(error.to_string(), retry_after)
 }

@@ -42,7 +42,7 @@ const LOCK_TURNS: &str = "SELECT name FROM line_locks WHERE name = 'turns' {for_
 /// Accepts what has a new key, within the quota of its subject. A key of the archive is taken, too. Subqueries and not
 /// joins: PostgreSQL would go through all receipts for a large batch.
 ///
-/// `l` is the line: a saga begins only if none is queued. A queued saga has a ticket behind that of the last turn; the
+/// `k` has how many sagas of its subject have no outcome, counted once for each subject. `l` is the line: a saga begins only if none is queued. A queued saga has a ticket behind that of the last turn; the
 /// database would else go through all that were queued before.
 const ADMIT: &str = concat!(
     "INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, traceparent, \
@@ -51,18 +51,20 @@ const ADMIT: &str = concat!(
      {now_ms}, l.last + n.number, 1 - n.begins * l.is_free, \
      CASE WHEN n.begins * l.is_free = 1 THEN $1 ELSE '' END, n.begins * l.is_free, \
      CASE WHEN n.begins * l.is_free = 1 THEN 'running' ELSE 'queued' END, 'pending', 0, 0, {now_ms} \
-     FROM (SELECT r.*, row_number() OVER (PARTITION BY r.subject ORDER BY r.number) AS nth FROM {rows} \
+     FROM (SELECT k.*, MAX(k.open) OVER (PARTITION BY k.subject) AS of_subject FROM \
+     (SELECT m.*, CASE WHEN m.nth = 1 THEN (SELECT COUNT(o.ticket) FROM sagas o \
+     WHERE o.subject = m.subject AND o.outcome = 'pending') ELSE 0 END AS open FROM \
+     (SELECT r.*, row_number() OVER (PARTITION BY r.subject ORDER BY r.number) AS nth FROM {rows} \
      WHERE (SELECT s.saga_id FROM sagas s WHERE s.subject = r.subject AND s.idempotency_key = r.idempotency_key) IS NULL \
      AND (SELECT a.saga_id FROM receipts a WHERE a.subject = r.subject AND a.idempotency_key = r.idempotency_key) IS NULL\
-     ) n CROSS JOIN (SELECT COALESCE((SELECT MAX(last_ticket) FROM line_tickets), 0) AS last, ",
+     ) m) k) n CROSS JOIN (SELECT COALESCE((SELECT MAX(last_ticket) FROM line_tickets), 0) AS last, ",
     line::door_state!(),
     " AS door, CASE WHEN ",
     line::door_state!(),
     " = 'open' AND (SELECT q.ticket FROM sagas q WHERE q.queued = 1 AND q.ticket > ",
     line::served!(),
     " ORDER BY q.ticket LIMIT 1) IS NULL THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS is_free) l \
-     WHERE l.door <> 'closed' AND \
-     n.nth + (SELECT COUNT(*) FROM sagas o WHERE o.subject = n.subject AND o.outcome = 'pending') <= $4 AND ",
+     WHERE l.door <> 'closed' AND n.of_subject + n.nth <= $4 AND ",
     alive!(),
     " ON CONFLICT DO NOTHING RETURNING saga_id, ticket, queued"
 );
