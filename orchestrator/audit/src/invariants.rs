@@ -1,6 +1,7 @@
 //! The invariants, one a file.
 
 mod all_or_nothing;
+mod first_come_first_served;
 mod no_seat_without_right;
 mod nobody_twice;
 mod nobody_untold;
@@ -12,7 +13,7 @@ use crate::report::Verdict;
 use crate::world::World;
 
 /// How to prove each, in order of their numbers.
-pub const ALL: [fn(&World<'_>) -> Verdict; 7] = [
+pub const ALL: [fn(&World<'_>) -> Verdict; 8] = [
     no_seat_without_right::prove,
     one_truth::prove,
     all_or_nothing::prove,
@@ -20,4 +21,5 @@ pub const ALL: [fn(&World<'_>) -> Verdict; 7] = [
     nothing_left_behind::prove,
     nobody_untold::prove,
     nothing_forgotten::prove,
+    first_come_first_served::prove,
 ];

@@ -48,7 +48,7 @@ impl Report {
 /// What was found about one invariant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// 1 to 7.
+    /// 1 to 8.
     pub number: u8,
     /// Its name.
     pub title: &'static str,

@@ -25,6 +25,7 @@ pub struct World<'a> {
 struct Known<'a> {
     registration: &'a Registration,
     is_settled: bool,
+    was_delayed: bool,
 }
 
 impl<'a> World<'a> {
@@ -38,9 +39,9 @@ impl<'a> World<'a> {
         let after = entries(&ledgers.registrations_after);
         let manual = after.filter(|(_, entry)| is_manual(entry)).map(|(r, _)| r.registration_id.as_str()).collect();
         let registrations: HashMap<&str, Known<'_>> = entries(&ledgers.registrations_after)
-            .map(|(registration, _)| {
+            .map(|(registration, entry)| {
                 let id = registration.registration_id.as_str();
-                (id, Known { registration, is_settled: settled.contains(id) })
+                (id, Known { registration, is_settled: settled.contains(id), was_delayed: entry.was_delayed })
             })
             .collect();
         let in_motion = registrations
@@ -70,6 +71,16 @@ impl<'a> World<'a> {
     /// A registration as it was after everything else was read.
     pub fn registration(&self, registration_id: &str) -> Option<&'a Registration> {
         self.registrations.get(registration_id).map(|known| known.registration)
+    }
+
+    /// All registrations, as they were after everything else was read.
+    pub fn all(&self) -> impl Iterator<Item = &'a Registration> {
+        self.registrations.values().map(|known| known.registration)
+    }
+
+    /// Whether a registration waited for a service that had to be asked again, or for another instance.
+    pub fn was_delayed(&self, registration_id: &str) -> bool {
+        self.registrations.get(registration_id).is_some_and(|known| known.was_delayed)
     }
 
     /// The registrations of which an operator decided something manually.

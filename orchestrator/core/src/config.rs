@@ -34,6 +34,9 @@ pub struct CoreConfig {
     /// nothing is set; more make each slower, and more of them a second only where a service is slow and takes many at
     /// a time.
     pub in_flight_max: usize,
+    /// Sagas that wait for a service that is away and hold no place among those at work, so that registrations which don't
+    /// need the service go on. Beyond it they keep their places. 10,000 are what a rush brings in some seconds.
+    pub parked_max: usize,
     /// Calls that one RPC carries at most; the participants' bound is 1,000.
     pub call_batch_max: usize,
     /// RPCs to one destination at the same time. Few, so that what waits meanwhile goes in one batch.
@@ -75,6 +78,7 @@ impl CoreConfig {
             subject_burst_max: 100,
             sagas_in_memory_max: 200_000,
             in_flight_max: in_flight_max.clamp(IN_FLIGHT_LEAST, IN_FLIGHT_MOST),
+            parked_max: 10_000,
             call_batch_max: 500,
             destination_in_flight_max: 3,
             call_timeout_ms: 5_000,
@@ -102,6 +106,7 @@ impl CoreConfig {
         check((1..=1_000_000).contains(&self.subject_burst_max), "subject_burst_max", "1 to 1000000");
         check((1..=10_000_000).contains(&self.sagas_in_memory_max), "sagas_in_memory_max", "1 to 10000000");
         check((1..=100_000).contains(&self.in_flight_max), "in_flight_max", "1 to 100000");
+        check(self.parked_max <= 1_000_000, "parked_max", "0 to 1000000");
         check((1..=1_000).contains(&self.call_batch_max), "call_batch_max", "1 to 1000");
         check((1..=1_000).contains(&self.destination_in_flight_max), "destination_in_flight_max", "1 to 1000");
         check((10..=60_000).contains(&self.call_timeout_ms), "call_timeout_ms", "10 to 60000");

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_engine::{
-    CallState, CallStatus, DecideError, Definition, Direction, Effect, FoldError, Input as SagaInput, Jitter,
-    LeaveReason, Recorded, SagaState, StepIndex, decide,
+    CallAnswer, CallState, CallStatus, DecideError, Definition, Direction, Effect, FoldError, Input as SagaInput,
+    Jitter, LeaveReason, Recorded, SagaState, StepIndex, decide,
 };
 
 use crate::admission::{Bounds, Rejection, Room, when_decided};
@@ -140,6 +140,11 @@ impl<W: Workflow> Core<W> {
         self.slots.waiting()
     }
 
+    /// Sagas that had their turn and hold no slot while they wait for a service that is away, or for another saga.
+    pub fn parked(&self) -> usize {
+        self.slots.parked()
+    }
+
     /// Admissions and appends that wait for the next commit.
     pub fn writes_waiting(&self) -> usize {
         self.commits.waiting() + self.acceptance.waiting()
@@ -204,7 +209,7 @@ impl<W: Workflow> Core<W> {
                 self.ready.store.push(StoreRequest::Flag { sagas: std::mem::take(&mut self.unflagged) });
             }
         }
-        self.ready.rpcs = self.destinations.send(self.clock, &mut self.ready.notices);
+        self.send_calls();
         let queues = [&mut self.acceptance, &mut self.commits];
         self.ready.commits = queues.into_iter().filter_map(|queue| queue.next(self.clock.now)).collect();
         let is_idle = self.acceptance.is_idle() && self.commits.is_idle();
@@ -585,6 +590,17 @@ impl<W: Workflow> Core<W> {
 
     // What happens to a saga.
 
+    /// Sends the calls that may leave. Sagas whose calls wait for a service that is away give their slots to others.
+    fn send_calls(&mut self) {
+        self.ready.rpcs = self.destinations.send(self.clock, &mut self.ready.notices);
+        for call in self.ready.rpcs.iter().flat_map(|rpc| rpc.calls.iter()) {
+            self.slots.unpark(call.saga);
+        }
+        for saga in self.destinations.left_waiting(self.clock.now) {
+            self.slots.park(saga);
+        }
+    }
+
     fn fill_slots(&mut self) {
         while let Some(saga) = self.slots.next_turn(self.clock.now) {
             self.decide(saga, SagaInput::Resume, None);
@@ -607,6 +623,11 @@ impl<W: Workflow> Core<W> {
         let Answered { saga, step, direction, attempt, started_at, answer } = answered;
         if let Some(saga) = self.sagas.get_mut(&saga) {
             saga.calling.retain(|calling| *calling != (step, direction));
+        }
+        // Until the next attempt leaves, the slot is free for others: the service is away, or another saga is waited for.
+        match answer {
+            CallAnswer::Unknown(_) => self.slots.park(saga),
+            _ => self.slots.unpark(saga),
         }
         // Both moments come from one reading of one clock, so that they are as far apart as the call has taken.
         let started_at_ms = self.clock.ms_at(started_at);
@@ -749,6 +770,9 @@ impl<W: Workflow> Core<W> {
             owner_alive_at_ms: self.lease.alive_at_ms(),
         };
         self.destinations.queue(call, rpc, may_gather, self.clock.now);
+        if self.destinations.is_away(step) {
+            self.slots.park(id);
+        }
     }
 
     /// Takes back the calls of what an operator has decided: a call that waits for its service would be made when that

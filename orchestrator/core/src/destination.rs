@@ -22,6 +22,9 @@ use matricula_engine::{CallAnswer, CallError, CallWait, Code, Definition, Direct
 use crate::lease::ClockReading;
 use crate::{Call, CoreConfig, Moment, Notice, Rpc, RpcNo, SagaId};
 
+/// A service that answers nothing for so long is away: sagas that wait for it give their slots to others. Longer than any
+/// answer takes of a service that is only busy, and well within the second in which others are to be decided.
+const AWAY_AFTER: Duration = Duration::from_millis(500);
 /// How long a call that nobody waits for waits for others of its kind: so one call has the notifications of many
 /// registrations, and with it one commit and one statement; to a student it is no time.
 const GATHER_MAX: Duration = Duration::from_millis(50);
@@ -94,13 +97,29 @@ impl<R: Clone> Destinations<R> {
         }
     }
 
+    /// Whether the service of a step answers no calls, or an operator has parked them.
+    pub(crate) fn is_away(&self, step: StepIndex) -> bool {
+        self.all[self.of_step[step.get()]].is_away
+    }
+
+    /// Looks which services answer; the sagas whose calls wait for one that has just ceased to.
+    pub(crate) fn left_waiting(&mut self, now: Moment) -> Vec<SagaId> {
+        let mut waiting = Vec::new();
+        for destination in &mut self.all {
+            if destination.has_gone(now) {
+                waiting.extend(destination.sagas());
+            }
+        }
+        waiting
+    }
+
     /// A call is not to be made any more, if it still waits: an operator has decided what it was for. Returns whether it
     /// waited in a queue. Any other call ends with its batch; if it waits for its half of the batch, it is left out.
     pub(crate) fn withdraw(&mut self, saga: SagaId, step: StepIndex, direction: Direction) -> bool {
         let Destination { queues, in_flight, .. } = &mut self.all[self.of_step[step.get()]];
         let is_it = |call: &Call<R>| (call.saga, call.step, call.direction) == (saga, step, direction);
         in_flight.iter_mut().for_each(|batch| batch.withdraw(is_it));
-        let waiting = |queues: &[Queue<Call<R>>]| queues.iter().map(|queue| queue.calls.len()).sum::<usize>();
+        let waiting = |queues: &[Queue<R>]| queues.iter().map(|queue| queue.calls.len()).sum::<usize>();
         let before = waiting(queues);
         queues.iter_mut().for_each(|queue| queue.calls.retain(|queued| !is_it(&queued.call)));
         waiting(queues) < before
@@ -194,10 +213,12 @@ struct Destination<R> {
     /// The most RPCs at a time; operators change it.
     in_flight_max: usize,
     /// A queue an RPC.
-    queues: Vec<Queue<Call<R>>>,
+    queues: Vec<Queue<R>>,
     /// In the order in which they left.
     in_flight: Vec<Batch<R>>,
     breaker: Breaker,
+    /// It answered no call when it was last looked at, or its calls were parked.
+    is_away: bool,
     /// How the last RPC failed; empty when it did not.
     last_error: String,
     /// When the first RPC left that failed without a success since.
@@ -224,11 +245,28 @@ impl<R: Clone> Destination<R> {
             queues: Vec::new(),
             in_flight: Vec::new(),
             breaker,
+            is_away: false,
             last_error: String::new(),
             failing_since: None,
             succeeded_at: None,
             failing_since_ms: None,
         }
+    }
+
+    /// Looks whether it answers; whether it has just ceased to. No timer is set for it: without other inputs no saga needs
+    /// a slot.
+    fn has_gone(&mut self, now: Moment) -> bool {
+        let is_silent = self.oldest_unanswered().is_some_and(|at| at + AWAY_AFTER <= now);
+        let is_away = is_silent || self.in_flight_max == 0 || self.breaker.name() != "closed";
+        let was_away = std::mem::replace(&mut self.is_away, is_away);
+        is_away && !was_away
+    }
+
+    /// The sagas whose calls are in flight to it, or wait for it.
+    fn sagas(&self) -> impl Iterator<Item = SagaId> {
+        let called = self.in_flight.iter().flat_map(|batch| batch.calls.iter());
+        let waiting = self.queues.iter().flat_map(|queue| &queue.calls).map(|queued| &queued.call);
+        called.chain(waiting).map(|call| call.saga)
     }
 
     fn queue(&mut self, call: Call<R>, rpc: &'static str, may_gather: bool, now: Moment) {
@@ -327,7 +365,7 @@ impl<R: Clone> Destination<R> {
     }
 
     fn status(&self, clock: ClockReading) -> DestinationStatus {
-        let oldest = self.queues.iter().filter_map(Queue::since).min();
+        let oldest = self.queues.iter().flat_map(|queue| &queue.calls).map(|queued| queued.since).min();
         DestinationStatus {
             name: self.name,
             waiting: self.queues.iter().map(|queue| queue.calls.len()).sum(),
@@ -373,34 +411,36 @@ impl<R: Clone> Destination<R> {
     }
 }
 
-/// Calls that wait for one RPC, in order of arrival.
+/// Calls that wait for one RPC, in the order of their sagas, which is that of acceptance but for milliseconds.
 #[derive(Debug)]
-struct Queue<C> {
+struct Queue<R> {
     rpc: &'static str,
     /// From when on they may leave, all of them: the earliest moment that one of them asks for.
     ready_at: Moment,
-    calls: VecDeque<Queued<C>>,
+    calls: VecDeque<Queued<R>>,
 }
 
 #[derive(Debug)]
-struct Queued<C> {
+struct Queued<R> {
     since: Moment,
-    call: C,
+    call: Call<R>,
 }
 
-impl<C> Queue<C> {
+impl<R> Queue<R> {
     fn new(rpc: &'static str) -> Self {
         Self { rpc, ready_at: Moment::ZERO, calls: VecDeque::new() }
     }
 
-    fn push(&mut self, call: C, may_gather: bool, now: Moment) {
+    fn push(&mut self, call: Call<R>, may_gather: bool, now: Moment) {
         let ready_at = if may_gather { now + GATHER_MAX } else { now };
         self.ready_at = if self.calls.is_empty() { ready_at } else { ready_at.min(self.ready_at) };
-        self.calls.push_back(Queued { since: now, call });
+        // Mostly at the end: the later its turn was, the later it comes here.
+        let place = self.calls.iter().rposition(|queued| queued.call.saga <= call.saga).map_or(0, |place| place + 1);
+        self.calls.insert(place, Queued { since: now, call });
     }
 
     /// Takes the first of them.
-    fn take(&mut self, size: usize) -> Arc<[C]> {
+    fn take(&mut self, size: usize) -> Arc<[Call<R>]> {
         let size = size.min(self.calls.len());
         self.calls.drain(..size).map(|queued| queued.call).collect()
     }

@@ -5,6 +5,10 @@
 //!  admitted or claimed ──reserve──► reserved ───┴begin──► at work ──decided──► free
 //! ```
 //!
+//! ```text
+//!  at work ──its service is away──► parked ──its call leaves──► at work
+//! ```
+//!
 //! Promises: acceptance goes first. While it is slower than its aim, fewer sagas are at work, down to a quarter. Adopted
 //! sagas were accepted before all that wait in line, and go before them. Hash maps are never read in their own order.
 
@@ -34,6 +38,10 @@ pub(crate) struct Slots {
     taken: HashMap<SagaId, Slot>,
     /// Slots of sagas whose first event is not persisted yet.
     reserved: usize,
+    /// Sagas that wait for a service that is away, or for another saga, and hold no slot meanwhile; since when they are at
+    /// work.
+    parked: HashMap<SagaId, Option<Moment>>,
+    parked_max: usize,
     /// Adopted sagas without a slot. Ids are in the order of acceptance, but for milliseconds.
     waiting: BTreeSet<SagaId>,
     pressure: Pressure,
@@ -51,8 +59,16 @@ enum Slot {
 
 impl Slots {
     pub(crate) fn new(config: &CoreConfig) -> Self {
-        let (taken, waiting) = (HashMap::new(), BTreeSet::new());
-        Self { most: config.in_flight_max, taken, reserved: 0, waiting, pressure: Pressure::default(), work_s: None }
+        Self {
+            most: config.in_flight_max,
+            taken: HashMap::new(),
+            reserved: 0,
+            parked: HashMap::new(),
+            parked_max: config.parked_max,
+            waiting: BTreeSet::new(),
+            pressure: Pressure::default(),
+            work_s: None,
+        }
     }
 
     /// How many sagas may begin now. None while an adopted one waits.
@@ -85,7 +101,7 @@ impl Slots {
 
     /// A saga comes from another instance. If a slot was kept for it, it had begun there, and waits with the others.
     pub(crate) fn adopted(&mut self, id: SagaId) {
-        if !matches!(self.taken.get(&id), Some(Slot::AtWork { .. })) {
+        if !self.parked.contains_key(&id) && !matches!(self.taken.get(&id), Some(Slot::AtWork { .. })) {
             self.give_back(id);
             self.waiting.insert(id);
         }
@@ -110,8 +126,31 @@ impl Slots {
         waited
     }
 
+    /// The next call of a saga at work can't leave for long: its slot is free for others, as long as not too many wait so.
+    pub(crate) fn park(&mut self, id: SagaId) {
+        if self.parked.len() < self.parked_max
+            && let Some(&Slot::AtWork { since }) = self.taken.get(&id)
+        {
+            self.give_back(id);
+            self.parked.insert(id, since);
+        }
+    }
+
+    /// A call of a saga leaves: it is at work again, whatever the limit is. It had its turn, so others wait.
+    pub(crate) fn unpark(&mut self, id: SagaId) {
+        if let Some(since) = self.parked.remove(&id) {
+            self.take(id, Slot::AtWork { since });
+        }
+    }
+
+    /// Sagas without a slot that had their turn.
+    pub(crate) fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
     /// A saga at work has its outcome: it gives its slot back. More than once does no harm.
     pub(crate) fn decided(&mut self, id: SagaId, now: Moment) {
+        self.parked.remove(&id);
         if let Some(Slot::AtWork { since: Some(since) }) = self.give_back(id) {
             let took = now.saturating_sub(since).as_secs_f64();
             self.work_s = Some(self.work_s.map_or(took, |mean| mean + (took - mean) * WORK_WEIGHT));
@@ -121,6 +160,7 @@ impl Slots {
     /// It does not begin after all, or this instance does not drive it any more.
     pub(crate) fn release(&mut self, id: SagaId) {
         self.give_back(id);
+        self.parked.remove(&id);
         self.waiting.remove(&id);
     }
 

@@ -92,6 +92,7 @@ pub(crate) fn ledger_entry(stored: &StoredRegistration) -> ops::ExportLedgerResp
         phase: phase(stored).into(),
         owner_alive: stored.row.owner_alive && !is_finished(stored),
         decided_by_hand: stored.is_decided_manually(),
+        was_delayed: stored.was_delayed(),
     }
 }
 

@@ -473,8 +473,10 @@ impl Follower {
     fn to_wire(&self) -> wire::Registration {
         match &self.known {
             Known::Readable { key, ticket, request, state, is_queued: _ } => {
-                let (id, ticket, state) = (self.id, *ticket, state.as_deref());
-                RegistrationView { id, idempotency_key: key, ticket, request, state }.to_wire()
+                let (id, state) = (self.id, state.as_deref());
+                let ticket = i64::try_from(ticket.0).ok().filter(|ticket| *ticket > 0);
+                let view = RegistrationView { id, idempotency_key: key, request, state };
+                wire::Registration { ticket, ..view.to_wire() }
             }
             Known::Fixed(registration) => registration.as_ref().clone(),
         }

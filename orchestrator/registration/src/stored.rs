@@ -5,12 +5,12 @@
 //! its student gets it, for ever: its field names never change, and the registration on the wire is the same before and
 //! after.
 
-use matricula_engine::{Definition, Event, Intervention, Recorded, SagaState};
+use matricula_engine::{Definition, Direction, Event, Intervention, Recorded, SagaState};
 use matricula_kit::id::SectionId;
 use matricula_kit::time::UnixMs;
 use matricula_proto::common::v1 as common;
 use matricula_proto::registration::v1 as wire;
-use matricula_runtime::{Archived, SagaId, SagaRow, Ticket};
+use matricula_runtime::{Archived, SagaId, SagaRow};
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{list, optional};
@@ -54,13 +54,17 @@ impl StoredRegistration {
 
     /// The registration on the wire. One that can't be read has no outcome, and needs attention.
     pub fn to_wire(&self) -> wire::Registration {
+        let ticket = i64::try_from(self.row.ticket.0).ok().filter(|ticket| *ticket > 0);
+        wire::Registration { ticket, ..self.without_ticket() }
+    }
+
+    fn without_ticket(&self) -> wire::Registration {
         let (id, idempotency_key) = (self.row.id, self.row.idempotency_key.as_str());
         match &self.read {
             Read::Log(request, state) => {
-                let (ticket, state) = (self.row.ticket, Some(state));
-                RegistrationView { id, idempotency_key, ticket, request, state }.to_wire()
+                RegistrationView { id, idempotency_key, request, state: Some(state) }.to_wire()
             }
-            Read::Receipt(request, receipt) => receipt.to_wire(id, idempotency_key, self.row.ticket, request),
+            Read::Receipt(request, receipt) => receipt.to_wire(id, idempotency_key, request),
             Read::Unreadable(_) => {
                 let ids = |sections: Vec<SectionId>| sections.into_iter().map(String::from).collect();
                 let (adds, drops) = request(&self.row).map(|request| (request.adds, request.drops)).unwrap_or_default();
@@ -102,6 +106,15 @@ impl StoredRegistration {
             _ => self.row.log.as_ref().is_ok_and(|log| is_decided_manually(log)),
         }
     }
+
+    /// Whether an action had to be called again, or another instance took the registration over, as far as its log is here.
+    pub fn was_delayed(&self) -> bool {
+        self.row.log.as_ref().is_ok_and(|log| log.iter().any(|recorded| is_delay(&recorded.event)))
+    }
+}
+
+fn is_delay(event: &Event) -> bool {
+    matches!(event, Event::Adopted { .. } | Event::Failed { direction: Direction::Forward, .. })
 }
 
 fn request(row: &SagaRow) -> Result<RegistrationRequest, serde_json::Error> {
@@ -154,19 +167,13 @@ impl Receipt {
     }
 
     /// The registration on the wire.
-    fn to_wire(
-        &self,
-        id: SagaId,
-        idempotency_key: &str,
-        ticket: Ticket,
-        request: &RegistrationRequest,
-    ) -> wire::Registration {
+    fn to_wire(&self, id: SagaId, idempotency_key: &str, request: &RegistrationRequest) -> wire::Registration {
         wire::Registration {
             outcome: self.outcome().into(),
             reasons: self.reasons.clone(),
             charged: self.charged.clone(),
             decided_at: self.decided_at.map(UnixMs::to_wire),
-            ..RegistrationView { id, idempotency_key, ticket, request, state: None }.to_wire()
+            ..RegistrationView { id, idempotency_key, request, state: None }.to_wire()
         }
     }
 }

@@ -10,7 +10,7 @@ use matricula_kit::id::SectionId;
 use matricula_kit::time::{TimeZone, UnixMs, shown};
 use matricula_proto::common::v1 as common;
 use matricula_proto::registration::v1 as wire;
-use matricula_runtime::{SagaId, Ticket};
+use matricula_runtime::SagaId;
 
 use crate::answer;
 use crate::request::{RegistrationRequest, SeenVersion};
@@ -23,8 +23,6 @@ pub struct RegistrationView<'a> {
     pub id: SagaId,
     /// The caller's key.
     pub idempotency_key: &'a str,
-    /// Its number in the order of acceptance; 0 where that is not known.
-    pub ticket: Ticket,
     /// What was asked for.
     pub request: &'a RegistrationRequest,
     /// Where the saga stands; none when it was accepted and nothing has happened since.
@@ -34,7 +32,7 @@ pub struct RegistrationView<'a> {
 impl RegistrationView<'_> {
     /// The registration on the wire.
     pub fn to_wire(self) -> wire::Registration {
-        let Self { id, idempotency_key, ticket, request, state } = self;
+        let Self { id, idempotency_key, request, state } = self;
         let ids = |sections: &[SectionId]| sections.iter().map(|section| section.as_str().to_owned()).collect();
         wire::Registration {
             registration_id: id.to_string(),
@@ -48,10 +46,10 @@ impl RegistrationView<'_> {
             submitted_at: Some(request.submitted_at.to_wire()),
             decided_at: state.and_then(SagaState::decided_at_ms).map(|ms| UnixMs(ms).to_wire()),
             needs_attention: state.is_some_and(SagaState::needs_attention),
-            ticket: i64::try_from(ticket.0).ok().filter(|ticket| *ticket > 0),
-            // The portal adds these from the line.
+            // Whoever has its row, and knows the line, adds these.
             place_in_line: None,
             expected_wait: None,
+            ticket: None,
         }
     }
 }

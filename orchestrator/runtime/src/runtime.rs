@@ -85,7 +85,7 @@ pub enum SubmitError {
         retry_after: Duration,
     },
     /// Registration is closed. Nothing was accepted.
-    #[error("registration is closed: {sentence}")]
+    #[error("{sentence}")]
     Closed {
         /// What students are told.
         sentence: String,

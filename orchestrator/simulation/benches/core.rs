@@ -1,12 +1,13 @@
 //! What the core costs a registration, without I/O: from its submission until it has left memory, every step of one
-//! orchestrator, with a database and services that answer at once.
+//! orchestrator, with a database and services that answer at once. It begins at once, or it is queued and claimed.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use matricula_core::{
-    Admitted, AppendOutcome, CommitAnswer, Core, CoreConfig, Input, Moment, Ready, Registered, SagaId, StoreAnswer,
-    StoreRequest, Submission, Workflow,
+    Admitted, AppendOutcome, Commit, CommitAnswer, Core, CoreConfig, Input, LineState, Moment, QueuedSaga, Ready,
+    Registered, SagaId, StoreAnswer, StoreRequest, Submission, Ticket, Workflow,
 };
 use matricula_engine::{CallAnswer, Definition, Kind, Step};
 use matricula_simulation::shapes;
@@ -49,14 +50,24 @@ struct Loop {
     core: Core<Registrations>,
     now: Moment,
     sagas: u128,
+    database: Database,
+}
+
+/// The line in the database.
+#[derive(Default)]
+struct Database {
+    line: LineState,
+    queued: VecDeque<QueuedSaga<std::sync::Arc<str>>>,
 }
 
 impl Loop {
-    fn new() -> Self {
+    /// So many registrations are at work at a time.
+    fn new(in_flight_max: usize) -> Self {
         let table = Registrations(shapes::registration().definition);
         let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: 0 };
-        let core = Core::new(table, &CoreConfig::for_tests(), "bench".to_owned(), 1, registered);
-        Self { core, now: Moment::ZERO, sagas: 0 }
+        let config = CoreConfig { in_flight_max, ..CoreConfig::default() };
+        let core = Core::new(table, &config, "bench".to_owned(), 1, registered);
+        Self { core, now: Moment::ZERO, sagas: 0, database: Database::default() }
     }
 
     fn submission(&mut self) -> Input<Registrations> {
@@ -79,41 +90,71 @@ impl Loop {
             taken += inputs.len();
             self.now += Duration::from_millis(1);
             let ready = self.core.step(self.now, inputs.drain(..));
-            if answer(ready, &mut inputs) {
+            if self.database.answer(ready, &mut inputs) {
                 continue;
             }
-            if self.core.in_memory() == 0 {
+            if self.core.in_memory() == 0 && self.database.queued.is_empty() {
                 return taken;
             }
         }
     }
 }
 
-/// Answers all that is to be done; false when there is nothing.
-fn answer(ready: Ready<Registrations>, inputs: &mut Vec<Input<Registrations>>) -> bool {
-    if let Some(commit) = ready.commit {
-        let admissions = vec![Admitted::New; commit.admissions.len()];
-        let appends = vec![AppendOutcome::Appended; commit.appends.len()];
-        let answer = CommitAnswer::Written { admissions, appends };
-        inputs.push(Input::CommitEnded { number: commit.number, answer });
+impl Database {
+    /// Answers all that is to be done; false when there is nothing.
+    fn answer(&mut self, ready: Ready<Registrations>, inputs: &mut Vec<Input<Registrations>>) -> bool {
+        for commit in ready.commits {
+            inputs.push(Input::CommitEnded { number: commit.number, answer: self.write(&commit) });
+        }
+        for rpc in ready.rpcs {
+            let done = |_| CallAnswer::Done(r#"{"added":[],"dropped":[]}"#.to_owned());
+            let answers = rpc.calls.iter().map(done).collect();
+            inputs.push(Input::RpcEnded { number: rpc.number, answer: Ok(answers) });
+        }
+        for request in ready.store {
+            let answer = match &request {
+                StoreRequest::Renew { asked_at } => {
+                    StoreAnswer::Renewed { database_now_ms: i64::try_from(asked_at.as_millis()).unwrap_or_default() }
+                }
+                StoreRequest::Look { .. } => StoreAnswer::Looked,
+                StoreRequest::Choose { .. } => StoreAnswer::Chosen(Vec::new()),
+                StoreRequest::Adopt { .. } => StoreAnswer::Adopted(Vec::new()),
+                StoreRequest::ReadLine { after, limit } => {
+                    let behind = self.queued.iter().filter(|saga| saga.ticket > *after);
+                    StoreAnswer::Line { state: self.line.clone(), sagas: behind.take(*limit).cloned().collect() }
+                }
+                StoreRequest::Flag { .. } => continue,
+            };
+            inputs.push(Input::StoreAnswered { request, answer });
+        }
+        !inputs.is_empty()
     }
-    for rpc in ready.rpcs {
-        let answers = rpc.calls.iter().map(|_| CallAnswer::Done(r#"{"added":[],"dropped":[]}"#.to_owned())).collect();
-        inputs.push(Input::RpcEnded { number: rpc.number, answer: Ok(answers) });
-    }
-    for request in ready.store {
-        let answer = match &request {
-            StoreRequest::Renew { asked_at } => {
-                StoreAnswer::Renewed { database_now_ms: i64::try_from(asked_at.as_millis()).unwrap_or_default() }
+
+    fn write(&mut self, commit: &Commit<std::sync::Arc<str>>) -> CommitAnswer {
+        let has_line = !self.queued.is_empty();
+        let mut admissions = Vec::with_capacity(commit.admissions.len());
+        for admission in &commit.admissions {
+            let ticket = Ticket(self.line.last.0 + 1);
+            self.line.last = ticket;
+            if admission.first.is_some() && !has_line {
+                self.line.served = ticket;
+                admissions.push(Admitted::Begun { ticket });
+            } else {
+                let request = Ok(admission.request.clone());
+                self.queued.push_back(QueuedSaga { id: admission.id, ticket, request });
+                admissions.push(Admitted::Queued { ticket });
             }
-            StoreRequest::Look { .. } => StoreAnswer::Looked,
-            StoreRequest::Choose { .. } => StoreAnswer::Chosen(Vec::new()),
-            StoreRequest::Adopt { .. } => StoreAnswer::Adopted(Vec::new()),
-            StoreRequest::Flag { .. } => continue,
-        };
-        inputs.push(Input::StoreAnswered { request, answer });
+        }
+        let turns = commit.claim.as_ref().map_or(&[][..], |claim| &claim.turns);
+        self.queued.drain(..turns.len());
+        self.line.served = turns.last().map_or(self.line.served, |turn| turn.ticket);
+        CommitAnswer::Written {
+            admissions,
+            claimed: vec![true; turns.len()],
+            appends: vec![AppendOutcome::Appended; commit.appends.len()],
+            line: Some(self.line.clone()),
+        }
     }
-    !inputs.is_empty()
 }
 
 fn core(criterion: &mut Criterion) {
@@ -121,7 +162,14 @@ fn core(criterion: &mut Criterion) {
     for count in [1, 64, 256, 2_048] {
         group.throughput(Throughput::Elements(count as u64));
         group.bench_function(format!("{count} at once"), |bencher| {
-            let mut looped = Loop::new();
+            let mut looped = Loop::new(count);
+            bencher.iter(|| looped.run(count));
+        });
+    }
+    for count in [256, 2_048] {
+        group.throughput(Throughput::Elements(count as u64));
+        group.bench_function(format!("{count} in line, 64 at work"), |bencher| {
+            let mut looped = Loop::new(64);
             bencher.iter(|| looped.run(count));
         });
     }

@@ -47,9 +47,8 @@ pub(crate) enum Fact {
     Commanded { instance: InstanceNo, saga: SagaNo, is_cancel: bool, is_queued: bool },
     /// An instance does not obey a command: it is too late, or the instance does not drive the saga.
     Declined { instance: InstanceNo, saga: SagaNo },
-    /// An instance has sent a commit, or sends it again. `kind` names it by its rows. `empty`: a saga of which nothing is
-    /// appended.
-    /// `turns`: sagas that are claimed in order.
+    /// An instance has sent a commit, or sends it again. `kind` names it by its rows. `empty`: a saga of which nothing
+    /// is appended. `turns`: sagas that are claimed in order.
     CommitSent {
         instance: InstanceNo,
         number: CommitNo,
@@ -70,11 +69,9 @@ pub(crate) enum Fact {
     GaveAway { instance: InstanceNo },
     /// The breaker of a service has opened.
     BreakerOpened,
-    /// An instance has taken a step. Adopted sagas wait there for their turn, or there is a line. So many others have had
+    /// An instance has taken a step. So many adopted sagas wait there for their turn, and so many others have had
     /// theirs and no durable outcome.
-    Waiting { instance: InstanceNo, adopted: usize, at_work: usize },
-    /// An instance has taken a step, and no saga waits for its turn, as far as it knows.
-    NoneWaits { instance: InstanceNo },
+    Stepped { instance: InstanceNo, adopted: usize, at_work: usize },
     /// An operator looks at an instance.
     Looked { instance: InstanceNo, looked: Rc<Looked> },
     /// A call has left an instance.

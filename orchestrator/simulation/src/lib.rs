@@ -22,13 +22,12 @@
 //! | `draws` | what a seed has for each purpose |
 //! | `disasters`, `weather` | what goes wrong: large faults and when, small ones and how often |
 //! | `replica` | a process with the core in it and a shell around it, which carries what goes in and out |
-//! | `store` | leases, the mark `dead`, appends with a sequence, group commit, lost tails, refused rows |
+//! | `store` | leases, the mark `dead`, the line, appends with a sequence, group commit, lost tails, refused rows |
 //! | `participants` | the barrier, and ledgers with few seats |
 //! | `clients` | keys asked for again and again, cancels |
 //! | `operators` | retry, skip, resolve, abandon, cancel, at the owner of a saga or at an instance that was its owner |
 //! | `fact`, `witness`, `invariants` | what happened, what is durable, what must hold: one invariant a file |
 //! | [`history`], [`campaign`] | one history, many |
-//! | `rush` | a history of many sagas at one core, and how fast they are decided |
 //! | [`broken`] | guards that can be taken out, to see that the invariants find it |
 //!
 //! **To find a fault:** `cargo xtask simulate --minutes 10` runs histories until one violates an invariant, and prints
@@ -37,8 +36,10 @@
 //! **What is simulated of the core's bounds:** slots, the queue, quotas, memory, batches, limits, breakers and chunks
 //! of adoption are drawn for each instance, and are often tight. A rejected client comes back. An operator parks a
 //! service now and then. Other operators look at what an instance shows of its sagas. A history has a handful of sagas,
-//! so the core measures the rate of decisions in none of them: one seed of 2,048 is a rush (`rush.rs`), in which it
-//! does.
+//! so the core measures how fast turns come in none of them: `tests/simulation/rush.rs` does.
+//!
+//! **The line:** tickets, claims, the door and the quota are in the simulated store. Registrars pause and close the
+//! door now and then. Few slots and late answers make lines, and several instances claim from them.
 //!
 //! **What is not here:** real time, threads, SQL, the wire. Guards inside the core are taken out by a wrapper around it
 //! (`replica/broken_core.rs`), so the shipped code has no case for them.

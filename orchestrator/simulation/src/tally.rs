@@ -52,6 +52,12 @@ tally! {
     done,
     /// Effects that were undone.
     undone,
+    /// Sagas that waited in line.
+    queued,
+    /// Sagas whose turn came.
+    claimed,
+    /// Sagas that a cancel or an order took out of the line before their turn.
+    out_of_order,
     /// Sagas taken over from an instance that had ended.
     adopted,
     /// Instances that were marked dead.
@@ -79,6 +85,9 @@ impl Tally {
         match fact {
             Fact::Done { .. } => self.done += 1,
             Fact::Undone { .. } => self.undone += 1,
+            Fact::Admitted { first: None, .. } => self.queued += 1,
+            Fact::Claimed { is_out_of_order: false, .. } => self.claimed += 1,
+            Fact::Claimed { .. } => self.out_of_order += 1,
             Fact::Adopted { .. } => self.adopted += 1,
             Fact::Marked { .. } => self.marked += 1,
             Fact::Obeyed { .. } => self.obeyed += 1,

@@ -1,7 +1,7 @@
 //! A small clean world: registrations of every kind, with what each leaves in every service.
 
 use matricula_proto::academics::v1::{Override, RecordedCourse};
-use matricula_proto::common::v1::{EnrollmentStatus, Money, Reason};
+use matricula_proto::common::v1::{EnrollmentStatus, Money, Reason, Refusal};
 use matricula_proto::enrollments::v1::Enrollment;
 use matricula_proto::fees::v1::{AccountBalance, Posting, PostingKind};
 use matricula_proto::notifications::v1::{Notification, NotifiedOutcome};
@@ -45,6 +45,12 @@ pub fn world() -> Ledgers {
     // Refused after it had got everywhere; cancelled before it got anywhere.
     accept(&mut world, "refused", "eve", &["LEC"], &["LAB"], (SagaPhase::Compensated, Outcome::Refused));
     add(&mut world, "refused", "eve", &["LEC"], EnrollmentStatus::Cancelled);
+    let mut full = Refusal { section_id: "LEC".to_owned(), section_version: 4, ..Refusal::default() };
+    full.set_reason(Reason::ClosedSection);
+    for entry in world.registrations_before.last_mut().into_iter().chain(world.registrations_after.last_mut()) {
+        let registration = entry.registration.as_mut().unwrap();
+        (registration.ticket, registration.reasons) = (Some(1), vec![full.clone()]);
+    }
     accept(&mut world, "cancelled", "eve", &["LEC"], &[], (SagaPhase::Compensated, Outcome::Cancelled));
 
     in_motion(&mut world);

@@ -60,20 +60,24 @@ impl World {
         Self::new(|config| config.destination_in_flight_max = 1)
     }
 
-    fn queue(&mut self, number: u128, step: StepIndex, direction: Direction, now: Moment) {
-        let definition = definition();
-        let spec = definition.step(step);
-        let call = Call {
+    fn call(&self, number: u128, step: StepIndex, direction: Direction) -> Call<&'static str> {
+        Call {
             saga: id(number),
             step,
-            step_name: spec.name,
+            step_name: definition().step(step).name,
             direction,
             attempt: 1,
             request: "request",
             state: self.state.clone(),
             clearance: Clearance::AheadOfLog,
             owner_alive_at_ms: 0,
-        };
+        }
+    }
+
+    fn queue(&mut self, number: u128, step: StepIndex, direction: Direction, now: Moment) {
+        let definition = definition();
+        let spec = definition.step(step);
+        let call = self.call(number, step, direction);
         let may_gather = direction == Direction::Forward && spec.kind == Kind::Finalizer;
         self.destinations.queue(call, spec.rpc(direction).expect("it has one"), may_gather, now);
     }
@@ -208,20 +212,51 @@ fn a_call_that_nobody_waits_for_gathers_with_others() {
 
 #[test]
 fn calls_gather_until_somebody_waits_for_one() {
+    let world = World::new(|_| {});
+    let call = |number| world.call(number, NOTIFY, Direction::Forward);
+    let taken = |calls: Arc<[Call<_>]>| calls.iter().map(|call| call.saga.as_u128()).collect::<Vec<_>>();
     let mut queue = Queue::new("Notify");
     let later = NOW + GATHER_MAX;
     assert_eq!((queue.ready_at(), queue.is_ready(NOW)), (None, false));
-    queue.push(1, true, NOW);
-    queue.push(2, true, NOW + MS);
+    queue.push(call(1), true, NOW);
+    queue.push(call(2), true, NOW + MS);
     assert_eq!((queue.ready_at(), queue.is_ready(NOW + MS)), (Some(later), false));
-    assert_eq!(*queue.take(1), [1]);
+    assert_eq!(taken(queue.take(1)), [1]);
     assert!(queue.is_ready(later), "a call that the batch had no room for goes next");
-    assert_eq!(*queue.take(10), [2]);
-    queue.push(3, true, later);
+    assert_eq!(taken(queue.take(10)), [2]);
+    queue.push(call(3), true, later);
     assert!(!queue.is_ready(later), "the next gather again");
-    queue.push(4, false, later);
+    queue.push(call(4), false, later);
     assert!(queue.is_ready(later));
-    assert_eq!(*queue.take(10), [3, 4]);
+    assert_eq!(taken(queue.take(10)), [3, 4]);
+}
+
+/// What fails is called again at any time, and keeps its turn.
+#[test]
+fn calls_leave_in_the_order_of_turns() {
+    let mut world = World::with_one_at_a_time();
+    world.reserve([5, 9, 2, 7, 2, 11], NOW);
+    assert_eq!(world.send_one(NOW).sagas, [2, 2, 5, 7, 9, 11]);
+}
+
+/// A service that answers nothing, and one whose calls an operator has parked.
+#[test]
+fn sagas_that_wait_for_a_service_that_is_away_are_told_once() {
+    let mut world = World::with_one_at_a_time();
+    let numbers = |sagas: Vec<SagaId>| sagas.into_iter().map(|saga| saga.as_u128()).collect::<Vec<_>>();
+    world.reserve([1], NOW);
+    let sent = world.send_one(NOW);
+    world.reserve([2, 3], NOW);
+    let away = NOW + AWAY_AFTER;
+    assert_eq!(numbers(world.destinations.left_waiting(away - MS)), []);
+    assert_eq!(numbers(world.destinations.left_waiting(away)), [1, 2, 3]);
+    assert!(world.destinations.is_away(RESERVE));
+    assert_eq!(numbers(world.destinations.left_waiting(away + MS)), []);
+    world.succeeded(&sent, away + 2 * MS);
+    assert_eq!(numbers(world.destinations.left_waiting(away + 2 * MS)), []);
+    assert!(!world.destinations.is_away(RESERVE));
+    world.destinations.set_limit("alpha", 0);
+    assert_eq!(numbers(world.destinations.left_waiting(away + 3 * MS)), [2, 3]);
 }
 
 #[test]

@@ -298,3 +298,24 @@ fn a_stop_waits_for_both_lanes_and_claims_nothing() {
     assert_eq!(shell.end, Some(End::InOrder));
     assert!(kinds(&shell.replies).contains(&(3, "queued")));
 }
+
+/// The service of the next step answers nothing. Others need it as little as a drop needs fees.
+#[test]
+fn a_saga_whose_service_is_away_gives_its_slot_to_others_and_takes_it_again() {
+    let mut shell = busy();
+    let reserve = shell.rpc("Reserve");
+    shell.submit(2);
+    shell.write_all();
+    assert_eq!(kinds(&shell.replies), [(2, "queued")]);
+    assert_eq!(shell.core.parked(), 0);
+    shell.wait(Duration::from_millis(500));
+    assert_eq!(shell.core.parked(), 1);
+    shell.step([]);
+    shell.read([2]);
+    let claim = shell.commit();
+    assert_eq!(turns(&claim), Some((1, vec![2])), "the slot is free");
+    // An answer comes after all: the first is at work again, and both are, until one is decided.
+    shell.step([Input::RpcEnded { number: reserve.number, answer: Ok(vec![CallAnswer::Done(String::new())]) }]);
+    assert_eq!(shell.core.parked(), 0);
+    assert!(shell.names().contains(&"Hold"));
+}

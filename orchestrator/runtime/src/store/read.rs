@@ -106,9 +106,14 @@ macro_rules! list {
         list!($first, "s.saga_id")
     };
     ($first:literal, $id:literal) => {
+        list!($first, $id, "sagas")
+    };
+    ($first:literal, $id:literal, $from:literal) => {
         concat!(
             columns!(),
-            "FROM sagas s WHERE ",
+            "FROM ",
+            $from,
+            " s WHERE ",
             $first,
             " AND ($2 = '' OR $2 LIKE '%,' || s.phase || ',%') AND ($3 = 0 OR s.needs_attention = 1) \
              AND ($4 = 0 OR s.finished = 0) AND ",
@@ -125,11 +130,12 @@ const LIST: &str = list!("($1 = '' OR s.subject = $1)");
 /// along the primary key, through all that is of others.
 const LIST_OF_SUBJECT: &str = list!("s.subject = $1", "s.saga_id || ''");
 const LIST_NEEDING_ATTENTION: &str = list!("s.needs_attention = 1 AND ($1 = '' OR s.subject = $1)");
-/// The same, through all that is finished.
+/// The same, through all that is finished. Each half has an index.
 const LIST_UNFINISHED: &str = list!(
-    "s.saga_id IN (SELECT u.saga_id FROM sagas u WHERE u.finished = 0 AND u.queued = 0 UNION ALL \
-     SELECT q.saga_id FROM sagas q WHERE q.queued = 1) AND ($1 = '' OR s.subject = $1)",
-    "s.saga_id || ''"
+    "($1 = '' OR s.subject = $1)",
+    "s.saga_id || ''",
+    "(SELECT u.* FROM sagas u WHERE u.finished = 0 AND u.queued = 0 UNION ALL \
+     SELECT q.* FROM sagas q WHERE q.queued = 1)"
 );
 const UNFINISHED: &str = concat!(
     columns!(),

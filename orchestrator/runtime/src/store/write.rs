@@ -9,13 +9,13 @@
 //! | lock of the tickets, `ADMIT`, the last ticket | admissions |
 //! | lock of the turns, `CLAIM` | a claim |
 //! | `ADVANCE` | appends |
-//! | `LOG`, `STANDING` | first events of what begins, and later ones |
+//! | `LOG` | first events of what begins, and later ones |
 //! | the turns that are over, the state of the line | admissions, a claim |
 //!
 //! Each statement changes nothing when the instance has been marked dead, and nothing that an earlier try of the same
 //! commit has changed. Tickets are given behind one lock that is held to the commit: their order is that of commits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::slice;
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ const LOCK_TURNS: &str = "SELECT name FROM line_locks WHERE name = 'turns' {for_
 /// Accepts what has a new key, within the quota of its subject. A key of the archive is taken, too. Subqueries and not
 /// joins: PostgreSQL would go through all receipts for a large batch.
 ///
-/// `l` is the line: a saga begins only if none is queued. A queued saga has a ticket behind that of the last turn; the
+/// `k` has how many sagas of its subject have no outcome, counted once for each subject. `l` is the line: a saga begins only if none is queued. A queued saga has a ticket behind that of the last turn; the
 /// database would else go through all that were queued before.
 const ADMIT: &str = concat!(
     "INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, traceparent, \
@@ -51,18 +51,20 @@ const ADMIT: &str = concat!(
      {now_ms}, l.last + n.number, 1 - n.begins * l.is_free, \
      CASE WHEN n.begins * l.is_free = 1 THEN $1 ELSE '' END, n.begins * l.is_free, \
      CASE WHEN n.begins * l.is_free = 1 THEN 'running' ELSE 'queued' END, 'pending', 0, 0, {now_ms} \
-     FROM (SELECT r.*, row_number() OVER (PARTITION BY r.subject ORDER BY r.number) AS nth FROM {rows} \
+     FROM (SELECT k.*, MAX(k.open) OVER (PARTITION BY k.subject) AS of_subject FROM \
+     (SELECT m.*, CASE WHEN m.nth = 1 THEN (SELECT COUNT(o.ticket) FROM sagas o \
+     WHERE o.subject = m.subject AND o.outcome = 'pending') ELSE 0 END AS open FROM \
+     (SELECT r.*, row_number() OVER (PARTITION BY r.subject ORDER BY r.number) AS nth FROM {rows} \
      WHERE (SELECT s.saga_id FROM sagas s WHERE s.subject = r.subject AND s.idempotency_key = r.idempotency_key) IS NULL \
      AND (SELECT a.saga_id FROM receipts a WHERE a.subject = r.subject AND a.idempotency_key = r.idempotency_key) IS NULL\
-     ) n CROSS JOIN (SELECT COALESCE((SELECT MAX(last_ticket) FROM line_tickets), 0) AS last, ",
+     ) m) k) n CROSS JOIN (SELECT COALESCE((SELECT MAX(last_ticket) FROM line_tickets), 0) AS last, ",
     line::door_state!(),
     " AS door, CASE WHEN ",
     line::door_state!(),
     " = 'open' AND (SELECT q.ticket FROM sagas q WHERE q.queued = 1 AND q.ticket > ",
     line::served!(),
     " ORDER BY q.ticket LIMIT 1) IS NULL THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS is_free) l \
-     WHERE l.door <> 'closed' AND \
-     n.nth + (SELECT COUNT(*) FROM sagas o WHERE o.subject = n.subject AND o.outcome = 'pending') <= $4 AND ",
+     WHERE l.door <> 'closed' AND n.of_subject + n.nth <= $4 AND ",
     alive!(),
     " ON CONFLICT DO NOTHING RETURNING saga_id, ticket, queued"
 );
@@ -90,7 +92,8 @@ const CLAIM: &str = concat!(
     " AND ",
     line::door_state!(),
     " <> 'paused')) AND ",
-    alive!()
+    alive!(),
+    " RETURNING sagas.saga_id"
 );
 /// All before the first that is queued have had their turn; when none is queued, all have. It is true at any moment: new
 /// ones are queued behind all that have a ticket.
@@ -106,7 +109,8 @@ const ADVANCE: &str = concat!(
     "UPDATE sagas SET sequence = r.sequence, phase = r.phase, outcome = r.outcome, \
      needs_attention = r.needs_attention, finished = r.finished, updated_at = r.at FROM {rows} \
      WHERE sagas.saga_id = r.saga_id AND sagas.sequence = r.expected AND sagas.owner = $1 AND ",
-    alive!()
+    alive!(),
+    " RETURNING sagas.saga_id"
 );
 
 /// Of sagas that this commit, or an earlier try of it, has brought to the sequence of their last event: only the owner
@@ -117,7 +121,8 @@ const LOG: &str = concat!(
     alive!(),
     " ON CONFLICT DO NOTHING"
 );
-const STANDING: &str = "SELECT r.place FROM {rows} \
+/// What an earlier try has claimed or appended.
+const STANDING: &str = "SELECT r.saga_id FROM {rows} \
      WHERE (SELECT s.owner FROM sagas s WHERE s.saga_id = r.saga_id AND s.sequence = r.reached) = $1";
 
 /// How a commit is written: by whom, and within which bounds.
@@ -156,8 +161,8 @@ impl SagaStore {
         let mut tx = self.database.write().await?;
         let fence = tx.queue(FENCE, Args::new().text(instance));
         let inserted = queue_admissions(&mut tx, as_of, &firsts);
-        queue_claim(&mut tx, as_of, claim.as_ref());
-        let standing = queue_events(&mut tx, instance, &firsts, turns, appends)?;
+        let claimed = queue_claim(&mut tx, as_of, claim.as_ref());
+        let advanced = queue_events(&mut tx, instance, &firsts, turns, appends)?;
         let line = (!admissions.is_empty() || claim.is_some()).then(|| {
             tx.send(PASS_TURNS, Args::new().text(instance));
             tx.queue(LINE_STATE, Args::new())
@@ -168,13 +173,36 @@ impl SagaStore {
             return Err(StoreError::Fenced);
         }
         let line = line.map(|line| line::state(answers.rows(line).first())).transpose()?;
-        let stands = places(&answers.rows(standing), turns.len() + appends.len())?;
-        let (claimed, appended) = stands.split_at(turns.len());
+        let turns = turns.iter().map(|turn| (turn.saga, 1)).collect();
+        let claimed = claimed.map(|claimed| answers.rows(claimed)).unwrap_or_default();
+        let claimed = self.standing(instance, turns, &claimed).await?;
+        let appends = appends.iter().map(|append| (append.saga, last(append))).collect();
+        let appended = self.standing(instance, appends, &answers.rows(advanced)).await?;
         let inserted = inserted.map(|inserted| answers.rows(inserted)).unwrap_or_default();
         let door = line.as_ref().map(|line| line.door.clone()).unwrap_or_default();
         let admissions = self.admitted(instance, admissions, &inserted, &door).await?;
         let outcome = |stands: &bool| if *stands { AppendOutcome::Appended } else { AppendOutcome::Conflict };
-        Ok(Written { admissions, claimed: claimed.to_vec(), appends: appended.iter().map(outcome).collect(), line })
+        Ok(Written { admissions, claimed, appends: appended.iter().map(outcome).collect(), line })
+    }
+
+    /// Of these sagas and sequences, which this instance has brought there: with this commit, or with an earlier try.
+    async fn standing(
+        &self,
+        instance: &str,
+        reached: Vec<(SagaId, i64)>,
+        returned: &[Row],
+    ) -> Result<Vec<bool>, DbError> {
+        let mut standing = returned.iter().map(saga_id).collect::<Result<HashSet<_>, _>>()?;
+        let others: Vec<_> = reached.iter().filter(|(saga, _)| !standing.contains(saga)).collect();
+        if !others.is_empty() {
+            let rows = Rows::new()
+                .text("saga_id", others.iter().map(|(saga, _)| saga.to_string()))
+                .int("reached", others.iter().map(|(_, reached)| *reached));
+            for row in self.database.fetch(STANDING, Args::new().text(instance).rows(rows)).await? {
+                standing.insert(saga_id(&row)?);
+            }
+        }
+        Ok(reached.iter().map(|(saga, _)| standing.contains(saga)).collect())
     }
 
     /// How each admission has ended. Those that were not inserted are looked for by their keys.
@@ -253,18 +281,19 @@ fn queue_admissions<R>(tx: &mut Tx, as_of: WriteAs<'_>, sagas: &[(i64, &NewSaga<
     Some(inserted)
 }
 
-fn queue_claim(tx: &mut Tx, as_of: WriteAs<'_>, claim: Option<&Claim>) {
-    let Some(Claim { after, turns }) = claim else { return };
+fn queue_claim(tx: &mut Tx, as_of: WriteAs<'_>, claim: Option<&Claim>) -> Option<PendingQuery> {
+    let Claim { after, turns } = claim?;
     let rows = Rows::new()
         .text("saga_id", turns.iter().map(|turn| turn.saga.to_string()))
         .int("is_out_of_order", turns.iter().map(|turn| i64::from(turn.is_out_of_order)))
         .int("at", turns.iter().map(|turn| turn.first.at_ms));
     tx.send(LOCK_TURNS, Args::new());
     let (name, version) = (as_of.definition.0, i64::from(as_of.definition.1));
-    tx.send(CLAIM, Args::new().text(as_of.instance.as_str()).int(after.0 as i64).text(name).int(version).rows(rows));
+    let args = Args::new().text(as_of.instance.as_str()).int(after.0 as i64).text(name).int(version);
+    Some(tx.queue(CLAIM, args.rows(rows)))
 }
 
-/// Queues the appends and all events. The query returns the places of the turns and appends that stand.
+/// Queues the appends and all events. The query returns the sagas that were appended to.
 fn queue_events<R>(
     tx: &mut Tx,
     instance: &str,
@@ -281,21 +310,14 @@ fn queue_events<R>(
         .int("needs_attention", appends.iter().map(|append| i64::from(append.summary.needs_attention)))
         .int("finished", appends.iter().map(|append| i64::from(append.summary.finished)))
         .int("at", appends.iter().map(|append| append.events.last().map_or(0, |event| event.at_ms)));
-    tx.send(ADVANCE, Args::new().text(instance).rows(rows));
+    let advanced = tx.queue(ADVANCE, Args::new().text(instance).rows(rows));
 
     let begun = admissions.iter().filter_map(|(_, saga)| Some((saga.id, saga.first.as_ref().map(slice::from_ref)?)));
     let claimed = turns.iter().map(|turn| (turn.saga, slice::from_ref(&turn.first)));
     let later = appends.iter().map(|append| (append.saga, append.events.as_slice()));
     let rows = event_rows(begun.chain(claimed).chain(later))?;
     tx.send(LOG, Args::new().text(instance).rows(rows));
-
-    let claimed = turns.iter().map(|turn| (turn.saga, 1));
-    let reached: Vec<(SagaId, i64)> = claimed.chain(appends.iter().map(|append| (append.saga, last(append)))).collect();
-    let rows = Rows::new()
-        .int("place", (0..).zip(&reached).map(|(place, _)| place))
-        .text("saga_id", reached.iter().map(|(saga, _)| saga.to_string()))
-        .int("reached", reached.iter().map(|(_, reached)| *reached));
-    Ok(tx.queue(STANDING, Args::new().text(instance).rows(rows)))
+    Ok(advanced)
 }
 
 fn event_rows<'a>(entries: impl Iterator<Item = (SagaId, &'a [Recorded])>) -> Result<Rows, DbError> {
@@ -315,16 +337,6 @@ fn event_rows<'a>(entries: impl Iterator<Item = (SagaId, &'a [Recorded])>) -> Re
         .int("reached", reached)
         .int("at", times)
         .text("event", texts))
-}
-
-/// Of so many rows, which are among the answers.
-fn places(rows: &[Row], count: usize) -> Result<Vec<bool>, DbError> {
-    let mut stands = vec![false; count];
-    for row in rows {
-        let place = usize::try_from(row.int("place")?).unwrap_or(usize::MAX);
-        *stands.get_mut(place).ok_or_else(|| DbError::corrupt(format!("place {place} of {count}")))? = true;
-    }
-    Ok(stands)
 }
 
 fn ticket(row: &Row) -> Result<Ticket, DbError> {

@@ -23,9 +23,9 @@ use crate::world::{Order, World};
 
 /// What must not be read from end to end, with the names by which statements call them.
 const TABLES: [&str; 3] = ["sagas", "saga_events", "receipts"];
-const ALIASES: [&str; 6] = ["sagas", "s", "saga_events", "e", "receipts", "a"];
-/// Indexes of what is unfinished or needs attention alone.
-const PARTIAL: [&str; 2] = ["sagas_unfinished", "sagas_needing_attention"];
+const ALIASES: [&str; 9] = ["sagas", "s", "u", "q", "o", "saga_events", "e", "receipts", "a"];
+/// Indexes of what is unfinished, waits in line or needs attention alone.
+const PARTIAL: [&str; 3] = ["sagas_unfinished", "sagas_needing_attention", "sagas_in_line"];
 
 fn settings() -> RuntimeConfig {
     RuntimeConfig { lease_ttl_ms: 600, ..config() }
@@ -112,7 +112,9 @@ async fn check_plans(backend: Backend, rows: i64, batch: usize) -> Place {
             let is_ours = |statement: &str| {
                 statement.to_lowercase().contains("count(*)") || statement.contains("FROM sagas s CROSS JOIN")
             };
-            scans.retain(|(statement, _)| !is_ours(statement));
+            // What two indexes have found, and no table.
+            let is_found = |statement: &str, line: &str| line == "SCAN s" && statement.contains(") s WHERE");
+            scans.retain(|(statement, line)| !is_ours(statement) && !is_found(statement, line));
             assert!(scans.is_empty(), "SQLite reads whole tables: {scans:#?}");
             database.close().await;
         }
@@ -123,7 +125,7 @@ async fn check_plans(backend: Backend, rows: i64, batch: usize) -> Place {
 /// The short form of [`a_million_finished_sagas_cost_nothing`]: by the plans of all statements, and by what was read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn finished_sagas_are_read_by_nobody_and_leave_while_others_come() {
-    const ROWS: i64 = 10_000;
+    const ROWS: i64 = 15_000;
     for backend in BACKENDS {
         let place = check_plans(backend, ROWS, 100).await;
         let folder = tempfile::tempdir().unwrap();

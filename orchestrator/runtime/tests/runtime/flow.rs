@@ -78,7 +78,7 @@ async fn a_single_call_is_not_passed_over() {
     system.all_finished(sagas, Outcome::Committed).await;
 }
 
-/// Fills the queue of three, and checks that it is full then.
+/// Has one at work and fills the line of two, and checks that it is full then.
 async fn fill(system: &System, prefix: &str) -> Vec<(matricula_runtime::SagaId, matricula_runtime::Watcher)> {
     let sagas = system.submit_all(prefix, 3).await;
     let more = system.runtime.submit(order(&format!("{prefix} more"), Order::default())).await;
@@ -89,7 +89,8 @@ async fn fill(system: &System, prefix: &str) -> Vec<(matricula_runtime::SagaId, 
 #[tokio::test]
 async fn beyond_the_limit_submissions_are_rejected_and_every_place_comes_back() {
     for backend in BACKENDS {
-        let (_test, system) = new(backend, RuntimeConfig { admission_queue_max: 3, ..config() }).await;
+        let (_test, system) =
+            new(backend, RuntimeConfig { in_flight_max: 1, admission_queue_max: 2, ..config() }).await;
         system.world.hold("Commit");
         let sagas = fill(&system, "first").await;
         system.world.release("Commit");

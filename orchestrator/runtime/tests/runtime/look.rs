@@ -1,9 +1,9 @@
 //! What an operator sees of a saga: its turn, a queue, a call, a pause, a breaker and a limit are told apart, from any
 //! replica.
 
-use matricula_engine::{CallWait, Direction, Outcome, Wait};
+use matricula_engine::{CallWait, Outcome, Wait};
 use matricula_kit::testing::Backend;
-use matricula_runtime::{RuntimeConfig, SagaId, SeenBy};
+use matricula_runtime::{Door, DoorState, RuntimeConfig, SagaId, SeenBy};
 
 use crate::system::{System, config, eventually, finished, new};
 use crate::world::{Fault, Order};
@@ -52,14 +52,15 @@ async fn a_turn_a_queue_a_call_and_a_limit_are_told_apart_from_any_replica() {
     until(&first, called, "it is called", |wait| matches!(wait.wait, Wait::Call { .. })).await;
     let (queued, of_queued) = first.submit("queued", order()).await;
     until(&first, queued, "it waits in the queue", |wait| matches!(wait.wait, Wait::Queue { ahead: 0, .. })).await;
+    let door = |state| Door { state, sentence: String::new() };
+    first.runtime.set_door(&door(DoorState::Paused), "grace", "a look at the line").await.unwrap();
     let (waiting, of_waiting) = first.submit("waiting", order()).await;
     let (last, of_last) = first.submit("last", order()).await;
     for system in [&first, &second] {
-        let turn = |ahead| Wait::Turn { ahead: Some(ahead) };
-        until(system, waiting, "it waits for its turn", |wait| wait.wait == turn(0)).await;
-        until(system, last, "it waits behind that", |wait| wait.wait == turn(1)).await;
-        let of_turn = wait(system, waiting).await.unwrap();
-        assert_eq!((of_turn.step.as_str(), of_turn.direction), ("reserve", Direction::Forward));
+        for saga in [waiting, last] {
+            let SeenBy::LogOnly { why } = seen(system, saga).await else { panic!("nobody drives it") };
+            assert!(why.contains("waits in line"), "{why}");
+        }
         let of_call = wait(system, called).await.unwrap();
         let Wait::Call { since_ms, until_ms } = of_call.wait else { panic!("{of_call:?}") };
         assert!((until_ms - since_ms - 60_000).abs() < 1_000, "{of_call:?}");
@@ -69,6 +70,7 @@ async fn a_turn_a_queue_a_call_and_a_limit_are_told_apart_from_any_replica() {
     assert!(first.runtime.set_destination_limit("gamma", 0).await);
     until(&second, queued, "it is parked", |wait| matches!(wait.wait, Wait::Limit { .. })).await;
     assert!(first.runtime.set_destination_limit("gamma", 1).await);
+    first.runtime.set_door(&door(DoorState::Open), "grace", "on with it").await.unwrap();
     first.world.release("Charge");
     for watcher in [of_called, of_queued, of_waiting, of_last] {
         assert_eq!(finished(watcher).await.outcome(), Outcome::Committed);

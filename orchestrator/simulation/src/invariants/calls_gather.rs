@@ -33,14 +33,19 @@ pub(super) struct CallsGather {
     at_ms: i64,
     /// Instances where a call in a queue may have been withdrawn, and sagas that turned back.
     withdrawn: Vec<InstanceNo>,
+    /// A probe of a breaker takes one call of a queue that is to leave.
+    has_probes: bool,
     turned: Vec<SagaNo>,
 }
 
 impl CallsGather {
     fn judge(&mut self) -> Held {
         for Early { of, queue, since_ms } in &self.early {
-            let has_reason = self.left.iter().any(|(other, at_ms)| other == queue && at_ms >= since_ms);
-            hold(has_reason || self.withdrawn.contains(&queue.0), || {
+            // A batch that is full leaves a call behind, which may be the reason.
+            let may_be_full = self.early.iter().filter(|early| early.queue == *queue).count() > 1;
+            let has_left = self.left.iter().any(|(other, at_ms)| other == queue && at_ms >= since_ms);
+            let has_reason = has_left || may_be_full;
+            hold(has_reason || self.has_probes || self.withdrawn.contains(&queue.0), || {
                 format!("{of} leaves {} {} ms after the pivot", queue.0, self.at_ms - since_ms)
             })?;
         }
@@ -92,6 +97,7 @@ impl Invariant for CallsGather {
                 self.pivots.retain(|(by, saga, _)| (*by, *saga) != (instance, of.saga));
                 self.pivots.push((instance, of.saga, world.now_ms));
             }
+            Fact::BreakerOpened => self.has_probes = true,
             Fact::Commanded { instance, .. } | Fact::GaveAway { instance } => self.withdrawn.push(instance),
             Fact::Ended { instance } => {
                 self.judge()?;

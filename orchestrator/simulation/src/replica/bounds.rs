@@ -41,6 +41,7 @@ fn ample_bounds(in_flight_max: usize) -> CoreConfig {
         subject_burst_max: 1_000,
         sagas_in_memory_max: PLENTY,
         in_flight_max,
+        parked_max: 0,
         call_batch_max: PLENTY,
         destination_in_flight_max: DESTINATION_IN_FLIGHT_MAX,
         breaker_failures: u32::MAX,

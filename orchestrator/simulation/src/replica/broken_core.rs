@@ -53,9 +53,8 @@ struct Memory {
     /// The last commit of each lane, and the lanes whose last commit has no answer.
     commits: BTreeMap<Lane, SagaCommit>,
     unanswered: Vec<Lane>,
-    /// Sagas that were to be claimed and were not, and as many slots.
-    missed: usize,
-    slots: usize,
+    /// A claim has missed a saga: the slot was the only one.
+    has_missed: bool,
     /// Cancels of queued sagas that wait for their turn.
     waiting: Vec<(SagaId, SagaInput, Caller)>,
     /// Of each RPC its calls, and whether its end was handed over.
@@ -93,9 +92,8 @@ impl BrokenCore {
         if missing == Some(Broken::QueuesHaveNoBound) {
             config.admission_queue_max = usize::MAX;
         }
-        let slots = if missing == Some(Broken::MissedClaimsKeepTheirSlots) { config.in_flight_max } else { 0 };
         let core = Core::new(workflow, &config, instance, seed, registered);
-        Self { core, missing, memory: Memory { slots, ..Memory::default() } }
+        Self { core, missing, memory: Memory::default() }
     }
 
     pub(super) fn core(&self) -> &Core<Simulated> {
@@ -338,7 +336,7 @@ impl Memory {
             }
             (Broken::MissedClaimsKeepTheirSlots, answer) => {
                 if let CommitAnswer::Written { claimed, .. } = &answer {
-                    self.missed += claimed.iter().filter(|is_mine| !**is_mine).count();
+                    self.has_missed |= claimed.contains(&false);
                 }
                 answer
             }
@@ -457,7 +455,7 @@ impl Memory {
                 }
                 StoreAnswer::Line { state, sagas }
             }
-            StoreAnswer::Line { .. } if self.slots > 0 && self.missed >= self.slots => StoreAnswer::Failed,
+            StoreAnswer::Line { .. } if self.has_missed => StoreAnswer::Failed,
             StoreAnswer::Adopted(_) if missing == Broken::AdoptedAreForgotten => StoreAnswer::Adopted(Vec::new()),
             StoreAnswer::Failed
                 if missing == Broken::ChosenAreForgotten && matches!(request, StoreRequest::Adopt { .. }) =>

@@ -146,12 +146,10 @@ impl Replica {
     fn looked_at(&mut self, env: &mut Env, now: Moment) {
         let (Some(core), instance) = (&self.core, self.instance) else { return };
         let waiting = core.core().adopted_waiting();
-        if (waiting > 0 || line::has_line(core, now)) && !self.account.is_stopping {
+        if !self.account.is_stopping {
             let has_room = core.core().in_memory() < self.config.sagas_in_memory_max;
             let at_work = if has_room { self.account.at_work(core) } else { usize::MAX };
-            env.facts.push(Fact::Waiting { instance, adopted: waiting, at_work });
-        } else {
-            env.facts.push(Fact::NoneWaits { instance });
+            env.facts.push(Fact::Stepped { instance, adopted: waiting, at_work });
         }
         self.steps += 1;
         let looked_at = Purpose::LookedAt { instance, step: self.steps };

@@ -82,7 +82,10 @@ pub(super) fn described(instance: InstanceNo, commit: &Commit<Rc<Request>>) -> S
         format!("{verb} {}", number_of(admission.id))
     });
     let claim = commit.claim.iter().map(|claim| {
-        let turns = claim.turns.iter().map(|turn| format!("{} ({})", number_of(turn.saga), turn.ticket.0));
+        let turns = claim.turns.iter().map(|turn| {
+            let order = if turn.is_out_of_order { ", out of order" } else { "" };
+            format!("{} ({}{order})", number_of(turn.saga), turn.ticket.0)
+        });
         format!("claims {} after {}", turns.collect::<Vec<_>>().join(", "), claim.after.0)
     });
     let appends = commit.appends.iter().map(|append| {
@@ -93,8 +96,6 @@ pub(super) fn described(instance: InstanceNo, commit: &Commit<Rc<Request>>) -> S
     let CommitNo { lane, number } = commit.number;
     format!("{instance} writes ({lane:?} {number}): {}", rows.join(" | "))
 }
-
-/// The answer of the store to a commit.
 
 /// The core's words for a queued saga.
 pub(super) fn read_queued(env: &Env, queued: store::Queued) -> QueuedSaga<Rc<Request>> {

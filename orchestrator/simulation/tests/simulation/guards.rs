@@ -13,18 +13,26 @@ const HISTORIES: u64 = 10_000;
 const TIME: Duration = Duration::from_secs(60);
 
 /// A guard, and the invariants that see by themselves that it is missing.
-const SEEN_BY: [(Broken, &[&str]); 49] = [
+const SEEN_BY: [(Broken, &[&str]); 58] = [
     (StoreForgetsTheFence, &["a fenced instance is silent"]),
     (StoreForgetsTheSequence, &["the log folds"]),
     (StoreAnswersEarly, &["durable first", "nothing forgotten", "one outcome"]),
     (StoreForgetsTheKey, &["nobody twice"]),
+    (TicketsComeOutOfOrder, &["turns follow tickets", "the line moves"]),
+    (StoreAdmitsPastTheLine, &["turns follow tickets"]),
+    (StoreForgetsTheDoor, &["the door holds"]),
+    (StoreForgetsTheQuota, &["the bounds hold"]),
+    (ClaimedReturnToTheLine, &["never back in line"]),
     (BarrierForgetsAnswers, &["effects once", "nobody untold", "one truth", "nothing left behind"]),
     (BarrierForgetsRefusals, &["nothing left behind", "no seat without right", "one truth"]),
     (BarrierForgetsTombstones, &["nothing left behind", "no seat without right", "one truth"]),
     (BarrierRecordsNotYet, &["nothing forgotten"]),
     (SeatsAreNotCounted, &["no seat without right"]),
     (PivotDoesAPart, &["all or nothing", "one truth"]),
-    (CommitIsAnsweredEarly, &["one commit at a time", "durable first", "nothing forgotten", "one outcome"]),
+    (
+        CommitIsAnsweredEarly,
+        &["one commit at a time", "the queued are nobody's", "durable first", "nothing forgotten", "one outcome"],
+    ),
     (OutcomesAreToldEarly, &["one outcome"]),
     (UnansweredStepsAreLeft, &["nothing left behind", "all or nothing", "one truth", "answers are true"]),
     (ErrorsAreRefusals, &["no way back", "answers are true"]),
@@ -55,14 +63,18 @@ const SEEN_BY: [(Broken, &[&str]); 49] = [
     (CallsInFlightAreHidden, &["a view is true"]),
     (QueuesHaveNoBound, &["the bounds hold"]),
     (RefusedAreHidden, &["the refused are shown"]),
-    (SlotsIgnoreTheRate, &["the rate is followed"]),
-    (HintsAreAllTheSame, &["hints are spread"]),
     (FencedGoOn, &["a fenced core does nothing more"]),
     (CallsDoNotGather, &["calls gather"]),
     (CommitsAreHeldBack, &["decisions are written"]),
     (HalvesAreLost, &["halves are sent"]),
     (CommitsHaveOneNumber, &["one commit at a time"]),
     (EndsAtOnce, &["an end in order"]),
+    (ClaimsAreUnsorted, &["turns follow tickets"]),
+    (LineIsReadWithGaps, &["turns follow tickets"]),
+    (MissedClaimsKeepTheirSlots, &["the line moves"]),
+    (LostClaimsAreForgotten, &["nothing forgotten"]),
+    (CancelsInLineWait, &["cancels do not wait"]),
+    (QueuedBeginAhead, &["turns follow tickets"]),
 ];
 
 /// Runs a world without the guard until the simulation finds it, and says which invariant did.

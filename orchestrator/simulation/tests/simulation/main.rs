@@ -4,3 +4,4 @@ mod barrier;
 mod guards;
 mod histories;
 mod lease;
+mod rush;
