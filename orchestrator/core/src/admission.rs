@@ -76,8 +76,8 @@ impl Bounds {
     }
 
     /// Lets one submission through, or says when to come back. The bounds of all come first and the subject's own last:
-    /// a submission that is rejected for lack of room costs the subject nothing.
-    pub(crate) fn enter<R>(&mut self, subject: &str, room: &Room<'_, R>, now: Moment) -> Result<(), Rejection> {
+    /// a submission that is rejected for lack of room costs the subject nothing. No subject: no rate counts.
+    pub(crate) fn enter<R>(&mut self, subject: Option<&str>, room: &Room<'_, R>, now: Moment) -> Result<(), Rejection> {
         let Room { line, in_memory, unwritten_since } = room;
         // Memory is short because a service is away, and submissions wait because the database is slow: when that ends
         // is not known.
@@ -86,6 +86,7 @@ impl Bounds {
             let rate = line.rate(now).filter(|_| line.is_full());
             return Err(Rejection::QueueFull { retry_after: self.retries.next(now, line.waiting(), rate) });
         }
+        let Some(subject) = subject else { return Ok(()) };
         let too_fast = |wait: Duration| Rejection::OverQuota { retry_after: wait.clamp(RETRY_MIN, RETRY_MAX) };
         self.rate.take(subject, now).map_err(too_fast)
     }

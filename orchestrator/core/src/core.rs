@@ -247,12 +247,13 @@ impl<W: Workflow> Core<W> {
         if self.is_stopping {
             return self.reply(caller, Reply::ShuttingDown);
         }
-        let Submission { id, subject, key, fingerprint, request } = submission;
+        let Submission { id, subject, key, fingerprint, is_by_staff, request } = submission;
         let now = self.clock.now;
         let in_memory = self.sagas.len() + self.slots.reserved();
         let unwritten_since = self.acceptance.unwritten_since().into_iter().chain(self.commits.unwritten_since()).min();
         let room = Room { line: &self.line, in_memory, unwritten_since };
-        match self.bounds.enter(&subject, &room, now) {
+        let limited = (!is_by_staff).then_some(subject.as_str());
+        match self.bounds.enter(limited, &room, now) {
             Ok(()) => {}
             Err(Rejection::QueueFull { retry_after }) => return self.reply(caller, Reply::QueueFull { retry_after }),
             Err(Rejection::OverQuota { retry_after }) => {
@@ -265,13 +266,14 @@ impl<W: Workflow> Core<W> {
             Err(error) => return self.reply(caller, Reply::Unstorable(error.to_string())),
         };
         let has_line = !self.line.is_empty();
-        let begins = self.line.lets_through() && self.queueing == 0 && self.slots.free(now) > 0;
+        let begins = self.line.lets_through(is_by_staff) && self.queueing == 0 && self.slots.free(now) > 0;
         if begins {
             self.slots.reserve(id);
         } else {
             self.queueing += 1;
         }
-        let admission = Admission { id, subject, key, fingerprint, request, first: begins.then_some(first) };
+        let admission =
+            Admission { id, subject, key, fingerprint, is_by_staff, request, first: begins.then_some(first) };
         let entrant = Entrant { state: begins.then_some(state), caller, came_at: now };
         if has_line { &mut self.acceptance } else { &mut self.commits }.admit(admission, entrant);
     }

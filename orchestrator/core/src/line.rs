@@ -118,8 +118,8 @@ impl<R> Line<R> {
     }
 
     /// Whether a saga that begins now goes past nobody who is known of.
-    pub(crate) fn lets_through(&self) -> bool {
-        self.is_empty() && self.state.door.state == DoorState::Open
+    pub(crate) fn lets_through(&self, is_by_staff: bool) -> bool {
+        self.is_empty() && (is_by_staff || self.state.door.state == DoorState::Open)
     }
 
     /// Whether it is as long as it may be: by number, or by the time at the last rate at which turns came.

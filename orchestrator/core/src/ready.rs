@@ -148,6 +148,8 @@ pub struct Submission<R> {
     pub key: String,
     /// The request in one canonical form: the same key with another one is refused.
     pub fingerprint: String,
+    /// Staff submit it: neither the door nor the quotas of its subject look at it.
+    pub is_by_staff: bool,
     /// What the saga works from.
     pub request: R,
 }
@@ -250,6 +252,8 @@ pub struct Admission<R> {
     pub key: String,
     /// The request in one canonical form.
     pub fingerprint: String,
+    /// Staff submit it: neither the door nor the quota of its subject look at it.
+    pub is_by_staff: bool,
     /// What the saga works from.
     pub request: R,
     /// Its first event, where a slot is kept for it: it begins at once if no saga is queued and the door is open, and

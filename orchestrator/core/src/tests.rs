@@ -62,6 +62,7 @@ fn submitted(number: u32) -> Input<Table> {
         subject: format!("student {number}"),
         key: "key".to_owned(),
         fingerprint: "same".to_owned(),
+        is_by_staff: false,
         request: "request",
     };
     Input::Submitted { submission, caller: number }

@@ -126,7 +126,8 @@ impl RegistrationRequest {
     /// The request as it is submitted to an orchestrator.
     pub fn submission(self, id: SagaId, idempotency_key: String, trace: TraceContext) -> Submission<Self> {
         let (subject, fingerprint) = (self.student.as_str().to_owned(), self.fingerprint());
-        Submission { id, subject, idempotency_key, fingerprint, request: self, trace }
+        let is_by_staff = self.roster.is_some();
+        Submission { id, subject, idempotency_key, fingerprint, is_by_staff, request: self, trace }
     }
 
     /// The time zone in which the student is told moments.

@@ -49,6 +49,8 @@ pub struct Submission<R> {
     pub idempotency_key: String,
     /// The request in one canonical form.
     pub fingerprint: String,
+    /// Staff submit it: neither the door nor the quotas of its subject look at it.
+    pub is_by_staff: bool,
     /// What the saga works from.
     pub request: R,
     /// The trace that it belongs to.
@@ -218,13 +220,13 @@ impl<W: Workload> Runtime<W> {
             return Err(SubmitError::ShuttingDown);
         }
         let came_at = Instant::now();
-        let Submission { id, subject, idempotency_key: key, fingerprint, request, trace } = submission;
+        let Submission { id, subject, idempotency_key: key, fingerprint, is_by_staff, request, trace } = submission;
         let unstored = serde_json::to_string(&request).map_err(|error| {
             tracing::error!(saga_id = %id, problem = %error, "a submission can't be stored");
             SubmitError::Unstorable(error.to_string())
         })?;
         let request = Carried::new(request, unstored.into(), trace);
-        let submission = matricula_core::Submission { id, subject, key, fingerprint, request };
+        let submission = matricula_core::Submission { id, subject, key, fingerprint, is_by_staff, request };
         let (caller, reply) = oneshot::channel();
         self.mailbox.input(Input::Submitted { submission, caller });
         let (bound, error) = match reply.await.map_err(|_| SubmitError::ShuttingDown)? {

@@ -77,6 +77,7 @@ impl Loop {
             subject: format!("S{:08}", self.sagas),
             key: format!("key-{:08}", self.sagas),
             fingerprint: r#"{"adds":["MATH-101-1"],"drops":[]}"#.to_owned(),
+            is_by_staff: false,
             request: "request".into(),
         };
         Input::Submitted { submission, caller: () }

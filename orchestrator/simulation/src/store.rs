@@ -52,6 +52,8 @@ pub(crate) struct Batch {
 pub(crate) struct Admission {
     pub saga: SagaNo,
     pub request: Rc<Request>,
+    /// Neither the door nor the quota look at it.
+    pub is_by_staff: bool,
     /// None: it is to be queued.
     pub first: Option<Rc<Vec<Recorded>>>,
 }

@@ -39,18 +39,19 @@ fn a_submission_that_finds_no_room_costs_no_token() {
         [room(&full), Room { in_memory: 5, ..room(&free) }, Room { unwritten_since: Some(since), ..room(&free) }];
     for room in no_room {
         for _ in 0..20 {
-            let rejected = bounds.enter("eager", &room, NOW);
+            let rejected = bounds.enter(Some("eager"), &room, NOW);
             assert!(matches!(rejected, Err(Rejection::QueueFull { .. })), "{rejected:?}");
         }
     }
     let is_nearly_stuck = Some(since + ms(1));
     for _ in 0..2 {
         let room = Room { in_memory: 4, unwritten_since: is_nearly_stuck, ..room(&free) };
-        assert_eq!(bounds.enter("eager", &room, NOW), Ok(()), "the burst is whole");
+        assert_eq!(bounds.enter(Some("eager"), &room, NOW), Ok(()), "the burst is whole");
     }
-    let too_fast = bounds.enter("eager", &room(&free), NOW);
+    let too_fast = bounds.enter(Some("eager"), &room(&free), NOW);
     assert!(matches!(too_fast, Err(Rejection::OverQuota { .. })), "{too_fast:?}");
-    assert_eq!(bounds.enter("another", &room(&free), NOW), Ok(()));
+    assert_eq!(bounds.enter(Some("another"), &room(&free), NOW), Ok(()));
+    assert_eq!(bounds.enter(None, &room(&free), NOW), Ok(()), "staff submit as fast as they like");
 }
 
 /// Only the length of the line says how long it takes until there is room.
@@ -64,7 +65,7 @@ fn a_standstill_for_another_reason_has_no_rate() {
     let now = NOW + ms(9_900);
     assert!(full.rate(now).is_some_and(|rate| (95.0..105.0).contains(&rate)), "{:?}", full.rate(now));
     let mut bounds = bounds(|config| config.sagas_in_memory_max = 5);
-    let hint = |bounds: &mut Bounds, room: &Room<'_, ()>| match bounds.enter("ada", room, now) {
+    let hint = |bounds: &mut Bounds, room: &Room<'_, ()>| match bounds.enter(Some("ada"), room, now) {
         Err(Rejection::QueueFull { retry_after }) => retry_after,
         other => panic!("{other:?}"),
     };

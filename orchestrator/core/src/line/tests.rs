@@ -101,10 +101,10 @@ fn tickets_without_a_saga_are_no_line() {
     let mut line = line();
     read(&mut line, 10, state(4, 9), []);
     assert_eq!(line.waiting(), 0);
-    assert!(line.lets_through());
+    assert!(line.lets_through(false));
     line.seen(state(4, 10), START);
     assert_eq!(line.waiting(), 1, "nobody has looked whose it is");
-    assert!(!line.lets_through());
+    assert!(!line.lets_through(false));
     // A full read says nothing of what comes behind it.
     let mut line = self::line();
     read(&mut line, 10, state(0, 600), 1..=600);
@@ -134,7 +134,8 @@ fn the_door_stops_new_ones_or_turns() {
     let mut line = line();
     let with_door = |door, last| LineState { door: Door { state: door, sentence: String::new() }, ..state(0, last) };
     line.seen(with_door(DoorState::Closed, 0), START);
-    assert!(!line.lets_through(), "the database refuses it, with the sentence");
+    assert!(!line.lets_through(false), "the database refuses it, with the sentence");
+    assert!(line.lets_through(true), "the door does not look at what staff submit");
     read(&mut line, 10, with_door(DoorState::Paused, 3), 1..=3);
     assert_eq!(claimed(&mut line, 10), None);
     line.seen(with_door(DoorState::Closed, 3), START);

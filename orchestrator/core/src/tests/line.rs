@@ -251,6 +251,27 @@ fn a_closed_door_is_answered_by_the_database() {
 }
 
 #[test]
+fn staff_submit_past_the_door() {
+    let by_staff = |number| match submitted(number) {
+        Input::Submitted { submission, caller } => {
+            Input::Submitted { submission: Submission { is_by_staff: true, ..submission }, caller }
+        }
+        other => other,
+    };
+    for state in [DoorState::Paused, DoorState::Closed] {
+        let mut shell = Shell::new();
+        shell.line.door.state = state;
+        shell.submit(1);
+        shell.write_all();
+        shell.step([by_staff(2)]);
+        let commit = shell.commit();
+        // Behind what waits in line, it waits, too.
+        assert_eq!(firsts(&commit), [(2, state == DoorState::Closed)], "{state:?}");
+        assert!(commit.admissions[0].is_by_staff, "the database has to know");
+    }
+}
+
+#[test]
 fn a_subject_over_its_quota_is_told_when_to_come_back() {
     let mut shell = Shell::new();
     shell.submit(1);

@@ -54,6 +54,7 @@ async fn write(
         subject: saga.subject.clone(),
         key: saga.idempotency_key.clone(),
         fingerprint: saga.fingerprint.clone(),
+        is_by_staff: false,
         request: Carried::new((), saga.request.as_str().into(), saga.trace.clone()),
         first: Some(saga.admitted.clone()),
     });

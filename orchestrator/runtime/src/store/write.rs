@@ -39,18 +39,32 @@ macro_rules! alive {
 const LOCK_TICKETS: &str = "SELECT name FROM line_locks WHERE name = 'tickets' {for_update}";
 const LOCK_TURNS: &str = "SELECT name FROM line_locks WHERE name = 'turns' {for_update}";
 
+/// Whether a new saga begins: its instance keeps a slot for it, none is queued, and the door lets it through.
+macro_rules! begins {
+    () => {
+        "n.begins * l.is_free * CASE WHEN n.is_by_staff = 1 THEN CAST(1 AS BIGINT) ELSE l.is_open END"
+    };
+}
+
 /// Accepts what has a new key, within the quota of its subject. A key of the archive is taken, too. Subqueries and not
 /// joins: PostgreSQL would go through all receipts for a large batch.
 ///
-/// `k` has how many sagas of its subject have no outcome, counted once for each subject. `l` is the line: a saga begins only if none is queued. A queued saga has a ticket behind that of the last turn; the
-/// database would else go through all that were queued before.
+/// `k` has how many sagas of its subject have no outcome, counted once for each subject. `l` is the line: a saga begins
+/// only if none is queued. A queued saga has a ticket behind that of the last turn; the database would else go through
+/// all that were queued before. What staff submit passes the door and the quota.
 const ADMIT: &str = concat!(
     "INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, traceparent, \
      tracestate, created_at, ticket, queued, owner, sequence, phase, outcome, needs_attention, finished, updated_at) \
      SELECT n.saga_id, $2, $3, n.subject, n.idempotency_key, n.fingerprint, n.request, n.traceparent, n.tracestate, \
-     {now_ms}, l.last + n.number, 1 - n.begins * l.is_free, \
-     CASE WHEN n.begins * l.is_free = 1 THEN $1 ELSE '' END, n.begins * l.is_free, \
-     CASE WHEN n.begins * l.is_free = 1 THEN 'running' ELSE 'queued' END, 'pending', 0, 0, {now_ms} \
+     {now_ms}, l.last + n.number, 1 - ",
+    begins!(),
+    ", CASE WHEN ",
+    begins!(),
+    " = 1 THEN $1 ELSE '' END, ",
+    begins!(),
+    ", CASE WHEN ",
+    begins!(),
+    " = 1 THEN 'running' ELSE 'queued' END, 'pending', 0, 0, {now_ms} \
      FROM (SELECT k.*, MAX(k.open) OVER (PARTITION BY k.subject) AS of_subject FROM \
      (SELECT m.*, CASE WHEN m.nth = 1 THEN (SELECT COUNT(o.ticket) FROM sagas o \
      WHERE o.subject = m.subject AND o.outcome = 'pending') ELSE 0 END AS open FROM \
@@ -61,10 +75,11 @@ const ADMIT: &str = concat!(
     line::door_state!(),
     " AS door, CASE WHEN ",
     line::door_state!(),
-    " = 'open' AND (SELECT q.ticket FROM sagas q WHERE q.queued = 1 AND q.ticket > ",
+    " = 'open' THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS is_open, \
+     CASE WHEN (SELECT q.ticket FROM sagas q WHERE q.queued = 1 AND q.ticket > ",
     line::served!(),
     " ORDER BY q.ticket LIMIT 1) IS NULL THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS is_free) l \
-     WHERE l.door <> 'closed' AND n.of_subject + n.nth <= $4 AND ",
+     WHERE (n.is_by_staff = 1 OR (l.door <> 'closed' AND n.of_subject + n.nth <= $4)) AND ",
     alive!(),
     " ON CONFLICT DO NOTHING RETURNING saga_id, ticket, queued"
 );
@@ -270,7 +285,8 @@ fn queue_admissions<R>(tx: &mut Tx, as_of: WriteAs<'_>, sagas: &[(i64, &NewSaga<
         .text("traceparent", of().map(|saga| &saga.request.submitted.traceparent))
         .text("tracestate", of().map(|saga| &saga.request.submitted.tracestate))
         .int("number", sagas.iter().map(|(number, _)| *number))
-        .int("begins", of().map(|saga| i64::from(saga.first.is_some())));
+        .int("begins", of().map(|saga| i64::from(saga.first.is_some())))
+        .int("is_by_staff", of().map(|saga| i64::from(saga.is_by_staff)));
     let instance = as_of.instance.as_str();
     let (name, version) = (as_of.definition.0, i64::from(as_of.definition.1));
     let args = Args::new().text(instance).text(name).int(version).int(as_of.subject_open_max as i64);

@@ -83,6 +83,7 @@ pub fn order(key: &str, request: Order) -> Submission<Order> {
         subject: "ada".to_owned(),
         idempotency_key: key.to_owned(),
         fingerprint: serde_json::to_string(&request).unwrap(),
+        is_by_staff: false,
         request,
         trace: TraceContext::default(),
     }

@@ -182,6 +182,7 @@ impl Replica {
         let admissions = commit.admissions.iter().map(|admission| Admission {
             saga: number_of(admission.id),
             request: admission.request.clone(),
+            is_by_staff: admission.is_by_staff,
             first: admission.first.as_ref().map(|first| Rc::new(vec![first.clone()])),
         });
         let appends = commit.appends.iter().map(|append| Append {

@@ -40,6 +40,7 @@ pub(super) fn submission(saga: SagaNo, request: Rc<Request>) -> Submission<Rc<Re
         subject: request.student.to_string(),
         key: request.key.to_string(),
         fingerprint: format!("{:?} {:?} {}", request.adds, request.drops, request.plain),
+        is_by_staff: false,
         request,
     }
 }

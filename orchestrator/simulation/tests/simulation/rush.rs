@@ -80,7 +80,8 @@ struct Rush {
 fn submitted(client: u64) -> Input<Table> {
     let (subject, key, fingerprint) = (format!("student {client}"), String::new(), String::new());
     let id = SagaId::from_u128(u128::from(client));
-    Input::Submitted { submission: Submission { id, subject, key, fingerprint, request: () }, caller: client }
+    let submission = Submission { id, subject, key, fingerprint, is_by_staff: false, request: () };
+    Input::Submitted { submission, caller: client }
 }
 
 impl Rush {

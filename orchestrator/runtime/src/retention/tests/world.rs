@@ -129,6 +129,7 @@ impl System {
             subject: "ada".to_owned(),
             idempotency_key: key.to_owned(),
             fingerprint: what.to_owned(),
+            is_by_staff: false,
             request: Order { what: what.to_owned() },
             trace: TraceContext::default(),
         };

@@ -14,7 +14,7 @@ fn begins(subject: &str, key: &str) -> Admission {
     let NewSaga { id, subject, idempotency_key, fingerprint, request, trace, admitted, .. } =
         saga(subject, key, "same");
     let request = Carried::new((), request.as_str().into(), trace);
-    Admission { id, subject, key: idempotency_key, fingerprint, request, first: Some(admitted) }
+    Admission { id, subject, key: idempotency_key, fingerprint, is_by_staff: false, request, first: Some(admitted) }
 }
 
 /// A submission for which there is no slot.
@@ -280,6 +280,27 @@ async fn the_door_is_for_all_and_its_changes_stay() {
         let by: Vec<(&str, &str)> = changes.iter().map(|it| (it.set_by.as_str(), it.reason.as_str())).collect();
         assert_eq!(by, [("ada", "again"), ("grace", "it is over")], "{backend:?}");
     }
+}
+
+#[tokio::test]
+async fn staff_submit_past_the_door_and_the_quota() {
+    for backend in BACKENDS {
+        let line = Line { subject_open_max: 1, ..Line::new(backend).await };
+        let store = &line.fixture.store;
+        let by_staff = |key| Admission { is_by_staff: true, ..begins("ada", key) };
+        line.admit(0, vec![begins("ada", "1")]).await;
+        assert_eq!(line.admit(0, vec![begins("ada", "2"), by_staff("3")]).await, [Admitted::OverQuota, begun(3)]);
+        for (state, ticket) in [(DoorState::Closed, 4), (DoorState::Paused, 5)] {
+            store.set_door(&Door { state, sentence: String::new() }, "grace", "a fault").await.unwrap();
+            assert_eq!(line.admit(1, vec![by_staff(state_key(state))]).await, [begun(ticket)], "{backend:?} {state:?}");
+        }
+        assert_eq!(line.admit(0, vec![begins("bob", "1")]).await, [queued(6)], "{backend:?}");
+        assert_eq!(line.admit(0, vec![by_staff("7")]).await, [queued(7)], "{backend:?}: not past the line");
+    }
+}
+
+fn state_key(state: DoorState) -> &'static str {
+    if state == DoorState::Closed { "closed" } else { "paused" }
 }
 
 #[tokio::test]
