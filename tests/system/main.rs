@@ -11,6 +11,7 @@ mod growth;
 mod hostile;
 mod imports;
 mod kills;
+mod line;
 mod load;
 mod metrics;
 mod operators;

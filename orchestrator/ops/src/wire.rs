@@ -55,7 +55,9 @@ pub fn summary(stored: &StoredRegistration) -> ops::SagaSummary {
 pub fn shown(definition: &Definition, stored: &StoredRegistration) -> ops::GetSagaResponse {
     let state = stored.state();
     let steps = state.map(|state| definition.steps().iter().zip(state.steps()).map(step).collect());
-    let events = stored.row.log.as_ref().map(|log| log.iter().map(event).collect());
+    // Of a saga that waits in line nothing is recorded yet.
+    let log = stored.row.log.as_ref().ok().filter(|_| !stored.row.is_queued);
+    let events = log.map(|log| log.iter().map(event).collect());
     ops::GetSagaResponse {
         summary: Some(summary(stored)),
         registration: Some(stored.to_wire()),

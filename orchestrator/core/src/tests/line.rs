@@ -262,12 +262,16 @@ fn staff_submit_past_the_door() {
         let mut shell = Shell::new();
         shell.line.door.state = state;
         shell.submit(1);
-        shell.write_all();
-        shell.step([by_staff(2)]);
         let commit = shell.commit();
-        // Behind what waits in line, it waits, too.
-        assert_eq!(firsts(&commit), [(2, state == DoorState::Closed)], "{state:?}");
-        assert!(commit.admissions[0].is_by_staff, "the database has to know");
+        let (admissions, line) = (vec![Admitted::OverQuota], Some(shell.line.clone()));
+        let (claimed, appends) = (Vec::new(), Vec::new());
+        shell.answer_commit(&commit, CommitAnswer::Written { admissions, claimed, appends, line });
+        shell.step([by_staff(2), submitted(3), by_staff(4)]);
+        let commit = shell.commit();
+        // Behind one that waits in line, it waits, too.
+        assert_eq!(firsts(&commit), [(2, true), (3, false), (4, false)], "{state:?}");
+        let by_staff: Vec<bool> = commit.admissions.iter().map(|admission| admission.is_by_staff).collect();
+        assert_eq!(by_staff, [true, false, true], "the database has to know");
     }
 }
 
