@@ -9,12 +9,13 @@ use matricula_proto::fees::v1::fee_service_client::FeeServiceClient;
 use matricula_proto::notifications::v1 as notifications;
 use matricula_proto::notifications::v1::notification_service_client::NotificationServiceClient;
 use matricula_proto::ops::v1 as ops;
+use matricula_proto::ops::v1::door_service_client::DoorServiceClient;
 use matricula_proto::ops::v1::roster_result::Result as Taken;
 use matricula_proto::ops::v1::roster_service_client::RosterServiceClient;
-use matricula_proto::registration::v1::{ListRegistrationsRequest, Outcome, Registration};
+use matricula_proto::registration::v1::{Door, ListRegistrationsRequest, Outcome, Registration};
 use tonic::Code;
 
-use crate::world::{WAIT_MS, World};
+use crate::world::{WAIT_MS, World, check_error};
 
 fn row(row: &str, student: &str, section: &str, ended: &str) -> ops::RosterRow {
     let [row_id, student_id, section_id, ended_section_id] = [row, student, section, ended].map(str::to_owned);
@@ -230,4 +231,23 @@ async fn portals_cannot_use_the_keys_of_rosters() {
     let request = ops::TakeOverRequest { rows: vec![row("E1", "s1", "A", "A")], charge: false, wait_ms: 0 };
     let refused = RosterServiceClient::new(world.orchestrator.clone()).take_over(request).await.expect_err("bounds");
     assert!(refused.message().starts_with("rows[0].ended_section_id: "), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_door_does_not_look_at_rosters() {
+    let world = World::start().await;
+    let mut door = DoorServiceClient::new(world.orchestrator.clone());
+    for (state, number, student) in [(Door::Paused, "E1", "s1"), (Door::Closed, "E2", "s2")] {
+        let (by, reason) = ("ada".to_owned(), "ticket 7".to_owned());
+        let request = ops::SetDoorRequest { door: state.into(), sentence: "Come back.".to_owned(), by, reason };
+        let set = door.set_door(request).await.expect("it is set").into_inner().change.expect("a change");
+        assert_eq!((set.door(), set.by.as_str(), set.sentence.as_str()), (state, "ada", "Come back."));
+        assert_eq!(world.taken_over(row(number, student, "A", "")).await.outcome(), Outcome::Enrolled, "{state:?}");
+    }
+    let closed = world.submit("s3", "k1", &["A"], &[]).await;
+    let status = check_error(closed, Code::FailedPrecondition, "REGISTRATION_CLOSED");
+    assert_eq!(status.message(), "Come back.");
+    let request = ops::SetDoorRequest { door: Door::Closed.into(), by: "ada".to_owned(), ..Default::default() };
+    let unsaid = check_error(door.set_door(request).await, Code::InvalidArgument, "INVALID_FIELD");
+    assert!(format!("{unsaid:?}").contains("sentence"), "{unsaid:?}");
 }
