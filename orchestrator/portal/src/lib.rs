@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! RegistrationService --submit, cancel--> runtime --durable changes--> follow --outcome--> client
+//! WatchLine <--- one response a second, for all streams <--- the line (runtime)
 //! CatalogService <--- availability (in memory) <--- feed <--- WatchSeats (seat service)
 //!       \------------- ListSections (academic service), for what a section is
 //! ```
 //!
 //! Promises: what a registration is at first is read once, together with what others ask for, and its changes come from
-//! memory; availability never touches the
-//! write path, and says how old it is and whether it can be trusted; every stream ends when the process shuts down.
+//! memory; a place in line costs no question; availability never touches the write path, and says how old it is and
+//! whether it can be trusted; every stream ends when the process shuts down.
 
 mod availability;
 mod catalog;

@@ -118,7 +118,7 @@ async fn a_student_with_too_many_is_told_so_and_others_are_served() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_says_when_to_come_back() {
-    let config = RuntimeConfig { in_flight_max: 1, admission_queue_max: 1, ..Default::default() };
+    let config = RuntimeConfig { in_flight_max: 1, parked_max: 0, admission_queue_max: 1, ..Default::default() };
     let mut world = World::start_with(config).await;
     world.seats.stop().await;
     for student in ["s1", "s2"] {
