@@ -209,9 +209,9 @@ async fn registrars_pause_close_and_open_the_door() {
     // It goes on with those who are in line, and takes no others.
     set("close", "Come back on Monday.");
     until("the line goes on", async || get(&portal, id).await.outcome() == Outcome::Enrolled).await;
-    let refused =
-        RegistrationServiceClient::new(portal.clone()).submit_registration(submission("S2", "k", &["A"], &[]));
-    let refused = refused.await.expect_err("registration is closed");
+    let mut client = RegistrationServiceClient::new(portal.clone());
+    let refused = client.submit_registration(submission("S2", "k", &["A"], &[])).await;
+    let refused = refused.expect_err("registration is closed");
     let reason = refused.get_details_error_info().map(|info| info.reason);
     assert_eq!((refused.code(), reason.as_deref()), (Code::FailedPrecondition, Some("REGISTRATION_CLOSED")));
     assert_eq!(refused.message(), "Come back on Monday.");
