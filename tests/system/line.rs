@@ -199,7 +199,7 @@ async fn registrars_pause_close_and_open_the_door() {
     assert_eq!((waits.outcome(), waits.place_in_line, waits.expected_wait), (Outcome::Pending, Some(0), None));
     let id = waits.registration_id.as_str();
     let listed = json(&system, &["saga", "list", "--unfinished"]);
-    assert_eq!(listed["sagas"][0]["phase"], "queued", "{listed:#}");
+    assert_eq!(listed[0]["phase"], "queued", "{listed:#}");
     let explained = system.done(&["saga", "explain", id]);
     let explained = explained.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(explained.contains("paused by ada") && explained.contains("fees charge twice"), "{explained}");
