@@ -20,9 +20,13 @@ use crate::campus::bundle;
 /// The first has the name of its role, as the harness wants it.
 const FIRST: &str = "orchestrator";
 const SECOND: &str = "second";
-/// One saga at work at each orchestrator; a short lease for a test that waits for one.
-const NARROW: [(&str, &str); 2] =
-    [("orchestrator.runtime.in_flight_max", "1"), ("orchestrator.runtime.lease_ttl_ms", "1500")];
+/// One saga at work at each orchestrator, which keeps its slot while a service is away; a short lease for a test that
+/// waits for one.
+const NARROW: [(&str, &str); 3] = [
+    ("orchestrator.runtime.in_flight_max", "1"),
+    ("orchestrator.runtime.parked_max", "0"),
+    ("orchestrator.runtime.lease_ttl_ms", "1500"),
+];
 const LOOK: Duration = Duration::from_millis(20);
 
 async fn two() -> System {

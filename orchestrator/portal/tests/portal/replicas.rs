@@ -67,7 +67,7 @@ async fn a_cancel_reaches_whoever_drives_the_registration() {
 /// One is at work and can't go on: those behind it know their place. Another replica comes, and takes them out of the line.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_place_in_line_is_told_until_the_turn_has_come() {
-    let config = RuntimeConfig { in_flight_max: 1, ..Default::default() };
+    let config = RuntimeConfig { in_flight_max: 1, parked_max: 0, ..Default::default() };
     let mut world = World::start_shared_with(config).await;
     world.seats.stop().await;
     let mut pending = Vec::new();
