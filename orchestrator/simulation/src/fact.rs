@@ -17,7 +17,7 @@ use crate::store::Door;
 #[derive(Debug, Clone)]
 pub(crate) enum Fact {
     /// A process runs as a new instance.
-    Started { instance: InstanceNo, at_work_max: usize, open_max: usize },
+    Started { instance: InstanceNo, at_work_max: usize, parked_max: usize, open_max: usize },
     /// An instance has ended, whichever way.
     Ended { instance: InstanceNo },
     /// An instance is stopped for a while, as by SIGSTOP.

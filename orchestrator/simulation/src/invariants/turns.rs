@@ -1,5 +1,5 @@
-//! Turns: never more sagas are at work at an instance than it has slots. A saga is at work from its first call to its
-//! outcome. A saga about which somebody has given a command needs no turn.
+//! Turns: never more sagas are at work at an instance than it has slots, and than may be parked. A saga is at work from
+//! its first call to its outcome. A saga about which somebody has given a command needs no turn.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
@@ -19,7 +19,9 @@ impl Invariant for Turns {
 
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         match *fact {
-            Fact::Started { instance, at_work_max, .. } => self.slots.push((instance, at_work_max)),
+            Fact::Started { instance, at_work_max, parked_max, .. } => {
+                self.slots.push((instance, at_work_max + parked_max))
+            }
             Fact::Ended { instance } => {
                 self.slots.retain(|(other, _)| *other != instance);
                 self.at_work.retain(|(other, _)| *other != instance);

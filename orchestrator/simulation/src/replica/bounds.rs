@@ -82,6 +82,7 @@ pub(super) fn config(env: &Env, instance: InstanceNo) -> CoreConfig {
         breaker_open_ms: some(512, 20, 400, 100) as u64,
         breaker_open_max_ms: some(512, 500, 4_500, 2_000) as u64,
         destination_attention_after_ms: some(512, 200, 6_000, 15_000) as u64,
+        parked_max: some(512, 1, 3, 0),
         ..ample_bounds(in_flight_max(env, instance))
     }
 }

@@ -191,8 +191,8 @@ impl Process {
         self.starts += 1;
         env.say(|| format!("{} starts as {instance}, its clock {} ms ahead", self.no, self.clock_ahead_ms));
         let mut replica = Replica::new(env, self.no, instance, self.clock_ahead_ms);
-        let CoreConfig { in_flight_max: at_work_max, subject_open_max: open_max, .. } = replica.config;
-        env.facts.push(Fact::Started { instance, at_work_max, open_max });
+        let CoreConfig { in_flight_max: at_work_max, parked_max, subject_open_max: open_max, .. } = replica.config;
+        env.facts.push(Fact::Started { instance, at_work_max, parked_max, open_max });
         replica.ask_store(env, StoreRequest::Register);
         self.replica = Some(replica);
     }
