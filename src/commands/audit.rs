@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_broken_invariant_stands_out() {
         let holding = matricula_audit::audit(&Ledgers::default());
-        assert_eq!(holding.invariants.len(), 7);
+        assert_eq!(holding.invariants.len(), 8);
         let broken = Verdict {
             number: 3,
             title: "All or nothing",
