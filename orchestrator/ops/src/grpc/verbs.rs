@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::{SagaGrpc, saga_id};
-use crate::{explain, waits};
+use crate::{explain, waits, wire};
 
 /// Longest name of an operator: an address of mail fits.
 const BY_BYTES_MAX: usize = 64;
@@ -83,7 +83,12 @@ impl SagaGrpc {
                 loop {
                     let mut calls = match calls().await {
                         Ok(calls) => calls,
-                        Err(why) => return Some(why),
+                        Err(why) => {
+                            // It may have ended since it was read.
+                            let now = self.stored(stored.row.id).await;
+                            let has_ended = now.is_ok_and(|now| wire::is_finished(&now));
+                            return (!has_ended).then_some(why);
+                        }
                     };
                     // A call that was retried and has not left is parked, or in a queue that moves.
                     calls.retain(|call| step.as_ref().is_none_or(|step| call.step == *step) && !is_called(call.wait));
