@@ -26,6 +26,7 @@ use crate::ready::{
     Accepted, Admission, Admitted, AppendOutcome, Call, Change, Clearance, CommitAnswer, CommitNo, End, Input, Lane,
     Notice, QueuedSaga, Ready, Registered, Reply, StoreAnswer, StoreRequest, StoredSaga, Submission, Summary, Turn,
 };
+use crate::repeats::Repeats;
 use crate::slots::Slots;
 use crate::{CoreConfig, Moment, SagaId, Workflow};
 
@@ -57,6 +58,7 @@ pub struct Core<W: Workflow> {
     /// difference.
     timers: BTreeSet<(Moment, SagaId)>,
     bounds: Bounds,
+    repeats: Repeats,
     line: Line<W::Request>,
     pub(crate) slots: Slots,
     /// Submissions that are to be queued and are not answered: none that comes later may begin before them.
@@ -86,6 +88,7 @@ impl<W: Workflow> Core<W> {
         let (lease, now) = (Lease::new(config, registered), registered.answered_at);
         Self {
             bounds: Bounds::new(config, seed),
+            repeats: Repeats::default(),
             line: Line::new(config, now),
             slots: Slots::new(config),
             queueing: 0,
@@ -248,6 +251,9 @@ impl<W: Workflow> Core<W> {
             return self.reply(caller, Reply::ShuttingDown);
         }
         let Submission { id, subject, key, fingerprint, is_by_staff, request } = submission;
+        if let Some((id, same_request)) = self.repeats.find(&subject, &key, &fingerprint) {
+            return self.reply(caller, Reply::Existing { id, same_request });
+        }
         let now = self.clock.now;
         let in_memory = self.sagas.len() + self.slots.reserved();
         let unwritten_since = self.acceptance.unwritten_since().into_iter().chain(self.commits.unwritten_since()).min();
@@ -363,6 +369,7 @@ impl<W: Workflow> Core<W> {
         self.queueing -= usize::from(state.is_none());
         if let Ok(Admitted::Begun { .. } | Admitted::Queued { .. }) = outcome {
             self.slots.accepted(now.saturating_sub(came_at), now);
+            self.repeats.accepted(&admission.subject, &admission.key, &admission.fingerprint, id);
         }
         let accepted = |ticket, is_queued| Reply::Accepted(proof.persisted(Accepted { id, ticket, is_queued }));
         let reply = match outcome {

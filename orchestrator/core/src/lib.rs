@@ -21,6 +21,7 @@
 //! | `destination` | one service: queues, batches, limit, circuit breaker |
 //! | `admission` | which submissions go to the database, and when rejected clients should come back |
 //! | `line` | what is known of the waiting line, and which sagas are claimed from it |
+//! | `repeats` | which keys were accepted lately |
 //! | `slots` | which sagas are at work, and how many may be |
 //! | `view` | what operators see of the sagas in memory |
 //!
@@ -40,6 +41,7 @@ mod line;
 mod log;
 mod random;
 pub mod ready;
+mod repeats;
 mod slots;
 mod view;
 

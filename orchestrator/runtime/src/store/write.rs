@@ -56,7 +56,7 @@ const ADMIT: &str = concat!(
     "INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, traceparent, \
      tracestate, created_at, ticket, queued, owner, sequence, phase, outcome, needs_attention, finished, updated_at) \
      SELECT n.saga_id, $2, $3, n.subject, n.idempotency_key, n.fingerprint, n.request, n.traceparent, n.tracestate, \
-     {now_ms}, l.last + n.number, 1 - ",
+     {now_ms}, l.last + n.place, 1 - ",
     begins!(),
     ", CASE WHEN ",
     begins!(),
@@ -68,7 +68,8 @@ const ADMIT: &str = concat!(
      FROM (SELECT k.*, MAX(k.open) OVER (PARTITION BY k.subject) AS of_subject FROM \
      (SELECT m.*, CASE WHEN m.nth = 1 THEN (SELECT COUNT(o.ticket) FROM sagas o \
      WHERE o.subject = m.subject AND o.outcome = 'pending') ELSE 0 END AS open FROM \
-     (SELECT r.*, row_number() OVER (PARTITION BY r.subject ORDER BY r.number) AS nth FROM {rows} \
+     (SELECT r.*, row_number() OVER (PARTITION BY r.subject ORDER BY r.number) AS nth, \
+     row_number() OVER (ORDER BY r.number) AS place FROM {rows} \
      WHERE (SELECT s.saga_id FROM sagas s WHERE s.subject = r.subject AND s.idempotency_key = r.idempotency_key) IS NULL \
      AND (SELECT a.saga_id FROM receipts a WHERE a.subject = r.subject AND a.idempotency_key = r.idempotency_key) IS NULL\
      ) m) k) n CROSS JOIN (SELECT COALESCE((SELECT MAX(last_ticket) FROM line_tickets), 0) AS last, ",
