@@ -25,7 +25,7 @@ use super::waits::{self, Waits};
 use crate::clients::ANSWER_MARGIN;
 
 /// Clicks outstanding at once, about 10 kB each; beyond it the next one is late, and the report says so.
-pub const OUTSTANDING_MAX: usize = 50_000;
+pub const OUTSTANDING_MAX: usize = 200_000;
 /// Rows read ahead, so that the disk is never what a click waits for.
 const READ_AHEAD: usize = 10_000;
 /// Answers taken in one turn.
