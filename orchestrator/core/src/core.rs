@@ -257,6 +257,9 @@ impl<W: Workflow> Core<W> {
         let now = self.clock.now;
         let in_memory = self.sagas.len() + self.slots.reserved();
         let unwritten_since = self.acceptance.unwritten_since().into_iter().chain(self.commits.unwritten_since()).min();
+        if let Some(since) = unwritten_since {
+            self.slots.unwritten(now.saturating_sub(since), now);
+        }
         let room = Room { line: &self.line, in_memory, unwritten_since };
         let limited = (!is_by_staff).then_some(subject.as_str());
         match self.bounds.enter(limited, &room, now) {

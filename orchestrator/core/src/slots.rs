@@ -26,7 +26,7 @@ const CHANGE: Duration = Duration::from_millis(100);
 /// Without an acceptance for so long its last latency says nothing.
 const VOID: Duration = Duration::from_secs(1);
 /// The part of the slots that stays after a slow acceptance, and the part of all that comes back after a fast one.
-const FEWER: f64 = 0.75;
+const FEWER: f64 = 0.5;
 const MORE: f64 = 1.0 / 16.0;
 /// Weight of the latest saga in the mean time of work: some dozens count.
 const WORK_WEIGHT: f64 = 1.0 / 32.0;
@@ -187,6 +187,13 @@ impl Slots {
     /// A submission was accepted, so long after it came.
     pub(crate) fn accepted(&mut self, latency: Duration, now: Moment) {
         self.pressure.accepted(latency, now);
+    }
+
+    /// A submission has waited for so long to be written: it will be accepted late, if that is already too long.
+    pub(crate) fn unwritten(&mut self, waited: Duration, now: Moment) {
+        if waited > ACCEPTANCE_AIM {
+            self.pressure.accepted(waited, now);
+        }
     }
 
     /// Mean time from a turn to the outcome; none before the first.

@@ -120,6 +120,9 @@ impl RegistrationGrpc {
         let watcher = self.runtime.watch(id);
         match self.durably(request.clone().submission(id, key.clone(), trace)).await? {
             Submitted::Accepted { ticket, is_queued } => {
+                if is_queued {
+                    watcher.waits_in_line(ticket);
+                }
                 let known = Known::Readable { key, ticket, request: Box::new(request), is_queued, state: None };
                 Ok(Follower { watcher, id, known })
             }
@@ -159,6 +162,9 @@ impl RegistrationGrpc {
             Read::Log(request, state) => {
                 let row = stored.row;
                 let (key, ticket, is_queued) = (row.idempotency_key, row.ticket, row.is_queued);
+                if is_queued {
+                    watcher.waits_in_line(ticket);
+                }
                 Known::Readable { key, ticket, request: Box::new(request), is_queued, state: Some(Arc::new(state)) }
             }
             Read::Receipt(..) | Read::Unreadable(_) => Known::Fixed(Box::new(stored.to_wire())),

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use matricula_core::SagaId;
+use matricula_core::{SagaId, Ticket};
 use matricula_engine::SagaState;
 use matricula_kit::database::DbError;
 use matricula_kit::telemetry;
@@ -40,6 +40,8 @@ struct Watched {
     progress: watch::Sender<Progress>,
     /// Whether this process drives it: then nobody has to ask the database.
     driven_here: bool,
+    /// Its place in line, where it waits there: before its turn nothing happens to it.
+    in_line: Option<Ticket>,
     /// Counted here, under the lock: the receivers of two watches that end at the same moment would each count the
     /// other, and neither would clear up.
     watchers: usize,
@@ -53,6 +55,13 @@ pub struct Watcher {
 }
 
 impl Watcher {
+    /// The saga waits in line: until its turn comes, or somebody says that it has changed, nobody looks after it.
+    pub fn waits_in_line(&self, ticket: Ticket) {
+        if let Some(watched) = self.watchers.lock().get_mut(&self.saga) {
+            watched.in_line = Some(ticket);
+        }
+    }
+
     /// Waits for the next change and returns the state after it; changes that follow each other closely may come as
     /// one. Never returns when nothing changes any more, so callers bound the wait.
     pub async fn changed(&mut self) -> Arc<SagaState> {
@@ -83,7 +92,8 @@ impl Watchers {
     /// Begins a watch; changes from now on are seen.
     pub(crate) fn watch(&self, saga: SagaId) -> Watcher {
         let mut sagas = self.lock();
-        let unwatched = || Watched { progress: watch::Sender::new(None), driven_here: false, watchers: 0 };
+        let unwatched =
+            || Watched { progress: watch::Sender::new(None), driven_here: false, in_line: None, watchers: 0 };
         let watched = sagas.entry(saga).or_insert_with(unwatched);
         watched.watchers += 1;
         Watcher { saga, progress: watched.progress.subscribe(), watchers: self.clone() }
@@ -114,10 +124,15 @@ impl Watchers {
         }
     }
 
-    /// The sagas that are watched here and not driven here, with the sequence that is known of each; 0 for none.
-    pub(crate) fn of_others(&self) -> Vec<(SagaId, u64)> {
+    /// The sagas that are watched here and not driven here, with the sequence that is known of each; 0 for none. Either
+    /// those that are named, or all but those that wait in line behind the ticket that was served last.
+    fn of_others(&self, named: Option<&HashSet<SagaId>>, served: Ticket) -> Vec<(SagaId, u64)> {
         let sagas = self.lock();
-        let others = sagas.iter().filter(|(_, watched)| !watched.driven_here);
+        let may_have_changed = |saga: &SagaId, watched: &Watched| match named {
+            Some(named) => named.contains(saga),
+            None => watched.in_line.is_none_or(|ticket| ticket <= served),
+        };
+        let others = sagas.iter().filter(|(saga, watched)| !watched.driven_here && may_have_changed(saga, watched));
         let known = |watched: &Watched| watched.progress.borrow().as_ref().map_or(0, |state| state.sequence());
         others.map(|(saga, watched)| (*saga, known(watched))).collect()
     }
@@ -135,10 +150,8 @@ impl<W: Workload> Runtime<W> {
         loop {
             let first = tokio::time::timeout_at(look_at, next(&mut changed)).await;
             let named = first.map(|first| gather(first, &mut changed));
-            let mut watched = self.watchers.of_others();
-            if let Ok(Some(named)) = &named {
-                watched.retain(|(saga, _)| named.contains(saga));
-            }
+            let served = self.line.borrow().served;
+            let watched = self.watchers.of_others(named.as_ref().ok().and_then(Option::as_ref), served);
             if let Err(error) = self.read_watched(&watched).await {
                 tracing::warn!(error = telemetry::chain(&error), "sagas that are waited for could not be read");
             }
@@ -190,6 +203,23 @@ fn gather(first: Changed, changed: &mut broadcast::Receiver<Changed>) -> Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn those_in_line_cost_nothing_before_their_turn() {
+        let watchers = Watchers::default();
+        let id = SagaId::from_u128;
+        let watching: Vec<Watcher> = (1..=3).map(|number| watchers.watch(id(number))).collect();
+        watching[0].waits_in_line(Ticket(5));
+        watching[1].waits_in_line(Ticket(6));
+        let looked_at = |named: Option<&HashSet<SagaId>>| {
+            let mut sagas: Vec<SagaId> =
+                watchers.of_others(named, Ticket(5)).into_iter().map(|(saga, _)| saga).collect();
+            sagas.sort_unstable();
+            sagas
+        };
+        assert_eq!(looked_at(None), [id(1), id(3)], "the turn of the second one has not come");
+        assert_eq!(looked_at(Some(&HashSet::from([id(2)]))), [id(2)], "it was cancelled elsewhere");
+    }
 
     #[test]
     fn watches_leave_nothing_behind() {
