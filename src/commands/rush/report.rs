@@ -583,7 +583,7 @@ mod tests {
         33 registrations/s decided over 0.0 s, 1 in the busiest second; at most 2,000 clicks outstanding;
         longest time in which somebody waited and nobody got an outcome: 7.3 s
         ! interrupted: 4 of 5 clicks were sent
-        ! 1 clicks were sent late because 50,000 were outstanding: the load was not fully open
+        ! 1 clicks were sent late because 200,000 were outstanding: the load was not fully open
         ! more than 1,024 clicks outstanding: calls may have waited in the client; raise --connections
         ");
     }
