@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use matricula_harness::campus::bundle;
-use matricula_harness::{Cluster, Mode, PATIENCE, ROLES, Sql, System, is_settled, submission, submit};
+use matricula_harness::{Cluster, Mode, PATIENCE, ROLES, Sql, System, is_settled, retry_delay, submission, submit};
 use matricula_kit::testing::Backend;
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
 use matricula_proto::registration::v1::{GetRegistrationRequest, Outcome};
@@ -103,8 +103,15 @@ async fn capacity_error(system: &System) -> Status {
     client.set_capacity(request).await.expect_err("it can't be written down")
 }
 
+/// While an older submission waits for the database, a new one is told when to come back.
 async fn enrolls(system: &System, student: &str, key: &str) {
-    let registration = submit(&system.channel("orchestrator").await, submission(student, key, &["A"], &[])).await;
+    let mut client = RegistrationServiceClient::new(system.channel("orchestrator").await);
+    let registration = loop {
+        match client.submit_registration(submission(student, key, &["A"], &[])).await {
+            Ok(answer) => break answer.into_inner().registration.expect("an answer has a registration"),
+            Err(error) => tokio::time::sleep(retry_delay(&error).expect("a time to come back")).await,
+        }
+    };
     assert_eq!(registration.outcome(), Outcome::Enrolled, "{registration:?}");
 }
 

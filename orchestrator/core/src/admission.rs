@@ -60,6 +60,8 @@ pub(crate) enum Rejection {
 /// What the bounds look at.
 pub(crate) struct Room<'a, R> {
     pub line: &'a Line<R>,
+    /// Submissions that are to be queued and are not written yet.
+    pub coming: u64,
     /// Sagas in memory, and those that are about to be.
     pub in_memory: usize,
     /// Since when the oldest submission waits to be written.
@@ -78,12 +80,12 @@ impl Bounds {
     /// Lets one submission through, or says when to come back. The bounds of all come first and the subject's own last:
     /// a submission that is rejected for lack of room costs the subject nothing. No subject: no rate counts.
     pub(crate) fn enter<R>(&mut self, subject: Option<&str>, room: &Room<'_, R>, now: Moment) -> Result<(), Rejection> {
-        let Room { line, in_memory, unwritten_since } = room;
+        let Room { line, coming, in_memory, unwritten_since } = room;
         // Memory is short because a service is away, and submissions wait because the database is slow: when that ends
         // is not known.
         let is_stuck = unwritten_since.is_some_and(|since| since + DURABLE_MAX <= now);
-        if is_stuck || *in_memory >= self.in_memory_max || line.is_full() {
-            let rate = line.rate(now).filter(|_| line.is_full());
+        if is_stuck || *in_memory >= self.in_memory_max || line.is_full(*coming) {
+            let rate = line.rate(now).filter(|_| line.is_full(*coming));
             return Err(Rejection::QueueFull { retry_after: self.retries.next(now, line.waiting(), rate) });
         }
         let Some(subject) = subject else { return Ok(()) };

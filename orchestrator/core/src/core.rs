@@ -260,7 +260,7 @@ impl<W: Workflow> Core<W> {
         if let Some(since) = unwritten_since {
             self.slots.unwritten(now.saturating_sub(since), now);
         }
-        let room = Room { line: &self.line, in_memory, unwritten_since };
+        let room = Room { line: &self.line, coming: self.queueing as u64, in_memory, unwritten_since };
         let limited = (!is_by_staff).then_some(subject.as_str());
         match self.bounds.enter(limited, &room, now) {
             Ok(()) => {}

@@ -123,8 +123,9 @@ impl<R> Line<R> {
     }
 
     /// Whether it is as long as it may be: by number, or by the time at the last rate at which turns came.
-    pub(crate) fn is_full(&self) -> bool {
-        let waiting = self.waiting();
+    /// Those that are on their way into it count.
+    pub(crate) fn is_full(&self, coming: u64) -> bool {
+        let waiting = self.waiting() + coming;
         waiting >= self.waiting_max
             || self.speed.last.is_some_and(|rate| waiting as f64 / rate > self.wait_max.as_secs_f64())
     }

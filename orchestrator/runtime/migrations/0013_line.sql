@@ -36,6 +36,9 @@ SELECT saga_id, definition, version, subject, idempotency_key, fingerprint, requ
 FROM sagas_before;
 DROP TABLE sagas_before;
 
+-- A receipt keeps the number in the order of acceptance.
+ALTER TABLE receipts ADD COLUMN ticket BIGINT NOT NULL DEFAULT 0;
+
 -- What an instance that ended has left: the heartbeat of every other asks for it. `phase` and `sequence` are in no index,
 -- so that an append changes none.
 CREATE INDEX sagas_unfinished ON sagas (owner, saga_id) WHERE finished = 0 AND queued = 0;

@@ -46,7 +46,7 @@ const ASKS_FOR_PLACE: u32 = 20;
 /// Those who are turned away must be told to come back in each of these parts of the time in which they come.
 const PARTS: u32 = 4;
 /// The default of `admission_wait_max_ms`.
-const WAIT_MAX: Duration = Duration::from_secs(120);
+const WAIT_MAX: Duration = Duration::from_secs(900);
 /// Between two looks whether all is finished.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -138,6 +138,8 @@ impl Seen {
 pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     let settings = [
         ("orchestrator.runtime.in_flight_max", spec.in_flight_max.to_string()),
+        // While a service hangs, so many are taken out of the line and no more.
+        ("orchestrator.runtime.parked_max", "0".to_owned()),
         ("orchestrator.runtime.admission_queue_max", spec.queue_max.to_string()),
     ];
     let system = place.start(&settings).await;
@@ -169,7 +171,7 @@ pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     // A queue that takes longer than the admitted wait is bounded by time instead: then its number of places is not known.
     let is_bounded_by_count = f64::from(spec.queue_max) < rate * WAIT_MAX.as_secs_f64() / 2.0;
     if is_bounded_by_count {
-        known.extend(fill_the_queue(&system, &clicks, spec.queue_max).await);
+        known.extend(fill_the_line(&system, &clicks, spec).await);
     }
     check_ledger(&system, &known, spec.students).await;
     block_in_place(|| system.audit());
@@ -369,22 +371,22 @@ async fn settled(system: &System) {
     tokio::time::timeout(PATIENCE, settling).await.expect("everything finishes when the spike is over");
 }
 
-/// While a service hangs nothing is decided: as many as the queue has places are admitted, and not one more. Returns
-/// their ids.
-async fn fill_the_queue(system: &System, clicks: &Clicks, places: u32) -> Vec<String> {
+/// While a service hangs nothing is decided: as many as are at work and as the line has places are accepted, and not one
+/// more. Returns their ids.
+async fn fill_the_line(system: &System, clicks: &Clicks, spec: Spec) -> Vec<String> {
     system.pause("academics");
     let portal = system.channel(ORCHESTRATOR).await;
-    let without_waiting = || SubmitRegistrationRequest { wait_ms: 0, ..clicks.next() };
-    let mut sending = JoinSet::new();
-    for _ in 0..places {
-        let (portal, click) = (portal.clone(), without_waiting());
-        sending.spawn(async move { submit(&portal, click).await });
-    }
-    let admitted = sending.join_all().await.into_iter();
-    let ids: Vec<String> =
-        admitted.map(|admitted| admitted.expect("every place of the queue has come back").registration_id).collect();
-    let one_more = submit(&portal, without_waiting()).await.expect_err("the queue is full");
+    let mut ids = Vec::new();
+    let one_more = loop {
+        let click = SubmitRegistrationRequest { wait_ms: 0, ..clicks.next() };
+        match submit(&portal, click).await {
+            Ok(registration) => ids.push(registration.registration_id),
+            Err(error) => break error,
+        }
+    };
     assert_eq!(one_more.code(), Code::ResourceExhausted, "{one_more:?}");
+    let (places, most) = (spec.queue_max as usize, (spec.queue_max + spec.in_flight_max) as usize);
+    assert!((places..=most).contains(&ids.len()), "{} were accepted, of {places} in line", ids.len());
     system.resume("academics");
     settled(system).await;
     ids

@@ -27,7 +27,7 @@ fn bounds(change: impl FnOnce(&mut CoreConfig)) -> Bounds {
 }
 
 fn room(line: &Line<()>) -> Room<'_, ()> {
-    Room { line, in_memory: 0, unwritten_since: None }
+    Room { line, coming: 0, in_memory: 0, unwritten_since: None }
 }
 
 #[test]

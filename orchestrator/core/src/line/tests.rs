@@ -175,19 +175,19 @@ fn the_rate_is_of_the_last_turns_while_there_is_a_line() {
 fn a_line_is_full_by_number_and_by_time() {
     let mut line = line();
     line.seen(state(0, 999), START);
-    assert!(!line.is_full());
+    assert!(!line.is_full(0));
     line.seen(state(0, 1_000), START);
-    assert!(line.is_full());
+    assert!(line.is_full(0));
     // A hundred a second: 2 s are two hundred.
     let mut line = self::line();
     for tick in 0..40 {
         line.seen(state(u64::from(tick) * 10, u64::from(tick) * 10 + 199), START + SAMPLED * tick);
     }
-    assert!(!line.is_full());
+    assert!(!line.is_full(0));
     line.seen(state(390, 591), START + SAMPLED * 40);
-    assert!(line.is_full());
+    assert!(line.is_full(0));
     // The rate outlives a standstill, and the first turns after it say nothing.
     line.seen(state(390, 591), START + SAMPLED * 400);
     line.seen(state(420, 610), START + SAMPLED * 401);
-    assert!(!line.is_full());
+    assert!(!line.is_full(0));
 }

@@ -15,9 +15,9 @@ use super::{InstanceId, SagaStore, StoreError, id_rows, readable_ids};
 const DUE: &str = "SELECT s.saga_id FROM sagas s WHERE s.saga_id > $1 AND s.saga_id < $2 AND s.finished = 1 \
      AND s.updated_at <= $3 ORDER BY s.saga_id LIMIT $4";
 const KEEP: &str = "INSERT INTO receipts (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \
-     created_at, finished_at, phase, outcome, receipt, archived_in) \
+     created_at, finished_at, ticket, phase, outcome, receipt, archived_in) \
      SELECT s.saga_id, s.definition, s.version, s.subject, s.idempotency_key, s.fingerprint, s.request, s.created_at, \
-     s.updated_at, s.phase, s.outcome, r.receipt, $1 FROM {rows} JOIN sagas s ON s.saga_id = r.saga_id \
+     s.updated_at, s.ticket, s.phase, s.outcome, r.receipt, $1 FROM {rows} JOIN sagas s ON s.saga_id = r.saga_id \
      WHERE s.finished = 1 ON CONFLICT (saga_id) DO NOTHING";
 const REMOVE_EVENTS: &str = "DELETE FROM saga_events WHERE saga_id IN \
      (SELECT a.saga_id FROM {rows} JOIN receipts a ON a.saga_id = r.saga_id)";

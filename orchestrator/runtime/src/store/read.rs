@@ -22,7 +22,7 @@ use super::{SagaStore, entry, id_rows, readable_id, readable_ids, saga_id};
 pub struct SagaRow {
     /// Its id.
     pub id: SagaId,
-    /// Its number in the order of acceptance; 0 of a saga from before there were tickets, or of a receipt.
+    /// Its number in the order of acceptance; 0 of a saga from before there were tickets.
     pub ticket: Ticket,
     /// Whether it waits in line: no instance drives it, and its log is what it would begin with.
     pub is_queued: bool,
@@ -350,7 +350,7 @@ fn saga_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
 macro_rules! receipts {
     ($rest:literal) => {
         concat!(
-            "SELECT a.saga_id, a.definition, a.version, a.subject, a.idempotency_key, a.request, a.created_at, \
+            "SELECT a.saga_id, a.definition, a.version, a.subject, a.idempotency_key, a.request, a.created_at, a.ticket, \
              a.finished_at, a.phase, a.receipt, a.archived_in FROM ",
             $rest
         )
@@ -399,7 +399,7 @@ fn receipt_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
     let file = row.text("archived_in")?;
     Ok(Some(SagaRow {
         id,
-        ticket: Ticket::default(),
+        ticket: Ticket(u64::try_from(row.int("ticket")?).unwrap_or_default()),
         is_queued: false,
         subject: row.text("subject")?,
         idempotency_key: row.text("idempotency_key")?,
