@@ -143,6 +143,11 @@ impl<W: Workflow> Core<W> {
         self.slots.waiting()
     }
 
+    /// Sagas whose first event is on its way to the database: they are in memory soon.
+    pub fn about_to_begin(&self) -> usize {
+        self.slots.reserved()
+    }
+
     /// Sagas that had their turn and hold no slot while they wait for a service that is away, or for another saga.
     pub fn parked(&self) -> usize {
         self.slots.parked()

@@ -70,10 +70,9 @@ fn let_in(submitted: &Submitted) -> Held {
 
 fn queue_full(submitted: &Submitted) -> Held {
     let Submitted { in_line, in_memory, unanswered, unanswered_ms, is_alone, bounds, .. } = submitted;
-    // Of the sagas that are about to enter memory, those on their way out of the line are not known here.
-    let in_memory = in_memory + unanswered + bounds.in_flight_max;
-    let is_full = *in_line >= bounds.admission_queue_max as u64
-        || in_memory >= bounds.sagas_in_memory_max
+    // Those that are on their way into the line count.
+    let is_full = in_line + *unanswered as u64 >= bounds.admission_queue_max as u64
+        || *in_memory >= bounds.sagas_in_memory_max
         || *unanswered_ms >= DURABLE_MAX_MS;
     hold(is_full || !is_alone, || {
         format!("no room with {in_line} in line, {in_memory} in memory at most, and {unanswered_ms} ms of waiting")

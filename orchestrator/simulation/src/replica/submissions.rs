@@ -26,7 +26,7 @@ pub(crate) struct Submitted {
     pub is_alone: bool,
     /// Sagas in line, as far as the core knew.
     pub in_line: u64,
-    /// Sagas in memory.
+    /// Sagas in memory, and those that are about to be.
     pub in_memory: usize,
     /// Submissions that were let in and have no answer, and since when the first of them.
     pub unanswered: usize,
@@ -74,7 +74,8 @@ impl Submissions {
             }
         }
         self.is_alone = inputs.len() == 1;
-        (self.in_line, self.in_memory) = (core.core().in_line(), core.core().in_memory());
+        self.in_line = core.core().in_line();
+        self.in_memory = core.core().in_memory() + core.core().about_to_begin();
     }
 
     /// A step is over: these are its answers.
