@@ -32,6 +32,8 @@ impl Invariant for CancelsDoNotWait {
                     self.not_judged.push(it);
                 }
             }
+            // Another instance has taken it out of the line before this one, and has ended.
+            Fact::Adopted { saga, instance } => self.cancelled.retain(|other| *other != (*instance, *saga)),
             Fact::Declined { instance, saga } => self.cancelled.retain(|other| *other != (*instance, *saga)),
             Fact::CallMade { instance, of, .. } if of.direction == Direction::Forward => {
                 let is_told = world.shape.definition.step(of.step).kind == Kind::Finalizer;
