@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use matricula_harness::{PATIENCE, System, submission, submit};
 use matricula_kit::testing::Backend;
+use matricula_proto::ops::v1::GetSagaRequest;
+use matricula_proto::ops::v1::saga_service_client::SagaServiceClient;
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
 use matricula_proto::registration::v1::{
     CancelRegistrationRequest, Door, GetRegistrationRequest, Outcome, Registration, SubmitRegistrationRequest,
@@ -226,4 +228,32 @@ async fn registrars_pause_close_and_open_the_door() {
         door["changes"].as_array().expect("a list").iter().filter_map(|it| it["door"].as_str()).collect();
     assert_eq!(states, ["open", "closed", "paused"], "{door:#}");
     system.audit();
+}
+
+/// One slot, and the registration that has it waits for fees. Another one, which is refused before it needs fees, does
+/// not wait for the answer that never comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_is_away_holds_up_only_what_needs_it() {
+    let settings = [("orchestrator.runtime.in_flight_max", "1"), ("orchestrator.runtime.call_timeout_ms", "60000")];
+    let system = System::separate(Backend::Sqlite, &settings).await;
+    block_in_place(|| system.import(&bundle(&[("A", 30, ""), ("FULL", 0, "")], 3)));
+    let portal = system.channel(FIRST).await;
+    system.pause("fees");
+    let mut waiting = Vec::new();
+    // The second one comes to fees when it is known that they are away.
+    for (student, key) in [(1, "k"), (3, "l")] {
+        waiting.push(accept(&portal, student).await.registration_id);
+        let refused = submit(&portal, submission("S2", key, &["FULL"], &[])).await;
+        assert_eq!(refused.outcome(), Outcome::Refused, "{refused:?}");
+    }
+    for id in &waiting {
+        let request = GetSagaRequest { saga_id: id.clone() };
+        let saga = SagaServiceClient::new(portal.clone()).get_saga(request).await.expect("a saga").into_inner();
+        let failed = saga.events.iter().filter(|event| event.name == "step_failed").count();
+        assert_eq!(failed, 0, "the call of fees has not ended");
+    }
+    system.resume("fees");
+    for id in &waiting {
+        until("it goes on", async || get(&portal, id).await.outcome() == Outcome::Enrolled).await;
+    }
 }

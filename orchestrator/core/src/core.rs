@@ -611,7 +611,10 @@ impl<W: Workflow> Core<W> {
     fn send_calls(&mut self) {
         self.ready.rpcs = self.destinations.send(self.clock, &mut self.ready.notices);
         for call in self.ready.rpcs.iter().flat_map(|rpc| rpc.calls.iter()) {
-            self.slots.unpark(call.saga);
+            // Of steps that are called together, one may wait on.
+            if !is_waiting_on(&self.sagas, &self.destinations, call.saga) {
+                self.slots.unpark(call.saga);
+            }
         }
         for saga in self.destinations.left_waiting(self.clock.now) {
             self.slots.park(saga);
@@ -644,6 +647,7 @@ impl<W: Workflow> Core<W> {
         // Until the next attempt leaves, the slot is free for others: the service is away, or another saga is waited for.
         match answer {
             CallAnswer::Unknown(_) => self.slots.park(saga),
+            _ if is_waiting_on(&self.sagas, &self.destinations, saga) => {}
             _ => self.slots.unpark(saga),
         }
         // Both moments come from one reading of one clock, so that they are as far apart as the call has taken.
@@ -815,6 +819,15 @@ pub fn answer_finished(
     now_ms: i64,
 ) -> Result<(), DecideError> {
     decide(definition, state, command, now_ms, Jitter(0)).map(|_| ())
+}
+
+/// Whether a call of a saga waits for a service that is away.
+fn is_waiting_on<W: Workflow>(
+    sagas: &HashMap<SagaId, Saga<W>>,
+    destinations: &Destinations<W::Request>,
+    id: SagaId,
+) -> bool {
+    sagas.get(&id).is_some_and(|saga| saga.calling.iter().any(|(step, _)| destinations.is_away(*step)))
 }
 
 /// The jitter of a decision: of one saga at one place of its log.
