@@ -225,7 +225,7 @@ async fn a_large_takeover_does_not_cost_the_lease() {
         let (place, system) = new(backend, short_lease()).await;
         system.world.hold("Reserve");
         system.submit_all("k", BACKLOG).await;
-        let few = RuntimeConfig { in_flight_max: 10, adoption_chunk: 10, ..short_lease() };
+        let few = RuntimeConfig { in_flight_max: 10, parked_max: 0, adoption_chunk: 10, ..short_lease() };
         let system = restart(&place, system, few).await;
         let owner = system.runtime.instance().as_str().to_owned();
         let lease = async || {
