@@ -411,7 +411,7 @@ impl<R: Clone> Destination<R> {
     }
 }
 
-/// Calls that wait for one RPC, in the order of their sagas, which is that of acceptance but for milliseconds.
+/// Calls that wait for one RPC, in the order of the ids of their sagas: that of acceptance, to within some milliseconds.
 #[derive(Debug)]
 struct Queue<R> {
     rpc: &'static str,

@@ -42,7 +42,7 @@ pub(crate) struct Slots {
     /// work.
     parked: HashMap<SagaId, Option<Moment>>,
     parked_max: usize,
-    /// Adopted sagas without a slot. Ids are in the order of acceptance, but for milliseconds.
+    /// Adopted sagas without a slot. Their ids are in the order of acceptance, to within some milliseconds.
     waiting: BTreeSet<SagaId>,
     pressure: Pressure,
     /// Mean time from a turn to the outcome, in seconds.

@@ -46,7 +46,7 @@ impl RegistrationView<'_> {
             submitted_at: Some(request.submitted_at.to_wire()),
             decided_at: state.and_then(SagaState::decided_at_ms).map(|ms| UnixMs(ms).to_wire()),
             needs_attention: state.is_some_and(SagaState::needs_attention),
-            // Whoever has its row, and knows the line, adds these.
+            // The portal adds these: it has the row, and it knows the line.
             place_in_line: None,
             expected_wait: None,
             ticket: None,

@@ -414,7 +414,7 @@ impl WriteError {
 }
 
 /// The answers of one caller. When some of its operations failed by themselves, each of them is answered so, and the
-/// others have their answers; else an error is one for all.
+/// others have their answers. Any other error is the answer of all.
 fn of_request(answers: Vec<Result<Answer, WriteError>>) -> Answers {
     let is_apart = answers.iter().all(|answer| answer.as_ref().map_or_else(WriteError::is_of_operation, |_| true));
     if answers.len() == 1 || !is_apart {
