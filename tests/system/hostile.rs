@@ -16,9 +16,10 @@ use std::time::Instant;
 
 use matricula_harness::{System, submission, submit};
 use matricula_kit::testing::Backend;
+use matricula_proto::ops::v1::door_service_client::DoorServiceClient;
 use matricula_proto::ops::v1::saga_service_client::SagaServiceClient;
-use matricula_proto::ops::v1::{Destination, ListDestinationsRequest, SetDestinationLimitRequest};
-use matricula_proto::registration::v1::Outcome;
+use matricula_proto::ops::v1::{Destination, ListDestinationsRequest, SetDestinationLimitRequest, SetDoorRequest};
+use matricula_proto::registration::v1::{Door, Outcome};
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, Value};
 use tokio::task::JoinSet;
@@ -161,19 +162,23 @@ fn assert_calm(system: &System, name: &'static str) {
     assert!(loud.is_empty(), "{name} logged {loud:#?}");
 }
 
-/// Among what operators may say is to park a service's calls: whoever said so last is no fault of the system.
-async fn unpark(system: &System) {
-    let mut sagas = SagaServiceClient::new(system.channel("orchestrator").await);
+/// Staff may stop the calls of a service, and close registration: the attack says both, and here it is taken back.
+async fn take_back(system: &System) {
+    let staff = system.channel("orchestrator").await;
+    let mut sagas = SagaServiceClient::new(staff.clone());
     let listed = sagas.list_destinations(ListDestinationsRequest {}).await.expect("a list");
     for Destination { name, .. } in listed.into_inner().destinations {
         let request = SetDestinationLimitRequest { name, in_flight_max: 3 };
         sagas.set_destination_limit(request).await.expect("a limit that may be set");
     }
+    let (by, reason) = ("test".to_owned(), "the attack is over".to_owned());
+    let open = SetDoorRequest { door: Door::Open.into(), sentence: String::new(), by, reason };
+    DoorServiceClient::new(staff).set_door(open).await.expect("a door that may be opened");
 }
 
 /// A registration of a student whom nobody attacked.
 async fn assert_registers(system: &System, key: &str) {
-    unpark(system).await;
+    take_back(system).await;
     let portal = system.channel("orchestrator").await;
     let registration = submit(&portal, submission("S1", key, &["A"], &[])).await;
     assert_eq!(registration.outcome(), Outcome::Enrolled, "{registration:?}");

@@ -113,10 +113,11 @@ impl Database {
         match self {
             Self::Sqlite(sqlite) => {
                 let query = statement::sqlite(sql, args)?;
-                Ok(query.fetch_all(&sqlite.readers).await?.into_iter().map(Row::Sqlite).collect())
+                let mut connection = pool::opened(&sqlite.readers).await?;
+                Ok(query.fetch_all(&mut *connection).await?.into_iter().map(Row::Sqlite).collect())
             }
             Self::Postgres(postgres) => {
-                let mut connection = postgres.readers.acquire().await?;
+                let mut connection = pool::opened(&postgres.readers).await?;
                 let rows = statement::postgres(sql, args).fetch_all(&mut *connection);
                 let Ok(rows) = timeout(ANSWER_MAX, rows).await else {
                     // In the pool it would be asked whether it is there, and waited for.

@@ -56,6 +56,12 @@ impl Engine for Postgres {
     }
 }
 
+/// A connection of the driver's pool. The driver's way to it is a future of 14 KB: on the heap, it does not make every
+/// future so large that may come to read or write, and thousands of requests wait in such futures.
+pub(super) async fn opened<DB: sqlx::Database>(pool: &Pool<DB>) -> Result<PoolConnection<DB>, sqlx::Error> {
+    Box::pin(pool.acquire()).await
+}
+
 /// All connections of a database that write.
 pub(super) struct WriterPool<DB: Engine> {
     pool: Pool<DB>,
@@ -154,7 +160,7 @@ impl<DB: Engine> WriterPool<DB> {
                 return Ok(connection);
             }
         }
-        let connection = self.pool.acquire().await?;
+        let connection = opened(&self.pool).await?;
         let now = Instant::now();
         Ok(Connection {
             inner: connection,

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::ANSWER_MAX;
 use super::error::DbError;
-use super::pool::Engine;
+use super::pool::{Engine, opened};
 use crate::tasks;
 
 /// How long a snapshot may last. The ledger of a large university, 2 million rows, takes a minute; the space that is
@@ -51,7 +51,7 @@ enum State {
 impl<DB: Engine> Snapshot<DB> {
     /// Begins one by a statement.
     pub(super) async fn begin(pool: &Pool<DB>, sql: &'static str, limit: Duration) -> Result<Self, DbError> {
-        let connection = Some(pool.acquire().await?);
+        let connection = Some(opened(pool).await?);
         let mut open = Open { connection, state: State::Reading };
         open.answer(Instant::now() + ANSWER_MAX, |connection| Box::pin(DB::run(connection, sql)))
             .await
