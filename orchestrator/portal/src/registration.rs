@@ -105,7 +105,8 @@ impl RegistrationGrpc {
         until: Instant,
     ) -> Result<wire::Registration, Status> {
         let trace = TraceContext::of_span(&Span::current(), client);
-        let mut follower = self.submit(item, trace).await?;
+        // What accepts it is larger than what waits, and thousands wait: it is on the heap, and gone then.
+        let mut follower = Box::pin(self.submit(item, trace)).await?;
         follower.wait_for_outcome(until, &self.shutdown).await;
         Ok(follower.placed(&self.line))
     }
