@@ -11,10 +11,24 @@ use matricula_kit::time::UnixMs;
 use super::peer::{CHANNEL, PeerMessage};
 use super::{SagaStore, readable_id};
 
-/// The ticket up to which all have had their turn.
+/// The ticket of the first that is queued. It is behind that of the last claim: the database would else go through all
+/// that were queued before.
+macro_rules! first_queued {
+    () => {
+        "(SELECT q.ticket FROM sagas q WHERE q.queued = 1 AND q.ticket > \
+         COALESCE((SELECT MAX(ticket) FROM line_turns), 0) ORDER BY q.ticket LIMIT 1)"
+    };
+}
+
+/// The ticket up to which all have had their turn: all before the first that is queued; when none is queued, all. It
+/// only grows, because new ones are queued behind all that have a ticket.
 macro_rules! served {
     () => {
-        "COALESCE((SELECT MAX(ticket) FROM line_turns), 0)"
+        concat!(
+            "COALESCE(",
+            $crate::store::line::first_queued!(),
+            " - 1, (SELECT MAX(last_ticket) FROM line_tickets), 0)"
+        )
     };
 }
 
@@ -25,7 +39,7 @@ macro_rules! door_state {
     };
 }
 
-pub(super) use {door_state, served};
+pub(super) use {door_state, first_queued, served};
 
 pub(super) const LINE_STATE: &str = concat!(
     "SELECT ",

@@ -10,7 +10,8 @@
 //! | lock of the turns, `CLAIM` | a claim |
 //! | `ADVANCE` | appends |
 //! | `LOG` | first events of what begins, and later ones |
-//! | the turns that are over, the state of the line | admissions, a claim |
+//! | the turns that are over | a claim |
+//! | the state of the line | admissions, a claim |
 //!
 //! Each statement changes nothing when the instance has been marked dead, and nothing that an earlier try of the same
 //! commit has changed. Tickets are given behind one lock that is held to the commit: their order is that of commits.
@@ -39,32 +40,25 @@ macro_rules! alive {
 const LOCK_TICKETS: &str = "SELECT name FROM line_locks WHERE name = 'tickets' {for_update}";
 const LOCK_TURNS: &str = "SELECT name FROM line_locks WHERE name = 'turns' {for_update}";
 
-/// Whether a new saga begins: its instance keeps a slot for it, none is queued, and the door lets it through.
-macro_rules! begins {
-    () => {
-        "n.begins * l.is_free * CASE WHEN n.is_by_staff = 1 THEN CAST(1 AS BIGINT) ELSE l.is_open END"
-    };
-}
-
 /// Accepts what has a new key, within the quota of its subject. A key of the archive is taken, too. Subqueries and not
 /// joins: PostgreSQL would go through all receipts for a large batch.
 ///
-/// `k` has how many sagas of its subject have no outcome, counted once for each subject. `l` is the line: a saga begins
-/// only if none is queued. A queued saga has a ticket behind that of the last turn; the database would else go through
-/// all that were queued before. What staff submit passes the door and the quota.
+/// A saga begins when its instance keeps a slot for it, none is queued, and the door lets it through; all others are
+/// queued. What staff submit passes the door and the quota. `k` has how many sagas of its subject have no outcome, counted
+/// once for each subject.
 const ADMIT: &str = concat!(
-    "INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, traceparent, \
+    "WITH l AS MATERIALIZED (SELECT COALESCE((SELECT MAX(last_ticket) FROM line_tickets), 0) AS last, ",
+    line::first_queued!(),
+    " AS first_queued, ",
+    line::door_state!(),
+    " AS door) \
+     INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, traceparent, \
      tracestate, created_at, ticket, queued, owner, sequence, phase, outcome, needs_attention, finished, updated_at) \
-     SELECT n.saga_id, $2, $3, n.subject, n.idempotency_key, n.fingerprint, n.request, n.traceparent, n.tracestate, \
-     {now_ms}, l.last + n.place, 1 - ",
-    begins!(),
-    ", CASE WHEN ",
-    begins!(),
-    " = 1 THEN $1 ELSE '' END, ",
-    begins!(),
-    ", CASE WHEN ",
-    begins!(),
-    " = 1 THEN 'running' ELSE 'queued' END, 'pending', 0, 0, {now_ms} \
+     SELECT a.saga_id, $2, $3, a.subject, a.idempotency_key, a.fingerprint, a.request, a.traceparent, a.tracestate, \
+     {now_ms}, a.ticket, 1 - a.is_begun, CASE WHEN a.is_begun = 1 THEN $1 ELSE '' END, a.is_begun, \
+     CASE WHEN a.is_begun = 1 THEN 'running' ELSE 'queued' END, 'pending', 0, 0, {now_ms} \
+     FROM (SELECT n.*, l.last + n.place AS ticket, CASE WHEN n.begins = 1 AND l.first_queued IS NULL \
+     AND (n.is_by_staff = 1 OR l.door = 'open') THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS is_begun \
      FROM (SELECT k.*, MAX(k.open) OVER (PARTITION BY k.subject) AS of_subject FROM \
      (SELECT m.*, CASE WHEN m.nth = 1 THEN (SELECT COUNT(o.ticket) FROM sagas o \
      WHERE o.subject = m.subject AND o.outcome = 'pending') ELSE 0 END AS open FROM \
@@ -72,15 +66,7 @@ const ADMIT: &str = concat!(
      row_number() OVER (ORDER BY r.number) AS place FROM {rows} \
      WHERE (SELECT s.saga_id FROM sagas s WHERE s.subject = r.subject AND s.idempotency_key = r.idempotency_key) IS NULL \
      AND (SELECT a.saga_id FROM receipts a WHERE a.subject = r.subject AND a.idempotency_key = r.idempotency_key) IS NULL\
-     ) m) k) n CROSS JOIN (SELECT COALESCE((SELECT MAX(last_ticket) FROM line_tickets), 0) AS last, ",
-    line::door_state!(),
-    " AS door, CASE WHEN ",
-    line::door_state!(),
-    " = 'open' THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS is_open, \
-     CASE WHEN (SELECT q.ticket FROM sagas q WHERE q.queued = 1 AND q.ticket > ",
-    line::served!(),
-    " ORDER BY q.ticket LIMIT 1) IS NULL THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS is_free) l \
-     WHERE (n.is_by_staff = 1 OR (l.door <> 'closed' AND n.of_subject + n.nth <= $4)) AND ",
+     ) m) k) n CROSS JOIN l WHERE n.is_by_staff = 1 OR (l.door <> 'closed' AND n.of_subject + n.nth <= $4)) a WHERE ",
     alive!(),
     " ON CONFLICT DO NOTHING RETURNING saga_id, ticket, queued"
 );
@@ -111,15 +97,9 @@ const CLAIM: &str = concat!(
     alive!(),
     " RETURNING sagas.saga_id"
 );
-/// All before the first that is queued have had their turn; when none is queued, all have. It is true at any moment: new
-/// ones are queued behind all that have a ticket.
-const PASS_TURNS: &str = concat!(
-    "INSERT INTO line_turns (ticket) SELECT COALESCE((SELECT q.ticket FROM sagas q WHERE q.queued = 1 AND q.ticket > ",
-    line::served!(),
-    " ORDER BY q.ticket LIMIT 1) - 1, (SELECT MAX(last_ticket) FROM line_tickets), 0) WHERE ",
-    alive!(),
-    " ON CONFLICT DO NOTHING"
-);
+/// The next look for the first that is queued begins behind these turns.
+const PASS_TURNS: &str =
+    concat!("INSERT INTO line_turns (ticket) SELECT ", line::served!(), " WHERE ", alive!(), " ON CONFLICT DO NOTHING");
 
 const ADVANCE: &str = concat!(
     "UPDATE sagas SET sequence = r.sequence, phase = r.phase, outcome = r.outcome, \
@@ -180,7 +160,9 @@ impl SagaStore {
         let claimed = queue_claim(&mut tx, as_of, claim.as_ref());
         let advanced = queue_events(&mut tx, instance, &firsts, turns, appends)?;
         let line = (!admissions.is_empty() || claim.is_some()).then(|| {
-            tx.send(PASS_TURNS, Args::new().text(instance));
+            if claim.is_some() {
+                tx.send(PASS_TURNS, Args::new().text(instance));
+            }
             tx.queue(LINE_STATE, Args::new())
         });
 

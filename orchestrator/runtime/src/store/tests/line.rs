@@ -326,12 +326,17 @@ async fn what_is_swept_is_not_missed() {
         for key in ["1", "2", "3"] {
             line.admit(0, vec![begins("a", key)]).await;
         }
-        line.admit(0, vec![waits("a", "4")]).await;
+        line.admit(0, ["4", "5", "6"].map(|key| waits("a", key)).into()).await;
+        assert_eq!(line.served_and_last().await, (3, 6), "{backend:?}");
+        for served in [3, 4] {
+            let (_, rows) = line.read(served).await;
+            assert_eq!(line.claim(0, claim(served, &rows[..1], false)).await, [true], "{backend:?}");
+        }
         line.fixture.store.sweep_line().await.unwrap();
-        assert_eq!(line.served_and_last().await, (3, 4), "{backend:?}");
+        assert_eq!(line.served_and_last().await, (5, 6), "{backend:?}");
         let rows = line.fixture.test.database.fetch("SELECT ticket FROM line_turns", Args::new()).await.unwrap();
         assert_eq!(rows.len(), 1, "{backend:?}");
-        assert_eq!(line.admit(0, vec![begins("a", "5")]).await, [queued(5)], "{backend:?}");
+        assert_eq!(line.admit(0, vec![begins("a", "7")]).await, [queued(7)], "{backend:?}");
     }
 }
 
