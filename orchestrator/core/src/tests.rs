@@ -20,19 +20,37 @@ struct Table(Definition);
 
 impl Table {
     fn new() -> Self {
+        Self::beginning_with(Vec::new())
+    }
+
+    /// The same, with a check that is called together with the first step.
+    fn with_check() -> Self {
+        Self::beginning_with(vec![step(1, "check", "gamma", "Check", Some("Forget"), Kind::Compensatable)])
+    }
+
+    fn beginning_with(mut steps: Vec<Step>) -> Self {
         use Kind::{Compensatable, Finalizer, Pivot, Retriable};
-        let retry = RetryPolicy::try_new(50, 2_000, 10_000, 30).expect("a policy");
-        let step =
-            |stage, name, destination, action, undo, kind| Step { name, stage, destination, action, undo, kind, retry };
-        let steps = vec![
+        steps.extend([
             step(1, "reserve", "alpha", "Reserve", Some("Remove"), Compensatable),
             step(2, "hold", "beta", "Hold", Some("Release"), Compensatable),
             step(3, "commit", "alpha", "Commit", None, Pivot),
             step(4, "settle", "beta", "Settle", None, Retriable),
             step(4, "notify", "gamma", "Notify", None, Finalizer),
-        ];
+        ]);
         Self(Definition::try_new("order", 1, 600_000, steps).expect("a sound table"))
     }
+}
+
+fn step(
+    stage: u8,
+    name: &'static str,
+    destination: &'static str,
+    action: &'static str,
+    undo: Option<&'static str>,
+    kind: Kind,
+) -> Step {
+    let retry = RetryPolicy::try_new(50, 2_000, 10_000, 30).expect("a policy");
+    Step { name, stage, destination, action, undo, kind, retry }
 }
 
 impl Workflow for Table {
@@ -96,9 +114,13 @@ impl Shell {
     }
 
     fn with(config: &CoreConfig) -> Self {
+        Self::of(Table::new(), config)
+    }
+
+    fn of(table: Table, config: &CoreConfig) -> Self {
         let (asked_at, answered_at) = (Moment::ZERO, Moment::ZERO);
         let registered = Registered { asked_at, answered_at, database_now_ms: DATABASE_MS };
-        let core = Core::new(Table::new(), config, "me".to_owned(), 7, registered);
+        let core = Core::new(table, config, "me".to_owned(), 7, registered);
         let mut shell = Self {
             core,
             now: Moment::ZERO,

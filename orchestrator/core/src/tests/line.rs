@@ -344,3 +344,21 @@ fn a_saga_whose_service_is_away_gives_its_slot_to_others_and_takes_it_again() {
     assert_eq!(shell.core.parked(), 0);
     assert!(shell.names().contains(&"Hold"));
 }
+
+/// Of two steps that are called together, one waits for a service that is away. The other goes its way, and takes no slot.
+#[test]
+fn a_saga_that_waits_on_keeps_its_slot_free_though_another_call_of_it_is_answered() {
+    let mut shell = Shell::of(Table::with_check(), &CoreConfig { in_flight_max: 1, ..CoreConfig::default() });
+    shell.submit(1);
+    shell.write_all();
+    let (check, reserve) = (shell.rpc("Check").number, shell.rpc("Reserve").number);
+    shell.wait(Duration::from_millis(500));
+    assert_eq!(shell.core.parked(), 1);
+    let done = |number| Input::RpcEnded { number, answer: Ok(vec![CallAnswer::Done(String::new())]) };
+    shell.step([done(reserve)]);
+    assert_eq!(shell.core.parked(), 1, "the check has not come back");
+    shell.step([done(check)]);
+    shell.write_all();
+    assert_eq!(shell.core.parked(), 0);
+    assert!(shell.names().contains(&"Hold"));
+}

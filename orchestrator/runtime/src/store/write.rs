@@ -14,7 +14,7 @@
 //! | the state of the line | admissions, a claim |
 //!
 //! Each statement changes nothing when the instance has been marked dead, and nothing that an earlier try of the same
-//! commit has changed. Tickets are given behind one lock that is held to the commit: their order is that of commits.
+//! commit has changed: it looks first, because PostgreSQL pays for each row that `ON CONFLICT` watches. Tickets are given behind one lock that is held to the commit: their order is that of commits.
 
 use std::collections::{HashMap, HashSet};
 use std::slice;
@@ -68,15 +68,14 @@ const ADMIT: &str = concat!(
      AND (SELECT a.saga_id FROM receipts a WHERE a.subject = r.subject AND a.idempotency_key = r.idempotency_key) IS NULL\
      ) m) k) n CROSS JOIN l WHERE n.is_by_staff = 1 OR (l.door <> 'closed' AND n.of_subject + n.nth <= $4)) a WHERE ",
     alive!(),
-    " ON CONFLICT DO NOTHING RETURNING saga_id, ticket, queued"
+    " RETURNING saga_id, ticket, queued"
 );
 /// Each by its primary key, whatever the database thinks of how many there are.
 const GIVE_TICKETS: &str = concat!(
     "INSERT INTO line_tickets (last_ticket) SELECT t.last_ticket FROM \
      (SELECT MAX((SELECT s.ticket FROM sagas s WHERE s.saga_id = r.saga_id)) AS last_ticket FROM {rows}) t \
-     WHERE t.last_ticket IS NOT NULL AND ",
-    alive!(),
-    " ON CONFLICT DO NOTHING"
+     WHERE t.last_ticket > COALESCE((SELECT MAX(last_ticket) FROM line_tickets), 0) AND ",
+    alive!()
 );
 /// What the keys belong to that were not accepted now.
 const EXISTING: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.fingerprint, s.ticket, s.owner FROM {rows} \
@@ -98,8 +97,12 @@ const CLAIM: &str = concat!(
     " RETURNING sagas.saga_id"
 );
 /// The next look for the first that is queued begins behind these turns.
-const PASS_TURNS: &str =
-    concat!("INSERT INTO line_turns (ticket) SELECT ", line::served!(), " WHERE ", alive!(), " ON CONFLICT DO NOTHING");
+const PASS_TURNS: &str = concat!(
+    "INSERT INTO line_turns (ticket) SELECT t.ticket FROM (SELECT ",
+    line::served!(),
+    " AS ticket) t WHERE t.ticket > COALESCE((SELECT MAX(ticket) FROM line_turns), 0) AND ",
+    alive!()
+);
 
 const ADVANCE: &str = concat!(
     "UPDATE sagas SET sequence = r.sequence, phase = r.phase, outcome = r.outcome, \
@@ -110,12 +113,12 @@ const ADVANCE: &str = concat!(
 );
 
 /// Of sagas that this commit, or an earlier try of it, has brought to the sequence of their last event: only the owner
-/// does that.
+/// does that. What an earlier try has written is seen, because the statements before have waited for its end.
 const LOG: &str = concat!(
     "INSERT INTO saga_events (saga_id, sequence, at, event) SELECT r.saga_id, r.sequence, r.at, r.event FROM {rows} \
-     WHERE (SELECT s.owner FROM sagas s WHERE s.saga_id = r.saga_id AND s.sequence = r.reached) = $1 AND ",
-    alive!(),
-    " ON CONFLICT DO NOTHING"
+     WHERE (SELECT s.owner FROM sagas s WHERE s.saga_id = r.saga_id AND s.sequence = r.reached) = $1 \
+     AND (SELECT e.saga_id FROM saga_events e WHERE e.saga_id = r.saga_id AND e.sequence = r.sequence) IS NULL AND ",
+    alive!()
 );
 /// What an earlier try has claimed or appended.
 const STANDING: &str = "SELECT r.saga_id FROM {rows} \
