@@ -95,6 +95,7 @@ impl Gauges {
         let line = core.line(now);
         metrics::gauge!("matricula_sagas_in_memory").set(core.in_memory() as f64);
         metrics::gauge!("matricula_sagas_queued").set((line.last.0 - line.served.0) as f64);
+        metrics::gauge!("matricula_sagas_parked").set(core.parked() as f64);
         metrics::gauge!("matricula_log_writes_waiting").set(core.writes_waiting() as f64);
         for of in core.destinations(now) {
             metrics::gauge!("matricula_calls_waiting", "destination" => of.name).set(of.waiting as f64);
@@ -138,7 +139,7 @@ impl LineNews {
 }
 
 /// The metrics of an orchestrator.
-pub const METRICS: [Metric; 26] = [
+pub const METRICS: [Metric; 27] = [
     Metric::histogram(
         "matricula_acceptance_seconds",
         "Time from a submission to its durable acceptance, in this process",
@@ -149,6 +150,10 @@ pub const METRICS: [Metric; 26] = [
     ),
     Metric::gauge("matricula_sagas_in_memory", "Sagas that this instance drives"),
     Metric::gauge("matricula_sagas_queued", "Accepted sagas that wait in line, of all instances"),
+    Metric::gauge(
+        "matricula_sagas_parked",
+        "Sagas that had their turn and hold no place at work, because they wait for a service or another saga",
+    ),
     Metric::counter("matricula_sagas_decided_total", "Sagas that have an outcome, by outcome"),
     Metric::counter("matricula_sagas_finished_total", "Sagas of which nothing is left to do"),
     Metric::gauge("matricula_calls_waiting", "Calls that wait for a service"),
