@@ -40,36 +40,64 @@ macro_rules! alive {
 const LOCK_TICKETS: &str = "SELECT name FROM line_locks WHERE name = 'tickets' {for_update}";
 const LOCK_TURNS: &str = "SELECT name FROM line_locks WHERE name = 'turns' {for_update}";
 
-/// Accepts what has a new key, within the quota of its subject. A key of the archive is taken, too. Subqueries and not
-/// joins: PostgreSQL would go through all receipts for a large batch.
+/// What has a new key. A key of the archive is taken, too. Subqueries and not joins: PostgreSQL would go through all
+/// receipts for a large batch.
+macro_rules! is_new {
+    () => {
+        "(SELECT s.saga_id FROM sagas s WHERE s.subject = r.subject AND s.idempotency_key = r.idempotency_key) IS NULL \
+         AND (SELECT a.saga_id FROM receipts a WHERE a.subject = r.subject AND a.idempotency_key = r.idempotency_key) IS NULL"
+    };
+}
+
+/// How many sagas of a subject have no outcome.
+macro_rules! open_of {
+    ($row:literal) => {
+        concat!("(SELECT COUNT(o.ticket) FROM sagas o WHERE o.subject = ", $row, ".subject AND o.outcome = 'pending')")
+    };
+}
+
+/// Accepts the rows of `n` within the quota of their subjects: `n.open` sagas of the subject have no outcome, and this is
+/// the `n.nth` new one of it.
 ///
 /// A saga begins when its instance keeps a slot for it, none is queued, and the door lets it through; all others are
-/// queued. What staff submit passes the door and the quota. `k` has how many sagas of its subject have no outcome, counted
-/// once for each subject.
-const ADMIT: &str = concat!(
-    "WITH l AS MATERIALIZED (SELECT COALESCE((SELECT MAX(last_ticket) FROM line_tickets), 0) AS last, ",
-    line::first_queued!(),
-    " AS first_queued, ",
-    line::door_state!(),
-    " AS door) \
-     INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, traceparent, \
-     tracestate, created_at, ticket, queued, owner, sequence, phase, outcome, needs_attention, finished, updated_at) \
-     SELECT a.saga_id, $2, $3, a.subject, a.idempotency_key, a.fingerprint, a.request, a.traceparent, a.tracestate, \
-     {now_ms}, a.ticket, 1 - a.is_begun, CASE WHEN a.is_begun = 1 THEN $1 ELSE '' END, a.is_begun, \
-     CASE WHEN a.is_begun = 1 THEN 'running' ELSE 'queued' END, 'pending', 0, 0, {now_ms} \
-     FROM (SELECT n.*, l.last + n.place AS ticket, CASE WHEN n.begins = 1 AND l.first_queued IS NULL \
-     AND (n.is_by_staff = 1 OR l.door = 'open') THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS is_begun \
-     FROM (SELECT k.*, MAX(k.open) OVER (PARTITION BY k.subject) AS of_subject FROM \
-     (SELECT m.*, CASE WHEN m.nth = 1 THEN (SELECT COUNT(o.ticket) FROM sagas o \
-     WHERE o.subject = m.subject AND o.outcome = 'pending') ELSE 0 END AS open FROM \
-     (SELECT r.*, row_number() OVER (PARTITION BY r.subject ORDER BY r.number) AS nth, \
-     row_number() OVER (ORDER BY r.number) AS place FROM {rows} \
-     WHERE (SELECT s.saga_id FROM sagas s WHERE s.subject = r.subject AND s.idempotency_key = r.idempotency_key) IS NULL \
-     AND (SELECT a.saga_id FROM receipts a WHERE a.subject = r.subject AND a.idempotency_key = r.idempotency_key) IS NULL\
-     ) m) k) n CROSS JOIN l WHERE n.is_by_staff = 1 OR (l.door <> 'closed' AND n.of_subject + n.nth <= $4)) a WHERE ",
-    alive!(),
-    " RETURNING saga_id, ticket, queued"
-);
+/// queued. What staff submit passes the door and the quota. A ticket that is given to no saga is passed over with the
+/// turns.
+macro_rules! admit {
+    ($new:expr) => {
+        concat!(
+            "WITH l AS MATERIALIZED (SELECT COALESCE((SELECT MAX(last_ticket) FROM line_tickets), 0) AS last, ",
+            line::first_queued!(),
+            " AS first_queued, ",
+            line::door_state!(),
+            " AS door) INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \
+             traceparent, tracestate, created_at, ticket, queued, owner, sequence, phase, outcome, needs_attention, \
+             finished, updated_at) SELECT a.saga_id, $2, $3, a.subject, a.idempotency_key, a.fingerprint, a.request, \
+             a.traceparent, a.tracestate, {now_ms}, a.ticket, 1 - a.is_begun, \
+             CASE WHEN a.is_begun = 1 THEN $1 ELSE '' END, a.is_begun, \
+             CASE WHEN a.is_begun = 1 THEN 'running' ELSE 'queued' END, 'pending', 0, 0, {now_ms} \
+             FROM (SELECT n.*, l.last + n.number AS ticket, CASE WHEN n.begins = 1 AND l.first_queued IS NULL \
+             AND (n.is_by_staff = 1 OR l.door = 'open') THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS is_begun \
+             FROM (",
+            $new,
+            ") n CROSS JOIN l WHERE n.is_by_staff = 1 OR (l.door <> 'closed' AND n.open + n.nth <= $4)) a WHERE ",
+            alive!(),
+            " RETURNING saga_id, ticket, queued"
+        )
+    };
+}
+
+/// Of rows with a subject each: nothing is to be counted among them.
+const ADMIT_ONE_EACH: &str =
+    admit!(concat!("SELECT r.*, CAST(1 AS BIGINT) AS nth, ", open_of!("r"), " AS open FROM {rows} WHERE ", is_new!()));
+/// Of rows that may share subjects; those without an outcome are counted once for each.
+const ADMIT: &str = admit!(concat!(
+    "SELECT k.*, MAX(k.counted) OVER (PARTITION BY k.subject) AS open FROM (SELECT m.*, CASE WHEN m.nth = 1 THEN ",
+    open_of!("m"),
+    " ELSE 0 END AS counted FROM (SELECT r.*, row_number() OVER (PARTITION BY r.subject ORDER BY r.number) AS nth \
+     FROM {rows} WHERE ",
+    is_new!(),
+    ") m) k"
+));
 /// Each by its primary key, whatever the database thinks of how many there are.
 const GIVE_TICKETS: &str = concat!(
     "INSERT INTO line_tickets (last_ticket) SELECT t.last_ticket FROM \
@@ -250,11 +278,8 @@ impl SagaStore {
 
 /// The first admission of each key, with its number in the order of arrival.
 fn firsts<R>(sagas: &[NewSaga<R>]) -> Vec<(i64, &NewSaga<R>)> {
-    let mut firsts: Vec<(i64, &NewSaga<R>)> = (1..).zip(sagas).collect();
-    // Keys go in one order, so that no two instances wait for each other.
-    firsts.sort_by_key(|(number, saga)| (&saga.subject, &saga.key, *number));
-    firsts.dedup_by_key(|(_, saga)| (&saga.subject, &saga.key));
-    firsts
+    let mut keys = HashSet::with_capacity(sagas.len());
+    (1..).zip(sagas.iter().filter(|saga| keys.insert((&saga.subject, &saga.key)))).collect()
 }
 
 fn queue_admissions<R>(tx: &mut Tx, as_of: WriteAs<'_>, sagas: &[(i64, &NewSaga<R>)]) -> Option<PendingQuery> {
@@ -277,7 +302,8 @@ fn queue_admissions<R>(tx: &mut Tx, as_of: WriteAs<'_>, sagas: &[(i64, &NewSaga<
     let (name, version) = (as_of.definition.0, i64::from(as_of.definition.1));
     let args = Args::new().text(instance).text(name).int(version).int(as_of.subject_open_max as i64);
     tx.send(LOCK_TICKETS, Args::new());
-    let inserted = tx.queue(ADMIT, args.rows(rows));
+    let has_one_each = of().map(|saga| &saga.subject).collect::<HashSet<_>>().len() == sagas.len();
+    let inserted = tx.queue(if has_one_each { ADMIT_ONE_EACH } else { ADMIT }, args.rows(rows));
     let ids = Rows::new().text("saga_id", of().map(|saga| saga.id.to_string()));
     tx.send(GIVE_TICKETS, Args::new().text(instance).rows(ids));
     Some(inserted)
