@@ -176,7 +176,8 @@ impl<R> Line<R> {
         let all_to = match sagas.last() {
             None if limit == 0 => after,
             Some(last) if sagas.len() >= limit => last.ticket,
-            _ => state.last,
+            // The sagas are read after the state: some may have come since.
+            last => last.map_or(state.last, |last| state.last.max(last.ticket)),
         };
         self.next.extend(sagas.into_iter().filter(|saga| saga.ticket > self.read_to));
         self.read_to = self.read_to.max(all_to);

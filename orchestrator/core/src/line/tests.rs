@@ -59,6 +59,16 @@ fn the_line_is_read_ahead_without_a_gap() {
     assert_eq!(claimed(&mut line, 300), Some((255, (256..=512).collect())));
 }
 
+/// The sagas are read after the state of the line.
+#[test]
+fn what_was_queued_between_the_two_reads_is_claimed_once() {
+    let mut line = line();
+    read(&mut line, 10, state(0, 2), 1..=5);
+    line.seen(state(0, 7), START);
+    read(&mut line, 10, state(0, 7), 1..=7);
+    assert_eq!(claimed(&mut line, 10), Some((0, (1..=7).collect())));
+}
+
 #[test]
 fn what_a_claim_has_missed_is_next_again() {
     let mut line = line();
