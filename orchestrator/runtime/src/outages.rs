@@ -19,6 +19,7 @@ use std::time::Duration;
 use matricula_core::{DestinationStatus, SagasWaiting};
 use matricula_kit::telemetry;
 
+use crate::news::publish;
 use crate::store::{Outage, StoreError};
 use crate::{Runtime, Workload};
 
@@ -169,14 +170,7 @@ impl<W: Workload> Runtime<W> {
     }
 
     fn show(&self, own: &[Outage], others: &[Outage]) {
-        let all = [own, others].concat();
-        self.outages.send_if_modified(|shown| {
-            let is_other = **shown != all;
-            if is_other {
-                *shown = Arc::new(all);
-            }
-            is_other
-        });
+        publish(&self.outages, Arc::new([own, others].concat()));
     }
 }
 
