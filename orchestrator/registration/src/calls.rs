@@ -260,7 +260,7 @@ fn ids(sections: &[SectionId]) -> Vec<String> {
 
 /// What the academic service put on the record: courses, credits, and where dropped sections came from.
 fn reserved(call: &RegistrationCall) -> Made<Done> {
-    answer::done(&call.state, step::RESERVE_COURSES)
+    answer::done(&call.state, step::RESERVE_COURSES).map(Done::from)
 }
 
 /// Operations that name their saga and its student: the service knows the rest from an earlier step.
@@ -361,7 +361,7 @@ fn send_notification(call: &RegistrationCall) -> Made<notifications::v1::SendNot
         added_section_ids: ids(&call.request.adds),
         dropped_section_ids: ids(&call.request.drops),
         reasons: view::told(&call.state, &call.request),
-        charged: view::charged(&call.state),
+        charged: view::charged(&call.state).map(Into::into),
         not_wanted: call.request.roster.is_some(),
     })
 }

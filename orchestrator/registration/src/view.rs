@@ -11,7 +11,7 @@
 //! after.
 
 use matricula_engine::{Cause, Definition, Direction, Event, Intervention, Outcome, Recorded, SagaState};
-use matricula_kit::answer::{Reason, Refusal, Seen, SeenSeats};
+use matricula_kit::answer::{Money, Reason, Refusal, Seen, SeenSeats};
 use matricula_kit::id::SectionId;
 use matricula_kit::time::{TimeZone, UnixMs, shown};
 use matricula_proto::common::v1 as common;
@@ -19,7 +19,7 @@ use matricula_proto::registration::v1 as wire;
 use matricula_runtime::{Archived, DoorState, SagaId, SagaRow, Ticket};
 use serde::{Deserialize, Serialize};
 
-use crate::answer::{self, list, optional};
+use crate::answer;
 use crate::request::{RegistrationRequest, SeenVersion};
 use crate::saga::step;
 
@@ -51,7 +51,7 @@ impl RegistrationView<'_> {
             drops: ids(&request.drops),
             outcome: outcome(state.map_or(Outcome::Pending, SagaState::outcome)).into(),
             reasons: state.map(|state| told(state, request)).unwrap_or_default(),
-            charged: state.and_then(charged),
+            charged: state.and_then(charged).map(Into::into),
             submitted_at: Some(request.submitted_at.to_wire()),
             decided_at: state.and_then(SagaState::decided_at_ms).map(|ms| UnixMs(ms).to_wire()),
             needs_attention: state.is_some_and(SagaState::needs_attention),
@@ -89,11 +89,11 @@ pub fn outcome(outcome: Outcome) -> wire::Outcome {
 /// Every reason why it compensates, as the student is told: with what has become of what was seen.
 pub fn told(state: &SagaState, request: &RegistrationRequest) -> Vec<common::Refusal> {
     let reasons = reasons(state).into_iter();
-    reasons.map(|refusal| with_seen(refusal, &request.seen, || request.zone())).collect()
+    reasons.map(|refusal| with_seen(refusal, &request.seen, || request.zone()).into()).collect()
 }
 
 /// Every reason why it compensates, as the services have said it; none while it has not.
-pub fn reasons(state: &SagaState) -> Vec<common::Refusal> {
+pub fn reasons(state: &SagaState) -> Vec<Refusal> {
     let (reason, message, next_step) = match state.cause() {
         None => return Vec::new(),
         Some(Cause::Refused) => {
@@ -111,11 +111,11 @@ pub fn reasons(state: &SagaState) -> Vec<common::Refusal> {
             (Reason::RegistrationTimedOut, message, "Register again.")
         }
     };
-    vec![Refusal::whole(reason, message, next_step).into()]
+    vec![Refusal::whole(reason, message, next_step)]
 }
 
 /// What was charged, when something was and it stands.
-pub fn charged(state: &SagaState) -> Option<common::Money> {
+pub fn charged(state: &SagaState) -> Option<Money> {
     if state.cause().is_some() {
         return None;
     }
@@ -124,19 +124,19 @@ pub fn charged(state: &SagaState) -> Option<common::Money> {
 
 /// The refusal with the version of its section that the student saw, and what has happened since, in the time zone of
 /// the campus.
-fn with_seen(mut refusal: common::Refusal, seen: &[SeenVersion], zone: impl FnOnce() -> TimeZone) -> common::Refusal {
-    if !matches!(refusal.reason(), common::Reason::ClosedSection | common::Reason::SectionCancelled) {
+fn with_seen(mut refusal: Refusal, seen: &[SeenVersion], zone: impl FnOnce() -> TimeZone) -> Refusal {
+    if !matches!(refusal.reason, Reason::ClosedSection | Reason::SectionCancelled) {
         return refusal;
     }
-    let Some(seen) = seen.iter().find(|seen| seen.section.as_str() == refusal.section_id) else { return refusal };
-    refusal.seen = Some(Seen { version: seen.version, seats: seen.seats }.into());
+    let Some(seen) = seen.iter().find(|seen| refusal.section.as_ref() == Some(&seen.section)) else { return refusal };
+    refusal.seen = Some(Seen { version: seen.version, seats: seen.seats });
     // A student who saw no free seat has not been given false hope.
     let Some(seats) = seen.seats.filter(|seats| seats.free > 0) else { return refusal };
     let zone = zone();
     let saw = saw(&seen.section, seen.version, seats, &zone);
-    match refusal.reason() {
+    match refusal.reason {
         // It is not known here when it was cancelled: it may have been before.
-        common::Reason::SectionCancelled => refusal.message = format!("{} {saw}.", refusal.message),
+        Reason::SectionCancelled => refusal.message = format!("{} {saw}.", refusal.message),
         _ => {
             if let Some(since) = since(&refusal, seen.version, &zone) {
                 refusal.message = format!("{saw}; {since}.");
@@ -153,10 +153,9 @@ fn saw(section: &SectionId, version: i64, seats: SeenSeats, zone: &TimeZone) -> 
 }
 
 /// How the section was closed after that version; `None` where that is not told, or the versions contradict it.
-fn since(refusal: &common::Refusal, seen: i64, zone: &TimeZone) -> Option<String> {
-    let decided = Some(refusal.section_version).filter(|decided| *decided != 0 && *decided > seen)?;
-    let moment = |moment: &Option<_>| moment.as_ref().and_then(UnixMs::from_wire);
-    let closed = match (moment(&refusal.closed_at), refusal.capacity, moment(&refusal.capacity_set_at)) {
+fn since(refusal: &Refusal, seen: i64, zone: &TimeZone) -> Option<String> {
+    let decided = refusal.section_version.filter(|decided| *decided > seen)?;
+    let closed = match (refusal.closed_at, refusal.capacity, refusal.capacity_set_at) {
         (_, Some(0), Some(set)) => format!("its capacity was set to 0 at {}", shown(set, zone)),
         (Some(closed), Some(capacity), Some(set)) if closed == set => {
             format!("its capacity was set to {capacity} at {}, which left none free", shown(set, zone))
@@ -284,14 +283,14 @@ fn log(definition: &Definition, row: &SagaRow) -> Result<Read, String> {
 }
 
 /// The answer of a finished registration.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// Name of the outcome on the wire, such as `OUTCOME_ENROLLED`.
     outcome: String,
-    #[serde(default, with = "list", skip_serializing_if = "Vec::is_empty")]
-    reasons: Vec<common::Refusal>,
-    #[serde(default, with = "optional", skip_serializing_if = "Option::is_none")]
-    charged: Option<common::Money>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<Refusal>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    charged: Option<Money>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     decided_at: Option<UnixMs>,
     #[serde(rename = "decided_by_hand", default, skip_serializing_if = "std::ops::Not::not")]
@@ -319,8 +318,8 @@ impl Receipt {
     fn to_wire(&self, view: RegistrationView<'_>) -> wire::Registration {
         wire::Registration {
             outcome: self.outcome().into(),
-            reasons: self.reasons.clone(),
-            charged: self.charged.clone(),
+            reasons: self.reasons.iter().cloned().map(Into::into).collect(),
+            charged: self.charged.clone().map(Into::into),
             decided_at: self.decided_at.map(UnixMs::to_wire),
             ..view.to_wire()
         }
@@ -372,9 +371,9 @@ mod tests {
     #[track_caller]
     fn check(refusal: Refusal, seen: SeenVersion, is_shown: bool, message: &str) {
         let seen_versions = [SeenVersion { section: section("B"), ..self::seen(5) }, seen.clone()];
-        let told = with_seen(refusal.into(), &seen_versions, || zone("Asia/Tokyo").expect("a zone"));
+        let told = with_seen(refusal, &seen_versions, || zone("Asia/Tokyo").expect("a zone"));
         let expected = Seen { version: seen.version, seats: seen.seats };
-        assert_eq!((told.seen, told.message.as_str()), (is_shown.then(|| expected.into()), message));
+        assert_eq!((told.seen, told.message.as_str()), (is_shown.then_some(expected), message));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use matricula_core::{Input, Reply, SagaId, SagaView, answer_finished};
+use matricula_core::{Input, QueuedSaga, Reply, SagaId, SagaView, answer_finished};
 use matricula_engine::{CallWait, OperatorCommand, SagaState};
 use matricula_kit::database::DbError;
 use matricula_kit::telemetry;
@@ -27,8 +27,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::store::{QueuedRow, SagaRow, StoredRequest};
-use crate::{Runtime, Workload, lease};
+use crate::store::{SagaRow, StoredRequest};
+use crate::workflow::Carried;
+use crate::{Runtime, Workload};
 
 /// How long an answer may take: a takeover by another instance is within it.
 const ANSWER_WAIT: Duration = Duration::from_secs(12);
@@ -226,9 +227,9 @@ impl<W: Workload> Runtime<W> {
         request: CommandRequest,
         until: Instant,
     ) -> Option<Result<(), String>> {
-        let row = QueuedRow { id: row.id, ticket: row.ticket, request: row.request, trace: row.trace };
+        let carried = Carried::stored(&row.request, row.trace);
+        let saga = QueuedSaga { id: row.id, ticket: row.ticket, request: carried };
         let (caller, reply) = oneshot::channel();
-        let saga = lease::queued::<W>(row);
         self.mailbox.input(Input::CommandedInLine { saga, command: request.into_input(), caller });
         answered(reply, until).await
     }

@@ -34,7 +34,6 @@ use tracing::Span;
 use crate::workflow::Carried;
 
 pub use line::DoorChange;
-pub(crate) use line::QueuedRow;
 pub(crate) use peer::PeerMessage;
 pub use peer::{Outage, StoredRequest};
 pub use read::{Archived, KeyedSaga, SagaFilter, SagaRow};

@@ -80,7 +80,7 @@ impl Line {
     }
 
     async fn read(&self, after: u64) -> (LineState, Vec<(SagaId, Ticket)>) {
-        let (state, rows) = self.fixture.store.read_line(Ticket(after), 1_000).await.unwrap();
+        let (state, rows) = self.fixture.store.read_line::<()>(Ticket(after), 1_000).await.unwrap();
         (state, rows.into_iter().map(|row| (row.id, row.ticket)).collect())
     }
 
