@@ -15,7 +15,7 @@ use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
 use matricula_proto::{academics, enrollments, fees, notifications, seats};
 use matricula_registration::saga::step;
 use matricula_registration::{Channels, RegistrationRequest, RegistrationView};
-use matricula_runtime::SagaId;
+use matricula_runtime::{SagaId, Ticket};
 use matricula_testkit::Effects;
 use tonic::{Response, Status, Streaming};
 
@@ -126,7 +126,8 @@ impl<'a> Traces<'a> {
 pub fn registration(id: SagaId, request: &RegistrationRequest, state: &SagaState) -> ExportLedgerResponse {
     let name = format!("SAGA_PHASE_{}", state.phase().as_str().to_uppercase());
     let phase = SagaPhase::from_str_name(&name).expect("every phase has its name on the wire");
-    let view = RegistrationView { id, idempotency_key: &id.to_string(), request, state: Some(state) };
+    let (ticket, idempotency_key) = (Ticket::default(), id.to_string());
+    let view = RegistrationView { id, ticket, idempotency_key: &idempotency_key, request, state: Some(state) };
     ExportLedgerResponse { registration: Some(view.to_wire()), phase: phase.into(), ..Default::default() }
 }
 

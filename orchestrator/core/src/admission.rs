@@ -1,21 +1,25 @@
-//! Admission: which submissions go to the database, where it is decided whether they are accepted; and when a client
-//! that is rejected should come back.
+//! Admission: which submissions are answered from memory, because they repeat one; which go to the database, where it is
+//! decided whether they are accepted; and when a client that is rejected should come back.
 //!
 //! | type | one job |
 //! |---|---|
+//! | [`Repeats`] | what was accepted lately |
 //! | [`Bounds`] | the bounds, in their order |
 //! | [`RateLimiter`] | how fast one subject may submit |
 //! | [`RetryAfterScheduler`] | when rejected clients should come back |
 //!
 //! Promises: a rejected submission takes no token. Hash maps are never read in their own order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::line::Line;
-use crate::random::fraction;
-use crate::{CoreConfig, Moment};
+use crate::{CoreConfig, Moment, SagaId, fraction};
+
+/// Keys that are remembered, about 8 MB: people click again within seconds, and this many are accepted in at least five.
+const KEYS_MAX: usize = 32_768;
 
 /// Submissions are rejected while an older one has waited for this time to be written.
 const DURABLE_MAX: Duration = Duration::from_secs(1);
@@ -39,6 +43,49 @@ const RETRY_JITTER: f64 = 0.05;
 const SUBJECTS_MAX: usize = 100_000;
 /// Below this many the rate limiter does not look for subjects whose allowance is whole again.
 const SUBJECTS_KEPT: usize = 1_000;
+
+/// Repeats: what was accepted through this instance lately, by subject and key. A second click is answered from memory,
+/// and costs neither a token nor a statement, however long the line is.
+///
+/// What is known here is true for ever: a key belongs to one saga. What is not known here, the database knows.
+#[derive(Debug, Default)]
+pub(crate) struct Repeats {
+    known: HashMap<Arc<str>, Known>,
+    /// The oldest first.
+    order: VecDeque<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Known {
+    id: SagaId,
+    fingerprint: String,
+}
+
+impl Repeats {
+    /// The saga of a key, and whether it asked for the same.
+    pub(crate) fn find(&self, subject: &str, key: &str, fingerprint: &str) -> Option<(SagaId, bool)> {
+        let known = self.known.get(joined(subject, key).as_str())?;
+        Some((known.id, known.fingerprint == fingerprint))
+    }
+
+    /// A key was accepted, durably.
+    pub(crate) fn accepted(&mut self, subject: &str, key: &str, fingerprint: &str, id: SagaId) {
+        let joined: Arc<str> = joined(subject, key).into();
+        if self.known.insert(joined.clone(), Known { id, fingerprint: fingerprint.to_owned() }).is_none() {
+            self.order.push_back(joined);
+        }
+        if self.order.len() > KEYS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+        }
+    }
+}
+
+/// Neither a subject nor a key has a line break.
+fn joined(subject: &str, key: &str) -> String {
+    format!("{subject}\n{key}")
+}
 
 /// Decides which submissions go to the database.
 #[derive(Debug)]

@@ -1,5 +1,8 @@
 //! Bounds of an orchestrator, each with the reason for its number.
 
+use std::fmt;
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 /// Sagas at work for each processor of this machine, and how many there are at least and at most, where the setting
@@ -94,37 +97,38 @@ impl CoreConfig {
     /// What is out of bounds, as (setting, problem).
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
-        let mut check = |good: bool, setting, bound: &str| {
-            if !good {
-                problems.push((setting, format!("must be {bound}")));
-            }
-        };
-        check((1..=1_000_000).contains(&self.admission_queue_max), "admission_queue_max", "1 to 1000000");
-        check((10..=3_600_000).contains(&self.admission_wait_max_ms), "admission_wait_max_ms", "10 to 3600000");
-        check((1..=1_000_000).contains(&self.subject_open_max), "subject_open_max", "1 to 1000000");
-        check((1..=1_000_000).contains(&self.subject_per_second_max), "subject_per_second_max", "1 to 1000000");
-        check((1..=1_000_000).contains(&self.subject_burst_max), "subject_burst_max", "1 to 1000000");
-        check((1..=10_000_000).contains(&self.sagas_in_memory_max), "sagas_in_memory_max", "1 to 10000000");
-        check((1..=100_000).contains(&self.in_flight_max), "in_flight_max", "1 to 100000");
-        check(self.parked_max <= 1_000_000, "parked_max", "0 to 1000000");
-        check((1..=1_000).contains(&self.call_batch_max), "call_batch_max", "1 to 1000");
-        check((1..=1_000).contains(&self.destination_in_flight_max), "destination_in_flight_max", "1 to 1000");
-        check((10..=60_000).contains(&self.call_timeout_ms), "call_timeout_ms", "10 to 60000");
-        check((1..=1_000).contains(&self.breaker_failures), "breaker_failures", "1 to 1000");
-        check((1..=60_000).contains(&self.breaker_open_ms), "breaker_open_ms", "1 to 60000");
-        check(
-            self.breaker_open_max_ms >= self.breaker_open_ms && self.breaker_open_max_ms <= 600_000,
-            "breaker_open_max_ms",
-            "breaker_open_ms to 600000",
-        );
-        check(
-            (100..=3_600_000).contains(&self.destination_attention_after_ms),
-            "destination_attention_after_ms",
-            "100 to 3600000",
-        );
-        check((500..=60_000).contains(&self.lease_ttl_ms), "lease_ttl_ms", "500 to 60000");
-        check((1..=10_000).contains(&self.adoption_chunk), "adoption_chunk", "1 to 10000");
+        within(&mut problems, "admission_queue_max", self.admission_queue_max, 1..=1_000_000);
+        within(&mut problems, "admission_wait_max_ms", self.admission_wait_max_ms, 10..=3_600_000);
+        within(&mut problems, "subject_open_max", self.subject_open_max, 1..=1_000_000);
+        within(&mut problems, "subject_per_second_max", self.subject_per_second_max, 1..=1_000_000);
+        within(&mut problems, "subject_burst_max", self.subject_burst_max, 1..=1_000_000);
+        within(&mut problems, "sagas_in_memory_max", self.sagas_in_memory_max, 1..=10_000_000);
+        within(&mut problems, "in_flight_max", self.in_flight_max, 1..=100_000);
+        within(&mut problems, "parked_max", self.parked_max, 0..=1_000_000);
+        within(&mut problems, "call_batch_max", self.call_batch_max, 1..=1_000);
+        within(&mut problems, "destination_in_flight_max", self.destination_in_flight_max, 1..=1_000);
+        within(&mut problems, "call_timeout_ms", self.call_timeout_ms, 10..=60_000);
+        within(&mut problems, "breaker_failures", self.breaker_failures, 1..=1_000);
+        within(&mut problems, "breaker_open_ms", self.breaker_open_ms, 1..=60_000);
+        if !(self.breaker_open_ms..=600_000).contains(&self.breaker_open_max_ms) {
+            problems.push(("breaker_open_max_ms", "must be breaker_open_ms to 600000".to_owned()));
+        }
+        within(&mut problems, "destination_attention_after_ms", self.destination_attention_after_ms, 100..=3_600_000);
+        within(&mut problems, "lease_ttl_ms", self.lease_ttl_ms, 500..=60_000);
+        within(&mut problems, "adoption_chunk", self.adoption_chunk, 1..=10_000);
         problems
+    }
+}
+
+/// Notes a setting that is out of its bounds.
+fn within<T: PartialOrd + fmt::Display>(
+    problems: &mut Vec<(&'static str, String)>,
+    setting: &'static str,
+    value: T,
+    bounds: RangeInclusive<T>,
+) {
+    if !bounds.contains(&value) {
+        problems.push((setting, format!("must be {} to {}", bounds.start(), bounds.end())));
     }
 }
 

@@ -13,7 +13,7 @@ use matricula_engine::{
     Jitter, LeaveReason, Recorded, SagaState, StepIndex, decide,
 };
 
-use crate::admission::{Bounds, Rejection, Room, when_decided};
+use crate::admission::{Bounds, Rejection, Repeats, Room, when_decided};
 use crate::destination::{Answered, DestinationStatus, Destinations};
 use crate::lease::{Adoption, ClockReading, Lease};
 use crate::line::{Line, LineView};
@@ -21,14 +21,12 @@ use crate::log::{
     Advance, Claimant, CommitProof, CommitQueue, Due, Entrant, Persisted, Settled, UNWRITTEN_MAX, UnpersistedLog,
     Waiting,
 };
-use crate::random::mix;
 use crate::ready::{
     Accepted, Admission, Admitted, AppendOutcome, Call, Change, Clearance, CommitAnswer, CommitNo, End, Input, Lane,
     Notice, QueuedSaga, Ready, Registered, Reply, StoreAnswer, StoreRequest, StoredSaga, Submission, Summary, Turn,
 };
-use crate::repeats::Repeats;
 use crate::slots::Slots;
-use crate::{CoreConfig, Moment, SagaId, Workflow};
+use crate::{CoreConfig, Moment, SagaId, Workflow, mix};
 
 /// Longest sleep of a saga's timer: a deadline that looks far because the clock was set back costs no more than this. A
 /// wake too many does no harm.
@@ -320,41 +318,32 @@ impl<W: Workflow> Core<W> {
     }
 
     fn settled(&mut self, settled: Settled<W::Request, W::Caller>) {
-        let Settled {
-            proof,
-            commit,
-            entrants,
-            admissions,
-            claimants,
-            claimed,
-            appends,
-            line,
-            is_claim_refused,
-            refused,
-        } = settled;
-        if let Some(line) = line {
+        let proof = &settled.proof;
+        if let Some(line) = settled.line {
             self.line.seen(line, self.clock.now);
         }
         let mut begun = Vec::new();
-        for ((admission, entrant), outcome) in commit.admissions.iter().zip(entrants).zip(admissions) {
-            begun.extend(self.admitted(&proof, admission, entrant, outcome));
+        for ((admission, entrant), outcome) in
+            settled.commit.admissions.iter().zip(settled.entrants).zip(settled.admissions)
+        {
+            begun.extend(self.admitted(proof, admission, entrant, outcome));
         }
-        if let Some(claim) = commit.claim.as_ref().filter(|_| !claimed.is_empty()) {
-            if is_claim_refused {
+        if let Some(claim) = settled.commit.claim.as_ref().filter(|_| !settled.claimed.is_empty()) {
+            if settled.is_claim_refused {
                 self.line.claim_refused(self.clock.now);
             }
-            begun.extend(self.claimed(&proof, &claim.turns, claimants, &claimed));
+            begun.extend(self.claimed(proof, &claim.turns, settled.claimants, &settled.claimed));
         }
-        for (append, outcome) in commit.appends.iter().zip(appends) {
+        for (append, outcome) in settled.commit.appends.iter().zip(settled.appends) {
             match outcome {
-                AppendOutcome::Appended => self.appended(&proof, append.saga, append.summary),
+                AppendOutcome::Appended => self.appended(proof, append.saga, append.summary),
                 AppendOutcome::Conflict => {
                     self.ready.notices.push(Notice::LostOwnership { saga: append.saga });
                     self.give_away(append.saga);
                 }
             }
         }
-        self.ready.store.extend(refused.map(|saga| StoreRequest::Flag { sagas: vec![saga] }));
+        self.ready.store.extend(settled.refused.map(|saga| StoreRequest::Flag { sagas: vec![saga] }));
         // While the process ends, no saga begins: another instance adopts it.
         if !self.is_stopping {
             begun.into_iter().for_each(|saga| self.decide(saga, SagaInput::Resume, None));

@@ -14,9 +14,8 @@
 use std::time::Duration;
 
 use crate::config::CoreConfig;
-use crate::random::fraction;
 use crate::ready::{Registered, StoreAnswer, StoreRequest, StoredSaga};
-use crate::{Moment, SagaId};
+use crate::{Moment, SagaId, fraction};
 
 /// Longest round trip of a renewal whose reading of the clock counts: the reading was true at some moment of it.
 const ROUND_TRIP_MAX: Duration = Duration::from_millis(500);

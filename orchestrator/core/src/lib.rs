@@ -19,9 +19,8 @@
 //! | `log` | which events are not persisted yet, and what waits for them; group commits, retries, refused appends |
 //! | `lease` | the database's clock, lease renewals, whom this instance may declare dead, adoption |
 //! | `destination` | one service: queues, batches, limit, circuit breaker |
-//! | `admission` | which submissions go to the database, and when rejected clients should come back |
+//! | `admission` | repeats, which submissions go to the database, and when rejected clients should come back |
 //! | `line` | what is known of the waiting line, and which sagas are claimed from it |
-//! | `repeats` | which keys were accepted lately |
 //! | `slots` | which sagas are at work, and how many may be |
 //! | `view` | what operators see of the sagas in memory |
 //!
@@ -39,9 +38,7 @@ mod id;
 mod lease;
 mod line;
 mod log;
-mod random;
 pub mod ready;
-mod repeats;
 mod slots;
 mod view;
 
@@ -86,4 +83,21 @@ pub trait Workflow {
     /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. A call that
     /// nobody waits for may gather with others of its kind; compensations never gather.
     fn is_waited_for(&self, step: &Step, request: &Self::Request) -> bool;
+}
+
+/// A number of 64 bits that spreads decisions in time, for a purpose that two numbers name: the same in every run,
+/// whatever came before. (The finalizer of SplitMix64, from Steele, Lea and Flood, "Fast splittable pseudorandom number
+/// generators", 2014, once for each word.)
+pub(crate) fn mix(seed: u64, one: u64, other: u64) -> u64 {
+    [one, other].into_iter().fold(seed, |state, word| {
+        let mut z = (state ^ word).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    })
+}
+
+/// The same as a fraction from 0 to 1, without 1.
+pub(crate) fn fraction(seed: u64, one: u64, other: u64) -> f64 {
+    (mix(seed, one, other) >> 11) as f64 / (1_u64 << 53) as f64
 }

@@ -25,12 +25,11 @@ use std::time::Duration;
 
 use matricula_engine::{Effect, Input as SagaInput, LeaveReason, Recorded, SagaState};
 
-use crate::random::fraction;
 use crate::ready::{
     Admission, Admitted, Append, AppendOutcome, Claim, Commit, CommitAnswer, CommitNo, Lane, LineState, Notice,
     Summary, Turn,
 };
-use crate::{Moment, SagaId, Ticket};
+use crate::{Moment, SagaId, Ticket, fraction};
 
 /// How long events that nothing waits for stay unwritten: long enough that most sagas come to their outcome meanwhile,
 /// and one append has all; short for somebody who looks.
@@ -247,32 +246,6 @@ pub(crate) struct Settled<R, C> {
     pub refused: Option<SagaId>,
 }
 
-/// The rows of a commit, and what is to enter memory with them, in the same order.
-struct Rows<R, C> {
-    admissions: Vec<Admission<R>>,
-    entrants: Vec<Entrant<C>>,
-    claim: Option<Claim>,
-    claimants: Vec<Claimant<R, C>>,
-    appends: Vec<Append>,
-}
-
-impl<R, C> Default for Rows<R, C> {
-    fn default() -> Self {
-        let (admissions, entrants, claimants, appends) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { admissions, entrants, claim: None, claimants, appends }
-    }
-}
-
-impl<R, C> Rows<R, C> {
-    fn admission(admission: Admission<R>, entrant: Entrant<C>) -> Self {
-        Self { admissions: vec![admission], entrants: vec![entrant], ..Self::default() }
-    }
-
-    fn appends(appends: Vec<Append>) -> Self {
-        Self { appends, ..Self::default() }
-    }
-}
-
 /// A commit, what enters with it, and how it went so far.
 struct Batch<R, C> {
     commit: Arc<Commit<R>>,
@@ -284,6 +257,24 @@ struct Batch<R, C> {
     conflicts: u32,
     /// When it is tried again; none while an answer is waited for.
     again_at: Option<Moment>,
+}
+
+impl<R, C> Batch<R, C> {
+    /// What its answer settles, before anything is known of the outcomes.
+    fn settled(self) -> Settled<R, C> {
+        Settled {
+            proof: CommitProof(()),
+            commit: self.commit,
+            entrants: self.entrants,
+            admissions: Vec::new(),
+            claimants: self.claimants,
+            claimed: Vec::new(),
+            appends: Vec::new(),
+            line: None,
+            is_claim_refused: false,
+            refused: None,
+        }
+    }
 }
 
 /// The commits of an instance, one after the other.
@@ -387,22 +378,28 @@ impl<R: Clone, C> CommitQueue<R, C> {
         if self.waiting() == 0 {
             return None;
         }
-        let mut rows = Rows::default();
-        let admissions = self.admissions.len().min(BATCH_MAX);
-        (rows.admissions, rows.entrants) = self.admissions.drain(..admissions).unzip();
-        if !self.turns.is_empty() {
+        let admissions: Vec<_> = self.admissions.drain(..self.admissions.len().min(BATCH_MAX)).collect();
+        let claim = (!self.turns.is_empty()).then(|| {
             let (turns, claimants) = self.turns.drain(..).unzip();
-            (rows.claim, rows.claimants) = (Some(Claim { after: self.after, turns }), claimants);
-        }
-        rows.appends = self.appends.drain(..self.appends.len().min(BATCH_MAX - admissions)).collect();
-        Some(self.batch(rows))
+            (Claim { after: self.after, turns }, claimants)
+        });
+        let appends = self.appends.drain(..self.appends.len().min(BATCH_MAX - admissions.len())).collect();
+        Some(self.batch(admissions, claim, appends))
     }
 
-    fn batch(&mut self, rows: Rows<R, C>) -> Batch<R, C> {
-        let Rows { admissions, entrants, claim, claimants, appends } = rows;
+    /// A commit of these rows, with what is to enter memory with them.
+    fn batch(
+        &mut self,
+        admissions: Vec<(Admission<R>, Entrant<C>)>,
+        claim: Option<(Claim, Vec<Claimant<R, C>>)>,
+        appends: Vec<Append>,
+    ) -> Batch<R, C> {
         self.numbers += 1;
         let number = CommitNo { lane: self.lane, number: self.numbers };
-        let commit = Arc::new(Commit { number, admissions, claim, appends });
+        let (admissions, entrants) = admissions.into_iter().unzip();
+        let (claim, claimants) = claim.unzip();
+        let (commit, claimants) = (Commit { number, admissions, claim, appends }, claimants.unwrap_or_default());
+        let commit = Arc::new(commit);
         Batch { commit, entrants, claimants, is_known_as_refused: false, tries: 0, conflicts: 0, again_at: None }
     }
 
@@ -412,7 +409,7 @@ impl<R: Clone, C> CommitQueue<R, C> {
             return None;
         }
         for append in std::mem::take(&mut self.refused).into_iter().rev() {
-            let batch = self.batch(Rows::appends(vec![append]));
+            let batch = self.batch(Vec::new(), None, vec![append]);
             self.parts.push(Batch { is_known_as_refused: true, ..batch });
         }
         self.parts.pop()
@@ -435,18 +432,10 @@ impl<R: Clone, C> CommitQueue<R, C> {
         under_way.tries += 1;
         under_way.conflicts += u32::from(answer == CommitAnswer::Conflict);
         match answer {
-            CommitAnswer::Written { admissions, claimed, appends, line } => Some(Settled {
-                proof: CommitProof(()),
-                commit: under_way.commit,
-                entrants: under_way.entrants,
-                admissions: admissions.into_iter().map(Ok).collect(),
-                claimants: under_way.claimants,
-                claimed,
-                appends,
-                line,
-                is_claim_refused: false,
-                refused: None,
-            }),
+            CommitAnswer::Written { admissions, claimed, appends, line } => {
+                let admissions = admissions.into_iter().map(Ok).collect();
+                Some(Settled { admissions, claimed, appends, line, ..under_way.settled() })
+            }
             CommitAnswer::Refused { problem } => Some(self.refused(under_way, problem, now, notices)),
             CommitAnswer::Conflict if under_way.conflicts > CONFLICTS_MAX => {
                 let problem = "it conflicts with other transactions again and again".to_owned();
@@ -471,19 +460,8 @@ impl<R: Clone, C> CommitQueue<R, C> {
         now: Moment,
         notices: &mut Vec<Notice>,
     ) -> Settled<R, C> {
-        let Batch { commit, entrants, claimants, is_known_as_refused, .. } = batch;
-        let mut settled = Settled {
-            proof: CommitProof(()),
-            commit: commit.clone(),
-            entrants,
-            admissions: Vec::new(),
-            claimants,
-            claimed: Vec::new(),
-            appends: Vec::new(),
-            line: None,
-            is_claim_refused: false,
-            refused: None,
-        };
+        let (commit, is_known_as_refused) = (batch.commit.clone(), batch.is_known_as_refused);
+        let mut settled = batch.settled();
         match (commit.admissions.as_slice(), &commit.claim, commit.appends.as_slice()) {
             ([], None, [append]) => {
                 if !is_known_as_refused {
@@ -506,19 +484,19 @@ impl<R: Clone, C> CommitQueue<R, C> {
             (admissions, claim, appends) => {
                 let entrants = std::mem::take(&mut settled.entrants);
                 for (admission, entrant) in admissions.iter().zip(entrants).rev() {
-                    let part = self.batch(Rows::admission(admission.clone(), entrant));
+                    let part = self.batch(vec![(admission.clone(), entrant)], None, Vec::new());
                     self.parts.push(part);
                 }
                 if let Some(claim) = claim {
                     let claimants = std::mem::take(&mut settled.claimants);
-                    let part = self.batch(Rows { claim: Some(claim.clone()), claimants, ..Rows::default() });
+                    let part = self.batch(Vec::new(), Some((claim.clone(), claimants)), Vec::new());
                     self.parts.push(part);
                 }
                 // Appends alone are halved; with other rows beside them they are first tried by themselves.
                 let is_alone = admissions.is_empty() && claim.is_none();
                 let halves = if is_alone { appends.split_at(appends.len() / 2) } else { (appends, &[][..]) };
                 for half in [halves.1, halves.0].into_iter().filter(|half| !half.is_empty()) {
-                    let part = self.batch(Rows::appends(half.to_vec()));
+                    let part = self.batch(Vec::new(), None, half.to_vec());
                     self.parts.push(part);
                 }
             }

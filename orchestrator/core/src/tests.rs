@@ -665,3 +665,16 @@ fn a_state_that_was_read_is_the_one_that_is_driven() {
     let log = stored(1, "order").row.log.expect("it can be read");
     assert!(SagaState::replay(&table.0, &log).is_ok());
 }
+
+#[test]
+fn fractions_are_spread_and_repeat() {
+    let count = 10_000;
+    let mut tenths = [0; 10];
+    for number in 0..count {
+        let fraction = crate::fraction(7, number, 3);
+        assert_eq!(fraction, crate::fraction(7, number, 3));
+        tenths[(fraction * 10.0) as usize] += 1;
+    }
+    assert!(tenths.iter().all(|tenth| (900..=1_100).contains(tenth)), "{tenths:?}");
+    assert_ne!(crate::mix(1, 2, 3), crate::mix(1, 3, 2));
+}

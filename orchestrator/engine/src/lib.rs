@@ -32,6 +32,6 @@ pub use definition::{Definition, DefinitionError, Kind, Step, StepIndex};
 pub use event::{Attempt, Cause, Direction, Event, Intervention, Recorded, Resolution};
 pub use operator::{Advice, OperatorCommand, OperatorCommandError, advice};
 pub use recovery::{LeaveReason, Row};
-pub use render::{CallWait, Sight, Wait, describe, distance, explain, wait_in_words};
+pub use render::{CallWait, Wait, describe, distance, explain, wait_in_words};
 pub use retry::{CallError, Code, Jitter, RetryPolicy, RetryPolicyError, Verdict, delay_ms, verdict};
 pub use state::{CallState, CallStatus, FoldError, Outcome, Phase, SagaState, StepState};

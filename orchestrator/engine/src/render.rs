@@ -84,24 +84,6 @@ pub enum Wait {
     },
 }
 
-/// The knowledge about a saga in addition to its log.
-#[derive(Debug, Clone, Copy)]
-pub enum Sight<'a> {
-    /// The waits that the instance that drives it sees.
-    Live(&'a [CallWait]),
-    /// No more than the log.
-    LogOnly,
-}
-
-impl Sight<'_> {
-    fn of(self, step: &str, direction: Direction) -> Option<CallWait> {
-        let Self::Live(calls) = self else { return None };
-        let seen = calls.iter().find(|wait| wait.step == step && wait.direction == direction).cloned();
-        // The log that is explained is a moment older than the waits.
-        Some(seen.unwrap_or_else(|| CallWait::new(step, direction, Wait::Record)))
-    }
-}
-
 /// An event in one line.
 pub fn describe(recorded: &Recorded) -> String {
     match &recorded.event {
@@ -135,8 +117,9 @@ pub fn describe(recorded: &Recorded) -> String {
     }
 }
 
-/// The state and the waits of a saga: a headline, and a line for each step that has anything to do.
-pub fn explain(def: &Definition, state: &SagaState, sight: Sight<'_>, now_ms: i64) -> String {
+/// The state and the waits of a saga: a headline, and a line for each step that has anything to do. `calls` is what the
+/// instance that drives it sees; `None` when only the log is known.
+pub fn explain(def: &Definition, state: &SagaState, calls: Option<&[CallWait]>, now_ms: i64) -> String {
     let mut text = String::from(match state.phase() {
         Phase::Running if state.may_compensate(def) => "running: not decided, can be cancelled",
         Phase::Running => "running: its pivot may have been called, can't be cancelled any more",
@@ -163,7 +146,12 @@ pub fn explain(def: &Definition, state: &SagaState, sight: Sight<'_>, now_ms: i6
             continue;
         }
         let words = |direction: Direction| {
-            let wait = live.contains(&(index, direction)).then(|| sight.of(step.name, direction));
+            let seen = |calls: &[CallWait]| {
+                let mut of_call = calls.iter().filter(|wait| wait.step == step.name && wait.direction == direction);
+                // The log that is explained is a moment older than the waits.
+                of_call.next().cloned().unwrap_or_else(|| CallWait::new(step.name, direction, Wait::Record))
+            };
+            let wait = live.contains(&(index, direction)).then(|| calls.map(seen));
             call_in_words(progress.call(direction), step.destination, wait, now_ms)
         };
         let _ = write!(text, "  {:<22} {}", step.name, words(Direction::Forward));

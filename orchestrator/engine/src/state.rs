@@ -203,7 +203,6 @@ pub struct SagaState {
     version: u32,
     phase: Phase,
     sequence: u64,
-    admitted_at_ms: i64,
     updated_at_ms: i64,
     deadline_at_ms: i64,
     decided_at_ms: Option<i64>,
@@ -225,16 +224,6 @@ pub(crate) struct Intervened {
 }
 
 impl SagaState {
-    /// Name of its definition.
-    pub fn definition(&self) -> &'static str {
-        self.definition
-    }
-
-    /// Version of its definition.
-    pub fn version(&self) -> u32 {
-        self.version
-    }
-
     /// Its phase.
     pub fn phase(&self) -> Phase {
         self.phase
@@ -243,11 +232,6 @@ impl SagaState {
     /// The sequence number of the last event of its log.
     pub fn sequence(&self) -> u64 {
         self.sequence
-    }
-
-    /// When it was admitted.
-    pub fn admitted_at_ms(&self) -> i64 {
-        self.admitted_at_ms
     }
 
     /// When its last event was recorded.
@@ -504,7 +488,6 @@ impl SagaState {
             version: def.version(),
             phase: Phase::Running,
             sequence: 1,
-            admitted_at_ms: first.at_ms,
             updated_at_ms: first.at_ms,
             deadline_at_ms: *deadline_at_ms,
             decided_at_ms: None,

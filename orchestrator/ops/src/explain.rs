@@ -3,14 +3,12 @@
 
 use std::fmt::Write as _;
 
-use matricula_engine::{
-    CallWait, Definition, Direction, SagaState, Sight, Wait, advice, distance, explain, wait_in_words,
-};
+use matricula_engine::{CallWait, Definition, Direction, SagaState, Wait, advice, distance, explain, wait_in_words};
 use matricula_kit::database::DbError;
 use matricula_kit::time::UnixMs;
 use matricula_proto::ops::v1 as ops;
 use matricula_registration::{Read, StoredRegistration};
-use matricula_runtime::{DoorChange, DoorState, LineView, Outage, SeenBy, Ticket, Workload as _};
+use matricula_runtime::{DoorChange, DoorState, LineView, Outage, Ticket, Workload as _};
 
 use crate::{Orchestrator, waits, wire};
 
@@ -46,25 +44,24 @@ async fn of_readable(
     });
     answer.advice = advice.collect();
     if state.phase().is_finished() {
-        answer.explanation = explain(definition, state, Sight::LogOnly, now.0) + &driver(stored);
+        answer.explanation = explain(definition, state, None, now.0) + &driver(stored);
         return Ok(answer);
     }
     let seen = runtime.look(&stored.row).await;
-    let (calls, sight, live, why) = match &seen {
-        SeenBy::Driver(seen) => (&seen.calls[..], Sight::Live(&seen.calls), seen.state.as_deref(), None),
-        SeenBy::LogOnly { why } => (&[][..], Sight::LogOnly, None, Some(why)),
-    };
-    let state = live.unwrap_or(state);
-    answer.explanation = explain(definition, state, sight, now.0);
+    let live = seen.as_ref().ok();
+    let state = live.and_then(|seen| seen.state.as_deref()).unwrap_or(state);
+    let calls = live.map(|seen| &seen.calls[..]);
+    answer.explanation = explain(definition, state, calls, now.0);
+    let calls = calls.unwrap_or_default();
     add_cause(runtime, stored, state, calls, &mut answer).await?;
-    if let Some(why) = why {
+    if let Err(why) = &seen {
         let age = distance(now.0.saturating_sub(stored.row.updated_at.0).max(0));
         // Writing to a string does not fail.
         let _ = writeln!(answer.explanation, "  only its log is known, last recorded {age} ago: {why}");
     }
     answer.explanation.push_str(&driver(stored));
     answer.waits = calls.iter().map(|call| wire::wait(call, service(definition, &call.step))).collect();
-    answer.only_log_because = why.cloned().unwrap_or_default();
+    answer.only_log_because = seen.err().unwrap_or_default();
     Ok(answer)
 }
 
@@ -138,10 +135,7 @@ async fn add_cause(
         }
         None => words.push_str(",\n  which is not on record here\n"),
         Some((root, Some(state))) if !state.phase().is_finished() => {
-            let calls = match runtime.look(&root.row).await {
-                SeenBy::Driver(seen) => seen.calls,
-                SeenBy::LogOnly { .. } => Vec::new(),
-            };
+            let calls = runtime.look(&root.row).await.map(|seen| seen.calls).unwrap_or_default();
             found = outages(runtime, root, definition, state, &calls);
             words.push_str(&root_words(definition, &found, &calls, state, now));
         }

@@ -7,9 +7,8 @@ use matricula_engine::{
 use matricula_kit::answer::Refusal;
 use matricula_kit::time::UnixMs;
 use matricula_proto::ops::v1 as ops;
-use matricula_proto::registration::v1 as registration;
 use matricula_registration::{Read, StoredRegistration, view};
-use matricula_runtime::{DestinationStatus, DoorChange, DoorState, InstanceId, Outage};
+use matricula_runtime::{DestinationStatus, DoorChange, InstanceId, Outage};
 
 /// The phases of the engine on the wire.
 const PHASES: [(Phase, ops::SagaPhase); 6] = [
@@ -136,19 +135,10 @@ pub(crate) fn outage(outage: &Outage) -> ops::Destination {
     }
 }
 
-/// Whether registration is open.
-pub(crate) fn door(state: DoorState) -> registration::Door {
-    match state {
-        DoorState::Open => registration::Door::Open,
-        DoorState::Paused => registration::Door::Paused,
-        DoorState::Closed => registration::Door::Closed,
-    }
-}
-
 /// A change of the door.
 pub(crate) fn door_change(change: DoorChange) -> ops::DoorChange {
     ops::DoorChange {
-        door: door(change.door.state).into(),
+        door: view::door(change.door.state).into(),
         sentence: change.door.sentence,
         by: change.set_by,
         reason: change.reason,

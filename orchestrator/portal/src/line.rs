@@ -15,7 +15,7 @@ use futures::stream::{self, Stream, StreamExt as _};
 use matricula_kit::tasks::Tasks;
 use matricula_kit::time::UnixMs;
 use matricula_proto::registration::v1 as wire;
-use matricula_registration::Registrations;
+use matricula_registration::{Registrations, view};
 use matricula_runtime::{DoorState, LineView, Runtime, Ticket};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -89,7 +89,7 @@ fn response(line: &LineView, now: UnixMs) -> wire::WatchLineResponse {
         turns_per_second: line.turns_per_1000_s.map(|turns| turns as f64 / 1_000.0),
         work: wire_time(line.work),
         expected_wait: wire_time(wait_of_next(line)),
-        door: door(line.door.state).into(),
+        door: view::door(line.door.state).into(),
         sentence: line.door.sentence.clone(),
         as_of: Some(now.to_wire()),
     }
@@ -107,14 +107,6 @@ fn wait_of_next(line: &LineView) -> Option<Duration> {
 /// How long a ticket takes to its outcome. When a door that is paused opens again is not known.
 fn wait_of(ticket: Ticket, line: &LineView) -> Option<Duration> {
     line.expected_wait(ticket).filter(|_| line.door.state != DoorState::Paused)
-}
-
-fn door(state: DoorState) -> wire::Door {
-    match state {
-        DoorState::Open => wire::Door::Open,
-        DoorState::Paused => wire::Door::Paused,
-        DoorState::Closed => wire::Door::Closed,
-    }
 }
 
 /// Adds to a registration that waits in line how many have their turn before it, and how long it takes.

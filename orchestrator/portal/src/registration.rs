@@ -125,7 +125,7 @@ impl RegistrationGrpc {
                     watcher.waits_in_line(ticket);
                 }
                 let known = Known::Readable { key, ticket, request: Box::new(request), is_queued, state: None };
-                Ok(Follower { watcher, id, known })
+                Ok(Follower { watcher, known })
             }
             Submitted::Existing(id) => self.follow(id).await,
         }
@@ -170,7 +170,7 @@ impl RegistrationGrpc {
             }
             Read::Receipt(..) | Read::Unreadable(_) => Known::Fixed(Box::new(stored.to_wire())),
         };
-        Ok(Follower { watcher, id, known })
+        Ok(Follower { watcher, known })
     }
 }
 
@@ -378,7 +378,6 @@ fn key(text: String) -> Result<String, FieldError> {
 /// One registration as last known here.
 struct Follower {
     watcher: Watcher,
-    id: SagaId,
     known: Known,
 }
 
@@ -480,10 +479,8 @@ impl Follower {
     fn to_wire(&self) -> wire::Registration {
         match &self.known {
             Known::Readable { key, ticket, request, state, is_queued: _ } => {
-                let (id, state) = (self.id, state.as_deref());
-                let ticket = i64::try_from(ticket.0).ok().filter(|ticket| *ticket > 0);
-                let view = RegistrationView { id, idempotency_key: key, request, state };
-                wire::Registration { ticket, ..view.to_wire() }
+                let (id, ticket, state) = (self.watcher.saga(), *ticket, state.as_deref());
+                RegistrationView { id, ticket, idempotency_key: key, request, state }.to_wire()
             }
             Known::Fixed(registration) => registration.as_ref().clone(),
         }

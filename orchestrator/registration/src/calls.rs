@@ -32,9 +32,8 @@ use tonic_types::StatusExt as _;
 
 use crate::answer::{self, internal};
 use crate::request::RegistrationRequest;
-use crate::saga::{self, rpc, step};
-use crate::stored::Receipt;
-use crate::view;
+use crate::saga::{self, step};
+use crate::view::{self, Receipt};
 
 /// Largest message that is sent or taken: a thousand operations of twenty sections.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -99,27 +98,53 @@ impl Registrations {
     }
 }
 
-/// Calls the RPC of a name with a batch: makes the operations, sends those that could be made, and puts each answer in
-/// its place. A row has the name of the RPC in the table, its client, its method, which is also the name of what makes
-/// its operation, and its request.
-macro_rules! call_rpc {
-    ($channels:expr, $calls:expr, $rpc:expr, {
-        $($name:ident => $client:ident.$method:ident($area:ident::$request:ident),)*
-    }) => {
-        match $rpc {
-            $(rpc::$name => {
-                let send_all = |operations| async move {
-                    let mut client = $client::new($channels.$area.clone())
-                        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-                    let answer = client.$method(request($area::v1::$request { operations }, $calls)).await;
-                    answer.map(|answer| answer.into_inner().results)
-                };
-                Some(send($calls, $method, send_all).await)
-            })*
-            _ => None,
+/// Every RPC: its name in the table of steps, its client, its method, which is also the name of what makes its
+/// operation, and its request.
+macro_rules! rpcs {
+    ($($name:ident = $text:literal => $client:ident.$method:ident($area:ident::$request:ident),)*) => {
+        /// RPCs, as the table names them.
+        pub(crate) mod rpc {
+            $(pub(crate) const $name: &str = $text;)*
+        }
+
+        /// Calls the RPC of a name with a batch: makes the operations, sends those that could be made, and puts each
+        /// answer in its place. None for a name that is not here.
+        async fn call_rpc(channels: &Channels, calls: Calls<'_>, name: &str) -> Option<Answers> {
+            Some(match name {
+                $(rpc::$name => {
+                    let send_all = |operations| async move {
+                        let mut client = $client::new(channels.$area.clone())
+                            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+                        let answer = client.$method(request($area::v1::$request { operations }, calls)).await;
+                        answer.map(|answer| answer.into_inner().results)
+                    };
+                    send(calls, $method, send_all).await
+                })*
+                _ => return None,
+            })
         }
     };
+}
+
+rpcs! {
+    RESERVE_COURSES = "ReserveCourses" => AcademicServiceClient.reserve_courses(academics::ReserveCoursesRequest),
+    REMOVE_COURSES = "RemoveCourses" => AcademicServiceClient.remove_courses(academics::RemoveCoursesRequest),
+    SETTLE_COURSES = "SettleCourses" => AcademicServiceClient.settle_courses(academics::SettleCoursesRequest),
+    HOLD_SEATS = "HoldSeats" => SeatServiceClient.hold_seats(seats::HoldSeatsRequest),
+    RELEASE_SEATS = "ReleaseSeats" => SeatServiceClient.release_seats(seats::ReleaseSeatsRequest),
+    CREATE_ENROLLMENTS = "CreateEnrollments"
+        => EnrollmentServiceClient.create_enrollments(enrollments::CreateEnrollmentsRequest),
+    CANCEL_ENROLLMENTS = "CancelEnrollments"
+        => EnrollmentServiceClient.cancel_enrollments(enrollments::CancelEnrollmentsRequest),
+    COMMIT_ENROLLMENTS = "CommitEnrollments"
+        => EnrollmentServiceClient.commit_enrollments(enrollments::CommitEnrollmentsRequest),
+    WITHDRAW_COMMIT = "WithdrawCommit" => EnrollmentServiceClient.withdraw_commit(enrollments::WithdrawCommitRequest),
+    ASSESS_FEES = "AssessFees" => FeeServiceClient.assess_fees(fees::AssessFeesRequest),
+    VOID_FEES = "VoidFees" => FeeServiceClient.void_fees(fees::VoidFeesRequest),
+    REFUND_FEES = "RefundFees" => FeeServiceClient.refund_fees(fees::RefundFeesRequest),
+    SEND_NOTIFICATION = "SendNotification"
+        => NotificationServiceClient.send_notification(notifications::SendNotificationRequest),
 }
 
 #[async_trait]
@@ -147,22 +172,7 @@ impl Workload for Registrations {
     }
 
     async fn call(&self, destination: &'static str, rpc: &'static str, calls: Calls<'_>) -> Answers {
-        let channels = &self.channels;
-        let answers = call_rpc!(channels, calls, rpc, {
-            RESERVE_COURSES => AcademicServiceClient.reserve_courses(academics::ReserveCoursesRequest),
-            REMOVE_COURSES => AcademicServiceClient.remove_courses(academics::RemoveCoursesRequest),
-            SETTLE_COURSES => AcademicServiceClient.settle_courses(academics::SettleCoursesRequest),
-            HOLD_SEATS => SeatServiceClient.hold_seats(seats::HoldSeatsRequest),
-            RELEASE_SEATS => SeatServiceClient.release_seats(seats::ReleaseSeatsRequest),
-            CREATE_ENROLLMENTS => EnrollmentServiceClient.create_enrollments(enrollments::CreateEnrollmentsRequest),
-            CANCEL_ENROLLMENTS => EnrollmentServiceClient.cancel_enrollments(enrollments::CancelEnrollmentsRequest),
-            COMMIT_ENROLLMENTS => EnrollmentServiceClient.commit_enrollments(enrollments::CommitEnrollmentsRequest),
-            WITHDRAW_COMMIT => EnrollmentServiceClient.withdraw_commit(enrollments::WithdrawCommitRequest),
-            ASSESS_FEES => FeeServiceClient.assess_fees(fees::AssessFeesRequest),
-            VOID_FEES => FeeServiceClient.void_fees(fees::VoidFeesRequest),
-            REFUND_FEES => FeeServiceClient.refund_fees(fees::RefundFeesRequest),
-            SEND_NOTIFICATION => NotificationServiceClient.send_notification(notifications::SendNotificationRequest),
-        });
+        let answers = call_rpc(&self.channels, calls, rpc).await;
         answers.unwrap_or_else(|| {
             let message = format!("the table names {destination}.{rpc}, which nothing here calls");
             Err(CallError::new(Code::Unimplemented, message, None))
@@ -250,7 +260,26 @@ fn ids(sections: &[SectionId]) -> Vec<String> {
 
 /// What the academic service put on the record: courses, credits, and where dropped sections came from.
 fn reserved(call: &RegistrationCall) -> Made<Done> {
-    answer::done(&call.state, step::RESERVE_COURSES)
+    answer::done(&call.state, step::RESERVE_COURSES).map(Done::from)
+}
+
+/// Operations that name their saga and its student: the service knows the rest from an earlier step.
+macro_rules! of_saga_alone {
+    ($($operation:ident: $message:ty,)*) => {$(
+        fn $operation(call: &RegistrationCall) -> Made<$message> {
+            type Message = $message;
+            Ok(Message { operation: operation(call), student_id: student(call) })
+        }
+    )*};
+}
+
+of_saga_alone! {
+    remove_courses: academics::v1::RemoveCoursesOperation,
+    settle_courses: academics::v1::SettleCoursesOperation,
+    cancel_enrollments: enrollments::v1::CancelEnrollmentsOperation,
+    commit_enrollments: enrollments::v1::CommitEnrollmentsOperation,
+    withdraw_commit: enrollments::v1::WithdrawCommitOperation,
+    void_fees: fees::v1::VoidFeesOperation,
 }
 
 fn reserve_courses(call: &RegistrationCall) -> Made<academics::v1::ReserveCoursesOperation> {
@@ -262,14 +291,6 @@ fn reserve_courses(call: &RegistrationCall) -> Made<academics::v1::ReserveCourse
         submitted_at: Some(call.request.submitted_at.to_wire()),
         of_roster: call.request.roster.is_some(),
     })
-}
-
-fn remove_courses(call: &RegistrationCall) -> Made<academics::v1::RemoveCoursesOperation> {
-    Ok(academics::v1::RemoveCoursesOperation { operation: operation(call), student_id: student(call) })
-}
-
-fn settle_courses(call: &RegistrationCall) -> Made<academics::v1::SettleCoursesOperation> {
-    Ok(academics::v1::SettleCoursesOperation { operation: operation(call), student_id: student(call) })
 }
 
 fn hold_seats(call: &RegistrationCall) -> Made<seats::v1::HoldSeatsOperation> {
@@ -301,18 +322,6 @@ fn create_enrollments(call: &RegistrationCall) -> Made<enrollments::v1::CreateEn
     })
 }
 
-fn cancel_enrollments(call: &RegistrationCall) -> Made<enrollments::v1::CancelEnrollmentsOperation> {
-    Ok(enrollments::v1::CancelEnrollmentsOperation { operation: operation(call), student_id: student(call) })
-}
-
-fn commit_enrollments(call: &RegistrationCall) -> Made<enrollments::v1::CommitEnrollmentsOperation> {
-    Ok(enrollments::v1::CommitEnrollmentsOperation { operation: operation(call), student_id: student(call) })
-}
-
-fn withdraw_commit(call: &RegistrationCall) -> Made<enrollments::v1::WithdrawCommitOperation> {
-    Ok(enrollments::v1::WithdrawCommitOperation { operation: operation(call), student_id: student(call) })
-}
-
 fn assess_fees(call: &RegistrationCall) -> Made<fees::v1::AssessFeesOperation> {
     use fees::v1::ChargeBasis;
     let basis = match &call.request.roster {
@@ -326,10 +335,6 @@ fn assess_fees(call: &RegistrationCall) -> Made<fees::v1::AssessFeesOperation> {
         adds: reserved(call)?.added,
         basis: basis.into(),
     })
-}
-
-fn void_fees(call: &RegistrationCall) -> Made<fees::v1::VoidFeesOperation> {
-    Ok(fees::v1::VoidFeesOperation { operation: operation(call), student_id: student(call) })
 }
 
 fn refund_fees(call: &RegistrationCall) -> Made<fees::v1::RefundFeesOperation> {
@@ -356,7 +361,7 @@ fn send_notification(call: &RegistrationCall) -> Made<notifications::v1::SendNot
         added_section_ids: ids(&call.request.adds),
         dropped_section_ids: ids(&call.request.drops),
         reasons: view::told(&call.state, &call.request),
-        charged: view::charged(&call.state),
+        charged: view::charged(&call.state).map(Into::into),
         not_wanted: call.request.roster.is_some(),
     })
 }

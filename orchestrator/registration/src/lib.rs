@@ -6,17 +6,14 @@
 //! | [`request`] | what a registration asks for, validated |
 //! | `calls` | both directions of each step as operations on the wire, and each RPC with a batch of them |
 //! | `answer` | an answer of a service: from the wire to the log, and back |
-//! | [`view`] | a registration as its student sees it |
-//! | `stored` | a registration as it is read back from the log, or from what stays of it in the archive |
+//! | [`view`] | a registration as its student sees it, of its state, or of what is read back from the log or the archive |
 
 mod answer;
 mod calls;
 pub mod request;
 pub mod saga;
-mod stored;
 pub mod view;
 
 pub use calls::{Channels, Registrations};
 pub use request::{RegistrationRequest, Roster};
-pub use stored::{Read, Receipt, StoredRegistration};
-pub use view::RegistrationView;
+pub use view::{Read, Receipt, RegistrationView, StoredRegistration};

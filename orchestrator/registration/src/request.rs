@@ -5,7 +5,7 @@
 
 use matricula_kit::answer::SeenSeats;
 use matricula_kit::id::{RosterRowId, SectionId, StudentId};
-use matricula_kit::rpc::{FieldError, distinct_ids, required_id};
+use matricula_kit::rpc::{FieldError, distinct_ids, each, required_id};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::time::{self, TimeZone, UnixMs};
 use matricula_proto::registration::v1 as wire;
@@ -89,18 +89,10 @@ impl RegistrationRequest {
         if let Some(both) = drops.iter().find(|drop| adds.contains(drop)) {
             return Err(FieldError::new("drops", format!("{both} is also among the adds")));
         }
-        if seen.len() > SECTIONS_MAX {
-            return Err(FieldError::new("seen_versions", format!("at most {SECTIONS_MAX}, got {}", seen.len())));
-        }
-        let seen = seen
-            .into_iter()
-            .enumerate()
-            .map(|(index, wire::SeenVersion { section_id, version })| {
-                let section = required_id("section_id", section_id, SectionId::try_new)
-                    .map_err(|problem| problem.within(&format!("seen_versions[{index}]")))?;
-                Ok(SeenVersion { section, version, seats: None })
-            })
-            .collect::<Result<_, FieldError>>()?;
+        let seen = each("seen_versions", seen, SECTIONS_MAX, |wire::SeenVersion { section_id, version }| {
+            let section = required_id("section_id", section_id, SectionId::try_new)?;
+            Ok(SeenVersion { section, version, seats: None })
+        })?;
         Ok(Self { student, adds, drops, seen, submitted_at, time_zone: None, roster: None })
     }
 

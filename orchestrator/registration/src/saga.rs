@@ -2,6 +2,7 @@
 
 use matricula_engine::{Definition, DefinitionError, Kind, RetryPolicy, Step};
 
+use crate::calls::rpc;
 use crate::request::RegistrationRequest;
 
 /// Name and version that its sagas carry. A change of steps, stages or kinds needs a new version.
@@ -39,23 +40,6 @@ pub mod step {
     pub const REFUND_FEES: &str = "refund_fees";
     /// Tells the student, whichever way it went.
     pub const NOTIFY: &str = "notify";
-}
-
-/// RPCs, as the table names them.
-pub(crate) mod rpc {
-    pub(crate) const RESERVE_COURSES: &str = "ReserveCourses";
-    pub(crate) const REMOVE_COURSES: &str = "RemoveCourses";
-    pub(crate) const HOLD_SEATS: &str = "HoldSeats";
-    pub(crate) const RELEASE_SEATS: &str = "ReleaseSeats";
-    pub(crate) const CREATE_ENROLLMENTS: &str = "CreateEnrollments";
-    pub(crate) const CANCEL_ENROLLMENTS: &str = "CancelEnrollments";
-    pub(crate) const ASSESS_FEES: &str = "AssessFees";
-    pub(crate) const VOID_FEES: &str = "VoidFees";
-    pub(crate) const COMMIT_ENROLLMENTS: &str = "CommitEnrollments";
-    pub(crate) const WITHDRAW_COMMIT: &str = "WithdrawCommit";
-    pub(crate) const SETTLE_COURSES: &str = "SettleCourses";
-    pub(crate) const REFUND_FEES: &str = "RefundFees";
-    pub(crate) const SEND_NOTIFICATION: &str = "SendNotification";
 }
 
 /// The saga. An error is a fault of this table, and shows in the first test.

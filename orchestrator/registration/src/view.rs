@@ -1,16 +1,23 @@
-//! A registration as its student sees it: derived from the saga's state and request, never stored.
+//! A registration as its student sees it: derived from the saga's state and request, or from its receipt when its log is
+//! in the archive.
 //!
 //! A refusal gives no false hope, and says what has become of a section since the student saw it. What a section held
 //! when it was seen comes from what the seat service told the portal's API, and is stored with the request: every
 //! replica tells the same, also after a restart. Where that is not known, or does not fit the decision, less is said.
+//!
+//! Promises: what can't be read (a version that this replica does not know, a log that does not fold) is shown with
+//! what is known of it, so that one bad record hides no other. A receipt is the answer of a finished registration, as
+//! its student gets it, for ever: its field names never change, and the registration on the wire is the same before and
+//! after.
 
-use matricula_engine::{Cause, Outcome, SagaState};
-use matricula_kit::answer::{Reason, Refusal, Seen, SeenSeats};
+use matricula_engine::{Cause, Definition, Direction, Event, Intervention, Outcome, Recorded, SagaState};
+use matricula_kit::answer::{Money, Reason, Refusal, Seen, SeenSeats};
 use matricula_kit::id::SectionId;
 use matricula_kit::time::{TimeZone, UnixMs, shown};
 use matricula_proto::common::v1 as common;
 use matricula_proto::registration::v1 as wire;
-use matricula_runtime::SagaId;
+use matricula_runtime::{Archived, DoorState, SagaId, SagaRow, Ticket};
+use serde::{Deserialize, Serialize};
 
 use crate::answer;
 use crate::request::{RegistrationRequest, SeenVersion};
@@ -21,6 +28,8 @@ use crate::saga::step;
 pub struct RegistrationView<'a> {
     /// Its id, which is also its saga's.
     pub id: SagaId,
+    /// Its number in the order of acceptance; 0 of one from before there were tickets.
+    pub ticket: Ticket,
     /// The caller's key.
     pub idempotency_key: &'a str,
     /// What was asked for.
@@ -32,7 +41,7 @@ pub struct RegistrationView<'a> {
 impl RegistrationView<'_> {
     /// The registration on the wire.
     pub fn to_wire(self) -> wire::Registration {
-        let Self { id, idempotency_key, request, state } = self;
+        let Self { id, ticket, idempotency_key, request, state } = self;
         let ids = |sections: &[SectionId]| sections.iter().map(|section| section.as_str().to_owned()).collect();
         wire::Registration {
             registration_id: id.to_string(),
@@ -42,15 +51,28 @@ impl RegistrationView<'_> {
             drops: ids(&request.drops),
             outcome: outcome(state.map_or(Outcome::Pending, SagaState::outcome)).into(),
             reasons: state.map(|state| told(state, request)).unwrap_or_default(),
-            charged: state.and_then(charged),
+            charged: state.and_then(charged).map(Into::into),
             submitted_at: Some(request.submitted_at.to_wire()),
             decided_at: state.and_then(SagaState::decided_at_ms).map(|ms| UnixMs(ms).to_wire()),
             needs_attention: state.is_some_and(SagaState::needs_attention),
-            // The portal adds these: it has the row, and it knows the line.
+            ticket: number(ticket),
+            // The portal adds these, because it knows the line.
             place_in_line: None,
             expected_wait: None,
-            ticket: None,
         }
+    }
+}
+
+fn number(ticket: Ticket) -> Option<i64> {
+    i64::try_from(ticket.0).ok().filter(|ticket| *ticket > 0)
+}
+
+/// Whether registration is open, on the wire.
+pub fn door(state: DoorState) -> wire::Door {
+    match state {
+        DoorState::Open => wire::Door::Open,
+        DoorState::Paused => wire::Door::Paused,
+        DoorState::Closed => wire::Door::Closed,
     }
 }
 
@@ -67,11 +89,11 @@ pub fn outcome(outcome: Outcome) -> wire::Outcome {
 /// Every reason why it compensates, as the student is told: with what has become of what was seen.
 pub fn told(state: &SagaState, request: &RegistrationRequest) -> Vec<common::Refusal> {
     let reasons = reasons(state).into_iter();
-    reasons.map(|refusal| with_seen(refusal, &request.seen, || request.zone())).collect()
+    reasons.map(|refusal| with_seen(refusal, &request.seen, || request.zone()).into()).collect()
 }
 
 /// Every reason why it compensates, as the services have said it; none while it has not.
-pub fn reasons(state: &SagaState) -> Vec<common::Refusal> {
+pub fn reasons(state: &SagaState) -> Vec<Refusal> {
     let (reason, message, next_step) = match state.cause() {
         None => return Vec::new(),
         Some(Cause::Refused) => {
@@ -89,11 +111,11 @@ pub fn reasons(state: &SagaState) -> Vec<common::Refusal> {
             (Reason::RegistrationTimedOut, message, "Register again.")
         }
     };
-    vec![Refusal::whole(reason, message, next_step).into()]
+    vec![Refusal::whole(reason, message, next_step)]
 }
 
 /// What was charged, when something was and it stands.
-pub fn charged(state: &SagaState) -> Option<common::Money> {
+pub fn charged(state: &SagaState) -> Option<Money> {
     if state.cause().is_some() {
         return None;
     }
@@ -102,19 +124,19 @@ pub fn charged(state: &SagaState) -> Option<common::Money> {
 
 /// The refusal with the version of its section that the student saw, and what has happened since, in the time zone of
 /// the campus.
-fn with_seen(mut refusal: common::Refusal, seen: &[SeenVersion], zone: impl FnOnce() -> TimeZone) -> common::Refusal {
-    if !matches!(refusal.reason(), common::Reason::ClosedSection | common::Reason::SectionCancelled) {
+fn with_seen(mut refusal: Refusal, seen: &[SeenVersion], zone: impl FnOnce() -> TimeZone) -> Refusal {
+    if !matches!(refusal.reason, Reason::ClosedSection | Reason::SectionCancelled) {
         return refusal;
     }
-    let Some(seen) = seen.iter().find(|seen| seen.section.as_str() == refusal.section_id) else { return refusal };
-    refusal.seen = Some(Seen { version: seen.version, seats: seen.seats }.into());
+    let Some(seen) = seen.iter().find(|seen| refusal.section.as_ref() == Some(&seen.section)) else { return refusal };
+    refusal.seen = Some(Seen { version: seen.version, seats: seen.seats });
     // A student who saw no free seat has not been given false hope.
     let Some(seats) = seen.seats.filter(|seats| seats.free > 0) else { return refusal };
     let zone = zone();
     let saw = saw(&seen.section, seen.version, seats, &zone);
-    match refusal.reason() {
+    match refusal.reason {
         // It is not known here when it was cancelled: it may have been before.
-        common::Reason::SectionCancelled => refusal.message = format!("{} {saw}.", refusal.message),
+        Reason::SectionCancelled => refusal.message = format!("{} {saw}.", refusal.message),
         _ => {
             if let Some(since) = since(&refusal, seen.version, &zone) {
                 refusal.message = format!("{saw}; {since}.");
@@ -131,10 +153,9 @@ fn saw(section: &SectionId, version: i64, seats: SeenSeats, zone: &TimeZone) -> 
 }
 
 /// How the section was closed after that version; `None` where that is not told, or the versions contradict it.
-fn since(refusal: &common::Refusal, seen: i64, zone: &TimeZone) -> Option<String> {
-    let decided = Some(refusal.section_version).filter(|decided| *decided != 0 && *decided > seen)?;
-    let moment = |moment: &Option<_>| moment.as_ref().and_then(UnixMs::from_wire);
-    let closed = match (moment(&refusal.closed_at), refusal.capacity, moment(&refusal.capacity_set_at)) {
+fn since(refusal: &Refusal, seen: i64, zone: &TimeZone) -> Option<String> {
+    let decided = refusal.section_version.filter(|decided| *decided > seen)?;
+    let closed = match (refusal.closed_at, refusal.capacity, refusal.capacity_set_at) {
         (_, Some(0), Some(set)) => format!("its capacity was set to 0 at {}", shown(set, zone)),
         (Some(closed), Some(capacity), Some(set)) if closed == set => {
             format!("its capacity was set to {capacity} at {}, which left none free", shown(set, zone))
@@ -144,6 +165,176 @@ fn since(refusal: &common::Refusal, seen: i64, zone: &TimeZone) -> Option<String
         _ => return None,
     };
     Some(format!("{closed}, and it was at version {decided} when you were refused"))
+}
+
+/// A row of the saga log, read as far as it can be.
+#[derive(Debug, Clone)]
+pub struct StoredRegistration {
+    /// The row.
+    pub row: SagaRow,
+    /// What is known of it.
+    pub read: Read,
+}
+
+/// What is known of a stored registration.
+#[derive(Debug, Clone)]
+pub enum Read {
+    /// What was asked for, and where the saga stands.
+    Log(RegistrationRequest, SagaState),
+    /// What was asked for, and the answer: its log is in the archive.
+    Receipt(RegistrationRequest, Receipt),
+    /// Why it can't be read: a person must look.
+    Unreadable(String),
+}
+
+impl StoredRegistration {
+    /// Reads a row.
+    pub fn read(definition: &Definition, row: SagaRow) -> Self {
+        let read = match &row.archived {
+            Some(archived) => receipt(&row, archived).map_err(|error| format!("the receipt: {error}")),
+            None => log(definition, &row),
+        };
+        Self { read: read.unwrap_or_else(Read::Unreadable), row }
+    }
+
+    /// Where the saga stands, as far as its log can be read.
+    pub fn state(&self) -> Option<&SagaState> {
+        if let Read::Log(_, state) = &self.read { Some(state) } else { None }
+    }
+
+    /// The registration on the wire. One that can't be read has no outcome, and needs attention.
+    pub fn to_wire(&self) -> wire::Registration {
+        let SagaRow { id, ticket, ref idempotency_key, .. } = self.row;
+        match &self.read {
+            Read::Log(request, state) => {
+                RegistrationView { id, ticket, idempotency_key, request, state: Some(state) }.to_wire()
+            }
+            Read::Receipt(request, receipt) => {
+                receipt.to_wire(RegistrationView { id, ticket, idempotency_key, request, state: None })
+            }
+            Read::Unreadable(_) => {
+                let ids = |sections: Vec<SectionId>| sections.into_iter().map(String::from).collect();
+                let (adds, drops) = request(&self.row).map(|request| (request.adds, request.drops)).unwrap_or_default();
+                wire::Registration {
+                    registration_id: id.to_string(),
+                    ticket: number(ticket),
+                    idempotency_key: idempotency_key.clone(),
+                    student_id: self.row.subject.clone(),
+                    adds: ids(adds),
+                    drops: ids(drops),
+                    submitted_at: Some(self.row.created_at.to_wire()),
+                    needs_attention: true,
+                    ..Default::default()
+                }
+            }
+        }
+    }
+
+    /// The outcome on the wire; unspecified when it can't be read.
+    pub fn outcome(&self) -> wire::Outcome {
+        match &self.read {
+            Read::Log(_, state) => outcome(state.outcome()),
+            Read::Receipt(_, receipt) => receipt.outcome(),
+            Read::Unreadable(_) => wire::Outcome::Unspecified,
+        }
+    }
+
+    /// What was asked for, as far as that can be read.
+    pub fn request(&self) -> Option<&RegistrationRequest> {
+        match &self.read {
+            Read::Log(request, _) | Read::Receipt(request, _) => Some(request),
+            Read::Unreadable(_) => None,
+        }
+    }
+
+    /// Whether an operator decided something of it manually, as far as that can be read.
+    pub fn is_decided_manually(&self) -> bool {
+        match &self.read {
+            Read::Receipt(_, receipt) => receipt.decided_manually,
+            _ => self.row.log.as_ref().is_ok_and(|log| is_decided_manually(log)),
+        }
+    }
+
+    /// Whether an action had to be called again, or another instance took the registration over, as far as its log is here.
+    pub fn was_delayed(&self) -> bool {
+        self.row.log.as_ref().is_ok_and(|log| log.iter().any(|recorded| is_delay(&recorded.event)))
+    }
+}
+
+fn is_delay(event: &Event) -> bool {
+    matches!(event, Event::Adopted { .. } | Event::Failed { direction: Direction::Forward, .. })
+}
+
+fn request(row: &SagaRow) -> Result<RegistrationRequest, serde_json::Error> {
+    serde_json::from_str(&row.request)
+}
+
+fn receipt(row: &SagaRow, archived: &Archived) -> Result<Read, serde_json::Error> {
+    Ok(Read::Receipt(request(row)?, serde_json::from_str(&archived.receipt)?))
+}
+
+fn log(definition: &Definition, row: &SagaRow) -> Result<Read, String> {
+    let log = row.log.as_ref().map_err(|problem| format!("the log: {problem}"));
+    if (row.definition.as_str(), row.version) != (definition.name(), definition.version()) {
+        return Err(format!("{} v{} is not known here", row.definition, row.version));
+    }
+    let state = SagaState::replay(definition, log?).map_err(|error| error.to_string())?;
+    Ok(Read::Log(request(row).map_err(|error| format!("the request: {error}"))?, state))
+}
+
+/// The answer of a finished registration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Name of the outcome on the wire, such as `OUTCOME_ENROLLED`.
+    outcome: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<Refusal>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    charged: Option<Money>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    decided_at: Option<UnixMs>,
+    #[serde(rename = "decided_by_hand", default, skip_serializing_if = "std::ops::Not::not")]
+    decided_manually: bool,
+}
+
+impl Receipt {
+    /// Of a finished registration.
+    pub(crate) fn new(state: &SagaState, log: &[Recorded]) -> Self {
+        Self {
+            outcome: outcome(state.outcome()).as_str_name().to_owned(),
+            reasons: reasons(state),
+            charged: charged(state),
+            decided_at: state.decided_at_ms().map(UnixMs),
+            decided_manually: is_decided_manually(log),
+        }
+    }
+
+    /// The outcome on the wire.
+    fn outcome(&self) -> wire::Outcome {
+        wire::Outcome::from_str_name(&self.outcome).unwrap_or_default()
+    }
+
+    /// The registration on the wire.
+    fn to_wire(&self, view: RegistrationView<'_>) -> wire::Registration {
+        wire::Registration {
+            outcome: self.outcome().into(),
+            reasons: self.reasons.iter().cloned().map(Into::into).collect(),
+            charged: self.charged.clone().map(Into::into),
+            decided_at: self.decided_at.map(UnixMs::to_wire),
+            ..view.to_wire()
+        }
+    }
+}
+
+/// Whether a person said what came of a call of a saga, or that nothing will.
+fn is_decided_manually(log: &[Recorded]) -> bool {
+    log.iter().any(|recorded| match &recorded.event {
+        Event::Intervened { intervention, .. } => match intervention {
+            Intervention::Skip { .. } | Intervention::Resolve { .. } | Intervention::Abandon => true,
+            Intervention::Retry { .. } => false,
+        },
+        _ => false,
+    })
 }
 
 #[cfg(test)]
@@ -180,9 +371,9 @@ mod tests {
     #[track_caller]
     fn check(refusal: Refusal, seen: SeenVersion, is_shown: bool, message: &str) {
         let seen_versions = [SeenVersion { section: section("B"), ..self::seen(5) }, seen.clone()];
-        let told = with_seen(refusal.into(), &seen_versions, || zone("Asia/Tokyo").expect("a zone"));
+        let told = with_seen(refusal, &seen_versions, || zone("Asia/Tokyo").expect("a zone"));
         let expected = Seen { version: seen.version, seats: seen.seats };
-        assert_eq!((told.seen, told.message.as_str()), (is_shown.then(|| expected.into()), message));
+        assert_eq!((told.seen, told.message.as_str()), (is_shown.then_some(expected), message));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use matricula_core::{Input, Reply, SagaId, SagaView, answer_finished};
+use matricula_core::{Input, QueuedSaga, Reply, SagaId, SagaView, answer_finished};
 use matricula_engine::{CallWait, OperatorCommand, SagaState};
 use matricula_kit::database::DbError;
 use matricula_kit::telemetry;
@@ -27,8 +27,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::store::{QueuedRow, SagaRow, StoredRequest};
-use crate::{Runtime, Workload, lease};
+use crate::store::{SagaRow, StoredRequest};
+use crate::workflow::Carried;
+use crate::{Runtime, Workload};
 
 /// How long an answer may take: a takeover by another instance is within it.
 const ANSWER_WAIT: Duration = Duration::from_secs(12);
@@ -114,18 +115,6 @@ pub struct Seen {
     pub state: Option<Arc<SagaState>>,
 }
 
-/// Where the answer came from.
-#[derive(Debug, Clone)]
-pub enum SeenBy {
-    /// The instance that drives it.
-    Driver(Seen),
-    /// Nobody: the instance that drives it has not answered, or there is none. Only the log is known.
-    LogOnly {
-        /// Why.
-        why: String,
-    },
-}
-
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Answer {
@@ -199,26 +188,27 @@ impl<W: Workload> Runtime<W> {
         Ok(())
     }
 
-    /// Where a saga stands by the instance that drives it.
-    pub async fn look(&self, row: &SagaRow) -> SeenBy {
+    /// Where a saga stands by the instance that drives it; or why only its log is known: that instance has not answered,
+    /// or there is none.
+    pub async fn look(&self, row: &SagaRow) -> Result<Seen, String> {
         if row.owner == self.instance.as_str() {
             return match tokio::time::timeout(LOOK_MAX, self.look_here(row.id)).await {
-                Ok(Some(seen)) => SeenBy::Driver(Seen { calls: seen.waits, state: Some(seen.state) }),
-                Ok(None) => SeenBy::LogOnly { why: "it is not in the memory of its instance".to_owned() },
-                Err(_) => SeenBy::LogOnly { why: "its instance is too busy to look".to_owned() },
+                Ok(Some(seen)) => Ok(Seen { calls: seen.waits, state: Some(seen.state) }),
+                Ok(None) => Err("it is not in the memory of its instance".to_owned()),
+                Err(_) => Err("its instance is too busy to look".to_owned()),
             };
         }
         if row.is_queued {
-            return SeenBy::LogOnly { why: "it waits in line, and no instance drives it yet".to_owned() };
+            return Err("it waits in line, and no instance drives it yet".to_owned());
         }
         if !row.owner_alive {
-            return SeenBy::LogOnly { why: format!("instance {}, which drove it, does not live", row.owner) };
+            return Err(format!("instance {}, which drove it, does not live", row.owner));
         }
         let until = Instant::now() + OWNER_MAX;
         let asking = self.ask(row.id, &Wanted::Look(LookWanted::Look), until);
         match tokio::time::timeout_at(until + LOOK, asking).await {
-            Ok(Ok(Some(Answer::Seen(Some(calls))))) => SeenBy::Driver(Seen { calls, state: None }),
-            _ => SeenBy::LogOnly { why: format!("instance {}, which drives it, did not answer", row.owner) },
+            Ok(Ok(Some(Answer::Seen(Some(calls))))) => Ok(Seen { calls, state: None }),
+            _ => Err(format!("instance {}, which drives it, did not answer", row.owner)),
         }
     }
 
@@ -237,9 +227,9 @@ impl<W: Workload> Runtime<W> {
         request: CommandRequest,
         until: Instant,
     ) -> Option<Result<(), String>> {
-        let row = QueuedRow { id: row.id, ticket: row.ticket, request: row.request, trace: row.trace };
+        let carried = Carried::stored(&row.request, row.trace);
+        let saga = QueuedSaga { id: row.id, ticket: row.ticket, request: carried };
         let (caller, reply) = oneshot::channel();
-        let saga = lease::queued::<W>(row);
         self.mailbox.input(Input::CommandedInLine { saga, command: request.into_input(), caller });
         answered(reply, until).await
     }

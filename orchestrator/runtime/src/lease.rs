@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use matricula_core::{QueuedSaga, StoreAnswer, StoreRequest, StoredSaga};
+use matricula_core::{StoreAnswer, StoreRequest, StoredSaga};
 use matricula_engine::Row;
 use matricula_kit::database::DbError;
-use matricula_kit::telemetry::{self, TraceContext};
+use matricula_kit::telemetry;
 use matricula_kit::time;
-use serde::de::DeserializeOwned;
 
-use crate::store::{QueuedRow, SagaRow, StoreError};
+use crate::store::{SagaRow, StoreError};
 use crate::workflow::Carried;
 use crate::{Runtime, Workload};
 
@@ -50,8 +49,8 @@ impl<W: Workload> Runtime<W> {
                 StoreAnswer::Adopted(rows.into_iter().map(stored::<W>).collect())
             }
             StoreRequest::ReadLine { after, limit } => {
-                let (state, rows) = self.store.read_line(*after, *limit).await?;
-                StoreAnswer::Line { state, sagas: rows.into_iter().map(queued::<W>).collect() }
+                let (state, sagas) = self.store.read_line(*after, *limit).await?;
+                StoreAnswer::Line { state, sagas }
             }
             StoreRequest::Flag { sagas } => {
                 self.store.flag(&self.instance, sagas).await?;
@@ -122,19 +121,8 @@ impl<W: Workload> Runtime<W> {
     }
 }
 
-/// A request that is stored, or why it can't be read.
-fn carried<R: DeserializeOwned>(request: &str, trace: TraceContext) -> Result<Arc<Carried<R>>, String> {
-    let request = serde_json::from_str(request).map_err(|error| error.to_string())?;
-    Ok(Carried::new(request, Arc::default(), trace))
-}
-
-/// A saga of the line as the core takes it in.
-pub(crate) fn queued<W: Workload>(row: QueuedRow) -> QueuedSaga<Arc<Carried<W::Request>>> {
-    QueuedSaga { id: row.id, ticket: row.ticket, request: carried(&row.request, row.trace) }
-}
-
 /// A saga as the core takes it over.
 fn stored<W: Workload>(row: SagaRow) -> StoredSaga<Arc<Carried<W::Request>>> {
-    let request = carried(&row.request, row.trace);
+    let request = Carried::stored(&row.request, row.trace);
     StoredSaga { row: Row { id: row.id, definition: row.definition, version: row.version, log: row.log }, request }
 }

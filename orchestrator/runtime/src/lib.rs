@@ -6,17 +6,16 @@
 //!                                       │ │ │
 //!                                       │ │ └─► replies, watch, peers, logs, metrics
 //!                                       │ └───► calls ──► participants
-//!                                       └─────► writer, lease ──► store ──► database
+//!                                       └─────► commits, lease ──► store ──► database
 //! ```
 //!
 //! | module | one job |
 //! |---|---|
 //! | `runtime` | the handle, and what the tasks share: starts and ends them, takes submissions |
-//! | `shell` | the task that owns the core, and the mailbox that leads to it |
+//! | `shell` | the task that owns the core and writes its commits, and the mailbox that leads to it |
 //! | `workflow` | the workload as the core sees it: what a saga carries, how its calls are made |
-//! | `writer`, `lease` | what the core wants of the database, tried once |
-//! | `news` | what watchers, other instances, logs and metrics get |
-//! | `watch` | watches of sagas that are driven here, and elsewhere |
+//! | `lease` | what the core asks the database, tried once |
+//! | `news` | what watchers, other instances, logs and metrics get, of sagas that are driven here and elsewhere |
 //! | `commands` | commands and looks of clients and operators, wherever the saga is driven |
 //! | `peers` | messages between instances |
 //! | `outages` | services that do not answer |
@@ -36,9 +35,7 @@ mod retention;
 mod runtime;
 mod shell;
 mod store;
-mod watch;
 mod workflow;
-mod writer;
 
 use std::sync::Arc;
 
@@ -53,14 +50,13 @@ use matricula_kit::time::UnixMs;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use commands::{CommandError, CommandRequest, RequestedCommand, Seen, SeenBy};
-pub use news::METRICS;
+pub use commands::{CommandError, CommandRequest, RequestedCommand, Seen};
+pub use news::{METRICS, Progress, Watcher};
 pub use retention::{Retention, RetentionConfig};
 pub use runtime::{Runtime, Submission, SubmitError, Submitted};
 pub use store::{
     Archived, DoorChange, InstanceId, KeyedSaga, Outage, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest,
 };
-pub use watch::{Progress, Watcher};
 
 /// The tasks of an orchestrator in logs and in metrics.
 pub(crate) const ROLE: &str = "orchestrator";

@@ -19,6 +19,7 @@ use std::time::Duration;
 use matricula_core::{DestinationStatus, SagasWaiting};
 use matricula_kit::telemetry;
 
+use crate::news::publish;
 use crate::store::{Outage, StoreError};
 use crate::{Runtime, Workload};
 
@@ -61,18 +62,12 @@ impl<W: Workload> Runtime<W> {
         let mut recorded = Some(Vec::new());
         // Whether the others may have recorded something that was not read yet, at first before this instance came.
         let mut is_unread = true;
-        let mut is_first = true;
         loop {
             // A core that is too busy to answer has said what it said last.
             let view = self.view().await;
-            let statuses = view.as_ref().map_or(&[][..], |view| &view.statuses);
-            if is_first {
-                statuses.iter().for_each(|status| gauges(status.name, None));
-                is_first = view.is_none();
-            }
-            let is_failing = statuses.iter().any(|status| status.failing_since_ms.is_some());
-            let is_busy = view.is_none();
-            if let Some(view) = view.filter(|_| is_failing || !own.is_empty()) {
+            let is_failing = |view: &View| view.statuses.iter().any(|status| status.failing_since_ms.is_some());
+            let may_change = view.as_ref().is_none_or(is_failing);
+            if let Some(view) = view {
                 own = self.outages_now(&own, &view);
             }
             if recorded.as_ref() != Some(&own) {
@@ -85,8 +80,7 @@ impl<W: Workload> Runtime<W> {
                 others = read.unwrap_or(others);
             }
             self.show(&own, &others);
-            let is_open =
-                is_busy || is_failing || !own.is_empty() || !others.is_empty() || recorded.is_none() || is_unread;
+            let is_open = may_change || !own.is_empty() || !others.is_empty() || recorded.is_none() || is_unread;
             tokio::select! {
                 () = self.signals.destinations.notified() => {}
                 () = self.signals.outages.notified() => is_unread = true,
@@ -101,9 +95,7 @@ impl<W: Workload> Runtime<W> {
         for status in &view.statuses {
             let outage = self.outage(status, view);
             let was_out = before.iter().any(|outage| outage.destination == status.name);
-            if was_out || outage.is_some() {
-                gauges(status.name, outage.as_ref());
-            }
+            gauges(status.name, outage.as_ref());
             tell(status, view.now_ms, was_out, outage.as_ref());
             now.extend(outage);
         }
@@ -169,14 +161,7 @@ impl<W: Workload> Runtime<W> {
     }
 
     fn show(&self, own: &[Outage], others: &[Outage]) {
-        let all = [own, others].concat();
-        self.outages.send_if_modified(|shown| {
-            let is_other = **shown != all;
-            if is_other {
-                *shown = Arc::new(all);
-            }
-            is_other
-        });
+        publish(&self.outages, Arc::new([own, others].concat()));
     }
 }
 

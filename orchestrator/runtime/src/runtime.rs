@@ -19,11 +19,11 @@ use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::news::{Watcher, Watchers};
 use crate::outages::Outages;
 use crate::peers::{Changed, Signals};
 use crate::shell::{Clock, Mailbox, Shell};
 use crate::store::{FirstEvent, InstanceId, PeerMessage, SagaRow, SagaStore, StoreError};
-use crate::watch::{Watcher, Watchers};
 use crate::workflow::{Carried, Sagas};
 use crate::{ROLE, RuntimeConfig, Workload};
 

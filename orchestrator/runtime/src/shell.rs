@@ -7,28 +7,32 @@
 //! ended tasks, timer ┘                     └─► wake_at: the timer
 //! ```
 //!
-//! Promises: it decides nothing about a saga. All that has come meanwhile is one step of the core. A task that panics
-//! ends the shell with its panic.
+//! Promises: it decides nothing about a saga. All that has come meanwhile is one step of the core. A commit is tried
+//! once: the core says when it is tried again, and in which parts. A task that panics ends the shell with its panic.
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use matricula_core::{Commit, Core, End, Input, Moment, Ready, Rpc, StoreRequest};
+use matricula_core::{Admitted, Commit, CommitAnswer, Core, End, Input, LineState, Moment, Ready, Rpc, StoreRequest};
 use matricula_kit::tasks::observed;
+use matricula_kit::telemetry::{self, spans};
 use matricula_kit::time::UnixMs;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinSet};
 
-use crate::news::{Gauges, LineNews};
-use crate::store::StoreError;
+use crate::news::RegularNews;
+use crate::store::{StoreError, WriteAs, Written};
 use crate::workflow::{self, Carried, Sagas};
 use crate::{ROLE, Runtime, Workload};
 
 /// Messages that one step takes at most: the calls and commits that follow from the first of them should not wait for
 /// all.
 const BATCH_MAX: usize = 1_000;
+
+/// A commit that takes longer is given up: a half-open connection would be waited for for ever.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The owner of the core.
 pub(crate) struct Shell<W: Workload> {
@@ -46,7 +50,7 @@ impl<W: Workload> Shell<W> {
         let mut tasks = Tasks::<W>::new();
         let (mut messages, mut inputs, mut queries) = (Vec::new(), Vec::new(), Vec::<Query<W>>::new());
         let (mut wake_at, mut is_stopping) = (Some(Moment::ZERO), false);
-        let (mut gauges, mut line) = (Gauges::default(), LineNews::default());
+        let mut news = RegularNews::default();
         let runtime = self.runtime.clone();
         loop {
             tokio::select! {
@@ -79,8 +83,7 @@ impl<W: Workload> Shell<W> {
             let ready = self.core.step(now, inputs.drain(..));
             queries.drain(..).for_each(|query| query(&mut self.core, now));
             runtime.clock.set(now, self.core.now_ms(now));
-            let look_at = [gauges.set(now, &self.core), line.publish(now, &self.core, &runtime.line)];
-            wake_at = ready.wake_at.into_iter().chain(look_at.into_iter().flatten()).min();
+            wake_at = ready.wake_at.into_iter().chain(news.hand_on(now, &self.core, &runtime.line)).min();
             match self.carry_out(ready, &mut tasks) {
                 None => {}
                 Some(End::InOrder) => return Ok(()),
@@ -130,6 +133,52 @@ impl<W: Workload> Shell<W> {
             let answer = runtime.ask_store(&request).await;
             Input::StoreAnswered { request, answer }
         }));
+    }
+}
+
+impl<W: Workload> Runtime<W> {
+    /// Writes a commit, once.
+    pub(crate) async fn write(&self, commit: &Commit<Arc<Carried<W::Request>>>) -> CommitAnswer {
+        let started = Instant::now();
+        let span = self.store.commit_span(&commit.admissions);
+        let subject_open_max = self.config.subject_open_max;
+        let as_of = WriteAs { instance: &self.instance, definition: self.definition(), subject_open_max };
+        let writing = self.store.write(as_of, commit);
+        let (answer, problem) = match tokio::time::timeout(COMMIT_TIMEOUT, writing).await {
+            Ok(Ok(Written { admissions, claimed, appends, line })) => {
+                self.log_failing.store(false, Ordering::Relaxed);
+                let operations = (admissions.len() + claimed.len() + appends.len()) as f64;
+                metrics::histogram!("matricula_log_commit_seconds").record(started.elapsed());
+                metrics::histogram!("matricula_log_commit_operations").record(operations);
+                self.line_after(&admissions, line.as_ref());
+                return CommitAnswer::Written { admissions, claimed, appends, line };
+            }
+            Ok(Err(StoreError::Fenced)) => return CommitAnswer::Fenced,
+            Ok(Err(StoreError::Database(error))) => {
+                spans::not_committed(&span, &error);
+                let problem = telemetry::chain(&error);
+                if error.is_permanent() {
+                    return CommitAnswer::Refused { problem };
+                }
+                (if error.is_conflict() { CommitAnswer::Conflict } else { CommitAnswer::Failed }, problem)
+            }
+            Err(_) => (CommitAnswer::Failed, format!("no answer within {} s", COMMIT_TIMEOUT.as_secs())),
+        };
+        // A conflict is an answer: the log can be written.
+        self.log_failing.store(answer == CommitAnswer::Failed, Ordering::Relaxed);
+        metrics::counter!("matricula_log_commit_failures_total").increment(1);
+        tracing::warn!(problem, "the saga log could not be written; trying again");
+        answer
+    }
+
+    /// A commit was written: others are to know when it has begun a line.
+    fn line_after(&self, admissions: &[Admitted], line: Option<&LineState>) {
+        let Some(line) = line else { return };
+        let has_line = line.last > line.served;
+        let had_line = self.has_line.swap(has_line, Ordering::Relaxed);
+        if has_line && !had_line && admissions.iter().any(|outcome| matches!(outcome, Admitted::Queued { .. })) {
+            self.signals.line_begun.notify_one();
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use matricula_engine::{CallAnswer, CallError, Code, Definition, Direction, Step}
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::telemetry::spans::{self, Attempt, AttemptOutcome};
 use matricula_kit::time::UnixMs;
+use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tracing::Span;
 
@@ -42,6 +43,15 @@ impl<R> Carried<R> {
     /// Of a saga that is not driven here yet; `unstored` is empty when it is stored already.
     pub(crate) fn new(request: R, unstored: Arc<str>, submitted: TraceContext) -> Arc<Self> {
         Arc::new(Self { request: Arc::new(request), unstored: unstored.into(), submitted, driven: OnceLock::new() })
+    }
+
+    /// Of a saga that is stored; or why its request can't be read.
+    pub(crate) fn stored(request: &str, submitted: TraceContext) -> Result<Arc<Self>, String>
+    where
+        R: DeserializeOwned,
+    {
+        let request = serde_json::from_str(request).map_err(|error| error.to_string())?;
+        Ok(Self::new(request, Arc::default(), submitted))
     }
 
     /// The request as JSON, as long as it is not stored.

@@ -17,7 +17,7 @@ use matricula_proto::imports::v1::import_row::Row;
 
 use crate::domain::price::{BalanceLimit, Currency, Percent, Price};
 use crate::domain::rates::{RateTable, RefundLadder, TermRates};
-use crate::grpc::wire::{field, moment, money};
+use crate::grpc::{field, moment, money};
 use crate::store;
 
 #[cfg(test)]

@@ -105,18 +105,17 @@ pub struct Refusal {
     /// `CLOSED_SECTION`: when the capacity was set to that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity_set_at: Option<UnixMs>,
-    /// What the student had seen of the section.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// What the student had seen of the section. It is added for the student, from the request, and never stored.
+    #[serde(skip)]
     pub seen: Option<Seen>,
 }
 
 /// A version of a section that a student names as seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     /// The version.
     pub version: i64,
     /// What it held; `None` when that could not be confirmed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seats: Option<SeenSeats>,
 }
 

@@ -1,5 +1,8 @@
 //! Batches on the wire: bounds, field errors, and the operations of a request as domain operations.
 
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::Hash;
 use std::time::Duration;
 
 use matricula_proto::common::v1 as wire;
@@ -79,6 +82,37 @@ pub fn checked_id(field: &str, text: String) -> Result<String, FieldError> {
     Ok(text)
 }
 
+/// Takes a list of messages from the wire, at most `max`, or says which of them is wrong.
+pub fn each<W, T>(
+    field: &str,
+    wire: Vec<W>,
+    max: usize,
+    convert: impl Fn(W) -> Result<T, FieldError>,
+) -> Result<Vec<T>, FieldError> {
+    at_most(field, wire.len(), max)?;
+    let items = wire.into_iter().enumerate();
+    items.map(|(index, it)| convert(it).map_err(|problem| problem.within(&format!("{field}[{index}]")))).collect()
+}
+
+/// Checks that the messages of a list name different ids in a field of theirs.
+pub fn distinct<'a, T: Hash + Eq + fmt::Display + 'a>(
+    list: &str,
+    field: &str,
+    ids: impl Iterator<Item = &'a T>,
+) -> Result<(), FieldError> {
+    let mut seen = HashSet::new();
+    for (index, id) in ids.enumerate() {
+        if !seen.insert(id) {
+            return Err(FieldError::new(format!("{list}[{index}].{field}"), format!("{id} is named twice")));
+        }
+    }
+    Ok(())
+}
+
+fn at_most(field: &str, count: usize, max: usize) -> Result<(), FieldError> {
+    if count > max { Err(FieldError::new(field, format!("at most {max}, got {count}"))) } else { Ok(()) }
+}
+
 /// Takes a list of ids from the wire, at most `max` and none twice.
 pub fn distinct_ids<T: PartialEq + std::fmt::Display>(
     field: &str,
@@ -86,9 +120,7 @@ pub fn distinct_ids<T: PartialEq + std::fmt::Display>(
     max: usize,
     try_new: impl Fn(String) -> Result<T, InvalidId>,
 ) -> Result<Vec<T>, FieldError> {
-    if texts.len() > max {
-        return Err(FieldError::new(field, format!("at most {max}, got {}", texts.len())));
-    }
+    at_most(field, texts.len(), max)?;
     let mut ids: Vec<T> = Vec::with_capacity(texts.len());
     for (index, text) in texts.into_iter().enumerate() {
         let wrong = |problem: String| FieldError::new(format!("{field}[{index}]"), problem);
@@ -129,13 +161,7 @@ pub fn operations<W, C>(
     wire: Vec<W>,
     convert: impl Fn(W) -> Result<Operation<C>, FieldError>,
 ) -> Result<Vec<Operation<C>>, FieldError> {
-    if wire.len() > OPERATIONS_MAX {
-        return Err(FieldError::new("operations", format!("at most {OPERATIONS_MAX}, got {}", wire.len())));
-    }
-    let operations = wire.into_iter().enumerate().map(|(index, operation)| {
-        convert(operation).map_err(|problem| problem.within(&format!("operations[{index}]")))
-    });
-    let mut operations: Vec<Operation<C>> = operations.collect::<Result<_, _>>()?;
+    let mut operations = each("operations", wire, OPERATIONS_MAX, convert)?;
     let span = Span::current();
     if !span.is_none() {
         spans::has_operations(&span, operations.len());

@@ -17,7 +17,7 @@ use matricula_proto::imports::v1::import_row::Row;
 use matricula_proto::seats::v1::SectionCapacity;
 
 use crate::domain::{Command, Section};
-use crate::grpc::convert;
+use crate::grpc::{new_capacity, source_number};
 use crate::participant::Seats;
 use crate::store;
 
@@ -78,7 +78,7 @@ fn capacities(rows: Vec<ImportRow>) -> Result<Vec<(SectionId, i32)>, FieldError>
 fn capacity(row: ImportRow) -> Result<(SectionId, i32), FieldError> {
     match row.row {
         Some(Row::Capacity(row)) => {
-            convert::capacity(row.section_id, row.capacity).map_err(|problem| problem.within("capacity"))
+            new_capacity(row.section_id, row.capacity).map_err(|problem| problem.within("capacity"))
         }
         _ => Err(foreign_row()),
     }
@@ -89,6 +89,6 @@ fn to_wire(section: Section) -> SectionCapacity {
         section_id: section.id.into(),
         capacity: section.bundle_capacity.unwrap_or(section.capacity),
         current_capacity: section.capacity,
-        source: convert::source(section.capacity_source),
+        source: source_number(section.capacity_source),
     }
 }

@@ -189,3 +189,20 @@ fn no_more_names_than_the_bound_are_remembered() {
     assert_eq!(rate.paid_at.len(), SUBJECTS_MAX);
     assert!(rate.take("nobody-7", NOW).is_err());
 }
+
+#[test]
+fn the_latest_keys_are_known() {
+    let mut repeats = Repeats::default();
+    let id = SagaId::from_u128;
+    repeats.accepted("ada", "k", "A", id(1));
+    assert_eq!(repeats.find("ada", "k", "A"), Some((id(1), true)));
+    assert_eq!(repeats.find("ada", "k", "B"), Some((id(1), false)));
+    assert_eq!(repeats.find("bob", "k", "A"), None);
+    repeats.accepted("ada", "k", "A", id(1));
+    for number in 0..KEYS_MAX as u128 {
+        repeats.accepted("bob", &number.to_string(), "A", id(number));
+    }
+    assert_eq!(repeats.find("ada", "k", "A"), None, "the oldest is forgotten");
+    assert_eq!(repeats.find("bob", "0", "A"), Some((id(0), true)));
+    assert_eq!((repeats.known.len(), repeats.order.len()), (KEYS_MAX, KEYS_MAX));
+}

@@ -115,7 +115,7 @@ fn a_saga_explained() {
     let def = sample();
     let script = Script::parse("skip:assess_fees create_enrollments=no undo:hold_seats=permission_denied,never");
     let world = World::admit(&def, script.applies(&def)).run(&script);
-    insta::assert_snapshot!(explain(&def, &world.state, Sight::LogOnly, world.now_ms - 400), @r#"
+    insta::assert_snapshot!(explain(&def, &world.state, None, world.now_ms - 400), @r#"
     compensating: being undone (refused); needs attention
       reserve_courses        done
       hold_seats             done; undo attempt 1 failed: permission_denied: lost; next in 400 ms
@@ -127,7 +127,7 @@ fn a_saga_explained() {
       notify                 not started
     "#);
     let world = run(&def, "skip:hold_seats commit_enrollments=unavailable,never");
-    insta::assert_snapshot!(explain(&def, &world.state, Sight::LogOnly, world.now_ms), @r#"
+    insta::assert_snapshot!(explain(&def, &world.state, None, world.now_ms), @r#"
     running: its pivot may have been called, can't be cancelled any more
       reserve_courses        done
       create_enrollments     done
@@ -139,7 +139,7 @@ fn a_saga_explained() {
       notify                 not started
     "#);
     let world = run(&def, "skip:hold_seats notify=never");
-    insta::assert_snapshot!(explain(&def, &world.state, Sight::LogOnly, world.now_ms), @r#"
+    insta::assert_snapshot!(explain(&def, &world.state, None, world.now_ms), @r#"
     completing: committed, its tail is being finished
       reserve_courses        done
       create_enrollments     done
@@ -165,7 +165,7 @@ fn what_a_saga_waits_for_is_told_apart() {
         let text = serde_json::to_string(&call).unwrap();
         assert_eq!(serde_json::from_str::<CallWait>(&text).unwrap(), call, "it goes from replica to replica");
         assert!(text.starts_with(r#"{"step":"reserve_courses","leg":"action","wait":"#), "{text}");
-        let text = explain(&def, &world.state, Sight::Live(&[call]), 20_000);
+        let text = explain(&def, &world.state, Some(&[call]), 20_000);
         text.lines().nth(1).unwrap().trim().to_owned()
     };
     let waits = [

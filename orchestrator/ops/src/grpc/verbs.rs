@@ -10,7 +10,7 @@ use matricula_kit::status;
 use matricula_proto::ops::v1 as ops;
 use matricula_proto::ops::v1::resolve_step_request as wire_resolution;
 use matricula_registration::StoredRegistration;
-use matricula_runtime::{CommandError, CommandRequest, RequestedCommand, SagaId, SeenBy, Workload as _};
+use matricula_runtime::{CommandError, CommandRequest, RequestedCommand, SagaId, Workload as _};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
@@ -73,10 +73,7 @@ impl SagaGrpc {
             return None;
         }
         let definition = self.runtime.workload().definition();
-        let calls = async || match self.runtime.look(&stored.row).await {
-            SeenBy::Driver(seen) => Ok(seen.calls),
-            SeenBy::LogOnly { why } => Err(why),
-        };
+        let calls = async || self.runtime.look(&stored.row).await.map(|seen| seen.calls);
         match command {
             RequestedCommand::Operator(OperatorCommand::Retry { step }) => {
                 let give_up_at = Instant::now() + CALLED_WAIT;

@@ -50,12 +50,6 @@ pub(crate) struct RosterGrpc {
     shutdown: CancellationToken,
 }
 
-/// A registration whose outcome is waited for. The watch has begun before anything was read of it.
-struct Begun {
-    id: SagaId,
-    watcher: Watcher,
-}
-
 type OfRows = HashMap<(String, RosterRowId), Vec<Earlier>>;
 
 impl RosterGrpc {
@@ -77,17 +71,18 @@ impl RosterGrpc {
         Ok(of_rows)
     }
 
-    /// Has a row become a registration, or finds the one that it has become.
+    /// Has a row become a registration, or finds the one that it has become. Its watch begins before anything is read of
+    /// it.
     async fn begin(
         &self,
         row: Row,
         earlier: &OfRows,
         trace: &TraceContext,
-    ) -> Result<Result<Begun, ops::NotTakenOver>, Status> {
+    ) -> Result<Result<Watcher, ops::NotTakenOver>, Status> {
         let student = row.request.student.as_str().to_owned();
         let earlier = earlier.get(&(student, row.id.clone())).map_or(&[][..], Vec::as_slice);
         match next::next(&row.request, earlier) {
-            Next::Follow(id) => Ok(Ok(self.begun(id))),
+            Next::Follow(id) => Ok(Ok(self.runtime.watch(id))),
             Next::Submit { number } => self.submit(row, number, trace).await,
             Next::Await(id) => {
                 let message = format!("registration {id} of this row is under way");
@@ -102,36 +97,29 @@ impl RosterGrpc {
         row: Row,
         number: u32,
         trace: &TraceContext,
-    ) -> Result<Result<Begun, ops::NotTakenOver>, Status> {
-        let begun = self.begun(matricula_runtime::new_saga_id());
+    ) -> Result<Result<Watcher, ops::NotTakenOver>, Status> {
+        let watcher = self.runtime.watch(matricula_runtime::new_saga_id());
         let key = roster_key(&row.id, number);
-        match self.runtime.submit(row.request.submission(begun.id, key, trace.clone())).await {
-            Ok(Submitted::Accepted { .. }) => Ok(Ok(begun)),
-            Ok(Submitted::Existing(id)) => Ok(Ok(self.begun(id))),
+        match self.runtime.submit(row.request.submission(watcher.saga(), key, trace.clone())).await {
+            Ok(Submitted::Accepted { .. }) => Ok(Ok(watcher)),
+            Ok(Submitted::Existing(id)) => Ok(Ok(self.runtime.watch(id))),
             Err(SubmitError::ShuttingDown) => Err(shutting_down()),
             Err(error) => Ok(Err(not_accepted(&error))),
         }
     }
 
-    fn begun(&self, id: SagaId) -> Begun {
-        let watcher = self.runtime.watch(id);
-        Begun { id, watcher }
-    }
-
     /// The registrations when all are decided, or when the time is over.
     async fn decided(
         &self,
-        mut begun: Vec<Begun>,
+        mut begun: Vec<Watcher>,
         until: Instant,
     ) -> Result<HashMap<SagaId, wire::Registration>, Status> {
         let mut known = self.read(&begun).await?;
-        let is_open = |known: &HashMap<SagaId, wire::Registration>, one: &Begun| {
-            known.get(&one.id).is_some_and(|one| one.outcome() == wire::Outcome::Pending)
-        };
-        begun.retain(|one| is_open(&known, one));
-        let waiting = join_all(
-            begun.iter_mut().map(|one| async { while one.watcher.changed().await.outcome() == Outcome::Pending {} }),
-        );
+        let is_pending = |one: &wire::Registration| one.outcome() == wire::Outcome::Pending;
+        begun.retain(|watcher| known.get(&watcher.saga()).is_some_and(is_pending));
+        let waiting =
+            begun.iter_mut().map(|watcher| async { while watcher.changed().await.outcome() == Outcome::Pending {} });
+        let waiting = join_all(waiting);
         tokio::select! {
             biased;
             _ = waiting => {}
@@ -142,8 +130,8 @@ impl RosterGrpc {
         Ok(known)
     }
 
-    async fn read(&self, begun: &[Begun]) -> Result<HashMap<SagaId, wire::Registration>, Status> {
-        let mut ids: Vec<SagaId> = begun.iter().map(|one| one.id).collect();
+    async fn read(&self, begun: &[Watcher]) -> Result<HashMap<SagaId, wire::Registration>, Status> {
+        let mut ids: Vec<SagaId> = begun.iter().map(Watcher::saga).collect();
         ids.sort_unstable();
         ids.dedup();
         let definition = self.runtime.workload().definition();
@@ -166,8 +154,7 @@ impl RosterService for RosterGrpc {
         let earlier = self.earlier(&rows).await?;
         let begun = try_join_all(rows.into_iter().map(|row| self.begin(row, &earlier, &trace)));
         let begun = tokio::time::timeout(DURABLE_WAIT_MAX, begun).await.map_err(|_| not_known())??;
-        let results: Vec<_> =
-            begun.iter().map(|one| one.as_ref().map(|begun| begun.id).map_err(Clone::clone)).collect();
+        let results: Vec<_> = begun.iter().map(|one| one.as_ref().map(Watcher::saga).map_err(Clone::clone)).collect();
         let open = begun.into_iter().flatten().collect();
         let registrations = self.decided(open, until).await?;
         let results = results.into_iter().map(|result| result_of(result, &registrations));

@@ -62,10 +62,11 @@ fn an_answer_comes_back_from_the_log() {
     for answer in of_services() {
         let result = wire::OperationResult::from(answer);
         let read = match to_log(result.clone()) {
-            CallAnswer::Done(text) => {
-                Outcome::Done(serde_json::from_str(&text).map(|InForm(done)| done).expect("read"))
+            CallAnswer::Done(text) => Outcome::Done(serde_json::from_str::<Done>(&text).expect("read").into()),
+            CallAnswer::Refused(text) => {
+                let reasons = refusals(&text).expect("read").into_iter().map(Into::into).collect();
+                Outcome::Refused(wire::Refused { reasons })
             }
-            CallAnswer::Refused(text) => Outcome::Refused(wire::Refused { reasons: refusals(&text).expect("read") }),
             CallAnswer::Unknown(error) => panic!("{error:?}"),
         };
         assert_eq!(Some(read), result.outcome);
@@ -76,7 +77,7 @@ fn an_answer_comes_back_from_the_log() {
 fn an_old_log_is_readable() {
     let text = r#"[{"reason":"CLOSED_SECTION","section":"A","message":"Full.","next_step":"","seen":{"version":1}}]"#;
     let refusals = refusals(text).expect("read");
-    assert_eq!((refusals[0].reason(), refusals[0].overridable), (wire::Reason::ClosedSection, true));
+    assert_eq!((refusals[0].reason, refusals[0].seen), (Reason::ClosedSection, None));
     assert!(super::refusals(r#"[{"reason":"NEW","message":"","next_step":""}]"#).is_err());
 }
 

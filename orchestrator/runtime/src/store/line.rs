@@ -3,13 +3,17 @@
 //! Promises: the state is read before the sagas, so that all that were queued by then are among them. Of the tables that
 //! only grow, all rows but the last are swept; every change of the door stays.
 
-use matricula_core::{Door, DoorState, LineState, SagaId, Ticket};
+use std::sync::Arc;
+
+use matricula_core::{Door, DoorState, LineState, QueuedSaga, Ticket};
 use matricula_kit::database::{Args, DbError, Row};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::time::UnixMs;
+use serde::de::DeserializeOwned;
 
 use super::peer::{CHANNEL, PeerMessage};
 use super::{SagaStore, readable_id};
+use crate::workflow::Carried;
 
 /// The ticket of the first that is queued. It is behind that of the last claim: the database would else go through all
 /// that were queued before.
@@ -58,15 +62,8 @@ const SET_DOOR: &str = "INSERT INTO door (number, changed_at, state, sentence, s
      SELECT COALESCE((SELECT MAX(number) FROM door), 0) + 1, {now_ms}, $1, $2, $3, $4";
 const DOOR_CHANGES: &str = "SELECT changed_at, state, sentence, set_by, reason FROM door ORDER BY number DESC LIMIT $1";
 
-/// A saga that waits in line, as it is stored.
-#[derive(Debug)]
-pub(crate) struct QueuedRow {
-    pub id: SagaId,
-    pub ticket: Ticket,
-    /// As JSON.
-    pub request: String,
-    pub trace: TraceContext,
-}
+/// A saga that waits in line.
+pub(crate) type Queued<R> = QueuedSaga<Arc<Carried<R>>>;
 
 /// A change of the door.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,14 +80,18 @@ pub struct DoorChange {
 
 impl SagaStore {
     /// The state of the line, and at most `limit` sagas behind a ticket, in the order of their tickets.
-    pub(crate) async fn read_line(&self, after: Ticket, limit: usize) -> Result<(LineState, Vec<QueuedRow>), DbError> {
+    pub(crate) async fn read_line<R: DeserializeOwned>(
+        &self,
+        after: Ticket,
+        limit: usize,
+    ) -> Result<(LineState, Vec<Queued<R>>), DbError> {
         let state = state(self.database.fetch(LINE_STATE, Args::new()).await?.first())?;
         if limit == 0 {
             return Ok((state, Vec::new()));
         }
         let args = Args::new().int(i64::try_from(after.0).unwrap_or(i64::MAX)).int(limit as i64);
         let rows = self.database.fetch(QUEUED, args).await?;
-        let queued = rows.iter().filter_map(|row| queued_row(row).transpose());
+        let queued = rows.iter().filter_map(|row| queued(row).transpose());
         Ok((state, queued.collect::<Result<_, _>>()?))
     }
 
@@ -126,11 +127,11 @@ pub(super) fn state(row: Option<&Row>) -> Result<LineState, DbError> {
 }
 
 /// None for a row whose id is no UUID: it keeps its place, and nobody can drive it.
-fn queued_row(row: &Row) -> Result<Option<QueuedRow>, DbError> {
+fn queued<R: DeserializeOwned>(row: &Row) -> Result<Option<Queued<R>>, DbError> {
     let Some(id) = readable_id(row)? else { return Ok(None) };
     let ticket = Ticket(u64::try_from(row.int("ticket")?).unwrap_or_default());
     let trace = TraceContext { traceparent: row.text("traceparent")?, tracestate: row.text("tracestate")? };
-    Ok(Some(QueuedRow { id, ticket, request: row.text("request")?, trace }))
+    Ok(Some(QueuedSaga { id, ticket, request: Carried::stored(&row.text("request")?, trace) }))
 }
 
 fn door_change(row: &Row) -> Result<DoorChange, DbError> {

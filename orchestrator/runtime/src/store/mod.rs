@@ -4,7 +4,6 @@
 //! |---|---|
 //! | `write` | admissions, a claim and appends in one commit |
 //! | `line` | the waiting line: its state, the sagas in it, the door |
-//! | `entry` | how a log entry is stored |
 //! | `read` | sagas by id and by key, and lists |
 //! | `lease` | instances, their leases, adoption |
 //! | `peer` | what instances leave for each other |
@@ -14,7 +13,6 @@
 //! (`Fenced`); an append whose expected sequence is not the stored one is refused by itself (`Conflict`).
 
 mod archive;
-mod entry;
 mod lease;
 mod line;
 mod peer;
@@ -27,7 +25,7 @@ mod tests;
 use std::sync::Arc;
 
 use matricula_core::{Admission, SagaId};
-use matricula_engine::Recorded;
+use matricula_engine::{Event, Recorded};
 use matricula_kit::database::{Args, Database, DbError, Migrator, Row, Rows, Tx};
 use matricula_kit::telemetry::spans;
 use matricula_kit::time::UnixMs;
@@ -36,7 +34,6 @@ use tracing::Span;
 use crate::workflow::Carried;
 
 pub use line::DoorChange;
-pub(crate) use line::QueuedRow;
 pub(crate) use peer::PeerMessage;
 pub use peer::{Outage, StoredRequest};
 pub use read::{Archived, KeyedSaga, SagaFilter, SagaRow};
@@ -166,4 +163,37 @@ fn readable_ids(rows: &[Row]) -> Result<Vec<SagaId>, DbError> {
 /// The ids as rows of a statement.
 fn id_rows(ids: &[SagaId]) -> Rows {
     Rows::new().text("saga_id", ids.iter().map(SagaId::to_string))
+}
+
+/// The text of the row of these events of a saga. There is a row for each append, and not for each event, because the rows
+/// are what it costs. It has the sequence and the time of its first event. One event is an object; several are an array of
+/// (time, event) pairs, with sequences that follow the first without a gap.
+fn entry_text(saga: SagaId, events: &[Recorded]) -> Result<String, DbError> {
+    let text = match events {
+        [one] => serde_json::to_string(&one.event),
+        several => {
+            let pairs: Vec<(i64, &Event)> = several.iter().map(|recorded| (recorded.at_ms, &recorded.event)).collect();
+            serde_json::to_string(&pairs)
+        }
+    };
+    text.map_err(|error| DbError::corrupt(format!("events of saga {saga}: {error}")))
+}
+
+/// The events of a row; what can't be read is told, not thrown: one bad saga must not hide the others.
+fn entries(row: &Row) -> Result<Vec<Recorded>, String> {
+    let first = row.int("sequence").map_err(|error| error.to_string())?;
+    let first = u64::try_from(first).map_err(|_| format!("event {first}"))?;
+    let text = row.text("event").map_err(|error| error.to_string())?;
+    let at_ms = row.int("at").map_err(|error| error.to_string())?;
+    parsed(first, at_ms, &text).map_err(|error| format!("event {first}: {error}"))
+}
+
+fn parsed(first: u64, at_ms: i64, text: &str) -> Result<Vec<Recorded>, serde_json::Error> {
+    if !text.starts_with('[') {
+        let event = serde_json::from_str(text)?;
+        return Ok(vec![Recorded { sequence: first, at_ms, event }]);
+    }
+    let pairs: Vec<(i64, Event)> = serde_json::from_str(text)?;
+    let recorded = (first..).zip(pairs).map(|(sequence, (at_ms, event))| Recorded { sequence, at_ms, event });
+    Ok(recorded.collect())
 }

@@ -15,7 +15,7 @@ use matricula_kit::database::{Args, DbError, Row, Rows};
 use matricula_kit::telemetry::{self, TraceContext};
 use matricula_kit::time::UnixMs;
 
-use super::{SagaStore, entry, id_rows, readable_id, readable_ids, saga_id};
+use super::{SagaStore, entries, id_rows, readable_id, readable_ids, saga_id};
 
 /// A saga as stored.
 #[derive(Debug, Clone)]
@@ -102,12 +102,6 @@ const CHANGED: &str = "SELECT s.saga_id FROM {rows} \
 const EVENTS: &str = "SELECT e.saga_id, e.sequence, e.at, e.event FROM {rows} \
                       JOIN saga_events e ON e.saga_id = r.saga_id ORDER BY e.saga_id, e.sequence";
 macro_rules! list {
-    ($first:literal) => {
-        list!($first, "s.saga_id")
-    };
-    ($first:literal, $id:literal) => {
-        list!($first, $id, "sagas")
-    };
     ($first:literal, $id:literal, $from:literal) => {
         concat!(
             columns!(),
@@ -125,11 +119,12 @@ macro_rules! list {
     };
 }
 
-const LIST: &str = list!("($1 = '' OR s.subject = $1)");
+const LIST: &str = list!("($1 = '' OR s.subject = $1)", "s.saga_id", "sagas");
 /// These go by indexes of their own; the general statement would not. The id as an expression: else the database may go
 /// along the primary key, through all that is of others.
-const LIST_OF_SUBJECT: &str = list!("s.subject = $1", "s.saga_id || ''");
-const LIST_NEEDING_ATTENTION: &str = list!("s.needs_attention = 1 AND ($1 = '' OR s.subject = $1)");
+const LIST_OF_SUBJECT: &str = list!("s.subject = $1", "s.saga_id || ''", "sagas");
+const LIST_NEEDING_ATTENTION: &str =
+    list!("s.needs_attention = 1 AND ($1 = '' OR s.subject = $1)", "s.saga_id", "sagas");
 /// The same, through all that is finished. Each half has an index.
 const LIST_UNFINISHED: &str = list!(
     "($1 = '' OR s.subject = $1)",
@@ -273,7 +268,7 @@ impl SagaStore {
         let mut logs: HashMap<SagaId, Result<Vec<Recorded>, String>> = HashMap::with_capacity(sagas.len());
         for row in self.database.fetch(EVENTS, ids.into()).await? {
             let log = logs.entry(saga_id(&row)?).or_insert_with(|| Ok(Vec::new()));
-            match (entry::read(&row), log) {
+            match (entries(&row), log) {
                 (Ok(events), Ok(log)) => log.extend(events),
                 (Err(problem), log @ Ok(_)) => *log = Err(problem),
                 // The first problem is the one to report.

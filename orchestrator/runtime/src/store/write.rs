@@ -27,7 +27,7 @@ use matricula_engine::Recorded;
 use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 
 use super::line::{self, LINE_STATE};
-use super::{FENCE, InstanceId, NewSaga, SagaStore, StoreError, entry, saga_id};
+use super::{FENCE, InstanceId, NewSaga, SagaStore, StoreError, entry_text, saga_id};
 use crate::workflow::Carried;
 
 /// An instance is not marked dead: the fence has a lock on its row, or has waited for the mark.
@@ -357,7 +357,7 @@ fn event_rows<'a>(entries: impl Iterator<Item = (SagaId, &'a [Recorded])>) -> Re
         sequences.push(first.sequence as i64);
         reached.push(first.sequence as i64 + events.len() as i64 - 1);
         times.push(first.at_ms);
-        texts.push(entry::written(saga, events)?);
+        texts.push(entry_text(saga, events)?);
     }
     Ok(Rows::new()
         .text("saga_id", sagas)

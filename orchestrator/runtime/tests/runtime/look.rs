@@ -3,12 +3,12 @@
 
 use matricula_engine::{CallWait, Outcome, Wait};
 use matricula_kit::testing::Backend;
-use matricula_runtime::{Door, DoorState, RuntimeConfig, SagaId, SeenBy};
+use matricula_runtime::{Door, DoorState, RuntimeConfig, SagaId, Seen};
 
 use crate::system::{System, config, eventually, finished, new};
 use crate::world::{Fault, Order};
 
-async fn seen(system: &System, saga: SagaId) -> SeenBy {
+async fn seen(system: &System, saga: SagaId) -> Result<Seen, String> {
     let row = system.runtime.store().get(saga).await.unwrap().unwrap();
     system.runtime.look(&row).await
 }
@@ -16,8 +16,8 @@ async fn seen(system: &System, saga: SagaId) -> SeenBy {
 /// The wait of a saga that has one call due.
 async fn wait(system: &System, saga: SagaId) -> Option<CallWait> {
     match seen(system, saga).await {
-        SeenBy::Driver(seen) => seen.calls.into_iter().next(),
-        SeenBy::LogOnly { .. } => None,
+        Ok(seen) => seen.calls.into_iter().next(),
+        Err(_) => None,
     }
 }
 
@@ -58,7 +58,7 @@ async fn a_turn_a_queue_a_call_and_a_limit_are_told_apart_from_any_replica() {
     let (last, of_last) = first.submit("last", order()).await;
     for system in [&first, &second] {
         for saga in [waiting, last] {
-            let SeenBy::LogOnly { why } = seen(system, saga).await else { panic!("nobody drives it") };
+            let Err(why) = seen(system, saga).await else { panic!("nobody drives it") };
             assert!(why.contains("waits in line"), "{why}");
         }
         let of_call = wait(system, called).await.unwrap();
@@ -103,6 +103,6 @@ async fn of_a_saga_whose_instance_does_not_answer_only_the_log_is_known() {
     until(&second, id, "it is called", |wait| matches!(wait.wait, Wait::Call { .. })).await;
     // Its lease lives on.
     first.crash().await;
-    let SeenBy::LogOnly { why } = seen(&second, id).await else { panic!("nobody can have told") };
+    let Err(why) = seen(&second, id).await else { panic!("nobody can have told") };
     assert!(why.contains("did not answer"), "{why}");
 }

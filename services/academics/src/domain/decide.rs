@@ -10,19 +10,23 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use matricula_kit::answer::{Answer, Done, DroppedCourse, NotYet, Reason, Refusal, ReservedCourse};
-use matricula_kit::id::{SagaId, StudentId};
+use matricula_kit::id::{OverrideId, SagaId, StudentId};
+use matricula_kit::source::Source;
 use matricula_kit::time::UnixMs;
 
 use super::catalog::{Catalog, Section};
 use super::context::{ChangeSet, Context, RuleContext, named_record, standing};
-use super::student::{RecordStatus, RecordedCourse, RowState, Student};
-use super::{roster, rules};
+use super::rules;
+use super::student::{Override, RecordStatus, RecordedCourse, RowState, Student};
 
 #[cfg(test)]
 mod tests;
 
 /// When to send an operation again that waits for an earlier registration: a saga takes some tens of milliseconds.
 const RETRY_AFTER_MS: i64 = 100;
+/// The author of the overrides of a roster, and their reason.
+const GRANTED_BY: &str = "import";
+const JUSTIFICATION: &str = "A roster that was imported has the student in this section.";
 
 /// What an operation asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +104,7 @@ fn take_over(
 ) -> Answer {
     let mut answer = reserve(catalog, student, registration, change, context, rules::check_roster);
     if let Answer::Done(done) = &mut answer {
-        student.granted.extend(roster::admit(&student.profile.id, registration, change.submitted_at, done));
+        student.granted.extend(admit_past_full(&student.profile.id, registration, change.submitted_at, done));
     }
     answer
 }
@@ -180,4 +184,32 @@ fn end(student: &mut Student, registration: &SagaId, adds: RecordStatus, drops: 
             course.change(drops, mark);
         }
     }
+}
+
+/// Grants an override for each added section for which staff have granted none, and names it there: so a row of a roster
+/// gets past a full section. Only its registration can use the override. Whether the section is full is known to the
+/// seat service alone, so that the override is always recorded.
+fn admit_past_full(student: &StudentId, registration: &SagaId, submitted_at: UnixMs, done: &mut Done) -> Vec<Override> {
+    let mut granted = Vec::new();
+    for (index, added) in done.added.iter_mut().enumerate() {
+        if added.closed_section_override.is_some() {
+            continue;
+        }
+        // The same again is the same override; ids of registrations grow with time, as those of overrides do.
+        let id = OverrideId::stored(format!("{registration}:{index}"));
+        added.closed_section_override = Some(id.clone());
+        granted.push(Override {
+            id,
+            student: student.clone(),
+            section: Some(added.section.clone()),
+            reason: Reason::ClosedSection,
+            granted_by: GRANTED_BY.to_owned(),
+            justification: JUSTIFICATION.to_owned(),
+            granted_at: submitted_at,
+            // No later registration of the student can use it.
+            valid_until: Some(submitted_at),
+            source: Source::Bundle,
+        });
+    }
+    granted
 }

@@ -15,6 +15,5 @@ pub(crate) mod fixture;
 pub mod grade;
 pub mod meetings;
 pub mod requirement;
-pub mod roster;
 pub mod rules;
 pub mod student;

@@ -1,11 +1,9 @@
 //! What staff send, checked field by field: the path of the first one that is out of its bounds is told.
 
-use std::collections::HashSet;
-
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use matricula_kit::id::{CourseId, SectionId, StudentId, TermId};
-use matricula_kit::rpc::{FieldError, required_id};
+use matricula_kit::rpc::{FieldError, distinct, each, required_id};
 use matricula_kit::source::Source;
 use matricula_kit::time::{self, UnixMs};
 use matricula_proto::academics::v1 as wire;
@@ -52,19 +50,6 @@ pub(super) fn optional_text(field: &str, text: String) -> Result<String, FieldEr
         Some(control) => Err(FieldError::new(field, format!("must have no control characters, got {control:?}"))),
         None => Ok(text),
     }
-}
-
-fn list<W, T>(
-    field: &str,
-    wire: Vec<W>,
-    max: usize,
-    convert: impl Fn(W) -> Result<T, FieldError>,
-) -> Result<Vec<T>, FieldError> {
-    if wire.len() > max {
-        return Err(FieldError::new(field, format!("at most {max}, got {}", wire.len())));
-    }
-    let entries = wire.into_iter().enumerate();
-    entries.map(|(index, it)| convert(it).map_err(|problem| problem.within(&format!("{field}[{index}]")))).collect()
 }
 
 pub(super) fn term(term: wire::Term) -> Result<Term, FieldError> {
@@ -164,8 +149,8 @@ pub(super) fn profile(student: wire::Student) -> Result<Profile, FieldError> {
         appointment_start: moment("appointment_start", student.appointment_start)?,
         appointment_end: moment("appointment_end", student.appointment_end)?,
         max_credits_hundredths: credits("max_credits_hundredths", student.max_credits_hundredths)?,
-        completed: list("completed", student.completed, OF_STUDENT_MAX, completed)?,
-        holds: list("holds", student.holds, OF_STUDENT_MAX, |it| hold(it, Source::Bundle))?,
+        completed: each("completed", student.completed, OF_STUDENT_MAX, completed)?,
+        holds: each("holds", student.holds, OF_STUDENT_MAX, |it| hold(it, Source::Bundle))?,
         closed: student.closed,
         disabled: student.disabled,
         active_from: moment("active_from", student.active_from)?,
@@ -180,11 +165,7 @@ pub(super) fn profile(student: wire::Student) -> Result<Profile, FieldError> {
             return Err(FieldError::new(end_field, format!("must not be before {start_field}")));
         }
     }
-    let mut seen = HashSet::new();
-    if let Some(index) = profile.holds.iter().position(|hold| !seen.insert(&hold.id)) {
-        let problem = format!("{} is named twice", profile.holds[index].id);
-        return Err(FieldError::new(format!("holds[{index}].hold_id"), problem));
-    }
+    distinct("holds", "hold_id", profile.holds.iter().map(|hold| &hold.id))?;
     Ok(profile.in_order())
 }
 

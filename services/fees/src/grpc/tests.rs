@@ -46,21 +46,21 @@ fn check<T: std::fmt::Debug>(outcome: Result<T, FieldError>, field: &str) {
 
 #[test]
 fn what_is_out_of_bounds_is_named() {
-    check(wire::assess(assess("", "s1", vec![])), "operation.saga_id");
-    check(wire::assess(assess("r1", "", vec![])), "student_id");
-    check(wire::assess(assess("r1", "s1", vec![add("A", -1)])), "adds[0].credits_hundredths");
-    check(wire::assess(assess("r1", "s1", vec![add("A", 1), add("B", 10_001)])), "adds[1].credits_hundredths");
-    check(wire::assess(assess("r1", "s1", vec![add("A", 1), add("A", 1)])), "adds[1].section_id");
-    check(wire::assess(assess("r1", "s1", vec![add("é", 1)])), "adds[0].section_id");
-    check(wire::assess(assess("r1", "s1", (0..21).map(|n| add(&format!("S{n}"), 1)).collect())), "adds");
-    check(wire::assess(proto::AssessFeesOperation { basis: 9, ..assess("r1", "s1", vec![]) }), "basis");
+    check(super::assess(assess("", "s1", vec![])), "operation.saga_id");
+    check(super::assess(assess("r1", "", vec![])), "student_id");
+    check(super::assess(assess("r1", "s1", vec![add("A", -1)])), "adds[0].credits_hundredths");
+    check(super::assess(assess("r1", "s1", vec![add("A", 1), add("B", 10_001)])), "adds[1].credits_hundredths");
+    check(super::assess(assess("r1", "s1", vec![add("A", 1), add("A", 1)])), "adds[1].section_id");
+    check(super::assess(assess("r1", "s1", vec![add("é", 1)])), "adds[0].section_id");
+    check(super::assess(assess("r1", "s1", (0..21).map(|n| add(&format!("S{n}"), 1)).collect())), "adds");
+    check(super::assess(proto::AssessFeesOperation { basis: 9, ..assess("r1", "s1", vec![]) }), "basis");
     let refund = proto::RefundFeesOperation {
         operation: key("r1"),
         student_id: "s1".to_owned(),
         drops: vec![],
         effective_at: None,
     };
-    check(wire::refund(refund), "effective_at");
+    check(super::refund(refund), "effective_at");
 }
 
 #[tokio::test]

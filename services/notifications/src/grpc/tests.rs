@@ -27,12 +27,12 @@ fn send(saga: &str) -> proto::SendNotificationOperation {
 fn check(change: impl FnOnce(&mut proto::SendNotificationOperation), field: &str) {
     let mut operation = send("r1");
     change(&mut operation);
-    assert_eq!(wire::send(operation).expect_err(field).field, field);
+    assert_eq!(super::send(operation).expect_err(field).field, field);
 }
 
 #[test]
 fn what_is_out_of_bounds_is_named() {
-    assert!(wire::send(send("r1")).is_ok());
+    assert!(super::send(send("r1")).is_ok());
     check(|send| send.operation = None, "operation.saga_id");
     check(|send| send.student_id = "é".to_owned(), "student_id");
     check(|send| send.outcome = 0, "outcome");
@@ -70,7 +70,7 @@ async fn messages_are_listed_and_exported() {
         let expect: Vec<String> = (0..25).rev().map(|n| format!("r{n:02}")).collect();
         assert_eq!(seen, expect, "{backend:?}");
         for bad in ["x", "1", "1 é"] {
-            assert!(wire::page_key(bad).is_err(), "{bad}");
+            assert!(super::page_key(bad).is_err(), "{bad}");
         }
 
         let request = Request::new(proto::ExportLedgerRequest {});

@@ -80,7 +80,7 @@ impl Line {
     }
 
     async fn read(&self, after: u64) -> (LineState, Vec<(SagaId, Ticket)>) {
-        let (state, rows) = self.fixture.store.read_line(Ticket(after), 1_000).await.unwrap();
+        let (state, rows) = self.fixture.store.read_line::<()>(Ticket(after), 1_000).await.unwrap();
         (state, rows.into_iter().map(|row| (row.id, row.ticket)).collect())
     }
 
@@ -443,7 +443,7 @@ async fn sagas_from_before_the_line_go_on() {
              traceparent, tracestate, created_at, owner, sequence, phase, outcome, needs_attention, finished, updated_at) \
              VALUES ($1, 'one', 1, 'ada', 'k', 'same', '{}', '', '', 1, $2, 1, 'running', 'pending', 0, 0, 1)";
         tx.execute(row, Args::new().text(old.to_string()).text(dead.as_str())).await.unwrap();
-        let event = entry::written(old, std::slice::from_ref(&saga("", "", "").admitted)).unwrap();
+        let event = entry_text(old, std::slice::from_ref(&saga("", "", "").admitted)).unwrap();
         let log = "INSERT INTO saga_events (saga_id, sequence, at, event) VALUES ($1, 1, 1, $2)";
         tx.execute(log, Args::new().text(old.to_string()).text(event)).await.unwrap();
         tx.commit().await.unwrap();

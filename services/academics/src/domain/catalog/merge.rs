@@ -1,11 +1,9 @@
 //! An import: what would be wrong with the catalogue after it, by the field that is at fault; else the new catalogue.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt::Display;
-use std::hash::Hash;
 
 use matricula_kit::id::{CourseId, SectionId, TermId};
-use matricula_kit::rpc::FieldError;
+use matricula_kit::rpc::{FieldError, distinct};
 
 use super::{Catalog, Course, SectionEntry, Term};
 use crate::domain::requirement::Requirement;
@@ -24,9 +22,9 @@ pub struct CatalogChanges {
 impl Catalog {
     /// The next version, with the changes made; or the first field that would leave it broken.
     pub fn merged(&self, changes: &CatalogChanges) -> Result<Self, FieldError> {
-        check_distinct("terms", "term_id", changes.terms.iter().map(|term| &term.id))?;
-        check_distinct("courses", "course_id", changes.courses.iter().map(|course| &course.id))?;
-        check_distinct("sections", "section_id", changes.sections.iter().map(|section| &section.id))?;
+        distinct("terms", "term_id", changes.terms.iter().map(|term| &term.id))?;
+        distinct("courses", "course_id", changes.courses.iter().map(|course| &course.id))?;
+        distinct("sections", "section_id", changes.sections.iter().map(|section| &section.id))?;
 
         let mut terms: HashMap<&TermId, &Term> = self.terms().map(|term| (&term.id, term)).collect();
         terms.extend(changes.terms.iter().map(|term| (&term.id, term)));
@@ -50,20 +48,6 @@ impl Catalog {
         check_renamed(self, &after, changes)?;
         Ok(after)
     }
-}
-
-fn check_distinct<'a, T: Hash + Eq + Display + 'a>(
-    list: &str,
-    field: &str,
-    ids: impl Iterator<Item = &'a T>,
-) -> Result<(), FieldError> {
-    let mut seen = HashSet::new();
-    for (index, id) in ids.enumerate() {
-        if !seen.insert(id) {
-            return Err(FieldError::new(format!("{list}[{index}].{field}"), format!("{id} is named twice")));
-        }
-    }
-    Ok(())
 }
 
 /// A term ends after it begins, its parent exists, and no term is a part of itself.
