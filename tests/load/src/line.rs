@@ -1,5 +1,5 @@
-//! A long waiting line: what it costs to accept so many registrations, to keep them, to show the line to many portals, to
-//! start again in the middle of it, and to go on beside an open snapshot of the database.
+//! A long waiting line: what it costs to accept so many registrations, to keep them, to show the line to many portals,
+//! to start again in the middle of it, and to go on beside an open snapshot of the database.
 //!
 //! ```text
 //! door paused: the line is filled ── acceptance and memory; CPU without streams and with them
@@ -271,8 +271,8 @@ impl Stage {
         timeout(PATIENCE, turning).await.expect("the line moves");
     }
 
-    /// Waits until the database has ended all that a killed orchestrator has sent: a turn that it wrote is not taken for one
-    /// of its successor.
+    /// Waits until the database has ended all that a killed orchestrator has sent: a turn that it wrote must not count
+    /// as one of its successor.
     async fn gone(&mut self) {
         let ending = async {
             while self.turns.others().await > 0 {
@@ -322,8 +322,8 @@ impl Stage {
     }
 }
 
-/// Every accepted registration is in the ledger with its ticket, and is enrolled; the ledger has no other, and no ticket
-/// was given twice.
+/// Every accepted registration is in the ledger with its ticket, and is enrolled. The ledger has no other, and no
+/// ticket was given twice.
 fn check_ledger(ledger: &[Registration], accepted: &mut [Accepted]) {
     accepted.sort_by(|a, b| a.id.cmp(&b.id));
     assert_eq!(ledger.len(), accepted.len(), "what was accepted is there, and nothing else");

@@ -48,8 +48,8 @@ enum Load {
     },
     /// A long waiting line: acceptance, memory, streams that show it, a restart in the middle of it, an open snapshot.
     ///
-    /// With `--database sqlite` one process serves everything, and there is no snapshot. Memory and CPU are those of the
-    /// process that has the orchestrator; 100 % is one processor.
+    /// With `--database sqlite` one process serves everything, and there is no snapshot. Memory and CPU are those of
+    /// the process that has the orchestrator; 100 % is one processor.
     #[command(after_help = "Examples:\n  \
         cargo xtask load line\n  \
         cargo xtask load line --waiting 200000 --streams 10000\n  \

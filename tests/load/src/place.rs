@@ -26,7 +26,8 @@ impl Place<'_> {
         }
     }
 
-    /// Starts six processes, or on SQLite one that serves everything. Also returns the process that has the orchestrator.
+    /// Starts six processes, or on SQLite one that serves everything. Also returns the process that has the
+    /// orchestrator.
     pub(crate) async fn start_or_up(self, settings: &[(&str, String)]) -> (System, &'static str) {
         if matches!(self, Self::Of(Backend::Sqlite)) {
             let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();

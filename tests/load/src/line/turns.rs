@@ -1,5 +1,5 @@
-//! The line as the orchestrator's database has it: looked at beside the orchestrator, so that nothing is asked of it, also
-//! while it does not run.
+//! The line as the orchestrator's database has it. It is read beside the orchestrator, which is asked nothing and
+//! may be away.
 
 use matricula_harness::Sql;
 
