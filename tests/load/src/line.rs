@@ -70,9 +70,15 @@ struct Window {
 }
 
 impl Window {
-    /// 100 is one processor.
+    /// CPU, where 100 % is one processor, and over how many seconds.
     fn cpu_percent(&self) -> String {
-        format!("{:.1} %", 100.0 * self.cpu.as_secs_f64() / self.took.as_secs_f64())
+        let took = self.took.as_secs_f64();
+        format!("{:.1} % in {took:.1} s", 100.0 * self.cpu.as_secs_f64() / took)
+    }
+
+    /// Turns a second, and over how many seconds.
+    fn turns(&self) -> String {
+        format!("{:.0} in {:.1} s", self.turns_per_second(), self.took.as_secs_f64())
     }
 
     fn turns_per_second(&self) -> f64 {
@@ -165,8 +171,8 @@ impl Stage {
         table.line("CPU, line moving, no stream", moving_alone.cpu_percent());
         table.line("CPU, line moving, with the streams", moving.cpu_percent());
         table.line("messages a second, line moving", per_second(moving_messages, &moving));
-        table.line("turns a second, no stream", format!("{:.0}", moving_alone.turns_per_second()));
-        table.line("turns a second, with the streams", format!("{:.0}", moving.turns_per_second()));
+        table.line("turns a second, no stream", moving_alone.turns());
+        table.line("turns a second, with the streams", moving.turns());
     }
 
     /// Kills the orchestrator while the line moves, and starts it again at once.
@@ -193,7 +199,7 @@ impl Stage {
 
         table.line("registrations in line when it was killed", queued);
         table.line("its start to the first new turn", seconds(first_turn));
-        table.line("turns a second after that", format!("{:.0}", moving.turns_per_second()));
+        table.line("turns a second after that", moving.turns());
         table.line("turns in the order of tickets", "all");
     }
 
@@ -213,10 +219,8 @@ impl Stage {
         snapshot.close().await;
 
         let (free, beside) = (without.turns_per_second(), with.turns_per_second());
-        table.line("turns a second without an open snapshot", format!("{free:.0}"));
-        table.line("measured for", seconds(without.took));
-        table.line("turns a second with an open snapshot", format!("{beside:.0}"));
-        table.line("measured for", seconds(with.took));
+        table.line("turns a second without an open snapshot", without.turns());
+        table.line("turns a second with an open snapshot", with.turns());
         table.line("the second rate over the first", format!("{:.2}", beside / free));
     }
 
