@@ -5,7 +5,7 @@
 //! door paused: the line is filled ── acceptance and memory; CPU without streams and with them
 //! door open:   the line moves ── CPU with streams and without them
 //! kill -9:     the orchestrator starts again ── the time to the first new turn, and the order of turns
-//! snapshot:    turns a second without an open snapshot and with one (PostgreSQL)
+//! snapshot:    turns a second before an open snapshot, with it and after it (PostgreSQL)
 //! the end:     the line is emptied; the ledger and the audit
 //! ```
 //!
@@ -160,9 +160,7 @@ impl Stage {
         let moving_messages = streams.take_messages();
         assert_eq!(streams.ended(), 0, "streams that have ended");
         drop(streams);
-        self.refill().await;
-        self.go().await;
-        let moving_alone = self.measure(spec.measure).await;
+        let moving_alone = self.measure_anew(spec.measure).await;
 
         let per_second = |messages: u64, window: &Window| format!("{:.0}", messages as f64 / window.took.as_secs_f64());
         table.line("CPU, door paused, no stream", alone.cpu_percent());
@@ -203,25 +201,26 @@ impl Stage {
         table.line("turns in the order of tickets", "all");
     }
 
-    /// Turns a second without an open snapshot of the database, and with one.
+    /// Turns a second with an open snapshot of the database, and without one before it and after it: the databases grow
+    /// meanwhile, too.
     async fn snapshot(&mut self, table: &mut Table, spec: Spec) {
         let url = self.system.database_url(ORCHESTRATOR);
         if !url.starts_with("postgres") {
             return table.line("beside an open snapshot", "PostgreSQL only");
         }
-        self.refill().await;
-        self.go().await;
-        let without = self.measure(spec.snapshot).await;
+        let before = self.measure_anew(spec.snapshot).await;
         self.refill().await;
         self.go().await;
         let snapshot = Snapshot::open(&url).await;
         let with = self.measure(spec.snapshot).await;
         snapshot.close().await;
+        let after = self.measure_anew(spec.snapshot).await;
 
-        let (free, beside) = (without.turns_per_second(), with.turns_per_second());
-        table.line("turns a second without an open snapshot", without.turns());
+        let without = (before.turns_per_second() + after.turns_per_second()) / 2.0;
+        table.line("turns a second before an open snapshot", before.turns());
         table.line("turns a second with an open snapshot", with.turns());
-        table.line("the second rate over the first", format!("{:.2}", beside / free));
+        table.line("turns a second after it", after.turns());
+        table.line("with it over the mean of before and after", format!("{:.2}", with.turns_per_second() / without));
     }
 
     /// Empties the line, as far as there is time, and proves what must hold.
@@ -256,6 +255,13 @@ impl Stage {
         self.accepted.append(&mut filled.accepted);
         self.last = self.accepted.iter().map(|accepted| accepted.ticket).max().unwrap_or_default();
         filled
+    }
+
+    /// Measures while a full line moves.
+    async fn measure_anew(&mut self, length: Duration) -> Window {
+        self.refill().await;
+        self.go().await;
+        self.measure(length).await
     }
 
     /// Opens the door, and waits until the line moves.

@@ -49,7 +49,7 @@ enum Load {
     /// A long waiting line: acceptance, memory, streams that show it, a restart in the middle of it, an open snapshot.
     ///
     /// With `--database sqlite` one process serves everything, and there is no snapshot. Memory and CPU are those of
-    /// the process that has the orchestrator; 100 % is one processor.
+    /// the process that has the orchestrator; 100 % is one processor. The PostgreSQL server does not sync its commits.
     #[command(after_help = "Examples:\n  \
         cargo xtask load line\n  \
         cargo xtask load line --waiting 200000 --streams 10000\n  \
@@ -65,7 +65,7 @@ enum Load {
         /// How long CPU and turns are measured each time, in seconds; less when the line is empty earlier.
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60))]
         seconds: u64,
-        /// The same without an open snapshot of the database and with it, in seconds.
+        /// The same before an open snapshot of the database, with it and after it, in seconds.
         #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
         snapshot_seconds: u64,
         /// How long the line is emptied at the end, in minutes; a line that is not empty then is not audited.
