@@ -10,7 +10,8 @@ const PACKAGE: &str = "matricula-load";
 /// Which load; the program that plays it checks the words.
 #[derive(Debug, Args)]
 pub struct Load {
-    /// `unfinished [--sagas 50000]` or `spike [--seconds 10] [--queue 1000]`; `--database sqlite|postgres` for each.
+    /// `unfinished [--sagas 50000]`, `spike [--seconds 10] [--queue 1000]` or `line [--waiting 20000] [--streams 1000]`;
+    /// `--database sqlite|postgres` and `--help` for each.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     words: Vec<String>,
 }

@@ -42,7 +42,7 @@ enum Chore {
     /// Kills, pauses and restarts processes, breaks their connections and their PostgreSQL server, all on this machine
     /// and all its own. Exit code 1: something does not hold; the logs are kept then.
     Chaos(chaos::Chaos),
-    /// Puts the released binary under load: a start with a large backlog, or ten times what it can take.
+    /// Puts the released binary under load: a large backlog at the start, ten times what it can take, a long line.
     ///
     /// Prints a table. Exit code not 0: something does not hold.
     Load(load::Load),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use matricula_harness::Cluster;
 use matricula_kit::testing::Backend;
-use matricula_load::{Place, Table, spike, unfinished};
+use matricula_load::{Place, Table, line, spike, unfinished};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Load tests against separate processes of the binary beside this one.
@@ -46,6 +46,35 @@ enum Load {
         #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=1_024))]
         in_flight: u32,
     },
+    /// A long waiting line: acceptance, memory, streams that show it, a restart in the middle of it, an open snapshot.
+    ///
+    /// With `--database sqlite` one process serves everything, and there is no snapshot. Memory and CPU are those of
+    /// the process that has the orchestrator; 100 % is one processor. The PostgreSQL server does not sync its commits.
+    #[command(after_help = "Examples:\n  \
+        cargo xtask load line\n  \
+        cargo xtask load line --waiting 200000 --streams 10000\n  \
+        cargo xtask load line --waiting 2000 --streams 50 --seconds 2 --snapshot-seconds 2\n  \
+        cargo xtask load line --database sqlite --seed 7")]
+    Line {
+        /// Registrations in line at the begin of each measurement.
+        #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(500..=200_000))]
+        waiting: u32,
+        /// Streams of WatchLine, on at most 100 connections.
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        streams: u32,
+        /// How long CPU and turns are measured each time, in seconds; less when the line is empty earlier.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60))]
+        seconds: u64,
+        /// The same before an open snapshot of the database, with it and after it, in seconds.
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=600))]
+        snapshot_seconds: u64,
+        /// How long the line is emptied at the end, in minutes; a line that is not empty then is not audited.
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=120))]
+        minutes: u64,
+        /// Decides which student asks for which section.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
 }
 
 /// One thread for the clients: a second one would take turns from the system, and from the first.
@@ -84,6 +113,17 @@ async fn run(load: Load, place: Place<'_>) -> Table {
             let students = 40_000;
             let spec = spike::Spec { in_flight_max: in_flight, queue_max: queue, warm_up, spike, students };
             spike::run(place, spec).await
+        }
+        Load::Line { waiting, streams, seconds, snapshot_seconds, minutes, seed } => {
+            let spec = line::Spec {
+                waiting,
+                streams: streams as usize,
+                measure: Duration::from_secs(seconds),
+                snapshot: Duration::from_secs(snapshot_seconds),
+                empty: Duration::from_secs(60 * minutes),
+                seed,
+            };
+            line::run(place, spec).await
         }
     }
 }

@@ -13,6 +13,11 @@ impl Table {
         self.0.push((fact.to_owned(), value.to_string()));
     }
 
+    /// The value of a fact.
+    pub fn value(&self, fact: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == fact).map(|(_, value)| value.as_str())
+    }
+
     /// Adds a line with two percentiles of the durations.
     pub(crate) fn percentiles(&mut self, fact: &str, durations: &[Duration]) {
         let (half, most) = (percentile(durations, 50), percentile(durations, 99));
