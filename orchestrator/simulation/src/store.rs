@@ -235,6 +235,8 @@ pub(crate) struct Store {
     leases: Vec<Option<Lease>>,
     rows: Vec<Option<Row>>,
     line: LineState,
+    /// The line before the last write, unless it was read since.
+    line_before: LineState,
     clock_ahead_ms: i64,
     away_until_ms: i64,
     pending: Vec<Pending>,
@@ -369,7 +371,7 @@ impl Store {
             Undo::Lease(instance, lease) => self.leases[instance.get()] = lease,
             Undo::NewRow(saga) => self.rows[saga.get()] = None,
             Undo::Owner(saga, owner) => self.row(saga).owner = owner,
-            Undo::Line(line) => self.line = line,
+            Undo::Line(line) => (self.line, self.line_before) = (line, line),
             Undo::Claimed(saga) => self.queue_again(saga),
             Undo::Append(saga, had_outcome) => {
                 let row = self.row(saga);
@@ -449,6 +451,7 @@ impl Store {
         if self.is_dead(instance) && !env.is_broken(Broken::StoreForgetsTheFence) {
             return StoreAnswer::Fenced;
         }
+        self.line_before = self.line;
         let admitted = self.admit(env, instance, batch);
         let claimed = batch.claim.as_ref().map(|claim| self.claim(instance, claim)).unwrap_or_default();
         let appended = batch.appends.iter().map(|append| self.append(env, instance, append)).collect();

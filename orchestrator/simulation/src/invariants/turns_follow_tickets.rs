@@ -1,5 +1,6 @@
 //! Turns follow tickets, over all instances: later acceptances have larger tickets, a claim takes the queued saga with
-//! the smallest ticket, unless that one is cancelled, and nothing begins at once while an older saga is queued.
+//! the smallest ticket, unless that one is cancelled, and nothing begins at once while an older saga is queued. No claim
+//! names a saga twice.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
@@ -39,6 +40,12 @@ impl Invariant for TurnsFollowTickets {
                 hold(older.is_none() || *is_out_of_order, || {
                     format!("the turn of {saga} with ticket {ticket} comes before that of {older:?}")
                 })
+            }
+            Fact::CommitSent { instance, turns, .. } => {
+                let mut once = turns.clone();
+                once.sort_unstable();
+                once.dedup();
+                hold(once.len() == turns.len(), || format!("{instance} claims a saga twice: {turns:?}"))
             }
             _ => Ok(()),
         }

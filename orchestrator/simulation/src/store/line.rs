@@ -56,12 +56,14 @@ impl Store {
         Some(Queued { saga, ticket: row.ticket })
     }
 
-    pub(super) fn read_line(&self, after: u64, limit: usize) -> StoreAnswer {
+    /// The state of the line is read before its sagas: the last write came between the two, unless it was read since.
+    pub(super) fn read_line(&mut self, after: u64, limit: usize) -> StoreAnswer {
+        let state = std::mem::replace(&mut self.line_before, self.line);
         let behind = |saga| self.queued(saga).filter(|queued| queued.ticket > after);
         let mut queued: Vec<Queued> = self.sagas().filter_map(|(saga, _)| behind(saga)).collect();
         queued.sort_unstable_by_key(|queued| queued.ticket);
         queued.truncate(limit);
-        StoreAnswer::Line(self.line, queued)
+        StoreAnswer::Line(state, queued)
     }
 
     pub(super) fn admit(&mut self, env: &Env, instance: InstanceNo, batch: &Batch) -> Vec<Admitted> {
