@@ -23,6 +23,11 @@ use crate::answer;
 use crate::request::{RegistrationRequest, SeenVersion};
 use crate::saga::step;
 
+/// A call that leaves or is answered so late, in milliseconds, waited for the log, for an instance that was stopped, for
+/// another registration of the student, or for a service that is away. An instance takes a service for away that answers
+/// nothing for so long, and lets others go first.
+const LATE_MS: i64 = 500;
+
 /// What identifies a registration, beside its state.
 #[derive(Debug, Clone, Copy)]
 pub struct RegistrationView<'a> {
@@ -255,14 +260,27 @@ impl StoredRegistration {
         }
     }
 
-    /// Whether an action had to be called again, or another instance took the registration over, as far as its log is here.
+    /// Whether an action had to be called again, another instance took the registration over, or a call before its outcome
+    /// left or was answered half a second late, as far as its log is here.
     pub fn was_delayed(&self) -> bool {
-        self.row.log.as_ref().is_ok_and(|log| log.iter().any(|recorded| is_delay(&recorded.event)))
+        self.row.log.as_ref().is_ok_and(|log| is_delayed(log))
     }
 }
 
-fn is_delay(event: &Event) -> bool {
-    matches!(event, Event::Adopted { .. } | Event::Failed { direction: Direction::Forward, .. })
+fn is_delayed(log: &[Recorded]) -> bool {
+    let is_repeated =
+        |event: &Event| matches!(event, Event::Adopted { .. } | Event::Failed { direction: Direction::Forward, .. });
+    let is_refusal = |recorded: &Recorded| matches!(recorded.event, Event::Refused { .. });
+    let decided = log.iter().position(is_refusal).map_or(log.len(), |refusal| refusal + 1);
+    let is_long = |from: i64, to: i64| to.saturating_sub(from) > LATE_MS;
+    let is_late = |before: &Recorded, recorded: &Recorded| {
+        let call = recorded.event.attempt();
+        call.is_some_and(|call| {
+            is_long(before.at_ms, call.started_at_ms) || is_long(call.started_at_ms, recorded.at_ms)
+        })
+    };
+    log.iter().any(|recorded| is_repeated(&recorded.event))
+        || log[..decided].windows(2).any(|pair| matches!(pair, [before, recorded] if is_late(before, recorded)))
 }
 
 fn request(row: &SagaRow) -> Result<RegistrationRequest, serde_json::Error> {
@@ -365,6 +383,36 @@ mod tests {
     fn seen(free: i32) -> SeenVersion {
         let seats = Some(SeenSeats { free, capacity: 30, changed_at: SEEN_AT });
         SeenVersion { section: section("A"), version: 17, seats }
+    }
+
+    /// A refused call that left and was answered so long after the turn, and the notification so long after it.
+    fn log(left_ms: i64, refused_ms: i64, told_ms: i64) -> Vec<Recorded> {
+        let turn = 1_787_000_000_000;
+        let refusal = Event::Refused {
+            step: "hold_seats".to_owned(),
+            attempt: 1,
+            started_at_ms: turn + left_ms,
+            refusal: String::new(),
+        };
+        let told = Event::Succeeded {
+            step: "notify".to_owned(),
+            direction: Direction::Forward,
+            attempt: 1,
+            started_at_ms: turn + refused_ms,
+            output: String::new(),
+        };
+        let (definition, applies) = ("registration".to_owned(), Vec::new());
+        let admitted = Event::Admitted { definition, version: 1, applies, deadline_at_ms: turn + 600_000 };
+        let events = [(0, admitted), (refused_ms, refusal), (told_ms, told)];
+        (1..).zip(events).map(|(sequence, (at, event))| Recorded { sequence, at_ms: turn + at, event }).collect()
+    }
+
+    #[test]
+    fn a_call_that_is_late_before_the_outcome_is_a_delay() {
+        let is_delayed = |left, refused, told| is_delayed(&log(left, refused, told));
+        assert!(!is_delayed(500, 1_000, 9_000), "what comes after the outcome delays nothing");
+        assert!(is_delayed(501, 600, 700), "it left late");
+        assert!(is_delayed(100, 601, 700), "it was answered late");
     }
 
     /// What the student is told, given what was seen.

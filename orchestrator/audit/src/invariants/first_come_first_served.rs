@@ -2,8 +2,9 @@
 //! that got a seat of the section.
 //!
 //! Tickets tell the order of acceptance, and versions of the section tell which decision came first: no clock decides.
-//! Excused is a registration that waited for a service that had to be asked again, for the instance that took it over,
-//! or for an earlier registration of its student. A seat by an override overtakes nobody.
+//! Excused is a registration that waited for a service that had to be asked again or was away for half a second, for the
+//! instance that took it over or was stopped, or for an earlier registration of its student. A seat by an override
+//! overtakes nobody.
 
 use std::collections::HashMap;
 use std::time::Duration;
