@@ -111,8 +111,8 @@ const EXISTING: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.finger
      SELECT a.saga_id, a.subject, a.idempotency_key, a.fingerprint, CAST(0 AS BIGINT), '' FROM {rows} \
      JOIN receipts a ON a.subject = r.subject AND a.idempotency_key = r.idempotency_key";
 
-/// It begins by the definition of its instance. `queued + 0`: the sagas are found by their ids, and not by going through the line, which the database takes for
-/// empty when it was empty last night.
+/// It begins by the definition of its instance. `queued + 0`: the sagas are found by their ids, and not by going through
+/// the line, which the database takes for empty when it was empty last night.
 const CLAIM: &str = concat!(
     "UPDATE sagas SET owner = $1, queued = 0, phase = 'running', sequence = 1, updated_at = r.at, definition = $3, \
      version = $4 FROM {rows} \
