@@ -108,6 +108,11 @@ pub(crate) enum StoreRequest {
 }
 
 impl StoreRequest {
+    /// Whether it changes nothing.
+    fn is_read(&self) -> bool {
+        matches!(self, Self::Choose { .. } | Self::ReadLine { .. } | Self::ReadRow(_))
+    }
+
     /// The key of the draws for a transaction.
     pub(crate) fn kind(&self) -> TransactionKind {
         match self {
@@ -267,6 +272,10 @@ impl Store {
         let pending = Pending { transaction, answer };
         if env.is_broken(Broken::StoreAnswersEarly) {
             answer_to(env, pending, &mut env.draw(Purpose::StoreAnswered(key)));
+        } else if !self.flushing && pending.transaction.request.is_read() {
+            // All that it has seen is durable.
+            answer_durable(env, pending);
+            return;
         } else {
             self.pending.push(pending);
         }
@@ -323,16 +332,7 @@ impl Store {
         self.undo.clear();
         env.facts.append(&mut self.pending_facts);
         for pending in std::mem::take(&mut self.pending) {
-            let key = pending.transaction.key;
-            let mut draw = env.draw(Purpose::StoreAnswered(key));
-            if draw.chance(env.weather.store_error_after) {
-                env.say(|| {
-                    format!("the store has committed {:?} of {} and reports an error", name(key.kind), key.instance)
-                });
-                fail(env, pending.transaction);
-            } else {
-                answer_to(env, pending, &mut draw);
-            }
+            answer_durable(env, pending);
         }
     }
 
@@ -518,6 +518,18 @@ fn name(kind: TransactionKind) -> &'static str {
         TransactionKind::ReadRow => "the read of a saga",
         TransactionKind::Write(..) => "the write",
         TransactionKind::Release => "the release",
+    }
+}
+
+/// Answers what is durable, or reports an error.
+fn answer_durable(env: &mut Env, pending: Pending) {
+    let key = pending.transaction.key;
+    let mut draw = env.draw(Purpose::StoreAnswered(key));
+    if draw.chance(env.weather.store_error_after) {
+        env.say(|| format!("the store has committed {:?} of {} and reports an error", name(key.kind), key.instance));
+        fail(env, pending.transaction);
+    } else {
+        answer_to(env, pending, &mut draw);
     }
 }
 
