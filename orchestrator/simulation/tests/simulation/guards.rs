@@ -13,7 +13,7 @@ const HISTORIES: u64 = 10_000;
 const TIME: Duration = Duration::from_secs(60);
 
 /// A guard, and the invariants that see by themselves that it is missing.
-const SEEN_BY: [(Broken, &[&str]); 58] = [
+const SEEN_BY: [(Broken, &[&str]); 60] = [
     (StoreForgetsTheFence, &["a fenced instance is silent"]),
     (StoreForgetsTheSequence, &["the log folds"]),
     (StoreAnswersEarly, &["durable first", "nothing forgotten", "one outcome"]),
@@ -75,6 +75,8 @@ const SEEN_BY: [(Broken, &[&str]); 58] = [
     (LostClaimsAreForgotten, &["nothing forgotten"]),
     (CancelsInLineWait, &["cancels do not wait"]),
     (QueuedBeginAhead, &["turns follow tickets"]),
+    (OthersAreNotWaitedFor, &["claims stay near"]),
+    (FrontsAreNotNoted, &["claims stay near"]),
 ];
 
 /// Runs a world without the guard until the simulation finds it, and says which invariant did.
