@@ -30,6 +30,8 @@ const LINE_PAUSE: Duration = Duration::from_millis(250);
 /// Time between two looks at all watched sagas of others. Other instances send the sagas that they have changed. This is
 /// for missed messages, and for sagas that no instance drives yet.
 const OTHERS_PAUSE: Duration = Duration::from_secs(1);
+/// Time between two reads of what other instances have changed: what is named meanwhile is read together.
+const READ_PAUSE: Duration = Duration::from_millis(20);
 /// Sagas that one statement asks for.
 const CHUNK: usize = 1_000;
 
@@ -254,13 +256,18 @@ impl Watchers {
     /// those that are named, or all but those that wait in line behind the ticket that was served last.
     fn of_others(&self, named: Option<&HashSet<SagaId>>, served: Ticket) -> Vec<(SagaId, u64)> {
         let sagas = self.lock();
-        let may_have_changed = |saga: &SagaId, watched: &Watched| match named {
-            Some(named) => named.contains(saga),
-            None => watched.in_line.is_none_or(|ticket| ticket <= served),
+        let known = |saga: &SagaId, watched: &Watched| {
+            let sequence = || watched.progress.borrow().as_ref().map_or(0, |state| state.sequence());
+            (!watched.driven_here).then(|| (*saga, sequence()))
         };
-        let others = sagas.iter().filter(|(saga, watched)| !watched.driven_here && may_have_changed(saga, watched));
-        let known = |watched: &Watched| watched.progress.borrow().as_ref().map_or(0, |state| state.sequence());
-        others.map(|(saga, watched)| (*saga, known(watched))).collect()
+        match named {
+            Some(named) => named.iter().filter_map(|saga| known(saga, sagas.get(saga)?)).collect(),
+            None => {
+                let may_move = |watched: &Watched| watched.in_line.is_none_or(|ticket| ticket <= served);
+                let moving = sagas.iter().filter(|(_, watched)| may_move(watched));
+                moving.filter_map(|(saga, watched)| known(saga, watched)).collect()
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SagaId, Watched>> {
@@ -272,9 +279,11 @@ impl<W: Workload> Runtime<W> {
     /// Follows the watched sagas of other instances.
     pub(crate) async fn follow_others(self: Arc<Self>) {
         let mut changed = self.signals.elsewhere.subscribe();
-        let mut look_at = Instant::now() + OTHERS_PAUSE;
+        let (mut look_at, mut read_at) = (Instant::now() + OTHERS_PAUSE, Instant::now());
         loop {
             let first = tokio::time::timeout_at(look_at, next(&mut changed)).await;
+            tokio::time::sleep_until(read_at).await;
+            read_at = Instant::now() + READ_PAUSE;
             let named = first.map(|first| gather(first, &mut changed));
             let served = self.line.borrow().served;
             let watched = self.watchers.of_others(named.as_ref().ok().and_then(Option::as_ref), served);

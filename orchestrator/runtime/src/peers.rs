@@ -11,6 +11,7 @@
 //!                                        └─ outages ──► `outages`
 //! ```
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,12 +21,15 @@ use matricula_kit::database::Heard;
 use matricula_kit::telemetry;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
 
 use crate::store::{PeerMessage, StoreError};
 use crate::{Runtime, Workload};
 
 /// Changed sagas that may wait to be sent. Beyond it "any may have changed" is sent instead.
 const CHANGED_WAITING_MAX: usize = 8_192;
+/// Time between two messages that name changed sagas: what changes meanwhile is named together.
+const ANNOUNCE_PAUSE: Duration = Duration::from_millis(20);
 /// Between two tries to listen, while the database does not answer.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -94,18 +98,20 @@ impl<W: Workload> Runtime<W> {
     /// while one message is on its way go with the next.
     pub(crate) async fn announce(self: Arc<Self>) -> Result<(), StoreError> {
         let mut changed = self.signals.here.subscribe();
-        let mut unsent = false;
+        let (mut unsent, mut send_at) = (false, Instant::now());
         loop {
-            let mut sagas = Vec::new();
+            let mut sagas = HashSet::new();
             let mut missed = std::mem::take(&mut unsent);
             match self.stopping.run_until_cancelled(changed.recv()).await {
-                Some(Ok(saga)) => sagas.push(saga),
+                Some(Ok(saga)) => drop(sagas.insert(saga)),
                 Some(Err(RecvError::Lagged(_))) => missed = true,
                 Some(Err(RecvError::Closed)) | None => return Ok(()),
             }
+            tokio::time::sleep_until(send_at).await;
+            send_at = Instant::now() + ANNOUNCE_PAUSE;
             while sagas.len() < CHANGED_WAITING_MAX {
                 match changed.try_recv() {
-                    Ok(saga) => sagas.push(saga),
+                    Ok(saga) => drop(sagas.insert(saga)),
                     Err(TryRecvError::Lagged(_)) => missed = true,
                     Err(_) => break,
                 }
@@ -113,6 +119,7 @@ impl<W: Workload> Runtime<W> {
             if !self.signals.has_others.load(Ordering::Relaxed) {
                 continue;
             }
+            let sagas: Vec<SagaId> = sagas.into_iter().collect();
             let messages = match missed {
                 true => vec![self.changed_message(&[])],
                 false => sagas.chunks(PeerMessage::IDS_MAX).map(|sagas| self.changed_message(sagas)).collect(),

@@ -57,7 +57,7 @@ const FLAG_UNKNOWN: &str = concat!(
 impl SagaStore {
     /// Enters a new instance; returns the time by the database's clock.
     pub async fn register(&self, instance: &InstanceId, lease_ttl_ms: i64) -> Result<i64, DbError> {
-        let mut tx = self.database.begin().await?;
+        let mut tx = self.database.write().await?;
         let rows = tx.fetch(REGISTER, Args::new().text(instance.as_str()).int(lease_ttl_ms)).await?;
         let now_ms = rows.first().ok_or_else(|| DbError::corrupt("no instance was entered"))?.int("now_ms")?;
         if !self.database.is_shared() {
@@ -70,20 +70,19 @@ impl SagaStore {
 
     /// Prolongs the lease from now on; returns the time by the database's clock.
     pub async fn renew(&self, instance: &InstanceId, lease_ttl_ms: i64) -> Result<i64, StoreError> {
-        let mut tx = self.database.begin().await?;
-        let rows = tx.fetch(RENEW, Args::new().text(instance.as_str()).int(lease_ttl_ms)).await?;
-        let now_ms = rows.first().ok_or(StoreError::Fenced)?.int("now_ms")?;
-        tx.commit().await?;
-        Ok(now_ms)
+        let mut tx = self.database.write().await?;
+        let renewed = tx.queue(RENEW, Args::new().text(instance.as_str()).int(lease_ttl_ms));
+        let rows = tx.commit_answered().await.map_err(DbError::from)?.rows(renewed);
+        Ok(rows.first().ok_or(StoreError::Fenced)?.int("now_ms")?)
     }
 
     /// Marks the other instances whose lease has lapsed, and returns whether any other is left. May wait for one that
     /// is in the middle of a commit.
     pub async fn mark_lapsed(&self, instance: &InstanceId) -> Result<bool, DbError> {
-        let mut tx = self.database.begin().await?;
-        tx.execute(MARK_LAPSED, Args::new().text(instance.as_str())).await?;
-        let others = tx.fetch(LIVING_OTHERS, Args::new().text(instance.as_str())).await?;
-        tx.commit().await?;
+        let mut tx = self.database.write().await?;
+        tx.send(MARK_LAPSED, Args::new().text(instance.as_str()));
+        let others = tx.queue(LIVING_OTHERS, Args::new().text(instance.as_str()));
+        let others = tx.commit_answered().await.map_err(DbError::from)?.rows(others);
         Ok(!others.is_empty())
     }
 

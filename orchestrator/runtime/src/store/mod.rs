@@ -122,7 +122,7 @@ impl SagaStore {
 
     /// Runs one statement in a transaction of its own; returns how many rows it changed.
     async fn execute(&self, sql: &'static str, args: impl Into<Args>) -> Result<u64, DbError> {
-        let mut tx = self.database.begin().await?;
+        let mut tx = self.database.write().await?;
         let changed = tx.execute(sql, args.into()).await?;
         tx.commit().await?;
         Ok(changed)
@@ -130,7 +130,7 @@ impl SagaStore {
 
     /// Begins a transaction of an instance that has not been marked dead.
     async fn begin_fenced(&self, instance: &InstanceId) -> Result<Tx, StoreError> {
-        let mut tx = self.database.begin().await?;
+        let mut tx = self.database.write().await?;
         if tx.fetch(FENCE, Args::new().text(instance.as_str())).await?.is_empty() {
             return Err(StoreError::Fenced);
         }

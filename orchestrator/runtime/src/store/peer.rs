@@ -73,7 +73,7 @@ impl PeerMessage {
 impl SagaStore {
     /// Sends messages to all instances, at once.
     pub(crate) async fn send(&self, messages: &[PeerMessage]) -> Result<(), DbError> {
-        let mut tx = self.database.begin().await?;
+        let mut tx = self.database.write().await?;
         tx.notify(CHANNEL, messages.iter().map(PeerMessage::to_payload).collect());
         tx.commit().await
     }
@@ -115,8 +115,8 @@ impl SagaStore {
 
     /// Leaves a request for whoever drives the saga, and wakes all instances.
     pub async fn ask(&self, request: &str, saga: SagaId, wanted: &str) -> Result<(), DbError> {
-        let mut tx = self.database.begin().await?;
-        tx.execute(ASK, Args::new().text(request).text(saga.to_string()).text(wanted)).await?;
+        let mut tx = self.database.write().await?;
+        tx.send(ASK, Args::new().text(request).text(saga.to_string()).text(wanted));
         tx.notify(CHANNEL, vec![PeerMessage::Asked.to_payload()]);
         tx.commit().await
     }
@@ -136,17 +136,17 @@ impl SagaStore {
         let rows = Rows::new()
             .text("request_id", answers.iter().map(|(id, _)| id.as_str()))
             .text("answer", answers.iter().map(|(_, answer)| answer.as_str()));
-        let mut tx = self.database.begin().await?;
-        tx.execute(ANSWER, rows.into()).await?;
+        let mut tx = self.database.write().await?;
+        tx.send(ANSWER, rows.into());
         tx.notify(CHANNEL, vec![PeerMessage::Answered.to_payload()]);
         tx.commit().await
     }
 
     /// Takes the answer of a request, if it has come.
     pub async fn take_answer(&self, request: &str) -> Result<Option<String>, DbError> {
-        let mut tx = self.database.begin().await?;
-        let rows = tx.fetch(TAKE_ANSWER, Args::new().text(request)).await?;
-        tx.commit().await?;
+        let mut tx = self.database.write().await?;
+        let taken = tx.queue(TAKE_ANSWER, Args::new().text(request));
+        let rows = tx.commit_answered().await.map_err(DbError::from)?.rows(taken);
         rows.first().map(|row| row.text("answer")).transpose()
     }
 
@@ -208,10 +208,10 @@ impl SagaStore {
         let rows = Rows::new()
             .text("destination", outages.iter().map(|outage| outage.destination.as_str()))
             .text("outage", texts.iter().map(String::as_str));
-        let mut tx = self.database.begin().await?;
-        tx.execute(FORGET_OUTAGES, Args::new().text(instance.as_str())).await?;
+        let mut tx = self.database.write().await?;
+        tx.send(FORGET_OUTAGES, Args::new().text(instance.as_str()));
         if !outages.is_empty() {
-            tx.execute(PUT_OUTAGES, Args::new().text(instance.as_str()).rows(rows)).await?;
+            tx.send(PUT_OUTAGES, Args::new().text(instance.as_str()).rows(rows));
         }
         if is_news {
             tx.notify(CHANNEL, vec![PeerMessage::Outages.to_payload()]);
