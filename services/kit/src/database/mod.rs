@@ -40,7 +40,6 @@ use pool::WriterPool;
 pub use snapshot::SNAPSHOT_MAX;
 use snapshot::Snapshot;
 pub use sqlx::migrate::Migrator;
-use statement::AnyRow;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use statement::run_on_sqlite;
 pub use statement::{Args, Row, Rows};
@@ -118,7 +117,7 @@ impl Database {
             Self::Sqlite(sqlite) => {
                 let query = statement::sqlite(sql, args)?;
                 let mut connection = pool::opened(&sqlite.readers).await?;
-                Ok(query.fetch_all(&mut *connection).await?.into_iter().map(|row| Row(AnyRow::Sqlite(row))).collect())
+                Ok(query.fetch_all(&mut *connection).await?.into_iter().map(Row::from).collect())
             }
             Self::Postgres(postgres) => {
                 let mut connection = pool::opened(&postgres.readers).await?;
@@ -128,7 +127,7 @@ impl Database {
                     connection.close_on_drop();
                     return Err(DbError::no_answer_within(ANSWER_MAX));
                 };
-                Ok(rows?.into_iter().map(|row| Row(AnyRow::Postgres(row))).collect())
+                Ok(rows?.into_iter().map(Row::from).collect())
             }
         }
     }

@@ -167,16 +167,34 @@ impl Rows {
 
 /// A row, whichever database it came from.
 #[derive(Debug)]
-pub struct Row(pub(super) AnyRow);
+pub struct Row(AnyRow);
 
 /// A row of each driver.
 #[derive(Debug)]
-pub(super) enum AnyRow {
+enum AnyRow {
     Sqlite(sqlx::sqlite::SqliteRow),
     /// Of a connection that reads.
     Postgres(sqlx::postgres::PgRow),
     /// Of a connection that writes.
     Wire(WireRow),
+}
+
+impl From<sqlx::sqlite::SqliteRow> for Row {
+    fn from(row: sqlx::sqlite::SqliteRow) -> Self {
+        Self(AnyRow::Sqlite(row))
+    }
+}
+
+impl From<sqlx::postgres::PgRow> for Row {
+    fn from(row: sqlx::postgres::PgRow) -> Self {
+        Self(AnyRow::Postgres(row))
+    }
+}
+
+impl From<WireRow> for Row {
+    fn from(row: WireRow) -> Self {
+        Self(AnyRow::Wire(row))
+    }
 }
 
 impl Row {

@@ -17,7 +17,7 @@ use super::error::{CommitError, DbError};
 use super::login::Login;
 use super::pool::{PooledConnection, State};
 use super::snapshot::Snapshot;
-use super::statement::{self, AnyRow, Args, Dialect, Row};
+use super::statement::{self, Args, Dialect, Row};
 use super::wire::{Answered, Batch, Failed, Wire};
 
 /// A transaction. Dropped without [`Tx::commit`], it is rolled back. PostgreSQL has 15 s to answer each message: a
@@ -148,7 +148,7 @@ impl Tx {
                     let query = statement::sqlite(sql, args).map_err(CommitError::NotDone)?;
                     let rows = snapshot.run(|connection| Box::pin(query.fetch_all(connection))).await;
                     let rows = rows.map_err(CommitError::NotDone)?.into_iter();
-                    self.answers[number] = Some(Answer::of_rows(rows.map(AnyRow::Sqlite)));
+                    self.answers[number] = Some(Answer::of_rows(rows));
                 }
                 Ok(())
             }
@@ -157,7 +157,7 @@ impl Tx {
                     let query = statement::postgres(sql, args);
                     let rows = snapshot.run(|connection| Box::pin(query.fetch_all(connection))).await;
                     let rows = rows.map_err(CommitError::NotDone)?.into_iter();
-                    self.answers[number] = Some(Answer::of_rows(rows.map(AnyRow::Postgres)));
+                    self.answers[number] = Some(Answer::of_rows(rows));
                 }
                 Ok(())
             }
@@ -206,8 +206,8 @@ enum Ending {
 }
 
 impl Answer {
-    fn of_rows(rows: impl Iterator<Item = AnyRow>) -> Self {
-        Self { rows: rows.map(Row).collect(), rows_changed: 0 }
+    fn of_rows(rows: impl Iterator<Item = impl Into<Row>>) -> Self {
+        Self { rows: rows.map(Into::into).collect(), rows_changed: 0 }
     }
 }
 
@@ -280,7 +280,7 @@ async fn on_sqlite(
     let mut stream = pooled.connection().0.fetch_many(query);
     loop {
         match stream.try_next().await {
-            Ok(Some(Either::Right(row))) => parts.rows.push(Row(AnyRow::Sqlite(row))),
+            Ok(Some(Either::Right(row))) => parts.rows.push(row.into()),
             Ok(Some(Either::Left(done))) => parts.hear(done.rows_affected(), answers),
             Ok(None) => break,
             Err(error) => {
@@ -312,8 +312,7 @@ async fn on_postgres(
     }
     pooled.state = State::Unknown;
     let hear = |number: usize, Answered { rows, rows_changed }| {
-        let rows = rows.into_iter().map(|row| Row(AnyRow::Wire(row))).collect();
-        answers[number] = Some(Answer { rows, rows_changed });
+        answers[number] = Some(Answer { rows_changed, ..Answer::of_rows(rows.into_iter()) });
     };
     pooled.connection().run(batch, hear).await.map_err(|Failed { error, is_before_last }| match ending {
         Ending::Commit if !is_before_last => CommitError::InDoubt(error.into()),

@@ -101,6 +101,7 @@ impl Wire {
     pub(super) async fn run(&mut self, batch: Batch, hear: impl FnMut(usize, Answered)) -> Result<(), Failed> {
         let Batch { bytes, parts, syncs } = batch.ended();
         self.send(bytes, syncs);
+        let was_uncertain = self.is_uncertain;
         self.is_uncertain |= parts.iter().any(|part| part.is_new);
         let mut hearing = Hearing::of(&parts, hear);
         while self.unanswered > 0 {
@@ -115,6 +116,7 @@ impl Wire {
                 }
             }
         }
+        self.is_uncertain = was_uncertain;
         hearing.failed.map_or(Ok(()), Err)
     }
 
@@ -287,3 +289,6 @@ impl From<io::Error> for Failed {
         sqlx::Error::from(error).into()
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests;
