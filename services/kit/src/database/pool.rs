@@ -177,7 +177,7 @@ impl Writer for Wire {
     }
 
     fn can_undo(&self) -> bool {
-        self.is_certain()
+        !self.is_preparing()
     }
 
     async fn undo(&mut self) -> Result<(), DbError> {

@@ -77,8 +77,8 @@ pub(super) async fn begin_writer(wire: &mut Wire) -> Result<(), DbError> {
         batch.push_once(&statement)?;
     }
     let mut refused = None;
-    let heard = |row: &WireRow| row.opt_text("refused").ok().flatten();
-    let running = wire.run(batch, |_, answered| refused = answered.rows.iter().find_map(heard));
+    let name = |row: &WireRow| row.opt_text("refused").ok().flatten();
+    let running = wire.run(batch, |_, answered| refused = answered.rows.iter().find_map(name));
     running.await?;
     Ok(judged(refused)?)
 }

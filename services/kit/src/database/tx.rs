@@ -220,8 +220,8 @@ struct Parts {
 }
 
 impl Parts {
-    /// Takes in what the database says.
-    fn hear(&mut self, rows_changed: u64, answers: &mut [Option<Answer>]) {
+    /// Takes in an answer of the database.
+    fn take(&mut self, rows_changed: u64, answers: &mut [Option<Answer>]) {
         let rows = std::mem::take(&mut self.rows);
         if let Some(Some(number)) = self.of.get(self.ended) {
             answers[*number] = Some(Answer { rows, rows_changed });
@@ -281,7 +281,7 @@ async fn on_sqlite(
     loop {
         match stream.try_next().await {
             Ok(Some(Either::Right(row))) => parts.rows.push(row.into()),
-            Ok(Some(Either::Left(done))) => parts.hear(done.rows_affected(), answers),
+            Ok(Some(Either::Left(done))) => parts.take(done.rows_affected(), answers),
             Ok(None) => break,
             Err(error) => {
                 drop(stream);
@@ -311,10 +311,10 @@ async fn on_postgres(
         return Ok(());
     }
     pooled.state = State::Unknown;
-    let hear = |number: usize, Answered { rows, rows_changed }| {
+    let on_answer = |number: usize, Answered { rows, rows_changed }| {
         answers[number] = Some(Answer { rows_changed, ..Answer::of_rows(rows.into_iter()) });
     };
-    pooled.connection().run(batch, hear).await.map_err(|Failed { error, is_before_last }| match ending {
+    pooled.connection().run(batch, on_answer).await.map_err(|Failed { error, is_before_last }| match ending {
         Ending::Commit if !is_before_last => CommitError::InDoubt(error.into()),
         Ending::Commit | Ending::Open => CommitError::NotDone(error.into()),
     })?;

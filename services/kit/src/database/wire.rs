@@ -10,7 +10,7 @@
 //! follows until the Sync, a COMMIT among it.
 //!
 //! A batch is written while its answers are read: a server that waits for room for its answers reads nothing more. The
-//! connection has no task of its own, and nothing is sent or read but by the caller of [`Wire::run`].
+//! connection has no task of its own: only the caller of [`Wire::run`] sends and reads.
 
 mod batch;
 mod row;
@@ -23,10 +23,11 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf as _, BytesMut};
 use postgres_protocol::message::backend::Message;
+use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
@@ -60,8 +61,8 @@ pub(super) struct Wire {
     unanswered: usize,
     /// The columns of each statement that it has prepared.
     prepared: Prepared,
-    /// Whether it may have prepared more than that: a batch was given up in the middle of it.
-    is_uncertain: bool,
+    /// Whether it may have prepared more than that, because a batch was given up in the middle.
+    is_preparing: bool,
 }
 
 /// What came of a statement.
@@ -74,8 +75,22 @@ pub(super) struct Answered {
 /// Why a batch failed.
 pub(super) struct Failed {
     pub(super) error: sqlx::Error,
-    /// Whether the server has said that a statement before the last failed: then the last had no effect.
+    /// Whether the server has answered that a statement before the last failed: then the last had no effect.
     pub(super) is_before_last: bool,
+}
+
+impl Drop for Wire {
+    /// Takes leave where nothing is under way, as far as that needs no waiting: the server's log has no line then.
+    fn drop(&mut self) {
+        if self.unanswered == 0 && self.unsent.is_empty() {
+            let (mut cx, mut bytes) = (Context::from_waker(Waker::noop()), BytesMut::new());
+            frontend::terminate(&mut bytes);
+            let stream = Pin::new(&mut self.stream);
+            if let Poll::Ready(Ok(_)) = stream.poll_write(&mut cx, &bytes) {
+                let _ = Pin::new(&mut self.stream).poll_shutdown(&mut cx);
+            }
+        }
+    }
 }
 
 impl Wire {
@@ -87,37 +102,37 @@ impl Wire {
             is_flushed: true,
             unanswered: 0,
             prepared: HashMap::new(),
-            is_uncertain: false,
+            is_preparing: false,
         }
     }
 
-    /// Whether it is known which statements it has prepared.
-    pub(super) fn is_certain(&self) -> bool {
-        !self.is_uncertain
+    /// Whether it may have prepared statements that are not on record.
+    pub(super) fn is_preparing(&self) -> bool {
+        self.is_preparing
     }
 
-    /// Sends a batch and reads its answers, each given to `hear` with the number that the batch has for it. After an
+    /// Sends a batch and reads its answers. `on_answer` gets each with the number that the batch has for it. After an
     /// error all answers are read nevertheless, so that the connection can be used further.
-    pub(super) async fn run(&mut self, batch: Batch, hear: impl FnMut(usize, Answered)) -> Result<(), Failed> {
+    pub(super) async fn run(&mut self, batch: Batch, on_answer: impl FnMut(usize, Answered)) -> Result<(), Failed> {
         let Batch { bytes, parts, syncs } = batch.ended();
         self.send(bytes, syncs);
-        let was_uncertain = self.is_uncertain;
-        self.is_uncertain |= parts.iter().any(|part| part.is_new);
-        let mut hearing = Hearing::of(&parts, hear);
+        let was_preparing = self.is_preparing;
+        self.is_preparing |= parts.iter().any(|part| part.is_new);
+        let mut answers = BatchAnswers::of(&parts, on_answer);
         while self.unanswered > 0 {
             match self.message().await {
                 Ok(Message::ReadyForQuery(_)) => self.unanswered -= 1,
                 // Of a batch that was given up.
                 Ok(_) if self.unanswered > syncs => {}
-                Ok(message) => hearing.take(message, &mut self.prepared)?,
-                // The server has said why it closes the connection.
+                Ok(message) => answers.take(message, &mut self.prepared)?,
+                // An error before it is the reason why the server has closed the connection.
                 Err(error) => {
-                    return Err(hearing.failed.unwrap_or(Failed { error: error.into(), is_before_last: false }));
+                    return Err(answers.failed.unwrap_or(Failed { error: error.into(), is_before_last: false }));
                 }
             }
         }
-        self.is_uncertain = was_uncertain;
-        hearing.failed.map_or(Ok(()), Err)
+        self.is_preparing = was_preparing;
+        answers.failed.map_or(Ok(()), Err)
     }
 
     /// Undoes what is open, after all that was sent before has been answered.
@@ -127,7 +142,7 @@ impl Wire {
         Ok(self.run(batch, |_, _| {}).await?)
     }
 
-    /// Asks the server whether it is there.
+    /// Waits for any answer of the server.
     pub(super) async fn ping(&mut self) -> Result<(), DbError> {
         Ok(self.run(Batch::new(), |_, _| {}).await?)
     }
@@ -142,7 +157,7 @@ impl Wire {
         self.unanswered += syncs;
     }
 
-    /// The next message of the server, except what it says without being asked.
+    /// The next message of the server that is an answer.
     async fn message(&mut self) -> io::Result<Message> {
         loop {
             match Message::parse(&mut self.received)? {
@@ -184,19 +199,19 @@ impl Wire {
 }
 
 /// The answers of one batch, as they come.
-struct Hearing<'a, H> {
+struct BatchAnswers<'a, F> {
     parts: &'a [Part],
     /// The statement that is being answered.
     at: usize,
     columns: Option<Arc<[Column]>>,
     answered: Answered,
     failed: Option<Failed>,
-    hear: H,
+    on_answer: F,
 }
 
-impl<'a, H: FnMut(usize, Answered)> Hearing<'a, H> {
-    fn of(parts: &'a [Part], hear: H) -> Self {
-        Self { parts, at: 0, columns: None, answered: Answered::default(), failed: None, hear }
+impl<'a, F: FnMut(usize, Answered)> BatchAnswers<'a, F> {
+    fn of(parts: &'a [Part], on_answer: F) -> Self {
+        Self { parts, at: 0, columns: None, answered: Answered::default(), failed: None, on_answer }
     }
 
     fn take(&mut self, message: Message, prepared: &mut Prepared) -> Result<(), Failed> {
@@ -251,7 +266,7 @@ impl<'a, H: FnMut(usize, Answered)> Hearing<'a, H> {
     fn end(&mut self) -> Result<(), Failed> {
         let answered = std::mem::take(&mut self.answered);
         if let Some(number) = self.part()?.number {
-            (self.hear)(number, answered);
+            (self.on_answer)(number, answered);
         }
         self.at += 1;
         self.columns = None;

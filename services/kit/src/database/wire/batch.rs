@@ -131,7 +131,7 @@ impl Batch {
         }
         let is_known = wire.prepared.contains_key(&expanded.id)
             || self.parts.iter().any(|part| part.id == Some(expanded.id) && part.is_new);
-        // A COMMIT is called so, for those that look at what is sent.
+        // A COMMIT is named so, for tests that look for it in what is sent.
         let name = if sql == COMMIT { sql } else { &expanded.name };
         let text = (!is_known).then_some(&*expanded.text);
         self.add(Kept { id: Some(expanded.id), name, text }, args, number)
@@ -158,7 +158,7 @@ impl Batch {
                 BindError::Serialization(error) => too_large(error),
             })?;
         frontend::execute("", 0, &mut self.bytes).map_err(too_large)?;
-        // A transaction that has only begun holds nothing that others wait for.
+        // A transaction that has only begun holds no lock.
         if self.bytes.len() > WHOLE_BYTES && self.parts.len() > 1 {
             let statement = self.bytes.split_off(begins_at);
             self.sync();

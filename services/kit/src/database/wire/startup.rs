@@ -22,7 +22,7 @@ impl Wire {
             Some(_) => return Err(std::io::Error::from(std::io::ErrorKind::Unsupported).into()),
             None => {
                 let stream = TcpStream::connect((login.host(), login.options.get_port())).await?;
-                // A message is written as a whole: no more is coming that it could wait for.
+                // A message is written as a whole: the system need not wait for more of it.
                 stream.set_nodelay(true)?;
                 tls::secured(stream, login).await?
             }
@@ -40,26 +40,26 @@ impl Wire {
         parameters.extend(options.get_database().map(|database| ("database", database)));
         parameters.extend(options.get_application_name().map(|name| ("application_name", name)));
         parameters.extend(options.get_options().map(|options| ("options", options)));
-        self.say(|bytes| frontend::startup_message(parameters, bytes))?;
+        self.queue(|bytes| frontend::startup_message(parameters, bytes))?;
         let mut scram = None;
         loop {
             match self.message().await? {
                 Message::AuthenticationOk | Message::BackendKeyData(_) => {}
                 Message::AuthenticationCleartextPassword => {
-                    self.say(|bytes| frontend::password_message(password(login), bytes))?;
+                    self.queue(|bytes| frontend::password_message(password(login), bytes))?;
                 }
                 Message::AuthenticationMd5Password(body) => {
                     let hash = md5_hash(options.get_username().as_bytes(), password(login), body.salt());
-                    self.say(|bytes| frontend::password_message(hash.as_bytes(), bytes))?;
+                    self.queue(|bytes| frontend::password_message(hash.as_bytes(), bytes))?;
                 }
                 Message::AuthenticationSasl(body) => {
                     let scram = scram.insert(begun(&body, login)?);
-                    self.say(|bytes| frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), bytes))?;
+                    self.queue(|bytes| frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), bytes))?;
                 }
                 Message::AuthenticationSaslContinue(body) => {
                     let scram: &mut ScramSha256 = scram.as_mut().ok_or_else(unexpected)?;
                     scram.update(body.data())?;
-                    self.say(|bytes| frontend::sasl_response(scram.message(), bytes))?;
+                    self.queue(|bytes| frontend::sasl_response(scram.message(), bytes))?;
                 }
                 Message::AuthenticationSaslFinal(body) => {
                     scram.as_mut().ok_or_else(unexpected)?.finish(body.data())?;
@@ -71,8 +71,8 @@ impl Wire {
         }
     }
 
-    /// Has a message sent with the next that is waited for.
-    fn say(&mut self, write: impl FnOnce(&mut BytesMut) -> std::io::Result<()>) -> Result<(), sqlx::Error> {
+    /// Queues a message: it is sent when the next answer is waited for.
+    fn queue(&mut self, write: impl FnOnce(&mut BytesMut) -> std::io::Result<()>) -> Result<(), sqlx::Error> {
         let mut bytes = BytesMut::new();
         write(&mut bytes)?;
         self.send(bytes, 0);

@@ -13,7 +13,7 @@ use crate::database::login::Login;
 use crate::database::statement::{Args, Rows};
 use crate::testing::{Backend, empty_database};
 
-/// Who may log in, and how. The first line that matches counts.
+/// Which users may log in, and how. The first line that matches counts.
 const LOGINS: &str = "local all all trust\n\
                       hostssl all certified 127.0.0.1/32 cert\n\
                       hostssl all scram 127.0.0.1/32 scram-sha-256\n\
@@ -159,9 +159,9 @@ async fn urls_mean_what_they_mean_to_the_driver() {
     let mut batch = Batch::new();
     let sql = "SELECT current_setting('geqo') || current_setting('application_name') AS it";
     batch.push(&wire, sql, &Args::new(), Some(0)).expect("a statement");
-    let mut heard = Vec::new();
-    assert!(wire.run(batch, |_, answered| heard.extend(answered.rows)).await.is_ok());
-    assert_eq!(heard[0].opt_text("it").expect("a text").as_deref(), Some("offit"));
+    let mut received = Vec::new();
+    assert!(wire.run(batch, |_, answered| received.extend(answered.rows)).await.is_ok());
+    assert_eq!(received[0].opt_text("it").expect("a text").as_deref(), Some("offit"));
 }
 
 async fn connected() -> (crate::testing::TestDatabase, Wire) {
@@ -171,6 +171,7 @@ async fn connected() -> (crate::testing::TestDatabase, Wire) {
 }
 
 const NUMBERS: &str = "SELECT r.n FROM {rows} ORDER BY r.n";
+const SLOW: &str = "SELECT r.n FROM {rows}, pg_sleep(0.1) ORDER BY r.n";
 const FAILS: &str = "SELECT r.n / 0 AS n FROM {rows}";
 
 fn numbers(count: i64) -> Args {
@@ -185,9 +186,9 @@ async fn three(wire: &mut Wire, second: &'static str, count: i64) -> (Vec<(usize
         batch.push(wire, sql, &numbers(count), Some(number)).expect("a statement");
     }
     batch.commit(wire).expect("commits");
-    let mut heard = Vec::new();
-    let ran = wire.run(batch, |number, answered| heard.push((number, answered.rows.len()))).await;
-    (heard, ran.err().map(|failed| failed.is_before_last))
+    let mut received = Vec::new();
+    let ran = wire.run(batch, |number, answered| received.push((number, answered.rows.len()))).await;
+    (received, ran.err().map(|failed| failed.is_before_last))
 }
 
 /// A client that is stopped in the middle of a larger one is ended by the server, which waits for it after a Sync.
@@ -213,38 +214,39 @@ async fn an_error_in_the_middle_leaves_out_the_rest_and_the_connection_works_on(
     for count in [10, 5_000] {
         let size = usize::try_from(count).expect("a number");
         for _ in 0..2 {
-            let (heard, failed) = three(&mut wire, FAILS, count).await;
-            assert_eq!((heard, failed), (vec![(0, size)], Some(true)));
-            assert!(wire.is_certain(), "all of it was answered");
+            let (received, failed) = three(&mut wire, FAILS, count).await;
+            assert_eq!((received, failed), (vec![(0, size)], Some(true)));
+            assert!(!wire.is_preparing(), "all of it was answered");
             wire.rollback().await.expect("it is undone");
-            let (heard, failed) = three(&mut wire, NUMBERS, count).await;
-            assert_eq!((heard, failed), (vec![(0, size), (1, size), (2, size)], None));
+            let (received, failed) = three(&mut wire, NUMBERS, count).await;
+            assert_eq!((received, failed), (vec![(0, size), (1, size), (2, size)], None));
         }
     }
 }
 
-/// Each side waits for the other to read, where it does not read while it writes.
+/// A side that does not read while it writes would wait for the other side for ever.
 #[tokio::test]
 async fn a_batch_and_its_answers_may_be_larger_than_all_buffers() {
     let (_test, mut wire) = connected().await;
     let running = three(&mut wire, NUMBERS, 200_000);
-    let (heard, failed) = tokio::time::timeout(std::time::Duration::from_secs(60), running).await.expect("no deadlock");
-    assert_eq!((heard, failed), (vec![(0, 200_000), (1, 200_000), (2, 200_000)], None));
+    let (received, failed) =
+        tokio::time::timeout(std::time::Duration::from_secs(60), running).await.expect("no deadlock");
+    assert_eq!((received, failed), (vec![(0, 200_000), (1, 200_000), (2, 200_000)], None));
 }
 
 #[tokio::test]
 async fn a_batch_that_is_given_up_is_answered_before_the_next() {
     let (_test, mut wire) = connected().await;
-    three(&mut wire, NUMBERS, 10).await;
+    three(&mut wire, SLOW, 10).await;
     for count in [10, 5_000] {
-        let given_up = tokio::time::timeout(std::time::Duration::ZERO, three(&mut wire, NUMBERS, count)).await;
+        let given_up = tokio::time::timeout(std::time::Duration::ZERO, three(&mut wire, SLOW, count)).await;
         assert!(given_up.is_err());
-        assert!(wire.is_certain(), "all was prepared before");
+        assert!(!wire.is_preparing(), "all was prepared before");
         let mut batch = Batch::new();
         batch.push(&wire, NUMBERS, &numbers(3), Some(7)).expect("a statement");
-        let mut heard = Vec::new();
-        assert!(wire.run(batch, |number, answered| heard.push((number, answered.rows.len()))).await.is_ok());
-        assert_eq!(heard, [(7, 3)]);
+        let mut received = Vec::new();
+        assert!(wire.run(batch, |number, answered| received.push((number, answered.rows.len()))).await.is_ok());
+        assert_eq!(received, [(7, 3)]);
     }
 }
 
