@@ -50,11 +50,11 @@ impl Sql {
         let answer = match self {
             Self::Sqlite(connection) => {
                 let asked = sqlx::query(AssertSqlSafe(query.to_owned()));
-                asked.fetch_all(connection).await.map(|rows| rows.into_iter().map(Row::Sqlite).collect())
+                asked.fetch_all(connection).await.map(|rows| rows.into_iter().map(Row::from).collect())
             }
             Self::Postgres(connection) => {
                 let asked = sqlx::query(AssertSqlSafe(query.to_owned()));
-                asked.fetch_all(connection).await.map(|rows| rows.into_iter().map(Row::Postgres).collect())
+                asked.fetch_all(connection).await.map(|rows| rows.into_iter().map(Row::from).collect())
             }
         };
         answer.unwrap_or_else(|error| panic!("{query}: {error}"))

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::ConnectOptions as _;
+use sqlx::PgPool;
 use sqlx::migrate::{MigrateError, Migration, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 
+use super::login::Login;
 use super::pool::WriterPool;
 use super::url::{DatabaseUrl, DatabaseUrlError, real_path};
 use super::{Args, Database, DbError, PostgresDatabase, Rows, SqliteDatabase, schema, session};
@@ -59,8 +60,7 @@ impl Database {
         if let Err(error @ DbError::Setup(_)) = session::probe(&options, session::OF_READERS, REPLICA_PATIENCE).await {
             return Err(error);
         }
-        let readers = readers().connect_lazy_with(options);
-        Ok(Self::Postgres(PostgresDatabase { writers: WriterPool::of(readers.clone()), readers }))
+        Ok(postgres(options))
     }
 
     /// Brings the schema up to date: the barrier's table, then the service's own migrations.
@@ -91,8 +91,13 @@ impl Database {
         schema::check(self, &migrations).await?;
         let migrator = Migrator::with_migrations(migrations);
         let outcome = match self {
-            Self::Sqlite(sqlite) => migrator.run(sqlite.writer.pool()).await,
-            Self::Postgres(postgres) => migrator.run(postgres.writers.pool()).await,
+            Self::Sqlite(sqlite) => migrator.run(sqlite.writer.opener()).await,
+            Self::Postgres(postgres) => {
+                let driver = driver_of_migrations(postgres.writers.opener().options.clone());
+                let outcome = migrator.run(&driver).await;
+                driver.close().await;
+                outcome
+            }
         };
         // Another process may have migrated it since the check.
         if let Err(MigrateError::VersionMismatch(_) | MigrateError::VersionMissing(_)) = &outcome {
@@ -113,13 +118,21 @@ fn plain(options: PgConnectOptions) -> PgConnectOptions {
 
 async fn open_postgres(options: PgConnectOptions) -> Result<Database, DbError> {
     session::probe(&options, session::OF_WRITERS, ACQUIRE_TIMEOUT).await?;
-    // What is written has its values in its text, and they are nobody's business: it goes to no log.
-    let to_write = options.clone().disable_statement_logging();
-    let writers = PgPoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).max_connections(POSTGRES_WRITERS_MAX);
-    let writers = writers.max_lifetime(None).idle_timeout(None);
-    let writers = writers.after_connect(|connection, _| Box::pin(session::begin(connection, session::OF_WRITERS)));
-    let writers = WriterPool::of(writers.connect_with(to_write).await?);
-    Ok(Database::Postgres(PostgresDatabase { writers, readers: readers().connect_lazy_with(options) }))
+    Ok(postgres(options))
+}
+
+fn postgres(options: PgConnectOptions) -> Database {
+    let writers = WriterPool::of(Login::of(options.clone()), POSTGRES_WRITERS_MAX, ACQUIRE_TIMEOUT);
+    Database::Postgres(PostgresDatabase { writers, readers: readers().connect_lazy_with(options) })
+}
+
+/// A connection of the driver's that writes, for what is not a statement of a service.
+fn driver_of_migrations(options: PgConnectOptions) -> PgPool {
+    PgPoolOptions::new()
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .max_connections(1)
+        .after_connect(|connection, _| Box::pin(session::begin(connection, session::OF_WRITERS)))
+        .connect_lazy_with(options)
 }
 
 fn readers() -> PgPoolOptions {
@@ -155,7 +168,7 @@ async fn open_sqlite(path: &Path, create: bool) -> Result<Database, DbError> {
     let writer = SqlitePoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_TIMEOUT);
     // There is nothing between this process and its file that could break a connection.
     let writer = writer.idle_timeout(None).max_lifetime(None).test_before_acquire(false);
-    let writer = WriterPool::of(writer.connect_with(options.clone()).await?);
+    let writer = WriterPool::of(writer.connect_with(options.clone()).await?, 1, ACQUIRE_TIMEOUT);
     let readers = SqlitePoolOptions::new().max_connections(SQLITE_READERS_MAX).acquire_timeout(ACQUIRE_TIMEOUT);
     let readers = readers.test_before_acquire(false);
     let readers = readers.connect_lazy_with(options.read_only(true));

@@ -93,9 +93,19 @@ impl DbError {
         matches!(self, Self::Unavailable(_) | Self::Full(_))
     }
 
-    /// What PostgreSQL says of a text with a zero byte in it.
-    pub(super) fn no_text() -> Self {
-        Self::Refused(sqlx::Error::Encode("a text can't have a zero byte".into()))
+    /// A value that PostgreSQL can't have, such as a text with a zero byte in it.
+    pub(super) fn unsendable(error: sqlx::error::BoxDynError) -> Self {
+        Self::Refused(sqlx::Error::Encode(error))
+    }
+
+    /// A value that is not of the type that is read.
+    pub(super) fn undecodable(column: &str, source: sqlx::error::BoxDynError) -> Self {
+        sqlx::Error::ColumnDecode { index: format!("{column:?}"), source }.into()
+    }
+
+    /// A NULL where a value must be.
+    pub(super) fn unexpected_null(column: &str) -> Self {
+        Self::undecodable(column, Box::new(sqlx::error::UnexpectedNullError))
     }
 
     /// The same as when the database does not answer: nothing came within a time that is enough for it.

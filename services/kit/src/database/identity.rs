@@ -1,10 +1,8 @@
 //! What a database and its errors are called in traces.
 
-use std::path::{Path, PathBuf};
-
 use sqlx::postgres::PgConnectOptions;
 
-use super::{Database, DbError};
+use super::{Database, DbError, login};
 
 /// What a database is called in traces.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,11 +39,9 @@ impl Database {
 
 /// Where a server is: a host and a port, or the path of its socket.
 fn server(options: &PgConnectOptions) -> (String, Option<u16>) {
-    let (host, port) = (options.get_host(), options.get_port());
-    let folder = options.get_socket().map(PathBuf::as_path).or_else(|| host.starts_with('/').then(|| Path::new(host)));
-    match folder {
-        Some(folder) => (folder.join(format!(".s.PGSQL.{port}")).to_string_lossy().into_owned(), None),
-        None => (host.to_owned(), Some(port)),
+    match login::socket(options) {
+        Some(path) => (path.to_string_lossy().into_owned(), None),
+        None => (options.get_host().to_owned(), Some(options.get_port())),
     }
 }
 

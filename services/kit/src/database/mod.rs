@@ -17,6 +17,7 @@
 mod connect;
 mod error;
 mod identity;
+mod login;
 mod notify;
 mod pool;
 mod schema;
@@ -25,6 +26,7 @@ mod snapshot;
 mod statement;
 mod tx;
 mod url;
+mod wire;
 
 use std::time::Duration;
 
@@ -32,8 +34,9 @@ use sqlx::{PgPool, SqlitePool};
 use tokio::time::timeout;
 
 pub use error::{CommitError, DbError};
+use login::Login;
 pub use notify::{Heard, Notifications};
-use pool::{Engine, WriterPool};
+use pool::WriterPool;
 pub use snapshot::SNAPSHOT_MAX;
 use snapshot::Snapshot;
 pub use sqlx::migrate::Migrator;
@@ -62,7 +65,7 @@ pub enum Database {
 /// One connection writes, so that writers queue in this process and never meet `SQLITE_BUSY`; several read.
 #[derive(Clone)]
 pub struct SqliteDatabase {
-    writer: WriterPool<sqlx::Sqlite>,
+    writer: WriterPool<SqlitePool>,
     readers: SqlitePool,
     /// Held as long as the database is open: a second process is refused instead of corrupting the order of writes.
     _lock: std::sync::Arc<std::fs::File>,
@@ -71,7 +74,7 @@ pub struct SqliteDatabase {
 /// A few connections write and others read, so that no crowd of readers keeps the writer waiting.
 #[derive(Clone)]
 pub struct PostgresDatabase {
-    writers: WriterPool<sqlx::Postgres>,
+    writers: WriterPool<Login>,
     readers: PgPool,
 }
 
@@ -114,7 +117,7 @@ impl Database {
             Self::Sqlite(sqlite) => {
                 let query = statement::sqlite(sql, args)?;
                 let mut connection = pool::opened(&sqlite.readers).await?;
-                Ok(query.fetch_all(&mut *connection).await?.into_iter().map(Row::Sqlite).collect())
+                Ok(query.fetch_all(&mut *connection).await?.into_iter().map(Row::from).collect())
             }
             Self::Postgres(postgres) => {
                 let mut connection = pool::opened(&postgres.readers).await?;
@@ -124,7 +127,7 @@ impl Database {
                     connection.close_on_drop();
                     return Err(DbError::no_answer_within(ANSWER_MAX));
                 };
-                Ok(rows?.into_iter().map(Row::Postgres).collect())
+                Ok(rows?.into_iter().map(Row::from).collect())
             }
         }
     }
@@ -138,9 +141,10 @@ impl Database {
     pub async fn ping(&self) -> Result<(), DbError> {
         match self {
             Self::Sqlite(_) => self.fetch(PING, Args::new()).await.map(drop),
-            Self::Postgres(postgres) => {
-                let mut pooled = postgres.writers.acquire().await?;
-                Ok(sqlx::Postgres::run(&mut pooled.connection().inner, PING).await?)
+            Self::Postgres(_) => {
+                let mut tx = self.write().await?;
+                tx.send(PING, Args::new());
+                tx.commit().await
             }
         }
     }

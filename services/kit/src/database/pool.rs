@@ -1,25 +1,24 @@
 //! The pool of the connections that write: each is kept with the statements that it has prepared, and serves one
 //! transaction at a time.
 //!
-//! The driver's pool opens and closes them. It does not hand them out: with each return it would ask the server whether
-//! it is still there, which is a round trip for every batch.
+//! On SQLite the driver's pool opens and closes the one connection. It does not hand it out: with each return it would
+//! ask whether it is still there. On PostgreSQL the connections are our own.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Connection as _, Pool, Postgres, Sqlite};
+use sqlx::{Pool, Postgres, Sqlite, SqlitePool};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::error::DbError;
+use super::login::Login;
+use super::session;
+use super::wire::Wire;
+use crate::telemetry;
 
-/// A plan that was made while a table was all but empty reads the whole table, and the server keeps it until its
-/// statistics catch up, on just the morning when the table fills. So plans are made anew after 1, 2, 4, 8, ... uses of
-/// the connections, and then at each multiple of this: seldom enough to cost nothing, and soon enough that no table has
-/// grown by more than some thousand rows. It is a prime, so that connections which take turns are all met.
-const PLANNED_ANEW_EVERY: u32 = 61;
 /// A connection that was used so short a time ago is taken to be there. When it is not, the batch fails that uses it,
 /// and is sent again.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
@@ -27,8 +26,14 @@ const TRUSTED_FOR: Duration = Duration::from_secs(1);
 const AGE_MAX: Duration = Duration::from_secs(1_800);
 /// How long a transaction that came to nothing may take to be undone before its connection is given up.
 const UNDO_TIMEOUT: Duration = Duration::from_secs(5);
+/// First and longest pause before a server that takes no connection is tried again.
+const CONNECT_PAUSE_FIRST: Duration = Duration::from_millis(10);
+const CONNECT_PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// Which database it is, as far as the pool is concerned.
+/// SQLSTATEs of a server that has no room for a connection, or is still starting.
+const TRANSIENT_WHEN_CONNECTING: [&str; 2] = ["53300", "57P03"];
+
+/// Which database it is, as far as a pool of the driver is concerned.
 pub(super) trait Engine: sqlx::Database {
     /// Whether a connection may break or grow old by itself.
     const IS_REMOTE: bool;
@@ -62,36 +67,150 @@ pub(super) async fn opened<DB: sqlx::Database>(pool: &Pool<DB>) -> Result<PoolCo
     Box::pin(pool.acquire()).await
 }
 
-/// All connections of a database that write.
-pub(super) struct WriterPool<DB: Engine> {
-    pool: Pool<DB>,
-    acquire_timeout: Duration,
-    permits: Arc<Semaphore>,
-    idle: Arc<Mutex<Vec<Connection<DB>>>>,
-    uses: Arc<AtomicU32>,
+/// Opens connections that write.
+pub(super) trait Opener: Send + Sync + 'static {
+    type Connection: Writer;
+
+    /// Opens one.
+    fn open(&self, acquire_timeout: Duration) -> impl Future<Output = Result<Self::Connection, DbError>> + Send;
+
+    /// Closes what it has opened connections from.
+    fn close(&self) -> impl Future<Output = ()> + Send;
 }
 
-/// One connection, and what is known of it. It is closed when this is dropped, and never goes back to the driver's
-/// pool: what it has prepared would be forgotten here, and not there.
-pub(super) struct Connection<DB: Engine> {
-    pub(super) inner: PoolConnection<DB>,
-    /// Numbers of the statements that it has prepared by name.
-    pub(super) prepared: HashSet<usize>,
-    /// Whether it may have prepared more than that.
-    pub(super) is_preparing: bool,
-    /// Whether its plans are to be made anew before anything else.
-    pub(super) plans_are_old: bool,
+/// A connection that writes. It is closed when it is dropped.
+pub(super) trait Writer: Send + Sized + 'static {
+    /// Whether it may break or grow old by itself.
+    const IS_REMOTE: bool;
+
+    /// Whether it is still there.
+    fn is_there(&mut self) -> impl Future<Output = bool> + Send;
+
+    /// Whether what is open on it can be undone.
+    fn can_undo(&self) -> bool;
+
+    /// Undoes what is open on it.
+    fn undo(&mut self) -> impl Future<Output = Result<(), DbError>> + Send;
+}
+
+/// The one connection of SQLite. It never goes back to the driver's pool.
+pub(super) struct SqliteWriter(pub(super) PoolConnection<Sqlite>);
+
+impl Drop for SqliteWriter {
+    fn drop(&mut self) {
+        self.0.close_on_drop();
+    }
+}
+
+impl Opener for SqlitePool {
+    type Connection = SqliteWriter;
+
+    async fn open(&self, _acquire_timeout: Duration) -> Result<SqliteWriter, DbError> {
+        Ok(SqliteWriter(opened(self).await?))
+    }
+
+    async fn close(&self) {
+        Pool::close(self).await;
+    }
+}
+
+impl Writer for SqliteWriter {
+    const IS_REMOTE: bool = false;
+
+    async fn is_there(&mut self) -> bool {
+        true
+    }
+
+    fn can_undo(&self) -> bool {
+        true
+    }
+
+    async fn undo(&mut self) -> Result<(), DbError> {
+        Ok(Sqlite::run(&mut self.0, "ROLLBACK").await?)
+    }
+}
+
+impl Opener for Login {
+    type Connection = Wire;
+
+    /// A server that starts, or has no room for a connection, is tried again until the time is over.
+    async fn open(&self, acquire_timeout: Duration) -> Result<Wire, DbError> {
+        let opening = async {
+            let mut pause = CONNECT_PAUSE_FIRST;
+            loop {
+                match Wire::connect(self).await {
+                    Ok(mut wire) => match session::begin_writer(&mut wire).await {
+                        Ok(()) => return Ok(wire),
+                        Err(error) => {
+                            let problem = telemetry::chain(&error);
+                            tracing::error!(problem, "the settings of a connection could not be set");
+                        }
+                    },
+                    Err(error) if may_pass(&error) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                tokio::time::sleep(pause).await;
+                pause = CONNECT_PAUSE_MAX.min(pause * 2);
+            }
+        };
+        // On the heap, so that no future that may come to write becomes large.
+        timeout(acquire_timeout, Box::pin(opening)).await.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))
+    }
+
+    async fn close(&self) {}
+}
+
+/// Whether the server may take a connection a moment later.
+fn may_pass(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => error.kind() == std::io::ErrorKind::ConnectionRefused,
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| TRANSIENT_WHEN_CONNECTING.contains(&&*code)),
+        _ => false,
+    }
+}
+
+impl Writer for Wire {
+    const IS_REMOTE: bool = true;
+
+    async fn is_there(&mut self) -> bool {
+        self.ping().await.is_ok()
+    }
+
+    fn can_undo(&self) -> bool {
+        !self.is_preparing()
+    }
+
+    async fn undo(&mut self) -> Result<(), DbError> {
+        self.rollback().await
+    }
+}
+
+/// All connections of a database that write.
+pub(super) struct WriterPool<O: Opener>(Arc<Inner<O>>);
+
+struct Inner<O: Opener> {
+    opener: O,
+    acquire_timeout: Duration,
+    connections_max: u32,
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<Idle<O::Connection>>>,
+    is_closed: AtomicBool,
+}
+
+/// A connection that nobody has.
+struct Idle<C> {
+    connection: C,
     born: Instant,
     used: Instant,
 }
 
 /// A connection out of the pool. It goes back when it is dropped: at once when no transaction is open on it, otherwise
 /// when that was undone.
-pub(super) struct PooledConnection<DB: Engine> {
-    connection: Option<Connection<DB>>,
+pub(super) struct PooledConnection<O: Opener> {
+    connection: Option<O::Connection>,
+    born: Instant,
     permit: Option<OwnedSemaphorePermit>,
-    idle: Arc<Mutex<Vec<Connection<DB>>>>,
-    pool: Pool<DB>,
+    pool: WriterPool<O>,
     pub(super) state: State,
 }
 
@@ -106,133 +225,114 @@ pub(super) enum State {
     Unknown,
 }
 
-impl<DB: Engine> Drop for Connection<DB> {
-    fn drop(&mut self) {
-        self.inner.close_on_drop();
-    }
-}
-
-impl<DB: Engine> Clone for WriterPool<DB> {
+impl<O: Opener> Clone for WriterPool<O> {
     fn clone(&self) -> Self {
-        Self {
-            pool: self.pool.clone(),
-            acquire_timeout: self.acquire_timeout,
-            permits: self.permits.clone(),
-            idle: self.idle.clone(),
-            uses: self.uses.clone(),
-        }
+        Self(self.0.clone())
     }
 }
 
-impl<DB: Engine> WriterPool<DB> {
-    /// As many as the pool may have; a caller waits for one as long as the pool lets it.
-    pub(super) fn of(pool: Pool<DB>) -> Self {
-        let (number, acquire_timeout) = (pool.options().get_max_connections(), pool.options().get_acquire_timeout());
-        Self {
-            pool,
+impl<O: Opener> WriterPool<O> {
+    /// At most so many connections; a caller waits for one as long as it may.
+    pub(super) fn of(opener: O, connections_max: u32, acquire_timeout: Duration) -> Self {
+        let (permits, idle) = (Arc::new(Semaphore::new(connections_max as usize)), Mutex::default());
+        Self(Arc::new(Inner {
+            opener,
             acquire_timeout,
-            permits: Arc::new(Semaphore::new(number as usize)),
-            idle: Arc::default(),
-            uses: Arc::default(),
-        }
+            connections_max,
+            permits,
+            idle,
+            is_closed: AtomicBool::new(false),
+        }))
     }
 
     /// A connection of the pool, as soon as there is a free one.
-    pub(super) async fn acquire(&self) -> Result<PooledConnection<DB>, DbError> {
-        let waiting = tokio::time::timeout(self.acquire_timeout, self.permits.clone().acquire_owned()).await;
+    pub(super) async fn acquire(&self) -> Result<PooledConnection<O>, DbError> {
+        let waiting = timeout(self.0.acquire_timeout, self.0.permits.clone().acquire_owned()).await;
         let Ok(Ok(permit)) = waiting else { return Err(sqlx::Error::PoolTimedOut.into()) };
-        let mut connection = self.open().await?;
-        let uses = self.uses.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
-        connection.plans_are_old = DB::IS_REMOTE && (uses.is_power_of_two() || uses.is_multiple_of(PLANNED_ANEW_EVERY));
-        let (idle, pool) = (self.idle.clone(), self.pool.clone());
-        Ok(PooledConnection { connection: Some(connection), permit: Some(permit), idle, pool, state: State::Ready })
+        if self.0.is_closed.load(Ordering::Acquire) {
+            return Err(sqlx::Error::PoolClosed.into());
+        }
+        let (connection, born) = match self.idle().await {
+            Some(idle) => (idle.connection, idle.born),
+            None => (self.0.opener.open(self.0.acquire_timeout).await?, Instant::now()),
+        };
+        let (connection, permit) = (Some(connection), Some(permit));
+        Ok(PooledConnection { connection, born, permit, pool: self.clone(), state: State::Ready })
     }
 
-    async fn open(&self) -> Result<Connection<DB>, DbError> {
+    async fn idle(&self) -> Option<Idle<O::Connection>> {
         loop {
-            let idle = locked(&self.idle).pop();
-            let Some(mut connection) = idle else { break };
-            if !DB::IS_REMOTE || connection.used.elapsed() < TRUSTED_FOR {
-                return Ok(connection);
+            let mut idle = self.locked().pop()?;
+            if !O::Connection::IS_REMOTE || idle.used.elapsed() < TRUSTED_FOR {
+                return Some(idle);
             }
-            let answered = tokio::time::timeout(self.acquire_timeout, connection.inner.ping()).await;
-            if matches!(answered, Ok(Ok(()))) {
-                return Ok(connection);
+            if timeout(self.0.acquire_timeout, idle.connection.is_there()).await == Ok(true) {
+                return Some(idle);
             }
         }
-        let connection = opened(&self.pool).await?;
-        let now = Instant::now();
-        Ok(Connection {
-            inner: connection,
-            prepared: HashSet::new(),
-            is_preparing: false,
-            plans_are_old: false,
-            born: now,
-            used: now,
-        })
     }
 
-    /// The driver's pool, with room for callers that use none of these.
-    pub(super) fn pool(&self) -> &Pool<DB> {
-        locked(&self.idle).clear();
-        &self.pool
+    /// What opens them, with room for callers that use none of these.
+    pub(super) fn opener(&self) -> &O {
+        self.locked().clear();
+        &self.0.opener
     }
 
-    /// Closes them; one in use is closed when it comes back.
+    /// Closes them; what is in flight ends first.
     pub(super) async fn close(&self) {
-        let closing = self.pool.close();
-        locked(&self.idle).clear();
-        closing.await;
+        self.0.is_closed.store(true, Ordering::Release);
+        self.locked().clear();
+        // An error means that all are closed.
+        drop(self.0.permits.acquire_many(self.0.connections_max).await);
+        self.0.opener.close().await;
+    }
+
+    fn put_back(&self, connection: O::Connection, born: Instant) {
+        let is_old = O::Connection::IS_REMOTE && born.elapsed() > AGE_MAX;
+        if !is_old && !self.0.is_closed.load(Ordering::Acquire) {
+            self.locked().push(Idle { connection, born, used: Instant::now() });
+        }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Vec<Idle<O::Connection>>> {
+        self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<DB: Engine> PooledConnection<DB> {
+impl<O: Opener> PooledConnection<O> {
     /// The connection.
     ///
     /// # Panics
     /// Never: it is taken out by the drop alone.
-    pub(super) fn connection(&mut self) -> &mut Connection<DB> {
+    pub(super) fn connection(&mut self) -> &mut O::Connection {
         self.connection.as_mut().expect("a pooled connection is there until it is dropped")
     }
 }
 
-impl<DB: Engine> Drop for PooledConnection<DB> {
+impl<O: Opener> Drop for PooledConnection<O> {
     fn drop(&mut self) {
         let (Some(connection), Some(permit)) = (self.connection.take(), self.permit.take()) else { return };
-        let (idle, pool) = (self.idle.clone(), self.pool.clone());
         if self.state == State::Ready {
-            put_back(connection, &idle, &pool);
+            self.pool.put_back(connection, self.born);
             return;
         }
         // Without a runtime, and where it is not known what the connection has prepared, it ends: the database undoes
         // what is open then.
-        if let (Ok(runtime), false) = (tokio::runtime::Handle::try_current(), connection.is_preparing) {
-            runtime.spawn(undo(connection, permit, idle, pool));
+        if let (Ok(runtime), true) = (tokio::runtime::Handle::try_current(), connection.can_undo()) {
+            runtime.spawn(undo(connection, self.born, permit, self.pool.clone()));
         }
     }
 }
 
-async fn undo<DB: Engine>(
-    mut connection: Connection<DB>,
+async fn undo<O: Opener>(
+    mut connection: O::Connection,
+    born: Instant,
     permit: OwnedSemaphorePermit,
-    idle: Arc<Mutex<Vec<Connection<DB>>>>,
-    pool: Pool<DB>,
+    pool: WriterPool<O>,
 ) {
     // An error: SQLite has rolled back by itself, or there is no way to know.
-    if let Ok(Ok(())) = tokio::time::timeout(UNDO_TIMEOUT, DB::run(&mut connection.inner, "ROLLBACK")).await {
-        put_back(connection, &idle, &pool);
+    if let Ok(Ok(())) = timeout(UNDO_TIMEOUT, connection.undo()).await {
+        pool.put_back(connection, born);
     }
     drop(permit);
-}
-
-fn put_back<DB: Engine>(mut connection: Connection<DB>, idle: &Mutex<Vec<Connection<DB>>>, pool: &Pool<DB>) {
-    connection.used = Instant::now();
-    let is_old = DB::IS_REMOTE && connection.born.elapsed() > AGE_MAX;
-    if !is_old && !pool.is_closed() {
-        locked(idle).push(connection);
-    }
-}
-
-fn locked<DB: Engine>(idle: &Mutex<Vec<Connection<DB>>>) -> MutexGuard<'_, Vec<Connection<DB>>> {
-    idle.lock().unwrap_or_else(PoisonError::into_inner)
 }

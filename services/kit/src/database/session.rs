@@ -8,7 +8,6 @@
 //! they choose the schema; formats of dates and bytes, because only texts and integers are read and written;
 //! `synchronous_commit`, unless it is `off`: the other values choose how far a standby must have come.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -16,20 +15,18 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 use tokio::time::timeout;
 
 use super::DbError;
+use super::wire::{Batch, Wire, WireRow};
 
 /// Settings that are in force on every connection.
 ///
 /// First those that say what a statement means. Then bounds of time, which belong to this program: a commit that is
 /// ended by the server halfway is in doubt. Then how statements are planned: all of them look up rows by key, some
-/// hundred a batch, or go through a table in the order of its key. What reads whole tables at once is ruled out, and
-/// pages cost nothing, because those of a registration morning are in memory: so a look-up by index is chosen as soon
-/// as a table has more than some ten rows, whatever the server's statistics say of a table that fills in minutes.
-/// Compiling plans would cost more than running them.
-const ALWAYS: [(&str, &str); 17] = [
-    // Values are written as literals: with `off`, a backslash in a name would begin an escape.
+/// hundred a batch, or go through a table in the order of its key. Pages out of order cost nothing, because those of a
+/// registration morning are in memory. So a look-up by index is chosen for an empty table already, and the plan is kept
+/// when the table fills in minutes. Compiling plans would cost more than running them. ADR 0024 has what each is worth.
+const ALWAYS: [(&str, &str); 11] = [
+    // With `off`, a backslash in a literal of a statement would begin an escape.
     ("standard_conforming_strings", "on"),
-    // With `off`, a missing text in a list of texts would become the text "NULL".
-    ("array_nulls", "on"),
     ("client_encoding", "UTF8"),
     // Each statement sees what was committed before it began.
     ("default_transaction_isolation", "read committed"),
@@ -39,12 +36,7 @@ const ALWAYS: [(&str, &str); 17] = [
     ("lock_timeout", "0"),
     ("transaction_timeout", "0"),
     ("idle_session_timeout", "0"),
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("enable_material", "off"),
     ("random_page_cost", "0"),
-    ("seq_page_cost", "0"),
     ("jit", "off"),
     ("transform_null_equals", "off"),
 ];
@@ -65,23 +57,43 @@ const ENCODING: &str = "SELECT current_setting('server_encoding') AS encoding";
 const DURABLE: &str =
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
-/// Sets what must be in force on a new connection, and checks that it is.
+/// Sets what must be in force on a new connection of the driver, and checks that it is.
 pub(super) async fn begin(connection: &mut PgConnection, own: &[(&str, &str)]) -> Result<(), sqlx::Error> {
-    // A pooler may have left prepared statements of another client, with the names that are used here.
-    let (values, mut text) = (values(own), "DEALLOCATE ALL;".to_owned());
-    // A setting that this version of the server does not have is left out.
-    let _ = write!(
-        text,
-        "SELECT set_config(name, value, false) FROM {values} WHERE current_setting(name, true) IS NOT NULL;"
-    );
-    let _ = write!(text, "{DURABLE};");
-    let _ = write!(text, "SELECT name AS refused FROM {values} WHERE current_setting(name, true) <> value");
     // The text is made of constants.
-    let rows = sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(connection).await?;
-    match rows.iter().find_map(|row| row.try_get::<String, _>("refused").ok()) {
+    let rows = sqlx::raw_sql(AssertSqlSafe(statements(own).join(";"))).fetch_all(connection).await?;
+    judged(rows.iter().find_map(|row| row.try_get("refused").ok()))
+}
+
+/// The same on a connection that writes.
+pub(super) async fn begin_writer(wire: &mut Wire) -> Result<(), DbError> {
+    let mut batch = Batch::new();
+    for statement in statements(OF_WRITERS) {
+        batch.push_once(&statement)?;
+    }
+    let mut refused = None;
+    let name = |row: &WireRow| row.opt_text("refused").ok().flatten();
+    let running = wire.run(batch, |_, answered| refused = answered.rows.iter().find_map(name));
+    running.await?;
+    Ok(judged(refused)?)
+}
+
+fn judged(refused: Option<String>) -> Result<(), sqlx::Error> {
+    match refused {
         Some(name) => Err(sqlx::Error::Configuration(format!("PostgreSQL does not take our value of {name}").into())),
         None => Ok(()),
     }
+}
+
+fn statements(own: &[(&str, &str)]) -> [String; 4] {
+    let values = values(own);
+    [
+        // A pooler may have left prepared statements of another client, with the names that are used here.
+        "DEALLOCATE ALL".to_owned(),
+        // A setting that this version of the server does not have is left out.
+        format!("SELECT set_config(name, value, false) FROM {values} WHERE current_setting(name, true) IS NOT NULL"),
+        DURABLE.to_owned(),
+        format!("SELECT name AS refused FROM {values} WHERE current_setting(name, true) <> value"),
+    ]
 }
 
 fn values(own: &[(&str, &str)]) -> String {

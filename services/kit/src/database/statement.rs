@@ -11,6 +11,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 
 use super::error::DbError;
+use super::wire::WireRow;
 
 /// Most texts are ids: room for so many bytes of each from the start.
 const TEXT_USUAL: usize = 40;
@@ -166,42 +167,64 @@ impl Rows {
 
 /// A row, whichever database it came from.
 #[derive(Debug)]
-pub enum Row {
-    /// From SQLite.
+pub struct Row(AnyRow);
+
+/// A row of each driver.
+#[derive(Debug)]
+enum AnyRow {
     Sqlite(sqlx::sqlite::SqliteRow),
-    /// From PostgreSQL.
+    /// Of a connection that reads.
     Postgres(sqlx::postgres::PgRow),
+    /// Of a connection that writes.
+    Wire(WireRow),
 }
 
-macro_rules! getter {
-    ($(#[$doc:meta])* $name:ident, $type:ty) => {
-        $(#[$doc])*
-        pub fn $name(&self, column: &str) -> Result<$type, DbError> {
-            Ok(match self {
-                Row::Sqlite(row) => row.try_get(column)?,
-                Row::Postgres(row) => row.try_get(column)?,
-            })
-        }
-    };
+impl From<sqlx::sqlite::SqliteRow> for Row {
+    fn from(row: sqlx::sqlite::SqliteRow) -> Self {
+        Self(AnyRow::Sqlite(row))
+    }
+}
+
+impl From<sqlx::postgres::PgRow> for Row {
+    fn from(row: sqlx::postgres::PgRow) -> Self {
+        Self(AnyRow::Postgres(row))
+    }
+}
+
+impl From<WireRow> for Row {
+    fn from(row: WireRow) -> Self {
+        Self(AnyRow::Wire(row))
+    }
 }
 
 impl Row {
-    getter!(
-        /// A text.
-        text, String
-    );
-    getter!(
-        /// A text or NULL.
-        opt_text, Option<String>
-    );
-    getter!(
-        /// An integer (BIGINT).
-        int, i64
-    );
-    getter!(
-        /// An integer (BIGINT) or NULL.
-        opt_int, Option<i64>
-    );
+    /// A text.
+    pub fn text(&self, column: &str) -> Result<String, DbError> {
+        self.opt_text(column)?.ok_or_else(|| DbError::unexpected_null(column))
+    }
+
+    /// A text or NULL.
+    pub fn opt_text(&self, column: &str) -> Result<Option<String>, DbError> {
+        match &self.0 {
+            AnyRow::Sqlite(row) => Ok(row.try_get(column)?),
+            AnyRow::Postgres(row) => Ok(row.try_get(column)?),
+            AnyRow::Wire(row) => row.opt_text(column),
+        }
+    }
+
+    /// An integer (BIGINT).
+    pub fn int(&self, column: &str) -> Result<i64, DbError> {
+        self.opt_int(column)?.ok_or_else(|| DbError::unexpected_null(column))
+    }
+
+    /// An integer (BIGINT) or NULL.
+    pub fn opt_int(&self, column: &str) -> Result<Option<i64>, DbError> {
+        match &self.0 {
+            AnyRow::Sqlite(row) => Ok(row.try_get(column)?),
+            AnyRow::Postgres(row) => Ok(row.try_get(column)?),
+            AnyRow::Wire(row) => row.opt_int(column),
+        }
+    }
 }
 
 /// Which SQL a statement becomes.
@@ -215,6 +238,8 @@ pub(super) enum Dialect {
 pub(super) struct Expanded {
     /// One number for each, in this process.
     pub(super) id: usize,
+    /// The name under which PostgreSQL keeps it.
+    pub(super) name: String,
     pub(super) text: String,
 }
 
@@ -299,7 +324,7 @@ pub(super) fn expanded(dialect: Dialect, sql: &'static str, args: &Args, after: 
     let text = if after == 0 { text } else { renumbered(&text, after) };
     let mut known = KNOWN.write().unwrap_or_else(|poisoned| poisoned.into_inner());
     let id = known.len();
-    known.entry(key).or_insert_with(|| Box::leak(Box::new(Expanded { id, text })))
+    known.entry(key).or_insert_with(|| Box::leak(Box::new(Expanded { id, name: format!("m{id}"), text })))
 }
 
 /// The same statement with `$1` as `$(after + 1)`, and so on.

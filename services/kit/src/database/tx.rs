@@ -4,22 +4,21 @@
 //! the next such message, or for the commit. So a batch that reads five tables and writes three is two messages and two
 //! answers, and between them no process waits for the other.
 //!
-//! The driver has no pipeline for prepared statements, but takes a text of many statements. On PostgreSQL each
-//! statement is prepared under a name once a connection, and the text executes it by name, with its arguments as
-//! literals; on SQLite the driver keeps the whole text prepared, and its arguments are bound. Each statement of such a
-//! text sees what was committed before it began, as if it had been sent by itself.
-
-use std::fmt::Write as _;
+//! On PostgreSQL such a message has each statement by the name under which the connection keeps it, and its values
+//! (`wire`); on SQLite the driver keeps the whole text of several statements prepared, and its arguments are bound. Each
+//! statement sees what was committed before it began, as if it had been sent by itself.
 
 use futures::TryStreamExt as _;
-use sqlx::{AssertSqlSafe, Either, Executor as _};
+use sqlx::{AssertSqlSafe, Either, Executor as _, SqlitePool};
 use tokio::time::timeout;
 
 use super::ANSWER_MAX;
 use super::error::{CommitError, DbError};
+use super::login::Login;
 use super::pool::{PooledConnection, State};
 use super::snapshot::Snapshot;
-use super::statement::{self, Args, Column, Dialect, Row, Scalar};
+use super::statement::{self, Args, Dialect, Row};
+use super::wire::{Answered, Batch, Failed, Wire};
 
 /// A transaction. Dropped without [`Tx::commit`], it is rolled back. PostgreSQL has 15 s to answer each message: a
 /// process that waits for longer waits on a connection that is gone, until the system gives it up.
@@ -32,8 +31,8 @@ pub struct Tx {
 }
 
 pub(super) enum Backend {
-    Sqlite(PooledConnection<sqlx::Sqlite>),
-    Postgres(PooledConnection<sqlx::Postgres>),
+    Sqlite(PooledConnection<SqlitePool>),
+    Postgres(PooledConnection<Login>),
     SqliteSnapshot(Snapshot<sqlx::Sqlite>),
     PostgresSnapshot(Snapshot<sqlx::Postgres>),
 }
@@ -149,7 +148,7 @@ impl Tx {
                     let query = statement::sqlite(sql, args).map_err(CommitError::NotDone)?;
                     let rows = snapshot.run(|connection| Box::pin(query.fetch_all(connection))).await;
                     let rows = rows.map_err(CommitError::NotDone)?.into_iter();
-                    self.answers[number] = Some(Answer::of_rows(rows.map(Row::Sqlite)));
+                    self.answers[number] = Some(Answer::of_rows(rows));
                 }
                 Ok(())
             }
@@ -158,7 +157,7 @@ impl Tx {
                     let query = statement::postgres(sql, args);
                     let rows = snapshot.run(|connection| Box::pin(query.fetch_all(connection))).await;
                     let rows = rows.map_err(CommitError::NotDone)?.into_iter();
-                    self.answers[number] = Some(Answer::of_rows(rows.map(Row::Postgres)));
+                    self.answers[number] = Some(Answer::of_rows(rows));
                 }
                 Ok(())
             }
@@ -169,7 +168,9 @@ impl Tx {
     pub(super) async fn alter(&mut self, sql: String) -> Result<(), DbError> {
         self.flush(Ending::Open).await?;
         if let Backend::Postgres(pooled) = &mut self.backend {
-            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *pooled.connection().inner).await?;
+            let mut batch = Batch::new();
+            batch.push_once(&sql)?;
+            pooled.connection().run(batch, |_, _| {}).await?;
         }
         Ok(())
     }
@@ -205,8 +206,8 @@ enum Ending {
 }
 
 impl Answer {
-    fn of_rows(rows: impl Iterator<Item = Row>) -> Self {
-        Self { rows: rows.collect(), rows_changed: 0 }
+    fn of_rows(rows: impl Iterator<Item = impl Into<Row>>) -> Self {
+        Self { rows: rows.map(Into::into).collect(), rows_changed: 0 }
     }
 }
 
@@ -219,8 +220,8 @@ struct Parts {
 }
 
 impl Parts {
-    /// Takes in what the database says.
-    fn hear(&mut self, rows_changed: u64, answers: &mut [Option<Answer>]) {
+    /// Takes in an answer of the database.
+    fn take(&mut self, rows_changed: u64, answers: &mut [Option<Answer>]) {
         let rows = std::mem::take(&mut self.rows);
         if let Some(Some(number)) = self.of.get(self.ended) {
             answers[*number] = Some(Answer { rows, rows_changed });
@@ -245,7 +246,7 @@ fn failed(error: sqlx::Error, parts: &Parts, ending: Ending) -> CommitError {
 }
 
 async fn on_sqlite(
-    pooled: &mut PooledConnection<sqlx::Sqlite>,
+    pooled: &mut PooledConnection<SqlitePool>,
     statements: Vec<Statement>,
     ending: Ending,
     answers: &mut [Option<Answer>],
@@ -276,11 +277,11 @@ async fn on_sqlite(
         query = statement::bound_to_sqlite(query, args).map_err(CommitError::NotDone)?;
     }
     pooled.state = State::Unknown;
-    let mut stream = pooled.connection().inner.fetch_many(query);
+    let mut stream = pooled.connection().0.fetch_many(query);
     loop {
         match stream.try_next().await {
-            Ok(Some(Either::Right(row))) => parts.rows.push(Row::Sqlite(row)),
-            Ok(Some(Either::Left(done))) => parts.hear(done.rows_affected(), answers),
+            Ok(Some(Either::Right(row))) => parts.rows.push(row.into()),
+            Ok(Some(Either::Left(done))) => parts.take(done.rows_affected(), answers),
             Ok(None) => break,
             Err(error) => {
                 drop(stream);
@@ -298,63 +299,41 @@ async fn on_sqlite(
 }
 
 async fn on_postgres(
-    pooled: &mut PooledConnection<sqlx::Postgres>,
+    pooled: &mut PooledConnection<Login>,
     statements: Vec<Statement>,
     ending: Ending,
     answers: &mut [Option<Answer>],
 ) -> Result<(), CommitError> {
-    let (mut text, mut parts, mut preparing) = (String::new(), Parts::default(), Vec::new());
     let begins = pooled.state == State::Ready;
-    let connection = pooled.connection();
-    if begins {
-        if std::mem::take(&mut connection.plans_are_old) {
-            text.push_str("DISCARD PLANS;");
-            parts.of.push(None);
-        }
-        text.push_str("BEGIN;");
-        parts.of.push(None);
-    }
-    for Statement { sql, args, number } in &statements {
-        let expanded = statement::expanded(Dialect::Postgres, sql, args, 0);
-        if !may_be_prepared(&expanded.text) {
-            text.push_str(&expanded.text);
-            text.push(';');
-            parts.of.push(Some(*number));
-            continue;
-        }
-        if !connection.prepared.contains(&expanded.id) && !preparing.contains(&expanded.id) {
-            preparing.push(expanded.id);
-            prepare(&mut text, expanded, args);
-            parts.of.push(None);
-        }
-        execute(&mut text, expanded.id, args).map_err(CommitError::NotDone)?;
-        parts.of.push(Some(*number));
-    }
-    if ending == Ending::Commit {
-        text.push_str("COMMIT");
-        parts.of.push(None);
-    }
-    if parts.of.is_empty() {
+    let wire = pooled.connection();
+    let batch = batch(wire, begins, &statements, ending).map_err(CommitError::NotDone)?;
+    if batch.is_empty() {
         return Ok(());
     }
-    connection.is_preparing = !preparing.is_empty();
     pooled.state = State::Unknown;
-    // The arguments in it are literals that were made here.
-    let mut stream = sqlx::raw_sql(AssertSqlSafe(text)).fetch_many(&mut *pooled.connection().inner);
-    loop {
-        match stream.try_next().await {
-            Ok(Some(Either::Right(row))) => parts.rows.push(Row::Postgres(row)),
-            Ok(Some(Either::Left(done))) => parts.hear(done.rows_affected(), answers),
-            Ok(None) => break,
-            Err(error) => return Err(failed(error, &parts, ending)),
-        }
-    }
-    drop(stream);
-    let connection = pooled.connection();
-    connection.is_preparing = false;
-    connection.prepared.extend(preparing);
+    let on_answer = |number: usize, Answered { rows, rows_changed }| {
+        answers[number] = Some(Answer { rows_changed, ..Answer::of_rows(rows.into_iter()) });
+    };
+    pooled.connection().run(batch, on_answer).await.map_err(|Failed { error, is_before_last }| match ending {
+        Ending::Commit if !is_before_last => CommitError::InDoubt(error.into()),
+        Ending::Commit | Ending::Open => CommitError::NotDone(error.into()),
+    })?;
     pooled.state = after(ending);
     Ok(())
+}
+
+fn batch(wire: &Wire, begins: bool, statements: &[Statement], ending: Ending) -> Result<Batch, DbError> {
+    let mut batch = Batch::new();
+    if begins {
+        batch.begin(wire)?;
+    }
+    for Statement { sql, args, number } in statements {
+        batch.push(wire, sql, args, Some(*number))?;
+    }
+    if ending == Ending::Commit {
+        batch.commit(wire)?;
+    }
+    Ok(batch)
 }
 
 fn after(ending: Ending) -> State {
@@ -362,104 +341,6 @@ fn after(ending: Ending) -> State {
         Ending::Open => State::Open,
         Ending::Commit => State::Ready,
     }
-}
-
-/// PostgreSQL prepares what reads and writes rows, and nothing that changes tables or sessions.
-fn may_be_prepared(sql: &str) -> bool {
-    ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH"].iter().any(|word| sql.starts_with(word))
-}
-
-fn prepare(text: &mut String, expanded: &statement::Expanded, args: &Args) {
-    let scalars = args.scalars.iter().map(|scalar| match scalar {
-        Scalar::Text(_) => "text",
-        Scalar::Int(_) => "bigint",
-    });
-    let columns = args.rows.iter().flat_map(|rows| &rows.columns).map(|(_, column)| match column {
-        Column::Text(_) => "text[]",
-        Column::Int(_) => "bigint[]",
-    });
-    let types: Vec<&str> = scalars.chain(columns).collect();
-    let types = if types.is_empty() { String::new() } else { format!(" ({})", types.join(", ")) };
-    // Writing to a string does not fail.
-    let _ = write!(text, "PREPARE m{}{types} AS {};", expanded.id, expanded.text);
-}
-
-fn execute(text: &mut String, id: usize, args: &Args) -> Result<(), DbError> {
-    let _ = write!(text, "EXECUTE m{id}");
-    let mut separator = '(';
-    for scalar in &args.scalars {
-        text.push(separator);
-        separator = ',';
-        match scalar {
-            Scalar::Text(Some(value)) => {
-                text.push('\'');
-                push_literal(text, value, false)?;
-                text.push('\'');
-            }
-            Scalar::Int(Some(value)) => {
-                let _ = write!(text, "'{value}'");
-            }
-            Scalar::Text(None) | Scalar::Int(None) => text.push_str("NULL"),
-        }
-    }
-    for (_, column) in args.rows.iter().flat_map(|rows| &rows.columns) {
-        text.push(separator);
-        separator = ',';
-        push_array(text, column)?;
-    }
-    text.push_str(if separator == '(' { ";" } else { ");" });
-    Ok(())
-}
-
-/// An array as PostgreSQL reads it, in a literal.
-/// <https://www.postgresql.org/docs/current/arrays.html#ARRAYS-IO>
-fn push_array(text: &mut String, column: &Column) -> Result<(), DbError> {
-    text.push_str("'{");
-    match column {
-        Column::Text(values) => {
-            for (index, value) in values.iter().enumerate() {
-                text.push_str(if index == 0 { "" } else { "," });
-                let Some(value) = value else {
-                    text.push_str("NULL");
-                    continue;
-                };
-                text.push('"');
-                push_literal(text, value, true)?;
-                text.push('"');
-            }
-        }
-        Column::Int(values) => {
-            for (index, value) in values.iter().enumerate() {
-                text.push_str(if index == 0 { "" } else { "," });
-                let _ = match value {
-                    Some(value) => write!(text, "{value}"),
-                    None => write!(text, "NULL"),
-                };
-            }
-        }
-    }
-    text.push_str("}'");
-    Ok(())
-}
-
-/// A text within a literal, whose only special character is its quote as long as `standard_conforming_strings` is on,
-/// which every connection here asks for; within an array quotes and backslashes have a backslash before them.
-/// <https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-STRINGS>
-fn push_literal(text: &mut String, value: &str, in_array: bool) -> Result<(), DbError> {
-    let mut rest = value;
-    while let Some(at) = rest.find(['\'', '"', '\\', '\0']) {
-        text.push_str(&rest[..at]);
-        match rest.as_bytes()[at] {
-            b'\'' => text.push_str("''"),
-            b'"' => text.push_str(if in_array { "\\\"" } else { "\"" }),
-            b'\\' => text.push_str(if in_array { "\\\\" } else { "\\" }),
-            // It would end the message.
-            _ => return Err(DbError::no_text()),
-        }
-        rest = &rest[at + 1..];
-    }
-    text.push_str(rest);
-    Ok(())
 }
 
 #[cfg(test)]

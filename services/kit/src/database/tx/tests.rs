@@ -4,7 +4,7 @@ use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use crate::database::{Args, CommitError, Database, Rows};
-use crate::testing::{BACKENDS, Backend, TestDatabase, empty_database};
+use crate::testing::{BACKENDS, Backend, Proxy, TestDatabase, empty_database};
 
 const TABLE: &str = "CREATE TABLE things (name TEXT NOT NULL PRIMARY KEY, value TEXT, number BIGINT)";
 const INSERT: &str = "INSERT INTO things (name, value, number) SELECT name, value, number + $1 FROM {rows}";
@@ -185,6 +185,44 @@ async fn what_is_dropped_before_its_commit_is_undone_before_the_connection_is_le
         let mut tx = test.database.write().await.expect("a transaction");
         assert!(tx.fetch(ALL, Args::new()).await.expect("rows").is_empty(), "{backend:?}");
     }
+}
+
+/// A connection that ends before the server has the commit, and one that ends before its answer.
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_in_doubt_and_the_next_takes_another_way() {
+    let test = things(Backend::Postgres).await;
+    let proxy = Proxy::before(&test.url).await;
+    let database = Database::open(proxy.url()).await.expect("a way through the proxy");
+    // Its statements are prepared with the commit, and before it.
+    for name in ["a", "b"] {
+        let mut tx = database.write().await.expect("a transaction");
+        tx.send(INSERT, Args::new().int(0).rows(rows(&[(name.to_owned(), None, None)])));
+        proxy.lose_answers_of_commits(1);
+        let lost = tx.commit_checked().await.expect_err("its answer is lost");
+        assert!(matches!(&lost, CommitError::InDoubt(error) if error.is_passing()), "{lost:?}");
+        let mut tx = database.write().await.expect("a transaction");
+        tx.send(RENAME, Args::new().text(name).text("again"));
+        tx.commit().await.expect("on another connection");
+    }
+    assert_eq!(names(&test.database).await, ["a", "b"], "what was in doubt took effect");
+
+    let mut tx = database.begin().await.expect("begins");
+    tx.execute(RENAME, Args::new().text("a").text("never")).await.expect("changes");
+    let other = test.database.write().await.expect("a transaction");
+    end_all_but(other).await;
+    let ended = tx.fetch(ALL, Args::new()).await.expect_err("the server has ended it");
+    assert!(ended.is_passing(), "{ended:?}");
+    drop(tx);
+    let rows = test.database.fetch(ALL, Args::new()).await.expect("rows");
+    assert!(rows.iter().all(|row| row.text("value").expect("a text") == "again"));
+}
+
+/// Ends every other connection to the database.
+async fn end_all_but(mut tx: crate::database::Tx) {
+    const END: &str = "SELECT pg_terminate_backend(pid)::text AS ended FROM pg_stat_activity \
+                       WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    assert!(!tx.fetch(END, Args::new()).await.expect("rows").is_empty());
+    tx.commit().await.expect("committed");
 }
 
 #[tokio::test]

@@ -1,0 +1,199 @@
+//! A batch of statements, as the message that carries them.
+
+use std::error::Error;
+
+use bytes::{BufMut as _, BytesMut};
+use postgres_protocol::IsNull;
+use postgres_protocol::message::frontend::{self, BindError};
+use postgres_protocol::types::{ArrayDimension, array_to_sql};
+
+use super::Wire;
+use crate::database::DbError;
+use crate::database::statement::{self, Args, Column, Dialect, Scalar};
+
+/// The system takes a message of so many bytes in one piece: a client that is stopped has sent all of it or nothing. In
+/// a longer one a Sync goes before each statement, because the server ends a transaction that waits for its client for
+/// 4 s only where it has answered a Sync.
+const WHOLE_BYTES: usize = 64 * 1024;
+/// The values of most batches have room in it.
+const USUAL_BYTES: usize = 8 * 1024;
+const BEGIN: &str = "BEGIN";
+const COMMIT: &str = "COMMIT";
+/// The binary format, of values and of answers.
+const BINARY: [i16; 1] = [1];
+
+/// The types of values, by the numbers that they have in every PostgreSQL.
+const TEXT: u32 = 25;
+const BIGINT: u32 = 20;
+const TEXT_ARRAY: u32 = 1009;
+const BIGINT_ARRAY: u32 = 1016;
+
+type Encoded = Result<IsNull, Box<dyn Error + Send + Sync>>;
+
+/// Statements that are sent together.
+pub(in crate::database) struct Batch {
+    pub(super) bytes: BytesMut,
+    pub(super) parts: Vec<Part>,
+    pub(super) syncs: usize,
+}
+
+/// One statement of a batch.
+pub(super) struct Part {
+    /// Which it is, if it is kept.
+    pub(super) id: Option<usize>,
+    /// Whether the batch has its text, and its answer the columns.
+    pub(super) is_new: bool,
+    pub(super) is_commit: bool,
+    /// Whose answer it is, or nobody's.
+    pub(super) number: Option<usize>,
+}
+
+/// One argument.
+enum Value<'a> {
+    Scalar(&'a Scalar),
+    Column(&'a Column),
+}
+
+impl Value<'_> {
+    fn kind(&self) -> u32 {
+        match self {
+            Self::Scalar(Scalar::Text(_)) => TEXT,
+            Self::Scalar(Scalar::Int(_)) => BIGINT,
+            Self::Column(Column::Text(_)) => TEXT_ARRAY,
+            Self::Column(Column::Int(_)) => BIGINT_ARRAY,
+        }
+    }
+
+    fn encode(self, bytes: &mut BytesMut) -> Encoded {
+        match self {
+            Self::Scalar(Scalar::Text(value)) => text(value.as_deref(), bytes),
+            Self::Scalar(Scalar::Int(value)) => Ok(int(*value, bytes)),
+            Self::Column(Column::Text(values)) => {
+                let dimension = ArrayDimension { len: values.len().try_into()?, lower_bound: 1 };
+                array_to_sql([dimension], TEXT, values.iter(), text, bytes)?;
+                Ok(IsNull::No)
+            }
+            Self::Column(Column::Int(values)) => {
+                let dimension = ArrayDimension { len: values.len().try_into()?, lower_bound: 1 };
+                array_to_sql([dimension], BIGINT, values, |value, bytes| Ok(int(*value, bytes)), bytes)?;
+                Ok(IsNull::No)
+            }
+        }
+    }
+}
+
+fn text(value: Option<&str>, bytes: &mut BytesMut) -> Encoded {
+    let Some(value) = value else { return Ok(IsNull::Yes) };
+    if value.as_bytes().contains(&0) {
+        return Err("a text can't have a zero byte".into());
+    }
+    bytes.extend_from_slice(value.as_bytes());
+    Ok(IsNull::No)
+}
+
+fn int(value: Option<i64>, bytes: &mut BytesMut) -> IsNull {
+    let Some(value) = value else { return IsNull::Yes };
+    bytes.put_i64(value);
+    IsNull::No
+}
+
+impl Batch {
+    /// Of no statements.
+    pub(in crate::database) fn new() -> Self {
+        Self { bytes: BytesMut::with_capacity(USUAL_BYTES), parts: Vec::new(), syncs: 0 }
+    }
+
+    pub(in crate::database) fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Adds the begin of a transaction.
+    pub(in crate::database) fn begin(&mut self, wire: &Wire) -> Result<(), DbError> {
+        self.push(wire, BEGIN, &Args::new(), None)
+    }
+
+    /// Adds its commit.
+    pub(in crate::database) fn commit(&mut self, wire: &Wire) -> Result<(), DbError> {
+        self.push(wire, COMMIT, &Args::new(), None)
+    }
+
+    /// Adds a statement, whose answer has this number. It is prepared on the connection if it is not yet.
+    pub(in crate::database) fn push(
+        &mut self,
+        wire: &Wire,
+        sql: &'static str,
+        args: &Args,
+        number: Option<usize>,
+    ) -> Result<(), DbError> {
+        let expanded = statement::expanded(Dialect::Postgres, sql, args, 0);
+        if !is_kept(&expanded.text) {
+            return self.add(Kept { id: None, name: "", text: Some(&expanded.text) }, args, number);
+        }
+        let is_known = wire.prepared.contains_key(&expanded.id)
+            || self.parts.iter().any(|part| part.id == Some(expanded.id) && part.is_new);
+        // A COMMIT is named so, for tests that look for it in what is sent.
+        let name = if sql == COMMIT { sql } else { &expanded.name };
+        let text = (!is_known).then_some(&*expanded.text);
+        self.add(Kept { id: Some(expanded.id), name, text }, args, number)
+    }
+
+    /// Adds a statement without arguments that is not kept.
+    pub(in crate::database) fn push_once(&mut self, text: &str) -> Result<(), DbError> {
+        self.add(Kept { id: None, name: "", text: Some(text) }, &Args::new(), None)
+    }
+
+    fn add(&mut self, kept: Kept, args: &Args, number: Option<usize>) -> Result<(), DbError> {
+        let begins_at = self.bytes.len();
+        let values = || {
+            let columns = args.rows.iter().flat_map(|rows| &rows.columns);
+            args.scalars.iter().map(Value::Scalar).chain(columns.map(|(_, column)| Value::Column(column)))
+        };
+        if let Some(text) = kept.text {
+            frontend::parse(kept.name, text, values().map(|value| value.kind()), &mut self.bytes).map_err(too_large)?;
+            frontend::describe(b'S', kept.name, &mut self.bytes).map_err(too_large)?;
+        }
+        frontend::bind("", kept.name, BINARY, values(), |value, bytes| value.encode(bytes), BINARY, &mut self.bytes)
+            .map_err(|error| match error {
+                BindError::Conversion(error) => DbError::unsendable(error),
+                BindError::Serialization(error) => too_large(error),
+            })?;
+        frontend::execute("", 0, &mut self.bytes).map_err(too_large)?;
+        // A transaction that has only begun holds no lock.
+        if self.bytes.len() > WHOLE_BYTES && self.parts.len() > 1 {
+            let statement = self.bytes.split_off(begins_at);
+            self.sync();
+            self.bytes.extend_from_slice(&statement);
+        }
+        let is_commit = kept.name == COMMIT;
+        self.parts.push(Part { id: kept.id, is_new: kept.text.is_some(), is_commit, number });
+        Ok(())
+    }
+
+    fn sync(&mut self) {
+        frontend::sync(&mut self.bytes);
+        self.syncs += 1;
+    }
+
+    /// The whole message.
+    pub(super) fn ended(mut self) -> Self {
+        self.sync();
+        self
+    }
+}
+
+/// A statement by its name, with its text where the connection does not have it.
+struct Kept<'a> {
+    id: Option<usize>,
+    name: &'a str,
+    text: Option<&'a str>,
+}
+
+/// PostgreSQL keeps what reads and writes rows, and what begins and ends transactions, for as long as a connection
+/// lasts. What changes tables or sessions is sent once.
+fn is_kept(sql: &str) -> bool {
+    ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", BEGIN, COMMIT].iter().any(|word| sql.starts_with(word))
+}
+
+fn too_large(error: std::io::Error) -> DbError {
+    DbError::unsendable(error.into())
+}

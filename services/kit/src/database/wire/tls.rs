@@ -1,0 +1,183 @@
+//! TLS to PostgreSQL, with what `sslmode`, `sslrootcert`, `sslcert` and `sslkey` mean to the driver.
+//!
+//! | `sslmode` | TLS | the server's certificate |
+//! |---|---|---|
+//! | `disable`, `allow` | no | |
+//! | `prefer` | if the server has it | is not looked at |
+//! | `require` | yes | is not looked at |
+//! | `verify-ca` | yes | is signed by an authority that is known |
+//! | `verify-full` | yes | the same, and has the name of the host |
+//!
+//! Known authorities are those of Mozilla, and those of `sslrootcert`.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use postgres_protocol::message::frontend;
+use sqlx::postgres::PgSslMode;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::client::WebPkiServerVerifier;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
+};
+
+use super::Stream;
+use crate::database::login::{Certificate, Login};
+
+/// The stream itself, or TLS over it.
+pub(super) async fn secured<S: Stream + 'static>(mut stream: S, login: &Login) -> Result<Box<dyn Stream>, sqlx::Error> {
+    let must = match login.ssl_mode() {
+        PgSslMode::Allow | PgSslMode::Disable => return Ok(Box::new(stream)),
+        PgSslMode::Prefer => false,
+        PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull => true,
+    };
+    let mut request = BytesMut::new();
+    frontend::ssl_request(&mut request);
+    stream.write_all(&request).await?;
+    match (stream.read_u8().await?, must) {
+        (b'S', _) => {}
+        (b'N', false) => return Ok(Box::new(stream)),
+        (b'N', true) => return Err(sqlx::Error::Tls("server does not support TLS".into())),
+        _ => return Err(sqlx::Error::Protocol("the server's answer to a request for TLS was not expected".to_owned())),
+    }
+    let config = config(login).await?;
+    let name = ServerName::try_from(login.host().to_owned()).map_err(tls)?;
+    Ok(Box::new(TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
+}
+
+async fn config(login: &Login) -> Result<ClientConfig, sqlx::Error> {
+    let provider = Arc::new(ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+    let config = config.map_err(tls)?;
+    let config = match login.ssl_mode() {
+        PgSslMode::VerifyFull => config.with_root_certificates(authorities(login).await?),
+        PgSslMode::VerifyCa => {
+            let of_name = WebPkiServerVerifier::builder_with_provider(Arc::new(authorities(login).await?), provider);
+            let any_name = AnyName(of_name.build().map_err(tls)?);
+            config.dangerous().with_custom_certificate_verifier(Arc::new(any_name))
+        }
+        _ => config.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
+    };
+    match (&login.certificates, &login.key) {
+        (Some(certificates), Some(key)) => {
+            let key = PrivateKeyDer::from_pem_slice(&pem(key).await?);
+            let key = key.map_err(|error| sqlx::Error::Configuration(format!("sslkey: {error}").into()))?;
+            config.with_client_auth_cert(parsed(&pem(certificates).await?)?, key).map_err(tls)
+        }
+        (None, None) => Ok(config.with_no_client_auth()),
+        _ => Err(sqlx::Error::Configuration("user auth key and certs must be given together".into())),
+    }
+}
+
+async fn authorities(login: &Login) -> Result<RootCertStore, sqlx::Error> {
+    let mut known = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    if let Some(more) = &login.root_certificates {
+        for certificate in parsed(&pem(more).await?)? {
+            known.add(certificate).map_err(tls)?;
+        }
+    }
+    Ok(known)
+}
+
+async fn pem(certificate: &Certificate) -> Result<Vec<u8>, sqlx::Error> {
+    match certificate {
+        Certificate::File(path) => Ok(tokio::fs::read(path).await?),
+        Certificate::Text(text) => Ok(text.clone().into_bytes()),
+    }
+}
+
+fn parsed(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, sqlx::Error> {
+    CertificateDer::pem_slice_iter(pem).map(|certificate| certificate.map_err(tls)).collect()
+}
+
+fn tls(error: impl std::error::Error + Send + Sync + 'static) -> sqlx::Error {
+    sqlx::Error::Tls(error.into())
+}
+
+/// Takes each certificate, but has the server prove that it is its own.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+/// Takes a certificate that an authority has signed, whatever name it has.
+#[derive(Debug)]
+struct AnyName(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _certificate: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        match self.0.verify_server_cert(certificate, intermediates, name, ocsp_response, now) {
+            Err(TlsError::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.0.verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.0.verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
