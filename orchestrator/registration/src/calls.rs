@@ -6,7 +6,7 @@ use std::future::Future;
 
 use async_trait::async_trait;
 use matricula_engine::{
-    CallAnswer, CallError, Code, Definition, DefinitionError, Direction, Outcome, Recorded, SagaState, Step,
+    CallAnswer, CallError, Code, DefinitionError, Definitions, Direction, Outcome, Recorded, SagaState, Step,
 };
 use matricula_kit::id::SectionId;
 use matricula_kit::telemetry::spans::Peer;
@@ -60,7 +60,7 @@ pub struct Channels {
 
 /// The workload: registrations over five services.
 pub struct Registrations {
-    definition: Definition,
+    definitions: Definitions,
     /// The services.
     pub channels: Channels,
     /// The time zone in which students are told moments.
@@ -89,7 +89,7 @@ impl Channels {
 impl Registrations {
     /// Registrations over these services. Students are told moments in UTC.
     pub fn try_new(channels: Channels) -> Result<Self, DefinitionError> {
-        Ok(Self { definition: saga::definition()?, channels, zone: TimeZone::UTC })
+        Ok(Self { definitions: saga::definitions()?, channels, zone: TimeZone::UTC })
     }
 
     /// The same; students are told moments as they are in the time zone of the campus.
@@ -151,8 +151,8 @@ rpcs! {
 impl Workload for Registrations {
     type Request = RegistrationRequest;
 
-    fn definition(&self) -> &Definition {
-        &self.definition
+    fn definitions(&self) -> &Definitions {
+        &self.definitions
     }
 
     fn applies(&self, request: &RegistrationRequest) -> Vec<&'static str> {

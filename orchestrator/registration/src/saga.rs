@@ -1,6 +1,6 @@
 //! The table of a registration's steps.
 
-use matricula_engine::{Definition, DefinitionError, Kind, RetryPolicy, Step};
+use matricula_engine::{Definition, DefinitionError, Definitions, Kind, RetryPolicy, Step};
 
 use crate::calls::rpc;
 use crate::request::RegistrationRequest;
@@ -61,6 +61,11 @@ pub fn definition() -> Result<Definition, DefinitionError> {
         spec(5, step::NOTIFY,                "notifications", rpc::SEND_NOTIFICATION,   None,                          Finalizer),
     ];
     Definition::try_new(NAME, VERSION, DEADLINE_MS, steps)
+}
+
+/// The definitions of all registrations that are stored. An error is a fault of a table.
+pub fn definitions() -> Result<Definitions, DefinitionError> {
+    Ok(Definitions::new(definition()?))
 }
 
 /// The steps that have something to do: seats and fees only where something is added, or dropped.

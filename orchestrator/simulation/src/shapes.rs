@@ -4,7 +4,7 @@
 //! the services' clients. The others have what the registration has not: no finalizer, many steps in one stage, a
 //! stage a step, nothing but a pivot, a deadline that is short.
 
-use matricula_engine::{Definition, Kind, RetryPolicy, Step, StepIndex};
+use matricula_engine::{Definition, Definitions, Kind, RetryPolicy, Step, StepIndex};
 
 /// What a step does in the simulated services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum Does {
 pub struct Shape {
     /// The table.
     pub definition: Definition,
+    /// The same as a set.
+    pub definitions: Definitions,
     /// What each step does.
     pub does: Vec<Does>,
     /// The services that it calls, each once.
@@ -68,7 +70,8 @@ impl Shape {
             }
             destination_of.push(place as u8);
         }
-        Self { definition, does: lines.iter().map(|line| line.6).collect(), destinations, destination_of }
+        let definitions = definition.clone().into();
+        Self { definition, definitions, does: lines.iter().map(|line| line.6).collect(), destinations, destination_of }
     }
 
     /// The step that does this, if there is one.

@@ -265,7 +265,7 @@ impl BrokenCore {
                     let now_ms = self.core.now_ms(now);
                     let Some(last) = commit.admissions.last_mut() else { return };
                     let applies = workflow.applies(&last.request);
-                    last.first = Some(Recorded::first(now_ms, workflow.definition().admit(applies, now_ms)));
+                    last.first = Some(Recorded::first(now_ms, workflow.definitions().current().admit(applies, now_ms)));
                 });
             }
         }

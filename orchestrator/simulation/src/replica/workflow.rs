@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use matricula_core::{SagaId, Workflow};
-use matricula_engine::{Definition, Direction, Kind, SagaState, Step};
+use matricula_engine::{Definitions, Direction, Kind, SagaState, Step};
 
 use crate::clients::{Asker, Request};
 use crate::names::SagaNo;
@@ -28,8 +28,8 @@ impl Workflow for Simulated {
     type Request = Rc<Request>;
     type Caller = Caller;
 
-    fn definition(&self) -> &Definition {
-        &self.shape.definition
+    fn definitions(&self) -> &Definitions {
+        &self.shape.definitions
     }
 
     fn applies(&self, request: &Rc<Request>) -> Vec<&'static str> {

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use matricula_engine::{CallAnswer, Definition, Kind, RetryPolicy, SagaState, Step};
+use matricula_engine::{CallAnswer, Definition, Definitions, Kind, RetryPolicy, SagaState, Step};
 use matricula_kit::database::{Args, Database};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing::{Backend, TestDatabase, empty_database};
@@ -27,7 +27,7 @@ pub(super) struct Order {
 
 /// Two services that do what they are asked, unless they are held up.
 pub(super) struct Services {
-    definition: Definition,
+    definitions: Definitions,
     pub(super) is_held: watch::Sender<bool>,
     /// The sagas that each was asked to forget.
     forgotten: Mutex<HashMap<&'static str, Vec<SagaId>>>,
@@ -41,7 +41,7 @@ impl Services {
             |stage, name, destination, action, kind| Step { name, stage, destination, action, undo: None, kind, retry };
         let steps = vec![step(1, "do", "alpha", "Do", Kind::Pivot), step(2, "tell", "beta", "Tell", Kind::Finalizer)];
         Arc::new(Self {
-            definition: Definition::try_new("deed", 1, 600_000, steps).unwrap(),
+            definitions: Definition::try_new("deed", 1, 600_000, steps).unwrap().into(),
             is_held: watch::Sender::new(false),
             forgotten: Mutex::default(),
             away: Mutex::default(),
@@ -57,8 +57,8 @@ impl Services {
 impl Workload for Services {
     type Request = Order;
 
-    fn definition(&self) -> &Definition {
-        &self.definition
+    fn definitions(&self) -> &Definitions {
+        &self.definitions
     }
 
     fn applies(&self, _: &Order) -> Vec<&'static str> {

@@ -312,11 +312,11 @@ async fn what_waits_in_line_is_not_adopted() {
         let heir = InstanceId::generate();
         line.fixture.store.register(&heir, LONG_MS).await.unwrap();
         line.fixture.store.release(line.instance(0)).await.unwrap();
-        let adoptable = line.fixture.store.adoptable(("one", 1), 10).await.unwrap();
+        let adoptable = line.fixture.store.adoptable(&[("one", 1)], 10).await.unwrap();
         assert_eq!(adoptable.len(), 1, "{backend:?}");
         let (_, rows) = line.read(0).await;
         assert!(line.fixture.store.adopt(&heir, &[rows[0].0]).await.unwrap().is_empty(), "{backend:?}");
-        assert_eq!(line.fixture.store.flag_unknown(("other", 1)).await.unwrap(), 1, "{backend:?}");
+        assert_eq!(line.fixture.store.flag_unknown(&[("other", 1)]).await.unwrap(), 1, "{backend:?}");
     }
 }
 
@@ -451,7 +451,7 @@ async fn sagas_from_before_the_line_go_on() {
         let store = SagaStore::open(test.database.clone()).await.unwrap();
         let instance = InstanceId::generate();
         store.register(&instance, LONG_MS).await.unwrap();
-        assert_eq!(store.adoptable(("one", 1), 10).await.unwrap(), [old], "{backend:?}");
+        assert_eq!(store.adoptable(&[("one", 1)], 10).await.unwrap(), [old], "{backend:?}");
         let adopted = store.adopt(&instance, &[old]).await.unwrap();
         assert_eq!((adopted[0].ticket, adopted[0].is_queued), (Ticket(0), false), "{backend:?}");
         let (admitted, appended) =
