@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use matricula_engine::{
     CallAnswer, CallError, Code, Definition, Definitions, Direction, Input as SagaInput, Kind, LeaveReason, Outcome,
-    Recorded, RetryPolicy, Row, SagaState, Step,
+    Recorded, RetryPolicy, Row, Step,
 };
 
 use crate::*;

@@ -92,6 +92,12 @@ impl Registrations {
         Ok(Self { definitions: saga::definitions()?, channels, zone: TimeZone::UTC })
     }
 
+    /// The same; its registrations begin with another definition, and it knows no version that is not in this set: an
+    /// orchestrator of another release.
+    pub fn with_definitions(self, definitions: Definitions) -> Self {
+        Self { definitions, ..self }
+    }
+
     /// The same; students are told moments as they are in the time zone of the campus.
     pub fn in_zone(self, zone: TimeZone) -> Self {
         Self { zone, ..self }
@@ -133,6 +139,7 @@ rpcs! {
     SETTLE_COURSES = "SettleCourses" => AcademicServiceClient.settle_courses(academics::SettleCoursesRequest),
     HOLD_SEATS = "HoldSeats" => SeatServiceClient.hold_seats(seats::HoldSeatsRequest),
     RELEASE_SEATS = "ReleaseSeats" => SeatServiceClient.release_seats(seats::ReleaseSeatsRequest),
+    ENROLL = "Enroll" => EnrollmentServiceClient.enroll(enrollments::EnrollRequest),
     CREATE_ENROLLMENTS = "CreateEnrollments"
         => EnrollmentServiceClient.create_enrollments(enrollments::CreateEnrollmentsRequest),
     CANCEL_ENROLLMENTS = "CancelEnrollments"
@@ -156,7 +163,7 @@ impl Workload for Registrations {
     }
 
     fn applies(&self, request: &RegistrationRequest) -> Vec<&'static str> {
-        saga::applies(request)
+        saga::applies(self.definitions.current(), request)
     }
 
     fn is_waited_for(&self, step: &Step, request: &RegistrationRequest) -> bool {
@@ -311,6 +318,17 @@ fn release_seats(call: &RegistrationCall) -> Made<seats::v1::ReleaseSeatsOperati
     Ok(seats::v1::ReleaseSeatsOperation { operation: operation(call), student_id: student(call), target: Some(target) })
 }
 
+fn enroll(call: &RegistrationCall) -> Made<enrollments::v1::EnrollOperation> {
+    let reserved = reserved(call)?;
+    Ok(enrollments::v1::EnrollOperation {
+        operation: operation(call),
+        student_id: student(call),
+        adds: reserved.added,
+        drops: reserved.dropped,
+        roster_row_id: roster_row(call),
+    })
+}
+
 fn create_enrollments(call: &RegistrationCall) -> Made<enrollments::v1::CreateEnrollmentsOperation> {
     let reserved = reserved(call)?;
     Ok(enrollments::v1::CreateEnrollmentsOperation {
@@ -318,8 +336,12 @@ fn create_enrollments(call: &RegistrationCall) -> Made<enrollments::v1::CreateEn
         student_id: student(call),
         adds: reserved.added,
         drops: reserved.dropped,
-        roster_row_id: call.request.roster.as_ref().map(|roster| roster.row.to_string()).unwrap_or_default(),
+        roster_row_id: roster_row(call),
     })
+}
+
+fn roster_row(call: &RegistrationCall) -> String {
+    call.request.roster.as_ref().map(|roster| roster.row.to_string()).unwrap_or_default()
 }
 
 fn assess_fees(call: &RegistrationCall) -> Made<fees::v1::AssessFeesOperation> {

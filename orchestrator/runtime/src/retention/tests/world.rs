@@ -34,14 +34,28 @@ pub(super) struct Services {
     pub(super) away: Mutex<Option<&'static str>>,
 }
 
+/// A deed that this service tells of.
+fn deed(version: u32, teller: &'static str) -> Definition {
+    let retry = RetryPolicy::try_new(1, 1, 1, 1).unwrap();
+    let step =
+        |stage, name, destination, action, kind| Step { name, stage, destination, action, undo: None, kind, retry };
+    let steps = vec![step(1, "do", "alpha", "Do", Kind::Pivot), step(2, "tell", teller, "Tell", Kind::Finalizer)];
+    Definition::try_new("deed", version, 600_000, steps).unwrap()
+}
+
 impl Services {
     pub(super) fn new() -> Arc<Self> {
-        let retry = RetryPolicy::try_new(1, 1, 1, 1).unwrap();
-        let step =
-            |stage, name, destination, action, kind| Step { name, stage, destination, action, undo: None, kind, retry };
-        let steps = vec![step(1, "do", "alpha", "Do", Kind::Pivot), step(2, "tell", "beta", "Tell", Kind::Finalizer)];
+        Self::of(deed(1, "beta").into())
+    }
+
+    /// Another service tells of a deed from now on.
+    pub(super) fn upgraded() -> Arc<Self> {
+        Self::of(Definitions::new(deed(2, "gamma")).with_earlier(deed(1, "beta")).unwrap())
+    }
+
+    fn of(definitions: Definitions) -> Arc<Self> {
         Arc::new(Self {
-            definitions: Definition::try_new("deed", 1, 600_000, steps).unwrap().into(),
+            definitions,
             is_held: watch::Sender::new(false),
             forgotten: Mutex::default(),
             away: Mutex::default(),
