@@ -51,7 +51,7 @@ async fn enrollments_and_drops_hold() {
     }
 }
 
-/// The fewer cases, because version 1 changes no more: what a crash cuts off is in the cases over simulated participants.
+/// Fewer cases, because version 1 does not change any more. Its crash cases run over simulated participants.
 fn cases_of_first_version(shape: &Shape) -> Vec<Case> {
     let families = [cases::basic, cases::lost_answers, cases::repeats, cases::late, cases::cancelled_behind];
     families.into_iter().flat_map(|family| family(shape)).collect()

@@ -130,7 +130,7 @@ impl Campus {
         self.batches.call(call).await
     }
 
-    /// Undoes a step that never comes, or that came: what comes after it is refused.
+    /// Undoes a step before it comes, or after it: the step is refused from then on.
     async fn undo(&self, subject: &Subject, name: &'static str) {
         let def = self.shape.definition();
         let first = Recorded::first(0, def.admit(self.shape.applies(), 0));
@@ -140,7 +140,8 @@ impl Campus {
         assert!(matches!(self.send(subject, &undo).await, CallAnswer::Done(_)));
     }
 
-    /// Has the pivot of version 2 refused. What it drops is marked by a rival; where it drops nothing, it was withdrawn.
+    /// Has the pivot of version 2 refused: a rival marks the enrollment that the case drops. The pivot of a case without a
+    /// drop is withdrawn before it comes.
     async fn refuse_to_enroll(&self, subject: &mut Subject) {
         let (Some(section), Some(earlier)) = (subject.request.drops.first(), subject.earlier) else {
             return self.undo(subject, step::ENROLL).await;

@@ -5,7 +5,7 @@
 //! in the set is an error that names it.
 
 use crate::definition::{Definition, StepIndex};
-use crate::event::{Event, Recorded};
+use crate::event::Recorded;
 use crate::state::{FoldError, SagaState};
 
 /// A set of definitions, each with a name and version of its own.
@@ -65,12 +65,12 @@ impl Definitions {
     /// The state after a whole log, folded with the definition that its first event names.
     pub fn replay<'a>(&self, log: impl IntoIterator<Item = &'a Recorded>) -> Result<SagaState, FoldError> {
         let mut log = log.into_iter().peekable();
-        let definition = match log.peek().map(|recorded| &recorded.event) {
-            Some(Event::Admitted { definition, version, .. }) => self
-                .get(definition, *version)
-                .ok_or_else(|| FoldError::OtherDefinition { definition: definition.clone(), version: *version })?,
-            // The fold says what is wrong with such a log.
-            _ => &self.current,
+        // The fold says what is wrong with a log that begins otherwise.
+        let definition = match log.peek().and_then(|first| first.event.definition()) {
+            Some((name, version)) => self
+                .get(name, version)
+                .ok_or_else(|| FoldError::OtherDefinition { definition: name.to_owned(), version })?,
+            None => &self.current,
         };
         SagaState::replay(definition, log)
     }

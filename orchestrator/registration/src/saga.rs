@@ -1,5 +1,4 @@
-//! The tables of a registration's steps: version 2, which new registrations begin with, and version 1, which stored ones
-//! still have.
+//! The tables of a registration's steps. New registrations begin with version 2. Stored ones may still have version 1.
 //!
 //! Version 1 enrolls in two steps, [`step::CREATE_ENROLLMENTS`] and [`step::COMMIT_ENROLLMENTS`]. Version 2 enrolls in
 //! one, [`step::ENROLL`] (ADR 0025). A stored log is read with the version that it began with, so no table here is ever

@@ -43,7 +43,7 @@ pub(crate) struct Operation {
     pub outcome: Outcome,
     /// For each drop: the saga whose add it ends, as the first step has answered.
     pub origins: Vec<SagaNo>,
-    /// What the step does, and what kind of step it is in the definition of its saga.
+    /// The effect of the step, and its kind in the definition of its saga.
     pub does: Does,
     pub kind: Kind,
 }

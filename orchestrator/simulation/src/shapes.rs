@@ -2,8 +2,8 @@
 //!
 //! The first is the registration as it is, in both its versions; a test holds it to the real tables, so that this crate
 //! need not be built with the services' clients. In some histories an earlier release of the orchestrator runs beside
-//! this one: it knows version 1 alone. The others have what the registration has not: no finalizer, many steps in one stage, a
-//! stage a step, nothing but a pivot, a deadline that is short.
+//! this one: it knows version 1 alone. The others have what the registration has not: no finalizer, many steps in one
+//! stage, a stage a step, nothing but a pivot, a deadline that is short.
 
 use matricula_engine::{Definition, Definitions, Kind, RetryPolicy, SagaState, Step, StepIndex};
 
@@ -37,11 +37,11 @@ pub enum Does {
 /// A saga: its definition, and the one before it, if an earlier release is simulated beside this one.
 #[derive(Debug, Clone)]
 pub struct Shape {
-    /// What the sagas are called.
+    /// Name of the sagas.
     pub name: &'static str,
     /// All its definitions.
     pub definitions: Definitions,
-    /// What an earlier release knows.
+    /// The definitions that the release before this one knows.
     pub earlier: Option<Definitions>,
     /// The services that it calls, each once.
     pub destinations: Vec<&'static str>,
@@ -122,7 +122,7 @@ impl Shape {
         self.tables.iter().any(|table| table.step_that(does).is_some())
     }
 
-    /// What the step of a name does, in whichever version.
+    /// The effect of the step of this name, in any version.
     pub fn does(&self, step: &str) -> Option<Does> {
         self.tables.iter().find_map(|table| Some(table.does[table.definition.index(step)?.get()]))
     }

@@ -10,7 +10,7 @@
 use std::rc::Rc;
 
 use matricula_core::{CommitNo, Moment};
-use matricula_engine::{Event as LogEvent, Recorded};
+use matricula_engine::Recorded;
 
 use crate::broken::Broken;
 use crate::clients::{Ask, Request};
@@ -523,10 +523,8 @@ impl Store {
 }
 
 fn version_of(log: &[Rc<Vec<Recorded>>]) -> u32 {
-    match log.first().and_then(|events| events.first()).map(|first| &first.event) {
-        Some(LogEvent::Admitted { version, .. }) => *version,
-        _ => 0,
-    }
+    let first = log.first().and_then(|events| events.first());
+    first.and_then(|first| first.event.definition()).map_or(0, |(_, version)| version)
 }
 
 fn name(kind: TransactionKind) -> &'static str {

@@ -143,7 +143,8 @@ pub enum Command {
         /// Whose.
         student: StudentId,
     },
-    /// A pivot that was done is not to have been: nothing takes it back. Of one that was not, the barrier makes sure.
+    /// The question whether the pivot was done. Nothing takes back a pivot that was done. The barrier refuses a pivot that
+    /// comes later.
     Withdraw {
         /// The registration.
         registration: SagaId,

@@ -173,7 +173,7 @@ async fn what_can_not_be_read_stays_and_holds_up_no_other() {
     }
 }
 
-/// After an upgrade the sagas of both versions leave, and every service forgets them that either of them calls.
+/// After an upgrade the sagas of both versions leave, and every service of either version forgets them.
 #[tokio::test]
 async fn sagas_of_an_earlier_version_leave_too() {
     for backend in BACKENDS {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use matricula_core::{SagaId, Ticket};
-use matricula_engine::{Event, Recorded};
+use matricula_engine::Recorded;
 use matricula_kit::database::{Args, DbError, Row, Rows};
 use matricula_kit::telemetry::{self, TraceContext};
 use matricula_kit::time::UnixMs;
@@ -294,13 +294,13 @@ impl SagaStore {
 }
 
 impl SagaStore {
-    /// The log of a saga that waits in line: what it would begin with, if it had begun here when it was accepted. It
-    /// begins with the definition of the instance that claims it, whichever one had accepted it.
+    /// The log of a saga that waits in line: what it would begin with, if it had begun here when it was accepted. The
+    /// instance that claims it decides with which definition it begins, not the instance that has accepted it.
     fn begin_queued(&self, saga: &mut SagaRow) -> Result<Vec<Recorded>, String> {
         let begin = self.begin.as_ref().ok_or("it waits in line, and has no events yet")?;
         let first = begin(&saga.request, saga.created_at)?;
-        if let Event::Admitted { definition, version, .. } = &first.event {
-            (saga.definition, saga.version) = (definition.clone(), *version);
+        if let Some((definition, version)) = first.event.definition() {
+            (saga.definition, saga.version) = (definition.to_owned(), version);
         }
         Ok(vec![first])
     }

@@ -100,7 +100,7 @@ impl<'a> Seeing<'a> {
         Ok(())
     }
 
-    /// What is shown of a service. Each release has the services in the order of its own tables.
+    /// The status that is shown of a service. Each release has the services in the order of its own tables.
     fn status(&self, place: usize) -> Result<&'a DestinationStatus, String> {
         let name = self.shape.destinations[place];
         let status = self.looked.destinations.iter().find(|status| status.name == name);

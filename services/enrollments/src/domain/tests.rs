@@ -1,8 +1,8 @@
 //! The rules as a table of scripts, and random sequences that keep the invariants.
 //!
 //! A script is commands with `;` between them: `r1 +M1 -r0/P2` creates, `r1 cancel`, `r1 commit`, and `r1 enroll +M1` is
-//! an enroll. `r1@T` is a registration of student T, all others are of S. `M1` and `M2` are lectures of course M, `ML1` is a lab of it. `r1 +M1 #E7` is of an
-//! import that takes row E7 of a roster over.
+//! an enroll. `r1@T` is a registration of student T, all others are of S. `M1` and `M2` are lectures of course M, `ML1`
+//! is a lab of it. `r1 +M1 #E7` is of an import that takes row E7 of a roster over.
 
 use std::collections::HashSet;
 
@@ -193,7 +193,7 @@ fn a_swap_in_one_step_goes_there_and_back() {
     check("r0 enroll +M1; r1 enroll +P1 +M2", "DUPLICATE_COURSE M2/M1", "r0/M1 ENROLLED");
 }
 
-/// What one version has created, marked or enrolled is in the way of the other.
+/// Rows and marks of one version are in the way of the other.
 #[test]
 fn both_versions_keep_the_same_rows() {
     check("r1 +M1; r2 enroll +M1", "ALREADY_ENROLLED M1", "r1/M1 PENDING");

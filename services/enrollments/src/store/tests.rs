@@ -152,7 +152,7 @@ async fn an_enroll_is_withdrawn_before_it_happens_or_not_at_all() {
         assert_eq!(write(vec![enroll("r1 enroll +M1"), enroll("r1 enroll +M1")]).await, [true, true]);
         assert_eq!(write(vec![withdraw("r1"), withdraw("r1")]).await, [false, false], "it has happened");
         assert_eq!(write(vec![enroll("r1 enroll +M1")]).await, [true], "it was not withdrawn");
-        // Of one that never came, and one that was refused, nothing has happened.
+        // Nothing has happened of an enroll that never came, nor of one that was refused.
         assert_eq!(write(vec![withdraw("r2"), enroll("r2 enroll +P1")]).await, [true, false]);
         assert_eq!(write(vec![enroll("r2 enroll +P1")]).await, [false], "it came after its tombstone");
         assert_eq!(write(vec![enroll("r3 enroll +M2"), withdraw("r3"), withdraw("r3")]).await, [false, true, true]);
@@ -173,7 +173,7 @@ async fn swaps_in_one_step_go_there_and_back_in_one_batch() {
         let there_and_back = "r0 enroll +M1; r1 enroll +M2 -r0/M1; r2 enroll +M1 -r1/M2";
         assert_eq!(service.write(there_and_back).await, [true; 3]);
         assert_eq!(service.state().await, "r0/M1 DROPPED<r1, r1/M2 DROPPED<r2, r2/M1 ENROLLED", "{backend:?}");
-        // The same with what is there, and on: the place is given up and taken several times.
+        // The next batch changes stored rows, and gives up and takes the place several times.
         assert_eq!(service.write("r3 enroll +M2 -r2/M1; r4 enroll +M1 -r3/M2; r5 enroll +M2 -r4/M1").await, [true; 3]);
         assert_eq!(service.in_force().await, "M2 ENROLLED false", "{backend:?}");
         // Registrations of both versions in one batch.
@@ -257,7 +257,7 @@ async fn what_imports_did_is_kept() {
     }
 }
 
-/// Two replicas, and of each student a registration of each version, or two swaps of the same section.
+/// Each student has two registrations at a time, at two replicas: of both versions, or two swaps of the same section.
 #[tokio::test]
 async fn two_replicas_and_two_versions_enroll_nobody_twice() {
     let service = Service::new(Backend::Postgres).await;
