@@ -148,6 +148,13 @@ async fn a_queued_saga_is_read_as_it_would_begin() {
             assert_eq!(ids, [new.id], "{backend:?}");
         }
         assert!(store.unfinished(None, 10).await.unwrap().is_empty(), "{backend:?}: it has not begun");
+
+        // A reader of the next release would begin it with another version.
+        let begin = |_: &str, at: UnixMs| Ok(Recorded::first(at.0, definition_of(2).admit(["do"], at.0)));
+        let upgraded = line.fixture.store.clone().with_first_events(Arc::new(begin));
+        let row = upgraded.get(new.id).await.unwrap().unwrap();
+        assert_eq!((row.definition.as_str(), row.version), ("one", 2), "{backend:?}");
+        assert_eq!(row.log.unwrap()[0].event.definition(), Some(("one", 2)), "{backend:?}");
     }
 }
 
