@@ -12,7 +12,7 @@ use matricula_proto::registration::v1::Outcome;
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
 use tonic::transport::Channel;
 
-use crate::world::{Service, World, submission, until};
+use crate::world::{Service, World, submission, until, within};
 
 /// Submits at an orchestrator, and does not wait.
 async fn submit(at: &Channel, student: &str, adds: &[&str], drops: &[&str]) -> String {
@@ -153,7 +153,13 @@ async fn an_earlier_release_leaves_version_2_alone_and_says_so() {
     let old = submit(&earlier, "s1", &["A"], &[]).await;
     let new = submit(&world.orchestrator, "s2", &["A"], &[]).await;
     for id in [&old, &new] {
-        until("it is enrolled", async || world.get(id).await.outcome() == Outcome::Enrolled).await;
+        let watch = wire::WatchRegistrationRequest { registration_id: id.clone() };
+        let mut changes = world.portal.clone().watch_registration(watch).await.expect("a watch").into_inner();
+        let mut last = None;
+        while let Some(change) = within("the end of the watch", changes.message()).await.expect("a change") {
+            last = change.registration;
+        }
+        assert_eq!(last.map(|last| last.outcome()), Some(Outcome::Enrolled));
     }
     let version = async |id: &str| saga(&world.orchestrator, id).await.summary.expect("a summary").definition_version;
     assert_eq!((version(&old).await, version(&new).await), (1, 2));
