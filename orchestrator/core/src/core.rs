@@ -217,6 +217,7 @@ impl<W: Workflow> Core<W> {
             }
         }
         self.send_calls();
+        self.commits.note((!self.line.is_empty()).then(|| self.slots.others_claim_to_ms()));
         let queues = [&mut self.acceptance, &mut self.commits];
         self.ready.commits = queues.into_iter().filter_map(|queue| queue.next(self.clock.now)).collect();
         let is_idle = self.acceptance.is_idle() && self.commits.is_idle();
@@ -425,9 +426,13 @@ impl<W: Workflow> Core<W> {
         queued: QueuedSaga<W::Request>,
         command: Option<(SagaInput, W::Caller)>,
     ) -> (Turn, Claimant<W::Request, W::Caller>) {
-        let QueuedSaga { id: saga, ticket, request } = queued;
+        let QueuedSaga { id: saga, ticket, accepted_at_ms, request } = queued;
         let is_out_of_order = command.is_some();
-        self.slots.reserve(saga);
+        if is_out_of_order {
+            self.slots.reserve(saga);
+        } else {
+            self.slots.claim(saga, accepted_at_ms);
+        }
         let begins = request.map_err(|problem| format!("request: {problem}")).and_then(|request| {
             let (first, state) = self.first_event(&request).map_err(|error| error.to_string())?;
             Ok((first, (request, state)))
@@ -443,7 +448,7 @@ impl<W: Workflow> Core<W> {
                 (first, Err(LeaveReason::Unreadable(problem)))
             }
         };
-        (Turn { saga, ticket, first, is_out_of_order }, Claimant { saga: saga_of, command })
+        (Turn { saga, ticket, first, accepted_at_ms, is_out_of_order }, Claimant { saga: saga_of, command })
     }
 
     /// A claim was answered by the database. The sagas that begin now.
@@ -474,7 +479,8 @@ impl<W: Workflow> Core<W> {
                     self.slots.release(id);
                     if !turn.is_out_of_order {
                         let request = saga.map(|(request, _)| request).map_err(|reason| reason.to_string());
-                        missed.push(QueuedSaga { id, ticket: turn.ticket, request });
+                        let Turn { ticket, accepted_at_ms, .. } = *turn;
+                        missed.push(QueuedSaga { id, ticket, accepted_at_ms, request });
                     }
                 }
             }

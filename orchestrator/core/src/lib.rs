@@ -21,6 +21,7 @@
 //! | `destination` | one service: queues, batches, limit, circuit breaker |
 //! | `admission` | repeats, which submissions go to the database, and when rejected clients should come back |
 //! | `line` | what is known of the waiting line, and which sagas are claimed from it |
+//! | `front` | how far ahead of one another instances may claim |
 //! | `slots` | which sagas are at work, and how many may be |
 //! | `view` | what operators see of the sagas in memory |
 //!
@@ -34,6 +35,7 @@ mod admission;
 mod config;
 mod core;
 mod destination;
+mod front;
 mod id;
 mod lease;
 mod line;

@@ -19,6 +19,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::front::NO_BOUND;
 use crate::ready::{DoorState, LineState, QueuedSaga, StoreRequest};
 use crate::{CoreConfig, Door, Moment, Ticket};
 
@@ -29,6 +30,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// A read that failed is tried again after this time.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// Time to the next read of the line while its front must wait for what other instances have at work: a batch of theirs
+/// takes about as long.
+const LOOK_AT_OTHERS: Duration = Duration::from_millis(25);
 /// A claim that the database refuses is tried again after this time.
 const CLAIM_AGAIN: Duration = Duration::from_secs(5);
 
@@ -139,7 +143,10 @@ impl<R> Line<R> {
     /// database gave them.
     pub(crate) fn seen(&mut self, state: LineState, now: Moment) {
         let had_line = self.waiting() > 0;
-        self.state.served = self.state.served.max(state.served);
+        // A bound of before the last claims says nothing of what those have at work.
+        if state.served >= self.state.served {
+            (self.state.served, self.state.claims_to_ms) = (state.served, state.claims_to_ms);
+        }
         self.state.last = self.state.last.max(state.last).max(self.state.served);
         self.state.door = state.door;
         while self.next.pop_front_if(|saga| saga.ticket <= self.state.served).is_some() {}
@@ -192,15 +199,21 @@ impl<R> Line<R> {
         (!self.is_reading).then_some(self.look_at)
     }
 
-    /// The sagas whose turn it is, as many as there are free slots, and the ticket that they follow.
+    /// The sagas whose turn it is, as many as there are free slots, and the ticket that they follow. None that was accepted
+    /// too long after something that another instance has at work.
     pub(crate) fn claim(&mut self, free: usize, now: Moment) -> Option<(Ticket, Vec<QueuedSaga<R>>)> {
         let may_claim = !self.has_claim && self.state.door.state != DoorState::Paused && now >= self.claim_from;
         if !may_claim || free == 0 || self.next.is_empty() {
             return None;
         }
+        let claims_to_ms = self.state.claims_to_ms.unwrap_or(NO_BOUND);
+        let ready = self.next.iter().take(free).take_while(|saga| saga.accepted_at_ms <= claims_to_ms).count();
+        if ready == 0 {
+            self.look_at = self.look_at.min(now + LOOK_AT_OTHERS);
+            return None;
+        }
         self.has_claim = true;
-        let turns = self.next.drain(..free.min(self.next.len())).collect();
-        Some((self.state.served, turns))
+        Some((self.state.served, self.next.drain(..ready).collect()))
     }
 
     /// The claim was answered. What it has missed is next again, unless its turn has come elsewhere.
@@ -218,7 +231,7 @@ impl<R> Line<R> {
 
     /// What portals are told.
     pub(crate) fn view(&self, work: Option<Duration>, now: Moment) -> LineView {
-        let LineState { served, last, door } = self.state.clone();
+        let LineState { served, last, door, .. } = self.state.clone();
         let served = if self.is_empty() { last } else { served };
         let turns_per_1000_s = self.speed.rate(now).map(|rate| (rate * 1_000.0) as u64);
         LineView { served, last, turns_per_1000_s, work, door }

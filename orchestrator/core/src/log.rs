@@ -287,6 +287,8 @@ pub(crate) struct CommitQueue<R, C> {
     after: Ticket,
     turns: Vec<(Turn, Claimant<R, C>)>,
     appends: VecDeque<Append>,
+    /// As in [`Commit::others_claim_to_ms`].
+    others_claim_to_ms: Option<i64>,
     /// Parts of a refused commit; the next one is the last.
     parts: Vec<Batch<R, C>>,
     under_way: Option<Batch<R, C>>,
@@ -305,6 +307,7 @@ impl<R: Clone, C> CommitQueue<R, C> {
             after: Ticket::default(),
             turns: Vec::new(),
             appends: VecDeque::new(),
+            others_claim_to_ms: None,
             parts: Vec::new(),
             under_way: None,
             refused: Vec::new(),
@@ -320,6 +323,11 @@ impl<R: Clone, C> CommitQueue<R, C> {
     pub(crate) fn claim(&mut self, after: Ticket, turns: impl Iterator<Item = (Turn, Claimant<R, C>)>) {
         self.after = after;
         self.turns.extend(turns);
+    }
+
+    /// Has the commits that are gathered from now on note this bound of other instances' claims.
+    pub(crate) fn note(&mut self, others_claim_to_ms: Option<i64>) {
+        self.others_claim_to_ms = others_claim_to_ms;
     }
 
     /// Takes one saga out of the line out of order.
@@ -398,8 +406,9 @@ impl<R: Clone, C> CommitQueue<R, C> {
         let number = CommitNo { lane: self.lane, number: self.numbers };
         let (admissions, entrants) = admissions.into_iter().unzip();
         let (claim, claimants) = claim.unzip();
-        let (commit, claimants) = (Commit { number, admissions, claim, appends }, claimants.unwrap_or_default());
-        let commit = Arc::new(commit);
+        let others_claim_to_ms = self.others_claim_to_ms;
+        let commit = Arc::new(Commit { number, admissions, claim, appends, others_claim_to_ms });
+        let claimants = claimants.unwrap_or_default();
         Batch { commit, entrants, claimants, is_known_as_refused: false, tries: 0, conflicts: 0, again_at: None }
     }
 

@@ -239,6 +239,10 @@ pub struct Commit<R> {
     pub claim: Option<Claim>,
     /// Events of running ones.
     pub appends: Vec<Append>,
+    /// Other instances claim nothing that was accepted later than this, by the database's clock in milliseconds, as long
+    /// as this instance has noted no other bound, and has noted one within the last second. `i64::MAX`: no bound. None:
+    /// nothing is noted, because there is no line.
+    pub others_claim_to_ms: Option<i64>,
 }
 
 /// A new saga, as it is stored.
@@ -281,6 +285,8 @@ pub struct Turn {
     pub ticket: Ticket,
     /// Its first event.
     pub first: Recorded,
+    /// When it was accepted, by the database's clock.
+    pub accepted_at_ms: i64,
     /// It is to be undone, and does not wait for its turn.
     pub is_out_of_order: bool,
 }
@@ -294,6 +300,8 @@ pub struct LineState {
     pub last: Ticket,
     /// Whether registration is open.
     pub door: Door,
+    /// The least bound that other instances have noted: what was accepted later is not claimed yet.
+    pub claims_to_ms: Option<i64>,
 }
 
 /// Whether registration is open, as a registrar has set it for all instances.
@@ -324,6 +332,8 @@ pub struct QueuedSaga<R> {
     pub id: SagaId,
     /// Its ticket.
     pub ticket: Ticket,
+    /// When it was accepted, by the database's clock.
+    pub accepted_at_ms: i64,
     /// What it works from, or why that can't be read.
     pub request: Result<R, String>,
 }

@@ -15,6 +15,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use crate::front::Front;
 use crate::{CoreConfig, Moment, SagaId};
 
 /// The smallest part of the slots that is always in use.
@@ -44,6 +45,7 @@ pub(crate) struct Slots {
     parked_max: usize,
     /// Adopted sagas without a slot. Their ids are in the order of acceptance, to within some milliseconds.
     waiting: BTreeSet<SagaId>,
+    front: Front,
     pressure: Pressure,
     /// Mean time from a turn to the outcome, in seconds.
     work_s: Option<f64>,
@@ -66,6 +68,7 @@ impl Slots {
             parked: HashMap::new(),
             parked_max: config.parked_max,
             waiting: BTreeSet::new(),
+            front: Front::default(),
             pressure: Pressure::default(),
             work_s: None,
         }
@@ -80,6 +83,17 @@ impl Slots {
     /// Keeps a slot for a saga that is about to begin.
     pub(crate) fn reserve(&mut self, id: SagaId) {
         self.take(id, Slot::Reserved);
+    }
+
+    /// Keeps a slot for a saga out of the line whose turn has come.
+    pub(crate) fn claim(&mut self, id: SagaId, accepted_at_ms: i64) {
+        self.reserve(id);
+        self.front.enter(id, accepted_at_ms);
+    }
+
+    /// Other instances claim nothing that was accepted later than this, by the database's clock in milliseconds.
+    pub(crate) fn others_claim_to_ms(&self) -> i64 {
+        self.front.others_claim_to_ms()
     }
 
     fn take(&mut self, id: SagaId, slot: Slot) {
@@ -103,6 +117,7 @@ impl Slots {
     pub(crate) fn adopted(&mut self, id: SagaId) {
         if !self.parked.contains_key(&id) && !matches!(self.taken.get(&id), Some(Slot::AtWork { .. })) {
             self.give_back(id);
+            self.front.leave(id);
             self.waiting.insert(id);
         }
     }
@@ -132,6 +147,7 @@ impl Slots {
             && let Some(&Slot::AtWork { since }) = self.taken.get(&id)
         {
             self.give_back(id);
+            self.front.leave(id);
             self.parked.insert(id, since);
         }
     }
@@ -151,6 +167,7 @@ impl Slots {
     /// A saga at work has its outcome: it gives its slot back. More than once does no harm.
     pub(crate) fn decided(&mut self, id: SagaId, now: Moment) {
         self.parked.remove(&id);
+        self.front.leave(id);
         if let Some(Slot::AtWork { since: Some(since) }) = self.give_back(id) {
             let took = now.saturating_sub(since).as_secs_f64();
             self.work_s = Some(self.work_s.map_or(took, |mean| mean + (took - mean) * WORK_WEIGHT));
@@ -160,6 +177,7 @@ impl Slots {
     /// It does not begin after all, or this instance does not drive it any more.
     pub(crate) fn release(&mut self, id: SagaId) {
         self.give_back(id);
+        self.front.leave(id);
         self.parked.remove(&id);
         self.waiting.remove(&id);
     }

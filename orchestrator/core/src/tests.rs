@@ -285,7 +285,7 @@ impl Shell {
 
 /// A queued saga, whose ticket is its number.
 fn queued(number: u64) -> QueuedSaga<&'static str> {
-    QueuedSaga { id: id(u128::from(number)), ticket: Ticket(number), request: Ok("request") }
+    QueuedSaga { id: id(u128::from(number)), ticket: Ticket(number), accepted_at_ms: 0, request: Ok("request") }
 }
 
 fn kinds(replies: &[(u32, Reply)]) -> Vec<(u32, &'static str)> {

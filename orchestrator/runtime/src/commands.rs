@@ -228,7 +228,7 @@ impl<W: Workload> Runtime<W> {
         until: Instant,
     ) -> Option<Result<(), String>> {
         let carried = Carried::stored(&row.request, row.trace);
-        let saga = QueuedSaga { id: row.id, ticket: row.ticket, request: carried };
+        let saga = QueuedSaga { id: row.id, ticket: row.ticket, accepted_at_ms: row.created_at.0, request: carried };
         let (caller, reply) = oneshot::channel();
         self.mailbox.input(Input::CommandedInLine { saga, command: request.into_input(), caller });
         answered(reply, until).await

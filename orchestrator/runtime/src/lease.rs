@@ -49,7 +49,7 @@ impl<W: Workload> Runtime<W> {
                 StoreAnswer::Adopted(rows.into_iter().map(stored::<W>).collect())
             }
             StoreRequest::ReadLine { after, limit } => {
-                let (state, sagas) = self.store.read_line(*after, *limit).await?;
+                let (state, sagas) = self.store.read_line(&self.instance, *after, *limit).await?;
                 StoreAnswer::Line { state, sagas }
             }
             StoreRequest::Flag { sagas } => {

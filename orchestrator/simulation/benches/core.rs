@@ -134,7 +134,7 @@ impl Database {
                 admissions.push(Admitted::Begun { ticket });
             } else {
                 let request = Ok(admission.request.clone());
-                self.queued.push_back(QueuedSaga { id: admission.id, ticket, request });
+                self.queued.push_back(QueuedSaga { id: admission.id, ticket, accepted_at_ms: 0, request });
                 admissions.push(Admitted::Queued { ticket });
             }
         }

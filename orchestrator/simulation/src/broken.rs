@@ -119,11 +119,15 @@ pub enum Broken {
     CancelsInLineWait,
     /// A submission begins at once though one before it is to be queued.
     QueuedBeginAhead,
+    /// A claim does not wait for what other instances have at work.
+    OthersAreNotWaitedFor,
+    /// What an instance has at work holds no other one back.
+    FrontsAreNotNoted,
 }
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 58] = [
+    pub const ALL: [Self; 60] = [
         Self::StoreForgetsTheFence,
         Self::StoreForgetsTheSequence,
         Self::StoreAnswersEarly,
@@ -182,5 +186,7 @@ impl Broken {
         Self::LostClaimsAreForgotten,
         Self::CancelsInLineWait,
         Self::QueuedBeginAhead,
+        Self::OthersAreNotWaitedFor,
+        Self::FrontsAreNotNoted,
     ];
 }

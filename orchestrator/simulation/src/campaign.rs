@@ -1,9 +1,15 @@
-//! Many histories, one after the other, until there are enough or time is up.
+//! Many histories, one after the other on each processor, until there are enough or time is up.
 
+use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::history::{Report, Simulation};
 use crate::tally::Tally;
+
+/// How often progress is told, in seconds: often enough for somebody who watches.
+const PROGRESS_S: u64 = 10;
 
 /// How much is simulated. Whichever bound is reached first ends it.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +31,7 @@ pub struct Campaign {
     pub tally: Tally,
     /// How long it took.
     pub took: Duration,
-    /// The first history with a violation; nothing is run after it.
+    /// A history with a violation; none is begun after it.
     pub failed: Option<Report>,
 }
 
@@ -47,26 +53,65 @@ impl Campaign {
     }
 }
 
-/// Runs histories; tells `progress` now and then how far it is.
-pub fn run(simulation: &Simulation, budget: Budget, mut progress: impl FnMut(&Campaign)) -> Campaign {
-    /// Often enough for somebody who watches.
-    const PROGRESS: Duration = Duration::from_secs(10);
-    let started = Instant::now();
-    let mut told = started;
-    let mut campaign = Campaign { histories: 0, tally: Tally::default(), took: Duration::ZERO, failed: None };
-    while campaign.histories < budget.histories && campaign.took < budget.time {
-        let report = simulation.run(budget.first_seed.wrapping_add(campaign.histories));
-        campaign.histories += 1;
-        campaign.tally += report.tally;
-        campaign.took = started.elapsed();
-        if report.violation.is_some() {
-            campaign.failed = Some(report);
-            break;
+/// Runs histories on all processors; tells `progress` now and then how far it is. Each thread takes the next seed, and
+/// all end with the first violation.
+pub fn run(
+    simulation: &(impl Fn() -> Simulation + Sync),
+    budget: Budget,
+    progress: impl FnMut(&Campaign) + Send,
+) -> Campaign {
+    let campaign = Campaign { histories: 0, tally: Tally::default(), took: Duration::ZERO, failed: None };
+    let shared = Shared {
+        next: AtomicU64::new(0),
+        is_over: AtomicBool::new(false),
+        campaign: Mutex::new((campaign, progress)),
+        started: Instant::now(),
+    };
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| shared.run(&simulation(), budget));
         }
-        if told.elapsed() >= PROGRESS {
-            told = Instant::now();
-            progress(&campaign);
+    });
+    shared.campaign.into_inner().unwrap_or_else(PoisonError::into_inner).0
+}
+
+/// What the threads of a campaign share.
+struct Shared<P> {
+    /// How many histories were begun.
+    next: AtomicU64,
+    /// Whether a violation was found.
+    is_over: AtomicBool,
+    campaign: Mutex<(Campaign, P)>,
+    started: Instant,
+}
+
+impl<P: FnMut(&Campaign)> Shared<P> {
+    fn run(&self, simulation: &Simulation, budget: Budget) {
+        while self.started.elapsed() < budget.time && !self.is_over.load(Ordering::Relaxed) {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            if number >= budget.histories {
+                return;
+            }
+            let report = simulation.run(budget.first_seed.wrapping_add(number));
+            self.add(report);
         }
     }
-    campaign
+
+    fn add(&self, report: Report) {
+        let mut campaign = self.campaign.lock().unwrap_or_else(PoisonError::into_inner);
+        let (campaign, progress) = &mut *campaign;
+        let took = self.started.elapsed();
+        let is_told = took.as_secs() / PROGRESS_S > campaign.took.as_secs() / PROGRESS_S;
+        campaign.histories += 1;
+        campaign.tally += report.tally;
+        campaign.took = took;
+        self.is_over.fetch_or(report.violation.is_some(), Ordering::Relaxed);
+        if report.violation.is_some() && campaign.failed.as_ref().is_none_or(|failed| failed.seed > report.seed) {
+            campaign.failed = Some(report);
+        }
+        if is_told {
+            progress(campaign);
+        }
+    }
 }

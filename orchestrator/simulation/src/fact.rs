@@ -35,7 +35,14 @@ pub(crate) enum Fact {
     /// Durable: a saga is admitted. Without a first event it is queued.
     Admitted { saga: SagaNo, instance: InstanceNo, ticket: u64, first: Option<Rc<Vec<Recorded>>> },
     /// Durable: it has left the line, and an instance drives it.
-    Claimed { saga: SagaNo, instance: InstanceNo, ticket: u64, first: Rc<Vec<Recorded>>, is_out_of_order: bool },
+    Claimed {
+        saga: SagaNo,
+        instance: InstanceNo,
+        ticket: u64,
+        first: Rc<Vec<Recorded>>,
+        front: ClaimFront,
+        is_out_of_order: bool,
+    },
     /// Durable: a registrar has set the door.
     DoorSet { door: Door },
     /// Durable: its log has grown.
@@ -98,4 +105,14 @@ pub(crate) enum Fact {
     CancelConfirmed { saga: SagaNo },
     /// An operator was told that a command has taken effect.
     Obeyed { order: Rc<Order> },
+}
+
+/// How a claim of a saga stands to what instances have at work.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClaimFront {
+    /// So much later was it accepted than the bound that another instance has kept since its last claim; below 0 it is
+    /// within it.
+    pub ahead_ms: i64,
+    /// So much later may others claim, by what the instance notes with the claim.
+    pub others_ahead_ms: Option<i64>,
 }

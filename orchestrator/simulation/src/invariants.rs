@@ -21,6 +21,7 @@ mod answers_are_true;
 mod bounds_hold;
 mod calls_gather;
 mod cancels_do_not_wait;
+mod claims_stay_near;
 mod decisions_are_written;
 mod durable_first;
 mod effects_once;
@@ -148,6 +149,7 @@ pub(crate) fn all() -> Vec<Box<dyn Invariant>> {
         Box::new(the_line_moves::TheLineMoves::default()),
         Box::new(views_are_true::ViewsAreTrue),
         Box::new(turns_follow_tickets::TurnsFollowTickets::default()),
+        Box::new(claims_stay_near::ClaimsStayNear),
         Box::new(never_back_in_line::NeverBackInLine::default()),
         Box::new(queued_are_nobodys::QueuedAreNobodys),
         Box::new(the_door_holds::TheDoorHolds::default()),

@@ -67,7 +67,7 @@ fn run(first_seed: u64, cli: &Cli) -> ExitCode {
     let line = |campaign: &campaign::Campaign| {
         eprintln!("{} histories, {:.0} a second", campaign.histories, campaign.rate());
     };
-    let campaign = campaign::run(&Simulation::default(), budget, line);
+    let campaign = campaign::run(&Simulation::default, budget, line);
     println!(
         "{} histories in {:.1} s: {:.0} a second",
         campaign.histories,

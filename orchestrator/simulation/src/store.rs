@@ -22,6 +22,7 @@ use crate::replica::InstanceInput;
 
 mod line;
 
+use line::Front;
 pub(crate) use line::{Door, LineState, Queued};
 
 /// How long an instance counts as living after its last sign.
@@ -44,6 +45,8 @@ pub(crate) struct Batch {
     pub admissions: Vec<Admission>,
     pub claim: Option<Claim>,
     pub appends: Vec<Append>,
+    /// How far other instances may claim.
+    pub others_claim_to_ms: Option<i64>,
     /// Sagas without an outcome that one student may have.
     pub subject_open_max: usize,
 }
@@ -110,6 +113,11 @@ pub(crate) enum StoreRequest {
 }
 
 impl StoreRequest {
+    /// Whether it changes nothing.
+    fn is_read(&self) -> bool {
+        matches!(self, Self::Choose { .. } | Self::ReadLine { .. } | Self::ReadRow(_))
+    }
+
     /// The key of the draws for a transaction.
     pub(crate) fn kind(&self) -> TransactionKind {
         match self {
@@ -216,6 +224,7 @@ struct Row {
     /// [`InstanceNo::NOBODY`] while it is queued.
     owner: InstanceNo,
     ticket: u64,
+    accepted_at_ms: i64,
     is_queued: bool,
     sequence: u64,
     has_outcome: bool,
@@ -231,6 +240,7 @@ enum Undo {
     Append(SagaNo, bool),
     Line(LineState),
     Claimed(SagaNo),
+    Front(InstanceNo, Option<Front>),
 }
 
 /// Executed and not durable yet.
@@ -244,6 +254,8 @@ pub(crate) struct Store {
     leases: Vec<Option<Lease>>,
     rows: Vec<Option<Row>>,
     line: LineState,
+    /// What each instance has noted of how far others may claim.
+    fronts: Vec<Option<Front>>,
     /// The line before the last write, unless it was read since.
     line_before: LineState,
     clock_ahead_ms: i64,
@@ -276,6 +288,10 @@ impl Store {
         let pending = Pending { transaction, answer };
         if env.is_broken(Broken::StoreAnswersEarly) {
             answer_to(env, pending, &mut env.draw(Purpose::StoreAnswered(key)));
+        } else if !self.flushing && pending.transaction.request.is_read() {
+            // All that it has seen is durable.
+            answer_durable(env, pending);
+            return;
         } else {
             self.pending.push(pending);
         }
@@ -332,16 +348,7 @@ impl Store {
         self.undo.clear();
         env.facts.append(&mut self.pending_facts);
         for pending in std::mem::take(&mut self.pending) {
-            let key = pending.transaction.key;
-            let mut draw = env.draw(Purpose::StoreAnswered(key));
-            if draw.chance(env.weather.store_error_after) {
-                env.say(|| {
-                    format!("the store has committed {:?} of {} and reports an error", name(key.kind), key.instance)
-                });
-                fail(env, pending.transaction);
-            } else {
-                answer_to(env, pending, &mut draw);
-            }
+            answer_durable(env, pending);
         }
     }
 
@@ -382,6 +389,7 @@ impl Store {
             Undo::Owner(saga, owner) => self.row(saga).owner = owner,
             Undo::Line(line) => (self.line, self.line_before) = (line, line),
             Undo::Claimed(saga) => self.queue_again(saga),
+            Undo::Front(instance, front) => self.fronts[instance.get()] = front,
             Undo::Append(saga, had_outcome) => {
                 let row = self.row(saga);
                 row.log.pop();
@@ -432,7 +440,7 @@ impl Store {
                 StoreAnswer::Chosen(sagas.filter(is_chosen).take(*limit).collect())
             }
             StoreRequest::Adopt(sagas) => self.adopt(instance, sagas),
-            StoreRequest::ReadLine { after, limit } => self.read_line(*after, *limit),
+            StoreRequest::ReadLine { after, limit } => self.read_line(instance, *after, *limit, now_ms),
             StoreRequest::ReadRow(ask) => StoreAnswer::Row(ask.saga().and_then(|saga| self.queued(saga))),
             StoreRequest::Write(batch) => self.write(env, instance, batch),
         }
@@ -461,12 +469,22 @@ impl Store {
         if self.is_dead(instance) && !env.is_broken(Broken::StoreForgetsTheFence) {
             return StoreAnswer::Fenced;
         }
+        let now_ms = env.now_ms + self.clock_ahead_ms;
         self.line_before = self.line;
         let admitted = self.admit(env, instance, batch);
-        let claimed = batch.claim.as_ref().map(|claim| self.claim(instance, claim)).unwrap_or_default();
+        let claimed = batch
+            .claim
+            .as_ref()
+            .map(|claim| self.claim(instance, claim, batch.others_claim_to_ms, now_ms))
+            .unwrap_or_default();
         let appended = batch.appends.iter().map(|append| self.append(env, instance, append)).collect();
+        let has_missed = !claimed.is_empty() && !claimed.contains(&true);
+        if let Some(claims_to_ms) = batch.others_claim_to_ms.filter(|_| !has_missed) {
+            self.note_front(instance, claims_to_ms, batch.claim.is_some(), now_ms);
+        }
         let has_line = !batch.admissions.is_empty() || batch.claim.is_some();
-        StoreAnswer::Written(Written { admitted, claimed, appended, line: has_line.then_some(self.line) })
+        let line = has_line.then(|| self.line_for(instance, now_ms));
+        StoreAnswer::Written(Written { admitted, claimed, appended, line })
     }
 
     /// Whether the events stand in the log now.
@@ -539,6 +557,18 @@ fn name(kind: TransactionKind) -> &'static str {
         TransactionKind::ReadRow => "the read of a saga",
         TransactionKind::Write(..) => "the write",
         TransactionKind::Release => "the release",
+    }
+}
+
+/// Answers what is durable, or reports an error.
+fn answer_durable(env: &mut Env, pending: Pending) {
+    let key = pending.transaction.key;
+    let mut draw = env.draw(Purpose::StoreAnswered(key));
+    if draw.chance(env.weather.store_error_after) {
+        env.say(|| format!("the store has committed {:?} of {} and reports an error", name(key.kind), key.instance));
+        fail(env, pending.transaction);
+    } else {
+        answer_to(env, pending, &mut draw);
     }
 }
 

@@ -16,8 +16,12 @@ fn state(served: u64, last: u64) -> LineState {
 }
 
 fn sagas(tickets: impl IntoIterator<Item = u64>) -> Vec<QueuedSaga<()>> {
-    let queued =
-        |ticket: u64| QueuedSaga { id: SagaId::from_u128(ticket.into()), ticket: Ticket(ticket), request: Ok(()) };
+    let queued = |ticket: u64| QueuedSaga {
+        id: SagaId::from_u128(ticket.into()),
+        ticket: Ticket(ticket),
+        accepted_at_ms: 100 * ticket as i64,
+        request: Ok(()),
+    };
     tickets.into_iter().map(queued).collect()
 }
 
@@ -200,4 +204,25 @@ fn a_line_is_full_by_number_and_by_time() {
     line.seen(state(390, 591), START + SAMPLED * 400);
     line.seen(state(420, 610), START + SAMPLED * 401);
     assert!(!line.is_full(0));
+}
+
+#[test]
+fn what_others_have_at_work_is_waited_for() {
+    let mut line = line();
+    let with_bound = |served, claims_to_ms| LineState { claims_to_ms, ..state(served, 9) };
+    line.read(Ticket(0), 256, with_bound(0, Some(350)), sagas(1..=9), START);
+    let claimed = line.claim(100, START).map(|(_, sagas)| sagas.len());
+    assert_eq!(claimed, Some(3), "accepted at 100, 200 and 300");
+    line.seen(with_bound(3, Some(350)), START);
+    line.claim_ended(Vec::new());
+    assert!(line.claim(100, START).is_none());
+    let again = line.wake_at().expect("it looks again");
+    assert!(again <= START + LOOK_AT_OTHERS, "soon: another instance goes on at any moment");
+    line.seen(with_bound(2, None), again);
+    assert!(line.claim(100, again).is_none(), "an answer of before the last claim says nothing");
+    line.seen(with_bound(3, Some(500)), again);
+    assert_eq!(line.claim(100, again).map(|(_, sagas)| sagas.len()), Some(2));
+    line.seen(with_bound(5, None), again);
+    line.claim_ended(Vec::new());
+    assert_eq!(line.claim(100, again).map(|(_, sagas)| sagas.len()), Some(4), "nobody else is at work");
 }

@@ -12,7 +12,7 @@ use matricula_kit::time::UnixMs;
 use serde::de::DeserializeOwned;
 
 use super::peer::{CHANNEL, PeerMessage};
-use super::{SagaStore, readable_id};
+use super::{InstanceId, SagaStore, readable_id};
 use crate::workflow::Carried;
 
 /// The ticket of the first that is queued. It is behind that of the last claim: the database would else go through all
@@ -45,16 +45,23 @@ macro_rules! door_state {
 
 pub(super) use {door_state, first_queued, served};
 
+/// As the instance `$1` has to know it. A bound that was not noted anew for a second is none: its instance has ended or
+/// was stopped, and others do not wait for it.
 pub(super) const LINE_STATE: &str = concat!(
     "SELECT ",
     served!(),
     " AS served, COALESCE((SELECT MAX(last_ticket) FROM line_tickets), 0) AS last, ",
     door_state!(),
-    " AS door, COALESCE((SELECT d.sentence FROM door d ORDER BY d.number DESC LIMIT 1), '') AS sentence"
+    " AS door, COALESCE((SELECT d.sentence FROM door d ORDER BY d.number DESC LIMIT 1), '') AS sentence, \
+     (SELECT MIN((SELECT CASE WHEN f.noted_at > {now_ms} - 1000 THEN f.claims_to END FROM line_front f \
+     WHERE f.instance_id = i.instance_id ORDER BY f.number DESC LIMIT 1)) \
+     FROM instances i WHERE i.dead = 0 AND i.instance_id <> $1) AS claims_to"
 );
-const QUEUED: &str = "SELECT s.saga_id, s.ticket, s.request, s.traceparent, s.tracestate FROM sagas s \
+const QUEUED: &str = "SELECT s.saga_id, s.ticket, s.created_at, s.request, s.traceparent, s.tracestate FROM sagas s \
      WHERE s.queued = 1 AND s.ticket > $1 ORDER BY s.ticket LIMIT $2";
 const SWEEP_TICKETS: &str = "DELETE FROM line_tickets WHERE last_ticket < (SELECT MAX(last_ticket) FROM line_tickets)";
+const SWEEP_FRONT: &str = "DELETE FROM line_front WHERE number < (SELECT MAX(f.number) FROM line_front f \
+     WHERE f.instance_id = line_front.instance_id) OR instance_id IN (SELECT instance_id FROM instances WHERE dead = 1)";
 const SWEEP_TURNS: &str = "DELETE FROM line_turns WHERE ticket < (SELECT MAX(ticket) FROM line_turns)";
 
 /// The number is a primary key: of two changes at once, the second one fails.
@@ -79,13 +86,14 @@ pub struct DoorChange {
 }
 
 impl SagaStore {
-    /// The state of the line, and at most `limit` sagas behind a ticket, in the order of their tickets.
+    /// The state of the line for an instance, and at most `limit` sagas behind a ticket, in the order of their tickets.
     pub(crate) async fn read_line<R: DeserializeOwned>(
         &self,
+        instance: &InstanceId,
         after: Ticket,
         limit: usize,
     ) -> Result<(LineState, Vec<Queued<R>>), DbError> {
-        let state = state(self.database.fetch(LINE_STATE, Args::new()).await?.first())?;
+        let state = state(self.database.fetch(LINE_STATE, Args::new().text(instance.as_str())).await?.first())?;
         if limit == 0 {
             return Ok((state, Vec::new()));
         }
@@ -109,11 +117,12 @@ impl SagaStore {
         rows.iter().map(door_change).collect()
     }
 
-    /// Takes away what is known of tickets and turns before the last.
+    /// Takes away what is known of tickets and turns before the last, and the bounds of instances that have ended.
     pub(crate) async fn sweep_line(&self) -> Result<(), DbError> {
         let mut tx = self.database.write().await?;
         tx.send(SWEEP_TICKETS, Args::new());
         tx.send(SWEEP_TURNS, Args::new());
+        tx.send(SWEEP_FRONT, Args::new());
         tx.commit().await
     }
 }
@@ -123,7 +132,8 @@ pub(super) fn state(row: Option<&Row>) -> Result<LineState, DbError> {
     let row = row.ok_or_else(|| DbError::corrupt("the line has no state"))?;
     let ticket = |column| row.int(column).map(|number| Ticket(u64::try_from(number).unwrap_or_default()));
     let door = Door { state: state_of_door(&row.text("door")?)?, sentence: row.text("sentence")? };
-    Ok(LineState { served: ticket("served")?, last: ticket("last")?, door })
+    let claims_to_ms = row.opt_int("claims_to")?;
+    Ok(LineState { served: ticket("served")?, last: ticket("last")?, door, claims_to_ms })
 }
 
 /// None for a row whose id is no UUID: it keeps its place, and nobody can drive it.
@@ -131,7 +141,8 @@ fn queued<R: DeserializeOwned>(row: &Row) -> Result<Option<Queued<R>>, DbError> 
     let Some(id) = readable_id(row)? else { return Ok(None) };
     let ticket = Ticket(u64::try_from(row.int("ticket")?).unwrap_or_default());
     let trace = TraceContext { traceparent: row.text("traceparent")?, tracestate: row.text("tracestate")? };
-    Ok(Some(QueuedSaga { id, ticket, request: Carried::stored(&row.text("request")?, trace) }))
+    let (accepted_at_ms, request) = (row.int("created_at")?, Carried::stored(&row.text("request")?, trace));
+    Ok(Some(QueuedSaga { id, ticket, accepted_at_ms, request }))
 }
 
 fn door_change(row: &Row) -> Result<DoorChange, DbError> {

@@ -64,7 +64,8 @@ async fn write(
         summary: append.summary,
     });
     let number = CommitNo { lane: Lane::Log, number: 1 };
-    let commit = Commit { number, admissions: admissions.collect(), claim: None, appends: appends.collect() };
+    let (admissions, appends) = (admissions.collect(), appends.collect());
+    let commit = Commit { number, admissions, claim: None, appends, others_claim_to_ms: None };
     let written = store.write(WriteAs { instance, definition, subject_open_max: 1_000_000 }, &commit).await?;
     let without_ticket = |outcome| if matches!(outcome, Admitted::Begun { .. }) { NEW } else { outcome };
     Ok((written.admissions.into_iter().map(without_ticket).collect(), written.appends))

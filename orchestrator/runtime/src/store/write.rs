@@ -11,6 +11,7 @@
 //! | `ADVANCE` | appends |
 //! | `LOG` | first events of what begins, and later ones |
 //! | the turns that are over | a claim |
+//! | how far other instances may claim | every commit of the log while there is a line |
 //! | the state of the line | admissions, a claim |
 //!
 //! Each statement changes nothing when the instance has been marked dead, and nothing that an earlier try of the same
@@ -148,6 +149,13 @@ const LOG: &str = concat!(
      AND (SELECT e.saga_id FROM saga_events e WHERE e.saga_id = r.saga_id AND e.sequence = r.sequence) IS NULL AND ",
     alive!()
 );
+/// How far other instances may claim. A claim that has missed has nothing at work: `$4` is one of its sagas, or empty.
+const NOTE_FRONT: &str = concat!(
+    "INSERT INTO line_front (instance_id, number, claims_to, noted_at) SELECT $1, $2, $3, {now_ms} WHERE ",
+    alive!(),
+    " AND ($4 = '' OR (SELECT s.owner FROM sagas s WHERE s.saga_id = $4) = $1) \
+     AND NOT EXISTS (SELECT 1 FROM line_front f WHERE f.instance_id = $1 AND f.number = $2)"
+);
 /// What an earlier try has claimed or appended.
 const STANDING: &str = "SELECT r.saga_id FROM {rows} \
      WHERE (SELECT s.owner FROM sagas s WHERE s.saga_id = r.saga_id AND s.sequence = r.reached) = $1";
@@ -181,7 +189,7 @@ impl SagaStore {
         commit: &Commit<Arc<Carried<R>>>,
     ) -> Result<Written, StoreError> {
         let instance = as_of.instance.as_str();
-        let Commit { admissions, claim, appends, .. } = commit;
+        let Commit { number, admissions, claim, appends, others_claim_to_ms } = commit;
         // A repeat of a key within the commit is answered by what became of the first.
         let firsts = firsts(admissions);
         let turns = claim.as_ref().map_or(&[][..], |claim| claim.turns.as_slice());
@@ -190,11 +198,17 @@ impl SagaStore {
         let inserted = queue_admissions(&mut tx, as_of, &firsts);
         let claimed = queue_claim(&mut tx, as_of, claim.as_ref());
         let advanced = queue_events(&mut tx, instance, &firsts, turns, appends)?;
+        // Without other instances nobody would read it.
+        if let Some(claims_to) = others_claim_to_ms.filter(|_| self.database.is_shared()) {
+            let claimed = turns.iter().find(|turn| !turn.is_out_of_order).map(|turn| turn.saga.to_string());
+            let args = Args::new().text(instance).int(number.number as i64).int(claims_to);
+            tx.send(NOTE_FRONT, args.text(claimed.unwrap_or_default()));
+        }
         let line = (!admissions.is_empty() || claim.is_some()).then(|| {
             if claim.is_some() {
                 tx.send(PASS_TURNS, Args::new().text(instance));
             }
-            tx.queue(LINE_STATE, Args::new())
+            tx.queue(LINE_STATE, Args::new().text(instance))
         });
 
         let mut answers = tx.commit_answered().await.map_err(DbError::from)?;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use matricula_core::{
     Admission, Admitted, AppendOutcome, Call, Change, Clearance, Commit, CommitAnswer, CommitNo, Core, CoreConfig, End,
-    Input, Lane, Moment, Notice, Ready, Registered, Reply as CoreReply, Rpc, RpcNo, SagaId, SagaView, StoreAnswer,
-    StoreRequest, Ticket, Workflow,
+    Input, Lane, LineState, Moment, Notice, Ready, Registered, Reply as CoreReply, Rpc, RpcNo, SagaId, SagaView,
+    StoreAnswer, StoreRequest, Ticket, Workflow,
 };
 use matricula_engine::{
     CallAnswer, CallError, CallStatus, Code, DecideError, Direction, Input as SagaInput, OperatorCommand, Outcome,
@@ -328,6 +328,10 @@ impl Memory {
         let last = self.commits.get(&number.lane);
         let Some(commit) = last.filter(|commit| commit.number == number) else { return answer };
         match (missing, answer) {
+            (Broken::OthersAreNotWaitedFor, CommitAnswer::Written { admissions, claimed, appends, line }) => {
+                let line = line.map(|line| LineState { claims_to_ms: None, ..line });
+                CommitAnswer::Written { admissions, claimed, appends, line }
+            }
             (Broken::WritesAreGivenUp, CommitAnswer::Failed) => nothing_written(commit),
             (Broken::LostClaimsAreForgotten, CommitAnswer::Failed)
                 if commit.claim.is_some() && commit.admissions.is_empty() && commit.appends.is_empty() =>
@@ -375,6 +379,7 @@ impl Memory {
                 Broken::ClaimsAreUnsorted => Some(changed(&sent, |commit| {
                     commit.claim.iter_mut().for_each(|claim| claim.turns.reverse());
                 })),
+                Broken::FrontsAreNotNoted => Some(changed(&sent, |commit| commit.others_claim_to_ms = None)),
                 _ => Some(sent),
             });
         }
@@ -455,6 +460,9 @@ impl Memory {
                     sagas.remove(0);
                 }
                 StoreAnswer::Line { state, sagas }
+            }
+            StoreAnswer::Line { state, sagas } if missing == Broken::OthersAreNotWaitedFor => {
+                StoreAnswer::Line { state: LineState { claims_to_ms: None, ..state }, sagas }
             }
             StoreAnswer::Line { .. } if self.has_missed => StoreAnswer::Failed,
             StoreAnswer::Adopted(_) if missing == Broken::AdoptedAreForgotten => StoreAnswer::Adopted(Vec::new()),
@@ -572,9 +580,10 @@ fn nothing_written(commit: &Commit<Rc<Request>>) -> CommitAnswer {
 
 /// The same commit with changes.
 fn changed(commit: &SagaCommit, change: impl FnOnce(&mut Commit<Rc<Request>>)) -> SagaCommit {
-    let Commit { number, admissions, claim, appends } = &**commit;
+    let Commit { number, admissions, claim, appends, others_claim_to_ms } = &**commit;
     let (admissions, claim, appends) = (admissions.clone(), claim.clone(), appends.clone());
-    let mut changed = Commit { number: *number, admissions, claim, appends };
+    let (number, others_claim_to_ms) = (*number, *others_claim_to_ms);
+    let mut changed = Commit { number, admissions, claim, appends, others_claim_to_ms };
     change(&mut changed);
     changed.into()
 }

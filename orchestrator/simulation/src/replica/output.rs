@@ -195,8 +195,9 @@ impl Replica {
         let (number, claim) = (commit.number, commit.claim.as_ref().map(claim_of));
         let in_order = claim.iter().flat_map(|claim| &claim.turns).filter(|turn| !turn.is_out_of_order);
         let turns = in_order.map(|turn| turn.saga).collect();
-        let subject_open_max = self.config.subject_open_max;
-        let request = StoreRequest::Write(Rc::new(Batch { number, admissions, claim, appends, subject_open_max }));
+        let (subject_open_max, others_claim_to_ms) = (self.config.subject_open_max, commit.others_claim_to_ms);
+        let batch = Batch { number, admissions, claim, appends, others_claim_to_ms, subject_open_max };
+        let request = StoreRequest::Write(Rc::new(batch));
         let kind = request.kind();
         env.facts.push(Fact::CommitSent { instance: self.instance, number, kind, empty, turns });
         self.under_way.push(number.lane);

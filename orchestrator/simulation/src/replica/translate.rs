@@ -100,7 +100,8 @@ pub(super) fn described(instance: InstanceNo, commit: &Commit<Rc<Request>>) -> S
 /// The core's words for a queued saga.
 pub(super) fn read_queued(env: &Env, queued: store::Queued) -> QueuedSaga<Rc<Request>> {
     let request = Ok(env.request(queued.saga).clone());
-    QueuedSaga { id: id_of(queued.saga), ticket: Ticket(queued.ticket), request }
+    let store::Queued { saga, ticket, accepted_at_ms } = queued;
+    QueuedSaga { id: id_of(saga), ticket: Ticket(ticket), accepted_at_ms, request }
 }
 
 pub(super) fn state_of(line: store::LineState) -> LineState {
@@ -110,7 +111,7 @@ pub(super) fn state_of(line: store::LineState) -> LineState {
         store::Door::Closed => DoorState::Closed,
     };
     let door = Door { state, sentence: String::new() };
-    LineState { served: Ticket(line.served), last: Ticket(line.last), door }
+    LineState { served: Ticket(line.served), last: Ticket(line.last), door, claims_to_ms: line.claims_to_ms }
 }
 
 /// The store's words for a claim.

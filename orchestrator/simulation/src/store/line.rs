@@ -4,7 +4,7 @@
 use super::{Admission, Admitted, Batch, Claim, Row, Store, StoreAnswer, Turn, Undo};
 use crate::broken::Broken;
 use crate::env::Env;
-use crate::fact::Fact;
+use crate::fact::{ClaimFront, Fact};
 use crate::names::{InstanceNo, SagaNo};
 
 /// What the door lets through.
@@ -25,6 +25,26 @@ pub(crate) struct LineState {
     /// The ticket that was given last.
     pub last: u64,
     pub door: Door,
+    /// The least bound that other instances have noted, as it is answered.
+    pub claims_to_ms: Option<i64>,
+}
+
+/// How far an instance lets others claim.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Front {
+    claims_to_ms: i64,
+    noted_at_ms: i64,
+    /// Whether it was noted anew within a second, each time since its last claim.
+    is_unbroken: bool,
+}
+
+/// For so long a bound counts.
+const FRONT_COUNTS_MS: i64 = 1_000;
+
+impl Front {
+    fn counts(&self, now_ms: i64) -> bool {
+        self.noted_at_ms > now_ms - FRONT_COUNTS_MS
+    }
 }
 
 /// A saga in the line.
@@ -32,6 +52,7 @@ pub(crate) struct LineState {
 pub(crate) struct Queued {
     pub saga: SagaNo,
     pub ticket: u64,
+    pub accepted_at_ms: i64,
 }
 
 impl Store {
@@ -53,17 +74,40 @@ impl Store {
     /// The saga if it is queued.
     pub(super) fn queued(&self, saga: SagaNo) -> Option<Queued> {
         let row = self.rows.get(saga.get())?.as_ref().filter(|row| row.is_queued)?;
-        Some(Queued { saga, ticket: row.ticket })
+        Some(Queued { saga, ticket: row.ticket, accepted_at_ms: row.accepted_at_ms })
     }
 
     /// The state of the line is read before its sagas: the last write came between the two, unless it was read since.
-    pub(super) fn read_line(&mut self, after: u64, limit: usize) -> StoreAnswer {
-        let state = std::mem::replace(&mut self.line_before, self.line);
+    pub(super) fn read_line(&mut self, instance: InstanceNo, after: u64, limit: usize, now_ms: i64) -> StoreAnswer {
+        let claims_to_ms = self.line_for(instance, now_ms).claims_to_ms;
+        let state = LineState { claims_to_ms, ..std::mem::replace(&mut self.line_before, self.line) };
         let behind = |saga| self.queued(saga).filter(|queued| queued.ticket > after);
         let mut queued: Vec<Queued> = self.sagas().filter_map(|(saga, _)| behind(saga)).collect();
         queued.sort_unstable_by_key(|queued| queued.ticket);
         queued.truncate(limit);
         StoreAnswer::Line(state, queued)
+    }
+
+    /// The line as an instance has to know it.
+    pub(super) fn line_for(&self, instance: InstanceNo, now_ms: i64) -> LineState {
+        let fronts = self.fronts_of_others(instance).filter(|front| front.counts(now_ms));
+        LineState { claims_to_ms: fronts.map(|front| front.claims_to_ms).min(), ..self.line }
+    }
+
+    fn fronts_of_others(&self, instance: InstanceNo) -> impl Iterator<Item = &Front> {
+        let others = self.fronts.iter().enumerate().filter(move |(other, _)| *other != instance.get());
+        others.filter_map(|(_, front)| front.as_ref())
+    }
+
+    /// An instance notes how far others may claim.
+    pub(super) fn note_front(&mut self, instance: InstanceNo, claims_to_ms: i64, claims: bool, now_ms: i64) {
+        if self.fronts.len() <= instance.get() {
+            self.fronts.resize(instance.get() + 1, None);
+        }
+        let before = self.fronts[instance.get()];
+        let is_unbroken = claims || before.is_some_and(|front| front.is_unbroken && front.counts(now_ms));
+        self.undo.push(Undo::Front(instance, before));
+        self.fronts[instance.get()] = Some(Front { claims_to_ms, noted_at_ms: now_ms, is_unbroken });
     }
 
     pub(super) fn admit(&mut self, env: &Env, instance: InstanceNo, batch: &Batch) -> Vec<Admitted> {
@@ -90,7 +134,7 @@ impl Store {
             let is_early = env.is_broken(Broken::TicketsComeOutOfOrder);
             let ticket = if is_early { ((ticket - 1) ^ 1) + 1 } else { ticket };
             let may_begin = may_begin(admission, self.line.door);
-            self.insert(instance, admission, ticket, may_begin)
+            self.insert(instance, admission, ticket, may_begin, env.now_ms + self.clock_ahead_ms)
         });
         admitted.collect()
     }
@@ -114,7 +158,14 @@ impl Store {
         Some(if is_mine { Admitted::Begun { ticket } } else { Admitted::Queued { ticket } })
     }
 
-    fn insert(&mut self, instance: InstanceNo, admission: &Admission, ticket: u64, may_begin: bool) -> Admitted {
+    fn insert(
+        &mut self,
+        instance: InstanceNo,
+        admission: &Admission,
+        ticket: u64,
+        may_begin: bool,
+        accepted_at_ms: i64,
+    ) -> Admitted {
         let Admission { saga, ref first, .. } = *admission;
         let first = first.clone().filter(|_| may_begin);
         if self.rows.len() <= saga.get() {
@@ -124,6 +175,7 @@ impl Store {
         self.rows[saga.get()] = Some(Row {
             owner: if is_queued { InstanceNo::NOBODY } else { instance },
             ticket,
+            accepted_at_ms,
             is_queued,
             sequence: u64::from(!is_queued),
             has_outcome: false,
@@ -140,14 +192,26 @@ impl Store {
     }
 
     /// For each turn, whether the saga is this instance's now.
-    pub(super) fn claim(&mut self, instance: InstanceNo, claim: &Claim) -> Vec<bool> {
+    pub(super) fn claim(
+        &mut self,
+        instance: InstanceNo,
+        claim: &Claim,
+        others_claim_to_ms: Option<i64>,
+        now_ms: i64,
+    ) -> Vec<bool> {
         let is_next = self.line.served == claim.after;
+        let fronts = self.fronts_of_others(instance).filter(|front| front.is_unbroken && front.counts(now_ms));
+        let claims_to_ms = fronts.map(|front| front.claims_to_ms).min().unwrap_or(i64::MAX);
         for turn in claim.turns.iter().filter(|turn| is_next || turn.is_out_of_order) {
             if !turn.is_out_of_order {
                 self.set_line(LineState { served: self.line.served.max(turn.ticket), ..self.line });
             }
-            if self.queued(turn.saga).is_some() {
-                self.begin(instance, turn);
+            if let Some(queued) = self.queued(turn.saga) {
+                let front = ClaimFront {
+                    ahead_ms: queued.accepted_at_ms.saturating_sub(claims_to_ms),
+                    others_ahead_ms: others_claim_to_ms.map(|to_ms| to_ms.saturating_sub(queued.accepted_at_ms)),
+                };
+                self.begin(instance, turn, front);
             }
         }
         let is_mine = |turn: &Turn| {
@@ -157,13 +221,14 @@ impl Store {
         claim.turns.iter().map(is_mine).collect()
     }
 
-    fn begin(&mut self, instance: InstanceNo, turn: &Turn) {
-        let Turn { saga, ticket, ref first, is_out_of_order } = *turn;
+    fn begin(&mut self, instance: InstanceNo, turn: &Turn, front: ClaimFront) {
+        let Turn { saga, ticket, ref first, is_out_of_order, .. } = *turn;
         let row = self.row(saga);
         (row.owner, row.is_queued, row.sequence) = (instance, false, 1);
         row.log.push(first.clone());
         self.undo.push(Undo::Claimed(saga));
-        self.pending_facts.push(Fact::Claimed { saga, instance, ticket, first: first.clone(), is_out_of_order });
+        let first = first.clone();
+        self.pending_facts.push(Fact::Claimed { saga, instance, ticket, first, front, is_out_of_order });
     }
 
     /// A claim is taken back.

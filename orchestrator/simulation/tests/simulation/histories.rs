@@ -18,7 +18,7 @@ fn no_history_violates_an_invariant() {
     let first_seed = first_seed();
     println!("histories from seed {first_seed} on");
     let budget = Budget { first_seed, histories: HISTORIES, time: TIME };
-    let campaign = campaign::run(&Simulation::default(), budget, |_| {});
+    let campaign = campaign::run(&Simulation::default, budget, |_| {});
     println!("{} histories, {:.0} a second: {}", campaign.histories, campaign.rate(), campaign.tally);
     assert!(campaign.failed.is_none(), "{}", campaign.failure().unwrap_or_default());
     // A simulation in which nothing happens finds nothing. On a busy machine it may not get far.

@@ -176,7 +176,7 @@ impl Rush {
                 self.line.served = ticket;
                 admissions.push(Admitted::Begun { ticket });
             } else {
-                self.queued.push_back(QueuedSaga { id: admission.id, ticket, request: Ok(()) });
+                self.queued.push_back(QueuedSaga { id: admission.id, ticket, accepted_at_ms: 0, request: Ok(()) });
                 admissions.push(Admitted::Queued { ticket });
             }
         }

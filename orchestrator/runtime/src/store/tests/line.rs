@@ -23,12 +23,19 @@ fn waits(subject: &str, key: &str) -> Admission {
 }
 
 fn commit(admissions: Vec<Admission>, claim: Option<Claim>) -> Commit<Arc<Carried<()>>> {
-    Commit { number: CommitNo { lane: Lane::Log, number: 1 }, admissions, claim, appends: Vec::new() }
+    Commit {
+        number: CommitNo { lane: Lane::Log, number: 1 },
+        admissions,
+        claim,
+        appends: Vec::new(),
+        others_claim_to_ms: None,
+    }
 }
 
 fn claim(after: u64, turns: &[(SagaId, Ticket)], is_out_of_order: bool) -> Claim {
     let first = saga("", "", "").admitted;
-    let turn = |(saga, ticket): &(_, _)| Turn { saga: *saga, ticket: *ticket, first: first.clone(), is_out_of_order };
+    let turn =
+        |&(saga, ticket): &(_, _)| Turn { saga, ticket, first: first.clone(), accepted_at_ms: 0, is_out_of_order };
     Claim { after: Ticket(after), turns: turns.iter().map(turn).collect() }
 }
 
@@ -80,7 +87,8 @@ impl Line {
     }
 
     async fn read(&self, after: u64) -> (LineState, Vec<(SagaId, Ticket)>) {
-        let (state, rows) = self.fixture.store.read_line::<()>(Ticket(after), 1_000).await.unwrap();
+        let (state, rows) =
+            self.fixture.store.read_line::<()>(&self.fixture.instance, Ticket(after), 1_000).await.unwrap();
         (state, rows.into_iter().map(|row| (row.id, row.ticket)).collect())
     }
 
@@ -466,4 +474,40 @@ async fn sagas_from_before_the_line_go_on() {
         assert_eq!(admitted, [Admitted::Existing { id: old, same_request: true }], "{backend:?}");
         assert_eq!(appended, [AppendOutcome::Appended], "{backend:?}");
     }
+}
+
+/// On a file there is no other instance.
+#[tokio::test]
+async fn an_instance_reads_how_far_the_others_let_it_claim() {
+    let line = Line::new(Backend::Postgres).await;
+    let bound = async |number: usize| {
+        let read = line.fixture.store.read_line::<()>(line.instance(number), Ticket(0), 0).await.unwrap();
+        read.0.claims_to_ms
+    };
+    let note_in = async |commit_number, number: usize, claims_to_ms| {
+        let (lane, others_claim_to_ms) = (Lane::Log, Some(claims_to_ms));
+        let number_of = CommitNo { lane, number: commit_number };
+        line.write(number, &Commit { number: number_of, others_claim_to_ms, ..commit(Vec::new(), None) }).await;
+    };
+    let note = async |number: usize, claims_to_ms| note_in(1, number, claims_to_ms).await;
+    assert_eq!(bound(0).await, None);
+    note(1, 1_250).await;
+    note(2, 1_300).await;
+    assert_eq!([bound(0).await, bound(1).await, bound(2).await], [Some(1_250), Some(1_300), Some(1_250)]);
+    note(1, i64::MAX).await;
+    assert_eq!(bound(0).await, Some(1_250), "the same commit again changes nothing");
+    note_in(2, 1, i64::MAX).await;
+    assert_eq!(bound(0).await, Some(1_300));
+    let absent = Claim { turns: claim(0, &[(SagaId::from_u128(7), Ticket(7))], false).turns, after: Ticket(0) };
+    let missed = Commit { others_claim_to_ms: Some(7), ..commit(Vec::new(), Some(absent)) };
+    let missed = Commit { number: CommitNo { lane: Lane::Log, number: 3 }, ..missed };
+    assert_eq!(line.write(1, &missed).await.claimed, [false]);
+    assert_eq!(bound(0).await, Some(1_300), "a claim that has missed has nothing at work");
+    line.fixture.store.sweep_line().await.unwrap();
+    assert_eq!([bound(0).await, bound(1).await], [Some(1_300), Some(1_300)], "the sweep leaves what counts");
+    let accepted = line.write(0, &commit(vec![waits("S1", "a")], None)).await;
+    assert_eq!(accepted.line.unwrap().claims_to_ms, Some(1_300), "acceptance reads it, too");
+    // As if the second had been silent for a second.
+    line.fixture.store.execute("UPDATE line_front SET noted_at = noted_at - 1000", Args::new()).await.unwrap();
+    assert_eq!(bound(0).await, None, "an instance that has ended or was stopped is not waited for");
 }

@@ -1,0 +1,24 @@
+//! Claims stay near: what is claimed was accepted at most 250 ms after anything that another instance has claimed and has
+//! at work, as long as that one can be heard of. Each claim notes what it has at work.
+
+use super::{Held, Invariant, View, hold};
+use crate::fact::Fact;
+
+/// Somebody who clicked so much later, in milliseconds, may have a turn at the same time.
+const AHEAD_MAX_MS: i64 = 250;
+
+pub(super) struct ClaimsStayNear;
+
+impl Invariant for ClaimsStayNear {
+    fn name(&self) -> &'static str {
+        "claims stay near"
+    }
+
+    fn see(&mut self, fact: &Fact, _world: &View<'_>) -> Held {
+        let Fact::Claimed { saga, instance, front, is_out_of_order: false, .. } = fact else { return Ok(()) };
+        let ahead_ms = front.ahead_ms;
+        hold(ahead_ms <= 0, || format!("{instance} claims {saga} {ahead_ms} ms ahead of what another has at work"))?;
+        let is_noted = front.others_ahead_ms.is_some_and(|ahead_ms| ahead_ms <= AHEAD_MAX_MS);
+        hold(is_noted, || format!("{instance} has {saga} at work and lets others claim what comes much later"))
+    }
+}
