@@ -81,7 +81,7 @@ pub enum Saga {
         group = ArgGroup::new("answer").required(true),
         after_help = "Examples:\n  \
             matricula saga resolve ID refund_fees --done --reason \"paid out by hand\" --yes\n  \
-            matricula saga resolve ID commit_enrollments --refused --reason \"nothing is enrolled\" --yes\n\n\
+            matricula saga resolve ID enroll --refused --reason \"nothing is enrolled\" --yes\n\n\
             Of a pivot that is found refused the service is asked first, and if it has happened after all the saga turns back. \
             While the service does not answer, the same with another reason settles it for good."
     )]

@@ -35,7 +35,7 @@ fn open(config: &Config, place: Place) -> anyhow::Result<Archive> {
 }
 
 fn list(archive: Archive, student: Option<&str>, limit: usize, format: Format) -> anyhow::Result<ExitCode> {
-    let definition = saga::definition()?;
+    let definitions = saga::definitions()?;
     let (mut sagas, mut damaged, mut has_more) = (Vec::new(), 0, false);
     for read in archive {
         match read {
@@ -45,7 +45,7 @@ fn list(archive: Archive, student: Option<&str>, limit: usize, format: Format) -
                 break;
             }
             Ok(Found { saga, .. }) => {
-                let stored = StoredRegistration::read(&definition, saga);
+                let stored = StoredRegistration::read(&definitions, saga);
                 sagas.push(matricula_ops::summary(&stored));
             }
             Err(problem) => {
@@ -100,8 +100,8 @@ fn show(archive: Archive, typed: String, format: Format) -> anyhow::Result<ExitC
     let Some(Found { saga, file }) = found else {
         anyhow::bail!("none of the {files} files of the archive has the saga {typed}");
     };
-    let definition = saga::definition()?;
-    let saga = matricula_ops::shown(&definition, &StoredRegistration::read(&definition, saga));
+    let definitions = saga::definitions()?;
+    let saga = matricula_ops::shown(&definitions, &StoredRegistration::read(&definitions, saga));
     eprintln!("in {}", file.display());
     shown::print(&saga, format)?;
     Ok(ExitCode::SUCCESS)

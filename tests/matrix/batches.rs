@@ -23,7 +23,7 @@ impl Batches {
 
     /// Makes a call, together with those that wait at the same moment.
     pub async fn call(&self, call: Call<RegistrationRequest>) -> CallAnswer {
-        let step = self.registrations.definition().step(call.step);
+        let step = self.registrations.definitions().of(&call.state).step(call.step);
         let (destination, rpc) = (step.destination, step.rpc(call.direction).expect("what is called exists"));
         let (reply, answer) = oneshot::channel();
         let is_first = self.queue(|waiting| {

@@ -113,6 +113,7 @@ impl<'a> Traces<'a> {
             (step::CREATE_ENROLLMENTS, enrollments(&[Pending, Enrolled, Dropped])),
             (step::ASSESS_FEES, charges(PostingKind::Charge).abs_diff(charges(PostingKind::Void))),
             (step::COMMIT_ENROLLMENTS, enrollments(&[last])),
+            (step::ENROLL, enrollments(&[Pending, last])),
             (step::SETTLE_COURSES, courses(&[last])),
             (step::RELEASE_DROPPED_SEATS, earlier.holds.iter().filter(|hold| hold.released_at.is_some()).count()),
             (step::REFUND_FEES, own.refunds),

@@ -5,15 +5,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use matricula_engine::{CallAnswer, Direction, Recorded, SagaState};
+use matricula_engine::{CallAnswer, Definition, Direction, Recorded, SagaState};
 use matricula_kit::id::StudentId;
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing;
 use matricula_kit::time::{self, UnixMs};
-use matricula_proto::common::v1::Money;
+use matricula_proto::common::v1::{DroppedCourse, Money, Operation, operation_result};
+use matricula_proto::enrollments::v1::enrollment_service_client::EnrollmentServiceClient;
 use matricula_proto::imports::v1::import_row::Row;
 use matricula_proto::ops::v1::ExportLedgerResponse;
-use matricula_proto::{academics, fees, seats};
+use matricula_proto::{academics, enrollments, fees, seats};
 use matricula_registration::saga::{self, step};
 use matricula_registration::{Channels, RegistrationRequest, Registrations};
 use matricula_runtime::{Call as WireCall, SagaId};
@@ -55,6 +56,8 @@ pub struct Subject {
     refusing: Vec<&'static str>,
     /// The registration that added what this one drops.
     earlier: Option<SagaId>,
+    /// A registration of version 1 that has marked what this one drops, so that its pivot is refused.
+    rival: Option<SagaId>,
 }
 
 impl Change {
@@ -73,7 +76,7 @@ impl Subject {
         let request =
             RegistrationRequest::try_new(StudentId::stored(student(number)), adds, drops, Vec::new(), time::now());
         let request = Arc::new(request.expect("within the bounds"));
-        Self { saga: matricula_runtime::new_saga_id(), request, refusing: Vec::new(), earlier: None }
+        Self { saga: matricula_runtime::new_saga_id(), request, refusing: Vec::new(), earlier: None, rival: None }
     }
 }
 
@@ -87,16 +90,22 @@ fn section(number: usize, which: &str) -> String {
 
 impl Campus {
     pub fn new(change: Change, services: Arc<Services>) -> Self {
-        let registrations = Registrations::try_new(services.channels.clone()).expect("a sound table");
-        let batches = Arc::new(Batches::new(registrations));
-        Self::with(change, services, batches, 0)
+        Self::of(saga::definition().expect("a sound table"), change, services)
     }
 
-    fn with(change: Change, services: Arc<Services>, batches: Arc<Batches>, cases: usize) -> Self {
+    /// Registrations of one version.
+    pub fn of(definition: Definition, change: Change, services: Arc<Services>) -> Self {
+        let registrations = Registrations::try_new(services.channels.clone()).expect("a sound table");
+        let batches = Arc::new(Batches::new(registrations));
+        Self::with(definition, change, services, batches)
+    }
+
+    fn with(definition: Definition, change: Change, services: Arc<Services>, batches: Arc<Batches>) -> Self {
         let adds = change.adds().then(|| "a".to_owned());
         let any = Subject::new(0, adds, change.drops().then(|| "d".to_owned()));
-        let shape = Shape::new(saga::definition().expect("a sound table"), saga::applies(&any.request));
-        Self { shape, change, services, batches, cases: AtomicUsize::new(cases), earlier: Mutex::default() }
+        let applies = saga::applies(&definition, &any.request);
+        let shape = Shape::new(definition, applies);
+        Self { shape, change, services, batches, cases: AtomicUsize::new(0), earlier: Mutex::default() }
     }
 
     pub fn services(&self) -> &Services {
@@ -121,14 +130,52 @@ impl Campus {
         self.batches.call(call).await
     }
 
-    /// Undoes the creation of enrollments that never comes, or that came: what comes after it is refused.
-    async fn cancel_enrollments(&self, subject: &Subject) {
+    /// Undoes a step before it comes, or after it: the step is refused from then on.
+    async fn undo(&self, subject: &Subject, name: &'static str) {
         let def = self.shape.definition();
         let first = Recorded::first(0, def.admit(self.shape.applies(), 0));
         let state = Arc::new(SagaState::replay(def, [&first]).expect("an admission"));
-        let (step, name) = (def.index(step::CREATE_ENROLLMENTS).expect("a step"), step::CREATE_ENROLLMENTS);
+        let step = def.index(name).expect("a step");
         let undo = Call { step, name, direction: Direction::Compensation, attempt: 1, state };
         assert!(matches!(self.send(subject, &undo).await, CallAnswer::Done(_)));
+    }
+
+    /// Has the pivot of version 2 refused: a rival marks the enrollment that the case drops. The pivot of a case without a
+    /// drop is withdrawn before it comes.
+    async fn refuse_to_enroll(&self, subject: &mut Subject) {
+        let (Some(section), Some(earlier)) = (subject.request.drops.first(), subject.earlier) else {
+            return self.undo(subject, step::ENROLL).await;
+        };
+        let rival = matricula_runtime::new_saga_id();
+        let dropped = DroppedCourse {
+            section_id: section.as_str().to_owned(),
+            course_id: format!("c-{section}"),
+            registration_id: earlier.to_string(),
+        };
+        let operation = enrollments::v1::CreateEnrollmentsOperation {
+            operation: of_rival(rival),
+            student_id: subject.request.student.as_str().to_owned(),
+            adds: Vec::new(),
+            drops: vec![dropped],
+            roster_row_id: String::new(),
+        };
+        let request = enrollments::v1::CreateEnrollmentsRequest { operations: vec![operation] };
+        let mut client = EnrollmentServiceClient::new(self.services.channels.enrollments.clone());
+        let results = client.create_enrollments(request).await.expect("an answer").into_inner().results;
+        assert!(matches!(results[0].outcome, Some(operation_result::Outcome::Done(_))), "{results:?}");
+        subject.rival = Some(rival);
+    }
+
+    /// The rival gives up, and its mark goes.
+    async fn give_up(&self, subject: &Subject) {
+        let Some(rival) = subject.rival else { return };
+        let operation = enrollments::v1::CancelEnrollmentsOperation {
+            operation: of_rival(rival),
+            student_id: subject.request.student.as_str().to_owned(),
+        };
+        let request = enrollments::v1::CancelEnrollmentsRequest { operations: vec![operation] };
+        let mut client = EnrollmentServiceClient::new(self.services.channels.enrollments.clone());
+        client.cancel_enrollments(request).await.expect("an answer");
     }
 
     /// Enrolls each student in what its case drops.
@@ -136,7 +183,8 @@ impl Campus {
         if !self.change.drops() {
             return numbers.map(|_| None).collect();
         }
-        let first = Self::with(Change::Enroll, self.services.clone(), self.batches.clone(), 0);
+        let definition = self.shape.definition().clone();
+        let first = Self::with(definition, Change::Enroll, self.services.clone(), self.batches.clone());
         let enrolling = numbers.map(|number| {
             let subject = Subject::new(number, Some(section(number, "old")), None);
             run(&first, Case::calm(), subject)
@@ -167,9 +215,12 @@ impl World for Campus {
         for ((number, refusing), earlier) in numbered.into_iter().zip(earlier) {
             let adds = self.change.adds().then(|| section(number, "new"));
             let drops = self.change.drops().then(|| section(number, "old"));
-            let subject = Subject { refusing, earlier, ..Subject::new(number, adds, drops) };
+            let mut subject = Subject { refusing, earlier, ..Subject::new(number, adds, drops) };
             if subject.refusing.contains(&step::CREATE_ENROLLMENTS) {
-                self.cancel_enrollments(&subject).await;
+                self.undo(&subject, step::CREATE_ENROLLMENTS).await;
+            }
+            if subject.refusing.contains(&step::ENROLL) {
+                self.refuse_to_enroll(&mut subject).await;
             }
             subjects.push(subject);
         }
@@ -178,17 +229,28 @@ impl World for Campus {
 
     async fn call(&self, subject: &Subject, call: &Call) -> CallAnswer {
         if call.name == step::COMMIT_ENROLLMENTS && subject.refusing.contains(&step::COMMIT_ENROLLMENTS) {
-            self.cancel_enrollments(subject).await;
+            self.undo(subject, step::CREATE_ENROLLMENTS).await;
         }
         self.send(subject, call).await
     }
 
     async fn effects(&self, subjects: &[&Subject]) -> Vec<Effects> {
+        join_all(subjects.iter().map(|subject| self.give_up(subject))).await;
         let ledgers = ledgers::read(&self.services.channels).await;
         let traces = ledgers::Traces::of(&ledgers);
         let adds = self.change.adds();
         subjects.iter().map(|subject| traces.effects(subject.saga, subject.earlier, adds)).collect()
     }
+}
+
+/// The step of a rival that marks.
+fn of_rival(rival: SagaId) -> Option<Operation> {
+    Some(Operation {
+        saga_id: rival.to_string(),
+        step: step::CREATE_ENROLLMENTS.to_owned(),
+        owner_alive_at: Some(time::now().to_wire()),
+        ..Default::default()
+    })
 }
 
 /// A student for each case, with a section to drop and one to add, made such that what is to refuse refuses: too late to

@@ -185,3 +185,39 @@ async fn a_morning_whose_sagas_leave_at_once_ends_in_a_clean_audit() {
         assert!(archived.len() > 500, "{backend:?}: {}", archived.len());
     }
 }
+
+/// Two registrations of version 1: one that enrolled, and one that its pivot refused.
+const VERSION_1: &str = include_str!("growth/version_1.jsonl");
+
+/// The archive is for ever, and so are the tables of all versions.
+#[test]
+fn an_archive_of_version_1_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let of_unknown = VERSION_1.lines().next().expect("a line").replace("\"version\":1", "\"version\":7");
+    let of_unknown = of_unknown.replace("8000-000000000001", "8000-000000000007");
+    std::fs::write(folder.path().join("a.jsonl"), format!("{VERSION_1}{of_unknown}\n")).expect("written");
+    let archive = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_matricula"));
+        let output = command.arg("archive").args(arguments).arg("--dir").arg(folder.path()).output().expect("it runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let listed: Value = serde_json::from_str(&archive(&["list", "--output", "json"])).expect("JSON");
+    let shown = |saga: &Value| {
+        format!("{} v{} {}", saga["phase"], saga["definition_version"], saga["outcome"]).replace('"', "")
+    };
+    let listed: Vec<String> = listed.as_array().expect("a list").iter().map(shown).collect();
+    assert_eq!(listed, ["completed v1 ENROLLED", "compensated v1 REFUSED", "unreadable v7 UNKNOWN"]);
+    let show = |number: u32| archive(&["show", &format!("01a22a27-0000-7000-8000-00000000000{number}")]);
+    for part in [
+        "definition    registration version 1",
+        "create_enrollments (enrollments, compensatable): done",
+        "commit_enrollments (enrollments, pivot): done",
+    ] {
+        assert!(show(1).contains(part), "{part} is missing in:\n{}", show(1));
+    }
+    for part in ["undo CancelEnrollments: done", "commit_enrollments (enrollments, pivot): refused"] {
+        assert!(show(2).contains(part), "{part} is missing in:\n{}", show(2));
+    }
+    assert!(show(7).contains("registration v7 is not known here"), "{}", show(7));
+}

@@ -7,7 +7,6 @@ use std::sync::mpsc;
 
 use matricula_harness::{Metrics, PATIENCE, System, submission, submit};
 use matricula_kit::testing::Backend;
-use matricula_proto::common::v1::EnrollmentStatus;
 use matricula_proto::enrollments::v1::ListEnrollmentsRequest;
 use matricula_proto::enrollments::v1::enrollment_service_client::EnrollmentServiceClient;
 use matricula_proto::registration::v1::{Outcome, SubmitRegistrationRequest};
@@ -116,7 +115,7 @@ async fn a_stuck_saga_is_explained_and_decided_at_another_replica() {
         assert!(explained.contains(part), "{explained}");
     }
     check_refused(&system, &["saga", "cancel", skipped], 1, "too late to cancel");
-    check_refused(&system, &["saga", "skip", skipped, "commit_enrollments", "--yes"], 1, "VERB_REFUSED");
+    check_refused(&system, &["saga", "skip", skipped, "enroll", "--yes"], 1, "VERB_REFUSED");
     check_refused(&system, &["saga", "skip", skipped, "bribe", "--yes"], 1, "step: must be one of");
     check_refused(&system, &["saga", "skip", "nobody", "notify", "--yes"], 1, "there is no saga nobody");
     check_refused(&system, &["saga", "skip", skipped, "notify"], 2, "leaves it undone for good");
@@ -158,10 +157,10 @@ async fn a_stuck_saga_is_explained_and_decided_at_another_replica() {
     watch.wait().expect("it ends");
 }
 
-/// A service is away with a commit that waits for it, somebody finds that nothing is enrolled, and the service comes back: the
-/// commit does not come after all, and split what is told from what is official.
+/// A service is away with a pivot that waits for it, somebody finds that nothing is enrolled, and the service comes back: the
+/// pivot does not come after all, and split what is told from what is official.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_was_found_refused_does_not_come_later() {
+async fn a_pivot_that_was_found_refused_does_not_come_later() {
     let mut system = System::separate(Backend::Postgres, &[]).await;
     system.add_orchestrator(OTHER);
     system.import(&bundle(&[("A", 9, "")], 1));
@@ -175,18 +174,18 @@ async fn a_commit_that_was_found_refused_does_not_come_later() {
     let explained = |system: &System| done(system, &["saga", "explain", &id]);
     let says =
         |text: String, step: &str, word: &str| text.lines().any(|line| line.contains(step) && line.contains(word));
-    until("it is created", || says(explained(&system), "create_enrollments", "done"));
+    until("it has its seat", || says(explained(&system), "hold_seats", "done"));
     system.kill("enrollments");
     limit(&system, "8");
-    until("its commit has failed", || says(explained(&system), "commit_enrollments", "failed"));
-    let resolve = ["saga", "resolve", &id, "commit_enrollments", "--refused", "--yes"];
+    until("its pivot has failed", || says(explained(&system), "enroll", "failed"));
+    let resolve = ["saga", "resolve", &id, "enroll", "--refused", "--yes"];
     let (code, stdout, stderr) = run(&system, &[&resolve[..], &DECISION].concat());
     assert_eq!(code, Some(3), "the service is asked first, and does not answer: {stdout} {stderr}");
     assert!(stderr.contains("Not carried out yet: being undone"), "{stderr}");
     let asked = explained(&system);
     assert!(asked.contains("whether its pivot has happened"), "{asked}");
-    until("the question has failed", || says(explained(&system), "commit_enrollments", "failed"));
-    check_refused(&system, &["saga", "resolve", &id, "commit_enrollments", "--done", "--yes"], 1, "is being asked");
+    until("the question has failed", || says(explained(&system), "enroll", "failed"));
+    check_refused(&system, &["saga", "resolve", &id, "enroll", "--done", "--yes"], 1, "is being asked");
     system.restart("enrollments");
     until("it is finished", || json(&system, &["saga", "show", &id])["summary"]["phase"] == "compensated");
     let report = json(&system, &["audit"]);
@@ -194,7 +193,7 @@ async fn a_commit_that_was_found_refused_does_not_come_later() {
     let mut enrollments = EnrollmentServiceClient::new(system.channel("enrollments").await);
     let request = ListEnrollmentsRequest { student_id: "S1".to_owned(), ..ListEnrollmentsRequest::default() };
     let listed = enrollments.list_enrollments(request).await.expect("a list").into_inner().enrollments;
-    assert!(listed.iter().all(|enrollment| enrollment.status() == EnrollmentStatus::Cancelled), "{listed:?}");
+    assert!(listed.is_empty(), "{listed:?}");
 }
 
 /// A service is away under load: it is the cause that operators see, with its error and the number of sagas that wait for

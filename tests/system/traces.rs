@@ -28,8 +28,7 @@ const RESERVE: &str = "matricula.academics.v1.AcademicService/ReserveCourses";
 const REMOVE: &str = "matricula.academics.v1.AcademicService/RemoveCourses";
 const SETTLE: &str = "matricula.academics.v1.AcademicService/SettleCourses";
 const HOLD: &str = "matricula.seats.v1.SeatService/HoldSeats";
-const CREATE: &str = "matricula.enrollments.v1.EnrollmentService/CreateEnrollments";
-const COMMIT: &str = "matricula.enrollments.v1.EnrollmentService/CommitEnrollments";
+const ENROLL: &str = "matricula.enrollments.v1.EnrollmentService/Enroll";
 const ASSESS: &str = "matricula.fees.v1.FeeService/AssessFees";
 const NOTIFY: &str = "matricula.notifications.v1.NotificationService/SendNotification";
 
@@ -134,9 +133,9 @@ async fn a_registration_is_one_trace_of_these_spans() {
 
         let databases = commits(&system);
         let spans = all_exported(&mut system, &matricula_harness::ROLES, collector).await;
-        let steps = [RESERVE, HOLD, CREATE, ASSESS, COMMIT, SETTLE, NOTIFY];
+        let steps = [RESERVE, HOLD, ASSESS, ENROLL, SETTLE, NOTIFY];
         assert_eq!(counted(&spans), expected(&steps, &databases), "{backend:?}");
-        assert_eq!(spans.len(), 24, "{backend:?}");
+        assert_eq!(spans.len(), 21, "{backend:?}");
         check_one_trace(&spans);
 
         let system_name = if backend == Backend::Sqlite { "sqlite" } else { "postgresql" };
@@ -220,7 +219,7 @@ async fn attempts_without_an_answer_are_errors_of_the_caller() {
     let spans = all_exported(&mut system, &matricula_harness::ROLES, collector).await;
     let (mut holds, others): (Vec<Received>, Vec<Received>) =
         spans.into_iter().partition(|span| span.name == HOLD && span.kind == Kind::Client);
-    let mut rest = expected(&[RESERVE, HOLD, CREATE, ASSESS, COMMIT, SETTLE, NOTIFY], &databases);
+    let mut rest = expected(&[RESERVE, HOLD, ASSESS, ENROLL, SETTLE, NOTIFY], &databases);
     rest.remove(&(Kind::Client, HOLD));
     assert_eq!(counted(&others), rest);
     holds.sort_by_key(|span| span.attribute("matricula.attempt").and_then(|number| number.parse::<u32>().ok()));

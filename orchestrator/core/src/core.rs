@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_engine::{
-    CallAnswer, CallState, CallStatus, DecideError, Definition, Direction, Effect, FoldError, Input as SagaInput,
-    Jitter, LeaveReason, Recorded, SagaState, StepIndex, decide,
+    CallAnswer, CallState, CallStatus, DecideError, Definition, Definitions, Direction, Effect, FoldError,
+    Input as SagaInput, Jitter, LeaveReason, Recorded, SagaState, StepIndex, decide,
 };
 
 use crate::admission::{Bounds, Rejection, Repeats, Room, when_decided};
@@ -90,7 +90,7 @@ impl<W: Workflow> Core<W> {
             line: Line::new(config, now),
             slots: Slots::new(config),
             queueing: 0,
-            destinations: Destinations::new(workflow.definition(), config),
+            destinations: Destinations::new(workflow.definitions(), config),
             workflow,
             instance,
             seed,
@@ -176,8 +176,9 @@ impl<W: Workflow> Core<W> {
         &self.workflow
     }
 
-    fn definition(&self) -> &Definition {
-        self.workflow.definition()
+    /// The definition that new sagas begin with.
+    fn current(&self) -> &Definition {
+        self.workflow.definitions().current()
     }
 
     fn take(&mut self, input: Input<W>) {
@@ -294,8 +295,8 @@ impl<W: Workflow> Core<W> {
     /// The first event of a saga that begins now, and its state after it.
     fn first_event(&self, request: &W::Request) -> Result<(Recorded, Arc<SagaState>), FoldError> {
         let now_ms = self.clock.now_ms;
-        let first = Recorded::first(now_ms, self.definition().admit(self.workflow.applies(request), now_ms));
-        let state = SagaState::replay(self.definition(), [&first])?;
+        let first = Recorded::first(now_ms, self.current().admit(self.workflow.applies(request), now_ms));
+        let state = SagaState::replay(self.current(), [&first])?;
         Ok((first, Arc::new(state)))
     }
 
@@ -441,8 +442,8 @@ impl<W: Workflow> Core<W> {
             Err(problem) => {
                 let now_ms = self.clock.now_ms;
                 // As if it had all steps, so that its log folds.
-                let applies: Vec<_> = self.definition().steps().iter().map(|step| step.name).collect();
-                let admitted = self.definition().admit(applies, now_ms);
+                let applies: Vec<_> = self.current().steps().iter().map(|step| step.name).collect();
+                let admitted = self.current().admit(applies, now_ms);
                 let first = Recorded::first(now_ms, admitted);
                 (first, Err(LeaveReason::Unreadable(problem)))
             }
@@ -553,7 +554,7 @@ impl<W: Workflow> Core<W> {
                 row.log = Err(format!("request: {problem}"));
             }
             let saga = row.id;
-            match (row.resume(self.definition()), request) {
+            match (row.resume(self.workflow.definitions()), request) {
                 (Ok(state), Ok(request)) if !self.sagas.contains_key(&saga) => {
                     self.slots.adopted(saga);
                     self.enter(saga, request, &proof.persisted(Arc::new(state)), true);
@@ -607,7 +608,7 @@ impl<W: Workflow> Core<W> {
         self.ready.rpcs = self.destinations.send(self.clock, &mut self.ready.notices);
         for call in self.ready.rpcs.iter().flat_map(|rpc| rpc.calls.iter()) {
             // Of steps that are called together, one may wait on.
-            if !is_waiting_on(&self.sagas, &self.destinations, call.saga) {
+            if !is_waiting_on(self.workflow.definitions(), &self.sagas, &self.destinations, call.saga) {
                 self.slots.unpark(call.saga);
             }
         }
@@ -642,7 +643,7 @@ impl<W: Workflow> Core<W> {
         // Until the next attempt leaves, the slot is free for others: the service is away, or another saga is waited for.
         match answer {
             CallAnswer::Unknown(_) => self.slots.park(saga),
-            _ if is_waiting_on(&self.sagas, &self.destinations, saga) => {}
+            _ if is_waiting_on(self.workflow.definitions(), &self.sagas, &self.destinations, saga) => {}
             _ => self.slots.unpark(saga),
         }
         // Both moments come from one reading of one clock, so that they are as far apart as the call has taken.
@@ -675,7 +676,7 @@ impl<W: Workflow> Core<W> {
         let Some(saga) = self.sagas.get_mut(&id) else { return };
         let is_by_operator = matches!(input, SagaInput::Operator { .. });
         let jitter = jitter(self.seed, id, saga.state.sequence());
-        let definition = self.workflow.definition();
+        let definition = self.workflow.definitions().of(&saga.state);
         let decision = match decide(definition, &saga.state, input, self.clock.now_ms, jitter) {
             Ok(decision) => decision,
             Err(error) => {
@@ -765,12 +766,13 @@ impl<W: Workflow> Core<W> {
         let Some(saga) = self.sagas.get_mut(&id) else { return };
         // A call that waited for the log may have been made by a later decision, and be over by now; or an operator has
         // abandoned the saga.
-        let mut trying = saga.state.trying(self.workflow.definition());
+        let definition = self.workflow.definitions().of(&saga.state);
+        let mut trying = saga.state.trying(definition);
         let is_it = |(of, way, call): (_, _, &CallState)| (of, way, call.attempts + 1) == (step, direction, attempt);
         if !trying.any(is_it) || self.is_stopping || saga.calling.contains(&(step, direction)) {
             return;
         }
-        let spec = self.workflow.definition().step(step);
+        let spec = definition.step(step);
         let Some(rpc) = spec.rpc(direction) else { return };
         saga.calling.push((step, direction));
         let may_gather = direction == Direction::Forward && !self.workflow.is_waited_for(spec, &saga.request);
@@ -785,8 +787,8 @@ impl<W: Workflow> Core<W> {
             clearance,
             owner_alive_at_ms: self.lease.alive_at_ms(),
         };
-        self.destinations.queue(call, rpc, may_gather, self.clock.now);
-        if self.destinations.is_away(step) {
+        self.destinations.queue(spec.destination, call, rpc, may_gather, self.clock.now);
+        if self.destinations.is_away(spec.destination) {
             self.slots.park(id);
         }
     }
@@ -808,21 +810,23 @@ impl<W: Workflow> Core<W> {
 /// The answer to a command for a saga that is finished, which is in no core: a command that has taken effect is
 /// answered so, and every other comes too late.
 pub fn answer_finished(
-    definition: &Definition,
+    definitions: &Definitions,
     state: &SagaState,
     command: SagaInput,
     now_ms: i64,
 ) -> Result<(), DecideError> {
-    decide(definition, state, command, now_ms, Jitter(0)).map(|_| ())
+    decide(definitions.of(state), state, command, now_ms, Jitter(0)).map(|_| ())
 }
 
 /// Whether a call of a saga waits for a service that is away.
 fn is_waiting_on<W: Workflow>(
+    definitions: &Definitions,
     sagas: &HashMap<SagaId, Saga<W>>,
     destinations: &Destinations<W::Request>,
     id: SagaId,
 ) -> bool {
-    sagas.get(&id).is_some_and(|saga| saga.calling.iter().any(|(step, _)| destinations.is_away(*step)))
+    let is_away = |saga: &Saga<W>, step| destinations.is_away(definitions.destination(&saga.state, step));
+    sagas.get(&id).is_some_and(|saga| saga.calling.iter().any(|(step, _)| is_away(saga, *step)))
 }
 
 /// The jitter of a decision: of one saga at one place of its log.

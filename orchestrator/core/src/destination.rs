@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use matricula_engine::{CallAnswer, CallError, CallWait, Code, Definition, Direction, StepIndex, Wait};
+use matricula_engine::{CallAnswer, CallError, CallWait, Code, Definitions, Direction, StepIndex, Wait};
 
 use crate::lease::ClockReading;
 use crate::{Call, CoreConfig, Moment, Notice, Rpc, RpcNo, SagaId};
@@ -67,39 +67,37 @@ pub struct DestinationStatus {
 /// All services that the steps call.
 #[derive(Debug)]
 pub(crate) struct Destinations<R> {
-    /// In the order of the table of steps.
+    /// In the order of the tables of steps.
     all: Vec<Destination<R>>,
-    /// The place of its destination in `all`, for each step.
-    of_step: Vec<usize>,
     /// RPCs so far.
     sent: u64,
     is_closed: bool,
 }
 
 impl<R: Clone> Destinations<R> {
-    pub(crate) fn new(definition: &Definition, config: &CoreConfig) -> Self {
-        let mut all: Vec<Destination<R>> = Vec::new();
-        let mut of_step = Vec::with_capacity(definition.steps().len());
-        for step in definition.steps() {
-            let place = all.iter().position(|destination| destination.name == step.destination);
-            of_step.push(place.unwrap_or(all.len()));
-            if place.is_none() {
-                all.push(Destination::new(step.destination, config));
-            }
-        }
-        Self { all, of_step, sent: 0, is_closed: false }
+    pub(crate) fn new(definitions: &Definitions, config: &CoreConfig) -> Self {
+        let names = definitions.destinations().into_iter();
+        Self { all: names.map(|name| Destination::new(name, config)).collect(), sent: 0, is_closed: false }
     }
 
-    /// A call waits from now on for the RPC of this name.
-    pub(crate) fn queue(&mut self, call: Call<R>, rpc: &'static str, may_gather: bool, now: Moment) {
-        if !self.is_closed {
-            self.all[self.of_step[call.step.get()]].queue(call, rpc, may_gather, now);
+    /// A call to a destination waits from now on for the RPC of this name.
+    pub(crate) fn queue(
+        &mut self,
+        destination: &'static str,
+        call: Call<R>,
+        rpc: &'static str,
+        may_gather: bool,
+        now: Moment,
+    ) {
+        let found = self.all.iter_mut().find(|found| found.name == destination);
+        if let Some(found) = found.filter(|_| !self.is_closed) {
+            found.queue(call, rpc, may_gather, now);
         }
     }
 
-    /// Whether the service of a step answers no calls, or an operator has parked them.
-    pub(crate) fn is_away(&self, step: StepIndex) -> bool {
-        self.all[self.of_step[step.get()]].is_away
+    /// Whether a destination answers no calls, or an operator has parked them.
+    pub(crate) fn is_away(&self, destination: &'static str) -> bool {
+        self.all.iter().any(|found| found.name == destination && found.is_away)
     }
 
     /// Looks which services answer; the sagas whose calls wait for one that has just ceased to.
@@ -116,13 +114,16 @@ impl<R: Clone> Destinations<R> {
     /// A call is not to be made any more, if it still waits: an operator has decided what it was for. Returns whether it
     /// waited in a queue. Any other call ends with its batch; if it waits for its half of the batch, it is left out.
     pub(crate) fn withdraw(&mut self, saga: SagaId, step: StepIndex, direction: Direction) -> bool {
-        let Destination { queues, in_flight, .. } = &mut self.all[self.of_step[step.get()]];
         let is_it = |call: &Call<R>| (call.saga, call.step, call.direction) == (saga, step, direction);
-        in_flight.iter_mut().for_each(|batch| batch.withdraw(is_it));
         let waiting = |queues: &[Queue<R>]| queues.iter().map(|queue| queue.calls.len()).sum::<usize>();
-        let before = waiting(queues);
-        queues.iter_mut().for_each(|queue| queue.calls.retain(|queued| !is_it(&queued.call)));
-        waiting(queues) < before
+        let mut has_waited = false;
+        for Destination { queues, in_flight, .. } in &mut self.all {
+            in_flight.iter_mut().for_each(|batch| batch.withdraw(is_it));
+            let before = waiting(queues);
+            queues.iter_mut().for_each(|queue| queue.calls.retain(|queued| !is_it(&queued.call)));
+            has_waited |= waiting(queues) < before;
+        }
+        has_waited
     }
 
     /// From now on at most so many RPCs to a destination are in flight; 0 parks its calls.

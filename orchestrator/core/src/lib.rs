@@ -49,7 +49,7 @@ mod tests;
 
 use std::time::Duration;
 
-use matricula_engine::{Definition, Step};
+use matricula_engine::{Definitions, Step};
 
 pub use self::config::CoreConfig;
 pub use self::core::{Core, answer_finished};
@@ -76,10 +76,10 @@ pub trait Workflow {
     /// The sender of a submission or a command: whatever the shell needs to hand the reply over.
     type Caller;
 
-    /// The table of steps.
-    fn definition(&self) -> &Definition;
+    /// The tables of steps: of new sagas, and of those that began with an earlier version.
+    fn definitions(&self) -> &Definitions;
 
-    /// Names of the steps that have something to do for a request.
+    /// Names of the steps of the current definition that have something to do for a request.
     fn applies(&self, request: &Self::Request) -> Vec<&'static str>;
 
     /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. A call that

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use matricula_engine::{
-    CallAnswer, CallError, Code, Definition, Direction, Input as SagaInput, Kind, LeaveReason, Outcome, Recorded,
-    RetryPolicy, Row, SagaState, Step,
+    CallAnswer, CallError, Code, Definition, Definitions, Direction, Input as SagaInput, Kind, LeaveReason, Outcome,
+    Recorded, RetryPolicy, Row, Step,
 };
 
 use crate::*;
@@ -16,7 +16,7 @@ const MS: Duration = Duration::from_millis(1);
 const DATABASE_MS: i64 = 1_000_000;
 
 /// Reserve, hold, commit, notify.
-struct Table(Definition);
+struct Table(Definitions);
 
 impl Table {
     fn new() -> Self {
@@ -37,7 +37,7 @@ impl Table {
             step(4, "settle", "beta", "Settle", None, Retriable),
             step(4, "notify", "gamma", "Notify", None, Finalizer),
         ]);
-        Self(Definition::try_new("order", 1, 600_000, steps).expect("a sound table"))
+        Self(Definition::try_new("order", 1, 600_000, steps).expect("a sound table").into())
     }
 }
 
@@ -57,12 +57,12 @@ impl Workflow for Table {
     type Request = &'static str;
     type Caller = u32;
 
-    fn definition(&self) -> &Definition {
+    fn definitions(&self) -> &Definitions {
         &self.0
     }
 
     fn applies(&self, _: &&'static str) -> Vec<&'static str> {
-        self.0.steps().iter().map(|step| step.name).collect()
+        self.0.current().steps().iter().map(|step| step.name).collect()
     }
 
     fn is_waited_for(&self, step: &Step, _: &&'static str) -> bool {
@@ -479,7 +479,7 @@ fn conflicts_again_and_again_count_as_refused() {
 /// A saga of an instance that has ended.
 fn stored(number: u128, definition: &str) -> StoredSaga<&'static str> {
     let table = Table::new();
-    let admitted = table.0.admit(table.applies(&"request"), DATABASE_MS);
+    let admitted = table.0.current().admit(table.applies(&"request"), DATABASE_MS);
     let log = Ok(vec![Recorded::first(DATABASE_MS, admitted)]);
     let row = Row { id: id(number), definition: definition.to_owned(), version: 1, log };
     StoredSaga { row, request: Ok("request") }
@@ -663,7 +663,7 @@ fn a_state_that_was_read_is_the_one_that_is_driven() {
     // What the tests above build by hand folds.
     let table = Table::new();
     let log = stored(1, "order").row.log.expect("it can be read");
-    assert!(SagaState::replay(&table.0, &log).is_ok());
+    assert!(table.0.replay(&log).is_ok());
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl<W: Workflow> Core<W> {
     pub fn look(&self, now: Moment, id: SagaId) -> Option<SagaView> {
         let saga = self.sagas.get(&id)?;
         let is_waiting = self.slots.is_waiting(id);
-        let definition = self.workflow.definition();
+        let definition = self.workflow.definitions().of(&saga.state);
         let called = self.destinations.waits_of(id, self.lease.clock(now));
         let statuses = self.destinations(now);
         let mut waits = Vec::new();
@@ -86,7 +86,7 @@ impl<W: Workflow> Core<W> {
 
     /// The services that the next calls of a saga are of, each once.
     fn services_of(&self, saga: &Saga<W>) -> Vec<&'static str> {
-        let definition = self.workflow.definition();
+        let definition = self.workflow.definitions().of(&saga.state);
         let own = saga.state.trying(definition).filter(|(_, _, progress)| progress.waits_for().is_none());
         let name = |(index, _, _): (_, Direction, _)| definition.step(index).destination;
         let mut names: Vec<&'static str> = own.map(name).collect();
@@ -98,7 +98,7 @@ impl<W: Workflow> Core<W> {
     /// The saga at the end of the chain that a saga waits in; none for one that waits for no other that is here.
     fn root_of(&self, saga: &Saga<W>) -> Option<&Saga<W>> {
         let next = |saga: &Saga<W>| {
-            let id: SagaId = saga.state.waits_for(self.workflow.definition())?.parse().ok()?;
+            let id: SagaId = saga.state.waits_for(self.workflow.definitions().of(&saga.state))?.parse().ok()?;
             self.sagas.get(&id)
         };
         let mut root = next(saga)?;

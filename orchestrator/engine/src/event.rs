@@ -220,6 +220,11 @@ impl Event {
         }
     }
 
+    /// Name and version of the definition that the saga was admitted with; `None` of every later event.
+    pub fn definition(&self) -> Option<(&str, u32)> {
+        if let Self::Admitted { definition, version, .. } = self { Some((definition, *version)) } else { None }
+    }
+
     /// The attempt that this event ends, if it ends one.
     pub fn attempt(&self) -> Option<Attempt<'_>> {
         let (step, direction, number, started_at_ms) = match self {

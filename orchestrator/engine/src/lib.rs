@@ -1,7 +1,8 @@
 //! The pure saga engine: no I/O, no clock, no randomness.
 //!
 //! A saga is a [`Definition`] (the table of its steps) and a log of [`Recorded`] events. Its [`SagaState`] is the fold
-//! of that log. [`decide`] is the only function that decides something new:
+//! of that log. [`decide`] is the only function that decides something new. A process has a set of [`Definitions`],
+//! because a stored saga keeps the version that it began with.
 //!
 //! ```text
 //!            Input (answer, wake, cancel, command), now, jitter
@@ -17,6 +18,7 @@
 
 mod decide;
 mod definition;
+mod definitions;
 mod event;
 mod operator;
 mod recovery;
@@ -29,6 +31,7 @@ mod tests;
 
 pub use decide::{CallAnswer, DecideError, Decision, Effect, Input, decide};
 pub use definition::{Definition, DefinitionError, Kind, Step, StepIndex};
+pub use definitions::{DefinedTwice, Definitions};
 pub use event::{Attempt, Cause, Direction, Event, Intervention, Recorded, Resolution};
 pub use operator::{Advice, OperatorCommand, OperatorCommandError, advice};
 pub use recovery::{LeaveReason, Row};

@@ -1,6 +1,6 @@
 //! The sagas that a process finds unfinished: which of them can be driven on, and why the others are left alone.
 
-use crate::definition::Definition;
+use crate::definitions::Definitions;
 use crate::event::Recorded;
 use crate::state::{FoldError, SagaState};
 
@@ -38,10 +38,10 @@ pub enum LeaveReason {
 
 impl<Id> Row<Id> {
     /// The state to drive the saga on from, or why this process leaves it alone.
-    pub fn resume(self, def: &Definition) -> Result<SagaState, LeaveReason> {
-        if def.name() != self.definition || def.version() != self.version {
+    pub fn resume(self, definitions: &Definitions) -> Result<SagaState, LeaveReason> {
+        let Some(definition) = definitions.get(&self.definition, self.version) else {
             return Err(LeaveReason::UnknownDefinition { definition: self.definition, version: self.version });
-        }
-        Ok(SagaState::replay(def, &self.log.map_err(LeaveReason::Unreadable)?)?)
+        };
+        Ok(SagaState::replay(definition, &self.log.map_err(LeaveReason::Unreadable)?)?)
     }
 }

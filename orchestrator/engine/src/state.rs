@@ -224,6 +224,11 @@ pub(crate) struct Intervened {
 }
 
 impl SagaState {
+    /// Name and version of its definition.
+    pub fn definition(&self) -> (&'static str, u32) {
+        (self.definition, self.version)
+    }
+
     /// Its phase.
     pub fn phase(&self) -> Phase {
         self.phase

@@ -3,6 +3,7 @@
 
 mod audit;
 mod crash;
+mod definitions;
 mod fold;
 mod operator;
 mod random;

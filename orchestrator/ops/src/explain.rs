@@ -35,7 +35,7 @@ async fn of_readable(
     state: &SagaState,
     mut answer: ops::ExplainSagaResponse,
 ) -> Result<ops::ExplainSagaResponse, DbError> {
-    let (definition, now) = (runtime.workload().definition(), runtime.now());
+    let (definition, now) = (runtime.workload().definitions().of(state), runtime.now());
     let advice = advice(definition, state).into_iter().map(|advice| ops::Advice {
         verb: advice.command.to_owned(),
         step: advice.step.unwrap_or_default().to_owned(),
@@ -120,7 +120,7 @@ async fn add_cause(
     calls: &[CallWait],
     answer: &mut ops::ExplainSagaResponse,
 ) -> Result<(), DbError> {
-    let (definition, now) = (runtime.workload().definition(), runtime.now());
+    let (definitions, now) = (runtime.workload().definitions(), runtime.now());
     let (chain, root) = waits::chain(runtime, state).await?;
     let words = &mut answer.explanation;
     for (place, id) in chain.iter().enumerate() {
@@ -130,12 +130,13 @@ async fn add_cause(
     let mut found = Vec::new();
     match root.as_ref().map(|root| (root, root.state())) {
         None if chain.is_empty() => {
-            found = outages(runtime, stored, definition, state, calls);
+            found = outages(runtime, stored, definitions.of(state), state, calls);
             words.push_str(&own_words(&found, calls, now));
         }
         None => words.push_str(",\n  which is not on record here\n"),
         Some((root, Some(state))) if !state.phase().is_finished() => {
             let calls = runtime.look(&root.row).await.map(|seen| seen.calls).unwrap_or_default();
+            let definition = definitions.of(state);
             found = outages(runtime, root, definition, state, &calls);
             words.push_str(&root_words(definition, &found, &calls, state, now));
         }

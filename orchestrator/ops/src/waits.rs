@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use matricula_engine::{Definition, SagaState};
+use matricula_engine::{Definition, Definitions, SagaState};
 use matricula_kit::database::DbError;
 use matricula_proto::ops::v1 as ops;
 use matricula_registration::StoredRegistration;
@@ -27,8 +27,9 @@ struct Link {
 }
 
 impl Link {
-    fn of(definition: &Definition, stored: &StoredRegistration, outages: &[Outage]) -> Self {
+    fn of(definitions: &Definitions, stored: &StoredRegistration, outages: &[Outage]) -> Self {
         let Some(state) = stored.state() else { return Self::default() };
+        let definition = definitions.of(state);
         // Another instance may reach the service.
         let own = || outages.iter().filter(|outage| outage.instance == stored.row.owner);
         let is_out = |name: &str| own().any(|outage| outage.destination == name);
@@ -54,8 +55,8 @@ pub(crate) async fn summaries(
     runtime: &Orchestrator,
     stored: &[StoredRegistration],
 ) -> Result<Vec<ops::SagaSummary>, DbError> {
-    let (definition, outages) = (runtime.workload().definition(), runtime.outages());
-    let link = |one: &StoredRegistration| (one.row.id, Link::of(definition, one, &outages));
+    let (definitions, outages) = (runtime.workload().definitions(), runtime.outages());
+    let link = |one: &StoredRegistration| (one.row.id, Link::of(definitions, one, &outages));
     let mut links: HashMap<SagaId, Link> = stored.iter().map(link).collect();
     for _ in 0..CHAIN_MAX {
         let wanted = links.values().filter_map(|link| link.saga);
@@ -68,7 +69,7 @@ pub(crate) async fn summaries(
         // A saga that is not here is not asked for again.
         links.extend(missing.iter().map(|id| (*id, Link::default())));
         let rows = runtime.store().get_many(missing).await?;
-        links.extend(rows.into_iter().map(|row| link(&StoredRegistration::read(definition, row))));
+        links.extend(rows.into_iter().map(|row| link(&StoredRegistration::read(definitions, row))));
     }
     let summary = |one: &StoredRegistration| {
         let link = &links[&one.row.id];
@@ -104,15 +105,15 @@ pub(crate) async fn chain(
     runtime: &Orchestrator,
     state: &SagaState,
 ) -> Result<(Vec<SagaId>, Option<StoredRegistration>), DbError> {
-    let definition = runtime.workload().definition();
+    let definitions = runtime.workload().definitions();
     let (mut chain, mut last) = (Vec::new(), None);
-    let mut wanted = waits_for(definition, state);
+    let mut wanted = waits_for(definitions.of(state), state);
     while let Some(id) = wanted.take().filter(|id| chain.len() < CHAIN_MAX && !chain.contains(id)) {
         let row = runtime.store().get(id).await?;
         chain.push(id);
         let Some(row) = row else { return Ok((chain, None)) };
-        let one = StoredRegistration::read(definition, row);
-        wanted = one.state().and_then(|state| waits_for(definition, state));
+        let one = StoredRegistration::read(definitions, row);
+        wanted = one.state().and_then(|state| waits_for(definitions.of(state), state));
         last = Some(one);
     }
     Ok((chain, last))

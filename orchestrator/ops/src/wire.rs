@@ -1,7 +1,7 @@
 //! A saga, its steps and its events on the wire.
 
 use matricula_engine::{
-    CallState, CallStatus, CallWait, Cause, Definition, Direction, Event, Phase, Recorded, SagaState, Step, StepState,
+    CallState, CallStatus, CallWait, Cause, Definitions, Direction, Event, Phase, Recorded, SagaState, Step, StepState,
     Wait, describe,
 };
 use matricula_kit::answer::Refusal;
@@ -51,9 +51,9 @@ pub fn summary(stored: &StoredRegistration) -> ops::SagaSummary {
 }
 
 /// A saga as `GetSaga` has it, wherever it was read from.
-pub fn shown(definition: &Definition, stored: &StoredRegistration) -> ops::GetSagaResponse {
+pub fn shown(definitions: &Definitions, stored: &StoredRegistration) -> ops::GetSagaResponse {
     let state = stored.state();
-    let steps = state.map(|state| definition.steps().iter().zip(state.steps()).map(step).collect());
+    let steps = state.map(|state| definitions.of(state).steps().iter().zip(state.steps()).map(step).collect());
     // Of a saga that waits in line nothing is recorded yet.
     let log = stored.row.log.as_ref().ok().filter(|_| !stored.row.is_queued);
     let events = log.map(|log| log.iter().map(event).collect());

@@ -158,7 +158,7 @@ impl RegistrationGrpc {
         // The watch begins first, so that no change falls between the two.
         let watcher = self.runtime.watch(id);
         let row = self.lookup.get(id).await?.ok_or_else(|| status::not_found("registration", &id.to_string()))?;
-        let stored = StoredRegistration::read(self.runtime.workload().definition(), row);
+        let stored = StoredRegistration::read(self.runtime.workload().definitions(), row);
         let known = match stored.read {
             Read::Log(request, state) => {
                 let row = stored.row;
@@ -210,7 +210,7 @@ impl RegistrationService for RegistrationGrpc {
         let id = registration_id(request.into_inner().registration_id)??;
         let row = self.lookup.get(id).await?;
         let row = row.ok_or_else(|| status::not_found("registration", &id.to_string()))?;
-        let stored = StoredRegistration::read(self.runtime.workload().definition(), row);
+        let stored = StoredRegistration::read(self.runtime.workload().definitions(), row);
         let registration = placed(&stored, &self.line.borrow());
         Ok(Response::new(wire::GetRegistrationResponse { registration: Some(registration) }))
     }
@@ -232,8 +232,8 @@ impl RegistrationService for RegistrationGrpc {
             rows.pop();
         }
         let next = rows.last().filter(|_| has_more).map(|row| row.id.to_string());
-        let definition = self.runtime.workload().definition();
-        let rows = rows.into_iter().map(|row| StoredRegistration::read(definition, row));
+        let definitions = self.runtime.workload().definitions();
+        let rows = rows.into_iter().map(|row| StoredRegistration::read(definitions, row));
         let line = self.line.borrow().clone();
         let registrations = rows.map(|stored| placed(&stored, &line)).collect();
         let next_page_token = next.unwrap_or_default();

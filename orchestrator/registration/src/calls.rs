@@ -6,7 +6,7 @@ use std::future::Future;
 
 use async_trait::async_trait;
 use matricula_engine::{
-    CallAnswer, CallError, Code, Definition, DefinitionError, Direction, Outcome, Recorded, SagaState, Step,
+    CallAnswer, CallError, Code, DefinitionError, Definitions, Direction, Outcome, Recorded, SagaState, Step,
 };
 use matricula_kit::id::SectionId;
 use matricula_kit::telemetry::spans::Peer;
@@ -60,7 +60,7 @@ pub struct Channels {
 
 /// The workload: registrations over five services.
 pub struct Registrations {
-    definition: Definition,
+    definitions: Definitions,
     /// The services.
     pub channels: Channels,
     /// The time zone in which students are told moments.
@@ -89,7 +89,13 @@ impl Channels {
 impl Registrations {
     /// Registrations over these services. Students are told moments in UTC.
     pub fn try_new(channels: Channels) -> Result<Self, DefinitionError> {
-        Ok(Self { definition: saga::definition()?, channels, zone: TimeZone::UTC })
+        Ok(Self { definitions: saga::definitions()?, channels, zone: TimeZone::UTC })
+    }
+
+    /// The same; its registrations begin with another definition, and it knows no version that is not in this set: an
+    /// orchestrator of another release.
+    pub fn with_definitions(self, definitions: Definitions) -> Self {
+        Self { definitions, ..self }
     }
 
     /// The same; students are told moments as they are in the time zone of the campus.
@@ -133,6 +139,7 @@ rpcs! {
     SETTLE_COURSES = "SettleCourses" => AcademicServiceClient.settle_courses(academics::SettleCoursesRequest),
     HOLD_SEATS = "HoldSeats" => SeatServiceClient.hold_seats(seats::HoldSeatsRequest),
     RELEASE_SEATS = "ReleaseSeats" => SeatServiceClient.release_seats(seats::ReleaseSeatsRequest),
+    ENROLL = "Enroll" => EnrollmentServiceClient.enroll(enrollments::EnrollRequest),
     CREATE_ENROLLMENTS = "CreateEnrollments"
         => EnrollmentServiceClient.create_enrollments(enrollments::CreateEnrollmentsRequest),
     CANCEL_ENROLLMENTS = "CancelEnrollments"
@@ -151,12 +158,12 @@ rpcs! {
 impl Workload for Registrations {
     type Request = RegistrationRequest;
 
-    fn definition(&self) -> &Definition {
-        &self.definition
+    fn definitions(&self) -> &Definitions {
+        &self.definitions
     }
 
     fn applies(&self, request: &RegistrationRequest) -> Vec<&'static str> {
-        saga::applies(request)
+        saga::applies(self.definitions.current(), request)
     }
 
     fn is_waited_for(&self, step: &Step, request: &RegistrationRequest) -> bool {
@@ -311,6 +318,17 @@ fn release_seats(call: &RegistrationCall) -> Made<seats::v1::ReleaseSeatsOperati
     Ok(seats::v1::ReleaseSeatsOperation { operation: operation(call), student_id: student(call), target: Some(target) })
 }
 
+fn enroll(call: &RegistrationCall) -> Made<enrollments::v1::EnrollOperation> {
+    let reserved = reserved(call)?;
+    Ok(enrollments::v1::EnrollOperation {
+        operation: operation(call),
+        student_id: student(call),
+        adds: reserved.added,
+        drops: reserved.dropped,
+        roster_row_id: roster_row(call),
+    })
+}
+
 fn create_enrollments(call: &RegistrationCall) -> Made<enrollments::v1::CreateEnrollmentsOperation> {
     let reserved = reserved(call)?;
     Ok(enrollments::v1::CreateEnrollmentsOperation {
@@ -318,8 +336,12 @@ fn create_enrollments(call: &RegistrationCall) -> Made<enrollments::v1::CreateEn
         student_id: student(call),
         adds: reserved.added,
         drops: reserved.dropped,
-        roster_row_id: call.request.roster.as_ref().map(|roster| roster.row.to_string()).unwrap_or_default(),
+        roster_row_id: roster_row(call),
     })
+}
+
+fn roster_row(call: &RegistrationCall) -> String {
+    call.request.roster.as_ref().map(|roster| roster.row.to_string()).unwrap_or_default()
 }
 
 fn assess_fees(call: &RegistrationCall) -> Made<fees::v1::AssessFeesOperation> {

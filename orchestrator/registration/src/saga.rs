@@ -1,13 +1,16 @@
-//! The table of a registration's steps.
+//! The tables of a registration's steps. New registrations begin with version 2. Stored ones may still have version 1.
+//!
+//! Version 1 enrolls in two steps, [`step::CREATE_ENROLLMENTS`] and [`step::COMMIT_ENROLLMENTS`]. Version 2 enrolls in
+//! one, [`step::ENROLL`] (ADR 0025). A stored log is read with the version that it began with, so no table here is ever
+//! changed or removed.
 
-use matricula_engine::{Definition, DefinitionError, Kind, RetryPolicy, Step};
+use matricula_engine::{Definition, DefinitionError, Definitions, Kind, RetryPolicy, Step};
 
 use crate::calls::rpc;
 use crate::request::RegistrationRequest;
 
-/// Name and version that its sagas carry. A change of steps, stages or kinds needs a new version.
+/// Name that its sagas carry. A change of steps, stages or kinds needs a new version.
 const NAME: &str = "registration";
-const VERSION: u32 = 1;
 
 /// How long a registration may take to its pivot. A service that is down for longer than this costs students their
 /// place in line, so it is far above any restart and below the patience of somebody who watches.
@@ -26,12 +29,14 @@ pub mod step {
     pub const RESERVE_COURSES: &str = "reserve_courses";
     /// Takes a seat in each added section.
     pub const HOLD_SEATS: &str = "hold_seats";
-    /// Creates pending enrollments, marks drops.
+    /// In version 1: creates pending enrollments, marks drops.
     pub const CREATE_ENROLLMENTS: &str = "create_enrollments";
     /// Charges the added sections.
     pub const ASSESS_FEES: &str = "assess_fees";
-    /// The pivot.
+    /// The pivot of version 1: commits what was created and marked.
     pub const COMMIT_ENROLLMENTS: &str = "commit_enrollments";
+    /// The pivot: enrolls the adds and ends the drops, or refuses.
+    pub const ENROLL: &str = "enroll";
     /// Settles the academic record.
     pub const SETTLE_COURSES: &str = "settle_courses";
     /// Gives back the seats of dropped sections.
@@ -42,8 +47,34 @@ pub mod step {
     pub const NOTIFY: &str = "notify";
 }
 
-/// The saga. An error is a fault of this table, and shows in the first test.
+/// The definitions of all registrations that may be stored. An error is a fault of a table, and shows in the first test.
+pub fn definitions() -> Result<Definitions, DefinitionError> {
+    let current = Definitions::new(definition()?);
+    Ok(current.with_earlier(first_definition()?).expect("the versions differ"))
+}
+
+/// The saga: version 2. An error is a fault of this table.
 pub fn definition() -> Result<Definition, DefinitionError> {
+    use Kind::{Compensatable, Finalizer, Pivot, Retriable};
+
+    #[rustfmt::skip]
+    let steps = vec![
+        // stage  step                         service          action                  what undoes it
+        // kind
+        spec(1, step::RESERVE_COURSES,       "academics",     rpc::RESERVE_COURSES,   Some(rpc::REMOVE_COURSES),  Compensatable),
+        spec(2, step::HOLD_SEATS,            "seats",         rpc::HOLD_SEATS,        Some(rpc::RELEASE_SEATS),   Compensatable),
+        spec(3, step::ASSESS_FEES,           "fees",          rpc::ASSESS_FEES,       Some(rpc::VOID_FEES),       Compensatable),
+        spec(4, step::ENROLL,                "enrollments",   rpc::ENROLL,            Some(rpc::WITHDRAW_COMMIT), Pivot),
+        spec(5, step::SETTLE_COURSES,        "academics",     rpc::SETTLE_COURSES,    None,                       Retriable),
+        spec(5, step::RELEASE_DROPPED_SEATS, "seats",         rpc::RELEASE_SEATS,     None,                       Retriable),
+        spec(5, step::REFUND_FEES,           "fees",          rpc::REFUND_FEES,       None,                       Retriable),
+        spec(5, step::NOTIFY,                "notifications", rpc::SEND_NOTIFICATION, None,                       Finalizer),
+    ];
+    Definition::try_new(NAME, 2, DEADLINE_MS, steps)
+}
+
+/// Version 1. No new registration begins with it. An error is a fault of this table.
+pub fn first_definition() -> Result<Definition, DefinitionError> {
     use Kind::{Compensatable, Finalizer, Pivot, Retriable};
 
     #[rustfmt::skip]
@@ -60,20 +91,17 @@ pub fn definition() -> Result<Definition, DefinitionError> {
         spec(5, step::REFUND_FEES,           "fees",          rpc::REFUND_FEES,         None,                          Retriable),
         spec(5, step::NOTIFY,                "notifications", rpc::SEND_NOTIFICATION,   None,                          Finalizer),
     ];
-    Definition::try_new(NAME, VERSION, DEADLINE_MS, steps)
+    Definition::try_new(NAME, 1, DEADLINE_MS, steps)
 }
 
-/// The steps that have something to do: seats and fees only where something is added, or dropped.
-pub fn applies(request: &RegistrationRequest) -> Vec<&'static str> {
-    let mut steps = vec![step::RESERVE_COURSES, step::CREATE_ENROLLMENTS, step::COMMIT_ENROLLMENTS];
-    steps.extend([step::SETTLE_COURSES, step::NOTIFY]);
-    if !request.adds.is_empty() {
-        steps.extend([step::HOLD_SEATS, step::ASSESS_FEES]);
-    }
-    if !request.drops.is_empty() {
-        steps.extend([step::RELEASE_DROPPED_SEATS, step::REFUND_FEES]);
-    }
-    steps
+/// The steps of a version that have something to do: seats and fees only where something is added, or dropped.
+pub fn applies(definition: &Definition, request: &RegistrationRequest) -> Vec<&'static str> {
+    let has_something_to_do = |name: &&str| match *name {
+        step::HOLD_SEATS | step::ASSESS_FEES => !request.adds.is_empty(),
+        step::RELEASE_DROPPED_SEATS | step::REFUND_FEES => !request.drops.is_empty(),
+        _ => true,
+    };
+    definition.steps().iter().map(|step| step.name).filter(has_something_to_do).collect()
 }
 
 /// Whether somebody waits for a step: the student, whoever gets a seat that is given back, or the student's next
@@ -104,28 +132,48 @@ mod tests {
 
     use super::*;
 
+    fn request(adds: &[&str], drops: &[&str]) -> RegistrationRequest {
+        let owned = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
+        let student = StudentId::stored("S1".to_owned());
+        let request = RegistrationRequest::try_new(student, owned(adds), owned(drops), Vec::new(), UnixMs(0));
+        request.expect("it is within the bounds")
+    }
+
     #[test]
     fn nobody_waits_for_the_notification_nor_for_the_settling_of_adds() {
-        let definition = definition().expect("a sound table");
-        let not_waited_for = |adds: &[&str], drops: &[&str]| -> Vec<&str> {
-            let owned = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
-            let student = StudentId::stored("S1".to_owned());
-            let request = RegistrationRequest::try_new(student, owned(adds), owned(drops), Vec::new(), UnixMs(0));
-            let request = request.expect("it is within the bounds");
-            let steps = definition.steps().iter().filter(|step| applies(&request).contains(&step.name));
-            steps.filter(|step| !is_waited_for(step, &request)).map(|step| step.name).collect()
-        };
-        assert_eq!(not_waited_for(&["A"], &[]), [step::SETTLE_COURSES, step::NOTIFY]);
-        assert_eq!(
-            not_waited_for(&["A"], &["B"]),
-            [step::NOTIFY],
-            "what is dropped takes its time until it is settled"
-        );
+        for definition in definitions().expect("sound tables").all() {
+            let not_waited_for = |adds: &[&str], drops: &[&str]| -> Vec<&str> {
+                let request = request(adds, drops);
+                let applies = applies(definition, &request);
+                let steps = definition.steps().iter().filter(|step| applies.contains(&step.name));
+                steps.filter(|step| !is_waited_for(step, &request)).map(|step| step.name).collect()
+            };
+            assert_eq!(not_waited_for(&["A"], &[]), [step::SETTLE_COURSES, step::NOTIFY]);
+            let dropped = not_waited_for(&["A"], &["B"]);
+            assert_eq!(dropped, [step::NOTIFY], "what is dropped takes its time until it is settled");
+        }
     }
 
     #[test]
     fn the_table_is_a_saga() {
         let definition = definition().expect("a sound table");
+        insta::assert_snapshot!(definition.render(), @r"
+        registration v2, to its pivot within 900000 ms
+          1  reserve_courses        academics      ReserveCourses     <- RemoveCourses      compensatable
+          2  hold_seats             seats          HoldSeats          <- ReleaseSeats       compensatable
+          3  assess_fees            fees           AssessFees         <- VoidFees           compensatable
+          4  enroll                 enrollments    Enroll             <- WithdrawCommit     pivot
+          5  settle_courses         academics      SettleCourses                            retriable
+          |  release_dropped_seats  seats          ReleaseSeats                             retriable
+          |  refund_fees            fees           RefundFees                               retriable
+          |  notify                 notifications  SendNotification                         closing
+        ");
+    }
+
+    /// Stored sagas have this table: it never changes.
+    #[test]
+    fn the_first_version_stays_as_it_was() {
+        let definition = first_definition().expect("a sound table");
         insta::assert_snapshot!(definition.render(), @r"
         registration v1, to its pivot within 900000 ms
           1  reserve_courses        academics      ReserveCourses     <- RemoveCourses      compensatable
@@ -141,7 +189,17 @@ mod tests {
     }
 
     #[test]
-    fn the_simulation_has_the_same_table() {
-        assert_eq!(matricula_simulation::shapes::registration().definition, definition().expect("a sound table"));
+    fn a_step_without_anything_to_do_is_skipped() {
+        let definition = definition().expect("a sound table");
+        let applies = |adds: &[&str], drops: &[&str]| applies(&definition, &request(adds, drops)).join(" ");
+        assert_eq!(applies(&["A"], &[]), "reserve_courses hold_seats assess_fees enroll settle_courses notify");
+        let drop = "reserve_courses enroll settle_courses release_dropped_seats refund_fees notify";
+        assert_eq!(applies(&[], &["B"]), drop);
+        assert_eq!(applies(&["A"], &["B"]).split(' ').count(), definition.steps().len());
+    }
+
+    #[test]
+    fn the_simulation_has_the_same_tables() {
+        assert_eq!(matricula_simulation::shapes::registration().definitions, definitions().expect("sound tables"));
     }
 }

@@ -10,7 +10,7 @@
 //! its student gets it, for ever: its field names never change, and the registration on the wire is the same before and
 //! after.
 
-use matricula_engine::{Cause, Definition, Direction, Event, Intervention, Outcome, Recorded, SagaState};
+use matricula_engine::{Cause, Definitions, Direction, Event, Intervention, Outcome, Recorded, SagaState};
 use matricula_kit::answer::{Money, Reason, Refusal, Seen, SeenSeats};
 use matricula_kit::id::SectionId;
 use matricula_kit::time::{TimeZone, UnixMs, shown};
@@ -194,10 +194,10 @@ pub enum Read {
 
 impl StoredRegistration {
     /// Reads a row.
-    pub fn read(definition: &Definition, row: SagaRow) -> Self {
+    pub fn read(definitions: &Definitions, row: SagaRow) -> Self {
         let read = match &row.archived {
             Some(archived) => receipt(&row, archived).map_err(|error| format!("the receipt: {error}")),
-            None => log(definition, &row),
+            None => log(definitions, &row),
         };
         Self { read: read.unwrap_or_else(Read::Unreadable), row }
     }
@@ -291,11 +291,10 @@ fn receipt(row: &SagaRow, archived: &Archived) -> Result<Read, serde_json::Error
     Ok(Read::Receipt(request(row)?, serde_json::from_str(&archived.receipt)?))
 }
 
-fn log(definition: &Definition, row: &SagaRow) -> Result<Read, String> {
+fn log(definitions: &Definitions, row: &SagaRow) -> Result<Read, String> {
     let log = row.log.as_ref().map_err(|problem| format!("the log: {problem}"));
-    if (row.definition.as_str(), row.version) != (definition.name(), definition.version()) {
-        return Err(format!("{} v{} is not known here", row.definition, row.version));
-    }
+    let definition = definitions.get(&row.definition, row.version);
+    let definition = definition.ok_or_else(|| format!("{} v{} is not known here", row.definition, row.version))?;
     let state = SagaState::replay(definition, log?).map_err(|error| error.to_string())?;
     Ok(Read::Log(request(row).map_err(|error| format!("the request: {error}"))?, state))
 }

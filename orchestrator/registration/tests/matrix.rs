@@ -2,6 +2,7 @@
 //! a registration can have, every case, and a crash after every event of every case that is worth one.
 
 use futures::FutureExt as _;
+use matricula_engine::Definition;
 use matricula_kit::id::StudentId;
 use matricula_kit::time::UnixMs;
 use matricula_registration::{RegistrationRequest, saga};
@@ -13,10 +14,15 @@ const COMMAND: &str = "cargo test -p matricula-registration --test matrix";
 
 /// The steps of a registration that adds and drops these.
 fn shape(adds: &[&str], drops: &[&str]) -> Shape {
+    shape_of(saga::definition().expect("a sound table"), adds, drops)
+}
+
+fn shape_of(definition: Definition, adds: &[&str], drops: &[&str]) -> Shape {
     let own = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect();
     let request =
         RegistrationRequest::try_new(StudentId::stored("ada".to_owned()), own(adds), own(drops), Vec::new(), UnixMs(0));
-    Shape::new(saga::definition().expect("a sound table"), saga::applies(&request.expect("within the bounds")))
+    let applies = saga::applies(&definition, &request.expect("within the bounds"));
+    Shape::new(definition, applies)
 }
 
 #[track_caller]
@@ -42,6 +48,12 @@ fn every_drop_holds() {
 #[test]
 fn every_swap_holds() {
     check(shape(&["B"], &["A"]));
+}
+
+/// Registrations that began before an upgrade.
+#[test]
+fn every_swap_of_the_first_version_holds() {
+    check(shape_of(saga::first_definition().expect("a sound table"), &["B"], &["A"]));
 }
 
 /// The matrix sees it when what has not answered is not undone.

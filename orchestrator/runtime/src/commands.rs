@@ -236,7 +236,7 @@ impl<W: Workload> Runtime<W> {
 
     /// Answers a command for a saga that is finished.
     fn command_finished(&self, state: &SagaState, request: CommandRequest) -> Result<(), String> {
-        let answer = answer_finished(self.workload.definition(), state, request.into_input(), self.now().0);
+        let answer = answer_finished(self.workload.definitions(), state, request.into_input(), self.now().0);
         answer.map_err(|error| error.to_string())
     }
 

@@ -42,7 +42,7 @@ impl<W: Workload> Runtime<W> {
                 StoreAnswer::Looked
             }
             StoreRequest::Choose { limit } => {
-                StoreAnswer::Chosen(self.store.adoptable(self.definition(), *limit).await?)
+                StoreAnswer::Chosen(self.store.adoptable(&self.known_definitions(), *limit).await?)
             }
             StoreRequest::Adopt { sagas } => {
                 let rows = self.store.adopt(&self.instance, sagas).await?;
@@ -101,7 +101,7 @@ impl<W: Workload> Runtime<W> {
         if self.store.is_shared() {
             self.store.sweep_outages().await?;
         }
-        let unknown = self.store.flag_unknown(self.definition()).await?;
+        let unknown = self.store.flag_unknown(&self.known_definitions()).await?;
         if unknown > 0 {
             tracing::error!(
                 sagas = unknown,

@@ -22,7 +22,7 @@
 //! | `store`, `archive`, `retention` | the saga log: its SQL, its archive, the way from one to the other |
 //!
 //! Promises are the core's (see `matricula_core`): an admission is answered when it is durable; at most one call of a
-//! (saga, step, direction) is in flight from here. It knows no domain: a [`Workload`] brings the definition and the
+//! (saga, step, direction) is in flight from here. It knows no domain: a [`Workload`] brings the definitions and the
 //! calls.
 
 pub mod archive;
@@ -43,7 +43,7 @@ use async_trait::async_trait;
 pub use matricula_core::{
     CoreConfig as RuntimeConfig, DestinationStatus, Door, DoorState, InvalidSagaId, LineView, SagaId, Ticket,
 };
-use matricula_engine::{CallAnswer, CallError, Definition, Direction, Kind, Recorded, SagaState, Step, StepIndex};
+use matricula_engine::{CallAnswer, CallError, Definitions, Direction, Kind, Recorded, SagaState, Step, StepIndex};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::telemetry::spans::Peer;
 use matricula_kit::time::UnixMs;
@@ -67,10 +67,11 @@ pub trait Workload: Send + Sync + 'static {
     /// What a saga works from; stored as JSON with it.
     type Request: Serialize + DeserializeOwned + Send + Sync + 'static;
 
-    /// The table of steps.
-    fn definition(&self) -> &Definition;
+    /// The tables of steps: of new sagas, and of those that began with an earlier version. A version stays here for as
+    /// long as a saga of it, or an archive with one, is to be read.
+    fn definitions(&self) -> &Definitions;
 
-    /// Names of the steps that have something to do for a request.
+    /// Names of the steps of the current definition that have something to do for a request.
     fn applies(&self, request: &Self::Request) -> Vec<&'static str>;
 
     /// Whether somebody waits for the answer of an action: for the outcome, or for what it gives back. A call that

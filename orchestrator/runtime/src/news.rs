@@ -49,8 +49,9 @@ impl<W: Workload> Runtime<W> {
                 if request.unstored().is_empty() {
                     self.signals.changed_here(saga);
                 }
-                request.begin(self.definition().0, saga);
-                self.watchers.tell(saga, state.into_inner());
+                let state = state.into_inner();
+                request.begin(state.definition().0, saga);
+                self.watchers.tell(saga, state);
             }
             Change::HandedOver { saga } => self.watchers.given_away(saga),
             Change::Advanced { saga, request, state, before, after } => {

@@ -327,19 +327,23 @@ impl<W: Workload> Runtime<W> {
     /// Changes how many RPCs to a destination may be in flight from here, 0 to park its calls; false when there is no
     /// such destination, or the orchestrator has ended. The bound of the settings comes back with a restart.
     pub async fn set_destination_limit(&self, name: &str, in_flight_max: usize) -> bool {
-        let steps = self.workload.definition().steps();
-        let Some(destination) = steps.iter().map(|step| step.destination).find(|destination| *destination == name)
-        else {
-            return false;
-        };
+        let mut destinations = self.workload.definitions().destinations().into_iter();
+        let Some(destination) = destinations.find(|destination| *destination == name) else { return false };
         self.mailbox.input(Input::LimitSet { destination, in_flight_max });
         // The limit is set when the core answers a later question.
         self.mailbox.query(|_, _| ()).await.is_some()
     }
 
-    /// Name and version of the definition of its sagas.
-    pub(crate) fn definition(&self) -> (&'static str, u32) {
-        (self.workload.definition().name(), self.workload.definition().version())
+    /// Name and version of the definition that new sagas begin with.
+    pub(crate) fn current_definition(&self) -> (&'static str, u32) {
+        let current = self.workload.definitions().current();
+        (current.name(), current.version())
+    }
+
+    /// Name and version of each definition that is known here.
+    pub(crate) fn known_definitions(&self) -> Vec<(&'static str, u32)> {
+        let all = self.workload.definitions().all();
+        all.map(|definition| (definition.name(), definition.version())).collect()
     }
 
     /// Time after which a call is given up.
@@ -349,8 +353,10 @@ impl<W: Workload> Runtime<W> {
 
     /// The state that a row's log tells.
     pub(crate) fn replayed(&self, row: &SagaRow) -> Result<SagaState, String> {
+        let definition = self.workload.definitions().get(&row.definition, row.version);
+        let definition = definition.ok_or_else(|| format!("{} v{} is not known here", row.definition, row.version))?;
         let log = row.log.as_ref().map_err(Clone::clone)?;
-        SagaState::replay(self.workload.definition(), log).map_err(|error| error.to_string())
+        SagaState::replay(definition, log).map_err(|error| error.to_string())
     }
 
     /// Waits until all tasks have ended after the shutdown, and gives the sagas that are left to other instances. Fails
@@ -398,7 +404,7 @@ impl<W: Workload> Runtime<W> {
 fn first_event<W: Workload>(workload: Arc<W>) -> FirstEvent {
     Arc::new(move |request, at| {
         let request: W::Request = serde_json::from_str(request).map_err(|error| format!("request: {error}"))?;
-        Ok(Recorded::first(at.0, workload.definition().admit(workload.applies(&request), at.0)))
+        Ok(Recorded::first(at.0, workload.definitions().current().admit(workload.applies(&request), at.0)))
     })
 }
 

@@ -142,7 +142,7 @@ impl<W: Workload> Runtime<W> {
         let started = Instant::now();
         let span = self.store.commit_span(&commit.admissions);
         let subject_open_max = self.config.subject_open_max;
-        let as_of = WriteAs { instance: &self.instance, definition: self.definition(), subject_open_max };
+        let as_of = WriteAs { instance: &self.instance, definition: self.current_definition(), subject_open_max };
         let writing = self.store.write(as_of, commit);
         let (answer, problem) = match tokio::time::timeout(COMMIT_TIMEOUT, writing).await {
             Ok(Ok(Written { admissions, claimed, appends, line })) => {

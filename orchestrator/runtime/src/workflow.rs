@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use matricula_core::{Rpc, SagaId, Workflow};
-use matricula_engine::{CallAnswer, CallError, Code, Definition, Direction, Step};
+use matricula_engine::{CallAnswer, CallError, Code, Definitions, Direction, Step};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::telemetry::spans::{self, Attempt, AttemptOutcome};
 use matricula_kit::time::UnixMs;
@@ -92,8 +92,8 @@ impl<W: Workload> Workflow for Sagas<W> {
     type Request = Arc<Carried<W::Request>>;
     type Caller = oneshot::Sender<matricula_core::Reply>;
 
-    fn definition(&self) -> &Definition {
-        self.0.definition()
+    fn definitions(&self) -> &Definitions {
+        self.0.definitions()
     }
 
     fn applies(&self, carried: &Self::Request) -> Vec<&'static str> {

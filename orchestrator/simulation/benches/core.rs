@@ -9,7 +9,7 @@ use matricula_core::{
     Admitted, AppendOutcome, Commit, CommitAnswer, Core, CoreConfig, Input, LineState, Moment, QueuedSaga, Ready,
     Registered, SagaId, StoreAnswer, StoreRequest, Submission, Ticket, Workflow,
 };
-use matricula_engine::{CallAnswer, Definition, Kind, Step};
+use matricula_engine::{CallAnswer, Definitions, Kind, Step};
 use matricula_simulation::shapes;
 
 /// The product's allocator.
@@ -17,23 +17,15 @@ use matricula_simulation::shapes;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The steps of an add of one section: what most registrations are.
-const APPLIES: [&str; 7] = [
-    "reserve_courses",
-    "hold_seats",
-    "create_enrollments",
-    "assess_fees",
-    "commit_enrollments",
-    "settle_courses",
-    "notify",
-];
+const APPLIES: [&str; 6] = ["reserve_courses", "hold_seats", "assess_fees", "enroll", "settle_courses", "notify"];
 
-struct Registrations(Definition);
+struct Registrations(Definitions);
 
 impl Workflow for Registrations {
     type Request = std::sync::Arc<str>;
     type Caller = ();
 
-    fn definition(&self) -> &Definition {
+    fn definitions(&self) -> &Definitions {
         &self.0
     }
 
@@ -63,7 +55,7 @@ struct Database {
 impl Loop {
     /// So many registrations are at work at a time.
     fn new(in_flight_max: usize) -> Self {
-        let table = Registrations(shapes::registration().definition);
+        let table = Registrations(shapes::registration().definitions);
         let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: 0 };
         let config = CoreConfig { in_flight_max, ..CoreConfig::default() };
         let core = Core::new(table, &config, "bench".to_owned(), 1, registered);

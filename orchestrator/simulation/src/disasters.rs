@@ -68,7 +68,7 @@ pub(crate) fn clients(env: &mut Env, processes: u32, sections: usize, trouble_ms
     let mut draw = env.draw(Purpose::SetUp(SetUp::Students));
     let students = 1 + draw.below(4);
     // Without rules nothing keeps a student from the same section twice: then everybody comes once.
-    let has_rules = env.shape.step_that(Does::Reserve).is_some();
+    let has_rules = env.shape.has(Does::Reserve);
     for client in 0..1 + draw.below(u32::from(CLIENTS_MAX)) {
         let mut draw = env.draw(Purpose::SetUp(SetUp::Client(client)));
         let student = StudentNo(if has_rules { draw.below(students) as u8 } else { client as u8 });

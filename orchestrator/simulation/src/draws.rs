@@ -54,6 +54,8 @@ pub(crate) enum Purpose {
     Crash(CrashPoint),
     /// When a process starts again whose instance was fenced or has ended in order.
     Restart(InstanceNo),
+    /// Which release of the orchestrator an instance runs.
+    Release(InstanceNo),
     /// The seed that spreads the retries of an instance.
     Seed(InstanceNo),
     /// For how long the inputs of an instance gather before a step.
@@ -91,6 +93,7 @@ pub(crate) enum SetUp {
     Disaster(u32),
     Limits,
     Doors,
+    Upgrade,
 }
 
 /// A message between two parties.

@@ -122,7 +122,7 @@ impl History {
         let mut env = Env::new(seed, &simulation.shapes, simulation.broken, logs);
         env.say(|| format!("seed {seed}"));
         let shape = env.shape.clone();
-        env.say(|| shape.definition.render());
+        shape.definitions.all().for_each(|definition| env.say(|| definition.render()));
         let trouble_ms = disasters::trouble_ms(&env);
         let ledgers = disasters::campus(&env);
         let sections = ledgers.capacity.len();
@@ -158,7 +158,7 @@ impl History {
             self.env.say(|| format!("VIOLATION of {invariant:?}: {what}"));
         }
         self.count_outcomes();
-        let shape = self.env.shape.definition.name();
+        let shape = self.env.shape.name;
         let log = self.env.take_log();
         Report { seed: self.seed, shape, tally: self.tally, violation, log }
     }
@@ -257,6 +257,7 @@ impl History {
         let env = &mut self.env;
         env.say(|| "all faults end".to_owned());
         env.healed = true;
+        self.processes.iter_mut().for_each(|process| process.upgrade(env));
         env.facts.push(Fact::Healed);
         env.weather = Weather::calm();
         self.store.heal(env);
@@ -319,6 +320,8 @@ impl History {
     fn count_outcomes(&mut self) {
         for (_, seen) in self.witness.sagas() {
             self.tally.sagas += 1;
+            let current = self.env.shape.definitions.current().version();
+            self.tally.of_earlier_version += u64::from(!seen.is_queued && seen.state.definition().1 != current);
             match (seen.state.outcome(), seen.state.phase()) {
                 (_, Phase::Abandoned) => self.tally.abandoned += 1,
                 (Outcome::Committed, Phase::Completed) => self.tally.committed += 1,

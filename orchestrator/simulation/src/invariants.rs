@@ -13,7 +13,7 @@ use crate::clients::{Clients, Request};
 use crate::fact::Fact;
 use crate::names::{SagaNo, SectionNo, StudentNo};
 use crate::participants::Participants;
-use crate::shapes::Shape;
+use crate::shapes::{Shape, Table};
 use crate::witness::{Seen, Witness};
 
 mod all_or_nothing;
@@ -69,6 +69,11 @@ pub(crate) struct View<'a> {
 impl View<'_> {
     fn request(&self, saga: SagaNo) -> &Request {
         &self.requests[saga.client().get()]
+    }
+
+    /// The table of a saga's definition.
+    fn table(&self, saga: SagaNo) -> &Table {
+        self.witness.saga(saga).map_or(self.shape.current(), |seen| self.shape.of(&seen.state))
     }
 
     /// Whether the log has the outcome of a saga.

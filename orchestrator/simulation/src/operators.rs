@@ -108,7 +108,8 @@ impl Operators {
 fn choose(env: &Env, draw: &mut Draw, witness: &Witness) -> Option<(SagaNo, InstanceNo, Wanted)> {
     let mut advised = Vec::new();
     for (saga, seen) in witness.sagas() {
-        advised.extend(advice(&env.shape.definition, &seen.state).into_iter().map(|advice| (saga, seen.owner, advice)));
+        let definition = env.shape.definitions.of(&seen.state);
+        advised.extend(advice(definition, &seen.state).into_iter().map(|advice| (saga, seen.owner, advice)));
     }
     if !advised.is_empty() && draw.chance(ADVISED) {
         let (saga, owner, advice) = advised.swap_remove(draw.below(advised.len() as u32) as usize);
@@ -117,7 +118,7 @@ fn choose(env: &Env, draw: &mut Draw, witness: &Witness) -> Option<(SagaNo, Inst
     let sagas: Vec<(SagaNo, &Seen)> = witness.sagas().collect();
     let (saga, seen) = *sagas.get(draw.below(sagas.len() as u32) as usize)?;
     let command = ["retry", "skip", "resolve", "abandon", "cancel"][draw.below(5) as usize];
-    let steps = env.shape.definition.steps();
+    let steps = env.shape.definitions.of(&seen.state).steps();
     let step = steps[draw.below(steps.len() as u32) as usize].name;
     Some((saga, seen.owner, wanted(env, draw, witness, saga, command, step)))
 }
@@ -135,8 +136,10 @@ fn wanted(env: &Env, draw: &mut Draw, witness: &Witness, saga: SagaNo, command: 
 
 /// What came of a pivot, by the service's own account; whoever does something else by hand has done it.
 fn found_out(env: &Env, draw: &mut Draw, witness: &Witness, saga: SagaNo, step: &str) -> Resolution {
-    let definition = &env.shape.definition;
-    let pivot = definition.index(step).filter(|index| definition.step(*index).kind == Kind::Pivot);
+    let pivot = witness.saga(saga).and_then(|seen| {
+        let definition = env.shape.definitions.of(&seen.state);
+        definition.index(step).filter(|index| definition.step(*index).kind == Kind::Pivot)
+    });
     let is_done = pivot.is_none_or(|pivot| witness.effects(saga, pivot).done > 0);
     if is_done == draw.chance(FOUND_OUT) { Resolution::Done } else { Resolution::Refused { refusal: String::new() } }
 }

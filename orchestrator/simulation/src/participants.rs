@@ -10,7 +10,7 @@
 
 use std::rc::Rc;
 
-use matricula_engine::{CallAnswer, CallError, Code, Direction, Outcome, StepIndex};
+use matricula_engine::{CallAnswer, CallError, Code, Direction, Kind, Outcome, StepIndex};
 
 use crate::broken::Broken;
 use crate::draws::{Draw, Message, Purpose, RpcKey};
@@ -43,6 +43,9 @@ pub(crate) struct Operation {
     pub outcome: Outcome,
     /// For each drop: the saga whose add it ends, as the first step has answered.
     pub origins: Vec<SagaNo>,
+    /// The effect of the step, and its kind in the definition of its saga.
+    pub does: Does,
+    pub kind: Kind,
 }
 
 impl Operation {
@@ -73,7 +76,7 @@ pub(crate) struct Participants {
 impl Participants {
     pub(crate) fn new(env: &Env, ledgers: Ledgers) -> Self {
         let away_until_ms = vec![0; env.shape.destinations.len()];
-        Self { ledgers, steps: env.shape.does.len(), barrier: Vec::new(), away_until_ms }
+        Self { ledgers, steps: env.shape.steps_max(), barrier: Vec::new(), away_until_ms }
     }
 
     /// What is on record for a step of a saga.
@@ -136,15 +139,15 @@ impl Participants {
         }
         let answer = match direction {
             Direction::Forward => self.act(env, operation, copy, place),
-            Direction::Compensation => self.undo(env, operation.of, place),
+            Direction::Compensation => self.undo(env, operation, place),
         };
         env.say(|| format!("  {}, attempt {}: {answer:?}", operation.of, operation.attempt));
         answer
     }
 
     fn act(&mut self, env: &mut Env, operation: &Operation, copy: u8, place: usize) -> CallAnswer {
-        let CallId { saga, step, .. } = operation.of;
-        let does = env.shape.does[step.get()];
+        let CallId { saga, .. } = operation.of;
+        let does = operation.does;
         let forgets = env.is_broken(Broken::BarrierForgetsAnswers)
             || env.is_broken(Broken::NotificationsHaveNoBarrier) && does == Does::Notify;
         let record = &self.barrier[place];
@@ -154,7 +157,7 @@ impl Participants {
             None if record.undone => return CallAnswer::Refused("undone before it came".to_owned()),
             _ => {}
         }
-        let may_refuse = env.shape.definition.step(step).kind.may_refuse();
+        let may_refuse = operation.kind.may_refuse();
         let mut draw = env.draw(Purpose::Operation(operation.key(), copy));
         let decided = if draw.chance(env.weather.not_yet) {
             None
@@ -180,10 +183,11 @@ impl Participants {
         answer
     }
 
-    fn undo(&mut self, env: &mut Env, of: CallId, place: usize) -> CallAnswer {
+    fn undo(&mut self, env: &mut Env, operation: &Operation, place: usize) -> CallAnswer {
+        let of = operation.of;
         let record = &mut self.barrier[place];
         let was_done = matches!(record.answer, Some(CallAnswer::Done(_))) && !record.undone;
-        let is_pivot = of.step == env.shape.definition.pivot();
+        let is_pivot = operation.kind == Kind::Pivot;
         if is_pivot && env.is_broken(Broken::PivotIsNotLookedAt) {
             return CallAnswer::Done(String::new());
         }
@@ -191,7 +195,7 @@ impl Participants {
             return CallAnswer::Refused("it has happened".to_owned());
         }
         if was_done {
-            domain::undo(&mut self.ledgers, of.saga, env.shape.does[of.step.get()]);
+            domain::undo(&mut self.ledgers, of.saga, operation.does);
             env.facts.push(Fact::Undone { of });
         }
         if record.answer.is_some() || !env.is_broken(Broken::BarrierForgetsTombstones) {

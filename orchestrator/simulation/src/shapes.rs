@@ -1,10 +1,11 @@
 //! The sagas that are simulated: tables of steps, each with what it does in the simulated services.
 //!
-//! The first is the registration as it is; a test holds it to the real table, so that this crate need not be built with
-//! the services' clients. The others have what the registration has not: no finalizer, many steps in one stage, a
-//! stage a step, nothing but a pivot, a deadline that is short.
+//! The first is the registration as it is, in both its versions; a test holds it to the real tables, so that this crate
+//! need not be built with the services' clients. In some histories an earlier release of the orchestrator runs beside
+//! this one: it knows version 1 alone. The others have what the registration has not: no finalizer, many steps in one
+//! stage, a stage a step, nothing but a pivot, a deadline that is short.
 
-use matricula_engine::{Definition, Kind, RetryPolicy, Step, StepIndex};
+use matricula_engine::{Definition, Definitions, Kind, RetryPolicy, SagaState, Step, StepIndex};
 
 /// What a step does in the simulated services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum Does {
     Assess,
     /// Makes pending enrollments official, ends marked ones.
     Commit,
+    /// Creates official enrollments, ends drops.
+    Enroll,
     /// Settles the academic record.
     Settle,
     /// Gives back the seats of drops.
@@ -31,57 +34,107 @@ pub enum Does {
     Plain,
 }
 
-/// A saga and what its steps do.
+/// A saga: its definition, and the one before it, if an earlier release is simulated beside this one.
 #[derive(Debug, Clone)]
 pub struct Shape {
-    /// The table.
+    /// Name of the sagas.
+    pub name: &'static str,
+    /// All its definitions.
+    pub definitions: Definitions,
+    /// The definitions that the release before this one knows.
+    pub earlier: Option<Definitions>,
+    /// The services that it calls, each once.
+    pub destinations: Vec<&'static str>,
+    /// One for each definition, in their order.
+    tables: Vec<Table>,
+}
+
+/// One definition, and what its steps do.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// The definition.
     pub definition: Definition,
     /// What each step does.
     pub does: Vec<Does>,
-    /// The services that it calls, each once.
-    pub destinations: Vec<&'static str>,
-    /// For each step, which of them.
+    /// For each step, which service it calls.
     pub destination_of: Vec<u8>,
 }
 
-impl Shape {
-    fn new(name: &'static str, deadline_ms: i64, retry: RetryPolicy, lines: &[Line]) -> Self {
-        let steps: Vec<Step> = lines
-            .iter()
-            .map(|&(stage, name, destination, action, undo, kind, _)| Step {
-                name,
-                stage,
-                destination,
-                action,
-                undo,
-                kind,
-                retry,
-            })
-            .collect();
-        let definition = Definition::try_new(name, 1, deadline_ms, steps).expect("a sound table");
-        let mut destinations: Vec<&'static str> = Vec::new();
-        let mut destination_of = Vec::new();
-        for line in lines {
-            let place = destinations.iter().position(|name| *name == line.2).unwrap_or(destinations.len());
-            if place == destinations.len() {
-                destinations.push(line.2);
-            }
-            destination_of.push(place as u8);
-        }
-        Self { definition, does: lines.iter().map(|line| line.6).collect(), destinations, destination_of }
-    }
-
+impl Table {
     /// The step that does this, if there is one.
     pub fn step_that(&self, does: Does) -> Option<StepIndex> {
         self.does.iter().position(|other| *other == does).map(|index| StepIndex(index as u8))
     }
 
+    /// The step that makes adds official, if there is one.
+    pub fn official(&self) -> Option<StepIndex> {
+        self.step_that(Does::Enroll).or_else(|| self.step_that(Does::Commit))
+    }
+}
+
+impl Shape {
+    fn new(name: &'static str, deadline_ms: i64, retry: RetryPolicy, lines: &[Line]) -> Self {
+        Self::of_tables(vec![(definition(name, 1, deadline_ms, retry, lines), lines)])
+    }
+
+    /// The first table is the current one.
+    fn of_tables(tables: Vec<(Definition, &[Line])>) -> Self {
+        let mut all = tables.iter().map(|(definition, _)| definition.clone());
+        let mut definitions = Definitions::new(all.next().expect("a saga has a table"));
+        let earlier = all.clone().next().map(Definitions::new);
+        for definition in all {
+            definitions = definitions.with_earlier(definition).expect("each version once");
+        }
+        let destinations = definitions.destinations();
+        let place = |name: &str| destinations.iter().position(|other| *other == name).expect("it is one of them") as u8;
+        let tables = tables.into_iter().map(|(definition, lines)| Table {
+            definition,
+            does: lines.iter().map(|line| line.6).collect(),
+            destination_of: lines.iter().map(|line| place(line.2)).collect(),
+        });
+        let tables = tables.collect();
+        Self { name: definitions.current().name(), definitions, earlier, destinations, tables }
+    }
+
+    /// The table that new sagas begin with.
+    pub fn current(&self) -> &Table {
+        &self.tables[0]
+    }
+
+    /// The table of a definition. Panics for a definition of another shape.
+    pub fn table(&self, definition: &Definition) -> &Table {
+        let table = self.tables.iter().find(|table| table.definition == *definition);
+        table.expect("the definition is one of this shape")
+    }
+
+    /// The table that a state was folded with. Panics for a state of another shape.
+    pub fn of(&self, state: &SagaState) -> &Table {
+        self.table(self.definitions.of(state))
+    }
+
+    /// Steps of the longest of its tables.
+    pub fn steps_max(&self) -> usize {
+        self.tables.iter().map(|table| table.does.len()).max().unwrap_or_default()
+    }
+
+    /// Whether any version of it does this.
+    pub fn has(&self, does: Does) -> bool {
+        self.tables.iter().any(|table| table.step_that(does).is_some())
+    }
+
+    /// The effect of the step of this name, in any version.
+    pub fn does(&self, step: &str) -> Option<Does> {
+        self.tables.iter().find_map(|table| Some(table.does[table.definition.index(step)?.get()]))
+    }
+
     /// Whether a saga of it can drop sections: then something has to say where they came from.
     pub fn may_drop(&self) -> bool {
-        let settles = [Does::Commit, Does::Settle, Does::ReleaseDropped, Does::Refund];
-        self.step_that(Does::Reserve) == Some(StepIndex(0))
-            && self.definition.steps().get(1).is_none_or(|second| second.stage > self.definition.steps()[0].stage)
-            && settles.iter().all(|does| self.step_that(*does).is_some())
+        let table = self.current();
+        let (definition, settles) = (&table.definition, [Does::Settle, Does::ReleaseDropped, Does::Refund]);
+        table.step_that(Does::Reserve) == Some(StepIndex(0))
+            && definition.steps().get(1).is_none_or(|second| second.stage > definition.steps()[0].stage)
+            && table.official().is_some()
+            && settles.iter().all(|does| table.step_that(*does).is_some())
     }
 
     /// All of them; the registration comes first.
@@ -90,12 +143,39 @@ impl Shape {
     }
 }
 
+fn definition(name: &'static str, version: u32, deadline_ms: i64, retry: RetryPolicy, lines: &[Line]) -> Definition {
+    let step = |&(stage, name, destination, action, undo, kind, _): &Line| Step {
+        name,
+        stage,
+        destination,
+        action,
+        undo,
+        kind,
+        retry,
+    };
+    let steps = lines.iter().map(step).collect();
+    Definition::try_new(name, version, deadline_ms, steps).expect("a sound table")
+}
+
 type Line = (u8, &'static str, &'static str, &'static str, Option<&'static str>, Kind, Does);
 
 use Kind::{Compensatable, Finalizer, Pivot, Retriable};
 
 #[rustfmt::skip]
-const REGISTRATION: [Line; 9] = [
+const REGISTRATION: [Line; 8] = [
+    (1, "reserve_courses",       "academics",     "ReserveCourses",    Some("RemoveCourses"),     Compensatable, Does::Reserve),
+    (2, "hold_seats",            "seats",         "HoldSeats",         Some("ReleaseSeats"),      Compensatable, Does::Hold),
+    (3, "assess_fees",           "fees",          "AssessFees",        Some("VoidFees"),          Compensatable, Does::Assess),
+    (4, "enroll",                "enrollments",   "Enroll",            Some("WithdrawCommit"),    Pivot,         Does::Enroll),
+    (5, "settle_courses",        "academics",     "SettleCourses",     None,                      Retriable,     Does::Settle),
+    (5, "release_dropped_seats", "seats",         "ReleaseSeats",      None,                      Retriable,     Does::ReleaseDropped),
+    (5, "refund_fees",           "fees",          "RefundFees",        None,                      Retriable,     Does::Refund),
+    (5, "notify",                "notifications", "SendNotification",  None,                      Finalizer,     Does::Notify),
+];
+
+/// Version 1, which stored sagas still have.
+#[rustfmt::skip]
+const FIRST_REGISTRATION: [Line; 9] = [
     (1, "reserve_courses",       "academics",     "ReserveCourses",    Some("RemoveCourses"),     Compensatable, Does::Reserve),
     (2, "hold_seats",            "seats",         "HoldSeats",         Some("ReleaseSeats"),      Compensatable, Does::Hold),
     (3, "create_enrollments",    "enrollments",   "CreateEnrollments", Some("CancelEnrollments"), Compensatable, Does::Create),
@@ -107,10 +187,17 @@ const REGISTRATION: [Line; 9] = [
     (5, "notify",                "notifications", "SendNotification",  None,                      Finalizer,     Does::Notify),
 ];
 
-/// The registration as it is.
+/// The registration as it is, with both its versions.
 pub fn registration() -> Shape {
     let retry = RetryPolicy::try_new(50, 2_000, 10_000, 30).expect("a sound policy");
-    Shape::new("registration", 15 * 60 * 1_000, retry, &REGISTRATION)
+    both_versions("registration", 15 * 60 * 1_000, retry)
+}
+
+fn both_versions(name: &'static str, deadline_ms: i64, retry: RetryPolicy) -> Shape {
+    Shape::of_tables(vec![
+        (definition(name, 2, deadline_ms, retry, &REGISTRATION), &REGISTRATION),
+        (definition(name, 1, deadline_ms, retry, &FIRST_REGISTRATION), &FIRST_REGISTRATION),
+    ])
 }
 
 fn quick() -> RetryPolicy {
@@ -119,7 +206,7 @@ fn quick() -> RetryPolicy {
 
 /// The registration with hardly any time to its pivot.
 fn hasty_registration() -> Shape {
-    Shape::new("hasty", 900, quick(), &REGISTRATION)
+    both_versions("hasty", 900, quick())
 }
 
 /// Everything that can be undone at the same time.

@@ -96,6 +96,8 @@ pub(crate) enum StoreRequest {
     },
     Choose {
         limit: usize,
+        /// The versions of the definition that the instance knows.
+        versions: Vec<u32>,
     },
     Adopt(Vec<SagaNo>),
     Flag(Vec<SagaNo>),
@@ -169,6 +171,13 @@ pub(crate) enum Admitted {
 pub(crate) struct Stored {
     pub saga: SagaNo,
     pub log: Vec<Rc<Vec<Recorded>>>,
+}
+
+impl Stored {
+    /// The version of its definition.
+    pub(crate) fn version(&self) -> u32 {
+        version_of(&self.log)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -425,9 +434,10 @@ impl Store {
             }
             StoreRequest::Flag(_) if self.is_dead(instance) => StoreAnswer::Fenced,
             StoreRequest::Flag(_) => StoreAnswer::Done,
-            StoreRequest::Choose { limit } => {
+            StoreRequest::Choose { limit, versions } => {
                 let sagas = (0..self.rows.len()).map(|saga| SagaNo(saga as u16));
-                StoreAnswer::Chosen(sagas.filter(|saga| self.is_ownerless(*saga)).take(*limit).collect())
+                let is_chosen = |saga: &SagaNo| self.is_ownerless(*saga) && versions.contains(&self.version(*saga));
+                StoreAnswer::Chosen(sagas.filter(is_chosen).take(*limit).collect())
             }
             StoreRequest::Adopt(sagas) => self.adopt(instance, sagas),
             StoreRequest::ReadLine { after, limit } => self.read_line(instance, *after, *limit, now_ms),
@@ -518,10 +528,21 @@ impl Store {
         self.leases.get(instance.get()).copied().flatten().is_none_or(|lease| lease.dead)
     }
 
+    /// The version of the definition that a saga has begun with.
+    fn version(&self, saga: SagaNo) -> u32 {
+        let row = self.rows.get(saga.get()).and_then(Option::as_ref);
+        row.map_or(0, |row| version_of(&row.log))
+    }
+
     fn is_ownerless(&self, saga: SagaNo) -> bool {
         let row = self.rows.get(saga.get()).and_then(Option::as_ref);
         row.is_some_and(|row| !row.finished && !row.is_queued && self.is_dead(row.owner))
     }
+}
+
+fn version_of(log: &[Rc<Vec<Recorded>>]) -> u32 {
+    let first = log.first().and_then(|events| events.first());
+    first.and_then(|first| first.event.definition()).map_or(0, |(_, version)| version)
 }
 
 fn name(kind: TransactionKind) -> &'static str {

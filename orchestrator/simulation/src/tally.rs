@@ -34,6 +34,8 @@ tally! {
     events,
     /// Sagas that became durable.
     sagas,
+    /// Sagas that began with an earlier version of their definition.
+    of_earlier_version,
     /// Sagas whose pivot succeeded.
     committed,
     /// Sagas that were refused.

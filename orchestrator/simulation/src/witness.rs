@@ -53,7 +53,7 @@ pub(crate) struct Witness {
 
 impl Witness {
     pub(crate) fn new(shape: &Shape) -> Self {
-        Self { steps: shape.does.len(), ..Self::default() }
+        Self { steps: shape.steps_max(), ..Self::default() }
     }
 
     /// The durable state of a saga.
@@ -89,9 +89,10 @@ impl Witness {
 
     /// A saga is admitted, or leaves the line.
     fn enters(&mut self, shape: &Shape, saga: SagaNo, owner: InstanceNo, ticket: u64, first: Option<&[Recorded]>) {
-        let applies: Vec<_> = shape.definition.steps().iter().map(|step| step.name).collect();
-        let not_begun = [Recorded::first(0, shape.definition.admit(applies, 0))];
-        match SagaState::replay(&shape.definition, first.unwrap_or(&not_begun)) {
+        let current = shape.definitions.current();
+        let applies: Vec<_> = current.steps().iter().map(|step| step.name).collect();
+        let not_begun = [Recorded::first(0, current.admit(applies, 0))];
+        match shape.definitions.replay(first.unwrap_or(&not_begun)) {
             Ok(state) => {
                 if self.sagas.len() <= saga.get() {
                     self.sagas.resize_with(saga.get() + 1, || None);
@@ -122,8 +123,9 @@ impl Witness {
                     self.unfoldable = Some(format!("{saga} grows before it is admitted"));
                     return;
                 };
+                let definition = shape.definitions.of(&seen.state);
                 for event in &**events {
-                    if let Err(error) = seen.state.apply(&shape.definition, event) {
+                    if let Err(error) = seen.state.apply(definition, event) {
                         self.unfoldable = Some(format!("{saga}: {error}"));
                         return;
                     }

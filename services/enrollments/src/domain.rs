@@ -5,10 +5,13 @@
 //!
 //! | invariant | held by |
 //! |---|---|
-//! | a student is in force once in a section, and once in a part of a course; what is marked counts too, except for the registration that marked it | [`World::decide`] of a create |
-//! | adds and drops of a registration change together | [`World::decide`] of a commit and of a cancel |
+//! | a student is in force once in a section, and once in a part of a course; what is marked counts too, except for the registration that marked it | [`World::decide`] of a create and of an enroll |
+//! | adds and drops of a registration change together | [`World::decide`] of an enroll, of a commit and of a cancel |
 //! | what is committed is never undone | a cancel touches what is pending or marked, nothing else |
-//! | an import of a roster ends only what an import added | [`World::decide`] of a create |
+//! | an import of a roster ends only what an import added | [`World::decide`] of a create and of an enroll |
+//!
+//! A registration of definition version 2 is one enroll. One of version 1 is a create and a commit. Both keep the same
+//! rows, so the rules hold between them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
@@ -100,6 +103,19 @@ impl FromStr for EnrollmentStatus {
 /// What an operation asks for.
 #[derive(Debug, Clone)]
 pub enum Command {
+    /// The pivot of version 2: enrollments for the adds, an end of the drops, all or none.
+    Enroll {
+        /// The registration.
+        registration: SagaId,
+        /// Whose.
+        student: StudentId,
+        /// What it adds; no section twice.
+        adds: Vec<Add>,
+        /// What it drops, each by the registration that had added it.
+        drops: Vec<EnrollmentKey>,
+        /// The row of a roster that an import takes over, or ends; `None` when a student registers.
+        roster_row: Option<RosterRowId>,
+    },
     /// Pending enrollments for the adds, marks on the drops, all or none.
     Create {
         /// The registration.
@@ -120,14 +136,15 @@ pub enum Command {
         /// Whose.
         student: StudentId,
     },
-    /// The pivot.
+    /// The pivot of version 1.
     Commit {
         /// The registration.
         registration: SagaId,
         /// Whose.
         student: StudentId,
     },
-    /// A commit that was done is not to have been: nothing takes it back. Of one that was not, the barrier makes sure.
+    /// The question whether the pivot was done. Nothing takes back a pivot that was done. The barrier refuses a pivot that
+    /// comes later.
     Withdraw {
         /// The registration.
         registration: SagaId,
@@ -147,13 +164,15 @@ pub struct Add {
     pub component: String,
 }
 
-/// A create, without what it adds.
+/// A create or an enroll, without what it adds.
 #[derive(Clone, Copy)]
 struct Creating<'a> {
     registration: &'a SagaId,
     student: &'a StudentId,
     drops: &'a [EnrollmentKey],
     roster_row: Option<&'a RosterRowId>,
+    /// Whether it is committed at once.
+    is_pivot: bool,
 }
 
 /// What has to be written of a row.
@@ -178,17 +197,24 @@ impl Command {
     /// The registration that it belongs to.
     pub fn registration(&self) -> &SagaId {
         match self {
-            Self::Create { registration, .. }
+            Self::Enroll { registration, .. }
+            | Self::Create { registration, .. }
             | Self::Cancel { registration, .. }
             | Self::Commit { registration, .. }
             | Self::Withdraw { registration, .. } => registration,
         }
     }
 
+    /// Whether it adds and drops by itself, so that the rules look at all that is in force of the student.
+    pub fn is_change_set(&self) -> bool {
+        matches!(self, Self::Enroll { .. } | Self::Create { .. })
+    }
+
     /// Whose enrollments it is about.
     pub fn student(&self) -> &StudentId {
         match self {
-            Self::Create { student, .. }
+            Self::Enroll { student, .. }
+            | Self::Create { student, .. }
             | Self::Cancel { student, .. }
             | Self::Commit { student, .. }
             | Self::Withdraw { student, .. } => student,
@@ -197,8 +223,8 @@ impl Command {
 }
 
 impl World {
-    /// What was loaded: what is in force of every student for whom something is created, and of every registration that
-    /// the commands name what it has added and what it has marked.
+    /// What was loaded: what is in force of every student for whom something is enrolled or created, and of every
+    /// registration that the other commands name what it has added and what it has marked.
     pub fn new(loaded: impl IntoIterator<Item = Enrollment>) -> Self {
         let mut world = Self::default();
         for enrollment in loaded {
@@ -210,9 +236,13 @@ impl World {
     /// Decides one command and changes the world accordingly. What is refused changes nothing.
     pub fn decide(&mut self, command: &Command, now: UnixMs) -> Answer {
         match command {
+            Command::Enroll { registration, student, adds, drops, roster_row } => {
+                let roster_row = roster_row.as_ref();
+                self.create(Creating { registration, student, drops, roster_row, is_pivot: true }, adds, now)
+            }
             Command::Create { registration, student, adds, drops, roster_row } => {
-                let creating = Creating { registration, student, drops, roster_row: roster_row.as_ref() };
-                self.create(creating, adds, now)
+                let roster_row = roster_row.as_ref();
+                self.create(Creating { registration, student, drops, roster_row, is_pivot: false }, adds, now)
             }
             Command::Cancel { registration, student } => self.cancel(registration, student, now),
             Command::Commit { registration, student } => self.commit(registration, student, now),
@@ -226,7 +256,7 @@ impl World {
     }
 
     fn create(&mut self, creating: Creating<'_>, adds: &[Add], now: UnixMs) -> Answer {
-        let Creating { registration, student, drops, roster_row } = creating;
+        let Creating { registration, student, drops, roster_row, is_pivot } = creating;
         let refused_adds = adds.iter().enumerate().filter_map(|(index, add)| {
             let earlier = adds[..index].iter().find(|earlier| earlier.is_same_part(&add.course, &add.component));
             self.refuse_add(creating, add).or_else(|| earlier.map(|earlier| add.twice(earlier)))
@@ -239,6 +269,9 @@ impl World {
         for key in drops {
             self.change(key, now, |row| {
                 (row.dropped_by, row.dropped_by_import) = (Some(registration.clone()), roster_row.is_some());
+                if is_pivot {
+                    row.status = EnrollmentStatus::Dropped;
+                }
             });
         }
         for Add { section, course, component } in adds {
@@ -247,7 +280,7 @@ impl World {
                 student: student.clone(),
                 course: course.clone(),
                 component: component.clone(),
-                status: EnrollmentStatus::Pending,
+                status: if is_pivot { EnrollmentStatus::Enrolled } else { EnrollmentStatus::Pending },
                 dropped_by: None,
                 dropped_by_import: false,
                 roster_row: roster_row.cloned(),

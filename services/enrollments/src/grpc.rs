@@ -50,6 +50,11 @@ impl EnrollmentsGrpc {
 impl EnrollmentService for EnrollmentsGrpc {
     type ExportLedgerStream = stream::BoxStream<'static, Result<wire::ExportLedgerResponse, Status>>;
 
+    async fn enroll(&self, request: Request<wire::EnrollRequest>) -> Result<Response<wire::EnrollResponse>, Status> {
+        let results = self.write(request.into_inner().operations, enroll).await?;
+        Ok(Response::new(wire::EnrollResponse { results }))
+    }
+
     async fn create_enrollments(
         &self,
         request: Request<wire::CreateEnrollmentsRequest>,
@@ -121,24 +126,48 @@ fn ledger(snapshot: Tx) -> impl Stream<Item = Result<wire::ExportLedgerResponse,
     enrollments.map_ok(|row| wire::ExportLedgerResponse { enrollment: Some(message(row)) })
 }
 
+/// What a registration adds and drops, checked.
+struct ChangeSet {
+    adds: Vec<Add>,
+    drops: Vec<EnrollmentKey>,
+    roster_row: Option<RosterRowId>,
+}
+
+/// The pivot of a registration that enrolls in one step.
+fn enroll(operation: wire::EnrollOperation) -> Result<Operation<Command>, FieldError> {
+    let (registration, student) = whose(operation.operation.as_ref(), operation.student_id)?;
+    let ChangeSet { adds, drops, roster_row } = change_set(operation.adds, operation.drops, operation.roster_row_id)?;
+    let command = Command::Enroll { registration, student, adds, drops, roster_row };
+    rpc::saga_operation(operation.operation, Leg::Action, command)
+}
+
 /// An operation that creates enrollments.
 fn create(operation: wire::CreateEnrollmentsOperation) -> Result<Operation<Command>, FieldError> {
     let (registration, student) = whose(operation.operation.as_ref(), operation.student_id)?;
-    let count = operation.adds.len() + operation.drops.len();
+    let ChangeSet { adds, drops, roster_row } = change_set(operation.adds, operation.drops, operation.roster_row_id)?;
+    let command = Command::Create { registration, student, adds, drops, roster_row };
+    rpc::saga_operation(operation.operation, Leg::Action, command)
+}
+
+fn change_set(
+    adds: Vec<common::ReservedCourse>,
+    drops: Vec<common::DroppedCourse>,
+    roster_row_id: String,
+) -> Result<ChangeSet, FieldError> {
+    let count = adds.len() + drops.len();
     if !(1..=SECTIONS_MAX).contains(&count) {
         let problem = format!("adds and drops must be 1 to {SECTIONS_MAX} together, got {count}");
         return Err(FieldError::new("adds", problem));
     }
-    let adds = rpc::each("adds", operation.adds, SECTIONS_MAX, add)?;
-    let drops = rpc::each("drops", operation.drops, SECTIONS_MAX, drop_key)?;
+    let adds = rpc::each("adds", adds, SECTIONS_MAX, add)?;
+    let drops = rpc::each("drops", drops, SECTIONS_MAX, drop_key)?;
     rpc::distinct("adds", "section_id", adds.iter().map(|add| &add.section))?;
     rpc::distinct("drops", "section_id", drops.iter().map(|(_, section)| section))?;
-    let roster_row = match operation.roster_row_id {
+    let roster_row = match roster_row_id {
         id if id.is_empty() => None,
         id => Some(rpc::required_id("roster_row_id", id, RosterRowId::try_new)?),
     };
-    let command = Command::Create { registration, student, adds, drops, roster_row };
-    rpc::saga_operation(operation.operation, Leg::Action, command)
+    Ok(ChangeSet { adds, drops, roster_row })
 }
 
 /// The undo of a create.
@@ -147,7 +176,7 @@ fn cancel(operation: wire::CancelEnrollmentsOperation) -> Result<Operation<Comma
     rpc::saga_operation(operation.operation, Leg::Undo, Command::Cancel { registration, student })
 }
 
-/// The pivot.
+/// The pivot of a registration whose enrollments were created before.
 fn commit(operation: wire::CommitEnrollmentsOperation) -> Result<Operation<Command>, FieldError> {
     let (registration, student) = whose(operation.operation.as_ref(), operation.student_id)?;
     rpc::saga_operation(operation.operation, Leg::Action, Command::Commit { registration, student })

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! grpc    wire <-> domain, no rules
-//! domain  the rules, pure: what may be created, what a cancel and a commit mean
+//! domain  the rules, pure: what may be enrolled or created, what a cancel and a commit mean
 //! store   the only SQL, and the participant that joins the two
 //! ```
 //!
-//! Committing is the pivot of a registration: its adds become `ENROLLED` and its drops `DROPPED` in one transaction, or it
-//! is refused because they had been cancelled, or it was withdrawn. Nobody is in force twice in a section, or in a part of a course.
+//! To enroll is the pivot of a registration: its adds become `ENROLLED` and its drops `DROPPED` in one transaction, or it
+//! is refused with its reasons, or because it was withdrawn before. A registration of definition version 1 does the same in
+//! two steps: it creates pending enrollments and marks, and commits them. No student is in force twice in a section, or
+//! in a part of a course.
 
 mod domain;
 mod grpc;

@@ -101,8 +101,7 @@ impl Participant for Enrollments {
     async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>]) -> Result<World, DbError> {
         let commands = operations.iter().map(|operation| &operation.command);
         // Only what is added has to agree with what is in force.
-        let (creating, ending): (Vec<&Command>, Vec<&Command>) =
-            commands.partition(|command| matches!(command, Command::Create { .. }));
+        let (creating, ending): (Vec<&Command>, Vec<&Command>) = commands.partition(|command| command.is_change_set());
         let students: BTreeSet<&StudentId> = creating.into_iter().map(Command::student).collect();
         let registrations: BTreeSet<(&StudentId, &SagaId)> =
             ending.into_iter().map(|command| (command.student(), command.registration())).collect();

@@ -128,7 +128,7 @@ mod tests {
                 .to_owned(),
             advice: vec![
                 advice("retry", "notify", &[], "calls it at once"),
-                advice("resolve", "commit_enrollments", &["done", "refused"], "counts it as done or as refused"),
+                advice("resolve", "enroll", &["done", "refused"], "counts it as done or as refused"),
                 advice("skip", "notify", &[], "leaves it undone for good"),
                 advice("abandon", "", &[], "ends the saga as it stands"),
             ],
@@ -145,7 +145,7 @@ mod tests {
         What can be done now; each is `matricula saga ...` and takes a --reason:
           retry r-1 notify
               calls it at once
-          resolve r-1 commit_enrollments --done|--refused
+          resolve r-1 enroll --done|--refused
               counts it as done or as refused
           skip r-1 notify
               leaves it undone for good

@@ -1,6 +1,6 @@
 //! Tests of destinations: which calls leave together and when, halves, breakers, silence, and what operators see.
 
-use matricula_engine::{Kind, Recorded, RetryPolicy, SagaState, Step};
+use matricula_engine::{Definition, Kind, Recorded, RetryPolicy, SagaState, Step};
 
 use super::*;
 use crate::Clearance;
@@ -52,7 +52,7 @@ impl World {
         change(&mut config);
         let admitted = Recorded::first(0, definition.admit(["reserve", "hold", "commit", "notify"], 0));
         let state = Arc::new(SagaState::replay(&definition, [&admitted]).expect("a sound log"));
-        Self { destinations: Destinations::new(&definition, &config), state, notices: Vec::new() }
+        Self { destinations: Destinations::new(&definition.into(), &config), state, notices: Vec::new() }
     }
 
     /// With one RPC to a destination at a time.
@@ -79,7 +79,8 @@ impl World {
         let spec = definition.step(step);
         let call = self.call(number, step, direction);
         let may_gather = direction == Direction::Forward && spec.kind == Kind::Finalizer;
-        self.destinations.queue(call, spec.rpc(direction).expect("it has one"), may_gather, now);
+        let rpc = spec.rpc(direction).expect("it has one");
+        self.destinations.queue(spec.destination, call, rpc, may_gather, now);
     }
 
     fn reserve(&mut self, numbers: impl IntoIterator<Item = u128>, now: Moment) {
@@ -250,11 +251,11 @@ fn sagas_that_wait_for_a_service_that_is_away_are_told_once() {
     let away = NOW + AWAY_AFTER;
     assert_eq!(numbers(world.destinations.left_waiting(away - MS)), []);
     assert_eq!(numbers(world.destinations.left_waiting(away)), [1, 2, 3]);
-    assert!(world.destinations.is_away(RESERVE));
+    assert!(world.destinations.is_away("alpha"));
     assert_eq!(numbers(world.destinations.left_waiting(away + MS)), []);
     world.succeeded(&sent, away + 2 * MS);
     assert_eq!(numbers(world.destinations.left_waiting(away + 2 * MS)), []);
-    assert!(!world.destinations.is_away(RESERVE));
+    assert!(!world.destinations.is_away("alpha"));
     world.destinations.set_limit("alpha", 0);
     assert_eq!(numbers(world.destinations.left_waiting(away + 3 * MS)), [2, 3]);
 }

@@ -22,7 +22,7 @@ fn what_can_be_read_is_resumed_and_the_rest_is_left() {
     let unknown =
         |definition: &str, version| Err(LeaveReason::UnknownDefinition { definition: definition.to_owned(), version });
     assert_eq!(
-        rows.map(|row| row.resume(&def).map(|state| state.phase())),
+        rows.map(|row| row.resume(&def.clone().into()).map(|state| state.phase())),
         [
             Ok(Phase::Completing),
             unknown("registration", 2),

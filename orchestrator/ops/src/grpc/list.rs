@@ -96,7 +96,7 @@ async fn page(
     mut filter: SagaFilter,
     wanted: &Wanted,
 ) -> Result<(Vec<StoredRegistration>, Option<String>), Status> {
-    let definition = runtime.workload().definition();
+    let definitions = runtime.workload().definitions();
     let size = usize::try_from(filter.limit).unwrap_or(usize::MAX);
     // One more than asked for tells whether there is a next page.
     filter.limit += 1;
@@ -111,7 +111,7 @@ async fn page(
             }
             looked_at += 1;
             filter.before = Some(row.id.to_string());
-            let stored = StoredRegistration::read(definition, row);
+            let stored = StoredRegistration::read(definitions, row);
             if wanted.has(&wire::summary(&stored)) {
                 sagas.push(stored);
             }
@@ -127,9 +127,9 @@ async fn export_page(
     runtime: &Orchestrator,
     filter: SagaFilter,
 ) -> Result<(Vec<ops::ExportLedgerResponse>, Option<SagaFilter>), Status> {
-    let definition = runtime.workload().definition();
+    let definitions = runtime.workload().definitions();
     let rows = runtime.store().list(filter.clone()).await?;
     let next = rows.last().map(|row| SagaFilter { before: Some(row.id.to_string()), ..filter });
-    let entries = rows.into_iter().map(|row| wire::ledger_entry(&StoredRegistration::read(definition, row))).collect();
+    let entries = rows.into_iter().map(|row| wire::ledger_entry(&StoredRegistration::read(definitions, row))).collect();
     Ok((entries, next))
 }

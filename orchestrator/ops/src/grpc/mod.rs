@@ -61,7 +61,7 @@ impl SagaGrpc {
     async fn stored(&self, id: SagaId) -> Result<StoredRegistration, Status> {
         let row = self.runtime.store().get(id).await?;
         let row = row.ok_or_else(|| status::not_found("saga", &id.to_string()))?;
-        Ok(StoredRegistration::read(self.runtime.workload().definition(), row))
+        Ok(StoredRegistration::read(self.runtime.workload().definitions(), row))
     }
 
     /// A destination of this replica.
@@ -84,7 +84,7 @@ impl SagaService for SagaGrpc {
 
     async fn get_saga(&self, request: Request<ops::GetSagaRequest>) -> Answer<ops::GetSagaResponse> {
         let stored = self.stored(saga_id(request.into_inner().saga_id)??).await?;
-        Ok(Response::new(wire::shown(self.runtime.workload().definition(), &stored)))
+        Ok(Response::new(wire::shown(self.runtime.workload().definitions(), &stored)))
     }
 
     async fn find_saga(&self, request: Request<ops::FindSagaRequest>) -> Answer<ops::FindSagaResponse> {

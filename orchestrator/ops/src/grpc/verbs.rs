@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use matricula_engine::{OperatorCommand, Outcome, Resolution, Wait};
+use matricula_engine::{Definition, OperatorCommand, Outcome, Resolution, Wait};
 use matricula_kit::answer::{Reason, Refusal};
 use matricula_kit::rpc::{FieldError, checked_id};
 use matricula_kit::status;
@@ -72,7 +72,7 @@ impl SagaGrpc {
         if state.phase().is_finished() {
             return None;
         }
-        let definition = self.runtime.workload().definition();
+        let definition = self.runtime.workload().definitions().of(state);
         let calls = async || self.runtime.look(&stored.row).await.map(|seen| seen.calls);
         match command {
             RequestedCommand::Operator(OperatorCommand::Retry { step }) => {
@@ -106,13 +106,17 @@ impl SagaGrpc {
         }
     }
 
-    /// The name of a step of the saga's definition.
+    /// The name of a step that some definition has. A saga of another definition rejects the command.
     pub(super) fn step(&self, name: String) -> Result<String, FieldError> {
-        let definition = self.runtime.workload().definition();
-        if definition.index(&name).is_some() {
-            return Ok(name);
+        let mut names: Vec<&str> = Vec::new();
+        for step in self.runtime.workload().definitions().all().flat_map(Definition::steps) {
+            if step.name == name {
+                return Ok(name);
+            }
+            if !names.contains(&step.name) {
+                names.push(step.name);
+            }
         }
-        let names: Vec<&str> = definition.steps().iter().map(|step| step.name).collect();
         Err(FieldError::new("step", format!("must be one of {}", names.join(", "))))
     }
 }

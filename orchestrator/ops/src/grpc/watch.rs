@@ -182,8 +182,8 @@ impl Watch {
 
     /// Has those sagas told that the client wants.
     async fn take(&mut self, rows: Vec<SagaRow>) -> Result<(), DbError> {
-        let definition = self.runtime.workload().definition();
-        let mut stored: Vec<_> = rows.into_iter().map(|row| StoredRegistration::read(definition, row)).collect();
+        let definitions = self.runtime.workload().definitions();
+        let mut stored: Vec<_> = rows.into_iter().map(|row| StoredRegistration::read(definitions, row)).collect();
         stored.retain(|one| is_wanted(&mut self.open, self.needs_attention, one));
         let told = waits::summaries(&self.runtime, &stored).await?.into_iter();
         self.told.extend(told.map(|summary| ops::WatchSagasResponse { summary: Some(summary), destination: None }));

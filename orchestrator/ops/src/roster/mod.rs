@@ -134,9 +134,9 @@ impl RosterGrpc {
         let mut ids: Vec<SagaId> = begun.iter().map(Watcher::saga).collect();
         ids.sort_unstable();
         ids.dedup();
-        let definition = self.runtime.workload().definition();
+        let definitions = self.runtime.workload().definitions();
         let rows = self.runtime.store().get_many(ids).await?;
-        let registration = |row: SagaRow| (row.id, StoredRegistration::read(definition, row).to_wire());
+        let registration = |row: SagaRow| (row.id, StoredRegistration::read(definitions, row).to_wire());
         Ok(rows.into_iter().map(registration).collect())
     }
 }

@@ -9,4 +9,5 @@ mod replicas;
 mod rosters;
 mod sagas;
 mod seen;
+mod upgrade;
 mod world;

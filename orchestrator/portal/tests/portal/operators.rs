@@ -119,7 +119,9 @@ async fn a_tail_that_fails_is_decided_manually() {
     assert!(text.contains(&format!("driven by instance {owner}, which lives")), "{text}");
 
     check_error(there.cancel(&skipped).await, Code::FailedPrecondition, "TOO_LATE_TO_CANCEL");
-    check_refused(there.skip(&skipped, "commit_enrollments").await, "is not being tried");
+    check_refused(there.skip(&skipped, "enroll").await, "is not being tried");
+    let of_version_1 = there.skip(&skipped, "commit_enrollments").await;
+    check_refused(of_version_1, "has no step \"commit_enrollments\"");
     check_refused(there.skip(&skipped, "settle_courses").await, "is not being tried");
     check_refused(there.resolve(&skipped, "notify", Some(Answer::Refused(Refused {}))).await, "can't be refused");
     check_field(there.skip(&skipped, "bribe").await, "step");
@@ -187,25 +189,21 @@ async fn before_the_pivot_cancel_is_the_verb() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pivot_that_never_happens_is_a_refusal_with_a_reason() {
     let mut world = World::start().await;
-    world.fees.stop().await;
+    world.enrollments.stop().await;
     let id = world.submit_for("s1", "k1", &["A"], &[], 0).await.expect("accepted").registration_id;
     let operator = Operator(world.sagas.clone());
     let status = |saga: &ops::GetSagaResponse, name: &str| {
         let step = saga.steps.iter().find(|step| step.name == name).and_then(|step| step.action.clone());
         step.map(|leg| (leg.status(), leg.attempts > 0)).expect("the step")
     };
-    let created = async || status(&operator.get(&id).await, "create_enrollments").0 == LegStatus::Done;
-    until("enrollments are created", created).await;
-    world.enrollments.stop().await;
-    world.fees.resume().await;
-    let fails = async || status(&operator.get(&id).await, "commit_enrollments") == (LegStatus::Trying, true);
+    let fails = async || status(&operator.get(&id).await, "enroll") == (LegStatus::Trying, true);
     until("the pivot fails", fails).await;
 
-    assert_eq!(verbs(&operator.explain(&id).await), ["retry commit_enrollments", "resolve commit_enrollments"]);
-    check_refused(operator.skip(&id, "commit_enrollments").await, "decides the outcome");
+    assert_eq!(verbs(&operator.explain(&id).await), ["retry enroll", "resolve enroll"]);
+    check_refused(operator.skip(&id, "enroll").await, "decides the outcome");
     check_error(operator.cancel(&id).await, Code::FailedPrecondition, "TOO_LATE_TO_CANCEL");
     let answer = Some(Answer::Refused(Refused {}));
-    let turned = operator.resolve(&id, "commit_enrollments", answer).await.expect("it is refused");
+    let turned = operator.resolve(&id, "enroll", answer).await.expect("it is refused");
     assert_eq!(turned.phase(), SagaPhase::Compensating);
     world.enrollments.resume().await;
     until("it is undone", async || world.get(&id).await.outcome() == Outcome::Refused).await;

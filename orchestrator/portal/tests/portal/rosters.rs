@@ -88,7 +88,7 @@ async fn a_roster_is_taken_over_into_a_full_section_once() {
     // Nothing is charged, and that is posted; the message is only for the record.
     assert_eq!(world.postings_of("s2").await, [0]);
     let request = notifications::ListNotificationsRequest { student_id: "s2".to_owned(), ..Default::default() };
-    let client = NotificationServiceClient::new(world.notifications());
+    let client = NotificationServiceClient::new(world.notifications.channel.clone());
     crate::world::until("the message is recorded", async || {
         let page = client.clone().list_notifications(request.clone()).await.expect("a page").into_inner();
         let why: Vec<_> = page.notifications.iter().map(notifications::Notification::undeliverable).collect();

@@ -38,7 +38,7 @@ async fn a_saga_is_shown_with_its_steps_and_events() {
     assert_eq!((summary.phase(), summary.outcome()), (SagaPhase::Completed, Outcome::Enrolled));
     assert_eq!(
         (summary.definition.as_str(), summary.definition_version, summary.owner.as_str()),
-        ("registration", 1, "")
+        ("registration", 2, "")
     );
     assert_eq!(legs(&shown, "hold_seats"), (LegStatus::Done, Some(LegStatus::NotStarted)));
     assert_eq!(legs(&shown, "notify"), (LegStatus::Done, None));

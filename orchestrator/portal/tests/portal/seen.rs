@@ -52,7 +52,7 @@ async fn a_seat_that_went_since_is_told_with_both_moments_and_versions() {
     assert_eq!(world.get(&refused.registration_id).await, refused);
     let again = world.submit_seen(&world.orchestrator, ("s2", "k1"), "LAST", seen.version).await;
     assert_eq!(again, refused);
-    let mail = NotificationServiceClient::new(world.notifications());
+    let mail = NotificationServiceClient::new(world.notifications.channel.clone());
     until("the student is told", async || {
         let request = notifications::ListNotificationsRequest { student_id: "s2".into(), ..Default::default() };
         let list = mail.clone().list_notifications(request).await.expect("a list").into_inner();

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use matricula_engine::Definitions;
 use matricula_kit::database::Database;
 use matricula_kit::serve::{Cors, Limits, Listen, Role, Serving, serve};
 use matricula_kit::tasks::Tasks;
@@ -21,7 +22,7 @@ use matricula_proto::registration::v1 as wire;
 use matricula_proto::registration::v1::registration_service_client::RegistrationServiceClient;
 use matricula_proto::seats::v1 as seats;
 use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
-use matricula_registration::{Channels, Registrations};
+use matricula_registration::{Channels, Registrations, saga};
 use matricula_runtime::{Runtime, RuntimeConfig, SagaStore};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
@@ -47,7 +48,8 @@ pub struct World {
     pub seats: Service,
     pub enrollments: Service,
     pub fees: Service,
-    _others: Vec<Service>,
+    _academics: Service,
+    pub notifications: Service,
     pub portal: RegistrationServiceClient<Channel>,
     pub catalog: CatalogServiceClient<Channel>,
     /// The first orchestrator.
@@ -56,6 +58,8 @@ pub struct World {
     pub shutdown: CancellationToken,
     channels: Channels,
     pub database: Database,
+    /// Where the saga log is.
+    url: String,
     _folder: tempfile::TempDir,
 }
 
@@ -183,12 +187,14 @@ impl World {
         mislead(&mut channels);
         let database = Database::open(url).await.expect("the database opens");
         let shutdown = CancellationToken::new();
-        let orchestrator = orchestrate(database.clone(), channels.clone(), config, shutdown.clone()).await;
+        let workload = registrations(&channels);
+        let orchestrator = orchestrate(database.clone(), workload, config, shutdown.clone()).await;
         let world = Self {
             seats,
             enrollments,
             fees,
-            _others: vec![academics, notifications],
+            _academics: academics,
+            notifications,
             portal: RegistrationServiceClient::new(orchestrator.clone()),
             catalog: CatalogServiceClient::new(orchestrator.clone()),
             sagas: SagaServiceClient::new(orchestrator.clone()),
@@ -196,6 +202,7 @@ impl World {
             shutdown,
             channels,
             database,
+            url: url.to_owned(),
             _folder: folder,
         };
         until("the feed is live", async || world.is_live().await).await;
@@ -276,10 +283,6 @@ impl World {
         client.clone().get_academic_record(request).await.expect("the student is on record").into_inner()
     }
 
-    pub fn notifications(&self) -> Channel {
-        self.channels.notifications.clone()
-    }
-
     /// `id:free` of each, and whether the feed is live.
     pub async fn availability(&self, sections: &[&str]) -> Result<(String, bool), Status> {
         let request = matricula_proto::catalog::v1::GetAvailabilityRequest { section_ids: own(sections) };
@@ -290,8 +293,19 @@ impl World {
 
     /// Another orchestrator over the same log, which is a shared one.
     pub async fn replica(&self) -> Channel {
-        let (database, channels) = (self.database.clone(), self.channels.clone());
-        orchestrate(database, channels, RuntimeConfig::default(), self.shutdown.clone()).await
+        let (database, workload) = (self.database.clone(), registrations(&self.channels));
+        orchestrate(database, workload, RuntimeConfig::default(), self.shutdown.clone()).await
+    }
+
+    /// The same of the release before this one, which knows version 1 of the registration alone. It ends by the token.
+    pub async fn earlier_release(&self) -> (Channel, CancellationToken) {
+        let shutdown = self.shutdown.child_token();
+        let first = Definitions::new(saga::first_definition().expect("a sound table"));
+        // Its own connections: they are closed when it ends.
+        let database = Database::open(&self.url).await.expect("the database opens");
+        let workload = registrations(&self.channels).with_definitions(first);
+        let channel = orchestrate(database, workload, RuntimeConfig::default(), shutdown.clone()).await;
+        (channel, shutdown)
     }
 
     async fn is_live(&self) -> bool {
@@ -318,15 +332,19 @@ impl World {
     }
 }
 
+fn registrations(channels: &Channels) -> Registrations {
+    Registrations::try_new(channels.clone()).expect("a sound table")
+}
+
 async fn orchestrate(
     database: Database,
-    channels: Channels,
+    workload: Registrations,
     config: RuntimeConfig,
     shutdown: CancellationToken,
 ) -> Channel {
     let store = SagaStore::open(database.clone()).await.expect("the log opens");
-    let workload = Arc::new(Registrations::try_new(channels).expect("a sound table"));
-    let (runtime, running) = Runtime::start(workload, store, config, shutdown.clone()).await.expect("it starts");
+    let (runtime, running) =
+        Runtime::start(Arc::new(workload), store, config, shutdown.clone()).await.expect("it starts");
     let mut routes = tonic::service::RoutesBuilder::default();
     let tasks = Tasks::new("orchestrator");
     matricula_portal::add_to(&mut routes, runtime.clone(), shutdown.clone(), &tasks);
@@ -386,7 +404,7 @@ fn section(id: &str) -> academics::Section {
 }
 
 /// A submission that waits for its outcome.
-fn submission(student: &str, key: &str, adds: &[&str], drops: &[&str]) -> wire::SubmitRegistrationRequest {
+pub fn submission(student: &str, key: &str, adds: &[&str], drops: &[&str]) -> wire::SubmitRegistrationRequest {
     wire::SubmitRegistrationRequest {
         idempotency_key: key.to_owned(),
         student_id: student.to_owned(),

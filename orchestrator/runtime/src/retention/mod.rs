@@ -175,11 +175,8 @@ impl<W: Workload> Retention<W> {
     }
 
     fn read_one(&self, row: &SagaRow) -> Result<(Line, String), String> {
-        if (row.definition.as_str(), row.version) != self.runtime.definition() {
-            return Err(format!("{} v{} is not known here", row.definition, row.version));
-        }
-        let log: &[Recorded] = row.log.as_ref().map_err(Clone::clone)?;
         let state = self.runtime.replayed(row)?;
+        let log: &[Recorded] = row.log.as_ref().map_err(Clone::clone)?;
         if !state.phase().is_finished() {
             return Err("its row says that it is finished, and its log does not".to_owned());
         }
@@ -213,11 +210,7 @@ impl<W: Workload> Retention<W> {
 
     /// Has every service forget sagas. A service that is away keeps them in the database until it is back.
     async fn forget(&self, sagas: &[SagaId]) -> Result<(), RetentionError> {
-        let steps = self.runtime.workload().definition().steps();
-        let mut destinations: Vec<&'static str> = steps.iter().map(|step| step.destination).collect();
-        destinations.sort_unstable();
-        destinations.dedup();
-        for destination in destinations {
+        for destination in self.runtime.workload().definitions().destinations() {
             let forgetting = self.runtime.workload().forget(destination, sagas);
             let forgotten = tokio::time::timeout(FORGET_MAX, forgetting).await;
             let forgotten =

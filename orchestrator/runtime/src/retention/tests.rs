@@ -11,7 +11,7 @@ use matricula_kit::testing::{BACKENDS, Backend};
 use super::*;
 use crate::archive::Archive;
 use crate::{SagaFilter, SubmitError, Submitted};
-use world::{DAY_MS, PATIENCE, System};
+use world::{DAY_MS, PATIENCE, Services, System};
 
 fn archived(dir: &Path) -> Vec<SagaRow> {
     let archive = Archive::open(&[dir.to_owned()]).unwrap();
@@ -170,6 +170,31 @@ async fn what_can_not_be_read_stays_and_holds_up_no_other() {
             assert_eq!(system.number("SELECT COUNT(*) AS n FROM sagas").await, 3, "{backend:?}");
         }
         assert_eq!(archived(system.dir.path()).len(), 7, "{backend:?}");
+    }
+}
+
+/// After an upgrade the sagas of both versions leave, and every service of either version forgets them.
+#[tokio::test]
+async fn sagas_of_an_earlier_version_leave_too() {
+    for backend in BACKENDS {
+        let mut system = System::new(backend).await;
+        let mut ids = system.finish_all(0..5).await;
+        let test = system.test.take().unwrap();
+        let (_, dir) = system.crash().await;
+        let upgraded = System::on(test.database.clone(), Services::upgraded(), dir).await;
+        upgraded
+            .run("UPDATE instances SET dead = 1 WHERE instance_id = (SELECT MIN(instance_id) FROM instances)")
+            .await;
+        ids.extend(upgraded.finish_all(5..9).await);
+        ids.sort();
+        assert_eq!(upgraded.sweep_in(31).await.unwrap(), swept(9, 0), "{backend:?}");
+        let versions: Vec<u32> = archived(upgraded.dir.path()).iter().map(|saga| saga.version).collect();
+        assert_eq!(versions, [1, 1, 1, 1, 1, 2, 2, 2, 2], "{backend:?}");
+        for service in ["alpha", "beta", "gamma"] {
+            let mut forgotten = upgraded.services.forgotten(service);
+            forgotten.sort();
+            assert_eq!(forgotten, ids, "{backend:?}: {service}");
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! before anybody has marked it goes on: a database that was away, or a machine that slept, ends nobody.
 
 use matricula_core::SagaId;
-use matricula_kit::database::{Args, DbError};
+use matricula_kit::database::{Args, DbError, Rows};
 
 use super::{InstanceId, SagaRow, SagaStore, StoreError, id_rows, readable_ids};
 
@@ -29,12 +29,21 @@ macro_rules! ownerless {
     };
 }
 
+/// Whether a saga is of one of the definitions in `{rows}`.
+macro_rules! is_known {
+    () => {
+        "EXISTS (SELECT 1 FROM {rows} WHERE r.definition = s.definition AND r.version = s.version)"
+    };
+}
+
 /// Found first and ordered then: a server that wants the first few in order would else go through all sagas that there
 /// ever were, oldest first, to find none.
 const ADOPTABLE: &str = concat!(
-    "WITH ownerless AS MATERIALIZED (SELECT s.saga_id FROM sagas s WHERE s.definition = $1 AND s.version = $2 AND ",
+    "WITH ownerless AS MATERIALIZED (SELECT s.saga_id FROM sagas s WHERE ",
+    is_known!(),
+    " AND ",
     ownerless!(),
-    ") SELECT saga_id FROM ownerless ORDER BY saga_id LIMIT $3"
+    ") SELECT saga_id FROM ownerless ORDER BY saga_id LIMIT $1"
 );
 /// In the order of ids: two instances that adopt the same sagas wait for each other, and never in a circle. A cross
 /// join, because SQLite keeps its order: it would else go through all that the dead instance has left, for each chunk,
@@ -49,7 +58,9 @@ const FLAG: &str = "UPDATE sagas SET needs_attention = 1 \
                     WHERE owner = $1 AND finished = 0 AND queued = 0 AND saga_id IN (SELECT r.saga_id FROM {rows})";
 const FLAG_UNKNOWN: &str = concat!(
     "UPDATE sagas SET needs_attention = 1 WHERE saga_id IN (SELECT s.saga_id FROM sagas s \
-     WHERE NOT (s.definition = $1 AND s.version = $2) AND s.needs_attention = 0 AND ",
+     WHERE NOT ",
+    is_known!(),
+    " AND s.needs_attention = 0 AND ",
     ownerless!(),
     ")"
 );
@@ -91,9 +102,9 @@ impl SagaStore {
         self.execute(RELEASE, Args::new().text(instance.as_str())).await.map(drop)
     }
 
-    /// At most `limit` unfinished sagas of a definition whose instance is dead, the oldest first.
-    pub async fn adoptable(&self, definition: (&str, u32), limit: usize) -> Result<Vec<SagaId>, DbError> {
-        let args = Args::new().text(definition.0).int(i64::from(definition.1)).int(limit as i64);
+    /// At most `limit` unfinished sagas of these definitions whose instance is dead, the oldest first.
+    pub async fn adoptable(&self, definitions: &[(&str, u32)], limit: usize) -> Result<Vec<SagaId>, DbError> {
+        let args = Args::new().int(limit as i64).rows(definition_rows(definitions));
         readable_ids(&self.database.fetch(ADOPTABLE, args).await?)
     }
 
@@ -113,10 +124,17 @@ impl SagaStore {
         self.execute(FLAG, Args::new().text(instance.as_str()).rows(id_rows(ids))).await.map(drop)
     }
 
-    /// Marks the unfinished sagas of dead instances that are not of this definition, and returns how many there are
-    /// that were not marked before. An instance that knows their definition adopts them, and its next event takes the
-    /// mark away.
-    pub async fn flag_unknown(&self, definition: (&str, u32)) -> Result<u64, DbError> {
-        self.execute(FLAG_UNKNOWN, Args::new().text(definition.0).int(i64::from(definition.1))).await
+    /// Marks the unfinished sagas of dead instances that are of none of these definitions, and returns how many there
+    /// are that were not marked before. An instance that knows their definition adopts them, and its next event takes
+    /// the mark away.
+    pub async fn flag_unknown(&self, definitions: &[(&str, u32)]) -> Result<u64, DbError> {
+        self.execute(FLAG_UNKNOWN, Args::from(definition_rows(definitions))).await
     }
+}
+
+/// Definitions by name and version.
+fn definition_rows(definitions: &[(&str, u32)]) -> Rows {
+    Rows::new()
+        .text("definition", definitions.iter().map(|(name, _)| name))
+        .int("version", definitions.iter().map(|(_, version)| i64::from(*version)))
 }

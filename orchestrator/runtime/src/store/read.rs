@@ -278,7 +278,7 @@ impl SagaStore {
         for saga in sagas.iter_mut().filter(|saga| saga.log.is_ok()) {
             saga.log = match logs.remove(&saga.id) {
                 Some(log) => log.and_then(|log| whole(log, saga.sequence)),
-                None if saga.is_queued => self.first_of_queued(saga),
+                None if saga.is_queued => self.begin_queued(saga),
                 None => Err("it has no events".to_owned()),
             };
         }
@@ -294,10 +294,15 @@ impl SagaStore {
 }
 
 impl SagaStore {
-    /// The log of a saga that waits in line: what it would begin with, if it had begun when it was accepted.
-    fn first_of_queued(&self, saga: &SagaRow) -> Result<Vec<Recorded>, String> {
+    /// The log of a saga that waits in line: what it would begin with, if it had begun here when it was accepted. The
+    /// instance that claims it decides with which definition it begins, not the instance that has accepted it.
+    fn begin_queued(&self, saga: &mut SagaRow) -> Result<Vec<Recorded>, String> {
         let begin = self.begin.as_ref().ok_or("it waits in line, and has no events yet")?;
-        Ok(vec![begin(&saga.request, saga.created_at)?])
+        let first = begin(&saga.request, saga.created_at)?;
+        if let Some((definition, version)) = first.event.definition() {
+            (saga.definition, saga.version) = (definition.to_owned(), version);
+        }
+        Ok(vec![first])
     }
 }
 

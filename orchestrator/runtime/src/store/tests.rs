@@ -114,11 +114,15 @@ impl Fixture {
 }
 
 fn definition() -> Definition {
+    definition_of(1)
+}
+
+fn definition_of(version: u32) -> Definition {
     let retry = RetryPolicy::try_new(1, 1, 1, 1).unwrap();
     let (destination, action, kind) = ("there", "Do", Kind::Pivot);
     Definition::try_new(
         "one",
-        1,
+        version,
         1_000,
         vec![Step { name: "do", stage: 1, destination, action, undo: None, kind, retry }],
     )

@@ -164,7 +164,7 @@ const STANDING: &str = "SELECT r.saga_id FROM {rows} \
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct WriteAs<'a> {
     pub instance: &'a InstanceId,
-    /// Name and version of the definition of all its sagas.
+    /// Name and version of the definition that its sagas begin with.
     pub definition: (&'a str, u32),
     /// Sagas without an outcome that one subject may have.
     pub subject_open_max: usize,

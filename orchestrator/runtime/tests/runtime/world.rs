@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use matricula_engine::{
-    CallAnswer, CallError, Code, Definition, Direction, Kind, Outcome, Recorded, RetryPolicy, SagaState, Step,
+    CallAnswer, CallError, Code, Definition, Definitions, Direction, Kind, Outcome, Recorded, RetryPolicy, SagaState,
+    Step,
 };
 use matricula_runtime::{Call, SagaId, Workload};
 use rand::rngs::SmallRng;
@@ -46,7 +47,7 @@ pub enum Fault {
 
 /// All participants.
 pub struct World {
-    definition: Definition,
+    definitions: Definitions,
     inner: Mutex<Inner>,
     changes: watch::Sender<()>,
 }
@@ -107,7 +108,7 @@ impl World {
     }
 
     fn of(definition: Definition) -> Arc<Self> {
-        Arc::new(Self { definition, inner: Mutex::default(), changes: watch::Sender::new(()) })
+        Arc::new(Self { definitions: definition.into(), inner: Mutex::default(), changes: watch::Sender::new(()) })
     }
 
     pub fn now(&self) -> MutexGuard<'_, Inner> {
@@ -180,7 +181,7 @@ impl World {
     #[track_caller]
     pub fn audit(&self, saga: SagaId, outcome: Outcome) {
         let done = self.done(saga);
-        for step in self.definition.steps() {
+        for step in self.definitions.current().steps() {
             let count = |name: &str| done.iter().filter(|effect| *effect == name).count();
             let (effects, undone) = (count(step.name), count(&format!("-{}", step.name)));
             let committed = outcome == Outcome::Committed;
@@ -286,12 +287,12 @@ impl Drop for InFlight<'_> {
 impl Workload for World {
     type Request = Order;
 
-    fn definition(&self) -> &Definition {
-        &self.definition
+    fn definitions(&self) -> &Definitions {
+        &self.definitions
     }
 
     fn applies(&self, order: &Order) -> Vec<&'static str> {
-        let steps = self.definition.steps().iter().map(|step| step.name);
+        let steps = self.definitions.current().steps().iter().map(|step| step.name);
         steps.filter(|name| !order.skip.iter().any(|skip| skip == name)).collect()
     }
 

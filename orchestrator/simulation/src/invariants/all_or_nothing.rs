@@ -5,7 +5,6 @@ use matricula_engine::Phase;
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
 use crate::names::SagaNo;
-use crate::shapes::Does;
 
 pub(super) struct AllOrNothing;
 
@@ -17,7 +16,7 @@ impl Invariant for AllOrNothing {
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
         match fact {
             Fact::Done { of } if world.is_decided_manually(of.saga) => Ok(()),
-            Fact::Done { of } if world.shape.does[of.step.get()] == Does::Commit => whole(of.saga, world),
+            Fact::Done { of } if world.table(of.saga).official() == Some(of.step) => whole(of.saga, world),
             Fact::Appended { saga, .. } if !world.is_decided_manually(*saga) => nothing(*saga, world),
             _ => Ok(()),
         }

@@ -23,7 +23,7 @@ impl Invariant for AnswersAreTrue {
 fn is_true(saga: SagaNo, event: &Event, world: &View<'_>) -> Held {
     let (step, holds) = match event {
         Event::Succeeded { step, direction, .. } => {
-            let Some(index) = world.shape.definition.index(step) else { return Err(format!("no step {step}")) };
+            let Some(index) = world.table(saga).definition.index(step) else { return Err(format!("no step {step}")) };
             let effects = world.witness.effects(saga, index);
             let undone = world.participants.record(saga, index).is_some_and(|record| record.undone);
             (
@@ -35,7 +35,7 @@ fn is_true(saga: SagaNo, event: &Event, world: &View<'_>) -> Held {
             )
         }
         Event::Refused { step, .. } => {
-            let Some(index) = world.shape.definition.index(step) else { return Err(format!("no step {step}")) };
+            let Some(index) = world.table(saga).definition.index(step) else { return Err(format!("no step {step}")) };
             let record = world.participants.record(saga, index);
             let refused = |answer: &Option<CallAnswer>| matches!(answer, Some(CallAnswer::Refused(_)));
             (step, record.is_some_and(|record| record.undone || refused(&record.answer)))

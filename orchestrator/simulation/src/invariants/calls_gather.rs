@@ -61,7 +61,7 @@ impl CallsGather {
     }
 
     fn made(&mut self, instance: InstanceNo, of: CallId, attempt: u32, world: &View<'_>) {
-        let step = world.shape.definition.step(of.step);
+        let step = world.table(of.saga).definition.step(of.step);
         let queue = (instance, step.destination, step.rpc(of.direction).unwrap_or_default());
         if of.direction == Direction::Compensation {
             self.turned.push(of.saga);
@@ -92,7 +92,8 @@ impl Invariant for CallsGather {
                 self.made(instance, of, attempt, world);
             }
             Fact::CallEnded { instance, of }
-                if of.direction == Direction::Forward && world.shape.definition.step(of.step).kind == Kind::Pivot =>
+                if of.direction == Direction::Forward
+                    && world.table(of.saga).definition.step(of.step).kind == Kind::Pivot =>
             {
                 self.pivots.retain(|(by, saga, _)| (*by, *saga) != (instance, of.saga));
                 self.pivots.push((instance, of.saga, world.now_ms));

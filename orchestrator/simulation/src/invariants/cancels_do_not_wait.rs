@@ -36,7 +36,7 @@ impl Invariant for CancelsDoNotWait {
             Fact::Adopted { saga, instance } => self.cancelled.retain(|other| *other != (*instance, *saga)),
             Fact::Declined { instance, saga } => self.cancelled.retain(|other| *other != (*instance, *saga)),
             Fact::CallMade { instance, of, .. } if of.direction == Direction::Forward => {
-                let is_told = world.shape.definition.step(of.step).kind == Kind::Finalizer;
+                let is_told = world.table(of.saga).definition.step(of.step).kind == Kind::Finalizer;
                 return hold(is_told || !self.cancelled.contains(&(*instance, of.saga)), || {
                     format!("{instance} makes {of}, which was cancelled before its turn")
                 });

@@ -17,7 +17,7 @@ impl Invariant for DurableFirst {
         match fact {
             Fact::CallMade { of, attempt, .. } => {
                 let goes_ahead =
-                    of.direction == Direction::Forward && world.shape.definition.step(of.step).undo.is_some();
+                    of.direction == Direction::Forward && world.table(of.saga).definition.step(of.step).undo.is_some();
                 let call = world.witness.saga(of.saga).map(|seen| seen.state.steps()[of.step.get()].call(of.direction));
                 let reached = call.is_some_and(|call| {
                     goes_ahead || call.status != CallStatus::NotStarted && *attempt <= call.attempts + 1
@@ -29,7 +29,7 @@ impl Invariant for DurableFirst {
                 let cause = state.and_then(SagaState::cause);
                 // Whoever waits hears of it later: meanwhile the pivot may have turned out to have happened.
                 let is_compensation_reverted =
-                    state.is_some_and(|state| state.is_compensation_reverted(&world.shape.definition));
+                    state.is_some_and(|state| state.is_compensation_reverted(world.shape.definitions.of(state)));
                 hold(matches!(cause, Some(Cause::Cancelled { .. })) || is_compensation_reverted, || {
                     format!("the cancel of {saga} is confirmed, and its log has {cause:?}")
                 })

@@ -21,7 +21,8 @@ impl Invariant for ManualIsTold {
             Fact::Obeyed { order } => {
                 let log = world.witness.saga(order.saga).map(|seen| seen.interventions.as_slice()).unwrap_or_default();
                 let Wanted::Operator(command) = &order.wanted else { return Ok(()) };
-                let stands = log.iter().any(|intervention| is_what(&world.shape.definition, command, intervention));
+                let definition = &world.table(order.saga).definition;
+                let stands = log.iter().any(|intervention| is_what(definition, command, intervention));
                 hold(stands, || format!("{command:?} of {} is told to be done, and its log has {log:?}", order.saga))
             }
             Fact::Appended { saga, .. } => {

@@ -19,7 +19,7 @@ impl Invariant for NoDecidedCall {
         let step = &seen.state.steps()[of.step.get()];
         let status = step.call(of.direction).status;
         // The answer that the pivot has happened may be known and not be written yet: then it is due again.
-        let is_pivot = of.direction == Direction::Forward && of.step == world.shape.definition.pivot();
+        let is_pivot = of.direction == Direction::Forward && of.step == world.table(of.saga).definition.pivot();
         let is_reverted = is_pivot && step.undo.status == CallStatus::Trying;
         let may_be_due = matches!(status, CallStatus::NotStarted | CallStatus::Trying) || is_reverted;
         // The compensation of a step settles a late action, so an action may be made late.

@@ -24,7 +24,7 @@ impl Invariant for NoSeatWithoutRight {
     }
 
     fn end(&mut self, world: &View<'_>) -> Held {
-        if world.shape.step_that(Does::Hold).is_none() || world.shape.step_that(Does::Commit).is_none() {
+        if !world.shape.has(Does::Hold) || world.shape.current().official().is_none() {
             return Ok(());
         }
         let ledgers = &world.participants.ledgers;

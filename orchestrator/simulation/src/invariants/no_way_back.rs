@@ -19,12 +19,12 @@ impl Invariant for NoWayBack {
         if world.is_decided_manually(of.saga) {
             return Ok(());
         }
-        let committed = || world.witness.effects(of.saga, world.shape.definition.pivot()).done > 0;
+        let committed = || world.witness.effects(of.saga, world.table(of.saga).definition.pivot()).done > 0;
         let state = world.witness.saga(of.saga).map(|seen| &seen.state);
         if matches!(fact, Fact::Undone { .. }) {
             return hold(!committed(), || format!("{of} is done, and the pivot is done too"));
         }
-        match world.shape.definition.step(of.step).kind {
+        match world.table(of.saga).definition.step(of.step).kind {
             Kind::Compensatable => Ok(()),
             Kind::Pivot => {
                 let is_asked = |state: &SagaState| state.steps()[of.step.get()].undo.status == CallStatus::Trying;

@@ -2,7 +2,6 @@
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
-use crate::shapes::Does;
 
 pub(super) struct NobodyTwice;
 
@@ -27,7 +26,7 @@ impl Invariant for NobodyTwice {
                     format!("{client} is told {saga}, which is not its own ({answered:?})")
                 })
             }
-            Fact::Done { of } if world.shape.does[of.step.get()] == Does::Commit => {
+            Fact::Done { of } if world.table(of.saga).official() == Some(of.step) => {
                 let student = world.request(of.saga).student;
                 let entries = &world.participants.ledgers.enrollments.entries;
                 let of_student = |section| {

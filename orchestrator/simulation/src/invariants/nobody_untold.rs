@@ -25,7 +25,7 @@ impl Invariant for NobodyUntold {
             }
             Fact::Appended { saga, .. } => {
                 let finished = world.witness.saga(*saga).is_some_and(|seen| seen.state.phase().is_finished());
-                let tells = world.shape.step_that(Does::Notify).is_some();
+                let tells = world.shape.has(Does::Notify);
                 hold(!finished || !tells || self.told.contains(saga) || world.is_decided_manually(*saga), || {
                     format!("{saga} is finished and nobody told its student")
                 })

@@ -36,7 +36,7 @@ impl Invariant for NothingLeftBehind {
 fn explained(saga: SagaNo, world: &View<'_>) -> Held {
     let Some(seen) = world.witness.saga(saga).filter(|seen| !seen.is_decided_manually()) else { return Ok(()) };
     let committed = seen.state.phase() == Phase::Completed;
-    for ((index, step), state) in world.shape.definition.indexed().zip(seen.state.steps()) {
+    for ((index, step), state) in world.table(saga).definition.indexed().zip(seen.state.steps()) {
         let effects = world.witness.effects(saga, index);
         let wanted = match step.kind {
             _ if !state.applies => 0,

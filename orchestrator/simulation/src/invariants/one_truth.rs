@@ -73,9 +73,9 @@ fn has(ledger: &Ledger, wanted: &Entry) -> bool {
 
 /// The ledgers that the sagas of this shape keep.
 fn kept<'a>(world: &View<'a>) -> impl Iterator<Item = (&'static str, &'a Ledger)> {
-    let does = [Does::Reserve, Does::Hold, Does::Create, Does::Assess];
+    let does = [&[Does::Reserve][..], &[Does::Hold], &[Does::Create, Does::Enroll], &[Does::Assess]];
     let ledgers = world.participants.ledgers.named();
     let shape = world.shape;
-    let kept = ledgers.into_iter().zip(does).filter(move |(_, does)| shape.step_that(*does).is_some());
+    let kept = ledgers.into_iter().zip(does).filter(move |(_, does)| does.iter().any(|does| shape.has(*does)));
     kept.map(|(named, _)| named)
 }

@@ -93,11 +93,18 @@ impl<'a> Seeing<'a> {
     fn destinations(&self) -> Held {
         let Looked { destinations, known, .. } = self.looked;
         hold(destinations.len() == self.shape.destinations.len(), || format!("{} services", destinations.len()))?;
-        for ((status, known), name) in destinations.iter().zip(&known.destinations).zip(&self.shape.destinations) {
-            hold(status.name == *name, || format!("{} where {name} is", status.name))?;
-            self.destination(status, known).map_err(|what| format!("{name}: {what}"))?;
+        for (place, name) in self.shape.destinations.iter().enumerate() {
+            let status = self.status(place)?;
+            self.destination(status, &known.destinations[place]).map_err(|what| format!("{name}: {what}"))?;
         }
         Ok(())
+    }
+
+    /// The status that is shown of a service. Each release has the services in the order of its own tables.
+    fn status(&self, place: usize) -> Result<&'a DestinationStatus, String> {
+        let name = self.shape.destinations[place];
+        let status = self.looked.destinations.iter().find(|status| status.name == name);
+        status.ok_or_else(|| format!("nothing of {name}"))
     }
 
     fn destination(&self, status: &DestinationStatus, known: &KnownDestination) -> Held {
@@ -140,26 +147,28 @@ impl<'a> Seeing<'a> {
     }
 
     fn destination_of(&self, wait: &CallWait) -> Option<(&'a str, usize)> {
-        let place = self.shape.destination_of[self.shape.definition.index(&wait.step)?.get()];
-        Some((self.shape.destinations[usize::from(place)], usize::from(place)))
+        let mut all = self.shape.definitions.all();
+        let name = all.find_map(|definition| Some(definition.step(definition.index(&wait.step)?).destination))?;
+        let place = self.shape.destinations.iter().position(|other| *other == name)?;
+        Some((self.shape.destinations[place], place))
     }
 
     fn sagas(&self) -> Held {
-        let definition = &self.shape.definition;
         let mut queued: Vec<(usize, &str, u64, i64)> = Vec::new();
         for (known, shown) in self.with_known() {
             let Some(view) = &shown.view else { continue };
-            let trying: Vec<(StepIndex, Direction, &CallState)> = view.state.trying(definition).collect();
+            let table = self.shape.of(&view.state);
+            let trying: Vec<(StepIndex, Direction, &CallState)> = view.state.trying(&table.definition).collect();
             let is_complete = trying.len() == view.waits.len();
             hold(is_complete, || format!("{} waits of {} calls of {}", view.waits.len(), trying.len(), known.saga))?;
             for ((step, direction, call), wait) in trying.into_iter().zip(&view.waits) {
                 let made = Attempt { of: CallId { saga: known.saga, step, direction }, number: call.attempts + 1 };
                 let shown = Shown { known, made, call, wait, is_waiting: is_waiting(shown) };
-                let line = definition.step(step);
+                let line = table.definition.step(step);
                 let is_named = wait.step == line.name && wait.direction == direction;
                 let held = if is_named { self.wait(&shown) } else { Err("under another name".to_owned()) };
                 held.map_err(|what| format!("{}: {:?}: {what}", made.of, wait.wait))?;
-                let place = usize::from(self.shape.destination_of[step.get()]);
+                let place = usize::from(table.destination_of[step.get()]);
                 let rpc = line.rpc(direction).unwrap_or_default();
                 queued.extend(in_queue(wait.wait).map(|(since_ms, ahead)| (place, rpc, ahead, since_ms)));
             }
@@ -173,11 +182,11 @@ impl<'a> Seeing<'a> {
     }
 
     fn wait(&self, shown: &Shown<'_>) -> Held {
-        let Looked { now_ms, database_ms, destinations, known, .. } = self.looked;
+        let Looked { now_ms, database_ms, known, .. } = self.looked;
         let Shown { made, call, wait, is_waiting, .. } = *shown;
         let left = known.calls.iter().find(|call| call.made == made);
         let Some((_, place)) = self.destination_of(wait) else { return Err("no service".to_owned()) };
-        let status = &destinations[place];
+        let status = self.status(place)?;
         hold((wait.failing_since_ms, &wait.last_error) == (status.failing_since_ms, &status.last_error), || {
             format!("its service fails since {:?}: {}", wait.failing_since_ms, wait.last_error)
         })?;
@@ -205,7 +214,7 @@ impl<'a> Seeing<'a> {
 
     /// A call has not left: by what, and is it so?
     fn queued(&self, shown: &Shown<'_>, place: usize) -> Held {
-        let (status, known) = (&self.looked.destinations[place], &self.looked.known.destinations[place]);
+        let (status, known) = (self.status(place)?, &self.looked.known.destinations[place]);
         let waited_ms = in_queue(shown.wait.wait).map_or(0, |(since_ms, _)| self.looked.database_ms - since_ms);
         hold(waited_ms >= 0, || format!("it came {waited_ms} ms ago"))?;
         let is_parked = known.in_flight_max == 0;
@@ -245,10 +254,9 @@ impl<'a> Seeing<'a> {
     /// Whether a saga has a call of a service to make, and waits for no other saga with it.
     fn calls(&self, shown: &ShownSaga, destination: &str) -> bool {
         let Some(view) = &shown.view else { return false };
-        let mut trying = view.state.trying(&self.shape.definition).filter(|(_, _, call)| call.waits_for().is_none());
-        trying.any(|(step, ..)| {
-            self.shape.destinations[usize::from(self.shape.destination_of[step.get()])] == destination
-        })
+        let table = self.shape.of(&view.state);
+        let mut trying = view.state.trying(&table.definition).filter(|(_, _, call)| call.waits_for().is_none());
+        trying.any(|(step, ..)| table.definition.step(step).destination == destination)
     }
 }
 

@@ -27,6 +27,12 @@ pub(super) fn decide(ledgers: &mut Ledgers, env: &mut Env, operation: &Operation
             let adds_max = if env.is_broken(Broken::PivotDoesAPart) { 1 } else { usize::MAX };
             ledgers.enrollments.settle(saga, adds_max);
         }
+        Does::Enroll => {
+            let adds_max = if env.is_broken(Broken::PivotDoesAPart) { 1 } else { usize::MAX };
+            ledgers.enrollments.mark(*student, drops, &operation.origins, saga);
+            ledgers.enrollments.add(*student, adds, saga, true);
+            ledgers.enrollments.settle(saga, adds_max);
+        }
         Does::Settle => ledgers.record.settle(saga, usize::MAX),
         Does::ReleaseDropped => ledgers.seats.end(*student, drops, &operation.origins),
         Does::Refund => ledgers.fees.end(*student, drops, &operation.origins),
@@ -42,7 +48,13 @@ pub(super) fn undo(ledgers: &mut Ledgers, saga: SagaNo, does: Does) {
         Does::Hold => ledgers.seats.undo(saga),
         Does::Create => ledgers.enrollments.undo(saga),
         Does::Assess => ledgers.fees.undo(saga),
-        Does::Commit | Does::Settle | Does::ReleaseDropped | Does::Refund | Does::Notify | Does::Plain => {}
+        Does::Commit
+        | Does::Enroll
+        | Does::Settle
+        | Does::ReleaseDropped
+        | Does::Refund
+        | Does::Notify
+        | Does::Plain => {}
     }
 }
 

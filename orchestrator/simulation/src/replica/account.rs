@@ -209,14 +209,13 @@ impl Account {
         }
     }
 
-    pub(super) fn ended(&mut self, env: &Env, calls: &[Attempt], error: Option<&CallError>) {
+    pub(super) fn ended(&mut self, destination: u8, calls: &[Attempt], error: Option<&CallError>) {
         if !self.is_watched {
             return;
         }
         let is_halved = calls.len() > 1 && error.is_some_and(|error| error.code == Code::InvalidArgument);
         if let Some(call) = calls.first() {
-            let destination = usize::from(env.shape.destination_of[call.of.step.get()]);
-            let known = &mut self.destinations[destination];
+            let known = &mut self.destinations[usize::from(destination)];
             known.in_flight -= 1;
             known.failures = match error {
                 Some(error) if error.code == Code::InvalidArgument => None,

@@ -28,7 +28,7 @@ pub(crate) fn in_flight_max(env: &Env, instance: InstanceNo) -> usize {
 }
 
 fn places_min(env: &Env) -> u32 {
-    if env.shape.step_that(Does::Reserve).is_some() { u32::from(CLIENTS_MAX) } else { 1 }
+    if env.shape.has(Does::Reserve) { u32::from(CLIENTS_MAX) } else { 1 }
 }
 
 /// Bounds that hold up nothing, except that so many sagas may be at work.

@@ -205,7 +205,7 @@ impl BrokenCore {
         if missing == Broken::WithdrawnCallsAreMade
             && let Some(view) = self.core.look(now, saga)
         {
-            let definition = &self.core.workflow().shape.definition;
+            let definition = self.core.workflow().shape.definitions.of(&view.state);
             let trying = view
                 .state
                 .trying(definition)
@@ -265,7 +265,7 @@ impl BrokenCore {
                     let now_ms = self.core.now_ms(now);
                     let Some(last) = commit.admissions.last_mut() else { return };
                     let applies = workflow.applies(&last.request);
-                    last.first = Some(Recorded::first(now_ms, workflow.definition().admit(applies, now_ms)));
+                    last.first = Some(Recorded::first(now_ms, workflow.definitions().current().admit(applies, now_ms)));
                 });
             }
         }
@@ -300,7 +300,7 @@ impl BrokenCore {
     fn call(&mut self, now: Moment, saga: SagaId, step: StepIndex, direction: Direction) -> Option<SagaRpc> {
         let state = self.core.look(now, saga)?.state;
         let shape = &self.core.workflow().shape;
-        let line = shape.definition.step(step);
+        let line = shape.definitions.of(&state).step(step);
         let call = Call {
             saga,
             step,
@@ -441,7 +441,8 @@ impl Memory {
     /// A slot of a destination that is not given back.
     fn keep_slot(&mut self, missing: Broken, workflow: &Simulated, number: RpcNo) -> Option<Input<Simulated>> {
         let (calls, _) = self.sent.get(&number.0).filter(|_| missing == Broken::RpcSlotsAreKept)?;
-        let destination = workflow.shape.definition.step(calls.first()?.step).destination;
+        let first = calls.first()?;
+        let destination = workflow.shape.definitions.destination(&first.state, first.step);
         let kept = self.kept.entry(destination).or_default();
         *kept = (*kept + 1).min(DESTINATION_IN_FLIGHT_MAX);
         Some(Input::LimitSet { destination, in_flight_max: DESTINATION_IN_FLIGHT_MAX - *kept })

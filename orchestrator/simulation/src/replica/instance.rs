@@ -6,7 +6,7 @@ use matricula_core::{
     CommitAnswer, CoreConfig, Input, Lane, Moment, Registered, RpcNo, StoreAnswer as CoreAnswer,
     StoreRequest as CoreRequest, Ticket,
 };
-use matricula_engine::{CallError, Code};
+use matricula_engine::{CallError, Code, Definition};
 
 use super::account::Account;
 use super::broken_core::BrokenCore;
@@ -40,6 +40,8 @@ pub(super) enum Stage {
 pub(super) struct Replica {
     pub process: ProcessNo,
     pub instance: InstanceNo,
+    /// It runs the release before this one, which does not know the current definition.
+    pub is_earlier_release: bool,
     pub clock_ahead_ms: i64,
     /// The moments of the core are counted from here.
     pub started_ms: i64,
@@ -50,7 +52,7 @@ pub(super) struct Replica {
     pub gathered: Vec<Input<Simulated>>,
     pub stage: Stage,
     /// RPCs that have left, and whose end the core was not given.
-    pub in_flight: Vec<(u64, Vec<Attempt>)>,
+    pub in_flight: Vec<(u64, u8, Vec<Attempt>)>,
     /// When the core wants to be woken, and when it will be: a wake-up that was scheduled earlier stays.
     pub wake_at_ms: Option<i64>,
     pub wakes_at_ms: Option<i64>,
@@ -87,6 +89,7 @@ impl Replica {
         Self {
             process,
             instance,
+            is_earlier_release: env.is_earlier_release(instance),
             clock_ahead_ms,
             started_ms: env.now_ms,
             account: Account::new(env, config.breaker_failures, looks_of_1024 > 0),
@@ -112,6 +115,13 @@ impl Replica {
         self.stage == Stage::Runs
     }
 
+    /// The versions of the definition that it knows.
+    pub(super) fn versions(&self, env: &Env) -> Vec<u32> {
+        let Env { shape, .. } = env;
+        let known = shape.earlier.as_ref().filter(|_| self.is_earlier_release).unwrap_or(&shape.definitions);
+        known.all().map(Definition::version).collect()
+    }
+
     pub(super) fn later(&self, env: &mut Env, in_ms: i64, input: InstanceInput) {
         env.schedule(in_ms, Event::Instance { process: self.process, instance: self.instance, input });
     }
@@ -131,7 +141,7 @@ impl Replica {
                 self.rpc_ended(env, rpc, answer)
             }
             InstanceInput::RpcTimeout { rpc, .. } => {
-                if !self.in_flight.iter().any(|(number, _)| *number == rpc) {
+                if !self.in_flight.iter().any(|(number, ..)| *number == rpc) {
                     return Goes::On;
                 }
                 self.rpc_ended(env, rpc, Err(CallError::new(Code::DeadlineExceeded, "no answer", None)))
@@ -202,12 +212,12 @@ impl Replica {
         rpc: u64,
         answer: Result<Vec<matricula_engine::CallAnswer>, CallError>,
     ) -> Goes {
-        if let Some(place) = self.in_flight.iter().position(|(number, _)| *number == rpc) {
+        if let Some(place) = self.in_flight.iter().position(|(number, ..)| *number == rpc) {
             let instance = self.instance;
-            let (_, calls) = self.in_flight.swap_remove(place);
+            let (_, destination, calls) = self.in_flight.swap_remove(place);
             let error = answer.as_ref().err();
             let is_halved = calls.len() > 1 && error.is_some_and(|error| error.code == Code::InvalidArgument);
-            self.account.ended(env, &calls, error);
+            self.account.ended(destination, &calls, error);
             env.facts.extend(calls.iter().map(|made| Fact::CallEnded { instance, of: made.of }));
             if is_halved {
                 env.facts.extend(calls.into_iter().map(|made| Fact::Halved { instance, made }));
@@ -250,7 +260,7 @@ impl Replica {
                     StoreRequest::ReadLine { after, limit } => CoreRequest::ReadLine { after: Ticket(after), limit },
                     StoreRequest::Renew { asked_at } => CoreRequest::Renew { asked_at },
                     StoreRequest::Look { may_mark } => CoreRequest::Look { may_mark },
-                    StoreRequest::Choose { limit } => CoreRequest::Choose { limit },
+                    StoreRequest::Choose { limit, .. } => CoreRequest::Choose { limit },
                     StoreRequest::Adopt(sagas) => CoreRequest::Adopt { sagas: sagas.into_iter().map(id_of).collect() },
                     StoreRequest::Flag(sagas) => CoreRequest::Flag { sagas: sagas.into_iter().map(id_of).collect() },
                     StoreRequest::Register
@@ -268,7 +278,8 @@ impl Replica {
     }
 
     fn registered(&mut self, env: &mut Env, at_ms: i64) -> Goes {
-        let workflow = Simulated { shape: env.shape.clone(), gathers: !env.is_broken(Broken::CallsDoNotGather) };
+        let (shape, gathers) = (env.shape.clone(), !env.is_broken(Broken::CallsDoNotGather));
+        let workflow = Simulated { shape, is_earlier_release: self.is_earlier_release, gathers };
         let seed = env.core_seed(self.instance);
         let database_now_ms = at_ms + self.clock_ahead_ms;
         // The lease is as old as the question, however long the answer has waited in a process that was stopped.

@@ -94,7 +94,7 @@ impl Replica {
                 match request {
                     CoreRequest::Renew { asked_at } => StoreRequest::Renew { asked_at },
                     CoreRequest::Look { may_mark } => StoreRequest::Look { may_mark },
-                    CoreRequest::Choose { limit } => StoreRequest::Choose { limit },
+                    CoreRequest::Choose { limit } => StoreRequest::Choose { limit, versions: self.versions(env) },
                     CoreRequest::Adopt { sagas } => StoreRequest::Adopt(sagas.into_iter().map(number_of).collect()),
                     CoreRequest::Flag { sagas } => StoreRequest::Flag(sagas.into_iter().map(number_of).collect()),
                     CoreRequest::ReadLine { after, limit } => StoreRequest::ReadLine { after: after.0, limit },
@@ -214,9 +214,10 @@ impl Replica {
             env.facts.push(Fact::CallMade { instance: self.instance, of, attempt });
         }
         let number = rpc.number.0;
-        let destination = env.shape.destination_of[operations[0].of.step.get()];
+        let name = rpc.destination;
+        let destination = env.shape.destinations.iter().position(|other| *other == name).expect("one of them") as u8;
         self.account.sent(env, destination, operations.iter().map(Operation::key));
-        self.in_flight.push((number, operations.iter().map(Operation::key).collect()));
+        self.in_flight.push((number, destination, operations.iter().map(Operation::key).collect()));
         let first = operations.iter().map(Operation::key).min().expect("an RPC has a call");
         let key = RpcKey { instance: self.instance, first };
         let rpc = Rc::new(Rpc { number, key, destination, operations });

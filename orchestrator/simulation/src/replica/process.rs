@@ -183,14 +183,23 @@ impl Process {
         }
     }
 
+    /// The last of the earlier release is replaced: somebody must know every saga.
+    pub(crate) fn upgrade(&mut self, env: &mut Env) {
+        if self.replica.as_ref().is_some_and(|replica| replica.is_earlier_release) {
+            env.say(|| format!("{} is upgraded", self.no));
+            self.end(env, Some(0));
+        }
+    }
+
     fn start(&mut self, env: &mut Env) {
         if self.replica.is_some() || self.is_gone {
             return;
         }
         let instance = InstanceNo::of(self.no, self.starts);
         self.starts += 1;
-        env.say(|| format!("{} starts as {instance}, its clock {} ms ahead", self.no, self.clock_ahead_ms));
         let mut replica = Replica::new(env, self.no, instance, self.clock_ahead_ms);
+        let release = if replica.is_earlier_release { " of the earlier release" } else { "" };
+        env.say(|| format!("{} starts as {instance}{release}, its clock {} ms ahead", self.no, self.clock_ahead_ms));
         let CoreConfig { in_flight_max: at_work_max, parked_max, subject_open_max: open_max, .. } = replica.config;
         env.facts.push(Fact::Started { instance, at_work_max, parked_max, open_max });
         replica.ask_store(env, StoreRequest::Register);

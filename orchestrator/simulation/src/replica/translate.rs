@@ -61,20 +61,19 @@ pub(super) fn reply_of(saga: SagaNo, reply: CoreReply) -> Reply {
 }
 
 pub(super) fn read_back(env: &Env, stored: Stored) -> StoredSaga<Rc<Request>> {
-    let definition = &env.shape.definition;
     let id: SagaId = id_of(stored.saga);
-    let row = Row {
-        id,
-        definition: definition.name().to_owned(),
-        version: definition.version(),
-        log: Ok(stored.log.iter().flat_map(|events| events.iter().cloned()).collect()),
-    };
+    let (definition, version) = (env.shape.name.to_owned(), stored.version());
+    let log = Ok(stored.log.iter().flat_map(|events| events.iter().cloned()).collect());
+    let row = Row { id, definition, version, log };
     StoredSaga { row, request: Ok(env.request(stored.saga).clone()) }
 }
 
 pub(super) fn operation(env: &Env, call: &matricula_core::Call<Rc<Request>>) -> Operation {
     let of = CallId { saga: number_of(call.saga), step: call.step, direction: call.direction };
-    Operation { of, attempt: call.attempt, outcome: call.state.outcome(), origins: origins(&env.shape, &call.state) }
+    let table = env.shape.of(&call.state);
+    let (does, kind) = (table.does[call.step.get()], table.definition.step(call.step).kind);
+    let (outcome, origins) = (call.state.outcome(), origins(table, &call.state));
+    Operation { of, attempt: call.attempt, outcome, origins, does, kind }
 }
 
 pub(super) fn described(instance: InstanceNo, commit: &Commit<Rc<Request>>) -> String {

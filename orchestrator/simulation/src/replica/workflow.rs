@@ -3,15 +3,16 @@
 use std::rc::Rc;
 
 use matricula_core::{SagaId, Workflow};
-use matricula_engine::{Definition, Direction, Kind, SagaState, Step};
+use matricula_engine::{Definitions, Direction, Kind, SagaState, Step};
 
 use crate::clients::{Asker, Request};
 use crate::names::SagaNo;
-use crate::shapes::{Does, Shape};
+use crate::shapes::{Does, Shape, Table};
 
-/// The workflow of one shape.
+/// The workflow of one shape, as one release of the orchestrator knows it.
 pub(super) struct Simulated {
     pub shape: Rc<Shape>,
+    pub is_earlier_release: bool,
     /// Calls that nobody waits for gather with others.
     pub gathers: bool,
 }
@@ -28,12 +29,12 @@ impl Workflow for Simulated {
     type Request = Rc<Request>;
     type Caller = Caller;
 
-    fn definition(&self) -> &Definition {
-        &self.shape.definition
+    fn definitions(&self) -> &Definitions {
+        self.shape.earlier.as_ref().filter(|_| self.is_earlier_release).unwrap_or(&self.shape.definitions)
     }
 
     fn applies(&self, request: &Rc<Request>) -> Vec<&'static str> {
-        applies(&self.shape, request).collect()
+        applies(self.shape.table(self.definitions().current()), request).collect()
     }
 
     fn is_waited_for(&self, step: &Step, request: &Rc<Request>) -> bool {
@@ -43,8 +44,7 @@ impl Workflow for Simulated {
 
 /// Whether nobody waits for a call: it may gather with others.
 pub(crate) fn may_gather(shape: &Shape, step: &Step, direction: Direction, request: &Request) -> bool {
-    let does = shape.definition.index(step.name).map(|index| shape.does[index.get()]);
-    let settles_adds_only = does == Some(Does::Settle) && request.drops.is_empty();
+    let settles_adds_only = shape.does(step.name) == Some(Does::Settle) && request.drops.is_empty();
     direction == Direction::Forward && (step.kind == Kind::Finalizer || settles_adds_only)
 }
 
@@ -59,20 +59,20 @@ pub(super) fn number_of(id: SagaId) -> SagaNo {
 }
 
 /// Names of the steps that have something to do.
-fn applies<'a>(shape: &'a Shape, request: &'a Request) -> impl Iterator<Item = &'static str> + use<'a> {
-    let steps = shape.definition.indexed().zip(&shape.does);
+fn applies<'a>(table: &'a Table, request: &'a Request) -> impl Iterator<Item = &'static str> + use<'a> {
+    let steps = table.definition.indexed().zip(&table.does);
     let applying = steps.filter(move |((index, step), does)| match does {
         Does::Hold | Does::Assess => !request.adds.is_empty(),
         Does::ReleaseDropped | Does::Refund => !request.drops.is_empty(),
         Does::Plain => step.kind == Kind::Pivot || request.plain >> index.0 & 1 == 1,
-        Does::Reserve | Does::Create | Does::Commit | Does::Settle | Does::Notify => true,
+        Does::Reserve | Does::Create | Does::Commit | Does::Enroll | Does::Settle | Does::Notify => true,
     });
     applying.map(|((_, step), _)| step.name)
 }
 
 /// The output of the first step: for each drop, the saga that added the section.
-pub(super) fn origins(shape: &Shape, state: &SagaState) -> Vec<SagaNo> {
-    let Some(reserve) = shape.step_that(Does::Reserve) else { return Vec::new() };
+pub(super) fn origins(table: &Table, state: &SagaState) -> Vec<SagaNo> {
+    let Some(reserve) = table.step_that(Does::Reserve) else { return Vec::new() };
     let output = state.steps()[reserve.get()].output.as_deref().unwrap_or_default();
     output.split_whitespace().filter_map(|origin| origin.parse().ok().map(SagaNo)).collect()
 }

@@ -9,7 +9,7 @@ use matricula_core::{
     Admitted, AppendOutcome, Change, Commit, CommitAnswer, Core, CoreConfig, Input, LineState, Moment, QueuedSaga,
     Ready, Registered, Reply, SagaId, StoreAnswer, StoreRequest, Submission, Ticket, Workflow,
 };
-use matricula_engine::{CallAnswer, Definition, Kind, Outcome, RetryPolicy, Step};
+use matricula_engine::{CallAnswer, Definition, Definitions, Kind, Outcome, RetryPolicy, Step};
 
 /// The service takes three RPCs of twenty calls at a time, each for 150 ms: 400 calls a second.
 const CALLS: usize = 20;
@@ -25,13 +25,13 @@ const CLIENTS: u64 = ARRIVE_A_SECOND * ARRIVE_FOR_MS / 1_000;
 const KNOWN_MS: u64 = 4_000;
 const DATABASE_MS: i64 = 1_000_000;
 
-struct Table(Definition);
+struct Table(Definitions);
 
 impl Workflow for Table {
     type Request = ();
     type Caller = u64;
 
-    fn definition(&self) -> &Definition {
+    fn definitions(&self) -> &Definitions {
         &self.0
     }
 
@@ -55,7 +55,7 @@ fn core(config: CoreConfig) -> Core<Table> {
         destination_in_flight_max: RPCS,
         ..config
     };
-    let table = Table(Definition::try_new("rush", 1, 600_000, vec![step]).expect("a sound table"));
+    let table = Table(Definition::try_new("rush", 1, 600_000, vec![step]).expect("a sound table").into());
     let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: DATABASE_MS };
     Core::new(table, &config, "me".to_owned(), 7, registered)
 }

@@ -1,8 +1,8 @@
 //! The rules as a table of scripts, and random sequences that keep the invariants.
 //!
-//! A script is commands with `;` between them: `r1 +M1 -r0/P2` creates, `r1 cancel`, `r1 commit`. `r1@T` is a registration
-//! of student T, all others are of S. `M1` and `M2` are lectures of course M, `ML1` is a lab of it. `r1 +M1 #E7` is of an
-//! import that takes row E7 of a roster over.
+//! A script is commands with `;` between them: `r1 +M1 -r0/P2` creates, `r1 cancel`, `r1 commit`, and `r1 enroll +M1` is
+//! an enroll. `r1@T` is a registration of student T, all others are of S. `M1` and `M2` are lectures of course M, `ML1`
+//! is a lab of it. `r1 +M1 #E7` is of an import that takes row E7 of a roster over.
 
 use std::collections::HashSet;
 
@@ -30,12 +30,13 @@ pub fn command(line: &str) -> Command {
     let (registration, student) = registration.split_once('@').unwrap_or((registration, "S"));
     let registration = saga(registration);
     let student = StudentId::try_new(student).expect("a valid id");
-    let (mut adds, mut drops, mut roster_row) = (Vec::new(), Vec::new(), None);
+    let (mut adds, mut drops, mut roster_row, mut is_enroll) = (Vec::new(), Vec::new(), None, false);
     for word in words {
         match (word, word.strip_prefix('+'), word.strip_prefix('-')) {
             ("cancel", ..) => return Command::Cancel { registration, student },
             ("commit", ..) => return Command::Commit { registration, student },
             ("withdraw", ..) => return Command::Withdraw { registration, student },
+            ("enroll", ..) => is_enroll = true,
             (_, Some(name), _) => adds.push(Add {
                 section: section(name),
                 course: CourseId::try_new(&name[..1]).expect("a valid id"),
@@ -48,6 +49,9 @@ pub fn command(line: &str) -> Command {
             _ if word.starts_with('#') => roster_row = Some(RosterRowId::try_new(&word[1..]).expect("a valid id")),
             _ => panic!("{word}?"),
         }
+    }
+    if is_enroll {
+        return Command::Enroll { registration, student, adds, drops, roster_row };
     }
     Command::Create { registration, student, adds, drops, roster_row }
 }
@@ -165,6 +169,50 @@ fn nobody_is_in_force_twice() {
 }
 
 #[test]
+fn to_enroll_is_one_step() {
+    check("r1 enroll +M1 +ML1", "done", "r1/M1 ENROLLED, r1/ML1 ENROLLED");
+    check("r1 enroll +M1; r1 withdraw", "ALREADY_ENROLLED", "r1/M1 ENROLLED");
+    check("r1 enroll +M1; r2 enroll -r1/M1", "done", "r1/M1 DROPPED<r2");
+    check("r1 enroll +M1; r2 enroll +M1", "ALREADY_ENROLLED M1", "r1/M1 ENROLLED");
+    check("r1 enroll +M1; r2 enroll +M2", "DUPLICATE_COURSE M2/M1", "r1/M1 ENROLLED");
+    check("r1 enroll +M1 +M2", "DUPLICATE_COURSE M2/M1", "");
+    check("r1 enroll +P1 -r0/M1", "NOT_ENROLLED M1", "");
+    check("r1 enroll +M1; r2 enroll +M1 -r0/P1", "ALREADY_ENROLLED M1, NOT_ENROLLED P1", "r1/M1 ENROLLED");
+    check("r1 enroll +M1; r2 enroll -r1/M1; r3 enroll -r1/M1", "NOT_ENROLLED M1", "r1/M1 DROPPED<r2");
+    check("r1@T enroll +M1; r2 enroll -r1/M1", "NOT_ENROLLED M1", "r1/M1 ENROLLED");
+    check("r1 enroll +M1 #E1; r2 enroll -r1/M1 #E1", "done", "r1/M1 DROPPED#E1<#r2");
+    check("r1 enroll +M1; r2 enroll -r1/M1 #E1", "NOT_ENROLLED M1", "r1/M1 ENROLLED");
+}
+
+#[test]
+fn a_swap_in_one_step_goes_there_and_back() {
+    let there = "r0 enroll +M1; r1 enroll +M2 -r0/M1";
+    check(there, "done", "r0/M1 DROPPED<r1, r1/M2 ENROLLED");
+    check(&format!("{there}; r2 enroll +M1 -r1/M2"), "done", "r0/M1 DROPPED<r1, r1/M2 DROPPED<r2, r2/M1 ENROLLED");
+    check("r0 enroll +M1; r1 enroll +M1 -r0/M1", "done", "r0/M1 DROPPED<r1, r1/M1 ENROLLED");
+    check("r0 enroll +M1; r1 enroll +P1 +M2", "DUPLICATE_COURSE M2/M1", "r0/M1 ENROLLED");
+}
+
+/// Rows and marks of one version are in the way of the other.
+#[test]
+fn both_versions_keep_the_same_rows() {
+    check("r1 +M1; r2 enroll +M1", "ALREADY_ENROLLED M1", "r1/M1 PENDING");
+    check("r1 +M1; r2 enroll +M2", "DUPLICATE_COURSE M2/M1", "r1/M1 PENDING");
+    check("r1 +M1; r2 enroll -r1/M1", "NOT_ENROLLED M1", "r1/M1 PENDING");
+    check("r1 enroll +M1; r2 +M1", "ALREADY_ENROLLED M1", "r1/M1 ENROLLED");
+    check("r1 enroll +M1; r2 +M2", "DUPLICATE_COURSE M2/M1", "r1/M1 ENROLLED");
+    let marked = "r0 enroll +M1; r1 -r0/M1; ";
+    check(&format!("{marked}r2 enroll +M2 -r0/M1"), "NOT_ENROLLED M1", "r0/M1 ENROLLED<r1");
+    check(&format!("{marked}r2 enroll +M2"), "DUPLICATE_COURSE M2/M1", "r0/M1 ENROLLED<r1");
+    check(&format!("{marked}r1 cancel; r2 enroll +M2 -r0/M1"), "done", "r0/M1 DROPPED<r2, r2/M2 ENROLLED");
+    check(&format!("{marked}r1 commit; r2 enroll +M1"), "done", "r0/M1 DROPPED<r1, r2/M1 ENROLLED");
+    check("r1 +M1; r1 commit; r2 enroll +M2 -r1/M1", "done", "r1/M1 DROPPED<r2, r2/M2 ENROLLED");
+    // A cancel of one version touches nothing of the other.
+    check("r1 enroll +M1; r1 cancel", "done", "r1/M1 ENROLLED");
+    check("r0 enroll +M1; r1 enroll +M2 -r0/M1; r1 cancel", "done", "r0/M1 DROPPED<r1, r1/M2 ENROLLED");
+}
+
+#[test]
 fn an_import_ends_only_what_an_import_added() {
     let taken_over = "r0 +M1 #E1; r0 commit; ";
     check(taken_over.trim_end_matches("; "), "done", "r0/M1 ENROLLED#E1");
@@ -186,10 +234,18 @@ pub enum Line {
         student: u8,
         adds: Vec<&'static str>,
         drop: Option<(u8, u8)>,
-        commit: bool,
+        goes: Goes,
     },
     Cancel(u8),
     Commit(u8),
+}
+
+/// How far a registration goes at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goes {
+    Created,
+    Committed,
+    Enrolled,
 }
 
 /// Few students, sections and courses, so that lines meet each other.
@@ -197,9 +253,10 @@ pub fn any_script(lines_max: usize) -> impl Strategy<Value = Vec<Line>> {
     const SECTIONS: [&str; 6] = ["M1", "M2", "ML1", "ML2", "P1", "P2"];
     let adds = prop::sample::subsequence(SECTIONS.to_vec(), 0..3);
     let drop = prop::option::of((any::<u8>(), any::<u8>()));
-    let create = (0..2u8, adds, drop, any::<bool>());
+    let goes = prop::sample::select(vec![Goes::Created, Goes::Committed, Goes::Enrolled]);
+    let create = (0..2u8, adds, drop, goes);
     let line = prop_oneof![
-        4 => create.prop_map(|(student, adds, drop, commit)| Line::Create { student, adds, drop, commit }),
+        4 => create.prop_map(|(student, adds, drop, goes)| Line::Create { student, adds, drop, goes }),
         2 => any::<u8>().prop_map(Line::Cancel),
         1 => any::<u8>().prop_map(Line::Commit),
     ];
@@ -213,15 +270,17 @@ pub fn commands(script: &[Line], name: impl Fn(usize) -> String) -> Vec<Command>
     for (index, line) in script.iter().enumerate() {
         let earlier = |number: &u8| created.get(usize::from(*number) % created.len().max(1)).cloned();
         match line {
-            Line::Create { student, adds, drop, commit } => {
+            Line::Create { student, adds, drop, goes } => {
                 let dropped = drop.and_then(|(number, which)| earlier(&number).map(|line| (line, usize::from(which))));
                 let dropped = dropped.filter(|((_, _, adds), _)| !adds.is_empty());
                 let student = dropped.as_ref().map_or(*student, |((_, student, _), _)| *student);
                 let adds_shown: String = adds.iter().map(|section| format!(" +{section}")).collect();
                 let drop_shown = dropped.map(|((of, _, adds), which)| format!(" -{of}/{}", adds[which % adds.len()]));
                 let own = name(index);
-                commands.push(command(&format!("{own}@S{student}{adds_shown}{}", drop_shown.unwrap_or_default())));
-                if *commit {
+                let verb = if *goes == Goes::Enrolled { " enroll" } else { "" };
+                let drop_shown = drop_shown.unwrap_or_default();
+                commands.push(command(&format!("{own}@S{student}{verb}{adds_shown}{drop_shown}")));
+                if *goes == Goes::Committed {
                     commands.push(command(&format!("{own}@S{student} commit")));
                 }
                 created.push((own, student, adds));

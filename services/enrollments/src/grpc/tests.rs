@@ -57,6 +57,16 @@ async fn created(client: &mut Client, operation: wire::CreateEnrollmentsOperatio
     results.pop().and_then(|result| result.outcome).expect("an outcome")
 }
 
+/// The same change set in one step.
+async fn enrolled(client: &mut Client, change: wire::CreateEnrollmentsOperation) -> Outcome {
+    let wire::CreateEnrollmentsOperation { operation: of, student_id, adds, drops, roster_row_id } = change;
+    let operation = operation(&of.expect("a step").saga_id, "enroll");
+    let operation = wire::EnrollOperation { operation, student_id, adds, drops, roster_row_id };
+    let request = wire::EnrollRequest { operations: vec![operation] };
+    let mut results = client.enroll(request).await.expect("answered").into_inner().results;
+    results.pop().and_then(|result| result.outcome).expect("an outcome")
+}
+
 async fn committed(client: &mut Client, saga: &str) -> Outcome {
     let operation = operation(saga, "commit_enrollments");
     let operation = wire::CommitEnrollmentsOperation { operation, student_id: "S1".into() };
@@ -73,8 +83,8 @@ async fn cancelled(client: &mut Client, saga: &str) -> Outcome {
     results.pop().and_then(|result| result.outcome).expect("an outcome")
 }
 
-async fn withdrawn(client: &mut Client, saga: &str) -> Outcome {
-    let operation = operation(saga, "commit_enrollments");
+async fn withdrawn(client: &mut Client, saga: &str, step: &str) -> Outcome {
+    let operation = operation(saga, step);
     let operation = wire::WithdrawCommitOperation { operation, student_id: "S1".into() };
     let request = wire::WithdrawCommitRequest { operations: vec![operation] };
     let mut results = client.withdraw_commit(request).await.expect("answered").into_inner().results;
@@ -92,7 +102,7 @@ async fn a_registration_from_create_to_ledger() {
         let [first, second, third] = [(); 3].map(|()| String::from(SagaId::generate()));
         assert!(is_done(created(&mut client, create(&first, &["A", "B"], &[])).await));
         assert!(is_done(committed(&mut client, &first).await));
-        assert!(!is_done(withdrawn(&mut client, &first).await), "it is committed");
+        assert!(!is_done(withdrawn(&mut client, &first, "commit_enrollments").await), "it is committed");
         assert!(is_done(created(&mut client, create(&second, &["C"], &[(&first, "A")])).await));
         assert!(is_done(committed(&mut client, &second).await));
         let Outcome::Refused(refused) = created(&mut client, create(&third, &["B"], &[(&first, "A")])).await else {
@@ -101,7 +111,7 @@ async fn a_registration_from_create_to_ledger() {
         let reasons: Vec<_> =
             refused.reasons.iter().map(|refusal| (refusal.reason(), refusal.section_id.as_str())).collect();
         assert_eq!(reasons, [(common::Reason::AlreadyEnrolled, "B"), (common::Reason::NotEnrolled, "A")]);
-        assert!(is_done(withdrawn(&mut client, &third).await));
+        assert!(is_done(withdrawn(&mut client, &third, "commit_enrollments").await));
         assert!(is_done(cancelled(&mut client, &third).await));
         assert!(!is_done(committed(&mut client, &third).await));
 
@@ -124,6 +134,37 @@ async fn a_registration_from_create_to_ledger() {
         }
         use common::EnrollmentStatus::{Dropped, Enrolled};
         assert_eq!(seen, [("A".into(), Dropped, true), ("B".into(), Enrolled, false), ("C".into(), Enrolled, false)]);
+    }
+}
+
+#[tokio::test]
+async fn a_registration_enrolls_in_one_step() {
+    for backend in BACKENDS {
+        let (mut client, _test) = started(backend).await;
+        let [first, second, third, fourth] = [(); 4].map(|()| String::from(SagaId::generate()));
+        assert!(is_done(enrolled(&mut client, create(&first, &["A", "B"], &[])).await));
+        assert!(is_done(created(&mut client, create(&second, &["C"], &[(&first, "A")])).await), "by the steps before");
+        let taken = create(&third, &["B", "C"], &[(&first, "A")]);
+        let Outcome::Refused(refused) = enrolled(&mut client, taken).await else {
+            panic!("B is taken, C is pending, and A is marked");
+        };
+        let reasons: Vec<_> =
+            refused.reasons.iter().map(|refusal| (refusal.reason(), refusal.section_id.as_str())).collect();
+        use common::Reason::{AlreadyEnrolled, NotEnrolled};
+        assert_eq!(reasons, [(AlreadyEnrolled, "B"), (AlreadyEnrolled, "C"), (NotEnrolled, "A")]);
+        assert!(!is_done(withdrawn(&mut client, &first, "enroll").await), "it is enrolled");
+        assert!(is_done(withdrawn(&mut client, &third, "enroll").await), "it was refused");
+        assert!(is_done(withdrawn(&mut client, &fourth, "enroll").await), "it never came");
+        assert!(!is_done(enrolled(&mut client, create(&fourth, &["D"], &[])).await));
+        let of_roster = wire::CreateEnrollmentsOperation { roster_row_id: "E/1".into(), ..create("r", &["R"], &[]) };
+        assert!(is_done(enrolled(&mut client, of_roster).await));
+        let request = wire::ListEnrollmentsRequest { student_id: "S1".into(), ..Default::default() };
+        let listed = client.list_enrollments(request).await.expect("read").into_inner().enrollments;
+        let mut rows: Vec<_> =
+            listed.iter().map(|row| (row.section_id.as_str(), row.status(), row.roster_row_id.as_str())).collect();
+        rows.sort_unstable();
+        use common::EnrollmentStatus::{Enrolled, Pending};
+        assert_eq!(rows, [("A", Enrolled, ""), ("B", Enrolled, ""), ("C", Pending, ""), ("R", Enrolled, "E/1")]);
     }
 }
 

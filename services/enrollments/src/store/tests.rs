@@ -71,11 +71,21 @@ async fn write(writer: &Writer<Enrollments>, operations: Vec<Operation<Command>>
 
 fn operation(command: Command) -> Operation<Command> {
     let (step, leg) = match &command {
+        Command::Enroll { .. } => ("enroll", Leg::Action),
         Command::Create { .. } => ("create_enrollments", Leg::Action),
         Command::Cancel { .. } => ("create_enrollments", Leg::Undo),
         Command::Commit { .. } => ("commit_enrollments", Leg::Action),
         Command::Withdraw { .. } => ("commit_enrollments", Leg::Undo),
     };
+    of_step(command, step, leg)
+}
+
+/// A withdraw that names the step of version 2.
+fn withdraw(registration: &str) -> Operation<Command> {
+    of_step(command(&format!("{registration} withdraw")), "enroll", Leg::Undo)
+}
+
+fn of_step(command: Command, step: &str, leg: Leg) -> Operation<Command> {
     let key = Key { saga: command.registration().clone(), step: StepName::stored(step.to_owned()) };
     Operation { key: Some(key), leg, trace: TraceContext::default(), owner_alive_at: None, command }
 }
@@ -134,6 +144,46 @@ async fn a_commit_is_withdrawn_before_it_happens_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn an_enroll_is_withdrawn_before_it_happens_or_not_at_all() {
+    for backend in BACKENDS {
+        let service = Service::new(backend).await;
+        let enroll = |line: &str| operation(command(line));
+        let write = async |operations| write(&service.writer, operations).await;
+        assert_eq!(write(vec![enroll("r1 enroll +M1"), enroll("r1 enroll +M1")]).await, [true, true]);
+        assert_eq!(write(vec![withdraw("r1"), withdraw("r1")]).await, [false, false], "it has happened");
+        assert_eq!(write(vec![enroll("r1 enroll +M1")]).await, [true], "it was not withdrawn");
+        // Nothing has happened of an enroll that never came, nor of one that was refused.
+        assert_eq!(write(vec![withdraw("r2"), enroll("r2 enroll +P1")]).await, [true, false]);
+        assert_eq!(write(vec![enroll("r2 enroll +P1")]).await, [false], "it came after its tombstone");
+        assert_eq!(write(vec![enroll("r3 enroll +M2"), withdraw("r3"), withdraw("r3")]).await, [false, true, true]);
+        assert_eq!(write(vec![enroll("r4 enroll +M2")]).await, [false]);
+        assert_eq!(write(vec![withdraw("r4"), enroll("r4 enroll +M2")]).await, [true, false], "the refusal stands");
+        assert_eq!(service.state().await, "r1/M1 ENROLLED", "{backend:?}");
+        // Each version asks about its own pivot, and the other's has never come.
+        assert_eq!(service.write("r1 withdraw; r5 +P1; r5 commit").await, [true, true, true]);
+        assert_eq!(write(vec![withdraw("r5")]).await, [true]);
+        assert_eq!(service.state().await, "r1/M1 ENROLLED, r5/P1 ENROLLED", "{backend:?}");
+    }
+}
+
+#[tokio::test]
+async fn swaps_in_one_step_go_there_and_back_in_one_batch() {
+    for backend in BACKENDS {
+        let service = Service::new(backend).await;
+        let there_and_back = "r0 enroll +M1; r1 enroll +M2 -r0/M1; r2 enroll +M1 -r1/M2";
+        assert_eq!(service.write(there_and_back).await, [true; 3]);
+        assert_eq!(service.state().await, "r0/M1 DROPPED<r1, r1/M2 DROPPED<r2, r2/M1 ENROLLED", "{backend:?}");
+        // The next batch changes stored rows, and gives up and takes the place several times.
+        assert_eq!(service.write("r3 enroll +M2 -r2/M1; r4 enroll +M1 -r3/M2; r5 enroll +M2 -r4/M1").await, [true; 3]);
+        assert_eq!(service.in_force().await, "M2 ENROLLED false", "{backend:?}");
+        // Registrations of both versions in one batch.
+        let mixed = "r6 +M1 -r5/M2; r7 enroll +M2 -r5/M2; r6 commit; r8 enroll +M2 -r6/M1; r9 +M1";
+        assert_eq!(service.write(mixed).await, [true, false, true, true, false], "{backend:?}");
+        assert_eq!(service.in_force().await, "M2 ENROLLED false", "{backend:?}");
+    }
+}
+
+#[tokio::test]
 async fn operations_of_one_batch_see_each_other() {
     for backend in BACKENDS {
         let service = Service::new(backend).await;
@@ -186,7 +236,8 @@ fn random_batches_do_what_the_rules_do_and_never_meet_the_indexes() {
 }
 
 fn of_case(mut command: Command, case: &SagaId) -> Command {
-    let (Command::Create { student, .. }
+    let (Command::Enroll { student, .. }
+    | Command::Create { student, .. }
     | Command::Cancel { student, .. }
     | Command::Commit { student, .. }
     | Command::Withdraw { student, .. }) = &mut command;
@@ -204,6 +255,34 @@ async fn what_imports_did_is_kept() {
         assert_eq!(service.write("r4 commit").await, [true]);
         assert_eq!(service.state().await, "r0/M1 DROPPED#E1<#r4, r1/P1 ENROLLED", "{backend:?}");
     }
+}
+
+/// Each student has two registrations at a time, at two replicas: of both versions, or two swaps of the same section.
+#[tokio::test]
+async fn two_replicas_and_two_versions_enroll_nobody_twice() {
+    let service = Service::new(Backend::Postgres).await;
+    let other = writer(&Database::open(&service.test.url).await.expect("a second replica"));
+    let both = async |student: usize, [one, two]: [&str; 2]| {
+        let line = |line: &str| vec![operation(command(&line.replace('#', &format!("{student:03}"))))];
+        let (one, two) = futures::join!(write(&service.writer, line(one)), write(&other, line(two)));
+        (one[0], two[0])
+    };
+    let tabs = ["a#@S# enroll +M1", "b#@S# +M2"];
+    let first: Vec<(bool, bool)> = join_all((0..100).map(|student| both(student, tabs))).await;
+    assert!(first.iter().all(|(one, two)| one != two), "each student is in one of both sections: {first:?}");
+    let pending: Vec<usize> = (0..100).filter(|student| first[*student].1).collect();
+    let commit = async |student: &usize| service.write(&format!("b{student:03}@S{student:03} commit")).await;
+    assert!(join_all(pending.iter().map(commit)).await.concat().iter().all(|done| *done));
+
+    let swaps = |student: usize| match first[student] {
+        (true, _) => ["c#@S# enroll +M2 -a#/M1", "d#@S# enroll +M3 -a#/M1"],
+        _ => ["c#@S# enroll +M1 -b#/M2", "d#@S# +M3 -b#/M2"],
+    };
+    let second: Vec<(bool, bool)> = join_all((0..100).map(|student| both(student, swaps(student)))).await;
+    assert!(second.iter().all(|(one, two)| one != two), "each section is dropped once: {second:?}");
+    let taking: Vec<Enrollment> = service.ledger().await.into_iter().filter(Enrollment::takes_place).collect();
+    let students: HashSet<&StudentId> = taking.iter().map(|row| &row.student).collect();
+    assert_eq!((taking.len(), students.len()), (100, 100));
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ fn a_saga_that_turned_round_is_shown() {
             updated_at: Some(START.plus_ms(50).to_wire()),
             owner: "i-7".to_owned(),
             definition: "registration".to_owned(),
-            definition_version: 1,
+            definition_version: 2,
             ..SagaSummary::default()
         }),
         registration: Some(Registration { adds: vec!["C001-L1".to_owned()], ..Registration::default() }),
@@ -73,9 +73,9 @@ fn a_saga_that_turned_round_is_shown() {
                 leg(LegStatus::Refused, 2),
                 Some(("release_seats", done(1))),
             ),
-            step(3, "create_enrollments", "enrollments", "compensatable", idle(), Some(("cancel_enrollments", idle()))),
             step(3, "assess_fees", "fees", "compensatable", idle(), Some(("void_fees", idle()))),
-            step(4, "commit_enrollments", "enrollments", "pivot", idle(), None),
+            step(4, "enroll", "enrollments", "pivot", idle(), None),
+            step(5, "settle_courses", "academics", "retriable", idle(), None),
             Step { applies: false, ..step(5, "refund_fees", "fees", "retriable", idle(), None) },
         ],
         events: vec![
@@ -101,7 +101,7 @@ fn a_saga_that_turned_round_is_shown() {
       created       2026-08-17T20:53:20.000Z
       last recorded 2026-08-17T20:53:20.050Z
       driven by     i-7
-      definition    registration version 1
+      definition    registration version 2
       trace         00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01
 
     stage 1
@@ -115,14 +115,14 @@ fn a_saga_that_turned_round_is_shown() {
     └─ hold_seats (seats, compensatable): refused, 2 attempts, 42 ms in calls
          undo release_seats: done, 1 attempt, 4 ms in calls
 
-    stage 3, at the same time
-    ├─ create_enrollments (enrollments, compensatable): not started
+    stage 3
     └─ assess_fees (fees, compensatable): not started
 
     stage 4
-    └─ commit_enrollments (enrollments, pivot): not started
+    └─ enroll (enrollments, pivot): not started
 
-    stage 5
+    stage 5, at the same time
+    ├─ settle_courses (academics, retriable): not started
     └─ refund_fees (fees, retriable): nothing to do
 
      1  2026-08-17T20:53:20.010Z  accepted

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use matricula_engine::{CallAnswer, Definition, Kind, RetryPolicy, SagaState, Step};
+use matricula_engine::{CallAnswer, Definition, Definitions, Kind, RetryPolicy, SagaState, Step};
 use matricula_kit::database::{Args, Database};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing::{Backend, TestDatabase, empty_database};
@@ -27,21 +27,35 @@ pub(super) struct Order {
 
 /// Two services that do what they are asked, unless they are held up.
 pub(super) struct Services {
-    definition: Definition,
+    definitions: Definitions,
     pub(super) is_held: watch::Sender<bool>,
     /// The sagas that each was asked to forget.
     forgotten: Mutex<HashMap<&'static str, Vec<SagaId>>>,
     pub(super) away: Mutex<Option<&'static str>>,
 }
 
+/// A deed that this service tells of.
+fn deed(version: u32, teller: &'static str) -> Definition {
+    let retry = RetryPolicy::try_new(1, 1, 1, 1).unwrap();
+    let step =
+        |stage, name, destination, action, kind| Step { name, stage, destination, action, undo: None, kind, retry };
+    let steps = vec![step(1, "do", "alpha", "Do", Kind::Pivot), step(2, "tell", teller, "Tell", Kind::Finalizer)];
+    Definition::try_new("deed", version, 600_000, steps).unwrap()
+}
+
 impl Services {
     pub(super) fn new() -> Arc<Self> {
-        let retry = RetryPolicy::try_new(1, 1, 1, 1).unwrap();
-        let step =
-            |stage, name, destination, action, kind| Step { name, stage, destination, action, undo: None, kind, retry };
-        let steps = vec![step(1, "do", "alpha", "Do", Kind::Pivot), step(2, "tell", "beta", "Tell", Kind::Finalizer)];
+        Self::of(deed(1, "beta").into())
+    }
+
+    /// Another service tells of a deed from now on.
+    pub(super) fn upgraded() -> Arc<Self> {
+        Self::of(Definitions::new(deed(2, "gamma")).with_earlier(deed(1, "beta")).unwrap())
+    }
+
+    fn of(definitions: Definitions) -> Arc<Self> {
         Arc::new(Self {
-            definition: Definition::try_new("deed", 1, 600_000, steps).unwrap(),
+            definitions,
             is_held: watch::Sender::new(false),
             forgotten: Mutex::default(),
             away: Mutex::default(),
@@ -57,8 +71,8 @@ impl Services {
 impl Workload for Services {
     type Request = Order;
 
-    fn definition(&self) -> &Definition {
-        &self.definition
+    fn definitions(&self) -> &Definitions {
+        &self.definitions
     }
 
     fn applies(&self, _: &Order) -> Vec<&'static str> {

@@ -6,7 +6,7 @@ use matricula_kit::testing::BACKENDS;
 
 use super::*;
 
-const KNOWN: (&str, u32) = ("one", 1);
+const KNOWN: &[(&str, u32)] = &[("one", 1)];
 
 /// A second instance, beside the one of the fixture.
 async fn heir(fixture: &Fixture) -> InstanceId {
@@ -122,7 +122,9 @@ async fn unknown_definitions_are_left_where_they_are_and_flagged() {
         assert_eq!((row.needs_attention, row.owner_alive), (true, false), "{backend:?}");
 
         // Whoever knows the version takes it over, and its next event takes the mark away.
-        assert_eq!(fixture.store.adoptable(("one", 2), 10).await.unwrap(), [newer.id]);
+        assert_eq!(fixture.store.adoptable(&[("one", 2)], 10).await.unwrap(), [newer.id]);
+        let both = fixture.store.adoptable(&[("one", 2), ("one", 1)], 10).await.unwrap();
+        assert_eq!(both, [newer.id, known.id], "{backend:?}: a set of versions");
         fixture.store.adopt(&heir, &[newer.id]).await.unwrap();
         write(&fixture.store, &heir, &[], &[events(newer.id, 2, 2)]).await.unwrap();
         assert!(!fixture.store.get(newer.id).await.unwrap().unwrap().needs_attention, "{backend:?}");

@@ -156,6 +156,13 @@ async fn a_queued_saga_is_read_as_it_would_begin() {
             assert_eq!(ids, [new.id], "{backend:?}");
         }
         assert!(store.unfinished(None, 10).await.unwrap().is_empty(), "{backend:?}: it has not begun");
+
+        // A reader of the next release would begin it with another version.
+        let begin = |_: &str, at: UnixMs| Ok(Recorded::first(at.0, definition_of(2).admit(["do"], at.0)));
+        let upgraded = line.fixture.store.clone().with_first_events(Arc::new(begin));
+        let row = upgraded.get(new.id).await.unwrap().unwrap();
+        assert_eq!((row.definition.as_str(), row.version), ("one", 2), "{backend:?}");
+        assert_eq!(row.log.unwrap()[0].event.definition(), Some(("one", 2)), "{backend:?}");
     }
 }
 
@@ -320,11 +327,11 @@ async fn what_waits_in_line_is_not_adopted() {
         let heir = InstanceId::generate();
         line.fixture.store.register(&heir, LONG_MS).await.unwrap();
         line.fixture.store.release(line.instance(0)).await.unwrap();
-        let adoptable = line.fixture.store.adoptable(("one", 1), 10).await.unwrap();
+        let adoptable = line.fixture.store.adoptable(&[("one", 1)], 10).await.unwrap();
         assert_eq!(adoptable.len(), 1, "{backend:?}");
         let (_, rows) = line.read(0).await;
         assert!(line.fixture.store.adopt(&heir, &[rows[0].0]).await.unwrap().is_empty(), "{backend:?}");
-        assert_eq!(line.fixture.store.flag_unknown(("other", 1)).await.unwrap(), 1, "{backend:?}");
+        assert_eq!(line.fixture.store.flag_unknown(&[("other", 1)]).await.unwrap(), 1, "{backend:?}");
     }
 }
 
@@ -459,7 +466,7 @@ async fn sagas_from_before_the_line_go_on() {
         let store = SagaStore::open(test.database.clone()).await.unwrap();
         let instance = InstanceId::generate();
         store.register(&instance, LONG_MS).await.unwrap();
-        assert_eq!(store.adoptable(("one", 1), 10).await.unwrap(), [old], "{backend:?}");
+        assert_eq!(store.adoptable(&[("one", 1)], 10).await.unwrap(), [old], "{backend:?}");
         let adopted = store.adopt(&instance, &[old]).await.unwrap();
         assert_eq!((adopted[0].ticket, adopted[0].is_queued), (Ticket(0), false), "{backend:?}");
         let (admitted, appended) =

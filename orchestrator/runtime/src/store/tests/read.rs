@@ -144,7 +144,7 @@ async fn a_saga_whose_id_is_no_uuid_is_left_alone_and_hides_no_other() {
         let heir = InstanceId::generate();
         store.register(&heir, LONG_MS).await.unwrap();
         store.release(&fixture.instance).await.unwrap();
-        assert_eq!(store.adoptable(("one", 1), 10).await.unwrap(), ids[..3], "{backend:?}");
+        assert_eq!(store.adoptable(&[("one", 1)], 10).await.unwrap(), ids[..3], "{backend:?}");
     }
 }
 
