@@ -277,7 +277,13 @@ impl SagaStore {
         }
         for saga in sagas.iter_mut().filter(|saga| saga.log.is_ok()) {
             saga.log = match logs.remove(&saga.id) {
-                Some(log) => log.and_then(|log| whole(log, saga.sequence)),
+                Some(log) => {
+                    // Its turn has come between its row and its events: it may have begun with another version.
+                    if let (true, Ok([first, ..])) = (saga.is_queued, log.as_deref()) {
+                        saga.begins_with(first);
+                    }
+                    log.and_then(|log| whole(log, saga.sequence))
+                }
                 None if saga.is_queued => self.begin_queued(saga),
                 None => Err("it has no events".to_owned()),
             };
@@ -299,10 +305,17 @@ impl SagaStore {
     fn begin_queued(&self, saga: &mut SagaRow) -> Result<Vec<Recorded>, String> {
         let begin = self.begin.as_ref().ok_or("it waits in line, and has no events yet")?;
         let first = begin(&saga.request, saga.created_at)?;
-        if let Some((definition, version)) = first.event.definition() {
-            (saga.definition, saga.version) = (definition.to_owned(), version);
-        }
+        saga.begins_with(&first);
         Ok(vec![first])
+    }
+}
+
+impl SagaRow {
+    /// Its first event says with which definition it begins; its row may still have that of the instance that accepted it.
+    fn begins_with(&mut self, first: &Recorded) {
+        if let Some((definition, version)) = first.event.definition() {
+            (self.definition, self.version) = (definition.to_owned(), version);
+        }
     }
 }
 

@@ -139,7 +139,7 @@ impl Opener for Login {
             let mut pause = CONNECT_PAUSE_FIRST;
             loop {
                 match Wire::connect(self).await {
-                    Ok(mut wire) => match session::begin_writer(&mut wire).await {
+                    Ok(mut wire) => match session::begin_writer(&mut wire, session::OF_WRITERS).await {
                         Ok(()) => return Ok(wire),
                         Err(error) => {
                             let problem = telemetry::chain(&error);
@@ -312,7 +312,7 @@ impl<O: Opener> PooledConnection<O> {
 impl<O: Opener> Drop for PooledConnection<O> {
     fn drop(&mut self) {
         let (Some(connection), Some(permit)) = (self.connection.take(), self.permit.take()) else { return };
-        if self.state == State::Ready {
+        if self.state == State::Ready && connection.can_undo() {
             self.pool.put_back(connection, self.born);
             return;
         }

@@ -57,6 +57,12 @@ const ENCODING: &str = "SELECT current_setting('server_encoding') AS encoding";
 const DURABLE: &str =
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
+/// The server runs the statements of a batch as they arrive: when the network is lost in the middle of one, it looks
+/// after half a minute whether its client is still there, and ends what is open. Over a socket of the machine these have
+/// no effect.
+const KEEP_ALIVE: &str = "SELECT set_config('tcp_keepalives_idle', '10', false), \
+     set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '4', false)";
+
 /// Sets what must be in force on a new connection of the driver, and checks that it is.
 pub(super) async fn begin(connection: &mut PgConnection, own: &[(&str, &str)]) -> Result<(), sqlx::Error> {
     // The text is made of constants.
@@ -65,15 +71,14 @@ pub(super) async fn begin(connection: &mut PgConnection, own: &[(&str, &str)]) -
 }
 
 /// The same on a connection that writes.
-pub(super) async fn begin_writer(wire: &mut Wire) -> Result<(), DbError> {
+pub(super) async fn begin_writer(wire: &mut Wire, own: &[(&str, &str)]) -> Result<(), DbError> {
     let mut batch = Batch::new();
-    for statement in statements(OF_WRITERS) {
-        batch.push_once(&statement)?;
+    for (number, statement) in statements(own).iter().map(String::as_str).chain([KEEP_ALIVE]).enumerate() {
+        batch.push_once(statement, number)?;
     }
     let mut refused = None;
     let name = |row: &WireRow| row.opt_text("refused").ok().flatten();
-    let running = wire.run(batch, |_, answered| refused = answered.rows.iter().find_map(name));
-    running.await?;
+    wire.run(batch, |_, answered| refused = refused.take().or_else(|| answered.rows.iter().find_map(name))).await?;
     Ok(judged(refused)?)
 }
 

@@ -169,7 +169,7 @@ impl Tx {
         self.flush(Ending::Open).await?;
         if let Backend::Postgres(pooled) = &mut self.backend {
             let mut batch = Batch::new();
-            batch.push_once(&sql)?;
+            batch.push_once(&sql, 0)?;
             pooled.connection().run(batch, |_, _| {}).await?;
         }
         Ok(())

@@ -41,6 +41,10 @@ use super::DbError;
 
 /// Room for what is read at once: an answer of some hundred rows.
 const READ_BYTES: usize = 16 * 1024;
+/// Room that a connection keeps from one batch to the next.
+const BUFFER_KEPT_BYTES: usize = 64 * 1024;
+/// SQLSTATEs of prepared statements that the server has twice, or not any more, or whose columns have changed.
+const OUT_OF_STEP: [&str; 3] = ["42P05", "26000", "0A000"];
 const ROLLBACK: &str = "ROLLBACK";
 
 /// What a connection is made of: TCP or a socket of the system, with or without TLS.
@@ -79,6 +83,14 @@ pub(super) struct Failed {
     pub(super) is_before_last: bool,
 }
 
+impl Failed {
+    /// Whether the server's prepared statements are other ones than are known here.
+    fn is_out_of_step(&self) -> bool {
+        let code = self.error.as_database_error().and_then(|error| error.code());
+        code.is_some_and(|code| OUT_OF_STEP.contains(&&*code))
+    }
+}
+
 impl Drop for Wire {
     /// Takes leave where nothing is under way, as far as that needs no waiting: the server's log has no line then.
     fn drop(&mut self) {
@@ -113,11 +125,21 @@ impl Wire {
 
     /// Sends a batch and reads its answers. `on_answer` gets each with the number that the batch has for it. After an
     /// error all answers are read nevertheless, so that the connection can be used further.
-    pub(super) async fn run(&mut self, batch: Batch, on_answer: impl FnMut(usize, Answered)) -> Result<(), Failed> {
-        let Batch { bytes, parts, syncs } = batch.ended();
+    pub(super) async fn run(&mut self, batch: Batch, mut on_answer: impl FnMut(usize, Answered)) -> Result<(), Failed> {
+        let (begin, rest) = batch.split_long();
+        if let Some(begin) = begin {
+            let begun = self.exchange(begin, &mut on_answer).await;
+            begun.map_err(|failed| Failed { is_before_last: true, ..failed })?;
+        }
+        self.exchange(rest, &mut on_answer).await
+    }
+
+    async fn exchange(&mut self, batch: Batch, on_answer: &mut impl FnMut(usize, Answered)) -> Result<(), Failed> {
+        let Batch { bytes, parts, syncs, .. } = batch.ended();
         self.send(bytes, syncs);
         let was_preparing = self.is_preparing;
-        self.is_preparing |= parts.iter().any(|part| part.is_new);
+        let is_preparing = parts.iter().any(|part| part.is_new);
+        self.is_preparing |= is_preparing;
         let mut answers = BatchAnswers::of(&parts, on_answer);
         while self.unanswered > 0 {
             match self.message().await {
@@ -131,20 +153,35 @@ impl Wire {
                 }
             }
         }
-        self.is_preparing = was_preparing;
-        answers.failed.map_or(Ok(()), Err)
+        self.free_buffers();
+        let Some(failed) = answers.failed else {
+            self.is_preparing = was_preparing;
+            return Ok(());
+        };
+        // Of what was new the server may have more than is known here; and what it has lost is never found again.
+        self.is_preparing = was_preparing || is_preparing || failed.is_out_of_step();
+        Err(failed)
     }
 
     /// Undoes what is open, after all that was sent before has been answered.
     pub(super) async fn rollback(&mut self) -> Result<(), DbError> {
         let mut batch = Batch::new();
-        batch.push_once(ROLLBACK)?;
+        batch.push_once(ROLLBACK, 0)?;
         Ok(self.run(batch, |_, _| {}).await?)
     }
 
     /// Waits for any answer of the server.
     pub(super) async fn ping(&mut self) -> Result<(), DbError> {
         Ok(self.run(Batch::new(), |_, _| {}).await?)
+    }
+
+    /// Gives back what a large batch or row has taken.
+    fn free_buffers(&mut self) {
+        for buffer in [&mut self.unsent, &mut self.received] {
+            if buffer.is_empty() && buffer.capacity() > BUFFER_KEPT_BYTES {
+                *buffer = BytesMut::new();
+            }
+        }
     }
 
     fn send(&mut self, bytes: BytesMut, syncs: usize) {

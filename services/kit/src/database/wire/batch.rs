@@ -35,6 +35,8 @@ pub(in crate::database) struct Batch {
     pub(super) bytes: BytesMut,
     pub(super) parts: Vec<Part>,
     pub(super) syncs: usize,
+    /// Bytes of the begin of a transaction, if the batch has it.
+    begin_bytes: usize,
 }
 
 /// One statement of a batch.
@@ -100,7 +102,7 @@ fn int(value: Option<i64>, bytes: &mut BytesMut) -> IsNull {
 impl Batch {
     /// Of no statements.
     pub(in crate::database) fn new() -> Self {
-        Self { bytes: BytesMut::with_capacity(USUAL_BYTES), parts: Vec::new(), syncs: 0 }
+        Self { bytes: BytesMut::with_capacity(USUAL_BYTES), parts: Vec::new(), syncs: 0, begin_bytes: 0 }
     }
 
     pub(in crate::database) fn is_empty(&self) -> bool {
@@ -109,7 +111,9 @@ impl Batch {
 
     /// Adds the begin of a transaction.
     pub(in crate::database) fn begin(&mut self, wire: &Wire) -> Result<(), DbError> {
-        self.push(wire, BEGIN, &Args::new(), None)
+        self.push(wire, BEGIN, &Args::new(), None)?;
+        self.begin_bytes = self.bytes.len();
+        Ok(())
     }
 
     /// Adds its commit.
@@ -137,9 +141,9 @@ impl Batch {
         self.add(Kept { id: Some(expanded.id), name, text }, args, number)
     }
 
-    /// Adds a statement without arguments that is not kept.
-    pub(in crate::database) fn push_once(&mut self, text: &str) -> Result<(), DbError> {
-        self.add(Kept { id: None, name: "", text: Some(text) }, &Args::new(), None)
+    /// Adds a statement without arguments that is not kept; its answer has this number.
+    pub(in crate::database) fn push_once(&mut self, text: &str, number: usize) -> Result<(), DbError> {
+        self.add(Kept { id: None, name: "", text: Some(text) }, &Args::new(), Some(number))
     }
 
     fn add(&mut self, kept: Kept, args: &Args, number: Option<usize>) -> Result<(), DbError> {
@@ -172,6 +176,17 @@ impl Batch {
     fn sync(&mut self) {
         frontend::sync(&mut self.bytes);
         self.syncs += 1;
+    }
+
+    /// Of a batch with several Syncs, the begin of its transaction by itself, and the rest: if the begin failed, the first
+    /// Sync would end that, and each statement that follows would be a transaction.
+    pub(super) fn split_long(mut self) -> (Option<Self>, Self) {
+        if self.syncs == 0 || self.begin_bytes == 0 {
+            return (None, self);
+        }
+        let (bytes, parts) = (self.bytes.split_off(self.begin_bytes), self.parts.split_off(1));
+        let rest = Self { bytes, parts, syncs: self.syncs, begin_bytes: 0 };
+        (Some(Self { syncs: 0, ..self }), rest)
     }
 
     /// The whole message.

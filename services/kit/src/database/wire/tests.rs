@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 
 use super::*;
 use crate::database::login::Login;
+use crate::database::session;
 use crate::database::statement::{Args, Rows};
 use crate::testing::{Backend, empty_database};
 
@@ -211,6 +212,8 @@ async fn a_batch_is_one_piece_as_long_as_the_system_takes_it_as_one() {
 #[tokio::test]
 async fn an_error_in_the_middle_leaves_out_the_rest_and_the_connection_works_on() {
     let (_test, mut wire) = connected().await;
+    // Of no rows none fails: all is prepared.
+    assert_eq!(three(&mut wire, FAILS, 0).await.1, None);
     for count in [10, 5_000] {
         let size = usize::try_from(count).expect("a number");
         for _ in 0..2 {
@@ -222,6 +225,52 @@ async fn an_error_in_the_middle_leaves_out_the_rest_and_the_connection_works_on(
             assert_eq!((received, failed), (vec![(0, size), (1, size), (2, size)], None));
         }
     }
+}
+
+/// The server may have kept a statement whose answer was not heard: the next use of its name would fail.
+#[tokio::test]
+async fn a_connection_whose_first_batch_fails_is_not_used_again() {
+    for count in [10, 5_000] {
+        let (test, mut wire) = connected().await;
+        assert_eq!(three(&mut wire, FAILS, count).await.1, Some(true));
+        assert!(wire.is_preparing(), "{count}");
+
+        for _ in 0..3 {
+            let mut tx = test.database.write().await.expect("a transaction");
+            tx.send(FAILS, numbers(count));
+            tx.send(NUMBERS, numbers(count));
+            assert!(tx.commit().await.is_err(), "{count}");
+            let mut tx = test.database.write().await.expect("a transaction");
+            let answer = tx.queue(NUMBERS, numbers(3));
+            assert_eq!(tx.commit_answered().await.expect("committed").rows(answer).len(), 3, "{count}");
+        }
+    }
+}
+
+/// With several Syncs, what follows a begin that failed would be committed statement by statement.
+#[tokio::test]
+async fn of_a_long_batch_the_begin_is_answered_first() {
+    let (_test, wire) = connected().await;
+    for (count, is_long) in [(10, false), (5_000, true)] {
+        let mut batch = Batch::new();
+        batch.begin(&wire).expect("begins");
+        for _ in 0..3 {
+            batch.push(&wire, NUMBERS, &numbers(count), None).expect("a statement");
+        }
+        batch.commit(&wire).expect("commits");
+        let (begin, rest) = batch.split_long();
+        assert_eq!(begin.map(|begin| (begin.parts.len(), begin.ended().syncs)), is_long.then_some((1, 1)));
+        assert_eq!(rest.parts.len(), if is_long { 4 } else { 5 });
+    }
+}
+
+#[tokio::test]
+async fn a_setting_that_is_not_in_force_is_found() {
+    let (_test, mut wire) = connected().await;
+    session::begin_writer(&mut wire, session::OF_WRITERS).await.expect("all are in force");
+    // The server would show it as 64MB.
+    let error = session::begin_writer(&mut wire, &[("work_mem", "65536kB")]).await.expect_err("it has another value");
+    assert!(error.to_string().contains("work_mem"), "{error}");
 }
 
 /// A side that does not read while it writes would wait for the other side for ever.
