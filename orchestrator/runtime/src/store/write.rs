@@ -15,7 +15,8 @@
 //! | the state of the line | admissions, a claim |
 //!
 //! Each statement changes nothing when the instance has been marked dead, and nothing that an earlier try of the same
-//! commit has changed: it looks first, because PostgreSQL pays for each row that `ON CONFLICT` watches. Tickets are given behind one lock that is held to the commit: their order is that of commits.
+//! commit has changed: it looks first, because PostgreSQL pays for each row that `ON CONFLICT` watches. Tickets are given
+//! behind one lock that is held to the commit: their order is that of commits.
 
 use std::collections::{HashMap, HashSet};
 use std::slice;
