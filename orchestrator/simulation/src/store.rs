@@ -367,6 +367,7 @@ impl Store {
         self.away_until_ms = env.now_ms + away_ms;
         env.facts.push(Fact::StoreAway { for_ms: away_ms });
         self.clock_ahead_ms += clock_jump_ms;
+        self.clock_is_set();
         for pending in std::mem::take(&mut self.pending) {
             fail(env, pending.transaction);
         }
@@ -478,9 +479,13 @@ impl Store {
             .map(|claim| self.claim(instance, claim, batch.others_claim_to_ms, now_ms))
             .unwrap_or_default();
         let appended = batch.appends.iter().map(|append| self.append(env, instance, append)).collect();
-        let has_missed = !claimed.is_empty() && !claimed.contains(&true);
-        if let Some(claims_to_ms) = batch.others_claim_to_ms.filter(|_| !has_missed) {
-            self.note_front(instance, claims_to_ms, batch.claim.is_some(), now_ms);
+        // What leaves the line out of order knows nothing of other instances, and holds none back.
+        let turns = batch.claim.iter().flat_map(|claim| &claim.turns).zip(&claimed);
+        let in_order: Vec<bool> =
+            turns.filter(|(turn, _)| !turn.is_out_of_order).map(|(_, is_mine)| *is_mine).collect();
+        let (claims, has_missed) = (in_order.contains(&true), in_order.first() == Some(&false));
+        if let Some(claims_to_ms) = batch.others_claim_to_ms.filter(|_| claims || !has_missed) {
+            self.note_front(instance, claims_to_ms, claims, now_ms);
         }
         let has_line = !batch.admissions.is_empty() || batch.claim.is_some();
         let line = has_line.then(|| self.line_for(instance, now_ms));

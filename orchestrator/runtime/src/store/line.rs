@@ -46,14 +46,14 @@ macro_rules! door_state {
 pub(super) use {door_state, first_queued, served};
 
 /// As the instance `$1` has to know it. A bound that was not noted anew for a second is none: its instance has ended or
-/// was stopped, and others do not wait for it.
+/// was stopped, and others do not wait for it. One of the future is none either: the clock was set back.
 pub(super) const LINE_STATE: &str = concat!(
     "SELECT ",
     served!(),
     " AS served, COALESCE((SELECT MAX(last_ticket) FROM line_tickets), 0) AS last, ",
     door_state!(),
     " AS door, COALESCE((SELECT d.sentence FROM door d ORDER BY d.number DESC LIMIT 1), '') AS sentence, \
-     (SELECT MIN((SELECT CASE WHEN f.noted_at > {now_ms} - 1000 THEN f.claims_to END FROM line_front f \
+     (SELECT MIN((SELECT CASE WHEN {now_ms} BETWEEN f.noted_at AND f.noted_at + 999 THEN f.claims_to END FROM line_front f \
      WHERE f.instance_id = i.instance_id ORDER BY f.number DESC LIMIT 1)) \
      FROM instances i WHERE i.dead = 0 AND i.instance_id <> $1) AS claims_to"
 );

@@ -43,7 +43,7 @@ const FRONT_COUNTS_MS: i64 = 1_000;
 
 impl Front {
     fn counts(&self, now_ms: i64) -> bool {
-        self.noted_at_ms > now_ms - FRONT_COUNTS_MS
+        (now_ms - FRONT_COUNTS_MS + 1..=now_ms).contains(&self.noted_at_ms)
     }
 }
 
@@ -86,6 +86,11 @@ impl Store {
         queued.sort_unstable_by_key(|queued| queued.ticket);
         queued.truncate(limit);
         StoreAnswer::Line(state, queued)
+    }
+
+    /// The store's clock was set: a bound that did not count may count again.
+    pub(super) fn clock_is_set(&mut self) {
+        self.fronts.iter_mut().flatten().for_each(|front| front.is_unbroken = false);
     }
 
     /// The line as an instance has to know it.
