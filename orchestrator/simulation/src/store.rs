@@ -485,7 +485,7 @@ impl Store {
             turns.filter(|(turn, _)| !turn.is_out_of_order).map(|(_, is_mine)| *is_mine).collect();
         let (claims, has_missed) = (in_order.contains(&true), in_order.first() == Some(&false));
         if let Some(claims_to_ms) = batch.others_claim_to_ms.filter(|_| claims || !has_missed) {
-            self.note_front(instance, claims_to_ms, claims, now_ms);
+            self.note_front(instance, batch.number.number, claims_to_ms, claims, now_ms);
         }
         let has_line = !batch.admissions.is_empty() || batch.claim.is_some();
         let line = has_line.then(|| self.line_for(instance, now_ms));

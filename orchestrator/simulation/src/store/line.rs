@@ -32,6 +32,8 @@ pub(crate) struct LineState {
 /// How far an instance lets others claim.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Front {
+    /// Of the commit that noted it: the same commit again notes nothing.
+    number: u64,
     claims_to_ms: i64,
     noted_at_ms: i64,
     /// Whether it was noted anew within a second, each time since its last claim.
@@ -105,14 +107,24 @@ impl Store {
     }
 
     /// An instance notes how far others may claim.
-    pub(super) fn note_front(&mut self, instance: InstanceNo, claims_to_ms: i64, claims: bool, now_ms: i64) {
+    pub(super) fn note_front(
+        &mut self,
+        instance: InstanceNo,
+        number: u64,
+        claims_to_ms: i64,
+        claims: bool,
+        now_ms: i64,
+    ) {
         if self.fronts.len() <= instance.get() {
             self.fronts.resize(instance.get() + 1, None);
         }
         let before = self.fronts[instance.get()];
+        if before.is_some_and(|front| front.number == number) {
+            return;
+        }
         let is_unbroken = claims || before.is_some_and(|front| front.is_unbroken && front.counts(now_ms));
         self.undo.push(Undo::Front(instance, before));
-        self.fronts[instance.get()] = Some(Front { claims_to_ms, noted_at_ms: now_ms, is_unbroken });
+        self.fronts[instance.get()] = Some(Front { number, claims_to_ms, noted_at_ms: now_ms, is_unbroken });
     }
 
     pub(super) fn admit(&mut self, env: &Env, instance: InstanceNo, batch: &Batch) -> Vec<Admitted> {
