@@ -473,6 +473,7 @@ impl Store {
         let now_ms = env.now_ms + self.clock_ahead_ms;
         self.line_before = self.line;
         let admitted = self.admit(env, instance, batch);
+        let is_next = batch.claim.as_ref().is_some_and(|claim| claim.after == self.line.served);
         let claimed = batch
             .claim
             .as_ref()
@@ -483,8 +484,9 @@ impl Store {
         let turns = batch.claim.iter().flat_map(|claim| &claim.turns).zip(&claimed);
         let in_order: Vec<bool> =
             turns.filter(|(turn, _)| !turn.is_out_of_order).map(|(_, is_mine)| *is_mine).collect();
-        let (claims, has_missed) = (in_order.contains(&true), in_order.first() == Some(&false));
-        if let Some(claims_to_ms) = batch.others_claim_to_ms.filter(|_| claims || !has_missed) {
+        // A claim that has missed may find a saga that this instance has taken out of order before.
+        let (claims, has_missed) = (is_next && !in_order.is_empty(), in_order.first() == Some(&false));
+        if let Some(claims_to_ms) = batch.others_claim_to_ms.filter(|_| !has_missed) {
             self.note_front(instance, batch.number.number, claims_to_ms, claims, now_ms);
         }
         let has_line = !batch.admissions.is_empty() || batch.claim.is_some();
