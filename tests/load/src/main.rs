@@ -45,6 +45,9 @@ enum Load {
         /// machine and leaves processors to the system.
         #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=1_024))]
         in_flight: u32,
+        /// Clicks a second in the spike, at most, because the clients run on the same machine.
+        #[arg(long, default_value_t = 6_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        clicks_per_s_max: u32,
     },
     /// A long waiting line: acceptance, memory, streams that show it, a restart in the middle of it, an open snapshot.
     ///
@@ -107,11 +110,12 @@ async fn run(load: Load, place: Place<'_>) -> Table {
             let spec = unfinished::Spec { sagas, in_flight_max, in_memory_max, adoption_chunk, lease_ttl_ms };
             unfinished::run(place, spec).await
         }
-        Load::Spike { seconds, queue, in_flight } => {
+        Load::Spike { seconds, queue, in_flight, clicks_per_s_max } => {
             let (warm_up, spike) = (Duration::from_secs(5), Duration::from_secs(seconds));
             // Each clicks once on each section: enough for a minute of ten times what two cores take.
             let students = 40_000;
-            let spec = spike::Spec { in_flight_max: in_flight, queue_max: queue, warm_up, spike, students };
+            let (in_flight_max, queue_max, clicks_per_s_max) = (in_flight, queue, clicks_per_s_max.into());
+            let spec = spike::Spec { in_flight_max, queue_max, warm_up, spike, clicks_per_s_max, students };
             spike::run(place, spec).await
         }
         Load::Line { waiting, streams, seconds, snapshot_seconds, minutes, seed } => {
