@@ -27,9 +27,10 @@ use crate::ledger;
 use crate::table::{Table, percentile};
 
 const ORCHESTRATOR: &str = "orchestrator";
-/// Connections of the clients. A connection carries 1,024 calls at a time, and every accepted click waits for its outcome: with
-/// fewer connections than the queue has thousands, clicks would wait in the client.
-const CONNECTIONS: usize = 32;
+/// Connections of the clients, at least. A connection carries 1,024 calls at a time, and every accepted click waits for its
+/// outcome: with fewer connections than the queue has thousands, clicks would wait in the client.
+const CONNECTIONS_MIN: usize = 32;
+const CALLS_OF_CONNECTION: usize = 1_000;
 /// Sections that the students go through, one registration each; every fourth has seats for half of the students.
 const SECTIONS: u32 = 40;
 /// The load of the spike, as a multiple of what the system takes.
@@ -146,7 +147,8 @@ pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     ];
     let system = place.start(&settings).await;
     block_in_place(|| import(&system, spec.students));
-    let portals = Arc::new(Portals::at((0..CONNECTIONS).map(|_| system.address(ORCHESTRATOR))));
+    let connections = spec.queue_max as usize / CALLS_OF_CONNECTION + CONNECTIONS_MIN;
+    let portals = Arc::new(Portals::at((0..connections).map(|_| system.address(ORCHESTRATOR))));
     let clicks = Arc::new(Clicks { students: spec.students, next: AtomicU32::new(0) });
 
     let (warm, rate) = warm_up(portals.clone(), clicks.clone(), spec).await;
@@ -174,7 +176,7 @@ pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     settled(&system).await;
     known.extend(warm.iter().map(|(registration, _)| registration.registration_id.clone()));
     // A queue that takes longer than the admitted wait is bounded by time instead: then its number of places is not known.
-    let is_bounded_by_count = f64::from(spec.queue_max) < rate * WAIT_MAX.as_secs_f64() / 2.0;
+    let is_bounded_by_count = is_beyond_bound && f64::from(spec.queue_max) < rate * WAIT_MAX.as_secs_f64() / 2.0;
     if is_bounded_by_count {
         known.extend(fill_the_line(&system, &clicks, spec).await);
     }
