@@ -121,8 +121,9 @@ pub enum Saga {
     },
     /// Turn a saga round: all that may have been done is undone.
     #[command(
-        after_help = "Refused once its pivot is known to have been called. Of a saga that was just taken over it may \
-        come too late all the same: the outcome tells.\n\nExample:\n  \
+        after_help = "Refused once its pivot is known to have happened (definition version 1: to have been called). Where \
+        it may have happened its service is asked first, and the cancel may come too late: the outcome tells. While that \
+        service is away nothing is undone.\n\nExample:\n  \
         matricula saga cancel ID --reason \"the student asked for it\""
     )]
     Cancel {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_engine::{
-    CallAnswer, CallState, CallStatus, DecideError, Definition, Definitions, Direction, Effect, FoldError,
-    Input as SagaInput, Jitter, LeaveReason, Recorded, SagaState, StepIndex, decide,
+    CallAnswer, CallState, DecideError, Definition, Definitions, Direction, Effect, FoldError, Input as SagaInput,
+    Jitter, LeaveReason, Phase, Recorded, SagaState, StepIndex, decide,
 };
 
 use crate::admission::{Bounds, Rejection, Repeats, Room, when_decided};
@@ -675,6 +675,7 @@ impl<W: Workflow> Core<W> {
         }
         let Some(saga) = self.sagas.get_mut(&id) else { return };
         let is_by_operator = matches!(input, SagaInput::Operator { .. });
+        let was_compensating = saga.state.phase() == Phase::Compensating;
         let jitter = jitter(self.seed, id, saga.state.sequence());
         let definition = self.workflow.definitions().of(&saga.state);
         let decision = match decide(definition, &saga.state, input, self.clock.now_ms, jitter) {
@@ -688,8 +689,9 @@ impl<W: Workflow> Core<W> {
             }
         };
         saga.state = Arc::new(decision.state);
+        let is_turned = !was_compensating && saga.state.phase() == Phase::Compensating;
         let due = saga.log.decided(decision.events, decision.effects, caller, &saga.state);
-        if is_by_operator {
+        if is_by_operator || is_turned {
             self.withdraw_calls(id);
         }
         self.set_timer(id, decision.wake_at_ms);
@@ -793,16 +795,17 @@ impl<W: Workflow> Core<W> {
         }
     }
 
-    /// Takes back the calls of what an operator has decided: a call that waits for its service would be made when that
-    /// is back, and do a second time, or after all, what somebody has done by hand.
+    /// Takes back the calls that wait for their service and that the saga does not wait for any more. The service would
+    /// get them when it is back. After an operator's decision it would do a second time, or after all, what somebody has
+    /// done by hand. After a cancel it would do what is then undone, and a pivot before it is withdrawn.
     fn withdraw_calls(&mut self, id: SagaId) {
         let Some(saga) = self.sagas.get_mut(&id) else { return };
         let (state, destinations) = (&saga.state, &mut self.destinations);
+        let definition = self.workflow.definitions().of(state);
         // A call that has left is under way until it ends: if it becomes due again meanwhile, it is not made twice.
-        saga.calling.retain(|&(step, direction)| {
-            let is_trying = state.steps()[step.get()].call(direction).status == CallStatus::Trying;
-            let is_decided = state.phase().is_finished() || !is_trying;
-            !(is_decided && destinations.withdraw(id, step, direction))
+        saga.calling.retain(|&call| {
+            let is_due = state.trying(definition).any(|(step, direction, _)| (step, direction) == call);
+            is_due || !destinations.withdraw(id, call.0, call.1)
         });
     }
 }

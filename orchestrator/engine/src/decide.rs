@@ -5,7 +5,7 @@
 //! | an answer of the call that is due | its record; after the last one, the next stage, the compensation or the end |
 //! | an error | its record with the time of the next attempt; never a compensation |
 //! | a wake, a resume | the compensation, when the deadline has passed; all calls that are due |
-//! | a cancel | the compensation, before the pivot is reached |
+//! | a cancel | the compensation, before the pivot is reached, or answered where it can be withdrawn |
 //! | an operator's command | its record, where it is safe (see `operator`) |
 //!
 //! Promises: effects follow from the state after the events, so the runtime runs them once the events are persisted.
@@ -144,7 +144,7 @@ pub enum DecideError {
         /// The index that was given.
         step: StepIndex,
     },
-    /// The call of the pivot may have left.
+    /// The call of the pivot may have left, or has been answered where the pivot can be withdrawn.
     #[error("too late to cancel: the saga is {}, and its pivot may have been called", phase.as_str())]
     TooLateToCancel {
         /// The phase of the saga.
@@ -178,7 +178,7 @@ pub fn decide(
         Input::Resume => Repeat::Everything,
         Input::Adopt { by } => {
             // Once the pivot is reached, the log has every action before it, and every call waits for the log.
-            if draft.state.may_compensate(def) {
+            if draft.state.is_before_pivot(def) {
                 draft.push(Event::Adopted { by })?;
             }
             Repeat::Everything

@@ -181,7 +181,8 @@ impl StepState {
     ///    answers every repeat with it.
     /// 2. In a saga that was adopted, every step without a recorded refusal may have been done. The pivot may have been
     ///    done too, unless the log has reached it.
-    /// 3. A pivot that an operator has found not to have happened is undone too: a call of it may arrive later.
+    /// 3. A pivot that was called and not answered is undone: the call may have been done, or may arrive later.
+    /// 4. A pivot that an operator has found not to have happened is undone too: a call of it may arrive later.
     fn owes_undo(&self, step: &Step, is_adopted: bool) -> bool {
         let may_be_done = match (step.kind, self.action.status) {
             (Kind::Compensatable, CallStatus::Refused) => false,
@@ -189,6 +190,7 @@ impl StepState {
             (Kind::Compensatable, _) => true,
             (Kind::Pivot, _) if step.undo.is_none() => false,
             (Kind::Pivot, CallStatus::NotStarted) => is_adopted,
+            (Kind::Pivot, CallStatus::Trying) => true,
             (Kind::Pivot, status) => status == CallStatus::Refused && self.is_refused_manually,
             (Kind::Retriable | Kind::Finalizer, _) => false,
         };
@@ -244,7 +246,8 @@ impl SagaState {
         self.updated_at_ms
     }
 
-    /// When the saga starts its compensation by itself, unless it has reached its pivot.
+    /// When the saga starts its compensation by itself, unless it has reached its pivot, or the answer of its pivot where
+    /// that can be withdrawn.
     pub fn deadline_at_ms(&self) -> i64 {
         self.deadline_at_ms
     }
@@ -317,10 +320,20 @@ impl SagaState {
         self.phase == Phase::Compensating && self.pivot(def).undo.status == CallStatus::Trying
     }
 
-    /// Whether the saga can still be cancelled or run out of time: its log has no call of its pivot.
+    /// Whether the saga can still be cancelled or run out of time: its log has no call of its pivot. Where the pivot can
+    /// be withdrawn, its log has no answer of the pivot.
     pub fn may_compensate(&self, def: &Definition) -> bool {
-        let is_called = self.pivot(def).action.status != CallStatus::NotStarted;
-        self.phase == Phase::Running && !is_called && !self.is_compensation_reverted(def)
+        let is_in_time = match self.pivot(def).action.status {
+            CallStatus::NotStarted => true,
+            CallStatus::Trying => def.is_pivot_withdrawable(),
+            CallStatus::Done | CallStatus::Refused | CallStatus::Skipped => false,
+        };
+        self.phase == Phase::Running && is_in_time && !self.is_compensation_reverted(def)
+    }
+
+    /// Whether its log has no call of its pivot: an instance that adopts it must expect calls that the log lacks.
+    pub(crate) fn is_before_pivot(&self, def: &Definition) -> bool {
+        self.may_compensate(def) && self.pivot(def).action.status == CallStatus::NotStarted
     }
 
     fn pivot(&self, def: &Definition) -> &StepState {

@@ -12,7 +12,7 @@ use crate::request::RegistrationRequest;
 /// Name that its sagas carry. A change of steps, stages or kinds needs a new version.
 const NAME: &str = "registration";
 
-/// How long a registration may take to its pivot. A service that is down for longer than this costs students their
+/// How long a registration may take to its pivot, in version 2 to the answer of its pivot. A service that is down for longer than this costs students their
 /// place in line, so it is far above any restart and below the patience of somebody who watches.
 const DEADLINE_MS: i64 = 15 * 60 * 1_000;
 
@@ -70,7 +70,7 @@ pub fn definition() -> Result<Definition, DefinitionError> {
         spec(5, step::REFUND_FEES,           "fees",          rpc::REFUND_FEES,       None,                       Retriable),
         spec(5, step::NOTIFY,                "notifications", rpc::SEND_NOTIFICATION, None,                       Finalizer),
     ];
-    Definition::try_new(NAME, 2, DEADLINE_MS, steps)
+    Definition::try_new(NAME, 2, DEADLINE_MS, steps)?.with_withdrawable_pivot()
 }
 
 /// Version 1. No new registration begins with it. An error is a fault of this table.
@@ -158,7 +158,7 @@ mod tests {
     fn the_table_is_a_saga() {
         let definition = definition().expect("a sound table");
         insta::assert_snapshot!(definition.render(), @r"
-        registration v2, to its pivot within 900000 ms
+        registration v2, to the answer of its pivot within 900000 ms
           1  reserve_courses        academics      ReserveCourses     <- RemoveCourses      compensatable
           2  hold_seats             seats          HoldSeats          <- ReleaseSeats       compensatable
           3  assess_fees            fees           AssessFees         <- VoidFees           compensatable

@@ -87,6 +87,8 @@ pub enum Broken {
     SlotsAreNotCounted,
     /// A call that an operator has decided is made all the same.
     WithdrawnCallsAreMade,
+    /// A pivot that waits for its service is called though its saga was cancelled.
+    CancelledPivotsAreMade,
     /// One saga at a time is at work, however many slots there are.
     SlotsStayEmpty,
     /// Operators do not see what a saga waits for.
@@ -127,7 +129,7 @@ pub enum Broken {
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 60] = [
+    pub const ALL: [Self; 61] = [
         Self::StoreForgetsTheFence,
         Self::StoreForgetsTheSequence,
         Self::StoreAnswersEarly,
@@ -170,6 +172,7 @@ impl Broken {
         Self::StopIsIgnored,
         Self::SlotsAreNotCounted,
         Self::WithdrawnCallsAreMade,
+        Self::CancelledPivotsAreMade,
         Self::SlotsStayEmpty,
         Self::CallsInFlightAreHidden,
         Self::QueuesHaveNoBound,

@@ -46,7 +46,10 @@ pub(super) fn audit(world: &World<'_>) {
         let undone = match step.kind {
             Kind::Compensatable if action == CallStatus::Refused => false,
             Kind::Compensatable => is_started || adopted && progress.applies,
-            _ => is_asked && (adopted && !is_started || progress.is_refused_manually),
+            _ => {
+                let is_unanswered = adopted && !is_started || action == CallStatus::Trying;
+                is_asked && (is_unanswered || progress.is_refused_manually)
+            }
         };
         if !committed && undone != (undo == CallStatus::Done) {
             broken("undone is not what may have been done");

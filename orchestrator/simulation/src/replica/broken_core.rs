@@ -12,8 +12,8 @@ use matricula_core::{
     StoreAnswer, StoreRequest, Ticket, Workflow,
 };
 use matricula_engine::{
-    CallAnswer, CallError, CallStatus, Code, DecideError, Direction, Input as SagaInput, OperatorCommand, Outcome,
-    Recorded, Resolution, SagaState, StepIndex, Wait,
+    CallAnswer, CallError, CallStatus, CallWait, Code, DecideError, Direction, Input as SagaInput, OperatorCommand,
+    Outcome, Recorded, Resolution, SagaState, StepIndex, Wait,
 };
 
 use super::bounds::DESTINATION_IN_FLIGHT_MAX;
@@ -65,7 +65,7 @@ struct Memory {
     held_back: Vec<(Moment, SagaCommit)>,
     /// How many slots of each destination were never given back.
     kept: BTreeMap<&'static str, usize>,
-    /// Calls that an operator has decided, and that are made all the same once the decision is persisted.
+    /// Calls that the saga does not wait for any more, and that are made all the same once that is persisted.
     withdrawn: Vec<(SagaId, StepIndex, Direction)>,
     made: u64,
     replies: Vec<(Caller, Reply)>,
@@ -197,6 +197,9 @@ impl BrokenCore {
     }
 
     fn commanded(&mut self, missing: Broken, now: Moment, saga: SagaId, command: SagaInput) -> SagaInput {
+        if missing == Broken::CancelledPivotsAreMade && matches!(command, SagaInput::Cancel { .. }) {
+            self.remember_pivot(now, saga);
+        }
         let SagaInput::Operator { command, by, reason, command_id } = command else { return command };
         let step = match &command {
             OperatorCommand::Skip { step } | OperatorCommand::Resolve { step, .. } => Some(step),
@@ -219,6 +222,20 @@ impl BrokenCore {
             command => command,
         };
         SagaInput::Operator { command, by, reason, command_id }
+    }
+
+    /// Remembers the pivot of a saga, if its call waits for its service.
+    fn remember_pivot(&mut self, now: Moment, saga: SagaId) {
+        let Some(view) = self.core.look(now, saga) else { return };
+        let definition = self.core.workflow().shape.definitions.of(&view.state);
+        let pivot = definition.pivot();
+        let is_it = |wait: &CallWait| {
+            let has_not_left = matches!(wait.wait, Wait::Queue { .. } | Wait::Breaker { .. } | Wait::Limit { .. });
+            wait.step == definition.step(pivot).name && wait.direction == Direction::Forward && has_not_left
+        };
+        if view.waits.iter().any(is_it) {
+            self.memory.withdrawn.push((saga, pivot, Direction::Forward));
+        }
     }
 
     /// Changes what the core returns; returns inputs that the core is to be given at once because of it.
@@ -247,7 +264,7 @@ impl BrokenCore {
             })),
             Broken::RefusedAreHidden => ready.store.retain(|request| !matches!(request, StoreRequest::Flag { .. })),
             Broken::CompensatesAfterThePivot => self.compensate_after_the_pivot(now, ready),
-            Broken::WithdrawnCallsAreMade => self.make_withdrawn(now, ready),
+            Broken::WithdrawnCallsAreMade | Broken::CancelledPivotsAreMade => self.make_withdrawn(now, ready),
             _ => {}
         }
         self.memory.commits_sent(missing, &mut ready.commits);
@@ -282,7 +299,7 @@ impl BrokenCore {
         }
     }
 
-    /// A call that an operator has decided is made once that is persisted.
+    /// A call that the saga does not wait for any more is made once that is persisted.
     fn make_withdrawn(&mut self, now: Moment, ready: &mut Ready<Simulated>) {
         let done = ready.replies.iter().filter(|(_, reply)| matches!(reply, CoreReply::Done(_)));
         let done: Vec<SagaNo> = done.map(|(caller, _)| caller.saga).collect();
