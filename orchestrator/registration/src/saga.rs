@@ -1,4 +1,5 @@
-//! The tables of a registration's steps. New registrations begin with version 2. Stored ones may still have version 1.
+//! The tables of a registration's steps. New registrations begin with version 2, or with version 1 while a fleet is being
+//! upgraded. Stored ones may have either.
 //!
 //! Version 1 enrolls in two steps, [`step::CREATE_ENROLLMENTS`] and [`step::COMMIT_ENROLLMENTS`]. Version 2 enrolls in
 //! one, [`step::ENROLL`] (ADR 0025). A stored log is read with the version that it began with, so no table here is ever
@@ -8,6 +9,9 @@ use matricula_engine::{Definition, DefinitionError, Definitions, Kind, RetryPoli
 
 use crate::calls::rpc;
 use crate::request::RegistrationRequest;
+
+/// The newest version. New registrations begin with it, unless a setting says otherwise.
+pub const VERSION_NEWEST: u32 = 2;
 
 /// Name that its sagas carry. A change of steps, stages or kinds needs a new version.
 const NAME: &str = "registration";
@@ -70,10 +74,10 @@ pub fn definition() -> Result<Definition, DefinitionError> {
         spec(5, step::REFUND_FEES,           "fees",          rpc::REFUND_FEES,       None,                       Retriable),
         spec(5, step::NOTIFY,                "notifications", rpc::SEND_NOTIFICATION, None,                       Finalizer),
     ];
-    Definition::try_new(NAME, 2, DEADLINE_MS, steps)?.with_withdrawable_pivot()
+    Definition::try_new(NAME, VERSION_NEWEST, DEADLINE_MS, steps)?.with_withdrawable_pivot()
 }
 
-/// Version 1. No new registration begins with it. An error is a fault of this table.
+/// Version 1. New registrations begin with it only while a fleet is being upgraded. An error is a fault of this table.
 pub fn first_definition() -> Result<Definition, DefinitionError> {
     use Kind::{Compensatable, Finalizer, Pivot, Retriable};
 
