@@ -62,7 +62,7 @@ pub async fn run(config: &Config, import: Import, format: Format) -> anyhow::Res
     let rosters = match &bundle.rosters {
         Some(rows) => {
             let enrollments = connect(&config.orchestrator.enrollments_url).await?;
-            let ledger = roster::read(&enrollments, rows).await?;
+            let ledger = roster::read(&services.academics, &enrollments, rows).await?;
             Some(RosterPlan::new(&bundle, rows, &ledger, today(&zone)?))
         }
         None => None,

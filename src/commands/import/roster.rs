@@ -3,12 +3,14 @@
 //! ```text
 //! rows of the bundle ──────────┐
 //! sections of the bundle ──────┼──► RosterPlan ──► end what is gone ──► add what is missing, by TakeOver
-//! ledger of enrollments ───────┘
+//! ledger of enrollments ───────┤
+//! reserved courses ────────────┘
 //! ```
 //!
 //! | the student in the section | and | then |
 //! |---|---|---|
 //! | is in it | | nothing |
+//! | has a registration under way that adds it | | nothing: the next import sees what came of it |
 //! | is not in it | dropped it | left alone: the student's own decision stands |
 //! | is not in it | has another section of the same part of the course | a conflict, unless that one ends by this import |
 //! | is not in it | | added |
