@@ -275,7 +275,11 @@ impl Draft<'_> {
                 return Ok(Event::Refused { step: name, attempt, started_at_ms, refusal });
             }
             CallAnswer::Refused(refusal) => {
-                let message = format!("refused, which this call may not: {refusal}");
+                let message = if self.state.owes_withdrawal(self.def) && step.kind == Kind::Pivot {
+                    format!("{name} has happened, though it was resolved as refused; undo it there: {refusal}")
+                } else {
+                    format!("refused, which this call may not: {refusal}")
+                };
                 (CallError::new(Code::FailedPrecondition, message, None), Verdict::SlowRetry)
             }
             CallAnswer::Unknown(error) => {

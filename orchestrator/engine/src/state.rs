@@ -157,6 +157,9 @@ pub struct StepState {
     pub refusal: Option<Arc<str>>,
     /// Whether an operator has found the refusal; otherwise the participant answered it.
     pub(crate) is_refused_manually: bool,
+    /// Whether an operator has found that the pivot never happens, while its compensation had no answer. The saga goes
+    /// on, and calls the compensation until it is answered: a call of the pivot may arrive later.
+    pub(crate) is_withdrawn_manually: bool,
 }
 
 impl StepState {
@@ -310,14 +313,23 @@ impl SagaState {
         self.pivot(def).undo.status == CallStatus::Refused
     }
 
-    /// Whether a compensation may be reverted: no refusal of a participant contradicts that the pivot has happened.
+    /// Whether a compensation may be reverted: no refusal of a participant contradicts that the pivot has happened, and
+    /// nothing was undone on an operator's word.
     pub(crate) fn may_revert(&self) -> bool {
-        !self.steps.iter().any(|step| step.refusal.is_some() && !step.is_refused_manually)
+        let contradicts = |step: &StepState| step.refusal.is_some() && !step.is_refused_manually;
+        !self.steps.iter().any(|step| contradicts(step) || step.is_withdrawn_manually)
     }
 
     /// Whether the saga is compensating, and it is not known yet whether its pivot has happened.
     pub(crate) fn is_pivot_unknown(&self, def: &Definition) -> bool {
-        self.phase == Phase::Compensating && self.pivot(def).undo.status == CallStatus::Trying
+        let pivot = self.pivot(def);
+        self.phase == Phase::Compensating && pivot.undo.status == CallStatus::Trying && !pivot.is_withdrawn_manually
+    }
+
+    /// Whether an operator has found that the pivot never happens, and its service has not answered that it never will.
+    pub(crate) fn owes_withdrawal(&self, def: &Definition) -> bool {
+        let pivot = self.pivot(def);
+        self.phase == Phase::Compensating && pivot.undo.status == CallStatus::Trying && pivot.is_withdrawn_manually
     }
 
     /// Whether the saga can still be cancelled or run out of time: its log has no call of its pivot. Where the pivot can
@@ -371,6 +383,9 @@ impl SagaState {
             Phase::Compensating => step.kind != Kind::Finalizer || state.action.status.is_over(),
             Phase::Completed | Phase::Compensated | Phase::Abandoned => true,
         };
+        if self.owes_withdrawal(def) {
+            return false;
+        }
         self.decided_at_ms.is_some() && self.with(def).all(|(_, step, state)| !state.applies || done(step, state))
     }
 
@@ -496,6 +511,7 @@ impl SagaState {
                 output: None,
                 refusal: None,
                 is_refused_manually: false,
+                is_withdrawn_manually: false,
             })
             .collect();
         if !steps[def.pivot().get()].applies {
@@ -663,6 +679,10 @@ impl SagaState {
                     Resolution::Done if *direction == Direction::Compensation || kind != Kind::Compensatable => {
                         state.call_mut(*direction).settle(CallStatus::Done);
                     }
+                    // A log from before this kept the finding as done, and called nothing any more.
+                    Resolution::Refused { .. } if *direction == Direction::Compensation && kind == Kind::Pivot => {
+                        state.is_withdrawn_manually = true;
+                    }
                     Resolution::Refused { refusal } if may_be_refused => {
                         state.action.settle(CallStatus::Refused);
                         state.refusal = Some(refusal.as_str().into());
@@ -727,11 +747,13 @@ impl SagaState {
                 self.start_stage(def, |_| true);
             }
             Phase::Compensating => {
-                let owing = self.with(def).filter(|(_, step, state)| state.owes_undo(step, self.is_adopted));
+                let is_adopted = self.is_adopted;
+                // A withdrawal on an operator's word is called on, and holds up no other compensation.
+                let owes =
+                    |step: &Step, state: &StepState| state.owes_undo(step, is_adopted) && !state.is_withdrawn_manually;
+                let owing = self.with(def).filter(|(_, step, state)| owes(step, state));
                 if let Some(stage) = owing.map(|(_, step, _)| step.stage).max() {
-                    let is_adopted = self.is_adopted;
-                    let due = |step: &Step, state: &StepState| step.stage == stage && state.owes_undo(step, is_adopted);
-                    self.start(def, Direction::Compensation, due);
+                    self.start(def, Direction::Compensation, |step, state| step.stage == stage && owes(step, state));
                 } else {
                     self.decided_at_ms.get_or_insert(at_ms);
                     self.start_stage(def, |step| step.kind == Kind::Finalizer);

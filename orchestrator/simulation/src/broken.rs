@@ -89,6 +89,8 @@ pub enum Broken {
     WithdrawnCallsAreMade,
     /// A pivot that waits for its service is called though its saga was cancelled.
     CancelledPivotsAreMade,
+    /// A pivot that an operator has found not to have happened is not withdrawn at its service.
+    FoundPivotsAreLeft,
     /// One saga at a time is at work, however many slots there are.
     SlotsStayEmpty,
     /// Operators do not see what a saga waits for.
@@ -129,7 +131,7 @@ pub enum Broken {
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 61] = [
+    pub const ALL: [Self; 62] = [
         Self::StoreForgetsTheFence,
         Self::StoreForgetsTheSequence,
         Self::StoreAnswersEarly,
@@ -173,6 +175,7 @@ impl Broken {
         Self::SlotsAreNotCounted,
         Self::WithdrawnCallsAreMade,
         Self::CancelledPivotsAreMade,
+        Self::FoundPivotsAreLeft,
         Self::SlotsStayEmpty,
         Self::CallsInFlightAreHidden,
         Self::QueuesHaveNoBound,

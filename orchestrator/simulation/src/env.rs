@@ -5,6 +5,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
+use matricula_engine::StepIndex;
+
 use crate::broken::Broken;
 use crate::clients::{ClientEvent, Request};
 use crate::draws::{Draw, Message, Purpose, SetUp};
@@ -40,6 +42,8 @@ pub(crate) enum Event {
     Operator(OperatorEvent),
     /// A person takes care of what a saga has left that was decided manually.
     Mend { saga: SagaNo },
+    /// A pivot has happened that an operator has found not to have happened: somebody undoes it there.
+    MendPivot { saga: SagaNo, pivot: StepIndex },
     /// A section gets another number of seats.
     Capacity { section: SectionNo, seats: usize },
     /// A registrar sets the door.
