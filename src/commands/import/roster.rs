@@ -21,6 +21,7 @@
 //! does. A row is over when it is marked, or when its end date has come before the end of the term: at the end of a term
 //! nobody leaves.
 
+mod door;
 mod ledger;
 mod plan;
 mod send;
@@ -28,6 +29,7 @@ mod show;
 #[cfg(test)]
 mod tests;
 
+pub use door::why_not_now;
 pub use ledger::read;
 pub use plan::RosterPlan;
 pub use send::{Outcome, apply};

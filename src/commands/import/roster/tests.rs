@@ -14,9 +14,10 @@ use matricula_proto::academics::v1::RecordedCourse;
 use matricula_proto::common::v1::{EnrollmentStatus, Reason, Refusal};
 use matricula_proto::enrollments::v1::Enrollment;
 use matricula_proto::ops::v1::roster_result::Result as Wire;
-use matricula_proto::ops::v1::{NotTakenOver, RosterResult, RosterRow};
-use matricula_proto::registration::v1::{Outcome as Decision, Registration};
+use matricula_proto::ops::v1::{DoorChange, NotTakenOver, RosterResult, RosterRow};
+use matricula_proto::registration::v1::{Door, Outcome as Decision, Registration};
 
+use super::door::paused;
 use super::ledger::{Ledger, Reserved};
 use super::plan::{Change, RosterPlan};
 use super::send::{Outcome, settled};
@@ -326,6 +327,23 @@ async fn patience_ends_with_what_is_left() {
     let (_, settled) = send(&["E1 S1 M1"], &[&["busy"]], Duration::from_secs(3)).await;
     let problem = settled.expect_err("it is never decided");
     assert!(problem.starts_with("1 rows of rosters are not decided yet, such as E1: S1 into M1"), "{problem}");
+}
+
+#[test]
+fn only_a_paused_registration_holds_up_rosters() {
+    let latest = |door: Door| DoorChange {
+        door: door.into(),
+        by: "grace".to_owned(),
+        reason: "capacities are wrong".to_owned(),
+        ..DoorChange::default()
+    };
+    assert_eq!([Door::Open, Door::Closed].map(|door| paused(&latest(door))), [None, None]);
+    let why = paused(&latest(Door::Paused)).expect("it is paused");
+    for part in
+        ["registration is paused, by grace", "capacities are wrong", "matricula registration open", "close --sentence"]
+    {
+        assert!(why.contains(part), "{part}: {why}");
+    }
 }
 
 #[test]
