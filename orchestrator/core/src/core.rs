@@ -331,10 +331,7 @@ impl<W: Workflow> Core<W> {
             begun.extend(self.admitted(proof, admission, entrant, outcome));
         }
         if let Some(claim) = settled.commit.claim.as_ref().filter(|_| !settled.claimed.is_empty()) {
-            if settled.is_claim_refused {
-                self.line.claim_refused(self.clock.now);
-            }
-            begun.extend(self.claimed(proof, &claim.turns, settled.claimants, &settled.claimed));
+            begun.extend(self.claimed(proof, &claim.turns, settled.claimants, &settled.claimed, settled.claim_problem));
         }
         for (append, outcome) in settled.commit.appends.iter().zip(settled.appends) {
             match outcome {
@@ -408,7 +405,7 @@ impl<W: Workflow> Core<W> {
         // A cancel has taken some out of the line before their turn.
         let queued = sagas.into_iter().filter(|saga| !self.sagas.contains_key(&saga.id)).collect::<Vec<_>>();
         if queued.is_empty() {
-            return self.line.claim_ended(Vec::new());
+            return self.line.claim_ended(Vec::new(), false, self.clock.now);
         }
         let turns: Vec<_> = queued.into_iter().map(|saga| self.turn(saga, None)).collect();
         self.commits.claim(after, turns.into_iter());
@@ -458,8 +455,10 @@ impl<W: Workflow> Core<W> {
         turns: &[Turn],
         claimants: Vec<Claimant<W::Request, W::Caller>>,
         claimed: &[bool],
+        problem: Option<String>,
     ) -> Vec<SagaId> {
         let (mut begun, mut missed) = (Vec::new(), Vec::new());
+        let has_claimed = turns.iter().zip(claimed).any(|(turn, is_mine)| *is_mine && !turn.is_out_of_order);
         for ((turn, claimant), &is_mine) in turns.iter().zip(claimants).zip(claimed) {
             let (id, Claimant { saga, command }) = (turn.saga, claimant);
             match saga {
@@ -488,8 +487,18 @@ impl<W: Workflow> Core<W> {
                 self.commanded(id, command, caller);
             }
         }
-        if turns.iter().any(|turn| !turn.is_out_of_order) {
-            self.line.claim_ended(missed);
+        let is_in_order = turns.iter().any(|turn| !turn.is_out_of_order);
+        let now = self.clock.now;
+        match problem {
+            Some(problem) => {
+                let set_aside = if is_in_order { self.line.claim_refused(missed, now) } else { None };
+                self.ready.notices.push(match set_aside {
+                    Some(saga) => Notice::TurnRefused { saga, problem },
+                    None => Notice::ClaimRefused { sagas: turns.len(), problem },
+                });
+            }
+            None if is_in_order => self.line.claim_ended(missed, has_claimed, now),
+            None => {}
         }
         begun
     }
