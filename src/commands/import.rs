@@ -7,8 +7,8 @@
 //!                                                       stage and apply: fees, seats, addresses, academics; then rosters
 //! ```
 //!
-//! One rule: for each file that is there, the bundle is the truth about what the file covers, field by field. An absent file
-//! or column says nothing. Every call is idempotent, so that an import that was cut off is simply made again.
+//! One rule: for each file that is there, the bundle is the truth about what the file covers, field by field. An absent
+//! file or column says nothing. Every call is idempotent, so that an import that was cut off is simply made again.
 //!
 //! Reading holds a bundle to the bounds of the services: none of them refuses a part of what was read.
 
@@ -110,7 +110,8 @@ pub async fn run(config: &Config, import: Import, format: Format) -> anyhow::Res
     Ok(ExitCode::SUCCESS)
 }
 
-/// Carries the plans out. What came of the rosters, or why they can't be taken over now; none when nothing was to be done.
+/// Carries the plans out. What came of the rosters, or why they can't be taken over now; none when nothing was to be
+/// done.
 async fn apply_all(
     config: &Config,
     import: &Import,

@@ -13,13 +13,13 @@
 //! | [`Speed`] | how many turns come a second |
 //! | [`LineView`] | what portals are told |
 //!
-//! Promises: sagas are claimed in the order of their tickets, and none is passed over, except one whose claim the database
-//! refuses. A saga that waits costs nothing here until it is nearly its turn. The door is as the last answer had it: the
-//! database has the last word.
+//! Promises: sagas are claimed in the order of their tickets, and none is passed over, except one whose claim the
+//! database refuses. A saga that waits costs nothing here until it is nearly its turn. The door is as the last answer
+//! had it: the database has the last word.
 //!
-//! A claim that the database refuses is tried with half as many sagas, down to one. If the database refuses one saga alone,
-//! that saga is set aside, and tried by itself from time to time. Each claim that succeeds is followed by one of twice as
-//! many. If the database refuses several alone, it would refuse any, and the line stands until the next try.
+//! A claim that the database refuses is tried with half as many sagas, down to one. If the database refuses one saga
+//! alone, that saga is set aside, and tried by itself from time to time. Each claim that succeeds is followed by one of
+//! twice as many. If the database refuses several alone, it would refuse any, and the line stands until the next try.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -225,8 +225,8 @@ impl<R> Line<R> {
         (!self.is_reading).then_some(self.look_at)
     }
 
-    /// The sagas whose turn it is, as many as there are free slots, and the ticket that they follow. None that was accepted
-    /// too long after something that another instance has at work.
+    /// The sagas whose turn it is, as many as there are free slots, and the ticket that they follow. None that was
+    /// accepted too long after something that another instance has at work.
     pub(crate) fn claim(&mut self, free: usize, now: Moment) -> Option<(Ticket, Vec<QueuedSaga<R>>)> {
         if self.has_claim || self.state.door.state == DoorState::Paused || free == 0 {
             return None;
@@ -255,8 +255,8 @@ impl<R> Line<R> {
         (self.state.served, sagas)
     }
 
-    /// The claim was answered, and the state of the line with it. What it has missed is next again, unless its turn has come
-    /// elsewhere.
+    /// The claim was answered, and the state of the line with it. What it has missed is next again, unless its turn has
+    /// come elsewhere.
     pub(crate) fn claim_ended(&mut self, missed: Vec<QueuedSaga<R>>, has_claimed: bool, now: Moment) {
         self.claim_max = self.claim_max.saturating_mul(2);
         if std::mem::take(&mut self.is_retry) {
@@ -264,8 +264,8 @@ impl<R> Line<R> {
         }
         let has_missed = missed.iter().any(|saga| saga.ticket > self.state.served);
         self.is_next_again(missed);
-        // The claim has followed the right ticket, so what it has missed is queued no more. A saga before that, which can't
-        // be claimed, keeps the served ticket from saying so.
+        // The claim has followed the right ticket, so what it has missed is queued no more. A saga before that, which
+        // can't be claimed, keeps the served ticket from saying so.
         let is_right = has_claimed || self.claims_after == self.state.served;
         if is_right && has_missed && self.state.door.state != DoorState::Paused {
             self.next.clear();

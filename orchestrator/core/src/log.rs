@@ -460,8 +460,9 @@ impl<R: Clone, C> CommitQueue<R, C> {
         }
     }
 
-    /// A refused commit goes on in parts: appends by halves, admissions one by one, a claim by itself, and of a claim each
-    /// turn that is out of order by itself. A single row is settled, and so is a claim in order: the line asks for less.
+    /// A refused commit goes on in parts: appends by halves, admissions one by one, a claim by itself, and of a claim
+    /// each turn that is out of order by itself. A single row is settled, and so is a claim in order: the line asks for
+    /// less.
     fn refused(
         &mut self,
         batch: Batch<R, C>,

@@ -471,8 +471,8 @@ fn a_saga_that_is_gone_leaves_no_call_behind() {
     assert!(shell.names().is_empty(), "its new owner calls: {:?}", shell.names());
 }
 
-/// The service of the pivot is away when the cancel comes. When it is back it gets the withdrawal, and not before it the
-/// pivot, which would then have happened.
+/// The service of the pivot is away when the cancel comes. When it is back it gets the withdrawal, and not before it
+/// the pivot, which would then have happened.
 #[test]
 fn a_pivot_that_waits_for_its_service_is_not_called_after_a_cancel() {
     for has_happened in [false, true] {

@@ -22,8 +22,9 @@
 //!    happens, or is refused because the pivot has happened. Then the saga reverts its compensation, and the cause of
 //!    the compensation came too late.
 //!
-//! A saga whose pivot can be withdrawn compensates after a cancel or its deadline until the pivot is answered. The call of
-//! the pivot may be under way, so the saga undoes the pivot first here too, and nothing else before that is answered.
+//! A saga whose pivot can be withdrawn compensates after a cancel or its deadline until the pivot is answered. The call
+//! of the pivot may be under way, so the saga undoes the pivot first here too, and nothing else before that is
+//! answered.
 //!
 //! Every other effect waits for the log. Without the start of the compensation or the outcome in its log, an adopter
 //! could decide otherwise.

@@ -144,9 +144,9 @@ impl Definition {
         Ok(Self { name, version, deadline_ms, pivot: pivot_index, is_pivot_withdrawable: false, steps })
     }
 
-    /// The same table for sagas that a cancel or the deadline may compensate until their pivot is answered, and not only
-    /// until it is called. The compensation of the pivot decides whether they came in time. A log in which that happened
-    /// does not fold under the table without it, so a stored definition never loses this.
+    /// The same table for sagas that a cancel or the deadline may compensate until their pivot is answered, and not
+    /// only until it is called. The compensation of the pivot decides whether they came in time. A log in which that
+    /// happened does not fold under the table without it, so a stored definition never loses this.
     pub fn with_withdrawable_pivot(self) -> Result<Self, DefinitionError> {
         let pivot = self.step(self.pivot);
         if pivot.undo.is_none() {
@@ -165,8 +165,8 @@ impl Definition {
         self.version
     }
 
-    /// Time from admission within which a saga must have reached its pivot, or the answer of its pivot where that can be
-    /// withdrawn.
+    /// Time from admission within which a saga must have reached its pivot, or the answer of its pivot where that can
+    /// be withdrawn.
     pub fn deadline_ms(&self) -> i64 {
         self.deadline_ms
     }

@@ -1,8 +1,8 @@
 //! The definitions that a process can drive: one that new sagas begin with, and the others that stored sagas have. New
 //! sagas begin with the newest, or with an earlier one while older processes run beside this one.
 //!
-//! Promises: a log is folded with the definition that it was written with, by name and version. A definition that is not
-//! in the set is an error that names it.
+//! Promises: a log is folded with the definition that it was written with, by name and version. A definition that is
+//! not in the set is an error that names it.
 
 use crate::definition::{Definition, StepIndex};
 use crate::event::Recorded;

@@ -3,7 +3,7 @@
 //! | command | about | allowed |
 //! |---|---|---|
 //! | retry | the calls that wait for their next attempt | always |
-//! | cancel | the saga (an input of its own) | until its log has a call of its pivot, or the answer where it can be withdrawn |
+//! | cancel | the saga (an input of its own) | until its log has a call of its pivot, or its answer if it can be withdrawn |
 //! | skip | a compensation; a step after the pivot | once the call has failed |
 //! | resolve | the same, and the pivot | once the call has failed |
 //! | abandon | the saga | while it needs attention, and its outcome is not open |

@@ -249,8 +249,8 @@ impl SagaState {
         self.updated_at_ms
     }
 
-    /// When the saga starts its compensation by itself, unless it has reached its pivot, or the answer of its pivot where
-    /// that can be withdrawn.
+    /// When the saga starts its compensation by itself, unless it has reached its pivot, or the answer of its pivot
+    /// where that can be withdrawn.
     pub fn deadline_at_ms(&self) -> i64 {
         self.deadline_at_ms
     }
@@ -332,8 +332,8 @@ impl SagaState {
         self.phase == Phase::Compensating && pivot.undo.status == CallStatus::Trying && pivot.is_withdrawn_manually
     }
 
-    /// Whether the saga can still be cancelled or run out of time: its log has no call of its pivot. Where the pivot can
-    /// be withdrawn, its log has no answer of the pivot.
+    /// Whether the saga can still be cancelled or run out of time: its log has no call of its pivot. Where the pivot
+    /// can be withdrawn, its log has no answer of the pivot.
     pub fn may_compensate(&self, def: &Definition) -> bool {
         let is_in_time = match self.pivot(def).action.status {
             CallStatus::NotStarted => true,

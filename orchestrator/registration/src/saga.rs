@@ -1,5 +1,5 @@
-//! The tables of a registration's steps. New registrations begin with version 2, or with version 1 while a fleet is being
-//! upgraded. Stored ones may have either.
+//! The tables of a registration's steps. New registrations begin with version 2, or with version 1 while a fleet is
+//! being upgraded. Stored ones may have either.
 //!
 //! Version 1 enrolls in two steps, [`step::CREATE_ENROLLMENTS`] and [`step::COMMIT_ENROLLMENTS`]. Version 2 enrolls in
 //! one, [`step::ENROLL`] (ADR 0025). A stored log is read with the version that it began with, so no table here is ever
@@ -16,8 +16,9 @@ pub const VERSION_NEWEST: u32 = 2;
 /// Name that its sagas carry. A change of steps, stages or kinds needs a new version.
 const NAME: &str = "registration";
 
-/// How long a registration may take to its pivot, in version 2 to the answer of its pivot. A service that is down for longer than this costs students their
-/// place in line, so it is far above any restart and below the patience of somebody who watches.
+/// How long a registration may take to its pivot, in version 2 to the answer of its pivot. A service that is down for
+/// longer than this costs students their place in line, so it is far above any restart and below the patience of
+/// somebody who watches.
 const DEADLINE_MS: i64 = 15 * 60 * 1_000;
 
 /// Backoff of every step: quick at first, for a service that is restarting, then every two seconds; after 30 failed
@@ -51,7 +52,8 @@ pub mod step {
     pub const NOTIFY: &str = "notify";
 }
 
-/// The definitions of all registrations that may be stored. An error is a fault of a table, and shows in the first test.
+/// The definitions of all registrations that may be stored. An error is a fault of a table, and shows in the first
+/// test.
 pub fn definitions() -> Result<Definitions, DefinitionError> {
     let current = Definitions::new(definition()?);
     Ok(current.with_earlier(first_definition()?).expect("the versions differ"))

@@ -116,8 +116,8 @@ impl Env {
         u64::from(draw.any()) << 32 | u64::from(draw.any())
     }
 
-    /// Whether an instance runs the release before this one. One history in three has a rolling upgrade, with a way back:
-    /// each start draws its release.
+    /// Whether an instance runs the release before this one. One history in three has a rolling upgrade, with a way
+    /// back: each start draws its release.
     pub(crate) fn is_earlier_release(&self, instance: InstanceNo) -> bool {
         let has_upgrade = self.shape.earlier.is_some() && self.draw(Purpose::SetUp(SetUp::Upgrade)).chance(340);
         has_upgrade && !self.healed && self.draw(Purpose::Release(instance)).chance(512)

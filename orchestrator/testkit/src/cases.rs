@@ -79,8 +79,8 @@ pub fn late(shape: &Shape) -> Vec<Case> {
 }
 
 /// A cancel while the pivot is called and not answered, where that can be withdrawn: in time, because the pivot arrives
-/// after the end or never, and too late, because it has arrived. The withdrawal goes well, is repeated, fails, loses its
-/// answer, or comes again when all is over.
+/// after the end or never, and too late, because it has arrived. The withdrawal goes well, is repeated, fails, loses
+/// its answer, or comes again when all is over.
 pub fn withdrawn(shape: &Shape) -> Vec<Case> {
     let pivot = shape.definition().pivot();
     if !shape.definition().is_pivot_withdrawable() {

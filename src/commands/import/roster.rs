@@ -17,9 +17,9 @@
 //! | is in it by an import | no row says so any more, and the bundle has student and section | ended |
 //! | is in it by an own registration | no row says so | nothing: an import never ends that |
 //!
-//! A bundle covers its own students and classes: what an import brought of others stays, as the record of a closed student
-//! does. A row is over when it is marked, or when its end date has come before the end of the term: at the end of a term
-//! nobody leaves.
+//! A bundle covers its own students and classes: what an import brought of others stays, as the record of a closed
+//! student does. A row is over when it is marked, or when its end date has come before the end of the term: at the end
+//! of a term nobody leaves.
 
 mod door;
 mod ledger;

@@ -285,8 +285,8 @@ fn the_question_is_not_skipped_nor_given_up() {
     assert_eq!(world.state.phase(), Phase::Compensated);
 }
 
-/// The operator's word ends the wait of the client. The saga ends when the service has answered, so that a late call of the
-/// pivot meets its tombstone.
+/// The operator's word ends the wait of the client. The saga ends when the service has answered, so that a late call of
+/// the pivot meets its tombstone.
 #[test]
 fn a_withdrawal_on_an_operators_word_is_called_until_it_is_answered() {
     let def = asked();

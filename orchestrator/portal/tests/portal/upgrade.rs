@@ -49,7 +49,8 @@ async fn enrolled(world: &World, student: &str) -> Vec<String> {
     shown
 }
 
-/// Where an upgrade finds a registration: the service that is away, the step that was done last, and the one that fails.
+/// Where an upgrade finds a registration: the service that is away, the step that was done last, and the one that
+/// fails.
 struct Point {
     away: fn(&mut World) -> &mut Service,
     last: &'static str,
@@ -192,8 +193,8 @@ async fn an_earlier_release_leaves_version_2_alone_and_says_so() {
     assert_eq!(enrolled(&world, "s3").await, ["B ENROLLED"]);
 }
 
-/// The first step of an upgrade with a way back: what this release begins is of version 1, and an orchestrator of the earlier
-/// release takes it over, shows it and ends it.
+/// The first step of an upgrade with a way back: what this release begins is of version 1, and an orchestrator of the
+/// earlier release takes it over, shows it and ends it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_begins_with_version_1_can_go_back_to_the_earlier_release() {
     let mut world = World::start_shared().await;

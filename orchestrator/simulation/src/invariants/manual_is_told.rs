@@ -42,8 +42,8 @@ impl Invariant for ManualIsTold {
     }
 }
 
-/// "Refused" of a pivot means that the pivot never happens. While its compensation is being tried, the log says so of the
-/// compensation.
+/// "Refused" of a pivot means that the pivot never happens. While its compensation is being tried, the log says so of
+/// the compensation.
 fn is_what(definition: &Definition, command: &OperatorCommand, intervention: &Intervention) -> bool {
     match (command, intervention) {
         (OperatorCommand::Retry { step: wanted }, Intervention::Retry { step }) => step == wanted,

@@ -1,5 +1,5 @@
-//! A decided call is not made: an instance makes no call that is over by its own log. It makes no call of a pivot that is
-//! being withdrawn, unless the pivot has happened.
+//! A decided call is not made: an instance makes no call that is over by its own log. It makes no call of a pivot that
+//! is being withdrawn, unless the pivot has happened.
 
 use matricula_engine::{CallStatus, Direction, Phase};
 

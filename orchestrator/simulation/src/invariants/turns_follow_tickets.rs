@@ -1,6 +1,6 @@
 //! Turns follow tickets, over all instances: later acceptances have larger tickets, a claim takes the queued saga with
-//! the smallest ticket, unless that one is cancelled, and nothing begins at once while an older saga is queued. Claims go
-//! past a saga only when the store has refused to have that one taken out of the line. No claim names a saga twice.
+//! the smallest ticket, unless that one is cancelled, and nothing begins at once while an older saga is queued. Claims
+//! go past a saga only when the store has refused to have that one taken out of the line. No claim names a saga twice.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

@@ -1,8 +1,8 @@
 //! Whether rosters can be taken over now: not while registration is paused.
 //!
-//! A row is taken over as a registration. While registration is paused none begins that finds no free slot or somebody in
-//! line, and an import would wait for its end. It could begin past the line, but that would take seats from students who
-//! were accepted before. So the import says at once what to do. A closed door lets staff pass.
+//! A row is taken over as a registration. While registration is paused none begins that finds no free slot or somebody
+//! in line, and an import would wait for its end. It could begin past the line, but that would take seats from students
+//! who were accepted before. So the import says at once what to do. A closed door lets staff pass.
 
 use matricula_proto::ops::v1::door_service_client::DoorServiceClient;
 use matricula_proto::ops::v1::{DoorChange, GetDoorRequest};

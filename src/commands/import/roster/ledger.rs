@@ -1,8 +1,8 @@
 //! The enrollments that a plan of rosters looks at, and what registrations under way have reserved.
 //!
-//! A registration that enrolls in one step has no enrollment before that step. Until then only the academic record has its
-//! adds, as pending, and its drops. The record is read first: what is enrolled between the two reads is then in both, and
-//! the enrollment counts.
+//! A registration that enrolls in one step has no enrollment before that step. Until then only the academic record has
+//! its adds, as pending, and its drops. The record is read first: what is enrolled between the two reads is then in
+//! both, and the enrollment counts.
 
 use std::collections::HashSet;
 
