@@ -298,7 +298,7 @@ fn a_withdrawal_on_an_operators_word_is_called_until_it_is_answered() {
         world.intervene(OperatorCommand::Resolve { step: "commit_enrollments".to_owned(), answer }).unwrap();
         world.run(&Script::parse(script))
     };
-    let failures = vec!["unavailable"; 9].join(",");
+    let failures = ["unavailable"; 9].join(",");
     let world = found(&format!("undo:commit_enrollments={failures}"));
     audit(&world);
     let history = world.history();

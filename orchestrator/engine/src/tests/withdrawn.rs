@@ -86,7 +86,7 @@ fn the_deadline_counts_until_the_pivot_is_answered() {
     let failures: Vec<_> = (1..=12).map(failed).collect();
     let script = format!(
         "commit_enrollments={} undo:commit_enrollments=unavailable,unavailable,unavailable,done",
-        vec!["unavailable"; 30].join(",")
+        ["unavailable"; 30].join(",")
     );
     let asked = "undo commit_enrollments unavailable; undo commit_enrollments unavailable; undo commit_enrollments \
         unavailable!; undo commit_enrollments";
@@ -95,7 +95,7 @@ fn the_deadline_counts_until_the_pivot_is_answered() {
         format!("{}; turned: deadline passed; {asked}; {UNDONE} => compensated, timed_out", failures.join("; "))
     );
     // The pivot has happened, and its answer is lost until long after the deadline.
-    let lost = format!("commit_enrollments={} undo:commit_enrollments=no", vec!["unavailable"; 15].join(","));
+    let lost = format!("commit_enrollments={} undo:commit_enrollments=no", ["unavailable"; 15].join(","));
     let history = ends(at_its_pivot(&def), &lost);
     assert!(history.contains("turned: deadline passed; turned back; commit_enrollments unavailable!"), "{history}");
     assert!(history.ends_with("commit_enrollments; notify; finished => completed, committed"), "{history}");
