@@ -23,6 +23,7 @@ use matricula_kit::shutdown::GRACE;
 use matricula_kit::telemetry::TelemetryConfig;
 use matricula_kit::time::{self, TimeZone};
 use matricula_notifications::{NotificationConfig, SinkConfig};
+use matricula_registration::saga::VERSION_NEWEST;
 use matricula_runtime::{RetentionConfig, RuntimeConfig};
 use serde::{Deserialize, Serialize};
 
@@ -144,12 +145,30 @@ pub struct OrchestratorConfig {
     pub fees_url: String,
     /// Where the notification service is.
     pub notifications_url: String,
+    /// How registrations begin.
+    #[serde(default)]
+    pub registration: RegistrationConfig,
     /// Bounds of queues, calls and leases.
     #[serde(default)]
     pub runtime: RuntimeConfig,
     /// How long finished sagas stay, and where they go then.
     #[serde(default)]
     pub retention: RetentionConfig,
+}
+
+/// Settings of registrations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistrationConfig {
+    /// The version of the steps with which new registrations begin here, 1 or 2. 1: while orchestrators of a release that
+    /// knows version 1 alone run beside this one, or are to be the way back. Stored registrations keep their version.
+    pub begins_with_version: u32,
+}
+
+impl Default for RegistrationConfig {
+    fn default() -> Self {
+        Self { begins_with_version: VERSION_NEWEST }
+    }
 }
 
 /// Settings of the commands.
@@ -203,6 +222,7 @@ impl Default for Config {
                 academics_url: url(academics),
                 fees_url: url(fees),
                 notifications_url: url(notifications),
+                registration: RegistrationConfig::default(),
                 runtime: RuntimeConfig::for_processors(available_parallelism().map_or(1, usize::from)),
                 retention: RetentionConfig::default(),
             },
@@ -298,6 +318,9 @@ impl Config {
             if let Err(error) = service_url(url) {
                 found(setting, error.to_string());
             }
+        }
+        if !(1..=VERSION_NEWEST).contains(&self.orchestrator.registration.begins_with_version) {
+            found("orchestrator.registration.begins_with_version", format!("must be 1 to {VERSION_NEWEST}"));
         }
         for (setting, problem) in self.orchestrator.runtime.problems() {
             found(&format!("orchestrator.runtime.{setting}"), problem.to_string());

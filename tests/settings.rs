@@ -50,6 +50,24 @@ fn other_variables_are_refused_by_their_name() {
     }
 }
 
+/// While a fleet is upgraded, new registrations begin with the version that the release before knows.
+#[test]
+fn the_version_that_registrations_begin_with_can_be_set() {
+    const NAME: &str = "MATRICULA_ORCHESTRATOR__REGISTRATION__BEGINS_WITH_VERSION";
+    for (value, shown) in [(None, "2"), (Some("1"), "1"), (Some("2"), "2")] {
+        let output = config(value.map(|value| (NAME, value)).as_slice());
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let line = format!("orchestrator.registration.begins_with_version = {shown}");
+        assert!(stdout.lines().any(|shown| shown == line), "{line}: {stdout}");
+    }
+    for value in ["0", "3", "newest"] {
+        let output = config(&[(NAME, value)]);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(BAD_CONFIGURATION), "{stderr}");
+        assert!(stderr.contains(&format!("\n  {NAME}: ")), "{stderr}");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_variable_that_is_no_text_is_refused_by_its_name() {

@@ -83,8 +83,8 @@ pub enum Saga {
             matricula saga resolve ID refund_fees --done --reason \"paid out by hand\" --yes\n  \
             matricula saga resolve ID enroll --refused --reason \"nothing is enrolled\" --yes\n\n\
             Of a pivot that is found refused the service is asked first, and if it has happened after all the saga turns back. \
-            While the service does not answer, the same with another reason settles it without it: \
-            only when no call of the pivot can be on its way any more, because one that arrives later would still enroll."
+            While the service does not answer, the same with another reason decides the outcome without it: the rest is \
+            undone, and the saga ends when the service has answered that it rejects a late call of the pivot."
     )]
     Resolve {
         /// Its id, or the beginning of its id.
@@ -121,8 +121,9 @@ pub enum Saga {
     },
     /// Turn a saga round: all that may have been done is undone.
     #[command(
-        after_help = "Refused once its pivot is known to have been called. Of a saga that was just taken over it may \
-        come too late all the same: the outcome tells.\n\nExample:\n  \
+        after_help = "Refused once its pivot is known to have happened (definition version 1: to have been called). Where \
+        it may have happened its service is asked first, and the cancel may come too late: the outcome tells. While that \
+        service is away nothing is undone.\n\nExample:\n  \
         matricula saga cancel ID --reason \"the student asked for it\""
     )]
     Cancel {

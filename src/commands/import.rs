@@ -7,8 +7,8 @@
 //!                                                       stage and apply: fees, seats, addresses, academics; then rosters
 //! ```
 //!
-//! One rule: for each file that is there, the bundle is the truth about what the file covers, field by field. An absent file
-//! or column says nothing. Every call is idempotent, so that an import that was cut off is simply made again.
+//! One rule: for each file that is there, the bundle is the truth about what the file covers, field by field. An absent
+//! file or column says nothing. Every call is idempotent, so that an import that was cut off is simply made again.
 //!
 //! Reading holds a bundle to the bounds of the services: none of them refuses a part of what was read.
 
@@ -31,6 +31,7 @@ use jiff::tz::TimeZone;
 use matricula_campus::{Bundle, BundleErrors};
 use matricula_kit::time;
 use serde_json::json;
+use tonic::transport::Channel;
 
 use crate::arguments::{Format, Import};
 use crate::clients::{Services, connect, connect_lazily};
@@ -62,7 +63,7 @@ pub async fn run(config: &Config, import: Import, format: Format) -> anyhow::Res
     let rosters = match &bundle.rosters {
         Some(rows) => {
             let enrollments = connect(&config.orchestrator.enrollments_url).await?;
-            let ledger = roster::read(&enrollments, rows).await?;
+            let ledger = roster::read(&services.academics, &enrollments, rows).await?;
             Some(RosterPlan::new(&bundle, rows, &ledger, today(&zone)?))
         }
         None => None,
@@ -78,27 +79,26 @@ pub async fn run(config: &Config, import: Import, format: Format) -> anyhow::Res
         output::print(show::shown(&plan));
         rosters.iter().for_each(|rosters| output::print(rosters.shown()));
     }
-    let mut taken_over = None;
-    if is_applied {
-        apply::apply(&plan, &services, &Progress::on_terminal()).await?;
-        if let Some(rosters) = rosters.as_ref().filter(|rosters| !rosters.is_empty()) {
-            let orchestrator = connect_lazily(config.client.orchestrator_urls().next().unwrap_or_default())?;
-            let progress = Progress::on_terminal();
-            taken_over = Some(roster::apply(&orchestrator, rosters, import.charge, &progress).await?);
-        }
-    }
+    let rosters_done =
+        if is_applied { apply_all(config, &import, &plan, rosters.as_ref(), &services).await? } else { None };
+    let taken_over = rosters_done.as_ref().and_then(|done| done.as_ref().ok());
     if format == Format::Json {
         let mut document = document(&bundle, &plan, is_applied);
         document["rosters"] = json!({
             "plan": rosters.as_ref().map(RosterPlan::to_json),
-            "outcome": taken_over.as_ref().map(roster::Outcome::to_json),
+            "outcome": taken_over.map(roster::Outcome::to_json),
         });
         output::json(&document)?;
-    } else if let Some(taken_over) = &taken_over {
+    } else if let Some(taken_over) = taken_over {
         output::print(taken_over.shown());
     }
     if is_stopped {
         eprintln!("{}", show::stopped(&alarms));
+        return Ok(ExitCode::FAILURE);
+    }
+    if let Some(Err(why)) = rosters_done {
+        let rest = if plan.is_empty() { "there was nothing else to import" } else { "everything else is imported" };
+        eprintln!("error: {why}; {rest}");
         return Ok(ExitCode::FAILURE);
     }
     let is_empty = plan.is_empty() && rosters.as_ref().is_none_or(RosterPlan::is_empty);
@@ -108,6 +108,35 @@ pub async fn run(config: &Config, import: Import, format: Format) -> anyhow::Res
         eprintln!("The bundle has a morning of {clicks} clicks: play it with `matricula rush {bundle} --speed 60x`");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Carries the plans out. What came of the rosters, or why they can't be taken over now; none when nothing was to be
+/// done.
+async fn apply_all(
+    config: &Config,
+    import: &Import,
+    plan: &Plan,
+    rosters: Option<&RosterPlan>,
+    services: &Services,
+) -> anyhow::Result<Option<Result<roster::Outcome, String>>> {
+    apply::apply(plan, services, &Progress::on_terminal()).await?;
+    let Some(rosters) = rosters.filter(|rosters| !rosters.is_empty()) else { return Ok(None) };
+    let orchestrator = connect_lazily(config.client.orchestrator_urls().next().unwrap_or_default())?;
+    if let Some(why) = roster::why_not_now(&orchestrator).await? {
+        return Ok(Some(Err(why)));
+    }
+    Ok(Some(Ok(take_over(&orchestrator, rosters, import.charge).await?)))
+}
+
+/// Carries a plan of rosters out. If registration is paused meanwhile, the error says so.
+async fn take_over(orchestrator: &Channel, rosters: &RosterPlan, charge: bool) -> anyhow::Result<roster::Outcome> {
+    match roster::apply(orchestrator, rosters, charge, &Progress::on_terminal()).await {
+        Ok(outcome) => Ok(outcome),
+        Err(error) => match roster::why_not_now(orchestrator).await {
+            Ok(Some(why)) => Err(error.context(why)),
+            Ok(None) | Err(_) => Err(error),
+        },
+    }
 }
 
 /// Imports a bundle without asking anybody.

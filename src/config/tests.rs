@@ -295,6 +295,11 @@ fn the_end_the_time_zone_and_the_origins_of_browsers_are_checked() {
         ("shutdown_grace_ms", "0", "shutdown_grace_ms: must be 500 to 600000"),
         ("shutdown_grace_ms", "3600000", "shutdown_grace_ms: must be 500 to 600000"),
         (
+            "orchestrator.registration.begins_with_version",
+            "3",
+            "orchestrator.registration.begins_with_version: must be 1 to 2",
+        ),
+        (
             "orchestrator.cors_origins",
             "portal.example.edu",
             "orchestrator.cors_origins: \"portal.example.edu\" is no origin",

@@ -75,7 +75,8 @@ pub async fn orchestrator(
 ) -> anyhow::Result<Option<Serving>> {
     let own = &config.orchestrator;
     let token = shutdown.token();
-    let workload = Arc::new(Registrations::try_new(channels.clone())?.in_zone(config.zone()?));
+    let registrations = Registrations::try_new(channels.clone())?.in_zone(config.zone()?);
+    let workload = Arc::new(registrations.beginning_with(own.registration.begins_with_version)?);
     let started = patiently(Role::Orchestrator, &token, async || {
         let database = open(config, Role::Orchestrator).await?;
         let mut store =

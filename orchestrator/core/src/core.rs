@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_engine::{
-    CallAnswer, CallState, CallStatus, DecideError, Definition, Definitions, Direction, Effect, FoldError,
-    Input as SagaInput, Jitter, LeaveReason, Recorded, SagaState, StepIndex, decide,
+    CallAnswer, CallState, DecideError, Definition, Definitions, Direction, Effect, FoldError, Input as SagaInput,
+    Jitter, LeaveReason, Phase, Recorded, SagaState, StepIndex, decide,
 };
 
 use crate::admission::{Bounds, Rejection, Repeats, Room, when_decided};
@@ -331,10 +331,7 @@ impl<W: Workflow> Core<W> {
             begun.extend(self.admitted(proof, admission, entrant, outcome));
         }
         if let Some(claim) = settled.commit.claim.as_ref().filter(|_| !settled.claimed.is_empty()) {
-            if settled.is_claim_refused {
-                self.line.claim_refused(self.clock.now);
-            }
-            begun.extend(self.claimed(proof, &claim.turns, settled.claimants, &settled.claimed));
+            begun.extend(self.claimed(proof, &claim.turns, settled.claimants, &settled.claimed, settled.claim_problem));
         }
         for (append, outcome) in settled.commit.appends.iter().zip(settled.appends) {
             match outcome {
@@ -408,7 +405,7 @@ impl<W: Workflow> Core<W> {
         // A cancel has taken some out of the line before their turn.
         let queued = sagas.into_iter().filter(|saga| !self.sagas.contains_key(&saga.id)).collect::<Vec<_>>();
         if queued.is_empty() {
-            return self.line.claim_ended(Vec::new());
+            return self.line.claim_ended(Vec::new(), false, self.clock.now);
         }
         let turns: Vec<_> = queued.into_iter().map(|saga| self.turn(saga, None)).collect();
         self.commits.claim(after, turns.into_iter());
@@ -458,8 +455,10 @@ impl<W: Workflow> Core<W> {
         turns: &[Turn],
         claimants: Vec<Claimant<W::Request, W::Caller>>,
         claimed: &[bool],
+        problem: Option<String>,
     ) -> Vec<SagaId> {
         let (mut begun, mut missed) = (Vec::new(), Vec::new());
+        let has_claimed = turns.iter().zip(claimed).any(|(turn, is_mine)| *is_mine && !turn.is_out_of_order);
         for ((turn, claimant), &is_mine) in turns.iter().zip(claimants).zip(claimed) {
             let (id, Claimant { saga, command }) = (turn.saga, claimant);
             match saga {
@@ -488,8 +487,18 @@ impl<W: Workflow> Core<W> {
                 self.commanded(id, command, caller);
             }
         }
-        if turns.iter().any(|turn| !turn.is_out_of_order) {
-            self.line.claim_ended(missed);
+        let is_in_order = turns.iter().any(|turn| !turn.is_out_of_order);
+        let now = self.clock.now;
+        match problem {
+            Some(problem) => {
+                let set_aside = if is_in_order { self.line.claim_refused(missed, now) } else { None };
+                self.ready.notices.push(match set_aside {
+                    Some(saga) => Notice::TurnRefused { saga, problem },
+                    None => Notice::ClaimRefused { sagas: turns.len(), problem },
+                });
+            }
+            None if is_in_order => self.line.claim_ended(missed, has_claimed, now),
+            None => {}
         }
         begun
     }
@@ -675,6 +684,7 @@ impl<W: Workflow> Core<W> {
         }
         let Some(saga) = self.sagas.get_mut(&id) else { return };
         let is_by_operator = matches!(input, SagaInput::Operator { .. });
+        let was_compensating = saga.state.phase() == Phase::Compensating;
         let jitter = jitter(self.seed, id, saga.state.sequence());
         let definition = self.workflow.definitions().of(&saga.state);
         let decision = match decide(definition, &saga.state, input, self.clock.now_ms, jitter) {
@@ -688,8 +698,9 @@ impl<W: Workflow> Core<W> {
             }
         };
         saga.state = Arc::new(decision.state);
+        let is_turned = !was_compensating && saga.state.phase() == Phase::Compensating;
         let due = saga.log.decided(decision.events, decision.effects, caller, &saga.state);
-        if is_by_operator {
+        if is_by_operator || is_turned {
             self.withdraw_calls(id);
         }
         self.set_timer(id, decision.wake_at_ms);
@@ -793,16 +804,17 @@ impl<W: Workflow> Core<W> {
         }
     }
 
-    /// Takes back the calls of what an operator has decided: a call that waits for its service would be made when that
-    /// is back, and do a second time, or after all, what somebody has done by hand.
+    /// Takes back the calls that wait for their service and that the saga does not wait for any more. The service would
+    /// get them when it is back. After an operator's decision it would do a second time, or after all, what somebody has
+    /// done by hand. After a cancel it would do what is then undone, and a pivot before it is withdrawn.
     fn withdraw_calls(&mut self, id: SagaId) {
         let Some(saga) = self.sagas.get_mut(&id) else { return };
         let (state, destinations) = (&saga.state, &mut self.destinations);
+        let definition = self.workflow.definitions().of(state);
         // A call that has left is under way until it ends: if it becomes due again meanwhile, it is not made twice.
-        saga.calling.retain(|&(step, direction)| {
-            let is_trying = state.steps()[step.get()].call(direction).status == CallStatus::Trying;
-            let is_decided = state.phase().is_finished() || !is_trying;
-            !(is_decided && destinations.withdraw(id, step, direction))
+        saga.calling.retain(|&call| {
+            let is_due = state.trying(definition).any(|(step, direction, _)| (step, direction) == call);
+            is_due || !destinations.withdraw(id, call.0, call.1)
         });
     }
 }

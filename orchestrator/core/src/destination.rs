@@ -111,7 +111,7 @@ impl<R: Clone> Destinations<R> {
         waiting
     }
 
-    /// A call is not to be made any more, if it still waits: an operator has decided what it was for. Returns whether it
+    /// A call is not to be made any more, if it still waits: its saga does not wait for it. Returns whether it
     /// waited in a queue. Any other call ends with its batch; if it waits for its half of the batch, it is left out.
     pub(crate) fn withdraw(&mut self, saga: SagaId, step: StepIndex, direction: Direction) -> bool {
         let is_it = |call: &Call<R>| (call.saga, call.step, call.direction) == (saga, step, direction);
@@ -547,7 +547,7 @@ impl<R: Clone> Batch<R> {
         let Self { calls, rest, answers, .. } = self;
         for part in rest.iter_mut() {
             for place in part.extract_if(.., |place| is_it(&calls[*place])) {
-                let error = CallError::new(Code::Cancelled, "an operator has decided it", None);
+                let error = CallError::new(Code::Cancelled, "the saga does not wait for it any more", None);
                 answers[place] = Some(CallAnswer::Unknown(error));
             }
         }

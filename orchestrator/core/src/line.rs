@@ -13,15 +13,20 @@
 //! | [`Speed`] | how many turns come a second |
 //! | [`LineView`] | what portals are told |
 //!
-//! Promises: sagas are claimed in the order of their tickets, and none is passed over. A saga that waits costs nothing
-//! here until it is nearly its turn. The door is as the last answer had it: the database has the last word.
+//! Promises: sagas are claimed in the order of their tickets, and none is passed over, except one whose claim the
+//! database refuses. A saga that waits costs nothing here until it is nearly its turn. The door is as the last answer
+//! had it: the database has the last word.
+//!
+//! A claim that the database refuses is tried with half as many sagas, down to one. If the database refuses one saga
+//! alone, that saga is set aside, and tried by itself from time to time. Each claim that succeeds is followed by one of
+//! twice as many. If the database refuses several alone, it would refuse any, and the line stands until the next try.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::front::NO_BOUND;
 use crate::ready::{DoorState, LineState, QueuedSaga, StoreRequest};
-use crate::{CoreConfig, Door, Moment, Ticket};
+use crate::{CoreConfig, Door, Moment, SagaId, Ticket};
 
 /// Sagas that one read of the line takes.
 const READ_MAX: usize = 256;
@@ -33,8 +38,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Time to the next read of the line while its front must wait for what other instances have at work: a batch of theirs
 /// takes about as long.
 const LOOK_AT_OTHERS: Duration = Duration::from_millis(25);
-/// A claim that the database refuses is tried again after this time.
+/// A saga whose claim the database refuses is tried again after this time.
 const CLAIM_AGAIN: Duration = Duration::from_secs(5);
+/// Sagas that are set aside at most, so that a database that refuses any claim is not asked about the whole line.
+const SET_ASIDE_MAX: usize = 8;
 
 /// The rate is that of the turns in this time: batches even out, and a change of the load is seen soon.
 const MEASURED: Duration = Duration::from_secs(3);
@@ -88,8 +95,15 @@ pub(crate) struct Line<R> {
     is_reading: bool,
     look_at: Moment,
     has_claim: bool,
-    /// The database has refused a claim: none before this moment.
-    claim_from: Moment,
+    /// Sagas in a claim at most.
+    claim_max: usize,
+    /// Sagas whose claim the database refuses, in the order in which they are tried again.
+    set_aside: VecDeque<QueuedSaga<R>>,
+    /// When the first of them is tried again.
+    try_at: Moment,
+    /// The ticket that the claim under way follows, and whether it tries again what was set aside.
+    claims_after: Ticket,
+    is_retry: bool,
     speed: Speed,
 }
 
@@ -104,21 +118,25 @@ impl<R> Line<R> {
             is_reading: false,
             look_at: now,
             has_claim: false,
-            claim_from: Moment::ZERO,
+            claim_max: usize::MAX,
+            set_aside: VecDeque::new(),
+            try_at: Moment::ZERO,
+            claims_after: Ticket::default(),
+            is_retry: false,
             speed: Speed::default(),
         }
     }
 
     /// How many are in line, as far as it is known. Tickets that belong to no saga count until that is read.
     pub(crate) fn waiting(&self) -> u64 {
-        let is_read_out = self.next.is_empty() && !self.has_claim;
+        let is_read_out = self.next.is_empty() && self.set_aside.is_empty() && !self.has_claim;
         let empty_to = if is_read_out { self.read_to } else { self.state.served };
         self.state.last.0.saturating_sub(empty_to.0)
     }
 
     /// Whether no saga is queued, as far as it is known. The tickets that are left then belong to no saga.
     pub(crate) fn is_empty(&self) -> bool {
-        self.state.last <= self.read_to && self.next.is_empty() && !self.has_claim
+        self.state.last <= self.read_to && self.next.is_empty() && self.set_aside.is_empty() && !self.has_claim
     }
 
     /// Whether a saga that begins now goes past nobody who is known of.
@@ -150,6 +168,7 @@ impl<R> Line<R> {
         self.state.last = self.state.last.max(state.last).max(self.state.served);
         self.state.door = state.door;
         while self.next.pop_front_if(|saga| saga.ticket <= self.state.served).is_some() {}
+        self.set_aside.retain(|saga| saga.ticket > self.state.served);
         self.read_to = self.read_to.max(self.state.served);
         self.speed.seen(self.state.served, had_line, self.waiting() > 0, now);
     }
@@ -180,13 +199,20 @@ impl<R> Line<R> {
         now: Moment,
     ) {
         self.is_reading = false;
+        if after > self.read_to {
+            // Meanwhile the line is to be read again from an earlier ticket.
+            return self.seen(state, now);
+        }
         let all_to = match sagas.last() {
             None if limit == 0 => after,
             Some(last) if sagas.len() >= limit => last.ticket,
             // The sagas are read after the state: some may have come since.
             last => last.map_or(state.last, |last| state.last.max(last.ticket)),
         };
-        self.next.extend(sagas.into_iter().filter(|saga| saga.ticket > self.read_to));
+        let is_new = |saga: &QueuedSaga<R>| {
+            saga.ticket > self.read_to && self.set_aside.iter().all(|other| other.ticket != saga.ticket)
+        };
+        self.next.extend(sagas.into_iter().filter(is_new));
         self.read_to = self.read_to.max(all_to);
         self.seen(state, now);
     }
@@ -199,34 +225,74 @@ impl<R> Line<R> {
         (!self.is_reading).then_some(self.look_at)
     }
 
-    /// The sagas whose turn it is, as many as there are free slots, and the ticket that they follow. None that was accepted
-    /// too long after something that another instance has at work.
+    /// The sagas whose turn it is, as many as there are free slots, and the ticket that they follow. None that was
+    /// accepted too long after something that another instance has at work.
     pub(crate) fn claim(&mut self, free: usize, now: Moment) -> Option<(Ticket, Vec<QueuedSaga<R>>)> {
-        let may_claim = !self.has_claim && self.state.door.state != DoorState::Paused && now >= self.claim_from;
-        if !may_claim || free == 0 || self.next.is_empty() {
+        if self.has_claim || self.state.door.state == DoorState::Paused || free == 0 {
+            return None;
+        }
+        if now >= self.try_at
+            && let Some(saga) = self.set_aside.pop_front()
+        {
+            return Some(self.claims(vec![saga], true));
+        }
+        if self.next.is_empty() || self.set_aside.len() >= SET_ASIDE_MAX {
             return None;
         }
         let claims_to_ms = self.state.claims_to_ms.unwrap_or(NO_BOUND);
-        let ready = self.next.iter().take(free).take_while(|saga| saga.accepted_at_ms <= claims_to_ms).count();
+        let may_claim = self.next.iter().take(free.min(self.claim_max));
+        let ready = may_claim.take_while(|saga| saga.accepted_at_ms <= claims_to_ms).count();
         if ready == 0 {
             self.look_at = self.look_at.min(now + LOOK_AT_OTHERS);
             return None;
         }
-        self.has_claim = true;
-        Some((self.state.served, self.next.drain(..ready).collect()))
+        let ready = self.next.drain(..ready).collect();
+        Some(self.claims(ready, false))
     }
 
-    /// The claim was answered. What it has missed is next again, unless its turn has come elsewhere.
-    pub(crate) fn claim_ended(&mut self, missed: Vec<QueuedSaga<R>>) {
+    fn claims(&mut self, sagas: Vec<QueuedSaga<R>>, is_retry: bool) -> (Ticket, Vec<QueuedSaga<R>>) {
+        (self.has_claim, self.is_retry, self.claims_after) = (true, is_retry, self.state.served);
+        (self.state.served, sagas)
+    }
+
+    /// The claim was answered, and the state of the line with it. What it has missed is next again, unless its turn has
+    /// come elsewhere.
+    pub(crate) fn claim_ended(&mut self, missed: Vec<QueuedSaga<R>>, has_claimed: bool, now: Moment) {
+        self.claim_max = self.claim_max.saturating_mul(2);
+        if std::mem::take(&mut self.is_retry) {
+            self.try_at = now;
+        }
+        let has_missed = missed.iter().any(|saga| saga.ticket > self.state.served);
+        self.is_next_again(missed);
+        // The claim has followed the right ticket, so what it has missed is queued no more. A saga before that, which
+        // can't be claimed, keeps the served ticket from saying so.
+        let is_right = has_claimed || self.claims_after == self.state.served;
+        if is_right && has_missed && self.state.door.state != DoorState::Paused {
+            self.next.clear();
+            (self.read_to, self.look_at) = (self.state.served, now);
+        }
+    }
+
+    /// The database refuses the claim. The saga that is set aside, if the claim had only one.
+    pub(crate) fn claim_refused(&mut self, mut missed: Vec<QueuedSaga<R>>, now: Moment) -> Option<SagaId> {
+        self.is_retry = false;
+        if missed.len() > 1 {
+            self.claim_max = missed.len() / 2;
+            self.is_next_again(missed);
+            return None;
+        }
+        (self.has_claim, self.try_at) = (false, now + CLAIM_AGAIN);
+        let saga = missed.pop().filter(|saga| saga.ticket > self.state.served)?;
+        let id = saga.id;
+        self.set_aside.push_back(saga);
+        Some(id)
+    }
+
+    fn is_next_again(&mut self, missed: Vec<QueuedSaga<R>>) {
         self.has_claim = false;
         for saga in missed.into_iter().rev().filter(|saga| saga.ticket > self.state.served) {
             self.next.push_front(saga);
         }
-    }
-
-    /// The database refuses a claim: the cause may be mended.
-    pub(crate) fn claim_refused(&mut self, now: Moment) {
-        self.claim_from = now + CLAIM_AGAIN;
     }
 
     /// What portals are told.

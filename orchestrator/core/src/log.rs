@@ -240,8 +240,8 @@ pub(crate) struct Settled<R, C> {
     pub claimed: Vec<bool>,
     pub appends: Vec<AppendOutcome>,
     pub line: Option<LineState>,
-    /// The database refuses its claim.
-    pub is_claim_refused: bool,
+    /// Why the database refuses its claim.
+    pub claim_problem: Option<String>,
     /// The saga whose log the database refuses: a person must look.
     pub refused: Option<SagaId>,
 }
@@ -271,7 +271,7 @@ impl<R, C> Batch<R, C> {
             claimed: Vec::new(),
             appends: Vec::new(),
             line: None,
-            is_claim_refused: false,
+            claim_problem: None,
             refused: None,
         }
     }
@@ -460,8 +460,9 @@ impl<R: Clone, C> CommitQueue<R, C> {
         }
     }
 
-    /// A refused commit goes on in parts: appends by halves, admissions one by one, a claim by itself. A single row is
-    /// settled.
+    /// A refused commit goes on in parts: appends by halves, admissions one by one, a claim by itself, and of a claim
+    /// each turn that is out of order by itself. A single row is settled, and so is a claim in order: the line asks for
+    /// less.
     fn refused(
         &mut self,
         batch: Batch<R, C>,
@@ -486,9 +487,19 @@ impl<R: Clone, C> CommitQueue<R, C> {
                 notices.push(Notice::AdmissionRefused { saga: admission.id, problem: problem.clone() });
                 settled.admissions.push(Err(problem));
             }
+            ([], Some(claim), []) if claim.turns.len() > 1 && claim.turns.iter().any(|turn| turn.is_out_of_order) => {
+                let turns = claim.turns.iter().cloned().zip(std::mem::take(&mut settled.claimants));
+                let (early, in_order): (Vec<_>, Vec<_>) = turns.partition(|(turn, _)| turn.is_out_of_order);
+                let parts = early.into_iter().map(|turn| vec![turn]).chain([in_order]);
+                for part in parts.filter(|part| !part.is_empty()) {
+                    let (turns, claimants) = part.into_iter().unzip();
+                    let claim = Claim { after: claim.after, turns };
+                    let part = self.batch(Vec::new(), Some((claim, claimants)), Vec::new());
+                    self.parts.push(part);
+                }
+            }
             ([], Some(claim), []) => {
-                notices.push(Notice::ClaimRefused { sagas: claim.turns.len(), problem });
-                (settled.claimed, settled.is_claim_refused) = (vec![false; claim.turns.len()], true);
+                (settled.claimed, settled.claim_problem) = (vec![false; claim.turns.len()], Some(problem));
             }
             (admissions, claim, appends) => {
                 let entrants = std::mem::take(&mut settled.entrants);

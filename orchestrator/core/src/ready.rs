@@ -626,7 +626,14 @@ pub enum Notice {
         /// Why.
         problem: String,
     },
-    /// The database refuses to have sagas taken out of the line. They stay there, and it is tried again.
+    /// The database refuses to have a saga taken out of the line. It stays there and is tried again, and others go past it.
+    TurnRefused {
+        /// The saga.
+        saga: SagaId,
+        /// Why.
+        problem: String,
+    },
+    /// The database refuses to have sagas taken out of the line. They stay there, and fewer are tried.
     ClaimRefused {
         /// How many.
         sagas: usize,

@@ -28,6 +28,14 @@ impl Table {
         Self::beginning_with(vec![step(1, "check", "gamma", "Check", Some("Forget"), Kind::Compensatable)])
     }
 
+    /// The same, with a pivot that can be withdrawn.
+    fn with_withdrawable_pivot() -> Self {
+        let mut steps = Self::new().0.current().steps().to_vec();
+        steps.iter_mut().filter(|step| step.kind == Kind::Pivot).for_each(|step| step.undo = Some("Withdraw"));
+        let table = Definition::try_new("order", 1, 600_000, steps).and_then(Definition::with_withdrawable_pivot);
+        Self(table.expect("a sound table").into())
+    }
+
     fn beginning_with(mut steps: Vec<Step>) -> Self {
         use Kind::{Compensatable, Finalizer, Pivot, Retriable};
         steps.extend([
@@ -461,6 +469,43 @@ fn a_saga_that_is_gone_leaves_no_call_behind() {
     assert_eq!(shell.core.in_memory(), 0);
     shell.step([Input::LimitSet { destination: "beta", in_flight_max: 3 }]);
     assert!(shell.names().is_empty(), "its new owner calls: {:?}", shell.names());
+}
+
+/// The service of the pivot is away when the cancel comes. When it is back it gets the withdrawal, and not before it
+/// the pivot, which would then have happened.
+#[test]
+fn a_pivot_that_waits_for_its_service_is_not_called_after_a_cancel() {
+    for has_happened in [false, true] {
+        let mut shell = Shell::of(Table::with_withdrawable_pivot(), &CoreConfig::default());
+        shell.submit(1);
+        shell.write_all();
+        shell.done("Reserve");
+        shell.step([Input::LimitSet { destination: "alpha", in_flight_max: 0 }]);
+        shell.done("Hold");
+        shell.step([Input::Commanded { saga: id(1), command: cancel(), caller: 7 }]);
+        assert!(!kinds(&shell.replies).contains(&(7, "done")), "the turn is not persisted");
+        shell.write_all();
+        assert!(kinds(&shell.replies).contains(&(7, "done")));
+        shell.step([Input::LimitSet { destination: "alpha", in_flight_max: 3 }]);
+        assert_eq!(shell.names(), ["Withdraw"], "nothing else is undone before it is answered");
+        if has_happened {
+            let number = shell.rpc("Withdraw").number;
+            let refused = CallAnswer::Refused("it has happened".to_owned());
+            shell.step([Input::RpcEnded { number, answer: Ok(vec![refused]) }]);
+            shell.done("Commit");
+            shell.write_all();
+            assert_eq!(shell.outcomes().last(), Some(&Outcome::Committed));
+        } else {
+            shell.done("Withdraw");
+            shell.write_all();
+            assert_eq!(shell.outcomes().last(), Some(&Outcome::Pending), "the seat is not given back yet");
+            shell.done("Release");
+            shell.write_all();
+            shell.done("Remove");
+            shell.write_all();
+            assert_eq!(shell.outcomes().last(), Some(&Outcome::Cancelled));
+        }
+    }
 }
 
 #[test]

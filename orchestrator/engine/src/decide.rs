@@ -5,7 +5,7 @@
 //! | an answer of the call that is due | its record; after the last one, the next stage, the compensation or the end |
 //! | an error | its record with the time of the next attempt; never a compensation |
 //! | a wake, a resume | the compensation, when the deadline has passed; all calls that are due |
-//! | a cancel | the compensation, before the pivot is reached |
+//! | a cancel | the compensation, before the pivot is reached, or answered where it can be withdrawn |
 //! | an operator's command | its record, where it is safe (see `operator`) |
 //!
 //! Promises: effects follow from the state after the events, so the runtime runs them once the events are persisted.
@@ -21,6 +21,10 @@
 //!    action without a recorded refusal, called or not. It undoes the pivot first: that makes sure that the pivot never
 //!    happens, or is refused because the pivot has happened. Then the saga reverts its compensation, and the cause of
 //!    the compensation came too late.
+//!
+//! A saga whose pivot can be withdrawn compensates after a cancel or its deadline until the pivot is answered. The call
+//! of the pivot may be under way, so the saga undoes the pivot first here too, and nothing else before that is
+//! answered.
 //!
 //! Every other effect waits for the log. Without the start of the compensation or the outcome in its log, an adopter
 //! could decide otherwise.
@@ -144,7 +148,7 @@ pub enum DecideError {
         /// The index that was given.
         step: StepIndex,
     },
-    /// The call of the pivot may have left.
+    /// The call of the pivot may have left, or has been answered where the pivot can be withdrawn.
     #[error("too late to cancel: the saga is {}, and its pivot may have been called", phase.as_str())]
     TooLateToCancel {
         /// The phase of the saga.
@@ -178,7 +182,7 @@ pub fn decide(
         Input::Resume => Repeat::Everything,
         Input::Adopt { by } => {
             // Once the pivot is reached, the log has every action before it, and every call waits for the log.
-            if draft.state.may_compensate(def) {
+            if draft.state.is_before_pivot(def) {
                 draft.push(Event::Adopted { by })?;
             }
             Repeat::Everything
@@ -275,7 +279,11 @@ impl Draft<'_> {
                 return Ok(Event::Refused { step: name, attempt, started_at_ms, refusal });
             }
             CallAnswer::Refused(refusal) => {
-                let message = format!("refused, which this call may not: {refusal}");
+                let message = if self.state.owes_withdrawal(self.def) && step.kind == Kind::Pivot {
+                    format!("{name} has happened, though it was resolved as refused; undo it there: {refusal}")
+                } else {
+                    format!("refused, which this call may not: {refusal}")
+                };
                 (CallError::new(Code::FailedPrecondition, message, None), Verdict::SlowRetry)
             }
             CallAnswer::Unknown(error) => {

@@ -28,7 +28,8 @@ pub enum Kind {
     /// Before the pivot: may be refused. A compensation of the saga undoes it, unless it was refused.
     Compensatable,
     /// The point of no return: may be refused. Once it has succeeded, no step is undone. Where the log may lack a call
-    /// of the pivot, the compensation of the pivot finds out whether it has happened.
+    /// of the pivot, or the saga compensates before the pivot is answered, the compensation of the pivot finds out
+    /// whether it has happened.
     Pivot,
     /// After the pivot: the step is retried until it succeeds.
     Retriable,
@@ -97,6 +98,7 @@ pub struct Definition {
     version: u32,
     deadline_ms: i64,
     pivot: StepIndex,
+    is_pivot_withdrawable: bool,
     steps: Vec<Step>,
 }
 
@@ -139,7 +141,18 @@ impl Definition {
                 return Err(DefinitionError::Undo { step: step.name, kind: step.kind });
             }
         }
-        Ok(Self { name, version, deadline_ms, pivot: pivot_index, steps })
+        Ok(Self { name, version, deadline_ms, pivot: pivot_index, is_pivot_withdrawable: false, steps })
+    }
+
+    /// The same table for sagas that a cancel or the deadline may compensate until their pivot is answered, and not
+    /// only until it is called. The compensation of the pivot decides whether they came in time. A log in which that
+    /// happened does not fold under the table without it, so a stored definition never loses this.
+    pub fn with_withdrawable_pivot(self) -> Result<Self, DefinitionError> {
+        let pivot = self.step(self.pivot);
+        if pivot.undo.is_none() {
+            return Err(DefinitionError::NotWithdrawable { step: pivot.name });
+        }
+        Ok(Self { is_pivot_withdrawable: true, ..self })
     }
 
     /// The name that its sagas carry.
@@ -152,7 +165,8 @@ impl Definition {
         self.version
     }
 
-    /// Time from admission within which a saga must have reached its pivot.
+    /// Time from admission within which a saga must have reached its pivot, or the answer of its pivot where that can
+    /// be withdrawn.
     pub fn deadline_ms(&self) -> i64 {
         self.deadline_ms
     }
@@ -160,6 +174,11 @@ impl Definition {
     /// The index of its pivot.
     pub fn pivot(&self) -> StepIndex {
         self.pivot
+    }
+
+    /// Whether a cancel or the deadline may compensate a saga whose pivot was called and has no answer.
+    pub fn is_pivot_withdrawable(&self) -> bool {
+        self.is_pivot_withdrawable
     }
 
     /// The table, in order of stages.
@@ -196,7 +215,8 @@ impl Definition {
 
     /// The table as text.
     pub fn render(&self) -> String {
-        let mut text = format!("{} v{}, to its pivot within {} ms\n", self.name, self.version, self.deadline_ms);
+        let to = if self.is_pivot_withdrawable { "to the answer of its pivot" } else { "to its pivot" };
+        let mut text = format!("{} v{}, {to} within {} ms\n", self.name, self.version, self.deadline_ms);
         let mut stage_before = None;
         for step in &self.steps {
             let stage = if stage_before == Some(step.stage) { String::from("|") } else { format!("{}", step.stage) };
@@ -250,6 +270,12 @@ pub enum DefinitionError {
         step: &'static str,
         /// Its kind.
         kind: Kind,
+    },
+    /// Nothing can withdraw a pivot without a compensation.
+    #[error("step {step}, the pivot, has no undo, so it can't be withdrawn")]
+    NotWithdrawable {
+        /// Name of the pivot.
+        step: &'static str,
     },
     /// A compensatable step without a compensation, or a step after the pivot with a compensation.
     #[error("step {step} is {kind}: compensatable steps have an undo, a pivot may have one, others have none")]

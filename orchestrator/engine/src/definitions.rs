@@ -1,12 +1,20 @@
-//! The definitions that a process can drive: one that new sagas begin with, and the earlier ones that stored sagas
-//! still have.
+//! The definitions that a process can drive: one that new sagas begin with, and the others that stored sagas have. New
+//! sagas begin with the newest, or with an earlier one while older processes run beside this one.
 //!
-//! Promises: a log is folded with the definition that it was written with, by name and version. A definition that is not
-//! in the set is an error that names it.
+//! Promises: a log is folded with the definition that it was written with, by name and version. A definition that is
+//! not in the set is an error that names it.
 
 use crate::definition::{Definition, StepIndex};
 use crate::event::Recorded;
 use crate::state::{FoldError, SagaState};
+
+/// A set has no definition of a version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("version {version} is not in the set")]
+pub struct NotDefined {
+    /// Version that was asked for.
+    pub version: u32,
+}
 
 /// A set of definitions, each with a name and version of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,13 +39,23 @@ impl Definitions {
         Self { current, earlier: Vec::new() }
     }
 
-    /// The same set with an earlier definition, which no new saga begins with.
+    /// The same set with an earlier definition. No new saga begins with it, unless [`Self::beginning_with`] says so.
     pub fn with_earlier(mut self, earlier: Definition) -> Result<Self, DefinedTwice> {
         let (name, version) = (earlier.name(), earlier.version());
         if self.get(name, version).is_some() {
             return Err(DefinedTwice { name, version });
         }
         self.earlier.push(earlier);
+        Ok(self)
+    }
+
+    /// The same set. New sagas begin with the definition of this version.
+    pub fn beginning_with(mut self, version: u32) -> Result<Self, NotDefined> {
+        if self.current.version() != version {
+            let is_it = |earlier: &Definition| earlier.name() == self.current.name() && earlier.version() == version;
+            let at = self.earlier.iter().position(is_it).ok_or(NotDefined { version })?;
+            std::mem::swap(&mut self.current, &mut self.earlier[at]);
+        }
         Ok(self)
     }
 

@@ -44,7 +44,7 @@ pub enum Cause {
         /// The reason, in their words.
         reason: String,
     },
-    /// The saga had not reached its pivot in time.
+    /// The saga had not reached its pivot in time, or the answer of its pivot where that can be withdrawn.
     DeadlinePassed,
 }
 
@@ -116,7 +116,8 @@ pub enum Event {
         version: u32,
         /// Names of the steps that have something to do.
         applies: Vec<String>,
-        /// When the saga starts its compensation by itself, unless it has reached its pivot.
+        /// When the saga starts its compensation by itself, unless it has reached its pivot, or the answer of its pivot
+        /// where that can be withdrawn.
         deadline_at_ms: i64,
     },
     /// Another instance drives the saga from here on. The log may lack the last answers and calls of the instance
@@ -177,8 +178,8 @@ pub enum Event {
         /// The cause.
         cause: Cause,
     },
-    /// The compensation of the pivot was refused, because the pivot had happened, by a call of an earlier owner. The
-    /// saga takes its compensation back, and goes on to the answer of its pivot.
+    /// The compensation of the pivot was refused, because the pivot had happened, by a call of an earlier owner or one
+    /// without an answer. The saga takes its compensation back, and goes on to the answer of its pivot.
     #[serde(rename = "turned_back")]
     CompensationReverted {
         /// Name of the pivot.

@@ -31,7 +31,7 @@ mod tests;
 
 pub use decide::{CallAnswer, DecideError, Decision, Effect, Input, decide};
 pub use definition::{Definition, DefinitionError, Kind, Step, StepIndex};
-pub use definitions::{DefinedTwice, Definitions};
+pub use definitions::{DefinedTwice, Definitions, NotDefined};
 pub use event::{Attempt, Cause, Direction, Event, Intervention, Recorded, Resolution};
 pub use operator::{Advice, OperatorCommand, OperatorCommandError, advice};
 pub use recovery::{LeaveReason, Row};

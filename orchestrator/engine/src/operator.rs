@@ -3,7 +3,7 @@
 //! | command | about | allowed |
 //! |---|---|---|
 //! | retry | the calls that wait for their next attempt | always |
-//! | cancel | the saga (an input of its own) | until its log has a call of its pivot |
+//! | cancel | the saga (an input of its own) | until its log has a call of its pivot, or its answer if it can be withdrawn |
 //! | skip | a compensation; a step after the pivot | once the call has failed |
 //! | resolve | the same, and the pivot | once the call has failed |
 //! | abandon | the saga | while it needs attention, and its outcome is not open |
@@ -13,7 +13,8 @@
 //! 1. No call that is only slow is decided manually.
 //! 2. Before the pivot no step is decided manually, because a cancel is safe there.
 //! 3. Neither the pivot nor its compensation is skipped. Resolved as "done", the pivot has happened. Resolved as
-//!    "refused", the pivot never will.
+//!    "refused", the pivot never will. If its service does not answer either, the saga ends on the operator's word, and
+//!    not before the service has answered or the operator gives the saga up.
 //! 4. A saga with a skipped call never reads completed or compensated.
 //! 5. A command that comes again after it took effect changes nothing and is no error.
 
@@ -102,6 +103,15 @@ pub enum OperatorCommandError {
         /// Name of the step.
         step: &'static str,
     },
+    /// The pivot is found not to have happened, and its service has not answered that it never will.
+    #[error(
+        "{step} is resolved as refused already, and its service is called until it rejects a late call of it: mend the \
+         service, or abandon the saga if a late call can do no harm"
+    )]
+    WithdrawalOwed {
+        /// Name of the step.
+        step: &'static str,
+    },
     /// Only the pivot can be resolved as refused.
     #[error("the {direction} of {step} can't be refused any more: it can be resolved as done")]
     NotRefusable {
@@ -171,12 +181,13 @@ pub(crate) fn intervene(
             let (name, direction, kind) = failing(def, state, &step)?;
             match (direction, kind, &answer) {
                 (Direction::Forward, Kind::Compensatable, _) => Err(OperatorCommandError::BeforePivot { step: name }),
+                (Direction::Compensation, Kind::Pivot, _) if state.owes_withdrawal(def) => {
+                    Err(OperatorCommandError::WithdrawalOwed { step: name })
+                }
                 (Direction::Compensation, Kind::Pivot, Resolution::Done) => {
                     Err(OperatorCommandError::PivotAsked { step: name })
                 }
-                (Direction::Compensation, Kind::Pivot, _) => {
-                    Ok(Intervention::Resolve { step, direction, answer: Resolution::Done })
-                }
+                (Direction::Compensation, Kind::Pivot, _) => Ok(Intervention::Resolve { step, direction, answer }),
                 (_, Kind::Pivot, Resolution::Refused { .. }) if !state.is_compensation_reverted(def) => {
                     Ok(Intervention::Resolve { step, direction, answer })
                 }
@@ -204,7 +215,9 @@ pub fn advice(def: &Definition, state: &SagaState) -> Vec<Advice> {
         if progress.next_attempt_at_ms.is_some() {
             advise("retry", step, &[][..], "calls it at once");
         }
-        if kind == Kind::Pivot {
+        if kind == Kind::Pivot && state.owes_withdrawal(def) {
+            // Only its service can still answer.
+        } else if kind == Kind::Pivot {
             let (answers, effect): (&[_], _) = match direction {
                 Direction::Forward if state.is_compensation_reverted(def) => {
                     (&["done"], "counts it as done: for when somebody has found that it happened")
@@ -213,9 +226,10 @@ pub fn advice(def: &Definition, state: &SagaState) -> Vec<Advice> {
                     &["done", "refused"],
                     "counts it as done or as refused: for when somebody has found out what came of it",
                 ),
-                Direction::Compensation => {
-                    (&["refused"], "counts it as refused: for when somebody has made sure that it never happens")
-                }
+                Direction::Compensation => (
+                    &["refused"],
+                    "counts it as refused: the rest is undone, and its service is called on until it rejects a late call",
+                ),
             };
             advise("resolve", step, answers, effect);
         } else if direction == Direction::Compensation || !kind.may_refuse() {

@@ -121,11 +121,17 @@ pub fn describe(recorded: &Recorded) -> String {
 /// instance that drives it sees; `None` when only the log is known.
 pub fn explain(def: &Definition, state: &SagaState, calls: Option<&[CallWait]>, now_ms: i64) -> String {
     let mut text = String::from(match state.phase() {
-        Phase::Running if state.may_compensate(def) => "running: not decided, can be cancelled",
+        Phase::Running if state.is_before_pivot(def) => "running: not decided, can be cancelled",
+        Phase::Running if state.may_compensate(def) => {
+            "running: its pivot has no answer; a cancel takes effect if the pivot has not happened"
+        }
         Phase::Running => "running: its pivot may have been called, can't be cancelled any more",
+        Phase::Compensating if state.decided_at_ms().is_some() && state.owes_withdrawal(def) => {
+            "compensating: all is undone, and the service of its pivot is called until it rejects a late call of it"
+        }
         Phase::Compensating if state.decided_at_ms().is_some() => "compensating: all is undone, closing",
         Phase::Compensating if state.is_pivot_unknown(def) => {
-            "compensating: first to be known is whether its pivot has happened"
+            "compensating: its service is asked whether its pivot has happened, nothing else is undone before"
         }
         Phase::Compensating => "compensating: being undone",
         Phase::Completing => "completing: committed, its tail is being finished",
@@ -241,8 +247,8 @@ fn intervention_in_words(intervention: &Intervention) -> String {
         Intervention::Resolve { step, direction, answer: Resolution::Done } => {
             format!("found the {direction} of {step} done")
         }
-        Intervention::Resolve { step, direction, answer: Resolution::Refused { .. } } => {
-            format!("found that the {direction} of {step} never happens")
+        Intervention::Resolve { step, answer: Resolution::Refused { .. }, .. } => {
+            format!("found that the {} of {step} never happens", Direction::Forward)
         }
         Intervention::Abandon => String::from("abandoned it"),
     }

@@ -157,6 +157,9 @@ pub struct StepState {
     pub refusal: Option<Arc<str>>,
     /// Whether an operator has found the refusal; otherwise the participant answered it.
     pub(crate) is_refused_manually: bool,
+    /// Whether an operator has found that the pivot never happens, while its compensation had no answer. The saga goes
+    /// on, and calls the compensation until it is answered: a call of the pivot may arrive later.
+    pub(crate) is_withdrawn_manually: bool,
 }
 
 impl StepState {
@@ -181,7 +184,8 @@ impl StepState {
     ///    answers every repeat with it.
     /// 2. In a saga that was adopted, every step without a recorded refusal may have been done. The pivot may have been
     ///    done too, unless the log has reached it.
-    /// 3. A pivot that an operator has found not to have happened is undone too: a call of it may arrive later.
+    /// 3. A pivot that was called and not answered is undone: the call may have been done, or may arrive later.
+    /// 4. A pivot that an operator has found not to have happened is undone too: a call of it may arrive later.
     fn owes_undo(&self, step: &Step, is_adopted: bool) -> bool {
         let may_be_done = match (step.kind, self.action.status) {
             (Kind::Compensatable, CallStatus::Refused) => false,
@@ -189,6 +193,7 @@ impl StepState {
             (Kind::Compensatable, _) => true,
             (Kind::Pivot, _) if step.undo.is_none() => false,
             (Kind::Pivot, CallStatus::NotStarted) => is_adopted,
+            (Kind::Pivot, CallStatus::Trying) => true,
             (Kind::Pivot, status) => status == CallStatus::Refused && self.is_refused_manually,
             (Kind::Retriable | Kind::Finalizer, _) => false,
         };
@@ -244,7 +249,8 @@ impl SagaState {
         self.updated_at_ms
     }
 
-    /// When the saga starts its compensation by itself, unless it has reached its pivot.
+    /// When the saga starts its compensation by itself, unless it has reached its pivot, or the answer of its pivot
+    /// where that can be withdrawn.
     pub fn deadline_at_ms(&self) -> i64 {
         self.deadline_at_ms
     }
@@ -307,20 +313,39 @@ impl SagaState {
         self.pivot(def).undo.status == CallStatus::Refused
     }
 
-    /// Whether a compensation may be reverted: no refusal of a participant contradicts that the pivot has happened.
+    /// Whether a compensation may be reverted: no refusal of a participant contradicts that the pivot has happened, and
+    /// nothing was undone on an operator's word.
     pub(crate) fn may_revert(&self) -> bool {
-        !self.steps.iter().any(|step| step.refusal.is_some() && !step.is_refused_manually)
+        let contradicts = |step: &StepState| step.refusal.is_some() && !step.is_refused_manually;
+        !self.steps.iter().any(|step| contradicts(step) || step.is_withdrawn_manually)
     }
 
     /// Whether the saga is compensating, and it is not known yet whether its pivot has happened.
     pub(crate) fn is_pivot_unknown(&self, def: &Definition) -> bool {
-        self.phase == Phase::Compensating && self.pivot(def).undo.status == CallStatus::Trying
+        let pivot = self.pivot(def);
+        self.phase == Phase::Compensating && pivot.undo.status == CallStatus::Trying && !pivot.is_withdrawn_manually
     }
 
-    /// Whether the saga can still be cancelled or run out of time: its log has no call of its pivot.
+    /// Whether an operator has found that the pivot never happens, and its service has not answered that it never will.
+    pub(crate) fn owes_withdrawal(&self, def: &Definition) -> bool {
+        let pivot = self.pivot(def);
+        self.phase == Phase::Compensating && pivot.undo.status == CallStatus::Trying && pivot.is_withdrawn_manually
+    }
+
+    /// Whether the saga can still be cancelled or run out of time: its log has no call of its pivot. Where the pivot
+    /// can be withdrawn, its log has no answer of the pivot.
     pub fn may_compensate(&self, def: &Definition) -> bool {
-        let is_called = self.pivot(def).action.status != CallStatus::NotStarted;
-        self.phase == Phase::Running && !is_called && !self.is_compensation_reverted(def)
+        let is_in_time = match self.pivot(def).action.status {
+            CallStatus::NotStarted => true,
+            CallStatus::Trying => def.is_pivot_withdrawable(),
+            CallStatus::Done | CallStatus::Refused | CallStatus::Skipped => false,
+        };
+        self.phase == Phase::Running && is_in_time && !self.is_compensation_reverted(def)
+    }
+
+    /// Whether its log has no call of its pivot: an instance that adopts it must expect calls that the log lacks.
+    pub(crate) fn is_before_pivot(&self, def: &Definition) -> bool {
+        self.may_compensate(def) && self.pivot(def).action.status == CallStatus::NotStarted
     }
 
     fn pivot(&self, def: &Definition) -> &StepState {
@@ -358,6 +383,9 @@ impl SagaState {
             Phase::Compensating => step.kind != Kind::Finalizer || state.action.status.is_over(),
             Phase::Completed | Phase::Compensated | Phase::Abandoned => true,
         };
+        if self.owes_withdrawal(def) {
+            return false;
+        }
         self.decided_at_ms.is_some() && self.with(def).all(|(_, step, state)| !state.applies || done(step, state))
     }
 
@@ -483,6 +511,7 @@ impl SagaState {
                 output: None,
                 refusal: None,
                 is_refused_manually: false,
+                is_withdrawn_manually: false,
             })
             .collect();
         if !steps[def.pivot().get()].applies {
@@ -650,6 +679,10 @@ impl SagaState {
                     Resolution::Done if *direction == Direction::Compensation || kind != Kind::Compensatable => {
                         state.call_mut(*direction).settle(CallStatus::Done);
                     }
+                    // A log from before this kept the finding as done, and called nothing any more.
+                    Resolution::Refused { .. } if *direction == Direction::Compensation && kind == Kind::Pivot => {
+                        state.is_withdrawn_manually = true;
+                    }
                     Resolution::Refused { refusal } if may_be_refused => {
                         state.action.settle(CallStatus::Refused);
                         state.refusal = Some(refusal.as_str().into());
@@ -714,11 +747,13 @@ impl SagaState {
                 self.start_stage(def, |_| true);
             }
             Phase::Compensating => {
-                let owing = self.with(def).filter(|(_, step, state)| state.owes_undo(step, self.is_adopted));
+                let is_adopted = self.is_adopted;
+                // A withdrawal on an operator's word is called on, and holds up no other compensation.
+                let owes =
+                    |step: &Step, state: &StepState| state.owes_undo(step, is_adopted) && !state.is_withdrawn_manually;
+                let owing = self.with(def).filter(|(_, step, state)| owes(step, state));
                 if let Some(stage) = owing.map(|(_, step, _)| step.stage).max() {
-                    let is_adopted = self.is_adopted;
-                    let due = |step: &Step, state: &StepState| step.stage == stage && state.owes_undo(step, is_adopted);
-                    self.start(def, Direction::Compensation, due);
+                    self.start(def, Direction::Compensation, |step, state| step.stage == stage && owes(step, state));
                 } else {
                     self.decided_at_ms.get_or_insert(at_ms);
                     self.start_stage(def, |step| step.kind == Kind::Finalizer);

@@ -10,6 +10,7 @@ mod random;
 mod recovery;
 mod retries;
 mod runs;
+mod withdrawn;
 mod words;
 mod world;
 

@@ -6,7 +6,8 @@ use std::future::Future;
 
 use async_trait::async_trait;
 use matricula_engine::{
-    CallAnswer, CallError, Code, DefinitionError, Definitions, Direction, Outcome, Recorded, SagaState, Step,
+    CallAnswer, CallError, Code, DefinitionError, Definitions, Direction, NotDefined, Outcome, Recorded, SagaState,
+    Step,
 };
 use matricula_kit::id::SectionId;
 use matricula_kit::telemetry::spans::Peer;
@@ -90,6 +91,11 @@ impl Registrations {
     /// Registrations over these services. Students are told moments in UTC.
     pub fn try_new(channels: Channels) -> Result<Self, DefinitionError> {
         Ok(Self { definitions: saga::definitions()?, channels, zone: TimeZone::UTC })
+    }
+
+    /// The same; its registrations begin with this version. It still knows all others.
+    pub fn beginning_with(self, version: u32) -> Result<Self, NotDefined> {
+        Ok(Self { definitions: self.definitions.beginning_with(version)?, ..self })
     }
 
     /// The same; its registrations begin with another definition, and it knows no version that is not in this set: an

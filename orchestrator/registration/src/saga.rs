@@ -1,4 +1,5 @@
-//! The tables of a registration's steps. New registrations begin with version 2. Stored ones may still have version 1.
+//! The tables of a registration's steps. New registrations begin with version 2, or with version 1 while a fleet is
+//! being upgraded. Stored ones may have either.
 //!
 //! Version 1 enrolls in two steps, [`step::CREATE_ENROLLMENTS`] and [`step::COMMIT_ENROLLMENTS`]. Version 2 enrolls in
 //! one, [`step::ENROLL`] (ADR 0025). A stored log is read with the version that it began with, so no table here is ever
@@ -9,11 +10,15 @@ use matricula_engine::{Definition, DefinitionError, Definitions, Kind, RetryPoli
 use crate::calls::rpc;
 use crate::request::RegistrationRequest;
 
+/// The newest version. New registrations begin with it, unless a setting says otherwise.
+pub const VERSION_NEWEST: u32 = 2;
+
 /// Name that its sagas carry. A change of steps, stages or kinds needs a new version.
 const NAME: &str = "registration";
 
-/// How long a registration may take to its pivot. A service that is down for longer than this costs students their
-/// place in line, so it is far above any restart and below the patience of somebody who watches.
+/// How long a registration may take to its pivot, in version 2 to the answer of its pivot. A service that is down for
+/// longer than this costs students their place in line, so it is far above any restart and below the patience of
+/// somebody who watches.
 const DEADLINE_MS: i64 = 15 * 60 * 1_000;
 
 /// Backoff of every step: quick at first, for a service that is restarting, then every two seconds; after 30 failed
@@ -47,7 +52,8 @@ pub mod step {
     pub const NOTIFY: &str = "notify";
 }
 
-/// The definitions of all registrations that may be stored. An error is a fault of a table, and shows in the first test.
+/// The definitions of all registrations that may be stored. An error is a fault of a table, and shows in the first
+/// test.
 pub fn definitions() -> Result<Definitions, DefinitionError> {
     let current = Definitions::new(definition()?);
     Ok(current.with_earlier(first_definition()?).expect("the versions differ"))
@@ -70,10 +76,10 @@ pub fn definition() -> Result<Definition, DefinitionError> {
         spec(5, step::REFUND_FEES,           "fees",          rpc::REFUND_FEES,       None,                       Retriable),
         spec(5, step::NOTIFY,                "notifications", rpc::SEND_NOTIFICATION, None,                       Finalizer),
     ];
-    Definition::try_new(NAME, 2, DEADLINE_MS, steps)
+    Definition::try_new(NAME, VERSION_NEWEST, DEADLINE_MS, steps)?.with_withdrawable_pivot()
 }
 
-/// Version 1. No new registration begins with it. An error is a fault of this table.
+/// Version 1. New registrations begin with it only while a fleet is being upgraded. An error is a fault of this table.
 pub fn first_definition() -> Result<Definition, DefinitionError> {
     use Kind::{Compensatable, Finalizer, Pivot, Retriable};
 
@@ -158,7 +164,7 @@ mod tests {
     fn the_table_is_a_saga() {
         let definition = definition().expect("a sound table");
         insta::assert_snapshot!(definition.render(), @r"
-        registration v2, to its pivot within 900000 ms
+        registration v2, to the answer of its pivot within 900000 ms
           1  reserve_courses        academics      ReserveCourses     <- RemoveCourses      compensatable
           2  hold_seats             seats          HoldSeats          <- ReleaseSeats       compensatable
           3  assess_fees            fees           AssessFees         <- VoidFees           compensatable

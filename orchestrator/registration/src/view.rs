@@ -93,8 +93,12 @@ pub fn outcome(outcome: Outcome) -> wire::Outcome {
 
 /// Every reason why it compensates, as the student is told: with what has become of what was seen.
 pub fn told(state: &SagaState, request: &RegistrationRequest) -> Vec<common::Refusal> {
-    let reasons = reasons(state).into_iter();
-    reasons.map(|refusal| with_seen(refusal, &request.seen, || request.zone()).into()).collect()
+    told_of(reasons(state), request)
+}
+
+fn told_of(reasons: impl IntoIterator<Item = Refusal>, request: &RegistrationRequest) -> Vec<common::Refusal> {
+    let told = |refusal| with_seen(refusal, &request.seen, || request.zone()).into();
+    reasons.into_iter().map(told).collect()
 }
 
 /// Every reason why it compensates, as the services have said it; none while it has not.
@@ -335,7 +339,7 @@ impl Receipt {
     fn to_wire(&self, view: RegistrationView<'_>) -> wire::Registration {
         wire::Registration {
             outcome: self.outcome().into(),
-            reasons: self.reasons.iter().cloned().map(Into::into).collect(),
+            reasons: told_of(self.reasons.iter().cloned(), view.request),
             charged: self.charged.clone().map(Into::into),
             decided_at: self.decided_at.map(UnixMs::to_wire),
             ..view.to_wire()
@@ -404,6 +408,30 @@ mod tests {
         let admitted = Event::Admitted { definition, version: 1, applies, deadline_at_ms: turn + 600_000 };
         let events = [(0, admitted), (refused_ms, refusal), (told_ms, told)];
         (1..).zip(events).map(|(sequence, (at, event))| Recorded { sequence, at_ms: turn + at, event }).collect()
+    }
+
+    /// The receipt keeps what the services have said. The request, which has what was seen, stays beside it.
+    #[test]
+    fn an_archived_refusal_says_what_was_seen() {
+        let student = matricula_kit::id::StudentId::stored("S1".to_owned());
+        let (adds, none) = (vec!["A".to_owned()], Vec::new());
+        let request = RegistrationRequest::try_new(student, adds, none, Vec::new(), UnixMs(0)).expect("a request");
+        let request = RegistrationRequest { seen: vec![seen(2)], ..request };
+        let receipt = Receipt {
+            outcome: wire::Outcome::Refused.as_str_name().to_owned(),
+            reasons: vec![closed()],
+            charged: None,
+            decided_at: Some(CLOSED_AT),
+            decided_manually: false,
+        };
+        let (id, ticket) = (SagaId::from_u128(1), Ticket(1));
+        let shown =
+            receipt.to_wire(RegistrationView { id, ticket, idempotency_key: "k", request: &request, state: None });
+        let [refusal] = shown.reasons.as_slice() else { panic!("one reason: {shown:?}") };
+        let seen = refusal.seen.as_ref().expect("what was seen");
+        assert_eq!((seen.version, seen.free), (17, Some(2)));
+        assert!(refusal.message.starts_with("Section A had 2 free seats when you saw it"), "{}", refusal.message);
+        assert_eq!(shown.outcome(), wire::Outcome::Refused);
     }
 
     #[test]

@@ -78,6 +78,13 @@ impl<W: Workload> Runtime<W> {
             Notice::AppendRefused { saga, problem } => {
                 tracing::error!(saga_id = %saga, problem, "the log of a saga can't be written");
             }
+            Notice::TurnRefused { saga, problem } => {
+                tracing::error!(
+                    saga_id = %saga,
+                    problem,
+                    "a saga can't be taken out of the line; others go past it, and it is tried again"
+                );
+            }
             Notice::ClaimRefused { sagas, problem } => {
                 tracing::error!(sagas, problem, "sagas can't be taken out of the line; trying again");
             }

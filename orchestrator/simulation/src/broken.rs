@@ -87,6 +87,10 @@ pub enum Broken {
     SlotsAreNotCounted,
     /// A call that an operator has decided is made all the same.
     WithdrawnCallsAreMade,
+    /// A pivot that waits for its service is called though its saga was cancelled.
+    CancelledPivotsAreMade,
+    /// A pivot that an operator has found not to have happened is not withdrawn at its service.
+    FoundPivotsAreLeft,
     /// One saga at a time is at work, however many slots there are.
     SlotsStayEmpty,
     /// Operators do not see what a saga waits for.
@@ -127,7 +131,7 @@ pub enum Broken {
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 60] = [
+    pub const ALL: [Self; 62] = [
         Self::StoreForgetsTheFence,
         Self::StoreForgetsTheSequence,
         Self::StoreAnswersEarly,
@@ -170,6 +174,8 @@ impl Broken {
         Self::StopIsIgnored,
         Self::SlotsAreNotCounted,
         Self::WithdrawnCallsAreMade,
+        Self::CancelledPivotsAreMade,
+        Self::FoundPivotsAreLeft,
         Self::SlotsStayEmpty,
         Self::CallsInFlightAreHidden,
         Self::QueuesHaveNoBound,

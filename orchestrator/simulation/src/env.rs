@@ -5,6 +5,8 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
+use matricula_engine::StepIndex;
+
 use crate::broken::Broken;
 use crate::clients::{ClientEvent, Request};
 use crate::draws::{Draw, Message, Purpose, SetUp};
@@ -40,6 +42,8 @@ pub(crate) enum Event {
     Operator(OperatorEvent),
     /// A person takes care of what a saga has left that was decided manually.
     Mend { saga: SagaNo },
+    /// A pivot has happened that an operator has found not to have happened: somebody undoes it there.
+    MendPivot { saga: SagaNo, pivot: StepIndex },
     /// A section gets another number of seats.
     Capacity { section: SectionNo, seats: usize },
     /// A registrar sets the door.
@@ -112,8 +116,8 @@ impl Env {
         u64::from(draw.any()) << 32 | u64::from(draw.any())
     }
 
-    /// Whether an instance runs the release before this one. One history in three has a rolling upgrade, with a way back:
-    /// each start draws its release.
+    /// Whether an instance runs the release before this one. One history in three has a rolling upgrade, with a way
+    /// back: each start draws its release.
     pub(crate) fn is_earlier_release(&self, instance: InstanceNo) -> bool {
         let has_upgrade = self.shape.earlier.is_some() && self.draw(Purpose::SetUp(SetUp::Upgrade)).chance(340);
         has_upgrade && !self.healed && self.draw(Purpose::Release(instance)).chance(512)

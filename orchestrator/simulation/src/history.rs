@@ -239,6 +239,7 @@ impl History {
                 let committed = witness.saga(saga).is_some_and(|seen| seen.state.outcome() == Outcome::Committed);
                 participants.mend(saga, committed);
             }
+            Event::MendPivot { saga, pivot } => participants.mend_pivot(env, saga, pivot),
             Event::Door(_) if env.healed => {}
             Event::Door(door) => {
                 env.say(|| format!("the door is {door:?}"));
@@ -301,6 +302,11 @@ impl History {
                     .is_some_and(|seen| seen.is_decided_manually() && seen.state.phase().is_finished())
             {
                 self.env.schedule(MENDED_AFTER_MS, Event::Mend { saga: *saga });
+            }
+            if let Fact::Appended { saga, .. } = fact
+                && let Some(pivot) = self.witness.saga(*saga).and_then(|seen| seen.owes_withdrawal(&self.env.shape))
+            {
+                self.env.schedule(MENDED_AFTER_MS, Event::MendPivot { saga: *saga, pivot });
             }
         }
         self.facts.clear();

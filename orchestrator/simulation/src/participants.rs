@@ -106,6 +106,19 @@ impl Participants {
         }
     }
 
+    /// A person undoes a pivot that has happened though it was found not to have.
+    pub(crate) fn mend_pivot(&mut self, env: &mut Env, saga: SagaNo, pivot: StepIndex) {
+        let Some(record) = self.barrier.get_mut(saga.get() * self.steps + pivot.get()) else { return };
+        if record.undone || !matches!(record.answer, Some(CallAnswer::Done(_))) {
+            return;
+        }
+        record.undone = true;
+        let Ledgers { record, seats, enrollments, fees, .. } = &mut self.ledgers;
+        [record, seats, enrollments, fees].into_iter().for_each(|ledger| ledger.undo(saga));
+        env.facts.push(Fact::Undone { of: CallId { saga, step: pivot, direction: Direction::Compensation } });
+        env.say(|| format!("somebody undoes the pivot of {saga}"));
+    }
+
     /// A copy of a call arrives.
     pub(crate) fn call(&mut self, env: &mut Env, rpc: &Rpc, copy: u8) {
         let mut draw = env.draw(Purpose::Service(rpc.key, copy));

@@ -195,9 +195,13 @@ pub fn registration() -> Shape {
 
 fn both_versions(name: &'static str, deadline_ms: i64, retry: RetryPolicy) -> Shape {
     Shape::of_tables(vec![
-        (definition(name, 2, deadline_ms, retry, &REGISTRATION), &REGISTRATION),
+        (withdrawable(definition(name, 2, deadline_ms, retry, &REGISTRATION)), &REGISTRATION),
         (definition(name, 1, deadline_ms, retry, &FIRST_REGISTRATION), &FIRST_REGISTRATION),
     ])
+}
+
+fn withdrawable(definition: Definition) -> Definition {
+    definition.with_withdrawable_pivot().expect("its pivot has an undo")
 }
 
 fn quick() -> RetryPolicy {

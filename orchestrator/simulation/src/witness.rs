@@ -1,7 +1,7 @@
 //! What is durable and what was done, by an account of its own: the fold of the facts. The invariants compare with it,
 //! and never with what an instance has in memory.
 
-use matricula_engine::{Direction, Event, Intervention, Recorded, SagaState, StepIndex};
+use matricula_engine::{CallStatus, Direction, Event, Intervention, Outcome, Phase, Recorded, SagaState, StepIndex};
 
 use crate::fact::Fact;
 use crate::names::{InstanceNo, SagaNo};
@@ -23,6 +23,14 @@ impl Seen {
     /// nothing.
     pub(crate) fn is_decided_manually(&self) -> bool {
         self.interventions.iter().any(|intervention| !matches!(intervention, Intervention::Retry { .. }))
+    }
+
+    /// The pivot, if all else is undone on an operator's word, and its service has not answered that it never happens.
+    pub(crate) fn owes_withdrawal(&self, shape: &Shape) -> Option<StepIndex> {
+        let pivot = shape.definitions.of(&self.state).pivot();
+        let undo = &self.state.steps()[pivot.get()].undo;
+        let is_decided = self.state.phase() == Phase::Compensating && self.state.outcome() != Outcome::Pending;
+        (is_decided && undo.status == CallStatus::Trying).then_some(pivot)
     }
 }
 

@@ -48,6 +48,11 @@ impl Fault {
         }
     }
 
+    /// Whether nothing arrives of an attempt that meets it, while the saga goes on.
+    fn keeps_it_away(self) -> bool {
+        matches!(self, Self::Failing { .. } | Self::Late)
+    }
+
     fn is_for_ever(self) -> bool {
         matches!(self, Self::Failing { attempts: u32::MAX, .. } | Self::AnswerLost { attempts: u32::MAX })
     }
@@ -185,10 +190,15 @@ impl Case {
     }
 
     /// Somebody cancels when the first attempt of this step's action has ended, before its answer is known. From the
-    /// pivot on that is too late.
+    /// pivot on that is too late, unless the pivot can be withdrawn and has not arrived.
     #[must_use]
     pub fn cancelled_at(mut self, shape: &Shape, step: StepIndex) -> Self {
-        let is_late = shape.definition().step(step).kind != Kind::Compensatable;
+        let has_arrived = !self.fault(step, Direction::Forward, 1).is_some_and(Fault::keeps_it_away);
+        let is_late = match shape.definition().step(step).kind {
+            Kind::Compensatable => false,
+            Kind::Pivot => has_arrived || !shape.definition().is_pivot_withdrawable(),
+            Kind::Retriable | Kind::Finalizer => true,
+        };
         self.cancel = Some(Cancel { step: Some(step), is_late });
         let title = shape.title(step, Direction::Forward);
         self.and(&if is_late { format!("cancelled too late, at {title}") } else { format!("cancelled at {title}") })

@@ -19,7 +19,7 @@ const FAILING_FOR_EVER: Fault = Fault::Failing { code: Code::Unavailable, attemp
 
 /// Every case but those with a crash.
 pub fn without_crash(shape: &Shape) -> Vec<Case> {
-    let families = [basic, failures, lost_answers, repeats, late, pairs, everything_again, codes, operators];
+    let families = [basic, failures, lost_answers, repeats, late, withdrawn, pairs, everything_again, codes, operators];
     families.into_iter().flat_map(|family| family(shape)).collect()
 }
 
@@ -40,7 +40,8 @@ pub fn basic(shape: &Shape) -> Vec<Case> {
 }
 
 /// Each call failing until a person must look, then well; each action that can be undone failing for ever; the pivot
-/// failing, or done and its answer lost, until long after the deadline, which no longer starts a compensation.
+/// failing, or done and its answer lost, until long after the deadline. That starts a compensation only of a pivot that
+/// can be withdrawn, and withdraws only one that never arrived.
 pub fn failures(shape: &Shape) -> Vec<Case> {
     let directions = directions(shape);
     let directions = directions
@@ -48,7 +49,9 @@ pub fn failures(shape: &Shape) -> Vec<Case> {
     let pivot = actions(shape).filter(|step| shape.definition().step(*step).kind == Kind::Pivot);
     let late_pivot = pivot.flat_map(|step| {
         let attempts = attempts_past_deadline(shape, step);
-        let faults = [Fault::Failing { code: Code::Unavailable, attempts }, Fault::AnswerLost { attempts }];
+        let failing = Fault::Failing { code: Code::Unavailable, attempts };
+        let failing = if shape.definition().is_pivot_withdrawable() { FAILING_FOR_EVER } else { failing };
+        let faults = [failing, Fault::AnswerLost { attempts }];
         faults.map(|fault| Case::calm().with(shape, step, Direction::Forward, fault))
     });
     directions.chain(of_compensatable(shape, FAILING_FOR_EVER)).chain(late_pivot).collect()
@@ -73,6 +76,27 @@ pub fn late(shape: &Shape) -> Vec<Case> {
     let directions =
         directions(shape).map(|(step, direction)| case_for(shape, direction).with(shape, step, direction, Fault::Late));
     directions.chain(cancelled_while_late(shape)).collect()
+}
+
+/// A cancel while the pivot is called and not answered, where that can be withdrawn: in time, because the pivot arrives
+/// after the end or never, and too late, because it has arrived. The withdrawal goes well, is repeated, fails, loses
+/// its answer, or comes again when all is over.
+pub fn withdrawn(shape: &Shape) -> Vec<Case> {
+    let pivot = shape.definition().pivot();
+    if !shape.definition().is_pivot_withdrawable() {
+        return Vec::new();
+    }
+    let calls = [Some(Fault::Late), Some(FAILING_FOR_EVER), None];
+    let withdrawals = [FAILING, LOST, Fault::Repeated { times: 3 }, Fault::Late, until_attention(shape, pivot)];
+    let mut cases = Vec::new();
+    for call in calls {
+        let called = call.map_or_else(Case::calm, |fault| Case::calm().with(shape, pivot, Direction::Forward, fault));
+        let cancelled = called.cancelled_at(shape, pivot);
+        let failing = withdrawals.map(|fault| cancelled.clone().with(shape, pivot, Direction::Compensation, fault));
+        // Without any fault it is one of the basic cases.
+        cases.extend(call.is_some().then_some(cancelled).into_iter().chain(failing));
+    }
+    cases
 }
 
 /// Each pair of steps of one stage, each of the two refused, failing or with its answer lost; their undos likewise.
@@ -170,7 +194,7 @@ pub fn cancelled_behind(shape: &Shape) -> Vec<Case> {
 /// What is worth a crash everywhere: every case but those that repeat an ending or wait for a deadline, whose logs are
 /// those of another case, only longer.
 pub fn for_crashes(shape: &Shape) -> Vec<Case> {
-    let families = [basic, lost_answers, late, pairs];
+    let families = [basic, lost_answers, late, withdrawn, pairs];
     let cases = families.into_iter().flat_map(|family| family(shape));
     cases.filter(|case| case.outcome() != Outcome::TimedOut).collect()
 }

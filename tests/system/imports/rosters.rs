@@ -95,3 +95,22 @@ async fn rosters_that_exist_are_taken_over() {
     portal.enrolled("S8", &["G1-FA"], &[]).await;
     system.audit();
 }
+
+/// While registration is paused no row is taken over, and the import says what to do. A closed door lets staff pass.
+#[tokio::test]
+async fn a_paused_registration_holds_up_rosters_and_the_import_says_so() {
+    let system = System::up_with(&["--students", "0"], &[]);
+    let files = Files::new(&system, STUDENTS);
+    files.edit("manifest.csv", "file.roles,bulk", "file.roles,bulk\nfile.enrollments,bulk");
+    roster(&files, &["E1 S1 M1-F"]);
+    system.done(&["registration", "pause", "--by", "grace", "--reason", "capacities"]);
+    let (code, _, stderr) = import(&system, &files, &[]);
+    assert_eq!(code, Some(1), "{stderr}");
+    for part in ["registration is paused, by grace", "matricula registration open", "everything else is imported"] {
+        assert!(stderr.contains(part), "{part}: {stderr}");
+    }
+    let close =
+        ["registration", "close", "--sentence", "Rosters are being imported.", "--by", "grace", "--reason", "now"];
+    system.done(&close);
+    assert_eq!(outcome(&imported(&system, &files)), Some((1, 0, 0)));
+}

@@ -305,7 +305,7 @@ fn a_withdrawn_call_is_left_out_of_the_half_that_has_not_left() {
     assert_eq!(world.succeeded(&first, NOW), []);
     let second = world.send_one(NOW);
     assert_eq!(second.sagas, [6]);
-    let left_out = CallAnswer::Unknown(CallError::new(Code::Cancelled, "an operator has decided it", None));
+    let left_out = CallAnswer::Unknown(CallError::new(Code::Cancelled, "the saga does not wait for it any more", None));
     let rest = [(1, done(1)), (2, done(2)), (3, done(3)), (4, left_out.clone()), (5, left_out), (6, done(6))];
     assert_eq!(answers(&world.succeeded(&second, NOW)), rest);
 }

@@ -52,14 +52,14 @@ fn the_line_is_read_ahead_without_a_gap() {
     assert_eq!(claimed(&mut line, 2), None, "one claim at a time");
     assert_eq!(asked(&mut line, 100, START), None, "enough is read");
     line.seen(state(2, 600), START);
-    line.claim_ended(Vec::new());
+    line.claim_ended(Vec::new(), true, START);
     assert_eq!(claimed(&mut line, 253), Some((2, (3..=255).collect())));
     let free = 300;
     assert_eq!(asked(&mut line, free, START), Some((Ticket(256), READ_MAX)), "behind what was read");
     assert_eq!(asked(&mut line, free, START), None, "one read at a time");
     line.read(Ticket(256), READ_MAX, state(2, 600), sagas(257..=512), START);
     line.seen(state(255, 600), START);
-    line.claim_ended(Vec::new());
+    line.claim_ended(Vec::new(), true, START);
     assert_eq!(claimed(&mut line, 300), Some((255, (256..=512).collect())));
 }
 
@@ -80,7 +80,7 @@ fn what_a_claim_has_missed_is_next_again() {
     assert_eq!(claimed(&mut line, 5), Some((0, vec![1, 2, 3, 4, 5])));
     // Another instance has claimed three.
     line.seen(state(3, 9), START);
-    line.claim_ended(sagas(1..=5));
+    line.claim_ended(sagas(1..=5), false, START);
     assert_eq!(claimed(&mut line, 3), Some((3, vec![4, 5, 6])), "in their order, and without those three");
 }
 
@@ -91,13 +91,82 @@ fn a_claim_that_the_database_refuses_leaves_no_gap() {
     line.seen(state(0, 9), START);
     assert_eq!(asked(&mut line, 10, START), Some((Ticket(3), READ_MAX)));
     assert_eq!(claimed(&mut line, 10), Some((0, vec![1, 2, 3])));
-    line.claim_refused(START);
-    line.claim_ended(sagas(1..=3));
+    assert_eq!(line.claim_refused(sagas(1..=3), START), None, "it is not known which one");
     line.read(Ticket(3), READ_MAX, state(0, 9), sagas(4..=9), START);
-    assert_eq!(claimed(&mut line, 10), None, "the cause may be mended");
+    assert_eq!(claimed(&mut line, 10), Some((0, vec![1])), "half as many");
+}
+
+/// Of eight the fifth can't be taken out of the line. The others go past it, and it is tried by itself.
+#[test]
+fn only_the_saga_that_the_database_refuses_is_set_aside() {
+    let (mut line, refused) = (line(), 5);
+    read(&mut line, 10, state(0, 12), 1..=12);
+    let (mut done, mut tries) = (Vec::new(), Vec::new());
+    while let Some((after, tickets)) = claimed(&mut line, 8) {
+        assert_eq!(after, if done.len() < 4 { done.len() as u64 } else { 4 }, "the refused one keeps its ticket");
+        tries.push(tickets.len());
+        if tickets.contains(&refused) {
+            let set_aside = line.claim_refused(sagas(tickets.iter().copied()), START);
+            assert_eq!(set_aside.is_some(), tickets == [refused]);
+        } else {
+            done.extend(tickets);
+            let served = done.iter().copied().filter(|ticket| *ticket < refused).max().unwrap_or_default();
+            line.seen(state(served, 12), START);
+            line.claim_ended(Vec::new(), true, START);
+        }
+    }
+    assert_eq!(done, [1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(tries, [8, 4, 8, 4, 2, 1, 1, 2, 4], "by halves, and back again");
+    assert_eq!(line.waiting(), 8, "it counts as in line, as far as it is known");
+    assert!(!line.is_empty() && !line.lets_through(true), "it was accepted before all that come now");
     let later = START + CLAIM_AGAIN;
-    let again = line.claim(10, later).map(|(after, sagas)| (after, sagas.len()));
-    assert_eq!(again, Some((Ticket(0), 9)));
+    let tickets = |claim: Option<(Ticket, Vec<QueuedSaga<()>>)>| {
+        claim.map(|(_, sagas)| sagas.iter().map(|saga| saga.ticket.0).collect::<Vec<_>>())
+    };
+    assert_eq!(tickets(line.claim(8, later)), Some(vec![refused]), "by itself");
+    assert_eq!(line.claim_refused(sagas([refused]), later), Some(SagaId::from_u128(5)));
+    assert_eq!(tickets(line.claim(8, later)), None);
+    assert_eq!(tickets(line.claim(8, later + CLAIM_AGAIN)), Some(vec![refused]));
+    line.seen(state(12, 12), later);
+    line.claim_ended(Vec::new(), true, later);
+    assert!(line.is_empty());
+}
+
+#[test]
+fn a_database_that_refuses_any_claim_is_not_asked_about_the_whole_line() {
+    let mut line = line();
+    read(&mut line, 300, state(0, 200), 1..=200);
+    let mut tries = 0;
+    while let Some((_, tickets)) = claimed(&mut line, 100) {
+        tries += 1;
+        line.claim_refused(sagas(tickets), START);
+    }
+    assert!(tries < 20, "{tries}");
+    assert_eq!(line.set_aside.len(), SET_ASIDE_MAX);
+    let later = START + CLAIM_AGAIN;
+    let mut order = Vec::new();
+    while let Some((_, next)) = line.claim(1, later) {
+        order.push(next[0].ticket.0);
+        line.seen(state(order.len() as u64, 200), later);
+        line.claim_ended(Vec::new(), true, later);
+    }
+    assert_eq!(order, (1..=200).collect::<Vec<_>>(), "when it is mended, all go on in their order");
+}
+
+/// The first can't be claimed here, and others have been claimed elsewhere: the served ticket does not say so.
+#[test]
+fn what_is_claimed_elsewhere_behind_a_refused_saga_is_not_claimed_again_and_again() {
+    let mut line = line();
+    read(&mut line, 10, state(0, 4), 1..=4);
+    assert_eq!(claimed(&mut line, 1), Some((0, vec![1])));
+    line.claim_refused(sagas([1]), START);
+    assert_eq!(claimed(&mut line, 2), Some((0, vec![2, 3])));
+    line.seen(state(0, 4), START);
+    line.claim_ended(sagas([2, 3]), false, START);
+    assert_eq!(claimed(&mut line, 2), None, "the line is read again");
+    assert_eq!(asked(&mut line, 10, START), Some((Ticket(0), READ_MAX)));
+    line.read(Ticket(0), READ_MAX, state(0, 4), sagas([1, 4]), START);
+    assert_eq!(claimed(&mut line, 2), Some((0, vec![4])));
 }
 
 #[test]
@@ -214,7 +283,7 @@ fn what_others_have_at_work_is_waited_for() {
     let claimed = line.claim(100, START).map(|(_, sagas)| sagas.len());
     assert_eq!(claimed, Some(3), "accepted at 100, 200 and 300");
     line.seen(with_bound(3, Some(350)), START);
-    line.claim_ended(Vec::new());
+    line.claim_ended(Vec::new(), true, START);
     assert!(line.claim(100, START).is_none());
     let again = line.wake_at().expect("it looks again");
     assert!(again <= START + LOOK_AT_OTHERS, "soon: another instance goes on at any moment");
@@ -223,6 +292,6 @@ fn what_others_have_at_work_is_waited_for() {
     line.seen(with_bound(3, Some(500)), again);
     assert_eq!(line.claim(100, again).map(|(_, sagas)| sagas.len()), Some(2));
     line.seen(with_bound(5, None), again);
-    line.claim_ended(Vec::new());
+    line.claim_ended(Vec::new(), true, START);
     assert_eq!(line.claim(100, again).map(|(_, sagas)| sagas.len()), Some(4), "nobody else is at work");
 }

@@ -362,3 +362,34 @@ fn a_saga_that_waits_on_keeps_its_slot_free_though_another_call_of_it_is_answere
     assert_eq!(shell.core.parked(), 0);
     assert!(shell.names().contains(&"Hold"));
 }
+
+/// The database refuses to have the second of three taken out of the line.
+#[test]
+fn only_the_saga_that_the_database_refuses_waits_on() {
+    let mut shell = Shell::with(&CoreConfig { in_flight_max: 3, ..CoreConfig::default() });
+    shell.line.last = Ticket(3);
+    shell.step([Input::LineBegun]);
+    shell.read(1..=3);
+    let mut claims = Vec::new();
+    while let Some(commit) = shell.commits.pop() {
+        let (after, tickets) = turns(&commit).expect("a claim");
+        if tickets.contains(&2) {
+            shell.answer_commit(&commit, CommitAnswer::Refused { problem: "no".to_owned() });
+        } else {
+            let answer = shell.written(&commit);
+            shell.line.served = Ticket(1);
+            let CommitAnswer::Written { admissions, claimed, appends, .. } = answer else { panic!("it is written") };
+            let line = Some(shell.line.clone());
+            shell.answer_commit(&commit, CommitAnswer::Written { admissions, claimed, appends, line });
+        }
+        claims.push((after, tickets));
+    }
+    let expected = [(0, vec![1, 2, 3]), (0, vec![1]), (1, vec![2, 3]), (1, vec![2]), (1, vec![3])];
+    assert_eq!(claims, expected, "others go past it");
+    let is_shown = |notice: &Notice| matches!(notice, Notice::TurnRefused { saga, .. } if *saga == id(2));
+    assert_eq!(shell.notices.iter().filter(|notice| is_shown(notice)).count(), 1);
+    assert_eq!(shell.core.in_memory(), 2);
+    shell.wait(Duration::from_secs(5));
+    let again = shell.commits.iter().find_map(|commit| turns(commit));
+    assert_eq!(again, Some((1, vec![2])), "it is tried again by itself");
+}

@@ -46,7 +46,10 @@ pub(super) fn audit(world: &World<'_>) {
         let undone = match step.kind {
             Kind::Compensatable if action == CallStatus::Refused => false,
             Kind::Compensatable => is_started || adopted && progress.applies,
-            _ => is_asked && (adopted && !is_started || progress.is_refused_manually),
+            _ => {
+                let is_unanswered = adopted && !is_started || action == CallStatus::Trying;
+                is_asked && (is_unanswered || progress.is_refused_manually)
+            }
         };
         if !committed && undone != (undo == CallStatus::Done) {
             broken("undone is not what may have been done");
@@ -74,7 +77,11 @@ fn audit_order(world: &World<'_>) {
     for direction in [Direction::Forward, Direction::Compensation] {
         let stages = world.log.iter().filter_map(|recorded| match &recorded.event {
             Event::Succeeded { step, direction: of, .. } if *of == direction => {
-                Some(world.def.step(world.def.index(step).unwrap()).stage)
+                let index = world.def.index(step).unwrap();
+                // A withdrawal on an operator's word holds up no other compensation.
+                let is_late =
+                    direction == Direction::Compensation && world.state.steps()[index.get()].is_withdrawn_manually;
+                (!is_late).then(|| world.def.step(index).stage)
             }
             _ => None,
         });

@@ -272,7 +272,94 @@ fn the_question_is_not_skipped_nor_given_up() {
     let log = world.log.clone();
     world.intervene(never()).unwrap();
     assert_eq!(world.log, log, "a command that comes again changes nothing");
+    let other = world.input(Input::Operator {
+        command: never(),
+        by: "grace".to_owned(),
+        reason: "once more".to_owned(),
+        command_id: None,
+    });
+    let owed = OperatorCommandError::WithdrawalOwed { step: "commit_enrollments" };
+    assert_eq!(other, Err(DecideError::Operator(owed)));
     let world = world.run(&Script::default());
     audit(&world);
     assert_eq!(world.state.phase(), Phase::Compensated);
+}
+
+/// The operator's word ends the wait of the client. The saga ends when the service has answered, so that a late call of
+/// the pivot meets its tombstone.
+#[test]
+fn a_withdrawal_on_an_operators_word_is_called_until_it_is_answered() {
+    let def = asked();
+    let found = |script: &str| {
+        let mut world = cancelled_behind(&def);
+        let ask = world.in_flight.iter().position(|(_, direction, _)| *direction == Direction::Compensation).unwrap();
+        world.answer(ask, CallAnswer::Unknown(CallError::new(Code::Unavailable, "away", None)));
+        let answer = Resolution::Refused { refusal: String::new() };
+        world.intervene(OperatorCommand::Resolve { step: "commit_enrollments".to_owned(), answer }).unwrap();
+        world.run(&Script::parse(script))
+    };
+    let failures = ["unavailable"; 9].join(",");
+    let world = found(&format!("undo:commit_enrollments={failures}"));
+    audit(&world);
+    let history = world.history();
+    let undone = [
+        "undo commit_enrollments found refused; undo create_enrollments; undo hold_seats; undo reserve_courses; notify",
+        "undo commit_enrollments; finished => compensated, cancelled",
+    ];
+    assert!(undone.iter().all(|part| history.contains(part)), "{history}");
+    assert_eq!(history.matches("undo commit_enrollments unavailable!").count(), 7, "a person still has to look");
+    // It has happened after all, when the rest was undone already: that is for a person, and no end.
+    let mut world = cancelled_behind(&def);
+    let ask = |world: &World<'_>| {
+        let is_it = |(step, direction, _): &(StepIndex, Direction, u32)| {
+            (*step, *direction) == (def.pivot(), Direction::Compensation)
+        };
+        world.in_flight.iter().position(is_it)
+    };
+    let first = ask(&world).unwrap();
+    world.answer(first, CallAnswer::Unknown(CallError::new(Code::Unavailable, "away", None)));
+    let answer = Resolution::Refused { refusal: String::new() };
+    world.intervene(OperatorCommand::Resolve { step: "commit_enrollments".to_owned(), answer }).unwrap();
+    world.now_ms += 1_000;
+    world.input(Input::Wake).unwrap();
+    let again = ask(&world).expect("it is called on");
+    world.answer(again, CallAnswer::Refused("it has happened".to_owned()));
+    assert!(world.state.needs_attention());
+    assert_eq!(world.state.phase(), Phase::Compensating);
+    while let Some(place) = world.in_flight.iter().position(|(step, _, _)| *step != def.pivot()) {
+        world.answer(place, CallAnswer::Done(String::new()));
+    }
+    assert_eq!((world.state.phase(), world.state.outcome()), (Phase::Compensating, Outcome::Cancelled));
+    let advised: Vec<_> = advice(&def, &world.state).iter().map(|advice| advice.command).collect();
+    assert_eq!(advised, ["retry", "abandon"]);
+    let headline = explain(&def, &world.state, None, world.now_ms);
+    assert!(headline.starts_with("compensating: all is undone, and the service of its pivot is called"), "{headline}");
+    assert!(headline.contains("has happened, though it was resolved as refused; undo it there"), "{headline}");
+    world.intervene(OperatorCommand::Abandon).unwrap();
+    assert_eq!(world.state.phase(), Phase::Abandoned);
+}
+
+/// In logs from before, the finding was kept as done, and nothing was called any more.
+#[test]
+fn an_old_finding_about_a_question_still_folds() {
+    let def = asked();
+    let mut world = cancelled_behind(&def);
+    let ask = world.in_flight.iter().position(|(_, direction, _)| *direction == Direction::Compensation).unwrap();
+    world.answer(ask, CallAnswer::Unknown(CallError::new(Code::Unavailable, "away", None)));
+    let (step, direction) = ("commit_enrollments".to_owned(), Direction::Compensation);
+    let event = Event::Intervened {
+        by: "ada".to_owned(),
+        reason: "before".to_owned(),
+        intervention: Intervention::Resolve { step, direction, answer: Resolution::Done },
+        command_id: None,
+    };
+    world.log.push(Recorded { sequence: world.state.sequence() + 1, at_ms: world.now_ms, event });
+    let mut old = World::replay(&def, world.log);
+    assert_eq!(old.state.steps()[def.pivot().get()].undo.status, CallStatus::Done);
+    old.input(Input::Resume).unwrap();
+    let old = old.run(&Script::default());
+    assert!(old.history().ends_with(
+        "undo commit_enrollments found done; undo create_enrollments; undo hold_seats; undo reserve_courses; notify; \
+         finished => compensated, cancelled"
+    ));
 }

@@ -60,3 +60,14 @@ fn a_state_of_another_set_is_a_fault() {
     let state = SagaState::replay(&sample(), &log).unwrap();
     Definitions::new(second()).of(&state);
 }
+
+#[test]
+fn new_sagas_may_begin_with_an_earlier_version() {
+    let first = set().beginning_with(1).unwrap();
+    assert_eq!(first.current(), &sample());
+    assert_eq!(first.all().count(), 2, "the newer one is still read and driven");
+    assert_eq!(first.get("registration", 2), Some(&second()));
+    assert_eq!(first.clone().beginning_with(1).unwrap(), first);
+    assert_eq!(first.beginning_with(2).unwrap(), set());
+    assert_eq!(set().beginning_with(3).unwrap_err(), NotDefined { version: 3 });
+}

@@ -13,7 +13,7 @@ const NAMES: [&str; 16] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k"
 fn definitions() -> impl Strategy<Value = Definition> {
     let before = prop::collection::vec(1_usize..=3, 0..=3);
     let after = prop::collection::vec(prop::collection::vec(any::<bool>(), 1..=3), 0..=2);
-    (before, after, any::<bool>()).prop_map(|(before, after, is_asked)| {
+    (before, after, any::<bool>(), any::<bool>()).prop_map(|(before, after, is_asked, is_withdrawable)| {
         let mut names = NAMES.into_iter();
         let mut stages = Vec::new();
         for size in before {
@@ -33,7 +33,11 @@ fn definitions() -> impl Strategy<Value = Definition> {
             kind,
             retry: retry(),
         });
-        Definition::try_new("random", 1, 5_000, steps.collect()).expect("sound by construction")
+        let definition = Definition::try_new("random", 1, 5_000, steps.collect()).expect("sound by construction");
+        if !(is_asked && is_withdrawable) {
+            return definition;
+        }
+        definition.with_withdrawable_pivot().expect("its pivot has a compensation")
     })
 }
 

@@ -170,6 +170,26 @@ async fn a_cancel_comes_in_time_or_too_late() {
     assert_eq!(again.outcome(), Outcome::Cancelled);
 }
 
+/// The service that enrolls is away, so that the registration waits in its pivot.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_counts_while_the_enrollment_service_is_away() {
+    let mut world = World::start().await;
+    world.enrollments.stop().await;
+    let stuck = world.submit_for("s1", "k1", &["LAST"], &[], 0).await.expect("accepted").registration_id;
+    let has_seat = async || world.availability(&["LAST"]).await.expect("seats").0 == "LAST:0";
+    until("it holds the seat", has_seat).await;
+    let turned = world.cancel(&stuck).await.expect("the cancel is recorded");
+    assert_eq!((turned.outcome(), reasons(&turned)), (Outcome::Pending, vec![Reason::RegistrationCancelled]));
+    assert!(has_seat().await, "nothing is given back before the service has answered");
+    world.enrollments.resume().await;
+    until("the cancel is complete", async || world.get(&stuck).await.outcome() == Outcome::Cancelled).await;
+    // The seat is free, and the student's record too.
+    let other = world.submit("s2", "k1", &["LAST"], &[]).await.expect("an outcome");
+    assert_eq!(other.outcome(), Outcome::Enrolled);
+    let again = world.submit("s1", "k2", &["A"], &[]).await.expect("an outcome");
+    assert_eq!(again.outcome(), Outcome::Enrolled);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_come_in_pages_newest_first() {
     let world = World::start().await;

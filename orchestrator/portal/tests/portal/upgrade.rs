@@ -49,7 +49,8 @@ async fn enrolled(world: &World, student: &str) -> Vec<String> {
     shown
 }
 
-/// Where an upgrade finds a registration: the service that is away, the step that was done last, and the one that fails.
+/// Where an upgrade finds a registration: the service that is away, the step that was done last, and the one that
+/// fails.
 struct Point {
     away: fn(&mut World) -> &mut Service,
     last: &'static str,
@@ -190,4 +191,28 @@ async fn an_earlier_release_leaves_version_2_alone_and_says_so() {
     })
     .await;
     assert_eq!(enrolled(&world, "s3").await, ["B ENROLLED"]);
+}
+
+/// The first step of an upgrade with a way back: what this release begins is of version 1, and an orchestrator of the
+/// earlier release takes it over, shows it and ends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_begins_with_version_1_can_go_back_to_the_earlier_release() {
+    let mut world = World::start_shared().await;
+    let upgraded = world.replica_beginning_with_version_1().await;
+    // It still drives and shows what another replica has begun with version 2.
+    let newer = submit(&world.orchestrator, "s1", &["A"], &[]).await;
+    world.seats.stop().await;
+    let id = submit(&upgraded, "s2", &["B"], &[]).await;
+    until("it is stuck", async || fails(&saga(&upgraded, &id).await, "hold_seats")).await;
+    let summary = |saga: ops::GetSagaResponse| saga.summary.expect("a summary");
+    assert_eq!(summary(saga(&upgraded, &id).await).definition_version, 1);
+    assert_eq!(summary(saga(&upgraded, &newer).await).definition_version, 2);
+    let mut tx = world.database.begin().await.expect("a transaction");
+    tx.execute("UPDATE instances SET dead = 1", Args::new()).await.expect("all of this release count as ended");
+    tx.commit().await.expect("committed");
+    let (earlier, _end) = world.earlier_release().await;
+    world.seats.resume().await;
+    until("the earlier release ends it", async || summary(saga(&earlier, &id).await).phase() == SagaPhase::Completed)
+        .await;
+    assert_eq!(enrolled(&world, "s2").await, ["B ENROLLED"]);
 }

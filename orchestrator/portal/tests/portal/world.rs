@@ -297,6 +297,12 @@ impl World {
         orchestrate(database, workload, RuntimeConfig::default(), self.shutdown.clone()).await
     }
 
+    /// The same; its registrations begin with version 1.
+    pub async fn replica_beginning_with_version_1(&self) -> Channel {
+        let workload = registrations(&self.channels).beginning_with(1).expect("it is known");
+        orchestrate(self.database.clone(), workload, RuntimeConfig::default(), self.shutdown.clone()).await
+    }
+
     /// The same of the release before this one, which knows version 1 of the registration alone. It ends by the token.
     pub async fn earlier_release(&self) -> (Channel, CancellationToken) {
         let shutdown = self.shutdown.child_token();

@@ -42,8 +42,8 @@ impl Invariant for ManualIsTold {
     }
 }
 
-/// "Refused" of a pivot means that the pivot never happens. While its compensation is being tried, that is resolved as
-/// done.
+/// "Refused" of a pivot means that the pivot never happens. While its compensation is being tried, the log says so of
+/// the compensation.
 fn is_what(definition: &Definition, command: &OperatorCommand, intervention: &Intervention) -> bool {
     match (command, intervention) {
         (OperatorCommand::Retry { step: wanted }, Intervention::Retry { step }) => step == wanted,
@@ -55,7 +55,7 @@ fn is_what(definition: &Definition, command: &OperatorCommand, intervention: &In
             let pivot = definition.index(step).filter(|index| definition.step(*index).kind == Kind::Pivot);
             let is_answer = match (pivot, direction) {
                 (Some(_), Direction::Compensation) => {
-                    matches!(found, Resolution::Refused { .. }) && *answer == Resolution::Done
+                    matches!((found, answer), (Resolution::Refused { .. }, Resolution::Refused { .. }))
                 }
                 _ => answer == found,
             };

@@ -1,4 +1,5 @@
-//! A decided call is not made: an instance makes no call that is over by its own log.
+//! A decided call is not made: an instance makes no call that is over by its own log. It makes no call of a pivot that
+//! is being withdrawn, unless the pivot has happened.
 
 use matricula_engine::{CallStatus, Direction, Phase};
 
@@ -20,8 +21,10 @@ impl Invariant for NoDecidedCall {
         let status = step.call(of.direction).status;
         // The answer that the pivot has happened may be known and not be written yet: then it is due again.
         let is_pivot = of.direction == Direction::Forward && of.step == world.table(of.saga).definition.pivot();
-        let is_reverted = is_pivot && step.undo.status == CallStatus::Trying;
-        let may_be_due = matches!(status, CallStatus::NotStarted | CallStatus::Trying) || is_reverted;
+        let is_withdrawn = is_pivot && step.undo.status == CallStatus::Trying;
+        let has_happened = || world.witness.effects(of.saga, of.step).done > 0;
+        hold(!is_withdrawn || has_happened(), || format!("{instance} makes {of}, which is being withdrawn"))?;
+        let may_be_due = matches!(status, CallStatus::NotStarted | CallStatus::Trying) || is_withdrawn;
         // The compensation of a step settles a late action, so an action may be made late.
         hold(may_be_due && seen.state.phase() != Phase::Abandoned, || {
             format!("{instance} makes {of}, which is {status:?} in a saga that is {}", seen.state.phase().as_str())

@@ -1,6 +1,6 @@
 //! Turns follow tickets, over all instances: later acceptances have larger tickets, a claim takes the queued saga with
-//! the smallest ticket, unless that one is cancelled, and nothing begins at once while an older saga is queued. No claim
-//! names a saga twice.
+//! the smallest ticket, unless that one is cancelled, and nothing begins at once while an older saga is queued. Claims
+//! go past a saga only when the store has refused to have that one taken out of the line. No claim names a saga twice.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
@@ -11,6 +11,8 @@ pub(super) struct TurnsFollowTickets {
     last: u64,
     /// In the order in which they were accepted.
     queued: Vec<(u64, SagaNo)>,
+    /// Sagas whose turn the store has refused.
+    refused: Vec<SagaNo>,
 }
 
 impl Invariant for TurnsFollowTickets {
@@ -36,10 +38,15 @@ impl Invariant for TurnsFollowTickets {
                     return Err(format!("{saga} with ticket {ticket} leaves the line, and is not in it"));
                 };
                 self.queued.remove(place);
-                let older = self.queued.first().filter(|_| place > 0);
+                let is_passed_over = |(_, older): &&(u64, SagaNo)| self.refused.contains(older);
+                let older = self.queued[..place].iter().find(|older| !is_passed_over(older));
                 hold(older.is_none() || *is_out_of_order, || {
                     format!("the turn of {saga} with ticket {ticket} comes before that of {older:?}")
                 })
+            }
+            Fact::RowRefused { saga, .. } => {
+                self.refused.push(*saga);
+                Ok(())
             }
             Fact::CommitSent { instance, turns, .. } => {
                 let mut once = turns.clone();

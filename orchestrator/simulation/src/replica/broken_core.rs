@@ -12,8 +12,8 @@ use matricula_core::{
     StoreAnswer, StoreRequest, Ticket, Workflow,
 };
 use matricula_engine::{
-    CallAnswer, CallError, CallStatus, Code, DecideError, Direction, Input as SagaInput, OperatorCommand, Outcome,
-    Recorded, Resolution, SagaState, StepIndex, Wait,
+    CallAnswer, CallError, CallStatus, CallWait, Code, DecideError, Direction, Input as SagaInput, OperatorCommand,
+    Outcome, Recorded, Resolution, SagaState, StepIndex, Wait,
 };
 
 use super::bounds::DESTINATION_IN_FLIGHT_MAX;
@@ -65,8 +65,10 @@ struct Memory {
     held_back: Vec<(Moment, SagaCommit)>,
     /// How many slots of each destination were never given back.
     kept: BTreeMap<&'static str, usize>,
-    /// Calls that an operator has decided, and that are made all the same once the decision is persisted.
+    /// Calls that the saga does not wait for any more, and that are made all the same once that is persisted.
     withdrawn: Vec<(SagaId, StepIndex, Direction)>,
+    /// Failing pivots that an operator has found not to have happened.
+    found: Vec<(SagaId, StepIndex)>,
     made: u64,
     replies: Vec<(Caller, Reply)>,
 }
@@ -197,7 +199,19 @@ impl BrokenCore {
     }
 
     fn commanded(&mut self, missing: Broken, now: Moment, saga: SagaId, command: SagaInput) -> SagaInput {
+        if missing == Broken::CancelledPivotsAreMade && matches!(command, SagaInput::Cancel { .. }) {
+            self.remember_pivot(now, saga);
+        }
         let SagaInput::Operator { command, by, reason, command_id } = command else { return command };
+        if missing == Broken::FoundPivotsAreLeft
+            && matches!(command, OperatorCommand::Resolve { answer: Resolution::Refused { .. }, .. })
+            && let Some(view) = self.core.look(now, saga)
+        {
+            let definition = self.core.workflow().shape.definitions.of(&view.state);
+            let pivot = definition.pivot();
+            let is_failing = view.state.trying(definition).any(|(step, _, call)| step == pivot && call.attempts > 0);
+            self.memory.found.extend(is_failing.then_some((saga, pivot)));
+        }
         let step = match &command {
             OperatorCommand::Skip { step } | OperatorCommand::Resolve { step, .. } => Some(step),
             OperatorCommand::Retry { .. } | OperatorCommand::Abandon => None,
@@ -219,6 +233,20 @@ impl BrokenCore {
             command => command,
         };
         SagaInput::Operator { command, by, reason, command_id }
+    }
+
+    /// Remembers the pivot of a saga, if its call waits for its service.
+    fn remember_pivot(&mut self, now: Moment, saga: SagaId) {
+        let Some(view) = self.core.look(now, saga) else { return };
+        let definition = self.core.workflow().shape.definitions.of(&view.state);
+        let pivot = definition.pivot();
+        let is_it = |wait: &CallWait| {
+            let has_not_left = matches!(wait.wait, Wait::Queue { .. } | Wait::Breaker { .. } | Wait::Limit { .. });
+            wait.step == definition.step(pivot).name && wait.direction == Direction::Forward && has_not_left
+        };
+        if view.waits.iter().any(is_it) {
+            self.memory.withdrawn.push((saga, pivot, Direction::Forward));
+        }
     }
 
     /// Changes what the core returns; returns inputs that the core is to be given at once because of it.
@@ -247,7 +275,7 @@ impl BrokenCore {
             })),
             Broken::RefusedAreHidden => ready.store.retain(|request| !matches!(request, StoreRequest::Flag { .. })),
             Broken::CompensatesAfterThePivot => self.compensate_after_the_pivot(now, ready),
-            Broken::WithdrawnCallsAreMade => self.make_withdrawn(now, ready),
+            Broken::WithdrawnCallsAreMade | Broken::CancelledPivotsAreMade => self.make_withdrawn(now, ready),
             _ => {}
         }
         self.memory.commits_sent(missing, &mut ready.commits);
@@ -282,7 +310,7 @@ impl BrokenCore {
         }
     }
 
-    /// A call that an operator has decided is made once that is persisted.
+    /// A call that the saga does not wait for any more is made once that is persisted.
     fn make_withdrawn(&mut self, now: Moment, ready: &mut Ready<Simulated>) {
         let done = ready.replies.iter().filter(|(_, reply)| matches!(reply, CoreReply::Done(_)));
         let done: Vec<SagaNo> = done.map(|(caller, _)| caller.saga).collect();
@@ -415,7 +443,10 @@ impl Memory {
                 let answers = answer.unwrap_or_else(|error| vec![CallAnswer::Unknown(error); calls.len()]);
                 (number, Ok(answers.into_iter().zip(&*calls).map(refused).collect()))
             }
-            (Broken::UnansweredStepsAreLeft | Broken::AdoptionIsSilent, Ok(mut answers)) => {
+            (
+                Broken::UnansweredStepsAreLeft | Broken::AdoptionIsSilent | Broken::FoundPivotsAreLeft,
+                Ok(mut answers),
+            ) => {
                 for place in self.left_out.get(&number.0).into_iter().flatten() {
                     answers.insert(*place, CallAnswer::Done(String::new()));
                 }
@@ -502,29 +533,30 @@ impl Memory {
                 }
             }
             Broken::UnansweredStepsAreLeft => {
-                self.leave_out(rpcs, again, |_, state| state.status == CallStatus::Trying);
+                self.leave_out(rpcs, again, |call| action_of(call) == CallStatus::Trying);
             }
             Broken::AdoptionIsSilent => {
                 let adopted = self.adopted.clone();
-                self.leave_out(rpcs, again, |saga, state| {
-                    adopted.contains(&saga) && state.status == CallStatus::NotStarted
+                self.leave_out(rpcs, again, |call| {
+                    adopted.contains(&call.saga) && action_of(call) == CallStatus::NotStarted
                 });
+            }
+            Broken::FoundPivotsAreLeft => {
+                let found = self.found.clone();
+                self.leave_out(rpcs, again, |call| found.contains(&(call.saga, call.step)));
             }
             _ => {}
         }
     }
 
-    /// Leaves compensations out by what is known of their actions; they count as done.
+    /// Leaves compensations out; they count as done.
     fn leave_out(
         &mut self,
         rpcs: &mut Vec<SagaRpc>,
         again: &mut Vec<Input<Simulated>>,
-        is_left_out: impl Fn(SagaId, &matricula_engine::CallState) -> bool,
+        is_left_out: impl Fn(&Call<Rc<Request>>) -> bool,
     ) {
-        let is_left = |call: &Call<Rc<Request>>| {
-            call.direction == Direction::Compensation
-                && is_left_out(call.saga, &call.state.steps()[call.step.get()].action)
-        };
+        let is_left = |call: &Call<Rc<Request>>| call.direction == Direction::Compensation && is_left_out(call);
         for mut rpc in std::mem::take(rpcs) {
             let places: Vec<usize> = (0..rpc.calls.len()).filter(|place| is_left(&rpc.calls[*place])).collect();
             if places.len() == rpc.calls.len() {
@@ -539,6 +571,11 @@ impl Memory {
             rpcs.push(rpc);
         }
     }
+}
+
+/// The status of the action of a call's step.
+fn action_of(call: &Call<Rc<Request>>) -> CallStatus {
+    call.state.steps()[call.step.get()].action.status
 }
 
 /// Whether it is an answer that fences the core.

@@ -26,7 +26,7 @@ pub(super) fn noted(instance: InstanceNo, notice: &Notice, store: &[CoreRequest]
             let is_shown = store.iter().any(is_shown);
             Some(Fact::RowRefused { instance, saga: number_of(*saga), is_shown })
         }
-        Notice::AdmissionRefused { saga, .. } => {
+        Notice::AdmissionRefused { saga, .. } | Notice::TurnRefused { saga, .. } => {
             Some(Fact::RowRefused { instance, saga: number_of(*saga), is_shown: true })
         }
         Notice::BreakerOpened { .. } => Some(Fact::BreakerOpened),

@@ -220,9 +220,6 @@ impl Store {
         let fronts = self.fronts_of_others(instance).filter(|front| front.is_unbroken && front.counts(now_ms));
         let claims_to_ms = fronts.map(|front| front.claims_to_ms).min().unwrap_or(i64::MAX);
         for turn in claim.turns.iter().filter(|turn| is_next || turn.is_out_of_order) {
-            if !turn.is_out_of_order {
-                self.set_line(LineState { served: self.line.served.max(turn.ticket), ..self.line });
-            }
             if let Some(queued) = self.queued(turn.saga) {
                 let front = ClaimFront {
                     ahead_ms: queued.accepted_at_ms.saturating_sub(claims_to_ms),
@@ -231,11 +228,21 @@ impl Store {
                 self.begin(instance, turn, front);
             }
         }
+        if is_next && claim.turns.iter().any(|turn| !turn.is_out_of_order) {
+            self.pass_turns();
+        }
         let is_mine = |turn: &Turn| {
             let row = self.rows.get(turn.saga.get()).and_then(Option::as_ref);
             row.is_some_and(|row| row.owner == instance && row.sequence == 1)
         };
         claim.turns.iter().map(is_mine).collect()
+    }
+
+    /// All before the first that is queued have had their turn; when none is queued, all.
+    fn pass_turns(&mut self) {
+        let queued = self.sagas().filter(|(_, row)| row.is_queued).map(|(_, row)| row.ticket);
+        let served = queued.min().map_or(self.line.last, |first| first - 1);
+        self.set_line(LineState { served: self.line.served.max(served), ..self.line });
     }
 
     fn begin(&mut self, instance: InstanceNo, turn: &Turn, front: ClaimFront) {

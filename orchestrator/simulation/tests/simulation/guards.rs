@@ -13,7 +13,7 @@ const HISTORIES: u64 = 10_000;
 const TIME: Duration = Duration::from_secs(60);
 
 /// A guard, and the invariants that see by themselves that it is missing.
-const SEEN_BY: [(Broken, &[&str]); 60] = [
+const SEEN_BY: [(Broken, &[&str]); 62] = [
     (StoreForgetsTheFence, &["a fenced instance is silent"]),
     (StoreForgetsTheSequence, &["the log folds"]),
     (StoreAnswersEarly, &["durable first", "nothing forgotten", "one outcome"]),
@@ -59,6 +59,8 @@ const SEEN_BY: [(Broken, &[&str]); 60] = [
     (StopIsIgnored, &["the stopping begin nothing"]),
     (SlotsAreNotCounted, &["turns"]),
     (WithdrawnCallsAreMade, &["a decided call is not made"]),
+    (CancelledPivotsAreMade, &["a decided call is not made"]),
+    (FoundPivotsAreLeft, &["answers are true"]),
     (SlotsStayEmpty, &["the line moves"]),
     (CallsInFlightAreHidden, &["a view is true"]),
     (QueuesHaveNoBound, &["the bounds hold"]),

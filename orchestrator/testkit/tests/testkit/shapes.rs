@@ -42,10 +42,16 @@ pub fn registration() -> Definition {
     ])
 }
 
+/// The same with a pivot that can be withdrawn.
+fn withdrawable() -> Definition {
+    registration().with_withdrawable_pivot().expect("its pivot has an undo")
+}
+
 /// Each shape with a name.
 pub fn all() -> Vec<(&'static str, Shape)> {
     vec![
         ("all steps of a registration", Shape::whole(registration())),
+        ("all steps, and a pivot that can be withdrawn", Shape::whole(withdrawable())),
         ("half of its steps", Shape::new(registration(), ["reserve", "create", "commit", "settle", "notify"])),
         ("a pivot alone", Shape::new(registration(), ["commit"])),
         (

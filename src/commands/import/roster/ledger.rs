@@ -1,9 +1,16 @@
-//! The enrollments that a plan of rosters looks at.
+//! The enrollments that a plan of rosters looks at, and what registrations under way have reserved.
+//!
+//! A registration that enrolls in one step has no enrollment before that step. Until then only the academic record has
+//! its adds, as pending, and its drops. The record is read first: what is enrolled between the two reads is then in
+//! both, and the enrollment counts.
 
 use std::collections::HashSet;
 
 use anyhow::Context as _;
 use matricula_campus::RosterEntry;
+use matricula_proto::academics::v1::academic_service_client::AcademicServiceClient;
+use matricula_proto::academics::v1::export_ledger_response::Entry;
+use matricula_proto::academics::v1::{self as academics, RecordedCourse};
 use matricula_proto::common::v1::EnrollmentStatus;
 use matricula_proto::enrollments::v1::enrollment_service_client::EnrollmentServiceClient;
 use matricula_proto::enrollments::v1::{Enrollment, ExportLedgerRequest};
@@ -13,7 +20,7 @@ use tonic::transport::Channel;
 use crate::clients::{explained, persistently};
 use crate::commands::import::state::PATIENCE;
 
-/// What the enrollment service has, in the order of registrations, which is the order of time.
+/// What the enrollment service has, in the order of registrations, which is the order of time. Then what is reserved.
 #[derive(Debug, Clone, Default)]
 pub struct Ledger {
     pub(super) known: Vec<Known>,
@@ -37,13 +44,15 @@ pub(super) enum Standing {
     Enrolled,
     /// A registration is under way that adds it or drops it.
     InMotion,
+    /// A registration is under way that adds it, and has no enrollment yet.
+    Reserved,
     DroppedByStudent,
     DroppedByImport,
 }
 
 impl Standing {
     pub(super) fn is_in_force(self) -> bool {
-        matches!(self, Self::Enrolled | Self::InMotion)
+        matches!(self, Self::Enrolled | Self::InMotion | Self::Reserved)
     }
 }
 
@@ -66,21 +75,87 @@ impl Known {
     }
 }
 
-/// Reads what matters to these rows: enrollments of their students, and what imports have brought.
-pub async fn read(enrollments: &Channel, rows: &[RosterEntry]) -> anyhow::Result<Ledger> {
-    let students: HashSet<&str> = rows.iter().map(|row| row.student_id.as_str()).collect();
-    let client = EnrollmentServiceClient::new(enrollments.clone());
-    let read = persistently(PATIENCE, |_| (), async || known(client.clone(), &students).await).await;
-    let known = read.map_err(|status| explained(&status)).context("the enrollment service")?;
-    Ok(Ledger { known })
+/// What the academic record has of registrations under way.
+#[derive(Debug, Default)]
+pub(super) struct Reserved {
+    /// Pending adds, as (student, section, registration), with their courses.
+    adds: Vec<([String; 3], String)>,
+    /// Courses that a registration is about to drop, as (student, section).
+    drops: HashSet<[String; 2]>,
 }
 
-async fn known(mut client: EnrollmentServiceClient<Channel>, students: &HashSet<&str>) -> Result<Vec<Known>, Status> {
-    let mut ledger = client.export_ledger(ExportLedgerRequest {}).await?.into_inner();
-    let mut known = Vec::new();
-    while let Some(entry) = ledger.message().await? {
-        let enrollment = entry.enrollment.and_then(Known::of);
-        known.extend(enrollment.filter(|one| one.row.is_some() || students.contains(one.student.as_str())));
+impl Reserved {
+    /// Takes a course of the record, if a registration under way has it.
+    pub(super) fn take(&mut self, course: RecordedCourse) {
+        let is_about_to_end = !course.dropped_by_registration_id.is_empty();
+        let status = course.status();
+        let RecordedCourse { student_id, section_id, course_id, registration_id, .. } = course;
+        match status {
+            EnrollmentStatus::Pending => self.adds.push(([student_id, section_id, registration_id], course_id)),
+            EnrollmentStatus::Enrolled if is_about_to_end => drop(self.drops.insert([student_id, section_id])),
+            _ => {}
+        }
     }
-    Ok(known)
+}
+
+impl Ledger {
+    /// The enrollments in the order of registrations, and what is reserved and has no enrollment.
+    pub(super) fn of(enrollments: impl IntoIterator<Item = Enrollment>, reserved: Reserved) -> Self {
+        let Reserved { adds, drops } = reserved;
+        let mut decided: HashSet<[String; 3]> = HashSet::new();
+        let mut known = Vec::new();
+        for enrollment in enrollments {
+            let Enrollment { student_id, section_id, registration_id, .. } = &enrollment;
+            decided.insert([student_id, section_id, registration_id].map(Clone::clone));
+            let Some(mut one) = Known::of(enrollment) else { continue };
+            if one.standing == Standing::Enrolled && drops.contains(&[one.student.clone(), one.section.clone()]) {
+                one.standing = Standing::InMotion;
+            }
+            known.push(one);
+        }
+        for (add, course) in adds.into_iter().filter(|(add, _)| !decided.contains(add)) {
+            let ([student, section, _], component) = (add, String::new());
+            known.push(Known { student, section, course, component, row: None, standing: Standing::Reserved });
+        }
+        Self { known }
+    }
+}
+
+/// Reads what matters to these rows: enrollments and reservations of their students, and what imports have brought.
+pub async fn read(academics: &Channel, enrollments: &Channel, rows: &[RosterEntry]) -> anyhow::Result<Ledger> {
+    let students: HashSet<&str> = rows.iter().map(|row| row.student_id.as_str()).collect();
+    let client = AcademicServiceClient::new(academics.clone());
+    let reserved = persistently(PATIENCE, |_| (), async || reserved(client.clone(), &students).await).await;
+    let reserved = reserved.map_err(|status| explained(&status)).context("the academic service")?;
+    let client = EnrollmentServiceClient::new(enrollments.clone());
+    let read = persistently(PATIENCE, |_| (), async || enrolled(client.clone(), &students).await).await;
+    let enrolled = read.map_err(|status| explained(&status)).context("the enrollment service")?;
+    Ok(Ledger::of(enrolled, reserved))
+}
+
+async fn reserved(mut client: AcademicServiceClient<Channel>, students: &HashSet<&str>) -> Result<Reserved, Status> {
+    let mut ledger = client.export_ledger(academics::ExportLedgerRequest {}).await?.into_inner();
+    let mut reserved = Reserved::default();
+    while let Some(entry) = ledger.message().await? {
+        if let Some(Entry::Course(course)) = entry.entry {
+            // What an import has brought to others may be about to be dropped.
+            if students.contains(course.student_id.as_str()) || !course.dropped_by_registration_id.is_empty() {
+                reserved.take(course);
+            }
+        }
+    }
+    Ok(reserved)
+}
+
+async fn enrolled(
+    mut client: EnrollmentServiceClient<Channel>,
+    students: &HashSet<&str>,
+) -> Result<Vec<Enrollment>, Status> {
+    let mut ledger = client.export_ledger(ExportLedgerRequest {}).await?.into_inner();
+    let mut enrolled = Vec::new();
+    while let Some(entry) = ledger.message().await? {
+        let matters = |one: &Enrollment| !one.roster_row_id.is_empty() || students.contains(one.student_id.as_str());
+        enrolled.extend(entry.enrollment.filter(matters));
+    }
+    Ok(enrolled)
 }

@@ -164,7 +164,11 @@ impl<'a> Planner<'a> {
             self.ending.entry(place.0).or_default().push(known);
             return;
         }
-        let by = if known.row.is_some() { "by an earlier import" } else { "by the student's own registration" };
+        let by = match (known.standing, &known.row) {
+            (Standing::Reserved, _) => "by a registration that is under way",
+            (_, Some(_)) => "by an earlier import",
+            (_, None) => "by the student's own registration",
+        };
         let part = self.part_of(known);
         self.taken.entry(place.0).or_default().insert(part, Taken { section: place.1, by });
     }

@@ -10,13 +10,15 @@ use jiff::civil::{Date, date};
 use matricula_campus::{
     Bundle, CourseId, RosterEntry, RosterId, Section, SectionId, Student, StudentId, Term, TermId, TermKind,
 };
+use matricula_proto::academics::v1::RecordedCourse;
 use matricula_proto::common::v1::{EnrollmentStatus, Reason, Refusal};
 use matricula_proto::enrollments::v1::Enrollment;
 use matricula_proto::ops::v1::roster_result::Result as Wire;
-use matricula_proto::ops::v1::{NotTakenOver, RosterResult, RosterRow};
-use matricula_proto::registration::v1::{Outcome as Decision, Registration};
+use matricula_proto::ops::v1::{DoorChange, NotTakenOver, RosterResult, RosterRow};
+use matricula_proto::registration::v1::{Door, Outcome as Decision, Registration};
 
-use super::ledger::{Known, Ledger};
+use super::door::paused;
+use super::ledger::{Ledger, Reserved};
 use super::plan::{Change, RosterPlan};
 use super::send::{Outcome, settled};
 
@@ -85,8 +87,8 @@ fn entry((line, text): (u64, &str)) -> RosterEntry {
     }
 }
 
-/// `S1 M1 E1 enrolled`: student, section, row or `own`, and how it stands.
-fn known(text: &str) -> Option<Known> {
+/// `S1 M1 E1 enrolled`: student, section, row or `own`, and how it stands; by registration `r1`.
+fn enrollment(text: &str) -> Enrollment {
     let words: Vec<&str> = text.split(' ').collect();
     let (status, dropped_by, by_import) = match words[3] {
         "enrolled" => (EnrollmentStatus::Enrolled, "", false),
@@ -97,7 +99,8 @@ fn known(text: &str) -> Option<Known> {
         "cancelled" => (EnrollmentStatus::Cancelled, "", false),
         other => panic!("{other}?"),
     };
-    Known::of(Enrollment {
+    Enrollment {
+        registration_id: "r1".to_owned(),
         student_id: words[0].to_owned(),
         section_id: words[1].to_owned(),
         course_id: words[1][..1].to_owned(),
@@ -106,27 +109,56 @@ fn known(text: &str) -> Option<Known> {
         dropped_by_registration_id: dropped_by.to_owned(),
         dropped_by_import: by_import,
         ..Enrollment::default()
-    })
+    }
+}
+
+/// `S1 M1 r1 pending`: student, section, the registration that adds it, and how the record has it.
+fn recorded(text: &str) -> RecordedCourse {
+    let words: Vec<&str> = text.split(' ').collect();
+    let (status, dropped_by) = match words[3] {
+        "pending" => (EnrollmentStatus::Pending, ""),
+        "enrolled" => (EnrollmentStatus::Enrolled, ""),
+        "leaving" => (EnrollmentStatus::Enrolled, "r9"),
+        "dropped" => (EnrollmentStatus::Dropped, "r9"),
+        other => panic!("{other}?"),
+    };
+    RecordedCourse {
+        student_id: words[0].to_owned(),
+        section_id: words[1].to_owned(),
+        course_id: words[1][..1].to_owned(),
+        registration_id: words[2].to_owned(),
+        status: status.into(),
+        dropped_by_registration_id: dropped_by.to_owned(),
+        credits_hundredths: 0,
+    }
 }
 
 fn plan(there: &[&str], rows: &[&str]) -> RosterPlan {
-    plan_on(TODAY, there, rows)
+    plan_on(TODAY, there, &[], rows)
 }
 
-fn plan_on(today: Date, there: &[&str], rows: &[&str]) -> RosterPlan {
+fn plan_on(today: Date, there: &[&str], record: &[&str], rows: &[&str]) -> RosterPlan {
     let sections = ["M1", "M2", "P1"].map(section).to_vec();
     let named = there.iter().map(|text| text.split(' ').next()).chain(rows.iter().map(|text| text.split(' ').nth(1)));
     let students = named.flatten().filter(|id| *id != "GONE").map(student).collect();
     let bundle = Bundle { terms: vec![term()], sections, students, ..Bundle::default() };
     let rows: Vec<RosterEntry> = (2..).zip(rows.iter().copied()).map(entry).collect();
-    let ledger = Ledger { known: there.iter().filter_map(|text| known(text)).collect() };
+    let mut reserved = Reserved::default();
+    record.iter().for_each(|text| reserved.take(recorded(text)));
+    let ledger = Ledger::of(there.iter().map(|text| enrollment(text)), reserved);
     RosterPlan::new(&bundle, &rows, &ledger, today)
 }
 
 /// The plan in words: changes as they are shown, notes as `row! message`.
 #[track_caller]
 fn check(there: &[&str], rows: &[&str], expect: &[&str]) {
-    let plan = plan(there, rows);
+    check_with(there, &[], rows, expect);
+}
+
+/// The same with an academic record.
+#[track_caller]
+fn check_with(there: &[&str], record: &[&str], rows: &[&str], expect: &[&str]) {
+    let plan = plan_on(TODAY, there, record, rows);
     let notes = plan.left_alone.iter().chain(&plan.conflicts).map(|note| format!("{}! {}", note.row, note.message));
     let changes = plan.end.iter().chain(&plan.add).map(Change::shown);
     assert_eq!(changes.chain(notes).collect::<Vec<_>>(), expect);
@@ -141,6 +173,27 @@ fn what_is_missing_is_added_once() {
     check(&["S1 M1 E1 cancelled"], &["E1 S1 M1"], &["E1: S1 into M1"]);
     check(&[], &["E1 S1 M1", "E2 S1 M1"], &["E1: S1 into M1"]);
     assert_eq!(plan(&["S1 M1 E1 enrolled"], &["E1 S1 M1", "E2 S1 M1"]).unchanged, 2);
+}
+
+/// A registration that enrolls in one step has no enrollment before it is decided.
+#[test]
+fn what_is_reserved_is_in_motion() {
+    check_with(&[], &["S1 M1 r2 pending"], &["E1 S1 M1", "E2 S2 M1"], &["E2: S2 into M1"]);
+    let under_way = "E1! S1 has section M2 of the same course, by a registration that is under way";
+    check_with(&[], &["S1 M2 r2 pending"], &["E1 S1 M1"], &[under_way]);
+    // An earlier import is under way that adds it: no row ends it meanwhile.
+    check_with(&[], &["S1 M1 r2 pending"], &[], &[]);
+    // The enrollment is newer than the record: it was decided between the two reads, or is not settled yet.
+    check_with(&["S1 M1 own enrolled"], &["S1 M1 r1 pending"], &["E1 S1 M1"], &[]);
+    let left_alone = "E1! S1 has dropped section M1, and stays out of it";
+    check_with(&["S1 M1 own dropped"], &["S1 M1 r1 pending"], &["E1 S1 M1"], &[left_alone]);
+    // Dropped, and a newer registration adds it again.
+    check_with(&["S1 M1 own dropped"], &["S1 M1 r2 pending"], &["E1 S1 M1"], &[]);
+    // A registration is about to drop what an import brought: the next import looks again.
+    check_with(&["S1 M1 E1 enrolled"], &["S1 M1 r1 leaving"], &[], &[]);
+    check_with(&["S1 M1 E1 enrolled"], &["S1 M1 r1 enrolled"], &[], &["E1: S1 out of M1"]);
+    // What the record says of the past says nothing.
+    check_with(&[], &["S1 M1 r1 dropped"], &["E1 S1 M1"], &["E1: S1 into M1"]);
 }
 
 #[test]
@@ -166,7 +219,7 @@ fn only_what_imports_brought_ends() {
 
 #[test]
 fn an_end_date_ends_a_row_before_the_term_does() {
-    let ended_on = |today, rows: &[&str]| plan_on(today, &["S1 M1 E1 enrolled"], rows).end.len();
+    let ended_on = |today, rows: &[&str]| plan_on(today, &["S1 M1 E1 enrolled"], &[], rows).end.len();
     assert_eq!(ended_on(TODAY, &["E1 S1 M1 2096-10-02"]), 0);
     assert_eq!(ended_on(TODAY, &["E1 S1 M1 2096-10-01"]), 1, "the day after the last one");
     assert_eq!(ended_on(date(2096, 12, 18), &["E1 S1 M1 2096-12-18"]), 0, "the term itself ends");
@@ -274,6 +327,23 @@ async fn patience_ends_with_what_is_left() {
     let (_, settled) = send(&["E1 S1 M1"], &[&["busy"]], Duration::from_secs(3)).await;
     let problem = settled.expect_err("it is never decided");
     assert!(problem.starts_with("1 rows of rosters are not decided yet, such as E1: S1 into M1"), "{problem}");
+}
+
+#[test]
+fn only_a_paused_registration_holds_up_rosters() {
+    let latest = |door: Door| DoorChange {
+        door: door.into(),
+        by: "grace".to_owned(),
+        reason: "capacities are wrong".to_owned(),
+        ..DoorChange::default()
+    };
+    assert_eq!([Door::Open, Door::Closed].map(|door| paused(&latest(door))), [None, None]);
+    let why = paused(&latest(Door::Paused)).expect("it is paused");
+    for part in
+        ["registration is paused, by grace", "capacities are wrong", "matricula registration open", "close --sentence"]
+    {
+        assert!(why.contains(part), "{part}: {why}");
+    }
 }
 
 #[test]

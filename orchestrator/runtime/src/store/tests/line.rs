@@ -110,6 +110,31 @@ fn queued(ticket: u64) -> Admitted {
     Admitted::Queued { ticket: Ticket(ticket) }
 }
 
+/// No instance can drive the first in line. It leaves the line, so that places are told from where the line is.
+#[tokio::test]
+async fn a_row_without_a_readable_id_leaves_the_line_and_needs_attention() {
+    for backend in BACKENDS {
+        let line = Line::new(backend).await;
+        line.admit(0, vec![waits("a", "1"), waits("b", "1"), waits("c", "1")]).await;
+        let database = &line.fixture.store.database;
+        let poison = "UPDATE sagas SET saga_id = 'nobody' WHERE ticket = 1";
+        let mut tx = database.write().await.unwrap();
+        tx.execute(poison, Args::new()).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(line.served_and_last().await, (0, 3), "{backend:?}: before anybody has read it");
+        let (state, rows) = line.read(0).await;
+        assert_eq!(rows.iter().map(|(_, ticket)| ticket.0).collect::<Vec<_>>(), [2, 3], "{backend:?}");
+        assert_eq!(state.served.0, 1, "{backend:?}: read the first time by the line above");
+        assert_eq!(line.claim(0, claim(1, &rows[..1], false)).await, [true], "{backend:?}");
+        assert_eq!(line.served_and_last().await, (2, 3), "{backend:?}: the line goes on");
+        let left = "SELECT phase, owner, needs_attention, finished FROM sagas WHERE saga_id = 'nobody'";
+        let left = database.fetch(left, Args::new()).await.unwrap();
+        let (phase, owner) = (left[0].text("phase").unwrap(), left[0].text("owner").unwrap());
+        let (attention, finished) = (left[0].int("needs_attention").unwrap(), left[0].int("finished").unwrap());
+        assert_eq!((phase.as_str(), owner.as_str(), attention, finished), ("running", "", 1, 0), "{backend:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_saga_begins_at_once_only_while_nobody_waits() {
     for backend in BACKENDS {
