@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
-use matricula_kit::database::{Database, DbError, Migrator, Schema};
+use matricula_kit::database::{Database, DbError, IdColumns, Migrator, Schema};
 use matricula_kit::participant::{Participant as _, Writer, WriterLimits};
 use matricula_kit::serve::Role;
 use matricula_kit::tasks::Tasks;
@@ -23,8 +23,10 @@ pub mod store;
 
 /// The tables of the service.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+const IDS: &[IdColumns] =
+    &[IdColumns { table: "course_record", columns: &["registration_id", "dropped_by_registration_id"] }];
 /// The schema of this service.
-pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, &[]);
+pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, IDS);
 
 /// Largest message: a batch of 1,000 operations, many times over.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -20,7 +20,7 @@
 
 use std::sync::Arc;
 
-use matricula_kit::database::{Database, DbError, Migrator, Schema};
+use matricula_kit::database::{Database, DbError, IdColumns, Migrator, Schema};
 use matricula_kit::metrics::Metric;
 use matricula_kit::participant::{Writer, WriterLimits};
 use matricula_kit::serve::Role;
@@ -53,8 +53,9 @@ pub const NAME: &str = "notifications";
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+const IDS: &[IdColumns] = &[IdColumns { table: "messages", columns: &["registration_id"] }];
 /// The schema of this service.
-pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, &[]);
+pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, IDS);
 
 /// Why the role could not be started.
 #[derive(Debug, thiserror::Error)]

@@ -18,7 +18,7 @@ mod store;
 
 use std::sync::Arc;
 
-use matricula_kit::database::{Database, DbError, Migrator, Schema};
+use matricula_kit::database::{Database, DbError, IdColumns, Migrator, Schema};
 use matricula_kit::participant::{Writer, WriterLimits};
 use matricula_kit::serve::Role;
 use matricula_kit::tasks::Tasks;
@@ -35,8 +35,9 @@ use crate::participant::Seats;
 
 /// The schema of the service, after the kit's own.
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+const IDS: &[IdColumns] = &[IdColumns { table: "holds", columns: &["registration_id", "released_by"] }];
 /// The schema of this service.
-pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, &[]);
+pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, IDS);
 
 /// Largest message: a thousand operations of twenty sections are well below it.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;

@@ -87,13 +87,13 @@ impl Participant for Fees {
     fn write(&self, tx: &mut Tx, world: &World, _now: UnixMs) -> Result<(), DbError> {
         let postings = &world.postings;
         let rows = Rows::new()
-            .text("registration_id", postings.iter().map(|posting| posting.registration.as_str()))
+            .id("registration_id", postings.iter().map(|posting| posting.registration.as_str()))
             .text("section_id", postings.iter().map(|posting| posting.section.as_str()))
             .text("kind", postings.iter().map(|posting| posting.kind.name()))
             .text("student_id", postings.iter().map(|posting| posting.student.as_str()))
             .text("term_id", postings.iter().map(|posting| posting.term.as_str()))
             .int("minor_units", postings.iter().map(|posting| posting.minor_units))
-            .text("caused_by_registration_id", postings.iter().map(|posting| posting.caused_by.as_str()))
+            .id("caused_by_registration_id", postings.iter().map(|posting| posting.caused_by.as_str()))
             .int("posted_at", postings.iter().map(|posting| posting.posted_at.0));
         tx.send(POST, rows.into());
 
@@ -149,7 +149,7 @@ fn queue_charges(tx: &mut Tx, operations: &[Operation<Command>]) -> PendingQuery
             Command::Refund { drops, .. } => registrations.extend(drops.iter().map(|drop| &drop.registration)),
         }
     }
-    tx.queue(CHARGES, Rows::new().text("registration_id", registrations.into_iter().map(SagaId::as_str)).into())
+    tx.queue(CHARGES, Rows::new().id("registration_id", registrations.into_iter().map(SagaId::as_str)).into())
 }
 
 fn charges_of(rows: Vec<Row>) -> Result<Charges, DbError> {
@@ -161,7 +161,7 @@ fn charges_of(rows: Vec<Row>) -> Result<Charges, DbError> {
             amount: Charge::stored(row.int("minor_units")?).map_err(DbError::corrupt)?,
             given_back: row.opt_text("back")?.is_some(),
         };
-        let registration = SagaId::stored(row.text("registration_id")?);
+        let registration = SagaId::stored(row.id("registration_id")?);
         charges.entry(registration).or_default().insert(SectionId::stored(row.text("section_id")?), charged);
     }
     Ok(charges)
@@ -172,12 +172,12 @@ fn posting(row: &Row) -> Result<Posting, DbError> {
     let kind = PostingKind::ALL.into_iter().find(|known| known.name() == kind);
     Ok(Posting {
         student: StudentId::stored(row.text("student_id")?),
-        registration: SagaId::stored(row.text("registration_id")?),
+        registration: SagaId::stored(row.id("registration_id")?),
         section: SectionId::stored(row.text("section_id")?),
         kind: kind.ok_or_else(|| DbError::corrupt("a posting of an unknown kind"))?,
         term: TermId::stored(row.text("term_id")?),
         minor_units: row.int("minor_units")?,
-        caused_by: SagaId::stored(row.text("caused_by_registration_id")?),
+        caused_by: SagaId::stored(row.id("caused_by_registration_id")?),
         posted_at: UnixMs(row.int("posted_at")?),
     })
 }
