@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use matricula_kit::answer::Answer;
 use matricula_kit::database::{Args, Database, DbError, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, RosterRowId, SagaId, SectionId, StudentId};
-use matricula_kit::participant::{Operation, Participant};
+use matricula_kit::participant::{Operation, Participant, Reading};
 use matricula_kit::time::UnixMs;
 
 use crate::domain::{Command, Enrollment, EnrollmentKey, RowState, World};
@@ -98,7 +98,7 @@ impl Participant for Enrollments {
 
     const NAME: &'static str = crate::NAME;
 
-    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>]) -> Result<World, DbError> {
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>], _: Reading) -> Result<World, DbError> {
         let commands = operations.iter().map(|operation| &operation.command);
         // Only what is added has to agree with what is in force.
         let (creating, ending): (Vec<&Command>, Vec<&Command>) = commands.partition(|command| command.is_change_set());

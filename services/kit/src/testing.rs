@@ -5,6 +5,7 @@ mod conformance;
 mod imports;
 mod plans;
 mod proxy;
+mod upgrade;
 
 use std::path::Path;
 
@@ -14,6 +15,7 @@ pub use conformance::barrier_holds;
 pub use imports::{import, imported};
 pub use plans::{RowsRead, scans_of_sqlite};
 pub use proxy::Proxy;
+pub use upgrade::{UPGRADES, Upgrade, upgraded};
 
 /// Environment variable with the URL of a PostgreSQL server on which tests may create databases, without a database
 /// name: `postgres://user@127.0.0.1:5433`. `cargo xtask test` starts one and sets it.

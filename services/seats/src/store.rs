@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use matricula_kit::database::{Args, Database, DbError, Row, Rows, Tx};
 use matricula_kit::id::{OverrideId, SagaId, SectionId, StepName, StudentId};
 use matricula_kit::imports;
-use matricula_kit::participant::Key;
+use matricula_kit::participant::{Key, Reading};
 use matricula_kit::source::Source;
 use matricula_kit::time::{TimeZone, UnixMs};
 
@@ -48,8 +48,14 @@ const INSERT_HOLDS: &str = "INSERT INTO holds (registration_id, section_id, step
 const RELEASE_HOLDS: &str = "UPDATE holds SET released_at = r.released_at, released_by = r.released_by FROM {rows} \
      WHERE holds.registration_id = r.registration_id AND holds.section_id = r.section_id AND holds.released_at IS NULL";
 
-/// Loads and locks what the commands may touch.
-pub async fn load(tx: &mut Tx, commands: impl Iterator<Item = &Command>, zone: TimeZone) -> Result<World, DbError> {
+/// Loads and locks what the commands may touch. A step that is new holds no seat yet: the key of a hold refuses it
+/// otherwise.
+pub async fn load(
+    tx: &mut Tx,
+    commands: impl Iterator<Item = &Command>,
+    reading: Reading,
+    zone: TimeZone,
+) -> Result<World, DbError> {
     let mut has_import = false;
     let mut sections = BTreeSet::new();
     let mut seats = BTreeSet::new();
@@ -58,7 +64,9 @@ pub async fn load(tx: &mut Tx, commands: impl Iterator<Item = &Command>, zone: T
         match command {
             Command::Hold { holder, wanted, .. } => {
                 sections.extend(wanted.iter().map(|wanted| wanted.section.clone()));
-                seats.extend(wanted.iter().map(|wanted| (holder.saga.clone(), wanted.section.clone())));
+                if reading == Reading::All {
+                    seats.extend(wanted.iter().map(|wanted| (holder.saga.clone(), wanted.section.clone())));
+                }
             }
             Command::ReleaseStep(holder) => {
                 steps.insert(holder);

@@ -13,7 +13,6 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
-use crate::MIGRATIONS;
 use crate::domain::tests::{any_script, command, commands, shown};
 
 mod upgrade;

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use matricula_kit::answer::Answer;
 use matricula_kit::database::{DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{SagaId, SectionId, StudentId, TermId};
-use matricula_kit::participant::{Operation, Participant};
+use matricula_kit::participant::{Operation, Participant, Reading};
 use matricula_kit::time::UnixMs;
 
 use crate::domain::price::Charge;
@@ -60,8 +60,8 @@ impl Participant for Fees {
 
     const NAME: &'static str = crate::NAME;
 
-    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>]) -> Result<World, DbError> {
-        let charges = queue_charges(tx, operations);
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>], reading: Reading) -> Result<World, DbError> {
+        let charges = queue_charges(tx, operations, reading);
         let (mut courses, mut terms) = (BTreeSet::new(), BTreeSet::new());
         for operation in operations {
             if let Command::Assess { adds, .. } = &operation.command {
@@ -138,11 +138,13 @@ async fn lock_balances(
     rows.iter().map(|row| Ok((StudentId::stored(row.text("student_id")?), row.int("balance")?))).collect()
 }
 
-/// Asks what every registration was charged that the operations name.
-fn queue_charges(tx: &mut Tx, operations: &[Operation<Command>]) -> PendingQuery {
+/// Asks what every registration was charged that the operations name. A registration that is assessed for the first time
+/// was charged nothing: the key of a posting refuses it otherwise.
+fn queue_charges(tx: &mut Tx, operations: &[Operation<Command>], reading: Reading) -> PendingQuery {
     let mut registrations: BTreeSet<&SagaId> = BTreeSet::new();
     for operation in operations {
         match &operation.command {
+            Command::Assess { .. } if reading == Reading::Undos => {}
             Command::Assess { registration, .. } | Command::Void { registration } => {
                 registrations.insert(registration);
             }

@@ -16,6 +16,8 @@ use crate::domain::price::{BalanceLimit, Credits, Currency, Percent, Price};
 use crate::domain::rates::{RateTable, RefundLadder, TermRates};
 use crate::domain::{Add, Basis, Command};
 
+mod upgrade;
+
 const TERM: &str = "2026-fall";
 
 struct World {

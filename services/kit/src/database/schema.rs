@@ -67,7 +67,7 @@ impl<'a> Schema<'a> {
         Self { migrations, ids, has_barrier: false }
     }
 
-    pub(super) fn migrations(&self) -> Vec<Migration> {
+    pub(crate) fn migrations(&self) -> Vec<Migration> {
         let kit = self.has_barrier.then(|| KIT_MIGRATIONS.iter()).into_iter().flatten();
         kit.chain(self.migrations.iter()).cloned().collect()
     }

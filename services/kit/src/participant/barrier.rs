@@ -59,7 +59,7 @@ pub(super) struct Barrier {
 
 /// What a batch reads before it decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reading {
+pub enum Reading {
     /// What is on record of its undos, and of what is so late that an answer may be on record. Its actions are taken to
     /// be new; an answer that is recorded then meets the primary key, and for any other the record is read after all.
     Undos,

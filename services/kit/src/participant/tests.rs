@@ -72,7 +72,7 @@ impl Participant for Counters {
 
     const NAME: &'static str = "counters";
 
-    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>]) -> Result<World, DbError> {
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>], _: Reading) -> Result<World, DbError> {
         self.commits.fetch_add(1, Ordering::SeqCst);
         let mut world = World::default();
         let names = Rows::new().text("name", operations.iter().map(|operation| operation.command.counter));

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use matricula_kit::answer::Answer;
 use matricula_kit::database::{Args, DbError, Row, Rows, Tx};
 use matricula_kit::id::{SagaId, StudentId};
-use matricula_kit::participant::{Operation, Participant};
+use matricula_kit::participant::{Operation, Participant, Reading};
 use matricula_kit::time::UnixMs;
 
 use crate::domain::retry::Undeliverable;
@@ -59,7 +59,16 @@ impl Participant for Notifications {
 
     const NAME: &'static str = crate::NAME;
 
-    async fn load(&self, tx: &mut Tx, operations: &[Operation<RegistrationResult>]) -> Result<World, DbError> {
+    async fn load(
+        &self,
+        tx: &mut Tx,
+        operations: &[Operation<RegistrationResult>],
+        reading: Reading,
+    ) -> Result<World, DbError> {
+        if reading == Reading::Undos {
+            // The key of a message refuses a second one.
+            return Ok(World::default());
+        }
         let registrations = operations.iter().map(|operation| operation.command.registration.as_str());
         let rows = Rows::new().id("registration_id", registrations);
         let mut world = World::default();
