@@ -73,6 +73,7 @@ pub enum StartError {
 pub async fn start(database: Database, config: &NotificationConfig) -> Result<Role, StartError> {
     let sink = config.sink.try_sink()?;
     database.migrate(&SCHEMA).await?;
+    database.set_fillfactor(&["messages"]).await?;
     Ok(role(database, sink, Delays::default()))
 }
 

@@ -36,11 +36,11 @@ pub struct Fees {
     has_posted: AtomicBool,
 }
 
-const CHARGES: &str = "SELECT c.registration_id, c.section_id, c.student_id, c.term_id, c.minor_units, b.kind AS back \
-                       FROM {rows} \
-                       JOIN postings c ON c.registration_id = r.registration_id AND c.kind = 'CHARGE' \
-                       LEFT JOIN postings b ON b.registration_id = c.registration_id \
-                       AND b.section_id = c.section_id AND b.kind <> 'CHARGE'";
+// What was given back is looked up for each charge: as a join, all that was ever given back would be read.
+const CHARGES: &str = "SELECT c.registration_id, c.section_id, c.student_id, c.term_id, c.minor_units, \
+                       (SELECT b.kind FROM postings b WHERE b.registration_id = c.registration_id \
+                       AND b.section_id = c.section_id AND b.kind <> 'CHARGE') AS back FROM {rows} \
+                       JOIN postings c ON c.registration_id = r.registration_id AND c.kind = 'CHARGE'";
 const POST: &str = "INSERT INTO postings (registration_id, section_id, kind, student_id, term_id, minor_units, \
                     caused_by_registration_id, posted_at) \
                     SELECT registration_id, section_id, kind, student_id, term_id, minor_units, \

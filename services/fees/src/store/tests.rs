@@ -6,7 +6,7 @@ use matricula_kit::answer::{Answer, DroppedCourse, Reason};
 use matricula_kit::database::{Args, Database};
 use matricula_kit::id::{CourseId, SagaId, SectionId, StepName, StudentId, TermId};
 use matricula_kit::imports::ImportError;
-use matricula_kit::participant::{Key, Leg, Operation, Participant as _, Writer, WriterLimits};
+use matricula_kit::participant::{Key, Leg, Operation, Participant as _, Reading, Writer, WriterLimits};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
 use matricula_kit::time::UnixMs;
@@ -399,7 +399,7 @@ async fn the_currency_does_not_change_under_a_batch() {
     let fees = Fees::default();
     let operations = [assess("r1", "s1", &["A"])];
     let mut tx = world.test.database.write().await.expect("a transaction");
-    let mut loaded = fees.load(&mut tx, &operations).await.expect("it is loaded");
+    let mut loaded = fees.load(&mut tx, &operations, Reading::All).await.expect("it is loaded");
     assert_eq!(amount(&fees.decide(&mut loaded, &operations[0], UnixMs(5))), Some(30_000));
     let importing = tokio::spawn(async move { import(&other, rates("JPY", 5_000)).await });
     let is_waiting = "SELECT 1 AS one FROM pg_locks WHERE NOT granted \
