@@ -24,5 +24,6 @@ mod rush;
 mod seats;
 mod seen;
 mod traces;
+mod upgrade;
 
 use matricula_harness::campus;

@@ -6,6 +6,7 @@ pub mod campus;
 mod client;
 mod clock;
 mod cluster;
+mod former;
 mod metrics;
 mod process;
 mod sql;
@@ -24,6 +25,7 @@ use tonic::transport::{Channel, Endpoint};
 pub use client::{Followed, Portals, is_of_connection, is_retryable, is_settled, retry_delay, submission, submit};
 pub use clock::wrong_clock;
 pub use cluster::Cluster;
+pub use former::Former;
 pub use matricula_postgres::{Mode, ReservedPort};
 pub use metrics::Metrics;
 pub use process::{cpu, cpu_of_server, memory_mib, peak_memory_mib};
@@ -131,7 +133,12 @@ impl System {
 
     /// The same, each role on the database with this URL, in the order of [`ROLES`].
     pub fn on_databases(urls: [String; 6], settings: &[(&str, &str)]) -> Self {
-        let mut system = Self::new(settings);
+        Self::on_databases_in(tempfile::tempdir().expect("a temporary folder"), urls, settings)
+    }
+
+    /// The same, in a folder that is there.
+    fn on_databases_in(folder: tempfile::TempDir, urls: [String; 6], settings: &[(&str, &str)]) -> Self {
+        let mut system = Self::in_folder(folder, settings);
         for (role, url) in ROLES.iter().zip(&urls) {
             system.set(&format!("{role}.database_url"), url);
         }
@@ -161,7 +168,10 @@ impl System {
     }
 
     fn new(settings: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+        Self::in_folder(tempfile::tempdir().expect("a temporary folder"), settings)
+    }
+
+    fn in_folder(folder: tempfile::TempDir, settings: &[(&str, &str)]) -> Self {
         let (processes, ports) = (HashMap::new(), HashMap::new());
         Self { folder, processes, ports, settings: own(settings), environment: Vec::new() }
     }

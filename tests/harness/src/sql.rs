@@ -1,6 +1,6 @@
 //! A hand in a process's database, beside the process: to look, to lock, to corrupt.
 
-use matricula_kit::database::Row;
+use matricula_kit::database::{Migrator, Row};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, SqliteConnection};
 
 /// A connection to a database of either kind.
@@ -40,6 +40,18 @@ impl Sql {
             Self::Postgres(connection) => query.execute(connection).await.map(|done| done.rows_affected()),
         };
         done.unwrap_or_else(|error| panic!("{statements}: {error}"))
+    }
+
+    /// Brings the schema up to date.
+    ///
+    /// # Panics
+    /// When the database refuses.
+    pub async fn migrate(&mut self, migrations: &Migrator) {
+        let done = match self {
+            Self::Sqlite(connection) => migrations.run(connection).await,
+            Self::Postgres(connection) => migrations.run(connection).await,
+        };
+        done.expect("the migrations are good");
     }
 
     /// The rows that a query answers.

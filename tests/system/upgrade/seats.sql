@@ -1,0 +1,61 @@
+-- Rows of seats as a build has left them whose last migration is 0103.
+-- ms:-5 in braces stands for the time 5 ms ago.
+INSERT INTO barrier (saga_id, step, answer, undone, recorded_at) VALUES
+('01a22e5d-2372-73dc-b005-af1718973d85', 'hold_seats', '{"done":{}}', 0, {ms:-7630}),
+('01a22e5d-2393-70e2-b8a9-5e6f3c1e49e0', 'hold_seats', '{"done":{}}', 0, {ms:-7590}),
+('01a22e5d-23e6-714a-84e6-684584233523', 'hold_seats', '{"done":{}}', 0, {ms:-7490}),
+('01a22e5d-244c-7149-bf9f-c0c2efd19271', 'hold_seats', '{"done":{}}', 0, {ms:-7414}),
+('01a22e5d-247e-7505-92d8-860340af1e0b', 'hold_seats', '{"done":{}}', 0, {ms:-7370}),
+('01a22e5d-24b0-728b-9511-1ac34caa424d', 'hold_seats', '{"done":{}}', 0, {ms:-7318}),
+('01a22e5d-24de-73bd-ba49-9b9c84e488aa', 'hold_seats', '{"refused":[{"reason":"CLOSED_SECTION","section":"C002-L1","message":"Section C002-L1 is full: all 2 seats are taken. The last seat went at 2026-11-30 21:29:45 UTC.","next_step":"Choose another section of the course, or try again when a seat is free.","section_version":3,"closed_at":{ms:-7318},"capacity":2,"capacity_set_at":{ms:-7666}}]}', 0, {ms:-7262}),
+('01a22e5d-2532-7406-b53b-b70f031eef72', 'hold_seats', '{"done":{}}', 0, {ms:-7165}),
+('01a22e5d-2532-7406-b53b-b710ddc98ecb', 'hold_seats', '{"done":{}}', 0, {ms:-7161}),
+('01a22e5d-2533-7390-8547-928442f158b6', 'hold_seats', '{"done":{}}', 0, {ms:-7161}),
+('01a22e5d-253e-7573-9ddb-fd14f7d98073', 'hold_seats', '{"done":{}}', 0, {ms:-7161}),
+('01a22e5d-253e-7573-9ddb-fd14f7d98073', 'release_dropped_seats', '{"done":{}}', 0, {ms:-7154}),
+('01a22e5d-291d-7538-8413-688c3d4ffe31', 'hold_seats', '{"done":{}}', 0, {ms:-6187}),
+('01a22e5d-291e-7047-86bd-8147619e3b70', 'hold_seats', '{"done":{}}', 0, {ms:-6185}),
+('01a22e5d-2920-7093-92db-f81922ac6b29', 'hold_seats', '{"done":{}}', 0, {ms:-6183}),
+('01a22e5d-2d14-77c0-97eb-a2176c7676da', 'hold_seats', '{"done":{}}', 0, {ms:-5155}),
+('01a22e5d-2d25-7621-ab29-d3b1e4ab3529', 'hold_seats', '{"done":{}}', 0, {ms:-5153}),
+('01a22e5d-2d25-7621-ab29-d3b224bd5470', 'hold_seats', '{"done":{}}', 0, {ms:-5142});
+DELETE FROM import_version;
+INSERT INTO import_version (one, version) VALUES
+(1, 1);
+INSERT INTO sections (section_id, capacity, taken, version, changed_at, closed_at, capacity_set_at, bundle_capacity, capacity_source) VALUES
+('C001-B1', 12, 0, 1, {ms:-7666}, NULL, {ms:-7666}, 12, 'BUNDLE'),
+('C001-B2', 8, 0, 1, {ms:-7666}, NULL, {ms:-7666}, 8, 'BUNDLE'),
+('C001-L1', 18, 0, 1, {ms:-7666}, NULL, {ms:-7666}, 18, 'BUNDLE'),
+('C002-L1', 2, 2, 3, {ms:-7318}, {ms:-7318}, {ms:-7666}, 2, 'BUNDLE'),
+('C002-L2', 20, 9, 12, {ms:-5142}, NULL, {ms:-7666}, 20, 'BUNDLE'),
+('C002-L3', 5, 0, 1, {ms:-7666}, NULL, {ms:-7666}, 5, 'BUNDLE'),
+('C003-L1', 25, 7, 8, {ms:-6183}, NULL, {ms:-7666}, 25, 'BUNDLE'),
+('C003-L2', 23, 0, 1, {ms:-7666}, NULL, {ms:-7666}, 23, 'BUNDLE'),
+('C003-L3', 31, 0, 1, {ms:-7666}, NULL, {ms:-7666}, 31, 'BUNDLE'),
+('C003-L4', 27, 0, 1, {ms:-7666}, NULL, {ms:-7666}, 27, 'BUNDLE'),
+('C004-L1', 26, 0, 1, {ms:-7666}, NULL, {ms:-7666}, 26, 'BUNDLE'),
+('C004-L2', 21, 4, 5, {ms:-5142}, NULL, {ms:-7666}, 21, 'BUNDLE');
+INSERT INTO holds (registration_id, section_id, step, student_id, granted_at, released_at, released_by, taken_after, capacity_at_grant, override_id, section_version) VALUES
+('01a22e5d-2372-73dc-b005-af1718973d85', 'C002-L2', 'hold_seats', 'S000001', {ms:-7630}, {ms:-7154}, '01a22e5d-253e-7573-9ddb-fd14f7d98073', 1, 20, NULL, 2),
+('01a22e5d-2372-73dc-b005-af1718973d85', 'C003-L1', 'hold_seats', 'S000001', {ms:-7630}, NULL, NULL, 1, 25, NULL, 2),
+('01a22e5d-2393-70e2-b8a9-5e6f3c1e49e0', 'C002-L2', 'hold_seats', 'S000002', {ms:-7590}, NULL, NULL, 2, 20, NULL, 3),
+('01a22e5d-2393-70e2-b8a9-5e6f3c1e49e0', 'C003-L1', 'hold_seats', 'S000002', {ms:-7590}, NULL, NULL, 2, 25, NULL, 3),
+('01a22e5d-23e6-714a-84e6-684584233523', 'C002-L2', 'hold_seats', 'S000003', {ms:-7490}, NULL, NULL, 3, 20, NULL, 4),
+('01a22e5d-23e6-714a-84e6-684584233523', 'C003-L1', 'hold_seats', 'S000003', {ms:-7490}, NULL, NULL, 3, 25, NULL, 4),
+('01a22e5d-244c-7149-bf9f-c0c2efd19271', 'C002-L2', 'hold_seats', 'S000004', {ms:-7414}, NULL, NULL, 4, 20, NULL, 5),
+('01a22e5d-244c-7149-bf9f-c0c2efd19271', 'C003-L1', 'hold_seats', 'S000004', {ms:-7414}, NULL, NULL, 4, 25, NULL, 5),
+('01a22e5d-247e-7505-92d8-860340af1e0b', 'C002-L1', 'hold_seats', 'S000005', {ms:-7370}, NULL, NULL, 1, 2, NULL, 2),
+('01a22e5d-24b0-728b-9511-1ac34caa424d', 'C002-L1', 'hold_seats', 'S000006', {ms:-7318}, NULL, NULL, 2, 2, NULL, 3),
+('01a22e5d-2532-7406-b53b-b70f031eef72', 'C002-L2', 'hold_seats', 'S000009', {ms:-7165}, NULL, NULL, 5, 20, NULL, 6),
+('01a22e5d-2532-7406-b53b-b710ddc98ecb', 'C002-L2', 'hold_seats', 'S000008', {ms:-7161}, NULL, NULL, 6, 20, NULL, 7),
+('01a22e5d-2533-7390-8547-928442f158b6', 'C002-L2', 'hold_seats', 'S000010', {ms:-7161}, NULL, NULL, 7, 20, NULL, 8),
+('01a22e5d-253e-7573-9ddb-fd14f7d98073', 'C004-L2', 'hold_seats', 'S000001', {ms:-7161}, NULL, NULL, 1, 21, NULL, 2),
+('01a22e5d-291d-7538-8413-688c3d4ffe31', 'C003-L1', 'hold_seats', 'S000012', {ms:-6187}, NULL, NULL, 5, 25, NULL, 6),
+('01a22e5d-291e-7047-86bd-8147619e3b70', 'C003-L1', 'hold_seats', 'S000013', {ms:-6185}, NULL, NULL, 6, 25, NULL, 7),
+('01a22e5d-2920-7093-92db-f81922ac6b29', 'C003-L1', 'hold_seats', 'S000014', {ms:-6183}, NULL, NULL, 7, 25, NULL, 8),
+('01a22e5d-2d14-77c0-97eb-a2176c7676da', 'C002-L2', 'hold_seats', 'S000017', {ms:-5155}, NULL, NULL, 7, 20, NULL, 10),
+('01a22e5d-2d14-77c0-97eb-a2176c7676da', 'C004-L2', 'hold_seats', 'S000017', {ms:-5155}, NULL, NULL, 2, 21, NULL, 3),
+('01a22e5d-2d25-7621-ab29-d3b1e4ab3529', 'C002-L2', 'hold_seats', 'S000015', {ms:-5153}, NULL, NULL, 8, 20, NULL, 11),
+('01a22e5d-2d25-7621-ab29-d3b1e4ab3529', 'C004-L2', 'hold_seats', 'S000015', {ms:-5153}, NULL, NULL, 3, 21, NULL, 4),
+('01a22e5d-2d25-7621-ab29-d3b224bd5470', 'C002-L2', 'hold_seats', 'S000016', {ms:-5142}, NULL, NULL, 9, 20, NULL, 12),
+('01a22e5d-2d25-7621-ab29-d3b224bd5470', 'C004-L2', 'hold_seats', 'S000016', {ms:-5142}, NULL, NULL, 4, 21, NULL, 5);
