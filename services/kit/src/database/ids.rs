@@ -23,7 +23,9 @@ const MISMATCHES: [&str; 3] = ["42804", "42883", "0A000"];
 const OTHER: u8 = 0xFF;
 const UUID_BYTES: usize = 16;
 const UUID_TEXT: usize = 36;
+/// Where a UUID has its dashes, and where its bytes begin.
 const DASHES: [usize; 4] = [8, 13, 18, 23];
+const DIGITS: [usize; UUID_BYTES] = [0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34];
 
 /// Asks for the form: no row as long as no migration was run.
 pub(super) const FORM: &str = "SELECT CASE WHEN to_regclass('compact_ids') IS NULL THEN 'text' ELSE 'compact' END AS ids \
@@ -109,28 +111,24 @@ pub(super) fn decoded(bytes: &[u8]) -> Result<String, std::str::Utf8Error> {
 }
 
 /// The bytes of a UUID that is written as ids are: in lower case, with dashes.
-fn uuid(id: &str) -> Option<[u8; UUID_BYTES]> {
-    let text = id.as_bytes();
-    if text.len() != UUID_TEXT {
+pub(super) fn uuid(id: &str) -> Option<[u8; UUID_BYTES]> {
+    let text: &[u8; UUID_TEXT] = id.as_bytes().try_into().ok()?;
+    if DASHES.iter().any(|position| text[*position] != b'-') {
         return None;
     }
-    let (mut bytes, mut at) = ([0; UUID_BYTES], 0);
-    for (position, character) in text.iter().enumerate() {
-        if DASHES.contains(&position) {
-            if *character != b'-' {
-                return None;
-            }
-            continue;
-        }
-        let digit = match character {
-            b'0'..=b'9' => character - b'0',
-            b'a'..=b'f' => character - b'a' + 10,
-            _ => return None,
-        };
-        bytes[at / 2] = bytes[at / 2] << 4 | digit;
-        at += 1;
+    let mut bytes = [0; UUID_BYTES];
+    for (byte, position) in bytes.iter_mut().zip(DIGITS) {
+        *byte = digit(text[position])? << 4 | digit(text[position + 1])?;
     }
     Some(bytes)
+}
+
+fn digit(character: u8) -> Option<u8> {
+    match character {
+        b'0'..=b'9' => Some(character - b'0'),
+        b'a'..=b'f' => Some(character - b'a' + 10),
+        _ => None,
+    }
 }
 
 /// The SQL that makes the compact form of a column with texts.

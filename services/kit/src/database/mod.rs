@@ -11,7 +11,8 @@
 //! | `{now_ms}` | the server's clock, as Unix milliseconds | the same, of this machine |
 //!
 //! `{rows}` carries any number of rows in one prepared statement, and a [`Tx`] puts its statements into as few messages
-//! as it can: most batches are two round trips. In an upsert, SQLite wants `WHERE true` between the rows and `ON
+//! as it can: most batches are two round trips. Columns that a role names as ids in its [`Schema`] are bound and read by
+//! `id`, whichever form the database has (`ids`). In an upsert, SQLite wants `WHERE true` between the rows and `ON
 //! CONFLICT`.
 
 mod compact;

@@ -169,7 +169,7 @@ impl Service {
     /// The barrier row of a saga: "answered", "answered undone", "tombstone" or "none".
     async fn record(&self, saga: &SagaId) -> &'static str {
         let sql = "SELECT answer, undone FROM barrier WHERE saga_id = $1 AND step = 'count'";
-        let rows = self.test.database.fetch(sql, Args::new().text(saga.as_str())).await.expect("read");
+        let rows = self.test.database.fetch(sql, Args::new().id(saga.as_str())).await.expect("read");
         let row =
             rows.first().map(|row| (row.opt_text("answer").expect("it").is_some(), row.int("undone").expect("it")));
         match row {

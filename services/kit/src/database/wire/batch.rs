@@ -126,7 +126,10 @@ fn id(value: Option<&str>, bytes: &mut BytesMut) -> Encoded {
     if value.as_bytes().contains(&0) {
         return Err("an id can't have a zero byte".into());
     }
-    bytes.extend_from_slice(&ids::encoded(value));
+    match ids::uuid(value) {
+        Some(uuid) => bytes.extend_from_slice(&uuid),
+        None => bytes.extend_from_slice(&ids::encoded(value)),
+    }
     Ok(IsNull::No)
 }
 
