@@ -1,6 +1,7 @@
 //! The command line as types: commands, flags, help with examples.
 
 mod archive;
+mod database;
 mod registration;
 mod saga;
 mod staff;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use archive::{Archive, Place};
+pub use database::{Compact, Database};
 pub use registration::{DoorDecision, Registration};
 pub use saga::{Decision, Saga};
 pub use staff::{Grant, Hold, Override, SetHold, Student};
@@ -155,6 +157,12 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         command: Archive,
+    },
+    /// Convert the databases of an earlier release.
+    Database {
+        /// What to do.
+        #[command(subcommand)]
+        command: Database,
     },
     /// Print the configuration in force, secrets masked.
     #[command(after_help = "Examples:\n  \

@@ -45,7 +45,7 @@ const ORCHESTRATOR_PORT: u16 = 7_450;
 const HTTP_PORT_AFTER: u16 = 1_000;
 
 /// The roles, in the order in which their databases are compared.
-const ROLES: [Role; 6] =
+pub const ROLES: [Role; 6] =
     [Role::Seats, Role::Enrollments, Role::Academics, Role::Fees, Role::Notifications, Role::Orchestrator];
 
 /// More threads than any machine has cores: a slip of the pen.

@@ -117,6 +117,7 @@ async fn run(arguments: Arguments, config: Config) -> anyhow::Result<ExitCode> {
         Command::Rush(rush) => commands::rush::run(&config, rush, format).await,
         Command::Audit => commands::audit::run(&config, format).await,
         Command::Archive { command } => commands::archive::run(&config, command, format),
+        Command::Database { command } => commands::database::run(&config, command, format).await,
         Command::Saga { command } => commands::saga::run(&config, command, format).await,
     }
 }

@@ -4,6 +4,7 @@ pub mod archive;
 pub mod audit;
 pub mod campus;
 pub mod config;
+pub mod database;
 pub mod door;
 pub mod hold;
 pub mod import;

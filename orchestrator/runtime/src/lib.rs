@@ -55,7 +55,8 @@ pub use news::{METRICS, Progress, Watcher};
 pub use retention::{Retention, RetentionConfig};
 pub use runtime::{Runtime, Submission, SubmitError, Submitted};
 pub use store::{
-    Archived, DoorChange, InstanceId, KeyedSaga, Outage, SagaFilter, SagaRow, SagaStore, StoreError, StoredRequest,
+    Archived, DoorChange, InstanceId, KeyedSaga, Outage, SCHEMA, SagaFilter, SagaRow, SagaStore, StoreError,
+    StoredRequest,
 };
 
 /// The tasks of an orchestrator in logs and in metrics.

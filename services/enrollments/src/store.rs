@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use matricula_kit::answer::Answer;
 use matricula_kit::database::{Args, Database, DbError, Row, Rows, Tx};
 use matricula_kit::id::{CourseId, RosterRowId, SagaId, SectionId, StudentId};
-use matricula_kit::participant::{Operation, Participant};
+use matricula_kit::participant::{Operation, Participant, Reading};
 use matricula_kit::time::UnixMs;
 
 use crate::domain::{Command, Enrollment, EnrollmentKey, RowState, World};
@@ -59,7 +59,7 @@ const LOCK_IN_FORCE: &str = concat!(
 const LOCK_REGISTRATIONS: &str = concat!(
     columns!("e."),
     "FROM {rows} JOIN enrollments e ON e.student_id = r.student_id \
-     WHERE e.registration_id = r.registration_id OR e.dropped_by_registration_id = r.registration_id \
+     WHERE e.registration_id = r.registration_id OR e.dropped_by_registration_id = r.dropped_by \
      ORDER BY e.student_id, e.registration_id, e.section_id {for_update}"
 );
 const OF_STUDENT: &str = concat!(
@@ -98,7 +98,7 @@ impl Participant for Enrollments {
 
     const NAME: &'static str = crate::NAME;
 
-    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>]) -> Result<World, DbError> {
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>], _: Reading) -> Result<World, DbError> {
         let commands = operations.iter().map(|operation| &operation.command);
         // Only what is added has to agree with what is in force.
         let (creating, ending): (Vec<&Command>, Vec<&Command>) = commands.partition(|command| command.is_change_set());
@@ -109,7 +109,8 @@ impl Participant for Enrollments {
         let in_force = tx.queue(LOCK_IN_FORCE, rows.into());
         let rows = Rows::new()
             .text("student_id", registrations.iter().map(|(student, _)| student.as_str()))
-            .text("registration_id", registrations.iter().map(|(_, registration)| registration.as_str()));
+            .id("registration_id", registrations.iter().map(|(_, registration)| registration.as_str()))
+            .text("dropped_by", registrations.iter().map(|(_, registration)| registration.as_str()));
         let of_registrations = tx.queue(LOCK_REGISTRATIONS, rows.into());
         let mut loaded = tx.rows(in_force).await?;
         loaded.extend(tx.rows(of_registrations).await?);
@@ -149,14 +150,14 @@ pub async fn of_student(
 ) -> Result<Vec<Enrollment>, DbError> {
     let newest = || Position { created_at: UnixMs(i64::MAX), key: Default::default() };
     let Position { created_at, key: (registration, section) } = after.unwrap_or_else(newest);
-    let args = Args::new().text(student.as_str()).int(created_at.0).text(registration).text(section).int(rows_max);
+    let args = Args::new().text(student.as_str()).int(created_at.0).id(registration).text(section).int(rows_max);
     database.fetch(OF_STUDENT, args).await?.iter().map(enrollment).collect()
 }
 
 /// Reads the page of the ledger that follows a key; `None` begins it.
 pub async fn page_of_ledger(tx: &mut Tx, after: Option<&EnrollmentKey>) -> Result<Vec<Enrollment>, DbError> {
     let (registration, section) = after.map_or(("", ""), |(saga, section)| (saga.as_str(), section.as_str()));
-    let args = Args::new().text(registration).text(section).int(LEDGER_PAGE_ROWS);
+    let args = Args::new().id(registration).text(section).int(LEDGER_PAGE_ROWS);
     tx.fetch(LEDGER, args).await?.iter().map(enrollment).collect()
 }
 
@@ -166,7 +167,7 @@ fn rows(world: &World, which: impl Fn(&Enrollment, RowState) -> bool) -> Vec<&En
 
 fn key_columns(rows: &[&Enrollment]) -> Rows {
     Rows::new()
-        .text("registration_id", rows.iter().map(|row| row.key.0.as_str()))
+        .id("registration_id", rows.iter().map(|row| row.key.0.as_str()))
         .text("section_id", rows.iter().map(|row| row.key.1.as_str()))
 }
 
@@ -179,7 +180,7 @@ fn changing_columns(columns: Rows, rows: &[&Enrollment]) -> Rows {
 }
 
 fn enrollment(row: &Row) -> Result<Enrollment, DbError> {
-    let registration = SagaId::stored(row.text("registration_id")?);
+    let registration = SagaId::stored(row.id("registration_id")?);
     Ok(Enrollment {
         key: (registration, SectionId::stored(row.text("section_id")?)),
         student: StudentId::stored(row.text("student_id")?),

@@ -5,15 +5,17 @@ mod conformance;
 mod imports;
 mod plans;
 mod proxy;
+mod upgrade;
 
 use std::path::Path;
 
-use crate::database::{Args, Database, DbError, Migrator};
+use crate::database::{Args, Database, DbError, Schema};
 
 pub use conformance::barrier_holds;
 pub use imports::{import, imported};
 pub use plans::{RowsRead, scans_of_sqlite};
 pub use proxy::Proxy;
+pub use upgrade::{UPGRADES, Upgrade, upgraded};
 
 /// Environment variable with the URL of a PostgreSQL server on which tests may create databases, without a database
 /// name: `postgres://user@127.0.0.1:5433`. `cargo xtask test` starts one and sets it.
@@ -44,9 +46,9 @@ pub struct TestDatabase {
 ///
 /// # Panics
 /// When it can't be made, saying how to.
-pub async fn database(backend: Backend, migrations: &Migrator) -> TestDatabase {
+pub async fn database(backend: Backend, schema: &Schema<'_>) -> TestDatabase {
     let test = empty_database(backend).await;
-    test.database.migrate(migrations).await.expect("the migrations run on an empty database");
+    test.database.migrate(schema).await.expect("the migrations run on an empty database");
     test
 }
 

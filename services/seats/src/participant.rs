@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use matricula_kit::answer::Answer;
 use matricula_kit::database::{Database, DbError, Tx};
-use matricula_kit::participant::{Operation, Participant};
+use matricula_kit::participant::{Operation, Participant, Reading};
 use matricula_kit::time::{TimeZone, UnixMs};
 
 use crate::domain::{Command, World};
@@ -39,8 +39,9 @@ impl Participant for Seats {
 
     const NAME: &'static str = "seats";
 
-    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>]) -> Result<World, DbError> {
-        store::load(tx, operations.iter().map(|operation| &operation.command), self.zone.clone()).await
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>], reading: Reading) -> Result<World, DbError> {
+        let commands = operations.iter().map(|operation| &operation.command);
+        store::load(tx, commands, reading, self.zone.clone()).await
     }
 
     fn decide(&self, world: &mut World, operation: &Operation<Command>, now: UnixMs) -> Answer {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use matricula_kit::database::{Args, Database, DbError, Row, Rows, Tx};
 use matricula_kit::id::{OverrideId, SagaId, SectionId, StepName, StudentId};
 use matricula_kit::imports;
-use matricula_kit::participant::Key;
+use matricula_kit::participant::{Key, Reading};
 use matricula_kit::source::Source;
 use matricula_kit::time::{TimeZone, UnixMs};
 
@@ -48,8 +48,14 @@ const INSERT_HOLDS: &str = "INSERT INTO holds (registration_id, section_id, step
 const RELEASE_HOLDS: &str = "UPDATE holds SET released_at = r.released_at, released_by = r.released_by FROM {rows} \
      WHERE holds.registration_id = r.registration_id AND holds.section_id = r.section_id AND holds.released_at IS NULL";
 
-/// Loads and locks what the commands may touch.
-pub async fn load(tx: &mut Tx, commands: impl Iterator<Item = &Command>, zone: TimeZone) -> Result<World, DbError> {
+/// Loads and locks what the commands may touch. A step that is new holds no seat yet: the key of a hold refuses it
+/// otherwise.
+pub async fn load(
+    tx: &mut Tx,
+    commands: impl Iterator<Item = &Command>,
+    reading: Reading,
+    zone: TimeZone,
+) -> Result<World, DbError> {
     let mut has_import = false;
     let mut sections = BTreeSet::new();
     let mut seats = BTreeSet::new();
@@ -58,7 +64,9 @@ pub async fn load(tx: &mut Tx, commands: impl Iterator<Item = &Command>, zone: T
         match command {
             Command::Hold { holder, wanted, .. } => {
                 sections.extend(wanted.iter().map(|wanted| wanted.section.clone()));
-                seats.extend(wanted.iter().map(|wanted| (holder.saga.clone(), wanted.section.clone())));
+                if reading == Reading::All {
+                    seats.extend(wanted.iter().map(|wanted| (holder.saga.clone(), wanted.section.clone())));
+                }
             }
             Command::ReleaseStep(holder) => {
                 steps.insert(holder);
@@ -147,13 +155,13 @@ pub async fn import_version(database: &Database) -> Result<i64, DbError> {
 
 /// Reads the page of holds that follows a key; empty texts are before all.
 pub async fn page_of_holds(tx: &mut Tx, after: (&str, &str)) -> Result<Vec<Hold>, DbError> {
-    let rows = tx.fetch(PAGE_OF_HOLDS, Args::new().text(after.0).text(after.1).int(PAGE_ROWS)).await?;
+    let rows = tx.fetch(PAGE_OF_HOLDS, Args::new().id(after.0).text(after.1).int(PAGE_ROWS)).await?;
     rows.iter().map(hold).collect()
 }
 
 async fn held_by_steps(tx: &mut Tx, steps: &BTreeSet<&Key>) -> Result<Vec<HoldKey>, DbError> {
     let rows = Rows::new()
-        .text("registration_id", steps.iter().map(|key| key.saga.as_str()))
+        .id("registration_id", steps.iter().map(|key| key.saga.as_str()))
         .text("step", steps.iter().map(|key| key.step.as_str()));
     let rows = tx.fetch(HELD_BY_STEP, rows.into()).await?;
     rows.iter().map(hold_key).collect()
@@ -165,7 +173,7 @@ fn section_rows<'a>(ids: impl IntoIterator<Item = &'a SectionId>) -> Rows {
 
 fn seat_rows<'a>(seats: impl IntoIterator<Item = &'a HoldKey> + Clone) -> Rows {
     Rows::new()
-        .text("registration_id", seats.clone().into_iter().map(|(registration, _)| registration.as_str()))
+        .id("registration_id", seats.clone().into_iter().map(|(registration, _)| registration.as_str()))
         .text("section_id", seats.into_iter().map(|(_, section)| section.as_str()))
 }
 
@@ -195,7 +203,7 @@ fn holds_as_rows(holds: &[&Hold]) -> Rows {
 
 fn released_columns(rows: Rows, holds: &[&Hold]) -> Rows {
     rows.opt_int("released_at", holds.iter().map(|hold| hold.released.as_ref().map(|(moment, _)| moment.0)))
-        .opt_text("released_by", holds.iter().map(|hold| hold.released.as_ref().map(|(_, by)| by.as_str())))
+        .opt_id("released_by", holds.iter().map(|hold| hold.released.as_ref().map(|(_, by)| by.as_str())))
 }
 
 fn section(row: &Row) -> Result<Section, DbError> {
@@ -217,7 +225,7 @@ fn section(row: &Row) -> Result<Section, DbError> {
 }
 
 fn hold(row: &Row) -> Result<Hold, DbError> {
-    let released = match (row.opt_int("released_at")?, row.opt_text("released_by")?) {
+    let released = match (row.opt_int("released_at")?, row.opt_id("released_by")?) {
         (Some(moment), Some(by)) => Some((UnixMs(moment), SagaId::stored(by))),
         _ => None,
     };
@@ -235,7 +243,7 @@ fn hold(row: &Row) -> Result<Hold, DbError> {
 }
 
 fn hold_key(row: &Row) -> Result<HoldKey, DbError> {
-    Ok((SagaId::stored(row.text("registration_id")?), SectionId::stored(row.text("section_id")?)))
+    Ok((SagaId::stored(row.id("registration_id")?), SectionId::stored(row.text("section_id")?)))
 }
 
 fn seats(row: &Row, column: &str) -> Result<i32, DbError> {

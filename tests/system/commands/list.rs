@@ -63,6 +63,7 @@ pub const COMMANDS: &[Command] = &[
     document("audit", ""),
     document("archive list", ""),
     document("archive show", "{archived}"),
+    document("database compact", ""),
     document("saga list", "--unfinished"),
     document("saga show", "{stuck1}"),
     document("saga explain", "{stuck1}"),

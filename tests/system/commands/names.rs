@@ -18,6 +18,7 @@ pub const LISTS: &[&str] = &[
     "hold lift",
     "override list",
     "archive list",
+    "database compact",
     "saga list",
     "saga destinations",
 ];
@@ -53,6 +54,7 @@ pub const NAMES: &[(&str, &str)] = &[
     ("audit", "decided_by_hand holds invariants needing_attention"),
     ("archive list", SAGA),
     ("archive show", SAGA_WHOLE),
+    ("database compact", "ids problem role"),
     ("saga list", SAGA),
     ("saga show", SAGA_WHOLE),
     ("saga explain", "advice explanation summary"),

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use matricula_core::{Admission, SagaId};
 use matricula_engine::{Event, Recorded};
-use matricula_kit::database::{Args, Database, DbError, Migrator, Row, Rows, Tx};
+use matricula_kit::database::{Args, Database, DbError, Migrator, Row, Rows, Schema, Tx};
 use matricula_kit::telemetry::spans;
 use matricula_kit::time::UnixMs;
 use tracing::Span;
@@ -44,6 +44,8 @@ pub(crate) use write::{WriteAs, Written};
 const FENCE: &str = "SELECT instance_id FROM instances WHERE instance_id = $1 AND dead = 0 {for_share}";
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+/// The schema of the orchestrator.
+pub static SCHEMA: Schema = Schema::plain(&MIGRATIONS, &[]);
 
 /// A process start of an orchestrator.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,7 +93,7 @@ pub(crate) type FirstEvent = Arc<dyn Fn(&str, UnixMs) -> Result<Recorded, String
 impl SagaStore {
     /// Opens the log and brings its schema up to date.
     pub async fn open(database: Database) -> Result<Self, DbError> {
-        database.migrate_plain(&MIGRATIONS).await?;
+        database.migrate(&SCHEMA).await?;
         database.set_fillfactor(&["sagas"]).await?;
         Ok(Self { database, replica: None, begin: None })
     }

@@ -48,7 +48,7 @@ impl Ledger {
     pub async fn next_page(&mut self) -> Result<Option<Vec<LedgerEntry>>, DbError> {
         match &self.next {
             Next::Courses { registration, section } => {
-                let after = Args::new().text(registration).text(section).int(PAGE_ROWS);
+                let after = Args::new().id(registration).text(section).int(PAGE_ROWS);
                 let rows = self.tx.fetch(COURSES, after).await?;
                 let courses = rows.iter().map(recorded_course).collect::<Result<Vec<_>, _>>()?;
                 self.next = match courses.last().filter(|_| courses.len() as i64 == PAGE_ROWS) {

@@ -9,7 +9,7 @@ use matricula_kit::answer::{Answer, Refusal};
 use matricula_kit::database::{Database, DbError, Row, Tx};
 use matricula_kit::id::{SagaId, StudentId};
 use matricula_kit::imports::ImportError;
-use matricula_kit::participant::{Operation, Participant};
+use matricula_kit::participant::{Operation, Participant, Reading};
 use matricula_kit::time::{self, UnixMs};
 
 use crate::domain::catalog::{Catalog, CatalogChanges};
@@ -133,7 +133,7 @@ impl Participant for Academics {
 
     const NAME: &'static str = "academics";
 
-    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>]) -> Result<World, DbError> {
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>], _: Reading) -> Result<World, DbError> {
         let commands = || operations.iter().map(|operation| &operation.command);
         let is_reserving = |command: &&Command| matches!(command.action, Action::Reserve(_) | Action::TakeOver(_));
         let all = distinct(commands().map(|command| &command.student));

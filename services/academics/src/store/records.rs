@@ -43,7 +43,7 @@ pub(super) fn queue_in_force(tx: &mut Tx, students: &[&StudentId]) -> PendingQue
 pub(super) fn queue_of_registrations(tx: &mut Tx, registrations: &[(&StudentId, &SagaId)]) -> PendingQuery {
     let rows = Rows::new()
         .text("student_id", registrations.iter().map(|(student, _)| student.as_str()))
-        .text("registration_id", registrations.iter().map(|(_, registration)| registration.as_str()));
+        .id("registration_id", registrations.iter().map(|(_, registration)| registration.as_str()));
     tx.queue(OF_REGISTRATIONS, rows.into())
 }
 
@@ -95,14 +95,14 @@ pub(super) fn recorded_course(row: &Row) -> Result<RecordedCourse, DbError> {
     let status = row.text("status")?;
     Ok(RecordedCourse {
         student: StudentId::stored(row.text("student_id")?),
-        registration: SagaId::stored(row.text("registration_id")?),
+        registration: SagaId::stored(row.id("registration_id")?),
         section: SectionId::stored(row.text("section_id")?),
         course: CourseId::stored(row.text("course_id")?),
         term: TermId::stored(row.text("term_id")?),
         credits_hundredths: int32(row, "credits_hundredths")?,
         status: RecordStatus::from_name(&status)
             .ok_or_else(|| DbError::corrupt(format!("unknown status {status} of a course")))?,
-        dropped_by: row.opt_text("dropped_by_registration_id")?.map(SagaId::stored),
+        dropped_by: row.opt_id("dropped_by_registration_id")?.map(SagaId::stored),
         row_state: RowState::Kept,
     })
 }
@@ -110,8 +110,8 @@ pub(super) fn recorded_course(row: &Row) -> Result<RecordedCourse, DbError> {
 fn key_and_state(courses: &[&RecordedCourse]) -> Rows {
     let dropped_by = |course: &&RecordedCourse| course.dropped_by.as_ref().map(ToString::to_string);
     Rows::new()
-        .text("registration_id", courses.iter().map(|course| course.registration.as_str()))
+        .id("registration_id", courses.iter().map(|course| course.registration.as_str()))
         .text("section_id", courses.iter().map(|course| course.section.as_str()))
         .text("status", courses.iter().map(|course| course.status.name()))
-        .opt_text("dropped_by_registration_id", courses.iter().map(dropped_by))
+        .opt_id("dropped_by_registration_id", courses.iter().map(dropped_by))
 }

@@ -13,7 +13,6 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
-use crate::MIGRATIONS;
 use crate::domain::tests::{any_script, command, commands, shown};
 
 mod upgrade;
@@ -25,7 +24,7 @@ struct Service {
 
 impl Service {
     async fn new(backend: Backend) -> Self {
-        let test = testing::database(backend, &MIGRATIONS).await;
+        let test = testing::database(backend, &crate::SCHEMA).await;
         Self { writer: writer(&test.database), test }
     }
 

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use matricula_kit::answer::Answer;
 use matricula_kit::database::{DbError, PendingQuery, Row, Rows, Tx};
 use matricula_kit::id::{SagaId, SectionId, StudentId, TermId};
-use matricula_kit::participant::{Operation, Participant};
+use matricula_kit::participant::{Operation, Participant, Reading};
 use matricula_kit::time::UnixMs;
 
 use crate::domain::price::Charge;
@@ -36,11 +36,11 @@ pub struct Fees {
     has_posted: AtomicBool,
 }
 
-const CHARGES: &str = "SELECT c.registration_id, c.section_id, c.student_id, c.term_id, c.minor_units, b.kind AS back \
-                       FROM {rows} \
-                       JOIN postings c ON c.registration_id = r.registration_id AND c.kind = 'CHARGE' \
-                       LEFT JOIN postings b ON b.registration_id = c.registration_id \
-                       AND b.section_id = c.section_id AND b.kind <> 'CHARGE'";
+// What was given back is looked up for each charge: as a join, all that was ever given back would be read.
+const CHARGES: &str = "SELECT c.registration_id, c.section_id, c.student_id, c.term_id, c.minor_units, \
+                       (SELECT b.kind FROM postings b WHERE b.registration_id = c.registration_id \
+                       AND b.section_id = c.section_id AND b.kind <> 'CHARGE') AS back FROM {rows} \
+                       JOIN postings c ON c.registration_id = r.registration_id AND c.kind = 'CHARGE'";
 const POST: &str = "INSERT INTO postings (registration_id, section_id, kind, student_id, term_id, minor_units, \
                     caused_by_registration_id, posted_at) \
                     SELECT registration_id, section_id, kind, student_id, term_id, minor_units, \
@@ -60,8 +60,8 @@ impl Participant for Fees {
 
     const NAME: &'static str = crate::NAME;
 
-    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>]) -> Result<World, DbError> {
-        let charges = queue_charges(tx, operations);
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>], reading: Reading) -> Result<World, DbError> {
+        let charges = queue_charges(tx, operations, reading);
         let (mut courses, mut terms) = (BTreeSet::new(), BTreeSet::new());
         for operation in operations {
             if let Command::Assess { adds, .. } = &operation.command {
@@ -87,13 +87,13 @@ impl Participant for Fees {
     fn write(&self, tx: &mut Tx, world: &World, _now: UnixMs) -> Result<(), DbError> {
         let postings = &world.postings;
         let rows = Rows::new()
-            .text("registration_id", postings.iter().map(|posting| posting.registration.as_str()))
+            .id("registration_id", postings.iter().map(|posting| posting.registration.as_str()))
             .text("section_id", postings.iter().map(|posting| posting.section.as_str()))
             .text("kind", postings.iter().map(|posting| posting.kind.name()))
             .text("student_id", postings.iter().map(|posting| posting.student.as_str()))
             .text("term_id", postings.iter().map(|posting| posting.term.as_str()))
             .int("minor_units", postings.iter().map(|posting| posting.minor_units))
-            .text("caused_by_registration_id", postings.iter().map(|posting| posting.caused_by.as_str()))
+            .id("caused_by_registration_id", postings.iter().map(|posting| posting.caused_by.as_str()))
             .int("posted_at", postings.iter().map(|posting| posting.posted_at.0));
         tx.send(POST, rows.into());
 
@@ -138,18 +138,20 @@ async fn lock_balances(
     rows.iter().map(|row| Ok((StudentId::stored(row.text("student_id")?), row.int("balance")?))).collect()
 }
 
-/// Asks what every registration was charged that the operations name.
-fn queue_charges(tx: &mut Tx, operations: &[Operation<Command>]) -> PendingQuery {
+/// Asks what every registration was charged that the operations name. A registration that is assessed for the first time
+/// was charged nothing: the key of a posting refuses it otherwise.
+fn queue_charges(tx: &mut Tx, operations: &[Operation<Command>], reading: Reading) -> PendingQuery {
     let mut registrations: BTreeSet<&SagaId> = BTreeSet::new();
     for operation in operations {
         match &operation.command {
+            Command::Assess { .. } if reading == Reading::Undos => {}
             Command::Assess { registration, .. } | Command::Void { registration } => {
                 registrations.insert(registration);
             }
             Command::Refund { drops, .. } => registrations.extend(drops.iter().map(|drop| &drop.registration)),
         }
     }
-    tx.queue(CHARGES, Rows::new().text("registration_id", registrations.into_iter().map(SagaId::as_str)).into())
+    tx.queue(CHARGES, Rows::new().id("registration_id", registrations.into_iter().map(SagaId::as_str)).into())
 }
 
 fn charges_of(rows: Vec<Row>) -> Result<Charges, DbError> {
@@ -161,7 +163,7 @@ fn charges_of(rows: Vec<Row>) -> Result<Charges, DbError> {
             amount: Charge::stored(row.int("minor_units")?).map_err(DbError::corrupt)?,
             given_back: row.opt_text("back")?.is_some(),
         };
-        let registration = SagaId::stored(row.text("registration_id")?);
+        let registration = SagaId::stored(row.id("registration_id")?);
         charges.entry(registration).or_default().insert(SectionId::stored(row.text("section_id")?), charged);
     }
     Ok(charges)
@@ -172,12 +174,12 @@ fn posting(row: &Row) -> Result<Posting, DbError> {
     let kind = PostingKind::ALL.into_iter().find(|known| known.name() == kind);
     Ok(Posting {
         student: StudentId::stored(row.text("student_id")?),
-        registration: SagaId::stored(row.text("registration_id")?),
+        registration: SagaId::stored(row.id("registration_id")?),
         section: SectionId::stored(row.text("section_id")?),
         kind: kind.ok_or_else(|| DbError::corrupt("a posting of an unknown kind"))?,
         term: TermId::stored(row.text("term_id")?),
         minor_units: row.int("minor_units")?,
-        caused_by: SagaId::stored(row.text("caused_by_registration_id")?),
+        caused_by: SagaId::stored(row.id("caused_by_registration_id")?),
         posted_at: UnixMs(row.int("posted_at")?),
     })
 }

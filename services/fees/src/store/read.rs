@@ -72,7 +72,7 @@ pub async fn currency(tx: &mut Tx) -> Result<Currency, DbError> {
 /// The next postings of the ledger, in the order of their keys.
 pub async fn postings_page(tx: &mut Tx, after: PostingKey) -> Result<Vec<Posting>, DbError> {
     let PostingKey(registration, section, kind) = after;
-    let args = Args::new().text(registration).text(section).text(kind).int(LEDGER_PAGE);
+    let args = Args::new().id(registration).text(section).text(kind).int(LEDGER_PAGE);
     tx.fetch(POSTINGS_PAGE, args).await?.iter().map(posting).collect()
 }
 

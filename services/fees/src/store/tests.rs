@@ -6,7 +6,7 @@ use matricula_kit::answer::{Answer, DroppedCourse, Reason};
 use matricula_kit::database::{Args, Database};
 use matricula_kit::id::{CourseId, SagaId, SectionId, StepName, StudentId, TermId};
 use matricula_kit::imports::ImportError;
-use matricula_kit::participant::{Key, Leg, Operation, Participant as _, Writer, WriterLimits};
+use matricula_kit::participant::{Key, Leg, Operation, Participant as _, Reading, Writer, WriterLimits};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
 use matricula_kit::time::UnixMs;
@@ -15,6 +15,8 @@ use super::{Fees, account};
 use crate::domain::price::{BalanceLimit, Credits, Currency, Percent, Price};
 use crate::domain::rates::{RateTable, RefundLadder, TermRates};
 use crate::domain::{Add, Basis, Command};
+
+mod upgrade;
 
 const TERM: &str = "2026-fall";
 
@@ -26,7 +28,7 @@ struct World {
 impl World {
     /// A term with 100.00 a credit, 100 % back before 1,000 and 50 % before 2,000; a fee of 25.00 for course `LAB`.
     async fn new(backend: Backend) -> Self {
-        let test = testing::database(backend, &crate::MIGRATIONS).await;
+        let test = testing::database(backend, &crate::SCHEMA).await;
         import(&test.database, rates("USD", 10_000)).await.expect("rates are imported");
         let writer = start(&test.database);
         Self { test, writer }
@@ -352,7 +354,7 @@ fn is_other_currency(outcome: Result<(), ImportError>, expect: &str) {
 #[tokio::test]
 async fn an_installation_has_one_currency() {
     for backend in BACKENDS {
-        let test = testing::database(backend, &crate::MIGRATIONS).await;
+        let test = testing::database(backend, &crate::SCHEMA).await;
         let database = &test.database;
         let student = id("s1", StudentId::try_new);
         let currency = async || account(database, &student).await.expect("an account").currency.to_string();
@@ -397,7 +399,7 @@ async fn the_currency_does_not_change_under_a_batch() {
     let fees = Fees::default();
     let operations = [assess("r1", "s1", &["A"])];
     let mut tx = world.test.database.write().await.expect("a transaction");
-    let mut loaded = fees.load(&mut tx, &operations).await.expect("it is loaded");
+    let mut loaded = fees.load(&mut tx, &operations, Reading::All).await.expect("it is loaded");
     assert_eq!(amount(&fees.decide(&mut loaded, &operations[0], UnixMs(5))), Some(30_000));
     let importing = tokio::spawn(async move { import(&other, rates("JPY", 5_000)).await });
     let is_waiting = "SELECT 1 AS one FROM pg_locks WHERE NOT granted \

@@ -28,8 +28,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{Instrument, Span};
 
-pub use self::barrier::STALE_AFTER_MS;
-use self::barrier::{Barrier, Reading, Verdict};
+use self::barrier::{Barrier, Verdict};
+pub use self::barrier::{Reading, STALE_AFTER_MS};
 pub(crate) use self::barrier::{SERVICE_NAME, server};
 use crate::answer::{Answer, Done, NotYet, Refusal};
 use crate::database::{CommitError, Database, DbError, Tx};
@@ -117,8 +117,15 @@ pub trait Participant: Send + Sync + 'static {
     const NAME: &'static str;
 
     /// Loads and locks, in one order, every row that the operations may touch; some of them the barrier may answer. An
-    /// undo is loaded by its saga and step. What is asked together goes in one message.
-    async fn load(&self, tx: &mut Tx, operations: &[Operation<Self::Command>]) -> Result<Self::World, DbError>;
+    /// undo is loaded by its saga and step. What is asked together goes in one message. With [`Reading::Undos`] rows may
+    /// be left out that only an earlier action of the same saga can have written, if a primary key refuses them when they
+    /// are written again: then the batch is tried again with [`Reading::All`].
+    async fn load(
+        &self,
+        tx: &mut Tx,
+        operations: &[Operation<Self::Command>],
+        reading: Reading,
+    ) -> Result<Self::World, DbError>;
 
     /// Decides one operation and changes the world accordingly. Pure; called in order of arrival. An answer that is
     /// not `Done` must leave the world as it was. An undo is called only when its action was done, and must answer
@@ -505,7 +512,7 @@ async fn prepare<P: Participant>(
     let stored = Barrier::queue(&mut tx, operations, reading);
     // Those too that the barrier will answer: repeats are few, and a message of their own for the others would cost
     // more.
-    let mut world = participant.load(&mut tx, operations).await?;
+    let mut world = participant.load(&mut tx, operations, reading).await?;
     let mut barrier = Barrier::of(tx.rows(stored).await?)?;
     // After the locks, so that moments recorded for one row never go backwards by waiting.
     let now = time::now();

@@ -13,7 +13,7 @@ use tonic_types::StatusExt as _;
 
 use super::*;
 use crate::answer::{NotYet, Reason, Refusal};
-use crate::database::{Args, Database, Migrator, Rows};
+use crate::database::{Args, Database, Migrator, Rows, Schema};
 use crate::testing::{self, BACKENDS, Backend, TestDatabase};
 
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ impl Participant for Counters {
 
     const NAME: &'static str = "counters";
 
-    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>]) -> Result<World, DbError> {
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<Command>], _: Reading) -> Result<World, DbError> {
         self.commits.fetch_add(1, Ordering::SeqCst);
         let mut world = World::default();
         let names = Rows::new().text("name", operations.iter().map(|operation| operation.command.counter));
@@ -144,7 +144,7 @@ impl Service {
     }
 
     async fn limited(backend: Backend, limits: WriterLimits) -> Self {
-        let test = testing::database(backend, &Migrator::DEFAULT).await;
+        let test = testing::database(backend, &Schema::participant(&Migrator::DEFAULT, &[])).await;
         let table = "CREATE TABLE counters (name TEXT PRIMARY KEY, value BIGINT NOT NULL CHECK (value >= 0))";
         let mut tx = test.database.begin().await.expect("begins");
         tx.execute(table, Args::new()).await.expect("created");
@@ -169,7 +169,7 @@ impl Service {
     /// The barrier row of a saga: "answered", "answered undone", "tombstone" or "none".
     async fn record(&self, saga: &SagaId) -> &'static str {
         let sql = "SELECT answer, undone FROM barrier WHERE saga_id = $1 AND step = 'count'";
-        let rows = self.test.database.fetch(sql, Args::new().text(saga.as_str())).await.expect("read");
+        let rows = self.test.database.fetch(sql, Args::new().id(saga.as_str())).await.expect("read");
         let row =
             rows.first().map(|row| (row.opt_text("answer").expect("it").is_some(), row.int("undone").expect("it")));
         match row {

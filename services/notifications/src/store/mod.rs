@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use matricula_kit::answer::Answer;
 use matricula_kit::database::{Args, DbError, Row, Rows, Tx};
 use matricula_kit::id::{SagaId, StudentId};
-use matricula_kit::participant::{Operation, Participant};
+use matricula_kit::participant::{Operation, Participant, Reading};
 use matricula_kit::time::UnixMs;
 
 use crate::domain::retry::Undeliverable;
@@ -59,12 +59,21 @@ impl Participant for Notifications {
 
     const NAME: &'static str = crate::NAME;
 
-    async fn load(&self, tx: &mut Tx, operations: &[Operation<RegistrationResult>]) -> Result<World, DbError> {
+    async fn load(
+        &self,
+        tx: &mut Tx,
+        operations: &[Operation<RegistrationResult>],
+        reading: Reading,
+    ) -> Result<World, DbError> {
+        if reading == Reading::Undos {
+            // The key of a message refuses a second one.
+            return Ok(World::default());
+        }
         let registrations = operations.iter().map(|operation| operation.command.registration.as_str());
-        let rows = Rows::new().text("registration_id", registrations);
+        let rows = Rows::new().id("registration_id", registrations);
         let mut world = World::default();
         for row in tx.fetch(TOLD, rows.into()).await? {
-            world.told.insert(SagaId::stored(row.text("registration_id")?));
+            world.told.insert(SagaId::stored(row.id("registration_id")?));
         }
         Ok(world)
     }
@@ -98,7 +107,7 @@ impl Participant for Notifications {
 
 fn rows(messages: &[Message]) -> Rows {
     Rows::new()
-        .text("registration_id", messages.iter().map(|message| message.registration.as_str()))
+        .id("registration_id", messages.iter().map(|message| message.registration.as_str()))
         .text("student_id", messages.iter().map(|message| message.student.as_str()))
         .text("outcome", messages.iter().map(|message| message.outcome.name()))
         .text("subject", messages.iter().map(|message| message.subject.as_str()))
@@ -110,7 +119,7 @@ fn message(row: &Row) -> Result<Message, DbError> {
     let outcome = row.text("outcome")?;
     let outcome = Outcome::ALL.into_iter().find(|known| known.name() == outcome);
     Ok(Message {
-        registration: SagaId::stored(row.text("registration_id")?),
+        registration: SagaId::stored(row.id("registration_id")?),
         student: StudentId::stored(row.text("student_id")?),
         outcome: outcome.ok_or_else(|| DbError::corrupt("a message with an unknown outcome"))?,
         subject: row.text("subject")?,

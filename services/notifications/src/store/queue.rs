@@ -72,7 +72,7 @@ pub async fn claim(database: &Database, count_max: i64, lease_ms: i64) -> Result
     for row in tx.fetch(DUE, Args::new().int(count_max)).await? {
         claimed.push(Claimed { message: message(&row)?, contact: None, failures: row.int("delivery_failures")? });
     }
-    let rows = Rows::new().text("registration_id", claimed.iter().map(|c| c.message.registration.as_str()));
+    let rows = Rows::new().id("registration_id", claimed.iter().map(|c| c.message.registration.as_str()));
     tx.send(CLAIM, Args::new().int(lease_ms).rows(rows));
     let contacts = tx.fetch(CONTACTS, students(&claimed).into()).await?;
     tx.commit().await?;
@@ -119,7 +119,7 @@ pub async fn report(database: &Database, reports: &[Report]) -> Result<(), DbErr
         _ => None,
     };
     let rows = Rows::new()
-        .text("registration_id", reports.iter().map(|report| report.registration.as_str()))
+        .id("registration_id", reports.iter().map(|report| report.registration.as_str()))
         .int("failures", reports.iter().map(|report| report.failures))
         .int("delivered", reports.iter().map(|report| i64::from(report.next.is_none())))
         .opt_text("undeliverable", reports.iter().map(given_up))

@@ -60,13 +60,13 @@ pub async fn list(
     count_max: i64,
 ) -> Result<Vec<StoredMessage>, DbError> {
     let registration = after.registration.map(String::from).unwrap_or_default();
-    let args = Args::new().text(student.as_str()).int(after.recorded_at.0).text(registration).int(count_max);
+    let args = Args::new().text(student.as_str()).int(after.recorded_at.0).id(registration).int(count_max);
     database.fetch(LIST, args).await?.iter().map(stored_message).collect()
 }
 
 /// The next messages of the ledger, in the order of registrations.
 pub async fn ledger_page(tx: &mut Tx, after: &str) -> Result<Vec<StoredMessage>, DbError> {
-    tx.fetch(LEDGER, Args::new().text(after).int(LEDGER_PAGE)).await?.iter().map(stored_message).collect()
+    tx.fetch(LEDGER, Args::new().id(after).int(LEDGER_PAGE)).await?.iter().map(stored_message).collect()
 }
 
 /// Every contact, and the version of imports that they have.

@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use futures::future::join_all;
 use matricula_kit::answer::Answer;
-use matricula_kit::database::{Args, Migrator};
+use matricula_kit::database::Args;
 use matricula_kit::id::{OverrideId, SagaId, SectionId, StepName, StudentId};
 use matricula_kit::participant::{Key, Leg, Writer, WriterLimits};
 use matricula_kit::tasks::Tasks;
 use matricula_kit::telemetry::TraceContext;
-use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase};
+use matricula_kit::testing::{self, BACKENDS, Backend, TestDatabase, UPGRADES};
 
 use super::*;
-use crate::MIGRATIONS;
 use crate::domain::{Hold, HoldKey, Section, Wanted};
 
 /// Longest wait for something that must happen.
@@ -27,7 +26,7 @@ struct Service {
 
 impl Service {
     async fn new(backend: Backend, capacities: &[(&str, i32)]) -> Self {
-        let test = testing::database(backend, &MIGRATIONS).await;
+        let test = testing::database(backend, &crate::SCHEMA).await;
         let service = Self { writer: writer(&test.database), test };
         let capacities = capacities.iter().map(|(id, capacity)| (section(id), *capacity)).collect();
         let answers = service.writer.write(vec![Operation::staff(Command::Import { base_version: 0, capacities })]);
@@ -293,23 +292,22 @@ async fn a_grant_of_an_earlier_version_is_kept_without_a_version() {
         "INSERT INTO sections (section_id, capacity, taken, version, changed_at) VALUES ('A', 2, 1, 2, 5)";
     const HOLD: &str = "INSERT INTO holds (registration_id, section_id, step, student_id, granted_at, taken_after, \
          capacity_at_grant) VALUES ('r0', 'A', 'hold_seats', 'S', 5, 1, 2)";
-    for backend in BACKENDS {
-        let test = testing::empty_database(backend).await;
-        let before = MIGRATIONS.iter().filter(|migration| migration.version < 103).cloned().collect();
-        test.database.migrate(&Migrator::with_migrations(before)).await.expect("it is empty");
-        let mut tx = test.database.begin().await.expect("the database answers");
-        tx.execute(SECTION, Args::new()).await.expect("a section of the version before");
-        tx.execute(HOLD, Args::new()).await.expect("a hold of the version before");
-        tx.commit().await.expect("committed");
-        test.database.migrate(&MIGRATIONS).await.expect("it is brought up to date");
+    /// What the barrier has of the step that took it.
+    const ANSWERED: &str = "INSERT INTO barrier (saga_id, step, answer, undone, recorded_at) \
+         VALUES ('r0', 'hold_seats', '{\"done\":{}}', 0, 5)";
+    for upgrade in UPGRADES {
+        let rows = [SECTION, HOLD, ANSWERED].map(|sql| (sql, Args::new()));
+        let test = testing::upgraded(upgrade, &crate::SCHEMA, 102, &rows).await;
         let service = Service { writer: writer(&test.database), test };
+        let before = SagaId::stored("r0".to_owned());
+        assert!(service.is_done(hold(&before, &["A"])).await, "a repeat takes no seat");
+        assert_eq!(service.state().await, "A 1 ", "{upgrade:?}");
         assert!(service.is_done(hold(&SagaId::generate(), &["A"])).await);
         let mut versions: Vec<i64> = service.holds().await.iter().map(|hold| hold.section_version).collect();
         versions.sort_unstable();
-        assert_eq!(versions, [0, 3], "{backend:?}");
-        let seat = (SagaId::stored("r0".to_owned()), section("A"));
-        assert!(service.is_done(drop_of(&SagaId::generate(), &[seat])).await);
-        assert_eq!(service.state().await, "A 1 ", "{backend:?}");
+        assert_eq!(versions, [0, 3], "{upgrade:?}");
+        assert!(service.is_done(drop_of(&SagaId::generate(), &[(before, section("A"))])).await);
+        assert_eq!(service.state().await, "A 1 ", "{upgrade:?}");
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use matricula_harness::{PATIENCE, Sql};
 
-use crate::tables::{Described, describe};
+use crate::tables::{ColumnOf, Described, Kind, describe};
 
 /// The first digits of a UUIDv7 are its time: copies take lower ones, so that they are older.
 const TIME_DIGITS: usize = 4;
@@ -25,11 +25,17 @@ pub(super) struct Sagas {
 impl Sagas {
     /// All sagas that there are.
     pub(super) async fn all(url: &str) -> Self {
+        let mut sql = Sql::open(url).await;
+        let tables = describe(&mut sql).await;
+        let is_id = |column: &ColumnOf| column.name == "saga_id" && column.kind == Kind::Id;
+        // The largest of bytes is not known to every PostgreSQL.
+        let text =
+            if tables["sagas"].columns.iter().any(is_id) { "encode(saga_id, 'hex')::uuid::text" } else { "saga_id" };
         let query = format!(
-            "SELECT substr(saga_id, 1, {COMMON_DIGITS}) AS beginning, min(saga_id) AS first, max(saga_id) AS last \
-             FROM sagas GROUP BY 1 ORDER BY 1"
+            "SELECT substr(id, 1, {COMMON_DIGITS}) AS beginning, min(id) AS first, max(id) AS last \
+             FROM (SELECT {text} AS id FROM sagas) AS s GROUP BY 1 ORDER BY 1"
         );
-        let rows = Sql::open(url).await.rows(&query).await;
+        let rows = sql.rows(&query).await;
         let texts = |name: &str| rows.iter().map(|row| row.text(name).expect("a text")).collect::<Vec<_>>();
         let first = texts("first").first().cloned().expect("there are sagas");
         let last = texts("last").last().cloned().expect("there are sagas");
@@ -84,16 +90,22 @@ pub(super) async fn copy(url: &str, sagas: &Sagas, prefix: &str, copies: u32) {
 /// Inserts one copy of the rows of a table; none when the table holds nothing of registrations.
 fn statement(name: &str, table: &Described, sagas: &Sagas, prefix: &str, copy: u32) -> Option<String> {
     let rows = match table.key {
-        Some(key) => format!("{key} BETWEEN '{}' AND '{}'", sagas.first, sagas.last),
+        Some(key) => table.is_between(key, &sagas.first, &sagas.last),
         // The balances of the students.
         None if name == "accounts" => format!("student_id LIKE '{prefix}S0%'"),
         None => return None,
     };
     let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
-    let values = table
-        .columns
-        .iter()
-        .map(|column| if column.is_int { column.name.clone() } else { sagas.renamed(&column.name, prefix, copy) });
+    let values = table.columns.iter().map(|ColumnOf { name, kind }| match kind {
+        Kind::Int => name.clone(),
+        Kind::Text => sagas.renamed(name, prefix, copy),
+        // An empty id is that of nobody.
+        Kind::Id => {
+            let older =
+                format!("overlay({name} PLACING '\\x{copy:0TIME_DIGITS$x}'::bytea FROM 1 FOR {})", TIME_DIGITS / 2);
+            format!("CASE WHEN {name} = '' THEN {name} ELSE {older} END")
+        }
+    });
     let values = values.collect::<Vec<_>>().join(", ");
     Some(format!("INSERT INTO {name} ({}) SELECT {values} FROM {name} WHERE {rows}", names.join(", ")))
 }

@@ -6,7 +6,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Connection as _, Postgres, Sqlite, SqliteConnection};
 
-use crate::tables::{ColumnOf, Described, describe};
+use crate::tables::{ColumnOf, Kind, bytes_of, describe};
 
 /// Rows of one statement on SQLite: few lengths, so that most statements are prepared already.
 const SQLITE_ROWS: usize = 100;
@@ -25,6 +25,7 @@ pub(super) struct Table {
 enum Column {
     Text(Vec<Option<String>>),
     Int(Vec<Option<i64>>),
+    Id(Vec<Option<Vec<u8>>>),
 }
 
 /// Empty copies of some tables, and what is to be written into them.
@@ -39,7 +40,7 @@ pub(super) struct Copy {
 pub(super) async fn last_sagas(url: &str, limit: i64) -> Vec<String> {
     let query = format!("SELECT saga_id FROM sagas WHERE finished = 1 ORDER BY saga_id DESC LIMIT {limit}");
     let rows = Sql::open(url).await.rows(&query).await;
-    rows.iter().rev().map(|row| row.text("saga_id").expect("an id is a text")).collect()
+    rows.iter().rev().map(|row| row.id("saga_id").expect("an id")).collect()
 }
 
 /// What the registrations from one to another have left in a database.
@@ -47,16 +48,19 @@ pub(super) async fn read(url: &str, first: &str, last: &str) -> Vec<Table> {
     let mut connection = Sql::open(url).await;
     let tables = describe(&mut connection).await;
     let mut read = Vec::new();
-    for (name, Described { key, columns }) in tables {
-        let Some(key) = key else { continue };
-        let names = columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
-        let query = format!("SELECT {names} FROM {name} WHERE {key} BETWEEN '{first}' AND '{last}' ORDER BY {key}");
-        let rows = connection.rows(&query).await;
-        let columns = columns.into_iter().map(|ColumnOf { name, is_int }| {
-            let values = if is_int {
-                Column::Int(rows.iter().map(|row| row.opt_int(&name).expect("an integer")).collect())
-            } else {
-                Column::Text(rows.iter().map(|row| row.opt_text(&name).expect("a text")).collect())
+    for (name, described) in tables {
+        let Some(key) = described.key else { continue };
+        let names = described.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
+        let is_asked = described.is_between(key, first, last);
+        let rows = connection.rows(&format!("SELECT {names} FROM {name} WHERE {is_asked} ORDER BY {key}")).await;
+        let columns = described.columns.into_iter().map(|ColumnOf { name, kind }| {
+            let values = match kind {
+                Kind::Int => Column::Int(rows.iter().map(|row| row.opt_int(&name).expect("an integer")).collect()),
+                Kind::Text => Column::Text(rows.iter().map(|row| row.opt_text(&name).expect("a text")).collect()),
+                Kind::Id => {
+                    let ids = rows.iter().map(|row| row.opt_id(&name).expect("an id"));
+                    Column::Id(ids.map(|id| id.as_deref().map(bytes_of)).collect())
+                }
             };
             (name, values)
         });
@@ -73,11 +77,15 @@ impl Table {
 
     /// Where the rows of registrations after this one begin.
     fn after(&self, id: &str) -> usize {
-        let keys = self.columns.iter().find_map(|(name, column)| match column {
-            Column::Text(keys) if name == self.key => Some(keys),
-            _ => None,
-        });
-        keys.expect("the key is a text").partition_point(|key| key.as_deref() <= Some(id))
+        let mut columns = self.columns.iter().filter(|(name, _)| name == self.key);
+        match columns.next() {
+            Some((_, Column::Text(keys))) => keys.partition_point(|key| key.as_deref() <= Some(id)),
+            Some((_, Column::Id(keys))) => {
+                let id = bytes_of(id);
+                keys.partition_point(|key| key.as_ref() <= Some(&id))
+            }
+            _ => panic!("{}: the key is no id", self.name),
+        }
     }
 
     fn names(&self) -> String {
@@ -90,6 +98,7 @@ impl Column {
         match self {
             Self::Text(values) => values.len(),
             Self::Int(values) => values.len(),
+            Self::Id(values) => values.len(),
         }
     }
 }
@@ -161,6 +170,7 @@ async fn commit_to_postgres(
         let arrays = table.columns.iter().enumerate().map(|(at, (_, column))| match column {
             Column::Text(_) => format!("${}::text[]", at + 1),
             Column::Int(_) => format!("${}::bigint[]", at + 1),
+            Column::Id(_) => format!("${}::bytea[]", at + 1),
         });
         let arrays = arrays.collect::<Vec<_>>().join(", ");
         let (name, columns) = (&table.name, table.names());
@@ -170,6 +180,7 @@ async fn commit_to_postgres(
             query = match column {
                 Column::Text(values) => query.bind(&values[range.clone()]),
                 Column::Int(values) => query.bind(&values[range.clone()]),
+                Column::Id(values) => query.bind(&values[range.clone()]),
             };
         }
         query.execute(&mut *tx).await?;
@@ -191,6 +202,7 @@ async fn commit_to_sqlite(connection: &mut SqliteConnection, parts: Vec<(&Table,
                     query = match column {
                         Column::Text(values) => query.bind(values[*at].as_deref()),
                         Column::Int(values) => query.bind(values[*at]),
+                        Column::Id(values) => query.bind(values[*at].as_deref()),
                     };
                 }
             }

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use matricula_kit::answer::{Answer, Reason, Refusal};
 use matricula_kit::database::{Database, DbError, Tx};
 use matricula_kit::id::SectionId;
-use matricula_kit::participant::{Operation, Participant, Writer, WriterLimits};
+use matricula_kit::participant::{Operation, Participant, Reading, Writer, WriterLimits};
 use matricula_kit::time::UnixMs;
 
 use super::{Ask, Asked, Decision, Way};
@@ -71,7 +71,7 @@ impl Participant for Sections {
 
     const NAME: &'static str = "last_seat";
 
-    async fn load(&self, tx: &mut Tx, operations: &[Operation<Ask>]) -> Result<World, DbError> {
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<Ask>], _: Reading) -> Result<World, DbError> {
         let sections = batch::lock(tx, operations.iter().map(|operation| &operation.command.section)).await?;
         Ok(World { sections, granted: Vec::new() })
     }

@@ -1,6 +1,6 @@
 //! A database that an earlier version has filled.
 
-use matricula_kit::database::Migrator;
+use matricula_kit::testing::{UPGRADES, upgraded};
 
 use super::*;
 
@@ -12,18 +12,12 @@ const ROWS: &str = "INSERT INTO enrollments (registration_id, section_id, studen
 
 #[tokio::test]
 async fn enrollments_are_kept_as_those_of_students() {
-    for backend in BACKENDS {
-        let test = testing::empty_database(backend).await;
-        let first = MIGRATIONS.iter().filter(|migration| migration.version <= 101).cloned().collect();
-        test.database.migrate(&Migrator::with_migrations(first)).await.expect("it is empty");
-        let mut tx = test.database.begin().await.expect("the database answers");
-        tx.execute(ROWS, Args::new()).await.expect("rows of the version before");
-        tx.commit().await.expect("committed");
-        test.database.migrate(&MIGRATIONS).await.expect("it is brought up to date");
+    for upgrade in UPGRADES {
+        let test = upgraded(upgrade, &crate::SCHEMA, 101, &[(ROWS, Args::new())]).await;
         let service = Service { writer: writer(&test.database), test };
         let before = "r0/M1 DROPPED<r1, r1/M2 ENROLLED<r3, r2/P1 CANCELLED, r3/P2 PENDING";
-        assert_eq!(service.state().await, before, "{backend:?}");
+        assert_eq!(service.state().await, before, "{upgrade:?}");
         assert_eq!(service.write("r4 -r1/M2 #E1; r3 commit").await, [false, true]);
-        assert!(service.state().await.ends_with("r3/P2 ENROLLED"), "{backend:?}");
+        assert!(service.state().await.ends_with("r3/P2 ENROLLED"), "{upgrade:?}");
     }
 }

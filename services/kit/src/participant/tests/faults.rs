@@ -186,7 +186,7 @@ async fn a_record_that_cannot_be_read_stops_only_its_own_saga() {
         let mut tx = service.test.database.begin().await.expect("begins");
         let sql =
             "INSERT INTO barrier (saga_id, step, answer, undone, recorded_at) VALUES ($1, 'count', 'garbage', 0, 0)";
-        tx.execute(sql, Args::new().text(bad.as_str())).await.expect("inserted");
+        tx.execute(sql, Args::new().id(bad.as_str())).await.expect("inserted");
         tx.commit().await.expect("committed");
         let sagas = [&bad, &good];
         let answers = sagas.map(|saga| written(&service.writer, operation(saga, Leg::Action, What::Count)));

@@ -1,6 +1,7 @@
 //! A database that an earlier version has filled.
 
-use matricula_kit::database::{Args, Migrator};
+use matricula_kit::database::Args;
+use matricula_kit::testing::{UPGRADES, upgraded};
 
 use super::*;
 
@@ -13,16 +14,9 @@ const ROWS: &str = "INSERT INTO messages (registration_id, student_id, outcome, 
 
 #[tokio::test]
 async fn messages_are_kept_and_still_delivered() {
-    for backend in BACKENDS {
-        let test = testing::empty_database(backend).await;
+    for upgrade in UPGRADES {
+        let test = upgraded(upgrade, &crate::SCHEMA, 100, &[(ROWS, Args::new())]).await;
         let database = &test.database;
-        let first = crate::MIGRATIONS.iter().filter(|migration| migration.version <= 100).cloned().collect();
-        database.migrate(&Migrator::with_migrations(first)).await.expect("it is empty");
-        let mut tx = database.begin().await.expect("the database answers");
-        tx.execute(ROWS, Args::new()).await.expect("rows of the first version");
-        tx.commit().await.expect("committed");
-        database.migrate(&crate::MIGRATIONS).await.expect("it is brought up to date");
-
         let mut tx = database.snapshot().await.expect("a snapshot");
         let page = ledger_page(&mut tx, "").await.expect("a page");
         let shown = page.iter().map(|told| {
@@ -30,7 +24,7 @@ async fn messages_are_kept_and_still_delivered() {
         });
         let expect =
             [("one", Some(2), None, 0), ("two", None, Some(Undeliverable::Rejected), 20), ("three", None, None, 3)];
-        assert_eq!(shown.collect::<Vec<_>>(), expect, "{backend:?}");
-        assert_eq!(names(&claim(database, 9, LEASE_MS).await.expect("claimed")), ["r3"], "{backend:?}");
+        assert_eq!(shown.collect::<Vec<_>>(), expect, "{upgrade:?}");
+        assert_eq!(names(&claim(database, 9, LEASE_MS).await.expect("claimed")), ["r3"], "{upgrade:?}");
     }
 }
