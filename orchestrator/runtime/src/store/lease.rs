@@ -90,6 +90,7 @@ impl SagaStore {
     /// Marks the other instances whose lease has lapsed, and returns whether any other is left. May wait for one that
     /// is in the middle of a commit.
     pub async fn mark_lapsed(&self, instance: &InstanceId) -> Result<bool, DbError> {
+        self.look_at_form().await?;
         let mut tx = self.database.write().await?;
         tx.send(MARK_LAPSED, Args::new().text(instance.as_str()));
         let others = tx.queue(LIVING_OTHERS, Args::new().text(instance.as_str()));

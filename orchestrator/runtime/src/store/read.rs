@@ -15,7 +15,8 @@ use matricula_kit::database::{Args, DbError, Row, Rows};
 use matricula_kit::telemetry::{self, TraceContext};
 use matricula_kit::time::UnixMs;
 
-use super::{SagaStore, entries, id_rows, readable_id, readable_ids, saga_id};
+use super::entry::{entries, first_event};
+use super::{SagaStore, id_rows, readable_id, readable_ids, saga_id};
 
 /// A saga as stored.
 #[derive(Debug, Clone)]
@@ -90,7 +91,7 @@ macro_rules! columns {
     () => {
         "SELECT s.saga_id, s.subject, s.idempotency_key, s.definition, s.version, s.request, s.traceparent, \
          s.tracestate, s.created_at, s.updated_at, s.owner, s.phase, s.needs_attention, s.sequence, \
-         s.ticket, s.queued, \
+         s.ticket, s.queued, s.first_event, \
          COALESCE((SELECT CAST(1 AS BIGINT) FROM instances i \
          WHERE i.instance_id = s.owner AND i.dead = 0 AND i.lease_until > {now_ms}), CAST(0 AS BIGINT)) AS owner_alive "
     };
@@ -259,13 +260,31 @@ impl SagaStore {
     }
 
     async fn with_logs(&self, rows: Vec<Row>) -> Result<Vec<SagaRow>, DbError> {
+        let mut sagas = self.rows_and_logs(rows).await?;
+        // Their turns have come between their rows and their events: their first events are in their rows by now.
+        let begins_later = |saga: &SagaRow| matches!(saga.log.as_deref(), Ok([first, ..]) if first.sequence > 1);
+        let begun: Vec<SagaId> =
+            sagas.iter().filter(|saga| saga.is_queued && begins_later(saga)).map(|saga| saga.id).collect();
+        if !begun.is_empty() {
+            let rows = self.database.fetch(BY_ID, id_rows(&begun).into()).await?;
+            replace(&mut sagas, self.rows_and_logs(rows).await?);
+        }
+        // A log that went to the archive between its row and its events is no damage.
+        let without: Vec<SagaId> = sagas.iter().filter(|saga| saga.log.is_err()).map(|saga| saga.id).collect();
+        replace(&mut sagas, self.receipts(&without).await?);
+        Ok(sagas)
+    }
+
+    async fn rows_and_logs(&self, rows: Vec<Row>) -> Result<Vec<SagaRow>, DbError> {
         let sagas: Result<Vec<_>, _> = rows.iter().filter_map(|row| saga_row(row).transpose()).collect();
         let mut sagas = sagas?;
         if sagas.is_empty() {
             return Ok(sagas);
         }
         let ids = Rows::new().text("saga_id", sagas.iter().map(|saga| saga.id.to_string()));
-        let mut logs: HashMap<SagaId, Result<Vec<Recorded>, String>> = HashMap::with_capacity(sagas.len());
+        // The log of each begins with the event that is in its row.
+        let begins = |saga: &mut SagaRow| (saga.id, std::mem::replace(&mut saga.log, Ok(Vec::new())));
+        let mut logs: HashMap<SagaId, Result<Vec<Recorded>, String>> = sagas.iter_mut().map(begins).collect();
         for row in self.database.fetch(EVENTS, ids.into()).await? {
             let log = logs.entry(saga_id(&row)?).or_insert_with(|| Ok(Vec::new()));
             match (entries(&row), log) {
@@ -275,27 +294,31 @@ impl SagaStore {
                 (_, Err(_)) => {}
             }
         }
-        for saga in sagas.iter_mut().filter(|saga| saga.log.is_ok()) {
-            saga.log = match logs.remove(&saga.id) {
-                Some(log) => {
+        for saga in &mut sagas {
+            let log = logs.remove(&saga.id).unwrap_or_else(|| Ok(Vec::new()));
+            saga.log = match log.as_deref() {
+                Ok([]) if saga.is_queued => self.begin_queued(saga),
+                Ok([]) => Err("it has no events".to_owned()),
+                Ok([first, ..]) => {
                     // Its turn has come between its row and its events: it may have begun with another version.
-                    if let (true, Ok([first, ..])) = (saga.is_queued, log.as_deref()) {
+                    if saga.is_queued {
                         saga.begins_with(first);
                     }
                     log.and_then(|log| whole(log, saga.sequence))
                 }
-                None if saga.is_queued => self.begin_queued(saga),
-                None => Err("it has no events".to_owned()),
+                Err(_) => log,
             };
         }
-        // A log that went to the archive between its row and its events is no damage.
-        let without: Vec<SagaId> = sagas.iter().filter(|saga| saga.log.is_err()).map(|saga| saga.id).collect();
-        for receipt in self.receipts(&without).await? {
-            if let Some(saga) = sagas.iter_mut().find(|saga| saga.id == receipt.id) {
-                *saga = receipt;
-            }
-        }
         Ok(sagas)
+    }
+}
+
+/// Puts what was read later in the place of what was read before.
+fn replace(sagas: &mut [SagaRow], later: Vec<SagaRow>) {
+    for read in later {
+        if let Some(saga) = sagas.iter_mut().find(|saga| saga.id == read.id) {
+            *saga = read;
+        }
     }
 }
 
@@ -357,7 +380,8 @@ fn saga_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
         log: Ok(Vec::new()),
         archived: None,
     };
-    Ok(Some(SagaRow { log: problem.into_inner().map_or(Ok(Vec::new()), Err), ..saga }))
+    let first = text("first_event");
+    Ok(Some(SagaRow { log: problem.into_inner().map_or_else(|| first_event(&first), Err), ..saga }))
 }
 
 macro_rules! receipts {
@@ -372,8 +396,9 @@ macro_rules! receipts {
 
 const RECEIPTS_BY_ID: &str = receipts!("{rows} JOIN receipts a ON a.saga_id = r.saga_id ORDER BY a.saga_id");
 const LIST_RECEIPTS: &str = receipts!("receipts a WHERE a.saga_id < $1 ORDER BY a.saga_id DESC LIMIT $2");
+/// The id as an expression: else the database may go along the primary key, through all that is of others.
 const LIST_RECEIPTS_OF_SUBJECT: &str =
-    receipts!("receipts a WHERE a.saga_id < $1 AND a.subject = $3 ORDER BY a.saga_id DESC LIMIT $2");
+    receipts!("receipts a WHERE a.saga_id || '' < $1 AND a.subject = $3 ORDER BY a.saga_id || '' DESC LIMIT $2");
 
 impl SagaStore {
     /// Of these sagas, those that have a receipt, by id.

@@ -5,6 +5,7 @@ use matricula_kit::database::Args;
 use matricula_kit::testing::BACKENDS;
 use tokio::task::JoinSet;
 
+use super::super::entry::entry_text;
 use super::*;
 
 type Admission = matricula_core::Admission<Arc<Carried<()>>>;
@@ -166,7 +167,7 @@ async fn a_queued_saga_is_read_as_it_would_begin() {
 
         // As if its turn had come, with another version, between the read of its row and that of its events.
         let first = Recorded::first(7, definition_of(3).admit(["do"], 7));
-        let event = entry_text(new.id, std::slice::from_ref(&first)).unwrap();
+        let event = entry_text(new.id, std::slice::from_ref(&first), false).unwrap();
         let insert = "INSERT INTO saga_events (saga_id, sequence, at, event) VALUES ($1, 1, 7, $2)";
         upgraded.execute(insert, Args::new().text(new.id.to_string()).text(event)).await.unwrap();
         let row = upgraded.get(new.id).await.unwrap().unwrap();
@@ -466,7 +467,7 @@ async fn sagas_from_before_the_line_go_on() {
              traceparent, tracestate, created_at, owner, sequence, phase, outcome, needs_attention, finished, updated_at) \
              VALUES ($1, 'one', 1, 'ada', 'k', 'same', '{}', '', '', 1, $2, 1, 'running', 'pending', 0, 0, 1)";
         tx.execute(row, Args::new().text(old.to_string()).text(dead.as_str())).await.unwrap();
-        let event = entry_text(old, std::slice::from_ref(&saga("", "", "").admitted)).unwrap();
+        let event = entry_text(old, std::slice::from_ref(&saga("", "", "").admitted), false).unwrap();
         let log = "INSERT INTO saga_events (saga_id, sequence, at, event) VALUES ($1, 1, 1, $2)";
         tx.execute(log, Args::new().text(old.to_string()).text(event)).await.unwrap();
         tx.commit().await.unwrap();
