@@ -15,7 +15,7 @@ use matricula_kit::database::{Args, DbError, Row, Rows};
 use matricula_kit::telemetry::{self, TraceContext};
 use matricula_kit::time::UnixMs;
 
-use super::entry::{entries, first_event};
+use super::entry::{entries, events_in_row};
 use super::{SagaStore, id_rows, readable_id, readable_ids, saga_id};
 
 /// A saga as stored.
@@ -91,7 +91,7 @@ macro_rules! columns {
     () => {
         "SELECT s.saga_id, s.subject, s.idempotency_key, s.definition, s.version, s.request, s.traceparent, \
          s.tracestate, s.created_at, s.updated_at, s.owner, s.phase, s.needs_attention, s.sequence, \
-         s.ticket, s.queued, s.first_event, \
+         s.ticket, s.queued, s.log, \
          COALESCE((SELECT CAST(1 AS BIGINT) FROM instances i \
          WHERE i.instance_id = s.owner AND i.dead = 0 AND i.lease_until > {now_ms}), CAST(0 AS BIGINT)) AS owner_alive "
     };
@@ -260,32 +260,34 @@ impl SagaStore {
     }
 
     async fn with_logs(&self, rows: Vec<Row>) -> Result<Vec<SagaRow>, DbError> {
-        let mut sagas = self.rows_and_logs(rows).await?;
-        // Their turns have come between their rows and their events: their first events are in their rows by now.
-        let begins_later = |saga: &SagaRow| matches!(saga.log.as_deref(), Ok([first, ..]) if first.sequence > 1);
-        let begun: Vec<SagaId> =
-            sagas.iter().filter(|saga| saga.is_queued && begins_later(saga)).map(|saga| saga.id).collect();
-        if !begun.is_empty() {
-            let rows = self.database.fetch(BY_ID, id_rows(&begun).into()).await?;
-            replace(&mut sagas, self.rows_and_logs(rows).await?);
+        let sagas: Result<Vec<_>, _> = rows.iter().filter_map(|row| saga_row(row).transpose()).collect();
+        let mut sagas = sagas?;
+        self.read_later_events(&mut sagas).await?;
+        for saga in &mut sagas {
+            saga.log = match std::mem::replace(&mut saga.log, Ok(Vec::new())) {
+                Ok(log) if log.is_empty() && saga.is_queued => self.begin_queued(saga),
+                log => log.and_then(|log| whole(log, saga.sequence)),
+            };
         }
         // A log that went to the archive between its row and its events is no damage.
         let without: Vec<SagaId> = sagas.iter().filter(|saga| saga.log.is_err()).map(|saga| saga.id).collect();
-        replace(&mut sagas, self.receipts(&without).await?);
+        for receipt in self.receipts(&without).await? {
+            if let Some(saga) = sagas.iter_mut().find(|saga| saga.id == receipt.id) {
+                *saga = receipt;
+            }
+        }
         Ok(sagas)
     }
 
-    async fn rows_and_logs(&self, rows: Vec<Row>) -> Result<Vec<SagaRow>, DbError> {
-        let sagas: Result<Vec<_>, _> = rows.iter().filter_map(|row| saga_row(row).transpose()).collect();
-        let mut sagas = sagas?;
-        if sagas.is_empty() {
-            return Ok(sagas);
+    /// Adds the events that are not in the rows of their sagas.
+    async fn read_later_events(&self, sagas: &mut [SagaRow]) -> Result<(), DbError> {
+        let lacks_events = |saga: &SagaRow| saga.log.as_ref().is_ok_and(|log| (log.len() as i64) < saga.sequence);
+        let ids: Vec<SagaId> = sagas.iter().filter(|saga| lacks_events(saga)).map(|saga| saga.id).collect();
+        if ids.is_empty() {
+            return Ok(());
         }
-        let ids = Rows::new().text("saga_id", sagas.iter().map(|saga| saga.id.to_string()));
-        // The log of each begins with the event that is in its row.
-        let begins = |saga: &mut SagaRow| (saga.id, std::mem::replace(&mut saga.log, Ok(Vec::new())));
-        let mut logs: HashMap<SagaId, Result<Vec<Recorded>, String>> = sagas.iter_mut().map(begins).collect();
-        for row in self.database.fetch(EVENTS, ids.into()).await? {
+        let mut logs: HashMap<SagaId, Result<Vec<Recorded>, String>> = HashMap::with_capacity(ids.len());
+        for row in self.database.fetch(EVENTS, id_rows(&ids).into()).await? {
             let log = logs.entry(saga_id(&row)?).or_insert_with(|| Ok(Vec::new()));
             match (entries(&row), log) {
                 (Ok(events), Ok(log)) => log.extend(events),
@@ -294,31 +296,17 @@ impl SagaStore {
                 (_, Err(_)) => {}
             }
         }
-        for saga in &mut sagas {
-            let log = logs.remove(&saga.id).unwrap_or_else(|| Ok(Vec::new()));
-            saga.log = match log.as_deref() {
-                Ok([]) if saga.is_queued => self.begin_queued(saga),
-                Ok([]) => Err("it has no events".to_owned()),
-                Ok([first, ..]) => {
-                    // Its turn has come between its row and its events: it may have begun with another version.
-                    if saga.is_queued {
-                        saga.begins_with(first);
-                    }
-                    log.and_then(|log| whole(log, saga.sequence))
+        for saga in sagas {
+            match (logs.remove(&saga.id), &mut saga.log) {
+                (Some(Ok(later)), Ok(log)) => {
+                    log.extend(later);
+                    log.sort_by_key(|event| event.sequence);
                 }
-                Err(_) => log,
-            };
+                (Some(Err(problem)), log) => *log = Err(problem),
+                _ => {}
+            }
         }
-        Ok(sagas)
-    }
-}
-
-/// Puts what was read later in the place of what was read before.
-fn replace(sagas: &mut [SagaRow], later: Vec<SagaRow>) {
-    for read in later {
-        if let Some(saga) = sagas.iter_mut().find(|saga| saga.id == read.id) {
-            *saga = read;
-        }
+        Ok(())
     }
 }
 
@@ -346,6 +334,7 @@ impl SagaRow {
 /// appended to.
 fn whole(log: Vec<Recorded>, sequence: i64) -> Result<Vec<Recorded>, String> {
     match log.last().map_or(0, |last| last.sequence as i64) {
+        0 => Err("it has no events".to_owned()),
         last if last < sequence => Err(format!("it ends with event {last}, and its row says {sequence}")),
         _ => Ok(log),
     }
@@ -380,8 +369,8 @@ fn saga_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
         log: Ok(Vec::new()),
         archived: None,
     };
-    let first = text("first_event");
-    Ok(Some(SagaRow { log: problem.into_inner().map_or_else(|| first_event(&first), Err), ..saga }))
+    let log = text("log");
+    Ok(Some(SagaRow { log: problem.into_inner().map_or_else(|| events_in_row(id, &log), Err), ..saga }))
 }
 
 macro_rules! receipts {

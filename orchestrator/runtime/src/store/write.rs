@@ -8,8 +8,8 @@
 //! | fence, with the lock of the tickets for admissions | every commit |
 //! | `ADMIT` with the last ticket | admissions |
 //! | lock of the turns, `CLAIM` | a claim |
-//! | `ADVANCE` with the rows of the log | appends |
-//! | `LOG` | first events of what begins, unless they are in the rows of their sagas |
+//! | `ADVANCE` | appends |
+//! | `LOG` | events that do not belong into the rows of their sagas |
 //! | the turns that are over | a claim |
 //! | how far other instances may claim | every commit of the log while there is a line |
 //! | the state of the line | admissions, a claim |
@@ -18,20 +18,18 @@
 //! commit has changed: it looks first, because PostgreSQL pays for each row that `ON CONFLICT` watches. Tickets are given
 //! behind one lock that is held to the commit: their order is that of commits.
 //!
-//! PostgreSQL changes several tables by one statement: `ADMIT_SHARED` and `ADVANCE_SHARED` do what SQLite does with two
-//! statements each. Every statement costs PostgreSQL about as much as ten rows.
+//! PostgreSQL changes two tables by one statement: `ADMIT_SHARED` gives the tickets, too, and `ADVANCE_SHARED` writes to
+//! `saga_events`. A statement more costs PostgreSQL about as much as ten rows.
 
 use std::collections::{HashMap, HashSet};
 use std::slice;
 use std::sync::Arc;
 
-use matricula_core::{
-    Admitted, Append, AppendOutcome, Claim, Commit, Door, DoorState, LineState, SagaId, Ticket, Turn,
-};
+use matricula_core::{Admitted, Append, AppendOutcome, Claim, Commit, Door, DoorState, LineState, SagaId, Ticket};
 use matricula_engine::Recorded;
 use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 
-use super::entry::{entry_text, first_event_text};
+use super::entry::{entry_in_row, entry_text, is_in_row};
 use super::line::{self, LINE_STATE};
 use super::{FENCE, InstanceId, NewSaga, SagaStore, StoreError, saga_id};
 use crate::workflow::Carried;
@@ -82,11 +80,11 @@ macro_rules! admit {
             $insert,
             " INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \
              traceparent, tracestate, created_at, ticket, queued, owner, sequence, phase, outcome, needs_attention, \
-             finished, updated_at, first_event) SELECT a.saga_id, $2, $3, a.subject, a.idempotency_key, a.fingerprint, \
+             finished, updated_at, log) SELECT a.saga_id, $2, $3, a.subject, a.idempotency_key, a.fingerprint, \
              a.request, a.traceparent, a.tracestate, a.now_ms, a.ticket, 1 - a.is_begun, \
              CASE WHEN a.is_begun = 1 THEN $1 ELSE '' END, a.is_begun, \
              CASE WHEN a.is_begun = 1 THEN 'running' ELSE 'queued' END, 'pending', 0, 0, a.now_ms, \
-             CASE WHEN a.is_begun = 1 THEN a.first_event ELSE '' END \
+             CASE WHEN a.is_begun = 1 THEN a.entry ELSE '' END \
              FROM (SELECT n.*, l.now_ms, l.last + n.number AS ticket, CASE WHEN n.begins = 1 AND l.first_queued IS NULL \
              AND (n.is_by_staff = 1 OR l.door = 'open') THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS is_begun \
              FROM (",
@@ -154,7 +152,7 @@ const EXISTING: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.finger
 /// the line, which the database takes for empty when it was empty last night.
 const CLAIM: &str = concat!(
     "UPDATE sagas SET owner = $1, queued = 0, phase = 'running', sequence = 1, updated_at = r.at, definition = $3, \
-     version = $4, first_event = r.first_event FROM {rows} \
+     version = $4, log = r.entry FROM {rows} \
      WHERE sagas.saga_id = r.saga_id AND sagas.queued + 0 = 1 AND (r.is_out_of_order = 1 OR ($2 = ",
     line::served!(),
     " AND ",
@@ -176,7 +174,8 @@ macro_rules! advance {
     () => {
         concat!(
             "UPDATE sagas SET sequence = r.reached, phase = r.phase, outcome = r.outcome, \
-             needs_attention = r.needs_attention, finished = r.finished, updated_at = r.updated_at FROM {rows} \
+             needs_attention = r.needs_attention, finished = r.finished, updated_at = r.updated_at, \
+             log = sagas.log || r.entry FROM {rows} \
              WHERE sagas.saga_id = r.saga_id AND sagas.sequence = r.sequence - 1 AND sagas.owner = $1 AND ",
             alive!(),
             " RETURNING sagas.saga_id"
@@ -185,12 +184,12 @@ macro_rules! advance {
 }
 
 const ADVANCE: &str = advance!();
-/// On PostgreSQL, with the rows of the log.
+/// On PostgreSQL, with rows of `saga_events` for entries that do not belong into the rows of their sagas.
 const ADVANCE_SHARED: &str = concat!(
     "WITH advanced AS (",
     advance!(),
     ", r.sequence, r.at, r.event), logged AS (INSERT INTO saga_events (saga_id, sequence, at, event) \
-     SELECT saga_id, sequence, at, event FROM advanced) SELECT saga_id FROM advanced"
+     SELECT saga_id, sequence, at, event FROM advanced WHERE event <> '') SELECT saga_id FROM advanced"
 );
 
 /// Of sagas that this commit, or an earlier try of it, has brought to the sequence of their last event: only the owner
@@ -253,7 +252,9 @@ impl SagaStore {
         let claimed = queue_claim(&mut tx, as_of, claim.as_ref(), form)?;
         let advanced = queue_appends(&mut tx, instance, appends, form)?;
         if !form.is_compact {
-            queue_first_events(&mut tx, instance, &firsts, turns, form)?;
+            let begun = firsts.iter().filter_map(|(_, saga)| Some((saga.id, slice::from_ref(saga.first.as_ref()?))));
+            let claimed = turns.iter().map(|turn| (turn.saga, slice::from_ref(&turn.first)));
+            queue_log(&mut tx, instance, begun.chain(claimed), form)?;
         }
         // Without other instances nobody would read it.
         if let Some(claims_to) = others_claim_to_ms.filter(|_| self.database.is_shared()) {
@@ -370,7 +371,7 @@ fn queue_admissions<R>(
         return Ok(None);
     }
     let of = || sagas.iter().map(|(_, saga)| *saga);
-    let first_events = of().map(|saga| first_event(saga.id, saga.first.as_ref(), form));
+    let entries = of().map(|saga| first_entry(saga.id, saga.first.as_ref(), form));
     let rows = Rows::new()
         .text("saga_id", of().map(|saga| saga.id.to_string()))
         .text("subject", of().map(|saga| &saga.subject))
@@ -379,7 +380,7 @@ fn queue_admissions<R>(
         .text("request", of().map(|saga| saga.request.unstored()))
         .text("traceparent", of().map(|saga| &saga.request.submitted.traceparent))
         .text("tracestate", of().map(|saga| &saga.request.submitted.tracestate))
-        .text("first_event", first_events.collect::<Result<Vec<_>, _>>()?)
+        .text("entry", entries.collect::<Result<Vec<_>, _>>()?)
         .int("number", sagas.iter().map(|(number, _)| *number))
         .int("begins", of().map(|saga| i64::from(saga.first.is_some())))
         .int("is_by_staff", of().map(|saga| i64::from(saga.is_by_staff)));
@@ -401,9 +402,12 @@ fn queue_admissions<R>(
     Ok(Some(inserted))
 }
 
-/// What the row of a saga that begins has of its first event.
-fn first_event(saga: SagaId, first: Option<&Recorded>, form: Form) -> Result<String, DbError> {
-    first.filter(|_| form.is_compact).map_or_else(|| Ok(String::new()), |first| first_event_text(saga, first))
+/// The entry in the row of a saga that begins.
+fn first_entry(saga: SagaId, first: Option<&Recorded>, form: Form) -> Result<String, DbError> {
+    match first {
+        Some(first) if form.is_compact => entry_in_row(saga, slice::from_ref(first)),
+        _ => Ok(String::new()),
+    }
 }
 
 fn queue_claim(
@@ -413,12 +417,12 @@ fn queue_claim(
     form: Form,
 ) -> Result<Option<PendingQuery>, DbError> {
     let Some(Claim { after, turns }) = claim else { return Ok(None) };
-    let first_events = turns.iter().map(|turn| first_event(turn.saga, Some(&turn.first), form));
+    let entries = turns.iter().map(|turn| first_entry(turn.saga, Some(&turn.first), form));
     let rows = Rows::new()
         .text("saga_id", turns.iter().map(|turn| turn.saga.to_string()))
         .int("is_out_of_order", turns.iter().map(|turn| i64::from(turn.is_out_of_order)))
         .int("at", turns.iter().map(|turn| turn.first.at_ms))
-        .text("first_event", first_events.collect::<Result<Vec<_>, _>>()?);
+        .text("entry", entries.collect::<Result<Vec<_>, _>>()?);
     tx.send(LOCK_TURNS, Args::new());
     let (name, version) = (as_of.definition.0, i64::from(as_of.definition.1));
     let args = Args::new().text(as_of.instance.as_str()).int(after.0 as i64).text(name).int(version);
@@ -427,62 +431,63 @@ fn queue_claim(
 
 /// Queues the appends. The query returns the sagas that were appended to.
 fn queue_appends(tx: &mut Tx, instance: &str, appends: &[Append], form: Form) -> Result<PendingQuery, DbError> {
-    let states = Rows::new()
+    let (mut in_row, mut later) = (Vec::with_capacity(appends.len()), Vec::new());
+    for append in appends {
+        let is_in_row = form.is_compact && is_in_row(&append.events);
+        in_row.push(if is_in_row { entry_in_row(append.saga, &append.events)? } else { String::new() });
+        later.push((append.saga, if is_in_row { &[][..] } else { append.events.as_slice() }));
+    }
+    let rows = Rows::new()
+        .text("saga_id", appends.iter().map(|append| append.saga.to_string()))
+        .int("sequence", appends.iter().map(first))
+        .int("reached", appends.iter().map(last))
         .text("phase", appends.iter().map(|append| append.summary.phase))
         .text("outcome", appends.iter().map(|append| append.summary.outcome))
         .int("needs_attention", appends.iter().map(|append| i64::from(append.summary.needs_attention)))
         .int("finished", appends.iter().map(|append| i64::from(append.summary.finished)))
-        .int("updated_at", appends.iter().map(|append| append.events.last().map_or(0, |event| event.at_ms)));
-    let later = || appends.iter().map(|append| (append.saga, append.events.as_slice()));
-    let args = || Args::new().text(instance);
-    if form.is_shared {
-        return Ok(tx.queue(ADVANCE_SHARED, args().rows(with_entries(states, later(), form)?)));
+        .int("updated_at", appends.iter().map(|append| append.events.last().map_or(0, |event| event.at_ms)))
+        .text("entry", in_row);
+    let args = Args::new().text(instance);
+    let has_later = later.iter().any(|(_, events)| !events.is_empty());
+    if form.is_shared && has_later {
+        let texts = later.iter().map(|(saga, events)| match events {
+            [] => Ok(String::new()),
+            events => entry_text(*saga, events, form.is_compact),
+        });
+        let texts = texts.collect::<Result<Vec<_>, _>>()?;
+        let times = appends.iter().map(|append| append.events.first().map_or(0, |event| event.at_ms));
+        return Ok(tx.queue(ADVANCE_SHARED, args.rows(rows.int("at", times).text("event", texts))));
     }
-    let places = states
-        .text("saga_id", appends.iter().map(|append| append.saga.to_string()))
-        .int("sequence", appends.iter().map(first))
-        .int("reached", appends.iter().map(last));
-    let advanced = tx.queue(ADVANCE, args().rows(places));
-    tx.send(LOG, args().rows(with_entries(Rows::new(), later(), form)?));
+    let advanced = tx.queue(ADVANCE, args.rows(rows));
+    queue_log(tx, instance, later.into_iter(), form)?;
     Ok(advanced)
 }
 
-/// Queues the first events of what begins, as replicas of earlier builds read them.
-fn queue_first_events<R>(
+/// Queues events as rows of `saga_events`.
+fn queue_log<'a>(
     tx: &mut Tx,
     instance: &str,
-    admissions: &[(i64, &NewSaga<R>)],
-    turns: &[Turn],
-    form: Form,
-) -> Result<(), DbError> {
-    let begun = admissions.iter().filter_map(|(_, saga)| Some((saga.id, saga.first.as_ref().map(slice::from_ref)?)));
-    let claimed = turns.iter().map(|turn| (turn.saga, slice::from_ref(&turn.first)));
-    tx.send(LOG, Args::new().text(instance).rows(with_entries(Rows::new(), begun.chain(claimed), form)?));
-    Ok(())
-}
-
-/// Adds the columns of a row of the log for the events of each saga.
-fn with_entries<'a>(
-    rows: Rows,
     entries: impl Iterator<Item = (SagaId, &'a [Recorded])>,
     form: Form,
-) -> Result<Rows, DbError> {
+) -> Result<(), DbError> {
     let (mut sagas, mut sequences, mut reached) = (Vec::new(), Vec::new(), Vec::new());
     let (mut times, mut texts) = (Vec::new(), Vec::new());
     for (saga, events) in entries {
-        let (first, last) = (events.first(), events.last());
+        let [first, ..] = events else { continue };
         sagas.push(saga.to_string());
-        sequences.push(first.map_or(0, |event| event.sequence as i64));
-        reached.push(last.map_or(0, |event| event.sequence as i64));
-        times.push(first.map_or(0, |event| event.at_ms));
+        sequences.push(first.sequence as i64);
+        reached.push(first.sequence as i64 + events.len() as i64 - 1);
+        times.push(first.at_ms);
         texts.push(entry_text(saga, events, form.is_compact)?);
     }
-    Ok(rows
+    let rows = Rows::new()
         .text("saga_id", sagas)
         .int("sequence", sequences)
         .int("reached", reached)
         .int("at", times)
-        .text("event", texts))
+        .text("event", texts);
+    tx.send(LOG, Args::new().text(instance).rows(rows));
+    Ok(())
 }
 
 fn ticket(row: &Row) -> Result<Ticket, DbError> {

@@ -164,14 +164,6 @@ async fn a_queued_saga_is_read_as_it_would_begin() {
         let row = upgraded.get(new.id).await.unwrap().unwrap();
         assert_eq!((row.definition.as_str(), row.version), ("one", 2), "{backend:?}");
         assert_eq!(row.log.unwrap()[0].event.definition(), Some(("one", 2)), "{backend:?}");
-
-        // As if its turn had come, with another version, between the read of its row and that of its events.
-        let first = Recorded::first(7, definition_of(3).admit(["do"], 7));
-        let event = entry_text(new.id, std::slice::from_ref(&first), false).unwrap();
-        let insert = "INSERT INTO saga_events (saga_id, sequence, at, event) VALUES ($1, 1, 7, $2)";
-        upgraded.execute(insert, Args::new().text(new.id.to_string()).text(event)).await.unwrap();
-        let row = upgraded.get(new.id).await.unwrap().unwrap();
-        assert_eq!((row.is_queued, row.version, row.log.unwrap()), (true, 3, vec![first]), "{backend:?}");
     }
 }
 

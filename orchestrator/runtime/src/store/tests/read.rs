@@ -115,7 +115,7 @@ async fn an_unreadable_event_spoils_its_own_log_only() {
                 "DELETE FROM saga_events WHERE saga_id IN (SELECT saga_id FROM sagas WHERE idempotency_key = 'lost')",
             )
             .await;
-        fixture.sabotage("UPDATE sagas SET first_event = '' WHERE idempotency_key = 'lost'").await;
+        fixture.sabotage("UPDATE sagas SET log = '' WHERE idempotency_key = 'lost'").await;
         let rows = fixture.store.list(all()).await.unwrap();
         let logs: Vec<_> = rows.into_iter().rev().map(|row| row.log).collect();
         assert!(matches!(&logs[0], Err(problem) if problem.contains("event 2")), "{backend:?}: {:?}", logs[0]);
