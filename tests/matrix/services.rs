@@ -61,7 +61,7 @@ impl Services {
     pub async fn forget(&self, service: &str, saga: &str) {
         let (_, test) = self.databases.iter().find(|(name, _)| *name == service).expect("one of the five");
         let mut tx = test.database.begin().await.expect("a transaction");
-        tx.execute("DELETE FROM barrier WHERE saga_id = $1", Args::new().text(saga)).await.expect("they are deleted");
+        tx.execute("DELETE FROM barrier WHERE saga_id = $1", Args::new().id(saga)).await.expect("they are deleted");
         tx.commit().await.expect("a commit");
     }
 }

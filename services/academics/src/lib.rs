@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
-use matricula_kit::database::{Database, DbError, Migrator};
+use matricula_kit::database::{Database, DbError, Migrator, Schema};
 use matricula_kit::participant::{Participant as _, Writer, WriterLimits};
 use matricula_kit::serve::Role;
 use matricula_kit::tasks::Tasks;
@@ -23,6 +23,8 @@ pub mod store;
 
 /// The tables of the service.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+/// The schema of this service.
+pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, &[]);
 
 /// Largest message: a batch of 1,000 operations, many times over.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -30,7 +32,7 @@ const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Brings the schema up to date and starts the writer. The role is then ready to be served. Students read moments in the
 /// campus's time zone.
 pub async fn start(database: Database, time_zone: TimeZone) -> Result<Role, DbError> {
-    database.migrate(&MIGRATIONS).await?;
+    database.migrate(&SCHEMA).await?;
     database.set_fillfactor(&["course_record"]).await?;
     let academics = Arc::new(store::Academics::new(database.clone(), time_zone));
     let tasks = Tasks::new(store::Academics::NAME);

@@ -17,7 +17,7 @@ mod store;
 
 use std::sync::Arc;
 
-use matricula_kit::database::{Database, DbError, Migrator};
+use matricula_kit::database::{Database, DbError, Migrator, Schema};
 use matricula_kit::participant::{Writer, WriterLimits};
 use matricula_kit::serve::Role;
 use matricula_kit::tasks::Tasks;
@@ -32,12 +32,14 @@ use crate::store::Enrollments;
 pub const NAME: &str = "enrollments";
 /// The schema of the service, after the kit's own.
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+/// The schema of this service.
+pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, &[]);
 /// Largest message: a thousand operations of twenty sections are well below it.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
 
 /// Brings the database up to date and makes the role ready to be served.
 pub async fn start(database: Database) -> Result<Role, DbError> {
-    database.migrate(&MIGRATIONS).await?;
+    database.migrate(&SCHEMA).await?;
     database.set_fillfactor(&["enrollments"]).await?;
     let tasks = Tasks::new(NAME);
     let writer = Writer::start(Arc::new(Enrollments), database.clone(), WriterLimits::default(), &tasks);

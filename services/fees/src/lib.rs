@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use matricula_kit::database::{Database, DbError, Migrator};
+use matricula_kit::database::{Database, DbError, Migrator, Schema};
 use matricula_kit::participant::{Writer, WriterLimits};
 use matricula_kit::serve::Role;
 use matricula_kit::tasks::Tasks;
@@ -30,10 +30,12 @@ pub const NAME: &str = "fees";
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+/// The schema of this service.
+pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, &[]);
 
 /// Brings the schema up to date and makes the role ready to be served.
 pub async fn start(database: Database) -> Result<Role, DbError> {
-    database.migrate(&MIGRATIONS).await?;
+    database.migrate(&SCHEMA).await?;
     database.set_fillfactor(&["accounts"]).await?;
     let tasks = Tasks::new(NAME);
     let writer = Writer::start(Arc::new(store::Fees::default()), database.clone(), WriterLimits::default(), &tasks);

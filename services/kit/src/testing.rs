@@ -8,7 +8,7 @@ mod proxy;
 
 use std::path::Path;
 
-use crate::database::{Args, Database, DbError, Migrator};
+use crate::database::{Args, Database, DbError, Schema};
 
 pub use conformance::barrier_holds;
 pub use imports::{import, imported};
@@ -44,9 +44,9 @@ pub struct TestDatabase {
 ///
 /// # Panics
 /// When it can't be made, saying how to.
-pub async fn database(backend: Backend, migrations: &Migrator) -> TestDatabase {
+pub async fn database(backend: Backend, schema: &Schema<'_>) -> TestDatabase {
     let test = empty_database(backend).await;
-    test.database.migrate(migrations).await.expect("the migrations run on an empty database");
+    test.database.migrate(schema).await.expect("the migrations run on an empty database");
     test
 }
 

@@ -20,7 +20,7 @@
 
 use std::sync::Arc;
 
-use matricula_kit::database::{Database, DbError, Migrator};
+use matricula_kit::database::{Database, DbError, Migrator, Schema};
 use matricula_kit::metrics::Metric;
 use matricula_kit::participant::{Writer, WriterLimits};
 use matricula_kit::serve::Role;
@@ -53,6 +53,8 @@ pub const NAME: &str = "notifications";
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+/// The schema of this service.
+pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, &[]);
 
 /// Why the role could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +71,7 @@ pub enum StartError {
 /// ends with the role: what is under way is finished, the rest waits for the next start.
 pub async fn start(database: Database, config: &NotificationConfig) -> Result<Role, StartError> {
     let sink = config.sink.try_sink()?;
-    database.migrate(&MIGRATIONS).await?;
+    database.migrate(&SCHEMA).await?;
     Ok(role(database, sink, Delays::default()))
 }
 

@@ -18,7 +18,7 @@ mod store;
 
 use std::sync::Arc;
 
-use matricula_kit::database::{Database, DbError, Migrator};
+use matricula_kit::database::{Database, DbError, Migrator, Schema};
 use matricula_kit::participant::{Writer, WriterLimits};
 use matricula_kit::serve::Role;
 use matricula_kit::tasks::Tasks;
@@ -35,6 +35,8 @@ use crate::participant::Seats;
 
 /// The schema of the service, after the kit's own.
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+/// The schema of this service.
+pub static SCHEMA: Schema = Schema::participant(&MIGRATIONS, &[]);
 
 /// Largest message: a thousand operations of twenty sections are well below it.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -42,7 +44,7 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 /// Brings the database up to date and starts the service. `shutdown` ends the feed, so that its endless streams don't
 /// hold up the end of the server; the other calls finish on their own. Students are told moments as they are in `zone`.
 pub async fn start(database: Database, zone: TimeZone, shutdown: CancellationToken) -> Result<Role, DbError> {
-    database.migrate(&MIGRATIONS).await?;
+    database.migrate(&SCHEMA).await?;
     let feed = Arc::new(Feed::default());
     let tasks = Tasks::new("seats");
     feed::follow(feed.clone(), &database, shutdown, &tasks).await?;

@@ -31,7 +31,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use matricula_core::{Admission, SagaId};
 use matricula_engine::Recorded;
-use matricula_kit::database::{Args, Database, DbError, Migrator, Row, Rows, Tx};
+use matricula_kit::database::{Args, Database, DbError, IdColumns, Migrator, Row, Rows, Schema, Tx};
 use matricula_kit::telemetry::spans;
 use matricula_kit::time::UnixMs;
 use tracing::Span;
@@ -49,10 +49,20 @@ pub(crate) use write::{WriteAs, Written};
 const FENCE: &str = "SELECT instance_id FROM instances WHERE instance_id = $1 AND dead = 0 {for_share}";
 
 /// Of PostgreSQL only.
-const HAS_COMPACT_FORM: &str = "SELECT 1 AS one FROM pg_attribute \
-     WHERE attrelid = to_regclass('sagas') AND attname = 'saga_id' AND atttypid = 'bytea'::regtype";
+const HAS_COMPACT_FORM: &str = "SELECT 1 AS one WHERE to_regclass('compact_ids') IS NOT NULL";
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+/// The schema of the orchestrator.
+pub static SCHEMA: Schema = Schema::plain(&MIGRATIONS, IDS);
+const IDS: &[IdColumns] = &[
+    IdColumns { table: "instances", columns: &["instance_id"] },
+    IdColumns { table: "sagas", columns: &["saga_id", "owner"] },
+    IdColumns { table: "saga_events", columns: &["saga_id"] },
+    IdColumns { table: "saga_requests", columns: &["request_id", "saga_id"] },
+    IdColumns { table: "receipts", columns: &["saga_id"] },
+    IdColumns { table: "outages", columns: &["instance_id"] },
+    IdColumns { table: "line_front", columns: &["instance_id"] },
+];
 
 /// A process start of an orchestrator.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,7 +112,7 @@ pub(crate) type FirstEvent = Arc<dyn Fn(&str, UnixMs) -> Result<Recorded, String
 impl SagaStore {
     /// Opens the log and brings its schema up to date.
     pub async fn open(database: Database) -> Result<Self, DbError> {
-        database.migrate_plain(&MIGRATIONS).await?;
+        database.migrate(&SCHEMA).await?;
         database.set_fillfactor(&["sagas"]).await?;
         let is_compact = Arc::new(AtomicBool::new(!database.is_shared()));
         let store = Self { database, replica: None, begin: None, is_compact };
@@ -161,7 +171,7 @@ impl SagaStore {
     /// Begins a transaction of an instance that has not been marked dead.
     async fn begin_fenced(&self, instance: &InstanceId) -> Result<Tx, StoreError> {
         let mut tx = self.database.write().await?;
-        if tx.fetch(FENCE, Args::new().text(instance.as_str())).await?.is_empty() {
+        if tx.fetch(FENCE, Args::new().id(instance.as_str())).await?.is_empty() {
             return Err(StoreError::Fenced);
         }
         Ok(tx)
@@ -170,14 +180,14 @@ impl SagaStore {
 
 /// The id of a row that must have one.
 fn saga_id(row: &Row) -> Result<SagaId, DbError> {
-    let text = row.text("saga_id")?;
+    let text = row.id("saga_id")?;
     text.parse().map_err(|error| DbError::corrupt(format!("the id {text:?} of a saga {error}")))
 }
 
 /// The id of a row, or `None` for a text that is no UUID: nothing can be done with such a saga, and it must not hide
 /// the others. It is left alone, and the log of this process says so.
 fn readable_id(row: &Row) -> Result<Option<SagaId>, DbError> {
-    let text = row.text("saga_id")?;
+    let text = row.id("saga_id")?;
     let id = text.parse().ok();
     if id.is_none() {
         tracing::error!(saga_id = text, "the id of a saga in the database is no UUID; the saga is left alone");
@@ -192,5 +202,5 @@ fn readable_ids(rows: &[Row]) -> Result<Vec<SagaId>, DbError> {
 
 /// The ids as rows of a statement.
 fn id_rows(ids: &[SagaId]) -> Rows {
-    Rows::new().text("saga_id", ids.iter().map(SagaId::to_string))
+    Rows::new().id("saga_id", ids.iter().map(SagaId::to_string))
 }

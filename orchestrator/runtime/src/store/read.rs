@@ -172,7 +172,7 @@ impl SagaStore {
     /// Those of these sagas, each with a known sequence, that have more events than that.
     pub(crate) async fn changed(&self, known: &[(SagaId, u64)]) -> Result<Vec<SagaRow>, DbError> {
         let rows = Rows::new()
-            .text("saga_id", known.iter().map(|(saga, _)| saga.to_string()))
+            .id("saga_id", known.iter().map(|(saga, _)| saga.to_string()))
             .int("sequence", known.iter().map(|(_, sequence)| *sequence as i64));
         let changed = self.database.fetch(CHANGED, rows.into()).await?;
         self.get_many(readable_ids(&changed)?).await
@@ -214,7 +214,7 @@ impl SagaStore {
                 .text(phases.as_str())
                 .int(i64::from(filter.needs_attention))
                 .int(i64::from(unfinished))
-                .text(before)
+                .id(before)
                 .int(filter.limit)
         };
         let sagas = self.page(sql, args, before.clone(), filter.limit).await?;
@@ -229,7 +229,7 @@ impl SagaStore {
     /// before.
     pub async fn unfinished(&self, after: Option<SagaId>, limit: i64) -> Result<Vec<SagaRow>, DbError> {
         let after = after.map(String::from).unwrap_or_default();
-        self.page(UNFINISHED, |after| Args::new().text(after).int(limit), after, limit).await
+        self.page(UNFINISHED, |after| Args::new().id(after).int(limit), after, limit).await
     }
 
     /// The next `limit` sagas of a list from this id on. Rows whose id can't be read are left out, and do not make the
@@ -247,7 +247,7 @@ impl SagaStore {
             let rows = self.database.fetch(sql, args(&id)).await?;
             let count = rows.len();
             if let Some(last) = rows.last() {
-                id = last.text("saga_id")?;
+                id = last.id("saga_id")?;
             }
             let readable = self.with_logs(rows).await?;
             let is_end = count < limit || readable.len() == count;
@@ -356,7 +356,7 @@ fn saga_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
         idempotency_key: text("idempotency_key"),
         definition: text("definition"),
         request: text("request"),
-        owner: text("owner"),
+        owner: row.id("owner").map_err(keep).unwrap_or_default(),
         phase: text("phase"),
         trace: TraceContext { traceparent: text("traceparent"), tracestate: text("tracestate") },
         // The schema keeps the version within bounds.
@@ -401,7 +401,7 @@ impl SagaStore {
 
     /// Receipts before an id, newest first; of one subject, or of all.
     async fn receipts_before(&self, before: &str, subject: Option<&str>, limit: i64) -> Result<Vec<SagaRow>, DbError> {
-        let args = Args::new().text(before).int(limit);
+        let args = Args::new().id(before).int(limit);
         let rows = match subject {
             Some(subject) => self.database.fetch(LIST_RECEIPTS_OF_SUBJECT, args.text(subject)).await?,
             None => self.database.fetch(LIST_RECEIPTS, args).await?,
@@ -458,7 +458,7 @@ impl SagaStore {
         let mut ids = BTreeSet::new();
         // A saga that is taken to the archive between the two statements is in one of the answers.
         for sql in [IDS_OF_SAGAS, IDS_OF_RECEIPTS] {
-            let rows = self.database.fetch(sql, Args::new().text(first).text(last).int(limit)).await?;
+            let rows = self.database.fetch(sql, Args::new().id(first).id(last).int(limit)).await?;
             ids.extend(readable_ids(&rows)?);
         }
         Ok(ids.into_iter().take(usize::try_from(limit).unwrap_or_default()).collect())

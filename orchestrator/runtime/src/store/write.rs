@@ -247,7 +247,7 @@ impl SagaStore {
         let form = Form { is_shared: self.database.is_shared(), is_compact: self.is_compact() };
         let mut tx = self.database.write().await?;
         let fences = if form.is_shared && !firsts.is_empty() { FENCE_AND_LOCK_TICKETS } else { FENCE };
-        let fence = tx.queue(fences, Args::new().text(instance));
+        let fence = tx.queue(fences, Args::new().id(instance));
         let inserted = queue_admissions(&mut tx, as_of, &firsts, form)?;
         let claimed = queue_claim(&mut tx, as_of, claim.as_ref(), form)?;
         let advanced = queue_appends(&mut tx, instance, appends, form)?;
@@ -259,14 +259,14 @@ impl SagaStore {
         // Without other instances nobody would read it.
         if let Some(claims_to) = others_claim_to_ms.filter(|_| self.database.is_shared()) {
             let claimed = turns.iter().find(|turn| !turn.is_out_of_order).map(|turn| turn.saga.to_string());
-            let args = Args::new().text(instance).int(number.number as i64).int(claims_to);
-            tx.send(NOTE_FRONT, args.text(claimed.unwrap_or_default()));
+            let args = Args::new().id(instance).int(number.number as i64).int(claims_to);
+            tx.send(NOTE_FRONT, args.id(claimed.unwrap_or_default()));
         }
         let line = (!admissions.is_empty() || claim.is_some()).then(|| {
             if claim.is_some() {
-                tx.send(PASS_TURNS, Args::new().text(instance));
+                tx.send(PASS_TURNS, Args::new().id(instance));
             }
-            tx.queue(LINE_STATE, Args::new().text(instance))
+            tx.queue(LINE_STATE, Args::new().id(instance))
         });
 
         let mut answers = tx.commit_answered().await.map_err(DbError::from)?;
@@ -297,9 +297,9 @@ impl SagaStore {
         let others: Vec<_> = reached.iter().filter(|(saga, _)| !standing.contains(saga)).collect();
         if !others.is_empty() {
             let rows = Rows::new()
-                .text("saga_id", others.iter().map(|(saga, _)| saga.to_string()))
+                .id("saga_id", others.iter().map(|(saga, _)| saga.to_string()))
                 .int("reached", others.iter().map(|(_, reached)| *reached));
-            for row in self.database.fetch(STANDING, Args::new().text(instance).rows(rows)).await? {
+            for row in self.database.fetch(STANDING, Args::new().id(instance).rows(rows)).await? {
                 standing.insert(saga_id(&row)?);
             }
         }
@@ -325,7 +325,7 @@ impl SagaStore {
                 .text("subject", others.iter().map(|saga| &saga.subject))
                 .text("idempotency_key", others.iter().map(|saga| &saga.key));
             for row in self.database.fetch(EXISTING, rows.into()).await? {
-                let found = (saga_id(&row)?, row.text("fingerprint")?, ticket(&row)?, row.text("owner")?);
+                let found = (saga_id(&row)?, row.text("fingerprint")?, ticket(&row)?, row.id("owner")?);
                 existing.insert((row.text("subject")?, row.text("idempotency_key")?), found);
             }
         }
@@ -373,7 +373,7 @@ fn queue_admissions<R>(
     let of = || sagas.iter().map(|(_, saga)| *saga);
     let entries = of().map(|saga| first_entry(saga.id, saga.first.as_ref(), form));
     let rows = Rows::new()
-        .text("saga_id", of().map(|saga| saga.id.to_string()))
+        .id("saga_id", of().map(|saga| saga.id.to_string()))
         .text("subject", of().map(|saga| &saga.subject))
         .text("idempotency_key", of().map(|saga| &saga.key))
         .text("fingerprint", of().map(|saga| &saga.fingerprint))
@@ -386,7 +386,7 @@ fn queue_admissions<R>(
         .int("is_by_staff", of().map(|saga| i64::from(saga.is_by_staff)));
     let instance = as_of.instance.as_str();
     let (name, version) = (as_of.definition.0, i64::from(as_of.definition.1));
-    let args = Args::new().text(instance).text(name).int(version).int(as_of.subject_open_max as i64);
+    let args = Args::new().id(instance).text(name).int(version).int(as_of.subject_open_max as i64);
     let has_one_each = of().map(|saga| &saga.subject).collect::<HashSet<_>>().len() == sagas.len();
     let admit = match (form.is_shared, has_one_each) {
         (true, true) => ADMIT_ONE_EACH_SHARED,
@@ -396,8 +396,8 @@ fn queue_admissions<R>(
     };
     let inserted = tx.queue(admit, args.rows(rows));
     if !form.is_shared {
-        let ids = Rows::new().text("saga_id", of().map(|saga| saga.id.to_string()));
-        tx.send(GIVE_TICKETS, Args::new().text(instance).rows(ids));
+        let ids = Rows::new().id("saga_id", of().map(|saga| saga.id.to_string()));
+        tx.send(GIVE_TICKETS, Args::new().id(instance).rows(ids));
     }
     Ok(Some(inserted))
 }
@@ -419,13 +419,13 @@ fn queue_claim(
     let Some(Claim { after, turns }) = claim else { return Ok(None) };
     let entries = turns.iter().map(|turn| first_entry(turn.saga, Some(&turn.first), form));
     let rows = Rows::new()
-        .text("saga_id", turns.iter().map(|turn| turn.saga.to_string()))
+        .id("saga_id", turns.iter().map(|turn| turn.saga.to_string()))
         .int("is_out_of_order", turns.iter().map(|turn| i64::from(turn.is_out_of_order)))
         .int("at", turns.iter().map(|turn| turn.first.at_ms))
         .text("entry", entries.collect::<Result<Vec<_>, _>>()?);
     tx.send(LOCK_TURNS, Args::new());
     let (name, version) = (as_of.definition.0, i64::from(as_of.definition.1));
-    let args = Args::new().text(as_of.instance.as_str()).int(after.0 as i64).text(name).int(version);
+    let args = Args::new().id(as_of.instance.as_str()).int(after.0 as i64).text(name).int(version);
     Ok(Some(tx.queue(CLAIM, args.rows(rows))))
 }
 
@@ -438,7 +438,7 @@ fn queue_appends(tx: &mut Tx, instance: &str, appends: &[Append], form: Form) ->
         later.push((append.saga, if is_in_row { &[][..] } else { append.events.as_slice() }));
     }
     let rows = Rows::new()
-        .text("saga_id", appends.iter().map(|append| append.saga.to_string()))
+        .id("saga_id", appends.iter().map(|append| append.saga.to_string()))
         .int("sequence", appends.iter().map(first))
         .int("reached", appends.iter().map(last))
         .text("phase", appends.iter().map(|append| append.summary.phase))
@@ -447,7 +447,7 @@ fn queue_appends(tx: &mut Tx, instance: &str, appends: &[Append], form: Form) ->
         .int("finished", appends.iter().map(|append| i64::from(append.summary.finished)))
         .int("updated_at", appends.iter().map(|append| append.events.last().map_or(0, |event| event.at_ms)))
         .text("entry", in_row);
-    let args = Args::new().text(instance);
+    let args = Args::new().id(instance);
     let has_later = later.iter().any(|(_, events)| !events.is_empty());
     if form.is_shared && has_later {
         let texts = later.iter().map(|(saga, events)| match events {
@@ -481,12 +481,12 @@ fn queue_log<'a>(
         texts.push(entry_text(saga, events, form.is_compact)?);
     }
     let rows = Rows::new()
-        .text("saga_id", sagas)
+        .id("saga_id", sagas)
         .int("sequence", sequences)
         .int("reached", reached)
         .int("at", times)
         .text("event", texts);
-    tx.send(LOG, Args::new().text(instance).rows(rows));
+    tx.send(LOG, Args::new().id(instance).rows(rows));
     Ok(())
 }
 

@@ -29,7 +29,7 @@ struct Bed {
 
 impl Bed {
     async fn new(backend: Backend) -> Self {
-        let bed = Self::on(Arc::new(testing::database(backend, &crate::MIGRATIONS).await));
+        let bed = Self::on(Arc::new(testing::database(backend, &crate::SCHEMA).await));
         bed.import(&fixture::changes(), vec![profile("ada"), profile("bob")]).await.expect("the campus is sound");
         bed
     }

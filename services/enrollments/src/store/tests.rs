@@ -25,7 +25,7 @@ struct Service {
 
 impl Service {
     async fn new(backend: Backend) -> Self {
-        let test = testing::database(backend, &MIGRATIONS).await;
+        let test = testing::database(backend, &crate::SCHEMA).await;
         Self { writer: writer(&test.database), test }
     }
 

@@ -15,7 +15,7 @@ use super::*;
 use crate::imports::FeeImports;
 
 async fn service(backend: Backend) -> (FeeGrpc, TestDatabase) {
-    let test = testing::database(backend, &crate::MIGRATIONS).await;
+    let test = testing::database(backend, &crate::SCHEMA).await;
     let (writer, _) = Writer::alone(Arc::new(Fees::default()), test.database.clone(), WriterLimits::default());
     (FeeGrpc::new(writer, test.database.clone()), test)
 }

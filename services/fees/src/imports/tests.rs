@@ -66,7 +66,7 @@ fn rows_out_of_bounds_are_named() {
 #[tokio::test]
 async fn what_is_read_is_what_was_imported() {
     for backend in BACKENDS {
-        let test = testing::database(backend, &crate::MIGRATIONS).await;
+        let test = testing::database(backend, &crate::SCHEMA).await;
         let imports = FeeImports::new(test.database.clone());
         assert_eq!(imports.read().await.expect("read"), (0, vec![]));
         let limited = proto::TermRates { balance_limit_minor_units: 70, ..term("B", "KWD", 0, &[]) };

@@ -26,7 +26,7 @@ struct World {
 impl World {
     /// A term with 100.00 a credit, 100 % back before 1,000 and 50 % before 2,000; a fee of 25.00 for course `LAB`.
     async fn new(backend: Backend) -> Self {
-        let test = testing::database(backend, &crate::MIGRATIONS).await;
+        let test = testing::database(backend, &crate::SCHEMA).await;
         import(&test.database, rates("USD", 10_000)).await.expect("rates are imported");
         let writer = start(&test.database);
         Self { test, writer }
@@ -352,7 +352,7 @@ fn is_other_currency(outcome: Result<(), ImportError>, expect: &str) {
 #[tokio::test]
 async fn an_installation_has_one_currency() {
     for backend in BACKENDS {
-        let test = testing::database(backend, &crate::MIGRATIONS).await;
+        let test = testing::database(backend, &crate::SCHEMA).await;
         let database = &test.database;
         let student = id("s1", StudentId::try_new);
         let currency = async || account(database, &student).await.expect("an account").currency.to_string();

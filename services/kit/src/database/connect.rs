@@ -12,11 +12,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 
 use super::login::Login;
 use super::pool::WriterPool;
+use super::schema::{self, Progress};
 use super::url::{DatabaseUrl, DatabaseUrlError, real_path};
-use super::{Args, Database, DbError, PostgresDatabase, Rows, SqliteDatabase, schema, session};
-
-/// The barrier's table, which every participant has. Services number their own migrations from 100.
-static KIT_MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+use super::{Args, Database, DbError, PostgresDatabase, Rows, Schema, SqliteDatabase, session};
 
 /// Readers of one SQLite file: reads are ledgers, lists and lookups, never the hot path.
 const SQLITE_READERS_MAX: u32 = 4;
@@ -63,14 +61,20 @@ impl Database {
         Ok(postgres(options))
     }
 
-    /// Brings the schema up to date: the barrier's table, then the service's own migrations.
-    pub async fn migrate(&self, service: &Migrator) -> Result<(), DbError> {
-        self.run(KIT_MIGRATIONS.iter().chain(service.iter()).cloned().collect()).await
+    /// Brings the schema up to date. A PostgreSQL database on which no migration was run gets compact ids at once; any
+    /// other keeps the form that it has.
+    pub async fn migrate(&self, schema: &Schema<'_>) -> Result<(), DbError> {
+        let was = self.run(schema.migrations()).await?;
+        if was == Progress::Empty {
+            self.begin_compact(schema).await?;
+        }
+        Ok(())
     }
 
-    /// Brings a schema up to date that has no barrier.
-    pub async fn migrate_plain(&self, migrations: &Migrator) -> Result<(), DbError> {
-        self.run(migrations.iter().cloned().collect()).await
+    /// The same as a build did that knew no compact ids.
+    #[cfg(any(test, feature = "testing"))]
+    pub async fn migrate_with_ids_as_text(&self, schema: &Schema<'_>) -> Result<(), DbError> {
+        self.run(schema.migrations()).await.map(drop)
     }
 
     /// Has PostgreSQL leave room in the pages of these tables, whose rows change soon after they were written: such a
@@ -87,23 +91,39 @@ impl Database {
         tx.commit().await
     }
 
-    async fn run(&self, migrations: Vec<Migration>) -> Result<(), DbError> {
-        schema::check(self, &migrations).await?;
-        let migrator = Migrator::with_migrations(migrations);
+    /// Runs the migrations that are missing, and returns how far the database was before.
+    async fn run(&self, migrations: Vec<Migration>) -> Result<Progress, DbError> {
+        let was = schema::check(self, &migrations).await?;
+        let mut migrator = Migrator::with_migrations(migrations);
+        // A conversion of ids is on record and is no migration. The check is made before and after.
+        migrator.set_ignore_missing(true);
         let outcome = match self {
             Self::Sqlite(sqlite) => migrator.run(sqlite.writer.opener()).await,
             Self::Postgres(postgres) => {
-                let driver = driver_of_migrations(postgres.writers.opener().options.clone());
+                let driver = postgres.driver_of_migrations();
                 let outcome = migrator.run(&driver).await;
                 driver.close().await;
                 outcome
             }
         };
         // Another process may have migrated it since the check.
-        if let Err(MigrateError::VersionMismatch(_) | MigrateError::VersionMissing(_)) = &outcome {
+        if !matches!(outcome, Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..))) {
             schema::check(self, &migrator.migrations).await?;
         }
-        Ok(outcome?)
+        outcome?;
+        self.forget_form_of_ids();
+        Ok(was)
+    }
+}
+
+impl PostgresDatabase {
+    /// A connection of the driver's that writes, for what is not a statement of a service.
+    pub(super) fn driver_of_migrations(&self) -> PgPool {
+        PgPoolOptions::new()
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .max_connections(1)
+            .after_connect(|connection, _| Box::pin(session::begin(connection, session::OF_WRITERS)))
+            .connect_lazy_with(self.writers.opener().options.clone())
     }
 }
 
@@ -123,16 +143,8 @@ async fn open_postgres(options: PgConnectOptions) -> Result<Database, DbError> {
 
 fn postgres(options: PgConnectOptions) -> Database {
     let writers = WriterPool::of(Login::of(options.clone()), POSTGRES_WRITERS_MAX, ACQUIRE_TIMEOUT);
-    Database::Postgres(PostgresDatabase { writers, readers: readers().connect_lazy_with(options) })
-}
-
-/// A connection of the driver's that writes, for what is not a statement of a service.
-fn driver_of_migrations(options: PgConnectOptions) -> PgPool {
-    PgPoolOptions::new()
-        .acquire_timeout(ACQUIRE_TIMEOUT)
-        .max_connections(1)
-        .after_connect(|connection, _| Box::pin(session::begin(connection, session::OF_WRITERS)))
-        .connect_lazy_with(options)
+    let readers = readers().connect_lazy_with(options);
+    Database::Postgres(PostgresDatabase { writers, readers, form_of_readers: Arc::default() })
 }
 
 fn readers() -> PgPoolOptions {

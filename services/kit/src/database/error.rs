@@ -10,6 +10,10 @@ pub enum DbError {
     /// Another writer came first (unique key, serialization, deadlock): the whole transaction can be run again.
     #[error("another writer came first")]
     Conflict(#[source] sqlx::Error),
+    /// The ids of the database have got another form since the connection was opened: the whole transaction can be run
+    /// again, on a connection that is opened after it.
+    #[error("the ids of the database were converted meanwhile")]
+    IdsConverted(#[source] sqlx::Error),
     /// The database can't be reached or is busy; later it may work.
     #[error("the database is not available")]
     Unavailable(#[source] sqlx::Error),
@@ -85,7 +89,7 @@ impl DbError {
 
     /// Whether the same work, done again by itself, may succeed at once.
     pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Conflict(_))
+        matches!(self, Self::Conflict(_) | Self::IdsConverted(_))
     }
 
     /// Whether the database is away, busy or full: later, the same may succeed.

@@ -49,9 +49,11 @@ impl DbError {
     /// The code with which the database has refused, a SQLSTATE or a result code of SQLite.
     pub(crate) fn code(&self) -> Option<String> {
         match self {
-            Self::Conflict(error) | Self::Unavailable(error) | Self::Full(error) | Self::Refused(error) => {
-                Some(error.as_database_error()?.code()?.into_owned())
-            }
+            Self::Conflict(error)
+            | Self::IdsConverted(error)
+            | Self::Unavailable(error)
+            | Self::Full(error)
+            | Self::Refused(error) => Some(error.as_database_error()?.code()?.into_owned()),
             Self::Corrupt(_)
             | Self::Setup(_)
             | Self::SnapshotExpired(_)
@@ -65,6 +67,7 @@ impl DbError {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Conflict(_) => "conflict",
+            Self::IdsConverted(_) => "ids_converted",
             Self::Unavailable(_) => "unavailable",
             Self::Full(_) => "full",
             Self::Refused(_) => "refused",

@@ -14,9 +14,11 @@
 //! as it can: most batches are two round trips. In an upsert, SQLite wants `WHERE true` between the rows and `ON
 //! CONFLICT`.
 
+mod compact;
 mod connect;
 mod error;
 mod identity;
+mod ids;
 mod login;
 mod notify;
 mod pool;
@@ -28,17 +30,22 @@ mod tx;
 mod url;
 mod wire;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, SqlitePool};
 use tokio::time::timeout;
 
+pub use compact::{CompactError, CompactStep, Compacted, OtherSession};
 pub use error::{CommitError, DbError};
+use ids::{IdForm, SharedForm};
 use login::Login;
 pub use notify::{Heard, Notifications};
 use pool::WriterPool;
+pub use schema::{IdColumns, Schema};
 pub use snapshot::SNAPSHOT_MAX;
-use snapshot::Snapshot;
+use snapshot::{PostgresSnapshot, Snapshot};
 pub use sqlx::migrate::Migrator;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use statement::run_on_sqlite;
@@ -49,6 +56,10 @@ pub use url::{DatabasePlace, DatabaseUrl, DatabaseUrlError};
 
 const PING: &str = "SELECT 1 AS one";
 const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+/// Where ids may still be converted. A table that is converted looks empty to a snapshot that was taken before, so the
+/// conversion waits for this lock, and the snapshot is taken when the lock is there.
+const BEGIN_SNAPSHOT_OF_TEXT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
+                                      LOCK TABLE _sqlx_migrations IN ACCESS SHARE MODE";
 /// How long PostgreSQL may take to answer a message. After that the connection is taken for dead: the system would give
 /// it up a quarter of an hour later. The largest import is far below it.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
@@ -68,7 +79,7 @@ pub struct SqliteDatabase {
     writer: WriterPool<SqlitePool>,
     readers: SqlitePool,
     /// Held as long as the database is open: a second process is refused instead of corrupting the order of writes.
-    _lock: std::sync::Arc<std::fs::File>,
+    _lock: Arc<std::fs::File>,
 }
 
 /// A few connections write and others read, so that no crowd of readers keeps the writer waiting.
@@ -76,6 +87,43 @@ pub struct SqliteDatabase {
 pub struct PostgresDatabase {
     writers: WriterPool<Login>,
     readers: PgPool,
+    /// How the connections that read send ids.
+    form_of_readers: Arc<SharedForm>,
+}
+
+impl PostgresDatabase {
+    /// A connection that reads, and the form of the ids, which the first one asks for.
+    async fn reader(&self) -> Result<(PoolConnection<sqlx::Postgres>, IdForm), DbError> {
+        let mut connection = pool::opened(&self.readers).await?;
+        let known = self.form_of_readers.get();
+        if known != IdForm::Unknown {
+            return Ok((connection, known));
+        }
+        let Ok(form) = timeout(ANSWER_MAX, session::id_form(&mut connection)).await else {
+            connection.close_on_drop();
+            return Err(DbError::no_answer_within(ANSWER_MAX));
+        };
+        let form = form?;
+        self.form_of_readers.set(form);
+        Ok((connection, form))
+    }
+
+    async fn fetch(&self, sql: &'static str, args: Args) -> Result<Vec<Row>, DbError> {
+        let (mut connection, form) = self.reader().await?;
+        let rows = statement::postgres(sql, args, form).fetch_all(&mut *connection);
+        let Ok(rows) = timeout(ANSWER_MAX, rows).await else {
+            // In the pool it would be asked whether it is there, and waited for.
+            connection.close_on_drop();
+            return Err(DbError::no_answer_within(ANSWER_MAX));
+        };
+        match rows {
+            Err(error) if form.is_outdated_by(&error) => {
+                self.form_of_readers.set(IdForm::Unknown);
+                Err(DbError::IdsConverted(error))
+            }
+            rows => Ok(rows?.into_iter().map(Row::from).collect()),
+        }
+    }
 }
 
 impl Database {
@@ -104,9 +152,19 @@ impl Database {
     /// The same, for as long as given.
     pub(crate) async fn snapshot_within(&self, limit: Duration) -> Result<Tx, DbError> {
         Ok(Tx::new(match self {
-            Self::Sqlite(sqlite) => Backend::SqliteSnapshot(Snapshot::begin(&sqlite.readers, "BEGIN", limit).await?),
+            Self::Sqlite(sqlite) => {
+                let connection = pool::opened(&sqlite.readers).await?;
+                Backend::SqliteSnapshot(Snapshot::begin(connection, "BEGIN", limit).await?)
+            }
             Self::Postgres(postgres) => {
-                Backend::PostgresSnapshot(Snapshot::begin(&postgres.readers, BEGIN_SNAPSHOT, limit).await?)
+                let (connection, form) = postgres.reader().await?;
+                let begin = if form == IdForm::Text { BEGIN_SNAPSHOT_OF_TEXT } else { BEGIN_SNAPSHOT };
+                let snapshot = Snapshot::begin(connection, begin, limit).await?;
+                Backend::PostgresSnapshot(PostgresSnapshot {
+                    snapshot,
+                    form,
+                    shared_form: postgres.form_of_readers.clone(),
+                })
             }
         }))
     }
@@ -119,16 +177,11 @@ impl Database {
                 let mut connection = pool::opened(&sqlite.readers).await?;
                 Ok(query.fetch_all(&mut *connection).await?.into_iter().map(Row::from).collect())
             }
-            Self::Postgres(postgres) => {
-                let mut connection = pool::opened(&postgres.readers).await?;
-                let rows = statement::postgres(sql, args).fetch_all(&mut *connection);
-                let Ok(rows) = timeout(ANSWER_MAX, rows).await else {
-                    // In the pool it would be asked whether it is there, and waited for.
-                    connection.close_on_drop();
-                    return Err(DbError::no_answer_within(ANSWER_MAX));
-                };
-                Ok(rows?.into_iter().map(Row::from).collect())
-            }
+            Self::Postgres(postgres) => match postgres.fetch(sql, args.clone()).await {
+                // The second asks for the form.
+                Err(DbError::IdsConverted(_)) => postgres.fetch(sql, args).await,
+                fetched => fetched,
+            },
         }
     }
 

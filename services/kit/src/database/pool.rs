@@ -274,8 +274,13 @@ impl<O: Opener> WriterPool<O> {
 
     /// What opens them, with room for callers that use none of these.
     pub(super) fn opener(&self) -> &O {
-        self.locked().clear();
+        self.forget_idle();
         &self.0.opener
+    }
+
+    /// Closes the connections that nobody has.
+    pub(super) fn forget_idle(&self) {
+        self.locked().clear();
     }
 
     /// Closes them; what is in flight ends first.
@@ -306,6 +311,11 @@ impl<O: Opener> PooledConnection<O> {
     /// Never: it is taken out by the drop alone.
     pub(super) fn connection(&mut self) -> &mut O::Connection {
         self.connection.as_mut().expect("a pooled connection is there until it is dropped")
+    }
+
+    /// Closes the connections of its pool that nobody has.
+    pub(super) fn forget_idle(&self) {
+        self.pool.forget_idle();
     }
 }
 

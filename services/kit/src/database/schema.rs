@@ -1,4 +1,5 @@
-//! Compares the migrations of a database with those of this build, before any is run.
+//! The schema of a role, and whether a database has it: its migrations are compared with those of this build, before any
+//! is run.
 //!
 //! | the database has | then |
 //! |---|---|
@@ -7,8 +8,11 @@
 //! | all that it should have, and newer ones | a newer build was here: refused, because this one does not know what the tables mean |
 //!
 //! Replicas of one role share a database: they find their own migrations, and that is the first case.
+//!
+//! The conversion of ids is on record among the migrations, with a number that no migration has: an earlier build finds
+//! it to be newer than all that it knows, and does not start. This build and later ones pass over it.
 
-use sqlx::migrate::Migration;
+use sqlx::migrate::{Migration, Migrator};
 
 use super::{Args, Database, DbError};
 
@@ -26,6 +30,66 @@ const POSTGRES_TABLES: &str = "SELECT table_name::text AS name FROM information_
 const SQLITE_TABLES: &str = "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> '_sqlx_migrations' \
                              AND substr(name, 1, 7) <> 'sqlite_' ORDER BY name";
 
+/// The number under which a conversion of ids is on record.
+pub(super) const CONVERSION: i64 = 1_000_000;
+/// The barrier's table, which every participant has. Services number their own migrations from 100.
+static KIT_MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+const KIT_IDS: &[IdColumns] = &[
+    IdColumns { table: "barrier", columns: &["saga_id"] },
+    IdColumns { table: "staged_import", columns: &["import_id"] },
+];
+
+/// The columns of a table that have ids: statements bind and read them as such.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdColumns {
+    /// The table.
+    pub table: &'static str,
+    /// Its columns with ids.
+    pub columns: &'static [&'static str],
+}
+
+/// The schema of a role.
+#[derive(Debug, Clone, Copy)]
+pub struct Schema<'a> {
+    migrations: &'a Migrator,
+    ids: &'a [IdColumns],
+    has_barrier: bool,
+}
+
+impl<'a> Schema<'a> {
+    /// Of a participant: the barrier's table and those of imports, then its own.
+    pub const fn participant(migrations: &'a Migrator, ids: &'a [IdColumns]) -> Self {
+        Self { migrations, ids, has_barrier: true }
+    }
+
+    /// Of a role without a barrier.
+    pub const fn plain(migrations: &'a Migrator, ids: &'a [IdColumns]) -> Self {
+        Self { migrations, ids, has_barrier: false }
+    }
+
+    pub(super) fn migrations(&self) -> Vec<Migration> {
+        let kit = self.has_barrier.then(|| KIT_MIGRATIONS.iter()).into_iter().flatten();
+        kit.chain(self.migrations.iter()).cloned().collect()
+    }
+
+    /// Where it has ids.
+    pub(super) fn ids(&self) -> Vec<IdColumns> {
+        let kit = if self.has_barrier { KIT_IDS } else { &[] };
+        kit.iter().chain(self.ids).copied().collect()
+    }
+}
+
+/// How far the database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// No migration was run.
+    Empty,
+    /// Some of them were run, or none of those of the role.
+    Begun,
+    /// All were run.
+    UpToDate,
+}
+
 /// A migration that was run on the database.
 struct Applied {
     version: i64,
@@ -34,12 +98,16 @@ struct Applied {
 }
 
 /// Refuses a database whose migrations are not those of this build.
-pub(super) async fn check(database: &Database, known: &[Migration]) -> Result<(), DbError> {
-    match judged(&applied(database).await?, known) {
+pub(super) async fn check(database: &Database, known: &[Migration]) -> Result<Progress, DbError> {
+    let applied: Vec<Applied> = applied(database).await?;
+    match judged(&applied, known) {
         Err(DbError::SchemaOfAnother { migration, .. }) => {
             Err(DbError::SchemaOfAnother { migration, tables: tables(database).await? })
         }
-        judged => judged,
+        Err(error) => Err(error),
+        Ok(()) if applied.is_empty() => Ok(Progress::Empty),
+        Ok(()) if applied.len() < known.len() => Ok(Progress::Begun),
+        Ok(()) => Ok(Progress::UpToDate),
     }
 }
 
@@ -69,7 +137,8 @@ async fn applied(database: &Database) -> Result<Vec<Applied>, DbError> {
     let rows = if has_table { tx.fetch(applied, Args::new()).await? } else { Vec::new() };
     // What runs the migrations next wants the connection back.
     tx.commit().await?;
-    rows.iter().map(|row| Ok(Applied { version: row.int("version")?, checksum: row.text("checksum")? })).collect()
+    let applied = rows.iter().map(|row| Ok(Applied { version: row.int("version")?, checksum: row.text("checksum")? }));
+    applied.filter(|applied| !matches!(applied, Ok(Applied { version: CONVERSION, .. }))).collect()
 }
 
 async fn tables(database: &Database) -> Result<String, DbError> {
@@ -93,7 +162,7 @@ fn hex(bytes: &[u8]) -> String {
 mod tests {
     use std::borrow::Cow;
 
-    use sqlx::migrate::{MigrationType, Migrator};
+    use sqlx::migrate::MigrationType;
 
     use super::*;
     use crate::testing::{BACKENDS, empty_database};
@@ -107,6 +176,10 @@ mod tests {
         Migrator::with_migrations(of.iter().map(|(version, sql)| migration(*version, sql)).collect())
     }
 
+    fn participant(of: &[(i64, &'static str)]) -> Schema<'static> {
+        Schema::participant(Box::leak(Box::new(migrator(of))), &[])
+    }
+
     const SEATS: (i64, &str) = (100, "CREATE TABLE seats (id BIGINT PRIMARY KEY)");
     const MORE_SEATS: (i64, &str) = (101, "CREATE TABLE more_seats (id BIGINT PRIMARY KEY)");
     const FEES: (i64, &str) = (100, "CREATE TABLE fees (id BIGINT PRIMARY KEY)");
@@ -116,13 +189,15 @@ mod tests {
         for backend in BACKENDS {
             let test = empty_database(backend).await;
             // Two newer ones: that it is another role's comes first.
-            test.database.migrate(&migrator(&[SEATS, MORE_SEATS])).await.expect("it is empty");
-            let error = test.database.migrate(&migrator(&[FEES])).await.expect_err("it has other tables").to_string();
+            test.database.migrate(&participant(&[SEATS, MORE_SEATS])).await.expect("it is empty");
+            let error =
+                test.database.migrate(&participant(&[FEES])).await.expect_err("it has other tables").to_string();
             assert!(error.contains("belongs to another role") && error.contains("migration 100"), "{error}");
             assert!(error.contains("more_seats, seats"), "{error}");
             // A schema without the barrier.
             let log = migrator(&[(1, "CREATE TABLE sagas (id BIGINT PRIMARY KEY)")]);
-            let error = test.database.migrate_plain(&log).await.expect_err("it has other tables").to_string();
+            let error =
+                test.database.migrate(&Schema::plain(&log, &[])).await.expect_err("it has other tables").to_string();
             assert!(error.contains("belongs to another role") && error.contains("migration 1 "), "{error}");
         }
     }
@@ -131,8 +206,8 @@ mod tests {
     async fn a_schema_that_is_newer_than_the_build_is_refused_in_words() {
         for backend in BACKENDS {
             let test = empty_database(backend).await;
-            test.database.migrate(&migrator(&[SEATS, MORE_SEATS])).await.expect("it is empty");
-            let error = test.database.migrate(&migrator(&[SEATS])).await.expect_err("it is newer");
+            test.database.migrate(&participant(&[SEATS, MORE_SEATS])).await.expect("it is empty");
+            let error = test.database.migrate(&participant(&[SEATS])).await.expect_err("it is newer");
             assert!(error.is_permanent(), "it is not waited for");
             assert_eq!(
                 error.to_string(),
@@ -146,9 +221,9 @@ mod tests {
     async fn an_older_schema_is_brought_up_to_date_and_replicas_share_it() {
         for backend in BACKENDS {
             let test = empty_database(backend).await;
-            test.database.migrate(&migrator(&[SEATS])).await.expect("it is empty");
+            test.database.migrate(&participant(&[SEATS])).await.expect("it is empty");
             for _ in 0..2 {
-                test.database.migrate(&migrator(&[SEATS, MORE_SEATS])).await.expect("it is ours");
+                test.database.migrate(&participant(&[SEATS, MORE_SEATS])).await.expect("it is ours");
             }
         }
     }

@@ -15,7 +15,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 use tokio::time::timeout;
 
 use super::DbError;
-use super::wire::{Batch, Wire, WireRow};
+use super::ids::{self, IdForm};
+use super::wire::{Answered, Batch, Wire, WireRow};
 
 /// Settings that are in force on every connection.
 ///
@@ -63,6 +64,9 @@ const DURABLE: &str =
 const KEEP_ALIVE: &str = "SELECT set_config('tcp_keepalives_idle', '10', false), \
      set_config('tcp_keepalives_interval', '5', false), set_config('tcp_keepalives_count', '4', false)";
 
+/// What every session holds while it lasts: a conversion of ids sees by it which sessions know both forms.
+pub(super) const KNOWS_BOTH_FORMS: (i32, i32) = (1_296_127_049, 1);
+
 /// Sets what must be in force on a new connection of the driver, and checks that it is.
 pub(super) async fn begin(connection: &mut PgConnection, own: &[(&str, &str)]) -> Result<(), sqlx::Error> {
     // The text is made of constants.
@@ -73,13 +77,25 @@ pub(super) async fn begin(connection: &mut PgConnection, own: &[(&str, &str)]) -
 /// The same on a connection that writes.
 pub(super) async fn begin_writer(wire: &mut Wire, own: &[(&str, &str)]) -> Result<(), DbError> {
     let mut batch = Batch::new();
-    for (number, statement) in statements(own).iter().map(String::as_str).chain([KEEP_ALIVE]).enumerate() {
+    for (number, statement) in statements(own).iter().map(String::as_str).chain([KEEP_ALIVE, ids::FORM]).enumerate() {
         batch.push_once(statement, number)?;
     }
-    let mut refused = None;
-    let name = |row: &WireRow| row.opt_text("refused").ok().flatten();
-    wire.run(batch, |_, answered| refused = refused.take().or_else(|| answered.rows.iter().find_map(name))).await?;
+    let (mut refused, mut form) = (None, None);
+    let named = |rows: &[WireRow], name: &str| rows.iter().find_map(|row| row.opt_text(name).ok().flatten());
+    let on_answer = |_, answered: Answered| {
+        refused = refused.take().or_else(|| named(&answered.rows, "refused"));
+        form = form.take().or_else(|| named(&answered.rows, "ids"));
+    };
+    wire.run(batch, on_answer).await?;
+    wire.form = IdForm::answered(form.as_deref());
     Ok(judged(refused)?)
+}
+
+/// Asks on a connection of the driver's how the database has its ids.
+pub(super) async fn id_form(connection: &mut PgConnection) -> Result<IdForm, sqlx::Error> {
+    let row = sqlx::raw_sql(ids::FORM).fetch_optional(connection).await?;
+    let form: Option<String> = row.map(|row| row.try_get("ids")).transpose()?;
+    Ok(IdForm::answered(form.as_deref()))
 }
 
 fn judged(refused: Option<String>) -> Result<(), sqlx::Error> {
@@ -89,8 +105,8 @@ fn judged(refused: Option<String>) -> Result<(), sqlx::Error> {
     }
 }
 
-fn statements(own: &[(&str, &str)]) -> [String; 4] {
-    let values = values(own);
+fn statements(own: &[(&str, &str)]) -> [String; 5] {
+    let (values, (class, object)) = (values(own), KNOWS_BOTH_FORMS);
     [
         // A pooler may have left prepared statements of another client, with the names that are used here.
         "DEALLOCATE ALL".to_owned(),
@@ -98,6 +114,7 @@ fn statements(own: &[(&str, &str)]) -> [String; 4] {
         format!("SELECT set_config(name, value, false) FROM {values} WHERE current_setting(name, true) IS NOT NULL"),
         DURABLE.to_owned(),
         format!("SELECT name AS refused FROM {values} WHERE current_setting(name, true) <> value"),
+        format!("SELECT pg_advisory_lock_shared({class}, {object})"),
     ]
 }
 

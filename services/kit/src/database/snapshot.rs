@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use sqlx::Pool;
 use sqlx::pool::PoolConnection;
 use tokio::sync::Mutex;
 use tokio::time::{timeout, timeout_at};
@@ -16,7 +15,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::ANSWER_MAX;
 use super::error::DbError;
-use super::pool::{Engine, opened};
+use super::ids::{IdForm, SharedForm};
+use super::pool::Engine;
+use super::statement::{self, Args, Row};
 use crate::tasks;
 
 /// How long a snapshot may last. The ledger of a large university, 2 million rows, takes a minute; the space that is
@@ -24,6 +25,35 @@ use crate::tasks;
 pub const SNAPSHOT_MAX: Duration = Duration::from_secs(300);
 /// How long the end of one may take before its connection is given up.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A snapshot of PostgreSQL, with the form that the ids of the database have in it.
+pub(super) struct PostgresSnapshot {
+    pub(super) snapshot: Snapshot<sqlx::Postgres>,
+    pub(super) form: IdForm,
+    pub(super) shared_form: Arc<SharedForm>,
+}
+
+impl PostgresSnapshot {
+    /// Runs a query. When the ids were converted before it began, it fails, and the next snapshot asks for the form.
+    pub(super) async fn fetch(&mut self, sql: &'static str, args: Args) -> Result<Vec<Row>, DbError> {
+        let (query, form) = (statement::postgres(sql, args, self.form), self.form);
+        let fetched = self.snapshot.run(|connection| {
+            Box::pin(async move {
+                match query.fetch_all(connection).await {
+                    Err(error) if form.is_outdated_by(&error) => Ok(Err(error)),
+                    rows => rows.map(Ok),
+                }
+            })
+        });
+        match fetched.await? {
+            Ok(rows) => Ok(rows.into_iter().map(Row::from).collect()),
+            Err(error) => {
+                self.shared_form.set(IdForm::Unknown);
+                Err(DbError::IdsConverted(error))
+            }
+        }
+    }
+}
 
 /// A snapshot, until its time is over.
 pub(super) struct Snapshot<DB: Engine> {
@@ -49,9 +79,13 @@ enum State {
 }
 
 impl<DB: Engine> Snapshot<DB> {
-    /// Begins one by a statement.
-    pub(super) async fn begin(pool: &Pool<DB>, sql: &'static str, limit: Duration) -> Result<Self, DbError> {
-        let connection = Some(opened(pool).await?);
+    /// Begins one by a statement, on a connection of its own.
+    pub(super) async fn begin(
+        connection: PoolConnection<DB>,
+        sql: &'static str,
+        limit: Duration,
+    ) -> Result<Self, DbError> {
+        let connection = Some(connection);
         let mut open = Open { connection, state: State::Reading };
         open.answer(Instant::now() + ANSWER_MAX, |connection| Box::pin(DB::run(connection, sql)))
             .await

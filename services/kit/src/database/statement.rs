@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::{LazyLock, RwLock};
 
-use sqlx::Row as _;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
+use sqlx::{Row as _, TypeInfo as _, ValueRef as _};
 
 use super::error::DbError;
+use super::ids::{self, IdForm};
 use super::wire::WireRow;
 
 /// Most texts are ids: room for so many bytes of each from the start.
@@ -27,6 +28,7 @@ pub struct Args {
 #[derive(Debug, Clone)]
 pub(super) enum Scalar {
     Text(Option<String>),
+    Id(Option<String>),
     Int(Option<i64>),
 }
 
@@ -40,6 +42,7 @@ pub struct Rows {
 #[derive(Debug, Clone)]
 pub(super) enum Column {
     Text(Texts),
+    Id(Texts),
     Int(Vec<Option<i64>>),
 }
 
@@ -52,8 +55,14 @@ pub(super) struct Texts {
 }
 
 impl Texts {
-    fn with_room_for(count: usize) -> Self {
-        Self { all: String::with_capacity(count * TEXT_USUAL), ends: Vec::with_capacity(count) }
+    fn of<S: AsRef<str>>(values: impl IntoIterator<Item = Option<S>>) -> Self {
+        let values = values.into_iter();
+        let count = values.size_hint().0;
+        let mut texts = Self { all: String::with_capacity(count * TEXT_USUAL), ends: Vec::with_capacity(count) };
+        for value in values {
+            texts.push(value.as_ref().map(AsRef::as_ref));
+        }
+        texts
     }
 
     fn push(&mut self, value: Option<&str>) {
@@ -93,6 +102,17 @@ impl Args {
         self
     }
 
+    /// The next scalar, an id: the value of a column that is named as one in the role's `Schema`.
+    pub fn id(self, value: impl Into<String>) -> Self {
+        self.opt_id(Some(value.into()))
+    }
+
+    /// The next scalar, an id or NULL.
+    pub fn opt_id(mut self, value: Option<String>) -> Self {
+        self.scalars.push(Scalar::Id(value));
+        self
+    }
+
     /// The next scalar, an integer.
     pub fn int(mut self, value: i64) -> Self {
         self.scalars.push(Scalar::Int(Some(value)));
@@ -129,12 +149,18 @@ impl Rows {
 
     /// Adds a column of texts or NULLs.
     pub fn opt_text<S: AsRef<str>>(mut self, name: &'static str, values: impl IntoIterator<Item = Option<S>>) -> Self {
-        let values = values.into_iter();
-        let mut texts = Texts::with_room_for(values.size_hint().0);
-        for value in values {
-            texts.push(value.as_ref().map(AsRef::as_ref));
-        }
-        self.columns.push((name, Column::Text(texts)));
+        self.columns.push((name, Column::Text(Texts::of(values))));
+        self
+    }
+
+    /// Adds a column of ids.
+    pub fn id<S: AsRef<str>>(self, name: &'static str, values: impl IntoIterator<Item = S>) -> Self {
+        self.opt_id(name, values.into_iter().map(Some))
+    }
+
+    /// Adds a column of ids or NULLs.
+    pub fn opt_id<S: AsRef<str>>(mut self, name: &'static str, values: impl IntoIterator<Item = Option<S>>) -> Self {
+        self.columns.push((name, Column::Id(Texts::of(values))));
         self
     }
 
@@ -156,7 +182,7 @@ impl Rows {
     /// When the columns are not of one length: that is a fault of the caller, and would misplace values.
     pub(super) fn len(&self) -> usize {
         let mut lengths = self.columns.iter().map(|(_, column)| match column {
-            Column::Text(values) => values.len(),
+            Column::Text(values) | Column::Id(values) => values.len(),
             Column::Int(values) => values.len(),
         });
         let length = lengths.next().unwrap_or(0);
@@ -212,6 +238,25 @@ impl Row {
         }
     }
 
+    /// An id, in whichever form the database has it.
+    pub fn id(&self, column: &str) -> Result<String, DbError> {
+        self.opt_id(column)?.ok_or_else(|| DbError::unexpected_null(column))
+    }
+
+    /// An id or NULL.
+    pub fn opt_id(&self, column: &str) -> Result<Option<String>, DbError> {
+        match &self.0 {
+            AnyRow::Sqlite(row) => Ok(row.try_get(column)?),
+            AnyRow::Postgres(row) if row.try_get_raw(column)?.type_info().name() == "BYTEA" => {
+                let bytes: Option<&[u8]> = row.try_get(column)?;
+                let id = bytes.map(ids::decoded).transpose();
+                id.map_err(|error| DbError::undecodable(column, error.into()))
+            }
+            AnyRow::Postgres(row) => Ok(row.try_get(column)?),
+            AnyRow::Wire(row) => row.opt_id(column),
+        }
+    }
+
     /// An integer (BIGINT).
     pub fn int(&self, column: &str) -> Result<i64, DbError> {
         self.opt_int(column)?.ok_or_else(|| DbError::unexpected_null(column))
@@ -231,7 +276,7 @@ impl Row {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Dialect {
     Sqlite,
-    Postgres,
+    Postgres(IdForm),
 }
 
 /// A statement as a database understands it.
@@ -257,17 +302,22 @@ const POSTGRES_MARKS: [(&str, &str); 4] = [
     ("{now_ms}", "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"),
 ];
 
-pub(super) fn postgres(sql: &'static str, args: Args) -> Query<'static, sqlx::Postgres, PgArguments> {
-    let mut query = sqlx::query(&*expanded(Dialect::Postgres, sql, &args, 0).text);
+pub(super) fn postgres(sql: &'static str, args: Args, form: IdForm) -> Query<'static, sqlx::Postgres, PgArguments> {
+    let mut query = sqlx::query(&*expanded(Dialect::Postgres(form), sql, &args, 0).text);
+    let is_compact = form == IdForm::Compact;
     for scalar in args.scalars {
         query = match scalar {
-            Scalar::Text(value) => query.bind(value),
+            Scalar::Id(value) if is_compact => query.bind(value.as_deref().map(ids::encoded)),
+            Scalar::Text(value) | Scalar::Id(value) => query.bind(value),
             Scalar::Int(value) => query.bind(value),
         };
     }
     for (_, column) in args.rows.into_iter().flat_map(|rows| rows.columns) {
         query = match column {
-            Column::Text(values) => {
+            Column::Id(values) if is_compact => {
+                query.bind(values.iter().map(|value| value.map(ids::encoded)).collect::<Vec<Option<Vec<u8>>>>())
+            }
+            Column::Text(values) | Column::Id(values) => {
                 query.bind(values.iter().map(|value| value.map(str::to_owned)).collect::<Vec<Option<String>>>())
             }
             Column::Int(values) => query.bind(values),
@@ -287,7 +337,7 @@ pub(super) fn bound_to_sqlite(
 ) -> Result<Query<'static, sqlx::Sqlite, SqliteArguments>, DbError> {
     for scalar in args.scalars {
         query = match scalar {
-            Scalar::Text(value) => query.bind(value),
+            Scalar::Text(value) | Scalar::Id(value) => query.bind(value),
             Scalar::Int(value) => query.bind(value),
         };
     }
@@ -318,9 +368,13 @@ pub(super) fn expanded(dialect: Dialect, sql: &'static str, args: &Args, after: 
     let rows = args.rows.as_ref().map(|rows| rows_source(dialect, rows, first)).unwrap_or_default();
     let marks = match dialect {
         Dialect::Sqlite => SQLITE_MARKS,
-        Dialect::Postgres => POSTGRES_MARKS,
+        Dialect::Postgres(_) => POSTGRES_MARKS,
     };
-    let text = marks.iter().fold(sql.replace("{rows}", &rows), |text, (mark, means)| text.replace(mark, means));
+    let mut text = marks.iter().fold(sql.replace("{rows}", &rows), |text, (mark, means)| text.replace(mark, means));
+    if dialect == Dialect::Postgres(IdForm::Compact) {
+        // The driver keeps statements by their text: what it has prepared in the other form is not found by this one.
+        text.push(' ');
+    }
     let text = if after == 0 { text } else { renumbered(&text, after) };
     let mut known = KNOWN.write().unwrap_or_else(|poisoned| poisoned.into_inner());
     let id = known.len();
@@ -348,9 +402,10 @@ fn rows_source(dialect: Dialect, rows: &Rows, first: usize) -> String {
     let names = rows.columns.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     // Writing to a string does not fail.
     match dialect {
-        Dialect::Postgres => {
+        Dialect::Postgres(form) => {
             let arrays = rows.columns.iter().enumerate().map(|(index, (_, column))| match column {
-                Column::Text(_) => format!("${}::text[]", first + index),
+                Column::Id(_) if form == IdForm::Compact => format!("${}::bytea[]", first + index),
+                Column::Text(_) | Column::Id(_) => format!("${}::text[]", first + index),
                 Column::Int(_) => format!("${}::bigint[]", first + index),
             });
             let _ = write!(source, "unnest({}) AS r({names})", arrays.collect::<Vec<_>>().join(", "));
@@ -375,7 +430,7 @@ enum Values<'a> {
 /// The rows as a JSON array of arrays.
 fn json(rows: &Rows) -> Result<String, DbError> {
     let columns = rows.columns.iter().map(|(_, column)| match column {
-        Column::Text(values) => Values::Text(Box::new(values.iter())),
+        Column::Text(values) | Column::Id(values) => Values::Text(Box::new(values.iter())),
         Column::Int(values) => Values::Int(values.iter()),
     });
     let mut columns: Vec<Values> = columns.collect();

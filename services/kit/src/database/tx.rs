@@ -16,9 +16,9 @@ use super::ANSWER_MAX;
 use super::error::{CommitError, DbError};
 use super::login::Login;
 use super::pool::{PooledConnection, State};
-use super::snapshot::Snapshot;
+use super::snapshot::{PostgresSnapshot, Snapshot};
 use super::statement::{self, Args, Dialect, Row};
-use super::wire::{Answered, Batch, Failed, Wire};
+use super::wire::{Answered, Batch, Wire};
 
 /// A transaction. Dropped without [`Tx::commit`], it is rolled back. PostgreSQL has 15 s to answer each message: a
 /// process that waits for longer waits on a connection that is gone, until the system gives it up.
@@ -34,7 +34,7 @@ pub(super) enum Backend {
     Sqlite(PooledConnection<SqlitePool>),
     Postgres(PooledConnection<Login>),
     SqliteSnapshot(Snapshot<sqlx::Sqlite>),
-    PostgresSnapshot(Snapshot<sqlx::Postgres>),
+    PostgresSnapshot(PostgresSnapshot),
 }
 
 /// A query of a transaction whose rows can be read from that transaction.
@@ -111,7 +111,9 @@ impl Tx {
             // It was sent with the statements.
             Backend::Sqlite(_) | Backend::Postgres(_) => {}
             Backend::SqliteSnapshot(snapshot) => snapshot.end().await.map_err(CommitError::InDoubt)?,
-            Backend::PostgresSnapshot(snapshot) => snapshot.end().await.map_err(CommitError::InDoubt)?,
+            Backend::PostgresSnapshot(PostgresSnapshot { snapshot, .. }) => {
+                snapshot.end().await.map_err(CommitError::InDoubt)?;
+            }
         }
         Ok(Answers(self.answers))
     }
@@ -154,10 +156,8 @@ impl Tx {
             }
             Backend::PostgresSnapshot(snapshot) => {
                 for Statement { sql, args, number } in statements {
-                    let query = statement::postgres(sql, args);
-                    let rows = snapshot.run(|connection| Box::pin(query.fetch_all(connection))).await;
-                    let rows = rows.map_err(CommitError::NotDone)?.into_iter();
-                    self.answers[number] = Some(Answer::of_rows(rows));
+                    let rows = snapshot.fetch(sql, args).await.map_err(CommitError::NotDone)?;
+                    self.answers[number] = Some(Answer::of_rows(rows.into_iter()));
                 }
                 Ok(())
             }
@@ -314,12 +314,22 @@ async fn on_postgres(
     let on_answer = |number: usize, Answered { rows, rows_changed }| {
         answers[number] = Some(Answer { rows_changed, ..Answer::of_rows(rows.into_iter()) });
     };
-    pooled.connection().run(batch, on_answer).await.map_err(|Failed { error, is_before_last }| match ending {
-        Ending::Commit if !is_before_last => CommitError::InDoubt(error.into()),
-        Ending::Commit | Ending::Open => CommitError::NotDone(error.into()),
-    })?;
-    pooled.state = after(ending);
-    Ok(())
+    match pooled.connection().run(batch, on_answer).await {
+        Ok(()) => {
+            pooled.state = after(ending);
+            Ok(())
+        }
+        Err(failed) => {
+            if failed.is_outdated {
+                // They know the old form of the ids, too.
+                pooled.forget_idle();
+            }
+            Err(match ending {
+                Ending::Commit if !failed.is_before_last => CommitError::InDoubt(failed.into()),
+                Ending::Commit | Ending::Open => CommitError::NotDone(failed.into()),
+            })
+        }
+    }
 }
 
 fn batch(wire: &Wire, begins: bool, statements: &[Statement], ending: Ending) -> Result<Batch, DbError> {

@@ -38,6 +38,7 @@ pub(super) use row::WireRow;
 use server_error::ServerError;
 
 use super::DbError;
+use super::ids::IdForm;
 
 /// Room for what is read at once: an answer of some hundred rows.
 const READ_BYTES: usize = 16 * 1024;
@@ -67,6 +68,8 @@ pub(super) struct Wire {
     prepared: Prepared,
     /// Whether it may have prepared more than that, because a batch was given up in the middle.
     is_preparing: bool,
+    /// How the database had its ids when the session began.
+    pub(super) form: IdForm,
 }
 
 /// What came of a statement.
@@ -81,6 +84,8 @@ pub(super) struct Failed {
     pub(super) error: sqlx::Error,
     /// Whether the server has answered that a statement before the last failed: then the last had no effect.
     pub(super) is_before_last: bool,
+    /// Whether the statement may have failed because the ids of the database have another form by now.
+    pub(super) is_outdated: bool,
 }
 
 impl Failed {
@@ -115,6 +120,7 @@ impl Wire {
             unanswered: 0,
             prepared: HashMap::new(),
             is_preparing: false,
+            form: IdForm::Unknown,
         }
     }
 
@@ -149,17 +155,19 @@ impl Wire {
                 Ok(message) => answers.take(message, &mut self.prepared)?,
                 // An error before it is the reason why the server has closed the connection.
                 Err(error) => {
-                    return Err(answers.failed.unwrap_or(Failed { error: error.into(), is_before_last: false }));
+                    return Err(answers.failed.unwrap_or_else(|| error.into()));
                 }
             }
         }
         self.free_buffers();
-        let Some(failed) = answers.failed else {
+        let Some(mut failed) = answers.failed else {
             self.is_preparing = was_preparing;
             return Ok(());
         };
-        // Of what was new the server may have more than is known here; and what it has lost is never found again.
-        self.is_preparing = was_preparing || is_preparing || failed.is_out_of_step();
+        failed.is_outdated = self.form.is_outdated_by(&failed.error);
+        // Of what was new the server may have more than is known here; and what it has lost is never found again. The
+        // form of the ids is asked for by a new connection.
+        self.is_preparing = was_preparing || is_preparing || failed.is_out_of_step() || failed.is_outdated;
         Err(failed)
     }
 
@@ -311,7 +319,8 @@ impl<'a, F: FnMut(usize, Answered)> BatchAnswers<'a, F> {
     }
 
     fn fail(&mut self, error: ServerError) {
-        self.failed = Some(Failed { error: error.into(), is_before_last: self.at + 1 < self.parts.len() });
+        let is_before_last = self.at + 1 < self.parts.len();
+        self.failed = Some(Failed { error: error.into(), is_before_last, is_outdated: false });
     }
 }
 
@@ -326,13 +335,13 @@ fn unexpected() -> Failed {
 
 impl From<sqlx::Error> for Failed {
     fn from(error: sqlx::Error) -> Self {
-        Self { error, is_before_last: false }
+        Self { error, is_before_last: false, is_outdated: false }
     }
 }
 
 impl From<Failed> for DbError {
     fn from(failed: Failed) -> Self {
-        failed.error.into()
+        if failed.is_outdated { Self::IdsConverted(failed.error) } else { failed.error.into() }
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) async fn put(
     if staged + bytes > BYTES_MAX {
         return Err(StageError::Full(staged));
     }
-    let args = Args::new().text(import.as_str()).int(part.into()).int(now.0).int(bytes).text(body);
+    let args = Args::new().id(import.as_str()).int(part.into()).int(now.0).int(bytes).text(body);
     tx.execute(PUT, args).await?;
     Ok(tx.commit().await?)
 }
@@ -63,7 +63,7 @@ pub(super) async fn rows(
     let mut rows = Vec::new();
     for part in 0..parts {
         // One at a time: a part can have some megabytes, and an answer has its time.
-        let found = database.fetch(BODY, Args::new().text(import.as_str()).int(part.into())).await?;
+        let found = database.fetch(BODY, Args::new().id(import.as_str()).int(part.into())).await?;
         let Some(row) = found.first() else { return Ok(None) };
         let bytes = STANDARD.decode(row.text("body")?).map_err(DbError::corrupt)?;
         rows.extend(wire::StageRowsRequest::decode(bytes.as_slice()).map_err(DbError::corrupt)?.rows);
@@ -75,6 +75,6 @@ pub(super) async fn rows(
 pub(super) async fn remove(database: &Database, import: &ImportId) -> Result<(), DbError> {
     let mut tx = database.begin().await?;
     let oldest = time::now().plus_ms(-KEPT_MS);
-    tx.execute(REMOVE, Args::new().text(import.as_str()).int(oldest.0)).await?;
+    tx.execute(REMOVE, Args::new().id(import.as_str()).int(oldest.0)).await?;
     tx.commit().await
 }

@@ -8,7 +8,7 @@ use tonic_types::StatusExt as _;
 
 use super::grpc::ImportGrpc;
 use super::*;
-use crate::database::Migrator;
+use crate::database::{Migrator, Schema};
 use crate::testing::{BACKENDS, database};
 
 /// Keeps course fees in memory: what is staged, and by which version, is what these tests are about.
@@ -61,7 +61,7 @@ async fn apply(service: &ImportGrpc, import: &str, parts: i32, base_version: i64
 #[tokio::test]
 async fn an_import_is_applied_once_and_whole() {
     for backend in BACKENDS {
-        let test = database(backend, &Migrator::DEFAULT).await;
+        let test = database(backend, &Schema::participant(&Migrator::DEFAULT, &[])).await;
         let fees = Arc::new(Fees { database: test.database.clone(), fees: std::sync::Mutex::default() });
         let service = ImportGrpc::new(fees.clone(), test.database.clone());
 
@@ -91,7 +91,7 @@ async fn an_import_is_applied_once_and_whole() {
 
 #[tokio::test]
 async fn bad_parts_are_named() {
-    let test = database(BACKENDS[0], &Migrator::DEFAULT).await;
+    let test = database(BACKENDS[0], &Schema::participant(&Migrator::DEFAULT, &[])).await;
     let fees = Arc::new(Fees { database: test.database.clone(), fees: std::sync::Mutex::default() });
     let service = ImportGrpc::new(fees, test.database.clone());
     let refused = async |import: &str, part, rows| {

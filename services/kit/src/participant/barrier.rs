@@ -102,7 +102,7 @@ impl Barrier {
     pub(super) fn of(rows: Vec<Row>) -> Result<Self, DbError> {
         let mut barrier = Self::default();
         for row in rows {
-            let key = Key { saga: SagaId::stored(row.text("saga_id")?), step: StepName::stored(row.text("step")?) };
+            let key = Key { saga: SagaId::stored(row.id("saga_id")?), step: StepName::stored(row.text("step")?) };
             let answer = match row.opt_text("answer")? {
                 Some(text) => Some(serde_json::from_str(&text).map_err(|error| {
                     DbError::corrupt(format!("barrier row of saga {}, step {}: {error}", key.saga, key.step))
@@ -158,13 +158,13 @@ impl Barrier {
             answers.push(text.map_err(|error| DbError::corrupt(format!("answer of saga {}: {error}", key.saga)))?);
         }
         let rows = Rows::new()
-            .text("saga_id", inserted.iter().map(|(key, _)| key.saga.as_str()))
+            .id("saga_id", inserted.iter().map(|(key, _)| key.saga.as_str()))
             .text("step", inserted.iter().map(|(key, _)| key.step.as_str()))
             .opt_text("answer", answers)
             .int("undone", inserted.iter().map(|(_, record)| i64::from(record.undone)));
         tx.send(INSERT, Args::new().int(now.0).rows(rows));
         let rows = Rows::new()
-            .text("saga_id", self.updated.iter().map(|key| key.saga.as_str()))
+            .id("saga_id", self.updated.iter().map(|key| key.saga.as_str()))
             .text("step", self.updated.iter().map(|key| key.step.as_str()));
         tx.send(UPDATE, rows.into());
         Ok(())
@@ -198,7 +198,7 @@ fn key_rows<'a>(keys: impl Iterator<Item = &'a Key>) -> Rows {
     keys.sort_unstable();
     keys.dedup();
     Rows::new()
-        .text("saga_id", keys.iter().map(|key| key.saga.as_str()))
+        .id("saga_id", keys.iter().map(|key| key.saga.as_str()))
         .text("step", keys.iter().map(|key| key.step.as_str()))
 }
 
@@ -245,7 +245,7 @@ impl Purge {
         let mut rows = 0;
         for sagas in sagas.chunks(SAGAS_IN_COMMIT_MAX) {
             let mut tx = self.database.begin().await?;
-            let ids = Rows::new().text("saga_id", sagas.iter().map(SagaId::as_str));
+            let ids = Rows::new().id("saga_id", sagas.iter().map(SagaId::as_str));
             rows += tx.execute(PURGE, ids.into()).await?;
             tx.commit().await?;
         }

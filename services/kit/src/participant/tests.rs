@@ -13,7 +13,7 @@ use tonic_types::StatusExt as _;
 
 use super::*;
 use crate::answer::{NotYet, Reason, Refusal};
-use crate::database::{Args, Database, Migrator, Rows};
+use crate::database::{Args, Database, Migrator, Rows, Schema};
 use crate::testing::{self, BACKENDS, Backend, TestDatabase};
 
 #[derive(Debug, Clone)]
@@ -144,7 +144,7 @@ impl Service {
     }
 
     async fn limited(backend: Backend, limits: WriterLimits) -> Self {
-        let test = testing::database(backend, &Migrator::DEFAULT).await;
+        let test = testing::database(backend, &Schema::participant(&Migrator::DEFAULT, &[])).await;
         let table = "CREATE TABLE counters (name TEXT PRIMARY KEY, value BIGINT NOT NULL CHECK (value >= 0))";
         let mut tx = test.database.begin().await.expect("begins");
         tx.execute(table, Args::new()).await.expect("created");

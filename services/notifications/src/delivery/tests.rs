@@ -72,7 +72,7 @@ fn many(count: usize) -> Vec<Operation<RegistrationResult>> {
 }
 
 async fn empty(backend: Backend) -> TestDatabase {
-    testing::database(backend, &crate::MIGRATIONS).await
+    testing::database(backend, &crate::SCHEMA).await
 }
 
 /// Waits until nothing waits to be delivered.

@@ -46,7 +46,7 @@ fn what_is_out_of_bounds_is_named() {
 #[tokio::test]
 async fn messages_are_listed_and_exported() {
     for backend in BACKENDS {
-        let test = testing::database(backend, &crate::MIGRATIONS).await;
+        let test = testing::database(backend, &crate::SCHEMA).await;
         let (waker, _woken) = Waker::new();
         let participant = Arc::new(Notifications::new(waker));
         let (writer, _) = Writer::alone(participant, test.database.clone(), WriterLimits::default());

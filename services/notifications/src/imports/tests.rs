@@ -36,7 +36,7 @@ fn rows_out_of_bounds_are_named() {
 #[tokio::test]
 async fn what_is_read_is_what_was_imported() {
     for backend in BACKENDS {
-        let test = testing::database(backend, &crate::MIGRATIONS).await;
+        let test = testing::database(backend, &crate::SCHEMA).await;
         let (waker, _woken) = Waker::new();
         let imports = ContactImports::new(test.database.clone(), waker);
         assert_eq!(imports.read().await.expect("read"), (0, vec![]));

@@ -23,7 +23,7 @@ fn start(database: &Database) -> Writer<Notifications> {
 }
 
 async fn new(backend: Backend) -> (TestDatabase, Writer<Notifications>) {
-    let test = testing::database(backend, &crate::MIGRATIONS).await;
+    let test = testing::database(backend, &crate::SCHEMA).await;
     let writer = start(&test.database);
     (test, writer)
 }

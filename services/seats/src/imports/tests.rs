@@ -9,7 +9,6 @@ use matricula_proto::common::v1::Source;
 use matricula_proto::notifications::v1::Contact;
 
 use super::*;
-use crate::MIGRATIONS;
 use crate::feed::Feed;
 
 struct Service {
@@ -19,7 +18,7 @@ struct Service {
 
 impl Service {
     async fn new(backend: Backend) -> Self {
-        let test = testing::database(backend, &MIGRATIONS).await;
+        let test = testing::database(backend, &crate::SCHEMA).await;
         Self { imports: of_replica(&test.database), test }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use futures::future::join_all;
 use matricula_kit::answer::Answer;
-use matricula_kit::database::{Args, Migrator};
+use matricula_kit::database::{Args, Migrator, Schema};
 use matricula_kit::id::{OverrideId, SagaId, SectionId, StepName, StudentId};
 use matricula_kit::participant::{Key, Leg, Writer, WriterLimits};
 use matricula_kit::tasks::Tasks;
@@ -27,7 +27,7 @@ struct Service {
 
 impl Service {
     async fn new(backend: Backend, capacities: &[(&str, i32)]) -> Self {
-        let test = testing::database(backend, &MIGRATIONS).await;
+        let test = testing::database(backend, &crate::SCHEMA).await;
         let service = Self { writer: writer(&test.database), test };
         let capacities = capacities.iter().map(|(id, capacity)| (section(id), *capacity)).collect();
         let answers = service.writer.write(vec![Operation::staff(Command::Import { base_version: 0, capacities })]);
@@ -296,12 +296,15 @@ async fn a_grant_of_an_earlier_version_is_kept_without_a_version() {
     for backend in BACKENDS {
         let test = testing::empty_database(backend).await;
         let before = MIGRATIONS.iter().filter(|migration| migration.version < 103).cloned().collect();
-        test.database.migrate(&Migrator::with_migrations(before)).await.expect("it is empty");
+        test.database
+            .migrate_with_ids_as_text(&Schema::participant(&Migrator::with_migrations(before), &[]))
+            .await
+            .expect("it is empty");
         let mut tx = test.database.begin().await.expect("the database answers");
         tx.execute(SECTION, Args::new()).await.expect("a section of the version before");
         tx.execute(HOLD, Args::new()).await.expect("a hold of the version before");
         tx.commit().await.expect("committed");
-        test.database.migrate(&MIGRATIONS).await.expect("it is brought up to date");
+        test.database.migrate(&crate::SCHEMA).await.expect("it is brought up to date");
         let service = Service { writer: writer(&test.database), test };
         assert!(service.is_done(hold(&SagaId::generate(), &["A"])).await);
         let mut versions: Vec<i64> = service.holds().await.iter().map(|hold| hold.section_version).collect();

@@ -450,7 +450,7 @@ async fn sagas_from_before_the_line_go_on() {
     for backend in BACKENDS {
         let test = empty_database(backend).await;
         let before = MIGRATIONS.iter().filter(|migration| migration.version <= BEFORE).cloned().collect();
-        test.database.migrate_plain(&Migrator::with_migrations(before)).await.unwrap();
+        test.database.migrate_with_ids_as_text(&Schema::plain(&Migrator::with_migrations(before), &[])).await.unwrap();
         let (old, dead) = (crate::new_saga_id(), InstanceId::generate());
         let mut tx = test.database.begin().await.unwrap();
         let instance = "INSERT INTO instances (instance_id, started_at, lease_until, dead) VALUES ($1, 0, 0, 1)";

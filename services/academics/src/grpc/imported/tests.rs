@@ -10,7 +10,7 @@ use prost_types::Timestamp;
 use super::*;
 
 async fn empty(backend: Backend) -> (Academics, TestDatabase) {
-    let test = testing::database(backend, &crate::MIGRATIONS).await;
+    let test = testing::database(backend, &crate::SCHEMA).await;
     (Academics::new(test.database.clone(), TimeZone::UTC), test)
 }
 

@@ -1,6 +1,6 @@
 //! A database that an earlier version has filled.
 
-use matricula_kit::database::{Args, Migrator};
+use matricula_kit::database::{Args, Migrator, Schema};
 
 use super::*;
 
@@ -16,13 +16,16 @@ const ROWS: [&str; 4] = [
 async fn upgraded(backend: Backend) -> Bed {
     let test = testing::empty_database(backend).await;
     let first = crate::MIGRATIONS.iter().filter(|migration| migration.version <= 100).cloned().collect();
-    test.database.migrate(&Migrator::with_migrations(first)).await.expect("it is empty");
+    test.database
+        .migrate_with_ids_as_text(&Schema::participant(&Migrator::with_migrations(first), &[]))
+        .await
+        .expect("it is empty");
     let mut tx = test.database.begin().await.expect("the database answers");
     for sql in ROWS {
         tx.execute(sql, Args::new()).await.expect("a row of the first version");
     }
     tx.commit().await.expect("committed");
-    test.database.migrate(&crate::MIGRATIONS).await.expect("it is brought up to date");
+    test.database.migrate(&crate::SCHEMA).await.expect("it is brought up to date");
     let bed = Bed::on(Arc::new(test));
     bed.import(&fixture::changes(), Vec::new()).await.expect("the campus is sound");
     bed

@@ -1,6 +1,6 @@
 //! A database that an earlier version has filled.
 
-use matricula_kit::database::Migrator;
+use matricula_kit::database::{Migrator, Schema};
 
 use super::*;
 
@@ -15,11 +15,14 @@ async fn enrollments_are_kept_as_those_of_students() {
     for backend in BACKENDS {
         let test = testing::empty_database(backend).await;
         let first = MIGRATIONS.iter().filter(|migration| migration.version <= 101).cloned().collect();
-        test.database.migrate(&Migrator::with_migrations(first)).await.expect("it is empty");
+        test.database
+            .migrate_with_ids_as_text(&Schema::participant(&Migrator::with_migrations(first), &[]))
+            .await
+            .expect("it is empty");
         let mut tx = test.database.begin().await.expect("the database answers");
         tx.execute(ROWS, Args::new()).await.expect("rows of the version before");
         tx.commit().await.expect("committed");
-        test.database.migrate(&MIGRATIONS).await.expect("it is brought up to date");
+        test.database.migrate(&crate::SCHEMA).await.expect("it is brought up to date");
         let service = Service { writer: writer(&test.database), test };
         let before = "r0/M1 DROPPED<r1, r1/M2 ENROLLED<r3, r2/P1 CANCELLED, r3/P2 PENDING";
         assert_eq!(service.state().await, before, "{backend:?}");

@@ -9,7 +9,8 @@ use postgres_protocol::types::{ArrayDimension, array_to_sql};
 
 use super::Wire;
 use crate::database::DbError;
-use crate::database::statement::{self, Args, Column, Dialect, Scalar};
+use crate::database::ids::{self, IdForm};
+use crate::database::statement::{self, Args, Column, Dialect, Scalar, Texts};
 
 /// The system takes a message of so many bytes in one piece: a client that is stopped has sent all of it or nothing. In
 /// a longer one a Sync goes before each statement, because the server ends a transaction that waits for its client for
@@ -24,8 +25,10 @@ const BINARY: [i16; 1] = [1];
 
 /// The types of values, by the numbers that they have in every PostgreSQL.
 const TEXT: u32 = 25;
+const BYTEA: u32 = 17;
 const BIGINT: u32 = 20;
 const TEXT_ARRAY: u32 = 1009;
+const BYTEA_ARRAY: u32 = 1001;
 const BIGINT_ARRAY: u32 = 1016;
 
 type Encoded = Result<IsNull, Box<dyn Error + Send + Sync>>;
@@ -54,23 +57,48 @@ pub(super) struct Part {
 enum Value<'a> {
     Scalar(&'a Scalar),
     Column(&'a Column),
+    /// Ids that are sent as bytes.
+    Id(Option<&'a str>),
+    Ids(&'a Texts),
 }
 
-impl Value<'_> {
+impl<'a> Value<'a> {
+    fn scalar(scalar: &'a Scalar, form: IdForm) -> Self {
+        match scalar {
+            Scalar::Id(id) if form == IdForm::Compact => Self::Id(id.as_deref()),
+            scalar => Self::Scalar(scalar),
+        }
+    }
+
+    fn column(column: &'a Column, form: IdForm) -> Self {
+        match column {
+            Column::Id(ids) if form == IdForm::Compact => Self::Ids(ids),
+            column => Self::Column(column),
+        }
+    }
+
     fn kind(&self) -> u32 {
         match self {
-            Self::Scalar(Scalar::Text(_)) => TEXT,
+            Self::Scalar(Scalar::Text(_) | Scalar::Id(_)) => TEXT,
             Self::Scalar(Scalar::Int(_)) => BIGINT,
-            Self::Column(Column::Text(_)) => TEXT_ARRAY,
+            Self::Column(Column::Text(_) | Column::Id(_)) => TEXT_ARRAY,
             Self::Column(Column::Int(_)) => BIGINT_ARRAY,
+            Self::Id(_) => BYTEA,
+            Self::Ids(_) => BYTEA_ARRAY,
         }
     }
 
     fn encode(self, bytes: &mut BytesMut) -> Encoded {
         match self {
-            Self::Scalar(Scalar::Text(value)) => text(value.as_deref(), bytes),
+            Self::Scalar(Scalar::Text(value) | Scalar::Id(value)) => text(value.as_deref(), bytes),
             Self::Scalar(Scalar::Int(value)) => Ok(int(*value, bytes)),
-            Self::Column(Column::Text(values)) => {
+            Self::Id(value) => id(value, bytes),
+            Self::Ids(values) => {
+                let dimension = ArrayDimension { len: values.len().try_into()?, lower_bound: 1 };
+                array_to_sql([dimension], BYTEA, values.iter(), id, bytes)?;
+                Ok(IsNull::No)
+            }
+            Self::Column(Column::Text(values) | Column::Id(values)) => {
                 let dimension = ArrayDimension { len: values.len().try_into()?, lower_bound: 1 };
                 array_to_sql([dimension], TEXT, values.iter(), text, bytes)?;
                 Ok(IsNull::No)
@@ -90,6 +118,15 @@ fn text(value: Option<&str>, bytes: &mut BytesMut) -> Encoded {
         return Err("a text can't have a zero byte".into());
     }
     bytes.extend_from_slice(value.as_bytes());
+    Ok(IsNull::No)
+}
+
+fn id(value: Option<&str>, bytes: &mut BytesMut) -> Encoded {
+    let Some(value) = value else { return Ok(IsNull::Yes) };
+    if value.as_bytes().contains(&0) {
+        return Err("an id can't have a zero byte".into());
+    }
+    bytes.extend_from_slice(&ids::encoded(value));
     Ok(IsNull::No)
 }
 
@@ -129,28 +166,30 @@ impl Batch {
         args: &Args,
         number: Option<usize>,
     ) -> Result<(), DbError> {
-        let expanded = statement::expanded(Dialect::Postgres, sql, args, 0);
+        let form = wire.form;
+        let expanded = statement::expanded(Dialect::Postgres(form), sql, args, 0);
         if !is_kept(&expanded.text) {
-            return self.add(Kept { id: None, name: "", text: Some(&expanded.text) }, args, number);
+            return self.add(Kept { id: None, name: "", text: Some(&expanded.text) }, (args, form), number);
         }
         let is_known = wire.prepared.contains_key(&expanded.id)
             || self.parts.iter().any(|part| part.id == Some(expanded.id) && part.is_new);
         // A COMMIT is named so, for tests that look for it in what is sent.
         let name = if sql == COMMIT { sql } else { &expanded.name };
         let text = (!is_known).then_some(&*expanded.text);
-        self.add(Kept { id: Some(expanded.id), name, text }, args, number)
+        self.add(Kept { id: Some(expanded.id), name, text }, (args, form), number)
     }
 
     /// Adds a statement without arguments that is not kept; its answer has this number.
     pub(in crate::database) fn push_once(&mut self, text: &str, number: usize) -> Result<(), DbError> {
-        self.add(Kept { id: None, name: "", text: Some(text) }, &Args::new(), Some(number))
+        self.add(Kept { id: None, name: "", text: Some(text) }, (&Args::new(), IdForm::Unknown), Some(number))
     }
 
-    fn add(&mut self, kept: Kept, args: &Args, number: Option<usize>) -> Result<(), DbError> {
+    fn add(&mut self, kept: Kept, (args, form): (&Args, IdForm), number: Option<usize>) -> Result<(), DbError> {
         let begins_at = self.bytes.len();
         let values = || {
             let columns = args.rows.iter().flat_map(|rows| &rows.columns);
-            args.scalars.iter().map(Value::Scalar).chain(columns.map(|(_, column)| Value::Column(column)))
+            let columns = columns.map(move |(_, column)| Value::column(column, form));
+            args.scalars.iter().map(move |scalar| Value::scalar(scalar, form)).chain(columns)
         };
         if let Some(text) = kept.text {
             frontend::parse(kept.name, text, values().map(|value| value.kind()), &mut self.bytes).map_err(too_large)?;

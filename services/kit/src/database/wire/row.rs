@@ -6,11 +6,13 @@ use bytes::Bytes;
 use fallible_iterator::FallibleIterator as _;
 use postgres_protocol::message::backend::{DataRowBody, RowDescriptionBody};
 
-use crate::database::DbError;
+use crate::database::{DbError, ids};
 
-/// The types that are read: `bigint`; `text`, `varchar`, `char(n)`, `name` and literals.
+/// The types that are read: `bigint`; `bytea` of ids; `text`, `varchar`, `char(n)`, `name` and literals.
 const BIGINT: u32 = 20;
+const BYTEA: u32 = 17;
 const TEXTS: [u32; 5] = [25, 1043, 1042, 19, 705];
+const IDS: [u32; 6] = [BYTEA, 25, 1043, 1042, 19, 705];
 
 /// A column of an answer.
 #[derive(Debug)]
@@ -39,22 +41,33 @@ impl WireRow {
 
     /// A text or NULL.
     pub(in crate::database) fn opt_text(&self, name: &str) -> Result<Option<String>, DbError> {
-        let Some(value) = self.value(name, &TEXTS)? else { return Ok(None) };
+        let Some(value) = self.value(name, &TEXTS)?.1 else { return Ok(None) };
         let text = std::str::from_utf8(value).map_err(|error| DbError::undecodable(name, error.into()))?;
         Ok(Some(text.to_owned()))
     }
 
+    /// An id or NULL, in either form.
+    pub(in crate::database) fn opt_id(&self, name: &str) -> Result<Option<String>, DbError> {
+        match self.value(name, &IDS)? {
+            (_, None) => Ok(None),
+            (BYTEA, Some(value)) => {
+                ids::decoded(value).map(Some).map_err(|error| DbError::undecodable(name, error.into()))
+            }
+            _ => self.opt_text(name),
+        }
+    }
+
     /// An integer or NULL.
     pub(in crate::database) fn opt_int(&self, name: &str) -> Result<Option<i64>, DbError> {
-        let Some(value) = self.value(name, &[BIGINT])? else { return Ok(None) };
+        let Some(value) = self.value(name, &[BIGINT])?.1 else { return Ok(None) };
         let bytes = value
             .try_into()
             .map_err(|error: std::array::TryFromSliceError| DbError::undecodable(name, error.into()))?;
         Ok(Some(i64::from_be_bytes(bytes)))
     }
 
-    /// The value of a column, which has one of these types.
-    fn value(&self, name: &str, kinds: &[u32]) -> Result<Option<&[u8]>, DbError> {
+    /// The type and the value of a column, which has one of these types.
+    fn value(&self, name: &str, kinds: &[u32]) -> Result<(u32, Option<&[u8]>), DbError> {
         let position = self.columns.iter().position(|column| *column.name == *name);
         let position = position.ok_or_else(|| sqlx::Error::ColumnNotFound(name.to_owned()))?;
         let kind = self.columns[position].kind;
@@ -65,7 +78,7 @@ impl WireRow {
         for _ in 0..position {
             (_, rest) = first(rest).ok_or_else(|| cut_off(name))?;
         }
-        first(rest).map(|(value, _)| value).ok_or_else(|| cut_off(name))
+        first(rest).map(|(value, _)| (kind, value)).ok_or_else(|| cut_off(name))
     }
 }
 

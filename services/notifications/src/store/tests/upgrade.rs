@@ -1,6 +1,6 @@
 //! A database that an earlier version has filled.
 
-use matricula_kit::database::{Args, Migrator};
+use matricula_kit::database::{Args, Migrator, Schema};
 
 use super::*;
 
@@ -17,11 +17,14 @@ async fn messages_are_kept_and_still_delivered() {
         let test = testing::empty_database(backend).await;
         let database = &test.database;
         let first = crate::MIGRATIONS.iter().filter(|migration| migration.version <= 100).cloned().collect();
-        database.migrate(&Migrator::with_migrations(first)).await.expect("it is empty");
+        database
+            .migrate_with_ids_as_text(&Schema::participant(&Migrator::with_migrations(first), &[]))
+            .await
+            .expect("it is empty");
         let mut tx = database.begin().await.expect("the database answers");
         tx.execute(ROWS, Args::new()).await.expect("rows of the first version");
         tx.commit().await.expect("committed");
-        database.migrate(&crate::MIGRATIONS).await.expect("it is brought up to date");
+        database.migrate(&crate::SCHEMA).await.expect("it is brought up to date");
 
         let mut tx = database.snapshot().await.expect("a snapshot");
         let page = ledger_page(&mut tx, "").await.expect("a page");
