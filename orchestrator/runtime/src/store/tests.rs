@@ -4,6 +4,7 @@ mod adopt;
 mod fence;
 mod line;
 mod read;
+mod upgrade;
 mod write;
 
 use matricula_core::{Admitted, AppendOutcome, Commit, CommitNo, Lane, SagaId, Summary, Ticket};

@@ -454,14 +454,14 @@ async fn sagas_from_before_the_line_go_on() {
         let (old, dead) = (crate::new_saga_id(), InstanceId::generate());
         let mut tx = test.database.begin().await.unwrap();
         let instance = "INSERT INTO instances (instance_id, started_at, lease_until, dead) VALUES ($1, 0, 0, 1)";
-        tx.execute(instance, Args::new().text(dead.as_str())).await.unwrap();
+        tx.execute(instance, Args::new().id(dead.as_str())).await.unwrap();
         let row = "INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \
              traceparent, tracestate, created_at, owner, sequence, phase, outcome, needs_attention, finished, updated_at) \
              VALUES ($1, 'one', 1, 'ada', 'k', 'same', '{}', '', '', 1, $2, 1, 'running', 'pending', 0, 0, 1)";
-        tx.execute(row, Args::new().text(old.to_string()).text(dead.as_str())).await.unwrap();
+        tx.execute(row, Args::new().id(old.to_string()).id(dead.as_str())).await.unwrap();
         let event = entry_text(old, std::slice::from_ref(&saga("", "", "").admitted), false).unwrap();
         let log = "INSERT INTO saga_events (saga_id, sequence, at, event) VALUES ($1, 1, 1, $2)";
-        tx.execute(log, Args::new().text(old.to_string()).text(event)).await.unwrap();
+        tx.execute(log, Args::new().id(old.to_string()).text(event)).await.unwrap();
         tx.commit().await.unwrap();
 
         let store = SagaStore::open(test.database.clone()).await.unwrap();
