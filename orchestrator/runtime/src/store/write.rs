@@ -66,6 +66,8 @@ macro_rules! open_of {
 /// Accepts the rows of `n` within the quota of their subjects: `n.open` sagas of the subject have no outcome, and this is
 /// the `n.nth` new one of it.
 ///
+/// `n` is made once: the open sagas of a subject would else be counted for each place that asks for them.
+///
 /// A saga begins when its instance keeps a slot for it, none is queued, and the door lets it through; all others are
 /// queued. What staff submit passes the door and the quota. A ticket that is given to no saga is passed over with the
 /// turns.
@@ -76,7 +78,9 @@ macro_rules! admit {
             line::first_queued!(),
             " AS first_queued, ",
             line::door_state!(),
-            " AS door, {now_ms} AS now_ms) ",
+            " AS door, {now_ms} AS now_ms), n AS MATERIALIZED (",
+            $new,
+            ") ",
             $insert,
             " INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \
              traceparent, tracestate, created_at, ticket, queued, owner, sequence, phase, outcome, needs_attention, \
@@ -87,9 +91,7 @@ macro_rules! admit {
              CASE WHEN a.is_begun = 1 THEN a.entry ELSE '' END \
              FROM (SELECT n.*, l.now_ms, l.last + n.number AS ticket, CASE WHEN n.begins = 1 AND l.first_queued IS NULL \
              AND (n.is_by_staff = 1 OR l.door = 'open') THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS is_begun \
-             FROM (",
-            $new,
-            ") n CROSS JOIN l WHERE n.is_by_staff = 1 OR (l.door <> 'closed' AND n.open + n.nth <= $4)) a WHERE ",
+             FROM n CROSS JOIN l WHERE n.is_by_staff = 1 OR (l.door <> 'closed' AND n.open + n.nth <= $4)) a WHERE ",
             alive!(),
             " RETURNING saga_id, ticket, queued",
             $then
