@@ -172,7 +172,7 @@ async fn an_earlier_release_leaves_version_2_alone_and_says_so() {
     let left = submit(&world.orchestrator, "s3", &["B"], &[]).await;
     until("it is stuck", async || fails(&saga(&world.orchestrator, &left).await, "hold_seats")).await;
     let mut tx = world.database.begin().await.expect("a transaction");
-    let args = Args::new().text(left.clone());
+    let args = Args::new().id(left.clone());
     tx.execute("UPDATE instances SET dead = 1 WHERE instance_id = (SELECT owner FROM sagas WHERE saga_id = $1)", args)
         .await
         .expect("it counts as ended");

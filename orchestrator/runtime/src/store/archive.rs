@@ -52,15 +52,15 @@ impl SagaStore {
     /// for a moment; what they do is right then, too, and only done twice.
     pub(crate) async fn is_eldest(&self, instance: &InstanceId) -> Result<bool, DbError> {
         let rows = self.database.fetch(ELDEST, Args::new()).await?;
-        Ok(rows.first().map(|row| row.text("instance_id")).transpose()?.is_some_and(|id| id == instance.as_str()))
+        Ok(rows.first().map(|row| row.id("instance_id")).transpose()?.is_some_and(|id| id == instance.as_str()))
     }
 
     /// At most `limit` sagas that had ended by `ended_by`, oldest first; only those after this one.
     pub(crate) async fn due(&self, after: &str, ended_by: UnixMs, limit: i64) -> Result<Due, DbError> {
-        let args = Args::new().text(after).text(first_id_after(ended_by)).int(ended_by.0).int(limit);
+        let args = Args::new().id(after).id(first_id_after(ended_by)).int(ended_by.0).int(limit);
         let rows = self.database.fetch(DUE, args).await?;
         let sagas = readable_ids(&rows)?;
-        let last = rows.last().map(|row| row.text("saga_id")).transpose()?;
+        let last = rows.last().map(|row| row.id("saga_id")).transpose()?;
         Ok(Due { without_id: (rows.len() - sagas.len()) as u64, sagas, last })
     }
 
@@ -72,7 +72,7 @@ impl SagaStore {
         receipts: &[(SagaId, String)],
     ) -> Result<(), StoreError> {
         let rows = Rows::new()
-            .text("saga_id", receipts.iter().map(|(saga, _)| saga.to_string()))
+            .id("saga_id", receipts.iter().map(|(saga, _)| saga.to_string()))
             .text("receipt", receipts.iter().map(|(_, receipt)| receipt.as_str()));
         let mut tx = self.begin_fenced(instance).await?;
         tx.execute(KEEP, Args::new().text(file).rows(rows)).await?;
@@ -86,7 +86,7 @@ impl SagaStore {
             return Ok(());
         }
         for row in self.database.fetch(LIVING, Args::new()).await? {
-            self.execute(PASS, Args::new().text(row.text("instance_id")?)).await?;
+            self.execute(PASS, Args::new().id(row.id("instance_id")?)).await?;
         }
         Ok(())
     }

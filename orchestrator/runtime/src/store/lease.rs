@@ -69,11 +69,11 @@ impl SagaStore {
     /// Enters a new instance; returns the time by the database's clock.
     pub async fn register(&self, instance: &InstanceId, lease_ttl_ms: i64) -> Result<i64, DbError> {
         let mut tx = self.database.write().await?;
-        let rows = tx.fetch(REGISTER, Args::new().text(instance.as_str()).int(lease_ttl_ms)).await?;
+        let rows = tx.fetch(REGISTER, Args::new().id(instance.as_str()).int(lease_ttl_ms)).await?;
         let now_ms = rows.first().ok_or_else(|| DbError::corrupt("no instance was entered"))?.int("now_ms")?;
         if !self.database.is_shared() {
             // This process holds the file's lock, so whoever had it before is gone.
-            tx.execute(MARK_OTHERS, Args::new().text(instance.as_str())).await?;
+            tx.execute(MARK_OTHERS, Args::new().id(instance.as_str())).await?;
         }
         tx.commit().await?;
         Ok(now_ms)
@@ -82,7 +82,7 @@ impl SagaStore {
     /// Prolongs the lease from now on; returns the time by the database's clock.
     pub async fn renew(&self, instance: &InstanceId, lease_ttl_ms: i64) -> Result<i64, StoreError> {
         let mut tx = self.database.write().await?;
-        let renewed = tx.queue(RENEW, Args::new().text(instance.as_str()).int(lease_ttl_ms));
+        let renewed = tx.queue(RENEW, Args::new().id(instance.as_str()).int(lease_ttl_ms));
         let rows = tx.commit_answered().await.map_err(DbError::from)?.rows(renewed);
         Ok(rows.first().ok_or(StoreError::Fenced)?.int("now_ms")?)
     }
@@ -90,16 +90,17 @@ impl SagaStore {
     /// Marks the other instances whose lease has lapsed, and returns whether any other is left. May wait for one that
     /// is in the middle of a commit.
     pub async fn mark_lapsed(&self, instance: &InstanceId) -> Result<bool, DbError> {
+        self.look_at_form().await?;
         let mut tx = self.database.write().await?;
-        tx.send(MARK_LAPSED, Args::new().text(instance.as_str()));
-        let others = tx.queue(LIVING_OTHERS, Args::new().text(instance.as_str()));
+        tx.send(MARK_LAPSED, Args::new().id(instance.as_str()));
+        let others = tx.queue(LIVING_OTHERS, Args::new().id(instance.as_str()));
         let others = tx.commit_answered().await.map_err(DbError::from)?.rows(others);
         Ok(!others.is_empty())
     }
 
     /// Ends the instance of its own accord, so that others need not wait for its lease.
     pub async fn release(&self, instance: &InstanceId) -> Result<(), DbError> {
-        self.execute(RELEASE, Args::new().text(instance.as_str())).await.map(drop)
+        self.execute(RELEASE, Args::new().id(instance.as_str())).await.map(drop)
     }
 
     /// At most `limit` unfinished sagas of these definitions whose instance is dead, the oldest first.
@@ -112,7 +113,7 @@ impl SagaStore {
     /// between are left out. After an error, the same call again returns what the first one took.
     pub async fn adopt(&self, instance: &InstanceId, ids: &[SagaId]) -> Result<Vec<SagaRow>, StoreError> {
         let mut tx = self.begin_fenced(instance).await?;
-        tx.execute(ADOPT, Args::new().text(instance.as_str()).rows(id_rows(ids))).await?;
+        tx.execute(ADOPT, Args::new().id(instance.as_str()).rows(id_rows(ids))).await?;
         tx.commit().await?;
         let mut sagas = self.get_many(ids.to_vec()).await?;
         sagas.retain(|saga| saga.owner == instance.as_str());
@@ -121,7 +122,7 @@ impl SagaStore {
 
     /// Marks sagas of this instance that it can't drive: a person must look.
     pub async fn flag(&self, instance: &InstanceId, ids: &[SagaId]) -> Result<(), DbError> {
-        self.execute(FLAG, Args::new().text(instance.as_str()).rows(id_rows(ids))).await.map(drop)
+        self.execute(FLAG, Args::new().id(instance.as_str()).rows(id_rows(ids))).await.map(drop)
     }
 
     /// Marks the unfinished sagas of dead instances that are of none of these definitions, and returns how many there

@@ -98,7 +98,7 @@ impl SagaStore {
         after: Ticket,
         limit: usize,
     ) -> Result<(LineState, Vec<Queued<R>>), DbError> {
-        let state = state(self.database.fetch(LINE_STATE, Args::new().text(instance.as_str())).await?.first())?;
+        let state = state(self.database.fetch(LINE_STATE, Args::new().id(instance.as_str())).await?.first())?;
         if limit == 0 {
             return Ok((state, Vec::new()));
         }

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `write` | admissions, a claim and appends in one commit |
 //! | `line` | the waiting line: its state, the sagas in it, the door |
+//! | `entry` | a row of the log: the text of its events |
+//! | `packed` | such a text in less room |
 //! | `read` | sagas by id and by key, and lists |
 //! | `lease` | instances, their leases, adoption |
 //! | `peer` | what instances leave for each other |
@@ -13,8 +15,10 @@
 //! (`Fenced`); an append whose expected sequence is not the stored one is refused by itself (`Conflict`).
 
 mod archive;
+mod entry;
 mod lease;
 mod line;
+mod packed;
 mod peer;
 mod read;
 mod write;
@@ -23,10 +27,11 @@ mod write;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use matricula_core::{Admission, SagaId};
-use matricula_engine::{Event, Recorded};
-use matricula_kit::database::{Args, Database, DbError, Migrator, Row, Rows, Schema, Tx};
+use matricula_engine::Recorded;
+use matricula_kit::database::{Args, Database, DbError, IdColumns, Migrator, Row, Rows, Schema, Tx};
 use matricula_kit::telemetry::spans;
 use matricula_kit::time::UnixMs;
 use tracing::Span;
@@ -43,9 +48,21 @@ pub(crate) use write::{WriteAs, Written};
 /// set before the commit has ended.
 const FENCE: &str = "SELECT instance_id FROM instances WHERE instance_id = $1 AND dead = 0 {for_share}";
 
+/// Of PostgreSQL only.
+const HAS_COMPACT_FORM: &str = "SELECT 1 AS one WHERE to_regclass('compact_ids') IS NOT NULL";
+
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 /// The schema of the orchestrator.
-pub static SCHEMA: Schema = Schema::plain(&MIGRATIONS, &[]);
+pub static SCHEMA: Schema = Schema::plain(&MIGRATIONS, IDS);
+const IDS: &[IdColumns] = &[
+    IdColumns { table: "instances", columns: &["instance_id"] },
+    IdColumns { table: "sagas", columns: &["saga_id", "owner"] },
+    IdColumns { table: "saga_events", columns: &["saga_id"] },
+    IdColumns { table: "saga_requests", columns: &["request_id", "saga_id"] },
+    IdColumns { table: "receipts", columns: &["saga_id"] },
+    IdColumns { table: "outages", columns: &["instance_id"] },
+    IdColumns { table: "line_front", columns: &["instance_id"] },
+];
 
 /// A process start of an orchestrator.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -85,6 +102,8 @@ pub struct SagaStore {
     replica: Option<Arc<SagaStore>>,
     /// How a saga that waits in line is shown.
     begin: Option<FirstEvent>,
+    /// Whether no replica of an earlier build can be left on the database.
+    is_compact: Arc<AtomicBool>,
 }
 
 /// The first event of a saga that would begin now, of its request as JSON; or why that can't be read.
@@ -95,12 +114,16 @@ impl SagaStore {
     pub async fn open(database: Database) -> Result<Self, DbError> {
         database.migrate(&SCHEMA).await?;
         database.set_fillfactor(&["sagas"]).await?;
-        Ok(Self { database, replica: None, begin: None })
+        let is_compact = Arc::new(AtomicBool::new(!database.is_shared()));
+        let store = Self { database, replica: None, begin: None, is_compact };
+        store.look_at_form().await?;
+        Ok(store)
     }
 
     /// Has the lists that may be somewhat old read from a replica of the database, as long as it answers.
     pub fn with_lists_from(self, replica: Database) -> Self {
-        let replica = Self { database: replica, replica: None, begin: self.begin.clone() };
+        let (begin, is_compact) = (self.begin.clone(), self.is_compact.clone());
+        let replica = Self { database: replica, replica: None, begin, is_compact };
         Self { replica: Some(Arc::new(replica)), ..self }
     }
 
@@ -108,6 +131,21 @@ impl SagaStore {
     pub(crate) fn with_first_events(self, begin: FirstEvent) -> Self {
         let replica = self.replica.map(|replica| Arc::new((*replica).clone().with_first_events(begin.clone())));
         Self { replica, begin: Some(begin), ..self }
+    }
+
+    /// Looks whether the database has been converted to the compact form, which says that all replicas are of this build
+    /// or a later one. A file has only one process, and an earlier build refuses its migrations. The answer never turns
+    /// back.
+    async fn look_at_form(&self) -> Result<(), DbError> {
+        if !self.is_compact() && !self.database.fetch(HAS_COMPACT_FORM, Args::new()).await?.is_empty() {
+            self.is_compact.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Whether the log may be written in forms that earlier builds can't read.
+    fn is_compact(&self) -> bool {
+        self.is_compact.load(Ordering::Relaxed)
     }
 
     /// The span of a commit with these admissions: appends have none.
@@ -133,7 +171,7 @@ impl SagaStore {
     /// Begins a transaction of an instance that has not been marked dead.
     async fn begin_fenced(&self, instance: &InstanceId) -> Result<Tx, StoreError> {
         let mut tx = self.database.write().await?;
-        if tx.fetch(FENCE, Args::new().text(instance.as_str())).await?.is_empty() {
+        if tx.fetch(FENCE, Args::new().id(instance.as_str())).await?.is_empty() {
             return Err(StoreError::Fenced);
         }
         Ok(tx)
@@ -142,14 +180,14 @@ impl SagaStore {
 
 /// The id of a row that must have one.
 fn saga_id(row: &Row) -> Result<SagaId, DbError> {
-    let text = row.text("saga_id")?;
+    let text = row.id("saga_id")?;
     text.parse().map_err(|error| DbError::corrupt(format!("the id {text:?} of a saga {error}")))
 }
 
 /// The id of a row, or `None` for a text that is no UUID: nothing can be done with such a saga, and it must not hide
 /// the others. It is left alone, and the log of this process says so.
 fn readable_id(row: &Row) -> Result<Option<SagaId>, DbError> {
-    let text = row.text("saga_id")?;
+    let text = row.id("saga_id")?;
     let id = text.parse().ok();
     if id.is_none() {
         tracing::error!(saga_id = text, "the id of a saga in the database is no UUID; the saga is left alone");
@@ -164,38 +202,5 @@ fn readable_ids(rows: &[Row]) -> Result<Vec<SagaId>, DbError> {
 
 /// The ids as rows of a statement.
 fn id_rows(ids: &[SagaId]) -> Rows {
-    Rows::new().text("saga_id", ids.iter().map(SagaId::to_string))
-}
-
-/// The text of the row of these events of a saga. There is a row for each append, and not for each event, because the rows
-/// are what it costs. It has the sequence and the time of its first event. One event is an object; several are an array of
-/// (time, event) pairs, with sequences that follow the first without a gap.
-fn entry_text(saga: SagaId, events: &[Recorded]) -> Result<String, DbError> {
-    let text = match events {
-        [one] => serde_json::to_string(&one.event),
-        several => {
-            let pairs: Vec<(i64, &Event)> = several.iter().map(|recorded| (recorded.at_ms, &recorded.event)).collect();
-            serde_json::to_string(&pairs)
-        }
-    };
-    text.map_err(|error| DbError::corrupt(format!("events of saga {saga}: {error}")))
-}
-
-/// The events of a row; what can't be read is told, not thrown: one bad saga must not hide the others.
-fn entries(row: &Row) -> Result<Vec<Recorded>, String> {
-    let first = row.int("sequence").map_err(|error| error.to_string())?;
-    let first = u64::try_from(first).map_err(|_| format!("event {first}"))?;
-    let text = row.text("event").map_err(|error| error.to_string())?;
-    let at_ms = row.int("at").map_err(|error| error.to_string())?;
-    parsed(first, at_ms, &text).map_err(|error| format!("event {first}: {error}"))
-}
-
-fn parsed(first: u64, at_ms: i64, text: &str) -> Result<Vec<Recorded>, serde_json::Error> {
-    if !text.starts_with('[') {
-        let event = serde_json::from_str(text)?;
-        return Ok(vec![Recorded { sequence: first, at_ms, event }]);
-    }
-    let pairs: Vec<(i64, Event)> = serde_json::from_str(text)?;
-    let recorded = (first..).zip(pairs).map(|(sequence, (at_ms, event))| Recorded { sequence, at_ms, event });
-    Ok(recorded.collect())
+    Rows::new().id("saga_id", ids.iter().map(SagaId::to_string))
 }

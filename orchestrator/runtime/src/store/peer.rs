@@ -116,17 +116,17 @@ impl SagaStore {
     /// Leaves a request for whoever drives the saga, and wakes all instances.
     pub async fn ask(&self, request: &str, saga: SagaId, wanted: &str) -> Result<(), DbError> {
         let mut tx = self.database.write().await?;
-        tx.send(ASK, Args::new().text(request).text(saga.to_string()).text(wanted));
+        tx.send(ASK, Args::new().id(request).id(saga.to_string()).text(wanted));
         tx.notify(CHANNEL, vec![PeerMessage::Asked.to_payload()]);
         tx.commit().await
     }
 
     /// Requests about sagas of this instance that are not answered, the oldest first.
     pub async fn unanswered(&self, instance: &InstanceId, limit: i64) -> Result<Vec<StoredRequest>, DbError> {
-        let rows = self.database.fetch(UNANSWERED, Args::new().text(instance.as_str()).int(limit)).await?;
+        let rows = self.database.fetch(UNANSWERED, Args::new().id(instance.as_str()).int(limit)).await?;
         let request = |row: &Row| {
             let Some(saga) = readable_id(row)? else { return Ok(None) };
-            Ok(Some(StoredRequest { id: row.text("request_id")?, saga, wanted: row.text("wanted")? }))
+            Ok(Some(StoredRequest { id: row.id("request_id")?, saga, wanted: row.text("wanted")? }))
         };
         rows.iter().filter_map(|row| request(row).transpose()).collect()
     }
@@ -134,7 +134,7 @@ impl SagaStore {
     /// Answers requests, (id, answer), and wakes those who wait.
     pub async fn answer(&self, answers: &[(String, String)]) -> Result<(), DbError> {
         let rows = Rows::new()
-            .text("request_id", answers.iter().map(|(id, _)| id.as_str()))
+            .id("request_id", answers.iter().map(|(id, _)| id.as_str()))
             .text("answer", answers.iter().map(|(_, answer)| answer.as_str()));
         let mut tx = self.database.write().await?;
         tx.send(ANSWER, rows.into());
@@ -145,14 +145,14 @@ impl SagaStore {
     /// Takes the answer of a request, if it has come.
     pub async fn take_answer(&self, request: &str) -> Result<Option<String>, DbError> {
         let mut tx = self.database.write().await?;
-        let taken = tx.queue(TAKE_ANSWER, Args::new().text(request));
+        let taken = tx.queue(TAKE_ANSWER, Args::new().id(request));
         let rows = tx.commit_answered().await.map_err(DbError::from)?.rows(taken);
         rows.first().map(|row| row.text("answer")).transpose()
     }
 
     /// Takes a request away, answered or not.
     pub async fn withdraw(&self, request: &str) -> Result<(), DbError> {
-        self.execute(WITHDRAW, Args::new().text(request)).await.map(drop)
+        self.execute(WITHDRAW, Args::new().id(request)).await.map(drop)
     }
 
     /// Removes the requests of processes that crashed while they asked.
@@ -209,9 +209,9 @@ impl SagaStore {
             .text("destination", outages.iter().map(|outage| outage.destination.as_str()))
             .text("outage", texts.iter().map(String::as_str));
         let mut tx = self.database.write().await?;
-        tx.send(FORGET_OUTAGES, Args::new().text(instance.as_str()));
+        tx.send(FORGET_OUTAGES, Args::new().id(instance.as_str()));
         if !outages.is_empty() {
-            tx.send(PUT_OUTAGES, Args::new().text(instance.as_str()).rows(rows));
+            tx.send(PUT_OUTAGES, Args::new().id(instance.as_str()).rows(rows));
         }
         if is_news {
             tx.notify(CHANNEL, vec![PeerMessage::Outages.to_payload()]);
@@ -221,7 +221,7 @@ impl SagaStore {
 
     /// The outages that other living instances have recorded. An entry in the form of another version is left out.
     pub(crate) async fn outages_of_others(&self, instance: &InstanceId) -> Result<Vec<Outage>, DbError> {
-        let rows = self.database.fetch(OUTAGES_OF_OTHERS, Args::new().text(instance.as_str())).await?;
+        let rows = self.database.fetch(OUTAGES_OF_OTHERS, Args::new().id(instance.as_str())).await?;
         let texts = rows.iter().map(|row| row.text("outage")).collect::<Result<Vec<_>, _>>()?;
         Ok(texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect())
     }

@@ -15,7 +15,8 @@ use matricula_kit::database::{Args, DbError, Row, Rows};
 use matricula_kit::telemetry::{self, TraceContext};
 use matricula_kit::time::UnixMs;
 
-use super::{SagaStore, entries, id_rows, readable_id, readable_ids, saga_id};
+use super::entry::{entries, events_in_row};
+use super::{SagaStore, id_rows, readable_id, readable_ids, saga_id};
 
 /// A saga as stored.
 #[derive(Debug, Clone)]
@@ -90,7 +91,7 @@ macro_rules! columns {
     () => {
         "SELECT s.saga_id, s.subject, s.idempotency_key, s.definition, s.version, s.request, s.traceparent, \
          s.tracestate, s.created_at, s.updated_at, s.owner, s.phase, s.needs_attention, s.sequence, \
-         s.ticket, s.queued, \
+         s.ticket, s.queued, s.log, \
          COALESCE((SELECT CAST(1 AS BIGINT) FROM instances i \
          WHERE i.instance_id = s.owner AND i.dead = 0 AND i.lease_until > {now_ms}), CAST(0 AS BIGINT)) AS owner_alive "
     };
@@ -171,7 +172,7 @@ impl SagaStore {
     /// Those of these sagas, each with a known sequence, that have more events than that.
     pub(crate) async fn changed(&self, known: &[(SagaId, u64)]) -> Result<Vec<SagaRow>, DbError> {
         let rows = Rows::new()
-            .text("saga_id", known.iter().map(|(saga, _)| saga.to_string()))
+            .id("saga_id", known.iter().map(|(saga, _)| saga.to_string()))
             .int("sequence", known.iter().map(|(_, sequence)| *sequence as i64));
         let changed = self.database.fetch(CHANGED, rows.into()).await?;
         self.get_many(readable_ids(&changed)?).await
@@ -213,7 +214,7 @@ impl SagaStore {
                 .text(phases.as_str())
                 .int(i64::from(filter.needs_attention))
                 .int(i64::from(unfinished))
-                .text(before)
+                .id(before)
                 .int(filter.limit)
         };
         let sagas = self.page(sql, args, before.clone(), filter.limit).await?;
@@ -228,7 +229,7 @@ impl SagaStore {
     /// before.
     pub async fn unfinished(&self, after: Option<SagaId>, limit: i64) -> Result<Vec<SagaRow>, DbError> {
         let after = after.map(String::from).unwrap_or_default();
-        self.page(UNFINISHED, |after| Args::new().text(after).int(limit), after, limit).await
+        self.page(UNFINISHED, |after| Args::new().id(after).int(limit), after, limit).await
     }
 
     /// The next `limit` sagas of a list from this id on. Rows whose id can't be read are left out, and do not make the
@@ -246,7 +247,7 @@ impl SagaStore {
             let rows = self.database.fetch(sql, args(&id)).await?;
             let count = rows.len();
             if let Some(last) = rows.last() {
-                id = last.text("saga_id")?;
+                id = last.id("saga_id")?;
             }
             let readable = self.with_logs(rows).await?;
             let is_end = count < limit || readable.len() == count;
@@ -261,31 +262,11 @@ impl SagaStore {
     async fn with_logs(&self, rows: Vec<Row>) -> Result<Vec<SagaRow>, DbError> {
         let sagas: Result<Vec<_>, _> = rows.iter().filter_map(|row| saga_row(row).transpose()).collect();
         let mut sagas = sagas?;
-        if sagas.is_empty() {
-            return Ok(sagas);
-        }
-        let ids = Rows::new().text("saga_id", sagas.iter().map(|saga| saga.id.to_string()));
-        let mut logs: HashMap<SagaId, Result<Vec<Recorded>, String>> = HashMap::with_capacity(sagas.len());
-        for row in self.database.fetch(EVENTS, ids.into()).await? {
-            let log = logs.entry(saga_id(&row)?).or_insert_with(|| Ok(Vec::new()));
-            match (entries(&row), log) {
-                (Ok(events), Ok(log)) => log.extend(events),
-                (Err(problem), log @ Ok(_)) => *log = Err(problem),
-                // The first problem is the one to report.
-                (_, Err(_)) => {}
-            }
-        }
-        for saga in sagas.iter_mut().filter(|saga| saga.log.is_ok()) {
-            saga.log = match logs.remove(&saga.id) {
-                Some(log) => {
-                    // Its turn has come between its row and its events: it may have begun with another version.
-                    if let (true, Ok([first, ..])) = (saga.is_queued, log.as_deref()) {
-                        saga.begins_with(first);
-                    }
-                    log.and_then(|log| whole(log, saga.sequence))
-                }
-                None if saga.is_queued => self.begin_queued(saga),
-                None => Err("it has no events".to_owned()),
+        self.read_later_events(&mut sagas).await?;
+        for saga in &mut sagas {
+            saga.log = match std::mem::replace(&mut saga.log, Ok(Vec::new())) {
+                Ok(log) if log.is_empty() && saga.is_queued => self.begin_queued(saga),
+                log => log.and_then(|log| whole(log, saga.sequence)),
             };
         }
         // A log that went to the archive between its row and its events is no damage.
@@ -296,6 +277,36 @@ impl SagaStore {
             }
         }
         Ok(sagas)
+    }
+
+    /// Adds the events that are not in the rows of their sagas.
+    async fn read_later_events(&self, sagas: &mut [SagaRow]) -> Result<(), DbError> {
+        let lacks_events = |saga: &SagaRow| saga.log.as_ref().is_ok_and(|log| (log.len() as i64) < saga.sequence);
+        let ids: Vec<SagaId> = sagas.iter().filter(|saga| lacks_events(saga)).map(|saga| saga.id).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let mut logs: HashMap<SagaId, Result<Vec<Recorded>, String>> = HashMap::with_capacity(ids.len());
+        for row in self.database.fetch(EVENTS, id_rows(&ids).into()).await? {
+            let log = logs.entry(saga_id(&row)?).or_insert_with(|| Ok(Vec::new()));
+            match (entries(&row), log) {
+                (Ok(events), Ok(log)) => log.extend(events),
+                (Err(problem), log @ Ok(_)) => *log = Err(problem),
+                // The first problem is the one to report.
+                (_, Err(_)) => {}
+            }
+        }
+        for saga in sagas {
+            match (logs.remove(&saga.id), &mut saga.log) {
+                (Some(Ok(later)), Ok(log)) => {
+                    log.extend(later);
+                    log.sort_by_key(|event| event.sequence);
+                }
+                (Some(Err(problem)), log) => *log = Err(problem),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -323,6 +334,7 @@ impl SagaRow {
 /// appended to.
 fn whole(log: Vec<Recorded>, sequence: i64) -> Result<Vec<Recorded>, String> {
     match log.last().map_or(0, |last| last.sequence as i64) {
+        0 => Err("it has no events".to_owned()),
         last if last < sequence => Err(format!("it ends with event {last}, and its row says {sequence}")),
         _ => Ok(log),
     }
@@ -344,7 +356,7 @@ fn saga_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
         idempotency_key: text("idempotency_key"),
         definition: text("definition"),
         request: text("request"),
-        owner: text("owner"),
+        owner: row.id("owner").map_err(keep).unwrap_or_default(),
         phase: text("phase"),
         trace: TraceContext { traceparent: text("traceparent"), tracestate: text("tracestate") },
         // The schema keeps the version within bounds.
@@ -357,7 +369,8 @@ fn saga_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
         log: Ok(Vec::new()),
         archived: None,
     };
-    Ok(Some(SagaRow { log: problem.into_inner().map_or(Ok(Vec::new()), Err), ..saga }))
+    let log = text("log");
+    Ok(Some(SagaRow { log: problem.into_inner().map_or_else(|| events_in_row(id, &log), Err), ..saga }))
 }
 
 macro_rules! receipts {
@@ -372,8 +385,9 @@ macro_rules! receipts {
 
 const RECEIPTS_BY_ID: &str = receipts!("{rows} JOIN receipts a ON a.saga_id = r.saga_id ORDER BY a.saga_id");
 const LIST_RECEIPTS: &str = receipts!("receipts a WHERE a.saga_id < $1 ORDER BY a.saga_id DESC LIMIT $2");
+/// The id as an expression: else the database may go along the primary key, through all that is of others.
 const LIST_RECEIPTS_OF_SUBJECT: &str =
-    receipts!("receipts a WHERE a.saga_id < $1 AND a.subject = $3 ORDER BY a.saga_id DESC LIMIT $2");
+    receipts!("receipts a WHERE a.saga_id || '' < $1 AND a.subject = $3 ORDER BY a.saga_id || '' DESC LIMIT $2");
 
 impl SagaStore {
     /// Of these sagas, those that have a receipt, by id.
@@ -387,7 +401,7 @@ impl SagaStore {
 
     /// Receipts before an id, newest first; of one subject, or of all.
     async fn receipts_before(&self, before: &str, subject: Option<&str>, limit: i64) -> Result<Vec<SagaRow>, DbError> {
-        let args = Args::new().text(before).int(limit);
+        let args = Args::new().id(before).int(limit);
         let rows = match subject {
             Some(subject) => self.database.fetch(LIST_RECEIPTS_OF_SUBJECT, args.text(subject)).await?,
             None => self.database.fetch(LIST_RECEIPTS, args).await?,
@@ -444,7 +458,7 @@ impl SagaStore {
         let mut ids = BTreeSet::new();
         // A saga that is taken to the archive between the two statements is in one of the answers.
         for sql in [IDS_OF_SAGAS, IDS_OF_RECEIPTS] {
-            let rows = self.database.fetch(sql, Args::new().text(first).text(last).int(limit)).await?;
+            let rows = self.database.fetch(sql, Args::new().id(first).id(last).int(limit)).await?;
             ids.extend(readable_ids(&rows)?);
         }
         Ok(ids.into_iter().take(usize::try_from(limit).unwrap_or_default()).collect())

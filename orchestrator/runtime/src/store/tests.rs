@@ -4,6 +4,7 @@ mod adopt;
 mod fence;
 mod line;
 mod read;
+mod upgrade;
 mod write;
 
 use matricula_core::{Admitted, AppendOutcome, Commit, CommitNo, Lane, SagaId, Summary, Ticket};
@@ -163,22 +164,4 @@ const DONE: Summary = Summary { phase: "completed", outcome: "committed", needs_
 
 fn finished(id: SagaId, sequence: u64) -> Append {
     Append { summary: DONE, ..events(id, sequence, sequence) }
-}
-
-fn recorded(sequence: u64, event: Event) -> Recorded {
-    Recorded { sequence, at_ms: 1_000 + i64::try_from(sequence).unwrap_or_default(), event }
-}
-
-#[test]
-fn what_is_written_is_read() {
-    let adopted = |by: &str| Event::Adopted { by: by.to_owned() };
-    let events = [recorded(4, adopted("a")), recorded(5, adopted("b")), recorded(6, adopted("c"))];
-    for count in 1..=events.len() {
-        let text = entry_text(SagaId::from_u128(1), &events[..count]).expect("it can be written");
-        assert_eq!(text.starts_with('['), count > 1, "{text}");
-        assert_eq!(parsed(4, 1_004, &text).expect("it can be read"), events[..count], "{text}");
-    }
-    for damaged in ["", "[", "none", "[1]", "[[1]]", "{\"type\":\"from the future\"}"] {
-        assert!(parsed(4, 1_004, damaged).is_err(), "{damaged}");
-    }
 }

@@ -5,11 +5,11 @@
 //!
 //! | statements | of |
 //! |---|---|
-//! | fence | every commit |
-//! | lock of the tickets, `ADMIT`, the last ticket | admissions |
+//! | fence, with the lock of the tickets for admissions | every commit |
+//! | `ADMIT` with the last ticket | admissions |
 //! | lock of the turns, `CLAIM` | a claim |
 //! | `ADVANCE` | appends |
-//! | `LOG` | first events of what begins, and later ones |
+//! | `LOG` | events that do not belong into the rows of their sagas |
 //! | the turns that are over | a claim |
 //! | how far other instances may claim | every commit of the log while there is a line |
 //! | the state of the line | admissions, a claim |
@@ -17,19 +17,21 @@
 //! Each statement changes nothing when the instance has been marked dead, and nothing that an earlier try of the same
 //! commit has changed: it looks first, because PostgreSQL pays for each row that `ON CONFLICT` watches. Tickets are given
 //! behind one lock that is held to the commit: their order is that of commits.
+//!
+//! PostgreSQL changes two tables by one statement: `ADMIT_SHARED` gives the tickets, too, and `ADVANCE_SHARED` writes to
+//! `saga_events`. A statement more costs PostgreSQL about as much as ten rows.
 
 use std::collections::{HashMap, HashSet};
 use std::slice;
 use std::sync::Arc;
 
-use matricula_core::{
-    Admitted, Append, AppendOutcome, Claim, Commit, Door, DoorState, LineState, SagaId, Ticket, Turn,
-};
+use matricula_core::{Admitted, Append, AppendOutcome, Claim, Commit, Door, DoorState, LineState, SagaId, Ticket};
 use matricula_engine::Recorded;
 use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 
+use super::entry::{entry_in_row, entry_text, is_in_row};
 use super::line::{self, LINE_STATE};
-use super::{FENCE, InstanceId, NewSaga, SagaStore, StoreError, entry_text, saga_id};
+use super::{FENCE, InstanceId, NewSaga, SagaStore, StoreError, saga_id};
 use crate::workflow::Carried;
 
 /// An instance is not marked dead: the fence has a lock on its row, or has waited for the mark.
@@ -39,7 +41,10 @@ macro_rules! alive {
     };
 }
 
-const LOCK_TICKETS: &str = "SELECT name FROM line_locks WHERE name = 'tickets' {for_update}";
+/// On PostgreSQL: the fence, and the lock behind which tickets are given. What follows sees all tickets that were given
+/// before it.
+const FENCE_AND_LOCK_TICKETS: &str = "SELECT i.instance_id FROM instances i CROSS JOIN line_locks l \
+     WHERE i.instance_id = $1 AND i.dead = 0 AND l.name = 'tickets' FOR SHARE OF i FOR UPDATE OF l";
 const LOCK_TURNS: &str = "SELECT name FROM line_locks WHERE name = 'turns' {for_update}";
 
 /// What has a new key. A key of the archive is taken, too. Subqueries and not joins: PostgreSQL would go through all
@@ -61,45 +66,77 @@ macro_rules! open_of {
 /// Accepts the rows of `n` within the quota of their subjects: `n.open` sagas of the subject have no outcome, and this is
 /// the `n.nth` new one of it.
 ///
+/// `n` is made once: the open sagas of a subject would else be counted for each place that asks for them.
+///
 /// A saga begins when its instance keeps a slot for it, none is queued, and the door lets it through; all others are
 /// queued. What staff submit passes the door and the quota. A ticket that is given to no saga is passed over with the
 /// turns.
 macro_rules! admit {
-    ($new:expr) => {
+    ($insert:literal, $new:expr, $then:expr) => {
         concat!(
             "WITH l AS MATERIALIZED (SELECT COALESCE((SELECT MAX(last_ticket) FROM line_tickets), 0) AS last, ",
             line::first_queued!(),
             " AS first_queued, ",
             line::door_state!(),
-            " AS door) INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \
-             traceparent, tracestate, created_at, ticket, queued, owner, sequence, phase, outcome, needs_attention, \
-             finished, updated_at) SELECT a.saga_id, $2, $3, a.subject, a.idempotency_key, a.fingerprint, a.request, \
-             a.traceparent, a.tracestate, {now_ms}, a.ticket, 1 - a.is_begun, \
-             CASE WHEN a.is_begun = 1 THEN $1 ELSE '' END, a.is_begun, \
-             CASE WHEN a.is_begun = 1 THEN 'running' ELSE 'queued' END, 'pending', 0, 0, {now_ms} \
-             FROM (SELECT n.*, l.last + n.number AS ticket, CASE WHEN n.begins = 1 AND l.first_queued IS NULL \
-             AND (n.is_by_staff = 1 OR l.door = 'open') THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS is_begun \
-             FROM (",
+            " AS door, {now_ms} AS now_ms), n AS MATERIALIZED (",
             $new,
-            ") n CROSS JOIN l WHERE n.is_by_staff = 1 OR (l.door <> 'closed' AND n.open + n.nth <= $4)) a WHERE ",
+            ") ",
+            $insert,
+            " INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \
+             traceparent, tracestate, created_at, ticket, queued, owner, sequence, phase, outcome, needs_attention, \
+             finished, updated_at, log) SELECT a.saga_id, $2, $3, a.subject, a.idempotency_key, a.fingerprint, \
+             a.request, a.traceparent, a.tracestate, a.now_ms, a.ticket, 1 - a.is_begun, \
+             CASE WHEN a.is_begun = 1 THEN $1 ELSE '' END, a.is_begun, \
+             CASE WHEN a.is_begun = 1 THEN 'running' ELSE 'queued' END, 'pending', 0, 0, a.now_ms, \
+             CASE WHEN a.is_begun = 1 THEN a.entry ELSE '' END \
+             FROM (SELECT n.*, l.now_ms, l.last + n.number AS ticket, CASE WHEN n.begins = 1 AND l.first_queued IS NULL \
+             AND (n.is_by_staff = 1 OR l.door = 'open') THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS is_begun \
+             FROM n CROSS JOIN l WHERE n.is_by_staff = 1 OR (l.door <> 'closed' AND n.open + n.nth <= $4)) a WHERE ",
             alive!(),
-            " RETURNING saga_id, ticket, queued"
+            " RETURNING saga_id, ticket, queued",
+            $then
+        )
+    };
+}
+
+/// On PostgreSQL, with the last ticket that it gives.
+macro_rules! admit_shared {
+    ($new:expr) => {
+        admit!(
+            ", admitted AS (INSERT",
+            $new,
+            "), given AS (INSERT INTO line_tickets (last_ticket) SELECT MAX(ticket) FROM admitted HAVING COUNT(*) > 0) \
+             SELECT saga_id, ticket, queued FROM admitted"
         )
     };
 }
 
 /// Of rows with a subject each: nothing is to be counted among them.
-const ADMIT_ONE_EACH: &str =
-    admit!(concat!("SELECT r.*, CAST(1 AS BIGINT) AS nth, ", open_of!("r"), " AS open FROM {rows} WHERE ", is_new!()));
+macro_rules! one_each {
+    () => {
+        concat!("SELECT r.*, CAST(1 AS BIGINT) AS nth, ", open_of!("r"), " AS open FROM {rows} WHERE ", is_new!())
+    };
+}
+
 /// Of rows that may share subjects; those without an outcome are counted once for each.
-const ADMIT: &str = admit!(concat!(
-    "SELECT k.*, MAX(k.counted) OVER (PARTITION BY k.subject) AS open FROM (SELECT m.*, CASE WHEN m.nth = 1 THEN ",
-    open_of!("m"),
-    " ELSE 0 END AS counted FROM (SELECT r.*, row_number() OVER (PARTITION BY r.subject ORDER BY r.number) AS nth \
-     FROM {rows} WHERE ",
-    is_new!(),
-    ") m) k"
-));
+macro_rules! several_each {
+    () => {
+        concat!(
+            "SELECT k.*, MAX(k.counted) OVER (PARTITION BY k.subject) AS open FROM (SELECT m.*, \
+             CASE WHEN m.nth = 1 THEN ",
+            open_of!("m"),
+            " ELSE 0 END AS counted FROM (SELECT r.*, row_number() OVER (PARTITION BY r.subject ORDER BY r.number) AS nth \
+             FROM {rows} WHERE ",
+            is_new!(),
+            ") m) k"
+        )
+    };
+}
+
+const ADMIT_ONE_EACH: &str = admit!("INSERT", one_each!(), "");
+const ADMIT: &str = admit!("INSERT", several_each!(), "");
+const ADMIT_ONE_EACH_SHARED: &str = admit_shared!(one_each!());
+const ADMIT_SHARED: &str = admit_shared!(several_each!());
 /// Each by its primary key, whatever the database thinks of how many there are.
 const GIVE_TICKETS: &str = concat!(
     "INSERT INTO line_tickets (last_ticket) SELECT t.last_ticket FROM \
@@ -117,7 +154,7 @@ const EXISTING: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.finger
 /// the line, which the database takes for empty when it was empty last night.
 const CLAIM: &str = concat!(
     "UPDATE sagas SET owner = $1, queued = 0, phase = 'running', sequence = 1, updated_at = r.at, definition = $3, \
-     version = $4 FROM {rows} \
+     version = $4, log = r.entry FROM {rows} \
      WHERE sagas.saga_id = r.saga_id AND sagas.queued + 0 = 1 AND (r.is_out_of_order = 1 OR ($2 = ",
     line::served!(),
     " AND ",
@@ -134,12 +171,27 @@ const PASS_TURNS: &str = concat!(
     alive!()
 );
 
-const ADVANCE: &str = concat!(
-    "UPDATE sagas SET sequence = r.sequence, phase = r.phase, outcome = r.outcome, \
-     needs_attention = r.needs_attention, finished = r.finished, updated_at = r.at FROM {rows} \
-     WHERE sagas.saga_id = r.saga_id AND sagas.sequence = r.expected AND sagas.owner = $1 AND ",
-    alive!(),
-    " RETURNING sagas.saga_id"
+/// An earlier try of the same commit has moved the saga on, and then this changes nothing.
+macro_rules! advance {
+    () => {
+        concat!(
+            "UPDATE sagas SET sequence = r.reached, phase = r.phase, outcome = r.outcome, \
+             needs_attention = r.needs_attention, finished = r.finished, updated_at = r.updated_at, \
+             log = sagas.log || r.entry FROM {rows} \
+             WHERE sagas.saga_id = r.saga_id AND sagas.sequence = r.sequence - 1 AND sagas.owner = $1 AND ",
+            alive!(),
+            " RETURNING sagas.saga_id"
+        )
+    };
+}
+
+const ADVANCE: &str = advance!();
+/// On PostgreSQL, with rows of `saga_events` for entries that do not belong into the rows of their sagas.
+const ADVANCE_SHARED: &str = concat!(
+    "WITH advanced AS (",
+    advance!(),
+    ", r.sequence, r.at, r.event), logged AS (INSERT INTO saga_events (saga_id, sequence, at, event) \
+     SELECT saga_id, sequence, at, event FROM advanced WHERE event <> '') SELECT saga_id FROM advanced"
 );
 
 /// Of sagas that this commit, or an earlier try of it, has brought to the sequence of their last event: only the owner
@@ -194,22 +246,29 @@ impl SagaStore {
         // A repeat of a key within the commit is answered by what became of the first.
         let firsts = firsts(admissions);
         let turns = claim.as_ref().map_or(&[][..], |claim| claim.turns.as_slice());
+        let form = Form { is_shared: self.database.is_shared(), is_compact: self.is_compact() };
         let mut tx = self.database.write().await?;
-        let fence = tx.queue(FENCE, Args::new().text(instance));
-        let inserted = queue_admissions(&mut tx, as_of, &firsts);
-        let claimed = queue_claim(&mut tx, as_of, claim.as_ref());
-        let advanced = queue_events(&mut tx, instance, &firsts, turns, appends)?;
+        let fences = if form.is_shared && !firsts.is_empty() { FENCE_AND_LOCK_TICKETS } else { FENCE };
+        let fence = tx.queue(fences, Args::new().id(instance));
+        let inserted = queue_admissions(&mut tx, as_of, &firsts, form)?;
+        let claimed = queue_claim(&mut tx, as_of, claim.as_ref(), form)?;
+        let advanced = queue_appends(&mut tx, instance, appends, form)?;
+        if !form.is_compact {
+            let begun = firsts.iter().filter_map(|(_, saga)| Some((saga.id, slice::from_ref(saga.first.as_ref()?))));
+            let claimed = turns.iter().map(|turn| (turn.saga, slice::from_ref(&turn.first)));
+            queue_log(&mut tx, instance, begun.chain(claimed), form)?;
+        }
         // Without other instances nobody would read it.
         if let Some(claims_to) = others_claim_to_ms.filter(|_| self.database.is_shared()) {
             let claimed = turns.iter().find(|turn| !turn.is_out_of_order).map(|turn| turn.saga.to_string());
-            let args = Args::new().text(instance).int(number.number as i64).int(claims_to);
-            tx.send(NOTE_FRONT, args.text(claimed.unwrap_or_default()));
+            let args = Args::new().id(instance).int(number.number as i64).int(claims_to);
+            tx.send(NOTE_FRONT, args.id(claimed.unwrap_or_default()));
         }
         let line = (!admissions.is_empty() || claim.is_some()).then(|| {
             if claim.is_some() {
-                tx.send(PASS_TURNS, Args::new().text(instance));
+                tx.send(PASS_TURNS, Args::new().id(instance));
             }
-            tx.queue(LINE_STATE, Args::new().text(instance))
+            tx.queue(LINE_STATE, Args::new().id(instance))
         });
 
         let mut answers = tx.commit_answered().await.map_err(DbError::from)?;
@@ -240,9 +299,9 @@ impl SagaStore {
         let others: Vec<_> = reached.iter().filter(|(saga, _)| !standing.contains(saga)).collect();
         if !others.is_empty() {
             let rows = Rows::new()
-                .text("saga_id", others.iter().map(|(saga, _)| saga.to_string()))
+                .id("saga_id", others.iter().map(|(saga, _)| saga.to_string()))
                 .int("reached", others.iter().map(|(_, reached)| *reached));
-            for row in self.database.fetch(STANDING, Args::new().text(instance).rows(rows)).await? {
+            for row in self.database.fetch(STANDING, Args::new().id(instance).rows(rows)).await? {
                 standing.insert(saga_id(&row)?);
             }
         }
@@ -268,7 +327,7 @@ impl SagaStore {
                 .text("subject", others.iter().map(|saga| &saga.subject))
                 .text("idempotency_key", others.iter().map(|saga| &saga.key));
             for row in self.database.fetch(EXISTING, rows.into()).await? {
-                let found = (saga_id(&row)?, row.text("fingerprint")?, ticket(&row)?, row.text("owner")?);
+                let found = (saga_id(&row)?, row.text("fingerprint")?, ticket(&row)?, row.id("owner")?);
                 existing.insert((row.text("subject")?, row.text("idempotency_key")?), found);
             }
         }
@@ -297,73 +356,122 @@ fn firsts<R>(sagas: &[NewSaga<R>]) -> Vec<(i64, &NewSaga<R>)> {
     (1..).zip(sagas.iter().filter(|saga| keys.insert((&saga.subject, &saga.key)))).collect()
 }
 
-fn queue_admissions<R>(tx: &mut Tx, as_of: WriteAs<'_>, sagas: &[(i64, &NewSaga<R>)]) -> Option<PendingQuery> {
+/// Which forms of statements and of rows a database takes.
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    is_shared: bool,
+    is_compact: bool,
+}
+
+fn queue_admissions<R>(
+    tx: &mut Tx,
+    as_of: WriteAs<'_>,
+    sagas: &[(i64, &NewSaga<R>)],
+    form: Form,
+) -> Result<Option<PendingQuery>, DbError> {
     if sagas.is_empty() {
-        return None;
+        return Ok(None);
     }
     let of = || sagas.iter().map(|(_, saga)| *saga);
+    let entries = of().map(|saga| first_entry(saga.id, saga.first.as_ref(), form));
     let rows = Rows::new()
-        .text("saga_id", of().map(|saga| saga.id.to_string()))
+        .id("saga_id", of().map(|saga| saga.id.to_string()))
         .text("subject", of().map(|saga| &saga.subject))
         .text("idempotency_key", of().map(|saga| &saga.key))
         .text("fingerprint", of().map(|saga| &saga.fingerprint))
         .text("request", of().map(|saga| saga.request.unstored()))
         .text("traceparent", of().map(|saga| &saga.request.submitted.traceparent))
         .text("tracestate", of().map(|saga| &saga.request.submitted.tracestate))
+        .text("entry", entries.collect::<Result<Vec<_>, _>>()?)
         .int("number", sagas.iter().map(|(number, _)| *number))
         .int("begins", of().map(|saga| i64::from(saga.first.is_some())))
         .int("is_by_staff", of().map(|saga| i64::from(saga.is_by_staff)));
     let instance = as_of.instance.as_str();
     let (name, version) = (as_of.definition.0, i64::from(as_of.definition.1));
-    let args = Args::new().text(instance).text(name).int(version).int(as_of.subject_open_max as i64);
-    tx.send(LOCK_TICKETS, Args::new());
+    let args = Args::new().id(instance).text(name).int(version).int(as_of.subject_open_max as i64);
     let has_one_each = of().map(|saga| &saga.subject).collect::<HashSet<_>>().len() == sagas.len();
-    let inserted = tx.queue(if has_one_each { ADMIT_ONE_EACH } else { ADMIT }, args.rows(rows));
-    let ids = Rows::new().text("saga_id", of().map(|saga| saga.id.to_string()));
-    tx.send(GIVE_TICKETS, Args::new().text(instance).rows(ids));
-    Some(inserted)
+    let admit = match (form.is_shared, has_one_each) {
+        (true, true) => ADMIT_ONE_EACH_SHARED,
+        (true, false) => ADMIT_SHARED,
+        (false, true) => ADMIT_ONE_EACH,
+        (false, false) => ADMIT,
+    };
+    let inserted = tx.queue(admit, args.rows(rows));
+    if !form.is_shared {
+        let ids = Rows::new().id("saga_id", of().map(|saga| saga.id.to_string()));
+        tx.send(GIVE_TICKETS, Args::new().id(instance).rows(ids));
+    }
+    Ok(Some(inserted))
 }
 
-fn queue_claim(tx: &mut Tx, as_of: WriteAs<'_>, claim: Option<&Claim>) -> Option<PendingQuery> {
-    let Claim { after, turns } = claim?;
+/// The entry in the row of a saga that begins.
+fn first_entry(saga: SagaId, first: Option<&Recorded>, form: Form) -> Result<String, DbError> {
+    match first {
+        Some(first) if form.is_compact => entry_in_row(saga, slice::from_ref(first)),
+        _ => Ok(String::new()),
+    }
+}
+
+fn queue_claim(
+    tx: &mut Tx,
+    as_of: WriteAs<'_>,
+    claim: Option<&Claim>,
+    form: Form,
+) -> Result<Option<PendingQuery>, DbError> {
+    let Some(Claim { after, turns }) = claim else { return Ok(None) };
+    let entries = turns.iter().map(|turn| first_entry(turn.saga, Some(&turn.first), form));
     let rows = Rows::new()
-        .text("saga_id", turns.iter().map(|turn| turn.saga.to_string()))
+        .id("saga_id", turns.iter().map(|turn| turn.saga.to_string()))
         .int("is_out_of_order", turns.iter().map(|turn| i64::from(turn.is_out_of_order)))
-        .int("at", turns.iter().map(|turn| turn.first.at_ms));
+        .int("at", turns.iter().map(|turn| turn.first.at_ms))
+        .text("entry", entries.collect::<Result<Vec<_>, _>>()?);
     tx.send(LOCK_TURNS, Args::new());
     let (name, version) = (as_of.definition.0, i64::from(as_of.definition.1));
-    let args = Args::new().text(as_of.instance.as_str()).int(after.0 as i64).text(name).int(version);
-    Some(tx.queue(CLAIM, args.rows(rows)))
+    let args = Args::new().id(as_of.instance.as_str()).int(after.0 as i64).text(name).int(version);
+    Ok(Some(tx.queue(CLAIM, args.rows(rows))))
 }
 
-/// Queues the appends and all events. The query returns the sagas that were appended to.
-fn queue_events<R>(
-    tx: &mut Tx,
-    instance: &str,
-    admissions: &[(i64, &NewSaga<R>)],
-    turns: &[Turn],
-    appends: &[Append],
-) -> Result<PendingQuery, DbError> {
+/// Queues the appends. The query returns the sagas that were appended to.
+fn queue_appends(tx: &mut Tx, instance: &str, appends: &[Append], form: Form) -> Result<PendingQuery, DbError> {
+    let (mut in_row, mut later) = (Vec::with_capacity(appends.len()), Vec::new());
+    for append in appends {
+        let is_in_row = form.is_compact && is_in_row(&append.events);
+        in_row.push(if is_in_row { entry_in_row(append.saga, &append.events)? } else { String::new() });
+        later.push((append.saga, if is_in_row { &[][..] } else { append.events.as_slice() }));
+    }
     let rows = Rows::new()
-        .text("saga_id", appends.iter().map(|append| append.saga.to_string()))
-        .int("expected", appends.iter().map(|append| first(append) - 1))
-        .int("sequence", appends.iter().map(last))
+        .id("saga_id", appends.iter().map(|append| append.saga.to_string()))
+        .int("sequence", appends.iter().map(first))
+        .int("reached", appends.iter().map(last))
         .text("phase", appends.iter().map(|append| append.summary.phase))
         .text("outcome", appends.iter().map(|append| append.summary.outcome))
         .int("needs_attention", appends.iter().map(|append| i64::from(append.summary.needs_attention)))
         .int("finished", appends.iter().map(|append| i64::from(append.summary.finished)))
-        .int("at", appends.iter().map(|append| append.events.last().map_or(0, |event| event.at_ms)));
-    let advanced = tx.queue(ADVANCE, Args::new().text(instance).rows(rows));
-
-    let begun = admissions.iter().filter_map(|(_, saga)| Some((saga.id, saga.first.as_ref().map(slice::from_ref)?)));
-    let claimed = turns.iter().map(|turn| (turn.saga, slice::from_ref(&turn.first)));
-    let later = appends.iter().map(|append| (append.saga, append.events.as_slice()));
-    let rows = event_rows(begun.chain(claimed).chain(later))?;
-    tx.send(LOG, Args::new().text(instance).rows(rows));
+        .int("updated_at", appends.iter().map(|append| append.events.last().map_or(0, |event| event.at_ms)))
+        .text("entry", in_row);
+    let args = Args::new().id(instance);
+    let has_later = later.iter().any(|(_, events)| !events.is_empty());
+    if form.is_shared && has_later {
+        let texts = later.iter().map(|(saga, events)| match events {
+            [] => Ok(String::new()),
+            events => entry_text(*saga, events, form.is_compact),
+        });
+        let texts = texts.collect::<Result<Vec<_>, _>>()?;
+        let times = appends.iter().map(|append| append.events.first().map_or(0, |event| event.at_ms));
+        return Ok(tx.queue(ADVANCE_SHARED, args.rows(rows.int("at", times).text("event", texts))));
+    }
+    let advanced = tx.queue(ADVANCE, args.rows(rows));
+    queue_log(tx, instance, later.into_iter(), form)?;
     Ok(advanced)
 }
 
-fn event_rows<'a>(entries: impl Iterator<Item = (SagaId, &'a [Recorded])>) -> Result<Rows, DbError> {
+/// Queues events as rows of `saga_events`.
+fn queue_log<'a>(
+    tx: &mut Tx,
+    instance: &str,
+    entries: impl Iterator<Item = (SagaId, &'a [Recorded])>,
+    form: Form,
+) -> Result<(), DbError> {
     let (mut sagas, mut sequences, mut reached) = (Vec::new(), Vec::new(), Vec::new());
     let (mut times, mut texts) = (Vec::new(), Vec::new());
     for (saga, events) in entries {
@@ -372,14 +480,16 @@ fn event_rows<'a>(entries: impl Iterator<Item = (SagaId, &'a [Recorded])>) -> Re
         sequences.push(first.sequence as i64);
         reached.push(first.sequence as i64 + events.len() as i64 - 1);
         times.push(first.at_ms);
-        texts.push(entry_text(saga, events)?);
+        texts.push(entry_text(saga, events, form.is_compact)?);
     }
-    Ok(Rows::new()
-        .text("saga_id", sagas)
+    let rows = Rows::new()
+        .id("saga_id", sagas)
         .int("sequence", sequences)
         .int("reached", reached)
         .int("at", times)
-        .text("event", texts))
+        .text("event", texts);
+    tx.send(LOG, Args::new().id(instance).rows(rows));
+    Ok(())
 }
 
 fn ticket(row: &Row) -> Result<Ticket, DbError> {

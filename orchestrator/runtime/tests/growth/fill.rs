@@ -54,7 +54,15 @@ fn numbers(backend: Backend) -> &'static str {
     }
 }
 
-/// So many finished sagas with their logs, and as many receipts.
+/// The SQL of an id that begins so, by the number of its row.
+fn id(backend: Backend, begins: &str) -> String {
+    match backend {
+        Backend::Sqlite => format!("'{begins}-0000-7000-8000-' || n.hex"),
+        Backend::Postgres => format!("decode('{begins}000070008000' || n.hex, 'hex')"),
+    }
+}
+
+/// So many finished sagas with their logs, and as many receipts. The logs are those of an earlier build.
 pub async fn fill(place: &Place, backend: Backend, rows: i64) {
     let database = place.open().await;
     SagaStore::open(database.clone()).await.unwrap();
@@ -64,15 +72,18 @@ pub async fn fill(place: &Place, backend: Backend, rows: i64) {
     let sagas = format!(
         "INSERT INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, traceparent, \
          tracestate, created_at, owner, sequence, phase, outcome, needs_attention, finished, updated_at) \
-         SELECT '01900000-0000-7000-8000-' || n.hex, 'order', 1, 's' || (n.i % {SUBJECTS}), 'hot' || n.i, $1, $1, '', '', \
-         1700000000000, 'gone', {}, 'completed', 'committed', 0, 1, 1700000000000 FROM {numbers}",
+         SELECT {}, 'order', 1, 's' || (n.i % {SUBJECTS}), 'hot' || n.i, $1, $1, '', '', \
+         1700000000000, {}, {}, 'completed', 'committed', 0, 1, 1700000000000 FROM {numbers}",
+        id(backend, "01900000"),
+        if backend == Backend::Postgres { "'\\xff676f6e65'::bytea" } else { "'gone'" },
         log.len()
     );
     let receipts = format!(
         "INSERT INTO receipts (saga_id, definition, version, subject, idempotency_key, fingerprint, request, created_at, \
          finished_at, phase, outcome, receipt, archived_in) \
-         SELECT '01800000-0000-7000-8000-' || n.hex, 'order', 1, 's' || (n.i % {SUBJECTS}), 'old' || n.i, $1, $1, \
-         1600000000000, 1600000000000, 'completed', 'committed', '\"committed\"', 'somewhere' FROM {numbers}"
+         SELECT {}, 'order', 1, 's' || (n.i % {SUBJECTS}), 'old' || n.i, $1, $1, \
+         1600000000000, 1600000000000, 'completed', 'committed', '\"committed\"', 'somewhere' FROM {numbers}",
+        id(backend, "01800000")
     );
     let mut tx = database.begin().await.unwrap();
     for sql in [sagas, receipts] {
@@ -98,7 +109,8 @@ pub async fn fill(place: &Place, backend: Backend, rows: i64) {
 /// Rows of the receipts, or of the sagas that the database was filled with.
 pub async fn count(database: &Database, table: &str) -> i64 {
     let sql: &'static str = match table {
-        "filled" => "SELECT COUNT(*) AS n FROM sagas WHERE saga_id < '0191'",
+        "filled" => "SELECT COUNT(*) AS n FROM sagas WHERE created_at = 1700000000000",
+        "events" => "SELECT COUNT(*) AS n FROM saga_events",
         "receipts" => "SELECT COUNT(*) AS n FROM receipts",
         other => panic!("no count of {other}"),
     };

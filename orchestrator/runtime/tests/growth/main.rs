@@ -87,6 +87,7 @@ async fn retain(system: &System, folder: &std::path::Path) {
     let retention = Arc::new(Retention::new(system.runtime.clone(), config, folder.to_owned()));
     let retaining = tokio::spawn(retention.run(shutdown.clone()));
     eventually("they leave", async || fill::count(&system.database, "filled").await == 0).await;
+    assert_eq!(fill::count(&system.database, "events").await, 0, "their events have left with them");
     shutdown.cancel();
     retaining.await.unwrap();
 }

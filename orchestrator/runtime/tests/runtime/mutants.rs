@@ -32,7 +32,7 @@ async fn wrongs(opened: Opened) -> Vec<&'static str> {
 
     let second =
         System::start(place.open().await, first.world.clone(), RuntimeConfig { lease_ttl_ms: 600, ..config() }).await;
-    let instance = || Args::new().text(first.runtime.instance().as_str());
+    let instance = || Args::new().id(first.runtime.instance().as_str());
     first.sql("UPDATE instances SET dead = 1 WHERE instance_id = $1", instance()).await;
     let adopter = second.runtime.instance().as_str();
     eventually("all are adopted", async || {
@@ -81,8 +81,8 @@ async fn reserved(system: &System) {
 
 /// Events of the sagas up to this one.
 async fn events(database: &Database, newest: SagaId) -> i64 {
-    let sql = "SELECT COUNT(*) AS events FROM saga_events WHERE saga_id <= $1";
-    database.fetch(sql, Args::new().text(newest.to_string())).await.unwrap()[0].int("events").unwrap()
+    let sql = "SELECT CAST(SUM(sequence) AS BIGINT) AS events FROM sagas WHERE saga_id <= $1";
+    database.fetch(sql, Args::new().id(newest.to_string())).await.unwrap()[0].int("events").unwrap()
 }
 
 #[tokio::test]

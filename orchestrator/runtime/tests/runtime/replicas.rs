@@ -63,7 +63,7 @@ async fn one_that_was_given_up_stops_while_the_other_goes_on() {
     first.submit_all("k", 100).await;
     first.world.until(|world| world.rpcs.iter().any(|(rpc, _)| *rpc == "Commit")).await;
     let second = beside(&place, &first, short_lease()).await;
-    let dead = Args::new().text(first.runtime.instance().as_str());
+    let dead = Args::new().id(first.runtime.instance().as_str());
     first.sql("UPDATE instances SET dead = 1 WHERE instance_id = $1", dead).await;
     first.world.release("Commit");
     let ended = within(first.task).await.unwrap();

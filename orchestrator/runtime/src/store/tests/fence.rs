@@ -109,7 +109,7 @@ async fn the_mark_waits_for_a_commit_under_way() {
     let other = InstanceId::generate();
     store.register(&other, LAPSED_MS).await.unwrap();
     let mut commit = test.database.begin().await.unwrap();
-    assert_eq!(commit.fetch(FENCE, Args::new().text(other.as_str())).await.unwrap().len(), 1);
+    assert_eq!(commit.fetch(FENCE, Args::new().id(other.as_str())).await.unwrap().len(), 1);
     let marking = store.mark_lapsed(&instance);
     tokio::pin!(marking);
     wait_for_a_lock(&test.database, &mut marking).await;
@@ -134,7 +134,7 @@ async fn an_instance_stopped_in_the_middle_of_a_commit_can_be_marked() {
     let Fixture { store, instance, test } = Fixture::new(Backend::Postgres).await;
     let stopped = lapsed(&store).await;
     let mut commit = test.database.begin().await.unwrap();
-    commit.fetch(FENCE, Args::new().text(stopped.as_str())).await.unwrap();
+    commit.fetch(FENCE, Args::new().id(stopped.as_str())).await.unwrap();
     store.mark_lapsed(&instance).await.unwrap();
     assert!(commit.commit().await.is_err(), "the server has ended it");
     assert!(is_fenced(&store, &stopped).await);
