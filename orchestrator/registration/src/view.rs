@@ -91,6 +91,9 @@ pub fn outcome(outcome: Outcome) -> wire::Outcome {
     }
 }
 
+/// What a student does who does not know yet whether a cancel or the deadline came in time.
+const WAIT_FOR_OUTCOME: &str = "Wait for the outcome: you are enrolled if that was decided before.";
+
 /// Every reason why it compensates, as the student is told: with what has become of what was seen.
 pub fn told(state: &SagaState, request: &RegistrationRequest) -> Vec<common::Refusal> {
     told_of(reasons(state), request)
@@ -101,8 +104,10 @@ fn told_of(reasons: impl IntoIterator<Item = Refusal>, request: &RegistrationReq
     reasons.into_iter().map(told).collect()
 }
 
-/// Every reason why it compensates, as the services have said it; none while it has not.
+/// Every reason why it compensates, as the services have said it; none while it has not. As long as it is not decided, a
+/// cancel or the deadline may have come too late.
 pub fn reasons(state: &SagaState) -> Vec<Refusal> {
+    let is_decided = state.outcome() != Outcome::Pending;
     let (reason, message, next_step) = match state.cause() {
         None => return Vec::new(),
         Some(Cause::Refused) => {
@@ -112,12 +117,18 @@ pub fn reasons(state: &SagaState) -> Vec<Refusal> {
         }
         Some(Cause::Cancelled { reason, .. }) => {
             let because = if reason.is_empty() { ".".to_owned() } else { format!(": {reason}") };
-            let message = format!("The registration was cancelled{because}");
-            (Reason::RegistrationCancelled, message, "Register again if you still want to.")
+            let (verb, next_step) = match is_decided {
+                true => ("was", "Register again if you still want to."),
+                false => ("is being", WAIT_FOR_OUTCOME),
+            };
+            (Reason::RegistrationCancelled, format!("The registration {verb} cancelled{because}"), next_step)
         }
         Some(Cause::DeadlinePassed) => {
-            let message = "The registration could not be completed in time, and nothing was changed.".to_owned();
-            (Reason::RegistrationTimedOut, message, "Register again.")
+            let (message, next_step) = match is_decided {
+                true => ("The registration could not be completed in time, and nothing was changed.", "Register again."),
+                false => ("The registration takes too long and is being cancelled.", WAIT_FOR_OUTCOME),
+            };
+            (Reason::RegistrationTimedOut, message.to_owned(), next_step)
         }
     };
     vec![Refusal::whole(reason, message, next_step)]

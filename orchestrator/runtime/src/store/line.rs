@@ -61,9 +61,9 @@ pub(super) const LINE_STATE: &str = concat!(
 const QUEUED: &str = "SELECT s.saga_id, s.ticket, s.created_at, s.request, s.traceparent, s.tracestate FROM sagas s \
      WHERE s.queued = 1 AND s.ticket > $1 ORDER BY s.ticket LIMIT $2";
 /// They leave the line without an owner, so that the line does not stand at their tickets. As they were not begun, they have
-/// no event: whoever reads the row is shown that it can't be read.
+/// no event, and lists show them as unreadable.
 const SET_ASIDE: &str = "UPDATE sagas SET queued = 0, phase = 'running', sequence = 1, needs_attention = 1, \
-     updated_at = {now_ms} WHERE queued = 1 AND saga_id IN (SELECT r.saga_id FROM {rows})";
+     updated_at = {now_ms} WHERE queued = 1 AND ticket IN (SELECT r.ticket FROM {rows})";
 const SWEEP_TICKETS: &str = "DELETE FROM line_tickets WHERE last_ticket < (SELECT MAX(last_ticket) FROM line_tickets)";
 const SWEEP_FRONT: &str = "DELETE FROM line_front WHERE number < (SELECT MAX(f.number) FROM line_front f \
      WHERE f.instance_id = line_front.instance_id) OR instance_id IN (SELECT instance_id FROM instances WHERE dead = 1)";
@@ -102,24 +102,23 @@ impl SagaStore {
         if limit == 0 {
             return Ok((state, Vec::new()));
         }
-        let args = Args::new().int(i64::try_from(after.0).unwrap_or(i64::MAX)).int(limit as i64);
-        let rows = self.database.fetch(QUEUED, args).await?;
-        let queued = rows.iter().filter_map(|row| queued(row).transpose()).collect::<Result<Vec<_>, _>>()?;
-        if queued.len() < rows.len() {
-            self.set_aside(&rows).await?;
+        loop {
+            let args = Args::new().int(i64::try_from(after.0).unwrap_or(i64::MAX)).int(limit as i64);
+            let rows = self.database.fetch(QUEUED, args).await?;
+            let unreadable = unreadable(&rows)?;
+            if unreadable.is_empty() {
+                let queued = rows.iter().filter_map(|row| queued(row).transpose());
+                return Ok((state, queued.collect::<Result<_, _>>()?));
+            }
+            // Then they are read again: fewer sagas than the limit mean that no more are in line.
+            self.set_aside(unreadable).await?;
         }
-        Ok((state, queued))
     }
 
-    /// Takes the sagas of these rows out of the line whose ids are no UUIDs: no instance can drive them.
-    async fn set_aside(&self, rows: &[Row]) -> Result<(), DbError> {
-        let ids = rows.iter().map(|row| row.text("saga_id")).collect::<Result<Vec<_>, _>>()?;
-        let unreadable: Vec<String> = ids.into_iter().filter(|id| id.parse::<SagaId>().is_err()).collect();
-        for id in &unreadable {
-            tracing::error!(saga_id = id, "a saga is taken out of the line: its id is no UUID; it needs attention");
-        }
-        let rows = Rows::new().text("saga_id", unreadable);
-        self.execute(SET_ASIDE, Args::from(rows)).await.map(drop)
+    /// Takes the sagas with these tickets out of the line: their ids are no UUIDs, so no instance can drive them.
+    async fn set_aside(&self, tickets: Vec<i64>) -> Result<(), DbError> {
+        tracing::error!(?tickets, "sagas are taken out of the line: their ids are no UUIDs; they need attention");
+        self.execute(SET_ASIDE, Args::from(Rows::new().int("ticket", tickets))).await.map(drop)
     }
 
     /// Changes the door for all instances.
@@ -155,7 +154,18 @@ pub(super) fn state(row: Option<&Row>) -> Result<LineState, DbError> {
     Ok(LineState { served: ticket("served")?, last: ticket("last")?, door, claims_to_ms })
 }
 
-/// None for a row whose id is no UUID: nobody can drive it.
+/// The tickets of the rows whose ids are no UUIDs.
+fn unreadable(rows: &[Row]) -> Result<Vec<i64>, DbError> {
+    let mut tickets = Vec::new();
+    for row in rows {
+        if readable_id(row)?.is_none() {
+            tickets.push(row.int("ticket")?);
+        }
+    }
+    Ok(tickets)
+}
+
+/// None for a row whose id is no UUID.
 fn queued<R: DeserializeOwned>(row: &Row) -> Result<Option<Queued<R>>, DbError> {
     let Some(id) = readable_id(row)? else { return Ok(None) };
     let ticket = Ticket(u64::try_from(row.int("ticket")?).unwrap_or_default());
