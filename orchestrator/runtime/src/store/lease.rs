@@ -8,7 +8,7 @@
 use matricula_core::SagaId;
 use matricula_kit::database::{Args, DbError, Rows};
 
-use super::{InstanceId, SagaRow, SagaStore, StoreError, id_rows, readable_ids};
+use super::{HAS_COMPACT_FORM, InstanceId, SagaRow, SagaStore, StoreError, id_rows, readable_ids};
 
 const REGISTER: &str = "INSERT INTO instances (instance_id, started_at, lease_until, dead) VALUES ($1, {now_ms}, {now_ms} + $2, 0) \
      RETURNING started_at AS now_ms";
@@ -90,12 +90,15 @@ impl SagaStore {
     /// Marks the other instances whose lease has lapsed, and returns whether any other is left. May wait for one that
     /// is in the middle of a commit.
     pub async fn mark_lapsed(&self, instance: &InstanceId) -> Result<bool, DbError> {
-        self.look_at_form().await?;
         let mut tx = self.database.write().await?;
         tx.send(MARK_LAPSED, Args::new().id(instance.as_str()));
         let others = tx.queue(LIVING_OTHERS, Args::new().id(instance.as_str()));
-        let others = tx.commit_answered().await.map_err(DbError::from)?.rows(others);
-        Ok(!others.is_empty())
+        let form = (!self.is_compact()).then(|| tx.queue(HAS_COMPACT_FORM, Args::new()));
+        let mut answers = tx.commit_answered().await.map_err(DbError::from)?;
+        if form.is_some_and(|form| !answers.rows(form).is_empty()) {
+            self.found_compact();
+        }
+        Ok(!answers.rows(others).is_empty())
     }
 
     /// Ends the instance of its own accord, so that others need not wait for its lease.

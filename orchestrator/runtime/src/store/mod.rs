@@ -138,9 +138,13 @@ impl SagaStore {
     /// back.
     async fn look_at_form(&self) -> Result<(), DbError> {
         if !self.is_compact() && !self.database.fetch(HAS_COMPACT_FORM, Args::new()).await?.is_empty() {
-            self.is_compact.store(true, Ordering::Relaxed);
+            self.found_compact();
         }
         Ok(())
+    }
+
+    fn found_compact(&self) {
+        self.is_compact.store(true, Ordering::Relaxed);
     }
 
     /// Whether the log may be written in forms that earlier builds can't read.

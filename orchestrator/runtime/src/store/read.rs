@@ -299,7 +299,8 @@ impl SagaStore {
         for saga in sagas {
             match (logs.remove(&saga.id), &mut saga.log) {
                 (Some(Ok(later)), Ok(log)) => {
-                    log.extend(later);
+                    // What was appended since the row was read may follow events that were not read.
+                    log.extend(later.into_iter().filter(|event| event.sequence as i64 <= saga.sequence));
                     log.sort_by_key(|event| event.sequence);
                 }
                 (Some(Err(problem)), log) => *log = Err(problem),

@@ -217,13 +217,13 @@ fn on_record() -> String {
     )
 }
 
-/// The sessions of the same user, beside this one, that do not hold what every session of this build holds.
+/// The sessions of the database, beside this one, that do not hold what every session of this build holds.
 async fn other_sessions(connection: &mut PgConnection) -> Result<Vec<OtherSession>, sqlx::Error> {
     let (class, object) = session::KNOWS_BOTH_FORMS;
     let others = format!(
         "SELECT a.pid::bigint AS pid, COALESCE(a.application_name, '') AS program, \
          COALESCE(host(a.client_addr), 'this machine') AS address FROM pg_stat_activity a \
-         WHERE a.datname = current_database() AND a.usename = current_user AND a.backend_type = 'client backend' \
+         WHERE a.datname = current_database() AND a.backend_type = 'client backend' \
          AND a.pid <> pg_backend_pid() AND NOT EXISTS (SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.granted \
          AND l.locktype = 'advisory' AND l.classid::bigint = {class} AND l.objid::bigint = {object} AND l.objsubid = 2) \
          ORDER BY a.pid"
