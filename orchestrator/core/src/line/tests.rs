@@ -295,3 +295,57 @@ fn what_others_have_at_work_is_waited_for() {
     line.claim_ended(Vec::new(), true, START);
     assert_eq!(line.claim(100, again).map(|(_, sagas)| sagas.len()), Some(4), "nobody else is at work");
 }
+
+/// A rush of 89,320 clicks at three orchestrators, as it was recorded: the served and the last ticket, each second.
+#[rustfmt::skip]
+const RUSH: [(u64, u64); 44] = [
+    (0, 0), (2273, 6953), (4057, 12048), (4881, 18421), (5503, 26655), (5968, 34266), (7443, 38446), (8007, 45547), (9364, 48761), (10290, 55794), (11015, 61320), (11912, 65675), (13083, 69298), (14432, 72061), (16232, 74541), (18017, 76443), (19922, 77863), (21753, 79013), (24107, 80014), (26499, 80626), (28836, 81205), (30796, 81685), (32974, 82131), (35183, 82525), (37197, 82889), (38837, 83282), (40991, 83657), (43432, 83965), (45434, 84297), (47027, 84649), (48815, 84947), (50782, 85221), (53213, 85495), (55157, 85770), (56433, 86103), (57750, 86348), (59871, 86638), (61505, 86947), (63603, 87225), (65468, 87506), (66975, 87788), (69008, 88072), (70771, 88376), (71643, 88659),
+];
+
+/// The tickets at a moment of the rush, in ticks of 100 ms.
+fn at(tick: usize) -> (u64, u64) {
+    let (before, after) = (RUSH[tick / 10], RUSH[(tick / 10 + 1).min(RUSH.len() - 1)]);
+    let between = |from: u64, to: u64| from + (to - from) * (tick % 10) as u64 / 10;
+    (between(before.0, after.0), between(before.1, after.1))
+}
+
+/// How waits compare with the real ones in the rush: the share that is within a fifth, and the ratio that nine of ten do
+/// not exceed. Each second counts with as many registrations as wait in it.
+fn told_in_the_rush(told: impl Fn(&Line<()>, Moment, usize, Ticket) -> Option<f64>) -> (f64, f64) {
+    let (mut line, mut ratios) = (line(), Vec::new());
+    let ticks = 10 * (RUSH.len() - 1);
+    for tick in 0..=ticks {
+        let (now, (served, last)) = (START + SAMPLED * tick as u32, at(tick));
+        line.seen(state(served, last), now);
+        for part in (0..20).filter(|_| tick % 10 == 0) {
+            let ticket = served + 1 + (last - served) * (2 * part + 1) / 40;
+            let real = (tick..=ticks).find(|later| at(*later).0 >= ticket).map(|later| (later - tick) as f64 / 10.0);
+            let told = told(&line, now, tick, Ticket(ticket));
+            if let (Some(told), Some(real)) = (told, real.filter(|real| *real >= 0.2)) {
+                ratios.push((told / real, last - served));
+            }
+        }
+    }
+    ratios.sort_by(|one, other| one.0.total_cmp(&other.0));
+    let weight = |of: &[(f64, u64)]| of.iter().map(|(_, weight)| *weight as f64).sum::<f64>();
+    let all = weight(&ratios);
+    let right: Vec<_> = ratios.iter().copied().filter(|(ratio, _)| (0.8..=1.2).contains(ratio)).collect();
+    let nine_tenths = (1..=ratios.len()).find(|count| weight(&ratios[..*count]) >= 0.9 * all).expect("some");
+    (weight(&right) / all, ratios[nine_tenths - 1].0)
+}
+
+/// While many clicks are accepted fewer turns come, so a wait that is told then is too long. A rate that counts a tenth of
+/// the acceptances as turns would be nearer in this rush, whose clicks were made on the same machine. See ADR 0023.
+#[test]
+fn waits_that_are_told_in_a_recorded_rush() {
+    let (right, longest) =
+        told_in_the_rush(|line, now, _, ticket| Some(line.view(None, now).expected_wait(ticket)?.as_secs_f64()));
+    assert!(right > 0.5 && longest < 2.1, "{right} are within a fifth, nine of ten up to {longest}");
+    let with_acceptances = told_in_the_rush(|line, now, tick, ticket| {
+        let view = line.view(None, now);
+        let accepted = at(tick).1 - at(tick.saturating_sub(30)).1;
+        let rate = line.rate(now)? + accepted as f64 / 3.0 / 10.0;
+        Some((view.ahead(ticket)? + 1) as f64 / rate)
+    });
+    assert!(with_acceptances.0 > right && with_acceptances.1 < 1.5, "{with_acceptances:?}");
+}
