@@ -189,11 +189,7 @@ async fn in_transaction(
         let table = columns.table;
         // The change has removed the statistics. An empty table must stay unknown: a table that is known to be empty is
         // planned to be read whole, and the plan is kept when it fills.
-        if sqlx::query(AssertSqlSafe(format!("SELECT 1 FROM {table} LIMIT 1")))
-            .fetch_optional(&mut *connection)
-            .await?
-            .is_some()
-        {
+        if has_rows(connection, table).await? {
             run(connection, format!("ANALYZE {table}")).await?;
         }
         let rows = sqlx::query_scalar(ROWS_ABOUT).bind(table).fetch_one(&mut *connection).await?;
@@ -207,6 +203,11 @@ async fn in_transaction(
 async fn run(connection: &mut PgConnection, statements: String) -> Result<(), sqlx::Error> {
     // The texts are made of constants.
     sqlx::raw_sql(AssertSqlSafe(statements)).execute(connection).await.map(drop)
+}
+
+async fn has_rows(connection: &mut PgConnection, table: &str) -> Result<bool, sqlx::Error> {
+    let any = sqlx::raw_sql(AssertSqlSafe(format!("SELECT 1 FROM {table} LIMIT 1")));
+    Ok(any.fetch_optional(connection).await?.is_some())
 }
 
 /// All ids of a table in one statement, so that it is rewritten once.
