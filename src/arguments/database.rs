@@ -19,7 +19,7 @@ pub enum Database {
     Run it when every replica of every role is of this release: an earlier release can't work on a database with compact \
     ids, and does not start on one. Sessions that this release has not opened stop the command, which names them.\n\n\
     All tables with ids of a database are rewritten in one transaction. The role waits meanwhile and goes on after it: \
-    allow a minute for two million rows, and choose a quiet hour. A table that another session reads for more than 3 s \
+    allow ten seconds for a million rows, and choose a quiet hour. A table that another session reads for more than 3 s \
     stops the command. Then nothing of that database is changed, and the command can be run again.\n\n\
     Exit code 1: a database was not converted.\n\nExamples:\n  \
     matricula database compact\n  \

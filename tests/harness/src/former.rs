@@ -1,9 +1,8 @@
 //! Databases as a build of before has left them: its migrations, and the rows that it wrote.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use matricula_kit::database::Migrator;
 use matricula_kit::testing::{Backend, create_postgres};
+use matricula_kit::time;
 
 use crate::{ROLES, Sql, System};
 
@@ -30,7 +29,7 @@ impl System {
     /// Six processes on the databases of a build of before, in the order of [`ROLES`].
     pub async fn separate_on_former(backend: Backend, former: &[Former; 6]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_millis() as i64;
+        let now_ms = time::now().0;
         let mut urls = Vec::new();
         for (role, former) in ROLES.iter().zip(former) {
             let url = match backend {

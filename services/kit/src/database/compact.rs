@@ -187,6 +187,11 @@ async fn in_transaction(
         let started = Instant::now();
         run(connection, rewriting(columns)).await?;
         let table = columns.table;
+        // The change has removed the statistics. An empty table must stay unknown: a table that is known to be empty is
+        // planned to be read whole, and the plan is kept when it fills.
+        if has_rows(connection, table).await? {
+            run(connection, format!("ANALYZE {table}")).await?;
+        }
         let rows = sqlx::query_scalar(ROWS_ABOUT).bind(table).fetch_one(&mut *connection).await?;
         on_step(CompactStep::Converted { table, rows, took: started.elapsed() });
     }
@@ -200,12 +205,17 @@ async fn run(connection: &mut PgConnection, statements: String) -> Result<(), sq
     sqlx::raw_sql(AssertSqlSafe(statements)).execute(connection).await.map(drop)
 }
 
-/// All ids of a table in one statement, so that it is rewritten once; then its statistics, which the change has removed.
+async fn has_rows(connection: &mut PgConnection, table: &str) -> Result<bool, sqlx::Error> {
+    let any = sqlx::raw_sql(AssertSqlSafe(format!("SELECT 1 FROM {table} LIMIT 1")));
+    Ok(any.fetch_optional(connection).await?.is_some())
+}
+
+/// All ids of a table in one statement, so that it is rewritten once.
 fn rewriting(IdColumns { table, columns }: &IdColumns) -> String {
     let columns = columns.iter();
     let changes =
         columns.map(|column| format!("ALTER COLUMN {column} TYPE bytea USING ({})", ids::sql_of_encoded(column)));
-    format!("ALTER TABLE {table} {}; ANALYZE {table}", changes.collect::<Vec<_>>().join(", "))
+    format!("ALTER TABLE {table} {}", changes.collect::<Vec<_>>().join(", "))
 }
 
 /// The row among the migrations by which an earlier build finds that it must not start.

@@ -20,6 +20,7 @@ const OF: &str = "SELECT note_id, written_by, number FROM notes WHERE note_id = 
 const ALL: &str = "SELECT note_id, written_by, number FROM notes ORDER BY number";
 const IN_ORDER: &str = "SELECT note_id FROM notes ORDER BY note_id";
 const EMPTY: &str = "SELECT number FROM notes WHERE note_id = ''";
+const ROWS_KNOWN: &str = "SELECT reltuples::bigint AS count FROM pg_class WHERE relname = 'notes'";
 const COUNT: &str = "SELECT COUNT(*) AS number FROM notes";
 
 fn schema() -> Schema<'static> {
@@ -91,6 +92,10 @@ async fn a_new_database_has_compact_ids_where_they_pay() {
         test.database.fetch("SELECT 1 AS one", Args::new()).await.expect("it answers");
         for _ in 0..2 {
             test.database.migrate(&schema()).await.expect("migrated");
+        }
+        if backend == Backend::Postgres {
+            let rows = test.database.fetch(ROWS_KNOWN, Args::new()).await.expect("read");
+            assert_eq!(rows[0].int("count").expect("a number"), -1, "a plan for an empty table would read it whole");
         }
         add(&test.database, &ids()).await.expect("written");
         all_are_found(&test.database).await;
