@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use matricula_harness::{PATIENCE, Sql};
 
-use crate::tables::{Described, Kind, describe};
+use crate::tables::{Described, describe};
 
 /// The first digits of a UUIDv7 are its time: copies take lower ones, so that they are older.
 const TIME_DIGITS: usize = 4;
@@ -25,15 +25,11 @@ pub(super) struct Sagas {
 impl Sagas {
     /// All sagas that there are.
     pub(super) async fn all(url: &str) -> Self {
-        let mut sql = Sql::open(url).await;
-        let tables = describe(&mut sql).await;
-        let ids = tables["sagas"].columns.iter().find(|column| column.name == "saga_id").expect("sagas have ids");
         let query = format!(
-            "SELECT substr(id, 1, {COMMON_DIGITS}) AS beginning, min(id) AS first, max(id) AS last \
-             FROM (SELECT {} AS id FROM sagas) s GROUP BY 1 ORDER BY 1",
-            ids.kind.to_text(&ids.name)
+            "SELECT substr(saga_id, 1, {COMMON_DIGITS}) AS beginning, min(saga_id) AS first, max(saga_id) AS last \
+             FROM sagas GROUP BY 1 ORDER BY 1"
         );
-        let rows = sql.rows(&query).await;
+        let rows = Sql::open(url).await.rows(&query).await;
         let texts = |name: &str| rows.iter().map(|row| row.text(name).expect("a text")).collect::<Vec<_>>();
         let first = texts("first").first().cloned().expect("there are sagas");
         let last = texts("last").last().cloned().expect("there are sagas");
@@ -88,16 +84,16 @@ pub(super) async fn copy(url: &str, sagas: &Sagas, prefix: &str, copies: u32) {
 /// Inserts one copy of the rows of a table; none when the table holds nothing of registrations.
 fn statement(name: &str, table: &Described, sagas: &Sagas, prefix: &str, copy: u32) -> Option<String> {
     let rows = match table.key {
-        Some(_) => table.is_between(&sagas.first, &sagas.last)?,
+        Some(key) => format!("{key} BETWEEN '{}' AND '{}'", sagas.first, sagas.last),
         // The balances of the students.
         None if name == "accounts" => format!("student_id LIKE '{prefix}S0%'"),
         None => return None,
     };
     let names: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
-    let values = table.columns.iter().map(|column| match column.kind {
-        Kind::Int => column.name.clone(),
-        kind => kind.of_text(&sagas.renamed(&kind.to_text(&column.name), prefix, copy)),
-    });
+    let values = table
+        .columns
+        .iter()
+        .map(|column| if column.is_int { column.name.clone() } else { sagas.renamed(&column.name, prefix, copy) });
     let values = values.collect::<Vec<_>>().join(", ");
     Some(format!("INSERT INTO {name} ({}) SELECT {values} FROM {name} WHERE {rows}", names.join(", ")))
 }

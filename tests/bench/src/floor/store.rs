@@ -6,7 +6,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, Connection as _, Postgres, Sqlite, SqliteConnection};
 
-use crate::tables::{ColumnOf, Kind, describe};
+use crate::tables::{ColumnOf, Described, describe};
 
 /// Rows of one statement on SQLite: few lengths, so that most statements are prepared already.
 const SQLITE_ROWS: usize = 100;
@@ -24,8 +24,6 @@ pub(super) struct Table {
 
 enum Column {
     Text(Vec<Option<String>>),
-    /// Ids that are stored as bytes.
-    Id(Vec<Option<String>>),
     Int(Vec<Option<i64>>),
 }
 
@@ -41,7 +39,7 @@ pub(super) struct Copy {
 pub(super) async fn last_sagas(url: &str, limit: i64) -> Vec<String> {
     let query = format!("SELECT saga_id FROM sagas WHERE finished = 1 ORDER BY saga_id DESC LIMIT {limit}");
     let rows = Sql::open(url).await.rows(&query).await;
-    rows.iter().rev().map(|row| row.id("saga_id").expect("an id")).collect()
+    rows.iter().rev().map(|row| row.text("saga_id").expect("an id is a text")).collect()
 }
 
 /// What the registrations from one to another have left in a database.
@@ -49,17 +47,16 @@ pub(super) async fn read(url: &str, first: &str, last: &str) -> Vec<Table> {
     let mut connection = Sql::open(url).await;
     let tables = describe(&mut connection).await;
     let mut read = Vec::new();
-    for (name, described) in tables {
-        let Some((key, is_between)) = described.key.zip(described.is_between(first, last)) else { continue };
-        let columns = described.columns;
+    for (name, Described { key, columns }) in tables {
+        let Some(key) = key else { continue };
         let names = columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ");
-        let query = format!("SELECT {names} FROM {name} WHERE {is_between} ORDER BY {key}");
+        let query = format!("SELECT {names} FROM {name} WHERE {key} BETWEEN '{first}' AND '{last}' ORDER BY {key}");
         let rows = connection.rows(&query).await;
-        let columns = columns.into_iter().map(|ColumnOf { name, kind }| {
-            let values = match kind {
-                Kind::Int => Column::Int(rows.iter().map(|row| row.opt_int(&name).expect("an integer")).collect()),
-                Kind::Text => Column::Text(rows.iter().map(|row| row.opt_text(&name).expect("a text")).collect()),
-                Kind::Id => Column::Id(rows.iter().map(|row| row.opt_id(&name).expect("an id")).collect()),
+        let columns = columns.into_iter().map(|ColumnOf { name, is_int }| {
+            let values = if is_int {
+                Column::Int(rows.iter().map(|row| row.opt_int(&name).expect("an integer")).collect())
+            } else {
+                Column::Text(rows.iter().map(|row| row.opt_text(&name).expect("a text")).collect())
             };
             (name, values)
         });
@@ -77,7 +74,7 @@ impl Table {
     /// Where the rows of registrations after this one begin.
     fn after(&self, id: &str) -> usize {
         let keys = self.columns.iter().find_map(|(name, column)| match column {
-            Column::Text(keys) | Column::Id(keys) if name == self.key => Some(keys),
+            Column::Text(keys) if name == self.key => Some(keys),
             _ => None,
         });
         keys.expect("the key is a text").partition_point(|key| key.as_deref() <= Some(id))
@@ -91,7 +88,7 @@ impl Table {
 impl Column {
     fn len(&self) -> usize {
         match self {
-            Self::Text(values) | Self::Id(values) => values.len(),
+            Self::Text(values) => values.len(),
             Self::Int(values) => values.len(),
         }
     }
@@ -154,16 +151,6 @@ impl Copy {
 
 type Range = std::ops::Range<usize>;
 
-/// The bytes of UUIDs. Another id has none.
-fn bytes_of(ids: &[Option<String>]) -> Vec<Option<Vec<u8>>> {
-    let bytes = |id: &String| {
-        let digits = id.replace('-', "");
-        let digit = |at: usize| digits.get(at..at + 2).and_then(|two| u8::from_str_radix(two, 16).ok());
-        (0..digits.len()).step_by(2).map_while(digit).collect()
-    };
-    ids.iter().map(|id| id.as_ref().map(bytes)).collect()
-}
-
 async fn commit_to_postgres(
     connection: &mut sqlx::PgConnection,
     schema: &str,
@@ -173,7 +160,6 @@ async fn commit_to_postgres(
     for (table, range) in parts {
         let arrays = table.columns.iter().enumerate().map(|(at, (_, column))| match column {
             Column::Text(_) => format!("${}::text[]", at + 1),
-            Column::Id(_) => format!("${}::bytea[]", at + 1),
             Column::Int(_) => format!("${}::bigint[]", at + 1),
         });
         let arrays = arrays.collect::<Vec<_>>().join(", ");
@@ -183,7 +169,6 @@ async fn commit_to_postgres(
         for (_, column) in &table.columns {
             query = match column {
                 Column::Text(values) => query.bind(&values[range.clone()]),
-                Column::Id(values) => query.bind(bytes_of(&values[range.clone()])),
                 Column::Int(values) => query.bind(&values[range.clone()]),
             };
         }
@@ -204,7 +189,7 @@ async fn commit_to_sqlite(connection: &mut SqliteConnection, parts: Vec<(&Table,
             for at in rows {
                 for (_, column) in &table.columns {
                     query = match column {
-                        Column::Text(values) | Column::Id(values) => query.bind(values[*at].as_deref()),
+                        Column::Text(values) => query.bind(values[*at].as_deref()),
                         Column::Int(values) => query.bind(values[*at]),
                     };
                 }
