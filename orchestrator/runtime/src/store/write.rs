@@ -66,8 +66,6 @@ macro_rules! open_of {
 /// Accepts the rows of `n` within the quota of their subjects: `n.open` sagas of the subject have no outcome, and this is
 /// the `n.nth` new one of it.
 ///
-/// `n` is made once: the open sagas of a subject would else be counted for each place that asks for them.
-///
 /// A saga begins when its instance keeps a slot for it, none is queued, and the door lets it through; all others are
 /// queued. What staff submit passes the door and the quota. A ticket that is given to no saga is passed over with the
 /// turns.
@@ -78,9 +76,9 @@ macro_rules! admit {
             line::first_queued!(),
             " AS first_queued, ",
             line::door_state!(),
-            " AS door, {now_ms} AS now_ms), n AS MATERIALIZED (",
+            " AS door, {now_ms} AS now_ms), n AS ",
             $new,
-            ") ",
+            " ",
             $insert,
             " INTO sagas (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \
              traceparent, tracestate, created_at, ticket, queued, owner, sequence, phase, outcome, needs_attention, \
@@ -111,10 +109,17 @@ macro_rules! admit_shared {
     };
 }
 
-/// Of rows with a subject each: nothing is to be counted among them.
+/// Of rows with a subject each: nothing is to be counted among them. Materialized, because PostgreSQL would count the
+/// open sagas once to leave rows out and once to join them.
 macro_rules! one_each {
     () => {
-        concat!("SELECT r.*, CAST(1 AS BIGINT) AS nth, ", open_of!("r"), " AS open FROM {rows} WHERE ", is_new!())
+        concat!(
+            "MATERIALIZED (SELECT r.*, CAST(1 AS BIGINT) AS nth, ",
+            open_of!("r"),
+            " AS open FROM {rows} WHERE ",
+            is_new!(),
+            ")"
+        )
     };
 }
 
@@ -122,13 +127,13 @@ macro_rules! one_each {
 macro_rules! several_each {
     () => {
         concat!(
-            "SELECT k.*, MAX(k.counted) OVER (PARTITION BY k.subject) AS open FROM (SELECT m.*, \
+            "(SELECT k.*, MAX(k.counted) OVER (PARTITION BY k.subject) AS open FROM (SELECT m.*, \
              CASE WHEN m.nth = 1 THEN ",
             open_of!("m"),
             " ELSE 0 END AS counted FROM (SELECT r.*, row_number() OVER (PARTITION BY r.subject ORDER BY r.number) AS nth \
              FROM {rows} WHERE ",
             is_new!(),
-            ") m) k"
+            ") m) k)"
         )
     };
 }
