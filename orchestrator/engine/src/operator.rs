@@ -6,7 +6,7 @@
 //! | cancel | the saga (an input of its own) | until its log has a call of its pivot, or its answer if it can be withdrawn |
 //! | skip | a compensation; a step after the pivot | once the call has failed |
 //! | resolve | the same, and the pivot | once the call has failed |
-//! | abandon | the saga | while it needs attention, and its outcome is not open |
+//! | abandon | the saga | while it needs attention, and its outcome is not open; a withdrawal that is owed counts |
 //!
 //! Promises:
 //!
@@ -106,7 +106,7 @@ pub enum OperatorCommandError {
     /// The pivot is found not to have happened, and its service has not answered that it never will.
     #[error(
         "{step} is resolved as refused already, and its service is called until it rejects a late call of it: mend the \
-         service, or abandon the saga if a late call can do no harm"
+         service, or abandon the saga once all else is undone, if a late call can do no harm"
     )]
     WithdrawalOwed {
         /// Name of the step.

@@ -302,9 +302,17 @@ impl SagaState {
         self.commands.iter().find(|(id, _)| **id == *command_id).map(|(_, intervention)| intervention)
     }
 
-    /// Whether a person must look at any call that is being tried.
+    /// Whether a person must look at the saga: at a call that is being tried, or because only a withdrawal is owed. Its
+    /// service may stay away for good, and then only an operator ends the saga.
     pub fn needs_attention(&self) -> bool {
-        self.steps.iter().any(|step| step.action.needs_attention || step.undo.needs_attention)
+        let calls = |step: &StepState| step.action.needs_attention || step.undo.needs_attention;
+        let owes = self.decided_at_ms.is_some() && self.steps.iter().any(|step| self.is_withdrawing(step));
+        owes || self.steps.iter().any(calls)
+    }
+
+    /// Whether an operator has found that the step never happens, and its compensation is being tried still.
+    fn is_withdrawing(&self, step: &StepState) -> bool {
+        self.phase == Phase::Compensating && step.undo.status == CallStatus::Trying && step.is_withdrawn_manually
     }
 
     /// Whether its pivot was found to have happened before its log had a record of it. Such a saga never compensates
@@ -328,8 +336,7 @@ impl SagaState {
 
     /// Whether an operator has found that the pivot never happens, and its service has not answered that it never will.
     pub(crate) fn owes_withdrawal(&self, def: &Definition) -> bool {
-        let pivot = self.pivot(def);
-        self.phase == Phase::Compensating && pivot.undo.status == CallStatus::Trying && pivot.is_withdrawn_manually
+        self.is_withdrawing(self.pivot(def))
     }
 
     /// Whether the saga can still be cancelled or run out of time: its log has no call of its pivot. Where the pivot

@@ -127,6 +127,35 @@ fn an_adopter_may_withdraw_the_pivot() {
     );
 }
 
+/// The withdrawal has failed once, and its service is not called any more. The operator's word undoes all else, and
+/// then nobody but an operator can end the saga.
+#[test]
+fn a_saga_that_owes_only_its_withdrawal_can_be_abandoned() {
+    let def = withdrawable();
+    let mut world = at_its_pivot(&def);
+    world.input(cancel()).unwrap();
+    world.answer(1, CallAnswer::Unknown(CallError::new(Code::Unavailable, "away", None)));
+    let answer = Resolution::Refused { refusal: String::new() };
+    world.intervene(OperatorCommand::Resolve { step: "commit_enrollments".to_owned(), answer }).unwrap();
+    let abandon = |world: &mut World<'_>| world.intervene(OperatorCommand::Abandon);
+    let refused = Err(DecideError::Operator(OperatorCommandError::NoAttention));
+    assert_eq!(abandon(&mut world), refused, "it goes on by itself until all else is undone");
+    while world.state.outcome() == Outcome::Pending {
+        let place = world.in_flight.iter().position(|(step, _, _)| *step != def.pivot()).expect("all else is undone");
+        world.answer(place, CallAnswer::Done(String::new()));
+    }
+    let undo = &world.state.steps()[def.pivot().get()].undo;
+    assert_eq!((undo.attempts, undo.needs_attention), (1, false), "the call itself has failed only once");
+    assert!(world.state.needs_attention(), "and a person must look at the saga");
+    let advised: Vec<_> = advice(&def, &world.state).iter().map(|advice| advice.command).collect();
+    assert!(advised.contains(&"abandon"), "{advised:?}");
+    let explained = explain(&def, &world.state, None, world.now_ms);
+    assert!(explained.lines().next().unwrap().ends_with("needs attention"), "{explained}");
+    abandon(&mut world).unwrap();
+    assert_eq!((world.state.phase(), world.state.outcome()), (Phase::Abandoned, Outcome::Cancelled));
+    audit(&world.run(&Script::default()));
+}
+
 /// A table whose pivot can't be withdrawn folds no such log: it is an error, and no other state.
 #[test]
 fn a_log_with_a_withdrawn_pivot_folds_under_no_other_table() {
