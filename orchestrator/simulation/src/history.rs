@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use matricula_engine::{Outcome, Phase, StepIndex};
+use matricula_engine::{CallStatus, Outcome, Phase, StepIndex};
 
 use crate::broken::Broken;
 use crate::clients::Clients;
@@ -305,7 +305,12 @@ impl History {
             if let Fact::Appended { saga, .. } | Fact::Adopted { saga, .. } = fact
                 && let Some(seen) = self.witness.saga(*saga)
             {
-                self.tally.saga_fact(fact, seen, self.env.shape.definitions.of(&seen.state).pivot());
+                let pivot = self.env.shape.definitions.of(&seen.state).pivot();
+                self.tally.saga_fact(fact, seen, pivot);
+                let undo = &seen.state.steps()[pivot.get()].undo;
+                if undo.status == CallStatus::Trying && undo.attempts == 1 {
+                    self.operators.look_at_once(&mut self.env);
+                }
             }
             let view = View {
                 shape: &self.env.shape,

@@ -20,6 +20,8 @@ const ADVISED: u32 = 900;
 const TO_OWNER: u32 = 768;
 /// Of 1,024: what an operator says of a pivot is what came of it.
 const FOUND_OUT: u32 = 900;
+/// No operator looks at once after so many orders of a history.
+const ORDERS_MAX: usize = 24;
 /// Of 1,024: an operator turns to a pivot that is being withdrawn, if there is one, and says that it never happens.
 const ASKED: u32 = 512;
 
@@ -86,6 +88,15 @@ impl Operators {
         let Some((saga, owner, wanted)) = choose(env, &mut draw, witness) else { return };
         let process = if to_owner { owner.process() } else { anybody };
         self.send(env, process, Order { number, saga, wanted });
+    }
+
+    /// A withdrawal has failed: an operator looks at once, in a history that has operators.
+    pub(crate) fn look_at_once(&mut self, env: &mut Env) {
+        if (1..ORDERS_MAX).contains(&self.orders.len()) {
+            let number = OrderNo(self.orders.len() as u16);
+            self.orders.push(None);
+            env.schedule(1, Event::Operator(OperatorEvent::Look(number)));
+        }
     }
 
     /// Gives a saga up that nothing else can end.
