@@ -290,8 +290,8 @@ impl<R> Line<R> {
         Some(id)
     }
 
-    /// Puts sagas among those that are next, in the order of their tickets, and each saga once. A saga that is set aside
-    /// or in the claim under way is not next: the line may have been read again from a ticket before it.
+    /// Puts sagas among those that are next, in the order of their tickets, and each saga once. A saga that is set
+    /// aside or in the claim under way is not next: the line may have been read again from a ticket before it.
     fn put_next(&mut self, mut sagas: Vec<QueuedSaga<R>>) {
         sagas.retain(|saga| {
             saga.ticket > self.state.served
