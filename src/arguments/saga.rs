@@ -83,10 +83,10 @@ pub enum Saga {
             matricula saga resolve ID refund_fees --done --reason \"paid out by hand\" --yes\n  \
             matricula saga resolve ID enroll --refused --reason \"nothing is enrolled\" --yes\n\n\
             Of a pivot that is found refused the service is asked first, and if it has happened after all the saga turns back. \
-            While the service does not answer, the same with another reason decides the outcome without it. A saga that has \
-            turned already, by a cancel or its deadline, is asking: there the first --refused decides. Then the rest is \
-            undone, and the saga ends when the service has answered that it rejects a late call of the pivot, or when it is \
-            abandoned."
+            While the service does not answer, the same with another reason decides the outcome without it. A saga \
+            that has turned already, by a cancel or its deadline, is asking: there the first --refused decides. Then \
+            the rest is undone, and the saga ends when the service has answered that it rejects a late call of the \
+            pivot, or when it is abandoned."
     )]
     Resolve {
         /// Its id, or the beginning of its id.

@@ -94,7 +94,8 @@ pub(crate) struct Line<R> {
     read_to: Ticket,
     is_reading: bool,
     look_at: Moment,
-    has_claim: bool,
+    /// Tickets of the claim that is under way; none without a claim.
+    claiming: Vec<Ticket>,
     /// Sagas in a claim at most.
     claim_max: usize,
     /// Sagas whose claim the database refuses, in the order in which they are tried again.
@@ -117,7 +118,7 @@ impl<R> Line<R> {
             read_to: Ticket::default(),
             is_reading: false,
             look_at: now,
-            has_claim: false,
+            claiming: Vec::new(),
             claim_max: usize::MAX,
             set_aside: VecDeque::new(),
             try_at: Moment::ZERO,
@@ -129,14 +130,14 @@ impl<R> Line<R> {
 
     /// How many are in line, as far as it is known. Tickets that belong to no saga count until that is read.
     pub(crate) fn waiting(&self) -> u64 {
-        let is_read_out = self.next.is_empty() && self.set_aside.is_empty() && !self.has_claim;
+        let is_read_out = self.next.is_empty() && self.set_aside.is_empty() && self.claiming.is_empty();
         let empty_to = if is_read_out { self.read_to } else { self.state.served };
         self.state.last.0.saturating_sub(empty_to.0)
     }
 
     /// Whether no saga is queued, as far as it is known. The tickets that are left then belong to no saga.
     pub(crate) fn is_empty(&self) -> bool {
-        self.state.last <= self.read_to && self.next.is_empty() && self.set_aside.is_empty() && !self.has_claim
+        self.state.last <= self.read_to && self.next.is_empty() && self.set_aside.is_empty() && self.claiming.is_empty()
     }
 
     /// Whether a saga that begins now goes past nobody who is known of.
@@ -209,10 +210,8 @@ impl<R> Line<R> {
             // The sagas are read after the state: some may have come since.
             last => last.map_or(state.last, |last| state.last.max(last.ticket)),
         };
-        let is_new = |saga: &QueuedSaga<R>| {
-            saga.ticket > self.read_to && self.set_aside.iter().all(|other| other.ticket != saga.ticket)
-        };
-        self.next.extend(sagas.into_iter().filter(is_new));
+        let read_to = self.read_to;
+        self.put_next(sagas.into_iter().filter(|saga| saga.ticket > read_to).collect());
         self.read_to = self.read_to.max(all_to);
         self.seen(state, now);
     }
@@ -228,7 +227,7 @@ impl<R> Line<R> {
     /// The sagas whose turn it is, as many as there are free slots, and the ticket that they follow. None that was
     /// accepted too long after something that another instance has at work.
     pub(crate) fn claim(&mut self, free: usize, now: Moment) -> Option<(Ticket, Vec<QueuedSaga<R>>)> {
-        if self.has_claim || self.state.door.state == DoorState::Paused || free == 0 {
+        if !self.claiming.is_empty() || self.state.door.state == DoorState::Paused || free == 0 {
             return None;
         }
         if now >= self.try_at
@@ -251,7 +250,8 @@ impl<R> Line<R> {
     }
 
     fn claims(&mut self, sagas: Vec<QueuedSaga<R>>, is_retry: bool) -> (Ticket, Vec<QueuedSaga<R>>) {
-        (self.has_claim, self.is_retry, self.claims_after) = (true, is_retry, self.state.served);
+        self.claiming = sagas.iter().map(|saga| saga.ticket).collect();
+        (self.is_retry, self.claims_after) = (is_retry, self.state.served);
         (self.state.served, sagas)
     }
 
@@ -263,7 +263,8 @@ impl<R> Line<R> {
             self.try_at = now;
         }
         let has_missed = missed.iter().any(|saga| saga.ticket > self.state.served);
-        self.is_next_again(missed);
+        self.claiming.clear();
+        self.put_next(missed);
         // The claim has followed the right ticket, so what it has missed is queued no more. A saga before that, which
         // can't be claimed, keeps the served ticket from saying so.
         let is_right = has_claimed || self.claims_after == self.state.served;
@@ -276,22 +277,31 @@ impl<R> Line<R> {
     /// The database refuses the claim. The saga that is set aside, if the claim had only one.
     pub(crate) fn claim_refused(&mut self, mut missed: Vec<QueuedSaga<R>>, now: Moment) -> Option<SagaId> {
         self.is_retry = false;
+        self.claiming.clear();
         if missed.len() > 1 {
             self.claim_max = missed.len() / 2;
-            self.is_next_again(missed);
+            self.put_next(missed);
             return None;
         }
-        (self.has_claim, self.try_at) = (false, now + CLAIM_AGAIN);
+        self.try_at = now + CLAIM_AGAIN;
         let saga = missed.pop().filter(|saga| saga.ticket > self.state.served)?;
         let id = saga.id;
         self.set_aside.push_back(saga);
         Some(id)
     }
 
-    fn is_next_again(&mut self, missed: Vec<QueuedSaga<R>>) {
-        self.has_claim = false;
-        for saga in missed.into_iter().rev().filter(|saga| saga.ticket > self.state.served) {
-            self.next.push_front(saga);
+    /// Puts sagas among those that are next, in the order of their tickets, and each saga once. A saga that is set
+    /// aside or in the claim under way is not next: the line may have been read again from a ticket before it.
+    fn put_next(&mut self, mut sagas: Vec<QueuedSaga<R>>) {
+        sagas.retain(|saga| {
+            saga.ticket > self.state.served
+                && !self.claiming.contains(&saga.ticket)
+                && self.set_aside.iter().all(|other| other.ticket != saga.ticket)
+                && self.next.binary_search_by_key(&saga.ticket, |other| other.ticket).is_err()
+        });
+        self.next.extend(sagas);
+        if !self.next.iter().is_sorted_by_key(|saga| saga.ticket) {
+            self.next.make_contiguous().sort_by_key(|saga| saga.ticket);
         }
     }
 

@@ -89,6 +89,10 @@ pub enum Broken {
     WithdrawnCallsAreMade,
     /// A pivot that waits for its service is called though its saga was cancelled.
     CancelledPivotsAreMade,
+    /// A pivot that is not under way is called though its saga's deadline has passed.
+    TimedOutPivotsAreMade,
+    /// Another compensation leaves together with that of the pivot.
+    UndosDoNotWait,
     /// A pivot that an operator has found not to have happened is not withdrawn at its service.
     FoundPivotsAreLeft,
     /// One saga at a time is at work, however many slots there are.
@@ -131,7 +135,7 @@ pub enum Broken {
 
 impl Broken {
     /// All of them.
-    pub const ALL: [Self; 62] = [
+    pub const ALL: [Self; 64] = [
         Self::StoreForgetsTheFence,
         Self::StoreForgetsTheSequence,
         Self::StoreAnswersEarly,
@@ -175,6 +179,8 @@ impl Broken {
         Self::SlotsAreNotCounted,
         Self::WithdrawnCallsAreMade,
         Self::CancelledPivotsAreMade,
+        Self::TimedOutPivotsAreMade,
+        Self::UndosDoNotWait,
         Self::FoundPivotsAreLeft,
         Self::SlotsStayEmpty,
         Self::CallsInFlightAreHidden,

@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use matricula_engine::{Outcome, Phase};
+use matricula_engine::{CallStatus, Outcome, Phase, StepIndex};
 
 use crate::broken::Broken;
 use crate::clients::Clients;
@@ -15,7 +15,7 @@ use crate::draws::Purpose;
 use crate::env::{Env, Event};
 use crate::fact::Fact;
 use crate::invariants::{self, Invariant, NOTHING_FORGOTTEN, View};
-use crate::names::ProcessNo;
+use crate::names::{ProcessNo, SagaNo};
 use crate::operators::Operators;
 use crate::participants::Participants;
 use crate::replica::{Process, ProcessEvent};
@@ -234,12 +234,8 @@ impl History {
             }
             Event::Client { client, event } => clients.handle(env, client, event),
             Event::Operator(event) => operators.handle(env, witness, event),
-            Event::Mend { saga } => {
-                env.say(|| format!("somebody mends what {saga} has left"));
-                let committed = witness.saga(saga).is_some_and(|seen| seen.state.outcome() == Outcome::Committed);
-                participants.mend(saga, committed);
-            }
-            Event::MendPivot { saga, pivot } => participants.mend_pivot(env, saga, pivot),
+            Event::Mend { saga } => self.mend(saga),
+            Event::MendPivot { saga, pivot } => self.mend_pivot(saga, pivot),
             Event::Door(_) if env.healed => {}
             Event::Door(door) => {
                 env.say(|| format!("the door is {door:?}"));
@@ -250,6 +246,29 @@ impl History {
                 participants.ledgers.capacity[section.get()] = seats;
             }
             Event::Heal => self.heal(),
+        }
+    }
+
+    /// A person takes care of what a saga has left.
+    fn mend(&mut self, saga: SagaNo) {
+        self.env.say(|| format!("somebody mends what {saga} has left"));
+        let Some(seen) = self.witness.saga(saga) else { return };
+        let definition = self.env.shape.definitions.of(&seen.state);
+        let pivot = definition.pivot();
+        let is_withdrawn = seen.state.phase() == Phase::Compensated && definition.step(pivot).undo.is_some();
+        let is_committed = seen.state.outcome() == Outcome::Committed;
+        self.participants.mend(saga, is_committed, is_withdrawn.then_some(pivot));
+    }
+
+    /// If the pivot has happened, a person undoes it once, and gives the saga up until that is in its log.
+    fn mend_pivot(&mut self, saga: SagaNo, pivot: StepIndex) {
+        let effects = self.witness.effects(saga, pivot);
+        if effects.done > effects.undone {
+            self.participants.mend_pivot(&mut self.env, saga, pivot);
+        }
+        let seen = self.witness.saga(saga).filter(|seen| !seen.state.phase().is_finished());
+        if let Some(seen) = seen.filter(|_| effects.done > 0) {
+            self.operators.abandon(&mut self.env, saga, seen.owner);
         }
     }
 
@@ -283,6 +302,16 @@ impl History {
         for fact in &self.facts {
             self.tally.fact(fact);
             self.witness.learn(&self.env.shape, fact);
+            if let Fact::Appended { saga, .. } | Fact::Adopted { saga, .. } = fact
+                && let Some(seen) = self.witness.saga(*saga)
+            {
+                let pivot = self.env.shape.definitions.of(&seen.state).pivot();
+                self.tally.saga_fact(fact, seen, pivot);
+                let undo = &seen.state.steps()[pivot.get()].undo;
+                if undo.status == CallStatus::Trying && undo.attempts == 1 {
+                    self.operators.look_at_once(&mut self.env);
+                }
+            }
             let view = View {
                 shape: &self.env.shape,
                 witness: &self.witness,

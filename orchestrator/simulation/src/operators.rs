@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use matricula_engine::{Input, Kind, OperatorCommand, Resolution, advice};
+use matricula_engine::{Advice, Input, Kind, OperatorCommand, Resolution, advice};
 
 use crate::clients::{Ask, Asked, Asker, Reply};
 use crate::draws::{Draw, Message, Purpose};
@@ -20,6 +20,10 @@ const ADVISED: u32 = 900;
 const TO_OWNER: u32 = 768;
 /// Of 1,024: what an operator says of a pivot is what came of it.
 const FOUND_OUT: u32 = 900;
+/// No operator looks at once after so many orders of a history.
+const ORDERS_MAX: usize = 24;
+/// Of 1,024: an operator turns to a pivot that is being withdrawn, if there is one, and says that it never happens.
+const ASKED: u32 = 512;
 
 /// What somebody orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,8 +87,28 @@ impl Operators {
         let to_owner = draw.chance(TO_OWNER);
         let Some((saga, owner, wanted)) = choose(env, &mut draw, witness) else { return };
         let process = if to_owner { owner.process() } else { anybody };
-        let order = Rc::new(Order { number, saga, wanted });
-        env.say(|| format!("{} at {process}: {:?} of {saga}", order.number, order.wanted));
+        self.send(env, process, Order { number, saga, wanted });
+    }
+
+    /// A withdrawal has failed: an operator looks at once, in a history that has operators.
+    pub(crate) fn look_at_once(&mut self, env: &mut Env) {
+        if (1..ORDERS_MAX).contains(&self.orders.len()) {
+            let number = OrderNo(self.orders.len() as u16);
+            self.orders.push(None);
+            env.schedule(1, Event::Operator(OperatorEvent::Look(number)));
+        }
+    }
+
+    /// Gives a saga up that nothing else can end.
+    pub(crate) fn abandon(&mut self, env: &mut Env, saga: SagaNo, owner: InstanceNo) {
+        let number = OrderNo(self.orders.len() as u16);
+        self.orders.push(None);
+        self.send(env, owner.process(), Order { number, saga, wanted: Wanted::Operator(OperatorCommand::Abandon) });
+    }
+
+    fn send(&mut self, env: &mut Env, process: ProcessNo, order: Order) {
+        let (number, order) = (order.number, Rc::new(order));
+        env.say(|| format!("{number} at {process}: {:?} of {}", order.wanted, order.saga));
         self.orders[number.get()] = Some(order.clone());
         env.send(Message::Ask(Asker::Operator { order: number, copy: 0 }), |copy| {
             let ask = Ask { asker: Asker::Operator { order: number, copy }, asked: Asked::Order(order.clone()) };
@@ -111,6 +135,11 @@ fn choose(env: &Env, draw: &mut Draw, witness: &Witness) -> Option<(SagaNo, Inst
         let definition = env.shape.definitions.of(&seen.state);
         advised.extend(advice(definition, &seen.state).into_iter().map(|advice| (saga, seen.owner, advice)));
     }
+    let asked = advised.iter().find(|(_, _, advice)| is_question(advice)).filter(|_| draw.chance(ASKED));
+    if let Some((saga, owner, Advice { step: Some(step), .. })) = asked {
+        let (step, answer) = ((*step).to_owned(), Resolution::Refused { refusal: String::new() });
+        return Some((*saga, *owner, Wanted::Operator(OperatorCommand::Resolve { step, answer })));
+    }
     if !advised.is_empty() && draw.chance(ADVISED) {
         let (saga, owner, advice) = advised.swap_remove(draw.below(advised.len() as u32) as usize);
         return Some((saga, owner, wanted(env, draw, witness, saga, advice.command, advice.step.unwrap_or_default())));
@@ -121,6 +150,11 @@ fn choose(env: &Env, draw: &mut Draw, witness: &Witness) -> Option<(SagaNo, Inst
     let steps = env.shape.definitions.of(&seen.state).steps();
     let step = steps[draw.below(steps.len() as u32) as usize].name;
     Some((saga, seen.owner, wanted(env, draw, witness, saga, command, step)))
+}
+
+/// Whether it is about a pivot that is being withdrawn.
+fn is_question(advice: &Advice) -> bool {
+    advice.command == "resolve" && advice.answers == ["refused"]
 }
 
 fn wanted(env: &Env, draw: &mut Draw, witness: &Witness, saga: SagaNo, command: &str, step: &'static str) -> Wanted {

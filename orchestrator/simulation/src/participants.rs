@@ -93,26 +93,24 @@ impl Participants {
     }
 
     /// A person makes of what a saga has left what its outcome says, and has the services refuse whatever of it is
-    /// still on its way.
-    pub(crate) fn mend(&mut self, saga: SagaNo, committed: bool) {
+    /// still on its way. The withdrawn pivot is left alone: its service refuses it by its own record.
+    pub(crate) fn mend(&mut self, saga: SagaNo, committed: bool, withdrawn: Option<StepIndex>) {
         let place = saga.get() * self.steps;
         if self.barrier.len() < place + self.steps {
             self.barrier.resize(place + self.steps, Record::default());
         }
-        self.barrier[place..place + self.steps].iter_mut().for_each(|record| record.undone = true);
+        let records = self.barrier[place..place + self.steps].iter_mut().enumerate();
+        let is_left = |step: usize| withdrawn.is_some_and(|pivot| pivot.get() == step);
+        records.filter(|(step, _)| !is_left(*step)).for_each(|(_, record)| record.undone = true);
         let Ledgers { record, seats, enrollments, fees, .. } = &mut self.ledgers;
         for ledger in [record, seats, enrollments, fees] {
             if committed { ledger.settle(saga, usize::MAX) } else { ledger.undo(saga) }
         }
     }
 
-    /// A person undoes a pivot that has happened though it was found not to have.
+    /// A person takes back what a pivot has done though it was found not to have happened. Its service keeps its
+    /// record, and refuses to withdraw the pivot each time.
     pub(crate) fn mend_pivot(&mut self, env: &mut Env, saga: SagaNo, pivot: StepIndex) {
-        let Some(record) = self.barrier.get_mut(saga.get() * self.steps + pivot.get()) else { return };
-        if record.undone || !matches!(record.answer, Some(CallAnswer::Done(_))) {
-            return;
-        }
-        record.undone = true;
         let Ledgers { record, seats, enrollments, fees, .. } = &mut self.ledgers;
         [record, seats, enrollments, fees].into_iter().for_each(|ledger| ledger.undo(saga));
         env.facts.push(Fact::Undone { of: CallId { saga, step: pivot, direction: Direction::Compensation } });

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::ops::AddAssign;
 
+use matricula_engine::{CallStatus, Event, Intervention, StepIndex};
+
 use crate::fact::Fact;
 use crate::replica::{Entry, ProcessEvent};
+use crate::witness::Seen;
 
 macro_rules! tally {
     ($($(#[$doc:meta])* $field:ident),* $(,)?) => {
@@ -62,6 +65,14 @@ tally! {
     out_of_order,
     /// Sagas taken over from an instance that had ended.
     adopted,
+    /// Sagas that started their compensation while their pivot was called and not answered.
+    withdrawn,
+    /// Sagas without an adoption that turned back: their pivot had happened.
+    turned_back,
+    /// Sagas that were adopted while it was asked whether their pivot had happened.
+    adopted_unsure,
+    /// Sagas that an operator gave up while the withdrawal of their pivot was owed.
+    given_up,
     /// Instances that were marked dead.
     marked,
     /// Owners that crashed.
@@ -83,6 +94,29 @@ tally! {
 }
 
 impl Tally {
+    /// Counts a fact. `seen` is its saga, after the fact.
+    pub(crate) fn saga_fact(&mut self, fact: &Fact, seen: &Seen, pivot: StepIndex) {
+        let pivot = &seen.state.steps()[pivot.get()];
+        match fact {
+            Fact::Appended { events, .. } => {
+                for recorded in &**events {
+                    match &recorded.event {
+                        Event::CompensationStarted { .. } => {
+                            self.withdrawn += u64::from(pivot.action.status == CallStatus::Trying);
+                        }
+                        Event::CompensationReverted { .. } => self.turned_back += u64::from(!seen.is_adopted),
+                        Event::Intervened { intervention: Intervention::Abandon, .. } => {
+                            self.given_up += u64::from(pivot.undo.status == CallStatus::Trying);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Fact::Adopted { .. } => self.adopted_unsure += u64::from(pivot.undo.status == CallStatus::Trying),
+            _ => {}
+        }
+    }
+
     pub(crate) fn fact(&mut self, fact: &Fact) {
         match fact {
             Fact::Done { .. } => self.done += 1,

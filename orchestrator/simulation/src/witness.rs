@@ -14,6 +14,8 @@ pub(crate) struct Seen {
     pub ticket: u64,
     /// It waits in line. Its state is the one of a saga that has begun and has all steps.
     pub is_queued: bool,
+    /// Another instance than its first has driven it.
+    pub is_adopted: bool,
     /// What operators decided, in order.
     pub interventions: Vec<Intervention>,
 }
@@ -105,8 +107,8 @@ impl Witness {
                 if self.sagas.len() <= saga.get() {
                     self.sagas.resize_with(saga.get() + 1, || None);
                 }
-                let (is_queued, interventions) = (first.is_none(), Vec::new());
-                self.sagas[saga.get()] = Some(Seen { state, owner, ticket, is_queued, interventions });
+                let (is_queued, is_adopted, interventions) = (first.is_none(), false, Vec::new());
+                self.sagas[saga.get()] = Some(Seen { state, owner, ticket, is_queued, is_adopted, interventions });
             }
             Err(error) => self.unfoldable = Some(format!("{saga}: {error}")),
         }
@@ -147,7 +149,7 @@ impl Witness {
             }
             Fact::Adopted { saga, instance } => {
                 if let Some(Some(seen)) = self.sagas.get_mut(saga.get()) {
-                    seen.owner = *instance;
+                    (seen.owner, seen.is_adopted) = (*instance, true);
                 }
             }
             Fact::Done { of } | Fact::Undone { of } => {

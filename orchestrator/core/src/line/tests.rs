@@ -169,6 +169,42 @@ fn what_is_claimed_elsewhere_behind_a_refused_saga_is_not_claimed_again_and_agai
     assert_eq!(claimed(&mut line, 2), Some((0, vec![4])));
 }
 
+/// The line is read again from the served ticket, and the read is on its way while the saga that was set aside is tried
+/// again. The answer has that saga too.
+#[test]
+fn a_saga_that_is_tried_again_is_not_read_into_the_line() {
+    let set_aside_and_read_again = || {
+        let mut line = line();
+        read(&mut line, 10, state(0, 4), 1..=4);
+        assert_eq!(claimed(&mut line, 1), Some((0, vec![1])));
+        line.claim_refused(sagas([1]), START);
+        assert_eq!(claimed(&mut line, 1), Some((0, vec![2])));
+        line.seen(state(0, 4), START);
+        line.claim_ended(sagas([2]), false, START);
+        assert_eq!(asked(&mut line, 10, START), Some((Ticket(0), READ_MAX)), "the second was claimed elsewhere");
+        let retry = line.claim(10, START + CLAIM_AGAIN).map(|(_, sagas)| sagas[0].ticket);
+        assert_eq!(retry, Some(Ticket(1)));
+        line
+    };
+    let tickets = |sagas: &VecDeque<QueuedSaga<()>>| sagas.iter().map(|saga| saga.ticket.0).collect::<Vec<_>>();
+    let mut line = set_aside_and_read_again();
+    line.read(Ticket(0), READ_MAX, state(0, 4), sagas([1, 3, 4]), START);
+    assert_eq!(line.claim_refused(sagas([1]), START), Some(SagaId::from_u128(1)));
+    assert_eq!((tickets(&line.set_aside), tickets(&line.next)), (vec![1], vec![3, 4]), "at one place each");
+    // The claim fails in a way that says nothing about the saga, before the read is answered.
+    let mut line = set_aside_and_read_again();
+    line.claims_after = Ticket(9);
+    line.claim_ended(sagas([1]), false, START);
+    line.read(Ticket(0), READ_MAX, state(0, 4), sagas([1, 3, 4]), START);
+    assert_eq!(tickets(&line.next), [1, 3, 4], "each once");
+    // The same, after the read is answered.
+    let mut line = set_aside_and_read_again();
+    line.read(Ticket(0), READ_MAX, state(0, 4), sagas([1, 3, 4]), START);
+    line.claims_after = Ticket(9);
+    line.claim_ended(sagas([1]), false, START);
+    assert_eq!(claimed(&mut line, 10), Some((0, vec![1, 3, 4])), "in their order");
+}
+
 #[test]
 fn what_another_instance_has_claimed_is_forgotten() {
     let mut line = line();

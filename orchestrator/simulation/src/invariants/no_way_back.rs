@@ -1,11 +1,12 @@
 //! No way back: nothing is undone once the pivot is done, the pivot is not done once the saga has started its
 //! compensation, unless it is still being asked whether it was, and nothing that comes after the pivot is done before
-//! it.
+//! it. While the pivot is being withdrawn, no other compensation is called.
 
-use matricula_engine::{CallStatus, Kind, Outcome, SagaState};
+use matricula_engine::{CallStatus, Direction, Kind, Outcome, SagaState};
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;
+use crate::names::CallId;
 
 pub(super) struct NoWayBack;
 
@@ -15,6 +16,9 @@ impl Invariant for NoWayBack {
     }
 
     fn see(&mut self, fact: &Fact, world: &View<'_>) -> Held {
+        if let Fact::CallMade { of, .. } = fact {
+            return waits_for_the_pivot(*of, world);
+        }
         let (Fact::Done { of } | Fact::Undone { of }) = fact else { return Ok(()) };
         if world.is_decided_manually(of.saga) {
             return Ok(());
@@ -40,4 +44,16 @@ impl Invariant for NoWayBack {
             }
         }
     }
+}
+
+/// A compensation is called only when the withdrawal of the pivot is answered, or when an operator has decided instead.
+fn waits_for_the_pivot(of: CallId, world: &View<'_>) -> Held {
+    let pivot = world.table(of.saga).definition.pivot();
+    if of.direction == Direction::Forward || of.step == pivot || world.is_decided_manually(of.saga) {
+        return Ok(());
+    }
+    let Some(seen) = world.witness.saga(of.saga) else { return Ok(()) };
+    hold(seen.state.steps()[pivot.get()].undo.status != CallStatus::Trying, || {
+        format!("{of} is called, and whether the pivot has happened is not answered")
+    })
 }

@@ -1,4 +1,5 @@
 //! Nothing left behind: what a finished saga has done is what its outcome explains, and nothing of it is done after.
+//! The pivot of a saga that has compensated never happens, also on an operator's word, if it can be withdrawn.
 
 use matricula_engine::{Kind, Phase};
 
@@ -17,12 +18,14 @@ impl Invariant for NothingLeftBehind {
         match fact {
             Fact::Appended { saga, .. } => {
                 let finished = world.witness.saga(*saga).is_some_and(|seen| seen.state.phase().is_finished());
+                never_happens(*saga, world)?;
                 if finished { explained(*saga, world) } else { Ok(()) }
             }
             Fact::Done { of } | Fact::Undone { of } => {
                 let seen = world.witness.saga(of.saga);
                 let may = seen.is_some_and(|seen| !seen.state.phase().is_finished() || seen.is_decided_manually());
-                hold(may, || format!("{of} is done too late"))
+                hold(may, || format!("{of} is done too late"))?;
+                never_happens(of.saga, world)
             }
             _ => Ok(()),
         }
@@ -31,6 +34,16 @@ impl Invariant for NothingLeftBehind {
     fn end(&mut self, world: &View<'_>) -> Held {
         world.witness.sagas().try_for_each(|(saga, _)| explained(saga, world))
     }
+}
+
+fn never_happens(saga: SagaNo, world: &View<'_>) -> Held {
+    let definition = &world.table(saga).definition;
+    let pivot = definition.pivot();
+    let is_compensated = world.witness.saga(saga).is_some_and(|seen| seen.state.phase() == Phase::Compensated);
+    let may_happen = !is_compensated || definition.step(pivot).undo.is_none();
+    hold(may_happen || world.witness.effects(saga, pivot).done == 0, || {
+        format!("{saga} has compensated, and its pivot has happened")
+    })
 }
 
 fn explained(saga: SagaNo, world: &View<'_>) -> Held {

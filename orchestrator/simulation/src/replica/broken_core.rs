@@ -12,8 +12,8 @@ use matricula_core::{
     StoreAnswer, StoreRequest, Ticket, Workflow,
 };
 use matricula_engine::{
-    CallAnswer, CallError, CallStatus, CallWait, Code, DecideError, Direction, Input as SagaInput, OperatorCommand,
-    Outcome, Recorded, Resolution, SagaState, StepIndex, Wait,
+    CallAnswer, CallError, CallStatus, CallWait, Cause, Code, DecideError, Direction, Input as SagaInput,
+    OperatorCommand, Outcome, Recorded, Resolution, SagaState, StepIndex, Wait,
 };
 
 use super::bounds::DESTINATION_IN_FLIGHT_MAX;
@@ -276,6 +276,7 @@ impl BrokenCore {
             Broken::RefusedAreHidden => ready.store.retain(|request| !matches!(request, StoreRequest::Flag { .. })),
             Broken::CompensatesAfterThePivot => self.compensate_after_the_pivot(now, ready),
             Broken::WithdrawnCallsAreMade | Broken::CancelledPivotsAreMade => self.make_withdrawn(now, ready),
+            Broken::TimedOutPivotsAreMade | Broken::UndosDoNotWait => self.call_beside_withdrawals(missing, ready),
             _ => {}
         }
         self.memory.commits_sent(missing, &mut ready.commits);
@@ -327,12 +328,10 @@ impl BrokenCore {
     /// An RPC that the core has not asked for.
     fn call(&mut self, now: Moment, saga: SagaId, step: StepIndex, direction: Direction) -> Option<SagaRpc> {
         let state = self.core.look(now, saga)?.state;
-        let shape = &self.core.workflow().shape;
-        let line = shape.definitions.of(&state).step(step);
         let call = Call {
             saga,
             step,
-            step_name: line.name,
+            step_name: "",
             direction,
             attempt: 1,
             request: self.memory.request(saga)?,
@@ -340,6 +339,40 @@ impl BrokenCore {
             clearance: Clearance::AheadOfLog,
             owner_alive_at_ms: 0,
         };
+        self.rpc(call)
+    }
+
+    /// With each compensation of a pivot another call of its saga leaves: the pivot, if the deadline has passed and no
+    /// call of it is under way, or the compensation of the first step.
+    fn call_beside_withdrawals(&mut self, missing: Broken, ready: &mut Ready<Simulated>) {
+        let definitions = &self.core.workflow().shape.definitions;
+        let is_withdrawal = |call: &&Call<Rc<Request>>| {
+            call.direction == Direction::Compensation && call.step == definitions.of(&call.state).pivot()
+        };
+        let beside = |call: &Call<Rc<Request>>| {
+            let (step, direction) = match missing {
+                Broken::TimedOutPivotsAreMade => (call.step, Direction::Forward),
+                _ => (StepIndex(0), Direction::Compensation),
+            };
+            let is_made = match missing {
+                Broken::TimedOutPivotsAreMade => {
+                    let is_late = matches!(call.state.cause(), Some(Cause::DeadlinePassed));
+                    is_late && action_of(call) == CallStatus::Trying && !self.memory.is_under_way(call.saga, step)
+                }
+                _ => call.step != step,
+            };
+            is_made.then(|| Call { step, direction, attempt: 1, ..copied(call) })
+        };
+        let calls = ready.rpcs.iter().flat_map(|rpc| rpc.calls.iter());
+        let beside: Vec<_> = calls.filter(is_withdrawal).filter_map(beside).collect();
+        for call in beside {
+            ready.rpcs.extend(self.rpc(call));
+        }
+    }
+
+    fn rpc(&mut self, call: Call<Rc<Request>>) -> Option<SagaRpc> {
+        let line = self.core.workflow().shape.definitions.of(&call.state).step(call.step);
+        let (direction, call) = (call.direction, Call { step_name: line.name, ..call });
         self.memory.made += 1;
         let number = RpcNo(2 * UNKNOWN_TO_CORE + self.memory.made);
         Some(Rpc { number, destination: line.destination, name: line.rpc(direction)?, calls: [call].into() })
@@ -347,6 +380,13 @@ impl BrokenCore {
 }
 
 impl Memory {
+    /// Whether a call of the action of this step has left and has no end.
+    fn is_under_way(&self, saga: SagaId, step: StepIndex) -> bool {
+        let is_it =
+            |call: &Call<Rc<Request>>| (call.saga, call.step, call.direction) == (saga, step, Direction::Forward);
+        self.sent.values().any(|(calls, has_ended)| !has_ended && calls.iter().any(is_it))
+    }
+
     fn request(&self, saga: SagaId) -> Option<Rc<Request>> {
         let mut calls = self.sent.values().flat_map(|(calls, _)| calls.iter());
         calls.find(|call| call.saga == saga).map(|call| call.request.clone())

@@ -13,7 +13,7 @@ const HISTORIES: u64 = 10_000;
 const TIME: Duration = Duration::from_secs(60);
 
 /// A guard, and the invariants that see by themselves that it is missing.
-const SEEN_BY: [(Broken, &[&str]); 62] = [
+const SEEN_BY: [(Broken, &[&str]); 64] = [
     (StoreForgetsTheFence, &["a fenced instance is silent"]),
     (StoreForgetsTheSequence, &["the log folds"]),
     (StoreAnswersEarly, &["durable first", "nothing forgotten", "one outcome"]),
@@ -60,7 +60,9 @@ const SEEN_BY: [(Broken, &[&str]); 62] = [
     (SlotsAreNotCounted, &["turns"]),
     (WithdrawnCallsAreMade, &["a decided call is not made"]),
     (CancelledPivotsAreMade, &["a decided call is not made"]),
-    (FoundPivotsAreLeft, &["answers are true"]),
+    (TimedOutPivotsAreMade, &["a decided call is not made"]),
+    (UndosDoNotWait, &["no way back"]),
+    (FoundPivotsAreLeft, &["nothing left behind"]),
     (SlotsStayEmpty, &["the line moves"]),
     (CallsInFlightAreHidden, &["a view is true"]),
     (QueuesHaveNoBound, &["the bounds hold"]),
