@@ -161,7 +161,7 @@ pub struct OrchestratorConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct RegistrationConfig {
     /// The version of the steps with which new registrations begin here, 1 or 2. 1: while orchestrators of a release that
-    /// knows version 1 alone run beside this one, or are to be the way back. Stored registrations keep their version.
+    /// knows version 1 alone run beside this one. Stored registrations keep their version.
     pub begins_with_version: u32,
 }
 

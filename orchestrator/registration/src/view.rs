@@ -125,7 +125,9 @@ pub fn reasons(state: &SagaState) -> Vec<Refusal> {
         }
         Some(Cause::DeadlinePassed) => {
             let (message, next_step) = match is_decided {
-                true => ("The registration could not be completed in time, and nothing was changed.", "Register again."),
+                true => {
+                    ("The registration could not be completed in time, and nothing was changed.", "Register again.")
+                }
                 false => ("The registration takes too long and is being cancelled.", WAIT_FOR_OUTCOME),
             };
             (Reason::RegistrationTimedOut, message.to_owned(), next_step)

@@ -193,10 +193,10 @@ async fn an_earlier_release_leaves_version_2_alone_and_says_so() {
     assert_eq!(enrolled(&world, "s3").await, ["B ENROLLED"]);
 }
 
-/// The first step of an upgrade with a way back: what this release begins is of version 1, and an orchestrator of the
-/// earlier release takes it over, shows it and ends it.
+/// The first step of an upgrade in two steps: what this release begins is of version 1, and an orchestrator of the earlier
+/// release takes it over, shows it and ends it.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_begins_with_version_1_can_go_back_to_the_earlier_release() {
+async fn what_begins_with_version_1_is_driven_by_the_earlier_release() {
     let mut world = World::start_shared().await;
     let upgraded = world.replica_beginning_with_version_1().await;
     // It still drives and shows what another replica has begun with version 2.

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use matricula_core::{Door, DoorState, LineState, QueuedSaga, SagaId, Ticket};
+use matricula_core::{Door, DoorState, LineState, QueuedSaga, Ticket};
 use matricula_kit::database::{Args, DbError, Row, Rows};
 use matricula_kit::telemetry::TraceContext;
 use matricula_kit::time::UnixMs;
