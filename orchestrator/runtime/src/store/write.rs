@@ -25,7 +25,9 @@ use std::collections::{HashMap, HashSet};
 use std::slice;
 use std::sync::Arc;
 
-use matricula_core::{Admitted, Append, AppendOutcome, Claim, Commit, Door, DoorState, LineState, SagaId, Ticket};
+use matricula_core::{
+    Admitted, Append, AppendOutcome, Claim, Commit, Door, DoorState, LineState, SagaId, Ticket, Turn,
+};
 use matricula_engine::Recorded;
 use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
 
@@ -149,10 +151,13 @@ const GIVE_TICKETS: &str = concat!(
      WHERE t.last_ticket > COALESCE((SELECT MAX(last_ticket) FROM line_tickets), 0) AND ",
     alive!()
 );
-/// What the keys belong to that were not accepted now.
-const EXISTING: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.fingerprint, s.ticket, s.owner FROM {rows} \
+/// What the keys belong to that were not accepted now, and whether each has begun as the instance `$1` begins sagas: with
+/// version `$2`, when it was accepted. One that waited, was claimed by another instance and was adopted has not.
+const EXISTING: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.fingerprint, s.ticket, \
+     CASE WHEN s.owner = $1 AND s.sequence = 1 AND s.version = $2 AND s.updated_at = s.created_at \
+     THEN CAST(1 AS BIGINT) ELSE CAST(0 AS BIGINT) END AS has_begun FROM {rows} \
      JOIN sagas s ON s.subject = r.subject AND s.idempotency_key = r.idempotency_key UNION ALL \
-     SELECT a.saga_id, a.subject, a.idempotency_key, a.fingerprint, CAST(0 AS BIGINT), '' FROM {rows} \
+     SELECT a.saga_id, a.subject, a.idempotency_key, a.fingerprint, CAST(0 AS BIGINT), CAST(0 AS BIGINT) FROM {rows} \
      JOIN receipts a ON a.subject = r.subject AND a.idempotency_key = r.idempotency_key";
 
 /// It begins by the definition of its instance. `queued + 0`: the sagas are found by their ids, and not by going through
@@ -214,8 +219,12 @@ const NOTE_FRONT: &str = concat!(
     " AND ($4 = '' OR (SELECT s.owner FROM sagas s WHERE s.saga_id = $4) = $1) \
      AND NOT EXISTS (SELECT 1 FROM line_front f WHERE f.instance_id = $1 AND f.number = $2)"
 );
-/// What an earlier try has claimed or appended.
-const STANDING: &str = "SELECT r.saga_id FROM {rows} \
+/// What an earlier try has claimed: with the version `$2` and the time of this claim. What another instance had claimed,
+/// and this one has adopted since, began otherwise.
+const CLAIMED_BEFORE: &str = "SELECT r.saga_id FROM {rows} WHERE (SELECT s.owner FROM sagas s \
+     WHERE s.saga_id = r.saga_id AND s.sequence = 1 AND s.version = $2 AND s.updated_at = r.at) = $1";
+/// What an earlier try has appended.
+const APPENDED_BEFORE: &str = "SELECT r.saga_id FROM {rows} \
      WHERE (SELECT s.owner FROM sagas s WHERE s.saga_id = r.saga_id AND s.sequence = r.reached) = $1";
 
 /// How a commit is written: by whom, and within which bounds.
@@ -281,42 +290,51 @@ impl SagaStore {
             return Err(StoreError::Fenced);
         }
         let line = line.map(|line| line::state(answers.rows(line).first())).transpose()?;
-        let turns = turns.iter().map(|turn| (turn.saga, 1)).collect();
         let claimed = claimed.map(|claimed| answers.rows(claimed)).unwrap_or_default();
-        let claimed = self.standing(instance, turns, &claimed).await?;
-        let appends = appends.iter().map(|append| (append.saga, last(append))).collect();
-        let appended = self.standing(instance, appends, &answers.rows(advanced)).await?;
+        let claimed = self.claimed(as_of, turns, &claimed).await?;
+        let appended = self.appended(instance, appends, &answers.rows(advanced)).await?;
         let inserted = inserted.map(|inserted| answers.rows(inserted)).unwrap_or_default();
         let door = line.as_ref().map(|line| line.door.clone()).unwrap_or_default();
-        let admissions = self.admitted(instance, admissions, &inserted, &door).await?;
+        let admissions = self.admitted(as_of, admissions, &inserted, &door).await?;
         let outcome = |stands: &bool| if *stands { AppendOutcome::Appended } else { AppendOutcome::Conflict };
         Ok(Written { admissions, claimed, appends: appended.iter().map(outcome).collect(), line })
     }
 
-    /// Of these sagas and sequences, which this instance has brought there: with this commit, or with an earlier try.
-    async fn standing(
-        &self,
-        instance: &str,
-        reached: Vec<(SagaId, i64)>,
-        returned: &[Row],
-    ) -> Result<Vec<bool>, DbError> {
-        let mut standing = returned.iter().map(saga_id).collect::<Result<HashSet<_>, _>>()?;
-        let others: Vec<_> = reached.iter().filter(|(saga, _)| !standing.contains(saga)).collect();
+    /// Which turns have come: by this commit, or by an earlier try of it.
+    async fn claimed(&self, as_of: WriteAs<'_>, turns: &[Turn], returned: &[Row]) -> Result<Vec<bool>, DbError> {
+        let mut claimed = returned.iter().map(saga_id).collect::<Result<HashSet<_>, _>>()?;
+        let others: Vec<&Turn> = turns.iter().filter(|turn| !claimed.contains(&turn.saga)).collect();
         if !others.is_empty() {
             let rows = Rows::new()
-                .id("saga_id", others.iter().map(|(saga, _)| saga.to_string()))
-                .int("reached", others.iter().map(|(_, reached)| *reached));
-            for row in self.database.fetch(STANDING, Args::new().id(instance).rows(rows)).await? {
-                standing.insert(saga_id(&row)?);
+                .id("saga_id", others.iter().map(|turn| turn.saga.to_string()))
+                .int("at", others.iter().map(|turn| turn.first.at_ms));
+            let args = Args::new().id(as_of.instance.as_str()).int(i64::from(as_of.definition.1));
+            for row in self.database.fetch(CLAIMED_BEFORE, args.rows(rows)).await? {
+                claimed.insert(saga_id(&row)?);
             }
         }
-        Ok(reached.iter().map(|(saga, _)| standing.contains(saga)).collect())
+        Ok(turns.iter().map(|turn| claimed.contains(&turn.saga)).collect())
+    }
+
+    /// Which appends stand: by this commit, or by an earlier try of it.
+    async fn appended(&self, instance: &str, appends: &[Append], returned: &[Row]) -> Result<Vec<bool>, DbError> {
+        let mut appended = returned.iter().map(saga_id).collect::<Result<HashSet<_>, _>>()?;
+        let others: Vec<&Append> = appends.iter().filter(|append| !appended.contains(&append.saga)).collect();
+        if !others.is_empty() {
+            let rows = Rows::new()
+                .id("saga_id", others.iter().map(|append| append.saga.to_string()))
+                .int("reached", others.iter().map(|append| last(append)));
+            for row in self.database.fetch(APPENDED_BEFORE, Args::new().id(instance).rows(rows)).await? {
+                appended.insert(saga_id(&row)?);
+            }
+        }
+        Ok(appends.iter().map(|append| appended.contains(&append.saga)).collect())
     }
 
     /// How each admission has ended. Those that were not inserted are looked for by their keys.
     async fn admitted<R>(
         &self,
-        instance: &str,
+        as_of: WriteAs<'_>,
         sagas: &[NewSaga<R>],
         inserted: &[Row],
         door: &Door,
@@ -331,8 +349,10 @@ impl SagaStore {
             let rows = Rows::new()
                 .text("subject", others.iter().map(|saga| &saga.subject))
                 .text("idempotency_key", others.iter().map(|saga| &saga.key));
-            for row in self.database.fetch(EXISTING, rows.into()).await? {
-                let found = (saga_id(&row)?, row.text("fingerprint")?, ticket(&row)?, row.id("owner")?);
+            let args = Args::new().id(as_of.instance.as_str()).int(i64::from(as_of.definition.1)).rows(rows);
+            for row in self.database.fetch(EXISTING, args).await? {
+                let has_begun = row.int("has_begun")? == 1;
+                let found = (saga_id(&row)?, row.text("fingerprint")?, ticket(&row)?, has_begun);
                 existing.insert((row.text("subject")?, row.text("idempotency_key")?), found);
             }
         }
@@ -343,7 +363,7 @@ impl SagaStore {
             }
             match existing.get(&(saga.subject.clone(), saga.key.clone())) {
                 // An earlier try of this very commit took effect though it reported an error.
-                Some((id, _, ticket, owner)) if *id == saga.id => accepted(*ticket, owner == instance),
+                Some((id, _, ticket, has_begun)) if *id == saga.id => accepted(*ticket, *has_begun),
                 Some((id, fingerprint, ..)) => {
                     Admitted::Existing { id: *id, same_request: *fingerprint == saga.fingerprint }
                 }

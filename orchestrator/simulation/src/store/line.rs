@@ -171,7 +171,8 @@ impl Store {
         }
         // An earlier try of this very write was committed though it reported an error.
         let ticket = row.ticket;
-        let is_mine = row.owner == instance && row.sequence == 1;
+        // One that waited, was claimed by another instance and was adopted has begun otherwise.
+        let is_mine = row.owner == instance && row.sequence == 1 && row.log.first() == admission.first.as_ref();
         Some(if is_mine { Admitted::Begun { ticket } } else { Admitted::Queued { ticket } })
     }
 
@@ -233,7 +234,7 @@ impl Store {
         }
         let is_mine = |turn: &Turn| {
             let row = self.rows.get(turn.saga.get()).and_then(Option::as_ref);
-            row.is_some_and(|row| row.owner == instance && row.sequence == 1)
+            row.is_some_and(|row| row.owner == instance && row.sequence == 1 && row.log.first() == Some(&turn.first))
         };
         claim.turns.iter().map(is_mine).collect()
     }
