@@ -112,7 +112,7 @@ impl<R: Clone> Destinations<R> {
     }
 
     /// A call is not to be made any more, if it still waits: its saga does not wait for it. Returns whether it
-    /// waited in a queue. Any other call ends with its batch; if it waits for its half of the batch, it is left out.
+    /// waited in a queue. Any other call ends with its batch; if the batch is sent again in halves, it is left out.
     pub(crate) fn withdraw(&mut self, saga: SagaId, step: StepIndex, direction: Direction) -> bool {
         let is_it = |call: &Call<R>| (call.saga, call.step, call.direction) == (saga, step, direction);
         let waiting = |queues: &[Queue<R>]| queues.iter().map(|queue| queue.calls.len()).sum::<usize>();
@@ -474,6 +474,8 @@ struct Batch<R> {
     part: Vec<usize>,
     /// The parts after it; the next is the last here.
     rest: Vec<Vec<usize>>,
+    /// The calls that are left out of all parts that leave from now on.
+    withdrawn: Vec<usize>,
     /// Of each call, as far as they have come.
     answers: Vec<Option<CallAnswer>>,
     /// The service has answered some part. To find a single operation invalid is an answer.
@@ -490,6 +492,7 @@ impl<R: Clone> Batch<R> {
             sent_at: now,
             part: (0..calls.len()).collect(),
             rest: Vec::new(),
+            withdrawn: Vec::new(),
             answers: vec![None; calls.len()],
             is_answered: false,
             error: None,
@@ -528,7 +531,7 @@ impl<R: Clone> Batch<R> {
             }
             Err(error) if error.code == Code::InvalidArgument && size > 1 => {
                 self.rest.push(self.part.split_off(size / 2));
-                return false;
+                self.leave_out();
             }
             Err(error) => {
                 for place in self.part.drain(..) {
@@ -538,15 +541,24 @@ impl<R: Clone> Batch<R> {
                 self.error = Some(error);
             }
         }
-        self.part = self.rest.pop().unwrap_or_default();
+        if self.part.is_empty() {
+            self.part = self.rest.pop().unwrap_or_default();
+        }
         self.part.is_empty()
     }
 
-    /// Leaves a call out of the parts after the current one.
+    /// Leaves a call out of the parts that have not left: those after the current one, and halves of the current one.
     fn withdraw(&mut self, is_it: impl Fn(&Call<R>) -> bool) {
-        let Self { calls, rest, answers, .. } = self;
-        for part in rest.iter_mut() {
-            for place in part.extract_if(.., |place| is_it(&calls[*place])) {
+        let open = (0..self.calls.len()).filter(|place| self.answers[*place].is_none());
+        self.withdrawn.extend(open.filter(|place| is_it(&self.calls[*place])));
+        self.leave_out();
+    }
+
+    fn leave_out(&mut self) {
+        let Self { number, part, rest, withdrawn, answers, .. } = self;
+        let current = number.is_none().then_some(part);
+        for part in rest.iter_mut().chain(current) {
+            for place in part.extract_if(.., |place| withdrawn.contains(place)) {
                 let error = CallError::new(Code::Cancelled, "the saga does not wait for it any more", None);
                 answers[place] = Some(CallAnswer::Unknown(error));
             }

@@ -310,6 +310,32 @@ fn a_withdrawn_call_is_left_out_of_the_half_that_has_not_left() {
     assert_eq!(answers(&world.succeeded(&second, NOW)), rest);
 }
 
+/// The service finds something invalid in a batch in which a call was withdrawn meanwhile: no half has that call.
+#[test]
+fn a_call_that_was_withdrawn_in_flight_is_left_out_of_both_halves() {
+    let mut world = World::with_one_at_a_time();
+    world.reserve(1..=6, NOW);
+    let whole = world.send_one(NOW);
+    for number in [1, 2, 3, 5] {
+        assert!(!world.destinations.withdraw(id(number), RESERVE, Direction::Forward), "it is in flight");
+    }
+    assert_eq!(world.failed(&whole, Code::InvalidArgument, NOW), []);
+    let last = world.send_one(NOW);
+    assert_eq!(last.sagas, [4, 6], "nothing is left of the first half");
+    let left_out =
+        || CallAnswer::Unknown(CallError::new(Code::Cancelled, "the saga does not wait for it any more", None));
+    let rest = [(1, left_out()), (2, left_out()), (3, left_out()), (4, done(4)), (5, left_out()), (6, done(6))];
+    assert_eq!(answers(&world.succeeded(&last, NOW)), rest);
+
+    world.reserve(7..=8, NOW);
+    let whole = world.send_one(NOW);
+    for number in [7, 8] {
+        world.destinations.withdraw(id(number), RESERVE, Direction::Forward);
+    }
+    assert_eq!(answers(&world.failed(&whole, Code::InvalidArgument, NOW)), [(7, left_out()), (8, left_out())]);
+    assert_eq!(world.destinations.in_flight(), 0);
+}
+
 #[test]
 fn a_batch_fails_only_when_no_part_of_it_was_answered() {
     let mut world = World::with_one_at_a_time();
