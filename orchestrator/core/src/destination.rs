@@ -530,8 +530,10 @@ impl<R: Clone> Batch<R> {
                 }
             }
             Err(error) if error.code == Code::InvalidArgument && size > 1 => {
-                self.rest.push(self.part.split_off(size / 2));
-                self.leave_out();
+                leave_out(&mut self.part, &self.withdrawn, &mut self.answers);
+                // Of what is left in this part, two halves; nothing may be left, or one call.
+                let second = self.part.split_off(self.part.len() / 2);
+                self.rest.extend(Some(second).filter(|second| !second.is_empty()));
             }
             Err(error) => {
                 for place in self.part.drain(..) {
@@ -547,22 +549,12 @@ impl<R: Clone> Batch<R> {
         self.part.is_empty()
     }
 
-    /// Leaves a call out of the parts that have not left: those after the current one, and halves of the current one.
+    /// Leaves a call out of the parts after the current one, and of the halves of the current one if it is sent again.
     fn withdraw(&mut self, is_it: impl Fn(&Call<R>) -> bool) {
         let open = (0..self.calls.len()).filter(|place| self.answers[*place].is_none());
         self.withdrawn.extend(open.filter(|place| is_it(&self.calls[*place])));
-        self.leave_out();
-    }
-
-    fn leave_out(&mut self) {
-        let Self { number, part, rest, withdrawn, answers, .. } = self;
-        let current = number.is_none().then_some(part);
-        for part in rest.iter_mut().chain(current) {
-            for place in part.extract_if(.., |place| withdrawn.contains(place)) {
-                let error = CallError::new(Code::Cancelled, "the saga does not wait for it any more", None);
-                answers[place] = Some(CallAnswer::Unknown(error));
-            }
-        }
+        let Self { rest, withdrawn, answers, .. } = self;
+        rest.iter_mut().for_each(|part| leave_out(part, withdrawn, answers));
         rest.retain(|part| !part.is_empty());
     }
 
@@ -578,6 +570,14 @@ impl<R: Clone> Batch<R> {
             Some(Answered { saga, step, direction, attempt, started_at: self.sent_at, answer: answer? })
         };
         self.calls.iter().zip(self.answers).filter_map(answered).collect()
+    }
+}
+
+/// Takes withdrawn calls out of a part that has not left.
+fn leave_out(part: &mut Vec<usize>, withdrawn: &[usize], answers: &mut [Option<CallAnswer>]) {
+    for place in part.extract_if(.., |place| withdrawn.contains(place)) {
+        let error = CallError::new(Code::Cancelled, "the saga does not wait for it any more", None);
+        answers[place] = Some(CallAnswer::Unknown(error));
     }
 }
 
