@@ -230,19 +230,22 @@ impl<R> Line<R> {
         if !self.claiming.is_empty() || self.state.door.state == DoorState::Paused || free == 0 {
             return None;
         }
-        if now >= self.try_at
-            && let Some(saga) = self.set_aside.pop_front()
+        let claims_to_ms = self.state.claims_to_ms.unwrap_or(NO_BOUND);
+        let is_near = |saga: &QueuedSaga<R>| saga.accepted_at_ms <= claims_to_ms;
+        let retries = now >= self.try_at && !self.set_aside.is_empty();
+        if retries
+            && let Some(at) = self.set_aside.iter().position(is_near)
+            && let Some(saga) = self.set_aside.remove(at)
         {
             return Some(self.claims(vec![saga], true));
         }
-        if self.next.is_empty() || self.set_aside.len() >= SET_ASIDE_MAX {
-            return None;
-        }
-        let claims_to_ms = self.state.claims_to_ms.unwrap_or(NO_BOUND);
-        let may_claim = self.next.iter().take(free.min(self.claim_max));
-        let ready = may_claim.take_while(|saga| saga.accepted_at_ms <= claims_to_ms).count();
+        let may_claim = if self.set_aside.len() < SET_ASIDE_MAX { free.min(self.claim_max) } else { 0 };
+        let ready = self.next.iter().take(may_claim).take_while(|saga| is_near(saga)).count();
         if ready == 0 {
-            self.look_at = self.look_at.min(now + LOOK_AT_OTHERS);
+            // An empty line is read when it changes.
+            if retries || (may_claim > 0 && !self.next.is_empty()) {
+                self.look_at = self.look_at.min(now + LOOK_AT_OTHERS);
+            }
             return None;
         }
         let ready = self.next.drain(..ready).collect();

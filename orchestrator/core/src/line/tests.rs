@@ -332,6 +332,22 @@ fn what_others_have_at_work_is_waited_for() {
     assert_eq!(line.claim(100, again).map(|(_, sagas)| sagas.len()), Some(4), "nobody else is at work");
 }
 
+/// A saga that the database has refused waits for what other instances have at work, as every other claim does.
+#[test]
+fn a_saga_that_was_set_aside_is_not_claimed_far_ahead_of_what_others_have_at_work() {
+    let mut line = line();
+    line.read(Ticket(0), 256, state(0, 2), sagas([2]), START);
+    assert_eq!(line.claim(8, START).map(|(_, sagas)| sagas.len()), Some(1));
+    assert!(line.claim_refused(sagas([2]), START).is_some(), "set aside; it was accepted at 200");
+    let with_bound = |claims_to_ms| LineState { claims_to_ms, ..state(0, 2) };
+    line.seen(with_bound(Some(150)), START);
+    let later = START + CLAIM_AGAIN;
+    assert!(line.claim(8, later).is_none());
+    assert!(line.wake_at().expect("it looks again") <= later + LOOK_AT_OTHERS);
+    line.seen(with_bound(Some(250)), later);
+    assert_eq!(line.claim(8, later).map(|(_, sagas)| sagas.len()), Some(1));
+}
+
 /// A rush of 89,320 clicks at three orchestrators, as it was recorded: the served and the last ticket, each second.
 #[rustfmt::skip]
 const RUSH: [(u64, u64); 44] = [
