@@ -477,7 +477,7 @@ impl Store {
         let claimed = batch
             .claim
             .as_ref()
-            .map(|claim| self.claim(instance, claim, batch.others_claim_to_ms, now_ms))
+            .map(|claim| self.claim(env, instance, claim, batch.others_claim_to_ms, now_ms))
             .unwrap_or_default();
         let appended = batch.appends.iter().map(|append| self.append(env, instance, append)).collect();
         // What leaves the line out of order knows nothing of other instances, and holds none back.

@@ -44,19 +44,28 @@ macro_rules! door_state {
     };
 }
 
-pub(super) use {door_state, first_queued, served};
+/// The least bound that other instances than `$1` have noted. A bound that was not noted anew for a second is none: its
+/// instance has ended or was stopped, and others do not wait for it. One of the future is none either: the clock was set
+/// back.
+macro_rules! others_claim_to {
+    () => {
+        "(SELECT MIN((SELECT CASE WHEN {now_ms} BETWEEN f.noted_at AND f.noted_at + 999 THEN f.claims_to END \
+         FROM line_front f WHERE f.instance_id = i.instance_id ORDER BY f.number DESC LIMIT 1)) \
+         FROM instances i WHERE i.dead = 0 AND i.instance_id <> $1)"
+    };
+}
 
-/// As the instance `$1` has to know it. A bound that was not noted anew for a second is none: its instance has ended or
-/// was stopped, and others do not wait for it. One of the future is none either: the clock was set back.
+pub(super) use {door_state, first_queued, others_claim_to, served};
+
+/// As the instance `$1` has to know it.
 pub(super) const LINE_STATE: &str = concat!(
     "SELECT ",
     served!(),
     " AS served, COALESCE((SELECT MAX(last_ticket) FROM line_tickets), 0) AS last, ",
     door_state!(),
-    " AS door, COALESCE((SELECT d.sentence FROM door d ORDER BY d.number DESC LIMIT 1), '') AS sentence, \
-     (SELECT MIN((SELECT CASE WHEN {now_ms} BETWEEN f.noted_at AND f.noted_at + 999 THEN f.claims_to END FROM line_front f \
-     WHERE f.instance_id = i.instance_id ORDER BY f.number DESC LIMIT 1)) \
-     FROM instances i WHERE i.dead = 0 AND i.instance_id <> $1) AS claims_to"
+    " AS door, COALESCE((SELECT d.sentence FROM door d ORDER BY d.number DESC LIMIT 1), '') AS sentence, ",
+    others_claim_to!(),
+    " AS claims_to"
 );
 const QUEUED: &str = "SELECT s.saga_id, s.ticket, s.created_at, s.request, s.traceparent, s.tracestate FROM sagas s \
      WHERE s.queued = 1 AND s.ticket > $1 ORDER BY s.ticket LIMIT $2";

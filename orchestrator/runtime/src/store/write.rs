@@ -160,7 +160,9 @@ const EXISTING: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.finger
      SELECT a.saga_id, a.subject, a.idempotency_key, a.fingerprint, CAST(0 AS BIGINT), CAST(0 AS BIGINT) FROM {rows} \
      JOIN receipts a ON a.subject = r.subject AND a.idempotency_key = r.idempotency_key";
 
-/// It begins by the definition of its instance. `queued + 0`: the sagas are found by their ids, and not by going through
+/// It begins by the definition of its instance. What other instances have at work is looked at here again, behind the lock
+/// of all claims: they may have claimed since this one has read the line, and a saga that can't be claimed keeps the served
+/// ticket from saying so. `queued + 0`: the sagas are found by their ids, and not by going through
 /// the line, which the database takes for empty when it was empty last night.
 const CLAIM: &str = concat!(
     "UPDATE sagas SET owner = $1, queued = 0, phase = 'running', sequence = 1, updated_at = r.at, definition = $3, \
@@ -169,7 +171,9 @@ const CLAIM: &str = concat!(
     line::served!(),
     " AND ",
     line::door_state!(),
-    " <> 'paused')) AND ",
+    " <> 'paused' AND sagas.created_at <= COALESCE(",
+    line::others_claim_to!(),
+    ", sagas.created_at))) AND ",
     alive!(),
     " RETURNING sagas.saga_id"
 );

@@ -212,16 +212,24 @@ impl Store {
     /// For each turn, whether the saga is this instance's now.
     pub(super) fn claim(
         &mut self,
+        env: &Env,
         instance: InstanceNo,
         claim: &Claim,
         others_claim_to_ms: Option<i64>,
         now_ms: i64,
     ) -> Vec<bool> {
         let is_next = self.line.served == claim.after;
+        let bound_ms = if env.is_broken(Broken::OthersAreNotWaitedFor) {
+            None
+        } else {
+            self.line_for(instance, now_ms).claims_to_ms
+        };
+        let is_near = |queued: Queued| bound_ms.is_none_or(|bound_ms| queued.accepted_at_ms <= bound_ms);
         let fronts = self.fronts_of_others(instance).filter(|front| front.is_unbroken && front.counts(now_ms));
         let claims_to_ms = fronts.map(|front| front.claims_to_ms).min().unwrap_or(i64::MAX);
         for turn in claim.turns.iter().filter(|turn| is_next || turn.is_out_of_order) {
-            if let Some(queued) = self.queued(turn.saga) {
+            let may_claim = |queued: &Queued| turn.is_out_of_order || is_near(*queued);
+            if let Some(queued) = self.queued(turn.saga).filter(may_claim) {
                 let front = ClaimFront {
                     ahead_ms: queued.accepted_at_ms.saturating_sub(claims_to_ms),
                     others_ahead_ms: others_claim_to_ms.map(|to_ms| to_ms.saturating_sub(queued.accepted_at_ms)),

@@ -567,3 +567,27 @@ async fn an_instance_reads_how_far_the_others_let_it_claim() {
     line.fixture.store.execute("UPDATE line_front SET noted_at = noted_at - 1000", Args::new()).await.unwrap();
     assert_eq!(bound(0).await, None, "an instance that has ended or was stopped is not waited for");
 }
+
+/// A saga that can't be claimed keeps the served ticket where it is, whatever others claim behind it.
+#[tokio::test]
+async fn a_claim_looks_again_at_what_others_have_at_work() {
+    let line = Line::new(Backend::Postgres).await;
+    line.admit(0, (0..3).map(|key| waits(&format!("s{key}"), "1")).collect()).await;
+    let later = "UPDATE sagas SET created_at = created_at + 1000 WHERE ticket = 3";
+    line.fixture.store.execute(later, Args::new()).await.unwrap();
+    let (_, rows) = line.read(0).await;
+    let accepted_at = line.row(rows[1].0).await.created_at.0;
+    // The first stays in line.
+    let claims = |number, of: &[(SagaId, Ticket)]| Commit {
+        number: CommitNo { lane: Lane::Log, number },
+        others_claim_to_ms: Some(accepted_at + 250),
+        ..commit(Vec::new(), Some(claim(0, of, false)))
+    };
+    assert_eq!(line.write(1, &claims(1, &rows[1..2])).await.claimed, [true]);
+    assert_eq!(line.served_and_last().await, (0, 3), "the served ticket does not say so");
+    let ahead = claims(1, &rows[2..]);
+    assert_eq!(line.write(2, &ahead).await.claimed, [false], "it was accepted a second later");
+    // As if the first instance had been silent for a second.
+    line.fixture.store.execute("UPDATE line_front SET noted_at = noted_at - 1000", Args::new()).await.unwrap();
+    assert_eq!(line.write(2, &ahead).await.claimed, [true]);
+}
