@@ -2,8 +2,8 @@
 
 use matricula_harness::campus::bundle;
 use matricula_harness::{ROLES, System, submission, submit};
-use matricula_kit::testing::{BACKENDS, POSTGRES_URL, create_postgres};
-use matricula_postgres::PgBouncer;
+use matricula_kit::testing::{BACKENDS, create_postgres};
+use matricula_postgres::{POSTGRES_URL, PgBouncer};
 use matricula_proto::registration::v1::Outcome;
 
 #[tokio::test]

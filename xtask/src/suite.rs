@@ -3,13 +3,10 @@
 //! Promises that the server and its folder are gone afterwards: when the tests fail, when one of them panics, and when
 //! the run is interrupted by a signal.
 
-use matricula_postgres::Cluster;
+use matricula_postgres::{Cluster, POSTGRES_URL};
 
 use crate::child::{self, Signals};
 use crate::{packages, say};
-
-/// Where the tests look for their server: the same name as in `matricula_kit::testing`.
-const POSTGRES_URL: &str = "MATRICULA_TEST_POSTGRES_URL";
 
 /// How much of the server's log is shown when the tests fail: enough for a crash and what led to it.
 const LOG_LINES_SHOWN: usize = 30;

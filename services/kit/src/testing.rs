@@ -9,29 +9,14 @@ mod upgrade;
 
 use std::path::Path;
 
-use crate::database::{Args, Database, DbError, Schema};
+use crate::database::{Database, Schema};
 
 pub use conformance::barrier_holds;
 pub use imports::{import, imported};
+pub use matricula_postgres::{BACKENDS, Backend};
 pub use plans::{RowsRead, scans_of_sqlite};
 pub use proxy::Proxy;
 pub use upgrade::{UPGRADES, Upgrade, upgraded};
-
-/// Environment variable with the URL of a PostgreSQL server on which tests may create databases, without a database
-/// name: `postgres://user@127.0.0.1:5433`. `cargo xtask test` starts one and sets it.
-pub const POSTGRES_URL: &str = "MATRICULA_TEST_POSTGRES_URL";
-
-/// Which database a test runs on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backend {
-    /// A file in a temporary folder.
-    Sqlite,
-    /// A database of its own on the test server.
-    Postgres,
-}
-
-/// Both, in the order in which tests should run: the quick one first.
-pub const BACKENDS: [Backend; 2] = [Backend::Sqlite, Backend::Postgres];
 
 /// A database that goes away with this value.
 pub struct TestDatabase {
@@ -69,31 +54,9 @@ pub async fn empty_database(backend: Backend) -> TestDatabase {
 /// The URL of a new, empty database on the PostgreSQL test server.
 ///
 /// # Panics
-/// When there is no test server, saying how to start one.
+/// When there is no test server, or when the database can't be created.
 pub async fn create_postgres() -> String {
-    let server = std::env::var(POSTGRES_URL).unwrap_or_else(|_| {
-        panic!("{POSTGRES_URL} is not set: run the tests with `cargo xtask test`, which starts a PostgreSQL server")
-    });
-    create_postgres_on(server.trim_end_matches('/')).await
-}
-
-/// The URL of a new, empty database on a PostgreSQL server, whose URL has no database.
-///
-/// # Panics
-/// When it can't be created.
-pub async fn create_postgres_on(server: &str) -> String {
-    let name = format!("test_{}", uuid::Uuid::now_v7().simple());
-    create(server, &name).await.unwrap_or_else(|error| panic!("{server}: can't create a database: {error:?}"));
-    format!("{server}/{name}")
-}
-
-async fn create(server: &str, name: &str) -> Result<(), DbError> {
-    let admin = Database::open(&format!("{server}/postgres")).await?;
-    // Statements are static for good reason; this one name is made here of letters and digits.
-    let sql: &'static str = Box::leak(format!("CREATE DATABASE {name}").into_boxed_str());
-    admin.fetch(sql, Args::new()).await?;
-    admin.close().await;
-    Ok(())
+    Database::create_on(&matricula_postgres::test_server()).await.expect("a new database on the test server")
 }
 
 fn sqlite_url(folder: &Path) -> String {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use matricula_chaos::{Live, Plan, Tempo};
-use matricula_kit::testing::Backend;
+use matricula_postgres::Backend;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs shorter than this break things faster, and with shorter leases.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use comfy_table::{LineStyle, Table, TableStyle};
-use matricula_kit::testing::Backend;
+use matricula_postgres::Backend;
 use serde::Serialize;
 use serde_json::Value;
 

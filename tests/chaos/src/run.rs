@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use matricula_harness::System;
-use matricula_kit::testing::Backend;
+use matricula_postgres::Backend;
 use serde_json::Value;
 
 use crate::live::Live;

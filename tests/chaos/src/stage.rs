@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use matricula_harness::{Cluster, Mode, System};
-use matricula_kit::testing::Backend;
+use matricula_postgres::Backend;
 use tokio::task::JoinHandle;
 
 use crate::proxy::{Fault, Proxy};

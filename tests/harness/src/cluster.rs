@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use matricula_kit::database::{Args, Database};
-use matricula_kit::testing::create_postgres_on;
 use matricula_postgres::Mode;
 
 use crate::PATIENCE;
@@ -64,7 +63,7 @@ impl Cluster {
 
     /// The URL of a new, empty database.
     pub async fn create_database(&self) -> String {
-        create_postgres_on(self.url()).await
+        Database::create_on(self.url()).await.expect("a new database")
     }
 
     /// Stops the server and starts it again at once; returns when it takes connections.

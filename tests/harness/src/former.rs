@@ -1,8 +1,10 @@
 //! Databases as a build of before has left them: its migrations, and the rows that it wrote.
 
 use matricula_kit::database::Migrator;
-use matricula_kit::testing::{Backend, create_postgres};
 use matricula_kit::time;
+use matricula_postgres::Backend;
+
+use crate::create_postgres;
 
 use crate::{ROLES, Sql, System};
 

@@ -19,7 +19,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use matricula_kit::testing::{Backend, create_postgres};
+use matricula_kit::database::Database;
+use matricula_postgres::{Backend, test_server};
 use tonic::transport::{Channel, Endpoint};
 
 pub use client::{Followed, Portals, is_of_connection, is_retryable, is_settled, retry_delay, submission, submit};
@@ -75,6 +76,11 @@ struct Process {
     /// Variables of its environment that are no settings.
     environment: Vec<(String, String)>,
     log: Arc<Mutex<Vec<String>>>,
+}
+
+/// The URL of a new, empty database on the PostgreSQL test server.
+async fn create_postgres() -> String {
+    Database::create_on(&test_server()).await.expect("a new database on the test server")
 }
 
 impl System {

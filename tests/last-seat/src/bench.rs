@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use matricula_kit::database::Database;
 use matricula_kit::id::SectionId;
-use matricula_kit::testing;
 
 use crate::cell::{self, Load, Seen};
 use crate::cpu::{self, Meters};
@@ -49,7 +49,7 @@ pub struct Bench {
 impl Bench {
     /// Measures. Talks to stderr, a line a cell.
     pub async fn run(&self, spec: &Spec) -> anyhow::Result<Report> {
-        let url = testing::create_postgres_on(&self.postgres).await;
+        let url = Database::create_on(&self.postgres).await.expect("a new database");
         let pool = ways::pool(&url, 1).await?;
         let settings = store::settings(&pool).await?;
         let postmaster = cpu::postmaster_of(store::backend_pid(&pool).await?);
@@ -68,7 +68,7 @@ impl Bench {
             }
         }
         if let Some(redis) = self.redis.as_ref().filter(|_| spec.lapses > 0) {
-            let url = testing::create_postgres_on(&self.postgres).await;
+            let url = Database::create_on(&self.postgres).await.expect("a new database");
             report.lapses = lapse::run(&url, redis, spec.lapses).await?;
         }
         pool.close().await;
@@ -83,7 +83,7 @@ impl Bench {
         clients: usize,
         meters: &Meters,
     ) -> anyhow::Result<Cell> {
-        let url = testing::create_postgres_on(&self.postgres).await;
+        let url = Database::create_on(&self.postgres).await.expect("a new database");
         let ids = (0..sections).map(|number| SectionId::try_new(format!("C{number:03}-L1")));
         let ids: Arc<[SectionId]> = ids.collect::<Result<Vec<_>, _>>()?.into();
         let (capacity, connections) = (spec.capacity, spec.connections);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use matricula_kit::testing::POSTGRES_URL;
 use matricula_last_seat::{Bench, Guard, Kind, RedisServer, Report, Spec};
+use matricula_postgres::POSTGRES_URL;
 
 /// Fewer than the clients ask for at least: every way sells all of them.
 const SEATS: i32 = 20;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use matricula_harness::Cluster;
-use matricula_kit::testing::Backend;
 use matricula_load::{Place, Table, line, spike, unfinished};
+use matricula_postgres::Backend;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Load tests against separate processes of the binary beside this one.

@@ -1,7 +1,7 @@
 //! Where a load test runs: which database its processes have.
 
 use matricula_harness::{Cluster, System};
-use matricula_kit::testing::Backend;
+use matricula_postgres::Backend;
 
 const ORCHESTRATOR: &str = "orchestrator";
 /// The process that serves everything.

@@ -3,12 +3,14 @@
 
 mod binaries;
 mod cluster;
+mod database;
 mod pgbouncer;
 mod port;
 mod user;
 
 pub use binaries::find as find_binaries;
 pub use cluster::{Cluster, Mode};
+pub use database::{BACKENDS, Backend, POSTGRES_URL, test_server};
 pub use pgbouncer::PgBouncer;
 pub use port::ReservedPort;
 pub use user::is_root;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use matricula_engine::Outcome;
 use matricula_kit::database::{Args, Database};
-use matricula_kit::testing::{Backend, POSTGRES_URL};
+use matricula_kit::testing::Backend;
+use matricula_postgres::POSTGRES_URL;
 use matricula_runtime::{RuntimeConfig, SagaFilter, StoreError, Submitted};
 
 use crate::system::{Place, System, config, eventually, new, order, within};

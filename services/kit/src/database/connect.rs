@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use sqlx::PgPool;
 use sqlx::migrate::{MigrateError, Migration, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -39,36 +40,58 @@ const REPLICA_PATIENCE: Duration = Duration::from_secs(1);
 impl Database {
     /// Opens `sqlite:path` or `postgres://...`. A SQLite file is created when it is not there, unless the URL has
     /// `mode=rw`, and locked: one process at a time may have it.
-    pub async fn open(url: &str) -> Result<Self, DbError> {
-        match DatabaseUrl::parse(url).map_err(unusable)? {
-            DatabaseUrl::Sqlite { path, create } => open_sqlite(&path, create).await,
-            DatabaseUrl::Postgres(options) => open_postgres(plain(*options)).await,
-        }
+    pub fn open(url: &str) -> BoxFuture<'_, Result<Self, DbError>> {
+        Box::pin(async move {
+            match DatabaseUrl::parse(url).map_err(unusable)? {
+                DatabaseUrl::Sqlite { path, create } => open_sqlite(&path, create).await,
+                DatabaseUrl::Postgres(options) => open_postgres(plain(*options)).await,
+            }
+        })
+    }
+
+    /// Creates an empty database with a new name on a PostgreSQL server, whose URL has no database, and returns the URL
+    /// of the database: for tests and measurements.
+    pub fn create_on(server: &str) -> BoxFuture<'_, Result<String, DbError>> {
+        Box::pin(async move {
+            let name = format!("test_{}", uuid::Uuid::now_v7().simple());
+            let admin = Self::open(&format!("{server}/postgres")).await?;
+            // Statements are static for good reason. This name is made here of letters and digits.
+            let sql: &'static str = Box::leak(format!("CREATE DATABASE {name}").into_boxed_str());
+            admin.fetch(sql, Args::new()).await?;
+            admin.close().await;
+            Ok(format!("{server}/{name}"))
+        })
     }
 
     /// A replica that follows a PostgreSQL database, for reads that may be as old as it is behind. It is connected to
     /// when it is first read from, so that nothing else has to wait for it, or ends with it; what can't be used at all
     /// is refused at once when it answers within a second.
-    pub async fn replica(url: &str) -> Result<Self, DbError> {
-        let DatabaseUrl::Postgres(options) = DatabaseUrl::parse(url).map_err(unusable)? else {
-            return Err(DbError::Setup("the URL of a replica must begin with postgres://".to_owned()));
-        };
-        let options = plain(*options);
-        // With any other error it is away, or not reached yet: the lists come from the database itself meanwhile.
-        if let Err(error @ DbError::Setup(_)) = session::probe(&options, session::OF_READERS, REPLICA_PATIENCE).await {
-            return Err(error);
-        }
-        Ok(postgres(options))
+    pub fn replica(url: &str) -> BoxFuture<'_, Result<Self, DbError>> {
+        Box::pin(async move {
+            let DatabaseUrl::Postgres(options) = DatabaseUrl::parse(url).map_err(unusable)? else {
+                return Err(DbError::Setup("the URL of a replica must begin with postgres://".to_owned()));
+            };
+            let options = plain(*options);
+            // With any other error it is away, or not reached yet: the lists come from the database itself meanwhile.
+            if let Err(error @ DbError::Setup(_)) =
+                session::probe(&options, session::OF_READERS, REPLICA_PATIENCE).await
+            {
+                return Err(error);
+            }
+            Ok(postgres(options))
+        })
     }
 
     /// Brings the schema up to date. A PostgreSQL database on which no migration was run gets compact ids at once; any
     /// other keeps the form that it has.
-    pub async fn migrate(&self, schema: &Schema<'_>) -> Result<(), DbError> {
-        let was = self.run(schema.migrations()).await?;
-        if was == Progress::Empty {
-            self.begin_compact(schema).await?;
-        }
-        Ok(())
+    pub fn migrate<'a>(&'a self, schema: &'a Schema<'a>) -> BoxFuture<'a, Result<(), DbError>> {
+        Box::pin(async move {
+            let was = self.run(schema.migrations()).await?;
+            if was == Progress::Empty {
+                self.begin_compact(schema).await?;
+            }
+            Ok(())
+        })
     }
 
     /// The same as a build did that knew no compact ids.
@@ -79,16 +102,18 @@ impl Database {
 
     /// Has PostgreSQL leave room in the pages of these tables, whose rows change soon after they were written: such a
     /// change then stays on its page, and no index has to be told. SQLite changes rows in place.
-    pub async fn set_fillfactor(&self, tables: &[&'static str]) -> Result<(), DbError> {
-        let Self::Postgres(_) = self else { return Ok(()) };
-        let mut tx = self.begin().await?;
-        // Replicas that start together come here one after the other.
-        tx.fetch(ONE_AT_A_TIME, Args::new()).await?;
-        let rows = Rows::new().text("name", tables.iter().copied());
-        for table in tx.fetch(WITHOUT_ROOM, rows.into()).await? {
-            tx.alter(format!("ALTER TABLE {} SET (fillfactor = {FILL_PERCENT})", table.text("name")?)).await?;
-        }
-        tx.commit().await
+    pub fn set_fillfactor<'a>(&'a self, tables: &'a [&'static str]) -> BoxFuture<'a, Result<(), DbError>> {
+        Box::pin(async move {
+            let Self::Postgres(_) = self else { return Ok(()) };
+            let mut tx = self.begin().await?;
+            // Replicas that start together come here one after the other.
+            tx.fetch(ONE_AT_A_TIME, Args::new()).await?;
+            let rows = Rows::new().text("name", tables.iter().copied());
+            for table in tx.fetch(WITHOUT_ROOM, rows.into()).await? {
+                tx.alter(format!("ALTER TABLE {} SET (fillfactor = {FILL_PERCENT})", table.text("name")?)).await?;
+            }
+            tx.commit().await
+        })
     }
 
     /// Runs the migrations that are missing, and returns how far the database was before.

@@ -14,6 +14,9 @@
 //! as it can: most batches are two round trips. Columns that a role names as ids in its [`Schema`] are bound and read by
 //! `id`, whichever form the database has (`ids`). In an upsert, SQLite wants `WHERE true` between the rows and `ON
 //! CONFLICT`.
+//!
+//! Public functions return boxed futures. The compiler generates the code of an `async fn` again in each crate that awaits
+//! it, here with the drivers and TLS inside it. The code of a boxed future is generated once, in this crate.
 
 mod compact;
 mod connect;
@@ -34,6 +37,7 @@ mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, SqlitePool};
 use tokio::time::timeout;
@@ -130,24 +134,28 @@ impl PostgresDatabase {
 impl Database {
     /// Begins a transaction that writes. On SQLite it takes the write lock at once; on PostgreSQL it is ended by the
     /// server when nothing comes of it for 4 s.
-    pub async fn begin(&self) -> Result<Tx, DbError> {
-        let mut tx = self.write().await?;
-        tx.begin().await?;
-        Ok(tx)
+    pub fn begin(&self) -> BoxFuture<'_, Result<Tx, DbError>> {
+        Box::pin(async move {
+            let mut tx = self.write().await?;
+            tx.begin().await?;
+            Ok(tx)
+        })
     }
 
     /// The same, but it begins with the first that is sent: what is queued before needs no message of its own.
-    pub async fn write(&self) -> Result<Tx, DbError> {
-        Ok(Tx::new(match self {
-            Self::Sqlite(sqlite) => Backend::Sqlite(sqlite.writer.acquire().await?),
-            Self::Postgres(postgres) => Backend::Postgres(postgres.writers.acquire().await?),
-        }))
+    pub fn write(&self) -> BoxFuture<'_, Result<Tx, DbError>> {
+        Box::pin(async move {
+            Ok(Tx::new(match self {
+                Self::Sqlite(sqlite) => Backend::Sqlite(sqlite.writer.acquire().await?),
+                Self::Postgres(postgres) => Backend::Postgres(postgres.writers.acquire().await?),
+            }))
+        })
     }
 
     /// Begins a transaction that reads one state of the database, for 300 s at most: then it is given up, whether its
     /// reader goes on or not.
-    pub async fn snapshot(&self) -> Result<Tx, DbError> {
-        self.snapshot_within(SNAPSHOT_MAX).await
+    pub fn snapshot(&self) -> BoxFuture<'_, Result<Tx, DbError>> {
+        Box::pin(async move { self.snapshot_within(SNAPSHOT_MAX).await })
     }
 
     /// The same, for as long as given.
@@ -171,19 +179,21 @@ impl Database {
     }
 
     /// Reads committed rows outside of any transaction. PostgreSQL has 15 s to answer.
-    pub async fn fetch(&self, sql: &'static str, args: Args) -> Result<Vec<Row>, DbError> {
-        match self {
-            Self::Sqlite(sqlite) => {
-                let query = statement::sqlite(sql, args)?;
-                let mut connection = pool::opened(&sqlite.readers).await?;
-                Ok(query.fetch_all(&mut *connection).await?.into_iter().map(Row::from).collect())
+    pub fn fetch(&self, sql: &'static str, args: Args) -> BoxFuture<'_, Result<Vec<Row>, DbError>> {
+        Box::pin(async move {
+            match self {
+                Self::Sqlite(sqlite) => {
+                    let query = statement::sqlite(sql, args)?;
+                    let mut connection = pool::opened(&sqlite.readers).await?;
+                    Ok(query.fetch_all(&mut *connection).await?.into_iter().map(Row::from).collect())
+                }
+                Self::Postgres(postgres) => match postgres.fetch(sql, args.clone()).await {
+                    // The second asks for the form.
+                    Err(DbError::IdsConverted(_)) => postgres.fetch(sql, args).await,
+                    fetched => fetched,
+                },
             }
-            Self::Postgres(postgres) => match postgres.fetch(sql, args.clone()).await {
-                // The second asks for the form.
-                Err(DbError::IdsConverted(_)) => postgres.fetch(sql, args).await,
-                fetched => fetched,
-            },
-        }
+        })
     }
 
     /// Whether several processes may share it.
@@ -192,28 +202,32 @@ impl Database {
     }
 
     /// Whether it answers. On PostgreSQL by the way of the writers, which no crowd of readers can block.
-    pub async fn ping(&self) -> Result<(), DbError> {
-        match self {
-            Self::Sqlite(_) => self.fetch(PING, Args::new()).await.map(drop),
-            Self::Postgres(_) => {
-                let mut tx = self.write().await?;
-                tx.send(PING, Args::new());
-                tx.commit().await
+    pub fn ping(&self) -> BoxFuture<'_, Result<(), DbError>> {
+        Box::pin(async move {
+            match self {
+                Self::Sqlite(_) => self.fetch(PING, Args::new()).await.map(drop),
+                Self::Postgres(_) => {
+                    let mut tx = self.write().await?;
+                    tx.send(PING, Args::new());
+                    tx.commit().await
+                }
             }
-        }
+        })
     }
 
     /// Closes every connection; what is in flight ends first.
-    pub async fn close(&self) {
-        match self {
-            Self::Sqlite(sqlite) => {
-                sqlite.readers.close().await;
-                sqlite.writer.close().await;
+    pub fn close(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            match self {
+                Self::Sqlite(sqlite) => {
+                    sqlite.readers.close().await;
+                    sqlite.writer.close().await;
+                }
+                Self::Postgres(postgres) => {
+                    postgres.readers.close().await;
+                    postgres.writers.close().await;
+                }
             }
-            Self::Postgres(postgres) => {
-                postgres.readers.close().await;
-                postgres.writers.close().await;
-            }
-        }
+        })
     }
 }

@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -41,46 +42,50 @@ pub enum Heard {
 impl Database {
     /// Begins to listen to a channel, or `None` where no other process can write. It has a connection of its own until
     /// it is dropped.
-    pub async fn listen(&self, channel: &'static str) -> Result<Option<Notifications>, DbError> {
-        let Self::Postgres(postgres) = self else { return Ok(None) };
-        // Not one of the readers: a connection that hangs comes back only when the system gives it up, a quarter of an
-        // hour later.
-        let patience = postgres.readers.options().get_acquire_timeout();
-        let own =
-            PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None).acquire_timeout(patience);
-        let own = own.after_connect(|connection, _| Box::pin(session::begin(connection, session::OF_READERS)));
-        let own = own.connect_lazy_with((*postgres.readers.connect_options()).clone());
-        let mut listener = PgListener::connect_with(&own).await?;
-        listener.eager_reconnect(false);
-        listener.listen(channel).await?;
-        Ok(Some(Notifications { listener, ask_at: Instant::now() + ASK_EVERY, answered: None }))
+    pub fn listen(&self, channel: &'static str) -> BoxFuture<'_, Result<Option<Notifications>, DbError>> {
+        Box::pin(async move {
+            let Self::Postgres(postgres) = self else { return Ok(None) };
+            // Not one of the readers: a connection that hangs comes back only when the system gives it up, a quarter of an
+            // hour later.
+            let patience = postgres.readers.options().get_acquire_timeout();
+            let own =
+                PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None).acquire_timeout(patience);
+            let own = own.after_connect(|connection, _| Box::pin(session::begin(connection, session::OF_READERS)));
+            let own = own.connect_lazy_with((*postgres.readers.connect_options()).clone());
+            let mut listener = PgListener::connect_with(&own).await?;
+            listener.eager_reconnect(false);
+            listener.listen(channel).await?;
+            Ok(Some(Notifications { listener, ask_at: Instant::now() + ASK_EVERY, answered: None }))
+        })
     }
 }
 
 impl Notifications {
     /// Waits for the next payload, or for the certainty that all of a moment have been heard. `None`, or an error,
     /// means that payloads may have been missed: listen again, and read the state anew.
-    pub async fn next(&mut self) -> Result<Option<Heard>, DbError> {
-        loop {
-            if let Some(moment) = self.answered {
-                // What came before the answer is heard before it.
-                if let Some(before) = self.listener.next_buffered() {
-                    return Ok(Some(Heard::Payload(before.payload().to_owned())));
+    pub fn next(&mut self) -> BoxFuture<'_, Result<Option<Heard>, DbError>> {
+        Box::pin(async move {
+            loop {
+                if let Some(moment) = self.answered {
+                    // What came before the answer is heard before it.
+                    if let Some(before) = self.listener.next_buffered() {
+                        return Ok(Some(Heard::Payload(before.payload().to_owned())));
+                    }
+                    self.answered = None;
+                    return Ok(Some(Heard::Complete(moment)));
                 }
-                self.answered = None;
-                return Ok(Some(Heard::Complete(moment)));
+                // Payloads that come without a pause must not put the question off.
+                if Instant::now() < self.ask_at
+                    && let Ok(heard) = timeout_at(self.ask_at, self.listener.try_recv()).await
+                {
+                    return Ok(heard?.map(|notification| Heard::Payload(notification.payload().to_owned())));
+                }
+                let asked_at = time::now();
+                let answered = timeout(LOST_AFTER, sqlx::raw_sql(PING).execute(&mut self.listener)).await;
+                answered.map_err(|_| DbError::no_answer_within(LOST_AFTER))??;
+                (self.answered, self.ask_at) = (Some(asked_at), Instant::now() + ASK_EVERY);
             }
-            // Payloads that come without a pause must not put the question off.
-            if Instant::now() < self.ask_at
-                && let Ok(heard) = timeout_at(self.ask_at, self.listener.try_recv()).await
-            {
-                return Ok(heard?.map(|notification| Heard::Payload(notification.payload().to_owned())));
-            }
-            let asked_at = time::now();
-            let answered = timeout(LOST_AFTER, sqlx::raw_sql(PING).execute(&mut self.listener)).await;
-            answered.map_err(|_| DbError::no_answer_within(LOST_AFTER))??;
-            (self.answered, self.ask_at) = (Some(asked_at), Instant::now() + ASK_EVERY);
-        }
+        })
     }
 }
 

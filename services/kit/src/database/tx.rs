@@ -9,6 +9,7 @@
 //! statement sees what was committed before it began, as if it had been sent by itself.
 
 use futures::TryStreamExt as _;
+use futures::future::BoxFuture;
 use sqlx::{AssertSqlSafe, Either, Executor as _, SqlitePool};
 use tokio::time::timeout;
 
@@ -71,8 +72,8 @@ impl Tx {
     }
 
     /// The rows of a query.
-    pub async fn rows(&mut self, pending: PendingQuery) -> Result<Vec<Row>, DbError> {
-        Ok(self.answer(pending).await?.rows)
+    pub fn rows(&mut self, pending: PendingQuery) -> BoxFuture<'_, Result<Vec<Row>, DbError>> {
+        Box::pin(async move { Ok(self.answer(pending).await?.rows) })
     }
 
     /// Sends a statement whose answer is not needed: in the next message, or with the commit, which fails if it fails.
@@ -81,41 +82,47 @@ impl Tx {
     }
 
     /// Runs a statement and returns how many rows it changed.
-    pub async fn execute(&mut self, sql: &'static str, args: Args) -> Result<u64, DbError> {
-        let pending = self.queue(sql, args);
-        Ok(self.answer(pending).await?.rows_changed)
+    pub fn execute(&mut self, sql: &'static str, args: Args) -> BoxFuture<'_, Result<u64, DbError>> {
+        Box::pin(async move {
+            let pending = self.queue(sql, args);
+            Ok(self.answer(pending).await?.rows_changed)
+        })
     }
 
     /// Runs a statement and returns its rows.
-    pub async fn fetch(&mut self, sql: &'static str, args: Args) -> Result<Vec<Row>, DbError> {
-        let pending = self.queue(sql, args);
-        self.rows(pending).await
+    pub fn fetch(&mut self, sql: &'static str, args: Args) -> BoxFuture<'_, Result<Vec<Row>, DbError>> {
+        Box::pin(async move {
+            let pending = self.queue(sql, args);
+            self.rows(pending).await
+        })
     }
 
     /// Sends what is not sent yet, and commits. After an error it is not known whether the transaction took effect.
-    pub async fn commit(self) -> Result<(), DbError> {
-        Ok(self.commit_checked().await?)
+    pub fn commit(self) -> BoxFuture<'static, Result<(), DbError>> {
+        Box::pin(async move { Ok(self.commit_checked().await?) })
     }
 
     /// The same; the error says whether a transaction that failed may have taken effect.
-    pub async fn commit_checked(self) -> Result<(), CommitError> {
-        self.commit_answered().await.map(drop)
+    pub fn commit_checked(self) -> BoxFuture<'static, Result<(), CommitError>> {
+        Box::pin(async move { self.commit_answered().await.map(drop) })
     }
 
     /// Sends what is queued and the commit in one message, and returns the answers. A transaction that is sent as a
     /// whole holds its locks for no longer than the server needs for it: a client that is stopped in the middle of it
     /// holds none.
-    pub async fn commit_answered(mut self) -> Result<Answers, CommitError> {
-        self.flush(Ending::Commit).await?;
-        match self.backend {
-            // It was sent with the statements.
-            Backend::Sqlite(_) | Backend::Postgres(_) => {}
-            Backend::SqliteSnapshot(snapshot) => snapshot.end().await.map_err(CommitError::InDoubt)?,
-            Backend::PostgresSnapshot(PostgresSnapshot { snapshot, .. }) => {
-                snapshot.end().await.map_err(CommitError::InDoubt)?;
+    pub fn commit_answered(mut self) -> BoxFuture<'static, Result<Answers, CommitError>> {
+        Box::pin(async move {
+            self.flush(Ending::Commit).await?;
+            match self.backend {
+                // It was sent with the statements.
+                Backend::Sqlite(_) | Backend::Postgres(_) => {}
+                Backend::SqliteSnapshot(snapshot) => snapshot.end().await.map_err(CommitError::InDoubt)?,
+                Backend::PostgresSnapshot(PostgresSnapshot { snapshot, .. }) => {
+                    snapshot.end().await.map_err(CommitError::InDoubt)?;
+                }
             }
-        }
-        Ok(Answers(self.answers))
+            Ok(Answers(self.answers))
+        })
     }
 
     /// Begins now, instead of with the first that is sent.

@@ -6,7 +6,8 @@ use matricula_postgres::PgBouncer;
 
 use super::*;
 use crate::database::{Args, Database, Heard, Rows};
-use crate::testing::{POSTGRES_URL, create_postgres};
+use crate::testing::create_postgres;
+use matricula_postgres::POSTGRES_URL;
 
 /// Texts that mean something else where literals have escapes, or where a missing text is one.
 const TEXTS: [&str; 7] = [r"a\b", r"\", r"\'; DROP TABLE x; --", "'", r#"""#, "NULL", "ñ–𝄞"];
