@@ -1,5 +1,5 @@
-//! Holds the arrows between the crates: `src` -> `orchestrator/*`, `services/*` -> `services/kit` -> `proto`; no service
-//! knows the orchestrator or another service, and the engine knows nothing.
+//! Holds the arrows between the crates: `src` -> `orchestrator/*`, `services/*` -> `services/kit` -> `proto`; no
+//! service knows the orchestrator or another service, and the engine knows nothing.
 //!
 //! Asks cargo for the graph of dependencies, so that no crate gets around it.
 

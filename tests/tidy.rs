@@ -1,7 +1,10 @@
-//! Holds what the code's order promises and no compiler checks: where SQL may be, what stays out of the pure parts, that
-//! every file says what it is for, and that none grows too long.
+//! Holds what the code's order promises and no compiler checks: where SQL may be, what stays out of the pure parts,
+//! that every file says what it is for, and that none grows too long.
 
 use std::path::{Path, PathBuf};
+
+#[path = "tidy/words.rs"]
+mod words;
 
 /// A longer file has more than one job. An idea is not split to meet a smaller number.
 const LINES_MAX: usize = 900;
@@ -119,8 +122,8 @@ fn names(line: &str, word: &str) -> bool {
     })
 }
 
-/// Every Rust file of ours, as a path from the root with `/`, in order.
-fn sources(root: &Path) -> Vec<(String, String)> {
+/// Every file of ours with such a name, as a path from the root with `/`, and its text, in order.
+fn files(root: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut open: Vec<PathBuf> = vec![root.to_owned()];
     while let Some(folder) = open.pop() {
@@ -130,8 +133,8 @@ fn sources(root: &Path) -> Vec<(String, String)> {
                 if !name.starts_with('.') && name != "target" {
                     open.push(path);
                 }
-            } else if name.ends_with(".rs") {
-                let source = std::fs::read_to_string(&path).expect("a source file");
+            } else if is_wanted(&name) {
+                let source = std::fs::read_to_string(&path).expect("a file of text");
                 let relative = path.strip_prefix(root).expect("below the root").to_string_lossy().replace('\\', "/");
                 found.push((relative, source));
             }
@@ -139,6 +142,11 @@ fn sources(root: &Path) -> Vec<(String, String)> {
     }
     found.sort();
     found
+}
+
+/// Every Rust file of ours.
+fn sources(root: &Path) -> Vec<(String, String)> {
+    files(root, |name| name.ends_with(".rs"))
 }
 
 #[test]

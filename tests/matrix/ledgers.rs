@@ -90,8 +90,8 @@ impl<'a> Traces<'a> {
         Self(traces)
     }
 
-    /// How often the effect of each step stands, for a registration of one section to add, or one to drop that an earlier
-    /// registration had added, or both.
+    /// How often the effect of each step stands, for a registration of one section to add, or one to drop that an
+    /// earlier registration had added, or both.
     pub fn effects(&self, saga: SagaId, earlier: Option<SagaId>, adds: bool) -> Effects {
         use EnrollmentStatus::{Dropped, Enrolled, Pending};
         let none = Trace::default();

@@ -140,8 +140,8 @@ impl Campus {
         assert!(matches!(self.send(subject, &undo).await, CallAnswer::Done(_)));
     }
 
-    /// Has the pivot of version 2 refused: a rival marks the enrollment that the case drops. The pivot of a case without a
-    /// drop is withdrawn before it comes.
+    /// Has the pivot of version 2 refused: a rival marks the enrollment that the case drops. The pivot of a case
+    /// without a drop is withdrawn before it comes.
     async fn refuse_to_enroll(&self, subject: &mut Subject) {
         let (Some(section), Some(earlier)) = (subject.request.drops.first(), subject.earlier) else {
             return self.undo(subject, step::ENROLL).await;
@@ -253,8 +253,8 @@ fn of_rival(rival: SagaId) -> Option<Operation> {
     })
 }
 
-/// A student for each case, with a section to drop and one to add, made such that what is to refuse refuses: too late to
-/// drop and no permission to add, no seat, no credit.
+/// A student for each case, with a section to drop and one to add, made such that what is to refuse refuses: too late
+/// to drop and no permission to add, no seat, no credit.
 async fn import(channels: &Channels, cases: &[(usize, Vec<&'static str>)]) {
     let refuses = |refusing: &[&str], step: &str| refusing.contains(&step);
     let term = |term: &str| {

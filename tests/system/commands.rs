@@ -1,4 +1,5 @@
-//! The command line as people and programs use it: JSON of every command, exit codes, ids, full disks, hang-ups, colours.
+//! The command line as people and programs use it: JSON of every command, exit codes, ids, full disks, hang-ups,
+//! colours.
 
 mod endings;
 mod ids;
@@ -65,7 +66,8 @@ impl Made {
     }
 }
 
-/// What programs rely on, wherever it is in a document: moments are RFC 3339, ids are whole, what is one of several is named.
+/// What programs rely on, wherever it is in a document: moments are RFC 3339, ids are whole, what is one of several is
+/// named.
 #[track_caller]
 fn check_stable(path: &str, value: &Value) {
     match value {
@@ -140,7 +142,8 @@ async fn every_command_that_shows_something_has_json() {
         if command.path == "saga cancel" {
             let waiting = SubmitRegistrationRequest { wait_ms: 0, ..submission("S8", "k8", &["A"], &[]) };
             let parked = submit(&system.channel("orchestrator").await, waiting).await.registration_id;
-            // A cancel that comes before the call of fees is carried out at once: there is nothing at fees to be undone.
+            // A cancel that comes before the call of fees is carried out at once: there is nothing at fees to be
+            // undone.
             let waits = |destination: &Value| destination["name"] == "fees" && destination["waiting"] != 0;
             let destinations = || json(&system, &["saga", "destinations"]);
             let is_parked = || destinations().as_array().is_some_and(|all| all.iter().any(waits));

@@ -1,5 +1,5 @@
-//! Databases that fail under the running system: PostgreSQL restarted in the middle of a rush and of the recovery from it,
-//! made read-only, away at a start, out of connections; SQLite locked by somebody else, and a full disk.
+//! Databases that fail under the running system: PostgreSQL restarted in the middle of a rush and of the recovery from
+//! it, made read-only, away at a start, out of connections; SQLite locked by somebody else, and a full disk.
 //!
 //! What must hold is the same each time: clear errors meanwhile, nothing lost, recovery by itself, no process ended.
 

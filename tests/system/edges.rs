@@ -1,4 +1,5 @@
-//! What clients of all kinds meet at the ports: reflection in both versions, packed requests, browsers of other origins.
+//! What clients of all kinds meet at the ports: reflection in both versions, packed requests, browsers of other
+//! origins.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;

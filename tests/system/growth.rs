@@ -1,5 +1,5 @@
-//! Finished sagas leave the databases while registrations go on: what is answered, listed and audited stays the same, and
-//! the archive has the rest.
+//! Finished sagas leave the databases while registrations go on: what is answered, listed and audited stays the same,
+//! and the archive has the rest.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};

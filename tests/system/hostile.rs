@@ -1,5 +1,5 @@
-//! Hostile input: every RPC of every service gets every field bad in every way, at random, and bytes that are no message.
-//! It answers what the contract says, and stays up.
+//! Hostile input: every RPC of every service gets every field bad in every way, at random, and bytes that are no
+//! message. It answers what the contract says, and stays up.
 //!
 //! `HOSTILE_ROUNDS=5000 cargo test --test system hostile` sends so many random messages to every RPC (20 otherwise);
 //! `HOSTILE_SEED` repeats a run.

@@ -123,7 +123,8 @@ async fn what_is_closed_takes_nothing_new_and_keeps_its_records() {
     portal.enrolled("S8", &["M1-F"], &[]).await;
     portal.enrolled("S1", &["E1-F"], &[]).await;
 
-    // A student who is marked, one whose login is switched off, one whose role has ended, one who teaches now, one who is gone.
+    // A student who is marked, one whose login is switched off, one whose role has ended, one who teaches now, one who
+    // is gone.
     files.edit("users.csv", "S8,,true", "S8,tobedeleted,true");
     files.edit("users.csv", "S7,,true", "S7,,false");
     files.edit("roles.csv", "r6,,S6,primary,student,,,", "r6,,S6,primary,student,,2020-06-30,");

@@ -157,8 +157,8 @@ async fn a_stuck_saga_is_explained_and_decided_at_another_replica() {
     watch.wait().expect("it ends");
 }
 
-/// A service is away with a pivot that waits for it, somebody finds that nothing is enrolled, and the service comes back: the
-/// pivot does not come after all, and split what is told from what is official.
+/// A service is away with a pivot that waits for it, somebody finds that nothing is enrolled, and the service comes
+/// back: the pivot does not come after all, and split what is told from what is official.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pivot_that_was_found_refused_does_not_come_later() {
     let mut system = System::separate(Backend::Postgres, &[]).await;
@@ -196,8 +196,8 @@ async fn a_pivot_that_was_found_refused_does_not_come_later() {
     assert!(listed.is_empty(), "{listed:?}");
 }
 
-/// A service is away under load: it is the cause that operators see, with its error and the number of sagas that wait for
-/// it, and not the registrations that wait for others.
+/// A service is away under load: it is the cause that operators see, with its error and the number of sagas that wait
+/// for it, and not the registrations that wait for others.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_does_not_answer_is_named_as_the_cause() {
     const STUDENTS: u32 = 6;

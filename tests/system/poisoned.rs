@@ -10,8 +10,8 @@ use matricula_proto::registration::v1::Outcome;
 /// How often a fact is looked for that nobody tells.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A corruption: its name, what it does to the saga `$`, and what `saga show` says of it then. An entry of a log begins with
-/// `ENTRY` and the number of its first event, as a character: a quotation mark is 2, and an apostrophe is 7.
+/// A corruption: its name, what it does to the saga `$`, and what `saga show` says of it then. An entry of a log begins
+/// with `ENTRY` and the number of its first event, as a character: a quotation mark is 2, and an apostrophe is 7.
 type Poison = (&'static str, &'static str, &'static str);
 
 const POISONS: [Poison; 6] = [

@@ -1,5 +1,5 @@
-//! Three orchestrators on one PostgreSQL, as real processes: one is killed, stopped past its lease, restarted under load,
-//! or has a wrong clock; whoever waits for a registration gets its outcome from any of them.
+//! Three orchestrators on one PostgreSQL, as real processes: one is killed, stopped past its lease, restarted under
+//! load, or has a wrong clock; whoever waits for a registration gets its outcome from any of them.
 
 mod clocks;
 mod restarts;
@@ -101,8 +101,8 @@ async fn eventually(what: &str, mut fact: impl AsyncFnMut() -> bool) {
     assert!(tokio::time::timeout(PATIENCE, looking).await.is_ok(), "never: {what}");
 }
 
-/// Students who click one after the other, each as soon as the one before has an outcome: the load goes on, however fast
-/// or slow the system is, until it is ended.
+/// Students who click one after the other, each as soon as the one before has an outcome: the load goes on, however
+/// fast or slow the system is, until it is ended.
 struct Load {
     clicks: JoinSet<Vec<Followed>>,
     ending: Arc<AtomicBool>,

@@ -158,8 +158,8 @@ fn rename(bundle: &mut Bundle, prefix: &str) {
     }
 }
 
-/// An expression of course codes such as `C101 and (C102:B or C103)`, with the prefix before each code: what begins with
-/// a letter and has a digit.
+/// An expression of course codes such as `C101 and (C102:B or C103)`, with the prefix before each code: what begins
+/// with a letter and has a digit.
 fn with_codes(expression: &str, prefix: &str) -> String {
     let words = expression.split_inclusive([' ', '(', ')']);
     let is_code = |word: &&str| word.chars().any(|c| c.is_ascii_digit());

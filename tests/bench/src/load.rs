@@ -1,4 +1,5 @@
-//! The closed loop: so many students at a time, each waits for the outcome of a click and takes the next of the morning.
+//! The closed loop: so many students at a time, each waits for the outcome of a click and takes the next of the
+//! morning.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

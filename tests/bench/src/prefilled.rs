@@ -1,5 +1,5 @@
-//! Whether a registration costs the same in an empty database and in one that has had a hundred mornings. Both systems run,
-//! and play in turns: what the host does meanwhile happens to both.
+//! Whether a registration costs the same in an empty database and in one that has had a hundred mornings. Both systems
+//! run, and play in turns: what the host does meanwhile happens to both.
 
 use std::fmt;
 

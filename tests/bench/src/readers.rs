@@ -1,5 +1,5 @@
-//! Portals that look: reads at fixed moments, whatever becomes of the earlier ones, and a few that watch. On a thread of
-//! their own, so that they take no turn of the load's.
+//! Portals that look: reads at fixed moments, whatever becomes of the earlier ones, and a few that watch. On a thread
+//! of their own, so that they take no turn of the load's.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};

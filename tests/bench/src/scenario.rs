@@ -1,5 +1,5 @@
-//! The scenarios of the closed loop. Each is a warm-up, and then one whole morning a repeat, each of a campus of its own
-//! in the same system.
+//! The scenarios of the closed loop. Each is a warm-up, and then one whole morning a repeat, each of a campus of its
+//! own in the same system.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -35,7 +35,8 @@ pub enum Fault {
     None,
     /// Connections are refused, and those that exist are reset.
     Refuse,
-    /// Connections are accepted and nothing ever moves, in neither direction: a process that hangs, a peer that is gone.
+    /// Connections are accepted and nothing ever moves, in neither direction: a process that hangs, a peer that is
+    /// gone.
     Hang,
     /// Connections are reset in the middle of a stream, after some of its bytes.
     Reset,

@@ -1,5 +1,5 @@
-//! Clicks of students: one that waits for its outcome, and a client that knows several orchestrators, as portals do: it asks the next one when one is away, comes back when it is
-//! told to, and keeps what it was told on the way.
+//! Clicks of students: one that waits for its outcome, and a client that knows several orchestrators, as portals do: it
+//! asks the next one when one is away, comes back when it is told to, and keeps what it was told on the way.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};

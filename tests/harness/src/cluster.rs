@@ -28,8 +28,8 @@ impl Cluster {
     /// When the server's binaries are not here, or when it does not start.
     pub fn start() -> Self {
         let started = Self::durable();
-        // The server is killed, the machine is not: what was written is there without a sync. A start after a kill would
-        // sync every file of every database first.
+        // The server is killed, the machine is not: what was written is there without a sync. A start after a kill
+        // would sync every file of every database first.
         started.set("fsync", "off");
         started.cluster.reload().expect("the server reads its settings");
         started
@@ -91,8 +91,8 @@ impl Cluster {
         self.cluster.set(name, value).expect("the settings can be written");
     }
 
-    /// Makes the server refuse every write, as a primary that has become a standby, or take them again. Every connection
-    /// is closed, as in a switchover.
+    /// Makes the server refuse every write, as a primary that has become a standby, or take them again. Every
+    /// connection is closed, as in a switchover.
     pub async fn set_read_only(&self, read_only: bool) {
         let value = if read_only { "on" } else { "off" };
         self.set("default_transaction_read_only", value);

@@ -1,7 +1,7 @@
 //! One cell of the table: so many clients ask for seats at once, for so long, by one way.
 //!
-//! A client asks again as soon as it is answered. What is decided within the window counts for the rate and the CPU; the
-//! times are of all that was asked within it, however late the answer came, so that no slow one is left out.
+//! A client asks again as soon as it is answered. What is decided within the window counts for the rate and the CPU;
+//! the times are of all that was asked within it, however late the answer came, so that no slow one is left out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -6,7 +6,8 @@
 //! new owner                             acquire  read: 1 free    write              (or the two writes swapped)
 //! ```
 //!
-//! Nothing here waits for time: the pause lasts until the new owner has the lock, and the writes are put in order by hand.
+//! Nothing here waits for time: the pause lasts until the new owner has the lock, and the writes are put in order by
+//! hand.
 
 use std::time::Duration;
 

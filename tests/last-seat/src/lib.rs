@@ -6,8 +6,8 @@
 //!        └── how long, how often again        after each cell: holds = taken <= capacity, from the tables
 //! ```
 //!
-//! Rates and times are told and not judged, because they belong to the machine. What is judged is whether a seat was sold
-//! twice. `cargo xtask last-seat` runs the long form, the suite a short one.
+//! Rates and times are told and not judged, because they belong to the machine. What is judged is whether a seat was
+//! sold twice. `cargo xtask last-seat` runs the long form, the suite a short one.
 
 mod bench;
 mod cell;

@@ -1,5 +1,5 @@
-//! Locks in Redis, as its manual has them: `SET key token NX PX ttl`, released by whoever still has the token. With each
-//! lock comes a number that grows, the fencing token.
+//! Locks in Redis, as its manual has them: `SET key token NX PX ttl`, released by whoever still has the token. With
+//! each lock comes a number that grows, the fencing token.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! A throw-away Redis server in a temporary folder, on a free loopback port.
 //!
-//! Promises: it is killed and its folder removed when it is dropped, and also when this process ends in any other way, by
-//! SIGKILL too. It writes nothing to disk: neither snapshots nor its log of commands (`appendonly no`). That is the
+//! Promises: it is killed and its folder removed when it is dropped, and also when this process ends in any other way,
+//! by SIGKILL too. It writes nothing to disk: neither snapshots nor its log of commands (`appendonly no`). That is the
 //! fastest that it can be, and the form in which a restart forgets every lock.
 
 use std::io::{BufRead as _, BufReader};
@@ -21,8 +21,8 @@ const PROGRAM: &str = "redis-server";
 const PING_PAUSE: Duration = Duration::from_millis(20);
 const PINGS_MAX: usize = 250;
 
-/// Starts the server, says its process id, waits until nobody holds the other end of its input any more, kills the server
-/// and removes the folder. Signals that end a run don't end it: it is what cleans up after them.
+/// Starts the server, says its process id, waits until nobody holds the other end of its input any more, kills the
+/// server and removes the folder. Signals that end a run don't end it: it is what cleans up after them.
 const WATCHDOG: &str = r#"trap '' HUP INT TERM
 redis-server --bind 127.0.0.1 --port "$1" --dir "$2" --save '' --appendonly no </dev/null >/dev/null 2>&1 &
 echo $!; read -r _

@@ -1,6 +1,6 @@
-//! Ten times the load that the system can take: everybody is accepted until the queue is full, then a click is rejected at
-//! once with a time to come back; nothing is lost, nothing is oversold; and after the spike every place of the queue is
-//! free again.
+//! Ten times the load that the system can take: everybody is accepted until the queue is full, then a click is rejected
+//! at once with a time to come back; nothing is lost, nothing is oversold; and after the spike every place of the queue
+//! is free again.
 //!
 //! ```text
 //! warm-up: closed loop, some of them waiting ── the rate that it takes, and the system has measured it, too
@@ -27,16 +27,17 @@ use crate::ledger;
 use crate::table::{Table, percentile};
 
 const ORCHESTRATOR: &str = "orchestrator";
-/// Connections of the clients, at least. A connection carries 1,024 calls at a time, and every accepted click waits for its
-/// outcome: with fewer connections than the queue has thousands, clicks would wait in the client.
+/// Connections of the clients, at least. A connection carries 1,024 calls at a time, and every accepted click waits for
+/// its outcome: with fewer connections than the queue has thousands, clicks would wait in the client.
 const CONNECTIONS_MIN: usize = 32;
 const CALLS_OF_CONNECTION: usize = 1_000;
 /// Sections that the students go through, one registration each; every fourth has seats for half of the students.
 const SECTIONS: u32 = 40;
 /// The load of the spike, as a multiple of what the system takes.
 const FACTOR: f64 = 10.0;
-/// In the warm-up so many wait for each place at work, and somebody does all the time: a system in which nobody waits has not
-/// measured what it takes, and spreads the first it turns away over some seconds that have nothing to do with its rate.
+/// In the warm-up so many wait for each place at work, and somebody does all the time: a system in which nobody waits
+/// has not measured what it takes, and spreads the first it turns away over some seconds that have nothing to do with
+/// its rate.
 const WAITING: u32 = 2;
 /// On a slow machine the spike lasts until it has this many clicks: enough to tell whether hints are spread.
 const CLICKS_MIN: f64 = 500.0;
@@ -72,8 +73,8 @@ pub struct Spec {
 enum End {
     /// Accepted at once, and how long its outcome took; of those who asked for their place, what they were told.
     Accepted(Registration, Duration, Option<Told>),
-    /// Turned away: after how long, and when it should come back, both since the spike began, and what became of it if it
-    /// did.
+    /// Turned away: after how long, and when it should come back, both since the spike began, and what became of it if
+    /// it did.
     TurnedAway { took: Duration, told_to_come: Option<Duration>, hint: Option<Duration>, came_back: Option<CameBack> },
 }
 
@@ -92,7 +93,8 @@ struct CameBack {
     at_once: bool,
 }
 
-/// What became of all clicks of the spike. Half a million ends as they are would be gigabytes, and the time to fill them.
+/// What became of all clicks of the spike. Half a million ends as they are would be gigabytes, and the time to fill
+/// them.
 #[derive(Default)]
 struct Seen {
     /// How long the outcome took of those who were accepted at once.
@@ -175,7 +177,8 @@ pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     }
     settled(&system).await;
     known.extend(warm.iter().map(|(registration, _)| registration.registration_id.clone()));
-    // A queue that takes longer than the admitted wait is bounded by time instead: then its number of places is not known.
+    // A queue that takes longer than the admitted wait is bounded by time instead: then its number of places is not
+    // known.
     let is_bounded_by_count = is_beyond_bound && f64::from(spec.queue_max) < rate * WAIT_MAX.as_secs_f64() / 2.0;
     if is_bounded_by_count {
         known.extend(fill_the_line(&system, &clicks, spec).await);
@@ -378,8 +381,8 @@ async fn settled(system: &System) {
     tokio::time::timeout(PATIENCE, settling).await.expect("everything finishes when the spike is over");
 }
 
-/// While a service hangs nothing is decided: as many as are at work and as the line has places are accepted, and not one
-/// more. Returns their ids.
+/// While a service hangs nothing is decided: as many as are at work and as the line has places are accepted, and not
+/// one more. Returns their ids.
 async fn fill_the_line(system: &System, clicks: &Clicks, spec: Spec) -> Vec<String> {
     system.pause("academics");
     let portal = system.channel(ORCHESTRATOR).await;

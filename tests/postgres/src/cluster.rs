@@ -1,9 +1,9 @@
 //! A throw-away PostgreSQL cluster in a temporary folder, on a free loopback port.
 //!
-//! Promises: it listens on 127.0.0.1 and on a Unix socket in its own folder, so that it meets no other server; it runs as another
-//! user when this process is root's, because PostgreSQL refuses root; it is stopped and its folder removed when it is
-//! dropped, and also when this process ends in any other way, by SIGKILL too. `fsync` stays on: durability is what the
-//! tests are about.
+//! Promises: it listens on 127.0.0.1 and on a Unix socket in its own folder, so that it meets no other server; it runs
+//! as another user when this process is root's, because PostgreSQL refuses root; it is stopped and its folder removed
+//! when it is dropped, and also when this process ends in any other way, by SIGKILL too. `fsync` stays on: durability
+//! is what the tests are about.
 
 use std::fs::OpenOptions;
 use std::io::Write;

@@ -1,7 +1,8 @@
 //! A throw-away PgBouncer in front of a server.
 //!
-//! Promises: it listens on a Unix socket in a folder of its own; it runs as another user when this process is root's, because
-//! PgBouncer refuses root; it ends, and its folder is removed, when it is dropped and when this process ends in any other way.
+//! Promises: it listens on a Unix socket in a folder of its own; it runs as another user when this process is root's,
+//! because PgBouncer refuses root; it ends, and its folder is removed, when it is dropped and when this process ends in
+//! any other way.
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::chown;
@@ -43,8 +44,8 @@ impl PgBouncer {
         folders.into_iter().map(|folder| folder.join("pgbouncer")).find(|program| program.is_file())
     }
 
-    /// Starts it in front of every database of a server: `postgres://user@host:port`. The settings are lines of the section
-    /// `[pgbouncer]`, such as `pool_mode = session`.
+    /// Starts it in front of every database of a server: `postgres://user@host:port`. The settings are lines of the
+    /// section `[pgbouncer]`, such as `pool_mode = session`.
     pub fn start(program: &Path, server: &str, settings: &[&str]) -> anyhow::Result<Self> {
         let (user, place) =
             server.strip_prefix("postgres://").and_then(|rest| rest.split_once('@')).context("a URL with a user")?;

@@ -28,7 +28,8 @@ impl User {
     }
 }
 
-/// Whether this process is root's. A file of ours belongs to whoever we are: no system call of its own is needed to ask.
+/// Whether this process is root's. A file of ours belongs to whoever we are: no system call of its own is needed to
+/// ask.
 pub fn is_root() -> anyhow::Result<bool> {
     let file: File = tempfile::tempfile()?;
     Ok(file.metadata()?.uid() == 0)

@@ -1,4 +1,5 @@
-//! How commands and servers end: on a full disk, behind a pipe that was closed, at a hang-up; and in which colours they speak.
+//! How commands and servers end: on a full disk, behind a pipe that was closed, at a hang-up; and in which colours they
+//! speak.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};

@@ -1,5 +1,5 @@
-//! Bytes that are no call: wrong headers, wrong frames, messages cut short, more than anybody takes. Each is answered by
-//! an error or loses its connection; none of them costs others anything.
+//! Bytes that are no call: wrong headers, wrong frames, messages cut short, more than anybody takes. Each is answered
+//! by an error or loses its connection; none of them costs others anything.
 
 use matricula_harness::System;
 use rand::{Rng as _, SeedableRng as _};

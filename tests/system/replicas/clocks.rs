@@ -1,5 +1,5 @@
-//! Orchestrators whose clocks are an hour ahead and an hour behind: leases and sagas go by the database's clock, so none is
-//! thought dead for it, and what they leave behind is driven on, in time, by one whose clock is another.
+//! Orchestrators whose clocks are an hour ahead and an hour behind: leases and sagas go by the database's clock, so
+//! none is thought dead for it, and what they leave behind is driven on, in time, by one whose clock is another.
 
 use matricula_harness::{PATIENCE, System, submission, wrong_clock};
 use matricula_kit::testing::Backend;

@@ -1,7 +1,9 @@
-//! One writer a batch as it is in production: the seat service, through its contract, called in memory without a socket.
+//! One writer a batch as it is in production: the seat service, through its contract, called in memory without a
+//! socket.
 //!
-//! It does more than the other ways: a barrier row a request, so that a repeat gets its old answer; the ledger's columns;
-//! each change announced to those who watch. A request is one operation, so nothing is batched before the writer.
+//! It does more than the other ways: a barrier row a request, so that a repeat gets its old answer; the ledger's
+//! columns; each change announced to those who watch. A request is one operation, so nothing is batched before the
+//! writer.
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
