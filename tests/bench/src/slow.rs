@@ -1,4 +1,4 @@
-//! A slow way to a service, on a thread of its own: it takes no turn of the load's.
+//! A slow connection to a service, on a thread of its own, so that it does not delay the load.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -8,14 +8,14 @@ use std::time::Duration;
 use matricula_chaos::proxy::{Fault, Proxy};
 use tokio::sync::oneshot;
 
-/// A proxy that is late with everything. It ends when this is dropped.
+/// A proxy that delays everything. It ends when this is dropped.
 pub(crate) struct SlowWay {
     url: String,
     _stop: oneshot::Sender<()>,
 }
 
 impl SlowWay {
-    /// Starts one that makes a call slower by this much, half of it on each way.
+    /// Starts one that delays a call by this much, half of it in each direction.
     ///
     /// # Panics
     /// When no port is free.
@@ -36,7 +36,7 @@ impl SlowWay {
         Self { url: format!("http://{address}"), _stop: stop }
     }
 
-    /// Where it is.
+    /// Its address.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }

@@ -1,4 +1,4 @@
-//! What a run says at its end, for people and for programs.
+//! The report of a run, for people and for programs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::signs::Told;
 
 /// One line under the header, as the binary's tables have it.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
-/// What a reason begins with that nobody foresaw.
+/// The prefix of an unexpected reason.
 pub const UNEXPLAINED: &str = "UNEXPLAINED";
 
 /// The whole result.
@@ -23,7 +23,7 @@ pub const UNEXPLAINED: &str = "UNEXPLAINED";
 pub struct Report {
     database: &'static str,
     seed: u64,
-    /// How long things were broken.
+    /// How long faults were injected.
     broken_for_s: f64,
     /// From the heal to the last proof.
     pub healed_after_s: f64,
@@ -37,20 +37,20 @@ pub struct Report {
     clicks: u64,
     clicks_without_outcome: u64,
     outcomes: BTreeMap<String, u64>,
-    /// Clicks whose call failed, and how often they asked again.
+    /// Clicks whose call failed, and how often they were sent again.
     answers_lost: Again,
-    /// Clicks that were turned away, and how often they came back.
+    /// Clicks that were rejected, and how often they came back.
     turned_away: Again,
-    /// Calls of sagas to services that were made again, at least; by service.
+    /// Calls of sagas to services that were repeated, by service: a lower bound.
     pub calls_failed: BTreeMap<String, u64>,
     #[serde(flatten)]
     told: Told,
-    /// Longest time in which somebody waited and nobody got an outcome.
+    /// Longest time in which a client waited and no client got an outcome.
     stall_longest_s: f64,
     latency_p50_ms: f64,
     latency_p99_ms: f64,
     audit: Vec<Invariant>,
-    /// What does not hold; empty when all is well.
+    /// The violations; empty when everything holds.
     problems: Vec<String>,
     /// Where the logs and databases are, when they were kept.
     pub folder: Option<PathBuf>,
@@ -129,7 +129,7 @@ impl Report {
         }
     }
 
-    /// Takes over which processes ended without being killed. One that nobody knows a reason for is a problem.
+    /// Takes over which processes ended without being killed. An end without a known reason is a problem.
     pub fn add_ended(&mut self, ended: &BTreeMap<String, u64>) {
         self.ended_by_themselves = ended.clone();
         for why in ended.keys().filter(|why| why.starts_with(UNEXPLAINED)) {
@@ -137,7 +137,7 @@ impl Report {
         }
     }
 
-    /// Takes over what the logs say. A panic is a problem.
+    /// Takes over the findings in the logs. A panic is a problem.
     pub fn add_told(&mut self, told: Told) {
         (self.kills, self.pauses) = self.kills_and_pauses();
         if told.panics > 0 {

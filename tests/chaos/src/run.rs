@@ -14,34 +14,34 @@ use crate::schedule::{Schedule, Tempo};
 use crate::signs::{Counters, Told};
 use crate::stage::Stage;
 
-/// Between two looks at what is due.
+/// Between two checks for due acts.
 const TICK: Duration = Duration::from_millis(20);
 /// Between two readings of the orchestrators' metrics.
 const COUNT_EVERY: Duration = Duration::from_millis(500);
 /// Clicks go on for this share of the run after the last fault, so that the healed system is under load, too.
 const HEALED_SHARE: f64 = 0.05;
-/// How long the healed system may take until every click has its outcome and every saga is finished: longer than a saga
-/// sleeps between its slow retries, and than a click is followed.
+/// How long the healed system may take until every click has its outcome and every saga is finished. This is longer
+/// than the pause between a saga's slow retries, and than the time for which a click is followed.
 const HEALED_PATIENCE: Duration = Duration::from_secs(7 * 60);
-/// Between two looks at facts.
+/// Between two checks of a fact.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// What is run.
+/// The specification of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The database under all processes.
     pub database: Backend,
     /// How long things are broken.
     pub length: Duration,
-    /// Where all chance comes from.
+    /// The source of all randomness.
     pub seed: u64,
-    /// How fast things break.
+    /// How fast faults follow each other.
     pub tempo: Tempo,
     /// How many clicks come in a second.
     pub clicks_per_s: u32,
 }
 
-/// Runs it to its end. What does not hold is in the report.
+/// Runs it to its end. Violations are in the report.
 ///
 /// # Errors
 /// When the run itself fails: something does not start, or a file can't be written. The folder is kept then.
@@ -77,7 +77,7 @@ pub async fn run(plan: &Plan, live: &mut Live) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// Breaks things until the time is over.
+/// Injects faults until the time is over.
 async fn rage(
     plan: &Plan,
     stage: &mut Stage,
@@ -107,7 +107,7 @@ async fn rage(
     Ok(begun.elapsed())
 }
 
-/// Waits until every click has ended and every saga is finished, and tells what has not.
+/// Waits until every click has ended and every saga is finished, and returns those that have not.
 async fn follow_to_the_end(
     stage: &mut Stage,
     rush: &mut Rush,
@@ -169,7 +169,7 @@ fn prove(system: &System, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The ids of some sagas that are like this.
+/// The ids of some sagas that match.
 fn sagas(system: &System, like: &str) -> anyhow::Result<Vec<String>> {
     let output = system.run(&["saga", "list", like, "--limit", "3", "--output", "json"]);
     let sagas: Value = serde_json::from_slice(&output.stdout)

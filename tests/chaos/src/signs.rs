@@ -1,4 +1,4 @@
-//! Signs of how the system fared: counters of its metrics over all restarts, and what its logs say.
+//! Signs of how the system behaved: counters of its metrics over all restarts, and findings in its logs.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -13,9 +13,9 @@ use crate::stage::Stage;
 
 /// Calls of the orchestrators that ended without an answer, by the service that was called.
 const CALL_FAILURES: &str = "matricula_call_failures_total{destination=\"";
-/// A process that does not tell its metrics at once tells them next time.
+/// A process that does not return its metrics at once is read again next time.
 const SCRAPE_TIMEOUT: Duration = Duration::from_millis(200);
-/// What an orchestrator says when it takes over sagas.
+/// The log message of an orchestrator that adopts sagas.
 const ADOPTED: &str = "adopted sagas of an instance that has ended";
 /// Panics that are spelled out; all are counted.
 const PANICS_SHOWN_MAX: usize = 5;
@@ -28,8 +28,8 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Asks the orchestrators that run. What a killed one counted since it was last asked is lost: the sums are lower
-    /// bounds.
+    /// Reads the metrics of the running orchestrators. Counts of a killed one since its last read are lost: the sums
+    /// are lower bounds.
     pub fn read(&mut self, stage: &Stage) {
         for name in stage.orchestrators() {
             let log = stage.system.log(name);
@@ -73,10 +73,10 @@ fn scrape(address: SocketAddr) -> Option<String> {
     Some(text)
 }
 
-/// What the logs say.
+/// The findings in the logs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Told {
-    /// Times that an orchestrator took over sagas of another, or of its own life before.
+    /// How often an orchestrator adopted sagas of another, or of its own earlier instance.
     pub takeovers: u64,
     /// Sagas taken over.
     pub sagas_adopted: u64,
