@@ -1,18 +1,18 @@
-//! Holds what the code's order promises and no compiler checks: where SQL may be, what stays out of the pure parts,
-//! that every file says what it is for, and that none grows too long.
+//! Holds the rules of the code that no compiler checks: where SQL may be, what the pure parts must not use, the first
+//! line of every file, and its length. The rules of plain English are in `tidy/words.rs`.
 
 use std::path::{Path, PathBuf};
 
 #[path = "tidy/words.rs"]
 mod words;
 
-/// A longer file has more than one job. An idea is not split to meet a smaller number.
+/// A longer file has more than one job. Do not split one idea to meet a smaller number.
 const LINES_MAX: usize = 900;
 
-/// What gives SQL away.
+/// Signs of SQL.
 const SQL: [&str; 4] = ["INSERT INTO", "SELECT ", "DELETE FROM", "ON CONFLICT"];
 
-/// Where SQL may be besides a `store`.
+/// Places of SQL besides a `store`.
 const SQL_PLACES: [&str; 4] = [
     "services/kit/src/database/",
     "services/kit/src/imports",
@@ -20,13 +20,13 @@ const SQL_PLACES: [&str; 4] = [
     "services/kit/src/testing",
 ];
 
-/// What a `domain` may not name: it knows neither wire nor database.
+/// Crates that a `domain` must not name: it uses neither wire types nor a database.
 const NOT_IN_DOMAIN: [&str; 3] = ["matricula_proto", "tonic", "sqlx"];
 
 /// Parts that are functions of their arguments.
 const PURE_PLACES: [&str; 3] = ["orchestrator/engine/src/", "orchestrator/core/src/", "orchestrator/audit/src/"];
 
-/// What a pure part may not name: it waits for nothing, and reads no clock, file or network.
+/// Names that a pure part must not use: it waits for nothing, and reads no clock, file or network.
 const NOT_IN_PURE: [&str; 9] = [
     "async fn",
     "tokio",
@@ -39,22 +39,22 @@ const NOT_IN_PURE: [&str; 9] = [
     "matricula_kit::time::now",
 ];
 
-/// Where data is moved and nothing is decided about a saga: the shell around the core.
+/// The shell around the core: it moves data and decides nothing about a saga.
 const SHELL: &str = "orchestrator/runtime/src/";
 
-/// What a decision about a saga looks at or makes.
+/// Types that a decision about a saga reads or makes.
 const NOT_IN_SHELL: [&str; 3] = ["Event::", "Effect::", "Phase::"];
 
-/// What starts a task that nobody watches.
+/// Calls that start an unsupervised task.
 const UNWATCHED: [&str; 2] = ["tokio::spawn", "tokio::task::spawn"];
 
-/// Where a task may be started so: the supervisor's own. A command is a client; it joins its tasks and ends.
+/// Places of such calls: the supervisor's own. A command is a client, which joins its tasks and ends.
 const SPAWN_PLACES: [&str; 2] = ["services/kit/src/tasks.rs", "src/commands/"];
 
-/// What writes to stdout besides `src/output.rs`, which looks at whether it was written.
+/// Ways to stdout besides `src/output.rs`, which checks whether a write succeeded.
 const STDOUT: [&str; 2] = ["println", "stdout"];
 
-/// Where the binary's own code may write to stdout: `main` writes what clap has to say. The third place has only tests.
+/// Places in the binary that may write to stdout: `main` prints clap's messages. The third place has only tests.
 const STDOUT_PLACES: [&str; 3] = ["src/output.rs", "src/main.rs", "src/commands/import/hostile"];
 
 fn violations(path: &str, source: &str) -> Vec<String> {
@@ -100,7 +100,7 @@ fn may_have_sql(path: &str) -> bool {
     has_module(path, "store") || SQL_PLACES.iter().any(|place| path.starts_with(place))
 }
 
-/// Tests and tools spawn as they like.
+/// Tests and tools may spawn freely.
 fn may_spawn(path: &str) -> bool {
     let is_product = ["services/", "orchestrator/", "src/"].iter().any(|place| path.starts_with(place));
     !is_product || SPAWN_PLACES.iter().any(|place| path.starts_with(place))
@@ -112,7 +112,7 @@ fn code(source: &str) -> impl Iterator<Item = &str> {
     lines.filter(|line| !line.trim_start().starts_with("//"))
 }
 
-/// Whether a line has the word, not as a part of a longer one.
+/// Whether a line has the word, and not as a part of a longer one.
 fn names(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = line[..at].chars().next_back();
@@ -163,7 +163,7 @@ fn named<'a>(source: &'a str, before: &str) -> Vec<&'a str> {
     code.filter_map(|rest| rest.strip_prefix('"')?.split('"').next()).collect()
 }
 
-/// A metric that nobody describes has no `# HELP` line.
+/// A metric without a description has no `# HELP` line.
 #[test]
 fn every_metric_that_is_recorded_is_described() {
     let sources = sources(Path::new(env!("CARGO_MANIFEST_DIR")));
@@ -271,7 +271,7 @@ fn a_file_too_long_is_found() {
     check("src/tests.rs", &long, &[]);
 }
 
-/// The table of faults names tests as `file::function`; a test that is renamed or gone must not stay in it.
+/// The table of faults names tests as `file::function`. A renamed or removed test must not stay in it.
 #[test]
 fn every_test_that_the_table_of_faults_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

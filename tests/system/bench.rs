@@ -1,4 +1,5 @@
-//! The benchmark in a size for every day: what it must prove and print is there. `cargo xtask bench` measures.
+//! A short form of the benchmark for the suite: it checks the benchmark's assertions and output. `cargo xtask bench`
+//! measures.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ fn small(layout: Layout, floor: bool) -> Plan {
     Plan { layout, in_flight: 8, length: Duration::from_secs(1), repeats: 1, floor, students_min: 60 }
 }
 
-/// Each has audited its system, or would have panicked.
+/// Each scenario has audited its system, or would have panicked.
 #[track_caller]
 fn check(entry: Entry, lines: &[&str]) {
     let text = entry.to_string();

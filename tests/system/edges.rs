@@ -1,5 +1,4 @@
-//! What clients of all kinds meet at the ports: reflection in both versions, packed requests, browsers of other
-//! origins.
+//! The ports with clients of all kinds: reflection in both versions, compressed requests, browsers of other origins.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -25,7 +24,7 @@ const OK: &str = "0";
 const RESOURCE_EXHAUSTED: &str = "8";
 const OUT_OF_RANGE: &str = "11";
 const UNIMPLEMENTED: &str = "12";
-/// Memory that the process may have taken more, in MiB, after a message that unpacks to 100 MB came for every RPC.
+/// The additional memory that the process may have, in MiB, after a message of 100 MB (uncompressed) to every RPC.
 const MIB_MORE_MAX: u64 = 96;
 const PORTAL: &str = "https://portal.example.edu";
 
@@ -42,7 +41,7 @@ fn served(role: &str) -> BTreeSet<String> {
     names
 }
 
-/// Asks one version of reflection: the names that it lists, and the files of a symbol.
+/// Queries one version of reflection: the names that it lists, and the files of a symbol.
 macro_rules! reflection {
     ($name:ident, $version:ident) => {
         mod $name {
@@ -51,7 +50,7 @@ macro_rules! reflection {
             use $version::server_reflection_request::MessageRequest;
             use $version::server_reflection_response::MessageResponse;
 
-            /// None for what is not there.
+            /// None for an unknown symbol.
             async fn ask(system: &System, role: &str, request: MessageRequest) -> Option<MessageResponse> {
                 let mut client = ServerReflectionClient::new(system.channel(role).await);
                 let request = $version::ServerReflectionRequest { host: String::new(), message_request: Some(request) };
@@ -118,7 +117,7 @@ async fn reflection_has_what_the_port_has() {
                 }
             }
         }
-        // Others are not described: what is not served must not be offered.
+        // Other services are not described: clients must find only what the port serves.
         for other in
             rpcs::all().iter().filter_map(|rpc| rpc.path.split('/').nth(1)).filter(|name| !served.contains(*name))
         {
@@ -134,14 +133,14 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-/// A message that says that it is packed.
+/// A message that is marked as compressed.
 fn packed(bytes: &[u8]) -> Vec<u8> {
     let mut body = frame(bytes);
     body[0] = 1;
     body
 }
 
-/// Calls with headers of its own; the head of the answer with its trailers, and its body.
+/// Calls with additional headers; returns the head of the answer with its trailers, and its body.
 async fn call(system: &System, rpc: &Rpc, more: &[(&str, &str)], body: Vec<u8>) -> (HeaderMap, Vec<u8>) {
     let client = wire::connect(system, rpc.role).await;
     let headers: Vec<(&str, &str)> = GRPC.iter().chain(more).copied().collect();
@@ -170,7 +169,7 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).map(|value| value.to_str().expect("a text")).unwrap_or_default()
 }
 
-/// Those that answer at once: a watch never ends.
+/// RPCs that answer at once: a watch never ends.
 fn unary() -> impl Iterator<Item = Rpc> {
     rpcs::all().into_iter().filter(|rpc| !rpc.is_stream())
 }
@@ -204,7 +203,7 @@ async fn packed_requests_are_taken_within_limits() {
     system.audit();
 }
 
-/// Most clients offer gzip with every call. Only one that packs what it sends gets packed answers.
+/// Most clients offer gzip with every call. Only a client that compresses its requests gets compressed answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_packed_for_clients_that_pack() {
     let system = System::up();
@@ -297,7 +296,7 @@ async fn without_a_list_no_other_origin_may_call() {
     let headers = [("origin", PORTAL), ("access-control-request-method", "POST")];
     let head = browser(system.address("orchestrator"), "OPTIONS", &headers, b"").await;
     assert_eq!(header(&head, ALLOW_ORIGIN), None, "{head}");
-    // A list that can't be meant is refused at the start.
+    // An invalid list is refused at the start.
     let system = System::up_with(&["--students", "0"], &[]);
     let refused = system.run(&["--set", "orchestrator.cors_origins=https://portal.example.edu/app", "config"]);
     assert_eq!(refused.status.code(), Some(64));

@@ -1,4 +1,4 @@
-//! The load tests of flow control in a size for every day; `cargo xtask load` runs the large ones.
+//! Short forms of the load tests for the suite; `cargo xtask load` runs the long ones.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! No false hope: a student sees a seat, another one takes it, and the refusal tells what happened.
+//! A student sees a seat, another one takes it, and the refusal says what happened.
 
 use std::process::Output;
 use std::time::Instant;
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use crate::campus::bundle;
 use matricula_harness::{PATIENCE, System, submission, submit};
 
-/// Where the campus is: its students read moments as they are there.
+/// The zone of the campus, in which students see times.
 const ZONE: [(&str, &str); 1] = [("time_zone", "America/Los_Angeles")];
 
-/// A moment of a JSON document, as students read it.
+/// A time of a JSON document, in the form for students.
 fn as_read(moment: &Value) -> String {
     let moment: jiff::Timestamp = moment.as_str().expect("a moment").parse().expect("RFC 3339");
     let shown = time::shown(UnixMs(moment.as_millisecond()), &time::zone(ZONE[0].1).expect("a zone"));
@@ -26,7 +26,7 @@ fn parsed(stdout: &[u8]) -> Value {
     serde_json::from_slice(stdout).expect("JSON on stdout")
 }
 
-/// The section as a portal shows it; the feed tells the portal of an import a moment after it.
+/// The section as a portal shows it. The feed brings an import to the portal a moment later.
 fn shown(system: &System, section: &str) -> Value {
     let give_up_at = Instant::now() + PATIENCE;
     loop {
@@ -102,7 +102,7 @@ async fn after_a_restart_less_is_said() {
     drop(portal);
     system.kill("up");
     system.restart("up");
-    // What was confirmed before is in the log; what was seen before and not told is not known any more.
+    // Confirmed views are in the log; versions that were seen and not sent are lost.
     let id = told["registration_id"].as_str().expect("an id");
     let again = parsed(system.done(&["registration", "show", id, "--output", "json"]).as_bytes());
     assert_eq!(again, told);

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Rows that belong to no single registration (a section's count, a student's balance) and earlier states of a row are
-//! left out. So the floor is a bit higher than the real minimum, and the share of it a bit lower.
+//! left out. So the measured floor is higher than a complete one, and the system's share of it is lower.
 
 mod store;
 

@@ -98,11 +98,11 @@ impl Readers {
     /// When a stream can't be opened.
     pub(crate) fn start(self, addresses: Vec<String>, sections: Vec<String>) -> Reading {
         let (stop, stopped) = oneshot::channel();
-        let (told, all_open) = mpsc::channel();
+        let (signal, all_open) = mpsc::channel();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.expect("a runtime can be made");
-            runtime.block_on(self.run(addresses, sections.into(), told, stopped))
+            runtime.block_on(self.run(addresses, sections.into(), signal, stopped))
         });
         all_open.recv().expect("every stream opens");
         Reading { stop, thread }
@@ -112,7 +112,7 @@ impl Readers {
         self,
         addresses: Vec<String>,
         sections: Arc<[String]>,
-        told: mpsc::Sender<()>,
+        signal: mpsc::Sender<()>,
         stopped: oneshot::Receiver<()>,
     ) -> Seen {
         let seen = Arc::new(Mutex::new(Seen::new()));
@@ -126,7 +126,7 @@ impl Readers {
             let channel = channels[watch % channels.len()].clone();
             self::watch(channel, ids, seen.clone()).await;
         }
-        let _ = told.send(());
+        let _ = signal.send(());
         let reading = self.read(connections(CONNECTIONS), sections, seen.clone());
         tokio::select! {
             () = reading => {}
@@ -171,7 +171,7 @@ impl Reading {
     /// When a reader panicked.
     pub(crate) fn stop(self) -> Seen {
         let _ = self.stop.send(());
-        self.thread.join().expect("the readers read until they are told to stop")
+        self.thread.join().expect("the readers read until they are stopped")
     }
 }
 

@@ -21,14 +21,14 @@ impl SlowWay {
     /// When no port is free.
     pub(crate) fn to(server: &str, by: Duration) -> Self {
         let server: SocketAddr = server.parse().expect("a process prints its address");
-        let (told, address) = mpsc::channel();
+        let (sender, address) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime can be made").block_on(async {
                 let proxy = Proxy::start(server).await.expect("a port is free");
                 proxy.set(Fault::Delay(by / 2));
-                let _ = told.send(proxy.address());
+                let _ = sender.send(proxy.address());
                 let _ = stopped.await;
             });
         });

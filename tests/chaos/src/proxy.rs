@@ -109,9 +109,9 @@ impl Proxy {
     /// When no port is free.
     pub async fn start(server: SocketAddr) -> io::Result<Self> {
         let (address, listener) = Port::take()?.listen()?;
-        let (faults, told) = watch::channel(Fault::None);
+        let (faults, fault) = watch::channel(Fault::None);
         let task = tokio::spawn(async move {
-            if let Err(error) = run(address, listener, server, told).await {
+            if let Err(error) = run(address, listener, server, fault).await {
                 eprintln!("the proxy before {server} ended: {error}");
             }
         });

@@ -11,7 +11,7 @@ use crate::live::Live;
 use crate::load::{self, Rush, Size};
 use crate::report::Report;
 use crate::schedule::{Schedule, Tempo};
-use crate::signs::{Counters, Told};
+use crate::signs::{Counters, Findings};
 use crate::stage::Stage;
 
 /// Between two checks for due acts.
@@ -67,7 +67,7 @@ pub async fn run(plan: &Plan, live: &mut Live) -> anyhow::Result<Report> {
     report.faults = stage.faults.clone();
     report.add_ended(&stage.ended);
     report.calls_failed = counters.calls_failed();
-    report.add_told(Told::read(&stage.system.logs()).context("the logs")?);
+    report.add_findings(Findings::read(&stage.system.logs()).context("the logs")?);
     report.length_s = begun.elapsed().as_secs_f64();
     if report.holds() {
         stage.system.keep_folder(false);

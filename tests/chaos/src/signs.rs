@@ -33,8 +33,8 @@ impl Counters {
     pub fn read(&mut self, stage: &Stage) {
         for name in stage.orchestrators() {
             let log = stage.system.log(name);
-            let told = log.iter().rev().find_map(|line| line.trim().strip_prefix("http://")?.split_once("/metrics"));
-            let Some(text) = told.and_then(|(address, _)| scrape(address.parse().ok()?)) else { continue };
+            let address = log.iter().rev().find_map(|line| line.trim().strip_prefix("http://")?.split_once("/metrics"));
+            let Some(text) = address.and_then(|(address, _)| scrape(address.parse().ok()?)) else { continue };
             for (destination, count) in failures(&text) {
                 self.add(name, destination, count);
             }
@@ -75,7 +75,7 @@ fn scrape(address: SocketAddr) -> Option<String> {
 
 /// The findings in the logs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Told {
+pub struct Findings {
     /// How often an orchestrator adopted sagas of another, or of its own earlier instance.
     pub takeovers: u64,
     /// Sagas taken over.
@@ -86,19 +86,19 @@ pub struct Told {
     pub panics_shown: Vec<String>,
 }
 
-impl Told {
+impl Findings {
     /// Reads every log of a folder.
     ///
     /// # Errors
     /// When one can't be read.
     pub fn read(logs: &Path) -> std::io::Result<Self> {
-        let mut told = Self::default();
+        let mut findings = Self::default();
         for entry in logs.read_dir()?.flatten() {
             // A process that was killed may have been in the middle of a letter.
             let text = std::fs::read(entry.path())?;
-            String::from_utf8_lossy(&text).lines().for_each(|line| told.add(line));
+            String::from_utf8_lossy(&text).lines().for_each(|line| findings.add(line));
         }
-        Ok(told)
+        Ok(findings)
     }
 
     fn add(&mut self, line: &str) {
@@ -134,10 +134,10 @@ mod tests {
 
     #[test]
     fn logs_tell_of_takeovers_and_panics() {
-        let mut told = Told::default();
-        told.add(r#"{"level":"INFO","fields":{"message":"adopted sagas of an instance that has ended","sagas":12}}"#);
-        told.add("thread 'main' panicked at src/main.rs:1:1:");
-        told.add("something else");
-        assert_eq!((told.takeovers, told.sagas_adopted, told.panics), (1, 12, 1));
+        let mut findings = Findings::default();
+        findings.add(r#"{"level":"INFO","fields":{"message":"adopted sagas of an instance that has ended","sagas":12}}"#);
+        findings.add("thread 'main' panicked at src/main.rs:1:1:");
+        findings.add("something else");
+        assert_eq!((findings.takeovers, findings.sagas_adopted, findings.panics), (1, 12, 1));
     }
 }

@@ -347,8 +347,8 @@ impl System {
         let give_up_at = Instant::now() + PATIENCE;
         loop {
             let log = self.log(name);
-            let told = log.iter().find_map(|line| line.trim().strip_prefix("http://")?.split_once("/metrics"));
-            if let Some((address, _)) = told {
+            let printed = log.iter().find_map(|line| line.trim().strip_prefix("http://")?.split_once("/metrics"));
+            if let Some((address, _)) = printed {
                 return address.to_owned();
             }
             assert!(Instant::now() < give_up_at, "{name} serves no HTTP:\n{}", log.join("\n"));

@@ -1,4 +1,4 @@
-//! The whole table: every way, under every load, on as many sections; then what a lapsed lock does.
+//! The whole table: every design with every number of clients and sections; then the effect of a lapsed lock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::report::{Cell, Report};
 use crate::store;
 use crate::ways::{self, Kind, Place};
 
-/// Before each window: connections are opened, statements prepared, pages in memory. A tenth of it.
+/// The warm-up before each window, a tenth of it: connections are opened, statements prepared, pages loaded.
 const WARM_UP_PART: u32 = 10;
 
-/// What is measured.
+/// The specification of a run.
 #[derive(Debug, Clone)]
 pub struct Spec {
     /// Sections that the clients ask for, a table each.
@@ -26,11 +26,11 @@ pub struct Spec {
     pub clients: Vec<usize>,
     /// Seats in each section.
     pub capacity: i32,
-    /// Connections to PostgreSQL of a way that has one a request.
+    /// Connections to PostgreSQL of a design with a connection for each request.
     pub connections: u32,
     /// How long each cell is measured.
     pub window: Duration,
-    /// What each client asks at least.
+    /// The minimum of requests of each client.
     pub asks_min: usize,
     /// How often each case of a lapsed lock is played; 0: not at all.
     pub lapses: usize,
@@ -40,14 +40,14 @@ pub struct Spec {
 pub struct Bench {
     /// URL of the PostgreSQL server, without a database.
     pub postgres: String,
-    /// Whether that server is ours alone, so that it may be told to write down what it has.
+    /// Whether that server is for this run only, so that a checkpoint may be requested.
     pub postgres_is_ours: bool,
-    /// The Redis server; without it one way is left out.
+    /// The Redis server; without it one design is left out.
     pub redis: Option<RedisServer>,
 }
 
 impl Bench {
-    /// Measures. Talks to stderr, a line a cell.
+    /// Measures. Prints a line for each cell to stderr.
     pub async fn run(&self, spec: &Spec) -> anyhow::Result<Report> {
         let url = testing::create_postgres_on(&self.postgres).await;
         let pool = ways::pool(&url, 1).await?;

@@ -1,7 +1,8 @@
-//! One cell of the table: so many clients ask for seats at once, for so long, by one way.
+//! One cell of the table: a number of clients that request seats at once, for some time, with one design.
 //!
-//! A client asks again as soon as it is answered. What is decided within the window counts for the rate and the CPU;
-//! the times are of all that was asked within it, however late the answer came, so that no slow one is left out.
+//! A client sends the next request as soon as it is answered. Decisions within the window count for the rate and the
+//! CPU. The times are of all requests that were sent within it, however late the answer came, so that no slow one is
+//! left out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,33 +15,33 @@ use tokio::time::sleep_until;
 use crate::cpu::{Cpu, Meters};
 use crate::ways::{Ask, Asked, Decision, Way};
 
-/// How a cell is loaded.
+/// The load of a cell.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
     /// Clients at once.
     pub clients: usize,
     /// Before the window.
     pub warm_up: Duration,
-    /// What is measured.
+    /// The measured window.
     pub window: Duration,
-    /// What each client asks at least, even when the window is over.
+    /// The minimum of requests of each client, even when the window is over.
     pub asks_min: usize,
 }
 
-/// What the clients have seen.
+/// The results of the clients.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// Decided within the window.
     pub decided: u64,
-    /// Attempts beyond the first, of what was decided or given up within the window.
+    /// Attempts beyond the first, of requests that ended within the window.
     pub retries: u64,
     /// Granted, before and after the window too.
     pub granted: u64,
     /// Given up, before and after the window too.
     pub gave_up: u64,
-    /// From ask to decision, sorted.
+    /// From request to decision, sorted.
     pub latencies: Vec<Duration>,
-    /// Used within the window.
+    /// CPU within the window.
     pub cpu: Cpu,
 }
 
@@ -50,7 +51,7 @@ struct Sample {
     asked: Asked,
 }
 
-/// Runs the cell. Returns when every ask is answered.
+/// Runs the cell. Returns when every request is answered.
 pub async fn run(way: &Arc<dyn Way>, sections: &Arc<[SectionId]>, load: Load, meters: &Meters) -> anyhow::Result<Seen> {
     let starts_at = Instant::now() + load.warm_up;
     let ends_at = starts_at + load.window;
@@ -105,7 +106,7 @@ impl Seen {
         }
     }
 
-    /// The latency that so many percent do not exceed; zero when there are none.
+    /// The latency that this percentage of requests does not exceed; zero if there are none.
     pub fn latency(&self, percent: usize) -> Duration {
         let rank = (self.latencies.len() * percent).div_ceil(100);
         self.latencies.get(rank.saturating_sub(1)).copied().unwrap_or_default()

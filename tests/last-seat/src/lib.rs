@@ -1,4 +1,4 @@
-//! The four ways to the last seat, measured side by side on the same tables and the same server: a row lock a request,
+//! Four designs for the last seat, measured side by side on the same tables and the same server: a row lock a request,
 //! an optimistic version with retry, a lock in Redis, one writer a batch.
 //!
 //! ```text
@@ -6,7 +6,7 @@
 //!        └── how long, how often again        after each cell: holds = taken <= capacity, from the tables
 //! ```
 //!
-//! Rates and times are told and not judged, because they belong to the machine. What is judged is whether a seat was
+//! Rates and times are reported and not asserted, because they depend on the machine. The run asserts that no seat was
 //! sold twice. `cargo xtask last-seat` runs the long form, the suite a short one.
 
 mod bench;

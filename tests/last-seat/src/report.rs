@@ -1,4 +1,4 @@
-//! What a run says at its end, for people and for programs.
+//! The report of a run, for people and for programs.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,36 +14,36 @@ use crate::ways::Kind;
 
 /// One line under the header, as the binary's tables have it.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
-/// What stands for nothing.
+/// The sign for no value.
 const NONE: &str = "-";
 
 /// The whole result.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     postgres: Settings,
-    /// Version; `None`: there was none, and the lock in Redis is not in the table.
+    /// Version; `None`: there is no server, and the lock in Redis is not in the table.
     pub redis: Option<String>,
     connections: u32,
     capacity: i32,
     window_s: f64,
     /// Every cell, in the order of the table.
     pub cells: Vec<Cell>,
-    /// What lapsed locks did; empty without Redis.
+    /// The effects of lapsed locks; empty without Redis.
     pub lapses: Vec<Lapse>,
 }
 
-/// One way under one load.
+/// One design with one load.
 #[derive(Debug, Clone, Serialize)]
 pub struct Cell {
-    /// The way.
+    /// The design.
     pub way: Kind,
-    /// Sections that were asked for.
+    /// Sections in the requests.
     pub sections: usize,
     /// Clients at once.
     pub clients: usize,
     /// Requests decided, granted or refused, a second.
     pub decided_per_s: f64,
-    /// The same, against the first way under this load.
+    /// The same, divided by that of the first design with this load.
     pub ratio: Option<f64>,
     p50_ms: f64,
     p99_ms: f64,
@@ -53,9 +53,9 @@ pub struct Cell {
     cpu_redis_us: Option<f64>,
     /// Attempts beyond the first, a decision.
     retries: f64,
-    /// Asks that lost every race.
+    /// Requests that lost every race.
     pub gave_up: u64,
-    /// Asks that got a seat.
+    /// Requests that got a seat.
     pub granted: u64,
     /// Rows of holds in the tables.
     pub holds: u64,
@@ -66,7 +66,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// From what the clients have seen and what the tables say.
+    /// From the results of the clients and the tables.
     pub fn new(way: Kind, sections: usize, clients: usize, window: Duration, seen: &Seen, tally: Tally) -> Self {
         let each = |sum: u64| sum as f64 / seen.decided.max(1) as f64;
         let ms = |percent| seen.latency(percent).as_secs_f64() * 1_000.0;
@@ -90,7 +90,7 @@ impl Cell {
         }
     }
 
-    /// Whether no seat was sold twice, and the tables say what the clients were told.
+    /// Whether no seat was sold twice, and the tables agree with the answers to the clients.
     pub fn holds_up(&self) -> bool {
         self.oversold == 0 && self.miscounted == 0 && self.holds == self.granted
     }
@@ -120,14 +120,14 @@ impl fmt::Display for Cell {
 }
 
 impl Report {
-    /// Of a run that begins.
+    /// An empty report for a new run.
     pub fn new(spec: &Spec, postgres: Settings, redis: Option<String>) -> Self {
         let window_s = spec.window.as_secs_f64();
         let (connections, capacity) = (spec.connections, spec.capacity);
         Self { postgres, redis, connections, capacity, window_s, cells: Vec::new(), lapses: Vec::new() }
     }
 
-    /// Adds a cell; its ratio is against the first way under the same load.
+    /// Adds a cell; its ratio is to the first design with the same load.
     pub fn add(&mut self, mut cell: Cell) {
         let first = self.cells.iter().find(|first| {
             first.way == Kind::ALL[0] && (first.sections, first.clients) == (cell.sections, cell.clients)
@@ -138,7 +138,7 @@ impl Report {
         self.cells.push(cell);
     }
 
-    /// Whether no way has sold a seat twice, and the full guard has stopped every lapsed lock.
+    /// Whether no design has sold a seat twice, and the full guard has stopped every lapsed lock.
     pub fn holds(&self) -> bool {
         let guarded = self.lapses.iter().filter(|lapse| lapse.guard == Guard::TokenAndState);
         self.cells.iter().all(Cell::holds_up) && guarded.into_iter().all(|lapse| lapse.sold_twice == 0)

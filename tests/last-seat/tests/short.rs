@@ -1,11 +1,11 @@
-//! The bench in a size for every day: facts only, no times. Skipped where there is no PostgreSQL server for tests.
+//! A short form of the bench for the suite: facts only, no times. Skipped if there is no PostgreSQL server for tests.
 
 use std::time::Duration;
 
 use matricula_kit::testing::POSTGRES_URL;
 use matricula_last_seat::{Bench, Guard, Kind, RedisServer, Report, Spec};
 
-/// Fewer than the clients ask for at least: every way sells all of them.
+/// Fewer than the clients' minimum of requests: every design sells all of them.
 const SEATS: i32 = 20;
 
 async fn run(spec: Spec) -> Option<Report> {
@@ -28,7 +28,7 @@ fn spec() -> Spec {
         capacity: SEATS,
         connections: 8,
         window: Duration::from_millis(200),
-        // 80 asks in all: the seats are gone before the clients are.
+        // 80 requests in all, more than there are seats.
         asks_min: 10,
         lapses: 0,
     }
@@ -42,7 +42,7 @@ async fn every_way_sells_the_last_seat_once() {
     assert!(ways(1).eq(expected.clone()) && ways(4).eq(expected), "{report}");
     for cell in &report.cells {
         assert!(cell.holds_up(), "{cell}: {cell:?}");
-        // One section is sold out whatever happens; of four that are drawn by chance some may have seats left.
+        // One section always sells out; of four random ones some may have seats left.
         if cell.sections == 1 {
             assert_eq!(cell.granted, u64::from(SEATS.unsigned_abs()), "{cell}: {cell:?}");
         }

@@ -18,14 +18,14 @@ use tempfile::TempDir;
 use crate::cluster::as_user;
 use crate::user::{User, is_root};
 
-/// Where the program is besides the folders of `PATH`: distributions put it where only root looks.
+/// Where the program is besides the folders of `PATH`: distributions put it into a folder for root.
 const PLACES: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 /// It is part of the socket's name; sockets of two folders never meet.
 const PORT: u16 = 6432;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Runs the pooler until nobody holds the other end of the input any more, then ends it and removes the folder.
+/// Runs the pooler until its own input ends, then ends it and removes the folder.
 const WATCHDOG: &str =
     r#"trap '' HUP INT TERM; "$1" "$2/pgbouncer.ini" >"$2/log" 2>&1 & read -r _; kill -KILL $!; wait; rm -rf "$2""#;
 
@@ -96,7 +96,7 @@ impl PgBouncer {
 
 impl Drop for PgBouncer {
     fn drop(&mut self) {
-        // The watchdog reads the end of its input, and cleans up.
+        // The watchdog's input ends here, so it cleans up.
         drop(self.watchdog.stdin.take());
         if self.watchdog.wait().is_err() || self.folder.path().exists() {
             eprintln!("can't remove the PgBouncer of {}: stop it by hand.", self.folder.path().display());

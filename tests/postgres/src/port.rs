@@ -1,6 +1,6 @@
 //! A loopback port that belongs to one server of a test as long as the test runs, also while the server is down.
 //!
-//! The system takes local ports of outgoing connections from the same range. It would lend the port of a killed server
+//! The system takes local ports of outgoing connections from the same range. It would give the port of a killed server
 //! to one of them, and the server could not start again.
 
 use std::io;
@@ -8,8 +8,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 
-/// A port of 127.0.0.1 that is bound and does not listen: Linux gives it to nobody who asks for any port, and lets a
-/// server listen on it that sets `SO_REUSEADDR`, as tokio, PostgreSQL and Redis do (socket(7), `SO_REUSEADDR`).
+/// A port of 127.0.0.1 that is bound and does not listen. Linux gives it to no program that requests any free port, and
+/// lets a server listen on it that sets `SO_REUSEADDR`, as tokio, PostgreSQL and Redis do (socket(7), `SO_REUSEADDR`).
 ///
 /// Other systems let no second socket bind: there the port is only found, and is free for others until the server
 /// listens.

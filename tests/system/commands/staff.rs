@@ -1,4 +1,4 @@
-//! What staff do for a student, as a refusal proposes it.
+//! The commands of staff for a student, as a refusal proposes them.
 
 use matricula_harness::System;
 use matricula_harness::campus::bundle;
@@ -23,7 +23,7 @@ async fn a_refusal_names_the_command_that_lets_the_student_past_it() {
     let held = system.done(&[&set[..], &DECISION].concat());
     assert!(held.contains("library") && held.contains("pay at the desk"), "{held}");
 
-    // The refusal has a command for its reason, and the command works as it stands.
+    // The refusal has a command for its reason, and the command works unchanged.
     let (code, refused, _) = run(&system, &["register", "S1", "--add", "B"]);
     assert_eq!(code, Some(1), "{refused}");
     let (_, full, _) = run(&system, &["register", "S2", "--add", "B", "--drop", "A"]);

@@ -1,4 +1,4 @@
-//! The same tables in batches: three statements whatever the size of a batch.
+//! The same tables in batches: three statements for a batch of any size.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,7 @@ pub async fn lock(
     rows.iter().map(section).collect()
 }
 
-/// Posts holds.
+/// Writes holds.
 pub fn insert_holds(tx: &mut Tx, granted: &[Ask]) {
     let rows = Rows::new()
         .text("registration_id", granted.iter().map(|ask| ask.registration.as_str()))
@@ -39,7 +39,7 @@ pub fn insert_holds(tx: &mut Tx, granted: &[Ask]) {
     tx.send(INSERT_HOLDS, rows.into());
 }
 
-/// Posts the counts.
+/// Writes the counts.
 pub fn update(tx: &mut Tx, sections: &BTreeMap<SectionId, Section>) {
     let rows = Rows::new()
         .text("section_id", sections.keys().map(SectionId::as_str))

@@ -1,7 +1,7 @@
-//! One writer a batch: the kit's writer over the tables of the other ways. What waits is decided one after the other in
-//! memory and committed at once; the row is locked once a batch.
+//! One writer a batch: the kit's writer with the tables of the other designs. Waiting requests are decided one after
+//! the other in memory and committed at once; the row is locked once a batch.
 //!
-//! Without a barrier and a feed, which the other ways do not have either: the seat service has both.
+//! It has no barrier and no feed, because the other designs have none either. The seat service has both.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,17 +23,17 @@ pub struct OneWriter {
     database: Database,
 }
 
-/// The least that a participant can be.
+/// The smallest possible participant.
 struct Sections;
 
-/// The sections that a batch has locked, and what it grants.
+/// The sections that a batch has locked, and the seats that it grants.
 struct World {
     sections: BTreeMap<SectionId, Section>,
     granted: Vec<Ask>,
 }
 
 impl OneWriter {
-    /// Starts it over tables that are there.
+    /// Starts it with existing tables.
     pub async fn open(url: &str) -> anyhow::Result<Self> {
         let database = Database::open(url).await?;
         // The task ends with the last handle.

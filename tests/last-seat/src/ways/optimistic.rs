@@ -1,4 +1,4 @@
-//! An optimistic version: read, write if nobody has written meanwhile, else begin anew.
+//! An optimistic version: read; write if the row is unchanged, otherwise begin again.
 
 use async_trait::async_trait;
 use sqlx::PgPool;

@@ -1,6 +1,6 @@
-//! A lock in Redis: whoever has it reads and writes the section, and no row is locked before the write.
+//! A lock in Redis: its owner reads and writes the section, and no row is locked before the write.
 //!
-//! A lock that lapses is no lock: its owner may be paused, and goes on as if it had it. So the write is guarded, see
+//! A lock can lapse while its owner is paused, and the owner then continues without it. So the write is guarded by
 //! [`Guard::TokenAndState`], and a seat is sold once even then.
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::lock::{Held, Locks};
 use crate::redis_server::RedisServer;
 use crate::store::{self, Guard};
 
-/// Long enough for a slow commit; whoever dies with the lock keeps a section closed for so long.
+/// Long enough for a slow commit. A client that dies with the lock blocks a section for this long.
 const LOCK_TTL: Duration = Duration::from_secs(2);
 
 /// The lock of a section is a key in Redis.

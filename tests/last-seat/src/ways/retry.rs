@@ -1,4 +1,4 @@
-//! Again after a lost race: when, how often, and when it is enough.
+//! Retries after a lost race: when, how often, and when to stop.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use super::{Asked, Decision};
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// Longer pauses would leave the section idle while it has free seats.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
-/// With these pauses about 4 s: nobody waits longer for a click.
+/// With these pauses about 4 s: students wait no longer for a click.
 const RETRIES_MAX: usize = 60;
 
-/// Why an attempt has decided nothing.
+/// Why an attempt has not decided.
 #[derive(Debug)]
 pub enum Missed {
-    /// Somebody else was faster.
+    /// Another client was faster.
     Race,
-    /// Something is broken.
+    /// An error.
     Broken(anyhow::Error),
 }
 
@@ -28,7 +28,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Missed {
     }
 }
 
-/// Makes attempts until one decides, with pauses that grow and that no two clients share.
+/// Makes attempts until one decides, with growing pauses that differ between clients.
 pub async fn until_decided<F>(attempt: impl FnMut() -> F + Send) -> anyhow::Result<Asked>
 where
     F: Future<Output = Result<Decision, Missed>> + Send,

@@ -1,4 +1,4 @@
-//! A row lock a request: whoever wants a seat waits until the one before has committed.
+//! A row lock a request: each request waits until the one before has committed.
 
 use async_trait::async_trait;
 use sqlx::PgPool;

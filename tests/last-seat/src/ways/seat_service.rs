@@ -1,9 +1,8 @@
-//! One writer a batch as it is in production: the seat service, through its contract, called in memory without a
-//! socket.
+//! One writer a batch as in production: the seat service, called through its contract in memory, without a socket.
 //!
-//! It does more than the other ways: a barrier row a request, so that a repeat gets its old answer; the ledger's
-//! columns; each change announced to those who watch. A request is one operation, so nothing is batched before the
-//! writer.
+//! It does more than the other designs: a barrier row a request, so that a repeat gets its recorded answer; the
+//! ledger's columns; an announcement of each change to watchers. A request is one operation, so nothing is batched
+//! before the writer.
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
@@ -45,7 +44,7 @@ impl SeatService {
         };
         let rows = place.sections.iter().map(|section| ImportRow { row: Some(Row::Capacity(seats(section))) });
         role.imports.context("the seat service takes imports")?.apply(0, rows.collect()).await?;
-        // Its tasks end by themselves: the writer with the client, the feed when it is told to.
+        // Its tasks end by themselves: the writer with the client, the feed at its stop signal.
         let client = SeatServiceClient::new(role.routes.routes().prepare());
         Ok(Self { client, database, shutdown })
     }
