@@ -137,7 +137,7 @@ fn violations(graph: &Graph) -> Vec<String> {
     let mut found = Vec::new();
     for package in &graph.ours {
         let Some(allowed) = allowed.get(package.as_str()) else {
-            found.push(format!("{package} has no arrows in this test: say what it may depend on"));
+            found.push(format!("{package} has no arrows in this test: list its allowed dependencies"));
             continue;
         };
         for dependency in graph.dependencies.get(package).into_iter().flatten() {
@@ -198,7 +198,7 @@ fn a_hidden_impurity_is_found() {
 fn an_unknown_crate_is_found() {
     check(
         &[("matricula-gradebook", "serde")],
-        &["matricula-gradebook has no arrows in this test: say what it may depend on"],
+        &["matricula-gradebook has no arrows in this test: list its allowed dependencies"],
     );
 }
 

@@ -44,7 +44,7 @@ fn every_setting_of_the_containers_is_in_force() {
 }
 
 #[test]
-fn a_setting_that_nobody_knows_is_refused() {
+fn an_unknown_setting_is_refused() {
     let output = config(&BTreeMap::from([("MATRICULA_SEATS__LISTENING", "0.0.0.0:1".to_owned())]));
     assert_eq!(output.status.code(), Some(BAD_CONFIGURATION), "{}", String::from_utf8_lossy(&output.stderr));
 }

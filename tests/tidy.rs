@@ -60,7 +60,7 @@ const STDOUT_PLACES: [&str; 3] = ["src/output.rs", "src/main.rs", "src/commands/
 fn violations(path: &str, source: &str) -> Vec<String> {
     let mut found = Vec::new();
     if !source.starts_with("//!") {
-        found.push(format!("{path}: does not begin with `//!`: say the module's one job"));
+        found.push(format!("{path}: does not begin with `//!`: state the module's one job"));
     }
     if is_test(path) {
         return found;
@@ -73,9 +73,9 @@ fn violations(path: &str, source: &str) -> Vec<String> {
     let is_pure = is_domain || PURE_PLACES.iter().any(|place| path.starts_with(place));
     let is_binary = path.starts_with("src/") && !STDOUT_PLACES.iter().any(|place| path.starts_with(place));
     let rules: [(bool, &[&str], &str); 6] = [
-        (is_binary, &STDOUT, "only output.rs writes to stdout, and looks at whether it was written"),
+        (is_binary, &STDOUT, "only output.rs writes to stdout, and checks the result"),
         (!may_have_sql(path), &SQL, "SQL belongs to the store"),
-        (is_domain, &NOT_IN_DOMAIN, "a domain knows neither wire nor database"),
+        (is_domain, &NOT_IN_DOMAIN, "a domain uses neither wire types nor a database"),
         (is_pure, &NOT_IN_PURE, "this part is pure"),
         (path.starts_with(SHELL), &NOT_IN_SHELL, "the core decides about sagas, and the shell moves data"),
         (!may_spawn(path), &UNWATCHED, "a task that dies must be seen: start it by `matricula_kit::tasks`"),
@@ -199,7 +199,7 @@ fn sql_outside_a_store_is_found() {
 #[test]
 fn wire_and_database_in_a_domain_are_found() {
     let path = "services/fees/src/domain/ladder.rs";
-    let reason = "a domain knows neither wire nor database";
+    let reason = "a domain uses neither wire types nor a database";
     for word in ["matricula_proto", "tonic", "sqlx"] {
         check(path, &format!("//! Doc.\nuse {word}::X;\n"), &[&format!("{path}: has `{word}`: {reason}")]);
     }
@@ -234,7 +234,7 @@ fn a_decision_in_the_shell_is_found() {
 }
 
 #[test]
-fn a_task_that_nobody_watches_is_found() {
+fn an_unsupervised_task_is_found() {
     let reason = "a task that dies must be seen: start it by `matricula_kit::tasks`";
     for word in UNWATCHED {
         let source = format!("//! Doc.\nlet task = {word}(run());\n");
@@ -251,7 +251,7 @@ fn a_task_that_nobody_watches_is_found() {
 
 #[test]
 fn a_second_way_to_stdout_is_found() {
-    let reason = "only output.rs writes to stdout, and looks at whether it was written";
+    let reason = "only output.rs writes to stdout, and checks the result";
     let print = "//! Doc.\nprintln!(\"done\");\n";
     check("src/commands/audit.rs", print, &[&format!("src/commands/audit.rs: has `println`: {reason}")]);
     check("src/output.rs", "//! Doc.\nlet out = io::stdout();\n", &[]);
@@ -261,7 +261,7 @@ fn a_second_way_to_stdout_is_found() {
 
 #[test]
 fn a_file_without_its_job_is_found() {
-    check("src/main.rs", "fn main() {}\n", &["src/main.rs: does not begin with `//!`: say the module's one job"]);
+    check("src/main.rs", "fn main() {}\n", &["src/main.rs: does not begin with `//!`: state the module's one job"]);
 }
 
 #[test]
@@ -284,5 +284,27 @@ fn every_test_that_the_table_of_faults_names_exists() {
             source.contains(&format!("fn {function}(")),
             "tests/README.md names {file}.rs::{function}: it is not there"
         );
+    }
+}
+
+/// A decision names the tests, guards and files that hold it, in backticks behind "Held by". Each must be there.
+#[test]
+fn everything_that_holds_a_decision_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = sources(root);
+    let decisions = files(&root.join("orchestrator/adr"), |name| name.ends_with(".md"));
+    let holders = decisions.iter().filter_map(|(path, text)| Some((path, text.split_once("**Held by**")?.1)));
+    let named: Vec<(&String, &str)> =
+        holders.flat_map(|(path, text)| text.split('`').skip(1).step_by(2).map(move |name| (path, name))).collect();
+    assert!(named.len() > 20, "decisions name what holds them");
+    for (path, name) in named {
+        let is_there = if name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            sources.iter().any(|(_, source)| names(source, name))
+        } else if name.ends_with(".rs") && !name.contains('{') {
+            sources.iter().any(|(source, _)| source.ends_with(&format!("/{name}")) || source == name)
+        } else {
+            true
+        };
+        assert!(is_there, "orchestrator/adr/{path} names `{name}`: it is not there");
     }
 }

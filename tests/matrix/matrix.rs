@@ -78,7 +78,7 @@ const GROWING: [(&str, &[&str]); 5] = [
 
 /// A registration costs the same with a million others behind it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_service_goes_through_earlier_registrations() {
+async fn no_service_scans_earlier_registrations() {
     let campus = Campus::new(Change::Swap, Arc::new(Services::start(Backend::Sqlite).await));
     let report = run_matrix(&campus, cases::basic(campus.shape()), AT_A_TIME).await;
     report.assert_holds(COMMAND);

@@ -34,7 +34,7 @@ async fn a_campus_is_measured_on_sqlite_beside_its_floor() {
 }
 
 #[tokio::test]
-async fn what_nobody_can_pay_is_compensated_on_postgres_beside_its_floor() {
+async fn unpayable_fees_are_compensated_on_postgres_beside_the_floor() {
     let measured = play(Kind::Compensated, small(SEPARATE, true)).await;
     assert!(measured.median.reasons.contains_key("BALANCE_LIMIT_EXCEEDED"), "{:?}", measured.median.reasons);
     assert!(measured.floor.as_ref().is_some_and(|floor| floor.rows_per_registration > 5.0 && floor.ratio > 0.0));
@@ -53,7 +53,7 @@ async fn a_hot_section_and_a_full_campus_are_decided() {
 }
 
 #[tokio::test]
-async fn a_slow_service_is_waited_for() {
+async fn a_slow_service_is_measured() {
     let measured = play(Kind::SlowService, small(SEPARATE, false)).await;
     assert!(measured.median.p99_ms >= 50.0, "no way was slow: {:?}", measured.median);
     check(Entry::Scenario(Box::new(measured)), &["one service 50 ms slow", "clean"]);

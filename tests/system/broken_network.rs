@@ -113,7 +113,7 @@ fn is_hard(fault: Fault) -> bool {
 
 /// The errors that operators see. A silent connection is ended by the call's own time limit, because those of
 /// connections are longer.
-fn how_told(fault: Fault) -> &'static str {
+fn expected_error(fault: Fault) -> &'static str {
     match fault {
         Fault::Hang | Fault::SilentToServer | Fault::SilentToClient => "no answer from",
         Fault::Refuse => "onnection refused",
@@ -135,7 +135,7 @@ async fn check(broken: &mut Broken, fault: Fault) {
     if is_hard(fault) {
         let opened = |destinations: &[Destination]| {
             let broken = destinations.iter().find(|destination| destination.name == service);
-            broken.is_some_and(|broken| broken.breaker != "closed" && broken.last_error.contains(how_told(fault)))
+            broken.is_some_and(|broken| broken.breaker != "closed" && broken.last_error.contains(expected_error(fault)))
         };
         broken.until(format!("{fault:?}: the breaker of {service} does not open"), opened).await;
     }
@@ -178,7 +178,7 @@ fn faults() -> impl Iterator<Item = Fault> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broken_network_to_fees_keeps_only_those_waiting_who_pay() {
+async fn a_broken_network_to_fees_delays_only_registrations_with_fees() {
     let mut broken = Broken::start("fees").await;
     for fault in faults() {
         check(&mut broken, fault).await;
@@ -187,7 +187,7 @@ async fn a_broken_network_to_fees_keeps_only_those_waiting_who_pay() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broken_network_to_notifications_keeps_nobody_waiting() {
+async fn a_broken_network_to_notifications_delays_no_outcome() {
     let mut broken = Broken::start("notifications").await;
     for fault in [Fault::Hang, Fault::SilentToClient, Fault::Garbage] {
         check(&mut broken, fault).await;

@@ -170,8 +170,8 @@ async fn every_command_that_shows_something_has_json() {
 /// The output of a command that is in the saga's log and is not carried out yet.
 #[track_caller]
 fn recorded(system: &System, arguments: &[&str]) -> String {
-    let (code, shown, told) = run(system, arguments);
-    assert_eq!(code, Some(3), "{shown}\n{told}");
+    let (code, shown, stderr) = run(system, arguments);
+    assert_eq!(code, Some(3), "{shown}\n{stderr}");
     shown
 }
 

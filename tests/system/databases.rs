@@ -142,7 +142,7 @@ async fn postgres_restarts_under_load_and_during_recovery() {
 
 /// Acceptance takes seconds in a rush. Meanwhile the client must not get an error that asks it to retry.
 #[tokio::test]
-async fn a_log_that_is_slow_is_waited_for() {
+async fn a_submission_waits_for_a_slow_log() {
     let cluster = Cluster::start();
     let mut system = System::on_cluster(&cluster, &[]).await;
     system.import(&bundle(&[("A", 5, "")], 1));
@@ -161,7 +161,7 @@ async fn a_log_that_is_slow_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_read_only_primary_is_told_and_left_behind() {
+async fn a_read_only_primary_is_reported_and_survived() {
     let cluster = Cluster::start();
     let mut system = System::on_cluster(&cluster, &[]).await;
     system.import(&bundle(&[("A", 5, "")], 3));
@@ -183,7 +183,7 @@ async fn a_read_only_primary_is_told_and_left_behind() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_away_or_full_of_clients_is_waited_for() {
+async fn roles_wait_for_a_server_that_is_away_or_full_of_clients() {
     let cluster = Cluster::start();
     cluster.set("max_connections", "50");
     cluster.restart(Mode::Fast);
@@ -224,7 +224,7 @@ async fn a_server_that_is_away_or_full_of_clients_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_locked_sqlite_file_and_a_full_disk_are_left_behind() {
+async fn a_locked_sqlite_file_and_a_full_disk_are_survived() {
     let mut system = System::separate(Backend::Sqlite, &[]).await;
     system.import(&bundle(&[("A", 5, "")], 4));
     let mut other = Sql::open(&system.database_url("seats")).await;

@@ -97,7 +97,7 @@ reflection!(newer, v1);
 reflection!(older, v1alpha);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reflection_has_what_the_port_has() {
+async fn reflection_lists_exactly_the_services_of_the_port() {
     let system = System::up();
     for role in ROLES {
         let served = served(role);
@@ -175,7 +175,7 @@ fn unary() -> impl Iterator<Item = Rpc> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn packed_requests_are_taken_within_limits() {
+async fn compressed_requests_are_accepted_within_limits() {
     let system = System::up();
     system.import(&bundle(&[("A", 50, "T 09:00-09:50")], 2));
     let bomb = packed(&gzip(&vec![0; 100 << 20]));
@@ -205,7 +205,7 @@ async fn packed_requests_are_taken_within_limits() {
 
 /// Most clients offer gzip with every call. Only a client that compresses its requests gets compressed answers.
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_are_packed_for_clients_that_pack() {
+async fn answers_are_compressed_for_clients_that_compress() {
     let system = System::up();
     system.import(&bundle(&[("A", 50, "T 09:00-09:50")], 2));
     let list = unary().find(|rpc| rpc.path.ends_with("CatalogService/ListSections")).expect("it is there");
@@ -300,6 +300,9 @@ async fn without_a_list_no_other_origin_may_call() {
     let system = System::up_with(&["--students", "0"], &[]);
     let refused = system.run(&["--set", "orchestrator.cors_origins=https://portal.example.edu/app", "config"]);
     assert_eq!(refused.status.code(), Some(64));
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(told.contains("orchestrator.cors_origins") && told.contains("more than scheme, host and port"), "{told}");
+    let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        stderr.contains("orchestrator.cors_origins") && stderr.contains("more than scheme, host and port"),
+        "{stderr}"
+    );
 }

@@ -77,8 +77,8 @@ async fn a_stuck_call_a_stuck_stream_and_a_stuck_database_end_by_one_deadline() 
         println!("{role}: {took:?}");
         assert!(took < Duration::from_millis(GRACE_MS) + MARGIN, "{role}: {took:?}");
     }
-    assert!(writing.await.expect("no panic").is_err(), "the caller is told");
-    assert!(http_get(&http, "/readyz").await.is_none(), "nobody answers any more");
+    assert!(writing.await.expect("no panic").is_err(), "the caller gets an error");
+    assert!(http_get(&http, "/readyz").await.is_none(), "no process answers any more");
     // Accepted registrations are not lost: the same addresses serve again when the databases do.
     seats_proxy.set(Fault::None);
     log_proxy.set(Fault::None);

@@ -64,7 +64,7 @@ async fn until_all_have_left(system: &System) {
 }
 
 #[tokio::test]
-async fn what_has_left_is_answered_listed_audited_and_found_in_files() {
+async fn archived_sagas_are_answered_listed_audited_and_found_in_files() {
     for backend in BACKENDS {
         let system = started(backend).await;
         system.import(&bundle(&[("A", 1, "MW 09:00-09:50"), ("B", 5, "T 09:00-09:50")], 3));
@@ -144,8 +144,8 @@ fn check_archive(system: &System, saga: &str, all: &[&str]) {
     let output = system.run(&arguments);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(ids(&serde_json::from_slice(&output.stdout).expect("JSON")), all);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(told.contains(&format!("{}:1: ", damaged.display())), "{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains(&format!("{}:1: ", damaged.display())), "{stderr}");
 }
 
 /// A call that was delayed for longer than the barrier rows are kept.

@@ -73,8 +73,8 @@ impl Attack {
     async fn run(mut self, rounds: usize) -> Vec<String> {
         let input = self.rpc.input.clone();
         let good = self.maker.good(&input);
-        let told = self.send(&good, "a good message").await;
-        if told.is_some_and(|(code, _)| code == Code::InvalidArgument) {
+        let error = self.send(&good, "a good message").await;
+        if error.is_some_and(|(code, _)| code == Code::InvalidArgument) {
             self.wrong.push(format!("{}: a good message is refused: mend the test's idea of one", self.rpc.path));
         }
         for place in self.maker.places(&good) {
@@ -105,7 +105,7 @@ impl Attack {
             Change::Value(value) => format!("{} = {}", place.name(), cut(&value.to_string())),
             other => format!("{}: {other:?}", place.name()),
         };
-        let told = self.send(message, &what).await;
+        let error = self.send(message, &what).await;
         let Change::Value(Value::String(text)) = change else { return };
         // Invalid trace contexts count as none, as in headers. Sentences of other services are made valid
         // for a message: one of them must not keep a registration from ending.
@@ -113,11 +113,11 @@ impl Attack {
         let is_free = free.contains(&place.field().name());
         if is_refused_everywhere(text) && !is_free {
             let expect = [place.name()];
-            let is_named = told.as_ref().is_some_and(|(code, fields)| {
+            let is_named = error.as_ref().is_some_and(|(code, fields)| {
                 *code == Code::InvalidArgument && fields.iter().all(|field| expect.contains(field))
             });
             if !is_named {
-                self.wrong.push(format!("{}: {what}: not refused by its name: {told:?}", self.rpc.path));
+                self.wrong.push(format!("{}: {what}: not refused by its name: {error:?}", self.rpc.path));
             }
         }
     }
@@ -186,7 +186,7 @@ async fn assert_registers(system: &System, key: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_portals_and_operators_send() {
+async fn hostile_requests_of_portals_and_operators() {
     let system = System::up();
     prepare(&system);
     assert_none(attack(&system, Rpc::is_public).await);
@@ -196,7 +196,7 @@ async fn what_portals_and_operators_send() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_services_get() {
+async fn hostile_requests_to_services() {
     let system = System::up();
     prepare(&system);
     // No registration belongs to these calls, so the audit does not cover their effects.
@@ -206,7 +206,7 @@ async fn what_services_get() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_all_get_on_postgres() {
+async fn hostile_requests_on_postgres() {
     let system = System::separate(Backend::Postgres, &[]).await;
     prepare(&system);
     assert_none(attack(&system, |_| true).await);

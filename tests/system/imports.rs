@@ -115,7 +115,7 @@ async fn a_second_run_of_the_same_bundle_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_closed_takes_nothing_new_and_keeps_its_records() {
+async fn closed_items_take_nothing_new_and_keep_their_records() {
     let system = System::up_with(&["--students", "0"], &[]);
     let files = Files::new(&system, STUDENTS);
     imported(&system, &files);
@@ -168,7 +168,7 @@ async fn what_is_closed_takes_nothing_new_and_keeps_its_records() {
 }
 
 #[tokio::test]
-async fn absent_files_and_columns_say_nothing_and_empty_cells_remove() {
+async fn missing_files_and_columns_change_nothing_and_empty_cells_remove() {
     let system = System::up_with(&["--students", "0"], &[]);
     let files = Files::new(&system, STUDENTS);
     files.put("holds.csv", "holdId,studentSourcedId,description\nLIB,S7,Library fine\n");
@@ -213,7 +213,7 @@ async fn absent_files_and_columns_say_nothing_and_empty_cells_remove() {
 }
 
 #[tokio::test]
-async fn what_staff_have_set_survives_the_nightly_import() {
+async fn changes_by_staff_survive_the_nightly_import() {
     let system = System::up_with(&["--students", "0"], &[]);
     let files = Files::new(&system, STUDENTS);
     files.put("holds.csv", "holdId,studentSourcedId,description\nLIB,S7,Library fine\n");
@@ -244,7 +244,7 @@ async fn what_staff_have_set_survives_the_nightly_import() {
 }
 
 #[tokio::test]
-async fn an_import_that_would_close_much_asks() {
+async fn an_import_that_would_close_much_needs_a_confirmation() {
     let system = System::up_with(&["--students", "0"], &[]);
     let files = Files::new(&system, 60);
     imported(&system, &files);

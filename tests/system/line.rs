@@ -122,7 +122,7 @@ async fn in_line(first: &Channel, second: &Channel, students: u32) -> Vec<Regist
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everybody_has_a_ticket_and_a_place_and_hears_of_the_turn() {
+async fn every_student_gets_a_ticket_a_place_and_the_turn() {
     let mut system = two().await;
     let (first, second) = (system.channel(FIRST).await, system.channel(SECOND).await);
     system.pause("seats");
@@ -254,7 +254,7 @@ async fn registrars_pause_close_and_open_the_door() {
 /// There is one slot, and its registration waits for fees. Another registration is refused before it needs fees, and
 /// does not wait for the missing answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_service_that_is_away_holds_up_only_what_needs_it() {
+async fn an_unavailable_service_delays_only_registrations_that_need_it() {
     let settings = [("orchestrator.runtime.in_flight_max", "1"), ("orchestrator.runtime.call_timeout_ms", "60000")];
     let system = System::separate(Backend::Sqlite, &settings).await;
     block_in_place(|| system.import(&bundle(&[("A", 30, ""), ("FULL", 0, "")], 3)));

@@ -7,7 +7,7 @@ use matricula_harness::{Metrics, System, is_settled, submission, submit};
 use crate::campus::bundle;
 
 #[tokio::test]
-async fn every_metric_says_what_it_is() {
+async fn every_metric_has_its_help_and_type() {
     let system = System::up();
     system.import(&bundle(&[("A", 1, "")], 2));
     let portal = system.channel("orchestrator").await;

@@ -103,7 +103,7 @@ async fn a_stuck_saga_is_explained_and_decided_at_another_replica() {
     let (lines, watched) = mpsc::channel();
     let stdout = BufReader::new(watch.stdout.take().expect("stdout is piped"));
     std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
-    let next = || watched.recv_timeout(PATIENCE).expect("the watch tells of it");
+    let next = || watched.recv_timeout(PATIENCE).expect("the watch prints it");
     for id in &ids {
         let line = next();
         assert!(line.contains(id.as_str()) && line.contains("ATTENTION"), "oldest first: {line}");

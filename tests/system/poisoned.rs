@@ -45,7 +45,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn poisoned_sagas_are_shown_and_hold_up_no_other() {
+async fn poisoned_sagas_are_shown_and_block_no_other() {
     for backend in BACKENDS {
         let settings = [("orchestrator.runtime.lease_ttl_ms", "1500")];
         check(System::separate(backend, &settings).await, backend).await;
@@ -94,7 +94,7 @@ async fn check(mut system: System, backend: Backend) {
     .await;
     for ((name, _, reason), id) in POISONS.iter().zip(poisoned) {
         let shown = system.done(&["saga", "show", id]).to_lowercase();
-        assert!(shown.contains(&reason.to_lowercase()), "{backend:?}: {name}: {reason:?} is not told:\n{shown}");
+        assert!(shown.contains(&reason.to_lowercase()), "{backend:?}: {name}: {reason:?} is missing:\n{shown}");
     }
     // A saga that needs attention violates no invariant, and the audit counts such sagas.
     let audit = system.done(&["audit"]);

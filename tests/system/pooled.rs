@@ -35,7 +35,7 @@ async fn the_whole_system_works_behind_a_pooler_of_sessions() {
 }
 
 #[tokio::test]
-async fn a_database_of_another_role_is_refused_in_words() {
+async fn a_database_of_another_role_is_refused() {
     for backend in BACKENDS {
         let mut system = System::separate(backend, &[]).await;
         let seats = system.database_url("seats");

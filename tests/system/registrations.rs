@@ -124,7 +124,7 @@ async fn a_refused_fee_gives_the_seat_back_and_shows_why() {
 }
 
 #[tokio::test]
-async fn stops_in_order_and_begins_where_it_stopped() {
+async fn an_orderly_stop_and_a_restart_keep_answers() {
     let mut system = System::up();
     system.import(&bundle(&[("A", 3, "")], 2));
     let portal = system.channel("orchestrator").await;

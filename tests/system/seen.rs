@@ -45,7 +45,7 @@ fn register(system: &System, student: &str, section: &str, seen: &Value, output:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_seat_that_went_between_seeing_and_clicking_is_told() {
+async fn a_refusal_names_a_seat_that_went_before_the_click() {
     for backend in BACKENDS {
         let system = match backend {
             Backend::Sqlite => System::up_with(&["--students", "0"], &ZONE),
@@ -84,28 +84,28 @@ async fn a_seat_that_went_between_seeing_and_clicking_is_told() {
         system.done(&["sections", "set-capacity", "B", "0"]);
         let refused = register(&system, "S2", "B", &saw_b, "table");
         assert_eq!(refused.status.code(), Some(1), "{backend:?}");
-        let told = String::from_utf8_lossy(&refused.stdout);
-        assert!(told.contains("Section B had 5 free seats when you saw it (version 1, of "), "{told}");
-        assert!(told.contains("; its capacity was set to 0 at "), "{told}");
+        let refusal = String::from_utf8_lossy(&refused.stdout);
+        assert!(refusal.contains("Section B had 5 free seats when you saw it (version 1, of "), "{refusal}");
+        assert!(refusal.contains("; its capacity was set to 0 at "), "{refusal}");
         system.audit();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_restart_less_is_said() {
+async fn after_a_restart_seen_versions_are_unknown() {
     let mut system = System::up_with(&["--students", "0"], &ZONE);
     system.import(&bundle(&[("A", 1, "")], 3));
     let seen = shown(&system, "A");
     let portal = system.channel("orchestrator").await;
     submit(&portal, submission("S1", "k", &["A"], &[])).await;
-    let told = parsed(&register(&system, "S2", "A", &seen, "json").stdout);
+    let refusal = parsed(&register(&system, "S2", "A", &seen, "json").stdout);
     drop(portal);
     system.kill("up");
     system.restart("up");
     // Confirmed views are in the log; versions that were seen and not sent are lost.
-    let id = told["registration_id"].as_str().expect("an id");
+    let id = refusal["registration_id"].as_str().expect("an id");
     let again = parsed(system.done(&["registration", "show", id, "--output", "json"]).as_bytes());
-    assert_eq!(again, told);
+    assert_eq!(again, refusal);
     let later = parsed(&register(&system, "S3", "A", &seen, "json").stdout);
     let version = json!({ "version": 1, "free": null, "capacity": null, "changed_at": null });
     assert_eq!(later["reasons"][0]["seen"], version, "{later}");

@@ -174,7 +174,7 @@ async fn a_registration_is_one_trace_of_these_spans() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_step_and_its_compensation_are_seen_and_are_no_errors() {
+async fn refused_steps_and_compensations_have_spans_without_errors() {
     let collector = Collector::start().await;
     let settings = [("telemetry.otlp_endpoint", collector.endpoint())];
     let mut system = System::separate_in(Backend::Sqlite, &settings, &[EXPORT_SOON]).await;
@@ -250,7 +250,7 @@ async fn a_fault_of_the_client_is_no_error_of_the_server() {
     assert_eq!(answer.code(), tonic::Code::NotFound);
     let mut malformed = Request::new(submission("", "k", &["A"], &[]));
     malformed.metadata_mut().insert("traceparent", traceparent());
-    let answer = client.submit_registration(malformed).await.expect_err("it names nobody");
+    let answer = client.submit_registration(malformed).await.expect_err("the student is missing");
     assert_eq!(answer.code(), tonic::Code::InvalidArgument);
 
     let spans = all_exported(&mut system, &["up"], collector).await;

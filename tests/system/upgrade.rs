@@ -39,7 +39,7 @@ fn until_left(system: &System, left: usize) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_unfinished_saga_of_the_build_before_finishes() {
+async fn every_unfinished_saga_of_an_earlier_build_finishes() {
     for backend in BACKENDS {
         let system = System::separate_on_former(backend, &FORMER).await;
         block_in_place(|| every_saga_finishes(&system, backend));

@@ -80,7 +80,7 @@ impl Morning {
         let course = Course {
             id: CourseId::try_new(&format!("{prefix}DEAR")).expect("a short id"),
             code: format!("{prefix}DEAR"),
-            title: "A course that nobody can pay".to_owned(),
+            title: "A course above every balance limit".to_owned(),
             credits_hundredths: 0,
             prerequisites: String::new(),
             corequisites: String::new(),

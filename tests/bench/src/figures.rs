@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_before_a_repeat_is_not_counted() {
+    fn counts_before_a_repeat_are_left_out() {
         let batches = |count, operations| {
             BTreeMap::from([("seats".to_owned(), Batches { count, operations, seconds: count / 10.0 })])
         };

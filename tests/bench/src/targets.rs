@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_measured_is_held_against_its_aim() {
+    fn only_measured_figures_are_compared_with_aims() {
         let fast = Figures { registrations_per_s: 3_000.0, p50_ms: 8.1, p99_ms: 30.0, ..Figures::default() };
         let reached = |in_flight| -> Vec<bool> {
             of(&[campus(in_flight, fast.clone())]).iter().map(|target| target.reached).collect()

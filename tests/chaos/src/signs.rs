@@ -133,9 +133,10 @@ mod tests {
     }
 
     #[test]
-    fn logs_tell_of_takeovers_and_panics() {
+    fn logs_show_takeovers_and_panics() {
         let mut findings = Findings::default();
-        findings.add(r#"{"level":"INFO","fields":{"message":"adopted sagas of an instance that has ended","sagas":12}}"#);
+        findings
+            .add(r#"{"level":"INFO","fields":{"message":"adopted sagas of an instance that has ended","sagas":12}}"#);
         findings.add("thread 'main' panicked at src/main.rs:1:1:");
         findings.add("something else");
         assert_eq!((findings.takeovers, findings.sagas_adopted, findings.panics), (1, 12, 1));

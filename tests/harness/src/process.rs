@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn who_works_uses_cpu() {
+    fn a_busy_process_uses_cpu() {
         let me = std::process::id();
         let (before, started) = (cpu(me), std::time::Instant::now());
         while cpu(me) <= before {

@@ -8,11 +8,11 @@ use matricula_kit::testing;
 
 use crate::cell::{self, Load, Seen};
 use crate::cpu::{self, Meters};
+use crate::designs::{self, Kind, Place};
 use crate::lapse;
 use crate::redis_server::RedisServer;
 use crate::report::{Cell, Report};
 use crate::store;
-use crate::ways::{self, Kind, Place};
 
 /// The warm-up before each window, a tenth of it: connections are opened, statements prepared, pages loaded.
 const WARM_UP_PART: u32 = 10;
@@ -20,7 +20,7 @@ const WARM_UP_PART: u32 = 10;
 /// The specification of a run.
 #[derive(Debug, Clone)]
 pub struct Spec {
-    /// Sections that the clients ask for, a table each.
+    /// Sections in which the clients request seats, a table each.
     pub sections: Vec<usize>,
     /// Clients at once, a block of the table each.
     pub clients: Vec<usize>,
@@ -31,7 +31,7 @@ pub struct Spec {
     /// How long each cell is measured.
     pub window: Duration,
     /// The minimum of requests of each client.
-    pub asks_min: usize,
+    pub requests_min: usize,
     /// How often each case of a lapsed lock is played; 0: not at all.
     pub lapses: usize,
 }
@@ -50,7 +50,7 @@ impl Bench {
     /// Measures. Prints a line for each cell to stderr.
     pub async fn run(&self, spec: &Spec) -> anyhow::Result<Report> {
         let url = testing::create_postgres_on(&self.postgres).await;
-        let pool = ways::pool(&url, 1).await?;
+        let pool = designs::pool(&url, 1).await?;
         let settings = store::settings(&pool).await?;
         let postmaster = cpu::postmaster_of(store::backend_pid(&pool).await?);
         let meters = Meters { postmaster, redis: self.redis.as_ref().map(RedisServer::pid) };
@@ -88,11 +88,12 @@ impl Bench {
         let ids: Arc<[SectionId]> = ids.collect::<Result<Vec<_>, _>>()?.into();
         let (capacity, connections) = (spec.capacity, spec.connections);
         let place = Place { url: &url, sections: &ids, capacity, connections, redis: self.redis.as_ref() };
-        let way = kind.open(&place).await?;
-        let load = Load { clients, warm_up: spec.window / WARM_UP_PART, window: spec.window, asks_min: spec.asks_min };
-        let seen: Seen = cell::run(&way, &ids, load, meters).await?;
-        way.close().await;
-        let pool = ways::pool(&url, 1).await?;
+        let design = kind.open(&place).await?;
+        let load =
+            Load { clients, warm_up: spec.window / WARM_UP_PART, window: spec.window, requests_min: spec.requests_min };
+        let seen: Seen = cell::run(&design, &ids, load, meters).await?;
+        design.close().await;
+        let pool = designs::pool(&url, 1).await?;
         let tally = store::tally(&pool).await?;
         pool.close().await;
         Ok(Cell::new(kind, sections, clients, spec.window, &seen, tally))

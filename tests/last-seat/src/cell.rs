@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use crate::cpu::{Cpu, Meters};
-use crate::ways::{Ask, Asked, Decision, Way};
+use crate::designs::{Decided, Decision, Design, SeatRequest};
 
 /// The load of a cell.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +25,7 @@ pub struct Load {
     /// The measured window.
     pub window: Duration,
     /// The minimum of requests of each client, even when the window is over.
-    pub asks_min: usize,
+    pub requests_min: usize,
 }
 
 /// The results of the clients.
@@ -48,18 +48,25 @@ pub struct Seen {
 struct Sample {
     asked_at: Instant,
     decided_at: Instant,
-    asked: Asked,
+    decided: Decided,
 }
 
 /// Runs the cell. Returns when every request is answered.
-pub async fn run(way: &Arc<dyn Way>, sections: &Arc<[SectionId]>, load: Load, meters: &Meters) -> anyhow::Result<Seen> {
+pub async fn run(
+    design: &Arc<dyn Design>,
+    sections: &Arc<[SectionId]>,
+    load: Load,
+    meters: &Meters,
+) -> anyhow::Result<Seen> {
     let starts_at = Instant::now() + load.warm_up;
     let ends_at = starts_at + load.window;
     let mut clients = JoinSet::new();
     for client in 0..load.clients {
-        let (way, sections) = (way.clone(), sections.clone());
+        let (design, sections) = (design.clone(), sections.clone());
         let student = StudentId::try_new(format!("S{client:06}"))?;
-        clients.spawn(async move { asks(way.as_ref(), &sections, &student, ends_at, load.asks_min).await });
+        clients.spawn(
+            async move { send_requests(design.as_ref(), &sections, &student, ends_at, load.requests_min).await },
+        );
     }
     sleep_until(starts_at.into()).await;
     let before = meters.read();
@@ -74,32 +81,32 @@ pub async fn run(way: &Arc<dyn Way>, sections: &Arc<[SectionId]>, load: Load, me
     Ok(seen)
 }
 
-async fn asks(
-    way: &dyn Way,
+async fn send_requests(
+    design: &dyn Design,
     sections: &[SectionId],
     student: &StudentId,
     ends_at: Instant,
-    asks_min: usize,
+    requests_min: usize,
 ) -> anyhow::Result<Vec<Sample>> {
     let mut samples = Vec::new();
-    while samples.len() < asks_min || Instant::now() < ends_at {
+    while samples.len() < requests_min || Instant::now() < ends_at {
         let section = &sections[rand::random_range(0..sections.len())];
-        let ask = Ask::new(student.clone(), section.clone());
+        let request = SeatRequest::new(student.clone(), section.clone());
         let asked_at = Instant::now();
-        let asked = way.ask(&ask).await?;
-        samples.push(Sample { asked_at, decided_at: Instant::now(), asked });
+        let decided = design.request(&request).await?;
+        samples.push(Sample { asked_at, decided_at: Instant::now(), decided });
     }
     Ok(samples)
 }
 
 impl Seen {
     fn add(&mut self, sample: &Sample, starts_at: Instant, ends_at: Instant) {
-        let gave_up = sample.asked.decision == Decision::GaveUp;
-        self.granted += u64::from(sample.asked.decision == Decision::Granted);
+        let gave_up = sample.decided.decision == Decision::GaveUp;
+        self.granted += u64::from(sample.decided.decision == Decision::Granted);
         self.gave_up += u64::from(gave_up);
         if (starts_at..ends_at).contains(&sample.decided_at) {
             self.decided += u64::from(!gave_up);
-            self.retries += u64::from(sample.asked.retries);
+            self.retries += u64::from(sample.decided.retries);
         }
         if !gave_up && (starts_at..ends_at).contains(&sample.asked_at) {
             self.latencies.push(sample.decided_at - sample.asked_at);
@@ -123,8 +130,8 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         let mut seen = Seen::default();
         let mut add = |asked_at, decided_at, decision| {
-            let asked = Asked { decision, retries: 1 };
-            seen.add(&Sample { asked_at: at(asked_at), decided_at: at(decided_at), asked }, at(10), at(20));
+            let decided = Decided { decision, retries: 1 };
+            seen.add(&Sample { asked_at: at(asked_at), decided_at: at(decided_at), decided }, at(10), at(20));
         };
         add(0, 5, Decision::Granted);
         add(5, 12, Decision::Granted);

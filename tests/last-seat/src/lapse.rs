@@ -17,10 +17,10 @@ use serde::Serialize;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 
+use crate::designs::{self, SeatRequest};
 use crate::lock::{Held, Locks};
 use crate::redis_server::RedisServer;
 use crate::store::{self, Seats};
-use crate::ways::{self, Ask};
 
 pub use crate::store::Guard;
 
@@ -59,7 +59,7 @@ pub struct Lapse {
 
 /// Plays every order against every guard, `rounds` times each, on an empty database.
 pub async fn run(url: &str, redis: &RedisServer, rounds: usize) -> anyhow::Result<Vec<Lapse>> {
-    let pool = ways::pool(url, CONNECTIONS).await?;
+    let pool = designs::pool(url, CONNECTIONS).await?;
     let mut lapses = Vec::new();
     for order in [Order::NewOwnerFirst, Order::LateOwnerFirst] {
         for guard in [Guard::Nothing, Guard::Token, Guard::TokenAndState] {
@@ -88,7 +88,7 @@ async fn case(pool: &PgPool, redis: &RedisServer, rounds: usize, order: Order, g
 }
 
 async fn round(pool: &PgPool, locks: &Locks, section: SectionId, order: Order, guard: Guard) -> anyhow::Result<()> {
-    let late = locks.acquire(&section).await?.context("somebody has the lock of a new section")?;
+    let late = locks.acquire(&section).await?.context("another client has the lock of a new section")?;
     let late_read = store::read(pool, &section).await?;
     let new = after_lapse(locks, &section).await?;
     let new_read = store::read(pool, &section).await?;
@@ -113,8 +113,8 @@ async fn write(
     held: &Held,
 ) -> anyhow::Result<()> {
     anyhow::ensure!(read.is_free(), "the seat of {section} was gone before anybody wrote");
-    let ask = Ask::new(StudentId::try_new(student)?, section.clone());
-    store::take_under_lock(pool, &ask, guard, read, held.fence).await?;
+    let request = SeatRequest::new(StudentId::try_new(student)?, section.clone());
+    store::take_under_lock(pool, &request, guard, read, held.fence).await?;
     Ok(())
 }
 

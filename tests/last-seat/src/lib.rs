@@ -2,7 +2,7 @@
 //! an optimistic version with retry, a lock in Redis, one writer a batch.
 //!
 //! ```text
-//! clients (tasks) ── ask for a seat ──> a way ──> sections, holds   a new database a cell
+//! clients (tasks) ── request a seat ──> a design ──> sections, holds   a new database a cell
 //!        └── how long, how often again        after each cell: holds = taken <= capacity, from the tables
 //! ```
 //!
@@ -12,15 +12,15 @@
 mod bench;
 mod cell;
 mod cpu;
+mod designs;
 mod lapse;
 mod lock;
 mod redis_server;
 mod report;
 mod store;
-mod ways;
 
 pub use bench::{Bench, Spec};
+pub use designs::Kind;
 pub use lapse::{Guard, Lapse, Order};
 pub use redis_server::RedisServer;
 pub use report::{Cell, Report};
-pub use ways::Kind;

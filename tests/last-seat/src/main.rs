@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Debug, Parser)]
 #[command(name = "matricula-last-seat", bin_name = "cargo xtask last-seat")]
 struct Arguments {
-    /// Sections that the clients ask for.
+    /// Sections in which the clients request seats.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 100], value_parser = count(1..=1_000))]
     sections: Vec<usize>,
     /// Clients at once.
@@ -89,7 +89,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
         capacity: arguments.capacity,
         connections: arguments.connections,
         window: Duration::from_secs(arguments.seconds),
-        asks_min: 1,
+        requests_min: 1,
         lapses: arguments.lapses,
     };
     bench.run(&spec).await

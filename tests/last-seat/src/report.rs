@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use crate::bench::Spec;
 use crate::cell::Seen;
+use crate::designs::Kind;
 use crate::lapse::{Guard, Lapse, Order};
 use crate::store::{Settings, Tally};
-use crate::ways::Kind;
 
 /// One line under the header, as the binary's tables have it.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
@@ -36,7 +36,8 @@ pub struct Report {
 #[derive(Debug, Clone, Serialize)]
 pub struct Cell {
     /// The design.
-    pub way: Kind,
+    #[serde(rename = "way")]
+    pub design: Kind,
     /// Sections in the requests.
     pub sections: usize,
     /// Clients at once.
@@ -67,11 +68,11 @@ pub struct Cell {
 
 impl Cell {
     /// From the results of the clients and the tables.
-    pub fn new(way: Kind, sections: usize, clients: usize, window: Duration, seen: &Seen, tally: Tally) -> Self {
+    pub fn new(design: Kind, sections: usize, clients: usize, window: Duration, seen: &Seen, tally: Tally) -> Self {
         let each = |sum: u64| sum as f64 / seen.decided.max(1) as f64;
         let ms = |percent| seen.latency(percent).as_secs_f64() * 1_000.0;
         Self {
-            way,
+            design,
             sections,
             clients,
             decided_per_s: seen.decided as f64 / window.as_secs_f64(),
@@ -80,7 +81,7 @@ impl Cell {
             p99_ms: ms(99),
             cpu_client_us: seen.cpu.client_us.map(each),
             cpu_postgres_us: seen.cpu.postgres_us.map(each),
-            cpu_redis_us: seen.cpu.redis_us.filter(|_| way == Kind::RedisLock).map(each),
+            cpu_redis_us: seen.cpu.redis_us.filter(|_| design == Kind::RedisLock).map(each),
             retries: each(seen.retries),
             gave_up: seen.gave_up,
             granted: seen.granted,
@@ -99,7 +100,7 @@ impl Cell {
         let parts = [self.cpu_client_us, self.cpu_postgres_us, self.cpu_redis_us];
         let parts: Vec<String> = parts.iter().flatten().map(|us| format!("{us:.0}")).collect();
         [
-            self.way.title().to_owned(),
+            self.design.title().to_owned(),
             format!("{:.0}", self.decided_per_s),
             self.ratio.map_or_else(|| NONE.to_owned(), |ratio| format!("{ratio:.2}")),
             format!("{:.1}", self.p50_ms),
@@ -114,8 +115,8 @@ impl Cell {
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (way, rate) = (self.way.title().trim(), self.decided_per_s);
-        write!(f, "{way}, {} clients, sections: {}: {rate:.0} decided/s", self.clients, self.sections)
+        let (design, rate) = (self.design.title().trim(), self.decided_per_s);
+        write!(f, "{design}, {} clients, sections: {}: {rate:.0} decided/s", self.clients, self.sections)
     }
 }
 
@@ -130,9 +131,9 @@ impl Report {
     /// Adds a cell; its ratio is to the first design with the same load.
     pub fn add(&mut self, mut cell: Cell) {
         let first = self.cells.iter().find(|first| {
-            first.way == Kind::ALL[0] && (first.sections, first.clients) == (cell.sections, cell.clients)
+            first.design == Kind::ALL[0] && (first.sections, first.clients) == (cell.sections, cell.clients)
         });
-        cell.ratio = first.map_or((cell.way == Kind::ALL[0]).then_some(1.0), |first| {
+        cell.ratio = first.map_or((cell.design == Kind::ALL[0]).then_some(1.0), |first| {
             (first.decided_per_s > 0.0).then(|| cell.decided_per_s / first.decided_per_s)
         });
         self.cells.push(cell);
@@ -188,10 +189,10 @@ impl fmt::Display for Report {
         )?;
         for block in self.blocks() {
             let Cell { sections, clients, .. } = block[0];
-            let asked = if sections == 1 { "one section".to_owned() } else { format!("{sections} sections") };
+            let decided = if sections == 1 { "one section".to_owned() } else { format!("{sections} sections") };
             let mut table = new_table();
             table.set_header([
-                &format!("{asked}, {clients} clients"),
+                &format!("{decided}, {clients} clients"),
                 "decided/s",
                 "ratio",
                 "p50 ms",
@@ -207,7 +208,7 @@ impl fmt::Display for Report {
         if !self.lapses.is_empty() {
             writeln!(f, "\n{}", self.lapses().trim_fmt())?;
         }
-        let verdict = if self.holds() { "No way has sold a seat twice." } else { "A SEAT WAS SOLD TWICE." };
+        let verdict = if self.holds() { "No design has sold a seat twice." } else { "A SEAT WAS SOLD TWICE." };
         write!(f, "\n{verdict}")
     }
 }

@@ -8,7 +8,7 @@ use matricula_kit::id::SectionId;
 use serde::Serialize;
 use sqlx::{PgPool, Postgres, Transaction};
 
-use crate::ways::Ask;
+use crate::designs::SeatRequest;
 
 const CREATE: &str = "\
     CREATE TABLE sections (section_id TEXT NOT NULL PRIMARY KEY, capacity BIGINT NOT NULL, taken BIGINT NOT NULL, \
@@ -128,9 +128,9 @@ fn seats((capacity, taken, version, fence): (i64, i64, i64, i64)) -> Seats {
 }
 
 /// Writes a hold.
-pub async fn insert_hold(tx: &mut Tx, ask: &Ask) -> Done<()> {
-    let query = sqlx::query(INSERT_HOLD).bind(ask.registration.as_str()).bind(ask.section.as_str());
-    query.bind(ask.student.as_str()).execute(&mut **tx).await?;
+pub async fn insert_hold(tx: &mut Tx, request: &SeatRequest) -> Done<()> {
+    let query = sqlx::query(INSERT_HOLD).bind(request.registration.as_str()).bind(request.section.as_str());
+    query.bind(request.student.as_str()).execute(&mut **tx).await?;
     Ok(())
 }
 
@@ -148,10 +148,16 @@ pub async fn take_of_version(tx: &mut Tx, section: &SectionId, version: i64) -> 
 
 /// Writes a hold and its count in a transaction of its own, as the owner of a lock that may have lapsed. Returns
 /// whether the guard has allowed it.
-pub async fn take_under_lock(pool: &PgPool, ask: &Ask, guard: Guard, read: &Seats, fence: i64) -> Done<bool> {
+pub async fn take_under_lock(
+    pool: &PgPool,
+    request: &SeatRequest,
+    guard: Guard,
+    read: &Seats,
+    fence: i64,
+) -> Done<bool> {
     let mut tx = pool.begin().await?;
-    insert_hold(&mut tx, ask).await?;
-    let section = ask.section.as_str();
+    insert_hold(&mut tx, request).await?;
+    let section = request.section.as_str();
     let query = match guard {
         Guard::Nothing => sqlx::query(TAKE).bind(section),
         Guard::Token => sqlx::query(TAKE_WITH_FENCE).bind(section).bind(fence),
@@ -167,9 +173,9 @@ pub async fn take_under_lock(pool: &PgPool, ask: &Ask, guard: Guard, read: &Seat
 }
 
 /// Writes a hold and its count in one statement, if a seat is free; returns whether one was.
-pub async fn take_in_one_statement(pool: &PgPool, ask: &Ask) -> Done<bool> {
-    let query = sqlx::query(TAKE_IN_ONE_STATEMENT).bind(ask.section.as_str()).bind(ask.registration.as_str());
-    Ok(query.bind(ask.student.as_str()).execute(pool).await?.rows_affected() == 1)
+pub async fn take_in_one_statement(pool: &PgPool, request: &SeatRequest) -> Done<bool> {
+    let query = sqlx::query(TAKE_IN_ONE_STATEMENT).bind(request.section.as_str()).bind(request.registration.as_str());
+    Ok(query.bind(request.student.as_str()).execute(pool).await?.rows_affected() == 1)
 }
 
 /// Counts the sold seats. It also reads the tables of the seat service, in which no hold was released either.

@@ -18,7 +18,7 @@ async fn run(spec: Spec) -> Option<Report> {
         eprintln!("no redis-server here: the lock in Redis is left out");
     }
     let bench = Bench { postgres: postgres.trim_end_matches('/').to_owned(), postgres_is_ours: false, redis };
-    Some(bench.run(&spec).await.expect("every way decides"))
+    Some(bench.run(&spec).await.expect("every design decides"))
 }
 
 fn spec() -> Spec {
@@ -29,17 +29,17 @@ fn spec() -> Spec {
         connections: 8,
         window: Duration::from_millis(200),
         // 80 requests in all, more than there are seats.
-        asks_min: 10,
+        requests_min: 10,
         lapses: 0,
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_way_sells_the_last_seat_once() {
+async fn every_design_sells_the_last_seat_once() {
     let Some(report) = run(Spec { sections: vec![1, 4], ..spec() }).await else { return };
-    let ways = |sections| report.cells.iter().filter(move |cell| cell.sections == sections).map(|cell| cell.way);
+    let designs = |sections| report.cells.iter().filter(move |cell| cell.sections == sections).map(|cell| cell.design);
     let expected = Kind::ALL.into_iter().filter(|kind| *kind != Kind::RedisLock || has_redis(&report));
-    assert!(ways(1).eq(expected.clone()) && ways(4).eq(expected), "{report}");
+    assert!(designs(1).eq(expected.clone()) && designs(4).eq(expected), "{report}");
     for cell in &report.cells {
         assert!(cell.holds_up(), "{cell}: {cell:?}");
         // One section always sells out; of four random ones some may have seats left.

@@ -108,7 +108,7 @@ pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     let mut table = Table::default();
     table.line("seed", spec.seed);
     let mut stage = Stage::start(place, spec).await;
-    stage.fill_and_tell(&mut table).await;
+    stage.fill_and_report(&mut table).await;
     stage.streams(&mut table, spec).await;
     stage.restart(&mut table, spec).await;
     stage.snapshot(&mut table, spec).await;
@@ -131,7 +131,7 @@ impl Stage {
     }
 
     /// Fills the line for the first time, while the door is paused.
-    async fn fill_and_tell(&mut self, table: &mut Table) {
+    async fn fill_and_report(&mut self, table: &mut Table) {
         let memory = |stage: &Self| {
             let pid = stage.system.pid(stage.process);
             format!("{} / {} MiB", memory_mib(pid), peak_memory_mib(pid))

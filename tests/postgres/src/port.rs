@@ -51,7 +51,7 @@ mod tests {
     use super::ReservedPort;
 
     #[test]
-    fn a_server_listens_again_and_again_and_nobody_beside_it() {
+    fn only_the_server_listens_on_its_port() {
         let port = ReservedPort::any().expect("a free port");
         for _ in 0..3 {
             // The standard library sets SO_REUSEADDR, too.
@@ -66,7 +66,7 @@ mod tests {
 
     /// As many listeners and connections as a process may open: none of them gets it.
     #[test]
-    fn nobody_gets_it_who_asks_for_any_port() {
+    fn a_reserved_port_is_never_given_away() {
         let reserved: Vec<ReservedPort> = (0..50).map(|_| ReservedPort::any().expect("a free port")).collect();
         let numbers: HashSet<u16> = reserved.iter().map(ReservedPort::number).collect();
         assert_eq!(numbers.len(), reserved.len(), "each has its own");

@@ -57,7 +57,7 @@ async fn a_full_disk_under_stdout_is_reported() {
 }
 
 #[tokio::test]
-async fn a_reader_that_has_seen_enough_causes_no_message() {
+async fn a_reader_that_closes_its_pipe_causes_no_message() {
     let system = System::up();
     system.import(&bundle(&[("A", 9, "")], 3));
     for arguments in [&["sections", "show"][..], &["config"], &["--help"], &["sections", "watch"]] {
@@ -72,7 +72,7 @@ async fn a_reader_that_has_seen_enough_causes_no_message() {
 
 /// A file that could not be written whole is absent, and an earlier one is unchanged.
 #[tokio::test]
-async fn no_half_of_a_file_is_left_behind() {
+async fn files_are_written_whole_or_not_at_all() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     // A limit of the size of files replaces a full disk: 512 bytes a block.
     let limited = |limit: &str, arguments: &str| {
@@ -312,7 +312,7 @@ async fn ids_can_be_copied_at_80_columns() {
 
 /// Each command that `up` proposes is run in a shell without any setting of the system.
 #[tokio::test]
-async fn what_up_proposes_works_when_it_is_pasted() {
+async fn commands_that_up_proposes_work() {
     let system = System::up_with(&["--students", "40", "--sections", "10"], &[]);
     // Log lines may come in between.
     let start = format!("  {} ", env!("CARGO_BIN_EXE_matricula"));

@@ -15,7 +15,7 @@ fn check_refused(system: &System, arguments: &[&str], code: i32, says: &str) {
 }
 
 #[tokio::test]
-async fn a_refusal_names_the_command_that_lets_the_student_past_it() {
+async fn a_refusal_names_the_command_for_an_override() {
     let system = System::up();
     system.import(&bundle(&[("A", 1, ""), ("B", 9, "")], 2));
     system.done(&["register", "S2", "--add", "A"]);
@@ -56,8 +56,8 @@ async fn a_refusal_names_the_command_that_lets_the_student_past_it() {
         assert!(text.contains(part), "{part}: {text}");
     }
 
-    let (_, none, told) = run(&system, &[&["hold", "lift", "S1", "library"], &DECISION[..]].concat());
-    assert!(none.contains("S1 has no hold") && told.contains("lifted by ada"), "{none}{told}");
+    let (_, none, stderr) = run(&system, &[&["hold", "lift", "S1", "library"], &DECISION[..]].concat());
+    assert!(none.contains("S1 has no hold") && stderr.contains("lifted by ada"), "{none}{stderr}");
     let log = system.log("up").join("\n");
     assert!(log.contains("staff changed a hold") && log.contains("ticket 7"), "{log}");
 }

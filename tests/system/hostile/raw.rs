@@ -34,14 +34,14 @@ fn wrong_bodies() -> Vec<(&'static str, Vec<u8>)> {
         ("a frame longer than it says", with_length(1)),
         ("an empty frame and more", [frame(b""), frame(b"")].concat()),
         ("compressed, it says", with_flag(1)),
-        ("a flag that nobody knows", with_flag(7)),
+        ("an unknown flag", with_flag(7)),
         (TOO_LONG, with_length(u32::MAX)),
         ("a field that never ends", frame(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f])),
         ("a number that never ends", frame(&[0x30, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01])),
         ("no UTF-8", frame(b"\x12\x02\xff\xfe")),
         ("a first part with nothing in it", frame(&[0x0a, 0])),
         ("field number 0", frame(&[0x00, 0x01])),
-        ("a group that nobody closes", frame(&[0x0b; 200])),
+        ("an unclosed group", frame(&[0x0b; 200])),
     ]
 }
 
@@ -88,7 +88,7 @@ async fn bytes_that_are_no_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_speak_something_else() {
+async fn connections_with_other_protocols() {
     let (rounds, seed) = rounds_and_seed();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let system = System::up_with(&["--students", "0"], &[("limits.opening_ms", "500")]);

@@ -76,8 +76,8 @@ async fn ten_thousand_idle_connections() {
     assert_eq!(registration.outcome(), matricula_proto::registration::v1::Outcome::Enrolled);
     let one_too_many = tokio::time::timeout(matricula_harness::PATIENCE, idle(&address)).await;
     assert!(one_too_many.is_ok_and(|greeted| greeted.is_err()), "it is closed without a word");
-    let told = |line: &String| line.contains("connections were refused") && line.contains("WARN");
-    until(async || system.log("orchestrator").iter().any(told).then_some(())).await;
+    let is_warning = |line: &String| line.contains("connections were refused") && line.contains("WARN");
+    until(async || system.log("orchestrator").iter().any(is_warning).then_some(())).await;
 
     drop(connections);
     until(async || idle(&address).await.ok()).await;

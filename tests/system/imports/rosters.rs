@@ -98,7 +98,7 @@ async fn rosters_that_exist_are_taken_over() {
 
 /// While registration is paused no row is taken over, and the import says what to do. Staff pass a closed door.
 #[tokio::test]
-async fn a_paused_registration_holds_up_rosters_and_the_import_says_so() {
+async fn rosters_wait_while_registration_is_paused_and_the_import_says_so() {
     let system = System::up_with(&["--students", "0"], &[]);
     let files = Files::new(&system, STUDENTS);
     files.edit("manifest.csv", "file.roles,bulk", "file.roles,bulk\nfile.enrollments,bulk");

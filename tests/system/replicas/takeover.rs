@@ -85,7 +85,7 @@ async fn a_wait_at_another_replica_gets_the_outcome_and_a_killed_one_is_replaced
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_that_was_stopped_for_three_leases_writes_nothing_more() {
+async fn an_instance_stopped_for_three_leases_writes_nothing_more() {
     let mut system = three(&[("orchestrator.runtime.lease_ttl_ms", &LEASE_MS.to_string())]).await;
     block_in_place(|| system.import(&bundle(&[("MANY", 10_000, ""), ("FEW", 10, "")], 10_000)));
     let second = system.channel(SECOND).await;

@@ -86,7 +86,7 @@ async fn each_sampler_decides_as_its_specification_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_exported_where_that_is_asked_for() {
+async fn nothing_is_exported_when_export_is_switched_off() {
     for off in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
         check_count(off.0, &exported(&[], &[ENDPOINT, off], "01").await.0, 0);
         check_count(off.0, &exported(&[("telemetry.otlp_endpoint", COLLECTOR)], &[off], "01").await.0, 0);
@@ -102,7 +102,7 @@ async fn nothing_is_exported_where_that_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_context_of_a_client_is_left_alone_where_that_is_asked_for() {
+async fn the_context_of_a_client_is_ignored_when_propagation_is_off() {
     let (spans, _) = exported(&[], &[ENDPOINT, ("OTEL_PROPAGATORS", "none")], "01").await;
     let submitted = spans.iter().find(|span| span.name == SUBMIT).expect("it begins a trace of its own");
     assert_ne!(submitted.trace, super::TRACE);

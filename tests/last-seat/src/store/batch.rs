@@ -6,7 +6,7 @@ use matricula_kit::database::{DbError, Rows, Tx};
 use matricula_kit::id::SectionId;
 
 use super::Section;
-use crate::ways::Ask;
+use crate::designs::SeatRequest;
 
 const LOCK_SECTIONS: &str = "SELECT s.section_id, s.capacity, s.taken FROM {rows} \
     JOIN sections s ON s.section_id = r.section_id ORDER BY s.section_id {for_update}";
@@ -31,11 +31,11 @@ pub async fn lock(
 }
 
 /// Writes holds.
-pub fn insert_holds(tx: &mut Tx, granted: &[Ask]) {
+pub fn insert_holds(tx: &mut Tx, granted: &[SeatRequest]) {
     let rows = Rows::new()
-        .text("registration_id", granted.iter().map(|ask| ask.registration.as_str()))
-        .text("section_id", granted.iter().map(|ask| ask.section.as_str()))
-        .text("student_id", granted.iter().map(|ask| ask.student.as_str()));
+        .text("registration_id", granted.iter().map(|request| request.registration.as_str()))
+        .text("section_id", granted.iter().map(|request| request.section.as_str()))
+        .text("student_id", granted.iter().map(|request| request.student.as_str()));
     tx.send(INSERT_HOLDS, rows.into());
 }
 

@@ -26,7 +26,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One request for one seat.
 #[derive(Debug, Clone)]
-pub struct Ask {
+pub struct SeatRequest {
     /// The registration; every request is a registration of its own.
     pub registration: SagaId,
     /// The student.
@@ -48,7 +48,7 @@ pub enum Decision {
 
 /// A decision and its cost.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked {
+pub struct Decided {
     /// The result.
     pub decision: Decision,
     /// Attempts beyond the first.
@@ -57,9 +57,9 @@ pub struct Asked {
 
 /// A design, with the tables of one cell.
 #[async_trait]
-pub trait Way: Send + Sync {
+pub trait Design: Send + Sync {
     /// Requests a seat. An error ends the run: nothing here is expected to fail.
-    async fn ask(&self, ask: &Ask) -> anyhow::Result<Asked>;
+    async fn request(&self, request: &SeatRequest) -> anyhow::Result<Decided>;
 
     /// Closes its connections.
     async fn close(&self);
@@ -97,7 +97,7 @@ pub struct Place<'a> {
     pub redis: Option<&'a RedisServer>,
 }
 
-impl Ask {
+impl SeatRequest {
     /// A new registration of this student.
     pub fn new(student: StudentId, section: SectionId) -> Self {
         Self { registration: SagaId::generate(), student, section }
@@ -125,7 +125,7 @@ impl Kind {
     ///
     /// # Errors
     /// When the database fails, or the design needs a Redis server and there is none.
-    pub async fn open(self, place: &Place<'_>) -> anyhow::Result<Arc<dyn Way>> {
+    pub async fn open(self, place: &Place<'_>) -> anyhow::Result<Arc<dyn Design>> {
         if self == Self::SeatService {
             return Ok(Arc::new(seat_service::SeatService::open(place).await?));
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backoff::{ExponentialBuilder, Retryable as _};
 
-use super::{Asked, Decision};
+use super::{Decided, Decision};
 
 /// About as long as the shortest transaction.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
@@ -29,7 +29,7 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Missed {
 }
 
 /// Makes attempts until one decides, with growing pauses that differ between clients.
-pub async fn until_decided<F>(attempt: impl FnMut() -> F + Send) -> anyhow::Result<Asked>
+pub async fn until_decided<F>(attempt: impl FnMut() -> F + Send) -> anyhow::Result<Decided>
 where
     F: Future<Output = Result<Decision, Missed>> + Send,
 {
@@ -41,8 +41,8 @@ where
     let mut retries = 0;
     let outcome = attempt.retry(pauses).when(|missed| matches!(missed, Missed::Race)).notify(|_, _| retries += 1).await;
     match outcome {
-        Ok(decision) => Ok(Asked { decision, retries }),
-        Err(Missed::Race) => Ok(Asked { decision: Decision::GaveUp, retries }),
+        Ok(decision) => Ok(Decided { decision, retries }),
+        Err(Missed::Race) => Ok(Decided { decision: Decision::GaveUp, retries }),
         Err(Missed::Broken(error)) => Err(error),
     }
 }

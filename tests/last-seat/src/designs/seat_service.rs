@@ -18,7 +18,7 @@ use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use super::{Ask, Asked, Decision, Place, Way};
+use super::{Decided, Decision, Design, Place, SeatRequest};
 
 /// The step of a registration that holds seats.
 const STEP: &str = "hold_seats";
@@ -51,19 +51,19 @@ impl SeatService {
 }
 
 #[async_trait]
-impl Way for SeatService {
-    async fn ask(&self, ask: &Ask) -> anyhow::Result<Asked> {
+impl Design for SeatService {
+    async fn request(&self, request: &SeatRequest) -> anyhow::Result<Decided> {
         let operation =
-            Operation { saga_id: ask.registration.to_string(), step: STEP.to_owned(), ..Operation::default() };
+            Operation { saga_id: request.registration.to_string(), step: STEP.to_owned(), ..Operation::default() };
         let section = ReservedCourse {
-            section_id: ask.section.to_string(),
+            section_id: request.section.to_string(),
             course_id: "C1".to_owned(),
             term_id: "T1".to_owned(),
             ..ReservedCourse::default()
         };
         let operation = wire::HoldSeatsOperation {
             operation: Some(operation),
-            student_id: ask.student.to_string(),
+            student_id: request.student.to_string(),
             sections: vec![section],
         };
         let request = wire::HoldSeatsRequest { operations: vec![operation] };
@@ -74,7 +74,7 @@ impl Way for SeatService {
             Outcome::Refused(_) => Decision::Refused,
             Outcome::Error(why) => bail!("not decided: {why:?}"),
         };
-        Ok(Asked { decision, retries: 0 })
+        Ok(Decided { decision, retries: 0 })
     }
 
     async fn close(&self) {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use sqlx::PgPool;
 
 use super::retry::{Missed, until_decided};
-use super::{Ask, Asked, Decision, Way};
+use super::{Decided, Decision, Design, SeatRequest};
 use crate::lock::{Held, Locks};
 use crate::redis_server::RedisServer;
 use crate::store::{self, Guard};
@@ -29,19 +29,19 @@ impl RedisLock {
         Ok(Self { pool, locks: Locks::open(redis, LOCK_TTL).await? })
     }
 
-    async fn attempt(&self, ask: &Ask) -> Result<Decision, Missed> {
-        let Some(held) = self.locks.acquire(&ask.section).await? else { return Err(Missed::Race) };
-        let decided = self.decide(ask, &held).await;
+    async fn attempt(&self, request: &SeatRequest) -> Result<Decision, Missed> {
+        let Some(held) = self.locks.acquire(&request.section).await? else { return Err(Missed::Race) };
+        let decided = self.decide(request, &held).await;
         self.locks.release(&held).await?;
         decided
     }
 
-    async fn decide(&self, ask: &Ask, held: &Held) -> Result<Decision, Missed> {
-        let seats = store::read(&self.pool, &ask.section).await?;
+    async fn decide(&self, request: &SeatRequest, held: &Held) -> Result<Decision, Missed> {
+        let seats = store::read(&self.pool, &request.section).await?;
         if !seats.is_free() {
             return Ok(Decision::Refused);
         }
-        match store::take_under_lock(&self.pool, ask, Guard::TokenAndState, &seats, held.fence).await? {
+        match store::take_under_lock(&self.pool, request, Guard::TokenAndState, &seats, held.fence).await? {
             true => Ok(Decision::Granted),
             false => Err(Missed::Race),
         }
@@ -49,9 +49,9 @@ impl RedisLock {
 }
 
 #[async_trait]
-impl Way for RedisLock {
-    async fn ask(&self, ask: &Ask) -> anyhow::Result<Asked> {
-        until_decided(|| self.attempt(ask)).await
+impl Design for RedisLock {
+    async fn request(&self, request: &SeatRequest) -> anyhow::Result<Decided> {
+        until_decided(|| self.attempt(request)).await
     }
 
     async fn close(&self) {
