@@ -26,7 +26,7 @@ const REGISTRATIONS_MAX: i64 = 10_000;
 /// Registrations a commit.
 const BATCH: usize = 100;
 
-/// What was measured.
+/// The measured floor.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Floor {
     /// Registrations whose rows were written.

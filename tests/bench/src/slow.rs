@@ -9,13 +9,14 @@ use matricula_chaos::proxy::{Fault, Proxy};
 use tokio::sync::oneshot;
 
 /// A proxy that delays everything. It ends when this is dropped.
-pub(crate) struct SlowWay {
+pub(crate) struct SlowConnection {
     url: String,
     _stop: oneshot::Sender<()>,
 }
 
-impl SlowWay {
-    /// Starts one that delays a call by this much, half of it in each direction.
+impl SlowConnection {
+    /// Starts one that delays a call by this much: each piece of its request and of its answer by half of it. A message
+    /// in several pieces is delayed more.
     ///
     /// # Panics
     /// When no port is free.

@@ -7,7 +7,7 @@ use matricula_campus::Bundle;
 use matricula_harness::{Cluster, PATIENCE, Portals, ROLES, System, is_settled};
 
 use crate::plan::Layout;
-use crate::slow::SlowWay;
+use crate::slow::SlowConnection;
 
 /// The process that serves everything.
 const UP: &str = "up";
@@ -28,7 +28,7 @@ pub(crate) struct Stage {
     pub(crate) processes: Vec<&'static str>,
     orchestrators: &'static [&'static str],
     /// The delaying proxies, as long as the system runs.
-    slow: Vec<SlowWay>,
+    slow: Vec<SlowConnection>,
 }
 
 /// The orchestrator of the readers.
@@ -70,7 +70,7 @@ impl Stage {
     /// Makes a service slow for the orchestrators, by this much a call, or up to twice as much. Not possible in one
     /// process.
     pub(crate) fn slow_down(&mut self, service: &str, by: Duration) {
-        let way = SlowWay::to(self.system.address(service), by);
+        let way = SlowConnection::to(self.system.address(service), by);
         for orchestrator in self.orchestrators {
             self.system.set_own(orchestrator, &format!("orchestrator.{service}_url"), way.url());
             self.system.terminate(orchestrator);

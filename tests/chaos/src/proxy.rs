@@ -41,9 +41,9 @@ pub enum Fault {
     Reset,
     /// Each piece is delayed by this much.
     Delay(Duration),
-    /// What the client sends does not arrive; answers to what arrived before still do.
+    /// Data of the client does not arrive; answers to earlier data still do.
     SilentToServer,
-    /// Answers do not arrive; what the client sends still does, and has its effect.
+    /// Answers do not arrive; data of the client still does, and has its effect.
     SilentToClient,
     /// Additional bytes are put into the stream, in both directions. Some layer always detects them: no valid frame,
     /// number or text contains them. A corruption of single bits that still makes sense can only be detected by TCP's
@@ -51,7 +51,7 @@ pub enum Fault {
     Corrupt,
     /// A few bytes at a time.
     Trickle,
-    /// Another server answers: nonsense, then the end.
+    /// The proxy answers in place of the server: nonsense, then the end.
     Garbage,
 }
 

@@ -31,13 +31,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 pub struct Plan {
     /// The database under all processes.
     pub database: Backend,
-    /// How long things are broken.
+    /// How long faults are injected.
     pub length: Duration,
     /// The source of all randomness.
     pub seed: u64,
     /// How fast faults follow each other.
     pub tempo: Tempo,
-    /// How many clicks come in a second.
+    /// Clicks a second.
     pub clicks_per_s: u32,
 }
 
@@ -55,7 +55,7 @@ pub async fn run(plan: &Plan, live: &mut Live) -> anyhow::Result<Report> {
     let mut rush = Rush::start(&stage.system, &campus, &stage.portals())?;
 
     let mut counters = Counters::default();
-    let broken_for = rage(plan, &mut stage, &mut rush, &mut counters, live).await?;
+    let broken_for = inject(plan, &mut stage, &mut rush, &mut counters, live).await?;
     stage.heal().await?;
     let healed = Instant::now();
     let mut report = Report::new(plan, broken_for);
@@ -78,7 +78,7 @@ pub async fn run(plan: &Plan, live: &mut Live) -> anyhow::Result<Report> {
 }
 
 /// Injects faults until the time is over.
-async fn rage(
+async fn inject(
     plan: &Plan,
     stage: &mut Stage,
     rush: &mut Rush,
@@ -107,7 +107,7 @@ async fn rage(
     Ok(begun.elapsed())
 }
 
-/// Waits until every click has ended and every saga is finished, and returns those that have not.
+/// Waits until every click has ended and every saga is finished, and reports those that have not.
 async fn follow_to_the_end(
     stage: &mut Stage,
     rush: &mut Rush,
