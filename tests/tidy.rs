@@ -308,3 +308,29 @@ fn everything_that_holds_a_decision_exists() {
         assert!(is_there, "orchestrator/adr/{path} names `{name}`: it is not there");
     }
 }
+
+/// The paths of a span of code such as `src/{shutdown,serve}.rs`.
+fn paths(span: &str) -> Vec<String> {
+    let mut parts = span.split(['{', '}']);
+    let before = parts.next().unwrap_or_default();
+    let (Some(names), Some(rest)) = (parts.next(), parts.next()) else { return vec![span.to_owned()] };
+    names.split(',').map(|name| format!("{before}{name}{rest}")).collect()
+}
+
+/// ARCHITECTURE.md is the map of the code: what it names from the root, in backticks, must be there.
+#[test]
+fn every_path_of_the_map_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = std::fs::read_to_string(root.join("ARCHITECTURE.md")).expect("ARCHITECTURE.md is there");
+    let tops = ["src/", "services/", "orchestrator/", "tests/"];
+    let is_path = |span: &&str| tops.iter().any(|top| span.starts_with(top));
+    let spans = map.split('`').skip(1).step_by(2).filter(is_path).filter(|span| !span.contains('<'));
+    let named: Vec<String> = spans.flat_map(paths).collect();
+    assert!(named.len() > 30, "the map names paths");
+    for path in named {
+        // `telemetry*` is a file, a folder, or both.
+        let plain = path.trim_end_matches('*');
+        let is_there = root.join(plain).exists() || root.join(format!("{plain}.rs")).exists();
+        assert!(is_there, "ARCHITECTURE.md names `{path}`: it is not there");
+    }
+}
