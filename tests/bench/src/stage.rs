@@ -70,13 +70,13 @@ impl Stage {
     /// Makes a service slow for the orchestrators, by this much a call, or up to twice as much. Not possible in one
     /// process.
     pub(crate) fn slow_down(&mut self, service: &str, by: Duration) {
-        let way = SlowConnection::to(self.system.address(service), by);
+        let connection = SlowConnection::to(self.system.address(service), by);
         for orchestrator in self.orchestrators {
-            self.system.set_own(orchestrator, &format!("orchestrator.{service}_url"), way.url());
+            self.system.set_own(orchestrator, &format!("orchestrator.{service}_url"), connection.url());
             self.system.terminate(orchestrator);
             self.system.restart(orchestrator);
         }
-        self.slow.push(way);
+        self.slow.push(connection);
     }
 
     /// The orchestrators that get submissions.

@@ -46,7 +46,7 @@ pub struct Seen {
 }
 
 struct Sample {
-    asked_at: Instant,
+    sent_at: Instant,
     decided_at: Instant,
     decided: Decided,
 }
@@ -92,9 +92,9 @@ async fn send_requests(
     while samples.len() < requests_min || Instant::now() < ends_at {
         let section = &sections[rand::random_range(0..sections.len())];
         let request = SeatRequest::new(student.clone(), section.clone());
-        let asked_at = Instant::now();
+        let sent_at = Instant::now();
         let decided = design.request(&request).await?;
-        samples.push(Sample { asked_at, decided_at: Instant::now(), decided });
+        samples.push(Sample { sent_at, decided_at: Instant::now(), decided });
     }
     Ok(samples)
 }
@@ -108,8 +108,8 @@ impl Seen {
             self.decided += u64::from(!gave_up);
             self.retries += u64::from(sample.decided.retries);
         }
-        if !gave_up && (starts_at..ends_at).contains(&sample.asked_at) {
-            self.latencies.push(sample.decided_at - sample.asked_at);
+        if !gave_up && (starts_at..ends_at).contains(&sample.sent_at) {
+            self.latencies.push(sample.decided_at - sample.sent_at);
         }
     }
 
@@ -125,13 +125,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_window_counts_for_the_rate_and_all_that_was_asked_in_it_for_the_times() {
+    fn the_rate_counts_decisions_and_the_times_count_requests_of_the_window() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut seen = Seen::default();
-        let mut add = |asked_at, decided_at, decision| {
+        let mut add = |sent_at, decided_at, decision| {
             let decided = Decided { decision, retries: 1 };
-            seen.add(&Sample { asked_at: at(asked_at), decided_at: at(decided_at), decided }, at(10), at(20));
+            seen.add(&Sample { sent_at: at(sent_at), decided_at: at(decided_at), decided }, at(10), at(20));
         };
         add(0, 5, Decision::Granted);
         add(5, 12, Decision::Granted);
