@@ -305,7 +305,7 @@ async fn one(
             let registration = watched(&portals.channel(portals.turn()), registration).await;
             let ratio = expected.map(|expected| expected.as_secs_f64() / acknowledged.elapsed().as_secs_f64());
             // The time of a click whose wait has expired is not a time of acceptance.
-            End::Accepted(registration, began.elapsed(), asks_for_place.then_some(Told { after, ratio }))
+            End::Accepted(registration, began.elapsed(), asks_for_place.then_some(Acknowledgement { after, ratio }))
         }
         Ok(registration) => End::Accepted(registration, began.elapsed(), None),
         Err(status) if status.code() == Code::ResourceExhausted => {
