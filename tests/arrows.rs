@@ -1,14 +1,14 @@
-//! Holds the arrows between the crates: `src` -> `orchestrator/*`, `services/*` -> `services/kit` -> `proto`; no service
-//! knows the orchestrator or another service, and the engine knows nothing.
+//! Checks the dependencies between the crates: `src` -> `orchestrator/*`, `services/*` -> `services/kit` -> `proto`. No
+//! service depends on the orchestrator or another service, and the engine depends on no other crate of ours.
 //!
-//! Asks cargo for the graph of dependencies, so that no crate gets around it.
+//! The graph comes from cargo, so that no crate gets around it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 use serde_json::Value;
 
-/// What each crate of ours may depend on among ours, directly. What isn't allowed directly isn't there indirectly.
+/// The direct dependencies that each crate of ours may have on others of ours. Indirect ones follow from these.
 const ARROWS: &[(&str, &[&str])] = &[
     ("matricula-proto", &[]),
     ("matricula-kit", &["matricula-proto"]),
@@ -64,12 +64,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("xtask", &["matricula-postgres"]),
 ];
 
-/// Crates that do no I/O, and what must not be anywhere below them: runtimes, clocks, randomness, databases, networks.
+/// Crates without I/O, and the crates that must not be anywhere below them: runtimes, clocks, randomness, databases,
+/// networks.
 const PURE: [&str; 2] = ["matricula-core", "matricula-engine"];
 const IMPURE: [&str; 11] =
     ["tokio", "async-std", "sqlx", "tonic", "rand", "getrandom", "uuid", "jiff", "chrono", "time", "reqwest"];
 
-/// Every package with those that it depends on when it is built for use: dependencies of tests are left out.
+/// Every package with its dependencies in normal builds; those of tests are left out.
 struct Graph {
     ours: BTreeSet<String>,
     dependencies: BTreeMap<String, BTreeSet<String>>,
@@ -136,7 +137,7 @@ fn violations(graph: &Graph) -> Vec<String> {
     let mut found = Vec::new();
     for package in &graph.ours {
         let Some(allowed) = allowed.get(package.as_str()) else {
-            found.push(format!("{package} has no arrows in this test: say what it may depend on"));
+            found.push(format!("{package} has no arrows in this test: list its allowed dependencies"));
             continue;
         };
         for dependency in graph.dependencies.get(package).into_iter().flatten() {
@@ -197,7 +198,7 @@ fn a_hidden_impurity_is_found() {
 fn an_unknown_crate_is_found() {
     check(
         &[("matricula-gradebook", "serde")],
-        &["matricula-gradebook has no arrows in this test: say what it may depend on"],
+        &["matricula-gradebook has no arrows in this test: list its allowed dependencies"],
     );
 }
 

@@ -1,4 +1,4 @@
-//! Holds `deploy/` and the binary together: what the containers are given is what the binary knows.
+//! Checks that `deploy/` and the binary agree: the binary supports every setting that the containers have.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Output};
@@ -23,7 +23,7 @@ fn settings() -> BTreeMap<&'static str, String> {
 fn config(settings: &BTreeMap<&'static str, String>) -> Output {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = Command::new(env!("CARGO_BIN_EXE_matricula"));
-    // An empty folder and environment: no file and no variable of this machine has a say.
+    // An empty folder and environment, so that no file and no variable of this machine has an effect.
     command.arg("config").current_dir(folder.path()).env_clear().envs(settings);
     command.output().expect("the binary runs")
 }
@@ -44,7 +44,7 @@ fn every_setting_of_the_containers_is_in_force() {
 }
 
 #[test]
-fn a_setting_that_nobody_knows_is_refused() {
+fn an_unknown_setting_is_refused() {
     let output = config(&BTreeMap::from([("MATRICULA_SEATS__LISTENING", "0.0.0.0:1".to_owned())]));
     assert_eq!(output.status.code(), Some(BAD_CONFIGURATION), "{}", String::from_utf8_lossy(&output.stderr));
 }

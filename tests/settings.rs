@@ -1,4 +1,4 @@
-//! Settings as the binary takes them from its environment.
+//! Settings that the binary reads from its environment.
 
 use std::process::{Command, Output};
 
@@ -50,7 +50,7 @@ fn other_variables_are_refused_by_their_name() {
     }
 }
 
-/// While a fleet is upgraded, new registrations begin with the version that the release before knows.
+/// During an upgrade, new registrations begin with the version of the earlier release.
 #[test]
 fn the_version_that_registrations_begin_with_can_be_set() {
     const NAME: &str = "MATRICULA_ORCHESTRATOR__REGISTRATION__BEGINS_WITH_VERSION";
@@ -75,7 +75,7 @@ fn a_variable_that_is_no_text_is_refused_by_its_name() {
 
     let mut command = Command::new(env!("CARGO_BIN_EXE_matricula"));
     let value = std::ffi::OsStr::from_bytes(b"\xff");
-    // Variables of others are none of our business.
+    // Variables without our prefix have no effect.
     let output = command.arg("config").env_clear().env("MATRICULA_DATA_DIR", value).env("OTHER", value).output();
     let output = output.expect("the binary runs");
     assert_eq!(output.status.code(), Some(BAD_CONFIGURATION));

@@ -1,15 +1,18 @@
-//! Holds what the code's order promises and no compiler checks: where SQL may be, what stays out of the pure parts, that
-//! every file says what it is for, and that none grows too long.
+//! Holds the rules of the code that no compiler checks: where SQL may be, what the pure parts must not use, the first
+//! line of every file, and its length. The rules of plain English are in `tidy/words.rs`.
 
 use std::path::{Path, PathBuf};
 
-/// A longer file has more than one job. An idea is not split to meet a smaller number.
+#[path = "tidy/words.rs"]
+mod words;
+
+/// A longer file has more than one job. Do not split one idea to meet a smaller number.
 const LINES_MAX: usize = 900;
 
-/// What gives SQL away.
+/// Signs of SQL.
 const SQL: [&str; 4] = ["INSERT INTO", "SELECT ", "DELETE FROM", "ON CONFLICT"];
 
-/// Where SQL may be besides a `store`.
+/// Places of SQL besides a `store`.
 const SQL_PLACES: [&str; 4] = [
     "services/kit/src/database/",
     "services/kit/src/imports",
@@ -17,13 +20,13 @@ const SQL_PLACES: [&str; 4] = [
     "services/kit/src/testing",
 ];
 
-/// What a `domain` may not name: it knows neither wire nor database.
+/// Crates that a `domain` must not name: it uses neither wire types nor a database.
 const NOT_IN_DOMAIN: [&str; 3] = ["matricula_proto", "tonic", "sqlx"];
 
 /// Parts that are functions of their arguments.
 const PURE_PLACES: [&str; 3] = ["orchestrator/engine/src/", "orchestrator/core/src/", "orchestrator/audit/src/"];
 
-/// What a pure part may not name: it waits for nothing, and reads no clock, file or network.
+/// Names that a pure part must not use: it waits for nothing, and reads no clock, file or network.
 const NOT_IN_PURE: [&str; 9] = [
     "async fn",
     "tokio",
@@ -36,28 +39,28 @@ const NOT_IN_PURE: [&str; 9] = [
     "matricula_kit::time::now",
 ];
 
-/// Where data is moved and nothing is decided about a saga: the shell around the core.
+/// The shell around the core: it moves data and decides nothing about a saga.
 const SHELL: &str = "orchestrator/runtime/src/";
 
-/// What a decision about a saga looks at or makes.
+/// Types that a decision about a saga reads or makes.
 const NOT_IN_SHELL: [&str; 3] = ["Event::", "Effect::", "Phase::"];
 
-/// What starts a task that nobody watches.
+/// Calls that start an unsupervised task.
 const UNWATCHED: [&str; 2] = ["tokio::spawn", "tokio::task::spawn"];
 
-/// Where a task may be started so: the supervisor's own. A command is a client; it joins its tasks and ends.
+/// Places of such calls: the supervisor's own. A command is a client, which joins its tasks and ends.
 const SPAWN_PLACES: [&str; 2] = ["services/kit/src/tasks.rs", "src/commands/"];
 
-/// What writes to stdout besides `src/output.rs`, which looks at whether it was written.
+/// Ways to stdout besides `src/output.rs`, which checks whether a write succeeded.
 const STDOUT: [&str; 2] = ["println", "stdout"];
 
-/// Where the binary's own code may write to stdout: `main` writes what clap has to say. The third place has only tests.
+/// Places in the binary that may write to stdout: `main` prints clap's messages. The third place has only tests.
 const STDOUT_PLACES: [&str; 3] = ["src/output.rs", "src/main.rs", "src/commands/import/hostile"];
 
 fn violations(path: &str, source: &str) -> Vec<String> {
     let mut found = Vec::new();
     if !source.starts_with("//!") {
-        found.push(format!("{path}: does not begin with `//!`: say the module's one job"));
+        found.push(format!("{path}: does not begin with `//!`: state the module's one job"));
     }
     if is_test(path) {
         return found;
@@ -70,9 +73,9 @@ fn violations(path: &str, source: &str) -> Vec<String> {
     let is_pure = is_domain || PURE_PLACES.iter().any(|place| path.starts_with(place));
     let is_binary = path.starts_with("src/") && !STDOUT_PLACES.iter().any(|place| path.starts_with(place));
     let rules: [(bool, &[&str], &str); 6] = [
-        (is_binary, &STDOUT, "only output.rs writes to stdout, and looks at whether it was written"),
+        (is_binary, &STDOUT, "only output.rs writes to stdout, and checks the result"),
         (!may_have_sql(path), &SQL, "SQL belongs to the store"),
-        (is_domain, &NOT_IN_DOMAIN, "a domain knows neither wire nor database"),
+        (is_domain, &NOT_IN_DOMAIN, "a domain uses neither wire types nor a database"),
         (is_pure, &NOT_IN_PURE, "this part is pure"),
         (path.starts_with(SHELL), &NOT_IN_SHELL, "the core decides about sagas, and the shell moves data"),
         (!may_spawn(path), &UNWATCHED, "a task that dies must be seen: start it by `matricula_kit::tasks`"),
@@ -97,7 +100,7 @@ fn may_have_sql(path: &str) -> bool {
     has_module(path, "store") || SQL_PLACES.iter().any(|place| path.starts_with(place))
 }
 
-/// Tests and tools spawn as they like.
+/// Tests and tools may spawn freely.
 fn may_spawn(path: &str) -> bool {
     let is_product = ["services/", "orchestrator/", "src/"].iter().any(|place| path.starts_with(place));
     !is_product || SPAWN_PLACES.iter().any(|place| path.starts_with(place))
@@ -109,7 +112,7 @@ fn code(source: &str) -> impl Iterator<Item = &str> {
     lines.filter(|line| !line.trim_start().starts_with("//"))
 }
 
-/// Whether a line has the word, not as a part of a longer one.
+/// Whether a line has the word, and not as a part of a longer one.
 fn names(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let before = line[..at].chars().next_back();
@@ -119,8 +122,8 @@ fn names(line: &str, word: &str) -> bool {
     })
 }
 
-/// Every Rust file of ours, as a path from the root with `/`, in order.
-fn sources(root: &Path) -> Vec<(String, String)> {
+/// Every file of ours with such a name, as a path from the root with `/`, and its text, in order.
+fn files(root: &Path, is_wanted: impl Fn(&str) -> bool) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut open: Vec<PathBuf> = vec![root.to_owned()];
     while let Some(folder) = open.pop() {
@@ -130,8 +133,8 @@ fn sources(root: &Path) -> Vec<(String, String)> {
                 if !name.starts_with('.') && name != "target" {
                     open.push(path);
                 }
-            } else if name.ends_with(".rs") {
-                let source = std::fs::read_to_string(&path).expect("a source file");
+            } else if is_wanted(&name) {
+                let source = std::fs::read_to_string(&path).expect("a file of text");
                 let relative = path.strip_prefix(root).expect("below the root").to_string_lossy().replace('\\', "/");
                 found.push((relative, source));
             }
@@ -139,6 +142,11 @@ fn sources(root: &Path) -> Vec<(String, String)> {
     }
     found.sort();
     found
+}
+
+/// Every Rust file of ours.
+fn sources(root: &Path) -> Vec<(String, String)> {
+    files(root, |name| name.ends_with(".rs"))
 }
 
 #[test]
@@ -155,7 +163,7 @@ fn named<'a>(source: &'a str, before: &str) -> Vec<&'a str> {
     code.filter_map(|rest| rest.strip_prefix('"')?.split('"').next()).collect()
 }
 
-/// A metric that nobody describes has no `# HELP` line.
+/// A metric without a description has no `# HELP` line.
 #[test]
 fn every_metric_that_is_recorded_is_described() {
     let sources = sources(Path::new(env!("CARGO_MANIFEST_DIR")));
@@ -191,7 +199,7 @@ fn sql_outside_a_store_is_found() {
 #[test]
 fn wire_and_database_in_a_domain_are_found() {
     let path = "services/fees/src/domain/ladder.rs";
-    let reason = "a domain knows neither wire nor database";
+    let reason = "a domain uses neither wire types nor a database";
     for word in ["matricula_proto", "tonic", "sqlx"] {
         check(path, &format!("//! Doc.\nuse {word}::X;\n"), &[&format!("{path}: has `{word}`: {reason}")]);
     }
@@ -226,7 +234,7 @@ fn a_decision_in_the_shell_is_found() {
 }
 
 #[test]
-fn a_task_that_nobody_watches_is_found() {
+fn an_unsupervised_task_is_found() {
     let reason = "a task that dies must be seen: start it by `matricula_kit::tasks`";
     for word in UNWATCHED {
         let source = format!("//! Doc.\nlet task = {word}(run());\n");
@@ -243,7 +251,7 @@ fn a_task_that_nobody_watches_is_found() {
 
 #[test]
 fn a_second_way_to_stdout_is_found() {
-    let reason = "only output.rs writes to stdout, and looks at whether it was written";
+    let reason = "only output.rs writes to stdout, and checks the result";
     let print = "//! Doc.\nprintln!(\"done\");\n";
     check("src/commands/audit.rs", print, &[&format!("src/commands/audit.rs: has `println`: {reason}")]);
     check("src/output.rs", "//! Doc.\nlet out = io::stdout();\n", &[]);
@@ -253,7 +261,7 @@ fn a_second_way_to_stdout_is_found() {
 
 #[test]
 fn a_file_without_its_job_is_found() {
-    check("src/main.rs", "fn main() {}\n", &["src/main.rs: does not begin with `//!`: say the module's one job"]);
+    check("src/main.rs", "fn main() {}\n", &["src/main.rs: does not begin with `//!`: state the module's one job"]);
 }
 
 #[test]
@@ -263,7 +271,7 @@ fn a_file_too_long_is_found() {
     check("src/tests.rs", &long, &[]);
 }
 
-/// The table of faults names tests as `file::function`; a test that is renamed or gone must not stay in it.
+/// The table of faults names tests as `file::function`. A renamed or removed test must not stay in it.
 #[test]
 fn every_test_that_the_table_of_faults_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -276,5 +284,53 @@ fn every_test_that_the_table_of_faults_names_exists() {
             source.contains(&format!("fn {function}(")),
             "tests/README.md names {file}.rs::{function}: it is not there"
         );
+    }
+}
+
+/// A decision names the tests, guards and files that hold it, in backticks behind "Held by". Each must be there.
+#[test]
+fn everything_that_holds_a_decision_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = sources(root);
+    let decisions = files(&root.join("orchestrator/adr"), |name| name.ends_with(".md"));
+    let holders = decisions.iter().filter_map(|(path, text)| Some((path, text.split_once("**Held by**")?.1)));
+    let named: Vec<(&String, &str)> =
+        holders.flat_map(|(path, text)| text.split('`').skip(1).step_by(2).map(move |name| (path, name))).collect();
+    assert!(named.len() > 20, "decisions name what holds them");
+    for (path, name) in named {
+        let is_there = if name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            sources.iter().any(|(_, source)| names(source, name))
+        } else if name.ends_with(".rs") && !name.contains('{') {
+            sources.iter().any(|(source, _)| source.ends_with(&format!("/{name}")) || source == name)
+        } else {
+            true
+        };
+        assert!(is_there, "orchestrator/adr/{path} names `{name}`: it is not there");
+    }
+}
+
+/// The paths of a span of code such as `src/{shutdown,serve}.rs`.
+fn paths(span: &str) -> Vec<String> {
+    let mut parts = span.split(['{', '}']);
+    let before = parts.next().unwrap_or_default();
+    let (Some(names), Some(rest)) = (parts.next(), parts.next()) else { return vec![span.to_owned()] };
+    names.split(',').map(|name| format!("{before}{name}{rest}")).collect()
+}
+
+/// ARCHITECTURE.md is the map of the code: what it names from the root, in backticks, must be there.
+#[test]
+fn every_path_of_the_map_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = std::fs::read_to_string(root.join("ARCHITECTURE.md")).expect("ARCHITECTURE.md is there");
+    let tops = ["src/", "services/", "orchestrator/", "tests/"];
+    let is_path = |span: &&str| tops.iter().any(|top| span.starts_with(top));
+    let spans = map.split('`').skip(1).step_by(2).filter(is_path).filter(|span| !span.contains('<'));
+    let named: Vec<String> = spans.flat_map(paths).collect();
+    assert!(named.len() > 30, "the map names paths");
+    for path in named {
+        // `telemetry*` is a file, a folder, or both.
+        let plain = path.trim_end_matches('*');
+        let is_there = root.join(plain).exists() || root.join(format!("{plain}.rs")).exists();
+        assert!(is_there, "ARCHITECTURE.md names `{path}`: it is not there");
     }
 }

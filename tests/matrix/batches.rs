@@ -1,4 +1,4 @@
-//! Sends what waits for the same RPC in one, as the orchestrator does: hundreds of sagas are on their way at a time.
+//! Sends waiting calls of the same RPC in one, as the orchestrator does, for hundreds of sagas at a time.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -21,7 +21,7 @@ impl Batches {
         Self { registrations, waiting: Mutex::default() }
     }
 
-    /// Makes a call, together with those that wait at the same moment.
+    /// Makes a call, together with all calls that wait at the same moment.
     pub async fn call(&self, call: Call<RegistrationRequest>) -> CallAnswer {
         let step = self.registrations.definitions().of(&call.state).step(call.step);
         let (destination, rpc) = (step.destination, step.rpc(call.direction).expect("what is called exists"));

@@ -1,4 +1,4 @@
-//! A guard taken away from outside: the matrix over the real services must see it.
+//! A guard is removed from outside: the matrix with the real services must detect that.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use matricula_testkit::{Call, Case, Effects, Shape, World, cases, run_matrix};
 use crate::services::Services;
 use crate::world::{Campus, Change, Subject};
 
-/// Services whose barriers forget a saga before each of its calls.
+/// Services whose barriers are purged of a saga before each of its calls.
 struct WithoutBarrier(Campus);
 
 #[async_trait]
@@ -38,8 +38,8 @@ impl World for WithoutBarrier {
     }
 }
 
-/// Cases in which the barrier of the step is all that stands between a repeat, or a late call, and a second effect; and
-/// what of it the matrix must report.
+/// Cases in which only the barrier of the step prevents a second effect of a repeated or late call, with the violation
+/// that the matrix must report.
 const SEEN: [(&str, &str); 9] = [
     ("hold_seats delivered 3 times", "hold_seats: answered Done"),
     ("hold_seats delivered 3 times", "its outcome is refused, not committed"),

@@ -1,4 +1,4 @@
-//! What the services say at the end: their ledgers, the effects of each saga in them, and the audit.
+//! The result in the services: their ledgers, the effects of each saga in them, and the audit.
 
 use std::collections::HashMap;
 
@@ -19,7 +19,7 @@ use matricula_runtime::{SagaId, Ticket};
 use matricula_testkit::Effects;
 use tonic::{Response, Status, Streaming};
 
-/// Reads the ledgers of the services; that of the registrations is not theirs.
+/// Reads the ledgers of the services. The ledger of registrations belongs to the orchestrator.
 pub async fn read(channels: &Channels) -> Ledgers {
     let mut ledgers = Ledgers::default();
     let opened = SeatServiceClient::new(channels.seats.clone()).export_ledger(seats::v1::ExportLedgerRequest {}).await;
@@ -51,7 +51,7 @@ async fn each<T>(opened: Result<Response<Streaming<T>>, Status>, mut take: impl 
 /// The ledgers by registration.
 pub struct Traces<'a>(HashMap<&'a str, Trace<'a>>);
 
-/// What the ledgers have of one registration: what it added, and what it dropped of others.
+/// The entries of the ledgers for one registration: its adds, and its drops of other registrations' adds.
 #[derive(Default)]
 struct Trace<'a> {
     courses: Vec<&'a academics::v1::RecordedCourse>,
@@ -90,7 +90,7 @@ impl<'a> Traces<'a> {
         Self(traces)
     }
 
-    /// How often the effect of each step stands, for a registration of one section to add, or one to drop that an earlier
+    /// How often each step has its effect, for a registration with one section to add, or one to drop that an earlier
     /// registration had added, or both.
     pub fn effects(&self, saga: SagaId, earlier: Option<SagaId>, adds: bool) -> Effects {
         use EnrollmentStatus::{Dropped, Enrolled, Pending};
@@ -132,7 +132,7 @@ pub fn registration(id: SagaId, request: &RegistrationRequest, state: &SagaState
     ExportLedgerResponse { registration: Some(view.to_wire()), phase: phase.into(), ..Default::default() }
 }
 
-/// Proves the invariants when nothing is under way.
+/// Proves the invariants when no saga is under way.
 pub fn prove(mut ledgers: Ledgers, registrations: Vec<ExportLedgerResponse>) -> Report {
     ledgers.registrations_before.clone_from(&registrations);
     ledgers.registrations_after = registrations;

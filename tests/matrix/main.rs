@@ -1,4 +1,4 @@
-//! The fault matrix over the registration saga and the five real services, on both databases.
+//! The fault matrix of the registration saga with the five real services, on both databases.
 
 mod batches;
 mod guards;

@@ -9,11 +9,11 @@ use matricula_testkit::{Case, Shape, World as _, cases, run_matrix};
 use crate::services::Services;
 use crate::world::{Campus, Change};
 
-/// Sagas on their way at a time: as many as there may be operations in a batch.
+/// Sagas at a time: as many as a batch may have operations.
 const AT_A_TIME: usize = 1_000;
 const COMMAND: &str = "cargo xtask test --test matrix";
 
-/// The codes make a difference to the engine alone, which meets them with simulated participants.
+/// Only the engine distinguishes the codes, and its own tests cover them with simulated participants.
 fn all_cases(shape: &Shape) -> Vec<Case> {
     let families =
         [cases::basic, cases::lost_answers, cases::repeats, cases::late, cases::pairs, cases::everything_again];
@@ -51,13 +51,13 @@ async fn enrollments_and_drops_hold() {
     }
 }
 
-/// Fewer cases, because version 1 does not change any more. Its crash cases run over simulated participants.
+/// Fewer cases, because version 1 does not change any more. Its crash cases run with simulated participants.
 fn cases_of_first_version(shape: &Shape) -> Vec<Case> {
     let families = [cases::basic, cases::lost_answers, cases::repeats, cases::late, cases::cancelled_behind];
     families.into_iter().flat_map(|family| family(shape)).collect()
 }
 
-/// Registrations that began before an upgrade end over the services of today.
+/// Registrations that began before an upgrade end with the current services.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_swap_of_the_first_version_holds() {
     for backend in BACKENDS {
@@ -67,7 +67,7 @@ async fn every_swap_of_the_first_version_holds() {
     }
 }
 
-/// What grows with every registration, by service, with the names by which statements call it.
+/// The tables that grow with every registration, by service, with their names in statements.
 const GROWING: [(&str, &[&str]); 5] = [
     ("seats", &["barrier", "b", "holds", "h"]),
     ("enrollments", &["barrier", "b", "enrollments", "e"]),
@@ -78,7 +78,7 @@ const GROWING: [(&str, &[&str]); 5] = [
 
 /// A registration costs the same with a million others behind it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_service_goes_through_earlier_registrations() {
+async fn no_service_scans_earlier_registrations() {
     let campus = Campus::new(Change::Swap, Arc::new(Services::start(Backend::Sqlite).await));
     let report = run_matrix(&campus, cases::basic(campus.shape()), AT_A_TIME).await;
     report.assert_holds(COMMAND);

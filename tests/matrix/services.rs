@@ -1,4 +1,5 @@
-//! The five services in this process, each on a database of its own, served as in production and called over gRPC in memory.
+//! The five services in this process, each with its own database, served as in production and called over gRPC in
+//! memory.
 
 use std::net::SocketAddr;
 
@@ -47,17 +48,17 @@ impl Services {
         Self { channels, databases, _shutdown: shutdown.drop_guard() }
     }
 
-    /// The statements of a service that read from end to end what grows with every registration: with their plans. Only on
-    /// SQLite, which tells its plans whatever there is in the tables.
+    /// The statements of a service that scan a table that grows with every registration, with their plans. Only on
+    /// SQLite, whose plans do not depend on the rows of the tables.
     pub async fn scans(&self, service: &str, tables: &[&str]) -> Vec<(&'static str, String)> {
         let (_, test) = self.databases.iter().find(|(name, _)| *name == service).expect("one of the five");
         let mut scans = scans_of_sqlite(&test.database, tables, &["messages_to_deliver"]).await;
-        // An audit reads all there is, page by page.
+        // An audit reads everything, page by page.
         scans.retain(|(statement, _)| !statement.contains(" LIMIT "));
         scans
     }
 
-    /// Deletes what the barrier of a service has on record of a saga, behind the service's back.
+    /// Deletes the barrier rows of a saga, without the service.
     pub async fn forget(&self, service: &str, saga: &str) {
         let (_, test) = self.databases.iter().find(|(name, _)| *name == service).expect("one of the five");
         let mut tx = test.database.begin().await.expect("a transaction");

@@ -1,4 +1,4 @@
-//! The services as a world of the matrix: a student and sections of its own for each case.
+//! The services as a world of the matrix: a separate student and separate sections for each case.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ use crate::batches::Batches;
 use crate::ledgers;
 use crate::services::Services;
 
-/// Which registrations.
+/// The kind of registrations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// One section to add.
@@ -36,15 +36,15 @@ pub enum Change {
     Swap,
 }
 
-/// Registrations of one kind over the services.
+/// Registrations of one kind, with the services.
 pub struct Campus {
     shape: Shape,
     change: Change,
     services: Arc<Services>,
     batches: Arc<Batches>,
-    /// So many cases have been prepared: each has a number.
+    /// The number of prepared cases: each has a number.
     cases: AtomicUsize,
-    /// The registrations that enrolled students in what a case drops, for the audit.
+    /// The registrations that enrolled students in the sections to drop, for the audit.
     earlier: Mutex<Vec<Run<Subject>>>,
 }
 
@@ -54,9 +54,9 @@ pub struct Subject {
     pub saga: SagaId,
     pub request: Arc<RegistrationRequest>,
     refusing: Vec<&'static str>,
-    /// The registration that added what this one drops.
+    /// The registration that added the section to drop.
     earlier: Option<SagaId>,
-    /// A registration of version 1 that has marked what this one drops, so that its pivot is refused.
+    /// A registration of version 1 that has marked the section to drop, so that the pivot of this one is refused.
     rival: Option<SagaId>,
 }
 
@@ -112,7 +112,7 @@ impl Campus {
         &self.services
     }
 
-    /// Proves the invariants over everything that these runs and the earlier ones left in the services.
+    /// Proves the invariants for everything that these runs and the earlier ones left in the services.
     pub async fn audit(&self, runs: &[Run<Subject>]) -> matricula_audit::Report {
         let earlier = self.earlier.lock().await;
         let all = earlier.iter().chain(runs);
@@ -121,7 +121,7 @@ impl Campus {
         ledgers::prove(ledgers::read(&self.services.channels).await, registrations)
     }
 
-    /// Makes an operation of a subject arrive.
+    /// Delivers an operation of a subject.
     async fn send(&self, subject: &Subject, call: &Call) -> CallAnswer {
         let Call { step, name, direction, attempt, state } = call.clone();
         let (saga, request) = (subject.saga, subject.request.clone());
@@ -130,7 +130,7 @@ impl Campus {
         self.batches.call(call).await
     }
 
-    /// Undoes a step before it comes, or after it: the step is refused from then on.
+    /// Compensates a step before it arrives, or after it: the step is refused from then on.
     async fn undo(&self, subject: &Subject, name: &'static str) {
         let def = self.shape.definition();
         let first = Recorded::first(0, def.admit(self.shape.applies(), 0));
@@ -140,8 +140,8 @@ impl Campus {
         assert!(matches!(self.send(subject, &undo).await, CallAnswer::Done(_)));
     }
 
-    /// Has the pivot of version 2 refused: a rival marks the enrollment that the case drops. The pivot of a case without a
-    /// drop is withdrawn before it comes.
+    /// Makes the pivot of version 2 refuse: a rival marks the enrollment that the case drops. In a case without a drop
+    /// the pivot is withdrawn before it arrives.
     async fn refuse_to_enroll(&self, subject: &mut Subject) {
         let (Some(section), Some(earlier)) = (subject.request.drops.first(), subject.earlier) else {
             return self.undo(subject, step::ENROLL).await;
@@ -166,7 +166,7 @@ impl Campus {
         subject.rival = Some(rival);
     }
 
-    /// The rival gives up, and its mark goes.
+    /// The rival compensates, and its mark is removed.
     async fn give_up(&self, subject: &Subject) {
         let Some(rival) = subject.rival else { return };
         let operation = enrollments::v1::CancelEnrollmentsOperation {
@@ -178,7 +178,7 @@ impl Campus {
         client.cancel_enrollments(request).await.expect("an answer");
     }
 
-    /// Enrolls each student in what its case drops.
+    /// Enrolls each student in the section that the case drops.
     async fn enroll_first(&self, numbers: std::ops::Range<usize>) -> Vec<Option<SagaId>> {
         if !self.change.drops() {
             return numbers.map(|_| None).collect();
@@ -253,8 +253,8 @@ fn of_rival(rival: SagaId) -> Option<Operation> {
     })
 }
 
-/// A student for each case, with a section to drop and one to add, made such that what is to refuse refuses: too late to
-/// drop and no permission to add, no seat, no credit.
+/// A student for each case, with a section to drop and one to add. If a step is to refuse, the case has the reason: too
+/// late to drop and no permission to add, no seat, no credit.
 async fn import(channels: &Channels, cases: &[(usize, Vec<&'static str>)]) {
     let refuses = |refusing: &[&str], step: &str| refusing.contains(&step);
     let term = |term: &str| {

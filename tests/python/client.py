@@ -1,9 +1,9 @@
-"""A portal in another language: registers a student with nothing but the .proto files.
+"""A portal in another language: it registers a student with the .proto files only.
 
     client.py --target 127.0.0.1:7450 --protos proto --student S000001
 
-Needs grpcio and grpcio-tools. The stubs are generated into a temporary folder, as any client would do it. Says on stdout
-what it did, a line a step, and exits with 0 when every answer was as the contract promises.
+Needs grpcio and grpcio-tools. The stubs are generated into a temporary folder, as any client would do. Prints its steps,
+a line each, and exits with 0 if every answer keeps the contract.
 """
 
 import argparse

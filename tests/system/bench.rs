@@ -1,4 +1,5 @@
-//! The benchmark in a size for every day: what it must prove and print is there. `cargo xtask bench` measures.
+//! A short form of the benchmark for the suite: it checks the benchmark's assertions and output. `cargo xtask bench`
+//! measures.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ fn small(layout: Layout, floor: bool) -> Plan {
     Plan { layout, in_flight: 8, length: Duration::from_secs(1), repeats: 1, floor, students_min: 60 }
 }
 
-/// Each has audited its system, or would have panicked.
+/// Each scenario has audited its system, or would have panicked.
 #[track_caller]
 fn check(entry: Entry, lines: &[&str]) {
     let text = entry.to_string();
@@ -33,7 +34,7 @@ async fn a_campus_is_measured_on_sqlite_beside_its_floor() {
 }
 
 #[tokio::test]
-async fn what_nobody_can_pay_is_compensated_on_postgres_beside_its_floor() {
+async fn unpayable_fees_are_compensated_on_postgres_beside_the_floor() {
     let measured = play(Kind::Compensated, small(SEPARATE, true)).await;
     assert!(measured.median.reasons.contains_key("BALANCE_LIMIT_EXCEEDED"), "{:?}", measured.median.reasons);
     assert!(measured.floor.as_ref().is_some_and(|floor| floor.rows_per_registration > 5.0 && floor.ratio > 0.0));
@@ -52,7 +53,7 @@ async fn a_hot_section_and_a_full_campus_are_decided() {
 }
 
 #[tokio::test]
-async fn a_slow_service_is_waited_for() {
+async fn a_slow_service_is_measured() {
     let measured = play(Kind::SlowService, small(SEPARATE, false)).await;
     assert!(measured.median.p99_ms >= 50.0, "no way was slow: {:?}", measured.median);
     check(Entry::Scenario(Box::new(measured)), &["one service 50 ms slow", "clean"]);

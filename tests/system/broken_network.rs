@@ -1,5 +1,5 @@
-//! The network to one service fails in every way that a network can: registrations that don't need the service get
-//! their outcome meanwhile, nothing piles up before the others, and all goes on by itself when it is over.
+//! The network to one service fails in every way. Registrations that don't need the service still get their outcome, no
+//! queue delays the others, and everything continues by itself when the fault is over.
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,14 @@ use tonic::transport::Channel;
 
 use crate::campus::bundle;
 
-/// When a call is given up. Slow ones of this test take less.
+/// The time limit of a call. Slow calls of this test take less.
 const CALL_TIMEOUT_MS: &str = "800";
 /// Registrations that need the broken service.
 const ADDS: usize = 8;
-/// Registrations that do not, and what each of them may take: several deadlines of a call would be too long.
+/// Registrations that don't need it, and the time limit of each: several time limits of a call would be too long.
 const DROPS: usize = 4;
 const DROP_MAX: Duration = Duration::from_millis(2_000);
-/// Between two looks at a fact.
+/// Between two checks of a fact.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A system whose orchestrator reaches one service through a proxy.
@@ -54,7 +54,7 @@ impl Broken {
         Self { system, proxy, service, portal, students: 1.. }
     }
 
-    /// Registrations that each wait for their outcome, one student each.
+    /// Registrations of different students; each waits for its outcome.
     fn register(&self, students: &[String], key: &str, adds: &[&str], drops: &[&str]) -> JoinSet<Registration> {
         let mut clicks = JoinSet::new();
         for student in students {
@@ -74,7 +74,7 @@ impl Broken {
         answer.expect("the orchestrator answers").into_inner().destinations
     }
 
-    /// Waits until the destinations are like this.
+    /// Waits until the destinations match.
     async fn until(&self, what: String, is: impl Fn(&[Destination]) -> bool) {
         let give_up_at = Instant::now() + PATIENCE;
         loop {
@@ -97,7 +97,7 @@ impl Broken {
         }
     }
 
-    /// Drops don't need fees before their outcome, and nothing needs notifications: they must not notice.
+    /// Drops don't need fees before their outcome, and no outcome needs notifications: they must not be delayed.
     async fn drops_are_quick(&self, students: &[String], fault: Fault) {
         let begun = Instant::now();
         let drops = self.register(students, "drop", &[], &["B"]).join_all().await;
@@ -111,9 +111,9 @@ fn is_hard(fault: Fault) -> bool {
     !matches!(fault, Fault::Delay(_) | Fault::Trickle | Fault::Reset | Fault::Corrupt)
 }
 
-/// What operators are told of it. Where nothing is heard, it is the call's own deadline that ends it: those of
+/// The errors that operators see. A silent connection is ended by the call's own time limit, because those of
 /// connections are longer.
-fn how_told(fault: Fault) -> &'static str {
+fn expected_error(fault: Fault) -> &'static str {
     match fault {
         Fault::Hang | Fault::SilentToServer | Fault::SilentToClient => "no answer from",
         Fault::Refuse => "onnection refused",
@@ -121,7 +121,7 @@ fn how_told(fault: Fault) -> &'static str {
     }
 }
 
-/// Breaks the network to a service, and looks at what goes on and what waits; then heals it.
+/// Breaks the network to a service, and checks which registrations continue and which wait; then heals it.
 async fn check(broken: &mut Broken, fault: Fault) {
     let (droppers, adders) = (broken.new_students(DROPS), broken.new_students(ADDS));
     let enrolled = broken.register(&droppers, "add", &["B"], &[]).join_all().await;
@@ -135,7 +135,7 @@ async fn check(broken: &mut Broken, fault: Fault) {
     if is_hard(fault) {
         let opened = |destinations: &[Destination]| {
             let broken = destinations.iter().find(|destination| destination.name == service);
-            broken.is_some_and(|broken| broken.breaker != "closed" && broken.last_error.contains(how_told(fault)))
+            broken.is_some_and(|broken| broken.breaker != "closed" && broken.last_error.contains(expected_error(fault)))
         };
         broken.until(format!("{fault:?}: the breaker of {service} does not open"), opened).await;
     }
@@ -150,7 +150,7 @@ async fn check(broken: &mut Broken, fault: Fault) {
         broken.proxy.set(Fault::None);
     }
 
-    // Soft faults go on: what is slow or breaks now and then is only tried more often.
+    // With soft faults calls succeed: a slow or sometimes broken connection only means more attempts.
     let adds = adds.join_all().await;
     assert!(adds.iter().all(|add| add.outcome() == Outcome::Enrolled), "{fault:?}: {adds:?}");
     broken.proxy.set(Fault::None);
@@ -162,7 +162,7 @@ async fn check(broken: &mut Broken, fault: Fault) {
         .await;
 }
 
-/// The registration as it stands, without waiting.
+/// The current state of the registration, without waiting.
 async fn look(portal: &Channel, request: SubmitRegistrationRequest) -> Registration {
     let request = SubmitRegistrationRequest { wait_ms: 0, ..request };
     let answer = RegistrationServiceClient::new(portal.clone()).submit_registration(request).await;
@@ -178,7 +178,7 @@ fn faults() -> impl Iterator<Item = Fault> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broken_network_to_fees_keeps_only_those_waiting_who_pay() {
+async fn a_broken_network_to_fees_delays_only_registrations_with_fees() {
     let mut broken = Broken::start("fees").await;
     for fault in faults() {
         check(&mut broken, fault).await;
@@ -187,7 +187,7 @@ async fn a_broken_network_to_fees_keeps_only_those_waiting_who_pay() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broken_network_to_notifications_keeps_nobody_waiting() {
+async fn a_broken_network_to_notifications_delays_no_outcome() {
     let mut broken = Broken::start("notifications").await;
     for fault in [Fault::Hang, Fault::SilentToClient, Fault::Garbage] {
         check(&mut broken, fault).await;

@@ -1,4 +1,4 @@
-//! A short run of chaos on both databases: the same as `cargo xtask chaos`, with fewer seconds.
+//! A short chaos run on both databases: `cargo xtask chaos` with fewer seconds.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use matricula_kit::testing::Backend;
 /// One deck of faults takes about this long.
 const LENGTH: Duration = Duration::from_secs(8);
 
-/// Breaks things from a seed; everything must hold afterwards.
+/// Injects faults from a seed. Everything must hold afterwards.
 async fn check(database: Backend, seed: u64) {
     println!("chaos on {database:?}, seed {seed}");
     let plan = Plan { database, length: LENGTH, seed, tempo: Tempo::of_seconds(), clicks_per_s: 50 };

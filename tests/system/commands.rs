@@ -1,4 +1,4 @@
-//! The command line as people and programs use it: JSON of every command, exit codes, ids, full disks, hang-ups, colours.
+//! The command line for people and programs: JSON of every command, exit codes, ids, full disks, hang-ups, colours.
 
 mod endings;
 mod ids;
@@ -19,10 +19,10 @@ use serde_json::Value;
 use list::{COMMANDS, Shows};
 use names::{LISTS, NAMES};
 
-/// How often a fact is looked for.
+/// Between two checks of a fact.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A command with its exit code and what it said.
+/// A command with its exit code and its output.
 fn run(system: &System, arguments: &[&str]) -> (Option<i32>, String, String) {
     said(system.run(arguments))
 }
@@ -44,14 +44,14 @@ fn until(what: &str, fact: impl Fn() -> bool) {
     }
 }
 
-/// The ids of the sagas of the archive, which has no folder before the first has left.
+/// The ids of the sagas in the archive, which has no folder before its first saga.
 fn archived(system: &System) -> Vec<String> {
     let (_, listed, _) = run(system, &["archive", "list", "--output", "json"]);
     let listed: Vec<Value> = serde_json::from_str(&listed).unwrap_or_default();
     listed.iter().map(|saga| saga["saga_id"].as_str().expect("an id").to_owned()).collect()
 }
 
-/// What the invocations of the list name in braces.
+/// The values for the names in braces in the list of invocations.
 struct Made(Vec<(String, String)>);
 
 impl Made {
@@ -65,7 +65,8 @@ impl Made {
     }
 }
 
-/// What programs rely on, wherever it is in a document: moments are RFC 3339, ids are whole, what is one of several is named.
+/// The forms on which programs rely, anywhere in a document: times are RFC 3339, ids are complete, enum values are
+/// names.
 #[track_caller]
 fn check_stable(path: &str, value: &Value) {
     match value {
@@ -96,7 +97,7 @@ fn check_field(path: &str, name: &str, field: &Value) {
     }
 }
 
-/// The first line of a command that goes on until it is interrupted.
+/// The first line of a command that runs until it is interrupted.
 fn first_line(system: &System, arguments: &[&str]) -> String {
     let mut child = system.spawn(arguments);
     let mut line = String::new();
@@ -106,10 +107,10 @@ fn first_line(system: &System, arguments: &[&str]) -> String {
     line
 }
 
-/// Whatever a command prints with `--output json` is one document, or one a line.
+/// Each command with `--output json` prints one document, or one a line.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_command_that_shows_something_has_json() {
-    // What ended a second ago goes to the archive, so that there is one.
+    // Sagas go to the archive a second after their end, so that it has one.
     let retention = [
         ("orchestrator.retention.margin_s", "0"),
         ("orchestrator.retention.keep_finished_s", "1"),
@@ -140,7 +141,7 @@ async fn every_command_that_shows_something_has_json() {
         if command.path == "saga cancel" {
             let waiting = SubmitRegistrationRequest { wait_ms: 0, ..submission("S8", "k8", &["A"], &[]) };
             let parked = submit(&system.channel("orchestrator").await, waiting).await.registration_id;
-            // A cancel that comes before the call of fees is carried out at once: there is nothing at fees to be undone.
+            // A cancel before the call of fees is carried out at once: the fee service has nothing to compensate.
             let waits = |destination: &Value| destination["name"] == "fees" && destination["waiting"] != 0;
             let destinations = || json(&system, &["saga", "destinations"]);
             let is_parked = || destinations().as_array().is_some_and(|all| all.iter().any(waits));
@@ -152,7 +153,7 @@ async fn every_command_that_shows_something_has_json() {
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(["--output", "json"]).collect();
         let shown = match command.shows {
             Shows::Lines => first_line(&system, &arguments),
-            // The calls of fees are parked: the cancel is recorded, and nothing is undone yet.
+            // The calls of fees are parked: the cancel is recorded, and nothing is compensated yet.
             _ if path == "saga cancel" => recorded(&system, &arguments),
             _ => system.done(&arguments),
         };
@@ -166,11 +167,11 @@ async fn every_command_that_shows_something_has_json() {
     }
 }
 
-/// What a verb prints that the saga's log has, and that is not carried out yet.
+/// The output of a command that is in the saga's log and is not carried out yet.
 #[track_caller]
 fn recorded(system: &System, arguments: &[&str]) -> String {
-    let (code, shown, told) = run(system, arguments);
-    assert_eq!(code, Some(3), "{shown}\n{told}");
+    let (code, shown, stderr) = run(system, arguments);
+    assert_eq!(code, Some(3), "{shown}\n{stderr}");
     shown
 }
 
@@ -186,7 +187,7 @@ fn check_names(path: &str, document: &Value) {
     }
 }
 
-/// Sagas that need attention: the orchestrator looks for the notifications where there are none.
+/// Sagas that need attention: the orchestrator has a wrong address for the notifications.
 async fn stick(system: &mut System, made: &mut Made) {
     let elsewhere = format!("http://{}", system.address("seats"));
     system.set_own("orchestrator", "orchestrator.notifications_url", &elsewhere);
@@ -216,7 +217,7 @@ async fn exit_codes_are_those_of_the_contract() {
         let with = |more: &[&'static str]| [&path[..], more].concat();
         assert_eq!(code(&with(&["--help"])).0, Some(0), "{}", command.path);
         assert_eq!(code(&with(&["--no-such-flag"])).0, Some(2), "{}", command.path);
-        // With everything that it needs, and a setting that there is not.
+        // With everything that it needs, and an unknown setting.
         let id = "01a20394-7ebb-7176-8acb-23285aac80e3";
         let filled = command.arguments.replace("{made}", "made").replace("{campus}", "campus");
         let filled: Vec<String> = shlex::split(&filled).expect("quotes are closed");
@@ -224,7 +225,7 @@ async fn exit_codes_are_those_of_the_contract() {
             filled.iter().map(|word| if word.starts_with('{') { id } else { word.as_str() }).collect();
         let (bad, said) = code(&[&path[..], &filled, &["--set", "no.such=1"]].concat());
         assert_eq!(bad, Some(64), "{}: {said}", command.path);
-        // No service listens there. What needs no system is done, or fails for another cause.
+        // No service listens there. Commands that need no system succeed, or fail for another reason.
         let needs_none = ["up", "serve", "config", "campus generate", "database compact"];
         if !needs_none.contains(&command.path) {
             let (away, said) = code(&[&path[..], &filled, &["--orchestrator", "http://127.0.0.1:1"]].concat());
@@ -237,7 +238,7 @@ async fn exit_codes_are_those_of_the_contract() {
     assert_eq!(code(&["saga", "show", "01a"]).0, Some(2), "too short to name a saga");
 }
 
-/// The binary with nothing of this machine's environment, in a folder where nothing is.
+/// The binary in an empty folder, without the environment of this machine.
 fn matricula(folder: &std::path::Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_matricula"));
     command.current_dir(folder).env_clear();

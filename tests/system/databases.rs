@@ -1,7 +1,7 @@
-//! Databases that fail under the running system: PostgreSQL restarted in the middle of a rush and of the recovery from it,
-//! made read-only, away at a start, out of connections; SQLite locked by somebody else, and a full disk.
+//! Databases that fail under the running system. PostgreSQL is restarted in the middle of a rush and of the recovery,
+//! made read-only, away at a start, out of connections. SQLite is locked by another process, and its disk is full.
 //!
-//! What must hold is the same each time: clear errors meanwhile, nothing lost, recovery by itself, no process ended.
+//! The requirements are the same each time: clear errors meanwhile, nothing lost, recovery by itself, no process ended.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -22,11 +22,11 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_types::StatusExt as _;
 
-/// How often a fact is looked for that nobody tells.
+/// Between two checks of a fact without a notification.
 const LOOK: Duration = Duration::from_millis(20);
-/// The longest that a client may be kept without a word, on a machine that is busy with other tests.
+/// The longest time that a client may wait for an answer, on a machine that is busy with other tests.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
-/// The time of a commit that is slow, and that does not count as failed yet.
+/// The time of a commit that is slow but not failed.
 const SLOW_LOG: Duration = Duration::from_secs(6);
 /// A file may not grow beyond this many bytes: less than any database has, so that each is full at once.
 const FULL_BYTES: &str = "4096:";
@@ -78,7 +78,7 @@ fn all_live(system: &mut System) {
     }
 }
 
-/// An error that says what to do: come again, and when; and nothing of the inside.
+/// A retryable error: it has a time to come back, and no internals.
 #[track_caller]
 fn check(error: &Status, code: Code, reason: &str) {
     let info = error.get_details_error_info().map(|info| info.reason);
@@ -103,7 +103,7 @@ async fn capacity_error(system: &System) -> Status {
     client.set_capacity(request).await.expect_err("it can't be written down")
 }
 
-/// While an older submission waits for the database, a new one is told when to come back.
+/// While an older submission waits for the database, a new one gets a time to come back.
 async fn enrolls(system: &System, student: &str, key: &str) {
     let mut client = RegistrationServiceClient::new(system.channel("orchestrator").await);
     let registration = loop {
@@ -126,9 +126,9 @@ async fn postgres_restarts_under_load_and_during_recovery() {
     };
     until("the rush is under way", async || sagas("1 = 1").await >= 50).await;
     cluster.restart(Mode::Immediate);
-    // Again while everybody finds back.
+    // Again while all clients reconnect.
     cluster.restart(Mode::Immediate);
-    // An orchestrator dies with work on its hands, and the server again, while another takes that over.
+    // An orchestrator dies with sagas at work, and the server again while another adopts them.
     system.pause("fees");
     until("sagas are under way", async || sagas("finished = 0").await >= 20).await;
     system.kill("orchestrator");
@@ -140,9 +140,9 @@ async fn postgres_restarts_under_load_and_during_recovery() {
     all_live(&mut system);
 }
 
-/// Acceptance takes seconds in a rush. A client that is being accepted must not be told to ask again meanwhile.
+/// Acceptance takes seconds in a rush. Meanwhile the client must not get an error that asks it to retry.
 #[tokio::test]
-async fn a_log_that_is_slow_is_waited_for() {
+async fn a_submission_waits_for_a_slow_log() {
     let cluster = Cluster::start();
     let mut system = System::on_cluster(&cluster, &[]).await;
     system.import(&bundle(&[("A", 5, "")], 1));
@@ -151,7 +151,7 @@ async fn a_log_that_is_slow_is_waited_for() {
     other.run("BEGIN; LOCK TABLE sagas IN EXCLUSIVE MODE").await;
     let submitting = submit(&portal, submission("S1", "k", &["A"], &[]));
     tokio::pin!(submitting);
-    // Longer than a submission waits while the log cannot be written.
+    // Longer than a submission waits while the log can't be written.
     let answer = tokio::time::timeout(SLOW_LOG, &mut submitting).await;
     assert!(answer.is_err(), "nothing can have been decided: {answer:?}");
     other.run("ROLLBACK").await;
@@ -161,7 +161,7 @@ async fn a_log_that_is_slow_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_read_only_primary_is_told_and_left_behind() {
+async fn a_read_only_primary_is_reported_and_survived() {
     let cluster = Cluster::start();
     let mut system = System::on_cluster(&cluster, &[]).await;
     system.import(&bundle(&[("A", 5, "")], 3));
@@ -170,7 +170,7 @@ async fn a_read_only_primary_is_told_and_left_behind() {
     cluster.set_read_only(true).await;
     check(&submit_error(&system, "S2", "k").await, Code::Unavailable, "LOG_UNAVAILABLE");
     check(&capacity_error(&system).await, Code::Unavailable, "NOT_COMMITTED");
-    // What is only read goes on.
+    // Reads still work.
     let request = GetRegistrationRequest { registration_id: before.registration_id };
     let read = RegistrationServiceClient::new(portal).get_registration(request).await.expect("an answer").into_inner();
     assert_eq!(read.registration.expect("a registration").outcome(), Outcome::Enrolled);
@@ -183,7 +183,7 @@ async fn a_read_only_primary_is_told_and_left_behind() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_away_or_full_of_clients_is_waited_for() {
+async fn roles_wait_for_a_server_that_is_away_or_full_of_clients() {
     let cluster = Cluster::start();
     cluster.set("max_connections", "50");
     cluster.restart(Mode::Fast);
@@ -204,7 +204,7 @@ async fn a_server_that_is_away_or_full_of_clients_is_waited_for() {
     until_said(&system, "academics", " gRPC ").await;
     enrolls(&system, "S1", "k").await;
 
-    // Somebody else takes every connection that there is.
+    // Other clients take every connection of the server.
     system.kill("fees");
     let mut taken = Vec::new();
     let refused = loop {
@@ -224,7 +224,7 @@ async fn a_server_that_is_away_or_full_of_clients_is_waited_for() {
 }
 
 #[tokio::test]
-async fn a_locked_sqlite_file_and_a_full_disk_are_left_behind() {
+async fn a_locked_sqlite_file_and_a_full_disk_are_survived() {
     let mut system = System::separate(Backend::Sqlite, &[]).await;
     system.import(&bundle(&[("A", 5, "")], 4));
     let mut other = Sql::open(&system.database_url("seats")).await;
@@ -238,7 +238,7 @@ async fn a_locked_sqlite_file_and_a_full_disk_are_left_behind() {
     other.run("ROLLBACK").await;
     enrolls(&system, "S2", "k").await;
 
-    // No file of theirs can grow any more, in the middle of a registration: seats first, then all.
+    // From now on no file of theirs can grow, in the middle of a registration: seats first, then all.
     grow(&system, &["seats"], FULL_BYTES);
     check(&capacity_error(&system).await, Code::Unavailable, "NOT_COMMITTED");
     let mut under_way = submission("S3", "k", &["A"], &[]);
@@ -254,15 +254,15 @@ async fn a_locked_sqlite_file_and_a_full_disk_are_left_behind() {
     all_live(&mut system);
 }
 
-/// A registration has its outcome before its saga ends, and an owner that could not write has no lease for a moment: an
-/// audit in that moment says that nobody drives the saga.
+/// A registration has its outcome before its saga ends, and an owner that could not write has no lease for a moment. An
+/// audit in that moment reports that no instance drives the saga.
 async fn audit_when_finished(system: &System) {
     let portal = system.channel("orchestrator").await;
     until("everything finishes", async || is_settled(&portal).await).await;
     system.audit();
 }
 
-/// Sets how large the files of processes may become.
+/// Sets the largest file size of processes.
 #[track_caller]
 fn grow(system: &System, processes: &[&'static str], bytes: &str) {
     for process in processes {
@@ -272,7 +272,7 @@ fn grow(system: &System, processes: &[&'static str], bytes: &str) {
     }
 }
 
-/// What `/readyz` of a process answers.
+/// The `/readyz` answer of a process.
 fn probe(system: &System, process: &'static str) -> u16 {
     let mut stream = TcpStream::connect(system.http_address(process)).expect("HTTP is served");
     stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("sent");
@@ -281,7 +281,7 @@ fn probe(system: &System, process: &'static str) -> u16 {
     answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("{answer}"))
 }
 
-/// What gRPC health of the seat service answers.
+/// The gRPC health answer of the seat service.
 async fn health(system: &System) -> ServingStatus {
     let mut client = HealthClient::new(system.channel("seats").await);
     let request = HealthCheckRequest { service: "matricula.seats.v1.SeatService".to_owned() };

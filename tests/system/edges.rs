@@ -1,4 +1,4 @@
-//! What clients of all kinds meet at the ports: reflection in both versions, packed requests, browsers of other origins.
+//! The ports with clients of all kinds: reflection in both versions, compressed requests, browsers of other origins.
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -24,7 +24,7 @@ const OK: &str = "0";
 const RESOURCE_EXHAUSTED: &str = "8";
 const OUT_OF_RANGE: &str = "11";
 const UNIMPLEMENTED: &str = "12";
-/// Memory that the process may have taken more, in MiB, after a message that unpacks to 100 MB came for every RPC.
+/// The additional memory that the process may have, in MiB, after a message of 100 MB (uncompressed) to every RPC.
 const MIB_MORE_MAX: u64 = 96;
 const PORTAL: &str = "https://portal.example.edu";
 
@@ -41,7 +41,7 @@ fn served(role: &str) -> BTreeSet<String> {
     names
 }
 
-/// Asks one version of reflection: the names that it lists, and the files of a symbol.
+/// Queries one version of reflection: the names that it lists, and the files of a symbol.
 macro_rules! reflection {
     ($name:ident, $version:ident) => {
         mod $name {
@@ -50,7 +50,7 @@ macro_rules! reflection {
             use $version::server_reflection_request::MessageRequest;
             use $version::server_reflection_response::MessageResponse;
 
-            /// None for what is not there.
+            /// None for an unknown symbol.
             async fn ask(system: &System, role: &str, request: MessageRequest) -> Option<MessageResponse> {
                 let mut client = ServerReflectionClient::new(system.channel(role).await);
                 let request = $version::ServerReflectionRequest { host: String::new(), message_request: Some(request) };
@@ -97,7 +97,7 @@ reflection!(newer, v1);
 reflection!(older, v1alpha);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reflection_has_what_the_port_has() {
+async fn reflection_lists_exactly_the_services_of_the_port() {
     let system = System::up();
     for role in ROLES {
         let served = served(role);
@@ -117,7 +117,7 @@ async fn reflection_has_what_the_port_has() {
                 }
             }
         }
-        // Others are not described: what is not served must not be offered.
+        // Other services are not described: clients must find only what the port serves.
         for other in
             rpcs::all().iter().filter_map(|rpc| rpc.path.split('/').nth(1)).filter(|name| !served.contains(*name))
         {
@@ -133,14 +133,14 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory")
 }
 
-/// A message that says that it is packed.
+/// A message that is marked as compressed.
 fn packed(bytes: &[u8]) -> Vec<u8> {
     let mut body = frame(bytes);
     body[0] = 1;
     body
 }
 
-/// Calls with headers of its own; the head of the answer with its trailers, and its body.
+/// Calls with additional headers; returns the head of the answer with its trailers, and its body.
 async fn call(system: &System, rpc: &Rpc, more: &[(&str, &str)], body: Vec<u8>) -> (HeaderMap, Vec<u8>) {
     let client = wire::connect(system, rpc.role).await;
     let headers: Vec<(&str, &str)> = GRPC.iter().chain(more).copied().collect();
@@ -169,13 +169,13 @@ fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
     headers.get(name).map(|value| value.to_str().expect("a text")).unwrap_or_default()
 }
 
-/// Those that answer at once: a watch never ends.
+/// RPCs that answer at once: a watch never ends.
 fn unary() -> impl Iterator<Item = Rpc> {
     rpcs::all().into_iter().filter(|rpc| !rpc.is_stream())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn packed_requests_are_taken_within_limits() {
+async fn compressed_requests_are_accepted_within_limits() {
     let system = System::up();
     system.import(&bundle(&[("A", 50, "T 09:00-09:50")], 2));
     let bomb = packed(&gzip(&vec![0; 100 << 20]));
@@ -203,9 +203,9 @@ async fn packed_requests_are_taken_within_limits() {
     system.audit();
 }
 
-/// Most clients offer gzip with every call. Only one that packs what it sends gets packed answers.
+/// Most clients offer gzip with every call. Only a client that compresses its requests gets compressed answers.
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_are_packed_for_clients_that_pack() {
+async fn answers_are_compressed_for_clients_that_compress() {
     let system = System::up();
     system.import(&bundle(&[("A", 50, "T 09:00-09:50")], 2));
     let list = unary().find(|rpc| rpc.path.ends_with("CatalogService/ListSections")).expect("it is there");
@@ -296,10 +296,13 @@ async fn without_a_list_no_other_origin_may_call() {
     let headers = [("origin", PORTAL), ("access-control-request-method", "POST")];
     let head = browser(system.address("orchestrator"), "OPTIONS", &headers, b"").await;
     assert_eq!(header(&head, ALLOW_ORIGIN), None, "{head}");
-    // A list that can't be meant is refused at the start.
+    // An invalid list is refused at the start.
     let system = System::up_with(&["--students", "0"], &[]);
     let refused = system.run(&["--set", "orchestrator.cors_origins=https://portal.example.edu/app", "config"]);
     assert_eq!(refused.status.code(), Some(64));
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(told.contains("orchestrator.cors_origins") && told.contains("more than scheme, host and port"), "{told}");
+    let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        stderr.contains("orchestrator.cors_origins") && stderr.contains("more than scheme, host and port"),
+        "{stderr}"
+    );
 }

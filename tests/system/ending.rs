@@ -1,4 +1,4 @@
-//! The end of a real process: everything that can be stuck is, and it ends by one deadline nevertheless.
+//! The shutdown of a real process while every part of it hangs: it ends by one deadline nevertheless.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -14,21 +14,21 @@ use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
 use crate::campus::bundle;
 use crate::hostile::wire::{self, GRPC, frame, http_get, until};
 
-/// Short, so that the test is; the default is 25 s.
+/// Short, so that the test is short; the default is 25 s.
 const GRACE_MS: u64 = 4_000;
-/// What a busy machine may need more, to be asked and to be seen to have ended.
+/// The additional time on a busy machine for the signal and for the detection of the end.
 const MARGIN: Duration = Duration::from_secs(2);
-/// Far beyond the test: only a second signal ends the process before.
+/// Far longer than the test: only a second signal ends the process before.
 const GRACE_LONG_MS: &str = "300000";
 
-/// What a pipe takes before a write to it blocks, on Linux.
+/// The bytes that a pipe holds before a write to it blocks, on Linux.
 const PIPE_BYTES: usize = 64 * 1024;
 
 const LEDGER: &str = "/matricula.seats.v1.SeatService/ExportLedger";
 const HOLD: &str = "/matricula.seats.v1.SeatService/HoldSeats";
 const SUBMIT: &str = "/matricula.registration.v1.RegistrationService/SubmitRegistration";
 
-/// A new database, reached through a proxy.
+/// A new database behind a proxy.
 async fn behind_proxy() -> (Proxy, String) {
     let url = create_postgres().await;
     let (login, place) = url.split_once('@').expect("a URL with a user");
@@ -50,7 +50,7 @@ async fn a_stuck_call_a_stuck_stream_and_a_stuck_database_end_by_one_deadline() 
     ];
     let mut system = System::separate(Backend::Sqlite, &settings).await;
     system.import(&bundle(&[("A", 50, "T 09:00-09:50")], 2));
-    // Calls whose requests never come whole, and a ledger that nobody reads.
+    // Calls whose requests never arrive in full, and a ledger whose client does not read.
     let seats = wire::connect(&system, "seats").await;
     let portal = wire::connect(&system, "orchestrator").await;
     let (mut half, _hold) = wire::begin(&seats, HOLD, &GRPC).await;
@@ -77,9 +77,9 @@ async fn a_stuck_call_a_stuck_stream_and_a_stuck_database_end_by_one_deadline() 
         println!("{role}: {took:?}");
         assert!(took < Duration::from_millis(GRACE_MS) + MARGIN, "{role}: {took:?}");
     }
-    assert!(writing.await.expect("no panic").is_err(), "the caller is told");
-    assert!(http_get(&http, "/readyz").await.is_none(), "nobody answers any more");
-    // What was accepted is not lost: the same addresses serve again when the databases do.
+    assert!(writing.await.expect("no panic").is_err(), "the caller gets an error");
+    assert!(http_get(&http, "/readyz").await.is_none(), "no process answers any more");
+    // Accepted registrations are not lost: the same addresses serve again when the databases do.
     seats_proxy.set(Fault::None);
     log_proxy.set(Fault::None);
     system.restart("seats");
@@ -87,7 +87,7 @@ async fn a_stuck_call_a_stuck_stream_and_a_stuck_database_end_by_one_deadline() 
     system.audit();
 }
 
-/// Neither waits for its database, nor for its deadline.
+/// Neither start waits for its database, nor for the shutdown's deadline.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_is_still_starting_ends_at_once() {
     let (proxy, url) = behind_proxy().await;
@@ -96,7 +96,7 @@ async fn a_process_that_is_still_starting_ends_at_once() {
     let mut separate = System::separate(Backend::Sqlite, &settings).await;
     for (system, name) in [(&mut up, "up"), (&mut separate, "fees")] {
         assert_eq!(system.terminate(name), Some(0), "{name}");
-        // One database refuses connections, the other accepts them and is silent.
+        // One database refuses connections, the other accepts them and does not answer.
         for fault in [Fault::Refuse, Fault::Hang] {
             proxy.set(fault);
             system.relaunch(name);
@@ -113,7 +113,7 @@ async fn a_process_that_is_still_starting_ends_at_once() {
     }
 }
 
-/// A pipe that nobody reads blocks each thread that writes a message.
+/// A pipe without a reader blocks each thread that writes a log message.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_whose_stderr_is_stuck_ends_at_its_deadline() {
     let system = System::up();
@@ -149,11 +149,11 @@ async fn a_second_signal_ends_at_once() {
     let deaf = wire::connect_deaf(&system, "seats").await;
     let (mut ledger, exporting) = wire::begin(&deaf, LEDGER, &GRPC).await;
     ledger.send_data(frame(b"").into(), true).expect("sent");
-    // Its head is here: the rest is stuck.
+    // Its head has arrived: the rest hangs.
     let _exporting = exporting.await.expect("a head");
     let http = system.http_address("up");
     system.signal("up", "-TERM");
-    // The probes of the process tell that it ends, as long as it does.
+    // As long as the process shuts down, its probes say so.
     until(async || {
         http_get(&http, "/readyz").await.filter(|text| text.contains("503") && text.contains("shutting down"))
     })

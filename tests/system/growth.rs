@@ -1,5 +1,5 @@
-//! Finished sagas leave the databases while registrations go on: what is answered, listed and audited stays the same, and
-//! the archive has the rest.
+//! Finished sagas move to the archive while registrations go on: answers, lists and audits stay the same, and the
+//! archive has the logs.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -14,9 +14,9 @@ use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
 use matricula_proto::seats::v1::{HoldSeatsOperation, HoldSeatsRequest};
 use serde_json::Value;
 
-/// How often a fact is looked for that nobody tells.
+/// Between two checks of a fact without a notification.
 const LOOK: Duration = Duration::from_millis(50);
-/// What ended a second ago leaves: no call of these tests comes late.
+/// A saga leaves a second after its end: these tests have no late calls.
 const SHORT: [(&str, &str); 4] = [
     ("orchestrator.retention.margin_s", "0"),
     ("orchestrator.retention.keep_finished_s", "1"),
@@ -50,7 +50,7 @@ fn ids(list: &Value) -> Vec<String> {
     ids
 }
 
-/// Rows of a table of a role.
+/// Number of rows of a table of a role.
 async fn rows(system: &System, role: &str, table: &str) -> i64 {
     Sql::open(&system.database_url(role)).await.number(&format!("SELECT COUNT(*) FROM {table}")).await
 }
@@ -64,7 +64,7 @@ async fn until_all_have_left(system: &System) {
 }
 
 #[tokio::test]
-async fn what_has_left_is_answered_listed_audited_and_found_in_files() {
+async fn archived_sagas_are_answered_listed_audited_and_found_in_files() {
     for backend in BACKENDS {
         let system = started(backend).await;
         system.import(&bundle(&[("A", 1, "MW 09:00-09:50"), ("B", 5, "T 09:00-09:50")], 3));
@@ -83,7 +83,7 @@ async fn what_has_left_is_answered_listed_audited_and_found_in_files() {
         }
         until_all_have_left(&system).await;
 
-        // The same key is the same registration with the same answer, and so it is shown and listed.
+        // The same key returns the same registration with the same answer, and so do shows and lists.
         for (click, answer) in &registrations {
             let again = submit(&portal, click.clone()).await;
             assert_eq!(again, *answer, "{backend:?}");
@@ -111,7 +111,7 @@ async fn what_has_left_is_answered_listed_audited_and_found_in_files() {
     }
 }
 
-/// Operators see where a saga has gone, and read it there without the system.
+/// Operators see the file of a saga, and read it without the system.
 fn check_archive(system: &System, saga: &str, all: &[&str]) {
     assert_eq!(json(system, &["saga", "list"]), serde_json::json!([]));
     let shown = json(system, &["saga", "show", saga]);
@@ -132,7 +132,7 @@ fn check_archive(system: &System, saga: &str, all: &[&str]) {
     let unknown = system.run(&["archive", "show", "nobody"]);
     assert_eq!(unknown.status.code(), Some(1), "{unknown:?}");
 
-    // A copy with a damaged line, beside the archive: what is damaged is named, and everything else is there.
+    // A copy with a damaged line, beside the archive: the damage is reported, and everything else is shown.
     let dir = system.folder().join("matricula-data/archive");
     let copy = system.folder().join("copy");
     std::fs::create_dir(&copy).expect("a folder");
@@ -144,11 +144,11 @@ fn check_archive(system: &System, saga: &str, all: &[&str]) {
     let output = system.run(&arguments);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(ids(&serde_json::from_slice(&output.stdout).expect("JSON")), all);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(told.contains(&format!("{}:1: ", damaged.display())), "{told}");
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains(&format!("{}:1: ", damaged.display())), "{stderr}");
 }
 
-/// A call that lay somewhere for as long as the rows were kept, and longer.
+/// A call that was delayed for longer than the barrier rows are kept.
 async fn check_late_call(system: &System, saga: &str) {
     let mut seats = SeatServiceClient::new(system.channel("seats").await);
     let old = matricula_kit::time::now().plus_ms(-3 * 3_600_000);
@@ -168,7 +168,7 @@ async fn check_late_call(system: &System, saga: &str) {
     }
 }
 
-/// A whole morning, of which everything leaves as soon as it has ended.
+/// A whole morning; each saga leaves as soon as it has ended.
 #[tokio::test]
 async fn a_morning_whose_sagas_leave_at_once_ends_in_a_clean_audit() {
     for backend in BACKENDS {
@@ -189,7 +189,7 @@ async fn a_morning_whose_sagas_leave_at_once_ends_in_a_clean_audit() {
 /// Two registrations of version 1: one that enrolled, and one that its pivot refused.
 const VERSION_1: &str = include_str!("growth/version_1.jsonl");
 
-/// The archive is for ever, and so are the tables of all versions.
+/// The archive is kept for ever, and so are the tables of all versions.
 #[test]
 fn an_archive_of_version_1_is_read() {
     let folder = tempfile::tempdir().expect("a folder");

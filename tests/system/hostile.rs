@@ -1,8 +1,8 @@
-//! Hostile input: every RPC of every service gets every field bad in every way, at random, and bytes that are no message.
-//! It answers what the contract says, and stays up.
+//! Hostile input: every RPC of every service gets every field with every kind of bad value, random messages, and bytes
+//! that are no message. Its answers keep the contract, and the process keeps running.
 //!
-//! `HOSTILE_ROUNDS=5000 cargo test --test system hostile` sends so many random messages to every RPC (20 otherwise);
-//! `HOSTILE_SEED` repeats a run.
+//! `HOSTILE_ROUNDS=5000 cargo test --test system hostile` sends 5,000 random messages to every RPC (20 by
+//! default); `HOSTILE_SEED` repeats a run.
 
 mod raw;
 pub mod rpcs;
@@ -29,12 +29,12 @@ use self::rpcs::Rpc;
 use self::values::{Change, Maker, Place, changed};
 use crate::campus::bundle;
 
-/// Random messages, and damaged ones, that every RPC gets.
+/// Random and damaged messages to every RPC.
 const ROUNDS: usize = 20;
-/// Complaints that are shown.
+/// The number of violations that are shown.
 const SHOWN_MAX: usize = 40;
 
-/// How many random messages every RPC gets, and from which seed.
+/// The number of random messages to every RPC, and their seed.
 fn rounds_and_seed() -> (usize, u64) {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().expect("a number"));
     let seed = number("HOSTILE_SEED").unwrap_or_else(rand::random);
@@ -42,12 +42,12 @@ fn rounds_and_seed() -> (usize, u64) {
     (number("HOSTILE_ROUNDS").map_or(ROUNDS, |rounds| rounds as usize), seed)
 }
 
-/// A system with a campus: `A` and `S1` are left alone, `F1`, `F2` and `S2` are named by hostile messages.
+/// A system with a campus. Hostile messages name `F1`, `F2` and `S2`, and never `A` and `S1`.
 fn prepare(system: &System) {
     system.import(&bundle(&[("A", 50, "T 09:00-09:50"), ("F1", 50, "M 09:00-09:50"), ("F2", 50, "W 09:00-09:50")], 2));
 }
 
-/// Sends everything bad to the RPCs that are chosen, and returns what was wrong with the answers.
+/// Sends all bad messages to the chosen RPCs, and returns the violations in the answers.
 async fn attack(system: &System, chosen: impl Fn(&Rpc) -> bool) -> Vec<String> {
     let (rounds, seed) = rounds_and_seed();
     let mut tasks = JoinSet::new();
@@ -73,13 +73,13 @@ impl Attack {
     async fn run(mut self, rounds: usize) -> Vec<String> {
         let input = self.rpc.input.clone();
         let good = self.maker.good(&input);
-        let told = self.send(&good, "a good message").await;
-        if told.is_some_and(|(code, _)| code == Code::InvalidArgument) {
+        let error = self.send(&good, "a good message").await;
+        if error.is_some_and(|(code, _)| code == Code::InvalidArgument) {
             self.wrong.push(format!("{}: a good message is refused: mend the test's idea of one", self.rpc.path));
         }
         for place in self.maker.places(&good) {
             for change in place.changes() {
-                // Ids are made anew: else what was recorded for them would be answered.
+                // With new ids, because the old ones would get recorded answers.
                 let base = self.maker.good(&input);
                 if !self.maker.places(&base).iter().any(|it| it.name() == place.name()) {
                     continue;
@@ -105,19 +105,19 @@ impl Attack {
             Change::Value(value) => format!("{} = {}", place.name(), cut(&value.to_string())),
             other => format!("{}: {other:?}", place.name()),
         };
-        let told = self.send(message, &what).await;
+        let error = self.send(message, &what).await;
         let Change::Value(Value::String(text)) = change else { return };
-        // Trace contexts that make no sense count as none, as in headers.
-        // Sentences of other services are made fit for a message: a registration must not end untold because of one.
+        // Invalid trace contexts count as none, as in headers. Sentences of other services are made valid
+        // for a message: one of them must not keep a registration from ending.
         let free = ["traceparent", "tracestate", "message", "conflicts_with", "next_step"];
         let is_free = free.contains(&place.field().name());
         if is_refused_everywhere(text) && !is_free {
             let expect = [place.name()];
-            let is_named = told.as_ref().is_some_and(|(code, fields)| {
+            let is_named = error.as_ref().is_some_and(|(code, fields)| {
                 *code == Code::InvalidArgument && fields.iter().all(|field| expect.contains(field))
             });
             if !is_named {
-                self.wrong.push(format!("{}: {what}: not refused by its name: {told:?}", self.rpc.path));
+                self.wrong.push(format!("{}: {what}: not refused by its name: {error:?}", self.rpc.path));
             }
         }
     }
@@ -134,7 +134,8 @@ impl Attack {
     }
 }
 
-/// Whether no field of any message may be this: no text is so long, and none has a NUL, which one database can't store.
+/// Whether no field of any message may have this value: no text is that long, and none has a NUL, which one database
+/// can't store.
 fn is_refused_everywhere(text: &str) -> bool {
     text.len() > 100_000 || text.contains('\0')
 }
@@ -153,7 +154,7 @@ fn assert_none(wrong: Vec<String>) {
     assert!(wrong.is_empty(), "{} wrong answers:\n{shown}", wrong.len());
 }
 
-/// No panic, and nothing for which a human would have to look.
+/// No panic, and no error that a human would have to look at.
 #[track_caller]
 fn assert_calm(system: &System, name: &'static str) {
     let log = system.log(name);
@@ -162,7 +163,7 @@ fn assert_calm(system: &System, name: &'static str) {
     assert!(loud.is_empty(), "{name} logged {loud:#?}");
 }
 
-/// Staff may stop the calls of a service, and close registration: the attack says both, and here it is taken back.
+/// Staff may stop the calls of a service, and close registration. The attack does both, and here both are reverted.
 async fn take_back(system: &System) {
     let staff = system.channel("orchestrator").await;
     let mut sagas = SagaServiceClient::new(staff.clone());
@@ -176,7 +177,7 @@ async fn take_back(system: &System) {
     DoorServiceClient::new(staff).set_door(open).await.expect("a door that may be opened");
 }
 
-/// A registration of a student whom nobody attacked.
+/// A registration of a student without attacks.
 async fn assert_registers(system: &System, key: &str) {
     take_back(system).await;
     let portal = system.channel("orchestrator").await;
@@ -185,7 +186,7 @@ async fn assert_registers(system: &System, key: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_portals_and_operators_send() {
+async fn hostile_requests_of_portals_and_operators() {
     let system = System::up();
     prepare(&system);
     assert_none(attack(&system, Rpc::is_public).await);
@@ -195,17 +196,17 @@ async fn what_portals_and_operators_send() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_services_get() {
+async fn hostile_requests_to_services() {
     let system = System::up();
     prepare(&system);
-    // No registration stands behind these calls: what they leave is no concern of an audit.
+    // No registration belongs to these calls, so the audit does not cover their effects.
     assert_none(attack(&system, |rpc| !rpc.is_public()).await);
     assert_calm(&system, "up");
     assert_registers(&system, "k1").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_all_get_on_postgres() {
+async fn hostile_requests_on_postgres() {
     let system = System::separate(Backend::Postgres, &[]).await;
     prepare(&system);
     assert_none(attack(&system, |_| true).await);

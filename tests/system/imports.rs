@@ -1,4 +1,4 @@
-//! Imports as a registrar makes them, night after night: what a bundle says happens, or is reported.
+//! Imports as a registrar makes them, night after night: the bundle is applied, or the problem is reported.
 
 mod files;
 mod rosters;
@@ -14,10 +14,10 @@ use files::Files;
 
 /// Students of most tests.
 const STUDENTS: u32 = 8;
-/// How often a fact is looked for.
+/// Between two checks of a fact.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// Imports the bundle, with more flags; its exit code and what it said.
+/// Imports the bundle, with additional flags; returns its exit code and its output.
 fn import(system: &System, files: &Files, flags: &[&str]) -> (Option<i32>, String, String) {
     let path = files.path().display().to_string();
     let output = system.run(&[&["import", &path], flags].concat());
@@ -35,7 +35,7 @@ fn imported(system: &System, files: &Files) -> Value {
     document["plan"].clone()
 }
 
-/// The kinds of a plan in which something is added, changed, closed or opened.
+/// The kinds of a plan with an added, changed, closed or opened row.
 fn touched(plan: &Value) -> Vec<String> {
     let plan = plan.as_object().expect("an object");
     let is_touched = |changes: &&Value| {
@@ -115,7 +115,7 @@ async fn a_second_run_of_the_same_bundle_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_closed_takes_nothing_new_and_keeps_its_records() {
+async fn closed_items_take_nothing_new_and_keep_their_records() {
     let system = System::up_with(&["--students", "0"], &[]);
     let files = Files::new(&system, STUDENTS);
     imported(&system, &files);
@@ -123,7 +123,8 @@ async fn what_is_closed_takes_nothing_new_and_keeps_its_records() {
     portal.enrolled("S8", &["M1-F"], &[]).await;
     portal.enrolled("S1", &["E1-F"], &[]).await;
 
-    // A student who is marked, one whose login is switched off, one whose role has ended, one who teaches now, one who is gone.
+    // A student who is marked, one with a disabled login, one whose role has ended, one who is a teacher now, one whose
+    // row is missing.
     files.edit("users.csv", "S8,,true", "S8,tobedeleted,true");
     files.edit("users.csv", "S7,,true", "S7,,false");
     files.edit("roles.csv", "r6,,S6,primary,student,,,", "r6,,S6,primary,student,,2020-06-30,");
@@ -148,13 +149,13 @@ async fn what_is_closed_takes_nothing_new_and_keeps_its_records() {
     }
     assert_eq!(portal.refused("S2", &["E1-F"], &[]).await, reason(Reason::SectionCancelled, "E1-F"));
     assert!(portal.refused("S2", &["G1-FA"], &[]).await.contains(&(Reason::CourseNotOffered, "G1-FA".to_owned())));
-    // What was there stays, and can be left.
+    // Earlier enrollments stay, and can be dropped.
     portal.enrolled("S1", &["R1-F"], &["E1-F"]).await;
     portal.enrolled("S8", &[], &["M1-F"]).await;
 
     files.edit("users.csv", "S8,tobedeleted,true", "S8,,true");
     files.edit("classes.csv", "E1-F,tobedeleted,", "E1-F,,");
-    // An absent column says nothing: the login of S7 stays switched off.
+    // A missing column changes nothing: the login of S7 stays disabled.
     files.without_column("users.csv", "enabledUser");
     let plan = imported(&system, &files);
     assert_eq!(
@@ -167,7 +168,7 @@ async fn what_is_closed_takes_nothing_new_and_keeps_its_records() {
 }
 
 #[tokio::test]
-async fn absent_files_and_columns_say_nothing_and_empty_cells_remove() {
+async fn missing_files_and_columns_change_nothing_and_empty_cells_remove() {
     let system = System::up_with(&["--students", "0"], &[]);
     let files = Files::new(&system, STUDENTS);
     files.put("holds.csv", "holdId,studentSourcedId,description\nLIB,S7,Library fine\n");
@@ -186,7 +187,7 @@ async fn absent_files_and_columns_say_nothing_and_empty_cells_remove() {
     assert!(shown.contains("JPY 45,000"), "{shown}");
     assert!(!shown.contains("450.00"), "{shown}");
 
-    // The files of holds and transcripts are absent, and so are the columns of rates: nothing changes.
+    // The files of holds and transcripts are missing, and so are the columns of rates: nothing changes.
     files.remove("holds.csv");
     files.remove("completed.csv");
     files.put("academicSessions.csv", &sessions);
@@ -204,7 +205,7 @@ async fn absent_files_and_columns_say_nothing_and_empty_cells_remove() {
     let free = portal.enrolled("S3", &["M1-F"], &[]).await;
     assert_eq!(free.charged.map(|money| money.minor_units).unwrap_or_default(), 0);
 
-    // A file of holds without any row lifts what the last one named.
+    // A file of holds without any row lifts the holds of the last file.
     files.put("holds.csv", "holdId,studentSourcedId,description\n");
     assert_eq!(ids(&imported(&system, &files)["holds"]["closed"]), ["S7/LIB"]);
     portal.enrolled("S7", &["R1-F"], &[]).await;
@@ -212,7 +213,7 @@ async fn absent_files_and_columns_say_nothing_and_empty_cells_remove() {
 }
 
 #[tokio::test]
-async fn what_staff_have_set_survives_the_nightly_import() {
+async fn changes_by_staff_survive_the_nightly_import() {
     let system = System::up_with(&["--students", "0"], &[]);
     let files = Files::new(&system, STUDENTS);
     files.put("holds.csv", "holdId,studentSourcedId,description\nLIB,S7,Library fine\n");
@@ -228,7 +229,7 @@ async fn what_staff_have_set_survives_the_nightly_import() {
     assert_eq!(portal.refused("S1", &["R1-F"], &[]).await, reason(Reason::Hold, ""));
     portal.enrolled("S7", &["R1-F"], &[]).await;
 
-    // The bundle says something else than before: now it holds. A hold that is gone and comes again is a new one.
+    // The bundle differs from the last one, so it applies. A hold that is missing and then named again is a new one.
     files.edit("classes.csv", "M1-F,,,C1,org1,FALL,30", "M1-F,,,C1,org1,FALL,31");
     files.put("holds.csv", "holdId,studentSourcedId,description\n");
     let plan = imported(&system, &files);
@@ -243,7 +244,7 @@ async fn what_staff_have_set_survives_the_nightly_import() {
 }
 
 #[tokio::test]
-async fn an_import_that_would_close_much_asks() {
+async fn an_import_that_would_close_much_needs_a_confirmation() {
     let system = System::up_with(&["--students", "0"], &[]);
     let files = Files::new(&system, 60);
     imported(&system, &files);
@@ -262,7 +263,7 @@ async fn an_import_that_would_close_much_asks() {
     let (code, _, said) = import(&system, &half, &["--yes"]);
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(portal.refused("S59", &["R1-F"], &[]).await, reason(Reason::StudentNotActive, ""));
-    // Ten of thirty are few enough.
+    // Ten of thirty are within the limit.
     let fewer = Files::new(&system, 20);
     let (code, _, said) = import(&system, &fewer, &[]);
     assert_eq!(code, Some(0), "{said}");
@@ -281,7 +282,7 @@ async fn after_a_crash_between_two_services_the_same_import_does_the_rest() {
     };
     assert!(!has_forty());
 
-    // The academic service can't apply anything while its version is locked; seats come before it.
+    // The academic service can't apply anything while its version is locked; seats are imported before it.
     let mut lock = Sql::open(&system.database_url("academics")).await;
     lock.run("BEGIN; SELECT version FROM import_version FOR UPDATE").await;
     let mut importing = system.spawn(&["import", &files.path().display().to_string()]);
@@ -307,28 +308,29 @@ async fn terms_have_dates() {
     let files = Files::new(&system, STUDENTS);
     imported(&system, &files);
     let portal = Portal::of(&system).await;
-    // A class of the first half of fall meets while one of the whole fall does; two halves are one after the other.
+    // A class of the first half of fall conflicts with one of the whole fall; classes of different halves do not.
     portal.enrolled("S1", &["M1-F"], &[]).await;
     assert_eq!(portal.refused("S1", &["G1-FA"], &[]).await, reason(Reason::TimeConflict, "G1-FA"));
     portal.enrolled("S2", &["G1-FA"], &[]).await;
     portal.enrolled("S2", &["R1-FB"], &[]).await;
     portal.enrolled("S3", &["G1-FA", "R1-FB"], &[]).await;
-    // What is taken next spring opens no course of this fall; what ends before spring does. Clicks do not matter.
+    // A course of next spring is no prerequisite for this fall; a course that ends before spring is one for spring. The
+    // number of clicks does not matter.
     portal.enrolled("S4", &["M1-S"], &[]).await;
     assert_eq!(portal.refused("S4", &["M2-F"], &[]).await, reason(Reason::PrerequisiteNotMet, "M2-F"));
     assert_eq!(portal.refused("S5", &["M1-F", "M2-F"], &[]).await, reason(Reason::PrerequisiteNotMet, "M2-F"));
     portal.enrolled("S5", &["M1-F", "M2-S"], &[]).await;
     portal.enrolled("S6", &["M1-F"], &[]).await;
     portal.enrolled("S6", &["M2-S"], &[]).await;
-    // Nor may it go while what it opens stays.
+    // Nor may a course be dropped while another one needs it.
     assert_eq!(portal.refused("S6", &[], &["M1-F"]).await, reason(Reason::PrerequisiteNotMet, "M1-F"));
     let by = ["--reason", "ticket 7", "--by", "ada"];
     system.done(&[&["override", "grant", "S6", "PREREQUISITE_NOT_MET", "--section", "M1-F"][..], &by].concat());
     portal.enrolled("S6", &[], &["M1-F"]).await;
 
-    // The limit of fall counts what is taken in its halves.
+    // The limit of fall includes the courses of its halves.
     files.edit("academicSessions.csv", "2096-08-24,2096-12-18,,2097,18", "2096-08-24,2096-12-18,,2097,6");
-    // A term that has ended takes no adds, and what is in it stays.
+    // A term that has ended takes no adds, and its enrollments stay.
     files.edit(
         "academicSessions.csv",
         "SPRING,,Spring,term,2097-01-11,2097-05-07",
@@ -352,13 +354,13 @@ async fn codes_with_spaces_and_meetings_until_midnight() {
     let portal = Portal::of(&system).await;
     portal.enrolled("S1", &["M1-F"], &[]).await;
     portal.enrolled("S1", &["M2-S"], &[]).await;
-    // A course goes by its sourcedId, too.
+    // A course may be named by its sourcedId, too.
     portal.enrolled("S2", &["R1-F"], &[]).await;
     portal.enrolled("S2", &["M2-S"], &[]).await;
     assert_eq!(portal.refused("S3", &["M2-S"], &[]).await, reason(Reason::PrerequisiteNotMet, "M2-S"));
     portal.enrolled("S3", &["E1-F"], &[]).await;
 
-    // Words in a row are one name only where a course has exactly that code; otherwise the problem says what to do.
+    // Several words are one name only if a course has exactly that code; otherwise the problem says what to do.
     files.edit("courses.csv", "\"\"\"MATH 101\"\" or C5\"", "MATH 900");
     let (code, _, said) = import(&system, &files, &[]);
     assert_eq!(code, Some(1), "{said}");

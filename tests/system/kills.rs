@@ -7,14 +7,13 @@ use matricula_kit::testing::BACKENDS;
 
 use matricula_harness::{ROLES, System};
 
-/// Rushes while the processes named are killed one after the other. The kills come at whatever the processes are doing:
-/// what has to hold does not depend on it.
+/// Rushes while these processes are killed one after the other. The result must not depend on the moment of a kill.
 fn check(system: &mut System, kills: &[&'static str]) {
     let folder = system.folder().join("campus").display().to_string();
     system.done(&["campus", "generate", &folder, "--students", "600", "--sections", "100", "--seed", "7"]);
     system.done(&["import", &folder]);
     let mut rush = system.spawn(&["rush", &folder, "--speed", "100x"]);
-    // It says something when it is under way; until then kills would hit an idle system.
+    // Its first output shows that it is under way; earlier kills would hit an idle system.
     let mut talk = BufReader::new(rush.stderr.take().expect("stderr is piped")).lines();
     talk.next().expect("the rush says what it does").expect("readable");
     let drained = std::thread::spawn(move || talk.map_while(Result::ok).collect::<Vec<_>>());

@@ -19,7 +19,7 @@ use tonic_types::StatusExt as _;
 
 use crate::campus::bundle;
 
-/// The first has the name of its role, as the harness wants it.
+/// The first has the name of its role, as the harness requires.
 const FIRST: &str = "orchestrator";
 const SECOND: &str = "second";
 const THIRD: &str = "third";
@@ -56,7 +56,7 @@ async fn line(channel: &Channel) -> Streaming<WatchLineResponse> {
     answer.expect("a watch").into_inner()
 }
 
-/// The first message of the line that is so.
+/// The first message of the line that matches.
 async fn line_that(
     messages: &mut Streaming<WatchLineResponse>,
     what: &str,
@@ -88,7 +88,7 @@ async fn watch(channel: &Channel, id: &str) -> Streaming<WatchRegistrationRespon
     answer.expect("a watch").into_inner()
 }
 
-/// The next message of a watch; none: the registration is finished.
+/// The next message of a watch; none when the registration is finished.
 async fn next(changes: &mut Streaming<WatchRegistrationResponse>) -> Option<Registration> {
     let change = changes.message().await.expect("the watch lasts")?;
     Some(change.registration.expect("a registration"))
@@ -107,7 +107,7 @@ fn tickets(registrations: &[Registration]) -> Vec<i64> {
     registrations.iter().map(|one| one.ticket.expect("it has a ticket")).collect()
 }
 
-/// Accepts so many in turns at both, and waits until all but the two at work know their places.
+/// Submits this many in turns at both, and waits until all except the two at work have a place in line.
 async fn in_line(first: &Channel, second: &Channel, students: u32) -> Vec<Registration> {
     let mut accepted = Vec::new();
     for student in 1..=students {
@@ -122,7 +122,7 @@ async fn in_line(first: &Channel, second: &Channel, students: u32) -> Vec<Regist
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn everybody_has_a_ticket_and_a_place_and_hears_of_the_turn() {
+async fn every_student_gets_a_ticket_a_place_and_the_turn() {
     let mut system = two().await;
     let (first, second) = (system.channel(FIRST).await, system.channel(SECOND).await);
     system.pause("seats");
@@ -133,14 +133,14 @@ async fn everybody_has_a_ticket_and_a_place_and_hears_of_the_turn() {
     let now = line_that(&mut line, "the line", |line| line.last_ticket == given[7]).await;
     assert_eq!((now.now_serving, now.door(), now.sentence.as_str()), (given[1], Door::Open, ""));
 
-    // A cancel is no matter of turns.
+    // A cancel does not need a turn.
     let cancel =
         CancelRegistrationRequest { registration_id: accepted[4].registration_id.clone(), reason: String::new() };
     let cancelled = RegistrationServiceClient::new(second.clone()).cancel_registration(cancel).await;
     let cancelled = cancelled.expect("it is cancelled").into_inner().registration.expect("a registration");
     assert_eq!((cancelled.outcome(), cancelled.place_in_line), (Outcome::Cancelled, None), "{cancelled:?}");
 
-    // A third orchestrator takes the next one to work, which the watch at another one gets before any outcome.
+    // A third orchestrator claims the next one. The watch at another orchestrator gets that before any outcome.
     let watching = async {
         let mut changes = watch(&second, &accepted[2].registration_id).await;
         let place = next(&mut changes).await.and_then(|one| one.place_in_line);
@@ -150,7 +150,7 @@ async fn everybody_has_a_ticket_and_a_place_and_hears_of_the_turn() {
     let (place, turn) = tokio::time::timeout(PATIENCE, watching).await.expect("its turn is sent");
     assert_eq!((place, turn.place_in_line, turn.outcome()), (Some(0), None, Outcome::Pending), "{turn:?}");
 
-    // Each is waited for at the replica where it was not submitted, and watched where it was.
+    // Clients wait for each registration at the replica that did not accept it, and watch it at the one that did.
     let again = submission("S8", "k", &["A"], &[]);
     let waiting = submit(&first, again);
     let watching = changes(&second, &accepted[7].registration_id);
@@ -229,7 +229,7 @@ async fn registrars_pause_close_and_open_the_door() {
     assert!(system.done(&["registration", "show", id]).contains("it is the next"));
     assert_eq!(json(&system, &["registration", "show", id])["ticket"], waits.ticket.expect("a ticket"));
 
-    // It goes on with those who are in line, and takes no others.
+    // It continues with the registrations in line, and accepts no others.
     set("close", "Come back on Monday.");
     until("the line goes on", async || get(&portal, id).await.outcome() == Outcome::Enrolled).await;
     let mut client = RegistrationServiceClient::new(portal.clone());
@@ -251,17 +251,17 @@ async fn registrars_pause_close_and_open_the_door() {
     system.audit();
 }
 
-/// One slot, and the registration that has it waits for fees. Another one, which is refused before it needs fees, does
-/// not wait for the answer that never comes.
+/// There is one slot, and its registration waits for fees. Another registration is refused before it needs fees, and
+/// does not wait for the missing answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_service_that_is_away_holds_up_only_what_needs_it() {
+async fn an_unavailable_service_delays_only_registrations_that_need_it() {
     let settings = [("orchestrator.runtime.in_flight_max", "1"), ("orchestrator.runtime.call_timeout_ms", "60000")];
     let system = System::separate(Backend::Sqlite, &settings).await;
     block_in_place(|| system.import(&bundle(&[("A", 30, ""), ("FULL", 0, "")], 3)));
     let portal = system.channel(FIRST).await;
     system.pause("fees");
     let mut waiting = Vec::new();
-    // The second one comes to fees when it is known that they are away.
+    // The second one needs fees when their outage is already known.
     for (student, key) in [(1, "k"), (3, "l")] {
         waiting.push(accept(&portal, student).await.registration_id);
         let refused = submit(&portal, submission("S2", key, &["FULL"], &[])).await;

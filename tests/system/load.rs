@@ -1,4 +1,4 @@
-//! The load tests of flow control in a size for every day; `cargo xtask load` runs the large ones.
+//! Short forms of the load tests for the suite; `cargo xtask load` runs the long ones.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ async fn a_backlog_at_the_start_is_worked_off_oldest_first_and_within_the_bounds
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_times_the_load_turns_most_away_and_harms_nobody() {
+async fn ten_times_the_load_is_mostly_rejected_and_loses_nothing() {
     let (warm_up, spike) = (Duration::from_secs(1), Duration::from_secs(1));
     let spec =
         spike::Spec { in_flight_max: 16, queue_max: 60, warm_up, spike, clicks_per_s_max: 20_000.0, students: 1_000 };

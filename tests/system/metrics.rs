@@ -1,4 +1,4 @@
-//! What `/metrics` says to Prometheus.
+//! `/metrics` as Prometheus reads it.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use matricula_harness::{Metrics, System, is_settled, submission, submit};
 use crate::campus::bundle;
 
 #[tokio::test]
-async fn every_metric_says_what_it_is() {
+async fn every_metric_has_its_help_and_type() {
     let system = System::up();
     system.import(&bundle(&[("A", 1, "")], 2));
     let portal = system.channel("orchestrator").await;
@@ -40,7 +40,7 @@ async fn every_metric_says_what_it_is() {
         let is_counter = types[name] == "counter";
         assert_eq!(name.ends_with("_total"), is_counter, "{name} is a {}", types[name]);
     }
-    // Every sample is of one of them.
+    // Every sample belongs to one of them.
     for line in text.lines().filter(|line| line.starts_with("matricula_")) {
         let name = line.split(['{', ' ']).next().unwrap_or_default();
         let of_histogram = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));

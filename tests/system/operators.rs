@@ -1,5 +1,4 @@
-//! Operators and their verbs, with the real commands against real processes: sent to another orchestrator than the one
-//! that drives the saga.
+//! Operators' commands against real processes, sent to another orchestrator than the one that drives the saga.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Output;
@@ -16,10 +15,10 @@ use crate::campus::bundle;
 
 const OWNER: &str = "orchestrator";
 const OTHER: &str = "second";
-/// What every verb needs.
+/// The arguments of every command.
 const DECISION: [&str; 4] = ["--by", "ada", "--reason", "ticket 7"];
 
-/// Five services, and two orchestrators. The first looks for the notifications where there are none.
+/// Five services, and two orchestrators. The first has a wrong address for the notifications.
 async fn system() -> System {
     let mut system = System::separate(Backend::Postgres, &[]).await;
     let elsewhere = format!("http://{}", system.address("seats"));
@@ -60,7 +59,7 @@ fn json(system: &System, arguments: &[&str]) -> Value {
     serde_json::from_str(&done(system, &[arguments, &["--output", "json"]].concat())).expect("JSON")
 }
 
-/// Waits for a fact that nobody tells.
+/// Waits for a fact without a notification.
 fn until(what: &str, fact: impl Fn() -> bool) {
     let start = std::time::Instant::now();
     while !fact() {
@@ -69,7 +68,7 @@ fn until(what: &str, fact: impl Fn() -> bool) {
     }
 }
 
-/// The audit holds, and names what was decided by hand.
+/// The audit is clean, and names the manual decisions.
 #[track_caller]
 fn check_audit(system: &System, by_hand: [&String; 3]) {
     let report = json(system, &["audit"]);
@@ -104,7 +103,7 @@ async fn a_stuck_saga_is_explained_and_decided_at_another_replica() {
     let (lines, watched) = mpsc::channel();
     let stdout = BufReader::new(watch.stdout.take().expect("stdout is piped"));
     std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
-    let next = || watched.recv_timeout(PATIENCE).expect("the watch tells of it");
+    let next = || watched.recv_timeout(PATIENCE).expect("the watch prints it");
     for id in &ids {
         let line = next();
         assert!(line.contains(id.as_str()) && line.contains("ATTENTION"), "oldest first: {line}");
@@ -147,7 +146,7 @@ async fn a_stuck_saga_is_explained_and_decided_at_another_replica() {
     }
     check_audit(&system, [skipped, resolved, abandoned]);
 
-    // Its owner is gone: the verb waits for whoever takes it over, who knows where the notifications are.
+    // Its owner is gone: the command waits for the instance that adopts the saga and has the right address.
     system.kill(OWNER);
     let (code, _, stderr) = run(&system, &[&["saga", "retry", left], &DECISION[..]].concat());
     assert!(code == Some(0) || stderr.contains("nothing"), "it goes on by itself, or by the verb: {stderr}");
@@ -157,8 +156,8 @@ async fn a_stuck_saga_is_explained_and_decided_at_another_replica() {
     watch.wait().expect("it ends");
 }
 
-/// A service is away with a pivot that waits for it, somebody finds that nothing is enrolled, and the service comes back: the
-/// pivot does not come after all, and split what is told from what is official.
+/// A service is away while a pivot waits for it, an operator finds that nothing is enrolled, and the service comes
+/// back. The pivot must not be called afterwards: the outcome and the official record would differ.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pivot_that_was_found_refused_does_not_come_later() {
     let mut system = System::separate(Backend::Postgres, &[]).await;
@@ -196,8 +195,8 @@ async fn a_pivot_that_was_found_refused_does_not_come_later() {
     assert!(listed.is_empty(), "{listed:?}");
 }
 
-/// A service is away under load: it is the cause that operators see, with its error and the number of sagas that wait for
-/// it, and not the registrations that wait for others.
+/// A service is away under load. Operators see it as the cause, with its error and the number of waiting sagas. They do
+/// not see the registrations that wait for other registrations.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_does_not_answer_is_named_as_the_cause() {
     const STUDENTS: u32 = 6;
@@ -220,7 +219,7 @@ async fn a_service_that_does_not_answer_is_named_as_the_cause() {
         text.split_whitespace().collect::<Vec<_>>().join(" ").contains(what)
     };
     until("the first one has its course", || says(&victims[0], "reserve_courses done"));
-    // Of the same student and course: it waits until the first one is over.
+    // For the same student and course: it waits until the first one is over.
     let behind = submit(&portal, click("S1", "drop", &[], &["A"])).await.registration_id;
 
     let causes =
@@ -233,7 +232,7 @@ async fn a_service_that_does_not_answer_is_named_as_the_cause() {
     assert_eq!(causes(&system).as_array().map(Vec::len), Some(1), "the others answer");
     let error = fees["last_error"].as_str().expect("it has failed").to_owned();
     assert!(error.starts_with("unavailable"), "{error}");
-    // The other replica has this from the one that drives the sagas.
+    // The other replica has this from the replica that drives the sagas.
     let table = done(&system, &["saga", "list", "--needs-attention"]);
     for part in ["services that need attention", "fees", "has not answered for", "unavailable", "6 sagas wait for it"] {
         assert!(table.contains(part), "{part}: {table}");
@@ -261,7 +260,7 @@ async fn a_service_that_does_not_answer_is_named_as_the_cause() {
         metrics.by("matricula_destination_needs_attention", "destination").get("fees").copied()
     };
     assert_eq!(gauge(&system).await, Some(1.0));
-    // A verb that can't have its effect now does not read as done.
+    // A command whose effect has to wait is not reported as done.
     let retry = [&["saga", "retry", &victims[1]], &DECISION[..]].concat();
     let (code, _, stderr) = run(&system, &retry);
     assert!(code == Some(3) && stderr.contains("Not carried out yet") || code == Some(1), "{code:?} {stderr}");

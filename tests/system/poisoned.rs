@@ -1,4 +1,4 @@
-//! Sagas whose rows were corrupted behind the system's back: every other one runs, these are flagged and say why.
+//! Sagas whose rows were corrupted: all others run, and these are marked with the reason.
 
 use std::time::{Duration, Instant};
 
@@ -7,11 +7,12 @@ use matricula_harness::{PATIENCE, Sql, System, submission, submit};
 use matricula_kit::testing::{BACKENDS, Backend};
 use matricula_proto::registration::v1::Outcome;
 
-/// How often a fact is looked for that nobody tells.
+/// Between two checks of a fact without a notification.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A corruption: its name, what it does to the saga `$`, and what `saga show` says of it then. An entry of a log begins with
-/// `ENTRY` and the number of its first event, as a character: a quotation mark is 2, and an apostrophe is 7.
+/// A corruption: its name, its change of the saga `$`, and the resulting message of `saga show`. An entry of a log
+/// begins with `ENTRY` and the number of its first event, as a character: a quotation mark is 2, and an apostrophe is
+/// 7.
 type Poison = (&'static str, &'static str, &'static str);
 
 const POISONS: [Poison; 6] = [
@@ -44,7 +45,7 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn poisoned_sagas_are_shown_and_hold_up_no_other() {
+async fn poisoned_sagas_are_shown_and_block_no_other() {
     for backend in BACKENDS {
         let settings = [("orchestrator.runtime.lease_ttl_ms", "1500")];
         check(System::separate(backend, &settings).await, backend).await;
@@ -93,9 +94,9 @@ async fn check(mut system: System, backend: Backend) {
     .await;
     for ((name, _, reason), id) in POISONS.iter().zip(poisoned) {
         let shown = system.done(&["saga", "show", id]).to_lowercase();
-        assert!(shown.contains(&reason.to_lowercase()), "{backend:?}: {name}: {reason:?} is not told:\n{shown}");
+        assert!(shown.contains(&reason.to_lowercase()), "{backend:?}: {name}: {reason:?} is missing:\n{shown}");
     }
-    // What needs attention breaks no invariant, and the audit says how much of it there is.
+    // A saga that needs attention violates no invariant, and the audit counts such sagas.
     let audit = system.done(&["audit"]);
     assert!(audit.contains(&format!("{} registrations need attention", POISONS.len())), "{audit}");
 }

@@ -1,4 +1,4 @@
-//! Databases that are not as a role expects: behind a connection pooler, or those of another role.
+//! Databases that are not as a role expects: behind a connection pooler, or with the tables of another role.
 
 use matricula_harness::campus::bundle;
 use matricula_harness::{ROLES, System, submission, submit};
@@ -21,7 +21,7 @@ async fn the_whole_system_works_behind_a_pooler_of_sessions() {
         urls.push(format!("{}/{}", pooler.url(), url.rsplit('/').next().expect("a database")));
     }
     let mut system = System::on_databases(urls.try_into().expect("one for each role"), &[]);
-    // A replica: it follows what the first one does by LISTEN.
+    // A replica: it follows the first one's changes by LISTEN.
     system.add_orchestrator("other");
     system.import(&bundle(&[("A", 1, ""), ("B", 5, "")], 3));
     let (portal, other) = (system.channel("orchestrator").await, system.channel("other").await);
@@ -35,14 +35,14 @@ async fn the_whole_system_works_behind_a_pooler_of_sessions() {
 }
 
 #[tokio::test]
-async fn a_database_of_another_role_is_refused_in_words() {
+async fn a_database_of_another_role_is_refused() {
     for backend in BACKENDS {
         let mut system = System::separate(backend, &[]).await;
         let seats = system.database_url("seats");
         for role in ["fees", "orchestrator"] {
             system.kill(role);
             system.set_own(role, &format!("{role}.database_url"), &seats);
-            // By the configuration of this process alone, they are two.
+            // In the configuration of this process they are two databases.
             system.set_own(role, "seats.database_url", "sqlite:other.db");
         }
         system.kill("seats");

@@ -1,6 +1,6 @@
-//! A portal in Python registers a student, with nothing of ours but the `.proto` files.
+//! A portal in Python registers a student, with the `.proto` files only.
 //!
-//! Needs `python3` with grpcio and grpcio-tools (`pip install grpcio grpcio-tools`); without them it says so and does
+//! Needs `python3` with grpcio and grpcio-tools (`pip install grpcio grpcio-tools`); without them it prints so and does
 //! nothing.
 
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! One registration at a time: outcomes, keys, refusals, and what operators see of them.
+//! One registration at a time: outcomes, keys, refusals, and operators' views of them.
 
 use std::collections::HashSet;
 
@@ -28,7 +28,7 @@ async fn adds_drops_swaps_and_refusals() {
     assert_eq!(full.outcome(), Outcome::Refused);
     assert_eq!(reasons(&full), [(Reason::ClosedSection, "")]);
     assert!(full.reasons[0].closed_at.is_some(), "it says when the last seat went");
-    // A clash in time names the section; the one in the same change set that is dropped does not count.
+    // A time conflict names the section; a section that is dropped in the same change set does not count.
     let clash = submit(&portal, submission("S1", "k2", &["B"], &[])).await;
     assert_eq!(reasons(&clash), [(Reason::TimeConflict, "A")]);
     let swap = submit(&portal, submission("S1", "k3", &["B"], &["A"])).await;
@@ -124,7 +124,7 @@ async fn a_refused_fee_gives_the_seat_back_and_shows_why() {
 }
 
 #[tokio::test]
-async fn stops_in_order_and_begins_where_it_stopped() {
+async fn an_orderly_stop_and_a_restart_keep_answers() {
     let mut system = System::up();
     system.import(&bundle(&[("A", 3, "")], 2));
     let portal = system.channel("orchestrator").await;

@@ -1,5 +1,5 @@
-//! Three orchestrators on one PostgreSQL, as real processes: one is killed, stopped past its lease, restarted under load,
-//! or has a wrong clock; whoever waits for a registration gets its outcome from any of them.
+//! Three orchestrators on one PostgreSQL, as real processes. One is killed, stopped past its lease, restarted under
+//! load, or has a wrong clock. A client that waits for a registration gets its outcome from any of them.
 
 mod clocks;
 mod restarts;
@@ -20,13 +20,13 @@ use matricula_proto::registration::v1::{
 use tokio::task::{JoinSet, block_in_place};
 use tonic::transport::Channel;
 
-/// The first has the name of its role, as the harness wants it.
+/// The first has the name of its role, as the harness requires.
 const FIRST: &str = "orchestrator";
 const SECOND: &str = "second";
 const THIRD: &str = "third";
 const ALL: [&str; 3] = [FIRST, SECOND, THIRD];
 
-/// How often a fact is looked for that nobody tells.
+/// Between two checks of a fact without a notification.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Five services and three orchestrators.
@@ -38,7 +38,7 @@ async fn three(settings: &[(&str, &str)]) -> System {
     system
 }
 
-/// A client that knows all three.
+/// A client with the addresses of all three.
 fn portals(system: &System) -> Arc<Portals> {
     Arc::new(Portals::at(ALL.map(|name| system.address(name))))
 }
@@ -65,7 +65,7 @@ async fn watched(channel: Channel, registration_id: String) -> Registration {
     }
 }
 
-/// Looks at a registration until it is decided.
+/// Reads a registration until it is decided.
 async fn looked_at(channel: Channel, registration_id: String) -> Registration {
     let mut client = RegistrationServiceClient::new(channel);
     loop {
@@ -91,7 +91,7 @@ async fn saga(channel: &Channel, saga_id: &str) -> GetSagaResponse {
     SagaServiceClient::new(channel.clone()).get_saga(request).await.expect("the saga is shown").into_inner()
 }
 
-/// Looks again and again whether something is so that nobody tells.
+/// Checks again and again for a fact without a notification.
 async fn eventually(what: &str, mut fact: impl AsyncFnMut() -> bool) {
     let looking = async {
         while !fact().await {
@@ -101,8 +101,8 @@ async fn eventually(what: &str, mut fact: impl AsyncFnMut() -> bool) {
     assert!(tokio::time::timeout(PATIENCE, looking).await.is_ok(), "never: {what}");
 }
 
-/// Students who click one after the other, each as soon as the one before has an outcome: the load goes on, however fast
-/// or slow the system is, until it is ended.
+/// Students who click one after the other, each as soon as the one before has an outcome. The load continues until it
+/// is stopped, at any speed of the system.
 struct Load {
     clicks: JoinSet<Vec<Followed>>,
     ending: Arc<AtomicBool>,
@@ -110,7 +110,7 @@ struct Load {
 }
 
 impl Load {
-    /// Begins with so many students at a time; a click goes first to the portal that `first` gives for it.
+    /// Begins with this many students at a time; a click goes first to the portal that `first` chooses for it.
     fn begin(
         portals: &Arc<Portals>,
         at_a_time: u32,
@@ -129,7 +129,7 @@ impl Load {
                     if student > students {
                         break;
                     }
-                    // A third of them wants the seats of which there are too few.
+                    // A third of them want the scarce seats.
                     let section = if student % 3 == 0 { "FEW" } else { "MANY" };
                     let click = submission(&format!("S{student}"), "k", &[section], &[]);
                     followed.push(portals.follow(first(student), click).await);
@@ -141,20 +141,20 @@ impl Load {
         Self { clicks, ending, decided }
     }
 
-    /// Waits until so many clicks more are decided: the load is under way.
+    /// Waits until this many more clicks are decided: the load is under way.
     async fn more(&self, clicks: u32) {
         let wanted = self.decided.load(Ordering::Relaxed) + clicks;
         eventually("the load goes on", async || self.decided.load(Ordering::Relaxed) >= wanted).await;
     }
 
-    /// Sends no click any more, and waits for the outcomes of all that were sent.
+    /// Stops sending clicks, and waits for the outcomes of all that were sent.
     async fn end(self) -> Vec<Followed> {
         self.ending.store(true, Ordering::Relaxed);
         self.clicks.join_all().await.into_iter().flatten().collect()
     }
 }
 
-/// Every click has its outcome, and the seats that were too few went to as many as there are.
+/// Every click has its outcome, and the scarce seats went to as many students as there are seats.
 #[track_caller]
 fn check_outcomes(followed: &[Followed], few: usize) {
     let mut enrolled_few = 0;
@@ -169,7 +169,7 @@ fn check_outcomes(followed: &[Followed], few: usize) {
     assert_eq!(enrolled_few, few.min(wanted_few));
 }
 
-/// What clicks were told before they were decided, by code.
+/// Errors that clicks got before they were decided, by code.
 fn setbacks(followed: &[Followed]) -> String {
     let mut counts = std::collections::BTreeMap::<String, usize>::new();
     for (status, _) in followed.iter().flat_map(|click| &click.setbacks) {

@@ -1,4 +1,4 @@
-//! What portals see of free seats, and how a change of capacity reaches them.
+//! Free seats in portals, and changes of capacity.
 
 use matricula_proto::catalog::v1::catalog_service_client::CatalogServiceClient;
 use matricula_proto::catalog::v1::{Availability, WatchAvailabilityRequest};
@@ -30,7 +30,7 @@ async fn a_watching_portal_sees_every_last_state() {
     assert!(first.freshness.expect("every answer says how fresh it is").live);
     submit(&portal, submission("S1", "k", &["A"], &[])).await;
     see((2, 1)).await;
-    // Below what is taken nobody is evicted and nothing is free.
+    // Below the number of taken seats nobody is evicted and nothing is free.
     system.done(&["sections", "set-capacity", "A", "0"]);
     see((0, 0)).await;
     let frozen = submit(&portal, submission("S2", "k", &["A"], &[])).await;

@@ -1,4 +1,4 @@
-//! No false hope: a student sees a seat, another one takes it, and the refusal tells what happened.
+//! A student sees a seat, another one takes it, and the refusal says what happened.
 
 use std::process::Output;
 use std::time::Instant;
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use crate::campus::bundle;
 use matricula_harness::{PATIENCE, System, submission, submit};
 
-/// Where the campus is: its students read moments as they are there.
+/// The zone of the campus, in which students see times.
 const ZONE: [(&str, &str); 1] = [("time_zone", "America/Los_Angeles")];
 
-/// A moment of a JSON document, as students read it.
+/// A time of a JSON document, in the form for students.
 fn as_read(moment: &Value) -> String {
     let moment: jiff::Timestamp = moment.as_str().expect("a moment").parse().expect("RFC 3339");
     let shown = time::shown(UnixMs(moment.as_millisecond()), &time::zone(ZONE[0].1).expect("a zone"));
@@ -26,7 +26,7 @@ fn parsed(stdout: &[u8]) -> Value {
     serde_json::from_slice(stdout).expect("JSON on stdout")
 }
 
-/// The section as a portal shows it; the feed tells the portal of an import a moment after it.
+/// The section as a portal shows it. The feed brings an import to the portal a moment later.
 fn shown(system: &System, section: &str) -> Value {
     let give_up_at = Instant::now() + PATIENCE;
     loop {
@@ -45,7 +45,7 @@ fn register(system: &System, student: &str, section: &str, seen: &Value, output:
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_seat_that_went_between_seeing_and_clicking_is_told() {
+async fn a_refusal_names_a_seat_that_went_before_the_click() {
     for backend in BACKENDS {
         let system = match backend {
             Backend::Sqlite => System::up_with(&["--students", "0"], &ZONE),
@@ -84,28 +84,28 @@ async fn a_seat_that_went_between_seeing_and_clicking_is_told() {
         system.done(&["sections", "set-capacity", "B", "0"]);
         let refused = register(&system, "S2", "B", &saw_b, "table");
         assert_eq!(refused.status.code(), Some(1), "{backend:?}");
-        let told = String::from_utf8_lossy(&refused.stdout);
-        assert!(told.contains("Section B had 5 free seats when you saw it (version 1, of "), "{told}");
-        assert!(told.contains("; its capacity was set to 0 at "), "{told}");
+        let refusal = String::from_utf8_lossy(&refused.stdout);
+        assert!(refusal.contains("Section B had 5 free seats when you saw it (version 1, of "), "{refusal}");
+        assert!(refusal.contains("; its capacity was set to 0 at "), "{refusal}");
         system.audit();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_restart_less_is_said() {
+async fn after_a_restart_seen_versions_are_unknown() {
     let mut system = System::up_with(&["--students", "0"], &ZONE);
     system.import(&bundle(&[("A", 1, "")], 3));
     let seen = shown(&system, "A");
     let portal = system.channel("orchestrator").await;
     submit(&portal, submission("S1", "k", &["A"], &[])).await;
-    let told = parsed(&register(&system, "S2", "A", &seen, "json").stdout);
+    let refusal = parsed(&register(&system, "S2", "A", &seen, "json").stdout);
     drop(portal);
     system.kill("up");
     system.restart("up");
-    // What was confirmed before is in the log; what was seen before and not told is not known any more.
-    let id = told["registration_id"].as_str().expect("an id");
+    // Confirmed views are in the log; versions that were seen and not sent are lost.
+    let id = refusal["registration_id"].as_str().expect("an id");
     let again = parsed(system.done(&["registration", "show", id, "--output", "json"]).as_bytes());
-    assert_eq!(again, told);
+    assert_eq!(again, refusal);
     let later = parsed(&register(&system, "S3", "A", &seen, "json").stdout);
     let version = json!({ "version": 1, "free": null, "capacity": null, "changed_at": null });
     assert_eq!(later["reasons"][0]["seen"], version, "{later}");

@@ -1,4 +1,4 @@
-//! What a collector receives: every span of a registration, each exactly once, in one trace; and nothing else.
+//! The collector's view: it receives every span of a registration, each exactly once, in one trace, and no other span.
 
 mod collector;
 mod variables;
@@ -20,7 +20,7 @@ use crate::campus::bundle;
 /// The trace of the client, and its span.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const CLIENT: &str = "b7ad6b7169203331";
-/// Spans are exported soon, so that the exporter has a life of its own that could be traced.
+/// Spans are exported soon, so that the exporter has activity of its own that could be traced.
 const EXPORT_SOON: (&str, &str) = ("OTEL_BSP_SCHEDULE_DELAY", "10");
 
 const SUBMIT: &str = "matricula.registration.v1.RegistrationService/SubmitRegistration";
@@ -42,7 +42,7 @@ async fn submit(system: &System, submission: SubmitRegistrationRequest, flags: &
     answer.registration.expect("an answer has a registration")
 }
 
-/// Waits until nothing is left to do, ends every process, and takes all that was exported.
+/// Waits until nothing is left to do, ends every process, and returns all exported spans.
 async fn all_exported(system: &mut System, processes: &[&'static str], collector: Collector) -> Vec<Received> {
     let portal = system.channel("orchestrator").await;
     let settled = async {
@@ -58,7 +58,7 @@ async fn all_exported(system: &mut System, processes: &[&'static str], collector
     collector.all()
 }
 
-/// How often there is a span of each kind and name.
+/// The number of spans of each kind and name.
 fn counted(spans: &[Received]) -> BTreeMap<(Kind, &str), usize> {
     let mut counts = BTreeMap::new();
     for span in spans {
@@ -93,7 +93,7 @@ fn commits(system: &System) -> BTreeMap<&'static str, String> {
     matricula_harness::ROLES.into_iter().map(of).collect()
 }
 
-/// All are of the client's trace, and each hangs on the span that has caused it.
+/// All belong to the client's trace, and the parent of each is the span that has caused it.
 #[track_caller]
 fn check_one_trace(spans: &[Received]) {
     let by_id: BTreeMap<&str, &Received> = spans.iter().map(|span| (span.id.as_str(), span)).collect();
@@ -174,7 +174,7 @@ async fn a_registration_is_one_trace_of_these_spans() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_step_and_its_compensation_are_seen_and_are_no_errors() {
+async fn refused_steps_and_compensations_have_spans_without_errors() {
     let collector = Collector::start().await;
     let settings = [("telemetry.otlp_endpoint", collector.endpoint())];
     let mut system = System::separate_in(Backend::Sqlite, &settings, &[EXPORT_SOON]).await;
@@ -235,8 +235,8 @@ async fn attempts_without_an_answer_are_errors_of_the_caller() {
     }
 }
 
-/// A call that a client traces has a span whatever it asks for; an answer that is the client's fault is no error of the
-/// server.
+/// A call that a client traces has a span, whatever the call is. An answer that is the client's fault is no error of
+/// the server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fault_of_the_client_is_no_error_of_the_server() {
     let collector = Collector::start().await;
@@ -250,7 +250,7 @@ async fn a_fault_of_the_client_is_no_error_of_the_server() {
     assert_eq!(answer.code(), tonic::Code::NotFound);
     let mut malformed = Request::new(submission("", "k", &["A"], &[]));
     malformed.metadata_mut().insert("traceparent", traceparent());
-    let answer = client.submit_registration(malformed).await.expect_err("it names nobody");
+    let answer = client.submit_registration(malformed).await.expect_err("the student is missing");
     assert_eq!(answer.code(), tonic::Code::InvalidArgument);
 
     let spans = all_exported(&mut system, &["up"], collector).await;
@@ -263,7 +263,7 @@ async fn a_fault_of_the_client_is_no_error_of_the_server() {
     assert_eq!(spans.len(), 2);
 }
 
-/// Nobody has begun a trace: each submission begins one, reads begin none, and a cart is one trace.
+/// Without a client's trace each submission begins one, reads begin none, and a cart is one trace.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn submissions_begin_traces_and_reads_do_not() {
     let collector = Collector::start().await;

@@ -1,7 +1,7 @@
-//! Databases that the build of before has filled, with unfinished sagas of version 1: this build finishes every one.
+//! Databases of an earlier build, with unfinished sagas of version 1: this build finishes every one.
 //!
-//! The rows are of six processes that were ended one after the other while students registered: sagas wait at each step
-//! of version 1, some wait in line, and the door is paused.
+//! The rows come from six processes that were ended one after the other while students registered: sagas wait at each
+//! step of version 1, some wait in line, and the door is paused.
 
 mod compact;
 
@@ -26,7 +26,7 @@ fn sagas(system: &System, filter: &[&str]) -> Vec<Value> {
     serde_json::from_str(&shown).unwrap_or_else(|error| panic!("{error}: {shown}"))
 }
 
-/// Waits until only so many sagas are unfinished.
+/// Waits until only this many sagas are unfinished.
 fn until_left(system: &System, left: usize) -> Vec<Value> {
     let begun = std::time::Instant::now();
     loop {
@@ -39,7 +39,7 @@ fn until_left(system: &System, left: usize) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_unfinished_saga_of_the_build_before_finishes() {
+async fn every_unfinished_saga_of_an_earlier_build_finishes() {
     for backend in BACKENDS {
         let system = System::separate_on_former(backend, &FORMER).await;
         block_in_place(|| every_saga_finishes(&system, backend));
@@ -52,7 +52,7 @@ fn every_saga_finishes(system: &System, backend: Backend) {
     system.done(&["registration", "open", "--by", "registrar", "--reason", "the upgrade is done"]);
     until_left(system, 0);
     if backend == Backend::Postgres {
-        // What was stored before, and by sagas of version 1, is the same with compact ids.
+        // Earlier data, and that of sagas of version 1, is the same with compact ids.
         system.done(&["database", "compact"]);
     }
 

@@ -1,5 +1,5 @@
-//! The calibrated campus, once for every repeat: names with a prefix keep several apart in one system, and no click is
-//! another's repetition.
+//! The calibrated campus, once for every repeat. Prefixes of names keep several campuses apart in one system, so that
+//! no click repeats one of another campus.
 
 use std::collections::HashSet;
 
@@ -10,34 +10,34 @@ use matricula_proto::registration::v1::SubmitRegistrationRequest;
 
 /// Students a section: as on the campus that `matricula up` makes.
 const STUDENTS_PER_SECTION: u32 = 5;
-/// The contract's longest wait for an outcome.
+/// The longest wait for an outcome that the contract allows.
 const WAIT_MS: i32 = 30_000;
-/// What a student may owe where some ask for what they can't pay: more than all other courses cost.
+/// The balance limit of a student where some registrations are to exceed it: more than all other courses cost.
 const BALANCE_LIMIT_MINOR: i64 = 900_000_000;
-/// The fee of what nobody can pay.
+/// The fee of the course that exceeds every balance limit.
 const UNPAYABLE_MINOR: i64 = 1_000_000_000;
-/// One registration of so many: 2 %.
+/// One registration of this many is for that course: 2 %.
 const UNPAYABLE_ONE_IN: usize = 50;
 
-/// What one repeat plays: a campus, and its morning in order of arrival.
+/// One repeat: a campus, and its morning in order of arrival.
 pub(crate) struct Morning {
-    /// What is imported; without the clicks.
+    /// The bundle to import, without the clicks.
     pub(crate) bundle: Bundle,
-    /// What is played.
+    /// The clicks to play.
     pub(crate) clicks: Vec<Click>,
 }
 
 /// One click.
 #[derive(Debug, Clone)]
 pub(crate) struct Click {
-    /// What is sent.
+    /// The submission.
     pub(crate) request: SubmitRegistrationRequest,
-    /// Whether it is the first of its key: those after it are told the same outcome.
+    /// Whether it is the first of its key. Later ones get the same outcome.
     pub(crate) is_first: bool,
 }
 
 impl Morning {
-    /// Makes one up; the same arguments give the same morning.
+    /// Generates one. The same arguments give the same morning.
     pub(crate) fn generate(prefix: &str, students: u32, seed: u64) -> Self {
         let sections = (students / STUDENTS_PER_SECTION).max(1);
         let spec = Spec::try_new(students, sections, seed).expect("the plan's sizes are a campus");
@@ -69,8 +69,8 @@ impl Morning {
         morning
     }
 
-    /// The same, where one registration of so many is for a course that nobody can pay: it is refused at the fee step,
-    /// and what it holds by then is given back.
+    /// The same, where one registration of 50 is for a course above the balance limit. It is refused at the fee step,
+    /// and its course and its seat are given back.
     pub(crate) fn with_unpayable(prefix: &str, students: u32, seed: u64) -> Self {
         let mut morning = Self::generate(prefix, students, seed);
         let bundle = &mut morning.bundle;
@@ -80,7 +80,7 @@ impl Morning {
         let course = Course {
             id: CourseId::try_new(&format!("{prefix}DEAR")).expect("a short id"),
             code: format!("{prefix}DEAR"),
-            title: "A course that nobody can pay".to_owned(),
+            title: "A course above every balance limit".to_owned(),
             credits_hundredths: 0,
             prerequisites: String::new(),
             corequisites: String::new(),
@@ -113,7 +113,7 @@ impl Morning {
         morning
     }
 
-    /// Students who all want one section at once, with seats for half of them; nothing else is in their way.
+    /// Students who all want one section at once, with seats for half of them. No other rule refuses them.
     pub(crate) fn hot(prefix: &str, students: u32) -> Self {
         let mut bundle = harness::bundle(&[("HOT", (students / 2) as i32, "MWF 09:00-09:50")], students);
         rename(&mut bundle, prefix);
@@ -158,8 +158,8 @@ fn rename(bundle: &mut Bundle, prefix: &str) {
     }
 }
 
-/// An expression of course codes such as `C101 and (C102:B or C103)`, with the prefix before each code: what begins with
-/// a letter and has a digit.
+/// An expression of course codes such as `C101 and (C102:B or C103)`, with the prefix before each code. A code begins
+/// with a letter and has a digit.
 fn with_codes(expression: &str, prefix: &str) -> String {
     let words = expression.split_inclusive([' ', '(', ')']);
     let is_code = |word: &&str| word.chars().any(|c| c.is_ascii_digit());

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::load::Played;
 use crate::snapshot::{Batches, GENERATOR, Snapshot};
 
-/// What one repeat was, or the median of each figure over several.
+/// The figures of one repeat, or the median of each figure over several.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Figures {
     /// From the first click to the last outcome.
@@ -23,9 +23,9 @@ pub struct Figures {
     pub p99_ms: f64,
     /// Click to outcome.
     pub p999_ms: f64,
-    /// Clicks with a key that another had before them.
+    /// Clicks that repeat the key of an earlier one.
     pub repeated_clicks: f64,
-    /// Calls that were turned away or failed, and were sent again.
+    /// Calls that were rejected or failed, and were sent again.
     pub sent_again: f64,
     /// Clicks of the morning that were left when time was up.
     pub clicks_left: f64,
@@ -33,7 +33,7 @@ pub struct Figures {
     pub outcomes: BTreeMap<String, f64>,
     /// Refused registrations by reason; one may have several.
     pub reasons: BTreeMap<String, f64>,
-    /// CPU a registration, by process, in microseconds; what comes after the outcome is in it.
+    /// CPU a registration, by process, in microseconds. It includes the work after the outcome.
     pub cpu_us: BTreeMap<String, f64>,
     /// Commits a second, by writer.
     pub commits_per_s: BTreeMap<String, f64>,
@@ -52,7 +52,7 @@ pub struct Figures {
 type Counts = BTreeMap<String, f64>;
 
 impl Figures {
-    /// Of one repeat: what was played between two snapshots.
+    /// The figures of one repeat, from the snapshots before and after it.
     pub(crate) fn of(played: &Played, before: &Snapshot, after: &Snapshot) -> Self {
         let seconds = played.took.as_secs_f64();
         let registrations = played.registrations as f64;
@@ -85,7 +85,7 @@ impl Figures {
         }
     }
 
-    /// CPU a registration of everything but the load, in microseconds.
+    /// CPU a registration of all processes except the load generator, in microseconds.
     pub(crate) fn cpu_of_system_us(&self) -> f64 {
         self.cpu_us.iter().filter(|(process, _)| *process != GENERATOR).map(|(_, cpu_us)| cpu_us).sum()
     }
@@ -123,7 +123,7 @@ impl Figures {
     }
 }
 
-/// The middle one, or the mean of the two in the middle; 0 of none.
+/// The middle value, or the mean of the two in the middle; 0 if there is none.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match (values.len(), values.len() / 2) {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_before_a_repeat_is_not_counted() {
+    fn counts_before_a_repeat_are_left_out() {
         let batches = |count, operations| {
             BTreeMap::from([("seats".to_owned(), Batches { count, operations, seconds: count / 10.0 })])
         };

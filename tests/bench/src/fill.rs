@@ -1,11 +1,11 @@
-//! A database that has had a hundred mornings: finished registrations, written straight into it.
+//! A database after a hundred mornings: finished registrations, written straight into it.
 //!
 //! ```text
-//! one morning, played ──► its rows, again and again, under other ids and older ones ──► statistics brought up to date
+//! one morning, played ──► copies of its rows, with older ids and other students ──► fresh statistics of the tables
 //! ```
 //!
-//! Every copy is a morning of students of its own, in the sections of the one that was played, which have the seats for
-//! them: the audit holds of it all.
+//! Every copy is a morning of other students in the sections of the played morning, which have seats for all of them.
+//! So the audit of the filled databases is clean.
 
 mod store;
 
@@ -19,19 +19,21 @@ use matricula_harness::ROLES;
 
 /// Students of the morning that is copied: about 10,000 registrations.
 const STUDENTS: u32 = 2_000;
-/// Registrations a student, by copies: a few of these, also where little is wanted.
-const COPIES_MIN: u64 = 20;
+/// Registrations for each student of the morning, at least. A morning has about five, so a small run also consists of
+/// several copies.
+const REGISTRATIONS_PER_STUDENT_MIN: u64 = 20;
 /// The seed of its campus.
 const SEED: u64 = 999;
-/// What its names begin with; nothing else does.
+/// The prefix of its names, which no other name has.
 const PREFIX: &str = "FILL";
 
-/// Fills the databases up to about so many finished registrations, and returns how many they are.
+/// Plays the morning, fills the databases with copies up to about this many finished registrations, and returns their
+/// number.
 ///
 /// # Panics
-/// When more are asked for than there are older ids.
+/// When there are not enough older ids.
 pub(crate) async fn fill(stage: &Stage, finished: u64, plan: Plan) -> u64 {
-    let students = STUDENTS.min((finished / COPIES_MIN) as u32).max(plan.students_min);
+    let students = STUDENTS.min((finished / REGISTRATIONS_PER_STUDENT_MIN) as u32).max(plan.students_min);
     let morning = Morning::generate(PREFIX, students, SEED);
     let registrations = morning.registrations() as u64;
     stage.import(&morning.bundle);

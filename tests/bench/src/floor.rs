@@ -1,13 +1,13 @@
-//! The floor under a scenario: the durable rows that its registrations have left, written straight into tables of the
-//! same definitions on the same server or disk, with no RPC and no saga.
+//! The floor of a scenario: the rate of writing the rows of its registrations straight into tables of the same
+//! definitions on the same server or disk, without RPC and saga.
 //!
 //! ```text
 //! each database of the system ── its last registrations' rows ──► memory ──► copies of its tables
 //!                                 set-wise, 100 registrations a commit, a connection a database, all at once
 //! ```
 //!
-//! Rows that belong to no single registration (a section's count, a student's balance) and the changes that a row has
-//! gone through are left out: the floor is what is left at the end, and it flatters nobody.
+//! Rows that belong to no single registration (a section's count, a student's balance) and earlier states of a row are
+//! left out. So the measured floor is higher than a complete one, and the system's share of it is lower.
 
 mod store;
 
@@ -21,12 +21,12 @@ use crate::stage::Stage;
 use matricula_harness::ROLES;
 use store::{Copy, Table};
 
-/// Registrations whose rows are written: a second or more, and memory for it.
+/// Registrations whose rows are written: enough for a second or more, and few enough for the memory.
 const REGISTRATIONS_MAX: i64 = 10_000;
 /// Registrations a commit.
 const BATCH: usize = 100;
 
-/// What was measured.
+/// The measured floor.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Floor {
     /// Registrations whose rows were written.
@@ -37,14 +37,14 @@ pub struct Floor {
     pub repeats_per_s: Vec<f64>,
     /// The median: registrations a second.
     pub registrations_per_s: f64,
-    /// What the system reached of it.
+    /// The system's rate as a share of it.
     pub ratio: f64,
 }
 
 /// Measures it, while the system is idle.
 ///
 /// # Panics
-/// When a database does not do what it is told.
+/// When a database fails.
 pub(crate) async fn measure(stage: &Stage, repeats: usize, system_per_s: f64) -> Floor {
     let url = |role: &str| stage.system.database_url(role);
     let ids = store::last_sagas(&url("orchestrator"), REGISTRATIONS_MAX).await;

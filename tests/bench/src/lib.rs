@@ -1,12 +1,12 @@
-//! Measures the released binary as people run it, and says what it costs.
+//! Measures the release binary, run as users run it.
 //!
 //! ```text
 //! stage: own PostgreSQL server or SQLite files, the processes ◄── load: N students in flight, one process, one thread
 //!   └─ snapshot ── repeat ── snapshot ──► figures ──► median of all repeats ──► table, JSON
 //! ```
 //!
-//! What must hold is asserted and panics: every click has an outcome, every saga finishes, the audit is clean. Speed is
-//! told and not judged, because it belongs to the machine; what is compared is compared within one run.
+//! Invariants are asserted, and panic: every click has an outcome, every saga finishes, the audit is clean. Speed is
+//! reported and not asserted, because it depends on the machine. Compared figures come from one run.
 
 mod campus;
 mod figures;

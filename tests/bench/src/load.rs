@@ -1,4 +1,5 @@
-//! The closed loop: so many students at a time, each waits for the outcome of a click and takes the next of the morning.
+//! The closed loop: a fixed number of students, each of which waits for the outcome of a click and takes the next of
+//! the morning.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,19 +11,19 @@ use tokio::task::JoinSet;
 
 use crate::campus::Click;
 
-/// Longer than any click is followed.
+/// The limit for following one click; no click takes that long.
 const LATENCY_MAX_US: u64 = 600_000_000;
 
-/// What became of the clicks of one repeat.
+/// The results of the clicks of one repeat.
 #[derive(Debug)]
 pub(crate) struct Played {
     /// From the first click to the last outcome.
     pub(crate) took: Duration,
     /// Registrations with an outcome.
     pub(crate) registrations: u64,
-    /// Clicks with a key that another had before them.
+    /// Clicks that repeat the key of an earlier one.
     pub(crate) repeated: u64,
-    /// Calls that were turned away or failed, and were sent again.
+    /// Calls that were rejected or failed, and were sent again.
     pub(crate) sent_again: u64,
     /// Clicks that were left when time was up.
     pub(crate) left: usize,

@@ -11,13 +11,13 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Students of the smallest campus: with fewer, the proportions are not those of a real morning.
 const STUDENTS_MIN: u32 = 1_000;
-/// Students who want the hot section at a time, when nothing else is said.
+/// Students who want the hot section at a time, by default.
 const IN_FLIGHT_HOT: u16 = 500;
 const IN_FLIGHT: u16 = 256;
-/// What the matrix plays the campus with.
+/// The numbers in flight with which the matrix plays the campus.
 const IN_FLIGHT_ALL: [u16; 4] = [1, 64, 256, 1_024];
 
-/// Measures the released binary that is beside this program.
+/// Measures the release binary in the folder of this program.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench", bin_name = "cargo xtask bench")]
 struct Cli {
@@ -53,10 +53,10 @@ struct Flags {
     /// Sections whose seats `reads` reads a second, in thousands.
     #[arg(long, global = true, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=200))]
     reads_k: u32,
-    /// Sections that one call of `reads` asks for: what a student has on the page.
+    /// Sections of one call of `reads`: as many as a page of a portal shows.
     #[arg(long, global = true, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     sections_of_read: u32,
-    /// `reads` looks at an orchestrator of its own, which registers nothing; separate processes only.
+    /// `reads` reads from an orchestrator of its own, which gets no submissions; separate processes only.
     #[arg(long, global = true)]
     reads_apart: bool,
     /// Watching streams of `reads`.
@@ -77,7 +77,7 @@ enum Database {
 enum Scenario {
     /// The calibrated campus: whole mornings, in order of arrival.
     Campus,
-    /// One section that all want: decided requests a second.
+    /// One section that all students want: decided requests a second.
     Hot,
     /// Everything is refused, because no section has a seat.
     Refused,
@@ -124,19 +124,19 @@ impl Flags {
         }
     }
 
-    /// The same, on another system and with others in flight.
+    /// The same, on another system and with other numbers in flight.
     fn with(&self, database: Database, orchestrators: u8, in_flight: &[u16]) -> Self {
         Self { database, orchestrators, in_flight: in_flight.to_vec(), ..self.clone() }
     }
 }
 
-/// One thread: what the load costs is taken from the system that it measures.
+/// One thread, because the load takes its CPU from the measured system.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be listened to");
     let mut report = Report::default();
-    // Whichever way it ends, the processes that it has started end with it.
+    // However it ends, the processes that it has started end with it.
     let outcome = tokio::select! {
         outcome = run(&cli, &mut report) => outcome,
         _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
@@ -161,7 +161,7 @@ async fn run(cli: &Cli, report: &mut Report) -> anyhow::Result<()> {
     };
     for (scenario, flags) in steps {
         measure(scenario, &flags, report).await?;
-        // What was measured is not lost when a later one fails.
+        // The measurements so far are kept when a later one fails.
         written(cli, report)?;
     }
     Ok(())

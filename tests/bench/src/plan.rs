@@ -1,4 +1,4 @@
-//! What is measured, how long and how often.
+//! The plan of a measurement: system, size, length and repeats.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 pub enum Layout {
     /// `matricula up`: everything in one process, on SQLite.
     OneProcess,
-    /// The five services and so many orchestrators, a process each, on a PostgreSQL server of their own.
+    /// The five services and this many orchestrators, a process each, on a PostgreSQL server for this run.
     Separate {
         /// 1 to 3.
         orchestrators: usize,
@@ -44,12 +44,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// How long the warm-up takes at most: enough to fill caches and to tell the rate.
+    /// The longest warm-up: enough to fill caches and to measure the rate.
     pub fn warm_up(&self) -> Duration {
         (self.length / 3).max(Duration::from_secs(2)).min(self.length)
     }
 
-    /// A repeat that takes longer than this is cut: its campus was too large for what the warm-up had promised.
+    /// A repeat that takes longer is cut: the warm-up had suggested a campus that is too large.
     pub fn length_max(&self) -> Duration {
         self.length.mul_f64(1.5)
     }

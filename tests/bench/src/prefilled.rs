@@ -1,5 +1,5 @@
-//! Whether a registration costs the same in an empty database and in one that has had a hundred mornings. Both systems run,
-//! and play in turns: what the host does meanwhile happens to both.
+//! Whether a registration costs the same in an empty database and in one after a hundred mornings. Both systems run
+//! side by side and play in turns, so that changes of the host's speed affect both.
 
 use std::fmt;
 
@@ -29,7 +29,7 @@ pub struct Prefilled {
 /// Measures the campus in both.
 ///
 /// # Panics
-/// When something does not hold.
+/// When an invariant does not hold.
 pub async fn prefilled(plan: Plan, finished: u64) -> Prefilled {
     let plan = Plan { floor: false, ..plan };
     let (of_empty, of_filled) = (Stage::start(plan.layout, &[]).await, Stage::start(plan.layout, &[]).await);

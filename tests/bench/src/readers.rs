@@ -1,5 +1,5 @@
-//! Portals that look: reads at fixed moments, whatever becomes of the earlier ones, and a few that watch. On a thread of
-//! their own, so that they take no turn of the load's.
+//! Portals that read: calls at fixed moments, whether or not earlier ones are answered, and a few watching clients.
+//! They have a thread of their own, so that they do not delay the load.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -20,17 +20,17 @@ use tonic::transport::Channel;
 const TICK: Duration = Duration::from_millis(1);
 /// Reads without an answer at a time; beyond it none is sent, and the report says so.
 const OUTSTANDING_MAX: usize = 20_000;
-/// The longest that is told apart, in microseconds or milliseconds.
+/// The longest duration that the histograms distinguish, in microseconds or milliseconds.
 const LONGEST: u64 = 600_000_000;
 /// Watches on one connection.
 const WATCHES_PER_CONNECTION: usize = 100;
 /// Connections of the reads.
 const CONNECTIONS: usize = 8;
 
-/// What is asked for.
+/// The size of the read load.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Readers {
-    /// Calls a second, each for so many sections.
+    /// Calls a second; each is for this many sections.
     pub(crate) calls_per_s: u32,
     /// The sections of a call.
     pub(crate) sections_of_read: usize,
@@ -40,7 +40,7 @@ pub(crate) struct Readers {
     pub(crate) sections_of_watch: usize,
 }
 
-/// What they have seen.
+/// The results of the readers.
 #[derive(Debug)]
 pub(crate) struct Seen {
     /// From the moment at which a read was due to its answer.
@@ -98,11 +98,11 @@ impl Readers {
     /// When a stream can't be opened.
     pub(crate) fn start(self, addresses: Vec<String>, sections: Vec<String>) -> Reading {
         let (stop, stopped) = oneshot::channel();
-        let (told, all_open) = mpsc::channel();
+        let (signal, all_open) = mpsc::channel();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.expect("a runtime can be made");
-            runtime.block_on(self.run(addresses, sections.into(), told, stopped))
+            runtime.block_on(self.run(addresses, sections.into(), signal, stopped))
         });
         all_open.recv().expect("every stream opens");
         Reading { stop, thread }
@@ -112,7 +112,7 @@ impl Readers {
         self,
         addresses: Vec<String>,
         sections: Arc<[String]>,
-        told: mpsc::Sender<()>,
+        signal: mpsc::Sender<()>,
         stopped: oneshot::Receiver<()>,
     ) -> Seen {
         let seen = Arc::new(Mutex::new(Seen::new()));
@@ -126,7 +126,7 @@ impl Readers {
             let channel = channels[watch % channels.len()].clone();
             self::watch(channel, ids, seen.clone()).await;
         }
-        let _ = told.send(());
+        let _ = signal.send(());
         let reading = self.read(connections(CONNECTIONS), sections, seen.clone());
         tokio::select! {
             () = reading => {}
@@ -135,7 +135,7 @@ impl Readers {
         std::mem::replace(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner), Seen::new())
     }
 
-    /// Sends reads at their moments, for ever.
+    /// Sends reads at their moments, without an end.
     async fn read(self, channels: Vec<Channel>, sections: Arc<[String]>, seen: Arc<Mutex<Seen>>) {
         let outstanding = Arc::new(AtomicUsize::new(0));
         let mut ticks = interval(TICK);
@@ -168,10 +168,10 @@ impl Reading {
     /// Ends them.
     ///
     /// # Panics
-    /// When one of them did.
+    /// When a reader panicked.
     pub(crate) fn stop(self) -> Seen {
         let _ = self.stop.send(());
-        self.thread.join().expect("the readers read until they are told to stop")
+        self.thread.join().expect("the readers read until they are stopped")
     }
 }
 
@@ -197,7 +197,7 @@ async fn one(channel: Channel, request: GetAvailabilityRequest, due: Instant, se
     }
 }
 
-/// So many sections from a place on, again from the first after the last.
+/// This many sections from a position on, from the first again after the last.
 fn some(sections: &[String], from: usize, count: usize) -> Vec<String> {
     (from..from + count.min(sections.len())).map(|at| sections[at % sections.len()].clone()).collect()
 }

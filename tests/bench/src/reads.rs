@@ -1,5 +1,5 @@
-//! Reads beside writes: what a fixed rate of reads does to a full write load and the other way round, how late watching
-//! clients hear of a change, and what many of them cost.
+//! Reads beside writes: how a fixed rate of reads and a full write load slow each other, how late watching clients
+//! receive a change, and the cost of many watching clients.
 
 use std::fmt;
 
@@ -21,14 +21,14 @@ const SECTIONS_OF_WATCH: usize = 50;
 /// The seed of the first morning.
 const SEED: u64 = 100;
 
-/// How many look.
+/// The number of readers.
 #[derive(Debug, Clone, Copy)]
 pub struct Looking {
     /// Sections whose seats are read a second.
     pub reads_per_s: u32,
     /// Sections that one call asks for.
     pub sections_of_read: usize,
-    /// They look at an orchestrator of their own, which registers nothing.
+    /// They read from an orchestrator of their own, which gets no submissions.
     pub apart: bool,
     /// Streams that are opened at the end, each of one section.
     pub streams: usize,
@@ -41,27 +41,27 @@ pub struct Reads {
     pub layout: String,
     /// Students who wait for an outcome at a time.
     pub in_flight: usize,
-    /// Whether the readers had an orchestrator of their own, which registered nothing.
+    /// Whether the readers had an orchestrator of their own, which got no submissions.
     pub apart: bool,
-    /// Registrations a second with nobody who reads; each repeat.
+    /// Registrations a second without readers; each repeat.
     pub alone_per_s: Vec<f64>,
     /// Registrations a second beside the reads; each repeat.
     pub beside_per_s: Vec<f64>,
-    /// Median beside reads by median alone.
+    /// Median with reads divided by median without.
     pub writes_ratio: f64,
     /// Sections whose seats were to be read a second.
     pub reads_per_s: u32,
     /// Sections of a call.
     pub sections_of_read: usize,
-    /// Of one repeat: reads, and what the watching clients saw; the median of each figure.
+    /// Reads and watching clients of one repeat; the median of each figure.
     pub looks: Looks,
     /// Many streams.
     pub streams: Streams,
-    /// What `matricula audit` said at the end.
+    /// The result of `matricula audit` at the end.
     pub audit: &'static str,
 }
 
-/// What readers and watching clients have seen in one repeat.
+/// The results of readers and watching clients in one repeat.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct Looks {
     /// Calls with an answer, a second.
@@ -86,14 +86,14 @@ pub struct Looks {
     pub not_sent: f64,
 }
 
-/// What many open streams cost the orchestrator.
+/// The cost of many open streams for the orchestrator.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Streams {
     /// Open at once.
     pub open: usize,
     /// Memory before the first.
     pub before_mib: u64,
-    /// Memory with all open and nothing to tell.
+    /// Memory with all streams open and without changes.
     pub open_mib: u64,
     /// The most memory, under the write load.
     pub peak_mib: u64,
@@ -110,7 +110,7 @@ pub struct Streams {
 /// Measures it.
 ///
 /// # Panics
-/// When something does not hold.
+/// When an invariant does not hold.
 pub async fn reads(plan: Plan, looking: Looking) -> Reads {
     let mut stage = Stage::start(plan.layout, &[]).await;
     let looked_at = if looking.apart { stage.start_reader() } else { stage.registering() };
@@ -132,7 +132,7 @@ pub async fn reads(plan: Plan, looking: Looking) -> Reads {
     };
     let (mut alone_per_s, mut beside_per_s, mut looks) = (Vec::new(), Vec::new(), Vec::new());
     for (number, morning) in mornings.into_iter().enumerate() {
-        // In the order ABBA, so that neither has the warmer system.
+        // In the order ABBA, so that neither system is warmer.
         if number % 4 == 0 || number % 4 == 3 {
             alone_per_s.push(play(&stage, plan, morning).await);
         } else {

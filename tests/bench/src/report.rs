@@ -1,4 +1,4 @@
-//! What was measured, for people and for programs.
+//! The report of a run, for people and for programs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::targets::{self, Target};
 
 /// One line under the header, as the binary's tables have it.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
-/// What stands for nothing in a table.
+/// The sign for no value in a table.
 const NONE: &str = "-";
 
 /// Everything of one run.
@@ -46,7 +46,7 @@ impl Report {
 }
 
 impl fmt::Display for Report {
-    /// What was wanted and what was reached, and a line a scenario.
+    /// The aims with their results, and a line for each scenario.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns =
             ["scenario", "system", "in flight", "registrations/s", "p50 ms", "p99 ms", "p99.9 ms", "of the floor"];
@@ -98,11 +98,11 @@ pub struct Measured {
     pub median: Figures,
     /// Each repeat.
     pub repeats: Vec<Figures>,
-    /// The most memory that each process had in RAM, in MiB, from its start to the end of the last repeat.
+    /// The peak memory of each process, in MiB, from its start to the end of the last repeat.
     pub memory_peak_mib: BTreeMap<String, u64>,
     /// The floor of the same run, where it was measured.
     pub floor: Option<Floor>,
-    /// What `matricula audit` said at the end; a scenario whose audit is not clean ends the run.
+    /// The result of `matricula audit` at the end; a scenario whose audit is not clean ends the run.
     pub audit: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! The scenarios of the closed loop. Each is a warm-up, and then one whole morning a repeat, each of a campus of its own
+//! The scenarios of the closed loop. Each is a warm-up and then one whole morning for each repeat, each of a new campus
 //! in the same system.
 
 use std::collections::VecDeque;
@@ -23,16 +23,16 @@ const STUDENTS_MAX: u32 = 60_000;
 const REQUESTS_PER_STUDENT: f64 = 5.2;
 /// The seed of the warm-up; each repeat has the next.
 const SEED: u64 = 1;
-/// The service that is slow, and by how much: every registration that adds something has to pass it.
+/// The slow service and its delay: every registration with an add has to call it.
 const SLOW_SERVICE: &str = "fees";
 const SLOW_BY: Duration = Duration::from_millis(50);
 
-/// What the students do.
+/// The behaviour of the students.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The calibrated morning.
     Campus,
-    /// All want one section.
+    /// All students want one section.
     Hot,
     /// Everything is refused: no section has a seat.
     Refused,
@@ -79,7 +79,7 @@ pub(crate) async fn warm_up(stage: &Stage, kind: Kind, plan: Plan) -> f64 {
     rate
 }
 
-/// How many students a campus has whose morning takes about as long as a repeat.
+/// The number of students of a campus whose morning takes about as long as a repeat.
 pub(crate) fn sized(kind: Kind, plan: Plan, rate: f64) -> u32 {
     let students = (rate * plan.length.as_secs_f64() / kind.registrations_per_student()) as u32;
     students.clamp(plan.students_min, STUDENTS_MAX)
@@ -88,7 +88,7 @@ pub(crate) fn sized(kind: Kind, plan: Plan, rate: f64) -> u32 {
 /// Measures a scenario in a system of its own.
 ///
 /// # Panics
-/// When something does not hold.
+/// When an invariant does not hold.
 pub async fn play(kind: Kind, plan: Plan) -> Measured {
     let mut stage = Stage::start(plan.layout, &[]).await;
     if kind == Kind::SlowService {
@@ -112,13 +112,13 @@ pub(crate) struct Scenario<'a> {
     kind: Kind,
     plan: Plan,
     portals: Arc<Portals>,
-    /// What is still to be played.
+    /// The mornings that are left.
     mornings: VecDeque<Vec<Click>>,
     repeats: Vec<Figures>,
 }
 
 impl<'a> Scenario<'a> {
-    /// Warms up, and imports what all repeats play.
+    /// Warms up, and imports the campuses of all repeats.
     pub(crate) async fn prepare(stage: &'a Stage, kind: Kind, plan: Plan) -> Self {
         let rate = warm_up(stage, kind, plan).await;
         let students = sized(kind, plan, rate);
@@ -144,7 +144,7 @@ impl<'a> Scenario<'a> {
         self.repeats.push(Figures::of(&played, &before, &after));
     }
 
-    /// Audits it, and puts together what was measured.
+    /// Audits it, and collects the measurements.
     pub(crate) async fn end(self) -> Measured {
         let Self { stage, kind, plan, repeats, .. } = self;
         let processes = stage.processes.iter();

@@ -1,4 +1,4 @@
-//! A slow way to a service, on a thread of its own: it takes no turn of the load's.
+//! A slow connection to a service, on a thread of its own, so that it does not delay the load.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -8,27 +8,28 @@ use std::time::Duration;
 use matricula_chaos::proxy::{Fault, Proxy};
 use tokio::sync::oneshot;
 
-/// A proxy that is late with everything. It ends when this is dropped.
-pub(crate) struct SlowWay {
+/// A proxy that delays everything. It ends when this is dropped.
+pub(crate) struct SlowConnection {
     url: String,
     _stop: oneshot::Sender<()>,
 }
 
-impl SlowWay {
-    /// Starts one that makes a call slower by this much, half of it on each way.
+impl SlowConnection {
+    /// Starts one that delays a call by this much: each piece of its request and of its answer by half of it. A message
+    /// in several pieces is delayed more.
     ///
     /// # Panics
     /// When no port is free.
     pub(crate) fn to(server: &str, by: Duration) -> Self {
         let server: SocketAddr = server.parse().expect("a process prints its address");
-        let (told, address) = mpsc::channel();
+        let (sender, address) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime can be made").block_on(async {
                 let proxy = Proxy::start(server).await.expect("a port is free");
                 proxy.set(Fault::Delay(by / 2));
-                let _ = told.send(proxy.address());
+                let _ = sender.send(proxy.address());
                 let _ = stopped.await;
             });
         });
@@ -36,7 +37,7 @@ impl SlowWay {
         Self { url: format!("http://{address}"), _stop: stop }
     }
 
-    /// Where it is.
+    /// Its address.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }

@@ -1,4 +1,4 @@
-//! What has been used and done up to a moment; what lies between two of them is what a repeat cost.
+//! Counters at one moment. The difference of two snapshots is the cost of a repeat.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use matricula_harness::{Metrics, cpu, cpu_of_server};
 
 use crate::stage::Stage;
 
-/// The process of the load.
+/// The process of the load generator.
 pub(crate) const GENERATOR: &str = "load generator";
 /// The server with all its connections.
 const POSTGRES: &str = "postgres";
@@ -25,17 +25,17 @@ pub(crate) struct Snapshot {
     pub(crate) calls: BTreeMap<String, Batches>,
 }
 
-/// How many batches there were, and what was in them.
+/// The number of batches, and of their operations.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Batches {
     pub(crate) count: f64,
     pub(crate) operations: f64,
-    /// What they took, all together.
+    /// Their total duration.
     pub(crate) seconds: f64,
 }
 
 impl Snapshot {
-    /// Of everything that runs, now.
+    /// The counters of all processes, now.
     pub(crate) async fn take(stage: &Stage) -> Self {
         let mut snapshot = Self::default();
         snapshot.cpu.insert(GENERATOR.to_owned(), cpu(std::process::id()));

@@ -1,4 +1,4 @@
-//! The running system: its processes, its databases, and the ways to it.
+//! The running system: its processes, its databases, and the connections to it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use matricula_campus::Bundle;
 use matricula_harness::{Cluster, PATIENCE, Portals, ROLES, System, is_settled};
 
 use crate::plan::Layout;
-use crate::slow::SlowWay;
+use crate::slow::SlowConnection;
 
 /// The process that serves everything.
 const UP: &str = "up";
@@ -17,21 +17,21 @@ const ORCHESTRATORS: [&str; 3] = ["orchestrator", "orchestrator-2", "orchestrato
 const READER: &str = "orchestrator-for-reads";
 /// Connections of the students to each orchestrator: a few, as a portal has.
 const CONNECTIONS: usize = 4;
-/// Between two looks whether all is finished.
+/// Between two checks whether all sagas are finished.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A system that runs until this is dropped.
 pub(crate) struct Stage {
     pub(crate) system: System,
     pub(crate) cluster: Option<Cluster>,
-    /// What runs, by name.
+    /// The processes, by name.
     pub(crate) processes: Vec<&'static str>,
     orchestrators: &'static [&'static str],
-    /// Ways that were made slow, as long as the system runs.
-    slow: Vec<SlowWay>,
+    /// The delaying proxies, as long as the system runs.
+    slow: Vec<SlowConnection>,
 }
 
-/// Where readers look.
+/// The orchestrator of the readers.
 pub(crate) struct LookedAt {
     pub(crate) addresses: Vec<String>,
     /// The process at the first address.
@@ -39,7 +39,7 @@ pub(crate) struct LookedAt {
 }
 
 impl Stage {
-    /// Starts everything, with no campus.
+    /// Starts all processes, without a campus.
     pub(crate) async fn start(layout: Layout, settings: &[(&str, &str)]) -> Self {
         match layout {
             Layout::OneProcess => Self {
@@ -67,31 +67,32 @@ impl Stage {
         self.system.import(bundle);
     }
 
-    /// Makes a service slow for the orchestrators by this much a call, or up to twice as much. Not for one process.
+    /// Makes a service slow for the orchestrators, by this much a call, or up to twice as much. Not possible in one
+    /// process.
     pub(crate) fn slow_down(&mut self, service: &str, by: Duration) {
-        let way = SlowWay::to(self.system.address(service), by);
+        let connection = SlowConnection::to(self.system.address(service), by);
         for orchestrator in self.orchestrators {
-            self.system.set_own(orchestrator, &format!("orchestrator.{service}_url"), way.url());
+            self.system.set_own(orchestrator, &format!("orchestrator.{service}_url"), connection.url());
             self.system.terminate(orchestrator);
             self.system.restart(orchestrator);
         }
-        self.slow.push(way);
+        self.slow.push(connection);
     }
 
-    /// The orchestrators to which students are sent.
+    /// The orchestrators that get submissions.
     pub(crate) fn registering(&self) -> LookedAt {
         let addresses = self.orchestrators.iter().map(|name| self.system.address(name).to_owned()).collect();
         let process = if self.cluster.is_some() { ORCHESTRATORS[0] } else { UP };
         LookedAt { addresses, pid: self.system.pid(process) }
     }
 
-    /// Starts an orchestrator to which no student is sent.
+    /// Starts an orchestrator that gets no submissions.
     pub(crate) fn start_reader(&mut self) -> LookedAt {
         self.system.add_orchestrator(READER);
         LookedAt { addresses: vec![self.system.address(READER).to_owned()], pid: self.system.pid(READER) }
     }
 
-    /// The students' ways to the orchestrators.
+    /// The students' connections to the orchestrators.
     pub(crate) fn portals(&self) -> Arc<Portals> {
         let addresses = self.orchestrators.iter().map(|name| self.system.address(name));
         let number = self.orchestrators.len() * CONNECTIONS;
@@ -101,7 +102,7 @@ impl Stage {
     /// Waits until no saga is unfinished.
     ///
     /// # Panics
-    /// When that never comes.
+    /// When sagas stay unfinished for too long.
     pub(crate) async fn settled(&self) {
         let portal = self.system.channel(ORCHESTRATORS[0]).await;
         let settling = async {

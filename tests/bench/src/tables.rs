@@ -1,4 +1,4 @@
-//! What tables a database of the system has: asked of the database, so that every migration is followed by itself.
+//! The tables of a database of the system, read from the database, so that new migrations need no change here.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use matricula_harness::Sql;
 
 mod store;
 
-/// Columns that say to which registration a row belongs.
+/// Columns with the registration to which a row belongs.
 const KEYS: [&str; 2] = ["saga_id", "registration_id"];
 
 /// A table.
 #[derive(Debug)]
 pub(crate) struct Described {
-    /// The column that says to which registration a row belongs, if it belongs to one.
+    /// The column with the registration to which a row belongs, if the table has one.
     pub(crate) key: Option<&'static str>,
     /// In their order.
     pub(crate) columns: Vec<ColumnOf>,
@@ -45,7 +45,7 @@ impl Kind {
 }
 
 impl Described {
-    /// The condition that a row belongs to one of these registrations, the first and the last among them.
+    /// The condition that a row belongs to a registration from the first to the last of these.
     pub(crate) fn is_between(&self, key: &str, first: &str, last: &str) -> String {
         let is_compact = self.columns.iter().any(|column| column.name == key && column.kind == Kind::Id);
         let literal = |id: &str| if is_compact { format!("'\\x{}'", id.replace('-', "")) } else { format!("'{id}'") };

@@ -1,4 +1,4 @@
-//! What the project wants to reach on two cores, beside what was measured. Told and not judged: the figures belong to
+//! The project's aims on two cores, beside the measurements. They are reported and not asserted: the figures depend on
 //! the machine.
 
 use serde::Serialize;
@@ -14,20 +14,20 @@ const CAMPUS_SQLITE: Case = ("campus", "SQLite", 256);
 const ONE_IN_FLIGHT: Case = ("campus", "PostgreSQL, six", 1);
 const HOT: Case = ("one hot section", "PostgreSQL, six", 500);
 
-/// One aim and what came of it.
+/// One aim and its result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Target {
-    /// Of what.
+    /// The measured figure.
     pub what: String,
-    /// What is wanted.
+    /// The aim.
     pub aim: String,
-    /// What was measured.
+    /// The measurement.
     pub measured: f64,
-    /// Whether it is as wanted.
+    /// Whether the aim is reached.
     pub reached: bool,
 }
 
-/// Every aim that something was measured for.
+/// Every aim with a measurement.
 pub(crate) fn of(entries: &[Entry]) -> Vec<Target> {
     let mut targets = Vec::new();
     for entry in entries {
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_measured_is_held_against_its_aim() {
+    fn only_measured_figures_are_compared_with_aims() {
         let fast = Figures { registrations_per_s: 3_000.0, p50_ms: 8.1, p99_ms: 30.0, ..Figures::default() };
         let reached = |in_flight| -> Vec<bool> {
             of(&[campus(in_flight, fast.clone())]).iter().map(|target| target.reached).collect()

@@ -5,8 +5,8 @@
 //!                     └─► heal ─► facts: every click answered, every saga finished ─► audit ─► report
 //! ```
 //!
-//! The real binary runs as separate processes; what is done to them is what machines and networks do. A run ends with
-//! all faults off, waits for facts and never for time, and lets the system's own `audit` judge.
+//! The real binary runs as separate processes. The faults are those of machines and networks. At the end of a run all
+//! faults are off. It waits for facts and never for a fixed time, and the system's own `audit` decides.
 
 mod live;
 mod load;

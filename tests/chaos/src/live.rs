@@ -1,4 +1,4 @@
-//! What a run looks like while it goes on: a bar on a terminal, else a line now and then.
+//! The display during a run: a bar on a terminal, otherwise a line now and then.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Seldom enough for a log.
+/// Rare enough for a log.
 const LINE: Duration = Duration::from_secs(15);
 
 /// The view.
@@ -16,11 +16,11 @@ pub struct Live {
 }
 
 impl Live {
-    /// A bar when stderr is a terminal, else lines.
+    /// A bar when stderr is a terminal, otherwise lines.
     pub fn on_stderr() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(0);
-            // The template is fixed; without it the bar is only plainer.
+            // The template is fixed. Without it the bar is only plainer.
             if let Ok(style) = ProgressStyle::with_template("{bar:20} {pos}/{len} s  {wide_msg}") {
                 bar.set_style(style);
             }
@@ -29,7 +29,7 @@ impl Live {
         Self { bar, line_at: Instant::now() }
     }
 
-    /// What is being done.
+    /// The current phase.
     pub fn now(&mut self, what: &str) {
         match &self.bar {
             Some(bar) => bar.set_message(what.to_owned()),
@@ -41,7 +41,7 @@ impl Live {
         }
     }
 
-    /// How far it is, what was broken, and what the load says.
+    /// The progress, the faults, and the last line of the load.
     pub fn show(&mut self, elapsed: Duration, length: Duration, faults: &BTreeMap<String, u64>, load: &str) {
         let (elapsed_s, length_s) = (elapsed.as_secs(), length.as_secs());
         let what = format!("{}; {load}", sums(faults));
@@ -64,7 +64,7 @@ impl Drop for Live {
     }
 }
 
-/// Faults by what stands before the colon.
+/// Faults, counted by the text before the colon.
 fn sums(faults: &BTreeMap<String, u64>) -> String {
     let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
     for (fault, count) in faults {

@@ -18,18 +18,18 @@ const STUDENTS_PER_SECTION: u32 = 5;
 /// Connections of `rush`: some for each orchestrator.
 const CONNECTIONS: &str = "9";
 
-/// How much there is to play.
+/// The size of the load.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Size {
-    /// How long clicks come.
+    /// How long clicks are sent.
     pub length: Duration,
-    /// How many come in a second.
+    /// Clicks a second.
     pub clicks_per_s: u32,
     /// Seed of the campus.
     pub seed: u64,
 }
 
-/// Makes up the campus and imports it; returns its folder.
+/// Generates the campus and imports it; returns its folder.
 ///
 /// # Errors
 /// When its files can't be written.
@@ -46,7 +46,7 @@ pub fn prepare(system: &System, size: Size) -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// A morning has most of its clicks at its beginning; here they come evenly, so that every fault meets some.
+/// A morning has most of its clicks at its beginning. Here they are spread evenly, so that every fault meets some.
 fn spread(file: &Path, length: Duration) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
     std::fs::write(file, spread_text(&text, length)).with_context(|| file.display().to_string())
@@ -107,23 +107,23 @@ impl Rush {
         Ok(rush)
     }
 
-    /// What it said last.
+    /// Its last line.
     pub fn said(&self) -> String {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     ///
     /// # Errors
-    /// When the system does not know the process.
+    /// When the operating system can't find the process.
     pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         self.child.try_wait().context("rush")
     }
 
-    /// Its report, and what it printed, after it has ended.
+    /// Its report and its output, after it has ended.
     ///
     /// # Errors
-    /// When there is no report that can be read.
+    /// When there is no readable report.
     pub fn report(&mut self) -> anyhow::Result<(Value, String)> {
         let printed = self.printed.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         let text = std::fs::read_to_string(&self.report)

@@ -10,9 +10,9 @@ use matricula_chaos::{Live, Plan, Tempo};
 use matricula_postgres::Backend;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Runs shorter than this break things faster, and with shorter leases.
+/// Runs shorter than this have more frequent faults and shorter leases.
 const SHORT: Duration = Duration::from_secs(60);
-/// A day: longer runs say no more than several.
+/// A day. Several runs show more than a longer one.
 const MINUTES_MAX: f64 = 24.0 * 60.0;
 /// This machine also runs the system.
 const CLICKS_PER_S_MAX: u32 = 2_000;
@@ -21,16 +21,16 @@ const CLICKS_PER_S_MAX: u32 = 2_000;
 #[derive(Debug, Parser)]
 #[command(name = "matricula-chaos", bin_name = "cargo xtask chaos")]
 struct Arguments {
-    /// How long things are broken.
+    /// How long faults are injected.
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
     /// The database under all processes. On PostgreSQL there are three orchestrators, and the server is broken, too.
     #[arg(long, value_enum, default_value_t = Database::Postgres)]
     database: Database,
-    /// What is broken when; the same seed does the same again [default: a new one].
+    /// Decides the faults and their times; the same seed gives the same faults [default: a new one].
     #[arg(long)]
     seed: Option<u64>,
-    /// Clicks that come in a second.
+    /// Clicks a second.
     #[arg(long, default_value_t = 60)]
     clicks_per_second: u32,
     /// Write the report to this file, too, as JSON.
@@ -84,7 +84,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether everything holds. A signal ends the run, and every process of it, between two acts.
+/// Whether everything holds. A signal ends the run and all its processes, between two faults.
 async fn until_interrupted(plan: &Plan, arguments: &Arguments) -> anyhow::Result<bool> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     eprintln!("chaos on {:?} for {:.0} s, seed {}", plan.database, plan.length.as_secs_f64(), plan.seed);

@@ -1,4 +1,4 @@
-//! A TCP proxy that can be told to fail: it stands before one server and does to its connections what networks do.
+//! A TCP proxy that injects faults: it stands before one server and treats its connections as broken networks do.
 //!
 //! ```text
 //! client ──► listener ──► connection ──► pump to the server ──► server
@@ -24,10 +24,10 @@ use pump::{Direction, pump};
 const BACKLOG: u32 = 1_024;
 /// How long the server may take to accept: it is on this machine.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// What a server says that is another one than the client expects.
+/// The answer of a server that is another one than the client expects.
 const GARBAGE: &[u8] = b"\x00\x17garbage: this is neither HTTP/2 nor anything else\r\n\r\n\xff\xfe\xfd";
 
-/// What a proxy does to its connections.
+/// The fault of a proxy's connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Fault {
     /// Nothing: bytes pass.
@@ -35,23 +35,23 @@ pub enum Fault {
     None,
     /// Connections are refused, and those that exist are reset.
     Refuse,
-    /// Connections are accepted and nothing ever moves, in neither direction: a process that hangs, a peer that is gone.
+    /// Connections are accepted and no byte moves in either direction: a process that hangs, a peer that is gone.
     Hang,
     /// Connections are reset in the middle of a stream, after some of its bytes.
     Reset,
-    /// Each piece is late by this much.
+    /// Each piece is delayed by this much.
     Delay(Duration),
-    /// What the client sends does not arrive; answers to what arrived before still do.
+    /// Data of the client does not arrive; answers to earlier data still do.
     SilentToServer,
-    /// Answers do not arrive; what the client sends still does, and has its effect.
+    /// Answers do not arrive; data of the client still does, and has its effect.
     SilentToClient,
-    /// Bytes that nobody sent are put into the stream, in both directions. They are such that some layer always
-    /// notices: no valid frame, no valid number and no valid text contains them. What differs by a bit and makes sense
-    /// nevertheless is for TCP's checksums and TLS to find, and can't be noticed above them.
+    /// Additional bytes are put into the stream, in both directions. Some layer always detects them: no valid frame,
+    /// number or text contains them. A corruption of single bits that still makes sense can only be detected by TCP's
+    /// checksums and TLS, and not above them.
     Corrupt,
     /// A few bytes at a time.
     Trickle,
-    /// Somebody else answers: nonsense, then the end.
+    /// The proxy answers in place of the server: nonsense, then the end.
     Garbage,
 }
 
@@ -109,26 +109,26 @@ impl Proxy {
     /// When no port is free.
     pub async fn start(server: SocketAddr) -> io::Result<Self> {
         let (address, listener) = Port::take()?.listen()?;
-        let (faults, told) = watch::channel(Fault::None);
+        let (faults, fault) = watch::channel(Fault::None);
         let task = tokio::spawn(async move {
-            if let Err(error) = run(address, listener, server, told).await {
+            if let Err(error) = run(address, listener, server, fault).await {
                 eprintln!("the proxy before {server} ended: {error}");
             }
         });
         Ok(Self { address, faults, task })
     }
 
-    /// Where clients connect.
+    /// The address for clients.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on, until the next fault, connections fare like this; [`Fault::None`] heals.
+    /// Sets the fault of all connections, until the next call; [`Fault::None`] heals.
     pub fn set(&self, fault: Fault) {
         self.faults.send_replace(fault);
     }
 
-    /// What holds now.
+    /// The current fault.
     pub fn fault(&self) -> Fault {
         *self.faults.borrow()
     }
@@ -140,11 +140,11 @@ impl Drop for Proxy {
     }
 }
 
-/// A port that stays taken while nobody listens on it: else the system would lend it to another connection, and the
-/// proxy could not have it back.
+/// A port that stays taken while no server listens on it. Otherwise the system would give it to another connection, and
+/// the proxy could not bind it again.
 struct Port {
     address: SocketAddr,
-    /// Bound and not listening: whoever connects is refused.
+    /// Bound and not listening: connections are refused.
     held: TcpSocket,
 }
 
@@ -167,7 +167,7 @@ impl Port {
 
 fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = TcpSocket::new_v4()?;
-    // The next holder binds before the one before lets go.
+    // The next holder binds before the previous one releases the port.
     socket.set_reuseport(true)?;
     socket.bind(address)?;
     Ok(socket)
@@ -200,9 +200,9 @@ async fn run(
     }
 }
 
-/// One connection to its end. How it ends is told to both sides as TCP tells it: they are what is tested.
+/// One connection to its end. Both sides get the end as TCP reports it, because their reaction is under test.
 async fn connection(client: TcpStream, server: SocketAddr, mut faults: watch::Receiver<Fault>) {
-    // Whoever connects to a hanging process is accepted by its system, and hears no more.
+    // The system of a hanging process accepts connections, and no answer follows.
     let Ok(fault) = faults.wait_for(|fault| *fault != Fault::Hang).await.map(|fault| *fault) else { return };
     match fault {
         Fault::Refuse => return reset(&client),
@@ -233,7 +233,7 @@ async fn connection(client: TcpStream, server: SocketAddr, mut faults: watch::Re
     }
 }
 
-/// The end comes as RST and not as FIN: whoever reads hears of an error.
+/// The end is sent as RST and not as FIN, so that the reader gets an error.
 fn reset(stream: &TcpStream) {
     // A socket that is gone already needs no reset.
     let _ = stream.set_zero_linger();

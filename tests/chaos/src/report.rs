@@ -1,4 +1,4 @@
-//! What a run says at its end, for people and for programs.
+//! The report of a run, for people and for programs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,11 +11,11 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::run::Plan;
-use crate::signs::Told;
+use crate::signs::Findings;
 
 /// One line under the header, as the binary's tables have it.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
-/// What a reason begins with that nobody foresaw.
+/// The prefix of an unexpected reason.
 pub const UNEXPLAINED: &str = "UNEXPLAINED";
 
 /// The whole result.
@@ -23,7 +23,7 @@ pub const UNEXPLAINED: &str = "UNEXPLAINED";
 pub struct Report {
     database: &'static str,
     seed: u64,
-    /// How long things were broken.
+    /// How long faults were injected.
     broken_for_s: f64,
     /// From the heal to the last proof.
     pub healed_after_s: f64,
@@ -37,20 +37,21 @@ pub struct Report {
     clicks: u64,
     clicks_without_outcome: u64,
     outcomes: BTreeMap<String, u64>,
-    /// Clicks whose call failed, and how often they asked again.
+    /// Clicks whose call failed, and how often they were sent again.
     answers_lost: Again,
-    /// Clicks that were turned away, and how often they came back.
-    turned_away: Again,
-    /// Calls of sagas to services that were made again, at least; by service.
+    /// Clicks that were rejected, and how often they came back.
+    #[serde(rename = "turned_away")]
+    rejected: Again,
+    /// Calls of sagas to services that were repeated, by service: a lower bound.
     pub calls_failed: BTreeMap<String, u64>,
     #[serde(flatten)]
-    told: Told,
-    /// Longest time in which somebody waited and nobody got an outcome.
+    findings: Findings,
+    /// Longest time in which a client waited and no client got an outcome.
     stall_longest_s: f64,
     latency_p50_ms: f64,
     latency_p99_ms: f64,
     audit: Vec<Invariant>,
-    /// What does not hold; empty when all is well.
+    /// The violations; empty when everything holds.
     problems: Vec<String>,
     /// Where the logs and databases are, when they were kept.
     pub folder: Option<PathBuf>,
@@ -105,7 +106,7 @@ impl Report {
         self.clicks = count("clicks");
         self.clicks_without_outcome = count("clicks_without_outcome");
         self.answers_lost = again("answers_lost");
-        self.turned_away = again("turned_away");
+        self.rejected = again("turned_away");
         self.stall_longest_s = figures["stall_longest_ms"].as_f64().unwrap_or_default() / 1_000.0;
         self.latency_p50_ms = figures["latency_since_due_ms"]["p50"].as_f64().unwrap_or_default();
         self.latency_p99_ms = figures["latency_since_due_ms"]["p99"].as_f64().unwrap_or_default();
@@ -129,7 +130,7 @@ impl Report {
         }
     }
 
-    /// Takes over which processes ended without being killed. One that nobody knows a reason for is a problem.
+    /// Takes over which processes ended without being killed. An end without a known reason is a problem.
     pub fn add_ended(&mut self, ended: &BTreeMap<String, u64>) {
         self.ended_by_themselves = ended.clone();
         for why in ended.keys().filter(|why| why.starts_with(UNEXPLAINED)) {
@@ -137,13 +138,13 @@ impl Report {
         }
     }
 
-    /// Takes over what the logs say. A panic is a problem.
-    pub fn add_told(&mut self, told: Told) {
+    /// Takes over the findings in the logs. A panic is a problem.
+    pub fn add_findings(&mut self, findings: Findings) {
         (self.kills, self.pauses) = self.kills_and_pauses();
-        if told.panics > 0 {
-            self.problem(format!("{} panics, such as {}", told.panics, told.panics_shown.join("; ")));
+        if findings.panics > 0 {
+            self.problem(format!("{} panics, such as {}", findings.panics, findings.panics_shown.join("; ")));
         }
-        self.told = told;
+        self.findings = findings;
     }
 
     fn rows(&self) -> Vec<(String, String)> {
@@ -165,7 +166,7 @@ impl Report {
         row("  without an outcome", self.clicks_without_outcome.to_string());
         let again = |again: &Again| format!("{} clicks, {} times", again.clicks, again.calls);
         row("  answer lost, asked again", again(&self.answers_lost));
-        row("  turned away, came back", again(&self.turned_away));
+        row("  rejected, came back", again(&self.rejected));
         for (outcome, count) in &self.outcomes {
             row(&format!("  {outcome}"), count.to_string());
         }
@@ -173,8 +174,8 @@ impl Report {
         for (service, count) in &self.calls_failed {
             row(&format!("  {service}"), count.to_string());
         }
-        row("takeovers", self.told.takeovers.to_string());
-        row("  sagas adopted", self.told.sagas_adopted.to_string());
+        row("takeovers", self.findings.takeovers.to_string());
+        row("  sagas adopted", self.findings.sagas_adopted.to_string());
         row("click to outcome, p50 and p99", format!("{:.0} ms, {:.0} ms", self.latency_p50_ms, self.latency_p99_ms));
         row("longest stall", format!("{:.1} s", self.stall_longest_s));
         for Invariant { title, checked, violations } in &self.audit {
@@ -217,12 +218,12 @@ mod tests {
         let mut report = Report::default();
         report.add_audit(&json!({"holds": true, "invariants": [{"title": "a", "holds": true, "checked": 3}]}));
         report.add_ended(&BTreeMap::from([("a start while PostgreSQL was away".to_owned(), 2)]));
-        report.add_told(Told::default());
+        report.add_findings(Findings::default());
         assert!(report.holds(), "{report}");
 
         report.add_audit(&json!({"holds": false, "invariants": [{"title": "b", "holds": false, "violations": ["x"]}]}));
         report.add_ended(&BTreeMap::from([(format!("{UNEXPLAINED}: seats: what?"), 1)]));
-        report.add_told(Told { panics: 1, ..Told::default() });
+        report.add_findings(Findings { panics: 1, ..Findings::default() });
         assert_eq!(report.problems.len(), 4, "{report}");
 
         let mut silent = Report::default();

@@ -11,37 +11,37 @@ use crate::live::Live;
 use crate::load::{self, Rush, Size};
 use crate::report::Report;
 use crate::schedule::{Schedule, Tempo};
-use crate::signs::{Counters, Told};
+use crate::signs::{Counters, Findings};
 use crate::stage::Stage;
 
-/// Between two looks at what is due.
+/// Between two checks for due acts.
 const TICK: Duration = Duration::from_millis(20);
 /// Between two readings of the orchestrators' metrics.
 const COUNT_EVERY: Duration = Duration::from_millis(500);
 /// Clicks go on for this share of the run after the last fault, so that the healed system is under load, too.
 const HEALED_SHARE: f64 = 0.05;
-/// How long the healed system may take until every click has its outcome and every saga is finished: longer than a saga
-/// sleeps between its slow retries, and than a click is followed.
+/// How long the healed system may take until every click has its outcome and every saga is finished. This is longer
+/// than the pause between a saga's slow retries, and than the time for which a click is followed.
 const HEALED_PATIENCE: Duration = Duration::from_secs(7 * 60);
-/// Between two looks at facts.
+/// Between two checks of a fact.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// What is run.
+/// The specification of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The database under all processes.
     pub database: Backend,
-    /// How long things are broken.
+    /// How long faults are injected.
     pub length: Duration,
-    /// Where all chance comes from.
+    /// The source of all randomness.
     pub seed: u64,
-    /// How fast things break.
+    /// How fast faults follow each other.
     pub tempo: Tempo,
-    /// How many clicks come in a second.
+    /// Clicks a second.
     pub clicks_per_s: u32,
 }
 
-/// Runs it to its end. What does not hold is in the report.
+/// Runs it to its end. Violations are in the report.
 ///
 /// # Errors
 /// When the run itself fails: something does not start, or a file can't be written. The folder is kept then.
@@ -55,7 +55,7 @@ pub async fn run(plan: &Plan, live: &mut Live) -> anyhow::Result<Report> {
     let mut rush = Rush::start(&stage.system, &campus, &stage.portals())?;
 
     let mut counters = Counters::default();
-    let broken_for = rage(plan, &mut stage, &mut rush, &mut counters, live).await?;
+    let broken_for = inject(plan, &mut stage, &mut rush, &mut counters, live).await?;
     stage.heal().await?;
     let healed = Instant::now();
     let mut report = Report::new(plan, broken_for);
@@ -67,7 +67,7 @@ pub async fn run(plan: &Plan, live: &mut Live) -> anyhow::Result<Report> {
     report.faults = stage.faults.clone();
     report.add_ended(&stage.ended);
     report.calls_failed = counters.calls_failed();
-    report.add_told(Told::read(&stage.system.logs()).context("the logs")?);
+    report.add_findings(Findings::read(&stage.system.logs()).context("the logs")?);
     report.length_s = begun.elapsed().as_secs_f64();
     if report.holds() {
         stage.system.keep_folder(false);
@@ -77,8 +77,8 @@ pub async fn run(plan: &Plan, live: &mut Live) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// Breaks things until the time is over.
-async fn rage(
+/// Injects faults until the time is over.
+async fn inject(
     plan: &Plan,
     stage: &mut Stage,
     rush: &mut Rush,
@@ -107,7 +107,7 @@ async fn rage(
     Ok(begun.elapsed())
 }
 
-/// Waits until every click has ended and every saga is finished, and tells what has not.
+/// Waits until every click has ended and every saga is finished, and reports those that have not.
 async fn follow_to_the_end(
     stage: &mut Stage,
     rush: &mut Rush,
@@ -169,7 +169,7 @@ fn prove(system: &System, report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The ids of some sagas that are like this.
+/// The ids of some sagas that match.
 fn sagas(system: &System, like: &str) -> anyhow::Result<Vec<String>> {
     let output = system.run(&["saga", "list", like, "--limit", "3", "--output", "json"]);
     let sagas: Value = serde_json::from_slice(&output.stdout)

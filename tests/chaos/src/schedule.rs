@@ -1,8 +1,8 @@
-//! What is broken next, and for how long: drawn from a seed, and from nothing else.
+//! The sequence of faults and their lengths, drawn from a seed only.
 //!
-//! Acts come as cards of a deck that holds each kind, shuffled again whenever it is through: so a run of one deck has
-//! met every kind of fault, and a longer one meets them in ever other orders. What a run does between the acts is up to
-//! the machine; the seed fixes what is done to it, not how it answers.
+//! The acts are cards of a deck that holds each kind and is shuffled again when it is used up. So a run of one deck has
+//! every kind of fault, and a longer one has them in ever new orders. The seed fixes the faults, and not the reaction
+//! of the machine to them.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const PAUSES_OF_ORCHESTRATORS: usize = 2;
 /// Further cards of network faults, besides one of each kind.
 const NETWORK_MORE: usize = 3;
 
-/// What there is to break.
+/// The targets of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     /// Processes that are services.
@@ -36,7 +36,7 @@ pub struct Shape {
     pub postgres: bool,
 }
 
-/// How fast things break, and for how long they stay broken. All in milliseconds.
+/// How fast faults follow each other, and how long they last. All in milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tempo {
     /// From one act to the next.
@@ -79,10 +79,10 @@ impl Tempo {
     }
 }
 
-/// Something is broken.
+/// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
-    /// SIGKILL, and a new start after `down`.
+    /// SIGKILL, and a restart after `down`.
     Kill {
         /// Which.
         process: Process,
@@ -125,7 +125,7 @@ pub enum Postgres {
     RestartFast,
     /// It crashes and recovers from its log.
     RestartImmediate,
-    /// It crashes, and again after this time, when everybody is just coming back.
+    /// It crashes, and again after this time, when clients are just reconnecting.
     RestartTwice(Duration),
     /// It takes no writes for this long, and closes every connection.
     ReadOnly(Duration),

@@ -1,4 +1,4 @@
-//! Signs of how the system fared: counters of its metrics over all restarts, and what its logs say.
+//! Signs of how the system behaved: counters of its metrics over all restarts, and findings in its logs.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -13,9 +13,9 @@ use crate::stage::Stage;
 
 /// Calls of the orchestrators that ended without an answer, by the service that was called.
 const CALL_FAILURES: &str = "matricula_call_failures_total{destination=\"";
-/// A process that does not tell its metrics at once tells them next time.
+/// A process that does not return its metrics at once is read again next time.
 const SCRAPE_TIMEOUT: Duration = Duration::from_millis(200);
-/// What an orchestrator says when it takes over sagas.
+/// The log message of an orchestrator that adopts sagas.
 const ADOPTED: &str = "adopted sagas of an instance that has ended";
 /// Panics that are spelled out; all are counted.
 const PANICS_SHOWN_MAX: usize = 5;
@@ -28,13 +28,13 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Asks the orchestrators that run. What a killed one counted since it was last asked is lost: the sums are lower
-    /// bounds.
+    /// Reads the metrics of the running orchestrators. Counts of a killed one since its last read are lost: the sums
+    /// are lower bounds.
     pub fn read(&mut self, stage: &Stage) {
         for name in stage.orchestrators() {
             let log = stage.system.log(name);
-            let told = log.iter().rev().find_map(|line| line.trim().strip_prefix("http://")?.split_once("/metrics"));
-            let Some(text) = told.and_then(|(address, _)| scrape(address.parse().ok()?)) else { continue };
+            let address = log.iter().rev().find_map(|line| line.trim().strip_prefix("http://")?.split_once("/metrics"));
+            let Some(text) = address.and_then(|(address, _)| scrape(address.parse().ok()?)) else { continue };
             for (destination, count) in failures(&text) {
                 self.add(name, destination, count);
             }
@@ -73,10 +73,10 @@ fn scrape(address: SocketAddr) -> Option<String> {
     Some(text)
 }
 
-/// What the logs say.
+/// The findings in the logs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Told {
-    /// Times that an orchestrator took over sagas of another, or of its own life before.
+pub struct Findings {
+    /// How often an orchestrator adopted sagas of another, or of its own earlier instance.
     pub takeovers: u64,
     /// Sagas taken over.
     pub sagas_adopted: u64,
@@ -86,19 +86,19 @@ pub struct Told {
     pub panics_shown: Vec<String>,
 }
 
-impl Told {
+impl Findings {
     /// Reads every log of a folder.
     ///
     /// # Errors
     /// When one can't be read.
     pub fn read(logs: &Path) -> std::io::Result<Self> {
-        let mut told = Self::default();
+        let mut findings = Self::default();
         for entry in logs.read_dir()?.flatten() {
             // A process that was killed may have been in the middle of a letter.
             let text = std::fs::read(entry.path())?;
-            String::from_utf8_lossy(&text).lines().for_each(|line| told.add(line));
+            String::from_utf8_lossy(&text).lines().for_each(|line| findings.add(line));
         }
-        Ok(told)
+        Ok(findings)
     }
 
     fn add(&mut self, line: &str) {
@@ -133,11 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn logs_tell_of_takeovers_and_panics() {
-        let mut told = Told::default();
-        told.add(r#"{"level":"INFO","fields":{"message":"adopted sagas of an instance that has ended","sagas":12}}"#);
-        told.add("thread 'main' panicked at src/main.rs:1:1:");
-        told.add("something else");
-        assert_eq!((told.takeovers, told.sagas_adopted, told.panics), (1, 12, 1));
+    fn logs_show_takeovers_and_panics() {
+        let mut findings = Findings::default();
+        findings
+            .add(r#"{"level":"INFO","fields":{"message":"adopted sagas of an instance that has ended","sagas":12}}"#);
+        findings.add("thread 'main' panicked at src/main.rs:1:1:");
+        findings.add("something else");
+        assert_eq!((findings.takeovers, findings.sagas_adopted, findings.panics), (1, 12, 1));
     }
 }

@@ -1,5 +1,5 @@
-//! The system that is broken: its processes, the proxies before them, its PostgreSQL server; what holds now and until
-//! when; and who starts again what has ended.
+//! The system under faults: its processes, the proxies before them, its PostgreSQL server; the current faults and their
+//! ends; and the restarts of ended processes.
 //!
 //! ```text
 //! rush ──► proxy ──► orchestrator ─┬─► proxy ──► seats
@@ -24,12 +24,12 @@ use crate::schedule::{Act, Postgres, Process, Shape, Tempo};
 const SERVICES: [&str; 5] = ["seats", "enrollments", "academics", "fees", "notifications"];
 /// The orchestrators: three replicas on PostgreSQL; SQLite belongs to one process.
 const ORCHESTRATORS: [&str; 3] = ["orchestrator", "orchestrator-2", "orchestrator-3"];
-/// A process that has ended by itself is started again after this, as whoever looks after processes would.
+/// A process that has ended by itself is restarted after this time, as a supervisor would do.
 const START_AGAIN: Duration = Duration::from_millis(300);
-/// What an orchestrator says that was given up while it was stopped.
+/// The log message of an orchestrator whose sagas were adopted while it was stopped.
 const FENCED: &str = "its sagas were given to another";
 
-/// The running system, and what is broken of it.
+/// The running system, and its current faults.
 pub struct Stage {
     /// The processes.
     pub system: System,
@@ -37,13 +37,13 @@ pub struct Stage {
     links: Vec<Link>,
     orchestrators: &'static [&'static str],
     start_at: HashMap<&'static str, Instant>,
-    /// Those among them that were not killed; why they ended is told when their last words are all there.
+    /// Processes among them that were not killed. The reason of their end is read when their output is complete.
     ended_alone: HashSet<&'static str>,
     resume_at: HashMap<&'static str, Instant>,
     postgres: Option<JoinHandle<()>>,
     /// Faults by kind.
     pub faults: BTreeMap<String, u64>,
-    /// Processes that ended without being killed, by why.
+    /// Processes that ended without being killed, by reason.
     pub ended: BTreeMap<String, u64>,
 }
 
@@ -54,10 +54,10 @@ struct Link {
 }
 
 impl Stage {
-    /// Starts everything, whole.
+    /// Starts all processes, without faults.
     ///
     /// # Errors
-    /// When no port is free for a proxy. What does not start panics, with its log.
+    /// When no port is free for a proxy. A process that does not start panics, with its log.
     pub async fn start(database: Backend, tempo: &Tempo) -> anyhow::Result<Self> {
         let lease_ttl_ms = tempo.lease_ttl_ms.to_string();
         let settings = [("orchestrator.runtime.lease_ttl_ms", lease_ttl_ms.as_str())];
@@ -102,7 +102,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Has an orchestrator reach the services through the proxies; the commands go on reaching them directly.
+    /// Makes an orchestrator reach the services through the proxies; the commands still reach them directly.
     fn send_through_proxies(&mut self, orchestrator: &'static str) {
         for link in &self.links[..SERVICES.len()] {
             let url = format!("http://{}", link.proxy.address());
@@ -112,7 +112,7 @@ impl Stage {
         self.system.restart(orchestrator);
     }
 
-    /// What there is to break.
+    /// The targets of faults.
     pub fn shape(&self) -> Shape {
         Shape {
             services: SERVICES.len(),
@@ -127,12 +127,12 @@ impl Stage {
         self.orchestrators
     }
 
-    /// Where clients find the orchestrators: through the proxies.
+    /// The clients' addresses of the orchestrators: the proxies.
     pub fn portals(&self) -> Vec<String> {
         self.links[SERVICES.len()..].iter().map(|link| format!("http://{}", link.proxy.address())).collect()
     }
 
-    /// Breaks something. What is broken already is left, and its neighbour taken.
+    /// Injects a fault. If the target has a fault already, its neighbour gets it.
     pub fn apply(&mut self, act: Act, now: Instant) {
         match act {
             Act::Kill { process, down } => {
@@ -208,7 +208,7 @@ impl Stage {
         }));
     }
 
-    /// Ends what has lasted long enough, and starts again what has ended.
+    /// Ends faults that have lasted long enough, and restarts ended processes.
     pub fn tick(&mut self, now: Instant) {
         for name in due(&mut self.start_at, now) {
             if self.ended_alone.remove(name) {
@@ -245,10 +245,10 @@ impl Stage {
         }
     }
 
-    /// Ends every fault, and starts everything; what has just ended by itself is started by the next ticks.
+    /// Ends every fault, and starts every process. A process that has just ended by itself is restarted by later ticks.
     ///
     /// # Errors
-    /// When the PostgreSQL server did not do what it was told.
+    /// When the PostgreSQL server did not start or stop.
     pub async fn heal(&mut self) -> anyhow::Result<()> {
         if let Some(task) = self.postgres.take() {
             task.await.context("the PostgreSQL server did not restart or change its mode")?;
@@ -272,7 +272,7 @@ async fn restart(cluster: Arc<Cluster>, mode: Mode) {
     restarting.await.expect("the server restarts");
 }
 
-/// Takes out those whose moment has come.
+/// Takes out the items whose moment has come.
 fn due(moments: &mut HashMap<&'static str, Instant>, now: Instant) -> Vec<&'static str> {
     let due: Vec<&'static str> = moments.iter().filter(|(_, moment)| **moment <= now).map(|(name, _)| *name).collect();
     for name in &due {

@@ -1,5 +1,5 @@
-//! Clicks of students: one that waits for its outcome, and a client that knows several orchestrators, as portals do: it asks the next one when one is away, comes back when it is
-//! told to, and keeps what it was told on the way.
+//! Clicks of students. One client waits for its outcome. The other has the addresses of several orchestrators, as
+//! portals do: it calls the next one when one is away, comes back at the given time, and records the errors on the way.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,18 +14,18 @@ use tonic_types::StatusExt as _;
 
 use crate::PATIENCE;
 
-/// Pause after an answer that asks for none: a connection that was refused.
+/// Pause after an error without a time to come back, such as a refused connection.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How long past its wait an answer may take before the client asks another: the contract's deadline.
+/// How long past its wait an answer may take before the client calls another orchestrator: the contract's deadline.
 const ANSWER_MARGIN: Duration = Duration::from_secs(30);
 
-/// The orchestrators that a client knows.
+/// The orchestrators of a client.
 pub struct Portals {
     channels: Vec<Channel>,
     next: AtomicUsize,
 }
 
-/// How a click ended, and what it was told on the way.
+/// The end of a click, and the errors on the way.
 #[derive(Debug)]
 pub struct Followed {
     /// The decided registration, or the error that no other attempt would mend.
@@ -34,7 +34,7 @@ pub struct Followed {
     pub setbacks: Vec<(Status, Duration)>,
     /// From the first attempt to the end.
     pub took: Duration,
-    /// What the last attempt took.
+    /// The duration of the last attempt.
     pub last_took: Duration,
 }
 
@@ -47,7 +47,7 @@ impl Followed {
 }
 
 impl Portals {
-    /// Knows these addresses, and connects when it first asks.
+    /// A client of these addresses, which connects at its first call.
     pub fn at<'a>(addresses: impl IntoIterator<Item = &'a str>) -> Self {
         let channel = |address: &str| matricula_kit::connect::lazily(&format!("http://{address}")).expect("a URL");
         Self { channels: addresses.into_iter().map(channel).collect(), next: AtomicUsize::new(0) }
@@ -63,7 +63,7 @@ impl Portals {
         self.channels[portal % self.channels.len()].clone()
     }
 
-    /// Sends the click, first to this one, until it is decided, an error is no retryable one, or patience has run out.
+    /// Sends the click, first to this one, until it is decided, an error is not retryable, or the time is over.
     pub async fn follow(&self, first: usize, request: SubmitRegistrationRequest) -> Followed {
         let started = Instant::now();
         let mut setbacks = Vec::new();
@@ -80,7 +80,7 @@ impl Portals {
                     return ended(Err(status), setbacks);
                 }
                 Err(status) => {
-                    // One that is full takes it later; one that is away leaves it to another.
+                    // A full orchestrator gets it again later; an unavailable one is replaced by another.
                     portal += usize::from(status.code() != Code::ResourceExhausted);
                     tokio::time::sleep(retry_delay(&status).unwrap_or(PAUSE)).await;
                     setbacks.push((status, last_took));
@@ -99,13 +99,13 @@ impl Portals {
     }
 }
 
-/// Whether the contract tells a client to send the same again. A connection that was lost is UNAVAILABLE for gRPC; this
-/// client library says CANCELLED for a call that was still waiting to be sent when the server closed it.
+/// Whether the contract lets a client send the same again. For gRPC a lost connection is UNAVAILABLE. This client
+/// library reports CANCELLED for a call that was still waiting to be sent when the server closed the connection.
 pub fn is_retryable(status: &Status) -> bool {
     is_of_connection(status) || matches!(status.code(), Code::Unavailable | Code::ResourceExhausted)
 }
 
-/// Whether the client made the error itself, because it has no connection: no server has said anything.
+/// Whether the client made the error itself, because it has no connection: no server has answered.
 pub fn is_of_connection(status: &Status) -> bool {
     std::error::Error::source(status).is_some_and(|source| source.is::<tonic::transport::Error>())
 }

@@ -1,5 +1,5 @@
-//! A wrong clock for one process, from libfaketime: whatever asks the operating system for the time gets the wrong one,
-//! libraries too, and the program needs no setting for it.
+//! A wrong clock for one process, from libfaketime: every query of the operating system's time gets the wrong one, also
+//! in libraries, and the program needs no setting for it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +8,8 @@ const LIBRARY: &str = "libfaketimeMT.so.1";
 /// Where distributions put its folder `faketime`; Debian has one folder more, a platform.
 const PLACES: [&str; 4] = ["/usr/lib", "/usr/lib64", "/usr/local/lib", "/lib"];
 
-/// Variables that put a process's wall clock ahead by so many seconds, or behind; `None` where libfaketime is not
-/// installed. Its other clocks, by which it waits, stay right.
+/// Variables that set a process's wall clock ahead by this many seconds, or behind; `None` if libfaketime is not
+/// installed. Its other clocks, with which it waits, stay right.
 pub fn wrong_clock(ahead_s: i64) -> Option<Vec<(&'static str, String)>> {
     let library = PLACES.iter().find_map(|place| find(Path::new(place)))?;
     let offset = format!("{}{}s", if ahead_s < 0 { "-" } else { "+" }, ahead_s.unsigned_abs());

@@ -1,5 +1,5 @@
-//! A PostgreSQL server of the test's own, to be restarted, made read-only or stopped under a running system. It ends
-//! with the test, whatever happens.
+//! A PostgreSQL server for one test, which can restart it, stop it or make it read-only under a running system. It ends
+//! with the test, even if the test fails.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,9 @@ use matricula_postgres::Mode;
 use crate::PATIENCE;
 
 const IS_READ_ONLY: &str = "SELECT current_setting('default_transaction_read_only') AS value";
-/// Every connection but the one that asks.
+/// Every connection except the one that runs the query.
 const TERMINATE: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
-/// Time between two looks at a server that is changing.
+/// Time between two checks of a server that is changing.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A running server.
@@ -27,14 +27,14 @@ impl Cluster {
     /// When the server's binaries are not here, or when it does not start.
     pub fn start() -> Self {
         let started = Self::durable();
-        // The server is killed, the machine is not: what was written is there without a sync. A start after a kill would
-        // sync every file of every database first.
+        // The server is killed, but the machine is not: everything written survives without a sync. A start after a
+        // kill would first sync every file of every database.
         started.set("fsync", "off");
         started.cluster.reload().expect("the server reads its settings");
         started
     }
 
-    /// The same, with a server that syncs what it commits: for measurements, and for what they are compared with.
+    /// The same, with a server that syncs its commits: for measurements.
     ///
     /// # Panics
     /// When the server's binaries are not here, or when it does not start.
@@ -46,7 +46,7 @@ impl Cluster {
         Self { cluster, url }
     }
 
-    /// The same, to be reached by its Unix socket.
+    /// The same, reached through its Unix socket.
     pub fn by_socket(self) -> Self {
         Self { url: self.cluster.socket_url(), ..self }
     }
@@ -56,7 +56,7 @@ impl Cluster {
         &self.url
     }
 
-    /// The operating system's number of the server; its children serve the connections.
+    /// The server's process id; its children serve the connections.
     pub fn pid(&self) -> u32 {
         self.cluster.pid().expect("a running server tells its number")
     }
@@ -90,8 +90,8 @@ impl Cluster {
         self.cluster.set(name, value).expect("the settings can be written");
     }
 
-    /// Makes the server refuse every write, as a primary that has become a standby, or take them again. Every connection
-    /// is closed, as in a switchover.
+    /// Makes the server refuse every write, as a primary that has become a standby, or accept writes again. Every
+    /// connection is closed, as in a switchover.
     pub async fn set_read_only(&self, read_only: bool) {
         let value = if read_only { "on" } else { "off" };
         self.set("default_transaction_read_only", value);
@@ -110,7 +110,7 @@ impl Cluster {
         }
     }
 
-    /// Closes every connection of everybody.
+    /// Closes every connection of every client.
     pub async fn cut_connections(&self) {
         let admin = self.admin().await;
         admin.fetch(TERMINATE, Args::new()).await.expect("connections can be closed");

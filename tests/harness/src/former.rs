@@ -1,4 +1,4 @@
-//! Databases as a build of before has left them: its migrations, and the rows that it wrote.
+//! Databases as an earlier build has left them: its migrations, and the rows that it wrote.
 
 use matricula_kit::database::Migrator;
 use matricula_kit::time;
@@ -16,7 +16,7 @@ static FEES: Migrator = sqlx::migrate!("../../services/fees/migrations");
 static NOTIFICATIONS: Migrator = sqlx::migrate!("../../services/notifications/migrations");
 static ORCHESTRATOR: Migrator = sqlx::migrate!("../../orchestrator/runtime/migrations");
 
-/// What a build of before has left of one role.
+/// The migrations and rows of one role of an earlier build.
 pub struct Former {
     /// The last of its migrations that are the role's own.
     pub last_migration: i64,
@@ -24,11 +24,11 @@ pub struct Former {
     pub rows: &'static str,
 }
 
-/// The last of the kit's migrations that the build of before knew.
+/// The last of the kit's migrations in that build.
 const KIT_LAST: i64 = 2;
 
 impl System {
-    /// Six processes on the databases of a build of before, in the order of [`ROLES`].
+    /// Six processes on the databases of an earlier build, in the order of [`ROLES`].
     pub async fn separate_on_former(backend: Backend, former: &[Former; 6]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let now_ms = time::now().0;
@@ -63,7 +63,7 @@ fn migrations(role: &str, last: i64) -> Migrator {
     Migrator::with_migrations(kit.chain(own).cloned().collect())
 }
 
-/// The rows with the times that are meant.
+/// The rows with real times in place of the placeholders.
 fn at(rows: &str, now_ms: i64) -> String {
     let mut parts = rows.split("{ms:");
     let mut text = parts.next().unwrap_or_default().to_owned();

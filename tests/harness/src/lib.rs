@@ -1,4 +1,4 @@
-//! Starts the real binary in a folder of its own on reserved ports, and ends it whatever happens to the test.
+//! Starts the real binary in a folder of its own on reserved ports, and ends it even if the test fails.
 //!
 //! A process is named by its role; further orchestrators on the same database have names of their own.
 
@@ -32,20 +32,20 @@ pub use metrics::Metrics;
 pub use process::{cpu, cpu_of_server, memory_mib, peak_memory_mib};
 pub use sql::Sql;
 
-/// The binary under test: what cargo has built beside the test that runs.
+/// The binary under test, which cargo has built beside the running test.
 static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
     let test = std::env::current_exe().expect("a running program has a path");
     let name = format!("matricula{}", std::env::consts::EXE_SUFFIX);
     let beside = test.ancestors().skip(1).take(2).map(|folder| folder.join(&name)).find(|path| path.is_file());
     beside.unwrap_or_else(|| panic!("there is no {name} beside {}: build the package matricula", test.display()))
 });
-/// Longest wait for something that must happen: a bound for a broken build, not a time that a test depends on.
+/// Longest wait for an event that must happen. It limits a broken build; no test depends on its length.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How often a fact is looked for that nobody tells.
+/// Between two checks of a fact without a notification.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Where a process listens that is told to find a port itself: it may be another one after each start.
+/// The address of a process that finds a port itself: it may differ after each start.
 const ANY_PORT: &str = "127.0.0.1:0";
 
 /// The six roles, in the order in which they are started.
@@ -54,12 +54,12 @@ pub const ROLES: [&str; 6] = ["seats", "enrollments", "academics", "fees", "noti
 /// A running system.
 pub struct System {
     folder: tempfile::TempDir,
-    /// Processes by what they serve; "up" serves everything.
+    /// Processes by role; "up" serves all roles.
     processes: HashMap<&'static str, Process>,
     /// Ports of gRPC by process, the same after a restart.
     ports: HashMap<&'static str, Port>,
     settings: Vec<(String, String)>,
-    /// Variables of the environment of all processes that are no settings.
+    /// Environment variables of all processes that are no settings.
     environment: Vec<(String, String)>,
 }
 
@@ -71,9 +71,9 @@ struct Port {
 struct Process {
     child: Child,
     arguments: Vec<String>,
-    /// What it is started with beside the settings of all.
+    /// Its arguments and settings beside those of all processes.
     own_settings: Vec<(String, String)>,
-    /// Variables of its environment that are no settings.
+    /// Its environment variables that are no settings.
     environment: Vec<(String, String)>,
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -94,7 +94,7 @@ impl System {
         Self::up_in(arguments, settings, &[])
     }
 
-    /// The same, with variables in its environment that are no settings.
+    /// The same, with environment variables that are no settings.
     pub fn up_in(arguments: &[&str], settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
         let mut system = Self::new(settings);
         system.environment = own(environment);
@@ -112,7 +112,7 @@ impl System {
         Self::separate_in(backend, settings, &[]).await
     }
 
-    /// The same, with variables in the environment of each that are no settings.
+    /// The same, with environment variables of each process that are no settings.
     pub async fn separate_in(backend: Backend, settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
         let mut system = Self::new(settings);
         system.environment = own(environment);
@@ -126,7 +126,7 @@ impl System {
         system
     }
 
-    /// The same, on a PostgreSQL server of the test's own, which it may break.
+    /// The same, on a PostgreSQL server for this test, which may break it.
     pub async fn on_cluster(cluster: &Cluster, settings: &[(&str, &str)]) -> Self {
         let mut system = Self::new(settings);
         for role in ROLES {
@@ -142,7 +142,7 @@ impl System {
         Self::on_databases_in(tempfile::tempdir().expect("a temporary folder"), urls, settings)
     }
 
-    /// The same, in a folder that is there.
+    /// The same, in an existing folder.
     fn on_databases_in(folder: tempfile::TempDir, urls: [String; 6], settings: &[(&str, &str)]) -> Self {
         let mut system = Self::in_folder(folder, settings);
         for (role, url) in ROLES.iter().zip(&urls) {
@@ -160,12 +160,12 @@ impl System {
         }
     }
 
-    /// Starts one more orchestrator on the database of the first; the commands go on talking to the first.
+    /// Starts one more orchestrator on the database of the first; the commands still call the first.
     pub fn add_orchestrator(&mut self, name: &'static str) {
         self.add_orchestrator_in(name, &[]);
     }
 
-    /// The same, with variables in its environment that are no settings.
+    /// The same, with environment variables that are no settings.
     pub fn add_orchestrator_in(&mut self, name: &'static str, environment: &[(&str, &str)]) {
         let address = self.reserve(name);
         let ports = [("orchestrator.listen", address.as_str()), ("orchestrator.http_listen", ANY_PORT)];
@@ -187,7 +187,7 @@ impl System {
         self.folder.path()
     }
 
-    /// Keeps the folder when the system ends; else it is removed.
+    /// Keeps the folder when the system ends; otherwise it is removed.
     pub fn keep_folder(&mut self, keep: bool) {
         self.folder.disable_cleanup(keep);
     }
@@ -214,7 +214,7 @@ impl System {
         command
     }
 
-    /// Reserves the port of a role, and tells all processes where the role will be.
+    /// Reserves the port of a role, and gives its address to all processes.
     fn place(&mut self, role: &'static str) {
         let address = self.reserve(role);
         self.set(&format!("{role}.listen"), &address);
@@ -242,7 +242,7 @@ impl System {
     ) {
         let said = self.launch(name, arguments, own_settings, environment);
         let log = self.processes[name].log.clone();
-        // The last address that is printed: of the orchestrator in `up`, of the role itself else.
+        // The last printed address: that of the orchestrator in `up`, otherwise that of the role itself.
         let awaited = ROLES.into_iter().find(|role| *role == name).unwrap_or("orchestrator");
         let is_served = |line: String| line.split_once(" gRPC ").is_some_and(|(role, _)| role.trim() == awaited);
         loop {
@@ -255,7 +255,7 @@ impl System {
         }
     }
 
-    /// Starts a process; what it says to stderr comes line by line.
+    /// Starts a process and reads its stderr line by line.
     fn launch(
         &mut self,
         name: &'static str,
@@ -291,12 +291,12 @@ impl System {
         file.expect("the folder is ours")
     }
 
-    /// Where each process has a file of all that it has said, over all its starts.
+    /// The folder with a file of each process's whole output, over all its starts.
     pub fn logs(&self) -> PathBuf {
         self.folder.path().join("logs")
     }
 
-    /// Ends a process with SIGKILL, in the middle of whatever it does.
+    /// Ends a process with SIGKILL, whatever it is doing.
     pub fn kill(&mut self, name: &'static str) {
         let process = self.processes.get_mut(name).expect("it was started");
         process.child.kill().expect("it can be killed");
@@ -309,7 +309,7 @@ impl System {
         self.start(name, process.arguments, process.own_settings, process.environment);
     }
 
-    /// The same, without waiting until it serves: it may end at once, because what it needs is away.
+    /// The same, without waiting until it serves: it may end at once, because something that it needs is away.
     pub fn relaunch(&mut self, name: &'static str) {
         let process = self.processes.remove(name).expect("it was started");
         self.launch(name, process.arguments, process.own_settings, process.environment);
@@ -326,35 +326,35 @@ impl System {
         self.signal(name, "-STOP");
     }
 
-    /// Lets a paused process go on.
+    /// Continues a stopped process.
     pub fn resume(&self, name: &'static str) {
         self.signal(name, "-CONT");
     }
 
-    /// Sends a signal, such as `-TERM`, and does not wait for what comes of it.
+    /// Sends a signal, such as `-TERM`, and does not wait for its effect.
     pub fn signal(&self, name: &'static str, signal: &str) {
         let process = self.processes.get(name).expect("it was started");
         let sent = Command::new("kill").arg(signal).arg(process.child.id().to_string()).status();
         assert!(sent.expect("kill runs").success(), "{name} does not run any more");
     }
 
-    /// What a process has written to stderr since it was last started.
+    /// The stderr of a process since its last start.
     pub fn log(&self, name: &'static str) -> Vec<String> {
         self.processes[name].log.lock().expect("no panic holds it").clone()
     }
 
-    /// The operating system's number of a process.
+    /// The process id of a process.
     pub fn pid(&self, name: &'static str) -> u32 {
         self.processes[name].child.id()
     }
 
-    /// Where a process serves `/metrics`, which is told just after its gRPC address.
+    /// The address of a process's `/metrics`, which it prints just after its gRPC address.
     pub fn http_address(&self, name: &'static str) -> String {
         let give_up_at = Instant::now() + PATIENCE;
         loop {
             let log = self.log(name);
-            let told = log.iter().find_map(|line| line.trim().strip_prefix("http://")?.split_once("/metrics"));
-            if let Some((address, _)) = told {
+            let printed = log.iter().find_map(|line| line.trim().strip_prefix("http://")?.split_once("/metrics"));
+            if let Some((address, _)) = printed {
                 return address.to_owned();
             }
             assert!(Instant::now() < give_up_at, "{name} serves no HTTP:\n{}", log.join("\n"));
@@ -380,13 +380,13 @@ impl System {
         self.set("client.orchestrator_url", &format!("http://{}", self.ports[name].address));
     }
 
-    /// Asks a process to end with SIGTERM, and returns its exit code.
+    /// Ends a process with SIGTERM, and returns its exit code.
     pub fn terminate(&mut self, name: &'static str) -> Option<i32> {
         self.signal(name, "-TERM");
         self.ended(name)
     }
 
-    /// A command of the binary that finds the system, to be run as the test wants it.
+    /// A command of the binary that has the system's addresses, for the test to run.
     pub fn matricula(&self) -> Command {
         self.command()
     }
@@ -411,7 +411,7 @@ impl System {
         stdout
     }
 
-    /// Starts a command and leaves it running.
+    /// Starts a command and does not wait for its end.
     pub fn spawn(&self, arguments: &[&str]) -> Child {
         let mut command = self.command();
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -427,7 +427,7 @@ impl System {
         folder
     }
 
-    /// The audit must find every invariant kept.
+    /// The audit must be clean.
     #[track_caller]
     pub fn audit(&self) {
         self.done(&["audit"]);
@@ -440,7 +440,7 @@ impl System {
         set.unwrap_or_else(|| format!("sqlite:{}/matricula-data/{role}.db", self.folder.path().display()))
     }
 
-    /// Where a process serves gRPC.
+    /// The gRPC address of a process.
     pub fn address(&self, name: &str) -> &str {
         &self.ports[name].address
     }

@@ -1,11 +1,11 @@
-//! What a process says of itself at `/metrics`.
+//! The metrics of a process at `/metrics`.
 
 use std::collections::BTreeMap;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// The samples of one look: a name may come several times, with other labels.
+/// The samples of one read: a name may occur several times, with different labels.
 #[derive(Debug)]
 pub struct Metrics(Vec<Sample>);
 
@@ -18,7 +18,7 @@ struct Sample {
 }
 
 impl Metrics {
-    /// Asks the process that serves HTTP there.
+    /// Reads the metrics of the process at this HTTP address.
     ///
     /// # Errors
     /// When it does not answer.

@@ -1,8 +1,8 @@
-//! What the operating system says of a process: the CPU that it has used, and the memory.
+//! The CPU time and the memory of a process, from the operating system.
 
 use std::time::Duration;
 
-/// Ticks of the kernel's accounting in a second; Linux tells programs no other number.
+/// Ticks of the kernel's accounting in a second; Linux uses this number for all programs.
 const TICKS_PER_S: u64 = 100;
 
 /// A line of `/proc/PID/stat`.
@@ -38,7 +38,7 @@ pub fn cpu(pid: u32) -> Duration {
     of_ticks(Stat::read(&pid.to_string()).expect("the process lives, on Linux").own_ticks)
 }
 
-/// The CPU that a server with a process a connection has used, with all those processes, ended or not.
+/// The CPU that a server with a process for each connection has used, with all those processes, ended or not.
 ///
 /// # Panics
 /// When it does not run.
@@ -49,7 +49,7 @@ pub fn cpu_of_server(pid: u32) -> Duration {
     of_ticks(server.own_ticks + server.children_ticks + children.map(|child| child.own_ticks).sum::<u64>())
 }
 
-/// The memory that a process has in RAM now, in MiB.
+/// The memory of a process now, in MiB.
 ///
 /// # Panics
 /// When it does not run.
@@ -57,7 +57,7 @@ pub fn memory_mib(pid: u32) -> u64 {
     status_mib(pid, "VmRSS:")
 }
 
-/// The most memory that a process has had in RAM, in MiB.
+/// The peak memory of a process, in MiB.
 ///
 /// # Panics
 /// When it does not run.
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn who_works_uses_cpu() {
+    fn a_busy_process_uses_cpu() {
         let me = std::process::id();
         let (before, started) = (cpu(me), std::time::Instant::now());
         while cpu(me) <= before {

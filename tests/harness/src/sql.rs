@@ -1,4 +1,4 @@
-//! A hand in a process's database, beside the process: to look, to lock, to corrupt.
+//! Direct access to a process's database, beside the process: to read, to lock, to corrupt.
 
 use matricula_kit::database::{Migrator, Row};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _, SqliteConnection};
@@ -12,7 +12,7 @@ pub enum Sql {
 }
 
 impl Sql {
-    /// Connects, or says why not.
+    /// Connects, or returns the error.
     pub async fn try_open(url: &str) -> Result<Self, sqlx::Error> {
         Ok(if url.starts_with("sqlite:") {
             Self::Sqlite(SqliteConnection::connect(url).await?)
@@ -54,7 +54,7 @@ impl Sql {
         done.expect("the migrations are good");
     }
 
-    /// The rows that a query answers.
+    /// The rows that a query returns.
     ///
     /// # Panics
     /// When the database refuses.
@@ -72,10 +72,10 @@ impl Sql {
         answer.unwrap_or_else(|error| panic!("{query}: {error}"))
     }
 
-    /// The number that a query answers.
+    /// The number that a query returns.
     ///
     /// # Panics
-    /// When it does not answer one.
+    /// When it does not return one.
     pub async fn number(&mut self, query: &str) -> i64 {
         let asked = sqlx::raw_sql(AssertSqlSafe(query.to_owned()));
         let answer = match self {

@@ -1,4 +1,4 @@
-//! The whole table: every way, under every load, on as many sections; then what a lapsed lock does.
+//! The whole table: every design with every number of clients and sections; then the effect of a lapsed lock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,30 +8,30 @@ use matricula_kit::id::SectionId;
 
 use crate::cell::{self, Load, Seen};
 use crate::cpu::{self, Meters};
+use crate::designs::{self, Kind, Place};
 use crate::lapse;
 use crate::redis_server::RedisServer;
 use crate::report::{Cell, Report};
 use crate::store;
-use crate::ways::{self, Kind, Place};
 
-/// Before each window: connections are opened, statements prepared, pages in memory. A tenth of it.
+/// The warm-up before each window, a tenth of it: connections are opened, statements prepared, pages loaded.
 const WARM_UP_PART: u32 = 10;
 
-/// What is measured.
+/// The specification of a run.
 #[derive(Debug, Clone)]
 pub struct Spec {
-    /// Sections that the clients ask for, a table each.
+    /// Sections in which the clients request seats, a table each.
     pub sections: Vec<usize>,
     /// Clients at once, a block of the table each.
     pub clients: Vec<usize>,
     /// Seats in each section.
     pub capacity: i32,
-    /// Connections to PostgreSQL of a way that has one a request.
+    /// Connections to PostgreSQL of a design with a connection for each request.
     pub connections: u32,
     /// How long each cell is measured.
     pub window: Duration,
-    /// What each client asks at least.
-    pub asks_min: usize,
+    /// The minimum of requests of each client.
+    pub requests_min: usize,
     /// How often each case of a lapsed lock is played; 0: not at all.
     pub lapses: usize,
 }
@@ -40,17 +40,17 @@ pub struct Spec {
 pub struct Bench {
     /// URL of the PostgreSQL server, without a database.
     pub postgres: String,
-    /// Whether that server is ours alone, so that it may be told to write down what it has.
+    /// Whether that server is for this run only, so that a checkpoint may be requested.
     pub postgres_is_ours: bool,
-    /// The Redis server; without it one way is left out.
+    /// The Redis server; without it one design is left out.
     pub redis: Option<RedisServer>,
 }
 
 impl Bench {
-    /// Measures. Talks to stderr, a line a cell.
+    /// Measures. Prints a line for each cell to stderr.
     pub async fn run(&self, spec: &Spec) -> anyhow::Result<Report> {
         let url = Database::create_on(&self.postgres).await.expect("a new database");
-        let pool = ways::pool(&url, 1).await?;
+        let pool = designs::pool(&url, 1).await?;
         let settings = store::settings(&pool).await?;
         let postmaster = cpu::postmaster_of(store::backend_pid(&pool).await?);
         let meters = Meters { postmaster, redis: self.redis.as_ref().map(RedisServer::pid) };
@@ -88,11 +88,12 @@ impl Bench {
         let ids: Arc<[SectionId]> = ids.collect::<Result<Vec<_>, _>>()?.into();
         let (capacity, connections) = (spec.capacity, spec.connections);
         let place = Place { url: &url, sections: &ids, capacity, connections, redis: self.redis.as_ref() };
-        let way = kind.open(&place).await?;
-        let load = Load { clients, warm_up: spec.window / WARM_UP_PART, window: spec.window, asks_min: spec.asks_min };
-        let seen: Seen = cell::run(&way, &ids, load, meters).await?;
-        way.close().await;
-        let pool = ways::pool(&url, 1).await?;
+        let design = kind.open(&place).await?;
+        let load =
+            Load { clients, warm_up: spec.window / WARM_UP_PART, window: spec.window, requests_min: spec.requests_min };
+        let seen: Seen = cell::run(&design, &ids, load, meters).await?;
+        design.close().await;
+        let pool = designs::pool(&url, 1).await?;
         let tally = store::tally(&pool).await?;
         pool.close().await;
         Ok(Cell::new(kind, sections, clients, spec.window, &seen, tally))

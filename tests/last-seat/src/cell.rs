@@ -1,7 +1,8 @@
-//! One cell of the table: so many clients ask for seats at once, for so long, by one way.
+//! One cell of the table: a number of clients that request seats at once, for some time, with one design.
 //!
-//! A client asks again as soon as it is answered. What is decided within the window counts for the rate and the CPU; the
-//! times are of all that was asked within it, however late the answer came, so that no slow one is left out.
+//! A client sends the next request as soon as it is answered. Decisions within the window count for the rate and the
+//! CPU. The times are of all requests that were sent within it, however late the answer came, so that no slow one is
+//! left out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,53 +13,60 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use crate::cpu::{Cpu, Meters};
-use crate::ways::{Ask, Asked, Decision, Way};
+use crate::designs::{Decided, Decision, Design, SeatRequest};
 
-/// How a cell is loaded.
+/// The load of a cell.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
     /// Clients at once.
     pub clients: usize,
     /// Before the window.
     pub warm_up: Duration,
-    /// What is measured.
+    /// The measured window.
     pub window: Duration,
-    /// What each client asks at least, even when the window is over.
-    pub asks_min: usize,
+    /// The minimum of requests of each client, even when the window is over.
+    pub requests_min: usize,
 }
 
-/// What the clients have seen.
+/// The results of the clients.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// Decided within the window.
     pub decided: u64,
-    /// Attempts beyond the first, of what was decided or given up within the window.
+    /// Attempts beyond the first, of requests that ended within the window.
     pub retries: u64,
     /// Granted, before and after the window too.
     pub granted: u64,
     /// Given up, before and after the window too.
     pub gave_up: u64,
-    /// From ask to decision, sorted.
+    /// From request to decision, sorted.
     pub latencies: Vec<Duration>,
-    /// Used within the window.
+    /// CPU within the window.
     pub cpu: Cpu,
 }
 
 struct Sample {
-    asked_at: Instant,
+    sent_at: Instant,
     decided_at: Instant,
-    asked: Asked,
+    decided: Decided,
 }
 
-/// Runs the cell. Returns when every ask is answered.
-pub async fn run(way: &Arc<dyn Way>, sections: &Arc<[SectionId]>, load: Load, meters: &Meters) -> anyhow::Result<Seen> {
+/// Runs the cell. Returns when every request is answered.
+pub async fn run(
+    design: &Arc<dyn Design>,
+    sections: &Arc<[SectionId]>,
+    load: Load,
+    meters: &Meters,
+) -> anyhow::Result<Seen> {
     let starts_at = Instant::now() + load.warm_up;
     let ends_at = starts_at + load.window;
     let mut clients = JoinSet::new();
     for client in 0..load.clients {
-        let (way, sections) = (way.clone(), sections.clone());
+        let (design, sections) = (design.clone(), sections.clone());
         let student = StudentId::try_new(format!("S{client:06}"))?;
-        clients.spawn(async move { asks(way.as_ref(), &sections, &student, ends_at, load.asks_min).await });
+        clients.spawn(
+            async move { send_requests(design.as_ref(), &sections, &student, ends_at, load.requests_min).await },
+        );
     }
     sleep_until(starts_at.into()).await;
     let before = meters.read();
@@ -73,39 +81,39 @@ pub async fn run(way: &Arc<dyn Way>, sections: &Arc<[SectionId]>, load: Load, me
     Ok(seen)
 }
 
-async fn asks(
-    way: &dyn Way,
+async fn send_requests(
+    design: &dyn Design,
     sections: &[SectionId],
     student: &StudentId,
     ends_at: Instant,
-    asks_min: usize,
+    requests_min: usize,
 ) -> anyhow::Result<Vec<Sample>> {
     let mut samples = Vec::new();
-    while samples.len() < asks_min || Instant::now() < ends_at {
+    while samples.len() < requests_min || Instant::now() < ends_at {
         let section = &sections[rand::random_range(0..sections.len())];
-        let ask = Ask::new(student.clone(), section.clone());
-        let asked_at = Instant::now();
-        let asked = way.ask(&ask).await?;
-        samples.push(Sample { asked_at, decided_at: Instant::now(), asked });
+        let request = SeatRequest::new(student.clone(), section.clone());
+        let sent_at = Instant::now();
+        let decided = design.request(&request).await?;
+        samples.push(Sample { sent_at, decided_at: Instant::now(), decided });
     }
     Ok(samples)
 }
 
 impl Seen {
     fn add(&mut self, sample: &Sample, starts_at: Instant, ends_at: Instant) {
-        let gave_up = sample.asked.decision == Decision::GaveUp;
-        self.granted += u64::from(sample.asked.decision == Decision::Granted);
+        let gave_up = sample.decided.decision == Decision::GaveUp;
+        self.granted += u64::from(sample.decided.decision == Decision::Granted);
         self.gave_up += u64::from(gave_up);
         if (starts_at..ends_at).contains(&sample.decided_at) {
             self.decided += u64::from(!gave_up);
-            self.retries += u64::from(sample.asked.retries);
+            self.retries += u64::from(sample.decided.retries);
         }
-        if !gave_up && (starts_at..ends_at).contains(&sample.asked_at) {
-            self.latencies.push(sample.decided_at - sample.asked_at);
+        if !gave_up && (starts_at..ends_at).contains(&sample.sent_at) {
+            self.latencies.push(sample.decided_at - sample.sent_at);
         }
     }
 
-    /// The latency that so many percent do not exceed; zero when there are none.
+    /// The latency that this percentage of requests does not exceed; zero if there are none.
     pub fn latency(&self, percent: usize) -> Duration {
         let rank = (self.latencies.len() * percent).div_ceil(100);
         self.latencies.get(rank.saturating_sub(1)).copied().unwrap_or_default()
@@ -117,13 +125,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_window_counts_for_the_rate_and_all_that_was_asked_in_it_for_the_times() {
+    fn the_rate_counts_decisions_and_the_times_count_requests_of_the_window() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut seen = Seen::default();
-        let mut add = |asked_at, decided_at, decision| {
-            let asked = Asked { decision, retries: 1 };
-            seen.add(&Sample { asked_at: at(asked_at), decided_at: at(decided_at), asked }, at(10), at(20));
+        let mut add = |sent_at, decided_at, decision| {
+            let decided = Decided { decision, retries: 1 };
+            seen.add(&Sample { sent_at: at(sent_at), decided_at: at(decided_at), decided }, at(10), at(20));
         };
         add(0, 5, Decision::Granted);
         add(5, 12, Decision::Granted);

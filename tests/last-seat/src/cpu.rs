@@ -1,9 +1,9 @@
-//! CPU time of this process, of a PostgreSQL server with all its processes, and of a Redis server. Linux tells it.
+//! CPU time of this process, of a PostgreSQL server with all its processes, and of a Redis server, as Linux reports it.
 
-/// What the kernel counts CPU time in, a second: fixed for programs, whatever the kernel itself uses.
+/// Units of CPU time in a second: fixed for programs, whatever the kernel itself uses.
 const TICKS_PER_S: u64 = 100;
 
-/// Whose time is read.
+/// The processes whose time is read.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Meters {
     /// The first process of the PostgreSQL server; `None` when it is on another machine.
@@ -12,7 +12,7 @@ pub struct Meters {
     pub redis: Option<u32>,
 }
 
-/// Microseconds of CPU, since each process began or between two looks. `None`: nobody tells.
+/// Microseconds of CPU, since the start of each process or between two reads. `None`: not available.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cpu {
     /// This process: the clients and, with one writer, the writer.
@@ -23,7 +23,7 @@ pub struct Cpu {
     pub redis_us: Option<u64>,
 }
 
-/// What `/proc/PID/stat` says.
+/// The times in `/proc/PID/stat`.
 struct Stat {
     parent: u32,
     own_us: u64,
@@ -32,7 +32,7 @@ struct Stat {
 }
 
 impl Meters {
-    /// Reads the meters.
+    /// Reads the times.
     pub fn read(&self) -> Cpu {
         Cpu {
             client_us: stat("self").map(|stat| stat.own_us),
@@ -43,7 +43,7 @@ impl Meters {
 }
 
 impl Cpu {
-    /// What was used since an earlier look.
+    /// The time since an earlier read.
     pub fn since(&self, earlier: &Self) -> Self {
         let used = |now: Option<u64>, then: Option<u64>| Some(now?.saturating_sub(then?));
         Self {
@@ -54,7 +54,7 @@ impl Cpu {
     }
 }
 
-/// The first process of the server that this one serves a connection of; `None` when it is not on this machine.
+/// The first process of the server whose child serves this connection; `None` when it is not on this machine.
 pub fn postmaster_of(backend: i32) -> Option<u32> {
     let parent = stat(&backend.to_string())?.parent;
     let name = std::fs::read_to_string(format!("/proc/{parent}/comm")).ok()?;
@@ -75,7 +75,7 @@ fn stat(pid: &str) -> Option<Stat> {
 }
 
 fn parse(text: &str) -> Option<Stat> {
-    // The name before may hold anything, blanks and brackets too.
+    // The name before it may contain any character, blanks and brackets too.
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
     let us = |at: usize| Some(fields.get(at)?.parse::<u64>().ok()? * (1_000_000 / TICKS_PER_S));
     Some(Stat { parent: fields.get(1)?.parse().ok()?, own_us: us(11)? + us(12)?, ended_us: us(13)? + us(14)? })

@@ -1,12 +1,12 @@
-//! What a lock in Redis does when it lapses under its owner: the owner is paused in the middle, somebody else gets the
-//! lock, and both write.
+//! The effect of a Redis lock that lapses while its owner is paused: another client gets the lock, and both write.
 //!
 //! ```text
 //! late owner   acquire  read: 1 free  ······ paused past the TTL ······        write
 //! new owner                             acquire  read: 1 free    write              (or the two writes swapped)
 //! ```
 //!
-//! Nothing here waits for time: the pause lasts until the new owner has the lock, and the writes are put in order by hand.
+//! No step depends on time: the pause lasts until the new owner has the lock, and the test decides the order of the
+//! writes.
 
 use std::time::Duration;
 
@@ -17,37 +17,37 @@ use serde::Serialize;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 
+use crate::designs::{self, SeatRequest};
 use crate::lock::{Held, Locks};
 use crate::redis_server::RedisServer;
 use crate::store::{self, Seats};
-use crate::ways::{self, Ask};
 
 pub use crate::store::Guard;
 
-/// Short, so that a round is.
+/// Short, so that a round is short.
 const LOCK_TTL: Duration = Duration::from_millis(10);
-/// The lapse is waited for like this, for 5 s at most.
+/// Between two checks for the lapse, 5 s at most.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 const LOOKS_MAX: usize = 2_500;
-/// Rounds run at once over so many connections.
+/// Rounds that run at once, each with a connection.
 const CONNECTIONS: u32 = 16;
 
-/// Whose write comes first.
+/// The owner that writes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
     /// The owner whose lock is in force.
     NewOwnerFirst,
-    /// The one whose lock has lapsed, between the other's read and its write.
+    /// The owner whose lock has lapsed, between the other's read and its write.
     LateOwnerFirst,
 }
 
-/// What came of one case.
+/// The result of one case.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Lapse {
-    /// Whose write came first.
+    /// The owner that wrote first.
     pub order: Order,
-    /// What stood against it.
+    /// The guard of the write.
     pub guard: Guard,
     /// Sections with one seat, each played once.
     pub rounds: u64,
@@ -59,7 +59,7 @@ pub struct Lapse {
 
 /// Plays every order against every guard, `rounds` times each, on an empty database.
 pub async fn run(url: &str, redis: &RedisServer, rounds: usize) -> anyhow::Result<Vec<Lapse>> {
-    let pool = ways::pool(url, CONNECTIONS).await?;
+    let pool = designs::pool(url, CONNECTIONS).await?;
     let mut lapses = Vec::new();
     for order in [Order::NewOwnerFirst, Order::LateOwnerFirst] {
         for guard in [Guard::Nothing, Guard::Token, Guard::TokenAndState] {
@@ -88,7 +88,7 @@ async fn case(pool: &PgPool, redis: &RedisServer, rounds: usize, order: Order, g
 }
 
 async fn round(pool: &PgPool, locks: &Locks, section: SectionId, order: Order, guard: Guard) -> anyhow::Result<()> {
-    let late = locks.acquire(&section).await?.context("somebody has the lock of a new section")?;
+    let late = locks.acquire(&section).await?.context("another client has the lock of a new section")?;
     let late_read = store::read(pool, &section).await?;
     let new = after_lapse(locks, &section).await?;
     let new_read = store::read(pool, &section).await?;
@@ -103,7 +103,7 @@ async fn round(pool: &PgPool, locks: &Locks, section: SectionId, order: Order, g
     Ok(())
 }
 
-/// Each of them has read that the seat is free, and believes to have the lock.
+/// Both owners have read that the seat is free, and act as if they had the lock.
 async fn write(
     pool: &PgPool,
     section: &SectionId,
@@ -113,12 +113,12 @@ async fn write(
     held: &Held,
 ) -> anyhow::Result<()> {
     anyhow::ensure!(read.is_free(), "the seat of {section} was gone before anybody wrote");
-    let ask = Ask::new(StudentId::try_new(student)?, section.clone());
-    store::take_under_lock(pool, &ask, guard, read, held.fence).await?;
+    let request = SeatRequest::new(StudentId::try_new(student)?, section.clone());
+    store::take_under_lock(pool, &request, guard, read, held.fence).await?;
     Ok(())
 }
 
-/// The lock, as soon as it has lapsed under its owner.
+/// Takes the lock as soon as it has lapsed for its owner.
 async fn after_lapse(locks: &Locks, section: &SectionId) -> anyhow::Result<Held> {
     let pause = ConstantBuilder::new().with_delay(LOOK_AGAIN).with_max_times(LOOKS_MAX);
     let acquire = || async { locks.acquire(section).await?.context("the lock does not lapse") };

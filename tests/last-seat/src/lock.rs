@@ -1,5 +1,5 @@
-//! Locks in Redis, as its manual has them: `SET key token NX PX ttl`, released by whoever still has the token. With each
-//! lock comes a number that grows, the fencing token.
+//! Locks in Redis, as its manual describes them: `SET key token NX PX ttl`, released only with the same token. Each
+//! lock comes with a number that grows, the fencing token.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use redis::{AsyncConnectionConfig, RedisResult, Script};
 
 use crate::redis_server::RedisServer;
 
-/// A server that does not answer for so long is broken, not slow.
+/// A server that does not answer for this long is broken, not slow.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sets the key if it is not there, and counts the fencing token in the same step. 0: somebody else has the lock.
+/// Sets the key if it is missing, and counts the fencing token in the same step. 0: another client has the lock.
 const ACQUIRE: &str = "if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then \
     return redis.call('INCR', KEYS[2]) end return 0";
-/// A lock that has lapsed may be somebody else's by now.
+/// A lock that has lapsed may belong to another client now.
 const RELEASE: &str = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0";
 
 /// All clients of this process share one connection, on which their commands follow each other without waiting.
@@ -26,7 +26,7 @@ pub struct Locks {
     ttl: Duration,
 }
 
-/// A lock that we had when it was given to us.
+/// A lock. It may have lapsed since it was acquired.
 pub struct Held {
     key: String,
     token: String,
@@ -35,7 +35,7 @@ pub struct Held {
 }
 
 impl Locks {
-    /// Connects; locks lapse after `ttl`, which counts in whole milliseconds.
+    /// Connects. Locks lapse after `ttl`, which counts in whole milliseconds.
     pub async fn open(redis: &RedisServer, ttl: Duration) -> RedisResult<Self> {
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER_TIMEOUT));
         let client = redis::Client::open(redis.url())?;
@@ -43,7 +43,7 @@ impl Locks {
         Ok(Self { connection, acquire: Script::new(ACQUIRE), release: Script::new(RELEASE), ttl })
     }
 
-    /// Takes the lock of a section; `None` when somebody has it.
+    /// Takes the lock of a section; `None` when another client has it.
     pub async fn acquire(&self, section: &SectionId) -> RedisResult<Option<Held>> {
         let key = format!("lock:{section}");
         let token = format!("{:032x}", rand::random::<u128>());
@@ -53,7 +53,7 @@ impl Locks {
         Ok((fence > 0).then_some(Held { key, token, fence }))
     }
 
-    /// Gives a lock back; whether we still had it.
+    /// Releases a lock; returns whether it was still held.
     pub async fn release(&self, held: &Held) -> RedisResult<bool> {
         let mut release = self.release.key(&held.key);
         let deleted: i64 = release.arg(&held.token).invoke_async(&mut self.connection.clone()).await?;

@@ -13,20 +13,20 @@ use matricula_last_seat::{Bench, RedisServer, Report, Spec};
 use matricula_postgres::Cluster;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Measures the ways to the last seat side by side, on servers of its own.
+/// Measures four designs for the last seat side by side, on servers of its own.
 #[derive(Debug, Parser)]
 #[command(name = "matricula-last-seat", bin_name = "cargo xtask last-seat")]
 struct Arguments {
-    /// Sections that the clients ask for.
+    /// Sections in which the clients request seats.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 100], value_parser = count(1..=1_000))]
     sections: Vec<usize>,
     /// Clients at once.
     #[arg(long, value_delimiter = ',', default_values_t = [64, 500], value_parser = count(1..=1_000))]
     clients: Vec<usize>,
-    /// Seats in each section; as many as nobody can take, so that every request has to be written.
+    /// Seats in each section; more than the clients can take by default, so that every request has to be written.
     #[arg(long, default_value_t = 1_000_000, value_parser = value_parser!(i32).range(0..=1_000_000))]
     capacity: i32,
-    /// Connections to PostgreSQL of the ways that have one a request. Clients without one wait for one.
+    /// Connections to PostgreSQL of the designs with a connection for each request. Further clients wait for one.
     #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(1..=300))]
     connections: u32,
     /// How long each cell is measured.
@@ -76,7 +76,7 @@ async fn run(arguments: &Arguments) -> anyhow::Result<bool> {
 
 async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
     let binaries = matricula_postgres::find_binaries().context("PostgreSQL's server binaries are not here")?;
-    // Every commit is on the disk before it is answered: that is what a cluster does unless it is told otherwise.
+    // Every commit is on the disk before it is answered, as with PostgreSQL's default settings.
     let cluster = Cluster::start(&binaries)?;
     let bench = Bench {
         postgres: cluster.url().to_owned(),
@@ -89,7 +89,7 @@ async fn measure(arguments: &Arguments) -> anyhow::Result<Report> {
         capacity: arguments.capacity,
         connections: arguments.connections,
         window: Duration::from_secs(arguments.seconds),
-        asks_min: 1,
+        requests_min: 1,
         lapses: arguments.lapses,
     };
     bench.run(&spec).await

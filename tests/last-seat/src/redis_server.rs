@@ -1,8 +1,8 @@
 //! A throw-away Redis server in a temporary folder, on a free loopback port.
 //!
-//! Promises: it is killed and its folder removed when it is dropped, and also when this process ends in any other way, by
-//! SIGKILL too. It writes nothing to disk: neither snapshots nor its log of commands (`appendonly no`). That is the
-//! fastest that it can be, and the form in which a restart forgets every lock.
+//! Promises: it is killed and its folder removed when it is dropped, and also when this process ends in any other way,
+//! by SIGKILL too. It writes nothing to disk: neither snapshots nor its log of commands (`appendonly no`). That is its
+//! fastest mode, and a restart loses every lock.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
@@ -15,14 +15,14 @@ use backoff::{ConstantBuilder, Retryable as _};
 use matricula_postgres::ReservedPort;
 use tempfile::TempDir;
 
-/// The server's program, as every distribution calls it.
+/// The server's program, which has this name in every distribution.
 const PROGRAM: &str = "redis-server";
 /// It starts in some milliseconds; 5 s in all.
 const PING_PAUSE: Duration = Duration::from_millis(20);
 const PINGS_MAX: usize = 250;
 
-/// Starts the server, says its process id, waits until nobody holds the other end of its input any more, kills the server
-/// and removes the folder. Signals that end a run don't end it: it is what cleans up after them.
+/// Starts the server, prints its process id, waits for the end of its own input, kills the server and removes the
+/// folder. Signals that end a run don't end this script, because it cleans up after them.
 const WATCHDOG: &str = r#"trap '' HUP INT TERM
 redis-server --bind 127.0.0.1 --port "$1" --dir "$2" --save '' --appendonly no </dev/null >/dev/null 2>&1 &
 echo $!; read -r _
@@ -95,7 +95,7 @@ impl RedisServer {
 
 impl Drop for RedisServer {
     fn drop(&mut self) {
-        // The watchdog hears that we are done, and cleans up.
+        // The watchdog's input ends here, so it cleans up.
         drop(self.watchdog.stdin.take());
         if self.watchdog.wait().is_err() || self.folder.path().exists() {
             eprintln!("can't remove the Redis server of {}: stop it by hand.", self.folder.path().display());

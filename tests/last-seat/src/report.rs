@@ -1,4 +1,4 @@
-//! What a run says at its end, for people and for programs.
+//! The report of a run, for people and for programs.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,42 +8,43 @@ use serde::Serialize;
 
 use crate::bench::Spec;
 use crate::cell::Seen;
+use crate::designs::Kind;
 use crate::lapse::{Guard, Lapse, Order};
 use crate::store::{Settings, Tally};
-use crate::ways::Kind;
 
 /// One line under the header, as the binary's tables have it.
 const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
-/// What stands for nothing.
+/// The sign for no value.
 const NONE: &str = "-";
 
 /// The whole result.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     postgres: Settings,
-    /// Version; `None`: there was none, and the lock in Redis is not in the table.
+    /// Version; `None`: there is no server, and the lock in Redis is not in the table.
     pub redis: Option<String>,
     connections: u32,
     capacity: i32,
     window_s: f64,
     /// Every cell, in the order of the table.
     pub cells: Vec<Cell>,
-    /// What lapsed locks did; empty without Redis.
+    /// The effects of lapsed locks; empty without Redis.
     pub lapses: Vec<Lapse>,
 }
 
-/// One way under one load.
+/// One design with one load.
 #[derive(Debug, Clone, Serialize)]
 pub struct Cell {
-    /// The way.
-    pub way: Kind,
-    /// Sections that were asked for.
+    /// The design.
+    #[serde(rename = "way")]
+    pub design: Kind,
+    /// Sections in the requests.
     pub sections: usize,
     /// Clients at once.
     pub clients: usize,
     /// Requests decided, granted or refused, a second.
     pub decided_per_s: f64,
-    /// The same, against the first way under this load.
+    /// The same, divided by that of the first design with this load.
     pub ratio: Option<f64>,
     p50_ms: f64,
     p99_ms: f64,
@@ -53,9 +54,9 @@ pub struct Cell {
     cpu_redis_us: Option<f64>,
     /// Attempts beyond the first, a decision.
     retries: f64,
-    /// Asks that lost every race.
+    /// Requests that lost every race.
     pub gave_up: u64,
-    /// Asks that got a seat.
+    /// Requests that got a seat.
     pub granted: u64,
     /// Rows of holds in the tables.
     pub holds: u64,
@@ -66,12 +67,12 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// From what the clients have seen and what the tables say.
-    pub fn new(way: Kind, sections: usize, clients: usize, window: Duration, seen: &Seen, tally: Tally) -> Self {
+    /// From the results of the clients and the tables.
+    pub fn new(design: Kind, sections: usize, clients: usize, window: Duration, seen: &Seen, tally: Tally) -> Self {
         let each = |sum: u64| sum as f64 / seen.decided.max(1) as f64;
         let ms = |percent| seen.latency(percent).as_secs_f64() * 1_000.0;
         Self {
-            way,
+            design,
             sections,
             clients,
             decided_per_s: seen.decided as f64 / window.as_secs_f64(),
@@ -80,7 +81,7 @@ impl Cell {
             p99_ms: ms(99),
             cpu_client_us: seen.cpu.client_us.map(each),
             cpu_postgres_us: seen.cpu.postgres_us.map(each),
-            cpu_redis_us: seen.cpu.redis_us.filter(|_| way == Kind::RedisLock).map(each),
+            cpu_redis_us: seen.cpu.redis_us.filter(|_| design == Kind::RedisLock).map(each),
             retries: each(seen.retries),
             gave_up: seen.gave_up,
             granted: seen.granted,
@@ -90,7 +91,7 @@ impl Cell {
         }
     }
 
-    /// Whether no seat was sold twice, and the tables say what the clients were told.
+    /// Whether no seat was sold twice, and the tables agree with the answers to the clients.
     pub fn holds_up(&self) -> bool {
         self.oversold == 0 && self.miscounted == 0 && self.holds == self.granted
     }
@@ -99,7 +100,7 @@ impl Cell {
         let parts = [self.cpu_client_us, self.cpu_postgres_us, self.cpu_redis_us];
         let parts: Vec<String> = parts.iter().flatten().map(|us| format!("{us:.0}")).collect();
         [
-            self.way.title().to_owned(),
+            self.design.title().to_owned(),
             format!("{:.0}", self.decided_per_s),
             self.ratio.map_or_else(|| NONE.to_owned(), |ratio| format!("{ratio:.2}")),
             format!("{:.1}", self.p50_ms),
@@ -114,31 +115,31 @@ impl Cell {
 
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (way, rate) = (self.way.title().trim(), self.decided_per_s);
-        write!(f, "{way}, {} clients, sections: {}: {rate:.0} decided/s", self.clients, self.sections)
+        let (design, rate) = (self.design.title().trim(), self.decided_per_s);
+        write!(f, "{design}, {} clients, sections: {}: {rate:.0} decided/s", self.clients, self.sections)
     }
 }
 
 impl Report {
-    /// Of a run that begins.
+    /// An empty report for a new run.
     pub fn new(spec: &Spec, postgres: Settings, redis: Option<String>) -> Self {
         let window_s = spec.window.as_secs_f64();
         let (connections, capacity) = (spec.connections, spec.capacity);
         Self { postgres, redis, connections, capacity, window_s, cells: Vec::new(), lapses: Vec::new() }
     }
 
-    /// Adds a cell; its ratio is against the first way under the same load.
+    /// Adds a cell; its ratio is to the first design with the same load.
     pub fn add(&mut self, mut cell: Cell) {
         let first = self.cells.iter().find(|first| {
-            first.way == Kind::ALL[0] && (first.sections, first.clients) == (cell.sections, cell.clients)
+            first.design == Kind::ALL[0] && (first.sections, first.clients) == (cell.sections, cell.clients)
         });
-        cell.ratio = first.map_or((cell.way == Kind::ALL[0]).then_some(1.0), |first| {
+        cell.ratio = first.map_or((cell.design == Kind::ALL[0]).then_some(1.0), |first| {
             (first.decided_per_s > 0.0).then(|| cell.decided_per_s / first.decided_per_s)
         });
         self.cells.push(cell);
     }
 
-    /// Whether no way has sold a seat twice, and the full guard has stopped every lapsed lock.
+    /// Whether no design has sold a seat twice, and the full guard has stopped every lapsed lock.
     pub fn holds(&self) -> bool {
         let guarded = self.lapses.iter().filter(|lapse| lapse.guard == Guard::TokenAndState);
         self.cells.iter().all(Cell::holds_up) && guarded.into_iter().all(|lapse| lapse.sold_twice == 0)
@@ -188,10 +189,10 @@ impl fmt::Display for Report {
         )?;
         for block in self.blocks() {
             let Cell { sections, clients, .. } = block[0];
-            let asked = if sections == 1 { "one section".to_owned() } else { format!("{sections} sections") };
+            let decided = if sections == 1 { "one section".to_owned() } else { format!("{sections} sections") };
             let mut table = new_table();
             table.set_header([
-                &format!("{asked}, {clients} clients"),
+                &format!("{decided}, {clients} clients"),
                 "decided/s",
                 "ratio",
                 "p50 ms",
@@ -207,7 +208,7 @@ impl fmt::Display for Report {
         if !self.lapses.is_empty() {
             writeln!(f, "\n{}", self.lapses().trim_fmt())?;
         }
-        let verdict = if self.holds() { "No way has sold a seat twice." } else { "A SEAT WAS SOLD TWICE." };
+        let verdict = if self.holds() { "No design has sold a seat twice." } else { "A SEAT WAS SOLD TWICE." };
         write!(f, "\n{verdict}")
     }
 }

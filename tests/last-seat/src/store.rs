@@ -1,6 +1,6 @@
-//! The only SQL of the bench: one table of sections and one of holds, written in each way.
+//! The only SQL of the bench: one table of sections and one of holds, with the statements of each design.
 //!
-//! Nothing in the schema holds `taken <= capacity`: a check would hide what a way does wrong.
+//! The schema does not enforce `taken <= capacity`: such a check would hide the errors of a design.
 
 pub mod batch;
 
@@ -8,7 +8,7 @@ use matricula_kit::id::SectionId;
 use serde::Serialize;
 use sqlx::{PgPool, Postgres, Transaction};
 
-use crate::ways::Ask;
+use crate::designs::SeatRequest;
 
 const CREATE: &str = "\
     CREATE TABLE sections (section_id TEXT NOT NULL PRIMARY KEY, capacity BIGINT NOT NULL, taken BIGINT NOT NULL, \
@@ -58,7 +58,7 @@ pub struct Section {
     pub taken: i64,
 }
 
-/// What stops the write of somebody whose lock has lapsed.
+/// The guard against a write of an owner whose lock has lapsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Guard {
@@ -66,11 +66,11 @@ pub enum Guard {
     Nothing,
     /// The row has seen no newer token.
     Token,
-    /// The row has seen no newer token, and still is as it was read: whoever has written since, had the lock.
+    /// The row has seen no newer token, and is unchanged since the read: another owner may have written since then.
     TokenAndState,
 }
 
-/// What the tables say at the end, over all sections.
+/// The totals of the tables at the end, over all sections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Rows in holds.
@@ -83,7 +83,7 @@ pub struct Tally {
     pub sections_miscounted: u64,
 }
 
-/// What a server says of itself.
+/// Properties of a server, as it reports them.
 #[derive(Debug, Clone, Serialize)]
 pub struct Settings {
     /// Its version.
@@ -95,7 +95,7 @@ pub struct Settings {
 }
 
 impl Seats {
-    /// Whether one more gets in.
+    /// Whether one more seat may be granted.
     pub fn is_free(&self) -> bool {
         self.taken < self.capacity
     }
@@ -128,9 +128,9 @@ fn seats((capacity, taken, version, fence): (i64, i64, i64, i64)) -> Seats {
 }
 
 /// Writes a hold.
-pub async fn insert_hold(tx: &mut Tx, ask: &Ask) -> Done<()> {
-    let query = sqlx::query(INSERT_HOLD).bind(ask.registration.as_str()).bind(ask.section.as_str());
-    query.bind(ask.student.as_str()).execute(&mut **tx).await?;
+pub async fn insert_hold(tx: &mut Tx, request: &SeatRequest) -> Done<()> {
+    let query = sqlx::query(INSERT_HOLD).bind(request.registration.as_str()).bind(request.section.as_str());
+    query.bind(request.student.as_str()).execute(&mut **tx).await?;
     Ok(())
 }
 
@@ -140,18 +140,24 @@ pub async fn take(tx: &mut Tx, section: &SectionId) -> Done<()> {
     Ok(())
 }
 
-/// Counts a seat as taken if the section is still of this version; whether it was.
+/// Counts a seat as taken if the section still has this version; returns whether it had.
 pub async fn take_of_version(tx: &mut Tx, section: &SectionId, version: i64) -> Done<bool> {
     let query = sqlx::query(TAKE_OF_VERSION).bind(section.as_str()).bind(version);
     Ok(query.execute(&mut **tx).await?.rows_affected() == 1)
 }
 
-/// Writes a hold and its count in a transaction of its own, as the owner of a lock that may have lapsed; whether the
-/// guard has let it.
-pub async fn take_under_lock(pool: &PgPool, ask: &Ask, guard: Guard, read: &Seats, fence: i64) -> Done<bool> {
+/// Writes a hold and its count in a transaction of its own, as the owner of a lock that may have lapsed. Returns
+/// whether the guard has allowed it.
+pub async fn take_under_lock(
+    pool: &PgPool,
+    request: &SeatRequest,
+    guard: Guard,
+    read: &Seats,
+    fence: i64,
+) -> Done<bool> {
     let mut tx = pool.begin().await?;
-    insert_hold(&mut tx, ask).await?;
-    let section = ask.section.as_str();
+    insert_hold(&mut tx, request).await?;
+    let section = request.section.as_str();
     let query = match guard {
         Guard::Nothing => sqlx::query(TAKE).bind(section),
         Guard::Token => sqlx::query(TAKE_WITH_FENCE).bind(section).bind(fence),
@@ -166,13 +172,13 @@ pub async fn take_under_lock(pool: &PgPool, ask: &Ask, guard: Guard, read: &Seat
     Ok(taken)
 }
 
-/// Writes a hold and its count in one statement, if a seat is free; whether one was.
-pub async fn take_in_one_statement(pool: &PgPool, ask: &Ask) -> Done<bool> {
-    let query = sqlx::query(TAKE_IN_ONE_STATEMENT).bind(ask.section.as_str()).bind(ask.registration.as_str());
-    Ok(query.bind(ask.student.as_str()).execute(pool).await?.rows_affected() == 1)
+/// Writes a hold and its count in one statement, if a seat is free; returns whether one was.
+pub async fn take_in_one_statement(pool: &PgPool, request: &SeatRequest) -> Done<bool> {
+    let query = sqlx::query(TAKE_IN_ONE_STATEMENT).bind(request.section.as_str()).bind(request.registration.as_str());
+    Ok(query.bind(request.student.as_str()).execute(pool).await?.rows_affected() == 1)
 }
 
-/// Counts what was sold. Reads the tables of the seat service, too: of those, too, no hold was released.
+/// Counts the sold seats. It also reads the tables of the seat service, in which no hold was released either.
 pub async fn tally(pool: &PgPool) -> Done<Tally> {
     let rows: Vec<(i64, i64, i64)> = sqlx::query_as(TALLY).fetch_all(pool).await?;
     let mut tally = Tally::default();
@@ -191,13 +197,13 @@ pub async fn backend_pid(pool: &PgPool) -> Done<i32> {
     sqlx::query_scalar(BACKEND_PID).fetch_one(pool).await
 }
 
-/// What the server says of itself.
+/// The properties that the server reports.
 pub async fn settings(pool: &PgPool) -> Done<Settings> {
     let (version, fsync, synchronous_commit) = sqlx::query_as(SETTINGS).fetch_one(pool).await?;
     Ok(Settings { version, fsync, synchronous_commit })
 }
 
-/// Writes down what earlier cells have left, so that no later one pays for it.
+/// Makes the server write down the changes of earlier cells, so that no later cell pays for them.
 pub async fn checkpoint(pool: &PgPool) -> Done<()> {
     sqlx::query(CHECKPOINT).execute(pool).await?;
     Ok(())

@@ -1,11 +1,11 @@
-//! The bench in a size for every day: facts only, no times. Skipped where there is no PostgreSQL server for tests.
+//! A short form of the bench for the suite: facts only, no times. Skipped if there is no PostgreSQL server for tests.
 
 use std::time::Duration;
 
 use matricula_last_seat::{Bench, Guard, Kind, RedisServer, Report, Spec};
 use matricula_postgres::POSTGRES_URL;
 
-/// Fewer than the clients ask for at least: every way sells all of them.
+/// Fewer than the clients' minimum of requests: every design sells all of them.
 const SEATS: i32 = 20;
 
 async fn run(spec: Spec) -> Option<Report> {
@@ -18,7 +18,7 @@ async fn run(spec: Spec) -> Option<Report> {
         eprintln!("no redis-server here: the lock in Redis is left out");
     }
     let bench = Bench { postgres: postgres.trim_end_matches('/').to_owned(), postgres_is_ours: false, redis };
-    Some(bench.run(&spec).await.expect("every way decides"))
+    Some(bench.run(&spec).await.expect("every design decides"))
 }
 
 fn spec() -> Spec {
@@ -28,21 +28,21 @@ fn spec() -> Spec {
         capacity: SEATS,
         connections: 8,
         window: Duration::from_millis(200),
-        // 80 asks in all: the seats are gone before the clients are.
-        asks_min: 10,
+        // 80 requests in all, more than there are seats.
+        requests_min: 10,
         lapses: 0,
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_way_sells_the_last_seat_once() {
+async fn every_design_sells_the_last_seat_once() {
     let Some(report) = run(Spec { sections: vec![1, 4], ..spec() }).await else { return };
-    let ways = |sections| report.cells.iter().filter(move |cell| cell.sections == sections).map(|cell| cell.way);
+    let designs = |sections| report.cells.iter().filter(move |cell| cell.sections == sections).map(|cell| cell.design);
     let expected = Kind::ALL.into_iter().filter(|kind| *kind != Kind::RedisLock || has_redis(&report));
-    assert!(ways(1).eq(expected.clone()) && ways(4).eq(expected), "{report}");
+    assert!(designs(1).eq(expected.clone()) && designs(4).eq(expected), "{report}");
     for cell in &report.cells {
         assert!(cell.holds_up(), "{cell}: {cell:?}");
-        // One section is sold out whatever happens; of four that are drawn by chance some may have seats left.
+        // One section always sells out; of four random ones some may have seats left.
         if cell.sections == 1 {
             assert_eq!(cell.granted, u64::from(SEATS.unsigned_abs()), "{cell}: {cell:?}");
         }

@@ -1,4 +1,4 @@
-//! Every registration that was accepted, as the orchestrator's ledger has it, and in which order they were decided.
+//! All accepted registrations, as the orchestrator's ledger has them, and the order of their decisions.
 
 use matricula_proto::ops::v1::ExportLedgerRequest;
 use matricula_proto::ops::v1::saga_service_client::SagaServiceClient;
@@ -23,14 +23,14 @@ pub(crate) fn decided_at_ms(registration: &Registration) -> i64 {
     at.seconds * 1_000 + i64::from(at.nanos) / 1_000_000
 }
 
-/// The most older ones that were still undecided when one was decided, of moments in order of age.
+/// The largest number of older registrations that were undecided when one was decided; the moments are in order of age.
 pub(crate) fn most_overtaken(decided_at_ms: &[i64]) -> usize {
     let mut by_moment: Vec<usize> = (0..decided_at_ms.len()).collect();
     by_moment.sort_by_key(|index| decided_at_ms[*index]);
     let mut decided = Fenwick::new(decided_at_ms.len());
     let mut most = 0;
     for group in by_moment.chunk_by(|a, b| decided_at_ms[*a] == decided_at_ms[*b]) {
-        // Which of one millisecond came first is not known.
+        // The order within one millisecond is unknown.
         group.iter().for_each(|index| decided.add(*index));
         most = group.iter().map(|index| index - decided.before(*index)).chain([most]).max().unwrap_or(0);
     }

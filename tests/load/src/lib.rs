@@ -1,8 +1,8 @@
-//! Load tests of flow control, against the real binary as separate processes: what happens at a start with a large
-//! backlog, under ten times the load that the system can take, and with a long waiting line.
+//! Load tests of admission and the waiting line, against the real binary as separate processes: a start with a large
+//! backlog, ten times the load that the system can take, and a long waiting line.
 //!
-//! Each is a function of its size: the suite runs a short form, `cargo xtask load` the long one. What must hold is
-//! asserted and panics; times are told and not judged, because they belong to the machine.
+//! Each test is a function of its size: the suite runs a short form, `cargo xtask load` the long one. Invariants are
+//! asserted and panic; times are reported and not asserted, because they depend on the machine.
 
 mod ledger;
 pub mod line;

@@ -1,5 +1,5 @@
-//! A long waiting line: what it costs to accept so many registrations, to keep them, to show the line to many portals,
-//! to start again in the middle of it, and to go on beside an open snapshot of the database.
+//! A long waiting line: the cost of accepting many registrations, of keeping them, and of showing the line to many
+//! portals; a restart in the middle of it; and turns beside an open snapshot of the database.
 //!
 //! ```text
 //! door paused: the line is filled ── acceptance and memory; CPU without streams and with them
@@ -35,16 +35,16 @@ use crate::table::{Table, seconds};
 const ORCHESTRATOR: &str = "orchestrator";
 /// Connections of the clients that submit.
 const CONNECTIONS: usize = 8;
-/// The orchestrator is killed when this part of the line has had its turn.
+/// The orchestrator is killed when this share of the line has had its turn.
 const KILLED_AFTER: u32 = 10;
-/// Registrations that are accepted beyond those of the line: the bound of the line is no subject of this test.
+/// Registrations that are accepted beyond those of the line: this test does not cover the limit of the line.
 const ROOM: u32 = 50_000;
-/// The longest that the setting allows, in milliseconds: a slow machine must not reject a long line.
+/// The longest wait that the setting allows, in milliseconds, so that a slow machine does not reject a long line.
 const WAIT_MAX_MS: u64 = 3_600_000;
-/// Between two looks at the turns.
+/// Between two queries for turns.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// How long a line, and how long each measurement takes.
+/// The length of the line and of each measurement.
 #[derive(Debug, Clone, Copy)]
 pub struct Spec {
     /// Registrations in line at the begin of each measurement.
@@ -57,11 +57,11 @@ pub struct Spec {
     pub snapshot: Duration,
     /// How long the line is emptied at the end, at most.
     pub empty: Duration,
-    /// Decides who asks for which section.
+    /// The seed that assigns sections to students.
     pub seed: u64,
 }
 
-/// What was measured over some seconds.
+/// A measurement over some seconds.
 struct Window {
     took: Duration,
     turns: i64,
@@ -86,10 +86,10 @@ impl Window {
     }
 }
 
-/// The system, and what it was sent.
+/// The system, and the submissions so far.
 struct Stage {
     system: System,
-    /// The process that has the orchestrator.
+    /// The process of the orchestrator.
     process: &'static str,
     portals: Arc<Portals>,
     turns: Turns,
@@ -100,15 +100,15 @@ struct Stage {
     waiting: u32,
 }
 
-/// Plays it all, checks what must hold, and returns what was seen.
+/// Runs the test, asserts the invariants, and returns the measurements.
 ///
 /// # Panics
-/// When something does not hold.
+/// When an invariant does not hold.
 pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     let mut table = Table::default();
     table.line("seed", spec.seed);
     let mut stage = Stage::start(place, spec).await;
-    stage.fill_and_tell(&mut table).await;
+    stage.fill_and_report(&mut table).await;
     stage.streams(&mut table, spec).await;
     stage.restart(&mut table, spec).await;
     stage.snapshot(&mut table, spec).await;
@@ -131,7 +131,7 @@ impl Stage {
     }
 
     /// Fills the line for the first time, while the door is paused.
-    async fn fill_and_tell(&mut self, table: &mut Table) {
+    async fn fill_and_report(&mut self, table: &mut Table) {
         let memory = |stage: &Self| {
             let pid = stage.system.pid(stage.process);
             format!("{} / {} MiB", memory_mib(pid), peak_memory_mib(pid))
@@ -223,7 +223,7 @@ impl Stage {
         table.line("with it over the mean of before and after", format!("{:.2}", with.turns_per_second() / without));
     }
 
-    /// Empties the line, as far as there is time, and proves what must hold.
+    /// Empties the line, as far as there is time, and asserts the invariants.
     async fn end(&mut self, table: &mut Table, spec: Spec) {
         let is_empty = self.empty(spec.empty).await;
         table.line("accepted in all", self.accepted.len());
@@ -281,8 +281,8 @@ impl Stage {
         timeout(PATIENCE, turning).await.expect("the line moves");
     }
 
-    /// Waits until the database has ended all that a killed orchestrator has sent: a turn that it wrote must not count
-    /// as one of its successor.
+    /// Waits until the database has ended everything that a killed orchestrator has sent, so that a turn of it does not
+    /// count as one of its successor.
     async fn gone(&mut self) {
         let ending = async {
             while self.turns.others().await > 0 {
@@ -305,7 +305,7 @@ impl Stage {
         Window { took: began.elapsed(), turns: served - before, cpu: cpu(pid) - cpu_before }
     }
 
-    /// Opens the door until no registration is unfinished; false when that takes longer than it may.
+    /// Opens the door until no registration is unfinished; false when that takes too long.
     async fn empty(&mut self, within: Duration) -> bool {
         self.set_door(Door::Open).await;
         let portal = self.portals.channel(0);
@@ -317,7 +317,7 @@ impl Stage {
         timeout(within, emptying).await.is_ok()
     }
 
-    /// Sets the door; an orchestrator that has just been started is waited for.
+    /// Sets the door, and waits for an orchestrator that has just been started.
     async fn set_door(&self, door: Door) {
         let (by, reason) = ("load".to_owned(), "a load test of the line".to_owned());
         let request = SetDoorRequest { door: door.into(), sentence: String::new(), by, reason };

@@ -41,8 +41,8 @@ enum Load {
         /// Registrations without an outcome that are accepted at a time: the spike fills this queue and goes on.
         #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(10..=200_000))]
         queue: u32,
-        /// Registrations that are at work at a time. Few, so that ten times what they come to can be sent from the same
-        /// machine and leaves processors to the system.
+        /// Registrations at work at a time. Few, so that the same machine can send ten times their rate and has
+        /// processors left for the system.
         #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=1_024))]
         in_flight: u32,
         /// Clicks a second in the spike, at most, because the clients run on the same machine.
@@ -74,13 +74,13 @@ enum Load {
         /// How long the line is emptied at the end, in minutes; a line that is not empty then is not audited.
         #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=120))]
         minutes: u64,
-        /// Decides which student asks for which section.
+        /// The seed that assigns sections to students.
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
 }
 
-/// One thread for the clients: a second one would take turns from the system, and from the first.
+/// One thread for the clients: a second one would take CPU from the system, and from the first.
 #[tokio::main(flavor = "multi_thread", worker_threads = 1)]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -91,7 +91,7 @@ async fn main() -> ExitCode {
             Database::Postgres => run(cli.load, Place::On(&Cluster::start())).await,
         }
     };
-    // Whichever way it ends, the processes that it has started end with it.
+    // However it ends, the processes that it has started end with it.
     tokio::select! {
         table = running => {
             print!("{table}");
@@ -102,7 +102,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// With the default settings, beside those that the test is about.
+/// With the default settings, except those that the test is about.
 async fn run(load: Load, place: Place<'_>) -> Table {
     match load {
         Load::Unfinished { sagas } => {
@@ -112,7 +112,7 @@ async fn run(load: Load, place: Place<'_>) -> Table {
         }
         Load::Spike { seconds, queue, in_flight, clicks_per_s_max } => {
             let (warm_up, spike) = (Duration::from_secs(5), Duration::from_secs(seconds));
-            // Each clicks once on each section: enough for a minute of ten times what two cores take.
+            // Each student clicks once on each section: enough for a minute of ten times the rate of two cores.
             let students = 40_000;
             let (in_flight_max, queue_max, clicks_per_s_max) = (in_flight, queue, clicks_per_s_max.into());
             let spec = spike::Spec { in_flight_max, queue_max, warm_up, spike, clicks_per_s_max, students };

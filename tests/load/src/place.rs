@@ -1,4 +1,4 @@
-//! Where a load test runs: which database its processes have.
+//! The place of a load test: the database of its processes.
 
 use matricula_harness::{Cluster, System};
 use matricula_postgres::Backend;
@@ -10,9 +10,9 @@ const UP: &str = "up";
 /// The database of every process.
 #[derive(Clone, Copy)]
 pub enum Place<'a> {
-    /// SQLite files, or databases on the server that the suite has.
+    /// SQLite files, or databases on the server of the suite.
     Of(Backend),
-    /// Databases on a PostgreSQL server of the test's own.
+    /// Databases on a PostgreSQL server for this test.
     On(&'a Cluster),
 }
 
@@ -26,8 +26,7 @@ impl Place<'_> {
         }
     }
 
-    /// Starts six processes, or on SQLite one that serves everything. Also returns the process that has the
-    /// orchestrator.
+    /// Starts six processes, or on SQLite one that serves everything. Also returns the process of the orchestrator.
     pub(crate) async fn start_or_up(self, settings: &[(&str, String)]) -> (System, &'static str) {
         if matches!(self, Self::Of(Backend::Sqlite)) {
             let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();

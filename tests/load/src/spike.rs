@@ -1,6 +1,6 @@
-//! Ten times the load that the system can take: everybody is accepted until the queue is full, then a click is rejected at
-//! once with a time to come back; nothing is lost, nothing is oversold; and after the spike every place of the queue is
-//! free again.
+//! Ten times the load that the system can take. Every click is accepted until the queue is full; later ones are
+//! rejected at once with a time to come back. Nothing is lost and nothing is oversold. After the spike every place of
+//! the queue is free again.
 //!
 //! ```text
 //! warm-up: closed loop, some of them waiting ── the rate that it takes, and the system has measured it, too
@@ -27,31 +27,32 @@ use crate::ledger;
 use crate::table::{Table, percentile};
 
 const ORCHESTRATOR: &str = "orchestrator";
-/// Connections of the clients, at least. A connection carries 1,024 calls at a time, and every accepted click waits for its
-/// outcome: with fewer connections than the queue has thousands, clicks would wait in the client.
+/// Connections of the clients, at least. A connection carries 1,024 calls at a time, and every accepted click waits for
+/// its outcome: with fewer connections than the queue has thousands, clicks would wait in the client.
 const CONNECTIONS_MIN: usize = 32;
 const CALLS_OF_CONNECTION: usize = 1_000;
 /// Sections that the students go through, one registration each; every fourth has seats for half of the students.
 const SECTIONS: u32 = 40;
-/// The load of the spike, as a multiple of what the system takes.
+/// The load of the spike, as a multiple of the system's rate.
 const FACTOR: f64 = 10.0;
-/// In the warm-up so many wait for each place at work, and somebody does all the time: a system in which nobody waits has not
-/// measured what it takes, and spreads the first it turns away over some seconds that have nothing to do with its rate.
+/// In the warm-up this many clients wait for each place at work, so that a line exists all the time. Without a line the
+/// system measures no rate of turns, and spreads its first rejections over a time that does not depend on its rate.
 const WAITING: u32 = 2;
-/// On a slow machine the spike lasts until it has this many clicks: enough to tell whether hints are spread.
+/// On a slow machine the spike lasts until it has this many clicks: enough to check the spread of the times to come
+/// back.
 const CLICKS_MIN: f64 = 500.0;
-/// One of so many that were turned away comes back when it is told to.
+/// One rejected click of this many comes back at its time.
 const COMES_BACK: u32 = 20;
-/// One click of so many asks for its place in line instead of waiting, and follows its registration then.
+/// One click of this many does not wait for its outcome: it gets its place in line, and then watches its registration.
 const ASKS_FOR_PLACE: u32 = 20;
-/// Those who are turned away must be told to come back in each of these parts of the time in which they come.
+/// The times to come back are divided into this many parts, and each part must have some.
 const PARTS: u32 = 4;
 /// The default of `admission_wait_max_ms`.
 const WAIT_MAX: Duration = Duration::from_secs(900);
-/// Between two looks whether all is finished.
+/// Between two checks whether all sagas are finished.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How large a spike, and the bounds that it meets.
+/// The size of a spike, and the limits that it meets.
 #[derive(Debug, Clone, Copy)]
 pub struct Spec {
     /// `in_flight_max`: sagas at work at a time.
@@ -68,65 +69,65 @@ pub struct Spec {
     pub students: u32,
 }
 
-/// What became of a click of the spike.
+/// The end of a click of the spike.
 enum End {
-    /// Accepted at once, and how long its outcome took; of those who asked for their place, what they were told.
-    Accepted(Registration, Duration, Option<Told>),
-    /// Turned away: after how long, and when it should come back, both since the spike began, and what became of it if it
-    /// did.
-    TurnedAway { took: Duration, told_to_come: Option<Duration>, hint: Option<Duration>, came_back: Option<CameBack> },
+    /// Accepted at once, with the time to the outcome, and the acknowledgement if the client did not wait.
+    Accepted(Registration, Duration, Option<Acknowledgement>),
+    /// Rejected: the time to the rejection, the time to come back (since the start of the spike), and the end of the
+    /// second click if there was one.
+    Rejected { took: Duration, comes_back_after: Option<Duration>, hint: Option<Duration>, came_back: Option<CameBack> },
 }
 
-/// What one was told who did not wait for the outcome.
-struct Told {
+/// The answer to a client that did not wait for the outcome.
+struct Acknowledgement {
     /// How long the acknowledgement took.
     after: Duration,
-    /// The wait that was expected, over what it took; none while the rate was not known.
+    /// The expected wait divided by the real one; none while the rate was unknown.
     ratio: Option<f64>,
 }
 
-/// One that was turned away and came back when it was told to.
+/// A rejected click that came back at its time.
 struct CameBack {
     registration: Registration,
-    /// Whether it was let in the first time.
+    /// Whether it was accepted at the first return.
     at_once: bool,
 }
 
-/// What became of all clicks of the spike. Half a million ends as they are would be gigabytes, and the time to fill them.
+/// The results of all clicks of the spike. Half a million single ends would take gigabytes.
 #[derive(Default)]
 struct Seen {
-    /// How long the outcome took of those who were accepted at once.
+    /// The time to the outcome of clicks that were accepted at once.
     accepted: Vec<Duration>,
-    /// How long the acknowledgement took of those who did not wait for the outcome.
+    /// The time to the acknowledgement of clicks that did not wait for the outcome.
     acknowledged: Vec<Duration>,
-    /// The wait that they were told, over what it took.
+    /// Their expected waits divided by the real ones.
     expected: Vec<f64>,
-    /// How long it took to hear of being turned away, when to come back, and when that is since the spike began.
-    turned_away: Vec<Duration>,
+    /// Rejections: the time to the answer, the time to come back, and its moment since the start of the spike.
+    rejected: Vec<Duration>,
     hints: Vec<Duration>,
-    told_to_come: Vec<Duration>,
+    comes_back_after: Vec<Duration>,
     came_back: usize,
-    let_in_at_once: usize,
-    /// Ids of all registrations that clients were told of.
+    accepted_at_once: usize,
+    /// Ids of all registrations in the answers to clients.
     known: BTreeSet<String>,
 }
 
 impl Seen {
     fn add(&mut self, end: End) {
         match end {
-            End::Accepted(registration, took, told) => {
+            End::Accepted(registration, took, acknowledgement) => {
                 self.accepted.push(took);
-                self.acknowledged.extend(told.iter().map(|told| told.after));
-                self.expected.extend(told.and_then(|told| told.ratio));
+                self.acknowledged.extend(acknowledgement.iter().map(|acknowledgement| acknowledgement.after));
+                self.expected.extend(acknowledgement.and_then(|acknowledgement| acknowledgement.ratio));
                 self.known.insert(registration.registration_id);
             }
-            End::TurnedAway { took, told_to_come, hint, came_back } => {
-                self.turned_away.push(took);
-                self.hints.push(hint.expect("who is turned away is told when to come back"));
-                self.told_to_come.extend(told_to_come);
+            End::Rejected { took, comes_back_after, hint, came_back } => {
+                self.rejected.push(took);
+                self.hints.push(hint.expect("a rejected client gets a time to come back"));
+                self.comes_back_after.extend(comes_back_after);
                 if let Some(came) = came_back {
                     self.came_back += 1;
-                    self.let_in_at_once += usize::from(came.at_once);
+                    self.accepted_at_once += usize::from(came.at_once);
                     self.known.insert(came.registration.registration_id);
                 }
             }
@@ -134,14 +135,14 @@ impl Seen {
     }
 }
 
-/// Plays the spike, checks what must hold, and tells what was seen.
+/// Runs the spike, asserts the invariants, and returns the measurements.
 ///
 /// # Panics
-/// When something does not hold.
+/// When an invariant does not hold.
 pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     let settings = [
         ("orchestrator.runtime.in_flight_max", spec.in_flight_max.to_string()),
-        // While a service hangs, so many are taken out of the line and no more.
+        // While a service hangs, exactly this many are taken out of the line.
         ("orchestrator.runtime.parked_max", "0".to_owned()),
         ("orchestrator.runtime.admission_queue_max", spec.queue_max.to_string()),
     ];
@@ -156,26 +157,26 @@ pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     let spike_began = Instant::now();
     let clicks_per_s = (rate * FACTOR).min(spec.clicks_per_s_max);
     let lasts = spec.spike.max(Duration::from_secs_f64(CLICKS_MIN / clicks_per_s));
-    // As a task, so that what it sends is begun by the same thread.
+    // As a task, so that the same thread begins everything that it sends.
     let spiking = tokio::spawn(spike(portals, clicks.clone(), clicks_per_s, lasts));
     let (seen, spiked) = spiking.await.expect("the spike is played to its end");
     let all_ended = spike_began.elapsed();
     let offered = f64::from(clicks.sent() - before) / spiked.as_secs_f64();
 
-    let Seen { accepted, acknowledged, mut expected, turned_away, hints, told_to_come, .. } = seen;
-    let Seen { came_back, let_in_at_once, mut known, .. } = seen;
-    let total = accepted.len() + turned_away.len();
+    let Seen { accepted, acknowledged, mut expected, rejected, hints, comes_back_after, .. } = seen;
+    let Seen { came_back, accepted_at_once, mut known, .. } = seen;
+    let total = accepted.len() + rejected.len();
     // All that the queue has room for are accepted.
     let is_beyond_bound = total > 2 * spec.queue_max as usize;
     if is_beyond_bound {
-        assert!(turned_away.len() > total / 2, "only {} of {total} were turned away", turned_away.len());
-        check_comings(&told_to_come);
-        let is_earlier = percentile(&turned_away, 50) < percentile(&accepted, 50);
+        assert!(rejected.len() > total / 2, "only {} of {total} were rejected", rejected.len());
+        check_comings(&comes_back_after);
+        let is_earlier = percentile(&rejected, 50) < percentile(&accepted, 50);
         assert!(is_earlier, "rejected clicks are answered before others have their outcome");
     }
     settled(&system).await;
     known.extend(warm.iter().map(|(registration, _)| registration.registration_id.clone()));
-    // A queue that takes longer than the admitted wait is bounded by time instead: then its number of places is not known.
+    // A queue that takes longer than the allowed wait is limited by time instead. Then its number of places is unknown.
     let is_bounded_by_count = is_beyond_bound && f64::from(spec.queue_max) < rate * WAIT_MAX.as_secs_f64() / 2.0;
     if is_bounded_by_count {
         known.extend(fill_the_line(&system, &clicks, spec).await);
@@ -185,7 +186,7 @@ pub async fn run(place: Place<'_>, spec: Spec) -> Table {
 
     let mut table = Table::default();
     let latencies: Vec<Duration> = warm.iter().map(|(_, took)| *took).collect();
-    table.line("registrations a second that it takes", format!("{rate:.0}"));
+    table.line("rate of the system, registrations a second", format!("{rate:.0}"));
     table.percentiles("their latency, p50 / p99", &latencies);
     table.line("clicks a second in the spike", format!("{offered:.0}"));
     table.line("clicks in the spike", total);
@@ -194,17 +195,17 @@ pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     table.percentiles("acknowledged after, p50 / p99", &acknowledged);
     let in_spike = accepted.len() as f64 / spiked.as_secs_f64();
     table.line("accepted a second in the spike", format!("{in_spike:.0}"));
-    table.line("turned away", turned_away.len());
-    table.percentiles("after, p50 / p99", &turned_away);
-    table.line("of them came back and have an outcome", came_back);
-    table.line("let in when they came back first", let_in_at_once);
+    table.line("rejected", rejected.len());
+    table.percentiles("after, p50 / p99", &rejected);
+    table.line("came back and have an outcome", came_back);
+    table.line("accepted at the first return", accepted_at_once);
     expected.sort_by(f64::total_cmp);
     let ratio = |percent: usize| expected.get(expected.len() * percent / 100).copied().unwrap_or(f64::NAN);
     let ratios = format!("{:.2} / {:.2} / {:.2}", ratio(10), ratio(50), ratio(90));
     table.line("expected wait over the real one, p10 / p50 / p90", ratios);
-    table.line("waits that were asked for", expected.len());
-    table.line("the last of all after", crate::table::seconds(all_ended));
-    table.percentiles("hints when to come back, p50 / p99", &hints);
+    table.line("clients that got an expected wait", expected.len());
+    table.line("last outcome after", crate::table::seconds(all_ended));
+    table.percentiles("time to come back, p50 / p99", &hints);
     let again = if is_bounded_by_count { spec.queue_max.to_string() } else { "not tried".to_owned() };
     table.line("admitted again after the spike", again);
     table.line("registrations in the ledger", known.len());
@@ -220,7 +221,7 @@ fn import(system: &System, students: u32) {
     system.import(&bundle(&sections, students));
 }
 
-/// Clicks that nobody has made before: all students for one section, then for the next.
+/// New clicks: all students for one section, then for the next.
 struct Clicks {
     students: u32,
     next: AtomicU32,
@@ -239,7 +240,7 @@ impl Clicks {
     }
 }
 
-/// As many at a time as may be at work, and some more: the rate that the system takes, and what each one took.
+/// As many clients at a time as may be at work, and some more: the system's rate, and the time of each click.
 async fn warm_up(portals: Arc<Portals>, clicks: Arc<Clicks>, spec: Spec) -> (Vec<(Registration, Duration)>, f64) {
     let began = Instant::now();
     let mut working = JoinSet::new();
@@ -259,8 +260,8 @@ async fn warm_up(portals: Arc<Portals>, clicks: Arc<Clicks>, spec: Spec) -> (Vec
     (ends, rate)
 }
 
-/// Sends clicks at their moments, whatever becomes of the earlier ones, and waits for the end of each. Also how long it
-/// took to send them.
+/// Sends clicks at their moments, whether or not earlier ones are answered, and waits for the end of each. Also returns
+/// how long the sending took.
 async fn spike(portals: Arc<Portals>, clicks: Arc<Clicks>, rate: f64, lasts: Duration) -> (Seen, Duration) {
     let began = Instant::now();
     let (mut sent, mut seen) = (JoinSet::new(), Seen::default());
@@ -299,17 +300,17 @@ async fn one(
     click.wait_ms = wait_ms;
     match answer {
         Ok(registration) if registration.outcome() == Outcome::Pending => {
-            let (told, after) = (Instant::now(), began.elapsed());
+            let (acknowledged, after) = (Instant::now(), began.elapsed());
             let expected = registration.expected_wait.and_then(|wait| Duration::try_from(wait).ok());
             let registration = watched(&portals.channel(portals.turn()), registration).await;
-            let ratio = expected.map(|expected| expected.as_secs_f64() / told.elapsed().as_secs_f64());
-            // A click that has waited in vain for its outcome says nothing of how fast it was accepted.
-            End::Accepted(registration, began.elapsed(), asks_for_place.then_some(Told { after, ratio }))
+            let ratio = expected.map(|expected| expected.as_secs_f64() / acknowledged.elapsed().as_secs_f64());
+            // The time of a click whose wait has expired is not a time of acceptance.
+            End::Accepted(registration, began.elapsed(), asks_for_place.then_some(Acknowledgement { after, ratio }))
         }
         Ok(registration) => End::Accepted(registration, began.elapsed(), None),
         Err(status) if status.code() == Code::ResourceExhausted => {
             let (took, hint) = (began.elapsed(), retry_delay(&status));
-            let told_to_come = hint.map(|hint| spike_began.elapsed() + hint);
+            let comes_back_after = hint.map(|hint| spike_began.elapsed() + hint);
             let mut came_back = None;
             if number.is_multiple_of(COMES_BACK) {
                 tokio::time::sleep(hint.unwrap_or_default()).await;
@@ -318,21 +319,21 @@ async fn one(
                     let came = Instant::now();
                     let followed = portals.follow(portals.turn(), click.clone()).await;
                     at_once.get_or_insert(followed.setbacks.is_empty());
-                    // A client's patience may be shorter than the spike; it counts from the spike's end.
+                    // A client's time limit may be shorter than the spike; it counts from the spike's end.
                     if followed.end.is_ok() || came >= spike_began + spike_lasts {
-                        break followed.end.expect("who comes back gets an outcome");
+                        break followed.end.expect("a client that comes back gets an outcome");
                     }
                 };
                 came_back = Some(CameBack { registration, at_once: at_once == Some(true) });
             }
-            End::TurnedAway { took, told_to_come, hint, came_back }
+            End::Rejected { took, comes_back_after, hint, came_back }
         }
-        // A connection was lost, and what became of the click is not known: the same key finds it.
+        // A connection was lost, and the result of the click is unknown: the same key finds it.
         Err(status) if is_retryable(&status) => {
             let followed = portals.follow(portals.turn(), click).await;
             End::Accepted(followed.end.expect("the click is decided"), began.elapsed(), None)
         }
-        Err(status) => panic!("neither accepted nor turned away: {status:?}"),
+        Err(status) => panic!("neither accepted nor rejected: {status:?}"),
     }
 }
 
@@ -341,7 +342,7 @@ async fn submit(portal: &Channel, request: SubmitRegistrationRequest) -> Result<
     Ok(answer.into_inner().registration.expect("an answer has a registration"))
 }
 
-/// Watches an accepted registration until its outcome stands.
+/// Watches an accepted registration until it has its outcome.
 async fn watched(portal: &Channel, registration: Registration) -> Registration {
     let request = WatchRegistrationRequest { registration_id: registration.registration_id };
     let watching = RegistrationServiceClient::new(portal.clone()).watch_registration(request).await;
@@ -355,9 +356,9 @@ async fn watched(portal: &Channel, registration: Registration) -> Registration {
     }
 }
 
-/// Those who were turned away do not come back at one moment, but one after the other.
+/// Rejected clients do not come back at one moment, but one after the other.
 fn check_comings(comings: &[Duration]) {
-    // A straggler makes no crowd, and leaves no gap.
+    // A single late client makes no crowd, and leaves no gap.
     let (first, last) = (percentile(comings, 1), percentile(comings, 99));
     let width = (last - first) / PARTS;
     for part in 0..PARTS {
@@ -378,8 +379,8 @@ async fn settled(system: &System) {
     tokio::time::timeout(PATIENCE, settling).await.expect("everything finishes when the spike is over");
 }
 
-/// While a service hangs nothing is decided: as many as are at work and as the line has places are accepted, and not one
-/// more. Returns their ids.
+/// While a service hangs nothing is decided: exactly as many are accepted as fit at work and in line. Returns their
+/// ids.
 async fn fill_the_line(system: &System, clicks: &Clicks, spec: Spec) -> Vec<String> {
     system.pause("academics");
     let portal = system.channel(ORCHESTRATOR).await;
@@ -399,7 +400,8 @@ async fn fill_the_line(system: &System, clicks: &Clicks, spec: Spec) -> Vec<Stri
     ids
 }
 
-/// What clients were told is accepted is there, nothing else is, and no section has given more seats than it has.
+/// The ledger has exactly the registrations that clients know as accepted, and no section has given more seats than it
+/// has.
 async fn check_ledger(system: &System, known: &BTreeSet<String>, students: u32) {
     let ledger = ledger::export(&system.channel(ORCHESTRATOR).await).await;
     let ids: BTreeSet<String> = ledger.iter().map(|registration| registration.registration_id.clone()).collect();

@@ -1,9 +1,9 @@
-//! What a load test has seen, a line a fact.
+//! The report of a load test, a line for each fact.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Facts in the order in which they are told.
+/// Facts in the order of the report.
 #[derive(Debug, Default)]
 pub struct Table(Vec<(String, String)>);
 
@@ -35,7 +35,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// The smallest duration that so many percent do not exceed; zero when there are none.
+/// The smallest duration that this percentage does not exceed; zero if there are none.
 pub(crate) fn percentile(durations: &[Duration], percent: usize) -> Duration {
     let mut sorted = durations.to_vec();
     sorted.sort();

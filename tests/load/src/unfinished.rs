@@ -1,5 +1,5 @@
 //! A start with a large backlog: sagas that hang in several steps, and an orchestrator that was killed. When everything
-//! is back, the oldest are driven first, no more than the bounds at a time, and every one is finished once.
+//! is back, the oldest are driven first, within the limits, and every saga is finished once.
 //!
 //! ```text
 //! notifications away: half of the sagas is decided and not finished
@@ -27,12 +27,12 @@ const OF_A_STUDENT: u32 = 4;
 /// Sections for each registration of a student: one of them has too few seats.
 const SECTIONS: u32 = 10;
 const FEW: i32 = 10;
-/// Between two looks at the metrics.
+/// Between two reads of the metrics.
 const LOOK: Duration = Duration::from_millis(20);
-/// What no destination has more of in flight: the default setting.
+/// The limit of calls in flight to each destination: the default setting.
 const CALLS_IN_FLIGHT_MAX: u64 = 3;
 
-/// How large a backlog, and the bounds with which it is worked off.
+/// The size of the backlog, and the limits while it is worked off.
 #[derive(Debug, Clone, Copy)]
 pub struct Spec {
     /// Sagas of the backlog.
@@ -43,11 +43,11 @@ pub struct Spec {
     pub in_memory_max: u64,
     /// `adoption_chunk`.
     pub adoption_chunk: u64,
-    /// `lease_ttl_ms`: on PostgreSQL the lease of the killed one must lapse first.
+    /// `lease_ttl_ms`: on PostgreSQL the lease of the killed orchestrator must lapse first.
     pub lease_ttl_ms: u64,
 }
 
-/// What was seen while the backlog was worked off, from the start of the process on.
+/// Observations while the backlog was worked off, from the start of the process on.
 #[derive(Debug, Default)]
 struct Seen {
     serving: Duration,
@@ -60,15 +60,15 @@ struct Seen {
     finished: u64,
 }
 
-/// Makes the backlog, works it off, checks what must hold, and tells what was seen.
+/// Makes the backlog, works it off, asserts the invariants, and returns the measurements.
 ///
 /// # Panics
-/// When something does not hold.
+/// When an invariant does not hold.
 pub async fn run(place: Place<'_>, spec: Spec) -> Table {
     let Spec { sagas, in_flight_max, in_memory_max, adoption_chunk, lease_ttl_ms } = spec;
     let settings = [
         ("orchestrator.runtime.admission_queue_max", "1000000".to_owned()),
-        // However long it takes: it is to be a backlog.
+        // Without a time limit, so that everything is accepted as backlog.
         ("orchestrator.runtime.admission_wait_max_ms", "3600000".to_owned()),
         ("orchestrator.runtime.sagas_in_memory_max", "1000000".to_owned()),
         ("orchestrator.runtime.in_flight_max", in_flight_max.to_string()),
@@ -136,7 +136,7 @@ fn section(round: u32, number: u32) -> String {
     format!("R{round}-{number}")
 }
 
-/// What a backlog is made of.
+/// The parts of a backlog.
 struct Made {
     /// Sagas that have an outcome.
     decided: u32,
@@ -179,7 +179,7 @@ async fn accept(portal: &Channel, clicks: std::ops::Range<u32>) {
     accepting.join_all().await;
 }
 
-/// Looks at the metrics until something is so.
+/// Reads the metrics until a condition holds.
 async fn until(http: &str, fact: impl Fn(&Metrics) -> bool) {
     let looking = async {
         while !Metrics::read(http).await.is_ok_and(|metrics| fact(&metrics)) {
@@ -189,7 +189,7 @@ async fn until(http: &str, fact: impl Fn(&Metrics) -> bool) {
     tokio::time::timeout(PATIENCE, looking).await.expect("the orchestrator gets there");
 }
 
-/// Looks at the metrics until as many have finished as were left; as long as some do, it goes on.
+/// Reads the metrics until all remaining sagas have finished; continues as long as some do.
 async fn work_off(system: &System, started: Instant, sagas: u32) -> Seen {
     let mut seen = Seen { serving: started.elapsed(), ..Seen::default() };
     let http = system.http_address(ORCHESTRATOR);
@@ -202,7 +202,7 @@ async fn work_off(system: &System, started: Instant, sagas: u32) -> Seen {
             seen.first_step.get_or_insert(now);
         }
         let finished = metrics.sum("matricula_sagas_finished_total");
-        // Those that had their outcome before the start are not decided again.
+        // Sagas that had their outcome before the start are not decided again.
         if metrics.sum("matricula_sagas_decided_total") > 0 {
             seen.first_outcome.get_or_insert(now);
         }
@@ -218,7 +218,7 @@ async fn work_off(system: &System, started: Instant, sagas: u32) -> Seen {
     seen
 }
 
-/// Every saga has its outcome, and the seats that were too few went to as many as there are.
+/// Every saga has its outcome, and the scarce seats went to as many students as there are seats.
 fn check_outcomes(ledger: &[Registration], sagas: u32) {
     assert_eq!(ledger.len(), sagas as usize, "what was accepted is there, and nothing else");
     let mut seats = std::collections::HashMap::<&str, i32>::new();

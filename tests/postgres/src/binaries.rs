@@ -4,10 +4,10 @@ use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What a folder must hold to be of use.
+/// The programs that a useful folder must hold.
 const PROGRAMS: [&str; 3] = ["initdb", "pg_ctl", "postgres"];
 
-/// Folders of distributions, as parent, what a version's folder begins with, and what is below it.
+/// Folders of distributions: the parent, the prefix of a version's folder, and the path below it.
 const PLACES: [(&str, &str, &str); 8] = [
     // Debian and Ubuntu.
     ("/usr/lib/postgresql", "", "bin"),

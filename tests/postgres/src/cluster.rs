@@ -1,9 +1,9 @@
 //! A throw-away PostgreSQL cluster in a temporary folder, on a free loopback port.
 //!
-//! Promises: it listens on 127.0.0.1 and on a Unix socket in its own folder, so that it meets no other server; it runs as another
-//! user when this process is root's, because PostgreSQL refuses root; it is stopped and its folder removed when it is
-//! dropped, and also when this process ends in any other way, by SIGKILL too. `fsync` stays on: durability is what the
-//! tests are about.
+//! Promises: it listens on 127.0.0.1 and on a Unix socket in its own folder, so that it meets no other server; it runs
+//! as another user when this process is root's, because PostgreSQL refuses root; it is stopped and its folder removed
+//! when it is dropped, and also when this process ends in any other way, by SIGKILL too. `fsync` stays on: durability
+//! is what the tests are about.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -28,11 +28,11 @@ const CONNECTIONS_MAX: u32 = 400;
 /// A slow disk may take this long to start or stop a server.
 const PG_CTL_TIMEOUT_S: u32 = 60;
 
-/// How much of the log an error shows: the reason for a failed start is in its last lines.
+/// How much of the log an error shows: its last lines have the reason for a failed start.
 const LOG_LINES_IN_ERROR: usize = 20;
 
-/// Waits until nobody holds the other end of its input any more, then stops the server and removes the folder.
-/// Signals that end a test run don't end it: it is what cleans up after them.
+/// Waits for the end of its own input, then stops the server and removes the folder. Signals that end a test run don't
+/// end this script, because it cleans up after them.
 const WATCHDOG: &str = r#"trap '' HUP INT TERM; read -r _
 "$1/pg_ctl" stop --silent --mode immediate --pgdata "$2/data"; rm -rf "$2""#;
 
@@ -95,14 +95,14 @@ impl Cluster {
         &self.url
     }
 
-    /// The same server by its Unix socket: the way of processes on one machine, which costs them and the server less.
+    /// The same server through its Unix socket, which costs processes on one machine and the server less.
     pub fn socket_url(&self) -> String {
         let folder: String =
             self.folder.path().as_os_str().as_bytes().iter().map(|byte| format!("%{byte:02X}")).collect();
         format!("postgres://{ROLE}@{folder}:{}", self.port.number())
     }
 
-    /// The operating system's number of the running server.
+    /// The process id of the running server.
     pub fn pid(&self) -> anyhow::Result<u32> {
         let file = std::fs::read_to_string(self.data().join("postmaster.pid")).context("the server does not run")?;
         file.lines().next().unwrap_or_default().trim().parse().context("postmaster.pid begins with no number")
@@ -142,7 +142,7 @@ impl Cluster {
         writeln!(settings, "{name} = '{value}'").context("can't write the server's settings")
     }
 
-    /// Has the running server read its settings; sessions follow when they begin their next statement.
+    /// Makes the running server read its settings; sessions follow when they begin their next statement.
     pub fn reload(&self) -> anyhow::Result<()> {
         let command = self.pg_ctl("reload");
         self.done(command, "read its settings")
@@ -157,7 +157,7 @@ impl Cluster {
     }
 
     fn init(&self) -> anyhow::Result<()> {
-        // The cluster is new and nobody relies on it yet: initdb itself need not sync.
+        // The cluster is new and has no data yet: initdb itself need not sync.
         let output = as_user(self.binaries.join("initdb"), self.user.as_ref())
             .args(["--username", ROLE, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"])
             .arg(self.data())
@@ -176,7 +176,7 @@ impl Cluster {
         let mut command = as_user(self.binaries.join("pg_ctl"), self.user.as_ref());
         command.arg(verb).arg("--pgdata").arg(self.data());
         command.args(["--wait", "--silent", "--timeout", &PG_CTL_TIMEOUT_S.to_string()]);
-        // The server inherits these: an open pipe of ours would keep whoever reads it waiting.
+        // The server inherits these: an open pipe of ours would keep its reader waiting.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command
     }
@@ -191,7 +191,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // The watchdog hears that we are done, and cleans up.
+        // The watchdog's input ends here, so it cleans up.
         drop(self.watchdog.stdin.take());
         if self.watchdog.wait().is_err() || self.folder.path().exists() {
             eprintln!("can't remove the PostgreSQL server of {}: stop it by hand.", self.data().display());
@@ -199,10 +199,10 @@ impl Drop for Cluster {
     }
 }
 
-/// A command that is run as this user, or as ours.
+/// A command that is run as this user, or as the current one.
 pub(crate) fn as_user(program: impl AsRef<std::ffi::OsStr>, user: Option<&User>) -> Command {
     let mut command = Command::new(program);
-    // The folder that we are in may be closed to the server's user.
+    // The server's user may have no access to the current folder.
     command.current_dir("/").env("LC_ALL", "C");
     if let Some(user) = user {
         command.uid(user.uid).gid(user.gid);

@@ -1,5 +1,5 @@
-//! Throw-away PostgreSQL clusters, and poolers in front of them, for tests: found, started, restarted, stopped, and gone with
-//! the process that made them. The ports of such servers are reserved.
+//! Throw-away PostgreSQL clusters, and poolers in front of them, for tests: found, started, restarted, stopped, and
+//! ended with their process. The ports of such servers are reserved.
 
 mod binaries;
 mod cluster;

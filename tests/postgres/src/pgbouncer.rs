@@ -1,7 +1,8 @@
 //! A throw-away PgBouncer in front of a server.
 //!
-//! Promises: it listens on a Unix socket in a folder of its own; it runs as another user when this process is root's, because
-//! PgBouncer refuses root; it ends, and its folder is removed, when it is dropped and when this process ends in any other way.
+//! Promises: it listens on a Unix socket in a folder of its own; it runs as another user when this process is root's,
+//! because PgBouncer refuses root; it ends, and its folder is removed, when it is dropped and when this process ends in
+//! any other way.
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::chown;
@@ -17,14 +18,14 @@ use tempfile::TempDir;
 use crate::cluster::as_user;
 use crate::user::{User, is_root};
 
-/// Where the program is besides the folders of `PATH`: distributions put it where only root looks.
+/// Where the program is besides the folders of `PATH`: distributions put it into a folder for root.
 const PLACES: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
 /// It is part of the socket's name; sockets of two folders never meet.
 const PORT: u16 = 6432;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Runs the pooler until nobody holds the other end of the input any more, then ends it and removes the folder.
+/// Runs the pooler until its own input ends, then ends it and removes the folder.
 const WATCHDOG: &str =
     r#"trap '' HUP INT TERM; "$1" "$2/pgbouncer.ini" >"$2/log" 2>&1 & read -r _; kill -KILL $!; wait; rm -rf "$2""#;
 
@@ -43,8 +44,8 @@ impl PgBouncer {
         folders.into_iter().map(|folder| folder.join("pgbouncer")).find(|program| program.is_file())
     }
 
-    /// Starts it in front of every database of a server: `postgres://user@host:port`. The settings are lines of the section
-    /// `[pgbouncer]`, such as `pool_mode = session`.
+    /// Starts it in front of every database of a server: `postgres://user@host:port`. The settings are lines of the
+    /// section `[pgbouncer]`, such as `pool_mode = session`.
     pub fn start(program: &Path, server: &str, settings: &[&str]) -> anyhow::Result<Self> {
         let (user, place) =
             server.strip_prefix("postgres://").and_then(|rest| rest.split_once('@')).context("a URL with a user")?;
@@ -95,7 +96,7 @@ impl PgBouncer {
 
 impl Drop for PgBouncer {
     fn drop(&mut self) {
-        // The watchdog reads the end of its input, and cleans up.
+        // The watchdog's input ends here, so it cleans up.
         drop(self.watchdog.stdin.take());
         if self.watchdog.wait().is_err() || self.folder.path().exists() {
             eprintln!("can't remove the PgBouncer of {}: stop it by hand.", self.folder.path().display());

@@ -1,17 +1,18 @@
 //! A loopback port that belongs to one server of a test as long as the test runs, also while the server is down.
 //!
-//! The system takes local ports of outgoing connections from the same range. It would lend the port of a killed server to one
-//! of them, and the server could not start again.
+//! The system takes local ports of outgoing connections from the same range. It would give the port of a killed server
+//! to one of them, and the server could not start again.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 
-/// A port of 127.0.0.1 that is bound and does not listen: Linux gives it to nobody who asks for any port, and lets a server
-/// listen on it that sets `SO_REUSEADDR`, as tokio, PostgreSQL and Redis do (socket(7), `SO_REUSEADDR`).
+/// A port of 127.0.0.1 that is bound and does not listen. Linux gives it to no program that requests any free port, and
+/// lets a server listen on it that sets `SO_REUSEADDR`, as tokio, PostgreSQL and Redis do (socket(7), `SO_REUSEADDR`).
 ///
-/// Other systems let no second socket bind: there the port is only found, and is free for others until the server listens.
+/// Other systems let no second socket bind: there the port is only found, and is free for others until the server
+/// listens.
 #[derive(Debug)]
 pub struct ReservedPort {
     address: SocketAddr,
@@ -50,7 +51,7 @@ mod tests {
     use super::ReservedPort;
 
     #[test]
-    fn a_server_listens_again_and_again_and_nobody_beside_it() {
+    fn only_the_server_listens_on_its_port() {
         let port = ReservedPort::any().expect("a free port");
         for _ in 0..3 {
             // The standard library sets SO_REUSEADDR, too.
@@ -65,7 +66,7 @@ mod tests {
 
     /// As many listeners and connections as a process may open: none of them gets it.
     #[test]
-    fn nobody_gets_it_who_asks_for_any_port() {
+    fn a_reserved_port_is_never_given_away() {
         let reserved: Vec<ReservedPort> = (0..50).map(|_| ReservedPort::any().expect("a free port")).collect();
         let numbers: HashSet<u16> = reserved.iter().map(ReservedPort::number).collect();
         assert_eq!(numbers.len(), reserved.len(), "each has its own");

@@ -1,4 +1,4 @@
-//! The user that a server runs as when we are root.
+//! The user for a server when this process is root's.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -28,7 +28,7 @@ impl User {
     }
 }
 
-/// Whether this process is root's. A file of ours belongs to whoever we are: no system call of its own is needed to ask.
+/// Whether this process is root's. A new file belongs to the current user, so no system call of its own is needed.
 pub fn is_root() -> anyhow::Result<bool> {
     let file: File = tempfile::tempfile()?;
     Ok(file.metadata()?.uid() == 0)

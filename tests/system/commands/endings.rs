@@ -1,4 +1,4 @@
-//! How commands and servers end: on a full disk, behind a pipe that was closed, at a hang-up; and in which colours they speak.
+//! The ends of commands and servers: on a full disk, behind a closed pipe, at a hang-up; and their colours.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -12,7 +12,7 @@ use matricula_harness::{PATIENCE, System};
 
 use super::{run, said, until};
 
-/// What is said when the work was done and its result is lost.
+/// The message when the work was done and its result is lost.
 const LOST: &str = "the work was done, but its result could not be written: No space left on device";
 /// Number of SIGHUP.
 const SIGHUP: i32 = 1;
@@ -46,10 +46,10 @@ async fn a_full_disk_under_stdout_is_reported() {
         assert_eq!(code, Some(1), "{arguments:?}: {stderr}");
         assert!(stderr.contains(LOST), "{arguments:?}: {stderr}");
     }
-    // It was done.
+    // The command was carried out.
     let (code, shown, _) = run(&system, &["register", "S1", "--add", "A", "--key", "k1"]);
     assert!(code == Some(0) && shown.contains("ENROLLED"), "{shown}");
-    // Nowhere to say anything at all, and done all the same.
+    // Carried out too, although no output can be written at all.
     let mut hold = system.matricula();
     hold.args(["hold", "set", "S2", "h", "--text", "t", "--reason", "why"]).stderr(full_disk()).stdin(Stdio::null());
     let output = hold.output().expect("the binary runs");
@@ -57,7 +57,7 @@ async fn a_full_disk_under_stdout_is_reported() {
 }
 
 #[tokio::test]
-async fn a_reader_that_has_seen_enough_causes_no_message() {
+async fn a_reader_that_closes_its_pipe_causes_no_message() {
     let system = System::up();
     system.import(&bundle(&[("A", 9, "")], 3));
     for arguments in [&["sections", "show"][..], &["config"], &["--help"], &["sections", "watch"]] {
@@ -70,11 +70,11 @@ async fn a_reader_that_has_seen_enough_causes_no_message() {
     }
 }
 
-/// A file that could not be written whole is not there, and the one that was there still is.
+/// A file that could not be written whole is absent, and an earlier one is unchanged.
 #[tokio::test]
-async fn no_half_of_a_file_is_left_behind() {
+async fn files_are_written_whole_or_not_at_all() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    // A limit of the size of files stands for a full disk: 512 bytes a block.
+    // A limit of the size of files replaces a full disk: 512 bytes a block.
     let limited = |limit: &str, arguments: &str| {
         let binary = env!("CARGO_BIN_EXE_matricula");
         let script = format!("ulimit -f {limit}; exec {binary} {arguments}");
@@ -156,7 +156,7 @@ fn kill(child: &Child, signal: &str) {
     assert!(sent.expect("kill runs").success());
 }
 
-/// Logs on a full disk are lost, and nothing else is.
+/// On a full disk only logs are lost.
 #[test]
 fn a_full_disk_under_stderr_ends_no_server() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -167,7 +167,7 @@ fn a_full_disk_under_stderr_ends_no_server() {
     let (_, lines) = mpsc::channel();
     let database = folder.path().join("matricula-data/orchestrator.db");
     let mut server = Server { child, lines, _folder: folder };
-    // It has said much by then; it can't say that it is ready.
+    // It has written much until now, and can't report that it is ready.
     until("the orchestrator is being started", || database.is_file());
     server.signal("-TERM");
     assert_eq!(server.child.wait().expect("it ends").code(), Some(0), "in order, and without a panic");
@@ -185,7 +185,7 @@ fn a_hang_up_stops_a_server_in_order() {
 fn a_hang_up_that_was_ignored_at_the_start_stays_ignored() {
     let mut server = Server::start("trap '' HUP;");
     server.signal("-HUP");
-    // The next signal is taken after the one before it: had that been listened for, it would end at once, with 130.
+    // If the process reacted to the earlier signal, this one would end it at once, with 130.
     server.signal("-TERM");
     server.until_says("stopping:");
     assert_eq!(server.child.wait().expect("it ends").code(), Some(0));
@@ -227,7 +227,7 @@ async fn a_hang_up_is_no_success_of_a_command() {
     }
 }
 
-/// A command with a terminal under stdout and stderr, and nothing of this machine's environment.
+/// A command with a terminal under stdout and stderr, without the environment of this machine.
 fn on_terminal(command: &str, environment: &[(&str, &str)], folder: &Path) -> Command {
     let mut script = Command::new("script");
     script.args(["-qec", command, "/dev/null"]).current_dir(folder).stdin(Stdio::null()).env_clear();
@@ -236,14 +236,14 @@ fn on_terminal(command: &str, environment: &[(&str, &str)], folder: &Path) -> Co
     script
 }
 
-/// What a terminal is sent by a command.
+/// The output of a command on a terminal.
 fn sent(command: &str, environment: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let output = on_terminal(command, environment, folder.path()).output().expect("util-linux has `script`");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// What a terminal is sent by a server, until it serves and has logged something. Then the terminal is closed.
+/// The output of a server on a terminal, until it serves and has logged something. Then the terminal is closed.
 fn logged(environment: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let ports = ["seats.listen", "seats.http_listen"].map(|it| format!(" --set {it}=127.0.0.1:0")).concat();
@@ -310,11 +310,11 @@ async fn ids_can_be_copied_at_80_columns() {
     }
 }
 
-/// Each command that `up` proposes is pasted into a shell without any setting of the system.
+/// Each command that `up` proposes is run in a shell without any setting of the system.
 #[tokio::test]
-async fn what_up_proposes_works_when_it_is_pasted() {
+async fn commands_that_up_proposes_work() {
     let system = System::up_with(&["--students", "40", "--sections", "10"], &[]);
-    // Log lines come in between.
+    // Log lines may come in between.
     let start = format!("  {} ", env!("CARGO_BIN_EXE_matricula"));
     let proposed = || system.log("up").into_iter().filter(|line| line.starts_with(&start)).collect::<Vec<_>>();
     until("all is proposed", || proposed().len() == 4);

@@ -1,11 +1,11 @@
-//! Ids as people type them: the beginning of an id names it, everywhere, as long as it names one alone.
+//! Prefixes of ids: everywhere a prefix is enough, as long as only one id has it.
 
 use matricula_harness::campus::bundle;
 use matricula_harness::{System, submission, submit};
 
 use super::{archived, json, run, until};
 
-/// The shortest beginning of an id that none of the others has.
+/// The shortest prefix of an id that none of the others has.
 fn shortest(id: &str, others: &[String]) -> String {
     let is_alone = |length: &usize| others.iter().all(|other| other == id || !other.starts_with(&id[..*length]));
     id[..(4..=36).find(is_alone).expect("ids differ")].to_owned()
@@ -30,7 +30,7 @@ async fn the_beginning_of_an_id_names_it_while_it_is_the_only_one() {
         let found = shown["summary"]["saga_id"].as_str().or(shown["registration_id"].as_str());
         assert_eq!(found, Some(id), "{path:?} {typed}: {shown:#}");
     };
-    // While the logs are here, and when they are in the archive: what is typed is the same.
+    // While the logs are in the database, and when they are in the archive: the same arguments work.
     for is_archived in [false, true] {
         if is_archived {
             until("all are in the archive", || archived(&system).len() == 7);

@@ -4,20 +4,20 @@
 pub struct Command {
     /// Its words.
     pub path: &'static str,
-    /// What it is given, as a shell would split it. `{...}` stands for what the test has made.
+    /// Its arguments, as a shell would split them. `{...}` stands for a value of the test.
     pub arguments: &'static str,
-    /// What it prints with `--output json`.
+    /// Its output with `--output json`.
     pub shows: Shows,
 }
 
-/// What a command prints with `--output json`.
+/// The output of a command with `--output json`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shows {
     /// One document.
     Document,
     /// One document a line, until it is interrupted.
     Lines,
-    /// Nothing: it serves.
+    /// None: it serves.
     Nothing,
 }
 

@@ -1,4 +1,4 @@
-//! The names in the documents of each command. Programs rely on them: more may come, and none may go.
+//! The names in the documents of each command. Programs rely on them: names may be added, and none may be removed.
 
 const SECTIONS: &str = "freshness sections";
 const REGISTRATION: &str = "adds charged decided_at drops expected_wait_ms idempotency_key needs_attention outcome place_in_line reasons registration_id student_id submitted_at ticket";

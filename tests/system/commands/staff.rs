@@ -1,4 +1,4 @@
-//! What staff do for a student, as a refusal proposes it.
+//! The commands of staff for a student, as a refusal proposes them.
 
 use matricula_harness::System;
 use matricula_harness::campus::bundle;
@@ -15,7 +15,7 @@ fn check_refused(system: &System, arguments: &[&str], code: i32, says: &str) {
 }
 
 #[tokio::test]
-async fn a_refusal_names_the_command_that_lets_the_student_past_it() {
+async fn a_refusal_names_the_command_for_an_override() {
     let system = System::up();
     system.import(&bundle(&[("A", 1, ""), ("B", 9, "")], 2));
     system.done(&["register", "S2", "--add", "A"]);
@@ -23,7 +23,7 @@ async fn a_refusal_names_the_command_that_lets_the_student_past_it() {
     let held = system.done(&[&set[..], &DECISION].concat());
     assert!(held.contains("library") && held.contains("pay at the desk"), "{held}");
 
-    // The refusal has a command for its reason, and the command works as it stands.
+    // The refusal has a command for its reason, and the command works unchanged.
     let (code, refused, _) = run(&system, &["register", "S1", "--add", "B"]);
     assert_eq!(code, Some(1), "{refused}");
     let (_, full, _) = run(&system, &["register", "S2", "--add", "B", "--drop", "A"]);
@@ -56,8 +56,8 @@ async fn a_refusal_names_the_command_that_lets_the_student_past_it() {
         assert!(text.contains(part), "{part}: {text}");
     }
 
-    let (_, none, told) = run(&system, &[&["hold", "lift", "S1", "library"], &DECISION[..]].concat());
-    assert!(none.contains("S1 has no hold") && told.contains("lifted by ada"), "{none}{told}");
+    let (_, none, stderr) = run(&system, &[&["hold", "lift", "S1", "library"], &DECISION[..]].concat());
+    assert!(none.contains("S1 has no hold") && stderr.contains("lifted by ada"), "{none}{stderr}");
     let log = system.log("up").join("\n");
     assert!(log.contains("staff changed a hold") && log.contains("ticket 7"), "{log}");
 }

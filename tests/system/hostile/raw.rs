@@ -1,5 +1,5 @@
-//! Bytes that are no call: wrong headers, wrong frames, messages cut short, more than anybody takes. Each is answered by
-//! an error or loses its connection; none of them costs others anything.
+//! Bytes that are no call: wrong headers, wrong frames, truncated messages, messages above every limit. Each gets an
+//! error or loses its connection; none affects other clients.
 
 use matricula_harness::System;
 use rand::{Rng as _, SeedableRng as _};
@@ -11,15 +11,15 @@ use tokio::time::timeout;
 use super::wire::{self, Ending, GRPC, call, frame};
 use super::{assert_calm, assert_registers, prepare, rounds_and_seed};
 
-/// The code of OUT_OF_RANGE, by which a message is refused that is longer than the largest.
+/// The code OUT_OF_RANGE, with which a message above the largest size is refused.
 const OUT_OF_RANGE: i32 = 11;
-/// Memory that the process may have taken more, in MiB, while 100 MB are sent to it again and again.
+/// The additional memory that the process may have, in MiB, while it gets 100 MB again and again.
 const MIB_MORE_MAX: u64 = 64;
 
-/// A message that nobody takes.
+/// A message above every limit.
 const TOO_LONG: &str = "the longest length";
 
-/// Every way to say something wrong around a message.
+/// Every kind of error around a message.
 fn wrong_bodies() -> Vec<(&'static str, Vec<u8>)> {
     let with_flag = |flag: u8| {
         let mut body = frame(b"\x0a\x02S1");
@@ -34,14 +34,14 @@ fn wrong_bodies() -> Vec<(&'static str, Vec<u8>)> {
         ("a frame longer than it says", with_length(1)),
         ("an empty frame and more", [frame(b""), frame(b"")].concat()),
         ("compressed, it says", with_flag(1)),
-        ("a flag that nobody knows", with_flag(7)),
+        ("an unknown flag", with_flag(7)),
         (TOO_LONG, with_length(u32::MAX)),
         ("a field that never ends", frame(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f])),
         ("a number that never ends", frame(&[0x30, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01])),
         ("no UTF-8", frame(b"\x12\x02\xff\xfe")),
         ("a first part with nothing in it", frame(&[0x0a, 0])),
         ("field number 0", frame(&[0x00, 0x01])),
-        ("a group that nobody closes", frame(&[0x0b; 200])),
+        ("an unclosed group", frame(&[0x0b; 200])),
     ]
 }
 
@@ -55,9 +55,9 @@ async fn bytes_that_are_no_call() {
         let client = wire::connect(&system, rpc.role).await;
         for (what, body) in wrong_bodies() {
             let ending = call(&client, &rpc.path, &GRPC, body).await;
-            // Not every message has a field that is wrong then; what counts is that there is an answer.
+            // Not every message has a field that is then wrong; the requirement is an answer.
             assert!(ending.is_answer(), "{}: {what}: {ending:?}", rpc.path);
-            // By its length alone: nobody waits for the rest of it, or makes room.
+            // Refused by its length alone: the server neither waits for the rest of it nor allocates memory.
             let by_length = matches!(ending, Ending::Answered(200, Some(OUT_OF_RANGE)));
             assert_eq!(by_length, what == TOO_LONG, "{}: {what}: {ending:?}", rpc.path);
         }
@@ -88,7 +88,7 @@ async fn bytes_that_are_no_call() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_speak_something_else() {
+async fn connections_with_other_protocols() {
     let (rounds, seed) = rounds_and_seed();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let system = System::up_with(&["--students", "0"], &[("limits.opening_ms", "500")]);
@@ -113,7 +113,7 @@ async fn connections_that_speak_something_else() {
     for role in ["orchestrator", "seats"] {
         for start in &starts {
             let mut stream = TcpStream::connect(system.address(role)).await.expect("the role listens");
-            // The server may hang up in the middle of it.
+            // The server may close the connection in the middle of it.
             let _ = stream.write_all(start).await;
             let _ = stream.shutdown().await;
             let mut rest = Vec::new();
@@ -133,7 +133,7 @@ async fn a_message_of_100_mb() {
     for rpc in super::rpcs::all() {
         let client = wire::connect(&system, rpc.role).await;
         let (mut sending, answer) = wire::begin(&client, &rpc.path, &GRPC).await;
-        // As much as is taken of 100 MB: the refusal comes long before their end.
+        // As much of 100 MB as the server reads: the refusal comes long before their end.
         let flood = async {
             let head = [&[0], (100_u32 << 20).to_be_bytes().as_slice()].concat();
             let mut chunk = bytes::Bytes::from(head);

@@ -1,5 +1,5 @@
-//! Every RPC of every service, from the descriptors that reflection serves: none can be forgotten. Calls carry bytes,
-//! so that what no client library would send can be sent.
+//! Every RPC of every service, from the descriptors that reflection serves, so that none is left out. Calls carry
+//! bytes, so that they can send messages that no client library would send.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-/// Messages that are read of a stream, and how long it may be silent: some streams never end.
+/// Messages to read of a stream, and how long it may be silent: some streams never end.
 const MESSAGES_OF_STREAM_MAX: usize = 5;
 const SILENCE_MAX: Duration = Duration::from_millis(100);
-/// Longest answer that is taken.
+/// Longest answer to read.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// One RPC and where it is served.
+/// One RPC and its address.
 #[derive(Clone)]
 pub struct Rpc {
     /// `/package.Service/Method`.
@@ -61,7 +61,7 @@ fn roles(service: &str) -> &'static [&'static str] {
         "academics" => &["academics"],
         "fees" => &["fees"],
         "notifications" => &["notifications"],
-        // Each takes rows of its own.
+        // Each accepts rows of its own kinds.
         "imports" => &["academics", "fees", "notifications", "seats"],
         area => panic!("{area}: say here which role serves it"),
     }
@@ -73,17 +73,17 @@ impl Rpc {
         self.is_stream
     }
 
-    /// Whether portals or operators call it, and not the orchestrator alone.
+    /// Whether portals or operators call it, and not only the orchestrator.
     pub fn is_public(&self) -> bool {
         self.role == "orchestrator"
     }
 
-    /// A connection to whoever serves it.
+    /// A connection to its server.
     pub async fn connect(&self, system: &System) -> Channel {
         system.channel(self.role).await
     }
 
-    /// Calls it. Of a stream, the first messages.
+    /// Calls it. For a stream, returns the first messages.
     pub async fn call(&self, channel: &Channel, body: Vec<u8>) -> Result<Vec<Bytes>, Status> {
         let mut client = Grpc::new(channel.clone()).max_decoding_message_size(ANSWER_BYTES_MAX);
         client.ready().await.map_err(|error| Status::unavailable(format!("no connection: {error:?}")))?;
@@ -104,7 +104,7 @@ impl Rpc {
     }
 }
 
-/// Takes messages as they are.
+/// Passes messages as bytes.
 #[derive(Clone, Copy)]
 struct Raw;
 

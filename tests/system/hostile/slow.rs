@@ -1,4 +1,4 @@
-//! Clients that hold what they have and do nothing: idle connections by the thousand, readers that never read.
+//! Clients that hold resources and do nothing: thousands of idle connections, streams whose clients do not read.
 
 use std::time::{Duration, Instant};
 
@@ -15,18 +15,18 @@ use tokio::task::JoinSet;
 use super::wire::{self, GRPC, frame, http_get, until};
 use super::{assert_calm, assert_registers, prepare};
 
-/// What faults.md asks for, and the default limit of a port.
+/// The default limit of a port, which the system has to bear.
 const IDLE_CONNECTIONS: usize = 10_000;
-/// Files that this process needs beside them.
+/// Files that this process needs in addition.
 const OTHER_FILES: u64 = 1_000;
-/// A connection of HTTP/2 that is open and silent: the preface and empty settings.
+/// A connection of HTTP/2 that is open and silent: only the preface and empty settings.
 const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
 /// Connections that are being opened at a time.
 const AT_ONCE: usize = 8;
-/// The most that an idle connection may cost, in KiB.
+/// The largest memory of an idle connection, in KiB.
 const KIB_PER_CONNECTION_MAX: u64 = 64;
 
-/// A connection that has been greeted, and says nothing more.
+/// A connection that got the server's greeting and stays silent.
 async fn idle(address: &str) -> std::io::Result<TcpStream> {
     let mut stream = TcpStream::connect(address).await?;
     // Closed by a reset, so that ten thousand ports are not kept for a minute.
@@ -47,7 +47,7 @@ async fn ten_thousand_idle_connections() {
     prepare(&system);
     let address = system.address("orchestrator").to_owned();
     let before = wire::memory_mib(&system, "orchestrator");
-    // One that was there before keeps its place.
+    // An earlier connection stays open.
     let portal = system.channel("orchestrator").await;
 
     let begun = Instant::now();
@@ -69,15 +69,15 @@ async fn ten_thousand_idle_connections() {
     let kib = (after - before) * 1024 / count as u64;
     assert!(kib <= KIB_PER_CONNECTION_MAX, "{kib} KiB a connection");
 
-    // Whoever is connected is served, and quickly; one too many hears so at once.
+    // Clients with a connection are served, and quickly. A connection beyond the limit is closed at once.
     let asked = Instant::now();
     let registration = matricula_harness::submit(&portal, matricula_harness::submission("S1", "k1", &["A"], &[])).await;
     println!("a registration took {:?}", asked.elapsed());
     assert_eq!(registration.outcome(), matricula_proto::registration::v1::Outcome::Enrolled);
     let one_too_many = tokio::time::timeout(matricula_harness::PATIENCE, idle(&address)).await;
     assert!(one_too_many.is_ok_and(|greeted| greeted.is_err()), "it is closed without a word");
-    let told = |line: &String| line.contains("connections were refused") && line.contains("WARN");
-    until(async || system.log("orchestrator").iter().any(told).then_some(())).await;
+    let is_warning = |line: &String| line.contains("connections were refused") && line.contains("WARN");
+    until(async || system.log("orchestrator").iter().any(is_warning).then_some(())).await;
 
     drop(connections);
     until(async || idle(&address).await.ok()).await;
@@ -102,11 +102,11 @@ async fn readers_of_ledgers_that_never_read() {
         let mut answers = Vec::new();
         for _ in 0..20 {
             let (mut sending, answer) = wire::begin(&client, path, &GRPC).await;
-            // One too many is refused by its headers, and may be closed before this.
+            // A call beyond the limit is refused by its headers, and may be closed before this.
             let _ = sending.send_data(frame(b"").into(), true);
             answers.push(answer);
         }
-        // They hold what they hold; a client that reads is served all the same, at once.
+        // They hold their streams. A client that reads is served at once all the same.
         let mut academics = AcademicServiceClient::new(system.channel("academics").await);
         let asked = Instant::now();
         academics.list_sections(academics::ListSectionsRequest::default()).await.expect("others are served");
@@ -123,7 +123,7 @@ async fn readers_of_ledgers_that_never_read() {
         held.push(answer.await.expect("headers"));
     }
     assert_registers(&system, "k1").await;
-    // In the end they have lost what they held, and the next reader gets it.
+    // In the end they lose their streams, and the next client gets one.
     let status = until(async || academics.export_ledger(academics::ExportLedgerRequest {}).await.ok()).await;
     drop((status, held));
     assert_calm(&system, "up");
@@ -151,7 +151,7 @@ async fn watchers_that_never_read() {
     let after = wire::memory_mib(&system, "up");
     println!("500 deaf watchers, 500 changes: {before} MiB before, {after} MiB after");
     assert!(after < before + 64, "{before} MiB before, {after} MiB after");
-    // In the end each of them is let go.
+    // In the end each of them is closed.
     let stalled = async || {
         let text = http_get(&system.http_address("up"), "/metrics").await?;
         let count = text.lines().find_map(|line| line.strip_prefix("matricula_readers_stalled_total "))?;

@@ -1,4 +1,4 @@
-//! Messages from descriptors: a good one of every kind, and every way in which a field of it can be bad.
+//! Messages from descriptors: a valid one of every kind, and every way in which a field of it can be invalid.
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 use rand::Rng as _;
@@ -6,15 +6,15 @@ use rand::seq::IndexedRandom as _;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng as _;
 
-/// A million bytes: far above every bound of a field, and below the largest message.
+/// A million bytes: far above every limit of a field, and below the largest message.
 const HUGE: usize = 1_000_000;
-/// Lengths of lists, around the bounds that the contract has.
+/// Lengths of lists, around the limits of the contract.
 const COUNTS: [usize; 6] = [2, 20, 21, 1_000, 1_001, 10_001];
 /// Deepest nesting of a random message.
 const DEPTH_MAX: usize = 6;
 
-/// Texts that have broken others: bounds of length, other alphabets, controls, and what databases, shells, formats and
-/// browsers would read as their own.
+/// Texts that have broken other systems: limits of length, other alphabets, control characters, and syntax of
+/// databases, shells, formats and browsers.
 const TEXTS: [&str; 16] = [
     "",
     " ",
@@ -35,28 +35,28 @@ const TEXTS: [&str; 16] = [
 ];
 const INTEGERS: [i64; 8] = [-1, 0, 1, 1_000, 1_001, 30_001, i64::MAX, i64::MIN];
 
-/// What is done to a field.
+/// The change of a field.
 #[derive(Debug, Clone)]
 pub enum Change {
     /// It gets this value.
     Value(Value),
     /// It is left out.
     Left,
-    /// The list has its first element so many times.
+    /// The list has its first element this many times.
     Times(usize),
 }
 
-/// A field of a message, by the way to it.
+/// A field of a message, by its path.
 #[derive(Debug, Clone)]
 pub struct Place {
-    /// Fields from the outside in; of a list, its first element is meant.
+    /// Fields from the outside in. In a list it is the first element.
     way: Vec<FieldDescriptor>,
     /// The list itself, not its first element.
     is_list: bool,
 }
 
 impl Place {
-    /// As an error names it: `operations[0].student_id`.
+    /// Its form in an error: `operations[0].student_id`.
     pub fn name(&self) -> String {
         let last = self.way.len() - 1;
         let parts =
@@ -76,7 +76,7 @@ impl Place {
     pub fn changes(&self) -> Vec<Change> {
         let field = self.field();
         if self.is_list {
-            // Ten thousand messages that have messages themselves would say nothing new.
+            // Ten thousand nested messages would add no new case.
             let counts = COUNTS.iter().filter(|count| self.way.len() == 1 || **count <= 1_001);
             return counts.map(|count| Change::Times(*count)).chain([Change::Left]).collect();
         }
@@ -119,19 +119,19 @@ pub struct Maker {
 }
 
 impl Maker {
-    /// The same seed makes the same messages; `stream` tells those apart that work at the same time.
+    /// The same seed makes the same messages; `stream` separates generators that work at the same time.
     pub fn new(seed: u64, stream: u64, role: &'static str) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);
         Self { rng, made: stream << 32, role }
     }
 
-    /// A message that is within all bounds: every field is set, every list has one element.
+    /// A message within all limits: every field is set, every list has one element.
     pub fn good(&mut self, of: &MessageDescriptor) -> DynamicMessage {
         let mut message = DynamicMessage::new(of.clone());
         let role = self.role;
         for field in of.fields().filter(|field| of.name() != "ImportRow" || role_of_row(field.name()) == role) {
-            // Of a choice, one or another.
+            // One of the fields of a choice.
             let choice = field.containing_oneof();
             let is_taken = choice.is_some_and(|choice| choice.fields().any(|other| message.has_field(&other)));
             if is_taken && self.rng.random_bool(0.5) {
@@ -191,7 +191,7 @@ impl Maker {
         places
     }
 
-    /// A message of anything: fields left out, good, bad, nested, repeated.
+    /// A random message: fields missing, valid, invalid, nested, repeated.
     pub fn random(&mut self, of: &MessageDescriptor, depth: usize) -> DynamicMessage {
         let mut message = DynamicMessage::new(of.clone());
         for field in of.fields() {
@@ -240,7 +240,7 @@ impl Maker {
     }
 }
 
-/// The role that takes a kind of rows of an import.
+/// The role that accepts a kind of rows of an import.
 fn role_of_row(kind: &str) -> &'static str {
     match kind {
         "term" | "course" | "section" | "student" => "academics",

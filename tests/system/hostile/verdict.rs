@@ -1,4 +1,4 @@
-//! What an answer to a hostile message may be: done, or one of the documented errors with what it promises; never an
+//! The allowed answers to a hostile message: success, or one of the documented errors with its details; never an
 //! internal error, an unknown one, or silence.
 
 use std::time::Duration;
@@ -10,9 +10,9 @@ use tonic_types::StatusExt as _;
 
 use super::rpcs::Rpc;
 
-/// Longest time for an answer: a bound for a broken build on a busy machine.
+/// Longest time for an answer, which limits a broken build on a busy machine.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
-/// Codes that the contract has for what a caller did wrong, or for one that should come later.
+/// Codes of the contract for errors of the caller, or for a call that should be repeated later.
 const DOCUMENTED: [Code; 6] = [
     Code::InvalidArgument,
     Code::NotFound,
@@ -21,10 +21,10 @@ const DOCUMENTED: [Code; 6] = [
     Code::ResourceExhausted,
     Code::OutOfRange,
 ];
-/// Reasons for which a well-formed call may have to come again.
+/// Reasons for which a valid call may have to be repeated.
 const COME_AGAIN: [&str; 3] = ["NOT_CANCELLED_YET", "AVAILABILITY_NOT_READY", "PLAN_OUTDATED"];
 
-/// What is wrong with the answer to a message, if anything is.
+/// The violation in the answer to a message, if there is one.
 pub fn complaint(
     rpc: &Rpc,
     sent: Option<&DynamicMessage>,
@@ -43,7 +43,7 @@ pub fn complaint(
     }
 }
 
-/// An operation that was answered by an error that is none of the caller's making.
+/// An operation with an error that the caller has not caused.
 fn error_within(message: &DynamicMessage) -> Option<String> {
     if message.descriptor().name() == "OperationError" {
         let code = message.get_field_by_name("code").and_then(|code| code.as_i32()).unwrap_or_default();
@@ -59,7 +59,7 @@ fn error_within(message: &DynamicMessage) -> Option<String> {
 fn wrong_status(sent: Option<&DynamicMessage>, status: &Status) -> Option<String> {
     let info = status.get_details_error_info();
     let reason = info.as_ref().map(|info| info.reason.as_str()).unwrap_or_default();
-    // What can't be decoded is answered by the library, and has no details.
+    // The library answers a message that can't be decoded, without details.
     let undecodable = sent.is_none() && matches!(status.code(), Code::Internal | Code::Unimplemented);
     let may_come_again = matches!(status.code(), Code::Unavailable | Code::Aborted) && COME_AGAIN.contains(&reason);
     if undecodable || may_come_again {
@@ -91,7 +91,7 @@ pub fn named_fields(status: &Status) -> Vec<String> {
     details.into_iter().flat_map(|bad| bad.field_violations).map(|violation| violation.field).collect()
 }
 
-/// Whether a path such as `operations[3].student_id` is one of this message, the list being so long.
+/// Whether a path such as `operations[3].student_id` exists in this message, with lists of this length.
 fn exists(message: &DynamicMessage, path: &str) -> bool {
     let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
     let (name, index) = match first.strip_suffix(']').and_then(|first| first.split_once('[')) {
@@ -101,7 +101,7 @@ fn exists(message: &DynamicMessage, path: &str) -> bool {
         },
         None => (first, None),
     };
-    // A choice that was not made is named as such.
+    // A choice without a field is named itself.
     if message.descriptor().oneofs().any(|choice| choice.name() == name) {
         return index.is_none() && rest.is_none();
     }

@@ -1,4 +1,4 @@
-//! HTTP/2 spoken by hand: what no client library would send, and readers that do not read.
+//! Hand-written HTTP/2: requests that no client library would send, and clients that do not read.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::codegen::http::{HeaderMap, Request};
 
-/// A stream that is silent for so long will go on: some never end.
+/// A stream that is silent for this long counts as open: some never end.
 const SILENCE_MAX: Duration = Duration::from_millis(300);
-/// One that has still something to tell after so long will go on, too: a feed tells that it lives.
+/// A stream that still sends messages after this long counts as open, too: a feed sends heartbeats.
 const STREAMING_AFTER: Duration = Duration::from_secs(1);
-/// What a client says about itself with every call.
+/// The user agent of every call.
 pub const GRPC: [(&str, &str); 2] = [("content-type", "application/grpc"), ("te", "trailers")];
 
 /// A connection to a role.
@@ -22,7 +22,7 @@ pub async fn connect(system: &System, role: &str) -> SendRequest<Bytes> {
     connect_with(system, role, &Builder::new()).await
 }
 
-/// A connection whose streams may be sent nothing: their reader never reads.
+/// A connection on which the server may send no data to its streams, as if their client never read.
 pub async fn connect_deaf(system: &System, role: &str) -> SendRequest<Bytes> {
     connect_with(system, role, Builder::new().initial_window_size(0)).await
 }
@@ -54,14 +54,14 @@ pub async fn begin(
 pub enum Ending {
     /// The HTTP status, and the gRPC code when there is one.
     Answered(u16, Option<i32>),
-    /// A stream began, and goes on.
+    /// A stream began, and is open.
     Streaming,
     /// The stream, or the connection, was reset.
     Reset(#[expect(dead_code, reason = "shown when a test fails")] h2::Error),
 }
 
 impl Ending {
-    /// Whether the call was answered by what it asked for, or by a code.
+    /// Whether the call got an answer or a code.
     pub fn is_answer(&self) -> bool {
         matches!(self, Self::Answered(200, Some(_)) | Self::Streaming)
     }
@@ -79,7 +79,7 @@ pub async fn call(client: &SendRequest<Bytes>, path: &str, headers: &[(&str, &st
 pub async fn ending(answer: ResponseFuture) -> Ending {
     let ended = async {
         let (parts, mut body) = answer.await?.into_parts();
-        // An answer that is no stream has its end right behind its head; a watch may have nothing to tell, or goes on.
+        // The end of an answer that is no stream follows its head at once. A watch may have no message, or stays open.
         let began = tokio::time::Instant::now();
         let trailers = loop {
             match tokio::time::timeout(SILENCE_MAX, body.data()).await {
@@ -104,7 +104,7 @@ pub fn frame(message: &[u8]) -> Vec<u8> {
     [&[0], length.to_be_bytes().as_slice(), message].concat()
 }
 
-/// Tries until something holds: a bound for a broken build.
+/// Tries until a condition holds; the limit is for a broken build.
 pub async fn until<T>(mut holds: impl AsyncFnMut() -> Option<T>) -> T {
     let trying = async {
         loop {
@@ -117,14 +117,14 @@ pub async fn until<T>(mut holds: impl AsyncFnMut() -> Option<T>) -> T {
     tokio::time::timeout(PATIENCE, trying).await.expect("it holds in the end")
 }
 
-/// Memory that a process has, in MiB.
+/// Memory of a process, in MiB.
 pub fn memory_mib(system: &System, name: &'static str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", system.pid(name))).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the memory it has");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") / 1024
 }
 
-/// What an HTTP port answers.
+/// The answer of an HTTP port.
 pub async fn http_get(address: &str, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(address).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");

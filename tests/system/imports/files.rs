@@ -1,11 +1,11 @@
-//! A small bundle as the files that a registrar's system exports, and changes to them.
+//! A small bundle as files of a registrar's system, and changes to them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use matricula_harness::System;
 
-/// Fall with its two halves, and spring; far from every today.
+/// Fall with its two halves, and spring; far in the future.
 const SESSIONS: &str = "\
 sourcedId,status,title,type,startDate,endDate,parentSourcedId,schoolYear,metadata.maxCredits
 FALL,,Fall,term,2096-08-24,2096-12-18,,2097,18
@@ -39,7 +39,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// The bundle as it is without changes, with so many students, S1 to S<students>.
+    /// The bundle without changes, with this many students, S1 to S<students>.
     pub fn new(system: &System, students: u32) -> Self {
         let folder = system.folder().join("files");
         fs::create_dir_all(&folder).expect("a folder");
@@ -79,7 +79,7 @@ impl Files {
         fs::remove_file(self.folder.join(file)).expect("the file is there");
     }
 
-    /// Replaces a text that a file has once.
+    /// Replaces a text that occurs once in a file.
     #[track_caller]
     pub fn edit(&self, file: &str, from: &str, to: &str) {
         let text = fs::read_to_string(self.folder.join(file)).expect("the file is there");
@@ -87,7 +87,7 @@ impl Files {
         self.put(file, &text.replace(from, to));
     }
 
-    /// Leaves a column out of a file. No field of these files has a line break; one in quotes is left as it is.
+    /// Removes a column from a file. No field of these files has a line break; a quoted line is left as it is.
     pub fn without_column(&self, file: &str, column: &str) {
         let mut reader = csv::Reader::from_path(self.folder.join(file)).expect("the file is there");
         let header = reader.headers().expect("a header").clone();

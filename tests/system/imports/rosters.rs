@@ -1,4 +1,4 @@
-//! `enrollments.csv`: rosters that exist are taken over, and what students do stays theirs.
+//! `enrollments.csv`: existing rosters are taken over, and students' own registrations stay.
 
 use matricula_harness::System;
 use matricula_proto::common::v1::Reason;
@@ -15,7 +15,7 @@ FALLB,,\"Fall, second half\",term,2096-10-19,2096-12-18,FALL,2097,USD,10000
 SPRING,,Spring,term,2097-01-11,2097-05-07,,2097,USD,10000
 ";
 
-/// Rows as `row student class`, with `-` before one that is marked.
+/// Rows as `row student class`; a `-` in front marks a row as deleted.
 fn roster(files: &Files, rows: &[&str]) {
     let mut text = "sourcedId,status,classSourcedId,userSourcedId,role\n".to_owned();
     for row in rows {
@@ -27,7 +27,7 @@ fn roster(files: &Files, rows: &[&str]) {
     files.put("enrollments.csv", &text);
 }
 
-/// Imports the bundle; what became of its rosters.
+/// Imports the bundle; returns the result of its rosters.
 #[track_caller]
 fn imported(system: &System, files: &Files) -> Value {
     let (code, stdout, stderr) = import(system, files, &["--output", "json"]);
@@ -35,7 +35,7 @@ fn imported(system: &System, files: &Files) -> Value {
     serde_json::from_str::<Value>(&stdout).expect("JSON")["rosters"].clone()
 }
 
-/// How many were taken over, ended and refused; none when there was nothing to do.
+/// How many rows were taken over, ended and refused; none if there was no change.
 fn outcome(rosters: &Value) -> Option<(u64, u64, usize)> {
     let outcome = rosters["outcome"].as_object()?;
     let count = |name: &str| outcome[name].as_u64().expect("a number");
@@ -50,7 +50,7 @@ async fn rosters_that_exist_are_taken_over() {
     files.edit("classes.csv", "M1-F,,,C1,org1,FALL,30", "M1-F,,,C1,org1,FALL,1");
     files.put("academicSessions.csv", SESSIONS);
 
-    // Three students in a class of one seat; M2-F asks for a prerequisite that none has.
+    // Three students in a class of one seat; M2-F has a prerequisite that none of them meets.
     roster(&files, &["E1 S1 M1-F", "E2 S2 M1-F", "E3 S3 M1-F", "E4 S4 M2-F"]);
     let rosters = imported(&system, &files);
     assert_eq!(outcome(&rosters), Some((4, 0, 0)), "{rosters}");
@@ -70,7 +70,7 @@ async fn rosters_that_exist_are_taken_over() {
     portal.enrolled("S3", &[], &["M1-F"]).await;
     portal.enrolled("S6", &["R1-F"], &[]).await;
     portal.enrolled("S7", &["M1-S"], &[]).await;
-    // E4 is gone, E1 is marked; E6 is a conflict.
+    // E4 is missing, E1 is marked; E6 is a conflict.
     roster(&files, &["-E1 S1 M1-F", "E2 S2 M1-F", "E3 S3 M1-F", "E5 S6 R1-F", "E6 S7 M1-F", "E7 S8 G1-FA"]);
     let rosters = imported(&system, &files);
     assert_eq!(outcome(&rosters), Some((1, 2, 0)), "{rosters}");
@@ -84,7 +84,7 @@ async fn rosters_that_exist_are_taken_over() {
     );
     assert_eq!(outcome(&imported(&system, &files)), None);
 
-    // Without any row nothing of a student's own ends; without the file nothing ends at all.
+    // Without any row none of the students' own registrations ends; without the file nothing ends at all.
     files.remove("enrollments.csv");
     files.edit("manifest.csv", "\nfile.enrollments,bulk", "");
     assert_eq!(imported(&system, &files)["plan"], Value::Null);
@@ -96,9 +96,9 @@ async fn rosters_that_exist_are_taken_over() {
     system.audit();
 }
 
-/// While registration is paused no row is taken over, and the import says what to do. A closed door lets staff pass.
+/// While registration is paused no row is taken over, and the import says what to do. Staff pass a closed door.
 #[tokio::test]
-async fn a_paused_registration_holds_up_rosters_and_the_import_says_so() {
+async fn rosters_wait_while_registration_is_paused_and_the_import_says_so() {
     let system = System::up_with(&["--students", "0"], &[]);
     let files = Files::new(&system, STUDENTS);
     files.edit("manifest.csv", "file.roles,bulk", "file.roles,bulk\nfile.enrollments,bulk");

@@ -1,5 +1,5 @@
-//! Orchestrators whose clocks are an hour ahead and an hour behind: leases and sagas go by the database's clock, so none is
-//! thought dead for it, and what they leave behind is driven on, in time, by one whose clock is another.
+//! Orchestrators whose clocks are an hour ahead and an hour behind. Leases and sagas use the database's clock, so none
+//! is taken for dead because of it, and an instance with another clock drives their sagas on in time.
 
 use matricula_harness::{PATIENCE, System, submission, wrong_clock};
 use matricula_kit::testing::Backend;
@@ -19,7 +19,7 @@ fn add(system: &mut System, name: &'static str, environment: &[(&'static str, St
     block_in_place(|| system.add_orchestrator_in(name, &environment));
 }
 
-/// Ten registrations at each of these, all of which try again and again to reach a service that is away.
+/// Ten registrations at each of these; all of them retry calls to a service that is away.
 async fn begin(system: &mut System, round: u32, at: &[&'static str]) -> Vec<Registration> {
     block_in_place(|| system.kill("seats"));
     let mut accepted = Vec::new();
@@ -49,7 +49,7 @@ async fn tries_again(portal: &Channel, saga_id: &str) -> bool {
     })
 }
 
-/// Brings the service back, and waits until all are enrolled: no clock has cost anybody a place.
+/// Brings the service back, and waits until all are enrolled: no student has lost a place because of a clock.
 async fn all_enrolled(system: &mut System, accepted: Vec<Registration>) {
     block_in_place(|| system.restart("seats"));
     let portal = system.channel(FIRST).await;
@@ -64,17 +64,17 @@ async fn all_enrolled(system: &mut System, accepted: Vec<Registration>) {
     }
 }
 
-/// How long each attempt of the step took that could not reach its service, as the log of the saga has it.
+/// The duration of each failed attempt of the step, from the log of the saga.
 async fn durations(portal: &Channel, saga_id: &str) -> Vec<i64> {
     let events = saga(portal, saga_id).await.events;
     let failed = events.into_iter().filter(|event| event.name == "step_failed" && event.step == "hold_seats");
     failed.map(|event| event.duration_ms).collect()
 }
 
-/// A service that is stopped in the middle of its work: the call of it is given up after a second. So says the log,
-/// whatever the clock of the machine that has made the call.
+/// A service is stopped in the middle of its work, and the call of it times out after a second. The log must say so
+/// with any clock of the calling machine.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_call_takes_as_long_as_it_takes_whatever_the_clocks_say() {
+async fn durations_of_calls_do_not_depend_on_wall_clocks() {
     let (Some(ahead), Some(behind)) = (wrong_clock(HOUR_S), wrong_clock(-HOUR_S)) else {
         eprintln!("SKIPPED: libfaketime is not installed (`cargo xtask test` installs it)");
         return;
@@ -112,16 +112,16 @@ async fn an_hour_ahead_and_an_hour_behind_lose_no_timer_and_run_nothing_twice() 
     add(&mut system, BEHIND, &behind);
     block_in_place(|| system.import(&bundle(&[("A", 100, "")], 100)));
 
-    // Their clocks are wrong, and they live on.
+    // Their clocks are wrong, and they keep running.
     let accepted = begin(&mut system, 0, &[FIRST, AHEAD, BEHIND]).await;
     all_enrolled(&mut system, accepted).await;
 
-    // Whoever adopts its sagas must not wait an hour for their next attempts.
+    // The adopting instance must not wait an hour for the next attempts of the sagas.
     let accepted = begin(&mut system, 1, &[FIRST, AHEAD, BEHIND]).await;
     block_in_place(|| system.kill(AHEAD));
     all_enrolled(&mut system, accepted).await;
 
-    // The other way round: what the right one and the one behind leave is adopted by the one ahead.
+    // The other way round: the one ahead adopts the sagas of the right one and of the one behind.
     block_in_place(|| system.restart(AHEAD));
     let accepted = begin(&mut system, 2, &[AHEAD, FIRST, BEHIND]).await;
     block_in_place(|| system.kill(FIRST));

@@ -1,5 +1,5 @@
-//! A rolling restart of all orchestrators under load: a client that knows all three and sends again what it is told to
-//! send again notices nothing else.
+//! A rolling restart of all orchestrators under load. A client with the addresses of all three repeats retryable calls,
+//! and gets no other errors.
 
 use matricula_harness::{is_of_connection, retry_delay};
 
@@ -8,7 +8,7 @@ use crate::campus::bundle;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rolling_restart_under_load_fails_no_click() {
-    // A short lease: what one leaves is looked for three times a lease.
+    // A short lease, because an instance checks for sagas to adopt three times a lease.
     let mut system = three(&[("orchestrator.runtime.lease_ttl_ms", "1500")]).await;
     block_in_place(|| system.import(&bundle(&[("MANY", 20_000, ""), ("FEW", 10, "")], 20_000)));
     let portals = portals(&system);

@@ -1,5 +1,5 @@
-//! One of three is killed, or stopped for longer than its lease: another drives its sagas on, and the stopped one can
-//! write nothing when it is continued.
+//! One of three is killed, or stopped for longer than its lease. Another one drives its sagas on, and the stopped one
+//! can write nothing when it continues.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -14,12 +14,12 @@ use super::{
 };
 use crate::campus::bundle;
 
-/// What the design promises, with default settings.
+/// The promise of the design, with default settings.
 const TAKEOVER_MAX: Duration = Duration::from_secs(10);
 /// A short lease for tests that wait for several of them.
 const LEASE_MS: u64 = 1_500;
 
-/// The outcomes of sagas that nobody drives here, asked for in every way that there is at another replica.
+/// Requests the outcomes of sagas at a replica that does not drive them, in every possible way.
 async fn outcomes(system: &System, accepted: Vec<Registration>) -> Vec<(String, Registration)> {
     let (second, third) = (system.channel(SECOND).await, system.channel(THIRD).await);
     let mut asking = JoinSet::new();
@@ -57,7 +57,7 @@ async fn a_wait_at_another_replica_gets_the_outcome_and_a_killed_one_is_replaced
         accepted.push(accept(&first, submission(&format!("S{student}"), "k", &["A"], &[])).await);
     }
     let going_on = async {
-        // Somebody waits at the others before it goes on.
+        // Clients wait at the others before it continues.
         tokio::time::sleep(Duration::from_millis(200)).await;
         system.resume("seats");
         Instant::now()
@@ -85,11 +85,11 @@ async fn a_wait_at_another_replica_gets_the_outcome_and_a_killed_one_is_replaced
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_that_was_stopped_for_three_leases_writes_nothing_more() {
+async fn an_instance_stopped_for_three_leases_writes_nothing_more() {
     let mut system = three(&[("orchestrator.runtime.lease_ttl_ms", &LEASE_MS.to_string())]).await;
     block_in_place(|| system.import(&bundle(&[("MANY", 10_000, ""), ("FEW", 10, "")], 10_000)));
     let second = system.channel(SECOND).await;
-    // Two thirds of the clicks go to the one that will be stopped.
+    // Two thirds of the clicks go to the one that is stopped later.
     let portals = portals(&system);
     let load = Load::begin(&portals, 24, 10_000, |student| if student % 3 == 1 { 1 } else { 0 });
     load.more(50).await;

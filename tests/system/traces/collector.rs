@@ -1,4 +1,4 @@
-//! A collector that keeps what it is sent.
+//! A collector that keeps the spans that it receives.
 
 use std::collections::BTreeMap;
 
@@ -28,12 +28,12 @@ pub enum Status {
     Error,
 }
 
-/// A span as it came.
+/// A span as it was received.
 #[derive(Debug, Clone)]
 pub struct Received {
     pub service: String,
     pub resource: BTreeMap<String, String>,
-    /// The header `x-test` with which it came.
+    /// The header `x-test` of its export.
     pub header: String,
     pub name: String,
     pub kind: Kind,
@@ -42,7 +42,7 @@ pub struct Received {
     pub parent: String,
     pub status: Status,
     attributes: BTreeMap<String, String>,
-    /// How many attributes came: one that comes twice has one name.
+    /// The number of received attributes, in which a repeated name counts twice.
     sent: usize,
 }
 

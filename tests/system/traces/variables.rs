@@ -1,4 +1,4 @@
-//! The variables of OpenTelemetry, with real processes. What each value means by itself is in the kit's tests.
+//! The variables of OpenTelemetry, with real processes. The kit's tests cover the meaning of each value.
 
 use matricula_harness::{System, submission};
 use tokio::task::block_in_place;
@@ -9,11 +9,11 @@ use crate::campus::bundle;
 
 type Pairs<'a> = &'a [(&'static str, &'static str)];
 
-/// Stands for the endpoint of the collector, which is known only when it runs.
+/// A placeholder for the endpoint of the collector, which is known only when it runs.
 const COLLECTOR: &str = "COLLECTOR";
 const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", COLLECTOR);
 
-/// What is exported of one registration whose client wants it recorded (flags "01") or not ("00"), and the log.
+/// The exported spans of one registration whose client wants it recorded (flags "01") or not ("00"), and the log.
 async fn exported(settings: Pairs<'_>, environment: Pairs<'_>, flags: &str) -> (Vec<Received>, String) {
     let collector = Collector::start().await;
     let endpoint = collector.endpoint().to_owned();
@@ -86,7 +86,7 @@ async fn each_sampler_decides_as_its_specification_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_exported_where_that_is_asked_for() {
+async fn nothing_is_exported_when_export_is_switched_off() {
     for off in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
         check_count(off.0, &exported(&[], &[ENDPOINT, off], "01").await.0, 0);
         check_count(off.0, &exported(&[("telemetry.otlp_endpoint", COLLECTOR)], &[off], "01").await.0, 0);
@@ -102,14 +102,14 @@ async fn nothing_is_exported_where_that_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_context_of_a_client_is_left_alone_where_that_is_asked_for() {
+async fn the_context_of_a_client_is_ignored_when_propagation_is_off() {
     let (spans, _) = exported(&[], &[ENDPOINT, ("OTEL_PROPAGATORS", "none")], "01").await;
     let submitted = spans.iter().find(|span| span.name == SUBMIT).expect("it begins a trace of its own");
     assert_ne!(submitted.trace, super::TRACE);
     assert!(submitted.parent.is_empty(), "{submitted:?}");
 }
 
-/// A collector that is away costs spans, which is said, and nothing else.
+/// If the collector is away, spans are lost and a log message says so. Nothing else changes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spans_that_are_lost_are_counted_and_logged_once() {
     let (_, log) = exported(&[], &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")], "01").await;

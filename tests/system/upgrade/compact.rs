@@ -1,4 +1,4 @@
-//! The ids of databases of the build before are converted while students register: no registration is lost or fails.
+//! The ids of an earlier build's databases are converted while students register: no registration is lost or fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use matricula_proto::registration::v1::Outcome;
 use serde_json::Value;
 use tokio::task::{JoinSet, block_in_place};
 
-/// The tables of the build before, without a row.
+/// The tables of an earlier build, without a row.
 const EMPTY: [Former; 6] = [
     Former { last_migration: 103, rows: "" },
     Former { last_migration: 102, rows: "" },
@@ -23,7 +23,7 @@ const EMPTY: [Former; 6] = [
 const STUDENTS: usize = 240;
 const AT_A_TIME: usize = 8;
 
-/// What the command says of each role, and its exit code.
+/// The command's message for each role, and its exit code.
 fn compact(system: &System) -> (Option<i32>, Vec<(String, String)>) {
     let output = system.run(&["database", "compact", "--output", "json"]);
     let shown: Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -56,7 +56,7 @@ async fn ids_are_converted_while_students_register() {
         assert!(begun.elapsed() < PATIENCE, "they do not register");
         tokio::task::yield_now().await;
     }
-    // A table that is read for long stops it; then it is run again.
+    // A long read of a table stops it; then it is run again.
     let is_compact = |(_, ids): &(String, String)| ids.starts_with("compact") || ids == "none";
     loop {
         let (code, roles) = block_in_place(|| compact(&system));

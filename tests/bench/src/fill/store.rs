@@ -10,7 +10,7 @@ use crate::tables::{ColumnOf, Described, Kind, describe};
 const TIME_DIGITS: usize = 4;
 /// Digits that all ids of some minutes share.
 const COMMON_DIGITS: usize = 8;
-/// Between two looks whether all messages are delivered.
+/// Between two queries whether all messages are delivered.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Ids of the sagas that are copied.
@@ -18,7 +18,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(super) struct Sagas {
     first: String,
     last: String,
-    /// What they begin with.
+    /// Their common prefix.
     beginnings: Vec<String>,
 }
 
@@ -28,7 +28,7 @@ impl Sagas {
         let mut sql = Sql::open(url).await;
         let tables = describe(&mut sql).await;
         let is_id = |column: &ColumnOf| column.name == "saga_id" && column.kind == Kind::Id;
-        // The largest of bytes is not known to every PostgreSQL.
+        // Not every PostgreSQL has `max` of bytes.
         let text =
             if tables["sagas"].columns.iter().any(is_id) { "encode(saga_id, 'hex')::uuid::text" } else { "saga_id" };
         let query = format!(
@@ -54,7 +54,7 @@ impl Sagas {
     }
 }
 
-/// Waits until every message is delivered: what is copied is done with.
+/// Waits until every message is delivered, so that the copied sagas are complete.
 pub(super) async fn delivered(url: &str) {
     let mut sql = Sql::open(url).await;
     let delivering = async {
@@ -65,11 +65,11 @@ pub(super) async fn delivered(url: &str) {
     tokio::time::timeout(PATIENCE, delivering).await.expect("every message is delivered");
 }
 
-/// Copies everything so many times.
+/// Copies everything this many times.
 pub(super) async fn copy(url: &str, sagas: &Sagas, prefix: &str, copies: u32) {
     let mut sql = Sql::open(url).await;
     let tables = describe(&mut sql).await;
-    // Nobody waits for these commits, and nothing is measured while they are made.
+    // No caller waits for these commits, and nothing is measured while they are made.
     if matches!(sql, Sql::Postgres(_)) {
         sql.run("SET synchronous_commit = off").await;
     }
@@ -87,7 +87,7 @@ pub(super) async fn copy(url: &str, sagas: &Sagas, prefix: &str, copies: u32) {
     sql.run(freshen).await;
 }
 
-/// Inserts one copy of the rows of a table; none when the table holds nothing of registrations.
+/// Inserts one copy of the rows of a table; nothing if the table has no rows of registrations.
 fn statement(name: &str, table: &Described, sagas: &Sagas, prefix: &str, copy: u32) -> Option<String> {
     let rows = match table.key {
         Some(key) => table.is_between(key, &sagas.first, &sagas.last),
@@ -99,7 +99,7 @@ fn statement(name: &str, table: &Described, sagas: &Sagas, prefix: &str, copy: u
     let values = table.columns.iter().map(|ColumnOf { name, kind }| match kind {
         Kind::Int => name.clone(),
         Kind::Text => sagas.renamed(name, prefix, copy),
-        // An empty id is that of nobody.
+        // An empty id belongs to no registration.
         Kind::Id => {
             let older =
                 format!("overlay({name} PLACING '\\x{copy:0TIME_DIGITS$x}'::bytea FROM 1 FOR {})", TIME_DIGITS / 2);

@@ -8,7 +8,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Postgres, Sqlite, SqliteConnection};
 
 use crate::tables::{ColumnOf, Kind, bytes_of, describe};
 
-/// Rows of one statement on SQLite: few lengths, so that most statements are prepared already.
+/// Numbers of rows of one statement on SQLite: few different ones, so that most statements are already prepared.
 const SQLITE_ROWS: usize = 100;
 /// Prepared statements that a connection to SQLite keeps: each table has one for every length.
 const SQLITE_STATEMENTS: usize = 1_000;
@@ -28,10 +28,10 @@ enum Column {
     Id(Vec<Option<Vec<u8>>>),
 }
 
-/// Empty copies of some tables, and what is to be written into them.
+/// Empty copies of some tables, and the rows to be written into them.
 pub(super) struct Copy {
     connection: Sql,
-    /// Before the name of each.
+    /// The prefix of their names.
     schema: String,
     tables: Vec<Table>,
 }
@@ -43,7 +43,7 @@ pub(super) async fn last_sagas(url: &str, limit: i64) -> Vec<String> {
     rows.iter().rev().map(|row| row.id("saga_id").expect("an id")).collect()
 }
 
-/// What the registrations from one to another have left in a database.
+/// The rows that a range of registrations has left in a database.
 pub(super) async fn read(url: &str, first: &str, last: &str) -> Vec<Table> {
     let mut connection = Sql::open(url).await;
     let tables = describe(&mut connection).await;
@@ -75,7 +75,7 @@ impl Table {
         self.columns.first().map_or(0, |(_, column)| column.len())
     }
 
-    /// Where the rows of registrations after this one begin.
+    /// Where the rows of the registrations after this one begin.
     fn after(&self, id: &str) -> usize {
         let mut columns = self.columns.iter().filter(|(name, _)| name == self.key);
         match columns.next() {

@@ -1,4 +1,4 @@
-//! Asks a database for its columns.
+//! Reads the columns of a database.
 
 use matricula_harness::Sql;
 

@@ -1,4 +1,4 @@
-//! Moves the bytes of one connection in one direction, as the fault of the moment lets them pass.
+//! Moves the bytes of one connection in one direction, as far as the current fault allows.
 
 use std::io;
 use std::time::Duration;
@@ -11,13 +11,14 @@ use super::Fault;
 
 /// Bytes that pass at once.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
-/// A trickle: so many bytes, so often. A small call takes a tenth of a second, a large batch does not arrive in time.
+/// A trickle: this many bytes, this often. A small call takes a tenth of a second, a large batch does not arrive in
+/// time.
 const TRICKLE_BYTES: usize = 64;
 const TRICKLE_PAUSE: Duration = Duration::from_millis(5);
-/// A connection is reset, or its stream corrupted, at one piece of so many.
+/// A connection is reset, or its stream corrupted, at one piece of this many.
 const BREAK_ONE_IN: u32 = 8;
-/// What is put into a corrupted stream. As a length it is beyond every bound, as a number it has no end, as text it is
-/// invalid; and it is longer than any of them.
+/// The bytes that corrupt a stream. As a length they exceed every limit, as a number they have no end, as text they are
+/// invalid; and they are longer than any of these.
 const CORRUPTION: [u8; 48] = [0xff; 48];
 
 /// Which way.
@@ -36,8 +37,8 @@ pub(super) async fn pump(
 ) -> bool {
     let mut buffer = vec![0; PIECE_BYTES_MAX];
     loop {
-        // What is not read waits in the system's buffers, and goes on when the fault is over: TCP loses nothing within
-        // a connection, it only comes late.
+        // Unread bytes wait in the system's buffers and continue when the fault is over: within a connection TCP loses
+        // nothing, it only delays.
         if faults.wait_for(|fault| !fault.stalls(direction)).await.is_err() {
             return true;
         }

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 
-/// Longer than anything takes here, and how long nothing is waited for.
+/// Longer than any step here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_millis(100);
 
@@ -68,7 +68,7 @@ async fn bytes_pass_and_a_refused_port_comes_back() {
 }
 
 #[tokio::test]
-async fn what_is_silent_comes_late_and_whole() {
+async fn silent_connections_deliver_everything_later() {
     let proxy = Proxy::start(echo().await).await.expect("it starts");
     for fault in [Fault::Hang, Fault::SilentToServer, Fault::SilentToClient] {
         let mut stream = TcpStream::connect(proxy.address()).await.expect("it listens");
@@ -119,7 +119,7 @@ async fn corruption_is_no_text_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn slow_ones_arrive_and_garbage_is_not_what_was_sent() {
+async fn delays_deliver_and_garbage_changes_the_bytes() {
     let proxy = Proxy::start(echo().await).await.expect("it starts");
     let text = [b'x'; 640];
     for fault in [Fault::Trickle, Fault::Delay(Duration::from_millis(30))] {

@@ -1,4 +1,4 @@
-//! The same tables in batches: three statements whatever the size of a batch.
+//! The same tables in batches: three statements for a batch of any size.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use matricula_kit::database::{DbError, Rows, Tx};
 use matricula_kit::id::SectionId;
 
 use super::Section;
-use crate::ways::Ask;
+use crate::designs::SeatRequest;
 
 const LOCK_SECTIONS: &str = "SELECT s.section_id, s.capacity, s.taken FROM {rows} \
     JOIN sections s ON s.section_id = r.section_id ORDER BY s.section_id {for_update}";
@@ -30,16 +30,16 @@ pub async fn lock(
     rows.iter().map(section).collect()
 }
 
-/// Posts holds.
-pub fn insert_holds(tx: &mut Tx, granted: &[Ask]) {
+/// Writes holds.
+pub fn insert_holds(tx: &mut Tx, granted: &[SeatRequest]) {
     let rows = Rows::new()
-        .text("registration_id", granted.iter().map(|ask| ask.registration.as_str()))
-        .text("section_id", granted.iter().map(|ask| ask.section.as_str()))
-        .text("student_id", granted.iter().map(|ask| ask.student.as_str()));
+        .text("registration_id", granted.iter().map(|request| request.registration.as_str()))
+        .text("section_id", granted.iter().map(|request| request.section.as_str()))
+        .text("student_id", granted.iter().map(|request| request.student.as_str()));
     tx.send(INSERT_HOLDS, rows.into());
 }
 
-/// Posts the counts.
+/// Writes the counts.
 pub fn update(tx: &mut Tx, sections: &BTreeMap<SectionId, Section>) {
     let rows = Rows::new()
         .text("section_id", sections.keys().map(SectionId::as_str))

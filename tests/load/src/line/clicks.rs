@@ -1,4 +1,5 @@
-//! Clicks that fill the line: as many at a time as a portal sends, each acknowledged and not waited for.
+//! Clicks that fill the line: as many at a time as a portal sends. The client waits for each acknowledgement, not for
+//! the outcome.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,14 +16,14 @@ use tokio::time::{Instant, sleep};
 const AT_A_TIME: u32 = 256;
 /// Registrations of a student in a full line. Few: a registration costs more the more courses its student has.
 const OF_A_STUDENT: u32 = 2;
-/// Fewer students would click faster than a student may.
+/// Fewer students would exceed the rate limit of a student.
 const STUDENTS_MIN: u32 = 500;
 /// Registrations of a student in the whole run: enough to fill the line ten times.
 const ROUNDS: u32 = 20;
 /// Sections from which the seed chooses that of a click, each with seats for all.
 const SECTIONS_OF_ROUND: u32 = 4;
 const SEATS: i32 = 1_000_000;
-/// Pause after a rejection that names no time to come back.
+/// Pause after a rejection without a time to come back.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Clicks that were not made before: all students once, then all of them again.
@@ -38,13 +39,13 @@ pub(super) struct Accepted {
     pub(super) ticket: i64,
 }
 
-/// What it took to accept some.
+/// The cost of accepting some registrations.
 #[derive(Default)]
 pub(super) struct Filled {
     pub(super) accepted: Vec<Accepted>,
     /// From the first time that each was sent to its acknowledgement.
     pub(super) latencies: Vec<Duration>,
-    /// Rejections that asked the client to come back.
+    /// Rejections with a time to come back.
     pub(super) sent_again: u32,
     pub(super) took: Duration,
 }
@@ -72,7 +73,7 @@ impl Clicks {
         SubmitRegistrationRequest { wait_ms: 0, ..request }
     }
 
-    /// Submits so many, and returns when all are accepted.
+    /// Submits this many, and returns when all are accepted.
     pub(super) async fn fill(self: &Arc<Self>, portals: &Arc<Portals>, count: u32) -> Filled {
         let began = Instant::now();
         let end = self.next.load(Ordering::Relaxed) + count;
@@ -103,7 +104,7 @@ impl Clicks {
     }
 }
 
-/// Submits one, again when it is told to come back.
+/// Submits one, again after each rejection.
 async fn accept(portals: &Portals, request: SubmitRegistrationRequest, filled: &mut Filled) {
     let (began, portal) = (Instant::now(), portals.turn());
     loop {
@@ -125,7 +126,7 @@ async fn accept(portals: &Portals, request: SubmitRegistrationRequest, filled: &
     }
 }
 
-/// A number that looks random and follows from both: the generator SplitMix64.
+/// A number that looks random and is a function of both arguments: the generator SplitMix64.
 fn drawn(seed: u64, number: u32) -> u64 {
     let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(u64::from(number) + 1));
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

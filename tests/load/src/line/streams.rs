@@ -20,13 +20,13 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Open streams; they end when this is dropped.
 pub(super) struct Streams {
     pub(super) connections: usize,
-    /// A task a stream; it ends when the stream does.
+    /// A task for each stream; it ends with the stream.
     following: JoinSet<()>,
     messages: Arc<AtomicU64>,
 }
 
 impl Streams {
-    /// Opens so many, and returns when each had its first message.
+    /// Opens this many, and returns when each had its first message.
     pub(super) async fn open(address: &str, count: usize) -> Self {
         let connections = CONNECTIONS.min(count);
         let portals = Portals::at((0..connections).map(|_| address));
@@ -54,7 +54,7 @@ impl Streams {
         Self { connections, following, messages }
     }
 
-    /// Messages to all of them since this was last asked.
+    /// Messages of all of them since the last call.
     pub(super) fn take_messages(&self) -> u64 {
         self.messages.swap(0, Ordering::Relaxed)
     }
@@ -65,7 +65,7 @@ impl Streams {
     }
 }
 
-/// The first message of a new stream; an orchestrator that has just been started is waited for.
+/// The first message of a new stream. Waits for an orchestrator that has just been started.
 pub(super) async fn line_now(portals: &Portals) -> WatchLineResponse {
     let asking = async {
         loop {

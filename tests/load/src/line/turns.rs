@@ -1,5 +1,4 @@
-//! The line as the orchestrator's database has it. It is read beside the orchestrator, which is asked nothing and
-//! may be away.
+//! The line, read directly from the orchestrator's database, so that it works while the orchestrator is away.
 
 use matricula_harness::Sql;
 
@@ -10,13 +9,13 @@ const AT_WORK: &str = "SELECT COUNT(*) FROM sagas WHERE finished = 0 AND queued 
 /// Sagas that had their turn before an older one that still waits.
 const OUT_OF_ORDER: &str =
     "SELECT COUNT(*) FROM sagas WHERE queued = 0 AND ticket > (SELECT MIN(ticket) FROM sagas WHERE queued = 1)";
-/// Sessions of PostgreSQL on this database, without that which asks.
+/// Sessions of PostgreSQL on this database, except the one that runs the query.
 const OTHERS: &str = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() \
      AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
-/// The first statement behind it takes the snapshot.
+/// The next statement takes the snapshot.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";
 
-/// A look at the line.
+/// A reader of the line.
 pub(super) struct Turns(Sql);
 
 impl Turns {
@@ -72,7 +71,7 @@ impl Snapshot {
     /// Ends it.
     ///
     /// # Panics
-    /// When it was not open up to now: then it shows later turns.
+    /// When it was not open until now: then it shows later turns.
     pub(super) async fn close(mut self) {
         assert_eq!(self.sql.number(SERVED).await, self.served, "the snapshot was open all the time");
         self.sql.run("ROLLBACK").await;

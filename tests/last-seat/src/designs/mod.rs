@@ -1,4 +1,4 @@
-//! The ways to a seat: what each is asked, and what it answers.
+//! The designs: their request, and their answer.
 
 mod one_statement;
 mod one_writer;
@@ -21,69 +21,69 @@ use sqlx::postgres::PgPoolOptions;
 use crate::redis_server::RedisServer;
 use crate::store;
 
-/// With more clients than connections, those that have none wait for one. Longer than this is no queue any more.
+/// With more clients than connections, some clients wait for a connection, but at most this long.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One request for one seat.
 #[derive(Debug, Clone)]
-pub struct Ask {
-    /// Who asks; every ask is a registration of its own.
+pub struct SeatRequest {
+    /// The registration; every request is a registration of its own.
     pub registration: SagaId,
-    /// For whom.
+    /// The student.
     pub student: StudentId,
-    /// Where.
+    /// The section.
     pub section: SectionId,
 }
 
-/// What became of it.
+/// The result of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// The seat is held, durably.
     Granted,
     /// The section is full.
     Refused,
-    /// It lost every race that it was in, and nobody knows whether a seat is free.
+    /// It lost every race that it was in, so it is unknown whether a seat is free.
     GaveUp,
 }
 
-/// A decision and what it took.
+/// A decision and its cost.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked {
-    /// What became of it.
+pub struct Decided {
+    /// The result.
     pub decision: Decision,
     /// Attempts beyond the first.
     pub retries: u32,
 }
 
-/// A way to a seat, over the tables of one cell.
+/// A design, with the tables of one cell.
 #[async_trait]
-pub trait Way: Send + Sync {
-    /// Asks for a seat. An error ends the run: nothing here is expected to fail.
-    async fn ask(&self, ask: &Ask) -> anyhow::Result<Asked>;
+pub trait Design: Send + Sync {
+    /// Requests a seat. An error ends the run: nothing here is expected to fail.
+    async fn request(&self, request: &SeatRequest) -> anyhow::Result<Decided>;
 
     /// Closes its connections.
     async fn close(&self);
 }
 
-/// Which way.
+/// The designs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// BEGIN, SELECT ... FOR UPDATE, look, INSERT, UPDATE, COMMIT.
+    /// BEGIN, SELECT ... FOR UPDATE, check, INSERT, UPDATE, COMMIT.
     RowLock,
-    /// The same in one statement: the row is locked for one round trip less than a transaction.
+    /// The same in one statement: the row is locked for one round trip less than in a transaction.
     OneStatement,
-    /// Read the version; write if it is still that one; else again.
+    /// Read the version; write if it is unchanged; otherwise try again.
     Optimistic,
     /// SET NX PX in Redis, then read and write without a row lock.
     RedisLock,
-    /// The kit's writer with the same two tables: what waits is one transaction.
+    /// The kit's writer with the same two tables: all waiting requests are one transaction.
     OneWriter,
     /// The seat service as it runs, called in memory: the same writer, with its barrier, its ledger and its feed.
     SeatService,
 }
 
-/// What a way needs: the tables of a new database, and how many connections it may have.
+/// The needs of a design: the tables of a new database, and the number of its connections.
 pub struct Place<'a> {
     /// URL of an empty database.
     pub url: &'a str,
@@ -91,13 +91,13 @@ pub struct Place<'a> {
     pub sections: &'a [SectionId],
     /// Seats in each.
     pub capacity: i32,
-    /// Connections to PostgreSQL of a way that has one a request.
+    /// Connections to PostgreSQL of a design with a connection for each request.
     pub connections: u32,
     /// The Redis server, when there is one.
     pub redis: Option<&'a RedisServer>,
 }
 
-impl Ask {
+impl SeatRequest {
     /// A new registration of this student.
     pub fn new(student: StudentId, section: SectionId) -> Self {
         Self { registration: SagaId::generate(), student, section }
@@ -105,11 +105,11 @@ impl Ask {
 }
 
 impl Kind {
-    /// All of them; ratios are against the first.
+    /// All of them; ratios are to the first.
     pub const ALL: [Self; 6] =
         [Self::RowLock, Self::OneStatement, Self::Optimistic, Self::RedisLock, Self::OneWriter, Self::SeatService];
 
-    /// What it is called in a table.
+    /// Its name in a table.
     pub fn title(self) -> &'static str {
         match self {
             Self::RowLock => "row lock a request",
@@ -121,11 +121,11 @@ impl Kind {
         }
     }
 
-    /// Makes the tables and opens the way.
+    /// Makes the tables and starts the design.
     ///
     /// # Errors
-    /// When the database fails, or the way needs a Redis server and there is none.
-    pub async fn open(self, place: &Place<'_>) -> anyhow::Result<Arc<dyn Way>> {
+    /// When the database fails, or the design needs a Redis server and there is none.
+    pub async fn open(self, place: &Place<'_>) -> anyhow::Result<Arc<dyn Design>> {
         if self == Self::SeatService {
             return Ok(Arc::new(seat_service::SeatService::open(place).await?));
         }
@@ -147,7 +147,7 @@ impl Kind {
     }
 }
 
-/// So many connections, all open. A connection is not tried before each use: that would be a round trip more.
+/// This many connections, all open. A connection is not tested before each use, which would be one more round trip.
 pub async fn pool(url: &str, connections: u32) -> Result<PgPool, sqlx::Error> {
     let options = PgPoolOptions::new().min_connections(connections).max_connections(connections);
     options.acquire_timeout(ACQUIRE_TIMEOUT).test_before_acquire(false).connect(url).await

@@ -1,24 +1,24 @@
-//! Again after a lost race: when, how often, and when it is enough.
+//! Retries after a lost race: when, how often, and when to stop.
 
 use std::time::Duration;
 
 use backoff::{ExponentialBuilder, Retryable as _};
 
-use super::{Asked, Decision};
+use super::{Decided, Decision};
 
 /// About as long as the shortest transaction.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// Longer pauses would leave the section idle while it has free seats.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
-/// With these pauses about 4 s: nobody waits longer for a click.
+/// With these pauses about 4 s: students wait no longer for a click.
 const RETRIES_MAX: usize = 60;
 
-/// Why an attempt has decided nothing.
+/// Why an attempt has not decided.
 #[derive(Debug)]
 pub enum Missed {
-    /// Somebody else was faster.
+    /// Another client was faster.
     Race,
-    /// Something is broken.
+    /// An error.
     Broken(anyhow::Error),
 }
 
@@ -28,8 +28,8 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for Missed {
     }
 }
 
-/// Makes attempts until one decides, with pauses that grow and that no two clients share.
-pub async fn until_decided<F>(attempt: impl FnMut() -> F + Send) -> anyhow::Result<Asked>
+/// Makes attempts until one decides, with growing pauses that differ between clients.
+pub async fn until_decided<F>(attempt: impl FnMut() -> F + Send) -> anyhow::Result<Decided>
 where
     F: Future<Output = Result<Decision, Missed>> + Send,
 {
@@ -41,8 +41,8 @@ where
     let mut retries = 0;
     let outcome = attempt.retry(pauses).when(|missed| matches!(missed, Missed::Race)).notify(|_, _| retries += 1).await;
     match outcome {
-        Ok(decision) => Ok(Asked { decision, retries }),
-        Err(Missed::Race) => Ok(Asked { decision: Decision::GaveUp, retries }),
+        Ok(decision) => Ok(Decided { decision, retries }),
+        Err(Missed::Race) => Ok(Decided { decision: Decision::GaveUp, retries }),
         Err(Missed::Broken(error)) => Err(error),
     }
 }

@@ -1,7 +1,7 @@
-//! One writer a batch: the kit's writer over the tables of the other ways. What waits is decided one after the other in
-//! memory and committed at once; the row is locked once a batch.
+//! One writer a batch: the kit's writer with the tables of the other designs. Waiting requests are decided one after
+//! the other in memory and committed at once; the row is locked once a batch.
 //!
-//! Without a barrier and a feed, which the other ways do not have either: the seat service has both.
+//! It has no barrier and no feed, because the other designs have none either. The seat service has both.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use matricula_kit::id::SectionId;
 use matricula_kit::participant::{Operation, Participant, Reading, Writer, WriterLimits};
 use matricula_kit::time::UnixMs;
 
-use super::{Ask, Asked, Decision, Way};
+use super::{Decided, Decision, Design, SeatRequest};
 use crate::store::{Section, batch};
 
 /// The handle of the one writer.
@@ -23,17 +23,17 @@ pub struct OneWriter {
     database: Database,
 }
 
-/// The least that a participant can be.
+/// The smallest possible participant.
 struct Sections;
 
-/// The sections that a batch has locked, and what it grants.
+/// The sections that a batch has locked, and the seats that it grants.
 struct World {
     sections: BTreeMap<SectionId, Section>,
-    granted: Vec<Ask>,
+    granted: Vec<SeatRequest>,
 }
 
 impl OneWriter {
-    /// Starts it over tables that are there.
+    /// Starts it with existing tables.
     pub async fn open(url: &str) -> anyhow::Result<Self> {
         let database = Database::open(url).await?;
         // The task ends with the last handle.
@@ -44,9 +44,9 @@ impl OneWriter {
 }
 
 #[async_trait]
-impl Way for OneWriter {
-    async fn ask(&self, ask: &Ask) -> anyhow::Result<Asked> {
-        let answers = self.writer.write(vec![Operation::staff(ask.clone())]).await?;
+impl Design for OneWriter {
+    async fn request(&self, request: &SeatRequest) -> anyhow::Result<Decided> {
+        let answers = self.writer.write(vec![Operation::staff(request.clone())]).await?;
         decision(answers.into_iter().next().context("no answer")?)
     }
 
@@ -55,36 +55,36 @@ impl Way for OneWriter {
     }
 }
 
-fn decision(answer: Answer) -> anyhow::Result<Asked> {
+fn decision(answer: Answer) -> anyhow::Result<Decided> {
     let decision = match answer {
         Answer::Done(_) => Decision::Granted,
         Answer::Refused(_) => Decision::Refused,
         Answer::NotYet(why) => anyhow::bail!("not decided: {}", why.message),
     };
-    Ok(Asked { decision, retries: 0 })
+    Ok(Decided { decision, retries: 0 })
 }
 
 #[async_trait]
 impl Participant for Sections {
-    type Command = Ask;
+    type Command = SeatRequest;
     type World = World;
 
     const NAME: &'static str = "last_seat";
 
-    async fn load(&self, tx: &mut Tx, operations: &[Operation<Ask>], _: Reading) -> Result<World, DbError> {
+    async fn load(&self, tx: &mut Tx, operations: &[Operation<SeatRequest>], _: Reading) -> Result<World, DbError> {
         let sections = batch::lock(tx, operations.iter().map(|operation| &operation.command.section)).await?;
         Ok(World { sections, granted: Vec::new() })
     }
 
-    fn decide(&self, world: &mut World, operation: &Operation<Ask>, _: UnixMs) -> Answer {
-        let ask = &operation.command;
-        match world.sections.get_mut(&ask.section) {
+    fn decide(&self, world: &mut World, operation: &Operation<SeatRequest>, _: UnixMs) -> Answer {
+        let request = &operation.command;
+        match world.sections.get_mut(&request.section) {
             Some(section) if section.taken < section.capacity => {
                 section.taken += 1;
-                world.granted.push(ask.clone());
+                world.granted.push(request.clone());
                 Answer::done()
             }
-            _ => Answer::Refused(vec![Refusal::section(Reason::ClosedSection, &ask.section, "It is full.", "")]),
+            _ => Answer::Refused(vec![Refusal::section(Reason::ClosedSection, &request.section, "It is full.", "")]),
         }
     }
 

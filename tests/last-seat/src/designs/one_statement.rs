@@ -3,17 +3,17 @@
 use async_trait::async_trait;
 use sqlx::PgPool;
 
-use super::{Ask, Asked, Decision, Way};
+use super::{Decided, Decision, Design, SeatRequest};
 use crate::store;
 
 /// One round trip; the lock is held while the server commits.
 pub struct OneStatement(pub PgPool);
 
 #[async_trait]
-impl Way for OneStatement {
-    async fn ask(&self, ask: &Ask) -> anyhow::Result<Asked> {
-        let granted = store::take_in_one_statement(&self.0, ask).await?;
-        Ok(Asked { decision: if granted { Decision::Granted } else { Decision::Refused }, retries: 0 })
+impl Design for OneStatement {
+    async fn request(&self, request: &SeatRequest) -> anyhow::Result<Decided> {
+        let granted = store::take_in_one_statement(&self.0, request).await?;
+        Ok(Decided { decision: if granted { Decision::Granted } else { Decision::Refused }, retries: 0 })
     }
 
     async fn close(&self) {

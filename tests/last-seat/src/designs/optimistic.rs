@@ -1,24 +1,24 @@
-//! An optimistic version: read, write if nobody has written meanwhile, else begin anew.
+//! An optimistic version: read; write if the row is unchanged, otherwise begin again.
 
 use async_trait::async_trait;
 use sqlx::PgPool;
 
 use super::retry::{Missed, until_decided};
-use super::{Ask, Asked, Decision, Way};
+use super::{Decided, Decision, Design, SeatRequest};
 use crate::store;
 
 /// The hold is inserted before the update: the row is locked only from the update to the commit.
 pub struct Optimistic(pub PgPool);
 
 impl Optimistic {
-    async fn attempt(&self, ask: &Ask) -> Result<Decision, Missed> {
-        let seats = store::read(&self.0, &ask.section).await?;
+    async fn attempt(&self, request: &SeatRequest) -> Result<Decision, Missed> {
+        let seats = store::read(&self.0, &request.section).await?;
         if !seats.is_free() {
             return Ok(Decision::Refused);
         }
         let mut tx = self.0.begin().await?;
-        store::insert_hold(&mut tx, ask).await?;
-        if !store::take_of_version(&mut tx, &ask.section, seats.version).await? {
+        store::insert_hold(&mut tx, request).await?;
+        if !store::take_of_version(&mut tx, &request.section, seats.version).await? {
             tx.rollback().await?;
             return Err(Missed::Race);
         }
@@ -28,9 +28,9 @@ impl Optimistic {
 }
 
 #[async_trait]
-impl Way for Optimistic {
-    async fn ask(&self, ask: &Ask) -> anyhow::Result<Asked> {
-        until_decided(|| self.attempt(ask)).await
+impl Design for Optimistic {
+    async fn request(&self, request: &SeatRequest) -> anyhow::Result<Decided> {
+        until_decided(|| self.attempt(request)).await
     }
 
     async fn close(&self) {

@@ -1,7 +1,8 @@
-//! One writer a batch as it is in production: the seat service, through its contract, called in memory without a socket.
+//! One writer a batch as in production: the seat service, called through its contract in memory, without a socket.
 //!
-//! It does more than the other ways: a barrier row a request, so that a repeat gets its old answer; the ledger's columns;
-//! each change announced to those who watch. A request is one operation, so nothing is batched before the writer.
+//! It does more than the other designs: a barrier row a request, so that a repeat gets its recorded answer; the
+//! ledger's columns; an announcement of each change to watchers. A request is one operation, so nothing is batched
+//! before the writer.
 
 use anyhow::{Context as _, bail};
 use async_trait::async_trait;
@@ -17,7 +18,7 @@ use matricula_proto::seats::v1::seat_service_client::SeatServiceClient;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use super::{Ask, Asked, Decision, Place, Way};
+use super::{Decided, Decision, Design, Place, SeatRequest};
 
 /// The step of a registration that holds seats.
 const STEP: &str = "hold_seats";
@@ -43,26 +44,26 @@ impl SeatService {
         };
         let rows = place.sections.iter().map(|section| ImportRow { row: Some(Row::Capacity(seats(section))) });
         role.imports.context("the seat service takes imports")?.apply(0, rows.collect()).await?;
-        // Its tasks end by themselves: the writer with the client, the feed when it is told to.
+        // Its tasks end by themselves: the writer with the client, the feed at its stop signal.
         let client = SeatServiceClient::new(role.routes.routes().prepare());
         Ok(Self { client, database, shutdown })
     }
 }
 
 #[async_trait]
-impl Way for SeatService {
-    async fn ask(&self, ask: &Ask) -> anyhow::Result<Asked> {
+impl Design for SeatService {
+    async fn request(&self, request: &SeatRequest) -> anyhow::Result<Decided> {
         let operation =
-            Operation { saga_id: ask.registration.to_string(), step: STEP.to_owned(), ..Operation::default() };
+            Operation { saga_id: request.registration.to_string(), step: STEP.to_owned(), ..Operation::default() };
         let section = ReservedCourse {
-            section_id: ask.section.to_string(),
+            section_id: request.section.to_string(),
             course_id: "C1".to_owned(),
             term_id: "T1".to_owned(),
             ..ReservedCourse::default()
         };
         let operation = wire::HoldSeatsOperation {
             operation: Some(operation),
-            student_id: ask.student.to_string(),
+            student_id: request.student.to_string(),
             sections: vec![section],
         };
         let request = wire::HoldSeatsRequest { operations: vec![operation] };
@@ -73,7 +74,7 @@ impl Way for SeatService {
             Outcome::Refused(_) => Decision::Refused,
             Outcome::Error(why) => bail!("not decided: {why:?}"),
         };
-        Ok(Asked { decision, retries: 0 })
+        Ok(Decided { decision, retries: 0 })
     }
 
     async fn close(&self) {
