@@ -126,8 +126,8 @@ impl Shell {
     }
 
     fn of(table: Table, config: &CoreConfig) -> Self {
-        let (asked_at, answered_at) = (Moment::ZERO, Moment::ZERO);
-        let registered = Registered { asked_at, answered_at, database_now_ms: DATABASE_MS };
+        let (sent_at, answered_at) = (Moment::ZERO, Moment::ZERO);
+        let registered = Registered { sent_at, answered_at, database_now_ms: DATABASE_MS };
         let core = Core::new(table, config, "me".to_owned(), 7, registered);
         let mut shell = Self {
             core,
@@ -205,7 +205,7 @@ impl Shell {
             if begins {
                 self.line.served = ticket;
             }
-            if begins { Admitted::Begun { ticket } } else { Admitted::Queued { ticket } }
+            if begins { AdmissionOutcome::Begun { ticket } } else { AdmissionOutcome::Queued { ticket } }
         };
         let admissions = commit.admissions.iter().map(&mut admitted).collect();
         let turns = commit.claim.iter().flat_map(|claim| &claim.turns);
@@ -591,7 +591,7 @@ fn a_fenced_instance_does_nothing_any_more() {
     assert_eq!(shell.end, Some(End::Fenced));
     assert!(shell.rpcs.is_empty() && shell.commits.is_empty() && shell.replies.is_empty());
     let mut shell = Shell::new();
-    shell.answer_store(StoreRequest::Renew { asked_at: shell.now }, StoreAnswer::Fenced);
+    shell.answer_store(StoreRequest::Renew { sent_at: shell.now }, StoreAnswer::Fenced);
     assert_eq!(shell.end, Some(End::Fenced));
 }
 
@@ -665,7 +665,7 @@ fn a_database_clock_that_is_set_back_delays_no_retry() {
     let rpc = shell.rpc("Reserve");
     let error = CallError::new(Code::Unavailable, "away", None);
     shell.step([Input::RpcEnded { number: rpc.number, answer: Err(error) }]);
-    let (request, hour_ms) = (StoreRequest::Renew { asked_at: shell.now }, 3_600_000);
+    let (request, hour_ms) = (StoreRequest::Renew { sent_at: shell.now }, 3_600_000);
     shell.answer_store(request, StoreAnswer::Renewed { database_now_ms: DATABASE_MS - hour_ms });
     let mut waited = Duration::ZERO;
     while shell.names().is_empty() && waited < Duration::from_secs(1) {
@@ -693,7 +693,7 @@ fn what_an_operator_sees_is_what_a_saga_waits_for() {
     assert_eq!(waits(&shell, 2), [("reserve".to_owned(), Direction::Forward, Wait::Turn { ahead: Some(0) })]);
     assert!(shell.core.look(shell.now, id(3)).is_none());
     let waiting = shell.core.waiting();
-    assert_eq!(waiting["alpha"], SagasWaiting { direct: 1, behind: 0, oldest: Some(id(1)) });
+    assert_eq!(waiting["alpha"], SagasWaiting { direct: 1, indirect: 0, oldest: Some(id(1)) });
     shell.step([Input::LimitSet { destination: "beta", in_flight_max: 0 }]);
     shell.done("Reserve");
     shell.write_all();

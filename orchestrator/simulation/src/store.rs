@@ -89,7 +89,7 @@ pub(crate) struct Append {
 pub(crate) enum StoreRequest {
     Register,
     Renew {
-        asked_at: Moment,
+        sent_at: Moment,
     },
     Look {
         may_mark: bool,
@@ -158,7 +158,7 @@ pub(crate) struct Transaction {
 
 /// How an admission ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Admitted {
+pub(crate) enum AdmissionOutcome {
     Begun { ticket: u64 },
     Queued { ticket: u64 },
     OverQuota,
@@ -205,7 +205,7 @@ pub(crate) enum StoreAnswer {
 /// What became of the rows of a batch.
 #[derive(Debug, Clone)]
 pub(crate) struct Written {
-    pub admitted: Vec<Admitted>,
+    pub admitted: Vec<AdmissionOutcome>,
     /// For each turn, whether the saga is this instance's now.
     pub claimed: Vec<bool>,
     /// For each append, whether it stands.

@@ -16,7 +16,7 @@ const NOW: Moment = Moment::from_secs(1_000);
 fn line(waiting: u64) -> Line<()> {
     let config = CoreConfig { admission_queue_max: 10, ..CoreConfig::default() };
     let mut line = Line::new(&config, NOW);
-    line.seen(LineState { last: Ticket(waiting), ..LineState::default() }, NOW);
+    line.update(LineState { last: Ticket(waiting), ..LineState::default() }, NOW);
     line
 }
 
@@ -26,8 +26,8 @@ fn bounds(change: impl FnOnce(&mut CoreConfig)) -> Bounds {
     Bounds::new(&config, 7)
 }
 
-fn room(line: &Line<()>) -> Room<'_, ()> {
-    Room { line, coming: 0, in_memory: 0, unwritten_since: None }
+fn load(line: &Line<()>) -> Load<'_, ()> {
+    Load { line, coming: 0, in_memory: 0, unwritten_since: None }
 }
 
 #[test]
@@ -36,43 +36,43 @@ fn a_submission_that_finds_no_room_costs_no_token() {
     let mut bounds = bounds(|config| config.sagas_in_memory_max = 5);
     let since = NOW - Duration::from_secs(1);
     let no_room =
-        [room(&full), Room { in_memory: 5, ..room(&free) }, Room { unwritten_since: Some(since), ..room(&free) }];
-    for room in no_room {
+        [load(&full), Load { in_memory: 5, ..load(&free) }, Load { unwritten_since: Some(since), ..load(&free) }];
+    for load in no_room {
         for _ in 0..20 {
-            let rejected = bounds.enter(Some("eager"), &room, NOW);
+            let rejected = bounds.check(Some("eager"), &load, NOW);
             assert!(matches!(rejected, Err(Rejection::QueueFull { .. })), "{rejected:?}");
         }
     }
     let is_nearly_stuck = Some(since + ms(1));
     for _ in 0..2 {
-        let room = Room { in_memory: 4, unwritten_since: is_nearly_stuck, ..room(&free) };
-        assert_eq!(bounds.enter(Some("eager"), &room, NOW), Ok(()), "the burst is whole");
+        let load = Load { in_memory: 4, unwritten_since: is_nearly_stuck, ..load(&free) };
+        assert_eq!(bounds.check(Some("eager"), &load, NOW), Ok(()), "the burst is whole");
     }
-    let too_fast = bounds.enter(Some("eager"), &room(&free), NOW);
+    let too_fast = bounds.check(Some("eager"), &load(&free), NOW);
     assert!(matches!(too_fast, Err(Rejection::OverQuota { .. })), "{too_fast:?}");
-    assert_eq!(bounds.enter(Some("another"), &room(&free), NOW), Ok(()));
-    assert_eq!(bounds.enter(None, &room(&free), NOW), Ok(()), "staff submit as fast as they like");
+    assert_eq!(bounds.check(Some("another"), &load(&free), NOW), Ok(()));
+    assert_eq!(bounds.check(None, &load(&free), NOW), Ok(()), "staff submit as fast as they like");
 }
 
-/// Only the length of the line says how long it takes until there is room.
+/// Only the length of the line says how long it takes until there is load.
 #[test]
 fn a_standstill_for_another_reason_has_no_rate() {
     let mut full = line(9);
     let turns = |served| LineState { served: Ticket(served), last: Ticket(served + 9), ..LineState::default() };
     for tick in 0..100 {
-        full.seen(turns(tick * 10), NOW + ms(tick * 100));
+        full.update(turns(tick * 10), NOW + ms(tick * 100));
     }
     let now = NOW + ms(9_900);
     assert!(full.rate(now).is_some_and(|rate| (95.0..105.0).contains(&rate)), "{:?}", full.rate(now));
     let mut bounds = bounds(|config| config.sagas_in_memory_max = 5);
-    let hint = |bounds: &mut Bounds, room: &Room<'_, ()>| match bounds.enter(Some("ada"), room, now) {
+    let hint = |bounds: &mut Bounds, load: &Load<'_, ()>| match bounds.check(Some("ada"), load, now) {
         Err(Rejection::QueueFull { retry_after }) => retry_after,
         other => panic!("{other:?}"),
     };
-    let of_memory = hint(&mut bounds, &Room { in_memory: 5, ..room(&full) });
+    let of_memory = hint(&mut bounds, &Load { in_memory: 5, ..load(&full) });
     assert!(of_memory >= ms(500), "{of_memory:?}");
-    full.seen(LineState { served: Ticket(990), last: Ticket(1_000), ..LineState::default() }, now);
-    let of_line = hint(&mut bounds, &room(&full));
+    full.update(LineState { served: Ticket(990), last: Ticket(1_000), ..LineState::default() }, now);
+    let of_line = hint(&mut bounds, &load(&full));
     assert!(of_line < ms(150), "{of_line:?}");
 }
 
@@ -174,7 +174,7 @@ fn made_up_names_cost_no_memory() {
         rate.take(&subject, now).expect("a new one is let in");
         now += Duration::from_micros(100);
     }
-    let kept = rate.paid_at.len();
+    let kept = rate.arrival_at.len();
     // A thousand are not whole again yet, and as many more may come before the next look.
     assert!(kept <= 3 * SUBJECTS_KEPT, "{kept} are remembered");
 }
@@ -186,7 +186,7 @@ fn no_more_names_than_the_bound_are_remembered() {
     for number in 0..SUBJECTS_MAX + 5 {
         rate.take(&format!("nobody-{number}"), NOW).expect("a new one is let in");
     }
-    assert_eq!(rate.paid_at.len(), SUBJECTS_MAX);
+    assert_eq!(rate.arrival_at.len(), SUBJECTS_MAX);
     assert!(rate.take("nobody-7", NOW).is_err());
 }
 

@@ -249,15 +249,15 @@ fn sagas_that_wait_for_a_service_that_is_away_are_told_once() {
     let sent = world.send_one(NOW);
     world.reserve([2, 3], NOW);
     let away = NOW + AWAY_AFTER;
-    assert_eq!(numbers(world.destinations.left_waiting(away - MS)), []);
-    assert_eq!(numbers(world.destinations.left_waiting(away)), [1, 2, 3]);
+    assert_eq!(numbers(world.destinations.sagas_of_newly_away(away - MS)), []);
+    assert_eq!(numbers(world.destinations.sagas_of_newly_away(away)), [1, 2, 3]);
     assert!(world.destinations.is_away("alpha"));
-    assert_eq!(numbers(world.destinations.left_waiting(away + MS)), []);
+    assert_eq!(numbers(world.destinations.sagas_of_newly_away(away + MS)), []);
     world.succeeded(&sent, away + 2 * MS);
-    assert_eq!(numbers(world.destinations.left_waiting(away + 2 * MS)), []);
+    assert_eq!(numbers(world.destinations.sagas_of_newly_away(away + 2 * MS)), []);
     assert!(!world.destinations.is_away("alpha"));
     world.destinations.set_limit("alpha", 0);
-    assert_eq!(numbers(world.destinations.left_waiting(away + 3 * MS)), [2, 3]);
+    assert_eq!(numbers(world.destinations.sagas_of_newly_away(away + 3 * MS)), [2, 3]);
 }
 
 #[test]

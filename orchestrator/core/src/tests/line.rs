@@ -38,7 +38,10 @@ fn a_submission_that_comes_behind_one_that_is_to_be_queued_never_begins_before_i
     assert_eq!(firsts(&first), [(1, true), (2, false)]);
     // The slot is free again before the database has answered about the second one.
     shell.submit(3);
-    let admissions = vec![Admitted::Existing { id: id(9), same_request: true }, Admitted::Queued { ticket: Ticket(2) }];
+    let admissions = vec![
+        AdmissionOutcome::Existing { id: id(9), same_request: true },
+        AdmissionOutcome::Queued { ticket: Ticket(2) },
+    ];
     shell.line.last = Ticket(2);
     let line = Some(shell.line.clone());
     let (claimed, appends) = (Vec::new(), Vec::new());
@@ -144,7 +147,7 @@ fn a_saga_that_is_adopted_while_it_is_claimed_here_goes_on() {
 /// The saga was queued, and the answer was lost. Another instance claims it, and ends.
 #[test]
 fn a_saga_that_is_adopted_while_it_is_admitted_here_goes_on() {
-    for outcome in [Admitted::Queued { ticket: Ticket(1) }, Admitted::Begun { ticket: Ticket(1) }] {
+    for outcome in [AdmissionOutcome::Queued { ticket: Ticket(1) }, AdmissionOutcome::Begun { ticket: Ticket(1) }] {
         let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::default() });
         shell.submit(1);
         let admission = shell.commit();
@@ -242,7 +245,7 @@ fn a_closed_door_is_answered_by_the_database() {
     let commit = shell.commit();
     let door = Door { state: DoorState::Closed, sentence: "next week".to_owned() };
     shell.line.door = door.clone();
-    let admissions = vec![Admitted::Closed { sentence: door.sentence }];
+    let admissions = vec![AdmissionOutcome::Closed { sentence: door.sentence }];
     let (claimed, appends, line) = (Vec::new(), Vec::new(), Some(shell.line.clone()));
     shell.answer_commit(&commit, CommitAnswer::Written { admissions, claimed, appends, line });
     assert_eq!(shell.replies, [(1, Reply::Closed { sentence: "next week".to_owned() })]);
@@ -263,7 +266,7 @@ fn staff_submit_past_the_door() {
         shell.line.door.state = state;
         shell.submit(1);
         let commit = shell.commit();
-        let (admissions, line) = (vec![Admitted::OverQuota], Some(shell.line.clone()));
+        let (admissions, line) = (vec![AdmissionOutcome::OverQuota], Some(shell.line.clone()));
         let (claimed, appends) = (Vec::new(), Vec::new());
         shell.answer_commit(&commit, CommitAnswer::Written { admissions, claimed, appends, line });
         shell.step([by_staff(2), submitted(3), by_staff(4)]);
@@ -281,7 +284,7 @@ fn a_subject_over_its_quota_is_told_when_to_come_back() {
     shell.submit(1);
     let commit = shell.commit();
     let (claimed, appends, line) = (Vec::new(), Vec::new(), Some(shell.line.clone()));
-    let admissions = vec![Admitted::OverQuota];
+    let admissions = vec![AdmissionOutcome::OverQuota];
     shell.answer_commit(&commit, CommitAnswer::Written { admissions, claimed, appends, line });
     assert_eq!(kinds(&shell.replies), [(1, "quota")]);
     assert_eq!((shell.core.in_memory(), shell.core.writes_waiting()), (0, 0));

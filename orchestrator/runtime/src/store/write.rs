@@ -26,7 +26,7 @@ use std::slice;
 use std::sync::Arc;
 
 use matricula_core::{
-    Admitted, Append, AppendOutcome, Claim, Commit, Door, DoorState, LineState, SagaId, Ticket, Turn,
+    AdmissionOutcome, Append, AppendOutcome, Claim, Commit, Door, DoorState, LineState, SagaId, Ticket, Turn,
 };
 use matricula_engine::Recorded;
 use matricula_kit::database::{Args, DbError, PendingQuery, Row, Rows, Tx};
@@ -244,7 +244,7 @@ pub(crate) struct WriteAs<'a> {
 /// What came of a commit, in the order of its rows.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Written {
-    pub admissions: Vec<Admitted>,
+    pub admissions: Vec<AdmissionOutcome>,
     pub claimed: Vec<bool>,
     pub appends: Vec<AppendOutcome>,
     /// The line as it is then, of a commit with admissions or a claim.
@@ -342,7 +342,7 @@ impl SagaStore {
         sagas: &[NewSaga<R>],
         inserted: &[Row],
         door: &Door,
-    ) -> Result<Vec<Admitted>, DbError> {
+    ) -> Result<Vec<AdmissionOutcome>, DbError> {
         let mut begun = HashMap::with_capacity(inserted.len());
         for row in inserted {
             begun.insert(saga_id(row)?, (ticket(row)?, row.int("queued")? == 0));
@@ -360,7 +360,9 @@ impl SagaStore {
                 existing.insert((row.text("subject")?, row.text("idempotency_key")?), found);
             }
         }
-        let accepted = |ticket, begins| if begins { Admitted::Begun { ticket } } else { Admitted::Queued { ticket } };
+        let accepted = |ticket, begins| {
+            if begins { AdmissionOutcome::Begun { ticket } } else { AdmissionOutcome::Queued { ticket } }
+        };
         let outcome = |saga: &NewSaga<R>| {
             if let Some((ticket, begins)) = begun.get(&saga.id) {
                 return accepted(*ticket, *begins);
@@ -369,10 +371,10 @@ impl SagaStore {
                 // An earlier try of this very commit took effect though it reported an error.
                 Some((id, _, ticket, has_begun)) if *id == saga.id => accepted(*ticket, *has_begun),
                 Some((id, fingerprint, ..)) => {
-                    Admitted::Existing { id: *id, same_request: *fingerprint == saga.fingerprint }
+                    AdmissionOutcome::Existing { id: *id, same_request: *fingerprint == saga.fingerprint }
                 }
-                None if door.state == DoorState::Closed => Admitted::Closed { sentence: door.sentence.clone() },
-                None => Admitted::OverQuota,
+                None if door.state == DoorState::Closed => AdmissionOutcome::Closed { sentence: door.sentence.clone() },
+                None => AdmissionOutcome::OverQuota,
             }
         };
         Ok(sagas.iter().map(outcome).collect())

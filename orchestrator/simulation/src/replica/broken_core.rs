@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use matricula_core::{
-    Admission, Admitted, AppendOutcome, Call, Change, Clearance, Commit, CommitAnswer, CommitNo, Core, CoreConfig, End,
-    Input, Lane, LineState, Moment, Notice, Ready, Registered, Reply as CoreReply, Rpc, RpcNo, SagaId, SagaView,
-    StoreAnswer, StoreRequest, Ticket, Workflow,
+    Admission, AdmissionOutcome, AppendOutcome, Call, Change, Clearance, Commit, CommitAnswer, CommitNo, Core,
+    CoreConfig, End, Input, Lane, LineState, Moment, Notice, Ready, Registered, Reply as CoreReply, Rpc, RpcNo, SagaId,
+    SagaView, StoreAnswer, StoreRequest, Ticket, Workflow,
 };
 use matricula_engine::{
     CallAnswer, CallError, CallStatus, CallWait, Cause, Code, DecideError, Direction, Input as SagaInput,
@@ -635,8 +635,8 @@ pub(super) fn outcome_of(stands: bool) -> AppendOutcome {
 fn all_written(commit: &Commit<Rc<Request>>) -> CommitAnswer {
     let ticket = Ticket::default();
     let admitted = |admission: &Admission<Rc<Request>>| match admission.first {
-        Some(_) => Admitted::Begun { ticket },
-        None => Admitted::Queued { ticket },
+        Some(_) => AdmissionOutcome::Begun { ticket },
+        None => AdmissionOutcome::Queued { ticket },
     };
     CommitAnswer::Written {
         admissions: commit.admissions.iter().map(admitted).collect(),

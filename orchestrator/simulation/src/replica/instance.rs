@@ -258,7 +258,7 @@ impl Replica {
             (request, answer) => {
                 let request = match request {
                     StoreRequest::ReadLine { after, limit } => CoreRequest::ReadLine { after: Ticket(after), limit },
-                    StoreRequest::Renew { asked_at } => CoreRequest::Renew { asked_at },
+                    StoreRequest::Renew { sent_at } => CoreRequest::Renew { sent_at },
                     StoreRequest::Look { may_mark } => CoreRequest::Look { may_mark },
                     StoreRequest::Choose { limit, .. } => CoreRequest::Choose { limit },
                     StoreRequest::Adopt(sagas) => CoreRequest::Adopt { sagas: sagas.into_iter().map(id_of).collect() },
@@ -284,7 +284,7 @@ impl Replica {
         let database_now_ms = at_ms + self.clock_ahead_ms;
         // The lease is as old as the question, however long the answer has waited in a process that was stopped.
         let name = self.instance.to_string();
-        let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms };
+        let registered = Registered { sent_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms };
         self.core = Some(BrokenCore::new(env.broken, workflow, &self.config, name, seed, registered));
         self.stage = Stage::Runs;
         self.step(env)

@@ -92,7 +92,7 @@ impl Replica {
             self.ask_store(
                 env,
                 match request {
-                    CoreRequest::Renew { asked_at } => StoreRequest::Renew { asked_at },
+                    CoreRequest::Renew { sent_at } => StoreRequest::Renew { sent_at },
                     CoreRequest::Look { may_mark } => StoreRequest::Look { may_mark },
                     CoreRequest::Choose { limit } => StoreRequest::Choose { limit, versions: self.versions(env) },
                     CoreRequest::Adopt { sagas } => StoreRequest::Adopt(sagas.into_iter().map(number_of).collect()),
@@ -257,8 +257,8 @@ fn counted(count: &mut u32) -> u32 {
 
 /// Whether it is an answer with the database's time that has not taken long.
 fn tells_time(input: &Input<Simulated>, now: Moment) -> bool {
-    let Input::StoreAnswered { request: CoreRequest::Renew { asked_at }, answer } = input else { return false };
-    matches!(answer, CoreAnswer::Renewed { .. }) && now - *asked_at <= ROUND_TRIP_MAX
+    let Input::StoreAnswered { request: CoreRequest::Renew { sent_at }, answer } = input else { return false };
+    matches!(answer, CoreAnswer::Renewed { .. }) && now - *sent_at <= ROUND_TRIP_MAX
 }
 
 /// A question that comes right after an answer that fences the core, if there is one: nothing else is sure to come in

@@ -15,7 +15,7 @@ use crate::env::Env;
 use crate::fact::Fact;
 use crate::names::{CallId, InstanceNo, SagaNo};
 use crate::participants::Operation;
-use crate::store::{self, Admitted, StoreAnswer, Stored, Written};
+use crate::store::{self, AdmissionOutcome, StoreAnswer, Stored, Written};
 
 /// The notices of the core that are counted.
 pub(super) fn noted(instance: InstanceNo, notice: &Notice, store: &[CoreRequest]) -> Option<Fact> {
@@ -140,14 +140,14 @@ pub(super) fn commit_answer(answer: StoreAnswer) -> CommitAnswer {
     }
 }
 
-fn admitted_of(admitted: Admitted) -> matricula_core::Admitted {
+fn admitted_of(admitted: AdmissionOutcome) -> matricula_core::AdmissionOutcome {
     match admitted {
-        Admitted::Begun { ticket } => matricula_core::Admitted::Begun { ticket: Ticket(ticket) },
-        Admitted::Queued { ticket } => matricula_core::Admitted::Queued { ticket: Ticket(ticket) },
-        Admitted::OverQuota => matricula_core::Admitted::OverQuota,
-        Admitted::Closed => matricula_core::Admitted::Closed { sentence: "closed".to_owned() },
-        Admitted::Existing { saga, same_request } => {
-            matricula_core::Admitted::Existing { id: id_of(saga), same_request }
+        AdmissionOutcome::Begun { ticket } => matricula_core::AdmissionOutcome::Begun { ticket: Ticket(ticket) },
+        AdmissionOutcome::Queued { ticket } => matricula_core::AdmissionOutcome::Queued { ticket: Ticket(ticket) },
+        AdmissionOutcome::OverQuota => matricula_core::AdmissionOutcome::OverQuota,
+        AdmissionOutcome::Closed => matricula_core::AdmissionOutcome::Closed { sentence: "closed".to_owned() },
+        AdmissionOutcome::Existing { saga, same_request } => {
+            matricula_core::AdmissionOutcome::Existing { id: id_of(saga), same_request }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The waiting line of the store: tickets in the order of commits, admissions that begin or are queued, claims in the
 //! order of tickets, the door, and how many one student may have open.
 
-use super::{Admission, Admitted, Batch, Claim, Row, Store, StoreAnswer, Turn, Undo};
+use super::{Admission, AdmissionOutcome, Batch, Claim, Row, Store, StoreAnswer, Turn, Undo};
 use crate::broken::Broken;
 use crate::env::Env;
 use crate::fact::{ClaimFront, Fact};
@@ -127,7 +127,7 @@ impl Store {
         self.fronts[instance.get()] = Some(Front { number, claims_to_ms, noted_at_ms: now_ms, is_unbroken });
     }
 
-    pub(super) fn admit(&mut self, env: &Env, instance: InstanceNo, batch: &Batch) -> Vec<Admitted> {
+    pub(super) fn admit(&mut self, env: &Env, instance: InstanceNo, batch: &Batch) -> Vec<AdmissionOutcome> {
         let has_queued = self.sagas().any(|(_, row)| row.is_queued) && !env.is_broken(Broken::StoreAdmitsPastTheLine);
         let may_begin = |admission: &Admission, door| !has_queued && (admission.is_by_staff || door == Door::Open);
         let open_max = if env.is_broken(Broken::StoreForgetsTheQuota) { usize::MAX } else { batch.subject_open_max };
@@ -139,13 +139,13 @@ impl Store {
             }
             let is_limited = !admission.is_by_staff;
             if is_limited && self.line.door == Door::Closed && !env.is_broken(Broken::StoreForgetsTheDoor) {
-                return Admitted::Closed;
+                return AdmissionOutcome::Closed;
             }
             let is_open = |(saga, row): &(SagaNo, &Row)| {
                 !row.has_outcome && env.request(*saga).student == admission.request.student
             };
             if is_limited && self.sagas().filter(is_open).count() >= open_max {
-                return Admitted::OverQuota;
+                return AdmissionOutcome::OverQuota;
             }
             // Of two transactions, the one that has drawn its numbers first commits last.
             let is_early = env.is_broken(Broken::TicketsComeOutOfOrder);
@@ -157,7 +157,7 @@ impl Store {
     }
 
     /// How an admission is answered whose key is in use.
-    fn existing(&self, env: &Env, instance: InstanceNo, admission: &Admission) -> Option<Admitted> {
+    fn existing(&self, env: &Env, instance: InstanceNo, admission: &Admission) -> Option<AdmissionOutcome> {
         let Admission { saga, request, .. } = admission;
         let has_key = |other: SagaNo| {
             let requested = env.request(other);
@@ -167,13 +167,13 @@ impl Store {
         let (existing, row) = self.sagas().find(|(other, _)| other == saga || has_key(*other))?;
         if existing != *saga {
             let same_request = env.request(existing).asks_the_same(request);
-            return Some(Admitted::Existing { saga: existing, same_request });
+            return Some(AdmissionOutcome::Existing { saga: existing, same_request });
         }
         // An earlier try of this very write was committed though it reported an error.
         let ticket = row.ticket;
         // One that waited, was claimed by another instance and was adopted has begun otherwise.
         let is_mine = row.owner == instance && row.sequence == 1 && row.log.first() == admission.first.as_ref();
-        Some(if is_mine { Admitted::Begun { ticket } } else { Admitted::Queued { ticket } })
+        Some(if is_mine { AdmissionOutcome::Begun { ticket } } else { AdmissionOutcome::Queued { ticket } })
     }
 
     fn insert(
@@ -183,7 +183,7 @@ impl Store {
         ticket: u64,
         may_begin: bool,
         accepted_at_ms: i64,
-    ) -> Admitted {
+    ) -> AdmissionOutcome {
         let Admission { saga, ref first, .. } = *admission;
         let first = first.clone().filter(|_| may_begin);
         if self.rows.len() <= saga.get() {
@@ -203,10 +203,10 @@ impl Store {
         self.undo.push(Undo::NewRow(saga));
         self.pending_facts.push(Fact::Admitted { saga, instance, ticket, first });
         if is_queued {
-            return Admitted::Queued { ticket };
+            return AdmissionOutcome::Queued { ticket };
         }
         self.set_line(LineState { served: self.line.served.max(ticket), ..self.line });
-        Admitted::Begun { ticket }
+        AdmissionOutcome::Begun { ticket }
     }
 
     /// For each turn, whether the saga is this instance's now.

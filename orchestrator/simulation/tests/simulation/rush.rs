@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use matricula_core::{
-    Admitted, AppendOutcome, Change, Commit, CommitAnswer, Core, CoreConfig, Input, LineState, Moment, QueuedSaga,
-    Ready, Registered, Reply, SagaId, StoreAnswer, StoreRequest, Submission, Ticket, Workflow,
+    AdmissionOutcome, AppendOutcome, Change, Commit, CommitAnswer, Core, CoreConfig, Input, LineState, Moment,
+    QueuedSaga, Ready, Registered, Reply, SagaId, StoreAnswer, StoreRequest, Submission, Ticket, Workflow,
 };
 use matricula_engine::{CallAnswer, Definition, Definitions, Kind, Outcome, RetryPolicy, Step};
 
@@ -56,7 +56,7 @@ fn core(config: CoreConfig) -> Core<Table> {
         ..config
     };
     let table = Table(Definition::try_new("rush", 1, 600_000, vec![step]).expect("a sound table").into());
-    let registered = Registered { asked_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: DATABASE_MS };
+    let registered = Registered { sent_at: Moment::ZERO, answered_at: Moment::ZERO, database_now_ms: DATABASE_MS };
     Core::new(table, &config, "me".to_owned(), 7, registered)
 }
 
@@ -174,10 +174,10 @@ impl Rush {
             self.line.last = ticket;
             if admission.first.is_some() && !has_line {
                 self.line.served = ticket;
-                admissions.push(Admitted::Begun { ticket });
+                admissions.push(AdmissionOutcome::Begun { ticket });
             } else {
                 self.queued.push_back(QueuedSaga { id: admission.id, ticket, accepted_at_ms: 0, request: Ok(()) });
-                admissions.push(Admitted::Queued { ticket });
+                admissions.push(AdmissionOutcome::Queued { ticket });
             }
         }
         let turns = commit.claim.as_ref().map_or(&[][..], |claim| &claim.turns);

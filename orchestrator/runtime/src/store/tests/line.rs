@@ -79,7 +79,7 @@ impl Line {
         self.fixture.store.write(as_of, commit).await
     }
 
-    async fn admit(&self, number: usize, admissions: Vec<Admission>) -> Vec<Admitted> {
+    async fn admit(&self, number: usize, admissions: Vec<Admission>) -> Vec<AdmissionOutcome> {
         self.write(number, &commit(admissions, None)).await.admissions
     }
 
@@ -107,12 +107,12 @@ impl Line {
     }
 }
 
-fn begun(ticket: u64) -> Admitted {
-    Admitted::Begun { ticket: Ticket(ticket) }
+fn begun(ticket: u64) -> AdmissionOutcome {
+    AdmissionOutcome::Begun { ticket: Ticket(ticket) }
 }
 
-fn queued(ticket: u64) -> Admitted {
-    Admitted::Queued { ticket: Ticket(ticket) }
+fn queued(ticket: u64) -> AdmissionOutcome {
+    AdmissionOutcome::Queued { ticket: Ticket(ticket) }
 }
 
 /// No instance can drive the first in line. It leaves the line, so that places are told from where the line is.
@@ -269,8 +269,8 @@ async fn the_same_commit_again_is_answered_alike() {
         let commit = commit(admissions, None);
         let first = line.write(0, &commit).await;
         assert_eq!(first.admissions[..3], [begun(2), begun(3), queued(4)], "{backend:?}");
-        let existing = |id| Admitted::Existing { id, same_request: true };
-        assert!(matches!(first.admissions[3], Admitted::Existing { .. }), "{backend:?}");
+        let existing = |id| AdmissionOutcome::Existing { id, same_request: true };
+        assert!(matches!(first.admissions[3], AdmissionOutcome::Existing { .. }), "{backend:?}");
         assert_eq!(first.admissions[4], existing(commit.admissions[2].id), "{backend:?}: the first counts");
         let again = line.write(0, &commit).await;
         assert_eq!(first, again, "{backend:?}");
@@ -315,10 +315,10 @@ async fn a_subject_has_so_many_open_and_no_more() {
             waits("ada", "4"),
         ];
         let outcomes = line.admit(1, more).await;
-        let existing = |id| Admitted::Existing { id, same_request: true };
+        let existing = |id| AdmissionOutcome::Existing { id, same_request: true };
         assert_eq!(outcomes[..2], [existing(first[0].id), existing(first[1].id)], "{backend:?}");
         // Their tickets belong to no saga.
-        assert_eq!(outcomes[2..], [queued(5), queued(6), Admitted::OverQuota], "{backend:?}");
+        assert_eq!(outcomes[2..], [queued(5), queued(6), AdmissionOutcome::OverQuota], "{backend:?}");
         assert_eq!(line.admit(1, vec![begins("ada", "1")]).await, [existing(first[0].id)], "{backend:?}");
         // One has its outcome.
         let done = [super::Append { ..finished(first[0].id, 2) }];
@@ -343,8 +343,8 @@ async fn the_door_is_for_all_and_its_changes_stay() {
         assert_eq!(line.claim(0, claim(1, &rows, true)).await, [true], "{backend:?}: it is cancelled");
 
         store.set_door(&door(DoorState::Closed, "Until August."), "grace", "it is over").await.unwrap();
-        let closed = Admitted::Closed { sentence: "Until August.".to_owned() };
-        let existing = Admitted::Existing { id: old.id, same_request: true };
+        let closed = AdmissionOutcome::Closed { sentence: "Until August.".to_owned() };
+        let existing = AdmissionOutcome::Existing { id: old.id, same_request: true };
         assert_eq!(line.admit(1, vec![begins("b", "1"), begins("old", "1")]).await, [closed, existing], "{backend:?}");
         store.set_door(&door(DoorState::Open, ""), "ada", "again").await.unwrap();
         assert_eq!(line.admit(1, vec![begins("b", "1")]).await, [begun(3)], "{backend:?}");
@@ -361,7 +361,10 @@ async fn staff_submit_past_the_door_and_the_quota() {
         let store = &line.fixture.store;
         let by_staff = |key| Admission { is_by_staff: true, ..begins("ada", key) };
         line.admit(0, vec![begins("ada", "1")]).await;
-        assert_eq!(line.admit(0, vec![begins("ada", "2"), by_staff("3")]).await, [Admitted::OverQuota, begun(3)]);
+        assert_eq!(
+            line.admit(0, vec![begins("ada", "2"), by_staff("3")]).await,
+            [AdmissionOutcome::OverQuota, begun(3)]
+        );
         for (state, ticket) in [(DoorState::Closed, 4), (DoorState::Paused, 5)] {
             store.set_door(&Door { state, sentence: String::new() }, "grace", "a fault").await.unwrap();
             assert_eq!(line.admit(1, vec![by_staff(state_key(state))]).await, [begun(ticket)], "{backend:?} {state:?}");
@@ -527,7 +530,7 @@ async fn sagas_from_before_the_line_go_on() {
         assert_eq!((adopted[0].ticket, adopted[0].is_queued), (Ticket(0), false), "{backend:?}");
         let (admitted, appended) =
             write(&store, &instance, &[saga("ada", "k", "same")], &[events(old, 2, 2)]).await.unwrap();
-        assert_eq!(admitted, [Admitted::Existing { id: old, same_request: true }], "{backend:?}");
+        assert_eq!(admitted, [AdmissionOutcome::Existing { id: old, same_request: true }], "{backend:?}");
         assert_eq!(appended, [AppendOutcome::Appended], "{backend:?}");
     }
 }

@@ -97,7 +97,7 @@ impl Fixture {
     }
 
     /// Writes a commit twice: the answer to the first is lost.
-    async fn write_twice(&self, sagas: &[NewSaga], appends: &[Append]) -> (Vec<Admitted>, Vec<AppendOutcome>) {
+    async fn write_twice(&self, sagas: &[NewSaga], appends: &[Append]) -> (Vec<AdmissionOutcome>, Vec<AppendOutcome>) {
         let first = write(&self.store, &self.instance, sagas, appends).await.unwrap();
         let again = write(&self.store, &self.instance, sagas, appends).await.unwrap();
         assert_eq!(first, again);
@@ -116,8 +116,8 @@ async fn sagas_of_the_build_before_go_on_beside_it_and_after_the_conversion() {
     assert!(!fixture.store.is_compact());
     let new = saga("dee", "k", "same");
     let (admitted, _) = fixture.write_twice(&[saga("eve", "k", "same"), saga("ada", "k", "same")], &[]).await;
-    assert!(matches!(admitted[0], Admitted::Queued { .. }), "somebody waits: {admitted:?}");
-    assert_eq!(admitted[1], Admitted::Existing { id: left.at_work, same_request: true });
+    assert!(matches!(admitted[0], AdmissionOutcome::Queued { .. }), "somebody waits: {admitted:?}");
+    assert_eq!(admitted[1], AdmissionOutcome::Existing { id: left.at_work, same_request: true });
     assert_eq!(fixture.claim(2, &[(left.waiting, 3)]).await, [true]);
     let (_, rows) = fixture.store.read_line::<()>(&fixture.instance, Ticket(0), 10).await.unwrap();
     assert_eq!(fixture.claim(3, &[(rows[0].id, rows[0].ticket.0)]).await, [true]);
@@ -143,7 +143,7 @@ async fn sagas_of_the_build_before_go_on_beside_it_and_after_the_conversion() {
     }
     let again = [saga("ada", "k", "other"), saga("cyd", "k", "same"), saga("bob", "k", "same")];
     let (admitted, _) = write(&fixture.store, &fixture.instance, &again, &[]).await.unwrap();
-    let existing = |id, same_request| Admitted::Existing { id, same_request };
+    let existing = |id, same_request| AdmissionOutcome::Existing { id, same_request };
     assert_eq!(admitted, [existing(left.at_work, false), existing(left.finished, true), existing(left.waiting, true)]);
     // An instance that was started before the conversion is taken over from after it.
     fixture.store.release(&fixture.instance).await.unwrap();

@@ -33,7 +33,7 @@ async fn a_key_is_used_once() {
         let first = fixture.admit(&["k"]).await.remove(0);
         let again = [saga("ada", "k", "same"), saga("ada", "k", "other"), saga("bob", "k", "other")];
         let (admitted, _) = write(&fixture.store, &fixture.instance, &again, &[]).await.unwrap();
-        let existing = |same_request| Admitted::Existing { id: first, same_request };
+        let existing = |same_request| AdmissionOutcome::Existing { id: first, same_request };
         assert_eq!(admitted, [existing(true), existing(false), NEW], "{backend:?}");
         assert!(fixture.store.get(again[0].id).await.unwrap().is_none());
     }
@@ -45,7 +45,7 @@ async fn of_two_with_one_key_in_a_batch_the_first_is_admitted() {
         let fixture = Fixture::new(backend).await;
         let twins = [saga("ada", "k", "same"), saga("ada", "k", "same"), saga("ada", "k", "other")];
         let (admitted, _) = write(&fixture.store, &fixture.instance, &twins, &[]).await.unwrap();
-        let existing = |same_request| Admitted::Existing { id: twins[0].id, same_request };
+        let existing = |same_request| AdmissionOutcome::Existing { id: twins[0].id, same_request };
         assert_eq!(admitted, [NEW, existing(true), existing(false)], "{backend:?}");
         assert_eq!(fixture.log(twins[0].id).await, [1]);
     }
@@ -123,7 +123,7 @@ async fn replicas_that_admit_the_same_keys_agree() {
         let ours: Vec<NewSaga> = keys.iter().map(|key| saga("ada", key, "same")).collect();
         let theirs: Vec<NewSaga> = keys.iter().rev().map(|key| saga("ada", key, "same")).collect();
         let write = async |instance, sagas| write(&fixture.store, instance, sagas, &[]).await.unwrap().0;
-        let (a, b): (Vec<Admitted>, Vec<Admitted>) =
+        let (a, b): (Vec<AdmissionOutcome>, Vec<AdmissionOutcome>) =
             tokio::join!(write(&fixture.instance, &ours), write(&other, &theirs));
         for (saga, (ours, theirs)) in ours.iter().zip(a.iter().zip(b.iter().rev())) {
             assert_ne!(*ours == NEW, *theirs == NEW, "{}", saga.idempotency_key);
