@@ -1,4 +1,4 @@
-//! The ledgers with the look-ups that several invariants need.
+//! The ledgers with the lookups that several invariants need.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,7 +13,7 @@ pub type Place<'a> = (&'a str, &'a str);
 
 /// The ledgers, indexed.
 pub struct World<'a> {
-    /// What was exported.
+    /// The exported entries.
     pub ledgers: &'a Ledgers,
     registrations: HashMap<&'a str, Known<'a>>,
     in_motion: HashSet<Place<'a>>,
@@ -68,43 +68,43 @@ impl<'a> World<'a> {
         self.registrations.contains_key(registration_id)
     }
 
-    /// A registration as it was after everything else was read.
+    /// A registration as of the last reading.
     pub fn registration(&self, registration_id: &str) -> Option<&'a Registration> {
         self.registrations.get(registration_id).map(|known| known.registration)
     }
 
-    /// All registrations, as they were after everything else was read.
+    /// All registrations, as of the last reading.
     pub fn all(&self) -> impl Iterator<Item = &'a Registration> {
         self.registrations.values().map(|known| known.registration)
     }
 
-    /// Whether a registration waited for a service that had to be asked again, or for another instance.
+    /// Whether a registration waited for a service that got a call again, or for another instance.
     pub fn was_delayed(&self, registration_id: &str) -> bool {
         self.registrations.get(registration_id).is_some_and(|known| known.was_delayed)
     }
 
-    /// The registrations of which an operator decided something manually.
+    /// The registrations about which an operator decided something manually.
     pub fn manual(&self) -> &[&'a str] {
         &self.manual
     }
 
-    /// A registration that was finished before anything else was read, and by itself.
+    /// A registration that was finished at the first reading, without a manual decision.
     pub fn settled(&self, registration_id: &str) -> Option<&'a Registration> {
         self.registrations.get(registration_id).filter(|known| known.is_settled).map(|known| known.registration)
     }
 
-    /// All registrations that were finished before anything else was read, and by itself.
+    /// All registrations that were finished at the first reading, without a manual decision.
     pub fn all_settled(&self) -> impl Iterator<Item = &'a Registration> {
         self.registrations.values().filter(|known| known.is_settled).map(|known| known.registration)
     }
 
-    /// Whether a registration in motion adds or drops the section for the student: what services say of it may be half
-    /// done. One that was decided manually is in motion for good.
+    /// Whether a registration in motion adds or drops the section for the student: then the entries in the services may be
+    /// half done. A manually decided registration stays in motion for ever.
     pub fn is_in_motion(&self, place: Place<'_>) -> bool {
         self.in_motion.contains(&place)
     }
 
-    /// Whether the registration's add of the section was committed, be it dropped since.
+    /// Whether the registration's add of the section was committed, even if the section was dropped since.
     pub fn has_added(&self, registration_id: &str, section_id: &str) -> bool {
         let status = self.added.get(&(registration_id, section_id));
         status.is_some_and(|status| *status == EnrollmentStatus::Enrolled || has_left(*status))
@@ -116,7 +116,7 @@ impl<'a> World<'a> {
     }
 }
 
-/// Whether an enrollment was in force once and is no more.
+/// Whether an enrollment was in force, and is not any more.
 pub fn has_left(status: EnrollmentStatus) -> bool {
     matches!(status, EnrollmentStatus::Dropped | EnrollmentStatus::Withdrawn)
 }
@@ -126,7 +126,7 @@ pub fn is_finished(entry: &ExportLedgerResponse) -> bool {
     matches!(entry.phase(), SagaPhase::Completed | SagaPhase::Compensated | SagaPhase::Abandoned)
 }
 
-/// Whether an operator skipped, resolved or abandoned something of a saga.
+/// Whether an operator skipped or resolved a step of a saga, or abandoned it.
 fn is_manual(entry: &ExportLedgerResponse) -> bool {
     entry.decided_by_hand || entry.phase() == SagaPhase::Abandoned
 }

@@ -249,7 +249,12 @@ impl<W: Workload> Runtime<W> {
     }
 
     /// Sends a request to the owner of a saga, another instance; none if it does not answer.
-    async fn request_owner(&self, saga: SagaId, wanted: &Wanted, until: Instant) -> Result<Option<Answer>, CommandError> {
+    async fn request_owner(
+        &self,
+        saga: SagaId,
+        wanted: &Wanted,
+        until: Instant,
+    ) -> Result<Option<Answer>, CommandError> {
         let request = uuid::Uuid::now_v7().to_string();
         let wanted = serde_json::to_string(wanted).map_err(|error| CommandError::Refused(error.to_string()))?;
         self.store.request(&request, saga, &wanted).await?;

@@ -82,7 +82,10 @@ impl<W: Workload> Runtime<W> {
         let ahead_ms = time::now().0.saturating_sub(database_now_ms);
         let is_off = ahead_ms.abs() > OFF_MS;
         if is_off && !self.is_clock_off.swap(is_off, Ordering::Relaxed) {
-            tracing::warn!(ahead_ms, "this machine's clock differs from the database's; sagas use the database's clock");
+            tracing::warn!(
+                ahead_ms,
+                "this machine's clock differs from the database's; sagas use the database's clock"
+            );
         }
         self.is_clock_off.store(is_off, Ordering::Relaxed);
     }

@@ -16,7 +16,7 @@ use matricula_simulation::shapes;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The steps of an add of one section: what most registrations are.
+/// The steps of a registration that adds one section, like most registrations.
 const APPLIES: [&str; 6] = ["reserve_courses", "hold_seats", "assess_fees", "enroll", "settle_courses", "notify"];
 
 struct Registrations(Definitions);

@@ -1,7 +1,7 @@
-//! How bad things are: the chance of each small fault, and how long messages take.
+//! The weather: the chance of each small fault, and how long messages take.
 //!
-//! Each history draws its own weather, and leaves about half of the faults out of it: a history with every fault at
-//! once hardly gets anywhere, and what breaks under one kind would be hidden behind another.
+//! Each history draws its own weather, and leaves out about half of the faults: a history with all faults at once makes
+//! little progress, and one kind of fault would hide the effects of another.
 
 use crate::draws::Draw;
 

@@ -84,7 +84,8 @@ impl SagaStore {
     }
 }
 
-const REQUEST: &str = "INSERT INTO saga_requests (request_id, saga_id, wanted, created_at) VALUES ($1, $2, $3, {now_ms})";
+const REQUEST: &str =
+    "INSERT INTO saga_requests (request_id, saga_id, wanted, created_at) VALUES ($1, $2, $3, {now_ms})";
 const UNANSWERED: &str = "SELECT r.request_id, r.saga_id, r.wanted FROM saga_requests r \
      JOIN sagas s ON s.saga_id = r.saga_id WHERE r.answer IS NULL AND s.owner = $1 ORDER BY r.created_at LIMIT $2";
 const ANSWER: &str = "UPDATE saga_requests SET answer = r.answer FROM {rows} \

@@ -1,4 +1,4 @@
-//! The rules of the simulated services: what an operation that has passed the barrier does to the ledgers.
+//! The rules of the simulated services: the effect of an operation on the ledgers, after it has passed the barrier.
 
 use matricula_engine::CallAnswer;
 
@@ -10,7 +10,7 @@ use crate::fact::Fact;
 use crate::names::{CallId, SagaNo};
 use crate::shapes::Does;
 
-/// Decides and does an action; none when it can't be decided yet.
+/// Decides and does an action; none if it can't be decided yet.
 pub(super) fn decide(ledgers: &mut Ledgers, env: &mut Env, operation: &Operation, does: Does) -> Option<CallAnswer> {
     let CallId { saga, .. } = operation.of;
     let request = env.request(saga).clone();
@@ -41,7 +41,7 @@ pub(super) fn decide(ledgers: &mut Ledgers, env: &mut Env, operation: &Operation
     Some(CallAnswer::Done(String::new()))
 }
 
-/// Takes back what an action has done.
+/// Undoes an action.
 pub(super) fn undo(ledgers: &mut Ledgers, saga: SagaNo, does: Does) {
     match does {
         Does::Reserve => ledgers.record.undo(saga),

@@ -1,4 +1,4 @@
-//! The core's words for what is sent and answered, and the simulation's.
+//! Translates requests and answers between the types of the core and of the simulation.
 
 use std::rc::Rc;
 
@@ -97,7 +97,7 @@ pub(super) fn described(instance: InstanceNo, commit: &Commit<Rc<Request>>) -> S
     format!("{instance} writes ({lane:?} {number}): {}", rows.join(" | "))
 }
 
-/// The core's words for a queued saga.
+/// A queued saga as the type of the core.
 pub(super) fn read_queued(env: &Env, queued: store::Queued) -> QueuedSaga<Rc<Request>> {
     let request = Ok(env.request(queued.saga).clone());
     let store::Queued { saga, ticket, accepted_at_ms } = queued;
@@ -114,7 +114,7 @@ pub(super) fn state_of(line: store::LineState) -> LineState {
     LineState { served: Ticket(line.served), last: Ticket(line.last), door, claims_to_ms: line.claims_to_ms }
 }
 
-/// The store's words for a claim.
+/// A claim as the type of the simulated store.
 pub(super) fn claim_of(claim: &matricula_core::Claim) -> store::Claim {
     let turn = |turn: &matricula_core::Turn| store::Turn {
         saga: number_of(turn.saga),

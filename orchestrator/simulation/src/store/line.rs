@@ -7,14 +7,14 @@ use crate::env::Env;
 use crate::fact::{ClaimFront, Fact};
 use crate::names::{InstanceNo, SagaNo};
 
-/// What the door lets through.
+/// The three positions of the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Door {
     #[default]
     Open,
-    /// Submissions are queued, and no turn comes.
+    /// Submissions are queued, and no saga begins.
     Paused,
-    /// Nothing new is accepted.
+    /// No submission is accepted.
     Closed,
 }
 
@@ -25,22 +25,22 @@ pub(crate) struct LineState {
     /// The ticket that was given last.
     pub last: u64,
     pub door: Door,
-    /// The least bound that other instances have noted, as it is answered.
+    /// The least bound that other instances have stored, as the answer has it.
     pub claims_to_ms: Option<i64>,
 }
 
-/// How far an instance lets others claim.
+/// The bound of an instance on the claims of others.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Front {
-    /// Of the commit that noted it: the same commit again notes nothing.
+    /// The number of its commit: a repeat of the commit stores nothing.
     number: u64,
     claims_to_ms: i64,
     noted_at_ms: i64,
-    /// Whether it was noted anew within a second, each time since its last claim.
+    /// Whether it was renewed within a second each time since its last claim.
     is_unbroken: bool,
 }
 
-/// For so long a bound counts.
+/// How long a bound counts.
 const FRONT_COUNTS_MS: i64 = 1_000;
 
 impl Front {
@@ -95,7 +95,7 @@ impl Store {
         self.fronts.iter_mut().flatten().for_each(|front| front.is_unbroken = false);
     }
 
-    /// The line as an instance has to know it.
+    /// The state of the line for an instance.
     pub(super) fn line_for(&self, instance: InstanceNo, now_ms: i64) -> LineState {
         let fronts = self.fronts_of_others(instance).filter(|front| front.counts(now_ms));
         LineState { claims_to_ms: fronts.map(|front| front.claims_to_ms).min(), ..self.line }
@@ -106,7 +106,7 @@ impl Store {
         others.filter_map(|(_, front)| front.as_ref())
     }
 
-    /// An instance notes how far others may claim.
+    /// Stores the bound of an instance on the claims of others.
     pub(super) fn note_front(
         &mut self,
         instance: InstanceNo,
@@ -169,9 +169,9 @@ impl Store {
             let same_request = env.request(existing).asks_the_same(request);
             return Some(AdmissionOutcome::Existing { saga: existing, same_request });
         }
-        // An earlier try of this very write was committed though it reported an error.
+        // An earlier try of this write was committed, although it reported an error.
         let ticket = row.ticket;
-        // One that waited, was claimed by another instance and was adopted has begun otherwise.
+        // A saga that waited, was claimed by another instance and then adopted has begun at another time.
         let is_mine = row.owner == instance && row.sequence == 1 && row.log.first() == admission.first.as_ref();
         Some(if is_mine { AdmissionOutcome::Begun { ticket } } else { AdmissionOutcome::Queued { ticket } })
     }
@@ -247,7 +247,7 @@ impl Store {
         claim.turns.iter().map(is_mine).collect()
     }
 
-    /// All before the first that is queued have had their turn; when none is queued, all.
+    /// The served ticket: the one before the first queued saga, or the last one if no saga is queued.
     fn pass_turns(&mut self) {
         let queued = self.sagas().filter(|(_, row)| row.is_queued).map(|(_, row)| row.ticket);
         let served = queued.min().map_or(self.line.last, |first| first - 1);
@@ -264,7 +264,7 @@ impl Store {
         self.pending_facts.push(Fact::Claimed { saga, instance, ticket, first, front, is_out_of_order });
     }
 
-    /// A claim is taken back.
+    /// Reverts a claim.
     pub(super) fn queue_again(&mut self, saga: SagaNo) {
         let row = self.row(saga);
         (row.owner, row.is_queued, row.sequence) = (InstanceNo::NOBODY, true, 0);
