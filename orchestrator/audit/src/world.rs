@@ -98,8 +98,8 @@ impl<'a> World<'a> {
         self.registrations.values().filter(|known| known.is_settled).map(|known| known.registration)
     }
 
-    /// Whether a registration in motion adds or drops the section for the student: then the entries in the services may be
-    /// half done. A manually decided registration stays in motion for ever.
+    /// Whether a registration in motion adds or drops the section for the student: then the entries in the services may
+    /// be half done. A manually decided registration stays in motion for ever.
     pub fn is_in_motion(&self, place: Place<'_>) -> bool {
         self.in_motion.contains(&place)
     }

@@ -1,5 +1,5 @@
-//! Admission control. A repeated submission is answered from memory, a submission beyond a bound is rejected with a time
-//! to come back, and every other one goes to the database, which decides whether it is accepted.
+//! Admission control. A repeated submission is answered from memory, a submission beyond a bound is rejected with a
+//! time to come back, and every other one goes to the database, which decides whether it is accepted.
 //!
 //! | type | one job |
 //! |---|---|
@@ -29,8 +29,8 @@ const DURABLE_MAX: Duration = Duration::from_secs(1);
 const RETRY_UNKNOWN: Range<Duration> = Duration::from_millis(500)..Duration::from_millis(2_500);
 /// Shortest hint: no client comes back faster over a network.
 const RETRY_MIN: Duration = Duration::from_millis(100);
-/// Longest hint. An underestimated rate must not keep clients away for long. Many clients that have to wait for a minute
-/// never come back, and their room would stay unused.
+/// Longest hint. An underestimated rate must not keep clients away for long. Many clients that have to wait for a
+/// minute never come back, and their room would stay unused.
 const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Names the purpose of the random numbers of hints.
 const RETRY_HINT: u64 = u64::from_be_bytes(*b"retryaft");
@@ -242,7 +242,8 @@ impl RateLimiter {
     /// Removes the subjects whose burst is whole again.
     fn sweep(&mut self, now: Moment) {
         self.arrival_at.retain(|_, arrival_at| *arrival_at > now);
-        // The next sweep comes after as many new subjects as this one has kept, so the cost for each subject is constant.
+        // The next sweep comes after as many new subjects as this one has kept, so the cost for each subject is
+        // constant.
         self.sweep_at = (self.arrival_at.len() * 2).clamp(SUBJECTS_KEPT, SUBJECTS_MAX);
     }
 }

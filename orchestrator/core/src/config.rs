@@ -33,8 +33,8 @@ pub struct CoreConfig {
     /// Unfinished sagas, including those whose outcome is decided. A service that only the steps after the outcome need
     /// may be away for hours. At this bound submissions are rejected, before memory runs out: 200,000 are about 1 GB.
     pub sagas_in_memory_max: usize,
-    /// Sagas at work at the same time; the rest wait in order of arrival. The default is 128 for each processor, from 256
-    /// to 1,024. More make each saga slower. They decide more a second only where a service is slow and takes large
+    /// Sagas at work at the same time; the rest wait in order of arrival. The default is 128 for each processor, from
+    /// 256 to 1,024. More make each saga slower. They decide more a second only where a service is slow and takes large
     /// batches.
     pub in_flight_max: usize,
     /// Sagas that wait for a service that is away and hold no slot, so that registrations which don't need the service
@@ -55,8 +55,8 @@ pub struct CoreConfig {
     /// Time without a successful call after which a service needs attention, in milliseconds. It starts with the first
     /// call that failed or has no answer. A restart takes a few seconds, and no person has to look at it.
     pub destination_attention_after_ms: u64,
-    /// Duration of a lease in milliseconds; an instance renews it after a third of that. When a lease has lapsed, another
-    /// instance adopts the sagas, well within the 10 s that a takeover may take.
+    /// Duration of a lease in milliseconds; an instance renews it after a third of that. When a lease has lapsed,
+    /// another instance adopts the sagas, well within the 10 s that a takeover may take.
     pub lease_ttl_ms: i64,
     /// Sagas adopted in one transaction.
     pub adoption_chunk: usize,

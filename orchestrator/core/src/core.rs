@@ -657,8 +657,8 @@ impl<W: Workflow> Core<W> {
         if let Some(saga) = self.sagas.get_mut(&saga) {
             saga.calling.retain(|calling| *calling != (step, direction));
         }
-        // After an error the saga gives up its slot until the next attempt leaves: the service is away, or the saga waits
-        // for another saga.
+        // After an error the saga gives up its slot until the next attempt leaves: the service is away, or the saga
+        // waits for another saga.
         match answer {
             CallAnswer::Unknown(_) => self.slots.park(saga),
             _ if is_waiting_on(self.workflow.definitions(), &self.sagas, &self.destinations, saga) => {}
@@ -673,9 +673,9 @@ impl<W: Workflow> Core<W> {
         if !self.sagas.contains_key(&saga) {
             return self.reply(caller, Reply::NotHere);
         }
-        // The cancel of an adopted saga that waits for a slot takes effect at once, even if this exceeds the limit for a
-        // moment: undoing now costs less than the steps that are not taken. The calls that are due leave first, and are
-        // undone.
+        // The cancel of an adopted saga that waits for a slot takes effect at once, even if this exceeds the limit for
+        // a moment: undoing now costs less than the steps that are not taken. The calls that are due leave first, and
+        // are undone.
         let is_cancel = matches!(command, SagaInput::Cancel { .. });
         let was_waiting = is_cancel && self.slots.begin_early(saga);
         self.decide(saga, command, Some(caller));

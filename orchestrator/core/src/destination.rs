@@ -10,8 +10,8 @@
 //! called at once, and a busy one gets large batches. Only calls that no client waits for gather for [`GATHER_MAX`].
 //! Among the queues, the one whose first call has waited longest goes next.
 //!
-//! Promises: each call that has left gets exactly one answer, unless the instance stops. A timeout and a wrong number of
-//! answers are errors. An operation that a service rejects as invalid does not affect the other calls of its batch.
+//! Promises: each call that has left gets exactly one answer, unless the instance stops. A timeout and a wrong number
+//! of answers are errors. An operation that a service rejects as invalid does not affect the other calls of its batch.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,11 +22,11 @@ use matricula_engine::{CallAnswer, CallError, CallWait, Code, Definitions, Direc
 use crate::lease::ClockReading;
 use crate::{Call, CoreConfig, Moment, Notice, Rpc, RpcNo, SagaId};
 
-/// A service without an answer for this time is away: sagas that wait for it give up their slots. A busy service answers
-/// sooner, and other sagas must be decided within a second.
+/// A service without an answer for this time is away: sagas that wait for it give up their slots. A busy service
+/// answers sooner, and other sagas must be decided within a second.
 const AWAY_AFTER: Duration = Duration::from_millis(500);
-/// How long a call that no client waits for is delayed until it shares an RPC with calls of its kind. Then one commit of
-/// the service has the notifications of many registrations. A student does not notice the delay.
+/// How long a call that no client waits for is delayed until it shares an RPC with calls of its kind. Then one commit
+/// of the service has the notifications of many registrations. A student does not notice the delay.
 const GATHER_MAX: Duration = Duration::from_millis(50);
 
 /// How a call ended.
@@ -134,8 +134,8 @@ impl<R: Clone> Destinations<R> {
         }
     }
 
-    /// Stops sending, for a shutdown. Queued calls and unsent halves of batches are dropped: the next owners of the sagas
-    /// make these calls. RPCs in flight may end.
+    /// Stops sending, for a shutdown. Queued calls and unsent halves of batches are dropped: the next owners of the
+    /// sagas make these calls. RPCs in flight may end.
     pub(crate) fn close(&mut self) {
         self.is_closed = true;
         for destination in &mut self.all {
@@ -254,8 +254,8 @@ impl<R: Clone> Destination<R> {
         }
     }
 
-    /// Updates `is_away`. Returns whether it has just become true. This needs no timer: without an input no saga needs a
-    /// slot.
+    /// Updates `is_away`. Returns whether it has just become true. This needs no timer: without an input no saga needs
+    /// a slot.
     fn becomes_away(&mut self, now: Moment) -> bool {
         let is_silent = self.oldest_unanswered().is_some_and(|at| at + AWAY_AFTER <= now);
         let is_away = is_silent || self.in_flight_max == 0 || self.breaker.name() != "closed";

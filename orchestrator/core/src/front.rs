@@ -3,8 +3,8 @@
 //! one.
 //!
 //! While a claimed saga is at work here, other instances claim only sagas that were accepted at most [`AHEAD_MAX_MS`]
-//! after it. While there is a line, each commit of the log stores that bound. A claim stores it together with its turns,
-//! so an instance that claims next has read it.
+//! after it. While there is a line, each commit of the log stores that bound. A claim stores it together with its
+//! turns, so an instance that claims next has read it.
 //!
 //! A saga that waits for a service or for another saga does not count.
 

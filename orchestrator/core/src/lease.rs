@@ -102,7 +102,8 @@ impl Lease {
         self.ttl / 3
     }
 
-    /// The renewal, when it is time. An earlier renewal may still be in flight: if it hangs, it must not block this one.
+    /// The renewal, when it is time. An earlier renewal may still be in flight: if it hangs, it must not block this
+    /// one.
     pub(crate) fn renew(&mut self, now: Moment) -> Option<StoreRequest> {
         if now < self.renew_at {
             return None;

@@ -26,10 +26,10 @@
 //! | `view` | what operators see of the sagas in memory |
 //!
 //! Promises: the same inputs at the same moments give the same results, whatever the order of a hash map is. A reply
-//! that something is done, and a change that watchers see, are [`Persisted`]. Only the log module can make such a value,
-//! and it makes one when the database has answered the commit. A call carries its [`Clearance`]: either the engine
-//! allows it to leave before the log is written, or the log is persisted. This instance has at most one call in flight
-//! for each (saga, step, direction).
+//! that something is done, and a change that watchers see, are [`Persisted`]. Only the log module can make such a
+//! value, and it makes one when the database has answered the commit. A call carries its [`Clearance`]: either the
+//! engine allows it to leave before the log is written, or the log is persisted. This instance has at most one call in
+//! flight for each (saga, step, direction).
 
 mod admission;
 mod config;

@@ -1,5 +1,5 @@
-//! An instance's copy of the waiting line. The line itself is in the database, one for all instances. The copy is as old
-//! as the last answer of the database.
+//! An instance's copy of the waiting line. The line itself is in the database, one for all instances. The copy is as
+//! old as the last answer of the database.
 //!
 //! ```text
 //! tickets   1 ───────── served ──────────────────────────────── last
@@ -225,8 +225,8 @@ impl<R> Line<R> {
         (!self.is_reading).then_some(self.look_at)
     }
 
-    /// The sagas to claim now, at most as many as there are free slots, and the ticket that they follow. Sagas beyond the
-    /// bound of another instance are not claimed (see [`front`](crate::front)).
+    /// The sagas to claim now, at most as many as there are free slots, and the ticket that they follow. Sagas beyond
+    /// the bound of another instance are not claimed (see [`front`](crate::front)).
     pub(crate) fn claim(&mut self, free: usize, now: Moment) -> Option<(Ticket, Vec<QueuedSaga<R>>)> {
         if !self.claiming.is_empty() || self.state.door.state == DoorState::Paused || free == 0 {
             return None;
@@ -318,8 +318,8 @@ impl<R> Line<R> {
     }
 }
 
-/// How many turns come a second while there is a line. Without a line the rate of turns is only the rate of submissions,
-/// which does not show how fast a line would move.
+/// How many turns come a second while there is a line. Without a line the rate of turns is only the rate of
+/// submissions, which does not show how fast a line would move.
 #[derive(Debug, Default)]
 struct TurnRate {
     /// Samples of the served ticket, the oldest first. There was a line from each sample to the next.

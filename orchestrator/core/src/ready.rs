@@ -540,8 +540,8 @@ pub enum StoreRequest {
         /// The most sagas.
         limit: usize,
     },
-    /// Adopt those of these sagas whose owner is dead, and read them. Answers: `Adopted`, `Fenced`, `Failed`. A repeated
-    /// request returns the sagas that the first one has adopted, so it may be repeated after an error.
+    /// Adopt those of these sagas whose owner is dead, and read them. Answers: `Adopted`, `Fenced`, `Failed`. A
+    /// repeated request returns the sagas that the first one has adopted, so it may be repeated after an error.
     Adopt {
         /// The sagas.
         sagas: Vec<SagaId>,

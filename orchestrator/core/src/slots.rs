@@ -27,8 +27,8 @@ const ACCEPTANCE_AIM: Duration = Duration::from_millis(125);
 const ADJUST_EVERY: Duration = Duration::from_millis(100);
 /// The latency of an acceptance is out of date after this time without another one.
 const STALE_AFTER: Duration = Duration::from_secs(1);
-/// A slow acceptance multiplies the usable part of the slots by `DECREASE`; a fast one adds `INCREASE` of all slots. (Additive
-/// increase and multiplicative decrease, as in TCP.)
+/// A slow acceptance multiplies the usable part of the slots by `DECREASE`; a fast one adds `INCREASE` of all slots.
+/// (Additive increase and multiplicative decrease, as in TCP.)
 const DECREASE: f64 = 0.5;
 const INCREASE: f64 = 1.0 / 16.0;
 /// Weight of the latest saga in the exponential moving average of the working time.
@@ -41,8 +41,8 @@ pub(crate) struct Slots {
     taken: HashMap<SagaId, Slot>,
     /// How many of the taken slots are reserved.
     reserved: usize,
-    /// Sagas that wait for a service that is away, or for another saga, and hold no slot meanwhile. The value is that of
-    /// [`Slot::AtWork`].
+    /// Sagas that wait for a service that is away, or for another saga, and hold no slot meanwhile. The value is that
+    /// of [`Slot::AtWork`].
     parked: HashMap<SagaId, Option<Moment>>,
     parked_max: usize,
     /// Adopted sagas without a slot. Their ids are in the order of acceptance, to within some milliseconds.

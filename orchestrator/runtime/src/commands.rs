@@ -101,7 +101,8 @@ pub enum CommandError {
     /// This build can't read the saga's log, so it is left alone.
     #[error("the saga can't be read here and is left alone: {0}")]
     LeftAlone(String),
-    /// No instance that drives the saga has answered in time. The command may or may not take effect; it may be repeated.
+    /// No instance that drives the saga has answered in time. The command may or may not take effect; it may be
+    /// repeated.
     #[error("no instance that drives the saga has answered within {} s", ANSWER_WAIT.as_secs())]
     Unanswered,
     /// The database.
@@ -215,8 +216,9 @@ impl<W: Workload> Runtime<W> {
         }
     }
 
-    /// Has the core of this instance carry out a command. `None`: this instance does not drive the saga, or the decision
-    /// is not persisted by `until`. The database may refuse the log of a saga until somebody removes the cause.
+    /// Has the core of this instance carry out a command. `None`: this instance does not drive the saga, or the
+    /// decision is not persisted by `until`. The database may refuse the log of a saga until somebody removes the
+    /// cause.
     async fn command_here(&self, saga: SagaId, request: CommandRequest, until: Instant) -> Option<Result<(), String>> {
         let (caller, reply) = oneshot::channel();
         self.mailbox.input(Input::Commanded { saga, command: request.into_input(), caller });
@@ -308,8 +310,8 @@ impl<W: Workload> Runtime<W> {
         Ok(())
     }
 
-    /// None if the saga is not in memory, or the database refuses its log. The request stays, and the next read tries it
-    /// again.
+    /// None if the saga is not in memory, or the database refuses its log. The request stays, and the next read tries
+    /// it again.
     async fn answer_one(&self, request: StoredRequest) -> Option<(String, String)> {
         let answer = match serde_json::from_str::<Wanted>(&request.wanted) {
             Err(error) => Answer::Refused(format!("this request is of another version: {error}")),

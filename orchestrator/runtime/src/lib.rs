@@ -22,8 +22,8 @@
 //! | `store`, `archive`, `retention` | the saga log: its SQL, its archive, and the move from one to the other |
 //!
 //! The promises are the core's (see `matricula_core`). Examples: an admission is answered when it is durable, and this
-//! instance has at most one call in flight for each (saga, step, direction). The runtime knows no domain: a [`Workload`]
-//! brings the definitions and the calls.
+//! instance has at most one call in flight for each (saga, step, direction). The runtime knows no domain: a
+//! [`Workload`] brings the definitions and the calls.
 
 pub mod archive;
 mod commands;

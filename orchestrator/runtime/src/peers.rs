@@ -94,8 +94,8 @@ impl Signals {
 }
 
 impl<W: Workload> Runtime<W> {
-    /// Sends the sagas that this instance has changed to the other instances, if there are any. Sagas that change while a
-    /// message is being sent go with the next one.
+    /// Sends the sagas that this instance has changed to the other instances, if there are any. Sagas that change while
+    /// a message is being sent go with the next one.
     pub(crate) async fn announce(self: Arc<Self>) -> Result<(), StoreError> {
         let mut changed = self.signals.here.subscribe();
         let (mut unsent, mut send_at) = (false, Instant::now());

@@ -266,13 +266,14 @@ impl<W: Workload> Runtime<W> {
         self.clock.now()
     }
 
-    /// Every saga whose phase, outcome or need of attention changes, at any instance; none: any saga may have changed. A
-    /// slow receiver misses some, and gets an error about it.
+    /// Every saga whose phase, outcome or need of attention changes, at any instance; none: any saga may have changed.
+    /// A slow receiver misses some, and gets an error about it.
     pub fn moved(&self) -> broadcast::Receiver<Changed> {
         self.signals.anywhere.subscribe()
     }
 
-    /// The waiting line of all instances, as of the last answer of the database. It changes at most four times a second.
+    /// The waiting line of all instances, as of the last answer of the database. It changes at most four times a
+    /// second.
     pub fn line(&self) -> watch::Receiver<LineView> {
         self.line.subscribe()
     }
@@ -325,7 +326,8 @@ impl<W: Workload> Runtime<W> {
     }
 
     /// Changes how many RPCs from this instance to a destination may be in flight; 0 parks its calls. Returns false if
-    /// there is no such destination, or after the end of the orchestrator. A restart restores the limit of the settings.
+    /// there is no such destination, or after the end of the orchestrator. A restart restores the limit of the
+    /// settings.
     pub async fn set_destination_limit(&self, name: &str, in_flight_max: usize) -> bool {
         let mut destinations = self.workload.definitions().destinations().into_iter();
         let Some(destination) = destinations.find(|destination| *destination == name) else { return false };

@@ -1,5 +1,5 @@
-//! The shell around the core: one task that owns the core, feeds it inputs, and carries out its outputs. All other tasks
-//! reach the core through the mailbox.
+//! The shell around the core: one task that owns the core, feeds it inputs, and carries out its outputs. All other
+//! tasks reach the core through the mailbox.
 //!
 //! ```text
 //! callers ──Mailbox──┐                     ┌─► commit, RPCs, store requests: a task each, whose end is an input

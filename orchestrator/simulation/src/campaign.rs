@@ -53,8 +53,8 @@ impl Campaign {
     }
 }
 
-/// Runs histories on all processors, and calls `progress` at intervals. Each thread takes the next seed, and all threads
-/// end with the first violation.
+/// Runs histories on all processors, and calls `progress` at intervals. Each thread takes the next seed, and all
+/// threads end with the first violation.
 pub fn run(
     simulation: &(impl Fn() -> Simulation + Sync),
     budget: Budget,

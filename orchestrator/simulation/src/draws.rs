@@ -2,7 +2,8 @@
 //! when.
 //!
 //! Two implementations of an orchestrator that run from one seed meet the same faults: the same call of the same
-//! attempt is lost, and the same commit reports an error, even if one of them works in another order or in other batches.
+//! attempt is lost, and the same commit reports an error, even if one of them works in another order or in other
+//! batches.
 //!
 //! | a draw for | has the key |
 //! |---|---|

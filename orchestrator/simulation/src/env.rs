@@ -1,5 +1,5 @@
-//! The environment that all parts of a history share: the clock, the queue of future events, the draws from the seed, the
-//! network, and the log for people.
+//! The environment that all parts of a history share: the clock, the queue of future events, the draws from the seed,
+//! the network, and the log for people.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -49,8 +49,8 @@ pub(crate) enum Fact {
     Appended { saga: SagaNo, instance: InstanceNo, events: Rc<Vec<Recorded>> },
     /// Durable: it has another owner.
     Adopted { saga: SagaNo, instance: InstanceNo },
-    /// An instance has received a command about a saga: a cancel, or an operator's command. `is_queued`: the saga was in
-    /// line when its row was read.
+    /// An instance has received a command about a saga: a cancel, or an operator's command. `is_queued`: the saga was
+    /// in line when its row was read.
     Commanded { instance: InstanceNo, saga: SagaNo, is_cancel: bool, is_queued: bool },
     /// An instance has rejected a command: it is too late, or the instance does not drive the saga.
     Declined { instance: InstanceNo, saga: SagaNo },
@@ -67,8 +67,8 @@ pub(crate) enum Fact {
     CommitEnded { instance: InstanceNo, lane: Lane },
     /// An instance has let a submission in, or has rejected it at one of its bounds.
     Submitted { instance: InstanceNo, submitted: Rc<Submitted> },
-    /// The store has answered an instance that it refuses a row. `is_shown`: the instance has flagged the saga, or nothing
-    /// is stored that could be flagged.
+    /// The store has answered an instance that it refuses a row. `is_shown`: the instance has flagged the saga, or
+    /// nothing is stored that could be flagged.
     RowRefused { instance: InstanceNo, saga: SagaNo, is_shown: bool },
     /// The core of an instance has received the answer that it is fenced, and another input after it.
     Fenced { instance: InstanceNo, is_answered: bool, has_sent: bool },
@@ -76,8 +76,8 @@ pub(crate) enum Fact {
     GaveAway { instance: InstanceNo },
     /// The breaker of a service has opened.
     BreakerOpened,
-    /// An instance has taken a step. Afterwards there are these numbers of adopted sagas that wait for their turn, and of
-    /// sagas that had their turn and have no durable outcome.
+    /// An instance has taken a step. Afterwards there are these numbers of adopted sagas that wait for their turn, and
+    /// of sagas that had their turn and have no durable outcome.
     Stepped { instance: InstanceNo, adopted: usize, at_work: usize },
     /// An operator looks at an instance.
     Looked { instance: InstanceNo, looked: Rc<Looked> },
@@ -110,8 +110,8 @@ pub(crate) enum Fact {
 /// The relation of a claim to the bounds of instances.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClaimFront {
-    /// How much later the saga was accepted than the bound that another instance has kept since its last claim. Negative:
-    /// it is within the bound.
+    /// How much later the saga was accepted than the bound that another instance has kept since its last claim.
+    /// Negative: it is within the bound.
     pub ahead_ms: i64,
     /// How much later than this saga other instances may claim, by the bound that is stored with the claim.
     pub others_ahead_ms: Option<i64>,

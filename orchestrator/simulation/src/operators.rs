@@ -1,6 +1,6 @@
 //! Operators. Now and then an operator reads the logs of the sagas and gives a command: mostly one that the engine
-//! advises, otherwise any. A command may be out of date when it arrives, arrive twice, or arrive at an instance that does
-//! not drive the saga any more.
+//! advises, otherwise any. A command may be out of date when it arrives, arrive twice, or arrive at an instance that
+//! does not drive the saga any more.
 
 use std::rc::Rc;
 

@@ -108,8 +108,8 @@ impl Participants {
         }
     }
 
-    /// A person undoes the effect of a pivot that was resolved as refused but had happened. The service keeps its barrier
-    /// row, and refuses each withdrawal of the pivot.
+    /// A person undoes the effect of a pivot that was resolved as refused but had happened. The service keeps its
+    /// barrier row, and refuses each withdrawal of the pivot.
     pub(crate) fn mend_pivot(&mut self, env: &mut Env, saga: SagaNo, pivot: StepIndex) {
         let Ledgers { record, seats, enrollments, fees, .. } = &mut self.ledgers;
         [record, seats, enrollments, fees].into_iter().for_each(|ledger| ledger.undo(saga));

@@ -27,8 +27,8 @@ impl Seen {
         self.interventions.iter().any(|intervention| !matches!(intervention, Intervention::Retry { .. }))
     }
 
-    /// The pivot, if an operator has resolved it as refused and its service has not confirmed that it never happens. All
-    /// other steps are undone then.
+    /// The pivot, if an operator has resolved it as refused and its service has not confirmed that it never happens.
+    /// All other steps are undone then.
     pub(crate) fn owes_withdrawal(&self, shape: &Shape) -> Option<StepIndex> {
         let pivot = shape.definitions.of(&self.state).pivot();
         let undo = &self.state.steps()[pivot.get()].undo;

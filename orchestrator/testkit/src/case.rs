@@ -33,7 +33,8 @@ pub enum Fault {
         /// Deliveries of each attempt.
         times: u32,
     },
-    /// The first attempt takes so long that the caller receives `DEADLINE_EXCEEDED`. It arrives after the end of the saga.
+    /// The first attempt takes so long that the caller receives `DEADLINE_EXCEEDED`. It arrives after the end of the
+    /// saga.
     Late,
 }
 
@@ -94,8 +95,8 @@ pub enum Moment {
     BeforeAppend,
     /// All calls that are due have taken effect. Events that nothing waited for were never stored.
     LogBehind,
-    /// No crash: the commit of the event succeeded and reported an error. The log is read again, while earlier calls are
-    /// still in flight.
+    /// No crash: the commit of the event succeeded and reported an error. The log is read again, while earlier calls
+    /// are still in flight.
     AppendReported,
 }
 
@@ -245,8 +246,8 @@ impl Case {
         self.decided.map(|(.., decision)| decision)
     }
 
-    /// The outcome that it must have. Only three things start a compensation: a refusal (which an operator may find out),
-    /// a cancel, or the deadline.
+    /// The outcome that it must have. Only three things start a compensation: a refusal (which an operator may find
+    /// out), a cancel, or the deadline.
     pub fn outcome(&self) -> Outcome {
         let is_left_alone = self.decided.is_none();
         let for_ever =

@@ -57,7 +57,8 @@ pub fn failures(shape: &Shape) -> Vec<Case> {
     directions.chain(of_compensatable(shape, FAILING_FOR_EVER)).chain(late_pivot).collect()
 }
 
-/// Each call takes effect while its caller receives an error, once. The same for each action that can be undone, for ever.
+/// Each call takes effect while its caller receives an error, once. The same for each action that can be undone, for
+/// ever.
 pub fn lost_answers(shape: &Shape) -> Vec<Case> {
     let directions =
         directions(shape).map(|(step, direction)| case_for(shape, direction).with(shape, step, direction, LOST));
@@ -79,8 +80,8 @@ pub fn late(shape: &Shape) -> Vec<Case> {
 }
 
 /// A cancel while a withdrawable pivot is called and not answered. The cancel is in time if the pivot arrives after the
-/// end or never, and too late if it has arrived. The withdrawal succeeds, is repeated, fails, loses its answer, or arrives
-/// again after the end.
+/// end or never, and too late if it has arrived. The withdrawal succeeds, is repeated, fails, loses its answer, or
+/// arrives again after the end.
 pub fn withdrawn(shape: &Shape) -> Vec<Case> {
     let pivot = shape.definition().pivot();
     if !shape.definition().is_pivot_withdrawable() {
@@ -99,7 +100,8 @@ pub fn withdrawn(shape: &Shape) -> Vec<Case> {
     cases
 }
 
-/// For each pair of steps of one stage: each of the two is refused, fails or loses its answer. The same for their undos.
+/// For each pair of steps of one stage: each of the two is refused, fails or loses its answer. The same for their
+/// undos.
 pub fn pairs(shape: &Shape) -> Vec<Case> {
     let mut cases = Vec::new();
     for direction in [Direction::Forward, Direction::Compensation] {

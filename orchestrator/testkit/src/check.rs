@@ -155,8 +155,8 @@ fn broken<S>(shape: &Shape, run: &Run<S>, effects: &Effects) -> Option<Broken> {
     (!promises.is_empty()).then(|| Broken { case: case.name.clone(), promises, history: history.join("\n") })
 }
 
-/// Whether a step's effect stands in a saga that an operator's decision may have ended at any point: it stands if the log
-/// has it as done, or if the case let it happen without an answer.
+/// Whether a step's effect stands in a saga that an operator's decision may have ended at any point: it stands if the
+/// log has it as done, or if the case let it happen without an answer.
 fn stands(case: &Case, log: &[Recorded], index: StepIndex, name: &str) -> bool {
     let is_done = |direction: Direction| {
         let is_success = |event: &Event| match event {

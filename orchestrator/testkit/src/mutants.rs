@@ -8,8 +8,8 @@ use crate::case::Case;
 use crate::shape::Shape;
 use crate::world::{Call, Effects, World};
 
-/// An orchestrator that undoes only answered steps: the undo of a step without a recorded answer never arrives, and counts
-/// as done.
+/// An orchestrator that undoes only answered steps: the undo of a step without a recorded answer never arrives, and
+/// counts as done.
 pub struct UndoesOnlyAnswered<W>(pub W);
 
 #[async_trait]

@@ -1,5 +1,5 @@
-//! 7: every accepted registration is finished, in progress at a living instance, in line, or waits for a human. A finished
-//! registration stays finished, and an accepted one never disappears.
+//! 7: every accepted registration is finished, in progress at a living instance, in line, or waits for a human. A
+//! finished registration stays finished, and an accepted one never disappears.
 
 use matricula_proto::ops::v1::{ExportLedgerResponse, SagaPhase};
 use matricula_proto::registration::v1::{Outcome, Registration};

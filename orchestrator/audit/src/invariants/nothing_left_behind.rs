@@ -1,5 +1,5 @@
-//! 5: a finished saga holds no seat, pending enrollment, fee or course that its outcome does not explain, and everything
-//! that its outcome promises is there. No entry of a service has a registration that was never accepted.
+//! 5: a finished saga holds no seat, pending enrollment, fee or course that its outcome does not explain, and
+//! everything that its outcome promises is there. No entry of a service has a registration that was never accepted.
 
 use std::collections::HashMap;
 

@@ -9,10 +9,10 @@ fn ms(ms: u64) -> Moment {
     Moment::from_millis(ms)
 }
 
-/// Any moment will do.
+/// Any moment.
 const NOW: Moment = Moment::from_secs(1_000);
 
-/// So many wait, at a bound of ten.
+/// A line of this many sagas, at a bound of ten.
 fn line(waiting: u64) -> Line<()> {
     let config = CoreConfig { admission_queue_max: 10, ..CoreConfig::default() };
     let mut line = Line::new(&config, NOW);
@@ -31,7 +31,7 @@ fn load(line: &Line<()>) -> Load<'_, ()> {
 }
 
 #[test]
-fn a_submission_that_finds_no_room_costs_no_token() {
+fn a_submission_that_is_rejected_for_lack_of_room_takes_no_token() {
     let (full, free) = (line(10), line(9));
     let mut bounds = bounds(|config| config.sagas_in_memory_max = 5);
     let since = NOW - Duration::from_secs(1);
@@ -56,7 +56,7 @@ fn a_submission_that_finds_no_room_costs_no_token() {
 
 /// Only the length of the line says how long it takes until there is load.
 #[test]
-fn a_standstill_for_another_reason_has_no_rate() {
+fn a_full_memory_or_a_slow_log_gives_hints_without_a_rate() {
     let mut full = line(9);
     let turns = |served| LineState { served: Ticket(served), last: Ticket(served + 9), ..LineState::default() };
     for tick in 0..100 {
@@ -76,7 +76,7 @@ fn a_standstill_for_another_reason_has_no_rate() {
     assert!(of_line < ms(150), "{of_line:?}");
 }
 
-/// Hints to so many clients that are rejected at one moment.
+/// The hints for several clients that are rejected at one moment.
 fn hints(count: usize, waiting: u64, rate: Option<f64>) -> Vec<Duration> {
     let mut retries = RetryAfterScheduler::new(7);
     (0..count).map(|_| retries.next(NOW, waiting, rate)).collect()
@@ -97,7 +97,7 @@ fn clients_come_back_when_there_is_room_at_the_rate_of_turns() {
 }
 
 #[test]
-fn more_than_can_come_in_time_are_spread() {
+fn hints_beyond_the_longest_are_spread() {
     let hints = hints(30_000, 1_500, Some(1_000.0));
     assert_eq!(within(&hints, 0.0, RETRY_MAX.as_secs_f64() * (1.0 + RETRY_JITTER)), hints.len());
     for second in (2..9).step_by(2) {
@@ -107,7 +107,7 @@ fn more_than_can_come_in_time_are_spread() {
 }
 
 #[test]
-fn hints_of_long_ago_hold_no_client_up() {
+fn earlier_hints_do_not_delay_later_clients() {
     let mut retries = RetryAfterScheduler::new(7);
     for _ in 0..5_000 {
         retries.next(NOW, 100, Some(1_000.0));
@@ -144,7 +144,7 @@ fn limiter(per_second: u32, burst: u32) -> RateLimiter {
 }
 
 #[test]
-fn so_many_a_second_after_a_burst() {
+fn a_subject_has_a_burst_and_then_a_rate() {
     let mut rate = limiter(10, 30);
     let tries =
         |rate: &mut RateLimiter, count: usize, now| (0..count).filter(|_| rate.take("bot", now).is_ok()).count();
@@ -167,7 +167,7 @@ fn a_burst_at_the_start_is_no_larger() {
 }
 
 #[test]
-fn made_up_names_cost_no_memory() {
+fn subjects_with_a_whole_burst_are_swept() {
     let (mut rate, mut now) = (limiter(10, 30), NOW);
     for number in 0..200_000 {
         let subject = format!("nobody-{number}");
@@ -181,7 +181,7 @@ fn made_up_names_cost_no_memory() {
 
 /// Beyond the bound a new name passes unchecked, and one that is remembered does not.
 #[test]
-fn no_more_names_than_the_bound_are_remembered() {
+fn no_more_subjects_than_the_bound_are_kept() {
     let mut rate = limiter(1, 1);
     for number in 0..SUBJECTS_MAX + 5 {
         rate.take(&format!("nobody-{number}"), NOW).expect("a new one is let in");
@@ -191,7 +191,7 @@ fn no_more_names_than_the_bound_are_remembered() {
 }
 
 #[test]
-fn the_latest_keys_are_known() {
+fn the_latest_keys_are_answered_from_memory() {
     let mut repeats = Repeats::default();
     let id = SagaId::from_u128;
     repeats.accepted("ada", "k", "A", id(1));

@@ -60,9 +60,9 @@ fn a_slot_is_kept_until_the_first_event_is_persisted() {
     assert_eq!((slots.free(START), slots.reserved()), (1, 0));
 }
 
-/// Another instance was first, and has ended.
+/// Another instance had claimed it, and has ended.
 #[test]
-fn an_adopted_saga_waits_for_its_turn_though_a_slot_was_kept_for_it() {
+fn an_adopted_saga_loses_its_reserved_slot_and_waits() {
     let mut slots = slots(2);
     slots.reserve(id(1));
     slots.adopted(id(1));
@@ -79,7 +79,7 @@ fn accept(slots: &mut Slots, from: Moment, latency: Duration, count: u32) -> Mom
 }
 
 #[test]
-fn slow_acceptance_holds_back_the_start_of_sagas() {
+fn slow_acceptance_reduces_the_slots() {
     let mut slots = slots(64);
     let (slow, fast) = (ACCEPTANCE_AIM + MS, ACCEPTANCE_AIM);
     let now = accept(&mut slots, START, slow, 1);
@@ -102,7 +102,7 @@ fn slow_acceptance_holds_back_the_start_of_sagas() {
 }
 
 #[test]
-fn submissions_that_wait_hold_back_the_start_of_sagas_too() {
+fn unwritten_submissions_reduce_the_slots() {
     let mut slots = slots(64);
     slots.unwritten(ACCEPTANCE_AIM, START + STALE_AFTER);
     assert_eq!(slots.free(START + STALE_AFTER), 64);

@@ -47,7 +47,7 @@ fn read(archive: Archive) -> (Vec<String>, Vec<Problem>) {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn written_sagas_are_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("new");
     let written = lines(3);
@@ -84,7 +84,7 @@ fn a_saga_of_two_files_is_read_once_and_the_newest_file_first() {
 }
 
 #[test]
-fn damage_is_named_and_spoils_nothing_else() {
+fn damage_is_reported_and_other_lines_are_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join(write(folder.path(), NOON, &lines(6)).expect("written"));
     let text = fs::read_to_string(&file).expect("text");
@@ -108,7 +108,7 @@ fn damage_is_named_and_spoils_nothing_else() {
 }
 
 #[test]
-fn what_can_not_be_written_leaves_nothing() {
+fn a_failed_write_leaves_no_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let in_the_way = folder.path().join("file");
     fs::write(&in_the_way, "").expect("written");

@@ -1,7 +1,8 @@
 //! The move of finished sagas out of the hot tables: which are old enough, their receipts, their removal.
 //!
 //! The receipt of a saga is committed before its row is removed, and between the two, all writes that had begun earlier
-//! end. So an admission always finds the key in one of the two tables, and a key never gets a second saga. See ADR 0010.
+//! end. So an admission always finds the key in one of the two tables, and a key never gets a second saga. See ADR
+//! 0010.
 
 use matricula_core::SagaId;
 use matricula_kit::database::{Args, DbError, Rows};
@@ -9,8 +10,8 @@ use matricula_kit::time::UnixMs;
 
 use super::{InstanceId, SagaStore, StoreError, id_rows, readable_ids};
 
-/// Along the primary key, from the oldest id: a saga that ended long ago was created long ago, and its id begins with the
-/// time of its creation. Few other sagas are that old.
+/// Along the primary key, from the oldest id: a saga that ended long ago was created long ago, and its id begins with
+/// the time of its creation. Few other sagas are that old.
 const DUE: &str = "SELECT s.saga_id FROM sagas s WHERE s.saga_id > $1 AND s.saga_id < $2 AND s.finished = 1 \
      AND s.updated_at <= $3 ORDER BY s.saga_id LIMIT $4";
 const KEEP: &str = "INSERT INTO receipts (saga_id, definition, version, subject, idempotency_key, fingerprint, request, \
@@ -47,8 +48,8 @@ pub(crate) struct Due {
 }
 
 impl SagaStore {
-    /// Whether this is the eldest living instance, which does the work that only one instance has to do. For a moment two
-    /// instances may do it. The result is still right.
+    /// Whether this is the eldest living instance, which does the work that only one instance has to do. For a moment
+    /// two instances may do it. The result is still right.
     pub(crate) async fn is_eldest(&self, instance: &InstanceId) -> Result<bool, DbError> {
         let rows = self.database.fetch(ELDEST, Args::new()).await?;
         Ok(rows.first().map(|row| row.id("instance_id")).transpose()?.is_some_and(|id| id == instance.as_str()))
@@ -78,8 +79,8 @@ impl SagaStore {
         Ok(tx.commit().await?)
     }
 
-    /// Waits until every write in progress of every living instance has ended. It locks one instance after the other, so
-    /// that no instance waits for another one. On SQLite writes are sequential anyway.
+    /// Waits until every write in progress of every living instance has ended. It locks one instance after the other,
+    /// so that no instance waits for another one. On SQLite writes are sequential anyway.
     pub(crate) async fn pass_writes(&self) -> Result<(), DbError> {
         if !self.database.is_shared() {
             return Ok(());

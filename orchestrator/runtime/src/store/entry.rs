@@ -6,11 +6,11 @@
 //! | in a row of `saga_events` | later ones | its packed JSON |
 //! | in a row of `saga_events` | all, as long as an instance of an earlier build may read them | its JSON |
 //!
-//! There is one entry for each append, not for each event, because the cost depends on the number of entries. An entry in
-//! the row of its saga costs least, because an append changes that row anyway. A row of `saga_events` has the sequence
-//! and the time of its first event. In JSON, several events are an array of (time, event) pairs, with sequences that
-//! follow the first one without a gap. A single event is an object in `saga_events`, where its time has a column, and
-//! such an array in the row of its saga.
+//! There is one entry for each append, not for each event, because the cost depends on the number of entries. An entry
+//! in the row of its saga costs least, because an append changes that row anyway. A row of `saga_events` has the
+//! sequence and the time of its first event. In JSON, several events are an array of (time, event) pairs, with
+//! sequences that follow the first one without a gap. A single event is an object in `saga_events`, where its time has
+//! a column, and such an array in the row of its saga.
 
 use matricula_core::SagaId;
 use matricula_engine::{Event, Recorded};
@@ -18,8 +18,8 @@ use matricula_kit::database::{DbError, Row};
 
 use super::packed::{PACKED, number, pack, push_number, unpack};
 
-/// Events up to this sequence are in the row of their saga. Most sagas have fewer than 12 events. A saga that retries for
-/// hours has hundreds, and each append would write all of them again.
+/// Events up to this sequence are in the row of their saga. Most sagas have fewer than 12 events. A saga that retries
+/// for hours has hundreds, and each append would write all of them again.
 const IN_ROW_MAX: u64 = 16;
 
 /// Whether these events belong into the row of their saga.
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_events_are_read() {
         let adopted = |by: &str| Event::Adopted { by: by.to_owned() };
         let events = [recorded(4, adopted("a")), recorded(5, adopted("b")), recorded(6, adopted("c"))];
         for count in 1..=events.len() {

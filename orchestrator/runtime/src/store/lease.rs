@@ -1,9 +1,9 @@
 //! Instances and their leases, by the database's clock: which instances live, and which sagas can be adopted.
 //!
 //! A lapsed lease alone does not end an instance. An instance ends when another one, which has seen the lapse, marks it
-//! `dead` in a transaction of its own. Every commit of an instance locks its row in `instances`, and the mark has to wait
-//! for that lock. So after the mark the instance can commit nothing, and its sagas can be adopted. An instance that
-//! renews before it is marked goes on: an outage of the database, or a machine that slept, ends no instance.
+//! `dead` in a transaction of its own. Every commit of an instance locks its row in `instances`, and the mark has to
+//! wait for that lock. So after the mark the instance can commit nothing, and its sagas can be adopted. An instance
+//! that renews before it is marked goes on: an outage of the database, or a machine that slept, ends no instance.
 
 use matricula_core::SagaId;
 use matricula_kit::database::{Args, DbError, Rows};
@@ -86,8 +86,8 @@ impl SagaStore {
         Ok(rows.first().ok_or(StoreError::Fenced)?.int("now_ms")?)
     }
 
-    /// Marks the other instances whose lease has lapsed, and returns whether other instances live. May wait for a commit
-    /// of a lapsed instance.
+    /// Marks the other instances whose lease has lapsed, and returns whether other instances live. May wait for a
+    /// commit of a lapsed instance.
     pub async fn mark_lapsed(&self, instance: &InstanceId) -> Result<bool, DbError> {
         let mut tx = self.database.write().await?;
         tx.send(MARK_LAPSED, Args::new().id(instance.as_str()));
@@ -127,9 +127,9 @@ impl SagaStore {
         self.execute(FLAG, Args::new().id(instance.as_str()).rows(id_rows(ids))).await.map(drop)
     }
 
-    /// Marks the unfinished sagas of dead instances that have none of these definitions as needing attention. Returns how
-    /// many were not marked before. An instance that has their definition adopts them, and their next event removes the
-    /// mark.
+    /// Marks the unfinished sagas of dead instances that have none of these definitions as needing attention. Returns
+    /// how many were not marked before. An instance that has their definition adopts them, and their next event removes
+    /// the mark.
     pub async fn flag_unknown(&self, definitions: &[(&str, u32)]) -> Result<u64, DbError> {
         self.execute(FLAG_UNKNOWN, Args::from(definition_rows(definitions))).await
     }

@@ -68,8 +68,8 @@ pub(super) const LINE_STATE: &str = concat!(
 );
 const QUEUED: &str = "SELECT s.saga_id, s.ticket, s.created_at, s.request, s.traceparent, s.tracestate FROM sagas s \
      WHERE s.queued = 1 AND s.ticket > $1 ORDER BY s.ticket LIMIT $2";
-/// They leave the line without an owner, so that the line does not stop at their tickets. They have not begun and have no
-/// event, so lists show them as unreadable.
+/// They leave the line without an owner, so that the line does not stop at their tickets. They have not begun and have
+/// no event, so lists show them as unreadable.
 const SET_ASIDE: &str = "UPDATE sagas SET queued = 0, phase = 'running', sequence = 1, needs_attention = 1, \
      updated_at = {now_ms} WHERE queued = 1 AND ticket IN (SELECT r.ticket FROM {rows})";
 const SWEEP_TICKETS: &str = "DELETE FROM line_tickets WHERE last_ticket < (SELECT MAX(last_ticket) FROM line_tickets)";

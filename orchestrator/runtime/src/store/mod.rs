@@ -12,7 +12,8 @@
 //! | `archive` | the move of finished sagas out of the hot tables |
 //!
 //! Promises: a commit that `write` has answered is durable. Every write of an instance that has been marked dead is
-//! refused as a whole (`Fenced`). An append whose expected sequence is not the stored one is refused alone (`Conflict`).
+//! refused as a whole (`Fenced`). An append whose expected sequence is not the stored one is refused alone
+//! (`Conflict`).
 
 mod archive;
 mod entry;
@@ -44,8 +45,8 @@ pub use peer::{Outage, StoredRequest};
 pub use read::{Archived, KeyedSaga, SagaFilter, SagaRow};
 pub(crate) use write::{WriteAs, Written};
 
-/// The fence of every commit of an instance: it returns no row if the instance has been marked dead. Its lock delays the
-/// mark until the commit has ended.
+/// The fence of every commit of an instance: it returns no row if the instance has been marked dead. Its lock delays
+/// the mark until the commit has ended.
 const FENCE: &str = "SELECT instance_id FROM instances WHERE instance_id = $1 AND dead = 0 {for_share}";
 
 /// On PostgreSQL only.
@@ -133,9 +134,9 @@ impl SagaStore {
         Self { replica, begin: Some(begin), ..self }
     }
 
-    /// Checks whether the database has been converted to the compact form, which requires that all instances are of this
-    /// build or a later one. A SQLite file is always in this form: it has only one process, and an earlier build refuses
-    /// its migrations. The form never changes back.
+    /// Checks whether the database has been converted to the compact form, which requires that all instances are of
+    /// this build or a later one. A SQLite file is always in this form: it has only one process, and an earlier build
+    /// refuses its migrations. The form never changes back.
     async fn look_at_form(&self) -> Result<(), DbError> {
         if !self.is_compact() && !self.database.fetch(HAS_COMPACT_FORM, Args::new()).await?.is_empty() {
             self.found_compact();
@@ -188,8 +189,8 @@ fn saga_id(row: &Row) -> Result<SagaId, DbError> {
     text.parse().map_err(|error| DbError::corrupt(format!("the id {text:?} of a saga {error}")))
 }
 
-/// The saga id of a row; `None` and an error in the log if it is not a UUID. Such a saga is left alone, and must not hide
-/// the other ones.
+/// The saga id of a row; `None` and an error in the log if it is not a UUID. Such a saga is left alone, and must not
+/// hide the other ones.
 fn readable_id(row: &Row) -> Result<Option<SagaId>, DbError> {
     let text = row.id("saga_id")?;
     let id = text.parse().ok();

@@ -1,5 +1,5 @@
-//! Reads of the saga log: by id, by the beginning of an id, by key, and lists. Sagas whose log is in the archive are read
-//! from their receipts. No running registration depends on these reads.
+//! Reads of the saga log: by id, by the beginning of an id, by key, and lists. Sagas whose log is in the archive are
+//! read from their receipts. No running registration depends on these reads.
 //!
 //! Promises: an unreadable row hides no other row. A saga that moves to the archive between two statements is in the
 //! answer of at least one of them.
@@ -178,8 +178,8 @@ impl SagaStore {
         self.get_many(readable_ids(&changed)?).await
     }
 
-    /// The same as [`SagaStore::list`] for readers that do not need the latest writes: it reads from the replica, if one
-    /// is set and answers.
+    /// The same as [`SagaStore::list`] for readers that do not need the latest writes: it reads from the replica, if
+    /// one is set and answers.
     pub async fn list_somewhat_old(&self, filter: SagaFilter) -> Result<Vec<SagaRow>, DbError> {
         if let Some(replica) = &self.replica {
             match tokio::time::timeout(REPLICA_TIMEOUT, replica.list(filter.clone())).await {
@@ -232,8 +232,8 @@ impl SagaStore {
         self.page(UNFINISHED, |after| Args::new().id(after).int(limit), after, limit).await
     }
 
-    /// The next `limit` sagas of a list, from this id on. Rows with an unreadable id are skipped. They do not make the page
-    /// shorter, because a short page means the end of the list.
+    /// The next `limit` sagas of a list, from this id on. Rows with an unreadable id are skipped. They do not make the
+    /// page shorter, because a short page means the end of the list.
     async fn page(
         &self,
         sql: &'static str,
@@ -331,8 +331,8 @@ impl SagaRow {
     }
 }
 
-/// Checks that a log reaches the sequence of its row. A shorter log has lost events whose effects may have run. A longer
-/// one was appended to after the row was read.
+/// Checks that a log reaches the sequence of its row. A shorter log has lost events whose effects may have run. A
+/// longer one was appended to after the row was read.
 fn whole(log: Vec<Recorded>, sequence: i64) -> Result<Vec<Recorded>, String> {
     match log.last().map_or(0, |last| last.sequence as i64) {
         0 => Err("it has no events".to_owned()),
@@ -341,7 +341,8 @@ fn whole(log: Vec<Recorded>, sequence: i64) -> Result<Vec<Recorded>, String> {
     }
 }
 
-/// A row with a readable id gives a saga, even if other columns can't be read, so that it does not disappear from lists.
+/// A row with a readable id gives a saga, even if other columns can't be read, so that it does not disappear from
+/// lists.
 fn saga_row(row: &Row) -> Result<Option<SagaRow>, DbError> {
     let Some(id) = readable_id(row)? else { return Ok(None) };
     // The first problem is the one to report.

@@ -1,4 +1,4 @@
-//! What every store promises, on both databases.
+//! The promises of the store, on both databases.
 
 mod adopt;
 mod fence;
@@ -14,11 +14,11 @@ use matricula_kit::testing::{Backend, TestDatabase, empty_database};
 
 use super::*;
 
-/// A lease that does not lapse while a test runs, and one that has when it is given.
+/// A lease that does not lapse during a test, and one that has already lapsed.
 const LONG_MS: i64 = 3_600_000;
 const LAPSED_MS: i64 = -1;
 
-/// A saga as it is admitted.
+/// An admission.
 #[derive(Clone)]
 struct NewSaga {
     id: SagaId,
@@ -106,7 +106,7 @@ impl Fixture {
         row.log.unwrap().iter().map(|event| event.sequence).collect()
     }
 
-    /// Runs a statement that no code of ours would.
+    /// Runs a statement of the test.
     async fn sabotage(&self, sql: &'static str) {
         let mut tx = self.test.database.begin().await.unwrap();
         assert!(tx.execute(sql, matricula_kit::database::Args::new()).await.unwrap() > 0, "{sql}");

@@ -36,8 +36,8 @@ use super::line::{self, LINE_STATE};
 use super::{FENCE, InstanceId, NewSaga, SagaStore, StoreError, saga_id};
 use crate::workflow::Carried;
 
-/// The instance is not marked dead. This stays true until the commit, because the fence has locked the row or has waited
-/// for the mark.
+/// The instance is not marked dead. This stays true until the commit, because the fence has locked the row or has
+/// waited for the mark.
 macro_rules! alive {
     () => {
         "EXISTS (SELECT 1 FROM instances WHERE instance_id = $1 AND dead = 0)"
@@ -65,8 +65,8 @@ macro_rules! open_of {
     };
 }
 
-/// Accepts the rows of `n` within the quota of their subjects: `n.open` sagas of the subject have no outcome, and the row
-/// is the subject's `n.nth` in this commit.
+/// Accepts the rows of `n` within the quota of their subjects: `n.open` sagas of the subject have no outcome, and the
+/// row is the subject's `n.nth` in this commit.
 ///
 /// A saga begins if a slot is reserved for it, no saga is queued, and the door is open. Otherwise it is queued. Neither
 /// door nor quota apply to submissions of staff. Rejected rows leave tickets without a saga, which the turns skip.
@@ -161,9 +161,9 @@ const EXISTING: &str = "SELECT s.saga_id, s.subject, s.idempotency_key, s.finger
      JOIN receipts a ON a.subject = r.subject AND a.idempotency_key = r.idempotency_key";
 
 /// The sagas begin with the definition of the instance that claims them. The bound of other instances is checked again
-/// here, under the lock of all claims: they may have claimed since this instance read the line, and a saga that can't be
-/// claimed keeps the served ticket from showing that. `queued + 0` makes the database find the sagas by their ids and
-/// not by the index of the line, which it takes for empty if the line was empty when the statistics were made.
+/// here, under the lock of all claims: they may have claimed since this instance read the line, and a saga that can't
+/// be claimed keeps the served ticket from showing that. `queued + 0` makes the database find the sagas by their ids
+/// and not by the index of the line, which it takes for empty if the line was empty when the statistics were made.
 const CLAIM: &str = concat!(
     "UPDATE sagas SET owner = $1, queued = 0, phase = 'running', sequence = 1, updated_at = r.at, definition = $3, \
      version = $4, log = r.entry FROM {rows} \

@@ -1,6 +1,6 @@
 //! The bounds hold: an instance accepts no submission beyond a bound, and rejects none while there is room. No student
-//! has more sagas without an outcome than the quota, over all instances. The retry hint of a rejection is between 0.1 and
-//! 10 seconds.
+//! has more sagas without an outcome than the quota, over all instances. The retry hint of a rejection is between 0.1
+//! and 10 seconds.
 
 use std::time::Duration;
 

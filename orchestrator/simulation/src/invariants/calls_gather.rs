@@ -1,8 +1,8 @@
 //! Calls gather: a call that no client waits for leaves after 50 ms, or together with other calls of its RPC.
 //!
-//! A call after the pivot becomes due at the earliest with the answer of the pivot. So a call that leaves less than 50 ms
-//! after that answer has not gathered. Then its RPC must have another reason to leave: another call in it, or a queue
-//! that was not empty when the call came, because the RPC before had no room.
+//! A call after the pivot becomes due at the earliest with the answer of the pivot. So a call that leaves less than 50
+//! ms after that answer has not gathered. Then its RPC must have another reason to leave: another call in it, or a
+//! queue that was not empty when the call came, because the RPC before had no room.
 
 use matricula_engine::{Direction, Kind};
 

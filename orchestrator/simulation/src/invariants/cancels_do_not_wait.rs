@@ -1,5 +1,5 @@
-//! Cancels do not wait: an instance that receives a cancel of a queued saga makes no call for it except the notification,
-//! unless the claim of the saga was already in flight.
+//! Cancels do not wait: an instance that receives a cancel of a queued saga makes no call for it except the
+//! notification, unless the claim of the saga was already in flight.
 
 use matricula_engine::{Direction, Kind};
 

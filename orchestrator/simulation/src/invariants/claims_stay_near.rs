@@ -1,5 +1,5 @@
-//! Claims stay near: a claimed saga was accepted at most 250 ms after every saga that another instance has claimed and has
-//! at work, as long as that instance keeps its bound up to date. Each claim stores the bound of its instance.
+//! Claims stay near: a claimed saga was accepted at most 250 ms after every saga that another instance has claimed and
+//! has at work, as long as that instance keeps its bound up to date. Each claim stores the bound of its instance.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

@@ -1,5 +1,5 @@
-//! Halves are sent: if a service rejects a batch as invalid, each call in it is sent again in a smaller batch, as the same
-//! attempt, before its next attempt.
+//! Halves are sent: if a service rejects a batch as invalid, each call in it is sent again in a smaller batch, as the
+//! same attempt, before its next attempt.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

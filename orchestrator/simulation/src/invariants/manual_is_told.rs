@@ -41,8 +41,8 @@ impl Invariant for ManualIsTold {
     }
 }
 
-/// A pivot that is resolved as "refused" never happens. While its compensation is being tried, the log has the resolution
-/// of the compensation.
+/// A pivot that is resolved as "refused" never happens. While its compensation is being tried, the log has the
+/// resolution of the compensation.
 fn is_what(definition: &Definition, command: &OperatorCommand, intervention: &Intervention) -> bool {
     match (command, intervention) {
         (OperatorCommand::Retry { step: wanted }, Intervention::Retry { step }) => step == wanted,

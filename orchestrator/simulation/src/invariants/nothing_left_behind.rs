@@ -1,5 +1,5 @@
-//! Nothing left behind: the effects of a finished saga are those that its outcome explains, and no later effect is added.
-//! The withdrawable pivot of a compensated saga never happens, even if an operator has resolved it.
+//! Nothing left behind: the effects of a finished saga are those that its outcome explains, and no later effect is
+//! added. The withdrawable pivot of a compensated saga never happens, even if an operator has resolved it.
 
 use matricula_engine::{Kind, Phase};
 

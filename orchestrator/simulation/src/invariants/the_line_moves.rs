@@ -1,4 +1,5 @@
-//! The line moves: after the end of the faults, no saga waits long for its turn while a living instance has a free slot.
+//! The line moves: after the end of the faults, no saga waits long for its turn while a living instance has a free
+//! slot.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

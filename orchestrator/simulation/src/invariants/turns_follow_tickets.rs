@@ -1,6 +1,6 @@
-//! Turns follow tickets, over all instances. Later acceptances have larger tickets. A claim takes the queued saga with the
-//! smallest ticket, unless that one is cancelled. No saga begins at once while an older one is queued. A claim skips a
-//! saga only if the store has refused its claim. No claim contains a saga twice.
+//! Turns follow tickets, over all instances. Later acceptances have larger tickets. A claim takes the queued saga with
+//! the smallest ticket, unless that one is cancelled. No saga begins at once while an older one is queued. A claim
+//! skips a saga only if the store has refused its claim. No claim contains a saga twice.
 
 use super::{Held, Invariant, View, hold};
 use crate::fact::Fact;

@@ -17,8 +17,8 @@ use crate::names::{Attempt, CallId, SagaNo};
 use crate::replica::{CALL_TIMEOUT_MS, KnownCall, KnownDestination, KnownSaga, Looked, ROUND_TRIP_MAX, ShownSaga};
 use crate::shapes::Shape;
 
-/// How long a call that no client waits for may wait for other calls while its service is idle, and how late a timer may
-/// be.
+/// How long a call that no client waits for may wait for other calls while its service is idle, and how late a timer
+/// may be.
 const GATHERS_MAX_MS: i64 = 50 + 1;
 
 pub(super) struct ViewsAreTrue;
@@ -173,7 +173,8 @@ impl<'a> Seeing<'a> {
                 queued.extend(in_queue(wait.wait).map(|(since_ms, ahead)| (place, rpc, ahead, since_ms)));
             }
         }
-        // The positions in each queue are different. They follow the turns of the sagas, not the time that calls waited.
+        // The positions in each queue are different. They follow the turns of the sagas, not the time that calls
+        // waited.
         queued.sort_unstable();
         let is_in_order = |pair: &[(usize, &str, u64, i64)]| {
             (pair[0].0, pair[0].1) != (pair[1].0, pair[1].1) || pair[0].2 < pair[1].2

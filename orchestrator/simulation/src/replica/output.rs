@@ -1,5 +1,5 @@
-//! Runs the steps of the core and carries out its outputs: commits, calls, requests to the store, replies, wake-ups. The
-//! visible results of a step become facts.
+//! Runs the steps of the core and carries out its outputs: commits, calls, requests to the store, replies, wake-ups.
+//! The visible results of a step become facts.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -141,8 +141,8 @@ impl Replica {
         }
     }
 
-    /// The facts about the core after a step: how many sagas are at work while others wait, and now and then the views of
-    /// operators.
+    /// The facts about the core after a step: how many sagas are at work while others wait, and now and then the views
+    /// of operators.
     fn looked_at(&mut self, env: &mut Env, now: Moment) {
         let (Some(core), instance) = (&self.core, self.instance) else { return };
         let waiting = core.core().adopted_waiting();

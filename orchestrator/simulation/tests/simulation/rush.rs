@@ -1,7 +1,7 @@
 //! A rush: more registrations than a service can take, at one core, for many seconds.
 //!
-//! Histories have a handful of sagas, and the core measures how fast turns come only when many wait. Here many do. Every
-//! client is accepted at once, turns follow tickets, the service is never idle, and the told waits turn out true.
+//! Histories have a handful of sagas, and the core measures how fast turns come only when many wait. Here many do.
+//! Every client is accepted at once, turns follow tickets, the service is never idle, and the told waits turn out true.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 

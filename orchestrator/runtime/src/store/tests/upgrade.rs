@@ -1,5 +1,5 @@
-//! A database that the build before has filled: its sagas go on in the old form beside replicas of that build, and in the
-//! new form once it is converted.
+//! A database that the build before has filled: its sagas go on in the old form beside replicas of that build, and in
+//! the new form once it is converted.
 
 use matricula_core::{Claim, Turn};
 use matricula_kit::database::Compacted;
@@ -8,11 +8,11 @@ use matricula_kit::testing::BACKENDS;
 use super::super::entry::entry_text;
 use super::*;
 
-/// The last migration of the build before.
+/// The last migration of the earlier build.
 const BEFORE: i64 = 14;
 
-/// What the build before has left: one saga at work with two entries in its log, one that waits in line, and one that is
-/// finished.
+/// What the build before has left: one saga at work with two entries in its log, one that waits in line, and one that
+/// is finished.
 struct Left {
     at_work: SagaId,
     waiting: SagaId,
@@ -54,7 +54,7 @@ async fn fill(database: &Database) -> Left {
     left
 }
 
-/// A store on such a database, with an instance that has taken over what was at work.
+/// A store on such a database, with an instance that has adopted the saga at work.
 async fn opened(backend: Backend) -> (Fixture, Left) {
     let test = empty_database(backend).await;
     let left = fill(&test.database).await;
@@ -68,7 +68,7 @@ async fn opened(backend: Backend) -> (Fixture, Left) {
 }
 
 impl Fixture {
-    /// Makes the ids compact, and has the instance see that.
+    /// Makes the ids compact, and lets the instance detect it.
     async fn convert(&self) {
         let converted = self.test.database.compact(&SCHEMA, true, |_| {}).await.expect("nobody holds a lock");
         let is_shared = self.store.is_shared();
@@ -96,7 +96,7 @@ impl Fixture {
         self.store.write(as_of, &commit).await.unwrap().claimed
     }
 
-    /// Writes a commit twice: the answer to the first is lost.
+    /// Writes a commit twice, as if the first answer was lost.
     async fn write_twice(&self, sagas: &[NewSaga], appends: &[Append]) -> (Vec<AdmissionOutcome>, Vec<AppendOutcome>) {
         let first = write(&self.store, &self.instance, sagas, appends).await.unwrap();
         let again = write(&self.store, &self.instance, sagas, appends).await.unwrap();

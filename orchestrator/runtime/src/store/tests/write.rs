@@ -1,4 +1,4 @@
-//! Admissions and appends: what each answers, and what is in the log then.
+//! Admissions and appends: their answers, and the log after them.
 
 use matricula_kit::testing::BACKENDS;
 
@@ -51,7 +51,7 @@ async fn of_two_with_one_key_in_a_batch_the_first_is_admitted() {
     }
 }
 
-/// After a commit that reported an error though it took effect, the writer writes the same again.
+/// After a commit that took effect and reported an error, the writer repeats it.
 #[tokio::test]
 async fn the_same_write_again_answers_the_same_and_doubles_nothing() {
     for backend in BACKENDS {
@@ -105,7 +105,7 @@ async fn another_instance_appends_nothing() {
             write(&fixture.store, &other, std::slice::from_ref(&own), &[events(ids[0], 2, 2)]).await.unwrap();
         assert_eq!((admitted, appended), (vec![NEW], vec![AppendOutcome::Conflict]), "{backend:?}");
         assert_eq!(fixture.log(ids[0]).await, [1]);
-        // The sequence that it expected is the one that now stands, but of another's making.
+        // The stored sequence is the expected one, but another instance has written the events.
         let (_, appended) = write(&fixture.store, &other, &[], &[events(ids[0], 1, 1)]).await.unwrap();
         assert_eq!(appended, [AppendOutcome::Conflict]);
     }
