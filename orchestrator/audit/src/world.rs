@@ -8,23 +8,30 @@ use matricula_proto::registration::v1::Registration;
 
 use crate::ledgers::Ledgers;
 
-/// A student and a section.
-pub type Place<'a> = (&'a str, &'a str);
+/// A student and a section, by their ids.
+pub type StudentSection<'a> = (&'a str, &'a str);
 
 /// The ledgers, indexed.
 pub struct World<'a> {
     /// The exported entries.
     pub ledgers: &'a Ledgers,
+    /// All registrations of the last reading, by id.
     registrations: HashMap<&'a str, Known<'a>>,
-    in_motion: HashSet<Place<'a>>,
+    /// The sections that registrations in motion add or drop, with their students.
+    in_motion: HashSet<StudentSection<'a>>,
     manual: Vec<&'a str>,
+    /// The status of each enrollment, by (registration that added it, section).
     added: HashMap<(&'a str, &'a str), EnrollmentStatus>,
+    /// The ended enrollments, by (registration that dropped it, section).
     dropped: HashSet<(&'a str, &'a str)>,
 }
 
+/// A registration of the last reading.
 struct Known<'a> {
     registration: &'a Registration,
+    /// It was finished at the first reading, without a manual decision.
     is_settled: bool,
+    /// It waited for the retry of a call, or for another instance.
     was_delayed: bool,
 }
 
@@ -78,7 +85,7 @@ impl<'a> World<'a> {
         self.registrations.values().map(|known| known.registration)
     }
 
-    /// Whether a registration waited for a service that got a call again, or for another instance.
+    /// Whether a registration waited for the retry of a call, or for another instance.
     pub fn was_delayed(&self, registration_id: &str) -> bool {
         self.registrations.get(registration_id).is_some_and(|known| known.was_delayed)
     }
@@ -100,8 +107,8 @@ impl<'a> World<'a> {
 
     /// Whether a registration in motion adds or drops the section for the student: then the entries in the services may
     /// be half done. A manually decided registration stays in motion for ever.
-    pub fn is_in_motion(&self, place: Place<'_>) -> bool {
-        self.in_motion.contains(&place)
+    pub fn is_in_motion(&self, section: StudentSection<'_>) -> bool {
+        self.in_motion.contains(&section)
     }
 
     /// Whether the registration's add of the section was committed, even if the section was dropped since.
@@ -131,7 +138,7 @@ fn is_manual(entry: &ExportLedgerResponse) -> bool {
     entry.decided_by_hand || entry.phase() == SagaPhase::Abandoned
 }
 
-/// The entries of a ledger that name a registration, as all do.
+/// Each entry of a ledger of registrations with its registration. An entry without one is skipped.
 pub fn entries(ledger: &[ExportLedgerResponse]) -> impl Iterator<Item = (&Registration, &ExportLedgerResponse)> {
     ledger.iter().filter_map(|entry| Some((entry.registration.as_ref()?, entry)))
 }

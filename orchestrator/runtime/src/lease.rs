@@ -38,7 +38,7 @@ impl<W: Workload> Runtime<W> {
         Ok(match request {
             StoreRequest::Renew { .. } => self.renew().await,
             StoreRequest::Look { may_mark } => {
-                self.look_for_ended(*may_mark).await?;
+                self.mark_and_sweep(*may_mark).await?;
                 StoreAnswer::Looked
             }
             StoreRequest::Choose { limit } => {
@@ -78,6 +78,7 @@ impl<W: Workload> Runtime<W> {
         StoreAnswer::Failed
     }
 
+    /// Logs a warning when the clock of this machine begins to differ from the database's.
     pub(crate) fn compare_clocks(&self, database_now_ms: i64) {
         let ahead_ms = time::now().0.saturating_sub(database_now_ms);
         let is_off = ahead_ms.abs() > OFF_MS;
@@ -90,8 +91,9 @@ impl<W: Workload> Runtime<W> {
         self.is_clock_off.store(is_off, Ordering::Relaxed);
     }
 
-    /// Marks lapsed instances as dead, if `may_mark`, and removes the data of dead instances.
-    async fn look_for_ended(&self, may_mark: bool) -> Result<(), StoreError> {
+    /// Marks lapsed instances as dead, if `may_mark`. Sweeps outdated requests, rows of the line and outages of dead
+    /// instances. Flags sagas whose definition this build does not have.
+    async fn mark_and_sweep(&self, may_mark: bool) -> Result<(), StoreError> {
         if may_mark {
             let has_others = self.store.mark_lapsed(&self.instance).await?;
             let had_others = self.signals.has_others.swap(has_others, Ordering::Relaxed);

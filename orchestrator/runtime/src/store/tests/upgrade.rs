@@ -1,5 +1,6 @@
-//! A database that the build before has filled: its sagas go on in the old form beside replicas of that build, and in
-//! the new form once it is converted.
+//! Upgrades a database of the earlier build, which stores every event in a row of `saga_events` and ids as text. Until
+//! the database is converted, this build writes the old form, which instances of the earlier build can read. After the
+//! conversion it writes the compact form.
 
 use matricula_core::{Claim, Turn};
 use matricula_kit::database::Compacted;
@@ -11,8 +12,8 @@ use super::*;
 /// The last migration of the earlier build.
 const BEFORE: i64 = 14;
 
-/// What the build before has left: one saga at work with two entries in its log, one that waits in line, and one that
-/// is finished.
+/// The sagas of the earlier build: one at work with two entries in its log, one that waits in line, and one that is
+/// finished.
 struct Left {
     at_work: SagaId,
     waiting: SagaId,
@@ -105,11 +106,12 @@ impl Fixture {
     }
 }
 
+/// Counts the sagas with events in their own rows, which is the compact form.
 const IN_ROWS: &str = "SELECT COUNT(*) AS n FROM sagas WHERE log <> ''";
-const UNLIKE_THOSE_BEFORE: &str =
-    "SELECT COUNT(*) AS n FROM saga_events WHERE event NOT LIKE '{%' AND event NOT LIKE '[%'";
+/// Counts the rows of events that the earlier build can't read.
+const NOT_IN_OLD_FORM: &str = "SELECT COUNT(*) AS n FROM saga_events WHERE event NOT LIKE '{%' AND event NOT LIKE '[%'";
 
-/// All that is written can be read by a replica of the build before, until the database is converted.
+/// Until the database is converted, an instance of the earlier build can read everything that this build writes.
 #[tokio::test]
 async fn sagas_of_the_build_before_go_on_beside_it_and_after_the_conversion() {
     let (fixture, left) = opened(Backend::Postgres).await;
@@ -123,7 +125,7 @@ async fn sagas_of_the_build_before_go_on_beside_it_and_after_the_conversion() {
     assert_eq!(fixture.claim(3, &[(rows[0].id, rows[0].ticket.0)]).await, [true]);
     let (admitted, appended) = fixture.write_twice(std::slice::from_ref(&new), &[events(left.at_work, 4, 5)]).await;
     assert_eq!((admitted, appended), (vec![NEW], vec![AppendOutcome::Appended]));
-    assert_eq!([fixture.number(IN_ROWS).await, fixture.number(UNLIKE_THOSE_BEFORE).await], [0, 0]);
+    assert_eq!([fixture.number(IN_ROWS).await, fixture.number(NOT_IN_OLD_FORM).await], [0, 0]);
     for (id, log) in [(new.id, &[1][..]), (left.waiting, &[1]), (left.at_work, &[1, 2, 3, 4, 5])] {
         assert_eq!(fixture.log(id).await, log);
     }
@@ -145,7 +147,7 @@ async fn sagas_of_the_build_before_go_on_beside_it_and_after_the_conversion() {
     let (admitted, _) = write(&fixture.store, &fixture.instance, &again, &[]).await.unwrap();
     let existing = |id, same_request| AdmissionOutcome::Existing { id, same_request };
     assert_eq!(admitted, [existing(left.at_work, false), existing(left.finished, true), existing(left.waiting, true)]);
-    // An instance that was started before the conversion is taken over from after it.
+    // After the conversion, sagas of an instance that was started before it can be adopted.
     fixture.store.release(&fixture.instance).await.unwrap();
     let next = InstanceId::generate();
     fixture.store.register(&next, LONG_MS).await.unwrap();
@@ -155,7 +157,7 @@ async fn sagas_of_the_build_before_go_on_beside_it_and_after_the_conversion() {
     assert!(adopted.iter().all(|row| row.log.is_ok()), "{adopted:?}");
 }
 
-/// A long log goes on in rows of its own, and is read as a whole.
+/// A long log goes on in rows of `saga_events`, and is read as a whole.
 #[tokio::test]
 async fn a_log_is_read_from_both_of_its_places() {
     for backend in BACKENDS {

@@ -27,7 +27,7 @@ async fn a_new_saga_is_admitted_with_its_first_event() {
 }
 
 #[tokio::test]
-async fn a_key_is_used_once() {
+async fn a_used_key_gets_the_existing_saga() {
     for backend in BACKENDS {
         let fixture = Fixture::new(backend).await;
         let first = fixture.admit(&["k"]).await.remove(0);
@@ -40,7 +40,7 @@ async fn a_key_is_used_once() {
 }
 
 #[tokio::test]
-async fn of_two_with_one_key_in_a_batch_the_first_is_admitted() {
+async fn of_equal_keys_in_a_commit_the_first_is_admitted() {
     for backend in BACKENDS {
         let fixture = Fixture::new(backend).await;
         let twins = [saga("ada", "k", "same"), saga("ada", "k", "same"), saga("ada", "k", "other")];
@@ -111,10 +111,10 @@ async fn another_instance_appends_nothing() {
     }
 }
 
-/// Two replicas, the same keys in opposite order: each key has one saga, and neither has to be told by the database
-/// that the two wait for each other, which takes it a second.
+/// Two instances submit the same keys in opposite order. Each key gets one saga, and there is no deadlock, which
+/// PostgreSQL would need a second to resolve.
 #[tokio::test]
-async fn replicas_that_admit_the_same_keys_agree() {
+async fn instances_that_admit_the_same_keys_agree() {
     let fixture = Fixture::new(Backend::Postgres).await;
     let other = InstanceId::generate();
     fixture.store.register(&other, LONG_MS).await.unwrap();
