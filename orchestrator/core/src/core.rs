@@ -172,7 +172,7 @@ impl<W: Workflow> Core<W> {
         self.destinations.statuses(self.lease.clock(now))
     }
 
-    /// What the sagas do.
+    /// The workflow of the sagas.
     pub fn workflow(&self) -> &W {
         &self.workflow
     }

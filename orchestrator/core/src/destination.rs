@@ -196,7 +196,7 @@ impl<R: Clone> Destinations<R> {
         self.all.iter().map(|destination| destination.status(clock)).collect()
     }
 
-    /// What each call of a saga waits for.
+    /// The waits of a saga's calls.
     pub(crate) fn waits_of(&self, saga: SagaId, clock: ClockReading) -> Vec<CallWait> {
         self.all.iter().flat_map(|destination| destination.waits_of(saga, clock)).collect()
     }

@@ -67,7 +67,7 @@ pub use self::view::{SagaView, SagasWaiting};
 /// Time since the shell has started, by a monotonic clock.
 pub type Moment = Duration;
 
-/// What the core has to know about the work of its sagas.
+/// The work of the sagas, as far as the core needs it.
 pub trait Workflow {
     /// What the shell keeps with a saga: its request, its trace. Each call carries a clone, so this is an `Arc` or an
     /// `Rc`. The core drops it when the saga leaves memory.

@@ -95,7 +95,7 @@ impl<C> Deferred<C> {
     }
 }
 
-/// What to do about a saga's log after a decision or an append.
+/// The next write of a saga's log after a decision or an append.
 pub(crate) enum Due<C> {
     /// Everything is persisted: run these effects.
     Now(Persisted<Deferred<C>>),
@@ -114,7 +114,7 @@ pub(crate) struct Advance<C> {
     pub state: Persisted<Arc<SagaState>>,
     /// The summary before the append.
     pub before: Summary,
-    /// What to do about the events that were decided meanwhile.
+    /// The next write, of the events that were decided meanwhile.
     pub due: Due<C>,
 }
 
@@ -217,7 +217,7 @@ impl CommitProof {
     }
 }
 
-/// What memory keeps of an admission that is not answered.
+/// An admission that is not answered, as memory keeps it.
 pub(crate) struct PendingAdmission<C> {
     /// The state that enters memory if the saga begins at once; none if it is to be queued.
     pub state: Option<Arc<SagaState>>,
@@ -225,7 +225,7 @@ pub(crate) struct PendingAdmission<C> {
     pub arrived_at: Moment,
 }
 
-/// What memory keeps of a turn whose claim is not answered.
+/// A turn whose claim is not answered, as memory keeps it.
 pub(crate) struct PendingTurn<R, C> {
     /// The request and the state that enter memory, or why the request can't be read.
     pub saga: Result<(R, Arc<SagaState>), LeaveReason>,
@@ -261,7 +261,7 @@ struct Batch<R, C> {
     tries: u32,
     conflicts: u32,
     /// When it is tried again; none while it is in flight.
-    again_at: Option<Moment>,
+    retry_at: Option<Moment>,
 }
 
 impl<R, C> Batch<R, C> {
@@ -296,7 +296,7 @@ pub(crate) struct CommitQueue<R, C> {
     others_claim_to_ms: Option<i64>,
     /// The remaining parts of a refused commit; the next one is the last in the list.
     parts: Vec<Batch<R, C>>,
-    under_way: Option<Batch<R, C>>,
+    in_flight: Option<Batch<R, C>>,
     /// Appends that the database refuses, and when they are tried again.
     refused: Vec<Append>,
     try_refused_at: Moment,
@@ -314,7 +314,7 @@ impl<R: Clone, C> CommitQueue<R, C> {
             appends: VecDeque::new(),
             others_claim_to_ms: None,
             parts: Vec::new(),
-            under_way: None,
+            in_flight: None,
             refused: Vec::new(),
             try_refused_at: Moment::ZERO,
         }
@@ -351,7 +351,7 @@ impl<R: Clone, C> CommitQueue<R, C> {
 
     /// Whether nothing is in flight or waits to be written.
     pub(crate) fn is_idle(&self) -> bool {
-        self.under_way.is_none() && self.parts.is_empty() && self.waiting() == 0
+        self.in_flight.is_none() && self.parts.is_empty() && self.waiting() == 0
     }
 
     /// Admissions, turns and appends that are in no commit yet.
@@ -361,7 +361,7 @@ impl<R: Clone, C> CommitQueue<R, C> {
 
     /// The arrival of the oldest submission that is not written.
     pub(crate) fn unwritten_since(&self) -> Option<Moment> {
-        let batches = self.under_way.iter().chain(self.parts.last());
+        let batches = self.in_flight.iter().chain(self.parts.last());
         let mut pending_admissions = batches
             .flat_map(|batch| &batch.pending_admissions)
             .chain(self.admissions.iter().map(|(_, pending)| pending));
@@ -369,21 +369,21 @@ impl<R: Clone, C> CommitQueue<R, C> {
     }
 
     pub(crate) fn wake_at(&self) -> Option<Moment> {
-        match &self.under_way {
-            Some(under_way) => under_way.again_at,
+        match &self.in_flight {
+            Some(in_flight) => in_flight.retry_at,
             None => (!self.refused.is_empty()).then_some(self.try_refused_at),
         }
     }
 
     /// The commit that is to be sent now, for the first time or again.
     pub(crate) fn next(&mut self, now: Moment) -> Option<Arc<Commit<R>>> {
-        if let Some(under_way) = &mut self.under_way {
-            under_way.again_at.take_if(|at| *at <= now)?;
-            return Some(under_way.commit.clone());
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.retry_at.take_if(|at| *at <= now)?;
+            return Some(in_flight.commit.clone());
         }
         let batch = self.parts.pop().or_else(|| self.gather()).or_else(|| self.try_refused(now))?;
         let commit = batch.commit.clone();
-        self.under_way = Some(batch);
+        self.in_flight = Some(batch);
         Some(commit)
     }
 
@@ -422,7 +422,7 @@ impl<R: Clone, C> CommitQueue<R, C> {
             is_known_as_refused: false,
             tries: 0,
             conflicts: 0,
-            again_at: None,
+            retry_at: None,
         }
     }
 
@@ -440,8 +440,8 @@ impl<R: Clone, C> CommitQueue<R, C> {
 
     /// Whether this commit is in flight. Otherwise its answer is late or a duplicate, and is ignored.
     pub(crate) fn awaits(&self, number: CommitNo) -> bool {
-        let under_way = self.under_way.as_ref().filter(|under_way| under_way.again_at.is_none());
-        under_way.is_some_and(|under_way| under_way.commit.number == number)
+        let in_flight = self.in_flight.as_ref().filter(|in_flight| in_flight.retry_at.is_none());
+        in_flight.is_some_and(|in_flight| in_flight.commit.number == number)
     }
 
     /// Processes the answer of the commit in flight. None: the commit is tried again.
@@ -451,24 +451,24 @@ impl<R: Clone, C> CommitQueue<R, C> {
         now: Moment,
         notices: &mut Vec<Notice>,
     ) -> Option<Settled<R, C>> {
-        let mut under_way = self.under_way.take()?;
-        under_way.tries += 1;
-        under_way.conflicts += u32::from(answer == CommitAnswer::Conflict);
+        let mut in_flight = self.in_flight.take()?;
+        in_flight.tries += 1;
+        in_flight.conflicts += u32::from(answer == CommitAnswer::Conflict);
         match answer {
             CommitAnswer::Written { admissions, claimed, appends, line } => {
                 let admissions = admissions.into_iter().map(Ok).collect();
-                Some(Settled { admissions, claimed, appends, line, ..under_way.settled() })
+                Some(Settled { admissions, claimed, appends, line, ..in_flight.settled() })
             }
-            CommitAnswer::Refused { problem } => Some(self.refused(under_way, problem, now, notices)),
-            CommitAnswer::Conflict if under_way.conflicts > CONFLICTS_MAX => {
+            CommitAnswer::Refused { problem } => Some(self.refused(in_flight, problem, now, notices)),
+            CommitAnswer::Conflict if in_flight.conflicts > CONFLICTS_MAX => {
                 let problem = "it conflicts with other transactions again and again".to_owned();
-                Some(self.refused(under_way, problem, now, notices))
+                Some(self.refused(in_flight, problem, now, notices))
             }
             CommitAnswer::Conflict | CommitAnswer::Failed | CommitAnswer::Fenced => {
-                let longest = RETRY_FIRST.saturating_mul(1 << (under_way.tries - 1).min(16)).min(RETRY_MAX);
-                let part = 0.5 + fraction(self.seed, under_way.commit.number.number, u64::from(under_way.tries)) / 2.0;
-                under_way.again_at = Some(now + longest.mul_f64(part));
-                self.under_way = Some(under_way);
+                let longest = RETRY_FIRST.saturating_mul(1 << (in_flight.tries - 1).min(16)).min(RETRY_MAX);
+                let part = 0.5 + fraction(self.seed, in_flight.commit.number.number, u64::from(in_flight.tries)) / 2.0;
+                in_flight.retry_at = Some(now + longest.mul_f64(part));
+                self.in_flight = Some(in_flight);
                 None
             }
         }
@@ -550,7 +550,7 @@ impl<R: Clone, C> CommitQueue<R, C> {
         self.turns.clear();
         self.appends.clear();
         self.parts.clear();
-        self.under_way = None;
+        self.in_flight = None;
     }
 }
 

@@ -559,7 +559,7 @@ fn an_adoption_without_an_answer_is_repeated() {
     shell.now += Duration::from_secs(2);
     shell.step([]);
     assert!(shell.store.contains(&flag), "a saga that is left alone is marked in the end");
-    // The log may not have all that the last owner did: that is written down before anything else.
+    // The log may lack calls of the last owner. The event that says so is written first.
     shell.until_commit();
     let commit = shell.commit();
     let log: Vec<&str> = commit.appends[0].events.iter().map(|recorded| recorded.event.name()).collect();

@@ -105,7 +105,7 @@ pub trait Workload: Send + Sync + 'static {
     fn receipt(&self, request: &Self::Request, state: &SagaState, log: &[Recorded]) -> Result<String, String>;
 }
 
-/// One call of one step of one saga, in one direction.
+/// A call of a step of a saga, in one direction.
 #[derive(Debug)]
 pub struct Call<R> {
     /// The saga.

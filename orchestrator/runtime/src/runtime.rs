@@ -300,7 +300,7 @@ impl<W: Workload> Runtime<W> {
         &self.store
     }
 
-    /// What the sagas do.
+    /// The workload of the sagas.
     pub fn workload(&self) -> &W {
         &self.workload
     }

@@ -95,7 +95,7 @@ pub enum Broken {
     UndosDoNotWait,
     /// A pivot that an operator has found not to have happened is not withdrawn at its service.
     FoundPivotsAreLeft,
-    /// One saga at a time is at work, however many slots there are.
+    /// Only one saga at a time is at work, regardless of the number of slots.
     SlotsStayEmpty,
     /// Operators do not see the waits of a saga.
     CallsInFlightAreHidden,

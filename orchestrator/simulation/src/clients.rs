@@ -214,7 +214,7 @@ impl Clients {
                 env.facts.push(Fact::CancelConfirmed { saga });
             }
             Reply::Refused => this.cancel_answered = true,
-            // Both are asked again, when it is time.
+            // Both are sent again, when it is time.
             Reply::NotHere | Reply::Unavailable => {}
         }
     }

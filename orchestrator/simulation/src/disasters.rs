@@ -93,7 +93,7 @@ pub(crate) fn clients(env: &mut Env, processes: u32, sections: usize, trouble_ms
     clients
 }
 
-/// Operators of one history in four, who look now and then, also when the faults have just ended.
+/// Draws the operators of one history in four. They look at intervals, and also when the faults have just ended.
 pub(crate) fn operators(env: &mut Env, processes: u32, trouble_ms: u32) -> Operators {
     let mut draw = env.draw(Purpose::SetUp(SetUp::Operators));
     let looks = if draw.chance(256) { 1 + draw.below(LOOKS_MAX) } else { 0 };

@@ -26,7 +26,7 @@ pub(crate) enum Purpose {
     SetUp(SetUp),
     /// The fate of a message in the network.
     Message(Message),
-    /// Which process a client asks, and how long the client waits before the next try.
+    /// Which process a client submits to, and how long the client waits before the next try.
     Submission { client: ClientNo, tries: u16 },
     /// Which process a client sends its cancel to, and when it tries again.
     Cancel { client: ClientNo, cancels: u16 },
@@ -38,9 +38,9 @@ pub(crate) enum Purpose {
     Service(RpcKey, u8),
     /// The answer of a service to one operation: for the copy of a call.
     Operation(Attempt, u8),
-    /// When an instance gives up a call.
+    /// When a call of an instance times out.
     CallTimeout(RpcKey),
-    /// How long a transaction is on its way to the store.
+    /// How long a transaction takes to reach the store.
     StoreReached(TransactionKey),
     /// Whether a transaction of an instance that has ended still arrives.
     StoreOutlived(TransactionKey),

@@ -105,7 +105,7 @@ impl Env {
         }
     }
 
-    /// The numbers for a purpose: the same whenever they are asked for.
+    /// The numbers for a purpose, which are the same at each use.
     pub(crate) fn draw(&self, purpose: Purpose) -> Draw {
         Draw::new(self.seed, &purpose)
     }

@@ -99,7 +99,7 @@ impl Operators {
         }
     }
 
-    /// Gives a saga up that nothing else can end.
+    /// Abandons a saga that nothing else can end.
     pub(crate) fn abandon(&mut self, env: &mut Env, saga: SagaNo, owner: InstanceNo) {
         let number = OrderNo(self.orders.len() as u16);
         self.orders.push(None);

@@ -41,7 +41,7 @@ pub struct Shape {
     pub name: &'static str,
     /// All its definitions.
     pub definitions: Definitions,
-    /// The definitions that the release before this one knows.
+    /// The definitions of the release before this one.
     pub earlier: Option<Definitions>,
     /// The services that it calls, each once.
     pub destinations: Vec<&'static str>,

@@ -96,7 +96,7 @@ pub(crate) enum StoreRequest {
     },
     Choose {
         limit: usize,
-        /// The versions of the definition that the instance knows.
+        /// The versions of the definition that the instance has.
         versions: Vec<u32>,
     },
     Adopt(Vec<SagaNo>),
@@ -208,7 +208,7 @@ pub(crate) struct Written {
     pub admitted: Vec<AdmissionOutcome>,
     /// For each turn, whether the saga is this instance's now.
     pub claimed: Vec<bool>,
-    /// For each append, whether it stands.
+    /// For each append, whether it is written.
     pub appended: Vec<bool>,
     pub line: Option<LineState>,
 }
@@ -378,7 +378,7 @@ impl Store {
         self.set_door(env, Door::Open);
     }
 
-    /// The owner of a saga, as it stands.
+    /// The current owner of a saga.
     pub(crate) fn owner(&self, saga: SagaNo) -> Option<InstanceNo> {
         self.rows.get(saga.get())?.as_ref().map(|row| row.owner)
     }

@@ -104,7 +104,7 @@ impl World for Simulated {
     }
 }
 
-/// What a test that failed left is still to be seen.
+/// The state stays visible after a test that failed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

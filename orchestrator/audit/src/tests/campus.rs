@@ -63,7 +63,7 @@ fn in_motion(world: &mut Ledgers) {
     accept(world, "running", "fay", &["LEC"], &[], (SagaPhase::Running, Outcome::Pending));
     add(world, "running", "fay", &["LEC"], EnrollmentStatus::Pending);
     world.holds.last_mut().unwrap().override_id = "o2".to_owned();
-    // Past the pivot of a drop: seats, fees and academics don't know yet.
+    // Past the pivot of a drop: seats, fees and academics have not done it yet.
     accept(world, "fourth", "bob", &["LAB2"], &[], (SagaPhase::Completed, Outcome::Enrolled));
     add(world, "fourth", "bob", &["LAB2"], EnrollmentStatus::Enrolled);
     accept(world, "dropping", "bob", &[], &["LAB2"], (SagaPhase::Completing, Outcome::Enrolled));

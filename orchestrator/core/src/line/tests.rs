@@ -386,8 +386,9 @@ fn told_in_the_rush(told: impl Fn(&Line<()>, Moment, usize, Ticket) -> Option<f6
     (weight(&right) / all, ratios[nine_tenths - 1].0)
 }
 
-/// While many clicks are accepted fewer turns come, so a wait that is told then is too long. A rate that counts a tenth
-/// of the acceptances as turns would be nearer in this rush, whose clicks were made on the same machine. See ADR 0023.
+/// While many clicks are accepted fewer turns come, so the estimates of that time are too long. A rate that counts a
+/// tenth of the acceptances as turns would be nearer in this rush, whose clicks were made on the same machine. See ADR
+/// 0023.
 #[test]
 fn wait_estimates_in_a_recorded_rush() {
     let (right, longest) =

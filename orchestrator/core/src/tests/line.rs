@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// One slot, and it is taken.
+/// A core with one slot, which is taken.
 fn busy() -> Shell {
     let mut shell = Shell::with(&CoreConfig { in_flight_max: 1, ..CoreConfig::default() });
     shell.submit(1);

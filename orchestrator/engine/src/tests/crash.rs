@@ -69,7 +69,7 @@ fn an_ended_saga_resumes_to_its_end() {
     }
 }
 
-/// A wake repeats the calls in flight. An answer does not, because its stage is under way.
+/// A wake repeats the calls in flight. An answer does not, because its stage has already begun.
 #[test]
 fn calls_are_repeated_by_resume_and_wake_only() {
     let def = sample();

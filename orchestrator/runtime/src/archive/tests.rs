@@ -1,4 +1,4 @@
-//! Files of the archive: whole or not there, each saga once, and what is damaged spoils nothing else.
+//! Files of the archive: complete or not there, each saga once, and damage affects no other line.
 
 use std::fs;
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ fn lines(count: usize) -> Vec<Line> {
     (0..count).map(|number| line(crate::new_saga_id(), &format!("k{number}"))).collect()
 }
 
-/// What an archive has: the keys of its sagas, in the order in which they are read, and what can't be read.
+/// The content of an archive: the keys of its sagas, in the order in which they are read, and the problems.
 fn read(archive: Archive) -> (Vec<String>, Vec<Problem>) {
     let (mut keys, mut problems) = (Vec::new(), Vec::new());
     for read in archive {
@@ -94,7 +94,7 @@ fn damage_is_reported_and_other_lines_are_read() {
     damaged[3][20] = 0xff;
     damaged[4].clear();
     fs::write(&file, damaged.join(&b'\n')).expect("written");
-    // What a crash has left, and what is none of ours.
+    // The temporary file of a crash, and a foreign file.
     fs::write(file.with_extension("tmp"), "{").expect("written");
     let (keys, problems) = read(Archive::open(&[folder.path().to_owned()]).expect("it opens"));
     assert_eq!(keys, ["k0", "k5"]);

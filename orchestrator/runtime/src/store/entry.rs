@@ -82,7 +82,7 @@ pub(super) fn events_in_row(saga: SagaId, log: &str) -> Result<Vec<Recorded>, St
     Ok(events)
 }
 
-/// The events of a row of `saga_events`; what can't be read is told, not thrown: one bad saga must not hide the others.
+/// The events of a row of `saga_events`; or why they can't be read, so that one bad saga does not hide the others.
 pub(super) fn entries(row: &Row) -> Result<Vec<Recorded>, String> {
     let first = row.int("sequence").map_err(|error| error.to_string())?;
     let first = u64::try_from(first).map_err(|_| format!("event {first}"))?;

@@ -150,7 +150,7 @@ pub(super) fn pack(packed: &mut String, json: &str, time: i64) {
     packed.push_str(&json[copied..]);
 }
 
-/// A number that can be told from its value alone.
+/// Whether a number can be restored from its value alone.
 fn time_of(digits: &str) -> Option<i64> {
     if digits.len() != DIGITS_OF_TIME || digits.starts_with('0') { None } else { digits.parse().ok() }
 }

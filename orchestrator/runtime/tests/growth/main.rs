@@ -31,7 +31,7 @@ fn settings() -> RuntimeConfig {
     RuntimeConfig { lease_ttl_ms: 600, ..config() }
 }
 
-/// Everything that an orchestrator does with its database, but for the count of its rows.
+/// Everything that an orchestrator does with its database, except the count of its rows.
 async fn work(place: &Place, batch: usize) {
     let first = System::start(place.open().await, World::new(), settings()).await;
     let store = first.runtime.store().clone();

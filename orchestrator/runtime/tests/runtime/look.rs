@@ -1,4 +1,4 @@
-//! What an operator sees of a saga: its turn, a queue, a call, a pause, a breaker and a limit are told apart, from any
+//! The operators' view of a saga distinguishes a turn, a queue, a call, a pause, a breaker and a limit, from any
 //! replica.
 
 use matricula_engine::{CallWait, Outcome, Wait};

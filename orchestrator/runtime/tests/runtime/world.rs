@@ -177,7 +177,7 @@ impl World {
         self.now().rpcs.iter().filter(|(rpc, _)| *rpc == name).map(|(_, operations)| *operations).collect()
     }
 
-    /// What was done for a finished saga is what its outcome says, each thing once.
+    /// Checks that the effects of a finished saga agree with its outcome, each once.
     #[track_caller]
     pub fn audit(&self, saga: SagaId, outcome: Outcome) {
         let done = self.done(saga);
@@ -271,7 +271,7 @@ impl Inner {
     }
 }
 
-/// An RPC that is in flight, until its end or until its client gives up.
+/// An RPC in flight, until its end or until its client times out.
 struct InFlight<'a> {
     world: &'a World,
     destination: &'static str,

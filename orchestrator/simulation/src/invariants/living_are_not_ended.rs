@@ -6,7 +6,7 @@ use crate::fact::Fact;
 use crate::names::InstanceNo;
 use crate::store::LEASE_TTL_MS;
 
-/// An outage counts when no renewal was answered for longer than a lease, whatever was on its way when it began.
+/// An outage counts if no renewal was answered for longer than a lease, including those in flight when it began.
 const OUTAGE_MIN_MS: i64 = LEASE_TTL_MS + 500;
 
 #[derive(Default)]

@@ -64,7 +64,7 @@ fn reserve(ledgers: &mut Ledgers, saga: SagaNo, request: &Request) -> Option<Cal
     let record = &mut ledgers.record;
     let of_student =
         |section| record.entries.iter().find(|entry| (entry.student, entry.section) == (*student, section));
-    // What an earlier registration of the student has not settled can't be decided on.
+    // Sections that an earlier registration of the student has not settled can't be decided yet.
     let unsettled = |section| of_student(section).is_some_and(|entry| entry.pending || entry.dropping.is_some());
     if adds.iter().chain(drops).any(|section| unsettled(*section)) {
         return None;

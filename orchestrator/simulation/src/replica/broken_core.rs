@@ -102,7 +102,7 @@ impl BrokenCore {
         &self.core
     }
 
-    /// What operators see of a saga.
+    /// The operators' view of a saga.
     pub(super) fn look(&self, now: Moment, saga: SagaId) -> Option<SagaView> {
         let mut view = self.core.look(now, saga)?;
         if self.missing == Some(Broken::CallsInFlightAreHidden) {

@@ -32,7 +32,7 @@ pub(super) enum Stage {
     /// It has no lease yet.
     Registering,
     Runs,
-    /// It gives back its lease, and does nothing else.
+    /// It releases its lease, and does nothing else.
     Releases,
 }
 

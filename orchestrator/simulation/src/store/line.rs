@@ -147,7 +147,7 @@ impl Store {
             if is_limited && self.sagas().filter(is_open).count() >= open_max {
                 return AdmissionOutcome::OverQuota;
             }
-            // Of two transactions, the one that has drawn its numbers first commits last.
+            // The transaction that has drawn its numbers first commits last.
             let is_early = env.is_broken(Broken::TicketsComeOutOfOrder);
             let ticket = if is_early { ((ticket - 1) ^ 1) + 1 } else { ticket };
             let may_begin = may_begin(admission, self.line.door);

@@ -141,7 +141,7 @@ async fn a_row_without_a_readable_id_leaves_the_line_and_needs_attention() {
     }
 }
 
-/// Another instance has claimed it, and this one has adopted it and does not know it yet. The saga began as the other
+/// Another instance has claimed it, and this one has adopted it, but has no answer yet. The saga began as the other
 /// one begins sagas, with its time and maybe with another version: a claim of this one has missed, also when it is
 /// repeated.
 #[tokio::test]
