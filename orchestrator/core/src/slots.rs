@@ -21,7 +21,7 @@ use crate::{CoreConfig, Moment, SagaId};
 
 /// At least one slot in this many may always be taken.
 const LEAST_ONE_IN: usize = 4;
-/// If an acceptance takes longer, fewer slots may be taken. It is half of the promised 99th percentile (ADR 0009).
+/// If an acceptance takes longer, fewer slots may be taken. It is half of the promised 99th percentile (ADR 0023).
 const ACCEPTANCE_AIM: Duration = Duration::from_millis(125);
 /// Time between two changes of the number of slots.
 const ADJUST_EVERY: Duration = Duration::from_millis(100);

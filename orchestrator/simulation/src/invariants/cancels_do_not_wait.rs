@@ -1,5 +1,5 @@
-//! Cancels do not wait: an instance that receives a cancel of a queued saga makes no call for it except the
-//! notification, unless the claim of the saga was already in flight.
+//! Cancels do not wait: an instance that receives a cancel of a queued saga calls no action of it except finalizers,
+//! unless the instance has already sent a claim of the saga.
 
 use matricula_engine::{Direction, Kind};
 
